@@ -1,0 +1,39 @@
+//! Catga OrderSystem: an event-sourced CQRS order service.
+//!
+//! The way of a command, top to bottom; upper modules may use lower ones, never the reverse:
+//!
+//! ```text
+//!  cli, config          what the operator asked for
+//!  app, lifecycle       composition root; start, drain, stop
+//!  api                  gRPC, REST and dashboard: translate only
+//!  application          mediator -> pipeline -> command handler, queries
+//!  outbox, subscriptions, projections     what follows the log
+//!  codec                domain event <-> stored bytes
+//!  event_store, message_bus, read_model, lease, checkpoint_store    the traits
+//!  domain               decide and evolve: pure
+//!
+//!  backends             one folder each, behind the traits
+//! ```
+
+pub mod api;
+pub mod app;
+pub mod application;
+pub mod backends;
+pub mod checkpoint_store;
+pub mod cli;
+pub mod clock;
+pub mod codec;
+pub mod config;
+pub mod domain;
+pub mod event_store;
+pub mod health;
+pub mod id_generator;
+pub mod lease;
+pub mod lifecycle;
+pub mod message_bus;
+pub mod outbox;
+pub mod projections;
+pub mod proto;
+pub mod read_model;
+pub mod subscriptions;
+pub mod telemetry;
