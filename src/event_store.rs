@@ -1,1 +1,334 @@
-//! (to be written)
+//! The event store: one log of all commits, read as a whole or one stream at a time.
+//!
+//! What every backend guarantees, held by one contract suite:
+//! - **Atomic**: a commit's events are all there or none is; expected revision and request id are checked in the same step.
+//! - **Gapless**: the revisions of a stream are 1, 2, 3 …
+//! - **Ordered**: positions grow in commit order. A reader that has seen position p will never see a new event at or below p.
+//! - **Readable when acknowledged**: a read that starts after an append returned sees it.
+//! - **Once a request**: a request id takes effect once, for as long as the stream lives.
+
+use std::{fmt, sync::Arc};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::watch;
+
+/// The most events that one read returns.
+pub const MAX_READ_EVENTS: usize = 4_096;
+/// A read stops after the event that brings it to this many payload bytes.
+pub const MAX_READ_BYTES: usize = 8 * 1024 * 1024;
+
+/// The name of a stream: the number of an order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StreamId(pub u64);
+
+/// The place of an event in its stream: 1, 2, 3 …; 0 stands before the first.
+pub type Revision = u64;
+
+/// The place of an event in the whole log; grows in commit order, gaps allowed. Zero stands before the first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Position(pub u64);
+
+/// Which log it is: positions of one log mean nothing in another. Made once, when the log is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LogId(pub u32);
+
+/// What the writer believes about the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExpectedRevision {
+    /// Nothing.
+    Any,
+    /// The stream has no events.
+    NoStream,
+    /// The stream has events.
+    Exists,
+    /// The last event of the stream has this revision.
+    Exactly(Revision),
+}
+
+impl ExpectedRevision {
+    /// Whether a stream whose last revision is `actual` (0: no stream) is as expected.
+    #[must_use]
+    pub const fn holds(self, actual: Revision) -> bool {
+        match self {
+            Self::Any => true,
+            Self::NoStream => actual == 0,
+            Self::Exists => actual > 0,
+            Self::Exactly(expected) => actual == expected,
+        }
+    }
+}
+
+/// Among which commits a request id is unique.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestScope {
+    /// Among the commits of its stream.
+    Stream,
+    /// Among all commits of this scope, whatever their stream: for a command whose stream is new with each try.
+    Log,
+}
+
+/// The client's idempotency key, with what tells one payload from another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestKey {
+    /// Where the id is unique.
+    pub scope: RequestScope,
+    /// The id, 1 to 128 visible ASCII characters.
+    pub id: Arc<str>,
+    /// A hash of the payload: the same for a retry, another for another payload.
+    pub fingerprint: u128,
+}
+
+/// The events of one command, to be appended all or nothing.
+#[derive(Clone, Debug)]
+pub struct Commit {
+    /// Where to.
+    pub stream: StreamId,
+    /// On what condition.
+    pub expected: ExpectedRevision,
+    /// The idempotency key, if the command has one.
+    pub request: Option<RequestKey>,
+    /// The encoded events, at least one.
+    pub events: Vec<Bytes>,
+}
+
+/// Where a commit stands in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// The stream: the one of the first try when a [`RequestScope::Log`] request is repeated.
+    pub stream: StreamId,
+    /// The revision of its first event.
+    pub first_revision: Revision,
+    /// The revision of its last event.
+    pub last_revision: Revision,
+    /// The position of its last event.
+    pub position: Position,
+    /// The commit was there already: an earlier try with the same request id made it.
+    pub replayed: bool,
+}
+
+/// One event as the log holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredEvent {
+    /// Its stream.
+    pub stream: StreamId,
+    /// Its place in the stream.
+    pub revision: Revision,
+    /// Its place in the log.
+    pub position: Position,
+    /// Its encoded content, exactly as appended.
+    pub payload: Bytes,
+}
+
+/// Which way to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Older to newer.
+    Forward,
+    /// Newer to older.
+    Backward,
+}
+
+/// What an acknowledged commit survives, as found and not as hoped for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Durability {
+    /// Nothing: it is gone when the process ends.
+    None,
+    /// The end of the service process.
+    Process,
+    /// A power loss of the machine that stores.
+    Machine,
+    /// The loss of a minority of the machines that store.
+    Quorum,
+}
+
+impl Durability {
+    /// The name in logs, health and API.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Process => "process",
+            Self::Machine => "machine",
+            Self::Quorum => "quorum",
+        }
+    }
+}
+
+/// Why an append did not happen, or may not have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AppendError {
+    /// The stream is not as expected. Reload, decide again.
+    Conflict {
+        /// The last revision of the stream; 0: no stream.
+        actual: Revision,
+    },
+    /// The request id was used before with another payload. Never retry.
+    RequestReused,
+    /// The store is out of space. Nothing was written.
+    Full(String),
+    /// The store does not know whether the commit was written. Look for it before trying again.
+    OutcomeUnknown(String),
+    /// The store failed; nothing was written.
+    Store(StoreError),
+}
+
+/// Why the store could not answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreError {
+    /// Out of reach or overloaded. Trying again helps.
+    Unavailable(String),
+    /// What it holds is damaged. Trying again does not help; nothing damaged is ever returned.
+    Corrupt(String),
+}
+
+/// The log and its streams. See the module for what every backend guarantees.
+#[async_trait]
+pub trait EventStore: fmt::Debug + Send + Sync + 'static {
+    /// Which log this is.
+    fn log_id(&self) -> LogId;
+
+    /// What an acknowledged commit survives.
+    fn durability(&self) -> Durability;
+
+    /// Appends `commit` if its expectation holds. A repeated request (same id, same fingerprint) writes nothing and answers with
+    /// the first commit, whatever the expectation.
+    ///
+    /// # Errors
+    /// [`AppendError`] says what happened and whether anything may have been written.
+    async fn append(&self, commit: Commit) -> Result<Appended, AppendError>;
+
+    /// The commit that an earlier try of `request` on `stream` has made, if any.
+    ///
+    /// # Errors
+    /// [`AppendError::RequestReused`] if the id was used with another payload; [`AppendError::Store`].
+    async fn find_request(&self, stream: StreamId, request: &RequestKey) -> Result<Option<Appended>, AppendError>;
+
+    /// Up to `max_events` events of one stream, starting with revision `from` (inclusive) in `direction`; empty for an unknown stream.
+    /// Returns fewer at [`MAX_READ_EVENTS`] or [`MAX_READ_BYTES`], but at least one if there is one.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn read_stream(
+        &self,
+        stream: StreamId,
+        from: Revision,
+        direction: Direction,
+        max_events: usize,
+    ) -> Result<Vec<StoredEvent>, StoreError>;
+
+    /// Up to `max_events` events of the whole log: forward those after `from`, backward those before it (both exclusive).
+    /// Returns fewer at [`MAX_READ_EVENTS`] or [`MAX_READ_BYTES`], but at least one if there is one.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn read_log(
+        &self,
+        from: Position,
+        direction: Direction,
+        max_events: usize,
+    ) -> Result<Vec<StoredEvent>, StoreError>;
+
+    /// The position of the last event of the log; zero for an empty log.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn head(&self) -> Result<Position, StoreError>;
+
+    /// Changes when something has been appended. A hint to read, never the truth: it may be late, or repeat.
+    fn wake(&self) -> watch::Receiver<Position>;
+
+    /// Whether the store can be written and read now.
+    ///
+    /// # Errors
+    /// [`StoreError`] says what is wrong.
+    async fn check(&self) -> Result<(), StoreError>;
+}
+
+/// Reads the log from a position to its end and on, as it grows: never skips, never repeats, holds nothing between reads.
+#[derive(Debug)]
+pub struct LogFollower {
+    store: Arc<dyn EventStore>,
+    position: Position,
+    wake: watch::Receiver<Position>,
+}
+
+impl LogFollower {
+    /// Starts after `position`.
+    #[must_use]
+    pub fn new(store: Arc<dyn EventStore>, position: Position) -> Self {
+        let wake = store.wake();
+        Self { store, position, wake }
+    }
+
+    /// The position up to which events have been returned.
+    #[must_use]
+    pub const fn position(&self) -> Position {
+        self.position
+    }
+
+    /// The next events, at once; empty at the end of the log.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the follower may be used again and goes on where it was.
+    pub async fn poll_batch(&mut self, max_events: usize) -> Result<Vec<StoredEvent>, StoreError> {
+        // Marked before reading: whatever is appended from here on wakes `wait`.
+        self.wake.borrow_and_update();
+        let batch = self.store.read_log(self.position, Direction::Forward, max_events).await?;
+        if let Some(last) = batch.last() {
+            self.position = last.position;
+        }
+        Ok(batch)
+    }
+
+    /// Waits until something may have been appended since the last [`LogFollower::poll_batch`].
+    pub async fn wait(&mut self) {
+        if self.wake.changed().await.is_err() {
+            // The store is being dropped: there is nothing to wake up for.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for StreamId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unavailable(why) => write!(f, "the event store is unavailable: {why}"),
+            Self::Corrupt(what) => write!(f, "the event store is damaged: {what}"),
+        }
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+impl fmt::Display for AppendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Conflict { actual } => write!(f, "the stream is at revision {actual}"),
+            Self::RequestReused => f.write_str("the request id was used with another payload"),
+            Self::Full(why) => write!(f, "the event store is full: {why}"),
+            Self::OutcomeUnknown(why) => write!(f, "it is not known whether the commit was written: {why}"),
+            Self::Store(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for AppendError {}
+
+impl From<StoreError> for AppendError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}

@@ -1,1 +1,3 @@
-//! (to be written)
+//! One folder a backend; each implements the traits over bytes and knows neither the domain nor the others.
+
+pub mod memory;

@@ -1,0 +1,1 @@
+//! The memory backend: everything is gone when the process ends.

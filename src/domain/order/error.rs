@@ -1,0 +1,49 @@
+//! What an order refuses, and what no history can hold.
+
+use std::{error::Error, fmt};
+
+use super::Status;
+
+/// A command that the rules refuse. Nothing is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OrderError {
+    /// There is no such order.
+    NotFound,
+    /// There is an order with this id already.
+    AlreadyExists,
+    /// The order's status does not allow the command.
+    IllegalTransition {
+        /// Where the order stands.
+        status: Status,
+        /// The command, as in the API: "PayOrder".
+        command: &'static str,
+    },
+}
+
+/// Events that no sequence of commands can have made: the log is damaged or was written by something else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CorruptHistory {
+    /// The revision at which the history stops making sense.
+    pub revision: u64,
+}
+
+impl fmt::Display for OrderError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotFound => f.write_str("there is no such order"),
+            Self::AlreadyExists => f.write_str("there is an order with this id already"),
+            Self::IllegalTransition { status, command } => {
+                write!(f, "{command} is not allowed: the order is {status}")
+            }
+        }
+    }
+}
+
+impl fmt::Display for CorruptHistory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the history makes no sense at revision {}", self.revision)
+    }
+}
+
+impl Error for OrderError {}
+impl Error for CorruptHistory {}

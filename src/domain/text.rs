@@ -1,0 +1,245 @@
+//! Text from outside, parsed once: bounded in length and free of control characters.
+
+use std::{fmt, marker::PhantomData, ops::Deref, sync::Arc};
+
+/// What a kind of text may hold.
+pub trait TextRule {
+    /// The fewest characters; from 1 on, text of nothing but white space is refused as well.
+    const MIN_CHARS: usize;
+    /// The most characters.
+    const MAX_CHARS: usize;
+    /// Only visible ASCII characters (0x21 to 0x7E): fit for headers and keys.
+    const VISIBLE_ASCII_ONLY: bool = false;
+}
+
+/// Text that keeps the rule `R`. Cheap to clone.
+pub struct Text<R> {
+    value: Arc<str>,
+    rule: PhantomData<fn() -> R>,
+}
+
+/// Why text was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TextError {
+    /// Nothing, or white space only, where something is needed.
+    Empty,
+    /// More characters than allowed.
+    TooLong {
+        /// The most characters allowed.
+        max_chars: usize,
+    },
+    /// A control character, for example a line break or NUL.
+    ControlCharacter,
+    /// A character other than visible ASCII where only that is allowed.
+    NotVisibleAscii,
+}
+
+impl<R: TextRule> Text<R> {
+    /// Parses text from outside. Nothing is trimmed or cut.
+    ///
+    /// # Errors
+    /// [`TextError`] says which rule the text breaks.
+    pub fn parse(text: &str) -> Result<Self, TextError> {
+        if R::MIN_CHARS > 0 && text.trim().is_empty() {
+            return Err(TextError::Empty);
+        }
+        // A character has at most 4 bytes, so counting them can stop early on hostile lengths.
+        if text.len() > R::MAX_CHARS * 4 || (text.len() > R::MAX_CHARS && text.chars().count() > R::MAX_CHARS) {
+            return Err(TextError::TooLong { max_chars: R::MAX_CHARS });
+        }
+        if R::VISIBLE_ASCII_ONLY && !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(TextError::NotVisibleAscii);
+        }
+        if text.chars().any(char::is_control) {
+            return Err(TextError::ControlCharacter);
+        }
+        Ok(Self { value: text.into(), rule: PhantomData })
+    }
+
+    /// Like [`Text::parse`], with `None` for the empty string: how the wire says that optional text was left out.
+    ///
+    /// # Errors
+    /// [`TextError`] says which rule the text breaks.
+    pub fn parse_optional(text: &str) -> Result<Option<Self>, TextError> {
+        if text.is_empty() { Ok(None) } else { Self::parse(text).map(Some) }
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.value
+    }
+
+    /// The text, shared.
+    #[must_use]
+    pub fn shared(&self) -> Arc<str> {
+        Arc::clone(&self.value)
+    }
+}
+
+impl<R> Clone for Text<R> {
+    fn clone(&self) -> Self {
+        Self { value: Arc::clone(&self.value), rule: PhantomData }
+    }
+}
+
+impl<R> Deref for Text<R> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.value
+    }
+}
+
+impl<R> PartialEq for Text<R> {
+    fn eq(&self, other: &Self) -> bool {
+        self.value == other.value
+    }
+}
+
+impl<R> Eq for Text<R> {}
+
+impl<R> fmt::Debug for Text<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.value.fmt(f)
+    }
+}
+
+impl<R> fmt::Display for Text<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.value.fmt(f)
+    }
+}
+
+impl fmt::Display for TextError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("must not be empty"),
+            Self::TooLong { max_chars } => write!(f, "must have at most {max_chars} characters"),
+            Self::ControlCharacter => f.write_str("must not contain control characters"),
+            Self::NotVisibleAscii => f.write_str("must contain visible ASCII characters only"),
+        }
+    }
+}
+
+/// The rule of [`CustomerId`].
+pub enum CustomerIdRule {}
+/// The rule of [`ProductId`].
+pub enum ProductIdRule {}
+/// The rule of [`ProductName`].
+pub enum ProductNameRule {}
+/// The rule of [`ShippingAddress`].
+pub enum ShippingAddressRule {}
+/// The rule of [`PaymentMethod`].
+pub enum PaymentMethodRule {}
+/// The rule of [`PaymentReference`].
+pub enum PaymentReferenceRule {}
+/// The rule of [`TrackingNumber`].
+pub enum TrackingNumberRule {}
+/// The rule of [`Carrier`].
+pub enum CarrierRule {}
+/// The rule of [`CancelReason`].
+pub enum CancelReasonRule {}
+/// The rule of [`RequestId`].
+pub enum RequestIdRule {}
+/// The rule of [`Actor`].
+pub enum ActorRule {}
+
+impl TextRule for CustomerIdRule {
+    const MIN_CHARS: usize = 1;
+    const MAX_CHARS: usize = 128;
+}
+impl TextRule for ProductIdRule {
+    const MIN_CHARS: usize = 1;
+    const MAX_CHARS: usize = 128;
+}
+impl TextRule for ProductNameRule {
+    const MIN_CHARS: usize = 1;
+    const MAX_CHARS: usize = 256;
+}
+impl TextRule for ShippingAddressRule {
+    const MIN_CHARS: usize = 1;
+    const MAX_CHARS: usize = 1024;
+}
+impl TextRule for PaymentMethodRule {
+    const MIN_CHARS: usize = 1;
+    const MAX_CHARS: usize = 64;
+}
+impl TextRule for PaymentReferenceRule {
+    const MIN_CHARS: usize = 1;
+    const MAX_CHARS: usize = 128;
+}
+impl TextRule for TrackingNumberRule {
+    const MIN_CHARS: usize = 1;
+    const MAX_CHARS: usize = 128;
+}
+impl TextRule for CarrierRule {
+    const MIN_CHARS: usize = 1;
+    const MAX_CHARS: usize = 64;
+}
+impl TextRule for CancelReasonRule {
+    const MIN_CHARS: usize = 1;
+    const MAX_CHARS: usize = 512;
+}
+impl TextRule for RequestIdRule {
+    const MIN_CHARS: usize = 1;
+    const MAX_CHARS: usize = 128;
+    const VISIBLE_ASCII_ONLY: bool = true;
+}
+impl TextRule for ActorRule {
+    const MIN_CHARS: usize = 1;
+    const MAX_CHARS: usize = 128;
+}
+
+/// Who ordered: 1 to 128 characters.
+pub type CustomerId = Text<CustomerIdRule>;
+/// What was ordered: 1 to 128 characters.
+pub type ProductId = Text<ProductIdRule>;
+/// The name of a product, to show: 1 to 256 characters.
+pub type ProductName = Text<ProductNameRule>;
+/// Where to send an order: 1 to 1024 characters.
+pub type ShippingAddress = Text<ShippingAddressRule>;
+/// How an order was paid: 1 to 64 characters.
+pub type PaymentMethod = Text<PaymentMethodRule>;
+/// The payment provider's reference: 1 to 128 characters.
+pub type PaymentReference = Text<PaymentReferenceRule>;
+/// The carrier's tracking number: 1 to 128 characters.
+pub type TrackingNumber = Text<TrackingNumberRule>;
+/// Who carries an order: 1 to 64 characters.
+pub type Carrier = Text<CarrierRule>;
+/// Why an order was cancelled: 1 to 512 characters.
+pub type CancelReason = Text<CancelReasonRule>;
+/// The idempotency key of a command: 1 to 128 visible ASCII characters.
+pub type RequestId = Text<RequestIdRule>;
+/// Who gave a command: 1 to 128 characters.
+pub type Actor = Text<ActorRule>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_refused_by_the_first_rule_that_it_breaks() {
+        let long = "é".repeat(129);
+        assert_eq!(CustomerId::parse("").unwrap_err(), TextError::Empty);
+        assert_eq!(CustomerId::parse(" \t").unwrap_err(), TextError::Empty);
+        assert_eq!(CustomerId::parse(&long).unwrap_err(), TextError::TooLong { max_chars: 128 });
+        assert_eq!(CustomerId::parse("a\u{0}b").unwrap_err(), TextError::ControlCharacter);
+        assert_eq!(CustomerId::parse("a\nb").unwrap_err(), TextError::ControlCharacter);
+        assert_eq!(RequestId::parse("a b").unwrap_err(), TextError::NotVisibleAscii);
+        assert_eq!(RequestId::parse("é").unwrap_err(), TextError::NotVisibleAscii);
+    }
+
+    #[test]
+    fn length_counts_characters_and_not_bytes() {
+        let exact = "é".repeat(128);
+        assert_eq!(CustomerId::parse(&exact).unwrap().as_str(), exact);
+        assert_eq!(CustomerId::parse(&"😀".repeat(128)).unwrap().chars().count(), 128);
+    }
+
+    #[test]
+    fn only_the_empty_string_stands_for_left_out() {
+        assert_eq!(Carrier::parse_optional("").unwrap(), None);
+        assert_eq!(Carrier::parse_optional(" ").unwrap_err(), TextError::Empty);
+    }
+}
