@@ -1,1 +1,7 @@
 //! The memory backend: everything is gone when the process ends.
+
+pub mod checkpoint_store;
+pub mod event_store;
+pub mod lease;
+pub mod message_bus;
+pub mod read_model;
