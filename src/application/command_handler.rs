@@ -96,7 +96,7 @@ impl CommandHandler {
         let key = request.request_id.as_ref().map(|id| request_key(id, &request));
         let order_id = match request.order_id {
             Some(id) => id,
-            None => OrderId::new(self.ids.next()?).map_err(|_| AppError::Corrupt("generated order id".into()))?,
+            None => OrderId::new(self.ids.next_async().await?).map_err(|_| AppError::Corrupt("generated order id".into()))?,
         };
         let at = Timestamp::from_micros(self.clock.now_micros());
         let attempt = Attempt { key, command: OrderCommand { order_id, at, action: request.action }, actor: request.actor };

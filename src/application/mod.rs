@@ -5,6 +5,7 @@
 pub mod command_handler;
 pub mod consistency;
 pub mod error;
+pub mod history;
 pub mod mediator;
 pub mod orders;
 pub mod pipeline;
