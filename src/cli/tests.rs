@@ -93,6 +93,19 @@ fn what_clap_refuses_comes_out_as_one_line() {
 }
 
 #[test]
+fn no_error_repeats_a_password() {
+    for line in [
+        &["--redi=redis://u:s3cret@h"][..],
+        &["--redis", "redis://u:s3cret@h"],
+        &["--redis", "redis://u:s3cret@h", "--redis", "redis://u:s3cret@h"],
+        &["--nats=nats://u:s3cret@h", "--prot"],
+        &["--nats=nats://u:s3cret@h", "config"],
+    ] {
+        assert!(!error(line).contains("s3cret"), "{}", error(line));
+    }
+}
+
+#[test]
 fn wrong_values_get_our_own_error() {
     assert!(error(&["--port", "-1"]).contains("port: '-1' is not an integer from 0 to 65535 (set by --port)"));
     assert!(error(&["serve", "--node-id", ""]).contains("node-id: is empty (set by --node-id)"));

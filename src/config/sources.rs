@@ -43,8 +43,8 @@ impl fmt::Display for Source {
     }
 }
 
-/// What the command line says.
-#[derive(Debug, Clone, Default)]
+/// What the command line says. It has no `Debug`: a raw address may hold a password.
+#[derive(Clone, Default)]
 pub struct FlagValues {
     /// The file named by `--config`.
     pub config_file: Option<PathBuf>,
@@ -53,7 +53,7 @@ pub struct FlagValues {
 }
 
 /// A value before its form is checked.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Raw {
     pub(super) value: String,
     pub(super) source: Source,
@@ -110,7 +110,7 @@ fn read_env(env: impl IntoIterator<Item = (OsString, OsString)>) -> Result<EnvVa
         };
         let source = Source::Env(name);
         let value = utf8(&value, &source)?;
-        if is_service_link(&value) {
+        if is_service_link(setting.key, &value) {
             return Err(ConfigError::new(format_args!(
                 "{}: {source} was set by Kubernetes for a Service named ordersystem, not by you; set \
                  enableServiceLinks: false in the pod or name the Service otherwise",
@@ -122,15 +122,16 @@ fn read_env(env: impl IntoIterator<Item = (OsString, OsString)>) -> Result<EnvVa
     Ok((raws, config_file))
 }
 
-/// Kubernetes gives every pod `<SERVICE>_PORT=tcp://…` for each Service; one called `ordersystem` collides with us.
-fn is_service_link(value: &str) -> bool {
-    value.starts_with("tcp://")
+/// Kubernetes gives every pod `<SERVICE>_PORT=tcp://…` for each Service: one called `ordersystem` or `ordersystem-grpc`
+/// collides with a port of ours.
+fn is_service_link(key: &str, value: &str) -> bool {
+    key.ends_with("port") && value.starts_with("tcp://")
 }
 
 fn unknown_variable(name: &str) -> ConfigError {
-    let kubernetes = name.starts_with("ORDERSYSTEM_SERVICE_") || name.starts_with("ORDERSYSTEM_PORT_");
+    let kubernetes = ["_SERVICE_HOST", "_SERVICE_PORT", "_PORT"].iter().any(|part| name.contains(part));
     let hint = if kubernetes {
-        "; if Kubernetes set it for a Service named ordersystem, set enableServiceLinks: false in the pod"
+        "; if Kubernetes set it for a Service named ordersystem…, set enableServiceLinks: false in the pod"
     } else {
         ""
     };

@@ -143,6 +143,9 @@ fn variables_that_kubernetes_makes_for_a_service_of_our_name_are_explained() {
     assert_has(&link.error(), &["port", "ORDERSYSTEM_PORT", "enableServiceLinks"]);
     let host = given().env("ORDERSYSTEM_SERVICE_HOST", "10.0.0.1");
     assert_has(&host.error(), &["ORDERSYSTEM_SERVICE_HOST", "enableServiceLinks"]);
+    let other = given().env("ORDERSYSTEM_NATS_PORT", "tcp://10.0.0.1:4222");
+    assert_has(&other.error(), &["ORDERSYSTEM_NATS_PORT", "enableServiceLinks"]);
+    assert!(!given().env("ORDERSYSTEM_NATS", "tcp://h:4222").error().contains("Kubernetes"));
 }
 
 #[cfg(unix)]
@@ -345,6 +348,41 @@ fn both_ends_of_every_range_and_every_default_are_accepted() {
             assert!(loaded.is_ok(), "{}: {loaded:?}", setting.key);
         }
     }
+}
+
+#[test]
+fn every_integer_arrives_in_its_own_field() {
+    let (mut given, mut expected) = (given(), Vec::new());
+    for (at, setting) in (0..).zip(SETTINGS) {
+        if let Kind::Integer { max, .. } = setting.kind {
+            // Distinct and within each range; datacenter and worker ids end at 31, attempts at 1000.
+            let value = if max > 1_000 { 2_000 + at } else { at };
+            given = given.env(&env_name(setting.key), &value.to_string());
+            expected.push((setting.key, value));
+        }
+    }
+    let Config { server, outbox, consumer, node, cached_orders, .. } = given.load().unwrap();
+    let loaded = [
+        ("port", u64::from(server.port)),
+        ("grpc-port", server.grpc_port.unwrap().into()),
+        ("worker-id", node.identity.worker_id().into()),
+        ("datacenter-id", node.identity.datacenter_id().into()),
+        ("shutdown-grace-ms", server.shutdown_grace_ms),
+        ("request-timeout-ms", server.request_timeout_ms),
+        ("max-in-flight", server.max_in_flight as u64),
+        ("max-connections", server.max_connections as u64),
+        ("max-message-bytes", server.max_message_bytes as u64),
+        ("max-concurrent-streams", server.max_concurrent_streams.into()),
+        ("max-connection-age-ms", server.max_connection_age_ms),
+        ("max-connection-age-grace-ms", server.max_connection_age_grace_ms),
+        ("keepalive-interval-ms", server.keepalive_interval_ms),
+        ("keepalive-timeout-ms", server.keepalive_timeout_ms),
+        ("cached-orders", cached_orders as u64),
+        ("outbox-batch-size", outbox.batch_size as u64),
+        ("outbox-scan-interval-ms", outbox.scan_interval_ms),
+        ("consumer-max-attempts", consumer.max_attempts.into()),
+    ];
+    assert_eq!(loaded.as_slice(), expected);
 }
 
 #[test]
