@@ -84,6 +84,8 @@ fn an_id_carries_the_time_and_the_node() {
     assert_eq!(parts.timestamp_ms_unix as i64, clock.now_micros() / 1_000);
     assert_eq!((parts.datacenter_id, parts.worker_id, parts.sequence), (3, 7, 0));
     assert_eq!(parse(generator.next().unwrap()).unwrap().sequence, 1);
+    clock.advance_ms(1);
+    assert_eq!(parse(generator.next().unwrap()).unwrap().sequence, 0, "each millisecond has its own sequence");
 }
 
 #[test]
