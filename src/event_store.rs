@@ -129,6 +129,20 @@ pub enum Direction {
     Backward,
 }
 
+impl Commit {
+    /// Refuses a commit without events, which would be a bug of the caller: every backend asks this first, so that all refuse it
+    /// alike.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`], since trying again does not help.
+    pub fn require_events(&self) -> Result<(), AppendError> {
+        if self.events.is_empty() {
+            return Err(AppendError::Store(StoreError::Corrupt("a commit without events".into())));
+        }
+        Ok(())
+    }
+}
+
 /// What an acknowledged commit survives, as found and not as hoped for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Durability {
@@ -192,20 +206,23 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
     fn durability(&self) -> Durability;
 
     /// Appends `commit` if its expectation holds. A repeated request (same id, same fingerprint) writes nothing and answers with
-    /// the first commit, whatever the expectation.
+    /// the first commit, whatever the expectation. A refused commit leaves nothing behind, so its request id is still free.
+    /// A commit without events is refused, see [`Commit::require_events`].
     ///
     /// # Errors
     /// [`AppendError`] says what happened and whether anything may have been written.
     async fn append(&self, commit: Commit) -> Result<Appended, AppendError>;
 
-    /// The commit that an earlier try of `request` on `stream` has made, if any.
+    /// The commit that an earlier try of `request` on `stream` has made, if any. In [`RequestScope::Log`] `stream` is ignored: the
+    /// answer names the stream of the first try.
     ///
     /// # Errors
     /// [`AppendError::RequestReused`] if the id was used with another payload; [`AppendError::Store`].
     async fn find_request(&self, stream: StreamId, request: &RequestKey) -> Result<Option<Appended>, AppendError>;
 
     /// Up to `max_events` events of one stream, starting with revision `from` (inclusive) in `direction`; empty for an unknown stream.
-    /// Returns fewer at [`MAX_READ_EVENTS`] or [`MAX_READ_BYTES`], but at least one if there is one.
+    /// Forward, 0 means the same as 1; backward, any number beyond the last revision means the last. Returns fewer at
+    /// [`MAX_READ_EVENTS`] or [`MAX_READ_BYTES`], but at least one if there is one (and `max_events` is not 0).
     ///
     /// # Errors
     /// [`StoreError`].
@@ -217,8 +234,9 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
         max_events: usize,
     ) -> Result<Vec<StoredEvent>, StoreError>;
 
-    /// Up to `max_events` events of the whole log: forward those after `from`, backward those before it (both exclusive).
-    /// Returns fewer at [`MAX_READ_EVENTS`] or [`MAX_READ_BYTES`], but at least one if there is one.
+    /// Up to `max_events` events of the whole log: forward those after `from`, backward those before it (both exclusive), any
+    /// number being good for `from`. Returns fewer at [`MAX_READ_EVENTS`] or [`MAX_READ_BYTES`], but at least one if there is one
+    /// (and `max_events` is not 0).
     ///
     /// # Errors
     /// [`StoreError`].

@@ -1,1 +1,374 @@
-//! (to be written)
+//! The event store in memory: nothing survives the process.
+//!
+//! How an append is atomic: the stream's shard is locked from the check of the expected revision to the end of the append, and
+//! the log publishes all events of a commit with one store. Locks are taken in this order, so that none waits in a circle:
+//! requests shard, streams shard, writer of the log. Reads of the log take no lock that an append holds for long.
+
+mod log;
+
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        atomic::{Ordering, fence},
+    },
+};
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+
+use self::log::Log;
+use crate::event_store::{
+    AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, Position, RequestKey, RequestScope,
+    Revision, StoreError, StoredEvent, StreamId,
+};
+
+/// How many events a store holds unless told otherwise.
+pub const DEFAULT_MAX_EVENTS: u32 = 100_000_000;
+
+/// Power of two. Many, so that one of the maps growing stops few writers, and those shortly.
+const SHARDS: usize = 256;
+
+/// An [`EventStore`] in the memory of this process. Durability: none.
+#[derive(Debug)]
+pub struct MemoryEventStore {
+    id: LogId,
+    max_events: u32,
+    log: Log,
+    streams: Box<[RwLock<Streams>]>,
+    requests: Box<[Mutex<LogRequests>]>,
+    request_hasher: RandomState,
+    wake: watch::Sender<Position>,
+}
+
+type Streams = HashMap<u64, Stream, BuildHasherDefault<StreamHasher>>;
+type LogRequests = HashMap<Arc<str>, LogRequest>;
+
+/// Where the events of a stream are, and the requests of [`RequestScope::Stream`] that it has seen.
+#[derive(Debug, Default)]
+struct Stream {
+    positions: Positions,
+    /// Searched from end to end: there is at most one a commit, and a stream is a handful of commits.
+    requests: Box<[StreamRequest]>,
+}
+
+/// Positions by revision. The first few without an allocation: most streams never have more.
+#[derive(Debug)]
+#[expect(clippy::box_collection, reason = "a bare Vec would make the entry of every stream 8 bytes larger")]
+enum Positions {
+    Few { len: u8, positions: [u32; FEW] },
+    Many(Box<Vec<u32>>),
+}
+
+const FEW: usize = 4;
+
+#[derive(Debug)]
+struct StreamRequest {
+    id: Arc<str>,
+    print: Fingerprint,
+    first: u32,
+    last: u32,
+}
+
+#[derive(Debug)]
+struct LogRequest {
+    print: Fingerprint,
+    stream: u64,
+    first: u32,
+    last: u32,
+    position: u32,
+}
+
+/// A `u128` without its alignment of 16 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Fingerprint([u8; 16]);
+
+impl MemoryEventStore {
+    /// An empty store with a log id of its own, for up to `max_events` events; after that appends answer
+    /// [`AppendError::Full`].
+    #[must_use]
+    pub fn new(max_events: u32) -> Self {
+        Self {
+            id: LogId(fastrand::u32(1..)),
+            // One less than a u32 has, so that "the next position" always exists.
+            max_events: max_events.min(u32::MAX - 1),
+            log: Log::new(),
+            streams: (0..SHARDS).map(|_| RwLock::default()).collect(),
+            requests: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            request_hasher: RandomState::new(),
+            wake: watch::Sender::new(Position(0)),
+        }
+    }
+
+    fn streams(&self, stream: StreamId) -> &RwLock<Streams> {
+        let mut hasher = StreamHasher::default();
+        hasher.write_u64(stream.0);
+        // The maps use the lowest and the highest bits.
+        &self.streams[(hasher.finish() >> 32) as usize % SHARDS]
+    }
+
+    fn requests(&self, id: &str) -> MutexGuard<'_, LogRequests> {
+        let shard = self.request_hasher.hash_one(id) as usize % SHARDS;
+        self.requests[shard].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn append_once_in_log(&self, commit: Commit, request: &RequestKey) -> Result<Appended, AppendError> {
+        let mut requests = self.requests(&request.id);
+        if let Some(earlier) = requests.get(&request.id) {
+            return earlier.repeat(request);
+        }
+        let appended = self.append_to_stream(commit, None)?;
+        requests.insert(Arc::clone(&request.id), LogRequest::new(request, &appended));
+        Ok(appended)
+    }
+
+    fn append_to_stream(&self, commit: Commit, request: Option<&RequestKey>) -> Result<Appended, AppendError> {
+        let Commit { stream: id, expected, events, .. } = commit;
+        let mut streams = self.streams(id).write().unwrap_or_else(PoisonError::into_inner);
+        let stream = streams.get(&id.0);
+        if let Some((stream, request)) = stream.zip(request)
+            && let Some(earlier) = stream.find(id, request)?
+        {
+            return Ok(earlier);
+        }
+        let before = stream.map_or(0, |stream| stream.positions.as_slice().len() as u32);
+        if !expected.holds(before.into()) {
+            return Err(AppendError::Conflict { actual: before.into() });
+        }
+        let Some(positions) = self.log.append(id, before + 1, events, self.max_events) else {
+            return Err(AppendError::Full(full(self.max_events)));
+        };
+        let stream = streams.entry(id.0).or_default();
+        positions.clone().for_each(|position| stream.positions.push(position));
+        let last = stream.positions.as_slice().len() as u32;
+        if let Some(request) = request {
+            stream.remember(request, before + 1, last);
+        }
+        drop(streams);
+        self.log.merge_filled(&positions);
+        let position = Position((*positions.end()).into());
+        self.announce(position);
+        Ok(Appended {
+            stream: id,
+            first_revision: Revision::from(before) + 1,
+            last_revision: last.into(),
+            position,
+            replayed: false,
+        })
+    }
+
+    /// Wakes followers, if there are any.
+    fn announce(&self, position: Position) {
+        // Pairs with the fence in `wake`: either this append sees the new receiver, or the receiver sees this append.
+        fence(Ordering::SeqCst);
+        if self.wake.receiver_count() > 0 {
+            self.wake.send_if_modified(|last| {
+                let newer = position > *last;
+                *last = position.max(*last);
+                newer
+            });
+        }
+    }
+}
+
+impl Default for MemoryEventStore {
+    fn default() -> Self {
+        Self::new(DEFAULT_MAX_EVENTS)
+    }
+}
+
+#[async_trait]
+impl EventStore for MemoryEventStore {
+    fn log_id(&self) -> LogId {
+        self.id
+    }
+
+    fn durability(&self) -> Durability {
+        Durability::None
+    }
+
+    async fn append(&self, mut commit: Commit) -> Result<Appended, AppendError> {
+        commit.require_events()?;
+        match commit.request.take() {
+            Some(request) if request.scope == RequestScope::Log => self.append_once_in_log(commit, &request),
+            request => self.append_to_stream(commit, request.as_ref()),
+        }
+    }
+
+    async fn find_request(&self, stream: StreamId, request: &RequestKey) -> Result<Option<Appended>, AppendError> {
+        match request.scope {
+            RequestScope::Log => {
+                self.requests(&request.id).get(&request.id).map(|earlier| earlier.repeat(request)).transpose()
+            }
+            RequestScope::Stream => {
+                let streams = self.streams(stream).read().unwrap_or_else(PoisonError::into_inner);
+                streams.get(&stream.0).map_or(Ok(None), |known| known.find(stream, request))
+            }
+        }
+    }
+
+    async fn read_stream(
+        &self,
+        stream: StreamId,
+        from: Revision,
+        direction: Direction,
+        max_events: usize,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        let positions: Vec<u32> = {
+            let streams = self.streams(stream).read().unwrap_or_else(PoisonError::into_inner);
+            let Some(stream) = streams.get(&stream.0) else { return Ok(Vec::new()) };
+            let all = stream.positions.as_slice();
+            let from = usize::try_from(from).unwrap_or(usize::MAX);
+            match direction {
+                Direction::Forward => all.iter().skip(from.saturating_sub(1)).take(max_events).copied().collect(),
+                Direction::Backward => all[..from.min(all.len())].iter().rev().take(max_events).copied().collect(),
+            }
+        };
+        self.log.read(positions.into_iter(), max_events)
+    }
+
+    async fn read_log(
+        &self,
+        from: Position,
+        direction: Direction,
+        max_events: usize,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        let head = self.log.head();
+        let from = u32::try_from(from.0).unwrap_or(u32::MAX);
+        match direction {
+            Direction::Forward => {
+                let count = head.saturating_sub(from);
+                self.log.read((0..count).map(|index| from + 1 + index), max_events)
+            }
+            Direction::Backward => {
+                let last = head.min(from.saturating_sub(1));
+                self.log.read((0..last).map(|index| last - index), max_events)
+            }
+        }
+    }
+
+    async fn head(&self) -> Result<Position, StoreError> {
+        Ok(Position(self.log.head().into()))
+    }
+
+    fn wake(&self) -> watch::Receiver<Position> {
+        let receiver = self.wake.subscribe();
+        fence(Ordering::SeqCst);
+        receiver
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        if self.log.head() < self.max_events { Ok(()) } else { Err(StoreError::Unavailable(full(self.max_events))) }
+    }
+}
+
+fn full(max_events: u32) -> String {
+    format!("the memory store holds {max_events} events and takes no more")
+}
+
+impl Stream {
+    fn find(&self, stream: StreamId, request: &RequestKey) -> Result<Option<Appended>, AppendError> {
+        let Some(earlier) = self.requests.iter().find(|earlier| earlier.id == request.id) else { return Ok(None) };
+        if earlier.print != Fingerprint::of(request) {
+            return Err(AppendError::RequestReused);
+        }
+        let position = self.positions.as_slice().get(earlier.last as usize - 1).copied().unwrap_or_default();
+        Ok(Some(Appended {
+            stream,
+            first_revision: earlier.first.into(),
+            last_revision: earlier.last.into(),
+            position: Position(position.into()),
+            replayed: true,
+        }))
+    }
+
+    fn remember(&mut self, request: &RequestKey, first: u32, last: u32) {
+        let mut requests = std::mem::take(&mut self.requests).into_vec();
+        requests.reserve_exact(1);
+        requests.push(StreamRequest { id: Arc::clone(&request.id), print: Fingerprint::of(request), first, last });
+        self.requests = requests.into();
+    }
+}
+
+impl LogRequest {
+    fn new(request: &RequestKey, appended: &Appended) -> Self {
+        // Positions and revisions of this store fit: it holds at most u32::MAX events.
+        Self {
+            print: Fingerprint::of(request),
+            stream: appended.stream.0,
+            first: appended.first_revision as u32,
+            last: appended.last_revision as u32,
+            position: appended.position.0 as u32,
+        }
+    }
+
+    fn repeat(&self, request: &RequestKey) -> Result<Appended, AppendError> {
+        if self.print != Fingerprint::of(request) {
+            return Err(AppendError::RequestReused);
+        }
+        Ok(Appended {
+            stream: StreamId(self.stream),
+            first_revision: self.first.into(),
+            last_revision: self.last.into(),
+            position: Position(self.position.into()),
+            replayed: true,
+        })
+    }
+}
+
+impl Fingerprint {
+    const fn of(request: &RequestKey) -> Self {
+        Self(request.fingerprint.to_ne_bytes())
+    }
+}
+
+impl Positions {
+    fn as_slice(&self) -> &[u32] {
+        match self {
+            Self::Few { len, positions } => &positions[..usize::from(*len)],
+            Self::Many(positions) => positions,
+        }
+    }
+
+    fn push(&mut self, position: u32) {
+        match self {
+            Self::Few { len, positions } if usize::from(*len) < FEW => {
+                positions[usize::from(*len)] = position;
+                *len += 1;
+            }
+            Self::Few { positions, .. } => {
+                let mut many = positions.to_vec();
+                many.push(position);
+                *self = Self::Many(Box::new(many));
+            }
+            Self::Many(positions) => positions.push(position),
+        }
+    }
+}
+
+impl Default for Positions {
+    fn default() -> Self {
+        Self::Few { len: 0, positions: [0; FEW] }
+    }
+}
+
+/// Spreads the numbers of streams. The service makes them, so nobody can choose them to collide.
+#[derive(Debug, Default)]
+struct StreamHasher(u64);
+
+impl Hasher for StreamHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // Both halves of the product by an odd constant (2^64 over the golden ratio): every bit depends on every other.
+        let product = u128::from(number ^ self.0) * 0x9E37_79B9_7F4A_7C15;
+        self.0 = (product as u64) ^ ((product >> 64) as u64);
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|&byte| self.write_u64(byte.into()));
+    }
+}
