@@ -12,7 +12,6 @@ use prost::{
 
 use crate::{
     domain::{
-
         money::{Currency, Money},
         order::{Change, Item, Items, OrderEvent, Quantity},
         text::{Actor, RequestId, Text, TextRule},

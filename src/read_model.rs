@@ -1,25 +1,65 @@
 //! Stub to be replaced.
-use std::{fmt, sync::Arc};
-use async_trait::async_trait;
 use crate::event_store::Position;
+use async_trait::async_trait;
+use std::{fmt, sync::Arc};
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Row { pub id: u64, pub customer: Arc<str>, pub status: u8, pub created_at_micros: i64, pub updated_at_micros: i64, pub amount_minor: i64, pub currency: [u8; 3], pub item_count: u32, pub revision: u64 }
+pub struct Row {
+    pub id: u64,
+    pub customer: Arc<str>,
+    pub status: u8,
+    pub created_at_micros: i64,
+    pub updated_at_micros: i64,
+    pub amount_minor: i64,
+    pub currency: [u8; 3],
+    pub item_count: u32,
+    pub revision: u64,
+}
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RowChange { Insert(Row), Update { id: u64, status: u8, revision: u64, updated_at_micros: i64 } }
+pub enum RowChange {
+    Insert(Row),
+    Update { id: u64, status: u8, revision: u64, updated_at_micros: i64 },
+}
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ReadModelError { Unavailable(String), Corrupt(String) }
+pub enum ReadModelError {
+    Unavailable(String),
+    Corrupt(String),
+}
 #[derive(Clone, Debug, Default)]
-pub struct ListFilter { pub customer: Option<Arc<str>>, pub status: Option<u8>, pub created_from_micros: Option<i64>, pub created_to_micros: Option<i64> }
+pub struct ListFilter {
+    pub customer: Option<Arc<str>>,
+    pub status: Option<u8>,
+    pub created_from_micros: Option<i64>,
+    pub created_to_micros: Option<i64>,
+}
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ListOrder { NewestFirst, OldestFirst }
+pub enum ListOrder {
+    NewestFirst,
+    OldestFirst,
+}
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RowKey { pub created_at_micros: i64, pub id: u64 }
+pub struct RowKey {
+    pub created_at_micros: i64,
+    pub id: u64,
+}
 #[derive(Clone, Debug)]
-pub struct ListQuery { pub filter: ListFilter, pub order: ListOrder, pub after: Option<RowKey>, pub limit: usize }
+pub struct ListQuery {
+    pub filter: ListFilter,
+    pub order: ListOrder,
+    pub after: Option<RowKey>,
+    pub limit: usize,
+}
 #[derive(Clone, Debug)]
-pub struct Page { pub rows: Vec<Row>, pub next: Option<RowKey> }
+pub struct Page {
+    pub rows: Vec<Row>,
+    pub next: Option<RowKey>,
+}
 #[derive(Clone, Debug)]
-pub struct Totals { pub status: u8, pub currency: [u8; 3], pub count: u64, pub amount_minor: i128 }
+pub struct Totals {
+    pub status: u8,
+    pub currency: [u8; 3],
+    pub count: u64,
+    pub amount_minor: i128,
+}
 #[async_trait]
 pub trait ReadModel: fmt::Debug + Send + Sync + 'static {
     async fn apply(&self, changes: Vec<RowChange>, checkpoint: Position) -> Result<(), ReadModelError>;
@@ -28,4 +68,8 @@ pub trait ReadModel: fmt::Debug + Send + Sync + 'static {
     async fn totals(&self) -> Result<Vec<Totals>, ReadModelError>;
     async fn check(&self) -> Result<(), ReadModelError>;
 }
-impl fmt::Display for ReadModelError { fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result { write!(f, "{self:?}") } }
+impl fmt::Display for ReadModelError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self:?}")
+    }
+}

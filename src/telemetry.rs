@@ -41,8 +41,14 @@ fn describe() {
     describe_counter!("ordersystem_requests_total", "Commands and queries, by operation and outcome");
     describe_histogram!("ordersystem_request_duration_seconds", "How long commands and queries took, by operation");
     describe_gauge!("ordersystem_requests_in_flight", "Commands and queries being worked on");
-    describe_counter!("ordersystem_append_conflicts_total", "Appends that lost against another writer of the same order");
-    describe_counter!("ordersystem_request_replays_total", "Commands answered from an earlier try with the same request id");
+    describe_counter!(
+        "ordersystem_append_conflicts_total",
+        "Appends that lost against another writer of the same order"
+    );
+    describe_counter!(
+        "ordersystem_request_replays_total",
+        "Commands answered from an earlier try with the same request id"
+    );
     describe_counter!("ordersystem_order_cache_lookups_total", "Look-ups in the cache of folded orders, by result");
     describe_gauge!("ordersystem_order_cache_hit_ratio", "Share of look-ups that found a folded order, 0 to 1");
     describe_counter!("ordersystem_outbox_published_total", "Events that the message bus has accepted");

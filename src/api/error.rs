@@ -175,7 +175,9 @@ impl ApiError {
             metadata.insert("violation_count".to_owned(), self.violations.len().to_string());
             let shown = self.violations.iter().take(MAX_GRPC_VIOLATIONS);
             details.set_bad_request(
-                shown.map(|violation| FieldViolation::new(&violation.field, &violation.description)).collect::<Vec<_>>(),
+                shown
+                    .map(|violation| FieldViolation::new(&violation.field, &violation.description))
+                    .collect::<Vec<_>>(),
             );
         }
         if self.reason == Reason::IllegalTransition {

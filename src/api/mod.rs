@@ -1,8 +1,10 @@
 //! The doors: gRPC and REST on one port. They translate, and do nothing else; status codes live here and nowhere else.
 
 pub mod cursor;
+pub mod doors;
 pub mod error;
 pub mod grpc;
+pub mod probe;
 pub mod rest;
 pub mod server;
 pub mod validation;

@@ -76,12 +76,7 @@ impl Request for OrderRequest {
 impl CommandHandler {
     /// A handler that writes to `store` and keeps what it folds in `orders`.
     #[must_use]
-    pub fn new(
-        store: Arc<dyn EventStore>,
-        orders: Arc<Orders>,
-        ids: Arc<IdGenerator>,
-        clock: Arc<dyn Clock>,
-    ) -> Self {
+    pub fn new(store: Arc<dyn EventStore>, orders: Arc<Orders>, ids: Arc<IdGenerator>, clock: Arc<dyn Clock>) -> Self {
         Self {
             store,
             orders,
@@ -96,10 +91,12 @@ impl CommandHandler {
         let key = request.request_id.as_ref().map(|id| request_key(id, &request));
         let order_id = match request.order_id {
             Some(id) => id,
-            None => OrderId::new(self.ids.next_async().await?).map_err(|_| AppError::Corrupt("generated order id".into()))?,
+            None => OrderId::new(self.ids.next_async().await?)
+                .map_err(|_| AppError::Corrupt("generated order id".into()))?,
         };
         let at = Timestamp::from_micros(self.clock.now_micros());
-        let attempt = Attempt { key, command: OrderCommand { order_id, at, action: request.action }, actor: request.actor };
+        let attempt =
+            Attempt { key, command: OrderCommand { order_id, at, action: request.action }, actor: request.actor };
         let outcome = self.run(&attempt, request.request_id.as_ref(), request.expected_revision).await;
         outcome.map_err(|error| match error {
             AppError::RequestReused(_) => {
@@ -197,9 +194,10 @@ struct Attempt {
 impl Attempt {
     fn commit(&self, before: Option<&LoadedOrder>, events: &[OrderEvent], request_id: Option<&RequestId>) -> Commit {
         let last = before.map_or(0, |loaded| loaded.order.revision);
-        let encoded = events.iter().zip(last + 1..).map(|(event, revision)| {
-            codec::encode(event, Record { revision, request_id, actor: self.actor.as_ref() })
-        });
+        let encoded = events
+            .iter()
+            .zip(last + 1..)
+            .map(|(event, revision)| codec::encode(event, Record { revision, request_id, actor: self.actor.as_ref() }));
         Commit {
             stream: StreamId(self.command.order_id.get()),
             expected: if last == 0 { ExpectedRevision::NoStream } else { ExpectedRevision::Exactly(last) },

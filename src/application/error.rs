@@ -89,7 +89,11 @@ impl AppError {
     pub const fn is_internal(&self) -> bool {
         matches!(
             self,
-            Self::OutcomeUnknown(_) | Self::StoreFull(_) | Self::Unavailable { .. } | Self::Corrupt(_) | Self::DeadlineExceeded
+            Self::OutcomeUnknown(_)
+                | Self::StoreFull(_)
+                | Self::Unavailable { .. }
+                | Self::Corrupt(_)
+                | Self::DeadlineExceeded
         )
     }
 }

@@ -57,4 +57,10 @@ impl Mediator {
     pub fn in_flight(&self) -> usize {
         self.pipeline.in_flight()
     }
+
+    /// Brings the gauges up to date that are read now and then rather than counted each time.
+    pub fn publish_gauges(&self) {
+        self.pipeline.publish_gauges();
+        self.handlers.queries.publish_gauges();
+    }
 }

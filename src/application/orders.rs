@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use metrics::Counter;
+use metrics::{Counter, Gauge};
 use quick_cache::sync::{Cache, EntryAction, EntryResult};
 
 use super::AppError;
@@ -44,6 +44,7 @@ pub struct Orders {
     cache: Cache<u64, Arc<LoadedOrder>>,
     hits: Counter,
     misses: Counter,
+    hit_ratio: Gauge,
 }
 
 impl Orders {
@@ -51,15 +52,28 @@ impl Orders {
     #[must_use]
     pub fn new(store: Arc<dyn EventStore>, cached_orders: usize) -> Self {
         let lookups = |result| metrics::counter!("ordersystem_order_cache_lookups_total", "result" => result);
-        Self { store, cache: Cache::new(cached_orders), hits: lookups("hit"), misses: lookups("miss") }
+        Self {
+            store,
+            cache: Cache::new(cached_orders),
+            hits: lookups("hit"),
+            misses: lookups("miss"),
+            hit_ratio: metrics::gauge!("ordersystem_order_cache_hit_ratio"),
+        }
+    }
+
+    /// Brings the metrics up to date: the cache itself counts.
+    pub fn publish_gauges(&self) {
+        let (hits, misses) = (self.cache.hits(), self.cache.misses());
+        self.hits.absolute(hits);
+        self.misses.absolute(misses);
+        #[allow(clippy::cast_precision_loss, reason = "a ratio for people")]
+        self.hit_ratio.set(hits as f64 / (hits + misses).max(1) as f64);
     }
 
     /// The order as the cache has it.
     #[must_use]
     pub fn cached(&self, id: OrderId) -> Option<Arc<LoadedOrder>> {
-        let found = self.cache.get(&id.get());
-        if found.is_some() { self.hits.increment(1) } else { self.misses.increment(1) }
-        found
+        self.cache.get(&id.get())
     }
 
     /// The order as the log has it now; kept in the cache.
@@ -124,7 +138,10 @@ fn step(before: Option<&LoadedOrder>, stored: &StoredEvent, until: Until) -> Res
     }
     let order = evolve(before.map(|loaded| &loaded.order), &event)?;
     if order.id.get() != stored.stream.0 || order.revision != stored.revision {
-        return Err(AppError::Corrupt(format!("event {} of stream {} is not in its place", stored.revision, stored.stream)));
+        return Err(AppError::Corrupt(format!(
+            "event {} of stream {} is not in its place",
+            stored.revision, stored.stream
+        )));
     }
     Ok(Some(LoadedOrder { order, position: stored.position }))
 }

@@ -154,7 +154,8 @@ impl Drop for Place<'_> {
 
 impl Meter {
     fn new(operation: &'static str) -> Self {
-        let outcome = |outcome| metrics::counter!("ordersystem_requests_total", "operation" => operation, "outcome" => outcome);
+        let outcome =
+            |outcome| metrics::counter!("ordersystem_requests_total", "operation" => operation, "outcome" => outcome);
         Self {
             succeeded: outcome("success"),
             refused: outcome("refused"),

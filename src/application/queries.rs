@@ -11,7 +11,7 @@ use super::{
 use crate::{
     domain::ids::OrderId,
     event_store::{EventStore, Position},
-    projections::ProjectionProgress,
+    projections::{ProjectionEnded, ProjectionProgress},
     read_model::{ListQuery, Page, ReadModel, Totals},
 };
 
@@ -161,6 +161,10 @@ impl QueryHandler {
         Self { store, orders, read_model, progress }
     }
 
+    pub(super) fn publish_gauges(&self) {
+        self.orders.publish_gauges();
+    }
+
     /// The order as it is now: from the cache unless that has to be fresher than the cache can promise.
     async fn current(&self, id: OrderId, consistency: Consistency) -> Result<Option<Arc<LoadedOrder>>, AppError> {
         if consistency == Consistency::Eventual
@@ -195,7 +199,9 @@ impl QueryHandler {
             Consistency::AtLeast(position) => position,
             Consistency::Strong => self.store.head().await?,
         };
-        let reached = self.progress.reached(wanted);
-        tokio::time::timeout(MAX_FRESHNESS_WAIT, reached).await.unwrap_or(Err(AppError::NotFreshInTime(wanted)))
+        match tokio::time::timeout(MAX_FRESHNESS_WAIT, self.progress.reached(wanted)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(ProjectionEnded)) | Err(_) => Err(AppError::NotFreshInTime(wanted)),
+        }
     }
 }

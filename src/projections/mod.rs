@@ -53,6 +53,12 @@ impl ProjectionProgress {
         position.wait_for(|reached| *reached >= wanted).await.map(|_| ()).map_err(|_| ProjectionEnded)
     }
 
+    /// Whether the projection still follows the log.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.position.has_changed().is_ok()
+    }
+
     /// Why the projection stands still, if it does.
     #[must_use]
     pub fn failure(&self) -> Option<String> {

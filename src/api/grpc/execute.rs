@@ -24,9 +24,7 @@ use crate::{
         validation::{self, Violations},
     },
     application::{AppError, OrderRequest},
-    proto::catga::orders::v1::{
-        self as pb, execute_commands_request::Command, execute_commands_response::Outcome,
-    },
+    proto::catga::orders::v1::{self as pb, execute_commands_request::Command, execute_commands_response::Outcome},
 };
 
 /// Commands of one call that are read and not yet answered, at the most.
@@ -41,7 +39,14 @@ type Running = Pin<Box<dyn Future<Output = (Option<String>, pb::ExecuteCommandsR
 
 /// Answers every command of `requests`.
 pub fn run_all(context: Context, requests: Streaming<pb::ExecuteCommandsRequest>) -> Replies {
-    Box::pin(Execution { context, requests: Some(requests), running: FuturesUnordered::new(), waiting: HashMap::new(), open: 0, failed: None })
+    Box::pin(Execution {
+        context,
+        requests: Some(requests),
+        running: FuturesUnordered::new(),
+        waiting: HashMap::new(),
+        open: 0,
+        failed: None,
+    })
 }
 
 struct Execution {
@@ -88,7 +93,9 @@ impl Execution {
             }
             match requests.poll_next_unpin(task) {
                 Poll::Ready(Some(Ok(request))) => self.accept(request),
-                Poll::Ready(Some(Err(status))) => self.end(Some(layers::refine(status, self.context.info.max_message_bytes))),
+                Poll::Ready(Some(Err(status))) => {
+                    self.end(Some(layers::refine(status, self.context.info.max_message_bytes)))
+                }
                 Poll::Ready(None) => self.end(None),
                 Poll::Pending => return,
             }

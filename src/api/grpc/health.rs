@@ -12,7 +12,7 @@ fn service_names() -> impl Iterator<Item = String> {
         let package = file.package.clone().unwrap_or_default();
         file.service.into_iter().map(move |service| format!("{package}.{}", service.name.unwrap_or_default()))
     });
-    ["".to_owned(), "readiness".to_owned()].into_iter().chain(of_api)
+    [String::new(), "readiness".to_owned()].into_iter().chain(of_api)
 }
 
 /// The name under which liveness is asked for.
@@ -23,18 +23,23 @@ const LIVENESS: &str = "liveness";
 pub struct HealthDoor {
     reporter: HealthReporter,
     ready_names: Vec<String>,
+    /// What was told last: telling it again would wake every Watch for nothing.
+    told: Option<(bool, bool)>,
 }
 
 impl HealthDoor {
     /// Reports through `reporter`; NOT_SERVING until told otherwise.
     pub async fn new(reporter: HealthReporter) -> Self {
-        let door = Self { reporter, ready_names: service_names().collect() };
+        let mut door = Self { reporter, ready_names: service_names().collect(), told: None };
         door.set(false, true).await;
         door
     }
 
     /// Everything but `liveness` follows readiness.
-    pub async fn set(&self, is_ready: bool, is_live: bool) {
+    pub async fn set(&mut self, is_ready: bool, is_live: bool) {
+        if self.told.replace((is_ready, is_live)) == Some((is_ready, is_live)) {
+            return;
+        }
         for name in &self.ready_names {
             self.reporter.set_service_status(name, status(is_ready)).await;
         }

@@ -78,19 +78,15 @@ impl OrderHistoryService for History {
         let (after, filter, heartbeat) = parse(&request, log)?;
         let place = self.context.event_streams.enter().map_err(ApiError::from)?;
         let follow = request.follow.then_some(heartbeat);
-        let feed =
-            EventFeed::open(self.context.store.clone(), after, filter, follow, self.context.draining.clone())
-                .await
-                .map_err(ApiError::from)?;
+        let feed = EventFeed::open(self.context.store.clone(), after, filter, follow, self.context.draining.clone())
+            .await
+            .map_err(ApiError::from)?;
         Ok(Response::new(events(feed, log, place)))
     }
 }
 
 /// Where to start (`None`: now), what passes, and how often to send a heartbeat.
-fn parse(
-    request: &pb::StreamEventsRequest,
-    log: LogId,
-) -> Result<(Option<Position>, EventFilter, Duration), ApiError> {
+fn parse(request: &pb::StreamEventsRequest, log: LogId) -> Result<(Option<Position>, EventFilter, Duration), ApiError> {
     let mut violations = Violations::default();
     let start = pb::StreamStart::try_from(request.start);
     if !request.cursor.is_empty() && start != Ok(pb::StreamStart::After) {
@@ -117,8 +113,7 @@ fn parse(
 /// A cursor of another log is told apart: the client has to start over rather than to correct its input.
 pub fn foreign_cursor(mut violations: Violations, error: InvalidCursor) -> ApiError {
     violations.add("cursor", error.description());
-    let reason =
-        if error == InvalidCursor::AnotherLog { Reason::CursorOfAnotherLog } else { Reason::InvalidArgument };
+    let reason = if error == InvalidCursor::AnotherLog { Reason::CursorOfAnotherLog } else { Reason::InvalidArgument };
     ApiError { reason, ..ApiError::from(violations) }
 }
 
@@ -131,7 +126,8 @@ fn parse_filter(violations: &mut Violations, request: &pb::StreamEventsRequest) 
         }
     }
     for (index, text) in request.customer_ids.iter().enumerate() {
-        let parsed = violations.required::<crate::domain::text::CustomerIdRule>(&format!("customer_ids[{index}]"), text);
+        let parsed =
+            violations.required::<crate::domain::text::CustomerIdRule>(&format!("customer_ids[{index}]"), text);
         filter.customer_ids.extend(parsed.map(|id| id.to_string()));
     }
     for (index, text) in request.order_ids.iter().enumerate() {
@@ -239,7 +235,10 @@ fn events(feed: EventFeed, log: LogId, place: EventStreamPlace) -> Replies<pb::S
             match state.source.next().await {
                 Ok(Step::Events(events)) => state.batch = events.into(),
                 Ok(Step::CaughtUp) => {
-                    return Some((message(state.source.position(), Item::CaughtUp(pb::CaughtUp { revision: 0 })), state));
+                    return Some((
+                        message(state.source.position(), Item::CaughtUp(pb::CaughtUp { revision: 0 })),
+                        state,
+                    ));
                 }
                 Ok(Step::Heartbeat) => {
                     return Some((message(state.source.position(), Item::Heartbeat(pb::Heartbeat {})), state));

@@ -87,7 +87,7 @@ impl IdService for Ids {
         let parts = parse(&request.get_ref().id).map_err(ApiError::from)?;
         Ok(reply(pb::ParseIdResponse {
             id: request.into_inner().id,
-            issued_at: Some(timestamp_to_proto(Timestamp::from_micros(parts.timestamp_ms_unix * 1_000))),
+            issued_at: Some(timestamp_to_proto(issued_at(&parts))),
             datacenter_id: parts.datacenter_id.into(),
             worker_id: parts.worker_id.into(),
             sequence: parts.sequence.into(),
@@ -118,6 +118,13 @@ pub fn parse(text: &str) -> Result<id_generator::IdParts, Violations> {
     let mut violations = Violations::default();
     let id = violations.order_id("id", text);
     violations.finish(id.and_then(|id| id_generator::parse(id.get()).ok()))
+}
+
+/// When an id was issued.
+#[must_use]
+pub fn issued_at(parts: &id_generator::IdParts) -> Timestamp {
+    // 41 bits of milliseconds after 2024, in microseconds, are far below 63 bits.
+    Timestamp::from_micros((parts.timestamp_ms_unix * 1_000).cast_signed())
 }
 
 /// `count` fresh ids; waits without holding a thread when the layout's limit is reached.

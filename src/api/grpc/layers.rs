@@ -42,9 +42,9 @@ impl<S> GrpcEdge<S> {
     }
 }
 
-impl<S> Service<Request<Body>> for GrpcEdge<S>
+impl<S, B> Service<Request<B>> for GrpcEdge<S>
 where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+    S: Service<Request<B>, Response = Response<Body>, Error = Infallible>,
     S::Future: Send + 'static,
 {
     type Response = Response<Body>;
@@ -55,7 +55,7 @@ where
         self.inner.poll_ready(task)
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    fn call(&mut self, request: Request<B>) -> Self::Future {
         let deadline = match timeout(request.headers()) {
             Ok(timeout) => timeout.map(|timeout| Instant::now() + timeout),
             Err(error) => return std::future::ready(Ok(error.to_status().into_http())).boxed(),
@@ -178,10 +178,7 @@ impl HttpBody for GuardedBody {
     type Data = Bytes;
     type Error = axum::Error;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        task: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+    fn poll_frame(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let this = self.get_mut();
         let Some(inner) = &mut this.inner else {
             return Poll::Ready(None);
@@ -191,10 +188,8 @@ impl HttpBody for GuardedBody {
             Ok(frame) => return frame,
             Err(_panic) => return this.end(&ApiError::internal().to_status()),
         }
-        match &mut this.deadline {
-            Some(deadline) if deadline.as_mut().poll(task).is_ready() => this.end(&too_late()),
-            _ => Poll::Pending,
-        }
+        let is_late = this.deadline.as_mut().is_some_and(|deadline| deadline.as_mut().poll(task).is_ready());
+        if is_late { this.end(&too_late()) } else { Poll::Pending }
     }
 
     fn is_end_stream(&self) -> bool {

@@ -10,8 +10,14 @@ pub mod layers;
 pub mod queries;
 pub mod system;
 
+use std::error::Error;
+
 use prost::Message;
 use tonic::{Response, codec::CompressionEncoding, service::Routes};
+use tonic_health::{
+    pb::health_server::HealthServer,
+    server::{HealthReporter, HealthService},
+};
 
 use super::Context;
 use crate::proto::{
@@ -34,10 +40,7 @@ const MIN_COMPRESSED_BYTES: usize = 4 * 1024;
 ///
 /// # Errors
 /// If the descriptors that were compiled in cannot be read.
-pub fn routes(
-    context: &Context,
-    health: impl tonic_health::pb::health_server::Health,
-) -> Result<Routes, Box<dyn std::error::Error + Send + Sync>> {
+pub fn routes(context: &Context, health: HealthReporter) -> Result<Routes, Box<dyn Error + Send + Sync>> {
     let max_bytes = context.info.max_message_bytes;
     // The same bounds for every service; the generated servers share no trait to say so once.
     let commands = OrderCommandServiceServer::new(commands::Commands::new(context.clone()))
@@ -63,13 +66,15 @@ pub fn routes(
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            // Not served, but what the details of errors are made of: with it grpcurl can show them.
+            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
     };
     Ok(Routes::new(commands)
         .add_service(queries)
         .add_service(history)
         .add_service(ids)
         .add_service(system)
-        .add_service(tonic_health::pb::health_server::HealthServer::new(health))
+        .add_service(HealthServer::new(HealthService::from_health_reporter(health)))
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?)
         .prepare())
