@@ -13,20 +13,22 @@ use std::{future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use prost::Message as _;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    message_bus::{BusError, Consumer, Delivery, EventId, Message, MessageBus, Receipt},
+    message_bus::{BusError, Delivery, EventId, Message, MessageBus},
     proto::catga::events::v1::OrderEvent,
 };
 
+mod in_hand;
 mod order_event_logger;
 mod remembered;
 mod status;
 #[cfg(test)]
 mod tests;
 
+use in_hand::InHand;
 pub use order_event_logger::OrderEventLogger;
 use remembered::RememberedRevisions;
 pub use status::{LastError, SubscriptionStatus};
@@ -245,10 +247,9 @@ impl Subscription {
             };
             self.status.add_received(batch.len());
             let mut in_hand = InHand::new(&*consumer, &batch);
-            let next = self.handle_batch(&mut in_hand, &batch, stop).await;
-            // Even if something failed: what is done need not come again.
+            let next = self.handle_batch(&mut in_hand, &batch, stop).await?;
             in_hand.ack_done().await?;
-            if next? == Next::Stop {
+            if next == Next::Stop {
                 return Ok(());
             }
         }
@@ -348,53 +349,6 @@ impl Subscription {
         self.status.add_dead_lettered();
         self.remembered.insert(delivery.message.event_id());
         Ok(Next::Continue)
-    }
-}
-
-/// The deliveries of one batch that are being worked on.
-struct InHand<'a> {
-    consumer: &'a dyn Consumer,
-    batch: &'a [Delivery],
-    /// Dealt with, not acknowledged yet.
-    done: Vec<Receipt>,
-    /// The orders of which an event was given back, and with it all later ones.
-    taken_back: Vec<u64>,
-    /// When the wait for the rest of the batch began.
-    since: Instant,
-}
-
-impl<'a> InHand<'a> {
-    fn new(consumer: &'a dyn Consumer, batch: &'a [Delivery]) -> Self {
-        let done = Vec::with_capacity(batch.len());
-        Self { consumer, batch, done, taken_back: Vec::new(), since: Instant::now() }
-    }
-
-    fn is_taken_back(&self, delivery: &Delivery) -> bool {
-        self.taken_back.contains(&delivery.message.key)
-    }
-
-    /// With a slow handler, tells the bus in good time that the batch from `index` on is still worked on, and what is done.
-    async fn keep(&mut self, index: usize) -> Result<(), BusError> {
-        if self.since.elapsed() < self.consumer.ack_wait() / 4 {
-            return Ok(());
-        }
-        self.ack_done().await?;
-        self.since = Instant::now();
-        let rest: Vec<_> = self.batch[index..].iter().map(|delivery| delivery.receipt).collect();
-        self.consumer.extend(&rest).await
-    }
-
-    async fn ack_done(&mut self) -> Result<(), BusError> {
-        if !self.done.is_empty() {
-            self.consumer.ack(&self.done).await?;
-            self.done.clear();
-        }
-        Ok(())
-    }
-
-    async fn retry(&mut self, delivery: &Delivery, after: Duration) -> Result<(), BusError> {
-        self.taken_back.push(delivery.message.key);
-        self.consumer.retry(delivery.receipt, after).await
     }
 }
 

@@ -3,14 +3,20 @@
 use std::{
     collections::HashMap,
     io,
-    sync::{Mutex, PoisonError, atomic::AtomicBool, atomic::Ordering::SeqCst},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    },
 };
 
 use async_trait::async_trait;
-use tokio::task::JoinHandle;
+use tokio::{task::JoinHandle, time::Instant};
 
 use super::*;
-use crate::backends::memory::message_bus::{MemoryBusOptions, MemoryMessageBus};
+use crate::{
+    backends::memory::message_bus::{MemoryBusOptions, MemoryMessageBus},
+    message_bus::{Consumer, DeadLetter, Receipt},
+};
 
 type Seen = (String, u32, bool);
 
@@ -160,14 +166,17 @@ async fn after_the_last_attempt_an_event_is_a_dead_letter_and_its_order_goes_on(
     let running = Running::start(&bus, handler.clone(), options());
     bus.publish(&[message(1, 1), message(1, 2)]).await.unwrap();
     running.until(|status| status.handled() == 1).await;
-    assert_eq!(handler.seen_ids(), ["1-1", "1-1", "1-1", "1-2"]);
-    assert_eq!((running.status.retried(), running.status.dead_lettered()), (2, 1));
+    bus.publish(&[message(2, 1)]).await.unwrap();
+    running.until(|status| status.dead_lettered() == 2).await;
+    assert_eq!(handler.seen_ids(), ["1-1", "1-1", "1-1", "1-2", "2-1", "2-1", "2-1"]);
+    assert_eq!(running.status.retried(), 4);
     let letters = bus.dead_letters("scripted", 10).await.unwrap();
     assert_eq!((letters[0].message.event_id().to_string().as_str(), letters[0].attempts), ("1-1", 3));
     assert_eq!(letters[0].reason, "not now");
-    // Published again, it is known to be dealt with.
-    bus.publish(&[message(1, 1)]).await.unwrap();
-    running.until(|status| status.deduplicated() == 1).await;
+    // Published again, they are known to be dealt with.
+    bus.publish(&[message(1, 1), message(2, 1)]).await.unwrap();
+    running.until(|status| status.deduplicated() == 2).await;
+    assert_eq!(handler.seen().len(), 7);
     running.stop().await;
 }
 
@@ -198,7 +207,11 @@ async fn a_rejected_event_is_a_dead_letter_at_once_and_can_be_replayed() {
 #[tokio::test(start_paused = true)]
 async fn an_event_that_cannot_be_decoded_is_rejected_by_a_handler_that_decodes() {
     let bus = memory();
-    let running = Running::start(&bus, Scripted::new(|event: &ReceivedEvent| Ok(drop(event.decode()?))), options());
+    let running = Running::start(
+        &bus,
+        Scripted::new(|event: &ReceivedEvent| event.decode().map(drop).map_err(HandlerError::from)),
+        options(),
+    );
     bus.publish(&[Message { payload: Bytes::from_static(&[0xff]), ..message(1, 1) }]).await.unwrap();
     running.until(|status| status.dead_lettered() == 1).await;
     assert!(bus.dead_letters("scripted", 1).await.unwrap()[0].reason.contains("cannot be decoded"));
@@ -252,7 +265,7 @@ async fn a_handler_that_hangs_is_given_up_in_time() {
 
 #[tokio::test(start_paused = true)]
 async fn a_slow_handler_gets_each_event_once_however_long_the_batch_takes() {
-    let bus = memory();
+    let (bus, luck) = flaky(None);
     let slow = Arc::new(Slow { pause: Duration::from_secs(5), handled: Mutex::default() });
     let running = Running::start(&bus, slow.clone(), options());
     let sent: Vec<_> = (1..=50).map(|key| message(key, 1)).collect();
@@ -260,6 +273,8 @@ async fn a_slow_handler_gets_each_event_once_however_long_the_batch_takes() {
     running.until(|status| status.handled() == 50).await;
     assert_eq!(*slow.handled.lock().unwrap(), (1..=50).map(|key| format!("{key}-1 1")).collect::<Vec<_>>());
     assert_eq!((running.status.received(), running.status.deduplicated()), (50, 0));
+    // The ack-wait is 30 s: in 250 s it would have ended many times.
+    assert!((15..=50).contains(&luck.extended.load(SeqCst)), "{luck:?}");
     running.stop().await;
 }
 
@@ -307,16 +322,32 @@ async fn a_subscription_ends_when_another_takes_over_its_name() {
     assert!(running.status.last_error().is_some());
 }
 
-/// A bus and its consumers of which one call in three fails, by a seed.
+/// A bus and its consumers that fail as `luck` will have it and count what is extended.
 #[derive(Debug)]
 struct Flaky<T: ?Sized> {
-    random: Arc<Mutex<fastrand::Rng>>,
+    luck: Arc<Luck>,
     inner: Box<T>,
+}
+
+#[derive(Debug)]
+struct Luck {
+    /// One call in three fails, by a seed; `None`: no call does.
+    random: Option<Mutex<fastrand::Rng>>,
+    extended: AtomicUsize,
+}
+
+fn flaky(seed: Option<u64>) -> (Arc<dyn MessageBus>, Arc<Luck>) {
+    let random = seed.map(|seed| Mutex::new(fastrand::Rng::with_seed(seed)));
+    let luck = Arc::new(Luck { random, extended: AtomicUsize::new(0) });
+    (Arc::new(Flaky { luck: luck.clone(), inner: Box::new(MemoryMessageBus::default()) }), luck)
 }
 
 impl<T: ?Sized> Flaky<T> {
     fn luck(&self) -> Result<(), BusError> {
-        if self.random.lock().unwrap().u8(..3) == 0 { Err(BusError::Unavailable("no luck".to_owned())) } else { Ok(()) }
+        match &self.luck.random {
+            Some(random) if random.lock().unwrap().u8(..3) == 0 => Err(BusError::Unavailable("no luck".to_owned())),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -330,12 +361,12 @@ impl MessageBus for Flaky<MemoryMessageBus> {
     }
     async fn consumer(&self, name: &str) -> Result<Box<dyn Consumer>, BusError> {
         self.luck()?;
-        Ok(Box::new(Flaky { random: self.random.clone(), inner: self.inner.consumer(name).await? }))
+        Ok(Box::new(Flaky { luck: self.luck.clone(), inner: self.inner.consumer(name).await? }))
     }
     async fn remove_consumer(&self, name: &str) -> Result<(), BusError> {
         self.inner.remove_consumer(name).await
     }
-    async fn dead_letters(&self, name: &str, max: usize) -> Result<Vec<crate::message_bus::DeadLetter>, BusError> {
+    async fn dead_letters(&self, name: &str, max: usize) -> Result<Vec<DeadLetter>, BusError> {
         self.inner.dead_letters(name, max).await
     }
     async fn replay(&self, name: &str, events: &[EventId]) -> Result<usize, BusError> {
@@ -364,6 +395,7 @@ impl Consumer for Flaky<dyn Consumer> {
         self.luck()
     }
     async fn extend(&self, receipts: &[Receipt]) -> Result<(), BusError> {
+        self.luck.extended.fetch_add(1, SeqCst);
         self.inner.extend(receipts).await
     }
     async fn retry(&self, receipt: Receipt, after: Duration) -> Result<(), BusError> {
@@ -380,11 +412,10 @@ async fn bus_errors_are_waited_out_and_no_event_is_lost_repeated_or_out_of_order
     for _ in 0..20 {
         let seed = fastrand::u64(..);
         println!("seed: {seed}");
-        let random = Arc::new(Mutex::new(fastrand::Rng::with_seed(seed)));
-        let bus: Arc<dyn MessageBus> = Arc::new(Flaky { random, inner: Box::new(MemoryMessageBus::default()) });
+        let (bus, _) = flaky(Some(seed));
         let ok = Mutex::new(HashMap::<u64, u64>::new());
         let handler = Scripted::new(move |event: &ReceivedEvent| {
-            if event.revision() % 5 == 0 && event.attempt() == 1 {
+            if event.revision().is_multiple_of(5) && event.attempt() == 1 {
                 return retry();
             }
             let last = ok.lock().unwrap().insert(event.order_number(), event.revision()).unwrap_or(0);
