@@ -1,1 +1,293 @@
-//! (to be written)
+//! The composition root: the only place that constructs backends and knows which part gets which.
+
+mod backends;
+mod checks;
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, atomic::AtomicU64},
+    time::{Duration, Instant},
+};
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+pub use backends::Backends;
+
+use crate::{
+    api::{
+        Context, EventStreams, ServerInfo,
+        doors::Doors,
+        grpc::health::HealthDoor,
+        server::{self, ServerOptions},
+    },
+    application::{
+        Handlers, Mediator,
+        command_handler::CommandHandler,
+        orders::Orders,
+        pipeline::{Pipeline, PipelineOptions},
+        queries::QueryHandler,
+    },
+    clock::{Clock, SystemClock},
+    config::{Config, NodeId},
+    domain::timestamp::Timestamp,
+    health::{Health, HealthCheck},
+    id_generator::{FileMark, IdGenerator},
+    lifecycle::{GraceExceeded, Monitor, Node, Stop, Work},
+    outbox::{OutboxOptions, OutboxParts, OutboxRelay},
+    projections::OrderProjection,
+    subscriptions::{OrderEventLogger, Subscription, SubscriptionOptions},
+    telemetry,
+};
+
+/// Why the node did not start; one line for people.
+pub type StartError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A node that listens and serves.
+#[derive(Debug)]
+pub struct App {
+    node: Node,
+    address: SocketAddr,
+    grpc_address: Option<SocketAddr>,
+}
+
+impl App {
+    /// Starts the node that `config` describes.
+    ///
+    /// # Errors
+    /// One clear line: a backend that cannot be had, a port in use, a clock that is wrong.
+    pub async fn start(config: &Config) -> Result<Self, StartError> {
+        Self::start_with(config, Backends::of(config)?, Arc::new(SystemClock)).await
+    }
+
+    /// The same with backends and a clock of one's own: for tests, and for embedding.
+    ///
+    /// # Errors
+    /// As [`App::start`].
+    pub async fn start_with(config: &Config, backends: Backends, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
+        let (recorder, metrics) = telemetry::metrics_recorder()?;
+        let stop = Stop::default();
+        let ids = Arc::new(id_generator(config, Arc::clone(&clock))?);
+        let info = Arc::new(server_info(config, &backends, &*clock));
+        let parts = metrics::with_local_recorder(&recorder, || {
+            announce(&info);
+            Parts::assemble(config, &backends, &ids, &clock, &stop.draining)
+        });
+        let context = Context {
+            mediator: parts.mediator.clone(),
+            store: Arc::clone(&backends.store),
+            ids: Arc::clone(&ids),
+            info,
+            health: Arc::new(Health::new(parts.checks(&backends, &ids), stop.draining.clone())),
+            clock,
+            metrics,
+            draining: stop.draining.clone(),
+            event_streams: Arc::new(EventStreams::default()),
+        };
+        let (reporter, _) = tonic_health::server::health_reporter();
+        let doors = Doors::open(&context, reporter.clone(), &config.server.cors_allowed_origins)?;
+        let monitor = Monitor::new(&context, HealthDoor::new(reporter).await, recorder);
+        let (listener, grpc_listener) = bind(config)?;
+        let address = listener.local_addr()?;
+        let grpc_address = grpc_listener.as_ref().map(TcpListener::local_addr).transpose()?;
+
+        let mut work = Work::default();
+        let options = server_options(config);
+        if let Some(grpc_listener) = grpc_listener {
+            work.serve(server::serve(grpc_listener, doors.grpc_only(), options, stop.closing.clone()));
+        }
+        work.serve(server::serve(listener, doors, options, stop.closing.clone()));
+        parts.run(&mut work, &stop);
+        work.follow(ids.keep_mark_ahead(stop.ended.clone()));
+        let grace = Duration::from_millis(config.server.shutdown_grace_ms);
+        Ok(Self { node: Node { context, monitor, work, stop, grace }, address, grpc_address })
+    }
+
+    /// Where the node listens.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The separate gRPC port, if there is one.
+    #[must_use]
+    pub const fn grpc_address(&self) -> Option<SocketAddr> {
+        self.grpc_address
+    }
+
+    /// What the node is.
+    #[must_use]
+    pub fn info(&self) -> &ServerInfo {
+        &self.node.context.info
+    }
+
+    /// Runs until `shutdown` is cancelled, and then through an orderly shutdown.
+    ///
+    /// # Errors
+    /// [`GraceExceeded`] if that took longer than the grace period.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), GraceExceeded> {
+        self.node.run(shutdown).await
+    }
+}
+
+/// The parts between the doors and the backends.
+struct Parts {
+    mediator: Mediator,
+    projection: OrderProjection,
+    relay: OutboxRelay,
+    subscription: Subscription,
+    subscription_ended: CancellationToken,
+}
+
+impl Parts {
+    fn assemble(
+        config: &Config,
+        backends: &Backends,
+        ids: &Arc<IdGenerator>,
+        clock: &Arc<dyn Clock>,
+        draining: &CancellationToken,
+    ) -> Self {
+        let store = &backends.store;
+        let orders = Arc::new(Orders::new(Arc::clone(store), config.cached_orders));
+        let projection = OrderProjection::new(Arc::clone(store), Arc::clone(&backends.read_model));
+        let handlers = Handlers {
+            commands: CommandHandler::new(Arc::clone(store), Arc::clone(&orders), Arc::clone(ids), Arc::clone(clock)),
+            queries: QueryHandler::new(
+                Arc::clone(store),
+                orders,
+                Arc::clone(&backends.read_model),
+                projection.progress(),
+            ),
+        };
+        let pipeline = PipelineOptions {
+            request_timeout: Duration::from_millis(config.server.request_timeout_ms),
+            max_in_flight: config.server.max_in_flight,
+        };
+        let outbox = OutboxOptions {
+            batch_size: config.outbox.batch_size,
+            scan_interval: Duration::from_millis(config.outbox.scan_interval_ms),
+        };
+        let outbox_parts = OutboxParts {
+            store: Arc::clone(store),
+            bus: Arc::clone(&backends.bus),
+            checkpoints: Arc::clone(&backends.checkpoints),
+            leases: Arc::clone(&backends.leases),
+            node: node_name(config),
+        };
+        let subscription =
+            SubscriptionOptions { max_attempts: config.consumer.max_attempts, ..SubscriptionOptions::default() };
+        Self {
+            mediator: Mediator::new(handlers, Pipeline::new(pipeline, draining.clone())),
+            projection,
+            relay: OutboxRelay::new(outbox_parts, outbox),
+            subscription: Subscription::new(Arc::clone(&backends.bus), Arc::new(OrderEventLogger::new()), subscription),
+            subscription_ended: CancellationToken::new(),
+        }
+    }
+
+    fn checks(&self, backends: &Backends, ids: &Arc<IdGenerator>) -> Vec<Arc<dyn HealthCheck>> {
+        let store = || Arc::clone(&backends.store);
+        vec![
+            Arc::new(checks::StoreCheck(store())),
+            Arc::new(checks::TransportCheck(Arc::clone(&backends.bus))),
+            Arc::new(checks::OutboxCheck { status: self.relay.status(), store: store() }),
+            Arc::new(checks::ProjectionCheck {
+                progress: self.projection.progress(),
+                read_model: Arc::clone(&backends.read_model),
+                store: store(),
+                start_head: AtomicU64::new(0),
+            }),
+            Arc::new(checks::SubscriptionCheck {
+                status: self.subscription.status(),
+                ended: self.subscription_ended.clone(),
+            }),
+            Arc::new(checks::IdCheck(Arc::clone(ids))),
+        ]
+    }
+
+    fn run(self, work: &mut Work, stop: &Stop) {
+        work.follow(self.projection.run(stop.ended.clone()));
+        work.relay(self.relay.run(stop.flushing.clone()));
+        let ended = stop.ended.clone();
+        let (subscription, has_ended) = (self.subscription, self.subscription_ended);
+        work.follow(async move {
+            // Also when the subscription ends by a panic.
+            let _note = has_ended.drop_guard();
+            if let Err(error) = subscription.run(ended).await {
+                tracing::error!(%error, "the subscription has ended");
+            }
+        });
+    }
+}
+
+fn id_generator(config: &Config, clock: Arc<dyn Clock>) -> Result<IdGenerator, StartError> {
+    let identity = config.node.identity;
+    let Some(dir) = &config.node.data_dir else {
+        return Ok(IdGenerator::new(identity, clock)?);
+    };
+    std::fs::create_dir_all(dir).map_err(|error| format!("data dir {}: {error}", dir.display()))?;
+    let name = format!("snowflake-{}-{}.mark", identity.datacenter_id(), identity.worker_id());
+    Ok(IdGenerator::with_mark(identity, clock, Box::new(FileMark::new(dir.join(name))))?)
+}
+
+fn server_info(config: &Config, backends: &Backends, clock: &dyn Clock) -> ServerInfo {
+    let identity = config.node.identity;
+    ServerInfo {
+        node: node_name(config),
+        is_cluster: config.cluster,
+        transport: backends.transport,
+        persistence: backends.persistence,
+        durability: backends.store.durability(),
+        started_at: Timestamp::from_micros(clock.now_micros()),
+        started: Instant::now(),
+        datacenter_id: identity.datacenter_id(),
+        worker_id: identity.worker_id(),
+        max_message_bytes: config.server.max_message_bytes,
+        max_in_flight: config.server.max_in_flight,
+        max_concurrent_streams: config.server.max_concurrent_streams,
+        max_connections: config.server.max_connections,
+    }
+}
+
+/// The name of the node: as configured, else made from its Snowflake numbers, which are its own among all nodes.
+fn node_name(config: &Config) -> String {
+    match &config.node.id {
+        NodeId::Named(name) => name.clone(),
+        NodeId::Auto => {
+            format!("node-{}-{}", config.node.identity.datacenter_id(), config.node.identity.worker_id())
+        }
+    }
+}
+
+/// What the node is, where metrics are read.
+fn announce(info: &ServerInfo) {
+    let labels = [
+        ("version", crate::api::VERSION.to_owned()),
+        ("node", info.node.clone()),
+        ("persistence", info.persistence.to_owned()),
+        ("transport", info.transport.to_owned()),
+        ("durability", info.durability.name().to_owned()),
+    ];
+    metrics::gauge!("ordersystem_info", &labels).set(1.0);
+}
+
+fn bind(config: &Config) -> Result<(TcpListener, Option<TcpListener>), StartError> {
+    let bind = |address: SocketAddr| {
+        server::bind(address).map_err(|error| StartError::from(format!("cannot listen on {address}: {error}")))
+    };
+    let grpc = config.server.grpc_address().map(bind).transpose()?;
+    Ok((bind(config.server.address())?, grpc))
+}
+
+fn server_options(config: &Config) -> ServerOptions {
+    let server = &config.server;
+    let age = server.max_connection_age_ms;
+    ServerOptions {
+        max_connections: server.max_connections,
+        max_concurrent_streams: server.max_concurrent_streams,
+        keepalive_interval: Duration::from_millis(server.keepalive_interval_ms),
+        keepalive_timeout: Duration::from_millis(server.keepalive_timeout_ms),
+        max_connection_age: (age > 0).then(|| Duration::from_millis(age)),
+        max_connection_age_grace: Duration::from_millis(server.max_connection_age_grace_ms),
+    }
+}

@@ -1,1 +1,223 @@
-//! (to be written)
+//! The command line: what the program is asked to do, and the flags of every setting.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::PathBuf;
+
+use clap::builder::{PathBufValueParser, ValueParser};
+use clap::{Arg, ArgAction, ArgMatches, Command};
+
+use crate::config::settings::{Kind, SETTINGS, Setting};
+use crate::config::{Config, ConfigError, FlagValues, env_name};
+
+/// How long `ordersystem health` waits for the answer, unless told otherwise, in milliseconds.
+const HEALTH_TIMEOUT_MS: &str = "2000";
+/// The longest `--timeout-ms`: an hour.
+const HEALTH_TIMEOUT_MAX_MS: u64 = 3_600_000;
+
+/// What the program is asked to do.
+#[derive(Debug)]
+pub enum Invocation {
+    /// Run the service.
+    Serve(Box<Config>),
+    /// Ask a running service for its health and exit 0 or not.
+    Health {
+        /// Where to ask, `host:port`.
+        address: String,
+        /// Which gRPC service to ask for; empty for the whole server.
+        service: String,
+        /// How long to wait.
+        timeout_ms: u64,
+    },
+    /// Print the effective configuration.
+    PrintConfig(Box<Config>),
+}
+
+/// Why there is nothing to run.
+#[derive(Debug)]
+pub enum CliError {
+    /// `--help` or `--version`: the text to print to standard output, exit code 0.
+    Info(String),
+    /// A command line that cannot be understood, in one line.
+    Usage(String),
+    /// A configuration that cannot be used.
+    Config(ConfigError),
+}
+
+impl CliError {
+    /// 0 for help and version, 2 for anything wrong.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Info(_) => 0,
+            Self::Usage(_) | Self::Config(_) => 2,
+        }
+    }
+}
+
+impl fmt::Display for CliError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Info(text) => f.write_str(text),
+            Self::Usage(line) => write!(f, "error: {line}"),
+            Self::Config(error) => write!(f, "error: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for CliError {}
+
+impl From<ConfigError> for CliError {
+    fn from(error: ConfigError) -> Self {
+        Self::Config(error)
+    }
+}
+
+/// Parses the command line, the program's name first, together with the environment.
+///
+/// # Errors
+/// See [`CliError`].
+pub fn parse(
+    args: impl IntoIterator<Item = OsString>,
+    env: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<Invocation, CliError> {
+    let matches = command().try_get_matches_from(args).map_err(usage_error)?;
+    match matches.subcommand() {
+        Some(("health", matches)) => health(matches, env),
+        Some(("config", matches)) => Ok(Invocation::PrintConfig(Box::new(Config::load(&flags(matches), env)?))),
+        Some((_serve, matches)) => Ok(Invocation::Serve(Box::new(Config::load(&flags(matches), env)?))),
+        None => Ok(Invocation::Serve(Box::new(Config::load(&flags(&matches), env)?))),
+    }
+}
+
+/// The whole command line, for parsing and for the check of the README.
+#[must_use]
+pub fn command() -> Command {
+    let serve = Command::new("serve").about("Run the service (what happens without a command, too)");
+    let config = Command::new("config").about("Print the effective configuration and where each value comes from");
+    Command::new("ordersystem")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("An event-sourced order service: gRPC and REST on one port")
+        .after_help("Each setting is also an environment variable and a key of the --config file; flags win over the\nenvironment, the environment over the file. `ordersystem config` prints what is in effect.")
+        .args(setting_args())
+        // A setting before a command would be for nobody; without this it would be dropped in silence.
+        .args_conflicts_with_subcommands(true)
+        .subcommand(serve.args(setting_args()))
+        .subcommand(health_command())
+        .subcommand(config.args(setting_args()))
+}
+
+fn health_command() -> Command {
+    let address = Arg::new("address").long("address").value_name("HOST:PORT");
+    let service = Arg::new("service").long("service").value_name("NAME").default_value("");
+    let timeout = Arg::new("timeout-ms").long("timeout-ms").value_name("N").default_value(HEALTH_TIMEOUT_MS);
+    let millis = clap::value_parser!(u64).range(1..=HEALTH_TIMEOUT_MAX_MS);
+    Command::new("health")
+        .about("Ask a running service for its health; exit code 0 if it serves")
+        .arg(address.help("Where to ask [default: the port of the configuration, on this machine]"))
+        .arg(service.help("Which gRPC service to ask for; empty for the whole server").hide_default_value(true))
+        .arg(timeout.value_parser(millis).help("How long to wait, ms"))
+        .args(setting_args().into_iter().map(|arg| arg.hide(true).conflicts_with("address")))
+}
+
+fn setting_args() -> Vec<Arg> {
+    let file = Arg::new("config").long("config").value_name("FILE").value_parser(PathBufValueParser::new());
+    let file = file.help(format!("Configuration file, .toml or .json [env: {}]", env_name("config")));
+    std::iter::once(file).chain(SETTINGS.iter().map(setting_arg)).collect()
+}
+
+fn setting_arg(setting: &'static Setting) -> Arg {
+    let arg = Arg::new(setting.key).long(setting.key).help(help(setting));
+    let arg = match setting.kind {
+        Kind::Switch => return arg.action(ArgAction::SetTrue),
+        Kind::Choice(_) => arg.value_name("NAME"),
+        // So that -1 gets our error with the range instead of "unexpected argument".
+        Kind::Integer { .. } => arg.value_name("N").allow_negative_numbers(true),
+        Kind::Text => arg.value_name("TEXT"),
+        Kind::ServerUrl => arg.value_name("ADDRESS"),
+        Kind::List => arg.value_name("LIST"),
+    };
+    // Values are checked in one place for all sources; here any text will do, an empty one too.
+    arg.value_parser(ValueParser::os_string())
+}
+
+fn help(setting: &Setting) -> String {
+    let default = match setting.default {
+        Some("") | None => "none",
+        Some(value) => value,
+    };
+    let words = match setting.kind {
+        Kind::Choice(words) => format!(": {}", words.join(", ")),
+        _ => String::new(),
+    };
+    format!("{}{words} [default: {default}] [env: {}]", setting.help, env_name(setting.key))
+}
+
+fn flags(matches: &ArgMatches) -> FlagValues {
+    let value_of = |setting: &Setting| match setting.kind {
+        Kind::Switch => matches.get_flag(setting.key).then(|| OsString::from("true")),
+        _ => matches.get_one::<OsString>(setting.key).cloned(),
+    };
+    FlagValues {
+        config_file: matches.get_one::<PathBuf>("config").cloned(),
+        values: SETTINGS.iter().filter_map(|setting| Some((setting.key, value_of(setting)?))).collect(),
+    }
+}
+
+fn health(matches: &ArgMatches, env: impl IntoIterator<Item = (OsString, OsString)>) -> Result<Invocation, CliError> {
+    let address = match matches.get_one::<String>("address") {
+        Some(address) => checked_address(address)?,
+        None => address_of(&Config::load(&flags(matches), env)?)?,
+    };
+    Ok(Invocation::Health {
+        address,
+        service: matches.get_one::<String>("service").cloned().unwrap_or_default(),
+        // Never absent, the argument has a default; 0 would only time out at once.
+        timeout_ms: matches.get_one::<u64>("timeout-ms").copied().unwrap_or_default(),
+    })
+}
+
+fn checked_address(address: &str) -> Result<String, CliError> {
+    let valid = address.rsplit_once(':').is_some_and(|(host, port)| {
+        !host.is_empty() && !host.contains(['/', '@']) && port.parse::<u16>().is_ok_and(|port| port != 0)
+    });
+    if valid {
+        Ok(address.to_owned())
+    } else {
+        Err(CliError::Usage(format!("--address: '{}' is not host:port", address.escape_debug())))
+    }
+}
+
+/// Where the service of this configuration answers gRPC, seen from the same machine.
+fn address_of(config: &Config) -> Result<String, CliError> {
+    let mut address = config.server.grpc_address().unwrap_or_else(|| config.server.address());
+    if address.port() == 0 {
+        return Err(CliError::Usage("--address is needed: the configured port is 0, any free one".to_owned()));
+    }
+    if address.ip().is_unspecified() {
+        address.set_ip(match address.ip() {
+            std::net::IpAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+            std::net::IpAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    Ok(address.to_string())
+}
+
+/// One line out of clap's several: what is wrong, its tips, and where to read on.
+fn usage_error(error: clap::Error) -> CliError {
+    let text = error.to_string();
+    if !error.use_stderr() {
+        return CliError::Info(text);
+    }
+    let said: Vec<&str> = text
+        .lines()
+        .map(str::trim)
+        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"))
+        .filter(|line| !line.is_empty())
+        .collect();
+    let line = said.join("; ");
+    CliError::Usage(format!("{}; see ordersystem --help", line.strip_prefix("error: ").unwrap_or(&line)))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,10 +1,358 @@
 //! Domain event <-> stored bytes.
+//!
+//! Stored bytes are never rewritten. What was written in an older shape is lifted to the current one when it is read.
+
+use std::fmt;
 
 use bytes::{Buf, BufMut, Bytes};
 use prost::{
-    DecodeError, Message,
+    DecodeError, Message, Oneof,
     encoding::{DecodeContext, WireType, decode_varint, encode_key, encode_varint},
 };
+
+use crate::{
+    domain::{
+        money::{Currency, Money},
+        order::{Change, Item, Items, OrderEvent, Quantity},
+        text::{Actor, RequestId, Text, TextRule},
+        timestamp::Timestamp,
+    },
+    proto::{self, catga::events::v1 as stored},
+};
+
+/// The shape in which events are written; readers take this one and all before it.
+pub const SCHEMA_VERSION: i32 = 2;
+
+/// What an event is recorded with, besides what happened.
+#[derive(Clone, Copy, Debug)]
+pub struct Record<'a> {
+    /// The place of the event in its stream.
+    pub revision: u64,
+    /// The idempotency key of the command.
+    pub request_id: Option<&'a RequestId>,
+    /// Who gave the command.
+    pub actor: Option<&'a Actor>,
+}
+
+/// Stored bytes are not an event that this version can read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CodecError {
+    /// Damaged, or never an event.
+    Corrupt(String),
+    /// Written by a newer version of the service.
+    TooNew(i32),
+}
+
+/// Encodes an event as the log and the bus carry it.
+#[must_use]
+pub fn encode(event: &OrderEvent, record: Record<'_>) -> Bytes {
+    let order_id = event.order_id.to_string();
+    stored::OrderEvent {
+        event_id: format!("{order_id}-{}", record.revision),
+        order_id,
+        revision: record.revision.try_into().unwrap_or(i64::MAX),
+        recorded_at: Some(timestamp_to_proto(event.at)),
+        request_id: text(record.request_id),
+        actor: text(record.actor),
+        customer_id: event.customer_id.to_string(),
+        schema_version: SCHEMA_VERSION,
+        event: Some(change_to_proto(&event.change)),
+    }
+    .encode_to_vec()
+    .into()
+}
+
+fn change_to_proto(change: &Change) -> stored::order_event::Event {
+    use stored::order_event::Event;
+    match change {
+        Change::Created { items, shipping_address } => Event::OrderCreated(stored::OrderCreated {
+            items: items.lines().iter().map(item_to_proto).collect(),
+            total: Some(money_to_proto(items.total())),
+            shipping_address: text(shipping_address.as_ref()),
+            ..Default::default()
+        }),
+        Change::Paid { method, reference } => Event::OrderPaid(stored::OrderPaid {
+            payment_method: method.to_string(),
+            payment_reference: text(reference.as_ref()),
+        }),
+        Change::Shipped { tracking_number, carrier } => Event::OrderShipped(stored::OrderShipped {
+            tracking_number: tracking_number.to_string(),
+            carrier: text(carrier.as_ref()),
+        }),
+        Change::Delivered => Event::OrderDelivered(stored::OrderDelivered {}),
+        Change::Cancelled { reason } => Event::OrderCancelled(stored::OrderCancelled { reason: text(reason.as_ref()) }),
+    }
+}
+
+fn item_to_proto(item: &Item) -> stored::OrderedItem {
+    stored::OrderedItem {
+        product_id: item.product_id.to_string(),
+        name: text(item.name.as_ref()),
+        quantity: item.quantity.get().into(),
+        unit_price: Some(money_to_proto(item.unit_price)),
+        ..Default::default()
+    }
+}
+
+/// The wire form of text that may be left out.
+fn text<R: TextRule>(text: Option<&Text<R>>) -> String {
+    text.map_or_else(String::new, ToString::to_string)
+}
+
+/// Money as `google.type.Money`.
+#[must_use]
+pub fn money_to_proto(money: Money) -> proto::Money {
+    let (units, nanos) = money.units_and_nanos();
+    proto::Money { currency_code: money.currency().code().to_owned(), units, nanos }
+}
+
+/// A time as `google.protobuf.Timestamp`.
+#[must_use]
+pub fn timestamp_to_proto(at: Timestamp) -> prost_types::Timestamp {
+    let micros = at.as_micros();
+    let nanos = i32::try_from(micros.rem_euclid(1_000_000) * 1_000).unwrap_or(0);
+    prost_types::Timestamp { seconds: micros.div_euclid(1_000_000), nanos }
+}
+
+/// A `google.protobuf.Timestamp` as a time, cut to microseconds; `None` outside the years 1 to 9999 or with malformed nanos.
+#[must_use]
+pub fn timestamp_from_proto(at: &prost_types::Timestamp) -> Option<Timestamp> {
+    // The range that the type's own documentation sets.
+    const FIRST_SECOND: i64 = -62_135_596_800;
+    const LAST_SECOND: i64 = 253_402_300_799;
+    let in_range = (FIRST_SECOND..=LAST_SECOND).contains(&at.seconds) && (0..1_000_000_000).contains(&at.nanos);
+    in_range.then(|| Timestamp::from_micros(at.seconds * 1_000_000 + i64::from(at.nanos) / 1_000))
+}
+
+/// Decodes stored bytes to a message of the current shape.
+///
+/// # Errors
+/// [`CodecError`].
+pub fn decode_message(payload: &[u8]) -> Result<stored::OrderEvent, CodecError> {
+    let message = stored::OrderEvent::decode(payload).map_err(|error| CodecError::Corrupt(error.to_string()))?;
+    match message.schema_version {
+        SCHEMA_VERSION => Ok(message),
+        1 => upcast_from_1(message),
+        newer if newer > SCHEMA_VERSION => Err(CodecError::TooNew(newer)),
+        other => Err(corrupt(format!("schema version {other}"))),
+    }
+}
+
+/// Version 1 had prices in minor units and one currency beside the items.
+#[allow(deprecated, reason = "the fields of version 1 are read here and nowhere else")]
+fn upcast_from_1(mut message: stored::OrderEvent) -> Result<stored::OrderEvent, CodecError> {
+    if let Some(stored::order_event::Event::OrderCreated(created)) = &mut message.event {
+        let currency = Currency::parse(&created.currency).map_err(|error| corrupt(format!("currency {error}")))?;
+        for item in &mut created.items {
+            let price = Money::from_minor(item.unit_price_minor, currency);
+            item.unit_price = Some(money_to_proto(price.map_err(|error| corrupt(format!("price {error}")))?));
+            item.unit_price_minor = 0;
+        }
+        created.currency.clear();
+    }
+    message.schema_version = SCHEMA_VERSION;
+    Ok(message)
+}
+
+/// Decodes stored bytes to a domain event.
+///
+/// # Errors
+/// [`CodecError`].
+pub fn decode(payload: &[u8]) -> Result<OrderEvent, CodecError> {
+    let message = decode_message(payload)?;
+    Ok(OrderEvent {
+        order_id: message.order_id.parse().map_err(|_| corrupt("order id"))?,
+        customer_id: required(&message.customer_id)?,
+        at: message.recorded_at.as_ref().and_then(timestamp_from_proto).ok_or_else(|| corrupt("recorded time"))?,
+        change: change_from_proto(message.event.ok_or_else(|| corrupt("unknown kind of event"))?)?,
+    })
+}
+
+fn change_from_proto(event: stored::order_event::Event) -> Result<Change, CodecError> {
+    use stored::order_event::Event;
+    Ok(match event {
+        Event::OrderCreated(created) => {
+            let lines = created.items.iter().map(item_from_proto).collect::<Result<_, _>>()?;
+            let items = Items::new(lines).map_err(|error| corrupt(format!("items: {error}")))?;
+            if created.total != Some(money_to_proto(items.total())) {
+                return Err(corrupt("the total is not the sum of the items"));
+            }
+            Change::Created { items, shipping_address: optional(&created.shipping_address)? }
+        }
+        Event::OrderPaid(paid) => {
+            Change::Paid { method: required(&paid.payment_method)?, reference: optional(&paid.payment_reference)? }
+        }
+        Event::OrderShipped(shipped) => Change::Shipped {
+            tracking_number: required(&shipped.tracking_number)?,
+            carrier: optional(&shipped.carrier)?,
+        },
+        Event::OrderDelivered(stored::OrderDelivered {}) => Change::Delivered,
+        Event::OrderCancelled(cancelled) => Change::Cancelled { reason: optional(&cancelled.reason)? },
+    })
+}
+
+fn item_from_proto(item: &stored::OrderedItem) -> Result<Item, CodecError> {
+    let price = item.unit_price.as_ref().ok_or_else(|| corrupt("price"))?;
+    let money = Currency::parse(&price.currency_code)
+        .and_then(|currency| Money::from_units_and_nanos(price.units, price.nanos, currency));
+    Ok(Item {
+        product_id: required(&item.product_id)?,
+        name: optional(&item.name)?,
+        quantity: Quantity::new(item.quantity).map_err(|error| corrupt(format!("quantity {error}")))?,
+        unit_price: money.map_err(|error| corrupt(format!("price {error}")))?,
+    })
+}
+
+fn required<R: TextRule>(text: &str) -> Result<Text<R>, CodecError> {
+    Text::parse(text).map_err(|error| corrupt(format!("text {error}")))
+}
+
+fn optional<R: TextRule>(text: &str) -> Result<Option<Text<R>>, CodecError> {
+    Text::parse_optional(text).map_err(|error| corrupt(format!("text {error}")))
+}
+
+fn corrupt(what: impl Into<String>) -> CodecError {
+    CodecError::Corrupt(what.into())
+}
+
+/// The kinds of events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum EventKind {
+    /// The order was placed.
+    Created,
+    /// It was paid.
+    Paid,
+    /// It was shipped.
+    Shipped,
+    /// It was delivered.
+    Delivered,
+    /// It was cancelled.
+    Cancelled,
+}
+
+impl EventKind {
+    /// Every kind.
+    pub const ALL: [Self; 5] = [Self::Created, Self::Paid, Self::Shipped, Self::Delivered, Self::Cancelled];
+
+    /// The name that people read: "OrderPaid".
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Created => "OrderCreated",
+            Self::Paid => "OrderPaid",
+            Self::Shipped => "OrderShipped",
+            Self::Delivered => "OrderDelivered",
+            Self::Cancelled => "OrderCancelled",
+        }
+    }
+}
+
+/// The facts that every event has, read without decoding what happened: for filters, projections and the bus.
+#[derive(Clone, PartialEq, Message)]
+pub struct EventHeader {
+    /// When it was recorded.
+    #[prost(message, optional, tag = "4")]
+    recorded_at: Option<prost_types::Timestamp>,
+    /// Whose order it is.
+    #[prost(bytes = "bytes", tag = "7")]
+    customer_id: Bytes,
+    /// What happened, still encoded.
+    #[prost(oneof = "HeaderChange", tags = "16, 17, 18, 19, 20")]
+    change: Option<HeaderChange>,
+}
+
+#[derive(Clone, PartialEq, Oneof)]
+enum HeaderChange {
+    #[prost(bytes = "bytes", tag = "16")]
+    Created(Bytes),
+    #[prost(bytes = "bytes", tag = "17")]
+    Paid(Bytes),
+    #[prost(bytes = "bytes", tag = "18")]
+    Shipped(Bytes),
+    #[prost(bytes = "bytes", tag = "19")]
+    Delivered(Bytes),
+    #[prost(bytes = "bytes", tag = "20")]
+    Cancelled(Bytes),
+}
+
+/// What a list shows of a new order.
+#[derive(Clone, PartialEq, Message)]
+struct CreatedSummary {
+    #[prost(bytes = "bytes", repeated, tag = "1")]
+    items: Vec<Bytes>,
+    #[prost(message, optional, tag = "2")]
+    total: Option<proto::Money>,
+}
+
+impl EventHeader {
+    /// Reads the header of stored bytes; shares them, copies nothing.
+    ///
+    /// # Errors
+    /// [`CodecError::Corrupt`].
+    pub fn read(payload: &Bytes) -> Result<Self, CodecError> {
+        <Self as Message>::decode(payload.clone()).map_err(|error| corrupt(error.to_string()))
+    }
+
+    /// What kind of event it is.
+    ///
+    /// # Errors
+    /// [`CodecError::Corrupt`] for a kind that this version does not know.
+    pub fn kind(&self) -> Result<EventKind, CodecError> {
+        match self.change {
+            Some(HeaderChange::Created(_)) => Ok(EventKind::Created),
+            Some(HeaderChange::Paid(_)) => Ok(EventKind::Paid),
+            Some(HeaderChange::Shipped(_)) => Ok(EventKind::Shipped),
+            Some(HeaderChange::Delivered(_)) => Ok(EventKind::Delivered),
+            Some(HeaderChange::Cancelled(_)) => Ok(EventKind::Cancelled),
+            None => Err(corrupt("unknown kind of event")),
+        }
+    }
+
+    /// Whose order it is.
+    ///
+    /// # Errors
+    /// [`CodecError::Corrupt`].
+    pub fn customer_id(&self) -> Result<&str, CodecError> {
+        std::str::from_utf8(&self.customer_id).map_err(|_| corrupt("customer id"))
+    }
+
+    /// When the event was recorded.
+    ///
+    /// # Errors
+    /// [`CodecError::Corrupt`].
+    pub fn at(&self) -> Result<Timestamp, CodecError> {
+        self.recorded_at.as_ref().and_then(timestamp_from_proto).ok_or_else(|| corrupt("recorded time"))
+    }
+
+    /// Total and number of items, if the event is the placing of an order.
+    ///
+    /// # Errors
+    /// [`CodecError::Corrupt`].
+    pub fn created(&self) -> Result<Option<(Money, u32)>, CodecError> {
+        let Some(HeaderChange::Created(created)) = &self.change else {
+            return Ok(None);
+        };
+        let summary = CreatedSummary::decode(created.clone()).map_err(|error| corrupt(error.to_string()))?;
+        let total = summary.total.ok_or_else(|| corrupt("total"))?;
+        let money = Currency::parse(&total.currency_code)
+            .and_then(|currency| Money::from_units_and_nanos(total.units, total.nanos, currency))
+            .map_err(|error| corrupt(format!("total {error}")))?;
+        Ok(Some((money, u32::try_from(summary.items.len()).unwrap_or(u32::MAX))))
+    }
+}
+
+impl fmt::Display for CodecError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Corrupt(what) => write!(f, "a stored event is damaged: {what}"),
+            Self::TooNew(version) => {
+                write!(f, "a stored event has schema version {version}; this version reads up to {SCHEMA_VERSION}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for CodecError {}
 
 /// A `catga.events.v1.OrderEvent` as the bytes that the log holds.
 ///
@@ -62,3 +410,6 @@ impl Message for EncodedEvent {
 fn malformed() -> DecodeError {
     DecodeError::new("malformed field of catga.events.v1.OrderEvent")
 }
+
+#[cfg(test)]
+mod tests;

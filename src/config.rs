@@ -1,1 +1,74 @@
-//! (to be written)
+//! The effective configuration: flags over environment over file over defaults, checked as a whole before anything binds.
+//!
+//! Every setting is one row of [`settings::SETTINGS`]; flag, environment variable, file key, help text, range check and
+//! `ordersystem config` follow from the row, and one line in `typed.rs` reads it. A value that nobody understands, at any
+//! source, is an error: nothing is ignored, defaulted or truncated.
+
+mod error;
+mod file;
+pub mod settings;
+mod sources;
+#[cfg(test)]
+mod tests;
+mod typed;
+mod url;
+mod validate;
+mod values;
+
+use std::fmt;
+
+pub use error::ConfigError;
+pub use sources::{ENV_PREFIX, FlagValues, Source, env_name};
+pub use typed::{
+    Config, ConsumerConfig, LogConfig, LogFormat, NodeConfig, NodeId, OutboxConfig, Persistence, ServerConfig,
+    Transport,
+};
+pub use url::ServerUrl;
+
+use values::Values;
+
+/// One row of `ordersystem config`: a setting as it is in effect, secrets hidden.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Effective {
+    /// The name of the setting, as its flag spells it.
+    pub key: &'static str,
+    /// The value as TOML, secrets hidden; `None` for an optional setting that is not set.
+    pub value: Option<String>,
+    /// Where the value comes from.
+    pub source: Source,
+}
+
+impl fmt::Display for Effective {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let key = settings::file_key(self.key);
+        match &self.value {
+            Some(value) => write!(f, "{key} = {value}  # {}", self.source),
+            None => write!(f, "# {key} is not set"),
+        }
+    }
+}
+
+impl Config {
+    /// Builds the configuration from the given flags and environment; reads the file that they name, if any.
+    ///
+    /// `env` is the whole environment; only variables that begin with [`ENV_PREFIX`] are looked at.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, as one line that names the setting and its source.
+    pub fn load(
+        flags: &FlagValues,
+        env: impl IntoIterator<Item = (std::ffi::OsString, std::ffi::OsString)>,
+    ) -> Result<Self, ConfigError> {
+        let values = Values::new(sources::collect(flags, env)?)?;
+        let config = typed::build(&values)?;
+        validate::check(&config, &values)?;
+        Ok(config)
+    }
+}
+
+/// One `key = value  # source` line for each setting: valid TOML, and with the secrets put back a valid `--config` file.
+impl fmt::Display for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.effective.iter().try_for_each(|setting| writeln!(f, "{setting}"))
+    }
+}

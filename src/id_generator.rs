@@ -1,1 +1,409 @@
-//! (to be written)
+//! Snowflake ids: unique over nodes and restarts, growing on each node, 4 096 000 a second and node at most.
+//!
+//! ```text
+//!  63 bits:  41 ms since 2024-01-01T00:00:00Z | 5 datacenter | 5 worker | 12 sequence
+//! ```
+//!
+//! The generator is one number, the next free *slot* (`ms << 12 | sequence`), moved by compare-and-swap. A slot is never
+//! handed out twice because the number only grows; everything else here decides how far it may run ahead of the clock:
+//!
+//! - **Saturation.** When the 4096 ids of a millisecond are used up, the generator borrows at most [`MAX_BORROW_MS`] from
+//!   the future, so that a caller whose sleep overshoots still gets the full rate, and then makes callers wait.
+//! - **A clock stepped back.** Ids go on from the last timestamp: first what is left of its sequence, then one further
+//!   millisecond for each millisecond that really passes. So the rate of the layout holds here too, and with fewer ids
+//!   than that the clock catches up. More than [`MAX_CLOCK_LEAD_MS`] ahead of the clock it refuses.
+//! - **A restart.** A [`HighWaterMark`] is stored ahead of what is issued, and a new generator starts at it. The hot path
+//!   never waits for the disk: it refuses to pass the mark until the mark's keeper has moved it.
+
+mod error;
+mod layout;
+mod mark;
+#[cfg(test)]
+mod tests;
+
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+pub use error::{IdError, StartError};
+pub use layout::{EPOCH_UNIX_MS, IdParts, InvalidId, InvalidNodeIdentity, NodeIdentity, parse};
+pub use mark::{FileMark, HighWaterMark, MarkError};
+
+use layout::{EPOCH_UNIX_MICROS, MAX_MS, SEQUENCE_BITS, SEQUENCE_MASK, SEQUENCES};
+
+/// How far saturation may run ahead of a healthy clock, in milliseconds. It covers the overshoot of a sleeping caller and
+/// bounds the burst: 4096 ids for each of these.
+pub const MAX_BORROW_MS: u64 = 2;
+/// How far ids may be ahead of a clock that stepped back, in milliseconds, before the generator refuses.
+pub const MAX_CLOCK_LEAD_MS: u64 = 5_000;
+/// The most ids of one reservation by the batch functions: a quarter of a millisecond, so that batches share it fairly.
+pub const MAX_RUN: u32 = 1_024;
+/// How long one call waits for a free slot, in milliseconds, before it fails with [`IdError::Saturated`].
+pub const MAX_WAIT_MS: u64 = 250;
+
+/// How far the mark is put ahead of the clock. It must outlast a tick and a slow disk.
+const MARK_AHEAD_MS: u64 = 3_000;
+/// How far the mark is put ahead of the next id. Smaller than [`MARK_AHEAD_MS`], because after a crash ids start at the
+/// mark: a crash loop must not push them [`MAX_CLOCK_LEAD_MS`] ahead of the clock.
+const MARK_PAST_NEXT_MS: u64 = 1_500;
+/// A mark that would move by less is left alone, to spare the disk.
+const MARK_STEP_MS: u64 = 250;
+/// How often the keeper looks at the mark.
+const MARK_TICK: Duration = Duration::from_millis(500);
+
+/// The slot of a sealed generator. It is far beyond the 53 bits of a real one.
+const SEALED: u64 = u64::MAX;
+const MICROS_PER_MS: i64 = 1_000;
+
+/// What [`IdGenerator::reserve`] answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reservation {
+    /// These ids are yours.
+    Ids(IdRun),
+    /// Every id that may be issued now is taken: ask again after this many microseconds.
+    WaitMicros(u64),
+}
+
+/// Consecutive ids of one millisecond.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IdRun {
+    /// The first id.
+    pub first: u64,
+    /// How many ids, 0 only if none were asked for.
+    pub count: u32,
+}
+
+impl IdRun {
+    /// The ids of the run, growing.
+    pub fn ids(self) -> std::ops::Range<u64> {
+        self.first..self.first + u64::from(self.count)
+    }
+}
+
+/// Issues the ids of one node. Shared by reference; safe from any number of threads; see the module for what it promises.
+#[derive(Debug)]
+pub struct IdGenerator {
+    node: NodeIdentity,
+    clock: Arc<dyn Clock>,
+    /// The next free slot, `ms << 12 | sequence`, or [`SEALED`].
+    next_slot: AtomicU64,
+    /// Milliseconds of the layout; slots at or past it must not be issued yet.
+    mark_ms: AtomicU64,
+    /// Clock reading in microseconds up to which milliseconds opened *ahead of a stepped-back clock* are paid for.
+    opened_micros: AtomicI64,
+    /// Held while the mark is written, never on the hot path.
+    mark: Option<Mutex<Box<dyn HighWaterMark>>>,
+}
+
+impl IdGenerator {
+    /// A generator without a mark, for nodes that keep nothing on disk.
+    ///
+    /// It starts past anything that a generator with a healthy clock may have borrowed a moment ago, so a restart repeats
+    /// no id *as long as the clock does not step back between or during the runs*. Where that matters, use
+    /// [`IdGenerator::with_mark`].
+    ///
+    /// # Errors
+    /// [`IdError::BeforeEpoch`] and [`IdError::PastEnd`] if the clock is outside of the layout's years, 2024 to 2093.
+    pub fn new(node: NodeIdentity, clock: Arc<dyn Clock>) -> Result<Self, IdError> {
+        let start_ms = now_ms(&*clock)? + MAX_BORROW_MS + 1;
+        Ok(Self::starting_at(start_ms, node, clock, None))
+    }
+
+    /// A generator that never repeats an id of an earlier run with the same mark, whatever the clock did between.
+    ///
+    /// It blocks on the disk to move the mark once; from then on somebody must run [`IdGenerator::keep_mark_ahead`], or
+    /// call [`IdGenerator::advance_mark`] every second.
+    ///
+    /// # Errors
+    /// [`StartError::Mark`] if the mark cannot be read, is damaged or cannot be written; [`StartError::Clock`] if the
+    /// clock is outside of the layout's years or more than [`MAX_CLOCK_LEAD_MS`] behind the mark. The latter heals by
+    /// itself if the clock runs: a refused start does not move the mark.
+    pub fn with_mark(
+        node: NodeIdentity,
+        clock: Arc<dyn Clock>,
+        mark: Box<dyn HighWaterMark>,
+    ) -> Result<Self, StartError> {
+        let now_ms = now_ms(&*clock)?;
+        let start_ms = match mark.load()? {
+            // A mark before the epoch bounds nothing.
+            Some(unix_ms) => now_ms.max(unix_ms.saturating_sub(EPOCH_UNIX_MS)),
+            None => now_ms + MAX_BORROW_MS + 1,
+        };
+        let by_ms = start_ms - now_ms;
+        if by_ms > MAX_CLOCK_LEAD_MS {
+            return Err(IdError::ClockBehind { by_ms }.into());
+        }
+        let generator = Self::starting_at(start_ms, node, clock, Some(Mutex::new(mark)));
+        generator.advance_mark()?;
+        Ok(generator)
+    }
+
+    fn starting_at(
+        start_ms: u64,
+        node: NodeIdentity,
+        clock: Arc<dyn Clock>,
+        mark: Option<Mutex<Box<dyn HighWaterMark>>>,
+    ) -> Self {
+        Self {
+            node,
+            clock,
+            next_slot: AtomicU64::new(start_ms << SEQUENCE_BITS),
+            mark_ms: AtomicU64::new(if mark.is_some() { start_ms } else { u64::MAX }),
+            opened_micros: AtomicI64::new(i64::MIN),
+            mark,
+        }
+    }
+
+    /// The node whose ids these are.
+    #[must_use]
+    pub fn node(&self) -> NodeIdentity {
+        self.node
+    }
+
+    /// Takes up to `max` consecutive ids, at most what is left of one millisecond. It never waits: when nothing may be
+    /// issued now it says how long to sleep.
+    ///
+    /// # Errors
+    /// Every [`IdError`] but [`IdError::Saturated`].
+    pub fn reserve(&self, max: u32) -> Result<Reservation, IdError> {
+        loop {
+            // Read before the clock: read after it, another thread's progress would look like a clock that stepped back.
+            let next = self.next_slot.load(Ordering::Acquire);
+            if next == SEALED {
+                return Err(IdError::Sealed);
+            }
+            let now_micros = layout_micros(&*self.clock)?;
+            let start = next.max(whole_ms(now_micros) << SEQUENCE_BITS);
+            if let Some(wait) = self.wait_before(start, now_micros)? {
+                return Ok(Reservation::WaitMicros(wait));
+            }
+            let left = SEQUENCES - (start & SEQUENCE_MASK);
+            let count = u64::from(max).min(left);
+            let taken =
+                self.next_slot.compare_exchange_weak(next, start + count, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+            if taken {
+                let first = self.node.id_of(start >> SEQUENCE_BITS, start & SEQUENCE_MASK);
+                // At most 4096, so the conversion cannot truncate.
+                return Ok(Reservation::Ids(IdRun { first, count: count as u32 }));
+            }
+        }
+    }
+
+    /// Microseconds to wait before the slot may be issued, `None` if it may be now.
+    fn wait_before(&self, slot: u64, now_micros: i64) -> Result<Option<u64>, IdError> {
+        let (ms, now_ms) = (slot >> SEQUENCE_BITS, whole_ms(now_micros));
+        let lead_ms = ms.saturating_sub(now_ms);
+        if lead_ms > MAX_CLOCK_LEAD_MS {
+            return Err(IdError::ClockBehind { by_ms: lead_ms });
+        }
+        if ms > MAX_MS {
+            return Err(IdError::PastEnd);
+        }
+        if ms >= self.mark_ms.load(Ordering::Acquire) {
+            return Err(IdError::MarkBehind);
+        }
+        let opens_a_millisecond = slot & SEQUENCE_MASK == 0;
+        if !opens_a_millisecond || lead_ms <= MAX_BORROW_MS {
+            return Ok(None);
+        }
+        if lead_ms == MAX_BORROW_MS + 1 {
+            // Saturated; a healthy clock never gets further ahead than this. Wait for its next millisecond.
+            return Ok(Some(until_next_ms(now_micros)));
+        }
+        Ok(self.wait_to_open_ahead(now_micros))
+    }
+
+    /// The clock stepped back: one millisecond may be opened for each one that passes on the stepped-back clock. Winning
+    /// the exchange is the right to open one; if it is then not used, an unused millisecond is all that is lost.
+    fn wait_to_open_ahead(&self, now_micros: i64) -> Option<u64> {
+        let opened = self.opened_micros.load(Ordering::Acquire);
+        let since = now_micros.saturating_sub(opened);
+        let paid = if since < 0 {
+            // It stepped back once more, nobody knows how much time passed: count from here.
+            now_micros
+        } else if since < MICROS_PER_MS {
+            return Some((MICROS_PER_MS - since).unsigned_abs());
+        } else {
+            let credit = MAX_BORROW_MS as i64 * MICROS_PER_MS;
+            opened.saturating_add(MICROS_PER_MS).max(now_micros.saturating_sub(credit))
+        };
+        match self.opened_micros.compare_exchange(opened, paid, Ordering::AcqRel, Ordering::Relaxed) {
+            Ok(_) if since < 0 => Some(MICROS_PER_MS.unsigned_abs()),
+            Ok(_) => None,
+            // Another thread is opening it this very moment.
+            Err(_) => Some(10),
+        }
+    }
+
+    /// One id. Under saturation it blocks the thread, normally below a millisecond, at most [`MAX_WAIT_MS`]; async code
+    /// calls [`IdGenerator::next_async`].
+    ///
+    /// # Errors
+    /// See [`IdError`].
+    pub fn next(&self) -> Result<u64, IdError> {
+        Ok(self.reserve_blocking(1)?.first)
+    }
+
+    /// One id; under saturation it sleeps without blocking a runtime thread.
+    ///
+    /// # Errors
+    /// See [`IdError`].
+    pub async fn next_async(&self) -> Result<u64, IdError> {
+        Ok(self.reserve_async(1).await?.first)
+    }
+
+    /// Appends `n` growing ids to `out`. It blocks the thread: at the layout's limit 100 000 ids take 25 ms.
+    ///
+    /// # Errors
+    /// See [`IdError`]; `out` is then as it was before.
+    pub fn next_batch(&self, n: usize, out: &mut Vec<u64>) -> Result<(), IdError> {
+        let before = out.len();
+        out.reserve(n);
+        while out.len() - before < n {
+            match self.reserve_blocking(run_of(n - (out.len() - before))) {
+                Ok(run) => out.extend(run.ids()),
+                Err(error) => {
+                    out.truncate(before);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends `n` growing ids to `out`, sleeping without blocking a runtime thread. If the future is dropped, the ids
+    /// taken so far stay in `out` and are never issued again.
+    ///
+    /// # Errors
+    /// See [`IdError`]; `out` is then as it was before.
+    pub async fn next_batch_async(&self, n: usize, out: &mut Vec<u64>) -> Result<(), IdError> {
+        let before = out.len();
+        out.reserve(n);
+        while out.len() - before < n {
+            match self.reserve_async(run_of(n - (out.len() - before))).await {
+                Ok(run) => out.extend(run.ids()),
+                Err(error) => {
+                    out.truncate(before);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn reserve_blocking(&self, max: u32) -> Result<IdRun, IdError> {
+        let mut waited_micros = 0;
+        loop {
+            match self.reserve(max)? {
+                Reservation::Ids(run) => return Ok(run),
+                Reservation::WaitMicros(micros) => {
+                    count_wait(&mut waited_micros, micros)?;
+                    std::thread::sleep(Duration::from_micros(micros));
+                }
+            }
+        }
+    }
+
+    async fn reserve_async(&self, max: u32) -> Result<IdRun, IdError> {
+        let mut waited_micros = 0;
+        loop {
+            match self.reserve(max)? {
+                Reservation::Ids(run) => return Ok(run),
+                Reservation::WaitMicros(micros) => {
+                    count_wait(&mut waited_micros, micros)?;
+                    tokio::time::sleep(Duration::from_micros(micros)).await;
+                }
+            }
+        }
+    }
+}
+
+/// The mark: stored ahead of use, moved by its keeper.
+impl IdGenerator {
+    /// Puts the stored mark ahead of the clock and of the next id. It blocks on the disk; without a mark, or once sealed,
+    /// it does nothing.
+    ///
+    /// # Errors
+    /// [`StartError::Mark`] if the mark cannot be written: ids can be issued up to the old mark. [`StartError::Clock`] if
+    /// the clock is outside of the layout's years.
+    pub fn advance_mark(&self) -> Result<(), StartError> {
+        let Some(mark) = &self.mark else { return Ok(()) };
+        // A panic while storing leaves nothing half done in here, so a poisoned lock is as good as new.
+        let mark = mark.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = self.next_slot.load(Ordering::Acquire);
+        if next == SEALED {
+            return Ok(());
+        }
+        let target = (now_ms(&*self.clock)? + MARK_AHEAD_MS).max((next >> SEQUENCE_BITS) + MARK_PAST_NEXT_MS);
+        if target >= self.mark_ms.load(Ordering::Acquire) + MARK_STEP_MS {
+            mark.store(target + EPOCH_UNIX_MS)?;
+            // Only now: a mark that is not stored yet protects nothing.
+            self.mark_ms.store(target, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// Keeps the mark ahead until `cancel`; one such task runs for each generator with a mark. A failure is logged and
+    /// tried again; when the mark is reached meanwhile, ids are refused with [`IdError::MarkBehind`]. Cancel it only
+    /// after the last command is done, then [`IdGenerator::seal`].
+    pub async fn keep_mark_ahead(self: Arc<Self>, cancel: CancellationToken) {
+        while cancel.run_until_cancelled(tokio::time::sleep(MARK_TICK)).await.is_some() {
+            let generator = Arc::clone(&self);
+            match tokio::task::spawn_blocking(move || generator.advance_mark()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::error!(%error, "cannot move the id mark; ids run out when it is reached"),
+                Err(panicked) => tracing::error!(%panicked, "moving the id mark panicked"),
+            }
+        }
+    }
+
+    /// Ends the generator: no id is issued any more, and the mark is lowered to what was really issued, so that the next
+    /// run need not start ahead of its clock. Blocks on the disk. Sealing twice is harmless.
+    ///
+    /// # Errors
+    /// [`MarkError`] if the mark cannot be written; the old, higher mark then stays, which is safe.
+    pub fn seal(&self) -> Result<(), MarkError> {
+        let mark = self.mark.as_ref().map(|mark| mark.lock().unwrap_or_else(PoisonError::into_inner));
+        let next = self.next_slot.swap(SEALED, Ordering::AcqRel);
+        match mark {
+            Some(mark) if next != SEALED => mark.store(next.div_ceil(SEQUENCES) + EPOCH_UNIX_MS),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn run_of(missing: usize) -> u32 {
+    u32::try_from(missing).unwrap_or(MAX_RUN).min(MAX_RUN)
+}
+
+fn count_wait(waited_micros: &mut u64, micros: u64) -> Result<(), IdError> {
+    if *waited_micros >= MAX_WAIT_MS * 1_000 {
+        return Err(IdError::Saturated);
+    }
+    *waited_micros += micros;
+    Ok(())
+}
+
+/// Microseconds since the layout's epoch, within its 41 bits of milliseconds.
+fn layout_micros(clock: &dyn Clock) -> Result<i64, IdError> {
+    let micros = clock.now_micros().saturating_sub(EPOCH_UNIX_MICROS);
+    if micros < 0 {
+        return Err(IdError::BeforeEpoch);
+    }
+    if whole_ms(micros) > MAX_MS { Err(IdError::PastEnd) } else { Ok(micros) }
+}
+
+fn now_ms(clock: &dyn Clock) -> Result<u64, IdError> {
+    layout_micros(clock).map(whole_ms)
+}
+
+fn whole_ms(layout_micros: i64) -> u64 {
+    (layout_micros / MICROS_PER_MS).unsigned_abs()
+}
+
+fn until_next_ms(layout_micros: i64) -> u64 {
+    (MICROS_PER_MS - layout_micros % MICROS_PER_MS).unsigned_abs()
+}

@@ -1,1 +1,185 @@
-//! (to be written)
+//! A node from its first request to its last: serve, drain, flush, stop.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use metrics::Gauge;
+use metrics_exporter_prometheus::PrometheusRecorder;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    api::{Context, grpc::health::HealthDoor},
+    health::Health,
+};
+
+/// How often the monitor looks at every component.
+const MONITOR_INTERVAL: Duration = Duration::from_secs(1);
+/// How long the node goes on answering, with refusals, after it has said that it is shutting down: long enough for a client
+/// or a probe on an open connection to be told.
+const DRAIN_NOTICE: Duration = Duration::from_millis(500);
+
+/// The stages of a shutdown, cancelled in this order.
+#[derive(Clone, Debug, Default)]
+pub struct Stop {
+    /// New work is refused, streams end.
+    pub draining: CancellationToken,
+    /// No more connections; open calls finish.
+    pub closing: CancellationToken,
+    /// The outbox publishes what is left and ends.
+    pub flushing: CancellationToken,
+    /// Everything else ends.
+    pub ended: CancellationToken,
+}
+
+/// What runs beside each other in a node.
+#[derive(Debug, Default)]
+pub struct Work {
+    servers: JoinSet<()>,
+    relay: JoinSet<()>,
+    followers: JoinSet<()>,
+}
+
+impl Work {
+    /// Runs a listener, which ends when it is closed and its connections are done.
+    pub fn serve(&mut self, server: impl Future<Output = ()> + Send + 'static) {
+        self.servers.spawn(server);
+    }
+
+    /// Runs the outbox relay, which ends when it has flushed.
+    pub fn relay(&mut self, relay: impl Future<Output = ()> + Send + 'static) {
+        self.relay.spawn(relay);
+    }
+
+    /// Runs what follows the log or the bus, or keeps something up to date.
+    pub fn follow(&mut self, follower: impl Future<Output = ()> + Send + 'static) {
+        self.followers.spawn(follower);
+    }
+}
+
+/// A node at work.
+#[derive(Debug)]
+pub struct Node {
+    /// What the doors work with.
+    pub context: Context,
+    /// Who looks after it.
+    pub monitor: Monitor,
+    /// What runs.
+    pub work: Work,
+    /// How it is stopped.
+    pub stop: Stop,
+    /// How long a shutdown may take.
+    pub grace: Duration,
+}
+
+/// Something was still going on when the grace period was over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GraceExceeded(
+    /// What was waited for.
+    pub &'static str,
+);
+
+impl std::fmt::Display for GraceExceeded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "the grace period was over before {} had finished", self.0)
+    }
+}
+
+impl std::error::Error for GraceExceeded {}
+
+impl Node {
+    /// Runs until `shutdown` is cancelled, and then through an orderly shutdown.
+    ///
+    /// # Errors
+    /// [`GraceExceeded`] if the shutdown took longer than the grace period; everything has been ended then.
+    pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), GraceExceeded> {
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = self.monitor.watch() => {}
+        }
+        let deadline = tokio::time::Instant::now() + self.grace;
+        tracing::info!("shutting down: refusing new work, finishing what is in flight");
+        self.stop.draining.cancel();
+        self.monitor.look().await;
+        let mut stage = "requests in flight";
+        let orderly = async {
+            self.drain().await;
+            stage = "open connections";
+            self.stop.closing.cancel();
+            self.monitor.close().await;
+            while self.work.servers.join_next().await.is_some() {}
+            stage = "the outbox";
+            self.stop.flushing.cancel();
+            while self.work.relay.join_next().await.is_some() {}
+            stage = "background work";
+            self.stop.ended.cancel();
+            while self.work.followers.join_next().await.is_some() {}
+        };
+        let in_time = tokio::time::timeout_at(deadline, orderly).await;
+        if let Err(error) = self.context.ids.seal() {
+            tracing::warn!(%error, "the id generator could not be sealed");
+        }
+        in_time.map_err(|_| GraceExceeded(stage))
+    }
+
+    /// Waits until everyone has had a chance to hear of the shutdown and no request is in flight.
+    async fn drain(&self) {
+        tokio::time::sleep(DRAIN_NOTICE).await;
+        while self.context.mediator.in_flight() > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+/// Looks at the components of the node regularly and tells those who wait for changes.
+#[derive(Debug)]
+pub struct Monitor {
+    health: Arc<Health>,
+    door: HealthDoor,
+    context: Context,
+    recorder: PrometheusRecorder,
+    ready: Gauge,
+    log_position: Gauge,
+}
+
+impl Monitor {
+    /// A monitor that has not looked yet.
+    #[must_use]
+    pub fn new(context: &Context, door: HealthDoor, recorder: PrometheusRecorder) -> Self {
+        let (ready, log_position) = metrics::with_local_recorder(&recorder, || {
+            (metrics::gauge!("ordersystem_ready"), metrics::gauge!("ordersystem_log_position"))
+        });
+        Self { health: Arc::clone(&context.health), door, context: context.clone(), recorder, ready, log_position }
+    }
+
+    async fn watch(&mut self) {
+        let mut was_ready = None;
+        loop {
+            let is_ready = self.look().await;
+            if was_ready.replace(is_ready) != Some(is_ready) {
+                tracing::info!(is_ready, "readiness");
+            }
+            // Until the node is ready for the first time, someone is waiting for that.
+            let pause = if is_ready { MONITOR_INTERVAL } else { MONITOR_INTERVAL / 10 };
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// Looks once; whether the node is ready.
+    async fn look(&mut self) -> bool {
+        self.health.beat();
+        let is_ready = self.health.report().await.is_ready();
+        self.door.set(is_ready, self.health.is_live()).await;
+        self.ready.set(if is_ready { 1.0 } else { 0.0 });
+        if let Ok(head) = self.context.store.head().await {
+            #[allow(clippy::cast_precision_loss, reason = "a gauge; far below 2^52")]
+            self.log_position.set(head.0 as f64);
+        }
+        self.context.mediator.publish_gauges();
+        self.recorder.handle().run_upkeep();
+        is_ready
+    }
+
+    async fn close(&mut self) {
+        self.door.close().await;
+    }
+}

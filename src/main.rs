@@ -1,1 +1,98 @@
-fn main() {}
+//! The binary: configuration -> telemetry -> node -> run -> drain.
+
+use std::process::ExitCode;
+
+use ordersystem::{
+    api,
+    app::{App, StartError},
+    cli::{self, CliError, Invocation},
+    config::Config,
+    telemetry,
+};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// The exit code of a process that a second signal has ended: 128 + SIGINT, as shells count.
+const INTERRUPTED: u8 = 130;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match cli::parse(std::env::args_os(), std::env::vars_os()) {
+        Ok(Invocation::Serve(config)) => exit_code(serve(&config).await),
+        Ok(Invocation::Health { address, service, timeout_ms }) => {
+            exit_code(api::probe::run(&address, &service, timeout_ms).await)
+        }
+        Ok(Invocation::PrintConfig(config)) => {
+            print!("{config}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            match &error {
+                CliError::Info(text) => print!("{text}"),
+                CliError::Usage(_) | CliError::Config(_) => eprintln!("{error}"),
+            }
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+async fn serve(config: &Config) -> Result<(), StartError> {
+    telemetry::start_logging(&config.log)?;
+    let shutdown = stop_on_signals()?;
+    let app = App::start(config).await?;
+    banner(&app);
+    app.run(shutdown).await?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Cancelled by the first SIGTERM or SIGINT; a second one ends the process at once.
+fn stop_on_signals() -> Result<CancellationToken, StartError> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let shutdown = CancellationToken::new();
+    let first = shutdown.clone();
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if first.is_cancelled() {
+                std::process::exit(INTERRUPTED.into());
+            }
+            first.cancel();
+        }
+    });
+    Ok(shutdown)
+}
+
+fn banner(app: &App) {
+    let info = app.info();
+    tracing::info!(
+        version = api::VERSION,
+        node = info.node,
+        mode = if info.is_cluster { "Cluster" } else { "Standalone" },
+        persistence = info.persistence,
+        transport = info.transport,
+        durability = info.durability.name(),
+        address = %app.address(),
+        grpc_address = app.grpc_address().map(|address| address.to_string()),
+        "{} is listening on http://{}",
+        api::SERVICE_NAME,
+        app.address(),
+    );
+}
+
+fn exit_code(outcome: Result<(), StartError>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

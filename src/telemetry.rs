@@ -1,1 +1,60 @@
-//! (to be written)
+//! Logs and metrics.
+
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{LogConfig, LogFormat};
+
+/// The upper bounds of the buckets of request durations, in seconds.
+const DURATION_BUCKETS: [f64; 14] =
+    [0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0];
+
+/// Sends the log of the process to standard error.
+///
+/// # Errors
+/// In words, if the level is no filter or a log is set up already.
+pub fn start_logging(config: &LogConfig) -> Result<(), String> {
+    let filter = EnvFilter::try_new(&config.level).map_err(|error| error.to_string())?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match config.format {
+        LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),
+        LogFormat::Json => builder.json().try_init(),
+    }
+    .map_err(|error| error.to_string())
+}
+
+/// Where metrics go, and how they are shown. One for each node: two nodes in one process do not mix theirs.
+///
+/// # Errors
+/// If the buckets are not accepted.
+pub fn metrics_recorder() -> Result<(PrometheusRecorder, PrometheusHandle), Box<dyn std::error::Error + Send + Sync>> {
+    let recorder = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &DURATION_BUCKETS)?
+        .build_recorder();
+    let handle = recorder.handle();
+    metrics::with_local_recorder(&recorder, describe);
+    Ok((recorder, handle))
+}
+
+fn describe() {
+    use metrics::{describe_counter, describe_gauge, describe_histogram};
+    describe_counter!("ordersystem_requests_total", "Commands and queries, by operation and outcome");
+    describe_histogram!("ordersystem_request_duration_seconds", "How long commands and queries took, by operation");
+    describe_gauge!("ordersystem_requests_in_flight", "Commands and queries being worked on");
+    describe_counter!(
+        "ordersystem_append_conflicts_total",
+        "Appends that lost against another writer of the same order"
+    );
+    describe_counter!(
+        "ordersystem_request_replays_total",
+        "Commands answered from an earlier try with the same request id"
+    );
+    describe_counter!("ordersystem_order_cache_lookups_total", "Look-ups in the cache of folded orders, by result");
+    describe_gauge!("ordersystem_order_cache_hit_ratio", "Share of look-ups that found a folded order, 0 to 1");
+    describe_counter!("ordersystem_outbox_published_total", "Events that the message bus has accepted");
+    describe_gauge!("ordersystem_outbox_lag_positions", "Positions of the log not yet published");
+    describe_gauge!("ordersystem_projection_position", "Position of the log that a read model has reached");
+    describe_gauge!("ordersystem_log_position", "Position of the last event of the log");
+    describe_gauge!("ordersystem_ready", "1 while the node can serve, else 0");
+    describe_gauge!("ordersystem_info", "Always 1; version, node, backends and durability are its labels");
+}

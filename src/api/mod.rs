@@ -1,1 +1,133 @@
-//! (to be written)
+//! The doors: gRPC and REST on one port. They translate, and do nothing else; status codes live here and nowhere else.
+
+pub mod cursor;
+pub mod doors;
+pub mod error;
+pub mod grpc;
+pub mod probe;
+pub mod rest;
+pub mod server;
+pub mod validation;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    application::{AppError, Mediator},
+    clock::Clock,
+    domain::{order::item, timestamp::Timestamp},
+    event_store::{Durability, EventStore},
+    health::Health,
+    id_generator::IdGenerator,
+};
+
+/// The largest page of a list.
+pub const MAX_PAGE_SIZE: usize = 500;
+/// The size of a page when the client does not say.
+pub const DEFAULT_PAGE_SIZE: usize = 50;
+/// The most orders in one BatchGetOrders.
+pub const MAX_BATCH_SIZE: usize = 500;
+/// The most ids in one GenerateIds.
+pub const MAX_IDS_PER_CALL: usize = 100_000;
+/// The most items of an order.
+pub const MAX_ITEMS: usize = item::MAX_ITEMS;
+/// Streams of events open at a time on one node; one more is refused.
+pub const MAX_EVENT_STREAMS: usize = 10_000;
+
+/// What this node is, as it tells everyone who asks.
+#[derive(Clone, Debug)]
+pub struct ServerInfo {
+    /// The name of the node.
+    pub node: String,
+    /// Whether it is one of many.
+    pub is_cluster: bool,
+    /// The message bus, as in `--transport`.
+    pub transport: &'static str,
+    /// The event store, as in `--persistence`.
+    pub persistence: &'static str,
+    /// What an acknowledged command survives.
+    pub durability: Durability,
+    /// When the node started.
+    pub started_at: Timestamp,
+    /// The same, for the uptime.
+    pub started: Instant,
+    /// Snowflake datacenter.
+    pub datacenter_id: u8,
+    /// Snowflake worker.
+    pub worker_id: u8,
+    /// The largest request, in bytes.
+    pub max_message_bytes: usize,
+    /// Commands and queries worked on at a time.
+    pub max_in_flight: usize,
+    /// Calls open at a time on one connection.
+    pub max_concurrent_streams: u32,
+    /// Connections open at a time.
+    pub max_connections: usize,
+}
+
+/// The name of the service, as the seeds have it.
+pub const SERVICE_NAME: &str = "Catga OrderSystem";
+/// The version of the service.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// What the doors work with. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// The way into the application.
+    pub mediator: Mediator,
+    /// The log, for streams of events.
+    pub store: Arc<dyn EventStore>,
+    /// The id generator.
+    pub ids: Arc<IdGenerator>,
+    /// What this node is.
+    pub info: Arc<ServerInfo>,
+    /// How this node feels.
+    pub health: Arc<Health>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// What `/metrics` shows.
+    pub metrics: PrometheusHandle,
+    /// Cancelled when the node begins to shut down: streams end, new work is refused.
+    pub draining: CancellationToken,
+    /// Streams of events open now.
+    pub event_streams: Arc<EventStreams>,
+}
+
+/// Counts the open streams of events and refuses one too many.
+#[derive(Debug, Default)]
+pub struct EventStreams(AtomicUsize);
+
+/// A place among the open streams of events; given back when dropped.
+#[derive(Debug)]
+pub struct EventStreamPlace(Arc<EventStreams>);
+
+impl EventStreams {
+    /// Takes a place.
+    ///
+    /// # Errors
+    /// [`AppError::Overloaded`] at [`MAX_EVENT_STREAMS`].
+    pub fn enter(self: &Arc<Self>) -> Result<EventStreamPlace, AppError> {
+        let place = EventStreamPlace(Arc::clone(self));
+        if self.0.fetch_add(1, Ordering::Relaxed) >= MAX_EVENT_STREAMS {
+            return Err(AppError::Overloaded);
+        }
+        Ok(place)
+    }
+}
+
+impl Drop for EventStreamPlace {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// How long a client is told to wait before it tries again, when nothing better is known.
+pub const RETRY_AFTER: Duration = crate::application::error::RETRY_AFTER;

@@ -1,1 +1,18 @@
-//! (to be written)
+//! What the service does with a command or a query, whatever door it came through.
+//!
+//! mediator -> pipeline -> command handler or query; the command handler decides on the folded order and appends.
+
+pub mod command_handler;
+pub mod consistency;
+pub mod error;
+pub mod history;
+pub mod mediator;
+pub mod orders;
+pub mod pipeline;
+pub mod queries;
+
+pub use command_handler::{CommandReply, OrderRequest};
+pub use consistency::Consistency;
+pub use error::AppError;
+pub use mediator::{Handlers, Mediator, Request};
+pub use orders::LoadedOrder;

@@ -1,5 +1,6 @@
 //! One suite a trait, run on every backend.
 
+mod backend;
 mod checkpoint_store;
 mod event_store;
 mod lease;

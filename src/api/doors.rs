@@ -1,0 +1,86 @@
+//! Which door a request goes through: gRPC and gRPC-Web by their content type, everything else REST.
+
+use std::{
+    convert::Infallible,
+    error::Error,
+    task::{Context as TaskContext, Poll},
+};
+
+use axum::{Router, body::Body};
+use futures_util::{FutureExt, future::BoxFuture};
+use http::{HeaderName, HeaderValue, Method, Request, Response, header};
+use tonic_health::server::HealthReporter;
+use tonic_web::{GrpcWebLayer, GrpcWebService};
+use tower::{Layer, Service};
+use tower_http::cors::{AllowOrigin, CorsLayer};
+
+use super::{
+    Context,
+    grpc::{self, layers::GrpcEdge},
+    rest,
+};
+
+type Grpc = GrpcEdge<Router>;
+
+/// Both doors behind one service.
+#[derive(Clone, Debug)]
+pub struct Doors {
+    grpc: Grpc,
+    grpc_web: GrpcWebService<Grpc>,
+    rest: Router,
+}
+
+impl Doors {
+    /// Opens both doors. Browsers of `cors_allowed_origins` may come in; others only from pages of this node itself.
+    ///
+    /// # Errors
+    /// If an origin is none, or what was compiled in is damaged.
+    pub fn open(
+        context: &Context,
+        health: HealthReporter,
+        cors_allowed_origins: &[String],
+    ) -> Result<Self, Box<dyn Error + Send + Sync>> {
+        let grpc = GrpcEdge::new(grpc::routes(context, health)?.into_axum_router(), context.info.max_message_bytes);
+        let rest = rest::router(context).layer(cors(cors_allowed_origins)?);
+        Ok(Self { grpc_web: GrpcWebLayer::new().layer(grpc.clone()), grpc, rest })
+    }
+
+    /// The gRPC door alone, for a port of its own.
+    #[must_use]
+    pub fn grpc_only(&self) -> Self {
+        Self { rest: Router::new(), ..self.clone() }
+    }
+}
+
+impl Service<Request<Body>> for Doors {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _task: &mut TaskContext<'_>) -> Poll<Result<(), Infallible>> {
+        // All three are always ready: what bounds the work stands behind them.
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let content_type = request.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+        if content_type.starts_with(b"application/grpc-web") {
+            let reply = self.grpc_web.call(request);
+            async move { reply.await.map(|response| response.map(Body::new)) }.boxed()
+        } else if content_type.starts_with(b"application/grpc") {
+            self.grpc.call(request)
+        } else {
+            self.rest.call(request).boxed()
+        }
+    }
+}
+
+fn cors(origins: &[String]) -> Result<CorsLayer, Box<dyn Error + Send + Sync>> {
+    let origins = origins.iter().map(|origin| HeaderValue::from_str(origin)).collect::<Result<Vec<_>, _>>()?;
+    let exposed = ["grpc-status", "grpc-message", "grpc-status-details-bin", "etag", "link", "location"];
+    Ok(CorsLayer::new()
+        .allow_origin(AllowOrigin::list(origins))
+        .allow_methods([Method::GET, Method::POST])
+        .allow_headers(tower_http::cors::Any)
+        .expose_headers(exposed.map(HeaderName::from_static)))
+}

@@ -1,0 +1,251 @@
+//! One table of everything that can go wrong, with its gRPC code and its HTTP status.
+
+use std::time::Duration;
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation, StatusExt};
+
+use super::validation::{Violation, Violations};
+use crate::application::{AppError, error::RETRY_AFTER};
+
+/// The `domain` of every `google.rpc.ErrorInfo`.
+pub const ERROR_DOMAIN: &str = "ordersystem";
+
+/// Violations that fit into the trailers of a gRPC reply: some clients take 8 KiB of them and no more.
+const MAX_GRPC_VIOLATIONS: usize = 40;
+
+/// Why a request failed: one stable word for programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "`Reason::spec` says what each one means")]
+pub enum Reason {
+    InvalidArgument,
+    CursorOfAnotherLog,
+    OrderNotFound,
+    NotYetThen,
+    RouteNotFound,
+    MethodNotAllowed,
+    IllegalTransition,
+    RevisionConflict,
+    IfMatchFailed,
+    Contention,
+    RequestIdReused,
+    MessageTooLarge,
+    UnsupportedMediaType,
+    Overloaded,
+    StoreFull,
+    Unavailable,
+    ShuttingDown,
+    OutcomeUnknown,
+    DeadlineExceeded,
+    NotFreshInTime,
+    DataCorrupt,
+    Internal,
+}
+
+/// What a [`Reason`] looks like from outside.
+#[derive(Clone, Copy, Debug)]
+pub struct ReasonSpec {
+    /// The word: `ErrorInfo.reason`, and `reason` of a problem.
+    pub name: &'static str,
+    /// The gRPC code.
+    pub code: Code,
+    /// The HTTP status.
+    pub http_status: u16,
+    /// The title of a problem.
+    pub title: &'static str,
+}
+
+impl Reason {
+    /// Every reason.
+    pub const ALL: [Self; 22] = [
+        Self::InvalidArgument,
+        Self::CursorOfAnotherLog,
+        Self::OrderNotFound,
+        Self::NotYetThen,
+        Self::RouteNotFound,
+        Self::MethodNotAllowed,
+        Self::IllegalTransition,
+        Self::RevisionConflict,
+        Self::IfMatchFailed,
+        Self::Contention,
+        Self::RequestIdReused,
+        Self::MessageTooLarge,
+        Self::UnsupportedMediaType,
+        Self::Overloaded,
+        Self::StoreFull,
+        Self::Unavailable,
+        Self::ShuttingDown,
+        Self::OutcomeUnknown,
+        Self::DeadlineExceeded,
+        Self::NotFreshInTime,
+        Self::DataCorrupt,
+        Self::Internal,
+    ];
+
+    /// What it looks like from outside.
+    #[must_use]
+    pub const fn spec(self) -> ReasonSpec {
+        let (name, code, http_status, title) = match self {
+            Self::InvalidArgument => ("INVALID_ARGUMENT", Code::InvalidArgument, 400, "Invalid input"),
+            Self::CursorOfAnotherLog => ("CURSOR_OF_ANOTHER_LOG", Code::InvalidArgument, 400, "Cursor of another log"),
+            Self::OrderNotFound => ("ORDER_NOT_FOUND", Code::NotFound, 404, "Order not found"),
+            Self::NotYetThen => ("NOT_YET_THEN", Code::NotFound, 404, "The order was not there then"),
+            Self::RouteNotFound => ("ROUTE_NOT_FOUND", Code::Unimplemented, 404, "No such route"),
+            Self::MethodNotAllowed => ("METHOD_NOT_ALLOWED", Code::Unimplemented, 405, "Method not allowed"),
+            Self::IllegalTransition => {
+                ("ILLEGAL_TRANSITION", Code::FailedPrecondition, 409, "The order's status does not allow it")
+            }
+            Self::RevisionConflict => ("REVISION_CONFLICT", Code::Aborted, 409, "The order has changed"),
+            Self::IfMatchFailed => ("IF_MATCH_FAILED", Code::Aborted, 412, "The order has changed"),
+            Self::Contention => ("CONTENTION", Code::Aborted, 409, "Too many commands for one order"),
+            Self::RequestIdReused => {
+                ("REQUEST_ID_REUSED", Code::AlreadyExists, 422, "The request id was used with another payload")
+            }
+            Self::MessageTooLarge => ("MESSAGE_TOO_LARGE", Code::ResourceExhausted, 413, "Request too large"),
+            Self::UnsupportedMediaType => {
+                ("UNSUPPORTED_MEDIA_TYPE", Code::InvalidArgument, 415, "Unsupported media type")
+            }
+            Self::Overloaded => ("OVERLOADED", Code::ResourceExhausted, 429, "Overloaded"),
+            Self::StoreFull => ("STORE_FULL", Code::ResourceExhausted, 503, "The event store is full"),
+            Self::Unavailable => ("UNAVAILABLE", Code::Unavailable, 503, "Temporarily unavailable"),
+            Self::ShuttingDown => ("SHUTTING_DOWN", Code::Unavailable, 503, "Shutting down"),
+            Self::OutcomeUnknown => ("OUTCOME_UNKNOWN", Code::Unavailable, 503, "Outcome unknown"),
+            Self::DeadlineExceeded => ("DEADLINE_EXCEEDED", Code::DeadlineExceeded, 504, "Deadline exceeded"),
+            Self::NotFreshInTime => ("NOT_FRESH_IN_TIME", Code::DeadlineExceeded, 504, "Not fresh enough in time"),
+            Self::DataCorrupt => ("DATA_CORRUPT", Code::DataLoss, 500, "Stored data is damaged"),
+            Self::Internal => ("INTERNAL", Code::Internal, 500, "Internal error"),
+        };
+        ReasonSpec { name, code, http_status, title }
+    }
+}
+
+/// An error as it leaves the service, through whichever door.
+#[derive(Clone, Debug)]
+pub struct ApiError {
+    /// Why.
+    pub reason: Reason,
+    /// In words, for people; never with internals.
+    pub message: String,
+    /// What is wrong with the input, field by field.
+    pub violations: Vec<Violation>,
+    /// More facts for programs, by name: `order_id`, `expected_revision` …
+    pub facts: Vec<(&'static str, String)>,
+    /// When to try again, where that helps.
+    pub retry_after: Option<Duration>,
+}
+
+impl ApiError {
+    /// An error without details.
+    #[must_use]
+    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into(), violations: Vec::new(), facts: Vec::new(), retry_after: None }
+    }
+
+    /// A request that is larger than `max_bytes`.
+    #[must_use]
+    pub fn too_large(max_bytes: usize) -> Self {
+        Self::new(Reason::MessageTooLarge, format!("the request is larger than {max_bytes} bytes"))
+            .with("max_message_bytes", max_bytes)
+    }
+
+    /// A panic or the like: nothing that the client did or can mend.
+    #[must_use]
+    pub fn internal() -> Self {
+        Self::new(Reason::Internal, "an internal error; the log of the service has more")
+    }
+
+    fn with(mut self, name: &'static str, value: impl ToString) -> Self {
+        self.facts.push((name, value.to_string()));
+        self
+    }
+
+    fn retry(mut self, after: Duration) -> Self {
+        self.retry_after = Some(after);
+        self
+    }
+
+    /// The error as a gRPC status with its details.
+    #[must_use]
+    pub fn to_status(&self) -> Status {
+        let spec = self.reason.spec();
+        let mut details = ErrorDetails::new();
+        let mut metadata: std::collections::HashMap<String, String> =
+            self.facts.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+        if !self.violations.is_empty() {
+            metadata.insert("violation_count".to_owned(), self.violations.len().to_string());
+            let shown = self.violations.iter().take(MAX_GRPC_VIOLATIONS);
+            details.set_bad_request(
+                shown
+                    .map(|violation| FieldViolation::new(&violation.field, &violation.description))
+                    .collect::<Vec<_>>(),
+            );
+        }
+        if self.reason == Reason::IllegalTransition {
+            let subject = format!("orders/{}", metadata.get("order_id").map_or("", String::as_str));
+            details.set_precondition_failure(vec![PreconditionViolation::new("ORDER_STATUS", subject, &self.message)]);
+        }
+        if let Some(after) = self.retry_after {
+            details.set_retry_info(Some(after));
+        }
+        details.set_error_info(spec.name, ERROR_DOMAIN, metadata);
+        Status::with_error_details(spec.code, self.message.clone(), details)
+    }
+}
+
+impl From<AppError> for ApiError {
+    fn from(error: AppError) -> Self {
+        let message = error.to_string();
+        let of = |reason| Self::new(reason, message.clone());
+        match error {
+            AppError::OrderNotFound(id) => of(Reason::OrderNotFound).with("order_id", id),
+            AppError::NotYetThen(id) => of(Reason::NotYetThen).with("order_id", id),
+            AppError::IllegalTransition { order_id, status, revision, command } => of(Reason::IllegalTransition)
+                .with("order_id", order_id)
+                .with("status", status)
+                .with("actual_revision", revision)
+                .with("command", command),
+            AppError::RevisionConflict { expected, actual } => {
+                of(Reason::RevisionConflict).with("expected_revision", expected).with("actual_revision", actual)
+            }
+            AppError::RequestReused(id) => of(Reason::RequestIdReused).with("request_id", id),
+            AppError::Contention => of(Reason::Contention).retry(Duration::from_millis(50)),
+            AppError::Overloaded => of(Reason::Overloaded).retry(RETRY_AFTER),
+            AppError::DeadlineExceeded => of(Reason::DeadlineExceeded),
+            AppError::NotFreshInTime(_) => of(Reason::NotFreshInTime),
+            AppError::ShuttingDown => of(Reason::ShuttingDown).retry(RETRY_AFTER),
+            // What lies behind these is for the log of the service, where the pipeline has put it.
+            AppError::OutcomeUnknown(_) => Self::new(
+                Reason::OutcomeUnknown,
+                "it is not known whether the command took effect: retry it with the same request id, or look at the order",
+            )
+            .retry(RETRY_AFTER),
+            AppError::StoreFull(_) => Self::new(Reason::StoreFull, "the event store is full").retry(RETRY_AFTER * 10),
+            AppError::Unavailable { retry_after, .. } => {
+                Self::new(Reason::Unavailable, "something that the service needs is out of reach").retry(retry_after)
+            }
+            AppError::Corrupt(_) => Self::new(Reason::DataCorrupt, "stored data is damaged; the log of the service has more"),
+        }
+    }
+}
+
+impl From<Violations> for ApiError {
+    fn from(violations: Violations) -> Self {
+        let violations = violations.into_vec();
+        let mut message = violations
+            .iter()
+            .take(3)
+            .map(|violation| format!("{} {}", violation.field, violation.description))
+            .collect::<Vec<_>>()
+            .join("; ");
+        if violations.len() > 3 {
+            message.push_str(&format!("; and {} more", violations.len() - 3));
+        }
+        Self { violations, ..Self::new(Reason::InvalidArgument, message) }
+    }
+}
+
+impl From<ApiError> for Status {
+    fn from(error: ApiError) -> Self {
+        error.to_status()
+    }
+}

@@ -1,0 +1,254 @@
+//! `catga.orders.v1.OrderHistoryService`.
+
+use std::{collections::VecDeque, pin::Pin, time::Duration};
+
+use futures_util::stream::{self, Stream};
+use tonic::{Request, Response, Status};
+
+use super::convert::{all_good, revision_to_proto};
+use crate::{
+    api::{
+        Context, EventStreamPlace,
+        cursor::{self, InvalidCursor},
+        error::{ApiError, Reason},
+        validation::Violations,
+    },
+    application::history::{EventFeed, EventFilter, OrderHistory, Step},
+    codec::{EncodedEvent, EventKind},
+    event_store::{LogId, Position, StoredEvent},
+    proto::catga::orders::v1::{
+        self as pb, order_history_service_server::OrderHistoryService, stream_events_response,
+        stream_order_history_response,
+    },
+};
+
+/// The most customers or orders in a filter.
+pub const MAX_FILTER_VALUES: usize = 100;
+const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(15);
+const HEARTBEAT_RANGE: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3_600);
+
+/// The histories.
+#[derive(Debug)]
+pub struct History {
+    context: Context,
+}
+
+impl History {
+    /// Histories from the log of `context`.
+    #[must_use]
+    pub const fn new(context: Context) -> Self {
+        Self { context }
+    }
+}
+
+type Replies<M> = Pin<Box<dyn Stream<Item = Result<M, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl OrderHistoryService for History {
+    type StreamOrderHistoryStream = Replies<pb::StreamOrderHistoryResponse>;
+    type StreamEventsStream = Replies<pb::StreamEventsResponse>;
+
+    async fn stream_order_history(
+        &self,
+        request: Request<pb::StreamOrderHistoryRequest>,
+    ) -> Result<Response<Self::StreamOrderHistoryStream>, Status> {
+        let request = request.into_inner();
+        let mut violations = Violations::default();
+        let order_id = violations.order_id("order_id", &request.order_id);
+        let from = u64::try_from(request.from_revision).ok();
+        if from.is_none() {
+            violations.add("from_revision", "must not be negative");
+        }
+        let (order_id, from) = violations.finish(order_id.zip(from)).map_err(ApiError::from)?;
+        let place = self.context.event_streams.enter().map_err(ApiError::from)?;
+        let store = self.context.store.clone();
+        let log = store.log_id();
+        let history = OrderHistory::open(store, order_id, from.max(1), request.follow, self.context.draining.clone())
+            .await
+            .map_err(ApiError::from)?;
+        Ok(Response::new(order_history(history, log, place)))
+    }
+
+    async fn stream_events(
+        &self,
+        request: Request<pb::StreamEventsRequest>,
+    ) -> Result<Response<Self::StreamEventsStream>, Status> {
+        let request = request.into_inner();
+        let log = self.context.store.log_id();
+        let (after, filter, heartbeat) = parse(&request, log)?;
+        let place = self.context.event_streams.enter().map_err(ApiError::from)?;
+        let follow = request.follow.then_some(heartbeat);
+        let feed = EventFeed::open(self.context.store.clone(), after, filter, follow, self.context.draining.clone())
+            .await
+            .map_err(ApiError::from)?;
+        Ok(Response::new(events(feed, log, place)))
+    }
+}
+
+/// Where to start (`None`: now), what passes, and how often to send a heartbeat.
+fn parse(request: &pb::StreamEventsRequest, log: LogId) -> Result<(Option<Position>, EventFilter, Duration), ApiError> {
+    let mut violations = Violations::default();
+    let start = pb::StreamStart::try_from(request.start);
+    if !request.cursor.is_empty() && start != Ok(pb::StreamStart::After) {
+        violations.add("cursor", "must be empty unless start is AFTER");
+    }
+    let after = match start {
+        Ok(pb::StreamStart::Unspecified | pb::StreamStart::Earliest) => Some(Position(0)),
+        Ok(pb::StreamStart::Latest) => None,
+        Ok(pb::StreamStart::After) => match cursor::decode_cursor(&request.cursor, log) {
+            Ok(position) => Some(position),
+            Err(error) => return Err(foreign_cursor(violations, error)),
+        },
+        Err(_) => {
+            violations.add("start", "is not a known start");
+            None
+        }
+    };
+    let filter = parse_filter(&mut violations, request);
+    let heartbeat = parse_heartbeat(&mut violations, request.heartbeat_interval.as_ref());
+    all_good(violations)?;
+    Ok((after, filter, heartbeat))
+}
+
+/// A cursor of another log is told apart: the client has to start over rather than to correct its input.
+pub fn foreign_cursor(mut violations: Violations, error: InvalidCursor) -> ApiError {
+    violations.add("cursor", error.description());
+    let reason = if error == InvalidCursor::AnotherLog { Reason::CursorOfAnotherLog } else { Reason::InvalidArgument };
+    ApiError { reason, ..ApiError::from(violations) }
+}
+
+fn parse_filter(violations: &mut Violations, request: &pb::StreamEventsRequest) -> EventFilter {
+    let mut filter = EventFilter::default();
+    for (field, values) in [("customer_ids", &request.customer_ids), ("order_ids", &request.order_ids)] {
+        if values.len() > MAX_FILTER_VALUES {
+            violations.add(field, format!("must have at most {MAX_FILTER_VALUES} entries"));
+            return filter;
+        }
+    }
+    for (index, text) in request.customer_ids.iter().enumerate() {
+        let parsed =
+            violations.required::<crate::domain::text::CustomerIdRule>(&format!("customer_ids[{index}]"), text);
+        filter.customer_ids.extend(parsed.map(|id| id.to_string()));
+    }
+    for (index, text) in request.order_ids.iter().enumerate() {
+        filter.order_ids.extend(violations.order_id(&format!("order_ids[{index}]"), text).map(|id| id.get()));
+    }
+    for (index, kind) in request.types.iter().enumerate() {
+        match kind_from_proto(*kind) {
+            Some(kind) if !filter.kinds.contains(&kind) => filter.kinds.push(kind),
+            Some(_) => {}
+            None => violations.add(format!("types[{index}]"), "is not a known kind of event"),
+        }
+    }
+    filter
+}
+
+fn kind_from_proto(kind: i32) -> Option<EventKind> {
+    match pb::OrderEventType::try_from(kind) {
+        Ok(pb::OrderEventType::OrderCreated) => Some(EventKind::Created),
+        Ok(pb::OrderEventType::OrderPaid) => Some(EventKind::Paid),
+        Ok(pb::OrderEventType::OrderShipped) => Some(EventKind::Shipped),
+        Ok(pb::OrderEventType::OrderDelivered) => Some(EventKind::Delivered),
+        Ok(pb::OrderEventType::OrderCancelled) => Some(EventKind::Cancelled),
+        Ok(pb::OrderEventType::Unspecified) | Err(_) => None,
+    }
+}
+
+fn parse_heartbeat(violations: &mut Violations, interval: Option<&prost_types::Duration>) -> Duration {
+    let Some(interval) = interval else {
+        return DEFAULT_HEARTBEAT;
+    };
+    match Duration::try_from(*interval) {
+        Ok(interval) if HEARTBEAT_RANGE.contains(&interval) => interval,
+        _ => {
+            violations.add("heartbeat_interval", "must be 100 ms to 1 hour");
+            DEFAULT_HEARTBEAT
+        }
+    }
+}
+
+/// What a stream holds between two messages: the source and the rest of one batch.
+struct State<S> {
+    source: S,
+    batch: VecDeque<StoredEvent>,
+    is_over: bool,
+    _place: EventStreamPlace,
+}
+
+impl<S> State<S> {
+    const fn new(source: S, place: EventStreamPlace) -> Self {
+        Self { source, batch: VecDeque::new(), is_over: false, _place: place }
+    }
+}
+
+fn order_history(
+    history: OrderHistory,
+    log: LogId,
+    place: EventStreamPlace,
+) -> Replies<pb::StreamOrderHistoryResponse> {
+    use stream_order_history_response::Item;
+    let message = move |position, item| {
+        let cursor = cursor::encode_cursor(log, position);
+        Ok(pb::StreamOrderHistoryResponse { cursor, item: Some(item) })
+    };
+    Box::pin(stream::unfold(State::new(history, place), move |mut state| async move {
+        loop {
+            if let Some(event) = state.batch.pop_front() {
+                let item = Item::Event(EncodedEvent(event.payload));
+                return Some((message(event.position, item), state));
+            }
+            if state.is_over {
+                return None;
+            }
+            match state.source.next().await {
+                Ok(Step::Events(events)) => state.batch = events.into(),
+                Ok(Step::CaughtUp) => {
+                    let revision = revision_to_proto(state.source.revision());
+                    return Some((message(state.source.position(), Item::CaughtUp(pb::CaughtUp { revision })), state));
+                }
+                Ok(Step::Heartbeat) => {}
+                Ok(Step::End) => return None,
+                Err(error) => {
+                    state.is_over = true;
+                    return Some((Err(ApiError::from(error).to_status()), state));
+                }
+            }
+        }
+    }))
+}
+
+fn events(feed: EventFeed, log: LogId, place: EventStreamPlace) -> Replies<pb::StreamEventsResponse> {
+    use stream_events_response::Item;
+    let message = move |position, item| {
+        let cursor = cursor::encode_cursor(log, position);
+        Ok(pb::StreamEventsResponse { cursor, item: Some(item) })
+    };
+    Box::pin(stream::unfold(State::new(feed, place), move |mut state| async move {
+        loop {
+            if let Some(event) = state.batch.pop_front() {
+                let item = Item::Event(EncodedEvent(event.payload));
+                return Some((message(event.position, item), state));
+            }
+            if state.is_over {
+                return None;
+            }
+            match state.source.next().await {
+                Ok(Step::Events(events)) => state.batch = events.into(),
+                Ok(Step::CaughtUp) => {
+                    return Some((
+                        message(state.source.position(), Item::CaughtUp(pb::CaughtUp { revision: 0 })),
+                        state,
+                    ));
+                }
+                Ok(Step::Heartbeat) => {
+                    return Some((message(state.source.position(), Item::Heartbeat(pb::Heartbeat {})), state));
+                }
+                Ok(Step::End) => return None,
+                Err(error) => {
+                    state.is_over = true;
+                    return Some((Err(ApiError::from(error).to_status()), state));
+                }
+            }
+        }
+    }))
+}

@@ -1,0 +1,203 @@
+//! What `/health` looks at: one check a component, each of which can fail.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use async_trait::async_trait;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    event_store::EventStore,
+    health::{Finding, HealthCheck},
+    id_generator::{IdGenerator, Reservation},
+    message_bus::MessageBus,
+    outbox::OutboxStatus,
+    projections::ProjectionProgress,
+    read_model::ReadModel,
+    subscriptions::SubscriptionStatus,
+};
+
+/// A follower that is further behind than this many positions is reported.
+const MAX_LAG_POSITIONS: u64 = 100_000;
+
+/// The event store answers.
+#[derive(Debug)]
+pub struct StoreCheck(pub Arc<dyn EventStore>);
+
+#[async_trait]
+impl HealthCheck for StoreCheck {
+    fn name(&self) -> &'static str {
+        "store"
+    }
+
+    fn needed_to_serve(&self) -> bool {
+        true
+    }
+
+    async fn look(&self) -> Finding {
+        match self.0.check().await {
+            Ok(()) => Finding::healthy(format!("durability: {}", self.0.durability().name())),
+            Err(error) => Finding::unhealthy(error.to_string()),
+        }
+    }
+}
+
+/// The message bus answers.
+#[derive(Debug)]
+pub struct TransportCheck(pub Arc<dyn MessageBus>);
+
+#[async_trait]
+impl HealthCheck for TransportCheck {
+    fn name(&self) -> &'static str {
+        "transport"
+    }
+
+    fn needed_to_serve(&self) -> bool {
+        true
+    }
+
+    async fn look(&self) -> Finding {
+        match self.0.check().await {
+            Ok(()) => Finding::healthy(self.0.kind()),
+            Err(error) => Finding::unhealthy(error.to_string()),
+        }
+    }
+}
+
+/// The outbox publishes, and is not far behind.
+#[derive(Debug)]
+pub struct OutboxCheck {
+    /// How the relay does.
+    pub status: Arc<OutboxStatus>,
+    /// What it relays from.
+    pub store: Arc<dyn EventStore>,
+}
+
+#[async_trait]
+impl HealthCheck for OutboxCheck {
+    fn name(&self) -> &'static str {
+        "outbox"
+    }
+
+    /// Commands are kept in the log and published later.
+    fn needed_to_serve(&self) -> bool {
+        false
+    }
+
+    async fn look(&self) -> Finding {
+        if self.status.has_ended() {
+            return Finding::unhealthy("the relay has ended");
+        }
+        if let Some(failure) = self.status.failure() {
+            return Finding::unhealthy(failure);
+        }
+        match self.store.head().await {
+            Err(error) => Finding::unhealthy(error.to_string()),
+            Ok(head) => lag(head.0.saturating_sub(self.status.position().0)),
+        }
+    }
+}
+
+/// The read model follows the log, and has caught up with what was there at the start.
+#[derive(Debug)]
+pub struct ProjectionCheck {
+    /// How far it is.
+    pub progress: ProjectionProgress,
+    /// The read model itself.
+    pub read_model: Arc<dyn ReadModel>,
+    /// What it follows.
+    pub store: Arc<dyn EventStore>,
+    /// The end of the log at the first look, plus one; 0: not looked yet.
+    pub start_head: AtomicU64,
+}
+
+#[async_trait]
+impl HealthCheck for ProjectionCheck {
+    fn name(&self) -> &'static str {
+        "projections"
+    }
+
+    fn needed_to_serve(&self) -> bool {
+        true
+    }
+
+    async fn look(&self) -> Finding {
+        if !self.progress.is_running() {
+            return Finding::unhealthy("the projection has ended");
+        }
+        if let Some(failure) = self.progress.failure() {
+            return Finding::unhealthy(failure);
+        }
+        if let Err(error) = self.read_model.check().await {
+            return Finding::unhealthy(error.to_string());
+        }
+        let head = match self.store.head().await {
+            Ok(head) => head.0,
+            Err(error) => return Finding::unhealthy(error.to_string()),
+        };
+        let _ = self.start_head.compare_exchange(0, head + 1, Ordering::AcqRel, Ordering::Acquire);
+        let at_start = self.start_head.load(Ordering::Acquire) - 1;
+        let position = self.progress.position().0;
+        if position < at_start {
+            return Finding::unhealthy(format!("catching up: {position} of {at_start}"));
+        }
+        lag(head.saturating_sub(position))
+    }
+}
+
+/// A subscription runs.
+#[derive(Debug)]
+pub struct SubscriptionCheck {
+    /// How it does.
+    pub status: Arc<SubscriptionStatus>,
+    /// Cancelled when it has ended.
+    pub ended: CancellationToken,
+}
+
+#[async_trait]
+impl HealthCheck for SubscriptionCheck {
+    fn name(&self) -> &'static str {
+        "subscriptions"
+    }
+
+    fn needed_to_serve(&self) -> bool {
+        false
+    }
+
+    async fn look(&self) -> Finding {
+        if self.ended.is_cancelled() {
+            return Finding::unhealthy("the subscription has ended");
+        }
+        let counts = format!("handled: {}, dead letters: {}", self.status.handled(), self.status.dead_lettered());
+        if self.status.dead_lettered() > 0 { Finding::degraded(counts) } else { Finding::healthy(counts) }
+    }
+}
+
+/// The node may issue ids.
+#[derive(Debug)]
+pub struct IdCheck(pub Arc<IdGenerator>);
+
+#[async_trait]
+impl HealthCheck for IdCheck {
+    fn name(&self) -> &'static str {
+        "ids"
+    }
+
+    fn needed_to_serve(&self) -> bool {
+        true
+    }
+
+    async fn look(&self) -> Finding {
+        match self.0.reserve(1) {
+            Ok(Reservation::Ids(_) | Reservation::WaitMicros(_)) => Finding::healthy("issuing"),
+            Err(error) => Finding::unhealthy(error.to_string()),
+        }
+    }
+}
+
+fn lag(positions: u64) -> Finding {
+    let detail = format!("lag: {positions}");
+    if positions > MAX_LAG_POSITIONS { Finding::degraded(detail) } else { Finding::healthy(detail) }
+}

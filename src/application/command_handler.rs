@@ -1,0 +1,279 @@
+//! Runs a command: fold the order, decide, append what was decided on condition that nothing came between.
+
+use std::{sync::Arc, time::Duration};
+
+use metrics::Counter;
+use xxhash_rust::xxh3::Xxh3;
+
+use super::{AppError, LoadedOrder, Request, mediator::Handlers, orders::Orders, orders::Until, pipeline::Operation};
+use crate::{
+    clock::Clock,
+    codec::{self, Record},
+    domain::{
+        ids::OrderId,
+        order::{Action, OrderCommand, OrderEvent, decide, evolve},
+        text::{Actor, RequestId},
+        timestamp::Timestamp,
+    },
+    event_store::{
+        AppendError, Appended, Commit, EventStore, ExpectedRevision, RequestKey, RequestScope, Revision, StreamId,
+    },
+    id_generator::IdGenerator,
+};
+
+/// How often a command is decided anew when others write to the same order first.
+const MAX_ATTEMPTS: u32 = 10;
+/// The longest pause before deciding anew, in microseconds; the actual one is random, so that rivals part.
+const MAX_CONFLICT_PAUSE_MICROS: u64 = 2_000;
+
+/// A command as it comes through a door.
+#[derive(Clone, Debug)]
+pub struct OrderRequest {
+    /// The client's idempotency key.
+    pub request_id: Option<RequestId>,
+    /// The revision at which the client believes the order to be.
+    pub expected_revision: Option<Revision>,
+    /// Who gives the command.
+    pub actor: Option<Actor>,
+    /// The order; `None` for a new one.
+    pub order_id: Option<OrderId>,
+    /// What to do.
+    pub action: Action,
+}
+
+/// The order as the command has left it.
+pub type CommandReply = Arc<LoadedOrder>;
+
+/// Runs commands.
+#[derive(Debug)]
+pub struct CommandHandler {
+    store: Arc<dyn EventStore>,
+    orders: Arc<Orders>,
+    ids: Arc<IdGenerator>,
+    clock: Arc<dyn Clock>,
+    conflicts: Counter,
+    replays: Counter,
+}
+
+impl Request for OrderRequest {
+    type Reply = CommandReply;
+
+    fn operation(&self) -> Operation {
+        match self.action {
+            Action::Create { .. } => Operation::CreateOrder,
+            Action::Pay { .. } => Operation::PayOrder,
+            Action::Ship { .. } => Operation::ShipOrder,
+            Action::Deliver => Operation::DeliverOrder,
+            Action::Cancel { .. } => Operation::CancelOrder,
+        }
+    }
+
+    async fn handle(self, handlers: &Handlers) -> Result<CommandReply, AppError> {
+        handlers.commands.execute(self).await
+    }
+}
+
+impl CommandHandler {
+    /// A handler that writes to `store` and keeps what it folds in `orders`.
+    #[must_use]
+    pub fn new(store: Arc<dyn EventStore>, orders: Arc<Orders>, ids: Arc<IdGenerator>, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            store,
+            orders,
+            ids,
+            clock,
+            conflicts: metrics::counter!("ordersystem_append_conflicts_total"),
+            replays: metrics::counter!("ordersystem_request_replays_total"),
+        }
+    }
+
+    async fn execute(&self, request: OrderRequest) -> Result<CommandReply, AppError> {
+        let key = request.request_id.as_ref().map(|id| request_key(id, &request));
+        let order_id = match request.order_id {
+            Some(id) => id,
+            None => OrderId::new(self.ids.next_async().await?)
+                .map_err(|_| AppError::Corrupt("generated order id".into()))?,
+        };
+        let at = Timestamp::from_micros(self.clock.now_micros());
+        let attempt =
+            Attempt { key, command: OrderCommand { order_id, at, action: request.action }, actor: request.actor };
+        let outcome = self.run(&attempt, request.request_id.as_ref(), request.expected_revision).await;
+        outcome.map_err(|error| match error {
+            AppError::RequestReused(_) => {
+                AppError::RequestReused(request.request_id.as_ref().map_or_else(String::new, ToString::to_string))
+            }
+            other => other,
+        })
+    }
+
+    /// Decides and appends until the append's condition holds, a bounded number of times.
+    async fn run(
+        &self,
+        attempt: &Attempt,
+        request_id: Option<&RequestId>,
+        expected: Option<Revision>,
+    ) -> Result<CommandReply, AppError> {
+        let id = attempt.command.order_id;
+        let is_new = matches!(attempt.command.action, Action::Create { .. });
+        // The cache may lag behind other nodes: good enough to append on, not good enough to refuse on.
+        let mut current = if is_new { None } else { self.orders.cached(id) };
+        let mut is_fresh = is_new;
+        for tries in 0..MAX_ATTEMPTS {
+            if current.is_none() && !is_fresh {
+                current = self.orders.load(id).await?;
+                is_fresh = true;
+            }
+            let decided = match decide_expecting(current.as_deref(), &attempt.command, expected) {
+                Ok(events) => events,
+                Err(_) if !is_fresh => {
+                    current = None;
+                    continue;
+                }
+                Err(refusal) => return self.refuse(attempt, refusal).await,
+            };
+            let commit = attempt.commit(current.as_deref(), &decided, request_id);
+            match self.store.append(commit).await {
+                Ok(appended) if appended.replayed => return self.replay(appended).await,
+                Ok(appended) => return self.accept(current.as_deref(), &decided, appended),
+                Err(AppendError::Conflict { .. }) => {
+                    self.conflicts.increment(1);
+                    current = None;
+                    is_fresh = false;
+                    pause(tries).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(AppError::Contention)
+    }
+
+    /// The append is done: folds the new events into the order and keeps it.
+    fn accept(
+        &self,
+        before: Option<&LoadedOrder>,
+        events: &[OrderEvent],
+        appended: Appended,
+    ) -> Result<CommandReply, AppError> {
+        let mut order = before.map(|loaded| loaded.order.clone());
+        for event in events {
+            order = Some(evolve(order.as_ref(), event)?);
+        }
+        let order = order.ok_or_else(|| AppError::Corrupt("a command without events".into()))?;
+        let reply = Arc::new(LoadedOrder { order, position: appended.position });
+        self.orders.keep(&reply);
+        Ok(reply)
+    }
+
+    /// The rules refuse the command, unless it is the retry of one that they allowed: then the first answer stands.
+    async fn refuse(&self, attempt: &Attempt, refusal: AppError) -> Result<CommandReply, AppError> {
+        if let Some(key) = &attempt.key {
+            let stream = StreamId(attempt.command.order_id.get());
+            if let Some(appended) = self.store.find_request(stream, key).await? {
+                return self.replay(appended).await;
+            }
+        }
+        Err(refusal)
+    }
+
+    /// The first answer to a request: the order as that commit left it.
+    async fn replay(&self, first: Appended) -> Result<CommandReply, AppError> {
+        self.replays.increment(1);
+        let id = OrderId::new(first.stream.0).map_err(|_| AppError::Corrupt("order id of a stream".into()))?;
+        let then = self.orders.fold(id, Until::Revision(first.last_revision)).await?;
+        then.map(Arc::new).ok_or_else(|| AppError::Corrupt(format!("order {id} has lost its history")))
+    }
+}
+
+/// What stays the same over all tries of a command.
+struct Attempt {
+    key: Option<RequestKey>,
+    command: OrderCommand,
+    actor: Option<Actor>,
+}
+
+impl Attempt {
+    fn commit(&self, before: Option<&LoadedOrder>, events: &[OrderEvent], request_id: Option<&RequestId>) -> Commit {
+        let last = before.map_or(0, |loaded| loaded.order.revision);
+        let encoded = events
+            .iter()
+            .zip(last + 1..)
+            .map(|(event, revision)| codec::encode(event, Record { revision, request_id, actor: self.actor.as_ref() }));
+        Commit {
+            stream: StreamId(self.command.order_id.get()),
+            expected: if last == 0 { ExpectedRevision::NoStream } else { ExpectedRevision::Exactly(last) },
+            request: self.key.clone(),
+            events: encoded.collect(),
+        }
+    }
+}
+
+fn decide_expecting(
+    current: Option<&LoadedOrder>,
+    command: &OrderCommand,
+    expected: Option<Revision>,
+) -> Result<Vec<OrderEvent>, AppError> {
+    let order = current.map(|loaded| &loaded.order);
+    let revision = order.map_or(0, |order| order.revision);
+    let decided = decide(order, command).map_err(|error| AppError::refused(command.order_id, revision, error));
+    match expected {
+        // A client that is behind learns that first: what it asks for was decided on an order that is no more.
+        Some(expected) if expected != revision && !matches!(decided, Err(AppError::OrderNotFound(_))) => {
+            Err(AppError::RevisionConflict { expected, actual: revision })
+        }
+        _ => decided,
+    }
+}
+
+async fn pause(tries: u32) {
+    let most = (100_u64 << tries.min(10)).min(MAX_CONFLICT_PAUSE_MICROS);
+    // The first conflict costs a reload, which is pause enough.
+    if tries > 0 {
+        tokio::time::sleep(Duration::from_micros(fastrand::u64(0..=most))).await;
+    }
+}
+
+/// The key under which the store remembers a request. A retry of [`Action::Create`] has a new order id, so its key counts
+/// over the whole log.
+fn request_key(id: &RequestId, request: &OrderRequest) -> RequestKey {
+    let scope = match request.action {
+        Action::Create { .. } => RequestScope::Log,
+        _ => RequestScope::Stream,
+    };
+    RequestKey { scope, id: id.shared(), fingerprint: fingerprint(request) }
+}
+
+/// A hash of what the client asked for. It is stored, so its input is spelled out and never changes: the command's name, the
+/// expected revision and every field, each with its length before it.
+fn fingerprint(request: &OrderRequest) -> u128 {
+    let mut hash = Xxh3::new();
+    let mut field = |bytes: &[u8]| {
+        hash.update(&(bytes.len() as u64).to_le_bytes());
+        hash.update(bytes);
+    };
+    field(request.action.name().as_bytes());
+    field(&request.expected_revision.map_or(u64::MAX, |revision| revision).to_le_bytes());
+    match &request.action {
+        Action::Create { customer_id, items, shipping_address } => {
+            field(customer_id.as_bytes());
+            field(shipping_address.as_deref().unwrap_or_default().as_bytes());
+            for item in items.lines() {
+                field(item.product_id.as_bytes());
+                field(item.name.as_deref().unwrap_or_default().as_bytes());
+                field(&item.quantity.get().to_le_bytes());
+                field(&item.unit_price.minor().to_le_bytes());
+                field(&item.unit_price.currency().code_bytes());
+            }
+        }
+        Action::Pay { method, reference } => {
+            field(method.as_bytes());
+            field(reference.as_deref().unwrap_or_default().as_bytes());
+        }
+        Action::Ship { tracking_number, carrier } => {
+            field(tracking_number.as_bytes());
+            field(carrier.as_deref().unwrap_or_default().as_bytes());
+        }
+        Action::Deliver => {}
+        Action::Cancel { reason } => field(reason.as_deref().unwrap_or_default().as_bytes()),
+    }
+    hash.digest128()
+}

@@ -1,0 +1,175 @@
+//! Everything that can go wrong between a door and the log, in terms of what the client can do about it.
+
+use std::{fmt, time::Duration};
+
+use crate::{
+    codec::CodecError,
+    domain::{
+        ids::OrderId,
+        order::{CorruptHistory, OrderError, Status},
+    },
+    event_store::{AppendError, Position, Revision, StoreError},
+    id_generator::IdError,
+    read_model::ReadModelError,
+};
+
+/// Why a command or query was not answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AppError {
+    /// There is no such order.
+    OrderNotFound(OrderId),
+    /// The order has not got as far as the revision or time that was asked for.
+    NotYetThen(OrderId),
+    /// The order's status does not allow the command.
+    IllegalTransition {
+        /// The order.
+        order_id: OrderId,
+        /// Where it stands.
+        status: Status,
+        /// Its revision.
+        revision: Revision,
+        /// The command, as in the API: "PayOrder".
+        command: &'static str,
+    },
+    /// The order is not at the revision that the client expects.
+    RevisionConflict {
+        /// What the client expects.
+        expected: Revision,
+        /// Where the order is; 0: there is none.
+        actual: Revision,
+    },
+    /// The request id was used before with another payload.
+    RequestReused(String),
+    /// Other writers kept winning. Nothing was written; trying again helps.
+    Contention,
+    /// As many commands and queries as allowed are being worked on.
+    Overloaded,
+    /// The answer was not there in time. A command may or may not have taken effect.
+    DeadlineExceeded,
+    /// The read model did not reach the position in time.
+    NotFreshInTime(Position),
+    /// The node is shutting down; another one, or this one soon, will answer.
+    ShuttingDown,
+    /// The store does not know whether the command took effect.
+    OutcomeUnknown(String),
+    /// The store is out of space. Nothing was written.
+    StoreFull(String),
+    /// Something that the service needs is out of reach.
+    Unavailable {
+        /// What, for the log.
+        what: String,
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// What is stored does not make sense. For the log; trying again does not help.
+    Corrupt(String),
+}
+
+/// When a client is told to come back if nothing better is known.
+pub const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+impl AppError {
+    pub(crate) fn refused(order_id: OrderId, revision: Revision, error: OrderError) -> Self {
+        match error {
+            OrderError::NotFound => Self::OrderNotFound(order_id),
+            OrderError::IllegalTransition { status, command } => {
+                Self::IllegalTransition { order_id, status, revision, command }
+            }
+            // The id is fresh from the generator: that it is taken means that two nodes share Snowflake numbers.
+            OrderError::AlreadyExists => Self::Corrupt(format!("the new order id {order_id} is taken")),
+        }
+    }
+
+    pub(crate) fn unavailable(what: impl fmt::Display) -> Self {
+        Self::Unavailable { what: what.to_string(), retry_after: RETRY_AFTER }
+    }
+
+    /// Whether the fault lies with the service or what it depends on, and not with the client.
+    #[must_use]
+    pub const fn is_internal(&self) -> bool {
+        matches!(
+            self,
+            Self::OutcomeUnknown(_)
+                | Self::StoreFull(_)
+                | Self::Unavailable { .. }
+                | Self::Corrupt(_)
+                | Self::DeadlineExceeded
+        )
+    }
+}
+
+impl fmt::Display for AppError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OrderNotFound(id) => write!(f, "there is no order {id}"),
+            Self::NotYetThen(id) => write!(f, "order {id} did not exist at that revision or time"),
+            Self::IllegalTransition { order_id, status, command, .. } => {
+                write!(f, "{command} is not allowed: order {order_id} is {status}")
+            }
+            Self::RevisionConflict { expected, actual } => {
+                write!(f, "the order is at revision {actual}, not {expected}")
+            }
+            Self::RequestReused(id) => write!(f, "the request id {id:?} was used before with another payload"),
+            Self::Contention => f.write_str("other commands for the same order kept coming first"),
+            Self::Overloaded => f.write_str("the node is working on as many requests as it may"),
+            Self::DeadlineExceeded => f.write_str("the deadline passed before the answer was there"),
+            Self::NotFreshInTime(_) => f.write_str("the read model was not as fresh as asked for in time"),
+            Self::ShuttingDown => f.write_str("the node is shutting down"),
+            Self::OutcomeUnknown(why) => write!(f, "it is not known whether the command took effect: {why}"),
+            Self::StoreFull(why) => write!(f, "the event store is full: {why}"),
+            Self::Unavailable { what, .. } => write!(f, "temporarily unavailable: {what}"),
+            Self::Corrupt(what) => write!(f, "stored data is damaged: {what}"),
+        }
+    }
+}
+
+impl std::error::Error for AppError {}
+
+impl From<StoreError> for AppError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable(_) => Self::unavailable(error),
+            StoreError::Corrupt(what) => Self::Corrupt(what),
+        }
+    }
+}
+
+impl From<AppendError> for AppError {
+    fn from(error: AppendError) -> Self {
+        match error {
+            AppendError::Conflict { .. } => Self::Contention,
+            // The id is added where it is known.
+            AppendError::RequestReused => Self::RequestReused(String::new()),
+            AppendError::Full(why) => Self::StoreFull(why),
+            AppendError::OutcomeUnknown(why) => Self::OutcomeUnknown(why),
+            AppendError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<CodecError> for AppError {
+    fn from(error: CodecError) -> Self {
+        Self::Corrupt(error.to_string())
+    }
+}
+
+impl From<CorruptHistory> for AppError {
+    fn from(error: CorruptHistory) -> Self {
+        Self::Corrupt(error.to_string())
+    }
+}
+
+impl From<ReadModelError> for AppError {
+    fn from(error: ReadModelError) -> Self {
+        match error {
+            ReadModelError::Unavailable(_) => Self::unavailable(error),
+            ReadModelError::Corrupt(what) => Self::Corrupt(what),
+        }
+    }
+}
+
+impl From<IdError> for AppError {
+    fn from(error: IdError) -> Self {
+        Self::unavailable(error)
+    }
+}

@@ -1,0 +1,257 @@
+//! Streams of events: catch up from the log, then follow it; never skipping, holding one batch at a time.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::AppError;
+use crate::{
+    codec::{EventHeader, EventKind},
+    domain::{ids::OrderId, order::Status},
+    event_store::{Direction, EventStore, LogFollower, Position, Revision, StoredEvent, StreamId},
+};
+
+/// Events read from the log at a time, for each stream.
+const BATCH_EVENTS: usize = 256;
+
+/// One step of a stream of events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Events that pass the filter, at least one.
+    Events(Vec<StoredEvent>),
+    /// Everything that was there when the stream opened has been passed. Comes once, to those who follow.
+    CaughtUp,
+    /// Nothing has passed the filter for a while.
+    Heartbeat,
+    /// There is nothing more, and the reader does not follow.
+    End,
+}
+
+/// Which events pass. All conditions must hold; an empty one lets everything pass.
+#[derive(Clone, Debug, Default)]
+pub struct EventFilter {
+    /// Of these customers.
+    pub customer_ids: HashSet<String>,
+    /// Of these kinds.
+    pub kinds: Vec<EventKind>,
+    /// Of these orders.
+    pub order_ids: HashSet<u64>,
+}
+
+impl EventFilter {
+    fn passes(&self, stored: &StoredEvent) -> Result<bool, AppError> {
+        if !self.order_ids.is_empty() && !self.order_ids.contains(&stored.stream.0) {
+            return Ok(false);
+        }
+        if self.customer_ids.is_empty() && self.kinds.is_empty() {
+            return Ok(true);
+        }
+        let header = EventHeader::read(&stored.payload)?;
+        if !self.kinds.is_empty() && !self.kinds.contains(&header.kind()?) {
+            return Ok(false);
+        }
+        Ok(self.customer_ids.is_empty() || self.customer_ids.contains(header.customer_id()?))
+    }
+}
+
+/// The kind of event that brings an order into `status`.
+#[must_use]
+pub const fn kind_leading_to(status: Status) -> EventKind {
+    match status {
+        Status::Pending => EventKind::Created,
+        Status::Paid => EventKind::Paid,
+        Status::Shipped => EventKind::Shipped,
+        Status::Delivered => EventKind::Delivered,
+        Status::Cancelled => EventKind::Cancelled,
+    }
+}
+
+/// The events of all orders.
+#[derive(Debug)]
+pub struct EventFeed {
+    follower: LogFollower,
+    filter: EventFilter,
+    /// The end of the log when the stream opened; `None` once the reader has been told, or does not follow.
+    catching_up_to: Option<Position>,
+    follow: bool,
+    heartbeat_every: Duration,
+    heartbeat_at: Instant,
+    draining: CancellationToken,
+}
+
+impl EventFeed {
+    /// Streams what comes after `after` (`None`: after what is there now).
+    ///
+    /// # Errors
+    /// [`AppError::Unavailable`].
+    pub async fn open(
+        store: Arc<dyn EventStore>,
+        after: Option<Position>,
+        filter: EventFilter,
+        follow: Option<Duration>,
+        draining: CancellationToken,
+    ) -> Result<Self, AppError> {
+        let head = store.head().await?;
+        let heartbeat_every = follow.unwrap_or(Duration::MAX);
+        Ok(Self {
+            follower: LogFollower::new(store, after.unwrap_or(head)),
+            filter,
+            catching_up_to: follow.map(|_| head),
+            follow: follow.is_some(),
+            heartbeat_every,
+            heartbeat_at: far_from_now(heartbeat_every),
+            draining,
+        })
+    }
+
+    /// How far the stream has come: resume after this.
+    #[must_use]
+    pub const fn position(&self) -> Position {
+        self.follower.position()
+    }
+
+    /// The next step. To be called until it answers [`Step::End`] or an error.
+    ///
+    /// # Errors
+    /// [`AppError::ShuttingDown`] when the node drains; otherwise what the store says.
+    pub async fn next(&mut self) -> Result<Step, AppError> {
+        loop {
+            if self.draining.is_cancelled() {
+                return Err(AppError::ShuttingDown);
+            }
+            if self.catching_up_to.is_some_and(|end| self.follower.position() >= end) {
+                self.catching_up_to = None;
+                return Ok(Step::CaughtUp);
+            }
+            let batch = self.follower.poll_batch(BATCH_EVENTS).await?;
+            if batch.is_empty() {
+                if !self.follow {
+                    return Ok(Step::End);
+                }
+                if let Some(step) = self.wait().await? {
+                    return Ok(step);
+                }
+                continue;
+            }
+            let passing = self.pass(batch)?;
+            if !passing.is_empty() {
+                self.heartbeat_at = far_from_now(self.heartbeat_every);
+                return Ok(Step::Events(passing));
+            }
+            if self.follow && Instant::now() >= self.heartbeat_at {
+                return Ok(self.heartbeat());
+            }
+            // A long stretch that the filter hides must not keep the thread from others.
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn pass(&self, mut batch: Vec<StoredEvent>) -> Result<Vec<StoredEvent>, AppError> {
+        let mut failed = None;
+        batch.retain(|stored| {
+            self.filter.passes(stored).unwrap_or_else(|error| {
+                failed.get_or_insert(error);
+                false
+            })
+        });
+        failed.map_or(Ok(batch), Err)
+    }
+
+    async fn wait(&mut self) -> Result<Option<Step>, AppError> {
+        tokio::select! {
+            () = self.follower.wait() => Ok(None),
+            () = self.draining.cancelled() => Err(AppError::ShuttingDown),
+            () = sleep_until(self.heartbeat_at) => Ok(Some(self.heartbeat())),
+        }
+    }
+
+    fn heartbeat(&mut self) -> Step {
+        self.heartbeat_at = far_from_now(self.heartbeat_every);
+        Step::Heartbeat
+    }
+}
+
+/// The history of one order.
+#[derive(Debug)]
+pub struct OrderHistory {
+    store: Arc<dyn EventStore>,
+    stream: StreamId,
+    /// The last revision sent, or skipped by request.
+    revision: Revision,
+    position: Position,
+    catching_up_to: Option<Revision>,
+    follow: bool,
+    wake: tokio::sync::watch::Receiver<Position>,
+    draining: CancellationToken,
+}
+
+impl OrderHistory {
+    /// Streams the events of `order_id` from revision `from` (at least 1) on.
+    ///
+    /// # Errors
+    /// [`AppError::OrderNotFound`]; otherwise what the store says.
+    pub async fn open(
+        store: Arc<dyn EventStore>,
+        order_id: OrderId,
+        from: Revision,
+        follow: bool,
+        draining: CancellationToken,
+    ) -> Result<Self, AppError> {
+        let stream = StreamId(order_id.get());
+        let wake = store.wake();
+        let last = store.read_stream(stream, Revision::MAX, Direction::Backward, 1).await?;
+        let Some(last) = last.first() else {
+            return Err(AppError::OrderNotFound(order_id));
+        };
+        let catching_up_to = follow.then_some(last.revision);
+        Ok(Self { store, stream, revision: from - 1, position: last.position, catching_up_to, follow, wake, draining })
+    }
+
+    /// The last revision sent, or skipped by request.
+    #[must_use]
+    pub const fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// A position of the log up to which nothing of this order is missing.
+    #[must_use]
+    pub const fn position(&self) -> Position {
+        self.position
+    }
+
+    /// The next step. To be called until it answers [`Step::End`] or an error.
+    ///
+    /// # Errors
+    /// [`AppError::ShuttingDown`] when the node drains; otherwise what the store says.
+    pub async fn next(&mut self) -> Result<Step, AppError> {
+        loop {
+            if self.draining.is_cancelled() {
+                return Err(AppError::ShuttingDown);
+            }
+            if self.catching_up_to.is_some_and(|last| self.revision >= last) {
+                self.catching_up_to = None;
+                return Ok(Step::CaughtUp);
+            }
+            self.wake.borrow_and_update();
+            let batch =
+                self.store.read_stream(self.stream, self.revision + 1, Direction::Forward, BATCH_EVENTS).await?;
+            if let Some(last) = batch.last() {
+                (self.revision, self.position) = (last.revision, last.position);
+                return Ok(Step::Events(batch));
+            }
+            if !self.follow {
+                return Ok(Step::End);
+            }
+            tokio::select! {
+                changed = self.wake.changed() => changed.map_err(|_| AppError::ShuttingDown)?,
+                () = self.draining.cancelled() => return Err(AppError::ShuttingDown),
+            }
+        }
+    }
+}
+
+fn far_from_now(by: Duration) -> Instant {
+    const A_YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+    Instant::now() + by.min(A_YEAR)
+}

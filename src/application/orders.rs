@@ -1,0 +1,147 @@
+//! Folded orders: from the cache of hot ones, else from the log.
+
+use std::sync::Arc;
+
+use metrics::{Counter, Gauge};
+use quick_cache::sync::{Cache, EntryAction, EntryResult};
+
+use super::AppError;
+use crate::{
+    codec,
+    domain::{
+        ids::OrderId,
+        order::{Order, evolve},
+        timestamp::Timestamp,
+    },
+    event_store::{Direction, EventStore, MAX_READ_EVENTS, Position, Revision, StoredEvent, StreamId},
+};
+
+/// An order together with the place of its last event in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoadedOrder {
+    /// The order.
+    pub order: Order,
+    /// Where its last event stands.
+    pub position: Position,
+}
+
+/// Up to which event of its history to fold an order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// The last.
+    Now,
+    /// The one with this revision, inclusive.
+    Revision(Revision),
+    /// The last one recorded at or before this time.
+    Time(Timestamp),
+}
+
+/// The orders of the log, folded. The cache is bounded; it may be behind the log, never wrong: whoever writes on its word is
+/// refused by the append's own condition.
+#[derive(Debug)]
+pub struct Orders {
+    store: Arc<dyn EventStore>,
+    cache: Cache<u64, Arc<LoadedOrder>>,
+    hits: Counter,
+    misses: Counter,
+    hit_ratio: Gauge,
+}
+
+impl Orders {
+    /// Keeps up to `cached_orders` folded orders.
+    #[must_use]
+    pub fn new(store: Arc<dyn EventStore>, cached_orders: usize) -> Self {
+        let lookups = |result| metrics::counter!("ordersystem_order_cache_lookups_total", "result" => result);
+        Self {
+            store,
+            cache: Cache::new(cached_orders),
+            hits: lookups("hit"),
+            misses: lookups("miss"),
+            hit_ratio: metrics::gauge!("ordersystem_order_cache_hit_ratio"),
+        }
+    }
+
+    /// Brings the metrics up to date: the cache itself counts.
+    pub fn publish_gauges(&self) {
+        let (hits, misses) = (self.cache.hits(), self.cache.misses());
+        self.hits.absolute(hits);
+        self.misses.absolute(misses);
+        #[allow(clippy::cast_precision_loss, reason = "a ratio for people")]
+        self.hit_ratio.set(hits as f64 / (hits + misses).max(1) as f64);
+    }
+
+    /// The order as the cache has it.
+    #[must_use]
+    pub fn cached(&self, id: OrderId) -> Option<Arc<LoadedOrder>> {
+        self.cache.get(&id.get())
+    }
+
+    /// The order as the log has it now; kept in the cache.
+    ///
+    /// # Errors
+    /// [`AppError::Unavailable`] or [`AppError::Corrupt`].
+    pub async fn load(&self, id: OrderId) -> Result<Option<Arc<LoadedOrder>>, AppError> {
+        let Some(loaded) = self.fold(id, Until::Now).await? else {
+            return Ok(None);
+        };
+        let loaded = Arc::new(loaded);
+        self.keep(&loaded);
+        Ok(Some(loaded))
+    }
+
+    /// Puts an order into the cache unless a newer one is there.
+    pub fn keep(&self, loaded: &Arc<LoadedOrder>) {
+        let key = loaded.order.id.get();
+        let entry = self.cache.entry(&key, None, |_, kept| {
+            if kept.order.revision < loaded.order.revision {
+                *kept = Arc::clone(loaded);
+            }
+            EntryAction::Retain(())
+        });
+        if let EntryResult::Vacant(place) = entry {
+            // Fails only if someone else has filled the place meanwhile; the next reader sorts that out.
+            let _ = place.insert(Arc::clone(loaded));
+        }
+    }
+
+    /// Folds the history of an order up to a point; `None` if the order did not exist then.
+    ///
+    /// # Errors
+    /// [`AppError::Unavailable`] or [`AppError::Corrupt`].
+    pub async fn fold(&self, id: OrderId, until: Until) -> Result<Option<LoadedOrder>, AppError> {
+        let stream = StreamId(id.get());
+        let mut folded: Option<LoadedOrder> = None;
+        loop {
+            let from = folded.as_ref().map_or(1, |loaded| loaded.order.revision + 1);
+            let batch = self.store.read_stream(stream, from, Direction::Forward, MAX_READ_EVENTS).await?;
+            if batch.is_empty() {
+                return Ok(folded);
+            }
+            for stored in &batch {
+                match step(folded.as_ref(), stored, until)? {
+                    Some(next) => folded = Some(next),
+                    None => return Ok(folded),
+                }
+            }
+        }
+    }
+}
+
+/// One event further, or `None` if the event lies past the point wanted.
+fn step(before: Option<&LoadedOrder>, stored: &StoredEvent, until: Until) -> Result<Option<LoadedOrder>, AppError> {
+    if matches!(until, Until::Revision(last) if stored.revision > last) {
+        return Ok(None);
+    }
+    let event = codec::decode(&stored.payload)?;
+    if matches!(until, Until::Time(last) if event.at > last) {
+        return Ok(None);
+    }
+    let order = evolve(before.map(|loaded| &loaded.order), &event)?;
+    if order.id.get() != stored.stream.0 || order.revision != stored.revision {
+        return Err(AppError::Corrupt(format!(
+            "event {} of stream {} is not in its place",
+            stored.revision, stored.stream
+        )));
+    }
+    Ok(Some(LoadedOrder { order, position: stored.position }))
+}

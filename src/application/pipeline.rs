@@ -1,0 +1,175 @@
+//! What every command and query passes: drain gate, load shedding, time limit, metrics, a word in the log when something is wrong.
+//!
+//! Idempotency and the retry on conflict belong to the command handler, since the append itself decides both.
+
+use std::{
+    future::Future,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::{Duration, Instant},
+};
+
+use metrics::{Counter, Gauge, Histogram};
+use tokio_util::sync::CancellationToken;
+
+use super::AppError;
+
+/// What requests are counted as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "named as the calls of the API are")]
+pub enum Operation {
+    CreateOrder,
+    PayOrder,
+    ShipOrder,
+    DeliverOrder,
+    CancelOrder,
+    GetOrder,
+    BatchGetOrders,
+    ListOrders,
+    GetOrderStats,
+}
+
+impl Operation {
+    const ALL: [Self; 9] = [
+        Self::CreateOrder,
+        Self::PayOrder,
+        Self::ShipOrder,
+        Self::DeliverOrder,
+        Self::CancelOrder,
+        Self::GetOrder,
+        Self::BatchGetOrders,
+        Self::ListOrders,
+        Self::GetOrderStats,
+    ];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::CreateOrder => "CreateOrder",
+            Self::PayOrder => "PayOrder",
+            Self::ShipOrder => "ShipOrder",
+            Self::DeliverOrder => "DeliverOrder",
+            Self::CancelOrder => "CancelOrder",
+            Self::GetOrder => "GetOrder",
+            Self::BatchGetOrders => "BatchGetOrders",
+            Self::ListOrders => "ListOrders",
+            Self::GetOrderStats => "GetOrderStats",
+        }
+    }
+}
+
+/// The bounds of the pipeline.
+#[derive(Clone, Copy, Debug)]
+pub struct PipelineOptions {
+    /// How long one request may take.
+    pub request_timeout: Duration,
+    /// How many requests may be worked on at a time; one more is refused at once.
+    pub max_in_flight: usize,
+}
+
+/// What every command and query passes.
+#[derive(Debug)]
+pub struct Pipeline {
+    options: PipelineOptions,
+    draining: CancellationToken,
+    in_flight: AtomicUsize,
+    in_flight_gauge: Gauge,
+    meters: Vec<Meter>,
+}
+
+/// Ready-made handles, so that counting a request is a few atomic additions.
+#[derive(Debug)]
+struct Meter {
+    succeeded: Counter,
+    refused: Counter,
+    failed: Counter,
+    seconds: Histogram,
+}
+
+impl Pipeline {
+    /// Refuses new work once `draining` is cancelled.
+    #[must_use]
+    pub fn new(options: PipelineOptions, draining: CancellationToken) -> Self {
+        let meters = Operation::ALL.iter().map(|operation| Meter::new(operation.name())).collect();
+        let in_flight_gauge = metrics::gauge!("ordersystem_requests_in_flight");
+        Self { options, draining, in_flight: AtomicUsize::new(0), in_flight_gauge, meters }
+    }
+
+    /// Requests being worked on now.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Lets `work` run under the bounds of the pipeline.
+    ///
+    /// # Errors
+    /// [`AppError::ShuttingDown`], [`AppError::Overloaded`] or [`AppError::DeadlineExceeded`]; otherwise those of `work`.
+    pub async fn run<T>(
+        &self,
+        operation: Operation,
+        work: impl Future<Output = Result<T, AppError>>,
+    ) -> Result<T, AppError> {
+        let started = Instant::now();
+        let outcome = match self.enter() {
+            Ok(_place) => tokio::time::timeout(self.options.request_timeout, work)
+                .await
+                .unwrap_or(Err(AppError::DeadlineExceeded)),
+            Err(refusal) => Err(refusal),
+        };
+        self.meters[operation as usize].count(started.elapsed(), outcome.as_ref().err());
+        if let Err(error) = &outcome
+            && error.is_internal()
+        {
+            tracing::warn!(operation = operation.name(), %error, "request failed");
+        }
+        outcome
+    }
+
+    fn enter(&self) -> Result<Place<'_>, AppError> {
+        if self.draining.is_cancelled() {
+            return Err(AppError::ShuttingDown);
+        }
+        let place = Place(self);
+        let before = self.in_flight.fetch_add(1, Ordering::Relaxed);
+        if before >= self.options.max_in_flight {
+            return Err(AppError::Overloaded);
+        }
+        Ok(place)
+    }
+
+    /// Publishes what is cheaper to read now and then than to count each time.
+    pub fn publish_gauges(&self) {
+        #[allow(clippy::cast_precision_loss, reason = "a gauge; far below 2^52")]
+        self.in_flight_gauge.set(self.in_flight() as f64);
+    }
+}
+
+/// A place among the requests in flight; given back when dropped, however the request ends.
+struct Place<'a>(&'a Pipeline);
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Meter {
+    fn new(operation: &'static str) -> Self {
+        let outcome =
+            |outcome| metrics::counter!("ordersystem_requests_total", "operation" => operation, "outcome" => outcome);
+        Self {
+            succeeded: outcome("success"),
+            refused: outcome("refused"),
+            failed: outcome("failure"),
+            seconds: metrics::histogram!("ordersystem_request_duration_seconds", "operation" => operation),
+        }
+    }
+
+    fn count(&self, took: Duration, error: Option<&AppError>) {
+        self.seconds.record(took.as_secs_f64());
+        match error {
+            None => self.succeeded.increment(1),
+            Some(error) if error.is_internal() => self.failed.increment(1),
+            Some(_) => self.refused.increment(1),
+        }
+    }
+}

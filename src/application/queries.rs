@@ -1,0 +1,207 @@
+//! Answers queries: one order from the log, lists and counts from the read model.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    AppError, Consistency, LoadedOrder, Request,
+    mediator::Handlers,
+    orders::{Orders, Until},
+    pipeline::Operation,
+};
+use crate::{
+    domain::ids::OrderId,
+    event_store::{EventStore, Position},
+    projections::{ProjectionEnded, ProjectionProgress},
+    read_model::{ListQuery, Page, ReadModel, Totals},
+};
+
+/// Answers queries.
+#[derive(Debug)]
+pub struct QueryHandler {
+    store: Arc<dyn EventStore>,
+    orders: Arc<Orders>,
+    read_model: Arc<dyn ReadModel>,
+    progress: ProjectionProgress,
+}
+
+/// Asks for one order.
+#[derive(Clone, Copy, Debug)]
+pub struct GetOrder {
+    /// The order.
+    pub order_id: OrderId,
+    /// Which moment of its history.
+    pub until: Until,
+    /// How fresh.
+    pub consistency: Consistency,
+}
+
+/// Asks for several orders as they are now.
+#[derive(Clone, Debug)]
+pub struct BatchGetOrders {
+    /// The orders.
+    pub order_ids: Vec<OrderId>,
+    /// How fresh.
+    pub consistency: Consistency,
+}
+
+/// Asks for a page of the list of orders.
+#[derive(Clone, Debug)]
+pub struct ListOrders {
+    /// Which page of what.
+    pub query: ListQuery,
+    /// How fresh.
+    pub consistency: Consistency,
+}
+
+/// Asks for counts and revenue.
+#[derive(Clone, Copy, Debug)]
+pub struct GetOrderStats {
+    /// How fresh.
+    pub consistency: Consistency,
+}
+
+/// An answer from the read model, with the position of the log that it reflects.
+#[derive(Clone, Debug)]
+pub struct Projected<T> {
+    /// The answer.
+    pub answer: T,
+    /// How far the read model had followed the log.
+    pub position: Position,
+}
+
+impl Request for GetOrder {
+    type Reply = Arc<LoadedOrder>;
+
+    fn operation(&self) -> Operation {
+        Operation::GetOrder
+    }
+
+    async fn handle(self, handlers: &Handlers) -> Result<Self::Reply, AppError> {
+        let queries = &handlers.queries;
+        queries.check_reachable(self.consistency).await?;
+        match self.until {
+            Until::Now => {
+                queries.current(self.order_id, self.consistency).await?.ok_or(AppError::OrderNotFound(self.order_id))
+            }
+            then => match queries.orders.fold(self.order_id, then).await? {
+                Some(order) if reached(&order, then) => Ok(Arc::new(order)),
+                Some(_) => Err(AppError::NotYetThen(self.order_id)),
+                None if queries.current(self.order_id, self.consistency).await?.is_some() => {
+                    Err(AppError::NotYetThen(self.order_id))
+                }
+                None => Err(AppError::OrderNotFound(self.order_id)),
+            },
+        }
+    }
+}
+
+fn reached(order: &LoadedOrder, until: Until) -> bool {
+    !matches!(until, Until::Revision(wanted) if order.order.revision < wanted)
+}
+
+impl Request for BatchGetOrders {
+    type Reply = Vec<Option<Arc<LoadedOrder>>>;
+
+    fn operation(&self) -> Operation {
+        Operation::BatchGetOrders
+    }
+
+    async fn handle(self, handlers: &Handlers) -> Result<Self::Reply, AppError> {
+        handlers.queries.check_reachable(self.consistency).await?;
+        let mut found = Vec::with_capacity(self.order_ids.len());
+        for id in self.order_ids {
+            found.push(handlers.queries.current(id, self.consistency).await?);
+        }
+        Ok(found)
+    }
+}
+
+impl Request for ListOrders {
+    type Reply = Projected<Page>;
+
+    fn operation(&self) -> Operation {
+        Operation::ListOrders
+    }
+
+    async fn handle(self, handlers: &Handlers) -> Result<Self::Reply, AppError> {
+        let queries = &handlers.queries;
+        queries.await_projection(self.consistency).await?;
+        let position = queries.progress.position();
+        Ok(Projected { answer: queries.read_model.list(&self.query).await?, position })
+    }
+}
+
+impl Request for GetOrderStats {
+    type Reply = Projected<Vec<Totals>>;
+
+    fn operation(&self) -> Operation {
+        Operation::GetOrderStats
+    }
+
+    async fn handle(self, handlers: &Handlers) -> Result<Self::Reply, AppError> {
+        let queries = &handlers.queries;
+        queries.await_projection(self.consistency).await?;
+        let position = queries.progress.position();
+        Ok(Projected { answer: queries.read_model.totals().await?, position })
+    }
+}
+
+/// How long a query waits for freshness at the most; the deadline of the call ends the wait earlier.
+const MAX_FRESHNESS_WAIT: Duration = Duration::from_secs(20);
+
+impl QueryHandler {
+    /// A handler that folds orders from `store` and lists from `read_model`.
+    #[must_use]
+    pub fn new(
+        store: Arc<dyn EventStore>,
+        orders: Arc<Orders>,
+        read_model: Arc<dyn ReadModel>,
+        progress: ProjectionProgress,
+    ) -> Self {
+        Self { store, orders, read_model, progress }
+    }
+
+    pub(super) fn publish_gauges(&self) {
+        self.orders.publish_gauges();
+    }
+
+    /// The order as it is now: from the cache unless that has to be fresher than the cache can promise.
+    async fn current(&self, id: OrderId, consistency: Consistency) -> Result<Option<Arc<LoadedOrder>>, AppError> {
+        if consistency == Consistency::Eventual
+            && let Some(cached) = self.orders.cached(id)
+        {
+            return Ok(Some(cached));
+        }
+        self.orders.load(id).await
+    }
+
+    /// A token from the future of this log can never be honoured by reading: waits until the log has got there.
+    async fn check_reachable(&self, consistency: Consistency) -> Result<(), AppError> {
+        let Consistency::AtLeast(wanted) = consistency else {
+            return Ok(());
+        };
+        let mut wake = self.store.wake();
+        let reached = async {
+            while self.store.head().await? < wanted {
+                if wake.changed().await.is_err() {
+                    return Err(AppError::NotFreshInTime(wanted));
+                }
+            }
+            Ok(())
+        };
+        tokio::time::timeout(MAX_FRESHNESS_WAIT, reached).await.unwrap_or(Err(AppError::NotFreshInTime(wanted)))
+    }
+
+    /// Waits until the read model is as fresh as wanted.
+    async fn await_projection(&self, consistency: Consistency) -> Result<(), AppError> {
+        let wanted = match consistency {
+            Consistency::Eventual => return Ok(()),
+            Consistency::AtLeast(position) => position,
+            Consistency::Strong => self.store.head().await?,
+        };
+        match tokio::time::timeout(MAX_FRESHNESS_WAIT, self.progress.reached(wanted)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(ProjectionEnded)) | Err(_) => Err(AppError::NotFreshInTime(wanted)),
+        }
+    }
+}

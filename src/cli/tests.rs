@@ -1,0 +1,146 @@
+use super::*;
+use crate::config::{NodeId, Persistence};
+
+fn run(line: &[&str]) -> Result<Invocation, CliError> {
+    run_with(line, &[])
+}
+
+fn run_with(line: &[&str], env: &[(&str, &str)]) -> Result<Invocation, CliError> {
+    let args = std::iter::once("ordersystem").chain(line.iter().copied()).map(OsString::from);
+    parse(args, env.iter().map(|(name, value)| (OsString::from(name), OsString::from(value))))
+}
+
+fn served(line: &[&str]) -> Config {
+    match run(line) {
+        Ok(Invocation::Serve(config)) => *config,
+        other => panic!("{line:?}: {other:?}"),
+    }
+}
+
+fn error(line: &[&str]) -> String {
+    let error = run(line).unwrap_err();
+    assert_eq!(error.exit_code(), 2);
+    let text = error.to_string();
+    assert!(text.starts_with("error: ") && !text.contains('\n'), "{text}");
+    text
+}
+
+fn health_of(line: &[&str]) -> (String, String, u64) {
+    match run(line) {
+        Ok(Invocation::Health { address, service, timeout_ms }) => (address, service, timeout_ms),
+        other => panic!("{line:?}: {other:?}"),
+    }
+}
+
+#[test]
+fn clap_finds_no_fault_with_the_definition() {
+    command().debug_assert();
+}
+
+#[test]
+fn settings_work_bare_and_under_serve() {
+    for line in [&["--port", "5001", "--node-id=n1"][..], &["serve", "--port=5001", "--node-id", "n1"]] {
+        let config = served(line);
+        assert_eq!(config.server.port, 5001);
+        assert_eq!(config.node.id, NodeId::Named("n1".to_owned()));
+        assert_eq!(config.persistence, Persistence::InMemory);
+    }
+    assert_eq!(served(&[]).server.port, 5000);
+}
+
+#[test]
+fn every_setting_is_a_flag() {
+    for setting in SETTINGS {
+        let flag = format!("--{}", setting.key);
+        let line = if setting.kind == Kind::Switch { vec![flag] } else { vec![flag, "\u{1}".to_owned()] };
+        let line: Vec<&str> = line.iter().map(String::as_str).collect();
+        match run(&line) {
+            Ok(Invocation::Serve(_)) => assert_eq!(setting.kind, Kind::Text, "{}", setting.key),
+            Err(CliError::Config(error)) => assert!(error.to_string().contains(setting.key), "{error}"),
+            other => panic!("{}: {other:?}", setting.key),
+        }
+    }
+}
+
+#[test]
+fn the_cluster_switch_takes_no_value() {
+    assert!(error(&["--cluster"]).contains("cluster: nodes share no storage"));
+    assert!(error(&["--cluster", "true"]).contains("'true'"));
+}
+
+#[test]
+fn a_flag_wins_over_the_environment() {
+    match run_with(&["config", "--port", "7"], &[("ORDERSYSTEM_PORT", "6"), ("ORDERSYSTEM_BIND", "::1")]) {
+        Ok(Invocation::PrintConfig(config)) => {
+            assert_eq!(config.server.address().to_string(), "[::1]:7");
+            assert!(config.to_string().contains("port = 7  # --port\n"));
+            assert!(config.to_string().contains("bind = \"::1\"  # ORDERSYSTEM_BIND\n"));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_clap_refuses_comes_out_as_one_line() {
+    assert!(
+        error(&["--prot", "1"])
+            .contains("unexpected argument '--prot' found; tip: a similar argument exists: '--port'")
+    );
+    assert!(error(&["--port"]).contains("--port <N>"));
+    assert!(error(&["--port", "1", "--port", "2"]).contains("cannot be used multiple times"));
+    assert!(error(&["start"]).contains("'start'"));
+    assert!(error(&["--port", "1", "config"]).contains("'config'"));
+}
+
+#[test]
+fn no_error_repeats_a_password() {
+    for line in [
+        &["--redi=redis://u:s3cret@h"][..],
+        &["--redis", "redis://u:s3cret@h"],
+        &["--redis", "redis://u:s3cret@h", "--redis", "redis://u:s3cret@h"],
+        &["--nats=nats://u:s3cret@h", "--prot"],
+        &["--nats=nats://u:s3cret@h", "config"],
+    ] {
+        assert!(!error(line).contains("s3cret"), "{}", error(line));
+    }
+}
+
+#[test]
+fn wrong_values_get_our_own_error() {
+    assert!(error(&["--port", "-1"]).contains("port: '-1' is not an integer from 0 to 65535 (set by --port)"));
+    assert!(error(&["serve", "--node-id", ""]).contains("node-id: is empty (set by --node-id)"));
+    assert!(error(&["--config", "/not/there.toml"]).contains("/not/there.toml: cannot be read"));
+}
+
+#[test]
+fn help_and_version_are_no_errors() {
+    let help = run(&["--help"]).unwrap_err();
+    assert_eq!(help.exit_code(), 0);
+    let text = help.to_string();
+    for part in ["--transport", "ORDERSYSTEM_NODE_ID", "health", "[default: 5000]", "inmemory, redis, nats"] {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
+    let version = run(&["--version"]).unwrap_err();
+    assert_eq!(version.to_string().trim(), concat!("ordersystem ", env!("CARGO_PKG_VERSION")));
+    assert_eq!(version.exit_code(), 0);
+}
+
+#[test]
+fn health_asks_where_it_is_told_or_where_the_configuration_listens() {
+    assert_eq!(health_of(&["health"]), ("127.0.0.1:5000".to_owned(), String::new(), 2_000));
+    let told = ["health", "--address", "node-1:81", "--service", "catga.orders.v1.OrderCommands", "--timeout-ms", "5"];
+    assert_eq!(health_of(&told), ("node-1:81".to_owned(), "catga.orders.v1.OrderCommands".to_owned(), 5));
+    assert_eq!(health_of(&["health", "--bind", "0.0.0.0", "--port", "81"]).0, "127.0.0.1:81");
+    assert_eq!(health_of(&["health", "--bind", "::", "--grpc-port", "82"]).0, "[::1]:82");
+    assert_eq!(health_of(&["health", "--bind", "10.1.2.3"]).0, "10.1.2.3:5000");
+}
+
+#[test]
+fn health_refuses_what_it_cannot_ask() {
+    assert!(error(&["health", "--port", "0"]).contains("--address is needed"));
+    for address in ["", "host", ":1", "host:0", "host:x", "http://host:1"] {
+        assert!(error(&["health", "--address", address]).contains("is not host:port"), "{address}");
+    }
+    assert!(error(&["health", "--timeout-ms", "0"]).contains("--timeout-ms"));
+    assert!(error(&["health", "--address", "h:1", "--port", "2"]).contains("cannot be used with"));
+}

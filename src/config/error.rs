@@ -1,0 +1,26 @@
+//! The one kind of configuration error: a line that names the setting and where it was set.
+
+use std::fmt;
+
+/// A configuration that cannot be used. Displays as one line without secrets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigError {
+    line: String,
+}
+
+impl ConfigError {
+    /// Control characters (a line break in a value, a parser's several lines) are escaped or joined here, once for all.
+    pub(super) fn new(line: impl fmt::Display) -> Self {
+        let line = line.to_string();
+        let lines: Vec<&str> = line.lines().map(str::trim).filter(|part| !part.is_empty()).collect();
+        Self { line: lines.join(" ").replace(char::is_control, "?") }
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.line)
+    }
+}
+
+impl std::error::Error for ConfigError {}

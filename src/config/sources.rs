@@ -1,0 +1,146 @@
+//! Where values come from. Every source becomes `setting -> (raw text, source)`; the strongest source wins.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fmt;
+use std::path::PathBuf;
+
+use super::ConfigError;
+use super::file;
+use super::settings::{self, SETTINGS};
+
+/// What environment variables of this program begin with. One that begins so and names no setting is an error.
+pub const ENV_PREFIX: &str = "ORDERSYSTEM_";
+/// The flag and the variable suffix that name the configuration file; a file cannot name another one.
+const CONFIG_FLAG: &str = "config";
+
+/// Where a value comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// Nothing set it.
+    Default,
+    /// A flag of this setting, without the dashes.
+    Flag(&'static str),
+    /// This environment variable.
+    Env(String),
+    /// This key in the configuration file.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The key in the file, sections joined by dots.
+        key: String,
+    },
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::Flag(key) => write!(f, "--{key}"),
+            Self::Env(name) => f.write_str(name),
+            Self::File { path, key } => write!(f, "{key} in {}", path.display()),
+        }
+    }
+}
+
+/// What the command line says. It has no `Debug`: a raw address may hold a password.
+#[derive(Clone, Default)]
+pub struct FlagValues {
+    /// The file named by `--config`.
+    pub config_file: Option<PathBuf>,
+    /// The raw value of each flag that is given, by the key of its setting; `true` for a switch.
+    pub values: Vec<(&'static str, OsString)>,
+}
+
+/// A value before its form is checked.
+#[derive(Clone)]
+pub(super) struct Raw {
+    pub(super) value: String,
+    pub(super) source: Source,
+}
+
+/// The environment variable of a setting: `ORDERSYSTEM_NODE_ID`.
+#[must_use]
+pub fn env_name(key: &str) -> String {
+    format!("{ENV_PREFIX}{}", settings::file_key(key).to_ascii_uppercase())
+}
+
+/// The raw values of all settings that have one.
+pub(super) fn collect(
+    flags: &FlagValues,
+    env: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<BTreeMap<&'static str, Raw>, ConfigError> {
+    let mut raws: BTreeMap<_, _> = SETTINGS.iter().filter_map(default_of).collect();
+    let (from_env, env_file) = read_env(env)?;
+    if let Some(path) = flags.config_file.clone().or(env_file) {
+        raws.extend(file::read(&path)?);
+    }
+    raws.extend(from_env);
+    for (key, value) in &flags.values {
+        let source = Source::Flag(key);
+        raws.insert(key, Raw { value: utf8(value, &source)?, source });
+    }
+    Ok(raws)
+}
+
+fn default_of(setting: &settings::Setting) -> Option<(&'static str, Raw)> {
+    Some((setting.key, Raw { value: setting.default?.to_owned(), source: Source::Default }))
+}
+
+type EnvValues = (Vec<(&'static str, Raw)>, Option<PathBuf>);
+
+fn read_env(env: impl IntoIterator<Item = (OsString, OsString)>) -> Result<EnvValues, ConfigError> {
+    let (mut raws, mut config_file) = (Vec::new(), None);
+    // Sorted, so that of several errors always the same one is told.
+    let ours: BTreeMap<String, OsString> = env
+        .into_iter()
+        .map(|(name, value)| (name.to_string_lossy().into_owned(), value))
+        .filter(|(name, _)| name.starts_with(ENV_PREFIX))
+        .collect();
+    for (name, value) in ours {
+        if name == env_name(CONFIG_FLAG) {
+            if value.is_empty() {
+                return Err(ConfigError::new(format_args!("config: the name of the file is empty (set by {name})")));
+            }
+            config_file = Some(PathBuf::from(value));
+            continue;
+        }
+        let Some(setting) = SETTINGS.iter().find(|setting| env_name(setting.key) == name) else {
+            return Err(unknown_variable(&name));
+        };
+        let source = Source::Env(name);
+        let value = utf8(&value, &source)?;
+        if is_service_link(setting.key, &value) {
+            return Err(ConfigError::new(format_args!(
+                "{}: {source} was set by Kubernetes for a Service named ordersystem, not by you; set \
+                 enableServiceLinks: false in the pod or name the Service otherwise",
+                setting.key
+            )));
+        }
+        raws.push((setting.key, Raw { value, source }));
+    }
+    Ok((raws, config_file))
+}
+
+/// Kubernetes gives every pod `<SERVICE>_PORT=tcp://…` for each Service: one called `ordersystem` or `ordersystem-grpc`
+/// collides with a port of ours.
+fn is_service_link(key: &str, value: &str) -> bool {
+    key.ends_with("port") && value.starts_with("tcp://")
+}
+
+fn unknown_variable(name: &str) -> ConfigError {
+    let kubernetes = ["_SERVICE_HOST", "_SERVICE_PORT", "_PORT"].iter().any(|part| name.contains(part));
+    let hint = if kubernetes {
+        "; if Kubernetes set it for a Service named ordersystem…, set enableServiceLinks: false in the pod"
+    } else {
+        ""
+    };
+    ConfigError::new(format_args!("unknown environment variable {name}: no setting has that name{hint}"))
+}
+
+fn utf8(value: &OsString, source: &Source) -> Result<String, ConfigError> {
+    match value.to_str() {
+        Some(text) => Ok(text.to_owned()),
+        None => Err(ConfigError::new(format_args!("the value is not valid UTF-8 (set by {source})"))),
+    }
+}

@@ -1,0 +1,395 @@
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use super::settings::{Kind, SETTINGS, file_key};
+use super::*;
+
+const APPSETTINGS: &str = r#"{
+  "DistributedId": {
+    "WorkerId": 1,
+    "DataCenterId": 1
+  },
+  "Nats": {
+    "Url": "nats://localhost:4222"
+  },
+  "ConnectionStrings": {
+    "Redis": "localhost:6379"
+  }
+}"#;
+
+/// What one test gives the program; the process environment stays out of it.
+#[derive(Default)]
+struct Given {
+    flags: FlagValues,
+    env: Vec<(OsString, OsString)>,
+    folder: Option<tempfile::TempDir>,
+}
+
+impl Given {
+    fn flag(mut self, key: &'static str, value: &str) -> Self {
+        self.flags.values.push((key, value.into()));
+        self
+    }
+
+    fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.into(), value.into()));
+        self
+    }
+
+    fn file(mut self, name: &str, text: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join(name), text).unwrap();
+        self.flags.config_file = Some(folder.path().join(name));
+        self.folder = Some(folder);
+        self
+    }
+
+    fn load(&self) -> Result<Config, ConfigError> {
+        Config::load(&self.flags, self.env.clone())
+    }
+
+    fn error(&self) -> String {
+        let error = self.load().unwrap_err().to_string();
+        assert!(!error.contains('\n'), "one line: {error}");
+        error
+    }
+}
+
+fn given() -> Given {
+    Given::default()
+}
+
+fn assert_has(text: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(text.contains(part), "{part:?} is not in {text:?}");
+    }
+}
+
+#[test]
+fn without_any_source_the_defaults_hold() {
+    let config = given().load().unwrap();
+    assert_eq!((config.transport, config.persistence), (Transport::InMemory, Persistence::InMemory));
+    assert_eq!(config.server.address().to_string(), "127.0.0.1:5000");
+    assert_eq!(config.server.grpc_address(), None);
+    assert_eq!(config.node.id, NodeId::Auto);
+    assert_eq!(config.node.data_dir, None);
+    assert_eq!(config.redis.expose(), "localhost:6379");
+    assert_eq!(config.server.max_message_bytes, 4 * 1024 * 1024);
+    assert!(!config.cluster && config.server.cors_allowed_origins.is_empty());
+    assert!(config.effective.iter().all(|row| row.source == Source::Default));
+}
+
+#[test]
+fn flags_win_over_the_environment_over_the_file_over_the_default() {
+    let file = given().file("c.toml", "port = 1\nbind = '0.0.0.0'\nlog_level = 'warn'\n");
+    let env = file.env("ORDERSYSTEM_PORT", "2").env("ORDERSYSTEM_BIND", "::");
+    let config = env.flag("port", "3").load().unwrap();
+    assert_eq!(config.server.address().to_string(), "[::]:3");
+    assert_eq!(config.log.level, "warn");
+    let source = |key| config.effective.iter().find(|row| row.key == key).unwrap().source.to_string();
+    assert_eq!(source("port"), "--port");
+    assert_eq!(source("bind"), "ORDERSYSTEM_BIND");
+    assert!(source("log-level").starts_with("log_level in /"), "{}", source("log-level"));
+    assert_eq!(source("log-format"), "default");
+}
+
+#[test]
+fn the_appsettings_of_the_dotnet_sample_is_accepted_as_json_and_as_toml() {
+    let toml = "[DistributedId]\nWorkerId = 1\nDataCenterId = 1\n[Nats]\nUrl = 'nats://localhost:4222'\n\
+                [ConnectionStrings]\nRedis = 'localhost:6379'\n";
+    let with_mark = format!("\u{feff}{APPSETTINGS}");
+    for (name, text) in [("appsettings.json", APPSETTINGS), ("bom.JSON", &with_mark), ("a.toml", toml)] {
+        let config = given().file(name, text).load().unwrap();
+        assert_eq!(config.node.identity.worker_id(), 1);
+        assert_eq!(config.node.identity.datacenter_id(), 1);
+        assert_eq!(config.nats.expose(), "nats://localhost:4222");
+        assert!(config.to_string().contains("worker_id = 1  # DistributedId.WorkerId in "), "{config}");
+    }
+}
+
+#[test]
+fn our_own_keys_are_accepted_in_both_formats() {
+    let toml = "port = 5001\nnode_id = 'a'\nmax_in_flight = 7\ncors_allowed_origins = ['http://a.example', 'http://b.example:1']\n";
+    let json = r#"{"port": 5001, "node_id": "a", "max_in_flight": "7", "cors_allowed_origins": "http://a.example,http://b.example:1"}"#;
+    for (name, text) in [("c.toml", toml), ("c.json", json)] {
+        let config = given().file(name, text).load().unwrap();
+        assert_eq!(config.server.port, 5001);
+        assert_eq!(config.node.id, NodeId::Named("a".to_owned()));
+        assert_eq!(config.server.max_in_flight, 7);
+        assert_eq!(config.server.cors_allowed_origins, ["http://a.example", "http://b.example:1"]);
+    }
+}
+
+#[test]
+fn the_environment_may_name_the_file_and_the_flag_wins() {
+    let named = given().file("c.toml", "port = 1");
+    let path = named.flags.config_file.clone().unwrap();
+    let config = given().env("ORDERSYSTEM_CONFIG", path.to_str().unwrap()).load().unwrap();
+    assert_eq!(config.server.port, 1);
+    assert_eq!(named.env("ORDERSYSTEM_CONFIG", "/not/there.toml").load().unwrap().server.port, 1);
+    assert_has(&given().env("ORDERSYSTEM_CONFIG", "").error(), &["config", "empty", "ORDERSYSTEM_CONFIG"]);
+}
+
+#[test]
+fn unknown_environment_variables_are_errors_and_foreign_ones_are_not() {
+    assert!(given().env("PATH", "/bin").env("ORDERSYSTEMX", "1").load().is_ok());
+    assert_has(&given().env("ORDERSYSTEM_PROT", "1").error(), &["unknown", "ORDERSYSTEM_PROT"]);
+    assert_has(&given().env("ORDERSYSTEM_port", "1").error(), &["unknown", "ORDERSYSTEM_port"]);
+}
+
+#[test]
+fn variables_that_kubernetes_makes_for_a_service_of_our_name_are_explained() {
+    let link = given().env("ORDERSYSTEM_PORT", "tcp://10.0.0.1:5000");
+    assert_has(&link.error(), &["port", "ORDERSYSTEM_PORT", "enableServiceLinks"]);
+    let host = given().env("ORDERSYSTEM_SERVICE_HOST", "10.0.0.1");
+    assert_has(&host.error(), &["ORDERSYSTEM_SERVICE_HOST", "enableServiceLinks"]);
+    let other = given().env("ORDERSYSTEM_NATS_PORT", "tcp://10.0.0.1:4222");
+    assert_has(&other.error(), &["ORDERSYSTEM_NATS_PORT", "enableServiceLinks"]);
+    assert!(!given().env("ORDERSYSTEM_NATS", "tcp://h:4222").error().contains("Kubernetes"));
+}
+
+#[cfg(unix)]
+#[test]
+fn values_that_are_not_utf_8_are_errors() {
+    use std::os::unix::ffi::OsStringExt;
+    let mut bad = given();
+    bad.env.push(("ORDERSYSTEM_NODE_ID".into(), OsString::from_vec(vec![0xff])));
+    assert_has(&bad.error(), &["UTF-8", "ORDERSYSTEM_NODE_ID"]);
+}
+
+#[test]
+fn everything_wrong_with_a_file_is_told_with_its_path() {
+    let cases = [
+        ("c.toml", "prot = 1", "unknown key prot"),
+        ("c.toml", "port = 1\nport = 2", "line 2"),
+        ("c.toml", "[server]\nport = 1", "unknown key server.port"),
+        ("c.toml", "[empty]", "unknown key empty"),
+        ("c.toml", "[port]\nx = 1", "port takes a value, not a section"),
+        ("c.toml", "port = [1]", "port takes one value, not a list"),
+        ("c.toml", "port =", "line 1"),
+        ("c.json", r#"{"port": 1, "port": 2}"#, "port is there twice"),
+        ("c.json", r#"{"Nats": {"Url": "nats://a", "Url": "nats://b"}}"#, "Url is there twice"),
+        ("c.json", r#"{"Nats": {"Uri": "nats://a"}}"#, "unknown key Nats.Uri"),
+        ("c.json", r#"{"Logging": {}}"#, "unknown key Logging"),
+        ("c.json", r#"{"port": null}"#, "port is null"),
+        ("c.json", r#"{"cors_allowed_origins": ["a,b"]}"#, "without commas"),
+        ("c.json", "[1]", "expected an object"),
+        ("c.json", "{", "line 1"),
+        ("c.json", "{} {}", "trailing"),
+        ("c.yaml", "port: 1", ".toml or .json"),
+        ("noextension", "", ".toml or .json"),
+    ];
+    for (name, text, part) in cases {
+        let file = given().file(name, text);
+        let path = file.flags.config_file.clone().unwrap();
+        assert_has(&file.error(), &[part, path.to_str().unwrap()]);
+    }
+    let mut missing = given();
+    missing.flags.config_file = Some(PathBuf::from("/not/there.toml"));
+    assert_has(&missing.error(), &["/not/there.toml", "cannot be read"]);
+}
+
+#[test]
+fn a_setting_under_two_names_in_one_file_is_an_error() {
+    let error = given().file("c.json", r#"{"worker_id": 1, "DistributedId": {"WorkerId": 1}}"#).error();
+    assert_has(&error, &["worker-id", "twice"]);
+}
+
+#[test]
+fn values_of_the_wrong_form_name_the_setting_the_value_and_the_flag() {
+    let cases = [
+        ("port", "70000", "'70000' is not an integer from 0 to 65535"),
+        ("port", "-1", "'-1' is not an integer"),
+        ("port", "+1", "'+1' is not an integer"),
+        ("port", "", "'' is not an integer"),
+        ("port", "50 00", "'50 00'"),
+        ("port", "5000.0", "'5000.0'"),
+        ("port", "99999999999999999999999", "not an integer"),
+        ("worker-id", "32", "from 0 to 31"),
+        ("datacenter-id", "32", "from 0 to 31"),
+        ("max-message-bytes", "1023", "from 1024"),
+        ("max-in-flight", "0", "from 1"),
+        ("transport", "rabbit", "'rabbit' is not one of inmemory, redis, nats"),
+        ("persistence", "Redis", "'Redis' is not one of inmemory, embedded, redis, nats"),
+        ("persistence", "", "'' is not one of"),
+        ("log-format", "xml", "not one of text, json"),
+        ("cluster", "yes", "'yes' is not true or false"),
+        ("bind", "localhost", "'localhost' is not an IP address"),
+        ("node-id", "", "is empty"),
+        ("node-id", "a b", "'a b' is not 1 to 64"),
+        ("node-id", "a\nb", "'a\\nb'"),
+        ("data-dir", "", "is empty"),
+        ("grpc-port", "", "not an integer"),
+        ("log-level", "inof", "'inof' is not a level"),
+        ("log-level", "info,hyper=wran", "hyper=wran"),
+        ("log-level", "info,", "'' is not a level"),
+        ("cors-allowed-origins", "shop.example", "'shop.example' is not an origin"),
+        ("cors-allowed-origins", "https://shop.example/", "is not an origin"),
+        ("cors-allowed-origins", "https://a.example,*", "alone"),
+        ("redis", "", "is empty"),
+    ];
+    for (key, value, part) in cases {
+        assert_has(&given().flag(key, value).error(), &[part, &format!("{key}: "), &format!("(set by --{key})")]);
+    }
+    let long = "x".repeat(65);
+    assert_has(&given().flag("node-id", &long).error(), &["1 to 64"]);
+}
+
+#[test]
+fn a_wrong_value_names_the_variable_or_the_file_that_set_it() {
+    assert_has(&given().env("ORDERSYSTEM_PORT", "x").error(), &["port: 'x'", "(set by ORDERSYSTEM_PORT)"]);
+    assert_has(&given().env("ORDERSYSTEM_CLUSTER", "1").error(), &["cluster: '1' is not true or false"]);
+    let error = given().file("a.json", r#"{"DistributedId": {"WorkerId": 99}}"#).error();
+    assert_has(&error, &["worker-id: '99'", "DistributedId.WorkerId in ", "a.json"]);
+}
+
+#[test]
+fn log_levels_take_levels_and_directives() {
+    for level in ["info", "OFF", "info,ordersystem=debug,hyper=off", "warn,[command{order=1}]=trace"] {
+        assert_eq!(given().flag("log-level", level).load().unwrap().log.level, level);
+    }
+}
+
+#[test]
+fn backends_that_are_not_built_are_refused_and_never_replaced() {
+    for (key, names) in [("persistence", &["embedded", "redis", "nats"][..]), ("transport", &["redis", "nats"])] {
+        for name in names {
+            let parts = [key, name, "not built into this version yet", "does not fall back", &format!("--{key}")];
+            assert_has(&given().flag(key, name).error(), &parts);
+        }
+    }
+    let error = given().env("ORDERSYSTEM_PERSISTENCE", "redis").error();
+    assert_has(&error, &["persistence: 'redis'", "(set by ORDERSYSTEM_PERSISTENCE)"]);
+}
+
+#[test]
+fn a_cluster_without_shared_storage_is_refused_with_the_reason() {
+    for store in ["inmemory", "embedded"] {
+        let error = given().flag("cluster", "true").flag("persistence", store).error();
+        assert_has(&error, &["cluster: ", "share no storage", store, "(set by --cluster)"]);
+    }
+    let error = given().env("ORDERSYSTEM_CLUSTER", "true").error();
+    assert_has(&error, &["share no storage", "(set by ORDERSYSTEM_CLUSTER)"]);
+    assert!(given().env("ORDERSYSTEM_CLUSTER", "false").load().is_ok());
+}
+
+#[test]
+fn a_broker_flag_that_nothing_uses_is_an_error_but_not_elsewhere() {
+    assert_has(&given().flag("redis", "h:1").error(), &["--redis is set but nothing uses Redis"]);
+    assert_has(&given().flag("nats", "nats://h").error(), &["--nats is set but nothing uses NATS"]);
+    assert!(given().env("ORDERSYSTEM_REDIS", "h:1").file("a.json", APPSETTINGS).load().is_ok());
+}
+
+#[test]
+fn one_port_for_two_listeners_is_an_error_but_any_free_ones_are_not() {
+    assert_has(&given().flag("grpc-port", "5000").error(), &["grpc-port: 5000 is also the port", "--grpc-port"]);
+    let config = given().flag("grpc-port", "0").flag("port", "0").load().unwrap();
+    assert_eq!(config.server.grpc_port, Some(0));
+}
+
+#[test]
+fn passwords_are_shown_nowhere() {
+    let shown = [
+        ("ORDERSYSTEM_REDIS", "redis://me:s3cret@h:6379/0", "redis://me:***@h:6379/0"),
+        ("ORDERSYSTEM_REDIS", "rediss://:s3cret/@s3cret@h", "rediss://:***@h"),
+        ("ORDERSYSTEM_NATS", "nats://s3cret@h:4222", "nats://***@h:4222"),
+        ("ORDERSYSTEM_NATS", "nats://u:s3cret@h1,nats://u:s3cret@h2", "nats://***@h2"),
+    ];
+    for (name, value, hidden) in shown {
+        let config = given().env(name, value).load().unwrap();
+        let (printed, debug) = (config.to_string(), format!("{config:?}"));
+        assert_has(&printed, &[hidden]);
+        assert_has(&debug, &[hidden]);
+        assert!(!printed.contains("s3cret") && !debug.contains("s3cret"), "{printed} {debug}");
+        assert!(config.redis.expose() == value || config.nats.expose() == value);
+    }
+    let wrong = [
+        ("ORDERSYSTEM_REDIS", "http://u:s3cret@h"),
+        ("ORDERSYSTEM_REDIS", "h:6379,password=s3cret"),
+        ("ORDERSYSTEM_REDIS", "u:s3cret@h"),
+        ("ORDERSYSTEM_REDIS", "redis://u:s3cret@h:port"),
+        ("ORDERSYSTEM_REDIS", "redis://u:s3cret @h"),
+        ("ORDERSYSTEM_NATS", "nats://u:s3cret@"),
+        ("ORDERSYSTEM_NATS", "redis://u:s3cret@h"),
+    ];
+    for (name, value) in wrong {
+        let error = given().env(name, value).error();
+        assert!(!error.contains("s3cret") && error.contains(name), "{error}");
+    }
+}
+
+#[test]
+fn what_is_printed_can_be_read_back_as_a_file() {
+    let odd = given()
+        .flag("data-dir", "/a \"b\"\\c\u{7f}")
+        .flag("cors-allowed-origins", "https://a.example, https://b.example")
+        .flag("port", "0007");
+    let printed = odd.load().unwrap().to_string();
+    assert_has(&printed, &["# grpc_port is not set\n", "port = 7  # --port\n", "cluster = false  # default\n"]);
+    let again = given().file("again.toml", &printed).load().unwrap();
+    let values = |text: &str| text.lines().map(|l| l.split("  # ").next().unwrap().to_owned()).collect::<Vec<_>>();
+    assert_eq!(values(&printed), values(&again.to_string()));
+    assert_eq!(again.node.data_dir.as_deref(), Some(Path::new("/a \"b\"\\c\u{7f}")));
+}
+
+#[test]
+fn both_ends_of_every_range_and_every_default_are_accepted() {
+    for setting in SETTINGS {
+        if let Kind::Integer { min, max } = setting.kind {
+            for end in [min, max] {
+                let loaded = given().env(&env_name(setting.key), &end.to_string()).load();
+                assert!(loaded.is_ok(), "{}: {loaded:?}", setting.key);
+            }
+            let past = given().env(&env_name(setting.key), &(max + 1).to_string());
+            assert_has(&past.error(), &[setting.key, "not an integer"]);
+        }
+        if let Some(default) = setting.default {
+            let loaded = given().env(&env_name(setting.key), default).load();
+            assert!(loaded.is_ok(), "{}: {loaded:?}", setting.key);
+        }
+    }
+}
+
+#[test]
+fn every_integer_arrives_in_its_own_field() {
+    let (mut given, mut expected) = (given(), Vec::new());
+    for (at, setting) in (0..).zip(SETTINGS) {
+        if let Kind::Integer { max, .. } = setting.kind {
+            // Distinct and within each range; datacenter and worker ids end at 31, attempts at 1000.
+            let value = if max > 1_000 { 2_000 + at } else { at };
+            given = given.env(&env_name(setting.key), &value.to_string());
+            expected.push((setting.key, value));
+        }
+    }
+    let Config { server, outbox, consumer, node, cached_orders, .. } = given.load().unwrap();
+    let loaded = [
+        ("port", u64::from(server.port)),
+        ("grpc-port", server.grpc_port.unwrap().into()),
+        ("worker-id", node.identity.worker_id().into()),
+        ("datacenter-id", node.identity.datacenter_id().into()),
+        ("shutdown-grace-ms", server.shutdown_grace_ms),
+        ("request-timeout-ms", server.request_timeout_ms),
+        ("max-in-flight", server.max_in_flight as u64),
+        ("max-connections", server.max_connections as u64),
+        ("max-message-bytes", server.max_message_bytes as u64),
+        ("max-concurrent-streams", server.max_concurrent_streams.into()),
+        ("max-connection-age-ms", server.max_connection_age_ms),
+        ("max-connection-age-grace-ms", server.max_connection_age_grace_ms),
+        ("keepalive-interval-ms", server.keepalive_interval_ms),
+        ("keepalive-timeout-ms", server.keepalive_timeout_ms),
+        ("cached-orders", cached_orders as u64),
+        ("outbox-batch-size", outbox.batch_size as u64),
+        ("outbox-scan-interval-ms", outbox.scan_interval_ms),
+        ("consumer-max-attempts", consumer.max_attempts.into()),
+    ];
+    assert_eq!(loaded.as_slice(), expected);
+}
+
+#[test]
+fn every_key_is_unique_and_in_kebab_case() {
+    for (at, setting) in SETTINGS.iter().enumerate() {
+        assert!(setting.key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-'), "{}", setting.key);
+        assert!(SETTINGS[..at].iter().all(|other| file_key(other.key) != file_key(setting.key)));
+        assert_ne!(setting.key, "config", "taken by the flag that names the file");
+    }
+}

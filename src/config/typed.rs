@@ -1,0 +1,293 @@
+//! The configuration as the rest of the program sees it: every value in a type that can only hold what is allowed.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
+
+use super::url::ServerUrl;
+use super::values::{self, Values, integer, quoted};
+use super::{ConfigError, Effective};
+use crate::id_generator::NodeIdentity;
+
+/// The effective configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The message bus.
+    pub transport: Transport,
+    /// The event store.
+    pub persistence: Persistence,
+    /// The Redis server, for a Redis transport or persistence.
+    pub redis: ServerUrl,
+    /// The NATS server, for a NATS transport or persistence.
+    pub nats: ServerUrl,
+    /// Whether other nodes serve the same orders.
+    pub cluster: bool,
+    /// Who this node is and where it keeps its files.
+    pub node: NodeConfig,
+    /// The listening side.
+    pub server: ServerConfig,
+    /// Logging.
+    pub log: LogConfig,
+    /// The relay from the log to the message bus.
+    pub outbox: OutboxConfig,
+    /// The handlers of events.
+    pub consumer: ConsumerConfig,
+    /// How many folded orders are kept in memory.
+    pub cached_orders: usize,
+    /// Every setting with its source, secrets hidden, in the order of the table.
+    pub effective: Vec<Effective>,
+}
+
+/// Who this node is and where it keeps its files.
+#[derive(Debug, Clone)]
+pub struct NodeConfig {
+    /// The name of the node.
+    pub id: NodeId,
+    /// The node's part of issued ids.
+    pub identity: NodeIdentity,
+    /// The folder for what the node keeps on disk.
+    pub data_dir: Option<PathBuf>,
+}
+
+/// The name of a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NodeId {
+    /// The program makes one up.
+    Auto,
+    /// 1 to 64 characters of `A-Z a-z 0-9 . _ -`.
+    Named(String),
+}
+
+/// The listening side: addresses and bounds.
+#[derive(Debug, Clone)]
+pub struct ServerConfig {
+    /// The address to listen on.
+    pub bind: IpAddr,
+    /// The port for gRPC and HTTP; 0 for any free one.
+    pub port: u16,
+    /// A port of its own for gRPC; 0 for any free one.
+    pub grpc_port: Option<u16>,
+    /// How long running requests may take to end at a stop.
+    pub shutdown_grace_ms: u64,
+    /// The longest time for one request.
+    pub request_timeout_ms: u64,
+    /// Requests worked on at once.
+    pub max_in_flight: usize,
+    /// Connections open at once.
+    pub max_connections: usize,
+    /// The largest request message, in bytes.
+    pub max_message_bytes: usize,
+    /// HTTP/2 streams open at once on one connection.
+    pub max_concurrent_streams: u32,
+    /// The age at which a connection is asked to close; 0 for never.
+    pub max_connection_age_ms: u64,
+    /// How long after that it is closed anyway.
+    pub max_connection_age_grace_ms: u64,
+    /// HTTP/2 ping after this much silence.
+    pub keepalive_interval_ms: u64,
+    /// A ping unanswered for this long closes the connection.
+    pub keepalive_timeout_ms: u64,
+    /// Web origins that may call from a browser; `*` alone for all.
+    pub cors_allowed_origins: Vec<String>,
+}
+
+impl ServerConfig {
+    /// The address for HTTP, and for gRPC unless it has its own.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::new(self.bind, self.port)
+    }
+
+    /// The address for gRPC alone, if it has one.
+    #[must_use]
+    pub fn grpc_address(&self) -> Option<SocketAddr> {
+        self.grpc_port.map(|port| SocketAddr::new(self.bind, port))
+    }
+}
+
+/// Logging.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogConfig {
+    /// Directives that [`EnvFilter::try_new`] takes.
+    pub level: String,
+    /// The form of the lines.
+    pub format: LogFormat,
+}
+
+/// The relay from the log to the message bus.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutboxConfig {
+    /// Events published at once.
+    pub batch_size: usize,
+    /// How often it looks without being woken.
+    pub scan_interval_ms: u64,
+}
+
+/// The handlers of events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConsumerConfig {
+    /// Deliveries before an event is a dead letter.
+    pub max_attempts: u32,
+}
+
+/// The message bus of `--transport`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// Within this process.
+    InMemory,
+    /// Redis streams.
+    Redis,
+    /// NATS JetStream.
+    Nats,
+}
+
+/// The event store of `--persistence`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Persistence {
+    /// Within this process, gone when it ends.
+    InMemory,
+    /// SQLite in the data folder.
+    Embedded,
+    /// Redis.
+    Redis,
+    /// NATS JetStream.
+    Nats,
+}
+
+/// The form of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+pub(super) fn build(values: &Values) -> Result<Config, ConfigError> {
+    Ok(Config {
+        transport: values.parse("transport", transport)?,
+        persistence: values.parse("persistence", persistence)?,
+        redis: values.parse("redis", |text| ServerUrl::parse(text, values::schemes("redis")))?,
+        nats: values.parse("nats", |text| ServerUrl::parse(text, values::schemes("nats")))?,
+        cluster: values.switch("cluster")?,
+        node: node(values)?,
+        server: server(values)?,
+        log: LogConfig {
+            level: values.parse("log-level", log_level)?,
+            format: values.parse("log-format", log_format)?,
+        },
+        outbox: OutboxConfig {
+            batch_size: values.integer("outbox-batch-size")?,
+            scan_interval_ms: values.integer("outbox-scan-interval-ms")?,
+        },
+        consumer: ConsumerConfig { max_attempts: values.integer("consumer-max-attempts")? },
+        cached_orders: values.integer("cached-orders")?,
+        effective: values.effective(),
+    })
+}
+
+fn node(values: &Values) -> Result<NodeConfig, ConfigError> {
+    let (datacenter_id, worker_id) = (values.integer("datacenter-id")?, values.integer("worker-id")?);
+    Ok(NodeConfig {
+        id: values.parse("node-id", node_id)?,
+        identity: NodeIdentity::new(datacenter_id, worker_id).map_err(|error| values.error("worker-id", error))?,
+        data_dir: values.parse_optional("data-dir", |text| Ok(PathBuf::from(text)))?,
+    })
+}
+
+fn server(values: &Values) -> Result<ServerConfig, ConfigError> {
+    Ok(ServerConfig {
+        bind: values.parse("bind", bind)?,
+        port: values.integer("port")?,
+        grpc_port: values.parse_optional("grpc-port", integer)?,
+        shutdown_grace_ms: values.integer("shutdown-grace-ms")?,
+        request_timeout_ms: values.integer("request-timeout-ms")?,
+        max_in_flight: values.integer("max-in-flight")?,
+        max_connections: values.integer("max-connections")?,
+        max_message_bytes: values.integer("max-message-bytes")?,
+        max_concurrent_streams: values.integer("max-concurrent-streams")?,
+        max_connection_age_ms: values.integer("max-connection-age-ms")?,
+        max_connection_age_grace_ms: values.integer("max-connection-age-grace-ms")?,
+        keepalive_interval_ms: values.integer("keepalive-interval-ms")?,
+        keepalive_timeout_ms: values.integer("keepalive-timeout-ms")?,
+        cors_allowed_origins: values.parse("cors-allowed-origins", origins)?,
+    })
+}
+
+fn transport(text: &str) -> Result<Transport, String> {
+    match text {
+        "inmemory" => Ok(Transport::InMemory),
+        "redis" => Ok(Transport::Redis),
+        "nats" => Ok(Transport::Nats),
+        other => Err(format!("{} is unknown", quoted(other))),
+    }
+}
+
+fn persistence(text: &str) -> Result<Persistence, String> {
+    match text {
+        "inmemory" => Ok(Persistence::InMemory),
+        "embedded" => Ok(Persistence::Embedded),
+        "redis" => Ok(Persistence::Redis),
+        "nats" => Ok(Persistence::Nats),
+        other => Err(format!("{} is unknown", quoted(other))),
+    }
+}
+
+fn log_format(text: &str) -> Result<LogFormat, String> {
+    match text {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        other => Err(format!("{} is unknown", quoted(other))),
+    }
+}
+
+fn node_id(text: &str) -> Result<NodeId, String> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    match text {
+        "auto" => Ok(NodeId::Auto),
+        name if (1..=64).contains(&name.len()) && name.chars().all(allowed) => Ok(NodeId::Named(name.to_owned())),
+        other => Err(format!("{} is not 1 to 64 of A-Z a-z 0-9 . _ -", quoted(other))),
+    }
+}
+
+fn bind(text: &str) -> Result<IpAddr, String> {
+    text.parse().map_err(|_| format!("{} is not an IP address", quoted(text)))
+}
+
+/// A lone word is taken for a level only: as a target, what [`EnvFilter`] makes of it, a misspelt level would silently
+/// log something else.
+fn log_level(text: &str) -> Result<String, String> {
+    for directive in text.split(',').map(str::trim) {
+        let has_form = directive.contains(['=', '[', ']']);
+        // LevelFilter takes an empty text for "error".
+        if directive.is_empty() || !has_form && directive.parse::<LevelFilter>().is_err() {
+            return Err(format!(
+                "{} is not a level (off, error, warn, info, debug, trace) nor target=level",
+                quoted(directive)
+            ));
+        }
+    }
+    EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|error| format!("{}: {error}", quoted(text)))
+}
+
+fn origins(text: &str) -> Result<Vec<String>, String> {
+    let origins = values::list(text);
+    if origins.contains(&"*") && origins.len() > 1 {
+        return Err("* already allows every origin: give it alone".to_owned());
+    }
+    match origins.iter().find(|origin| !is_origin(origin)) {
+        Some(wrong) => Err(format!("{} is not an origin as in https://shop.example:8443, nor *", quoted(wrong))),
+        None => Ok(origins.into_iter().map(str::to_owned).collect()),
+    }
+}
+
+/// As browsers send it: scheme and host, perhaps a port, in lower case, without a path. Anything else never matches.
+fn is_origin(text: &str) -> bool {
+    let uri = text.parse::<http::Uri>().ok();
+    let host = uri.as_ref().and_then(http::Uri::authority).map(|authority| authority.as_str());
+    let rebuilt = |scheme: &str| host.is_some_and(|host| format!("{scheme}://{host}") == text && !host.contains('@'));
+    let lower_case = !text.contains(|c: char| c.is_ascii_uppercase());
+    text == "*" || lower_case && (rebuilt("http") || rebuilt("https"))
+}

@@ -1,0 +1,77 @@
+//! The address of a broker, which may hold a password.
+
+use std::fmt;
+
+/// The address of a Redis or NATS server. `Debug` and `Display` hide the password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ServerUrl(String);
+
+impl ServerUrl {
+    /// Checks `host[:port]` or `scheme://[user:password@]host[:port][/…]` with one of the `schemes`; NATS takes several,
+    /// comma separated.
+    ///
+    /// # Errors
+    /// What is wrong with it, without repeating the value.
+    pub fn parse(text: &str, schemes: &[&str]) -> Result<Self, String> {
+        if text.is_empty() {
+            return Err("is empty".to_owned());
+        }
+        if text.contains(|c: char| c.is_whitespace() || c.is_control()) {
+            return Err("contains white space".to_owned());
+        }
+        if text.to_ascii_lowercase().contains("password=") {
+            return Err(format!("takes no password option: write {}://user:password@host:port", schemes[0]));
+        }
+        let rest = match text.split_once("://") {
+            Some((scheme, rest)) if schemes.contains(&scheme) => rest,
+            Some(_) => return Err(format!("must begin with {}://", schemes.join(":// or "))),
+            None if text.contains('@') => return Err(format!("with a password must begin with {}://", schemes[0])),
+            None => text,
+        };
+        // Up to the last '@' all is user and password: passwords hold '@' and '/' more often than paths hold '@'.
+        let host_and_path = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+        let authority = host_and_path.split(['/', '?', ',']).next().unwrap_or_default();
+        check_authority(authority)?;
+        Ok(Self(text.to_owned()))
+    }
+
+    /// The whole address with the password, for the client library and for nothing else.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+fn check_authority(authority: &str) -> Result<(), String> {
+    let (host, port) = match authority.rsplit_once(':') {
+        // The colons within the brackets of an IPv6 address are no port.
+        Some((host, port)) if !port.contains(']') => (host, Some(port)),
+        _ => (authority, None),
+    };
+    if host.is_empty() {
+        return Err("has no host".to_owned());
+    }
+    match port.map(str::parse::<u16>) {
+        None | Some(Ok(1..)) => Ok(()),
+        Some(_) => Err("has a port that is not from 1 to 65535".to_owned()),
+    }
+}
+
+impl fmt::Display for ServerUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some((scheme, rest)) = self.0.split_once("://") else { return f.write_str(&self.0) };
+        let Some((userinfo, host)) = rest.rsplit_once('@') else { return f.write_str(&self.0) };
+        match userinfo.split_once(':') {
+            // With a ',' this is the first of several addresses: hide more rather than less.
+            Some((user, _)) if !userinfo.contains(',') => write!(f, "{scheme}://{user}:***@{host}"),
+            // A lone word before the '@' is a token.
+            _ => write!(f, "{scheme}://***@{host}"),
+        }
+    }
+}
+
+impl fmt::Debug for ServerUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ServerUrl({self})")
+    }
+}

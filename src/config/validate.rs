@@ -1,0 +1,66 @@
+//! What the settings must hold together.
+
+use super::ConfigError;
+use super::typed::{Config, Persistence, Transport};
+use super::values::{Values, is_flag};
+
+/// The backends of this version. A setting that names another one is refused rather than served by something else.
+const BUILT_TRANSPORTS: &[Transport] = &[Transport::InMemory];
+const BUILT_PERSISTENCE: &[Persistence] = &[Persistence::InMemory];
+
+pub(super) fn check(config: &Config, values: &Values) -> Result<(), ConfigError> {
+    cluster(config, values)?;
+    built(config, values)?;
+    unused_broker(config, values)?;
+    ports(config, values)
+}
+
+fn cluster(config: &Config, values: &Values) -> Result<(), ConfigError> {
+    let store = match config.persistence {
+        Persistence::InMemory => "inmemory",
+        Persistence::Embedded => "embedded",
+        Persistence::Redis | Persistence::Nats => return Ok(()),
+    };
+    if config.cluster {
+        let what = format!("nodes share no storage with persistence '{store}': each would have orders of its own");
+        return Err(values.error("cluster", what));
+    }
+    Ok(())
+}
+
+fn built(config: &Config, values: &Values) -> Result<(), ConfigError> {
+    let missing = |key: &str| {
+        values.parse::<()>(key, |name| {
+            Err(format!("'{name}' is not built into this version yet; it does not fall back to another backend"))
+        })
+    };
+    if !BUILT_PERSISTENCE.contains(&config.persistence) {
+        return missing("persistence");
+    }
+    if !BUILT_TRANSPORTS.contains(&config.transport) {
+        return missing("transport");
+    }
+    Ok(())
+}
+
+/// On the command line an address that nothing uses is a mistake. In a file or the environment it is not: the samples'
+/// `appsettings.json` always names both servers.
+fn unused_broker(config: &Config, values: &Values) -> Result<(), ConfigError> {
+    let redis = config.transport == Transport::Redis || config.persistence == Persistence::Redis;
+    let nats = config.transport == Transport::Nats || config.persistence == Persistence::Nats;
+    for (key, name, used) in [("redis", "Redis", redis), ("nats", "NATS", nats)] {
+        if !used && is_flag(values.source(key)) {
+            return Err(values.error(key, format_args!("--{key} is set but nothing uses {name}")));
+        }
+    }
+    Ok(())
+}
+
+fn ports(config: &Config, values: &Values) -> Result<(), ConfigError> {
+    let port = config.server.port;
+    if port != 0 && config.server.grpc_port == Some(port) {
+        let what = format!("{port} is also the port for HTTP, which serves gRPC without it; leave grpc-port out");
+        return Err(values.error("grpc-port", what));
+    }
+    Ok(())
+}

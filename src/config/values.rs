@@ -1,0 +1,145 @@
+//! Raw values with their forms checked by the kind of their setting, and the readers that `typed.rs` uses.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::settings::{Kind, SETTINGS, Setting};
+use super::sources::{Raw, Source};
+use super::url::ServerUrl;
+use super::{ConfigError, Effective};
+
+/// All settings, each value within what its kind allows.
+pub(super) struct Values {
+    raws: BTreeMap<&'static str, Raw>,
+}
+
+impl Values {
+    pub(super) fn new(raws: BTreeMap<&'static str, Raw>) -> Result<Self, ConfigError> {
+        for setting in SETTINGS {
+            if let Some(raw) = raws.get(setting.key) {
+                check(setting, &raw.value).map_err(|what| error(setting.key, &what, &raw.source))?;
+            }
+        }
+        Ok(Self { raws })
+    }
+
+    pub(super) fn source(&self, key: &str) -> &Source {
+        self.raws.get(key).map_or(&Source::Default, |raw| &raw.source)
+    }
+
+    /// An error about this setting that names its source.
+    pub(super) fn error(&self, key: &str, what: impl fmt::Display) -> ConfigError {
+        error(key, &what, self.source(key))
+    }
+
+    /// The value parsed by `parse`, whose error continues "key: ".
+    pub(super) fn parse<T>(&self, key: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Result<T, ConfigError> {
+        parse(self.text(key)?).map_err(|what| self.error(key, what))
+    }
+
+    /// As [`Values::parse`], for a setting that may be left out.
+    pub(super) fn parse_optional<T>(
+        &self,
+        key: &str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Result<Option<T>, ConfigError> {
+        if self.raws.contains_key(key) { self.parse(key, parse).map(Some) } else { Ok(None) }
+    }
+
+    /// An integer; the range of the setting must fit `T`, a test of all ranges' ends holds that.
+    pub(super) fn integer<T: std::str::FromStr>(&self, key: &str) -> Result<T, ConfigError> {
+        self.parse(key, integer)
+    }
+
+    /// `true` or `false`.
+    pub(super) fn switch(&self, key: &str) -> Result<bool, ConfigError> {
+        Ok(self.text(key)? == "true")
+    }
+
+    fn text(&self, key: &str) -> Result<&str, ConfigError> {
+        match self.raws.get(key) {
+            Some(raw) => Ok(&raw.value),
+            None => Err(ConfigError::new(format_args!("{key}: is not set and has no default"))),
+        }
+    }
+
+    /// The rows of `ordersystem config`.
+    pub(super) fn effective(&self) -> Vec<Effective> {
+        let row = |setting: &Setting| Effective {
+            key: setting.key,
+            value: self.raws.get(setting.key).map(|raw| as_toml(setting.kind, &raw.value)),
+            source: self.source(setting.key).clone(),
+        };
+        SETTINGS.iter().map(row).collect()
+    }
+}
+
+pub(super) fn integer<T: std::str::FromStr>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| format!("{} is out of range", quoted(text)))
+}
+
+/// The value within quotes, safe to print on one line.
+pub(super) fn quoted(text: &str) -> String {
+    format!("'{}'", text.escape_debug())
+}
+
+/// The entries of a comma separated list; an empty text has none.
+pub(super) fn list(text: &str) -> Vec<&str> {
+    if text.is_empty() { Vec::new() } else { text.split(',').map(str::trim).collect() }
+}
+
+fn error(key: &str, what: &dyn fmt::Display, source: &Source) -> ConfigError {
+    ConfigError::new(format_args!("{key}: {what} (set by {source})"))
+}
+
+fn check(setting: &Setting, value: &str) -> Result<(), String> {
+    match setting.kind {
+        Kind::Switch if value != "true" && value != "false" => Err(format!("{} is not true or false", quoted(value))),
+        Kind::Choice(words) if !words.contains(&value) => {
+            Err(format!("{} is not one of {}", quoted(value), words.join(", ")))
+        }
+        Kind::Integer { min, max } => check_integer(value, min, max),
+        Kind::Text if value.is_empty() => Err("is empty".to_owned()),
+        Kind::ServerUrl => ServerUrl::parse(value, schemes(setting.key)).map(drop),
+        Kind::Switch | Kind::Choice(_) | Kind::Text | Kind::List => Ok(()),
+    }
+}
+
+fn check_integer(value: &str, min: u64, max: u64) -> Result<(), String> {
+    // u64::from_str takes a leading '+', which no file format agrees on.
+    let digits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
+    match value.parse::<u64>() {
+        Ok(number) if digits && (min..=max).contains(&number) => Ok(()),
+        _ => Err(format!("{} is not an integer from {min} to {max}", quoted(value))),
+    }
+}
+
+/// The URL schemes of a broker's setting.
+pub(super) fn schemes(key: &str) -> &'static [&'static str] {
+    if key == "redis" { &["redis", "rediss"] } else { &["nats", "tls"] }
+}
+
+fn as_toml(kind: Kind, value: &str) -> String {
+    match kind {
+        Kind::Switch => value.to_owned(),
+        // Without leading zeros, which TOML does not take.
+        Kind::Integer { .. } => value.parse::<u64>().map_or_else(|_| toml_text(value), |number| number.to_string()),
+        Kind::Choice(_) | Kind::Text => toml_text(value),
+        Kind::ServerUrl => ServerUrl::parse(value, &["redis", "rediss", "nats", "tls"])
+            .map_or_else(|_| toml_text("***"), |url| toml_text(&url.to_string())),
+        Kind::List => {
+            let texts: Vec<String> = list(value).into_iter().map(toml_text).collect();
+            format!("[{}]", texts.join(", "))
+        }
+    }
+}
+
+/// TOML's basic strings are JSON's, but for the one control character that JSON leaves bare.
+fn toml_text(text: &str) -> String {
+    serde_json::Value::from(text).to_string().replace('\u{7f}', "\\u007f")
+}
+
+/// Whether the operator wrote this on the command line.
+pub(super) fn is_flag(source: &Source) -> bool {
+    matches!(source, Source::Flag(_))
+}

@@ -1,0 +1,117 @@
+//! The bits of an id. They are stored for ever: nothing here may change.
+
+use std::fmt;
+
+/// 2024-01-01T00:00:00Z, the zero of the 41 bits, in Unix milliseconds.
+pub const EPOCH_UNIX_MS: u64 = 1_704_067_200_000;
+pub(super) const EPOCH_UNIX_MICROS: i64 = EPOCH_UNIX_MS as i64 * 1_000;
+
+pub(super) const SEQUENCE_BITS: u32 = 12;
+pub(super) const SEQUENCES: u64 = 1 << SEQUENCE_BITS;
+pub(super) const SEQUENCE_MASK: u64 = SEQUENCES - 1;
+const NODE_FIELD_BITS: u32 = 5;
+const NODE_FIELD_MAX: u8 = (1 << NODE_FIELD_BITS) - 1;
+const WORKER_SHIFT: u32 = SEQUENCE_BITS;
+const DATACENTER_SHIFT: u32 = WORKER_SHIFT + NODE_FIELD_BITS;
+const MS_SHIFT: u32 = DATACENTER_SHIFT + NODE_FIELD_BITS;
+/// The last millisecond of the 41 bits.
+pub(super) const MAX_MS: u64 = (1 << 41) - 1;
+
+/// Which node issues the ids; two nodes with the same one would repeat each other's ids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct NodeIdentity {
+    datacenter_id: u8,
+    worker_id: u8,
+}
+
+impl NodeIdentity {
+    /// The identity of a worker in a datacenter.
+    ///
+    /// # Errors
+    /// If either is above 31.
+    pub fn new(datacenter_id: u8, worker_id: u8) -> Result<Self, InvalidNodeIdentity> {
+        for (field, value) in [("datacenter id", datacenter_id), ("worker id", worker_id)] {
+            if value > NODE_FIELD_MAX {
+                return Err(InvalidNodeIdentity { field, value });
+            }
+        }
+        Ok(Self { datacenter_id, worker_id })
+    }
+
+    /// 0 to 31.
+    #[must_use]
+    pub fn datacenter_id(self) -> u8 {
+        self.datacenter_id
+    }
+
+    /// 0 to 31.
+    #[must_use]
+    pub fn worker_id(self) -> u8 {
+        self.worker_id
+    }
+
+    pub(super) fn id_of(self, ms: u64, sequence: u64) -> u64 {
+        ms << MS_SHIFT
+            | u64::from(self.datacenter_id) << DATACENTER_SHIFT
+            | u64::from(self.worker_id) << WORKER_SHIFT
+            | sequence
+    }
+}
+
+/// A datacenter or worker id above 31.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InvalidNodeIdentity {
+    field: &'static str,
+    value: u8,
+}
+
+impl fmt::Display for InvalidNodeIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} is not from 0 to {NODE_FIELD_MAX}", self.field, self.value)
+    }
+}
+
+impl std::error::Error for InvalidNodeIdentity {}
+
+/// What an id says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IdParts {
+    /// When it was issued, Unix milliseconds; it may be a little ahead of the clock of that moment.
+    pub timestamp_ms_unix: u64,
+    /// 0 to 31.
+    pub datacenter_id: u8,
+    /// 0 to 31.
+    pub worker_id: u8,
+    /// 0 to 4095.
+    pub sequence: u16,
+}
+
+/// A number that is no id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InvalidId(pub u64);
+
+impl fmt::Display for InvalidId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is not an id: ids are from 1 to {}", self.0, i64::MAX)
+    }
+}
+
+impl std::error::Error for InvalidId {}
+
+/// Takes an id apart. It cannot know whether the id was ever issued.
+///
+/// # Errors
+/// [`InvalidId`] for 0 and for numbers of more than 63 bits.
+pub fn parse(id: u64) -> Result<IdParts, InvalidId> {
+    if id == 0 || id > i64::MAX.unsigned_abs() {
+        return Err(InvalidId(id));
+    }
+    // The masks keep both node fields within 5 bits and the sequence within 12: nothing is truncated.
+    let node_field = |shift: u32| (id >> shift) as u8 & NODE_FIELD_MAX;
+    Ok(IdParts {
+        timestamp_ms_unix: EPOCH_UNIX_MS + (id >> MS_SHIFT),
+        datacenter_id: node_field(DATACENTER_SHIFT),
+        worker_id: node_field(WORKER_SHIFT),
+        sequence: (id & SEQUENCE_MASK) as u16,
+    })
+}

@@ -1,0 +1,150 @@
+//! The high-water mark: a promise on disk that no id at or past it has been issued.
+
+use std::fmt::{self, Debug};
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use xxhash_rust::xxh3::xxh3_64;
+
+/// Where a generator keeps its mark. One generator at a time uses a mark.
+pub trait HighWaterMark: Send + Debug {
+    /// The stored mark in Unix milliseconds; `None` if none was ever stored.
+    ///
+    /// # Errors
+    /// If it cannot be read or is damaged; never a guess.
+    fn load(&self) -> Result<Option<u64>, MarkError>;
+
+    /// Stores the mark. When it returns `Ok`, the mark survives a crash as far as this kind of mark promises to; on an
+    /// error the old mark or the new one is stored, never anything else.
+    ///
+    /// # Errors
+    /// If it cannot be stored.
+    fn store(&self, unix_ms: u64) -> Result<(), MarkError>;
+}
+
+/// The mark could not be read or written.
+#[derive(Debug)]
+pub struct MarkError {
+    path: PathBuf,
+    what: String,
+}
+
+impl MarkError {
+    fn new(path: &Path, what: impl fmt::Display) -> Self {
+        Self { path: path.to_owned(), what: what.to_string() }
+    }
+}
+
+impl fmt::Display for MarkError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "high-water mark {}: {}", self.path.display(), self.what)
+    }
+}
+
+impl std::error::Error for MarkError {}
+
+/// A mark in a file of one line, `<unix ms> <xxh3 of the number, hex>`; survives a power loss.
+#[derive(Debug)]
+pub struct FileMark {
+    path: PathBuf,
+}
+
+impl FileMark {
+    /// The mark in this file, which need not exist yet; its folder must.
+    #[must_use]
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
+    }
+
+    fn replace(&self, text: &str) -> io::Result<()> {
+        let mut temporary = self.path.clone().into_os_string();
+        temporary.push(".tmp");
+        let mut file = File::create(&temporary)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&temporary, &self.path)?;
+        // The new name is durable only when the folder is.
+        let folder = match self.path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
+    }
+}
+
+impl HighWaterMark for FileMark {
+    fn load(&self) -> Result<Option<u64>, MarkError> {
+        let bytes = match fs::read(&self.path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(MarkError::new(&self.path, format_args!("cannot be read: {error}"))),
+        };
+        let mark = std::str::from_utf8(&bytes).ok().and_then(decode).ok_or_else(|| {
+            MarkError::new(
+                &self.path,
+                "is damaged; remove it only if the clock is surely past every id issued from this folder",
+            )
+        })?;
+        Ok(Some(mark))
+    }
+
+    fn store(&self, unix_ms: u64) -> Result<(), MarkError> {
+        self.replace(&encode(unix_ms))
+            .map_err(|error| MarkError::new(&self.path, format_args!("cannot be written: {error}")))
+    }
+}
+
+fn encode(unix_ms: u64) -> String {
+    format!("{unix_ms} {:016x}\n", xxh3_64(unix_ms.to_string().as_bytes()))
+}
+
+fn decode(text: &str) -> Option<u64> {
+    let (number, _) = text.split_once(' ')?;
+    let unix_ms = number.parse().ok()?;
+    // Exactly what would have been written, so a lost or added byte anywhere counts as damage.
+    (encode(unix_ms) == text).then_some(unix_ms)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_mark_gives_back_what_was_stored_last() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("id-mark");
+        assert_eq!(FileMark::new(&path).load().unwrap(), None);
+        FileMark::new(&path).store(1_800_000_000_000).unwrap();
+        FileMark::new(&path).store(1_700_000_000_000).unwrap();
+        assert_eq!(FileMark::new(&path).load().unwrap(), Some(1_700_000_000_000));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file stays");
+    }
+
+    #[test]
+    fn any_damage_to_the_file_is_an_error_that_names_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("id-mark");
+        let good = encode(1_800_000_000_000).into_bytes();
+        let mut damaged: Vec<Vec<u8>> = (0..good.len()).map(|cut| good[..cut].to_vec()).collect();
+        damaged.extend((0..good.len()).map(|at| {
+            let mut bytes = good.clone();
+            bytes[at] ^= 1;
+            bytes
+        }));
+        damaged.push([&good[..], b"1"].concat());
+        damaged.push(vec![0xff, 0xfe]);
+        for bytes in damaged {
+            fs::write(&path, &bytes).unwrap();
+            let error = FileMark::new(&path).load().unwrap_err().to_string();
+            assert!(error.contains("id-mark") && error.contains("damaged"), "{bytes:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let mark = FileMark::new(folder.path().join("missing/id-mark"));
+        assert!(mark.store(1).unwrap_err().to_string().contains("cannot be written"));
+    }
+}

@@ -1,0 +1,260 @@
+//! What one consumer has been handed and has not acknowledged: retries, ack-waits and the order of each key.
+//!
+//! Pure bookkeeping without I/O, for backends to build a [`super::Consumer`] from: brokers know acknowledgements and redelivery, but none
+//! of them holds back the later messages of a key while an earlier one waits for its retry.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::{Delivery, Message, Receipt};
+
+/// The unacknowledged messages of one consumer, in the order in which they came. See the module.
+///
+/// Each is either in hand (delivered, to be taken back after the ack-wait) or held (to be delivered, perhaps not before some time).
+#[derive(Debug)]
+pub struct DeliveryWindow {
+    ack_wait: Duration,
+    capacity: usize,
+    next_slot: u64,
+    entries: BTreeMap<u64, Entry>,
+    /// The slots of held messages by key. Never an empty set.
+    held: HashMap<u64, BTreeSet<u64>>,
+    /// The keys whose first held message may be delivered now.
+    runnable: BTreeSet<u64>,
+    /// No ack-wait or delay ends before this.
+    next_due: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    message: Message,
+    attempt: u32,
+    /// Counts every handing out, so that a receipt of an earlier one is known to be void.
+    delivery: u32,
+    replayed: bool,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum State {
+    InHand { until: Instant },
+    Held { not_before: Option<Instant> },
+}
+
+impl DeliveryWindow {
+    /// An empty window that takes up to `capacity` messages and takes them back after `ack_wait`.
+    #[must_use]
+    pub fn new(ack_wait: Duration, capacity: usize) -> Self {
+        Self {
+            ack_wait,
+            capacity,
+            next_slot: 0,
+            entries: BTreeMap::new(),
+            held: HashMap::new(),
+            runnable: BTreeSet::new(),
+            next_due: None,
+        }
+    }
+
+    /// How many more messages it should be given.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        self.capacity.saturating_sub(self.entries.len())
+    }
+
+    /// How many messages are unacknowledged.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether everything is acknowledged.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// When to ask for deliveries again although no message has come: an ack-wait or a delay may have ended by then.
+    #[must_use]
+    pub const fn next_due(&self) -> Option<Instant> {
+        self.next_due
+    }
+
+    /// Takes in a message that is new to this consumer: returns its delivery, or holds it behind an earlier one of its key.
+    pub fn deliver(&mut self, message: Message, now: Instant) -> Option<Delivery> {
+        // Nearly always nothing is held: then this is all that a message costs.
+        if !self.held.is_empty() && self.held.contains_key(&message.key) {
+            self.hold(message, false);
+            return None;
+        }
+        let slot = self.insert(message, false);
+        self.hand_out(slot, now)
+    }
+
+    /// Takes in a dead letter for another try.
+    pub fn replay(&mut self, message: Message) {
+        self.hold(message, true);
+    }
+
+    /// Delivers again what has been taken back or is due, until `batch` has `max` deliveries.
+    pub fn redeliver(&mut self, now: Instant, max: usize, batch: &mut Vec<Delivery>) {
+        self.take_back_due(now);
+        while batch.len() < max {
+            let Some(&key) = self.runnable.first() else { break };
+            while batch.len() < max && self.runnable.contains(&key) {
+                let Some(slot) = self.held.get_mut(&key).and_then(BTreeSet::pop_first) else { break };
+                batch.extend(self.hand_out(slot, now));
+                self.refresh(key);
+            }
+        }
+    }
+
+    /// Removes a message in hand; `None` if the receipt is void.
+    pub fn remove(&mut self, receipt: Receipt) -> Option<Message> {
+        self.in_hand(receipt)?;
+        self.entries.remove(&receipt.slot).map(|entry| entry.message)
+    }
+
+    /// Whether the receipt is good: its message is in hand.
+    #[must_use]
+    pub fn holds(&self, receipt: Receipt) -> bool {
+        self.in_hand(receipt).is_some()
+    }
+
+    /// Starts the ack-wait anew; does nothing if the receipt is void.
+    pub fn extend(&mut self, receipt: Receipt, now: Instant) {
+        if self.holds(receipt)
+            && let Some(entry) = self.entries.get_mut(&receipt.slot)
+        {
+            entry.state = State::InHand { until: now + self.ack_wait };
+        }
+    }
+
+    /// Takes a message back, and the later ones of its key, to be delivered again from `not_before` on; does nothing if the receipt is void.
+    pub fn retry(&mut self, receipt: Receipt, not_before: Instant) {
+        if self.holds(receipt) {
+            self.take_back(receipt.slot, Some(not_before));
+        }
+    }
+
+    /// Takes everything back that is in hand: the consumer is gone.
+    pub fn take_all_back(&mut self) {
+        for slot in self.slots_in_hand(|_| true) {
+            self.take_back(slot, None);
+        }
+    }
+
+    fn insert(&mut self, message: Message, replayed: bool) -> u64 {
+        let slot = self.next_slot;
+        self.next_slot += 1;
+        let state = State::Held { not_before: None };
+        self.entries.insert(slot, Entry { message, attempt: 0, delivery: 0, replayed, state });
+        slot
+    }
+
+    fn hold(&mut self, message: Message, replayed: bool) {
+        let key = message.key;
+        let slot = self.insert(message, replayed);
+        self.held.entry(key).or_default().insert(slot);
+        self.refresh(key);
+    }
+
+    fn hand_out(&mut self, slot: u64, now: Instant) -> Option<Delivery> {
+        let until = now + self.ack_wait;
+        let entry = self.entries.get_mut(&slot)?;
+        entry.attempt = entry.attempt.saturating_add(1);
+        entry.delivery = entry.delivery.wrapping_add(1);
+        entry.state = State::InHand { until };
+        self.next_due = Some(self.next_due.map_or(until, |due| due.min(until)));
+        Some(Delivery {
+            message: entry.message.clone(),
+            attempt: entry.attempt,
+            replayed: entry.replayed,
+            receipt: Receipt { slot, delivery: entry.delivery },
+        })
+    }
+
+    fn in_hand(&self, receipt: Receipt) -> Option<&Entry> {
+        self.entries
+            .get(&receipt.slot)
+            .filter(|entry| entry.delivery == receipt.delivery && matches!(entry.state, State::InHand { .. }))
+    }
+
+    fn slots_in_hand(&self, wanted: impl Fn(Instant) -> bool) -> Vec<u64> {
+        let wanted = |entry: &Entry| matches!(entry.state, State::InHand { until } if wanted(until));
+        self.entries.iter().filter(|(_, entry)| wanted(entry)).map(|(&slot, _)| slot).collect()
+    }
+
+    fn take_back(&mut self, slot: u64, not_before: Option<Instant>) {
+        let Some(key) = self.entries.get(&slot).map(|entry| entry.message.key) else { return };
+        let held = self.held.entry(key).or_default();
+        for (&later, entry) in self.entries.range_mut(slot..) {
+            if entry.message.key != key || !matches!(entry.state, State::InHand { .. }) {
+                continue;
+            }
+            if later == slot {
+                entry.state = State::Held { not_before };
+            } else {
+                entry.state = State::Held { not_before: None };
+                // It was not tried: the next delivery is the same attempt.
+                entry.attempt -= 1;
+            }
+            held.insert(later);
+        }
+        if let Some(at) = not_before {
+            self.next_due = Some(self.next_due.map_or(at, |due| due.min(at)));
+        }
+        self.refresh(key);
+    }
+
+    /// Takes back what has been in hand for too long and ends the delays that are over.
+    ///
+    /// Looks at the whole window, which is bounded, and only when something may be due: once an ack-wait, and once for each retry.
+    fn take_back_due(&mut self, now: Instant) {
+        if self.next_due.is_none_or(|due| now < due) {
+            return;
+        }
+        for slot in self.slots_in_hand(|until| until <= now) {
+            self.take_back(slot, None);
+        }
+        let mut next_due = None;
+        let mut over = Vec::new();
+        for entry in self.entries.values_mut() {
+            let due = match entry.state {
+                State::InHand { until } => until,
+                State::Held { not_before: None } => continue,
+                State::Held { not_before: Some(at) } if at <= now => {
+                    entry.state = State::Held { not_before: None };
+                    over.push(entry.message.key);
+                    continue;
+                }
+                State::Held { not_before: Some(at) } => at,
+            };
+            next_due = Some(next_due.map_or(due, |earliest: Instant| earliest.min(due)));
+        }
+        self.next_due = next_due;
+        for key in over {
+            self.refresh(key);
+        }
+    }
+
+    /// Brings `held` and `runnable` in line with the first held message of `key`.
+    fn refresh(&mut self, key: u64) {
+        let first = self.held.get(&key).and_then(BTreeSet::first);
+        let ready = first.is_some_and(|slot| {
+            self.entries.get(slot).is_some_and(|entry| matches!(entry.state, State::Held { not_before: None }))
+        });
+        if first.is_none() {
+            self.held.remove(&key);
+        }
+        if ready {
+            self.runnable.insert(key);
+        } else {
+            self.runnable.remove(&key);
+        }
+    }
+}

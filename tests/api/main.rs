@@ -1,0 +1,5 @@
+//! The service from outside: real sockets, each test a server of its own.
+
+mod support;
+
+mod commands;
