@@ -22,8 +22,7 @@ const ROWS: &[&[&str]] = &[
 ];
 
 /// What a backend may use besides its own folder: the traits and bytes.
-const BACKENDS_MAY_USE: &[&str] =
-    &["event_store", "message_bus", "read_model", "lease", "checkpoint_store", "clock"];
+const BACKENDS_MAY_USE: &[&str] = &["event_store", "message_bus", "read_model", "lease", "checkpoint_store", "clock"];
 
 #[test]
 fn no_module_uses_one_above_it() {
@@ -68,9 +67,20 @@ fn a_backend_knows_the_traits_and_neither_the_domain_nor_another_backend() {
 fn the_domain_uses_nothing_but_std() {
     let mut wrong = Vec::new();
     for (file, text) in sources().into_iter().filter(|(file, _)| file.starts_with("src/domain")) {
-        for line in text.lines().map(str::trim).filter(|line| line.starts_with("use ") || line.starts_with("pub use ")) {
+        for line in text.lines().map(str::trim).filter(|line| line.starts_with("use ") || line.starts_with("pub use "))
+        {
             let path = line.trim_start_matches("pub ").trim_start_matches("use ");
-            let known = ["std::", "super::", "crate::domain", "command::", "decider::", "error::", "event::", "item::", "state::"];
+            let known = [
+                "std::",
+                "super::",
+                "crate::domain",
+                "command::",
+                "decider::",
+                "error::",
+                "event::",
+                "item::",
+                "state::",
+            ];
             if !known.iter().any(|known| path.starts_with(known)) {
                 wrong.push(format!("{}: {line}", file.display()));
             }
