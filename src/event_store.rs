@@ -82,9 +82,23 @@ pub struct RequestKey {
     pub fingerprint: u128,
 }
 
+/// Which commit it is, whatever became of it: a backend that has lost the answer to an append looks for it by this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct CommitId(pub u128);
+
+impl CommitId {
+    /// A new one. Random, and so unlike any other for all practical purposes.
+    #[must_use]
+    pub fn random() -> Self {
+        Self(fastrand::u128(..))
+    }
+}
+
 /// The events of one command, to be appended all or nothing.
 #[derive(Clone, Debug)]
 pub struct Commit {
+    /// Which commit it is.
+    pub id: CommitId,
     /// Where to.
     pub stream: StreamId,
     /// On what condition.

@@ -71,7 +71,10 @@ impl OrderCommandService for Bare {
         Ok(Response::new(pb::CreateOrderResponse { order: Some(order()), revision: 1, consistency_token }))
     }
 
-    async fn pay_order(&self, _request: Request<pb::PayOrderRequest>) -> Result<Response<pb::PayOrderResponse>, Status> {
+    async fn pay_order(
+        &self,
+        _request: Request<pb::PayOrderRequest>,
+    ) -> Result<Response<pb::PayOrderResponse>, Status> {
         Err(Status::unimplemented("bare"))
     }
 
@@ -108,7 +111,10 @@ impl OrderCommandService for Bare {
 
 #[tonic::async_trait]
 impl OrderQueryService for Bare {
-    async fn get_order(&self, _request: Request<pb::GetOrderRequest>) -> Result<Response<pb::GetOrderResponse>, Status> {
+    async fn get_order(
+        &self,
+        _request: Request<pb::GetOrderRequest>,
+    ) -> Result<Response<pb::GetOrderResponse>, Status> {
         let consistency_token = "dLKXJSAAAAAAAAAAAQ45".to_owned();
         Ok(Response::new(pb::GetOrderResponse { order: Some(order()), consistency_token }))
     }

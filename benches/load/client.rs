@@ -15,8 +15,7 @@ use http::Request;
 use ordersystem::proto::{
     Money,
     catga::orders::v1::{
-        CreateOrderRequest, GetOrderRequest, NewOrderItem,
-        order_command_service_client::OrderCommandServiceClient,
+        CreateOrderRequest, GetOrderRequest, NewOrderItem, order_command_service_client::OrderCommandServiceClient,
     },
 };
 use prost::Message;
@@ -28,7 +27,13 @@ const CONNECTIONS: usize = 4;
 const IN_FLIGHT: usize = 64;
 
 /// Calls `path` as fast as replies come, for `time`; how many replies came.
-pub async fn load(address: SocketAddr, path: &'static str, content_type: &'static str, body: &Bytes, time: Duration) -> u64 {
+pub async fn load(
+    address: SocketAddr,
+    path: &'static str,
+    content_type: &'static str,
+    body: &Bytes,
+    time: Duration,
+) -> u64 {
     let calls = Arc::new(AtomicU64::new(0));
     let end = Instant::now() + time;
     let mut callers = JoinSet::new();
@@ -94,7 +99,8 @@ pub async fn body(path: &str, service: &Server) -> Bytes {
     }
     let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{}", service.address)).expect("an address");
     let mut client = OrderCommandServiceClient::new(endpoint.connect().await.expect("connects"));
-    let order_id = client.create_order(create_order()).await.expect("accepted").into_inner().order.expect("order").order_id;
+    let order_id =
+        client.create_order(create_order()).await.expect("accepted").into_inner().order.expect("order").order_id;
     framed(&GetOrderRequest { order_id, ..Default::default() })
 }
 

@@ -5,7 +5,11 @@
 //! (A B A B …) and medians are compared, since the speed of a shared machine drifts. Server CPU per call (user and system time
 //! of the server process, from /proc) is steadier than throughput.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a program for developers: it may end where something is wrong")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a program for developers: it may end where something is wrong"
+)]
 #![allow(missing_docs, reason = "a program, not a library")]
 
 mod ceilings;
@@ -66,7 +70,10 @@ const SCENARIOS: [Scenario; 3] = [
 ];
 
 async fn compare_all(only: Option<&str>) {
-    println!("{:<4} {:<52} {:>10} {:>10} {:>7} {:>6} {:>9} {:>9} {:>7}", "id", "what", "calls/s", "ceiling", "ratio", "goal", "us/call", "ceiling", "factor");
+    println!(
+        "{:<4} {:<52} {:>10} {:>10} {:>7} {:>6} {:>9} {:>9} {:>7}",
+        "id", "what", "calls/s", "ceiling", "ratio", "goal", "us/call", "ceiling", "factor"
+    );
     for scenario in SCENARIOS.iter().filter(|scenario| only.is_none_or(|id| scenario.id == id)) {
         compare(scenario).await;
     }

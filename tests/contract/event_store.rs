@@ -12,8 +12,8 @@ use bytes::Bytes;
 use ordersystem::{
     backends::memory::event_store::MemoryEventStore,
     event_store::{
-        AppendError, Appended, Commit, Direction, EventStore, ExpectedRevision, LogFollower, Position, RequestKey,
-        RequestScope, Revision, StoredEvent, StreamId,
+        AppendError, Appended, Commit, CommitId, Direction, EventStore, ExpectedRevision, LogFollower, Position,
+        RequestKey, RequestScope, Revision, StoredEvent, StreamId,
     },
 };
 
@@ -79,7 +79,7 @@ macro_rules! every_case {
 /// A commit of `payloads` to `stream`.
 fn commit(stream: u64, expected: ExpectedRevision, payloads: &[&str]) -> Commit {
     let events = payloads.iter().map(|payload| Bytes::copy_from_slice(payload.as_bytes())).collect();
-    Commit { stream: StreamId(stream), expected, request: None, events }
+    Commit { id: CommitId::random(), stream: StreamId(stream), expected, request: None, events }
 }
 
 fn with_request(commit: Commit, request: &RequestKey) -> Commit {

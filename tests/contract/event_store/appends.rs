@@ -69,7 +69,7 @@ pub async fn payloads_come_back_byte_for_byte(store: Store) {
     for first in (0..1_200).step_by(3) {
         let events = (first..first + 3).map(payload).collect();
         let stream = StreamId(first as u64 % 17);
-        let all = Commit { stream, expected: ExpectedRevision::Any, request: None, events };
+        let all = Commit { id: CommitId::random(), stream, expected: ExpectedRevision::Any, request: None, events };
         store.append(all).await.unwrap();
     }
     let log = whole_log(&store, 100).await;

@@ -122,7 +122,13 @@ pub async fn a_read_stops_at_the_most_bytes(store: Store) {
     let most = MAX_READ_BYTES / size;
     for _ in 0..most + 4 {
         let events = vec![large.clone()];
-        let one = Commit { stream: StreamId(1), expected: ExpectedRevision::Any, request: None, events };
+        let one = Commit {
+            id: CommitId::random(),
+            stream: StreamId(1),
+            expected: ExpectedRevision::Any,
+            request: None,
+            events,
+        };
         store.append(one).await.unwrap();
     }
     for direction in [Forward, Backward] {
