@@ -25,8 +25,8 @@ where
     tokio::time::timeout(HANGS_AFTER, set.join_all()).await.expect("no task hangs")
 }
 
-/// Rounds of a race: enough that the racers meet even on two busy cores. They go through all of them without waiting for each other: whoever falls behind repeats what others
-/// have done, which is quicker than doing it, so that they stay side by side.
+/// Rounds of a race: enough that the racers meet even on two busy cores. They go through all of them without waiting for each
+/// other: whoever falls behind repeats what others have done, which is quicker than doing it, so that they stay side by side.
 const ROUNDS: u64 = 3_000;
 
 #[test]
