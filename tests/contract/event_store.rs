@@ -1,4 +1,4 @@
-//! What every event store guarantees. A backend joins with one line at the end of this file.
+//! The event store contract.
 
 mod appends;
 mod follower;
@@ -9,6 +9,7 @@ mod requests;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use ordersystem::{
     backends::memory::event_store::MemoryEventStore,
     event_store::{
@@ -17,64 +18,15 @@ use ordersystem::{
     },
 };
 
+use crate::backend::{Backend, Time, race_on_each};
+
 type Store = Arc<dyn EventStore>;
 
-/// Makes one test of each case and gives it a store of its own: fresh, empty and able to be written.
-macro_rules! contract {
-    ($backend:ident, $new_store:expr, { $($module:ident: $($case:ident)+;)+ }) => {
-        mod $backend {
-            use super::*;
-            $($(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-                async fn $case() {
-                    $module::$case($new_store.await).await;
-                }
-            )+)+
-        }
-    };
-}
-
-/// All cases, for one backend: its name, and a future of a new store.
-macro_rules! every_case {
-    ($backend:ident, $new_store:expr) => {
-        contract!($backend, $new_store, {
-            appends:
-                the_first_commit_of_a_stream_begins_at_revision_one
-                revisions_have_no_gaps
-                an_expectation_that_holds_appends
-                an_expectation_that_fails_names_the_actual_revision_and_writes_nothing
-                the_events_of_a_commit_stand_together_in_the_log
-                payloads_come_back_byte_for_byte
-                a_commit_without_events_is_refused_and_leaves_nothing
-                streams_do_not_touch_each_other
-                a_store_says_that_it_is_well_and_which_log_it_is;
-            requests:
-                a_repeated_request_gets_the_first_answer_even_after_later_events
-                a_repeated_request_in_the_log_gets_the_first_stream
-                the_same_request_id_with_another_payload_is_refused
-                a_request_id_of_a_refused_commit_is_still_free
-                scopes_and_streams_keep_their_request_ids_apart
-                a_request_can_be_looked_up;
-            reads:
-                what_is_acknowledged_can_be_read_at_once
-                an_unknown_stream_and_an_empty_log_read_as_nothing
-                a_stream_reads_both_ways_from_any_revision
-                the_log_reads_both_ways_from_any_position
-                positions_grow_in_commit_order
-                a_read_stops_at_the_most_events
-                a_read_stops_at_the_most_bytes
-                an_append_wakes_who_waits;
-            races:
-                of_racing_appends_with_one_expectation_exactly_one_wins
-                racing_tries_of_one_request_make_one_commit
-                racing_tries_of_one_request_in_the_log_make_one_stream
-                racing_writers_of_one_stream_leave_no_gaps
-                racing_commits_are_never_seen_in_part
-                a_follower_neither_skips_nor_repeats_while_writers_race
-                a_follower_that_waits_is_always_woken;
-        });
-    };
-}
+const BACKENDS: &[Backend<dyn EventStore>] = &[Backend {
+    name: "memory",
+    time: Time::Simulated,
+    open: || async { Arc::new(MemoryEventStore::default()) as Store }.boxed(),
+}];
 
 /// A commit of `payloads` to `stream`.
 fn commit(stream: u64, expected: ExpectedRevision, payloads: &[&str]) -> Commit {
@@ -120,8 +72,6 @@ fn revisions(events: &[StoredEvent]) -> Vec<Revision> {
 fn texts(events: &[StoredEvent]) -> Vec<&str> {
     events.iter().map(|event| std::str::from_utf8(&event.payload).unwrap()).collect()
 }
-
-every_case!(memory, async { Arc::new(MemoryEventStore::default()) as Store });
 
 #[tokio::test]
 async fn a_full_memory_store_refuses_appends_says_so_and_still_reads() {

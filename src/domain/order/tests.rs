@@ -343,3 +343,12 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn no_history_changes_its_customer_or_runs_backwards() {
+    let (_, order) = give(None, &command(create(), 10)).unwrap();
+    let (paid, _) = give(Some(&order), &command(pay(), 11)).unwrap();
+    let corrupt = Err(CorruptHistory { revision: 2 });
+    assert_eq!(evolve(Some(&order), &OrderEvent { customer_id: "c-2".parse_as(), ..paid.clone() }), corrupt);
+    assert_eq!(evolve(Some(&order), &OrderEvent { at: Timestamp::from_micros(9), ..paid }), corrupt);
+}

@@ -10,7 +10,10 @@ impl NaiveModel {
     pub fn accepts(&self, changes: &[RowChange]) -> bool {
         let mut known: HashSet<u64> = self.0.keys().copied().collect();
         changes.iter().all(|change| match change {
-            RowChange::Insert(row) => known.insert(row.id) || true,
+            RowChange::Insert(row) => {
+                known.insert(row.id);
+                true
+            }
             RowChange::Update { id, .. } => known.contains(id),
         })
     }
