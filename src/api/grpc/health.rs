@@ -37,13 +37,15 @@ impl HealthDoor {
 
     /// Everything but `liveness` follows readiness.
     pub async fn set(&mut self, is_ready: bool, is_live: bool) {
-        if self.told.replace((is_ready, is_live)) == Some((is_ready, is_live)) {
+        if self.told == Some((is_ready, is_live)) {
             return;
         }
         for name in &self.ready_names {
             self.reporter.set_service_status(name, status(is_ready)).await;
         }
         self.reporter.set_service_status(LIVENESS, status(is_live)).await;
+        // Noted last: whoever drops this halfway tells all of it again.
+        self.told = Some((is_ready, is_live));
     }
 
     /// Ends every Watch, so that a connection that only watches does not hold up the end of the process.
