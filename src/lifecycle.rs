@@ -184,7 +184,7 @@ impl Monitor {
     async fn look(&mut self) -> bool {
         self.health.beat();
         let is_ready = self.health.report().await.is_ready();
-        self.door.set(is_ready, self.health.is_live()).await;
+        self.door.set_ready(is_ready).await;
         self.ready.set(if is_ready { 1.0 } else { 0.0 });
         // A store that does not answer must not hold up the next look.
         if let Ok(Ok(head)) = tokio::time::timeout(HEAD_TIMEOUT, self.context.store.head()).await {
@@ -194,6 +194,11 @@ impl Monitor {
         self.context.mediator.publish_gauges();
         self.recorder.handle().run_upkeep();
         is_ready
+    }
+
+    /// Keeps telling whether the monitor itself still runs, until `stop`.
+    pub fn watch_liveness(&self, stop: CancellationToken) -> impl Future<Output = ()> + Send + 'static {
+        self.door.watch_liveness(Arc::clone(&self.health), stop)
     }
 
     async fn close(&mut self) {
