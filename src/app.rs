@@ -99,6 +99,7 @@ impl App {
         work.serve(server::serve(listener, doors, options, stop.closing.clone()));
         parts.run(&mut work, &stop);
         work.follow(ids.keep_mark_ahead(stop.ended.clone()));
+        work.follow(monitor.watch_liveness(stop.ended.clone()));
         let grace = Duration::from_millis(config.server.shutdown_grace_ms);
         Ok(Self { node: Node { context, monitor, work, stop, grace }, address, grpc_address })
     }

@@ -3,10 +3,11 @@
 use std::{
     fmt,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use async_trait::async_trait;
+use tokio::time::Instant;
 
 /// How long one check may take; one that takes longer has failed.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);

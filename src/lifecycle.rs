@@ -14,9 +14,14 @@ use crate::{
 
 /// How often the monitor looks at every component.
 const MONITOR_INTERVAL: Duration = Duration::from_secs(1);
+/// How long the monitor waits for the position that it shows as a gauge.
+const HEAD_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long the node goes on answering, with refusals, after it has said that it is shutting down: long enough for a client
 /// or a probe on an open connection to be told.
 const DRAIN_NOTICE: Duration = Duration::from_millis(500);
+
+/// How long clients may take to read the ends of their calls, at the most; never more than half of what the grace leaves.
+const MAX_CLOSING: Duration = Duration::from_secs(5);
 
 /// The stages of a shutdown, cancelled in this order.
 #[derive(Clone, Debug, Default)]
@@ -106,7 +111,7 @@ impl Node {
             stage = "open connections";
             self.stop.closing.cancel();
             self.monitor.close().await;
-            while self.work.servers.join_next().await.is_some() {}
+            close_connections(&mut self.work.servers, deadline).await;
             stage = "the outbox";
             self.stop.flushing.cancel();
             while self.work.relay.join_next().await.is_some() {}
@@ -127,6 +132,17 @@ impl Node {
         while self.context.mediator.in_flight() > 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+    }
+}
+
+/// Lets clients read the ends of their calls, then closes what is still open: no command or query is in flight any more,
+/// and a client that does not read must not keep the outbox from its part of the grace period.
+async fn close_connections(servers: &mut JoinSet<()>, deadline: tokio::time::Instant) {
+    let left = deadline.saturating_duration_since(tokio::time::Instant::now());
+    let closed = async { while servers.join_next().await.is_some() {} };
+    if tokio::time::timeout(MAX_CLOSING.min(left / 2), closed).await.is_err() {
+        tracing::warn!("closing connections whose clients did not end their calls");
+        servers.shutdown().await;
     }
 }
 
@@ -168,15 +184,21 @@ impl Monitor {
     async fn look(&mut self) -> bool {
         self.health.beat();
         let is_ready = self.health.report().await.is_ready();
-        self.door.set(is_ready, self.health.is_live()).await;
+        self.door.set_ready(is_ready).await;
         self.ready.set(if is_ready { 1.0 } else { 0.0 });
-        if let Ok(head) = self.context.store.head().await {
+        // A store that does not answer must not hold up the next look.
+        if let Ok(Ok(head)) = tokio::time::timeout(HEAD_TIMEOUT, self.context.store.head()).await {
             #[allow(clippy::cast_precision_loss, reason = "a gauge; far below 2^52")]
             self.log_position.set(head.0 as f64);
         }
         self.context.mediator.publish_gauges();
         self.recorder.handle().run_upkeep();
         is_ready
+    }
+
+    /// Keeps telling whether the monitor itself still runs, until `stop`.
+    pub fn watch_liveness(&self, stop: CancellationToken) -> impl Future<Output = ()> + Send + 'static {
+        self.door.watch_liveness(Arc::clone(&self.health), stop)
     }
 
     async fn close(&mut self) {

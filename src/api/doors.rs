@@ -12,7 +12,7 @@ use http::{HeaderName, HeaderValue, Method, Request, Response, header};
 use tonic_health::server::HealthReporter;
 use tonic_web::{GrpcWebLayer, GrpcWebService};
 use tower::{Layer, Service};
-use tower_http::cors::{AllowOrigin, CorsLayer};
+use tower_http::cors::{AllowOrigin, Cors, CorsLayer};
 
 use super::{
     Context,
@@ -26,8 +26,9 @@ type Grpc = GrpcEdge<Router>;
 #[derive(Clone, Debug)]
 pub struct Doors {
     grpc: Grpc,
-    grpc_web: GrpcWebService<Grpc>,
+    grpc_web: Cors<GrpcWebService<Grpc>>,
     rest: Router,
+    cors: CorsLayer,
 }
 
 impl Doors {
@@ -41,14 +42,17 @@ impl Doors {
         cors_allowed_origins: &[String],
     ) -> Result<Self, Box<dyn Error + Send + Sync>> {
         let grpc = GrpcEdge::new(grpc::routes(context, health)?.into_axum_router(), context.info.max_message_bytes);
-        let rest = rest::router(context).layer(cors(cors_allowed_origins)?);
-        Ok(Self { grpc_web: GrpcWebLayer::new().layer(grpc.clone()), grpc, rest })
+        let cors = cors(cors_allowed_origins)?;
+        let rest = rest::router(context).layer(cors.clone());
+        let grpc_web = cors.layer(GrpcWebLayer::new().layer(grpc.clone()));
+        Ok(Self { grpc_web, grpc, rest, cors })
     }
 
     /// The gRPC door alone, for a port of its own.
     #[must_use]
     pub fn grpc_only(&self) -> Self {
-        Self { rest: Router::new(), ..self.clone() }
+        // What is left of REST answers the preflights of gRPC-Web.
+        Self { rest: Router::new().layer(self.cors.clone()), ..self.clone() }
     }
 }
 
@@ -76,11 +80,18 @@ impl Service<Request<Body>> for Doors {
 }
 
 fn cors(origins: &[String]) -> Result<CorsLayer, Box<dyn Error + Send + Sync>> {
+    if origins == ["*"] {
+        return Ok(cors_from(AllowOrigin::any()));
+    }
     let origins = origins.iter().map(|origin| HeaderValue::from_str(origin)).collect::<Result<Vec<_>, _>>()?;
+    Ok(cors_from(AllowOrigin::list(origins)))
+}
+
+fn cors_from(origins: AllowOrigin) -> CorsLayer {
     let exposed = ["grpc-status", "grpc-message", "grpc-status-details-bin", "etag", "link", "location"];
-    Ok(CorsLayer::new()
-        .allow_origin(AllowOrigin::list(origins))
+    CorsLayer::new()
+        .allow_origin(origins)
         .allow_methods([Method::GET, Method::POST])
         .allow_headers(tower_http::cors::Any)
-        .expose_headers(exposed.map(HeaderName::from_static)))
+        .expose_headers(exposed.map(HeaderName::from_static))
 }

@@ -23,6 +23,7 @@ pub enum Reason {
     OrderNotFound,
     NotYetThen,
     RouteNotFound,
+    ServiceNotFound,
     MethodNotAllowed,
     IllegalTransition,
     RevisionConflict,
@@ -31,6 +32,7 @@ pub enum Reason {
     RequestIdReused,
     MessageTooLarge,
     UnsupportedMediaType,
+    CompressionNotSupported,
     Overloaded,
     StoreFull,
     Unavailable,
@@ -57,12 +59,13 @@ pub struct ReasonSpec {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 24] = [
         Self::InvalidArgument,
         Self::CursorOfAnotherLog,
         Self::OrderNotFound,
         Self::NotYetThen,
         Self::RouteNotFound,
+        Self::ServiceNotFound,
         Self::MethodNotAllowed,
         Self::IllegalTransition,
         Self::RevisionConflict,
@@ -71,6 +74,7 @@ impl Reason {
         Self::RequestIdReused,
         Self::MessageTooLarge,
         Self::UnsupportedMediaType,
+        Self::CompressionNotSupported,
         Self::Overloaded,
         Self::StoreFull,
         Self::Unavailable,
@@ -91,6 +95,7 @@ impl Reason {
             Self::OrderNotFound => ("ORDER_NOT_FOUND", Code::NotFound, 404, "Order not found"),
             Self::NotYetThen => ("NOT_YET_THEN", Code::NotFound, 404, "The order was not there then"),
             Self::RouteNotFound => ("ROUTE_NOT_FOUND", Code::Unimplemented, 404, "No such route"),
+            Self::ServiceNotFound => ("SERVICE_NOT_FOUND", Code::NotFound, 404, "No such service"),
             Self::MethodNotAllowed => ("METHOD_NOT_ALLOWED", Code::Unimplemented, 405, "Method not allowed"),
             Self::IllegalTransition => {
                 ("ILLEGAL_TRANSITION", Code::FailedPrecondition, 409, "The order's status does not allow it")
@@ -104,6 +109,9 @@ impl Reason {
             Self::MessageTooLarge => ("MESSAGE_TOO_LARGE", Code::ResourceExhausted, 413, "Request too large"),
             Self::UnsupportedMediaType => {
                 ("UNSUPPORTED_MEDIA_TYPE", Code::InvalidArgument, 415, "Unsupported media type")
+            }
+            Self::CompressionNotSupported => {
+                ("COMPRESSION_NOT_SUPPORTED", Code::Unimplemented, 415, "Unsupported compression")
             }
             Self::Overloaded => ("OVERLOADED", Code::ResourceExhausted, 429, "Overloaded"),
             Self::StoreFull => ("STORE_FULL", Code::ResourceExhausted, 503, "The event store is full"),

@@ -19,8 +19,12 @@ use tower::{Service, ServiceExt};
 
 /// Connections that the kernel may hold before they are accepted.
 const LISTEN_BACKLOG: u32 = 1_024;
-/// How long a client may take to send the head of an HTTP/1 request.
+/// How long a client may take to say which protocol it speaks, and then to send the head of an HTTP/1 request.
 const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often to look at a client that has said no more than the beginning of HTTP/2.
+const PREFACE_POLL: Duration = Duration::from_millis(20);
+/// What every HTTP/2 connection begins with.
+const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Header bytes of one HTTP/2 request.
 const MAX_HEADER_LIST_BYTES: u32 = 16 * 1024;
 /// What one HTTP/2 stream, and all streams of a connection, may send ahead of being read.
@@ -128,6 +132,13 @@ where
     let _ = stream.set_nodelay(true);
     let service = service.map_request(|request: Request<Incoming>| request.map(Body::new));
     async move {
+        tokio::select! {
+            spoken = tokio::time::timeout(HEADER_READ_TIMEOUT, speaks(&stream)) => match spoken {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => return,
+            },
+            () = stop.cancelled() => return,
+        }
         let builder = protocol(options);
         let mut connection =
             pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service)));
@@ -143,6 +154,22 @@ where
             () = age => connection.as_mut().graceful_shutdown(),
         }
         let _ = tokio::time::timeout(options.max_connection_age_grace, connection).await;
+    }
+}
+
+/// Waits until the client has said enough to tell its protocol: what serves the connection from there has no time limit for
+/// that. A connection that says nothing would hold its place for ever.
+async fn speaks(stream: &TcpStream) -> io::Result<()> {
+    let mut head = [0; HTTP2_PREFACE.len()];
+    loop {
+        let length = stream.peek(&mut head).await?;
+        if length == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if length == head.len() || !HTTP2_PREFACE.starts_with(&head[..length]) {
+            return Ok(());
+        }
+        tokio::time::sleep(PREFACE_POLL).await;
     }
 }
 

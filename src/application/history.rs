@@ -72,7 +72,7 @@ pub const fn kind_leading_to(status: Status) -> EventKind {
 pub struct EventFeed {
     follower: LogFollower,
     filter: EventFilter,
-    /// The end of the log when the stream opened; `None` once the reader has been told, or does not follow.
+    /// The end of the log when the stream opened; `None` once a reader who follows has been told.
     catching_up_to: Option<Position>,
     follow: bool,
     heartbeat_every: Duration,
@@ -97,7 +97,7 @@ impl EventFeed {
         Ok(Self {
             follower: LogFollower::new(store, after.unwrap_or(head)),
             filter,
-            catching_up_to: follow.map(|_| head),
+            catching_up_to: Some(head),
             follow: follow.is_some(),
             heartbeat_every,
             heartbeat_at: far_from_now(heartbeat_every),
@@ -121,6 +121,10 @@ impl EventFeed {
                 return Err(AppError::ShuttingDown);
             }
             if self.catching_up_to.is_some_and(|end| self.follower.position() >= end) {
+                if !self.follow {
+                    // Not the end of the log as it is now: a reader slower than the writers would never get there.
+                    return Ok(Step::End);
+                }
                 self.catching_up_to = None;
                 return Ok(Step::CaughtUp);
             }

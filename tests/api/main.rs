@@ -1,5 +1,20 @@
 //! The service from outside: real sockets, each test a server of its own.
 
+mod faulty;
 mod support;
 
+mod bad_input;
 mod commands;
+mod execute;
+mod faults;
+mod health;
+mod history;
+mod ids;
+mod limits;
+mod queries;
+mod random_bytes;
+mod retries;
+mod shutdown;
+mod system;
+mod web;
+mod wire;

@@ -128,6 +128,17 @@ pub fn time_from_proto(
     parsed
 }
 
+/// The bound of a range of times from the wire, as [`time_from_proto`]. A time between two microseconds becomes the later one:
+/// what is recorded in whole microseconds is before the one exactly if it is before the other.
+pub fn bound_from_proto(
+    violations: &mut Violations,
+    field: &str,
+    at: Option<&prost_types::Timestamp>,
+) -> Option<Timestamp> {
+    let between = at.is_some_and(|at| at.nanos % 1_000 != 0);
+    time_from_proto(violations, field, at).map(|at| Timestamp::from_micros(at.as_micros() + i64::from(between)))
+}
+
 /// How fresh an answer has to be.
 pub fn consistency(violations: &mut Violations, wanted: Option<&pb::ReadConsistency>, log: LogId) -> Consistency {
     use pb::ConsistencyLevel::{AtLeast, Eventual, Strong, Unspecified};

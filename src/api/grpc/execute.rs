@@ -2,17 +2,20 @@
 //!
 //! Commands for one order run one after the other, in the order sent; different orders run side by side. At most
 //! [`MAX_OPEN`] commands are read and not yet answered; past that the call reads no further until the client has taken replies.
+//! A task of its own drives the call, so that a client that takes no replies stops no command halfway.
 
 use std::{
     collections::{HashMap, VecDeque},
+    panic::AssertUnwindSafe,
     pin::Pin,
-    task::{Context as TaskContext, Poll},
 };
 
 use futures_util::{
-    StreamExt,
+    FutureExt, StreamExt,
     stream::{FuturesUnordered, Stream},
 };
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 use tonic_types::pb::Status as RpcStatus;
 
@@ -29,24 +32,36 @@ use crate::{
 
 /// Commands of one call that are read and not yet answered, at the most.
 const MAX_OPEN: usize = 256;
-/// The longest correlation id, in bytes.
-const MAX_CORRELATION_ID_BYTES: usize = 512;
+/// Replies that are on their way to the connection; they count as open as well.
+const SENDING: usize = 64;
+/// The longest correlation id, in characters.
+const MAX_CORRELATION_ID_CHARS: usize = 128;
 
 /// The replies, as they come.
 pub type Replies = Pin<Box<dyn Stream<Item = Result<pb::ExecuteCommandsResponse, Status>> + Send>>;
 
-type Running = Pin<Box<dyn Future<Output = (Option<String>, pb::ExecuteCommandsResponse)> + Send>>;
+type Running = Pin<Box<dyn Future<Output = (Option<u64>, pb::ExecuteCommandsResponse)> + Send>>;
 
 /// Answers every command of `requests`.
 pub fn run_all(context: Context, requests: Streaming<pb::ExecuteCommandsRequest>) -> Replies {
-    Box::pin(Execution {
+    let (sender, replies) = mpsc::channel(SENDING);
+    let execution = Execution {
         context,
         requests: Some(requests),
         running: FuturesUnordered::new(),
         waiting: HashMap::new(),
+        answered: VecDeque::new(),
         open: 0,
         failed: None,
-    })
+    };
+    tokio::spawn(execution.run(sender));
+    Box::pin(ReceiverStream::new(replies))
+}
+
+/// A command that has been read. What the client sent is not kept: it may be far larger.
+struct Accepted {
+    correlation_id: String,
+    request: Result<OrderRequest, Violations>,
 }
 
 struct Execution {
@@ -55,50 +70,47 @@ struct Execution {
     requests: Option<Streaming<pb::ExecuteCommandsRequest>>,
     running: FuturesUnordered<Running>,
     /// The orders that have a command running, with those that wait behind it.
-    waiting: HashMap<String, VecDeque<pb::ExecuteCommandsRequest>>,
+    waiting: HashMap<u64, VecDeque<Accepted>>,
+    /// Replies that the client has not taken yet.
+    answered: VecDeque<pb::ExecuteCommandsResponse>,
+    /// Commands read and not yet handed to the connection.
     open: usize,
     /// Ends the call once everything read has been answered.
     failed: Option<Status>,
 }
 
-impl Stream for Execution {
-    type Item = Result<pb::ExecuteCommandsResponse, Status>;
-
-    fn poll_next(mut self: Pin<&mut Self>, task: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
-        let this = &mut *self;
-        this.read(task);
-        if let Poll::Ready(Some((order_id, response))) = this.running.poll_next_unpin(task) {
-            this.open -= 1;
-            if let Some(order_id) = order_id {
-                this.start_next(order_id);
-            }
-            return Poll::Ready(Some(Ok(response)));
-        }
-        if this.open == 0 && this.requests.is_none() {
-            return Poll::Ready(this.failed.take().map(Err));
-        }
-        Poll::Pending
-    }
-}
-
 impl Execution {
-    /// Reads what the client has sent, up to the bound.
-    fn read(&mut self, task: &mut TaskContext<'_>) {
-        while self.open < MAX_OPEN
-            && let Some(requests) = &mut self.requests
-        {
-            if self.context.draining.is_cancelled() {
-                self.end(Some(ApiError::from(AppError::ShuttingDown).to_status()));
-                return;
-            }
-            match requests.poll_next_unpin(task) {
-                Poll::Ready(Some(Ok(request))) => self.accept(request),
-                Poll::Ready(Some(Err(status))) => {
-                    self.end(Some(layers::refine(status, self.context.info.max_message_bytes)))
+    /// Runs until everything is answered, or the client is gone.
+    async fn run(mut self, replies: mpsc::Sender<Result<pb::ExecuteCommandsResponse, Status>>) {
+        let draining = self.context.draining.clone();
+        while self.open > 0 || self.requests.is_some() {
+            let may_read = self.open < MAX_OPEN;
+            tokio::select! {
+                // Answers first: a client that sends faster than it is answered must not grow the backlog.
+                biased;
+                place = replies.reserve(), if !self.answered.is_empty() => {
+                    // Fails when the client is gone; the rest is then dropped as that of a unary call is.
+                    let (Ok(place), Some(answer)) = (place, self.answered.pop_front()) else { return };
+                    self.open -= 1;
+                    place.send(Ok(answer));
                 }
-                Poll::Ready(None) => self.end(None),
-                Poll::Pending => return,
+                Some((order_id, answer)) = self.running.next() => self.finish(order_id, answer),
+                () = draining.cancelled(), if self.requests.is_some() => {
+                    self.end(Some(ApiError::from(AppError::ShuttingDown).to_status()));
+                }
+                request = next(&mut self.requests), if may_read && self.requests.is_some() => match request {
+                    Some(Ok(request)) => self.accept(&request),
+                    Some(Err(status)) => {
+                        self.end(Some(layers::refine(status, self.context.info.max_message_bytes)));
+                    }
+                    None => self.end(None),
+                },
+                () = replies.closed() => return,
             }
+        }
+        if let Some(status) = self.failed {
+            // Fails when the client is gone.
+            let _ = replies.send(Err(status)).await;
         }
     }
 
@@ -107,59 +119,61 @@ impl Execution {
         self.failed = failed;
     }
 
-    fn accept(&mut self, request: pb::ExecuteCommandsRequest) {
+    fn accept(&mut self, request: &pb::ExecuteCommandsRequest) {
         self.open += 1;
-        let order_id = order_id(&request).map(str::to_owned);
-        match order_id.as_ref().and_then(|id| self.waiting.get_mut(id)) {
-            Some(queue) => queue.push_back(request),
+        let accepted = Accepted { correlation_id: correlation_id(request), request: parse(request) };
+        let order_id = accepted.request.as_ref().ok().and_then(|request| request.order_id).map(|id| id.get());
+        match order_id.and_then(|id| self.waiting.get_mut(&id)) {
+            Some(queue) => queue.push_back(accepted),
             None => {
-                if let Some(id) = &order_id {
-                    self.waiting.insert(id.clone(), VecDeque::new());
+                if let Some(id) = order_id {
+                    self.waiting.insert(id, VecDeque::new());
                 }
-                self.start(order_id, request);
+                self.start(order_id, accepted);
             }
         }
     }
 
-    fn start(&self, order_id: Option<String>, request: pb::ExecuteCommandsRequest) {
+    fn start(&self, order_id: Option<u64>, accepted: Accepted) {
         let context = self.context.clone();
-        self.running.push(Box::pin(async move { (order_id, execute(&context, request).await) }));
+        self.running.push(Box::pin(async move { (order_id, execute(&context, accepted).await) }));
     }
 
-    fn start_next(&mut self, order_id: String) {
-        match self.waiting.get_mut(&order_id).and_then(VecDeque::pop_front) {
-            Some(request) => self.start(Some(order_id), request),
+    fn finish(&mut self, order_id: Option<u64>, answer: pb::ExecuteCommandsResponse) {
+        self.answered.push_back(answer);
+        let Some(id) = order_id else {
+            return;
+        };
+        match self.waiting.get_mut(&id).and_then(VecDeque::pop_front) {
+            Some(accepted) => self.start(order_id, accepted),
             None => {
-                self.waiting.remove(&order_id);
+                self.waiting.remove(&id);
             }
         }
     }
 }
 
-fn order_id(request: &pb::ExecuteCommandsRequest) -> Option<&str> {
-    match request.command.as_ref()? {
-        Command::CreateOrder(_) => None,
-        Command::PayOrder(command) => Some(&command.order_id),
-        Command::ShipOrder(command) => Some(&command.order_id),
-        Command::DeliverOrder(command) => Some(&command.order_id),
-        Command::CancelOrder(command) => Some(&command.order_id),
-    }
+async fn next(
+    requests: &mut Option<Streaming<pb::ExecuteCommandsRequest>>,
+) -> Option<Result<pb::ExecuteCommandsRequest, Status>> {
+    requests.as_mut()?.next().await
 }
 
-async fn execute(context: &Context, request: pb::ExecuteCommandsRequest) -> pb::ExecuteCommandsResponse {
-    let outcome = match commands::run(context, parse(&request)).await {
+async fn execute(context: &Context, accepted: Accepted) -> pb::ExecuteCommandsResponse {
+    let Accepted { correlation_id, request } = accepted;
+    // A panic is the end of one command, as it is the end of one unary call, and not of all that share this one.
+    let outcome = AssertUnwindSafe(commands::run(context, request)).catch_unwind().await;
+    let outcome = match outcome.unwrap_or_else(|_panic| Err(ApiError::internal())) {
         Ok(success) => Outcome::Success(success),
         Err(error) => Outcome::Error(to_rpc_status(&error)),
     };
-    let mut correlation_id = request.correlation_id;
-    truncate(&mut correlation_id);
     pb::ExecuteCommandsResponse { correlation_id, outcome: Some(outcome) }
 }
 
 fn parse(request: &pb::ExecuteCommandsRequest) -> Result<OrderRequest, Violations> {
     let mut violations = Violations::default();
-    if request.correlation_id.len() > MAX_CORRELATION_ID_BYTES || request.correlation_id.chars().count() > 128 {
-        violations.add("correlation_id", "must have at most 128 characters");
+    if request.correlation_id.chars().nth(MAX_CORRELATION_ID_CHARS).is_some() {
+        violations.add("correlation_id", format!("must have at most {MAX_CORRELATION_ID_CHARS} characters"));
     }
     let parsed = match &request.command {
         Some(Command::CreateOrder(command)) => commands::create_order(command),
@@ -175,11 +189,11 @@ fn parse(request: &pb::ExecuteCommandsRequest) -> Result<OrderRequest, Violation
     if violations.is_empty() { parsed } else { Err(validation::join(violations, parsed.err())) }
 }
 
-/// A correlation id that is too long is refused; what comes back of it is only as much as is allowed.
-fn truncate(correlation_id: &mut String) {
-    if let Some((end, _)) = correlation_id.char_indices().nth(128) {
-        correlation_id.truncate(end);
-    }
+/// The correlation id to answer under. One that is too long is refused; what comes back of it is only as much as is allowed.
+fn correlation_id(request: &pb::ExecuteCommandsRequest) -> String {
+    let id = &request.correlation_id;
+    let end = id.char_indices().nth(MAX_CORRELATION_ID_CHARS).map_or(id.len(), |(end, _)| end);
+    id[..end].to_owned()
 }
 
 fn to_rpc_status(error: &ApiError) -> RpcStatus {

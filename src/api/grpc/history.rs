@@ -11,7 +11,7 @@ use crate::{
         Context, EventStreamPlace,
         cursor::{self, InvalidCursor},
         error::{ApiError, Reason},
-        validation::Violations,
+        validation::{Violations, note_cursor},
     },
     application::history::{EventFeed, EventFilter, OrderHistory, Step},
     codec::{EncodedEvent, EventKind},
@@ -92,12 +92,17 @@ fn parse(request: &pb::StreamEventsRequest, log: LogId) -> Result<(Option<Positi
     if !request.cursor.is_empty() && start != Ok(pb::StreamStart::After) {
         violations.add("cursor", "must be empty unless start is AFTER");
     }
+    let mut is_of_another_log = false;
     let after = match start {
         Ok(pb::StreamStart::Unspecified | pb::StreamStart::Earliest) => Some(Position(0)),
         Ok(pb::StreamStart::Latest) => None,
         Ok(pb::StreamStart::After) => match cursor::decode_cursor(&request.cursor, log) {
             Ok(position) => Some(position),
-            Err(error) => return Err(foreign_cursor(violations, error)),
+            Err(error) => {
+                is_of_another_log = error == InvalidCursor::AnotherLog;
+                note_cursor(&mut violations, "cursor", error);
+                None
+            }
         },
         Err(_) => {
             violations.add("start", "is not a known start");
@@ -106,15 +111,12 @@ fn parse(request: &pb::StreamEventsRequest, log: LogId) -> Result<(Option<Positi
     };
     let filter = parse_filter(&mut violations, request);
     let heartbeat = parse_heartbeat(&mut violations, request.heartbeat_interval.as_ref());
-    all_good(violations)?;
+    // A cursor of another log is told apart: the client has to start over rather than to correct its input.
+    all_good(violations).map_err(|error| match is_of_another_log {
+        true => ApiError { reason: Reason::CursorOfAnotherLog, ..error },
+        false => error,
+    })?;
     Ok((after, filter, heartbeat))
-}
-
-/// A cursor of another log is told apart: the client has to start over rather than to correct its input.
-pub fn foreign_cursor(mut violations: Violations, error: InvalidCursor) -> ApiError {
-    violations.add("cursor", error.description());
-    let reason = if error == InvalidCursor::AnotherLog { Reason::CursorOfAnotherLog } else { Reason::InvalidArgument };
-    ApiError { reason, ..ApiError::from(violations) }
 }
 
 fn parse_filter(violations: &mut Violations, request: &pb::StreamEventsRequest) -> EventFilter {
@@ -158,8 +160,10 @@ fn parse_heartbeat(violations: &mut Violations, interval: Option<&prost_types::D
     let Some(interval) = interval else {
         return DEFAULT_HEARTBEAT;
     };
-    match Duration::try_from(*interval) {
-        Ok(interval) if HEARTBEAT_RANGE.contains(&interval) => interval,
+    // By its parts: prost's own conversion panics at the smallest number of nanos.
+    let parts = u64::try_from(interval.seconds).ok().zip(u32::try_from(interval.nanos).ok());
+    match parts.filter(|(_, nanos)| *nanos < 1_000_000_000).map(|(seconds, nanos)| Duration::new(seconds, nanos)) {
+        Some(interval) if HEARTBEAT_RANGE.contains(&interval) => interval,
         _ => {
             violations.add("heartbeat_interval", "must be 100 ms to 1 hour");
             DEFAULT_HEARTBEAT

@@ -103,20 +103,27 @@ pub fn refine(status: Status, max_message_bytes: usize) -> Status {
     }
     let message = status.message();
     match status.code() {
-        Code::OutOfRange | Code::ResourceExhausted if message.contains("too large") || message.contains("exceeds") => {
-            ApiError::too_large(max_message_bytes).to_status()
-        }
+        // Of a message as it came, and of one that does not stop growing while it is decompressed.
+        Code::OutOfRange | Code::ResourceExhausted => ApiError::too_large(max_message_bytes).to_status(),
         Code::Internal if message.contains("decode Protobuf") => {
             let mut violations = Violations::default();
             violations.add("request", "is not an encoded message of this call's type");
             ApiError::from(violations).to_status()
         }
+        Code::Unimplemented if message.contains("compressed with") => {
+            let mut refined = ApiError::new(Reason::CompressionNotSupported, message).to_status();
+            // Carries what the client may use instead.
+            *refined.metadata_mut() = status.metadata().clone();
+            refined
+        }
         Code::Unimplemented => {
             let message = if message.is_empty() { "there is no such service or method" } else { message };
             ApiError::new(Reason::RouteNotFound, message).to_status()
         }
-        // The frames of the call are broken, or it ended in the middle of one.
-        Code::Internal => {
+        // Only the health service says so.
+        Code::NotFound => ApiError::new(Reason::ServiceNotFound, message).to_status(),
+        // The frames of the call are broken, or it ended in the middle of one; its text is no base64.
+        Code::Internal | Code::DataLoss => {
             let mut violations = Violations::default();
             violations.add("request", "is not a well-formed gRPC message");
             ApiError::from(violations).to_status()
@@ -183,13 +190,14 @@ impl HttpBody for GuardedBody {
         let Some(inner) = &mut this.inner else {
             return Poll::Ready(None);
         };
-        match std::panic::catch_unwind(AssertUnwindSafe(|| Pin::new(inner).poll_frame(task))) {
-            Ok(Poll::Pending) => {}
-            Ok(frame) => return frame,
-            Err(_panic) => return this.end(&ApiError::internal().to_status()),
+        // First, since a body that always has more would never be too late.
+        if this.deadline.as_mut().is_some_and(|deadline| deadline.as_mut().poll(task).is_ready()) {
+            return this.end(&too_late());
         }
-        let is_late = this.deadline.as_mut().is_some_and(|deadline| deadline.as_mut().poll(task).is_ready());
-        if is_late { this.end(&too_late()) } else { Poll::Pending }
+        match std::panic::catch_unwind(AssertUnwindSafe(|| Pin::new(inner).poll_frame(task))) {
+            Ok(frame) => frame,
+            Err(_panic) => this.end(&ApiError::internal().to_status()),
+        }
     }
 
     fn is_end_stream(&self) -> bool {

@@ -144,8 +144,8 @@ fn parse_list(request: &pb::ListOrdersRequest, log: LogId) -> Result<(ListOrders
     let limit = validation::page_size(&mut violations, "page_size", request.page_size.into());
     let customer = violations.optional("customer_id", &request.customer_id).flatten();
     let status = convert::status_from_proto(&mut violations, "status", request.status);
-    let created_after = convert::time_from_proto(&mut violations, "created_after", request.created_after.as_ref());
-    let created_before = convert::time_from_proto(&mut violations, "created_before", request.created_before.as_ref());
+    let created_after = convert::bound_from_proto(&mut violations, "created_after", request.created_after.as_ref());
+    let created_before = convert::bound_from_proto(&mut violations, "created_before", request.created_before.as_ref());
     let order = match pb::OrderBy::try_from(request.order_by) {
         Ok(pb::OrderBy::Unspecified | pb::OrderBy::CreatedDesc) => ListOrder::NewestFirst,
         Ok(pb::OrderBy::CreatedAsc) => ListOrder::OldestFirst,

@@ -1,0 +1,222 @@
+//! Backends that fail on demand, around those in memory.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use ordersystem::{
+    app::Backends,
+    event_store::{
+        AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, Position, RequestKey, Revision,
+        StoreError, StoredEvent, StreamId,
+    },
+    message_bus::{BusError, Consumer, DeadLetter, EventId, Message, MessageBus},
+};
+use tokio::sync::watch;
+
+/// How something behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    Works,
+    /// Does not answer until it works again.
+    Hangs,
+    Unavailable,
+    Corrupt,
+    Panics,
+}
+
+/// A switch for one kind of operation.
+#[derive(Debug)]
+pub struct Switch(watch::Sender<Mode>);
+
+impl Switch {
+    fn new() -> Self {
+        Self(watch::channel(Mode::Works).0)
+    }
+
+    pub fn set(&self, mode: Mode) {
+        self.0.send_replace(mode);
+    }
+
+    async fn pass(&self) -> Result<(), StoreError> {
+        let mode = *self.0.subscribe().wait_for(|mode| *mode != Mode::Hangs).await.expect("the switch lives");
+        match mode {
+            Mode::Works | Mode::Hangs => Ok(()),
+            Mode::Unavailable => Err(StoreError::Unavailable("the secret address 10.0.0.7 is down".to_owned())),
+            Mode::Corrupt => Err(StoreError::Corrupt("the secret file is damaged".to_owned())),
+            Mode::Panics => panic!("injected"),
+        }
+    }
+}
+
+/// What appends answer besides what the switch says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AppendAnswer {
+    Honest,
+    /// Writes, and then does not know.
+    OutcomeUnknown,
+    Full,
+}
+
+/// An event store that fails on demand.
+#[derive(Debug)]
+pub struct FaultyStore {
+    inner: Arc<dyn EventStore>,
+    pub appends: Switch,
+    /// Reads of one order.
+    pub reads: Switch,
+    /// Reads of the log, its head, and the store's own check.
+    pub log: Switch,
+    pub answer: watch::Sender<AppendAnswer>,
+    /// Appends that wait in the switch or behind it.
+    pub appending: watch::Sender<usize>,
+}
+
+impl FaultyStore {
+    /// Backends in memory with this store in front, which works until told otherwise.
+    pub fn backends() -> (Backends, Arc<Self>) {
+        let mut backends = Backends::memory();
+        let store = Arc::new(Self {
+            inner: Arc::clone(&backends.store),
+            appends: Switch::new(),
+            reads: Switch::new(),
+            log: Switch::new(),
+            answer: watch::channel(AppendAnswer::Honest).0,
+            appending: watch::channel(0).0,
+        });
+        backends.store = Arc::<Self>::clone(&store);
+        (backends, store)
+    }
+}
+
+/// Counts an append for as long as it lasts, however it ends.
+struct Appending<'a>(&'a watch::Sender<usize>);
+
+impl Drop for Appending<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
+}
+
+#[async_trait]
+impl EventStore for FaultyStore {
+    fn log_id(&self) -> LogId {
+        self.inner.log_id()
+    }
+
+    fn durability(&self) -> Durability {
+        self.inner.durability()
+    }
+
+    async fn append(&self, commit: Commit) -> Result<Appended, AppendError> {
+        self.appending.send_modify(|count| *count += 1);
+        let _counted = Appending(&self.appending);
+        self.appends.pass().await?;
+        let answer = *self.answer.borrow();
+        match answer {
+            AppendAnswer::Honest => self.inner.append(commit).await,
+            AppendAnswer::Full => Err(AppendError::Full("the secret disk is full".to_owned())),
+            AppendAnswer::OutcomeUnknown => {
+                self.inner.append(commit).await?;
+                Err(AppendError::OutcomeUnknown("the secret broker timed out".to_owned()))
+            }
+        }
+    }
+
+    async fn find_request(&self, stream: StreamId, request: &RequestKey) -> Result<Option<Appended>, AppendError> {
+        self.inner.find_request(stream, request).await
+    }
+
+    async fn read_stream(
+        &self,
+        stream: StreamId,
+        from: Revision,
+        direction: Direction,
+        max_events: usize,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        self.reads.pass().await?;
+        self.inner.read_stream(stream, from, direction, max_events).await
+    }
+
+    async fn read_log(
+        &self,
+        from: Position,
+        direction: Direction,
+        max_events: usize,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        self.log.pass().await?;
+        self.inner.read_log(from, direction, max_events).await
+    }
+
+    async fn head(&self) -> Result<Position, StoreError> {
+        self.log.pass().await?;
+        self.inner.head().await
+    }
+
+    fn wake(&self) -> watch::Receiver<Position> {
+        self.inner.wake()
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        self.log.pass().await?;
+        self.inner.check().await
+    }
+}
+
+/// A message bus that fails on demand.
+#[derive(Debug)]
+pub struct FaultyBus {
+    inner: Arc<dyn MessageBus>,
+    pub publishing: Switch,
+    pub check: Switch,
+}
+
+impl FaultyBus {
+    /// Backends in memory with this bus in front, which works until told otherwise.
+    pub fn backends() -> (Backends, Arc<Self>) {
+        let mut backends = Backends::memory();
+        let bus = Arc::new(Self { inner: Arc::clone(&backends.bus), publishing: Switch::new(), check: Switch::new() });
+        backends.bus = Arc::<Self>::clone(&bus);
+        (backends, bus)
+    }
+}
+
+fn bus_error(error: StoreError) -> BusError {
+    BusError::Unavailable(error.to_string())
+}
+
+#[async_trait]
+impl MessageBus for FaultyBus {
+    fn kind(&self) -> &'static str {
+        self.inner.kind()
+    }
+
+    async fn publish(&self, messages: &[Message]) -> Result<(), BusError> {
+        self.publishing.pass().await.map_err(bus_error)?;
+        self.inner.publish(messages).await
+    }
+
+    async fn consumer(&self, name: &str) -> Result<Box<dyn Consumer>, BusError> {
+        self.inner.consumer(name).await
+    }
+
+    async fn remove_consumer(&self, name: &str) -> Result<(), BusError> {
+        self.inner.remove_consumer(name).await
+    }
+
+    async fn dead_letters(&self, name: &str, max: usize) -> Result<Vec<DeadLetter>, BusError> {
+        self.inner.dead_letters(name, max).await
+    }
+
+    async fn replay(&self, name: &str, events: &[EventId]) -> Result<usize, BusError> {
+        self.inner.replay(name, events).await
+    }
+
+    async fn discard(&self, name: &str, events: &[EventId]) -> Result<usize, BusError> {
+        self.inner.discard(name, events).await
+    }
+
+    async fn check(&self) -> Result<(), BusError> {
+        self.check.pass().await.map_err(bus_error)?;
+        self.inner.check().await
+    }
+}

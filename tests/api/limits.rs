@@ -1,0 +1,155 @@
+//! The bounds of the node: past each one a clear refusal, and everyone else is served.
+
+use std::{sync::Arc, time::Duration};
+
+use ordersystem::{
+    clock::SystemClock,
+    proto::catga::{
+        ids::v1::GenerateIdRequest,
+        orders::v1::{GetOrderRequest, StreamEventsRequest},
+        system::v1::GetServerInfoRequest,
+    },
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    task::JoinSet,
+};
+use tonic::Code;
+
+use crate::{
+    faulty::{FaultyStore, Mode},
+    support::{PATIENCE, TestServer, assert_retry_info, code_and_reason, new_order, soon, until},
+};
+
+#[tokio::test]
+async fn one_request_more_than_may_be_in_flight_is_shed_at_once() {
+    let (backends, store) = FaultyStore::backends();
+    let server = TestServer::start_on(&[("max-in-flight", "3")], backends, Arc::new(SystemClock)).await;
+    let client = server.commands().await;
+    store.appends.set(Mode::Hangs);
+    let mut waiting = JoinSet::new();
+    for _ in 0..3 {
+        let mut client = client.clone();
+        waiting.spawn(async move { client.create_order(new_order("customer-1")).await });
+    }
+    until("three appends hang", async || (*store.appending.borrow() == 3).then_some(())).await;
+    let command = soon("a refusal", client.clone().create_order(new_order("customer-1"))).await.expect_err("shed");
+    let request = GetOrderRequest { order_id: "42".to_owned(), ..Default::default() };
+    let query = soon("a refusal", server.queries().await.get_order(request)).await.expect_err("shed");
+    for refusal in [command, query] {
+        assert_eq!(code_and_reason(&refusal), (Code::ResourceExhausted, "OVERLOADED".to_owned()));
+        assert_retry_info(&refusal);
+    }
+    // What costs nothing is answered all the same.
+    server.system().await.get_server_info(GetServerInfoRequest {}).await.expect("answered");
+    store.appends.set(Mode::Works);
+    for outcome in waiting.join_all().await {
+        outcome.expect("what was in flight finishes");
+    }
+    client.clone().create_order(new_order("customer-1")).await.expect("there is room again");
+}
+
+#[tokio::test]
+async fn a_client_that_gives_up_frees_its_place() {
+    let (backends, store) = FaultyStore::backends();
+    let server = TestServer::start_on(&[("max-in-flight", "1")], backends, Arc::new(SystemClock)).await;
+    let mut client = server.commands().await;
+    store.appends.set(Mode::Hangs);
+    let gives_up = tokio::time::timeout(Duration::from_millis(200), client.create_order(new_order("customer-1")));
+    assert!(gives_up.await.is_err());
+    until("the append is dropped", async || (*store.appending.borrow() == 0).then_some(())).await;
+    store.appends.set(Mode::Works);
+    client.create_order(new_order("customer-1")).await.expect("there is room again");
+}
+
+#[tokio::test]
+async fn one_call_more_than_a_connection_may_have_waits_for_a_place() {
+    let server = TestServer::start_with(&[("max-concurrent-streams", "2")]).await;
+    let channel = server.channel().await;
+    let mut history =
+        ordersystem::proto::catga::orders::v1::order_history_service_client::OrderHistoryServiceClient::new(
+            channel.clone(),
+        );
+    let mut ids = ordersystem::proto::catga::ids::v1::id_service_client::IdServiceClient::new(channel);
+    let follow = || StreamEventsRequest { follow: true, ..Default::default() };
+    let mut followers = Vec::new();
+    for _ in 0..2 {
+        let mut stream = history.stream_events(follow()).await.expect("opens").into_inner();
+        stream.message().await.expect("no error").expect("caught up");
+        followers.push(stream);
+    }
+    let third = tokio::time::timeout(Duration::from_millis(300), ids.generate_id(GenerateIdRequest {}));
+    assert!(third.await.is_err(), "the third call waits");
+    server.ids().await.generate_id(GenerateIdRequest {}).await.expect("another connection is free");
+    followers.pop();
+    soon("the third call", ids.generate_id(GenerateIdRequest {})).await.expect("issued");
+}
+
+#[tokio::test]
+async fn one_connection_more_than_allowed_waits_until_another_closes() {
+    let server = TestServer::start_with(&[("max-connections", "3")]).await;
+    // The probe of the harness may still be closing.
+    let mut open = Vec::new();
+    for _ in 0..3 {
+        open.push(soon("a connection", server.ids()).await);
+        open.last_mut().expect("one").generate_id(GenerateIdRequest {}).await.expect("issued");
+    }
+    let endpoint = server.endpoint();
+    let mut fourth =
+        ordersystem::proto::catga::ids::v1::id_service_client::IdServiceClient::new(endpoint.connect_lazy());
+    let waits = tokio::time::timeout(Duration::from_millis(300), fourth.generate_id(GenerateIdRequest {}));
+    assert!(waits.await.is_err(), "the fourth waits");
+    open.pop();
+    soon("the fourth", fourth.generate_id(GenerateIdRequest {})).await.expect("issued");
+}
+
+#[tokio::test]
+async fn a_connection_of_some_age_is_asked_to_go_and_its_client_goes_on() {
+    let settings = [("max-connection-age-ms", "300"), ("max-connection-age-grace-ms", "60000")];
+    let server = TestServer::start_with(&settings).await;
+    let mut history = server.history().await;
+    let mut ids = server.ids().await;
+    let request = StreamEventsRequest { follow: true, ..Default::default() };
+    let mut stream = history.stream_events(request).await.expect("opens").into_inner();
+    stream.message().await.expect("no error").expect("caught up");
+    let deadline = tokio::time::Instant::now() + Duration::from_millis(1_500);
+    while tokio::time::Instant::now() < deadline {
+        ids.generate_id(GenerateIdRequest {}).await.expect("the client never notices");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // The call that was open all the time still is.
+    server.place_order("customer-1").await;
+    assert!(soon("an event", stream.message()).await.expect("no error").is_some());
+}
+
+#[tokio::test]
+async fn after_the_grace_an_old_connection_is_closed_with_its_calls() {
+    let settings = [("max-connection-age-ms", "200"), ("max-connection-age-grace-ms", "200")];
+    let server = TestServer::start_with(&settings).await;
+    let request = StreamEventsRequest { follow: true, ..Default::default() };
+    let mut stream = server.history().await.stream_events(request).await.expect("opens").into_inner();
+    stream.message().await.expect("no error").expect("caught up");
+    soon("the end of the connection", stream.message()).await.expect_err("closed");
+}
+
+/// What a server does to a client that sends `bytes` and then nothing.
+async fn closes_on(server: &TestServer, bytes: &[u8]) -> bool {
+    let mut stream = TcpStream::connect(server.address).await.expect("connects");
+    stream.write_all(bytes).await.expect("sent");
+    let mut answer = Vec::new();
+    // A reset is an end as well.
+    tokio::time::timeout(PATIENCE + Duration::from_secs(5), stream.read_to_end(&mut answer)).await.is_ok()
+}
+
+#[tokio::test]
+async fn a_client_that_says_nothing_or_half_of_something_is_let_go() {
+    let server = TestServer::start().await;
+    let (silent, preface, head, hello) = tokio::join!(
+        closes_on(&server, b""),
+        closes_on(&server, b"PRI * HT"),
+        closes_on(&server, b"GET /health HTTP/1.1\r\nHost: x\r\nX-Slow: "),
+        closes_on(&server, b"\x16\x03\x01"),
+    );
+    assert_eq!([silent, preface, head, hello], [true; 4]);
+}

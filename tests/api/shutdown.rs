@@ -1,0 +1,152 @@
+//! A shutdown as clients see it: refusals that say so, what is in flight finishes, nobody holds it up.
+
+use std::{sync::Arc, time::Duration};
+
+use ordersystem::{
+    clock::SystemClock,
+    proto::catga::{
+        ids::v1::{GenerateIdRequest, StreamIdsRequest},
+        orders::v1::{ListOrdersRequest, StreamEventsRequest},
+    },
+};
+use tokio::{io::AsyncWriteExt, net::TcpStream};
+use tonic::{Code, transport::Channel};
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
+
+use crate::{
+    faulty::{FaultyStore, Mode},
+    support::{TestServer, assert_retry_info, code_and_reason, new_order, soon, until},
+};
+
+async fn readiness(client: &mut HealthClient<Channel>) -> ServingStatus {
+    let request = HealthCheckRequest { service: "readiness".to_owned() };
+    client.check(request).await.expect("answered").into_inner().status()
+}
+
+#[tokio::test]
+async fn new_work_is_refused_with_shutting_down_and_what_is_in_flight_finishes() {
+    let (backends, store) = FaultyStore::backends();
+    let mut server = TestServer::start_on(&[], backends, Arc::new(SystemClock)).await;
+    let (mut client, mut queries, mut ids) = (server.commands().await, server.queries().await, server.ids().await);
+    let mut health = HealthClient::new(server.channel().await);
+    store.appends.set(Mode::Hangs);
+    let in_flight = {
+        let mut client = client.clone();
+        tokio::spawn(async move { client.create_order(new_order("customer-1")).await })
+    };
+    until("an append hangs", async || (*store.appending.borrow() == 1).then_some(())).await;
+    let outside = async {
+        until("the node is not ready", async || {
+            (readiness(&mut health.clone()).await == ServingStatus::NotServing).then_some(())
+        })
+        .await;
+        assert_eq!(readiness(&mut health).await, ServingStatus::NotServing);
+        let refusals = [
+            client.create_order(new_order("customer-1")).await.expect_err("refused"),
+            queries.list_orders(ListOrdersRequest::default()).await.expect_err("refused"),
+            ids.generate_id(GenerateIdRequest {}).await.expect_err("refused"),
+            ids.stream_ids(StreamIdsRequest::default()).await.expect_err("refused"),
+        ];
+        for refusal in refusals {
+            assert_eq!(code_and_reason(&refusal), (Code::Unavailable, "SHUTTING_DOWN".to_owned()));
+            assert_retry_info(&refusal);
+        }
+        store.appends.set(Mode::Works);
+        in_flight.await.expect("no panic").expect("what was in flight finishes");
+    };
+    let (stopped, ()) = tokio::join!(server.stop(), outside);
+    stopped.expect("within the grace period");
+    assert_eq!(server.head().await, 1);
+}
+
+#[tokio::test]
+async fn what_is_in_flight_for_longer_than_the_grace_is_cut_off_and_said() {
+    let (backends, store) = FaultyStore::backends();
+    let mut server = TestServer::start_on(&[("shutdown-grace-ms", "1000")], backends, Arc::new(SystemClock)).await;
+    store.appends.set(Mode::Hangs);
+    let mut client = server.commands().await;
+    let in_flight = tokio::spawn(async move { client.create_order(new_order("customer-1")).await });
+    until("an append hangs", async || (*store.appending.borrow() == 1).then_some(())).await;
+    let exceeded = soon("the end", server.stop()).await.expect_err("not within the grace period");
+    assert!(exceeded.to_string().contains("requests in flight"), "{exceeded}");
+    soon("the cut", in_flight).await.expect("no panic").expect_err("cut off");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_do_not_read_hold_up_neither_the_outbox_nor_the_end() {
+    let mut server = TestServer::start_with(&[("shutdown-grace-ms", "10000")]).await;
+    let mut ids = {
+        let endpoint = server.endpoint().initial_stream_window_size(65_535).initial_connection_window_size(65_535);
+        let channel = endpoint.connect().await.expect("connects");
+        ordersystem::proto::catga::ids::v1::id_service_client::IdServiceClient::new(channel)
+    };
+    let mut stalled = ids.stream_ids(StreamIdsRequest::default()).await.expect("opens").into_inner();
+    stalled.message().await.expect("no error").expect("a batch");
+    // An idle connection, one in the middle of a head, and one that says nothing.
+    let idle = server.ids().await;
+    let silent = TcpStream::connect(server.address).await.expect("connects");
+    let mut slow = TcpStream::connect(server.address).await.expect("connects");
+    slow.write_all(b"GET / HTTP/1.1\r\nHost:").await.expect("sent");
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    soon("the end", server.stop()).await.expect("within the grace period");
+    drop((stalled, idle, silent, slow));
+}
+
+#[tokio::test]
+async fn an_open_reflection_call_does_not_hold_up_the_end() {
+    use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+    let mut server = TestServer::start_with(&[("shutdown-grace-ms", "8000")]).await;
+    let mut client = ServerReflectionClient::new(server.channel().await);
+    let call = client.server_reflection_info(futures_util::stream::pending()).await.expect("opens");
+    soon("the end", server.stop()).await.expect("within the grace period");
+    drop(call);
+}
+
+#[tokio::test]
+async fn everything_is_published_before_the_end() {
+    let (backends, bus) = crate::faulty::FaultyBus::backends();
+    let bus_inside = Arc::clone(&backends.bus);
+    let mut server = TestServer::start_on(&[], backends, Arc::new(SystemClock)).await;
+    // Sees everything that the bus accepts from here on.
+    let consumer = bus_inside.consumer("test").await.expect("a consumer");
+    bus.publishing.set(Mode::Unavailable);
+    for _ in 0..50 {
+        server.place_order("customer-1").await;
+    }
+    bus.publishing.set(Mode::Works);
+    server.stop().await.expect("within the grace period");
+    let mut seen = 0;
+    while seen < 50 {
+        let batch = soon("a message", consumer.next_batch(100)).await.expect("messages");
+        seen += batch.len();
+        let receipts: Vec<_> = batch.iter().map(|delivery| delivery.receipt).collect();
+        consumer.ack(&receipts).await.expect("acknowledged");
+    }
+}
+
+#[tokio::test]
+async fn a_follower_that_opens_while_the_node_drains_is_told_so() {
+    let mut server = TestServer::start().await;
+    let history = server.history().await;
+    let outside = async {
+        let status = until("a refusal", async || {
+            let request = StreamEventsRequest { follow: true, ..Default::default() };
+            let mut history = history.clone();
+            let mut stream = match history.stream_events(request).await {
+                Ok(reply) => reply.into_inner(),
+                Err(status) => return Some(status),
+            };
+            loop {
+                match stream.message().await {
+                    Ok(Some(_)) => {}
+                    Ok(None) => return None,
+                    Err(status) => return Some(status),
+                }
+            }
+        })
+        .await;
+        assert_eq!(code_and_reason(&status), (Code::Unavailable, "SHUTTING_DOWN".to_owned()));
+    };
+    let (stopped, ()) = tokio::join!(server.stop(), outside);
+    stopped.expect("within the grace period");
+}

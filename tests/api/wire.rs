@@ -1,0 +1,165 @@
+//! The gRPC wire: compression, deadlines in headers, sizes, malformed messages, unknown methods.
+
+use bytes::Bytes;
+use ordersystem::proto::catga::{
+    ids::v1::{GenerateIdRequest, GenerateIdsRequest, id_service_client::IdServiceClient},
+    orders::v1::{BatchGetOrdersRequest, StreamEventsRequest},
+};
+use prost::Message;
+use tonic::{Code, codec::CompressionEncoding};
+
+use crate::support::{
+    PlainConnection, TestServer, code_and_reason, facts, new_order, raw_call, reason, soon, violated_fields, within,
+};
+
+const CREATE: &str = "/catga.orders.v1.OrderCommandService/CreateOrder";
+
+#[tokio::test]
+async fn messages_are_compressed_both_ways_where_that_is_worth_it() {
+    let server = TestServer::start().await;
+    let gzip = CompressionEncoding::Gzip;
+    let id = server.place_order("customer-1").await.order_id;
+    let mut queries = server.queries().await.send_compressed(gzip).accept_compressed(gzip);
+    let large = BatchGetOrdersRequest { order_ids: vec![id.clone(); 400], consistency: None };
+    let reply = queries.batch_get_orders(large.clone()).await.expect("answered");
+    assert_eq!(reply.metadata().get("grpc-encoding").expect("an encoding"), "gzip");
+    assert_eq!(reply.into_inner().orders.len(), 400);
+    let small = BatchGetOrdersRequest { order_ids: vec![id], consistency: None };
+    assert_eq!(queries.batch_get_orders(small).await.expect("answered").into_inner().orders.len(), 1);
+    // Whoever does not ask for it does not get it.
+    let reply = server.queries().await.batch_get_orders(large).await.expect("answered");
+    assert!(reply.metadata().get("grpc-encoding").is_none());
+    let mut history = server.history().await.accept_compressed(gzip);
+    let mut stream = history.stream_events(StreamEventsRequest::default()).await.expect("opens").into_inner();
+    assert!(stream.message().await.expect("no error").is_some());
+}
+
+#[tokio::test]
+async fn a_message_over_the_limit_is_refused_with_the_limit_compressed_or_not() {
+    let server = TestServer::start_with(&[("max-message-bytes", "10000")]).await;
+    let mut request = new_order("customer-1");
+    request.shipping_address = "a".repeat(10_001);
+    let plain = server.commands().await.create_order(request.clone()).await.expect_err("too large");
+    // Eight million bytes that travel as eight thousand: unpacked no further than the limit.
+    request.shipping_address = "a".repeat(1 << 23);
+    let mut zipped = server.commands().await.send_compressed(CompressionEncoding::Gzip);
+    let bomb = zipped.create_order(request.clone()).await.expect_err("too large");
+    for refusal in [plain, bomb] {
+        assert_eq!(code_and_reason(&refusal), (Code::ResourceExhausted, "MESSAGE_TOO_LARGE".to_owned()));
+        assert_eq!(facts(&refusal)["max_message_bytes"], "10000");
+        assert!(refusal.message().contains("10000"), "{refusal:?}");
+    }
+    request.shipping_address = String::new();
+    zipped.create_order(request).await.expect("the same connection works");
+}
+
+#[tokio::test]
+async fn a_message_over_the_limit_in_a_stream_of_commands_is_refused_with_the_limit() {
+    let server = TestServer::start_with(&[("max-message-bytes", "10000")]).await;
+    let path = "/catga.orders.v1.OrderCommandService/ExecuteCommands";
+    let refusal =
+        raw_call(&server.channel().await, path, vec![vec![0; 10_001].into()], 1).await.expect_err("too large");
+    assert_eq!(code_and_reason(&refusal), (Code::ResourceExhausted, "MESSAGE_TOO_LARGE".to_owned()));
+}
+
+#[tokio::test]
+async fn bytes_that_are_no_message_are_invalid() {
+    let server = TestServer::start().await;
+    let channel = server.channel().await;
+    let mut not_utf8 = vec![0x22, 4];
+    not_utf8.extend([0xC3, 0x28, 0xFF, 0xFE]);
+    for body in [vec![0xFF; 10], vec![0x0A, 200, 1, 2], not_utf8, vec![0x22]] {
+        let refusal = raw_call(&channel, CREATE, vec![body.into()], 1).await.expect_err("malformed");
+        assert_eq!(code_and_reason(&refusal), (Code::InvalidArgument, "INVALID_ARGUMENT".to_owned()));
+        assert_eq!(violated_fields(&refusal), ["request"]);
+    }
+    // No message at all.
+    let refusal = raw_call(&channel, CREATE, Vec::new(), 1).await.expect_err("nothing");
+    assert_eq!(code_and_reason(&refusal), (Code::InvalidArgument, "INVALID_ARGUMENT".to_owned()));
+    server.place_order("customer-1").await;
+}
+
+#[tokio::test]
+async fn an_unknown_service_or_method_is_unimplemented_with_a_reason() {
+    let server = TestServer::start().await;
+    let channel = server.channel().await;
+    for path in ["/no.such.Service/Method", "/catga.orders.v1.OrderCommandService/NoSuchMethod", "/", "/x"] {
+        let refusal = raw_call(&channel, path, vec![Bytes::new()], 1).await.expect_err("unknown");
+        assert_eq!(code_and_reason(&refusal), (Code::Unimplemented, "ROUTE_NOT_FOUND".to_owned()), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_malformed_timeout_is_invalid() {
+    let server = TestServer::start().await;
+    let mut ids = IdServiceClient::new(PlainConnection::to(&server).await);
+    for timeout in ["", "5", "S", "-1S", "1.5S", "123456789S", "5s", "abc", "1 S"] {
+        let refusal = ids.generate_id(within(timeout, GenerateIdRequest {})).await.expect_err("malformed");
+        assert_eq!(code_and_reason(&refusal), (Code::InvalidArgument, "INVALID_ARGUMENT".to_owned()));
+        assert_eq!(violated_fields(&refusal), ["grpc-timeout"], "{timeout:?}");
+    }
+    for timeout in ["1H", "99999999H", "5000000u", "10S", "1M", "5000m"] {
+        ids.generate_id(within(timeout, GenerateIdRequest {})).await.expect("a valid timeout");
+    }
+    let request = within("0m", GenerateIdsRequest { count: 100_000 });
+    let refusal = soon("an answer", ids.generate_ids(request)).await.expect_err("no time at all");
+    assert_eq!(code_and_reason(&refusal), (Code::DeadlineExceeded, "DEADLINE_EXCEEDED".to_owned()));
+}
+
+#[tokio::test]
+async fn a_compression_that_the_server_does_not_know_is_told_apart_from_an_unknown_method() {
+    let server = TestServer::start().await;
+    let body = frame(1, &new_order("customer-1").encode_to_vec());
+    let reply = reqwest::Client::new()
+        .post(server.url(CREATE))
+        .header("content-type", "application/grpc-web+proto")
+        .header("grpc-encoding", "deflate")
+        .body(body)
+        .send()
+        .await
+        .expect("an answer");
+    let status = crate::web::status(reply).await;
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::Unimplemented, "COMPRESSION_NOT_SUPPORTED"));
+    assert!(
+        status
+            .metadata()
+            .get("grpc-accept-encoding")
+            .is_some_and(|known| known.to_str().is_ok_and(|known| known.contains("gzip")))
+    );
+}
+
+/// A length-prefixed message.
+pub fn frame(flag: u8, message: &[u8]) -> Vec<u8> {
+    let mut framed = vec![flag];
+    framed.extend(u32::try_from(message.len()).expect("short").to_be_bytes());
+    framed.extend(message);
+    framed
+}
+
+#[tokio::test]
+async fn broken_frames_are_invalid() {
+    let server = TestServer::start().await;
+    let message = new_order("customer-1").encode_to_vec();
+    let whole = frame(0, &message);
+    let broken = [
+        frame(7, &message),
+        frame(1, &message),
+        whole[..whole.len() - 3].to_vec(),
+        whole[..3].to_vec(),
+        Vec::new(),
+        frame(0, &message[..message.len() - 1]),
+    ];
+    for body in broken {
+        let reply = reqwest::Client::new()
+            .post(server.url(CREATE))
+            .header("content-type", "application/grpc-web+proto")
+            .header("grpc-encoding", "gzip")
+            .body(body.clone())
+            .send()
+            .await
+            .expect("an answer");
+        let status = crate::web::status(reply).await;
+        assert_eq!(code_and_reason(&status), (Code::InvalidArgument, "INVALID_ARGUMENT".to_owned()), "{body:?}");
+    }
+    assert_eq!(server.head().await, 0);
+}

@@ -1,0 +1,147 @@
+//! Flags, variables, files and commands: what is wrong is said in one line, and nothing else is started instead.
+
+use std::{io::Write, net::TcpListener};
+
+use crate::support::{Outcome, Process, outcome, program, run};
+
+#[track_caller]
+fn assert_refused(refused: &Outcome, code: i32, words: &[&str]) {
+    assert_eq!(refused.code, Some(code), "{refused:?}");
+    assert_eq!(refused.stdout, "", "{refused:?}");
+    let lines: Vec<&str> = refused.stderr.lines().collect();
+    assert_eq!(lines.len(), 1, "one line: {refused:?}");
+    assert!(lines[0].starts_with("error: "), "{refused:?}");
+    for word in words {
+        assert!(lines[0].contains(word), "{word:?} is not in {refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_nobody_understands_is_refused_in_one_line() {
+    assert_refused(&run(&["--no-such-flag"]).await, 2, &["--no-such-flag"]);
+    assert_refused(&run(&["no-such-command"]).await, 2, &["no-such-command"]);
+    assert_refused(&run(&["--port", "65536"]).await, 2, &["port", "65536"]);
+    assert_refused(&run(&["--port", "-1"]).await, 2, &["port", "-1"]);
+    assert_refused(&run(&["--max-in-flight", "0"]).await, 2, &["max-in-flight"]);
+    assert_refused(&run(&["--transport", "rabbit"]).await, 2, &["transport", "rabbit", "inmemory"]);
+    assert_refused(&run(&["--log-level", "loud"]).await, 2, &["log-level", "loud"]);
+    assert_refused(&run(&["--bind", "localhost:1"]).await, 2, &["bind"]);
+    assert_refused(&run(&["--cluster", "serve"]).await, 2, &["serve"]);
+    let refused = outcome(program().env("ORDERSYSTEM_NO_SUCH_SETTING", "1")).await;
+    assert_refused(&refused, 2, &["ORDERSYSTEM_NO_SUCH_SETTING"]);
+    let refused = outcome(program().env("ORDERSYSTEM_PORT", "many")).await;
+    assert_refused(&refused, 2, &["port", "many", "ORDERSYSTEM_PORT"]);
+}
+
+#[tokio::test]
+async fn a_file_that_holds_anything_unknown_is_refused_in_one_line() {
+    let mut file = tempfile::Builder::new().suffix(".toml").tempfile().expect("a file");
+    writeln!(file, "port = 0\nno_such_key = 1").expect("written");
+    let path = file.path().to_str().expect("text");
+    assert_refused(&run(&["--config", path]).await, 2, &["no_such_key", path]);
+    assert_refused(&run(&["--config", "/no/such/file.toml"]).await, 2, &["/no/such/file.toml"]);
+    let mut file = tempfile::Builder::new().suffix(".json").tempfile().expect("a file");
+    writeln!(file, "{{\"port\": ").expect("written");
+    assert_refused(&run(&["--config", file.path().to_str().expect("text")]).await, 2, &["config file"]);
+}
+
+#[tokio::test]
+async fn a_backend_that_is_not_there_is_never_replaced_by_another() {
+    let cluster = run(&["--cluster", "--persistence", "inmemory"]).await;
+    assert_refused(&cluster, 2, &["cluster", "inmemory"]);
+    // Not built, or built and out of reach: either way there is no node that serves from elsewhere.
+    for backend in ["redis", "nats"] {
+        for setting in ["--persistence", "--transport"] {
+            let address = format!("--{backend}");
+            let args = [setting, backend, &address, "127.0.0.1:1", "--port", "0", "--log-level", "off"];
+            let refused = run(&args).await;
+            assert_ne!(refused.code, Some(0), "{refused:?}");
+            assert!(refused.stderr.starts_with("error: ") && refused.stderr.lines().count() == 1, "{refused:?}");
+            assert!(refused.stderr.to_lowercase().contains(backend), "{refused:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_refused_in_one_line_that_names_it() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = taken.local_addr().expect("an address").port().to_string();
+    assert_refused(&run(&["--port", &port, "--log-level", "error"]).await, 1, &[&port, "in use"]);
+    let refused = run(&["--port", "0", "--grpc-port", &port, "--log-level", "error"]).await;
+    assert_refused(&refused, 1, &[&port, "in use"]);
+}
+
+#[tokio::test]
+async fn an_address_of_another_machine_and_a_data_dir_that_is_none_are_refused() {
+    let refused = run(&["--bind", "192.0.2.1", "--port", "0", "--log-level", "error"]).await;
+    assert_refused(&refused, 1, &["192.0.2.1"]);
+    let refused = run(&["--data-dir", "/dev/null/x", "--port", "0", "--log-level", "error"]).await;
+    assert_refused(&refused, 1, &["/dev/null/x"]);
+}
+
+#[tokio::test]
+async fn help_and_version_go_to_standard_output() {
+    for args in [&["--help"][..], &["--version"], &["health", "--help"]] {
+        let told = run(args).await;
+        assert_eq!((told.code, told.stderr.as_str()), (Some(0), ""), "{told:?}");
+        assert!(told.stdout.contains("ordersystem"), "{told:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_effective_configuration_names_every_source_and_no_secret() {
+    let mut file = tempfile::Builder::new().suffix(".toml").tempfile().expect("a file");
+    writeln!(file, "max_in_flight = 7\nworker_id = 3\nredis = \"redis://me:s3cret@cache:6379\"").expect("written");
+    let path = file.path().to_str().expect("text");
+    let mut command = program();
+    command.args(["config", "--config", path, "--port", "0"]).env("ORDERSYSTEM_WORKER_ID", "4");
+    let told = outcome(&mut command).await;
+    assert_eq!((told.code, told.stderr.as_str()), (Some(0), ""), "{told:?}");
+    let line = |key: &str| {
+        let prefix = format!("{key} = ");
+        told.stdout.lines().find(|line| line.starts_with(&prefix)).unwrap_or_else(|| panic!("{key} in {told:?}"))
+    };
+    assert_eq!(line("port"), "port = 0  # --port");
+    assert_eq!(line("worker_id"), "worker_id = 4  # ORDERSYSTEM_WORKER_ID");
+    assert_eq!(line("max_in_flight"), format!("max_in_flight = 7  # max_in_flight in {path}"));
+    assert_eq!(line("transport"), "transport = \"inmemory\"  # default");
+    assert!(!told.stdout.contains("s3cret"));
+    // What it prints is a file that it takes.
+    let mut again = tempfile::Builder::new().suffix(".toml").tempfile().expect("a file");
+    write!(again, "{}", told.stdout.replace("***", "s3cret")).expect("written");
+    let told = run(&["config", "--config", again.path().to_str().expect("text")]).await;
+    assert_eq!(told.code, Some(0), "{told:?}");
+}
+
+#[tokio::test]
+async fn the_health_command_exits_with_what_it_finds() {
+    let process = Process::start(&[]).await;
+    let address = process.address.to_string();
+    let port = process.address.port().to_string();
+    for args in [
+        vec!["health", "--address", &address],
+        vec!["health", "--port", &port],
+        vec!["health", "--address", &address, "--service", "liveness"],
+        vec!["health", "--address", &address, "--service", "catga.orders.v1.OrderQueryService"],
+    ] {
+        // A node that has just begun to listen may still be getting ready.
+        let mut told = run(&args).await;
+        for _ in 0..100 {
+            if told.code == Some(0) {
+                break;
+            }
+            told = run(&args).await;
+        }
+        assert_eq!((told.code, told.stdout.trim(), told.stderr.as_str()), (Some(0), "SERVING", ""), "{args:?}");
+    }
+    let unknown = run(&["health", "--address", &address, "--service", "no.such.Service"]).await;
+    assert_refused(&unknown, 1, &[&address]);
+    let nobody = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").to_string();
+    assert_refused(&run(&["health", "--address", &nobody]).await, 1, &[&nobody]);
+    // Someone who accepts and never answers.
+    let mute = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let mute = mute.local_addr().map(|address| (mute, address.to_string())).expect("an address");
+    let refused = run(&["health", "--address", &mute.1, "--timeout-ms", "300"]).await;
+    assert_refused(&refused, 1, &[&mute.1, "300 ms"]);
+    assert_refused(&run(&["health", "--address", "nonsense"]).await, 2, &["nonsense"]);
+}

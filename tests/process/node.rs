@@ -1,0 +1,111 @@
+//! A node as a process: it says where it is, and bad company does not bring it down.
+
+use ordersystem::proto::catga::system::v1::{GetServerInfoRequest, system_service_client::SystemServiceClient};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    task::JoinSet,
+};
+use tonic::Code;
+
+use crate::support::{PATIENCE, Process, new_order};
+
+#[tokio::test]
+async fn a_node_without_flags_says_what_it_is_and_where() {
+    let process = Process::start(&[]).await;
+    for word in ["Catga OrderSystem is listening on http://127.0.0.1:", "persistence", "inmemory", "durability", "none"]
+    {
+        assert!(process.banner.contains(word), "{word:?} is not in {:?}", process.banner);
+    }
+    assert!(process.banner.contains(env!("CARGO_PKG_VERSION")), "{}", process.banner);
+    process.commands().await.create_order(new_order("customer-1")).await.expect("accepted");
+}
+
+#[tokio::test]
+async fn a_separate_grpc_port_serves_grpc_and_nothing_else() {
+    let process = Process::start(&["--grpc-port", "0"]).await;
+    assert_ne!(process.address, process.grpc_address);
+    process.commands().await.create_order(new_order("customer-1")).await.expect("accepted");
+    let reply = reqwest::get(format!("http://{}/health", process.grpc_address)).await.expect("an answer");
+    assert_eq!(reply.status(), 404, "no REST here");
+    // The common port still speaks both, so that nobody needs to be told twice.
+    let channel = tonic::transport::Endpoint::from_shared(format!("http://{}", process.address)).expect("url");
+    let mut system = SystemServiceClient::new(channel.connect().await.expect("connects"));
+    system.get_server_info(GetServerInfoRequest {}).await.expect("answered");
+}
+
+#[tokio::test]
+async fn two_hundred_connections_opened_and_dropped_leave_nothing_behind() {
+    let process = Process::start(&["--max-connections", "50"]).await;
+    let mut visits = JoinSet::new();
+    for n in 0..200 {
+        let address = process.address;
+        visits.spawn(async move {
+            let mut stream = TcpStream::connect(address).await.expect("connects");
+            let said: &[u8] = match n % 4 {
+                0 => b"",
+                1 => b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+                2 => b"GET / HTTP/1.1\r\n",
+                _ => b"\x00\xff\x00\xff nonsense \r\n\r\n",
+            };
+            let _ = stream.write_all(said).await;
+        });
+    }
+    visits.join_all().await;
+    let placed = process.commands().await;
+    let mut client = placed;
+    tokio::time::timeout(PATIENCE, client.create_order(new_order("customer-1")))
+        .await
+        .expect("in time")
+        .expect("accepted");
+}
+
+#[tokio::test]
+async fn heads_that_come_byte_by_byte_are_cut_off_and_others_are_served() {
+    let process = Process::start(&["--max-connections", "20"]).await;
+    let mut slow = JoinSet::new();
+    for _ in 0..10 {
+        let mut stream = TcpStream::connect(process.address).await.expect("connects");
+        slow.spawn(async move {
+            for byte in b"GET / HTTP/1.1\r\nX-Slow: ".iter().chain(std::iter::repeat(&b'a')) {
+                if stream.write_all(&[*byte]).await.is_err() {
+                    return;
+                }
+                let mut answer = [0; 64];
+                let pause = std::time::Duration::from_millis(200);
+                if let Ok(Ok(0) | Err(_)) = tokio::time::timeout(pause, stream.read(&mut answer)).await {
+                    return;
+                }
+            }
+        });
+    }
+    let mut client = process.commands().await;
+    while tokio::time::timeout(std::time::Duration::from_millis(500), slow.join_next()).await.map(|next| next.is_none())
+        != Ok(true)
+    {
+        client.create_order(new_order("customer-1")).await.expect("others are served");
+    }
+}
+
+#[tokio::test]
+async fn any_origin_may_be_allowed() {
+    let process = Process::start(&["--cors-allowed-origins", "*"]).await;
+    process.commands().await.create_order(new_order("customer-1")).await.expect("accepted");
+}
+
+#[tokio::test]
+async fn what_was_placed_is_gone_after_the_end_as_the_durability_says() {
+    let mut process = Process::start(&[]).await;
+    let placed = process.commands().await.create_order(new_order("customer-1")).await.expect("accepted").into_inner();
+    process.signal("KILL");
+    assert_eq!(process.end().await, None);
+    let process = Process::start(&[]).await;
+    let request = ordersystem::proto::catga::orders::v1::GetOrderRequest {
+        order_id: placed.order.expect("order").order_id,
+        ..Default::default()
+    };
+    let mut queries = ordersystem::proto::catga::orders::v1::order_query_service_client::OrderQueryServiceClient::new(
+        process.channel().await,
+    );
+    assert_eq!(queries.get_order(request).await.expect_err("gone").code(), Code::NotFound);
+}

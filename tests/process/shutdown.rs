@@ -1,0 +1,95 @@
+//! Signals: an orderly end with everyone told, or an end at once.
+
+use std::time::{Duration, Instant};
+
+use ordersystem::proto::catga::orders::v1::StreamEventsRequest;
+use tokio::task::JoinSet;
+use tonic::{Code, Status};
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
+
+use crate::support::{PATIENCE, Process, new_order};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_at_work_ends_in_order_when_terminated() {
+    for signal in ["TERM", "INT"] {
+        let mut process = Process::start(&[]).await;
+        let mut health = HealthClient::new(process.channel().await);
+        let mut watch = health.watch(HealthCheckRequest::default()).await.expect("opens").into_inner();
+        let mut followers = JoinSet::new();
+        for _ in 0..10 {
+            let request = StreamEventsRequest { follow: true, ..Default::default() };
+            let mut stream = process.history().await.stream_events(request).await.expect("opens").into_inner();
+            followers.spawn(async move {
+                loop {
+                    match stream.message().await {
+                        Ok(Some(_)) => {}
+                        Ok(None) => panic!("the stream ended without a word"),
+                        Err(status) => return status,
+                    }
+                }
+            });
+        }
+        let mut writers = JoinSet::new();
+        for _ in 0..8 {
+            let mut client = process.commands().await;
+            writers.spawn(async move {
+                let mut accepted = 0;
+                loop {
+                    match client.create_order(new_order("customer-1")).await {
+                        Ok(_) => accepted += 1,
+                        Err(status) => return (accepted, status),
+                    }
+                }
+            });
+        }
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let started = Instant::now();
+        process.signal(signal);
+        let told = async {
+            while watch.message().await.expect("no error").expect("told before the end").status()
+                != ServingStatus::NotServing
+            {}
+        };
+        tokio::time::timeout(PATIENCE, told).await.expect("the readiness changes");
+        assert_eq!(process.end().await, Some(0), "SIG{signal}");
+        assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
+        for (accepted, status) in writers.join_all().await {
+            assert!(accepted > 0);
+            assert_eq!(reason(&status), (Code::Unavailable, "SHUTTING_DOWN".to_owned()));
+        }
+        for status in followers.join_all().await {
+            assert_eq!(reason(&status), (Code::Unavailable, "SHUTTING_DOWN".to_owned()));
+        }
+        let log = process.rest_of_log().await;
+        assert!(log.contains("shutting down") && log.contains("stopped"), "{log}");
+        assert!(!log.contains("panicked") && !log.contains("ERROR"), "{log}");
+    }
+}
+
+fn reason(status: &Status) -> (Code, String) {
+    use tonic_types::StatusExt;
+    let info = status.get_details_error_info().unwrap_or_else(|| panic!("no ErrorInfo: {status:?}"));
+    (status.code(), info.reason)
+}
+
+#[tokio::test]
+async fn an_idle_node_ends_in_order_and_soon() {
+    let mut process = Process::start(&[]).await;
+    let started = Instant::now();
+    process.signal("TERM");
+    assert_eq!(process.end().await, Some(0));
+    assert!(started.elapsed() < Duration::from_secs(5));
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_the_node_at_once() {
+    let mut process = Process::start(&[]).await;
+    // A client that is silent keeps the drain from being over before the second signal.
+    let _client = process.channel().await;
+    process.signal("TERM");
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let second = Instant::now();
+    process.signal("INT");
+    assert_eq!(process.end().await, Some(130));
+    assert!(second.elapsed() < Duration::from_millis(300), "{:?}", second.elapsed());
+}

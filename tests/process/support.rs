@@ -1,0 +1,117 @@
+//! A process for one test: started, watched, and ended by its id.
+
+use std::{net::SocketAddr, process::Stdio, time::Duration};
+
+use ordersystem::proto::catga::orders::v1::{
+    CreateOrderRequest, NewOrderItem, order_command_service_client::OrderCommandServiceClient,
+    order_history_service_client::OrderHistoryServiceClient,
+};
+use tokio::{
+    io::{AsyncBufReadExt, BufReader, Lines},
+    process::{Child, ChildStderr, Command},
+};
+use tonic::transport::{Channel, Endpoint};
+
+/// How long anything that must happen may take.
+pub const PATIENCE: Duration = Duration::from_secs(15);
+
+/// The program, with nothing of the environment of the tests but what is named.
+pub fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ordersystem"));
+    command.env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    command
+}
+
+/// What a run came to.
+#[derive(Debug)]
+pub struct Outcome {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+/// Runs the program to its end.
+pub async fn run(args: &[&str]) -> Outcome {
+    outcome(program().args(args)).await
+}
+
+pub async fn outcome(command: &mut Command) -> Outcome {
+    let output = tokio::time::timeout(PATIENCE, command.output()).await.expect("it ends").expect("it starts");
+    let text = |bytes| String::from_utf8(bytes).expect("text");
+    Outcome { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+}
+
+/// A node in a process of its own, on any free port.
+pub struct Process {
+    pub child: Child,
+    pub address: SocketAddr,
+    pub grpc_address: SocketAddr,
+    pub banner: String,
+    lines: Lines<BufReader<ChildStderr>>,
+}
+
+impl Process {
+    pub async fn start(args: &[&str]) -> Self {
+        let mut child = program().args(["--port", "0"]).args(args).spawn().expect("it starts");
+        let mut lines = BufReader::new(child.stderr.take().expect("stderr")).lines();
+        let banner = loop {
+            let line = tokio::time::timeout(PATIENCE, lines.next_line()).await.expect("a banner").expect("text");
+            let line = line.expect("a banner before the end");
+            if line.contains("is listening on") {
+                break line;
+            }
+        };
+        let address = field(&banner, "address=").expect("an address");
+        let grpc_address = field(&banner, "grpc_address=").unwrap_or(address);
+        Self { child, address, grpc_address, banner, lines }
+    }
+
+    /// Everything that it writes from here to its end.
+    pub async fn rest_of_log(&mut self) -> String {
+        let mut rest = String::new();
+        while let Ok(Ok(Some(line))) = tokio::time::timeout(PATIENCE, self.lines.next_line()).await {
+            rest.push_str(&line);
+            rest.push('\n');
+        }
+        rest
+    }
+
+    pub fn signal(&self, name: &str) {
+        let id = self.child.id().expect("running").to_string();
+        let sent = std::process::Command::new("sh").args(["-c", &format!("kill -{name} {id}")]).status();
+        assert!(sent.expect("a shell").success());
+    }
+
+    /// Waits for its end; the exit code, `None` after a signal that it did not catch.
+    pub async fn end(&mut self) -> Option<i32> {
+        tokio::time::timeout(PATIENCE, self.child.wait()).await.expect("it ends").expect("it ran").code()
+    }
+
+    pub async fn channel(&self) -> Channel {
+        let endpoint = Endpoint::from_shared(format!("http://{}", self.grpc_address)).expect("url");
+        endpoint.connect().await.expect("connects")
+    }
+
+    pub async fn commands(&self) -> OrderCommandServiceClient<Channel> {
+        OrderCommandServiceClient::new(self.channel().await)
+    }
+
+    pub async fn history(&self) -> OrderHistoryServiceClient<Channel> {
+        OrderHistoryServiceClient::new(self.channel().await)
+    }
+}
+
+/// The address after ` name=` in a line, with or without quotes.
+fn field(line: &str, name: &str) -> Option<SocketAddr> {
+    let start = line.find(&format!(" {name}"))? + 1 + name.len();
+    let value = line[start..].trim_start_matches('"');
+    let end = value.find(|c: char| c.is_whitespace() || c == '"').unwrap_or(value.len());
+    value[..end].parse().ok()
+}
+
+pub fn new_order(customer: &str) -> CreateOrderRequest {
+    let price = ordersystem::proto::Money { currency_code: "USD".to_owned(), units: 5, nanos: 0 };
+    let item =
+        NewOrderItem { product_id: "prod-1".to_owned(), quantity: 1, unit_price: Some(price), ..Default::default() };
+    CreateOrderRequest { customer_id: customer.to_owned(), items: vec![item], ..Default::default() }
+}
