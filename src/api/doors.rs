@@ -12,22 +12,23 @@ use http::{HeaderName, HeaderValue, Method, Request, Response, header};
 use tonic_health::server::HealthReporter;
 use tonic_web::{GrpcWebLayer, GrpcWebService};
 use tower::{Layer, Service};
-use tower_http::cors::{AllowOrigin, CorsLayer};
+use tower_http::cors::{AllowOrigin, Cors, CorsLayer};
 
 use super::{
     Context,
     grpc::{self, layers::GrpcEdge},
-    rest,
+    rest::{self, edge::RestEdge},
 };
 
 type Grpc = GrpcEdge<Router>;
+type Rest = RestEdge<Cors<Router>>;
 
 /// Both doors behind one service.
 #[derive(Clone, Debug)]
 pub struct Doors {
     grpc: Grpc,
     grpc_web: GrpcWebService<Grpc>,
-    rest: Router,
+    rest: Rest,
 }
 
 impl Doors {
@@ -41,14 +42,14 @@ impl Doors {
         cors_allowed_origins: &[String],
     ) -> Result<Self, Box<dyn Error + Send + Sync>> {
         let grpc = GrpcEdge::new(grpc::routes(context, health)?.into_axum_router(), context.info.max_message_bytes);
-        let rest = rest::router(context).layer(cors(cors_allowed_origins)?);
+        let rest = RestEdge::new(cors(cors_allowed_origins)?.layer(rest::router(context)));
         Ok(Self { grpc_web: GrpcWebLayer::new().layer(grpc.clone()), grpc, rest })
     }
 
     /// The gRPC door alone, for a port of its own.
     #[must_use]
     pub fn grpc_only(&self) -> Self {
-        Self { rest: Router::new(), ..self.clone() }
+        Self { rest: RestEdge::new(CorsLayer::new().layer(rest::closed())), ..self.clone() }
     }
 }
 
@@ -70,14 +71,23 @@ impl Service<Request<Body>> for Doors {
         } else if content_type.starts_with(b"application/grpc") {
             self.grpc.call(request)
         } else {
-            self.rest.call(request).boxed()
+            self.rest.call(request)
         }
     }
 }
 
 fn cors(origins: &[String]) -> Result<CorsLayer, Box<dyn Error + Send + Sync>> {
     let origins = origins.iter().map(|origin| HeaderValue::from_str(origin)).collect::<Result<Vec<_>, _>>()?;
-    let exposed = ["grpc-status", "grpc-message", "grpc-status-details-bin", "etag", "link", "location"];
+    let exposed = [
+        "grpc-status",
+        "grpc-message",
+        "grpc-status-details-bin",
+        "etag",
+        "link",
+        "location",
+        "retry-after",
+        "x-consistency-token",
+    ];
     Ok(CorsLayer::new()
         .allow_origin(AllowOrigin::list(origins))
         .allow_methods([Method::GET, Method::POST])
