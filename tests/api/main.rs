@@ -3,3 +3,5 @@
 mod support;
 
 mod commands;
+mod rest;
+mod rest_seeds;
