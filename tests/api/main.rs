@@ -4,4 +4,7 @@ mod support;
 
 mod commands;
 mod rest;
+mod rest_conventions;
+mod rest_input;
 mod rest_seeds;
+mod rest_streams;
