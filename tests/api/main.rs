@@ -5,6 +5,8 @@ mod support;
 mod commands;
 mod rest;
 mod rest_conventions;
+mod rest_document;
+mod rest_health;
 mod rest_input;
 mod rest_seeds;
 mod rest_streams;

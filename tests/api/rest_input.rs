@@ -11,10 +11,7 @@ async fn every_violation_of_a_request_is_named_at_once() {
     let body = r#"{"customerId": "", "shippingAddress": "a\u0000b", "note": 1, "items": [
         {"productId": 1.5, "quantity": 0, "price": 29.991}, {"productId": "p", "quantity": 2.0, "price": -1, "name": 5}]}"#;
     let request = rest.posting("/orders?x=1", body);
-    let request = request
-        .header("Idempotency-Key", "a b")
-        .header("If-Match", "3")
-        .header("X-Actor", "\u{7f}x".trim_start_matches('\u{7f}').repeat(200));
+    let request = request.header("Idempotency-Key", "a b").header("If-Match", "3").header("X-Actor", "x".repeat(200));
     let mut fields = Reply::of(request).await.violations();
     fields.sort();
     assert_eq!(
