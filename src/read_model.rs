@@ -1,75 +1,188 @@
-//! Stub to be replaced.
-use crate::event_store::Position;
-use async_trait::async_trait;
+//! The read model: one row an order, to be listed and counted. Fed by a projection; it knows no domain types.
+//!
+//! What every backend guarantees, held by one contract suite:
+//! - **Atomic**: the changes of a batch and its checkpoint take effect together or not at all; no reader sees a part.
+//! - **Idempotent**: a change at or below the revision of its row is skipped, so a batch may come again after a crash.
+//! - **Pages without gaps or repeats**: a row that is there while a list is paged through is on exactly one of its pages, whatever
+//!   is inserted meanwhile.
+//! - **Bounded reads**: a page costs as much as its rows, not as the rows that the filter leaves out.
+
 use std::{fmt, sync::Arc};
+
+use async_trait::async_trait;
+
+use crate::event_store::Position;
+
+/// The most rows that one page has.
+pub const MAX_PAGE_ROWS: usize = 1_000;
+
+/// One order in the list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
+    /// The number of the order, at most 2^63 - 1.
     pub id: u64,
+    /// Who ordered.
     pub customer: Arc<str>,
+    /// Where it stands: a code that only the projection understands.
     pub status: u8,
+    /// When it was placed, in microseconds since the Unix epoch.
     pub created_at_micros: i64,
+    /// When it last changed, in microseconds since the Unix epoch.
     pub updated_at_micros: i64,
+    /// Its total, in minor units of `currency`.
     pub amount_minor: i64,
+    /// The currency of the total: a code of three ASCII letters.
     pub currency: [u8; 3],
+    /// The number of its lines.
     pub item_count: u32,
+    /// The revision of the last event that is in this row, at most 2^63 - 1.
     pub revision: u64,
 }
+
+/// What one event changes in the list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RowChange {
+    /// The row is as given here. Replaces a row of an earlier revision.
     Insert(Row),
-    Update { id: u64, status: u8, revision: u64, updated_at_micros: i64 },
+    /// The row has another status.
+    Update {
+        /// Which row.
+        id: u64,
+        /// Where it stands now.
+        status: u8,
+        /// The revision of the event.
+        revision: u64,
+        /// When, in microseconds since the Unix epoch.
+        updated_at_micros: i64,
+    },
 }
+
+/// Why the read model could not answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReadModelError {
+    /// Out of reach, overloaded or full. Trying again may help.
     Unavailable(String),
+    /// What it holds is damaged or does not fit the change. Trying again does not help; building it anew from the log does.
     Corrupt(String),
 }
-#[derive(Clone, Debug, Default)]
+
+/// Which rows. A field that is `None` lets all through; the fields together narrow.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ListFilter {
+    /// Only those of this customer.
     pub customer: Option<Arc<str>>,
+    /// Only those with this status.
     pub status: Option<u8>,
+    /// Only those placed at this time or later, in microseconds since the Unix epoch.
     pub created_from_micros: Option<i64>,
+    /// Only those placed before this time, in microseconds since the Unix epoch.
     pub created_to_micros: Option<i64>,
 }
+
+/// In which order, by [`RowKey`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ListOrder {
+    /// From the newest to the oldest.
     NewestFirst,
+    /// From the oldest to the newest.
     OldestFirst,
 }
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+
+/// The place of a row in a list: by time of placing, and by number where that is the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RowKey {
+    /// When the order was placed, in microseconds since the Unix epoch.
     pub created_at_micros: i64,
+    /// The number of the order.
     pub id: u64,
 }
-#[derive(Clone, Debug)]
+
+/// One page of one list.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListQuery {
+    /// Which rows.
     pub filter: ListFilter,
+    /// In which order.
     pub order: ListOrder,
+    /// Only the rows that come after this place in that order; a row need not be there (any more).
     pub after: Option<RowKey>,
+    /// The most rows; more than [`MAX_PAGE_ROWS`] means that many. None at all: an empty page that does not go on.
     pub limit: usize,
 }
-#[derive(Clone, Debug)]
+
+/// A page of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page {
+    /// The rows, in the order asked for.
     pub rows: Vec<Row>,
+    /// Where to go on, if rows follow: `after` of the next page.
     pub next: Option<RowKey>,
 }
-#[derive(Clone, Debug)]
+
+/// The count and the sum of the rows that have one status and one currency.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Totals {
+    /// The status.
     pub status: u8,
+    /// The currency.
     pub currency: [u8; 3],
+    /// How many, at least 1.
     pub count: u64,
+    /// The sum of their amounts, in minor units of `currency`.
     pub amount_minor: i128,
 }
-#[async_trait]
-pub trait ReadModel: fmt::Debug + Send + Sync + 'static {
-    async fn apply(&self, changes: Vec<RowChange>, checkpoint: Position) -> Result<(), ReadModelError>;
-    async fn checkpoint(&self) -> Result<Position, ReadModelError>;
-    async fn list(&self, query: &ListQuery) -> Result<Page, ReadModelError>;
-    async fn totals(&self) -> Result<Vec<Totals>, ReadModelError>;
-    async fn check(&self) -> Result<(), ReadModelError>;
-}
-impl fmt::Display for ReadModelError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self:?}")
+
+impl Row {
+    /// Its place in a list.
+    #[must_use]
+    pub const fn key(&self) -> RowKey {
+        RowKey { created_at_micros: self.created_at_micros, id: self.id }
     }
 }
+
+/// The list of orders and its totals. See the module for what every backend guarantees.
+#[async_trait]
+pub trait ReadModel: fmt::Debug + Send + Sync + 'static {
+    /// Makes `changes`, in this order, and moves the checkpoint to `checkpoint`; it never moves back. All or nothing.
+    ///
+    /// # Errors
+    /// [`ReadModelError::Corrupt`] if a row to be updated is neither there nor inserted before it in `changes`;
+    /// [`ReadModelError::Unavailable`]. Nothing has changed then.
+    async fn apply(&self, changes: Vec<RowChange>, checkpoint: Position) -> Result<(), ReadModelError>;
+
+    /// The position of the log up to which events are in the rows; zero when new.
+    ///
+    /// # Errors
+    /// [`ReadModelError`].
+    async fn checkpoint(&self) -> Result<Position, ReadModelError>;
+
+    /// A page of the rows.
+    ///
+    /// # Errors
+    /// [`ReadModelError`].
+    async fn list(&self, query: &ListQuery) -> Result<Page, ReadModelError>;
+
+    /// The totals of all rows, one for each pair of status and currency that has rows, in the order of that pair. Whoever reads
+    /// decides which of them count as revenue.
+    ///
+    /// # Errors
+    /// [`ReadModelError`].
+    async fn totals(&self) -> Result<Vec<Totals>, ReadModelError>;
+
+    /// Whether it can be read and fed now.
+    ///
+    /// # Errors
+    /// [`ReadModelError`] says what is wrong.
+    async fn check(&self) -> Result<(), ReadModelError>;
+}
+
+impl fmt::Display for ReadModelError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unavailable(why) => write!(f, "the read model is unavailable: {why}"),
+            Self::Corrupt(what) => write!(f, "the read model is damaged: {what}"),
+        }
+    }
+}
+
+impl std::error::Error for ReadModelError {}

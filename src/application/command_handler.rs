@@ -16,7 +16,8 @@ use crate::{
         timestamp::Timestamp,
     },
     event_store::{
-        AppendError, Appended, Commit, EventStore, ExpectedRevision, RequestKey, RequestScope, Revision, StreamId,
+        AppendError, Appended, Commit, CommitId, EventStore, ExpectedRevision, RequestKey, RequestScope, Revision,
+        StreamId,
     },
     id_generator::IdGenerator,
 };
@@ -199,6 +200,7 @@ impl Attempt {
             .zip(last + 1..)
             .map(|(event, revision)| codec::encode(event, Record { revision, request_id, actor: self.actor.as_ref() }));
         Commit {
+            id: CommitId::random(),
             stream: StreamId(self.command.order_id.get()),
             expected: if last == 0 { ExpectedRevision::NoStream } else { ExpectedRevision::Exactly(last) },
             request: self.key.clone(),

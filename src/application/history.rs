@@ -9,7 +9,7 @@ use super::AppError;
 use crate::{
     codec::{EventHeader, EventKind},
     domain::{ids::OrderId, order::Status},
-    event_store::{Direction, EventStore, LogFollower, Position, Revision, StoredEvent, StreamId},
+    event_store::{Direction, EventStore, LogFollower, LogWake, Position, Revision, StoredEvent, StreamId},
 };
 
 /// Events read from the log at a time, for each stream.
@@ -182,7 +182,7 @@ pub struct OrderHistory {
     position: Position,
     catching_up_to: Option<Revision>,
     follow: bool,
-    wake: tokio::sync::watch::Receiver<Position>,
+    wake: LogWake,
     draining: CancellationToken,
 }
 
@@ -199,7 +199,7 @@ impl OrderHistory {
         draining: CancellationToken,
     ) -> Result<Self, AppError> {
         let stream = StreamId(order_id.get());
-        let wake = store.wake();
+        let wake = LogWake::new(&*store);
         let last = store.read_stream(stream, Revision::MAX, Direction::Backward, 1).await?;
         let Some(last) = last.first() else {
             return Err(AppError::OrderNotFound(order_id));
@@ -233,7 +233,7 @@ impl OrderHistory {
                 self.catching_up_to = None;
                 return Ok(Step::CaughtUp);
             }
-            self.wake.borrow_and_update();
+            self.wake.arm();
             let batch =
                 self.store.read_stream(self.stream, self.revision + 1, Direction::Forward, BATCH_EVENTS).await?;
             if let Some(last) = batch.last() {
@@ -244,7 +244,7 @@ impl OrderHistory {
                 return Ok(Step::End);
             }
             tokio::select! {
-                changed = self.wake.changed() => changed.map_err(|_| AppError::ShuttingDown)?,
+                () = self.wake.wait() => {}
                 () = self.draining.cancelled() => return Err(AppError::ShuttingDown),
             }
         }

@@ -48,8 +48,8 @@ impl Mediator {
     ///
     /// # Errors
     /// [`AppError`], from the pipeline or from the handler.
-    pub async fn send<R: Request>(&self, request: R) -> Result<R::Reply, AppError> {
-        self.pipeline.run(request.operation(), request.handle(&self.handlers)).await
+    pub fn send<R: Request>(&self, request: R) -> impl Future<Output = Result<R::Reply, AppError>> + Send {
+        self.pipeline.run(request.operation(), request.handle(&self.handlers))
     }
 
     /// Requests being worked on now.

@@ -4,11 +4,15 @@
 
 use std::{
     future::Future,
+    pin::Pin,
     sync::atomic::{AtomicUsize, Ordering},
+    task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
 
 use metrics::{Counter, Gauge, Histogram};
+use pin_project_lite::pin_project;
+use tokio::time::{Sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::AppError;
@@ -103,25 +107,17 @@ impl Pipeline {
     ///
     /// # Errors
     /// [`AppError::ShuttingDown`], [`AppError::Overloaded`] or [`AppError::DeadlineExceeded`]; otherwise those of `work`.
-    pub async fn run<T>(
-        &self,
-        operation: Operation,
-        work: impl Future<Output = Result<T, AppError>>,
-    ) -> Result<T, AppError> {
-        let started = Instant::now();
-        let outcome = match self.enter() {
-            Ok(_place) => tokio::time::timeout(self.options.request_timeout, work)
-                .await
-                .unwrap_or(Err(AppError::DeadlineExceeded)),
-            Err(refusal) => Err(refusal),
-        };
+    pub const fn run<T, F: Future<Output = Result<T, AppError>>>(&self, operation: Operation, work: F) -> Run<'_, F> {
+        Run { pipeline: self, operation, work, entered: None, time_limit: None }
+    }
+
+    fn finish<T>(&self, operation: Operation, started: Instant, outcome: &Result<T, AppError>) {
         self.meters[operation as usize].count(started.elapsed(), outcome.as_ref().err());
-        if let Err(error) = &outcome
+        if let Err(error) = outcome
             && error.is_internal()
         {
             tracing::warn!(operation = operation.name(), %error, "request failed");
         }
-        outcome
     }
 
     fn enter(&self) -> Result<Place<'_>, AppError> {
@@ -143,7 +139,59 @@ impl Pipeline {
     }
 }
 
+pin_project! {
+    /// Work under the bounds of the pipeline. A future of its own, since an `async fn` would hold the work twice: once as its
+    /// argument and once as what it awaits.
+    #[must_use = "futures do nothing unless polled"]
+    pub struct Run<'a, F> {
+        pipeline: &'a Pipeline,
+        operation: Operation,
+        #[pin]
+        work: F,
+        // When the work was let in, and its place; `None` before the first poll.
+        entered: Option<(Instant, Place<'a>)>,
+        // Made only for work that is not done at once: most is.
+        time_limit: Option<Pin<Box<Sleep>>>,
+    }
+}
+
+impl<T, F: Future<Output = Result<T, AppError>>> Future for Run<'_, F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        let started = match this.entered {
+            Some((started, _)) => *started,
+            None => {
+                let started = Instant::now();
+                match this.pipeline.enter() {
+                    Ok(place) => *this.entered = Some((started, place)),
+                    Err(refusal) => {
+                        let outcome = Err(refusal);
+                        this.pipeline.finish(*this.operation, started, &outcome);
+                        return Poll::Ready(outcome);
+                    }
+                }
+                started
+            }
+        };
+        let outcome = match this.work.poll(task) {
+            Poll::Ready(outcome) => outcome,
+            Poll::Pending => {
+                let limit = this.pipeline.options.request_timeout;
+                let time_limit = this.time_limit.get_or_insert_with(|| Box::pin(sleep_until((started + limit).into())));
+                ready!(time_limit.as_mut().poll(task));
+                Err(AppError::DeadlineExceeded)
+            }
+        };
+        *this.entered = None;
+        this.pipeline.finish(*this.operation, started, &outcome);
+        Poll::Ready(outcome)
+    }
+}
+
 /// A place among the requests in flight; given back when dropped, however the request ends.
+#[derive(Debug)]
 struct Place<'a>(&'a Pipeline);
 
 impl Drop for Place<'_> {

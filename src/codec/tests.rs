@@ -1,1 +1,131 @@
+use super::*;
+use crate::domain::{
+    ids::OrderId,
+    order::{Order, Status, evolve},
+    text::{CustomerId, Text},
+};
 
+/// An OrderCreated as schema version 1 wrote it: prices in minor units, one currency beside the items.
+const CREATED_VERSION_1: &[u8] = include_bytes!("../../tests/fixtures/order_created_v1.bin");
+/// An OrderCreated and an OrderPaid as schema version 2 writes them. Bytes like these are in logs: they must be read for ever.
+const CREATED_VERSION_2: &[u8] = include_bytes!("../../tests/fixtures/order_created_v2.bin");
+const PAID_VERSION_2: &[u8] = include_bytes!("../../tests/fixtures/order_paid_v2.bin");
+
+fn usd(minor: i64) -> Money {
+    Money::from_minor(minor, Currency::parse("USD").unwrap()).unwrap()
+}
+
+fn created() -> OrderEvent {
+    let line = |product: &str, name: &str, pieces, price| Item {
+        product_id: Text::parse(product).unwrap(),
+        name: Text::parse_optional(name).unwrap(),
+        quantity: Quantity::new(pieces).unwrap(),
+        unit_price: usd(price),
+    };
+    OrderEvent {
+        order_id: OrderId::new(382_520_797_643_669_504).unwrap(),
+        customer_id: CustomerId::parse("customer-123").unwrap(),
+        at: Timestamp::from_micros(1_736_937_000_123_456),
+        change: Change::Created {
+            items: Items::new(vec![line("prod-1", "Laptop", 1, 99_999), line("prod-2", "", 2, 2_999)]).unwrap(),
+            shipping_address: Text::parse_optional("123 Main St").unwrap(),
+        },
+    }
+}
+
+fn all_kinds() -> Vec<OrderEvent> {
+    let changes = [
+        created().change,
+        Change::Paid { method: Text::parse("credit_card").unwrap(), reference: Text::parse_optional("ref-1").unwrap() },
+        Change::Shipped { tracking_number: Text::parse("TRACK-12345").unwrap(), carrier: None },
+        Change::Delivered,
+        Change::Cancelled { reason: Text::parse_optional("changed my mind").unwrap() },
+    ];
+    changes.into_iter().map(|change| OrderEvent { change, ..created() }).collect()
+}
+
+fn record(revision: u64) -> Record<'static> {
+    Record { revision, request_id: None, actor: None }
+}
+
+#[test]
+fn every_kind_of_event_comes_back_as_it_was() {
+    for event in all_kinds() {
+        assert_eq!(decode(&encode(&event, record(7))), Ok(event));
+    }
+}
+
+#[test]
+fn an_event_is_recorded_with_its_id_revision_request_and_actor() {
+    let (request_id, actor) = (Text::parse("req-1").unwrap(), Text::parse("clerk").unwrap());
+    let record = Record { revision: 1, request_id: Some(&request_id), actor: Some(&actor) };
+    let message = decode_message(&encode(&created(), record)).unwrap();
+    assert_eq!(message.event_id, "382520797643669504-1");
+    assert_eq!((message.revision, message.schema_version), (1, SCHEMA_VERSION));
+    assert_eq!((message.request_id.as_str(), message.actor.as_str()), ("req-1", "clerk"));
+    assert_eq!(message.customer_id, "customer-123");
+}
+
+#[test]
+fn the_header_says_the_same_as_the_whole_event() {
+    for (event, kind) in all_kinds().iter().zip(EventKind::ALL) {
+        let header = EventHeader::read(&encode(event, record(1))).unwrap();
+        assert_eq!(header.kind(), Ok(kind));
+        assert_eq!(header.customer_id(), Ok("customer-123"));
+        assert_eq!(header.at(), Ok(event.at));
+        let expected = matches!(kind, EventKind::Created).then_some((usd(105_997), 2));
+        assert_eq!(header.created(), Ok(expected));
+    }
+}
+
+#[test]
+fn bytes_of_schema_version_1_are_lifted_to_the_current_shape() {
+    assert_eq!(decode(CREATED_VERSION_1), Ok(created()));
+    let message = decode_message(CREATED_VERSION_1).unwrap();
+    assert_eq!(message.schema_version, SCHEMA_VERSION);
+    let header = EventHeader::read(&Bytes::from_static(CREATED_VERSION_1)).unwrap();
+    assert_eq!(header.created(), Ok(Some((usd(105_997), 2))));
+}
+
+#[test]
+fn bytes_that_logs_hold_today_stay_readable_and_what_is_written_stays_the_same() {
+    assert_eq!(decode(CREATED_VERSION_2), Ok(created()));
+    assert_eq!(decode(PAID_VERSION_2), Ok(all_kinds().remove(1)));
+    assert_eq!(encode(&created(), record(1)), CREATED_VERSION_2);
+    let order: Order = evolve(None, &decode(CREATED_VERSION_2).unwrap()).unwrap();
+    assert_eq!(evolve(Some(&order), &decode(PAID_VERSION_2).unwrap()).unwrap().status, Status::Paid);
+}
+
+#[test]
+fn what_is_newer_or_damaged_is_refused_by_name() {
+    let mut newer = decode_message(CREATED_VERSION_2).unwrap();
+    newer.schema_version = SCHEMA_VERSION + 1;
+    assert_eq!(decode(&newer.encode_to_vec()), Err(CodecError::TooNew(SCHEMA_VERSION + 1)));
+    let mut kindless = decode_message(CREATED_VERSION_2).unwrap();
+    kindless.event = None;
+    let mut total_wrong = decode_message(CREATED_VERSION_2).unwrap();
+    let Some(stored::order_event::Event::OrderCreated(body)) = &mut total_wrong.event else { panic!("created") };
+    body.total.as_mut().unwrap().units += 1;
+    for damaged in [kindless.encode_to_vec(), total_wrong.encode_to_vec(), CREATED_VERSION_2[..40].to_vec(), vec![]] {
+        assert!(matches!(decode(&damaged), Err(CodecError::Corrupt(_))), "{damaged:?}");
+    }
+}
+
+#[test]
+fn an_encoded_event_is_the_message_itself_on_the_wire() {
+    let encoded = EncodedEvent(Bytes::from_static(CREATED_VERSION_2));
+    assert_eq!(encoded.encode_to_vec(), CREATED_VERSION_2);
+    assert_eq!(EncodedEvent::decode(CREATED_VERSION_2), Ok(encoded));
+    assert!(EncodedEvent::decode(&CREATED_VERSION_2[..40]).is_err());
+}
+
+#[test]
+fn times_outside_the_years_1_to_9999_are_no_times() {
+    let time = |seconds, nanos| timestamp_from_proto(&prost_types::Timestamp { seconds, nanos });
+    assert_eq!(time(-1, 999_999_000).map(Timestamp::as_micros), Some(-1));
+    for (seconds, nanos) in [(i64::MAX, 0), (i64::MIN, 0), (253_402_300_800, 0), (0, -1), (0, 1_000_000_000)] {
+        assert_eq!(time(seconds, nanos), None);
+    }
+    let at = Timestamp::from_micros(-1);
+    assert_eq!(timestamp_from_proto(&timestamp_to_proto(at)), Some(at));
+}

@@ -7,8 +7,7 @@ use async_trait::async_trait;
 use super::{EventHandler, HandlerError, ReceivedEvent};
 
 /// The types of event that are counted by name, and the name of the rest.
-const KINDS: [&str; 6] =
-    ["order.created", "order.paid", "order.shipped", "order.delivered", "order.cancelled", "other"];
+const KINDS: [&str; 6] = ["OrderCreated", "OrderPaid", "OrderShipped", "OrderDelivered", "OrderCancelled", "other"];
 
 /// Logs every event at DEBUG on the target `order_events` and counts them by type. Where that level is off, an event costs a few
 /// nanoseconds and is not decoded.

@@ -95,7 +95,7 @@ fn message(key: u64, sequence: u64) -> Message {
     let event =
         OrderEvent { event_id: format!("{key}-{sequence}"), customer_id: "c-1".to_owned(), ..Default::default() };
     let payload = event.encode_to_vec().into();
-    Message { key, sequence, position: 100 + sequence, kind: "order.paid".into(), payload }
+    Message { key, sequence, position: 100 + sequence, kind: "OrderPaid".into(), payload }
 }
 
 fn retry() -> Result<(), HandlerError> {
@@ -107,7 +107,7 @@ async fn a_handler_gets_every_event_once_in_the_order_of_its_order() {
     let bus = memory();
     let decoded_right = |event: &ReceivedEvent| {
         assert_eq!(event.decode()?.event_id, event.event_id().to_string());
-        assert_eq!((event.kind(), event.position()), ("order.paid", 100 + event.revision()));
+        assert_eq!((event.kind(), event.position()), ("OrderPaid", 100 + event.revision()));
         assert_eq!(event.payload(), &message(event.order_number(), event.revision()).payload);
         Ok(())
     };
@@ -485,7 +485,7 @@ async fn log_with(filter: &str) -> (OrderEventLogger, String) {
 async fn the_order_event_logger_counts_by_type_and_logs_at_debug() {
     let (logger, text) = log_with("order_events=debug").await;
     let counts: HashMap<_, _> = logger.counts().filter(|(_, count)| *count > 0).collect();
-    assert_eq!(counts, HashMap::from([("order.paid", 2), ("other", 1)]));
+    assert_eq!(counts, HashMap::from([("OrderPaid", 2), ("other", 1)]));
     assert!(text.contains("DEBUG order_events") && text.contains("event_id=7-1"), "{text}");
     assert!(text.contains(r#"customer_id="c-1""#) && text.contains("damaged order event"), "{text}");
     assert_eq!(logger.undecodable(), 1);

@@ -8,7 +8,7 @@ mod log;
 
 use std::{
     collections::HashMap,
-    hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState},
+    hash::{BuildHasher, RandomState},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{Ordering, fence},
@@ -19,6 +19,7 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use self::log::Log;
+use super::numbers::{NumberMap, SHARDS, shard};
 use crate::event_store::{
     AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, Position, RequestKey, RequestScope,
     Revision, StoreError, StoredEvent, StreamId,
@@ -26,9 +27,6 @@ use crate::event_store::{
 
 /// How many events a store holds unless told otherwise.
 pub const DEFAULT_MAX_EVENTS: u32 = 100_000_000;
-
-/// Power of two. Many, so that one of the maps growing stops few writers, and those shortly.
-const SHARDS: usize = 256;
 
 /// An [`EventStore`] in the memory of this process. Durability: none.
 #[derive(Debug)]
@@ -42,7 +40,7 @@ pub struct MemoryEventStore {
     wake: watch::Sender<Position>,
 }
 
-type Streams = HashMap<u64, Stream, BuildHasherDefault<StreamHasher>>;
+type Streams = NumberMap<Stream>;
 type LogRequests = HashMap<Arc<str>, LogRequest>;
 
 /// Where the events of a stream are, and the requests of [`RequestScope::Stream`] that it has seen.
@@ -102,10 +100,7 @@ impl MemoryEventStore {
     }
 
     fn streams(&self, stream: StreamId) -> &RwLock<Streams> {
-        let mut hasher = StreamHasher::default();
-        hasher.write_u64(stream.0);
-        // The maps use the lowest and the highest bits.
-        &self.streams[(hasher.finish() >> 32) as usize % SHARDS]
+        &self.streams[shard(stream.0)]
     }
 
     fn requests(&self, id: &str) -> MutexGuard<'_, LogRequests> {
@@ -350,25 +345,5 @@ impl Positions {
 impl Default for Positions {
     fn default() -> Self {
         Self::Few { len: 0, positions: [0; FEW] }
-    }
-}
-
-/// Spreads the numbers of streams. The service makes them, so nobody can choose them to collide.
-#[derive(Debug, Default)]
-struct StreamHasher(u64);
-
-impl Hasher for StreamHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        // Both halves of the product by an odd constant (2^64 over the golden ratio): every bit depends on every other.
-        let product = u128::from(number ^ self.0) * 0x9E37_79B9_7F4A_7C15;
-        self.0 = (product as u64) ^ ((product >> 64) as u64);
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|&byte| self.write_u64(byte.into()));
     }
 }

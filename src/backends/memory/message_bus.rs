@@ -218,9 +218,8 @@ impl MessageBus for MemoryMessageBus {
     async fn publish(&self, messages: &[Message]) -> Result<(), BusError> {
         let mut rest = &messages[self.shared.accept(messages)..];
         while !rest.is_empty() {
-            // Registered before looking: room that is made from here on wakes this up.
-            let mut room = std::pin::pin!(self.shared.room.notified());
-            room.as_mut().enable();
+            // Made before looking: from its making on it is woken, even before it is awaited.
+            let room = self.shared.room.notified();
             rest = &rest[self.shared.accept(rest)..];
             if !rest.is_empty() {
                 room.await;
@@ -329,8 +328,8 @@ impl Consumer for MemoryConsumer {
 
     async fn next_batch(&self, max: usize) -> Result<Vec<Delivery>, BusError> {
         loop {
-            let mut arrived = std::pin::pin!(self.shared.arrived.notified());
-            arrived.as_mut().enable();
+            // Made before looking: from its making on it is woken, even before it is awaited.
+            let arrived = self.shared.arrived.notified();
             let taken = self.shared.with(|state| state.take(&self.name, self.epoch, max.max(1)))?;
             if taken.made_room {
                 self.shared.room.notify_waiters();

@@ -4,4 +4,5 @@ pub mod checkpoint_store;
 pub mod event_store;
 pub mod lease;
 pub mod message_bus;
+mod numbers;
 pub mod read_model;

@@ -50,7 +50,7 @@ pub fn evolve(order: Option<&Order>, event: &OrderEvent) -> Result<Order, Corrup
         return created(event);
     };
     let corrupt = CorruptHistory { revision: order.revision + 1 };
-    if order.id != event.order_id {
+    if order.id != event.order_id || order.customer_id != event.customer_id || event.at < order.updated_at {
         return Err(corrupt);
     }
     let mut next = order.clone();

@@ -1,0 +1,86 @@
+#!/usr/bin/env bash
+# Runs every test in every configuration that there is, and prints a table of it at the end.
+#
+#   ./test-all.sh            everything
+#   ./test-all.sh STEP ...   only these steps; ./test-all.sh --list names them
+#
+# What the tests need and the machine lacks is installed first: buf (npm), grpcurl (go), curl and python3 (apt-get).
+# A tool that cannot be had is a failure: nothing is skipped.
+set -uo pipefail
+cd "$(dirname "$0")"
+
+STEPS=(tools format lint docs protos test release readme)
+TOOLS_DIR="${TOOLS_DIR:-$PWD/target/tools}"
+BUF_VERSION=1.75.0
+GRPCURL_VERSION=v1.9.3
+export PATH="$TOOLS_DIR/bin:$TOOLS_DIR/node_modules/.bin:$PATH"
+
+apt_get() {
+    local sudo=""
+    [ "$(id -u)" = 0 ] || sudo=sudo
+    $sudo apt-get update -qq && $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$@"
+}
+
+step_tools() {
+    local missing=()
+    for tool in curl python3; do
+        command -v "$tool" >/dev/null || missing+=("$tool")
+    done
+    [ ${#missing[@]} = 0 ] || apt_get "${missing[@]}" || return 1
+    mkdir -p "$TOOLS_DIR/bin"
+    command -v buf >/dev/null || npm install --silent --no-audit --no-fund --prefix "$TOOLS_DIR" "@bufbuild/buf@$BUF_VERSION" || return 1
+    command -v grpcurl >/dev/null ||
+        GOBIN="$TOOLS_DIR/bin" go install "github.com/fullstorydev/grpcurl/cmd/grpcurl@$GRPCURL_VERSION" || return 1
+    cargo --version && buf --version && grpcurl --version && curl --version | head -n 1 && python3 --version
+}
+
+step_format() { cargo fmt --check; }
+
+step_lint() { cargo clippy --locked --all-targets -- -D warnings; }
+
+step_docs() { RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps; }
+
+# The protos keep to the standard, and break nobody who uses those of the commit before.
+step_protos() {
+    buf lint || return 1
+    if git cat-file -e HEAD^:proto/catga 2>/dev/null; then
+        buf breaking --against ".git#ref=$(git rev-parse HEAD^)"
+    else
+        echo "no earlier protos in this clone to compare with"
+    fi
+}
+
+step_test() { cargo test --locked; }
+
+step_release() { cargo build --locked --release; }
+
+# The README's tours, command by command, against the released binary.
+step_readme() { python3 tests/readme/check.py target/release/ordersystem README.md; }
+
+if [ "${1:-}" = --list ]; then
+    printf '%s\n' "${STEPS[@]}"
+    exit 0
+fi
+[ $# = 0 ] || STEPS=("$@")
+
+ROWS=()
+PASSED=0
+FAILED=0
+for step in "${STEPS[@]}"; do
+    echo "=== $step"
+    started=$SECONDS
+    if "step_$step"; then
+        outcome=passed
+        PASSED=$((PASSED + 1))
+    else
+        outcome=FAILED
+        FAILED=$((FAILED + 1))
+    fi
+    ROWS+=("$(printf '%-10s %-8s %5d s' "$step" "$outcome" $((SECONDS - started)))")
+done
+
+echo
+echo "step       outcome    time"
+printf '%s\n' "${ROWS[@]}"
+echo "$PASSED passed, $FAILED failed"
+[ "$FAILED" = 0 ]

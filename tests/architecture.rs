@@ -1,0 +1,181 @@
+//! The layers of the house: upper rows may use lower ones, never the reverse.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// The rows from the ground up. A module may use those of its own row and of the rows before it.
+const ROWS: &[&[&str]] = &[
+    &["domain", "clock"],
+    &["event_store", "message_bus", "read_model", "lease", "checkpoint_store", "id_generator"],
+    &["proto", "codec", "config"],
+    &["projections", "outbox", "subscriptions", "health", "telemetry"],
+    &["application"],
+    &["api"],
+    &["lifecycle", "cli"],
+    &["app"],
+    &["main"],
+];
+
+/// What a backend may use besides its own folder: the traits and bytes.
+const BACKENDS_MAY_USE: &[&str] = &["event_store", "message_bus", "read_model", "lease", "checkpoint_store", "clock"];
+
+#[test]
+fn no_module_uses_one_above_it() {
+    let mut wrong = Vec::new();
+    for (file, text) in sources() {
+        let module = module_of(&file);
+        if module == "lib" || module == "backends" {
+            continue;
+        }
+        let own = row_of(&module).unwrap_or_else(|| panic!("{} is in no row: {}", module, file.display()));
+        for used in modules_used(&text) {
+            let is_allowed = match row_of(&used) {
+                Some(row) => row <= own,
+                // Only the composition root constructs backends.
+                None => used == "backends" && module == "app",
+            };
+            if !is_allowed {
+                wrong.push(format!("{} uses crate::{used}", file.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn a_backend_knows_the_traits_and_neither_the_domain_nor_another_backend() {
+    let mut wrong = Vec::new();
+    for (file, text) in sources() {
+        let Ok(inside) = file.strip_prefix("src/backends") else { continue };
+        let backend = inside.components().next().unwrap().as_os_str().to_str().unwrap().to_owned();
+        for used in modules_used(&text).iter().filter(|used| !BACKENDS_MAY_USE.contains(&used.as_str())) {
+            let is_own = used == "backends" && !names_other_backend(&text, &backend);
+            if !is_own {
+                wrong.push(format!("{} uses crate::{used}", file.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn the_domain_uses_nothing_but_std() {
+    let mut wrong = Vec::new();
+    for (file, text) in sources().into_iter().filter(|(file, _)| file.starts_with("src/domain")) {
+        for line in text.lines().map(str::trim).filter(|line| line.starts_with("use ") || line.starts_with("pub use "))
+        {
+            let path = line.trim_start_matches("pub ").trim_start_matches("use ");
+            let known = [
+                "std::",
+                "super::",
+                "crate::domain",
+                "command::",
+                "decider::",
+                "error::",
+                "event::",
+                "item::",
+                "state::",
+            ];
+            if !known.iter().any(|known| path.starts_with(known)) {
+                wrong.push(format!("{}: {line}", file.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn the_domain_has_no_clock_and_no_float() {
+    for (file, text) in sources().into_iter().filter(|(file, _)| file.starts_with("src/domain")) {
+        for word in ["SystemTime", "Instant", "f64", "f32"] {
+            assert!(!text.contains(word), "{} mentions {word}", file.display());
+        }
+    }
+}
+
+#[test]
+fn the_checks_see_a_module_that_is_used_wherever_it_is_named() {
+    let text = "use crate::{\n    api::{Context, error::X},\n    codec,\n};\nfn f() { crate::outbox::run() }";
+    let expected: BTreeSet<_> = ["api", "codec", "outbox"].map(str::to_owned).into();
+    assert_eq!(modules_used(text), expected);
+}
+
+fn row_of(module: &str) -> Option<usize> {
+    ROWS.iter().position(|row| row.contains(&module))
+}
+
+/// The top-level module that a file belongs to: `api` for `src/api/grpc/ids.rs`.
+fn module_of(file: &Path) -> String {
+    let first = file.strip_prefix("src").unwrap().components().next().unwrap();
+    Path::new(&first).file_stem().unwrap().to_str().unwrap().to_owned()
+}
+
+/// Every module `m` that a text names as `crate::m` or inside `crate::{…}`.
+fn modules_used(text: &str) -> BTreeSet<String> {
+    let mut used = BTreeSet::new();
+    for (at, found) in text.match_indices("crate::") {
+        let rest = &text[at + found.len()..];
+        match rest.strip_prefix('{') {
+            Some(group) => used.extend(names_at_depth_one(group)),
+            None => used.extend(leading_name(rest)),
+        }
+    }
+    used
+}
+
+fn names_at_depth_one(group: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    let (mut depth, mut expects_name) = (1, true);
+    for (at, character) in group.char_indices() {
+        match character {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 1 => expects_name = true,
+            _ if depth == 1 && expects_name && !character.is_whitespace() => {
+                names.extend(leading_name(&group[at..]));
+                expects_name = false;
+            }
+            _ => {}
+        }
+        if depth == 0 {
+            break;
+        }
+    }
+    names
+}
+
+fn leading_name(text: &str) -> Option<String> {
+    let name: String = text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+    // Types and macros at the root of the crate are no modules.
+    name.starts_with(|c: char| c.is_lowercase()).then_some(name)
+}
+
+fn names_other_backend(text: &str, own: &str) -> bool {
+    text.match_indices("backends::").any(|(at, found)| !text[at + found.len()..].starts_with(own))
+}
+
+/// Every source file that is not a test, with its text.
+fn sources() -> Vec<(PathBuf, String)> {
+    let mut sources = Vec::new();
+    let mut folders = vec![PathBuf::from("src")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|ext| ext == "rs") && !path.ends_with("tests.rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                // Tests at the end of a file may use what they like.
+                let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap().to_owned();
+                sources.push((path, code));
+            }
+        }
+    }
+    assert!(sources.len() > 30, "the sources are where the test looks for them");
+    sources
+}

@@ -1,0 +1,82 @@
+//! The follower is the same for every backend, so its own promise is tested once, with a store that provokes it.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use ordersystem::event_store::{Durability, LogId, StoreError};
+use tokio::sync::watch;
+
+use super::*;
+
+#[tokio::test]
+async fn an_append_between_the_read_and_the_wait_wakes_the_follower() {
+    let store = AppendsAfterRead { store: MemoryEventStore::default(), armed: AtomicBool::new(true) };
+    let mut follower = LogFollower::new(Arc::new(store), Position(0));
+    assert_eq!(follower.poll_batch(10).await.unwrap(), vec![]);
+    tokio::time::timeout(Duration::from_secs(10), follower.wait()).await.expect("woken in time");
+    assert_eq!(texts(&follower.poll_batch(10).await.unwrap()), ["x"]);
+}
+
+/// Appends one event right after the first read of the log, as a writer on another thread may.
+#[derive(Debug)]
+struct AppendsAfterRead {
+    store: MemoryEventStore,
+    armed: AtomicBool,
+}
+
+#[async_trait]
+impl EventStore for AppendsAfterRead {
+    fn log_id(&self) -> LogId {
+        self.store.log_id()
+    }
+
+    fn durability(&self) -> Durability {
+        self.store.durability()
+    }
+
+    async fn append(&self, commit: Commit) -> Result<Appended, AppendError> {
+        self.store.append(commit).await
+    }
+
+    async fn find_request(&self, stream: StreamId, request: &RequestKey) -> Result<Option<Appended>, AppendError> {
+        self.store.find_request(stream, request).await
+    }
+
+    async fn read_stream(
+        &self,
+        stream: StreamId,
+        from: Revision,
+        direction: Direction,
+        max_events: usize,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        self.store.read_stream(stream, from, direction, max_events).await
+    }
+
+    async fn read_log(
+        &self,
+        from: Position,
+        direction: Direction,
+        max_events: usize,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        let events = self.store.read_log(from, direction, max_events).await;
+        if self.armed.swap(false, Ordering::Relaxed) {
+            self.store.append(commit(1, ExpectedRevision::Any, &["x"])).await.unwrap();
+        }
+        events
+    }
+
+    async fn head(&self) -> Result<Position, StoreError> {
+        self.store.head().await
+    }
+
+    fn wake(&self) -> watch::Receiver<Position> {
+        self.store.wake()
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        self.store.check().await
+    }
+}

@@ -1,0 +1,78 @@
+//! A consumer that does anything, at any time.
+
+use super::*;
+
+const KEYS: u64 = 5;
+const EACH: u64 = 40;
+
+/// What a consumer relies on, checked on every delivery.
+#[derive(Default)]
+struct Model {
+    /// The first sequence of each key that is not dealt with.
+    next: HashMap<u64, u64>,
+    dead: HashSet<EventId>,
+}
+
+impl Model {
+    fn next(&mut self, key: u64) -> &mut u64 {
+        self.next.entry(key).or_insert(1)
+    }
+
+    /// Does something at random with a delivery.
+    async fn deal_with(&mut self, consumer: &dyn Consumer, delivery: &Delivery, random: &mut fastrand::Rng) {
+        let event = delivery.message.event_id();
+        let next = self.next(event.key);
+        assert!(event.sequence >= *next, "{event} comes again although it was dealt with");
+        if event.sequence > *next {
+            // It comes behind one that is still in hand or was just given back: it must come again, after that one.
+            return;
+        }
+        match random.u8(..10) {
+            0 => return,
+            1 | 2 => return consumer.retry(delivery.receipt, ACK_WAIT.mul_f64(random.f64())).await.unwrap(),
+            3 => match consumer.dead_letter(delivery, "random").await {
+                Ok(()) => drop(self.dead.insert(event)),
+                Err(error) => return assert_eq!(error, BusError::DeadLettersFull { capacity: DEAD_LETTERS }),
+            },
+            _ => consumer.ack(&[delivery.receipt]).await.unwrap(),
+        }
+        *self.next(event.key) += 1;
+    }
+}
+
+#[test]
+fn whatever_a_consumer_does_every_message_is_dealt_with_in_the_order_of_its_key() {
+    for _ in 0..10 {
+        let seed = fastrand::u64(..);
+        println!("seed: {seed}");
+        on_each(BACKENDS, |bus| async move {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let mut model = Model::default();
+            let mut consumer = bus.consumer("log").await.unwrap();
+            let publisher = tokio::spawn({
+                let bus = bus.clone();
+                async move {
+                    for sequence in 1..=EACH {
+                        let batch: Vec<_> = (1..=KEYS).map(|key| message(key, sequence)).collect();
+                        bus.publish(&batch).await.unwrap();
+                        sleep(Duration::from_millis(50)).await;
+                    }
+                }
+            });
+            while (1..=KEYS).any(|key| *model.next(key) <= EACH) {
+                let batch = timeout(ACK_WAIT * 5, consumer.next_batch(random.usize(1..20))).await;
+                for delivery in batch.expect("a message is lost").unwrap() {
+                    model.deal_with(&*consumer, &delivery, &mut random).await;
+                }
+                if random.u8(..20) == 0 {
+                    consumer = bus.consumer("log").await.unwrap();
+                }
+            }
+            publisher.await.unwrap();
+            sleep(ACK_WAIT).await;
+            assert_quiet(&*consumer).await;
+            let letters = bus.dead_letters("log", 100).await.unwrap();
+            assert_eq!(letters.iter().map(|letter| letter.message.event_id()).collect::<HashSet<_>>(), model.dead);
+        });
+    }
+}
