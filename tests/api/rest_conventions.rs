@@ -219,3 +219,62 @@ async fn a_node_that_drains_says_so_and_when_to_come_back() {
     assert_eq!(rest.get("/health/live").await.status, 200);
     rest.server.stop().await.expect("an orderly end");
 }
+
+#[tokio::test]
+async fn pages_of_orders_follow_each_other_with_the_filters_of_the_first() {
+    let rest = Rest::start().await;
+    let mut expected = Vec::new();
+    for n in 0..7 {
+        rest.order("someone else").await;
+        let id = rest.order("a & b=ü").await;
+        if n % 2 == 0 {
+            rest.post(&format!("/orders/{id}/pay"), &pay()).await;
+            expected.push(id);
+        }
+    }
+    let token = rest.get(&format!("/orders/{}", expected[3])).await.header("x-consistency-token").to_owned();
+    let read = async |path: &str| {
+        let reply = Reply::of(rest.request(Method::GET, path).header("X-Consistency-Token", &token)).await;
+        assert_eq!(reply.status, 200, "{reply:?}");
+        reply
+    };
+    let mut next = Some("/orders?status=Paid&customerId=a%20%26+b%3D%C3%BC&orderBy=createdAsc&pageSize=3".to_owned());
+    let mut pages = Vec::new();
+    while let Some(path) = next {
+        let page = read(&path).await;
+        let ids = page
+            .json()
+            .as_array()
+            .expect("array")
+            .iter()
+            .map(|row| row["orderId"].as_str().expect("text").to_owned())
+            .collect::<Vec<_>>();
+        pages.push(ids);
+        next = page.next();
+    }
+    assert_eq!(pages, [&expected[..3], &expected[3..]]);
+    let first = read("/orders?pageSize=1").await.next().expect("more");
+    assert_eq!(rest.get(&format!("{first}&status=Paid")).await.violations(), ["pageToken"]);
+    assert_eq!(read("/orders?createdBefore=2001-01-01T00:00:00Z").await.text, "[]");
+    assert_eq!(
+        read("/orders?createdAfter=2001-01-01T00:00:00%2B01:00").await.json().as_array().map(Vec::len),
+        Some(14)
+    );
+}
+
+#[tokio::test]
+async fn revenue_is_exact_by_currency_and_leaves_out_cancelled_orders() {
+    let rest = Rest::start().await;
+    for (price, currency) in [("0.1", "USD"), ("0.2", "USD"), ("1500", "JPY"), ("7", "EUR")] {
+        let body = format!(
+            r#"{{"customerId":"c","items":[{{"productId":"p","quantity":1,"price":{price},"currency":"{currency}"}}]}}"#
+        );
+        assert_eq!(Reply::of(rest.posting("/orders", body)).await.status, 201);
+    }
+    let id = rest.order("c").await;
+    let cancelled = rest.post(&format!("/orders/{id}/cancel"), &json!({})).await;
+    let token = cancelled.header("x-consistency-token");
+    let stats = Reply::of(rest.request(Method::GET, "/stats").header("X-Consistency-Token", token)).await;
+    let expected = r#"{"totalOrders":5,"byStatus":{"Pending":4,"Paid":0,"Shipped":0,"Delivered":0,"Cancelled":1},"totalRevenue":0.30,"revenueByCurrency":{"EUR":7.00,"JPY":1500,"USD":0.30},"timestamp":""#;
+    assert!(stats.text.starts_with(expected), "{stats:?}");
+}

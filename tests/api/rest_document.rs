@@ -150,10 +150,10 @@ fn check(document: &Value, method: &str, path: &str, reply: &Reply) {
     let media_type = reply.header("content-type").split(';').next().expect("a type");
     let schema =
         &content.get(media_type).unwrap_or_else(|| panic!("{method} {path} does not document {media_type}"))["schema"];
-    if media_type.ends_with("json") {
-        if let Err(error) = conforms(document, schema, &reply.json()) {
-            panic!("{method} {path}: {error}\n{}", reply.text);
-        }
+    if media_type.ends_with("json")
+        && let Err(error) = conforms(document, schema, &reply.json())
+    {
+        panic!("{method} {path}: {error}\n{}", reply.text);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicU8, Ordering},
 };
 
 use async_trait::async_trait;
@@ -21,7 +21,11 @@ use serde_json::{Value, json};
 use crate::{rest::Rest, support::TestServer};
 
 /// Whether the backend that shares it is out.
-type Outage = Arc<AtomicBool>;
+type Outage = Arc<AtomicU8>;
+
+const WELL: u8 = 0;
+const OUT: u8 = 1;
+const SILENT: u8 = 2;
 
 #[derive(Debug)]
 struct Fragile<T: ?Sized> {
@@ -30,8 +34,12 @@ struct Fragile<T: ?Sized> {
 }
 
 impl<T: ?Sized> Fragile<T> {
-    fn down<E>(&self, error: impl FnOnce(String) -> E) -> Result<(), E> {
-        if self.outage.load(Ordering::SeqCst) { Err(error("pulled the plug".to_owned())) } else { Ok(()) }
+    async fn down<E>(&self, error: impl FnOnce(String) -> E) -> Result<(), E> {
+        match self.outage.load(Ordering::SeqCst) {
+            WELL => Ok(()),
+            SILENT => std::future::pending().await,
+            _ => Err(error("pulled the plug".to_owned())),
+        }
     }
 }
 
@@ -44,11 +52,11 @@ impl EventStore for Fragile<dyn EventStore> {
         self.inner.durability()
     }
     async fn append(&self, commit: Commit) -> Result<Appended, AppendError> {
-        self.down(StoreError::Unavailable)?;
+        self.down(StoreError::Unavailable).await?;
         self.inner.append(commit).await
     }
     async fn find_request(&self, stream: StreamId, request: &RequestKey) -> Result<Option<Appended>, AppendError> {
-        self.down(StoreError::Unavailable)?;
+        self.down(StoreError::Unavailable).await?;
         self.inner.find_request(stream, request).await
     }
     async fn read_stream(
@@ -58,22 +66,22 @@ impl EventStore for Fragile<dyn EventStore> {
         way: Direction,
         max: usize,
     ) -> Result<Vec<StoredEvent>, StoreError> {
-        self.down(StoreError::Unavailable)?;
+        self.down(StoreError::Unavailable).await?;
         self.inner.read_stream(stream, from, way, max).await
     }
     async fn read_log(&self, from: Position, way: Direction, max: usize) -> Result<Vec<StoredEvent>, StoreError> {
-        self.down(StoreError::Unavailable)?;
+        self.down(StoreError::Unavailable).await?;
         self.inner.read_log(from, way, max).await
     }
     async fn head(&self) -> Result<Position, StoreError> {
-        self.down(StoreError::Unavailable)?;
+        self.down(StoreError::Unavailable).await?;
         self.inner.head().await
     }
     fn wake(&self) -> tokio::sync::watch::Receiver<Position> {
         self.inner.wake()
     }
     async fn check(&self) -> Result<(), StoreError> {
-        self.down(StoreError::Unavailable)?;
+        self.down(StoreError::Unavailable).await?;
         self.inner.check().await
     }
 }
@@ -84,11 +92,11 @@ impl MessageBus for Fragile<dyn MessageBus> {
         self.inner.kind()
     }
     async fn publish(&self, messages: &[Message]) -> Result<(), BusError> {
-        self.down(BusError::Unavailable)?;
+        self.down(BusError::Unavailable).await?;
         self.inner.publish(messages).await
     }
     async fn consumer(&self, name: &str) -> Result<Box<dyn Consumer>, BusError> {
-        self.down(BusError::Unavailable)?;
+        self.down(BusError::Unavailable).await?;
         self.inner.consumer(name).await
     }
     async fn remove_consumer(&self, name: &str) -> Result<(), BusError> {
@@ -104,7 +112,7 @@ impl MessageBus for Fragile<dyn MessageBus> {
         self.inner.discard(name, events).await
     }
     async fn check(&self) -> Result<(), BusError> {
-        self.down(BusError::Unavailable)?;
+        self.down(BusError::Unavailable).await?;
         self.inner.check().await
     }
 }
@@ -112,27 +120,27 @@ impl MessageBus for Fragile<dyn MessageBus> {
 #[async_trait]
 impl ReadModel for Fragile<dyn ReadModel> {
     async fn apply(&self, changes: Vec<RowChange>, checkpoint: Position) -> Result<(), ReadModelError> {
-        self.down(ReadModelError::Unavailable)?;
+        self.down(ReadModelError::Unavailable).await?;
         self.inner.apply(changes, checkpoint).await
     }
     async fn checkpoint(&self) -> Result<Position, ReadModelError> {
         self.inner.checkpoint().await
     }
     async fn list(&self, query: &ListQuery) -> Result<Page, ReadModelError> {
-        self.down(ReadModelError::Unavailable)?;
+        self.down(ReadModelError::Unavailable).await?;
         self.inner.list(query).await
     }
     async fn totals(&self) -> Result<Vec<Totals>, ReadModelError> {
         self.inner.totals().await
     }
     async fn check(&self) -> Result<(), ReadModelError> {
-        self.down(ReadModelError::Unavailable)?;
+        self.down(ReadModelError::Unavailable).await?;
         self.inner.check().await
     }
 }
 
 fn pull(outage: &Outage) {
-    outage.store(true, Ordering::SeqCst);
+    outage.store(OUT, Ordering::SeqCst);
 }
 
 /// The health of the node once `check` is no longer healthy.
@@ -252,4 +260,25 @@ async fn a_clock_far_behind_the_issued_ids_makes_the_ids_unhealthy() {
     let (status, health) = health_once_failed(&rest, "ids").await;
     assert_eq!((status, &health["checks"]["ids"]["status"]), (503, &json!("Unhealthy")));
     rest.get("/api/id").await.problem(503, "UNAVAILABLE");
+}
+
+#[tokio::test]
+async fn a_silent_store_is_answered_with_504_and_one_request_too_many_with_429() {
+    let outage = Outage::default();
+    let memory = Backends::memory();
+    let store = Arc::new(Fragile { outage: Arc::clone(&outage), inner: Arc::clone(&memory.store) });
+    let backends = Backends { store, ..memory };
+    let settings = [("max-in-flight", "1"), ("request-timeout-ms", "1000")];
+    let rest = Rest::of(TestServer::start_on(&settings, backends, Arc::new(SystemClock)).await);
+    outage.store(SILENT, Ordering::SeqCst);
+    let order = json!({ "customerId": "c", "items": [{ "productId": "p", "quantity": 1, "price": 1 }] });
+    let (silent, refused) = tokio::join!(rest.post("/orders", &order), async {
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        rest.get("/orders/1").await
+    });
+    silent.problem(504, "DEADLINE_EXCEEDED");
+    refused.problem(429, "OVERLOADED");
+    assert_eq!(refused.header("retry-after"), "1");
+    outage.store(WELL, Ordering::SeqCst);
+    assert_eq!(rest.post("/orders", &order).await.status, 201);
 }

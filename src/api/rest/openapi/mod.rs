@@ -5,10 +5,7 @@ mod schemas;
 
 use serde_json::{Map, Value, json};
 
-use super::{
-    history::{EVENTS_PARAMETERS, LATEST},
-    queries::LIST_PARAMETERS,
-};
+use super::history::LATEST;
 use crate::api::{DEFAULT_PAGE_SIZE, MAX_IDS_PER_CALL, MAX_PAGE_SIZE, SERVICE_NAME, VERSION, error::Reason};
 
 /// The whole document.
@@ -172,9 +169,4 @@ fn problem(status: u16) -> Value {
         response["headers"] = json!({ "Retry-After": { "$ref": "#/components/headers/Retry-After" } });
     }
     response
-}
-
-/// The names of the parameters of the list, and of the events.
-const fn lists() -> ([&'static str; 7], [&'static str; 5]) {
-    (LIST_PARAMETERS, EVENTS_PARAMETERS)
 }

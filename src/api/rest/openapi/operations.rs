@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{lists, schemas};
-use crate::api::rest::sse;
+use super::schemas;
+use crate::api::rest::{history::EVENTS_PARAMETERS, queries::LIST_PARAMETERS, sse};
 
 /// One method of one path.
 pub struct Operation {
@@ -123,7 +123,7 @@ fn system() -> Vec<Operation> {
             .problems(&QUERY)
             .done(),
         Builder::get("/events", "Events", "getEvents", "The events of all orders, in commit order.")
-            .parameters(&[&lists().1[..], &["Last-Event-ID"]].concat())
+            .parameters(&[&EVENTS_PARAMETERS[..], &["Last-Event-ID"]].concat())
             .answer(
                 200,
                 EVENTS,
@@ -177,7 +177,7 @@ fn orders(prefix: &str) -> Vec<Operation> {
             .problems(&[409, 412])
             .done(),
         Builder::get(&collection, "Orders", &id("listOrders"), "A page of the list of orders.")
-            .parameters(&[&lists().0[..], &["X-Consistency-Token"]].concat())
+            .parameters(&[&LIST_PARAMETERS[..], &["X-Consistency-Token"]].concat())
             .json(200, "The page.", "OrderPage", &["Link", "X-Consistency-Token"])
             .problems(&QUERY)
             .done(),

@@ -113,7 +113,7 @@ fn inputs() -> Schemas {
             "name": optional_text(256),
             "quantity": { "type": "integer", "minimum": 1, "maximum": MAX_QUANTITY },
             "price": {
-                "type": ["number", "string"], "minimum": 0, "pattern": r"^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?$",
+                "type": ["number", "string"], "minimum": 0, "pattern": r"^(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?$",
                 "description": "The price of one piece, exact: no finer than the currency's minor unit.",
             },
             "currency": currency,
