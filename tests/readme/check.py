@@ -17,8 +17,7 @@ import urllib.request
 
 VARYING = [
     (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "<time>"),
-    (r"\b[Yd][A-Za-z0-9_-]{19}\b", "<cursor>"),
-    (r"\bcD?[A-Za-z0-9_-]{38,}\b", "<page>"),
+    (r"(?<![\w-])[Yd][\w-]{19}(?![\w-])", "<cursor>"),
     (r"\b\d{17,19}\b", "<id>"),
     (r'"(uptime|latencyMs)": ?"?[0-9.e-]+s?"?', r'"\1": <varies>'),
     (r"(?i)^(date|content-length): .*$", r"\1: <varies>"),
