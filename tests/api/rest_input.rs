@@ -126,6 +126,30 @@ async fn the_media_type_and_the_size_of_a_body_are_checked() {
     assert_eq!(send(Some("Application/JSON; Charset=UTF-8"), pay()).await.status, 200);
 }
 
+/// A client that reads the reply only after it has sent everything must get one, and not a broken connection.
+#[tokio::test]
+async fn a_client_that_sends_far_too_much_still_gets_its_answer() {
+    let rest = Rest::start().await;
+    let address = rest.server.address;
+    let lengths = ["Content-Length: 16000000\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\nF42400\r\n"];
+    let work = tokio::task::spawn_blocking(move || {
+        use std::io::{Read, Write};
+        lengths.map(|length| {
+            let mut stream = std::net::TcpStream::connect(address).expect("connects");
+            let head = format!("POST /orders HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n{length}");
+            stream.write_all(head.as_bytes()).expect("sent");
+            stream.write_all(&vec![b' '; 16_000_000]).expect("sent to the end");
+            if length.starts_with("Transfer") {
+                stream.write_all(b"\r\n0\r\n\r\n").expect("sent to the end");
+            }
+            let mut reply = [0; 12];
+            stream.read_exact(&mut reply).expect("a reply");
+            String::from_utf8_lossy(&reply).into_owned()
+        })
+    });
+    assert_eq!(work.await.expect("no panic"), ["HTTP/1.1 413"; 2]);
+}
+
 #[tokio::test]
 async fn deliver_and_cancel_need_no_body_and_take_an_empty_one() {
     let rest = Rest::start().await;

@@ -1,11 +1,11 @@
 //! The bytes of a request's body: bounded, in time and of the right kind.
 
-use std::{error::Error, time::Duration};
+use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
-use http_body_util::LengthLimitError;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 
 use crate::{
     api::{
@@ -18,26 +18,55 @@ use crate::{
 /// How long a client may take to send a body.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How much of a body that is too large is read on, and for how long.
+const MAX_DISCARDED_BYTES: usize = 64 * 1024 * 1024;
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// The JSON text of a request; empty if there is none.
 ///
 /// # Errors
 /// Larger than `max_bytes`, not sent in time, not said to be JSON, or not UTF-8.
 pub async fn read(headers: &HeaderMap, body: Body, max_bytes: usize) -> Result<Bytes, ApiError> {
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    let mut body = body;
     if announced.is_some_and(|length| length > max_bytes) {
+        // Who asks before sending is told before sending; who sends already listens only afterwards.
+        if !headers.contains_key(header::EXPECT) {
+            discard(body, announced).await;
+        }
         return Err(ApiError::too_large(max_bytes));
     }
-    let bytes = tokio::time::timeout(READ_TIMEOUT, axum::body::to_bytes(body, max_bytes))
-        .await
-        .map_err(|_| AppError::DeadlineExceeded)?
-        .map_err(|error| match error.source() {
-            Some(source) if source.is::<LengthLimitError>() => ApiError::too_large(max_bytes),
-            _ => malformed("ended before all of it was there"),
-        })?;
+    let collected = tokio::time::timeout(READ_TIMEOUT, Limited::new(&mut body, max_bytes).collect()).await;
+    let bytes = match collected.map_err(|_| AppError::DeadlineExceeded)? {
+        Ok(collected) => collected.to_bytes(),
+        Err(error) if error.is::<LengthLimitError>() => {
+            discard(body, None).await;
+            return Err(ApiError::too_large(max_bytes));
+        }
+        Err(_) => return Err(malformed("ended before all of it was there")),
+    };
     if !bytes.is_empty() {
         require_json(headers)?;
     }
     Ok(bytes)
+}
+
+/// Reads on without keeping anything, within bounds: a connection that is closed in the middle of a body looks broken to the
+/// client, which then never sees why its request was refused.
+async fn discard(mut body: Body, announced: Option<usize>) {
+    if announced.is_some_and(|length| length > MAX_DISCARDED_BYTES) {
+        return;
+    }
+    let rest = async {
+        let mut discarded = 0;
+        while let Some(Ok(frame)) = body.frame().await
+            && discarded <= MAX_DISCARDED_BYTES
+        {
+            discarded += frame.data_ref().map_or(0, Bytes::len);
+        }
+    };
+    // Whether all of it has come makes no difference any more.
+    let _ = tokio::time::timeout(DISCARD_TIMEOUT, rest).await;
 }
 
 /// The text of a body.
