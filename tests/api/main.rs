@@ -1,4 +1,5 @@
 //! The service from outside: real sockets, each test a server of its own.
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "how a test fails")]
 
 mod faulty;
 mod support;
