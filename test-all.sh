@@ -50,7 +50,7 @@ step_protos() {
     fi
 }
 
-step_test() { cargo test --locked; }
+step_test() { cargo test --locked --no-fail-fast; }
 
 step_release() { cargo build --locked --release; }
 

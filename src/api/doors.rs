@@ -17,17 +17,18 @@ use tower_http::cors::{AllowOrigin, Cors, CorsLayer};
 use super::{
     Context,
     grpc::{self, layers::GrpcEdge},
-    rest,
+    rest::{self, edge::RestEdge},
 };
 
 type Grpc = GrpcEdge<Router>;
+type Rest = RestEdge<Cors<Router>>;
 
 /// Both doors behind one service.
 #[derive(Clone, Debug)]
 pub struct Doors {
     grpc: Grpc,
     grpc_web: Cors<GrpcWebService<Grpc>>,
-    rest: Router,
+    rest: Rest,
     cors: CorsLayer,
 }
 
@@ -43,16 +44,16 @@ impl Doors {
     ) -> Result<Self, Box<dyn Error + Send + Sync>> {
         let grpc = GrpcEdge::new(grpc::routes(context, health)?.into_axum_router(), context.info.max_message_bytes);
         let cors = cors(cors_allowed_origins)?;
-        let rest = rest::router(context).layer(cors.clone());
+        let rest = RestEdge::new(cors.layer(rest::router(context)));
         let grpc_web = cors.layer(GrpcWebLayer::new().layer(grpc.clone()));
-        Ok(Self { grpc_web, grpc, rest, cors })
+        Ok(Self { grpc, grpc_web, rest, cors })
     }
 
     /// The gRPC door alone, for a port of its own.
     #[must_use]
     pub fn grpc_only(&self) -> Self {
         // What is left of REST answers the preflights of gRPC-Web.
-        Self { rest: Router::new().layer(self.cors.clone()), ..self.clone() }
+        Self { rest: RestEdge::new(self.cors.layer(rest::closed())), ..self.clone() }
     }
 }
 
@@ -74,7 +75,7 @@ impl Service<Request<Body>> for Doors {
         } else if content_type.starts_with(b"application/grpc") {
             self.grpc.call(request)
         } else {
-            self.rest.call(request).boxed()
+            self.rest.call(request)
         }
     }
 }
@@ -88,7 +89,16 @@ fn cors(origins: &[String]) -> Result<CorsLayer, Box<dyn Error + Send + Sync>> {
 }
 
 fn cors_from(origins: AllowOrigin) -> CorsLayer {
-    let exposed = ["grpc-status", "grpc-message", "grpc-status-details-bin", "etag", "link", "location"];
+    let exposed = [
+        "grpc-status",
+        "grpc-message",
+        "grpc-status-details-bin",
+        "etag",
+        "link",
+        "location",
+        "retry-after",
+        "x-consistency-token",
+    ];
     CorsLayer::new()
         .allow_origin(origins)
         .allow_methods([Method::GET, Method::POST])

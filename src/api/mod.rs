@@ -1,6 +1,7 @@
 //! The doors: gRPC and REST on one port. They translate, and do nothing else; status codes live here and nowhere else.
 
 pub mod cursor;
+pub mod dashboard;
 pub mod doors;
 pub mod error;
 pub mod grpc;

@@ -393,3 +393,17 @@ fn every_key_is_unique_and_in_kebab_case() {
         assert_ne!(setting.key, "config", "taken by the flag that names the file");
     }
 }
+
+#[test]
+fn the_readme_has_a_row_for_every_setting() {
+    let readme = include_str!("../../README.md");
+    let missing: Vec<String> = settings::SETTINGS
+        .iter()
+        .map(|setting| {
+            let default = setting.default.map_or_else(|| "–".to_owned(), |default| format!("`{default}`"));
+            format!("| `--{}` | {default} | {} |", setting.key, setting.help.replace('|', "\\|"))
+        })
+        .filter(|row| !readme.contains(row.as_str()))
+        .collect();
+    assert!(missing.is_empty(), "README.md lacks:\n{}", missing.join("\n"));
+}

@@ -20,8 +20,9 @@ VARYING = [
     (r"\b[Yd][A-Za-z0-9_-]{19}\b", "<cursor>"),
     (r"\bcD?[A-Za-z0-9_-]{38,}\b", "<page>"),
     (r"\b\d{17,19}\b", "<id>"),
-    (r'"(uptime|latencyMs)": ?"?[0-9.]+s?"?', r'"\1": <varies>'),
+    (r'"(uptime|latencyMs)": ?"?[0-9.e-]+s?"?', r'"\1": <varies>'),
     (r"(?i)^(date|content-length): .*$", r"\1: <varies>"),
+    (r'"(lag|handled): \d+', r'"\1: <varies>'),
     (r'"(sequence)": ?\d+', r'"\1": <varies>'),
     (r"(_seconds_(sum|bucket|count)|_total|_position)(\{[^}]*\})? [0-9.e-]+", r"\1\3 <varies>"),
 ]

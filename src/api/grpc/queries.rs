@@ -139,7 +139,11 @@ pub async fn list_orders(
     })
 }
 
-fn parse_list(request: &pb::ListOrdersRequest, log: LogId) -> Result<(ListOrders, u64), Violations> {
+/// The query that `request` asks for, with a hash of its filters for the tokens of its pages.
+///
+/// # Errors
+/// All violations.
+pub fn parse_list(request: &pb::ListOrdersRequest, log: LogId) -> Result<(ListOrders, u64), Violations> {
     let mut violations = Violations::default();
     let limit = validation::page_size(&mut violations, "page_size", request.page_size.into());
     let customer = violations.optional("customer_id", &request.customer_id).flatten();
@@ -204,7 +208,9 @@ fn row_to_proto(row: &Row) -> pb::OrderSummary {
     }
 }
 
-fn money(currency: [u8; 3], minor: i64) -> Option<Money> {
+/// The total of a row; `None` if the row is damaged.
+#[must_use]
+pub fn money(currency: [u8; 3], minor: i64) -> Option<Money> {
     let currency = Currency::parse(std::str::from_utf8(&currency).ok()?).ok()?;
     Money::from_minor(minor, currency).ok()
 }
@@ -222,10 +228,7 @@ pub async fn get_order_stats(
     let consistency = convert::consistency(&mut violations, request.consistency.as_ref(), log);
     convert::all_good(violations)?;
     let stats = context.mediator.send(GetOrderStats { consistency }).await?;
-    let count = |status| {
-        let of_status = stats.answer.iter().filter(|totals| totals.status == status_code(status));
-        i64::try_from(of_status.map(|totals| totals.count).sum::<u64>()).unwrap_or(i64::MAX)
-    };
+    let count = |status| i64::try_from(count_in(&stats.answer, status)).unwrap_or(i64::MAX);
     let by_status = OrderStatus::ALL.map(|status| (status, count(status)));
     Ok(pb::GetOrderStatsResponse {
         total_orders: by_status.iter().map(|(_, count)| count).sum(),
@@ -239,11 +242,23 @@ pub async fn get_order_stats(
 
 /// The totals of all orders that are not cancelled, by currency.
 fn revenue(totals: &[Totals]) -> Result<Vec<crate::proto::Money>, ApiError> {
-    let mut sums = std::collections::BTreeMap::<[u8; 3], i128>::new();
+    revenue_by_currency(totals).into_iter().map(|(code, minor)| large_money(code, minor)).collect()
+}
+
+/// The same in minor units, by the code of the currency.
+#[must_use]
+pub fn revenue_by_currency(totals: &[Totals]) -> std::collections::BTreeMap<[u8; 3], i128> {
+    let mut sums = std::collections::BTreeMap::new();
     for group in totals.iter().filter(|group| group.status != status_code(OrderStatus::Cancelled)) {
         *sums.entry(group.currency).or_default() += group.amount_minor;
     }
-    sums.into_iter().map(|(code, minor)| large_money(code, minor)).collect()
+    sums
+}
+
+/// How many orders stand in `status`.
+#[must_use]
+pub fn count_in(totals: &[Totals], status: OrderStatus) -> u64 {
+    totals.iter().filter(|group| group.status == status_code(status)).map(|group| group.count).sum()
 }
 
 /// A sum over many orders may have more minor units than 64 bits hold; whole units still fit in practice.

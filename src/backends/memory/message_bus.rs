@@ -212,7 +212,7 @@ fn extract(letters: &mut VecDeque<DeadLetter>, events: &[EventId]) -> VecDeque<D
 #[async_trait]
 impl MessageBus for MemoryMessageBus {
     fn kind(&self) -> &'static str {
-        "memory"
+        "inmemory"
     }
 
     async fn publish(&self, messages: &[Message]) -> Result<(), BusError> {

@@ -1,0 +1,78 @@
+//! What every REST request passes before and after its route: panics, problems, and headers that all replies have.
+
+use std::{
+    convert::Infallible,
+    panic::AssertUnwindSafe,
+    task::{Context, Poll},
+};
+
+use axum::{body::Body, response::IntoResponse};
+use futures_util::{FutureExt, future::BoxFuture};
+use http::{HeaderValue, Request, Response, header};
+use tower::Service;
+
+use super::problem;
+use crate::api::error::ApiError;
+
+/// The edge of the REST door around all its routes.
+#[derive(Clone, Debug)]
+pub struct RestEdge<S> {
+    inner: S,
+}
+
+impl<S> RestEdge<S> {
+    /// Puts the edge around `inner`.
+    pub const fn new(inner: S) -> Self {
+        Self { inner }
+    }
+}
+
+impl<S> Service<Request<Body>> for RestEdge<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, task: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(task)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let uri = request.uri().clone();
+        // A panic is for this one request to answer; others on the connection go on.
+        let work = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
+        async move {
+            let mut response = match work.await {
+                Ok(Ok(response)) => response,
+                Err(_panic) => ApiError::internal().into_response(),
+            };
+            problem::write(&mut response, uri.path());
+            let headers = response.headers_mut();
+            headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+            // Orders change at any time: a cache has to ask, which is cheap with their ETag.
+            headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache"));
+            Ok(response)
+        }
+        .boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_answered_with_a_problem() {
+        let inner = tower::service_fn(|_: Request<Body>| async { panic!("as asked for") });
+        let request = Request::builder().uri("/orders?x=1").body(Body::empty()).unwrap();
+        let response = RestEdge::new(inner).call(request).await.unwrap();
+        assert_eq!(response.status(), 500);
+        assert_eq!(response.headers()[header::CONTENT_TYPE], problem::CONTENT_TYPE);
+        let body = axum::body::to_bytes(response.into_body(), 10_000).await.unwrap();
+        let problem: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!((&problem["reason"], &problem["instance"]), (&"INTERNAL".into(), &"/orders".into()));
+    }
+}

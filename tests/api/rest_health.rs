@@ -1,0 +1,284 @@
+//! Every health check can fail, and what that means for the node.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU8, Ordering},
+};
+
+use async_trait::async_trait;
+use ordersystem::{
+    app::Backends,
+    clock::{Clock, ManualClock, SystemClock},
+    event_store::{
+        AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, Position, RequestKey, Revision,
+        StoreError, StoredEvent, StreamId,
+    },
+    message_bus::{BusError, Consumer, DeadLetter, EventId, Message, MessageBus},
+    read_model::{ListQuery, Page, ReadModel, ReadModelError, RowChange, Totals},
+};
+use serde_json::{Value, json};
+
+use crate::{rest::Rest, support::TestServer};
+
+/// Whether the backend that shares it is out.
+type Outage = Arc<AtomicU8>;
+
+const WELL: u8 = 0;
+const OUT: u8 = 1;
+const SILENT: u8 = 2;
+
+#[derive(Debug)]
+struct Fragile<T: ?Sized> {
+    outage: Outage,
+    inner: Arc<T>,
+}
+
+impl<T: ?Sized> Fragile<T> {
+    async fn down<E>(&self, error: impl FnOnce(String) -> E) -> Result<(), E> {
+        match self.outage.load(Ordering::SeqCst) {
+            WELL => Ok(()),
+            SILENT => std::future::pending().await,
+            _ => Err(error("pulled the plug".to_owned())),
+        }
+    }
+}
+
+#[async_trait]
+impl EventStore for Fragile<dyn EventStore> {
+    fn log_id(&self) -> LogId {
+        self.inner.log_id()
+    }
+    fn durability(&self) -> Durability {
+        self.inner.durability()
+    }
+    async fn append(&self, commit: Commit) -> Result<Appended, AppendError> {
+        self.down(StoreError::Unavailable).await?;
+        self.inner.append(commit).await
+    }
+    async fn find_request(&self, stream: StreamId, request: &RequestKey) -> Result<Option<Appended>, AppendError> {
+        self.down(StoreError::Unavailable).await?;
+        self.inner.find_request(stream, request).await
+    }
+    async fn read_stream(
+        &self,
+        stream: StreamId,
+        from: Revision,
+        way: Direction,
+        max: usize,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        self.down(StoreError::Unavailable).await?;
+        self.inner.read_stream(stream, from, way, max).await
+    }
+    async fn read_log(&self, from: Position, way: Direction, max: usize) -> Result<Vec<StoredEvent>, StoreError> {
+        self.down(StoreError::Unavailable).await?;
+        self.inner.read_log(from, way, max).await
+    }
+    async fn head(&self) -> Result<Position, StoreError> {
+        self.down(StoreError::Unavailable).await?;
+        self.inner.head().await
+    }
+    fn wake(&self) -> tokio::sync::watch::Receiver<Position> {
+        self.inner.wake()
+    }
+    async fn check(&self) -> Result<(), StoreError> {
+        self.down(StoreError::Unavailable).await?;
+        self.inner.check().await
+    }
+}
+
+#[async_trait]
+impl MessageBus for Fragile<dyn MessageBus> {
+    fn kind(&self) -> &'static str {
+        self.inner.kind()
+    }
+    async fn publish(&self, messages: &[Message]) -> Result<(), BusError> {
+        self.down(BusError::Unavailable).await?;
+        self.inner.publish(messages).await
+    }
+    async fn consumer(&self, name: &str) -> Result<Box<dyn Consumer>, BusError> {
+        self.down(BusError::Unavailable).await?;
+        self.inner.consumer(name).await
+    }
+    async fn remove_consumer(&self, name: &str) -> Result<(), BusError> {
+        self.inner.remove_consumer(name).await
+    }
+    async fn dead_letters(&self, name: &str, max: usize) -> Result<Vec<DeadLetter>, BusError> {
+        self.inner.dead_letters(name, max).await
+    }
+    async fn replay(&self, name: &str, events: &[EventId]) -> Result<usize, BusError> {
+        self.inner.replay(name, events).await
+    }
+    async fn discard(&self, name: &str, events: &[EventId]) -> Result<usize, BusError> {
+        self.inner.discard(name, events).await
+    }
+    async fn check(&self) -> Result<(), BusError> {
+        self.down(BusError::Unavailable).await?;
+        self.inner.check().await
+    }
+}
+
+#[async_trait]
+impl ReadModel for Fragile<dyn ReadModel> {
+    async fn apply(&self, changes: Vec<RowChange>, checkpoint: Position) -> Result<(), ReadModelError> {
+        self.down(ReadModelError::Unavailable).await?;
+        self.inner.apply(changes, checkpoint).await
+    }
+    async fn checkpoint(&self) -> Result<Position, ReadModelError> {
+        self.inner.checkpoint().await
+    }
+    async fn list(&self, query: &ListQuery) -> Result<Page, ReadModelError> {
+        self.down(ReadModelError::Unavailable).await?;
+        self.inner.list(query).await
+    }
+    async fn totals(&self) -> Result<Vec<Totals>, ReadModelError> {
+        self.inner.totals().await
+    }
+    async fn check(&self) -> Result<(), ReadModelError> {
+        self.down(ReadModelError::Unavailable).await?;
+        self.inner.check().await
+    }
+}
+
+fn pull(outage: &Outage) {
+    outage.store(OUT, Ordering::SeqCst);
+}
+
+/// The health of the node once `check` is no longer healthy.
+async fn health_once_failed(rest: &Rest, check: &str) -> (u16, Value) {
+    for _ in 0..100 {
+        let reply = rest.get("/health").await;
+        if reply.json()["checks"][check]["status"] != "Healthy" {
+            return (reply.status.as_u16(), reply.json());
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    panic!("{check} stays healthy");
+}
+
+#[tokio::test]
+async fn a_store_out_of_reach_makes_the_node_unhealthy_and_not_ready_but_not_dead() {
+    let outage = Outage::default();
+    let memory = Backends::memory();
+    let store = Arc::new(Fragile { outage: Arc::clone(&outage), inner: Arc::clone(&memory.store) });
+    let rest = Rest::start_on(Backends { store, ..memory }).await;
+    let id = rest.order("c").await;
+    pull(&outage);
+    let (status, health) = health_once_failed(&rest, "store").await;
+    assert_eq!(
+        (status, &health["status"], &health["checks"]["store"]["status"]),
+        (503, &json!("Unhealthy"), &json!("Unhealthy"))
+    );
+    assert!(health["checks"]["store"]["detail"].as_str().is_some_and(|detail| detail.contains("pulled the plug")));
+    assert_eq!(rest.get("/health/ready").await.status, 503);
+    assert_eq!(rest.get("/health/live").await.status, 200);
+    let reply = rest.get(&format!("/orders/{id}/history")).await;
+    let problem = reply.problem(503, "UNAVAILABLE");
+    assert_eq!(reply.header("retry-after"), "1");
+    assert!(!problem["detail"].as_str().expect("text").contains("plug"), "internals stay inside: {problem}");
+    rest.post(&format!("/orders/{id}/pay"), &json!({ "paymentMethod": "card" })).await.problem(503, "UNAVAILABLE");
+}
+
+#[tokio::test]
+async fn a_bus_out_of_reach_makes_the_node_unhealthy_and_the_outbox_with_it() {
+    let outage = Outage::default();
+    let memory = Backends::memory();
+    let bus = Arc::new(Fragile { outage: Arc::clone(&outage), inner: Arc::clone(&memory.bus) });
+    let rest = Rest::start_on(Backends { bus, ..memory }).await;
+    pull(&outage);
+    let (status, health) = health_once_failed(&rest, "transport").await;
+    assert_eq!((status, &health["checks"]["transport"]["status"]), (503, &json!("Unhealthy")));
+    assert_eq!(rest.get("/health/ready").await.status, 503);
+    // The command is kept all the same; publishing it fails.
+    rest.order("c").await;
+    let (_, health) = health_once_failed(&rest, "outbox").await;
+    assert_eq!(health["checks"]["outbox"]["status"], "Unhealthy");
+}
+
+#[tokio::test]
+async fn a_read_model_that_fails_makes_the_projections_unhealthy() {
+    let outage = Outage::default();
+    let memory = Backends::memory();
+    let read_model = Arc::new(Fragile { outage: Arc::clone(&outage), inner: Arc::clone(&memory.read_model) });
+    let rest = Rest::start_on(Backends { read_model, ..memory }).await;
+    pull(&outage);
+    let (status, health) = health_once_failed(&rest, "projections").await;
+    assert_eq!((status, &health["checks"]["projections"]["status"]), (503, &json!("Unhealthy")));
+    rest.get("/orders").await.problem(503, "UNAVAILABLE");
+}
+
+#[tokio::test]
+async fn a_subscription_that_has_ended_degrades_the_node() {
+    let memory = Backends::memory();
+    // Only the subscription asks for a consumer: the bus as a whole is well.
+    let bus = Arc::new(NoConsumers(Arc::clone(&memory.bus)));
+    let rest = Rest::start_on(Backends { bus, ..memory }).await;
+    let (status, health) = health_once_failed(&rest, "subscriptions").await;
+    assert_eq!((status, &health["status"]), (200, &json!("Degraded")));
+    assert_eq!(health["checks"]["subscriptions"]["status"], "Unhealthy");
+    assert_eq!(rest.get("/health/ready").await.status, 200);
+}
+
+#[derive(Debug)]
+struct NoConsumers(Arc<dyn MessageBus>);
+
+#[async_trait]
+impl MessageBus for NoConsumers {
+    fn kind(&self) -> &'static str {
+        self.0.kind()
+    }
+    async fn publish(&self, messages: &[Message]) -> Result<(), BusError> {
+        self.0.publish(messages).await
+    }
+    async fn consumer(&self, _name: &str) -> Result<Box<dyn Consumer>, BusError> {
+        // What ends a subscription: trying again would not help.
+        Err(BusError::InvalidName)
+    }
+    async fn remove_consumer(&self, name: &str) -> Result<(), BusError> {
+        self.0.remove_consumer(name).await
+    }
+    async fn dead_letters(&self, name: &str, max: usize) -> Result<Vec<DeadLetter>, BusError> {
+        self.0.dead_letters(name, max).await
+    }
+    async fn replay(&self, name: &str, events: &[EventId]) -> Result<usize, BusError> {
+        self.0.replay(name, events).await
+    }
+    async fn discard(&self, name: &str, events: &[EventId]) -> Result<usize, BusError> {
+        self.0.discard(name, events).await
+    }
+    async fn check(&self) -> Result<(), BusError> {
+        self.0.check().await
+    }
+}
+
+#[tokio::test]
+async fn a_clock_far_behind_the_issued_ids_makes_the_ids_unhealthy() {
+    let clock = Arc::new(ManualClock::new(SystemClock.now_micros()));
+    let server = TestServer::start_on(&[], Backends::memory(), Arc::clone(&clock) as Arc<dyn Clock>).await;
+    let rest = Rest::of(server);
+    assert_eq!(rest.get("/health").await.string("status"), "Healthy");
+    clock.advance_ms(-60_000);
+    let (status, health) = health_once_failed(&rest, "ids").await;
+    assert_eq!((status, &health["checks"]["ids"]["status"]), (503, &json!("Unhealthy")));
+    rest.get("/api/id").await.problem(503, "UNAVAILABLE");
+}
+
+#[tokio::test]
+async fn a_silent_store_is_answered_with_504_and_one_request_too_many_with_429() {
+    let outage = Outage::default();
+    let memory = Backends::memory();
+    let store = Arc::new(Fragile { outage: Arc::clone(&outage), inner: Arc::clone(&memory.store) });
+    let backends = Backends { store, ..memory };
+    let settings = [("max-in-flight", "1"), ("request-timeout-ms", "1000")];
+    let rest = Rest::of(TestServer::start_on(&settings, backends, Arc::new(SystemClock)).await);
+    outage.store(SILENT, Ordering::SeqCst);
+    let order = json!({ "customerId": "c", "items": [{ "productId": "p", "quantity": 1, "price": 1 }] });
+    let (silent, refused) = tokio::join!(rest.post("/orders", &order), async {
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        rest.get("/orders/1").await
+    });
+    silent.problem(504, "DEADLINE_EXCEEDED");
+    refused.problem(429, "OVERLOADED");
+    assert_eq!(refused.header("retry-after"), "1");
+    outage.store(WELL, Ordering::SeqCst);
+    assert_eq!(rest.post("/orders", &order).await.status, 201);
+}
