@@ -105,6 +105,28 @@ async fn thousands_of_interleaved_commands_are_each_answered_and_keep_the_order_
 }
 
 #[tokio::test]
+async fn a_command_waits_for_the_one_before_it_of_the_same_order() {
+    let (backends, store) = FaultyStore::backends();
+    let clock = std::sync::Arc::new(ordersystem::clock::SystemClock);
+    let server = TestServer::start_on(&[], backends, clock).await;
+    let id = server.place_order("customer-1").await.order_id;
+    let (sender, mut replies) = open(&server.commands().await).await;
+    store.appends.set(Mode::Hangs);
+    sender.send(command("pay", Command::PayOrder(pay(&id)))).await.expect("open");
+    sender.send(command("ship", Command::ShipOrder(ship(&id)))).await.expect("open");
+    sender.send(command("deliver", Command::DeliverOrder(deliver(&id)))).await.expect("open");
+    // A refusal does not wait behind another order.
+    sender.send(command("unknown", Command::PayOrder(pay("42")))).await.expect("open");
+    assert_eq!(next(&mut replies).await.correlation_id, "unknown");
+    assert_eq!(*store.appending.borrow(), 1, "only the payment is being written");
+    store.appends.set(Mode::Works);
+    for (correlation_id, revision) in [("pay", 2), ("ship", 3), ("deliver", 4)] {
+        let reply = next(&mut replies).await;
+        assert_eq!((reply.correlation_id.as_str(), success(reply.clone()).revision), (correlation_id, revision));
+    }
+}
+
+#[tokio::test]
 async fn a_refused_command_is_answered_with_its_details_and_the_call_goes_on() {
     let server = TestServer::start().await;
     let client = server.commands().await;

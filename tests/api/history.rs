@@ -318,7 +318,7 @@ fn assert_complete(events: &[OrderEvent]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_follower_that_stalls_while_thousands_of_events_are_written_loses_nothing() {
-    const ORDERS: usize = 3_000;
+    const ORDERS: usize = 2_000;
     let server = TestServer::start().await;
     // A window of 64 KiB: the server can send some hundred events, then has to wait for the reader.
     let endpoint = server.endpoint().initial_stream_window_size(65_535).initial_connection_window_size(65_535);

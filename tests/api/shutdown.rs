@@ -109,12 +109,18 @@ async fn everything_is_published_before_the_end() {
     let mut server = TestServer::start_on(&[], backends, Arc::new(SystemClock)).await;
     // Sees everything that the bus accepts from here on.
     let consumer = bus_inside.consumer("test").await.expect("a consumer");
-    bus.publishing.set(Mode::Unavailable);
+    bus.publishing.set(Mode::Hangs);
     for _ in 0..50 {
         server.place_order("customer-1").await;
     }
-    bus.publishing.set(Mode::Works);
-    server.stop().await.expect("within the grace period");
+    let address = server.address;
+    let mend = async {
+        // The doors are closed already, and the outbox has most of it to publish still.
+        until("nobody listens", async || TcpStream::connect(address).await.is_err().then_some(())).await;
+        bus.publishing.set(Mode::Works);
+    };
+    let (stopped, ()) = tokio::join!(server.stop(), mend);
+    stopped.expect("within the grace period");
     let mut seen = 0;
     while seen < 50 {
         let batch = soon("a message", consumer.next_batch(100)).await.expect("messages");

@@ -35,6 +35,26 @@ async fn messages_are_compressed_both_ways_where_that_is_worth_it() {
 }
 
 #[tokio::test]
+async fn a_large_reply_is_compressed_on_the_wire_and_a_small_one_is_not() {
+    let server = TestServer::start().await;
+    let id = server.place_order("customer-1").await.order_id;
+    for (count, compressed) in [(1, false), (400, true)] {
+        let request = BatchGetOrdersRequest { order_ids: vec![id.clone(); count], consistency: None };
+        let reply = reqwest::Client::new()
+            .post(server.url("/catga.orders.v1.OrderQueryService/BatchGetOrders"))
+            .header("content-type", "application/grpc-web+proto")
+            .header("grpc-accept-encoding", "gzip")
+            .body(frame(0, &request.encode_to_vec()))
+            .send()
+            .await
+            .expect("an answer");
+        let body = reply.bytes().await.expect("a body");
+        assert_eq!(body[0], u8::from(compressed), "the flag of the first frame");
+        assert!(body.len() < 20 * 1024, "{} bytes", body.len());
+    }
+}
+
+#[tokio::test]
 async fn a_message_over_the_limit_is_refused_with_the_limit_compressed_or_not() {
     let server = TestServer::start_with(&[("max-message-bytes", "10000")]).await;
     let mut request = new_order("customer-1");
