@@ -4,12 +4,12 @@
 #   ./test-all.sh            everything
 #   ./test-all.sh STEP ...   only these steps; ./test-all.sh --list names them
 #
-# What the tests need and the machine lacks is installed first: buf (npm), grpcurl (go), curl and python3 (apt-get).
+# What the tests need and the machine lacks is installed first: buf (npm), grpcurl (go), curl, python3 and Chromium with its driver (apt-get).
 # A tool that cannot be had is a failure: nothing is skipped.
 set -uo pipefail
 cd "$(dirname "$0")"
 
-STEPS=(tools format lint docs protos test release readme)
+STEPS=(tools format lint docs protos test release readme browser)
 TOOLS_DIR="${TOOLS_DIR:-$PWD/target/tools}"
 BUF_VERSION=1.75.0
 GRPCURL_VERSION=v1.9.3
@@ -23,9 +23,10 @@ apt_get() {
 
 step_tools() {
     local missing=()
-    for tool in curl python3; do
+    for tool in curl python3 chromium; do
         command -v "$tool" >/dev/null || missing+=("$tool")
     done
+    command -v chromedriver >/dev/null || missing+=(chromium-driver)
     [ ${#missing[@]} = 0 ] || apt_get "${missing[@]}" || return 1
     mkdir -p "$TOOLS_DIR/bin"
     command -v buf >/dev/null || npm install --silent --no-audit --no-fund --prefix "$TOOLS_DIR" "@bufbuild/buf@$BUF_VERSION" || return 1
@@ -56,6 +57,9 @@ step_release() { cargo build --locked --release; }
 
 # The README's tours, command by command, against the released binary.
 step_readme() { python3 tests/readme/check.py target/release/ordersystem README.md; }
+
+# The dashboard and Swagger UI in a real browser.
+step_browser() { python3 tests/browser/dashboard.py target/release/ordersystem; }
 
 if [ "${1:-}" = --list ]; then
     printf '%s\n' "${STEPS[@]}"

@@ -22,6 +22,12 @@ function row(cells) {
   return tr;
 }
 
+// With all the decimals that the currency has, which a number alone does not show.
+function money(amount, currency) {
+  const { maximumFractionDigits } = new Intl.NumberFormat("en", { style: "currency", currency }).resolvedOptions();
+  return Number(amount).toFixed(maximumFractionDigits);
+}
+
 function setText(id, text, tone) {
   const element = byId(id);
   element.textContent = text;
@@ -56,14 +62,14 @@ async function showStats() {
   byId("counts").replaceChildren(...Object.entries(stats.byStatus).map(([status, count]) =>
     row([cell(status), cell(count, "number")])));
   byId("revenue").replaceChildren(...Object.entries(stats.revenueByCurrency).map(([currency, sum]) =>
-    row([cell(currency), cell(sum, "number")])));
+    row([cell(currency), cell(money(sum, currency), "number")])));
 }
 
 async function showOrders() {
   const orders = await load("/orders?pageSize=" + SHOWN_ORDERS);
   byId("orders").replaceChildren(...orders.map((order) => row([
     cell(order.orderId), cell(order.customerId), cell(order.status, toneOf[order.status]),
-    cell(`${order.total} ${order.currency}`, "number"), cell(order.createdAt)])));
+    cell(`${money(order.total, order.currency)} ${order.currency}`, "number"), cell(order.createdAt)])));
 }
 
 let refreshing = false;
