@@ -3,6 +3,7 @@
 use std::{
     convert::Infallible,
     error::Error,
+    sync::Arc,
     task::{Context as TaskContext, Poll},
 };
 
@@ -21,14 +22,20 @@ use super::{
 };
 
 type Grpc = GrpcEdge<Router>;
-type Rest = RestEdge<Cors<Router>>;
 
-/// Both doors behind one service.
+/// Both doors behind one service. Cloned for each request, so what is long to clone is shared.
 #[derive(Clone, Debug)]
 pub struct Doors {
     grpc: Grpc,
+    rest: RestEdge<Router>,
+    browsers: Arc<Browsers>,
+}
+
+/// The same doors for requests that only browsers send, from pages of whatever origin.
+#[derive(Debug)]
+struct Browsers {
     grpc_web: Cors<GrpcWebService<Grpc>>,
-    rest: Rest,
+    rest: RestEdge<Cors<Router>>,
     cors: CorsLayer,
 }
 
@@ -43,17 +50,23 @@ impl Doors {
         cors_allowed_origins: &[String],
     ) -> Result<Self, Box<dyn Error + Send + Sync>> {
         let grpc = GrpcEdge::new(grpc::routes(context, health)?.into_axum_router(), context.info.max_message_bytes);
-        let cors = cors(cors_allowed_origins)?;
-        let rest = RestEdge::new(cors.layer(rest::router(context)));
-        let grpc_web = cors.layer(GrpcWebLayer::new().layer(grpc.clone()));
-        Ok(Self { grpc, grpc_web, rest, cors })
+        Ok(Self::of(grpc, rest::router(context), cors(cors_allowed_origins)?))
     }
 
     /// The gRPC door alone, for a port of its own.
     #[must_use]
     pub fn grpc_only(&self) -> Self {
         // What is left of REST answers the preflights of gRPC-Web.
-        Self { rest: RestEdge::new(self.cors.layer(rest::closed())), ..self.clone() }
+        Self::of(self.grpc.clone(), rest::closed(), self.browsers.cors.clone())
+    }
+
+    fn of(grpc: Grpc, rest: Router, cors: CorsLayer) -> Self {
+        let browsers = Browsers {
+            grpc_web: cors.layer(GrpcWebLayer::new().layer(grpc.clone())),
+            rest: RestEdge::new(cors.layer(rest.clone())),
+            cors,
+        };
+        Self { grpc, rest: RestEdge::new(rest), browsers: Arc::new(browsers) }
     }
 }
 
@@ -63,17 +76,20 @@ impl Service<Request<Body>> for Doors {
     type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
 
     fn poll_ready(&mut self, _task: &mut TaskContext<'_>) -> Poll<Result<(), Infallible>> {
-        // All three are always ready: what bounds the work stands behind them.
+        // All of them are always ready: what bounds the work stands behind them.
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let content_type = request.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+        let headers = request.headers();
+        let content_type = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
         if content_type.starts_with(b"application/grpc-web") {
-            let reply = self.grpc_web.call(request);
+            let reply = self.browsers.grpc_web.clone().call(request);
             async move { reply.await.map(|response| response.map(Body::new)) }.boxed()
         } else if content_type.starts_with(b"application/grpc") {
             self.grpc.call(request)
+        } else if headers.contains_key(header::ORIGIN) {
+            self.browsers.rest.clone().call(request)
         } else {
             self.rest.call(request)
         }
