@@ -1,7 +1,7 @@
 //! `ExecuteCommands`: many commands over one call.
 //!
 //! Commands for one order run one after the other, in the order sent; different orders run side by side. At most
-//! [`MAX_OPEN`] commands are read and not yet answered; past that the call reads no further until the client has taken replies.
+//! `MAX_OPEN` commands are read and not yet answered; past that the call reads no further until the client has taken replies.
 //! A task of its own drives the call, so that a client that takes no replies stops no command halfway.
 
 use std::{
