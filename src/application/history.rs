@@ -259,3 +259,46 @@ fn far_from_now(by: Duration) -> Instant {
     const A_YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
     Instant::now() + by.min(A_YEAR)
 }
+
+/// Either of the two, for those who show them alike.
+pub trait EventSource: Send + 'static {
+    /// The next step. To be called until it answers [`Step::End`] or an error.
+    ///
+    /// # Errors
+    /// [`AppError::ShuttingDown`] when the node drains; otherwise what the store says.
+    fn next(&mut self) -> impl Future<Output = Result<Step, AppError>> + Send;
+
+    /// How far the stream has come in the log.
+    fn position(&self) -> Position;
+
+    /// How far it has come in the history of its order; 0 where it has none.
+    fn revision(&self) -> Revision;
+}
+
+impl EventSource for EventFeed {
+    fn next(&mut self) -> impl Future<Output = Result<Step, AppError>> + Send {
+        self.next()
+    }
+
+    fn position(&self) -> Position {
+        self.position()
+    }
+
+    fn revision(&self) -> Revision {
+        0
+    }
+}
+
+impl EventSource for OrderHistory {
+    fn next(&mut self) -> impl Future<Output = Result<Step, AppError>> + Send {
+        self.next()
+    }
+
+    fn position(&self) -> Position {
+        self.position()
+    }
+
+    fn revision(&self) -> Revision {
+        self.revision()
+    }
+}

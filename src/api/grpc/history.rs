@@ -13,9 +13,9 @@ use crate::{
         error::{ApiError, Reason},
         validation::{Violations, note_cursor},
     },
-    application::history::{EventFeed, EventFilter, OrderHistory, Step},
+    application::history::{EventFeed, EventFilter, EventSource, OrderHistory, Step},
     codec::{EncodedEvent, EventKind},
-    event_store::{LogId, Position, StoredEvent},
+    event_store::{LogId, Position, Revision, StoredEvent},
     proto::catga::orders::v1::{
         self as pb, order_history_service_server::OrderHistoryService, stream_events_response,
         stream_order_history_response,
@@ -171,18 +171,11 @@ fn parse_heartbeat(violations: &mut Violations, interval: Option<&prost_types::D
     }
 }
 
-/// What a stream holds between two messages: the source and the rest of one batch.
-struct State<S> {
-    source: S,
-    batch: VecDeque<StoredEvent>,
-    is_over: bool,
-    _place: EventStreamPlace,
-}
-
-impl<S> State<S> {
-    const fn new(source: S, place: EventStreamPlace) -> Self {
-        Self { source, batch: VecDeque::new(), is_over: false, _place: place }
-    }
+/// One message of a stream, whichever of the two it is.
+enum Shown {
+    Event(EncodedEvent),
+    CaughtUp(Revision),
+    Heartbeat,
 }
 
 fn order_history(
@@ -191,68 +184,66 @@ fn order_history(
     place: EventStreamPlace,
 ) -> Replies<pb::StreamOrderHistoryResponse> {
     use stream_order_history_response::Item;
-    let message = move |position, item| {
-        let cursor = cursor::encode_cursor(log, position);
-        Ok(pb::StreamOrderHistoryResponse { cursor, item: Some(item) })
-    };
-    Box::pin(stream::unfold(State::new(history, place), move |mut state| async move {
-        loop {
-            if let Some(event) = state.batch.pop_front() {
-                let item = Item::Event(EncodedEvent(event.payload));
-                return Some((message(event.position, item), state));
-            }
-            if state.is_over {
-                return None;
-            }
-            match state.source.next().await {
-                Ok(Step::Events(events)) => state.batch = events.into(),
-                Ok(Step::CaughtUp) => {
-                    let revision = revision_to_proto(state.source.revision());
-                    return Some((message(state.source.position(), Item::CaughtUp(pb::CaughtUp { revision })), state));
-                }
-                Ok(Step::Heartbeat) => {}
-                Ok(Step::End) => return None,
-                Err(error) => {
-                    state.is_over = true;
-                    return Some((Err(ApiError::from(error).to_status()), state));
-                }
-            }
-        }
-    }))
+    replies(history, place, move |position, shown| {
+        let item = match shown {
+            Shown::Event(event) => Some(Item::Event(event)),
+            Shown::CaughtUp(revision) => Some(Item::CaughtUp(pb::CaughtUp { revision: revision_to_proto(revision) })),
+            Shown::Heartbeat => None,
+        };
+        pb::StreamOrderHistoryResponse { cursor: cursor::encode_cursor(log, position), item }
+    })
 }
 
 fn events(feed: EventFeed, log: LogId, place: EventStreamPlace) -> Replies<pb::StreamEventsResponse> {
     use stream_events_response::Item;
-    let message = move |position, item| {
-        let cursor = cursor::encode_cursor(log, position);
-        Ok(pb::StreamEventsResponse { cursor, item: Some(item) })
-    };
-    Box::pin(stream::unfold(State::new(feed, place), move |mut state| async move {
+    replies(feed, place, move |position, shown| {
+        let item = match shown {
+            Shown::Event(event) => Item::Event(event),
+            Shown::CaughtUp(_) => Item::CaughtUp(pb::CaughtUp { revision: 0 }),
+            Shown::Heartbeat => Item::Heartbeat(pb::Heartbeat {}),
+        };
+        pb::StreamEventsResponse { cursor: cursor::encode_cursor(log, position), item: Some(item) }
+    })
+}
+
+/// What a stream holds between two messages: the source and the rest of one batch.
+struct State<S> {
+    source: S,
+    batch: VecDeque<StoredEvent>,
+    is_over: bool,
+    _place: EventStreamPlace,
+}
+
+/// The steps of `source` as messages, until its end or an error.
+fn replies<S: EventSource, M: Send + 'static>(
+    source: S,
+    place: EventStreamPlace,
+    message: impl Fn(Position, Shown) -> M + Copy + Send + 'static,
+) -> Replies<M> {
+    let state = State { source, batch: VecDeque::new(), is_over: false, _place: place };
+    Box::pin(stream::unfold(state, move |mut state| async move {
         loop {
             if let Some(event) = state.batch.pop_front() {
-                let item = Item::Event(EncodedEvent(event.payload));
-                return Some((message(event.position, item), state));
+                let shown = Shown::Event(EncodedEvent(event.payload));
+                return Some((Ok(message(event.position, shown)), state));
             }
             if state.is_over {
                 return None;
             }
-            match state.source.next().await {
-                Ok(Step::Events(events)) => state.batch = events.into(),
-                Ok(Step::CaughtUp) => {
-                    return Some((
-                        message(state.source.position(), Item::CaughtUp(pb::CaughtUp { revision: 0 })),
-                        state,
-                    ));
+            let shown = match state.source.next().await {
+                Ok(Step::Events(events)) => {
+                    state.batch = events.into();
+                    continue;
                 }
-                Ok(Step::Heartbeat) => {
-                    return Some((message(state.source.position(), Item::Heartbeat(pb::Heartbeat {})), state));
-                }
+                Ok(Step::CaughtUp) => Shown::CaughtUp(state.source.revision()),
+                Ok(Step::Heartbeat) => Shown::Heartbeat,
                 Ok(Step::End) => return None,
                 Err(error) => {
                     state.is_over = true;
                     return Some((Err(ApiError::from(error).to_status()), state));
                 }
-            }
+            };
+            return Some((Ok(message(state.source.position(), shown)), state));
         }
     }))
 }
