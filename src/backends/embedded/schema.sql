@@ -60,3 +60,9 @@ CREATE TABLE totals (
   amount   BLOB NOT NULL,
   PRIMARY KEY (status, currency)
 ) STRICT, WITHOUT ROWID;
+
+-- What is written to see whether anything can be.
+CREATE TABLE probe (
+  id     INTEGER NOT NULL PRIMARY KEY,
+  filler BLOB NOT NULL
+) STRICT;

@@ -16,6 +16,8 @@ const CACHE_KIB: i64 = 64 * 1024;
 const CHECKPOINT_PAGES: i64 = 4_000;
 /// What stays of a WAL that has been longer, in bytes.
 const WAL_KEPT_BYTES: i64 = 64 * 1024 * 1024;
+/// What a probe writes: the order of the largest usual commit, so that it does not find space where commits find none.
+const PROBE_BYTES: i64 = 64 * 1024;
 /// Nobody else writes; this is for a backup that opens or closes the file at that moment.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -110,12 +112,13 @@ impl WriteConnection {
         let _ = self.health.note(Err(error.clone()));
     }
 
-    /// Writes and syncs next to nothing. When that works, the store works again, and a transaction whose commit failed before is
+    /// Writes and syncs as much as a large commit. When that works, the store works again, and a transaction whose commit failed before is
     /// surely gone: this one has taken its place in the WAL.
     pub(in super::super) fn probe(&mut self) -> Result<(), DbError> {
         self.transaction(Sync::Now, |connection| {
-            let sql = "INSERT INTO facts VALUES ('probe', 1) ON CONFLICT DO UPDATE SET value = value + 1";
-            connection.prepare_cached(sql)?.execute([])?;
+            // Random, since SQLite does not write what is there already.
+            let sql = "INSERT OR REPLACE INTO probe VALUES (1, randomblob(?1))";
+            connection.prepare_cached(sql)?.execute([PROBE_BYTES])?;
             Ok(())
         })
     }
