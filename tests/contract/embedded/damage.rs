@@ -61,6 +61,16 @@ async fn an_event_that_was_moved_or_removed_is_missed() {
 }
 
 #[tokio::test]
+async fn an_end_of_the_log_that_goes_away_under_a_running_service_is_missed() {
+    let (folder, _) = filled(3_000).await;
+    let store = open(folder.path());
+    sql(folder.path(), "DELETE FROM log WHERE position = 3000");
+    // Far enough from the end that it is read from the file.
+    let error = store.read_log(Position(1_000), Direction::Forward, 4_000).await.unwrap_err();
+    assert!(names(&error, "position 3000 is missing"), "{error}");
+}
+
+#[tokio::test]
 async fn a_revision_that_is_missing_in_a_stream_is_reported() {
     let (folder, _) = filled(100).await;
     sql(folder.path(), "DELETE FROM log WHERE stream = 9 AND revision = 5");

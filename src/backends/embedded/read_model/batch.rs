@@ -65,8 +65,9 @@ impl Batch {
         for Touched { before, after } in self.rows.values().filter(|touched| touched.before != touched.after) {
             let Some(row) = after else { continue };
             match before {
+                None => write_row(connection, INSERT, row)?,
                 Some(before) if differs_in_status_only(before, row) => update(connection, row)?,
-                _ => replace(connection, row)?,
+                Some(_) => write_row(connection, REPLACE, row)?,
             }
             for (row, sign) in before.iter().map(|row| (row, -1)).chain([(row, 1)]) {
                 let change = totals.entry((row.status, row.currency)).or_default();
@@ -94,8 +95,12 @@ fn update(connection: &Connection, row: &Row) -> Result<(), DbError> {
     Ok(())
 }
 
-fn replace(connection: &Connection, row: &Row) -> Result<(), DbError> {
-    let sql = "INSERT OR REPLACE INTO orders VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+/// Not one statement for both: what may have to take another row's place costs SQLite a journal a statement.
+const INSERT: &str = "INSERT INTO orders VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+const REPLACE: &str = "UPDATE orders SET customer = ?2, status = ?3, created_at = ?4, updated_at = ?5, amount = ?6, \
+                       currency = ?7, item_count = ?8, revision = ?9 WHERE id = ?1";
+
+fn write_row(connection: &Connection, sql: &str, row: &Row) -> Result<(), DbError> {
     connection.prepare_cached(sql)?.execute(params![
         row.id.cast_signed(),
         &*row.customer,
