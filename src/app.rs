@@ -5,6 +5,7 @@ mod checks;
 
 use std::{
     net::SocketAddr,
+    path::Path,
     sync::{Arc, atomic::AtomicU64},
     time::{Duration, Instant},
 };
@@ -28,6 +29,7 @@ use crate::{
         pipeline::{Pipeline, PipelineOptions},
         queries::QueryHandler,
     },
+    backends::embedded,
     clock::{Clock, SystemClock},
     config::{Config, NodeId},
     domain::timestamp::Timestamp,
@@ -42,6 +44,16 @@ use crate::{
 
 /// Why the node did not start; one line for people.
 pub type StartError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Copies the data folder `dir` into `target`, whether or not a node uses it, and says on standard output what it holds.
+///
+/// # Errors
+/// One line that names the folder that it is about.
+pub fn backup(dir: &Path, target: &Path) -> Result<(), StartError> {
+    let done = embedded::backup::backup(dir, target)?;
+    println!("{}: a copy of {} up to position {}", target.display(), dir.display(), done.head);
+    Ok(())
+}
 
 /// A node that listens and serves.
 #[derive(Debug)]

@@ -29,6 +29,13 @@ pub enum Invocation {
         /// How long to wait.
         timeout_ms: u64,
     },
+    /// Copy a data folder, whether or not a service uses it.
+    Backup {
+        /// Which one.
+        data_dir: PathBuf,
+        /// Where to: a folder that has no copy yet.
+        target: PathBuf,
+    },
     /// Print the effective configuration.
     PrintConfig(Box<Config>),
 }
@@ -84,6 +91,7 @@ pub fn parse(
     let matches = command().try_get_matches_from(args).map_err(usage_error)?;
     match matches.subcommand() {
         Some(("health", matches)) => health(matches, env),
+        Some(("backup", matches)) => backup(matches, env),
         Some(("config", matches)) => Ok(Invocation::PrintConfig(Box::new(Config::load(&flags(matches), env)?))),
         Some((_serve, matches)) => Ok(Invocation::Serve(Box::new(Config::load(&flags(matches), env)?))),
         None => Ok(Invocation::Serve(Box::new(Config::load(&flags(&matches), env)?))),
@@ -104,6 +112,7 @@ pub fn command() -> Command {
         .args_conflicts_with_subcommands(true)
         .subcommand(serve.args(setting_args()))
         .subcommand(health_command())
+        .subcommand(backup_command())
         .subcommand(config.args(setting_args()))
 }
 
@@ -118,6 +127,17 @@ fn health_command() -> Command {
         .arg(service.help("Which gRPC service to ask for; empty for the whole server").hide_default_value(true))
         .arg(timeout.value_parser(millis).help("How long to wait, ms"))
         .args(setting_args().into_iter().map(|arg| arg.hide(true).conflicts_with("address")))
+}
+
+fn backup_command() -> Command {
+    let target = Arg::new("target").value_name("DIR").required(true).value_parser(PathBufValueParser::new());
+    Command::new("backup")
+        .about("Copy the data folder of a service, which may go on running, into another folder")
+        .arg(target.help("Where to: a folder that has no copy yet; the copy is a data folder itself"))
+        .args(setting_args().into_iter().map(|arg| {
+            let is_hidden = arg.get_id() != "data-dir" && arg.get_id() != "config";
+            arg.hide(is_hidden)
+        }))
 }
 
 fn setting_args() -> Vec<Arg> {
@@ -175,6 +195,15 @@ fn health(matches: &ArgMatches, env: impl IntoIterator<Item = (OsString, OsStrin
         // Never absent, the argument has a default; 0 would only time out at once.
         timeout_ms: matches.get_one::<u64>("timeout-ms").copied().unwrap_or_default(),
     })
+}
+
+fn backup(matches: &ArgMatches, env: impl IntoIterator<Item = (OsString, OsString)>) -> Result<Invocation, CliError> {
+    let config = Config::load(&flags(matches), env)?;
+    let data_dir = config.node.data_dir;
+    let data_dir = data_dir.ok_or_else(|| CliError::Usage("--data-dir is needed: which folder to copy".to_owned()))?;
+    // Never absent, the argument is required.
+    let target = matches.get_one::<PathBuf>("target").cloned().unwrap_or_default();
+    Ok(Invocation::Backup { data_dir, target })
 }
 
 fn checked_address(address: &str) -> Result<String, CliError> {

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use ordersystem::{
     api,
-    app::{App, StartError},
+    app::{self, App, StartError},
     cli::{self, CliError, Invocation},
     config::Config,
     telemetry,
@@ -25,6 +25,7 @@ async fn main() -> ExitCode {
         Ok(Invocation::Health { address, service, timeout_ms }) => {
             exit_code(api::probe::run(&address, &service, timeout_ms).await)
         }
+        Ok(Invocation::Backup { data_dir, target }) => exit_code(app::backup(&data_dir, &target)),
         Ok(Invocation::PrintConfig(config)) => {
             print!("{config}");
             ExitCode::SUCCESS

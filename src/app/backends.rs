@@ -1,12 +1,21 @@
 //! Which backends a configuration asks for.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use super::StartError;
 use crate::{
-    backends::memory::{
-        checkpoint_store::MemoryCheckpointStore, event_store::MemoryEventStore, lease::MemoryLeaseStore,
-        message_bus::MemoryMessageBus, read_model::MemoryReadModel,
+    backends::{
+        embedded::{
+            checkpoint_store::EmbeddedCheckpointStore,
+            database::{Database, OpenError},
+            event_store::EmbeddedEventStore,
+            lease::EmbeddedLeaseStore,
+            read_model::EmbeddedReadModel,
+        },
+        memory::{
+            checkpoint_store::MemoryCheckpointStore, event_store::MemoryEventStore, lease::MemoryLeaseStore,
+            message_bus::MemoryMessageBus, read_model::MemoryReadModel,
+        },
     },
     checkpoint_store::CheckpointStore,
     config::{Config, Persistence, Transport},
@@ -39,10 +48,14 @@ impl Backends {
     /// The backends that `config` asks for; never others in their place.
     ///
     /// # Errors
-    /// For a backend that this version does not have.
+    /// For a backend that this version does not have, or that cannot be opened.
     pub fn of(config: &Config) -> Result<Self, StartError> {
         match (config.persistence, config.transport) {
             (Persistence::InMemory, Transport::InMemory) => Ok(Self::memory()),
+            (Persistence::Embedded, Transport::InMemory) => {
+                let dir = config.node.data_dir.as_deref().ok_or("persistence embedded needs --data-dir")?;
+                Self::embedded(dir).map_err(|error| format!("data dir {error}").into())
+            }
             (persistence, transport) => {
                 Err(format!("persistence {persistence:?} with transport {transport:?} is not built into this version")
                     .into())
@@ -62,5 +75,20 @@ impl Backends {
             persistence: "inmemory",
             transport: "inmemory",
         }
+    }
+    /// Everything that has to last in the data folder `dir`, the message bus in memory.
+    ///
+    /// # Errors
+    /// [`OpenError`] names the folder.
+    pub fn embedded(dir: &Path) -> Result<Self, OpenError> {
+        let database = Database::open(dir)?;
+        Ok(Self {
+            store: Arc::new(EmbeddedEventStore::new(Arc::clone(&database))),
+            read_model: Arc::new(EmbeddedReadModel::new(Arc::clone(&database))),
+            leases: Arc::new(EmbeddedLeaseStore::new(Arc::clone(&database))),
+            checkpoints: Arc::new(EmbeddedCheckpointStore::new(database)),
+            persistence: "embedded",
+            ..Self::memory()
+        })
     }
 }

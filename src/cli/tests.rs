@@ -144,3 +144,16 @@ fn health_refuses_what_it_cannot_ask() {
     assert!(error(&["health", "--timeout-ms", "0"]).contains("--timeout-ms"));
     assert!(error(&["health", "--address", "h:1", "--port", "2"]).contains("cannot be used with"));
 }
+
+#[test]
+fn backup_takes_the_folder_of_the_configuration_and_a_target() {
+    let backup = |line: &[&str], env: &[(&str, &str)]| match run_with(line, env) {
+        Ok(Invocation::Backup { data_dir, target }) => (data_dir, target),
+        other => panic!("{line:?}: {other:?}"),
+    };
+    let expected = (PathBuf::from("/srv/a"), PathBuf::from("/srv/b"));
+    assert_eq!(backup(&["backup", "--data-dir", "/srv/a", "/srv/b"], &[]), expected);
+    assert_eq!(backup(&["backup", "/srv/b"], &[("ORDERSYSTEM_DATA_DIR", "/srv/a")]), expected);
+    assert!(error(&["backup", "/srv/b"]).contains("--data-dir is needed"));
+    assert!(error(&["backup", "--data-dir", "/srv/a"]).contains("<DIR>"));
+}

@@ -252,7 +252,7 @@ fn log_levels_take_levels_and_directives() {
 
 #[test]
 fn backends_that_are_not_built_are_refused_and_never_replaced() {
-    for (key, names) in [("persistence", &["embedded", "redis", "nats"][..]), ("transport", &["redis", "nats"])] {
+    for (key, names) in [("persistence", &["redis", "nats"][..]), ("transport", &["redis", "nats"])] {
         for name in names {
             let parts = [key, name, "not built into this version yet", "does not fall back", &format!("--{key}")];
             assert_has(&given().flag(key, name).error(), &parts);
@@ -260,6 +260,14 @@ fn backends_that_are_not_built_are_refused_and_never_replaced() {
     }
     let error = given().env("ORDERSYSTEM_PERSISTENCE", "redis").error();
     assert_has(&error, &["persistence: 'redis'", "(set by ORDERSYSTEM_PERSISTENCE)"]);
+}
+
+#[test]
+fn the_embedded_store_needs_a_folder() {
+    let error = given().flag("persistence", "embedded").error();
+    assert_has(&error, &["persistence: 'embedded'", "--data-dir DIR", "(set by --persistence)"]);
+    let config = given().flag("persistence", "embedded").env("ORDERSYSTEM_DATA_DIR", "/srv/x").load().unwrap();
+    assert_eq!(config.node.data_dir.as_deref(), Some(Path::new("/srv/x")));
 }
 
 #[test]

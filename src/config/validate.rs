@@ -6,11 +6,12 @@ use super::values::{Values, is_flag};
 
 /// The backends of this version. A setting that names another one is refused rather than served by something else.
 const BUILT_TRANSPORTS: &[Transport] = &[Transport::InMemory];
-const BUILT_PERSISTENCE: &[Persistence] = &[Persistence::InMemory];
+const BUILT_PERSISTENCE: &[Persistence] = &[Persistence::InMemory, Persistence::Embedded];
 
 pub(super) fn check(config: &Config, values: &Values) -> Result<(), ConfigError> {
     cluster(config, values)?;
     built(config, values)?;
+    data_dir(config, values)?;
     unused_broker(config, values)?;
     ports(config, values)
 }
@@ -39,6 +40,16 @@ fn built(config: &Config, values: &Values) -> Result<(), ConfigError> {
     }
     if !BUILT_TRANSPORTS.contains(&config.transport) {
         return missing("transport");
+    }
+    Ok(())
+}
+
+/// Data that is to last goes where the operator says, never to a place that the program makes up.
+fn data_dir(config: &Config, values: &Values) -> Result<(), ConfigError> {
+    if config.persistence == Persistence::Embedded && config.node.data_dir.is_none() {
+        let what =
+            "'embedded' keeps everything in a folder: say which with --data-dir DIR; it is made if it is not there";
+        return Err(values.error("persistence", what));
     }
     Ok(())
 }

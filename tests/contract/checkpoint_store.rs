@@ -4,18 +4,26 @@ use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use ordersystem::{
-    backends::memory::checkpoint_store::MemoryCheckpointStore,
+    backends::{embedded::checkpoint_store::EmbeddedCheckpointStore, memory::checkpoint_store::MemoryCheckpointStore},
     checkpoint_store::{Checkpoint, CheckpointError, CheckpointStore},
     event_store::Position,
 };
 
 use crate::backend::{Backend, Time, on_each, race_on_each};
+use crate::embedded::scratch;
 
-const BACKENDS: &[Backend<dyn CheckpointStore>] = &[Backend {
-    name: "memory",
-    time: Time::Simulated,
-    open: || async { Arc::new(MemoryCheckpointStore::new()) as Arc<dyn CheckpointStore> }.boxed(),
-}];
+const BACKENDS: &[Backend<dyn CheckpointStore>] = &[
+    Backend {
+        name: "memory",
+        time: Time::Simulated,
+        open: || async { Arc::new(MemoryCheckpointStore::new()) as Arc<dyn CheckpointStore> }.boxed(),
+    },
+    Backend {
+        name: "embedded",
+        time: Time::Real,
+        open: || async { Arc::new(EmbeddedCheckpointStore::new(scratch())) as Arc<dyn CheckpointStore> }.boxed(),
+    },
+];
 
 const fn at(position: u64, fencing_token: u64) -> Checkpoint {
     Checkpoint { position: Position(position), fencing_token }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use ordersystem::{
-    backends::memory::event_store::MemoryEventStore,
+    backends::{embedded::event_store::EmbeddedEventStore, memory::event_store::MemoryEventStore},
     event_store::{
         AppendError, Appended, Commit, CommitId, Direction, EventStore, ExpectedRevision, LogFollower, Position,
         RequestKey, RequestScope, Revision, StoredEvent, StreamId,
@@ -19,14 +19,22 @@ use ordersystem::{
 };
 
 use crate::backend::{Backend, Time, race_on_each};
+use crate::embedded::scratch;
 
 type Store = Arc<dyn EventStore>;
 
-const BACKENDS: &[Backend<dyn EventStore>] = &[Backend {
-    name: "memory",
-    time: Time::Simulated,
-    open: || async { Arc::new(MemoryEventStore::default()) as Store }.boxed(),
-}];
+const BACKENDS: &[Backend<dyn EventStore>] = &[
+    Backend {
+        name: "memory",
+        time: Time::Simulated,
+        open: || async { Arc::new(MemoryEventStore::default()) as Store }.boxed(),
+    },
+    Backend {
+        name: "embedded",
+        time: Time::Real,
+        open: || async { Arc::new(EmbeddedEventStore::new(scratch())) as Store }.boxed(),
+    },
+];
 
 /// A commit of `payloads` to `stream`.
 fn commit(stream: u64, expected: ExpectedRevision, payloads: &[&str]) -> Commit {

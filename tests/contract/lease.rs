@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::FutureExt as _;
 use ordersystem::{
-    backends::memory::lease::MemoryLeaseStore,
+    backends::{embedded::lease::EmbeddedLeaseStore, memory::lease::MemoryLeaseStore},
     lease::{Lease, LeaseError, LeaseOwner, LeaseStore, MAX_TTL},
 };
 use tokio::{
@@ -13,12 +13,20 @@ use tokio::{
 };
 
 use crate::backend::{Backend, Time, on_each, race_on_each};
+use crate::embedded::scratch;
 
-const BACKENDS: &[Backend<dyn LeaseStore>] = &[Backend {
-    name: "memory",
-    time: Time::Simulated,
-    open: || async { Arc::new(MemoryLeaseStore::new()) as Arc<dyn LeaseStore> }.boxed(),
-}];
+const BACKENDS: &[Backend<dyn LeaseStore>] = &[
+    Backend {
+        name: "memory",
+        time: Time::Simulated,
+        open: || async { Arc::new(MemoryLeaseStore::new()) as Arc<dyn LeaseStore> }.boxed(),
+    },
+    Backend {
+        name: "embedded",
+        time: Time::Real,
+        open: || async { Arc::new(EmbeddedLeaseStore::new(scratch())) as Arc<dyn LeaseStore> }.boxed(),
+    },
+];
 
 /// Long enough not to run out in a test.
 const LONG: Duration = Duration::from_secs(60);

@@ -3,6 +3,7 @@
 
 mod backend;
 mod checkpoint_store;
+mod embedded;
 mod event_store;
 mod lease;
 mod message_bus;

@@ -10,7 +10,7 @@ use std::{
 
 use futures_util::FutureExt as _;
 use ordersystem::{
-    backends::memory::read_model::MemoryReadModel,
+    backends::{embedded::read_model::EmbeddedReadModel, memory::read_model::MemoryReadModel},
     event_store::Position,
     read_model::{
         ListFilter, ListOrder, ListQuery, MAX_PAGE_ROWS, Page, ReadModel, ReadModelError, Row, RowChange, RowKey,
@@ -21,12 +21,20 @@ use proptest::prelude::*;
 
 use self::naive::NaiveModel;
 use crate::backend::{Backend, Time, on_each};
+use crate::embedded::scratch;
 
-const BACKENDS: &[Backend<dyn ReadModel>] = &[Backend {
-    name: "memory",
-    time: Time::Simulated,
-    open: || async { Arc::new(MemoryReadModel::new()) as Arc<dyn ReadModel> }.boxed(),
-}];
+const BACKENDS: &[Backend<dyn ReadModel>] = &[
+    Backend {
+        name: "memory",
+        time: Time::Simulated,
+        open: || async { Arc::new(MemoryReadModel::new()) as Arc<dyn ReadModel> }.boxed(),
+    },
+    Backend {
+        name: "embedded",
+        time: Time::Real,
+        open: || async { Arc::new(EmbeddedReadModel::new(scratch())) as Arc<dyn ReadModel> }.boxed(),
+    },
+];
 
 type Model = Arc<dyn ReadModel>;
 

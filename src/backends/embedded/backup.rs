@@ -1,0 +1,127 @@
+//! A copy of a data folder, taken while it is in use or not.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use rusqlite::{
+    Connection, OpenFlags,
+    backup::{Backup, StepResult},
+};
+
+use super::{
+    data_dir::{self, DATABASE},
+    database::open_reader,
+    error::{DbError, OpenError},
+    event_store::rows,
+    schema,
+};
+use crate::event_store::{Direction, LogId, MAX_READ_EVENTS, Position};
+
+/// What a backup holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BackedUp {
+    /// The position of the last event in it.
+    pub head: Position,
+    /// The name of its log.
+    pub log_id: LogId,
+}
+
+/// Copies the data folder `dir` into `target`, which must not have a database yet, and which is then a data folder itself.
+///
+/// The copy is what was committed at one moment; whoever uses `dir`, this process or another, goes on as if nothing were. It gets a
+/// log id of its own: from here on the two logs grow apart, so that the cursor of one means nothing in the other. It is checked,
+/// every event by its checksum, before it gets its name: a copy that is there is whole and synced.
+///
+/// # Errors
+/// [`OpenError`] names the folder that it is about: nothing to copy, a target that is taken, damage, no space.
+pub fn backup(dir: &Path, target: &Path) -> Result<BackedUp, OpenError> {
+    let source = std::path::absolute(dir)?.join(DATABASE);
+    let source = open_source(&source).map_err(|error| error.at(dir))?;
+    copy_to(&source, target).map_err(|error| error.at(target))
+}
+
+fn open_source(file: &Path) -> Result<Connection, OpenError> {
+    if !file.is_file() {
+        return Err(OpenError::new(format!("there is no {DATABASE} here")));
+    }
+    let connection = open_reader(file)?;
+    schema::check(&connection)?;
+    Ok(connection)
+}
+
+fn copy_to(source: &Connection, target: &Path) -> Result<BackedUp, OpenError> {
+    let target = std::path::absolute(target)?;
+    let file = target.join(DATABASE);
+    if fs::exists(&file)? {
+        return Err(OpenError::new(format!("there is an {DATABASE} here already; it is left as it is")));
+    }
+    fs::create_dir_all(&target)?;
+    let unfinished = Unfinished(target.join(format!("{DATABASE}.unfinished")));
+    // What an earlier backup may have left that was killed.
+    unfinished.remove();
+    let done = copy(source, &unfinished.0)?;
+    fs::File::open(&unfinished.0)?.sync_all()?;
+    fs::rename(&unfinished.0, &file)?;
+    data_dir::sync_parent(&file)?;
+    data_dir::sync_parent(&target)?;
+    Ok(done)
+}
+
+fn copy(source: &Connection, file: &Path) -> Result<BackedUp, OpenError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut copy = Connection::open_with_flags(file, flags).map_err(DbError::from)?;
+    // It is synced as a whole at the end.
+    copy.execute_batch("PRAGMA synchronous = OFF").map_err(DbError::from)?;
+    // All pages in one step: one snapshot, and no starting over when someone writes meanwhile.
+    let step = Backup::new(source, &mut copy).and_then(|backup| backup.step(-1)).map_err(DbError::from)?;
+    if step != StepResult::Done {
+        return Err(OpenError::new(format!("the copy could not be made: {step:?}")));
+    }
+    let done = BackedUp { head: check(&copy)?, log_id: LogId(fastrand::u32(1..)) };
+    // Without a WAL beside it, so that the one file is all of it; whoever opens it sets that again.
+    let journal: String =
+        copy.pragma_update_and_check(None, "journal_mode", "DELETE", |row| row.get(0)).map_err(DbError::from)?;
+    if journal != "delete" {
+        return Err(OpenError::new(format!("the copy keeps its journal mode {journal}")));
+    }
+    copy.execute("UPDATE facts SET value = ?1 WHERE name = 'log_id'", [done.log_id.0]).map_err(DbError::from)?;
+    copy.close().map_err(|(_, error)| DbError::from(error))?;
+    Ok(done)
+}
+
+/// Reads the whole copy; its last position.
+fn check(copy: &Connection) -> Result<Position, OpenError> {
+    let verdict: String = copy.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(DbError::from)?;
+    if verdict != "ok" {
+        return Err(DbError::Corrupt(verdict).into());
+    }
+    let head = rows::head(copy)?;
+    let mut position = Position(0);
+    while position < head {
+        let events = rows::read_log(copy, position, Direction::Forward, MAX_READ_EVENTS, head);
+        let events = events.map_err(OpenError::new)?;
+        position = events.last().map_or(head, |last| last.position);
+    }
+    Ok(head)
+}
+
+/// A file that goes away unless it has got another name.
+struct Unfinished(PathBuf);
+
+impl Unfinished {
+    fn remove(&self) {
+        for suffix in ["", "-wal", "-shm", "-journal"] {
+            let mut name = self.0.clone().into_os_string();
+            name.push(suffix);
+            let _ = fs::remove_file(name);
+        }
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        self.remove();
+    }
+}

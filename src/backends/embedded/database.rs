@@ -1,0 +1,201 @@
+//! The file of a data folder, opened: one thread that writes, some connections that read, and the end of the log in memory.
+
+mod queue;
+mod readers;
+mod write_connection;
+
+use std::{path::Path, sync::Arc, thread::JoinHandle};
+
+use rusqlite::Connection;
+use tokio::sync::oneshot;
+
+pub use super::error::OpenError;
+pub(super) use queue::{PendingCommit, Refused};
+pub(super) use readers::open_reader;
+pub(super) use write_connection::{Sync, WriteConnection};
+
+use self::{
+    queue::{CloseOnDrop, Queue},
+    readers::Readers,
+    write_connection::WriteHealth,
+};
+use super::{
+    data_dir::DataDir,
+    error::DbError,
+    event_store::{append::LogWriter, tail::Tail},
+    schema,
+};
+use crate::event_store::{Durability, LogId};
+
+/// An open data folder, held by this process alone. When the last user drops it, what waits is written, the WAL is put into the
+/// file, and another process may open it; that drop waits until all is done.
+#[derive(Debug)]
+pub struct Database {
+    log_id: LogId,
+    durability: Durability,
+    tail: Arc<Tail>,
+    readers: Readers,
+    queue: Arc<Queue>,
+    health: Arc<WriteHealth>,
+    writer: Option<JoinHandle<()>>,
+}
+
+impl Database {
+    /// Opens the data folder `dir`, making it if it is not there. Costs the same however much it holds: a file that was not closed
+    /// in order is recovered from its WAL by SQLite, and every row is checked when it is read, so nothing is scanned here.
+    ///
+    /// # Errors
+    /// [`OpenError`] names the folder: in use by another process, written by a newer version, damaged, not writable.
+    pub fn open(dir: &Path) -> Result<Arc<Self>, OpenError> {
+        let named = |error: OpenError| error.at(dir);
+        let dir = DataDir::take(dir).map_err(named)?;
+        Self::open_file(dir).map_err(named).map(Arc::new)
+    }
+
+    fn open_file(dir: DataDir) -> Result<Self, OpenError> {
+        let file = dir.database();
+        let mut connection = WriteConnection::open(&file)?;
+        schema::migrate(connection.connection())?;
+        // Whatever the settings say, the folder can be written only if something has been.
+        connection.probe()?;
+        let is_durable = connection.is_synced()? && !dir.is_volatile();
+        let log_id = schema::log_id(connection.connection())?;
+        let tail = Arc::new(Tail::load(connection.connection())?);
+        let log = LogWriter::load(connection.connection(), Arc::clone(&tail))?;
+        let queue = Arc::new(Queue::default());
+        let health = connection.health();
+        let work = Arc::clone(&queue);
+        let writer = std::thread::Builder::new()
+            .name("embedded-writer".to_owned())
+            .spawn(move || write(&work, connection, log, dir))?;
+        Ok(Self {
+            log_id,
+            durability: if is_durable { Durability::Machine } else { Durability::Process },
+            tail,
+            readers: Readers::new(file),
+            queue,
+            health,
+            writer: Some(writer),
+        })
+    }
+
+    pub(super) const fn log_id(&self) -> LogId {
+        self.log_id
+    }
+
+    pub(super) const fn durability(&self) -> Durability {
+        self.durability
+    }
+
+    pub(super) fn tail(&self) -> &Tail {
+        &self.tail
+    }
+
+    pub(super) fn append(&self, pending: PendingCommit) -> Result<(), Refused> {
+        self.queue.push_commit(pending)
+    }
+
+    /// Runs `work` on a reading connection, off the threads of the runtime.
+    pub(super) async fn read<T, E>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<DbError> + Send + 'static,
+    {
+        let ended = |_| DbError::Unavailable("the reader has ended".to_owned());
+        let turn = self.readers.turns().acquire_owned().await.map_err(|_| ended(()))?;
+        let this = Arc::clone(self);
+        let reading = tokio::task::spawn_blocking(move || {
+            let result = this.readers.run(work);
+            drop(turn);
+            result
+        });
+        reading.await.map_err(|_| ended(()))?
+    }
+
+    /// Runs `work` as one transaction of the writer, between two batches of commits.
+    pub(super) async fn write<T, E>(
+        &self,
+        sync: Sync,
+        work: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<DbError> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let chore = move |connection: &mut WriteConnection| {
+            // Whoever asked may have gone meanwhile.
+            let _ = reply.send(connection.transaction(sync, work));
+        };
+        self.queue.push_chore(Box::new(chore)).map_err(|refused| DbError::Unavailable(refused.to_string()))?;
+        answer.await.map_err(|_| DbError::Unavailable("the writer has ended".to_owned()))?
+    }
+
+    /// Whether the file can be read, and written as far as the last write tells; if that failed, tries again.
+    pub(super) async fn check(self: &Arc<Self>) -> Result<(), DbError> {
+        self.read(|connection| schema::log_id(connection).map(drop)).await?;
+        if self.health.failure().is_some() {
+            return self.probe().await;
+        }
+        // A writer that has ended takes no more work; otherwise an empty piece costs nothing.
+        let (reply, answer) = oneshot::channel();
+        self.chore(reply, |_| Ok(()), answer).await
+    }
+
+    async fn probe(&self) -> Result<(), DbError> {
+        let (reply, answer) = oneshot::channel();
+        self.chore(reply, WriteConnection::probe, answer).await
+    }
+
+    async fn chore(
+        &self,
+        reply: oneshot::Sender<Result<(), DbError>>,
+        work: fn(&mut WriteConnection) -> Result<(), DbError>,
+        answer: oneshot::Receiver<Result<(), DbError>>,
+    ) -> Result<(), DbError> {
+        let chore = move |connection: &mut WriteConnection| drop(reply.send(work(connection)));
+        self.queue.push_chore(Box::new(chore)).map_err(|refused| DbError::Unavailable(refused.to_string()))?;
+        answer.await.map_err(|_| DbError::Unavailable("the writer has ended".to_owned()))?
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        // Readers first: whoever closes the file last puts the WAL into it, which only the writer can.
+        self.readers.close();
+        self.queue.close();
+        if let Some(writer) = self.writer.take()
+            && writer.join().is_err()
+        {
+            tracing::error!("the writer of the embedded store has panicked");
+        }
+    }
+}
+
+/// The life of the writer. The folder is let go of last, when the file is closed.
+fn write(queue: &Arc<Queue>, mut connection: WriteConnection, mut log: LogWriter, dir: DataDir) {
+    let closing = CloseOnDrop(Arc::clone(queue));
+    while let Some(work) = queue.take() {
+        if !work.commits.is_empty() {
+            log.append(&mut connection, work.commits);
+        }
+        if let Some(chore) = work.chore {
+            chore(&mut connection);
+        }
+    }
+    drop(closing);
+    drop(connection);
+    drop(dir);
+}
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Full => "too much waits to be written",
+            Self::Closed => "the writer has ended",
+        })
+    }
+}

@@ -1,0 +1,221 @@
+//! What waits for the one thread that writes: commits first, and one other piece of work after each batch of them.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+};
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use super::WriteConnection;
+use crate::event_store::{AppendError, Appended, Commit};
+
+/// The most commits that wait; more are refused at once.
+const MAX_WAITING_COMMITS: usize = 16_384;
+/// The most payload that waits, unless it is that of one commit, in bytes.
+const MAX_WAITING_BYTES: usize = 64 * 1024 * 1024;
+/// The most other pieces of work that wait.
+const MAX_WAITING_CHORES: usize = 1_024;
+/// The most commits in one transaction: some ten milliseconds of work.
+const MAX_BATCH_COMMITS: usize = 1_024;
+/// A batch ends with the commit that brings its payload to this many bytes.
+const MAX_BATCH_BYTES: usize = 8 * 1024 * 1024;
+
+/// A commit and who waits for it.
+#[derive(Debug)]
+pub(in super::super) struct PendingCommit {
+    pub(in super::super) commit: Commit,
+    pub(in super::super) reply: oneshot::Sender<Result<Appended, AppendError>>,
+}
+
+/// A piece of work other than a commit; makes its own transaction and tells whoever waits for it.
+pub(super) type Chore = Box<dyn FnOnce(&mut WriteConnection) + Send>;
+
+/// The queue has no place left, or the writer has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in super::super) enum Refused {
+    Full,
+    Closed,
+}
+
+/// What to do next.
+#[derive(Default)]
+pub(super) struct Work {
+    pub(super) commits: Vec<PendingCommit>,
+    pub(super) chore: Option<Chore>,
+}
+
+#[derive(Default)]
+pub(super) struct Queue {
+    state: Mutex<State>,
+    ready: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    commits: VecDeque<PendingCommit>,
+    bytes: usize,
+    chores: VecDeque<Chore>,
+    is_closed: bool,
+}
+
+impl Queue {
+    pub(super) fn push_commit(&self, pending: PendingCommit) -> Result<(), Refused> {
+        let bytes = size(&pending.commit);
+        let mut state = self.state();
+        if state.is_closed {
+            return Err(Refused::Closed);
+        }
+        let is_full = state.commits.len() >= MAX_WAITING_COMMITS
+            || (state.bytes + bytes > MAX_WAITING_BYTES && !state.commits.is_empty());
+        if is_full {
+            return Err(Refused::Full);
+        }
+        state.bytes += bytes;
+        state.commits.push_back(pending);
+        self.ready.notify_one();
+        Ok(())
+    }
+
+    pub(super) fn push_chore(&self, chore: Chore) -> Result<(), Refused> {
+        let mut state = self.state();
+        if state.is_closed {
+            return Err(Refused::Closed);
+        }
+        if state.chores.len() >= MAX_WAITING_CHORES {
+            return Err(Refused::Full);
+        }
+        state.chores.push_back(chore);
+        self.ready.notify_one();
+        Ok(())
+    }
+
+    /// Waits for work; `None` when the queue is closed and empty.
+    pub(super) fn take(&self) -> Option<Work> {
+        let mut state = self.state();
+        while state.commits.is_empty() && state.chores.is_empty() {
+            if state.is_closed {
+                return None;
+            }
+            state = self.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        Some(state.take())
+    }
+
+    /// Takes no more; what waits is still done.
+    pub(super) fn close(&self) {
+        self.state().is_closed = true;
+        self.ready.notify_one();
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn take(&mut self) -> Work {
+        let mut work = Work { commits: Vec::with_capacity(self.commits.len().min(MAX_BATCH_COMMITS)), chore: None };
+        let mut bytes = 0;
+        while work.commits.len() < MAX_BATCH_COMMITS
+            && bytes < MAX_BATCH_BYTES
+            && let Some(pending) = self.commits.pop_front()
+        {
+            bytes += size(&pending.commit);
+            work.commits.push(pending);
+        }
+        self.bytes -= bytes;
+        work.chore = self.chores.pop_front();
+        work
+    }
+}
+
+/// Held by the writer: however it ends, nobody waits for it in vain.
+pub(super) struct CloseOnDrop(pub(super) Arc<Queue>);
+
+impl Drop for CloseOnDrop {
+    fn drop(&mut self) {
+        self.0.close();
+        let (commits, chores) = {
+            let mut state = self.0.state();
+            state.bytes = 0;
+            (std::mem::take(&mut state.commits), std::mem::take(&mut state.chores))
+        };
+        drop((commits, chores));
+    }
+}
+
+impl std::fmt::Debug for Queue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let state = self.state();
+        f.debug_struct("Queue").field("commits", &state.commits.len()).field("chores", &state.chores.len()).finish()
+    }
+}
+
+fn size(commit: &Commit) -> usize {
+    commit.events.iter().map(Bytes::len).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event_store::{CommitId, ExpectedRevision, StreamId};
+
+    fn pending(bytes: usize) -> PendingCommit {
+        let commit = Commit {
+            id: CommitId::random(),
+            stream: StreamId(1),
+            expected: ExpectedRevision::Any,
+            request: None,
+            events: vec![vec![0; bytes].into()],
+        };
+        PendingCommit { commit, reply: oneshot::channel().0 }
+    }
+
+    #[test]
+    fn past_its_bounds_the_queue_refuses_at_once_and_takes_again_when_there_is_place() {
+        let queue = Queue::default();
+        for _ in 0..MAX_WAITING_COMMITS {
+            queue.push_commit(pending(1)).unwrap();
+        }
+        assert_eq!(queue.push_commit(pending(1)), Err(Refused::Full));
+        assert_eq!(queue.take().unwrap().commits.len(), MAX_BATCH_COMMITS);
+        queue.push_commit(pending(1)).unwrap();
+    }
+
+    #[test]
+    fn payload_that_waits_is_bounded_but_one_commit_always_fits() {
+        let queue = Queue::default();
+        queue.push_commit(pending(MAX_WAITING_BYTES + 1)).unwrap();
+        assert_eq!(queue.push_commit(pending(1)), Err(Refused::Full));
+        assert_eq!(queue.take().unwrap().commits.len(), 1);
+        for _ in 0..3 {
+            queue.push_commit(pending(MAX_BATCH_BYTES - 1)).unwrap();
+        }
+        assert_eq!(queue.take().unwrap().commits.len(), 2, "a batch is bounded by its payload");
+    }
+
+    #[test]
+    fn each_batch_takes_one_other_piece_of_work_with_it() {
+        let queue = Queue::default();
+        for _ in 0..2 {
+            queue.push_chore(Box::new(|_| ())).unwrap();
+            queue.push_commit(pending(1)).unwrap();
+        }
+        let first = queue.take().unwrap();
+        assert_eq!((first.commits.len(), first.chore.is_some()), (2, true));
+        let second = queue.take().unwrap();
+        assert_eq!((second.commits.len(), second.chore.is_some()), (0, true));
+    }
+
+    #[test]
+    fn a_closed_queue_gives_what_it_has_and_takes_no_more() {
+        let queue = Queue::default();
+        queue.push_commit(pending(1)).unwrap();
+        queue.close();
+        assert_eq!(queue.push_commit(pending(1)), Err(Refused::Closed));
+        assert_eq!(queue.take().unwrap().commits.len(), 1);
+        assert!(queue.take().is_none());
+    }
+}

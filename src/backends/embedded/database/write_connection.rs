@@ -1,0 +1,163 @@
+//! The one connection that writes.
+
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::super::error::DbError;
+
+/// Pages that the writer keeps in memory, in KiB.
+const CACHE_KIB: i64 = 64 * 1024;
+/// The WAL goes into the file when it has grown by this many pages of 4 KiB. More makes it rarer, and a restart longer.
+const CHECKPOINT_PAGES: i64 = 4_000;
+/// What stays of a WAL that has been longer, in bytes.
+const WAL_KEPT_BYTES: i64 = 64 * 1024 * 1024;
+/// What a probe writes: the order of the largest usual commit, so that it does not find space where commits find none.
+const PROBE_BYTES: i64 = 64 * 1024;
+/// Nobody else writes; this is for a backup that opens or closes the file at that moment.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// When a transaction must outlive a power loss.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in super::super) enum Sync {
+    /// Before it is answered.
+    Now,
+    /// With the next one that is synced: it outlives the process at once.
+    Later,
+}
+
+/// Whether the last write went well. Shared with the health check.
+#[derive(Debug, Default)]
+pub(in super::super) struct WriteHealth(Mutex<Option<DbError>>);
+
+/// A connection that writes one transaction at a time.
+#[derive(Debug)]
+pub(in super::super) struct WriteConnection {
+    connection: Connection,
+    sync: Option<Sync>,
+    health: Arc<WriteHealth>,
+}
+
+impl WriteHealth {
+    pub(in super::super) fn failure(&self) -> Option<DbError> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn note(&self, result: Result<(), DbError>) -> Result<(), DbError> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = result.clone().err();
+        result
+    }
+}
+
+impl WriteConnection {
+    pub(super) fn open(file: &Path) -> Result<Self, DbError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(file, flags)?;
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        connection.set_prepared_statement_cache_capacity(64);
+        connection.execute_batch(&format!(
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA fullfsync = ON; \
+             PRAGMA checkpoint_fullfsync = ON; PRAGMA cache_size = -{CACHE_KIB}; \
+             PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}; PRAGMA journal_size_limit = {WAL_KEPT_BYTES}; \
+             PRAGMA cell_size_check = ON; PRAGMA trusted_schema = OFF;"
+        ))?;
+        Ok(Self { connection, sync: None, health: Arc::default() })
+    }
+
+    /// Whether SQLite has taken the settings that make a commit outlive a power loss: as read back, not as hoped for.
+    pub(super) fn is_synced(&self) -> Result<bool, DbError> {
+        let journal: String = self.connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
+        let synchronous: i64 = self.connection.pragma_query_value(None, "synchronous", |row| row.get(0))?;
+        Ok(journal == "wal" && synchronous >= 2)
+    }
+
+    pub(in super::super) const fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    pub(super) fn health(&self) -> Arc<WriteHealth> {
+        Arc::clone(&self.health)
+    }
+
+    pub(in super::super) fn begin(&mut self, sync: Sync) -> Result<(), DbError> {
+        let result = self.set_sync(sync).and_then(|()| self.run("BEGIN IMMEDIATE"));
+        if result.is_err() { self.health.note(result) } else { result }
+    }
+
+    /// After an error the transaction is over too. With [`DbError::Full`] nothing has been written. After any other error a crash
+    /// could bring it back, until something else has been written, see [`WriteConnection::probe`].
+    pub(in super::super) fn commit(&mut self) -> Result<(), DbError> {
+        let result = self.run("COMMIT");
+        if result.is_err() {
+            self.roll_back();
+        }
+        self.health.note(result)
+    }
+
+    /// Ends a transaction as if it had not been. It cannot fail in a way that matters: what is not committed is never there.
+    pub(in super::super) fn roll_back(&mut self) {
+        if !self.connection.is_autocommit()
+            && let Err(error) = self.run("ROLLBACK")
+        {
+            tracing::warn!(%error, "a transaction could not be rolled back");
+        }
+    }
+
+    /// Notes that a write failed inside its transaction.
+    pub(in super::super) fn note_failure(&self, error: &DbError) {
+        let _ = self.health.note(Err(error.clone()));
+    }
+
+    /// Writes and syncs as much as a large commit. When that works, the store works again, and a transaction whose commit failed before is
+    /// surely gone: this one has taken its place in the WAL.
+    pub(in super::super) fn probe(&mut self) -> Result<(), DbError> {
+        self.transaction(Sync::Now, |connection| {
+            // Random, since SQLite does not write what is there already.
+            let sql = "INSERT OR REPLACE INTO probe VALUES (1, randomblob(?1))";
+            connection.prepare_cached(sql)?.execute([PROBE_BYTES])?;
+            Ok(())
+        })
+    }
+
+    /// Runs `work` as one transaction, rolled back if it fails.
+    pub(super) fn transaction<T, E: From<DbError>>(
+        &mut self,
+        sync: Sync,
+        work: impl FnOnce(&Connection) -> Result<T, E>,
+    ) -> Result<T, E> {
+        self.begin(sync)?;
+        match work(&self.connection) {
+            Ok(value) => {
+                self.commit()?;
+                Ok(value)
+            }
+            Err(error) => {
+                self.roll_back();
+                Err(error)
+            }
+        }
+    }
+
+    /// Whether commits are synced is a setting of the connection. One connection for both kinds of transaction, since a second
+    /// one would make each drop the other's cache at every write.
+    fn set_sync(&mut self, sync: Sync) -> Result<(), DbError> {
+        if self.sync != Some(sync) {
+            self.sync = None;
+            self.connection.execute_batch(match sync {
+                Sync::Now => "PRAGMA synchronous = FULL",
+                Sync::Later => "PRAGMA synchronous = NORMAL",
+            })?;
+            self.sync = Some(sync);
+        }
+        Ok(())
+    }
+
+    fn run(&self, sql: &str) -> Result<(), DbError> {
+        self.connection.prepare_cached(sql)?.execute([])?;
+        Ok(())
+    }
+}

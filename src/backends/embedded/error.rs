@@ -1,0 +1,133 @@
+//! What SQLite's errors mean for us.
+
+use std::{fmt, path::Path};
+
+use rusqlite::{Error, ErrorCode};
+
+use crate::{
+    checkpoint_store::CheckpointError,
+    event_store::{AppendError, StoreError},
+    lease::LeaseError,
+    read_model::ReadModelError,
+};
+
+/// Why a piece of work on the file failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum DbError {
+    /// No space is left.
+    Full(String),
+    /// It failed for now.
+    Unavailable(String),
+    /// What the file holds is damaged.
+    Corrupt(String),
+}
+
+impl From<Error> for DbError {
+    fn from(error: Error) -> Self {
+        let text = error.to_string();
+        match &error {
+            Error::SqliteFailure(failure, _) => match failure.code {
+                ErrorCode::DiskFull => Self::Full(text),
+                // A constraint is only ever broken by rows that cannot be there; trying again what is too big is in vain, too.
+                ErrorCode::DatabaseCorrupt
+                | ErrorCode::NotADatabase
+                | ErrorCode::ConstraintViolation
+                | ErrorCode::TypeMismatch
+                | ErrorCode::TooBig => Self::Corrupt(text),
+                _ => Self::Unavailable(format!("{text} (SQLite code {})", failure.extended_code)),
+            },
+            Error::FromSqlConversionFailure(..)
+            | Error::IntegralValueOutOfRange(..)
+            | Error::InvalidColumnType(..)
+            | Error::Utf8Error(..)
+            | Error::QueryReturnedNoRows => Self::Corrupt(text),
+            _ => Self::Unavailable(text),
+        }
+    }
+}
+
+impl fmt::Display for DbError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full(why) => write!(f, "no space is left: {why}"),
+            Self::Unavailable(why) => f.write_str(why),
+            Self::Corrupt(what) => write!(f, "damaged: {what}"),
+        }
+    }
+}
+
+impl std::error::Error for DbError {}
+
+impl From<DbError> for StoreError {
+    fn from(error: DbError) -> Self {
+        match error {
+            DbError::Corrupt(what) => Self::Corrupt(what),
+            other => Self::Unavailable(other.to_string()),
+        }
+    }
+}
+
+impl From<DbError> for AppendError {
+    fn from(error: DbError) -> Self {
+        match error {
+            DbError::Full(why) => Self::Full(why),
+            other => Self::Store(other.into()),
+        }
+    }
+}
+
+impl From<DbError> for ReadModelError {
+    fn from(error: DbError) -> Self {
+        match error {
+            DbError::Corrupt(what) => Self::Corrupt(what),
+            other => Self::Unavailable(other.to_string()),
+        }
+    }
+}
+
+impl From<DbError> for CheckpointError {
+    fn from(error: DbError) -> Self {
+        Self::Unavailable(error.to_string())
+    }
+}
+
+impl From<DbError> for LeaseError {
+    fn from(error: DbError) -> Self {
+        Self::Unavailable(error.to_string())
+    }
+}
+
+/// Why a data folder cannot be used; one line for people.
+#[derive(Debug)]
+pub struct OpenError(String);
+
+impl OpenError {
+    pub(super) fn new(why: impl fmt::Display) -> Self {
+        Self(why.to_string())
+    }
+
+    /// Says which file or folder it is about.
+    pub(super) fn at(self, path: &Path) -> Self {
+        Self(format!("{}: {}", path.display(), self.0))
+    }
+}
+
+impl From<DbError> for OpenError {
+    fn from(error: DbError) -> Self {
+        Self::new(error)
+    }
+}
+
+impl From<std::io::Error> for OpenError {
+    fn from(error: std::io::Error) -> Self {
+        Self::new(error)
+    }
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for OpenError {}

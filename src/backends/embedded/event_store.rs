@@ -1,0 +1,90 @@
+//! The event store in SQLite. See the folder for how an append is atomic and what is durable when.
+
+pub(super) mod append;
+mod requests;
+pub(super) mod rows;
+pub(super) mod tail;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::sync::{oneshot, watch};
+
+use super::database::{Database, PendingCommit};
+use crate::event_store::{
+    AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, Position, RequestKey, Revision,
+    StoreError, StoredEvent, StreamId,
+};
+
+/// An [`EventStore`] in a data folder. Durability: machine.
+#[derive(Clone, Debug)]
+pub struct EmbeddedEventStore(Arc<Database>);
+
+impl EmbeddedEventStore {
+    /// The store in an open data folder.
+    #[must_use]
+    pub const fn new(database: Arc<Database>) -> Self {
+        Self(database)
+    }
+}
+
+#[async_trait]
+impl EventStore for EmbeddedEventStore {
+    fn log_id(&self) -> LogId {
+        self.0.log_id()
+    }
+
+    fn durability(&self) -> Durability {
+        self.0.durability()
+    }
+
+    async fn append(&self, commit: Commit) -> Result<Appended, AppendError> {
+        commit.require_events()?;
+        let (reply, answer) = oneshot::channel();
+        let pending = PendingCommit { commit, reply };
+        self.0.append(pending).map_err(|refused| StoreError::Unavailable(refused.to_string()))?;
+        answer.await.map_err(|_| AppendError::OutcomeUnknown("the writer has ended".to_owned()))?
+    }
+
+    async fn find_request(&self, stream: StreamId, request: &RequestKey) -> Result<Option<Appended>, AppendError> {
+        let request = request.clone();
+        self.0.read(move |connection| requests::find(connection, stream, &request)).await
+    }
+
+    async fn read_stream(
+        &self,
+        stream: StreamId,
+        from: Revision,
+        direction: Direction,
+        max_events: usize,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        self.0.read(move |connection| rows::read_stream(connection, stream, from, direction, max_events)).await
+    }
+
+    async fn read_log(
+        &self,
+        from: Position,
+        direction: Direction,
+        max_events: usize,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        let tail = self.0.tail();
+        if let Some(events) = tail.read(from, direction, max_events) {
+            return Ok(events);
+        }
+        // Taken before the read: the file holds at least this much.
+        let head = tail.head();
+        self.0.read(move |connection| rows::read_log(connection, from, direction, max_events, head)).await
+    }
+
+    async fn head(&self) -> Result<Position, StoreError> {
+        Ok(self.0.tail().head())
+    }
+
+    fn wake(&self) -> watch::Receiver<Position> {
+        self.0.tail().subscribe()
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        Ok(self.0.check().await?)
+    }
+}

@@ -1,0 +1,184 @@
+//! Group commit: many commits, one transaction, one sync.
+
+use std::{collections::HashMap, sync::Arc};
+
+use rusqlite::Connection;
+
+use super::{
+    super::{
+        database::{PendingCommit, Sync, WriteConnection},
+        error::DbError,
+    },
+    requests, rows,
+    tail::Tail,
+};
+use crate::event_store::{AppendError, Appended, Commit, Position, Revision, StoreError, StoredEvent, StreamId};
+
+/// Last revisions kept in memory: twice as many at most.
+const KEPT_REVISIONS: usize = 65_536;
+
+/// What the writer knows of the log besides what is in the file.
+#[derive(Debug)]
+pub(in super::super) struct LogWriter {
+    tail: Arc<Tail>,
+    revisions: Revisions,
+}
+
+/// The last revisions of streams that were written lately, those of the transaction under way included.
+#[derive(Debug, Default)]
+struct Revisions {
+    newer: HashMap<StreamId, Revision>,
+    older: HashMap<StreamId, Revision>,
+    /// No stream with a higher number has events: new orders have growing numbers, so most need no look-up. In the order of
+    /// SQLite's numbers.
+    highest_stream: Option<i64>,
+}
+
+/// What became of a commit inside its transaction.
+type Answer = Result<Appended, AppendError>;
+
+impl LogWriter {
+    pub(in super::super) fn load(connection: &Connection, tail: Arc<Tail>) -> Result<Self, DbError> {
+        let highest_stream = connection.query_row("SELECT max(stream) FROM log", [], |row| row.get(0))?;
+        Ok(Self { tail, revisions: Revisions { highest_stream, ..Revisions::default() } })
+    }
+
+    /// Writes a batch and answers everyone in it.
+    pub(in super::super) fn append(&mut self, connection: &mut WriteConnection, mut batch: Vec<PendingCommit>) {
+        // Nobody waits any more: nobody will know that it was not written.
+        batch.retain(|pending| !pending.reply.is_closed());
+        if batch.is_empty() {
+            return;
+        }
+        match self.write(connection, &batch) {
+            Ok(answers) => {
+                for (pending, answer) in batch.into_iter().zip(answers) {
+                    let _ = pending.reply.send(answer);
+                }
+            }
+            // Damage that one commit has met is not the others' affair.
+            Err(AppendError::Store(StoreError::Corrupt(_))) if batch.len() > 1 => {
+                batch.into_iter().for_each(|pending| self.append(connection, vec![pending]));
+            }
+            Err(error) => {
+                for pending in batch {
+                    let _ = pending.reply.send(Err(error.clone()));
+                }
+            }
+        }
+    }
+
+    /// One transaction with all of `batch`; the answers hold when it returns. An error is the answer to all.
+    fn write(&mut self, connection: &mut WriteConnection, batch: &[PendingCommit]) -> Result<Vec<Answer>, AppendError> {
+        connection.begin(Sync::Now)?;
+        let mut stored = Vec::with_capacity(batch.len());
+        let mut answers = Vec::with_capacity(batch.len());
+        for pending in batch {
+            match self.apply(connection.connection(), &pending.commit, &mut stored) {
+                Ok(answer) => answers.push(answer),
+                Err(error) => {
+                    connection.roll_back();
+                    connection.note_failure(&error);
+                    self.revisions.forget();
+                    return Err(error.into());
+                }
+            }
+        }
+        if stored.is_empty() {
+            connection.roll_back();
+            return Ok(answers);
+        }
+        match connection.commit() {
+            Ok(()) => {
+                self.tail.publish(stored);
+                Ok(answers)
+            }
+            Err(error) => {
+                self.revisions.forget();
+                Err(after_failed_commit(connection, error))
+            }
+        }
+    }
+
+    /// Adds a commit to the transaction, or refuses it and adds nothing. An error spoils the transaction.
+    fn apply(
+        &mut self,
+        connection: &Connection,
+        commit: &Commit,
+        stored: &mut Vec<StoredEvent>,
+    ) -> Result<Answer, DbError> {
+        if let Some(request) = &commit.request {
+            match requests::find(connection, commit.stream, request) {
+                Ok(None) => {}
+                Ok(Some(earlier)) => return Ok(Ok(earlier)),
+                Err(refused) => return Ok(Err(refused)),
+            }
+        }
+        let before = self.revisions.last(connection, commit.stream)?;
+        if !commit.expected.holds(before) {
+            return Ok(Err(AppendError::Conflict { actual: before }));
+        }
+        let head = stored.last().map_or_else(|| self.tail.head(), |event| event.position);
+        for (payload, step) in commit.events.iter().zip(1..) {
+            let event = StoredEvent {
+                stream: commit.stream,
+                revision: before + step,
+                position: Position(head.0 + step),
+                payload: payload.clone(),
+            };
+            rows::insert(connection, &event)?;
+            stored.push(event);
+        }
+        let count = commit.events.len() as u64;
+        let appended = Appended {
+            stream: commit.stream,
+            first_revision: before + 1,
+            last_revision: before + count,
+            position: Position(head.0 + count),
+            replayed: false,
+        };
+        if let Some(request) = &commit.request {
+            requests::remember(connection, request, &appended)?;
+        }
+        self.revisions.set(commit.stream, appended.last_revision);
+        Ok(Ok(appended))
+    }
+}
+
+/// A failed commit is not there; but unless there is no space, or something else has taken its place in the WAL since, it could
+/// come back after a crash.
+fn after_failed_commit(connection: &mut WriteConnection, error: DbError) -> AppendError {
+    match error {
+        DbError::Full(why) => AppendError::Full(why),
+        error => match connection.probe() {
+            Ok(()) => error.into(),
+            Err(again) => AppendError::OutcomeUnknown(format!("{error}; and then: {again}")),
+        },
+    }
+}
+
+impl Revisions {
+    fn last(&mut self, connection: &Connection, stream: StreamId) -> Result<Revision, DbError> {
+        if self.highest_stream.is_none_or(|highest| rows::bits(stream.0) > highest) {
+            return Ok(0);
+        }
+        if let Some(revision) = self.newer.get(&stream).or_else(|| self.older.get(&stream)) {
+            return Ok(*revision);
+        }
+        rows::last_revision(connection, stream)
+    }
+
+    fn set(&mut self, stream: StreamId, revision: Revision) {
+        if self.newer.len() >= KEPT_REVISIONS {
+            self.older = std::mem::take(&mut self.newer);
+        }
+        self.newer.insert(stream, revision);
+        self.highest_stream = self.highest_stream.max(Some(rows::bits(stream.0)));
+    }
+
+    /// After a transaction that has not been.
+    fn forget(&mut self) {
+        self.newer.clear();
+        self.older.clear();
+    }
+}

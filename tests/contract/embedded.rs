@@ -1,0 +1,64 @@
+//! The embedded backend in the suites, and what it promises beyond them.
+
+mod backups;
+mod damage;
+mod full_disk;
+mod reopening;
+
+use std::{cell::RefCell, path::Path, sync::Arc};
+
+use bytes::Bytes;
+use ordersystem::{
+    backends::embedded::{database::Database, event_store::EmbeddedEventStore},
+    event_store::{
+        Commit, CommitId, Direction, EventStore, ExpectedRevision, Position, StoreError, StoredEvent, StreamId,
+    },
+};
+use tempfile::TempDir;
+
+thread_local! {
+    /// The folders of this test: they go away with its thread, after the databases in them.
+    static FOLDERS: RefCell<Vec<TempDir>> = const { RefCell::new(Vec::new()) };
+}
+
+/// An empty data folder of its own, opened.
+pub fn scratch() -> Arc<Database> {
+    let folder = tempfile::tempdir().unwrap();
+    let database = Database::open(folder.path()).unwrap();
+    FOLDERS.with_borrow_mut(|folders| folders.push(folder));
+    database
+}
+
+/// The event store in the folder `dir`, which nobody else must have open.
+fn open(dir: &Path) -> EmbeddedEventStore {
+    EmbeddedEventStore::new(Database::open(dir).unwrap())
+}
+
+/// Why the folder cannot be opened.
+fn refusal(dir: &Path) -> String {
+    Database::open(dir).map(drop).unwrap_err().to_string()
+}
+
+fn commit(stream: u64, payload: impl Into<Bytes>) -> Commit {
+    let events = vec![payload.into()];
+    Commit { id: CommitId::random(), stream: StreamId(stream), expected: ExpectedRevision::Any, request: None, events }
+}
+
+/// Appends `count` events to ten streams, each payload unlike any other.
+async fn fill(store: &EmbeddedEventStore, count: u64) {
+    let commits = (0..count).map(|index| commit(index % 10, format!("payload {index:06} {}", "x".repeat(60))));
+    // All at once, so that few syncs do for all; they are written in the order in which they are asked for.
+    futures_util::future::try_join_all(commits.map(|commit| store.append(commit))).await.unwrap();
+}
+
+async fn whole_log(store: &EmbeddedEventStore) -> Result<Vec<StoredEvent>, StoreError> {
+    let mut log: Vec<StoredEvent> = Vec::new();
+    loop {
+        let from = log.last().map_or(Position(0), |event| event.position);
+        let events = store.read_log(from, Direction::Forward, 1_000).await?;
+        if events.is_empty() {
+            return Ok(log);
+        }
+        log.extend(events);
+    }
+}

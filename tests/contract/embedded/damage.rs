@@ -1,0 +1,163 @@
+//! Whatever happens to the bytes of the file: what is returned is what was appended, or an error that says where it is not.
+
+use rusqlite::Connection;
+
+use super::*;
+
+fn sql(dir: &Path, statement: &str) {
+    let changed = Connection::open(dir.join("orders.db")).unwrap().execute(statement, []).unwrap();
+    assert_eq!(changed, 1, "{statement}");
+}
+
+async fn filled(count: u64) -> (TempDir, Vec<StoredEvent>) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    fill(&store, count).await;
+    let log = whole_log(&store).await.unwrap();
+    (folder, log)
+}
+
+fn names(error: &StoreError, place: &str) -> bool {
+    matches!(error, StoreError::Corrupt(what) if what.contains(place))
+}
+
+#[tokio::test]
+async fn a_payload_with_a_flipped_bit_is_reported_with_its_place_and_the_rest_is_served() {
+    let (folder, log) = filled(3_000).await;
+    let file = folder.path().join("orders.db");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let victim = &log[99];
+    let at = bytes
+        .windows(victim.payload.len())
+        .position(|window| window == victim.payload)
+        .expect("payloads are as they are");
+    bytes[at + 20] ^= 1;
+    std::fs::write(&file, &bytes).unwrap();
+
+    let store = open(folder.path());
+    let error = whole_log(&store).await.unwrap_err();
+    assert!(names(&error, "position 100 (stream 9, revision 10)"), "{error}");
+    let error = store.read_stream(StreamId(9), 1, Direction::Forward, 100).await.unwrap_err();
+    assert!(names(&error, "position 100"), "{error}");
+    let other = store.read_stream(StreamId(8), 1, Direction::Forward, 1_000).await.unwrap();
+    assert_eq!(other.len(), 300);
+    store.append(commit(8, "more")).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_event_that_was_moved_or_removed_is_missed() {
+    for (statement, place) in [
+        ("DELETE FROM log WHERE position = 50", "50 is missing"),
+        ("DELETE FROM log WHERE position = 1", "1 is missing"),
+        ("UPDATE log SET position = 5000 WHERE position = 50", "50 is missing"),
+        ("UPDATE log SET stream = 77 WHERE position = 50", "position 50 (stream 77"),
+        ("UPDATE log SET revision = 999 WHERE position = 50", "position 50 (stream 9, revision 999)"),
+    ] {
+        let (folder, _) = filled(3_000).await;
+        sql(folder.path(), statement);
+        let error = whole_log(&open(folder.path())).await.unwrap_err();
+        assert!(names(&error, place), "{statement}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn an_end_of_the_log_that_goes_away_under_a_running_service_is_missed() {
+    let (folder, _) = filled(3_000).await;
+    let store = open(folder.path());
+    sql(folder.path(), "DELETE FROM log WHERE position = 3000");
+    // Far enough from the end that it is read from the file.
+    let error = store.read_log(Position(1_000), Direction::Forward, 4_000).await.unwrap_err();
+    assert!(names(&error, "position 3000 is missing"), "{error}");
+}
+
+#[tokio::test]
+async fn a_revision_that_is_missing_in_a_stream_is_reported() {
+    let (folder, _) = filled(100).await;
+    sql(folder.path(), "DELETE FROM log WHERE stream = 9 AND revision = 5");
+    let store = open(folder.path());
+    for (from, direction) in [(1, Direction::Forward), (u64::MAX, Direction::Backward)] {
+        let error = store.read_stream(StreamId(9), from, direction, 100).await.unwrap_err();
+        assert!(names(&error, "stream 9") && names(&error, "5 is missing"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_request_is_reported_and_not_taken_for_another_payload() {
+    use ordersystem::event_store::{AppendError, RequestKey, RequestScope};
+    let folder = tempfile::tempdir().unwrap();
+    let key = RequestKey { scope: RequestScope::Log, id: "request".into(), fingerprint: 5 };
+    let with_request = || Commit { request: Some(key.clone()), ..commit(1, "x") };
+    open(folder.path()).append(with_request()).await.unwrap();
+    sql(folder.path(), "UPDATE requests SET fingerprint = zeroblob(16)");
+    let error = open(folder.path()).append(with_request()).await.unwrap_err();
+    assert!(matches!(&error, AppendError::Store(error) if names(error, "'request'")), "{error}");
+}
+
+#[tokio::test]
+async fn whatever_byte_of_the_file_is_changed_nothing_wrong_is_ever_returned() {
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let (folder, log) = filled(600).await;
+    let file = folder.path().join("orders.db");
+    let good = std::fs::read(&file).unwrap();
+    let mut noticed = 0;
+    for _ in 0..150 {
+        let mut bytes = good.clone();
+        let at = random.usize(..bytes.len());
+        bytes[at] ^= 1 << random.u8(..8);
+        std::fs::write(&file, &bytes).unwrap();
+        noticed += u32::from(!is_right_or_refused(folder.path(), &log).await);
+    }
+    assert!(noticed > 30, "seed {seed}: only {noticed} of 150 changes were noticed");
+    println!("{noticed} of 150 noticed");
+}
+
+/// Whether everything is there; that nothing wrong is, it asserts.
+async fn is_right_or_refused(dir: &Path, log: &[StoredEvent]) -> bool {
+    let Ok(database) = Database::open(dir) else { return false };
+    let store = EmbeddedEventStore::new(database);
+    let mut is_whole = true;
+    let mut from = Position(0);
+    while let Ok(events) = store.read_log(from, Direction::Forward, 50).await {
+        let Some(last) = events.last() else { break };
+        assert_eq!(events, log[from.0 as usize..last.position.0 as usize], "from {from}");
+        from = last.position;
+    }
+    is_whole &= from.0 == log.len() as u64;
+    for stream in 0..10 {
+        let expected: Vec<_> = log.iter().filter(|event| event.stream.0 == stream).cloned().collect();
+        match store.read_stream(StreamId(stream), 1, Direction::Forward, 1_000).await {
+            // A damaged index may hide the end of a stream; what it shows is right.
+            Ok(events) => {
+                assert!(expected.starts_with(&events), "stream {stream}");
+                is_whole &= events.len() == expected.len();
+            }
+            Err(_) => is_whole = false,
+        }
+    }
+    is_whole
+}
+
+#[test]
+fn a_file_of_a_newer_version_is_refused_and_left_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(Database::open(folder.path()).unwrap());
+    let file = folder.path().join("orders.db");
+    Connection::open(&file).unwrap().execute_batch("PRAGMA user_version = 99").unwrap();
+    let before = std::fs::read(&file).unwrap();
+    let error = refusal(folder.path());
+    assert!(error.contains("schema version 99") && error.contains("newer program"), "{error}");
+    assert_eq!(std::fs::read(&file).unwrap(), before);
+}
+
+#[test]
+fn a_file_of_another_program_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("orders.db");
+    Connection::open(&file).unwrap().execute_batch("CREATE TABLE t (x)").unwrap();
+    assert!(refusal(folder.path()).contains("another program"));
+    std::fs::write(&file, "not a database at all, but long enough to look at".repeat(20)).unwrap();
+    let error = refusal(folder.path());
+    assert!(error.contains("not a database"), "{error}");
+}

@@ -1,0 +1,134 @@
+use std::time::Duration;
+
+use ordersystem::{
+    backends::embedded::{
+        checkpoint_store::EmbeddedCheckpointStore, lease::EmbeddedLeaseStore, read_model::EmbeddedReadModel,
+    },
+    checkpoint_store::{Checkpoint, CheckpointStore},
+    event_store::{Appended, Durability, RequestKey, RequestScope},
+    lease::LeaseStore,
+    read_model::{ListFilter, ListOrder, ListQuery, ReadModel, Row, RowChange},
+};
+
+use super::*;
+
+fn keys() -> [RequestKey; 2] {
+    [RequestScope::Log, RequestScope::Stream].map(|scope| RequestKey {
+        scope,
+        id: "request".into(),
+        fingerprint: 1 << 90,
+    })
+}
+
+#[tokio::test]
+async fn the_log_and_its_requests_are_there_after_reopening() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let id = store.log_id();
+    // More than is kept in memory when the folder is opened.
+    fill(&store, 1_500).await;
+    let mut first = Vec::new();
+    for key in keys() {
+        first.push(store.append(Commit { request: Some(key), ..commit(77, "with a request") }).await.unwrap());
+    }
+    let log = whole_log(&store).await.unwrap();
+    drop(store);
+
+    let store = open(folder.path());
+    assert_eq!(store.log_id(), id);
+    assert_eq!(whole_log(&store).await.unwrap(), log);
+    assert_eq!(store.head().await.unwrap(), log.last().unwrap().position);
+    for (key, first) in keys().into_iter().zip(first) {
+        let again = store.append(Commit { request: Some(key), ..commit(77, "with a request") }).await.unwrap();
+        assert_eq!(again, Appended { replayed: true, ..first });
+    }
+    let next = store.append(commit(3, "next")).await.unwrap();
+    assert_eq!((next.first_revision, next.position.0), (151, 1_503));
+}
+
+#[tokio::test]
+async fn checkpoints_the_read_model_and_the_growth_of_tokens_outlive_the_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = Database::open(folder.path()).unwrap();
+    let checkpoint = Checkpoint { position: Position(7), fencing_token: u64::MAX };
+    EmbeddedCheckpointStore::new(database.clone()).save("outbox", checkpoint).await.unwrap();
+    let ttl = Duration::from_secs(600);
+    let lease = EmbeddedLeaseStore::new(database.clone()).acquire("outbox", "node-1", ttl).await.unwrap().unwrap();
+    let row = Row {
+        id: 5,
+        customer: "c".into(),
+        status: 1,
+        created_at_micros: 1,
+        updated_at_micros: 1,
+        amount_minor: i64::MAX,
+        currency: *b"USD",
+        item_count: 1,
+        revision: 1,
+    };
+    let changes = vec![RowChange::Insert(row.clone()), RowChange::Insert(Row { id: 6, ..row })];
+    let model = EmbeddedReadModel::new(database);
+    model.apply(changes, Position(9)).await.unwrap();
+    let query = ListQuery { filter: ListFilter::default(), order: ListOrder::NewestFirst, after: None, limit: 10 };
+    let before = (model.list(&query).await, model.totals().await, model.checkpoint().await);
+    drop(model);
+
+    let database = Database::open(folder.path()).unwrap();
+    assert_eq!(EmbeddedCheckpointStore::new(database.clone()).load("outbox").await, Ok(Some(checkpoint)));
+    let model = EmbeddedReadModel::new(database.clone());
+    assert_eq!((model.list(&query).await, model.totals().await, model.checkpoint().await), before);
+    // The owner before was a process that is no more, so nobody waits for it.
+    let next = EmbeddedLeaseStore::new(database).acquire("outbox", "node-2", ttl).await.unwrap().unwrap();
+    assert!(next.fencing_token > lease.fencing_token);
+}
+
+#[tokio::test]
+async fn a_folder_in_use_is_refused_with_the_number_of_the_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let error = refusal(folder.path());
+    let parts = [&folder.path().display().to_string(), "in use by process", &std::process::id().to_string()];
+    assert!(parts.iter().all(|part| error.contains(part)), "{error}");
+    fill(&store, 3).await;
+    drop(store);
+    assert_eq!(whole_log(&open(folder.path())).await.unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn a_folder_is_made_and_a_synced_one_says_that_it_survives_the_machine() {
+    // Not in the folder for temporary files, which may be in memory.
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let store = open(&folder.path().join("a/b"));
+    fill(&store, 1).await;
+    assert_eq!(store.durability(), Durability::Machine);
+    assert!(folder.path().join("a/b/orders.db").is_file());
+}
+
+#[test]
+fn a_folder_that_cannot_be_made_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    std::fs::write(&file, "no folder").unwrap();
+    let error = refusal(&file.join("data"));
+    assert!(error.contains("file/data"), "{error}");
+}
+
+#[tokio::test]
+async fn of_many_commits_that_wait_together_only_those_are_refused_that_must_be() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let appends: Vec<_> = (0..600)
+        .map(|index| {
+            // Every third expects a stream that is not there.
+            let expected = if index % 3 == 0 { ExpectedRevision::Exists } else { ExpectedRevision::NoStream };
+            let (store, commit) = (store.clone(), Commit { expected, ..commit(index, "x") });
+            tokio::spawn(async move { store.append(commit).await.is_ok() })
+        })
+        .collect();
+    for (index, append) in appends.into_iter().enumerate() {
+        assert_eq!(append.await.unwrap(), index % 3 != 0, "{index}");
+    }
+    drop(store);
+    let log = whole_log(&open(folder.path())).await.unwrap();
+    assert_eq!(log.len(), 400);
+    assert!(log.iter().zip(1..).all(|(event, position)| event.position.0 == position && event.stream.0 % 3 != 0));
+}

@@ -1,0 +1,127 @@
+//! The embedded store under the real program.
+
+mod kill;
+
+use std::{path::Path, process::Command};
+
+use ordersystem::proto::{
+    Money,
+    catga::orders::v1::{CreateOrderRequest, GetOrderRequest, ListOrdersRequest, NewOrderItem},
+};
+use tonic::Code;
+
+use crate::program::{Program, refused, run};
+
+/// One thing for one dollar, from a customer of the name `customer`.
+fn new_order(customer: &str, request_id: &str) -> CreateOrderRequest {
+    CreateOrderRequest {
+        customer_id: customer.to_owned(),
+        request_id: request_id.to_owned(),
+        items: vec![NewOrderItem {
+            product_id: "prod-1".to_owned(),
+            name: "Pen".to_owned(),
+            quantity: 1,
+            unit_price: Some(Money { currency_code: "USD".to_owned(), units: 1, nanos: 0 }),
+        }],
+        ..Default::default()
+    }
+}
+
+#[tokio::test]
+async fn a_second_process_on_the_same_folder_is_refused_with_the_number_of_the_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = Program::start(folder.path()).await;
+    let error = refused(folder.path());
+    let expected = format!("in use by process {}", first.pid());
+    assert!(error.contains(&expected) && error.lines().last().unwrap().starts_with("error: data dir "), "{error}");
+    first.commands().await.create_order(new_order("c", "r")).await.expect("the first goes on");
+    first.kill().await;
+    Program::start(folder.path()).await;
+}
+
+#[test]
+fn without_a_folder_the_program_says_what_is_missing() {
+    let output = run(&["--persistence", "embedded"]);
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(error.starts_with("error: persistence: 'embedded'") && error.contains("--data-dir"), "{error}");
+}
+
+#[tokio::test]
+async fn the_backup_of_a_running_service_is_a_folder_to_serve_from() {
+    let folder = tempfile::tempdir().unwrap();
+    let (dir, copy) = (folder.path().join("data"), folder.path().join("copy"));
+    let service = Program::start(&dir).await;
+    let mut client = service.commands().await;
+    let mut ids = Vec::new();
+    for index in 0..50 {
+        let reply = client.create_order(new_order("c", &format!("r-{index}"))).await.unwrap().into_inner();
+        ids.push(reply.order.unwrap().order_id);
+    }
+    let output = run(&["backup", "--data-dir", dir.to_str().unwrap(), copy.to_str().unwrap()]);
+    assert!(output.status.success(), "{output:?}");
+    assert!(String::from_utf8(output.stdout).unwrap().contains("up to position 50"));
+    client.create_order(new_order("c", "after")).await.expect("it goes on");
+
+    let restored = Program::start(&copy).await;
+    let mut queries = restored.queries().await;
+    for order_id in ids {
+        let request = GetOrderRequest { order_id, ..Default::default() };
+        queries.get_order(request).await.expect("in the copy");
+    }
+    assert_eq!(kill::total_orders(&restored).await, 50);
+}
+
+/// A small file system in memory, unmounted at the end.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn mount(size: &str) -> Self {
+        let disk = Self(tempfile::tempdir().unwrap());
+        let options = format!("size={size}");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(disk.path()).status();
+        assert!(
+            mounted.is_ok_and(|status| status.success()),
+            "this test must be allowed to mount a tmpfs: run it as root"
+        );
+        disk
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.path()).status();
+    }
+}
+
+#[tokio::test]
+async fn on_a_full_disk_commands_get_resource_exhausted_and_all_goes_on_when_there_is_space() {
+    let disk = SmallDisk::mount("6m");
+    let ballast = disk.path().join("ballast");
+    std::fs::write(&ballast, vec![0; 4 << 20]).unwrap();
+    let dir = disk.path().join("data");
+    let service = Program::start(&dir).await;
+    let mut client = service.commands().await;
+    let (mut accepted, mut refusal) = (0, None);
+    while refusal.is_none() {
+        match client.create_order(new_order("c", "")).await {
+            Ok(_) => accepted += 1,
+            Err(status) => refusal = Some(status),
+        }
+    }
+    assert_eq!(refusal.unwrap().code(), Code::ResourceExhausted);
+    assert!(accepted > 10);
+    service.queries().await.list_orders(ListOrdersRequest::default()).await.expect("reads go on");
+
+    std::fs::remove_file(&ballast).unwrap();
+    for _ in 0..20 {
+        client.create_order(new_order("c", "")).await.expect("there is space again");
+    }
+    service.kill().await;
+    let service = Program::start(&dir).await;
+    assert_eq!(kill::total_orders(&service).await, accepted + 20);
+}

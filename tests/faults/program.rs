@@ -1,0 +1,105 @@
+//! The binary as a process of its own.
+
+use std::{
+    path::Path,
+    process::{Command, Output, Stdio},
+    time::Duration,
+};
+
+use ordersystem::proto::catga::orders::v1::{
+    order_command_service_client::OrderCommandServiceClient, order_query_service_client::OrderQueryServiceClient,
+};
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    process::Child,
+    time::timeout,
+};
+use tonic::transport::{Channel, Endpoint};
+
+/// Longer than any start takes, on a busy machine too.
+const STARTS_WITHIN: Duration = Duration::from_secs(30);
+
+/// A running service, killed when dropped.
+pub struct Program {
+    child: Child,
+    pub address: String,
+}
+
+impl Program {
+    /// Starts the service with the embedded store in `dir`, on any free port, and waits until it is ready.
+    pub async fn start(dir: &Path) -> Self {
+        let mut child = tokio::process::Command::from(serve(dir)).kill_on_drop(true).spawn().unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+        let listening = async {
+            let mut said = String::new();
+            while let Some(line) = log.next_line().await.unwrap() {
+                if let Some((_, address)) = line.split_once("listening on http://") {
+                    return address.split_whitespace().next().unwrap().to_owned();
+                }
+                said += &line;
+            }
+            panic!("it ends without listening: {said}")
+        };
+        let address = timeout(STARTS_WITHIN, listening).await.expect("it listens in time");
+        // Read on, so that a full pipe never stops it.
+        tokio::spawn(async move { while let Ok(Some(_)) = log.next_line().await {} });
+        let program = Self { child, address };
+        timeout(STARTS_WITHIN, program.until_ready()).await.expect("it is ready in time");
+        program
+    }
+
+    async fn until_ready(&self) {
+        while ordersystem::api::probe::check(&self.address, "", 2_000).await != Ok(true) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id().expect("it runs")
+    }
+
+    /// kill -9, and no more of it when this returns.
+    pub async fn kill(mut self) {
+        self.child.kill().await.unwrap();
+    }
+
+    pub async fn commands(&self) -> OrderCommandServiceClient<Channel> {
+        OrderCommandServiceClient::new(self.channel().await)
+    }
+
+    pub async fn queries(&self) -> OrderQueryServiceClient<Channel> {
+        OrderQueryServiceClient::new(self.channel().await)
+    }
+
+    async fn channel(&self) -> Channel {
+        Endpoint::from_shared(format!("http://{}", self.address)).unwrap().connect().await.unwrap()
+    }
+}
+
+/// Runs the program to its end.
+pub fn run(args: &[&str]) -> Output {
+    command().args(args).output().unwrap()
+}
+
+/// Runs the service on `dir`, expecting that it does not start; what it says.
+pub fn refused(dir: &Path) -> String {
+    let output = serve(dir).output().unwrap();
+    assert!(!output.status.success(), "{output:?}");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+fn serve(dir: &Path) -> Command {
+    let mut command = command();
+    command.args(["--persistence", "embedded", "--port", "0", "--data-dir"]).arg(dir);
+    command.stdout(Stdio::null()).stderr(Stdio::piped());
+    command
+}
+
+/// Without the settings that the environment of the test may have.
+fn command() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ordersystem"));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ORDERSYSTEM_")) {
+        command.env_remove(name);
+    }
+    command
+}
