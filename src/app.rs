@@ -33,6 +33,7 @@ use crate::{
     clock::{Clock, SystemClock},
     config::{Config, NodeId},
     domain::timestamp::Timestamp,
+    event_store::Durability,
     health::{Health, HealthCheck},
     id_generator::{FileMark, IdGenerator},
     lifecycle::{GraceExceeded, Monitor, Node, Stop, Work},
@@ -126,6 +127,12 @@ impl App {
     #[must_use]
     pub const fn grpc_address(&self) -> Option<SocketAddr> {
         self.grpc_address
+    }
+
+    /// What an acknowledged command survives, as found by now.
+    #[must_use]
+    pub fn durability(&self) -> Durability {
+        self.node.context.store.durability()
     }
 
     /// What the node is.
@@ -250,7 +257,6 @@ fn server_info(config: &Config, backends: &Backends, clock: &dyn Clock) -> Serve
         is_cluster: config.cluster,
         transport: backends.transport,
         persistence: backends.persistence,
-        durability: backends.store.durability(),
         started_at: Timestamp::from_micros(clock.now_micros()),
         started: Instant::now(),
         datacenter_id: identity.datacenter_id(),
@@ -279,7 +285,6 @@ fn announce(info: &ServerInfo) {
         ("node", info.node.clone()),
         ("persistence", info.persistence.to_owned()),
         ("transport", info.transport.to_owned()),
-        ("durability", info.durability.name().to_owned()),
     ];
     metrics::gauge!("ordersystem_info", &labels).set(1.0);
 }

@@ -155,16 +155,26 @@ pub struct Monitor {
     recorder: PrometheusRecorder,
     ready: Gauge,
     log_position: Gauge,
+    durability: Gauge,
 }
 
 impl Monitor {
     /// A monitor that has not looked yet.
     #[must_use]
     pub fn new(context: &Context, door: HealthDoor, recorder: PrometheusRecorder) -> Self {
-        let (ready, log_position) = metrics::with_local_recorder(&recorder, || {
-            (metrics::gauge!("ordersystem_ready"), metrics::gauge!("ordersystem_log_position"))
+        let [ready, log_position, durability] = metrics::with_local_recorder(&recorder, || {
+            ["ordersystem_ready", "ordersystem_log_position", "ordersystem_durability"]
+                .map(|name| metrics::gauge!(name))
         });
-        Self { health: Arc::clone(&context.health), door, context: context.clone(), recorder, ready, log_position }
+        Self {
+            health: Arc::clone(&context.health),
+            door,
+            context: context.clone(),
+            recorder,
+            ready,
+            log_position,
+            durability,
+        }
     }
 
     async fn watch(&mut self) {
@@ -191,6 +201,7 @@ impl Monitor {
             #[allow(clippy::cast_precision_loss, reason = "a gauge; far below 2^52")]
             self.log_position.set(head.0 as f64);
         }
+        self.durability.set(f64::from(self.context.store.durability() as u8));
         self.context.mediator.publish_gauges();
         self.recorder.handle().run_upkeep();
         is_ready

@@ -79,7 +79,7 @@ fn banner(app: &App) {
         mode = if info.is_cluster { "Cluster" } else { "Standalone" },
         persistence = info.persistence,
         transport = info.transport,
-        durability = info.durability.name(),
+        durability = app.durability().name(),
         address = %app.address(),
         grpc_address = app.grpc_address().map(|address| address.to_string()),
         "{} is listening on http://{}",

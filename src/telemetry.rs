@@ -56,5 +56,9 @@ fn describe() {
     describe_gauge!("ordersystem_projection_position", "Position of the log that a read model has reached");
     describe_gauge!("ordersystem_log_position", "Position of the last event of the log");
     describe_gauge!("ordersystem_ready", "1 while the node can serve, else 0");
-    describe_gauge!("ordersystem_info", "Always 1; version, node, backends and durability are its labels");
+    describe_gauge!(
+        "ordersystem_durability",
+        "What an acknowledged command survives: 0 none, 1 process, 2 machine, 3 quorum"
+    );
+    describe_gauge!("ordersystem_info", "Always 1; version, node and backends are its labels");
 }

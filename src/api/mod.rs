@@ -25,7 +25,7 @@ use crate::{
     application::{AppError, Mediator},
     clock::Clock,
     domain::{order::item, timestamp::Timestamp},
-    event_store::{Durability, EventStore},
+    event_store::EventStore,
     health::Health,
     id_generator::IdGenerator,
 };
@@ -54,8 +54,6 @@ pub struct ServerInfo {
     pub transport: &'static str,
     /// The event store, as in `--persistence`.
     pub persistence: &'static str,
-    /// What an acknowledged command survives.
-    pub durability: Durability,
     /// When the node started.
     pub started_at: Timestamp,
     /// The same, for the uptime.

@@ -39,7 +39,7 @@ impl SystemService for System {
             mode: if info.is_cluster { pb::Mode::Cluster } else { pb::Mode::Standalone }.into(),
             persistence: info.persistence.to_owned(),
             transport: info.transport.to_owned(),
-            durability: durability(info.durability).into(),
+            durability: durability(self.context.store.durability()).into(),
             limits: Some(limits(info)),
             started_at: Some(timestamp_to_proto(info.started_at)),
             uptime: prost_types::Duration::try_from(info.started.elapsed()).ok(),

@@ -67,7 +67,7 @@ pub async fn root(State(context): State<Shared>, uri: Uri, headers: HeaderMap) -
                 mode: mode(&context),
                 transport: info.transport,
                 persistence: info.persistence,
-                durability: info.durability.name(),
+                durability: context.store.durability().name(),
                 status: if context.draining.is_cancelled() { "draining" } else { "running" },
                 timestamp: now(&context),
             },
