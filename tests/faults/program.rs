@@ -28,24 +28,40 @@ pub struct Program {
 impl Program {
     /// Starts the service with the embedded store in `dir`, on any free port, and waits until it is ready.
     pub async fn start(dir: &Path) -> Self {
-        let mut child = tokio::process::Command::from(serve(dir)).kill_on_drop(true).spawn().unwrap();
-        let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
-        let listening = async {
-            let mut said = String::new();
-            while let Some(line) = log.next_line().await.unwrap() {
-                if let Some((_, address)) = line.split_once("listening on http://") {
-                    return address.split_whitespace().next().unwrap().to_owned();
+        let started = async {
+            loop {
+                match Self::try_start(dir).await {
+                    Ok(program) => return program,
+                    // Killed several times within seconds, a node issues no ids until its clock has passed those that it may
+                    // have issued, and does not start meanwhile. Whoever looks after it starts it again, as here.
+                    Err(said) if said.contains("behind ids that may have been issued") => {
+                        tokio::time::sleep(Duration::from_millis(200)).await;
+                    }
+                    Err(said) => panic!("it ends without listening: {said}"),
                 }
-                said += &line;
             }
-            panic!("it ends without listening: {said}")
         };
-        let address = timeout(STARTS_WITHIN, listening).await.expect("it listens in time");
-        // Read on, so that a full pipe never stops it.
-        tokio::spawn(async move { while let Ok(Some(_)) = log.next_line().await {} });
-        let program = Self { child, address };
+        let program = timeout(STARTS_WITHIN, started).await.expect("it listens in time");
         timeout(STARTS_WITHIN, program.until_ready()).await.expect("it is ready in time");
         program
+    }
+
+    /// The program as soon as it listens, or what it said when it ended before.
+    async fn try_start(dir: &Path) -> Result<Self, String> {
+        let mut child = tokio::process::Command::from(serve(dir)).kill_on_drop(true).spawn().unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut said = String::new();
+        while let Some(line) = log.next_line().await.unwrap() {
+            if let Some((_, address)) = line.split_once("listening on http://") {
+                let address = address.split_whitespace().next().unwrap().to_owned();
+                // Read on, so that a full pipe never stops it.
+                tokio::spawn(async move { while let Ok(Some(_)) = log.next_line().await {} });
+                return Ok(Self { child, address });
+            }
+            said += &line;
+        }
+        child.wait().await.unwrap();
+        Err(said)
     }
 
     async fn until_ready(&self) {

@@ -47,8 +47,9 @@ CREATE TABLE orders (
   currency   TEXT NOT NULL,
   item_count INTEGER NOT NULL,
   revision   INTEGER NOT NULL
-) STRICT;
--- Every list is a merge of one range a status: with two indexes all filters cost the same. The id follows as the row id.
+) STRICT, WITHOUT ROWID;
+-- Every list is a merge of one range a status: with two indexes all filters cost the same. The id follows in both as the key of
+-- the table; a row id would follow as well, but SQLite does not begin a range of (created_at, id) at one.
 CREATE INDEX orders_by_status ON orders (status, created_at);
 CREATE INDEX orders_by_customer ON orders (customer, status, created_at);
 

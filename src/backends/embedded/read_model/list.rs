@@ -130,8 +130,8 @@ mod tests {
             let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
             let plan: Vec<String> = statement.raw_query().mapped(|row| row.get(3)).collect::<Result<_, _>>().unwrap();
             let [only] = &plan[..] else { panic!("{plan:?}") };
-            assert!(only.contains("COVERING INDEX") && only.contains("(created_at,rowid)>"), "{only}");
-            assert!(only.contains("(created_at,rowid)<"), "{only}");
+            assert!(only.contains("COVERING INDEX") && only.contains("(created_at,id)>"), "{only}");
+            assert!(only.contains("(created_at,id)<"), "{only}");
         }
     }
 
