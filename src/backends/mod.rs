@@ -1,3 +1,4 @@
 //! One folder a backend; each implements the traits over bytes and knows neither the domain nor the others.
 
 pub mod memory;
+pub mod redis;

@@ -4,18 +4,30 @@ use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use ordersystem::{
-    backends::memory::checkpoint_store::MemoryCheckpointStore,
+    backends::{memory::checkpoint_store::MemoryCheckpointStore, redis::checkpoint_store::RedisCheckpointStore},
     checkpoint_store::{Checkpoint, CheckpointError, CheckpointStore},
     event_store::Position,
 };
 
-use crate::backend::{Backend, Time, on_each, race_on_each};
+use crate::{
+    backend::{Backend, Time, on_each, race_on_each},
+    redis_server,
+};
 
-const BACKENDS: &[Backend<dyn CheckpointStore>] = &[Backend {
-    name: "memory",
-    time: Time::Simulated,
-    open: || async { Arc::new(MemoryCheckpointStore::new()) as Arc<dyn CheckpointStore> }.boxed(),
-}];
+type Store = Arc<dyn CheckpointStore>;
+
+const BACKENDS: &[Backend<dyn CheckpointStore>] = &[
+    Backend {
+        name: "memory",
+        time: Time::Simulated,
+        open: || async { Arc::new(MemoryCheckpointStore::new()) as Store }.boxed(),
+    },
+    Backend {
+        name: "redis",
+        time: Time::Real,
+        open: || async { Arc::new(RedisCheckpointStore::new(redis_server::shared().connect().await)) as Store }.boxed(),
+    },
+];
 
 const fn at(position: u64, fencing_token: u64) -> Checkpoint {
     Checkpoint { position: Position(position), fencing_token }

@@ -11,22 +11,32 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use ordersystem::{
-    backends::memory::event_store::MemoryEventStore,
+    backends::{memory::event_store::MemoryEventStore, redis::event_store::RedisEventStore},
     event_store::{
         AppendError, Appended, Commit, CommitId, Direction, EventStore, ExpectedRevision, LogFollower, Position,
         RequestKey, RequestScope, Revision, StoredEvent, StreamId,
     },
 };
 
-use crate::backend::{Backend, Time, race_on_each};
+use crate::{
+    backend::{Backend, Time, race_on_each},
+    redis_server,
+};
 
 type Store = Arc<dyn EventStore>;
 
-const BACKENDS: &[Backend<dyn EventStore>] = &[Backend {
-    name: "memory",
-    time: Time::Simulated,
-    open: || async { Arc::new(MemoryEventStore::default()) as Store }.boxed(),
-}];
+const BACKENDS: &[Backend<dyn EventStore>] = &[
+    Backend {
+        name: "memory",
+        time: Time::Simulated,
+        open: || async { Arc::new(MemoryEventStore::default()) as Store }.boxed(),
+    },
+    Backend {
+        name: "redis",
+        time: Time::Real,
+        open: || async { Arc::new(RedisEventStore::new(redis_server::shared().connect().await)) as Store }.boxed(),
+    },
+];
 
 /// A commit of `payloads` to `stream`.
 fn commit(stream: u64, expected: ExpectedRevision, payloads: &[&str]) -> Commit {

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::FutureExt as _;
 use ordersystem::{
-    backends::memory::lease::MemoryLeaseStore,
+    backends::{memory::lease::MemoryLeaseStore, redis::lease::RedisLeaseStore},
     lease::{Lease, LeaseError, LeaseOwner, LeaseStore, MAX_TTL},
 };
 use tokio::{
@@ -12,13 +12,26 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::backend::{Backend, Time, on_each, race_on_each};
+use crate::{
+    backend::{Backend, Time, on_each, race_on_each},
+    redis_server,
+};
 
-const BACKENDS: &[Backend<dyn LeaseStore>] = &[Backend {
-    name: "memory",
-    time: Time::Simulated,
-    open: || async { Arc::new(MemoryLeaseStore::new()) as Arc<dyn LeaseStore> }.boxed(),
-}];
+const BACKENDS: &[Backend<dyn LeaseStore>] = &[
+    Backend {
+        name: "memory",
+        time: Time::Simulated,
+        open: || async { Arc::new(MemoryLeaseStore::new()) as Arc<dyn LeaseStore> }.boxed(),
+    },
+    Backend {
+        name: "redis",
+        time: Time::Real,
+        open: || {
+            async { Arc::new(RedisLeaseStore::new(redis_server::shared().connect().await)) as Arc<dyn LeaseStore> }
+                .boxed()
+        },
+    },
+];
 
 /// Long enough not to run out in a test.
 const LONG: Duration = Duration::from_secs(60);

@@ -7,3 +7,4 @@ mod event_store;
 mod lease;
 mod message_bus;
 mod read_model;
+mod redis_server;
