@@ -61,7 +61,9 @@ impl RedisEventStore {
         let log = redis.key("log");
         let latest = Arc::new(watch::Sender::new(Position(0)));
         let announced = Arc::clone(&latest);
-        let tail = tail::watch(&redis, log.clone(), move |last| tail::announce(&announced, Position(last)));
+        let tail = tail::watch(&redis, log.clone(), move |last| {
+            tail::announce(&announced, Position(last));
+        });
         Self { redis, log, latest, _tail: tail }
     }
 

@@ -1,6 +1,6 @@
 //! Watches the end of a stream, so that what other nodes add is noticed at once.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use redis::{Value, aio::MultiplexedConnection};
 use tokio::{sync::watch, time::sleep};
@@ -54,13 +54,13 @@ pub(super) fn first_number(entries: Value) -> Option<u64> {
     values::entry_number(values::list(first)?.first()?)
 }
 
-/// Raises `latest` to `number` and wakes who waits for it, if there is anyone.
-pub(super) fn announce<T: Copy + PartialOrd>(latest: &Arc<watch::Sender<T>>, number: T) {
+/// Raises `latest` to `number` and wakes who waits for it; answers whether it is news.
+pub(super) fn announce<T: Copy + PartialOrd>(latest: &watch::Sender<T>, number: T) -> bool {
     latest.send_if_modified(|last| {
         let newer = number > *last;
         if newer {
             *last = number;
         }
         newer
-    });
+    })
 }
