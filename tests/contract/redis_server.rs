@@ -118,6 +118,8 @@ fn launch(port: u16, folder: &TempDir, settings: &[String]) -> (Child, ChildStdi
         .args(settings)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
+        // The shell's word of each kill.
+        .stderr(Stdio::null())
         .spawn()
         .unwrap();
     let leash = shell.stdin.take().unwrap();

@@ -310,9 +310,10 @@ impl Shared {
                 Ok(())
             }
             (Some(found), Some(known)) if found == known => Ok(()),
-            (_, Some(_)) => {
-                Err(Refusal { why: format!("{key} names another log than this node has been working on"), is_final: false })
-            }
+            (_, Some(_)) => Err(Refusal {
+                why: format!("{key} names another log than this node has been working on"),
+                is_final: false,
+            }),
             (None, None) => Err(Refusal { why: format!("{key} is not the number of a log"), is_final: true }),
         }
     }

@@ -109,8 +109,8 @@ impl RedisEventStore {
                 };
                 let remembered = Remembered::read(&text, request)?;
                 let position = self.position_of(remembered.stream, remembered.last_revision).await?;
-                let ours = in_doubt
-                    && self.commit_at(remembered.stream, remembered.first_revision).await? == Some(commit.id);
+                let ours =
+                    in_doubt && self.commit_at(remembered.stream, remembered.first_revision).await? == Some(commit.id);
                 Ok(remembered.appended(position, !ours))
             }
             Answer::Conflict { actual } => {

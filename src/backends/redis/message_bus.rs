@@ -118,8 +118,7 @@ impl RedisMessageBus {
             .arg(format!("{prefix}:events"))
             .arg(format!("/{prefix}/orders"));
         let messages = &messages[..messages.len().min(PUBLISH_AT_ONCE)];
-        let call =
-            messages.iter().fold(call, |call, message| entry::add(call, message, (options.describe)(message)));
+        let call = messages.iter().fold(call, |call, message| entry::add(call, message, (options.describe)(message)));
         let answer = call.run(redis).await.map_err(unavailable)?;
         Published::read(answer).ok_or_else(|| malformed("a publish"))
     }

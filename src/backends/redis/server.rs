@@ -39,7 +39,12 @@ impl ServerFacts {
                 _ => {}
             }
         }
-        match redis::cmd("CONFIG").arg("GET").arg("append*").arg("no-appendfsync-on-rewrite").query_async(connection).await
+        match redis::cmd("CONFIG")
+            .arg("GET")
+            .arg("append*")
+            .arg("no-appendfsync-on-rewrite")
+            .query_async(connection)
+            .await
         {
             Ok(settings) => facts.take_settings(settings),
             Err(error) if error.is_io_error() => return Err(error),

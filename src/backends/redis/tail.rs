@@ -44,7 +44,8 @@ async fn follow(redis: &Redis, key: &str, found: &(impl Fn(u64) + Sync)) -> Resu
 }
 
 async fn last_entry(connection: &mut MultiplexedConnection, key: &str) -> Result<u64, redis::RedisError> {
-    let last: Value = redis::cmd("XREVRANGE").arg(key).arg("+").arg("-").arg("COUNT").arg(1).query_async(connection).await?;
+    let last: Value =
+        redis::cmd("XREVRANGE").arg(key).arg("+").arg("-").arg("COUNT").arg(1).query_async(connection).await?;
     Ok(first_number(last).unwrap_or_default())
 }
 

@@ -79,7 +79,8 @@ impl RedisEventStore {
         let mut from = from.0;
         while !page.is_full() {
             // Neither is an entry number that Redis takes as an open end.
-            if (direction == Direction::Forward && from == u64::MAX) || (direction == Direction::Backward && from == 0) {
+            if (direction == Direction::Forward && from == u64::MAX) || (direction == Direction::Backward && from == 0)
+            {
                 break;
             }
             let count = page.next_count();
@@ -143,11 +144,7 @@ impl RedisEventStore {
     }
 
     /// The commit that the event with `revision` belongs to, if there is one.
-    pub(super) async fn commit_at(
-        &self,
-        stream: StreamId,
-        revision: Revision,
-    ) -> Result<Option<CommitId>, StoreError> {
+    pub(super) async fn commit_at(&self, stream: StreamId, revision: Revision) -> Result<Option<CommitId>, StoreError> {
         let entries = self.stream_entries(stream, revision, Direction::Forward, 1).await?;
         Ok(entries.first().map(|entry| entry.commit))
     }
@@ -157,9 +154,9 @@ impl RedisEventStore {
         let mut command = redis::cmd("LINDEX");
         command.arg(self.index_key(stream)).arg(revision.saturating_sub(1));
         let found = self.redis.call(&command).await.map_err(store_error)?;
-        values::number(&found)
-            .map(Position)
-            .ok_or_else(|| StoreError::Corrupt(format!("revision {revision} of order {stream} is missing from its index")))
+        values::number(&found).map(Position).ok_or_else(|| {
+            StoreError::Corrupt(format!("revision {revision} of order {stream} is missing from its index"))
+        })
     }
 
     /// Where `commit` stands, if it is among the newest events of its stream.
@@ -171,12 +168,7 @@ impl RedisEventStore {
 }
 
 /// Whether these are the events of `stream` from revision `from` on, without gaps. Backward the first may be any below.
-fn check_order(
-    stream: StreamId,
-    from: Revision,
-    direction: Direction,
-    entries: &[Entry],
-) -> Result<(), StoreError> {
+fn check_order(stream: StreamId, from: Revision, direction: Direction, entries: &[Entry]) -> Result<(), StoreError> {
     let mut expected = match (direction, entries.first()) {
         (_, None) => return Ok(()),
         (Direction::Forward, _) => from,

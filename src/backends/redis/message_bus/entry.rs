@@ -27,17 +27,12 @@ const STORED_TYPE: &str = "application/protobuf";
 
 /// Adds the arguments that `publish.lua` takes for a message.
 pub(super) fn add(call: ScriptCall, message: &Message, description: Description) -> ScriptCall {
-    let call = call
-        .arg(message.event_id().to_string())
-        .arg(message.kind.as_bytes())
-        .number(message.key)
-        .arg(description.time);
+    let call =
+        call.arg(message.event_id().to_string()).arg(message.kind.as_bytes()).number(message.key).arg(description.time);
     let payload = &message.payload[..];
     match description.data {
         None => call.arg(STORED_TYPE).number(message.position).arg(payload).arg(""),
-        Some((content_type, data)) => {
-            call.arg(content_type).number(message.position).arg(&data[..]).arg(payload)
-        }
+        Some((content_type, data)) => call.arg(content_type).number(message.position).arg(&data[..]).arg(payload),
     }
 }
 
