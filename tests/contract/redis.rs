@@ -319,3 +319,34 @@ async fn what_a_consumer_has_not_acknowledged_survives_a_crash_of_both() {
     assert_eq!(again.iter().map(|delivery| delivery.message.sequence).collect::<Vec<_>>(), [3]);
     assert_eq!(bus.dead_letters("log", 10).await.unwrap()[0].message, message(2));
 }
+
+#[tokio::test]
+async fn what_a_consumer_holds_is_not_trimmed_away_and_publishing_waits_for_it() {
+    let options = RedisBusOptions { capacity_messages: 8, ..RedisBusOptions::default() };
+    let bus = Arc::new(RedisMessageBus::new(shared().connect().await, options));
+    let consumer = bus.consumer("log").await.unwrap();
+    let sent: Vec<_> = (1..=8).map(message).collect();
+    bus.publish(&sent).await.unwrap();
+    let mut held = 0;
+    while held < 8 {
+        held += consumer.next_batch(8).await.unwrap().len();
+    }
+    let waiting = tokio::spawn({
+        let bus = Arc::clone(&bus);
+        async move { bus.publish(&[message(9)]).await }
+    });
+    sleep(Duration::from_millis(300)).await;
+    assert!(!waiting.is_finished(), "the stream is full of what is not acknowledged");
+    let full = bus.check().await.unwrap_err().to_string();
+    assert!(full.contains("consumer log"), "{full}");
+    let again = bus.consumer("log").await.unwrap();
+    let mut received = Vec::new();
+    while received.len() < 9 {
+        let batch = timeout(Duration::from_secs(10), again.next_batch(8)).await.unwrap().unwrap();
+        again.ack(&batch.iter().map(|delivery| delivery.receipt).collect::<Vec<_>>()).await.unwrap();
+        received.extend(batch.into_iter().map(|delivery| delivery.message.sequence));
+    }
+    assert_eq!(received, (1..=9).collect::<Vec<_>>());
+    waiting.await.unwrap().unwrap();
+    bus.check().await.unwrap();
+}
