@@ -125,3 +125,37 @@ fn put_integer(fields: &mut Map<String, Value>, name: &str, number: i64) {
         fields.insert(name.to_owned(), Value::String(number.to_string()));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use prost::Message as _;
+
+    use super::*;
+    use crate::proto::catga::events::v1::OrderPaid;
+
+    #[test]
+    fn json_is_the_mapping_of_proto3_and_what_cannot_be_read_goes_out_as_it_is() {
+        let event = OrderEvent {
+            event_id: "7-2".to_owned(),
+            order_id: "7".to_owned(),
+            revision: 2,
+            recorded_at: Some(prost_types::Timestamp { seconds: 0, nanos: 5_000_000 }),
+            schema_version: codec::SCHEMA_VERSION,
+            event: Some(Event::OrderPaid(OrderPaid { payment_method: "card".to_owned(), ..OrderPaid::default() })),
+            ..OrderEvent::default()
+        };
+        let payload = Bytes::from(event.encode_to_vec());
+        let message = Message { key: 7, sequence: 2, position: 1, kind: "order.paid".into(), payload };
+        let described = json(&message);
+        assert_eq!(described.time, "1970-01-01T00:00:00.005Z");
+        let (content_type, data) = described.data.unwrap();
+        assert_eq!(content_type, "application/json");
+        let expected = json!({
+            "eventId": "7-2", "orderId": "7", "revision": "2", "recordedAt": "1970-01-01T00:00:00.005Z",
+            "schemaVersion": codec::SCHEMA_VERSION, "orderPaid": { "paymentMethod": "card" }
+        });
+        assert_eq!(serde_json::from_slice::<Value>(&data).unwrap(), expected);
+        let unreadable = Message { payload: Bytes::from_static(b"\xff\xff"), ..message };
+        assert_eq!(json(&unreadable), Description::default());
+    }
+}

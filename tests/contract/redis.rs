@@ -158,12 +158,12 @@ async fn a_change_of_settings_is_seen_at_the_next_check() {
 
 #[tokio::test]
 async fn a_replica_and_a_wrong_password_are_refused_for_good_and_the_password_is_not_told() {
-    let server = RedisServer::start(&["--requirepass", "right"]);
+    let server = RedisServer::start(&["--requirepass", "r/i@ght"]);
     let options = RedisOptions::new(format!("redis://:wr0ng@127.0.0.1:{}", server.port), fresh_prefix());
     let refused = Redis::start(options, true).unwrap().first_connection().await.unwrap_err().unwrap_err();
     assert!(refused.contains("WRONGPASS") || refused.contains("AuthenticationFailed"), "{refused}");
     assert!(!refused.contains("wr0ng"), "{refused}");
-    let options = RedisOptions::new(format!("redis://:right@127.0.0.1:{}/3", server.port), fresh_prefix());
+    let options = RedisOptions::new(format!("redis://:r/i@ght@127.0.0.1:{}/3", server.port), fresh_prefix());
     Redis::start(options, true).unwrap().first_connection().await.unwrap();
 
     let primary = RedisServer::start(&[]);

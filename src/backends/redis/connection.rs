@@ -123,10 +123,8 @@ impl Redis {
     /// # Errors
     /// For an address that is not one, without its password.
     pub fn start(options: RedisOptions, holds_log: bool) -> Result<Self, String> {
-        let url = if options.url.contains("://") { options.url.clone() } else { format!("redis://{}", options.url) };
-        let client = Client::open(url).map_err(|error| {
-            format!("the address of Redis: {error}; special characters of a user or password must be percent-encoded")
-        })?;
+        let client =
+            Client::open(client_url(&options.url)).map_err(|error| format!("the address of Redis: {error}"))?;
         let state = watch::Sender::new(State::Down { why: "not connected yet".to_owned(), is_final: false });
         let (log, facts) = (OnceLock::new(), Mutex::default());
         let shared = Arc::new(Shared { options, client, state, lost: Notify::new(), log, holds_log, facts });
@@ -221,6 +219,24 @@ impl Redis {
             State::Down { why, .. } => Err(CallError::NotSent(format!("Redis is out of reach: {why}"))),
         }
     }
+}
+
+/// The address as the client library takes it: with a scheme, and with the special characters of a password encoded. What has been encoded
+/// already stays as it is.
+fn client_url(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return format!("redis://{url}") };
+    // Up to the last '@' all is user and password, as the configuration reads it too.
+    let Some((userinfo, host)) = rest.rsplit_once('@') else { return url.to_owned() };
+    let (user, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
+    let encode = |text: &str| {
+        let encode = |byte: u8| match byte {
+            b'%' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
+            _ if byte.is_ascii_alphanumeric() => char::from(byte).to_string(),
+            _ => format!("%{byte:02X}"),
+        };
+        text.bytes().map(encode).collect::<String>()
+    };
+    format!("{scheme}://{}:{}@{host}", encode(user), encode(password))
 }
 
 /// Why a server is not used, and whether that can change without an operator.
