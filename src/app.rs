@@ -2,6 +2,7 @@
 
 mod backends;
 mod checks;
+mod event_description;
 
 use std::{
     net::SocketAddr,
@@ -70,7 +71,7 @@ impl App {
     /// # Errors
     /// One clear line: a backend that cannot be had, a port in use, a clock that is wrong.
     pub async fn start(config: &Config) -> Result<Self, StartError> {
-        Self::start_with(config, Backends::of(config)?, Arc::new(SystemClock)).await
+        Self::start_with(config, Backends::of(config).await?, Arc::new(SystemClock)).await
     }
 
     /// The same with backends and a clock of one's own: for tests, and for embedding.

@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use super::StartError;
+use super::{StartError, event_description};
 use crate::{
     backends::{
         embedded::{
@@ -16,9 +16,16 @@ use crate::{
             checkpoint_store::MemoryCheckpointStore, event_store::MemoryEventStore, lease::MemoryLeaseStore,
             message_bus::MemoryMessageBus, read_model::MemoryReadModel,
         },
+        redis::{
+            checkpoint_store::RedisCheckpointStore,
+            connection::{Redis, RedisOptions},
+            event_store::RedisEventStore,
+            lease::RedisLeaseStore,
+            message_bus::{RedisBusOptions, RedisMessageBus},
+        },
     },
     checkpoint_store::CheckpointStore,
-    config::{Config, Persistence, Transport},
+    config::{Config, EventFormat, Persistence, Transport},
     event_store::EventStore,
     lease::LeaseStore,
     message_bus::MessageBus,
@@ -45,22 +52,49 @@ pub struct Backends {
 }
 
 impl Backends {
-    /// The backends that `config` asks for; never others in their place.
+    /// The backends that `config` asks for; never others in their place. A broker that is out of reach is connected to later: until then
+    /// the backend says that it is unavailable.
     ///
     /// # Errors
-    /// For a backend that this version does not have, or that cannot be opened.
-    pub fn of(config: &Config) -> Result<Self, StartError> {
-        match (config.persistence, config.transport) {
-            (Persistence::InMemory, Transport::InMemory) => Ok(Self::memory()),
-            (Persistence::Embedded, Transport::InMemory) => {
-                let dir = config.node.data_dir.as_deref().ok_or("persistence embedded needs --data-dir")?;
-                Self::embedded(dir).map_err(|error| format!("data dir {error}").into())
+    /// For a data dir that cannot be opened, for a broker that will not serve (a wrong password, a replica, a version too old), and for a
+    /// backend that this version does not have.
+    pub async fn of(config: &Config) -> Result<Self, StartError> {
+        let mut backends = Self::memory();
+        if config.persistence == Persistence::Embedded {
+            let dir = config.node.data_dir.as_deref().ok_or("persistence embedded needs --data-dir")?;
+            backends = Self::embedded(dir).map_err(|error| format!("data dir {error}"))?;
+        }
+        if config.persistence == Persistence::Redis || config.transport == Transport::Redis {
+            // One connection for both. What follows the log keeps its place where the log is.
+            let redis = connect_to_redis(config).await?;
+            if config.persistence == Persistence::Redis {
+                backends.use_redis_log(&redis);
             }
-            (persistence, transport) => {
-                Err(format!("persistence {persistence:?} with transport {transport:?} is not built into this version")
-                    .into())
+            if config.transport == Transport::Redis {
+                backends.use_redis_bus(redis, config.event_format);
             }
         }
+        if (backends.persistence, backends.transport) == (config.persistence.name(), config.transport.name()) {
+            return Ok(backends);
+        }
+        let (persistence, transport) = (config.persistence.name(), config.transport.name());
+        Err(format!("persistence {persistence} with transport {transport} is not built into this version").into())
+    }
+
+    fn use_redis_log(&mut self, redis: &Redis) {
+        self.store = Arc::new(RedisEventStore::new(redis.clone()));
+        self.leases = Arc::new(RedisLeaseStore::new(redis.clone()));
+        self.checkpoints = Arc::new(RedisCheckpointStore::new(redis.clone()));
+        self.persistence = Persistence::Redis.name();
+    }
+
+    fn use_redis_bus(&mut self, redis: Redis, format: EventFormat) {
+        let describe = match format {
+            EventFormat::Protobuf => event_description::protobuf,
+            EventFormat::Json => event_description::json,
+        };
+        self.bus = Arc::new(RedisMessageBus::new(redis, RedisBusOptions { describe, ..RedisBusOptions::default() }));
+        self.transport = Transport::Redis.name();
     }
 
     /// Everything in memory.
@@ -76,6 +110,7 @@ impl Backends {
             transport: "inmemory",
         }
     }
+
     /// Everything that has to last in the data folder `dir`, the message bus in memory.
     ///
     /// # Errors
@@ -87,8 +122,25 @@ impl Backends {
             read_model: Arc::new(EmbeddedReadModel::new(Arc::clone(&database))),
             leases: Arc::new(EmbeddedLeaseStore::new(Arc::clone(&database))),
             checkpoints: Arc::new(EmbeddedCheckpointStore::new(database)),
-            persistence: "embedded",
+            persistence: Persistence::Embedded.name(),
             ..Self::memory()
         })
     }
+}
+
+async fn connect_to_redis(config: &Config) -> Result<Redis, StartError> {
+    let options = RedisOptions::new(config.redis.expose(), config.redis_prefix.as_str());
+    let redis = Redis::start(options, config.persistence == Persistence::Redis)?;
+    match redis.first_connection().await {
+        Ok(()) => {
+            if let Some(facts) = redis.facts() {
+                tracing::info!(server = %config.redis, "{}", facts.summary());
+            }
+        }
+        Err(Ok(why)) => {
+            tracing::warn!(server = %config.redis, why, "Redis is out of reach, the node serves when it comes");
+        }
+        Err(Err(why)) => return Err(format!("Redis at {}: {why}", config.redis).into()),
+    }
+    Ok(redis)
 }

@@ -68,9 +68,11 @@ pub const SETTINGS: &[Setting] = &[
         "redis",
         Kind::ServerUrl,
         "localhost:6379",
-        "Redis server: host:port or redis[s]://[user:password@]host:port",
+        "Redis server: host:port or redis[s]://[user:password@]host:port[/db]",
     )
     .or_appsettings("ConnectionStrings.Redis"),
+    setting("redis-prefix", Kind::Text, "ordersystem", "What Redis keys begin with: 1 to 64 of A-Z a-z 0-9 . _ -"),
+    setting("event-format", Kind::Choice(&["protobuf", "json"]), "protobuf", "Form of published events on a broker"),
     setting(
         "nats",
         Kind::ServerUrl,

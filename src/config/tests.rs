@@ -252,14 +252,14 @@ fn log_levels_take_levels_and_directives() {
 
 #[test]
 fn backends_that_are_not_built_are_refused_and_never_replaced() {
-    for (key, names) in [("persistence", &["redis", "nats"][..]), ("transport", &["redis", "nats"])] {
+    for (key, names) in [("persistence", &["nats"][..]), ("transport", &["nats"])] {
         for name in names {
             let parts = [key, name, "not built into this version yet", "does not fall back", &format!("--{key}")];
             assert_has(&given().flag(key, name).error(), &parts);
         }
     }
-    let error = given().env("ORDERSYSTEM_PERSISTENCE", "redis").error();
-    assert_has(&error, &["persistence: 'redis'", "(set by ORDERSYSTEM_PERSISTENCE)"]);
+    let error = given().env("ORDERSYSTEM_PERSISTENCE", "nats").error();
+    assert_has(&error, &["persistence: 'nats'", "(set by ORDERSYSTEM_PERSISTENCE)"]);
 }
 
 #[test]
@@ -284,6 +284,9 @@ fn a_cluster_without_shared_storage_is_refused_with_the_reason() {
 #[test]
 fn a_broker_flag_that_nothing_uses_is_an_error_but_not_elsewhere() {
     assert_has(&given().flag("redis", "h:1").error(), &["--redis is set but nothing uses Redis"]);
+    assert_has(&given().flag("redis-prefix", "a").error(), &["--redis-prefix is set but nothing uses Redis"]);
+    assert_has(&given().flag("event-format", "json").error(), &["--event-format is set but nothing uses a broker"]);
+    assert_has(&given().flag("persistence", "redis").flag("redis-prefix", "{a}").error(), &["redis-prefix", "'{a}'"]);
     assert_has(&given().flag("nats", "nats://h").error(), &["--nats is set but nothing uses NATS"]);
     assert!(given().env("ORDERSYSTEM_REDIS", "h:1").file("a.json", APPSETTINGS).load().is_ok());
 }

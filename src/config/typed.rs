@@ -20,6 +20,10 @@ pub struct Config {
     pub persistence: Persistence,
     /// The Redis server, for a Redis transport or persistence.
     pub redis: ServerUrl,
+    /// What keys in Redis begin with: 1 to 64 characters of `A-Z a-z 0-9 . _ -`.
+    pub redis_prefix: String,
+    /// In what form events are published on a broker.
+    pub event_format: EventFormat,
     /// The NATS server, for a NATS transport or persistence.
     pub nats: ServerUrl,
     /// Whether other nodes serve the same orders.
@@ -143,6 +147,18 @@ pub enum Transport {
     Nats,
 }
 
+impl Transport {
+    /// The name, as in `--transport`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::InMemory => "inmemory",
+            Self::Redis => "redis",
+            Self::Nats => "nats",
+        }
+    }
+}
+
 /// The event store of `--persistence`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Persistence {
@@ -154,6 +170,28 @@ pub enum Persistence {
     Redis,
     /// NATS JetStream.
     Nats,
+}
+
+impl Persistence {
+    /// The name, as in `--persistence`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::InMemory => "inmemory",
+            Self::Embedded => "embedded",
+            Self::Redis => "redis",
+            Self::Nats => "nats",
+        }
+    }
+}
+
+/// The form of events on a broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EventFormat {
+    /// `catga.events.v1.OrderEvent` as it is stored.
+    Protobuf,
+    /// The same as JSON.
+    Json,
 }
 
 /// The form of log lines.
@@ -170,6 +208,8 @@ pub(super) fn build(values: &Values) -> Result<Config, ConfigError> {
         transport: values.parse("transport", transport)?,
         persistence: values.parse("persistence", persistence)?,
         redis: values.parse("redis", |text| ServerUrl::parse(text, values::schemes("redis")))?,
+        redis_prefix: values.parse("redis-prefix", short_name)?,
+        event_format: values.parse("event-format", event_format)?,
         nats: values.parse("nats", |text| ServerUrl::parse(text, values::schemes("nats")))?,
         cluster: values.switch("cluster")?,
         node: node(values)?,
@@ -235,6 +275,14 @@ fn persistence(text: &str) -> Result<Persistence, String> {
     }
 }
 
+fn event_format(text: &str) -> Result<EventFormat, String> {
+    match text {
+        "protobuf" => Ok(EventFormat::Protobuf),
+        "json" => Ok(EventFormat::Json),
+        other => Err(format!("{} is unknown", quoted(other))),
+    }
+}
+
 fn log_format(text: &str) -> Result<LogFormat, String> {
     match text {
         "text" => Ok(LogFormat::Text),
@@ -244,11 +292,15 @@ fn log_format(text: &str) -> Result<LogFormat, String> {
 }
 
 fn node_id(text: &str) -> Result<NodeId, String> {
+    if text == "auto" { Ok(NodeId::Auto) } else { short_name(text).map(NodeId::Named) }
+}
+
+fn short_name(text: &str) -> Result<String, String> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    match text {
-        "auto" => Ok(NodeId::Auto),
-        name if (1..=64).contains(&name.len()) && name.chars().all(allowed) => Ok(NodeId::Named(name.to_owned())),
-        other => Err(format!("{} is not 1 to 64 of A-Z a-z 0-9 . _ -", quoted(other))),
+    if (1..=64).contains(&text.len()) && text.chars().all(allowed) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("{} is not 1 to 64 of A-Z a-z 0-9 . _ -", quoted(text)))
     }
 }
 

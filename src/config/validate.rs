@@ -5,8 +5,8 @@ use super::typed::{Config, Persistence, Transport};
 use super::values::{Values, is_flag};
 
 /// The backends of this version. A setting that names another one is refused rather than served by something else.
-const BUILT_TRANSPORTS: &[Transport] = &[Transport::InMemory];
-const BUILT_PERSISTENCE: &[Persistence] = &[Persistence::InMemory, Persistence::Embedded];
+const BUILT_TRANSPORTS: &[Transport] = &[Transport::InMemory, Transport::Redis];
+const BUILT_PERSISTENCE: &[Persistence] = &[Persistence::InMemory, Persistence::Embedded, Persistence::Redis];
 
 pub(super) fn check(config: &Config, values: &Values) -> Result<(), ConfigError> {
     cluster(config, values)?;
@@ -59,7 +59,13 @@ fn data_dir(config: &Config, values: &Values) -> Result<(), ConfigError> {
 fn unused_broker(config: &Config, values: &Values) -> Result<(), ConfigError> {
     let redis = config.transport == Transport::Redis || config.persistence == Persistence::Redis;
     let nats = config.transport == Transport::Nats || config.persistence == Persistence::Nats;
-    for (key, name, used) in [("redis", "Redis", redis), ("nats", "NATS", nats)] {
+    let broker = config.transport != Transport::InMemory;
+    for (key, name, used) in [
+        ("redis", "Redis", redis),
+        ("redis-prefix", "Redis", redis),
+        ("nats", "NATS", nats),
+        ("event-format", "a broker", broker),
+    ] {
         if !used && is_flag(values.source(key)) {
             return Err(values.error(key, format_args!("--{key} is set but nothing uses {name}")));
         }

@@ -10,7 +10,6 @@ pub enum Time {
     /// Tokio's: waiting takes no time.
     Simulated,
     /// A broker's: waiting takes as long as it says.
-    #[allow(dead_code, reason = "for the backends that talk to a broker")]
     Real,
 }
 
@@ -23,7 +22,10 @@ pub struct Backend<T: ?Sized + 'static> {
 }
 
 /// Runs `test` on each backend in turn, on one thread and with simulated time where the backend can.
-pub fn on_each<T: ?Sized, F: Future<Output = ()>>(backends: &[Backend<T>], test: impl Fn(Arc<T>) -> F) {
+pub fn on_each<'a, T: ?Sized + 'static, F: Future<Output = ()>>(
+    backends: impl IntoIterator<Item = &'a Backend<T>>,
+    test: impl Fn(Arc<T>) -> F,
+) {
     for backend in backends {
         println!("backend: {}", backend.name);
         let runtime = tokio::runtime::Builder::new_current_thread()

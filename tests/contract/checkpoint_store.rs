@@ -4,24 +4,37 @@ use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use ordersystem::{
-    backends::{embedded::checkpoint_store::EmbeddedCheckpointStore, memory::checkpoint_store::MemoryCheckpointStore},
+    backends::{
+        embedded::checkpoint_store::EmbeddedCheckpointStore, memory::checkpoint_store::MemoryCheckpointStore,
+        redis::checkpoint_store::RedisCheckpointStore,
+    },
     checkpoint_store::{Checkpoint, CheckpointError, CheckpointStore},
     event_store::Position,
 };
 
-use crate::backend::{Backend, Time, on_each, race_on_each};
-use crate::embedded::scratch;
+use crate::{
+    backend::{Backend, Time, on_each, race_on_each},
+    embedded::scratch,
+    redis_server,
+};
+
+type Store = Arc<dyn CheckpointStore>;
 
 const BACKENDS: &[Backend<dyn CheckpointStore>] = &[
     Backend {
         name: "memory",
         time: Time::Simulated,
-        open: || async { Arc::new(MemoryCheckpointStore::new()) as Arc<dyn CheckpointStore> }.boxed(),
+        open: || async { Arc::new(MemoryCheckpointStore::new()) as Store }.boxed(),
     },
     Backend {
         name: "embedded",
         time: Time::Real,
-        open: || async { Arc::new(EmbeddedCheckpointStore::new(scratch())) as Arc<dyn CheckpointStore> }.boxed(),
+        open: || async { Arc::new(EmbeddedCheckpointStore::new(scratch())) as Store }.boxed(),
+    },
+    Backend {
+        name: "redis",
+        time: Time::Real,
+        open: || async { Arc::new(RedisCheckpointStore::new(redis_server::shared().connect().await)) as Store }.boxed(),
     },
 ];
 

@@ -11,15 +11,21 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use ordersystem::{
-    backends::{embedded::event_store::EmbeddedEventStore, memory::event_store::MemoryEventStore},
+    backends::{
+        embedded::event_store::EmbeddedEventStore, memory::event_store::MemoryEventStore,
+        redis::event_store::RedisEventStore,
+    },
     event_store::{
         AppendError, Appended, Commit, CommitId, Direction, EventStore, ExpectedRevision, LogFollower, Position,
         RequestKey, RequestScope, Revision, StoredEvent, StreamId,
     },
 };
 
-use crate::backend::{Backend, Time, race_on_each};
-use crate::embedded::scratch;
+use crate::{
+    backend::{Backend, Time, race_on_each},
+    embedded::scratch,
+    redis_server,
+};
 
 type Store = Arc<dyn EventStore>;
 
@@ -33,6 +39,11 @@ const BACKENDS: &[Backend<dyn EventStore>] = &[
         name: "embedded",
         time: Time::Real,
         open: || async { Arc::new(EmbeddedEventStore::new(scratch())) as Store }.boxed(),
+    },
+    Backend {
+        name: "redis",
+        time: Time::Real,
+        open: || async { Arc::new(RedisEventStore::new(redis_server::shared().connect().await)) as Store }.boxed(),
     },
 ];
 

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::FutureExt as _;
 use ordersystem::{
-    backends::{embedded::lease::EmbeddedLeaseStore, memory::lease::MemoryLeaseStore},
+    backends::{embedded::lease::EmbeddedLeaseStore, memory::lease::MemoryLeaseStore, redis::lease::RedisLeaseStore},
     lease::{Lease, LeaseError, LeaseOwner, LeaseStore, MAX_TTL},
 };
 use tokio::{
@@ -12,8 +12,11 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::backend::{Backend, Time, on_each, race_on_each};
-use crate::embedded::scratch;
+use crate::{
+    backend::{Backend, Time, on_each, race_on_each},
+    embedded::scratch,
+    redis_server,
+};
 
 const BACKENDS: &[Backend<dyn LeaseStore>] = &[
     Backend {
@@ -25,6 +28,14 @@ const BACKENDS: &[Backend<dyn LeaseStore>] = &[
         name: "embedded",
         time: Time::Real,
         open: || async { Arc::new(EmbeddedLeaseStore::new(scratch())) as Arc<dyn LeaseStore> }.boxed(),
+    },
+    Backend {
+        name: "redis",
+        time: Time::Real,
+        open: || {
+            async { Arc::new(RedisLeaseStore::new(redis_server::shared().connect().await)) as Arc<dyn LeaseStore> }
+                .boxed()
+        },
     },
 ];
 

@@ -8,3 +8,5 @@ mod event_store;
 mod lease;
 mod message_bus;
 mod read_model;
+mod redis;
+mod redis_server;

@@ -9,18 +9,26 @@ use std::{
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use ordersystem::{
-    backends::memory::message_bus::{MemoryBusOptions, MemoryMessageBus},
+    backends::{
+        memory::message_bus::{MemoryBusOptions, MemoryMessageBus},
+        redis::message_bus::{RedisBusOptions, RedisMessageBus},
+    },
     message_bus::{BusError, Consumer, Delivery, EventId, MAX_REASON_BYTES, Message, MessageBus, Receipt},
 };
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::backend::{Backend, Time, on_each, race_on_each};
+use crate::{
+    backend::{Backend, Time, on_each, race_on_each},
+    redis_server,
+};
 
 mod random;
 
 /// Small bounds, so that tests reach them; [`DEAD_LETTERS`] is one of them.
-const BACKENDS: &[Backend<dyn MessageBus>] =
-    &[Backend { name: "memory", time: Time::Simulated, open: || async { memory() }.boxed() }];
+const BACKENDS: &[Backend<dyn MessageBus>] = &[
+    Backend { name: "memory", time: Time::Simulated, open: || async { memory() }.boxed() },
+    Backend { name: "redis", time: Time::Real, open: || redis().boxed() },
+];
 
 const DEAD_LETTERS: usize = 20;
 const ACK_WAIT: Duration = Duration::from_secs(2);
@@ -35,6 +43,17 @@ fn memory() -> Arc<dyn MessageBus> {
         ack_wait: ACK_WAIT,
         max_dead_letters: DEAD_LETTERS,
     }))
+}
+
+async fn redis() -> Arc<dyn MessageBus> {
+    let options = RedisBusOptions {
+        capacity_messages: 64,
+        max_unacked: 48,
+        ack_wait: ACK_WAIT,
+        max_dead_letters: DEAD_LETTERS,
+        ..RedisBusOptions::default()
+    };
+    Arc::new(RedisMessageBus::new(redis_server::shared().connect().await, options))
 }
 
 fn message(key: u64, sequence: u64) -> Message {

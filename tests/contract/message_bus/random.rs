@@ -3,7 +3,11 @@
 use super::*;
 
 const KEYS: u64 = 5;
+/// How many messages a key has.
 const EACH: u64 = 40;
+/// The same where waiting takes its time.
+const EACH_IN_REAL_TIME: u64 = 12;
+const ROUNDS: usize = 10;
 
 /// What a consumer relies on, checked on every delivery.
 #[derive(Default)]
@@ -42,24 +46,26 @@ impl Model {
 
 #[test]
 fn whatever_a_consumer_does_every_message_is_dealt_with_in_the_order_of_its_key() {
-    for _ in 0..10 {
+    for round in 0..ROUNDS {
         let seed = fastrand::u64(..);
         println!("seed: {seed}");
-        on_each(BACKENDS, |bus| async move {
+        let backends = BACKENDS.iter().filter(|backend| round == 0 || backend.time == Time::Simulated);
+        on_each(backends, |bus| async move {
+            let each = if bus.kind() == "memory" { EACH } else { EACH_IN_REAL_TIME };
             let mut random = fastrand::Rng::with_seed(seed);
             let mut model = Model::default();
             let mut consumer = bus.consumer("log").await.unwrap();
             let publisher = tokio::spawn({
                 let bus = bus.clone();
                 async move {
-                    for sequence in 1..=EACH {
+                    for sequence in 1..=each {
                         let batch: Vec<_> = (1..=KEYS).map(|key| message(key, sequence)).collect();
                         bus.publish(&batch).await.unwrap();
                         sleep(Duration::from_millis(50)).await;
                     }
                 }
             });
-            while (1..=KEYS).any(|key| *model.next(key) <= EACH) {
+            while (1..=KEYS).any(|key| *model.next(key) <= each) {
                 let batch = timeout(ACK_WAIT * 5, consumer.next_batch(random.usize(1..20))).await;
                 for delivery in batch.expect("a message is lost").unwrap() {
                     model.deal_with(&*consumer, &delivery, &mut random).await;

@@ -1,0 +1,72 @@
+//! Checkpoints as one key each, compared and written by a script.
+
+use async_trait::async_trait;
+use redis::{Cmd, Value};
+
+use super::{
+    connection::{CallError, Redis},
+    script::Script,
+    values,
+};
+use crate::{
+    checkpoint_store::{Checkpoint, CheckpointError, CheckpointStore, is_valid_name},
+    event_store::Position,
+};
+
+static SAVE: Script = Script::new(include_str!("checkpoint_store/save.lua"));
+
+/// A [`CheckpointStore`] in Redis: among all nodes that use the same one.
+#[derive(Debug)]
+pub struct RedisCheckpointStore {
+    redis: Redis,
+}
+
+impl RedisCheckpointStore {
+    /// The store in `redis`, which need not be connected yet.
+    #[must_use]
+    pub const fn new(redis: Redis) -> Self {
+        Self { redis }
+    }
+
+    fn key(&self, name: &str) -> Result<String, CheckpointError> {
+        if is_valid_name(name) {
+            Ok(self.redis.key(&format!("checkpoint:{name}")))
+        } else {
+            Err(CheckpointError::InvalidName)
+        }
+    }
+}
+
+fn unavailable(error: CallError) -> CheckpointError {
+    CheckpointError::Unavailable(error.to_string())
+}
+
+/// Reads `<token>:<position>`; `None` if there is nothing.
+fn read(stored: &Value) -> Result<Option<Checkpoint>, CheckpointError> {
+    if matches!(stored, Value::Nil) {
+        return Ok(None);
+    }
+    let parts = values::text(stored).and_then(|text| text.split_once(':'));
+    let numbers = parts.and_then(|(token, position)| Some((token.parse().ok()?, position.parse().ok()?)));
+    match numbers {
+        Some((fencing_token, position)) => Ok(Some(Checkpoint { position: Position(position), fencing_token })),
+        None => Err(CheckpointError::Unavailable("what is stored is not a checkpoint".to_owned())),
+    }
+}
+
+#[async_trait]
+impl CheckpointStore for RedisCheckpointStore {
+    async fn load(&self, name: &str) -> Result<Option<Checkpoint>, CheckpointError> {
+        read(&self.redis.call(&Cmd::get(self.key(name)?)).await.map_err(unavailable)?)
+    }
+
+    async fn save(&self, name: &str, checkpoint: Checkpoint) -> Result<(), CheckpointError> {
+        let call = SAVE.prepare().key(&self.key(name)?);
+        let call = call.arg(format!("{:020}", checkpoint.fencing_token)).arg(format!("{:020}", checkpoint.position.0));
+        match read(&call.run(&self.redis).await.map_err(unavailable)?)? {
+            None => Ok(()),
+            // What is there may have moved on, but only so that it refuses still.
+            Some(current) => current.allows(&checkpoint),
+        }
+    }
+}

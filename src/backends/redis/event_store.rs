@@ -1,0 +1,273 @@
+//! The event store in Redis: the log is one stream, and each order has a list of the numbers of its entries.
+//!
+//! How an append is atomic: one Lua script checks the expected revision and the request id, adds the events to the log and to the index of
+//! the order. Redis runs nothing else meanwhile, and writes its changes to the append-only file as one transaction.
+//!
+//! An answer that is lost leaves open whether the script ran, or will run yet. Such an append is tried again for a while where that is
+//! harmless, namely where a revision or a request id lets only one of the tries write: the last answer then says what happened, and the
+//! commit's id tells our own events from another writer's. Otherwise the commit is looked for; not finding it proves nothing.
+
+mod entry;
+mod read;
+mod request;
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use redis::{Cmd, Value};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
+
+use self::request::Remembered;
+use super::{
+    connection::{AbortOnDrop, CallError, Redis},
+    script::{Script, ScriptCall},
+    tail, values,
+};
+use crate::event_store::{
+    AppendError, Appended, Commit, Direction, Durability, EventStore, ExpectedRevision, LogId, Position, RequestKey,
+    RequestScope, Revision, StoreError, StoredEvent, StreamId,
+};
+
+static APPEND: Script = Script::new(include_str!("event_store/append.lua"));
+
+/// How long an append whose answer was lost is looked into before its outcome is called unknown.
+const RESOLVE_WITHIN: Duration = Duration::from_secs(8);
+/// The pause between two looks.
+const RESOLVE_PAUSE: Duration = Duration::from_millis(100);
+
+/// An [`EventStore`] in Redis. See the module, and [`super`] for what Redis must be set to.
+#[derive(Debug)]
+pub struct RedisEventStore {
+    redis: Redis,
+    log: String,
+    latest: Arc<watch::Sender<Position>>,
+    _tail: AbortOnDrop,
+}
+
+/// What the script answered.
+enum Answer {
+    Appended { last_revision: Revision, position: Position },
+    Conflict { actual: Revision },
+    Known(String),
+}
+
+impl RedisEventStore {
+    /// The store in `redis`, which was started with `holds_log`. To be called within a tokio runtime. It need not be connected yet.
+    #[must_use]
+    pub fn new(redis: Redis) -> Self {
+        let log = redis.key("log");
+        let latest = Arc::new(watch::Sender::new(Position(0)));
+        let announced = Arc::clone(&latest);
+        let tail = tail::watch(&redis, log.clone(), move |last| {
+            tail::announce(&announced, Position(last));
+        });
+        Self { redis, log, latest, _tail: tail }
+    }
+
+    fn index_key(&self, stream: StreamId) -> String {
+        self.redis.key(&format!("order:{stream}"))
+    }
+
+    fn request_key(&self, stream: StreamId, request: &RequestKey) -> String {
+        match request.scope {
+            RequestScope::Stream => self.redis.key(&format!("requests:{stream}")),
+            RequestScope::Log => self.redis.key(&format!("request:{}", request.id)),
+        }
+    }
+
+    fn append_call(&self, commit: &Commit) -> ScriptCall {
+        let mut call = APPEND.prepare().key(&self.log).key(&self.index_key(commit.stream));
+        if let Some(request) = &commit.request {
+            call = call.key(&self.request_key(commit.stream, request));
+        }
+        call = match commit.expected {
+            ExpectedRevision::Any => call.arg("-1"),
+            ExpectedRevision::Exists => call.arg("-2"),
+            ExpectedRevision::NoStream => call.arg("0"),
+            ExpectedRevision::Exactly(revision) => call.number(revision),
+        };
+        if let Some(request) = &commit.request {
+            call = match request.scope {
+                RequestScope::Stream => call.arg(request.id.as_bytes()),
+                RequestScope::Log => call.arg(""),
+            };
+            call = call.arg(request::to_remember(commit, request));
+        }
+        commit.events.iter().fold(call, |call, event| call.arg(entry::encode(commit.id, commit.stream, event)))
+    }
+
+    /// Says what an answer means. With `in_doubt` an earlier try may have been the one that wrote.
+    async fn settle(&self, answer: Answer, commit: &Commit, in_doubt: bool) -> Result<Appended, AppendError> {
+        match answer {
+            Answer::Appended { last_revision, position } => Ok(appended(commit, last_revision, position)),
+            Answer::Known(text) => {
+                let Some(request) = &commit.request else {
+                    return Err(StoreError::Corrupt("a request was found that was not asked for".to_owned()).into());
+                };
+                let remembered = Remembered::read(&text, request)?;
+                let position = self.position_of(remembered.stream, remembered.last_revision).await?;
+                let ours =
+                    in_doubt && self.commit_at(remembered.stream, remembered.first_revision).await? == Some(commit.id);
+                Ok(remembered.appended(position, !ours))
+            }
+            Answer::Conflict { actual } => {
+                let wanted = match commit.expected {
+                    ExpectedRevision::NoStream => Some(1),
+                    ExpectedRevision::Exactly(revision) => revision.checked_add(1),
+                    ExpectedRevision::Any | ExpectedRevision::Exists => None,
+                };
+                let Some(first) = wanted.filter(|first| in_doubt && *first <= actual) else {
+                    return Err(AppendError::Conflict { actual });
+                };
+                if self.commit_at(commit.stream, first).await? != Some(commit.id) {
+                    return Err(AppendError::Conflict { actual });
+                }
+                let last_revision = first + commit.events.len() as u64 - 1;
+                Ok(appended(commit, last_revision, self.position_of(commit.stream, last_revision).await?))
+            }
+        }
+    }
+
+    /// Finds out what became of an append whose answer was lost, for as long as [`RESOLVE_WITHIN`].
+    async fn resolve(&self, commit: &Commit, lost: String) -> Result<Appended, AppendError> {
+        tracing::warn!(stream = %commit.stream, lost, "the answer to an append was lost, looking for what became of it");
+        let give_up = Instant::now() + RESOLVE_WITHIN;
+        // Only one of the tries can write, whenever they arrive.
+        let repeatable = commit.request.is_some()
+            || matches!(commit.expected, ExpectedRevision::NoStream | ExpectedRevision::Exactly(_));
+        while Instant::now() < give_up {
+            sleep(RESOLVE_PAUSE.mul_f64(0.5 + fastrand::f64())).await;
+            let found = if repeatable {
+                match self.try_append(commit).await {
+                    Ok(answer) => self.settle(answer, commit, true).await,
+                    // Neither an error nor silence tells of the earlier try.
+                    Err(_) => continue,
+                }
+            } else {
+                match self.find_commit(commit).await {
+                    Ok(Some(appended)) => Ok(appended),
+                    Ok(None) => break,
+                    Err(error) => Err(error.into()),
+                }
+            };
+            match found {
+                Err(AppendError::Store(StoreError::Unavailable(_))) => {}
+                found => return found,
+            }
+        }
+        Err(AppendError::OutcomeUnknown(lost))
+    }
+
+    async fn try_append(&self, commit: &Commit) -> Result<Answer, CallError> {
+        let answer = self.append_call(commit).run(&self.redis).await?;
+        read_answer(&answer).ok_or_else(|| CallError::Lost("the script gave an answer of another form".to_owned()))
+    }
+}
+
+fn appended(commit: &Commit, last_revision: Revision, position: Position) -> Appended {
+    let first_revision = last_revision + 1 - commit.events.len() as u64;
+    Appended { stream: commit.stream, first_revision, last_revision, position, replayed: false }
+}
+
+fn read_answer(answer: &Value) -> Option<Answer> {
+    let Value::Array(parts) = answer else { return None };
+    match (&parts[..], parts.first()?) {
+        ([_, actual], Value::Int(-1)) => Some(Answer::Conflict { actual: values::number(actual)? }),
+        ([_, known], Value::Int(-2)) => Some(Answer::Known(values::text(known)?.to_owned())),
+        ([last, position], _) => Some(Answer::Appended {
+            last_revision: values::number(last)?,
+            position: Position(values::number(position)?),
+        }),
+        _ => None,
+    }
+}
+
+/// A failure of a call that writes nothing, or that is known to have written nothing.
+fn store_error(error: CallError) -> StoreError {
+    match error {
+        // A key that is not what it should be: something else has written here.
+        CallError::Refused { code, text } if code == "WRONGTYPE" => StoreError::Corrupt(text),
+        other => StoreError::Unavailable(other.to_string()),
+    }
+}
+
+#[async_trait]
+impl EventStore for RedisEventStore {
+    /// Zero until Redis has been reached for the first time; nothing can be read or written before.
+    fn log_id(&self) -> LogId {
+        self.redis.log_id().unwrap_or(LogId(0))
+    }
+
+    /// As Redis's settings were when last looked at; none until then.
+    fn durability(&self) -> Durability {
+        self.redis.facts().map_or(Durability::None, |facts| facts.durability())
+    }
+
+    async fn append(&self, commit: Commit) -> Result<Appended, AppendError> {
+        commit.require_events()?;
+        let appended = match self.try_append(&commit).await {
+            Ok(answer) => self.settle(answer, &commit, false).await?,
+            Err(CallError::Lost(why)) => self.resolve(&commit, why).await?,
+            Err(CallError::Refused { code, text }) if code == "OOM" => return Err(AppendError::Full(text)),
+            Err(other) => return Err(store_error(other).into()),
+        };
+        tail::announce(&self.latest, appended.position);
+        Ok(appended)
+    }
+
+    async fn find_request(&self, stream: StreamId, request: &RequestKey) -> Result<Option<Appended>, AppendError> {
+        let key = self.request_key(stream, request);
+        let command = match request.scope {
+            RequestScope::Log => Cmd::get(key),
+            RequestScope::Stream => Cmd::hget(key, &*request.id),
+        };
+        let found = self.redis.call(&command).await.map_err(store_error)?;
+        let Some(text) = values::text(&found) else { return Ok(None) };
+        let remembered = Remembered::read(text, request)?;
+        let position = self.position_of(remembered.stream, remembered.last_revision).await?;
+        Ok(Some(remembered.appended(position, true)))
+    }
+
+    async fn read_stream(
+        &self,
+        stream: StreamId,
+        from: Revision,
+        direction: Direction,
+        max_events: usize,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        let entries = self.stream_entries(stream, from, direction, max_events).await?;
+        Ok(entries.into_iter().map(|entry| entry.event).collect())
+    }
+
+    async fn read_log(
+        &self,
+        from: Position,
+        direction: Direction,
+        max_events: usize,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        self.log_entries(from, direction, max_events).await
+    }
+
+    async fn head(&self) -> Result<Position, StoreError> {
+        let mut command = redis::cmd("XREVRANGE");
+        command.arg(&self.log).arg("+").arg("-").arg("COUNT").arg(1);
+        let last = self.redis.call(&command).await.map_err(store_error)?;
+        Ok(Position(tail::first_number(last).unwrap_or_default()))
+    }
+
+    fn wake(&self) -> watch::Receiver<Position> {
+        self.latest.subscribe()
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        let facts = self.redis.look().await.map_err(StoreError::Unavailable)?;
+        if facts.is_full() {
+            return Err(StoreError::Unavailable("Redis has reached its maxmemory and takes no more".to_owned()));
+        }
+        // The log itself, which an operator may have overwritten.
+        self.head().await.map(drop)
+    }
+}

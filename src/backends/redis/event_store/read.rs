@@ -1,0 +1,190 @@
+//! Reading the log and its streams, in pages that are bounded in events and bytes.
+
+use redis::Value;
+
+use super::{
+    RedisEventStore, appended,
+    entry::{Entry, decode},
+    store_error,
+};
+use crate::{
+    backends::redis::{script::Script, values},
+    event_store::{
+        Appended, Commit, CommitId, Direction, MAX_READ_BYTES, MAX_READ_EVENTS, Position, Revision, StoreError,
+        StoredEvent, StreamId,
+    },
+};
+
+static READ_STREAM: Script = Script::new(include_str!("read_stream.lua"));
+
+/// The most events that the script looks up at once: nothing else runs in Redis meanwhile.
+const STREAM_PAGE: usize = 512;
+/// The most events asked for before anything is known of their size.
+const FIRST_PAGE: usize = 64;
+/// How many of the newest events of a stream are looked through for a commit.
+const LOOK_BACK: usize = 256;
+/// Beyond this Redis's scripts, which count in floating point, cannot tell numbers apart. No stream ever gets there.
+const MAX_REVISION: Revision = 1 << 53;
+
+/// What has been read so far, and how much more may be.
+struct Page {
+    max_events: usize,
+    bytes: usize,
+    entries: Vec<Entry>,
+}
+
+impl Page {
+    fn new(max_events: usize) -> Self {
+        Self { max_events: max_events.min(MAX_READ_EVENTS), bytes: 0, entries: Vec::new() }
+    }
+
+    fn is_full(&self) -> bool {
+        self.entries.len() >= self.max_events || self.bytes >= MAX_READ_BYTES
+    }
+
+    /// How many to ask for: no more than fit, judging by those that have come, so that an answer stays bounded.
+    fn next_count(&self) -> usize {
+        let fit = match self.bytes / self.entries.len().max(1) {
+            _ if self.entries.is_empty() => FIRST_PAGE,
+            typical => (MAX_READ_BYTES - self.bytes) / typical.max(1) + 1,
+        };
+        fit.min(self.max_events - self.entries.len())
+    }
+
+    /// Takes in an answer; answers how many entries it had.
+    fn take(&mut self, answer: Value) -> Result<usize, StoreError> {
+        let answer = values::list(answer)
+            .ok_or_else(|| StoreError::Corrupt("Redis answers a read with something else than entries".to_owned()))?;
+        let count = answer.len();
+        for value in answer {
+            if self.is_full() {
+                break;
+            }
+            let entry = decode(value)?;
+            self.bytes += entry.event.payload.len();
+            self.entries.push(entry);
+        }
+        Ok(count)
+    }
+}
+
+impl RedisEventStore {
+    pub(super) async fn log_entries(
+        &self,
+        from: Position,
+        direction: Direction,
+        max_events: usize,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        let mut page = Page::new(max_events);
+        let mut from = from.0;
+        while !page.is_full() {
+            // Neither is an entry number that Redis takes as an open end.
+            if (direction == Direction::Forward && from == u64::MAX) || (direction == Direction::Backward && from == 0)
+            {
+                break;
+            }
+            let count = page.next_count();
+            let command = match direction {
+                Direction::Forward => {
+                    let mut command = redis::cmd("XRANGE");
+                    command.arg(&self.log).arg(format!("(0-{from}")).arg("+").arg("COUNT").arg(count);
+                    command
+                }
+                Direction::Backward => {
+                    let mut command = redis::cmd("XREVRANGE");
+                    command.arg(&self.log).arg(format!("(0-{from}")).arg("-").arg("COUNT").arg(count);
+                    command
+                }
+            };
+            let answer = self.redis.call(&command).await.map_err(store_error)?;
+            let came = page.take(answer)?;
+            match page.entries.last() {
+                Some(last) if came == count => from = last.event.position.0,
+                _ => break,
+            }
+        }
+        Ok(page.entries.into_iter().map(|entry| entry.event).collect())
+    }
+
+    pub(super) async fn stream_entries(
+        &self,
+        stream: StreamId,
+        from: Revision,
+        direction: Direction,
+        max_events: usize,
+    ) -> Result<Vec<Entry>, StoreError> {
+        let mut page = Page::new(max_events);
+        let mut from = from.max(u64::from(direction == Direction::Forward)).min(MAX_REVISION);
+        while from > 0 && !page.is_full() {
+            let count = page.next_count().min(STREAM_PAGE);
+            let before = page.entries.len();
+            let answer = READ_STREAM
+                .prepare()
+                .key(&self.log)
+                .key(&self.index_key(stream))
+                .number(from)
+                .number(count)
+                .arg(if direction == Direction::Forward { "forward" } else { "backward" })
+                .number(MAX_READ_BYTES - page.bytes)
+                .run(&self.redis)
+                .await
+                .map_err(store_error)?;
+            let came = page.take(answer)?;
+            check_order(stream, from, direction, &page.entries[before..])?;
+            match page.entries.last() {
+                // The script stops early where it has read enough bytes.
+                Some(last) if came == count => match direction {
+                    Direction::Forward => from = last.event.revision + 1,
+                    Direction::Backward => from = last.event.revision - 1,
+                },
+                _ => break,
+            }
+        }
+        Ok(page.entries)
+    }
+
+    /// The commit that the event with `revision` belongs to, if there is one.
+    pub(super) async fn commit_at(&self, stream: StreamId, revision: Revision) -> Result<Option<CommitId>, StoreError> {
+        let entries = self.stream_entries(stream, revision, Direction::Forward, 1).await?;
+        Ok(entries.first().map(|entry| entry.commit))
+    }
+
+    /// The position of an event that must be there.
+    pub(super) async fn position_of(&self, stream: StreamId, revision: Revision) -> Result<Position, StoreError> {
+        let mut command = redis::cmd("LINDEX");
+        command.arg(self.index_key(stream)).arg(revision.saturating_sub(1));
+        let found = self.redis.call(&command).await.map_err(store_error)?;
+        values::number(&found).map(Position).ok_or_else(|| {
+            StoreError::Corrupt(format!("revision {revision} of order {stream} is missing from its index"))
+        })
+    }
+
+    /// Where `commit` stands, if it is among the newest events of its stream.
+    pub(super) async fn find_commit(&self, commit: &Commit) -> Result<Option<Appended>, StoreError> {
+        let newest = self.stream_entries(commit.stream, u64::MAX, Direction::Backward, LOOK_BACK).await?;
+        let last = newest.into_iter().find(|entry| entry.commit == commit.id);
+        Ok(last.map(|last| appended(commit, last.event.revision, last.event.position)))
+    }
+}
+
+/// Whether these are the events of `stream` from revision `from` on, without gaps. Backward the first may be any below.
+fn check_order(stream: StreamId, from: Revision, direction: Direction, entries: &[Entry]) -> Result<(), StoreError> {
+    let mut expected = match (direction, entries.first()) {
+        (_, None) => return Ok(()),
+        (Direction::Forward, _) => from,
+        (Direction::Backward, Some(first)) => first.event.revision.min(from),
+    };
+    for Entry { event, .. } in entries {
+        if (event.stream, event.revision) != (stream, expected) {
+            return Err(StoreError::Corrupt(format!(
+                "the index of order {stream} has position {} for revision {expected}, which is revision {} of order {}",
+                event.position, event.revision, event.stream
+            )));
+        }
+        match direction {
+            Direction::Forward => expected += 1,
+            Direction::Backward => expected = expected.saturating_sub(1),
+        }
+    }
+    Ok(())
+}

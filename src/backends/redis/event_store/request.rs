@@ -1,0 +1,56 @@
+//! What is remembered of a request id: `<fingerprint> <stream> <events> <first revision>`, the numbers decimal but for the fingerprint.
+
+use crate::event_store::{AppendError, Appended, Commit, Position, RequestKey, Revision, StoreError, StreamId};
+
+/// A request as it was remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Remembered {
+    fingerprint: u128,
+    pub stream: StreamId,
+    pub first_revision: Revision,
+    pub last_revision: Revision,
+}
+
+/// What the script remembers of `commit`, before it adds the first revision.
+pub(super) fn to_remember(commit: &Commit, request: &RequestKey) -> String {
+    format!("{:032x} {} {}", request.fingerprint, commit.stream, commit.events.len())
+}
+
+impl Remembered {
+    /// Reads what was remembered, and compares it with the request.
+    ///
+    /// # Errors
+    /// [`AppendError::RequestReused`] for another payload, [`StoreError::Corrupt`].
+    pub(super) fn read(text: &str, request: &RequestKey) -> Result<Self, AppendError> {
+        let remembered = Self::parse(text).ok_or_else(|| {
+            StoreError::Corrupt(format!("what is remembered of request {} cannot be read: {text:?}", request.id))
+        })?;
+        if remembered.fingerprint == request.fingerprint { Ok(remembered) } else { Err(AppendError::RequestReused) }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split(' ');
+        let fingerprint = u128::from_str_radix(parts.next()?, 16).ok()?;
+        let stream = StreamId(parts.next()?.parse().ok()?);
+        let events: u64 = parts.next()?.parse().ok()?;
+        let first_revision: u64 = parts.next()?.parse().ok()?;
+        let last_revision = first_revision.checked_add(events)?.checked_sub(1)?;
+        (parts.next().is_none() && first_revision > 0 && events > 0).then_some(Self {
+            fingerprint,
+            stream,
+            first_revision,
+            last_revision,
+        })
+    }
+
+    /// The commit that it made, whose last event stands at `position`.
+    pub(super) const fn appended(self, position: Position, replayed: bool) -> Appended {
+        Appended {
+            stream: self.stream,
+            first_revision: self.first_revision,
+            last_revision: self.last_revision,
+            position,
+            replayed,
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! The message bus in Redis: one stream for all messages, and a consumer group for each name.
+//!
+//! An entry stays until every group has acknowledged it. At the capacity, entries that nobody needs any more give way; where there are none,
+//! publishing waits. What a group was given and has not acknowledged is kept by Redis in its list of pending entries, from where a
+//! consumer made again takes it. Retries, ack-waits and the order of keys are the live consumer's own affair ([`DeliveryWindow`]).
+//!
+//! For listeners that are not ours every entry is a CloudEvent, and its data is also published on the channel `<prefix>:events:<type>`,
+//! to whoever listens at that moment.
+//!
+//! [`DeliveryWindow`]: crate::message_bus::DeliveryWindow
+
+mod consumer;
+mod entry;
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use redis::Value;
+use tokio::{
+    sync::{Notify, watch},
+    time::sleep,
+};
+
+use self::{consumer::RedisConsumer, entry::Entry};
+use super::{
+    connection::{AbortOnDrop, CallError, Redis},
+    script::{Script, ScriptCall},
+    tail, values,
+};
+use crate::{
+    checkpoint_store::is_valid_name,
+    message_bus::{BusError, Consumer, DeadLetter, EventId, MAX_DEAD_LETTERS, Message, MessageBus},
+};
+
+pub use entry::Description;
+
+static PUBLISH: Script = Script::new(include_str!("message_bus/publish.lua"));
+static OPEN: Script = Script::new(include_str!("message_bus/open.lua"));
+static TAKE_DEAD: Script = Script::new(include_str!("message_bus/take_dead.lua"));
+
+/// How many messages one call publishes: nothing else runs in Redis meanwhile.
+const PUBLISH_AT_ONCE: usize = 256;
+/// How many dead letters one call takes away.
+const TAKE_AT_ONCE: usize = 1_000;
+/// The longest pause between two tries to publish into a full stream.
+const MAX_ROOM_PAUSE: Duration = Duration::from_millis(500);
+
+/// The bounds of a [`RedisMessageBus`], all at least 1, and what it tells other listeners.
+#[derive(Clone, Copy, Debug)]
+pub struct RedisBusOptions {
+    /// How many messages the stream holds.
+    pub capacity_messages: usize,
+    /// How many messages a consumer may hold unacknowledged.
+    pub max_unacked: usize,
+    /// After what time they are taken back.
+    pub ack_wait: Duration,
+    /// How many dead letters a consumer may have.
+    pub max_dead_letters: usize,
+    /// What messages say of themselves to listeners that are not ours.
+    pub describe: fn(&Message) -> Description,
+}
+
+impl Default for RedisBusOptions {
+    fn default() -> Self {
+        Self {
+            capacity_messages: 65_536,
+            max_unacked: 8_192,
+            ack_wait: Duration::from_secs(30),
+            max_dead_letters: MAX_DEAD_LETTERS,
+            describe: |_| Description::default(),
+        }
+    }
+}
+
+/// A [`MessageBus`] in Redis. With no consumer registered, messages beyond its capacity push the oldest ones out.
+#[derive(Debug)]
+pub struct RedisMessageBus {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    redis: Redis,
+    options: RedisBusOptions,
+    stream: String,
+    consumers: String,
+    /// Something may have become ready for some consumer.
+    arrived: Arc<Notify>,
+    /// The stream may have room again.
+    room: Notify,
+    _tail: AbortOnDrop,
+}
+
+impl RedisMessageBus {
+    /// The bus in `redis`, which need not be connected yet. To be called within a tokio runtime.
+    #[must_use]
+    pub fn new(redis: Redis, options: RedisBusOptions) -> Self {
+        let stream = redis.key("events");
+        let arrived = Arc::new(Notify::new());
+        let (end, woken) = (Arc::new(watch::Sender::new(0)), Arc::clone(&arrived));
+        let tail = tail::watch(&redis, stream.clone(), move |last| {
+            if tail::announce(&end, last) {
+                woken.notify_waiters();
+            }
+        });
+        let (consumers, room) = (redis.key("consumers"), Notify::new());
+        Self { shared: Arc::new(Shared { redis, options, stream, consumers, arrived, room, _tail: tail }) }
+    }
+
+    /// Publishes up to [`PUBLISH_AT_ONCE`] of `messages`.
+    async fn publish_some(&self, messages: &[Message]) -> Result<Published, BusError> {
+        let Shared { redis, options, stream, .. } = &*self.shared;
+        let prefix = &redis.options().prefix;
+        let call = PUBLISH
+            .prepare()
+            .key(stream)
+            .number(options.capacity_messages)
+            .arg(format!("{prefix}:events"))
+            .arg(format!("/{prefix}/orders"));
+        let messages = &messages[..messages.len().min(PUBLISH_AT_ONCE)];
+        let call = messages.iter().fold(call, |call, message| entry::add(call, message, (options.describe)(message)));
+        let answer = call.run(redis).await.map_err(unavailable)?;
+        Published::read(answer).ok_or_else(|| malformed("a publish"))
+    }
+
+    async fn take_dead(&self, what: &str, name: &str, events: &[EventId]) -> Result<usize, BusError> {
+        let mut taken = 0;
+        for events in events.chunks(TAKE_AT_ONCE) {
+            let call = TAKE_DEAD
+                .prepare()
+                .key(&self.shared.dead_key(name))
+                .key(&self.shared.dead_index_key(name))
+                .key(&self.shared.consumers)
+                .key(&self.shared.replayed_key(name))
+                .arg(what)
+                .arg(name);
+            let call = events.iter().fold(call, |call, event| call.arg(event.to_string()));
+            match call.run(&self.shared.redis).await.map_err(unavailable)? {
+                Value::Int(count) => taken += usize::try_from(count).unwrap_or_default(),
+                other if values::text(&other) == Some("unknown") => return Err(BusError::UnknownConsumer),
+                _ => return Err(malformed("dead letters")),
+            }
+        }
+        Ok(taken)
+    }
+}
+
+/// What became of a publish.
+struct Published {
+    accepted: usize,
+    room: i64,
+    /// The consumer that keeps the stream full, if any does.
+    slowest: String,
+}
+
+impl Published {
+    fn read(answer: Value) -> Option<Self> {
+        match &values::list(answer)?[..] {
+            [Value::Int(accepted), Value::Int(room), slowest] => Some(Self {
+                accepted: usize::try_from(*accepted).ok()?,
+                room: *room,
+                slowest: values::text(slowest)?.to_owned(),
+            }),
+            _ => None,
+        }
+    }
+}
+
+impl Shared {
+    fn replayed_key(&self, name: &str) -> String {
+        self.redis.key(&format!("replayed:{name}"))
+    }
+
+    fn dead_key(&self, name: &str) -> String {
+        self.redis.key(&format!("dead:{name}"))
+    }
+
+    fn dead_index_key(&self, name: &str) -> String {
+        self.redis.key(&format!("dead-index:{name}"))
+    }
+
+    /// A call with the keys that a consumer's scripts begin with, its name and its handle.
+    fn consumer_call(&self, script: &'static Script, name: &str, handle: &str, more_keys: &[String]) -> ScriptCall {
+        let call = script.prepare().key(&self.stream).key(&self.consumers).key(&self.replayed_key(name));
+        more_keys.iter().fold(call, |call, key| call.key(key)).arg(name).arg(handle)
+    }
+}
+
+fn unavailable(error: CallError) -> BusError {
+    BusError::Unavailable(error.to_string())
+}
+
+fn malformed(what: &str) -> BusError {
+    BusError::Unavailable(format!("Redis answers {what} with something else than the script says"))
+}
+
+#[async_trait]
+impl MessageBus for RedisMessageBus {
+    fn kind(&self) -> &'static str {
+        "redis"
+    }
+
+    async fn publish(&self, messages: &[Message]) -> Result<(), BusError> {
+        let mut rest = messages;
+        let mut pause = Duration::from_millis(20);
+        while !rest.is_empty() {
+            // Made before looking: from its making on it is woken, even before it is awaited.
+            let room = self.shared.room.notified();
+            let Published { accepted, .. } = self.publish_some(rest).await?;
+            rest = &rest[accepted.min(rest.len())..];
+            if accepted > 0 {
+                pause = Duration::from_millis(20);
+                self.shared.arrived.notify_waiters();
+            } else if !rest.is_empty() {
+                // A consumer on another node tells nobody that it has made room.
+                tokio::select! {
+                    () = room => {}
+                    () = sleep(pause) => pause = (pause * 2).min(MAX_ROOM_PAUSE),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn consumer(&self, name: &str) -> Result<Box<dyn Consumer>, BusError> {
+        if !is_valid_name(name) {
+            return Err(BusError::InvalidName);
+        }
+        // Random: a handle from before a removal must not come to life again.
+        let handle = format!("{:032x}", fastrand::u128(..));
+        let call = OPEN.prepare().key(&self.shared.stream).key(&self.shared.consumers).arg(name).arg(&*handle);
+        call.run(&self.shared.redis).await.map_err(unavailable)?;
+        // The former one is to notice now.
+        self.shared.arrived.notify_waiters();
+        Ok(Box::new(RedisConsumer::new(Arc::clone(&self.shared), name.to_owned(), handle)))
+    }
+
+    async fn remove_consumer(&self, name: &str) -> Result<(), BusError> {
+        let Shared { redis, stream, consumers, .. } = &*self.shared;
+        let mut forget = redis::cmd("HDEL");
+        forget.arg(consumers).arg(name);
+        redis.call(&forget).await.map_err(unavailable)?;
+        let mut destroy = redis::cmd("XGROUP");
+        destroy.arg("DESTROY").arg(stream).arg(name);
+        match redis.call(&destroy).await {
+            // There is no stream: nothing was ever published or consumed.
+            Ok(_) | Err(CallError::Refused { .. }) => {}
+            Err(error) => return Err(unavailable(error)),
+        }
+        redis.call(&redis::Cmd::del(self.shared.replayed_key(name))).await.map_err(unavailable)?;
+        self.shared.room.notify_waiters();
+        self.shared.arrived.notify_waiters();
+        Ok(())
+    }
+
+    async fn dead_letters(&self, name: &str, max: usize) -> Result<Vec<DeadLetter>, BusError> {
+        let mut command = redis::cmd("XRANGE");
+        command.arg(self.shared.dead_key(name)).arg("-").arg("+").arg("COUNT").arg(max.min(MAX_DEAD_LETTERS));
+        let letters = self.shared.redis.call(&command).await.map_err(unavailable)?;
+        let letters = values::list(letters).unwrap_or_default().into_iter();
+        Ok(letters.filter_map(|letter| Entry::read(letter)?.into_dead_letter()).collect())
+    }
+
+    async fn replay(&self, name: &str, events: &[EventId]) -> Result<usize, BusError> {
+        if events.is_empty() {
+            return Ok(0);
+        }
+        let replayed = self.take_dead("replay", name, events).await;
+        self.shared.arrived.notify_waiters();
+        replayed
+    }
+
+    async fn discard(&self, name: &str, events: &[EventId]) -> Result<usize, BusError> {
+        self.take_dead("discard", name, events).await
+    }
+
+    async fn check(&self) -> Result<(), BusError> {
+        let facts = self.shared.redis.look().await.map_err(BusError::Unavailable)?;
+        if facts.is_full() {
+            return Err(BusError::Unavailable("Redis has reached its maxmemory and takes no more".to_owned()));
+        }
+        let Published { room, slowest, .. } = self.publish_some(&[]).await?;
+        if room > 0 || slowest.is_empty() {
+            return Ok(());
+        }
+        Err(BusError::Unavailable(format!("the stream is full and waits for the consumer {slowest}")))
+    }
+}

@@ -1,0 +1,88 @@
+//! A message as an entry of a stream: the attributes of a CloudEvent 1.0 as fields, in binary mode.
+
+use std::{
+    borrow::Cow,
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use redis::Value;
+
+use crate::{
+    backends::redis::{script::ScriptCall, values},
+    message_bus::{DeadLetter, EventId, Message},
+};
+
+/// What a message says of itself to listeners that are not ours.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Description {
+    /// When it happened, RFC 3339; empty if that is not known.
+    pub time: String,
+    /// The content type and the data for listeners, where they are to get another form than what is stored.
+    pub data: Option<(&'static str, Bytes)>,
+}
+
+/// The content type of what is stored.
+const STORED_TYPE: &str = "application/protobuf";
+
+/// Adds the arguments that `publish.lua` takes for a message.
+pub(super) fn add(call: ScriptCall, message: &Message, description: Description) -> ScriptCall {
+    let call =
+        call.arg(message.event_id().to_string()).arg(message.kind.as_bytes()).number(message.key).arg(description.time);
+    let payload = &message.payload[..];
+    match description.data {
+        None => call.arg(STORED_TYPE).number(message.position).arg(payload).arg(""),
+        Some((content_type, data)) => call.arg(content_type).number(message.position).arg(&data[..]).arg(payload),
+    }
+}
+
+/// An entry of a stream with its id.
+pub(super) struct Entry {
+    pub id: String,
+    /// `None` if it is not a message of ours.
+    pub message: Option<Message>,
+    reason: String,
+    attempts: u32,
+}
+
+impl Entry {
+    /// Reads an entry as `XRANGE` gives it; `None` without an id.
+    pub(super) fn read(value: Value) -> Option<Self> {
+        let mut parts = values::list(value)?.into_iter();
+        let id = values::text(&parts.next()?)?.to_owned();
+        let mut entry = Self { id, message: None, reason: String::new(), attempts: 0 };
+        let mut fields = parts.next().and_then(values::list).unwrap_or_default().into_iter();
+        let (mut event, mut kind, mut position, mut data, mut stored) = (None, None, None, None, None);
+        while let (Some(name), Some(value)) = (fields.next(), fields.next()) {
+            match (values::text(&name), value) {
+                (Some("id"), value) => event = values::text(&value).and_then(parse_event_id),
+                (Some("type"), value) => kind = values::text(&value).map(str::to_owned),
+                (Some("position"), value) => position = values::number(&value),
+                (Some("data"), Value::BulkString(bytes)) => data = Some(bytes),
+                (Some("stored"), Value::BulkString(bytes)) => stored = Some(bytes).filter(|bytes| !bytes.is_empty()),
+                (Some("reason"), value) => entry.reason = values::text(&value).unwrap_or_default().to_owned(),
+                (Some("attempts"), value) => entry.attempts = values::number(&value).unwrap_or_default() as u32,
+                _ => {}
+            }
+        }
+        let payload = stored.or(data).map(Bytes::from);
+        if let (Some(EventId { key, sequence }), Some(kind), Some(position), Some(payload)) =
+            (event, kind, position, payload)
+        {
+            entry.message = Some(Message { key, sequence, position, kind: Cow::Owned(kind), payload });
+        }
+        Some(entry)
+    }
+
+    /// The dead letter that it is; the milliseconds in its id say since when.
+    pub(super) fn into_dead_letter(self) -> Option<DeadLetter> {
+        let since_epoch = Duration::from_millis(self.id.split_once('-')?.0.parse().ok()?);
+        let at = SystemTime::UNIX_EPOCH + since_epoch;
+        Some(DeadLetter { message: self.message?, reason: self.reason, attempts: self.attempts, at })
+    }
+}
+
+fn parse_event_id(text: &str) -> Option<EventId> {
+    let (key, sequence) = text.split_once('-')?;
+    Some(EventId { key: key.parse().ok()?, sequence: sequence.parse().ok()? })
+}

@@ -1,0 +1,51 @@
+-- Publishes as many messages as there is room for, and says how many.
+--
+-- KEYS  1 the stream
+-- ARGV  1 how many messages the stream holds  2 the channel for plain listeners, before its ':<type>'  3 the source of all messages
+--       then for each: id, type, subject, time, datacontenttype, position, data, stored (empty where data is what was stored)
+-- Answers {how many were accepted, how many more would be, the consumer that keeps the stream full or ''}.
+
+local capacity = tonumber(ARGV[1])
+local FIELDS = 8
+local count = (#ARGV - 3) / FIELDS
+
+local function number(id)
+  return tonumber(string.match(id, '^0%-(%d+)$'))
+end
+
+-- Frees what every consumer has acknowledged. Answers who needs the oldest entry.
+local function free()
+  local groups = redis.call('EXISTS', KEYS[1]) == 1 and redis.call('XINFO', 'GROUPS', KEYS[1]) or {}
+  if #groups == 0 then
+    -- Nobody waits for anything: the oldest give way.
+    redis.call('XTRIM', KEYS[1], 'MAXLEN', math.max(capacity - math.max(count, 1), 0))
+    return ''
+  end
+  local needed, slowest
+  for _, group in ipairs(groups) do
+    local about = {}
+    for i = 1, #group, 2 do about[group[i]] = group[i + 1] end
+    local from = number(about['last-delivered-id']) + 1
+    if about['pending'] > 0 then from = number(redis.call('XPENDING', KEYS[1], about['name'])[2]) end
+    if not needed or from < needed then needed, slowest = from, about['name'] end
+  end
+  redis.call('XTRIM', KEYS[1], 'MINID', '0-' .. string.format('%.0f', needed))
+  return slowest
+end
+
+local room = capacity - redis.call('XLEN', KEYS[1])
+local slowest = ''
+if room < math.max(count, 1) then
+  slowest = free()
+  room = capacity - redis.call('XLEN', KEYS[1])
+end
+
+local accepted = math.max(math.min(room, count), 0)
+for message = 0, accepted - 1 do
+  local at = 3 + message * FIELDS
+  redis.call('XADD', KEYS[1], '0-*', 'specversion', '1.0', 'id', ARGV[at + 1], 'source', ARGV[3], 'type', ARGV[at + 2],
+    'subject', ARGV[at + 3], 'time', ARGV[at + 4], 'datacontenttype', ARGV[at + 5], 'position', ARGV[at + 6],
+    'data', ARGV[at + 7], 'stored', ARGV[at + 8])
+  redis.call('PUBLISH', ARGV[2] .. ':' .. ARGV[at + 2], ARGV[at + 7])
+end
+return {accepted, room - accepted, slowest}

@@ -1,0 +1,81 @@
+//! Lua scripts: sent once, called by their hash.
+
+use std::sync::OnceLock;
+
+use redis::{Cmd, Value};
+
+use super::connection::{CallError, Redis};
+
+/// One script, which Redis keeps under its hash.
+pub(super) struct Script {
+    code: &'static str,
+    hash: OnceLock<String>,
+}
+
+/// A call of a script: keys first, then arguments.
+pub(super) struct ScriptCall {
+    script: &'static Script,
+    keys: usize,
+    arguments: Vec<Vec<u8>>,
+}
+
+impl Script {
+    /// The script of this text.
+    pub(super) const fn new(code: &'static str) -> Self {
+        Self { code, hash: OnceLock::new() }
+    }
+
+    /// What Redis calls it.
+    fn hash(&self) -> &str {
+        self.hash.get_or_init(|| redis::Script::new(self.code).get_hash().to_owned())
+    }
+
+    /// A call without keys or arguments yet.
+    pub(super) fn prepare(&'static self) -> ScriptCall {
+        ScriptCall { script: self, keys: 0, arguments: Vec::new() }
+    }
+}
+
+impl ScriptCall {
+    /// Adds a key; before the first argument.
+    pub(super) fn key(mut self, key: &str) -> Self {
+        self.keys += 1;
+        self.arguments.push(key.as_bytes().to_vec());
+        self
+    }
+
+    /// Adds an argument.
+    pub(super) fn arg(mut self, argument: impl Into<Vec<u8>>) -> Self {
+        self.arguments.push(argument.into());
+        self
+    }
+
+    /// Adds a number as an argument.
+    pub(super) fn number(self, number: impl ToString) -> Self {
+        self.arg(number.to_string())
+    }
+
+    fn command(&self, name: &str, script: &str) -> Cmd {
+        let size = self.arguments.iter().map(|argument| argument.len() + 16).sum::<usize>();
+        let mut command = Cmd::with_capacity(self.arguments.len() + 3, size + script.len() + 64);
+        command.arg(name).arg(script).arg(self.keys);
+        for argument in &self.arguments {
+            command.arg(&argument[..]);
+        }
+        command
+    }
+
+    /// Runs it. A server that does not know the script yet gets its text.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub(super) async fn run(&self, redis: &Redis) -> Result<Value, CallError> {
+        let answer = redis.call(&self.command("EVALSHA", self.script.hash())).await;
+        match answer {
+            Err(CallError::Refused { code, .. }) if code == "NOSCRIPT" => {
+                redis.call(&self.command("EVAL", self.script.code)).await
+            }
+            answer => answer,
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! What a Redis server is, as it says itself: whether it can be used, and what an acknowledged write survives on it.
+
+use redis::{RedisError, aio::MultiplexedConnection};
+
+use super::values;
+use crate::event_store::Durability;
+
+/// The oldest version that will do: it numbers entries as `0-*`, and takes `SET` with `NX` and `GET`.
+const OLDEST_MAJOR: u32 = 7;
+
+/// What was found. A setting that Redis did not tell is `None`.
+#[derive(Clone, Debug, Default)]
+pub struct ServerFacts {
+    version: String,
+    role: String,
+    used_memory: u64,
+    max_memory: Option<u64>,
+    appendonly: Option<String>,
+    appendfsync: Option<String>,
+    no_appendfsync_on_rewrite: Option<String>,
+    maxmemory_policy: Option<String>,
+}
+
+impl ServerFacts {
+    /// Asks the server. Where `CONFIG` is forbidden its settings stay unknown.
+    ///
+    /// # Errors
+    /// If it does not answer, or forbids `INFO` as well.
+    pub async fn read(connection: &mut MultiplexedConnection) -> Result<Self, RedisError> {
+        let mut facts = Self::default();
+        let info: String = redis::cmd("INFO").query_async(connection).await?;
+        for (name, value) in info.lines().filter_map(|line| line.split_once(':')) {
+            match name {
+                "redis_version" => facts.version = value.to_owned(),
+                "role" => facts.role = value.to_owned(),
+                "used_memory" => facts.used_memory = value.parse().unwrap_or_default(),
+                "maxmemory" => facts.max_memory = value.parse().ok(),
+                "maxmemory_policy" => facts.maxmemory_policy = Some(value.to_owned()),
+                _ => {}
+            }
+        }
+        match redis::cmd("CONFIG")
+            .arg("GET")
+            .arg("append*")
+            .arg("no-appendfsync-on-rewrite")
+            .query_async(connection)
+            .await
+        {
+            Ok(settings) => facts.take_settings(settings),
+            Err(error) if error.is_io_error() => return Err(error),
+            Err(error) => tracing::debug!(%error, "Redis does not tell its settings"),
+        }
+        Ok(facts)
+    }
+
+    fn take_settings(&mut self, settings: redis::Value) {
+        let settings = values::list(settings).unwrap_or_default();
+        for pair in settings.chunks_exact(2) {
+            let (Some(name), Some(value)) = (values::text(&pair[0]), values::text(&pair[1])) else { continue };
+            let place = match name {
+                "appendonly" => &mut self.appendonly,
+                "appendfsync" => &mut self.appendfsync,
+                "no-appendfsync-on-rewrite" => &mut self.no_appendfsync_on_rewrite,
+                _ => continue,
+            };
+            *place = Some(value.to_owned());
+        }
+    }
+
+    /// Why the server cannot be used at all, if so.
+    #[must_use]
+    pub fn unfit(&self) -> Option<String> {
+        let major = self.version.split('.').next().and_then(|major| major.parse::<u32>().ok());
+        if major.is_some_and(|major| major < OLDEST_MAJOR) {
+            return Some(format!("Redis {} is too old: {OLDEST_MAJOR}.0 or newer is needed", self.version));
+        }
+        if self.role != "master" {
+            return Some(format!("this Redis is a replica (role: {}): give the address of the primary", self.role));
+        }
+        None
+    }
+
+    /// Whether nothing more can be written for want of memory.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.max_memory.is_some_and(|most| most > 0 && self.used_memory >= most)
+    }
+
+    /// What an acknowledged write survives, no more than what is proven by the settings.
+    ///
+    /// Redis is a process of its own, so a write survives the end of ours; unless Redis may evict it to make room, which is no promise at all.
+    #[must_use]
+    pub fn durability(&self) -> Durability {
+        let evicts = self.maxmemory_policy.as_deref().is_some_and(|policy| policy.starts_with("allkeys"));
+        if evicts && self.max_memory != Some(0) {
+            return Durability::None;
+        }
+        let is = |setting: &Option<String>, value: &str| setting.as_deref() == Some(value);
+        let synced = is(&self.appendonly, "yes")
+            && is(&self.appendfsync, "always")
+            && is(&self.no_appendfsync_on_rewrite, "no")
+            && is(&self.maxmemory_policy, "noeviction");
+        if synced { Durability::Machine } else { Durability::Process }
+    }
+
+    /// The settings that decide durability, for the log.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let show = |value: &Option<String>| value.clone().unwrap_or_else(|| "unknown".to_owned());
+        format!(
+            "Redis {}, appendonly {}, appendfsync {}, no-appendfsync-on-rewrite {}, maxmemory-policy {}",
+            self.version,
+            show(&self.appendonly),
+            show(&self.appendfsync),
+            show(&self.no_appendfsync_on_rewrite),
+            show(&self.maxmemory_policy)
+        )
+    }
+}

@@ -1,0 +1,67 @@
+//! Watches the end of a stream, so that what other nodes add is noticed at once.
+
+use std::time::Duration;
+
+use redis::{Value, aio::MultiplexedConnection};
+use tokio::{sync::watch, time::sleep};
+
+use super::{
+    connection::{AbortOnDrop, CallError, Redis},
+    values,
+};
+
+/// How long one look waits for something new; also how late a missed notice is made up for.
+const BLOCK: Duration = Duration::from_secs(1);
+/// On a busy stream it looks this often, and not once an entry.
+const PACE: Duration = Duration::from_millis(2);
+
+/// Follows the number of the last entry of the stream `key`; each look is answered through `found`, also when nothing is new.
+pub(super) fn watch(redis: &Redis, key: String, found: impl Fn(u64) + Send + Sync + 'static) -> AbortOnDrop {
+    let redis = redis.clone();
+    AbortOnDrop(tokio::spawn(async move {
+        loop {
+            if let Err(error) = follow(&redis, &key, &found).await {
+                tracing::debug!(%error, key, "the watch of a stream begins again");
+            }
+            sleep(BLOCK).await;
+        }
+    }))
+}
+
+async fn follow(redis: &Redis, key: &str, found: &(impl Fn(u64) + Sync)) -> Result<(), CallError> {
+    // Of its own: a call that blocks would hold up all others.
+    let mut connection = redis.dedicated(BLOCK).await?;
+    let lost = |error: redis::RedisError| CallError::Lost(error.to_string());
+    loop {
+        let last = last_entry(&mut connection, key).await.map_err(lost)?;
+        found(last);
+        let mut wait = redis::cmd("XREAD");
+        wait.arg("COUNT").arg(1).arg("BLOCK").arg(BLOCK.as_millis() as u64);
+        wait.arg("STREAMS").arg(key).arg(format!("0-{last}"));
+        let _: Value = wait.query_async(&mut connection).await.map_err(lost)?;
+        sleep(PACE).await;
+    }
+}
+
+async fn last_entry(connection: &mut MultiplexedConnection, key: &str) -> Result<u64, redis::RedisError> {
+    let last: Value =
+        redis::cmd("XREVRANGE").arg(key).arg("+").arg("-").arg("COUNT").arg(1).query_async(connection).await?;
+    Ok(first_number(last).unwrap_or_default())
+}
+
+/// The number of the first of some entries.
+pub(super) fn first_number(entries: Value) -> Option<u64> {
+    let first = values::list(entries)?.into_iter().next()?;
+    values::entry_number(values::list(first)?.first()?)
+}
+
+/// Raises `latest` to `number` and wakes who waits for it; answers whether it is news.
+pub(super) fn announce<T: Copy + PartialOrd>(latest: &watch::Sender<T>, number: T) -> bool {
+    latest.send_if_modified(|last| {
+        let newer = number > *last;
+        if newer {
+            *last = number;
+        }
+        newer
+    })
+}

@@ -1,0 +1,352 @@
+//! What only a real server shows: crashes, pauses, settings, and data that is not as it should be.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use ordersystem::{
+    backends::redis::{
+        connection::{Redis, RedisOptions},
+        event_store::RedisEventStore,
+        message_bus::{RedisBusOptions, RedisMessageBus},
+    },
+    event_store::{
+        AppendError, Commit, CommitId, Direction, Durability, EventStore, ExpectedRevision, Position, RequestKey,
+        RequestScope, StoreError, StoredEvent, StreamId,
+    },
+    message_bus::{Message, MessageBus},
+};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::redis_server::{DURABLE, RedisServer, fresh_prefix, shared};
+
+fn commit(stream: u64, expected: ExpectedRevision, text: &str) -> Commit {
+    let events = vec![Bytes::copy_from_slice(text.as_bytes())];
+    Commit { id: CommitId::random(), stream: StreamId(stream), expected, request: None, events }
+}
+
+async fn stream_texts(store: &RedisEventStore, stream: u64) -> Vec<String> {
+    let events = store.read_stream(StreamId(stream), 1, Direction::Forward, usize::MAX).await.unwrap();
+    events.iter().map(text).collect()
+}
+
+fn text(event: &StoredEvent) -> String {
+    String::from_utf8(event.payload.to_vec()).unwrap()
+}
+
+async fn until_it_works(store: &RedisEventStore) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while let Err(error) = store.check().await {
+        assert!(Instant::now() < deadline, "{error}");
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Appends to one stream until `end`, each event once as far as the answers tell. Returns what was acknowledged, and what is unknown.
+async fn write_until(store: Arc<RedisEventStore>, stream: u64, end: Instant) -> (Vec<String>, Vec<String>) {
+    let (mut acknowledged, mut unknown) = (Vec::new(), Vec::new());
+    for number in 0.. {
+        if Instant::now() >= end {
+            break;
+        }
+        let text = format!("{stream}-{number}");
+        let expected = match number % 3 {
+            0 => ExpectedRevision::Any,
+            _ => ExpectedRevision::Exactly(stream_texts_len(&store, stream).await),
+        };
+        match store.append(commit(stream, expected, &text)).await {
+            Ok(appended) => {
+                assert!(!appended.replayed);
+                acknowledged.push(text);
+            }
+            Err(AppendError::OutcomeUnknown(_)) => unknown.push(text),
+            // Nothing was written, so it must never be seen.
+            Err(AppendError::Store(StoreError::Unavailable(_)) | AppendError::Conflict { .. }) => {}
+            Err(other) => panic!("{other}"),
+        }
+    }
+    (acknowledged, unknown)
+}
+
+/// The last revision of a stream; asks until there is an answer.
+async fn stream_texts_len(store: &RedisEventStore, stream: u64) -> u64 {
+    loop {
+        match store.read_stream(StreamId(stream), u64::MAX, Direction::Backward, 1).await {
+            Ok(newest) => return newest.first().map_or(0, |event| event.revision),
+            Err(StoreError::Unavailable(_)) => sleep(Duration::from_millis(20)).await,
+            Err(other) => panic!("{other}"),
+        }
+    }
+}
+
+/// Runs writers while `harm` is done to the server; what was acknowledged must be there once, in order, and nothing else but the unknown.
+async fn under_harm(server: &mut RedisServer, harm: impl AsyncFnOnce(&mut RedisServer)) -> (usize, usize) {
+    let store = Arc::new(RedisEventStore::new(server.connect().await));
+    let end = Instant::now() + Duration::from_secs(6);
+    let writers: Vec<_> = (0..8).map(|stream| tokio::spawn(write_until(Arc::clone(&store), stream, end))).collect();
+    sleep(Duration::from_millis(500)).await;
+    harm(server).await;
+    let (mut all, mut all_unknown) = (0, 0);
+    for (stream, writer) in writers.into_iter().enumerate() {
+        let (acknowledged, unknown) = writer.await.unwrap();
+        until_it_works(&store).await;
+        let mut stored = stream_texts(&store, stream as u64).await;
+        all += acknowledged.len();
+        all_unknown += unknown.len();
+        let before = stored.len();
+        stored.retain(|text| !unknown.contains(text));
+        assert!(before - stored.len() <= unknown.len(), "an unknown one is there twice: {unknown:?}");
+        assert_eq!(stored, acknowledged, "stream {stream}");
+    }
+    println!("acknowledged: {all}, unknown: {all_unknown}");
+    (all, all_unknown)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_crashes_under_load_loses_nothing_acknowledged_and_keeps_nothing_twice() {
+    let mut server = RedisServer::start(DURABLE);
+    let (acknowledged, _) = under_harm(&mut server, async |server| {
+        for _ in 0..3 {
+            server.kill();
+            sleep(Duration::from_millis(200)).await;
+            server.start_again();
+            sleep(Duration::from_millis(700)).await;
+        }
+    })
+    .await;
+    assert!(acknowledged > 500, "{acknowledged}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_stands_still_for_a_while_leaves_no_outcome_guessed() {
+    let mut server = RedisServer::start(DURABLE);
+    let (acknowledged, _) = under_harm(&mut server, async |server| {
+        server.signal("STOP");
+        sleep(Duration::from_secs(4)).await;
+        server.signal("CONT");
+    })
+    .await;
+    assert!(acknowledged > 100, "{acknowledged}");
+}
+
+#[tokio::test]
+async fn durability_is_what_the_settings_give_and_no_more() {
+    let with = |more: &[&'static str]| DURABLE.iter().copied().chain(more.iter().copied()).collect::<Vec<_>>();
+    for (settings, expected) in [
+        (with(&[]), Durability::Machine),
+        (with(&["--appendfsync", "everysec"]), Durability::Process),
+        (with(&["--no-appendfsync-on-rewrite", "yes"]), Durability::Process),
+        (with(&["--maxmemory-policy", "allkeys-lru"]), Durability::Process),
+        (with(&["--maxmemory-policy", "allkeys-lru", "--maxmemory", "1gb"]), Durability::None),
+        (with(&["--rename-command", "CONFIG", ""]), Durability::Process),
+        (vec!["--appendonly", "no"], Durability::Process),
+    ] {
+        let server = RedisServer::start(&settings);
+        let store = RedisEventStore::new(server.connect().await);
+        assert_eq!(store.durability(), expected, "{settings:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_change_of_settings_is_seen_at_the_next_check() {
+    let server = RedisServer::start(DURABLE);
+    let store = RedisEventStore::new(server.connect().await);
+    assert_eq!(store.durability(), Durability::Machine);
+    server.cli(&["CONFIG", "SET", "appendfsync", "everysec"]);
+    store.check().await.unwrap();
+    assert_eq!(store.durability(), Durability::Process);
+}
+
+#[tokio::test]
+async fn a_replica_and_a_wrong_password_are_refused_for_good_and_the_password_is_not_told() {
+    let server = RedisServer::start(&["--requirepass", "r/i@ght"]);
+    let options = RedisOptions::new(format!("redis://:wr0ng@127.0.0.1:{}", server.port), fresh_prefix());
+    let refused = Redis::start(options, true).unwrap().first_connection().await.unwrap_err().unwrap_err();
+    assert!(refused.contains("WRONGPASS") || refused.contains("AuthenticationFailed"), "{refused}");
+    assert!(!refused.contains("wr0ng"), "{refused}");
+    let options = RedisOptions::new(format!("redis://:r/i@ght@127.0.0.1:{}/3", server.port), fresh_prefix());
+    Redis::start(options, true).unwrap().first_connection().await.unwrap();
+
+    let primary = RedisServer::start(&[]);
+    let replica = RedisServer::start(&["--replicaof", &format!("127.0.0.1 {}", primary.port)]);
+    let options = RedisOptions::new(replica.url(), fresh_prefix());
+    let refused = Redis::start(options, true).unwrap().first_connection().await.unwrap_err().unwrap_err();
+    assert!(refused.contains("replica"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_store_whose_redis_is_down_serves_when_it_comes() {
+    let mut server = RedisServer::start(DURABLE);
+    server.kill();
+    let redis = Redis::start(RedisOptions::new(server.url(), fresh_prefix()), true).unwrap();
+    let store = RedisEventStore::new(redis.clone());
+    assert!(redis.first_connection().await.unwrap_err().is_ok(), "time may mend it");
+    assert!(matches!(store.check().await, Err(StoreError::Unavailable(_))));
+    assert_eq!(store.durability(), Durability::None);
+    let refused = store.append(commit(1, ExpectedRevision::Any, "a")).await;
+    assert!(matches!(refused, Err(AppendError::Store(StoreError::Unavailable(_)))), "nothing was sent: {refused:?}");
+    server.start_again();
+    until_it_works(&store).await;
+    assert_ne!(store.log_id().0, 0);
+    store.append(commit(1, ExpectedRevision::NoStream, "b")).await.unwrap();
+    assert_eq!(stream_texts(&store, 1).await, ["b"]);
+}
+
+#[tokio::test]
+async fn a_server_that_comes_back_without_the_log_is_not_taken_for_it() {
+    let mut server = RedisServer::start(&["--save", ""]);
+    let store = RedisEventStore::new(server.connect().await);
+    store.append(commit(1, ExpectedRevision::Any, "a")).await.unwrap();
+    server.kill();
+    server.start_again();
+    let refused = store.append(commit(1, ExpectedRevision::Any, "b")).await;
+    assert!(!matches!(refused, Ok(_) | Err(AppendError::Conflict { .. })), "{refused:?}");
+    let why = store.check().await.unwrap_err().to_string();
+    assert!(why.contains("another log"), "{why}");
+    assert_eq!(server.cli(&["DBSIZE"]), "0", "nothing is written beside a log that is gone");
+}
+
+#[tokio::test]
+async fn a_full_server_says_so_and_leaves_nothing_behind() {
+    let server = RedisServer::start(DURABLE);
+    let store = RedisEventStore::new(server.connect().await);
+    let request = RequestKey { scope: RequestScope::Log, id: "create-1".into(), fingerprint: 7 };
+    server.cli(&["CONFIG", "SET", "maxmemory", "1mb"]);
+    let with_request = Commit { request: Some(request.clone()), ..commit(1, ExpectedRevision::NoStream, "a") };
+    for commit in [commit(2, ExpectedRevision::Any, "b"), with_request.clone()] {
+        let refused = store.append(commit).await;
+        assert!(matches!(refused, Err(AppendError::Full(_))), "{refused:?}");
+    }
+    assert!(store.check().await.is_err());
+    server.cli(&["CONFIG", "SET", "maxmemory", "0"]);
+    assert_eq!(store.find_request(StreamId(1), &request).await, Ok(None));
+    assert_eq!(store.head().await, Ok(Position(0)));
+    assert!(!store.append(with_request).await.unwrap().replayed);
+}
+
+#[tokio::test]
+async fn a_key_of_the_wrong_type_is_named_and_the_request_stays_free() {
+    let server = shared();
+    let prefix = fresh_prefix();
+    let store = RedisEventStore::new(server.connect_to(&prefix).await);
+    server.cli(&["SET", &format!("{{{prefix}}}:log"), "not a stream"]);
+    for scope in [RequestScope::Stream, RequestScope::Log] {
+        let request = RequestKey { scope, id: "pay-1".into(), fingerprint: 7 };
+        let refused =
+            store.append(Commit { request: Some(request.clone()), ..commit(1, ExpectedRevision::Any, "a") }).await;
+        let Err(AppendError::Store(StoreError::Corrupt(why))) = refused else { panic!("{refused:?}") };
+        assert!(why.contains("WRONGTYPE") || why.contains("wrong kind of value"), "{why}");
+        assert_eq!(store.find_request(StreamId(1), &request).await, Ok(None));
+    }
+    assert!(store.check().await.is_err());
+    assert_eq!(server.cli(&["EXISTS", &format!("{{{prefix}}}:order:1")]), "0");
+}
+
+#[tokio::test]
+async fn a_damaged_entry_is_named_and_never_returned() {
+    let server = shared();
+    let prefix = fresh_prefix();
+    let store = RedisEventStore::new(server.connect_to(&prefix).await);
+    store.append(commit(1, ExpectedRevision::Any, "good")).await.unwrap();
+    let log = format!("{{{prefix}}}:log");
+    server.cli(&["XADD", &log, "0-*", "r", "2", "e", &"x".repeat(50)]);
+    server.cli(&["RPUSH", &format!("{{{prefix}}}:order:1"), "2"]);
+    let corrupt = |read: Result<Vec<StoredEvent>, StoreError>| match read {
+        Err(StoreError::Corrupt(what)) => assert!(what.contains("0-2") && what.contains("checksum"), "{what}"),
+        other => panic!("{other:?}"),
+    };
+    corrupt(store.read_log(Position(0), Direction::Forward, 10).await);
+    corrupt(store.read_stream(StreamId(1), 1, Direction::Forward, 10).await);
+    assert_eq!(store.read_log(Position(0), Direction::Forward, 1).await.unwrap().len(), 1, "what is whole is read");
+    // An index that points to another order's event.
+    store.append(commit(3, ExpectedRevision::Any, "other")).await.unwrap();
+    server.cli(&["RPUSH", &format!("{{{prefix}}}:order:3"), "1"]);
+    let read = store.read_stream(StreamId(3), 1, Direction::Forward, 10).await;
+    assert!(matches!(&read, Err(StoreError::Corrupt(what)) if what.contains("index of order 3")), "{read:?}");
+}
+
+#[tokio::test]
+async fn redis_cli_sees_what_the_documentation_says() {
+    let server = shared();
+    let prefix = fresh_prefix();
+    let redis = server.connect_to(&prefix).await;
+    let store = RedisEventStore::new(redis.clone());
+    let key = |name: &str| format!("{{{prefix}}}:{name}");
+    let request = RequestKey { scope: RequestScope::Stream, id: "pay-1".into(), fingerprint: 7 };
+    store.append(commit(9, ExpectedRevision::NoStream, "a")).await.unwrap();
+    store.append(commit(8, ExpectedRevision::NoStream, "b")).await.unwrap();
+    store.append(Commit { request: Some(request), ..commit(9, ExpectedRevision::Exactly(1), "c") }).await.unwrap();
+    assert_eq!(server.cli(&["XLEN", &key("log")]), "3");
+    assert_eq!(server.cli(&["LRANGE", &key("order:9"), "0", "-1"]), "1\n3");
+    assert_eq!(server.cli(&["HGET", &key("requests:9"), "pay-1"]), format!("{:032x} 9 1 2", 7));
+    assert_eq!(server.cli(&["GET", &key("log-id")]), store.log_id().0.to_string());
+    let bus = RedisMessageBus::new(redis, RedisBusOptions::default());
+    bus.publish(&[message(5)]).await.unwrap();
+    let event = server.cli(&["XRANGE", &key("events"), "-", "+"]);
+    for part in
+        ["specversion\n1.0", "id\n9-5", "type\norder.paid", "subject\n9", "datacontenttype\napplication/protobuf"]
+    {
+        assert!(event.contains(part), "{part:?} is not in {event}");
+    }
+    for name in server.cli(&["KEYS", &key("*")]).lines() {
+        assert_eq!(server.cli(&["TTL", name]), "-1", "{name} must not expire");
+    }
+}
+
+fn message(sequence: u64) -> Message {
+    Message { key: 9, sequence, position: sequence, kind: "order.paid".into(), payload: Bytes::from_static(b"paid") }
+}
+
+#[tokio::test]
+async fn what_a_consumer_has_not_acknowledged_survives_a_crash_of_both() {
+    let mut server = RedisServer::start(DURABLE);
+    let prefix = fresh_prefix();
+    {
+        let bus = RedisMessageBus::new(server.connect_to(&prefix).await, RedisBusOptions::default());
+        let consumer = bus.consumer("log").await.unwrap();
+        bus.publish(&[message(1), message(2), message(3)]).await.unwrap();
+        let mut received = Vec::new();
+        while received.len() < 3 {
+            received.extend(consumer.next_batch(3 - received.len()).await.unwrap());
+        }
+        consumer.ack(&[received[0].receipt]).await.unwrap();
+        consumer.dead_letter(&received[1], "no luck").await.unwrap();
+    }
+    server.kill();
+    server.start_again();
+    let bus = RedisMessageBus::new(server.connect_to(&prefix).await, RedisBusOptions::default());
+    let consumer = bus.consumer("log").await.unwrap();
+    let again = timeout(Duration::from_secs(10), consumer.next_batch(10)).await.unwrap().unwrap();
+    assert_eq!(again.iter().map(|delivery| delivery.message.sequence).collect::<Vec<_>>(), [3]);
+    assert_eq!(bus.dead_letters("log", 10).await.unwrap()[0].message, message(2));
+}
+
+#[tokio::test]
+async fn what_a_consumer_holds_is_not_trimmed_away_and_publishing_waits_for_it() {
+    let options = RedisBusOptions { capacity_messages: 8, ..RedisBusOptions::default() };
+    let bus = Arc::new(RedisMessageBus::new(shared().connect().await, options));
+    let consumer = bus.consumer("log").await.unwrap();
+    let sent: Vec<_> = (1..=8).map(message).collect();
+    bus.publish(&sent).await.unwrap();
+    let mut held = 0;
+    while held < 8 {
+        held += consumer.next_batch(8).await.unwrap().len();
+    }
+    let waiting = tokio::spawn({
+        let bus = Arc::clone(&bus);
+        async move { bus.publish(&[message(9)]).await }
+    });
+    sleep(Duration::from_millis(300)).await;
+    assert!(!waiting.is_finished(), "the stream is full of what is not acknowledged");
+    let full = bus.check().await.unwrap_err().to_string();
+    assert!(full.contains("consumer log"), "{full}");
+    let again = bus.consumer("log").await.unwrap();
+    let mut received = Vec::new();
+    while received.len() < 9 {
+        let batch = timeout(Duration::from_secs(10), again.next_batch(8)).await.unwrap().unwrap();
+        again.ack(&batch.iter().map(|delivery| delivery.receipt).collect::<Vec<_>>()).await.unwrap();
+        received.extend(batch.into_iter().map(|delivery| delivery.message.sequence));
+    }
+    assert_eq!(received, (1..=9).collect::<Vec<_>>());
+    waiting.await.unwrap().unwrap();
+    bus.check().await.unwrap();
+}
