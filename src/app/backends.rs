@@ -18,7 +18,7 @@ use crate::{
         },
         redis::{
             checkpoint_store::RedisCheckpointStore,
-            connection::{Redis, RedisOptions},
+            connection::{NotConnected, Redis, RedisOptions},
             event_store::RedisEventStore,
             lease::RedisLeaseStore,
             message_bus::{RedisBusOptions, RedisMessageBus},
@@ -137,10 +137,10 @@ async fn connect_to_redis(config: &Config) -> Result<Redis, StartError> {
                 tracing::info!(server = %config.redis, "{}", facts.summary());
             }
         }
-        Err(Ok(why)) => {
+        Err(NotConnected::Yet(why)) => {
             tracing::warn!(server = %config.redis, why, "Redis is out of reach, the node serves when it comes");
         }
-        Err(Err(why)) => return Err(format!("Redis at {}: {why}", config.redis).into()),
+        Err(NotConnected::Ever(why)) => return Err(format!("Redis at {}: {why}", config.redis).into()),
     }
     Ok(redis)
 }

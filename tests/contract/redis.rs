@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use ordersystem::{
     backends::redis::{
-        connection::{Redis, RedisOptions},
+        connection::{NotConnected, Redis, RedisOptions},
         event_store::RedisEventStore,
         message_bus::{RedisBusOptions, RedisMessageBus},
     },
@@ -156,11 +156,19 @@ async fn a_change_of_settings_is_seen_at_the_next_check() {
     assert_eq!(store.durability(), Durability::Process);
 }
 
+/// Why this server will not serve.
+async fn refusal(options: RedisOptions) -> String {
+    match Redis::start(options, true).unwrap().first_connection().await {
+        Err(NotConnected::Ever(why)) => why,
+        other => panic!("{other:?}"),
+    }
+}
+
 #[tokio::test]
 async fn a_replica_and_a_wrong_password_are_refused_for_good_and_the_password_is_not_told() {
     let server = RedisServer::start(&["--requirepass", "r/i@ght"]);
     let options = RedisOptions::new(format!("redis://:wr0ng@127.0.0.1:{}", server.port), fresh_prefix());
-    let refused = Redis::start(options, true).unwrap().first_connection().await.unwrap_err().unwrap_err();
+    let refused = refusal(options).await;
     assert!(refused.contains("WRONGPASS") || refused.contains("AuthenticationFailed"), "{refused}");
     assert!(!refused.contains("wr0ng"), "{refused}");
     let options = RedisOptions::new(format!("redis://:r/i@ght@127.0.0.1:{}/3", server.port), fresh_prefix());
@@ -169,7 +177,7 @@ async fn a_replica_and_a_wrong_password_are_refused_for_good_and_the_password_is
     let primary = RedisServer::start(&[]);
     let replica = RedisServer::start(&["--replicaof", &format!("127.0.0.1 {}", primary.port)]);
     let options = RedisOptions::new(replica.url(), fresh_prefix());
-    let refused = Redis::start(options, true).unwrap().first_connection().await.unwrap_err().unwrap_err();
+    let refused = refusal(options).await;
     assert!(refused.contains("replica"), "{refused}");
 }
 
@@ -179,7 +187,7 @@ async fn a_store_whose_redis_is_down_serves_when_it_comes() {
     server.kill();
     let redis = Redis::start(RedisOptions::new(server.url(), fresh_prefix()), true).unwrap();
     let store = RedisEventStore::new(redis.clone());
-    assert!(redis.first_connection().await.unwrap_err().is_ok(), "time may mend it");
+    assert!(matches!(redis.first_connection().await, Err(NotConnected::Yet(_))), "time may mend it");
     assert!(matches!(store.check().await, Err(StoreError::Unavailable(_))));
     assert_eq!(store.durability(), Durability::None);
     let refused = store.append(commit(1, ExpectedRevision::Any, "a")).await;

@@ -55,6 +55,15 @@ impl fmt::Debug for RedisOptions {
     }
 }
 
+/// Why a server is not connected to.
+#[derive(Clone, Debug)]
+pub enum NotConnected {
+    /// Not now. It is being tried again.
+    Yet(String),
+    /// Not before an operator does something: a wrong password, a replica, a server too old.
+    Ever(String),
+}
+
 /// What became of a call that has no result.
 #[derive(Clone, Debug)]
 pub enum CallError {
@@ -135,8 +144,8 @@ impl Redis {
     /// Waits until connected, as long as a connection may take.
     ///
     /// # Errors
-    /// Why it is not; `Err(Ok(_))` is what time may mend, `Err(Err(_))` is what it will not: a wrong password, a replica, a server too old.
-    pub async fn first_connection(&self) -> Result<(), Result<String, String>> {
+    /// [`NotConnected`] says why not, and whether waiting helps.
+    pub async fn first_connection(&self) -> Result<(), NotConnected> {
         let mut state = self.shared.state.subscribe();
         let decided = state.wait_for(|state| match state {
             State::Live(..) => true,
@@ -147,8 +156,8 @@ impl Redis {
         let _ = timeout_at(deadline, decided).await;
         match &*self.shared.state.borrow() {
             State::Live(..) => Ok(()),
-            State::Down { why, is_final: false } => Err(Ok(why.clone())),
-            State::Down { why, is_final: true } => Err(Err(why.clone())),
+            State::Down { why, is_final: false } => Err(NotConnected::Yet(why.clone())),
+            State::Down { why, is_final: true } => Err(NotConnected::Ever(why.clone())),
         }
     }
 
