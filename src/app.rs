@@ -39,7 +39,7 @@ use crate::{
     id_generator::{FileMark, IdGenerator},
     lifecycle::{GraceExceeded, Monitor, Node, Stop, Work},
     outbox::{OutboxOptions, OutboxParts, OutboxRelay},
-    projections::OrderProjection,
+    projections::{LogWatcher, OrderProjection},
     subscriptions::{OrderEventLogger, Subscription, SubscriptionOptions},
     telemetry,
 };
@@ -79,6 +79,14 @@ impl App {
     /// # Errors
     /// As [`App::start`].
     pub async fn start_with(config: &Config, backends: Backends, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
+        if config.require_durable && backends.store.durability() < Durability::Machine {
+            let found = backends.store.durability().name();
+            return Err(format!(
+                "--require-durable: the durability of persistence {} is {found}",
+                backends.persistence
+            )
+            .into());
+        }
         let (recorder, metrics) = telemetry::metrics_recorder()?;
         let stop = Stop::default();
         let ids = Arc::new(id_generator(config, Arc::clone(&clock))?);
@@ -170,7 +178,10 @@ impl Parts {
     ) -> Self {
         let store = &backends.store;
         let orders = Arc::new(Orders::new(Arc::clone(store), config.cached_orders));
-        let projection = OrderProjection::new(Arc::clone(store), Arc::clone(&backends.read_model));
+        let mut projection = OrderProjection::new(Arc::clone(store), Arc::clone(&backends.read_model));
+        if backends.is_shared {
+            projection = projection.watched_by(Arc::clone(&orders) as Arc<dyn LogWatcher>);
+        }
         let handlers = Handlers {
             commands: CommandHandler::new(Arc::clone(store), Arc::clone(&orders), Arc::clone(ids), Arc::clone(clock)),
             queries: QueryHandler::new(

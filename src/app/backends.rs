@@ -45,6 +45,8 @@ pub struct Backends {
     pub leases: Arc<dyn LeaseStore>,
     /// How far followers have come.
     pub checkpoints: Arc<dyn CheckpointStore>,
+    /// Whether other nodes may write to the same log.
+    pub is_shared: bool,
     /// The name of the event store, as in `--persistence`.
     pub persistence: &'static str,
     /// The name of the message bus, as in `--transport`.
@@ -85,6 +87,7 @@ impl Backends {
         self.store = Arc::new(RedisEventStore::new(redis.clone()));
         self.leases = Arc::new(RedisLeaseStore::new(redis.clone()));
         self.checkpoints = Arc::new(RedisCheckpointStore::new(redis.clone()));
+        self.is_shared = true;
         self.persistence = Persistence::Redis.name();
     }
 
@@ -106,6 +109,7 @@ impl Backends {
             read_model: Arc::new(MemoryReadModel::default()),
             leases: Arc::new(MemoryLeaseStore::new()),
             checkpoints: Arc::new(MemoryCheckpointStore::new()),
+            is_shared: false,
             persistence: "inmemory",
             transport: "inmemory",
         }

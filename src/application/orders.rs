@@ -14,6 +14,7 @@ use crate::{
         timestamp::Timestamp,
     },
     event_store::{Direction, EventStore, MAX_READ_EVENTS, Position, Revision, StoredEvent, StreamId},
+    projections::LogWatcher,
 };
 
 /// An order together with the place of its last event in the log.
@@ -104,6 +105,11 @@ impl Orders {
         }
     }
 
+    /// Forgets an order that is known to have a later revision: another node has changed it.
+    fn forget_before(&self, stream: StreamId, revision: Revision) {
+        self.cache.remove_if(&stream.0, |kept| kept.order.revision < revision);
+    }
+
     /// Folds the history of an order up to a point; `None` if the order did not exist then.
     ///
     /// # Errors
@@ -123,6 +129,15 @@ impl Orders {
                     None => return Ok(folded),
                 }
             }
+        }
+    }
+}
+
+/// Where other nodes write too, what they write ends the life of older cached orders.
+impl LogWatcher for Orders {
+    fn saw(&self, events: &[StoredEvent]) {
+        for event in events {
+            self.forget_before(event.stream, event.revision);
         }
     }
 }

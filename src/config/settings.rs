@@ -80,6 +80,12 @@ pub const SETTINGS: &[Setting] = &[
         "NATS server: host:port or nats://[user:password@]host:port",
     )
     .or_appsettings("Nats.Url"),
+    setting(
+        "require-durable",
+        Kind::Switch,
+        "false",
+        "Refuse to start unless what is acknowledged survives a power loss",
+    ),
     setting("cluster", Kind::Switch, "false", "Serve one set of orders together with other nodes"),
     setting("node-id", Kind::Text, "auto", "Name of this node: 1 to 64 of A-Z a-z 0-9 . _ -, or auto"),
     setting("port", integer(0, PORT), "5000", "Port for gRPC and HTTP; 0 takes any free port"),

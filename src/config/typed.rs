@@ -26,6 +26,8 @@ pub struct Config {
     pub event_format: EventFormat,
     /// The NATS server, for a NATS transport or persistence.
     pub nats: ServerUrl,
+    /// Whether to refuse to start with a durability below [`Durability::Machine`](crate::event_store::Durability::Machine).
+    pub require_durable: bool,
     /// Whether other nodes serve the same orders.
     pub cluster: bool,
     /// Who this node is and where it keeps its files.
@@ -211,6 +213,7 @@ pub(super) fn build(values: &Values) -> Result<Config, ConfigError> {
         redis_prefix: values.parse("redis-prefix", short_name)?,
         event_format: values.parse("event-format", event_format)?,
         nats: values.parse("nats", |text| ServerUrl::parse(text, values::schemes("nats")))?,
+        require_durable: values.switch("require-durable")?,
         cluster: values.switch("cluster")?,
         node: node(values)?,
         server: server(values)?,

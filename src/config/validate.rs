@@ -17,16 +17,17 @@ pub(super) fn check(config: &Config, values: &Values) -> Result<(), ConfigError>
 }
 
 fn cluster(config: &Config, values: &Values) -> Result<(), ConfigError> {
-    let store = match config.persistence {
-        Persistence::InMemory => "inmemory",
-        Persistence::Embedded => "embedded",
-        Persistence::Redis | Persistence::Nats => return Ok(()),
-    };
-    if config.cluster {
-        let what = format!("nodes share no storage with persistence '{store}': each would have orders of its own");
-        return Err(values.error("cluster", what));
+    if !config.cluster {
+        return Ok(());
     }
-    Ok(())
+    let what = match config.persistence {
+        Persistence::InMemory | Persistence::Embedded => {
+            let store = config.persistence.name();
+            format!("nodes share no storage with persistence '{store}': each would have orders of its own")
+        }
+        Persistence::Redis | Persistence::Nats => "cluster mode is not built into this version yet".to_owned(),
+    };
+    Err(values.error("cluster", what))
 }
 
 fn built(config: &Config, values: &Values) -> Result<(), ConfigError> {

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 pub use order_rows::{status_code, status_of_code};
 
 use crate::{
-    event_store::{EventStore, LogFollower, Position},
+    event_store::{EventStore, LogFollower, Position, StoredEvent},
     read_model::ReadModel,
 };
 
@@ -70,9 +70,16 @@ impl ProjectionProgress {
     }
 }
 
+/// Someone who wants to see every event of the log as it is projected.
+pub trait LogWatcher: fmt::Debug + Send + Sync + 'static {
+    /// These events are in the log. Called in order; to return quickly.
+    fn saw(&self, events: &[StoredEvent]);
+}
+
 /// Feeds the read model of orders from the log.
 #[derive(Debug)]
 pub struct OrderProjection {
+    watcher: Option<Arc<dyn LogWatcher>>,
     store: Arc<dyn EventStore>,
     read_model: Arc<dyn ReadModel>,
     progress: ProjectionProgress,
@@ -87,7 +94,13 @@ impl OrderProjection {
         let (reached, position) = watch::channel(Position(0));
         let progress = ProjectionProgress { position, failure: Arc::default() };
         let position_gauge = metrics::gauge!("ordersystem_projection_position", "projection" => "orders");
-        Self { store, read_model, progress, reached, position_gauge }
+        Self { watcher: None, store, read_model, progress, reached, position_gauge }
+    }
+
+    /// Shows every event to `watcher`, too.
+    #[must_use]
+    pub fn watched_by(self, watcher: Arc<dyn LogWatcher>) -> Self {
+        Self { watcher: Some(watcher), ..self }
     }
 
     /// Where to see how far it is.
@@ -122,6 +135,9 @@ impl OrderProjection {
                 self.progress.set_failure(None);
                 follower.wait().await;
                 continue;
+            }
+            if let Some(watcher) = &self.watcher {
+                watcher.saw(&batch);
             }
             let changes = batch.iter().map(order_rows::row_change).collect::<Result<Vec<_>, _>>().map_err(text)?;
             self.read_model.apply(changes, follower.position()).await.map_err(text)?;

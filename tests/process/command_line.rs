@@ -49,8 +49,7 @@ async fn a_file_that_holds_anything_unknown_is_refused_in_one_line() {
 async fn a_backend_that_is_not_there_is_never_replaced_by_another() {
     let cluster = run(&["--cluster", "--persistence", "inmemory"]).await;
     assert_refused(&cluster, 2, &["cluster", "inmemory"]);
-    // Not built, or built and out of reach: either way there is no node that serves from elsewhere.
-    for backend in ["redis", "nats"] {
+    for backend in ["nats"] {
         for setting in ["--persistence", "--transport"] {
             let address = format!("--{backend}");
             let args = [setting, backend, &address, "127.0.0.1:1", "--port", "0", "--log-level", "off"];
@@ -60,6 +59,12 @@ async fn a_backend_that_is_not_there_is_never_replaced_by_another() {
             assert!(refused.stderr.to_lowercase().contains(backend), "{refused:?}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_node_that_is_to_be_durable_does_not_start_without() {
+    let refused = run(&["--require-durable", "--port", "0", "--log-level", "off"]).await;
+    assert_refused(&refused, 1, &["--require-durable", "inmemory", "none"]);
 }
 
 #[tokio::test]
