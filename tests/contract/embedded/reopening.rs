@@ -88,8 +88,8 @@ async fn what_is_acknowledged_is_committed_to_the_file() {
     let file = rusqlite::Connection::open(folder.path().join("orders.db")).unwrap();
     for index in 0..200 {
         let appended = store.append(commit(index % 7, "x")).await.unwrap();
-        let last: u64 = file.query_row("SELECT max(position) FROM log", [], |row| row.get(0)).unwrap();
-        assert_eq!(last, appended.position.0);
+        let last: i64 = file.query_row("SELECT max(position) FROM log", [], |row| row.get(0)).unwrap();
+        assert_eq!(last as u64, appended.position.0);
     }
 }
 
