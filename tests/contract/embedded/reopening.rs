@@ -82,6 +82,18 @@ async fn checkpoints_the_read_model_and_the_growth_of_tokens_outlive_the_process
 }
 
 #[tokio::test]
+async fn what_is_acknowledged_is_committed_to_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let file = rusqlite::Connection::open(folder.path().join("orders.db")).unwrap();
+    for index in 0..200 {
+        let appended = store.append(commit(index % 7, "x")).await.unwrap();
+        let last: i64 = file.query_row("SELECT max(position) FROM log", [], |row| row.get(0)).unwrap();
+        assert_eq!(last as u64, appended.position.0);
+    }
+}
+
+#[tokio::test]
 async fn a_folder_in_use_is_refused_with_the_number_of_the_process() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path());

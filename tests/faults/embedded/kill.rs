@@ -60,6 +60,25 @@ async fn whenever_it_is_killed_every_acknowledged_command_is_there_and_none_twic
     assert_log(folder.path(), &orders).await;
 }
 
+/// Under load the next commit would soon take along one that was acknowledged too early. Here nothing comes after it.
+#[tokio::test]
+async fn killed_at_the_moment_of_an_acknowledgement_it_has_what_it_acknowledged() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut acknowledged = Vec::new();
+    for round in 0..4 {
+        let service = Program::start(folder.path()).await;
+        let mut queries = service.queries().await;
+        for order_id in acknowledged.clone() {
+            queries.get_order(GetOrderRequest { order_id, ..Default::default() }).await.expect("it was acknowledged");
+        }
+        let mut client = service.commands().await;
+        let reply = client.create_order(new_order("c", &format!("last-{round}"))).await.unwrap();
+        service.kill().await;
+        acknowledged.push(reply.into_inner().order.unwrap().order_id);
+    }
+    assert_log(folder.path(), &acknowledged.into_iter().map(|order_id| (order_id, 1)).collect()).await;
+}
+
 /// Places orders and pays them until the service is gone.
 async fn work(mut client: OrderCommandServiceClient<Channel>, known: Known, name: String) {
     for index in 0.. {

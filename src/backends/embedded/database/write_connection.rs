@@ -161,3 +161,20 @@ impl WriteConnection {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_transaction_is_synced_as_it_asks() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut connection = WriteConnection::open(&folder.path().join("test.db")).unwrap();
+        assert!(connection.is_synced().unwrap());
+        for sync in [Sync::Now, Sync::Later, Sync::Later, Sync::Now, Sync::Now] {
+            connection.begin(sync).unwrap();
+            assert_eq!(connection.is_synced().unwrap(), sync == Sync::Now, "{sync:?}");
+            connection.commit().unwrap();
+        }
+    }
+}
