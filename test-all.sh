@@ -4,12 +4,13 @@
 #   ./test-all.sh            everything
 #   ./test-all.sh STEP ...   only these steps; ./test-all.sh --list names them
 #
-# What the tests need and the machine lacks is installed first: buf (npm), grpcurl (go), curl, python3 and Chromium with its driver (apt-get).
+# What the tests need and the machine lacks is installed first: buf (npm), grpcurl (go), curl, python3, redis-server
+# and Chromium with its driver (apt-get).
 # A tool that cannot be had is a failure: nothing is skipped.
 set -uo pipefail
 cd "$(dirname "$0")"
 
-STEPS=(tools format lint docs protos test release readme browser)
+STEPS=(tools format lint docs protos test release readme matrix browser)
 TOOLS_DIR="${TOOLS_DIR:-$PWD/target/tools}"
 BUF_VERSION=1.75.0
 GRPCURL_VERSION=v1.9.3
@@ -26,6 +27,7 @@ step_tools() {
     for tool in curl python3 chromium; do
         command -v "$tool" >/dev/null || missing+=("$tool")
     done
+    command -v redis-server >/dev/null || missing+=(redis-server)
     command -v chromedriver >/dev/null || missing+=(chromium-driver)
     [ ${#missing[@]} = 0 ] || apt_get "${missing[@]}" || return 1
     mkdir -p "$TOOLS_DIR/bin"
@@ -57,6 +59,9 @@ step_release() { cargo build --locked --release; }
 
 # The README's tours, command by command, against the released binary.
 step_readme() { python3 tests/readme/check.py target/release/ordersystem README.md; }
+
+# Every persistence with every transport, over the released binary and a real redis-server.
+step_matrix() { python3 tests/matrix/run.py target/release/ordersystem; }
 
 # The dashboard and Swagger UI in a real browser.
 step_browser() { python3 tests/browser/dashboard.py target/release/ordersystem; }

@@ -36,7 +36,7 @@ use crate::{
     domain::timestamp::Timestamp,
     event_store::Durability,
     health::{Health, HealthCheck},
-    id_generator::{FileMark, IdGenerator},
+    id_generator::{FileMark, IdError, IdGenerator, StartError as IdStartError},
     lifecycle::{GraceExceeded, Monitor, Node, Stop, Work},
     outbox::{OutboxOptions, OutboxParts, OutboxRelay},
     projections::{LogWatcher, OrderProjection},
@@ -89,7 +89,7 @@ impl App {
         }
         let (recorder, metrics) = telemetry::metrics_recorder()?;
         let stop = Stop::default();
-        let ids = Arc::new(id_generator(config, Arc::clone(&clock))?);
+        let ids = Arc::new(id_generator(config, Arc::clone(&clock)).await?);
         let info = Arc::new(server_info(config, &backends, &*clock));
         let parts = metrics::with_local_recorder(&recorder, || {
             announce(&info);
@@ -252,14 +252,28 @@ impl Parts {
     }
 }
 
-fn id_generator(config: &Config, clock: Arc<dyn Clock>) -> Result<IdGenerator, StartError> {
+/// The longest time that a start waits for the clock to get past the ids that a former process may have issued.
+const MAX_CLOCK_WAIT: Duration = Duration::from_secs(15);
+
+async fn id_generator(config: &Config, clock: Arc<dyn Clock>) -> Result<IdGenerator, StartError> {
     let identity = config.node.identity;
     let Some(dir) = &config.node.data_dir else {
         return Ok(IdGenerator::new(identity, clock)?);
     };
     std::fs::create_dir_all(dir).map_err(|error| format!("data dir {}: {error}", dir.display()))?;
     let name = format!("snowflake-{}-{}.mark", identity.datacenter_id(), identity.worker_id());
-    Ok(IdGenerator::with_mark(identity, clock, Box::new(FileMark::new(dir.join(name))))?)
+    let give_up_at = Instant::now() + MAX_CLOCK_WAIT;
+    loop {
+        let mark = Box::new(FileMark::new(dir.join(&name)));
+        match IdGenerator::with_mark(identity, Arc::clone(&clock), mark) {
+            // Each quick crash leaves the mark a little further ahead: a supervisor's restarts must not end in a refusal.
+            Err(IdStartError::Clock(IdError::ClockBehind { by_ms })) if Instant::now() < give_up_at => {
+                tracing::warn!(by_ms, "waiting for the clock to get past ids that may have been issued");
+                tokio::time::sleep(Duration::from_millis(by_ms.min(1_000))).await;
+            }
+            generator => return Ok(generator?),
+        }
+    }
 }
 
 fn server_info(config: &Config, backends: &Backends, clock: &dyn Clock) -> ServerInfo {
