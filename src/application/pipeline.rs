@@ -1,4 +1,5 @@
-//! What every command and query passes: drain gate, load shedding, time limit, metrics, a word in the log when something is wrong.
+//! What every command and query passes: drain gate, load shedding, time limit, metrics, and the log: a line at DEBUG, and at WARN
+//! when the service is at fault.
 //!
 //! Idempotency and the retry on conflict belong to the command handler, since the append itself decides both.
 
@@ -112,11 +113,14 @@ impl Pipeline {
     }
 
     fn finish<T>(&self, operation: Operation, started: Instant, outcome: &Result<T, AppError>) {
-        self.meters[operation as usize].count(started.elapsed(), outcome.as_ref().err());
-        if let Err(error) = outcome
-            && error.is_internal()
-        {
-            tracing::warn!(operation = operation.name(), %error, "request failed");
+        let took = started.elapsed();
+        self.meters[operation as usize].count(took, outcome.as_ref().err());
+        match outcome {
+            Ok(_) => tracing::debug!(operation = operation.name(), ?took, "answered"),
+            Err(error) if error.is_internal() => {
+                tracing::warn!(operation = operation.name(), ?took, %error, "request failed");
+            }
+            Err(error) => tracing::debug!(operation = operation.name(), ?took, %error, "refused"),
         }
     }
 
