@@ -88,6 +88,7 @@ impl App {
             .into());
         }
         let (recorder, metrics) = telemetry::metrics_recorder()?;
+        let backends = metrics::with_local_recorder(&recorder, || backends.guarded());
         let stop = Stop::default();
         let ids = Arc::new(id_generator(config, Arc::clone(&clock)).await?);
         let info = Arc::new(server_info(config, &backends, &*clock));

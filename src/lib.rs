@@ -35,5 +35,6 @@ pub mod outbox;
 pub mod projections;
 pub mod proto;
 pub mod read_model;
+pub mod resilience;
 pub mod subscriptions;
 pub mod telemetry;

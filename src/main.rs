@@ -1,6 +1,6 @@
 //! The binary: configuration -> telemetry -> node -> run -> drain.
 
-use std::process::ExitCode;
+use std::{io::Write, process::ExitCode};
 
 use ordersystem::{
     api,
@@ -26,13 +26,10 @@ async fn main() -> ExitCode {
             exit_code(api::probe::run(&address, &service, timeout_ms).await)
         }
         Ok(Invocation::Backup { data_dir, target }) => exit_code(app::backup(&data_dir, &target)),
-        Ok(Invocation::PrintConfig(config)) => {
-            print!("{config}");
-            ExitCode::SUCCESS
-        }
+        Ok(Invocation::PrintConfig(config)) => exit_code(say(&config.to_string())),
         Err(error) => {
             match &error {
-                CliError::Info(text) => print!("{text}"),
+                CliError::Info(text) => return exit_code(say(text)),
                 CliError::Usage(_) | CliError::Config(_) => eprintln!("{error}"),
             }
             ExitCode::from(error.exit_code())
@@ -86,6 +83,15 @@ fn banner(app: &App) {
         api::SERVICE_NAME,
         app.address(),
     );
+}
+
+/// Prints to standard output, which may be closed or full.
+fn say(text: &str) -> Result<(), StartError> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        // Whoever reads has seen enough.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written?),
+    }
 }
 
 fn exit_code(outcome: Result<(), StartError>) -> ExitCode {

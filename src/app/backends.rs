@@ -30,6 +30,7 @@ use crate::{
     lease::LeaseStore,
     message_bus::MessageBus,
     read_model::ReadModel,
+    resilience::{BreakerOptions, CircuitBreaker, GuardedStore},
 };
 
 /// What a node stores in and sends over.
@@ -81,6 +82,12 @@ impl Backends {
         }
         let (persistence, transport) = (config.persistence.name(), config.transport.name());
         Err(format!("persistence {persistence} with transport {transport} is not built into this version").into())
+    }
+
+    /// The same with a circuit breaker before the I/O of the event store.
+    pub(super) fn guarded(self) -> Self {
+        let breaker = CircuitBreaker::new("store", BreakerOptions::default());
+        Self { store: Arc::new(GuardedStore::new(self.store, breaker)), ..self }
     }
 
     fn use_redis_log(&mut self, redis: &Redis) {

@@ -191,3 +191,45 @@ async fn commands_go_on_while_the_read_model_and_the_outbox_cannot_follow() {
     store.log.set(Mode::Works);
     assert_eq!(server.head().await, 4);
 }
+
+/// The state of the store's circuit breaker, as the metrics show it: 0 closed, 1 half-open, 2 open.
+async fn breaker_state(server: &TestServer) -> String {
+    let text = reqwest::get(server.url("/metrics")).await.expect("answers").text().await.expect("text");
+    let line = text.lines().find(|line| line.starts_with("ordersystem_circuit_breaker_state{breaker=\"store\"}"));
+    line.expect("the metric").rsplit(' ').next().expect("a value").to_owned()
+}
+
+#[tokio::test]
+async fn the_circuit_breaker_opens_when_the_store_is_out_and_closes_when_it_is_back() {
+    let (server, store) = faulty_server(&[]).await;
+    let mut client = server.commands().await;
+    let id = server.place_order("customer-1").await.order_id;
+    // What the rules refuse is no failure of the store, however often.
+    for _ in 0..20 {
+        let deliver =
+            ordersystem::proto::catga::orders::v1::DeliverOrderRequest { order_id: id.clone(), ..Default::default() };
+        assert_eq!(client.deliver_order(deliver).await.expect_err("pending").code(), Code::FailedPrecondition);
+    }
+    assert_eq!(breaker_state(&server).await, "0");
+    store.appends.set(Mode::Unavailable);
+    store.log.set(Mode::Unavailable);
+    for _ in 0..10 {
+        client.create_order(new_order("customer-1")).await.expect_err("out");
+    }
+    assert_eq!(breaker_state(&server).await, "2");
+    // Nothing asks a store behind an open breaker: one that would hang answers at once.
+    store.appends.set(Mode::Hangs);
+    let refusal = soon("a refusal", client.create_order(new_order("customer-1"))).await.expect_err("open");
+    assert_is(&refusal, Code::Unavailable, "UNAVAILABLE");
+    assert_retry_info(&refusal);
+    store.appends.set(Mode::Works);
+    store.log.set(Mode::Works);
+    for _ in 0..200 {
+        let _ = client.create_order(new_order("customer-1")).await;
+        if breaker_state(&server).await == "0" {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("the breaker has not closed after 10 s");
+}
