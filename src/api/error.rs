@@ -30,6 +30,7 @@ pub enum Reason {
     IfMatchFailed,
     Contention,
     RequestIdReused,
+    RequestTimeout,
     MessageTooLarge,
     UnsupportedMediaType,
     CompressionNotSupported,
@@ -59,7 +60,7 @@ pub struct ReasonSpec {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::InvalidArgument,
         Self::CursorOfAnotherLog,
         Self::OrderNotFound,
@@ -72,6 +73,7 @@ impl Reason {
         Self::IfMatchFailed,
         Self::Contention,
         Self::RequestIdReused,
+        Self::RequestTimeout,
         Self::MessageTooLarge,
         Self::UnsupportedMediaType,
         Self::CompressionNotSupported,
@@ -106,6 +108,7 @@ impl Reason {
             Self::RequestIdReused => {
                 ("REQUEST_ID_REUSED", Code::AlreadyExists, 422, "The request id was used with another payload")
             }
+            Self::RequestTimeout => ("REQUEST_TIMEOUT", Code::DeadlineExceeded, 408, "Request not sent in time"),
             Self::MessageTooLarge => ("MESSAGE_TOO_LARGE", Code::ResourceExhausted, 413, "Request too large"),
             Self::UnsupportedMediaType => {
                 ("UNSUPPORTED_MEDIA_TYPE", Code::InvalidArgument, 415, "Unsupported media type")

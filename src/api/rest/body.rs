@@ -7,12 +7,9 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
-use crate::{
-    api::{
-        error::{ApiError, Reason},
-        validation::Violations,
-    },
-    application::AppError,
+use crate::api::{
+    error::{ApiError, Reason},
+    validation::Violations,
 };
 
 /// How long a client may take to send a body.
@@ -37,7 +34,7 @@ pub async fn read(headers: &HeaderMap, body: Body, max_bytes: usize) -> Result<B
         return Err(ApiError::too_large(max_bytes));
     }
     let collected = tokio::time::timeout(READ_TIMEOUT, Limited::new(&mut body, max_bytes).collect()).await;
-    let bytes = match collected.map_err(|_| AppError::DeadlineExceeded)? {
+    let bytes = match collected.map_err(|_| not_in_time())? {
         Ok(collected) => collected.to_bytes(),
         Err(error) if error.is::<LengthLimitError>() => {
             discard(body, None).await;
@@ -49,6 +46,10 @@ pub async fn read(headers: &HeaderMap, body: Body, max_bytes: usize) -> Result<B
         require_json(headers)?;
     }
     Ok(bytes)
+}
+
+fn not_in_time() -> ApiError {
+    ApiError::new(Reason::RequestTimeout, format!("the request was not sent within {} s", READ_TIMEOUT.as_secs()))
 }
 
 /// Reads on without keeping anything, within bounds: a connection that is closed in the middle of a body looks broken to the

@@ -63,7 +63,7 @@ impl<const N: usize> Query<N> {
         let is_digits = text.bytes().all(|byte| byte.is_ascii_digit());
         let number = text.parse().ok().filter(|_| is_digits);
         if number.is_none() {
-            violations.add(name, "must be a whole number of 0 to 9223372036854775807");
+            violations.add(name, "must be a whole number and not negative");
         }
         number
     }

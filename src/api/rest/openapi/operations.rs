@@ -17,7 +17,7 @@ const ANY: [u16; 2] = [400, 500];
 /// What a query through the mediator can answer besides.
 const QUERY: [u16; 3] = [429, 503, 504];
 /// What a command can answer besides.
-const COMMAND: [u16; 6] = [413, 415, 422, 429, 503, 504];
+const COMMAND: [u16; 7] = [408, 413, 415, 422, 429, 503, 504];
 /// What a command for an order that exists can answer besides.
 const CHANGE: [u16; 3] = [404, 409, 412];
 
