@@ -77,7 +77,7 @@ pub const SETTINGS: &[Setting] = &[
         "nats",
         Kind::ServerUrl,
         "nats://localhost:4222",
-        "NATS server: host:port or nats://[user:password@]host:port",
+        "NATS server, not built yet: host:port or nats://[user:password@]host:port",
     )
     .or_appsettings("Nats.Url"),
     setting(
@@ -86,7 +86,7 @@ pub const SETTINGS: &[Setting] = &[
         "false",
         "Refuse to start unless what is acknowledged survives a power loss",
     ),
-    setting("cluster", Kind::Switch, "false", "Serve one set of orders together with other nodes"),
+    setting("cluster", Kind::Switch, "false", "Serve one set of orders with other nodes; not built yet"),
     setting("node-id", Kind::Text, "auto", "Name of this node: 1 to 64 of A-Z a-z 0-9 . _ -, or auto"),
     setting("port", integer(0, PORT), "5000", "Port for gRPC and HTTP; 0 takes any free port"),
     setting("bind", Kind::Text, "127.0.0.1", "IP address to listen on; 0.0.0.0 or :: for all"),
