@@ -13,6 +13,9 @@
 //!  domain               decide and evolve: pure
 //!
 //!  backends             one folder each, behind the traits
+//!  resilience           the circuit breaker before the event store
+//!  health, telemetry    how the node is: checks, logs, metrics
+//!  id_generator, clock  Snowflake ids, and the time they are made from
 //! ```
 
 pub mod api;

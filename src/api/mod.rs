@@ -15,7 +15,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -127,6 +127,3 @@ impl Drop for EventStreamPlace {
         self.0.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
-
-/// How long a client is told to wait before it tries again, when nothing better is known.
-pub const RETRY_AFTER: Duration = crate::application::error::RETRY_AFTER;
