@@ -2,4 +2,5 @@
 
 pub mod embedded;
 pub mod memory;
+pub mod nats;
 pub mod redis;
