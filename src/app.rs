@@ -40,6 +40,8 @@ use crate::{
     lifecycle::{GraceExceeded, Monitor, Node, Stop, Work},
     outbox::{OutboxOptions, OutboxParts, OutboxRelay},
     projections::{LogWatcher, OrderProjection},
+    recovery::{Alarms, RecoveryOptions, RecoveryService, Supervised},
+    resilience::{BreakerOptions, CircuitBreaker},
     subscriptions::{OrderEventLogger, Subscription, SubscriptionOptions},
     telemetry,
 };
@@ -88,7 +90,8 @@ impl App {
             .into());
         }
         let (recorder, metrics) = telemetry::metrics_recorder()?;
-        let backends = metrics::with_local_recorder(&recorder, || backends.guarded());
+        let (backends, breakers) =
+            metrics::with_local_recorder(&recorder, || backends.guarded(breaker_options(config)));
         let stop = Stop::default();
         let ids = Arc::new(id_generator(config, Arc::clone(&clock)).await?);
         let info = Arc::new(server_info(config, &backends, &*clock));
@@ -101,12 +104,14 @@ impl App {
             store: Arc::clone(&backends.store),
             ids: Arc::clone(&ids),
             info,
-            health: Arc::new(Health::new(parts.checks(&backends, &ids), stop.draining.clone())),
+            health: Arc::new(Health::new(parts.checks(&backends, &ids, breakers), stop.draining.clone())),
             clock,
             metrics,
             draining: stop.draining.clone(),
             event_streams: Arc::new(EventStreams::default()),
         };
+        let recovery =
+            metrics::with_local_recorder(&recorder, || recovery(config, &context.health, parts.alarms.clone()));
         let (reporter, _) = tonic_health::server::health_reporter();
         let doors = Doors::open(&context, reporter.clone(), &config.server.cors_allowed_origins)?;
         let monitor = Monitor::new(&context, HealthDoor::new(reporter).await, recorder);
@@ -122,6 +127,7 @@ impl App {
         work.serve(server::serve(listener, doors, options, stop.closing.clone()));
         parts.run(&mut work, &stop);
         work.follow(ids.keep_mark_ahead(stop.ended.clone()));
+        work.follow(recovery.run(stop.ended.clone()));
         work.follow(monitor.watch_liveness(stop.ended.clone()));
         let grace = Duration::from_millis(config.server.shutdown_grace_ms);
         Ok(Self { node: Node { context, monitor, work, stop, grace }, address, grpc_address })
@@ -163,8 +169,11 @@ impl App {
 /// The parts between the doors and the backends.
 struct Parts {
     mediator: Mediator,
+    alarms: Arc<Alarms>,
     projection: OrderProjection,
+    projection_work: Arc<Supervised>,
     relay: OutboxRelay,
+    relay_work: Arc<Supervised>,
     subscription: Subscription,
     subscription_ended: CancellationToken,
 }
@@ -209,26 +218,41 @@ impl Parts {
         };
         let subscription =
             SubscriptionOptions { max_attempts: config.consumer.max_attempts, ..SubscriptionOptions::default() };
+        let alarms = Arc::new(Alarms::default());
         Self {
             mediator: Mediator::new(handlers, Pipeline::new(pipeline, draining.clone())),
             projection,
+            projection_work: Arc::new(Supervised::new("projection", Arc::clone(&alarms))),
             relay: OutboxRelay::new(outbox_parts, outbox),
+            relay_work: Arc::new(Supervised::new("outbox", Arc::clone(&alarms))),
+            alarms,
             subscription: Subscription::new(Arc::clone(&backends.bus), Arc::new(OrderEventLogger::new()), subscription),
             subscription_ended: CancellationToken::new(),
         }
     }
 
-    fn checks(&self, backends: &Backends, ids: &Arc<IdGenerator>) -> Vec<Arc<dyn HealthCheck>> {
+    fn checks(
+        &self,
+        backends: &Backends,
+        ids: &Arc<IdGenerator>,
+        breakers: Vec<Arc<CircuitBreaker>>,
+    ) -> Vec<Arc<dyn HealthCheck>> {
         let store = || Arc::clone(&backends.store);
         vec![
             Arc::new(checks::StoreCheck(store())),
             Arc::new(checks::TransportCheck(Arc::clone(&backends.bus))),
-            Arc::new(checks::OutboxCheck { status: self.relay.status(), store: store() }),
+            Arc::new(checks::BreakerCheck(breakers)),
+            Arc::new(checks::OutboxCheck {
+                status: self.relay.status(),
+                store: store(),
+                work: Arc::clone(&self.relay_work),
+            }),
             Arc::new(checks::ProjectionCheck {
                 progress: self.projection.progress(),
                 read_model: Arc::clone(&backends.read_model),
                 store: store(),
                 start_head: AtomicU64::new(0),
+                work: Arc::clone(&self.projection_work),
             }),
             Arc::new(checks::SubscriptionCheck {
                 status: self.subscription.status(),
@@ -239,8 +263,10 @@ impl Parts {
     }
 
     fn run(self, work: &mut Work, stop: &Stop) {
-        work.follow(self.projection.run(stop.ended.clone()));
-        work.relay(self.relay.run(stop.flushing.clone()));
+        let (projection, projecting, ended) = (self.projection, self.projection_work, stop.ended.clone());
+        work.follow(async move { projecting.run(|| projection.run(ended.clone()), ended.clone()).await });
+        let (relay, relaying, flush) = (self.relay, self.relay_work, stop.flushing.clone());
+        work.relay(async move { relaying.run(|| relay.run(flush.clone()), flush.clone()).await });
         let ended = stop.ended.clone();
         let (subscription, has_ended) = (self.subscription, self.subscription_ended);
         work.follow(async move {
@@ -251,6 +277,19 @@ impl Parts {
             }
         });
     }
+}
+
+fn breaker_options(config: &Config) -> BreakerOptions {
+    BreakerOptions {
+        failures_to_open: config.breaker.failures,
+        successes_to_close: config.breaker.successes,
+        open_for: Duration::from_millis(config.breaker.open_ms),
+    }
+}
+
+fn recovery(config: &Config, health: &Arc<Health>, alarms: Arc<Alarms>) -> RecoveryService {
+    let interval = Duration::from_millis(config.recovery_interval_ms);
+    RecoveryService::new(Arc::clone(health), RecoveryOptions { interval, ..RecoveryOptions::default() }, alarms)
 }
 
 /// The longest time that a start waits for the clock to get past the ids that a former process may have issued.

@@ -2,12 +2,14 @@
 
 use std::{
     fmt,
+    panic::AssertUnwindSafe,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use async_trait::async_trait;
-use tokio::time::Instant;
+use futures_util::FutureExt as _;
+use tokio::time::{Instant, timeout};
 
 /// How long one check may take; one that takes longer has failed.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -75,6 +77,9 @@ pub trait HealthCheck: fmt::Debug + Send + Sync + 'static {
 
     /// How the component is now.
     async fn look(&self) -> Finding;
+
+    /// Does what can be done about a component that does not work. Most recover by themselves, and have nothing here.
+    async fn repair(&self) {}
 }
 
 /// What was found about one component.
@@ -126,17 +131,36 @@ impl HealthReport {
 pub struct Health {
     checks: Vec<Arc<dyn HealthCheck>>,
     draining: tokio_util::sync::CancellationToken,
-    beat: Mutex<Instant>,
+    monitor: Heart,
+    recovery: Heart,
 }
 
-/// The process is taken for hung when its monitor has not run for this long.
+/// When something last showed that it gets work done.
+#[derive(Debug)]
+struct Heart(Mutex<Instant>);
+
+impl Heart {
+    fn new() -> Self {
+        Self(Mutex::new(Instant::now()))
+    }
+
+    fn beat(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    fn beats(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).elapsed() < MAX_BEAT_AGE
+    }
+}
+
+/// The process is taken for hung when its monitor or its recovery service has not run for this long.
 const MAX_BEAT_AGE: Duration = Duration::from_secs(30);
 
 impl Health {
     /// Looks through `checks`; not ready once `draining` is cancelled.
     #[must_use]
     pub fn new(checks: Vec<Arc<dyn HealthCheck>>, draining: tokio_util::sync::CancellationToken) -> Self {
-        Self { checks, draining, beat: Mutex::new(Instant::now()) }
+        Self { checks, draining, monitor: Heart::new(), recovery: Heart::new() }
     }
 
     /// Looks at every component now, all at the same time.
@@ -145,23 +169,38 @@ impl Health {
         HealthReport { components, is_draining: self.draining.is_cancelled() }
     }
 
-    /// To be called regularly by the monitor: shows that the process still gets work done.
-    pub fn beat(&self) {
-        *self.beat.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    /// Every component's check.
+    #[must_use]
+    pub fn checks(&self) -> &[Arc<dyn HealthCheck>] {
+        &self.checks
     }
 
-    /// Whether this process works. What it depends on does not count: a broker outage must not get it killed.
+    /// To be called regularly by the monitor: shows that the process still gets work done.
+    pub fn monitor_beat(&self) {
+        self.monitor.beat();
+    }
+
+    /// To be called regularly by the recovery service.
+    pub fn recovery_beat(&self) {
+        self.recovery.beat();
+    }
+
+    /// Whether this process works: its monitor and its recovery service run. What it depends on does not count: a broker outage must not
+    /// get it killed.
     #[must_use]
     pub fn is_live(&self) -> bool {
-        self.beat.lock().unwrap_or_else(PoisonError::into_inner).elapsed() < MAX_BEAT_AGE
+        self.monitor.beats() && self.recovery.beats()
     }
 }
 
-async fn look(check: &Arc<dyn HealthCheck>) -> ComponentHealth {
+/// Makes one check; one that takes longer than two seconds has failed.
+pub async fn look(check: &Arc<dyn HealthCheck>) -> ComponentHealth {
     let started = Instant::now();
-    let finding = tokio::time::timeout(CHECK_TIMEOUT, check.look())
-        .await
-        .unwrap_or_else(|_| Finding::unhealthy(format!("no answer within {} ms", CHECK_TIMEOUT.as_millis())));
+    let finding = match timeout(CHECK_TIMEOUT, AssertUnwindSafe(check.look()).catch_unwind()).await {
+        Ok(Ok(finding)) => finding,
+        Ok(Err(_panic)) => Finding::unhealthy("the check panicked"),
+        Err(_) => Finding::unhealthy(format!("no answer within {} ms", CHECK_TIMEOUT.as_millis())),
+    };
     ComponentHealth {
         name: check.name(),
         finding,

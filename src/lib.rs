@@ -13,7 +13,8 @@
 //!  domain               decide and evolve: pure
 //!
 //!  backends             one folder each, behind the traits
-//!  resilience           the circuit breaker before the event store
+//!  resilience           circuit breakers before the backends
+//!  recovery             starts again what has ended, repairs what does not come back by itself
 //!  health, telemetry    how the node is: checks, logs, metrics
 //!  id_generator, clock  Snowflake ids, and the time they are made from
 //! ```
@@ -38,6 +39,7 @@ pub mod outbox;
 pub mod projections;
 pub mod proto;
 pub mod read_model;
+pub mod recovery;
 pub mod resilience;
 pub mod subscriptions;
 pub mod telemetry;

@@ -1,7 +1,8 @@
 //! A node from its first request to its last: serve, drain, flush, stop.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
+use futures_util::FutureExt as _;
 use metrics::Gauge;
 use metrics_exporter_prometheus::PrometheusRecorder;
 use tokio::task::JoinSet;
@@ -192,12 +193,13 @@ impl Monitor {
 
     /// Looks once; whether the node is ready.
     async fn look(&mut self) -> bool {
-        self.health.beat();
+        self.health.monitor_beat();
         let is_ready = self.health.report().await.is_ready();
         self.door.set_ready(is_ready).await;
         self.ready.set(if is_ready { 1.0 } else { 0.0 });
-        // A store that does not answer must not hold up the next look.
-        if let Ok(Ok(head)) = tokio::time::timeout(HEAD_TIMEOUT, self.context.store.head()).await {
+        // A store that does not answer, or panics, must not end the looking.
+        let head = AssertUnwindSafe(self.context.store.head()).catch_unwind();
+        if let Ok(Ok(Ok(head))) = tokio::time::timeout(HEAD_TIMEOUT, head).await {
             #[allow(clippy::cast_precision_loss, reason = "a gauge; far below 2^52")]
             self.log_position.set(head.0 as f64);
         }

@@ -8,7 +8,7 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -63,7 +63,6 @@ pub struct OutboxParts {
 pub struct OutboxStatus {
     published_to: AtomicU64,
     failure: Mutex<Option<String>>,
-    has_ended: AtomicBool,
 }
 
 impl OutboxStatus {
@@ -79,12 +78,6 @@ impl OutboxStatus {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Whether the relay has ended, by request or by a panic.
-    #[must_use]
-    pub fn has_ended(&self) -> bool {
-        self.has_ended.load(Ordering::Acquire)
-    }
-
     fn set_failure(&self, failure: Option<String>) {
         *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
     }
@@ -98,15 +91,6 @@ pub struct OutboxRelay {
     status: Arc<OutboxStatus>,
     published: Counter,
     lag: Gauge,
-}
-
-/// Notes the end of the relay, however it comes.
-struct EndNote(Arc<OutboxStatus>);
-
-impl Drop for EndNote {
-    fn drop(&mut self) {
-        self.0.has_ended.store(true, Ordering::Release);
-    }
 }
 
 /// Why the relay paused.
@@ -139,8 +123,7 @@ impl OutboxRelay {
     }
 
     /// Relays until `flush` is cancelled and the log has been published to its end. Drop the future to end it earlier.
-    pub async fn run(self, flush: CancellationToken) {
-        let _ended = EndNote(Arc::clone(&self.status));
+    pub async fn run(&self, flush: CancellationToken) {
         let mut failures = 0_u32;
         loop {
             let pause = match self.own_and_relay(&flush).await {

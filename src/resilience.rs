@@ -5,22 +5,21 @@
 //! was reached and said no (a conflict, bad input) is a success to the breaker.
 
 use std::{
+    fmt,
     future::Future,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
     time::Duration,
 };
 
-use async_trait::async_trait;
 use metrics::{Counter, Gauge};
-use tokio::{sync::watch, time::Instant};
+use tokio::time::Instant;
 
-use crate::event_store::{
-    AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, Position, RequestKey, Revision,
-    StoreError, StoredEvent, StreamId,
-};
+mod guarded;
+
+pub use guarded::{GuardedBus, GuardedCheckpoints, GuardedLeases, GuardedStore};
 
 /// When a breaker opens and closes.
 #[derive(Clone, Copy, Debug)]
@@ -50,12 +49,32 @@ pub enum BreakerState {
     Open,
 }
 
+impl BreakerState {
+    /// The name in logs and health.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::HalfOpen => "half-open",
+            Self::Open => "open",
+        }
+    }
+}
+
 /// The breaker is open: the call was not made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refused {
     /// When the breaker will let a call through again, at the latest.
     pub retry_after: Duration,
 }
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the circuit breaker is open for {} ms", self.retry_after.as_millis())
+    }
+}
+
+impl std::error::Error for Refused {}
 
 /// What came of a call through a breaker.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +84,17 @@ pub enum BreakerError<E> {
     /// The call was made and failed.
     Failed(E),
 }
+
+impl<E: fmt::Display> fmt::Display for BreakerError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(refused) => refused.fmt(f),
+            Self::Failed(error) => error.fmt(f),
+        }
+    }
+}
+
+impl<E: fmt::Debug + fmt::Display> std::error::Error for BreakerError<E> {}
 
 #[derive(Debug)]
 enum State {
@@ -76,6 +106,7 @@ enum State {
 /// A circuit breaker. To be shared by all callers of one thing.
 #[derive(Debug)]
 pub struct CircuitBreaker {
+    name: &'static str,
     options: BreakerOptions,
     state: Mutex<State>,
     /// Failures in a row while closed.
@@ -91,6 +122,7 @@ impl CircuitBreaker {
         let state_gauge = metrics::gauge!("ordersystem_circuit_breaker_state", "breaker" => name);
         state_gauge.set(0.0);
         Self {
+            name,
             options,
             state: Mutex::new(State::Closed),
             failures: AtomicU32::new(0),
@@ -120,6 +152,12 @@ impl CircuitBreaker {
         let outcome = call.await;
         place.end(!outcome.as_ref().is_err_and(is_failure));
         outcome.map_err(BreakerError::Failed)
+    }
+
+    /// What it stands before.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        self.name
     }
 
     /// Where the breaker stands.
@@ -192,12 +230,12 @@ impl CircuitBreaker {
     }
 
     fn set(&self, state: &mut State, next: State) {
-        let (level, name) = match next {
-            State::Closed => (0.0, "closed"),
-            State::HalfOpen { .. } => (1.0, "half-open"),
-            State::Open { .. } => (2.0, "open"),
+        let (level, state_name) = match next {
+            State::Closed => (0.0, BreakerState::Closed.name()),
+            State::HalfOpen { .. } => (1.0, BreakerState::HalfOpen.name()),
+            State::Open { .. } => (2.0, BreakerState::Open.name()),
         };
-        tracing::warn!(state = name, "circuit breaker");
+        tracing::warn!(breaker = self.name, state = state_name, "circuit breaker");
         self.state_gauge.set(level);
         *state = next;
     }
@@ -231,97 +269,6 @@ impl Drop for Place<'_> {
         {
             *trials = trials.saturating_sub(1);
         }
-    }
-}
-
-/// An event store behind a circuit breaker.
-#[derive(Debug)]
-pub struct GuardedStore {
-    inner: Arc<dyn EventStore>,
-    breaker: CircuitBreaker,
-}
-
-impl GuardedStore {
-    /// Puts `breaker` before the I/O of `inner`.
-    #[must_use]
-    pub const fn new(inner: Arc<dyn EventStore>, breaker: CircuitBreaker) -> Self {
-        Self { inner, breaker }
-    }
-
-    async fn read<T>(&self, call: impl Future<Output = Result<T, StoreError>> + Send) -> Result<T, StoreError> {
-        match self.breaker.call_counting(call, |error| matches!(error, StoreError::Unavailable(_))).await {
-            Ok(value) => Ok(value),
-            Err(BreakerError::Failed(error)) => Err(error),
-            Err(BreakerError::Refused(refused)) => Err(unavailable(refused)),
-        }
-    }
-
-    async fn write<T>(&self, call: impl Future<Output = Result<T, AppendError>> + Send) -> Result<T, AppendError> {
-        let is_failure = |error: &AppendError| {
-            matches!(error, AppendError::OutcomeUnknown(_) | AppendError::Store(StoreError::Unavailable(_)))
-        };
-        match self.breaker.call_counting(call, is_failure).await {
-            Ok(value) => Ok(value),
-            Err(BreakerError::Failed(error)) => Err(error),
-            Err(BreakerError::Refused(refused)) => Err(unavailable(refused).into()),
-        }
-    }
-}
-
-fn unavailable(refused: Refused) -> StoreError {
-    StoreError::Unavailable(format!("the circuit breaker is open for {} ms", refused.retry_after.as_millis()))
-}
-
-#[async_trait]
-impl EventStore for GuardedStore {
-    fn log_id(&self) -> LogId {
-        self.inner.log_id()
-    }
-
-    fn durability(&self) -> Durability {
-        self.inner.durability()
-    }
-
-    async fn append(&self, commit: Commit) -> Result<Appended, AppendError> {
-        self.write(self.inner.append(commit)).await
-    }
-
-    async fn find_request(&self, stream: StreamId, request: &RequestKey) -> Result<Option<Appended>, AppendError> {
-        self.write(self.inner.find_request(stream, request)).await
-    }
-
-    async fn read_stream(
-        &self,
-        stream: StreamId,
-        from: Revision,
-        direction: Direction,
-        max_events: usize,
-    ) -> Result<Vec<StoredEvent>, StoreError> {
-        self.read(self.inner.read_stream(stream, from, direction, max_events)).await
-    }
-
-    async fn read_log(
-        &self,
-        from: Position,
-        direction: Direction,
-        max_events: usize,
-    ) -> Result<Vec<StoredEvent>, StoreError> {
-        self.read(self.inner.read_log(from, direction, max_events)).await
-    }
-
-    async fn head(&self) -> Result<Position, StoreError> {
-        self.read(self.inner.head()).await
-    }
-
-    fn wake(&self) -> watch::Receiver<Position> {
-        self.inner.wake()
-    }
-
-    /// Asks the store itself, whatever the breaker thinks: what works again is tried again at once.
-    async fn check(&self) -> Result<(), StoreError> {
-        self.inner.check().await?;
-        self.breaker.try_again();
-        Ok(())
     }
 }
 

@@ -56,6 +56,8 @@ fn describe() {
     describe_gauge!("ordersystem_projection_position", "Position of the log that a read model has reached");
     describe_gauge!("ordersystem_log_position", "Position of the last event of the log");
     describe_gauge!("ordersystem_circuit_breaker_state", "0 closed, 1 half-open, 2 open; by what it stands before");
+    describe_counter!("ordersystem_recovery_attempts_total", "Attempts to repair a component, by component");
+    describe_counter!("ordersystem_recoveries_total", "Components that were well again after attempts, by component");
     describe_counter!("ordersystem_circuit_breaker_refused_total", "Calls that an open circuit breaker has refused");
     describe_gauge!("ordersystem_ready", "1 while the node can serve, else 0");
     describe_gauge!(

@@ -30,7 +30,7 @@ use crate::{
     lease::LeaseStore,
     message_bus::MessageBus,
     read_model::ReadModel,
-    resilience::{BreakerOptions, CircuitBreaker, GuardedStore},
+    resilience::{BreakerOptions, CircuitBreaker, GuardedBus, GuardedCheckpoints, GuardedLeases, GuardedStore},
 };
 
 /// What a node stores in and sends over.
@@ -84,10 +84,17 @@ impl Backends {
         Err(format!("persistence {persistence} with transport {transport} is not built into this version").into())
     }
 
-    /// The same with a circuit breaker before the I/O of the event store.
-    pub(super) fn guarded(self) -> Self {
-        let breaker = CircuitBreaker::new("store", BreakerOptions::default());
-        Self { store: Arc::new(GuardedStore::new(self.store, breaker)), ..self }
+    /// The same with a circuit breaker before the I/O of each backend: one for all that is kept where the log is, one for the message bus.
+    pub(super) fn guarded(self, options: BreakerOptions) -> (Self, Vec<Arc<CircuitBreaker>>) {
+        let [store, transport] = ["store", "transport"].map(|before| Arc::new(CircuitBreaker::new(before, options)));
+        let guarded = Self {
+            store: Arc::new(GuardedStore::new(self.store, Arc::clone(&store))),
+            leases: Arc::new(GuardedLeases::new(self.leases, Arc::clone(&store))),
+            checkpoints: Arc::new(GuardedCheckpoints::new(self.checkpoints, Arc::clone(&store))),
+            bus: Arc::new(GuardedBus::new(self.bus, Arc::clone(&transport))),
+            ..self
+        };
+        (guarded, vec![store, transport])
     }
 
     fn use_redis_log(&mut self, redis: &Redis) {

@@ -16,6 +16,8 @@ use crate::{
     outbox::OutboxStatus,
     projections::ProjectionProgress,
     read_model::ReadModel,
+    recovery::Supervised,
+    resilience::{BreakerState, CircuitBreaker},
     subscriptions::SubscriptionStatus,
 };
 
@@ -73,6 +75,8 @@ pub struct OutboxCheck {
     pub status: Arc<OutboxStatus>,
     /// What it relays from.
     pub store: Arc<dyn EventStore>,
+    /// Its work.
+    pub work: Arc<Supervised>,
 }
 
 #[async_trait]
@@ -87,8 +91,8 @@ impl HealthCheck for OutboxCheck {
     }
 
     async fn look(&self) -> Finding {
-        if self.status.has_ended() {
-            return Finding::unhealthy("the relay has ended");
+        if let Some(end) = self.work.end() {
+            return Finding::unhealthy(format!("the relay {end}"));
         }
         if let Some(failure) = self.status.failure() {
             return Finding::unhealthy(failure);
@@ -97,6 +101,10 @@ impl HealthCheck for OutboxCheck {
             Err(error) => Finding::unhealthy(error.to_string()),
             Ok(head) => lag(head.0.saturating_sub(self.status.position().0)),
         }
+    }
+
+    async fn repair(&self) {
+        self.work.restart();
     }
 }
 
@@ -111,6 +119,8 @@ pub struct ProjectionCheck {
     pub store: Arc<dyn EventStore>,
     /// The end of the log at the first look, plus one; 0: not looked yet.
     pub start_head: AtomicU64,
+    /// Its work.
+    pub work: Arc<Supervised>,
 }
 
 #[async_trait]
@@ -124,8 +134,8 @@ impl HealthCheck for ProjectionCheck {
     }
 
     async fn look(&self) -> Finding {
-        if !self.progress.is_running() {
-            return Finding::unhealthy("the projection has ended");
+        if let Some(end) = self.work.end() {
+            return Finding::unhealthy(format!("the projection {end}"));
         }
         if let Some(failure) = self.progress.failure() {
             return Finding::unhealthy(failure);
@@ -144,6 +154,37 @@ impl HealthCheck for ProjectionCheck {
             return Finding::unhealthy(format!("catching up: {position} of {at_start}"));
         }
         lag(head.saturating_sub(position))
+    }
+
+    async fn repair(&self) {
+        self.work.restart();
+    }
+}
+
+/// The circuit breakers are closed.
+#[derive(Debug)]
+pub struct BreakerCheck(pub Vec<Arc<CircuitBreaker>>);
+
+#[async_trait]
+impl HealthCheck for BreakerCheck {
+    fn name(&self) -> &'static str {
+        "circuit_breakers"
+    }
+
+    /// What is behind an open one has a check of its own.
+    fn needed_to_serve(&self) -> bool {
+        false
+    }
+
+    async fn look(&self) -> Finding {
+        let states = self.0.iter().map(|breaker| (breaker.name(), breaker.state()));
+        let (names, states): (Vec<_>, Vec<_>) =
+            states.map(|(name, state)| (format!("{name}: {}", state.name()), state)).unzip();
+        let detail = names.join(", ");
+        match states.iter().all(|state| *state == BreakerState::Closed) {
+            true => Finding::healthy(detail),
+            false => Finding::degraded(detail),
+        }
     }
 }
 

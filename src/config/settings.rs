@@ -126,6 +126,15 @@ pub const SETTINGS: &[Setting] = &[
         "2000",
         "How often the outbox looks without being woken, ms",
     ),
+    setting("breaker-failures", integer(1, 1_000_000), "5", "Failures in a row that open a circuit breaker"),
+    setting("breaker-successes", integer(1, 1_000), "2", "Successes in a row that close a half-open circuit breaker"),
+    setting(
+        "breaker-open-ms",
+        integer(1, DAY_MS),
+        "30000",
+        "How long a circuit breaker stays open at the longest, ms; less when a health check succeeds",
+    ),
+    setting("recovery-interval-ms", integer(100, DAY_MS), "30000", "How often the recovery service looks, ms"),
     setting("cors-allowed-origins", Kind::List, "", "Web origins that may call from a browser, comma separated, or *"),
     setting(
         "consumer-max-attempts",

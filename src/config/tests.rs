@@ -368,13 +368,14 @@ fn every_integer_arrives_in_its_own_field() {
     let (mut given, mut expected) = (given(), Vec::new());
     for (at, setting) in (0..).zip(SETTINGS) {
         if let Kind::Integer { max, .. } = setting.kind {
-            // Distinct and within each range; datacenter and worker ids end at 31, attempts at 1000.
+            // Distinct and within each range; datacenter and worker ids end at 31, attempts and successes at 1000.
             let value = if max > 1_000 { 2_000 + at } else { at };
             given = given.env(&env_name(setting.key), &value.to_string());
             expected.push((setting.key, value));
         }
     }
-    let Config { server, outbox, consumer, node, cached_orders, .. } = given.load().unwrap();
+    let Config { server, outbox, consumer, node, cached_orders, breaker, recovery_interval_ms, .. } =
+        given.load().unwrap();
     let loaded = [
         ("port", u64::from(server.port)),
         ("grpc-port", server.grpc_port.unwrap().into()),
@@ -393,6 +394,10 @@ fn every_integer_arrives_in_its_own_field() {
         ("cached-orders", cached_orders as u64),
         ("outbox-batch-size", outbox.batch_size as u64),
         ("outbox-scan-interval-ms", outbox.scan_interval_ms),
+        ("breaker-failures", breaker.failures.into()),
+        ("breaker-successes", breaker.successes.into()),
+        ("breaker-open-ms", breaker.open_ms),
+        ("recovery-interval-ms", recovery_interval_ms),
         ("consumer-max-attempts", consumer.max_attempts.into()),
     ];
     assert_eq!(loaded.as_slice(), expected);

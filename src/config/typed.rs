@@ -40,6 +40,10 @@ pub struct Config {
     pub outbox: OutboxConfig,
     /// The handlers of events.
     pub consumer: ConsumerConfig,
+    /// The circuit breakers before the backends.
+    pub breaker: BreakerConfig,
+    /// How often the recovery service looks.
+    pub recovery_interval_ms: u64,
     /// How many folded orders are kept in memory.
     pub cached_orders: usize,
     /// Every setting with its source, secrets hidden, in the order of the table.
@@ -138,6 +142,17 @@ pub struct ConsumerConfig {
     pub max_attempts: u32,
 }
 
+/// The circuit breakers before the backends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BreakerConfig {
+    /// So many failures in a row open one.
+    pub failures: u32,
+    /// So many successes in a row close a half-open one.
+    pub successes: u32,
+    /// How long it stays open at the longest.
+    pub open_ms: u64,
+}
+
 /// The message bus of `--transport`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transport {
@@ -226,6 +241,12 @@ pub(super) fn build(values: &Values) -> Result<Config, ConfigError> {
             scan_interval_ms: values.integer("outbox-scan-interval-ms")?,
         },
         consumer: ConsumerConfig { max_attempts: values.integer("consumer-max-attempts")? },
+        breaker: BreakerConfig {
+            failures: values.integer("breaker-failures")?,
+            successes: values.integer("breaker-successes")?,
+            open_ms: values.integer("breaker-open-ms")?,
+        },
+        recovery_interval_ms: values.integer("recovery-interval-ms")?,
         cached_orders: values.integer("cached-orders")?,
         effective: values.effective(),
     })

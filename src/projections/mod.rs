@@ -53,12 +53,6 @@ impl ProjectionProgress {
         position.wait_for(|reached| *reached >= wanted).await.map(|_| ()).map_err(|_| ProjectionEnded)
     }
 
-    /// Whether the projection still follows the log.
-    #[must_use]
-    pub fn is_running(&self) -> bool {
-        self.position.has_changed().is_ok()
-    }
-
     /// Why the projection stands still, if it does.
     #[must_use]
     pub fn failure(&self) -> Option<String> {
@@ -110,7 +104,7 @@ impl OrderProjection {
     }
 
     /// Follows the log until `stop`. A failure is reported and tried again: the projection never skips an event.
-    pub async fn run(self, stop: CancellationToken) {
+    pub async fn run(&self, stop: CancellationToken) {
         let work = async {
             loop {
                 let Err(failure) = self.follow().await;

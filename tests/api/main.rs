@@ -14,6 +14,7 @@ mod ids;
 mod limits;
 mod queries;
 mod random_bytes;
+mod recovery;
 mod rest;
 mod rest_conventions;
 mod rest_document;

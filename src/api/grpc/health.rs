@@ -111,7 +111,8 @@ mod tests {
         assert_eq!(liveness(&reporter).await, serving);
         tokio::time::sleep(Duration::from_secs(20)).await;
         assert_eq!(liveness(&reporter).await, not_serving);
-        health.beat();
+        health.monitor_beat();
+        health.recovery_beat();
         tokio::time::sleep(Duration::from_secs(6)).await;
         assert_eq!(liveness(&reporter).await, serving);
     }

@@ -1,0 +1,250 @@
+//! Backends behind circuit breakers.
+//!
+//! A `check` asks the backend itself, whatever the breaker thinks, and lets calls through again when it succeeds: what works is not kept
+//! waiting for the breaker's time to pass.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+
+use super::{BreakerError, CircuitBreaker, Refused};
+use crate::{
+    checkpoint_store::{Checkpoint, CheckpointError, CheckpointStore},
+    event_store::{
+        AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, Position, RequestKey, Revision,
+        StoreError, StoredEvent, StreamId,
+    },
+    lease::{Lease, LeaseError, LeaseOwner, LeaseStore},
+    message_bus::{BusError, Consumer, DeadLetter, EventId, Message, MessageBus},
+};
+
+/// An event store behind a circuit breaker.
+#[derive(Debug)]
+pub struct GuardedStore {
+    inner: Arc<dyn EventStore>,
+    breaker: Arc<CircuitBreaker>,
+}
+
+impl GuardedStore {
+    /// Puts `breaker` before the I/O of `inner`.
+    #[must_use]
+    pub const fn new(inner: Arc<dyn EventStore>, breaker: Arc<CircuitBreaker>) -> Self {
+        Self { inner, breaker }
+    }
+
+    async fn read<T>(&self, call: impl Future<Output = Result<T, StoreError>> + Send) -> Result<T, StoreError> {
+        match self.breaker.call_counting(call, |error| matches!(error, StoreError::Unavailable(_))).await {
+            Ok(value) => Ok(value),
+            Err(BreakerError::Failed(error)) => Err(error),
+            Err(BreakerError::Refused(refused)) => Err(unavailable(refused)),
+        }
+    }
+
+    async fn write<T>(&self, call: impl Future<Output = Result<T, AppendError>> + Send) -> Result<T, AppendError> {
+        let is_failure = |error: &AppendError| {
+            matches!(error, AppendError::OutcomeUnknown(_) | AppendError::Store(StoreError::Unavailable(_)))
+        };
+        match self.breaker.call_counting(call, is_failure).await {
+            Ok(value) => Ok(value),
+            Err(BreakerError::Failed(error)) => Err(error),
+            Err(BreakerError::Refused(refused)) => Err(unavailable(refused).into()),
+        }
+    }
+}
+
+fn unavailable(refused: Refused) -> StoreError {
+    StoreError::Unavailable(refused.to_string())
+}
+
+#[async_trait]
+impl EventStore for GuardedStore {
+    fn log_id(&self) -> LogId {
+        self.inner.log_id()
+    }
+
+    fn durability(&self) -> Durability {
+        self.inner.durability()
+    }
+
+    async fn append(&self, commit: Commit) -> Result<Appended, AppendError> {
+        self.write(self.inner.append(commit)).await
+    }
+
+    async fn find_request(&self, stream: StreamId, request: &RequestKey) -> Result<Option<Appended>, AppendError> {
+        self.write(self.inner.find_request(stream, request)).await
+    }
+
+    async fn read_stream(
+        &self,
+        stream: StreamId,
+        from: Revision,
+        direction: Direction,
+        max_events: usize,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        self.read(self.inner.read_stream(stream, from, direction, max_events)).await
+    }
+
+    async fn read_log(
+        &self,
+        from: Position,
+        direction: Direction,
+        max_events: usize,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        self.read(self.inner.read_log(from, direction, max_events)).await
+    }
+
+    async fn head(&self) -> Result<Position, StoreError> {
+        self.read(self.inner.head()).await
+    }
+
+    fn wake(&self) -> watch::Receiver<Position> {
+        self.inner.wake()
+    }
+
+    /// Asks the store itself, whatever the breaker thinks: what works again is tried again at once.
+    async fn check(&self) -> Result<(), StoreError> {
+        self.inner.check().await?;
+        self.breaker.try_again();
+        Ok(())
+    }
+}
+
+/// A message bus behind a circuit breaker. Its consumers are not: they wait for messages as long as it takes, and back off by themselves.
+#[derive(Debug)]
+pub struct GuardedBus {
+    inner: Arc<dyn MessageBus>,
+    breaker: Arc<CircuitBreaker>,
+}
+
+impl GuardedBus {
+    /// Puts `breaker` before the I/O of `inner`.
+    #[must_use]
+    pub const fn new(inner: Arc<dyn MessageBus>, breaker: Arc<CircuitBreaker>) -> Self {
+        Self { inner, breaker }
+    }
+
+    async fn call<T>(&self, call: impl Future<Output = Result<T, BusError>> + Send) -> Result<T, BusError> {
+        let outcome = self.breaker.call_counting(call, |error| matches!(error, BusError::Unavailable(_))).await;
+        outcome.map_err(|error| or_refused(error, BusError::Unavailable))
+    }
+}
+
+#[async_trait]
+impl MessageBus for GuardedBus {
+    fn kind(&self) -> &'static str {
+        self.inner.kind()
+    }
+
+    async fn publish(&self, messages: &[Message]) -> Result<(), BusError> {
+        self.call(self.inner.publish(messages)).await
+    }
+
+    async fn consumer(&self, name: &str) -> Result<Box<dyn Consumer>, BusError> {
+        self.call(self.inner.consumer(name)).await
+    }
+
+    async fn remove_consumer(&self, name: &str) -> Result<(), BusError> {
+        self.call(self.inner.remove_consumer(name)).await
+    }
+
+    async fn dead_letters(&self, name: &str, max: usize) -> Result<Vec<DeadLetter>, BusError> {
+        self.call(self.inner.dead_letters(name, max)).await
+    }
+
+    async fn replay(&self, name: &str, events: &[EventId]) -> Result<usize, BusError> {
+        self.call(self.inner.replay(name, events)).await
+    }
+
+    async fn discard(&self, name: &str, events: &[EventId]) -> Result<usize, BusError> {
+        self.call(self.inner.discard(name, events)).await
+    }
+
+    async fn check(&self) -> Result<(), BusError> {
+        self.inner.check().await?;
+        self.breaker.try_again();
+        Ok(())
+    }
+}
+
+/// Leases behind a circuit breaker.
+#[derive(Debug)]
+pub struct GuardedLeases {
+    inner: Arc<dyn LeaseStore>,
+    breaker: Arc<CircuitBreaker>,
+}
+
+impl GuardedLeases {
+    /// Puts `breaker` before the I/O of `inner`.
+    #[must_use]
+    pub const fn new(inner: Arc<dyn LeaseStore>, breaker: Arc<CircuitBreaker>) -> Self {
+        Self { inner, breaker }
+    }
+
+    async fn call<T>(&self, call: impl Future<Output = Result<T, LeaseError>> + Send) -> Result<T, LeaseError> {
+        let outcome = self.breaker.call_counting(call, |error| matches!(error, LeaseError::Unavailable(_))).await;
+        outcome.map_err(|error| or_refused(error, LeaseError::Unavailable))
+    }
+}
+
+#[async_trait]
+impl LeaseStore for GuardedLeases {
+    async fn acquire(&self, name: &str, holder: &str, ttl: Duration) -> Result<Option<Lease>, LeaseError> {
+        self.call(self.inner.acquire(name, holder, ttl)).await
+    }
+
+    async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<Lease, LeaseError> {
+        self.call(self.inner.renew(lease, ttl)).await
+    }
+
+    async fn release(&self, lease: &Lease) -> Result<(), LeaseError> {
+        self.call(self.inner.release(lease)).await
+    }
+
+    async fn holder(&self, name: &str) -> Result<Option<LeaseOwner>, LeaseError> {
+        self.call(self.inner.holder(name)).await
+    }
+}
+
+/// Checkpoints behind a circuit breaker.
+#[derive(Debug)]
+pub struct GuardedCheckpoints {
+    inner: Arc<dyn CheckpointStore>,
+    breaker: Arc<CircuitBreaker>,
+}
+
+impl GuardedCheckpoints {
+    /// Puts `breaker` before the I/O of `inner`.
+    #[must_use]
+    pub const fn new(inner: Arc<dyn CheckpointStore>, breaker: Arc<CircuitBreaker>) -> Self {
+        Self { inner, breaker }
+    }
+
+    async fn call<T>(
+        &self,
+        call: impl Future<Output = Result<T, CheckpointError>> + Send,
+    ) -> Result<T, CheckpointError> {
+        let is_failure = |error: &CheckpointError| matches!(error, CheckpointError::Unavailable(_));
+        let outcome = self.breaker.call_counting(call, is_failure).await;
+        outcome.map_err(|error| or_refused(error, CheckpointError::Unavailable))
+    }
+}
+
+#[async_trait]
+impl CheckpointStore for GuardedCheckpoints {
+    async fn load(&self, name: &str) -> Result<Option<Checkpoint>, CheckpointError> {
+        self.call(self.inner.load(name)).await
+    }
+
+    async fn save(&self, name: &str, checkpoint: Checkpoint) -> Result<(), CheckpointError> {
+        self.call(self.inner.save(name, checkpoint)).await
+    }
+}
+
+/// The error of the call, or what `unavailable` makes of a refusal.
+fn or_refused<E>(error: BreakerError<E>, unavailable: impl FnOnce(String) -> E) -> E {
+    match error {
+        BreakerError::Failed(error) => error,
+        BreakerError::Refused(refused) => unavailable(refused.to_string()),
+    }
+}
