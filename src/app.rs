@@ -15,6 +15,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 pub use backends::Backends;
+use backends::Breakers;
 
 use crate::{
     api::{
@@ -29,6 +30,7 @@ use crate::{
         orders::Orders,
         pipeline::{Pipeline, PipelineOptions},
         queries::QueryHandler,
+        shared_cache::SharedCache,
     },
     backends::embedded,
     clock::{Clock, SystemClock},
@@ -41,7 +43,7 @@ use crate::{
     outbox::{OutboxOptions, OutboxParts, OutboxRelay},
     projections::{LogWatcher, OrderProjection},
     recovery::{Alarms, RecoveryOptions, RecoveryService, Supervised},
-    resilience::{BreakerOptions, CircuitBreaker},
+    resilience::BreakerOptions,
     subscriptions::{OrderEventLogger, Subscription, SubscriptionOptions},
     telemetry,
 };
@@ -97,7 +99,7 @@ impl App {
         let info = Arc::new(server_info(config, &backends, &*clock));
         let parts = metrics::with_local_recorder(&recorder, || {
             announce(&info);
-            Parts::assemble(config, &backends, &ids, &clock, &stop.draining)
+            Parts::assemble(config, &backends, &breakers, &ids, &clock, &stop.draining)
         });
         let context = Context {
             mediator: parts.mediator.clone(),
@@ -182,12 +184,15 @@ impl Parts {
     fn assemble(
         config: &Config,
         backends: &Backends,
+        breakers: &Breakers,
         ids: &Arc<IdGenerator>,
         clock: &Arc<dyn Clock>,
         draining: &CancellationToken,
     ) -> Self {
         let store = &backends.store;
-        let orders = Arc::new(Orders::new(Arc::clone(store), config.cached_orders));
+        let shared =
+            backends.cache.as_ref().map(|cache| SharedCache::new(Arc::clone(cache), Arc::clone(&breakers.cache)));
+        let orders = Arc::new(Orders::new(Arc::clone(store), config.cached_orders).sharing(shared));
         let mut projection = OrderProjection::new(Arc::clone(store), Arc::clone(&backends.read_model));
         if backends.is_shared {
             projection = projection.watched_by(Arc::clone(&orders) as Arc<dyn LogWatcher>);
@@ -231,17 +236,17 @@ impl Parts {
         }
     }
 
-    fn checks(
-        &self,
-        backends: &Backends,
-        ids: &Arc<IdGenerator>,
-        breakers: Vec<Arc<CircuitBreaker>>,
-    ) -> Vec<Arc<dyn HealthCheck>> {
+    fn checks(&self, backends: &Backends, ids: &Arc<IdGenerator>, breakers: Breakers) -> Vec<Arc<dyn HealthCheck>> {
         let store = || Arc::clone(&backends.store);
-        vec![
+        let mut in_use = vec![breakers.store, breakers.transport];
+        let cache: Option<Arc<dyn HealthCheck>> = backends.cache.as_ref().map(|cache| {
+            in_use.push(Arc::clone(&breakers.cache));
+            Arc::new(checks::CacheCheck { cache: Arc::clone(cache), breaker: breakers.cache }) as _
+        });
+        let mut checks: Vec<Arc<dyn HealthCheck>> = vec![
             Arc::new(checks::StoreCheck(store())),
             Arc::new(checks::TransportCheck(Arc::clone(&backends.bus))),
-            Arc::new(checks::BreakerCheck(breakers)),
+            Arc::new(checks::BreakerCheck(in_use)),
             Arc::new(checks::OutboxCheck {
                 status: self.relay.status(),
                 store: store(),
@@ -259,7 +264,9 @@ impl Parts {
                 ended: self.subscription_ended.clone(),
             }),
             Arc::new(checks::IdCheck(Arc::clone(ids))),
-        ]
+        ];
+        checks.extend(cache);
+        checks
     }
 
     fn run(self, work: &mut Work, stop: &Stop) {

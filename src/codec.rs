@@ -20,6 +20,10 @@ use crate::{
     proto::{self, catga::events::v1 as stored},
 };
 
+mod folded;
+
+pub use folded::{FOLDED_SCHEMA, decode_folded, encode_folded};
+
 /// The shape in which events are written; readers take this one and all before it.
 pub const SCHEMA_VERSION: i32 = 2;
 

@@ -9,7 +9,7 @@
 //!  application          mediator -> pipeline -> command handler, queries
 //!  outbox, subscriptions, projections     what follows the log
 //!  codec                domain event <-> stored bytes
-//!  event_store, message_bus, read_model, lease, checkpoint_store    the traits
+//!  event_store, message_bus, read_model, lease, checkpoint_store, cache    the traits
 //!  domain               decide and evolve: pure
 //!
 //!  backends             one folder each, behind the traits
@@ -23,6 +23,7 @@ pub mod api;
 pub mod app;
 pub mod application;
 pub mod backends;
+pub mod cache;
 pub mod checkpoint_store;
 pub mod cli;
 pub mod clock;

@@ -51,6 +51,10 @@ fn describe() {
     );
     describe_counter!("ordersystem_order_cache_lookups_total", "Look-ups in the cache of folded orders, by result");
     describe_gauge!("ordersystem_order_cache_hit_ratio", "Share of look-ups that found a folded order, 0 to 1");
+    describe_counter!(
+        "ordersystem_shared_cache_lookups_total",
+        "Look-ups of folded orders in the cache that nodes share, by result: hit, miss or error"
+    );
     describe_counter!("ordersystem_outbox_published_total", "Events that the message bus has accepted");
     describe_gauge!("ordersystem_outbox_lag_positions", "Positions of the log not yet published");
     describe_gauge!("ordersystem_projection_position", "Position of the log that a read model has reached");

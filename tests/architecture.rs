@@ -11,7 +11,7 @@ use std::{
 /// The rows from the ground up. A module may use those of its own row and of the rows before it.
 const ROWS: &[&[&str]] = &[
     &["domain", "clock"],
-    &["event_store", "message_bus", "read_model", "lease", "checkpoint_store", "id_generator"],
+    &["event_store", "message_bus", "read_model", "lease", "checkpoint_store", "cache", "id_generator"],
     &["proto", "codec", "config"],
     &["projections", "outbox", "subscriptions", "resilience", "health", "recovery", "telemetry"],
     &["application"],
@@ -22,7 +22,8 @@ const ROWS: &[&[&str]] = &[
 ];
 
 /// What a backend may use besides its own folder: the traits and bytes.
-const BACKENDS_MAY_USE: &[&str] = &["event_store", "message_bus", "read_model", "lease", "checkpoint_store", "clock"];
+const BACKENDS_MAY_USE: &[&str] =
+    &["event_store", "message_bus", "read_model", "lease", "checkpoint_store", "cache", "clock"];
 
 #[test]
 fn no_module_uses_one_above_it() {

@@ -17,6 +17,7 @@ use crate::{
             message_bus::MemoryMessageBus, read_model::MemoryReadModel,
         },
         redis::{
+            cache::RedisOrderCache,
             checkpoint_store::RedisCheckpointStore,
             connection::{NotConnected, Redis, RedisOptions},
             event_store::RedisEventStore,
@@ -24,6 +25,7 @@ use crate::{
             message_bus::{RedisBusOptions, RedisMessageBus},
         },
     },
+    cache::OrderCache,
     checkpoint_store::CheckpointStore,
     config::{Config, EventFormat, Persistence, Transport},
     event_store::EventStore,
@@ -46,12 +48,25 @@ pub struct Backends {
     pub leases: Arc<dyn LeaseStore>,
     /// How far followers have come.
     pub checkpoints: Arc<dyn CheckpointStore>,
+    /// Folded orders for all nodes of the log, if that is asked for.
+    pub cache: Option<Arc<dyn OrderCache>>,
     /// Whether other nodes may write to the same log.
     pub is_shared: bool,
     /// The name of the event store, as in `--persistence`.
     pub persistence: &'static str,
     /// The name of the message bus, as in `--transport`.
     pub transport: &'static str,
+}
+
+/// The circuit breakers of a node.
+#[derive(Clone, Debug)]
+pub(super) struct Breakers {
+    /// Before all that is kept where the log is.
+    pub store: Arc<CircuitBreaker>,
+    /// Before the message bus.
+    pub transport: Arc<CircuitBreaker>,
+    /// Before the shared cache.
+    pub cache: Arc<CircuitBreaker>,
 }
 
 impl Backends {
@@ -67,11 +82,14 @@ impl Backends {
             let dir = config.node.data_dir.as_deref().ok_or("persistence embedded needs --data-dir")?;
             backends = Self::embedded(dir).map_err(|error| format!("data dir {error}"))?;
         }
-        if config.persistence == Persistence::Redis || config.transport == Transport::Redis {
-            // One connection for both. What follows the log keeps its place where the log is.
+        if config.persistence == Persistence::Redis || config.transport == Transport::Redis || config.redis_cache {
+            // One connection for all. What follows the log keeps its place where the log is.
             let redis = connect_to_redis(config).await?;
             if config.persistence == Persistence::Redis {
                 backends.use_redis_log(&redis);
+            }
+            if config.redis_cache {
+                backends.cache = Some(Arc::new(RedisOrderCache::new(redis.clone())));
             }
             if config.transport == Transport::Redis {
                 backends.use_redis_bus(redis, config.event_format);
@@ -85,8 +103,9 @@ impl Backends {
     }
 
     /// The same with a circuit breaker before the I/O of each backend: one for all that is kept where the log is, one for the message bus.
-    pub(super) fn guarded(self, options: BreakerOptions) -> (Self, Vec<Arc<CircuitBreaker>>) {
-        let [store, transport] = ["store", "transport"].map(|before| Arc::new(CircuitBreaker::new(before, options)));
+    pub(super) fn guarded(self, options: BreakerOptions) -> (Self, Breakers) {
+        let [store, transport, cache] =
+            ["store", "transport", "cache"].map(|before| Arc::new(CircuitBreaker::new(before, options)));
         let guarded = Self {
             store: Arc::new(GuardedStore::new(self.store, Arc::clone(&store))),
             leases: Arc::new(GuardedLeases::new(self.leases, Arc::clone(&store))),
@@ -94,7 +113,7 @@ impl Backends {
             bus: Arc::new(GuardedBus::new(self.bus, Arc::clone(&transport))),
             ..self
         };
-        (guarded, vec![store, transport])
+        (guarded, Breakers { store, transport, cache })
     }
 
     fn use_redis_log(&mut self, redis: &Redis) {
@@ -123,6 +142,7 @@ impl Backends {
             read_model: Arc::new(MemoryReadModel::default()),
             leases: Arc::new(MemoryLeaseStore::new()),
             checkpoints: Arc::new(MemoryCheckpointStore::new()),
+            cache: None,
             is_shared: false,
             persistence: "inmemory",
             transport: "inmemory",

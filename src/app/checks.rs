@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    cache::OrderCache,
     event_store::EventStore,
     health::{Finding, HealthCheck},
     id_generator::{IdGenerator, Reservation},
@@ -63,6 +64,37 @@ impl HealthCheck for TransportCheck {
     async fn look(&self) -> Finding {
         match self.0.check().await {
             Ok(()) => Finding::healthy(self.0.kind()),
+            Err(error) => Finding::unhealthy(error.to_string()),
+        }
+    }
+}
+
+/// The shared cache answers.
+#[derive(Debug)]
+pub struct CacheCheck {
+    /// The cache.
+    pub cache: Arc<dyn OrderCache>,
+    /// What keeps calls from it when it fails.
+    pub breaker: Arc<CircuitBreaker>,
+}
+
+#[async_trait]
+impl HealthCheck for CacheCheck {
+    fn name(&self) -> &'static str {
+        "cache"
+    }
+
+    /// Whatever it holds is in the log as well.
+    fn needed_to_serve(&self) -> bool {
+        false
+    }
+
+    async fn look(&self) -> Finding {
+        match self.cache.check().await {
+            Ok(()) => {
+                self.breaker.try_again();
+                Finding::healthy("redis")
+            }
             Err(error) => Finding::unhealthy(error.to_string()),
         }
     }

@@ -116,8 +116,11 @@ impl CommandHandler {
     ) -> Result<CommandReply, AppError> {
         let id = attempt.command.order_id;
         let is_new = matches!(attempt.command.action, Action::Create { .. });
-        // The cache may lag behind other nodes: good enough to append on, not good enough to refuse on.
+        // The caches may lag behind other nodes: good enough to append on, not good enough to refuse on.
         let mut current = if is_new { None } else { self.orders.cached(id) };
+        if current.is_none() && !is_new {
+            current = self.orders.shared(id).await;
+        }
         let mut is_fresh = is_new;
         for tries in 0..MAX_ATTEMPTS {
             if current.is_none() && !is_fresh {

@@ -10,6 +10,7 @@ pub mod mediator;
 pub mod orders;
 pub mod pipeline;
 pub mod queries;
+pub mod shared_cache;
 
 pub use command_handler::{CommandReply, OrderRequest};
 pub use consistency::Consistency;

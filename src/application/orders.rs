@@ -5,7 +5,7 @@ use std::sync::Arc;
 use metrics::{Counter, Gauge};
 use quick_cache::sync::{Cache, EntryAction, EntryResult};
 
-use super::AppError;
+use super::{AppError, shared_cache::SharedCache};
 use crate::{
     codec,
     domain::{
@@ -42,7 +42,10 @@ pub enum Until {
 #[derive(Debug)]
 pub struct Orders {
     store: Arc<dyn EventStore>,
+    shared: Option<SharedCache>,
     cache: Cache<u64, Arc<LoadedOrder>>,
+    /// The last revision that the log has shown of an order, where other nodes write too: what is older is not kept.
+    seen: Cache<u64, Revision>,
     hits: Counter,
     misses: Counter,
     hit_ratio: Gauge,
@@ -55,11 +58,19 @@ impl Orders {
         let lookups = |result| metrics::counter!("ordersystem_order_cache_lookups_total", "result" => result);
         Self {
             store,
+            shared: None,
             cache: Cache::new(cached_orders),
+            seen: Cache::new(cached_orders),
             hits: lookups("hit"),
             misses: lookups("miss"),
             hit_ratio: metrics::gauge!("ordersystem_order_cache_hit_ratio"),
         }
+    }
+
+    /// Looks into `shared` for what is not in this node's own cache, and leaves there what it has folded.
+    #[must_use]
+    pub fn sharing(self, shared: Option<SharedCache>) -> Self {
+        Self { shared, ..self }
     }
 
     /// Brings the metrics up to date: the cache itself counts.
@@ -77,21 +88,42 @@ impl Orders {
         self.cache.get(&id.get())
     }
 
-    /// The order as the log has it now; kept in the cache.
+    /// The order as some node left it in the shared cache: like [`Orders::cached`] it may be behind the log.
+    pub async fn shared(&self, id: OrderId) -> Option<Arc<LoadedOrder>> {
+        self.shared.as_ref()?.get(self.store.log_id(), id).await.map(Arc::new)
+    }
+
+    /// The order as the log has it now; kept in the caches.
     ///
     /// # Errors
     /// [`AppError::Unavailable`] or [`AppError::Corrupt`].
     pub async fn load(&self, id: OrderId) -> Result<Option<Arc<LoadedOrder>>, AppError> {
-        let Some(loaded) = self.fold(id, Until::Now).await? else {
+        let known = match &self.shared {
+            Some(shared) => shared.get(self.store.log_id(), id).await,
+            None => None,
+        };
+        let known_revision = known.as_ref().map_or(0, |loaded| loaded.order.revision);
+        let Some(loaded) = self.fold_from(known, id, Until::Now).await? else {
             return Ok(None);
         };
         let loaded = Arc::new(loaded);
-        self.keep(&loaded);
+        if loaded.order.revision > known_revision {
+            self.keep(&loaded);
+        } else {
+            self.keep_here(&loaded);
+        }
         Ok(Some(loaded))
     }
 
-    /// Puts an order into the cache unless a newer one is there.
+    /// Puts an order into the caches unless a newer one is there.
     pub fn keep(&self, loaded: &Arc<LoadedOrder>) {
+        self.keep_here(loaded);
+        if let Some(shared) = &self.shared {
+            shared.put(self.store.log_id(), loaded);
+        }
+    }
+
+    fn keep_here(&self, loaded: &Arc<LoadedOrder>) {
         let key = loaded.order.id.get();
         let entry = self.cache.entry(&key, None, |_, kept| {
             if kept.order.revision < loaded.order.revision {
@@ -102,6 +134,10 @@ impl Orders {
         if let EntryResult::Vacant(place) = entry {
             // Fails only if someone else has filled the place meanwhile; the next reader sorts that out.
             let _ = place.insert(Arc::clone(loaded));
+        }
+        // Read before another node's write, and kept only after the log has shown that write: nothing else would end its life.
+        if let Some(seen) = self.seen.get(&key) {
+            self.forget_before(StreamId(key), seen);
         }
     }
 
@@ -115,8 +151,16 @@ impl Orders {
     /// # Errors
     /// [`AppError::Unavailable`] or [`AppError::Corrupt`].
     pub async fn fold(&self, id: OrderId, until: Until) -> Result<Option<LoadedOrder>, AppError> {
+        self.fold_from(None, id, until).await
+    }
+
+    async fn fold_from(
+        &self,
+        mut folded: Option<LoadedOrder>,
+        id: OrderId,
+        until: Until,
+    ) -> Result<Option<LoadedOrder>, AppError> {
         let stream = StreamId(id.get());
-        let mut folded: Option<LoadedOrder> = None;
         loop {
             let from = folded.as_ref().map_or(1, |loaded| loaded.order.revision + 1);
             let batch = self.store.read_stream(stream, from, Direction::Forward, MAX_READ_EVENTS).await?;
@@ -137,6 +181,7 @@ impl Orders {
 impl LogWatcher for Orders {
     fn saw(&self, events: &[StoredEvent]) {
         for event in events {
+            self.seen.insert(event.stream.0, event.revision);
             self.forget_before(event.stream, event.revision);
         }
     }

@@ -56,6 +56,32 @@ fn every_kind_of_event_comes_back_as_it_was() {
 }
 
 #[test]
+fn a_folded_order_comes_back_as_it_was_at_every_step_of_its_life() {
+    let lives: [&[usize]; 3] = [&[0, 1, 2, 3], &[0, 4], &[0, 1, 4]];
+    let events = all_kinds();
+    for life in lives {
+        let mut order: Option<Order> = None;
+        for kind in life {
+            let next = evolve(order.as_ref(), &events[*kind]).unwrap();
+            assert_eq!(decode_folded(&encode_folded(&next, 77)), Ok((next.clone(), 77)));
+            order = Some(next);
+        }
+    }
+}
+
+#[test]
+fn damaged_bytes_are_no_folded_order() {
+    let whole = encode_folded(&evolve(None, &created()).unwrap(), 1);
+    for cut in 0..whole.len() {
+        // A cut between two fields is well-formed: it may lack what comes after, never hold something else.
+        if let Ok((order, _)) = decode_folded(&whole[..cut]) {
+            assert_eq!(order.customer_id, created().customer_id);
+        }
+    }
+    assert!(decode_folded(b"no order").is_err());
+}
+
+#[test]
 fn an_event_is_recorded_with_its_id_revision_request_and_actor() {
     let (request_id, actor) = (Text::parse("req-1").unwrap(), Text::parse("clerk").unwrap());
     let record = Record { revision: 1, request_id: Some(&request_id), actor: Some(&actor) };

@@ -72,6 +72,7 @@ pub const SETTINGS: &[Setting] = &[
     )
     .or_appsettings("ConnectionStrings.Redis"),
     setting("redis-prefix", Kind::Text, "ordersystem", "What Redis keys begin with: 1 to 64 of A-Z a-z 0-9 . _ -"),
+    setting("redis-cache", Kind::Switch, "false", "Keep folded orders in Redis too, for all nodes of the log"),
     setting("event-format", Kind::Choice(&["protobuf", "json"]), "protobuf", "Form of published events on a broker"),
     setting(
         "nats",

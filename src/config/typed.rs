@@ -22,6 +22,8 @@ pub struct Config {
     pub redis: ServerUrl,
     /// What keys in Redis begin with: 1 to 64 characters of `A-Z a-z 0-9 . _ -`.
     pub redis_prefix: String,
+    /// Whether folded orders are kept in Redis, whatever the persistence.
+    pub redis_cache: bool,
     /// In what form events are published on a broker.
     pub event_format: EventFormat,
     /// The NATS server, for a NATS transport or persistence.
@@ -226,6 +228,7 @@ pub(super) fn build(values: &Values) -> Result<Config, ConfigError> {
         persistence: values.parse("persistence", persistence)?,
         redis: values.parse("redis", |text| ServerUrl::parse(text, values::schemes("redis")))?,
         redis_prefix: values.parse("redis-prefix", short_name)?,
+        redis_cache: values.switch("redis-cache")?,
         event_format: values.parse("event-format", event_format)?,
         nats: values.parse("nats", |text| ServerUrl::parse(text, values::schemes("nats")))?,
         require_durable: values.switch("require-durable")?,

@@ -58,7 +58,7 @@ fn data_dir(config: &Config, values: &Values) -> Result<(), ConfigError> {
 /// On the command line an address that nothing uses is a mistake. In a file or the environment it is not: the samples'
 /// `appsettings.json` always names both servers.
 fn unused_broker(config: &Config, values: &Values) -> Result<(), ConfigError> {
-    let redis = config.transport == Transport::Redis || config.persistence == Persistence::Redis;
+    let redis = config.transport == Transport::Redis || config.persistence == Persistence::Redis || config.redis_cache;
     let nats = config.transport == Transport::Nats || config.persistence == Persistence::Nats;
     let broker = config.transport != Transport::InMemory;
     for (key, name, used) in [

@@ -17,12 +17,14 @@
 //! {ordersystem}:request:<id>        string: a request id that is unique in the log
 //! {ordersystem}:checkpoint:<name>   string: a follower's place
 //! {ordersystem}:lease:<name>        string: an owner, expires;  {ordersystem}:lease-token:<name>  its last token
+//! {ordersystem}:folded:<log>:<schema>:<number>  string: a folded order, expires (with --redis-cache)
 //! {ordersystem}:events              stream: what is published, a group for each consumer
 //! {ordersystem}:consumers           hash: which handle of each consumer is the live one
 //! {ordersystem}:dead:<name>         stream: a consumer's dead letters;  {ordersystem}:dead-index:<name>  hash: where which event is
 //! {ordersystem}:replayed:<name>     stream: dead letters on their way back to it
 //! ```
 
+pub mod cache;
 pub mod checkpoint_store;
 pub mod connection;
 pub mod event_store;
