@@ -205,3 +205,45 @@ fn step(before: Option<&LoadedOrder>, stored: &StoredEvent, until: Until) -> Res
     }
     Ok(Some(LoadedOrder { order, position: stored.position }))
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{
+        backends::memory::event_store::MemoryEventStore,
+        domain::{
+            money::{Currency, Money},
+            order::{Change, Item, Items, OrderEvent, Quantity},
+            text::Text,
+        },
+    };
+
+    fn placed(id: OrderId) -> Arc<LoadedOrder> {
+        let price = Money::from_minor(100, Currency::parse("USD").unwrap()).unwrap();
+        let (product_id, quantity) = (Text::parse("p").unwrap(), Quantity::new(1).unwrap());
+        let items = Items::new(vec![Item { product_id, name: None, quantity, unit_price: price }]).unwrap();
+        let event = OrderEvent {
+            order_id: id,
+            customer_id: Text::parse("c").unwrap(),
+            at: Timestamp::from_micros(0),
+            change: Change::Created { items, shipping_address: None },
+        };
+        Arc::new(LoadedOrder { order: evolve(None, &event).unwrap(), position: Position(1) })
+    }
+
+    #[test]
+    fn an_order_read_before_a_write_that_the_log_has_shown_since_is_not_kept() {
+        let orders = Orders::new(Arc::new(MemoryEventStore::default()), 100);
+        let id = OrderId::new(7).unwrap();
+        orders.keep(&placed(id));
+        assert!(orders.cached(id).is_some());
+        let later = StoredEvent { stream: StreamId(7), revision: 2, position: Position(2), payload: Bytes::new() };
+        orders.saw(&[later]);
+        assert_eq!(orders.cached(id), None);
+        // A reader that began before comes late with what it has read.
+        orders.keep(&placed(id));
+        assert_eq!(orders.cached(id), None);
+    }
+}

@@ -32,11 +32,9 @@ async fn what_one_node_puts_another_finds_under_the_same_key_only() {
     assert_eq!(other.get(KEY).await, Ok(None));
     one.put(KEY, Bytes::from_static(b"first"));
     assert_eq!(until_there(&other, KEY).await, "first");
-    for elsewhere in [
-        CacheKey { log: LogId(8), ..KEY },
-        CacheKey { schema: 2, ..KEY },
-        CacheKey { stream: StreamId(43), ..KEY },
-    ] {
+    for elsewhere in
+        [CacheKey { log: LogId(8), ..KEY }, CacheKey { schema: 2, ..KEY }, CacheKey { stream: StreamId(43), ..KEY }]
+    {
         assert_eq!(other.get(elsewhere).await, Ok(None), "{elsewhere:?}");
     }
     // What is later takes the place of what was there, and ends by itself.

@@ -1,31 +1,15 @@
 //! The embedded store under the real program.
 
-mod kill;
-
 use std::{path::Path, process::Command};
 
-use ordersystem::proto::{
-    Money,
-    catga::orders::v1::{CreateOrderRequest, GetOrderRequest, ListOrdersRequest, NewOrderItem},
-};
+use ordersystem::proto::catga::orders::v1::{GetOrderRequest, ListOrdersRequest};
 use tonic::Code;
 
-use crate::program::{Program, refused, run};
-
-/// One thing for one dollar, from a customer of the name `customer`.
-fn new_order(customer: &str, request_id: &str) -> CreateOrderRequest {
-    CreateOrderRequest {
-        customer_id: customer.to_owned(),
-        request_id: request_id.to_owned(),
-        items: vec![NewOrderItem {
-            product_id: "prod-1".to_owned(),
-            name: "Pen".to_owned(),
-            quantity: 1,
-            unit_price: Some(Money { currency_code: "USD".to_owned(), units: 1, nanos: 0 }),
-        }],
-        ..Default::default()
-    }
-}
+use crate::{
+    audit,
+    load::new_order,
+    program::{Program, refused, run},
+};
 
 #[tokio::test]
 async fn a_second_process_on_the_same_folder_is_refused_with_the_number_of_the_first() {
@@ -69,7 +53,7 @@ async fn the_backup_of_a_running_service_is_a_folder_to_serve_from() {
         let request = GetOrderRequest { order_id, ..Default::default() };
         queries.get_order(request).await.expect("in the copy");
     }
-    assert_eq!(kill::total_orders(&restored).await, 50);
+    assert_eq!(audit::stats(&restored).await.total_orders, 50);
 }
 
 /// A small file system in memory, unmounted at the end.
@@ -123,5 +107,5 @@ async fn on_a_full_disk_commands_get_resource_exhausted_and_all_goes_on_when_the
     }
     service.kill().await;
     let service = Program::start(&dir).await;
-    assert_eq!(kill::total_orders(&service).await, accepted + 20);
+    assert_eq!(audit::stats(&service).await.total_orders, accepted + 20);
 }

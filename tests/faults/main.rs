@@ -1,5 +1,14 @@
-//! The real program, killed, starved and misused.
+//! The real program, killed, starved and misused, and its brokers killed and paused.
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "how a test fails")]
 
+mod audit;
+mod durable;
 mod embedded;
+mod kill;
+mod load;
+mod outage;
 mod program;
+#[path = "../contract/redis_server.rs"]
+#[allow(dead_code, reason = "shared with the contract suites")]
+mod redis_server;
+mod two_nodes;

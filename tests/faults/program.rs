@@ -28,9 +28,21 @@ pub struct Program {
 impl Program {
     /// Starts the service with the embedded store in `dir`, on any free port, and waits until it is ready.
     pub async fn start(dir: &Path) -> Self {
+        Self::serve(&embedded(dir)).await
+    }
+
+    /// The same with these settings, as on its command line.
+    pub async fn serve(settings: &[String]) -> Self {
+        let program = Self::listening(settings).await;
+        timeout(STARTS_WITHIN, program.until_ready()).await.expect("it is ready in time");
+        program
+    }
+
+    /// The same as soon as it listens, ready or not.
+    pub async fn listening(settings: &[String]) -> Self {
         let started = async {
             loop {
-                match Self::try_start(dir).await {
+                match Self::try_start(settings).await {
                     Ok(program) => return program,
                     // Killed several times within seconds, a node issues no ids until its clock has passed those that it may
                     // have issued, and does not start meanwhile. Whoever looks after it starts it again, as here.
@@ -41,14 +53,12 @@ impl Program {
                 }
             }
         };
-        let program = timeout(STARTS_WITHIN, started).await.expect("it listens in time");
-        timeout(STARTS_WITHIN, program.until_ready()).await.expect("it is ready in time");
-        program
+        timeout(STARTS_WITHIN, started).await.expect("it listens in time")
     }
 
     /// The program as soon as it listens, or what it said when it ended before.
-    async fn try_start(dir: &Path) -> Result<Self, String> {
-        let mut child = tokio::process::Command::from(serve(dir)).kill_on_drop(true).spawn().unwrap();
+    async fn try_start(settings: &[String]) -> Result<Self, String> {
+        let mut child = tokio::process::Command::from(serve(settings)).kill_on_drop(true).spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
         let mut said = String::new();
         while let Some(line) = log.next_line().await.unwrap() {
@@ -64,10 +74,27 @@ impl Program {
         Err(said)
     }
 
-    async fn until_ready(&self) {
-        while ordersystem::api::probe::check(&self.address, "", 2_000).await != Ok(true) {
+    pub async fn until_ready(&self) {
+        while !self.is_ready().await {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// Whether it says by gRPC that it serves.
+    pub async fn is_ready(&self) -> bool {
+        ordersystem::api::probe::check(&self.address, "", 5_000).await == Ok(true)
+    }
+
+    /// What a GET of `path` answers.
+    pub async fn get(&self, path: &str) -> String {
+        reqwest::get(format!("http://{}{path}", self.address)).await.unwrap().text().await.unwrap()
+    }
+
+    /// The value of the metric whose line begins with `name`.
+    pub async fn metric(&self, name: &str) -> f64 {
+        let text = self.get("/metrics").await;
+        let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("no {name}"));
+        line.rsplit(' ').next().unwrap().parse().unwrap()
     }
 
     pub fn pid(&self) -> u32 {
@@ -99,15 +126,18 @@ pub fn run(args: &[&str]) -> Output {
 
 /// Runs the service on `dir`, expecting that it does not start; what it says.
 pub fn refused(dir: &Path) -> String {
-    let output = serve(dir).output().unwrap();
+    let output = serve(&embedded(dir)).output().unwrap();
     assert!(!output.status.success(), "{output:?}");
     String::from_utf8(output.stderr).unwrap()
 }
 
-fn serve(dir: &Path) -> Command {
+fn embedded(dir: &Path) -> Vec<String> {
+    ["--persistence", "embedded", "--data-dir", dir.to_str().unwrap()].map(str::to_owned).into()
+}
+
+fn serve(settings: &[String]) -> Command {
     let mut command = command();
-    command.args(["--persistence", "embedded", "--port", "0", "--data-dir"]).arg(dir);
-    command.stdout(Stdio::null()).stderr(Stdio::piped());
+    command.args(["--port", "0"]).args(settings).stdout(Stdio::null()).stderr(Stdio::piped());
     command
 }
 

@@ -1,0 +1,96 @@
+//! What must hold when all is quiet again.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use ordersystem::{
+    event_store::{Direction, EventStore, Position},
+    message_bus::MessageBus,
+    proto::catga::orders::v1::{
+        ConsistencyLevel, GetOrderStatsRequest, GetOrderStatsResponse, ListOrdersRequest, ReadConsistency,
+    },
+};
+use tokio::time::{Instant, timeout};
+
+use crate::program::Program;
+
+/// The totals, as fresh as the log.
+pub async fn stats(service: &Program) -> GetOrderStatsResponse {
+    let consistency = ReadConsistency { level: ConsistencyLevel::Strong.into(), token: String::new() };
+    let request = GetOrderStatsRequest { consistency: Some(consistency) };
+    service.queries().await.get_order_stats(request).await.unwrap().into_inner()
+}
+
+/// The list has exactly these orders, by their ids and with these revisions, and the totals count each as a dollar.
+pub async fn assert_list_and_stats(service: &Program, orders: &HashMap<String, i64>) {
+    let stats = stats(service).await;
+    assert_eq!(stats.total_orders, orders.len() as i64);
+    assert_eq!(stats.total_revenue.iter().map(|sum| sum.units).sum::<i64>(), orders.len() as i64, "a dollar each");
+    assert_eq!(&listed(service).await, orders);
+}
+
+/// Every order of the list with its revision.
+pub async fn listed(service: &Program) -> HashMap<String, i64> {
+    let mut queries = service.queries().await;
+    let mut listed = HashMap::new();
+    let mut page_token = String::new();
+    loop {
+        let request = ListOrdersRequest { page_size: 100, page_token, ..Default::default() };
+        let page = queries.list_orders(request).await.unwrap().into_inner();
+        for row in page.orders {
+            assert_eq!(listed.insert(row.order_id, row.revision), None, "listed twice");
+        }
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            return listed;
+        }
+    }
+}
+
+/// The log itself, read without the service, holds these orders with revisions from 1 to theirs, and nothing else.
+pub async fn assert_log(store: &dyn EventStore, orders: &HashMap<String, i64>) {
+    let mut revisions: HashMap<String, i64> = HashMap::new();
+    let mut from = Position(0);
+    loop {
+        let events = store.read_log(from, Direction::Forward, 1_000).await.unwrap();
+        let Some(last) = events.last() else { break };
+        from = last.position;
+        for event in &events {
+            let revision = revisions.entry(event.stream.to_string()).or_default();
+            assert_eq!(event.revision as i64, *revision + 1);
+            *revision += 1;
+        }
+    }
+    assert_eq!(&revisions, orders);
+}
+
+/// The bus, read by a consumer of its own, has every event of these orders: after what comes twice is dropped, in order for each order.
+pub async fn assert_published(bus: Arc<dyn MessageBus>, orders: &HashMap<String, i64>) {
+    let wanted: i64 = orders.values().sum();
+    let consumer = bus.consumer("audit").await.unwrap();
+    let mut last_seen: BTreeMap<u64, u64> = BTreeMap::new();
+    let mut seen = 0;
+    let give_up_at = Instant::now() + Duration::from_secs(60);
+    while seen < wanted {
+        assert!(Instant::now() < give_up_at, "{seen} of {wanted} events are on the bus");
+        let Ok(batch) = timeout(Duration::from_secs(5), consumer.next_batch(500)).await else { continue };
+        let batch = batch.unwrap();
+        for delivery in &batch {
+            let message = &delivery.message;
+            let last = last_seen.entry(message.key).or_default();
+            if message.sequence > *last {
+                assert_eq!(message.sequence, *last + 1, "order {}: an event is missing or out of order", message.key);
+                *last = message.sequence;
+                seen += 1;
+            }
+        }
+        let receipts: Vec<_> = batch.iter().map(|delivery| delivery.receipt).collect();
+        consumer.ack(&receipts).await.unwrap();
+    }
+    let published: HashMap<String, i64> =
+        last_seen.into_iter().map(|(key, revision)| (key.to_string(), revision as i64)).collect();
+    assert_eq!(&published, orders);
+}

@@ -1,0 +1,81 @@
+//! kill -9 of the service at random moments under load: every acknowledged command is there, none twice, and everything was published.
+
+use std::time::Duration;
+
+use ordersystem::proto::catga::orders::v1::GetOrderRequest;
+
+use crate::{
+    audit::{assert_list_and_stats, assert_log, assert_published},
+    durable::Durable,
+    load::{self, Known, new_order},
+    program::Program,
+};
+
+const CLIENTS: usize = 24;
+/// As many orders at the least must have been acknowledged, and as many kills survived.
+const ORDERS: usize = 2_000;
+const KILLS: usize = 4;
+
+async fn killed_at_random(backend: Durable) {
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let known = Known::default();
+    let settings = backend.settings();
+    let mut kills = 0;
+    while kills < KILLS || known.acknowledged() < ORDERS {
+        assert!(kills < 60, "seed {seed}: only {} orders were acknowledged", known.acknowledged());
+        let service = Program::serve(&settings).await;
+        let clients = load::until_gone(&service, CLIENTS, kills, &known).await;
+        tokio::time::sleep(Duration::from_millis(random.u64(100..1_500))).await;
+        service.kill().await;
+        clients.join_all().await;
+        kills += 1;
+    }
+    let service = Program::serve(&settings).await;
+    load::retry_all(&service, &known).await;
+    let orders = known.orders();
+    println!("{} orders, {kills} kills", orders.len());
+    assert_list_and_stats(&service, &orders).await;
+    assert_published(backend.bus().await, &orders).await;
+    service.kill().await;
+    assert_log(&*backend.log().await, &orders).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_embedded_every_acknowledged_command_survives_kills_at_random_moments() {
+    killed_at_random(Durable::embedded()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_redis_every_acknowledged_command_survives_kills_at_random_moments() {
+    killed_at_random(Durable::redis()).await;
+}
+
+/// Under load the next commit would soon take along one that was acknowledged too early. Here nothing comes after it.
+async fn killed_when_it_has_acknowledged(backend: Durable) {
+    let settings = backend.settings();
+    let mut acknowledged = Vec::new();
+    for round in 0..4 {
+        let service = Program::serve(&settings).await;
+        let mut queries = service.queries().await;
+        for order_id in acknowledged.clone() {
+            queries.get_order(GetOrderRequest { order_id, ..Default::default() }).await.expect("it was acknowledged");
+        }
+        let mut client = service.commands().await;
+        let reply = client.create_order(new_order("c", &format!("last-{round}"))).await.unwrap();
+        service.kill().await;
+        acknowledged.push(reply.into_inner().order.unwrap().order_id);
+    }
+    assert_log(&*backend.log().await, &acknowledged.into_iter().map(|order_id| (order_id, 1)).collect()).await;
+}
+
+#[tokio::test]
+async fn on_embedded_it_has_what_it_acknowledged_in_the_moment_of_the_kill() {
+    killed_when_it_has_acknowledged(Durable::embedded()).await;
+}
+
+#[tokio::test]
+async fn on_redis_it_has_what_it_acknowledged_in_the_moment_of_the_kill() {
+    killed_when_it_has_acknowledged(Durable::redis()).await;
+}

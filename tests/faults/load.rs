@@ -1,0 +1,191 @@
+//! Clients that place and pay orders through whatever happens, and remember what they were told.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use ordersystem::proto::{
+    Money,
+    catga::orders::v1::{
+        CreateOrderRequest, NewOrderItem, PayOrderRequest, order_command_service_client::OrderCommandServiceClient,
+    },
+};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Status, transport::Channel};
+use tonic_types::StatusExt as _;
+
+use crate::program::Program;
+
+/// What the clients know.
+#[derive(Clone, Default)]
+pub struct Known(Arc<Mutex<Notes>>);
+
+#[derive(Default)]
+struct Notes {
+    /// The orders of acknowledged creations, and the revision that the last acknowledged command left, by request id.
+    acknowledged: HashMap<String, (String, i64)>,
+    /// Creations that were asked for and never answered.
+    in_doubt: Vec<String>,
+    /// The reasons of refusals, and how often.
+    refusals: HashMap<String, usize>,
+}
+
+impl Known {
+    /// How many orders are known to be there.
+    pub fn acknowledged(&self) -> usize {
+        self.0.lock().unwrap().acknowledged.len()
+    }
+
+    /// The revision that each acknowledged order must have at the least, by order id.
+    pub fn orders(&self) -> HashMap<String, i64> {
+        self.0.lock().unwrap().acknowledged.values().cloned().collect()
+    }
+
+    /// How often clients were refused for this reason.
+    pub fn refusals(&self, reason: &str) -> usize {
+        self.0.lock().unwrap().refusals.get(reason).copied().unwrap_or(0)
+    }
+
+    fn note(&self, request_id: &str, order_id: &str, revision: i64) {
+        let known = (order_id.to_owned(), revision);
+        self.0.lock().unwrap().acknowledged.insert(request_id.to_owned(), known);
+    }
+
+    fn note_refusal(&self, status: &Status) {
+        let reason = status.get_details_error_info().map_or_else(|| format!("{:?}", status.code()), |info| info.reason);
+        *self.0.lock().unwrap().refusals.entry(reason).or_default() += 1;
+    }
+}
+
+/// One thing for one dollar, from a customer of the name `customer`.
+pub fn new_order(customer: &str, request_id: &str) -> CreateOrderRequest {
+    CreateOrderRequest {
+        customer_id: customer.to_owned(),
+        request_id: request_id.to_owned(),
+        items: vec![NewOrderItem {
+            product_id: "prod-1".to_owned(),
+            name: "Pen".to_owned(),
+            quantity: 1,
+            unit_price: Some(Money { currency_code: "USD".to_owned(), units: 1, nanos: 0 }),
+        }],
+        ..Default::default()
+    }
+}
+
+/// The payment of an order that `request_id` has created.
+pub fn payment(order_id: &str, request_id: &str) -> PayOrderRequest {
+    PayOrderRequest {
+        order_id: order_id.to_owned(),
+        payment_method: "card".to_owned(),
+        request_id: format!("pay-{request_id}"),
+        ..Default::default()
+    }
+}
+
+/// `clients` clients that work until the service is gone. Their orders are named after `round`.
+pub async fn until_gone(service: &Program, clients: usize, round: usize, known: &Known) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    for client in 0..clients {
+        tasks.spawn(work_until_gone(service.commands().await, known.clone(), format!("{round}-{client}")));
+    }
+    tasks
+}
+
+async fn work_until_gone(mut client: OrderCommandServiceClient<Channel>, known: Known, name: String) {
+    for index in 0.. {
+        let request_id = format!("{name}-{index}");
+        let Ok(reply) = client.create_order(new_order(&name, &request_id)).await else {
+            known.0.lock().unwrap().in_doubt.push(request_id);
+            return;
+        };
+        let order_id = reply.into_inner().order.unwrap().order_id;
+        known.note(&request_id, &order_id, 1);
+        let Ok(reply) = client.pay_order(payment(&order_id, &request_id)).await else { return };
+        known.note(&request_id, &order_id, reply.into_inner().order.unwrap().revision);
+    }
+}
+
+/// Every command once more under its request id: what was acknowledged gives the same answer, what was in doubt takes effect now
+/// at the latest. In the end all orders are paid.
+pub async fn retry_all(service: &Program, known: &Known) {
+    let (acknowledged, in_doubt) = {
+        let mut notes = known.0.lock().unwrap();
+        (notes.acknowledged.clone(), std::mem::take(&mut notes.in_doubt))
+    };
+    let mut tasks = JoinSet::new();
+    let all: Vec<_> = acknowledged.keys().cloned().chain(in_doubt).collect();
+    let acknowledged = Arc::new(acknowledged);
+    for part in all.chunks(all.len().div_ceil(16).max(1)) {
+        let (mut client, known, acknowledged) = (service.commands().await, known.clone(), Arc::clone(&acknowledged));
+        let part = part.to_vec();
+        tasks.spawn(async move {
+            for request_id in part {
+                let name = request_id.rsplit_once('-').unwrap().0;
+                let reply = client.create_order(new_order(name, &request_id)).await.unwrap().into_inner();
+                let order_id = reply.order.unwrap().order_id;
+                if let Some((first, _)) = acknowledged.get(&request_id) {
+                    assert_eq!(&order_id, first, "an acknowledged order is lost, or made twice");
+                }
+                let paid = client.pay_order(payment(&order_id, &request_id)).await.unwrap().into_inner().order.unwrap();
+                assert_eq!(paid.revision, 2);
+                known.note(&request_id, &order_id, 2);
+            }
+        });
+    }
+    tasks.join_all().await;
+}
+
+/// `clients` clients that work until `stop`, and repeat each command under its request id until it is answered.
+pub async fn through_all(service: &Program, clients: usize, known: &Known, stop: &CancellationToken) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    for client in 0..clients {
+        let worker = Worker { client: service.commands().await, known: known.clone(), name: format!("0-{client}") };
+        tasks.spawn(worker.work_until(stop.clone()));
+    }
+    tasks
+}
+
+struct Worker {
+    client: OrderCommandServiceClient<Channel>,
+    known: Known,
+    name: String,
+}
+
+impl Worker {
+    async fn work_until(mut self, stop: CancellationToken) {
+        for index in 0.. {
+            if stop.is_cancelled() {
+                return;
+            }
+            let request_id = format!("{}-{index}", self.name);
+            let order_id = loop {
+                match self.client.create_order(new_order(&self.name, &request_id)).await {
+                    Ok(reply) => break reply.into_inner().order.unwrap().order_id,
+                    Err(status) => self.bear(&status).await,
+                }
+            };
+            self.known.note(&request_id, &order_id, 1);
+            let revision = loop {
+                match self.client.pay_order(payment(&order_id, &request_id)).await {
+                    Ok(reply) => break reply.into_inner().order.unwrap().revision,
+                    Err(status) => self.bear(&status).await,
+                }
+            };
+            assert_eq!(revision, 2, "order {order_id} was created and paid once each");
+            self.known.note(&request_id, &order_id, revision);
+        }
+    }
+
+    /// Waits after a refusal that an outage explains. Any other would be a wrong answer.
+    async fn bear(&self, status: &Status) {
+        assert!(
+            matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::ResourceExhausted),
+            "{status:?}"
+        );
+        self.known.note_refusal(status);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}

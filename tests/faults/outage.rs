@@ -1,0 +1,106 @@
+//! The broker is killed and started again, and paused, under load: no wrong answer, nothing acknowledged is lost, health and breaker tell
+//! the truth, and the node serves again by itself.
+
+use std::{
+    future::Future,
+    time::{Duration, Instant},
+};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    audit::{assert_list_and_stats, assert_log, assert_published},
+    durable::Durable,
+    load::{self, Known},
+    program::Program,
+};
+
+const CLIENTS: usize = 16;
+const BREAKER: &str = "ordersystem_circuit_breaker_state{breaker=\"store\"}";
+const OPEN: f64 = 2.0;
+const CLOSED: f64 = 0.0;
+
+/// Waits until `holds`, and not for ever.
+async fn until<F: Future<Output = bool>>(what: &str, holds: impl Fn() -> F) {
+    let give_up_at = Instant::now() + Duration::from_secs(30);
+    while !holds().await {
+        assert!(Instant::now() < give_up_at, "not within 30 s: {what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+async fn work_goes_on(known: &Known) {
+    let before = known.acknowledged();
+    until("commands are acknowledged", async || known.acknowledged() > before + 20).await;
+}
+
+/// The broker does not answer: health says so within seconds, the breaker opens, the process stays alive.
+async fn assert_it_tells(service: &Program) {
+    until("not ready", async || !service.is_ready().await).await;
+    until("the breaker opens", async || service.metric(BREAKER).await == OPEN).await;
+    assert!(service.get("/health/live").await.contains("\"Live\""));
+    let health = service.get("/health").await;
+    assert!(health.contains("\"status\":\"Unhealthy\""), "{health}");
+}
+
+async fn assert_it_recovers(service: &Program, known: &Known) {
+    until("ready", async || service.is_ready().await).await;
+    work_goes_on(known).await;
+    until("the breaker closes", async || service.metric(BREAKER).await == CLOSED).await;
+}
+
+async fn through_outages(mut backend: Durable) {
+    let service = Program::serve(&backend.settings()).await;
+    let (known, stop) = (Known::default(), CancellationToken::new());
+    let clients = load::through_all(&service, CLIENTS, &known, &stop).await;
+    work_goes_on(&known).await;
+
+    backend.broker().signal("STOP");
+    let paused_at = Instant::now();
+    assert_it_tells(&service).await;
+    tokio::time::sleep(Duration::from_secs(10).saturating_sub(paused_at.elapsed())).await;
+    backend.broker().signal("CONT");
+    assert_it_recovers(&service, &known).await;
+
+    backend.broker().kill();
+    assert_it_tells(&service).await;
+    backend.broker().start_again();
+    assert_it_recovers(&service, &known).await;
+
+    stop.cancel();
+    clients.join_all().await;
+    assert!(known.refusals("UNAVAILABLE") > 0, "refused at once while the breaker was open");
+    let orders = known.orders();
+    println!("{} orders", orders.len());
+    assert_list_and_stats(&service, &orders).await;
+    assert_published(backend.bus().await, &orders).await;
+    service.kill().await;
+    assert_log(&*backend.log().await, &orders).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_is_paused_and_killed_under_load_and_the_node_tells_the_truth_and_recovers() {
+    through_outages(Durable::redis()).await;
+}
+
+/// A node that starts before its broker says that it does not serve, and serves when the broker comes.
+async fn started_before_its_broker(mut backend: Durable) {
+    backend.broker().kill();
+    // Durability cannot be required of a server that nobody has reached.
+    let settings: Vec<_> = backend.settings().into_iter().filter(|setting| setting != "--require-durable").collect();
+    let service = Program::listening(&settings).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(!service.is_ready().await);
+    assert!(service.get("/health/live").await.contains("\"Live\""));
+    backend.broker().start_again();
+    until("ready", async || service.is_ready().await).await;
+    let mut client = service.commands().await;
+    let order =
+        client.create_order(load::new_order("c", "first")).await.expect("it serves").into_inner().order.unwrap();
+    assert_published(backend.bus().await, &[(order.order_id, 1)].into()).await;
+}
+
+#[tokio::test]
+async fn a_node_that_starts_before_redis_serves_when_it_comes() {
+    started_before_its_broker(Durable::redis()).await;
+}

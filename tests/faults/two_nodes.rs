@@ -1,0 +1,124 @@
+//! Two processes on one log.
+
+use std::collections::HashMap;
+
+use ordersystem::proto::catga::orders::v1::{
+    CancelOrderRequest, GetOrderRequest, GetOrderResponse, OrderStatus,
+    order_command_service_client::OrderCommandServiceClient,
+};
+use tokio::task::JoinSet;
+use tonic::{Code, Status, transport::Channel};
+
+use crate::{
+    audit::{assert_log, assert_published, listed, stats},
+    durable::Durable,
+    load::{new_order, payment},
+    program::Program,
+};
+
+const ORDERS: usize = 200;
+
+/// Each order is paid from both nodes and cancelled from both, all at the same time: one cancellation takes effect, and at the most one
+/// payment before it.
+async fn one_winner_each(backend: Durable, more: &[&str]) {
+    let settings = |worker: &str| {
+        let own = [&["--worker-id", worker], more].concat();
+        backend.settings().into_iter().chain(own.into_iter().map(str::to_owned)).collect::<Vec<_>>()
+    };
+    let (one, other) = (Program::serve(&settings("1")).await, Program::serve(&settings("2")).await);
+    let mut tasks = JoinSet::new();
+    for number in 0..ORDERS {
+        let clients = [one.commands().await, other.commands().await];
+        tasks.spawn(pay_and_cancel(clients, format!("order-{number}")));
+    }
+    let mut orders = HashMap::new();
+    for (id, payments) in tasks.join_all().await {
+        orders.insert(id, 2 + payments);
+    }
+    for node in [&one, &other] {
+        assert_eq!(stats(node).await.total_orders, ORDERS as i64);
+        assert_eq!(listed(node).await, orders);
+        for id in orders.keys() {
+            assert_eq!(get(node, id).await.order.unwrap().status(), OrderStatus::Cancelled);
+        }
+    }
+    assert_published(backend.bus().await, &orders).await;
+    for node in [one, other] {
+        node.kill().await;
+    }
+    assert_log(&*backend.log().await, &orders).await;
+}
+
+/// The id of the order, and how many payments took effect.
+async fn pay_and_cancel(clients: [OrderCommandServiceClient<Channel>; 2], name: String) -> (String, i64) {
+    let [mut one, mut other] = clients.clone();
+    let created = one.create_order(new_order("c", &name)).await.unwrap().into_inner();
+    let id = created.order.unwrap().order_id;
+    let cancel = || CancelOrderRequest { order_id: id.clone(), ..Default::default() };
+    let [mut cancelling_one, mut cancelling_other] = clients;
+    let (paid_by_one, paid_by_other, cancelled_by_one, cancelled_by_other) = tokio::join!(
+        one.pay_order(payment(&id, &format!("{name}-one"))),
+        other.pay_order(payment(&id, &format!("{name}-other"))),
+        cancelling_one.cancel_order(cancel()),
+        cancelling_other.cancel_order(cancel()),
+    );
+    let payments = winners([paid_by_one, paid_by_other]);
+    assert_eq!(winners([cancelled_by_one, cancelled_by_other]), 1, "order {id} was cancelled twice, or never");
+    assert!(payments <= 1, "order {id} was paid twice");
+    (id, payments)
+}
+
+/// How many took effect; the others were refused by the rules.
+fn winners<T>(outcomes: [Result<T, Status>; 2]) -> i64 {
+    let mut winners = 0;
+    for outcome in outcomes {
+        match outcome {
+            Ok(_) => winners += 1,
+            Err(status) => assert_eq!(status.code(), Code::FailedPrecondition, "{status:?}"),
+        }
+    }
+    winners
+}
+
+async fn get(node: &Program, id: &str) -> GetOrderResponse {
+    let request = GetOrderRequest { order_id: id.to_owned(), ..Default::default() };
+    node.queries().await.get_order(request).await.unwrap().into_inner()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_redis_an_order_paid_and_cancelled_from_two_nodes_at_once_has_one_legal_history() {
+    one_winner_each(Durable::redis(), &[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_the_shared_cache_too() {
+    one_winner_each(Durable::redis(), &["--redis-cache"]).await;
+}
+
+/// What one node has folded the other need not read: it finds it in the shared cache, and is right all the same when that is behind.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_finds_in_the_shared_cache_what_another_has_folded() {
+    let backend = Durable::redis();
+    let settings = |worker: &str| {
+        let own = ["--redis-cache", "--worker-id", worker].map(str::to_owned);
+        backend.settings().into_iter().chain(own).collect::<Vec<_>>()
+    };
+    let (one, other) = (Program::serve(&settings("1")).await, Program::serve(&settings("2")).await);
+    let mut writing = one.commands().await;
+    let mut ids = Vec::new();
+    for number in 0..20 {
+        let request_id = format!("order-{number}");
+        let created = writing.create_order(new_order("c", &request_id)).await.unwrap().into_inner();
+        ids.push((created.order.unwrap().order_id, request_id));
+    }
+    for (id, request_id) in &ids {
+        assert_eq!(get(&other, id).await.order.unwrap().revision, 1);
+        // From here on the other node's own copy is behind; the log tells it so.
+        writing.pay_order(payment(id, request_id)).await.unwrap();
+        while get(&other, id).await.order.unwrap().revision < 2 {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    }
+    let hits = other.metric("ordersystem_shared_cache_lookups_total{result=\"hit\"}").await;
+    assert!(hits > 0.0, "nothing was found in the shared cache");
+}
