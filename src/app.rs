@@ -23,6 +23,7 @@ use crate::{
         doors::Doors,
         grpc::health::HealthDoor,
         server::{self, ServerOptions},
+        tls::{Tls, TlsFiles},
     },
     application::{
         Handlers, Mediator,
@@ -34,7 +35,7 @@ use crate::{
     },
     backends::embedded,
     clock::{Clock, SystemClock},
-    config::{Config, NodeId},
+    config::{Config, NodeId, TlsConfig},
     domain::timestamp::Timestamp,
     event_store::Durability,
     health::{Health, HealthCheck},
@@ -67,6 +68,7 @@ pub struct App {
     node: Node,
     address: SocketAddr,
     grpc_address: Option<SocketAddr>,
+    scheme: &'static str,
 }
 
 impl App {
@@ -117,28 +119,39 @@ impl App {
         let (reporter, _) = tonic_health::server::health_reporter();
         let doors = Doors::open(&context, reporter.clone(), &config.server.cors_allowed_origins)?;
         let monitor = Monitor::new(&context, HealthDoor::new(reporter).await, recorder);
+        let tls = config.server.tls.as_ref().map(|files| Tls::load(tls_files(files))).transpose()?;
         let (listener, grpc_listener) = bind(config)?;
         let address = listener.local_addr()?;
         let grpc_address = grpc_listener.as_ref().map(TcpListener::local_addr).transpose()?;
 
+        let scheme = if tls.is_some() { "https" } else { "http" };
         let mut work = Work::default();
         let options = server_options(config);
-        if let Some(grpc_listener) = grpc_listener {
-            work.serve(server::serve(grpc_listener, doors.grpc_only(), options, stop.closing.clone()));
+        if let Some(tls) = &tls {
+            work.follow(tls.clone().keep_current(stop.ended.clone()));
         }
-        work.serve(server::serve(listener, doors, options, stop.closing.clone()));
+        if let Some(grpc_listener) = grpc_listener {
+            work.serve(server::serve(grpc_listener, tls.clone(), doors.grpc_only(), options, stop.closing.clone()));
+        }
+        work.serve(server::serve(listener, tls, doors, options, stop.closing.clone()));
         parts.run(&mut work, &stop);
         work.follow(ids.keep_mark_ahead(stop.ended.clone()));
         work.follow(recovery.run(stop.ended.clone()));
         work.follow(monitor.watch_liveness(stop.ended.clone()));
         let grace = Duration::from_millis(config.server.shutdown_grace_ms);
-        Ok(Self { node: Node { context, monitor, work, stop, grace }, address, grpc_address })
+        Ok(Self { node: Node { context, monitor, work, stop, grace }, address, grpc_address, scheme })
     }
 
     /// Where the node listens.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What to begin the URL of the node with: `http`, or `https` when it speaks TLS.
+    #[must_use]
+    pub const fn scheme(&self) -> &'static str {
+        self.scheme
     }
 
     /// The separate gRPC port, if there is one.
@@ -284,6 +297,11 @@ impl Parts {
             }
         });
     }
+}
+
+fn tls_files(config: &TlsConfig) -> TlsFiles {
+    let TlsConfig { cert, key, client_ca } = config.clone();
+    TlsFiles { certificate: cert, key, client_ca }
 }
 
 fn breaker_options(config: &Config) -> BreakerOptions {

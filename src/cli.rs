@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::builder::{PathBufValueParser, ValueParser};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
+use crate::api::client::{ClientTls, Target, Trust};
 use crate::config::settings::{Kind, SETTINGS, Setting};
 use crate::config::{Config, ConfigError, FlagValues, env_name};
 
@@ -22,8 +23,8 @@ pub enum Invocation {
     Serve(Box<Config>),
     /// Ask a running service for its health and exit 0 or not.
     Health {
-        /// Where to ask, `host:port`.
-        address: String,
+        /// Where to ask, and how.
+        target: Target,
         /// Which gRPC service to ask for; empty for the whole server.
         service: String,
         /// How long to wait.
@@ -126,7 +127,25 @@ fn health_command() -> Command {
         .arg(address.help("Where to ask [default: the port of the configuration, on this machine]"))
         .arg(service.help("Which gRPC service to ask for; empty for the whole server").hide_default_value(true))
         .arg(timeout.value_parser(millis).help("How long to wait, ms"))
+        .args(target_args())
         .args(setting_args().into_iter().map(|arg| arg.hide(true).conflicts_with("address")))
+}
+
+/// How to reach a node by TLS. With `--address`, `--ca` says that it speaks TLS; without, the configuration says so.
+fn target_args() -> [Arg; 4] {
+    let file =
+        |name, help| Arg::new(name).long(name).value_name("FILE").value_parser(PathBufValueParser::new()).help(help);
+    let name = Arg::new("server-name").long("server-name").value_name("NAME");
+    [
+        file(
+            "ca",
+            "With TLS: PEM file with who signs the server's certificate [default: trust the configured certificate]",
+        ),
+        name.help("With TLS: the name that the certificate must have [default: the host of the address]")
+            .requires("ca"),
+        file("cert", "With TLS: PEM file with the certificate to show").requires("key"),
+        file("key", "With TLS: PEM file with the key of that certificate").requires("cert"),
+    ]
 }
 
 fn backup_command() -> Command {
@@ -185,16 +204,31 @@ fn flags(matches: &ArgMatches) -> FlagValues {
 }
 
 fn health(matches: &ArgMatches, env: impl IntoIterator<Item = (OsString, OsString)>) -> Result<Invocation, CliError> {
-    let address = match matches.get_one::<String>("address") {
-        Some(address) => checked_address(address)?,
-        None => address_of(&Config::load(&flags(matches), env)?)?,
-    };
     Ok(Invocation::Health {
-        address,
+        target: target(matches, env)?,
         service: matches.get_one::<String>("service").cloned().unwrap_or_default(),
         // Never absent, the argument has a default; 0 would only time out at once.
         timeout_ms: matches.get_one::<u64>("timeout-ms").copied().unwrap_or_default(),
     })
+}
+
+/// The running service that a command is about: the one at `--address`, else the one of this configuration.
+fn target(matches: &ArgMatches, env: impl IntoIterator<Item = (OsString, OsString)>) -> Result<Target, CliError> {
+    let file = |name| matches.get_one::<PathBuf>(name).cloned();
+    let signed_by = file("ca").map(Trust::SignedBy);
+    let (address, trust) = match matches.get_one::<String>("address") {
+        Some(address) => (checked_address(address)?, signed_by),
+        None => {
+            let config = Config::load(&flags(matches), env)?;
+            let own = config.server.tls.as_ref().map(|tls| Trust::Exactly(tls.cert.clone()));
+            (address_of(&config)?, signed_by.or(own))
+        }
+    };
+    let (server_name, identity) = (matches.get_one::<String>("server-name").cloned(), file("cert").zip(file("key")));
+    if trust.is_none() && identity.is_some() {
+        return Err(CliError::Usage("--cert is for TLS: say with --ca whom to trust".to_owned()));
+    }
+    Ok(Target { address, tls: trust.map(|trust| ClientTls { trust, server_name, identity }) })
 }
 
 fn backup(matches: &ArgMatches, env: impl IntoIterator<Item = (OsString, OsString)>) -> Result<Invocation, CliError> {

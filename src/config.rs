@@ -20,8 +20,8 @@ use std::fmt;
 pub use error::ConfigError;
 pub use sources::{ENV_PREFIX, FlagValues, Source, env_name};
 pub use typed::{
-    Config, ConsumerConfig, EventFormat, LogConfig, LogFormat, NodeConfig, NodeId, OutboxConfig, Persistence,
-    ServerConfig, Transport,
+    BreakerConfig, Config, ConsumerConfig, EventFormat, LogConfig, LogFormat, NodeConfig, NodeId, OutboxConfig,
+    Persistence, ServerConfig, TlsConfig, Transport,
 };
 pub use url::ServerUrl;
 

@@ -22,8 +22,8 @@ const INTERRUPTED: u8 = 130;
 async fn main() -> ExitCode {
     match cli::parse(std::env::args_os(), std::env::vars_os()) {
         Ok(Invocation::Serve(config)) => exit_code(serve(&config).await),
-        Ok(Invocation::Health { address, service, timeout_ms }) => {
-            exit_code(api::probe::run(&address, &service, timeout_ms).await)
+        Ok(Invocation::Health { target, service, timeout_ms }) => {
+            exit_code(api::probe::run(&target, &service, timeout_ms).await)
         }
         Ok(Invocation::Backup { data_dir, target }) => exit_code(app::backup(&data_dir, &target)),
         Ok(Invocation::PrintConfig(config)) => exit_code(say(&config.to_string())),
@@ -79,8 +79,9 @@ fn banner(app: &App) {
         durability = app.durability().name(),
         address = %app.address(),
         grpc_address = app.grpc_address().map(|address| address.to_string()),
-        "{} is listening on http://{}",
+        "{} is listening on {}://{}",
         api::SERVICE_NAME,
+        app.scheme(),
         app.address(),
     );
 }

@@ -1,5 +1,6 @@
 //! The doors: gRPC and REST on one port. They translate, and do nothing else; status codes live here and nowhere else.
 
+pub mod client;
 pub mod cursor;
 pub mod dashboard;
 pub mod doors;
@@ -8,6 +9,7 @@ pub mod grpc;
 pub mod probe;
 pub mod rest;
 pub mod server;
+pub mod tls;
 pub mod validation;
 
 use std::{

@@ -11,11 +11,15 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpSocket, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
 };
+use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::{Service, ServiceExt};
+
+use super::tls::{Tls, is_http2};
 
 /// Connections that the kernel may hold before they are accepted.
 const LISTEN_BACKLOG: u32 = 1_024;
@@ -62,8 +66,15 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// Serves `service` on `listener` until `stop` is cancelled; then lets open calls finish. Ends when all connections have; drop
 /// the future to end them at once.
-pub async fn serve<S>(listener: TcpListener, service: S, options: ServerOptions, stop: CancellationToken)
-where
+///
+/// With `tls` no connection is served without it.
+pub async fn serve<S>(
+    listener: TcpListener,
+    tls: Option<Tls>,
+    service: S,
+    options: ServerOptions,
+    stop: CancellationToken,
+) where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
 {
@@ -76,7 +87,8 @@ where
         let Some((stream, place)) = accept(&listener, &places, &stop).await else {
             break;
         };
-        let connection = connection(stream, service.clone(), options, stop.clone());
+        let acceptor = tls.as_ref().map(Tls::acceptor);
+        let connection = connection(stream, acceptor, service.clone(), options, stop.clone());
         let aborted = aborted.clone();
         connections.spawn(async move {
             let _place = place;
@@ -118,43 +130,67 @@ async fn accept(
 }
 
 /// Serves one connection to its end.
-fn connection<S>(
+async fn connection<S>(
     stream: TcpStream,
+    tls: Option<TlsAcceptor>,
     service: S,
     options: ServerOptions,
     stop: CancellationToken,
-) -> impl Future<Output = ()> + Send
-where
+) where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
 {
     // Small replies must not wait for more to send.
     let _ = stream.set_nodelay(true);
     let service = service.map_request(|request: Request<Incoming>| request.map(Body::new));
-    async move {
-        tokio::select! {
-            spoken = tokio::time::timeout(HEADER_READ_TIMEOUT, speaks(&stream)) => match spoken {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) | Err(_) => return,
-            },
-            () = stop.cancelled() => return,
+    let builder = protocol(options);
+    let Some(acceptor) = tls else {
+        if begun(speaks(&stream), &stop).await.is_some() {
+            drive(stream, builder, service, options, stop).await;
         }
-        let builder = protocol(options);
-        let mut connection =
-            pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service)));
-        let age = age_limit(options.max_connection_age);
-        tokio::select! {
-            // What a client does wrong on its own connection is nobody else's business.
-            _ = connection.as_mut() => return,
-            () = stop.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                let _ = connection.await;
-                return;
-            }
-            () = age => connection.as_mut().graceful_shutdown(),
-        }
-        let _ = tokio::time::timeout(options.max_connection_age_grace, connection).await;
+        return;
+    };
+    if let Some(stream) = begun(acceptor.accept(stream), &stop).await {
+        // Agreed upon in the handshake: there is nothing to wait for.
+        let builder = if is_http2(&stream) { builder.http2_only() } else { builder.http1_only() };
+        drive(stream, builder, service, options, stop).await;
     }
+}
+
+/// What the beginning of a connection came to; `None` if it took too long or failed, or the server stops.
+async fn begun<T>(beginning: impl Future<Output = io::Result<T>>, stop: &CancellationToken) -> Option<T> {
+    tokio::select! {
+        begun = tokio::time::timeout(HEADER_READ_TIMEOUT, beginning) => begun.ok()?.ok(),
+        () = stop.cancelled() => None,
+    }
+}
+
+/// Serves a connection that has begun.
+async fn drive<I, S>(
+    stream: I,
+    builder: auto::Builder<TokioExecutor>,
+    service: S,
+    options: ServerOptions,
+    stop: CancellationToken,
+) where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+{
+    let mut connection =
+        pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service)));
+    let age = age_limit(options.max_connection_age);
+    tokio::select! {
+        // What a client does wrong on its own connection is nobody else's business.
+        _ = connection.as_mut() => return,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            let _ = connection.await;
+            return;
+        }
+        () = age => connection.as_mut().graceful_shutdown(),
+    }
+    let _ = tokio::time::timeout(options.max_connection_age_grace, connection).await;
 }
 
 /// Waits until the client has said enough to tell its protocol: what serves the connection from there has no time limit for

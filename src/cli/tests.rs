@@ -27,7 +27,7 @@ fn error(line: &[&str]) -> String {
 
 fn health_of(line: &[&str]) -> (String, String, u64) {
     match run(line) {
-        Ok(Invocation::Health { address, service, timeout_ms }) => (address, service, timeout_ms),
+        Ok(Invocation::Health { target, service, timeout_ms }) => (target.address, service, timeout_ms),
         other => panic!("{line:?}: {other:?}"),
     }
 }

@@ -92,6 +92,13 @@ pub const SETTINGS: &[Setting] = &[
     setting("port", integer(0, PORT), "5000", "Port for gRPC and HTTP; 0 takes any free port"),
     setting("bind", Kind::Text, "127.0.0.1", "IP address to listen on; 0.0.0.0 or :: for all"),
     optional("grpc-port", integer(0, PORT), "A port of its own for gRPC; 0 takes any free port"),
+    optional(
+        "tls-cert",
+        Kind::Text,
+        "PEM file with the server's certificate chain: both doors speak TLS and nothing else",
+    ),
+    optional("tls-key", Kind::Text, "PEM file with the private key of that certificate"),
+    optional("tls-client-ca", Kind::Text, "PEM file with who signs client certificates: clients must show one"),
     optional("data-dir", Kind::Text, "Folder for what this node keeps on disk"),
     setting("worker-id", integer(0, 31), "0", "Worker part of issued ids; two nodes must not share both parts")
         .or_appsettings("DistributedId.WorkerId"),

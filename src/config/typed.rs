@@ -101,8 +101,21 @@ pub struct ServerConfig {
     pub keepalive_interval_ms: u64,
     /// A ping unanswered for this long closes the connection.
     pub keepalive_timeout_ms: u64,
+    /// The files for TLS, if the doors speak it.
+    pub tls: Option<TlsConfig>,
     /// Web origins that may call from a browser; `*` alone for all.
     pub cors_allowed_origins: Vec<String>,
+}
+
+/// The files for TLS, all PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsConfig {
+    /// The server's certificate chain.
+    pub cert: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+    /// Who signs the certificates that clients must show then.
+    pub client_ca: Option<PathBuf>,
 }
 
 impl ServerConfig {
@@ -279,8 +292,22 @@ fn server(values: &Values) -> Result<ServerConfig, ConfigError> {
         max_connection_age_grace_ms: values.integer("max-connection-age-grace-ms")?,
         keepalive_interval_ms: values.integer("keepalive-interval-ms")?,
         keepalive_timeout_ms: values.integer("keepalive-timeout-ms")?,
+        tls: tls(values)?,
         cors_allowed_origins: values.parse("cors-allowed-origins", origins)?,
     })
+}
+
+fn tls(values: &Values) -> Result<Option<TlsConfig>, ConfigError> {
+    let file = |key| values.parse_optional(key, |text| Ok(PathBuf::from(text)));
+    match (file("tls-cert")?, file("tls-key")?, file("tls-client-ca")?) {
+        (None, None, None) => Ok(None),
+        (Some(cert), Some(key), client_ca) => Ok(Some(TlsConfig { cert, key, client_ca })),
+        (None, Some(_), _) => Err(values.error("tls-key", "a key needs its certificate: --tls-cert FILE")),
+        (Some(_), None, _) => Err(values.error("tls-cert", "a certificate needs its private key: --tls-key FILE")),
+        (None, None, Some(_)) => {
+            Err(values.error("tls-client-ca", "client certificates need TLS: --tls-cert FILE --tls-key FILE"))
+        }
+    }
 }
 
 fn transport(text: &str) -> Result<Transport, String> {

@@ -7,6 +7,7 @@ use futures_util::{StreamExt, future::BoxFuture, stream};
 use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use ordersystem::{
+    api::{client::Target, probe},
     app::{App, Backends},
     clock::{Clock, SystemClock},
     config::{Config, FlagValues},
@@ -73,7 +74,7 @@ impl TestServer {
     async fn until_ready(&self) {
         let address = self.grpc_address.unwrap_or(self.address).to_string();
         until("the server is ready", || async {
-            (ordersystem::api::probe::check(&address, "", 2_000).await == Ok(true)).then_some(())
+            (probe::check(&Target::plain(address.as_str()), "", 2_000).await == Ok(true)).then_some(())
         })
         .await;
     }

@@ -6,8 +6,11 @@ use std::{
     time::Duration,
 };
 
-use ordersystem::proto::catga::orders::v1::{
-    order_command_service_client::OrderCommandServiceClient, order_query_service_client::OrderQueryServiceClient,
+use ordersystem::{
+    api::{client::Target, probe},
+    proto::catga::orders::v1::{
+        order_command_service_client::OrderCommandServiceClient, order_query_service_client::OrderQueryServiceClient,
+    },
 };
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
@@ -82,7 +85,7 @@ impl Program {
 
     /// Whether it says by gRPC that it serves.
     pub async fn is_ready(&self) -> bool {
-        ordersystem::api::probe::check(&self.address, "", 5_000).await == Ok(true)
+        probe::check(&Target::plain(self.address.as_str()), "", 5_000).await == Ok(true)
     }
 
     /// What a GET of `path` answers.

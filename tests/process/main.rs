@@ -5,3 +5,4 @@ mod command_line;
 mod node;
 mod shutdown;
 mod support;
+mod tls;

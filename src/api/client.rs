@@ -1,0 +1,173 @@
+//! How the program itself reaches a node by gRPC: in the clear, or by TLS.
+
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+
+use hyper_util::rt::TokioIo;
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, Error as TlsError, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
+    pki_types::{CertificateDer, ServerName, UnixTime},
+};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tonic::transport::{Channel, Endpoint, Uri};
+use tower::service_fn;
+
+use super::tls::{certificates, private_key, provider, roots};
+
+/// Where a node is and how to reach it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// `host:port`.
+    pub address: String,
+    /// With TLS: whom to trust.
+    pub tls: Option<ClientTls>,
+}
+
+/// How to reach a node by TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientTls {
+    /// Whom to trust.
+    pub trust: Trust,
+    /// The name that the certificate must have; the host of the address unless given.
+    pub server_name: Option<String>,
+    /// The certificate and key to show, where clients must have one.
+    pub identity: Option<(PathBuf, PathBuf)>,
+}
+
+/// Whom to trust.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// Certificates that the ones in this file have signed.
+    SignedBy(PathBuf),
+    /// The very certificate in this file, whatever its name: for a node that is asked from its own machine.
+    Exactly(PathBuf),
+}
+
+impl Target {
+    /// A node that is reached in the clear.
+    #[must_use]
+    pub fn plain(address: impl Into<String>) -> Self {
+        Self { address: address.into(), tls: None }
+    }
+
+    /// Connects within `timeout`.
+    ///
+    /// # Errors
+    /// One line: out of reach, or not to be trusted.
+    pub async fn connect(&self, timeout: Duration) -> Result<Channel, String> {
+        let address = &self.address;
+        let endpoint = Endpoint::from_shared(format!("http://{address}"))
+            .map_err(|error| format!("{address}: {error}"))?
+            .connect_timeout(timeout);
+        let connected = match &self.tls {
+            None => endpoint.connect().await,
+            Some(tls) => {
+                let (config, name) = (Arc::new(tls.config()?), tls.name(address)?);
+                let connector = service_fn(move |to: Uri| tls_stream(to, Arc::clone(&config), name.clone()));
+                endpoint.connect_with_connector(connector).await
+            }
+        };
+        connected.map_err(|error| format!("{address} is out of reach: {}", innermost(&error)))
+    }
+}
+
+async fn tls_stream(
+    to: Uri,
+    config: Arc<ClientConfig>,
+    name: ServerName<'static>,
+) -> Result<TokioIo<tokio_rustls::client::TlsStream<TcpStream>>, std::io::Error> {
+    let authority = to.authority().map(ToString::to_string).unwrap_or_default();
+    let stream = TcpStream::connect(authority).await?;
+    Ok(TokioIo::new(TlsConnector::from(config).connect(name, stream).await?))
+}
+
+impl ClientTls {
+    fn name(&self, address: &str) -> Result<ServerName<'static>, String> {
+        let host = address.rsplit_once(':').map_or(address, |(host, _)| host).trim_matches(['[', ']']);
+        let name = self.server_name.as_deref().unwrap_or(host).to_owned();
+        ServerName::try_from(name.clone()).map_err(|_| format!("'{name}' is not a name that a certificate can have"))
+    }
+
+    fn config(&self) -> Result<ClientConfig, String> {
+        let builder = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .map_err(|error| error.to_string())?;
+        let builder = match &self.trust {
+            Trust::SignedBy(path) => builder.with_root_certificates(roots(path)?),
+            Trust::Exactly(path) => {
+                let certificate = certificates(path)?.swap_remove(0);
+                let verifier = Arc::new(Pinned { certificate, provider: provider() });
+                builder.dangerous().with_custom_certificate_verifier(verifier)
+            }
+        };
+        let mut config = match &self.identity {
+            None => builder.with_no_client_auth(),
+            Some((certificate, key)) => builder
+                .with_client_auth_cert(certificates(certificate)?, private_key(key)?)
+                .map_err(|error| format!("{}: {error}", certificate.display()))?,
+        };
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        Ok(config)
+    }
+}
+
+/// Trusts one certificate and no other. The handshake proves that the other side has its key.
+#[derive(Debug)]
+struct Pinned {
+    certificate: CertificateDer<'static>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for Pinned {
+    fn verify_server_cert(
+        &self,
+        shown: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _name: &ServerName<'_>,
+        _ocsp: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, TlsError> {
+        if *shown == self.certificate {
+            Ok(ServerCertVerified::assertion())
+        } else {
+            Err(TlsError::InvalidCertificate(CertificateError::ApplicationVerificationFailure))
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        verify_tls12_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        verify_tls13_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// What really went wrong: the library says no more than "transport error".
+fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    said(error)
+}
+
+fn said(error: impl fmt::Display) -> String {
+    error.to_string()
+}

@@ -1,0 +1,184 @@
+//! TLS for both doors: the certificate, read anew when its files change, and who may come in.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use rustls::{
+    RootCertStore, ServerConfig,
+    crypto::CryptoProvider,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    server::WebPkiClientVerifier,
+};
+use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+/// How often the files are looked at: certificates are renewed in place.
+const RELOAD_INTERVAL: Duration = Duration::from_secs(30);
+/// What both doors speak, the better first.
+const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
+
+/// The files of a listener with TLS, all PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The certificate of the server, and those between it and the root, in this order.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+    /// Who signs the certificates of clients, which must have one then.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// What accepts connections by TLS. Cloning shares it.
+#[derive(Clone)]
+pub struct Tls {
+    files: Arc<TlsFiles>,
+    current: watch::Sender<Arc<ServerConfig>>,
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tls").field("files", &self.files).finish_non_exhaustive()
+    }
+}
+
+impl Tls {
+    /// Reads `files`.
+    ///
+    /// # Errors
+    /// One line that names the file that cannot be used.
+    pub fn load(files: TlsFiles) -> Result<Self, String> {
+        let current = watch::Sender::new(Arc::new(server_config(&files)?));
+        Ok(Self { files: Arc::new(files), current })
+    }
+
+    /// Accepts with the certificate of now.
+    #[must_use]
+    pub fn acceptor(&self) -> TlsAcceptor {
+        TlsAcceptor::from(Arc::clone(&self.current.borrow()))
+    }
+
+    /// Takes changed files into use, until `stop`. What cannot be used is reported and passed over: the former goes on.
+    pub async fn keep_current(self, stop: CancellationToken) {
+        let mut seen = self.files.changed_at();
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(RELOAD_INTERVAL) => {}
+                () = stop.cancelled() => return,
+            }
+            let found = self.files.changed_at();
+            if found == seen {
+                continue;
+            }
+            match server_config(&self.files) {
+                Ok(config) => {
+                    tracing::info!("the TLS certificate was read anew");
+                    self.current.send_replace(Arc::new(config));
+                    seen = found;
+                }
+                // Not seen: files that are being written are whole the next time.
+                Err(error) => tracing::warn!(error, "the changed TLS files cannot be used, the former go on"),
+            }
+        }
+    }
+}
+
+impl TlsFiles {
+    fn changed_at(&self) -> Vec<Option<SystemTime>> {
+        let files = [Some(&self.certificate), Some(&self.key), self.client_ca.as_ref()];
+        let changed_at = |path: &PathBuf| std::fs::metadata(path).and_then(|found| found.modified()).ok();
+        files.into_iter().flatten().map(changed_at).collect()
+    }
+}
+
+fn server_config(files: &TlsFiles) -> Result<ServerConfig, String> {
+    let provider = provider();
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?;
+    let builder = match &files.client_ca {
+        None => builder.with_no_client_auth(),
+        Some(path) => {
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(path)?), provider).build();
+            builder.with_client_cert_verifier(verifier.map_err(|error| said(path, error))?)
+        }
+    };
+    let mut config = builder
+        .with_single_cert(certificates(&files.certificate)?, private_key(&files.key)?)
+        .map_err(|error| format!("{} with {}: {error}", files.certificate.display(), files.key.display()))?;
+    config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).into();
+    Ok(config)
+}
+
+/// The cryptography that is built in.
+pub(super) fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+/// The certificates of a PEM file, at least one.
+pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let found = CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| said(path, error))?;
+    if found.is_empty() { Err(said(path, "no certificate in it")) } else { Ok(found) }
+}
+
+/// The private key of a PEM file.
+pub(super) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
+    PrivateKeyDer::from_pem_file(path).map_err(|error| said(path, error))
+}
+
+/// The certificates of a PEM file as roots of trust.
+pub(super) fn roots(path: &Path) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(path)? {
+        roots.add(certificate).map_err(|error| said(path, error))?;
+    }
+    Ok(roots)
+}
+
+fn said(path: &Path, error: impl fmt::Display) -> String {
+    format!("{}: {error}", path.display())
+}
+
+/// Whether a connection has agreed on HTTP/2.
+#[must_use]
+pub fn is_http2<I>(stream: &tokio_rustls::server::TlsStream<I>) -> bool {
+    stream.get_ref().1.alpn_protocol() == Some(PROTOCOLS[0])
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertifiedKey, generate_simple_self_signed};
+
+    use super::*;
+
+    fn write(files: &TlsFiles) {
+        let CertifiedKey { cert, signing_key } = generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        std::fs::write(&files.certificate, cert.pem()).unwrap();
+        std::fs::write(&files.key, signing_key.serialize_pem()).unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn renewed_files_are_taken_into_use_and_broken_ones_are_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let [certificate, key] = ["cert.pem", "key.pem"].map(|name| folder.path().join(name));
+        let files = TlsFiles { certificate, key, client_ca: None };
+        write(&files);
+        let tls = Tls::load(files.clone()).unwrap();
+        let mut renewals = tls.current.subscribe();
+        tokio::spawn(tls.clone().keep_current(CancellationToken::new()));
+        tokio::time::sleep(RELOAD_INTERVAL * 3).await;
+        assert!(!renewals.has_changed().unwrap(), "nothing has changed");
+        // As while they are being written: the certificate is there, its key is not yet.
+        std::fs::write(&files.key, "half").unwrap();
+        tokio::time::sleep(RELOAD_INTERVAL * 3).await;
+        assert!(!renewals.has_changed().unwrap(), "half a file is not used");
+        write(&files);
+        renewals.changed().await.unwrap();
+    }
+}

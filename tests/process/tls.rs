@@ -1,0 +1,171 @@
+//! TLS on both doors: who is let in, who is trusted, and what the probes need.
+
+use std::{net::SocketAddr, path::Path, process::Stdio, time::Duration};
+
+use ordersystem::{
+    api::client::{ClientTls, Target, Trust},
+    proto::catga::orders::v1::order_command_service_client::OrderCommandServiceClient,
+};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use tempfile::TempDir;
+use tokio::process::Command;
+
+use crate::support::{Outcome, Process, new_order, outcome, program};
+
+/// An authority, and the files of a server and a client that it has signed, in one folder: `ca.pem`, `server.pem`, `server.key`, …
+struct Authority {
+    folder: TempDir,
+    issuer: CertifiedIssuer<'static, KeyPair>,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, "an authority for tests");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let authority = Self { folder: tempfile::tempdir().unwrap(), issuer };
+        std::fs::write(authority.folder.path().join("ca.pem"), authority.issuer.pem()).unwrap();
+        authority
+    }
+
+    fn with_files() -> Self {
+        let authority = Self::new();
+        authority.sign("server", &["localhost"]);
+        authority.sign("client", &["some-client"]);
+        authority
+    }
+
+    fn sign(&self, file: &str, names: &[&str]) {
+        let key = KeyPair::generate().unwrap();
+        let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
+        let mut params = CertificateParams::new(names).unwrap();
+        params.distinguished_name.push(DnType::CommonName, file);
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        std::fs::write(self.folder.path().join(format!("{file}.pem")), certificate.pem()).unwrap();
+        std::fs::write(self.folder.path().join(format!("{file}.key")), key.serialize_pem()).unwrap();
+    }
+
+    fn path(&self, file: &str) -> String {
+        self.folder.path().join(file).to_str().unwrap().to_owned()
+    }
+
+    fn tls_args(&self) -> Vec<String> {
+        ["--tls-cert".to_owned(), self.path("server.pem"), "--tls-key".to_owned(), self.path("server.key")].into()
+    }
+
+    async fn serve(&self, more: &[&str]) -> Process {
+        let own = self.tls_args();
+        let args: Vec<&str> = own.iter().map(String::as_str).chain(more.iter().copied()).collect();
+        Process::start(&args).await
+    }
+
+    fn client(&self, address: SocketAddr, with_certificate: bool) -> Target {
+        let file = |name: &str| Path::new(&self.path(name)).to_owned();
+        let tls = ClientTls {
+            trust: Trust::SignedBy(file("ca.pem")),
+            server_name: Some("localhost".to_owned()),
+            identity: with_certificate.then(|| (file("client.pem"), file("client.key"))),
+        };
+        Target { address: address.to_string(), tls: Some(tls) }
+    }
+}
+
+async fn creates_an_order(target: &Target) -> Result<(), String> {
+    let channel = target.connect(Duration::from_secs(5)).await?;
+    let reply = OrderCommandServiceClient::new(channel).create_order(new_order("customer-1")).await;
+    reply.map(|_| ()).map_err(|status| status.to_string())
+}
+
+async fn curl(args: &[&str]) -> Outcome {
+    outcome(Command::new("curl").args(["--silent", "--show-error", "--max-time", "10"]).args(args).stdin(Stdio::null()))
+        .await
+}
+
+async fn health(args: &[&str]) -> Outcome {
+    outcome(program().arg("health").args(args)).await
+}
+
+#[tokio::test]
+async fn with_a_certificate_both_doors_speak_tls_and_nothing_else() {
+    let authority = Authority::with_files();
+    let node = authority.serve(&[]).await;
+    assert!(node.banner.contains("listening on https://"), "{}", node.banner);
+    creates_an_order(&authority.client(node.address, false)).await.expect("by TLS");
+    let in_the_clear = creates_an_order(&Target::plain(node.address.to_string())).await;
+    assert!(in_the_clear.is_err());
+
+    let (port, ca) = (node.address.port(), authority.path("ca.pem"));
+    let (resolve, url) = (format!("localhost:{port}:127.0.0.1"), format!("https://localhost:{port}/stats"));
+    for version in ["--http1.1", "--http2"] {
+        let reply = curl(&[version, "--cacert", &ca, "--resolve", &resolve, &url]).await;
+        assert!(reply.stdout.contains("\"totalOrders\":1"), "{version}: {reply:?}");
+    }
+    let stranger = curl(&["--resolve", &resolve, &url]).await;
+    assert_ne!(stranger.code, Some(0), "an unknown authority is not trusted: {stranger:?}");
+    let plain = curl(&[&format!("http://localhost:{port}/stats")]).await;
+    assert_ne!(plain.code, Some(0), "{plain:?}");
+}
+
+#[tokio::test]
+async fn with_a_client_authority_nobody_comes_in_without_a_certificate_of_it() {
+    let authority = Authority::with_files();
+    let ca = authority.path("ca.pem");
+    let node = authority.serve(&["--tls-client-ca", &ca]).await;
+    creates_an_order(&authority.client(node.address, true)).await.expect("with a certificate");
+    creates_an_order(&authority.client(node.address, false)).await.expect_err("without");
+    let stranger = Authority::with_files();
+    let mut target = authority.client(node.address, false);
+    let files = ["client.pem", "client.key"].map(|file| Path::new(&stranger.path(file)).to_owned());
+    if let Some(tls) = &mut target.tls {
+        tls.identity = Some(files.into());
+    }
+    creates_an_order(&target).await.expect_err("with a certificate of someone else");
+}
+
+#[tokio::test]
+async fn the_probe_reaches_a_node_by_tls_and_trusts_only_the_right_one() {
+    let authority = Authority::with_files();
+    let ca = authority.path("ca.pem");
+    let node = authority.serve(&["--tls-client-ca", &ca]).await;
+    let (address, port) = (node.address.to_string(), node.address.port().to_string());
+    let (cert, key) = (authority.path("client.pem"), authority.path("client.key"));
+
+    // On the node's own machine, with the node's own configuration.
+    let own: Vec<_> = authority.tls_args().into_iter().chain(["--port".to_owned(), port]).collect();
+    let own: Vec<&str> = own.iter().map(String::as_str).chain(["--cert", &cert, "--key", &key]).collect();
+    let probe = health(&own).await;
+    assert_eq!((probe.code, probe.stdout.as_str()), (Some(0), "SERVING\n"), "{probe:?}");
+
+    let from_elsewhere = ["--address", &address, "--ca", &ca, "--cert", &cert, "--key", &key];
+    let named = health(&[&from_elsewhere[..], &["--server-name", "localhost"]].concat()).await;
+    assert_eq!(named.code, Some(0), "{named:?}");
+    let wrong_name = health(&from_elsewhere).await;
+    assert_eq!(wrong_name.code, Some(1), "{wrong_name:?}");
+    assert!(wrong_name.stderr.contains("not valid for name"), "{wrong_name:?}");
+    let stranger = Authority::new().path("ca.pem");
+    let untrusted = health(&["--address", &address, "--ca", &stranger, "--server-name", "localhost"]).await;
+    assert_eq!(untrusted.code, Some(1), "{untrusted:?}");
+    let in_the_clear = health(&["--address", &address]).await;
+    assert_eq!(in_the_clear.code, Some(1), "{in_the_clear:?}");
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_the_files_is_said_at_the_start() {
+    let authority = Authority::with_files();
+    let (cert, key, ca) = (authority.path("server.pem"), authority.path("server.key"), authority.path("ca.pem"));
+    let other_key = authority.path("client.key");
+    for (args, code, word) in [
+        (&["--tls-cert", &cert][..], 2, "--tls-key"),
+        (&["--tls-key", &key], 2, "--tls-cert"),
+        (&["--tls-client-ca", &ca], 2, "--tls-cert"),
+        (&["--tls-cert", "/no/such.pem", "--tls-key", &key], 1, "/no/such.pem"),
+        (&["--tls-cert", &cert, "--tls-key", &cert], 1, "server.pem"),
+        (&["--tls-cert", &cert, "--tls-key", &other_key], 1, "client.key"),
+        (&["--tls-cert", &cert, "--tls-key", &key, "--tls-client-ca", &key], 1, "server.key"),
+    ] {
+        let refused = outcome(program().args(["--port", "0", "--log-level", "off"]).args(args)).await;
+        assert_eq!(refused.code, Some(code), "{args:?}: {refused:?}");
+        assert!(refused.stderr.starts_with("error: ") && refused.stderr.contains(word), "{args:?}: {refused:?}");
+    }
+}
