@@ -4,14 +4,15 @@
 //!  63 bits:  41 ms since 2024-01-01T00:00:00Z | 5 datacenter | 5 worker | 12 sequence
 //! ```
 //!
-//! The generator is one number, the next free *slot* (`ms << 12 | sequence`), moved by compare-and-swap. A slot is never
-//! handed out twice because the number only grows; everything else here decides how far it may run ahead of the clock:
+//! The generator is one number, the next free *slot* (`ms << 12 | sequence`) of a node, moved by compare-and-swap. A slot is never
+//! handed out twice because it only grows; everything else here decides how far it may run ahead of the clock:
 //!
 //! - **Saturation.** When the 4096 ids of a millisecond are used up, the generator borrows at most [`MAX_BORROW_MS`] from
 //!   the future, so that a caller whose sleep overshoots still gets the full rate, and then makes callers wait.
 //! - **A clock stepped back.** Ids go on from the last timestamp: first what is left of its sequence, then one further
 //!   millisecond for each millisecond that really passes. So the rate of the layout holds here too, and with fewer ids
 //!   than that the clock catches up. More than [`MAX_CLOCK_LEAD_MS`] ahead of the clock it refuses.
+//! - **Another node.** [`IdGenerator::rebase`] gives the generator another node's part of ids, where that is leased.
 //! - **A restart.** A [`HighWaterMark`] is stored ahead of what is issued, and a new generator starts at it. The hot path
 //!   never waits for the disk: it refuses to pass the mark until the mark's keeper has moved it.
 
@@ -21,7 +22,7 @@ mod mark;
 #[cfg(test)]
 mod tests;
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -54,8 +55,11 @@ const MARK_STEP_MS: u64 = 250;
 /// How often the keeper looks at the mark.
 const MARK_TICK: Duration = Duration::from_millis(500);
 
-/// The slot of a sealed generator. It is far beyond the 53 bits of a real one.
+/// What a sealed generator holds: a slot far beyond the 53 bits of a real one.
 const SEALED: u64 = u64::MAX;
+/// Where in the generator's number the node begins: after the slot, which may reach 2^53 when the last id has been issued.
+const NODE_SHIFT: u32 = 54;
+const SLOT_MASK: u64 = (1 << NODE_SHIFT) - 1;
 const MICROS_PER_MS: i64 = 1_000;
 
 /// What [`IdGenerator::reserve`] answers.
@@ -86,10 +90,11 @@ impl IdRun {
 /// Issues the ids of one node. Shared by reference; safe from any number of threads; see the module for what it promises.
 #[derive(Debug)]
 pub struct IdGenerator {
-    node: NodeIdentity,
     clock: Arc<dyn Clock>,
-    /// The next free slot, `ms << 12 | sequence`, or [`SEALED`].
-    next_slot: AtomicU64,
+    /// The node and its next free slot, `node << 54 | ms << 12 | sequence`, or [`SEALED`].
+    next: AtomicU64,
+    /// The node, as last set.
+    node: AtomicU16,
     /// Milliseconds of the layout; slots at or past it must not be issued yet.
     mark_ms: AtomicU64,
     /// Clock reading in microseconds up to which milliseconds opened *ahead of a stepped-back clock* are paid for.
@@ -148,9 +153,9 @@ impl IdGenerator {
         mark: Option<Mutex<Box<dyn HighWaterMark>>>,
     ) -> Self {
         Self {
-            node,
             clock,
-            next_slot: AtomicU64::new(start_ms << SEQUENCE_BITS),
+            next: AtomicU64::new(u64::from(node.number()) << NODE_SHIFT | start_ms << SEQUENCE_BITS),
+            node: AtomicU16::new(node.number()),
             mark_ms: AtomicU64::new(if mark.is_some() { start_ms } else { u64::MAX }),
             opened_micros: AtomicI64::new(i64::MIN),
             mark,
@@ -160,7 +165,24 @@ impl IdGenerator {
     /// The node whose ids these are.
     #[must_use]
     pub fn node(&self) -> NodeIdentity {
-        self.node
+        NodeIdentity::from_number(self.node.load(Ordering::Acquire))
+    }
+
+    /// Issues ids as `node` from now on, none of them before `from_unix_ms`, which is past all that anyone else has issued as that node.
+    /// With a mark, which must be that node's by now, nothing is issued until [`IdGenerator::advance_mark`] has stored one. A sealed
+    /// generator stays sealed.
+    pub fn rebase(&self, node: NodeIdentity, from_unix_ms: u64) {
+        let _mark = self.mark.as_ref().map(|mark| mark.lock().unwrap_or_else(PoisonError::into_inner));
+        if self.mark.is_some() {
+            // Whoever has looked at the old mark loses the exchange below.
+            self.mark_ms.store(0, Ordering::Release);
+        }
+        let from_slot = from_unix_ms.saturating_sub(EPOCH_UNIX_MS).min(MAX_MS + 1) << SEQUENCE_BITS;
+        let number = u64::from(node.number()) << NODE_SHIFT;
+        let rebased = |next: u64| (next != SEALED).then(|| number | (next & SLOT_MASK).max(from_slot));
+        if self.next.fetch_update(Ordering::AcqRel, Ordering::Acquire, rebased).is_ok() {
+            self.node.store(node.number(), Ordering::Release);
+        }
     }
 
     /// Takes up to `max` consecutive ids, at most what is left of one millisecond. It never waits: when nothing may be
@@ -171,21 +193,23 @@ impl IdGenerator {
     pub fn reserve(&self, max: u32) -> Result<Reservation, IdError> {
         loop {
             // Read before the clock: read after it, another thread's progress would look like a clock that stepped back.
-            let next = self.next_slot.load(Ordering::Acquire);
+            let next = self.next.load(Ordering::Acquire);
             if next == SEALED {
                 return Err(IdError::Sealed);
             }
             let now_micros = layout_micros(&*self.clock)?;
-            let start = next.max(whole_ms(now_micros) << SEQUENCE_BITS);
+            let number = next >> NODE_SHIFT;
+            let start = (next & SLOT_MASK).max(whole_ms(now_micros) << SEQUENCE_BITS);
             if let Some(wait) = self.wait_before(start, now_micros)? {
                 return Ok(Reservation::WaitMicros(wait));
             }
             let left = SEQUENCES - (start & SEQUENCE_MASK);
             let count = u64::from(max).min(left);
-            let taken =
-                self.next_slot.compare_exchange_weak(next, start + count, Ordering::AcqRel, Ordering::Relaxed).is_ok();
-            if taken {
-                let first = self.node.id_of(start >> SEQUENCE_BITS, start & SEQUENCE_MASK);
+            let after = number << NODE_SHIFT | (start + count);
+            if self.next.compare_exchange_weak(next, after, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+                // Ten bits, so the conversion cannot truncate.
+                let node = NodeIdentity::from_number(number as u16);
+                let first = node.id_of(start >> SEQUENCE_BITS, start & SEQUENCE_MASK);
                 // At most 4096, so the conversion cannot truncate.
                 return Ok(Reservation::Ids(IdRun { first, count: count as u32 }));
             }
@@ -333,11 +357,12 @@ impl IdGenerator {
         let Some(mark) = &self.mark else { return Ok(()) };
         // A panic while storing leaves nothing half done in here, so a poisoned lock is as good as new.
         let mark = mark.lock().unwrap_or_else(PoisonError::into_inner);
-        let next = self.next_slot.load(Ordering::Acquire);
+        let next = self.next.load(Ordering::Acquire);
         if next == SEALED {
             return Ok(());
         }
-        let target = (now_ms(&*self.clock)? + MARK_AHEAD_MS).max((next >> SEQUENCE_BITS) + MARK_PAST_NEXT_MS);
+        let next_ms = (next & SLOT_MASK) >> SEQUENCE_BITS;
+        let target = (now_ms(&*self.clock)? + MARK_AHEAD_MS).max(next_ms + MARK_PAST_NEXT_MS);
         if target >= self.mark_ms.load(Ordering::Acquire) + MARK_STEP_MS {
             mark.store(target + EPOCH_UNIX_MS)?;
             // Only now: a mark that is not stored yet protects nothing.
@@ -367,9 +392,9 @@ impl IdGenerator {
     /// [`MarkError`] if the mark cannot be written; the old, higher mark then stays, which is safe.
     pub fn seal(&self) -> Result<(), MarkError> {
         let mark = self.mark.as_ref().map(|mark| mark.lock().unwrap_or_else(PoisonError::into_inner));
-        let next = self.next_slot.swap(SEALED, Ordering::AcqRel);
+        let next = self.next.swap(SEALED, Ordering::AcqRel);
         match mark {
-            Some(mark) if next != SEALED => mark.store(next.div_ceil(SEQUENCES) + EPOCH_UNIX_MS),
+            Some(mark) if next != SEALED => mark.store((next & SLOT_MASK).div_ceil(SEQUENCES) + EPOCH_UNIX_MS),
             _ => Ok(()),
         }
     }

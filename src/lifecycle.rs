@@ -121,7 +121,9 @@ impl Node {
             while self.work.followers.join_next().await.is_some() {}
         };
         let in_time = tokio::time::timeout_at(deadline, orderly).await;
-        if let Err(error) = self.context.ids.seal() {
+        // Stores the mark, which blocks.
+        let ids = Arc::clone(&self.context.ids);
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || ids.seal()).await {
             tracing::warn!(%error, "the id generator could not be sealed");
         }
         in_time.map_err(|_| GraceExceeded(stage))

@@ -50,6 +50,18 @@ impl NodeIdentity {
         self.worker_id
     }
 
+    /// Both in one number, 0 to 1023.
+    #[must_use]
+    pub fn number(self) -> u16 {
+        u16::from(self.datacenter_id) << NODE_FIELD_BITS | u16::from(self.worker_id)
+    }
+
+    /// The node of a number; only the lower ten bits count.
+    pub(super) fn from_number(number: u16) -> Self {
+        let field = |bits: u16| (bits & u16::from(NODE_FIELD_MAX)) as u8;
+        Self { datacenter_id: field(number >> NODE_FIELD_BITS), worker_id: field(number) }
+    }
+
     pub(super) fn id_of(self, ms: u64, sequence: u64) -> u64 {
         ms << MS_SHIFT
             | u64::from(self.datacenter_id) << DATACENTER_SHIFT

@@ -26,19 +26,21 @@ pub trait HighWaterMark: Send + Debug {
 /// The mark could not be read or written.
 #[derive(Debug)]
 pub struct MarkError {
-    path: PathBuf,
+    place: String,
     what: String,
 }
 
 impl MarkError {
-    fn new(path: &Path, what: impl fmt::Display) -> Self {
-        Self { path: path.to_owned(), what: what.to_string() }
+    /// The mark at `place` could not be read or written, because of `what`.
+    #[must_use]
+    pub fn new(place: impl fmt::Display, what: impl fmt::Display) -> Self {
+        Self { place: place.to_string(), what: what.to_string() }
     }
 }
 
 impl fmt::Display for MarkError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "high-water mark {}: {}", self.path.display(), self.what)
+        write!(f, "high-water mark {}: {}", self.place, self.what)
     }
 }
 
@@ -78,11 +80,11 @@ impl HighWaterMark for FileMark {
         let bytes = match fs::read(&self.path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(MarkError::new(&self.path, format_args!("cannot be read: {error}"))),
+            Err(error) => return Err(MarkError::new(self.path.display(), format_args!("cannot be read: {error}"))),
         };
         let mark = std::str::from_utf8(&bytes).ok().and_then(decode).ok_or_else(|| {
             MarkError::new(
-                &self.path,
+                self.path.display(),
                 "is damaged; remove it only if the clock is surely past every id issued from this folder",
             )
         })?;
@@ -91,7 +93,7 @@ impl HighWaterMark for FileMark {
 
     fn store(&self, unix_ms: u64) -> Result<(), MarkError> {
         self.replace(&encode(unix_ms))
-            .map_err(|error| MarkError::new(&self.path, format_args!("cannot be written: {error}")))
+            .map_err(|error| MarkError::new(self.path.display(), format_args!("cannot be written: {error}")))
     }
 }
 

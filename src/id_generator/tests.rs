@@ -397,3 +397,26 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_rebased_generator_issues_as_the_other_node_past_what_that_has_issued_and_only_with_a_mark() {
+    let clock = manual();
+    let identity = |worker| NodeIdentity::new(3, worker).unwrap();
+    let mark = SharedMark::default();
+    let generator = IdGenerator::with_mark(identity(1), clock.clone(), Box::new(mark.clone())).unwrap();
+    let before = parse(generator.next().unwrap()).unwrap();
+    assert_eq!((before.datacenter_id, before.worker_id), (3, 1));
+
+    let others_mark = before.timestamp_ms_unix + 2_000;
+    generator.rebase(identity(2), others_mark);
+    assert!(matches!(generator.next(), Err(IdError::MarkBehind)), "no mark of the other node is stored yet");
+    generator.advance_mark().unwrap();
+    let after = parse(generator.next().unwrap()).unwrap();
+    assert_eq!((after.datacenter_id, after.worker_id, generator.node()), (3, 2, identity(2)));
+    assert!(after.timestamp_ms_unix >= others_mark);
+    assert!(mark.stored.lock().unwrap().unwrap() > after.timestamp_ms_unix);
+
+    generator.seal().unwrap();
+    generator.rebase(identity(1), 0);
+    assert!(matches!(generator.next(), Err(IdError::Sealed)));
+}
