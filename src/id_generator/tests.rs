@@ -411,6 +411,7 @@ fn a_rebased_generator_issues_as_the_other_node_past_what_that_has_issued_and_on
     generator.rebase(identity(2), others_mark);
     assert!(matches!(generator.next(), Err(IdError::MarkBehind)), "no mark of the other node is stored yet");
     generator.advance_mark().unwrap();
+    clock.advance_ms(2_000);
     let after = parse(generator.next().unwrap()).unwrap();
     assert_eq!((after.datacenter_id, after.worker_id, generator.node()), (3, 2, identity(2)));
     assert!(after.timestamp_ms_unix >= others_mark);
