@@ -25,6 +25,9 @@ from fake import UNAVAILABLE, FakeServer, Failure, info, retry_info
 from ordersystem_client import OrderError, connect, follow_events, follow_order
 
 
+UNAVAILABLES: Sequence[Failure] = [UNAVAILABLE]
+
+
 def event(cursor: str) -> StreamEventsResponse:
     return StreamEventsResponse(cursor=cursor, event=OrderEvent(event_id=f"of {cursor}"))
 
@@ -59,9 +62,6 @@ def test_events_go_on_after_the_last_cursor_whatever_message_it_came_with() -> N
     assert places == [(STREAM_START_LATEST, ""), (after, "a"), (after, "b"), (after, "c"), (after, "c")]
     assert all(asked.customer_ids == ["c"] and asked.follow for asked in fake.requests)
     assert (request.start, request.cursor) == (STREAM_START_LATEST, ""), "the caller's request stays as it was"
-
-
-UNAVAILABLES: Sequence[Failure] = [UNAVAILABLE]
 
 
 def test_caught_up_comes_once() -> None:
@@ -111,6 +111,15 @@ def test_it_gives_up_with_the_last_error_when_nothing_comes_for_too_long() -> No
             next(follow)
     assert OrderError.of(caught.value).code is grpc.StatusCode.UNAVAILABLE
     assert 2 < len(fake.requests) < 10
+
+
+def test_a_message_starts_the_wait_and_the_patience_anew() -> None:
+    broken = [[event("a"), UNAVAILABLE], UNAVAILABLES] * 6
+    with FakeServer([*broken, [event("b")]]) as fake, connect(fake.address) as channel:
+        history = OrderHistoryServiceStub(channel)
+        # One pair of failures takes 0.3 s at the most, all of them at least 0.9 s.
+        with follow_events(history, StreamEventsRequest(follow=True), give_up_after_seconds=0.6) as follow:
+            assert list(islice(follow, 7)) == [event("a")] * 6 + [event("b")]
 
 
 @pytest.mark.parametrize("script", [[[]], [[Failure(grpc.StatusCode.UNAVAILABLE, retry_info(60_000))]]], ids=["reading", "waiting"])

@@ -28,8 +28,10 @@ if _version_not_supported:
 class OrderQueryServiceStub:
     """Answers questions about orders.
 
-    Errors, each with a google.rpc.ErrorInfo: INVALID_ARGUMENT (BadRequest names every violation), NOT_FOUND,
-    RESOURCE_EXHAUSTED and UNAVAILABLE (RetryInfo), DEADLINE_EXCEEDED.
+    Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT (BadRequest names every violation),
+    NOT_FOUND with the reason ORDER_NOT_FOUND or NOT_YET_THEN (the order was not there at that revision or time),
+    RESOURCE_EXHAUSTED and UNAVAILABLE (RetryInfo), DEADLINE_EXCEEDED with the reason DEADLINE_EXCEEDED or NOT_FRESH_IN_TIME (the
+    consistency that was asked for).
     """
 
     def __init__(self, channel):
@@ -63,8 +65,10 @@ class OrderQueryServiceStub:
 class OrderQueryServiceServicer:
     """Answers questions about orders.
 
-    Errors, each with a google.rpc.ErrorInfo: INVALID_ARGUMENT (BadRequest names every violation), NOT_FOUND,
-    RESOURCE_EXHAUSTED and UNAVAILABLE (RetryInfo), DEADLINE_EXCEEDED.
+    Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT (BadRequest names every violation),
+    NOT_FOUND with the reason ORDER_NOT_FOUND or NOT_YET_THEN (the order was not there at that revision or time),
+    RESOURCE_EXHAUSTED and UNAVAILABLE (RetryInfo), DEADLINE_EXCEEDED with the reason DEADLINE_EXCEEDED or NOT_FRESH_IN_TIME (the
+    consistency that was asked for).
     """
 
     def GetOrder(self, request, context):
@@ -129,8 +133,10 @@ def add_OrderQueryServiceServicer_to_server(servicer, server):
 class OrderQueryService:
     """Answers questions about orders.
 
-    Errors, each with a google.rpc.ErrorInfo: INVALID_ARGUMENT (BadRequest names every violation), NOT_FOUND,
-    RESOURCE_EXHAUSTED and UNAVAILABLE (RetryInfo), DEADLINE_EXCEEDED.
+    Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT (BadRequest names every violation),
+    NOT_FOUND with the reason ORDER_NOT_FOUND or NOT_YET_THEN (the order was not there at that revision or time),
+    RESOURCE_EXHAUSTED and UNAVAILABLE (RetryInfo), DEADLINE_EXCEEDED with the reason DEADLINE_EXCEEDED or NOT_FRESH_IN_TIME (the
+    consistency that was asked for).
     """
 
     @staticmethod

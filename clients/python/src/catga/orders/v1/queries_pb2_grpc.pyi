@@ -29,8 +29,10 @@ GRPC_VERSION: str
 class OrderQueryServiceStub:
     """Answers questions about orders.
 
-    Errors, each with a google.rpc.ErrorInfo: INVALID_ARGUMENT (BadRequest names every violation), NOT_FOUND,
-    RESOURCE_EXHAUSTED and UNAVAILABLE (RetryInfo), DEADLINE_EXCEEDED.
+    Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT (BadRequest names every violation),
+    NOT_FOUND with the reason ORDER_NOT_FOUND or NOT_YET_THEN (the order was not there at that revision or time),
+    RESOURCE_EXHAUSTED and UNAVAILABLE (RetryInfo), DEADLINE_EXCEEDED with the reason DEADLINE_EXCEEDED or NOT_FRESH_IN_TIME (the
+    consistency that was asked for).
     """
 
     @_typing.overload
@@ -50,8 +52,10 @@ class OrderQueryServiceStub:
 class OrderQueryServiceAsyncStub(OrderQueryServiceStub):
     """Answers questions about orders.
 
-    Errors, each with a google.rpc.ErrorInfo: INVALID_ARGUMENT (BadRequest names every violation), NOT_FOUND,
-    RESOURCE_EXHAUSTED and UNAVAILABLE (RetryInfo), DEADLINE_EXCEEDED.
+    Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT (BadRequest names every violation),
+    NOT_FOUND with the reason ORDER_NOT_FOUND or NOT_YET_THEN (the order was not there at that revision or time),
+    RESOURCE_EXHAUSTED and UNAVAILABLE (RetryInfo), DEADLINE_EXCEEDED with the reason DEADLINE_EXCEEDED or NOT_FRESH_IN_TIME (the
+    consistency that was asked for).
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -67,8 +71,10 @@ class OrderQueryServiceAsyncStub(OrderQueryServiceStub):
 class OrderQueryServiceServicer(metaclass=_abc_1.ABCMeta):
     """Answers questions about orders.
 
-    Errors, each with a google.rpc.ErrorInfo: INVALID_ARGUMENT (BadRequest names every violation), NOT_FOUND,
-    RESOURCE_EXHAUSTED and UNAVAILABLE (RetryInfo), DEADLINE_EXCEEDED.
+    Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT (BadRequest names every violation),
+    NOT_FOUND with the reason ORDER_NOT_FOUND or NOT_YET_THEN (the order was not there at that revision or time),
+    RESOURCE_EXHAUSTED and UNAVAILABLE (RetryInfo), DEADLINE_EXCEEDED with the reason DEADLINE_EXCEEDED or NOT_FRESH_IN_TIME (the
+    consistency that was asked for).
     """
 
     @_abc_1.abstractmethod
