@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tonic::{Code, Status};
+use tonic::{Code, Status, metadata::AsciiMetadataValue};
 use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation, StatusExt};
 
 use super::validation::{Violation, Violations};
@@ -10,6 +10,9 @@ use crate::application::{AppError, error::RETRY_AFTER};
 
 /// The `domain` of every `google.rpc.ErrorInfo`.
 pub const ERROR_DOMAIN: &str = "ordersystem";
+
+/// The trailer by which gRPC's own retries are told how long to wait, in ms: gRFC A6.
+const RETRY_PUSHBACK: &str = "grpc-retry-pushback-ms";
 
 /// Violations that fit into the trailers of a gRPC reply: some clients take 8 KiB of them and no more.
 const MAX_GRPC_VIOLATIONS: usize = 40;
@@ -199,7 +202,12 @@ impl ApiError {
             details.set_retry_info(Some(after));
         }
         details.set_error_info(spec.name, ERROR_DOMAIN, metadata);
-        Status::with_error_details(spec.code, self.message.clone(), details)
+        let mut status = Status::with_error_details(spec.code, self.message.clone(), details);
+        if let Some(after) = self.retry_after {
+            // The retries that gRPC libraries make by themselves do not look into the details.
+            status.metadata_mut().insert(RETRY_PUSHBACK, AsciiMetadataValue::from(after.as_millis() as u64));
+        }
+        status
     }
 }
 
@@ -215,9 +223,10 @@ impl From<AppError> for ApiError {
                 .with("status", status)
                 .with("actual_revision", revision)
                 .with("command", command),
-            AppError::RevisionConflict { expected, actual } => {
-                of(Reason::RevisionConflict).with("expected_revision", expected).with("actual_revision", actual)
-            }
+            AppError::RevisionConflict { order_id, expected, actual } => of(Reason::RevisionConflict)
+                .with("order_id", order_id)
+                .with("expected_revision", expected)
+                .with("actual_revision", actual),
             AppError::RequestReused(id) => of(Reason::RequestIdReused).with("request_id", id),
             AppError::Contention => of(Reason::Contention).retry(Duration::from_millis(50)),
             AppError::Overloaded => of(Reason::Overloaded).retry(RETRY_AFTER),
@@ -258,5 +267,41 @@ impl From<Violations> for ApiError {
 impl From<ApiError> for Status {
     fn from(error: ApiError) -> Self {
         error.to_status()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The name that the protocol gives a code: "NOT_FOUND".
+    fn code_name(code: Code) -> String {
+        let mut name = String::new();
+        for letter in format!("{code:?}").chars() {
+            if letter.is_ascii_uppercase() && !name.is_empty() {
+                name.push('_');
+            }
+            name.push(letter.to_ascii_uppercase());
+        }
+        name
+    }
+
+    #[test]
+    fn the_page_of_errors_has_one_row_for_each_reason_and_no_other() {
+        let page = include_str!("../../docs/errors.md");
+        let rows: Vec<&str> = page.lines().filter(|line| line.starts_with("| `")).collect();
+        assert_eq!(rows.len(), Reason::ALL.len());
+        for reason in Reason::ALL {
+            let spec = reason.spec();
+            let begins = format!("| `{}` | {} | {} | ", spec.name, code_name(spec.code), spec.http_status);
+            assert!(rows.iter().any(|row| row.starts_with(&begins)), "docs/errors.md lacks {begins}");
+        }
+    }
+
+    #[test]
+    fn an_error_that_may_pass_tells_the_libraries_how_long_to_wait() {
+        let status = ApiError::from(AppError::Overloaded).to_status();
+        assert_eq!(status.metadata().get(RETRY_PUSHBACK).unwrap(), RETRY_AFTER.as_millis().to_string().as_str());
+        assert!(ApiError::internal().to_status().metadata().get(RETRY_PUSHBACK).is_none());
     }
 }

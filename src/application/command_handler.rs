@@ -223,7 +223,7 @@ fn decide_expecting(
     match expected {
         // A client that is behind learns that first: what it asks for was decided on an order that is no more.
         Some(expected) if expected != revision && !matches!(decided, Err(AppError::OrderNotFound(_))) => {
-            Err(AppError::RevisionConflict { expected, actual: revision })
+            Err(AppError::RevisionConflict { order_id: command.order_id, expected, actual: revision })
         }
         _ => decided,
     }

@@ -33,6 +33,8 @@ pub enum AppError {
     },
     /// The order is not at the revision that the client expects.
     RevisionConflict {
+        /// The order.
+        order_id: OrderId,
         /// What the client expects.
         expected: Revision,
         /// Where the order is; 0: there is none.
@@ -106,7 +108,7 @@ impl fmt::Display for AppError {
             Self::IllegalTransition { order_id, status, command, .. } => {
                 write!(f, "{command} is not allowed: order {order_id} is {status}")
             }
-            Self::RevisionConflict { expected, actual } => {
+            Self::RevisionConflict { expected, actual, .. } => {
                 write!(f, "the order is at revision {actual}, not {expected}")
             }
             Self::RequestReused(id) => write!(f, "the request id {id:?} was used before with another payload"),

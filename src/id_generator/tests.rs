@@ -404,6 +404,7 @@ fn a_rebased_generator_issues_as_the_other_node_past_what_that_has_issued_and_on
     let identity = |worker| NodeIdentity::new(3, worker).unwrap();
     let mark = SharedMark::default();
     let generator = IdGenerator::with_mark(identity(1), clock.clone(), Box::new(mark.clone())).unwrap();
+    clock.advance_ms(10);
     let before = parse(generator.next().unwrap()).unwrap();
     assert_eq!((before.datacenter_id, before.worker_id), (3, 1));
 
