@@ -46,6 +46,8 @@ pub struct Backends {
     pub read_model: Arc<dyn ReadModel>,
     /// Who may do what only one node does.
     pub leases: Arc<dyn LeaseStore>,
+    /// Who may run which handler on the bus: it lives where the bus is, among all nodes that share the bus.
+    pub bus_leases: Arc<dyn LeaseStore>,
     /// How far followers have come.
     pub checkpoints: Arc<dyn CheckpointStore>,
     /// Folded orders for all nodes of the log, if that is asked for.
@@ -111,6 +113,7 @@ impl Backends {
             leases: Arc::new(GuardedLeases::new(self.leases, Arc::clone(&store))),
             checkpoints: Arc::new(GuardedCheckpoints::new(self.checkpoints, Arc::clone(&store))),
             bus: Arc::new(GuardedBus::new(self.bus, Arc::clone(&transport))),
+            bus_leases: Arc::new(GuardedLeases::new(self.bus_leases, Arc::clone(&transport))),
             ..self
         };
         (guarded, Breakers { store, transport, cache })
@@ -129,6 +132,7 @@ impl Backends {
             EventFormat::Protobuf => event_description::protobuf,
             EventFormat::Json => event_description::json,
         };
+        self.bus_leases = Arc::new(RedisLeaseStore::new(redis.clone()));
         self.bus = Arc::new(RedisMessageBus::new(redis, RedisBusOptions { describe, ..RedisBusOptions::default() }));
         self.transport = Transport::Redis.name();
     }
@@ -141,6 +145,7 @@ impl Backends {
             bus: Arc::new(MemoryMessageBus::default()),
             read_model: Arc::new(MemoryReadModel::default()),
             leases: Arc::new(MemoryLeaseStore::new()),
+            bus_leases: Arc::new(MemoryLeaseStore::new()),
             checkpoints: Arc::new(MemoryCheckpointStore::new()),
             cache: None,
             is_shared: false,

@@ -16,7 +16,7 @@ use crate::{
         StoreError, StoredEvent, StreamId,
     },
     lease::{Lease, LeaseError, LeaseOwner, LeaseStore},
-    message_bus::{BusError, Consumer, DeadLetter, EventId, Message, MessageBus},
+    message_bus::{AtRisk, BusError, Consumer, DeadLetter, EventId, Message, MessageBus},
 };
 
 /// An event store behind a circuit breaker.
@@ -138,6 +138,10 @@ impl MessageBus for GuardedBus {
 
     async fn publish(&self, messages: &[Message]) -> Result<(), BusError> {
         self.call(self.inner.publish(messages)).await
+    }
+
+    fn at_risk(&self, consumers: &[String]) -> AtRisk {
+        self.inner.at_risk(consumers)
     }
 
     async fn consumer(&self, name: &str) -> Result<Box<dyn Consumer>, BusError> {
