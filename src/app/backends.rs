@@ -105,6 +105,7 @@ impl Backends {
     }
 
     /// The same with a circuit breaker before the I/O of each backend: one for all that is kept where the log is, one for the message bus.
+    /// None before the leases of handlers: they are few, and their subscriptions back off by themselves.
     pub(super) fn guarded(self, options: BreakerOptions) -> (Self, Breakers) {
         let [store, transport, cache] =
             ["store", "transport", "cache"].map(|before| Arc::new(CircuitBreaker::new(before, options)));
@@ -113,7 +114,6 @@ impl Backends {
             leases: Arc::new(GuardedLeases::new(self.leases, Arc::clone(&store))),
             checkpoints: Arc::new(GuardedCheckpoints::new(self.checkpoints, Arc::clone(&store))),
             bus: Arc::new(GuardedBus::new(self.bus, Arc::clone(&transport))),
-            bus_leases: Arc::new(GuardedLeases::new(self.bus_leases, Arc::clone(&transport))),
             ..self
         };
         (guarded, Breakers { store, transport, cache })
