@@ -19,7 +19,7 @@ pub trait EventHandler: Send + Sync + 'static {
     /// `-` and `_`.
     fn name(&self) -> &str;
 
-    /// Deals with one event. Dropped when it takes longer than [`SubscriptionOptions::handler_timeout`]; a panic counts as
+    /// Deals with one event. Dropped when it takes longer than [`super::SubscriptionOptions::handler_timeout`]; a panic counts as
     /// [`HandlerError::Retry`].
     ///
     /// # Errors
