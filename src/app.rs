@@ -3,6 +3,7 @@
 mod backends;
 mod checks;
 mod event_description;
+mod setup;
 
 use std::{
     net::SocketAddr,
@@ -16,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use backends::Backends;
 use backends::Breakers;
+pub use setup::Setup;
 
 use crate::{
     api::{
@@ -28,24 +30,25 @@ use crate::{
     application::{
         Handlers, Mediator,
         command_handler::CommandHandler,
+        dead_letters::DeadLetters,
         orders::Orders,
         pipeline::{Pipeline, PipelineOptions},
         queries::QueryHandler,
         shared_cache::SharedCache,
     },
     backends::embedded,
-    clock::{Clock, SystemClock},
+    clock::Clock,
     config::{Config, NodeId, TlsConfig},
     domain::timestamp::Timestamp,
     event_store::Durability,
     health::{Health, HealthCheck},
     id_generator::{FileMark, IdError, IdGenerator, StartError as IdStartError},
     lifecycle::{GraceExceeded, Monitor, Node, Stop, Work},
-    outbox::{OutboxOptions, OutboxParts, OutboxRelay},
+    outbox::{OutboxMeter, OutboxOptions, OutboxParts, OutboxRelay},
     projections::{LogWatcher, OrderProjection},
     recovery::{Alarms, RecoveryOptions, RecoveryService, Supervised},
     resilience::BreakerOptions,
-    subscriptions::{OrderEventLogger, Subscription, SubscriptionOptions},
+    subscriptions::{EventHandler, Subscription, SubscriptionOptions, SubscriptionParts},
     telemetry,
 };
 
@@ -77,14 +80,24 @@ impl App {
     /// # Errors
     /// One clear line: a backend that cannot be had, a port in use, a clock that is wrong.
     pub async fn start(config: &Config) -> Result<Self, StartError> {
-        Self::start_with(config, Backends::of(config).await?, Arc::new(SystemClock)).await
+        Self::start_as(config, Setup::new(Backends::of(config).await?)).await
     }
 
-    /// The same with backends and a clock of one's own: for tests, and for embedding.
+    /// The same with backends and a clock of one's own.
     ///
     /// # Errors
     /// As [`App::start`].
     pub async fn start_with(config: &Config, backends: Backends, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
+        Self::start_as(config, Setup::new(backends).with_clock(clock)).await
+    }
+
+    /// The same with all that an embedding program brings along: handlers of its own, backends, a clock.
+    ///
+    /// # Errors
+    /// As [`App::start`]; for handlers whose names are none, or the same.
+    pub async fn start_as(config: &Config, setup: Setup) -> Result<Self, StartError> {
+        let handler_names = setup.handler_names()?;
+        let Setup { backends, clock, handlers } = setup;
         if config.require_durable && backends.store.durability() < Durability::Machine {
             let found = backends.store.durability().name();
             return Err(format!(
@@ -101,12 +114,13 @@ impl App {
         let info = Arc::new(server_info(config, &backends, &*clock));
         let parts = metrics::with_local_recorder(&recorder, || {
             announce(&info);
-            Parts::assemble(config, &backends, &breakers, &ids, &clock, &stop.draining)
+            Parts::assemble(config, &backends, &breakers, &ids, &clock, handlers, &stop.draining)
         });
         let context = Context {
             mediator: parts.mediator.clone(),
             store: Arc::clone(&backends.store),
             ids: Arc::clone(&ids),
+            dead_letters: Arc::new(DeadLetters::new(Arc::clone(&backends.bus), handler_names)),
             info,
             health: Arc::new(Health::new(parts.checks(&backends, &ids, breakers), stop.draining.clone())),
             clock,
@@ -189,8 +203,8 @@ struct Parts {
     projection_work: Arc<Supervised>,
     relay: OutboxRelay,
     relay_work: Arc<Supervised>,
-    subscription: Subscription,
-    subscription_ended: CancellationToken,
+    outbox_meter: Arc<OutboxMeter>,
+    subscriptions: Vec<(Subscription, Arc<Supervised>)>,
 }
 
 impl Parts {
@@ -200,6 +214,7 @@ impl Parts {
         breakers: &Breakers,
         ids: &Arc<IdGenerator>,
         clock: &Arc<dyn Clock>,
+        handlers: Vec<Arc<dyn EventHandler>>,
         draining: &CancellationToken,
     ) -> Self {
         let store = &backends.store;
@@ -210,7 +225,7 @@ impl Parts {
         if backends.is_shared {
             projection = projection.watched_by(Arc::clone(&orders) as Arc<dyn LogWatcher>);
         }
-        let handlers = Handlers {
+        let mediated = Handlers {
             commands: CommandHandler::new(Arc::clone(store), Arc::clone(&orders), Arc::clone(ids), Arc::clone(clock)),
             queries: QueryHandler::new(
                 Arc::clone(store),
@@ -230,22 +245,22 @@ impl Parts {
         let outbox_parts = OutboxParts {
             store: Arc::clone(store),
             bus: Arc::clone(&backends.bus),
+            consumers: handlers.iter().map(|handler| handler.name().to_owned()).collect(),
             checkpoints: Arc::clone(&backends.checkpoints),
             leases: Arc::clone(&backends.leases),
             node: node_name(config),
         };
-        let subscription =
-            SubscriptionOptions { max_attempts: config.consumer.max_attempts, ..SubscriptionOptions::default() };
+        let relay = OutboxRelay::new(outbox_parts, outbox);
         let alarms = Arc::new(Alarms::default());
         Self {
-            mediator: Mediator::new(handlers, Pipeline::new(pipeline, draining.clone())),
+            mediator: Mediator::new(mediated, Pipeline::new(pipeline, draining.clone())),
             projection,
             projection_work: Arc::new(Supervised::new("projection", Arc::clone(&alarms))),
-            relay: OutboxRelay::new(outbox_parts, outbox),
+            outbox_meter: relay.meter(Arc::clone(clock)),
+            relay,
             relay_work: Arc::new(Supervised::new("outbox", Arc::clone(&alarms))),
+            subscriptions: subscriptions(config, backends, handlers, &alarms),
             alarms,
-            subscription: Subscription::new(Arc::clone(&backends.bus), Arc::new(OrderEventLogger::new()), subscription),
-            subscription_ended: CancellationToken::new(),
         }
     }
 
@@ -262,7 +277,7 @@ impl Parts {
             Arc::new(checks::BreakerCheck(in_use)),
             Arc::new(checks::OutboxCheck {
                 status: self.relay.status(),
-                store: store(),
+                meter: Arc::clone(&self.outbox_meter),
                 work: Arc::clone(&self.relay_work),
             }),
             Arc::new(checks::ProjectionCheck {
@@ -273,8 +288,8 @@ impl Parts {
                 work: Arc::clone(&self.projection_work),
             }),
             Arc::new(checks::SubscriptionCheck {
-                status: self.subscription.status(),
-                ended: self.subscription_ended.clone(),
+                subscriptions: self.subscriptions.iter().map(|(one, work)| (one.status(), Arc::clone(work))).collect(),
+                bus: Arc::clone(&backends.bus),
             }),
             Arc::new(checks::IdCheck(Arc::clone(ids))),
         ];
@@ -287,15 +302,11 @@ impl Parts {
         work.follow(async move { projecting.run(|| projection.run(ended.clone()), ended.clone()).await });
         let (relay, relaying, flush) = (self.relay, self.relay_work, stop.flushing.clone());
         work.relay(async move { relaying.run(|| relay.run(flush.clone()), flush.clone()).await });
-        let ended = stop.ended.clone();
-        let (subscription, has_ended) = (self.subscription, self.subscription_ended);
-        work.follow(async move {
-            // Also when the subscription ends by a panic.
-            let _note = has_ended.drop_guard();
-            if let Err(error) = subscription.run(ended).await {
-                tracing::error!(%error, "the subscription has ended");
-            }
-        });
+        work.follow(self.outbox_meter.run(stop.ended.clone()));
+        for (subscription, handling) in self.subscriptions {
+            let ended = stop.ended.clone();
+            work.follow(async move { handling.run(|| subscription.run(ended.clone()), ended.clone()).await });
+        }
     }
 }
 
@@ -315,6 +326,24 @@ fn breaker_options(config: &Config) -> BreakerOptions {
 fn recovery(config: &Config, health: &Arc<Health>, alarms: Arc<Alarms>) -> RecoveryService {
     let interval = Duration::from_millis(config.recovery_interval_ms);
     RecoveryService::new(Arc::clone(health), RecoveryOptions { interval, ..RecoveryOptions::default() }, alarms)
+}
+
+/// One for each handler.
+fn subscriptions(
+    config: &Config,
+    backends: &Backends,
+    handlers: Vec<Arc<dyn EventHandler>>,
+    alarms: &Arc<Alarms>,
+) -> Vec<(Subscription, Arc<Supervised>)> {
+    let options = SubscriptionOptions { max_attempts: config.consumer.max_attempts, ..SubscriptionOptions::default() };
+    let parts = SubscriptionParts {
+        bus: Arc::clone(&backends.bus),
+        leases: Arc::clone(&backends.bus_leases),
+        node: node_name(config),
+    };
+    let supervised = || Arc::new(Supervised::new("subscription", Arc::clone(alarms)));
+    let subscription = |handler| (Subscription::new(parts.clone(), handler, options), supervised());
+    handlers.into_iter().map(subscription).collect()
 }
 
 /// The longest time that a start waits for the clock to get past the ids that a former process may have issued.

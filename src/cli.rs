@@ -8,10 +8,13 @@ use clap::builder::{PathBufValueParser, ValueParser};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::api::client::{ClientTls, Target, Trust};
+use crate::api::operator::DeadLetterCall;
 use crate::config::settings::{Kind, SETTINGS, Setting};
 use crate::config::{Config, ConfigError, FlagValues, env_name};
 
-/// How long `ordersystem health` waits for the answer, unless told otherwise, in milliseconds.
+mod dead_letters;
+
+/// How long `ordersystem health` and `ordersystem dead-letters` wait for the answer, unless told otherwise, in milliseconds.
 const HEALTH_TIMEOUT_MS: &str = "2000";
 /// The longest `--timeout-ms`: an hour.
 const HEALTH_TIMEOUT_MAX_MS: u64 = 3_600_000;
@@ -30,6 +33,8 @@ pub enum Invocation {
         /// How long to wait.
         timeout_ms: u64,
     },
+    /// Ask a running service about its dead letters.
+    DeadLetters(DeadLetterCall),
     /// Copy a data folder, whether or not a service uses it.
     Backup {
         /// Which one.
@@ -92,6 +97,7 @@ pub fn parse(
     let matches = command().try_get_matches_from(args).map_err(usage_error)?;
     match matches.subcommand() {
         Some(("health", matches)) => health(matches, env),
+        Some(("dead-letters", matches)) => dead_letters::parse(matches, env),
         Some(("backup", matches)) => backup(matches, env),
         Some(("config", matches)) => Ok(Invocation::PrintConfig(Box::new(Config::load(&flags(matches), env)?))),
         Some((_serve, matches)) => Ok(Invocation::Serve(Box::new(Config::load(&flags(matches), env)?))),
@@ -113,22 +119,30 @@ pub fn command() -> Command {
         .args_conflicts_with_subcommands(true)
         .subcommand(serve.args(setting_args()))
         .subcommand(health_command())
+        .subcommand(dead_letters::command())
         .subcommand(backup_command())
         .subcommand(config.args(setting_args()))
 }
 
 fn health_command() -> Command {
-    let address = Arg::new("address").long("address").value_name("HOST:PORT");
     let service = Arg::new("service").long("service").value_name("NAME").default_value("");
-    let timeout = Arg::new("timeout-ms").long("timeout-ms").value_name("N").default_value(HEALTH_TIMEOUT_MS);
-    let millis = clap::value_parser!(u64).range(1..=HEALTH_TIMEOUT_MAX_MS);
     Command::new("health")
         .about("Ask a running service for its health; exit code 0 if it serves")
-        .arg(address.help("Where to ask [default: the port of the configuration, on this machine]"))
         .arg(service.help("Which gRPC service to ask for; empty for the whole server").hide_default_value(true))
-        .arg(timeout.value_parser(millis).help("How long to wait, ms"))
-        .args(target_args())
-        .args(setting_args().into_iter().map(|arg| arg.hide(true).conflicts_with("address")))
+        .args(asking_args())
+}
+
+/// The arguments of a command that asks a running service.
+fn asking_args() -> Vec<Arg> {
+    let address = Arg::new("address").long("address").value_name("HOST:PORT");
+    let timeout = Arg::new("timeout-ms").long("timeout-ms").value_name("N").default_value(HEALTH_TIMEOUT_MS);
+    let millis = clap::value_parser!(u64).range(1..=HEALTH_TIMEOUT_MAX_MS);
+    let own = [
+        address.help("Where to ask [default: the port of the configuration, on this machine]"),
+        timeout.value_parser(millis).help("How long to wait, ms"),
+    ];
+    let settings = setting_args().into_iter().map(|arg| arg.hide(true).conflicts_with("address"));
+    own.into_iter().chain(target_args()).chain(settings).collect()
 }
 
 /// How to reach a node by TLS. With `--address`, `--ca` says that it speaks TLS; without, the configuration says so.
@@ -204,12 +218,13 @@ fn flags(matches: &ArgMatches) -> FlagValues {
 }
 
 fn health(matches: &ArgMatches, env: impl IntoIterator<Item = (OsString, OsString)>) -> Result<Invocation, CliError> {
-    Ok(Invocation::Health {
-        target: target(matches, env)?,
-        service: matches.get_one::<String>("service").cloned().unwrap_or_default(),
-        // Never absent, the argument has a default; 0 would only time out at once.
-        timeout_ms: matches.get_one::<u64>("timeout-ms").copied().unwrap_or_default(),
-    })
+    let service = matches.get_one::<String>("service").cloned().unwrap_or_default();
+    Ok(Invocation::Health { target: target(matches, env)?, service, timeout_ms: timeout_of(matches) })
+}
+
+fn timeout_of(matches: &ArgMatches) -> u64 {
+    // Never absent, the argument has a default; 0 would only time out at once.
+    matches.get_one::<u64>("timeout-ms").copied().unwrap_or_default()
 }
 
 /// The running service that a command is about: the one at `--address`, else the one of this configuration.

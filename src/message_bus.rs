@@ -10,9 +10,15 @@
 //!   acknowledged comes again. A name has one live [`Consumer`]: a new one replaces it. Spread work by names, not by copies.
 //! - **Nothing is lost to slowness**: where a slow consumer keeps the bus full, publishing waits or fails. With no consumer at all the bus
 //!   may drop the oldest messages: it carries news, the log keeps history.
+//! - **What outlives the process is said**: [`MessageBus::at_risk`] names what a publisher has to be able to publish again.
 //! - **Cancel-safe**: dropping any of these futures loses nothing. What a dropped call was about may or may not have happened.
 
-use std::{borrow::Cow, fmt, time::Duration, time::SystemTime};
+use std::{
+    borrow::Cow,
+    fmt,
+    str::FromStr,
+    time::{Duration, SystemTime},
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -117,6 +123,17 @@ impl BusError {
     }
 }
 
+/// What of the accepted messages would be lost with this process. See [`MessageBus::at_risk`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AtRisk {
+    /// Nothing.
+    Nothing,
+    /// Messages from this [`Message::position`] on, and none before it.
+    From(u64),
+    /// Whatever is published: not every consumer exists yet.
+    NoConsumer,
+}
+
 /// Carries messages from publishers to consumers. See the module for what every backend guarantees.
 #[async_trait]
 pub trait MessageBus: fmt::Debug + Send + Sync + 'static {
@@ -128,6 +145,14 @@ pub trait MessageBus: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// [`BusError::Unavailable`]: any number of them, from the front, may have been accepted. Publish them all again.
     async fn publish(&self, messages: &[Message]) -> Result<(), BusError>;
+
+    /// What of the accepted messages the consumers of these names would never get if this process ended now.
+    ///
+    /// For a bus that lives in the process that is what they have not acknowledged; whoever publishes from a log then keeps his place there
+    /// and publishes it again. Everything of one publisher has to be published in the order of its positions, and again from where it is at risk.
+    /// Whatever a bus keeps outside the process is not at risk, however long its server lives: the answer of such a bus is
+    /// [`AtRisk::Nothing`]. Dead letters count as dealt with; in the process they are lost with it.
+    fn at_risk(&self, consumers: &[String]) -> AtRisk;
 
     /// The consumer of this name, made if it is new; replaces a live one.
     ///
@@ -225,6 +250,17 @@ pub fn bounded_reason(reason: &str) -> String {
 impl fmt::Display for EventId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}", self.key, self.sequence)
+    }
+}
+
+impl FromStr for EventId {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let number = |text: &str| text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()));
+        let parts = text.split_once('-').and_then(|(key, sequence)| Some((number(key)?, number(sequence)?)));
+        let (key, sequence) = parts.ok_or("must be an event id, <order id>-<revision>")?;
+        Ok(Self { key, sequence })
     }
 }
 

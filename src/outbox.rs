@@ -1,38 +1,41 @@
 //! The outbox: publishes what the log holds, from its checkpoint. The log itself is the outbox; there is no second table.
 //!
-//! At least once, in order: the checkpoint moves only after the bus has accepted, so a crash between the two publishes a batch
-//! again. One relay at a time holds the lease; its fencing token keeps a relay that has lost it from moving the checkpoint.
+//! At least once, in order: the checkpoint moves only over what would not be lost with this process, so a crash at any moment publishes
+//! a part of the log again and never leaves one out. On a bus that outlives the process that is what the bus has accepted; on one that
+//! does not ([`MessageBus::at_risk`]), what the handlers have acknowledged, too. One relay at a time holds the lease; its fencing token keeps
+//! a relay that has lost it from moving the checkpoint.
 
-use std::{
-    borrow::Cow,
-    fmt,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
-use metrics::{Counter, Gauge};
-use tokio::time::Instant;
+use metrics::Counter;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     checkpoint_store::{Checkpoint, CheckpointStore},
+    clock::Clock,
     codec::EventHeader,
     event_store::{EventStore, LogFollower, Position, StoredEvent},
-    lease::{Lease, LeaseStore},
-    message_bus::{Message, MessageBus},
+    lease::{self, Lease, LeaseStore, STANDBY_LOOK, WORK_TTL},
+    message_bus::{AtRisk, Message, MessageBus},
 };
+
+mod meter;
+mod status;
+
+pub use meter::{Backlog, OutboxMeter};
+pub use status::OutboxStatus;
 
 /// The name of the lease and of the checkpoint.
 const NAME: &str = "outbox";
-/// How long the relay owns the lease without renewing it.
-const LEASE_TTL: Duration = Duration::from_secs(10);
-/// How often it renews.
-const RENEW_EVERY: Duration = Duration::from_secs(3);
 /// The longest pause between attempts after failures.
 const MAX_RETRY_PAUSE: Duration = Duration::from_secs(5);
+/// How often to look whether handlers have acknowledged what has been published.
+const ACKS_LOOK: Duration = Duration::from_millis(100);
+/// How long the end of the relay waits for them: what they have not handled by then is published again after the next start.
+const ACKS_AT_END: Duration = Duration::from_secs(2);
+/// How long the handlers may take to subscribe, which they do at the start, before it is reported.
+const MAX_SUBSCRIBING: Duration = Duration::from_secs(5);
 
 /// How the outbox works.
 #[derive(Clone, Copy, Debug)]
@@ -50,37 +53,14 @@ pub struct OutboxParts {
     pub store: Arc<dyn EventStore>,
     /// Where events go.
     pub bus: Arc<dyn MessageBus>,
+    /// The consumers on the bus that must get every event: the handlers of this node.
+    pub consumers: Vec<String>,
     /// Where the relay remembers how far it is.
     pub checkpoints: Arc<dyn CheckpointStore>,
     /// Who may relay.
     pub leases: Arc<dyn LeaseStore>,
     /// The name of this node, for the lease.
     pub node: String,
-}
-
-/// How the outbox does. Shared with health and shutdown.
-#[derive(Debug, Default)]
-pub struct OutboxStatus {
-    published_to: AtomicU64,
-    failure: Mutex<Option<String>>,
-}
-
-impl OutboxStatus {
-    /// The position up to which the bus has accepted everything, as far as this node knows.
-    #[must_use]
-    pub fn position(&self) -> Position {
-        Position(self.published_to.load(Ordering::Acquire))
-    }
-
-    /// Why the relay stands still, if it does.
-    #[must_use]
-    pub fn failure(&self) -> Option<String> {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn set_failure(&self, failure: Option<String>) {
-        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
-    }
 }
 
 /// The relay from the log to the bus.
@@ -90,30 +70,33 @@ pub struct OutboxRelay {
     options: OutboxOptions,
     status: Arc<OutboxStatus>,
     published: Counter,
-    lag: Gauge,
 }
 
 /// Why the relay paused.
 enum Pause {
-    /// Another node has the lease.
-    NotOwner,
+    /// Another node has the lease, if it is known which.
+    NotOwner(Option<String>),
     /// Something failed.
     Failed(String),
     /// Asked to stop, and everything is published.
     Flushed,
 }
 
+/// How far the owner of the lease is.
+struct Progress {
+    fencing_token: u64,
+    /// What the bus has accepted.
+    published_to: Position,
+    /// The checkpoint.
+    saved: Position,
+}
+
 impl OutboxRelay {
     /// A relay that has not started yet.
     #[must_use]
     pub fn new(parts: OutboxParts, options: OutboxOptions) -> Self {
-        Self {
-            parts,
-            options,
-            status: Arc::default(),
-            published: metrics::counter!("ordersystem_outbox_published_total"),
-            lag: metrics::gauge!("ordersystem_outbox_lag_positions"),
-        }
+        let published = metrics::counter!("ordersystem_outbox_published_total");
+        Self { parts, options, status: Arc::default(), published }
     }
 
     /// Where to see how it does.
@@ -122,86 +105,131 @@ impl OutboxRelay {
         Arc::clone(&self.status)
     }
 
+    /// What measures how far it is behind, by `clock`.
+    #[must_use]
+    pub fn meter(&self, clock: Arc<dyn Clock>) -> Arc<OutboxMeter> {
+        let OutboxParts { store, checkpoints, .. } = &self.parts;
+        Arc::new(OutboxMeter::new(self.status(), Arc::clone(store), Arc::clone(checkpoints), clock))
+    }
+
     /// Relays until `flush` is cancelled and the log has been published to its end. Drop the future to end it earlier.
     pub async fn run(&self, flush: CancellationToken) {
         let mut failures = 0_u32;
         loop {
-            let pause = match self.own_and_relay(&flush).await {
+            match self.own_and_relay(&flush).await {
                 Pause::Flushed => return,
-                Pause::NotOwner if flush.is_cancelled() => return,
-                Pause::NotOwner => {
+                Pause::NotOwner(owner) => {
                     failures = 0;
-                    self.options.scan_interval
+                    self.status.stands_by(owner);
+                    if flush.run_until_cancelled(sleep(STANDBY_LOOK)).await.is_none() {
+                        return;
+                    }
                 }
                 Pause::Failed(failure) => {
                     tracing::warn!(%failure, "the outbox stands still");
-                    self.status.set_failure(Some(failure));
+                    self.status.failed(failure);
                     failures = failures.saturating_add(1);
-                    retry_pause(failures)
+                    sleep(retry_pause(failures)).await;
                 }
-            };
-            tokio::time::sleep(pause).await;
+            }
         }
     }
 
     async fn own_and_relay(&self, flush: &CancellationToken) -> Pause {
-        let lease = match self.parts.leases.acquire(NAME, &self.parts.node, LEASE_TTL).await {
+        let leases = &*self.parts.leases;
+        let lease = match leases.acquire(NAME, &self.parts.node, WORK_TTL).await {
             Ok(Some(lease)) => lease,
-            Ok(None) => return Pause::NotOwner,
+            Ok(None) => return Pause::NotOwner(leases.holder(NAME).await.ok().flatten().map(|owner| owner.holder)),
             Err(error) => return Pause::Failed(error.to_string()),
         };
-        let mut owned = lease.clone();
-        let pause = self.relay(&mut owned, flush).await.unwrap_or_else(Pause::Failed);
+        let pause = tokio::select! {
+            relayed = self.relay(&lease, flush) => relayed.unwrap_or_else(Pause::Failed),
+            // Also while the bus keeps a publish waiting.
+            error = lease::keep(leases, &lease) => Pause::Failed(lease::why_lost(leases, &lease, error).await),
+        };
         // Whoever comes next need not wait for the lease to expire. If that fails, it will expire.
-        let _ = self.parts.leases.release(&owned).await;
+        let _ = leases.release(&lease).await;
         pause
     }
 
-    async fn relay(&self, lease: &mut Lease, flush: &CancellationToken) -> Result<Pause, String> {
+    async fn relay(&self, lease: &Lease, flush: &CancellationToken) -> Result<Pause, String> {
+        self.until_subscribed().await?;
         let start = self.parts.checkpoints.load(NAME).await.map_err(text)?;
         let start = start.map_or(Position(0), |checkpoint| checkpoint.position);
+        let mut progress = Progress { fencing_token: lease.fencing_token, published_to: start, saved: start };
         let mut follower = LogFollower::new(Arc::clone(&self.parts.store), start);
-        self.status.published_to.store(start.0, Ordering::Release);
-        let mut renew_at = Instant::now() + RENEW_EVERY;
+        self.status.published(start);
+        let mut end_at = None;
         loop {
-            if Instant::now() >= renew_at {
-                *lease = self.parts.leases.renew(lease, LEASE_TTL).await.map_err(text)?;
-                renew_at = Instant::now() + RENEW_EVERY;
-            }
             let batch = follower.poll_batch(self.options.batch_size).await.map_err(text)?;
-            if batch.is_empty() {
-                self.status.set_failure(None);
-                self.lag.set(0.0);
-                if flush.is_cancelled() {
-                    return Ok(Pause::Flushed);
-                }
-                self.idle(&mut follower, flush).await;
+            if !batch.is_empty() {
+                self.publish(&batch, &mut progress).await?;
                 continue;
             }
-            self.publish(&batch, lease).await?;
+            self.save(&mut progress).await?;
+            self.status.works();
+            let waits_for_acks = progress.saved < progress.published_to;
+            if !flush.is_cancelled() {
+                self.idle(&mut follower, flush, waits_for_acks).await;
+            } else if waits_for_acks && Instant::now() < *end_at.get_or_insert(Instant::now() + ACKS_AT_END) {
+                sleep(ACKS_LOOK / 5).await;
+            } else {
+                return Ok(Pause::Flushed);
+            }
         }
     }
 
-    async fn idle(&self, follower: &mut LogFollower, flush: &CancellationToken) {
+    /// Waits until the bus will keep for every handler what is published.
+    async fn until_subscribed(&self) -> Result<(), String> {
+        let give_up_at = Instant::now() + MAX_SUBSCRIBING;
+        while self.parts.bus.at_risk(&self.parts.consumers) == AtRisk::NoConsumer {
+            if Instant::now() >= give_up_at {
+                return Err("not every handler has subscribed to the message bus".to_owned());
+            }
+            sleep(ACKS_LOOK / 5).await;
+        }
+        Ok(())
+    }
+
+    async fn idle(&self, follower: &mut LogFollower, flush: &CancellationToken, waits_for_acks: bool) {
+        let scan = self.options.scan_interval;
         tokio::select! {
             () = follower.wait() => {}
             () = flush.cancelled() => {}
-            // Also the beat by which the lease is renewed.
-            () = tokio::time::sleep(self.options.scan_interval.min(RENEW_EVERY)) => {}
+            () = sleep(if waits_for_acks { scan.min(ACKS_LOOK) } else { scan }) => {}
         }
     }
 
-    async fn publish(&self, batch: &[StoredEvent], lease: &Lease) -> Result<(), String> {
+    async fn publish(&self, batch: &[StoredEvent], progress: &mut Progress) -> Result<(), String> {
         let messages = batch.iter().map(message).collect::<Result<Vec<_>, _>>()?;
-        self.parts.bus.publish(&messages).await.map_err(text)?;
-        let position = batch.last().map_or(Position(0), |last| last.position);
-        let checkpoint = Checkpoint { position, fencing_token: lease.fencing_token };
-        self.parts.checkpoints.save(NAME, checkpoint).await.map_err(text)?;
-        self.status.published_to.store(position.0, Ordering::Release);
-        self.status.set_failure(None);
+        let mut publishing = self.parts.bus.publish(&messages);
+        loop {
+            tokio::select! {
+                published = &mut publishing => break published.map_err(text)?,
+                // A full bus waits for slow handlers: what they get done counts meanwhile.
+                () = sleep(ACKS_LOOK) => self.save(progress).await?,
+            }
+        }
+        progress.published_to = batch.last().map_or(progress.published_to, |last| last.position);
         self.published.increment(messages.len() as u64);
-        #[allow(clippy::cast_precision_loss, reason = "a gauge; far below 2^52")]
-        self.lag.set(self.parts.store.wake().borrow().0.saturating_sub(position.0) as f64);
+        self.save(progress).await?;
+        self.status.published(progress.published_to);
+        self.status.works();
+        Ok(())
+    }
+
+    /// Moves the checkpoint over what would not be lost with this process.
+    async fn save(&self, progress: &mut Progress) -> Result<(), String> {
+        let position = match self.parts.bus.at_risk(&self.parts.consumers) {
+            AtRisk::Nothing => progress.published_to,
+            AtRisk::From(first) => progress.published_to.min(Position(first.saturating_sub(1))),
+            AtRisk::NoConsumer => return Ok(()),
+        };
+        if position > progress.saved {
+            let checkpoint = Checkpoint { position, fencing_token: progress.fencing_token };
+            self.parts.checkpoints.save(NAME, checkpoint).await.map_err(text)?;
+            progress.saved = position;
+        }
         Ok(())
     }
 }

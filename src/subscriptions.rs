@@ -7,20 +7,30 @@
 //!
 //! A subscription remembers the last revision that it dealt with of as many orders as [`SubscriptionOptions::remembered_orders`], and
 //! passes over what comes again. The memory is that of the process: after a restart an event may be handled again.
+//!
+//! **One node at a time** runs a handler, under the lease `subscription-<name>`; the others stand by and take over within seconds when the
+//! owner stops or dies. The lease lives where the bus is, since what it guards is the consumer on that bus: nodes with logs of their own on
+//! one bus share their handlers, too. It only keeps nodes from taking the consumer from each other; that a name has one live consumer is
+//! held by the bus. Whatever is out of reach is tried again for as long as the node runs.
 
-use std::{future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    panic::AssertUnwindSafe,
+    pin::pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
-use bytes::Bytes;
 use futures_util::FutureExt as _;
-use prost::Message as _;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    message_bus::{BusError, Delivery, EventId, Message, MessageBus},
-    proto::catga::events::v1::OrderEvent,
+    lease::{self, Lease, LeaseStore, STANDBY_LOOK, WORK_TTL},
+    message_bus::{BusError, Delivery, MessageBus},
 };
 
+mod handler;
 mod in_hand;
 mod order_event_logger;
 mod remembered;
@@ -28,115 +38,16 @@ mod status;
 #[cfg(test)]
 mod tests;
 
+pub use handler::{EventHandler, HandlerError, ReceivedEvent, is_valid_handler_name, lease_name};
 use in_hand::InHand;
 pub use order_event_logger::OrderEventLogger;
 use remembered::RememberedRevisions;
-pub use status::{LastError, SubscriptionStatus};
+pub use status::{LastError, Role, SubscriptionStatus};
 
-/// What a subscriber does with an event. Handle each order's events idempotently: delivery is at least once.
-#[async_trait::async_trait]
-pub trait EventHandler: Send + Sync + 'static {
-    /// The name of its consumer on the bus and of its dead letters; never change it. 1 to 128 ASCII letters, digits, `-` and `_`.
-    fn name(&self) -> &str;
-
-    /// Deals with one event. Dropped when it takes longer than [`SubscriptionOptions::handler_timeout`]; a panic counts as
-    /// [`HandlerError::Retry`].
-    ///
-    /// # Errors
-    /// [`HandlerError`] says what to do with the event.
-    async fn handle(&self, event: &ReceivedEvent) -> Result<(), HandlerError>;
-}
-
-/// Why an event was not dealt with.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum HandlerError {
-    /// Not now: try again later.
-    Retry(String),
-    /// Never: move it to the dead letters at once.
-    Reject(String),
-}
-
-impl HandlerError {
-    /// The reason, in the words of the handler.
-    #[must_use]
-    pub fn reason(&self) -> &str {
-        match self {
-            Self::Retry(reason) | Self::Reject(reason) => reason,
-        }
-    }
-}
-
-impl From<prost::DecodeError> for HandlerError {
-    fn from(error: prost::DecodeError) -> Self {
-        Self::Reject(format!("the event cannot be decoded: {error}"))
-    }
-}
-
-/// An event as a handler gets it.
-#[derive(Clone, Debug)]
-pub struct ReceivedEvent {
-    message: Message,
-    attempt: u32,
-    replayed: bool,
-}
-
-impl ReceivedEvent {
-    /// Its stable id, written out `<order number>-<revision>`.
-    #[must_use]
-    pub const fn event_id(&self) -> EventId {
-        self.message.event_id()
-    }
-
-    /// The order that changed.
-    #[must_use]
-    pub const fn order_number(&self) -> u64 {
-        self.message.key
-    }
-
-    /// Its place in the history of its order: 1, 2, 3 …
-    #[must_use]
-    pub const fn revision(&self) -> u64 {
-        self.message.sequence
-    }
-
-    /// Its place in the log.
-    #[must_use]
-    pub const fn position(&self) -> u64 {
-        self.message.position
-    }
-
-    /// Its type, such as `order.paid`.
-    #[must_use]
-    pub fn kind(&self) -> &str {
-        &self.message.kind
-    }
-
-    /// The encoded event, exactly as the log holds it.
-    #[must_use]
-    pub const fn payload(&self) -> &Bytes {
-        &self.message.payload
-    }
-
-    /// Which try this is, from 1.
-    #[must_use]
-    pub const fn attempt(&self) -> u32 {
-        self.attempt
-    }
-
-    /// It was a dead letter: later events of its order may have been handled before.
-    #[must_use]
-    pub const fn replayed(&self) -> bool {
-        self.replayed
-    }
-
-    /// Decodes the payload, anew with every call.
-    ///
-    /// # Errors
-    /// `DecodeError` if it is not an event; by `?` it becomes [`HandlerError::Reject`].
-    pub fn decode(&self) -> Result<OrderEvent, prost::DecodeError> {
-        OrderEvent::decode(self.message.payload.clone())
-    }
-}
+/// The longest pause before a bus or a lease store that was out of reach is tried again.
+const MAX_RECONNECT_PAUSE: Duration = Duration::from_secs(5);
+/// How long the lease store may take to answer before the try counts as failed, and a stop goes on without its answer.
+const LEASE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How a subscription works.
 #[derive(Clone, Copy, Debug)]
@@ -177,13 +88,24 @@ impl SubscriptionOptions {
     }
 }
 
+/// What a subscription works with.
+#[derive(Clone, Debug)]
+pub struct SubscriptionParts {
+    /// Where events come from.
+    pub bus: Arc<dyn MessageBus>,
+    /// Who may run which handler: leases among all nodes that use the bus.
+    pub leases: Arc<dyn LeaseStore>,
+    /// The name of this node, for the lease.
+    pub node: String,
+}
+
 /// One handler on the bus.
 pub struct Subscription {
-    bus: Arc<dyn MessageBus>,
+    parts: SubscriptionParts,
     handler: Arc<dyn EventHandler>,
     options: SubscriptionOptions,
     status: Arc<SubscriptionStatus>,
-    remembered: RememberedRevisions,
+    remembered: Mutex<RememberedRevisions>,
 }
 
 /// Whether to go on.
@@ -193,12 +115,32 @@ enum Next {
     Stop,
 }
 
+/// How a turn of running the handler ended.
+enum Turn {
+    /// It was asked to stop.
+    Stopped,
+    /// Another node runs the handler, if it is known which.
+    StandBy(Option<String>),
+    /// Something failed.
+    Failed(String),
+}
+
+/// Notes the end of a subscription, however it comes.
+struct EndNote(Arc<SubscriptionStatus>);
+
+impl Drop for EndNote {
+    fn drop(&mut self) {
+        self.0.play(Role::Ended);
+    }
+}
+
 impl Subscription {
     /// A subscription that does nothing until it is [`run`](Self::run).
     #[must_use]
-    pub fn new(bus: Arc<dyn MessageBus>, handler: Arc<dyn EventHandler>, options: SubscriptionOptions) -> Self {
-        let remembered = RememberedRevisions::new(options.remembered_orders);
-        Self { bus, handler, options, status: Arc::default(), remembered }
+    pub fn new(parts: SubscriptionParts, handler: Arc<dyn EventHandler>, options: SubscriptionOptions) -> Self {
+        let remembered = Mutex::new(RememberedRevisions::new(options.remembered_orders));
+        let status = Arc::new(SubscriptionStatus::of(handler.name()));
+        Self { parts, handler, options, status, remembered }
     }
 
     /// How it is doing; stays readable after its end.
@@ -207,39 +149,89 @@ impl Subscription {
         self.status.clone()
     }
 
-    /// Handles events until `stop` is cancelled; the event in hand is finished first. Bus errors are waited out.
-    ///
-    /// # Errors
-    /// [`BusError::Replaced`] if another node or task has taken over the name, [`BusError::InvalidName`]: errors that no waiting mends.
-    pub async fn run(mut self, stop: CancellationToken) -> Result<(), BusError> {
+    /// Handles events, whenever no other node does, until `stop` is cancelled; the event in hand is finished first. Errors of the bus and of
+    /// the lease store are waited out.
+    pub async fn run(&self, stop: CancellationToken) {
+        let _ended = EndNote(self.status());
         let mut failures = 0;
         loop {
             let received_before = self.status.received();
-            let error = match self.receive(&stop).await {
-                Ok(()) => return Ok(()),
-                Err(error) => error,
+            let pause = match self.take_turn(&stop).await {
+                Turn::Stopped => return,
+                Turn::StandBy(owner) => {
+                    failures = 0;
+                    self.status.play(Role::StandingBy(owner));
+                    STANDBY_LOOK
+                }
+                Turn::Failed(reason) => {
+                    // A connection that worked for a while starts over with a short delay.
+                    failures = if self.status.received() > received_before { 1 } else { failures + 1 };
+                    let delay = self.options.backoff(failures).min(MAX_RECONNECT_PAUSE);
+                    tracing::warn!(handler = self.handler.name(), reason, ?delay, "subscription connects again");
+                    self.status.failed(reason.clone());
+                    self.status.play(Role::Failing(reason));
+                    delay
+                }
             };
-            self.status.failed(format!("message bus: {error}"));
-            if !error.is_transient() {
-                tracing::error!(handler = self.handler.name(), %error, "subscription ends");
-                return Err(error);
-            }
-            // A connection that worked for a while starts over with a short delay.
-            failures = if self.status.received() > received_before { 1 } else { failures + 1 };
-            let delay = self.options.backoff(failures);
-            tracing::warn!(handler = self.handler.name(), %error, ?delay, "subscription connects again");
-            if or_stop(&stop, sleep(delay)).await.is_none() {
-                return Ok(());
+            if or_stop(&stop, sleep(pause)).await.is_none() {
+                return;
             }
         }
     }
 
+    /// Runs the handler if the lease is to be had, for as long as it is.
+    async fn take_turn(&self, stop: &CancellationToken) -> Turn {
+        if stop.is_cancelled() {
+            return Turn::Stopped;
+        }
+        let (leases, name) = (Arc::clone(&self.parts.leases), lease_name(self.handler.name()));
+        // Not given up halfway: the lease might have been granted.
+        let lease = match timeout(LEASE_TIMEOUT, leases.acquire(&name, &self.parts.node, WORK_TTL)).await {
+            Ok(Ok(Some(lease))) => lease,
+            Ok(Ok(None)) => {
+                let owner = timeout(LEASE_TIMEOUT, leases.holder(&name)).await;
+                return Turn::StandBy(owner.ok().and_then(Result::ok).flatten().map(|owner| owner.holder));
+            }
+            Ok(Err(error)) => return Turn::Failed(error.to_string()),
+            Err(_) => return Turn::Failed("the lease store does not answer".to_owned()),
+        };
+        let turn = self.receive_under(&*leases, &lease, stop).await;
+        // Whoever stands by need not wait for the lease to expire. If that fails, it will expire.
+        let _ = timeout(LEASE_TIMEOUT, leases.release(&lease)).await;
+        turn
+    }
+
+    /// Receives until `stop`, an error, or the loss of the lease.
+    async fn receive_under(&self, leases: &dyn LeaseStore, lease: &Lease, stop: &CancellationToken) -> Turn {
+        let own_stop = stop.child_token();
+        let mut receiving = pin!(self.receive(&own_stop));
+        let received = tokio::select! {
+            received = &mut receiving => received,
+            error = lease::keep(leases, lease) => {
+                own_stop.cancel();
+                // The event in hand is finished: the next owner may be at it already, and handling is at least once.
+                let _ = receiving.await;
+                return Turn::Failed(lease::why_lost(leases, lease, error).await);
+            }
+        };
+        match received {
+            Ok(()) => Turn::Stopped,
+            Err(error) => Turn::Failed(format!("message bus: {error}")),
+        }
+    }
+
+    fn remembered(&self) -> MutexGuard<'_, RememberedRevisions> {
+        self.remembered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Receives from one consumer until `stop` or an error. What was not acknowledged then comes again, and is remembered.
-    async fn receive(&mut self, stop: &CancellationToken) -> Result<(), BusError> {
+    async fn receive(&self, stop: &CancellationToken) -> Result<(), BusError> {
         let handler = self.handler.clone();
-        let Some(consumer) = or_stop(stop, self.bus.consumer(handler.name())).await.transpose()? else {
+        let bus = Arc::clone(&self.parts.bus);
+        let Some(consumer) = or_stop(stop, bus.consumer(handler.name())).await.transpose()? else {
             return Ok(());
         };
+        self.status.play(Role::Active);
         loop {
             let next_batch = consumer.next_batch(self.options.batch_size);
             let Some(batch) = or_stop(stop, next_batch).await.transpose()? else {
@@ -256,7 +248,7 @@ impl Subscription {
     }
 
     async fn handle_batch(
-        &mut self,
+        &self,
         in_hand: &mut InHand<'_>,
         batch: &[Delivery],
         stop: &CancellationToken,
@@ -269,7 +261,7 @@ impl Subscription {
                 continue;
             }
             in_hand.keep(index).await?;
-            if !delivery.replayed && self.remembered.covers(delivery.message.event_id()) {
+            if !delivery.replayed && self.remembered().covers(delivery.message.event_id()) {
                 self.status.add_deduplicated();
                 in_hand.done.push(delivery.receipt);
             } else if self.handle(in_hand, index, stop).await? == Next::Stop {
@@ -280,17 +272,12 @@ impl Subscription {
     }
 
     /// Handles one delivery and sees to what becomes of it.
-    async fn handle(
-        &mut self,
-        in_hand: &mut InHand<'_>,
-        index: usize,
-        stop: &CancellationToken,
-    ) -> Result<Next, BusError> {
+    async fn handle(&self, in_hand: &mut InHand<'_>, index: usize, stop: &CancellationToken) -> Result<Next, BusError> {
         let delivery = &in_hand.batch[index];
         let error = match self.call(delivery, in_hand.consumer.ack_wait() / 2).await {
             Ok(()) => {
                 self.status.add_handled();
-                self.remembered.insert(delivery.message.event_id());
+                self.remembered().insert(delivery.message.event_id());
                 in_hand.done.push(delivery.receipt);
                 return Ok(Next::Continue);
             }
@@ -325,7 +312,7 @@ impl Subscription {
 
     /// Moves an event to the dead letters. Where they are full it waits: nothing is dropped, and nothing else gets ahead.
     async fn give_up(
-        &mut self,
+        &self,
         in_hand: &mut InHand<'_>,
         index: usize,
         reason: &str,
@@ -347,7 +334,7 @@ impl Subscription {
             in_hand.keep(index).await?;
         }
         self.status.add_dead_lettered();
-        self.remembered.insert(delivery.message.event_id());
+        self.remembered().insert(delivery.message.event_id());
         Ok(Next::Continue)
     }
 }

@@ -56,7 +56,19 @@ fn describe() {
         "Look-ups of folded orders in the cache that nodes share, by result: hit, miss or error"
     );
     describe_counter!("ordersystem_outbox_published_total", "Events that the message bus has accepted");
-    describe_gauge!("ordersystem_outbox_lag_positions", "Positions of the log not yet published");
+    describe_gauge!(
+        "ordersystem_outbox_lag_positions",
+        "Positions of the log not yet published, by whichever node publishes them"
+    );
+    describe_gauge!(
+        "ordersystem_outbox_oldest_pending_seconds",
+        "Age of the oldest event not yet published; 0 when there is none"
+    );
+    describe_counter!(
+        "ordersystem_subscription_events_total",
+        "What became of events on this node, by handler: handled, retried, dead_lettered, deduplicated"
+    );
+    describe_gauge!("ordersystem_subscription_active", "1 while this node runs the handler, 0 while it stands by");
     describe_gauge!("ordersystem_projection_position", "Position of the log that a read model has reached");
     describe_gauge!("ordersystem_log_position", "Position of the last event of the log");
     describe_gauge!("ordersystem_circuit_breaker_state", "0 closed, 1 half-open, 2 open; by what it stands before");

@@ -24,6 +24,7 @@ pub enum Reason {
     InvalidArgument,
     CursorOfAnotherLog,
     OrderNotFound,
+    HandlerNotFound,
     NotYetThen,
     RouteNotFound,
     ServiceNotFound,
@@ -63,10 +64,11 @@ pub struct ReasonSpec {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::InvalidArgument,
         Self::CursorOfAnotherLog,
         Self::OrderNotFound,
+        Self::HandlerNotFound,
         Self::NotYetThen,
         Self::RouteNotFound,
         Self::ServiceNotFound,
@@ -98,6 +100,7 @@ impl Reason {
             Self::InvalidArgument => ("INVALID_ARGUMENT", Code::InvalidArgument, 400, "Invalid input"),
             Self::CursorOfAnotherLog => ("CURSOR_OF_ANOTHER_LOG", Code::InvalidArgument, 400, "Cursor of another log"),
             Self::OrderNotFound => ("ORDER_NOT_FOUND", Code::NotFound, 404, "Order not found"),
+            Self::HandlerNotFound => ("HANDLER_NOT_FOUND", Code::NotFound, 404, "Handler not found"),
             Self::NotYetThen => ("NOT_YET_THEN", Code::NotFound, 404, "The order was not there then"),
             Self::RouteNotFound => ("ROUTE_NOT_FOUND", Code::Unimplemented, 404, "No such route"),
             Self::ServiceNotFound => ("SERVICE_NOT_FOUND", Code::NotFound, 404, "No such service"),
@@ -217,6 +220,9 @@ impl From<AppError> for ApiError {
         let of = |reason| Self::new(reason, message.clone());
         match error {
             AppError::OrderNotFound(id) => of(Reason::OrderNotFound).with("order_id", id),
+            AppError::UnknownHandler { name, known } => {
+                of(Reason::HandlerNotFound).with("handler", name).with("known_handlers", known.join(","))
+            }
             AppError::NotYetThen(id) => of(Reason::NotYetThen).with("order_id", id),
             AppError::IllegalTransition { order_id, status, revision, command } => of(Reason::IllegalTransition)
                 .with("order_id", order_id)

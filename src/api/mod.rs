@@ -6,6 +6,7 @@ pub mod dashboard;
 pub mod doors;
 pub mod error;
 pub mod grpc;
+pub mod operator;
 pub mod probe;
 pub mod rest;
 pub mod server;
@@ -24,7 +25,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    application::{AppError, Mediator},
+    application::{AppError, Mediator, dead_letters::DeadLetters},
     clock::Clock,
     domain::{order::item, timestamp::Timestamp},
     event_store::EventStore,
@@ -42,6 +43,8 @@ pub const MAX_BATCH_SIZE: usize = 500;
 pub const MAX_IDS_PER_CALL: usize = 100_000;
 /// The most items of an order.
 pub const MAX_ITEMS: usize = item::MAX_ITEMS;
+/// The most dead letters that one call may name.
+pub const MAX_DEAD_LETTERS_PER_CALL: usize = 1_000;
 /// Streams of events open at a time on one node; one more is refused.
 pub const MAX_EVENT_STREAMS: usize = 10_000;
 
@@ -88,6 +91,8 @@ pub struct Context {
     pub store: Arc<dyn EventStore>,
     /// The id generator.
     pub ids: Arc<IdGenerator>,
+    /// What handlers of events gave up.
+    pub dead_letters: Arc<DeadLetters>,
     /// What this node is.
     pub info: Arc<ServerInfo>,
     /// How this node feels.

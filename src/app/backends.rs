@@ -46,6 +46,8 @@ pub struct Backends {
     pub read_model: Arc<dyn ReadModel>,
     /// Who may do what only one node does.
     pub leases: Arc<dyn LeaseStore>,
+    /// Who may run which handler on the bus: it lives where the bus is, among all nodes that share the bus.
+    pub bus_leases: Arc<dyn LeaseStore>,
     /// How far followers have come.
     pub checkpoints: Arc<dyn CheckpointStore>,
     /// Folded orders for all nodes of the log, if that is asked for.
@@ -103,6 +105,7 @@ impl Backends {
     }
 
     /// The same with a circuit breaker before the I/O of each backend: one for all that is kept where the log is, one for the message bus.
+    /// None before the leases of handlers: they are few, and their subscriptions back off by themselves.
     pub(super) fn guarded(self, options: BreakerOptions) -> (Self, Breakers) {
         let [store, transport, cache] =
             ["store", "transport", "cache"].map(|before| Arc::new(CircuitBreaker::new(before, options)));
@@ -129,6 +132,7 @@ impl Backends {
             EventFormat::Protobuf => event_description::protobuf,
             EventFormat::Json => event_description::json,
         };
+        self.bus_leases = Arc::new(RedisLeaseStore::new(redis.clone()));
         self.bus = Arc::new(RedisMessageBus::new(redis, RedisBusOptions { describe, ..RedisBusOptions::default() }));
         self.transport = Transport::Redis.name();
     }
@@ -141,6 +145,7 @@ impl Backends {
             bus: Arc::new(MemoryMessageBus::default()),
             read_model: Arc::new(MemoryReadModel::default()),
             leases: Arc::new(MemoryLeaseStore::new()),
+            bus_leases: Arc::new(MemoryLeaseStore::new()),
             checkpoints: Arc::new(MemoryCheckpointStore::new()),
             cache: None,
             is_shared: false,

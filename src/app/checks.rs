@@ -6,24 +6,28 @@ use std::sync::{
 };
 
 use async_trait::async_trait;
-use tokio_util::sync::CancellationToken;
 
 use crate::{
     cache::OrderCache,
     event_store::EventStore,
-    health::{Finding, HealthCheck},
+    health::{Condition, Finding, HealthCheck},
     id_generator::{IdGenerator, Reservation},
     message_bus::MessageBus,
-    outbox::OutboxStatus,
+    outbox::{Backlog, OutboxMeter, OutboxStatus},
     projections::ProjectionProgress,
     read_model::ReadModel,
     recovery::Supervised,
     resilience::{BreakerState, CircuitBreaker},
-    subscriptions::SubscriptionStatus,
+    subscriptions::{Role, SubscriptionStatus},
 };
 
 /// A follower that is further behind than this many positions is reported.
 const MAX_LAG_POSITIONS: u64 = 100_000;
+
+/// An event that has waited longer than this to be published is reported.
+const MAX_PENDING_SECONDS: f64 = 60.0;
+/// How many dead letters of a handler are counted.
+const COUNTED_DEAD_LETTERS: usize = 100;
 
 /// The event store answers.
 #[derive(Debug)]
@@ -105,8 +109,8 @@ impl HealthCheck for CacheCheck {
 pub struct OutboxCheck {
     /// How the relay does.
     pub status: Arc<OutboxStatus>,
-    /// What it relays from.
-    pub store: Arc<dyn EventStore>,
+    /// How far behind it is.
+    pub meter: Arc<OutboxMeter>,
     /// Its work.
     pub work: Arc<Supervised>,
 }
@@ -126,12 +130,21 @@ impl HealthCheck for OutboxCheck {
         if let Some(end) = self.work.end() {
             return Finding::unhealthy(format!("the relay {end}"));
         }
-        if let Some(failure) = self.status.failure() {
-            return Finding::unhealthy(failure);
+        let failure = self.status.failure();
+        let Backlog { positions, oldest_seconds } = match self.meter.measure().await {
+            Ok(backlog) => backlog,
+            Err(unreadable) => return Finding::unhealthy(failure.unwrap_or(unreadable)),
+        };
+        let backlog = format!("lag: {positions}, oldest pending: {oldest_seconds:.1} s");
+        if let Some(failure) = failure {
+            return Finding::unhealthy(format!("{failure}; {backlog}"));
         }
-        match self.store.head().await {
-            Err(error) => Finding::unhealthy(error.to_string()),
-            Ok(head) => lag(head.0.saturating_sub(self.status.position().0)),
+        let owner = self.status.relayed_by().map(|node| format!("standing by: {node} publishes; "));
+        let detail = owner.unwrap_or_default() + &backlog;
+        if positions > MAX_LAG_POSITIONS || oldest_seconds > MAX_PENDING_SECONDS {
+            Finding::degraded(detail)
+        } else {
+            Finding::healthy(detail)
         }
     }
 
@@ -220,13 +233,13 @@ impl HealthCheck for BreakerCheck {
     }
 }
 
-/// A subscription runs.
+/// Every subscription runs, here or on another node.
 #[derive(Debug)]
 pub struct SubscriptionCheck {
-    /// How it does.
-    pub status: Arc<SubscriptionStatus>,
-    /// Cancelled when it has ended.
-    pub ended: CancellationToken,
+    /// How they do, and their work.
+    pub subscriptions: Vec<(Arc<SubscriptionStatus>, Arc<Supervised>)>,
+    /// Where their dead letters are.
+    pub bus: Arc<dyn MessageBus>,
 }
 
 #[async_trait]
@@ -240,12 +253,46 @@ impl HealthCheck for SubscriptionCheck {
     }
 
     async fn look(&self) -> Finding {
-        if self.ended.is_cancelled() {
-            return Finding::unhealthy("the subscription has ended");
-        }
-        let counts = format!("handled: {}, dead letters: {}", self.status.handled(), self.status.dead_lettered());
-        if self.status.dead_lettered() > 0 { Finding::degraded(counts) } else { Finding::healthy(counts) }
+        let findings =
+            futures_util::future::join_all(self.subscriptions.iter().map(|(status, work)| self.one(status, work)))
+                .await;
+        let condition = findings.iter().map(|finding| finding.condition).max().unwrap_or(Condition::Healthy);
+        let details: Vec<_> = findings.into_iter().map(|finding| finding.detail).collect();
+        Finding { condition, detail: details.join("; ") }
     }
+
+    async fn repair(&self) {
+        self.subscriptions.iter().for_each(|(_, work)| work.restart());
+    }
+}
+
+impl SubscriptionCheck {
+    async fn one(&self, status: &SubscriptionStatus, work: &Supervised) -> Finding {
+        let name = status.handler();
+        if let Some(end) = work.end() {
+            return Finding::unhealthy(format!("{name} {end}"));
+        }
+        match status.role() {
+            Role::Starting => Finding::healthy(format!("{name} starting")),
+            Role::Ended => Finding::unhealthy(format!("{name} has ended")),
+            Role::Failing(reason) => Finding::unhealthy(format!("{name} {reason}")),
+            Role::StandingBy(owner) => {
+                Finding::healthy(format!("{name} standing by: {} handles", owner.as_deref().unwrap_or("another node")))
+            }
+            Role::Active => match self.bus.dead_letters(name, COUNTED_DEAD_LETTERS + 1).await {
+                Err(error) => Finding::degraded(format!("{name} {error}")),
+                Ok(letters) => running(name, status.handled(), letters.len()),
+            },
+        }
+    }
+}
+
+/// A handler that runs here, with what waits for the operator.
+fn running(name: &str, handled: u64, dead_letters: usize) -> Finding {
+    let more = if dead_letters > COUNTED_DEAD_LETTERS { "more than " } else { "" };
+    let dead = dead_letters.min(COUNTED_DEAD_LETTERS);
+    let detail = format!("{name} handled: {handled}, dead letters: {more}{dead}");
+    if dead > 0 { Finding::degraded(detail) } else { Finding::healthy(detail) }
 }
 
 /// The node may issue ids.

@@ -18,6 +18,13 @@ use crate::{
 pub enum AppError {
     /// There is no such order.
     OrderNotFound(OrderId),
+    /// This node has no such handler of events.
+    UnknownHandler {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: Vec<String>,
+    },
     /// The order has not got as far as the revision or time that was asked for.
     NotYetThen(OrderId),
     /// The order's status does not allow the command.
@@ -104,6 +111,9 @@ impl fmt::Display for AppError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::OrderNotFound(id) => write!(f, "there is no order {id}"),
+            Self::UnknownHandler { name, known } => {
+                write!(f, "there is no handler {name:?} here, but {}", known.join(", "))
+            }
             Self::NotYetThen(id) => write!(f, "order {id} did not exist at that revision or time"),
             Self::IllegalTransition { order_id, status, command, .. } => {
                 write!(f, "{command} is not allowed: order {order_id} is {status}")

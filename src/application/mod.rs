@@ -4,6 +4,7 @@
 
 pub mod command_handler;
 pub mod consistency;
+pub mod dead_letters;
 pub mod error;
 pub mod history;
 pub mod mediator;

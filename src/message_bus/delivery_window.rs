@@ -78,6 +78,12 @@ impl DeliveryWindow {
         self.entries.is_empty()
     }
 
+    /// The unacknowledged message that came first; a replayed dead letter does not count.
+    #[must_use]
+    pub fn oldest(&self) -> Option<&Message> {
+        self.entries.values().find(|entry| !entry.replayed).map(|entry| &entry.message)
+    }
+
     /// When to ask for deliveries again although no message has come: an ack-wait or a delay may have ended by then.
     #[must_use]
     pub const fn next_due(&self) -> Option<Instant> {

@@ -8,6 +8,24 @@ use std::{
     time::SystemTime,
 };
 
+use metrics::{Counter, Gauge};
+
+/// What a subscription does at the moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Role {
+    /// It has not found out yet whether another node runs the handler.
+    #[default]
+    Starting,
+    /// It runs the handler.
+    Active,
+    /// Another node runs the handler, if it is known which.
+    StandingBy(Option<String>),
+    /// The bus or the lease store fails, in words; it is tried again.
+    Failing(String),
+    /// It was stopped, or has panicked.
+    Ended,
+}
+
 /// The last thing that went wrong.
 #[derive(Clone, Debug)]
 pub struct LastError {
@@ -18,8 +36,15 @@ pub struct LastError {
 }
 
 /// Counters of one subscription since its start, for health and metrics. Each grows; they are not read as of one moment.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct SubscriptionStatus {
+    handler: String,
+    role: Mutex<Role>,
+    active: Gauge,
+    handled_total: Counter,
+    retried_total: Counter,
+    dead_lettered_total: Counter,
+    deduplicated_total: Counter,
     received: AtomicU64,
     handled: AtomicU64,
     retried: AtomicU64,
@@ -29,6 +54,43 @@ pub struct SubscriptionStatus {
 }
 
 impl SubscriptionStatus {
+    /// Of the handler `name`, which has had no events yet.
+    #[must_use]
+    pub(super) fn of(name: &str) -> Self {
+        let handler = name.to_owned();
+        let total = |outcome: &'static str| {
+            let labels = [("handler", handler.clone()), ("outcome", outcome.to_owned())];
+            metrics::counter!("ordersystem_subscription_events_total", &labels)
+        };
+        Self {
+            role: Mutex::default(),
+            active: metrics::gauge!("ordersystem_subscription_active", "handler" => handler.clone()),
+            handled_total: total("handled"),
+            retried_total: total("retried"),
+            dead_lettered_total: total("dead_lettered"),
+            deduplicated_total: total("deduplicated"),
+            received: AtomicU64::default(),
+            handled: AtomicU64::default(),
+            retried: AtomicU64::default(),
+            dead_lettered: AtomicU64::default(),
+            deduplicated: AtomicU64::default(),
+            last_error: Mutex::default(),
+            handler,
+        }
+    }
+
+    /// The name of the handler.
+    #[must_use]
+    pub fn handler(&self) -> &str {
+        &self.handler
+    }
+
+    /// What the subscription does at the moment.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.role.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Deliveries from the bus, repeated ones included.
     #[must_use]
     pub fn received(&self) -> u64 {
@@ -71,18 +133,31 @@ impl SubscriptionStatus {
 
     pub(super) fn add_handled(&self) {
         self.handled.fetch_add(1, Relaxed);
+        self.handled_total.increment(1);
     }
 
     pub(super) fn add_retried(&self) {
         self.retried.fetch_add(1, Relaxed);
+        self.retried_total.increment(1);
     }
 
     pub(super) fn add_dead_lettered(&self) {
         self.dead_lettered.fetch_add(1, Relaxed);
+        self.dead_lettered_total.increment(1);
     }
 
     pub(super) fn add_deduplicated(&self) {
         self.deduplicated.fetch_add(1, Relaxed);
+        self.deduplicated_total.increment(1);
+    }
+
+    pub(super) fn play(&self, role: Role) {
+        self.active.set(if role == Role::Active { 1.0 } else { 0.0 });
+        let mut now = self.role.lock().unwrap_or_else(PoisonError::into_inner);
+        if *now != role {
+            tracing::info!(handler = self.handler, ?role, "subscription");
+            *now = role;
+        }
     }
 
     pub(super) fn failed(&self, reason: String) {

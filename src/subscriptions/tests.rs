@@ -10,12 +10,19 @@ use std::{
 };
 
 use async_trait::async_trait;
+use bytes::Bytes;
+use prost::Message as _;
 use tokio::{task::JoinHandle, time::Instant};
 
 use super::*;
 use crate::{
-    backends::memory::message_bus::{MemoryBusOptions, MemoryMessageBus},
-    message_bus::{Consumer, DeadLetter, Receipt},
+    backends::memory::{
+        lease::MemoryLeaseStore,
+        message_bus::{MemoryBusOptions, MemoryMessageBus},
+    },
+    lease::{LeaseError, LeaseOwner},
+    message_bus::{AtRisk, Consumer, DeadLetter, EventId, Message, Receipt},
+    proto::catga::events::v1::OrderEvent,
 };
 
 type Seen = (String, u32, bool);
@@ -56,14 +63,26 @@ impl<F> Scripted<F> {
 struct Running {
     status: Arc<SubscriptionStatus>,
     stop: CancellationToken,
-    task: JoinHandle<Result<(), BusError>>,
+    task: JoinHandle<()>,
 }
 
 impl Running {
     fn start(bus: &Arc<dyn MessageBus>, handler: Arc<dyn EventHandler>, options: SubscriptionOptions) -> Self {
-        let subscription = Subscription::new(bus.clone(), handler, options);
+        Self::start_as("node-1", bus, &(Arc::new(MemoryLeaseStore::new()) as Arc<dyn LeaseStore>), handler, options)
+    }
+
+    fn start_as(
+        node: &str,
+        bus: &Arc<dyn MessageBus>,
+        leases: &Arc<dyn LeaseStore>,
+        handler: Arc<dyn EventHandler>,
+        options: SubscriptionOptions,
+    ) -> Self {
+        let parts = SubscriptionParts { bus: bus.clone(), leases: leases.clone(), node: node.to_owned() };
+        let subscription = Subscription::new(parts, handler, options);
         let (status, stop) = (subscription.status(), CancellationToken::new());
-        let task = tokio::spawn(subscription.run(stop.clone()));
+        let own_stop = stop.clone();
+        let task = tokio::spawn(async move { subscription.run(own_stop).await });
         Self { status, stop, task }
     }
 
@@ -79,7 +98,7 @@ impl Running {
 
     async fn stop(self) {
         self.stop.cancel();
-        self.task.await.unwrap().unwrap();
+        self.task.await.unwrap();
     }
 }
 
@@ -313,13 +332,137 @@ async fn full_dead_letters_hold_the_subscription_up_until_there_is_room() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_subscription_ends_when_another_takes_over_its_name() {
+async fn a_subscription_whose_consumer_is_taken_over_says_so_and_comes_back() {
     let bus = memory();
-    let running = Running::start(&bus, Scripted::new(|_: &ReceivedEvent| Ok(())), options());
+    let handler = Scripted::new(|_: &ReceivedEvent| Ok(()));
+    let running = Running::start(&bus, handler.clone(), options());
     sleep(Duration::from_secs(1)).await;
-    let _other = bus.consumer("scripted").await.unwrap();
-    assert_eq!(running.task.await.unwrap(), Err(BusError::Replaced));
-    assert!(running.status.last_error().is_some());
+    let other = bus.consumer("scripted").await.unwrap();
+    running.until(|status| matches!(status.role(), Role::Failing(reason) if reason.contains("taken over"))).await;
+    running.until(|status| status.role() == Role::Active).await;
+    assert_eq!(other.next_batch(1).await.unwrap_err(), BusError::Replaced);
+    bus.publish(&[message(1, 1)]).await.unwrap();
+    running.until(|status| status.handled() == 1).await;
+    running.stop().await;
+}
+
+fn leases() -> (Arc<MemoryLeaseStore>, Arc<dyn LeaseStore>) {
+    let leases = Arc::new(MemoryLeaseStore::new());
+    (leases.clone(), leases)
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_node_handles_and_the_others_stand_by_until_it_stops() {
+    let (bus, (_, leases)) = (memory(), leases());
+    let handler = Scripted::new(|_: &ReceivedEvent| Ok(()));
+    let first = Running::start_as("node-1", &bus, &leases, handler.clone(), options());
+    first.until(|status| status.role() == Role::Active).await;
+    let second = Running::start_as("node-2", &bus, &leases, handler.clone(), options());
+    second.until(|status| status.role() == Role::StandingBy(Some("node-1".to_owned()))).await;
+    for sequence in 1..=100 {
+        bus.publish(&[message(1, sequence)]).await.unwrap();
+        sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!((first.status.handled(), second.status.received()), (100, 0));
+    assert_eq!(second.status.role(), Role::StandingBy(Some("node-1".to_owned())));
+    assert!(first.status.last_error().is_none() && second.status.last_error().is_none());
+    let stopped = Instant::now();
+    first.stop().await;
+    second.until(|status| status.role() == Role::Active).await;
+    assert!(stopped.elapsed() <= STANDBY_LOOK + Duration::from_millis(100), "{:?}", stopped.elapsed());
+    bus.publish(&[message(1, 101)]).await.unwrap();
+    second.until(|status| status.handled() == 1).await;
+    second.stop().await;
+    assert_eq!(leases.holder(&lease_name("scripted")).await, Ok(None), "the lease is released");
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_the_node_that_handles_dies_another_goes_on_within_seconds() {
+    let (bus, (_, leases)) = (memory(), leases());
+    let handler = Scripted::new(|_: &ReceivedEvent| Ok(()));
+    let first = Running::start_as("node-1", &bus, &leases, handler.clone(), options());
+    first.until(|status| status.role() == Role::Active).await;
+    let second = Running::start_as("node-2", &bus, &leases, handler.clone(), options());
+    second.until(|status| matches!(status.role(), Role::StandingBy(_))).await;
+    // Dropped without a chance to release anything, as by kill -9.
+    first.task.abort();
+    let died = Instant::now();
+    bus.publish(&[message(1, 1)]).await.unwrap();
+    second.until(|status| status.handled() == 1).await;
+    assert!(died.elapsed() <= WORK_TTL + STANDBY_LOOK + Duration::from_millis(100), "{:?}", died.elapsed());
+    second.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_has_lost_the_lease_stops_handling() {
+    let (bus, (store, leases)) = (memory(), leases());
+    let handler = Scripted::new(|_: &ReceivedEvent| Ok(()));
+    let first = Running::start_as("node-1", &bus, &leases, handler.clone(), options());
+    first.until(|status| status.role() == Role::Active).await;
+    let stolen = store.acquire(&lease_name("scripted"), "node-1", WORK_TTL).await.unwrap().unwrap();
+    first.until(|status| matches!(status.role(), Role::Failing(reason) if reason.contains("same name"))).await;
+    store.release(&stolen).await.unwrap();
+    first.until(|status| status.role() == Role::Active).await;
+    first.stop().await;
+}
+
+/// A lease store that is out of reach when told so.
+#[derive(Debug)]
+struct Outage {
+    inner: MemoryLeaseStore,
+    is_out: AtomicBool,
+}
+
+impl Outage {
+    fn pass(&self) -> Result<(), LeaseError> {
+        if self.is_out.load(SeqCst) { Err(LeaseError::Unavailable("out".to_owned())) } else { Ok(()) }
+    }
+}
+
+#[async_trait]
+impl LeaseStore for Outage {
+    async fn acquire(&self, name: &str, holder: &str, ttl: Duration) -> Result<Option<Lease>, LeaseError> {
+        self.pass()?;
+        self.inner.acquire(name, holder, ttl).await
+    }
+    async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<Lease, LeaseError> {
+        self.pass()?;
+        self.inner.renew(lease, ttl).await
+    }
+    async fn release(&self, lease: &Lease) -> Result<(), LeaseError> {
+        self.pass()?;
+        self.inner.release(lease).await
+    }
+    async fn holder(&self, name: &str) -> Result<Option<LeaseOwner>, LeaseError> {
+        self.pass()?;
+        self.inner.holder(name).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_of_the_lease_store_is_waited_out_however_long_it_lasts() {
+    let bus = memory();
+    let outage = Arc::new(Outage { inner: MemoryLeaseStore::new(), is_out: AtomicBool::new(true) });
+    let leases: Arc<dyn LeaseStore> = outage.clone();
+    let handler = Scripted::new(|_: &ReceivedEvent| Ok(()));
+    let running = Running::start_as("node-1", &bus, &leases, handler, options());
+    sleep(Duration::from_secs(3_600)).await;
+    assert!(matches!(running.status.role(), Role::Failing(reason) if reason.contains("out")));
+    outage.is_out.store(false, SeqCst);
+    sleep(MAX_RECONNECT_PAUSE).await;
+    running.until(|status| status.role() == Role::Active).await;
+    // A short one does not even interrupt the work.
+    outage.is_out.store(true, SeqCst);
+    sleep(Duration::from_secs(3)).await;
+    outage.is_out.store(false, SeqCst);
+    sleep(WORK_TTL).await;
+    assert_eq!(running.status.role(), Role::Active);
+    assert!(running.status.last_error().is_some_and(|error| error.reason.contains("out")));
+    // A longer one does.
+    outage.is_out.store(true, SeqCst);
+    sleep(WORK_TTL * 2).await;
+    assert!(matches!(running.status.role(), Role::Failing(_)));
+    running.stop().await;
 }
 
 /// A bus and its consumers that fail as `luck` will have it and count what is extended.
@@ -358,6 +501,9 @@ impl MessageBus for Flaky<MemoryMessageBus> {
     }
     async fn publish(&self, messages: &[Message]) -> Result<(), BusError> {
         self.inner.publish(messages).await
+    }
+    fn at_risk(&self, consumers: &[String]) -> AtRisk {
+        self.inner.at_risk(consumers)
     }
     async fn consumer(&self, name: &str) -> Result<Box<dyn Consumer>, BusError> {
         self.luck()?;
@@ -428,9 +574,7 @@ async fn bus_errors_are_waited_out_and_no_event_is_lost_repeated_or_out_of_order
         bus.publish(&sent).await.unwrap();
         running.until(|status| status.handled() == 120).await;
         assert_eq!(running.status.dead_lettered(), 0);
-        running.stop.cancel();
-        let end = running.task.await.unwrap();
-        assert!(end.is_ok(), "{end:?}");
+        running.stop().await;
     }
 }
 

@@ -9,7 +9,7 @@ use ordersystem::{
         AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, Position, RequestKey, Revision,
         StoreError, StoredEvent, StreamId,
     },
-    message_bus::{BusError, Consumer, DeadLetter, EventId, Message, MessageBus},
+    message_bus::{AtRisk, BusError, Consumer, DeadLetter, EventId, Message, MessageBus},
 };
 use tokio::sync::watch;
 
@@ -193,6 +193,10 @@ impl MessageBus for FaultyBus {
     async fn publish(&self, messages: &[Message]) -> Result<(), BusError> {
         self.publishing.pass().await.map_err(bus_error)?;
         self.inner.publish(messages).await
+    }
+
+    fn at_risk(&self, consumers: &[String]) -> AtRisk {
+        self.inner.at_risk(consumers)
     }
 
     async fn consumer(&self, name: &str) -> Result<Box<dyn Consumer>, BusError> {

@@ -13,7 +13,7 @@ use ordersystem::{
         AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, Position, RequestKey, Revision,
         StoreError, StoredEvent, StreamId,
     },
-    message_bus::{BusError, Consumer, DeadLetter, EventId, Message, MessageBus},
+    message_bus::{AtRisk, BusError, Consumer, DeadLetter, EventId, Message, MessageBus},
     read_model::{ListQuery, Page, ReadModel, ReadModelError, RowChange, Totals},
 };
 use serde_json::{Value, json};
@@ -94,6 +94,9 @@ impl MessageBus for Fragile<dyn MessageBus> {
     async fn publish(&self, messages: &[Message]) -> Result<(), BusError> {
         self.down(BusError::Unavailable).await?;
         self.inner.publish(messages).await
+    }
+    fn at_risk(&self, consumers: &[String]) -> AtRisk {
+        self.inner.at_risk(consumers)
     }
     async fn consumer(&self, name: &str) -> Result<Box<dyn Consumer>, BusError> {
         self.down(BusError::Unavailable).await?;
@@ -207,14 +210,16 @@ async fn a_read_model_that_fails_makes_the_projections_unhealthy() {
 }
 
 #[tokio::test]
-async fn a_subscription_that_has_ended_degrades_the_node() {
+async fn a_handler_that_cannot_receive_degrades_the_node() {
     let memory = Backends::memory();
     // Only the subscription asks for a consumer: the bus as a whole is well.
     let bus = Arc::new(NoConsumers(Arc::clone(&memory.bus)));
     let rest = Rest::start_on(Backends { bus, ..memory }).await;
     let (status, health) = health_once_failed(&rest, "subscriptions").await;
     assert_eq!((status, &health["status"]), (200, &json!("Degraded")));
-    assert_eq!(health["checks"]["subscriptions"]["status"], "Unhealthy");
+    let check = &health["checks"]["subscriptions"];
+    assert_eq!(check["status"], "Unhealthy");
+    assert!(check["detail"].as_str().is_some_and(|detail| detail.contains("no consumers today")), "{check}");
     assert_eq!(rest.get("/health/ready").await.status, 200);
 }
 
@@ -229,9 +234,11 @@ impl MessageBus for NoConsumers {
     async fn publish(&self, messages: &[Message]) -> Result<(), BusError> {
         self.0.publish(messages).await
     }
+    fn at_risk(&self, consumers: &[String]) -> AtRisk {
+        self.0.at_risk(consumers)
+    }
     async fn consumer(&self, _name: &str) -> Result<Box<dyn Consumer>, BusError> {
-        // What ends a subscription: trying again would not help.
-        Err(BusError::InvalidName)
+        Err(BusError::Unavailable("no consumers today".to_owned()))
     }
     async fn remove_consumer(&self, name: &str) -> Result<(), BusError> {
         self.0.remove_consumer(name).await

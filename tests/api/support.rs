@@ -8,7 +8,7 @@ use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use ordersystem::{
     api::{client::Target, probe},
-    app::{App, Backends},
+    app::{App, Backends, Setup},
     clock::{Clock, SystemClock},
     config::{Config, FlagValues},
     event_store::EventStore,
@@ -22,7 +22,7 @@ use ordersystem::{
                 order_history_service_client::OrderHistoryServiceClient,
                 order_query_service_client::OrderQueryServiceClient,
             },
-            system::v1::system_service_client::SystemServiceClient,
+            system::v1::{admin_service_client::AdminServiceClient, system_service_client::SystemServiceClient},
         },
     },
 };
@@ -60,9 +60,13 @@ impl TestServer {
     }
 
     pub async fn start_on(settings: &[(&'static str, &str)], backends: Backends, clock: Arc<dyn Clock>) -> Self {
+        Self::start_as(settings, Setup::new(backends).with_clock(clock)).await
+    }
+
+    pub async fn start_as(settings: &[(&'static str, &str)], setup: Setup) -> Self {
         let config = config(settings);
-        let store = Arc::clone(&backends.store);
-        let app = App::start_with(&config, backends, clock).await.expect("the server starts");
+        let store = Arc::clone(&setup.backends.store);
+        let app = App::start_as(&config, setup).await.expect("the server starts");
         let (address, grpc_address) = (app.address(), app.grpc_address());
         let shutdown = CancellationToken::new();
         let running = tokio::spawn(app.run(shutdown.clone()));
@@ -120,6 +124,19 @@ impl TestServer {
 
     pub async fn system(&self) -> SystemServiceClient<Channel> {
         SystemServiceClient::new(self.channel().await)
+    }
+
+    pub async fn admin(&self) -> AdminServiceClient<Channel> {
+        AdminServiceClient::new(self.channel().await)
+    }
+
+    /// What `/health` says about a component: its status and its detail.
+    pub async fn health(&self, component: &str) -> (String, String) {
+        let health = reqwest::get(self.url("/health")).await.expect("answers");
+        let health: serde_json::Value = health.json().await.expect("JSON");
+        let check = &health["checks"][component];
+        let text = |key: &str| check[key].as_str().unwrap_or_else(|| panic!("no {component}: {health}")).to_owned();
+        (text("status"), text("detail"))
     }
 
     /// Places an order of two laptops for `customer`.

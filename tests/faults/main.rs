@@ -11,4 +11,5 @@ mod program;
 #[path = "../contract/redis_server.rs"]
 #[allow(dead_code, reason = "shared with the contract suites")]
 mod redis_server;
+mod relay;
 mod two_nodes;

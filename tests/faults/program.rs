@@ -3,6 +3,7 @@
 use std::{
     path::Path,
     process::{Command, Output, Stdio},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -15,6 +16,7 @@ use ordersystem::{
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
     process::Child,
+    task::JoinHandle,
     time::timeout,
 };
 use tonic::transport::{Channel, Endpoint};
@@ -26,6 +28,10 @@ const STARTS_WITHIN: Duration = Duration::from_secs(30);
 pub struct Program {
     child: Child,
     pub address: String,
+    said: Arc<Mutex<Vec<String>>>,
+    /// Who has it may read the log.
+    reading: Arc<tokio::sync::Mutex<()>>,
+    reader: JoinHandle<()>,
 }
 
 impl Program {
@@ -67,9 +73,17 @@ impl Program {
         while let Some(line) = log.next_line().await.unwrap() {
             if let Some((_, address)) = line.split_once("listening on http://") {
                 let address = address.split_whitespace().next().unwrap().to_owned();
-                // Read on, so that a full pipe never stops it.
-                tokio::spawn(async move { while let Ok(Some(_)) = log.next_line().await {} });
-                return Ok(Self { child, address });
+                // Read on, so that a full pipe never stops it. What it wrote is in the pipe, whatever becomes of it.
+                let said = Arc::new(Mutex::new(Vec::new()));
+                let reading = Arc::<tokio::sync::Mutex<()>>::default();
+                let (lines, may_read) = (Arc::clone(&said), Arc::clone(&reading));
+                let reader = tokio::spawn(async move {
+                    while let Ok(Some(line)) = log.next_line().await {
+                        let _may_read = may_read.lock().await;
+                        lines.lock().unwrap().push(line);
+                    }
+                });
+                return Ok(Self { child, address, said, reading, reader });
             }
             said += &line;
         }
@@ -104,9 +118,33 @@ impl Program {
         self.child.id().expect("it runs")
     }
 
-    /// kill -9, and no more of it when this returns.
-    pub async fn kill(mut self) {
+    /// kill -9, and no more of it when this returns. All that it has logged since it listens.
+    pub async fn kill(mut self) -> Vec<String> {
         self.child.kill().await.unwrap();
+        self.reader.await.unwrap();
+        std::mem::take(&mut *self.said.lock().unwrap())
+    }
+
+    /// The same after a `time` in which nobody reads its log: whatever logs waits when the pipe is full.
+    pub async fn kill_unread(mut self, time: Duration) -> Vec<String> {
+        let unread = Arc::clone(&self.reading).lock_owned().await;
+        tokio::time::sleep(time).await;
+        self.child.kill().await.unwrap();
+        drop(unread);
+        self.kill().await
+    }
+
+    /// What it has logged since it listens.
+    pub fn said(&self) -> Vec<String> {
+        self.said.lock().unwrap().clone()
+    }
+
+    /// What `/health` says about a component: its status and its detail.
+    pub async fn health(&self, component: &str) -> (String, String) {
+        let health = reqwest::get(format!("http://{}/health", self.address)).await.unwrap();
+        let health: serde_json::Value = health.json().await.unwrap();
+        let text = |key: &str| health["checks"][component][key].as_str().unwrap().to_owned();
+        (text("status"), text("detail"))
     }
 
     pub async fn commands(&self) -> OrderCommandServiceClient<Channel> {

@@ -21,7 +21,8 @@ VARYING = [
     (r"\b\d{17,19}\b", "<id>"),
     (r'"(uptime|latencyMs)": ?"?[0-9.e-]+s?"?', r'"\1": <varies>'),
     (r"(?i)^(date|content-length): .*$", r"\1: <varies>"),
-    (r'"(lag|handled): \d+', r'"\1: <varies>'),
+    (r'\b(lag|handled): \d+', r'\1: <varies>'),
+    (r"oldest pending: [0-9.]+ s", "oldest pending: <varies>"),
     (r'"(sequence)": ?\d+', r'"\1": <varies>'),
     (r"(_seconds_(sum|bucket|count)|_total|_position)(\{[^}]*\})? [0-9.e-]+", r"\1\3 <varies>"),
 ]

@@ -1,5 +1,6 @@
 //! The gRPC door: one file a service, each a translation and nothing more.
 
+pub mod admin;
 pub mod commands;
 pub mod convert;
 pub mod execute;
@@ -29,7 +30,7 @@ use crate::proto::{
             order_history_service_server::OrderHistoryServiceServer,
             order_query_service_server::OrderQueryServiceServer,
         },
-        system::v1::system_service_server::SystemServiceServer,
+        system::v1::{admin_service_server::AdminServiceServer, system_service_server::SystemServiceServer},
     },
 };
 
@@ -62,6 +63,10 @@ pub fn routes(context: &Context, health: HealthReporter) -> Result<Routes, Box<d
     let system = SystemServiceServer::new(system::System::new(context.clone()))
         .max_decoding_message_size(max_bytes)
         .accept_compressed(CompressionEncoding::Gzip);
+    let admin = AdminServiceServer::new(admin::Admin::new(context.clone()))
+        .max_decoding_message_size(max_bytes)
+        .accept_compressed(CompressionEncoding::Gzip)
+        .send_compressed(CompressionEncoding::Gzip);
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
@@ -74,6 +79,7 @@ pub fn routes(context: &Context, health: HealthReporter) -> Result<Routes, Box<d
         .add_service(history)
         .add_service(ids)
         .add_service(system)
+        .add_service(admin)
         .add_service(HealthServer::new(HealthService::from_health_reporter(health)))
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?)

@@ -19,7 +19,7 @@ mod queries;
 mod query;
 mod sse;
 mod system;
-mod time;
+pub mod time;
 mod view;
 
 use std::sync::Arc;

@@ -18,8 +18,8 @@ use tokio::{
 use crate::{
     checkpoint_store::is_valid_name,
     message_bus::{
-        BusError, Consumer, DeadLetter, Delivery, DeliveryWindow, EventId, MAX_DEAD_LETTERS, Message, MessageBus,
-        Receipt, bounded_reason,
+        AtRisk, BusError, Consumer, DeadLetter, Delivery, DeliveryWindow, EventId, MAX_DEAD_LETTERS, Message,
+        MessageBus, Receipt, bounded_reason,
     },
 };
 
@@ -169,6 +169,14 @@ impl State {
         self.first > first
     }
 
+    /// The position of the oldest message that the consumer `name` has not acknowledged.
+    fn unacknowledged_from(&self, name: &str) -> AtRisk {
+        let Some(cursor) = self.consumers.get(name) else { return AtRisk::NoConsumer };
+        // What is in the window came before what is still in the queue, and the queue holds everything from the lowest cursor on.
+        let queued = || self.queue.get(usize::try_from(cursor.next - self.first).ok()?);
+        cursor.window.oldest().or_else(queued).map_or(AtRisk::Nothing, |message| AtRisk::From(message.position))
+    }
+
     /// What is ready for `cursor`, up to `max`.
     fn take(&mut self, name: &str, epoch: u64, max: usize) -> Result<Taken, BusError> {
         let now = Instant::now();
@@ -226,6 +234,16 @@ impl MessageBus for MemoryMessageBus {
             }
         }
         Ok(())
+    }
+
+    fn at_risk(&self, consumers: &[String]) -> AtRisk {
+        let of_each =
+            |state: &mut State| consumers.iter().map(|name| state.unacknowledged_from(name)).collect::<Vec<_>>();
+        self.shared.with(of_each).into_iter().fold(AtRisk::Nothing, |sum, one| match (sum, one) {
+            (AtRisk::NoConsumer, _) | (_, AtRisk::NoConsumer) => AtRisk::NoConsumer,
+            (AtRisk::From(a), AtRisk::From(b)) => AtRisk::From(a.min(b)),
+            (AtRisk::Nothing, other) | (other, AtRisk::Nothing) => other,
+        })
     }
 
     async fn consumer(&self, name: &str) -> Result<Box<dyn Consumer>, BusError> {

@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     checkpoint_store::is_valid_name,
-    message_bus::{BusError, Consumer, DeadLetter, EventId, MAX_DEAD_LETTERS, Message, MessageBus},
+    message_bus::{AtRisk, BusError, Consumer, DeadLetter, EventId, MAX_DEAD_LETTERS, Message, MessageBus},
 };
 
 pub use entry::Description;
@@ -220,6 +220,11 @@ impl MessageBus for RedisMessageBus {
             }
         }
         Ok(())
+    }
+
+    /// What Redis has accepted it keeps, whatever becomes of this process.
+    fn at_risk(&self, _consumers: &[String]) -> AtRisk {
+        AtRisk::Nothing
     }
 
     async fn consumer(&self, name: &str) -> Result<Box<dyn Consumer>, BusError> {

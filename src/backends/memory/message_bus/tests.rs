@@ -124,3 +124,50 @@ async fn a_handle_from_before_a_removal_does_not_come_to_life_again() {
     let _consumer = bus.consumer("log").await.unwrap();
     assert_eq!(former.next_batch(1).await.err(), Some(BusError::Replaced));
 }
+
+fn names(names: &[&str]) -> Vec<String> {
+    names.iter().map(|&name| name.to_owned()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_consumer_has_not_acknowledged_is_at_risk_wherever_it_waits() {
+    let bus = bus(100, usize::MAX, 2);
+    let both = names(&["a", "b"]);
+    assert_eq!(bus.at_risk(&names(&[])), AtRisk::Nothing);
+    let a = bus.consumer("a").await.unwrap();
+    assert_eq!(bus.at_risk(&both), AtRisk::NoConsumer, "there is no b yet");
+    let b = bus.consumer("b").await.unwrap();
+    assert_eq!(bus.at_risk(&both), AtRisk::Nothing);
+    bus.publish(&messages(1..=4)).await.unwrap();
+    assert_eq!(bus.at_risk(&both), AtRisk::From(1), "in the queue");
+    let batch = a.next_batch(2).await.unwrap();
+    assert_eq!(bus.at_risk(&both), AtRisk::From(1), "in hand");
+    a.ack(&[batch[0].receipt]).await.unwrap();
+    assert_eq!(bus.at_risk(&names(&["a"])), AtRisk::From(2));
+    assert_eq!(bus.at_risk(&both), AtRisk::From(1), "b has had nothing");
+    assert_eq!(take(&*b, 2).await, [1, 2]);
+    assert_eq!(bus.at_risk(&both), AtRisk::From(2), "a has not acknowledged it");
+    a.retry(batch[1].receipt, Duration::from_secs(600)).await.unwrap();
+    assert_eq!(bus.at_risk(&both), AtRisk::From(2), "given back");
+    drop(a);
+    assert_eq!(bus.at_risk(&both), AtRisk::From(2), "the name outlives its consumer");
+    let a = bus.consumer("a").await.unwrap();
+    assert_eq!(take(&*a, 1).await, [2]);
+    assert_eq!((take(&*a, 2).await, take(&*b, 2).await), (vec![3, 4], vec![3, 4]));
+    assert_eq!(bus.at_risk(&both), AtRisk::Nothing);
+    bus.remove_consumer("b").await.unwrap();
+    assert_eq!(bus.at_risk(&both), AtRisk::NoConsumer);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_letter_is_dealt_with_and_its_replay_puts_nothing_before_it_at_risk() {
+    let bus = bus(100, usize::MAX, 10);
+    let (name, consumer) = (names(&["a"]), bus.consumer("a").await.unwrap());
+    bus.publish(&messages(1..=2)).await.unwrap();
+    let batch = consumer.next_batch(2).await.unwrap();
+    consumer.dead_letter(&batch[0], "no").await.unwrap();
+    assert_eq!(bus.at_risk(&name), AtRisk::From(2));
+    consumer.ack(&[batch[1].receipt]).await.unwrap();
+    assert_eq!(bus.replay("a", &[EventId { key: 1, sequence: 1 }]).await, Ok(1));
+    assert_eq!(bus.at_risk(&name), AtRisk::Nothing);
+}

@@ -99,3 +99,170 @@ class SystemService:
             timeout,
             metadata,
             _registered_method=True)
+
+
+class AdminServiceStub:
+    """For operators. Like every service here it is open to whoever may use the port. Keep that to a trusted network, ask for client
+    certificates, or refuse /catga.system.v1.AdminService/ in the proxy before it.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.ListDeadLetters = channel.unary_unary(
+                '/catga.system.v1.AdminService/ListDeadLetters',
+                request_serializer=catga_dot_system_dot_v1_dot_system__pb2.ListDeadLettersRequest.SerializeToString,
+                response_deserializer=catga_dot_system_dot_v1_dot_system__pb2.ListDeadLettersResponse.FromString,
+                _registered_method=True)
+        self.ReplayDeadLetters = channel.unary_unary(
+                '/catga.system.v1.AdminService/ReplayDeadLetters',
+                request_serializer=catga_dot_system_dot_v1_dot_system__pb2.ReplayDeadLettersRequest.SerializeToString,
+                response_deserializer=catga_dot_system_dot_v1_dot_system__pb2.ReplayDeadLettersResponse.FromString,
+                _registered_method=True)
+        self.DiscardDeadLetters = channel.unary_unary(
+                '/catga.system.v1.AdminService/DiscardDeadLetters',
+                request_serializer=catga_dot_system_dot_v1_dot_system__pb2.DiscardDeadLettersRequest.SerializeToString,
+                response_deserializer=catga_dot_system_dot_v1_dot_system__pb2.DiscardDeadLettersResponse.FromString,
+                _registered_method=True)
+
+
+class AdminServiceServicer:
+    """For operators. Like every service here it is open to whoever may use the port. Keep that to a trusted network, ask for client
+    certificates, or refuse /catga.system.v1.AdminService/ in the proxy before it.
+    """
+
+    def ListDeadLetters(self, request, context):
+        """What a handler of events gave up, the oldest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReplayDeadLetters(self, request, context):
+        """Hands dead letters to their handler once more. One that fails again is a dead letter again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DiscardDeadLetters(self, request, context):
+        """Drops dead letters for good. The events stay in the log.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_AdminServiceServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'ListDeadLetters': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDeadLetters,
+                    request_deserializer=catga_dot_system_dot_v1_dot_system__pb2.ListDeadLettersRequest.FromString,
+                    response_serializer=catga_dot_system_dot_v1_dot_system__pb2.ListDeadLettersResponse.SerializeToString,
+            ),
+            'ReplayDeadLetters': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReplayDeadLetters,
+                    request_deserializer=catga_dot_system_dot_v1_dot_system__pb2.ReplayDeadLettersRequest.FromString,
+                    response_serializer=catga_dot_system_dot_v1_dot_system__pb2.ReplayDeadLettersResponse.SerializeToString,
+            ),
+            'DiscardDeadLetters': grpc.unary_unary_rpc_method_handler(
+                    servicer.DiscardDeadLetters,
+                    request_deserializer=catga_dot_system_dot_v1_dot_system__pb2.DiscardDeadLettersRequest.FromString,
+                    response_serializer=catga_dot_system_dot_v1_dot_system__pb2.DiscardDeadLettersResponse.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'catga.system.v1.AdminService', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('catga.system.v1.AdminService', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class AdminService:
+    """For operators. Like every service here it is open to whoever may use the port. Keep that to a trusted network, ask for client
+    certificates, or refuse /catga.system.v1.AdminService/ in the proxy before it.
+    """
+
+    @staticmethod
+    def ListDeadLetters(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/catga.system.v1.AdminService/ListDeadLetters',
+            catga_dot_system_dot_v1_dot_system__pb2.ListDeadLettersRequest.SerializeToString,
+            catga_dot_system_dot_v1_dot_system__pb2.ListDeadLettersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReplayDeadLetters(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/catga.system.v1.AdminService/ReplayDeadLetters',
+            catga_dot_system_dot_v1_dot_system__pb2.ReplayDeadLettersRequest.SerializeToString,
+            catga_dot_system_dot_v1_dot_system__pb2.ReplayDeadLettersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DiscardDeadLetters(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/catga.system.v1.AdminService/DiscardDeadLetters',
+            catga_dot_system_dot_v1_dot_system__pb2.DiscardDeadLettersRequest.SerializeToString,
+            catga_dot_system_dot_v1_dot_system__pb2.DiscardDeadLettersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)

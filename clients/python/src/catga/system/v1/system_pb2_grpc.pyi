@@ -56,3 +56,64 @@ class SystemServiceServicer(metaclass=_abc_1.ABCMeta):
         """Version, node, backends, durability and bounds of the node that answers."""
 
 def add_SystemServiceServicer_to_server(servicer: SystemServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+
+class AdminServiceStub:
+    """For operators. Like every service here it is open to whoever may use the port. Keep that to a trusted network, ask for client
+    certificates, or refuse /catga.system.v1.AdminService/ in the proxy before it.
+    """
+
+    @_typing.overload
+    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
+    @_typing.overload
+    def __new__(cls, channel: _aio.Channel) -> AdminServiceAsyncStub: ...
+    ListDeadLetters: _grpc.UnaryUnaryMultiCallable[_system_pb2.ListDeadLettersRequest, _system_pb2.ListDeadLettersResponse]
+    """What a handler of events gave up, the oldest first."""
+    ReplayDeadLetters: _grpc.UnaryUnaryMultiCallable[_system_pb2.ReplayDeadLettersRequest, _system_pb2.ReplayDeadLettersResponse]
+    """Hands dead letters to their handler once more. One that fails again is a dead letter again."""
+    DiscardDeadLetters: _grpc.UnaryUnaryMultiCallable[_system_pb2.DiscardDeadLettersRequest, _system_pb2.DiscardDeadLettersResponse]
+    """Drops dead letters for good. The events stay in the log."""
+
+@_typing.type_check_only
+class AdminServiceAsyncStub(AdminServiceStub):
+    """For operators. Like every service here it is open to whoever may use the port. Keep that to a trusted network, ask for client
+    certificates, or refuse /catga.system.v1.AdminService/ in the proxy before it.
+    """
+
+    def __init__(self, channel: _aio.Channel) -> None: ...
+    ListDeadLetters: _aio.UnaryUnaryMultiCallable[_system_pb2.ListDeadLettersRequest, _system_pb2.ListDeadLettersResponse]  # type: ignore[assignment]
+    """What a handler of events gave up, the oldest first."""
+    ReplayDeadLetters: _aio.UnaryUnaryMultiCallable[_system_pb2.ReplayDeadLettersRequest, _system_pb2.ReplayDeadLettersResponse]  # type: ignore[assignment]
+    """Hands dead letters to their handler once more. One that fails again is a dead letter again."""
+    DiscardDeadLetters: _aio.UnaryUnaryMultiCallable[_system_pb2.DiscardDeadLettersRequest, _system_pb2.DiscardDeadLettersResponse]  # type: ignore[assignment]
+    """Drops dead letters for good. The events stay in the log."""
+
+class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
+    """For operators. Like every service here it is open to whoever may use the port. Keep that to a trusted network, ask for client
+    certificates, or refuse /catga.system.v1.AdminService/ in the proxy before it.
+    """
+
+    @_abc_1.abstractmethod
+    def ListDeadLetters(
+        self,
+        request: _system_pb2.ListDeadLettersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_system_pb2.ListDeadLettersResponse, _abc.Awaitable[_system_pb2.ListDeadLettersResponse]]:
+        """What a handler of events gave up, the oldest first."""
+
+    @_abc_1.abstractmethod
+    def ReplayDeadLetters(
+        self,
+        request: _system_pb2.ReplayDeadLettersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_system_pb2.ReplayDeadLettersResponse, _abc.Awaitable[_system_pb2.ReplayDeadLettersResponse]]:
+        """Hands dead letters to their handler once more. One that fails again is a dead letter again."""
+
+    @_abc_1.abstractmethod
+    def DiscardDeadLetters(
+        self,
+        request: _system_pb2.DiscardDeadLettersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_system_pb2.DiscardDeadLettersResponse, _abc.Awaitable[_system_pb2.DiscardDeadLettersResponse]]:
+        """Drops dead letters for good. The events stay in the log."""
+
+def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

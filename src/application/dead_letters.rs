@@ -1,0 +1,112 @@
+//! What handlers gave up: for operators to look at, to hand out once more, or to drop.
+
+use std::{sync::Arc, time::SystemTime};
+
+use super::AppError;
+use crate::message_bus::{BusError, DeadLetter, EventId, MAX_DEAD_LETTERS, MessageBus};
+
+/// The dead letters of the handlers that this node knows. A bus in the process has those of this node alone.
+#[derive(Debug)]
+pub struct DeadLetters {
+    bus: Arc<dyn MessageBus>,
+    handlers: Vec<String>,
+}
+
+/// Which dead letters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// All that there are when the call begins.
+    All,
+    /// Those of these events.
+    Events(Vec<EventId>),
+}
+
+/// A part of the dead letters of a handler, the oldest first.
+#[derive(Debug)]
+pub struct DeadLetterPage {
+    /// What it holds.
+    pub letters: Vec<DeadLetter>,
+    /// Whether more came after it.
+    pub has_more: bool,
+}
+
+/// Where a page begins: after this letter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct After {
+    /// How many letters were shown so far.
+    pub shown: usize,
+    /// The event of the last one.
+    pub event: EventId,
+    /// When that one was given up.
+    pub at: SystemTime,
+}
+
+impl DeadLetters {
+    /// Those of `handlers` on `bus`.
+    #[must_use]
+    pub const fn new(bus: Arc<dyn MessageBus>, handlers: Vec<String>) -> Self {
+        Self { bus, handlers }
+    }
+
+    /// Up to `max` letters of `handler` after `after`. Letters that go away between two pages shift the rest, and none that stays is left out.
+    ///
+    /// # Errors
+    /// [`AppError::UnknownHandler`], [`AppError::Unavailable`].
+    pub async fn list(&self, handler: &str, after: Option<After>, max: usize) -> Result<DeadLetterPage, AppError> {
+        self.known(handler)?;
+        let shown = after.map_or(0, |after| after.shown);
+        let wanted = shown.saturating_add(max).saturating_add(1).min(MAX_DEAD_LETTERS);
+        let mut letters = self.bus.dead_letters(handler, wanted).await.map_err(unavailable)?;
+        if let Some(After { event, at, .. }) = after {
+            let last = letters.iter().position(|letter| letter.message.event_id() == event);
+            // Where the last one has gone away, its time tells; rather is a letter shown twice than left out.
+            let seen = last.map_or_else(|| letters.iter().take_while(|letter| letter.at < at).count(), |last| last + 1);
+            letters.drain(..seen);
+        }
+        let has_more = letters.len() > max;
+        letters.truncate(max);
+        Ok(DeadLetterPage { letters, has_more })
+    }
+
+    /// Hands letters to `handler` once more; answers how many there were.
+    ///
+    /// # Errors
+    /// [`AppError::UnknownHandler`], [`AppError::Unavailable`]: some may have been replayed.
+    pub async fn replay(&self, handler: &str, which: Which) -> Result<usize, AppError> {
+        let events = self.events(handler, which).await?;
+        self.bus.replay(handler, &events).await.map_err(unavailable)
+    }
+
+    /// Drops letters of `handler` for good; answers how many there were.
+    ///
+    /// # Errors
+    /// [`AppError::UnknownHandler`], [`AppError::Unavailable`]: some may have been dropped.
+    pub async fn discard(&self, handler: &str, which: Which) -> Result<usize, AppError> {
+        let events = self.events(handler, which).await?;
+        self.bus.discard(handler, &events).await.map_err(unavailable)
+    }
+
+    /// A replayed letter may fail and be back at once: `All` is what was there before.
+    async fn events(&self, handler: &str, which: Which) -> Result<Vec<EventId>, AppError> {
+        self.known(handler)?;
+        match which {
+            Which::Events(events) => Ok(events),
+            Which::All => {
+                let letters = self.bus.dead_letters(handler, MAX_DEAD_LETTERS).await.map_err(unavailable)?;
+                Ok(letters.iter().map(|letter| letter.message.event_id()).collect())
+            }
+        }
+    }
+
+    fn known(&self, handler: &str) -> Result<(), AppError> {
+        if self.handlers.iter().any(|known| known == handler) {
+            return Ok(());
+        }
+        Err(AppError::UnknownHandler { name: handler.to_owned(), known: self.handlers.clone() })
+    }
+}
+
+fn unavailable(error: BusError) -> AppError {
+    tracing::warn!(%error, "dead letters");
+    AppError::unavailable(error)
+}
