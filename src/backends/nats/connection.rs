@@ -128,8 +128,7 @@ impl Nats {
     pub async fn connected(&self) -> Result<(), NotConnected> {
         let deadline = Instant::now() + self.options.connect_timeout;
         while !self.is_connected() {
-            let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            match failure {
+            match self.failure() {
                 Some(why) if is_denial(&why) => return Err(NotConnected::Ever(why)),
                 why if Instant::now() >= deadline => {
                     return Err(NotConnected::Yet(why.unwrap_or_else(|| "no answer yet".to_owned())));
@@ -138,6 +137,11 @@ impl Nats {
             }
         }
         Ok(())
+    }
+
+    /// Why the last try to connect failed; `None` while connected.
+    pub(super) fn failure(&self) -> Option<String> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// How often a connection has been made: whoever sees another number than before talks to a server that may be another one.
