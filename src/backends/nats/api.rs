@@ -198,6 +198,7 @@ fn read_answer<T: DeserializeOwned>(payload: &[u8]) -> Result<T, CallError> {
     match error {
         None => serde_json::from_slice(payload).map_err(unreadable),
         Some(error) if error.is_passing() => Err(CallError::Lost(error.description)),
+        Some(error) if error.err_code == code::MESSAGE_TOO_LARGE => Err(CallError::TooLarge(error.description)),
         Some(error) => Err(CallError::Refused { code: error.err_code, text: error.description }),
     }
 }

@@ -72,11 +72,7 @@ impl Shared {
                     let appended = stored.appended(false);
                     self.learn(&mut state, &stored, end);
                     self.wrote(stored);
-                    let is_grown = state.requests.as_ref().is_some_and(|requests| requests.len().is_power_of_two());
-                    drop(state);
-                    if is_grown {
-                        self.streams.weigh(commit.stream, &known);
-                    }
+                    self.streams.weigh(commit.stream, &known, &state);
                     return Ok(appended);
                 }
                 Written::Passed => {

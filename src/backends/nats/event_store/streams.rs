@@ -19,7 +19,14 @@ pub(super) type Known = Arc<Mutex<StreamState>>;
 
 /// The streams that are remembered.
 #[derive(Debug)]
-pub(super) struct Streams(Cache<u64, Known, WeighRequests>);
+pub(super) struct Streams(Cache<u64, Weighed, Weigh>);
+
+/// What is known, with its weight when it was put in: the cache counts on a value that does not change.
+#[derive(Clone, Debug)]
+struct Weighed {
+    known: Known,
+    weight: u64,
+}
 
 /// The end of a stream, as far as it is known.
 #[derive(Debug, Default)]
@@ -46,36 +53,41 @@ pub(super) struct Remembered {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct WeighRequests;
+struct Weigh;
 
-impl Weighter<u64, Known> for WeighRequests {
-    fn weight(&self, _: &u64, known: &Known) -> u64 {
-        // Who holds the lock will say anew what it weighs.
-        let requests = known.try_lock().map_or(0, |state| state.requests.as_ref().map_or(0, HashMap::len));
-        1 + (requests / REQUESTS_A_UNIT) as u64
+impl Weighter<u64, Weighed> for Weigh {
+    fn weight(&self, _: &u64, weighed: &Weighed) -> u64 {
+        weighed.weight
     }
 }
 
 impl Streams {
     pub(super) fn new() -> Self {
-        Self(Cache::with_weighter(CAPACITY as usize, CAPACITY, WeighRequests))
+        Self(Cache::with_weighter(CAPACITY as usize, CAPACITY, Weigh))
     }
 
     /// What is known of `stream`.
     pub(super) fn of(&self, stream: StreamId) -> Known {
-        let known = self.0.get_or_insert_with(&stream.0, || Ok::<_, std::convert::Infallible>(Known::default()));
-        known.unwrap_or_default()
+        let new = || Ok::<_, std::convert::Infallible>(Weighed { known: Known::default(), weight: 1 });
+        match self.0.get_or_insert_with(&stream.0, new) {
+            Ok(weighed) => weighed.known,
+            Err(never) => match never {},
+        }
     }
 
-    /// Counts anew how much is remembered of `stream`; after its request ids have become many more.
-    pub(super) fn weigh(&self, stream: StreamId, known: &Known) {
-        self.0.insert(stream.0, Arc::clone(known));
+    /// Counts anew how much is remembered of `stream`, if its request ids have become many more.
+    pub(super) fn weigh(&self, stream: StreamId, known: &Known, state: &StreamState) {
+        let requests = state.requests.as_ref().map_or(0, HashMap::len);
+        if requests >= REQUESTS_A_UNIT && requests.is_power_of_two() {
+            let weight = 1 + (requests / REQUESTS_A_UNIT) as u64;
+            self.0.insert(stream.0, Weighed { known: Arc::clone(known), weight });
+        }
     }
 
     /// Takes in a commit that another node may have made. Where a writer holds the stream it finds out by itself.
     pub(super) fn saw(&self, commit: &StoredCommit) {
         let known = match self.0.peek(&commit.stream.0) {
-            Some(known) => known,
+            Some(weighed) => weighed.known,
             // From its beginning a stream is known wholly.
             None if commit.first_revision == 1 => self.of(commit.stream),
             None => return,
