@@ -267,7 +267,8 @@ async fn a_stream_that_would_lose_data_is_refused_with_every_reason() {
         deny_purge: true,
         ..stream::Config::default()
     };
-    let cases: [(fn(stream::Config) -> stream::Config, &str); 7] = [
+    type Spoil = fn(stream::Config) -> stream::Config;
+    let cases: [(Spoil, &str); 7] = [
         (|config| stream::Config { max_age: Duration::from_secs(3_600), ..config }, "maximum age"),
         (|config| stream::Config { max_messages: 5, ..config }, "maximum of messages"),
         (|config| stream::Config { max_bytes: 5_000_000, ..config }, "maximum of bytes"),
@@ -315,7 +316,10 @@ async fn a_log_that_comes_back_as_another_is_not_taken_for_it() {
     let refused = store.append(commit(1, ExpectedRevision::Any, "b")).await;
     assert!(matches!(refused, Err(AppendError::Store(StoreError::Unavailable(_)))), "{refused:?}");
     let raw = server.raw().await;
-    assert!(raw.get_stream(format!("{prefix}-log")).await.is_err(), "nothing is made in the place of a log that is gone");
+    assert!(
+        raw.get_stream(format!("{prefix}-log")).await.is_err(),
+        "nothing is made in the place of a log that is gone"
+    );
     // A node that starts now makes another log, which the first does not touch.
     let other = server.store_of(&prefix).await;
     sleep(Duration::from_millis(200)).await;
@@ -439,11 +443,14 @@ async fn two_stores_of_one_log_race_and_one_wins_each_time() {
         tokio::spawn(async move {
             let mut answers = Vec::new();
             for round in 0..ROUNDS {
-                let request = RequestKey { scope: RequestScope::Stream, id: format!("r{round}").into(), fingerprint: 1 };
-                let plain = store.append(commit(1, ExpectedRevision::Exactly(round), &format!("{index}-{round}"))).await;
+                let request =
+                    RequestKey { scope: RequestScope::Stream, id: format!("r{round}").into(), fingerprint: 1 };
+                let plain =
+                    store.append(commit(1, ExpectedRevision::Exactly(round), &format!("{index}-{round}"))).await;
                 let asked = Commit { request: Some(request), ..commit(2, ExpectedRevision::Any, &format!("{round}")) };
                 let once = store.append(asked).await.unwrap();
-                let created = store.append(create(1_000 + 2 * round + index as u64, &format!("c{round}"), "new")).await.unwrap();
+                let created =
+                    store.append(create(1_000 + 2 * round + index as u64, &format!("c{round}"), "new")).await.unwrap();
                 answers.push((plain, once, created));
             }
             answers

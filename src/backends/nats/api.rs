@@ -206,8 +206,8 @@ fn read_answer<T: DeserializeOwned>(payload: &[u8]) -> Result<T, CallError> {
 impl ApiError {
     /// Whether it says nothing of what became of the request: a leader is being elected, or the same message is on its way.
     fn is_passing(&self) -> bool {
-        let is_answer =
-            code::NO_SPACE.contains(&self.err_code) || [code::NOT_ENABLED, code::NOT_ENABLED_FOR_ACCOUNT].contains(&self.err_code);
+        let is_answer = code::NO_SPACE.contains(&self.err_code)
+            || [code::NOT_ENABLED, code::NOT_ENABLED_FOR_ACCOUNT].contains(&self.err_code);
         (self.code == 503 && !is_answer) || self.err_code == code::ON_ITS_WAY
     }
 }

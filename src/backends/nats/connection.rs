@@ -112,10 +112,8 @@ impl Nats {
             .request_timeout(Some(options.request_timeout))
             // Two pings without an answer and the connection is given up.
             .ping_interval(Duration::from_secs(1));
-        let client = connect
-            .connect(servers)
-            .await
-            .map_err(|error| format!("the address of NATS: {}", error.kind()))?;
+        let client =
+            connect.connect(servers).await.map_err(|error| format!("the address of NATS: {}", error.kind()))?;
         let mut jetstream = jetstream::new(client.clone());
         jetstream.set_timeout(options.request_timeout);
         Ok(Self { client, jetstream, options: Arc::new(options), failure })
@@ -222,8 +220,7 @@ fn addresses(url: &str) -> Result<(Vec<ServerAddr>, Login), String> {
     for url in split_servers(url) {
         let (scheme, rest) = url.split_once("://").unwrap_or(("nats", url));
         // Up to the last '@' all is user and password, as the configuration reads it too.
-        let (user_info, host) =
-            rest.rsplit_once('@').map_or((None, rest), |(user_info, host)| (Some(user_info), host));
+        let (user_info, host) = rest.rsplit_once('@').map_or((None, rest), |(user_info, host)| (Some(user_info), host));
         if let (Some(user_info), Login::Nobody) = (user_info, &login) {
             login = match user_info.split_once(':') {
                 Some((user, password)) => Login::User(decode(user), decode(password)),

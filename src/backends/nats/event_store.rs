@@ -114,6 +114,12 @@ impl NatsEventStore {
             tokio::time::sleep(pause).await;
         }
     }
+
+    /// What the streams were found to be, for the log.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        self.shared.log.summary()
+    }
 }
 
 impl Shared {
@@ -169,9 +175,7 @@ impl Shared {
             self.log.doubt();
             self.log.ready().await
         };
-        timeout_at(deadline, look)
-            .await
-            .map_err(|_| StoreError::Unavailable("NATS does not answer".to_owned()))??;
+        timeout_at(deadline, look).await.map_err(|_| StoreError::Unavailable("NATS does not answer".to_owned()))??;
         self.log.probe(deadline).await.map_err(StoreError::Unavailable)?;
         match &*self.full.lock().unwrap_or_else(PoisonError::into_inner) {
             Some((at, why)) if at.elapsed() < FULL_FOR => {

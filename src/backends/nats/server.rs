@@ -45,14 +45,20 @@ impl ServerFacts {
             Ok(_) => Ok(Self { version }),
             Err(error @ CallError::Refused { .. }) => {
                 let for_account = error.is(code::NOT_ENABLED_FOR_ACCOUNT) || error.is(code::NOT_ENABLED);
-                let why = if for_account { "JetStream is not enabled for this account" } else { "JetStream refuses us" };
+                let why =
+                    if for_account { "JetStream is not enabled for this account" } else { "JetStream refuses us" };
                 Err(NotConnected::Ever(format!("{why}: {error}")))
             }
-            Err(CallError::NotSent(_)) if nats.is_connected() => {
-                Err(NotConnected::Ever("this NATS has no JetStream: start it with -js, or give the address of one that has".to_owned()))
-            }
+            Err(CallError::NotSent(_)) if nats.is_connected() => Err(NotConnected::Ever(
+                "this NATS has no JetStream: start it with -js, or give the address of one that has".to_owned(),
+            )),
             Err(error) => Err(NotConnected::Yet(error.to_string())),
         }
+    }
+
+    /// For the log.
+    pub(super) fn summary(&self) -> String {
+        format!("NATS {}", self.version)
     }
 
     /// Why `stream` cannot be used on this server, if so.
@@ -89,6 +95,11 @@ impl StreamFacts {
         }
         let replicas = config["num_replicas"].as_u64().unwrap_or(1);
         Ok(Self { name: name.to_owned(), replicas, messages: info["state"]["messages"].as_u64().unwrap_or_default() })
+    }
+
+    /// For the log.
+    pub(super) fn summary(&self) -> String {
+        format!("stream {} with file storage on {} servers", self.name, self.replicas)
     }
 
     /// Whether it has no messages.
@@ -129,7 +140,10 @@ fn wrong_settings(subjects: &str, config: &Value) -> Vec<String> {
     need(!is("no_ack"), "it does not acknowledge");
     need(!is("sealed"), "it is sealed");
     need(!is("allow_msg_ttl"), "messages may expire (allow_msg_ttl)");
-    need(config["persist_mode"].as_str().is_none_or(|mode| mode != "async"), "it acknowledges before it writes (persist_mode)");
+    need(
+        config["persist_mode"].as_str().is_none_or(|mode| mode != "async"),
+        "it acknowledges before it writes (persist_mode)",
+    );
     need(!has("mirror") && !has("sources"), "it copies another stream");
     need(!has("subject_transform"), "it renames subjects");
     let takes = config["subjects"].as_array().map_or(&[][..], Vec::as_slice);

@@ -104,16 +104,18 @@ pub(super) fn encode(commit: &Commit, first_revision: Revision) -> Result<Bytes,
             message.put_u8(if request.scope == RequestScope::Stream { 1 } else { 2 });
             message.put_u128(request.fingerprint);
             let id = request.id.as_bytes();
-            message.put_u8(u8::try_from(id.len()).map_err(|_| {
-                StoreError::Corrupt(format!("a request id of {} characters is too long", id.len()))
-            })?);
+            message
+                .put_u8(u8::try_from(id.len()).map_err(|_| {
+                    StoreError::Corrupt(format!("a request id of {} characters is too long", id.len()))
+                })?);
             message.put_slice(id);
         }
     }
     for event in &commit.events {
-        message.put_u32(u32::try_from(event.len()).map_err(|_| {
-            StoreError::Corrupt(format!("an event of {} bytes is too large", event.len()))
-        })?);
+        message.put_u32(
+            u32::try_from(event.len())
+                .map_err(|_| StoreError::Corrupt(format!("an event of {} bytes is too large", event.len())))?,
+        );
         message.put_slice(event);
     }
     Ok(seal(message))

@@ -15,6 +15,7 @@ use async_nats::{HeaderMap, header};
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 
+use super::commit::last_position;
 use crate::{
     backends::nats::{
         api::{CallError, Which, code},
@@ -23,7 +24,6 @@ use crate::{
     },
     event_store::{Durability, LogId, Position, StoreError},
 };
-use super::commit::last_position;
 
 /// What the first message of the log says, before the number of the log.
 const FIRST_MESSAGE: &str = "log of ordersystem, number ";
@@ -43,9 +43,16 @@ pub(super) struct Log {
     id: OnceLock<LogId>,
     /// The connection on which all was found in order; 0: none.
     admitted: AtomicU64,
-    durability: Mutex<Durability>,
+    facts: Mutex<Option<Facts>>,
     looking: tokio::sync::Mutex<Option<(Instant, NotConnected)>>,
     head: HeadQuestion,
+}
+
+/// What the streams were found to be when last looked at.
+#[derive(Clone, Debug)]
+struct Facts {
+    durability: Durability,
+    summary: String,
 }
 
 /// Asks for the end of the log; whoever asks while an older question is under way shares the next answer.
@@ -63,7 +70,7 @@ impl Log {
             nats,
             id: OnceLock::new(),
             admitted: AtomicU64::new(0),
-            durability: Mutex::new(Durability::None),
+            facts: Mutex::default(),
             looking: tokio::sync::Mutex::new(None),
             head: HeadQuestion::default(),
         }
@@ -74,7 +81,16 @@ impl Log {
     }
 
     pub(super) fn durability(&self) -> Durability {
-        *self.durability.lock().unwrap_or_else(PoisonError::into_inner)
+        self.facts().map_or(Durability::None, |facts| facts.durability)
+    }
+
+    /// What was found, for people.
+    pub(super) fn summary(&self) -> String {
+        self.facts().map_or_else(|| "not seen yet".to_owned(), |facts| facts.summary)
+    }
+
+    fn facts(&self) -> Option<Facts> {
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Makes sure that the streams have been looked at on this connection.
@@ -148,7 +164,8 @@ impl Log {
         }
         let durability = log.durability().min(requests.durability());
         self.find_id(log.is_empty()).await?;
-        *self.durability.lock().unwrap_or_else(PoisonError::into_inner) = durability;
+        let summary = format!("{}, {}, {}", server.summary(), log.summary(), requests.summary());
+        *self.facts.lock().unwrap_or_else(PoisonError::into_inner) = Some(Facts { durability, summary });
         Ok(())
     }
 
@@ -225,7 +242,10 @@ impl Log {
                 "stream {} holds another log than this node has been working on",
                 self.stream
             ))),
-            (None, None) => Err(NotConnected::Ever(format!("the first message of stream {} is not the one that names a log", self.stream))),
+            (None, None) => Err(NotConnected::Ever(format!(
+                "the first message of stream {} is not the one that names a log",
+                self.stream
+            ))),
         }
     }
 
@@ -233,7 +253,8 @@ impl Log {
         let which = Which { seq: Some(FIRST_SEQUENCE), ..Which::default() };
         let first = self.nats.message(&self.stream, which).await.map_err(passing)?;
         let named = first.filter(|first| first.subject == self.nats.subject("log.id"));
-        let number = named.and_then(|first| std::str::from_utf8(&first.payload).ok()?.strip_prefix(FIRST_MESSAGE)?.parse().ok());
+        let number =
+            named.and_then(|first| std::str::from_utf8(&first.payload).ok()?.strip_prefix(FIRST_MESSAGE)?.parse().ok());
         Ok(number.filter(|number| *number != 0).map(LogId))
     }
 

@@ -294,7 +294,11 @@ impl Shared {
     }
 
     /// The events before `from`, newest first.
-    pub(super) async fn read_backward(&self, from: Position, max_events: usize) -> Result<Vec<StoredEvent>, StoreError> {
+    pub(super) async fn read_backward(
+        &self,
+        from: Position,
+        max_events: usize,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
         let mut page = Page::new(max_events);
         let mut last = sequence_before(from);
         // Positions up to the newest that is held are of messages that are there.

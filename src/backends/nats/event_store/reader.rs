@@ -11,10 +11,7 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::time::{Instant, timeout};
 
-use crate::backends::nats::{
-    api::CallError,
-    connection::Nats,
-};
+use crate::backends::nats::{api::CallError, connection::Nats};
 
 /// A consumer that nobody asks for so long is removed.
 const INACTIVE: Duration = Duration::from_secs(30);

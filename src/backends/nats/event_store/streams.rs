@@ -121,12 +121,15 @@ impl StreamState {
         if let (Some(requests), Some(request)) = (&mut self.requests, &commit.request)
             && request.scope == RequestScope::Stream
         {
-            requests.insert(Arc::clone(&request.id), Remembered {
-                fingerprint: request.fingerprint,
-                first_revision: commit.first_revision,
-                last_revision: commit.last_revision(),
-                sequence: commit.sequence,
-            });
+            requests.insert(
+                Arc::clone(&request.id),
+                Remembered {
+                    fingerprint: request.fingerprint,
+                    first_revision: commit.first_revision,
+                    last_revision: commit.last_revision(),
+                    sequence: commit.sequence,
+                },
+            );
         }
     }
 
