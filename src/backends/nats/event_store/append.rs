@@ -62,7 +62,7 @@ impl Shared {
                 Belief::Replayed(appended) => return Ok(appended),
                 Belief::Fails(end) => return Err(AppendError::Conflict { actual: end.revision }),
             };
-            let message = commit::encode(commit, end.revision + 1)?;
+            let message = commit::encode(commit, end.sequence, end.revision + 1)?;
             let conditional = Conditional { id: commit.id, stream: commit.stream, after: end.sequence, message };
             match self.write(&conditional, false).await? {
                 Written::At(sequence) => {
@@ -145,6 +145,11 @@ impl Shared {
         }
         *state = StreamState::default();
         let mut whole = StreamState::empty();
+        if let Some(commits) = self.walk_back(&last, 1).await? {
+            commits.iter().chain([&last]).try_for_each(|commit| whole.follow(commit))?;
+            *state = whole;
+            return Ok(());
+        }
         self.each_commit(stream, FIRST_SEQUENCE + 1, last.sequence, |commit| whole.follow(commit)).await?;
         *state = whole;
         Ok(())
@@ -226,6 +231,7 @@ pub(super) fn stored(commit: &Commit, end: End, sequence: u64) -> StoredCommit {
         sequence,
         id: commit.id,
         stream: commit.stream,
+        after: end.sequence,
         first_revision: end.revision + 1,
         request: commit.request.clone(),
         events: commit.events.clone(),

@@ -1,8 +1,8 @@
 //! A commit as one message, which holds all of it.
 //!
-//! In big endian: the checksum of all that follows (XXH3, 8 bytes), the form (1), the commit (16), the stream (8), the first revision (8),
-//! the scope of the request id (1; 0: it has none), with one its fingerprint (16), length (1) and text, then each event as its length (4) and
-//! its bytes. A reservation is the same with another form, and before the commit the sequence (8) that its condition names.
+//! In big endian: the checksum of all that follows (XXH3, 8 bytes), the form (1), the commit (16), the stream (8), the sequence of the
+//! message before it in its stream (8; 0: none), which is the condition that it was published with, the first revision (8), the scope of the request id (1; 0: it has none), with one its fingerprint (16), length (1) and text, then each event as its length (4) and
+//! its bytes. A reservation is the checksum and another form before a whole commit.
 //!
 //! The place of an event in the log is the sequence of its message and, in the low eight bits, its place in the commit: counted so that the
 //! last event of each commit has 255. So a follower that has read a commit to its end is seen to have, without looking at it again.
@@ -46,6 +46,8 @@ pub(super) struct StoredCommit {
     pub sequence: u64,
     pub id: CommitId,
     pub stream: StreamId,
+    /// The sequence of the message before it in its stream; 0: none.
+    pub after: u64,
     pub first_revision: Revision,
     pub request: Option<RequestKey>,
     pub events: Vec<Bytes>,
@@ -83,11 +85,11 @@ impl StoredCommit {
     }
 }
 
-/// The message of `commit`, which begins with `first_revision`.
+/// The message of `commit`, which follows message `after` of its stream and begins with `first_revision`.
 ///
 /// # Errors
 /// [`StoreError::Corrupt`] if it has more events than a message may.
-pub(super) fn encode(commit: &Commit, first_revision: Revision) -> Result<Bytes, AppendError> {
+pub(super) fn encode(commit: &Commit, after: u64, first_revision: Revision) -> Result<Bytes, AppendError> {
     let count = commit.events.len();
     if count > MAX_EVENTS {
         let what = format!("a commit of {count} events is more than the {MAX_EVENTS} that one message takes");
@@ -97,6 +99,7 @@ pub(super) fn encode(commit: &Commit, first_revision: Revision) -> Result<Bytes,
     let mut message = begin(COMMIT, size + 256);
     message.put_u128(commit.id.0);
     message.put_u64(commit.stream.0);
+    message.put_u64(after);
     message.put_u64(first_revision);
     match &commit.request {
         None => message.put_u8(0),
@@ -130,6 +133,7 @@ pub(super) fn decode(sequence: u64, message: &[u8]) -> Result<StoredCommit, Stri
     let mut read = || {
         let id = CommitId(rest.try_get_u128().ok()?);
         let stream = StreamId(rest.try_get_u64().ok()?);
+        let after = rest.try_get_u64().ok()?;
         let first_revision = rest.try_get_u64().ok()?;
         let request = match rest.try_get_u8().ok()? {
             0 => None,
@@ -142,8 +146,11 @@ pub(super) fn decode(sequence: u64, message: &[u8]) -> Result<StoredCommit, Stri
             (rest.remaining() >= length).then_some(())?;
             events.push(rest.split_to(length));
         }
-        let fits = first_revision > 0 && !events.is_empty() && events.len() <= MAX_EVENTS;
-        fits.then_some(StoredCommit { sequence, id, stream, first_revision, request, events })
+        let fits = first_revision > 0
+            && !events.is_empty()
+            && events.len() <= MAX_EVENTS
+            && (after == 0) == (first_revision == 1);
+        fits.then_some(StoredCommit { sequence, id, stream, after, first_revision, request, events })
     };
     read().ok_or_else(|| "is cut short".to_owned())
 }
@@ -160,8 +167,6 @@ fn decode_request(scope: u8, rest: &mut Bytes) -> Option<RequestKey> {
 /// A request id that is unique in the log, with the commit that it stands for. Whether that has been made the log tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Reservation {
-    /// The sequence that the commit's condition names.
-    pub after: u64,
     /// The message of the commit.
     pub message: Bytes,
     /// The same read; without a sequence of its own.
@@ -169,9 +174,8 @@ pub(super) struct Reservation {
 }
 
 /// The message of a reservation.
-pub(super) fn encode_reservation(after: u64, message: &[u8]) -> Bytes {
-    let mut reservation = begin(RESERVATION, message.len() + 8);
-    reservation.put_u64(after);
+pub(super) fn encode_reservation(message: &[u8]) -> Bytes {
+    let mut reservation = begin(RESERVATION, message.len());
     reservation.put_slice(message);
     seal(reservation)
 }
@@ -181,10 +185,9 @@ pub(super) fn encode_reservation(after: u64, message: &[u8]) -> Bytes {
 /// # Errors
 /// What is wrong with it.
 pub(super) fn decode_reservation(message: &[u8]) -> Result<Reservation, String> {
-    let mut rest = open(RESERVATION, message)?;
-    let after = rest.try_get_u64().map_err(|_| "is cut short".to_owned())?;
-    let commit = decode(0, &rest)?;
-    Ok(Reservation { after, message: rest, commit })
+    let message = open(RESERVATION, message)?;
+    let commit = decode(0, &message)?;
+    Ok(Reservation { message, commit })
 }
 
 fn begin(form: u8, size: usize) -> BytesMut {

@@ -22,6 +22,8 @@ use crate::{
 
 /// The most messages asked for before anything is known of their size.
 const FIRST_BATCH: usize = 64;
+/// So few commits before the last one of a stream are asked for one by one: that is quicker than to make a consumer.
+const MAX_WALK: u64 = 4;
 /// How long a fetch waits for a message that must be there.
 const WAIT: Duration = Duration::from_secs(1);
 /// How often such a fetch is made before the read fails.
@@ -206,6 +208,33 @@ impl Shared {
         found.map(|stored| self.read_stored(&stored)).transpose()
     }
 
+    /// The commits before `last`, oldest first, back to the one with revision `first`; `None` if they may be more than [`MAX_WALK`].
+    pub(super) async fn walk_back(
+        &self,
+        last: &StoredCommit,
+        first: Revision,
+    ) -> Result<Option<Vec<StoredCommit>>, StoreError> {
+        if last.first_revision.saturating_sub(first) > MAX_WALK {
+            return Ok(None);
+        }
+        let mut commits: Vec<StoredCommit> = Vec::new();
+        loop {
+            let newer = commits.last().unwrap_or(last);
+            if newer.first_revision <= first {
+                commits.reverse();
+                return Ok(Some(commits));
+            }
+            let which = Which { seq: Some(newer.after), ..Which::default() };
+            let Some(older) = self.one_commit(which).await? else {
+                return Err(StoreError::Corrupt(format!("message {} of the log is missing", newer.after)));
+            };
+            if older.stream != newer.stream || older.last_revision() + 1 != newer.first_revision {
+                return Err(gap(newer, older.last_revision() + 1));
+            }
+            commits.push(older);
+        }
+    }
+
     /// The events after `from`.
     pub(super) async fn read_forward(&self, from: Position, max_events: usize) -> Result<Vec<StoredEvent>, StoreError> {
         let mut page = Page::new(max_events);
@@ -379,6 +408,11 @@ impl Shared {
             page.take(last.stored_events().filter(|event| event.revision >= from));
             return Ok(());
         }
+        if let Some(commits) = self.walk_back(last, from).await? {
+            let all = commits.iter().chain([last]);
+            page.take(all.flat_map(StoredCommit::stored_events).filter(|event| event.revision >= from));
+            return Ok(());
+        }
         let _place = self.place().await?;
         let of = Some(last.stream);
         let mut kept = match self.readers.take(of, |kept| kept.next_revision <= from) {
@@ -412,6 +446,11 @@ impl Shared {
         let wanted_first = from.saturating_sub(page.max_events as u64 - 1).max(1);
         if wanted_first >= last.first_revision {
             page.take(last.stored_events().rev().filter(|event| event.revision <= from));
+            return Ok(());
+        }
+        if let Some(commits) = self.walk_back(last, wanted_first).await? {
+            let all = commits.iter().chain([last]).rev();
+            page.take(all.flat_map(|commit| commit.stored_events().rev()).filter(|event| event.revision <= from));
             return Ok(());
         }
         let _place = self.place().await?;

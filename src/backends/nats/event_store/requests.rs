@@ -22,8 +22,8 @@ struct Reserved {
 
 impl Reserved {
     fn conditional(&self) -> Conditional {
-        let Reservation { after, message, commit } = &self.reservation;
-        Conditional { id: commit.id, stream: commit.stream, after: *after, message: message.clone() }
+        let Reservation { message, commit } = &self.reservation;
+        Conditional { id: commit.id, stream: commit.stream, after: commit.after, message: message.clone() }
     }
 
     /// The commit as the log has it.
@@ -55,7 +55,7 @@ impl Shared {
                     return found.ok_or(AppendError::Conflict { actual: end.revision });
                 }
             };
-            let message = commit::encode(commit, end.revision + 1)?;
+            let message = commit::encode(commit, end.sequence, end.revision + 1)?;
             let conditional = Conditional { id: commit.id, stream: commit.stream, after: end.sequence, message };
             match self.reserve(request, &conditional, replaces).await? {
                 Claim::Ours(sequence) => match self.write_reserved(&conditional).await? {
@@ -123,7 +123,7 @@ impl Shared {
         conditional: &Conditional,
         replaces: u64,
     ) -> Result<Claim, AppendError> {
-        let message = encode_reservation(conditional.after, &conditional.message);
+        let message = encode_reservation(&conditional.message);
         let publish = || self.nats.store(self.request_subject(request), only_after(replaces), message.clone());
         let mut lost = None;
         let give_up = Instant::now() + RESOLVE_WITHIN;
@@ -171,7 +171,7 @@ impl Shared {
     /// The commit of a reservation, made now if nobody has made it; `None` if it stands for nothing.
     async fn settle(&self, reserved: &Reserved) -> Result<Option<StoredCommit>, AppendError> {
         let commit = &reserved.reservation.commit;
-        let next = self.next_commit(commit.stream, reserved.reservation.after + 1).await?;
+        let next = self.next_commit(commit.stream, commit.after + 1).await?;
         if let Some(next) = next {
             return Ok((next.id == commit.id).then_some(next));
         }
@@ -192,18 +192,14 @@ impl Shared {
 
     /// The commit of a reservation, if it has been made.
     async fn made(&self, reserved: &Reserved) -> Result<Option<StoredCommit>, StoreError> {
-        let Reservation { after, commit, .. } = &reserved.reservation;
-        let next = self.next_commit(commit.stream, after + 1).await?;
+        let commit = &reserved.reservation.commit;
+        let next = self.next_commit(commit.stream, commit.after + 1).await?;
         Ok(next.filter(|next| next.id == commit.id))
     }
 }
 
 /// Whose reservation it is: an earlier try of ours may have made it, its answer lost.
 fn claim(found: Reserved, ours: &Conditional) -> Claim {
-    let theirs = &found.reservation;
-    if theirs.commit.id == ours.id && theirs.after == ours.after {
-        Claim::Ours(found.sequence)
-    } else {
-        Claim::Theirs(found)
-    }
+    let theirs = &found.reservation.commit;
+    if theirs.id == ours.id && theirs.after == ours.after { Claim::Ours(found.sequence) } else { Claim::Theirs(found) }
 }

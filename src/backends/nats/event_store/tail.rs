@@ -11,6 +11,8 @@ use crate::event_store::StoreError;
 const BATCH: usize = 512;
 /// How long one fetch waits for something new.
 const WAIT: Duration = Duration::from_secs(5);
+/// On a busy log it fetches this often, and not once a message.
+const PACE: Duration = Duration::from_millis(2);
 /// The pause after a failure.
 const PAUSE: Duration = Duration::from_millis(250);
 
@@ -45,6 +47,7 @@ async fn run(store: &Weak<Shared>, mut reader: Reader) -> Result<(), StoreError>
     loop {
         let batch = reader.fetch(BATCH, WAIT).await.map_err(|error| StoreError::Unavailable(error.to_string()))?;
         let Some(shared) = store.upgrade() else { return Ok(()) };
+        let is_busy = !batch.is_empty();
         for raw in batch {
             let sequence = raw.sequence;
             // Its own appends are there already.
@@ -52,6 +55,10 @@ async fn run(store: &Weak<Shared>, mut reader: Reader) -> Result<(), StoreError>
                 let slot = shared.read_message(raw);
                 shared.saw(sequence, slot);
             }
+        }
+        drop(shared);
+        if is_busy {
+            sleep(PACE).await;
         }
     }
 }
