@@ -16,6 +16,10 @@ use crate::{
             checkpoint_store::MemoryCheckpointStore, event_store::MemoryEventStore, lease::MemoryLeaseStore,
             message_bus::MemoryMessageBus, read_model::MemoryReadModel,
         },
+        nats::{
+            connection::{Nats, NatsOptions, NotConnected as NatsNotConnected},
+            event_store::NatsEventStore,
+        },
         redis::{
             cache::RedisOrderCache,
             checkpoint_store::RedisCheckpointStore,
@@ -97,6 +101,13 @@ impl Backends {
                 backends.use_redis_bus(redis, config.event_format);
             }
         }
+        if config.persistence == Persistence::Nats || config.transport == Transport::Nats {
+            // One connection for both, as with Redis.
+            let nats = start_nats(config).await?;
+            if config.persistence == Persistence::Nats {
+                backends.use_nats_log(&nats, config).await?;
+            }
+        }
         if (backends.persistence, backends.transport) == (config.persistence.name(), config.transport.name()) {
             return Ok(backends);
         }
@@ -125,6 +136,23 @@ impl Backends {
         self.checkpoints = Arc::new(RedisCheckpointStore::new(redis.clone()));
         self.is_shared = true;
         self.persistence = Persistence::Redis.name();
+    }
+
+    async fn use_nats_log(&mut self, nats: &Nats, config: &Config) -> Result<(), StartError> {
+        let store = NatsEventStore::new(nats.clone());
+        match store.first_admission().await {
+            Ok(()) => {
+                tracing::info!(server = %config.nats, durability = store.durability().name(), "{}", store.summary())
+            }
+            Err(NatsNotConnected::Yet(why)) => {
+                tracing::warn!(server = %config.nats, why, "NATS is out of reach, the node serves when it comes");
+            }
+            Err(NatsNotConnected::Ever(why)) => return Err(format!("NATS at {}: {why}", config.nats).into()),
+        }
+        self.store = Arc::new(store);
+        self.is_shared = true;
+        self.persistence = Persistence::Nats.name();
+        Ok(())
     }
 
     fn use_redis_bus(&mut self, redis: Redis, format: EventFormat) {
@@ -169,6 +197,14 @@ impl Backends {
             ..Self::memory()
         })
     }
+}
+
+async fn start_nats(config: &Config) -> Result<Nats, StartError> {
+    let options = NatsOptions {
+        replicas: config.nats_replicas,
+        ..NatsOptions::new(config.nats.expose(), config.nats_prefix.as_str())
+    };
+    Ok(Nats::start(options).await?)
 }
 
 async fn connect_to_redis(config: &Config) -> Result<Redis, StartError> {

@@ -78,9 +78,21 @@ pub const SETTINGS: &[Setting] = &[
         "nats",
         Kind::ServerUrl,
         "nats://localhost:4222",
-        "NATS server, not built yet: host:port or nats://[user:password@]host:port",
+        "NATS server with JetStream: host:port or nats://[user:password@]host:port, several comma separated",
     )
     .or_appsettings("Nats.Url"),
+    setting(
+        "nats-prefix",
+        Kind::Text,
+        "ordersystem",
+        "What streams and subjects in NATS begin with: 1 to 64 of A-Z a-z 0-9 _ -",
+    ),
+    setting(
+        "nats-replicas",
+        Kind::Choice(&["1", "3", "5"]),
+        "1",
+        "Servers of a NATS cluster that keep each stream that is made",
+    ),
     setting(
         "require-durable",
         Kind::Switch,

@@ -252,14 +252,14 @@ fn log_levels_take_levels_and_directives() {
 
 #[test]
 fn backends_that_are_not_built_are_refused_and_never_replaced() {
-    for (key, names) in [("persistence", &["nats"][..]), ("transport", &["nats"])] {
+    for (key, names) in [("transport", &["nats"])] {
         for name in names {
             let parts = [key, name, "not built into this version yet", "does not fall back", &format!("--{key}")];
             assert_has(&given().flag(key, name).error(), &parts);
         }
     }
-    let error = given().env("ORDERSYSTEM_PERSISTENCE", "nats").error();
-    assert_has(&error, &["persistence: 'nats'", "(set by ORDERSYSTEM_PERSISTENCE)"]);
+    let error = given().env("ORDERSYSTEM_TRANSPORT", "nats").error();
+    assert_has(&error, &["transport: 'nats'", "(set by ORDERSYSTEM_TRANSPORT)"]);
 }
 
 #[test]
@@ -290,6 +290,13 @@ fn a_broker_flag_that_nothing_uses_is_an_error_but_not_elsewhere() {
     assert_has(&given().flag("event-format", "json").error(), &["--event-format is set but nothing uses a broker"]);
     assert_has(&given().flag("persistence", "redis").flag("redis-prefix", "{a}").error(), &["redis-prefix", "'{a}'"]);
     assert_has(&given().flag("nats", "nats://h").error(), &["--nats is set but nothing uses NATS"]);
+    assert_has(&given().flag("nats-prefix", "a").error(), &["--nats-prefix is set but nothing uses NATS"]);
+    assert_has(&given().flag("nats-replicas", "3").error(), &["--nats-replicas is set but nothing uses NATS"]);
+    let nats = || given().flag("persistence", "nats");
+    assert_has(&nats().flag("nats-prefix", "a.b").error(), &["nats-prefix", "'a.b'"]);
+    assert_has(&nats().flag("nats-replicas", "2").error(), &["nats-replicas", "'2'"]);
+    let config = nats().flag("nats-prefix", "a-b").flag("nats-replicas", "3").load().unwrap();
+    assert_eq!((config.nats_prefix.as_str(), config.nats_replicas), ("a-b", 3));
     assert!(given().env("ORDERSYSTEM_REDIS", "h:1").file("a.json", APPSETTINGS).load().is_ok());
 }
 

@@ -28,6 +28,10 @@ pub struct Config {
     pub event_format: EventFormat,
     /// The NATS server, for a NATS transport or persistence.
     pub nats: ServerUrl,
+    /// What streams and subjects in NATS begin with: 1 to 64 characters of `A-Z a-z 0-9 _ -`.
+    pub nats_prefix: String,
+    /// On how many servers of a NATS cluster a stream that is made is kept: 1, 3 or 5.
+    pub nats_replicas: usize,
     /// Whether to refuse to start with a durability below [`Durability::Machine`](crate::event_store::Durability::Machine).
     pub require_durable: bool,
     /// Whether other nodes serve the same orders.
@@ -244,6 +248,8 @@ pub(super) fn build(values: &Values) -> Result<Config, ConfigError> {
         redis_cache: values.switch("redis-cache")?,
         event_format: values.parse("event-format", event_format)?,
         nats: values.parse("nats", |text| ServerUrl::parse(text, values::schemes("nats")))?,
+        nats_prefix: values.parse("nats-prefix", subject_name)?,
+        nats_replicas: values.integer("nats-replicas")?,
         require_durable: values.switch("require-durable")?,
         cluster: values.switch("cluster")?,
         node: node(values)?,
@@ -355,6 +361,14 @@ fn short_name(text: &str) -> Result<String, String> {
         Ok(text.to_owned())
     } else {
         Err(format!("{} is not 1 to 64 of A-Z a-z 0-9 . _ -", quoted(text)))
+    }
+}
+
+/// A name that is one part of a subject of NATS, which dots divide.
+fn subject_name(text: &str) -> Result<String, String> {
+    match short_name(text) {
+        Ok(name) if !name.contains('.') => Ok(name),
+        _ => Err(format!("{} is not 1 to 64 of A-Z a-z 0-9 _ -", quoted(text))),
     }
 }
 

@@ -6,7 +6,8 @@ use super::values::{Values, is_flag};
 
 /// The backends of this version. A setting that names another one is refused rather than served by something else.
 const BUILT_TRANSPORTS: &[Transport] = &[Transport::InMemory, Transport::Redis];
-const BUILT_PERSISTENCE: &[Persistence] = &[Persistence::InMemory, Persistence::Embedded, Persistence::Redis];
+const BUILT_PERSISTENCE: &[Persistence] =
+    &[Persistence::InMemory, Persistence::Embedded, Persistence::Redis, Persistence::Nats];
 
 pub(super) fn check(config: &Config, values: &Values) -> Result<(), ConfigError> {
     cluster(config, values)?;
@@ -65,6 +66,8 @@ fn unused_broker(config: &Config, values: &Values) -> Result<(), ConfigError> {
         ("redis", "Redis", redis),
         ("redis-prefix", "Redis", redis),
         ("nats", "NATS", nats),
+        ("nats-prefix", "NATS", nats),
+        ("nats-replicas", "NATS", nats),
         ("event-format", "a broker", broker),
     ] {
         if !used && is_flag(values.source(key)) {

@@ -24,7 +24,7 @@ use ordersystem::{
 use crate::{
     backend::{Backend, Time, race_on_each},
     embedded::scratch,
-    redis_server,
+    nats_server, redis_server,
 };
 
 type Store = Arc<dyn EventStore>;
@@ -44,6 +44,11 @@ const BACKENDS: &[Backend<dyn EventStore>] = &[
         name: "redis",
         time: Time::Real,
         open: || async { Arc::new(RedisEventStore::new(redis_server::shared().connect().await)) as Store }.boxed(),
+    },
+    Backend {
+        name: "nats",
+        time: Time::Real,
+        open: || async { Arc::new(nats_server::shared().store().await) as Store }.boxed(),
     },
 ];
 

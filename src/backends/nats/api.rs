@@ -1,0 +1,220 @@
+//! Requests to JetStream: what became of each is one of few things, and nothing is repeated here.
+
+use std::{fmt, time::Duration};
+
+use async_nats::{HeaderMap, Message, Request, client::RequestErrorKind, header};
+use bytes::Bytes;
+use data_encoding::BASE64;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use tokio::time::timeout;
+
+use super::connection::Nats;
+
+/// JetStream's numbers for its errors, as in its `errors.json`.
+pub(super) mod code {
+    /// There is no such message.
+    pub(crate) const NO_MESSAGE: u64 = 10_037;
+    /// JetStream is not enabled for the account.
+    pub(crate) const NOT_ENABLED_FOR_ACCOUNT: u64 = 10_039;
+    /// A stream of this name exists with other settings.
+    pub(crate) const STREAM_NAME_IN_USE: u64 = 10_058;
+    /// There is no such stream.
+    pub(crate) const STREAM_NOT_FOUND: u64 = 10_059;
+    /// JetStream is not enabled at all.
+    pub(crate) const NOT_ENABLED: u64 = 10_076;
+    /// The condition of a publish does not hold.
+    pub(crate) const WRONG_LAST_SEQUENCE: [u64; 2] = [10_071, 10_164];
+    /// No space: of the account, of the server, for storage, for memory.
+    pub(crate) const NO_SPACE: [u64; 4] = [10_002, 10_023, 10_047, 10_028];
+    /// A message with this id is being stored.
+    pub(crate) const ON_ITS_WAY: u64 = 10_158;
+    /// The message is larger than the stream takes.
+    pub(crate) const MESSAGE_TOO_LARGE: u64 = 10_054;
+}
+
+/// What became of a request that has no result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum CallError {
+    /// Nothing was sent, or nobody took it.
+    NotSent(String),
+    /// The answer did not come, or said nothing: it may have been done, or may be done yet.
+    Lost(String),
+    /// JetStream answered with an error: it was not done.
+    Refused {
+        /// JetStream's number for the error.
+        code: u64,
+        /// The error for people.
+        text: String,
+    },
+    /// It is larger than the server takes, and was not sent.
+    TooLarge(String),
+}
+
+impl CallError {
+    /// Whether the condition of a publish did not hold.
+    pub(super) fn is_wrong_sequence(&self) -> bool {
+        matches!(self, Self::Refused { code, .. } if code::WRONG_LAST_SEQUENCE.contains(code))
+    }
+
+    /// Whether there is no space.
+    pub(super) fn is_full(&self) -> bool {
+        let Self::Refused { code, text } = self else { return false };
+        let says = |what: &str| text.contains(what);
+        code::NO_SPACE.contains(code) || says("maximum bytes") || says("maximum messages") || says("no space left")
+    }
+
+    /// Whether it is an error with this number.
+    pub(super) fn is(&self, number: u64) -> bool {
+        matches!(self, Self::Refused { code, .. } if *code == number)
+    }
+}
+
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotSent(why) | Self::Lost(why) | Self::Refused { text: why, .. } | Self::TooLarge(why) => {
+                f.write_str(why)
+            }
+        }
+    }
+}
+
+/// An error as JetStream's answers hold it.
+#[derive(Debug, Deserialize)]
+struct ApiError {
+    #[serde(default)]
+    code: u64,
+    #[serde(default)]
+    err_code: u64,
+    #[serde(default)]
+    description: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Refusal {
+    error: Option<ApiError>,
+}
+
+/// Where a published message stands.
+#[derive(Clone, Copy, Debug, Deserialize)]
+struct PublishAck {
+    seq: u64,
+}
+
+/// One message of a stream.
+#[derive(Clone, Debug)]
+pub(super) struct Stored {
+    pub subject: String,
+    pub sequence: u64,
+    pub payload: Bytes,
+}
+
+#[derive(Debug, Deserialize)]
+struct MessageAnswer {
+    message: MessageJson,
+}
+
+#[derive(Debug, Deserialize)]
+struct MessageJson {
+    subject: String,
+    seq: u64,
+    #[serde(default)]
+    data: String,
+}
+
+/// Which message of a stream.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(super) struct Which<'a> {
+    /// This one; with `next_by_subj` that one or the first after it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seq: Option<u64>,
+    /// The last with this subject.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_by_subj: Option<&'a str>,
+    /// The next with this subject.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_by_subj: Option<&'a str>,
+}
+
+impl Nats {
+    /// Asks JetStream's API, `what` being the subject after `$JS.API.`.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub(super) async fn ask<T: DeserializeOwned>(&self, what: &str, body: &impl Serialize) -> Result<T, CallError> {
+        let body = serde_json::to_vec(body).map_err(|error| CallError::NotSent(error.to_string()))?;
+        let answer = self.request(format!("$JS.API.{what}"), Request::new().payload(body.into())).await?;
+        read_answer(&answer.payload)
+    }
+
+    /// Publishes to the stream that takes `subject`, which answers with the sequence of the message: the one of the first try for a
+    /// message with an id that it still remembers.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub(super) async fn store(&self, subject: String, headers: HeaderMap, payload: Bytes) -> Result<u64, CallError> {
+        let answer = self.request(subject, Request::new().headers(headers).payload(payload)).await?;
+        read_answer::<PublishAck>(&answer.payload).map(|ack| ack.seq)
+    }
+
+    /// One message of `stream`, as its leader has it.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub(super) async fn message(&self, stream: &str, which: Which<'_>) -> Result<Option<Stored>, CallError> {
+        let MessageAnswer { message } = match self.ask(&format!("STREAM.MSG.GET.{stream}"), &which).await {
+            Err(error) if error.is(code::NO_MESSAGE) => return Ok(None),
+            answer => answer?,
+        };
+        let payload = BASE64
+            .decode(message.data.as_bytes())
+            .map_err(|_| CallError::Lost("a message came in an encoding that it should not have".to_owned()))?;
+        Ok(Some(Stored { subject: message.subject, sequence: message.seq, payload: payload.into() }))
+    }
+
+    async fn request(&self, subject: String, request: Request) -> Result<Message, CallError> {
+        if !self.is_connected() {
+            return Err(CallError::NotSent(self.failure().unwrap_or_else(|| "not connected to NATS".to_owned())));
+        }
+        let most = self.options().request_timeout;
+        // Once more here: within the client the wait for a place in its queue has no end.
+        match timeout(most + Duration::from_millis(100), self.client().send_request(subject, request)).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(match error.kind() {
+                RequestErrorKind::NoResponders => CallError::NotSent("no stream of NATS takes it".to_owned()),
+                RequestErrorKind::InvalidSubject => CallError::NotSent(error.to_string()),
+                RequestErrorKind::MaxPayloadExceeded => CallError::TooLarge(error.to_string()),
+                RequestErrorKind::TimedOut | RequestErrorKind::Other => CallError::Lost(error.to_string()),
+            }),
+            Err(_) => Err(CallError::Lost(format!("NATS did not answer within {most:?}"))),
+        }
+    }
+}
+
+fn read_answer<T: DeserializeOwned>(payload: &[u8]) -> Result<T, CallError> {
+    let unreadable = |error: serde_json::Error| CallError::Lost(format!("JetStream's answer cannot be read: {error}"));
+    // First whether it is an error: such an answer may hold the other fields as well, without meaning.
+    let Refusal { error } = serde_json::from_slice(payload).map_err(unreadable)?;
+    match error {
+        None => serde_json::from_slice(payload).map_err(unreadable),
+        Some(error) if error.is_passing() => Err(CallError::Lost(error.description)),
+        Some(error) if error.err_code == code::MESSAGE_TOO_LARGE => Err(CallError::TooLarge(error.description)),
+        Some(error) => Err(CallError::Refused { code: error.err_code, text: error.description }),
+    }
+}
+
+impl ApiError {
+    /// Whether it says nothing of what became of the request: a leader is being elected, or the same message is on its way.
+    fn is_passing(&self) -> bool {
+        let is_answer = code::NO_SPACE.contains(&self.err_code)
+            || [code::NOT_ENABLED, code::NOT_ENABLED_FOR_ACCOUNT].contains(&self.err_code);
+        (self.code == 503 && !is_answer) || self.err_code == code::ON_ITS_WAY
+    }
+}
+
+/// The headers of a message that is stored only if the last one with its subject has the sequence `last`.
+pub(super) fn only_after(last: u64) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, last.to_string());
+    headers
+}

@@ -1,0 +1,259 @@
+//! The event store in NATS JetStream: the log is one stream, each order a subject of it, each commit one message.
+//!
+//! **How an append is atomic**: a commit is one message, and it is published with the condition that the last message of its order is the one
+//! that the writer knows (`Nats-Expected-Last-Subject-Sequence`), which JetStream decides. Whoever knows the last message knows the revision
+//! and all request ids of the order, so that one condition covers them all. What a node knows may be behind; then the publish is refused, and
+//! it looks again.
+//!
+//! **A request id that is unique in the log** (of a command whose order is new with each try) is reserved first, in a stream of its own: the
+//! reservation holds the whole commit. Who finds a reservation looks whether its commit has been made and, if not, makes it: it can be made
+//! once only, by whomever, because its condition is a part of it. A reservation whose order has moved on otherwise stands for nothing.
+//!
+//! **An acknowledgement that is lost** leaves open whether the message was stored. It is then published again, which is harmless: only one of
+//! them can find the order as the condition says. The answer, or the message that stands in its place, tells what happened.
+//!
+//! **Reads** go through consumers in batches; the newest commits are held in memory, fed by one consumer and by this node's own appends. No
+//! read ends short without having asked the leader of the stream where it ends.
+
+mod append;
+mod commit;
+mod log;
+mod read;
+mod reader;
+mod requests;
+mod ring;
+mod streams;
+mod tail;
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use tokio::{
+    sync::{Semaphore, watch},
+    time::{Instant, timeout_at},
+};
+
+use self::{
+    commit::{StoredCommit, last_position},
+    log::{Log, head_position},
+    read::Readers,
+    ring::{Ring, Slot},
+    streams::Streams,
+};
+use super::{
+    api::CallError,
+    connection::{AbortOnDrop, Nats, NotConnected},
+};
+use crate::event_store::{
+    AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, Position, RequestKey, RequestScope,
+    Revision, StoreError, StoredEvent, StreamId,
+};
+
+/// How long a check may take.
+const CHECK_WITHIN: Duration = Duration::from_millis(800);
+/// For how long a refusal for want of space is reported: NATS tells of it only when something is written.
+const FULL_FOR: Duration = Duration::from_secs(10);
+/// How many reads use a consumer at once; further ones wait.
+const MAX_READS: usize = 32;
+
+/// An [`EventStore`] in NATS JetStream. See the module, and [`super`] for what NATS must be set to.
+#[derive(Debug)]
+pub struct NatsEventStore {
+    shared: Arc<Shared>,
+    _tail: AbortOnDrop,
+}
+
+#[derive(Debug)]
+struct Shared {
+    nats: Nats,
+    log: Log,
+    streams: Streams,
+    ring: Ring,
+    latest: watch::Sender<Position>,
+    readers: Readers,
+    reads: Semaphore,
+    /// When NATS last refused something for want of space, and its words.
+    full: Mutex<Option<(Instant, String)>>,
+}
+
+impl NatsEventStore {
+    /// The store in `nats`. To be called within a tokio runtime. It need not be connected yet.
+    #[must_use]
+    pub fn new(nats: Nats) -> Self {
+        let shared = Arc::new(Shared {
+            log: Log::new(nats.clone()),
+            nats,
+            streams: Streams::new(),
+            ring: Ring::default(),
+            latest: watch::Sender::new(Position(0)),
+            readers: Readers::default(),
+            reads: Semaphore::new(MAX_READS),
+            full: Mutex::default(),
+        });
+        let tail = AbortOnDrop(tokio::spawn(tail::follow(Arc::downgrade(&shared))));
+        Self { shared, _tail: tail }
+    }
+
+    /// Waits until the streams of the log have been found in order, or made, as long as a connection may take.
+    ///
+    /// # Errors
+    /// [`NotConnected`] says why not, and whether waiting helps.
+    pub async fn first_admission(&self) -> Result<(), NotConnected> {
+        let Shared { nats, log, .. } = &*self.shared;
+        nats.connected().await?;
+        let deadline = Instant::now() + nats.options().connect_timeout;
+        loop {
+            let pause = match log.admit().await {
+                Err(NotConnected::Yet(why)) if Instant::now() >= deadline => return Err(NotConnected::Yet(why)),
+                Err(NotConnected::Yet(_)) => Duration::from_millis(100),
+                decided => return decided,
+            };
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// What the streams were found to be, for the log.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        self.shared.log.summary()
+    }
+}
+
+impl Shared {
+    /// Takes in a message of the log, read or just written, and wakes who waits for it.
+    fn saw(&self, sequence: u64, slot: Slot) {
+        if let Ok(commit) = &slot {
+            self.streams.saw(commit);
+        }
+        self.ring.add(sequence, slot);
+        self.announce(head_position(sequence));
+    }
+
+    fn announce(&self, position: Position) {
+        self.latest.send_if_modified(|latest| {
+            let is_newer = position > *latest;
+            *latest = position.max(*latest);
+            is_newer
+        });
+    }
+
+    /// Takes in a commit of this node's own.
+    fn wrote(&self, commit: StoredCommit) {
+        let sequence = commit.sequence;
+        self.ring.add(sequence, Ok(Arc::new(commit)));
+        self.announce(last_position(sequence));
+        *self.full.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// The subject of an order.
+    fn subject(&self, stream: StreamId) -> String {
+        self.nats.subject(&format!("log.{stream}"))
+    }
+
+    /// What a call that has written nothing, or was not to write, failed with.
+    fn store_error(&self, error: CallError) -> StoreError {
+        // Whatever it is, the streams may not be what they were.
+        self.log.doubt();
+        match error {
+            CallError::TooLarge(what) => StoreError::Corrupt(what),
+            error => StoreError::Unavailable(error.to_string()),
+        }
+    }
+
+    /// Remembers that there is no space.
+    fn is_full(&self, error: &CallError) -> AppendError {
+        *self.full.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), error.to_string()));
+        AppendError::Full(error.to_string())
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        let deadline = Instant::now() + CHECK_WITHIN;
+        let look = async {
+            self.log.doubt();
+            self.log.ready().await
+        };
+        timeout_at(deadline, look).await.map_err(|_| StoreError::Unavailable("NATS does not answer".to_owned()))??;
+        self.log.probe(deadline).await.map_err(StoreError::Unavailable)?;
+        match &*self.full.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some((at, why)) if at.elapsed() < FULL_FOR => {
+                Err(StoreError::Unavailable(format!("NATS takes no more: {why}")))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A message that is not a commit of the order that its subject names, or none at all.
+fn foreign(what: &str, sequence: u64, why: &str) -> StoreError {
+    StoreError::Corrupt(format!("message {sequence} of {what} {why}"))
+}
+
+#[async_trait]
+impl EventStore for NatsEventStore {
+    /// Zero until NATS has been reached for the first time; nothing can be read or written before.
+    fn log_id(&self) -> LogId {
+        self.shared.log.id().unwrap_or(LogId(0))
+    }
+
+    /// As the streams were when last looked at; none until then.
+    fn durability(&self) -> Durability {
+        self.shared.log.durability()
+    }
+
+    async fn append(&self, commit: Commit) -> Result<Appended, AppendError> {
+        commit.require_events()?;
+        self.shared.log.ready().await?;
+        match &commit.request {
+            Some(request) if request.scope == RequestScope::Log => self.shared.append_once(&commit, request).await,
+            _ => self.shared.append_to_stream(&commit).await,
+        }
+    }
+
+    async fn find_request(&self, stream: StreamId, request: &RequestKey) -> Result<Option<Appended>, AppendError> {
+        self.shared.log.ready().await?;
+        match request.scope {
+            RequestScope::Log => self.shared.find_reserved(request).await,
+            RequestScope::Stream => self.shared.find_in_stream(stream, request).await,
+        }
+    }
+
+    async fn read_stream(
+        &self,
+        stream: StreamId,
+        from: Revision,
+        direction: Direction,
+        max_events: usize,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        self.shared.log.ready().await?;
+        self.shared.read_stream(stream, from, direction, max_events).await
+    }
+
+    async fn read_log(
+        &self,
+        from: Position,
+        direction: Direction,
+        max_events: usize,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        self.shared.log.ready().await?;
+        match direction {
+            Direction::Forward => self.shared.read_forward(from, max_events).await,
+            Direction::Backward => self.shared.read_backward(from, max_events).await,
+        }
+    }
+
+    async fn head(&self) -> Result<Position, StoreError> {
+        self.shared.log.ready().await?;
+        self.shared.last_sequence().await.map(head_position)
+    }
+
+    fn wake(&self) -> watch::Receiver<Position> {
+        self.shared.latest.subscribe()
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        self.shared.check().await
+    }
+}

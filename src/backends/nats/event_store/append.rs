@@ -1,0 +1,239 @@
+//! Appending to a stream, and finding out what became of it when nobody says.
+
+use std::time::Duration;
+
+use async_nats::header;
+use bytes::Bytes;
+use tokio::time::{Instant, sleep};
+
+use super::{
+    Shared,
+    commit::{self, StoredCommit},
+    log::FIRST_SEQUENCE,
+    streams::{End, StreamState},
+};
+use crate::{
+    backends::nats::api::{CallError, only_after},
+    event_store::{AppendError, Appended, Commit, CommitId, ExpectedRevision, RequestKey, StoreError, StreamId},
+};
+
+/// How long an append whose answer was lost is looked into before its outcome is called unknown.
+pub(super) const RESOLVE_WITHIN: Duration = Duration::from_secs(8);
+/// The pause between two looks.
+pub(super) const RESOLVE_PAUSE: Duration = Duration::from_millis(100);
+/// How often an append finds that others were first before it gives up; each time one of them has been stored.
+pub(super) const MAX_TRIES: usize = 100;
+
+/// A message to be stored if the last of its order has the sequence `after`.
+#[derive(Clone, Debug)]
+pub(super) struct Conditional {
+    pub id: CommitId,
+    pub stream: StreamId,
+    pub after: u64,
+    pub message: Bytes,
+}
+
+/// What has become of it.
+pub(super) enum Written {
+    /// It is stored.
+    At(u64),
+    /// It is not, and never will be: the order has gone on otherwise.
+    Passed,
+}
+
+/// What a try of an append did.
+pub(super) enum Belief {
+    /// The expectation holds for this end of the stream, as far as known.
+    Holds(End),
+    /// An earlier try has made the commit.
+    Replayed(Appended),
+    /// The expectation does not hold, and that is certain.
+    Fails(End),
+}
+
+impl Shared {
+    pub(super) async fn append_to_stream(&self, commit: &Commit) -> Result<Appended, AppendError> {
+        let known = self.streams.of(commit.stream);
+        let mut state = known.lock().await;
+        let mut is_fresh = false;
+        for _ in 0..MAX_TRIES {
+            let end = match self.believe(&mut state, commit, &mut is_fresh).await? {
+                Belief::Holds(end) => end,
+                Belief::Replayed(appended) => return Ok(appended),
+                Belief::Fails(end) => return Err(AppendError::Conflict { actual: end.revision }),
+            };
+            let message = commit::encode(commit, end.sequence, end.revision + 1)?;
+            let conditional = Conditional { id: commit.id, stream: commit.stream, after: end.sequence, message };
+            match self.write(&conditional, false).await? {
+                Written::At(sequence) => {
+                    let stored = stored(commit, end, sequence);
+                    let appended = stored.appended(false);
+                    self.learn(&mut state, &stored, end);
+                    self.wrote(stored);
+                    self.streams.weigh(commit.stream, &known, &state);
+                    return Ok(appended);
+                }
+                Written::Passed => {
+                    self.refresh(&mut state, commit.stream, commit.request.is_some()).await?;
+                    is_fresh = true;
+                }
+            }
+        }
+        Err(StoreError::Unavailable(format!("others append to order {} all the time", commit.stream)).into())
+    }
+
+    /// Takes in a commit of our own, stored after `end`.
+    pub(super) fn learn(&self, state: &mut StreamState, stored: &StoredCommit, end: End) {
+        if end == End::default() {
+            *state = StreamState::empty();
+        }
+        state.saw(stored);
+    }
+
+    /// Compares what `commit` expects with what is known of its stream; looks at the stream itself before it says no.
+    pub(super) async fn believe(
+        &self,
+        state: &mut StreamState,
+        commit: &Commit,
+        is_fresh: &mut bool,
+    ) -> Result<Belief, AppendError> {
+        let in_stream =
+            commit.request.as_ref().filter(|request| request.scope == crate::event_store::RequestScope::Stream);
+        let is_new = matches!(commit.expected, ExpectedRevision::NoStream | ExpectedRevision::Exactly(0));
+        if state.end.is_none() && is_new && !*is_fresh {
+            // If there is a stream after all, NATS says so.
+            return Ok(Belief::Holds(End::default()));
+        }
+        loop {
+            if let Some(request) = in_stream
+                && let Some(appended) = state.find(commit.stream, request)?
+            {
+                return Ok(Belief::Replayed(appended));
+            }
+            let is_known = in_stream.is_none() || state.requests.is_some();
+            match state.end.filter(|_| is_known) {
+                Some(end) if commit.expected.holds(end.revision) => return Ok(Belief::Holds(end)),
+                Some(end) if *is_fresh => return Ok(Belief::Fails(end)),
+                _ => {
+                    self.refresh(state, commit.stream, in_stream.is_some()).await?;
+                    *is_fresh = true;
+                }
+            }
+        }
+    }
+
+    /// Brings what is known of a stream up to its end; with `requests` all request ids as well.
+    pub(super) async fn refresh(
+        &self,
+        state: &mut StreamState,
+        stream: StreamId,
+        requests: bool,
+    ) -> Result<(), StoreError> {
+        let Some(last) = self.last_commit(stream).await? else {
+            *state = StreamState::empty();
+            return Ok(());
+        };
+        state.saw(&last);
+        let is_there = state.end.is_some_and(|end| end.sequence == last.sequence);
+        if is_there && (state.requests.is_some() || !requests) {
+            return Ok(());
+        }
+        if !requests {
+            let end = End { sequence: last.sequence, revision: last.last_revision() };
+            *state = StreamState { end: Some(end), requests: None };
+            return Ok(());
+        }
+        *state = StreamState::default();
+        let mut whole = StreamState::empty();
+        if let Some(commits) = self.walk_back(&last, 1).await? {
+            commits.iter().chain([&last]).try_for_each(|commit| whole.follow(commit))?;
+            *state = whole;
+            return Ok(());
+        }
+        self.each_commit(stream, FIRST_SEQUENCE + 1, last.sequence, |commit| whole.follow(commit)).await?;
+        *state = whole;
+        Ok(())
+    }
+
+    pub(super) async fn find_in_stream(
+        &self,
+        stream: StreamId,
+        request: &RequestKey,
+    ) -> Result<Option<Appended>, AppendError> {
+        let known = self.streams.of(stream);
+        let mut state = known.lock().await;
+        if let Some(found) = state.find(stream, request)? {
+            return Ok(Some(found));
+        }
+        self.refresh(&mut state, stream, true).await?;
+        state.find(stream, request)
+    }
+
+    /// Publishes a commit with its condition. With `look` another may have written it too, under the same id.
+    ///
+    /// # Errors
+    /// [`AppendError::Full`] and [`AppendError::Store`]: nothing was written. [`AppendError::OutcomeUnknown`].
+    pub(super) async fn write(&self, conditional: &Conditional, look: bool) -> Result<Written, AppendError> {
+        match self.publish(conditional).await {
+            Ok(sequence) => Ok(Written::At(sequence)),
+            Err(error) if error.is_wrong_sequence() && look => Ok(self.look_after(conditional).await?),
+            Err(error) if error.is_wrong_sequence() => Ok(Written::Passed),
+            Err(CallError::Lost(why)) => self.resolve(conditional, why).await,
+            Err(error) if error.is_full() => Err(self.is_full(&error)),
+            Err(error) => Err(self.store_error(error).into()),
+        }
+    }
+
+    async fn publish(&self, conditional: &Conditional) -> Result<u64, CallError> {
+        let mut headers = only_after(conditional.after);
+        // By this NATS knows a message again for a while; and whoever looks at the stream with its tools knows the commit.
+        headers.insert(header::NATS_MESSAGE_ID, format!("{:032x}", conditional.id.0));
+        self.nats.store(self.subject(conditional.stream), headers, conditional.message.clone()).await
+    }
+
+    /// Whether the message that stands where this one was to stand is this one.
+    async fn look_after(&self, conditional: &Conditional) -> Result<Written, StoreError> {
+        let next = self.next_commit(conditional.stream, conditional.after + 1).await?;
+        Ok(match next {
+            Some(next) if next.id == conditional.id => Written::At(next.sequence),
+            _ => Written::Passed,
+        })
+    }
+
+    /// Finds out what became of a publish whose answer was lost, for as long as [`RESOLVE_WITHIN`].
+    async fn resolve(&self, conditional: &Conditional, lost: String) -> Result<Written, AppendError> {
+        tracing::warn!(stream = %conditional.stream, lost, "the answer to an append was lost, looking for what became of it");
+        let give_up = Instant::now() + RESOLVE_WITHIN;
+        while Instant::now() < give_up {
+            sleep(RESOLVE_PAUSE.mul_f64(0.5 + fastrand::f64())).await;
+            // Not into a log that has come in the place of this one.
+            if self.log.ready().await.is_err() {
+                continue;
+            }
+            let found = match self.publish(conditional).await {
+                Ok(sequence) => return Ok(Written::At(sequence)),
+                Err(error) if error.is_wrong_sequence() => self.look_after(conditional).await,
+                // Neither an error nor silence tells of the earlier try.
+                Err(_) => continue,
+            };
+            match found {
+                Err(StoreError::Unavailable(_)) => {}
+                found => return Ok(found?),
+            }
+        }
+        Err(AppendError::OutcomeUnknown(lost))
+    }
+}
+
+/// A commit as it was stored after `end`.
+pub(super) fn stored(commit: &Commit, end: End, sequence: u64) -> StoredCommit {
+    StoredCommit {
+        sequence,
+        id: commit.id,
+        stream: commit.stream,
+        after: end.sequence,
+        first_revision: end.revision + 1,
+        request: commit.request.clone(),
+        events: commit.events.clone(),
+    }
+}

@@ -1,0 +1,304 @@
+//! The two streams of a log: makes them, looks whether they keep what they are given, and finds out which log it is.
+//!
+//! Nothing is read or written on a connection before this. A log that was there before is never made again: where its stream is gone, so are
+//! its events.
+
+use std::{
+    sync::{
+        Mutex, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use async_nats::{HeaderMap, header};
+use serde_json::{Value, json};
+use tokio::time::{Instant, timeout_at};
+
+use super::commit::last_position;
+use crate::{
+    backends::nats::{
+        api::{CallError, Which, code},
+        connection::{Nats, NotConnected},
+        server::{ServerFacts, StreamFacts},
+    },
+    event_store::{Durability, LogId, Position, StoreError},
+};
+
+/// What the first message of the log says, before the number of the log.
+const FIRST_MESSAGE: &str = "log of ordersystem, number ";
+/// The sequence of the first message, which names the log and holds no event.
+pub(super) const FIRST_SEQUENCE: u64 = 1;
+/// After a failure the streams are not looked at again for so long.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// The streams on the server that is connected to.
+#[derive(Debug)]
+pub(super) struct Log {
+    nats: Nats,
+    /// The stream of all commits.
+    pub stream: String,
+    /// The stream of request ids.
+    pub requests: String,
+    id: OnceLock<LogId>,
+    /// The connection on which all was found in order; 0: none.
+    admitted: AtomicU64,
+    facts: Mutex<Option<Facts>>,
+    looking: tokio::sync::Mutex<Option<(Instant, NotConnected)>>,
+    head: HeadQuestion,
+}
+
+/// What the streams were found to be when last looked at.
+#[derive(Clone, Debug)]
+struct Facts {
+    durability: Durability,
+    summary: String,
+}
+
+/// Asks for the end of the log; whoever asks while an older question is under way shares the next answer.
+#[derive(Debug, Default)]
+struct HeadQuestion {
+    asked: AtomicU64,
+    answered: tokio::sync::Mutex<(u64, u64)>,
+}
+
+impl Log {
+    pub(super) fn new(nats: Nats) -> Self {
+        Self {
+            stream: nats.stream_name("log"),
+            requests: nats.stream_name("requests"),
+            nats,
+            id: OnceLock::new(),
+            admitted: AtomicU64::new(0),
+            facts: Mutex::default(),
+            looking: tokio::sync::Mutex::new(None),
+            head: HeadQuestion::default(),
+        }
+    }
+
+    pub(super) fn id(&self) -> Option<LogId> {
+        self.id.get().copied()
+    }
+
+    pub(super) fn durability(&self) -> Durability {
+        self.facts().map_or(Durability::None, |facts| facts.durability)
+    }
+
+    /// What was found, for people.
+    pub(super) fn summary(&self) -> String {
+        self.facts().map_or_else(|| "not seen yet".to_owned(), |facts| facts.summary)
+    }
+
+    fn facts(&self) -> Option<Facts> {
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Makes sure that the streams have been looked at on this connection.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] says why they cannot be used.
+    pub(super) async fn ready(&self) -> Result<(), StoreError> {
+        if self.is_admitted() {
+            return Ok(());
+        }
+        self.admit().await.map_err(|refused| StoreError::Unavailable(refused.why().to_owned()))
+    }
+
+    fn is_admitted(&self) -> bool {
+        self.nats.is_connected() && self.admitted.load(Ordering::Acquire) == self.nats.connections()
+    }
+
+    /// Looks at the streams before the next call: something was not as it should be.
+    pub(super) fn doubt(&self) {
+        self.admitted.store(0, Ordering::Release);
+    }
+
+    /// Looks at the streams once, whoever asks meanwhile gets the same answer.
+    ///
+    /// # Errors
+    /// [`NotConnected`] says why they cannot be used, and whether waiting helps.
+    pub(super) async fn admit(&self) -> Result<(), NotConnected> {
+        let mut failed = self.looking.lock().await;
+        if self.is_admitted() {
+            return Ok(());
+        }
+        if !self.nats.is_connected() {
+            let why = self.nats.failure().unwrap_or_else(|| "not connected".to_owned());
+            return Err(NotConnected::Yet(format!("NATS is out of reach: {why}")));
+        }
+        if let Some((at, why)) = &*failed
+            && at.elapsed() < PAUSE
+        {
+            return Err(why.clone());
+        }
+        let connections = self.nats.connections();
+        match self.look().await {
+            Ok(()) => {
+                self.admitted.store(connections, Ordering::Release);
+                *failed = None;
+                Ok(())
+            }
+            Err(refused) => {
+                let is_news = failed.as_ref().is_none_or(|(_, before)| *before != refused);
+                if is_news {
+                    tracing::warn!(why = refused.why(), "the log in NATS cannot be used");
+                }
+                *failed = Some((Instant::now(), refused.clone()));
+                Err(refused)
+            }
+        }
+    }
+
+    /// Looks at the server and both streams, also when they were in order before.
+    ///
+    /// # Errors
+    /// [`NotConnected`].
+    pub(super) async fn look(&self) -> Result<(), NotConnected> {
+        let server = ServerFacts::read(&self.nats).await?;
+        let log = self.stream_facts(&self.stream, &self.log_subjects()).await?;
+        let requests = self.stream_facts(&self.requests, &self.request_subjects()).await?;
+        for facts in [&log, &requests] {
+            if let Some(why) = server.unfit_for(facts) {
+                return Err(NotConnected::Ever(why));
+            }
+        }
+        let durability = log.durability().min(requests.durability());
+        self.find_id(log.is_empty()).await?;
+        let summary = format!("{}, {}, {}", server.summary(), log.summary(), requests.summary());
+        *self.facts.lock().unwrap_or_else(PoisonError::into_inner) = Some(Facts { durability, summary });
+        Ok(())
+    }
+
+    fn log_subjects(&self) -> String {
+        self.nats.subject("log.*")
+    }
+
+    fn request_subjects(&self) -> String {
+        self.nats.subject("request.*")
+    }
+
+    /// What stream `name` is; makes it if there is none and there never was.
+    async fn stream_facts(&self, name: &str, subjects: &str) -> Result<StreamFacts, NotConnected> {
+        let info = format!("STREAM.INFO.{name}");
+        let found: Result<Value, _> = self.nats.ask(&info, &()).await;
+        let found = match found {
+            Err(error) if error.is(code::STREAM_NOT_FOUND) => {
+                if self.id.get().is_some() {
+                    return Err(NotConnected::Yet(format!(
+                        "stream {name} is gone: this is not the log that this node has been working on"
+                    )));
+                }
+                self.make_stream(name, subjects).await?;
+                self.nats.ask(&info, &()).await.map_err(passing)?
+            }
+            found => found.map_err(passing)?,
+        };
+        StreamFacts::read(name, subjects, &found).map_err(NotConnected::Ever)
+    }
+
+    async fn make_stream(&self, name: &str, subjects: &str) -> Result<(), NotConnected> {
+        let replicas = self.nats.options().replicas;
+        let config = json!({
+            "name": name, "subjects": [subjects], "storage": "file", "num_replicas": replicas, "retention": "limits", "discard": "new",
+            "max_msgs": -1, "max_bytes": -1, "max_age": 0, "max_msgs_per_subject": -1, "max_msg_size": -1, "max_consumers": -1,
+            "deny_delete": true, "deny_purge": true,
+        });
+        match self.nats.ask::<Value>(&format!("STREAM.CREATE.{name}"), &config).await {
+            Ok(_) => {
+                tracing::info!(stream = name, replicas, "made a stream in NATS");
+                Ok(())
+            }
+            // Another node was first; what it is will be looked at.
+            Err(error) if error.is(code::STREAM_NAME_IN_USE) => Ok(()),
+            Err(error @ CallError::Refused { .. }) if !error.is_full() => {
+                Err(NotConnected::Ever(format!("stream {name} cannot be made: {error}")))
+            }
+            Err(error) => Err(NotConnected::Yet(format!("stream {name} cannot be made: {error}"))),
+        }
+    }
+
+    /// Checks that it is the log that it was before; the first time finds out which, or makes it.
+    async fn find_id(&self, is_empty: bool) -> Result<(), NotConnected> {
+        let known = self.id();
+        let mut found = self.first_message().await?;
+        if found.is_none() && is_empty && known.is_none() {
+            // Of nodes that start together one makes it, and all read it.
+            let mut headers = HeaderMap::new();
+            headers.insert(header::NATS_EXPECTED_LAST_SEQUENCE, "0");
+            let text = format!("{FIRST_MESSAGE}{}", fastrand::u32(1..));
+            match self.nats.store(self.nats.subject("log.id"), headers, text.into()).await {
+                Err(error) if !error.is_wrong_sequence() => return Err(passing(error)),
+                _ => found = self.first_message().await?,
+            }
+        }
+        match (found, known) {
+            (Some(found), None) => {
+                // Only one looks at a time.
+                let _ = self.id.set(found);
+                Ok(())
+            }
+            (Some(found), Some(known)) if found == known => Ok(()),
+            (_, Some(_)) => Err(NotConnected::Yet(format!(
+                "stream {} holds another log than this node has been working on",
+                self.stream
+            ))),
+            (None, None) => Err(NotConnected::Ever(format!(
+                "the first message of stream {} is not the one that names a log",
+                self.stream
+            ))),
+        }
+    }
+
+    async fn first_message(&self) -> Result<Option<LogId>, NotConnected> {
+        let which = Which { seq: Some(FIRST_SEQUENCE), ..Which::default() };
+        let first = self.nats.message(&self.stream, which).await.map_err(passing)?;
+        let named = first.filter(|first| first.subject == self.nats.subject("log.id"));
+        let number =
+            named.and_then(|first| std::str::from_utf8(&first.payload).ok()?.strip_prefix(FIRST_MESSAGE)?.parse().ok());
+        Ok(number.filter(|number| *number != 0).map(LogId))
+    }
+
+    /// The sequence of the last message, as the leader of the stream knows it after this was called.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub(super) async fn last_sequence(&self) -> Result<u64, CallError> {
+        let newest_question = self.head.asked.load(Ordering::Acquire);
+        let mut answered = self.head.answered.lock().await;
+        let (question, sequence) = *answered;
+        if question > newest_question {
+            return Ok(sequence);
+        }
+        let question = self.head.asked.fetch_add(1, Ordering::AcqRel) + 1;
+        let info: Value = self.nats.ask(&format!("STREAM.INFO.{}", self.stream), &()).await?;
+        let last = info["state"]["last_seq"].as_u64();
+        let last = last.ok_or_else(|| CallError::Lost("NATS does not say where the stream ends".to_owned()))?;
+        *answered = (question, last);
+        Ok(last)
+    }
+
+    /// Whether a publish to the log would be decided: one whose condition cannot hold is refused by whoever decides all of them.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(super) async fn probe(&self, deadline: Instant) -> Result<(), String> {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, u64::from(u32::MAX).to_string());
+        let publish = self.nats.store(self.nats.subject("log.id"), headers, "probe".into());
+        match timeout_at(deadline, publish).await {
+            Ok(Err(error)) if error.is_wrong_sequence() => Ok(()),
+            Ok(Err(error)) => Err(error.to_string()),
+            Ok(Ok(sequence)) => Err(format!("message {sequence} was stored although its condition could not hold")),
+            Err(_) => Err("NATS does not answer".to_owned()),
+        }
+    }
+}
+
+/// The position of the last event of a log that ends with message `sequence`.
+pub(super) const fn head_position(sequence: u64) -> Position {
+    if sequence > FIRST_SEQUENCE { last_position(sequence) } else { Position(0) }
+}
+
+fn passing(error: CallError) -> NotConnected {
+    NotConnected::Yet(error.to_string())
+}

@@ -1,0 +1,516 @@
+//! Reading the log and its streams, in batches, in pages that are bounded in events and bytes.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use super::{
+    Shared,
+    commit::{StoredCommit, decode, sequence_after, sequence_before},
+    foreign,
+    log::FIRST_SEQUENCE,
+    reader::{Raw, Reader},
+    ring::Slot,
+    streams::gap,
+};
+use crate::{
+    backends::nats::api::{CallError, Stored, Which},
+    event_store::{Direction, MAX_READ_BYTES, MAX_READ_EVENTS, Position, Revision, StoreError, StoredEvent, StreamId},
+};
+
+/// The most messages asked for before anything is known of their size.
+const FIRST_BATCH: usize = 64;
+/// So few commits before the last one of a stream are asked for one by one: that is quicker than to make a consumer.
+const MAX_WALK: u64 = 4;
+/// How long a fetch waits for a message that must be there.
+const WAIT: Duration = Duration::from_secs(1);
+/// How often such a fetch is made before the read fails.
+const MAX_EMPTY_FETCHES: usize = 2;
+/// How many readers are kept for the next read that goes on where they stopped.
+const MAX_KEPT: usize = 8;
+
+/// What has been read so far, and how much more may be.
+struct Page {
+    max_events: usize,
+    bytes: usize,
+    events: Vec<StoredEvent>,
+}
+
+impl Page {
+    fn new(max_events: usize) -> Self {
+        Self { max_events: max_events.min(MAX_READ_EVENTS), bytes: 0, events: Vec::new() }
+    }
+
+    fn is_full(&self) -> bool {
+        self.events.len() >= self.max_events || self.bytes >= MAX_READ_BYTES
+    }
+
+    /// How many messages to ask for: no more than fit, judging by the events that have come, so that a batch stays bounded.
+    fn next_count(&self) -> usize {
+        let fit = match self.bytes / self.events.len().max(1) {
+            _ if self.events.is_empty() => FIRST_BATCH.max(self.max_events),
+            typical => (MAX_READ_BYTES - self.bytes) / typical.max(1) + 1,
+        };
+        fit.min(self.max_events - self.events.len()).max(1)
+    }
+
+    /// Takes what a message has after `from`; answers whether it took all. Before a message that is not a commit the page ends.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] if such a message would be its first.
+    fn take_slot(&mut self, slot: &Slot, from: Position) -> Result<bool, StoreError> {
+        match slot {
+            Ok(commit) => Ok(self.take(commit.stored_events().filter(|event| event.position > from))),
+            Err(error) if self.events.is_empty() => Err(error.clone()),
+            Err(_) => {
+                self.max_events = self.events.len();
+                Ok(false)
+            }
+        }
+    }
+
+    /// Takes events until it is full; answers whether it took them all.
+    fn take(&mut self, events: impl Iterator<Item = StoredEvent>) -> bool {
+        for event in events {
+            if self.is_full() {
+                return false;
+            }
+            self.bytes += event.payload.len();
+            self.events.push(event);
+        }
+        true
+    }
+}
+
+/// Takes messages that were held in memory, of which `next` is the first.
+fn take_slots(page: &mut Page, next: &mut u64, from: Position, slots: Vec<Slot>) -> Result<(), StoreError> {
+    for slot in slots {
+        if !page.take_slot(&slot, from)? {
+            break;
+        }
+        *next += 1;
+    }
+    Ok(())
+}
+
+/// Readers that have more to give, each with what it has fetched and not given yet.
+#[derive(Debug, Default)]
+pub(super) struct Readers(Mutex<VecDeque<Kept>>);
+
+#[derive(Debug)]
+struct Kept {
+    reader: Reader,
+    /// Which stream, or the whole log.
+    of: Option<StreamId>,
+    /// Messages that have been fetched and not been taken, in order, with their sequences.
+    fetched: VecDeque<(u64, Slot)>,
+    /// The revision that a reader of a stream goes on with.
+    next_revision: Revision,
+    /// Whether another read has used it: NATS may have removed its consumer since.
+    is_used: bool,
+}
+
+impl Kept {
+    fn new(reader: Reader, of: Option<StreamId>) -> Self {
+        Self { reader, of, fetched: VecDeque::new(), next_revision: 1, is_used: false }
+    }
+
+    /// The sequence that the next message has at least.
+    fn next(&self) -> u64 {
+        self.fetched.front().map_or(self.reader.next(), |(sequence, _)| *sequence)
+    }
+
+    /// The next commit of a stream, which stays until it is taken.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] if it is none, or does not follow the one before.
+    fn front_of_stream(&self) -> Result<Option<Arc<StoredCommit>>, StoreError> {
+        let Some((_, slot)) = self.fetched.front() else { return Ok(None) };
+        let commit = slot.clone()?;
+        if commit.first_revision != self.next_revision {
+            return Err(gap(&commit, self.next_revision));
+        }
+        Ok(Some(commit))
+    }
+
+    /// Goes on after `commit`, the front one.
+    fn pass(&mut self, commit: &StoredCommit) {
+        self.next_revision = commit.last_revision() + 1;
+        self.fetched.pop_front();
+    }
+}
+
+impl Readers {
+    /// Takes the one that goes on where `fits` says.
+    fn take(&self, of: Option<StreamId>, fits: impl Fn(&Kept) -> bool) -> Option<Kept> {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = kept.iter().position(|kept| kept.of == of && kept.reader.is_current() && fits(kept))?;
+        kept.remove(found).map(|kept| Kept { is_used: true, ..kept })
+    }
+
+    /// Keeps one; answers the one that has to go for it.
+    fn keep(&self, reader: Kept) -> Option<Kept> {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.push_back(reader);
+        if kept.len() > MAX_KEPT { kept.pop_front() } else { None }
+    }
+}
+
+impl Shared {
+    /// The sequence of the last message of the log.
+    pub(super) async fn last_sequence(&self) -> Result<u64, StoreError> {
+        self.log.last_sequence().await.map_err(|error| self.store_error(error))
+    }
+
+    pub(super) async fn open_reader(&self, of: Option<StreamId>, from: u64) -> Result<Reader, StoreError> {
+        let filter = of.map(|stream| self.subject(stream));
+        let opened = Reader::open(&self.nats, &self.log.stream, filter.as_deref(), from).await;
+        opened.map_err(|error| self.store_error(error))
+    }
+
+    /// What a message of the log holds.
+    pub(super) fn read_message(&self, raw: Raw) -> Slot {
+        let Raw { sequence, message } = raw;
+        self.read_commit(sequence, &message.subject, &message.payload).map(Arc::new)
+    }
+
+    pub(super) fn read_stored(&self, stored: &Stored) -> Result<StoredCommit, StoreError> {
+        self.read_commit(stored.sequence, &stored.subject, &stored.payload)
+    }
+
+    fn read_commit(&self, sequence: u64, subject: &str, payload: &[u8]) -> Result<StoredCommit, StoreError> {
+        let corrupt = |why: &str| foreign("the log", sequence, &format!("({subject}) {why}"));
+        let commit = decode(sequence, payload).map_err(|why| corrupt(&why))?;
+        if self.subject(commit.stream) != subject {
+            return Err(corrupt(&format!("holds a commit of order {}", commit.stream)));
+        }
+        Ok(commit)
+    }
+
+    /// The last commit of a stream, as the leader knows it now.
+    pub(super) async fn last_commit(&self, stream: StreamId) -> Result<Option<StoredCommit>, StoreError> {
+        let subject = self.subject(stream);
+        let which = Which { last_by_subj: Some(&subject), ..Which::default() };
+        self.one_commit(which).await
+    }
+
+    /// The first commit of a stream with message `from` or a later one.
+    pub(super) async fn next_commit(&self, stream: StreamId, from: u64) -> Result<Option<StoredCommit>, StoreError> {
+        let subject = self.subject(stream);
+        let which = Which { seq: Some(from), next_by_subj: Some(&subject), ..Which::default() };
+        self.one_commit(which).await
+    }
+
+    async fn one_commit(&self, which: Which<'_>) -> Result<Option<StoredCommit>, StoreError> {
+        let found = self.nats.message(&self.log.stream, which).await.map_err(|error| self.store_error(error))?;
+        found.map(|stored| self.read_stored(&stored)).transpose()
+    }
+
+    /// The commits before `last`, oldest first, back to the one with revision `first`; `None` if they may be more than [`MAX_WALK`].
+    pub(super) async fn walk_back(
+        &self,
+        last: &StoredCommit,
+        first: Revision,
+    ) -> Result<Option<Vec<StoredCommit>>, StoreError> {
+        if last.first_revision.saturating_sub(first) > MAX_WALK {
+            return Ok(None);
+        }
+        let mut commits: Vec<StoredCommit> = Vec::new();
+        loop {
+            let newer = commits.last().unwrap_or(last);
+            if newer.first_revision <= first {
+                commits.reverse();
+                return Ok(Some(commits));
+            }
+            let which = Which { seq: Some(newer.after), ..Which::default() };
+            let Some(older) = self.one_commit(which).await? else {
+                return Err(StoreError::Corrupt(format!("message {} of the log is missing", newer.after)));
+            };
+            if older.stream != newer.stream || older.last_revision() + 1 != newer.first_revision {
+                return Err(gap(newer, older.last_revision() + 1));
+            }
+            commits.push(older);
+        }
+    }
+
+    /// The events after `from`.
+    pub(super) async fn read_forward(&self, from: Position, max_events: usize) -> Result<Vec<StoredEvent>, StoreError> {
+        let mut page = Page::new(max_events);
+        let mut next = sequence_after(from).max(FIRST_SEQUENCE + 1);
+        // Whatever is before `next` has been read; whatever is up to `end` must be.
+        let mut end = None;
+        while !page.is_full() && end.is_none_or(|end| next <= end) {
+            if let Some(slots) = self.ring.read(next, page.next_count()).filter(|slots| !slots.is_empty()) {
+                take_slots(&mut page, &mut next, from, slots)?;
+                continue;
+            }
+            // Up to there messages are known to be; past that only the leader knows.
+            let held = self.ring.next().saturating_sub(1);
+            let until = match end {
+                Some(end) => end,
+                None if next <= held => held,
+                None => *end.insert(self.last_sequence().await?),
+            };
+            // What has come into memory meanwhile is read there.
+            if next <= until && self.ring.read(next, 1).is_none_or(|slots| slots.is_empty()) {
+                self.read_on(&mut page, &mut next, from, until).await?;
+            }
+        }
+        Ok(page.events)
+    }
+
+    /// Reads on through a consumer, until the page is full or message `end` has been read.
+    async fn read_on(&self, page: &mut Page, next: &mut u64, from: Position, end: u64) -> Result<(), StoreError> {
+        let _place = self.place().await?;
+        let at = *next;
+        let mut kept = match self.readers.take(None, |kept| kept.next() == at) {
+            Some(kept) => kept,
+            None => Kept::new(self.open_reader(None, at).await?, None),
+        };
+        while !page.is_full() && *next <= end {
+            if kept.fetched.is_empty() {
+                let missing = usize::try_from(end - *next + 1).unwrap_or(usize::MAX);
+                self.fetch(&mut kept, page.next_count().min(missing)).await?;
+            }
+            let Some((sequence, slot)) = kept.fetched.front() else { break };
+            if sequence != next {
+                return Err(StoreError::Corrupt(format!("message {next} of the log is missing")));
+            }
+            if !page.take_slot(slot, from)? {
+                break;
+            }
+            *next += 1;
+            kept.fetched.pop_front();
+        }
+        self.keep(kept).await;
+        Ok(())
+    }
+
+    /// Fetches messages that must be there.
+    async fn fetch(&self, kept: &mut Kept, count: usize) -> Result<(), StoreError> {
+        let mut empty = 0;
+        while empty < MAX_EMPTY_FETCHES {
+            match kept.reader.fetch(count, WAIT).await {
+                Ok(batch) if batch.is_empty() => empty += 1,
+                Ok(batch) => {
+                    kept.fetched.extend(batch.into_iter().map(|raw| (raw.sequence, self.read_message(raw))));
+                    return Ok(());
+                }
+                Err(_) if kept.is_used => {
+                    kept.reader = self.open_reader(kept.of, kept.reader.next()).await?;
+                    kept.is_used = false;
+                }
+                Err(error) => return Err(self.store_error(error)),
+            }
+        }
+        Err(self.store_error(CallError::Lost("NATS does not deliver what it holds".to_owned())))
+    }
+
+    async fn keep(&self, kept: Kept) {
+        if let Some(oldest) = self.readers.keep(kept) {
+            oldest.reader.close().await;
+        }
+    }
+
+    async fn place(&self) -> Result<tokio::sync::SemaphorePermit<'_>, StoreError> {
+        let most = self.nats.options().request_timeout;
+        match tokio::time::timeout(most, self.reads.acquire()).await {
+            Ok(Ok(place)) => Ok(place),
+            _ => Err(StoreError::Unavailable("too many reads at once".to_owned())),
+        }
+    }
+
+    /// The events before `from`, newest first.
+    pub(super) async fn read_backward(
+        &self,
+        from: Position,
+        max_events: usize,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        let mut page = Page::new(max_events);
+        let mut last = sequence_before(from);
+        // Positions up to the newest that is held are of messages that are there.
+        if last >= self.ring.next() {
+            last = last.min(self.last_sequence().await?);
+        }
+        let mut count = if page.max_events <= 1 { 2 } else { FIRST_BATCH.min(page.max_events + 1) };
+        while !page.is_full() && last > FIRST_SEQUENCE {
+            let first = last.saturating_sub(count as u64 - 1).max(FIRST_SEQUENCE + 1);
+            for slot in self.slots(first, last).await?.into_iter().rev() {
+                match slot {
+                    _ if page.is_full() => break,
+                    Ok(commit) => {
+                        page.take(commit.stored_events().rev().filter(|event| event.position < from));
+                    }
+                    Err(error) if page.events.is_empty() => return Err(error),
+                    Err(_) => page.max_events = page.events.len(),
+                }
+            }
+            last = first - 1;
+            if !page.is_full() {
+                count = page.next_count();
+            }
+        }
+        Ok(page.events)
+    }
+
+    /// Messages `first` to `last` of the log, all of which are there.
+    async fn slots(&self, first: u64, last: u64) -> Result<Vec<Slot>, StoreError> {
+        let count = usize::try_from(last - first + 1).unwrap_or(usize::MAX);
+        if let Some(slots) = self.ring.read(first, count).filter(|slots| slots.len() == count) {
+            return Ok(slots);
+        }
+        let _place = self.place().await?;
+        let mut reader = self.open_reader(None, first).await?;
+        let mut slots = Vec::with_capacity(count);
+        let mut empty = 0;
+        while slots.len() < count {
+            let batch = reader.fetch(count - slots.len(), WAIT).await.map_err(|error| self.store_error(error))?;
+            empty = if batch.is_empty() { empty + 1 } else { 0 };
+            if empty == MAX_EMPTY_FETCHES {
+                return Err(self.store_error(CallError::Lost("NATS does not deliver what it holds".to_owned())));
+            }
+            for raw in batch {
+                let expected = first + slots.len() as u64;
+                if raw.sequence != expected {
+                    return Err(StoreError::Corrupt(format!("message {expected} of the log is missing")));
+                }
+                slots.push(self.read_message(raw));
+            }
+        }
+        reader.close().await;
+        Ok(slots)
+    }
+
+    pub(super) async fn read_stream(
+        &self,
+        stream: StreamId,
+        from: Revision,
+        direction: Direction,
+        max_events: usize,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        let from = from.max(u64::from(direction == Direction::Forward));
+        if from == 0 || max_events == 0 {
+            return Ok(Vec::new());
+        }
+        let Some(last) = self.last_commit(stream).await? else { return Ok(Vec::new()) };
+        let mut page = Page::new(max_events);
+        match direction {
+            Direction::Forward => self.stream_forward(&mut page, &last, from).await?,
+            Direction::Backward => self.stream_backward(&mut page, &last, from.min(last.last_revision())).await?,
+        }
+        Ok(page.events)
+    }
+
+    async fn stream_forward(&self, page: &mut Page, last: &StoredCommit, from: Revision) -> Result<(), StoreError> {
+        if from >= last.first_revision {
+            page.take(last.stored_events().filter(|event| event.revision >= from));
+            return Ok(());
+        }
+        if let Some(commits) = self.walk_back(last, from).await? {
+            let all = commits.iter().chain([last]);
+            page.take(all.flat_map(StoredCommit::stored_events).filter(|event| event.revision >= from));
+            return Ok(());
+        }
+        let _place = self.place().await?;
+        let of = Some(last.stream);
+        let mut kept = match self.readers.take(of, |kept| kept.next_revision <= from) {
+            Some(kept) => kept,
+            None => Kept::new(self.open_reader(of, FIRST_SEQUENCE + 1).await?, of),
+        };
+        while !page.is_full() {
+            if kept.fetched.is_empty() {
+                self.fetch(&mut kept, FIRST_BATCH.max(page.next_count())).await?;
+            }
+            let commit = match kept.front_of_stream() {
+                Ok(Some(commit)) => commit,
+                Err(error) if page.events.is_empty() => return Err(error),
+                // What is whole is read, up to what is not.
+                Ok(None) | Err(_) => break,
+            };
+            if !page.take(commit.stored_events().filter(|event| event.revision >= from)) {
+                break;
+            }
+            kept.pass(&commit);
+            if commit.sequence >= last.sequence {
+                kept.reader.close().await;
+                return Ok(());
+            }
+        }
+        self.keep(kept).await;
+        Ok(())
+    }
+
+    async fn stream_backward(&self, page: &mut Page, last: &StoredCommit, from: Revision) -> Result<(), StoreError> {
+        let wanted_first = from.saturating_sub(page.max_events as u64 - 1).max(1);
+        if wanted_first >= last.first_revision {
+            page.take(last.stored_events().rev().filter(|event| event.revision <= from));
+            return Ok(());
+        }
+        if let Some(commits) = self.walk_back(last, wanted_first).await? {
+            let all = commits.iter().chain([last]).rev();
+            page.take(all.flat_map(|commit| commit.stored_events().rev()).filter(|event| event.revision <= from));
+            return Ok(());
+        }
+        let _place = self.place().await?;
+        let of = Some(last.stream);
+        let mut kept = Kept::new(self.open_reader(of, FIRST_SEQUENCE + 1).await?, of);
+        let mut newest = Newest::default();
+        while kept.next_revision <= from {
+            if kept.fetched.is_empty() {
+                self.fetch(&mut kept, MAX_READ_EVENTS).await?;
+            }
+            let Some(commit) = kept.front_of_stream()? else { break };
+            kept.pass(&commit);
+            newest.add(commit.stored_events().filter(|event| (wanted_first..=from).contains(&event.revision)));
+        }
+        kept.reader.close().await;
+        page.take(newest.events.into_iter().rev());
+        Ok(())
+    }
+
+    /// All commits of a stream from message `from` to message `to`, which is its last, through `take`.
+    pub(super) async fn each_commit(
+        &self,
+        stream: StreamId,
+        from: u64,
+        to: u64,
+        mut take: impl FnMut(&StoredCommit) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let _place = self.place().await?;
+        let mut kept = Kept::new(self.open_reader(Some(stream), from).await?, Some(stream));
+        loop {
+            self.fetch(&mut kept, MAX_READ_EVENTS).await?;
+            while let Some((sequence, slot)) = kept.fetched.pop_front() {
+                take(&*slot?)?;
+                if sequence >= to {
+                    kept.reader.close().await;
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+/// The newest events of a stream, no more than one page has bytes for.
+#[derive(Default)]
+struct Newest {
+    events: VecDeque<StoredEvent>,
+    bytes: usize,
+}
+
+impl Newest {
+    fn add(&mut self, events: impl Iterator<Item = StoredEvent>) {
+        for event in events {
+            self.bytes += event.payload.len();
+            self.events.push_back(event);
+            while let Some(oldest) = self.events.front()
+                && self.bytes - oldest.payload.len() >= MAX_READ_BYTES
+            {
+                self.bytes -= oldest.payload.len();
+                self.events.pop_front();
+            }
+        }
+    }
+}

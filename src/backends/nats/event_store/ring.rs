@@ -1,0 +1,89 @@
+//! The newest commits of the log, in memory: whoever follows the log from near its end reads them here.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use super::commit::StoredCommit;
+use crate::event_store::StoreError;
+
+/// The most commits that are kept.
+const MAX_COMMITS: usize = 8_192;
+/// The most payload bytes that are kept, but for the newest commit.
+const MAX_BYTES: usize = 16 * 1024 * 1024;
+
+/// A message of the log: a commit, or what is wrong with it.
+pub(super) type Slot = Result<Arc<StoredCommit>, StoreError>;
+
+/// Commits without gaps up to the newest that has been seen.
+#[derive(Debug, Default)]
+pub(super) struct Ring(Mutex<Content>);
+
+#[derive(Debug, Default)]
+struct Content {
+    /// The sequence of the first slot, or of the one that comes next.
+    first: u64,
+    slots: VecDeque<Slot>,
+    bytes: usize,
+}
+
+impl Content {
+    fn next(&self) -> u64 {
+        self.first + self.slots.len() as u64
+    }
+
+    fn restart(&mut self, next: u64) {
+        *self = Self { first: next, ..Self::default() };
+    }
+}
+
+fn size(slot: &Slot) -> usize {
+    slot.as_ref().map_or(0, |commit| commit.bytes())
+}
+
+impl Ring {
+    /// The sequence of the message that comes next; 0 before [`Ring::start`].
+    pub(super) fn next(&self) -> u64 {
+        self.lock().next()
+    }
+
+    /// Begins with message `next`, unless what is there goes on from closer before it than the ring is long.
+    pub(super) fn start(&self, next: u64) {
+        let mut content = self.lock();
+        let goes_on = content.first > 0 && content.next() + MAX_COMMITS as u64 / 2 >= next && content.next() <= next;
+        if !goes_on {
+            content.restart(next);
+        }
+    }
+
+    /// Adds message `sequence` if it is the next one; answers whether it was.
+    pub(super) fn add(&self, sequence: u64, slot: Slot) -> bool {
+        let mut content = self.lock();
+        if content.first == 0 || sequence != content.next() {
+            return false;
+        }
+        content.bytes += size(&slot);
+        content.slots.push_back(slot);
+        while content.slots.len() > MAX_COMMITS || (content.bytes > MAX_BYTES && content.slots.len() > 1) {
+            let Some(oldest) = content.slots.pop_front() else { break };
+            content.first += 1;
+            content.bytes -= size(&oldest);
+        }
+        true
+    }
+
+    /// Up to `count` messages from `from` on; `None` if that one is not held, and is not the next one either.
+    pub(super) fn read(&self, from: u64, count: usize) -> Option<Vec<Slot>> {
+        let content = self.lock();
+        if content.first == 0 || from < content.first || from > content.next() {
+            return None;
+        }
+        let skip = usize::try_from(from - content.first).ok()?;
+        Some(content.slots.iter().skip(skip).take(count).cloned().collect())
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Content> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

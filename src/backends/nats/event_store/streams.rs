@@ -1,0 +1,176 @@
+//! What a node remembers of the newest streams, so that an append needs one round trip.
+//!
+//! It may be behind: every publish names the sequence that it goes by, and NATS refuses it when the stream has moved on.
+
+use std::{collections::HashMap, sync::Arc};
+
+use quick_cache::{Weighter, sync::Cache};
+use tokio::sync::Mutex;
+
+use super::commit::{StoredCommit, last_position};
+use crate::event_store::{AppendError, Appended, RequestKey, RequestScope, Revision, StoreError, StreamId};
+
+/// How much is remembered: a stream counts one, and one more for each [`REQUESTS_A_UNIT`] request ids.
+const CAPACITY: u64 = 65_536;
+const REQUESTS_A_UNIT: usize = 4;
+
+/// What is known of one stream. Whoever appends to it holds the lock, so that the writers of one node do not race each other.
+pub(super) type Known = Arc<Mutex<StreamState>>;
+
+/// The streams that are remembered.
+#[derive(Debug)]
+pub(super) struct Streams(Cache<u64, Weighed, Weigh>);
+
+/// What is known, with its weight when it was put in: the cache counts on a value that does not change.
+#[derive(Clone, Debug)]
+struct Weighed {
+    known: Known,
+    weight: u64,
+}
+
+/// The end of a stream, as far as it is known.
+#[derive(Debug, Default)]
+pub(super) struct StreamState {
+    /// The sequence and the revision of its last event; `None`: not known. Zeros: there is no such stream.
+    pub end: Option<End>,
+    /// The request ids of all its commits up to there; `None`: not known.
+    pub requests: Option<HashMap<Arc<str>, Remembered>>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct End {
+    pub sequence: u64,
+    pub revision: Revision,
+}
+
+/// The commit of a request.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Remembered {
+    fingerprint: u128,
+    first_revision: Revision,
+    last_revision: Revision,
+    sequence: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Weigh;
+
+impl Weighter<u64, Weighed> for Weigh {
+    fn weight(&self, _: &u64, weighed: &Weighed) -> u64 {
+        weighed.weight
+    }
+}
+
+impl Streams {
+    pub(super) fn new() -> Self {
+        Self(Cache::with_weighter(CAPACITY as usize, CAPACITY, Weigh))
+    }
+
+    /// What is known of `stream`.
+    pub(super) fn of(&self, stream: StreamId) -> Known {
+        let new = || Ok::<_, std::convert::Infallible>(Weighed { known: Known::default(), weight: 1 });
+        match self.0.get_or_insert_with(&stream.0, new) {
+            Ok(weighed) => weighed.known,
+            Err(never) => match never {},
+        }
+    }
+
+    /// Counts anew how much is remembered of `stream`, if its request ids have become many more.
+    pub(super) fn weigh(&self, stream: StreamId, known: &Known, state: &StreamState) {
+        let requests = state.requests.as_ref().map_or(0, HashMap::len);
+        if requests >= REQUESTS_A_UNIT && requests.is_power_of_two() {
+            let weight = 1 + (requests / REQUESTS_A_UNIT) as u64;
+            self.0.insert(stream.0, Weighed { known: Arc::clone(known), weight });
+        }
+    }
+
+    /// Takes in a commit that another node may have made. Where a writer holds the stream it finds out by itself.
+    pub(super) fn saw(&self, commit: &StoredCommit) {
+        let known = match self.0.peek(&commit.stream.0) {
+            Some(weighed) => weighed.known,
+            // From its beginning a stream is known wholly.
+            None if commit.first_revision == 1 => self.of(commit.stream),
+            None => return,
+        };
+        if let Ok(mut state) = known.try_lock() {
+            state.saw(commit);
+        }
+    }
+}
+
+impl StreamState {
+    /// A stream that is not there.
+    pub(super) fn empty() -> Self {
+        Self { end: Some(End::default()), requests: Some(HashMap::new()) }
+    }
+
+    /// Takes in the commit that follows what is known; forgets what a gap makes useless.
+    pub(super) fn saw(&mut self, commit: &StoredCommit) {
+        if self.end.is_some_and(|end| commit.sequence <= end.sequence) {
+            return;
+        }
+        if commit.first_revision == 1 {
+            *self = Self::empty();
+        }
+        let Some(end) = self.end else { return };
+        if commit.first_revision != end.revision + 1 {
+            (self.end, self.requests) = (None, None);
+            return;
+        }
+        self.end = Some(End { sequence: commit.sequence, revision: commit.last_revision() });
+        if let (Some(requests), Some(request)) = (&mut self.requests, &commit.request)
+            && request.scope == RequestScope::Stream
+        {
+            requests.insert(
+                Arc::clone(&request.id),
+                Remembered {
+                    fingerprint: request.fingerprint,
+                    first_revision: commit.first_revision,
+                    last_revision: commit.last_revision(),
+                    sequence: commit.sequence,
+                },
+            );
+        }
+    }
+
+    /// What `saw` does for a commit just read, which must follow.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] names the gap.
+    pub(super) fn follow(&mut self, commit: &StoredCommit) -> Result<(), StoreError> {
+        let expected = self.end.unwrap_or_default().revision + 1;
+        if commit.first_revision != expected {
+            return Err(gap(commit, expected));
+        }
+        self.saw(commit);
+        Ok(())
+    }
+
+    /// The commit that was made with this id, if the id is known.
+    ///
+    /// # Errors
+    /// [`AppendError::RequestReused`] if it was made of another payload.
+    pub(super) fn find(&self, stream: StreamId, request: &RequestKey) -> Result<Option<Appended>, AppendError> {
+        let Some(remembered) = self.requests.as_ref().and_then(|requests| requests.get(&request.id)) else {
+            return Ok(None);
+        };
+        if remembered.fingerprint != request.fingerprint {
+            return Err(AppendError::RequestReused);
+        }
+        Ok(Some(Appended {
+            stream,
+            first_revision: remembered.first_revision,
+            last_revision: remembered.last_revision,
+            position: last_position(remembered.sequence),
+            replayed: true,
+        }))
+    }
+}
+
+/// A commit that does not follow the one before.
+pub(super) fn gap(commit: &StoredCommit, expected: Revision) -> StoreError {
+    StoreError::Corrupt(format!(
+        "message {} of the log begins with revision {} of order {}, where {expected} must follow",
+        commit.sequence, commit.first_revision, commit.stream
+    ))
+}

@@ -1,0 +1,64 @@
+//! Follows the end of the log: what other nodes append is in memory before it is asked for.
+
+use std::{sync::Weak, time::Duration};
+
+use tokio::time::sleep;
+
+use super::{Shared, log::head_position, reader::Reader};
+use crate::event_store::StoreError;
+
+/// How many messages are fetched at once.
+const BATCH: usize = 512;
+/// How long one fetch waits for something new.
+const WAIT: Duration = Duration::from_secs(5);
+/// On a busy log it fetches this often, and not once a message.
+const PACE: Duration = Duration::from_millis(2);
+/// The pause after a failure.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// Follows for as long as the store lives.
+pub(super) async fn follow(store: Weak<Shared>) {
+    loop {
+        let Some(shared) = store.upgrade() else { return };
+        let opened = open(&shared).await;
+        drop(shared);
+        let ended = match opened {
+            Ok(reader) => run(&store, reader).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, "following the log in NATS begins again");
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+async fn open(shared: &Shared) -> Result<Reader, StoreError> {
+    shared.log.ready().await?;
+    let last = shared.last_sequence().await?;
+    shared.ring.start(last + 1);
+    let reader = shared.open_reader(None, shared.ring.next()).await?;
+    // What was appended while nobody followed.
+    shared.announce(head_position(last));
+    Ok(reader)
+}
+
+async fn run(store: &Weak<Shared>, mut reader: Reader) -> Result<(), StoreError> {
+    loop {
+        let batch = reader.fetch(BATCH, WAIT).await.map_err(|error| StoreError::Unavailable(error.to_string()))?;
+        let Some(shared) = store.upgrade() else { return Ok(()) };
+        let is_busy = !batch.is_empty();
+        for raw in batch {
+            let sequence = raw.sequence;
+            // Its own appends are there already.
+            if sequence >= shared.ring.next() {
+                let slot = shared.read_message(raw);
+                shared.saw(sequence, slot);
+            }
+        }
+        drop(shared);
+        if is_busy {
+            sleep(PACE).await;
+        }
+    }
+}
