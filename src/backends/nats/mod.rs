@@ -4,5 +4,6 @@ pub mod checkpoint_store;
 pub mod connection;
 mod kv;
 pub mod lease;
+pub mod message_bus;
 
 mod provision;
