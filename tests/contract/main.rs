@@ -7,6 +7,7 @@ mod embedded;
 mod event_store;
 mod lease;
 mod message_bus;
+mod nats_bus;
 mod nats_server;
 mod order_cache;
 mod read_model;
