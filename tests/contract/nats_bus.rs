@@ -2,7 +2,10 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -56,38 +59,66 @@ async fn receive(consumer: &dyn Consumer, count: usize) -> Vec<Delivery> {
     received
 }
 
-/// Publishes as the relay does: a batch that failed is published again, whole, before the next one.
-async fn publish_all(bus: Arc<NatsMessageBus>, keys: u64, each: u64) -> usize {
-    let mut failures = 0;
-    for first in (1..=each).step_by(10) {
-        let last = (first + 9).min(each);
-        let batch: Vec<_> = (first..=last).flat_map(|at| (1..=keys).map(move |key| message(key, at))).collect();
+/// How many orders there are under load.
+const KEYS: u64 = 20;
+
+/// What the two ends of a test under load know of each other.
+#[derive(Default)]
+struct Load {
+    is_over: AtomicBool,
+    /// How many events were published so far.
+    published: AtomicU64,
+    /// How many events each key has had published; 0 before all are.
+    each: AtomicU64,
+}
+
+impl Load {
+    /// Waits until so many events more are published.
+    async fn go_on_for(&self, events: u64) {
+        let enough = self.published.load(Ordering::Acquire) + events;
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while self.published.load(Ordering::Acquire) < enough {
+            assert!(Instant::now() < deadline, "publishing does not go on");
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+/// Publishes as the relay does, until the load is over: a batch that failed is published again, whole, before the next one. Answers how many
+/// times one failed.
+async fn publish_on(bus: Arc<NatsMessageBus>, load: Arc<Load>) -> usize {
+    let (mut failures, mut each) = (0, 0);
+    while !load.is_over.load(Ordering::Acquire) {
+        let batch: Vec<_> = (each + 1..=each + 5).flat_map(|at| (1..=KEYS).map(move |key| message(key, at))).collect();
         while let Err(error) = bus.publish(&batch).await {
             assert!(matches!(error, BusError::Unavailable(_)), "{error}");
             failures += 1;
             sleep(Duration::from_millis(50)).await;
         }
+        each += 5;
+        load.published.store(each * KEYS, Ordering::Release);
     }
+    load.each.store(each, Ordering::Release);
     failures
 }
 
-/// Every first coming of an event, in the order in which they came, by key. Ends when all are there; a coming out of order is a panic.
-async fn consume_all(bus: Arc<NatsMessageBus>, keys: u64, each: u64) -> usize {
+/// Consumes until all that was published has come. A first coming that is out of order is a panic. Answers how many came again.
+async fn consume_all(bus: Arc<NatsMessageBus>, load: Arc<Load>) -> usize {
     let mut last: HashMap<u64, u64> = HashMap::new();
     let mut repeats = 0;
-    let consumer = loop {
-        match bus.consumer("log").await {
-            Ok(consumer) => break consumer,
-            Err(error) => assert!(error.is_transient(), "{error}"),
-        }
+    let consumer = bus.consumer("log").await.unwrap();
+    let is_all = |last: &HashMap<u64, u64>| {
+        let each = load.each.load(Ordering::Acquire);
+        each > 0 && (1..=KEYS).all(|key| last.get(&key) == Some(&each))
     };
-    while (1..=keys).any(|key| last.get(&key) != Some(&each)) {
-        let batch = match consumer.next_batch(64).await {
-            Ok(batch) => batch,
-            Err(error) => {
+    while !is_all(&last) {
+        let batch = match timeout(Duration::from_millis(200), consumer.next_batch(64)).await {
+            Ok(Ok(batch)) => batch,
+            Ok(Err(error)) => {
                 assert!(error.is_transient(), "{error}");
                 continue;
             }
+            Err(_) => continue,
         };
         for Delivery { message: Message { key, sequence, payload, .. }, .. } in &batch {
             assert_eq!(*payload, format!("payload of {key}-{sequence}"));
@@ -107,51 +138,51 @@ async fn consume_all(bus: Arc<NatsMessageBus>, keys: u64, each: u64) -> usize {
     repeats
 }
 
-/// Publishes and consumes while `harm` is done to the server.
-async fn under_harm(server: &mut NatsServer, harm: impl AsyncFnOnce(&mut NatsServer)) -> (usize, usize) {
-    const KEYS: u64 = 20;
-    const EACH: u64 = 600;
-    let prefix = fresh_prefix();
+/// Publishes and consumes while `harm` is done to the server. Answers how many publishes failed.
+async fn under_harm(server: &mut NatsServer, harm: impl AsyncFnOnce(&mut NatsServer, &Load)) -> usize {
+    let (prefix, load) = (fresh_prefix(), Arc::new(Load::default()));
     let options = NatsBusOptions { capacity_messages: 1_000, ..NatsBusOptions::default() };
     let publishing = Arc::new(NatsMessageBus::new(server.connect_to(&prefix).await, options));
     let consuming = Arc::new(NatsMessageBus::new(server.connect_to(&prefix).await, options));
     // From the beginning on, so that the bounded stream keeps all of it.
     drop(consuming.consumer("log").await.unwrap());
-    let publisher = tokio::spawn(publish_all(publishing, KEYS, EACH));
-    let consumer = tokio::spawn(consume_all(consuming, KEYS, EACH));
-    harm(server).await;
-    let failures = timeout(Duration::from_secs(90), publisher).await.expect("publishing goes on").unwrap();
-    let repeats = timeout(Duration::from_secs(90), consumer).await.expect("consuming goes on").unwrap();
-    println!("publishes that failed: {failures}, events that came again: {repeats}");
-    (failures, repeats)
+    let publisher = tokio::spawn(publish_on(publishing, Arc::clone(&load)));
+    let consumer = tokio::spawn(consume_all(consuming, Arc::clone(&load)));
+    harm(server, &load).await;
+    load.go_on_for(1_000).await;
+    load.is_over.store(true, Ordering::Release);
+    let failures = timeout(Duration::from_secs(60), publisher).await.expect("publishing goes on").unwrap();
+    let repeats = timeout(Duration::from_secs(60), consumer).await.expect("consuming goes on").unwrap();
+    let events = load.each.load(Ordering::Acquire) * KEYS;
+    println!("events: {events}, publishes that failed: {failures}, events that came again: {repeats}");
+    failures
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_crashes_under_load_loses_no_event_and_no_order() {
     let mut server = NatsServer::start();
-    let (failures, _) = under_harm(&mut server, async |server| {
-        for _ in 0..3 {
-            sleep(Duration::from_millis(400)).await;
+    under_harm(&mut server, async |server, load| {
+        for _ in 0..4 {
+            load.go_on_for(1_000).await;
             server.kill();
             sleep(Duration::from_millis(200)).await;
             server.start_again();
         }
     })
     .await;
-    assert!(failures > 0, "the crashes came too late to matter");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_stands_still_for_seconds_loses_no_event_and_no_order() {
     let mut server = NatsServer::start();
-    let (failures, _) = under_harm(&mut server, async |server| {
-        sleep(Duration::from_millis(300)).await;
+    let failures = under_harm(&mut server, async |server, load| {
+        load.go_on_for(1_000).await;
         server.signal("STOP");
         sleep(Duration::from_secs(5)).await;
         server.signal("CONT");
     })
     .await;
-    assert!(failures > 0, "it stood still too late to matter");
+    assert!(failures > 0, "publishing into a server that stands still does not wait for ever");
 }
 
 #[tokio::test]
