@@ -16,6 +16,10 @@ use crate::{
             checkpoint_store::MemoryCheckpointStore, event_store::MemoryEventStore, lease::MemoryLeaseStore,
             message_bus::MemoryMessageBus, read_model::MemoryReadModel,
         },
+        nats::{
+            connection::{Nats, NatsOptions},
+            message_bus::{NatsBusOptions, NatsMessageBus},
+        },
         redis::{
             cache::RedisOrderCache,
             checkpoint_store::RedisCheckpointStore,
@@ -30,10 +34,13 @@ use crate::{
     config::{Config, EventFormat, Persistence, Transport},
     event_store::EventStore,
     lease::LeaseStore,
-    message_bus::MessageBus,
+    message_bus::{Description, Message, MessageBus},
     read_model::ReadModel,
     resilience::{BreakerOptions, CircuitBreaker, GuardedBus, GuardedCheckpoints, GuardedLeases, GuardedStore},
 };
+
+/// What the names of streams and subjects begin with.
+const NATS_PREFIX: &str = "ordersystem";
 
 /// What a node stores in and sends over.
 #[derive(Clone, Debug)]
@@ -95,6 +102,9 @@ impl Backends {
                 backends.use_redis_bus(redis, config.event_format);
             }
         }
+        if config.transport == Transport::Nats {
+            backends.use_nats_bus(connect_to_nats(config).await?, config.event_format);
+        }
         if (backends.persistence, backends.transport) == (config.persistence.name(), config.transport.name()) {
             return Ok(backends);
         }
@@ -125,12 +135,15 @@ impl Backends {
     }
 
     fn use_redis_bus(&mut self, redis: Redis, format: EventFormat) {
-        let describe = match format {
-            EventFormat::Protobuf => event_description::protobuf,
-            EventFormat::Json => event_description::json,
-        };
+        let describe = description_in(format);
         self.bus = Arc::new(RedisMessageBus::new(redis, RedisBusOptions { describe, ..RedisBusOptions::default() }));
         self.transport = Transport::Redis.name();
+    }
+
+    fn use_nats_bus(&mut self, nats: Nats, format: EventFormat) {
+        let describe = description_in(format);
+        self.bus = Arc::new(NatsMessageBus::new(nats, NatsBusOptions { describe, ..NatsBusOptions::default() }));
+        self.transport = Transport::Nats.name();
     }
 
     /// Everything in memory.
@@ -164,6 +177,24 @@ impl Backends {
             ..Self::memory()
         })
     }
+}
+
+/// What published events say of themselves.
+fn description_in(format: EventFormat) -> fn(&Message) -> Description {
+    match format {
+        EventFormat::Protobuf => event_description::protobuf,
+        EventFormat::Json => event_description::json,
+    }
+}
+
+async fn connect_to_nats(config: &Config) -> Result<Nats, StartError> {
+    let nats = Nats::start(NatsOptions::new(config.nats.expose(), NATS_PREFIX)).await?;
+    if nats.first_connection().await {
+        tracing::info!(server = %config.nats, "connected to NATS");
+    } else {
+        tracing::warn!(server = %config.nats, "NATS is out of reach, the node serves when it comes");
+    }
+    Ok(nats)
 }
 
 async fn connect_to_redis(config: &Config) -> Result<Redis, StartError> {

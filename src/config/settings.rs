@@ -78,7 +78,7 @@ pub const SETTINGS: &[Setting] = &[
         "nats",
         Kind::ServerUrl,
         "nats://localhost:4222",
-        "NATS server, not built yet: host:port or nats://[user:password@]host:port",
+        "NATS server: host:port or nats://[user:password@]host:port",
     )
     .or_appsettings("Nats.Url"),
     setting(

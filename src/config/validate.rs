@@ -5,7 +5,7 @@ use super::typed::{Config, Persistence, Transport};
 use super::values::{Values, is_flag};
 
 /// The backends of this version. A setting that names another one is refused rather than served by something else.
-const BUILT_TRANSPORTS: &[Transport] = &[Transport::InMemory, Transport::Redis];
+const BUILT_TRANSPORTS: &[Transport] = &[Transport::InMemory, Transport::Redis, Transport::Nats];
 const BUILT_PERSISTENCE: &[Persistence] = &[Persistence::InMemory, Persistence::Embedded, Persistence::Redis];
 
 pub(super) fn check(config: &Config, values: &Values) -> Result<(), ConfigError> {

@@ -39,7 +39,13 @@ const BACKENDS: &[Backend<dyn CheckpointStore>] = &[
     Backend {
         name: "nats",
         time: Time::Real,
-        open: || async { Arc::new(NatsCheckpointStore::new(nats_server::shared().connect().await)) as Store }.boxed(),
+        open: || {
+            async {
+                Arc::new(NatsCheckpointStore::new(nats_server::shared().connect_to(&nats_server::fresh_prefix()).await))
+                    as Store
+            }
+            .boxed()
+        },
     },
 ];
 

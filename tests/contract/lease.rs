@@ -44,8 +44,11 @@ const BACKENDS: &[Backend<dyn LeaseStore>] = &[
         name: "nats",
         time: Time::Real,
         open: || {
-            async { Arc::new(NatsLeaseStore::new(nats_server::shared().connect().await)) as Arc<dyn LeaseStore> }
-                .boxed()
+            async {
+                Arc::new(NatsLeaseStore::new(nats_server::shared().connect_to(&nats_server::fresh_prefix()).await))
+                    as Arc<dyn LeaseStore>
+            }
+            .boxed()
         },
     },
 ];

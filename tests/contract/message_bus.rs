@@ -66,7 +66,7 @@ async fn nats() -> Arc<dyn MessageBus> {
         max_dead_letters: DEAD_LETTERS,
         ..NatsBusOptions::default()
     };
-    Arc::new(NatsMessageBus::new(nats_server::shared().connect().await, options))
+    Arc::new(NatsMessageBus::new(nats_server::shared().connect_to(&nats_server::fresh_prefix()).await, options))
 }
 
 fn message(key: u64, sequence: u64) -> Message {

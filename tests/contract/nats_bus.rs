@@ -14,7 +14,7 @@ use futures_util::StreamExt as _;
 use ordersystem::{
     backends::nats::{
         checkpoint_store::NatsCheckpointStore,
-        connection::{Nats, NatsOptions},
+        connection::Nats,
         lease::NatsLeaseStore,
         message_bus::{NatsBusOptions, NatsMessageBus},
     },
@@ -160,7 +160,7 @@ async fn under_harm(server: &mut NatsServer, harm: impl AsyncFnOnce(&mut NatsSer
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_crashes_under_load_loses_no_event_and_no_order() {
-    let mut server = NatsServer::start();
+    let mut server = NatsServer::start("");
     under_harm(&mut server, async |server, load| {
         for _ in 0..4 {
             load.go_on_for(1_000).await;
@@ -174,7 +174,7 @@ async fn a_server_that_crashes_under_load_loses_no_event_and_no_order() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_stands_still_for_seconds_loses_no_event_and_no_order() {
-    let mut server = NatsServer::start();
+    let mut server = NatsServer::start("");
     let failures = under_harm(&mut server, async |server, load| {
         load.go_on_for(1_000).await;
         server.signal("STOP");
@@ -187,7 +187,7 @@ async fn a_server_that_stands_still_for_seconds_loses_no_event_and_no_order() {
 
 #[tokio::test]
 async fn what_a_consumer_has_dealt_with_stays_so_over_a_crash_of_both() {
-    let mut server = NatsServer::start();
+    let mut server = NatsServer::start("");
     let prefix = fresh_prefix();
     {
         let bus = NatsMessageBus::new(server.connect_to(&prefix).await, NatsBusOptions::default());
@@ -285,7 +285,7 @@ async fn a_plain_subscriber_and_a_durable_consumer_of_others_see_every_event_as_
 #[tokio::test]
 async fn with_no_consumer_the_oldest_give_way_and_a_new_one_misses_nothing_of_the_rest() {
     let options = NatsBusOptions { capacity_messages: 64, ..NatsBusOptions::default() };
-    let bus = NatsMessageBus::new(shared().connect().await, options);
+    let bus = NatsMessageBus::new(shared().connect_to(&fresh_prefix()).await, options);
     for sequence in 1..=300 {
         bus.publish(&[message(1, sequence)]).await.unwrap();
     }
@@ -299,7 +299,7 @@ async fn with_no_consumer_the_oldest_give_way_and_a_new_one_misses_nothing_of_th
 
 #[tokio::test]
 async fn an_event_published_again_is_stored_once() {
-    let bus = NatsMessageBus::new(shared().connect().await, NatsBusOptions::default());
+    let bus = NatsMessageBus::new(shared().connect_to(&fresh_prefix()).await, NatsBusOptions::default());
     let sent: Vec<_> = (1..=10).map(|sequence| message(1, sequence)).collect();
     bus.publish(&sent[..6]).await.unwrap();
     // As after an answer that did not come: all of it again, and more.
@@ -368,9 +368,9 @@ async fn a_consumer_that_is_replaced_by_another_node_hears_of_it_and_its_acknowl
 
 #[tokio::test]
 async fn a_dead_or_paused_server_is_told_at_once_and_all_goes_on_when_it_is_back() {
-    let mut server = NatsServer::start();
+    let mut server = NatsServer::start("");
     server.kill();
-    let nats = Nats::start(NatsOptions::new(server.url(), fresh_prefix())).await.unwrap();
+    let nats = Nats::start(server.options(&fresh_prefix())).await.unwrap();
     let bus = NatsMessageBus::new(nats.clone(), NatsBusOptions::default());
     let (leases, checkpoints) = (NatsLeaseStore::new(nats.clone()), NatsCheckpointStore::new(nats));
     let checkpoint = Checkpoint { position: Position(7), fencing_token: 1 };
@@ -480,7 +480,7 @@ async fn no_two_owners_count_on_a_lease_at_the_same_time_however_short_it_is() {
 
 #[tokio::test]
 async fn a_lease_outlives_a_crash_of_the_server_and_tokens_go_on_from_where_they_were() {
-    let mut server = NatsServer::start();
+    let mut server = NatsServer::start("");
     let prefix = fresh_prefix();
     let leases = NatsLeaseStore::new(server.connect_to(&prefix).await);
     let long = Duration::from_secs(60);

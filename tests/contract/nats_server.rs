@@ -1,6 +1,4 @@
 //! NATS servers for tests: real ones, each on a free port with a folder of its own, gone when the test process is.
-//!
-//! `NATS_SERVER` names another program than the `nats-server` of the path.
 
 use std::{
     io::Write as _,
@@ -16,15 +14,19 @@ use std::{
 use ordersystem::backends::nats::connection::{Nats, NatsOptions};
 use tempfile::TempDir;
 
+/// Names the server program, for a run on another version than the one that is installed.
+const PROGRAM: &str = "NATS_SERVER";
+
 /// Ends the server at a line from the test. When the pipe closes without one the test process has ended, however that came, and the
 /// folder is of no use any more.
-const WATCHED: &str = r#"program=$1; folder=$2; shift 2; "$program" "$@" --store_dir "$folder" & server=$!; echo $server; exec 1>&-
+const WATCHED: &str = r#"program=$1; folder=$2; shift 2; "$program" "$@" & server=$!; echo $server; exec 1>&-
 read -r _ && keep=yes; kill -9 $server; wait $server; [ "$keep" ] || rm -rf "$folder""#;
 
 pub struct NatsServer {
     pub port: u16,
     pub pid: u32,
     folder: TempDir,
+    settings: String,
     shell: Child,
     leash: Option<ChildStdin>,
 }
@@ -32,7 +34,7 @@ pub struct NatsServer {
 /// The server that all tests of this binary share, each with streams of its own.
 pub fn shared() -> &'static NatsServer {
     static SHARED: OnceLock<NatsServer> = OnceLock::new();
-    SHARED.get_or_init(NatsServer::start)
+    SHARED.get_or_init(|| NatsServer::start(""))
 }
 
 /// A prefix that no other test has.
@@ -45,27 +47,31 @@ fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).unwrap().port()
 }
 
+fn program() -> String {
+    std::env::var(PROGRAM).unwrap_or_else(|_| "nats-server".to_owned())
+}
+
 impl NatsServer {
-    /// A new one.
-    pub fn start() -> Self {
+    /// A new one with JetStream, and `settings` as in its configuration file.
+    pub fn start(settings: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
+        let settings = format!("jetstream {{ store_dir: \"{}\" }}\n{settings}", folder.path().display());
         let port = free_port();
-        let (shell, leash, pid) = launch(port, &folder);
-        Self { port, pid, folder, shell, leash: Some(leash) }
+        let (shell, leash, pid) = launch(port, &folder, &settings);
+        Self { port, pid, folder, settings, shell, leash: Some(leash) }
     }
 
     pub fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
-    /// A connection with streams of its own, in the runtime of the caller.
-    pub async fn connect(&self) -> Nats {
-        self.connect_to(&fresh_prefix()).await
+    pub fn options(&self, prefix: &str) -> NatsOptions {
+        NatsOptions::new(self.url(), prefix)
     }
 
-    /// The same for the streams with this prefix.
+    /// A connection, in the runtime of the caller.
     pub async fn connect_to(&self, prefix: &str) -> Nats {
-        let nats = Nats::start(NatsOptions::new(self.url(), prefix)).await.unwrap();
+        let nats = Nats::start(self.options(prefix)).await.unwrap();
         assert!(nats.first_connection().await, "the server of the tests can be used");
         nats
     }
@@ -86,7 +92,7 @@ impl NatsServer {
 
     /// Starts it again, after [`NatsServer::kill`], with the same port and data.
     pub fn start_again(&mut self) {
-        let (shell, leash, pid) = launch(self.port, &self.folder);
+        let (shell, leash, pid) = launch(self.port, &self.folder, &self.settings);
         (self.shell, self.leash, self.pid) = (shell, Some(leash), pid);
     }
 }
@@ -97,16 +103,19 @@ impl Drop for NatsServer {
     }
 }
 
-fn launch(port: u16, folder: &TempDir) -> (Child, ChildStdin, u32) {
-    let program = std::env::var("NATS_SERVER").unwrap_or_else(|_| "nats-server".to_owned());
-    let found = Command::new(&program).arg("--version").output();
+fn launch(port: u16, folder: &TempDir, settings: &str) -> (Child, ChildStdin, u32) {
+    let found = Command::new(program()).arg("--version").output();
     found.expect("nats-server (2.9 or newer) must be installed for the tests of the NATS backend");
+    let file = folder.path().join("nats.conf");
+    std::fs::write(&file, settings).unwrap();
     let log = folder.path().join("nats.log");
     let mut shell = Command::new("sh")
-        .args(["-c", WATCHED, "nats-server", &program])
+        .args(["-c", WATCHED, "nats-server", &program()])
         .arg(folder.path())
-        .args(["--jetstream", "--addr", "127.0.0.1", "--port", &port.to_string()])
-        .arg("--log")
+        .args(["-a", "127.0.0.1", "-p", &port.to_string()])
+        .arg("-c")
+        .arg(file)
+        .arg("-l")
         .arg(&log)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
