@@ -283,6 +283,55 @@ async fn a_plain_subscriber_and_a_durable_consumer_of_others_see_every_event_as_
 }
 
 #[tokio::test]
+async fn an_event_that_is_larger_than_the_server_takes_comes_whole_and_once() {
+    let prefix = fresh_prefix();
+    let describe = |message: &Message| Description {
+        data: (message.sequence != 3).then(|| ("application/json", Bytes::from(vec![b'x'; message.payload.len() / 2]))),
+        ..Description::default()
+    };
+    let options = NatsBusOptions { describe, ..NatsBusOptions::default() };
+    let bus = NatsMessageBus::new(shared().connect_to(&prefix).await, options);
+    let large = |sequence, bytes: usize| {
+        let payload = Bytes::from((0..bytes).map(|at| (at as u64 * sequence) as u8).collect::<Vec<_>>());
+        Message { payload, ..message(1, sequence) }
+    };
+    let sent = [large(1, 100), large(2, 100_000), large(3, 2_500_000), large(4, 2_500_000), large(5, 100)];
+    let other = async_nats::connect(shared().url()).await.unwrap();
+    let mut plain = other.subscribe(format!("{prefix}.events.>")).await.unwrap();
+    other.flush().await.unwrap();
+    let former = bus.consumer("log").await.unwrap();
+    bus.publish(&sent[..2]).await.unwrap();
+    let received = receive(&*former, 2).await;
+    former.ack(&[received[0].receipt]).await.unwrap();
+    // A publisher that was ended in the middle, and parts of its that no event follows.
+    let parts = async_nats::HeaderMap::from_iter([("Ordersystem-Part".parse().unwrap(), "1".parse().unwrap())]);
+    let jetstream = async_nats::jetstream::new(other);
+    jetstream.publish_with_headers(format!("{prefix}.parts.1"), parts, "lost".into()).await.unwrap().await.unwrap();
+    bus.publish(&sent[1..]).await.unwrap();
+    bus.publish(&sent).await.unwrap();
+    bus.publish(&[message(2, 1)]).await.unwrap();
+    assert_eq!(receive(&*former, 4).await.len(), 4);
+    let consumer = bus.consumer("log").await.unwrap();
+    let received = receive(&*consumer, 5).await;
+    let messages: Vec<_> = received.iter().map(|delivery| delivery.message.clone()).collect();
+    assert!(messages[..4] == sent[1..] && messages[4] == message(2, 1), "{:?}", ids(&received));
+    consumer.ack(&receipts(&received)).await.unwrap();
+    let again = bus.consumer("log").await.unwrap();
+    assert!(timeout(Duration::from_millis(500), again.next_batch(1)).await.is_err(), "all is dealt with, parts too");
+    let mut heard = Vec::new();
+    while heard.len() < 5 {
+        let message = timeout(Duration::from_secs(5), plain.next()).await.unwrap().unwrap();
+        let id = message.headers.unwrap().get("ce-id").unwrap().to_string();
+        // What is published again reaches plain subscribers again: only the stream knows that it is there.
+        if !heard.iter().any(|(known, _)| *known == id) {
+            heard.push((id, message.payload.len()));
+        }
+    }
+    let expected = [("1-1", 50), ("1-2", 50_000), ("1-3", 0), ("1-4", 0), ("1-5", 50)];
+    assert_eq!(heard, expected.map(|(id, length)| (id.to_owned(), length)));
+}
+
+#[tokio::test]
 async fn with_no_consumer_the_oldest_give_way_and_a_new_one_misses_nothing_of_the_rest() {
     let options = NatsBusOptions { capacity_messages: 64, ..NatsBusOptions::default() };
     let bus = NatsMessageBus::new(shared().connect_to(&fresh_prefix()).await, options);

@@ -1,7 +1,8 @@
 //! The message bus in JetStream: one stream for all messages, one subject for each order.
 //!
 //! The stream `{prefix}-events` takes `{prefix}.events.<key>`, and as JetStream captures what is published anyway, a plain subscriber of
-//! `{prefix}.events.>` sees every event, and anyone's durable consumer on the stream gets every event. Every message is a CloudEvent.
+//! `{prefix}.events.>` sees every event, and anyone's durable consumer of these subjects gets every event. Every message is a CloudEvent. One
+//! that is larger than the server's `max_payload` is preceded by parts on `{prefix}.parts.<key>`. Such a one cannot become a dead letter.
 //!
 //! The stream is bounded and refuses what is beyond its bound. What every consumer has dealt with is dropped when room is needed; where a
 //! consumer keeps it full, publishing waits; with no consumer at all the oldest messages give way.
@@ -80,6 +81,8 @@ struct Shared {
     stream: String,
     /// What the subjects of messages begin with.
     subject: String,
+    /// What the subjects of parts of large messages begin with.
+    parts_subject: String,
     /// The source that messages name.
     source: String,
     registry: Registry,
@@ -95,11 +98,25 @@ impl NatsMessageBus {
     /// The bus in `nats`, which need not be connected yet.
     #[must_use]
     pub fn new(nats: Nats, options: NatsBusOptions) -> Self {
-        let (stream, subject) = (nats.stream_name("events"), nats.subject("events"));
+        let (stream, subject, parts_subject) =
+            (nats.stream_name("events"), nats.subject("events"), nats.subject("parts"));
         let source = format!("/{}/orders", nats.options().prefix);
         let registry = Registry::new(nats.clone());
         let (end, arrived, room) = (Mutex::default(), Notify::new(), Notify::new());
-        Self { shared: Arc::new(Shared { nats, options, stream, subject, source, registry, end, arrived, room }) }
+        Self {
+            shared: Arc::new(Shared {
+                nats,
+                options,
+                stream,
+                subject,
+                parts_subject,
+                source,
+                registry,
+                end,
+                arrived,
+                room,
+            }),
+        }
     }
 }
 

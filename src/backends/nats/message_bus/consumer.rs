@@ -10,6 +10,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use tokio::{
     sync::Notify,
     task::JoinHandle,
@@ -71,6 +72,8 @@ struct State {
     laid_ready: VecDeque<(Place, Message)>,
     /// Where the messages in the window are, by event: one place for each time that it was published.
     places: HashMap<EventId, VecDeque<Place>>,
+    /// The parts of a message that has not come yet.
+    parts: Vec<(u64, Bytes)>,
     dealt: Dealt,
     /// Counts the changes of `dealt`.
     changes: u64,
@@ -87,7 +90,8 @@ struct State {
 /// Where a message is, by its sequence there.
 #[derive(Clone, Copy, Debug)]
 enum Place {
-    Stream(u64),
+    /// The first of its parts, if it has any, and itself.
+    Stream { first: u64, last: u64 },
     /// Among the dead letters, to be replayed.
     Replayed(u64),
 }
@@ -99,6 +103,7 @@ impl NatsConsumer {
             laid_ready: VecDeque::new(),
             places: HashMap::new(),
             next: dealt.floor() + 1,
+            parts: Vec::new(),
             dealt,
             changes: 0,
             to_delete: Vec::new(),
@@ -146,8 +151,8 @@ impl State {
         if places.is_empty() {
             self.places.remove(&event);
         }
-        if let Some(Place::Stream(sequence)) = place {
-            self.deal_with(sequence, sequence);
+        if let Some(Place::Stream { first, last }) = place {
+            self.deal_with(first, last);
         }
         place
     }
@@ -169,12 +174,44 @@ impl State {
         if sequence < first_missing || self.dealt.contains(sequence) {
             return;
         }
-        match envelope::open(&headers, payload) {
-            Some(message) => self.laid_ready.push_back((Place::Stream(sequence), message)),
-            None => {
-                tracing::error!(sequence, "a message of the stream of events is not one of ours and is passed over");
-                self.deal_with(sequence, sequence);
+        if let Some(number) = envelope::part_number(&headers) {
+            if number == 1 {
+                self.drop_parts();
             }
+            return self.parts.push((sequence, payload));
+        }
+        let count = envelope::part_count(&headers);
+        let whole = if count == 0 { Some((sequence, payload)) } else { self.join_parts(sequence, count) };
+        self.drop_parts();
+        let first = whole.as_ref().map_or(sequence, |(first, _)| *first);
+        match whole.and_then(|(_, payload)| envelope::open(&headers, payload)) {
+            Some(message) => self.laid_ready.push_back((Place::Stream { first, last: sequence }, message)),
+            None => {
+                tracing::error!(
+                    sequence,
+                    "a message of the stream of events is not one of ours, or not whole, and is passed over"
+                );
+                self.deal_with(first, sequence);
+            }
+        }
+    }
+
+    /// The parts of the message at `sequence` as one, with the sequence of the first. `None` unless all come directly before it: the oldest
+    /// have given way.
+    fn join_parts(&mut self, sequence: u64, count: usize) -> Option<(u64, Bytes)> {
+        let first = sequence.saturating_sub(count as u64);
+        let sequences = self.parts.iter().map(|(at, _)| *at);
+        if !sequences.eq(first..sequence) {
+            return None;
+        }
+        let parts: Vec<_> = self.parts.drain(..).map(|(_, part)| part).collect();
+        Some((first, Bytes::from(parts.concat())))
+    }
+
+    /// Passes over parts that no message follows: whoever published them has begun anew.
+    fn drop_parts(&mut self) {
+        for (sequence, _) in std::mem::take(&mut self.parts) {
+            self.deal_with(sequence, sequence);
         }
     }
 }
@@ -289,6 +326,7 @@ impl Inner {
             if state.next > last + 1 {
                 tracing::error!(consumer = self.name, "the stream of events was lost and is read from its beginning");
                 (state.next, state.dealt) = (1, Dealt::default());
+                state.parts.clear();
                 state.changes += 1;
             }
         });

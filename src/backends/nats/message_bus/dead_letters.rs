@@ -118,7 +118,9 @@ impl DeadLetters {
     /// Adds a delivery that is given up, in place of an earlier letter of the event. Answers its sequence.
     pub(super) async fn add(&self, delivery: &Delivery, reason: &str) -> Result<u64, BusError> {
         connected(&self.nats).await.map_err(BusError::Unavailable)?;
-        let (mut headers, payload) = envelope::seal(&delivery.message, Description::default(), &self.source);
+        // In one message: a letter that is larger than the server takes is refused, and its message stays where it is.
+        let sealed = envelope::seal(&delivery.message, Description::default(), &self.source, usize::MAX);
+        let (mut headers, payload) = (sealed.headers, sealed.payload);
         let reason = serde_json::to_string(&bounded_reason(reason)).map_err(|error| self.failed(error))?;
         headers.insert(REASON, reason);
         headers.insert(ATTEMPTS, delivery.attempt.to_string());

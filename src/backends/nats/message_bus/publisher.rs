@@ -10,13 +10,17 @@
 
 use std::time::Duration;
 
-use async_nats::jetstream::{
-    ErrorCode,
-    consumer::AckPolicy,
-    context::{GetStreamErrorKind, PublishError, PublishErrorKind},
-    message::PublishMessage,
-    stream::{Config, DiscardPolicy, Info, StorageType, Stream},
+use async_nats::{
+    HeaderMap,
+    jetstream::{
+        ErrorCode,
+        consumer::AckPolicy,
+        context::{GetStreamErrorKind, PublishError, PublishErrorKind},
+        message::PublishMessage,
+        stream::{Config, DiscardPolicy, Info, StorageType, Stream},
+    },
 };
+use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 use tokio::time::sleep;
 
@@ -122,17 +126,16 @@ async fn send(shared: &Shared, messages: &[Message], last: u64) -> (usize, u64, 
     let mut acks = Vec::with_capacity(messages.len());
     let mut stop = None;
     let (mut expected, mut before) = (last, None::<String>);
-    for message in messages {
-        let id = message.event_id().to_string();
-        let (headers, payload) = envelope::seal(message, (shared.options.describe)(message), &shared.source);
+    for Outgoing { subject, id, headers, payload, is_event } in
+        messages.iter().flat_map(|message| outgoing(shared, message))
+    {
         let mut publish = PublishMessage::build().headers(headers).payload(payload);
         publish = publish.message_id(&id).expected_last_sequence(expected);
         if let Some(before) = before.replace(id) {
             publish = publish.expected_last_message_id(before);
         }
-        let subject = format!("{}.{}", shared.subject, message.key);
         match shared.nats.jetstream().send_publish(subject, publish).await {
-            Ok(ack) => acks.push(ack),
+            Ok(ack) => acks.push((ack, is_event)),
             Err(error) => {
                 stop = Some(Stop::of(&error));
                 break;
@@ -141,10 +144,10 @@ async fn send(shared: &Shared, messages: &[Message], last: u64) -> (usize, u64, 
         expected += 1;
     }
     let (mut accepted, mut last) = (0, last);
-    for ack in acks {
+    for (ack, is_event) in acks {
         match ack.await {
             Ok(ack) => {
-                accepted += 1;
+                accepted += usize::from(is_event);
                 if !ack.duplicate {
                     last = ack.sequence;
                 }
@@ -154,6 +157,32 @@ async fn send(shared: &Shared, messages: &[Message], last: u64) -> (usize, u64, 
         }
     }
     (accepted, last, stop)
+}
+
+/// One message of NATS.
+struct Outgoing {
+    subject: String,
+    id: String,
+    headers: HeaderMap,
+    payload: Bytes,
+    /// Not a part that comes before one.
+    is_event: bool,
+}
+
+/// What carries `message`, in the order in which it is to be stored.
+fn outgoing(shared: &Shared, message: &Message) -> Vec<Outgoing> {
+    let max_payload = shared.nats.client().server_info().max_payload;
+    let sealed = envelope::seal(message, (shared.options.describe)(message), &shared.source, max_payload);
+    let (key, id) = (message.key, message.event_id().to_string());
+    let part = |(headers, payload)| {
+        // Another id each time: a part that is stored already must come again, directly before its event.
+        let id = format!("{id}:{:016x}", fastrand::u64(..));
+        Outgoing { subject: format!("{}.{key}", shared.parts_subject), id, headers, payload, is_event: false }
+    };
+    let mut all: Vec<_> = sealed.parts.into_iter().map(part).collect();
+    let (headers, payload) = (sealed.headers, sealed.payload);
+    all.push(Outgoing { subject: format!("{}.{key}", shared.subject), id, headers, payload, is_event: true });
+    all
 }
 
 impl Stop {
@@ -174,7 +203,7 @@ pub(super) async fn make(shared: &Shared) -> Result<(), BusError> {
     let options = &shared.options;
     let config = Config {
         name: shared.stream.clone(),
-        subjects: vec![format!("{}.*", shared.subject)],
+        subjects: vec![format!("{}.*", shared.subject), format!("{}.*", shared.parts_subject)],
         max_messages: i64::try_from(options.capacity_messages).unwrap_or(i64::MAX),
         max_bytes: options.capacity_bytes.max(2 * SPARE_BYTES),
         max_messages_per_subject: -1,
