@@ -302,7 +302,9 @@ async fn foreign_floors(stream: &Stream<Info>) -> Result<Vec<(u64, String)>, Bus
         match consumers.try_next().await {
             Ok(Some(info)) => {
                 let keeps = info.config.durable_name.is_some() && info.config.ack_policy != AckPolicy::None;
-                if keeps {
+                // One that wants few subjects may have acknowledged nothing for long and yet wait for nothing.
+                let is_done = info.num_pending == 0 && info.num_ack_pending == 0;
+                if keeps && !is_done {
                     floors.push((info.ack_floor.stream_sequence, info.name));
                 }
             }
