@@ -270,6 +270,11 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
     /// [`StoreError`].
     async fn head(&self) -> Result<Position, StoreError>;
 
+    /// About how many events lie after `from` up to `to`: for people, who cannot tell from positions, which may leave gaps.
+    fn distance(&self, from: Position, to: Position) -> u64 {
+        to.0.saturating_sub(from.0)
+    }
+
     /// Changes when something has been appended. A hint to read, never the truth: it may be late, or repeat.
     fn wake(&self) -> watch::Receiver<Position>;
 

@@ -64,6 +64,15 @@ impl Message {
     }
 }
 
+/// What a message says of itself to listeners that are not ours.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Description {
+    /// When it happened, RFC 3339; empty if that is not known.
+    pub time: String,
+    /// The content type and the data for listeners, where they are to get another form than what is stored.
+    pub data: Option<(&'static str, Bytes)>,
+}
+
 /// Stands for one handing out of one message to one consumer; void when the message has been taken back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Receipt {

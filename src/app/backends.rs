@@ -17,8 +17,11 @@ use crate::{
             message_bus::MemoryMessageBus, read_model::MemoryReadModel,
         },
         nats::{
+            checkpoint_store::NatsCheckpointStore,
             connection::{Nats, NatsOptions, NotConnected as NatsNotConnected},
             event_store::NatsEventStore,
+            lease::NatsLeaseStore,
+            message_bus::{NatsBusOptions, NatsMessageBus},
         },
         redis::{
             cache::RedisOrderCache,
@@ -34,7 +37,7 @@ use crate::{
     config::{Config, EventFormat, Persistence, Transport},
     event_store::EventStore,
     lease::LeaseStore,
-    message_bus::MessageBus,
+    message_bus::{Description, Message, MessageBus},
     read_model::ReadModel,
     resilience::{BreakerOptions, CircuitBreaker, GuardedBus, GuardedCheckpoints, GuardedLeases, GuardedStore},
 };
@@ -80,8 +83,7 @@ impl Backends {
     /// the backend says that it is unavailable.
     ///
     /// # Errors
-    /// For a data dir that cannot be opened, for a broker that will not serve (a wrong password, a replica, a version too old), and for a
-    /// backend that this version does not have.
+    /// For a data dir that cannot be opened, and for a broker that will not serve (a wrong password, a replica, a version too old).
     pub async fn of(config: &Config) -> Result<Self, StartError> {
         let mut backends = Self::memory();
         if config.persistence == Persistence::Embedded {
@@ -103,16 +105,15 @@ impl Backends {
         }
         if config.persistence == Persistence::Nats || config.transport == Transport::Nats {
             // One connection for both, as with Redis.
-            let nats = start_nats(config).await?;
+            let nats = connect_to_nats(config).await?;
             if config.persistence == Persistence::Nats {
                 backends.use_nats_log(&nats, config).await?;
             }
+            if config.transport == Transport::Nats {
+                backends.use_nats_bus(nats, config.event_format);
+            }
         }
-        if (backends.persistence, backends.transport) == (config.persistence.name(), config.transport.name()) {
-            return Ok(backends);
-        }
-        let (persistence, transport) = (config.persistence.name(), config.transport.name());
-        Err(format!("persistence {persistence} with transport {transport} is not built into this version").into())
+        Ok(backends)
     }
 
     /// The same with a circuit breaker before the I/O of each backend: one for all that is kept where the log is, one for the message bus.
@@ -150,19 +151,25 @@ impl Backends {
             Err(NatsNotConnected::Ever(why)) => return Err(format!("NATS at {}: {why}", config.nats).into()),
         }
         self.store = Arc::new(store);
+        self.leases = Arc::new(NatsLeaseStore::new(nats.clone()));
+        self.checkpoints = Arc::new(NatsCheckpointStore::new(nats.clone()));
         self.is_shared = true;
         self.persistence = Persistence::Nats.name();
         Ok(())
     }
 
     fn use_redis_bus(&mut self, redis: Redis, format: EventFormat) {
-        let describe = match format {
-            EventFormat::Protobuf => event_description::protobuf,
-            EventFormat::Json => event_description::json,
-        };
+        let describe = description_in(format);
         self.bus_leases = Arc::new(RedisLeaseStore::new(redis.clone()));
         self.bus = Arc::new(RedisMessageBus::new(redis, RedisBusOptions { describe, ..RedisBusOptions::default() }));
         self.transport = Transport::Redis.name();
+    }
+
+    fn use_nats_bus(&mut self, nats: Nats, format: EventFormat) {
+        let describe = description_in(format);
+        self.bus_leases = Arc::new(NatsLeaseStore::new(nats.clone()));
+        self.bus = Arc::new(NatsMessageBus::new(nats, NatsBusOptions { describe, ..NatsBusOptions::default() }));
+        self.transport = Transport::Nats.name();
     }
 
     /// Everything in memory.
@@ -199,12 +206,28 @@ impl Backends {
     }
 }
 
-async fn start_nats(config: &Config) -> Result<Nats, StartError> {
+/// What published events say of themselves.
+fn description_in(format: EventFormat) -> fn(&Message) -> Description {
+    match format {
+        EventFormat::Protobuf => event_description::protobuf,
+        EventFormat::Json => event_description::json,
+    }
+}
+
+async fn connect_to_nats(config: &Config) -> Result<Nats, StartError> {
     let options = NatsOptions {
         replicas: config.nats_replicas,
         ..NatsOptions::new(config.nats.expose(), config.nats_prefix.as_str())
     };
-    Ok(Nats::start(options).await?)
+    let nats = Nats::start(options).await?;
+    match nats.connected().await {
+        Ok(()) => tracing::info!(server = %config.nats, "connected to NATS"),
+        Err(NatsNotConnected::Yet(why)) => {
+            tracing::warn!(server = %config.nats, why, "NATS is out of reach, the node serves when it comes");
+        }
+        Err(NatsNotConnected::Ever(why)) => return Err(format!("NATS at {}: {why}", config.nats).into()),
+    }
+    Ok(nats)
 }
 
 async fn connect_to_redis(config: &Config) -> Result<Redis, StartError> {

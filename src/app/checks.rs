@@ -9,7 +9,7 @@ use async_trait::async_trait;
 
 use crate::{
     cache::OrderCache,
-    event_store::EventStore,
+    event_store::{EventStore, Position},
     health::{Condition, Finding, HealthCheck},
     id_generator::{IdGenerator, Reservation},
     message_bus::MessageBus,
@@ -198,7 +198,7 @@ impl HealthCheck for ProjectionCheck {
         if position < at_start {
             return Finding::unhealthy(format!("catching up: {position} of {at_start}"));
         }
-        lag(head.saturating_sub(position))
+        lag(self.store.distance(Position(position), Position(head)))
     }
 
     async fn repair(&self) {

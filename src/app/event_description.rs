@@ -4,9 +4,8 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    backends::redis::message_bus::Description,
     codec::{self, EventHeader},
-    message_bus::Message,
+    message_bus::{Description, Message},
     proto::{
         Money,
         catga::events::v1::{OrderCreated, OrderEvent, OrderedItem, order_event::Event},

@@ -251,18 +251,6 @@ fn log_levels_take_levels_and_directives() {
 }
 
 #[test]
-fn backends_that_are_not_built_are_refused_and_never_replaced() {
-    for (key, names) in [("transport", &["nats"])] {
-        for name in names {
-            let parts = [key, name, "not built into this version yet", "does not fall back", &format!("--{key}")];
-            assert_has(&given().flag(key, name).error(), &parts);
-        }
-    }
-    let error = given().env("ORDERSYSTEM_TRANSPORT", "nats").error();
-    assert_has(&error, &["transport: 'nats'", "(set by ORDERSYSTEM_TRANSPORT)"]);
-}
-
-#[test]
 fn the_embedded_store_needs_a_folder() {
     let error = given().flag("persistence", "embedded").error();
     assert_has(&error, &["persistence: 'embedded'", "--data-dir DIR", "(set by --persistence)"]);

@@ -4,14 +4,8 @@ use super::ConfigError;
 use super::typed::{Config, Persistence, Transport};
 use super::values::{Values, is_flag};
 
-/// The backends of this version. A setting that names another one is refused rather than served by something else.
-const BUILT_TRANSPORTS: &[Transport] = &[Transport::InMemory, Transport::Redis];
-const BUILT_PERSISTENCE: &[Persistence] =
-    &[Persistence::InMemory, Persistence::Embedded, Persistence::Redis, Persistence::Nats];
-
 pub(super) fn check(config: &Config, values: &Values) -> Result<(), ConfigError> {
     cluster(config, values)?;
-    built(config, values)?;
     data_dir(config, values)?;
     unused_broker(config, values)?;
     ports(config, values)
@@ -29,21 +23,6 @@ fn cluster(config: &Config, values: &Values) -> Result<(), ConfigError> {
         Persistence::Redis | Persistence::Nats => "cluster mode is not built into this version yet".to_owned(),
     };
     Err(values.error("cluster", what))
-}
-
-fn built(config: &Config, values: &Values) -> Result<(), ConfigError> {
-    let missing = |key: &str| {
-        values.parse::<()>(key, |name| {
-            Err(format!("'{name}' is not built into this version yet; it does not fall back to another backend"))
-        })
-    };
-    if !BUILT_PERSISTENCE.contains(&config.persistence) {
-        return missing("persistence");
-    }
-    if !BUILT_TRANSPORTS.contains(&config.transport) {
-        return missing("transport");
-    }
-    Ok(())
 }
 
 /// Data that is to last goes where the operator says, never to a place that the program makes up.

@@ -90,7 +90,7 @@ impl OutboxMeter {
         let head = self.store.head().await.map_err(text)?;
         let oldest_at = if head > position { self.recorded_after(position).await? } else { None };
         *self.oldest_at.lock().unwrap_or_else(PoisonError::into_inner) = oldest_at;
-        Ok(Backlog { positions: head.0.saturating_sub(position.0), oldest_seconds: self.age() })
+        Ok(Backlog { positions: self.store.distance(position, head), oldest_seconds: self.age() })
     }
 
     async fn checkpoint(&self) -> Result<Position, String> {

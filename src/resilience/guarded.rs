@@ -98,6 +98,10 @@ impl EventStore for GuardedStore {
         self.read(self.inner.head()).await
     }
 
+    fn distance(&self, from: Position, to: Position) -> u64 {
+        self.inner.distance(from, to)
+    }
+
     fn wake(&self) -> watch::Receiver<Position> {
         self.inner.wake()
     }

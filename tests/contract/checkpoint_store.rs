@@ -6,7 +6,7 @@ use futures_util::FutureExt as _;
 use ordersystem::{
     backends::{
         embedded::checkpoint_store::EmbeddedCheckpointStore, memory::checkpoint_store::MemoryCheckpointStore,
-        redis::checkpoint_store::RedisCheckpointStore,
+        nats::checkpoint_store::NatsCheckpointStore, redis::checkpoint_store::RedisCheckpointStore,
     },
     checkpoint_store::{Checkpoint, CheckpointError, CheckpointStore},
     event_store::Position,
@@ -15,7 +15,7 @@ use ordersystem::{
 use crate::{
     backend::{Backend, Time, on_each, race_on_each},
     embedded::scratch,
-    redis_server,
+    nats_server, redis_server,
 };
 
 type Store = Arc<dyn CheckpointStore>;
@@ -35,6 +35,17 @@ const BACKENDS: &[Backend<dyn CheckpointStore>] = &[
         name: "redis",
         time: Time::Real,
         open: || async { Arc::new(RedisCheckpointStore::new(redis_server::shared().connect().await)) as Store }.boxed(),
+    },
+    Backend {
+        name: "nats",
+        time: Time::Real,
+        open: || {
+            async {
+                Arc::new(NatsCheckpointStore::new(nats_server::shared().connect_to(&nats_server::fresh_prefix()).await))
+                    as Store
+            }
+            .boxed()
+        },
     },
 ];
 

@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::FutureExt as _;
 use ordersystem::{
-    backends::{embedded::lease::EmbeddedLeaseStore, memory::lease::MemoryLeaseStore, redis::lease::RedisLeaseStore},
+    backends::{
+        embedded::lease::EmbeddedLeaseStore, memory::lease::MemoryLeaseStore, nats::lease::NatsLeaseStore,
+        redis::lease::RedisLeaseStore,
+    },
     lease::{Lease, LeaseError, LeaseOwner, LeaseStore, MAX_TTL},
 };
 use tokio::{
@@ -15,7 +18,7 @@ use tokio::{
 use crate::{
     backend::{Backend, Time, on_each, race_on_each},
     embedded::scratch,
-    redis_server,
+    nats_server, redis_server,
 };
 
 const BACKENDS: &[Backend<dyn LeaseStore>] = &[
@@ -35,6 +38,17 @@ const BACKENDS: &[Backend<dyn LeaseStore>] = &[
         open: || {
             async { Arc::new(RedisLeaseStore::new(redis_server::shared().connect().await)) as Arc<dyn LeaseStore> }
                 .boxed()
+        },
+    },
+    Backend {
+        name: "nats",
+        time: Time::Real,
+        open: || {
+            async {
+                Arc::new(NatsLeaseStore::new(nats_server::shared().connect_to(&nats_server::fresh_prefix()).await))
+                    as Arc<dyn LeaseStore>
+            }
+            .boxed()
         },
     },
 ];

@@ -8,6 +8,7 @@ mod event_store;
 mod lease;
 mod message_bus;
 mod nats;
+mod nats_bus;
 mod nats_server;
 mod order_cache;
 mod read_model;

@@ -11,6 +11,7 @@ use futures_util::FutureExt as _;
 use ordersystem::{
     backends::{
         memory::message_bus::{MemoryBusOptions, MemoryMessageBus},
+        nats::message_bus::{NatsBusOptions, NatsMessageBus},
         redis::message_bus::{RedisBusOptions, RedisMessageBus},
     },
     message_bus::{BusError, Consumer, Delivery, EventId, MAX_REASON_BYTES, Message, MessageBus, Receipt},
@@ -19,7 +20,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
     backend::{Backend, Time, on_each, race_on_each},
-    redis_server,
+    nats_server, redis_server,
 };
 
 mod random;
@@ -28,6 +29,7 @@ mod random;
 const BACKENDS: &[Backend<dyn MessageBus>] = &[
     Backend { name: "memory", time: Time::Simulated, open: || async { memory() }.boxed() },
     Backend { name: "redis", time: Time::Real, open: || redis().boxed() },
+    Backend { name: "nats", time: Time::Real, open: || nats().boxed() },
 ];
 
 const DEAD_LETTERS: usize = 20;
@@ -54,6 +56,17 @@ async fn redis() -> Arc<dyn MessageBus> {
         ..RedisBusOptions::default()
     };
     Arc::new(RedisMessageBus::new(redis_server::shared().connect().await, options))
+}
+
+async fn nats() -> Arc<dyn MessageBus> {
+    let options = NatsBusOptions {
+        capacity_messages: 64,
+        max_unacked: 48,
+        ack_wait: ACK_WAIT,
+        max_dead_letters: DEAD_LETTERS,
+        ..NatsBusOptions::default()
+    };
+    Arc::new(NatsMessageBus::new(nats_server::shared().connect_to(&nats_server::fresh_prefix()).await, options))
 }
 
 fn message(key: u64, sequence: u64) -> Message {

@@ -5,6 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 use ordersystem::{
     backends::{
         embedded::{database::Database, event_store::EmbeddedEventStore},
+        nats::message_bus::{NatsBusOptions, NatsMessageBus},
         redis::{
             event_store::RedisEventStore,
             message_bus::{RedisBusOptions, RedisMessageBus},
@@ -15,22 +16,26 @@ use ordersystem::{
 };
 use tempfile::TempDir;
 
-use crate::redis_server::{DURABLE, RedisServer};
+use crate::{
+    nats_server::NatsServer,
+    redis_server::{DURABLE, RedisServer},
+};
 
-/// What keys in Redis begin with when nothing else is said.
+/// What keys in Redis, and streams in NATS, begin with when nothing else is said.
 const PREFIX: &str = "ordersystem";
 
 /// A durable event store with a durable bus.
 pub enum Durable {
     /// A folder, and Redis for the bus.
     Embedded(TempDir, Broker),
-    /// Redis for both.
-    Redis(Broker),
+    /// A broker for both.
+    Broker(Broker),
 }
 
 /// A broker that can be killed, paused and started again.
 pub enum Broker {
     Redis(RedisServer),
+    Nats(NatsServer),
 }
 
 impl Durable {
@@ -39,12 +44,16 @@ impl Durable {
     }
 
     pub fn redis() -> Self {
-        Self::Redis(Broker::redis())
+        Self::Broker(Broker::redis())
+    }
+
+    pub fn nats() -> Self {
+        Self::Broker(Broker::nats())
     }
 
     pub fn broker(&mut self) -> &mut Broker {
         match self {
-            Self::Embedded(_, broker) | Self::Redis(broker) => broker,
+            Self::Embedded(_, broker) | Self::Broker(broker) => broker,
         }
     }
 
@@ -56,27 +65,35 @@ impl Durable {
                 let own = ["--persistence", "embedded", "--data-dir", dir.to_str().unwrap()].map(str::to_owned);
                 [own.to_vec(), broker.transport()].concat()
             }
-            Self::Redis(broker) => {
+            Self::Broker(broker) => {
                 [vec!["--persistence".to_owned(), broker.name().to_owned()], broker.transport()].concat()
             }
         };
-        [settings, vec!["--require-durable".to_owned()]].concat()
+        // One NATS server answers before it has synced: it promises no more than to outlive the service.
+        let is_synced = !matches!(self, Self::Broker(Broker::Nats(_)));
+        settings.into_iter().chain(is_synced.then(|| "--require-durable".to_owned())).collect()
     }
 
     /// The log, read without the service: for the embedded one nothing else may have it open.
     pub async fn log(&self) -> Arc<dyn EventStore> {
         match self {
             Self::Embedded(folder, _) => Arc::new(EmbeddedEventStore::new(Database::open(folder.path()).unwrap())),
-            Self::Redis(Broker::Redis(server)) => Arc::new(RedisEventStore::new(server.connect_to(PREFIX).await)),
+            Self::Broker(Broker::Redis(server)) => Arc::new(RedisEventStore::new(server.connect_to(PREFIX).await)),
+            Self::Broker(Broker::Nats(server)) => Arc::new(server.store_of(PREFIX).await),
         }
     }
 
     /// The bus, read without the service.
     pub async fn bus(&self) -> Arc<dyn MessageBus> {
-        match self {
-            Self::Embedded(_, Broker::Redis(server)) | Self::Redis(Broker::Redis(server)) => {
+        let (Self::Embedded(_, broker) | Self::Broker(broker)) = self;
+        match broker {
+            Broker::Redis(server) => {
                 let redis = server.connect_to(PREFIX).await;
                 Arc::new(RedisMessageBus::new(redis, RedisBusOptions::default()))
+            }
+            Broker::Nats(server) => {
+                let nats = server.connect_to(PREFIX).await;
+                Arc::new(NatsMessageBus::new(nats, NatsBusOptions::default()))
             }
         }
     }
@@ -87,9 +104,14 @@ impl Broker {
         Self::Redis(RedisServer::start(DURABLE))
     }
 
+    fn nats() -> Self {
+        Self::Nats(NatsServer::start(""))
+    }
+
     const fn name(&self) -> &'static str {
         match self {
             Self::Redis(_) => "redis",
+            Self::Nats(_) => "nats",
         }
     }
 
@@ -102,18 +124,21 @@ impl Broker {
     pub fn signal(&self, name: &str) {
         match self {
             Self::Redis(server) => server.signal(name),
+            Self::Nats(server) => server.signal(name),
         }
     }
 
     pub fn kill(&mut self) {
         match self {
             Self::Redis(server) => server.kill(),
+            Self::Nats(server) => server.kill(),
         }
     }
 
     pub fn start_again(&mut self) {
         match self {
             Self::Redis(server) => server.start_again(),
+            Self::Nats(server) => server.start_again(),
         }
     }
 }

@@ -52,6 +52,11 @@ async fn on_redis_every_acknowledged_command_survives_kills_at_random_moments() 
     killed_at_random(Durable::redis()).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn on_nats_every_acknowledged_command_survives_kills_at_random_moments() {
+    killed_at_random(Durable::nats()).await;
+}
+
 /// Under load the next commit would soon take along one that was acknowledged too early. Here nothing comes after it.
 async fn killed_when_it_has_acknowledged(backend: Durable) {
     let settings = backend.settings();
@@ -78,4 +83,9 @@ async fn on_embedded_it_has_what_it_acknowledged_in_the_moment_of_the_kill() {
 #[tokio::test]
 async fn on_redis_it_has_what_it_acknowledged_in_the_moment_of_the_kill() {
     killed_when_it_has_acknowledged(Durable::redis()).await;
+}
+
+#[tokio::test]
+async fn on_nats_it_has_what_it_acknowledged_in_the_moment_of_the_kill() {
+    killed_when_it_has_acknowledged(Durable::nats()).await;
 }

@@ -6,6 +6,9 @@ mod durable;
 mod embedded;
 mod kill;
 mod load;
+#[path = "../contract/nats_server.rs"]
+#[allow(dead_code, reason = "shared with the contract suites")]
+mod nats_server;
 mod outage;
 mod program;
 #[path = "../contract/redis_server.rs"]

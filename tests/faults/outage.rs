@@ -83,6 +83,11 @@ async fn redis_is_paused_and_killed_under_load_and_the_node_tells_the_truth_and_
     through_outages(Durable::redis()).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn nats_is_paused_and_killed_under_load_and_the_node_tells_the_truth_and_recovers() {
+    through_outages(Durable::nats()).await;
+}
+
 /// A node that starts before its broker says that it does not serve, and serves when the broker comes.
 async fn started_before_its_broker(mut backend: Durable) {
     backend.broker().kill();
@@ -103,4 +108,9 @@ async fn started_before_its_broker(mut backend: Durable) {
 #[tokio::test]
 async fn a_node_that_starts_before_redis_serves_when_it_comes() {
     started_before_its_broker(Durable::redis()).await;
+}
+
+#[tokio::test]
+async fn a_node_that_starts_before_nats_serves_when_it_comes() {
+    started_before_its_broker(Durable::nats()).await;
 }

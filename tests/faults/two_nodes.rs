@@ -91,6 +91,11 @@ async fn on_redis_an_order_paid_and_cancelled_from_two_nodes_at_once_has_one_leg
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn on_nats_an_order_paid_and_cancelled_from_two_nodes_at_once_has_one_legal_history() {
+    one_winner_each(Durable::nats(), &[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn with_the_shared_cache_too() {
     one_winner_each(Durable::redis(), &["--redis-cache"]).await;
 }

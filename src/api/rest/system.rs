@@ -192,7 +192,7 @@ pub async fn cluster(State(context): State<Shared>, uri: Uri) -> Reply {
         node: &context.info.node,
         status: if is_ready { "Ready" } else { "NotReady" },
         position: cursor::encode_cursor(context.store.log_id(), reached),
-        lag: head.0.saturating_sub(reached.0),
+        lag: context.store.distance(reached, head),
     };
     Ok(view::json(StatusCode::OK, &ClusterView { mode: mode(&context), nodes: [node] }))
 }

@@ -249,6 +249,11 @@ impl EventStore for NatsEventStore {
         self.shared.last_sequence().await.map(head_position)
     }
 
+    /// A commit is one message, mostly of one event; its positions leave a gap after it.
+    fn distance(&self, from: Position, to: Position) -> u64 {
+        commit::sequence_after(to).saturating_sub(commit::sequence_after(from))
+    }
+
     fn wake(&self) -> watch::Receiver<Position> {
         self.shared.latest.subscribe()
     }

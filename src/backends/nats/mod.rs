@@ -25,6 +25,11 @@
 //! ```
 
 mod api;
+pub mod checkpoint_store;
 pub mod connection;
 pub mod event_store;
+mod kv;
+pub mod lease;
+pub mod message_bus;
+mod provision;
 mod server;

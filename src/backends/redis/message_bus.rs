@@ -29,10 +29,10 @@ use super::{
 };
 use crate::{
     checkpoint_store::is_valid_name,
-    message_bus::{AtRisk, BusError, Consumer, DeadLetter, EventId, MAX_DEAD_LETTERS, Message, MessageBus},
+    message_bus::{
+        AtRisk, BusError, Consumer, DeadLetter, Description, EventId, MAX_DEAD_LETTERS, Message, MessageBus,
+    },
 };
-
-pub use entry::Description;
 
 static PUBLISH: Script = Script::new(include_str!("message_bus/publish.lua"));
 static OPEN: Script = Script::new(include_str!("message_bus/open.lua"));

@@ -198,3 +198,15 @@ pub async fn next_batch(follower: &mut LogFollower) -> Vec<StoredEvent> {
         follower.wait().await;
     }
 }
+
+#[test]
+fn the_distance_of_two_places_counts_what_lies_between() {
+    race_on_each(BACKENDS, |store| async move {
+        let first = store.append(commit(1, ExpectedRevision::Any, &["x"])).await.unwrap().position;
+        let mut last = first;
+        for _ in 0..25 {
+            last = store.append(commit(1, ExpectedRevision::Any, &["x"])).await.unwrap().position;
+        }
+        assert_eq!((store.distance(first, last), store.distance(last, last), store.distance(last, first)), (25, 0, 0));
+    });
+}

@@ -10,17 +10,8 @@ use redis::Value;
 
 use crate::{
     backends::redis::{script::ScriptCall, values},
-    message_bus::{DeadLetter, EventId, Message},
+    message_bus::{DeadLetter, Description, EventId, Message},
 };
-
-/// What a message says of itself to listeners that are not ours.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Description {
-    /// When it happened, RFC 3339; empty if that is not known.
-    pub time: String,
-    /// The content type and the data for listeners, where they are to get another form than what is stored.
-    pub data: Option<(&'static str, Bytes)>,
-}
 
 /// The content type of what is stored.
 const STORED_TYPE: &str = "application/protobuf";

@@ -1,0 +1,74 @@
+//! Checkpoints as one key each of a bucket, read and then written on condition that nobody else has.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::{
+    connection::Nats,
+    kv::{Bucket, Entry, WriteError},
+};
+use crate::{
+    checkpoint_store::{Checkpoint, CheckpointError, CheckpointStore, is_valid_name},
+    event_store::Position,
+};
+
+/// How often a save is tried against others of the same name. Each try that fails is one of theirs that did not.
+const MAX_TRIES: usize = 256;
+
+/// A [`CheckpointStore`] in the bucket `{prefix}-checkpoints`: among all nodes that use the same NATS.
+#[derive(Debug)]
+pub struct NatsCheckpointStore {
+    bucket: Bucket,
+}
+
+impl NatsCheckpointStore {
+    /// The store in `nats`, which need not be connected yet.
+    #[must_use]
+    pub fn new(nats: Nats) -> Self {
+        Self { bucket: Bucket::new(nats, "checkpoints") }
+    }
+
+    async fn get(&self, name: &str) -> Result<Option<Entry>, CheckpointError> {
+        if !is_valid_name(name) {
+            return Err(CheckpointError::InvalidName);
+        }
+        self.bucket.get(name).await.map_err(CheckpointError::Unavailable)
+    }
+}
+
+/// Reads `<token>:<position>`; `None` if there is nothing.
+fn read(entry: Option<&Entry>) -> Result<Option<Checkpoint>, CheckpointError> {
+    let Some(value) = entry.and_then(|entry| entry.value.as_ref()) else { return Ok(None) };
+    let parts = std::str::from_utf8(value).ok().and_then(|text| text.split_once(':'));
+    match parts.and_then(|(token, position)| Some((token.parse().ok()?, position.parse().ok()?))) {
+        Some((fencing_token, position)) => Ok(Some(Checkpoint { position: Position(position), fencing_token })),
+        None => Err(CheckpointError::Unavailable("what is stored is not a checkpoint".to_owned())),
+    }
+}
+
+#[async_trait]
+impl CheckpointStore for NatsCheckpointStore {
+    async fn load(&self, name: &str) -> Result<Option<Checkpoint>, CheckpointError> {
+        read(self.get(name).await?.as_ref())
+    }
+
+    async fn save(&self, name: &str, checkpoint: Checkpoint) -> Result<(), CheckpointError> {
+        for _ in 0..MAX_TRIES {
+            let entry = self.get(name).await?;
+            if let Some(current) = read(entry.as_ref())? {
+                current.allows(&checkpoint)?;
+                if current == checkpoint {
+                    return Ok(());
+                }
+            }
+            let value = Bytes::from(format!("{}:{}", checkpoint.fencing_token, checkpoint.position.0));
+            let revision = entry.map_or(0, |entry| entry.revision);
+            match self.bucket.write(name, Some(value), revision).await {
+                Ok(_) => return Ok(()),
+                Err(WriteError::Conflict) => {}
+                Err(WriteError::Unavailable(why)) => return Err(CheckpointError::Unavailable(why)),
+            }
+        }
+        Err(CheckpointError::Unavailable(format!("{MAX_TRIES} others saved the checkpoint {name} meanwhile")))
+    }
+}

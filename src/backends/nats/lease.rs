@@ -1,0 +1,211 @@
+//! Leases as one key each of a bucket; the token is the revision that the key had when the lease was acquired.
+//!
+//! Every change is written on condition of the revision that was read, so of any number of holders one wins, and no write that arrives late
+//! undoes a newer one. Revisions are the sequences of the bucket's stream, which grow for as long as the bucket is there.
+//!
+//! **When a lease has expired.** JetStream cannot tell: it has no condition on time, its messages carry the clock of whichever server led
+//! the stream then, and the clocks of servers and nodes differ and jump. So nobody compares clocks. A holder may take over a lease when it
+//! has itself seen the same revision, unchanged, for the whole time to live that is written there, by its own monotonic clock, reckoned
+//! from when the answer that showed it had come. That is sound: the owner reckons from before it asked for that revision, so from
+//! earlier, and has stopped counting on the lease by then; and had it renewed meanwhile, the take-over's condition would fail. All that it
+//! relies on is that the clocks of two machines run at the same rate.
+//!
+//! The price: who sees a lease for the first time waits for its time to live, from then on, even if its owner has long been gone. A node
+//! that asks now and then has seen it before, and loses nothing but the time between two of its questions.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use super::{
+    connection::Nats,
+    kv::{Bucket, Entry, WriteError},
+};
+use crate::lease::{Lease, LeaseError, LeaseOwner, LeaseStore, validate, validate_name, validate_ttl};
+
+/// How often one call is tried against others of the same name. Each try that fails is one of theirs that did not.
+const MAX_TRIES: usize = 16;
+
+/// A [`LeaseStore`] in the bucket `{prefix}-leases`: among all nodes that use the same NATS. See the module for when a lease expires.
+#[derive(Debug)]
+pub struct NatsLeaseStore {
+    bucket: Bucket,
+    /// What each name was last seen to hold. As many as there are names.
+    seen: Mutex<HashMap<String, Sighting>>,
+}
+
+/// What is stored under a name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Stored {
+    holder: String,
+    /// 0 in the write that acquired the lease, whose revision is the token.
+    token: u64,
+    ttl_ns: u64,
+}
+
+/// One ownership, at one revision.
+#[derive(Clone, Debug)]
+struct Owned {
+    stored: Stored,
+    revision: u64,
+    written_at: i128,
+}
+
+/// When a revision was first seen, or, if it was written here, from when on its owner reckons.
+#[derive(Clone, Copy, Debug)]
+struct Sighting {
+    revision: u64,
+    /// `None` for what was written here.
+    written_at: Option<i128>,
+    ends_at: Instant,
+}
+
+impl Owned {
+    fn token(&self) -> u64 {
+        if self.stored.token == 0 { self.revision } else { self.stored.token }
+    }
+
+    fn belongs_to(&self, lease: &Lease) -> bool {
+        self.stored.holder == lease.holder && self.token() == lease.fencing_token
+    }
+}
+
+impl NatsLeaseStore {
+    /// The store in `nats`, which need not be connected yet.
+    #[must_use]
+    pub fn new(nats: Nats) -> Self {
+        Self { bucket: Bucket::new(nats, "leases"), seen: Mutex::default() }
+    }
+
+    fn with_seen<T>(&self, work: impl FnOnce(&mut HashMap<String, Sighting>) -> T) -> T {
+        work(&mut self.seen.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What `name` holds, with its revision; 0 if it was never written.
+    async fn read(&self, name: &str) -> Result<(Option<Owned>, u64), LeaseError> {
+        let Some(Entry { revision, written_at, value }) =
+            self.bucket.get(name).await.map_err(LeaseError::Unavailable)?
+        else {
+            return Ok((None, 0));
+        };
+        let Some(value) = value else { return Ok((None, revision)) };
+        let stored = serde_json::from_slice(&value)
+            .map_err(|error| LeaseError::Unavailable(format!("what is stored is not a lease: {error}")))?;
+        Ok((Some(Owned { stored, revision, written_at }), revision))
+    }
+
+    /// When the ownership ends as far as this node can tell: from now on, if this is the first that it sees of this revision.
+    fn ends_at(&self, name: &str, owned: &Owned) -> Instant {
+        let now = Instant::now();
+        self.with_seen(|seen| {
+            if let Some(known) = seen.get_mut(name)
+                && known.revision == owned.revision
+                && known.written_at.is_none_or(|at| at == owned.written_at)
+            {
+                known.written_at = Some(owned.written_at);
+                return known.ends_at;
+            }
+            let ends_at = now + Duration::from_nanos(owned.stored.ttl_ns);
+            let sighting = Sighting { revision: owned.revision, written_at: Some(owned.written_at), ends_at };
+            seen.insert(name.to_owned(), sighting);
+            ends_at
+        })
+    }
+
+    /// Writes an ownership that its owner reckons to end at `ends_at`.
+    async fn write(&self, name: &str, stored: &Stored, expected: u64, ends_at: Instant) -> Result<u64, WriteError> {
+        let value = serde_json::to_vec(stored).map_err(|error| WriteError::Unavailable(error.to_string()))?;
+        let revision = self.bucket.write(name, Some(Bytes::from(value)), expected).await?;
+        self.with_seen(|seen| seen.insert(name.to_owned(), Sighting { revision, written_at: None, ends_at }));
+        Ok(revision)
+    }
+
+    /// The revision of `lease` if it is still its owner's.
+    async fn current(&self, lease: &Lease) -> Result<u64, LeaseError> {
+        let known_end = self.with_seen(|seen| seen.get(&lease.name).map(|known| (known.revision, known.ends_at)));
+        let (owned, revision) = self.read(&lease.name).await?;
+        let owned = owned.filter(|owned| owned.belongs_to(lease)).ok_or(LeaseError::Lost)?;
+        // What this node has seen of it; if it has not seen it before, what the owner itself reckoned.
+        let ends_at = match known_end {
+            Some((known, _)) if known == revision => self.ends_at(&lease.name, &owned),
+            _ => lease.expires_at.min(self.ends_at(&lease.name, &owned)),
+        };
+        if Instant::now() >= ends_at { Err(LeaseError::Lost) } else { Ok(revision) }
+    }
+}
+
+/// How many nanoseconds a time to live has; it is 24 hours at most.
+fn nanoseconds(ttl: Duration) -> u64 {
+    u64::try_from(ttl.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[async_trait]
+impl LeaseStore for NatsLeaseStore {
+    async fn acquire(&self, name: &str, holder: &str, ttl: Duration) -> Result<Option<Lease>, LeaseError> {
+        validate(name, holder, ttl)?;
+        for _ in 0..MAX_TRIES {
+            let (owned, revision) = self.read(name).await?;
+            if let Some(owned) = owned {
+                let ends_at = self.ends_at(name, &owned);
+                if owned.stored.holder != holder && Instant::now() < ends_at {
+                    return Ok(None);
+                }
+            }
+            let stored = Stored { holder: holder.to_owned(), token: 0, ttl_ns: nanoseconds(ttl) };
+            let expires_at = Instant::now() + ttl;
+            match self.write(name, &stored, revision, expires_at).await {
+                Ok(fencing_token) => {
+                    let (name, holder) = (name.to_owned(), holder.to_owned());
+                    return Ok(Some(Lease { name, holder, fencing_token, expires_at }));
+                }
+                Err(WriteError::Conflict) => {}
+                // If it was written all the same, the holder need only acquire it again: it is not kept out by itself.
+                Err(WriteError::Unavailable(why)) => return Err(LeaseError::Unavailable(why)),
+            }
+        }
+        Err(LeaseError::Unavailable(format!("{MAX_TRIES} others changed the lease {name} meanwhile")))
+    }
+
+    async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<Lease, LeaseError> {
+        validate_ttl(ttl)?;
+        let token = lease.fencing_token;
+        for _ in 0..MAX_TRIES {
+            let revision = self.current(lease).await?;
+            let expires_at = Instant::now() + ttl;
+            let stored = Stored { holder: lease.holder.clone(), token, ttl_ns: nanoseconds(ttl) };
+            match self.write(&lease.name, &stored, revision, expires_at).await {
+                Ok(_) => return Ok(Lease { expires_at, ..lease.clone() }),
+                // By another, then it is lost; or by a renewal of the same owner.
+                Err(WriteError::Conflict) => {}
+                Err(WriteError::Unavailable(why)) => return Err(LeaseError::Unavailable(why)),
+            }
+        }
+        Err(LeaseError::Unavailable(format!("{MAX_TRIES} others changed the lease {} meanwhile", lease.name)))
+    }
+
+    async fn release(&self, lease: &Lease) -> Result<(), LeaseError> {
+        for _ in 0..MAX_TRIES {
+            let revision = self.current(lease).await?;
+            match self.bucket.write(&lease.name, None, revision).await {
+                Ok(_) => return Ok(()),
+                Err(WriteError::Conflict) => {}
+                Err(WriteError::Unavailable(why)) => return Err(LeaseError::Unavailable(why)),
+            }
+        }
+        Err(LeaseError::Unavailable(format!("{MAX_TRIES} others changed the lease {} meanwhile", lease.name)))
+    }
+
+    async fn holder(&self, name: &str) -> Result<Option<LeaseOwner>, LeaseError> {
+        validate_name(name)?;
+        let (owned, _) = self.read(name).await?;
+        let owned = owned.filter(|owned| Instant::now() < self.ends_at(name, owned));
+        Ok(owned.map(|owned| LeaseOwner { fencing_token: owned.token(), holder: owned.stored.holder }))
+    }
+}

@@ -1,0 +1,288 @@
+//! Dead letters: a stream for each consumer that has any, with one subject an event.
+//!
+//! It keeps one message a subject and refuses new subjects beyond its bound, so an event is there once and the bound is the server's to hold.
+//! A letter that is to be replayed is written again in its place, with a header that says so: it is never in two places nor in none. The
+//! consumer finds it there and, when it is dealt with, deletes it; where it is given up again, a dead letter takes its place.
+
+use std::time::{Duration, SystemTime};
+
+use async_nats::{
+    HeaderMap,
+    jetstream::{
+        ErrorCode,
+        context::{GetStreamErrorKind, PublishErrorKind},
+        message::{PublishMessage, StreamMessage},
+        stream::{Config, DeleteMessageErrorKind, DiscardPolicy, Info, LastRawMessageErrorKind, StorageType, Stream},
+    },
+};
+use bytes::Bytes;
+
+use super::{
+    envelope,
+    reader::{Read, Reader},
+};
+use crate::{
+    backends::nats::{
+        connection::Nats,
+        provision::{connected, make_stream},
+    },
+    message_bus::{BusError, DeadLetter, Delivery, Description, EventId, Message, bounded_reason},
+};
+
+/// Why it was given up, as a JSON text: on one line, whatever it holds.
+const REASON: &str = "Ordersystem-Reason";
+const ATTEMPTS: &str = "Ordersystem-Attempts";
+const REPLAY: &str = "Ordersystem-Replay";
+
+/// How many letters one pull brings.
+const PULL_AT_ONCE: usize = 1_000;
+
+/// The dead letters of one consumer.
+#[derive(Debug)]
+pub(super) struct DeadLetters {
+    nats: Nats,
+    stream: String,
+    subject: String,
+    source: String,
+    capacity: usize,
+}
+
+/// A letter that is to be replayed, with its place in the stream.
+pub(super) struct Replayed {
+    pub sequence: u64,
+    pub message: Message,
+}
+
+impl DeadLetters {
+    pub(super) fn new(nats: &Nats, name: &str, source: String, capacity: usize) -> Self {
+        let stream = nats.stream_name(&format!("dead-{name}"));
+        let subject = nats.subject(&format!("dead.{name}"));
+        Self { nats: nats.clone(), stream, subject, source, capacity }
+    }
+
+    fn subject_of(&self, event: EventId) -> String {
+        format!("{}.{event}", self.subject)
+    }
+
+    fn failed(&self, error: impl std::fmt::Display) -> BusError {
+        BusError::Unavailable(format!("the stream {}: {error}", self.stream))
+    }
+
+    async fn make(&self) -> Result<(), BusError> {
+        let config = Config {
+            name: self.stream.clone(),
+            subjects: vec![self.subject_of_any()],
+            max_messages: i64::try_from(self.capacity).unwrap_or(i64::MAX),
+            max_messages_per_subject: 1,
+            discard: DiscardPolicy::New,
+            storage: StorageType::File,
+            num_replicas: self.nats.options().replicas,
+            ..Config::default()
+        };
+        make_stream(&self.nats, config).await.map_err(BusError::Unavailable)
+    }
+
+    fn subject_of_any(&self) -> String {
+        format!("{}.*", self.subject)
+    }
+
+    /// The stream, if there is one.
+    async fn stream(&self) -> Result<Option<Stream<Info>>, BusError> {
+        connected(&self.nats).await.map_err(BusError::Unavailable)?;
+        match self.nats.jetstream().get_stream(&self.stream).await {
+            Ok(stream) => Ok(Some(stream)),
+            Err(error) => match error.kind() {
+                GetStreamErrorKind::JetStream(why) if why.error_code() == ErrorCode::STREAM_NOT_FOUND => Ok(None),
+                _ => Err(self.failed(error)),
+            },
+        }
+    }
+
+    async fn publish(&self, event: EventId, message: PublishMessage) -> Result<u64, Refusal> {
+        let sent = self.nats.jetstream().send_publish(self.subject_of(event), message).await;
+        let error = match sent {
+            Ok(ack) => match ack.await {
+                Ok(ack) => return Ok(ack.sequence),
+                Err(error) => error,
+            },
+            Err(error) => error,
+        };
+        let said = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+        Err(match error.kind() {
+            PublishErrorKind::StreamNotFound => Refusal::NoStream,
+            _ if said.contains("maximum messages exceeded") => Refusal::Full,
+            _ => Refusal::Other(self.failed(error)),
+        })
+    }
+
+    /// Adds a delivery that is given up, in place of an earlier letter of the event. Answers its sequence.
+    pub(super) async fn add(&self, delivery: &Delivery, reason: &str) -> Result<u64, BusError> {
+        connected(&self.nats).await.map_err(BusError::Unavailable)?;
+        // In one message: a letter that is larger than the server takes is refused, and its message stays where it is.
+        let sealed = envelope::seal(&delivery.message, Description::default(), &self.source, usize::MAX);
+        let (mut headers, payload) = (sealed.headers, sealed.payload);
+        let reason = serde_json::to_string(&bounded_reason(reason)).map_err(|error| self.failed(error))?;
+        headers.insert(REASON, reason);
+        headers.insert(ATTEMPTS, delivery.attempt.to_string());
+        let event = delivery.message.event_id();
+        for _ in 0..2 {
+            let message = PublishMessage::build().headers(headers.clone()).payload(payload.clone());
+            match self.publish(event, message).await {
+                Ok(sequence) => return Ok(sequence),
+                Err(Refusal::NoStream) => self.make().await?,
+                Err(Refusal::Full) => return Err(BusError::DeadLettersFull { capacity: self.capacity }),
+                Err(Refusal::Other(error)) => return Err(error),
+            }
+        }
+        Err(self.failed("it is gone as soon as it is made"))
+    }
+
+    /// Up to `max` letters, the oldest first.
+    pub(super) async fn list(&self, max: usize) -> Result<Vec<DeadLetter>, BusError> {
+        let mut letters = Vec::new();
+        self.each_from(1, |read| {
+            letters.extend(letter(read));
+            letters.len() < max
+        })
+        .await?;
+        letters.truncate(max);
+        Ok(letters)
+    }
+
+    /// What is to be replayed and came after the sequence `seen`; and up to which sequence that is known now.
+    pub(super) async fn to_replay(&self, seen: u64) -> Result<(Vec<Replayed>, u64), BusError> {
+        let (mut found, mut last) = (Vec::new(), seen);
+        self.each_from(seen + 1, |Read { sequence, headers, payload, .. }| {
+            last = sequence;
+            if headers.get(REPLAY).is_some()
+                && let Some(message) = envelope::open(&headers, payload)
+            {
+                found.push(Replayed { sequence, message });
+            }
+            true
+        })
+        .await?;
+        Ok((found, last))
+    }
+
+    /// Shows `visit` the letters from the sequence `start` on, until it has enough.
+    async fn each_from(&self, start: u64, mut visit: impl FnMut(Read) -> bool) -> Result<(), BusError> {
+        let Some(stream) = self.stream().await? else { return Ok(()) };
+        let state = &stream.cached_info().state;
+        if state.messages == 0 || state.last_sequence < start {
+            return Ok(());
+        }
+        let mut reader =
+            Reader::open(&self.nats, &self.stream, start, "lists dead letters").await.map_err(BusError::Unavailable)?;
+        loop {
+            reader.pull(PULL_AT_ONCE, Duration::ZERO).await.map_err(BusError::Unavailable)?;
+            let mut came = 0;
+            while let Some(read) = reader.next().await.map_err(BusError::Unavailable)? {
+                came += 1;
+                let is_last = read.pending == 0;
+                if !visit(read) || is_last {
+                    return Ok(());
+                }
+            }
+            if came == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The letter of an event, unless it is to be replayed already.
+    async fn find(&self, stream: &Stream<Info>, event: EventId) -> Result<Option<StreamMessage>, BusError> {
+        match stream.get_last_raw_message_by_subject(&self.subject_of(event)).await {
+            Ok(message) => Ok(Some(message).filter(|message| message.headers.get(REPLAY).is_none())),
+            Err(error) if matches!(error.kind(), LastRawMessageErrorKind::NoMessageFound) => Ok(None),
+            Err(error) => Err(self.failed(error)),
+        }
+    }
+
+    /// The letters of `events`, each once, the oldest first.
+    async fn find_all(
+        &self,
+        stream: &Stream<Info>,
+        events: &[EventId],
+    ) -> Result<Vec<(EventId, StreamMessage)>, BusError> {
+        let mut events = events.to_vec();
+        events.sort_unstable();
+        events.dedup();
+        let mut found = Vec::new();
+        for event in events {
+            found.extend(self.find(stream, event).await?.map(|letter| (event, letter)));
+        }
+        found.sort_by_key(|(_, letter)| letter.sequence);
+        Ok(found)
+    }
+
+    /// Marks the letters of `events` as to be replayed; answers how many there were.
+    pub(super) async fn replay(&self, events: &[EventId]) -> Result<usize, BusError> {
+        let Some(stream) = self.stream().await? else { return Ok(0) };
+        let mut count = 0;
+        for (event, letter) in self.find_all(&stream, events).await? {
+            let mut headers: HeaderMap = letter.headers;
+            headers.insert(REPLAY, "yes");
+            let message = PublishMessage::build()
+                .headers(headers)
+                .payload(letter.payload)
+                .expected_last_subject_sequence(letter.sequence);
+            match self.publish(event, message).await {
+                Ok(_) => count += 1,
+                Err(Refusal::NoStream) => return Ok(count),
+                Err(Refusal::Full) => return Err(self.failed("it is full")),
+                // Another has changed it meanwhile.
+                Err(Refusal::Other(error)) if self.find(&stream, event).await?.is_none() => drop(error),
+                Err(Refusal::Other(error)) => return Err(error),
+            }
+        }
+        Ok(count)
+    }
+
+    /// Drops the letters of `events`; answers how many there were.
+    pub(super) async fn discard(&self, events: &[EventId]) -> Result<usize, BusError> {
+        let Some(stream) = self.stream().await? else { return Ok(0) };
+        let mut count = 0;
+        for (_, letter) in self.find_all(&stream, events).await? {
+            count += usize::from(self.delete_from(&stream, letter.sequence).await?);
+        }
+        Ok(count)
+    }
+
+    /// Deletes the letter at `sequence`, if it is still there.
+    pub(super) async fn delete(&self, sequence: u64) -> Result<(), BusError> {
+        let Some(stream) = self.stream().await? else { return Ok(()) };
+        self.delete_from(&stream, sequence).await.map(drop)
+    }
+
+    async fn delete_from(&self, stream: &Stream<Info>, sequence: u64) -> Result<bool, BusError> {
+        match stream.delete_message(sequence).await {
+            Ok(is_deleted) => Ok(is_deleted),
+            // JetStream answered: there is none.
+            Err(error) if matches!(error.kind(), DeleteMessageErrorKind::JetStream(_)) => Ok(false),
+            Err(error) => Err(self.failed(error)),
+        }
+    }
+}
+
+/// Why a letter was not written.
+enum Refusal {
+    NoStream,
+    Full,
+    Other(BusError),
+}
+
+fn letter(read: Read) -> Option<DeadLetter> {
+    let Read { published_at, headers, payload, .. } = read;
+    if headers.get(REPLAY).is_some() {
+        return None;
+    }
+    let text = |name: &str| headers.get(name).map(|value| value.as_str());
+    let since_epoch = Duration::from_nanos(u64::try_from(published_at).ok()?);
+    Some(DeadLetter {
+        reason: text(REASON).and_then(|reason| serde_json::from_str(reason).ok()).unwrap_or_default(),
+        attempts: text(ATTEMPTS).and_then(|attempts| attempts.parse().ok()).unwrap_or_default(),
+        at: SystemTime::UNIX_EPOCH + since_epoch,
+        message: envelope::open(&headers, Bytes::clone(&payload))?,
+    })
+}

@@ -1,0 +1,89 @@
+//! Which messages of a stream a consumer has dealt with.
+
+use std::collections::BTreeMap;
+
+/// Everything up to a floor, and what lies above it. As many ranges as there are messages in hand, and one more, at the most.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Dealt {
+    floor: u64,
+    /// First and last of each range above the floor; neither adjacent to another nor to the floor.
+    ranges: BTreeMap<u64, u64>,
+}
+
+impl Dealt {
+    /// Everything up to `floor`, inclusive.
+    pub(super) fn up_to(floor: u64) -> Self {
+        Self { floor, ranges: BTreeMap::new() }
+    }
+
+    /// As [`Dealt::floor`] and [`Dealt::ranges`] told it.
+    pub(super) fn restored(floor: u64, ranges: &[(u64, u64)]) -> Self {
+        let mut dealt = Self::up_to(floor);
+        ranges.iter().for_each(|&(first, last)| dealt.add(first, last));
+        dealt
+    }
+
+    /// All messages up to here are dealt with.
+    pub(super) fn floor(&self) -> u64 {
+        self.floor
+    }
+
+    /// What is dealt with above the floor.
+    pub(super) fn ranges(&self) -> Vec<(u64, u64)> {
+        self.ranges.iter().map(|(&first, &last)| (first, last)).collect()
+    }
+
+    pub(super) fn contains(&self, sequence: u64) -> bool {
+        sequence <= self.floor || self.ranges.range(..=sequence).next_back().is_some_and(|(_, &last)| sequence <= last)
+    }
+
+    /// Adds `first` to `last`, inclusive; nothing if `last` is less.
+    pub(super) fn add(&mut self, first: u64, last: u64) {
+        if last < first || last <= self.floor {
+            return;
+        }
+        let (mut first, mut last) = (first, last);
+        // The ranges that touch or overlap the new one become part of it.
+        while let Some((&start, &end)) = self.ranges.range(..=last.saturating_add(1)).next_back() {
+            if end.saturating_add(1) < first {
+                break;
+            }
+            self.ranges.remove(&start);
+            (first, last) = (first.min(start), last.max(end));
+        }
+        if first <= self.floor.saturating_add(1) {
+            self.floor = last;
+        } else {
+            self.ranges.insert(first, last);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn it_knows_what_a_set_knows_whatever_the_order_and_keeps_no_range_too_many() {
+        let seed = fastrand::u64(..);
+        println!("seed: {seed}");
+        let mut random = fastrand::Rng::with_seed(seed);
+        for _ in 0..200 {
+            let floor = random.u64(0..5);
+            let mut dealt = Dealt::up_to(floor);
+            let mut set: BTreeSet<u64> = (0..=floor).collect();
+            for _ in 0..40 {
+                let first = random.u64(1..60);
+                let last = first + random.u64(0..4);
+                dealt.add(first, last);
+                set.extend(first..=last);
+                assert!((0..70).all(|sequence| dealt.contains(sequence) == set.contains(&sequence)));
+                let gaps = (1..70).filter(|at| set.contains(at) && !set.contains(&(at - 1))).count();
+                assert_eq!(dealt.ranges().len(), gaps);
+                assert_eq!(Dealt::restored(dealt.floor(), &dealt.ranges()), dealt);
+            }
+        }
+    }
+}

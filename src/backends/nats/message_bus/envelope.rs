@@ -1,0 +1,139 @@
+//! A message as one of NATS: a CloudEvent 1.0 in binary mode, its attributes as headers `ce-…` and its data as the payload.
+//!
+//! What is too large for one message of the server comes in several: parts of what is stored, on a subject of their own, and directly after
+//! them the event, which says how many they are. Its payload is then the data in the other form, if there is one and it fits, or empty.
+
+use std::borrow::Cow;
+
+use async_nats::HeaderMap;
+use bytes::Bytes;
+use data_encoding::BASE64;
+
+use crate::message_bus::{Description, EventId, Message};
+
+/// What is stored, in base64, where the payload is another form of it.
+const STORED: &str = "Ordersystem-Stored";
+/// The content type of what is stored.
+const STORED_TYPE: &str = "application/protobuf";
+/// How many parts come directly before the event.
+const PARTS: &str = "Ordersystem-Parts";
+/// Which part it is, from 1.
+const PART: &str = "Ordersystem-Part";
+/// How many bytes the headers may have: the server's bound for a stream is 64 KiB.
+const MAX_HEADER_BYTES: usize = 60 * 1024;
+/// The smallest payload that a message is cut into, whatever the server says.
+const MIN_PART_BYTES: usize = 16 * 1024;
+
+/// What carries a message.
+pub(super) struct Sealed {
+    /// To be published before the event, each as one message.
+    pub parts: Vec<(HeaderMap, Bytes)>,
+    pub headers: HeaderMap,
+    pub payload: Bytes,
+}
+
+/// The message as it goes to a server that takes payloads of `max_payload` bytes, headers included.
+pub(super) fn seal(message: &Message, description: Description, source: &str, max_payload: usize) -> Sealed {
+    let fits = max_payload.saturating_sub(MAX_HEADER_BYTES).max(MIN_PART_BYTES);
+    let mut headers = attributes(message, description.time, source);
+    let is_data_other = description.data.is_some();
+    let (content_type, data) = description.data.unwrap_or((STORED_TYPE, message.payload.clone()));
+    headers.insert("ce-datacontenttype", content_type);
+    let stored_fits = !is_data_other || BASE64.encode_len(message.payload.len()) < MAX_HEADER_BYTES / 2;
+    if data.len() <= fits && stored_fits {
+        if is_data_other {
+            headers.insert(STORED, BASE64.encode(&message.payload));
+        }
+        return Sealed { parts: Vec::new(), headers, payload: data };
+    }
+    let part = |(at, start): (usize, usize)| {
+        let mut headers = HeaderMap::new();
+        headers.insert(PART, (at + 1).to_string());
+        (headers, message.payload.slice(start..(start + fits).min(message.payload.len())))
+    };
+    let parts: Vec<_> = (0..message.payload.len()).step_by(fits).enumerate().map(part).collect();
+    headers.insert(PARTS, parts.len().to_string());
+    let payload = if is_data_other && data.len() <= fits { data } else { Bytes::new() };
+    Sealed { parts, headers, payload }
+}
+
+fn attributes(message: &Message, time: String, source: &str) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert("ce-specversion", "1.0");
+    headers.insert("ce-id", message.event_id().to_string());
+    headers.insert("ce-source", source);
+    headers.insert("ce-type", message.kind.as_ref());
+    headers.insert("ce-subject", message.key.to_string());
+    if !time.is_empty() {
+        headers.insert("ce-time", time);
+    }
+    headers.insert("ce-position", message.position.to_string());
+    headers
+}
+
+/// Which part of a message it is, from 1, if it is one.
+pub(super) fn part_number(headers: &HeaderMap) -> Option<usize> {
+    headers.get(PART)?.as_str().parse().ok()
+}
+
+/// How many parts come before the event.
+pub(super) fn part_count(headers: &HeaderMap) -> usize {
+    headers.get(PARTS).and_then(|count| count.as_str().parse().ok()).unwrap_or_default()
+}
+
+/// The message that a message of NATS carries; `None` if it is none of ours.
+pub(super) fn open(headers: &HeaderMap, payload: Bytes) -> Option<Message> {
+    let header = |name: &str| headers.get(name).map(|value| value.as_str());
+    let EventId { key, sequence } = parse_event_id(header("ce-id")?)?;
+    let payload = match header(STORED) {
+        Some(stored) => Bytes::from(BASE64.decode(stored.as_bytes()).ok()?),
+        None => payload,
+    };
+    Some(Message {
+        key,
+        sequence,
+        position: header("ce-position")?.parse().ok()?,
+        kind: Cow::Owned(header("ce-type")?.to_owned()),
+        payload,
+    })
+}
+
+fn parse_event_id(text: &str) -> Option<EventId> {
+    let (key, sequence) = text.split_once('-')?;
+    Some(EventId { key: key.parse().ok()?, sequence: sequence.parse().ok()? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_sealed_is_opened_again_whole_or_from_its_parts() {
+        let json = |bytes: usize| Some(("application/json", Bytes::from(vec![b'x'; bytes])));
+        for (stored, data, parts, payload) in [
+            (10, None, 0, 10),
+            (10, json(7), 0, 7),
+            (200_000, None, 0, 200_000),
+            (40_000, json(50_000), 1, 50_000),
+            (3_000_000, None, 4, 0),
+            (3_000_000, json(7), 4, 7),
+            (10, json(2_000_000), 1, 0),
+        ] {
+            let bytes: Vec<u8> = (0..stored).map(|at: usize| at as u8).collect();
+            let message =
+                Message { key: 7, sequence: 2, position: 9, kind: "order.paid".into(), payload: Bytes::from(bytes) };
+            let time = "2026-11-21T00:00:00Z".to_owned();
+            let sealed = seal(&message, Description { time, data }, "/test/orders", 1024 * 1024);
+            assert_eq!((sealed.parts.len(), sealed.payload.len()), (parts, payload), "{stored}");
+            assert_eq!(part_count(&sealed.headers), parts);
+            let mut whole = Vec::new();
+            for (at, (headers, part)) in sealed.parts.iter().enumerate() {
+                assert_eq!(part_number(headers), Some(at + 1));
+                assert!(part.len() <= 1024 * 1024 - MAX_HEADER_BYTES);
+                whole.extend_from_slice(part);
+            }
+            let payload = if parts > 0 { Bytes::from(whole) } else { sealed.payload };
+            assert_eq!(open(&sealed.headers, payload), Some(message));
+        }
+    }
+}

@@ -1,0 +1,377 @@
+#!/usr/bin/env python3
+"""What listeners that are not ours get from the bus, read by Python's own clients of the brokers.
+
+usage: run.py BINARY [REDIS_OR_NATS ...]
+
+Needs redis-server, nats-server and the packages of requirements.txt. NATS_SERVER names another nats-server program.
+
+For each transport and each format of events: some hundred orders are driven over REST, many at a time, while listeners of every kind
+read along. Each must have every event once after dropping duplicates by id, in the order of its order, with the attributes
+of a CloudEvent and a payload that can be decoded. Prints a table; exits with 1 if anything is not as it should be.
+"""
+
+import asyncio
+import base64
+import concurrent.futures
+import datetime
+import json
+import os
+import random
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+
+import nats
+import nats.js.api
+import redis
+
+ORDERS = 300
+DRIVERS = 16
+# How long listeners may take after the last command was answered.
+PATIENCE_S = 30
+LIVES = [["pay", "ship", "deliver"], ["pay", "ship"], ["pay", "cancel"], ["cancel"], ["pay"], []]
+KINDS = {"create": "OrderCreated", "pay": "OrderPaid", "ship": "OrderShipped", "deliver": "OrderDelivered", "cancel": "OrderCancelled"}
+# The field of an OrderEvent that holds what happened.
+FIELDS = {"OrderCreated": 16, "OrderPaid": 17, "OrderShipped": 18, "OrderDelivered": 19, "OrderCancelled": 20}
+# The same in JSON.
+NAMES = {kind: kind[0].lower() + kind[1:] for kind in FIELDS}
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+class Broker:
+    """A redis-server or nats-server of this run."""
+
+    def __init__(self, transport, folder):
+        self.port = free_port()
+        if transport == "redis":
+            command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--dir", folder, "--save", ""]
+        else:
+            command = [os.environ.get("NATS_SERVER", "nats-server"), "-js", "-a", "127.0.0.1", "-p", str(self.port), "-sd", folder]
+        program = shutil.which(command[0]) or sys.exit(f"there is no {command[0]} on this machine")
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        self.process = subprocess.Popen([program, *command[1:]], **quiet)
+        for _ in range(200):
+            try:
+                socket.create_connection(("127.0.0.1", self.port)).close()
+                return
+            except OSError:
+                time.sleep(0.05)
+        raise AssertionError(f"{command[0]} does not listen")
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait()
+
+
+class Node:
+    """The program."""
+
+    def __init__(self, binary, transport, event_format, broker, folder):
+        self.port = free_port()
+        address = f"127.0.0.1:{broker.port}"
+        self.process = subprocess.Popen(
+            [binary, "--port", str(self.port), "--log-level", "warn", "--persistence", "embedded", "--data-dir", f"{folder}/data",
+             "--transport", transport, f"--{transport}", address, "--event-format", event_format])
+        for _ in range(200):
+            try:
+                self.call("GET", "/health/ready")
+                return
+            except (OSError, urllib.error.HTTPError):
+                time.sleep(0.05)
+        self.process.kill()
+        raise AssertionError("the node is not ready after 10 s")
+
+    def call(self, method, path, body=None):
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}{path}", data, {"Content-Type": "application/json"}, method=method)
+        for _ in range(50):
+            try:
+                return json.load(urllib.request.urlopen(request, timeout=20))
+            except urllib.error.HTTPError as error:
+                if error.code != 429:
+                    raise
+                time.sleep(0.1)
+        raise AssertionError("the node stays overloaded")
+
+    def stop(self):
+        self.process.terminate()
+        assert self.process.wait(timeout=40) == 0, "an orderly shutdown"
+
+
+def live(node, number, steps):
+    """One order; its events as they must come: id -> (order, type, customer)."""
+    customer = f"customer-{number % 7} é"
+    order = node.call("POST", "/orders", {"customerId": customer, "items": [{"productId": "p", "quantity": 2, "price": "9.99"}]})["orderId"]
+    bodies = {"pay": {"paymentMethod": "card"}, "ship": {"trackingNumber": f"T-{number}"}, "deliver": {}, "cancel": {"reason": "changed"}}
+    for step in steps:
+        node.call("POST", f"/orders/{order}/{step}", bodies[step])
+    return {f"{order}-{revision}": (order, KINDS[step], customer) for revision, step in enumerate(["create", *steps], 1)}
+
+
+def drive(node, rng):
+    lives = [rng.choice(LIVES) for _ in range(ORDERS)]
+    expected = {}
+    with concurrent.futures.ThreadPoolExecutor(DRIVERS) as pool:
+        for events in pool.map(lambda at: live(node, *at), enumerate(lives)):
+            expected.update(events)
+    return expected
+
+
+class Listener:
+    """What one listener has heard: (attributes of the CloudEvent or None where only the payload comes, payload)."""
+
+    def __init__(self, name):
+        self.name, self.heard, self.lock = name, [], threading.Lock()
+
+    def hear(self, attributes, payload):
+        with self.lock:
+            self.heard.append((attributes, payload))
+
+    def count(self, event_format):
+        with self.lock:
+            return len({decode(payload, event_format)["id"] for _, payload in self.heard})
+
+
+def varint(data, at):
+    value, shift = 0, 0
+    while True:
+        byte = data[at]
+        value, shift, at = value | (byte & 0x7F) << shift, shift + 7, at + 1
+        if byte < 0x80:
+            return value, at
+
+
+def fields_of(data):
+    """The fields of a protobuf message: number -> last value."""
+    fields, at = {}, 0
+    while at < len(data):
+        tag, at = varint(data, at)
+        if tag & 7 == 0:
+            value, at = varint(data, at)
+        else:
+            assert tag & 7 == 2, f"wire type {tag & 7}"
+            size, at = varint(data, at)
+            value, at = data[at:at + size], at + size
+        fields[tag >> 3] = value
+    assert at == len(data), "a field runs beyond the message"
+    return fields
+
+
+def decode(payload, event_format):
+    """The header of an event, with its type as told by the field that says what happened."""
+    if event_format == "json":
+        event = json.loads(payload)
+        kinds = [kind for kind, name in NAMES.items() if name in event]
+        header = {"id": event["eventId"], "order": event["orderId"], "revision": int(event["revision"]), "customer": event["customerId"]}
+    else:
+        event = fields_of(payload)
+        kinds = [kind for kind, field in FIELDS.items() if field in event]
+        header = {"id": event[1].decode(), "order": event[2].decode(), "revision": event[3], "customer": event[7].decode()}
+    assert len(kinds) == 1, kinds
+    return {**header, "type": kinds[0]}
+
+
+def check(listener, expected, event_format, began):
+    revisions, content_type = {}, {"json": "application/json", "protobuf": "application/protobuf"}[event_format]
+    for attributes, payload in listener.heard:
+        event = decode(payload, event_format)
+        assert event["id"] in expected, f"{event['id']} is not an event of this run"
+        order, kind, customer = expected[event["id"]]
+        assert (event["order"], event["type"], event["customer"]) == (order, kind, customer), event
+        assert event["id"] == f"{order}-{event['revision']}", event
+        last = revisions.get(order, 0)
+        # Another coming of an earlier one is a duplicate; a gap is disorder.
+        assert event["revision"] <= last + 1, f"{event['id']} came after revision {last}"
+        revisions[order] = max(last, event["revision"])
+        if attributes is None:
+            continue
+        wanted = {"specversion": "1.0", "id": event["id"], "source": "/ordersystem/orders", "type": kind, "subject": order,
+                  "datacontenttype": content_type}
+        assert {name: attributes.get(name) for name in wanted} == wanted, attributes
+        assert int(attributes["position"]) >= 1, attributes
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", attributes["time"]), attributes["time"]
+        at = datetime.datetime.fromisoformat(attributes["time"][:19] + "+00:00").timestamp()
+        assert began - 2 <= at <= time.time() + 2, attributes["time"]
+    missing = [event for event, (order, _, _) in expected.items() if int(event.rsplit("-", 1)[1]) > revisions.get(order, 0)]
+    assert not missing, f"{listener.name} misses {len(missing)} events, such as {missing[0]}"
+    return len(listener.heard) - len(expected)
+
+
+class RedisListeners:
+    """A plain reader, a consumer group and a subscriber of the channels."""
+
+    STREAM = "{ordersystem}:events"
+
+    def __init__(self, broker):
+        self.client = redis.Redis(port=broker.port)
+        self.listeners = [Listener("XREAD"), Listener("XREADGROUP"), Listener("PSUBSCRIBE")]
+        self.ends = False
+        self.client.xgroup_create(self.STREAM, "billing", id="0", mkstream=True)
+        self.channels = self.client.pubsub(ignore_subscribe_messages=True)
+        self.channels.psubscribe("ordersystem:events:*")
+        # The answer to the subscription: from here on nothing is missed.
+        while not self.channels.subscribed:
+            self.channels.get_message(timeout=1)
+        self.failures = []
+        work = zip([self.read, self.read_as_group, self.subscribe], self.listeners)
+        self.threads = [threading.Thread(target=self.run, args=each) for each in work]
+        for thread in self.threads:
+            thread.start()
+
+    def run(self, work, listener):
+        try:
+            work(listener)
+        except Exception as error:  # told by the main thread
+            self.failures.append(error)
+
+    def hear(self, listener, fields):
+        fields = {name.decode(): value for name, value in fields.items()}
+        listener.hear({name: value.decode() for name, value in fields.items() if name not in ("data", "stored")}, fields["data"])
+
+    def read(self, listener):
+        last = "0"
+        while not self.ends:
+            for _, entries in self.client.xread({self.STREAM: last}, block=200):
+                for last, fields in entries:
+                    self.hear(listener, fields)
+
+    def read_as_group(self, listener):
+        while not self.ends:
+            for _, entries in self.client.xreadgroup("billing", "one", {self.STREAM: ">"}, count=50, block=200):
+                for entry, fields in entries:
+                    self.hear(listener, fields)
+                    self.client.xack(self.STREAM, "billing", entry)
+
+    def subscribe(self, listener):
+        while not self.ends:
+            message = self.channels.get_message(timeout=0.2)
+            if message:
+                listener.hear(None, message["data"])
+
+    def stop(self):
+        self.ends = True
+        for thread in self.threads:
+            thread.join()
+        self.client.close()
+        if self.failures:
+            raise self.failures[0]
+
+
+class NatsListeners:
+    """A plain subscriber and a durable pull consumer, in an event loop of their own."""
+
+    def __init__(self, broker):
+        self.url = f"nats://127.0.0.1:{broker.port}"
+        self.listeners = [Listener("SUB"), Listener("pull consumer")]
+        self.ends, self.failures, ready = False, [], threading.Event()
+        self.thread = threading.Thread(target=lambda: asyncio.run(self.run(ready)))
+        self.thread.start()
+        assert ready.wait(20), "the listeners do not get ready"
+
+    @staticmethod
+    def hear(listener, message):
+        headers = message.headers or {}
+        attributes = {name[3:]: value for name, value in headers.items() if name.startswith("ce-")}
+        assert message.subject == f"ordersystem.events.{attributes['subject']}", message.subject
+        assert headers["Nats-Msg-Id"] == attributes["id"], headers
+        stored = headers.get("Ordersystem-Stored")
+        if stored is not None:
+            assert decode(base64.b64decode(stored), "protobuf")["id"] == attributes["id"], "what is stored is another event"
+        listener.hear(attributes, message.data)
+
+    async def run(self, ready):
+        try:
+            client = await nats.connect(self.url)
+            plain = await client.subscribe("ordersystem.events.>")
+            jetstream = client.jetstream()
+            config = nats.js.api.ConsumerConfig(ack_policy=nats.js.api.AckPolicy.EXPLICIT)
+            pulled = await jetstream.pull_subscribe("ordersystem.events.>", durable="billing", stream="ordersystem-events", config=config)
+            await client.flush()
+            ready.set()
+            await asyncio.gather(self.subscribe(plain), self.pull(pulled))
+            await client.close()
+        except Exception as error:  # told by the main thread
+            self.failures.append(error)
+            ready.set()
+
+    async def subscribe(self, plain):
+        while not self.ends:
+            try:
+                self.hear(self.listeners[0], await plain.next_msg(timeout=0.2))
+            except asyncio.TimeoutError:
+                pass
+
+    async def pull(self, pulled):
+        while not self.ends:
+            try:
+                for message in await pulled.fetch(50, timeout=0.5):
+                    self.hear(self.listeners[1], message)
+                    await message.ack()
+            except asyncio.TimeoutError:
+                pass
+
+    def stop(self):
+        self.ends = True
+        self.thread.join()
+        if self.failures:
+            raise self.failures[0]
+
+
+def run(binary, transport, event_format, rng):
+    """One configuration: how many events there were, and how many each listener heard more than once."""
+    with tempfile.TemporaryDirectory() as folder:
+        broker = Broker(transport, folder)
+        try:
+            began = time.time()
+            node = Node(binary, transport, event_format, broker, folder)
+            try:
+                listeners = {"redis": RedisListeners, "nats": NatsListeners}[transport](broker)
+                try:
+                    expected = drive(node, rng)
+                    deadline = time.monotonic() + PATIENCE_S
+                    while time.monotonic() < deadline and any(each.count(event_format) < len(expected) for each in listeners.listeners):
+                        time.sleep(0.1)
+                finally:
+                    listeners.stop()
+                repeats = {each.name: check(each, expected, event_format, began) for each in listeners.listeners}
+                node.stop()
+            finally:
+                if node.process.poll() is None:
+                    node.process.kill()
+                    node.process.wait()
+        finally:
+            broker.stop()
+    return f"{len(expected)} events, heard again: " + ", ".join(f"{name} {count}" for name, count in repeats.items())
+
+
+def main():
+    seed = int(os.environ.get("SEED", random.randrange(1 << 32)))
+    print(f"seed: {seed}")
+    rng, rows, failed = random.Random(seed), [], 0
+    for transport in sys.argv[2:] or ["redis", "nats"]:
+        for event_format in ["protobuf", "json"]:
+            started = time.monotonic()
+            try:
+                outcome = "passed, " + run(sys.argv[1], transport, event_format, rng)
+            except Exception as error:
+                outcome, failed = f"FAILED: {error!r}", failed + 1
+            rows.append(f"{transport:<10} {event_format:<9} {time.monotonic() - started:5.1f} s  {outcome}")
+    print("\n".join(["transport  format       time  outcome", *rows]))
+    sys.exit(failed > 0)
+
+
+if __name__ == "__main__":
+    main()
