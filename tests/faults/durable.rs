@@ -118,6 +118,7 @@ impl Broker {
     fn transport(&self) -> Vec<String> {
         match self {
             Self::Redis(server) => ["--transport", "redis", "--redis", &server.url()].map(str::to_owned).to_vec(),
+            Self::Nats(server) => ["--transport", "nats", "--nats", &server.url()].map(str::to_owned).to_vec(),
         }
     }
 
