@@ -4,13 +4,15 @@
 #   ./test-all.sh            everything
 #   ./test-all.sh STEP ...   only these steps; ./test-all.sh --list names them
 #
-# What the tests need and the machine lacks is installed first: buf (npm), grpcurl (go), curl, python3, redis-server
-# and Chromium with its driver (apt-get).
+# What the tests need and the machine lacks is installed first: buf (npm), grpcurl (go), Python's clients of the brokers (pip), curl,
+# python3, redis-server, nats-server and Chromium with its driver (apt-get).
 # A tool that cannot be had is a failure: nothing is skipped.
 set -uo pipefail
 cd "$(dirname "$0")"
 
-STEPS=(tools format lint docs protos test release readme matrix browser)
+STEPS=(tools format lint docs protos test release readme matrix listeners browser)
+# The binary that the steps after `release` run.
+ORDERSYSTEM="${ORDERSYSTEM:-target/release/ordersystem}"
 TOOLS_DIR="${TOOLS_DIR:-$PWD/target/tools}"
 BUF_VERSION=1.75.0
 GRPCURL_VERSION=v1.9.3
@@ -28,6 +30,8 @@ step_tools() {
         command -v "$tool" >/dev/null || missing+=("$tool")
     done
     command -v redis-server >/dev/null || missing+=(redis-server)
+    command -v nats-server >/dev/null || missing+=(nats-server)
+    python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
     command -v chromedriver >/dev/null || missing+=(chromium-driver)
     [ ${#missing[@]} = 0 ] || apt_get "${missing[@]}" || return 1
     mkdir -p "$TOOLS_DIR/bin"
@@ -58,13 +62,21 @@ step_test() { cargo test --locked --no-fail-fast; }
 step_release() { cargo build --locked --release; }
 
 # The README's tours, command by command, against the released binary.
-step_readme() { python3 tests/readme/check.py target/release/ordersystem README.md; }
+step_readme() { python3 tests/readme/check.py "$ORDERSYSTEM" README.md; }
 
-# Every persistence with every transport, over the released binary and a real redis-server.
-step_matrix() { python3 tests/matrix/run.py target/release/ordersystem; }
+# Every persistence with every transport, over the released binary, a real redis-server and a real nats-server.
+step_matrix() { python3 tests/matrix/run.py "$ORDERSYSTEM"; }
+
+# What listeners get from the bus, read by Python's own clients of Redis and NATS.
+step_listeners() {
+    local packages=tests/listeners/requirements.txt venv="$TOOLS_DIR/listeners"
+    [ -x "$venv/bin/python" ] || python3 -m venv "$venv" || return 1
+    "$venv/bin/pip" install --quiet --disable-pip-version-check -r "$packages" || return 1
+    "$venv/bin/python" tests/listeners/run.py "$ORDERSYSTEM"
+}
 
 # The dashboard and Swagger UI in a real browser.
-step_browser() { python3 tests/browser/dashboard.py target/release/ordersystem; }
+step_browser() { python3 tests/browser/dashboard.py "$ORDERSYSTEM"; }
 
 if [ "${1:-}" = --list ]; then
     printf '%s\n' "${STEPS[@]}"

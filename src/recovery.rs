@@ -117,7 +117,13 @@ impl RecoveryService {
         let mut alarm = self.alarms.0.subscribe();
         let mut failures = 0_u32;
         loop {
-            alarm.borrow_and_update();
+            // A node that has just started needs some time to get well by itself.
+            if failures == 0 {
+                tokio::select! {
+                    () = sleep(self.options.interval) => {}
+                    _ = alarm.changed() => {}
+                }
+            }
             let found = health::look(check).await.finding;
             if found.condition == Condition::Unhealthy {
                 failures = failures.saturating_add(1);
@@ -127,16 +133,10 @@ impl RecoveryService {
                 // One that takes too long is given up and tried again later.
                 let _ = timeout(self.options.interval, check.repair()).await;
                 sleep(pause).await;
-                continue;
-            }
-            if failures > 0 {
+            } else if failures > 0 {
                 patient.recoveries.increment(1);
                 tracing::info!(component = check.name(), failures, "recovered");
                 failures = 0;
-            }
-            tokio::select! {
-                () = sleep(self.options.interval) => {}
-                _ = alarm.changed() => {}
             }
         }
     }

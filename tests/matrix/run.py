@@ -8,18 +8,21 @@ kill -9 leaves, held against the durability that the node states. Prints a table
 """
 
 import json
+import re
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
 
-PERSISTENCE = ["inmemory", "embedded", "redis"]
-TRANSPORT = ["inmemory", "redis"]
-DURABILITY = {"inmemory": "none", "embedded": "machine", "redis": "machine"}
+PERSISTENCE = ["inmemory", "embedded", "redis", "nats"]
+TRANSPORT = ["inmemory", "redis", "nats"]
+# One nats-server acknowledges before it has synced.
+DURABILITY = {"inmemory": "none", "embedded": "machine", "redis": "machine", "nats": "process"}
 
 
 def free_port():
@@ -51,17 +54,50 @@ class Redis:
         self.process.wait()
 
 
+class Nats:
+    """A nats-server of this run, and a listener on its wire that knows nothing of JetStream."""
+
+    def __init__(self, folder):
+        program = shutil.which("nats-server") or sys.exit("there is no nats-server on this machine")
+        self.port = str(free_port())
+        options = ["-a", "127.0.0.1", "-p", self.port, "-js", "-sd", f"{folder}/jetstream"]
+        self.process = subprocess.Popen([program, *options], stderr=subprocess.DEVNULL)
+        self.heard = b""
+        for _ in range(100):
+            try:
+                self.wire = socket.create_connection(("127.0.0.1", int(self.port)))
+                break
+            except OSError:
+                time.sleep(0.05)
+        else:
+            sys.exit("nats-server does not answer")
+        self.wire.sendall(b'CONNECT {"verbose":false,"headers":true}\r\nSUB *.events.> 1\r\nPING\r\n')
+        threading.Thread(target=self.listen, daemon=True).start()
+
+    def listen(self):
+        while read := self.wire.recv(65536):
+            self.heard += read
+            if b"PING\r\n" in read:
+                self.wire.sendall(b"PONG\r\n")
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait()
+
+
 class Node:
     """The program, for one pair of backends."""
 
-    def __init__(self, binary, persistence, transport, redis, folder, prefix):
+    def __init__(self, binary, persistence, transport, brokers, folder, prefix):
         self.port = free_port()
         self.args = [binary, "--port", str(self.port), "--log-level", "warn"]
         self.args += ["--persistence", persistence, "--transport", transport]
         if persistence == "embedded":
             self.args += ["--data-dir", f"{folder}/{prefix}"]
         if "redis" in (persistence, transport):
-            self.args += ["--redis", f"127.0.0.1:{redis.port}", "--redis-prefix", prefix]
+            self.args += ["--redis", f"127.0.0.1:{brokers['redis'].port}", "--redis-prefix", prefix]
+        if "nats" in (persistence, transport):
+            self.args += ["--nats", f"127.0.0.1:{brokers['nats'].port}", "--nats-prefix", prefix]
         self.start()
 
     def start(self):
@@ -124,30 +160,40 @@ def is_told(node, order):
     assert node.call("GET", "/health")["status"] == "Healthy"
 
 
-def is_published(redis, prefix, order):
-    """What a client of the broker's own finds on the bus: every event, in order."""
+def in_redis(redis, prefix, order):
+    """The ids of the order's events, as they stand in a stream of Redis."""
     keys = [key for key in redis.cli("--scan", "--pattern", f"*{prefix}*").splitlines() if redis.cli("type", key) == "stream"]
+    entries = [line for key in keys for line in redis.cli("xrange", key, "-", "+").splitlines()]
+    return [line for line in entries if re.fullmatch(order + "-[0-9]+", line)]
+
+
+def on_nats(nats, prefix, order):
+    """The ids of the order's events, as they came over the wire."""
+    return re.findall(rf"ce-id: ?({order}-[0-9]+)", nats.heard.decode(errors="replace"), re.IGNORECASE)
+
+
+def is_published(transport, broker, prefix, order):
+    """What a client of the broker's own gets from the bus: every event, in order; any may come again."""
+    expected = [f"{order}-{revision}" for revision in range(1, 5)]
     for _ in range(100):
-        for key in keys:
-            entries = redis.cli("xrange", key, "-", "+").splitlines()
-            ids = [line for line in entries if line in {f"{order}-{revision}" for revision in range(1, 5)}]
-            if ids == [f"{order}-{revision}" for revision in range(1, 5)]:
-                return
+        found = list(dict.fromkeys({"redis": in_redis, "nats": on_nats}[transport](broker, prefix, order)))
+        if found == expected:
+            return
         time.sleep(0.05)
-    raise AssertionError(f"the bus does not hold the four events in order: {keys}")
+    raise AssertionError(f"the bus has {found}")
 
 
-def check(binary, persistence, transport, redis, folder):
+def check(binary, persistence, transport, brokers, folder):
     prefix = f"{persistence}-{transport}"
-    node = Node(binary, persistence, transport, redis, folder, prefix)
+    node = Node(binary, persistence, transport, brokers, folder, prefix)
     try:
         node_says = node.call("GET", "/")
         assert (node_says["persistence"], node_says["transport"]) == (persistence, transport)
         assert node_says["durability"] == DURABILITY[persistence], node_says["durability"]
         order = live(node)
         is_told(node, order)
-        if transport == "redis":
-            is_published(redis, prefix, order)
+        if transport in brokers:
+            is_published(transport, brokers[transport], prefix, order)
         node.kill()
         node.start()
         if DURABILITY[persistence] == "none":
@@ -164,18 +210,19 @@ def check(binary, persistence, transport, redis, folder):
 def main():
     rows, failed = [], 0
     with tempfile.TemporaryDirectory() as folder:
-        redis = Redis(folder)
+        brokers = {"redis": Redis(folder), "nats": Nats(folder)}
         try:
             for persistence in PERSISTENCE:
                 for transport in TRANSPORT:
                     started = time.monotonic()
                     try:
-                        outcome = "passed, durability " + check(sys.argv[1], persistence, transport, redis, folder)
+                        outcome = "passed, durability " + check(sys.argv[1], persistence, transport, brokers, folder)
                     except (AssertionError, OSError) as error:
                         outcome, failed = f"FAILED: {error!r}", failed + 1
                     rows.append(f"{persistence:<12} {transport:<10} {time.monotonic() - started:5.1f} s  {outcome}")
         finally:
-            redis.stop()
+            for broker in brokers.values():
+                broker.stop()
     print("\n".join(["persistence  transport     time  outcome", *rows]))
     sys.exit(failed > 0)
 
