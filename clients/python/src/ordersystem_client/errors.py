@@ -1,0 +1,109 @@
+"""What an error of the order service says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.message import DecodeError
+from google.rpc import error_details_pb2, status_pb2
+
+_DETAILS_KEY = "grpc-status-details-bin"
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
+
+
+@dataclass(frozen=True)
+class FieldViolation:
+    """One thing that is wrong with the input."""
+
+    #: The field as the proto names it: ``items[0].unit_price``.
+    field: str
+    #: What it must be.
+    description: str
+
+
+@dataclass(frozen=True)
+class Precondition:
+    """What stood against a command."""
+
+    #: ``ORDER_STATUS``.
+    type: str
+    #: ``orders/{order id}``.
+    subject: str
+    #: In words, for people.
+    description: str
+
+
+@dataclass(frozen=True)
+class OrderError:
+    """A view of an error, with its details read. Made by :meth:`of` and :meth:`of_status`."""
+
+    #: The gRPC code.
+    code: grpc.StatusCode
+    #: In words, for people.
+    message: str
+    #: One stable word for programs, such as ``ILLEGAL_TRANSITION``; empty if the error did not come from the service.
+    reason: str = ""
+    #: ``ordersystem``, or empty.
+    domain: str = ""
+    #: More facts by name: ``order_id``, ``actual_revision`` ...
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    #: Everything that is wrong with the input.
+    field_violations: tuple[FieldViolation, ...] = ()
+    #: Why the order's status does not allow the command.
+    preconditions: tuple[Precondition, ...] = ()
+    #: When to try again, in seconds; None if the service did not say.
+    retry_delay_seconds: float | None = None
+
+    @property
+    def is_retryable(self) -> bool:
+        """Whether trying again may help. A command must then have the request id of the first attempt."""
+        return self.code is grpc.StatusCode.UNAVAILABLE or self.retry_delay_seconds is not None
+
+    @classmethod
+    def of(cls, error: grpc.RpcError) -> OrderError:
+        """What the error of a call says."""
+        code = _part(error, "code") or grpc.StatusCode.UNKNOWN
+        message = _part(error, "details") or ""
+        for key, value in _part(error, "trailing_metadata") or ():
+            if key == _DETAILS_KEY:
+                try:
+                    return _view(code, message, status_pb2.Status.FromString(value).details)
+                except DecodeError:
+                    break
+        return cls(code, message)
+
+    @classmethod
+    def of_status(cls, status: status_pb2.Status) -> OrderError:
+        """What the error of one command of an ``ExecuteCommands`` call says."""
+        return _view(_CODES.get(status.code, grpc.StatusCode.UNKNOWN), status.message, status.details)
+
+
+def _part(error: grpc.RpcError, name: str) -> Any:
+    """``RpcError`` itself has no methods; the errors that calls raise have those of ``grpc.Call``."""
+    part = getattr(error, name, None)
+    return part() if callable(part) else None
+
+
+def _view(code: grpc.StatusCode, message: str, details: Any) -> OrderError:
+    found: dict[str, Any] = {}
+    for detail in details:
+        found.update(_facts(detail))
+    return OrderError(code, message, **found)
+
+
+def _facts(detail: AnyMessage) -> dict[str, Any]:
+    info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
+    failure, retry = error_details_pb2.PreconditionFailure(), error_details_pb2.RetryInfo()
+    if detail.Unpack(info):
+        return {"reason": info.reason, "domain": info.domain, "metadata": dict(info.metadata)}
+    if detail.Unpack(bad):
+        return {"field_violations": tuple(FieldViolation(v.field, v.description) for v in bad.field_violations)}
+    if detail.Unpack(failure):
+        return {"preconditions": tuple(Precondition(v.type, v.subject, v.description) for v in failure.violations)}
+    if detail.Unpack(retry):
+        return {"retry_delay_seconds": retry.retry_delay.ToMilliseconds() / 1_000}
+    return {}

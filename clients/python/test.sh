@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Everything that the Python client has to pass; called by ../test.sh, which says how.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+VENV=$TOOLS_DIR/python-test
+WANTED=$(cksum pyproject.toml)
+if [ "$(cat "$VENV/wanted" 2>/dev/null)" != "$WANTED" ]; then
+    rm -rf "$VENV"
+    python3 -m venv "$VENV"
+    "$VENV/bin/pip" install --quiet --disable-pip-version-check --editable '.[health,test]'
+    echo "$WANTED" > "$VENV/wanted"
+fi
+"$VENV/bin/mypy" --cache-dir "$VENV/mypy"
+"$VENV/bin/python" -B -m pytest "$@"
