@@ -32,7 +32,7 @@ SERVICES = {
     "catga.system.v1.SystemService": (system_pb2_grpc.SystemServiceStub, system_pb2),
     "grpc.health.v1.Health": (health_pb2_grpc.HealthStub, health_pb2),
 }
-FOLLOWS = {"StreamEvents": follow_events, "StreamOrderHistory": follow_order}
+FOLLOWS: dict[str, Any] = {"StreamEvents": follow_events, "StreamOrderHistory": follow_order}
 
 
 def load(path: Path) -> Json:

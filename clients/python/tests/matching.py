@@ -136,7 +136,6 @@ MATCHERS = {
     "$matches": lambda regex, actual, *_: isinstance(actual, str) and re.fullmatch(regex, actual) is not None,
     "$gt": lambda value, actual, *_: number(actual) > int(value),
     "$ge": lambda value, actual, *_: number(actual) >= int(value),
-    "$lt": lambda value, actual, *_: number(actual) < int(value),
     "$le": lambda value, actual, *_: number(actual) <= int(value),
     "$length": lambda length, actual, *_: (is_missing(actual) or isinstance(actual, list)) and len(entries(actual)) == length,
     "$contains": lambda pattern, actual, saved, path: any(matches(pattern, e, saved, path) for e in entries(actual)),

@@ -44,6 +44,11 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
+def _environment() -> dict[str, str]:
+    """The server takes settings from variables that begin with ``ORDERSYSTEM_``, and refuses those that it does not know."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("ORDERSYSTEM_")}
+
+
 class Redis:
     """A redis-server that syncs before it answers."""
 
@@ -87,7 +92,7 @@ class Server:
     def start(self) -> None:
         assert self._process is None, "the server runs already"
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(self._args, stdout=log, stderr=log)
+            self._process = subprocess.Popen(self._args, env=_environment(), stdout=log, stderr=log)
         deadline = time.monotonic() + START_SECONDS
         with connect(self.address) as channel:
             health = health_pb2_grpc.HealthStub(channel)

@@ -71,9 +71,10 @@ class OrderError:
         for key, value in _part(error, "trailing_metadata") or ():
             if key == _DETAILS_KEY:
                 try:
-                    return _view(code, message, status_pb2.Status.FromString(value).details)
+                    details = status_pb2.Status.FromString(value).details
                 except DecodeError:
                     break
+                return _view(code, message, details)
         return cls(code, message)
 
     @classmethod
@@ -91,7 +92,11 @@ def _part(error: grpc.RpcError, name: str) -> Any:
 def _view(code: grpc.StatusCode, message: str, details: Any) -> OrderError:
     found: dict[str, Any] = {}
     for detail in details:
-        found.update(_facts(detail))
+        try:
+            found.update(_facts(detail))
+        except DecodeError:
+            # A damaged detail must not hide the error that it came with.
+            continue
     return OrderError(code, message, **found)
 
 

@@ -39,7 +39,7 @@ class Follow(Generic[ReplyT], Iterator[ReplyT]):
         give_up_after_seconds: float | None,
     ) -> None:
         self._open = open_stream
-        self._note = note
+        self._note: Callable[[ReplyT], None] = note
         self._give_up_after_seconds = give_up_after_seconds
         self._failing_since: float | None = None
         self._backoff = Backoff()

@@ -1,0 +1,70 @@
+"""Errors are read whole, and never trip over what they carry."""
+
+from __future__ import annotations
+
+import grpc
+import pytest
+from catga.orders.v1.queries_pb2 import GetOrderRequest
+from catga.orders.v1.queries_pb2_grpc import OrderQueryServiceStub
+from fake import FakeServer, Failure, info, retry_info
+from google.protobuf.any_pb2 import Any
+from google.rpc import error_details_pb2, status_pb2
+from ordersystem_client import FieldViolation, OrderError, Precondition, connect
+
+
+def seen(failure: Failure) -> OrderError:
+    with FakeServer([failure]) as fake, connect(fake.address) as channel:
+        with pytest.raises(grpc.RpcError) as caught:
+            OrderQueryServiceStub(channel).GetOrder(GetOrderRequest(), timeout=10)
+    return OrderError.of(caught.value)
+
+
+def details() -> list[error_details_pb2.ErrorInfo | error_details_pb2.BadRequest | error_details_pb2.PreconditionFailure]:
+    bad = error_details_pb2.BadRequest()
+    bad.field_violations.add(field="a", description="must be b")
+    failure = error_details_pb2.PreconditionFailure()
+    failure.violations.add(type="ORDER_STATUS", subject="orders/1", description="d")
+    return [info("SOME_REASON", order_id="1"), bad, failure]
+
+
+EXPECTED = OrderError(
+    grpc.StatusCode.ABORTED,
+    "as scripted",
+    "SOME_REASON",
+    "ordersystem",
+    {"order_id": "1"},
+    (FieldViolation("a", "must be b"),),
+    (Precondition("ORDER_STATUS", "orders/1", "d"),),
+    1.5,
+)
+
+
+def test_every_detail_of_a_failed_call_is_read() -> None:
+    assert seen(Failure(grpc.StatusCode.ABORTED, *details(), retry_info(1_500))) == EXPECTED
+
+
+def test_the_status_of_one_command_of_many_is_read_in_the_same_way() -> None:
+    status = status_pb2.Status(code=10, message="as scripted")
+    for detail in [*details(), retry_info(1_500)]:
+        status.details.add().Pack(detail)
+    assert OrderError.of_status(status) == EXPECTED
+    assert OrderError.of_status(status_pb2.Status(code=99)).code is grpc.StatusCode.UNKNOWN
+
+
+def test_an_error_without_details_has_no_reason() -> None:
+    assert seen(Failure(grpc.StatusCode.INTERNAL)) == OrderError(grpc.StatusCode.INTERNAL, "as scripted")
+    assert OrderError.of(grpc.RpcError()) == OrderError(grpc.StatusCode.UNKNOWN, "")
+
+
+def test_damaged_details_leave_the_code_and_the_message() -> None:
+    assert seen(Failure(grpc.StatusCode.INTERNAL, raw=b"\xff")) == OrderError(grpc.StatusCode.INTERNAL, "as scripted")
+    broken = Any(type_url="type.googleapis.com/google.rpc.BadRequest", value=b"\xff")
+    status = status_pb2.Status(code=3, message="m", details=[broken, Any(type_url="type.googleapis.com/of.Tomorrow")])
+    assert OrderError.of_status(status) == OrderError(grpc.StatusCode.INVALID_ARGUMENT, "m")
+
+
+def test_what_may_be_retried_is_unavailable_or_says_when() -> None:
+    assert OrderError(grpc.StatusCode.UNAVAILABLE, "").is_retryable
+    assert OrderError(grpc.StatusCode.ABORTED, "", retry_delay_seconds=0.0).is_retryable
+    assert not OrderError(grpc.StatusCode.RESOURCE_EXHAUSTED, "").is_retryable
+    assert not OrderError(grpc.StatusCode.DEADLINE_EXCEEDED, "").is_retryable

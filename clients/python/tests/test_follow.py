@@ -1,0 +1,129 @@
+"""Followed histories go on where they broke off."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from itertools import islice
+
+import grpc
+import pytest
+from catga.events.v1.events_pb2 import OrderEvent
+from catga.orders.v1.history_pb2 import (
+    STREAM_START_AFTER,
+    STREAM_START_LATEST,
+    CaughtUp,
+    Heartbeat,
+    StreamEventsRequest,
+    StreamEventsResponse,
+    StreamOrderHistoryRequest,
+    StreamOrderHistoryResponse,
+)
+from catga.orders.v1.history_pb2_grpc import OrderHistoryServiceStub
+from fake import UNAVAILABLE, FakeServer, Failure, info, retry_info
+from ordersystem_client import OrderError, connect, follow_events, follow_order
+
+
+def event(cursor: str) -> StreamEventsResponse:
+    return StreamEventsResponse(cursor=cursor, event=OrderEvent(event_id=f"of {cursor}"))
+
+
+def caught_up(cursor: str) -> StreamEventsResponse:
+    return StreamEventsResponse(cursor=cursor, caught_up=CaughtUp())
+
+
+def heartbeat(cursor: str) -> StreamEventsResponse:
+    return StreamEventsResponse(cursor=cursor, heartbeat=Heartbeat())
+
+
+def step(revision: int) -> StreamOrderHistoryResponse:
+    return StreamOrderHistoryResponse(cursor=f"c{revision}", event=OrderEvent(revision=revision))
+
+
+def test_events_go_on_after_the_last_cursor_whatever_message_it_came_with() -> None:
+    script = [
+        [event("a"), UNAVAILABLE],
+        [heartbeat("b"), UNAVAILABLE],
+        [caught_up("c"), UNAVAILABLE],
+        UNAVAILABLES,
+        [event("d")],
+    ]
+    request = StreamEventsRequest(start=STREAM_START_LATEST, customer_ids=["c"], follow=True)
+    with FakeServer(script) as fake, connect(fake.address) as channel:
+        with follow_events(OrderHistoryServiceStub(channel), request) as follow:
+            assert list(islice(follow, 4)) == [event("a"), heartbeat("b"), caught_up("c"), event("d")]
+            assert follow.cursor == "d"
+    places = [(asked.start, asked.cursor) for asked in fake.requests]
+    after = STREAM_START_AFTER
+    assert places == [(STREAM_START_LATEST, ""), (after, "a"), (after, "b"), (after, "c"), (after, "c")]
+    assert all(asked.customer_ids == ["c"] and asked.follow for asked in fake.requests)
+    assert (request.start, request.cursor) == (STREAM_START_LATEST, ""), "the caller's request stays as it was"
+
+
+UNAVAILABLES: Sequence[Failure] = [UNAVAILABLE]
+
+
+def test_caught_up_comes_once() -> None:
+    script = [[caught_up("a"), UNAVAILABLE], [caught_up("b"), event("c"), UNAVAILABLE], [event("d"), caught_up("e")]]
+    with FakeServer(script) as fake, connect(fake.address) as channel:
+        with follow_events(OrderHistoryServiceStub(channel), StreamEventsRequest(follow=True)) as follow:
+            assert list(islice(follow, 3)) == [caught_up("a"), event("c"), event("d")]
+    assert [asked.cursor for asked in fake.requests] == ["", "a", "c"]
+
+
+def test_the_history_of_an_order_goes_on_after_its_last_revision() -> None:
+    up = StreamOrderHistoryResponse(cursor="x", caught_up=CaughtUp(revision=4))
+    script = [[step(3), step(4), up, UNAVAILABLE], [up, UNAVAILABLE], [step(5)]]
+    request = StreamOrderHistoryRequest(order_id="1", from_revision=3, follow=True)
+    with FakeServer(script) as fake, connect(fake.address) as channel:
+        with follow_order(OrderHistoryServiceStub(channel), request) as follow:
+            assert list(islice(follow, 4)) == [step(3), step(4), up, step(5)]
+            assert follow.cursor == "c5"
+    assert [asked.from_revision for asked in fake.requests] == [3, 5, 5]
+    assert request.from_revision == 3
+
+
+def test_what_a_retry_does_not_mend_is_raised() -> None:
+    lost = Failure(grpc.StatusCode.INVALID_ARGUMENT, info("CURSOR_OF_ANOTHER_LOG"))
+    with FakeServer([[event("a"), UNAVAILABLE], [lost]]) as fake, connect(fake.address) as channel:
+        follow = follow_events(OrderHistoryServiceStub(channel), StreamEventsRequest(follow=True))
+        assert next(follow) == event("a")
+        with pytest.raises(grpc.RpcError) as caught:
+            next(follow)
+    assert OrderError.of(caught.value).reason == "CURSOR_OF_ANOTHER_LOG"
+
+
+def test_a_reopening_waits_as_long_as_the_service_asks_for() -> None:
+    draining = Failure(grpc.StatusCode.UNAVAILABLE, info("SHUTTING_DOWN"), retry_info(400))
+    with FakeServer([[draining], [event("a")]]) as fake, connect(fake.address) as channel:
+        with follow_events(OrderHistoryServiceStub(channel), StreamEventsRequest(follow=True)) as follow:
+            next(follow)
+    assert fake.times[1] - fake.times[0] >= 0.4
+
+
+def test_it_gives_up_with_the_last_error_when_nothing_comes_for_too_long() -> None:
+    with FakeServer([[event("a"), UNAVAILABLE], *[UNAVAILABLES] * 99]) as fake, connect(fake.address) as channel:
+        history = OrderHistoryServiceStub(channel)
+        follow = follow_events(history, StreamEventsRequest(follow=True), give_up_after_seconds=0.5)
+        assert next(follow) == event("a")
+        with pytest.raises(grpc.RpcError) as caught:
+            next(follow)
+    assert OrderError.of(caught.value).code is grpc.StatusCode.UNAVAILABLE
+    assert 2 < len(fake.requests) < 10
+
+
+@pytest.mark.parametrize("script", [[[]], [[Failure(grpc.StatusCode.UNAVAILABLE, retry_info(60_000))]]], ids=["reading", "waiting"])
+def test_a_cancel_from_another_thread_ends_it_at_once(script: list[list[Failure]]) -> None:
+    with FakeServer(script) as fake, connect(fake.address) as channel:
+        follow = follow_events(OrderHistoryServiceStub(channel), StreamEventsRequest(follow=True))
+        came: list[StreamEventsResponse] = []
+        reader = threading.Thread(target=lambda: came.extend(follow))
+        reader.start()
+        while not fake.requests:
+            time.sleep(0.01)
+        time.sleep(0.1)
+        follow.cancel()
+        reader.join(10)
+        assert not reader.is_alive()
+        assert came == []

@@ -1,0 +1,51 @@
+"""What the README and the example show is what happens."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from server import Server
+
+CLIENT = Path(__file__).resolve().parents[1]
+
+
+def test_the_blocks_of_the_readme_run_one_after_the_other_and_print_what_they_say(server: Server) -> None:
+    blocks = re.findall(r"^```python\n(.*?)^```", (CLIENT / "README.md").read_text(), re.S | re.M)
+    assert len(blocks) > 5
+    names: dict[str, object] = {}
+    for block in blocks:
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            exec(compile(block.replace("127.0.0.1:5000", server.address), "README.md", "exec"), names)  # noqa: S102
+        expected = re.findall(r"^ *print\(.*\)  # (.*)$", block, re.M)
+        assert printed.getvalue().splitlines() == expected, block
+
+
+def test_the_example_goes_on_over_a_restart_of_the_server(server: Server) -> None:
+    command = [sys.executable, str(CLIENT / "example.py"), server.address]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as example:
+        assert example.stdin and example.stdout
+        first = [example.stdout.readline().strip() for _ in range(6)]
+        server.stop()
+        server.start()
+        rest, _ = example.communicate("\n", timeout=30)
+    assert first == [
+        "readiness: SERVING",
+        "placed: ORDER_STATUS_PENDING",
+        "refused: FAILED_PRECONDITION ILLEGAL_TRANSITION Pending",
+        "paid: ORDER_STATUS_PAID - the retry got the first answer: True",
+        "event: 1 order_created",
+        "event: 2 order_paid",
+    ]
+    assert rest.splitlines() == [
+        "restart the service if you like, then press Enter",
+        "event: 3 order_shipped",
+        "event: 4 order_delivered",
+        "too late: DEADLINE_EXCEEDED",
+    ]
+    assert example.returncode == 0
