@@ -115,13 +115,21 @@ def is_(pattern: Json, actual: Json, saved: dict[str, Json], path: str) -> bool:
     return True
 
 
+def is_list(value: Json) -> bool:
+    return is_missing(value) or isinstance(value, list)
+
+
 def each(pattern: Json, actual: Json, saved: dict[str, Json], path: str) -> bool:
+    if not is_list(actual):
+        return False
     for index, entry in enumerate(entries(actual)):
         match(pattern, entry, saved, f"{path}[{index}]")
     return True
 
 
 def growing(_: Json, actual: Json, _saved: dict[str, Json], _path: str) -> bool:
+    if not is_list(actual):
+        return False
     numbers = [int(entry) for entry in entries(actual)]
     return all(a < b for a, b in zip(numbers, numbers[1:]))
 
@@ -137,7 +145,7 @@ MATCHERS = {
     "$gt": lambda value, actual, *_: number(actual) > int(value),
     "$ge": lambda value, actual, *_: number(actual) >= int(value),
     "$le": lambda value, actual, *_: number(actual) <= int(value),
-    "$length": lambda length, actual, *_: (is_missing(actual) or isinstance(actual, list)) and len(entries(actual)) == length,
+    "$length": lambda length, actual, *_: is_list(actual) and len(entries(actual)) == length,
     "$contains": lambda pattern, actual, saved, path: any(matches(pattern, e, saved, path) for e in entries(actual)),
     "$each": each,
     "$growing": growing,
