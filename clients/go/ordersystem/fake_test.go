@@ -69,6 +69,8 @@ type fake struct {
 	// What has been asked, and when.
 	requests []proto.Message
 	times    []time.Time
+	// How long each unary call was given.
+	allowed []time.Duration
 }
 
 // end ends a stream with OK.
@@ -141,7 +143,10 @@ func (f failure) answer(setTrailer func(metadata.MD)) error {
 }
 
 func unary[Reply any](ctx context.Context, f *fake, request proto.Message) (*Reply, error) {
-	switch answer := f.next(request).(type) {
+	answer := f.next(request)
+	deadline, _ := ctx.Deadline()
+	f.allowed = append(f.allowed, time.Until(deadline))
+	switch answer := answer.(type) {
 	case failure:
 		return nil, answer.answer(func(trailer metadata.MD) { _ = grpc.SetTrailer(ctx, trailer) })
 	default:

@@ -163,12 +163,19 @@ func TestSendGivesUpAtOnceWhenTheWaitWouldPassTheDeadline(t *testing.T) {
 	}
 }
 
-func TestSendSendsTheServiceTheTimeThatIsLeft(t *testing.T) {
-	f := serve(t)
-	ctx, cancel := context.WithTimeout(t.Context(), -time.Second)
-	defer cancel()
-	_, err := ordersystem.Send(ctx, f.orders(t).PayOrder, &ordersv1.PayOrderRequest{})
-	wantCode(t, err, codes.DeadlineExceeded)
+func TestSendTellsTheServiceTheTimeThatIsLeftWhichIsHalfAMinuteUnlessTheContextSaysOtherwise(t *testing.T) {
+	f := serve(t, paid, paid)
+	orders := f.orders(t)
+	for _, ctx := range []context.Context{t.Context(), tenSeconds(t)} {
+		if _, err := ordersystem.Send(ctx, orders.PayOrder, &ordersv1.PayOrderRequest{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, most := range []time.Duration{30 * time.Second, 10 * time.Second} {
+		if f.allowed[i] > most || f.allowed[i] < most-5*time.Second {
+			t.Errorf("it was given %s, not %s", f.allowed[i], most)
+		}
+	}
 }
 
 func TestSendStopsWaitingWhenItsContextEnds(t *testing.T) {
