@@ -20,5 +20,5 @@ go mod tidy -diff
 go mod verify
 go vet ./...
 "$BIN/staticcheck" ./...
-go test -count=1 -race "$@" ./ordersystem
+go test -count=1 -timeout 5m -race "$@" ./ordersystem
 go test -count=1 -timeout 20m "$@" ./tests

@@ -65,7 +65,7 @@ func following() *ordersv1.StreamEventsRequest { return &ordersv1.StreamEventsRe
 func TestEventsGoOnAfterTheLastCursorWhateverMessageItCameWith(t *testing.T) {
 	f := serve(t, broken(event("a")), broken(heartbeat("b")), broken(caughtUp("c")), broken(), []any{event("d")})
 	request := &ordersv1.StreamEventsRequest{Start: ordersv1.StreamStart_STREAM_START_LATEST, CustomerIds: []string{"c"}, Follow: true}
-	follow := ordersystem.FollowEvents(t.Context(), f.history(t), request)
+	follow := ordersystem.FollowEvents(tenSeconds(t), f.history(t), request)
 	defer follow.Cancel()
 	take(t, follow, "a b c d")
 	var places []string
@@ -87,7 +87,7 @@ func TestEventsGoOnAfterTheLastCursorWhateverMessageItCameWith(t *testing.T) {
 
 func TestCaughtUpComesOnce(t *testing.T) {
 	f := serve(t, broken(caughtUp("a")), broken(caughtUp("b"), event("c")), []any{caughtUp("d"), event("e")})
-	follow := ordersystem.FollowEvents(t.Context(), f.history(t), following())
+	follow := ordersystem.FollowEvents(tenSeconds(t), f.history(t), following())
 	defer follow.Cancel()
 	take(t, follow, "a c e")
 	if got := f.requests[2].(*ordersv1.StreamEventsRequest).GetCursor(); got != "c" {
@@ -98,7 +98,7 @@ func TestCaughtUpComesOnce(t *testing.T) {
 func TestTheHistoryOfAnOrderGoesOnAfterItsLastRevision(t *testing.T) {
 	f := serve(t, broken(step(3), step(4), after(4)), broken(after(4)), []any{step(5), end{}})
 	request := &ordersv1.StreamOrderHistoryRequest{OrderId: "1", FromRevision: 3, Follow: true}
-	follow := ordersystem.FollowOrder(t.Context(), f.history(t), request)
+	follow := ordersystem.FollowOrder(tenSeconds(t), f.history(t), request)
 	take(t, follow, "c3 c4 up4 c5")
 	for range 2 {
 		if message, err := follow.Next(); err != io.EOF {
@@ -116,7 +116,7 @@ func TestTheHistoryOfAnOrderGoesOnAfterItsLastRevision(t *testing.T) {
 
 func TestWhatARetryDoesNotMendIsReturned(t *testing.T) {
 	f := serve(t, broken(event("a")), []any{fail(codes.InvalidArgument, info("CURSOR_OF_ANOTHER_LOG"))}, []any{event("b")})
-	follow := ordersystem.FollowEvents(t.Context(), f.history(t), following())
+	follow := ordersystem.FollowEvents(tenSeconds(t), f.history(t), following())
 	take(t, follow, "a")
 	for range 2 {
 		_, err := follow.Next()
@@ -127,7 +127,7 @@ func TestWhatARetryDoesNotMendIsReturned(t *testing.T) {
 
 func TestAllRangesOverTheMessagesAndCanBeTakenUpAgain(t *testing.T) {
 	f := serve(t, broken(event("a"), event("b")), []any{event("c"), fail(codes.NotFound)})
-	follow := ordersystem.FollowEvents(t.Context(), f.history(t), following())
+	follow := ordersystem.FollowEvents(tenSeconds(t), f.history(t), following())
 	var came []string
 	for message, err := range follow.All() {
 		came = append(came, fmt.Sprint(message.GetCursor(), err == nil))
@@ -142,7 +142,7 @@ func TestAllRangesOverTheMessagesAndCanBeTakenUpAgain(t *testing.T) {
 	if got := strings.Join(came, " "); got != "atrue btrue ctrue false" {
 		t.Error(got)
 	}
-	ended := ordersystem.FollowEvents(t.Context(), serve(t, []any{end{}}).history(t), following())
+	ended := ordersystem.FollowEvents(tenSeconds(t), serve(t, []any{end{}}).history(t), following())
 	for message, err := range ended.All() {
 		t.Error(message, err)
 	}
@@ -150,7 +150,7 @@ func TestAllRangesOverTheMessagesAndCanBeTakenUpAgain(t *testing.T) {
 
 func TestAReopeningWaitsAsLongAsTheServiceAsksFor(t *testing.T) {
 	f := serve(t, []any{fail(codes.Unavailable, info("SHUTTING_DOWN"), retryInfo(400*time.Millisecond))}, []any{event("a")})
-	follow := ordersystem.FollowEvents(t.Context(), f.history(t), following())
+	follow := ordersystem.FollowEvents(tenSeconds(t), f.history(t), following())
 	defer follow.Cancel()
 	take(t, follow, "a")
 	if waited := f.times[1].Sub(f.times[0]); waited < 400*time.Millisecond {
@@ -160,7 +160,7 @@ func TestAReopeningWaitsAsLongAsTheServiceAsksFor(t *testing.T) {
 
 func TestAMessageMakesTheWaitsShortAgain(t *testing.T) {
 	f := serve(t, broken(), broken(), broken(), broken(event("a")), []any{event("b")})
-	follow := ordersystem.FollowEvents(t.Context(), f.history(t), following())
+	follow := ordersystem.FollowEvents(tenSeconds(t), f.history(t), following())
 	defer follow.Cancel()
 	take(t, follow, "a b")
 	// Without a reset the fourth wait is at least 0.4 s; with it, at most 0.1 s.
@@ -175,13 +175,21 @@ func TestItGivesUpWithTheLastErrorWhenNothingComesForTooLong(t *testing.T) {
 		script = append(script, broken())
 	}
 	f := serve(t, script...)
-	follow := ordersystem.FollowEvents(t.Context(), f.history(t), following(), ordersystem.WithGiveUpAfter(500*time.Millisecond))
+	follow := ordersystem.FollowEvents(tenSeconds(t), f.history(t), following(), ordersystem.WithGiveUpAfter(500*time.Millisecond))
 	take(t, follow, "a")
 	_, err := follow.Next()
 	wantCode(t, err, codes.Unavailable)
 	if got := f.asked(); got <= 2 || got >= 10 {
 		t.Errorf("the server was called %d times", got)
 	}
+}
+
+func TestAMessageGivesItTimeAnew(t *testing.T) {
+	down := fail(codes.Unavailable, retryInfo(400*time.Millisecond))
+	f := serve(t, broken(), []any{event("a"), down}, []any{event("b"), down}, []any{event("c")})
+	follow := ordersystem.FollowEvents(tenSeconds(t), f.history(t), following(), ordersystem.WithGiveUpAfter(700*time.Millisecond))
+	defer follow.Cancel()
+	take(t, follow, "a b c")
 }
 
 // nextInBackground gives what Next returns once the server has been called.
@@ -201,7 +209,7 @@ func nextInBackground(f *fake, follow *ordersystem.Follow[*events]) <-chan error
 func TestACancelFromAnotherGoroutineEndsItAtOnce(t *testing.T) {
 	for name, script := range map[string][]any{"reading": {}, "waiting": {fail(codes.Unavailable, retryInfo(time.Minute))}} {
 		f := serve(t, script)
-		follow := ordersystem.FollowEvents(t.Context(), f.history(t), following())
+		follow := ordersystem.FollowEvents(tenSeconds(t), f.history(t), following())
 		result := nextInBackground(f, follow)
 		follow.Cancel()
 		select {
@@ -237,7 +245,7 @@ func TestAConnectionThatIsCutWithinAMessageIsTakenUpAgain(t *testing.T) {
 	large := event(strings.Repeat("x", 60_000))
 	f := serve(t, []any{event("a"), large}, []any{event("b")})
 	address := cutOnceAfter(t, f.address, 30_000)
-	follow := ordersystem.FollowEvents(t.Context(), ordersv1.NewOrderHistoryServiceClient(connect(t, address)), following())
+	follow := ordersystem.FollowEvents(tenSeconds(t), ordersv1.NewOrderHistoryServiceClient(connect(t, address)), following())
 	defer follow.Cancel()
 	take(t, follow, "a b")
 	if got := f.requests[1].(*ordersv1.StreamEventsRequest).GetCursor(); got != "a" {

@@ -128,9 +128,12 @@ func (s *scenario) step(unresolved object) error {
 	case "end":
 		return s.end(step, argument.(string))
 	case "cancel":
-		s.readers[argument.(string)].cancel()
-		delete(s.readers, argument.(string))
-		return nil
+		reader, err := s.reader(argument.(string))
+		if err == nil {
+			reader.cancel()
+			delete(s.readers, argument.(string))
+		}
+		return err
 	default:
 		return s.control(argument.(string))
 	}
@@ -227,13 +230,24 @@ func (s *scenario) open(step object, table map[string]streamMethod, name string)
 		cancel()
 		return err
 	}
-	s.readers[handle] = read(ctx, cancel, next)
+	s.readers[handle] = read(cancel, next)
 	return nil
 }
 
+func (s *scenario) reader(handle string) (*reader, error) {
+	if reader := s.readers[handle]; reader != nil {
+		return reader, nil
+	}
+	return nil, fmt.Errorf("there is no handle %s", handle)
+}
+
 func (s *scenario) take(step object, handle string) error {
+	reader, err := s.reader(handle)
+	if err != nil {
+		return err
+	}
 	for i, pattern := range step["expect"].([]any) {
-		message, err := s.readers[handle].next()
+		message, err := reader.next()
 		if err == nil {
 			err = match(pattern, message, s.variables, "")
 		}
@@ -245,7 +259,11 @@ func (s *scenario) take(step object, handle string) error {
 }
 
 func (s *scenario) end(step object, handle string) error {
-	message, err := s.readers[handle].next()
+	reader, err := s.reader(handle)
+	if err != nil {
+		return err
+	}
+	message, err := reader.next()
 	if err == nil {
 		return fmt.Errorf("expected the end, came %v", message)
 	}
@@ -283,9 +301,11 @@ var errNothingCame = fmt.Errorf("nothing came in %s", messageTimeout)
 
 // reader reads a stream in the background, so that a message can be waited for with a limit.
 type reader struct {
-	cancel context.CancelFunc
+	// Ends the stream.
+	end context.CancelFunc
 	// Bounded: an endless stream must not fill the memory.
-	items chan item
+	items     chan item
+	cancelled chan struct{}
 }
 
 type item struct {
@@ -293,19 +313,15 @@ type item struct {
 	err     error
 }
 
-func read(ctx context.Context, cancel context.CancelFunc, next func() (any, error)) *reader {
-	r := &reader{cancel, make(chan item, 16)}
+func read(end context.CancelFunc, next func() (any, error)) *reader {
+	r := &reader{end, make(chan item, 16), make(chan struct{})}
 	go func() {
 		for {
 			message, err := next()
 			select {
 			case r.items <- item{message, err}:
-			case <-ctx.Done():
-				// Its deadline may be what it ended with.
-				select {
-				case r.items <- item{message, err}:
-				default:
-				}
+			case <-r.cancelled:
+				return
 			}
 			if err != nil {
 				return
@@ -313,6 +329,11 @@ func read(ctx context.Context, cancel context.CancelFunc, next func() (any, erro
 		}
 	}()
 	return r
+}
+
+func (r *reader) cancel() {
+	close(r.cancelled)
+	r.end()
 }
 
 func (r *reader) next() (any, error) {
