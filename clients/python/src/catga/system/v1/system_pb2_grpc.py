@@ -99,6 +99,7 @@ class SystemService:
             timeout,
             metadata,
             _registered_method=True)
+<<<<<<< HEAD
 
 
 class AdminServiceStub:
@@ -266,3 +267,5 @@ class AdminService:
             timeout,
             metadata,
             _registered_method=True)
+=======
+>>>>>>> client-go

@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+# The generated part of the Go client; called by ../generate.sh, which says how.
+set -euo pipefail
+
+MODULE=github.com/catga/ordersystem/clients/go
+# The plugins write code for a runtime that is not older than they are (go.mod).
+BUF=@bufbuild/buf@1.75.0
+PLUGINS=(
+    google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.12
+    google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.2
+)
+
+owned() {
+    echo catga
+    echo ordersystem/service_config.json
+}
+
+tools() {
+    local folder=$TOOLS_DIR/go-generate plugin
+    if [ "$(cat "$folder/wanted" 2>/dev/null)" != "$BUF ${PLUGINS[*]}" ]; then
+        rm -rf "$folder"
+        mkdir -p "$folder"
+        npm install --silent --no-audit --no-fund --prefix "$folder" "$BUF"
+        for plugin in "${PLUGINS[@]}"; do GOBIN="$folder/bin" go install "$plugin"; done
+        echo "$BUF ${PLUGINS[*]}" > "$folder/wanted"
+    fi
+    export PATH="$folder/bin:$folder/node_modules/.bin:$PATH"
+}
+
+# How buf is to call the plugins: catga/orders/v1/*.proto becomes package ordersv1 in catga/orders/v1.
+template() {
+    local proto folder domain
+    cat <<YAML
+version: v2
+managed:
+  enabled: true
+  disable:
+    # Google's own files say where their code lies.
+    - {path: google}
+  override:
+YAML
+    for proto in $PROTOS; do
+        folder=${proto%/*}
+        domain=${folder#catga/}
+        echo "    - {file_option: go_package, path: $proto, value: \"$MODULE/$folder;${domain//\//}\"}"
+    done
+    cat <<YAML
+plugins:
+  - {local: protoc-gen-go, out: $1, opt: [module=$MODULE]}
+  - {local: protoc-gen-go-grpc, out: $1, opt: [module=$MODULE]}
+YAML
+}
+
+into() {
+    local proto paths=()
+    mkdir -p "$1/ordersystem"
+    cp "$CLIENTS_DIR/service_config.json" "$1/ordersystem/service_config.json"
+    tools
+    for proto in $PROTOS; do paths+=(--path "$PROTO_DIR/$proto"); done
+    # A word for the format, since buf takes a template of one line only from a file whose name ends so.
+    template "$1" > "$1/template.gen.yaml"
+    buf generate "$PROTO_DIR" --template "$1/template.gen.yaml" "${paths[@]}"
+    rm "$1/template.gen.yaml"
+}
+
+case ${1:-} in
+    owned) owned ;;
+    into) into "$2" ;;
+    *) echo "called by ../generate.sh" >&2; exit 2 ;;
+esac
