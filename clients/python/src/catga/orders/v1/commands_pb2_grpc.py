@@ -29,7 +29,6 @@ class OrderCommandServiceStub:
     """Changes orders. Every command takes effect at once and wholly, or not at all.
 
     Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") whose reason says what to do:
-<<<<<<< HEAD
 
     - INVALID_ARGUMENT: INVALID_ARGUMENT (bad input; BadRequest names every violation)
     - NOT_FOUND: ORDER_NOT_FOUND
@@ -41,12 +40,6 @@ class OrderCommandServiceStub:
     effect: retry with the same request id), or without details: the connection broke, as OUTCOME_UNKNOWN
     - DEADLINE_EXCEEDED: DEADLINE_EXCEEDED (as OUTCOME_UNKNOWN)
     - DATA_LOSS: DATA_CORRUPT; INTERNAL: INTERNAL (nothing that a retry mends)
-=======
-    INVALID_ARGUMENT (bad input; BadRequest names every violation), NOT_FOUND (no such order), FAILED_PRECONDITION (the
-    order's status does not allow it; PreconditionFailure), ABORTED (the expected revision is stale), ALREADY_EXISTS (the
-    request id was used with another payload), RESOURCE_EXHAUSTED (over a bound; RetryInfo where waiting helps), UNAVAILABLE
-    (try again; RetryInfo), DEADLINE_EXCEEDED (the command may or may not have taken effect: retry with the same request id).
->>>>>>> client-go
     """
 
     def __init__(self, channel):
@@ -91,7 +84,6 @@ class OrderCommandServiceServicer:
     """Changes orders. Every command takes effect at once and wholly, or not at all.
 
     Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") whose reason says what to do:
-<<<<<<< HEAD
 
     - INVALID_ARGUMENT: INVALID_ARGUMENT (bad input; BadRequest names every violation)
     - NOT_FOUND: ORDER_NOT_FOUND
@@ -103,12 +95,6 @@ class OrderCommandServiceServicer:
     effect: retry with the same request id), or without details: the connection broke, as OUTCOME_UNKNOWN
     - DEADLINE_EXCEEDED: DEADLINE_EXCEEDED (as OUTCOME_UNKNOWN)
     - DATA_LOSS: DATA_CORRUPT; INTERNAL: INTERNAL (nothing that a retry mends)
-=======
-    INVALID_ARGUMENT (bad input; BadRequest names every violation), NOT_FOUND (no such order), FAILED_PRECONDITION (the
-    order's status does not allow it; PreconditionFailure), ABORTED (the expected revision is stale), ALREADY_EXISTS (the
-    request id was used with another payload), RESOURCE_EXHAUSTED (over a bound; RetryInfo where waiting helps), UNAVAILABLE
-    (try again; RetryInfo), DEADLINE_EXCEEDED (the command may or may not have taken effect: retry with the same request id).
->>>>>>> client-go
     """
 
     def CreateOrder(self, request, context):
@@ -200,7 +186,6 @@ class OrderCommandService:
     """Changes orders. Every command takes effect at once and wholly, or not at all.
 
     Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") whose reason says what to do:
-<<<<<<< HEAD
 
     - INVALID_ARGUMENT: INVALID_ARGUMENT (bad input; BadRequest names every violation)
     - NOT_FOUND: ORDER_NOT_FOUND
@@ -212,12 +197,6 @@ class OrderCommandService:
     effect: retry with the same request id), or without details: the connection broke, as OUTCOME_UNKNOWN
     - DEADLINE_EXCEEDED: DEADLINE_EXCEEDED (as OUTCOME_UNKNOWN)
     - DATA_LOSS: DATA_CORRUPT; INTERNAL: INTERNAL (nothing that a retry mends)
-=======
-    INVALID_ARGUMENT (bad input; BadRequest names every violation), NOT_FOUND (no such order), FAILED_PRECONDITION (the
-    order's status does not allow it; PreconditionFailure), ABORTED (the expected revision is stale), ALREADY_EXISTS (the
-    request id was used with another payload), RESOURCE_EXHAUSTED (over a bound; RetryInfo where waiting helps), UNAVAILABLE
-    (try again; RetryInfo), DEADLINE_EXCEEDED (the command may or may not have taken effect: retry with the same request id).
->>>>>>> client-go
     """
 
     @staticmethod

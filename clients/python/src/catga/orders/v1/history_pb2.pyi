@@ -125,13 +125,9 @@ class StreamOrderHistoryResponse(_message.Message):
     EVENT_FIELD_NUMBER: _builtins.int
     CAUGHT_UP_FIELD_NUMBER: _builtins.int
     cursor: _builtins.str
-<<<<<<< HEAD
     """The place in the whole log that has been reached, for a StreamEvents that goes on from here. Opaque. To resume the history of
     this order ask for the revision after the last one seen.
     """
-=======
-    """The place in the whole log that has been reached. Opaque."""
->>>>>>> client-go
     @_builtins.property
     def event(self) -> _events_pb2.OrderEvent:
         """An event."""

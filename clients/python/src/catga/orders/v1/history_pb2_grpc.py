@@ -30,13 +30,10 @@ class OrderHistoryServiceStub:
 
     A stream that ends with UNAVAILABLE is to be reopened after the last cursor or revision seen: nothing is skipped and
     nothing comes twice. A slow reader is neither dropped nor buffered for: it reads on from the log at its own pace.
-<<<<<<< HEAD
 
     Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT with the reason INVALID_ARGUMENT (BadRequest
     names every violation) or CURSOR_OF_ANOTHER_LOG (start over), NOT_FOUND (ORDER_NOT_FOUND), RESOURCE_EXHAUSTED and UNAVAILABLE,
     among them SHUTTING_DOWN at the end of a followed stream (RetryInfo), DEADLINE_EXCEEDED.
-=======
->>>>>>> client-go
     """
 
     def __init__(self, channel):
@@ -62,13 +59,10 @@ class OrderHistoryServiceServicer:
 
     A stream that ends with UNAVAILABLE is to be reopened after the last cursor or revision seen: nothing is skipped and
     nothing comes twice. A slow reader is neither dropped nor buffered for: it reads on from the log at its own pace.
-<<<<<<< HEAD
 
     Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT with the reason INVALID_ARGUMENT (BadRequest
     names every violation) or CURSOR_OF_ANOTHER_LOG (start over), NOT_FOUND (ORDER_NOT_FOUND), RESOURCE_EXHAUSTED and UNAVAILABLE,
     among them SHUTTING_DOWN at the end of a followed stream (RetryInfo), DEADLINE_EXCEEDED.
-=======
->>>>>>> client-go
     """
 
     def StreamOrderHistory(self, request, context):
@@ -111,13 +105,10 @@ class OrderHistoryService:
 
     A stream that ends with UNAVAILABLE is to be reopened after the last cursor or revision seen: nothing is skipped and
     nothing comes twice. A slow reader is neither dropped nor buffered for: it reads on from the log at its own pace.
-<<<<<<< HEAD
 
     Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT with the reason INVALID_ARGUMENT (BadRequest
     names every violation) or CURSOR_OF_ANOTHER_LOG (start over), NOT_FOUND (ORDER_NOT_FOUND), RESOURCE_EXHAUSTED and UNAVAILABLE,
     among them SHUTTING_DOWN at the end of a followed stream (RetryInfo), DEADLINE_EXCEEDED.
-=======
->>>>>>> client-go
     """
 
     @staticmethod

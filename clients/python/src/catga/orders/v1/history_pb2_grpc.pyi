@@ -31,13 +31,10 @@ class OrderHistoryServiceStub:
 
     A stream that ends with UNAVAILABLE is to be reopened after the last cursor or revision seen: nothing is skipped and
     nothing comes twice. A slow reader is neither dropped nor buffered for: it reads on from the log at its own pace.
-<<<<<<< HEAD
 
     Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT with the reason INVALID_ARGUMENT (BadRequest
     names every violation) or CURSOR_OF_ANOTHER_LOG (start over), NOT_FOUND (ORDER_NOT_FOUND), RESOURCE_EXHAUSTED and UNAVAILABLE,
     among them SHUTTING_DOWN at the end of a followed stream (RetryInfo), DEADLINE_EXCEEDED.
-=======
->>>>>>> client-go
     """
 
     @_typing.overload
@@ -55,13 +52,10 @@ class OrderHistoryServiceAsyncStub(OrderHistoryServiceStub):
 
     A stream that ends with UNAVAILABLE is to be reopened after the last cursor or revision seen: nothing is skipped and
     nothing comes twice. A slow reader is neither dropped nor buffered for: it reads on from the log at its own pace.
-<<<<<<< HEAD
 
     Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT with the reason INVALID_ARGUMENT (BadRequest
     names every violation) or CURSOR_OF_ANOTHER_LOG (start over), NOT_FOUND (ORDER_NOT_FOUND), RESOURCE_EXHAUSTED and UNAVAILABLE,
     among them SHUTTING_DOWN at the end of a followed stream (RetryInfo), DEADLINE_EXCEEDED.
-=======
->>>>>>> client-go
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -75,13 +69,10 @@ class OrderHistoryServiceServicer(metaclass=_abc_1.ABCMeta):
 
     A stream that ends with UNAVAILABLE is to be reopened after the last cursor or revision seen: nothing is skipped and
     nothing comes twice. A slow reader is neither dropped nor buffered for: it reads on from the log at its own pace.
-<<<<<<< HEAD
 
     Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT with the reason INVALID_ARGUMENT (BadRequest
     names every violation) or CURSOR_OF_ANOTHER_LOG (start over), NOT_FOUND (ORDER_NOT_FOUND), RESOURCE_EXHAUSTED and UNAVAILABLE,
     among them SHUTTING_DOWN at the end of a followed stream (RetryInfo), DEADLINE_EXCEEDED.
-=======
->>>>>>> client-go
     """
 
     @_abc_1.abstractmethod

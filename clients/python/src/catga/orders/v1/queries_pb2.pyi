@@ -131,13 +131,9 @@ class ListOrdersRequest(_message.Message):
     page_size: _builtins.int
     """How many rows at the most: 1 to 500; 0 means 50."""
     page_token: _builtins.str
-<<<<<<< HEAD
     """The `next_page_token` of the page before; empty for the first page. The filters and `order_by` must stay as
     they were; `page_size` and `consistency` may change.
     """
-=======
-    """The `next_page_token` of the page before; empty for the first page. All other fields must stay as they were."""
->>>>>>> client-go
     customer_id: _builtins.str
     """Only orders of this customer."""
     status: _types_pb2.OrderStatus.ValueType

@@ -28,15 +28,10 @@ if _version_not_supported:
 class OrderQueryServiceStub:
     """Answers questions about orders.
 
-<<<<<<< HEAD
     Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT (BadRequest names every violation),
     NOT_FOUND with the reason ORDER_NOT_FOUND or NOT_YET_THEN (the order was not there at that revision or time),
     RESOURCE_EXHAUSTED and UNAVAILABLE (RetryInfo), DEADLINE_EXCEEDED with the reason DEADLINE_EXCEEDED or NOT_FRESH_IN_TIME (the
     consistency that was asked for).
-=======
-    Errors, each with a google.rpc.ErrorInfo: INVALID_ARGUMENT (BadRequest names every violation), NOT_FOUND,
-    RESOURCE_EXHAUSTED and UNAVAILABLE (RetryInfo), DEADLINE_EXCEEDED.
->>>>>>> client-go
     """
 
     def __init__(self, channel):
@@ -70,15 +65,10 @@ class OrderQueryServiceStub:
 class OrderQueryServiceServicer:
     """Answers questions about orders.
 
-<<<<<<< HEAD
     Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT (BadRequest names every violation),
     NOT_FOUND with the reason ORDER_NOT_FOUND or NOT_YET_THEN (the order was not there at that revision or time),
     RESOURCE_EXHAUSTED and UNAVAILABLE (RetryInfo), DEADLINE_EXCEEDED with the reason DEADLINE_EXCEEDED or NOT_FRESH_IN_TIME (the
     consistency that was asked for).
-=======
-    Errors, each with a google.rpc.ErrorInfo: INVALID_ARGUMENT (BadRequest names every violation), NOT_FOUND,
-    RESOURCE_EXHAUSTED and UNAVAILABLE (RetryInfo), DEADLINE_EXCEEDED.
->>>>>>> client-go
     """
 
     def GetOrder(self, request, context):
@@ -143,15 +133,10 @@ def add_OrderQueryServiceServicer_to_server(servicer, server):
 class OrderQueryService:
     """Answers questions about orders.
 
-<<<<<<< HEAD
     Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT (BadRequest names every violation),
     NOT_FOUND with the reason ORDER_NOT_FOUND or NOT_YET_THEN (the order was not there at that revision or time),
     RESOURCE_EXHAUSTED and UNAVAILABLE (RetryInfo), DEADLINE_EXCEEDED with the reason DEADLINE_EXCEEDED or NOT_FRESH_IN_TIME (the
     consistency that was asked for).
-=======
-    Errors, each with a google.rpc.ErrorInfo: INVALID_ARGUMENT (BadRequest names every violation), NOT_FOUND,
-    RESOURCE_EXHAUSTED and UNAVAILABLE (RetryInfo), DEADLINE_EXCEEDED.
->>>>>>> client-go
     """
 
     @staticmethod

@@ -29,15 +29,10 @@ GRPC_VERSION: str
 class OrderQueryServiceStub:
     """Answers questions about orders.
 
-<<<<<<< HEAD
     Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT (BadRequest names every violation),
     NOT_FOUND with the reason ORDER_NOT_FOUND or NOT_YET_THEN (the order was not there at that revision or time),
     RESOURCE_EXHAUSTED and UNAVAILABLE (RetryInfo), DEADLINE_EXCEEDED with the reason DEADLINE_EXCEEDED or NOT_FRESH_IN_TIME (the
     consistency that was asked for).
-=======
-    Errors, each with a google.rpc.ErrorInfo: INVALID_ARGUMENT (BadRequest names every violation), NOT_FOUND,
-    RESOURCE_EXHAUSTED and UNAVAILABLE (RetryInfo), DEADLINE_EXCEEDED.
->>>>>>> client-go
     """
 
     @_typing.overload
@@ -57,15 +52,10 @@ class OrderQueryServiceStub:
 class OrderQueryServiceAsyncStub(OrderQueryServiceStub):
     """Answers questions about orders.
 
-<<<<<<< HEAD
     Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT (BadRequest names every violation),
     NOT_FOUND with the reason ORDER_NOT_FOUND or NOT_YET_THEN (the order was not there at that revision or time),
     RESOURCE_EXHAUSTED and UNAVAILABLE (RetryInfo), DEADLINE_EXCEEDED with the reason DEADLINE_EXCEEDED or NOT_FRESH_IN_TIME (the
     consistency that was asked for).
-=======
-    Errors, each with a google.rpc.ErrorInfo: INVALID_ARGUMENT (BadRequest names every violation), NOT_FOUND,
-    RESOURCE_EXHAUSTED and UNAVAILABLE (RetryInfo), DEADLINE_EXCEEDED.
->>>>>>> client-go
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -81,15 +71,10 @@ class OrderQueryServiceAsyncStub(OrderQueryServiceStub):
 class OrderQueryServiceServicer(metaclass=_abc_1.ABCMeta):
     """Answers questions about orders.
 
-<<<<<<< HEAD
     Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT (BadRequest names every violation),
     NOT_FOUND with the reason ORDER_NOT_FOUND or NOT_YET_THEN (the order was not there at that revision or time),
     RESOURCE_EXHAUSTED and UNAVAILABLE (RetryInfo), DEADLINE_EXCEEDED with the reason DEADLINE_EXCEEDED or NOT_FRESH_IN_TIME (the
     consistency that was asked for).
-=======
-    Errors, each with a google.rpc.ErrorInfo: INVALID_ARGUMENT (BadRequest names every violation), NOT_FOUND,
-    RESOURCE_EXHAUSTED and UNAVAILABLE (RetryInfo), DEADLINE_EXCEEDED.
->>>>>>> client-go
     """
 
     @_abc_1.abstractmethod

@@ -3,18 +3,12 @@
 isort:skip_file
 What this node is and what it promises."""
 
-<<<<<<< HEAD
 from collections import abc as _abc
-=======
->>>>>>> client-go
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
-<<<<<<< HEAD
 from google.protobuf.internal import containers as _containers
-=======
->>>>>>> client-go
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
@@ -225,7 +219,6 @@ class Limits(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Limits: _TypeAlias = Limits  # noqa: Y015
-<<<<<<< HEAD
 
 @_typing.final
 class ListDeadLettersRequest(_message.Message):
@@ -440,5 +433,3 @@ class DiscardDeadLettersResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DiscardDeadLettersResponse: _TypeAlias = DiscardDeadLettersResponse  # noqa: Y015
-=======
->>>>>>> client-go

@@ -99,7 +99,6 @@ class SystemService:
             timeout,
             metadata,
             _registered_method=True)
-<<<<<<< HEAD
 
 
 class AdminServiceStub:
@@ -267,5 +266,3 @@ class AdminService:
             timeout,
             metadata,
             _registered_method=True)
-=======
->>>>>>> client-go

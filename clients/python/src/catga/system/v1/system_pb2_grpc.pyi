@@ -56,7 +56,6 @@ class SystemServiceServicer(metaclass=_abc_1.ABCMeta):
         """Version, node, backends, durability and bounds of the node that answers."""
 
 def add_SystemServiceServicer_to_server(servicer: SystemServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
-<<<<<<< HEAD
 
 class AdminServiceStub:
     """For operators. Like every service here it is open to whoever may use the port. Keep that to a trusted network, ask for client
@@ -118,5 +117,3 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         """Drops dead letters for good. The events stay in the log."""
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
-=======
->>>>>>> client-go
