@@ -38,17 +38,18 @@ use crate::{
     },
     backends::embedded,
     clock::Clock,
+    cluster::{ClusterReader, ClusterReaderParts, LeasedMark, Membership, MembershipParts},
     config::{Config, NodeId, TlsConfig},
     domain::timestamp::Timestamp,
     event_store::Durability,
     health::{Health, HealthCheck},
     id_generator::{FileMark, IdError, IdGenerator, StartError as IdStartError},
     lifecycle::{GraceExceeded, Monitor, Node, Stop, Work},
-    outbox::{OutboxMeter, OutboxOptions, OutboxParts, OutboxRelay},
+    outbox::{self, OutboxMeter, OutboxOptions, OutboxParts, OutboxRelay},
     projections::{LogWatcher, OrderProjection},
     recovery::{Alarms, RecoveryOptions, RecoveryService, Supervised},
     resilience::BreakerOptions,
-    subscriptions::{EventHandler, Subscription, SubscriptionOptions, SubscriptionParts},
+    subscriptions::{self, EventHandler, Subscription, SubscriptionOptions, SubscriptionParts},
     telemetry,
 };
 
@@ -110,19 +111,37 @@ impl App {
         let (backends, breakers) =
             metrics::with_local_recorder(&recorder, || backends.guarded(breaker_options(config)));
         let stop = Stop::default();
-        let ids = Arc::new(id_generator(config, Arc::clone(&clock)).await?);
+        let tls = config.server.tls.as_ref().map(|files| Tls::load(tls_files(files))).transpose()?;
+        let (listener, grpc_listener) = bind(config)?;
+        let address = listener.local_addr()?;
+        let grpc_address = grpc_listener.as_ref().map(TcpListener::local_addr).transpose()?;
         let info = Arc::new(server_info(config, &backends, &*clock));
+        let mark = config.cluster.then(|| LeasedMark::new(Arc::clone(&backends.checkpoints)));
+        let ids = Arc::new(match &mark {
+            Some(mark) => IdGenerator::unclaimed(config.node.identity, Arc::clone(&clock), Box::new(mark.clone())),
+            None => id_generator(config, Arc::clone(&clock)).await?,
+        });
+        let membership = match mark {
+            Some(mark) => Some(join_cluster(config, &backends, &ids, &clock, mark, &info.node, address).await?),
+            None => None,
+        };
         let parts = metrics::with_local_recorder(&recorder, || {
             announce(&info);
-            Parts::assemble(config, &backends, &breakers, &ids, &clock, handlers, &stop.draining)
+            Parts::assemble(config, &info.node, &backends, &breakers, &ids, &clock, handlers, &stop.draining)
         });
+        let mut checks = parts.checks(&backends, &ids, breakers);
+        if let Some(membership) = &membership {
+            checks.push(Arc::new(checks::MembershipCheck(membership.status())));
+        }
+        let progress = parts.projection.progress();
         let context = Context {
             mediator: parts.mediator.clone(),
             store: Arc::clone(&backends.store),
             ids: Arc::clone(&ids),
+            cluster: Arc::new(cluster_reader(config, &backends, &ids, &parts, &info.node, address, &handler_names)),
             dead_letters: Arc::new(DeadLetters::new(Arc::clone(&backends.bus), handler_names)),
             info,
-            health: Arc::new(Health::new(parts.checks(&backends, &ids, breakers), stop.draining.clone())),
+            health: Arc::new(Health::new(checks, stop.draining.clone())),
             clock,
             metrics,
             draining: stop.draining.clone(),
@@ -133,11 +152,6 @@ impl App {
         let (reporter, _) = tonic_health::server::health_reporter();
         let doors = Doors::open(&context, reporter.clone(), &config.server.cors_allowed_origins)?;
         let monitor = Monitor::new(&context, HealthDoor::new(reporter).await, recorder);
-        let tls = config.server.tls.as_ref().map(|files| Tls::load(tls_files(files))).transpose()?;
-        let (listener, grpc_listener) = bind(config)?;
-        let address = listener.local_addr()?;
-        let grpc_address = grpc_listener.as_ref().map(TcpListener::local_addr).transpose()?;
-
         let scheme = if tls.is_some() { "https" } else { "http" };
         let mut work = Work::default();
         let options = server_options(config);
@@ -149,11 +163,14 @@ impl App {
         }
         work.serve(server::serve(listener, tls, doors, options, stop.closing.clone()));
         parts.run(&mut work, &stop);
+        if let Some(membership) = &membership {
+            work.follow(Arc::clone(membership).keep(move || progress.position(), stop.ended.clone()));
+        }
         work.follow(ids.keep_mark_ahead(stop.ended.clone()));
         work.follow(recovery.run(stop.ended.clone()));
         work.follow(monitor.watch_liveness(stop.ended.clone()));
         let grace = Duration::from_millis(config.server.shutdown_grace_ms);
-        Ok(Self { node: Node { context, monitor, work, stop, grace }, address, grpc_address, scheme })
+        Ok(Self { node: Node { context, membership, monitor, work, stop, grace }, address, grpc_address, scheme })
     }
 
     /// Where the node listens.
@@ -210,6 +227,7 @@ struct Parts {
 impl Parts {
     fn assemble(
         config: &Config,
+        node: &str,
         backends: &Backends,
         breakers: &Breakers,
         ids: &Arc<IdGenerator>,
@@ -248,7 +266,7 @@ impl Parts {
             consumers: handlers.iter().map(|handler| handler.name().to_owned()).collect(),
             checkpoints: Arc::clone(&backends.checkpoints),
             leases: Arc::clone(&backends.leases),
-            node: node_name(config),
+            node: node.to_owned(),
         };
         let relay = OutboxRelay::new(outbox_parts, outbox);
         let alarms = Arc::new(Alarms::default());
@@ -259,7 +277,7 @@ impl Parts {
             outbox_meter: relay.meter(Arc::clone(clock)),
             relay,
             relay_work: Arc::new(Supervised::new("outbox", Arc::clone(&alarms))),
-            subscriptions: subscriptions(config, backends, handlers, &alarms),
+            subscriptions: subscriptions(config, node, backends, handlers, &alarms),
             alarms,
         }
     }
@@ -331,6 +349,7 @@ fn recovery(config: &Config, health: &Arc<Health>, alarms: Arc<Alarms>) -> Recov
 /// One for each handler.
 fn subscriptions(
     config: &Config,
+    node: &str,
     backends: &Backends,
     handlers: Vec<Arc<dyn EventHandler>>,
     alarms: &Arc<Alarms>,
@@ -339,11 +358,58 @@ fn subscriptions(
     let parts = SubscriptionParts {
         bus: Arc::clone(&backends.bus),
         leases: Arc::clone(&backends.bus_leases),
-        node: node_name(config),
+        node: node.to_owned(),
     };
     let supervised = || Arc::new(Supervised::new("subscription", Arc::clone(alarms)));
     let subscription = |handler| (Subscription::new(parts.clone(), handler, options), supervised());
     handlers.into_iter().map(subscription).collect()
+}
+
+/// Takes a place in the cluster, or waits for one in the background while the store is out of reach.
+async fn join_cluster(
+    config: &Config,
+    backends: &Backends,
+    ids: &Arc<IdGenerator>,
+    clock: &Arc<dyn Clock>,
+    mark: LeasedMark,
+    node: &str,
+    address: SocketAddr,
+) -> Result<Arc<Membership>, StartError> {
+    let membership = Membership::new(MembershipParts {
+        leases: Arc::clone(&backends.leases),
+        checkpoints: Arc::clone(&backends.checkpoints),
+        ids: Arc::clone(ids),
+        mark,
+        clock: Arc::clone(clock),
+        name: node.to_owned(),
+        address: address.to_string(),
+        preferred: config.node.identity,
+    });
+    membership.join().await.map_err(|error| format!("no place in the cluster: {error}"))?;
+    Ok(Arc::new(membership))
+}
+
+fn cluster_reader(
+    config: &Config,
+    backends: &Backends,
+    ids: &Arc<IdGenerator>,
+    parts: &Parts,
+    node: &str,
+    address: SocketAddr,
+    handlers: &[String],
+) -> ClusterReader {
+    ClusterReader::new(ClusterReaderParts {
+        store: Arc::clone(&backends.store),
+        leases: Arc::clone(&backends.leases),
+        bus_leases: Arc::clone(&backends.bus_leases),
+        checkpoints: Arc::clone(&backends.checkpoints),
+        name: node.to_owned(),
+        address: address.to_string(),
+        ids: Arc::clone(ids),
+        progress: parts.projection.progress(),
+        roles: (vec![outbox::NAME.to_owned()], handlers.iter().map(|name| subscriptions::lease_name(name)).collect()),
+        is_cluster: config.cluster,
+    })
 }
 
 /// The longest time that a start waits for the clock to get past the ids that a former process may have issued.
@@ -371,7 +437,6 @@ async fn id_generator(config: &Config, clock: Arc<dyn Clock>) -> Result<IdGenera
 }
 
 fn server_info(config: &Config, backends: &Backends, clock: &dyn Clock) -> ServerInfo {
-    let identity = config.node.identity;
     ServerInfo {
         node: node_name(config),
         is_cluster: config.cluster,
@@ -379,8 +444,6 @@ fn server_info(config: &Config, backends: &Backends, clock: &dyn Clock) -> Serve
         persistence: backends.persistence,
         started_at: Timestamp::from_micros(clock.now_micros()),
         started: Instant::now(),
-        datacenter_id: identity.datacenter_id(),
-        worker_id: identity.worker_id(),
         max_message_bytes: config.server.max_message_bytes,
         max_in_flight: config.server.max_in_flight,
         max_concurrent_streams: config.server.max_concurrent_streams,
@@ -388,10 +451,12 @@ fn server_info(config: &Config, backends: &Backends, clock: &dyn Clock) -> Serve
     }
 }
 
-/// The name of the node: as configured, else made from its Snowflake numbers, which are its own among all nodes.
+/// The name of the node: as configured, else made up in a cluster, and outside of one made from its Snowflake numbers, which are its own
+/// among all nodes.
 fn node_name(config: &Config) -> String {
     match &config.node.id {
         NodeId::Named(name) => name.clone(),
+        NodeId::Auto if config.cluster => format!("node-{:08x}", fastrand::u32(..)),
         NodeId::Auto => {
             format!("node-{}-{}", config.node.identity.datacenter_id(), config.node.identity.worker_id())
         }

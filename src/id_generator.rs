@@ -146,6 +146,12 @@ impl IdGenerator {
         Ok(generator)
     }
 
+    /// A generator that issues nothing until [`IdGenerator::rebase`] has said as which node, and its mark was moved.
+    #[must_use]
+    pub fn unclaimed(node: NodeIdentity, clock: Arc<dyn Clock>, mark: Box<dyn HighWaterMark>) -> Self {
+        Self::starting_at(0, node, clock, Some(Mutex::new(mark)))
+    }
+
     fn starting_at(
         start_ms: u64,
         node: NodeIdentity,

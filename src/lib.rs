@@ -8,6 +8,7 @@
 //!  api                  gRPC, REST and dashboard: translate only
 //!  application          mediator -> pipeline -> command handler, queries
 //!  outbox, subscriptions, projections     what follows the log
+//!  cluster              names, worker numbers and places of many nodes on one log
 //!  codec                domain event <-> stored bytes
 //!  event_store, message_bus, read_model, lease, checkpoint_store, cache    the traits
 //!  domain               decide and evolve: pure
@@ -27,6 +28,7 @@ pub mod cache;
 pub mod checkpoint_store;
 pub mod cli;
 pub mod clock;
+pub mod cluster;
 pub mod codec;
 pub mod config;
 pub mod domain;

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::{Context, grpc::health::HealthDoor},
+    cluster::Membership,
     health::Health,
 };
 
@@ -23,6 +24,9 @@ const DRAIN_NOTICE: Duration = Duration::from_millis(500);
 
 /// How long clients may take to read the ends of their calls, at the most; never more than half of what the grace leaves.
 const MAX_CLOSING: Duration = Duration::from_secs(5);
+
+/// How long giving up the place in the cluster may take.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The stages of a shutdown, cancelled in this order.
 #[derive(Clone, Debug, Default)]
@@ -67,6 +71,8 @@ impl Work {
 pub struct Node {
     /// What the doors work with.
     pub context: Context,
+    /// Its place in the cluster, if it is one of many.
+    pub membership: Option<Arc<Membership>>,
     /// Who looks after it.
     pub monitor: Monitor,
     /// What runs.
@@ -125,6 +131,10 @@ impl Node {
         let ids = Arc::clone(&self.context.ids);
         if let Ok(Err(error)) = tokio::task::spawn_blocking(move || ids.seal()).await {
             tracing::warn!(%error, "the id generator could not be sealed");
+        }
+        if let Some(membership) = &self.membership {
+            // Only now that no more ids are issued. If it takes too long the leases expire.
+            let _ = tokio::time::timeout(LEAVE_TIMEOUT, membership.leave()).await;
         }
         in_time.map_err(|_| GraceExceeded(stage))
     }

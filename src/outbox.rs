@@ -27,7 +27,7 @@ pub use meter::{Backlog, OutboxMeter};
 pub use status::OutboxStatus;
 
 /// The name of the lease and of the checkpoint.
-const NAME: &str = "outbox";
+pub const NAME: &str = "outbox";
 /// The longest pause between attempts after failures.
 const MAX_RETRY_PAUSE: Duration = Duration::from_secs(5);
 /// How often to look whether handlers have acknowledged what has been published.

@@ -13,7 +13,7 @@ const ROWS: &[&[&str]] = &[
     &["domain", "clock"],
     &["event_store", "message_bus", "read_model", "lease", "checkpoint_store", "cache", "id_generator"],
     &["proto", "codec", "config"],
-    &["projections", "outbox", "subscriptions", "resilience", "health", "recovery", "telemetry"],
+    &["projections", "outbox", "subscriptions", "cluster", "resilience", "health", "recovery", "telemetry"],
     &["application"],
     &["api"],
     &["lifecycle", "cli"],

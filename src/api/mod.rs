@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     application::{AppError, Mediator, dead_letters::DeadLetters},
     clock::Clock,
+    cluster::ClusterReader,
     domain::{order::item, timestamp::Timestamp},
     event_store::EventStore,
     health::Health,
@@ -63,10 +64,6 @@ pub struct ServerInfo {
     pub started_at: Timestamp,
     /// The same, for the uptime.
     pub started: Instant,
-    /// Snowflake datacenter.
-    pub datacenter_id: u8,
-    /// Snowflake worker.
-    pub worker_id: u8,
     /// The largest request, in bytes.
     pub max_message_bytes: usize,
     /// Commands and queries worked on at a time.
@@ -95,6 +92,8 @@ pub struct Context {
     pub dead_letters: Arc<DeadLetters>,
     /// What this node is.
     pub info: Arc<ServerInfo>,
+    /// Who else serves.
+    pub cluster: Arc<ClusterReader>,
     /// How this node feels.
     pub health: Arc<Health>,
     /// The time.

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 
 use crate::{
     cache::OrderCache,
+    cluster::MembershipStatus,
     event_store::{EventStore, Position},
     health::{Condition, Finding, HealthCheck},
     id_generator::{IdGenerator, Reservation},
@@ -293,6 +294,30 @@ fn running(name: &str, handled: u64, dead_letters: usize) -> Finding {
     let dead = dead_letters.min(COUNTED_DEAD_LETTERS);
     let detail = format!("{name} handled: {handled}, dead letters: {more}{dead}");
     if dead > 0 { Finding::degraded(detail) } else { Finding::healthy(detail) }
+}
+
+/// The node has its place in the cluster.
+#[derive(Debug)]
+pub struct MembershipCheck(pub Arc<MembershipStatus>);
+
+#[async_trait]
+impl HealthCheck for MembershipCheck {
+    fn name(&self) -> &'static str {
+        "cluster"
+    }
+
+    fn needed_to_serve(&self) -> bool {
+        true
+    }
+
+    async fn look(&self) -> Finding {
+        match self.0.get() {
+            Ok(identity) => {
+                Finding::healthy(format!("worker {} of datacenter {}", identity.worker_id(), identity.datacenter_id()))
+            }
+            Err(error) => Finding::unhealthy(format!("not a member: {error}")),
+        }
+    }
 }
 
 /// The node may issue ids.

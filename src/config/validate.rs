@@ -12,17 +12,14 @@ pub(super) fn check(config: &Config, values: &Values) -> Result<(), ConfigError>
 }
 
 fn cluster(config: &Config, values: &Values) -> Result<(), ConfigError> {
-    if !config.cluster {
-        return Ok(());
-    }
-    let what = match config.persistence {
-        Persistence::InMemory | Persistence::Embedded => {
+    match config.persistence {
+        Persistence::InMemory | Persistence::Embedded if config.cluster => {
             let store = config.persistence.name();
-            format!("nodes share no storage with persistence '{store}': each would have orders of its own")
+            let what = format!("nodes share no storage with persistence '{store}': each would have orders of its own");
+            Err(values.error("cluster", what))
         }
-        Persistence::Redis | Persistence::Nats => "cluster mode is not built into this version yet".to_owned(),
-    };
-    Err(values.error("cluster", what))
+        _ => Ok(()),
+    }
 }
 
 /// Data that is to last goes where the operator says, never to a place that the program makes up.

@@ -141,11 +141,24 @@ pub async fn retry_all(service: &Program, known: &Known) {
 /// `clients` clients that work until `stop`, and repeat each command under its request id until it is answered.
 pub async fn through_all(service: &Program, clients: usize, known: &Known, stop: &CancellationToken) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
+    through_all_as(service, 0, clients, known, stop, &mut tasks).await;
+    tasks
+}
+
+/// The same among others: `group` tells whose orders they are.
+pub async fn through_all_as(
+    service: &Program,
+    group: usize,
+    clients: usize,
+    known: &Known,
+    stop: &CancellationToken,
+    tasks: &mut JoinSet<()>,
+) {
     for client in 0..clients {
-        let worker = Worker { client: service.commands().await, known: known.clone(), name: format!("0-{client}") };
+        let worker =
+            Worker { client: service.commands().await, known: known.clone(), name: format!("{group}-{client}") };
         tasks.spawn(worker.work_until(stop.clone()));
     }
-    tasks
 }
 
 struct Worker {
@@ -181,10 +194,10 @@ impl Worker {
 
     /// Waits after a refusal that an outage explains. Any other would be a wrong answer.
     async fn bear(&self, status: &Status) {
-        assert!(
-            matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::ResourceExhausted),
-            "{status:?}"
-        );
+        // What the service says has a reason; what has none is a broken connection.
+        let has_reason = status.get_details_error_info().is_some();
+        let is_outage = matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::ResourceExhausted);
+        assert!(is_outage || !has_reason, "{status:?}");
         self.known.note_refusal(status);
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

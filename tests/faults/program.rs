@@ -118,6 +118,18 @@ impl Program {
         self.child.id().expect("it runs")
     }
 
+    /// Sends it a signal, such as `STOP`.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// Lets it end in order.
+    pub async fn stop(mut self) {
+        self.signal("TERM");
+        assert!(self.child.wait().await.unwrap().success());
+    }
+
     /// kill -9, and no more of it when this returns. All that it has logged since it listens.
     pub async fn kill(mut self) -> Vec<String> {
         self.child.kill().await.unwrap();
@@ -155,7 +167,7 @@ impl Program {
         OrderQueryServiceClient::new(self.channel().await)
     }
 
-    async fn channel(&self) -> Channel {
+    pub async fn channel(&self) -> Channel {
         Endpoint::from_shared(format!("http://{}", self.address)).unwrap().connect().await.unwrap()
     }
 }
@@ -167,7 +179,12 @@ pub fn run(args: &[&str]) -> Output {
 
 /// Runs the service on `dir`, expecting that it does not start; what it says.
 pub fn refused(dir: &Path) -> String {
-    let output = serve(&embedded(dir)).output().unwrap();
+    refused_with(&embedded(dir))
+}
+
+/// The same with these settings.
+pub fn refused_with(settings: &[String]) -> String {
+    let output = serve(settings).output().unwrap();
     assert!(!output.status.success(), "{output:?}");
     String::from_utf8(output.stderr).unwrap()
 }
@@ -178,7 +195,10 @@ fn embedded(dir: &Path) -> Vec<String> {
 
 fn serve(settings: &[String]) -> Command {
     let mut command = command();
-    command.args(["--port", "0"]).args(settings).stdout(Stdio::null()).stderr(Stdio::piped());
+    if !settings.iter().any(|setting| setting == "--port") {
+        command.args(["--port", "0"]);
+    }
+    command.args(settings).stdout(Stdio::null()).stderr(Stdio::piped());
     command
 }
 

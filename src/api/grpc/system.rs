@@ -1,15 +1,25 @@
 //! `catga.system.v1.SystemService`.
 
+use std::{pin::Pin, time::Duration};
+
+use futures_util::{Stream, stream};
 use tonic::{Request, Response, Status};
 
 use super::reply;
 use crate::{
-    api::{Context, MAX_BATCH_SIZE, MAX_IDS_PER_CALL, MAX_ITEMS, MAX_PAGE_SIZE, SERVICE_NAME, ServerInfo, VERSION},
+    api::{
+        Context, MAX_BATCH_SIZE, MAX_IDS_PER_CALL, MAX_ITEMS, MAX_PAGE_SIZE, SERVICE_NAME, ServerInfo, VERSION, cursor,
+        error::ApiError,
+    },
+    application::AppError,
     codec::timestamp_to_proto,
     domain::order::item::MAX_QUANTITY,
     event_store::Durability,
     proto::catga::system::v1::{self as pb, system_service_server::SystemService},
 };
+
+/// How often someone who watches the cluster is told, at the most.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The node.
 #[derive(Debug)]
@@ -36,17 +46,75 @@ impl SystemService for System {
             service: SERVICE_NAME.to_owned(),
             version: VERSION.to_owned(),
             node: info.node.clone(),
-            mode: if info.is_cluster { pb::Mode::Cluster } else { pb::Mode::Standalone }.into(),
+            mode: mode(&self.context).into(),
             persistence: info.persistence.to_owned(),
             transport: info.transport.to_owned(),
             durability: durability(self.context.store.durability()).into(),
             limits: Some(limits(info)),
             started_at: Some(timestamp_to_proto(info.started_at)),
             uptime: prost_types::Duration::try_from(info.started.elapsed()).ok(),
-            datacenter_id: info.datacenter_id.into(),
-            worker_id: info.worker_id.into(),
+            datacenter_id: self.context.ids.node().datacenter_id().into(),
+            worker_id: self.context.ids.node().worker_id().into(),
         }))
     }
+
+    async fn get_cluster(
+        &self,
+        _request: Request<pb::GetClusterRequest>,
+    ) -> Result<Response<pb::GetClusterResponse>, Status> {
+        Ok(reply(pb::GetClusterResponse { cluster: Some(cluster(&self.context).await?) }))
+    }
+
+    type WatchClusterStream = Pin<Box<dyn Stream<Item = Result<pb::WatchClusterResponse, Status>> + Send>>;
+
+    async fn watch_cluster(
+        &self,
+        _request: Request<pb::WatchClusterRequest>,
+    ) -> Result<Response<Self::WatchClusterStream>, Status> {
+        let place = self.context.event_streams.enter().map_err(ApiError::from)?;
+        let watched = stream::try_unfold((self.context.clone(), None, place), |(context, last, place)| async move {
+            let next = changed(&context, last.as_ref()).await?;
+            let response = pb::WatchClusterResponse { cluster: Some(next.clone()) };
+            Ok::<_, Status>(Some((response, (context, Some(next), place))))
+        });
+        Ok(Response::new(Box::pin(watched)))
+    }
+}
+
+/// Waits until the cluster is not as it was.
+async fn changed(context: &Context, last: Option<&pb::Cluster>) -> Result<pb::Cluster, Status> {
+    let mut pause = Duration::ZERO;
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = context.draining.cancelled() => return Err(ApiError::from(AppError::ShuttingDown).to_status()),
+        }
+        let now = cluster(context).await?;
+        if last != Some(&now) {
+            return Ok(now);
+        }
+        pause = WATCH_INTERVAL;
+    }
+}
+
+async fn cluster(context: &Context) -> Result<pb::Cluster, Status> {
+    let view = context.cluster.view().await.map_err(|what| ApiError::from(AppError::unavailable(what)).to_status())?;
+    let log = context.store.log_id();
+    let nodes = view.nodes.iter().map(|node| pb::ClusterNode {
+        node: node.name.clone(),
+        address: node.address.clone(),
+        datacenter_id: node.identity.datacenter_id().into(),
+        worker_id: node.identity.worker_id().into(),
+        roles: node.roles.clone(),
+        cursor: cursor::encode_cursor(log, node.position),
+        lag: i64::try_from(node.lag).unwrap_or(i64::MAX),
+        is_this_node: node.name == context.cluster.this_node(),
+    });
+    Ok(pb::Cluster { mode: mode(context).into(), nodes: nodes.collect() })
+}
+
+fn mode(context: &Context) -> pb::Mode {
+    if context.info.is_cluster { pb::Mode::Cluster } else { pb::Mode::Standalone }
 }
 
 const fn durability(durability: Durability) -> pb::Durability {

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     api::{Context, SERVICE_NAME, VERSION, cursor, error::ApiError, grpc::ids, validation::Violations},
-    application::{AppError, Consistency, queries::GetOrderStats},
+    application::AppError,
     domain::timestamp::Timestamp,
     health::{ComponentHealth, HealthReport},
 };
@@ -168,33 +168,41 @@ pub async fn metrics(State(context): State<Shared>, uri: Uri) -> Reply {
 #[derive(Serialize)]
 struct ClusterView<'a> {
     mode: &'static str,
-    nodes: [NodeView<'a>; 1],
+    nodes: Vec<NodeView<'a>>,
 }
 
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 struct NodeView<'a> {
     node: &'a str,
-    status: &'static str,
+    address: &'a str,
+    datacenter_id: u8,
+    worker_id: u8,
+    roles: &'a [String],
     position: String,
     lag: u64,
+    is_this_node: bool,
 }
 
-/// `GET /cluster`: what this node knows for certain, which is itself.
+/// `GET /cluster`: the nodes that serve this set of orders, what each does alone, and how far each has followed the log.
 ///
 /// # Errors
 /// As the table of reasons has them.
 pub async fn cluster(State(context): State<Shared>, uri: Uri) -> Reply {
     no_parameters(&uri)?;
-    let head = context.store.head().await.map_err(AppError::from)?;
-    let reached = context.mediator.send(GetOrderStats { consistency: Consistency::Eventual }).await?.position;
-    let is_ready = context.health.report().await.is_ready();
-    let node = NodeView {
-        node: &context.info.node,
-        status: if is_ready { "Ready" } else { "NotReady" },
-        position: cursor::encode_cursor(context.store.log_id(), reached),
-        lag: context.store.distance(reached, head),
-    };
-    Ok(view::json(StatusCode::OK, &ClusterView { mode: mode(&context), nodes: [node] }))
+    let view = context.cluster.view().await.map_err(AppError::unavailable)?;
+    let log = context.store.log_id();
+    let nodes = view.nodes.iter().map(|node| NodeView {
+        node: &node.name,
+        address: &node.address,
+        datacenter_id: node.identity.datacenter_id(),
+        worker_id: node.identity.worker_id(),
+        roles: &node.roles,
+        position: cursor::encode_cursor(log, node.position),
+        lag: node.lag,
+        is_this_node: node.name == context.cluster.this_node(),
+    });
+    Ok(view::json(StatusCode::OK, &ClusterView { mode: mode(&context), nodes: nodes.collect() }))
 }
 
 #[derive(Serialize)]

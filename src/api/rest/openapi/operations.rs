@@ -118,8 +118,8 @@ fn system() -> Vec<Operation> {
         get("/metrics", "getMetrics", "Metrics for Prometheus.")
             .answer(200, "The metrics.", &[("text/plain", json!({ "type": "string" }))], &[])
             .done(),
-        get("/cluster", "getCluster", "The nodes, and how far each has followed the log.")
-            .json(200, "The nodes that this one knows for certain.", "Cluster", &[])
+        get("/cluster", "getCluster", "The nodes, what each does alone, and how far each has followed the log.")
+            .json(200, "The nodes that own a place in the cluster.", "Cluster", &[])
             .problems(&QUERY)
             .done(),
         Builder::get("/events", "Events", "getEvents", "The events of all orders, in commit order.")

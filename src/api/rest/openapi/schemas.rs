@@ -241,10 +241,16 @@ fn system() -> Schemas {
             json!({ "status": status, "draining": { "type": "boolean" }, "checks": checks }),
         )
     };
-    let node = json!({ "node": string(), "status": one_of(&["Ready", "NotReady"]), "position": string(), "lag": reference("Count") });
+    let node = json!({
+        "node": string(), "address": string(),
+        "datacenterId": { "type": "integer", "minimum": 0, "maximum": 31 },
+        "workerId": { "type": "integer", "minimum": 0, "maximum": 31 },
+        "roles": { "type": "array", "items": string() },
+        "position": string(), "lag": reference("Count"), "isThisNode": { "type": "boolean" },
+    });
     let cluster = json!({
         "mode": one_of(&["Standalone", "Cluster"]),
-        "nodes": { "type": "array", "items": object(&["node", "status", "position", "lag"], node) },
+        "nodes": { "type": "array", "items": object(&["node", "address", "datacenterId", "workerId", "roles", "position", "lag", "isThisNode"], node) },
     });
     let id = || json!({ "type": "integer", "minimum": 1, "maximum": i64::MAX });
     let new_id = object(&["id", "idString"], json!({ "id": id(), "idString": reference("Id") }));

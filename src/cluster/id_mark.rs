@@ -1,0 +1,72 @@
+//! The mark of issued ids, in the checkpoint store and fenced by a lease.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::{runtime::Handle, time::timeout};
+
+use crate::{
+    checkpoint_store::{Checkpoint, CheckpointError, CheckpointStore},
+    event_store::Position,
+    id_generator::{HighWaterMark, MarkError},
+};
+
+/// How long saving the mark may take.
+const STORE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Under which lease the mark is saved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Claim {
+    /// The name of the checkpoint.
+    pub checkpoint: String,
+    /// The fencing token of the lease.
+    pub fencing_token: u64,
+}
+
+/// A [`HighWaterMark`] in the checkpoint store. Cloning shares it. Without a claim it refuses to be moved, and so the generator to
+/// issue beyond it.
+#[derive(Clone, Debug)]
+pub struct LeasedMark {
+    checkpoints: Arc<dyn CheckpointStore>,
+    claim: Arc<Mutex<Option<Claim>>>,
+    runtime: Handle,
+}
+
+impl LeasedMark {
+    /// A mark that nobody has claimed yet; to be made within a tokio runtime.
+    #[must_use]
+    pub fn new(checkpoints: Arc<dyn CheckpointStore>) -> Self {
+        Self { checkpoints, claim: Arc::default(), runtime: Handle::current() }
+    }
+
+    /// From now on the mark is saved under `claim`, or not at all.
+    pub(super) fn set_claim(&self, claim: Option<Claim>) {
+        *self.claim.lock().unwrap_or_else(PoisonError::into_inner) = claim;
+    }
+
+    async fn save(&self, unix_ms: u64) -> Result<(), MarkError> {
+        let claim = self.claim.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let claim = claim.ok_or_else(|| MarkError::new("of the cluster", "this node owns no worker number now"))?;
+        let checkpoint = Checkpoint { position: Position(unix_ms), fencing_token: claim.fencing_token };
+        match timeout(STORE_TIMEOUT, self.checkpoints.save(&claim.checkpoint, checkpoint)).await {
+            // A higher mark of one's own is as good: it bounds more than was issued.
+            Ok(Ok(()) | Err(CheckpointError::Regressed { .. })) => Ok(()),
+            Ok(Err(error)) => Err(MarkError::new(claim.checkpoint, error)),
+            Err(_) => Err(MarkError::new(claim.checkpoint, "no answer in time")),
+        }
+    }
+}
+
+/// Blocks: to be called where blocking is allowed, not by a task of the runtime.
+impl HighWaterMark for LeasedMark {
+    fn load(&self) -> Result<Option<u64>, MarkError> {
+        // Read when a worker number is claimed, together with it.
+        Ok(None)
+    }
+
+    fn store(&self, unix_ms: u64) -> Result<(), MarkError> {
+        self.runtime.block_on(self.save(unix_ms))
+    }
+}

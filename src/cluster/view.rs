@@ -1,0 +1,172 @@
+//! Who is in the cluster, as the shared leases and checkpoints say.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures_util::future::try_join_all;
+use tokio::sync::Mutex;
+
+use super::{MAX_NODES, name_lease, position_checkpoint, worker_lease};
+use crate::{
+    checkpoint_store::CheckpointStore,
+    event_store::{EventStore, Position},
+    id_generator::{IdGenerator, NodeIdentity},
+    lease::LeaseStore,
+    projections::ProjectionProgress,
+};
+
+/// For how long a view is good enough for everyone who asks.
+const MAX_AGE: Duration = Duration::from_millis(500);
+
+/// A node of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterNode {
+    /// Its name.
+    pub name: String,
+    /// Where it says that it can be reached, `host:port`.
+    pub address: String,
+    /// Its part of ids.
+    pub identity: NodeIdentity,
+    /// What it does alone: `outbox`, `subscription-<handler>`.
+    pub roles: Vec<String>,
+    /// How far it has followed the log; within about a second.
+    pub position: Position,
+    /// About how many events it is behind the log.
+    pub lag: u64,
+}
+
+/// The cluster at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterView {
+    /// Its nodes, by worker number.
+    pub nodes: Vec<ClusterNode>,
+    /// The end of the log.
+    pub head: Position,
+}
+
+/// What a view is made from.
+#[derive(Clone, Debug)]
+pub struct ClusterReaderParts {
+    /// The log.
+    pub store: Arc<dyn EventStore>,
+    /// Where names, worker numbers and the outbox are leased.
+    pub leases: Arc<dyn LeaseStore>,
+    /// Where handlers are leased.
+    pub bus_leases: Arc<dyn LeaseStore>,
+    /// Where nodes say how far they are.
+    pub checkpoints: Arc<dyn CheckpointStore>,
+    /// What this node is: the only one where there is no cluster.
+    pub name: String,
+    /// Where this node can be reached.
+    pub address: String,
+    /// This node's ids.
+    pub ids: Arc<IdGenerator>,
+    /// How far this node is.
+    pub progress: ProjectionProgress,
+    /// The names of the roles in the leases of the log and of the bus.
+    pub roles: (Vec<String>, Vec<String>),
+    /// Whether there are other nodes.
+    pub is_cluster: bool,
+}
+
+/// Looks at the cluster, at the most twice a second however many ask.
+#[derive(Debug)]
+pub struct ClusterReader {
+    parts: ClusterReaderParts,
+    seen: Mutex<Option<(Instant, Arc<ClusterView>)>>,
+}
+
+impl ClusterReader {
+    /// A reader that has not looked yet.
+    #[must_use]
+    pub fn new(parts: ClusterReaderParts) -> Self {
+        Self { parts, seen: Mutex::new(None) }
+    }
+
+    /// The name of this node.
+    #[must_use]
+    pub fn this_node(&self) -> &str {
+        &self.parts.name
+    }
+
+    /// The cluster, as it was within the last half second.
+    ///
+    /// # Errors
+    /// In words: what is out of reach.
+    pub async fn view(&self) -> Result<Arc<ClusterView>, String> {
+        let mut seen = self.seen.lock().await;
+        if let Some((at, view)) = &*seen
+            && at.elapsed() < MAX_AGE
+        {
+            return Ok(Arc::clone(view));
+        }
+        let view = Arc::new(self.look().await?);
+        *seen = Some((Instant::now(), Arc::clone(&view)));
+        Ok(view)
+    }
+
+    async fn look(&self) -> Result<ClusterView, String> {
+        let parts = &self.parts;
+        let head = parts.store.head().await.map_err(text)?;
+        let roles = self.roles().await?;
+        let mut nodes = if parts.is_cluster { self.members(head).await? } else { vec![self.this(head)] };
+        for node in &mut nodes {
+            let own = roles.iter().filter(|(_, holder)| *holder == node.name);
+            node.roles = own.map(|(role, _)| role.clone()).collect();
+        }
+        Ok(ClusterView { nodes, head })
+    }
+
+    /// Which role has which node.
+    async fn roles(&self) -> Result<Vec<(String, String)>, String> {
+        let (of_log, of_bus) = &self.parts.roles;
+        let of_log = of_log.iter().map(|role| (role, &self.parts.leases));
+        let of_bus = of_bus.iter().map(|role| (role, &self.parts.bus_leases));
+        let holders = of_log.chain(of_bus).map(|(role, leases)| async move {
+            let owner = leases.holder(role).await.map_err(text)?;
+            Ok::<_, String>(owner.map(|owner| (role.clone(), owner.holder)))
+        });
+        Ok(try_join_all(holders).await?.into_iter().flatten().collect())
+    }
+
+    async fn members(&self, head: Position) -> Result<Vec<ClusterNode>, String> {
+        let datacenter = self.parts.ids.node().datacenter_id();
+        let identities = (0..MAX_NODES).filter_map(|worker| NodeIdentity::new(datacenter, worker).ok());
+        let members = try_join_all(identities.map(|identity| self.member(identity, head))).await?;
+        Ok(members.into_iter().flatten().collect())
+    }
+
+    /// The owner of a worker number, if it has one.
+    async fn member(&self, identity: NodeIdentity, head: Position) -> Result<Option<ClusterNode>, String> {
+        let parts = &self.parts;
+        let Some(owner) = parts.leases.holder(&worker_lease(identity)).await.map_err(text)? else { return Ok(None) };
+        let name = owner.holder;
+        let named = parts.leases.holder(&name_lease(&name)).await.map_err(text)?;
+        let address = named.and_then(|named| named.holder.split_once('@').map(|(_, address)| address.to_owned()));
+        let saved = parts.checkpoints.load(&position_checkpoint(identity)).await.map_err(text)?;
+        // What a former owner has saved says nothing of this one.
+        let saved = saved.filter(|saved| saved.fencing_token == owner.fencing_token);
+        let position = saved.map_or(Position(0), |saved| saved.position);
+        let (address, lag) = (address.unwrap_or_default(), parts.store.distance(position, head));
+        Ok(Some(ClusterNode { name, address, identity, roles: Vec::new(), position, lag }))
+    }
+
+    fn this(&self, head: Position) -> ClusterNode {
+        let parts = &self.parts;
+        let position = parts.progress.position();
+        ClusterNode {
+            name: parts.name.clone(),
+            address: parts.address.clone(),
+            identity: parts.ids.node(),
+            roles: Vec::new(),
+            position,
+            lag: parts.store.distance(position, head),
+        }
+    }
+}
+
+fn text(error: impl ToString) -> String {
+    error.to_string()
+}
