@@ -18,9 +18,9 @@ import {
   SystemService,
   send,
 } from "ordersystem-client";
-import { connect } from "ordersystem-client/node";
+import type { connect } from "ordersystem-client/node";
 import { policyOf } from "../src/retries.js";
-import { BREAK, FakeServer, Failure, info, type Protocol, retryInfo, UNAVAILABLE } from "./fake.js";
+import { BREAK, Failure, FakeServer, info, type Protocol, retryInfo, UNAVAILABLE } from "./fake.js";
 import { ROOT } from "./server.js";
 
 const OVERLOADED = new Failure(Code.ResourceExhausted, [info("OVERLOADED"), retryInfo(300)]);
@@ -29,7 +29,10 @@ const PAY = { orderId: "1" };
 
 /** What a call that must fail fails with. */
 async function failureOf(call: Promise<unknown>): Promise<OrderError> {
-  const failure = await call.then(() => assert.fail("the call succeeds"), (error: unknown) => error);
+  const failure = await call.then(
+    () => assert.fail("the call succeeds"),
+    (error: unknown) => error,
+  );
   assert(failure instanceof ConnectError, String(failure));
   return OrderError.of(failure);
 }
@@ -51,7 +54,11 @@ for (const protocol of ["gRPC", "gRPC-Web"] satisfies Protocol[]) {
       [UNAVAILABLE, UNAVAILABLE, BREAK, PAID],
       async ({ commands, requests }) => {
         const withId = { ...PAY, requestId: "with an id as well" };
-        for (const call of [() => commands.createOrder({}), () => commands.payOrder(withId), () => commands.payOrder(PAY)]) {
+        for (const call of [
+          () => commands.createOrder({}),
+          () => commands.payOrder(withId),
+          () => commands.payOrder(PAY),
+        ]) {
           assert.equal((await failureOf(call())).code, Code.Unavailable);
         }
         assert.equal(requests.length, 3);
@@ -106,7 +113,16 @@ test("what the channel retries is what the service config of all clients says, a
   const retried = methods.filter(({ parent, name }) => policyOf(SERVICE_CONFIG, parent.typeName, name));
   assert(retried.every(({ methodKind, parent }) => methodKind === "unary" && parent !== OrderCommandService));
   assert.deepEqual(retried.map(({ name }) => name).sort(), [
-    ...["BatchGetOrders", "Check", "GenerateId", "GenerateIds", "GetOrder", "GetOrderStats", "GetServerInfo", "ListOrders"],
+    ...[
+      "BatchGetOrders",
+      "Check",
+      "GenerateId",
+      "GenerateIds",
+      "GetOrder",
+      "GetOrderStats",
+      "GetServerInfo",
+      "ListOrders",
+    ],
     "ParseId",
   ]);
 });

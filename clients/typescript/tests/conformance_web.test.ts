@@ -12,5 +12,8 @@ testScenarios((address) => ({ transport: connect(`http://${address}`), close: ()
 
 test("only the scenarios of ExecuteCommands are left out", () => {
   const left = files().filter(({ scenarios }) => !scenarios.every(streamsNoRequests));
-  assert.deepEqual(left.map(({ stem }) => stem), ["08_execute"]);
+  assert.deepEqual(
+    left.map(({ stem }) => stem),
+    ["08_execute"],
+  );
 });

@@ -27,7 +27,7 @@ import {
 } from "ordersystem-client";
 import { parse } from "yaml";
 import { isMapping, type Json, match, resolve, type Variables } from "./matching.js";
-import { persistence, ROOT, type Redis, Server } from "./server.js";
+import { persistence, type Redis, ROOT, Server } from "./server.js";
 
 export const SCENARIOS = join(ROOT, "clients", "conformance");
 const CALL_MS = 10_000;
@@ -238,7 +238,9 @@ class Run {
     const options = { timeoutMs: Number(step.deadline_ms ?? CALL_MS) };
     let outcome: Outcome;
     try {
-      outcome = { reply: toJson(method.output, await (isSent ? send(stub, request as Command, options) : stub(request, options))) };
+      outcome = {
+        reply: toJson(method.output, await (isSent ? send(stub, request as Command, options) : stub(request, options))),
+      };
     } catch (error) {
       outcome = { error: errorView(OrderError.of(error)) };
     }

@@ -8,7 +8,7 @@ import { Code } from "@connectrpc/connect";
 import { OrderError } from "ordersystem-client";
 import { BadRequestSchema, PreconditionFailureSchema } from "../src/gen/google/rpc/error_details_pb.js";
 import { StatusSchema } from "../src/gen/google/rpc/status_pb.js";
-import { type Detail, detail, FakeServer, Failure, info, type Protocol, retryInfo } from "./fake.js";
+import { type Detail, detail, Failure, FakeServer, info, type Protocol, retryInfo } from "./fake.js";
 
 const DETAILS: Detail[] = [
   info("SOME_REASON", { order_id: "1" }),
@@ -16,7 +16,14 @@ const DETAILS: Detail[] = [
   detail(PreconditionFailureSchema, { violations: [{ type: "ORDER_STATUS", subject: "orders/1", description: "d" }] }),
   retryInfo(1_500),
 ];
-const NOTHING = { reason: "", domain: "", metadata: {}, fieldViolations: [], preconditions: [], retryDelayMs: undefined };
+const NOTHING = {
+  reason: "",
+  domain: "",
+  metadata: {},
+  fieldViolations: [],
+  preconditions: [],
+  retryDelayMs: undefined,
+};
 const EXPECTED = {
   code: Code.Aborted,
   message: "as scripted",
@@ -55,7 +62,10 @@ test("the status of one command of many is read in the same way", () => {
 });
 
 test("an error without details has no reason", async () => {
-  assert.deepEqual({ ...(await seen(new Failure(Code.Internal))) }, { ...NOTHING, code: Code.Internal, message: "as scripted" });
+  assert.deepEqual(
+    { ...(await seen(new Failure(Code.Internal))) },
+    { ...NOTHING, code: Code.Internal, message: "as scripted" },
+  );
   assert.deepEqual({ ...OrderError.of(new Error("x")) }, { ...NOTHING, code: Code.Unknown, message: "x" });
 });
 
@@ -65,7 +75,13 @@ test("a damaged detail leaves the code, the message and the other details", () =
   const { desc, value } = info("SOME_REASON");
   const details = [broken, unknown, anyPack(desc, create(desc, value))];
   const view = OrderError.ofStatus(create(StatusSchema, { code: Code.InvalidArgument, message: "m", details }));
-  const expected = { ...NOTHING, code: Code.InvalidArgument, message: "m", reason: "SOME_REASON", domain: "ordersystem" };
+  const expected = {
+    ...NOTHING,
+    code: Code.InvalidArgument,
+    message: "m",
+    reason: "SOME_REASON",
+    domain: "ordersystem",
+  };
   assert.deepEqual({ ...view }, expected);
 });
 

@@ -5,12 +5,12 @@ import { once } from "node:events";
 import http from "node:http";
 import http2 from "node:http2";
 import type { Socket } from "node:net";
-import type { DescMessage, MessageInitShape } from "@bufbuild/protobuf";
 import { setTimeout as pause } from "node:timers/promises";
+import type { DescMessage, MessageInitShape } from "@bufbuild/protobuf";
 import { durationFromMs } from "@bufbuild/protobuf/wkt";
 import {
-  Code,
   type Client,
+  Code,
   ConnectError,
   createClient,
   type HandlerContext,

@@ -16,7 +16,7 @@ import {
   type StreamOrderHistoryResponse,
   StreamStart,
 } from "ordersystem-client";
-import { BREAK, FakeServer, Failure, info, type Protocol, retryInfo, UNAVAILABLE } from "./fake.js";
+import { BREAK, Failure, FakeServer, info, type Protocol, retryInfo, UNAVAILABLE } from "./fake.js";
 
 const event = (cursor: string) => ({ cursor, item: { case: "event", value: { eventId: `of ${cursor}` } } });
 const caughtUp = (cursor: string) => ({ cursor, item: { case: "caughtUp", value: {} } });
@@ -40,18 +40,34 @@ async function first(count: number, follow: Follow<StreamEventsResponse> | Follo
 
 for (const protocol of ["gRPC", "gRPC-Web"] satisfies Protocol[]) {
   test(`events go on after the last cursor whatever message it came with, over ${protocol}`, () => {
-    const script = [[event("a"), UNAVAILABLE], [heartbeat("b"), BREAK], [caughtUp("c"), UNAVAILABLE], [BREAK], [event("d")]];
+    const script = [
+      [event("a"), UNAVAILABLE],
+      [heartbeat("b"), BREAK],
+      [caughtUp("c"), UNAVAILABLE],
+      [BREAK],
+      [event("d")],
+    ];
     return FakeServer.run(
       script,
       async ({ history, requests }) => {
-        const request = create(StreamEventsRequestSchema, { start: StreamStart.LATEST, customerIds: ["c"], follow: true });
+        const request = create(StreamEventsRequestSchema, {
+          start: StreamStart.LATEST,
+          customerIds: ["c"],
+          follow: true,
+        });
         const follow = followEvents(history, request);
         assert.deepEqual(await first(4, follow), ["event a", "heartbeat b", "caughtUp c", "event d"]);
         assert.equal(follow.cursor, "d");
         const { AFTER, LATEST } = StreamStart;
         assert.deepEqual(
           requests.map(({ start, cursor }) => [start, cursor]),
-          [[LATEST, ""], [AFTER, "a"], [AFTER, "b"], [AFTER, "c"], [AFTER, "c"]],
+          [
+            [LATEST, ""],
+            [AFTER, "a"],
+            [AFTER, "b"],
+            [AFTER, "c"],
+            [AFTER, "c"],
+          ],
         );
         assert(requests.every(({ customerIds, follow }) => customerIds[0] === "c" && follow));
         assert.deepEqual([request.start, request.cursor], [LATEST, ""], "the caller's request stays as it was");
@@ -68,8 +84,16 @@ test("caughtUp comes once", () => {
     [event("d"), caughtUp("e"), event("f")],
   ];
   return FakeServer.run(script, async ({ history, requests }) => {
-    assert.deepEqual(await first(4, followEvents(history, { follow: true })), ["caughtUp a", "event c", "event d", "event f"]);
-    assert.deepEqual(requests.map(({ cursor }) => cursor), ["", "a", "c"]);
+    assert.deepEqual(await first(4, followEvents(history, { follow: true })), [
+      "caughtUp a",
+      "event c",
+      "event d",
+      "event f",
+    ]);
+    assert.deepEqual(
+      requests.map(({ cursor }) => cursor),
+      ["", "a", "c"],
+    );
   });
 });
 
@@ -81,7 +105,10 @@ test("the history of an order goes on after its last revision", () => {
     const follow = followOrder(history, request);
     assert.deepEqual(await first(4, follow), ["event c3", "event c4", "caughtUp x", "event c5"]);
     assert.equal(follow.cursor, "c5");
-    assert.deepEqual(requests.map(({ fromRevision }) => fromRevision), [3n, 5n, 5n]);
+    assert.deepEqual(
+      requests.map(({ fromRevision }) => fromRevision),
+      [3n, 5n, 5n],
+    );
     assert.equal(request.fromRevision, 3n);
   });
 });

@@ -35,9 +35,15 @@ test("variables are put in as text, as whole values and into keys, and an unknow
     ["n", 7],
   ]);
   assert.deepEqual(resolve({ "k${n}": ["${a}", "x${n}y", "${n}"] }, variables), { k7: [{ b: [1] }, "x7y", 7] });
-  assert.deepEqual(resolve([{ $text: "x", $times: 3 }, { $list: { v: "${n}" }, $times: 2 }], variables), [
-    "xxx",
-    [{ v: 7 }, { v: 7 }],
-  ]);
+  assert.deepEqual(
+    resolve(
+      [
+        { $text: "x", $times: 3 },
+        { $list: { v: "${n}" }, $times: 2 },
+      ],
+      variables,
+    ),
+    ["xxx", [{ v: 7 }, { v: 7 }]],
+  );
   assert.throws(() => resolve("${nothing}", variables), /nothing was saved/);
 });

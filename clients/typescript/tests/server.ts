@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
-import { connect as open, createServer } from "node:net";
+import { createServer, connect as open } from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
@@ -97,7 +97,16 @@ export class Redis {
 
   private constructor(port: number, folder: string) {
     this.port = port;
-    const settings = ["--appendonly", "yes", "--appendfsync", "always", "--save", "", "--maxmemory-policy", "noeviction"];
+    const settings = [
+      "--appendonly",
+      "yes",
+      "--appendfsync",
+      "always",
+      "--save",
+      "",
+      "--maxmemory-policy",
+      "noeviction",
+    ];
     const place = ["--port", String(port), "--bind", "127.0.0.1", "--dir", folder];
     this.#process = start("redis-server", [...place, ...settings], join(folder, "redis.log"));
   }
