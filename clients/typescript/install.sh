@@ -19,4 +19,6 @@ if [ "$(cat "$INSTALLED/wanted" 2>/dev/null)" != "$WANTED" ]; then
     npm install --prefix "$INSTALLED/programs" --no-package-lock "${OPTIONS[@]}" "${PROGRAMS[@]}" >&2
     echo "$WANTED" > "$INSTALLED/wanted"
 fi
+# What npm has installed here itself may be of other versions.
+[ -L node_modules ] || rm -rf node_modules
 ln -sfn "$INSTALLED/node_modules" node_modules

@@ -85,13 +85,15 @@ export class FakeServer {
   readonly queries: Client<typeof OrderQueryService>;
   readonly history: Client<typeof OrderHistoryService>;
   readonly transport: Transport;
+  readonly port: number;
   readonly #script: Answer[];
   readonly #breakOff: () => void;
 
-  private constructor(script: readonly Answer[], transport: Transport, breakOff: () => void) {
+  private constructor(script: readonly Answer[], transport: Transport, port: number, breakOff: () => void) {
     this.#script = [...script];
     this.#breakOff = breakOff;
     this.transport = transport;
+    this.port = port;
     this.commands = createClient(OrderCommandService, transport);
     this.queries = createClient(OrderQueryService, transport);
     this.history = createClient(OrderHistoryService, transport);
@@ -125,7 +127,7 @@ export class FakeServer {
     assert(typeof address === "object" && address);
     const place = `127.0.0.1:${address.port}`;
     const channel = protocol === "gRPC" ? connect(place) : undefined;
-    fake = new FakeServer(script, channel ?? connectWeb(`http://${place}`), breakOff);
+    fake = new FakeServer(script, channel ?? connectWeb(`http://${place}`), address.port, breakOff);
     try {
       await body(fake);
     } finally {

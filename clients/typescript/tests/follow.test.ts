@@ -1,21 +1,25 @@
 /** Followed histories go on where they broke off. */
 
 import assert from "node:assert/strict";
+import { getEventListeners, once } from "node:events";
+import { createServer, connect as open, type Socket } from "node:net";
 import test from "node:test";
 import { setTimeout as pause } from "node:timers/promises";
 import { create } from "@bufbuild/protobuf";
-import { Code } from "@connectrpc/connect";
+import { Code, createClient } from "@connectrpc/connect";
 import {
   type Follow,
   followEvents,
   followOrder,
   OrderError,
+  OrderHistoryService,
   StreamEventsRequestSchema,
   type StreamEventsResponse,
   StreamOrderHistoryRequestSchema,
   type StreamOrderHistoryResponse,
   StreamStart,
 } from "ordersystem-client";
+import { connect } from "ordersystem-client/node";
 import { BREAK, Failure, FakeServer, info, type Protocol, retryInfo, UNAVAILABLE } from "./fake.js";
 
 const event = (cursor: string) => ({ cursor, item: { case: "event", value: { eventId: `of ${cursor}` } } });
@@ -113,13 +117,15 @@ test("the history of an order goes on after its last revision", () => {
   });
 });
 
-test("what a retry does not mend is thrown", () => {
+test("what a retry does not mend is thrown, and ends it", () => {
   const lost = new Failure(Code.InvalidArgument, [info("CURSOR_OF_ANOTHER_LOG")]);
   return FakeServer.run([[event("a"), UNAVAILABLE], [lost]], async ({ history }) => {
-    const follow = followEvents(history, { follow: true });
+    const { signal } = new AbortController();
+    const follow = followEvents(history, { follow: true }, { signal });
     assert.equal((await follow.next()).value?.cursor, "a");
     await assert.rejects(follow.next(), (error) => OrderError.of(error).reason === "CURSOR_OF_ANOTHER_LOG");
     assert.equal((await follow.next()).done, true);
+    assert.deepEqual(getEventListeners(signal, "abort"), [], "it listens no longer");
   });
 });
 
@@ -167,6 +173,39 @@ test("leaving the loop ends the stream at the service", () =>
       await pause(10);
     }
     assert.equal(fake.ended, 1);
+  }));
+
+test("a connection that falls silent is noticed although nothing is being sent, and the follow goes on over another", () =>
+  FakeServer.run([[event("a")], [event("b")]], async ({ port, requests }) => {
+    const sockets: Socket[] = [];
+    const between = createServer((socket) => {
+      const onward = open(port, "127.0.0.1");
+      sockets.push(
+        socket.on("error", () => {}),
+        onward.on("error", () => {}),
+      );
+      socket.pipe(onward).pipe(socket);
+    });
+    await once(between.listen(0, "127.0.0.1"), "listening");
+    const address = between.address();
+    assert(typeof address === "object" && address);
+    const channel = connect(`127.0.0.1:${address.port}`, undefined, { pingIntervalMs: 100, pingTimeoutMs: 100 });
+    try {
+      const follow = followEvents(createClient(OrderHistoryService, channel), { follow: true });
+      assert.equal((await follow.next()).value?.cursor, "a");
+      for (const socket of sockets) {
+        socket.unpipe().pause();
+      }
+      assert.equal((await follow.next()).value?.cursor, "b");
+      assert.equal(requests[1]?.cursor, "a");
+      follow.cancel();
+    } finally {
+      channel.close();
+      between.close();
+      for (const socket of sockets) {
+        socket.destroy();
+      }
+    }
   }));
 
 test("a signal that was aborted before opens nothing", () =>

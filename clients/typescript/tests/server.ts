@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
+import { closeSync, existsSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
 import { createServer, connect as open } from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
@@ -63,6 +63,7 @@ process.on("exit", () => {
 export function start(program: string, args: readonly string[], log: string, env = process.env): ChildProcess {
   const output = openSync(log, "a");
   const child = spawn(program, args, { env, stdio: ["ignore", output, output] });
+  closeSync(output);
   RUNNING.add(child);
   child.once("exit", () => RUNNING.delete(child));
   return child;
@@ -149,7 +150,7 @@ export class Server {
     return new Server(await freePort(), folder, redis, name, args);
   }
 
-  /** Starts it and waits until it is ready; with `isReady: false` only until it accepts connections. */
+  /** Starts it and waits until it is ready. */
   async start(): Promise<void> {
     await this.launch();
     const channel = connect(this.address);
