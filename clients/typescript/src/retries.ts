@@ -46,12 +46,18 @@ export function retries(config: ServiceConfig = SERVICE_CONFIG): Interceptor {
         if (attempt >= policy.maxAttempts || !budget.allowsRetry() || request.signal.aborted) {
           throw error;
         }
-        await sleep(between(0.8, 1.2) * backoffMs, request.signal);
+        const askedFor = pushbackMs(error);
+        if (Number.isNaN(askedFor)) {
+          throw error;
+        }
+        await sleep(askedFor ?? between(0.8, 1.2) * backoffMs, request.signal);
         if (request.signal.aborted) {
           throw error;
         }
+        const longer =
+          askedFor === undefined ? backoffMs * policy.backoffMultiplier : milliseconds(policy.initialBackoff);
+        backoffMs = Math.min(longer, milliseconds(policy.maxBackoff));
       }
-      backoffMs = Math.min(backoffMs * policy.backoffMultiplier, milliseconds(policy.maxBackoff));
     }
   };
 }
@@ -61,6 +67,12 @@ export function policyOf(config: ServiceConfig, service: string, method: string)
   const named = (wanted: string | undefined) =>
     config.methodConfig.find(({ name }) => name.some((n) => n.service === service && n.method === wanted));
   return (named(method) ?? named(undefined))?.retryPolicy;
+}
+
+/** How long the service asks to wait before a retry; undefined if it does not say, NaN if it asks for none. */
+function pushbackMs(error: unknown): number | undefined {
+  const value = ConnectError.from(error).metadata.get("grpc-retry-pushback-ms");
+  return value === null ? undefined : /^\d+$/.test(value) ? Number(value) : Number.NaN;
 }
 
 /** Stops retries while most calls fail, so that they do not bury a service that is in trouble. */

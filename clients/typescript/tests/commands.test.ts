@@ -7,6 +7,7 @@ import test from "node:test";
 import { create } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
 import {
+  AdminService,
   Health,
   IdService,
   OrderCommandService,
@@ -96,6 +97,20 @@ test("a query is not retried after another code, nor past its deadline", () =>
     assert.equal(requests.length, 2);
   }));
 
+test("a query is retried when the service says, and not if it says so", () => {
+  const pushback = (value: string) => new Failure(Code.Unavailable, [], { "grpc-retry-pushback-ms": value });
+  const script = [pushback("400"), { consistencyToken: "t" }, pushback("-1"), pushback("soon")];
+  return FakeServer.run(script, async ({ queries, requests, times }) => {
+    await queries.getOrder({}, { timeoutMs: 10_000 });
+    const [first, second] = times;
+    assert(first !== undefined && second !== undefined && second - first >= 400);
+    await failureOf(queries.getOrder({}));
+    assert.equal(requests.length, 3);
+    await failureOf(queries.getOrder({}));
+    assert.equal(requests.length, 4);
+  });
+});
+
 test("queries are no longer retried by a channel on which most calls fail", () =>
   FakeServer.run(Array(400).fill(UNAVAILABLE), async ({ queries, requests }) => {
     // 50 of the 100 tokens are spent by 13 calls of 4 attempts at the most.
@@ -108,7 +123,8 @@ test("queries are no longer retried by a channel on which most calls fail", () =
 test("what the channel retries is what the service config of all clients says, and changes nothing", () => {
   const shared = readFileSync(join(ROOT, "clients", "service_config.json"), "utf8");
   assert.deepEqual(SERVICE_CONFIG, JSON.parse(shared));
-  const services = [OrderCommandService, OrderQueryService, OrderHistoryService, IdService, SystemService, Health];
+  const orders = [OrderCommandService, OrderQueryService, OrderHistoryService];
+  const services = [...orders, IdService, SystemService, AdminService, Health];
   const methods = services.flatMap(({ methods }) => methods);
   const retried = methods.filter(({ parent, name }) => policyOf(SERVICE_CONFIG, parent.typeName, name));
   assert(retried.every(({ methodKind, parent }) => methodKind === "unary" && parent !== OrderCommandService));

@@ -8,6 +8,7 @@ import { basename, join } from "node:path";
 import { type DescMessage, fromJson, type MessageShape, toJson } from "@bufbuild/protobuf";
 import { Code, createClient, type Transport } from "@connectrpc/connect";
 import {
+  AdminService,
   type Command,
   CommandSuccessSchema,
   ExecuteCommandsRequestSchema,
@@ -33,7 +34,10 @@ export const SCENARIOS = join(ROOT, "clients", "conformance");
 const CALL_MS = 10_000;
 const MESSAGE_MS = 10_000;
 
-const SERVICES = [OrderCommandService, OrderQueryService, OrderHistoryService, IdService, SystemService, Health];
+const SERVICES = [
+  ...[OrderCommandService, OrderQueryService, OrderHistoryService],
+  ...[IdService, SystemService, AdminService, Health],
+];
 const KINDS = ["call", "send", "execute", "stream", "follow", "take", "end", "cancel", "server"] as const;
 
 export type Step = { [key: string]: Json };

@@ -86,7 +86,7 @@ test("a damaged detail leaves the code, the message and the other details", () =
 });
 
 test("details that are damaged as a whole are a DataLoss, which Connect makes of them, and no crash", async () => {
-  const view = await seen(new Failure(Code.Internal, [], "/w=="));
+  const view = await seen(new Failure(Code.Internal, [], { "grpc-status-details-bin": "/w==" }));
   assert.deepEqual({ ...view, message: "" }, { ...NOTHING, code: Code.DataLoss, message: "" });
   assert(!view.isRetryable);
 });

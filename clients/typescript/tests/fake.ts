@@ -33,13 +33,13 @@ export interface Detail {
 export class Failure {
   readonly code: Code;
   readonly details: readonly Detail[];
-  /** The trailer with the details, if it is to be something else than the details. */
-  readonly trailer: string | undefined;
+  /** Trailers on top of those that Connect makes. */
+  readonly trailers: Readonly<Record<string, string>>;
 
-  constructor(code: Code, details: readonly Detail[] = [], trailer?: string) {
+  constructor(code: Code, details: readonly Detail[] = [], trailers: Readonly<Record<string, string>> = {}) {
     this.code = code;
     this.details = details;
-    this.trailer = trailer;
+    this.trailers = trailers;
   }
 }
 
@@ -151,8 +151,8 @@ export class FakeServer {
       throw new ConnectError("nobody sees this", Code.Internal);
     }
     if (answer instanceof Failure) {
-      if (answer.trailer !== undefined) {
-        context.responseTrailer.set("grpc-status-details-bin", answer.trailer);
+      for (const [name, value] of Object.entries(answer.trailers)) {
+        context.responseTrailer.set(name, value);
       }
       throw new ConnectError("as scripted", answer.code, undefined, [...answer.details]);
     }

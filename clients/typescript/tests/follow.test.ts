@@ -146,6 +146,15 @@ test("it gives up with the last error when nothing comes for too long", () =>
     assert(requests.length > 2 && requests.length < 10, `${requests.length} attempts`);
   }));
 
+test("a message starts the wait and the patience anew", () => {
+  const broken = Array.from({ length: 6 }, () => [[event("a"), UNAVAILABLE], [UNAVAILABLE]]).flat();
+  return FakeServer.run([...broken, [event("b")]], async ({ history }) => {
+    // One pair of failures takes 0.3 s at the most, all of them at least 0.9 s.
+    const follow = followEvents(history, { follow: true }, { giveUpAfterMs: 600 });
+    assert.deepEqual(await first(7, follow), [...Array(6).fill("event a"), "event b"]);
+  });
+});
+
 const OPEN = { reading: [[]], waiting: [[new Failure(Code.Unavailable, [retryInfo(60_000)])]] };
 for (const [state, script] of Object.entries(OPEN)) {
   for (const how of ["cancel", "signal", "return"] as const) {

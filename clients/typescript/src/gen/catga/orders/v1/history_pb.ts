@@ -60,7 +60,8 @@ export const StreamOrderHistoryRequestSchema: GenMessage<StreamOrderHistoryReque
  */
 export type StreamOrderHistoryResponse = Message<"catga.orders.v1.StreamOrderHistoryResponse"> & {
   /**
-   * The place in the whole log that has been reached. Opaque.
+   * The place in the whole log that has been reached, for a StreamEvents that goes on from here. Opaque. To resume the history of
+   * this order ask for the revision after the last one seen.
    *
    * @generated from field: string cursor = 1;
    */
@@ -350,6 +351,10 @@ export const OrderEventTypeSchema: GenEnum<OrderEventType> = /*@__PURE__*/
  *
  * A stream that ends with UNAVAILABLE is to be reopened after the last cursor or revision seen: nothing is skipped and
  * nothing comes twice. A slow reader is neither dropped nor buffered for: it reads on from the log at its own pace.
+ *
+ * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT with the reason INVALID_ARGUMENT (BadRequest
+ * names every violation) or CURSOR_OF_ANOTHER_LOG (start over), NOT_FOUND (ORDER_NOT_FOUND), RESOURCE_EXHAUSTED and UNAVAILABLE,
+ * among them SHUTTING_DOWN at the end of a followed stream (RetryInfo), DEADLINE_EXCEEDED.
  *
  * @generated from service catga.orders.v1.OrderHistoryService
  */

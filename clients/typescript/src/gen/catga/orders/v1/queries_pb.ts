@@ -113,7 +113,8 @@ export type ListOrdersRequest = Message<"catga.orders.v1.ListOrdersRequest"> & {
   pageSize: number;
 
   /**
-   * The `next_page_token` of the page before; empty for the first page. All other fields must stay as they were.
+   * The `next_page_token` of the page before; empty for the first page. The filters and `order_by` must stay as
+   * they were; `page_size` and `consistency` may change.
    *
    * @generated from field: string page_token = 2;
    */
@@ -395,8 +396,10 @@ export const OrderBySchema: GenEnum<OrderBy> = /*@__PURE__*/
 /**
  * Answers questions about orders.
  *
- * Errors, each with a google.rpc.ErrorInfo: INVALID_ARGUMENT (BadRequest names every violation), NOT_FOUND,
- * RESOURCE_EXHAUSTED and UNAVAILABLE (RetryInfo), DEADLINE_EXCEEDED.
+ * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT (BadRequest names every violation),
+ * NOT_FOUND with the reason ORDER_NOT_FOUND or NOT_YET_THEN (the order was not there at that revision or time),
+ * RESOURCE_EXHAUSTED and UNAVAILABLE (RetryInfo), DEADLINE_EXCEEDED with the reason DEADLINE_EXCEEDED or NOT_FRESH_IN_TIME (the
+ * consistency that was asked for).
  *
  * @generated from service catga.orders.v1.OrderQueryService
  */

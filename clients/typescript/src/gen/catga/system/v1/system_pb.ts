@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file catga/system/v1/system.proto.
  */
 export const file_catga_system_v1_system: GenFile = /*@__PURE__*/
-  fileDesc("ChxjYXRnYS9zeXN0ZW0vdjEvc3lzdGVtLnByb3RvEg9jYXRnYS5zeXN0ZW0udjEiFgoUR2V0U2VydmVySW5mb1JlcXVlc3Qi8wIKFUdldFNlcnZlckluZm9SZXNwb25zZRIPCgdzZXJ2aWNlGAEgASgJEg8KB3ZlcnNpb24YAiABKAkSDAoEbm9kZRgDIAEoCRIjCgRtb2RlGAQgASgOMhUuY2F0Z2Euc3lzdGVtLnYxLk1vZGUSEwoLcGVyc2lzdGVuY2UYBSABKAkSEQoJdHJhbnNwb3J0GAYgASgJEi8KCmR1cmFiaWxpdHkYByABKA4yGy5jYXRnYS5zeXN0ZW0udjEuRHVyYWJpbGl0eRInCgZsaW1pdHMYCCABKAsyFy5jYXRnYS5zeXN0ZW0udjEuTGltaXRzEi4KCnN0YXJ0ZWRfYXQYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEikKBnVwdGltZRgKIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIVCg1kYXRhY2VudGVyX2lkGAsgASgFEhEKCXdvcmtlcl9pZBgMIAEoBSLvAQoGTGltaXRzEhkKEW1heF9tZXNzYWdlX2J5dGVzGAEgASgDEhsKE21heF9pdGVtc19wZXJfb3JkZXIYAiABKAUSFAoMbWF4X3F1YW50aXR5GAMgASgDEhUKDW1heF9wYWdlX3NpemUYBCABKAUSFgoObWF4X2JhdGNoX3NpemUYBSABKAUSGAoQbWF4X2lkc19wZXJfY2FsbBgGIAEoBRIVCg1tYXhfaW5fZmxpZ2h0GAcgASgFEh4KFm1heF9jb25jdXJyZW50X3N0cmVhbXMYCCABKAUSFwoPbWF4X2Nvbm5lY3Rpb25zGAkgASgFKoQBCgpEdXJhYmlsaXR5EhoKFkRVUkFCSUxJVFlfVU5TUEVDSUZJRUQQABITCg9EVVJBQklMSVRZX05PTkUQARIWChJEVVJBQklMSVRZX1BST0NFU1MQAhIWChJEVVJBQklMSVRZX01BQ0hJTkUQAxIVChFEVVJBQklMSVRZX1FVT1JVTRAEKkMKBE1vZGUSFAoQTU9ERV9VTlNQRUNJRklFRBAAEhMKD01PREVfU1RBTkRBTE9ORRABEhAKDE1PREVfQ0xVU1RFUhACMm8KDVN5c3RlbVNlcnZpY2USXgoNR2V0U2VydmVySW5mbxIlLmNhdGdhLnN5c3RlbS52MS5HZXRTZXJ2ZXJJbmZvUmVxdWVzdBomLmNhdGdhLnN5c3RlbS52MS5HZXRTZXJ2ZXJJbmZvUmVzcG9uc2ViBnByb3RvMw", [file_google_protobuf_duration, file_google_protobuf_timestamp]);
+  fileDesc("ChxjYXRnYS9zeXN0ZW0vdjEvc3lzdGVtLnByb3RvEg9jYXRnYS5zeXN0ZW0udjEiFgoUR2V0U2VydmVySW5mb1JlcXVlc3Qi8wIKFUdldFNlcnZlckluZm9SZXNwb25zZRIPCgdzZXJ2aWNlGAEgASgJEg8KB3ZlcnNpb24YAiABKAkSDAoEbm9kZRgDIAEoCRIjCgRtb2RlGAQgASgOMhUuY2F0Z2Euc3lzdGVtLnYxLk1vZGUSEwoLcGVyc2lzdGVuY2UYBSABKAkSEQoJdHJhbnNwb3J0GAYgASgJEi8KCmR1cmFiaWxpdHkYByABKA4yGy5jYXRnYS5zeXN0ZW0udjEuRHVyYWJpbGl0eRInCgZsaW1pdHMYCCABKAsyFy5jYXRnYS5zeXN0ZW0udjEuTGltaXRzEi4KCnN0YXJ0ZWRfYXQYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEikKBnVwdGltZRgKIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIVCg1kYXRhY2VudGVyX2lkGAsgASgFEhEKCXdvcmtlcl9pZBgMIAEoBSLvAQoGTGltaXRzEhkKEW1heF9tZXNzYWdlX2J5dGVzGAEgASgDEhsKE21heF9pdGVtc19wZXJfb3JkZXIYAiABKAUSFAoMbWF4X3F1YW50aXR5GAMgASgDEhUKDW1heF9wYWdlX3NpemUYBCABKAUSFgoObWF4X2JhdGNoX3NpemUYBSABKAUSGAoQbWF4X2lkc19wZXJfY2FsbBgGIAEoBRIVCg1tYXhfaW5fZmxpZ2h0GAcgASgFEh4KFm1heF9jb25jdXJyZW50X3N0cmVhbXMYCCABKAUSFwoPbWF4X2Nvbm5lY3Rpb25zGAkgASgFIlAKFkxpc3REZWFkTGV0dGVyc1JlcXVlc3QSDwoHaGFuZGxlchgBIAEoCRIRCglwYWdlX3NpemUYAiABKAUSEgoKcGFnZV90b2tlbhgDIAEoCSJlChdMaXN0RGVhZExldHRlcnNSZXNwb25zZRIxCgxkZWFkX2xldHRlcnMYASADKAsyGy5jYXRnYS5zeXN0ZW0udjEuRGVhZExldHRlchIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiqAEKCkRlYWRMZXR0ZXISEAoIZXZlbnRfaWQYASABKAkSEAoIb3JkZXJfaWQYAiABKAkSEAoIcmV2aXNpb24YAyABKAMSDAoEdHlwZRgEIAEoCRIQCghhdHRlbXB0cxgFIAEoBRI0ChBkZWFkX2xldHRlcmVkX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIOCgZyZWFzb24YByABKAkiSwoYUmVwbGF5RGVhZExldHRlcnNSZXF1ZXN0Eg8KB2hhbmRsZXIYASABKAkSEQoJZXZlbnRfaWRzGAIgAygJEgsKA2FsbBgDIAEoCCItChlSZXBsYXlEZWFkTGV0dGVyc1Jlc3BvbnNlEhAKCHJlcGxheWVkGAEgASgFIkwKGURpc2NhcmREZWFkTGV0dGVyc1JlcXVlc3QSDwoHaGFuZGxlchgBIAEoCRIRCglldmVudF9pZHMYAiADKAkSCwoDYWxsGAMgASgIIi8KGkRpc2NhcmREZWFkTGV0dGVyc1Jlc3BvbnNlEhEKCWRpc2NhcmRlZBgBIAEoBSqEAQoKRHVyYWJpbGl0eRIaChZEVVJBQklMSVRZX1VOU1BFQ0lGSUVEEAASEwoPRFVSQUJJTElUWV9OT05FEAESFgoSRFVSQUJJTElUWV9QUk9DRVNTEAISFgoSRFVSQUJJTElUWV9NQUNISU5FEAMSFQoRRFVSQUJJTElUWV9RVU9SVU0QBCpDCgRNb2RlEhQKEE1PREVfVU5TUEVDSUZJRUQQABITCg9NT0RFX1NUQU5EQUxPTkUQARIQCgxNT0RFX0NMVVNURVIQAjJvCg1TeXN0ZW1TZXJ2aWNlEl4KDUdldFNlcnZlckluZm8SJS5jYXRnYS5zeXN0ZW0udjEuR2V0U2VydmVySW5mb1JlcXVlc3QaJi5jYXRnYS5zeXN0ZW0udjEuR2V0U2VydmVySW5mb1Jlc3BvbnNlMs8CCgxBZG1pblNlcnZpY2USZAoPTGlzdERlYWRMZXR0ZXJzEicuY2F0Z2Euc3lzdGVtLnYxLkxpc3REZWFkTGV0dGVyc1JlcXVlc3QaKC5jYXRnYS5zeXN0ZW0udjEuTGlzdERlYWRMZXR0ZXJzUmVzcG9uc2USagoRUmVwbGF5RGVhZExldHRlcnMSKS5jYXRnYS5zeXN0ZW0udjEuUmVwbGF5RGVhZExldHRlcnNSZXF1ZXN0GiouY2F0Z2Euc3lzdGVtLnYxLlJlcGxheURlYWRMZXR0ZXJzUmVzcG9uc2USbQoSRGlzY2FyZERlYWRMZXR0ZXJzEiouY2F0Z2Euc3lzdGVtLnYxLkRpc2NhcmREZWFkTGV0dGVyc1JlcXVlc3QaKy5jYXRnYS5zeXN0ZW0udjEuRGlzY2FyZERlYWRMZXR0ZXJzUmVzcG9uc2ViBnByb3RvMw", [file_google_protobuf_duration, file_google_protobuf_timestamp]);
 
 /**
  * Asks what the server is.
@@ -207,6 +207,244 @@ export const LimitsSchema: GenMessage<Limits> = /*@__PURE__*/
   messageDesc(file_catga_system_v1_system, 2);
 
 /**
+ * Asks for a page of the dead letters of a handler.
+ *
+ * @generated from message catga.system.v1.ListDeadLettersRequest
+ */
+export type ListDeadLettersRequest = Message<"catga.system.v1.ListDeadLettersRequest"> & {
+  /**
+   * The name of the handler: "order-event-logger". An unknown one is NOT_FOUND, with those that there are.
+   *
+   * @generated from field: string handler = 1;
+   */
+  handler: string;
+
+  /**
+   * The most letters in the reply, up to 500; 0: 50.
+   *
+   * @generated from field: int32 page_size = 2;
+   */
+  pageSize: number;
+
+  /**
+   * next_page_token of the page before; empty: the first page.
+   *
+   * @generated from field: string page_token = 3;
+   */
+  pageToken: string;
+};
+
+/**
+ * Describes the message catga.system.v1.ListDeadLettersRequest.
+ * Use `create(ListDeadLettersRequestSchema)` to create a new message.
+ */
+export const ListDeadLettersRequestSchema: GenMessage<ListDeadLettersRequest> = /*@__PURE__*/
+  messageDesc(file_catga_system_v1_system, 3);
+
+/**
+ * A page of dead letters.
+ *
+ * @generated from message catga.system.v1.ListDeadLettersResponse
+ */
+export type ListDeadLettersResponse = Message<"catga.system.v1.ListDeadLettersResponse"> & {
+  /**
+   * The letters, the oldest first.
+   *
+   * @generated from field: repeated catga.system.v1.DeadLetter dead_letters = 1;
+   */
+  deadLetters: DeadLetter[];
+
+  /**
+   * Where the next page begins; empty: there is none.
+   *
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
+};
+
+/**
+ * Describes the message catga.system.v1.ListDeadLettersResponse.
+ * Use `create(ListDeadLettersResponseSchema)` to create a new message.
+ */
+export const ListDeadLettersResponseSchema: GenMessage<ListDeadLettersResponse> = /*@__PURE__*/
+  messageDesc(file_catga_system_v1_system, 4);
+
+/**
+ * An event that a handler gave up.
+ *
+ * @generated from message catga.system.v1.DeadLetter
+ */
+export type DeadLetter = Message<"catga.system.v1.DeadLetter"> & {
+  /**
+   * The event, as everywhere: the order id, "-" and the revision.
+   *
+   * @generated from field: string event_id = 1;
+   */
+  eventId: string;
+
+  /**
+   * The order that changed.
+   *
+   * @generated from field: string order_id = 2;
+   */
+  orderId: string;
+
+  /**
+   * The place of the event in the history of its order.
+   *
+   * @generated from field: int64 revision = 3;
+   */
+  revision: bigint;
+
+  /**
+   * What happened: "OrderPaid".
+   *
+   * @generated from field: string type = 4;
+   */
+  type: string;
+
+  /**
+   * How often it was tried.
+   *
+   * @generated from field: int32 attempts = 5;
+   */
+  attempts: number;
+
+  /**
+   * When it was given up, by the clock of the message bus.
+   *
+   * @generated from field: google.protobuf.Timestamp dead_lettered_at = 6;
+   */
+  deadLetteredAt?: Timestamp | undefined;
+
+  /**
+   * Why, in the words of the handler; at most 1024 bytes.
+   *
+   * @generated from field: string reason = 7;
+   */
+  reason: string;
+};
+
+/**
+ * Describes the message catga.system.v1.DeadLetter.
+ * Use `create(DeadLetterSchema)` to create a new message.
+ */
+export const DeadLetterSchema: GenMessage<DeadLetter> = /*@__PURE__*/
+  messageDesc(file_catga_system_v1_system, 5);
+
+/**
+ * Asks for dead letters to be handed out once more.
+ *
+ * @generated from message catga.system.v1.ReplayDeadLettersRequest
+ */
+export type ReplayDeadLettersRequest = Message<"catga.system.v1.ReplayDeadLettersRequest"> & {
+  /**
+   * The name of the handler.
+   *
+   * @generated from field: string handler = 1;
+   */
+  handler: string;
+
+  /**
+   * Which letters, at most 1000; not together with all.
+   *
+   * @generated from field: repeated string event_ids = 2;
+   */
+  eventIds: string[];
+
+  /**
+   * All letters that there are now.
+   *
+   * @generated from field: bool all = 3;
+   */
+  all: boolean;
+};
+
+/**
+ * Describes the message catga.system.v1.ReplayDeadLettersRequest.
+ * Use `create(ReplayDeadLettersRequestSchema)` to create a new message.
+ */
+export const ReplayDeadLettersRequestSchema: GenMessage<ReplayDeadLettersRequest> = /*@__PURE__*/
+  messageDesc(file_catga_system_v1_system, 6);
+
+/**
+ * What was replayed.
+ *
+ * @generated from message catga.system.v1.ReplayDeadLettersResponse
+ */
+export type ReplayDeadLettersResponse = Message<"catga.system.v1.ReplayDeadLettersResponse"> & {
+  /**
+   * How many letters; fewer than were named if some were not there.
+   *
+   * @generated from field: int32 replayed = 1;
+   */
+  replayed: number;
+};
+
+/**
+ * Describes the message catga.system.v1.ReplayDeadLettersResponse.
+ * Use `create(ReplayDeadLettersResponseSchema)` to create a new message.
+ */
+export const ReplayDeadLettersResponseSchema: GenMessage<ReplayDeadLettersResponse> = /*@__PURE__*/
+  messageDesc(file_catga_system_v1_system, 7);
+
+/**
+ * Asks for dead letters to be dropped.
+ *
+ * @generated from message catga.system.v1.DiscardDeadLettersRequest
+ */
+export type DiscardDeadLettersRequest = Message<"catga.system.v1.DiscardDeadLettersRequest"> & {
+  /**
+   * The name of the handler.
+   *
+   * @generated from field: string handler = 1;
+   */
+  handler: string;
+
+  /**
+   * Which letters, at most 1000; not together with all.
+   *
+   * @generated from field: repeated string event_ids = 2;
+   */
+  eventIds: string[];
+
+  /**
+   * All letters that there are now.
+   *
+   * @generated from field: bool all = 3;
+   */
+  all: boolean;
+};
+
+/**
+ * Describes the message catga.system.v1.DiscardDeadLettersRequest.
+ * Use `create(DiscardDeadLettersRequestSchema)` to create a new message.
+ */
+export const DiscardDeadLettersRequestSchema: GenMessage<DiscardDeadLettersRequest> = /*@__PURE__*/
+  messageDesc(file_catga_system_v1_system, 8);
+
+/**
+ * What was dropped.
+ *
+ * @generated from message catga.system.v1.DiscardDeadLettersResponse
+ */
+export type DiscardDeadLettersResponse = Message<"catga.system.v1.DiscardDeadLettersResponse"> & {
+  /**
+   * How many letters; fewer than were named if some were not there.
+   *
+   * @generated from field: int32 discarded = 1;
+   */
+  discarded: number;
+};
+
+/**
+ * Describes the message catga.system.v1.DiscardDeadLettersResponse.
+ * Use `create(DiscardDeadLettersResponseSchema)` to create a new message.
+ */
+export const DiscardDeadLettersResponseSchema: GenMessage<DiscardDeadLettersResponse> = /*@__PURE__*/
+  messageDesc(file_catga_system_v1_system, 9);
+
+/**
  * What an acknowledged command survives.
  *
  * @generated from enum catga.system.v1.Durability
@@ -306,4 +544,44 @@ export const SystemService: GenService<{
   },
 }> = /*@__PURE__*/
   serviceDesc(file_catga_system_v1_system, 0);
+
+/**
+ * For operators. Like every service here it is open to whoever may use the port. Keep that to a trusted network, ask for client
+ * certificates, or refuse /catga.system.v1.AdminService/ in the proxy before it.
+ *
+ * @generated from service catga.system.v1.AdminService
+ */
+export const AdminService: GenService<{
+  /**
+   * What a handler of events gave up, the oldest first.
+   *
+   * @generated from rpc catga.system.v1.AdminService.ListDeadLetters
+   */
+  listDeadLetters: {
+    methodKind: "unary";
+    input: typeof ListDeadLettersRequestSchema;
+    output: typeof ListDeadLettersResponseSchema;
+  },
+  /**
+   * Hands dead letters to their handler once more. One that fails again is a dead letter again.
+   *
+   * @generated from rpc catga.system.v1.AdminService.ReplayDeadLetters
+   */
+  replayDeadLetters: {
+    methodKind: "unary";
+    input: typeof ReplayDeadLettersRequestSchema;
+    output: typeof ReplayDeadLettersResponseSchema;
+  },
+  /**
+   * Drops dead letters for good. The events stay in the log.
+   *
+   * @generated from rpc catga.system.v1.AdminService.DiscardDeadLetters
+   */
+  discardDeadLetters: {
+    methodKind: "unary";
+    input: typeof DiscardDeadLettersRequestSchema;
+    output: typeof DiscardDeadLettersResponseSchema;
+  },
+}> = /*@__PURE__*/
+  serviceDesc(file_catga_system_v1_system, 1);
 
