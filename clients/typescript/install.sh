@@ -3,6 +3,7 @@
 # Nothing is done if all of it is there already.
 set -euo pipefail
 cd "$(dirname "$0")"
+export TOOLS_DIR=${TOOLS_DIR:-$(cd ../.. && pwd)/target/tools}
 
 # Not among the dependencies: not every registry has their packages for all systems, so that they cannot be locked everywhere.
 PROGRAMS=(@bufbuild/buf@1.75.0 @biomejs/biome@2.6.8)

@@ -2,6 +2,7 @@
 # Everything that the TypeScript client has to pass; called by ../test.sh, which says how. Arguments are test files: follow, tls ...
 set -euo pipefail
 cd "$(dirname "$0")"
+export TOOLS_DIR=${TOOLS_DIR:-$(cd ../.. && pwd)/target/tools}
 
 ./install.sh
 PROGRAMS=$TOOLS_DIR/typescript/programs/node_modules/.bin
