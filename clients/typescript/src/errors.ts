@@ -1,0 +1,88 @@
+/** What an error of the order service says. */
+
+import { Code, ConnectError } from "@connectrpc/connect";
+import {
+  BadRequestSchema,
+  ErrorInfoSchema,
+  PreconditionFailureSchema,
+  RetryInfoSchema,
+} from "./gen/google/rpc/error_details_pb.js";
+import type { Status } from "./gen/google/rpc/status_pb.js";
+
+/** One thing that is wrong with the input. */
+export interface FieldViolation {
+  /** The field as the proto names it: `items[0].unit_price`. */
+  readonly field: string;
+  /** What it must be. */
+  readonly description: string;
+}
+
+/** What stood against a command. */
+export interface Precondition {
+  /** `ORDER_STATUS`. */
+  readonly type: string;
+  /** `orders/{order id}`. */
+  readonly subject: string;
+  /** In words, for people. */
+  readonly description: string;
+}
+
+/** A view of an error, with its details read. Made by {@link OrderError.of} and {@link OrderError.ofStatus}. */
+export class OrderError {
+  /** The gRPC code. */
+  readonly code: Code;
+  /** In words, for people. */
+  readonly message: string;
+  /** One stable word for programs, such as `ILLEGAL_TRANSITION`; empty if the error did not come from the service. */
+  readonly reason: string;
+  /** `ordersystem`, or empty. */
+  readonly domain: string;
+  /** More facts by name: `order_id`, `actual_revision` ... */
+  readonly metadata: Readonly<Record<string, string>>;
+  /** Everything that is wrong with the input. */
+  readonly fieldViolations: readonly FieldViolation[];
+  /** Why the order's status does not allow the command. */
+  readonly preconditions: readonly Precondition[];
+  /** When to try again, in milliseconds; undefined if the service did not say. */
+  readonly retryDelayMs: number | undefined;
+
+  private constructor(error: ConnectError) {
+    const [info] = error.findDetails(ErrorInfoSchema);
+    const [bad] = error.findDetails(BadRequestSchema);
+    const [failure] = error.findDetails(PreconditionFailureSchema);
+    const [retry] = error.findDetails(RetryInfoSchema);
+    this.code = error.code in Code ? error.code : Code.Unknown;
+    this.message = error.rawMessage;
+    this.reason = info?.reason ?? "";
+    this.domain = info?.domain ?? "";
+    this.metadata = { ...info?.metadata };
+    this.fieldViolations = (bad?.fieldViolations ?? []).map(({ field, description }) => ({ field, description }));
+    this.preconditions = (failure?.violations ?? []).map(({ type, subject, description }) => ({
+      type,
+      subject,
+      description,
+    }));
+    const delay = retry?.retryDelay;
+    this.retryDelayMs = delay && Number(delay.seconds) * 1_000 + delay.nanos / 1_000_000;
+  }
+
+  /** What the error of a call says. Takes whatever was thrown: what is no `ConnectError` has the code `Unknown`. */
+  static of(error: unknown): OrderError {
+    return new OrderError(ConnectError.from(error));
+  }
+
+  /** What the error of one command of an `ExecuteCommands` call says. */
+  static ofStatus(status: Status): OrderError {
+    const error = new ConnectError(status.message, status.code);
+    error.details = status.details.map(({ typeUrl, value }) => ({
+      type: typeUrl.slice(typeUrl.lastIndexOf("/") + 1),
+      value,
+    }));
+    return new OrderError(error);
+  }
+
+  /** Whether trying again may help. A command must then have the request id of the first attempt. */
+  get isRetryable(): boolean {
+    return this.code === Code.Unavailable || this.retryDelayMs !== undefined;
+  }
+}
