@@ -71,14 +71,15 @@ copy_protos() {
             cp "$PROTO_DIR/$proto" "$into/$proto"
             continue
         fi
+        # On the line of the package: the generated code says on which lines of the proto things are.
         awk -v file="$(basename "$proto" .proto)" '
-            { print }
             /^package .*;$/ {
-                sub(/^package /, ""); sub(/;$/, "")
-                print "option java_package = \"com." $0 "\";"
-                print "option java_multiple_files = true;"
-                print "option java_outer_classname = \"" toupper(substr(file, 1, 1)) substr(file, 2) "Proto\";"
-            }' "$PROTO_DIR/$proto" > "$into/$proto"
+                package = substr($2, 1, length($2) - 1)
+                class = toupper(substr(file, 1, 1)) substr(file, 2) "Proto"
+                $0 = $0 " option java_package = \"com." package "\"; option java_multiple_files = true;"
+                $0 = $0 " option java_outer_classname = \"" class "\";"
+            }
+            { print }' "$PROTO_DIR/$proto" > "$into/$proto"
     done
 }
 
