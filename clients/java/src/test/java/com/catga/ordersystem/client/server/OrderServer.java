@@ -96,15 +96,15 @@ public final class OrderServer implements AutoCloseable {
     }
 
     /** Ends it as a crash does; nothing happens if it does not run. */
-    public void kill() throws InterruptedException {
+    public void kill() {
         if (process != null) {
-            process.destroyForcibly().waitFor();
+            process.destroyForcibly().onExit().join();
             process = null;
         }
     }
 
     @Override
-    public void close() throws InterruptedException {
+    public void close() {
         kill();
     }
 }
