@@ -8,6 +8,7 @@ import com.google.rpc.PreconditionFailure;
 import com.google.rpc.RetryInfo;
 import io.grpc.Metadata;
 import io.grpc.Status;
+import java.nio.channels.ClosedChannelException;
 import java.time.Duration;
 import java.util.List;
 import java.util.Map;
@@ -75,12 +76,18 @@ public record OrderError(
 
     /**
      * What the error of a call says: a {@link io.grpc.StatusRuntimeException} or {@link io.grpc.StatusException}, or an error
-     * that one of them caused; anything else is UNKNOWN.
+     * that one of them caused; anything else is UNKNOWN. A broken connection is UNAVAILABLE, also where gRPC says UNKNOWN of it.
      */
     public static OrderError of(Throwable error) {
         Status status = Status.fromThrowable(error);
         String message = status.getDescription() == null ? "" : status.getDescription();
-        return view(status.getCode(), message, detailsOf(Status.trailersFromThrowable(error)));
+        Status.Code code = isBrokenConnection(status) ? Status.Code.UNAVAILABLE : status.getCode();
+        return view(code, message, detailsOf(Status.trailersFromThrowable(error)));
+    }
+
+    /** gRPC's "channel closed"; what the service itself says has no cause. */
+    private static boolean isBrokenConnection(Status status) {
+        return status.getCode() == Status.Code.UNKNOWN && status.getCause() instanceof ClosedChannelException;
     }
 
     /** What the error of one command of an {@code ExecuteCommands} call says. */

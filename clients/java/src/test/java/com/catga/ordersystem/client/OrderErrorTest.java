@@ -24,6 +24,7 @@ import com.google.rpc.RetryInfo;
 import io.grpc.Status.Code;
 import io.grpc.StatusException;
 import io.grpc.StatusRuntimeException;
+import java.nio.channels.ClosedChannelException;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
@@ -87,6 +88,14 @@ class OrderErrorTest {
         StatusException checked = Code.ABORTED.toStatus().withDescription("m").asException();
         assertEquals(bare(Code.ABORTED, "m"), OrderError.of(checked));
         assertEquals(bare(Code.ABORTED, "m"), OrderError.of(new RuntimeException(checked)));
+    }
+
+    @Test
+    void a_connection_that_broke_is_unavailable_whatever_grpc_calls_it() {
+        var closed = Code.UNKNOWN.toStatus().withDescription("channel closed").withCause(new ClosedChannelException());
+        assertEquals(bare(Code.UNAVAILABLE, "channel closed"), OrderError.of(closed.asRuntimeException()));
+        var unknown = Code.UNKNOWN.toStatus().withDescription("channel closed");
+        assertEquals(bare(Code.UNKNOWN, "channel closed"), OrderError.of(unknown.asRuntimeException()));
     }
 
     @Test

@@ -18,7 +18,7 @@ class MatchingTest {
     @TestFactory
     Stream<DynamicTest> a_pattern_matches_what_it_should_and_refuses_the_rest() throws IOException {
         List<?> cases = (List<?>) ConformanceTest.load(ConformanceTest.SCENARIOS.resolve("matching/cases.yaml"));
-        return cases.stream().map(each -> (Map<?, ?>) each).map(each -> DynamicTest.dynamicTest(each.get("pattern").toString(), () -> {
+        return cases.stream().map(each -> (Map<?, ?>) each).map(each -> DynamicTest.dynamicTest("pattern " + each.get("pattern"), () -> {
             Object pattern = each.get("pattern");
             for (Object value : (List<?>) each.get("matches")) {
                 assertDoesNotThrow(() -> match(pattern, value));

@@ -45,7 +45,7 @@ public final class Surroundings {
     }
 
     /** Kills a process at the latest when this one ends, whatever becomes of the tests. */
-    static Process guarded(Process process) {
+    public static Process guarded(Process process) {
         Runtime.getRuntime().addShutdownHook(new Thread(process::destroyForcibly));
         return process;
     }
