@@ -186,6 +186,20 @@ class FollowTest {
     }
 
     @Test
+    void a_message_gives_it_all_its_time_again() throws Exception {
+        List<Object> script = new ArrayList<>();
+        for (int breaks = 0; breaks < 12; breaks++) {
+            script.add(List.of(event("a"), UNAVAILABLE));
+        }
+        try (FakeServer fake = new FakeServer(script.toArray());
+                OrderChannel channel = connect(fake.address());
+                var follow = followEvents(OrderHistoryServiceGrpc.newBlockingStub(channel), ALL, Duration.ofMillis(300))) {
+            // Eleven waits of 50 to 100 ms each: more in all than it is given, and none of them alone.
+            assertEquals(12, take(follow, 12).size());
+        }
+    }
+
+    @Test
     void the_end_of_a_stream_ends_it() throws Exception {
         try (FakeServer fake = new FakeServer(List.of(event("a"), Failure.of(Code.OK)));
                 OrderChannel channel = connect(fake.address());
