@@ -68,7 +68,8 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object pageToken_ = "";
   /**
    * <pre>
-   * The `next_page_token` of the page before; empty for the first page. All other fields must stay as they were.
+   * The `next_page_token` of the page before; empty for the first page. The filters and `order_by` must stay as
+   * they were; `page_size` and `consistency` may change.
    * </pre>
    *
    * <code>string page_token = 2;</code>
@@ -89,7 +90,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The `next_page_token` of the page before; empty for the first page. All other fields must stay as they were.
+   * The `next_page_token` of the page before; empty for the first page. The filters and `order_by` must stay as
+   * they were; `page_size` and `consistency` may change.
    * </pre>
    *
    * <code>string page_token = 2;</code>
@@ -912,7 +914,8 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object pageToken_ = "";
     /**
      * <pre>
-     * The `next_page_token` of the page before; empty for the first page. All other fields must stay as they were.
+     * The `next_page_token` of the page before; empty for the first page. The filters and `order_by` must stay as
+     * they were; `page_size` and `consistency` may change.
      * </pre>
      *
      * <code>string page_token = 2;</code>
@@ -932,7 +935,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The `next_page_token` of the page before; empty for the first page. All other fields must stay as they were.
+     * The `next_page_token` of the page before; empty for the first page. The filters and `order_by` must stay as
+     * they were; `page_size` and `consistency` may change.
      * </pre>
      *
      * <code>string page_token = 2;</code>
@@ -953,7 +957,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The `next_page_token` of the page before; empty for the first page. All other fields must stay as they were.
+     * The `next_page_token` of the page before; empty for the first page. The filters and `order_by` must stay as
+     * they were; `page_size` and `consistency` may change.
      * </pre>
      *
      * <code>string page_token = 2;</code>
@@ -970,7 +975,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The `next_page_token` of the page before; empty for the first page. All other fields must stay as they were.
+     * The `next_page_token` of the page before; empty for the first page. The filters and `order_by` must stay as
+     * they were; `page_size` and `consistency` may change.
      * </pre>
      *
      * <code>string page_token = 2;</code>
@@ -984,7 +990,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The `next_page_token` of the page before; empty for the first page. All other fields must stay as they were.
+     * The `next_page_token` of the page before; empty for the first page. The filters and `order_by` must stay as
+     * they were; `page_size` and `consistency` may change.
      * </pre>
      *
      * <code>string page_token = 2;</code>

@@ -20,7 +20,8 @@ public interface ListOrdersRequestOrBuilder extends
 
   /**
    * <pre>
-   * The `next_page_token` of the page before; empty for the first page. All other fields must stay as they were.
+   * The `next_page_token` of the page before; empty for the first page. The filters and `order_by` must stay as
+   * they were; `page_size` and `consistency` may change.
    * </pre>
    *
    * <code>string page_token = 2;</code>
@@ -29,7 +30,8 @@ public interface ListOrdersRequestOrBuilder extends
   java.lang.String getPageToken();
   /**
    * <pre>
-   * The `next_page_token` of the page before; empty for the first page. All other fields must stay as they were.
+   * The `next_page_token` of the page before; empty for the first page. The filters and `order_by` must stay as
+   * they were; `page_size` and `consistency` may change.
    * </pre>
    *
    * <code>string page_token = 2;</code>

@@ -6,10 +6,16 @@ import static io.grpc.MethodDescriptor.generateFullMethodName;
  * <pre>
  * Changes orders. Every command takes effect at once and wholly, or not at all.
  * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") whose reason says what to do:
- * INVALID_ARGUMENT (bad input; BadRequest names every violation), NOT_FOUND (no such order), FAILED_PRECONDITION (the
- * order's status does not allow it; PreconditionFailure), ABORTED (the expected revision is stale), ALREADY_EXISTS (the
- * request id was used with another payload), RESOURCE_EXHAUSTED (over a bound; RetryInfo where waiting helps), UNAVAILABLE
- * (try again; RetryInfo), DEADLINE_EXCEEDED (the command may or may not have taken effect: retry with the same request id).
+ * - INVALID_ARGUMENT: INVALID_ARGUMENT (bad input; BadRequest names every violation)
+ * - NOT_FOUND: ORDER_NOT_FOUND
+ * - FAILED_PRECONDITION: ILLEGAL_TRANSITION (the order's status does not allow it; PreconditionFailure)
+ * - ABORTED: REVISION_CONFLICT (the expected revision is stale), CONTENTION (other commands kept coming first; RetryInfo)
+ * - ALREADY_EXISTS: REQUEST_ID_REUSED (with another payload)
+ * - RESOURCE_EXHAUSTED: OVERLOADED, STORE_FULL (RetryInfo), MESSAGE_TOO_LARGE
+ * - UNAVAILABLE: UNAVAILABLE, SHUTTING_DOWN (RetryInfo), OUTCOME_UNKNOWN (RetryInfo; the command may or may not have taken
+ *   effect: retry with the same request id), or without details: the connection broke, as OUTCOME_UNKNOWN
+ * - DEADLINE_EXCEEDED: DEADLINE_EXCEEDED (as OUTCOME_UNKNOWN)
+ * - DATA_LOSS: DATA_CORRUPT; INTERNAL: INTERNAL (nothing that a retry mends)
  * </pre>
  */
 @io.grpc.stub.annotations.GrpcGenerated
@@ -269,10 +275,16 @@ public final class OrderCommandServiceGrpc {
    * <pre>
    * Changes orders. Every command takes effect at once and wholly, or not at all.
    * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") whose reason says what to do:
-   * INVALID_ARGUMENT (bad input; BadRequest names every violation), NOT_FOUND (no such order), FAILED_PRECONDITION (the
-   * order's status does not allow it; PreconditionFailure), ABORTED (the expected revision is stale), ALREADY_EXISTS (the
-   * request id was used with another payload), RESOURCE_EXHAUSTED (over a bound; RetryInfo where waiting helps), UNAVAILABLE
-   * (try again; RetryInfo), DEADLINE_EXCEEDED (the command may or may not have taken effect: retry with the same request id).
+   * - INVALID_ARGUMENT: INVALID_ARGUMENT (bad input; BadRequest names every violation)
+   * - NOT_FOUND: ORDER_NOT_FOUND
+   * - FAILED_PRECONDITION: ILLEGAL_TRANSITION (the order's status does not allow it; PreconditionFailure)
+   * - ABORTED: REVISION_CONFLICT (the expected revision is stale), CONTENTION (other commands kept coming first; RetryInfo)
+   * - ALREADY_EXISTS: REQUEST_ID_REUSED (with another payload)
+   * - RESOURCE_EXHAUSTED: OVERLOADED, STORE_FULL (RetryInfo), MESSAGE_TOO_LARGE
+   * - UNAVAILABLE: UNAVAILABLE, SHUTTING_DOWN (RetryInfo), OUTCOME_UNKNOWN (RetryInfo; the command may or may not have taken
+   *   effect: retry with the same request id), or without details: the connection broke, as OUTCOME_UNKNOWN
+   * - DEADLINE_EXCEEDED: DEADLINE_EXCEEDED (as OUTCOME_UNKNOWN)
+   * - DATA_LOSS: DATA_CORRUPT; INTERNAL: INTERNAL (nothing that a retry mends)
    * </pre>
    */
   public interface AsyncService {
@@ -345,10 +357,16 @@ public final class OrderCommandServiceGrpc {
    * <pre>
    * Changes orders. Every command takes effect at once and wholly, or not at all.
    * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") whose reason says what to do:
-   * INVALID_ARGUMENT (bad input; BadRequest names every violation), NOT_FOUND (no such order), FAILED_PRECONDITION (the
-   * order's status does not allow it; PreconditionFailure), ABORTED (the expected revision is stale), ALREADY_EXISTS (the
-   * request id was used with another payload), RESOURCE_EXHAUSTED (over a bound; RetryInfo where waiting helps), UNAVAILABLE
-   * (try again; RetryInfo), DEADLINE_EXCEEDED (the command may or may not have taken effect: retry with the same request id).
+   * - INVALID_ARGUMENT: INVALID_ARGUMENT (bad input; BadRequest names every violation)
+   * - NOT_FOUND: ORDER_NOT_FOUND
+   * - FAILED_PRECONDITION: ILLEGAL_TRANSITION (the order's status does not allow it; PreconditionFailure)
+   * - ABORTED: REVISION_CONFLICT (the expected revision is stale), CONTENTION (other commands kept coming first; RetryInfo)
+   * - ALREADY_EXISTS: REQUEST_ID_REUSED (with another payload)
+   * - RESOURCE_EXHAUSTED: OVERLOADED, STORE_FULL (RetryInfo), MESSAGE_TOO_LARGE
+   * - UNAVAILABLE: UNAVAILABLE, SHUTTING_DOWN (RetryInfo), OUTCOME_UNKNOWN (RetryInfo; the command may or may not have taken
+   *   effect: retry with the same request id), or without details: the connection broke, as OUTCOME_UNKNOWN
+   * - DEADLINE_EXCEEDED: DEADLINE_EXCEEDED (as OUTCOME_UNKNOWN)
+   * - DATA_LOSS: DATA_CORRUPT; INTERNAL: INTERNAL (nothing that a retry mends)
    * </pre>
    */
   public static abstract class OrderCommandServiceImplBase
@@ -364,10 +382,16 @@ public final class OrderCommandServiceGrpc {
    * <pre>
    * Changes orders. Every command takes effect at once and wholly, or not at all.
    * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") whose reason says what to do:
-   * INVALID_ARGUMENT (bad input; BadRequest names every violation), NOT_FOUND (no such order), FAILED_PRECONDITION (the
-   * order's status does not allow it; PreconditionFailure), ABORTED (the expected revision is stale), ALREADY_EXISTS (the
-   * request id was used with another payload), RESOURCE_EXHAUSTED (over a bound; RetryInfo where waiting helps), UNAVAILABLE
-   * (try again; RetryInfo), DEADLINE_EXCEEDED (the command may or may not have taken effect: retry with the same request id).
+   * - INVALID_ARGUMENT: INVALID_ARGUMENT (bad input; BadRequest names every violation)
+   * - NOT_FOUND: ORDER_NOT_FOUND
+   * - FAILED_PRECONDITION: ILLEGAL_TRANSITION (the order's status does not allow it; PreconditionFailure)
+   * - ABORTED: REVISION_CONFLICT (the expected revision is stale), CONTENTION (other commands kept coming first; RetryInfo)
+   * - ALREADY_EXISTS: REQUEST_ID_REUSED (with another payload)
+   * - RESOURCE_EXHAUSTED: OVERLOADED, STORE_FULL (RetryInfo), MESSAGE_TOO_LARGE
+   * - UNAVAILABLE: UNAVAILABLE, SHUTTING_DOWN (RetryInfo), OUTCOME_UNKNOWN (RetryInfo; the command may or may not have taken
+   *   effect: retry with the same request id), or without details: the connection broke, as OUTCOME_UNKNOWN
+   * - DEADLINE_EXCEEDED: DEADLINE_EXCEEDED (as OUTCOME_UNKNOWN)
+   * - DATA_LOSS: DATA_CORRUPT; INTERNAL: INTERNAL (nothing that a retry mends)
    * </pre>
    */
   public static final class OrderCommandServiceStub
@@ -457,10 +481,16 @@ public final class OrderCommandServiceGrpc {
    * <pre>
    * Changes orders. Every command takes effect at once and wholly, or not at all.
    * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") whose reason says what to do:
-   * INVALID_ARGUMENT (bad input; BadRequest names every violation), NOT_FOUND (no such order), FAILED_PRECONDITION (the
-   * order's status does not allow it; PreconditionFailure), ABORTED (the expected revision is stale), ALREADY_EXISTS (the
-   * request id was used with another payload), RESOURCE_EXHAUSTED (over a bound; RetryInfo where waiting helps), UNAVAILABLE
-   * (try again; RetryInfo), DEADLINE_EXCEEDED (the command may or may not have taken effect: retry with the same request id).
+   * - INVALID_ARGUMENT: INVALID_ARGUMENT (bad input; BadRequest names every violation)
+   * - NOT_FOUND: ORDER_NOT_FOUND
+   * - FAILED_PRECONDITION: ILLEGAL_TRANSITION (the order's status does not allow it; PreconditionFailure)
+   * - ABORTED: REVISION_CONFLICT (the expected revision is stale), CONTENTION (other commands kept coming first; RetryInfo)
+   * - ALREADY_EXISTS: REQUEST_ID_REUSED (with another payload)
+   * - RESOURCE_EXHAUSTED: OVERLOADED, STORE_FULL (RetryInfo), MESSAGE_TOO_LARGE
+   * - UNAVAILABLE: UNAVAILABLE, SHUTTING_DOWN (RetryInfo), OUTCOME_UNKNOWN (RetryInfo; the command may or may not have taken
+   *   effect: retry with the same request id), or without details: the connection broke, as OUTCOME_UNKNOWN
+   * - DEADLINE_EXCEEDED: DEADLINE_EXCEEDED (as OUTCOME_UNKNOWN)
+   * - DATA_LOSS: DATA_CORRUPT; INTERNAL: INTERNAL (nothing that a retry mends)
    * </pre>
    */
   public static final class OrderCommandServiceBlockingV2Stub
@@ -546,10 +576,16 @@ public final class OrderCommandServiceGrpc {
    * <pre>
    * Changes orders. Every command takes effect at once and wholly, or not at all.
    * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") whose reason says what to do:
-   * INVALID_ARGUMENT (bad input; BadRequest names every violation), NOT_FOUND (no such order), FAILED_PRECONDITION (the
-   * order's status does not allow it; PreconditionFailure), ABORTED (the expected revision is stale), ALREADY_EXISTS (the
-   * request id was used with another payload), RESOURCE_EXHAUSTED (over a bound; RetryInfo where waiting helps), UNAVAILABLE
-   * (try again; RetryInfo), DEADLINE_EXCEEDED (the command may or may not have taken effect: retry with the same request id).
+   * - INVALID_ARGUMENT: INVALID_ARGUMENT (bad input; BadRequest names every violation)
+   * - NOT_FOUND: ORDER_NOT_FOUND
+   * - FAILED_PRECONDITION: ILLEGAL_TRANSITION (the order's status does not allow it; PreconditionFailure)
+   * - ABORTED: REVISION_CONFLICT (the expected revision is stale), CONTENTION (other commands kept coming first; RetryInfo)
+   * - ALREADY_EXISTS: REQUEST_ID_REUSED (with another payload)
+   * - RESOURCE_EXHAUSTED: OVERLOADED, STORE_FULL (RetryInfo), MESSAGE_TOO_LARGE
+   * - UNAVAILABLE: UNAVAILABLE, SHUTTING_DOWN (RetryInfo), OUTCOME_UNKNOWN (RetryInfo; the command may or may not have taken
+   *   effect: retry with the same request id), or without details: the connection broke, as OUTCOME_UNKNOWN
+   * - DEADLINE_EXCEEDED: DEADLINE_EXCEEDED (as OUTCOME_UNKNOWN)
+   * - DATA_LOSS: DATA_CORRUPT; INTERNAL: INTERNAL (nothing that a retry mends)
    * </pre>
    */
   public static final class OrderCommandServiceBlockingStub
@@ -621,10 +657,16 @@ public final class OrderCommandServiceGrpc {
    * <pre>
    * Changes orders. Every command takes effect at once and wholly, or not at all.
    * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") whose reason says what to do:
-   * INVALID_ARGUMENT (bad input; BadRequest names every violation), NOT_FOUND (no such order), FAILED_PRECONDITION (the
-   * order's status does not allow it; PreconditionFailure), ABORTED (the expected revision is stale), ALREADY_EXISTS (the
-   * request id was used with another payload), RESOURCE_EXHAUSTED (over a bound; RetryInfo where waiting helps), UNAVAILABLE
-   * (try again; RetryInfo), DEADLINE_EXCEEDED (the command may or may not have taken effect: retry with the same request id).
+   * - INVALID_ARGUMENT: INVALID_ARGUMENT (bad input; BadRequest names every violation)
+   * - NOT_FOUND: ORDER_NOT_FOUND
+   * - FAILED_PRECONDITION: ILLEGAL_TRANSITION (the order's status does not allow it; PreconditionFailure)
+   * - ABORTED: REVISION_CONFLICT (the expected revision is stale), CONTENTION (other commands kept coming first; RetryInfo)
+   * - ALREADY_EXISTS: REQUEST_ID_REUSED (with another payload)
+   * - RESOURCE_EXHAUSTED: OVERLOADED, STORE_FULL (RetryInfo), MESSAGE_TOO_LARGE
+   * - UNAVAILABLE: UNAVAILABLE, SHUTTING_DOWN (RetryInfo), OUTCOME_UNKNOWN (RetryInfo; the command may or may not have taken
+   *   effect: retry with the same request id), or without details: the connection broke, as OUTCOME_UNKNOWN
+   * - DEADLINE_EXCEEDED: DEADLINE_EXCEEDED (as OUTCOME_UNKNOWN)
+   * - DATA_LOSS: DATA_CORRUPT; INTERNAL: INTERNAL (nothing that a retry mends)
    * </pre>
    */
   public static final class OrderCommandServiceFutureStub

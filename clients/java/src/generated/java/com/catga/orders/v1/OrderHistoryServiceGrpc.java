@@ -7,6 +7,9 @@ import static io.grpc.MethodDescriptor.generateFullMethodName;
  * Streams events: in order, without gaps, without duplicates.
  * A stream that ends with UNAVAILABLE is to be reopened after the last cursor or revision seen: nothing is skipped and
  * nothing comes twice. A slow reader is neither dropped nor buffered for: it reads on from the log at its own pace.
+ * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT with the reason INVALID_ARGUMENT (BadRequest
+ * names every violation) or CURSOR_OF_ANOTHER_LOG (start over), NOT_FOUND (ORDER_NOT_FOUND), RESOURCE_EXHAUSTED and UNAVAILABLE,
+ * among them SHUTTING_DOWN at the end of a followed stream (RetryInfo), DEADLINE_EXCEEDED.
  * </pre>
  */
 @io.grpc.stub.annotations.GrpcGenerated
@@ -143,6 +146,9 @@ public final class OrderHistoryServiceGrpc {
    * Streams events: in order, without gaps, without duplicates.
    * A stream that ends with UNAVAILABLE is to be reopened after the last cursor or revision seen: nothing is skipped and
    * nothing comes twice. A slow reader is neither dropped nor buffered for: it reads on from the log at its own pace.
+   * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT with the reason INVALID_ARGUMENT (BadRequest
+   * names every violation) or CURSOR_OF_ANOTHER_LOG (start over), NOT_FOUND (ORDER_NOT_FOUND), RESOURCE_EXHAUSTED and UNAVAILABLE,
+   * among them SHUTTING_DOWN at the end of a followed stream (RetryInfo), DEADLINE_EXCEEDED.
    * </pre>
    */
   public interface AsyncService {
@@ -174,6 +180,9 @@ public final class OrderHistoryServiceGrpc {
    * Streams events: in order, without gaps, without duplicates.
    * A stream that ends with UNAVAILABLE is to be reopened after the last cursor or revision seen: nothing is skipped and
    * nothing comes twice. A slow reader is neither dropped nor buffered for: it reads on from the log at its own pace.
+   * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT with the reason INVALID_ARGUMENT (BadRequest
+   * names every violation) or CURSOR_OF_ANOTHER_LOG (start over), NOT_FOUND (ORDER_NOT_FOUND), RESOURCE_EXHAUSTED and UNAVAILABLE,
+   * among them SHUTTING_DOWN at the end of a followed stream (RetryInfo), DEADLINE_EXCEEDED.
    * </pre>
    */
   public static abstract class OrderHistoryServiceImplBase
@@ -190,6 +199,9 @@ public final class OrderHistoryServiceGrpc {
    * Streams events: in order, without gaps, without duplicates.
    * A stream that ends with UNAVAILABLE is to be reopened after the last cursor or revision seen: nothing is skipped and
    * nothing comes twice. A slow reader is neither dropped nor buffered for: it reads on from the log at its own pace.
+   * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT with the reason INVALID_ARGUMENT (BadRequest
+   * names every violation) or CURSOR_OF_ANOTHER_LOG (start over), NOT_FOUND (ORDER_NOT_FOUND), RESOURCE_EXHAUSTED and UNAVAILABLE,
+   * among them SHUTTING_DOWN at the end of a followed stream (RetryInfo), DEADLINE_EXCEEDED.
    * </pre>
    */
   public static final class OrderHistoryServiceStub
@@ -234,6 +246,9 @@ public final class OrderHistoryServiceGrpc {
    * Streams events: in order, without gaps, without duplicates.
    * A stream that ends with UNAVAILABLE is to be reopened after the last cursor or revision seen: nothing is skipped and
    * nothing comes twice. A slow reader is neither dropped nor buffered for: it reads on from the log at its own pace.
+   * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT with the reason INVALID_ARGUMENT (BadRequest
+   * names every violation) or CURSOR_OF_ANOTHER_LOG (start over), NOT_FOUND (ORDER_NOT_FOUND), RESOURCE_EXHAUSTED and UNAVAILABLE,
+   * among them SHUTTING_DOWN at the end of a followed stream (RetryInfo), DEADLINE_EXCEEDED.
    * </pre>
    */
   public static final class OrderHistoryServiceBlockingV2Stub
@@ -280,6 +295,9 @@ public final class OrderHistoryServiceGrpc {
    * Streams events: in order, without gaps, without duplicates.
    * A stream that ends with UNAVAILABLE is to be reopened after the last cursor or revision seen: nothing is skipped and
    * nothing comes twice. A slow reader is neither dropped nor buffered for: it reads on from the log at its own pace.
+   * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT with the reason INVALID_ARGUMENT (BadRequest
+   * names every violation) or CURSOR_OF_ANOTHER_LOG (start over), NOT_FOUND (ORDER_NOT_FOUND), RESOURCE_EXHAUSTED and UNAVAILABLE,
+   * among them SHUTTING_DOWN at the end of a followed stream (RetryInfo), DEADLINE_EXCEEDED.
    * </pre>
    */
   public static final class OrderHistoryServiceBlockingStub
@@ -324,6 +342,9 @@ public final class OrderHistoryServiceGrpc {
    * Streams events: in order, without gaps, without duplicates.
    * A stream that ends with UNAVAILABLE is to be reopened after the last cursor or revision seen: nothing is skipped and
    * nothing comes twice. A slow reader is neither dropped nor buffered for: it reads on from the log at its own pace.
+   * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT with the reason INVALID_ARGUMENT (BadRequest
+   * names every violation) or CURSOR_OF_ANOTHER_LOG (start over), NOT_FOUND (ORDER_NOT_FOUND), RESOURCE_EXHAUSTED and UNAVAILABLE,
+   * among them SHUTTING_DOWN at the end of a followed stream (RetryInfo), DEADLINE_EXCEEDED.
    * </pre>
    */
   public static final class OrderHistoryServiceFutureStub

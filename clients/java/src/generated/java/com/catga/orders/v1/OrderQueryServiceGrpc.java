@@ -5,8 +5,10 @@ import static io.grpc.MethodDescriptor.generateFullMethodName;
 /**
  * <pre>
  * Answers questions about orders.
- * Errors, each with a google.rpc.ErrorInfo: INVALID_ARGUMENT (BadRequest names every violation), NOT_FOUND,
- * RESOURCE_EXHAUSTED and UNAVAILABLE (RetryInfo), DEADLINE_EXCEEDED.
+ * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT (BadRequest names every violation),
+ * NOT_FOUND with the reason ORDER_NOT_FOUND or NOT_YET_THEN (the order was not there at that revision or time),
+ * RESOURCE_EXHAUSTED and UNAVAILABLE (RetryInfo), DEADLINE_EXCEEDED with the reason DEADLINE_EXCEEDED or NOT_FRESH_IN_TIME (the
+ * consistency that was asked for).
  * </pre>
  */
 @io.grpc.stub.annotations.GrpcGenerated
@@ -203,8 +205,10 @@ public final class OrderQueryServiceGrpc {
   /**
    * <pre>
    * Answers questions about orders.
-   * Errors, each with a google.rpc.ErrorInfo: INVALID_ARGUMENT (BadRequest names every violation), NOT_FOUND,
-   * RESOURCE_EXHAUSTED and UNAVAILABLE (RetryInfo), DEADLINE_EXCEEDED.
+   * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT (BadRequest names every violation),
+   * NOT_FOUND with the reason ORDER_NOT_FOUND or NOT_YET_THEN (the order was not there at that revision or time),
+   * RESOURCE_EXHAUSTED and UNAVAILABLE (RetryInfo), DEADLINE_EXCEEDED with the reason DEADLINE_EXCEEDED or NOT_FRESH_IN_TIME (the
+   * consistency that was asked for).
    * </pre>
    */
   public interface AsyncService {
@@ -254,8 +258,10 @@ public final class OrderQueryServiceGrpc {
    * Base class for the server implementation of the service OrderQueryService.
    * <pre>
    * Answers questions about orders.
-   * Errors, each with a google.rpc.ErrorInfo: INVALID_ARGUMENT (BadRequest names every violation), NOT_FOUND,
-   * RESOURCE_EXHAUSTED and UNAVAILABLE (RetryInfo), DEADLINE_EXCEEDED.
+   * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT (BadRequest names every violation),
+   * NOT_FOUND with the reason ORDER_NOT_FOUND or NOT_YET_THEN (the order was not there at that revision or time),
+   * RESOURCE_EXHAUSTED and UNAVAILABLE (RetryInfo), DEADLINE_EXCEEDED with the reason DEADLINE_EXCEEDED or NOT_FRESH_IN_TIME (the
+   * consistency that was asked for).
    * </pre>
    */
   public static abstract class OrderQueryServiceImplBase
@@ -270,8 +276,10 @@ public final class OrderQueryServiceGrpc {
    * A stub to allow clients to do asynchronous rpc calls to service OrderQueryService.
    * <pre>
    * Answers questions about orders.
-   * Errors, each with a google.rpc.ErrorInfo: INVALID_ARGUMENT (BadRequest names every violation), NOT_FOUND,
-   * RESOURCE_EXHAUSTED and UNAVAILABLE (RetryInfo), DEADLINE_EXCEEDED.
+   * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT (BadRequest names every violation),
+   * NOT_FOUND with the reason ORDER_NOT_FOUND or NOT_YET_THEN (the order was not there at that revision or time),
+   * RESOURCE_EXHAUSTED and UNAVAILABLE (RetryInfo), DEADLINE_EXCEEDED with the reason DEADLINE_EXCEEDED or NOT_FRESH_IN_TIME (the
+   * consistency that was asked for).
    * </pre>
    */
   public static final class OrderQueryServiceStub
@@ -336,8 +344,10 @@ public final class OrderQueryServiceGrpc {
    * A stub to allow clients to do synchronous rpc calls to service OrderQueryService.
    * <pre>
    * Answers questions about orders.
-   * Errors, each with a google.rpc.ErrorInfo: INVALID_ARGUMENT (BadRequest names every violation), NOT_FOUND,
-   * RESOURCE_EXHAUSTED and UNAVAILABLE (RetryInfo), DEADLINE_EXCEEDED.
+   * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT (BadRequest names every violation),
+   * NOT_FOUND with the reason ORDER_NOT_FOUND or NOT_YET_THEN (the order was not there at that revision or time),
+   * RESOURCE_EXHAUSTED and UNAVAILABLE (RetryInfo), DEADLINE_EXCEEDED with the reason DEADLINE_EXCEEDED or NOT_FRESH_IN_TIME (the
+   * consistency that was asked for).
    * </pre>
    */
   public static final class OrderQueryServiceBlockingV2Stub
@@ -398,8 +408,10 @@ public final class OrderQueryServiceGrpc {
    * A stub to allow clients to do limited synchronous rpc calls to service OrderQueryService.
    * <pre>
    * Answers questions about orders.
-   * Errors, each with a google.rpc.ErrorInfo: INVALID_ARGUMENT (BadRequest names every violation), NOT_FOUND,
-   * RESOURCE_EXHAUSTED and UNAVAILABLE (RetryInfo), DEADLINE_EXCEEDED.
+   * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT (BadRequest names every violation),
+   * NOT_FOUND with the reason ORDER_NOT_FOUND or NOT_YET_THEN (the order was not there at that revision or time),
+   * RESOURCE_EXHAUSTED and UNAVAILABLE (RetryInfo), DEADLINE_EXCEEDED with the reason DEADLINE_EXCEEDED or NOT_FRESH_IN_TIME (the
+   * consistency that was asked for).
    * </pre>
    */
   public static final class OrderQueryServiceBlockingStub
@@ -460,8 +472,10 @@ public final class OrderQueryServiceGrpc {
    * A stub to allow clients to do ListenableFuture-style rpc calls to service OrderQueryService.
    * <pre>
    * Answers questions about orders.
-   * Errors, each with a google.rpc.ErrorInfo: INVALID_ARGUMENT (BadRequest names every violation), NOT_FOUND,
-   * RESOURCE_EXHAUSTED and UNAVAILABLE (RetryInfo), DEADLINE_EXCEEDED.
+   * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT (BadRequest names every violation),
+   * NOT_FOUND with the reason ORDER_NOT_FOUND or NOT_YET_THEN (the order was not there at that revision or time),
+   * RESOURCE_EXHAUSTED and UNAVAILABLE (RetryInfo), DEADLINE_EXCEEDED with the reason DEADLINE_EXCEEDED or NOT_FRESH_IN_TIME (the
+   * consistency that was asked for).
    * </pre>
    */
   public static final class OrderQueryServiceFutureStub

@@ -91,7 +91,8 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object cursor_ = "";
   /**
    * <pre>
-   * The place in the whole log that has been reached. Opaque.
+   * The place in the whole log that has been reached, for a StreamEvents that goes on from here. Opaque. To resume the history of
+   * this order ask for the revision after the last one seen.
    * </pre>
    *
    * <code>string cursor = 1;</code>
@@ -112,7 +113,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The place in the whole log that has been reached. Opaque.
+   * The place in the whole log that has been reached, for a StreamEvents that goes on from here. Opaque. To resume the history of
+   * this order ask for the revision after the last one seen.
    * </pre>
    *
    * <code>string cursor = 1;</code>
@@ -655,7 +657,8 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object cursor_ = "";
     /**
      * <pre>
-     * The place in the whole log that has been reached. Opaque.
+     * The place in the whole log that has been reached, for a StreamEvents that goes on from here. Opaque. To resume the history of
+     * this order ask for the revision after the last one seen.
      * </pre>
      *
      * <code>string cursor = 1;</code>
@@ -675,7 +678,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The place in the whole log that has been reached. Opaque.
+     * The place in the whole log that has been reached, for a StreamEvents that goes on from here. Opaque. To resume the history of
+     * this order ask for the revision after the last one seen.
      * </pre>
      *
      * <code>string cursor = 1;</code>
@@ -696,7 +700,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The place in the whole log that has been reached. Opaque.
+     * The place in the whole log that has been reached, for a StreamEvents that goes on from here. Opaque. To resume the history of
+     * this order ask for the revision after the last one seen.
      * </pre>
      *
      * <code>string cursor = 1;</code>
@@ -713,7 +718,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The place in the whole log that has been reached. Opaque.
+     * The place in the whole log that has been reached, for a StreamEvents that goes on from here. Opaque. To resume the history of
+     * this order ask for the revision after the last one seen.
      * </pre>
      *
      * <code>string cursor = 1;</code>
@@ -727,7 +733,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The place in the whole log that has been reached. Opaque.
+     * The place in the whole log that has been reached, for a StreamEvents that goes on from here. Opaque. To resume the history of
+     * this order ask for the revision after the last one seen.
      * </pre>
      *
      * <code>string cursor = 1;</code>

@@ -10,7 +10,8 @@ public interface StreamOrderHistoryResponseOrBuilder extends
 
   /**
    * <pre>
-   * The place in the whole log that has been reached. Opaque.
+   * The place in the whole log that has been reached, for a StreamEvents that goes on from here. Opaque. To resume the history of
+   * this order ask for the revision after the last one seen.
    * </pre>
    *
    * <code>string cursor = 1;</code>
@@ -19,7 +20,8 @@ public interface StreamOrderHistoryResponseOrBuilder extends
   java.lang.String getCursor();
   /**
    * <pre>
-   * The place in the whole log that has been reached. Opaque.
+   * The place in the whole log that has been reached, for a StreamEvents that goes on from here. Opaque. To resume the history of
+   * this order ask for the revision after the last one seen.
    * </pre>
    *
    * <code>string cursor = 1;</code>

@@ -30,6 +30,41 @@ public final class SystemProto {
   static final 
     com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
       internal_static_catga_system_v1_Limits_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_catga_system_v1_ListDeadLettersRequest_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_catga_system_v1_ListDeadLettersRequest_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_catga_system_v1_ListDeadLettersResponse_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_catga_system_v1_ListDeadLettersResponse_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_catga_system_v1_DeadLetter_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_catga_system_v1_DeadLetter_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_catga_system_v1_ReplayDeadLettersRequest_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_catga_system_v1_ReplayDeadLettersRequest_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_catga_system_v1_ReplayDeadLettersResponse_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_catga_system_v1_ReplayDeadLettersResponse_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_catga_system_v1_DiscardDeadLettersRequest_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_catga_system_v1_DiscardDeadLettersRequest_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_catga_system_v1_DiscardDeadLettersResponse_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_catga_system_v1_DiscardDeadLettersResponse_fieldAccessorTable;
 
   public static com.google.protobuf.Descriptors.FileDescriptor
       getDescriptor() {
@@ -57,16 +92,40 @@ public final class SystemProto {
       "\025\n\rmax_page_size\030\004 \001(\005\022\026\n\016max_batch_size" +
       "\030\005 \001(\005\022\030\n\020max_ids_per_call\030\006 \001(\005\022\025\n\rmax_" +
       "in_flight\030\007 \001(\005\022\036\n\026max_concurrent_stream" +
-      "s\030\010 \001(\005\022\027\n\017max_connections\030\t \001(\005*\204\001\n\nDur" +
-      "ability\022\032\n\026DURABILITY_UNSPECIFIED\020\000\022\023\n\017D" +
-      "URABILITY_NONE\020\001\022\026\n\022DURABILITY_PROCESS\020\002" +
-      "\022\026\n\022DURABILITY_MACHINE\020\003\022\025\n\021DURABILITY_Q" +
-      "UORUM\020\004*C\n\004Mode\022\024\n\020MODE_UNSPECIFIED\020\000\022\023\n" +
-      "\017MODE_STANDALONE\020\001\022\020\n\014MODE_CLUSTER\020\0022o\n\r" +
-      "SystemService\022^\n\rGetServerInfo\022%.catga.s" +
-      "ystem.v1.GetServerInfoRequest\032&.catga.sy" +
-      "stem.v1.GetServerInfoResponseB$\n\023com.cat" +
-      "ga.system.v1B\013SystemProtoP\001b\006proto3"
+      "s\030\010 \001(\005\022\027\n\017max_connections\030\t \001(\005\"P\n\026List" +
+      "DeadLettersRequest\022\017\n\007handler\030\001 \001(\t\022\021\n\tp" +
+      "age_size\030\002 \001(\005\022\022\n\npage_token\030\003 \001(\t\"e\n\027Li" +
+      "stDeadLettersResponse\0221\n\014dead_letters\030\001 " +
+      "\003(\0132\033.catga.system.v1.DeadLetter\022\027\n\017next" +
+      "_page_token\030\002 \001(\t\"\250\001\n\nDeadLetter\022\020\n\010even" +
+      "t_id\030\001 \001(\t\022\020\n\010order_id\030\002 \001(\t\022\020\n\010revision" +
+      "\030\003 \001(\003\022\014\n\004type\030\004 \001(\t\022\020\n\010attempts\030\005 \001(\005\0224" +
+      "\n\020dead_lettered_at\030\006 \001(\0132\032.google.protob" +
+      "uf.Timestamp\022\016\n\006reason\030\007 \001(\t\"K\n\030ReplayDe" +
+      "adLettersRequest\022\017\n\007handler\030\001 \001(\t\022\021\n\teve" +
+      "nt_ids\030\002 \003(\t\022\013\n\003all\030\003 \001(\010\"-\n\031ReplayDeadL" +
+      "ettersResponse\022\020\n\010replayed\030\001 \001(\005\"L\n\031Disc" +
+      "ardDeadLettersRequest\022\017\n\007handler\030\001 \001(\t\022\021" +
+      "\n\tevent_ids\030\002 \003(\t\022\013\n\003all\030\003 \001(\010\"/\n\032Discar" +
+      "dDeadLettersResponse\022\021\n\tdiscarded\030\001 \001(\005*" +
+      "\204\001\n\nDurability\022\032\n\026DURABILITY_UNSPECIFIED" +
+      "\020\000\022\023\n\017DURABILITY_NONE\020\001\022\026\n\022DURABILITY_PR" +
+      "OCESS\020\002\022\026\n\022DURABILITY_MACHINE\020\003\022\025\n\021DURAB" +
+      "ILITY_QUORUM\020\004*C\n\004Mode\022\024\n\020MODE_UNSPECIFI" +
+      "ED\020\000\022\023\n\017MODE_STANDALONE\020\001\022\020\n\014MODE_CLUSTE" +
+      "R\020\0022o\n\rSystemService\022^\n\rGetServerInfo\022%." +
+      "catga.system.v1.GetServerInfoRequest\032&.c" +
+      "atga.system.v1.GetServerInfoResponse2\317\002\n" +
+      "\014AdminService\022d\n\017ListDeadLetters\022\'.catga" +
+      ".system.v1.ListDeadLettersRequest\032(.catg" +
+      "a.system.v1.ListDeadLettersResponse\022j\n\021R" +
+      "eplayDeadLetters\022).catga.system.v1.Repla" +
+      "yDeadLettersRequest\032*.catga.system.v1.Re" +
+      "playDeadLettersResponse\022m\n\022DiscardDeadLe" +
+      "tters\022*.catga.system.v1.DiscardDeadLette" +
+      "rsRequest\032+.catga.system.v1.DiscardDeadL" +
+      "ettersResponseB$\n\023com.catga.system.v1B\013S" +
+      "ystemProtoP\001b\006proto3"
     };
     descriptor = com.google.protobuf.Descriptors.FileDescriptor
       .internalBuildGeneratedFileFrom(descriptorData,
@@ -92,6 +151,48 @@ public final class SystemProto {
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_catga_system_v1_Limits_descriptor,
         new java.lang.String[] { "MaxMessageBytes", "MaxItemsPerOrder", "MaxQuantity", "MaxPageSize", "MaxBatchSize", "MaxIdsPerCall", "MaxInFlight", "MaxConcurrentStreams", "MaxConnections", });
+    internal_static_catga_system_v1_ListDeadLettersRequest_descriptor =
+      getDescriptor().getMessageTypes().get(3);
+    internal_static_catga_system_v1_ListDeadLettersRequest_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_catga_system_v1_ListDeadLettersRequest_descriptor,
+        new java.lang.String[] { "Handler", "PageSize", "PageToken", });
+    internal_static_catga_system_v1_ListDeadLettersResponse_descriptor =
+      getDescriptor().getMessageTypes().get(4);
+    internal_static_catga_system_v1_ListDeadLettersResponse_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_catga_system_v1_ListDeadLettersResponse_descriptor,
+        new java.lang.String[] { "DeadLetters", "NextPageToken", });
+    internal_static_catga_system_v1_DeadLetter_descriptor =
+      getDescriptor().getMessageTypes().get(5);
+    internal_static_catga_system_v1_DeadLetter_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_catga_system_v1_DeadLetter_descriptor,
+        new java.lang.String[] { "EventId", "OrderId", "Revision", "Type", "Attempts", "DeadLetteredAt", "Reason", });
+    internal_static_catga_system_v1_ReplayDeadLettersRequest_descriptor =
+      getDescriptor().getMessageTypes().get(6);
+    internal_static_catga_system_v1_ReplayDeadLettersRequest_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_catga_system_v1_ReplayDeadLettersRequest_descriptor,
+        new java.lang.String[] { "Handler", "EventIds", "All", });
+    internal_static_catga_system_v1_ReplayDeadLettersResponse_descriptor =
+      getDescriptor().getMessageTypes().get(7);
+    internal_static_catga_system_v1_ReplayDeadLettersResponse_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_catga_system_v1_ReplayDeadLettersResponse_descriptor,
+        new java.lang.String[] { "Replayed", });
+    internal_static_catga_system_v1_DiscardDeadLettersRequest_descriptor =
+      getDescriptor().getMessageTypes().get(8);
+    internal_static_catga_system_v1_DiscardDeadLettersRequest_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_catga_system_v1_DiscardDeadLettersRequest_descriptor,
+        new java.lang.String[] { "Handler", "EventIds", "All", });
+    internal_static_catga_system_v1_DiscardDeadLettersResponse_descriptor =
+      getDescriptor().getMessageTypes().get(9);
+    internal_static_catga_system_v1_DiscardDeadLettersResponse_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_catga_system_v1_DiscardDeadLettersResponse_descriptor,
+        new java.lang.String[] { "Discarded", });
     com.google.protobuf.DurationProto.getDescriptor();
     com.google.protobuf.TimestampProto.getDescriptor();
   }

@@ -4,6 +4,7 @@ import com.catga.ids.v1.IdServiceGrpc;
 import com.catga.orders.v1.OrderCommandServiceGrpc;
 import com.catga.orders.v1.OrderHistoryServiceGrpc;
 import com.catga.orders.v1.OrderQueryServiceGrpc;
+import com.catga.system.v1.AdminServiceGrpc;
 import com.catga.system.v1.SystemServiceGrpc;
 import com.google.protobuf.Message;
 import io.grpc.Channel;
@@ -31,6 +32,7 @@ record Rpc(AbstractBlockingStub<?> stub, Method method) {
             OrderHistoryServiceGrpc.SERVICE_NAME, OrderHistoryServiceGrpc::newBlockingStub,
             IdServiceGrpc.SERVICE_NAME, IdServiceGrpc::newBlockingStub,
             SystemServiceGrpc.SERVICE_NAME, SystemServiceGrpc::newBlockingStub,
+            AdminServiceGrpc.SERVICE_NAME, AdminServiceGrpc::newBlockingStub,
             HealthGrpc.SERVICE_NAME, HealthGrpc::newBlockingStub);
 
     /** {@code name} is {@code Service/Method}, the service in full. */
