@@ -1,0 +1,564 @@
+package com.catga.system.v1;
+
+import static io.grpc.MethodDescriptor.generateFullMethodName;
+
+/**
+ * <pre>
+ * For operators. Like every service here it is open to whoever may use the port. Keep that to a trusted network, ask for client
+ * certificates, or refuse /catga.system.v1.AdminService/ in the proxy before it.
+ * </pre>
+ */
+@io.grpc.stub.annotations.GrpcGenerated
+public final class AdminServiceGrpc {
+
+  private AdminServiceGrpc() {}
+
+  public static final java.lang.String SERVICE_NAME = "catga.system.v1.AdminService";
+
+  // Static method descriptors that strictly reflect the proto.
+  private static volatile io.grpc.MethodDescriptor<com.catga.system.v1.ListDeadLettersRequest,
+      com.catga.system.v1.ListDeadLettersResponse> getListDeadLettersMethod;
+
+  @io.grpc.stub.annotations.RpcMethod(
+      fullMethodName = SERVICE_NAME + '/' + "ListDeadLetters",
+      requestType = com.catga.system.v1.ListDeadLettersRequest.class,
+      responseType = com.catga.system.v1.ListDeadLettersResponse.class,
+      methodType = io.grpc.MethodDescriptor.MethodType.UNARY)
+  public static io.grpc.MethodDescriptor<com.catga.system.v1.ListDeadLettersRequest,
+      com.catga.system.v1.ListDeadLettersResponse> getListDeadLettersMethod() {
+    io.grpc.MethodDescriptor<com.catga.system.v1.ListDeadLettersRequest, com.catga.system.v1.ListDeadLettersResponse> getListDeadLettersMethod;
+    if ((getListDeadLettersMethod = AdminServiceGrpc.getListDeadLettersMethod) == null) {
+      synchronized (AdminServiceGrpc.class) {
+        if ((getListDeadLettersMethod = AdminServiceGrpc.getListDeadLettersMethod) == null) {
+          AdminServiceGrpc.getListDeadLettersMethod = getListDeadLettersMethod =
+              io.grpc.MethodDescriptor.<com.catga.system.v1.ListDeadLettersRequest, com.catga.system.v1.ListDeadLettersResponse>newBuilder()
+              .setType(io.grpc.MethodDescriptor.MethodType.UNARY)
+              .setFullMethodName(generateFullMethodName(SERVICE_NAME, "ListDeadLetters"))
+              .setSampledToLocalTracing(true)
+              .setRequestMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  com.catga.system.v1.ListDeadLettersRequest.getDefaultInstance()))
+              .setResponseMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  com.catga.system.v1.ListDeadLettersResponse.getDefaultInstance()))
+              .setSchemaDescriptor(new AdminServiceMethodDescriptorSupplier("ListDeadLetters"))
+              .build();
+        }
+      }
+    }
+    return getListDeadLettersMethod;
+  }
+
+  private static volatile io.grpc.MethodDescriptor<com.catga.system.v1.ReplayDeadLettersRequest,
+      com.catga.system.v1.ReplayDeadLettersResponse> getReplayDeadLettersMethod;
+
+  @io.grpc.stub.annotations.RpcMethod(
+      fullMethodName = SERVICE_NAME + '/' + "ReplayDeadLetters",
+      requestType = com.catga.system.v1.ReplayDeadLettersRequest.class,
+      responseType = com.catga.system.v1.ReplayDeadLettersResponse.class,
+      methodType = io.grpc.MethodDescriptor.MethodType.UNARY)
+  public static io.grpc.MethodDescriptor<com.catga.system.v1.ReplayDeadLettersRequest,
+      com.catga.system.v1.ReplayDeadLettersResponse> getReplayDeadLettersMethod() {
+    io.grpc.MethodDescriptor<com.catga.system.v1.ReplayDeadLettersRequest, com.catga.system.v1.ReplayDeadLettersResponse> getReplayDeadLettersMethod;
+    if ((getReplayDeadLettersMethod = AdminServiceGrpc.getReplayDeadLettersMethod) == null) {
+      synchronized (AdminServiceGrpc.class) {
+        if ((getReplayDeadLettersMethod = AdminServiceGrpc.getReplayDeadLettersMethod) == null) {
+          AdminServiceGrpc.getReplayDeadLettersMethod = getReplayDeadLettersMethod =
+              io.grpc.MethodDescriptor.<com.catga.system.v1.ReplayDeadLettersRequest, com.catga.system.v1.ReplayDeadLettersResponse>newBuilder()
+              .setType(io.grpc.MethodDescriptor.MethodType.UNARY)
+              .setFullMethodName(generateFullMethodName(SERVICE_NAME, "ReplayDeadLetters"))
+              .setSampledToLocalTracing(true)
+              .setRequestMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  com.catga.system.v1.ReplayDeadLettersRequest.getDefaultInstance()))
+              .setResponseMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  com.catga.system.v1.ReplayDeadLettersResponse.getDefaultInstance()))
+              .setSchemaDescriptor(new AdminServiceMethodDescriptorSupplier("ReplayDeadLetters"))
+              .build();
+        }
+      }
+    }
+    return getReplayDeadLettersMethod;
+  }
+
+  private static volatile io.grpc.MethodDescriptor<com.catga.system.v1.DiscardDeadLettersRequest,
+      com.catga.system.v1.DiscardDeadLettersResponse> getDiscardDeadLettersMethod;
+
+  @io.grpc.stub.annotations.RpcMethod(
+      fullMethodName = SERVICE_NAME + '/' + "DiscardDeadLetters",
+      requestType = com.catga.system.v1.DiscardDeadLettersRequest.class,
+      responseType = com.catga.system.v1.DiscardDeadLettersResponse.class,
+      methodType = io.grpc.MethodDescriptor.MethodType.UNARY)
+  public static io.grpc.MethodDescriptor<com.catga.system.v1.DiscardDeadLettersRequest,
+      com.catga.system.v1.DiscardDeadLettersResponse> getDiscardDeadLettersMethod() {
+    io.grpc.MethodDescriptor<com.catga.system.v1.DiscardDeadLettersRequest, com.catga.system.v1.DiscardDeadLettersResponse> getDiscardDeadLettersMethod;
+    if ((getDiscardDeadLettersMethod = AdminServiceGrpc.getDiscardDeadLettersMethod) == null) {
+      synchronized (AdminServiceGrpc.class) {
+        if ((getDiscardDeadLettersMethod = AdminServiceGrpc.getDiscardDeadLettersMethod) == null) {
+          AdminServiceGrpc.getDiscardDeadLettersMethod = getDiscardDeadLettersMethod =
+              io.grpc.MethodDescriptor.<com.catga.system.v1.DiscardDeadLettersRequest, com.catga.system.v1.DiscardDeadLettersResponse>newBuilder()
+              .setType(io.grpc.MethodDescriptor.MethodType.UNARY)
+              .setFullMethodName(generateFullMethodName(SERVICE_NAME, "DiscardDeadLetters"))
+              .setSampledToLocalTracing(true)
+              .setRequestMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  com.catga.system.v1.DiscardDeadLettersRequest.getDefaultInstance()))
+              .setResponseMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  com.catga.system.v1.DiscardDeadLettersResponse.getDefaultInstance()))
+              .setSchemaDescriptor(new AdminServiceMethodDescriptorSupplier("DiscardDeadLetters"))
+              .build();
+        }
+      }
+    }
+    return getDiscardDeadLettersMethod;
+  }
+
+  /**
+   * Creates a new async stub that supports all call types for the service
+   */
+  public static AdminServiceStub newStub(io.grpc.Channel channel) {
+    io.grpc.stub.AbstractStub.StubFactory<AdminServiceStub> factory =
+      new io.grpc.stub.AbstractStub.StubFactory<AdminServiceStub>() {
+        @java.lang.Override
+        public AdminServiceStub newStub(io.grpc.Channel channel, io.grpc.CallOptions callOptions) {
+          return new AdminServiceStub(channel, callOptions);
+        }
+      };
+    return AdminServiceStub.newStub(factory, channel);
+  }
+
+  /**
+   * Creates a new blocking-style stub that supports all types of calls on the service
+   */
+  public static AdminServiceBlockingV2Stub newBlockingV2Stub(
+      io.grpc.Channel channel) {
+    io.grpc.stub.AbstractStub.StubFactory<AdminServiceBlockingV2Stub> factory =
+      new io.grpc.stub.AbstractStub.StubFactory<AdminServiceBlockingV2Stub>() {
+        @java.lang.Override
+        public AdminServiceBlockingV2Stub newStub(io.grpc.Channel channel, io.grpc.CallOptions callOptions) {
+          return new AdminServiceBlockingV2Stub(channel, callOptions);
+        }
+      };
+    return AdminServiceBlockingV2Stub.newStub(factory, channel);
+  }
+
+  /**
+   * Creates a new blocking-style stub that supports unary and streaming output calls on the service
+   */
+  public static AdminServiceBlockingStub newBlockingStub(
+      io.grpc.Channel channel) {
+    io.grpc.stub.AbstractStub.StubFactory<AdminServiceBlockingStub> factory =
+      new io.grpc.stub.AbstractStub.StubFactory<AdminServiceBlockingStub>() {
+        @java.lang.Override
+        public AdminServiceBlockingStub newStub(io.grpc.Channel channel, io.grpc.CallOptions callOptions) {
+          return new AdminServiceBlockingStub(channel, callOptions);
+        }
+      };
+    return AdminServiceBlockingStub.newStub(factory, channel);
+  }
+
+  /**
+   * Creates a new ListenableFuture-style stub that supports unary calls on the service
+   */
+  public static AdminServiceFutureStub newFutureStub(
+      io.grpc.Channel channel) {
+    io.grpc.stub.AbstractStub.StubFactory<AdminServiceFutureStub> factory =
+      new io.grpc.stub.AbstractStub.StubFactory<AdminServiceFutureStub>() {
+        @java.lang.Override
+        public AdminServiceFutureStub newStub(io.grpc.Channel channel, io.grpc.CallOptions callOptions) {
+          return new AdminServiceFutureStub(channel, callOptions);
+        }
+      };
+    return AdminServiceFutureStub.newStub(factory, channel);
+  }
+
+  /**
+   * <pre>
+   * For operators. Like every service here it is open to whoever may use the port. Keep that to a trusted network, ask for client
+   * certificates, or refuse /catga.system.v1.AdminService/ in the proxy before it.
+   * </pre>
+   */
+  public interface AsyncService {
+
+    /**
+     * <pre>
+     * What a handler of events gave up, the oldest first.
+     * </pre>
+     */
+    default void listDeadLetters(com.catga.system.v1.ListDeadLettersRequest request,
+        io.grpc.stub.StreamObserver<com.catga.system.v1.ListDeadLettersResponse> responseObserver) {
+      io.grpc.stub.ServerCalls.asyncUnimplementedUnaryCall(getListDeadLettersMethod(), responseObserver);
+    }
+
+    /**
+     * <pre>
+     * Hands dead letters to their handler once more. One that fails again is a dead letter again.
+     * </pre>
+     */
+    default void replayDeadLetters(com.catga.system.v1.ReplayDeadLettersRequest request,
+        io.grpc.stub.StreamObserver<com.catga.system.v1.ReplayDeadLettersResponse> responseObserver) {
+      io.grpc.stub.ServerCalls.asyncUnimplementedUnaryCall(getReplayDeadLettersMethod(), responseObserver);
+    }
+
+    /**
+     * <pre>
+     * Drops dead letters for good. The events stay in the log.
+     * </pre>
+     */
+    default void discardDeadLetters(com.catga.system.v1.DiscardDeadLettersRequest request,
+        io.grpc.stub.StreamObserver<com.catga.system.v1.DiscardDeadLettersResponse> responseObserver) {
+      io.grpc.stub.ServerCalls.asyncUnimplementedUnaryCall(getDiscardDeadLettersMethod(), responseObserver);
+    }
+  }
+
+  /**
+   * Base class for the server implementation of the service AdminService.
+   * <pre>
+   * For operators. Like every service here it is open to whoever may use the port. Keep that to a trusted network, ask for client
+   * certificates, or refuse /catga.system.v1.AdminService/ in the proxy before it.
+   * </pre>
+   */
+  public static abstract class AdminServiceImplBase
+      implements io.grpc.BindableService, AsyncService {
+
+    @java.lang.Override public final io.grpc.ServerServiceDefinition bindService() {
+      return AdminServiceGrpc.bindService(this);
+    }
+  }
+
+  /**
+   * A stub to allow clients to do asynchronous rpc calls to service AdminService.
+   * <pre>
+   * For operators. Like every service here it is open to whoever may use the port. Keep that to a trusted network, ask for client
+   * certificates, or refuse /catga.system.v1.AdminService/ in the proxy before it.
+   * </pre>
+   */
+  public static final class AdminServiceStub
+      extends io.grpc.stub.AbstractAsyncStub<AdminServiceStub> {
+    private AdminServiceStub(
+        io.grpc.Channel channel, io.grpc.CallOptions callOptions) {
+      super(channel, callOptions);
+    }
+
+    @java.lang.Override
+    protected AdminServiceStub build(
+        io.grpc.Channel channel, io.grpc.CallOptions callOptions) {
+      return new AdminServiceStub(channel, callOptions);
+    }
+
+    /**
+     * <pre>
+     * What a handler of events gave up, the oldest first.
+     * </pre>
+     */
+    public void listDeadLetters(com.catga.system.v1.ListDeadLettersRequest request,
+        io.grpc.stub.StreamObserver<com.catga.system.v1.ListDeadLettersResponse> responseObserver) {
+      io.grpc.stub.ClientCalls.asyncUnaryCall(
+          getChannel().newCall(getListDeadLettersMethod(), getCallOptions()), request, responseObserver);
+    }
+
+    /**
+     * <pre>
+     * Hands dead letters to their handler once more. One that fails again is a dead letter again.
+     * </pre>
+     */
+    public void replayDeadLetters(com.catga.system.v1.ReplayDeadLettersRequest request,
+        io.grpc.stub.StreamObserver<com.catga.system.v1.ReplayDeadLettersResponse> responseObserver) {
+      io.grpc.stub.ClientCalls.asyncUnaryCall(
+          getChannel().newCall(getReplayDeadLettersMethod(), getCallOptions()), request, responseObserver);
+    }
+
+    /**
+     * <pre>
+     * Drops dead letters for good. The events stay in the log.
+     * </pre>
+     */
+    public void discardDeadLetters(com.catga.system.v1.DiscardDeadLettersRequest request,
+        io.grpc.stub.StreamObserver<com.catga.system.v1.DiscardDeadLettersResponse> responseObserver) {
+      io.grpc.stub.ClientCalls.asyncUnaryCall(
+          getChannel().newCall(getDiscardDeadLettersMethod(), getCallOptions()), request, responseObserver);
+    }
+  }
+
+  /**
+   * A stub to allow clients to do synchronous rpc calls to service AdminService.
+   * <pre>
+   * For operators. Like every service here it is open to whoever may use the port. Keep that to a trusted network, ask for client
+   * certificates, or refuse /catga.system.v1.AdminService/ in the proxy before it.
+   * </pre>
+   */
+  public static final class AdminServiceBlockingV2Stub
+      extends io.grpc.stub.AbstractBlockingStub<AdminServiceBlockingV2Stub> {
+    private AdminServiceBlockingV2Stub(
+        io.grpc.Channel channel, io.grpc.CallOptions callOptions) {
+      super(channel, callOptions);
+    }
+
+    @java.lang.Override
+    protected AdminServiceBlockingV2Stub build(
+        io.grpc.Channel channel, io.grpc.CallOptions callOptions) {
+      return new AdminServiceBlockingV2Stub(channel, callOptions);
+    }
+
+    /**
+     * <pre>
+     * What a handler of events gave up, the oldest first.
+     * </pre>
+     */
+    public com.catga.system.v1.ListDeadLettersResponse listDeadLetters(com.catga.system.v1.ListDeadLettersRequest request) throws io.grpc.StatusException {
+      return io.grpc.stub.ClientCalls.blockingV2UnaryCall(
+          getChannel(), getListDeadLettersMethod(), getCallOptions(), request);
+    }
+
+    /**
+     * <pre>
+     * Hands dead letters to their handler once more. One that fails again is a dead letter again.
+     * </pre>
+     */
+    public com.catga.system.v1.ReplayDeadLettersResponse replayDeadLetters(com.catga.system.v1.ReplayDeadLettersRequest request) throws io.grpc.StatusException {
+      return io.grpc.stub.ClientCalls.blockingV2UnaryCall(
+          getChannel(), getReplayDeadLettersMethod(), getCallOptions(), request);
+    }
+
+    /**
+     * <pre>
+     * Drops dead letters for good. The events stay in the log.
+     * </pre>
+     */
+    public com.catga.system.v1.DiscardDeadLettersResponse discardDeadLetters(com.catga.system.v1.DiscardDeadLettersRequest request) throws io.grpc.StatusException {
+      return io.grpc.stub.ClientCalls.blockingV2UnaryCall(
+          getChannel(), getDiscardDeadLettersMethod(), getCallOptions(), request);
+    }
+  }
+
+  /**
+   * A stub to allow clients to do limited synchronous rpc calls to service AdminService.
+   * <pre>
+   * For operators. Like every service here it is open to whoever may use the port. Keep that to a trusted network, ask for client
+   * certificates, or refuse /catga.system.v1.AdminService/ in the proxy before it.
+   * </pre>
+   */
+  public static final class AdminServiceBlockingStub
+      extends io.grpc.stub.AbstractBlockingStub<AdminServiceBlockingStub> {
+    private AdminServiceBlockingStub(
+        io.grpc.Channel channel, io.grpc.CallOptions callOptions) {
+      super(channel, callOptions);
+    }
+
+    @java.lang.Override
+    protected AdminServiceBlockingStub build(
+        io.grpc.Channel channel, io.grpc.CallOptions callOptions) {
+      return new AdminServiceBlockingStub(channel, callOptions);
+    }
+
+    /**
+     * <pre>
+     * What a handler of events gave up, the oldest first.
+     * </pre>
+     */
+    public com.catga.system.v1.ListDeadLettersResponse listDeadLetters(com.catga.system.v1.ListDeadLettersRequest request) {
+      return io.grpc.stub.ClientCalls.blockingUnaryCall(
+          getChannel(), getListDeadLettersMethod(), getCallOptions(), request);
+    }
+
+    /**
+     * <pre>
+     * Hands dead letters to their handler once more. One that fails again is a dead letter again.
+     * </pre>
+     */
+    public com.catga.system.v1.ReplayDeadLettersResponse replayDeadLetters(com.catga.system.v1.ReplayDeadLettersRequest request) {
+      return io.grpc.stub.ClientCalls.blockingUnaryCall(
+          getChannel(), getReplayDeadLettersMethod(), getCallOptions(), request);
+    }
+
+    /**
+     * <pre>
+     * Drops dead letters for good. The events stay in the log.
+     * </pre>
+     */
+    public com.catga.system.v1.DiscardDeadLettersResponse discardDeadLetters(com.catga.system.v1.DiscardDeadLettersRequest request) {
+      return io.grpc.stub.ClientCalls.blockingUnaryCall(
+          getChannel(), getDiscardDeadLettersMethod(), getCallOptions(), request);
+    }
+  }
+
+  /**
+   * A stub to allow clients to do ListenableFuture-style rpc calls to service AdminService.
+   * <pre>
+   * For operators. Like every service here it is open to whoever may use the port. Keep that to a trusted network, ask for client
+   * certificates, or refuse /catga.system.v1.AdminService/ in the proxy before it.
+   * </pre>
+   */
+  public static final class AdminServiceFutureStub
+      extends io.grpc.stub.AbstractFutureStub<AdminServiceFutureStub> {
+    private AdminServiceFutureStub(
+        io.grpc.Channel channel, io.grpc.CallOptions callOptions) {
+      super(channel, callOptions);
+    }
+
+    @java.lang.Override
+    protected AdminServiceFutureStub build(
+        io.grpc.Channel channel, io.grpc.CallOptions callOptions) {
+      return new AdminServiceFutureStub(channel, callOptions);
+    }
+
+    /**
+     * <pre>
+     * What a handler of events gave up, the oldest first.
+     * </pre>
+     */
+    public com.google.common.util.concurrent.ListenableFuture<com.catga.system.v1.ListDeadLettersResponse> listDeadLetters(
+        com.catga.system.v1.ListDeadLettersRequest request) {
+      return io.grpc.stub.ClientCalls.futureUnaryCall(
+          getChannel().newCall(getListDeadLettersMethod(), getCallOptions()), request);
+    }
+
+    /**
+     * <pre>
+     * Hands dead letters to their handler once more. One that fails again is a dead letter again.
+     * </pre>
+     */
+    public com.google.common.util.concurrent.ListenableFuture<com.catga.system.v1.ReplayDeadLettersResponse> replayDeadLetters(
+        com.catga.system.v1.ReplayDeadLettersRequest request) {
+      return io.grpc.stub.ClientCalls.futureUnaryCall(
+          getChannel().newCall(getReplayDeadLettersMethod(), getCallOptions()), request);
+    }
+
+    /**
+     * <pre>
+     * Drops dead letters for good. The events stay in the log.
+     * </pre>
+     */
+    public com.google.common.util.concurrent.ListenableFuture<com.catga.system.v1.DiscardDeadLettersResponse> discardDeadLetters(
+        com.catga.system.v1.DiscardDeadLettersRequest request) {
+      return io.grpc.stub.ClientCalls.futureUnaryCall(
+          getChannel().newCall(getDiscardDeadLettersMethod(), getCallOptions()), request);
+    }
+  }
+
+  private static final int METHODID_LIST_DEAD_LETTERS = 0;
+  private static final int METHODID_REPLAY_DEAD_LETTERS = 1;
+  private static final int METHODID_DISCARD_DEAD_LETTERS = 2;
+
+  private static final class MethodHandlers<Req, Resp> implements
+      io.grpc.stub.ServerCalls.UnaryMethod<Req, Resp>,
+      io.grpc.stub.ServerCalls.ServerStreamingMethod<Req, Resp>,
+      io.grpc.stub.ServerCalls.ClientStreamingMethod<Req, Resp>,
+      io.grpc.stub.ServerCalls.BidiStreamingMethod<Req, Resp> {
+    private final AsyncService serviceImpl;
+    private final int methodId;
+
+    MethodHandlers(AsyncService serviceImpl, int methodId) {
+      this.serviceImpl = serviceImpl;
+      this.methodId = methodId;
+    }
+
+    @java.lang.Override
+    @java.lang.SuppressWarnings("unchecked")
+    public void invoke(Req request, io.grpc.stub.StreamObserver<Resp> responseObserver) {
+      switch (methodId) {
+        case METHODID_LIST_DEAD_LETTERS:
+          serviceImpl.listDeadLetters((com.catga.system.v1.ListDeadLettersRequest) request,
+              (io.grpc.stub.StreamObserver<com.catga.system.v1.ListDeadLettersResponse>) responseObserver);
+          break;
+        case METHODID_REPLAY_DEAD_LETTERS:
+          serviceImpl.replayDeadLetters((com.catga.system.v1.ReplayDeadLettersRequest) request,
+              (io.grpc.stub.StreamObserver<com.catga.system.v1.ReplayDeadLettersResponse>) responseObserver);
+          break;
+        case METHODID_DISCARD_DEAD_LETTERS:
+          serviceImpl.discardDeadLetters((com.catga.system.v1.DiscardDeadLettersRequest) request,
+              (io.grpc.stub.StreamObserver<com.catga.system.v1.DiscardDeadLettersResponse>) responseObserver);
+          break;
+        default:
+          throw new AssertionError();
+      }
+    }
+
+    @java.lang.Override
+    @java.lang.SuppressWarnings("unchecked")
+    public io.grpc.stub.StreamObserver<Req> invoke(
+        io.grpc.stub.StreamObserver<Resp> responseObserver) {
+      switch (methodId) {
+        default:
+          throw new AssertionError();
+      }
+    }
+  }
+
+  public static final io.grpc.ServerServiceDefinition bindService(AsyncService service) {
+    return io.grpc.ServerServiceDefinition.builder(getServiceDescriptor())
+        .addMethod(
+          getListDeadLettersMethod(),
+          io.grpc.stub.ServerCalls.asyncUnaryCall(
+            new MethodHandlers<
+              com.catga.system.v1.ListDeadLettersRequest,
+              com.catga.system.v1.ListDeadLettersResponse>(
+                service, METHODID_LIST_DEAD_LETTERS)))
+        .addMethod(
+          getReplayDeadLettersMethod(),
+          io.grpc.stub.ServerCalls.asyncUnaryCall(
+            new MethodHandlers<
+              com.catga.system.v1.ReplayDeadLettersRequest,
+              com.catga.system.v1.ReplayDeadLettersResponse>(
+                service, METHODID_REPLAY_DEAD_LETTERS)))
+        .addMethod(
+          getDiscardDeadLettersMethod(),
+          io.grpc.stub.ServerCalls.asyncUnaryCall(
+            new MethodHandlers<
+              com.catga.system.v1.DiscardDeadLettersRequest,
+              com.catga.system.v1.DiscardDeadLettersResponse>(
+                service, METHODID_DISCARD_DEAD_LETTERS)))
+        .build();
+  }
+
+  private static abstract class AdminServiceBaseDescriptorSupplier
+      implements io.grpc.protobuf.ProtoFileDescriptorSupplier, io.grpc.protobuf.ProtoServiceDescriptorSupplier {
+    AdminServiceBaseDescriptorSupplier() {}
+
+    @java.lang.Override
+    public com.google.protobuf.Descriptors.FileDescriptor getFileDescriptor() {
+      return com.catga.system.v1.SystemProto.getDescriptor();
+    }
+
+    @java.lang.Override
+    public com.google.protobuf.Descriptors.ServiceDescriptor getServiceDescriptor() {
+      return getFileDescriptor().findServiceByName("AdminService");
+    }
+  }
+
+  private static final class AdminServiceFileDescriptorSupplier
+      extends AdminServiceBaseDescriptorSupplier {
+    AdminServiceFileDescriptorSupplier() {}
+  }
+
+  private static final class AdminServiceMethodDescriptorSupplier
+      extends AdminServiceBaseDescriptorSupplier
+      implements io.grpc.protobuf.ProtoMethodDescriptorSupplier {
+    private final java.lang.String methodName;
+
+    AdminServiceMethodDescriptorSupplier(java.lang.String methodName) {
+      this.methodName = methodName;
+    }
+
+    @java.lang.Override
+    public com.google.protobuf.Descriptors.MethodDescriptor getMethodDescriptor() {
+      return getServiceDescriptor().findMethodByName(methodName);
+    }
+  }
+
+  private static volatile io.grpc.ServiceDescriptor serviceDescriptor;
+
+  public static io.grpc.ServiceDescriptor getServiceDescriptor() {
+    io.grpc.ServiceDescriptor result = serviceDescriptor;
+    if (result == null) {
+      synchronized (AdminServiceGrpc.class) {
+        result = serviceDescriptor;
+        if (result == null) {
+          serviceDescriptor = result = io.grpc.ServiceDescriptor.newBuilder(SERVICE_NAME)
+              .setSchemaDescriptor(new AdminServiceFileDescriptorSupplier())
+              .addMethod(getListDeadLettersMethod())
+              .addMethod(getReplayDeadLettersMethod())
+              .addMethod(getDiscardDeadLettersMethod())
+              .build();
+        }
+      }
+    }
+    return result;
+  }
+}

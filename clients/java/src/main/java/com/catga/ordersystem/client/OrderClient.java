@@ -1,0 +1,127 @@
+package com.catga.ordersystem.client;
+
+import com.catga.orders.v1.OrderHistoryServiceGrpc.OrderHistoryServiceBlockingStub;
+import com.catga.orders.v1.StreamEventsRequest;
+import com.catga.orders.v1.StreamEventsResponse;
+import com.catga.orders.v1.StreamOrderHistoryRequest;
+import com.catga.orders.v1.StreamOrderHistoryResponse;
+import com.google.protobuf.Message;
+import io.grpc.ChannelCredentials;
+import io.grpc.InsecureChannelCredentials;
+import io.grpc.ManagedChannelBuilder;
+import java.time.Duration;
+import java.util.function.Consumer;
+import java.util.function.Function;
+
+/** What the client adds to the generated stubs: channels, commands that are safe to retry, histories that resume. */
+public final class OrderClient {
+    /**
+     * The gRPC service config of every channel, as JSON: queries are retried when the service is UNAVAILABLE, commands are
+     * not. Commands are retried by {@link #send}, which sees to it that they have a request id.
+     */
+    public static final String SERVICE_CONFIG = ServiceConfig.JSON;
+
+    /** How long {@link #send} tries in all, attempts and waits together. */
+    public static final Duration SEND_TIMEOUT = Duration.ofSeconds(30);
+
+    /** How many attempts {@link #send} makes at the most. */
+    public static final int SEND_ATTEMPTS = 5;
+
+    private OrderClient() {}
+
+    /** Opens a channel to {@code address} ({@code host:port}) in plain text. Close it after use. */
+    public static OrderChannel connect(String address) {
+        return connect(address, InsecureChannelCredentials.create());
+    }
+
+    /** Opens a channel to {@code address} ({@code host:port}), with TLS for example: {@link io.grpc.TlsChannelCredentials}. */
+    public static OrderChannel connect(String address, ChannelCredentials credentials) {
+        return connect(address, credentials, builder -> {});
+    }
+
+    /**
+     * Opens a channel to {@code address} ({@code host:port}).
+     *
+     * @param options sets what it likes on the builder, after the client has
+     */
+    public static OrderChannel connect(
+            String address, ChannelCredentials credentials, Consumer<? super ManagedChannelBuilder<?>> options) {
+        return OrderChannel.open(address, credentials, options);
+    }
+
+    /**
+     * {@link #send(Function, Message, Duration, int)} with {@link #SEND_ATTEMPTS} attempts in {@link #SEND_TIMEOUT}.
+     *
+     * @throws io.grpc.StatusRuntimeException the error of the last attempt
+     */
+    public static <C extends Message, R> R send(Function<? super C, ? extends R> method, C command) {
+        return send(method, command, SEND_TIMEOUT, SEND_ATTEMPTS);
+    }
+
+    /**
+     * {@link #send(Function, Message, Duration, int)} with {@link #SEND_ATTEMPTS} attempts.
+     *
+     * @throws io.grpc.StatusRuntimeException the error of the last attempt
+     */
+    public static <C extends Message, R> R send(Function<? super C, ? extends R> method, C command, Duration timeout) {
+        return send(method, command, timeout, SEND_ATTEMPTS);
+    }
+
+    /**
+     * Gives a command and retries it until it is answered: {@code send(stub::payOrder, command)}.
+     *
+     * <p>A command without a request id gets one, so that it takes effect once however often it is sent. Whoever may want to
+     * send it again later, after a DEADLINE_EXCEEDED for example, gives it its id first, by {@link #withRequestId}. Retried is
+     * what may help ({@link OrderError#isRetryable}), after the time that the service asks for.
+     *
+     * @param method a method of a blocking stub; a deadline of that stub holds as well
+     * @param timeout how long to try in all
+     * @param attempts how many attempts to make at the most, 1 or more
+     * @throws io.grpc.StatusRuntimeException the error of the last attempt; CANCELLED if the thread is interrupted
+     */
+    public static <C extends Message, R> R send(
+            Function<? super C, ? extends R> method, C command, Duration timeout, int attempts) {
+        return Sending.send(method, command, timeout, attempts);
+    }
+
+    /**
+     * The command with a random request id, or as it is if it has one. Sent again with the same id it takes effect once, and
+     * is answered in the same way.
+     *
+     * @throws IllegalArgumentException the message has no request id, so it is no command
+     */
+    public static <C extends Message> C withRequestId(C command) {
+        return Sending.withRequestId(command);
+    }
+
+    /** The events of all orders, as {@code StreamEvents} would give them, resumed by cursor whenever it breaks off. */
+    public static Follow<StreamEventsResponse> followEvents(OrderHistoryServiceBlockingStub history, StreamEventsRequest request) {
+        return new Follow<>(new EventsPlace(history, request), null);
+    }
+
+    /**
+     * The events of all orders, as {@code StreamEvents} would give them, resumed by cursor whenever it breaks off.
+     *
+     * @param giveUpAfter how long to try without a single message before the last error is thrown
+     */
+    public static Follow<StreamEventsResponse> followEvents(
+            OrderHistoryServiceBlockingStub history, StreamEventsRequest request, Duration giveUpAfter) {
+        return new Follow<>(new EventsPlace(history, request), giveUpAfter);
+    }
+
+    /** The history of one order, as {@code StreamOrderHistory} would give it, resumed by revision whenever it breaks off. */
+    public static Follow<StreamOrderHistoryResponse> followOrder(
+            OrderHistoryServiceBlockingStub history, StreamOrderHistoryRequest request) {
+        return new Follow<>(new OrderPlace(history, request), null);
+    }
+
+    /**
+     * The history of one order, as {@code StreamOrderHistory} would give it, resumed by revision whenever it breaks off.
+     *
+     * @param giveUpAfter how long to try without a single message before the last error is thrown
+     */
+    public static Follow<StreamOrderHistoryResponse> followOrder(
+            OrderHistoryServiceBlockingStub history, StreamOrderHistoryRequest request, Duration giveUpAfter) {
+        return new Follow<>(new OrderPlace(history, request), giveUpAfter);
+    }
+}

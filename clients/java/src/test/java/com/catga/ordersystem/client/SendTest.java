@@ -1,0 +1,193 @@
+package com.catga.ordersystem.client;
+
+import static com.catga.ordersystem.client.OrderClient.connect;
+import static com.catga.ordersystem.client.OrderClient.send;
+import static com.catga.ordersystem.client.OrderClient.withRequestId;
+import static com.catga.ordersystem.client.server.Failure.UNAVAILABLE;
+import static com.catga.ordersystem.client.server.Failure.info;
+import static com.catga.ordersystem.client.server.Failure.retryInfo;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertSame;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import com.catga.orders.v1.CreateOrderRequest;
+import com.catga.orders.v1.GetOrderRequest;
+import com.catga.orders.v1.GetOrderResponse;
+import com.catga.orders.v1.OrderCommandServiceGrpc;
+import com.catga.orders.v1.OrderQueryServiceGrpc;
+import com.catga.orders.v1.PayOrderRequest;
+import com.catga.orders.v1.PayOrderResponse;
+import com.catga.ordersystem.client.server.Failure;
+import com.catga.ordersystem.client.server.FakeServer;
+import io.grpc.Status.Code;
+import io.grpc.StatusRuntimeException;
+import java.time.Duration;
+import java.util.Collections;
+import java.util.HashSet;
+import java.util.List;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
+
+/** What is retried, and what is not. */
+class SendTest {
+    private static final PayOrderRequest PAY = PayOrderRequest.newBuilder().setOrderId("1").build();
+    private static final PayOrderResponse PAID = PayOrderResponse.newBuilder().setRevision(2).build();
+
+    private static PayOrderResponse pay(OrderChannel channel, PayOrderRequest command) {
+        return send(OrderCommandServiceGrpc.newBlockingStub(channel)::payOrder, command);
+    }
+
+    private static List<String> idsSeenBy(FakeServer fake) {
+        return fake.requests(PayOrderRequest.class).stream().map(PayOrderRequest::getRequestId).toList();
+    }
+
+    @Test
+    void a_query_is_retried_by_the_channel_while_the_service_is_unavailable() throws Exception {
+        GetOrderResponse answer = GetOrderResponse.newBuilder().setConsistencyToken("t").build();
+        try (FakeServer fake = new FakeServer(UNAVAILABLE, UNAVAILABLE, answer);
+                OrderChannel channel = connect(fake.address())) {
+            var queries = OrderQueryServiceGrpc.newBlockingStub(channel).withDeadlineAfter(Duration.ofSeconds(10));
+            assertEquals(answer, queries.getOrder(GetOrderRequest.getDefaultInstance()));
+            assertEquals(3, fake.requests().size());
+        }
+    }
+
+    @Test
+    void a_query_is_tried_four_times_and_not_more() throws Exception {
+        try (FakeServer fake = new FakeServer(Collections.nCopies(9, UNAVAILABLE).toArray());
+                OrderChannel channel = connect(fake.address())) {
+            var queries = OrderQueryServiceGrpc.newBlockingStub(channel).withDeadlineAfter(Duration.ofSeconds(10));
+            var error = assertThrows(StatusRuntimeException.class, () -> queries.getOrder(GetOrderRequest.getDefaultInstance()));
+            assertEquals(Code.UNAVAILABLE, OrderError.of(error).code());
+            assertEquals(4, fake.requests().size());
+        }
+    }
+
+    @Test
+    void a_command_is_never_retried_by_the_channel() throws Exception {
+        try (FakeServer fake = new FakeServer(UNAVAILABLE, UNAVAILABLE, PAID, PAID);
+                OrderChannel channel = connect(fake.address())) {
+            var commands = OrderCommandServiceGrpc.newBlockingStub(channel).withDeadlineAfter(Duration.ofSeconds(10));
+            var create = CreateOrderRequest.newBuilder().setCustomerId("c").build();
+            var payWithId = PAY.toBuilder().setRequestId("with an id as well").build();
+            assertThrows(StatusRuntimeException.class, () -> commands.createOrder(create));
+            assertThrows(StatusRuntimeException.class, () -> commands.payOrder(payWithId));
+            assertEquals(2, fake.requests().size());
+        }
+    }
+
+    @Test
+    void send_retries_with_one_request_id() throws Exception {
+        try (FakeServer fake = new FakeServer(UNAVAILABLE, UNAVAILABLE, PAID);
+                OrderChannel channel = connect(fake.address())) {
+            assertEquals(PAID, pay(channel, PAY));
+            assertEquals(3, fake.requests().size());
+            assertEquals(1, new HashSet<>(idsSeenBy(fake)).size());
+            assertFalse(idsSeenBy(fake).get(0).isEmpty());
+        }
+    }
+
+    @Test
+    void send_fills_in_another_id_for_another_command_and_keeps_one_that_is_there() throws Exception {
+        try (FakeServer fake = new FakeServer(PAID, PAID, PAID);
+                OrderChannel channel = connect(fake.address())) {
+            pay(channel, PAY);
+            pay(channel, PAY);
+            pay(channel, PAY.toBuilder().setRequestId("mine").build());
+            assertEquals(3, new HashSet<>(idsSeenBy(fake)).size());
+            assertEquals("mine", idsSeenBy(fake).get(2));
+        }
+    }
+
+    @Test
+    void a_command_can_be_given_its_id_before_it_is_sent() throws Exception {
+        PayOrderRequest command = withRequestId(PAY);
+        assertTrue(command.getRequestId().length() >= 16);
+        assertEquals(PAY, command.toBuilder().clearRequestId().build());
+        assertSame(command, withRequestId(command));
+        assertThrows(IllegalArgumentException.class, () -> withRequestId(GetOrderRequest.getDefaultInstance()));
+        try (FakeServer fake = new FakeServer(PAID, PAID);
+                OrderChannel channel = connect(fake.address())) {
+            pay(channel, command);
+            pay(channel, command);
+            assertEquals(List.of(command, command), fake.requests());
+        }
+    }
+
+    @Test
+    void send_waits_as_long_as_the_service_asks_for() throws Exception {
+        Failure overloaded = Failure.of(Code.RESOURCE_EXHAUSTED, info("OVERLOADED"), retryInfo(300));
+        try (FakeServer fake = new FakeServer(overloaded, PAID);
+                OrderChannel channel = connect(fake.address())) {
+            pay(channel, PAY);
+            assertTrue(fake.firstPauseMillis() >= 300, () -> "it came back after " + fake.firstPauseMillis() + " ms");
+        }
+    }
+
+    @ParameterizedTest
+    @ValueSource(strings = {"RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "DEADLINE_EXCEEDED"})
+    void send_does_not_retry_what_a_retry_does_not_mend(Code code) throws Exception {
+        try (FakeServer fake = new FakeServer(Failure.of(code, info("FOR_GOOD")), PAID);
+                OrderChannel channel = connect(fake.address())) {
+            var error = assertThrows(StatusRuntimeException.class, () -> pay(channel, PAY));
+            assertEquals("FOR_GOOD", OrderError.of(error).reason());
+            assertEquals(1, fake.requests().size());
+        }
+    }
+
+    @Test
+    void send_makes_as_many_attempts_as_allowed() throws Exception {
+        try (FakeServer fake = new FakeServer(Collections.nCopies(9, UNAVAILABLE).toArray());
+                OrderChannel channel = connect(fake.address())) {
+            var commands = OrderCommandServiceGrpc.newBlockingStub(channel);
+            assertThrows(StatusRuntimeException.class, () -> send(commands::payOrder, PAY, Duration.ofSeconds(30), 3));
+            assertEquals(3, fake.requests().size());
+            assertThrows(IllegalArgumentException.class, () -> send(commands::payOrder, PAY, Duration.ofSeconds(30), 0));
+        }
+    }
+
+    @Test
+    void send_gives_up_at_once_when_the_wait_would_pass_the_deadline() throws Exception {
+        Failure full = Failure.of(Code.RESOURCE_EXHAUSTED, info("STORE_FULL"), retryInfo(600_000));
+        try (FakeServer fake = new FakeServer(full, PAID);
+                OrderChannel channel = connect(fake.address())) {
+            var commands = OrderCommandServiceGrpc.newBlockingStub(channel);
+            var error = assertThrows(StatusRuntimeException.class, () -> send(commands::payOrder, PAY, Duration.ofSeconds(60)));
+            assertEquals("STORE_FULL", OrderError.of(error).reason());
+            assertEquals(1, fake.requests().size());
+        }
+    }
+
+    @Test
+    void the_time_of_send_holds_for_an_attempt_that_is_not_answered() throws Exception {
+        try (SilentServer silent = new SilentServer();
+                OrderChannel channel = connect(silent.address())) {
+            var commands = OrderCommandServiceGrpc.newBlockingStub(channel);
+            var error = assertThrows(StatusRuntimeException.class, () -> send(commands::payOrder, PAY, Duration.ofMillis(300)));
+            assertEquals(Code.DEADLINE_EXCEEDED, OrderError.of(error).code());
+        }
+    }
+
+    @Test
+    void an_interrupt_ends_the_wait_for_a_retry() throws Exception {
+        Failure full = Failure.of(Code.RESOURCE_EXHAUSTED, info("STORE_FULL"), retryInfo(20_000));
+        try (FakeServer fake = new FakeServer(full, PAID);
+                OrderChannel channel = connect(fake.address())) {
+            Thread sender = Thread.currentThread();
+            Thread interrupter = new Thread(() -> {
+                while (fake.requests().isEmpty() || sender.getState() != Thread.State.TIMED_WAITING) {
+                    Thread.onSpinWait();
+                }
+                sender.interrupt();
+            });
+            interrupter.start();
+            var error = assertThrows(StatusRuntimeException.class, () -> pay(channel, PAY));
+            assertEquals(Code.CANCELLED, OrderError.of(error).code());
+            assertTrue(Thread.interrupted(), "the flag stays for the caller");
+            interrupter.join();
+        }
+    }
+}

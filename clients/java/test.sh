@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# Everything that the Java client has to pass; called by ../test.sh, which says how.
+#
+#   ./test.sh [MAVEN_ARGUMENT ...]   such as -Dtest=FollowTest
+set -euo pipefail
+cd "$(dirname "$0")"
+
+REPOSITORY=$TOOLS_DIR/java-m2
+MAVEN=(mvn --batch-mode --quiet -Dmaven.repo.local="$REPOSITORY")
+
+# After one good run with these versions nothing more is fetched.
+WANTED=$(cksum pom.xml)
+if [ "$(cat "$REPOSITORY/wanted" 2>/dev/null)" = "$WANTED" ]; then
+    MAVEN+=(--offline)
+fi
+
+# A class whose source is gone must not stay.
+rm -rf target
+# Compiles with every warning an error, runs the tests, and makes the jars; sources and documentation as well.
+"${MAVEN[@]}" verify "$@"
+[ $# != 0 ] || echo "$WANTED" > "$REPOSITORY/wanted"
+
+JAR=target/ordersystem-client-0.1.0
+for entry in \
+    "$JAR.jar com/catga/ordersystem/client/service_config.json" \
+    "$JAR.jar com/catga/ordersystem/client/OrderClient.class" \
+    "$JAR.jar com/catga/orders/v1/OrderCommandServiceGrpc.class" \
+    "$JAR-sources.jar com/catga/ordersystem/client/Follow.java" \
+    "$JAR-sources.jar com/catga/orders/v1/PayOrderRequest.java" \
+    "$JAR-javadoc.jar com/catga/ordersystem/client/OrderError.html"; do
+    jar --list --file "${entry% *}" | grep -qx "${entry#* }" || { echo "${entry% *} lacks ${entry#* }" >&2; exit 1; }
+done
+
+# Maven says nothing when all is well.
+grep -ho '<testsuite [^>]*' target/surefire-reports/TEST-*.xml | sed 's/.* tests="\([0-9]*\)".*/\1/' |
+    awk '{ tests += $1 } END { print tests " tests passed" }'
