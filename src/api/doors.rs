@@ -109,6 +109,7 @@ fn cors_from(origins: AllowOrigin) -> CorsLayer {
         "grpc-status",
         "grpc-message",
         "grpc-status-details-bin",
+        "grpc-retry-pushback-ms",
         "etag",
         "link",
         "location",

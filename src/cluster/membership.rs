@@ -280,3 +280,99 @@ impl fmt::Display for JoinError {
 }
 
 impl std::error::Error for JoinError {}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::{
+        backends::memory::{checkpoint_store::MemoryCheckpointStore, lease::MemoryLeaseStore},
+        clock::ManualClock,
+        id_generator::{EPOCH_UNIX_MS, Reservation},
+    };
+
+    const START_MICROS: i64 = (EPOCH_UNIX_MS as i64 + 1_000_000_000) * 1_000;
+
+    struct Node {
+        membership: Membership,
+        ids: Arc<IdGenerator>,
+        clock: Arc<ManualClock>,
+    }
+
+    fn node(
+        name: &str,
+        leases: &Arc<MemoryLeaseStore>,
+        checkpoints: &Arc<MemoryCheckpointStore>,
+        behind_ms: i64,
+    ) -> Node {
+        let clock = Arc::new(ManualClock::new(START_MICROS - behind_ms * 1_000));
+        let (leases, checkpoints) =
+            (Arc::clone(leases) as Arc<dyn LeaseStore>, Arc::clone(checkpoints) as Arc<dyn CheckpointStore>);
+        let mark = LeasedMark::new(Arc::clone(&checkpoints));
+        let preferred = NodeIdentity::new(1, 7).unwrap();
+        let ids = Arc::new(IdGenerator::unclaimed(preferred, clock.clone(), Box::new(mark.clone())));
+        let (name, address) = (name.to_owned(), "127.0.0.1:1".to_owned());
+        let parts = MembershipParts {
+            leases,
+            checkpoints,
+            ids: ids.clone(),
+            mark,
+            clock: clock.clone(),
+            name,
+            address,
+            preferred,
+        };
+        Node { membership: Membership::new(parts), ids, clock }
+    }
+
+    /// Some ids of each millisecond that the node issues any in, while its clock goes on for `ms`.
+    fn issue(node: &Node, ms: u64) -> Vec<u64> {
+        let mut issued = Vec::new();
+        for _ in 0..ms {
+            node.clock.advance_ms(1);
+            if let Ok(Reservation::Ids(run)) = node.ids.reserve(8) {
+                issued.extend(run.ids());
+            }
+        }
+        issued
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn who_takes_a_worker_number_over_repeats_no_id_of_a_former_owner_that_still_believes_in_it() {
+        let (leases, checkpoints) = (Arc::new(MemoryLeaseStore::new()), Arc::new(MemoryCheckpointStore::new()));
+        let (one, other) = (node("one", &leases, &checkpoints, 0), node("other", &leases, &checkpoints, 500));
+        assert!(one.ids.next().is_err(), "not a member, no ids");
+        one.membership.join().await.unwrap();
+        let mut issued = issue(&one, 100);
+        // The lease ends; its owner does not know. The other one's clock is behind.
+        let lost = one.membership.member().unwrap();
+        leases.release(&lost.worker_lease).await.unwrap();
+        other.membership.join().await.unwrap();
+        assert_eq!((one.ids.node(), other.ids.node()), (lost.identity, lost.identity));
+        issued.extend(issue(&other, 2_000));
+        issued.extend(issue(&one, 5_000));
+        assert!(issued.len() > 10_000, "both have issued ids");
+        let distinct: HashSet<u64> = issued.iter().copied().collect();
+        assert_eq!(distinct.len(), issued.len(), "an id was issued twice");
+        let ids = one.ids.clone();
+        let refused = tokio::task::spawn_blocking(move || ids.advance_mark()).await.unwrap();
+        assert!(refused.is_err(), "the former owner cannot move the mark any more");
+        assert!(issue(&one, 10).is_empty(), "and issues no more");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn each_node_gets_a_worker_number_of_its_own_and_gives_it_up_in_the_end() {
+        let (leases, checkpoints) = (Arc::new(MemoryLeaseStore::new()), Arc::new(MemoryCheckpointStore::new()));
+        let nodes: Vec<_> = (0..MAX_NODES).map(|n| node(&format!("n{n}"), &leases, &checkpoints, 0)).collect();
+        let mut workers = HashSet::new();
+        for node in &nodes {
+            node.membership.join().await.unwrap();
+            assert!(workers.insert(node.membership.status().get().unwrap()));
+        }
+        let late = node("late", &leases, &checkpoints, 0);
+        assert_eq!(late.membership.try_join().await, Err(JoinError::Full));
+        nodes[3].membership.leave().await;
+        late.membership.join().await.unwrap();
+    }
+}
