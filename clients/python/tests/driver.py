@@ -30,6 +30,7 @@ SERVICES = {
     "catga.orders.v1.OrderHistoryService": (history_pb2_grpc.OrderHistoryServiceStub, history_pb2),
     "catga.ids.v1.IdService": (ids_pb2_grpc.IdServiceStub, ids_pb2),
     "catga.system.v1.SystemService": (system_pb2_grpc.SystemServiceStub, system_pb2),
+    "catga.system.v1.AdminService": (system_pb2_grpc.AdminServiceStub, system_pb2),
     "grpc.health.v1.Health": (health_pb2_grpc.HealthStub, health_pb2),
 }
 FOLLOWS: dict[str, Any] = {"StreamEvents": follow_events, "StreamOrderHistory": follow_order}

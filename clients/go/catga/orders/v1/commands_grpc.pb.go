@@ -36,10 +36,17 @@ const (
 // Changes orders. Every command takes effect at once and wholly, or not at all.
 //
 // Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") whose reason says what to do:
-// INVALID_ARGUMENT (bad input; BadRequest names every violation), NOT_FOUND (no such order), FAILED_PRECONDITION (the
-// order's status does not allow it; PreconditionFailure), ABORTED (the expected revision is stale), ALREADY_EXISTS (the
-// request id was used with another payload), RESOURCE_EXHAUSTED (over a bound; RetryInfo where waiting helps), UNAVAILABLE
-// (try again; RetryInfo), DEADLINE_EXCEEDED (the command may or may not have taken effect: retry with the same request id).
+//
+//   - INVALID_ARGUMENT: INVALID_ARGUMENT (bad input; BadRequest names every violation)
+//   - NOT_FOUND: ORDER_NOT_FOUND
+//   - FAILED_PRECONDITION: ILLEGAL_TRANSITION (the order's status does not allow it; PreconditionFailure)
+//   - ABORTED: REVISION_CONFLICT (the expected revision is stale), CONTENTION (other commands kept coming first; RetryInfo)
+//   - ALREADY_EXISTS: REQUEST_ID_REUSED (with another payload)
+//   - RESOURCE_EXHAUSTED: OVERLOADED, STORE_FULL (RetryInfo), MESSAGE_TOO_LARGE
+//   - UNAVAILABLE: UNAVAILABLE, SHUTTING_DOWN (RetryInfo), OUTCOME_UNKNOWN (RetryInfo; the command may or may not have taken
+//     effect: retry with the same request id), or without details: the connection broke, as OUTCOME_UNKNOWN
+//   - DEADLINE_EXCEEDED: DEADLINE_EXCEEDED (as OUTCOME_UNKNOWN)
+//   - DATA_LOSS: DATA_CORRUPT; INTERNAL: INTERNAL (nothing that a retry mends)
 type OrderCommandServiceClient interface {
 	// Places an order. The service chooses its id.
 	CreateOrder(ctx context.Context, in *CreateOrderRequest, opts ...grpc.CallOption) (*CreateOrderResponse, error)
@@ -135,10 +142,17 @@ type OrderCommandService_ExecuteCommandsClient = grpc.BidiStreamingClient[Execut
 // Changes orders. Every command takes effect at once and wholly, or not at all.
 //
 // Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") whose reason says what to do:
-// INVALID_ARGUMENT (bad input; BadRequest names every violation), NOT_FOUND (no such order), FAILED_PRECONDITION (the
-// order's status does not allow it; PreconditionFailure), ABORTED (the expected revision is stale), ALREADY_EXISTS (the
-// request id was used with another payload), RESOURCE_EXHAUSTED (over a bound; RetryInfo where waiting helps), UNAVAILABLE
-// (try again; RetryInfo), DEADLINE_EXCEEDED (the command may or may not have taken effect: retry with the same request id).
+//
+//   - INVALID_ARGUMENT: INVALID_ARGUMENT (bad input; BadRequest names every violation)
+//   - NOT_FOUND: ORDER_NOT_FOUND
+//   - FAILED_PRECONDITION: ILLEGAL_TRANSITION (the order's status does not allow it; PreconditionFailure)
+//   - ABORTED: REVISION_CONFLICT (the expected revision is stale), CONTENTION (other commands kept coming first; RetryInfo)
+//   - ALREADY_EXISTS: REQUEST_ID_REUSED (with another payload)
+//   - RESOURCE_EXHAUSTED: OVERLOADED, STORE_FULL (RetryInfo), MESSAGE_TOO_LARGE
+//   - UNAVAILABLE: UNAVAILABLE, SHUTTING_DOWN (RetryInfo), OUTCOME_UNKNOWN (RetryInfo; the command may or may not have taken
+//     effect: retry with the same request id), or without details: the connection broke, as OUTCOME_UNKNOWN
+//   - DEADLINE_EXCEEDED: DEADLINE_EXCEEDED (as OUTCOME_UNKNOWN)
+//   - DATA_LOSS: DATA_CORRUPT; INTERNAL: INTERNAL (nothing that a retry mends)
 type OrderCommandServiceServer interface {
 	// Places an order. The service chooses its id.
 	CreateOrder(context.Context, *CreateOrderRequest) (*CreateOrderResponse, error)

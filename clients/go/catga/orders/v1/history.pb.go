@@ -214,7 +214,8 @@ func (x *StreamOrderHistoryRequest) GetFollow() bool {
 // One step of the history of one order.
 type StreamOrderHistoryResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The place in the whole log that has been reached. Opaque.
+	// The place in the whole log that has been reached, for a StreamEvents that goes on from here. Opaque. To resume the history of
+	// this order ask for the revision after the last one seen.
 	Cursor string `protobuf:"bytes,1,opt,name=cursor,proto3" json:"cursor,omitempty"`
 	// What the step is.
 	//

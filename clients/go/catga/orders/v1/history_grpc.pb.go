@@ -33,6 +33,10 @@ const (
 //
 // A stream that ends with UNAVAILABLE is to be reopened after the last cursor or revision seen: nothing is skipped and
 // nothing comes twice. A slow reader is neither dropped nor buffered for: it reads on from the log at its own pace.
+//
+// Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT with the reason INVALID_ARGUMENT (BadRequest
+// names every violation) or CURSOR_OF_ANOTHER_LOG (start over), NOT_FOUND (ORDER_NOT_FOUND), RESOURCE_EXHAUSTED and UNAVAILABLE,
+// among them SHUTTING_DOWN at the end of a followed stream (RetryInfo), DEADLINE_EXCEEDED.
 type OrderHistoryServiceClient interface {
 	// The history of one order.
 	StreamOrderHistory(ctx context.Context, in *StreamOrderHistoryRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[StreamOrderHistoryResponse], error)
@@ -94,6 +98,10 @@ type OrderHistoryService_StreamEventsClient = grpc.ServerStreamingClient[StreamE
 //
 // A stream that ends with UNAVAILABLE is to be reopened after the last cursor or revision seen: nothing is skipped and
 // nothing comes twice. A slow reader is neither dropped nor buffered for: it reads on from the log at its own pace.
+//
+// Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT with the reason INVALID_ARGUMENT (BadRequest
+// names every violation) or CURSOR_OF_ANOTHER_LOG (start over), NOT_FOUND (ORDER_NOT_FOUND), RESOURCE_EXHAUSTED and UNAVAILABLE,
+// among them SHUTTING_DOWN at the end of a followed stream (RetryInfo), DEADLINE_EXCEEDED.
 type OrderHistoryServiceServer interface {
 	// The history of one order.
 	StreamOrderHistory(*StreamOrderHistoryRequest, grpc.ServerStreamingServer[StreamOrderHistoryResponse]) error

@@ -321,6 +321,336 @@ func (x *GetServerInfoResponse) GetWorkerId() int32 {
 	return 0
 }
 
+// Asks who serves.
+type GetClusterRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetClusterRequest) Reset() {
+	*x = GetClusterRequest{}
+	mi := &file_catga_system_v1_system_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetClusterRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetClusterRequest) ProtoMessage() {}
+
+func (x *GetClusterRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_catga_system_v1_system_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetClusterRequest.ProtoReflect.Descriptor instead.
+func (*GetClusterRequest) Descriptor() ([]byte, []int) {
+	return file_catga_system_v1_system_proto_rawDescGZIP(), []int{2}
+}
+
+// Who serves.
+type GetClusterResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The cluster now.
+	Cluster       *Cluster `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetClusterResponse) Reset() {
+	*x = GetClusterResponse{}
+	mi := &file_catga_system_v1_system_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetClusterResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetClusterResponse) ProtoMessage() {}
+
+func (x *GetClusterResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_catga_system_v1_system_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetClusterResponse.ProtoReflect.Descriptor instead.
+func (*GetClusterResponse) Descriptor() ([]byte, []int) {
+	return file_catga_system_v1_system_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *GetClusterResponse) GetCluster() *Cluster {
+	if x != nil {
+		return x.Cluster
+	}
+	return nil
+}
+
+// Asks to be told who serves.
+type WatchClusterRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchClusterRequest) Reset() {
+	*x = WatchClusterRequest{}
+	mi := &file_catga_system_v1_system_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchClusterRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchClusterRequest) ProtoMessage() {}
+
+func (x *WatchClusterRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_catga_system_v1_system_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchClusterRequest.ProtoReflect.Descriptor instead.
+func (*WatchClusterRequest) Descriptor() ([]byte, []int) {
+	return file_catga_system_v1_system_proto_rawDescGZIP(), []int{4}
+}
+
+// Who serves, as of now.
+type WatchClusterResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The cluster now.
+	Cluster       *Cluster `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchClusterResponse) Reset() {
+	*x = WatchClusterResponse{}
+	mi := &file_catga_system_v1_system_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchClusterResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchClusterResponse) ProtoMessage() {}
+
+func (x *WatchClusterResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_catga_system_v1_system_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchClusterResponse.ProtoReflect.Descriptor instead.
+func (*WatchClusterResponse) Descriptor() ([]byte, []int) {
+	return file_catga_system_v1_system_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *WatchClusterResponse) GetCluster() *Cluster {
+	if x != nil {
+		return x.Cluster
+	}
+	return nil
+}
+
+// The nodes that serve one set of orders.
+type Cluster struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How the node that answers runs.
+	Mode Mode `protobuf:"varint,1,opt,name=mode,proto3,enum=catga.system.v1.Mode" json:"mode,omitempty"`
+	// The nodes, by worker number. A node that has died is among them until its lease ends, which takes some seconds.
+	Nodes         []*ClusterNode `protobuf:"bytes,2,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Cluster) Reset() {
+	*x = Cluster{}
+	mi := &file_catga_system_v1_system_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Cluster) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Cluster) ProtoMessage() {}
+
+func (x *Cluster) ProtoReflect() protoreflect.Message {
+	mi := &file_catga_system_v1_system_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Cluster.ProtoReflect.Descriptor instead.
+func (*Cluster) Descriptor() ([]byte, []int) {
+	return file_catga_system_v1_system_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Cluster) GetMode() Mode {
+	if x != nil {
+		return x.Mode
+	}
+	return Mode_MODE_UNSPECIFIED
+}
+
+func (x *Cluster) GetNodes() []*ClusterNode {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+// One node of a cluster.
+type ClusterNode struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name, as in --node-id.
+	Node string `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	// Where it listens, as host:port; for people.
+	Address string `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	// Its Snowflake datacenter number.
+	DatacenterId int32 `protobuf:"varint,3,opt,name=datacenter_id,json=datacenterId,proto3" json:"datacenter_id,omitempty"`
+	// Its Snowflake worker number, its own for as long as it lives.
+	WorkerId int32 `protobuf:"varint,4,opt,name=worker_id,json=workerId,proto3" json:"worker_id,omitempty"`
+	// What this node does and no other: "outbox", "subscription-" and the name of a handler.
+	Roles []string `protobuf:"bytes,5,rep,name=roles,proto3" json:"roles,omitempty"`
+	// How far its read model has followed the log: a cursor. Up to a second old for other nodes.
+	Cursor string `protobuf:"bytes,6,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	// About how many events it is behind the log.
+	Lag int64 `protobuf:"varint,7,opt,name=lag,proto3" json:"lag,omitempty"`
+	// Whether it is the node that answers.
+	IsThisNode    bool `protobuf:"varint,8,opt,name=is_this_node,json=isThisNode,proto3" json:"is_this_node,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClusterNode) Reset() {
+	*x = ClusterNode{}
+	mi := &file_catga_system_v1_system_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClusterNode) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClusterNode) ProtoMessage() {}
+
+func (x *ClusterNode) ProtoReflect() protoreflect.Message {
+	mi := &file_catga_system_v1_system_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClusterNode.ProtoReflect.Descriptor instead.
+func (*ClusterNode) Descriptor() ([]byte, []int) {
+	return file_catga_system_v1_system_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *ClusterNode) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *ClusterNode) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *ClusterNode) GetDatacenterId() int32 {
+	if x != nil {
+		return x.DatacenterId
+	}
+	return 0
+}
+
+func (x *ClusterNode) GetWorkerId() int32 {
+	if x != nil {
+		return x.WorkerId
+	}
+	return 0
+}
+
+func (x *ClusterNode) GetRoles() []string {
+	if x != nil {
+		return x.Roles
+	}
+	return nil
+}
+
+func (x *ClusterNode) GetCursor() string {
+	if x != nil {
+		return x.Cursor
+	}
+	return ""
+}
+
+func (x *ClusterNode) GetLag() int64 {
+	if x != nil {
+		return x.Lag
+	}
+	return 0
+}
+
+func (x *ClusterNode) GetIsThisNode() bool {
+	if x != nil {
+		return x.IsThisNode
+	}
+	return false
+}
+
 // The bounds that requests are held to.
 type Limits struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -348,7 +678,7 @@ type Limits struct {
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_catga_system_v1_system_proto_msgTypes[2]
+	mi := &file_catga_system_v1_system_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -360,7 +690,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_catga_system_v1_system_proto_msgTypes[2]
+	mi := &file_catga_system_v1_system_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -373,7 +703,7 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_catga_system_v1_system_proto_rawDescGZIP(), []int{2}
+	return file_catga_system_v1_system_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Limits) GetMaxMessageBytes() int64 {
@@ -439,6 +769,445 @@ func (x *Limits) GetMaxConnections() int32 {
 	return 0
 }
 
+// Asks for a page of the dead letters of a handler.
+type ListDeadLettersRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name of the handler: "order-event-logger". An unknown one is NOT_FOUND, with those that there are.
+	Handler string `protobuf:"bytes,1,opt,name=handler,proto3" json:"handler,omitempty"`
+	// The most letters in the reply, up to 500; 0: 50.
+	PageSize int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// next_page_token of the page before; empty: the first page.
+	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListDeadLettersRequest) Reset() {
+	*x = ListDeadLettersRequest{}
+	mi := &file_catga_system_v1_system_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListDeadLettersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListDeadLettersRequest) ProtoMessage() {}
+
+func (x *ListDeadLettersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_catga_system_v1_system_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListDeadLettersRequest.ProtoReflect.Descriptor instead.
+func (*ListDeadLettersRequest) Descriptor() ([]byte, []int) {
+	return file_catga_system_v1_system_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *ListDeadLettersRequest) GetHandler() string {
+	if x != nil {
+		return x.Handler
+	}
+	return ""
+}
+
+func (x *ListDeadLettersRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListDeadLettersRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// A page of dead letters.
+type ListDeadLettersResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The letters, the oldest first.
+	DeadLetters []*DeadLetter `protobuf:"bytes,1,rep,name=dead_letters,json=deadLetters,proto3" json:"dead_letters,omitempty"`
+	// Where the next page begins; empty: there is none.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListDeadLettersResponse) Reset() {
+	*x = ListDeadLettersResponse{}
+	mi := &file_catga_system_v1_system_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListDeadLettersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListDeadLettersResponse) ProtoMessage() {}
+
+func (x *ListDeadLettersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_catga_system_v1_system_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListDeadLettersResponse.ProtoReflect.Descriptor instead.
+func (*ListDeadLettersResponse) Descriptor() ([]byte, []int) {
+	return file_catga_system_v1_system_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *ListDeadLettersResponse) GetDeadLetters() []*DeadLetter {
+	if x != nil {
+		return x.DeadLetters
+	}
+	return nil
+}
+
+func (x *ListDeadLettersResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+// An event that a handler gave up.
+type DeadLetter struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The event, as everywhere: the order id, "-" and the revision.
+	EventId string `protobuf:"bytes,1,opt,name=event_id,json=eventId,proto3" json:"event_id,omitempty"`
+	// The order that changed.
+	OrderId string `protobuf:"bytes,2,opt,name=order_id,json=orderId,proto3" json:"order_id,omitempty"`
+	// The place of the event in the history of its order.
+	Revision int64 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
+	// What happened: "OrderPaid".
+	Type string `protobuf:"bytes,4,opt,name=type,proto3" json:"type,omitempty"`
+	// How often it was tried.
+	Attempts int32 `protobuf:"varint,5,opt,name=attempts,proto3" json:"attempts,omitempty"`
+	// When it was given up, by the clock of the message bus.
+	DeadLetteredAt *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=dead_lettered_at,json=deadLetteredAt,proto3" json:"dead_lettered_at,omitempty"`
+	// Why, in the words of the handler; at most 1024 bytes.
+	Reason        string `protobuf:"bytes,7,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeadLetter) Reset() {
+	*x = DeadLetter{}
+	mi := &file_catga_system_v1_system_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeadLetter) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeadLetter) ProtoMessage() {}
+
+func (x *DeadLetter) ProtoReflect() protoreflect.Message {
+	mi := &file_catga_system_v1_system_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeadLetter.ProtoReflect.Descriptor instead.
+func (*DeadLetter) Descriptor() ([]byte, []int) {
+	return file_catga_system_v1_system_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *DeadLetter) GetEventId() string {
+	if x != nil {
+		return x.EventId
+	}
+	return ""
+}
+
+func (x *DeadLetter) GetOrderId() string {
+	if x != nil {
+		return x.OrderId
+	}
+	return ""
+}
+
+func (x *DeadLetter) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *DeadLetter) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *DeadLetter) GetAttempts() int32 {
+	if x != nil {
+		return x.Attempts
+	}
+	return 0
+}
+
+func (x *DeadLetter) GetDeadLetteredAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.DeadLetteredAt
+	}
+	return nil
+}
+
+func (x *DeadLetter) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// Asks for dead letters to be handed out once more.
+type ReplayDeadLettersRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name of the handler.
+	Handler string `protobuf:"bytes,1,opt,name=handler,proto3" json:"handler,omitempty"`
+	// Which letters, at most 1000; not together with all.
+	EventIds []string `protobuf:"bytes,2,rep,name=event_ids,json=eventIds,proto3" json:"event_ids,omitempty"`
+	// All letters that there are now.
+	All           bool `protobuf:"varint,3,opt,name=all,proto3" json:"all,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReplayDeadLettersRequest) Reset() {
+	*x = ReplayDeadLettersRequest{}
+	mi := &file_catga_system_v1_system_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplayDeadLettersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplayDeadLettersRequest) ProtoMessage() {}
+
+func (x *ReplayDeadLettersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_catga_system_v1_system_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplayDeadLettersRequest.ProtoReflect.Descriptor instead.
+func (*ReplayDeadLettersRequest) Descriptor() ([]byte, []int) {
+	return file_catga_system_v1_system_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *ReplayDeadLettersRequest) GetHandler() string {
+	if x != nil {
+		return x.Handler
+	}
+	return ""
+}
+
+func (x *ReplayDeadLettersRequest) GetEventIds() []string {
+	if x != nil {
+		return x.EventIds
+	}
+	return nil
+}
+
+func (x *ReplayDeadLettersRequest) GetAll() bool {
+	if x != nil {
+		return x.All
+	}
+	return false
+}
+
+// What was replayed.
+type ReplayDeadLettersResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many letters; fewer than were named if some were not there.
+	Replayed      int32 `protobuf:"varint,1,opt,name=replayed,proto3" json:"replayed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReplayDeadLettersResponse) Reset() {
+	*x = ReplayDeadLettersResponse{}
+	mi := &file_catga_system_v1_system_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplayDeadLettersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplayDeadLettersResponse) ProtoMessage() {}
+
+func (x *ReplayDeadLettersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_catga_system_v1_system_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplayDeadLettersResponse.ProtoReflect.Descriptor instead.
+func (*ReplayDeadLettersResponse) Descriptor() ([]byte, []int) {
+	return file_catga_system_v1_system_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *ReplayDeadLettersResponse) GetReplayed() int32 {
+	if x != nil {
+		return x.Replayed
+	}
+	return 0
+}
+
+// Asks for dead letters to be dropped.
+type DiscardDeadLettersRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name of the handler.
+	Handler string `protobuf:"bytes,1,opt,name=handler,proto3" json:"handler,omitempty"`
+	// Which letters, at most 1000; not together with all.
+	EventIds []string `protobuf:"bytes,2,rep,name=event_ids,json=eventIds,proto3" json:"event_ids,omitempty"`
+	// All letters that there are now.
+	All           bool `protobuf:"varint,3,opt,name=all,proto3" json:"all,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DiscardDeadLettersRequest) Reset() {
+	*x = DiscardDeadLettersRequest{}
+	mi := &file_catga_system_v1_system_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DiscardDeadLettersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DiscardDeadLettersRequest) ProtoMessage() {}
+
+func (x *DiscardDeadLettersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_catga_system_v1_system_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DiscardDeadLettersRequest.ProtoReflect.Descriptor instead.
+func (*DiscardDeadLettersRequest) Descriptor() ([]byte, []int) {
+	return file_catga_system_v1_system_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *DiscardDeadLettersRequest) GetHandler() string {
+	if x != nil {
+		return x.Handler
+	}
+	return ""
+}
+
+func (x *DiscardDeadLettersRequest) GetEventIds() []string {
+	if x != nil {
+		return x.EventIds
+	}
+	return nil
+}
+
+func (x *DiscardDeadLettersRequest) GetAll() bool {
+	if x != nil {
+		return x.All
+	}
+	return false
+}
+
+// What was dropped.
+type DiscardDeadLettersResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many letters; fewer than were named if some were not there.
+	Discarded     int32 `protobuf:"varint,1,opt,name=discarded,proto3" json:"discarded,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DiscardDeadLettersResponse) Reset() {
+	*x = DiscardDeadLettersResponse{}
+	mi := &file_catga_system_v1_system_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DiscardDeadLettersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DiscardDeadLettersResponse) ProtoMessage() {}
+
+func (x *DiscardDeadLettersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_catga_system_v1_system_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DiscardDeadLettersResponse.ProtoReflect.Descriptor instead.
+func (*DiscardDeadLettersResponse) Descriptor() ([]byte, []int) {
+	return file_catga_system_v1_system_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *DiscardDeadLettersResponse) GetDiscarded() int32 {
+	if x != nil {
+		return x.Discarded
+	}
+	return 0
+}
+
 var File_catga_system_v1_system_proto protoreflect.FileDescriptor
 
 const file_catga_system_v1_system_proto_rawDesc = "" +
@@ -461,7 +1230,26 @@ const file_catga_system_v1_system_proto_rawDesc = "" +
 	"\x06uptime\x18\n" +
 	" \x01(\v2\x19.google.protobuf.DurationR\x06uptime\x12#\n" +
 	"\rdatacenter_id\x18\v \x01(\x05R\fdatacenterId\x12\x1b\n" +
-	"\tworker_id\x18\f \x01(\x05R\bworkerId\"\xfc\x02\n" +
+	"\tworker_id\x18\f \x01(\x05R\bworkerId\"\x13\n" +
+	"\x11GetClusterRequest\"H\n" +
+	"\x12GetClusterResponse\x122\n" +
+	"\acluster\x18\x01 \x01(\v2\x18.catga.system.v1.ClusterR\acluster\"\x15\n" +
+	"\x13WatchClusterRequest\"J\n" +
+	"\x14WatchClusterResponse\x122\n" +
+	"\acluster\x18\x01 \x01(\v2\x18.catga.system.v1.ClusterR\acluster\"h\n" +
+	"\aCluster\x12)\n" +
+	"\x04mode\x18\x01 \x01(\x0e2\x15.catga.system.v1.ModeR\x04mode\x122\n" +
+	"\x05nodes\x18\x02 \x03(\v2\x1c.catga.system.v1.ClusterNodeR\x05nodes\"\xdf\x01\n" +
+	"\vClusterNode\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x18\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\x12#\n" +
+	"\rdatacenter_id\x18\x03 \x01(\x05R\fdatacenterId\x12\x1b\n" +
+	"\tworker_id\x18\x04 \x01(\x05R\bworkerId\x12\x14\n" +
+	"\x05roles\x18\x05 \x03(\tR\x05roles\x12\x16\n" +
+	"\x06cursor\x18\x06 \x01(\tR\x06cursor\x12\x10\n" +
+	"\x03lag\x18\a \x01(\x03R\x03lag\x12 \n" +
+	"\fis_this_node\x18\b \x01(\bR\n" +
+	"isThisNode\"\xfc\x02\n" +
 	"\x06Limits\x12*\n" +
 	"\x11max_message_bytes\x18\x01 \x01(\x03R\x0fmaxMessageBytes\x12-\n" +
 	"\x13max_items_per_order\x18\x02 \x01(\x05R\x10maxItemsPerOrder\x12!\n" +
@@ -471,7 +1259,36 @@ const file_catga_system_v1_system_proto_rawDesc = "" +
 	"\x10max_ids_per_call\x18\x06 \x01(\x05R\rmaxIdsPerCall\x12\"\n" +
 	"\rmax_in_flight\x18\a \x01(\x05R\vmaxInFlight\x124\n" +
 	"\x16max_concurrent_streams\x18\b \x01(\x05R\x14maxConcurrentStreams\x12'\n" +
-	"\x0fmax_connections\x18\t \x01(\x05R\x0emaxConnections*\x84\x01\n" +
+	"\x0fmax_connections\x18\t \x01(\x05R\x0emaxConnections\"n\n" +
+	"\x16ListDeadLettersRequest\x12\x18\n" +
+	"\ahandler\x18\x01 \x01(\tR\ahandler\x12\x1b\n" +
+	"\tpage_size\x18\x02 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x03 \x01(\tR\tpageToken\"\x81\x01\n" +
+	"\x17ListDeadLettersResponse\x12>\n" +
+	"\fdead_letters\x18\x01 \x03(\v2\x1b.catga.system.v1.DeadLetterR\vdeadLetters\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xec\x01\n" +
+	"\n" +
+	"DeadLetter\x12\x19\n" +
+	"\bevent_id\x18\x01 \x01(\tR\aeventId\x12\x19\n" +
+	"\border_id\x18\x02 \x01(\tR\aorderId\x12\x1a\n" +
+	"\brevision\x18\x03 \x01(\x03R\brevision\x12\x12\n" +
+	"\x04type\x18\x04 \x01(\tR\x04type\x12\x1a\n" +
+	"\battempts\x18\x05 \x01(\x05R\battempts\x12D\n" +
+	"\x10dead_lettered_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x0edeadLetteredAt\x12\x16\n" +
+	"\x06reason\x18\a \x01(\tR\x06reason\"c\n" +
+	"\x18ReplayDeadLettersRequest\x12\x18\n" +
+	"\ahandler\x18\x01 \x01(\tR\ahandler\x12\x1b\n" +
+	"\tevent_ids\x18\x02 \x03(\tR\beventIds\x12\x10\n" +
+	"\x03all\x18\x03 \x01(\bR\x03all\"7\n" +
+	"\x19ReplayDeadLettersResponse\x12\x1a\n" +
+	"\breplayed\x18\x01 \x01(\x05R\breplayed\"d\n" +
+	"\x19DiscardDeadLettersRequest\x12\x18\n" +
+	"\ahandler\x18\x01 \x01(\tR\ahandler\x12\x1b\n" +
+	"\tevent_ids\x18\x02 \x03(\tR\beventIds\x12\x10\n" +
+	"\x03all\x18\x03 \x01(\bR\x03all\":\n" +
+	"\x1aDiscardDeadLettersResponse\x12\x1c\n" +
+	"\tdiscarded\x18\x01 \x01(\x05R\tdiscarded*\x84\x01\n" +
 	"\n" +
 	"Durability\x12\x1a\n" +
 	"\x16DURABILITY_UNSPECIFIED\x10\x00\x12\x13\n" +
@@ -482,9 +1299,16 @@ const file_catga_system_v1_system_proto_rawDesc = "" +
 	"\x04Mode\x12\x14\n" +
 	"\x10MODE_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fMODE_STANDALONE\x10\x01\x12\x10\n" +
-	"\fMODE_CLUSTER\x10\x022o\n" +
+	"\fMODE_CLUSTER\x10\x022\xa5\x02\n" +
 	"\rSystemService\x12^\n" +
-	"\rGetServerInfo\x12%.catga.system.v1.GetServerInfoRequest\x1a&.catga.system.v1.GetServerInfoResponseB\xc2\x01\n" +
+	"\rGetServerInfo\x12%.catga.system.v1.GetServerInfoRequest\x1a&.catga.system.v1.GetServerInfoResponse\x12U\n" +
+	"\n" +
+	"GetCluster\x12\".catga.system.v1.GetClusterRequest\x1a#.catga.system.v1.GetClusterResponse\x12]\n" +
+	"\fWatchCluster\x12$.catga.system.v1.WatchClusterRequest\x1a%.catga.system.v1.WatchClusterResponse0\x012\xcf\x02\n" +
+	"\fAdminService\x12d\n" +
+	"\x0fListDeadLetters\x12'.catga.system.v1.ListDeadLettersRequest\x1a(.catga.system.v1.ListDeadLettersResponse\x12j\n" +
+	"\x11ReplayDeadLetters\x12).catga.system.v1.ReplayDeadLettersRequest\x1a*.catga.system.v1.ReplayDeadLettersResponse\x12m\n" +
+	"\x12DiscardDeadLetters\x12*.catga.system.v1.DiscardDeadLettersRequest\x1a+.catga.system.v1.DiscardDeadLettersResponseB\xc2\x01\n" +
 	"\x13com.catga.system.v1B\vSystemProtoP\x01Z@github.com/catga/ordersystem/clients/go/catga/system/v1;systemv1\xa2\x02\x03CSX\xaa\x02\x0fCatga.System.V1\xca\x02\x0fCatga\\System\\V1\xe2\x02\x1bCatga\\System\\V1\\GPBMetadata\xea\x02\x11Catga::System::V1b\x06proto3"
 
 var (
@@ -500,29 +1324,58 @@ func file_catga_system_v1_system_proto_rawDescGZIP() []byte {
 }
 
 var file_catga_system_v1_system_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_catga_system_v1_system_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_catga_system_v1_system_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_catga_system_v1_system_proto_goTypes = []any{
-	(Durability)(0),               // 0: catga.system.v1.Durability
-	(Mode)(0),                     // 1: catga.system.v1.Mode
-	(*GetServerInfoRequest)(nil),  // 2: catga.system.v1.GetServerInfoRequest
-	(*GetServerInfoResponse)(nil), // 3: catga.system.v1.GetServerInfoResponse
-	(*Limits)(nil),                // 4: catga.system.v1.Limits
-	(*timestamppb.Timestamp)(nil), // 5: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 6: google.protobuf.Duration
+	(Durability)(0),                    // 0: catga.system.v1.Durability
+	(Mode)(0),                          // 1: catga.system.v1.Mode
+	(*GetServerInfoRequest)(nil),       // 2: catga.system.v1.GetServerInfoRequest
+	(*GetServerInfoResponse)(nil),      // 3: catga.system.v1.GetServerInfoResponse
+	(*GetClusterRequest)(nil),          // 4: catga.system.v1.GetClusterRequest
+	(*GetClusterResponse)(nil),         // 5: catga.system.v1.GetClusterResponse
+	(*WatchClusterRequest)(nil),        // 6: catga.system.v1.WatchClusterRequest
+	(*WatchClusterResponse)(nil),       // 7: catga.system.v1.WatchClusterResponse
+	(*Cluster)(nil),                    // 8: catga.system.v1.Cluster
+	(*ClusterNode)(nil),                // 9: catga.system.v1.ClusterNode
+	(*Limits)(nil),                     // 10: catga.system.v1.Limits
+	(*ListDeadLettersRequest)(nil),     // 11: catga.system.v1.ListDeadLettersRequest
+	(*ListDeadLettersResponse)(nil),    // 12: catga.system.v1.ListDeadLettersResponse
+	(*DeadLetter)(nil),                 // 13: catga.system.v1.DeadLetter
+	(*ReplayDeadLettersRequest)(nil),   // 14: catga.system.v1.ReplayDeadLettersRequest
+	(*ReplayDeadLettersResponse)(nil),  // 15: catga.system.v1.ReplayDeadLettersResponse
+	(*DiscardDeadLettersRequest)(nil),  // 16: catga.system.v1.DiscardDeadLettersRequest
+	(*DiscardDeadLettersResponse)(nil), // 17: catga.system.v1.DiscardDeadLettersResponse
+	(*timestamppb.Timestamp)(nil),      // 18: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),        // 19: google.protobuf.Duration
 }
 var file_catga_system_v1_system_proto_depIdxs = []int32{
-	1, // 0: catga.system.v1.GetServerInfoResponse.mode:type_name -> catga.system.v1.Mode
-	0, // 1: catga.system.v1.GetServerInfoResponse.durability:type_name -> catga.system.v1.Durability
-	4, // 2: catga.system.v1.GetServerInfoResponse.limits:type_name -> catga.system.v1.Limits
-	5, // 3: catga.system.v1.GetServerInfoResponse.started_at:type_name -> google.protobuf.Timestamp
-	6, // 4: catga.system.v1.GetServerInfoResponse.uptime:type_name -> google.protobuf.Duration
-	2, // 5: catga.system.v1.SystemService.GetServerInfo:input_type -> catga.system.v1.GetServerInfoRequest
-	3, // 6: catga.system.v1.SystemService.GetServerInfo:output_type -> catga.system.v1.GetServerInfoResponse
-	6, // [6:7] is the sub-list for method output_type
-	5, // [5:6] is the sub-list for method input_type
-	5, // [5:5] is the sub-list for extension type_name
-	5, // [5:5] is the sub-list for extension extendee
-	0, // [0:5] is the sub-list for field type_name
+	1,  // 0: catga.system.v1.GetServerInfoResponse.mode:type_name -> catga.system.v1.Mode
+	0,  // 1: catga.system.v1.GetServerInfoResponse.durability:type_name -> catga.system.v1.Durability
+	10, // 2: catga.system.v1.GetServerInfoResponse.limits:type_name -> catga.system.v1.Limits
+	18, // 3: catga.system.v1.GetServerInfoResponse.started_at:type_name -> google.protobuf.Timestamp
+	19, // 4: catga.system.v1.GetServerInfoResponse.uptime:type_name -> google.protobuf.Duration
+	8,  // 5: catga.system.v1.GetClusterResponse.cluster:type_name -> catga.system.v1.Cluster
+	8,  // 6: catga.system.v1.WatchClusterResponse.cluster:type_name -> catga.system.v1.Cluster
+	1,  // 7: catga.system.v1.Cluster.mode:type_name -> catga.system.v1.Mode
+	9,  // 8: catga.system.v1.Cluster.nodes:type_name -> catga.system.v1.ClusterNode
+	13, // 9: catga.system.v1.ListDeadLettersResponse.dead_letters:type_name -> catga.system.v1.DeadLetter
+	18, // 10: catga.system.v1.DeadLetter.dead_lettered_at:type_name -> google.protobuf.Timestamp
+	2,  // 11: catga.system.v1.SystemService.GetServerInfo:input_type -> catga.system.v1.GetServerInfoRequest
+	4,  // 12: catga.system.v1.SystemService.GetCluster:input_type -> catga.system.v1.GetClusterRequest
+	6,  // 13: catga.system.v1.SystemService.WatchCluster:input_type -> catga.system.v1.WatchClusterRequest
+	11, // 14: catga.system.v1.AdminService.ListDeadLetters:input_type -> catga.system.v1.ListDeadLettersRequest
+	14, // 15: catga.system.v1.AdminService.ReplayDeadLetters:input_type -> catga.system.v1.ReplayDeadLettersRequest
+	16, // 16: catga.system.v1.AdminService.DiscardDeadLetters:input_type -> catga.system.v1.DiscardDeadLettersRequest
+	3,  // 17: catga.system.v1.SystemService.GetServerInfo:output_type -> catga.system.v1.GetServerInfoResponse
+	5,  // 18: catga.system.v1.SystemService.GetCluster:output_type -> catga.system.v1.GetClusterResponse
+	7,  // 19: catga.system.v1.SystemService.WatchCluster:output_type -> catga.system.v1.WatchClusterResponse
+	12, // 20: catga.system.v1.AdminService.ListDeadLetters:output_type -> catga.system.v1.ListDeadLettersResponse
+	15, // 21: catga.system.v1.AdminService.ReplayDeadLetters:output_type -> catga.system.v1.ReplayDeadLettersResponse
+	17, // 22: catga.system.v1.AdminService.DiscardDeadLetters:output_type -> catga.system.v1.DiscardDeadLettersResponse
+	17, // [17:23] is the sub-list for method output_type
+	11, // [11:17] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_catga_system_v1_system_proto_init() }
@@ -536,9 +1389,9 @@ func file_catga_system_v1_system_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_catga_system_v1_system_proto_rawDesc), len(file_catga_system_v1_system_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   3,
+			NumMessages:   16,
 			NumExtensions: 0,
-			NumServices:   1,
+			NumServices:   2,
 		},
 		GoTypes:           file_catga_system_v1_system_proto_goTypes,
 		DependencyIndexes: file_catga_system_v1_system_proto_depIdxs,

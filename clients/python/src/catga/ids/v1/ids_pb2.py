@@ -25,13 +25,14 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x63\x61tga/ids/v1/ids.proto\x12\x0c\x63\x61tga.ids.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x13\n\x11GenerateIdRequest\"/\n\x12GenerateIdResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03\"#\n\x12GenerateIdsRequest\x12\r\n\x05\x63ount\x18\x01 \x01(\x05\"\"\n\x13GenerateIdsResponse\x12\x0b\n\x03ids\x18\x01 \x03(\x03\"5\n\x10StreamIdsRequest\x12\r\n\x05\x63ount\x18\x01 \x01(\x03\x12\x12\n\nbatch_size\x18\x02 \x01(\x05\" \n\x11StreamIdsResponse\x12\x0b\n\x03ids\x18\x01 \x03(\x03\"\x1c\n\x0eParseIdRequest\x12\n\n\x02id\x18\x01 \x01(\t\"\x88\x01\n\x0fParseIdResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12-\n\tissued_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rdatacenter_id\x18\x03 \x01(\x05\x12\x11\n\tworker_id\x18\x04 \x01(\x05\x12\x10\n\x08sequence\x18\x05 \x01(\x05\x32\xc8\x02\n\tIdService\x12O\n\nGenerateId\x12\x1f.catga.ids.v1.GenerateIdRequest\x1a .catga.ids.v1.GenerateIdResponse\x12R\n\x0bGenerateIds\x12 .catga.ids.v1.GenerateIdsRequest\x1a!.catga.ids.v1.GenerateIdsResponse\x12N\n\tStreamIds\x12\x1e.catga.ids.v1.StreamIdsRequest\x1a\x1f.catga.ids.v1.StreamIdsResponse0\x01\x12\x46\n\x07ParseId\x12\x1c.catga.ids.v1.ParseIdRequest\x1a\x1d.catga.ids.v1.ParseIdResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x63\x61tga/ids/v1/ids.proto\x12\x0c\x63\x61tga.ids.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x13\n\x11GenerateIdRequest\"/\n\x12GenerateIdResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03\"#\n\x12GenerateIdsRequest\x12\r\n\x05\x63ount\x18\x01 \x01(\x05\"\"\n\x13GenerateIdsResponse\x12\x0b\n\x03ids\x18\x01 \x03(\x03\"5\n\x10StreamIdsRequest\x12\r\n\x05\x63ount\x18\x01 \x01(\x03\x12\x12\n\nbatch_size\x18\x02 \x01(\x05\" \n\x11StreamIdsResponse\x12\x0b\n\x03ids\x18\x01 \x03(\x03\"\x1c\n\x0eParseIdRequest\x12\n\n\x02id\x18\x01 \x01(\t\"\x88\x01\n\x0fParseIdResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12-\n\tissued_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rdatacenter_id\x18\x03 \x01(\x05\x12\x11\n\tworker_id\x18\x04 \x01(\x05\x12\x10\n\x08sequence\x18\x05 \x01(\x05\x32\xc8\x02\n\tIdService\x12O\n\nGenerateId\x12\x1f.catga.ids.v1.GenerateIdRequest\x1a .catga.ids.v1.GenerateIdResponse\x12R\n\x0bGenerateIds\x12 .catga.ids.v1.GenerateIdsRequest\x1a!.catga.ids.v1.GenerateIdsResponse\x12N\n\tStreamIds\x12\x1e.catga.ids.v1.StreamIdsRequest\x1a\x1f.catga.ids.v1.StreamIdsResponse0\x01\x12\x46\n\x07ParseId\x12\x1c.catga.ids.v1.ParseIdRequest\x1a\x1d.catga.ids.v1.ParseIdResponseB\x1e\n\x10\x63om.catga.ids.v1B\x08IdsProtoP\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'catga.ids.v1.ids_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\020com.catga.ids.v1B\010IdsProtoP\001'
   _globals['_GENERATEIDREQUEST']._serialized_start=73
   _globals['_GENERATEIDREQUEST']._serialized_end=92
   _globals['_GENERATEIDRESPONSE']._serialized_start=94

@@ -26,39 +26,52 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x63\x61tga/system/v1/system.proto\x12\x0f\x63\x61tga.system.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x16\n\x14GetServerInfoRequest\"\xf3\x02\n\x15GetServerInfoResponse\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0c\n\x04node\x18\x03 \x01(\t\x12#\n\x04mode\x18\x04 \x01(\x0e\x32\x15.catga.system.v1.Mode\x12\x13\n\x0bpersistence\x18\x05 \x01(\t\x12\x11\n\ttransport\x18\x06 \x01(\t\x12/\n\ndurability\x18\x07 \x01(\x0e\x32\x1b.catga.system.v1.Durability\x12\'\n\x06limits\x18\x08 \x01(\x0b\x32\x17.catga.system.v1.Limits\x12.\n\nstarted_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x06uptime\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x15\n\rdatacenter_id\x18\x0b \x01(\x05\x12\x11\n\tworker_id\x18\x0c \x01(\x05\"\xef\x01\n\x06Limits\x12\x19\n\x11max_message_bytes\x18\x01 \x01(\x03\x12\x1b\n\x13max_items_per_order\x18\x02 \x01(\x05\x12\x14\n\x0cmax_quantity\x18\x03 \x01(\x03\x12\x15\n\rmax_page_size\x18\x04 \x01(\x05\x12\x16\n\x0emax_batch_size\x18\x05 \x01(\x05\x12\x18\n\x10max_ids_per_call\x18\x06 \x01(\x05\x12\x15\n\rmax_in_flight\x18\x07 \x01(\x05\x12\x1e\n\x16max_concurrent_streams\x18\x08 \x01(\x05\x12\x17\n\x0fmax_connections\x18\t \x01(\x05\"P\n\x16ListDeadLettersRequest\x12\x0f\n\x07handler\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"e\n\x17ListDeadLettersResponse\x12\x31\n\x0c\x64\x65\x61\x64_letters\x18\x01 \x03(\x0b\x32\x1b.catga.system.v1.DeadLetter\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xa8\x01\n\nDeadLetter\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x10\n\x08order_id\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x03\x12\x0c\n\x04type\x18\x04 \x01(\t\x12\x10\n\x08\x61ttempts\x18\x05 \x01(\x05\x12\x34\n\x10\x64\x65\x61\x64_lettered_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06reason\x18\x07 \x01(\t\"K\n\x18ReplayDeadLettersRequest\x12\x0f\n\x07handler\x18\x01 \x01(\t\x12\x11\n\tevent_ids\x18\x02 \x03(\t\x12\x0b\n\x03\x61ll\x18\x03 \x01(\x08\"-\n\x19ReplayDeadLettersResponse\x12\x10\n\x08replayed\x18\x01 \x01(\x05\"L\n\x19\x44iscardDeadLettersRequest\x12\x0f\n\x07handler\x18\x01 \x01(\t\x12\x11\n\tevent_ids\x18\x02 \x03(\t\x12\x0b\n\x03\x61ll\x18\x03 \x01(\x08\"/\n\x1a\x44iscardDeadLettersResponse\x12\x11\n\tdiscarded\x18\x01 \x01(\x05*\x84\x01\n\nDurability\x12\x1a\n\x16\x44URABILITY_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x44URABILITY_NONE\x10\x01\x12\x16\n\x12\x44URABILITY_PROCESS\x10\x02\x12\x16\n\x12\x44URABILITY_MACHINE\x10\x03\x12\x15\n\x11\x44URABILITY_QUORUM\x10\x04*C\n\x04Mode\x12\x14\n\x10MODE_UNSPECIFIED\x10\x00\x12\x13\n\x0fMODE_STANDALONE\x10\x01\x12\x10\n\x0cMODE_CLUSTER\x10\x02\x32o\n\rSystemService\x12^\n\rGetServerInfo\x12%.catga.system.v1.GetServerInfoRequest\x1a&.catga.system.v1.GetServerInfoResponse2\xcf\x02\n\x0c\x41\x64minService\x12\x64\n\x0fListDeadLetters\x12\'.catga.system.v1.ListDeadLettersRequest\x1a(.catga.system.v1.ListDeadLettersResponse\x12j\n\x11ReplayDeadLetters\x12).catga.system.v1.ReplayDeadLettersRequest\x1a*.catga.system.v1.ReplayDeadLettersResponse\x12m\n\x12\x44iscardDeadLetters\x12*.catga.system.v1.DiscardDeadLettersRequest\x1a+.catga.system.v1.DiscardDeadLettersResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x63\x61tga/system/v1/system.proto\x12\x0f\x63\x61tga.system.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x16\n\x14GetServerInfoRequest\"\xf3\x02\n\x15GetServerInfoResponse\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0c\n\x04node\x18\x03 \x01(\t\x12#\n\x04mode\x18\x04 \x01(\x0e\x32\x15.catga.system.v1.Mode\x12\x13\n\x0bpersistence\x18\x05 \x01(\t\x12\x11\n\ttransport\x18\x06 \x01(\t\x12/\n\ndurability\x18\x07 \x01(\x0e\x32\x1b.catga.system.v1.Durability\x12\'\n\x06limits\x18\x08 \x01(\x0b\x32\x17.catga.system.v1.Limits\x12.\n\nstarted_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x06uptime\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x15\n\rdatacenter_id\x18\x0b \x01(\x05\x12\x11\n\tworker_id\x18\x0c \x01(\x05\"\x13\n\x11GetClusterRequest\"?\n\x12GetClusterResponse\x12)\n\x07\x63luster\x18\x01 \x01(\x0b\x32\x18.catga.system.v1.Cluster\"\x15\n\x13WatchClusterRequest\"A\n\x14WatchClusterResponse\x12)\n\x07\x63luster\x18\x01 \x01(\x0b\x32\x18.catga.system.v1.Cluster\"[\n\x07\x43luster\x12#\n\x04mode\x18\x01 \x01(\x0e\x32\x15.catga.system.v1.Mode\x12+\n\x05nodes\x18\x02 \x03(\x0b\x32\x1c.catga.system.v1.ClusterNode\"\x98\x01\n\x0b\x43lusterNode\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x15\n\rdatacenter_id\x18\x03 \x01(\x05\x12\x11\n\tworker_id\x18\x04 \x01(\x05\x12\r\n\x05roles\x18\x05 \x03(\t\x12\x0e\n\x06\x63ursor\x18\x06 \x01(\t\x12\x0b\n\x03lag\x18\x07 \x01(\x03\x12\x14\n\x0cis_this_node\x18\x08 \x01(\x08\"\xef\x01\n\x06Limits\x12\x19\n\x11max_message_bytes\x18\x01 \x01(\x03\x12\x1b\n\x13max_items_per_order\x18\x02 \x01(\x05\x12\x14\n\x0cmax_quantity\x18\x03 \x01(\x03\x12\x15\n\rmax_page_size\x18\x04 \x01(\x05\x12\x16\n\x0emax_batch_size\x18\x05 \x01(\x05\x12\x18\n\x10max_ids_per_call\x18\x06 \x01(\x05\x12\x15\n\rmax_in_flight\x18\x07 \x01(\x05\x12\x1e\n\x16max_concurrent_streams\x18\x08 \x01(\x05\x12\x17\n\x0fmax_connections\x18\t \x01(\x05\"P\n\x16ListDeadLettersRequest\x12\x0f\n\x07handler\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"e\n\x17ListDeadLettersResponse\x12\x31\n\x0c\x64\x65\x61\x64_letters\x18\x01 \x03(\x0b\x32\x1b.catga.system.v1.DeadLetter\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xa8\x01\n\nDeadLetter\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x10\n\x08order_id\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x03\x12\x0c\n\x04type\x18\x04 \x01(\t\x12\x10\n\x08\x61ttempts\x18\x05 \x01(\x05\x12\x34\n\x10\x64\x65\x61\x64_lettered_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06reason\x18\x07 \x01(\t\"K\n\x18ReplayDeadLettersRequest\x12\x0f\n\x07handler\x18\x01 \x01(\t\x12\x11\n\tevent_ids\x18\x02 \x03(\t\x12\x0b\n\x03\x61ll\x18\x03 \x01(\x08\"-\n\x19ReplayDeadLettersResponse\x12\x10\n\x08replayed\x18\x01 \x01(\x05\"L\n\x19\x44iscardDeadLettersRequest\x12\x0f\n\x07handler\x18\x01 \x01(\t\x12\x11\n\tevent_ids\x18\x02 \x03(\t\x12\x0b\n\x03\x61ll\x18\x03 \x01(\x08\"/\n\x1a\x44iscardDeadLettersResponse\x12\x11\n\tdiscarded\x18\x01 \x01(\x05*\x84\x01\n\nDurability\x12\x1a\n\x16\x44URABILITY_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x44URABILITY_NONE\x10\x01\x12\x16\n\x12\x44URABILITY_PROCESS\x10\x02\x12\x16\n\x12\x44URABILITY_MACHINE\x10\x03\x12\x15\n\x11\x44URABILITY_QUORUM\x10\x04*C\n\x04Mode\x12\x14\n\x10MODE_UNSPECIFIED\x10\x00\x12\x13\n\x0fMODE_STANDALONE\x10\x01\x12\x10\n\x0cMODE_CLUSTER\x10\x02\x32\xa5\x02\n\rSystemService\x12^\n\rGetServerInfo\x12%.catga.system.v1.GetServerInfoRequest\x1a&.catga.system.v1.GetServerInfoResponse\x12U\n\nGetCluster\x12\".catga.system.v1.GetClusterRequest\x1a#.catga.system.v1.GetClusterResponse\x12]\n\x0cWatchCluster\x12$.catga.system.v1.WatchClusterRequest\x1a%.catga.system.v1.WatchClusterResponse0\x01\x32\xcf\x02\n\x0c\x41\x64minService\x12\x64\n\x0fListDeadLetters\x12\'.catga.system.v1.ListDeadLettersRequest\x1a(.catga.system.v1.ListDeadLettersResponse\x12j\n\x11ReplayDeadLetters\x12).catga.system.v1.ReplayDeadLettersRequest\x1a*.catga.system.v1.ReplayDeadLettersResponse\x12m\n\x12\x44iscardDeadLetters\x12*.catga.system.v1.DiscardDeadLettersRequest\x1a+.catga.system.v1.DiscardDeadLettersResponseB$\n\x13\x63om.catga.system.v1B\x0bSystemProtoP\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'catga.system.v1.system_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
-  _globals['_DURABILITY']._serialized_start=1362
-  _globals['_DURABILITY']._serialized_end=1494
-  _globals['_MODE']._serialized_start=1496
-  _globals['_MODE']._serialized_end=1563
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\023com.catga.system.v1B\013SystemProtoP\001'
+  _globals['_DURABILITY']._serialized_start=1786
+  _globals['_DURABILITY']._serialized_end=1918
+  _globals['_MODE']._serialized_start=1920
+  _globals['_MODE']._serialized_end=1987
   _globals['_GETSERVERINFOREQUEST']._serialized_start=114
   _globals['_GETSERVERINFOREQUEST']._serialized_end=136
   _globals['_GETSERVERINFORESPONSE']._serialized_start=139
   _globals['_GETSERVERINFORESPONSE']._serialized_end=510
-  _globals['_LIMITS']._serialized_start=513
-  _globals['_LIMITS']._serialized_end=752
-  _globals['_LISTDEADLETTERSREQUEST']._serialized_start=754
-  _globals['_LISTDEADLETTERSREQUEST']._serialized_end=834
-  _globals['_LISTDEADLETTERSRESPONSE']._serialized_start=836
-  _globals['_LISTDEADLETTERSRESPONSE']._serialized_end=937
-  _globals['_DEADLETTER']._serialized_start=940
-  _globals['_DEADLETTER']._serialized_end=1108
-  _globals['_REPLAYDEADLETTERSREQUEST']._serialized_start=1110
-  _globals['_REPLAYDEADLETTERSREQUEST']._serialized_end=1185
-  _globals['_REPLAYDEADLETTERSRESPONSE']._serialized_start=1187
-  _globals['_REPLAYDEADLETTERSRESPONSE']._serialized_end=1232
-  _globals['_DISCARDDEADLETTERSREQUEST']._serialized_start=1234
-  _globals['_DISCARDDEADLETTERSREQUEST']._serialized_end=1310
-  _globals['_DISCARDDEADLETTERSRESPONSE']._serialized_start=1312
-  _globals['_DISCARDDEADLETTERSRESPONSE']._serialized_end=1359
-  _globals['_SYSTEMSERVICE']._serialized_start=1565
-  _globals['_SYSTEMSERVICE']._serialized_end=1676
-  _globals['_ADMINSERVICE']._serialized_start=1679
-  _globals['_ADMINSERVICE']._serialized_end=2014
+  _globals['_GETCLUSTERREQUEST']._serialized_start=512
+  _globals['_GETCLUSTERREQUEST']._serialized_end=531
+  _globals['_GETCLUSTERRESPONSE']._serialized_start=533
+  _globals['_GETCLUSTERRESPONSE']._serialized_end=596
+  _globals['_WATCHCLUSTERREQUEST']._serialized_start=598
+  _globals['_WATCHCLUSTERREQUEST']._serialized_end=619
+  _globals['_WATCHCLUSTERRESPONSE']._serialized_start=621
+  _globals['_WATCHCLUSTERRESPONSE']._serialized_end=686
+  _globals['_CLUSTER']._serialized_start=688
+  _globals['_CLUSTER']._serialized_end=779
+  _globals['_CLUSTERNODE']._serialized_start=782
+  _globals['_CLUSTERNODE']._serialized_end=934
+  _globals['_LIMITS']._serialized_start=937
+  _globals['_LIMITS']._serialized_end=1176
+  _globals['_LISTDEADLETTERSREQUEST']._serialized_start=1178
+  _globals['_LISTDEADLETTERSREQUEST']._serialized_end=1258
+  _globals['_LISTDEADLETTERSRESPONSE']._serialized_start=1260
+  _globals['_LISTDEADLETTERSRESPONSE']._serialized_end=1361
+  _globals['_DEADLETTER']._serialized_start=1364
+  _globals['_DEADLETTER']._serialized_end=1532
+  _globals['_REPLAYDEADLETTERSREQUEST']._serialized_start=1534
+  _globals['_REPLAYDEADLETTERSREQUEST']._serialized_end=1609
+  _globals['_REPLAYDEADLETTERSRESPONSE']._serialized_start=1611
+  _globals['_REPLAYDEADLETTERSRESPONSE']._serialized_end=1656
+  _globals['_DISCARDDEADLETTERSREQUEST']._serialized_start=1658
+  _globals['_DISCARDDEADLETTERSREQUEST']._serialized_end=1734
+  _globals['_DISCARDDEADLETTERSRESPONSE']._serialized_start=1736
+  _globals['_DISCARDDEADLETTERSRESPONSE']._serialized_end=1783
+  _globals['_SYSTEMSERVICE']._serialized_start=1990
+  _globals['_SYSTEMSERVICE']._serialized_end=2283
+  _globals['_ADMINSERVICE']._serialized_start=2286
+  _globals['_ADMINSERVICE']._serialized_end=2621
 # @@protoc_insertion_point(module_scope)

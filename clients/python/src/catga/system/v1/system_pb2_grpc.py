@@ -40,6 +40,16 @@ class SystemServiceStub:
                 request_serializer=catga_dot_system_dot_v1_dot_system__pb2.GetServerInfoRequest.SerializeToString,
                 response_deserializer=catga_dot_system_dot_v1_dot_system__pb2.GetServerInfoResponse.FromString,
                 _registered_method=True)
+        self.GetCluster = channel.unary_unary(
+                '/catga.system.v1.SystemService/GetCluster',
+                request_serializer=catga_dot_system_dot_v1_dot_system__pb2.GetClusterRequest.SerializeToString,
+                response_deserializer=catga_dot_system_dot_v1_dot_system__pb2.GetClusterResponse.FromString,
+                _registered_method=True)
+        self.WatchCluster = channel.unary_stream(
+                '/catga.system.v1.SystemService/WatchCluster',
+                request_serializer=catga_dot_system_dot_v1_dot_system__pb2.WatchClusterRequest.SerializeToString,
+                response_deserializer=catga_dot_system_dot_v1_dot_system__pb2.WatchClusterResponse.FromString,
+                _registered_method=True)
 
 
 class SystemServiceServicer:
@@ -53,6 +63,21 @@ class SystemServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetCluster(self, request, context):
+        """The nodes that serve this set of orders, what each does alone, and how far each has followed the log.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchCluster(self, request, context):
+        """The same at once, and again whenever something has changed, at the most once a second. Ends with UNAVAILABLE (SHUTTING_DOWN) when
+        the node does.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SystemServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -60,6 +85,16 @@ def add_SystemServiceServicer_to_server(servicer, server):
                     servicer.GetServerInfo,
                     request_deserializer=catga_dot_system_dot_v1_dot_system__pb2.GetServerInfoRequest.FromString,
                     response_serializer=catga_dot_system_dot_v1_dot_system__pb2.GetServerInfoResponse.SerializeToString,
+            ),
+            'GetCluster': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetCluster,
+                    request_deserializer=catga_dot_system_dot_v1_dot_system__pb2.GetClusterRequest.FromString,
+                    response_serializer=catga_dot_system_dot_v1_dot_system__pb2.GetClusterResponse.SerializeToString,
+            ),
+            'WatchCluster': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchCluster,
+                    request_deserializer=catga_dot_system_dot_v1_dot_system__pb2.WatchClusterRequest.FromString,
+                    response_serializer=catga_dot_system_dot_v1_dot_system__pb2.WatchClusterResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -90,6 +125,60 @@ class SystemService:
             '/catga.system.v1.SystemService/GetServerInfo',
             catga_dot_system_dot_v1_dot_system__pb2.GetServerInfoRequest.SerializeToString,
             catga_dot_system_dot_v1_dot_system__pb2.GetServerInfoResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetCluster(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/catga.system.v1.SystemService/GetCluster',
+            catga_dot_system_dot_v1_dot_system__pb2.GetClusterRequest.SerializeToString,
+            catga_dot_system_dot_v1_dot_system__pb2.GetClusterResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchCluster(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/catga.system.v1.SystemService/WatchCluster',
+            catga_dot_system_dot_v1_dot_system__pb2.WatchClusterRequest.SerializeToString,
+            catga_dot_system_dot_v1_dot_system__pb2.WatchClusterResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -35,6 +35,12 @@ class SystemServiceStub:
     def __new__(cls, channel: _aio.Channel) -> SystemServiceAsyncStub: ...
     GetServerInfo: _grpc.UnaryUnaryMultiCallable[_system_pb2.GetServerInfoRequest, _system_pb2.GetServerInfoResponse]
     """Version, node, backends, durability and bounds of the node that answers."""
+    GetCluster: _grpc.UnaryUnaryMultiCallable[_system_pb2.GetClusterRequest, _system_pb2.GetClusterResponse]
+    """The nodes that serve this set of orders, what each does alone, and how far each has followed the log."""
+    WatchCluster: _grpc.UnaryStreamMultiCallable[_system_pb2.WatchClusterRequest, _system_pb2.WatchClusterResponse]
+    """The same at once, and again whenever something has changed, at the most once a second. Ends with UNAVAILABLE (SHUTTING_DOWN) when
+    the node does.
+    """
 
 @_typing.type_check_only
 class SystemServiceAsyncStub(SystemServiceStub):
@@ -43,6 +49,12 @@ class SystemServiceAsyncStub(SystemServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetServerInfo: _aio.UnaryUnaryMultiCallable[_system_pb2.GetServerInfoRequest, _system_pb2.GetServerInfoResponse]  # type: ignore[assignment]
     """Version, node, backends, durability and bounds of the node that answers."""
+    GetCluster: _aio.UnaryUnaryMultiCallable[_system_pb2.GetClusterRequest, _system_pb2.GetClusterResponse]  # type: ignore[assignment]
+    """The nodes that serve this set of orders, what each does alone, and how far each has followed the log."""
+    WatchCluster: _aio.UnaryStreamMultiCallable[_system_pb2.WatchClusterRequest, _system_pb2.WatchClusterResponse]  # type: ignore[assignment]
+    """The same at once, and again whenever something has changed, at the most once a second. Ends with UNAVAILABLE (SHUTTING_DOWN) when
+    the node does.
+    """
 
 class SystemServiceServicer(metaclass=_abc_1.ABCMeta):
     """Tells about the server."""
@@ -54,6 +66,24 @@ class SystemServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_system_pb2.GetServerInfoResponse, _abc.Awaitable[_system_pb2.GetServerInfoResponse]]:
         """Version, node, backends, durability and bounds of the node that answers."""
+
+    @_abc_1.abstractmethod
+    def GetCluster(
+        self,
+        request: _system_pb2.GetClusterRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_system_pb2.GetClusterResponse, _abc.Awaitable[_system_pb2.GetClusterResponse]]:
+        """The nodes that serve this set of orders, what each does alone, and how far each has followed the log."""
+
+    @_abc_1.abstractmethod
+    def WatchCluster(
+        self,
+        request: _system_pb2.WatchClusterRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_system_pb2.WatchClusterResponse], _abc.AsyncIterator[_system_pb2.WatchClusterResponse]]:
+        """The same at once, and again whenever something has changed, at the most once a second. Ends with UNAVAILABLE (SHUTTING_DOWN) when
+        the node does.
+        """
 
 def add_SystemServiceServicer_to_server(servicer: SystemServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 

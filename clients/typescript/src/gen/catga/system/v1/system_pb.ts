@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file catga/system/v1/system.proto.
  */
 export const file_catga_system_v1_system: GenFile = /*@__PURE__*/
-  fileDesc("ChxjYXRnYS9zeXN0ZW0vdjEvc3lzdGVtLnByb3RvEg9jYXRnYS5zeXN0ZW0udjEiFgoUR2V0U2VydmVySW5mb1JlcXVlc3Qi8wIKFUdldFNlcnZlckluZm9SZXNwb25zZRIPCgdzZXJ2aWNlGAEgASgJEg8KB3ZlcnNpb24YAiABKAkSDAoEbm9kZRgDIAEoCRIjCgRtb2RlGAQgASgOMhUuY2F0Z2Euc3lzdGVtLnYxLk1vZGUSEwoLcGVyc2lzdGVuY2UYBSABKAkSEQoJdHJhbnNwb3J0GAYgASgJEi8KCmR1cmFiaWxpdHkYByABKA4yGy5jYXRnYS5zeXN0ZW0udjEuRHVyYWJpbGl0eRInCgZsaW1pdHMYCCABKAsyFy5jYXRnYS5zeXN0ZW0udjEuTGltaXRzEi4KCnN0YXJ0ZWRfYXQYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEikKBnVwdGltZRgKIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIVCg1kYXRhY2VudGVyX2lkGAsgASgFEhEKCXdvcmtlcl9pZBgMIAEoBSLvAQoGTGltaXRzEhkKEW1heF9tZXNzYWdlX2J5dGVzGAEgASgDEhsKE21heF9pdGVtc19wZXJfb3JkZXIYAiABKAUSFAoMbWF4X3F1YW50aXR5GAMgASgDEhUKDW1heF9wYWdlX3NpemUYBCABKAUSFgoObWF4X2JhdGNoX3NpemUYBSABKAUSGAoQbWF4X2lkc19wZXJfY2FsbBgGIAEoBRIVCg1tYXhfaW5fZmxpZ2h0GAcgASgFEh4KFm1heF9jb25jdXJyZW50X3N0cmVhbXMYCCABKAUSFwoPbWF4X2Nvbm5lY3Rpb25zGAkgASgFIlAKFkxpc3REZWFkTGV0dGVyc1JlcXVlc3QSDwoHaGFuZGxlchgBIAEoCRIRCglwYWdlX3NpemUYAiABKAUSEgoKcGFnZV90b2tlbhgDIAEoCSJlChdMaXN0RGVhZExldHRlcnNSZXNwb25zZRIxCgxkZWFkX2xldHRlcnMYASADKAsyGy5jYXRnYS5zeXN0ZW0udjEuRGVhZExldHRlchIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiqAEKCkRlYWRMZXR0ZXISEAoIZXZlbnRfaWQYASABKAkSEAoIb3JkZXJfaWQYAiABKAkSEAoIcmV2aXNpb24YAyABKAMSDAoEdHlwZRgEIAEoCRIQCghhdHRlbXB0cxgFIAEoBRI0ChBkZWFkX2xldHRlcmVkX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIOCgZyZWFzb24YByABKAkiSwoYUmVwbGF5RGVhZExldHRlcnNSZXF1ZXN0Eg8KB2hhbmRsZXIYASABKAkSEQoJZXZlbnRfaWRzGAIgAygJEgsKA2FsbBgDIAEoCCItChlSZXBsYXlEZWFkTGV0dGVyc1Jlc3BvbnNlEhAKCHJlcGxheWVkGAEgASgFIkwKGURpc2NhcmREZWFkTGV0dGVyc1JlcXVlc3QSDwoHaGFuZGxlchgBIAEoCRIRCglldmVudF9pZHMYAiADKAkSCwoDYWxsGAMgASgIIi8KGkRpc2NhcmREZWFkTGV0dGVyc1Jlc3BvbnNlEhEKCWRpc2NhcmRlZBgBIAEoBSqEAQoKRHVyYWJpbGl0eRIaChZEVVJBQklMSVRZX1VOU1BFQ0lGSUVEEAASEwoPRFVSQUJJTElUWV9OT05FEAESFgoSRFVSQUJJTElUWV9QUk9DRVNTEAISFgoSRFVSQUJJTElUWV9NQUNISU5FEAMSFQoRRFVSQUJJTElUWV9RVU9SVU0QBCpDCgRNb2RlEhQKEE1PREVfVU5TUEVDSUZJRUQQABITCg9NT0RFX1NUQU5EQUxPTkUQARIQCgxNT0RFX0NMVVNURVIQAjJvCg1TeXN0ZW1TZXJ2aWNlEl4KDUdldFNlcnZlckluZm8SJS5jYXRnYS5zeXN0ZW0udjEuR2V0U2VydmVySW5mb1JlcXVlc3QaJi5jYXRnYS5zeXN0ZW0udjEuR2V0U2VydmVySW5mb1Jlc3BvbnNlMs8CCgxBZG1pblNlcnZpY2USZAoPTGlzdERlYWRMZXR0ZXJzEicuY2F0Z2Euc3lzdGVtLnYxLkxpc3REZWFkTGV0dGVyc1JlcXVlc3QaKC5jYXRnYS5zeXN0ZW0udjEuTGlzdERlYWRMZXR0ZXJzUmVzcG9uc2USagoRUmVwbGF5RGVhZExldHRlcnMSKS5jYXRnYS5zeXN0ZW0udjEuUmVwbGF5RGVhZExldHRlcnNSZXF1ZXN0GiouY2F0Z2Euc3lzdGVtLnYxLlJlcGxheURlYWRMZXR0ZXJzUmVzcG9uc2USbQoSRGlzY2FyZERlYWRMZXR0ZXJzEiouY2F0Z2Euc3lzdGVtLnYxLkRpc2NhcmREZWFkTGV0dGVyc1JlcXVlc3QaKy5jYXRnYS5zeXN0ZW0udjEuRGlzY2FyZERlYWRMZXR0ZXJzUmVzcG9uc2ViBnByb3RvMw", [file_google_protobuf_duration, file_google_protobuf_timestamp]);
+  fileDesc("ChxjYXRnYS9zeXN0ZW0vdjEvc3lzdGVtLnByb3RvEg9jYXRnYS5zeXN0ZW0udjEiFgoUR2V0U2VydmVySW5mb1JlcXVlc3Qi8wIKFUdldFNlcnZlckluZm9SZXNwb25zZRIPCgdzZXJ2aWNlGAEgASgJEg8KB3ZlcnNpb24YAiABKAkSDAoEbm9kZRgDIAEoCRIjCgRtb2RlGAQgASgOMhUuY2F0Z2Euc3lzdGVtLnYxLk1vZGUSEwoLcGVyc2lzdGVuY2UYBSABKAkSEQoJdHJhbnNwb3J0GAYgASgJEi8KCmR1cmFiaWxpdHkYByABKA4yGy5jYXRnYS5zeXN0ZW0udjEuRHVyYWJpbGl0eRInCgZsaW1pdHMYCCABKAsyFy5jYXRnYS5zeXN0ZW0udjEuTGltaXRzEi4KCnN0YXJ0ZWRfYXQYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEikKBnVwdGltZRgKIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIVCg1kYXRhY2VudGVyX2lkGAsgASgFEhEKCXdvcmtlcl9pZBgMIAEoBSITChFHZXRDbHVzdGVyUmVxdWVzdCI/ChJHZXRDbHVzdGVyUmVzcG9uc2USKQoHY2x1c3RlchgBIAEoCzIYLmNhdGdhLnN5c3RlbS52MS5DbHVzdGVyIhUKE1dhdGNoQ2x1c3RlclJlcXVlc3QiQQoUV2F0Y2hDbHVzdGVyUmVzcG9uc2USKQoHY2x1c3RlchgBIAEoCzIYLmNhdGdhLnN5c3RlbS52MS5DbHVzdGVyIlsKB0NsdXN0ZXISIwoEbW9kZRgBIAEoDjIVLmNhdGdhLnN5c3RlbS52MS5Nb2RlEisKBW5vZGVzGAIgAygLMhwuY2F0Z2Euc3lzdGVtLnYxLkNsdXN0ZXJOb2RlIpgBCgtDbHVzdGVyTm9kZRIMCgRub2RlGAEgASgJEg8KB2FkZHJlc3MYAiABKAkSFQoNZGF0YWNlbnRlcl9pZBgDIAEoBRIRCgl3b3JrZXJfaWQYBCABKAUSDQoFcm9sZXMYBSADKAkSDgoGY3Vyc29yGAYgASgJEgsKA2xhZxgHIAEoAxIUCgxpc190aGlzX25vZGUYCCABKAgi7wEKBkxpbWl0cxIZChFtYXhfbWVzc2FnZV9ieXRlcxgBIAEoAxIbChNtYXhfaXRlbXNfcGVyX29yZGVyGAIgASgFEhQKDG1heF9xdWFudGl0eRgDIAEoAxIVCg1tYXhfcGFnZV9zaXplGAQgASgFEhYKDm1heF9iYXRjaF9zaXplGAUgASgFEhgKEG1heF9pZHNfcGVyX2NhbGwYBiABKAUSFQoNbWF4X2luX2ZsaWdodBgHIAEoBRIeChZtYXhfY29uY3VycmVudF9zdHJlYW1zGAggASgFEhcKD21heF9jb25uZWN0aW9ucxgJIAEoBSJQChZMaXN0RGVhZExldHRlcnNSZXF1ZXN0Eg8KB2hhbmRsZXIYASABKAkSEQoJcGFnZV9zaXplGAIgASgFEhIKCnBhZ2VfdG9rZW4YAyABKAkiZQoXTGlzdERlYWRMZXR0ZXJzUmVzcG9uc2USMQoMZGVhZF9sZXR0ZXJzGAEgAygLMhsuY2F0Z2Euc3lzdGVtLnYxLkRlYWRMZXR0ZXISFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIqgBCgpEZWFkTGV0dGVyEhAKCGV2ZW50X2lkGAEgASgJEhAKCG9yZGVyX2lkGAIgASgJEhAKCHJldmlzaW9uGAMgASgDEgwKBHR5cGUYBCABKAkSEAoIYXR0ZW1wdHMYBSABKAUSNAoQZGVhZF9sZXR0ZXJlZF9hdBgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDgoGcmVhc29uGAcgASgJIksKGFJlcGxheURlYWRMZXR0ZXJzUmVxdWVzdBIPCgdoYW5kbGVyGAEgASgJEhEKCWV2ZW50X2lkcxgCIAMoCRILCgNhbGwYAyABKAgiLQoZUmVwbGF5RGVhZExldHRlcnNSZXNwb25zZRIQCghyZXBsYXllZBgBIAEoBSJMChlEaXNjYXJkRGVhZExldHRlcnNSZXF1ZXN0Eg8KB2hhbmRsZXIYASABKAkSEQoJZXZlbnRfaWRzGAIgAygJEgsKA2FsbBgDIAEoCCIvChpEaXNjYXJkRGVhZExldHRlcnNSZXNwb25zZRIRCglkaXNjYXJkZWQYASABKAUqhAEKCkR1cmFiaWxpdHkSGgoWRFVSQUJJTElUWV9VTlNQRUNJRklFRBAAEhMKD0RVUkFCSUxJVFlfTk9ORRABEhYKEkRVUkFCSUxJVFlfUFJPQ0VTUxACEhYKEkRVUkFCSUxJVFlfTUFDSElORRADEhUKEURVUkFCSUxJVFlfUVVPUlVNEAQqQwoETW9kZRIUChBNT0RFX1VOU1BFQ0lGSUVEEAASEwoPTU9ERV9TVEFOREFMT05FEAESEAoMTU9ERV9DTFVTVEVSEAIypQIKDVN5c3RlbVNlcnZpY2USXgoNR2V0U2VydmVySW5mbxIlLmNhdGdhLnN5c3RlbS52MS5HZXRTZXJ2ZXJJbmZvUmVxdWVzdBomLmNhdGdhLnN5c3RlbS52MS5HZXRTZXJ2ZXJJbmZvUmVzcG9uc2USVQoKR2V0Q2x1c3RlchIiLmNhdGdhLnN5c3RlbS52MS5HZXRDbHVzdGVyUmVxdWVzdBojLmNhdGdhLnN5c3RlbS52MS5HZXRDbHVzdGVyUmVzcG9uc2USXQoMV2F0Y2hDbHVzdGVyEiQuY2F0Z2Euc3lzdGVtLnYxLldhdGNoQ2x1c3RlclJlcXVlc3QaJS5jYXRnYS5zeXN0ZW0udjEuV2F0Y2hDbHVzdGVyUmVzcG9uc2UwATLPAgoMQWRtaW5TZXJ2aWNlEmQKD0xpc3REZWFkTGV0dGVycxInLmNhdGdhLnN5c3RlbS52MS5MaXN0RGVhZExldHRlcnNSZXF1ZXN0GiguY2F0Z2Euc3lzdGVtLnYxLkxpc3REZWFkTGV0dGVyc1Jlc3BvbnNlEmoKEVJlcGxheURlYWRMZXR0ZXJzEikuY2F0Z2Euc3lzdGVtLnYxLlJlcGxheURlYWRMZXR0ZXJzUmVxdWVzdBoqLmNhdGdhLnN5c3RlbS52MS5SZXBsYXlEZWFkTGV0dGVyc1Jlc3BvbnNlEm0KEkRpc2NhcmREZWFkTGV0dGVycxIqLmNhdGdhLnN5c3RlbS52MS5EaXNjYXJkRGVhZExldHRlcnNSZXF1ZXN0GisuY2F0Z2Euc3lzdGVtLnYxLkRpc2NhcmREZWFkTGV0dGVyc1Jlc3BvbnNlQiQKE2NvbS5jYXRnYS5zeXN0ZW0udjFCC1N5c3RlbVByb3RvUAFiBnByb3RvMw", [file_google_protobuf_duration, file_google_protobuf_timestamp]);
 
 /**
  * Asks what the server is.
@@ -130,6 +130,176 @@ export const GetServerInfoResponseSchema: GenMessage<GetServerInfoResponse> = /*
   messageDesc(file_catga_system_v1_system, 1);
 
 /**
+ * Asks who serves.
+ *
+ * @generated from message catga.system.v1.GetClusterRequest
+ */
+export type GetClusterRequest = Message<"catga.system.v1.GetClusterRequest"> & {
+};
+
+/**
+ * Describes the message catga.system.v1.GetClusterRequest.
+ * Use `create(GetClusterRequestSchema)` to create a new message.
+ */
+export const GetClusterRequestSchema: GenMessage<GetClusterRequest> = /*@__PURE__*/
+  messageDesc(file_catga_system_v1_system, 2);
+
+/**
+ * Who serves.
+ *
+ * @generated from message catga.system.v1.GetClusterResponse
+ */
+export type GetClusterResponse = Message<"catga.system.v1.GetClusterResponse"> & {
+  /**
+   * The cluster now.
+   *
+   * @generated from field: catga.system.v1.Cluster cluster = 1;
+   */
+  cluster?: Cluster | undefined;
+};
+
+/**
+ * Describes the message catga.system.v1.GetClusterResponse.
+ * Use `create(GetClusterResponseSchema)` to create a new message.
+ */
+export const GetClusterResponseSchema: GenMessage<GetClusterResponse> = /*@__PURE__*/
+  messageDesc(file_catga_system_v1_system, 3);
+
+/**
+ * Asks to be told who serves.
+ *
+ * @generated from message catga.system.v1.WatchClusterRequest
+ */
+export type WatchClusterRequest = Message<"catga.system.v1.WatchClusterRequest"> & {
+};
+
+/**
+ * Describes the message catga.system.v1.WatchClusterRequest.
+ * Use `create(WatchClusterRequestSchema)` to create a new message.
+ */
+export const WatchClusterRequestSchema: GenMessage<WatchClusterRequest> = /*@__PURE__*/
+  messageDesc(file_catga_system_v1_system, 4);
+
+/**
+ * Who serves, as of now.
+ *
+ * @generated from message catga.system.v1.WatchClusterResponse
+ */
+export type WatchClusterResponse = Message<"catga.system.v1.WatchClusterResponse"> & {
+  /**
+   * The cluster now.
+   *
+   * @generated from field: catga.system.v1.Cluster cluster = 1;
+   */
+  cluster?: Cluster | undefined;
+};
+
+/**
+ * Describes the message catga.system.v1.WatchClusterResponse.
+ * Use `create(WatchClusterResponseSchema)` to create a new message.
+ */
+export const WatchClusterResponseSchema: GenMessage<WatchClusterResponse> = /*@__PURE__*/
+  messageDesc(file_catga_system_v1_system, 5);
+
+/**
+ * The nodes that serve one set of orders.
+ *
+ * @generated from message catga.system.v1.Cluster
+ */
+export type Cluster = Message<"catga.system.v1.Cluster"> & {
+  /**
+   * How the node that answers runs.
+   *
+   * @generated from field: catga.system.v1.Mode mode = 1;
+   */
+  mode: Mode;
+
+  /**
+   * The nodes, by worker number. A node that has died is among them until its lease ends, which takes some seconds.
+   *
+   * @generated from field: repeated catga.system.v1.ClusterNode nodes = 2;
+   */
+  nodes: ClusterNode[];
+};
+
+/**
+ * Describes the message catga.system.v1.Cluster.
+ * Use `create(ClusterSchema)` to create a new message.
+ */
+export const ClusterSchema: GenMessage<Cluster> = /*@__PURE__*/
+  messageDesc(file_catga_system_v1_system, 6);
+
+/**
+ * One node of a cluster.
+ *
+ * @generated from message catga.system.v1.ClusterNode
+ */
+export type ClusterNode = Message<"catga.system.v1.ClusterNode"> & {
+  /**
+   * Its name, as in --node-id.
+   *
+   * @generated from field: string node = 1;
+   */
+  node: string;
+
+  /**
+   * Where it listens, as host:port; for people.
+   *
+   * @generated from field: string address = 2;
+   */
+  address: string;
+
+  /**
+   * Its Snowflake datacenter number.
+   *
+   * @generated from field: int32 datacenter_id = 3;
+   */
+  datacenterId: number;
+
+  /**
+   * Its Snowflake worker number, its own for as long as it lives.
+   *
+   * @generated from field: int32 worker_id = 4;
+   */
+  workerId: number;
+
+  /**
+   * What this node does and no other: "outbox", "subscription-" and the name of a handler.
+   *
+   * @generated from field: repeated string roles = 5;
+   */
+  roles: string[];
+
+  /**
+   * How far its read model has followed the log: a cursor. Up to a second old for other nodes.
+   *
+   * @generated from field: string cursor = 6;
+   */
+  cursor: string;
+
+  /**
+   * About how many events it is behind the log.
+   *
+   * @generated from field: int64 lag = 7;
+   */
+  lag: bigint;
+
+  /**
+   * Whether it is the node that answers.
+   *
+   * @generated from field: bool is_this_node = 8;
+   */
+  isThisNode: boolean;
+};
+
+/**
+ * Describes the message catga.system.v1.ClusterNode.
+ * Use `create(ClusterNodeSchema)` to create a new message.
+ */
+export const ClusterNodeSchema: GenMessage<ClusterNode> = /*@__PURE__*/
+  messageDesc(file_catga_system_v1_system, 7);
+
+/**
  * The bounds that requests are held to.
  *
  * @generated from message catga.system.v1.Limits
@@ -204,7 +374,7 @@ export type Limits = Message<"catga.system.v1.Limits"> & {
  * Use `create(LimitsSchema)` to create a new message.
  */
 export const LimitsSchema: GenMessage<Limits> = /*@__PURE__*/
-  messageDesc(file_catga_system_v1_system, 2);
+  messageDesc(file_catga_system_v1_system, 8);
 
 /**
  * Asks for a page of the dead letters of a handler.
@@ -239,7 +409,7 @@ export type ListDeadLettersRequest = Message<"catga.system.v1.ListDeadLettersReq
  * Use `create(ListDeadLettersRequestSchema)` to create a new message.
  */
 export const ListDeadLettersRequestSchema: GenMessage<ListDeadLettersRequest> = /*@__PURE__*/
-  messageDesc(file_catga_system_v1_system, 3);
+  messageDesc(file_catga_system_v1_system, 9);
 
 /**
  * A page of dead letters.
@@ -267,7 +437,7 @@ export type ListDeadLettersResponse = Message<"catga.system.v1.ListDeadLettersRe
  * Use `create(ListDeadLettersResponseSchema)` to create a new message.
  */
 export const ListDeadLettersResponseSchema: GenMessage<ListDeadLettersResponse> = /*@__PURE__*/
-  messageDesc(file_catga_system_v1_system, 4);
+  messageDesc(file_catga_system_v1_system, 10);
 
 /**
  * An event that a handler gave up.
@@ -330,7 +500,7 @@ export type DeadLetter = Message<"catga.system.v1.DeadLetter"> & {
  * Use `create(DeadLetterSchema)` to create a new message.
  */
 export const DeadLetterSchema: GenMessage<DeadLetter> = /*@__PURE__*/
-  messageDesc(file_catga_system_v1_system, 5);
+  messageDesc(file_catga_system_v1_system, 11);
 
 /**
  * Asks for dead letters to be handed out once more.
@@ -365,7 +535,7 @@ export type ReplayDeadLettersRequest = Message<"catga.system.v1.ReplayDeadLetter
  * Use `create(ReplayDeadLettersRequestSchema)` to create a new message.
  */
 export const ReplayDeadLettersRequestSchema: GenMessage<ReplayDeadLettersRequest> = /*@__PURE__*/
-  messageDesc(file_catga_system_v1_system, 6);
+  messageDesc(file_catga_system_v1_system, 12);
 
 /**
  * What was replayed.
@@ -386,7 +556,7 @@ export type ReplayDeadLettersResponse = Message<"catga.system.v1.ReplayDeadLette
  * Use `create(ReplayDeadLettersResponseSchema)` to create a new message.
  */
 export const ReplayDeadLettersResponseSchema: GenMessage<ReplayDeadLettersResponse> = /*@__PURE__*/
-  messageDesc(file_catga_system_v1_system, 7);
+  messageDesc(file_catga_system_v1_system, 13);
 
 /**
  * Asks for dead letters to be dropped.
@@ -421,7 +591,7 @@ export type DiscardDeadLettersRequest = Message<"catga.system.v1.DiscardDeadLett
  * Use `create(DiscardDeadLettersRequestSchema)` to create a new message.
  */
 export const DiscardDeadLettersRequestSchema: GenMessage<DiscardDeadLettersRequest> = /*@__PURE__*/
-  messageDesc(file_catga_system_v1_system, 8);
+  messageDesc(file_catga_system_v1_system, 14);
 
 /**
  * What was dropped.
@@ -442,7 +612,7 @@ export type DiscardDeadLettersResponse = Message<"catga.system.v1.DiscardDeadLet
  * Use `create(DiscardDeadLettersResponseSchema)` to create a new message.
  */
 export const DiscardDeadLettersResponseSchema: GenMessage<DiscardDeadLettersResponse> = /*@__PURE__*/
-  messageDesc(file_catga_system_v1_system, 9);
+  messageDesc(file_catga_system_v1_system, 15);
 
 /**
  * What an acknowledged command survives.
@@ -541,6 +711,27 @@ export const SystemService: GenService<{
     methodKind: "unary";
     input: typeof GetServerInfoRequestSchema;
     output: typeof GetServerInfoResponseSchema;
+  },
+  /**
+   * The nodes that serve this set of orders, what each does alone, and how far each has followed the log.
+   *
+   * @generated from rpc catga.system.v1.SystemService.GetCluster
+   */
+  getCluster: {
+    methodKind: "unary";
+    input: typeof GetClusterRequestSchema;
+    output: typeof GetClusterResponseSchema;
+  },
+  /**
+   * The same at once, and again whenever something has changed, at the most once a second. Ends with UNAVAILABLE (SHUTTING_DOWN) when
+   * the node does.
+   *
+   * @generated from rpc catga.system.v1.SystemService.WatchCluster
+   */
+  watchCluster: {
+    methodKind: "server_streaming";
+    input: typeof WatchClusterRequestSchema;
+    output: typeof WatchClusterResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_catga_system_v1_system, 0);

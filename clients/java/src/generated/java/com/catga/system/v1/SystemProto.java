@@ -26,6 +26,36 @@ public final class SystemProto {
     com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
       internal_static_catga_system_v1_GetServerInfoResponse_fieldAccessorTable;
   static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_catga_system_v1_GetClusterRequest_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_catga_system_v1_GetClusterRequest_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_catga_system_v1_GetClusterResponse_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_catga_system_v1_GetClusterResponse_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_catga_system_v1_WatchClusterRequest_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_catga_system_v1_WatchClusterRequest_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_catga_system_v1_WatchClusterResponse_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_catga_system_v1_WatchClusterResponse_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_catga_system_v1_Cluster_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_catga_system_v1_Cluster_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_catga_system_v1_ClusterNode_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_catga_system_v1_ClusterNode_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
     internal_static_catga_system_v1_Limits_descriptor;
   static final 
     com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
@@ -86,46 +116,61 @@ public final class SystemProto {
       ".system.v1.Limits\022.\n\nstarted_at\030\t \001(\0132\032." +
       "google.protobuf.Timestamp\022)\n\006uptime\030\n \001(" +
       "\0132\031.google.protobuf.Duration\022\025\n\rdatacent" +
-      "er_id\030\013 \001(\005\022\021\n\tworker_id\030\014 \001(\005\"\357\001\n\006Limit" +
-      "s\022\031\n\021max_message_bytes\030\001 \001(\003\022\033\n\023max_item" +
-      "s_per_order\030\002 \001(\005\022\024\n\014max_quantity\030\003 \001(\003\022" +
-      "\025\n\rmax_page_size\030\004 \001(\005\022\026\n\016max_batch_size" +
-      "\030\005 \001(\005\022\030\n\020max_ids_per_call\030\006 \001(\005\022\025\n\rmax_" +
-      "in_flight\030\007 \001(\005\022\036\n\026max_concurrent_stream" +
-      "s\030\010 \001(\005\022\027\n\017max_connections\030\t \001(\005\"P\n\026List" +
-      "DeadLettersRequest\022\017\n\007handler\030\001 \001(\t\022\021\n\tp" +
-      "age_size\030\002 \001(\005\022\022\n\npage_token\030\003 \001(\t\"e\n\027Li" +
-      "stDeadLettersResponse\0221\n\014dead_letters\030\001 " +
-      "\003(\0132\033.catga.system.v1.DeadLetter\022\027\n\017next" +
-      "_page_token\030\002 \001(\t\"\250\001\n\nDeadLetter\022\020\n\010even" +
-      "t_id\030\001 \001(\t\022\020\n\010order_id\030\002 \001(\t\022\020\n\010revision" +
-      "\030\003 \001(\003\022\014\n\004type\030\004 \001(\t\022\020\n\010attempts\030\005 \001(\005\0224" +
-      "\n\020dead_lettered_at\030\006 \001(\0132\032.google.protob" +
-      "uf.Timestamp\022\016\n\006reason\030\007 \001(\t\"K\n\030ReplayDe" +
-      "adLettersRequest\022\017\n\007handler\030\001 \001(\t\022\021\n\teve" +
-      "nt_ids\030\002 \003(\t\022\013\n\003all\030\003 \001(\010\"-\n\031ReplayDeadL" +
-      "ettersResponse\022\020\n\010replayed\030\001 \001(\005\"L\n\031Disc" +
-      "ardDeadLettersRequest\022\017\n\007handler\030\001 \001(\t\022\021" +
-      "\n\tevent_ids\030\002 \003(\t\022\013\n\003all\030\003 \001(\010\"/\n\032Discar" +
-      "dDeadLettersResponse\022\021\n\tdiscarded\030\001 \001(\005*" +
-      "\204\001\n\nDurability\022\032\n\026DURABILITY_UNSPECIFIED" +
-      "\020\000\022\023\n\017DURABILITY_NONE\020\001\022\026\n\022DURABILITY_PR" +
-      "OCESS\020\002\022\026\n\022DURABILITY_MACHINE\020\003\022\025\n\021DURAB" +
-      "ILITY_QUORUM\020\004*C\n\004Mode\022\024\n\020MODE_UNSPECIFI" +
-      "ED\020\000\022\023\n\017MODE_STANDALONE\020\001\022\020\n\014MODE_CLUSTE" +
-      "R\020\0022o\n\rSystemService\022^\n\rGetServerInfo\022%." +
-      "catga.system.v1.GetServerInfoRequest\032&.c" +
-      "atga.system.v1.GetServerInfoResponse2\317\002\n" +
-      "\014AdminService\022d\n\017ListDeadLetters\022\'.catga" +
-      ".system.v1.ListDeadLettersRequest\032(.catg" +
-      "a.system.v1.ListDeadLettersResponse\022j\n\021R" +
-      "eplayDeadLetters\022).catga.system.v1.Repla" +
-      "yDeadLettersRequest\032*.catga.system.v1.Re" +
-      "playDeadLettersResponse\022m\n\022DiscardDeadLe" +
-      "tters\022*.catga.system.v1.DiscardDeadLette" +
-      "rsRequest\032+.catga.system.v1.DiscardDeadL" +
-      "ettersResponseB$\n\023com.catga.system.v1B\013S" +
-      "ystemProtoP\001b\006proto3"
+      "er_id\030\013 \001(\005\022\021\n\tworker_id\030\014 \001(\005\"\023\n\021GetClu" +
+      "sterRequest\"?\n\022GetClusterResponse\022)\n\007clu" +
+      "ster\030\001 \001(\0132\030.catga.system.v1.Cluster\"\025\n\023" +
+      "WatchClusterRequest\"A\n\024WatchClusterRespo" +
+      "nse\022)\n\007cluster\030\001 \001(\0132\030.catga.system.v1.C" +
+      "luster\"[\n\007Cluster\022#\n\004mode\030\001 \001(\0162\025.catga." +
+      "system.v1.Mode\022+\n\005nodes\030\002 \003(\0132\034.catga.sy" +
+      "stem.v1.ClusterNode\"\230\001\n\013ClusterNode\022\014\n\004n" +
+      "ode\030\001 \001(\t\022\017\n\007address\030\002 \001(\t\022\025\n\rdatacenter" +
+      "_id\030\003 \001(\005\022\021\n\tworker_id\030\004 \001(\005\022\r\n\005roles\030\005 " +
+      "\003(\t\022\016\n\006cursor\030\006 \001(\t\022\013\n\003lag\030\007 \001(\003\022\024\n\014is_t" +
+      "his_node\030\010 \001(\010\"\357\001\n\006Limits\022\031\n\021max_message" +
+      "_bytes\030\001 \001(\003\022\033\n\023max_items_per_order\030\002 \001(" +
+      "\005\022\024\n\014max_quantity\030\003 \001(\003\022\025\n\rmax_page_size" +
+      "\030\004 \001(\005\022\026\n\016max_batch_size\030\005 \001(\005\022\030\n\020max_id" +
+      "s_per_call\030\006 \001(\005\022\025\n\rmax_in_flight\030\007 \001(\005\022" +
+      "\036\n\026max_concurrent_streams\030\010 \001(\005\022\027\n\017max_c" +
+      "onnections\030\t \001(\005\"P\n\026ListDeadLettersReque" +
+      "st\022\017\n\007handler\030\001 \001(\t\022\021\n\tpage_size\030\002 \001(\005\022\022" +
+      "\n\npage_token\030\003 \001(\t\"e\n\027ListDeadLettersRes" +
+      "ponse\0221\n\014dead_letters\030\001 \003(\0132\033.catga.syst" +
+      "em.v1.DeadLetter\022\027\n\017next_page_token\030\002 \001(" +
+      "\t\"\250\001\n\nDeadLetter\022\020\n\010event_id\030\001 \001(\t\022\020\n\010or" +
+      "der_id\030\002 \001(\t\022\020\n\010revision\030\003 \001(\003\022\014\n\004type\030\004" +
+      " \001(\t\022\020\n\010attempts\030\005 \001(\005\0224\n\020dead_lettered_" +
+      "at\030\006 \001(\0132\032.google.protobuf.Timestamp\022\016\n\006" +
+      "reason\030\007 \001(\t\"K\n\030ReplayDeadLettersRequest" +
+      "\022\017\n\007handler\030\001 \001(\t\022\021\n\tevent_ids\030\002 \003(\t\022\013\n\003" +
+      "all\030\003 \001(\010\"-\n\031ReplayDeadLettersResponse\022\020" +
+      "\n\010replayed\030\001 \001(\005\"L\n\031DiscardDeadLettersRe" +
+      "quest\022\017\n\007handler\030\001 \001(\t\022\021\n\tevent_ids\030\002 \003(" +
+      "\t\022\013\n\003all\030\003 \001(\010\"/\n\032DiscardDeadLettersResp" +
+      "onse\022\021\n\tdiscarded\030\001 \001(\005*\204\001\n\nDurability\022\032" +
+      "\n\026DURABILITY_UNSPECIFIED\020\000\022\023\n\017DURABILITY" +
+      "_NONE\020\001\022\026\n\022DURABILITY_PROCESS\020\002\022\026\n\022DURAB" +
+      "ILITY_MACHINE\020\003\022\025\n\021DURABILITY_QUORUM\020\004*C" +
+      "\n\004Mode\022\024\n\020MODE_UNSPECIFIED\020\000\022\023\n\017MODE_STA" +
+      "NDALONE\020\001\022\020\n\014MODE_CLUSTER\020\0022\245\002\n\rSystemSe" +
+      "rvice\022^\n\rGetServerInfo\022%.catga.system.v1" +
+      ".GetServerInfoRequest\032&.catga.system.v1." +
+      "GetServerInfoResponse\022U\n\nGetCluster\022\".ca" +
+      "tga.system.v1.GetClusterRequest\032#.catga." +
+      "system.v1.GetClusterResponse\022]\n\014WatchClu" +
+      "ster\022$.catga.system.v1.WatchClusterReque" +
+      "st\032%.catga.system.v1.WatchClusterRespons" +
+      "e0\0012\317\002\n\014AdminService\022d\n\017ListDeadLetters\022" +
+      "\'.catga.system.v1.ListDeadLettersRequest" +
+      "\032(.catga.system.v1.ListDeadLettersRespon" +
+      "se\022j\n\021ReplayDeadLetters\022).catga.system.v" +
+      "1.ReplayDeadLettersRequest\032*.catga.syste" +
+      "m.v1.ReplayDeadLettersResponse\022m\n\022Discar" +
+      "dDeadLetters\022*.catga.system.v1.DiscardDe" +
+      "adLettersRequest\032+.catga.system.v1.Disca" +
+      "rdDeadLettersResponseB$\n\023com.catga.syste" +
+      "m.v1B\013SystemProtoP\001b\006proto3"
     };
     descriptor = com.google.protobuf.Descriptors.FileDescriptor
       .internalBuildGeneratedFileFrom(descriptorData,
@@ -145,50 +190,86 @@ public final class SystemProto {
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_catga_system_v1_GetServerInfoResponse_descriptor,
         new java.lang.String[] { "Service", "Version", "Node", "Mode", "Persistence", "Transport", "Durability", "Limits", "StartedAt", "Uptime", "DatacenterId", "WorkerId", });
-    internal_static_catga_system_v1_Limits_descriptor =
+    internal_static_catga_system_v1_GetClusterRequest_descriptor =
       getDescriptor().getMessageTypes().get(2);
+    internal_static_catga_system_v1_GetClusterRequest_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_catga_system_v1_GetClusterRequest_descriptor,
+        new java.lang.String[] { });
+    internal_static_catga_system_v1_GetClusterResponse_descriptor =
+      getDescriptor().getMessageTypes().get(3);
+    internal_static_catga_system_v1_GetClusterResponse_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_catga_system_v1_GetClusterResponse_descriptor,
+        new java.lang.String[] { "Cluster", });
+    internal_static_catga_system_v1_WatchClusterRequest_descriptor =
+      getDescriptor().getMessageTypes().get(4);
+    internal_static_catga_system_v1_WatchClusterRequest_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_catga_system_v1_WatchClusterRequest_descriptor,
+        new java.lang.String[] { });
+    internal_static_catga_system_v1_WatchClusterResponse_descriptor =
+      getDescriptor().getMessageTypes().get(5);
+    internal_static_catga_system_v1_WatchClusterResponse_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_catga_system_v1_WatchClusterResponse_descriptor,
+        new java.lang.String[] { "Cluster", });
+    internal_static_catga_system_v1_Cluster_descriptor =
+      getDescriptor().getMessageTypes().get(6);
+    internal_static_catga_system_v1_Cluster_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_catga_system_v1_Cluster_descriptor,
+        new java.lang.String[] { "Mode", "Nodes", });
+    internal_static_catga_system_v1_ClusterNode_descriptor =
+      getDescriptor().getMessageTypes().get(7);
+    internal_static_catga_system_v1_ClusterNode_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_catga_system_v1_ClusterNode_descriptor,
+        new java.lang.String[] { "Node", "Address", "DatacenterId", "WorkerId", "Roles", "Cursor", "Lag", "IsThisNode", });
+    internal_static_catga_system_v1_Limits_descriptor =
+      getDescriptor().getMessageTypes().get(8);
     internal_static_catga_system_v1_Limits_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_catga_system_v1_Limits_descriptor,
         new java.lang.String[] { "MaxMessageBytes", "MaxItemsPerOrder", "MaxQuantity", "MaxPageSize", "MaxBatchSize", "MaxIdsPerCall", "MaxInFlight", "MaxConcurrentStreams", "MaxConnections", });
     internal_static_catga_system_v1_ListDeadLettersRequest_descriptor =
-      getDescriptor().getMessageTypes().get(3);
+      getDescriptor().getMessageTypes().get(9);
     internal_static_catga_system_v1_ListDeadLettersRequest_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_catga_system_v1_ListDeadLettersRequest_descriptor,
         new java.lang.String[] { "Handler", "PageSize", "PageToken", });
     internal_static_catga_system_v1_ListDeadLettersResponse_descriptor =
-      getDescriptor().getMessageTypes().get(4);
+      getDescriptor().getMessageTypes().get(10);
     internal_static_catga_system_v1_ListDeadLettersResponse_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_catga_system_v1_ListDeadLettersResponse_descriptor,
         new java.lang.String[] { "DeadLetters", "NextPageToken", });
     internal_static_catga_system_v1_DeadLetter_descriptor =
-      getDescriptor().getMessageTypes().get(5);
+      getDescriptor().getMessageTypes().get(11);
     internal_static_catga_system_v1_DeadLetter_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_catga_system_v1_DeadLetter_descriptor,
         new java.lang.String[] { "EventId", "OrderId", "Revision", "Type", "Attempts", "DeadLetteredAt", "Reason", });
     internal_static_catga_system_v1_ReplayDeadLettersRequest_descriptor =
-      getDescriptor().getMessageTypes().get(6);
+      getDescriptor().getMessageTypes().get(12);
     internal_static_catga_system_v1_ReplayDeadLettersRequest_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_catga_system_v1_ReplayDeadLettersRequest_descriptor,
         new java.lang.String[] { "Handler", "EventIds", "All", });
     internal_static_catga_system_v1_ReplayDeadLettersResponse_descriptor =
-      getDescriptor().getMessageTypes().get(7);
+      getDescriptor().getMessageTypes().get(13);
     internal_static_catga_system_v1_ReplayDeadLettersResponse_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_catga_system_v1_ReplayDeadLettersResponse_descriptor,
         new java.lang.String[] { "Replayed", });
     internal_static_catga_system_v1_DiscardDeadLettersRequest_descriptor =
-      getDescriptor().getMessageTypes().get(8);
+      getDescriptor().getMessageTypes().get(14);
     internal_static_catga_system_v1_DiscardDeadLettersRequest_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_catga_system_v1_DiscardDeadLettersRequest_descriptor,
         new java.lang.String[] { "Handler", "EventIds", "All", });
     internal_static_catga_system_v1_DiscardDeadLettersResponse_descriptor =
-      getDescriptor().getMessageTypes().get(9);
+      getDescriptor().getMessageTypes().get(15);
     internal_static_catga_system_v1_DiscardDeadLettersResponse_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_catga_system_v1_DiscardDeadLettersResponse_descriptor,

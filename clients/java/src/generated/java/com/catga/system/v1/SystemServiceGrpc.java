@@ -46,6 +46,68 @@ public final class SystemServiceGrpc {
     return getGetServerInfoMethod;
   }
 
+  private static volatile io.grpc.MethodDescriptor<com.catga.system.v1.GetClusterRequest,
+      com.catga.system.v1.GetClusterResponse> getGetClusterMethod;
+
+  @io.grpc.stub.annotations.RpcMethod(
+      fullMethodName = SERVICE_NAME + '/' + "GetCluster",
+      requestType = com.catga.system.v1.GetClusterRequest.class,
+      responseType = com.catga.system.v1.GetClusterResponse.class,
+      methodType = io.grpc.MethodDescriptor.MethodType.UNARY)
+  public static io.grpc.MethodDescriptor<com.catga.system.v1.GetClusterRequest,
+      com.catga.system.v1.GetClusterResponse> getGetClusterMethod() {
+    io.grpc.MethodDescriptor<com.catga.system.v1.GetClusterRequest, com.catga.system.v1.GetClusterResponse> getGetClusterMethod;
+    if ((getGetClusterMethod = SystemServiceGrpc.getGetClusterMethod) == null) {
+      synchronized (SystemServiceGrpc.class) {
+        if ((getGetClusterMethod = SystemServiceGrpc.getGetClusterMethod) == null) {
+          SystemServiceGrpc.getGetClusterMethod = getGetClusterMethod =
+              io.grpc.MethodDescriptor.<com.catga.system.v1.GetClusterRequest, com.catga.system.v1.GetClusterResponse>newBuilder()
+              .setType(io.grpc.MethodDescriptor.MethodType.UNARY)
+              .setFullMethodName(generateFullMethodName(SERVICE_NAME, "GetCluster"))
+              .setSampledToLocalTracing(true)
+              .setRequestMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  com.catga.system.v1.GetClusterRequest.getDefaultInstance()))
+              .setResponseMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  com.catga.system.v1.GetClusterResponse.getDefaultInstance()))
+              .setSchemaDescriptor(new SystemServiceMethodDescriptorSupplier("GetCluster"))
+              .build();
+        }
+      }
+    }
+    return getGetClusterMethod;
+  }
+
+  private static volatile io.grpc.MethodDescriptor<com.catga.system.v1.WatchClusterRequest,
+      com.catga.system.v1.WatchClusterResponse> getWatchClusterMethod;
+
+  @io.grpc.stub.annotations.RpcMethod(
+      fullMethodName = SERVICE_NAME + '/' + "WatchCluster",
+      requestType = com.catga.system.v1.WatchClusterRequest.class,
+      responseType = com.catga.system.v1.WatchClusterResponse.class,
+      methodType = io.grpc.MethodDescriptor.MethodType.SERVER_STREAMING)
+  public static io.grpc.MethodDescriptor<com.catga.system.v1.WatchClusterRequest,
+      com.catga.system.v1.WatchClusterResponse> getWatchClusterMethod() {
+    io.grpc.MethodDescriptor<com.catga.system.v1.WatchClusterRequest, com.catga.system.v1.WatchClusterResponse> getWatchClusterMethod;
+    if ((getWatchClusterMethod = SystemServiceGrpc.getWatchClusterMethod) == null) {
+      synchronized (SystemServiceGrpc.class) {
+        if ((getWatchClusterMethod = SystemServiceGrpc.getWatchClusterMethod) == null) {
+          SystemServiceGrpc.getWatchClusterMethod = getWatchClusterMethod =
+              io.grpc.MethodDescriptor.<com.catga.system.v1.WatchClusterRequest, com.catga.system.v1.WatchClusterResponse>newBuilder()
+              .setType(io.grpc.MethodDescriptor.MethodType.SERVER_STREAMING)
+              .setFullMethodName(generateFullMethodName(SERVICE_NAME, "WatchCluster"))
+              .setSampledToLocalTracing(true)
+              .setRequestMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  com.catga.system.v1.WatchClusterRequest.getDefaultInstance()))
+              .setResponseMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  com.catga.system.v1.WatchClusterResponse.getDefaultInstance()))
+              .setSchemaDescriptor(new SystemServiceMethodDescriptorSupplier("WatchCluster"))
+              .build();
+        }
+      }
+    }
+    return getWatchClusterMethod;
+  }
+
   /**
    * Creates a new async stub that supports all call types for the service
    */
@@ -121,6 +183,27 @@ public final class SystemServiceGrpc {
         io.grpc.stub.StreamObserver<com.catga.system.v1.GetServerInfoResponse> responseObserver) {
       io.grpc.stub.ServerCalls.asyncUnimplementedUnaryCall(getGetServerInfoMethod(), responseObserver);
     }
+
+    /**
+     * <pre>
+     * The nodes that serve this set of orders, what each does alone, and how far each has followed the log.
+     * </pre>
+     */
+    default void getCluster(com.catga.system.v1.GetClusterRequest request,
+        io.grpc.stub.StreamObserver<com.catga.system.v1.GetClusterResponse> responseObserver) {
+      io.grpc.stub.ServerCalls.asyncUnimplementedUnaryCall(getGetClusterMethod(), responseObserver);
+    }
+
+    /**
+     * <pre>
+     * The same at once, and again whenever something has changed, at the most once a second. Ends with UNAVAILABLE (SHUTTING_DOWN) when
+     * the node does.
+     * </pre>
+     */
+    default void watchCluster(com.catga.system.v1.WatchClusterRequest request,
+        io.grpc.stub.StreamObserver<com.catga.system.v1.WatchClusterResponse> responseObserver) {
+      io.grpc.stub.ServerCalls.asyncUnimplementedUnaryCall(getWatchClusterMethod(), responseObserver);
+    }
   }
 
   /**
@@ -166,6 +249,29 @@ public final class SystemServiceGrpc {
       io.grpc.stub.ClientCalls.asyncUnaryCall(
           getChannel().newCall(getGetServerInfoMethod(), getCallOptions()), request, responseObserver);
     }
+
+    /**
+     * <pre>
+     * The nodes that serve this set of orders, what each does alone, and how far each has followed the log.
+     * </pre>
+     */
+    public void getCluster(com.catga.system.v1.GetClusterRequest request,
+        io.grpc.stub.StreamObserver<com.catga.system.v1.GetClusterResponse> responseObserver) {
+      io.grpc.stub.ClientCalls.asyncUnaryCall(
+          getChannel().newCall(getGetClusterMethod(), getCallOptions()), request, responseObserver);
+    }
+
+    /**
+     * <pre>
+     * The same at once, and again whenever something has changed, at the most once a second. Ends with UNAVAILABLE (SHUTTING_DOWN) when
+     * the node does.
+     * </pre>
+     */
+    public void watchCluster(com.catga.system.v1.WatchClusterRequest request,
+        io.grpc.stub.StreamObserver<com.catga.system.v1.WatchClusterResponse> responseObserver) {
+      io.grpc.stub.ClientCalls.asyncServerStreamingCall(
+          getChannel().newCall(getWatchClusterMethod(), getCallOptions()), request, responseObserver);
+    }
   }
 
   /**
@@ -196,6 +302,29 @@ public final class SystemServiceGrpc {
       return io.grpc.stub.ClientCalls.blockingV2UnaryCall(
           getChannel(), getGetServerInfoMethod(), getCallOptions(), request);
     }
+
+    /**
+     * <pre>
+     * The nodes that serve this set of orders, what each does alone, and how far each has followed the log.
+     * </pre>
+     */
+    public com.catga.system.v1.GetClusterResponse getCluster(com.catga.system.v1.GetClusterRequest request) throws io.grpc.StatusException {
+      return io.grpc.stub.ClientCalls.blockingV2UnaryCall(
+          getChannel(), getGetClusterMethod(), getCallOptions(), request);
+    }
+
+    /**
+     * <pre>
+     * The same at once, and again whenever something has changed, at the most once a second. Ends with UNAVAILABLE (SHUTTING_DOWN) when
+     * the node does.
+     * </pre>
+     */
+    @io.grpc.ExperimentalApi("https://github.com/grpc/grpc-java/issues/10918")
+    public io.grpc.stub.BlockingClientCall<?, com.catga.system.v1.WatchClusterResponse>
+        watchCluster(com.catga.system.v1.WatchClusterRequest request) {
+      return io.grpc.stub.ClientCalls.blockingV2ServerStreamingCall(
+          getChannel(), getWatchClusterMethod(), getCallOptions(), request);
+    }
   }
 
   /**
@@ -225,6 +354,28 @@ public final class SystemServiceGrpc {
     public com.catga.system.v1.GetServerInfoResponse getServerInfo(com.catga.system.v1.GetServerInfoRequest request) {
       return io.grpc.stub.ClientCalls.blockingUnaryCall(
           getChannel(), getGetServerInfoMethod(), getCallOptions(), request);
+    }
+
+    /**
+     * <pre>
+     * The nodes that serve this set of orders, what each does alone, and how far each has followed the log.
+     * </pre>
+     */
+    public com.catga.system.v1.GetClusterResponse getCluster(com.catga.system.v1.GetClusterRequest request) {
+      return io.grpc.stub.ClientCalls.blockingUnaryCall(
+          getChannel(), getGetClusterMethod(), getCallOptions(), request);
+    }
+
+    /**
+     * <pre>
+     * The same at once, and again whenever something has changed, at the most once a second. Ends with UNAVAILABLE (SHUTTING_DOWN) when
+     * the node does.
+     * </pre>
+     */
+    public java.util.Iterator<com.catga.system.v1.WatchClusterResponse> watchCluster(
+        com.catga.system.v1.WatchClusterRequest request) {
+      return io.grpc.stub.ClientCalls.blockingServerStreamingCall(
+          getChannel(), getWatchClusterMethod(), getCallOptions(), request);
     }
   }
 
@@ -257,9 +408,22 @@ public final class SystemServiceGrpc {
       return io.grpc.stub.ClientCalls.futureUnaryCall(
           getChannel().newCall(getGetServerInfoMethod(), getCallOptions()), request);
     }
+
+    /**
+     * <pre>
+     * The nodes that serve this set of orders, what each does alone, and how far each has followed the log.
+     * </pre>
+     */
+    public com.google.common.util.concurrent.ListenableFuture<com.catga.system.v1.GetClusterResponse> getCluster(
+        com.catga.system.v1.GetClusterRequest request) {
+      return io.grpc.stub.ClientCalls.futureUnaryCall(
+          getChannel().newCall(getGetClusterMethod(), getCallOptions()), request);
+    }
   }
 
   private static final int METHODID_GET_SERVER_INFO = 0;
+  private static final int METHODID_GET_CLUSTER = 1;
+  private static final int METHODID_WATCH_CLUSTER = 2;
 
   private static final class MethodHandlers<Req, Resp> implements
       io.grpc.stub.ServerCalls.UnaryMethod<Req, Resp>,
@@ -281,6 +445,14 @@ public final class SystemServiceGrpc {
         case METHODID_GET_SERVER_INFO:
           serviceImpl.getServerInfo((com.catga.system.v1.GetServerInfoRequest) request,
               (io.grpc.stub.StreamObserver<com.catga.system.v1.GetServerInfoResponse>) responseObserver);
+          break;
+        case METHODID_GET_CLUSTER:
+          serviceImpl.getCluster((com.catga.system.v1.GetClusterRequest) request,
+              (io.grpc.stub.StreamObserver<com.catga.system.v1.GetClusterResponse>) responseObserver);
+          break;
+        case METHODID_WATCH_CLUSTER:
+          serviceImpl.watchCluster((com.catga.system.v1.WatchClusterRequest) request,
+              (io.grpc.stub.StreamObserver<com.catga.system.v1.WatchClusterResponse>) responseObserver);
           break;
         default:
           throw new AssertionError();
@@ -307,6 +479,20 @@ public final class SystemServiceGrpc {
               com.catga.system.v1.GetServerInfoRequest,
               com.catga.system.v1.GetServerInfoResponse>(
                 service, METHODID_GET_SERVER_INFO)))
+        .addMethod(
+          getGetClusterMethod(),
+          io.grpc.stub.ServerCalls.asyncUnaryCall(
+            new MethodHandlers<
+              com.catga.system.v1.GetClusterRequest,
+              com.catga.system.v1.GetClusterResponse>(
+                service, METHODID_GET_CLUSTER)))
+        .addMethod(
+          getWatchClusterMethod(),
+          io.grpc.stub.ServerCalls.asyncServerStreamingCall(
+            new MethodHandlers<
+              com.catga.system.v1.WatchClusterRequest,
+              com.catga.system.v1.WatchClusterResponse>(
+                service, METHODID_WATCH_CLUSTER)))
         .build();
   }
 
@@ -356,6 +542,8 @@ public final class SystemServiceGrpc {
           serviceDescriptor = result = io.grpc.ServiceDescriptor.newBuilder(SERVICE_NAME)
               .setSchemaDescriptor(new SystemServiceFileDescriptorSupplier())
               .addMethod(getGetServerInfoMethod())
+              .addMethod(getGetClusterMethod())
+              .addMethod(getWatchClusterMethod())
               .build();
         }
       }
