@@ -5,12 +5,13 @@
 #   ./test-all.sh STEP ...   only these steps; ./test-all.sh --list names them
 #
 # What the tests need and the machine lacks is installed first: buf (npm), grpcurl (go), Python's clients of the brokers (pip), curl,
-# python3, redis-server, nats-server and Chromium with its driver (apt-get).
+# python3, redis-server, nats-server, go, node, Java with Maven, and Chromium with its driver (apt-get). The clients' tests install what is
+# theirs.
 # A tool that cannot be had is a failure: nothing is skipped.
 set -uo pipefail
 cd "$(dirname "$0")"
 
-STEPS=(tools format lint docs protos test release readme matrix listeners browser)
+STEPS=(tools format lint docs protos test release readme matrix listeners cluster browser clients)
 # The binary that the steps after `release` run.
 ORDERSYSTEM="${ORDERSYSTEM:-target/release/ordersystem}"
 TOOLS_DIR="${TOOLS_DIR:-$PWD/target/tools}"
@@ -31,6 +32,11 @@ step_tools() {
     done
     command -v redis-server >/dev/null || missing+=(redis-server)
     command -v nats-server >/dev/null || missing+=(nats-server)
+    command -v go >/dev/null || missing+=(golang)
+    command -v npm >/dev/null || missing+=(npm)
+    command -v mvn >/dev/null || missing+=(maven)
+    command -v javac >/dev/null || missing+=(default-jdk-headless)
+    command -v openssl >/dev/null || missing+=(openssl)
     python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
     command -v chromedriver >/dev/null || missing+=(chromium-driver)
     [ ${#missing[@]} = 0 ] || apt_get "${missing[@]}" || return 1
@@ -75,8 +81,23 @@ step_listeners() {
     "$venv/bin/python" tests/listeners/run.py "$ORDERSYSTEM"
 }
 
+# run-cluster.sh, from its start to Ctrl-C.
+step_cluster() { python3 tests/cluster/script.py "$ORDERSYSTEM"; }
+
 # The dashboard and Swagger UI in a real browser.
 step_browser() { python3 tests/browser/dashboard.py "$ORDERSYSTEM"; }
+
+# The clients in other languages: their generated code is current, and each passes its tests and all scenarios against the real server, on
+# embedded persistence and on Redis.
+step_clients() {
+    local binary status=0
+    binary=$(realpath "$ORDERSYSTEM") || return 1
+    clients/generate.sh --check || return 1
+    for persistence in embedded redis; do
+        ORDERSYSTEM_BINARY="$binary" CONFORMANCE_PERSISTENCE=$persistence clients/test.sh || status=1
+    done
+    return $status
+}
 
 if [ "${1:-}" = --list ]; then
     printf '%s\n' "${STEPS[@]}"

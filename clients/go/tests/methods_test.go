@@ -44,6 +44,10 @@ var calls = map[string]unaryMethod{
 	"catga.ids.v1.IdService/GenerateIds":               call(idsv1.NewIdServiceClient, ids.GenerateIds),
 	"catga.ids.v1.IdService/ParseId":                   call(idsv1.NewIdServiceClient, ids.ParseId),
 	"catga.system.v1.SystemService/GetServerInfo":      call(systemv1.NewSystemServiceClient, systemv1.SystemServiceClient.GetServerInfo),
+	"catga.system.v1.SystemService/GetCluster":         call(systemv1.NewSystemServiceClient, systemv1.SystemServiceClient.GetCluster),
+	"catga.system.v1.AdminService/ListDeadLetters":     call(systemv1.NewAdminServiceClient, systemv1.AdminServiceClient.ListDeadLetters),
+	"catga.system.v1.AdminService/ReplayDeadLetters":   call(systemv1.NewAdminServiceClient, systemv1.AdminServiceClient.ReplayDeadLetters),
+	"catga.system.v1.AdminService/DiscardDeadLetters":  call(systemv1.NewAdminServiceClient, systemv1.AdminServiceClient.DiscardDeadLetters),
 	"grpc.health.v1.Health/Check":                      call(healthv1.NewHealthClient, healthv1.HealthClient.Check),
 }
 
@@ -58,6 +62,7 @@ var sends = map[string]unaryMethod{
 var streams = map[string]streamMethod{
 	"catga.orders.v1.OrderHistoryService/StreamEvents":       stream(ordersv1.NewOrderHistoryServiceClient, history.StreamEvents),
 	"catga.orders.v1.OrderHistoryService/StreamOrderHistory": stream(ordersv1.NewOrderHistoryServiceClient, history.StreamOrderHistory),
+	"catga.system.v1.SystemService/WatchCluster":             stream(systemv1.NewSystemServiceClient, systemv1.SystemServiceClient.WatchCluster),
 	"catga.ids.v1.IdService/StreamIds":                       stream(idsv1.NewIdServiceClient, ids.StreamIds),
 	"grpc.health.v1.Health/Watch":                            stream(healthv1.NewHealthClient, healthv1.HealthClient.Watch),
 }
