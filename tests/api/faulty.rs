@@ -66,6 +66,8 @@ pub struct FaultyStore {
     pub reads: Switch,
     /// Reads of the log, its head, and the store's own check.
     pub log: Switch,
+    /// Reads of the log alone.
+    pub batches: Switch,
     pub answer: watch::Sender<AppendAnswer>,
     /// Appends that wait in the switch or behind it.
     pub appending: watch::Sender<usize>,
@@ -80,11 +82,19 @@ impl FaultyStore {
             appends: Switch::new(),
             reads: Switch::new(),
             log: Switch::new(),
+            batches: Switch::new(),
             answer: watch::channel(AppendAnswer::Honest).0,
             appending: watch::channel(0).0,
         });
         backends.store = Arc::<Self>::clone(&store);
         (backends, store)
+    }
+}
+
+impl FaultyStore {
+    /// What it stands before, which never fails.
+    pub fn inner(&self) -> Arc<dyn EventStore> {
+        Arc::clone(&self.inner)
     }
 }
 
@@ -144,6 +154,7 @@ impl EventStore for FaultyStore {
         max_events: usize,
     ) -> Result<Vec<StoredEvent>, StoreError> {
         self.log.pass().await?;
+        self.batches.pass().await?;
         self.inner.read_log(from, direction, max_events).await
     }
 

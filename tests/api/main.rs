@@ -9,6 +9,7 @@ mod commands;
 mod dead_letters;
 mod execute;
 mod faults;
+mod fresh_reads;
 mod health;
 mod history;
 mod ids;
