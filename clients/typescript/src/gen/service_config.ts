@@ -4,7 +4,8 @@ export const SERVICE_CONFIG = {
     {
       "name": [
         {"service": "catga.orders.v1.OrderQueryService"},
-        {"service": "catga.system.v1.SystemService"},
+        {"service": "catga.system.v1.SystemService", "method": "GetServerInfo"},
+        {"service": "catga.system.v1.SystemService", "method": "GetCluster"},
         {"service": "catga.ids.v1.IdService", "method": "GenerateId"},
         {"service": "catga.ids.v1.IdService", "method": "GenerateIds"},
         {"service": "catga.ids.v1.IdService", "method": "ParseId"},
