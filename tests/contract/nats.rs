@@ -630,3 +630,23 @@ async fn what_nats_tools_see_is_what_the_documentation_says() {
     assert_eq!(first.subject.as_str(), format!("{prefix}.log.id"));
     assert!(String::from_utf8_lossy(&first.payload).ends_with(&store.log_id().0.to_string()));
 }
+
+#[tokio::test]
+async fn an_append_to_an_order_that_the_store_knows_is_one_message() {
+    let nats = shared().connect_to(&crate::nats_server::fresh_prefix()).await;
+    let store = NatsEventStore::new(nats.clone());
+    store.first_admission().await.unwrap();
+    for stream in 1..=10 {
+        store.append(commit(stream, ExpectedRevision::NoStream, "first")).await.unwrap();
+    }
+    let sent = || nats.client().statistics().out_messages.load(std::sync::atomic::Ordering::Relaxed);
+    let before = sent();
+    for revision in 1..=20 {
+        for stream in 1..=10 {
+            let next = commit(stream, ExpectedRevision::Exactly(revision), "next");
+            store.append(next).await.unwrap();
+        }
+    }
+    // Beside them the store's live tail and its look-outs send a message now and then.
+    assert!((200..220).contains(&(sent() - before)), "{} messages for 200 appends", sent() - before);
+}

@@ -358,3 +358,22 @@ async fn what_a_consumer_holds_is_not_trimmed_away_and_publishing_waits_for_it()
     waiting.await.unwrap().unwrap();
     bus.check().await.unwrap();
 }
+
+/// What `INFO commandstats` counts, scripts' own calls left out.
+fn calls(server: &RedisServer) -> u64 {
+    let stats = server.cli(&["INFO", "commandstats"]);
+    let count = |line: &str| line.split("calls=").nth(1)?.split(',').next()?.parse::<u64>().ok();
+    stats.lines().filter(|line| line.starts_with("cmdstat_evalsha:")).filter_map(count).sum()
+}
+
+#[tokio::test]
+async fn an_append_is_one_call() {
+    let server = RedisServer::start(DURABLE);
+    let store = RedisEventStore::new(server.connect().await);
+    store.append(commit(1, ExpectedRevision::NoStream, "first")).await.unwrap();
+    let before = calls(&server);
+    for revision in 1..=100 {
+        store.append(commit(1, ExpectedRevision::Exactly(revision), "next")).await.unwrap();
+    }
+    assert_eq!(calls(&server) - before, 100);
+}
