@@ -115,7 +115,7 @@ impl Reason {
                 ("REQUEST_ID_REUSED", Code::AlreadyExists, 422, "The request id was used with another payload")
             }
             Self::RequestTimeout => ("REQUEST_TIMEOUT", Code::DeadlineExceeded, 408, "Request not sent in time"),
-            Self::MessageTooLarge => ("MESSAGE_TOO_LARGE", Code::ResourceExhausted, 413, "Request too large"),
+            Self::MessageTooLarge => ("MESSAGE_TOO_LARGE", Code::ResourceExhausted, 413, "Message too large"),
             Self::UnsupportedMediaType => {
                 ("UNSUPPORTED_MEDIA_TYPE", Code::InvalidArgument, 415, "Unsupported media type")
             }
@@ -163,6 +163,13 @@ impl ApiError {
     pub fn too_large(max_bytes: usize) -> Self {
         Self::new(Reason::MessageTooLarge, format!("the request is larger than {max_bytes} bytes"))
             .with("max_message_bytes", max_bytes)
+    }
+
+    /// A reply that would be larger than `max_bytes`.
+    #[must_use]
+    pub fn reply_too_large(max_bytes: usize) -> Self {
+        let message = format!("the reply would be larger than {max_bytes} bytes: ask for less at a time");
+        Self::new(Reason::MessageTooLarge, message).with("max_message_bytes", max_bytes)
     }
 
     /// A panic or the like: nothing that the client did or can mend.

@@ -351,13 +351,17 @@ async fn a_follower_that_stalls_while_thousands_of_events_are_written_loses_noth
 
 #[tokio::test(flavor = "multi_thread")]
 async fn many_followers_at_once_all_see_everything() {
-    const FOLLOWERS: usize = 100;
+    const FOLLOWERS: usize = 1_000;
+    const CONNECTIONS: usize = 4;
     const EVENTS: usize = 100;
     let server = TestServer::start().await;
-    let history = server.history().await;
+    let mut histories = Vec::new();
+    for _ in 0..CONNECTIONS {
+        histories.push(server.history().await);
+    }
     let mut followers = JoinSet::new();
-    for _ in 0..FOLLOWERS {
-        let history = history.clone();
+    for follower in 0..FOLLOWERS {
+        let history = histories[follower % CONNECTIONS].clone();
         followers.spawn(async move {
             let mut stream = open_events(&history, follow()).await;
             let mut seen = Vec::new();

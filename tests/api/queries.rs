@@ -7,8 +7,8 @@ use ordersystem::{
     clock::ManualClock,
     proto::catga::orders::v1::{
         BatchGetOrdersRequest, ConsistencyLevel, GetOrderRequest, GetOrderStatsRequest, GetOrderStatsResponse,
-        ListOrdersRequest, Order, OrderBy, OrderStatus, OrderSummary, ReadConsistency, get_order_request::At,
-        order_query_service_client::OrderQueryServiceClient,
+        ListOrdersRequest, NewOrderItem, Order, OrderBy, OrderStatus, OrderSummary, ReadConsistency,
+        get_order_request::At, order_query_service_client::OrderQueryServiceClient,
     },
 };
 use prost_types::Timestamp;
@@ -440,4 +440,23 @@ async fn a_token_of_another_log_is_refused() {
     let request = ListOrdersRequest { consistency: at_least(&placed.consistency_token), ..Default::default() };
     let refusal = other.queries().await.list_orders(request).await.expect_err("another log");
     assert_eq!(violated_fields(&refusal), ["consistency.token"]);
+}
+
+#[tokio::test]
+async fn a_batch_whose_reply_no_client_would_take_is_refused_with_the_limit() {
+    let server = TestServer::start().await;
+    let mut order = new_order("customer-1");
+    let item = NewOrderItem { product_id: "p".repeat(100), name: "n".repeat(200), ..order.items[0].clone() };
+    order.items = vec![item; 1_000];
+    let mut order_ids = Vec::new();
+    for _ in 0..20 {
+        let placed = server.commands().await.create_order(order.clone()).await.expect("accepted").into_inner();
+        order_ids.push(placed.order.expect("order").order_id);
+    }
+    let mut queries = server.queries().await;
+    let batch = BatchGetOrdersRequest { order_ids: order_ids.clone(), consistency: None };
+    let refusal = queries.batch_get_orders(batch).await.expect_err("too large");
+    assert_eq!(code_and_reason(&refusal), (Code::ResourceExhausted, "MESSAGE_TOO_LARGE".to_owned()));
+    let fewer = BatchGetOrdersRequest { order_ids: order_ids[..10].to_vec(), consistency: None };
+    assert_eq!(queries.batch_get_orders(fewer).await.expect("fits").into_inner().orders.len(), 10);
 }

@@ -1,5 +1,6 @@
 //! `catga.orders.v1.OrderQueryService`.
 
+use prost::Message as _;
 use tonic::{Request, Response, Status};
 use xxhash_rust::xxh3::Xxh3;
 
@@ -78,13 +79,21 @@ impl OrderQueryService for Queries {
         // What was not found is missing as of the end of the log that the answer cannot be older than.
         let freshest = found.iter().flatten().map(|loaded| loaded.position).max().unwrap_or_default();
         let missing = request.get_ref().order_ids.iter().zip(&found).filter(|(_, order)| order.is_none());
-        Ok(reply(pb::BatchGetOrdersResponse {
+        let response = pb::BatchGetOrdersResponse {
             not_found_order_ids: missing.map(|(id, _)| id.clone()).collect(),
             orders: found.iter().flatten().map(|loaded| convert::order_to_proto(&loaded.order)).collect(),
             consistency_token: cursor::encode_token(log, freshest),
-        }))
+        };
+        if response.encoded_len() > MAX_REPLY_BYTES {
+            return Err(ApiError::reply_too_large(MAX_REPLY_BYTES).to_status());
+        }
+        Ok(reply(response))
     }
 }
+
+/// What gRPC clients take unless told otherwise: a larger reply would be an error of their own without a reason. No other reply to one
+/// call can be as large.
+const MAX_REPLY_BYTES: usize = 4 * 1024 * 1024;
 
 fn get_order(request: &pb::GetOrderRequest, log: LogId) -> Result<GetOrder, Violations> {
     use pb::get_order_request::At;
