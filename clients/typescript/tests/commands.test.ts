@@ -134,6 +134,7 @@ test("what the channel retries is what the service config of all clients says, a
       "Check",
       "GenerateId",
       "GenerateIds",
+      "GetCluster",
       "GetOrder",
       "GetOrderStats",
       "GetServerInfo",
