@@ -17,6 +17,8 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
+import urllib.request
 
 HERE = pathlib.Path(__file__).resolve().parent
 READY = ["", "readiness", "catga.orders.v1.OrderCommandService", "catga.system.v1.AdminService"]
@@ -169,12 +171,21 @@ def silence(probes):
             expect("silence, grpc_health_probe", 2, probes.by_health_probe(port))
 
 
+def http_status(port, path):
+    try:
+        return urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5).status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
 def port_of_its_own(probes):
     grpc_port = free_port()
     with Node(probes.binary, grpc_port=grpc_port).until_listening().until_listening(grpc_port) as node:
         until("own port, ready", lambda: probes.by_exec(node) == 0)
         expect("own port, kubelet", ("SERVING", True), probes.by_kubelet(grpc_port, "readiness"))
-        expect("own port, kubelet at the port of REST", ("Unimplemented", False), probes.by_kubelet(node.port, "readiness"))
+        expect("own port, kubelet at the other port", ("SERVING", True), probes.by_kubelet(node.port, "readiness"))
+        expect("own port, HTTP there", 404, http_status(grpc_port, "/health/ready"))
+        expect("own port, HTTP at the other port", 200, http_status(node.port, "/health/ready"))
         if probes.health_probe:
             expect("own port, grpc_health_probe", 0, probes.by_health_probe(grpc_port, "readiness"))
 
@@ -230,8 +241,10 @@ def broker_away(probes, folder):
     redis = Redis(folder)
     settings = {"persistence": "redis", "redis": f"127.0.0.1:{redis.port}"}
     try:
-        redis.start()
-        with Node(probes.binary, **settings) as node:
+        with Node(probes.binary, **settings).until_listening() as node:
+            probes.expect_all("started without Redis", node, "readiness", "NOT_SERVING")
+            probes.expect_all("started without Redis", node, "liveness", "SERVING")
+            redis.start()
             until("Redis there, ready", lambda: probes.by_exec(node) == 0)
             probes.expect_all("Redis there", node, "readiness", "SERVING")
             redis.stop()
@@ -243,10 +256,6 @@ def broker_away(probes, folder):
             until("Redis back, ready", lambda: probes.by_exec(node) == 0)
             probes.expect_all("Redis back", node, "readiness", "SERVING")
             probes.expect_all("Redis back", node, "liveness", "SERVING")
-        redis.stop()
-        with Node(probes.binary, **settings) as node:
-            time.sleep(3)
-            print("start while away", node.process.poll(), probes.by_kubelet(node.port, "readiness"), probes.by_kubelet(node.port, "liveness"), probes.by_exec(node))
     finally:
         redis.stop()
 
@@ -262,7 +271,8 @@ def ending(probes):
             node.process.send_signal(signal.SIGTERM)
             until("ending, out of service", lambda: not probes.by_kubelet(node.port, "readiness")[1])
             expect("ending, still there", None, node.process.poll())
-            print("       told meanwhile:", probes.by_kubelet(node.port, "readiness"), probes.by_kubelet(node.port, "liveness"))
+            probes.expect_all("ending", node, "readiness", "NOT_SERVING")
+            probes.expect_all("ending", node, "liveness", "SERVING")
         expect("ending, exit code", 0, node.process.wait(30))
 
 
