@@ -47,6 +47,11 @@ impl Currency {
             .ok_or(MoneyError::UnknownCurrency)
     }
 
+    /// The codes of all currencies that are taken.
+    pub fn codes() -> impl Iterator<Item = &'static str> {
+        CODES_BY_EXPONENT.iter().flat_map(|(_, codes)| codes.split_ascii_whitespace())
+    }
+
     /// The ISO 4217 code, for example "USD".
     #[must_use]
     pub fn code(&self) -> &str {

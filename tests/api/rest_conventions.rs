@@ -94,8 +94,13 @@ async fn a_command_with_if_match_takes_effect_on_that_revision_only() {
     };
     let problem = pay("\"7\"").await.problem(412, "IF_MATCH_FAILED");
     assert_eq!((&problem["expectedRevision"], &problem["actualRevision"]), (&json!(7), &json!(1)));
-    for never in ["W/\"1\"", "\"abc\"", "\"2\", \"3\"", "\"01\""] {
+    for never in ["W/\"1\"", "\"abc\"", "\"2\", \"3\"", "\"01\"", "\"0\""] {
         assert_eq!(pay(never).await.problem(412, "IF_MATCH_FAILED")["actualRevision"], 1, "{never}");
+    }
+    for never in ["\"abc\"", "W/\"1\"", "\"0\""] {
+        let request = rest.posting(&format!("/orders/{id}/pay"), self::pay().to_string());
+        let request = request.header("If-Match", never).header("Idempotency-Key", "retry-safe");
+        Reply::of(request).await.problem(412, "IF_MATCH_FAILED");
     }
     assert_eq!(pay("\"1").await.violations(), ["If-Match"]);
     let list = rest

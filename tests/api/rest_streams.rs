@@ -1,8 +1,9 @@
 //! Histories as pages and as server-sent events.
 
+use reqwest::Method;
 use serde_json::json;
 
-use crate::rest::Rest;
+use crate::rest::{Reply, Rest};
 
 async fn delivered(rest: &Rest, customer: &str) -> String {
     let id = rest.order(customer).await;
@@ -101,6 +102,16 @@ async fn a_cursor_of_another_log_is_told_apart() {
         rest.get(&format!("/orders/{id}/history")).await.json()[0]["cursor"].as_str().expect("text").to_owned();
     let problem = other.get(&format!("/events?cursor={cursor}")).await.problem(400, "CURSOR_OF_ANOTHER_LOG");
     assert_eq!(problem["violations"][0]["field"], "cursor");
+}
+
+#[tokio::test]
+async fn a_page_refuses_the_header_that_only_streams_heed() {
+    let rest = Rest::start().await;
+    let id = rest.order("c").await;
+    for path in ["/events".to_owned(), format!("/orders/{id}/history")] {
+        let request = rest.request(Method::GET, &path).header("Last-Event-ID", "1");
+        assert_eq!(Reply::of(request).await.violations(), ["Last-Event-ID"], "{path}");
+    }
 }
 
 #[tokio::test]

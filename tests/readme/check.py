@@ -1,23 +1,33 @@
 #!/usr/bin/env python3
-"""Runs the tours of a README against a fresh server and compares what comes back with what the README shows.
+"""Runs the commands of a page against a fresh server and compares what comes back with what the page shows.
 
-usage: check.py BINARY README
+usage: check.py [--write] [--every-rpc PROTO_DIR] BINARY PAGE
 
 Every fenced block marked `console` is a list of commands, each after `$ `, with the output that it has. They run one after
-the other in one shell, on a server that was started with no flags. What differs from run to run (ids, times, cursors, tokens)
-is replaced by its kind on both sides before the two are compared; a line `…` in the README stands for any number of lines.
+the other in one shell, in an empty folder, on a server that was started with no flags; `ordersystem` is BINARY there. What
+differs from run to run (ids, times, cursors, tokens) is replaced by its kind on both sides before the two are compared; a
+line `…` in the page stands for any number of lines.
+
+--every-rpc: besides, the page has to call every RPC of the .proto files below PROTO_DIR and every other that the server has.
+--write: what does not match is put right in the page instead.
 """
 
+import argparse
 import difflib
+import os
+import pathlib
 import re
+import signal
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 
 VARYING = [
     (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "<time>"),
     (r"(?<![\w-])[Yd][\w-]{19}(?![\w-])", "<cursor>"),
+    (r'("nextPageToken": )"[\w-]{42}"', r'\1"<page token>"'),
     (r"\b\d{17,19}\b", "<id>"),
     (r'"(uptime|latencyMs)": ?"?[0-9.e-]+s?"?', r'"\1": <varies>'),
     (r"(?i)^(date|content-length): .*$", r"\1: <varies>"),
@@ -29,21 +39,22 @@ VARYING = [
 END = "--end-of-command--"
 
 
-def commands(readme):
-    """Every command with its expected output, in order."""
-    for block in re.findall(r"^```console\n(.*?)^```", readme, re.S | re.M):
-        command, output = None, []
+def commands(page):
+    """Every command with the lines that it is shown with and its expected output, in order."""
+    for block in re.findall(r"^```console\n(.*?)^```", page, re.S | re.M):
+        command, shown, output = None, [], []
         for line in block.splitlines():
             if line.startswith("$ "):
                 if command is not None:
-                    yield command, output
-                command, output = line[2:], []
+                    yield command, shown, output
+                command, shown, output = line[2:], [line], []
             elif line.startswith("> ") and not output:
                 command += "\n" + line[2:]
+                shown.append(line)
             else:
                 output.append(line)
         if command is not None:
-            yield command, output
+            yield command, shown, output
 
 
 def normal(lines):
@@ -83,30 +94,97 @@ def run(shell, command):
     sys.exit(f"the shell ended in: {command}")
 
 
-def main():
-    binary, readme = sys.argv[1:]
+def rpcs_of(folder):
+    """Every RPC of the .proto files below `folder`, as `package.Service/Method`."""
+    for path in sorted(pathlib.Path(folder).rglob("*.proto")):
+        text = re.sub(r"//.*", "", path.read_text(encoding="utf-8"))
+        package = re.search(r"^package ([\w.]+);", text, re.M)[1]
+        for service, body in re.findall(r"^service (\w+) \{(.*?)^\}", text, re.S | re.M):
+            for method in re.findall(r"\brpc (\w+)", body):
+                yield f"{package}.{service}/{method}"
+
+
+def rpcs_of_server():
+    """Every RPC that the server tells of by reflection."""
+    def listed(*names):
+        command = ["grpcurl", "-plaintext", "127.0.0.1:5000", "list", *names]
+        return subprocess.run(command, capture_output=True, check=True, text=True).stdout.split()
+
+    for service in listed():
+        for name in listed(service):
+            yield "/".join(name.rsplit(".", 1))
+
+
+def without_calls(page, rpcs):
+    """Those RPCs that no command of the page calls."""
+    called = " ".join(command for command, _, _ in commands(page)).split()
+    return sorted(set(rpcs) - set(called))
+
+
+def start(binary, folder):
+    """The server, and a shell in `folder` that finds it by its name."""
+    (folder / "bin").mkdir()
+    (folder / "bin" / "ordersystem").symlink_to(pathlib.Path(binary).resolve())
+    (folder / "work").mkdir()
+    environment = {**os.environ, "PATH": f"{folder / 'bin'}:{os.environ['PATH']}"}
     server = subprocess.Popen([binary], stderr=subprocess.DEVNULL)
     shell = subprocess.Popen(
-        ["bash"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ["bash"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        cwd=folder / "work", env=environment, start_new_session=True,
     )
+    return server, shell
+
+
+def stop(server, shell):
+    # With all that the page has started in it.
+    os.killpg(shell.pid, signal.SIGKILL)
+    shell.wait()
+    server.terminate()
+    server.wait()
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--write", action="store_true")
+    parser.add_argument("--every-rpc", metavar="PROTO_DIR")
+    parser.add_argument("binary")
+    parser.add_argument("page", type=pathlib.Path)
+    args = parser.parse_args()
+    page = args.page.read_text(encoding="utf-8")
+    folder = tempfile.TemporaryDirectory()
+    server, shell = start(args.binary, pathlib.Path(folder.name))
     failed = count = 0
+    # What the page should be, for --write.
+    written, rest = "", page
     try:
         until_ready()
-        for command, expected in commands(open(readme, encoding="utf-8").read()):
+        for command, shown, expected in commands(page):
             count += 1
             actual = run(shell, command)
-            expected, actual = normal(expected), normal(actual)
-            if matches(expected, actual):
+            before, after = rest.split("\n".join(shown + expected), 1)
+            if matches(normal(expected), normal(actual)):
+                written, rest = written + before + "\n".join(shown + expected), after
                 continue
             failed += 1
+            written, rest = written + before + "\n".join(shown + trimmed(actual)), after
             print(f"--- {command}")
-            print("\n".join(difflib.unified_diff(expected, actual, "README", "what came back", lineterm="")))
+            differences = difflib.unified_diff(normal(expected), normal(actual), args.page.name, "what came back", lineterm="")
+            print("\n".join(differences))
+        missing = without_calls(page, [*rpcs_of(args.every_rpc), *rpcs_of_server()]) if args.every_rpc else []
     finally:
-        shell.kill()
-        server.terminate()
-        server.wait()
-    print(f"{count - failed} commands of the README answer as shown, {failed} do not")
-    sys.exit(failed > 0 or count == 0)
+        stop(server, shell)
+        folder.cleanup()
+    if args.write:
+        args.page.write_text(written + rest, encoding="utf-8")
+    for rpc in missing:
+        print(f"the page has no call of {rpc}")
+    print(f"{count - failed} commands of {args.page.name} answer as shown, {failed} do not")
+    sys.exit(failed > 0 or count == 0 or len(missing) > 0)
+
+
+def trimmed(lines):
+    """The lines without the empty ones around them."""
+    return "\n".join(lines).strip("\n").split("\n") if any(lines) else []
 
 
 if __name__ == "__main__":

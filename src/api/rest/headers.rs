@@ -51,11 +51,21 @@ impl<'a> CommandHeaders<'a> {
         let request_id = single(headers, "Idempotency-Key", violations).unwrap_or_default();
         let actor = single(headers, "X-Actor", violations).unwrap_or_default();
         let if_match = if_match(headers, violations);
-        if matches!(if_match, IfMatch::OneOf(_)) && !request_id.is_empty() {
+        if matches!(&if_match, IfMatch::OneOf(revisions) if !revisions.is_empty()) && !request_id.is_empty() {
             // The retry of such a command could not tell on which of the revisions it was decided the first time.
             violations.add("If-Match", "must be a single strong entity tag, or *, together with Idempotency-Key");
         }
         Self { request_id, actor, if_match }
+    }
+
+    /// The same for a command that is for an existing order: that is at no revision 0, so the tag "0" can only fail.
+    #[must_use]
+    pub fn of_existing_order(self) -> Self {
+        let if_match = match self.if_match {
+            IfMatch::Revision(0) => IfMatch::OneOf(Vec::new()),
+            other => other,
+        };
+        Self { if_match, ..self }
     }
 
     /// The same for the application.

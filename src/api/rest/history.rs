@@ -63,6 +63,8 @@ pub async fn of_order(State(context): State<Shared>, id: Id, request: Request) -
     let follow = headers::accepts(&request.headers, sse::CONTENT_TYPE);
     if follow {
         from = resumed_revision(&request.headers, &mut violations).unwrap_or(from);
+    } else {
+        check_not_resumed(&request.headers, "fromRevision", &mut violations);
     }
     let order_id = violations.finish(order_id)?;
     let place = context.event_streams.enter()?;
@@ -90,6 +92,13 @@ fn resumed_revision(headers: &HeaderMap, violations: &mut Violations) -> Option<
     next
 }
 
+/// Notes `Last-Event-ID` on a request for a page, which goes on with `parameter`: the header would not be heeded.
+fn check_not_resumed(headers: &HeaderMap, parameter: &str, violations: &mut Violations) {
+    if headers.contains_key("Last-Event-ID") {
+        violations.add("Last-Event-ID", format!("is for Accept: text/event-stream; a page goes on with {parameter}"));
+    }
+}
+
 /// `GET /events`
 ///
 /// # Errors
@@ -102,7 +111,12 @@ pub async fn of_all(State(context): State<Shared>, request: Request) -> Reply {
     let filter = filter(&query, &mut violations);
     let page_size = page_size(&query, &mut violations);
     let follow = headers::accepts(&request.headers, sse::CONTENT_TYPE);
-    let resumed = if follow { headers::single(&request.headers, "Last-Event-ID", &mut violations) } else { None };
+    let resumed = if follow {
+        headers::single(&request.headers, "Last-Event-ID", &mut violations)
+    } else {
+        check_not_resumed(&request.headers, "cursor", &mut violations);
+        None
+    };
     let cursor = resumed.map(|id| ("Last-Event-ID", id)).or_else(|| query.get("cursor").map(|id| ("cursor", id)));
     let after = start(cursor, violations, log)?;
     let place = context.event_streams.enter()?;

@@ -107,7 +107,7 @@ async fn change(
     let incoming = Incoming::read(context, request).await?;
     let mut noted = Violations::default();
     let id = path_id(id, &mut noted);
-    let headers = incoming.headers(&mut noted);
+    let headers = incoming.headers(&mut noted).of_existing_order();
     let text = incoming.text()?;
     let command = validation::request(Violations::default(), headers.draft(), id.as_deref(), |found| {
         read(text, &mut noted, found)

@@ -8,6 +8,9 @@ use serde_json::{Map, Value, json};
 use super::history::LATEST;
 use crate::api::{DEFAULT_PAGE_SIZE, MAX_IDS_PER_CALL, MAX_PAGE_SIZE, SERVICE_NAME, VERSION, error::Reason};
 
+/// `*`, or a list of entity tags. Source: RFC 9110, 8.8.3 and 13.1.
+const ENTITY_TAGS: &str = r#"^(\*|(W/)?"[^"]*"( *, *(W/)?"[^"]*")*)$"#;
+
 /// The whole document.
 #[must_use]
 pub fn document() -> Value {
@@ -70,13 +73,22 @@ fn parameters() -> Value {
         ),
     );
     add("X-Actor", header("X-Actor", "Who gives the command, for the record.", schemas::text(128)));
-    let tags = json!({ "type": "string", "examples": ["\"3\"", "*"] });
+    let tags = json!({ "type": "string", "minLength": 1, "pattern": ENTITY_TAGS, "examples": ["\"3\"", "*"] });
     add(
         "If-Match",
         header(
             "If-Match",
-            "The command is refused with 412 unless the order has one of these entity tags.",
+            "The command is refused with 412 unless the order has one of these entity tags. Together with Idempotency-Key only one \
+             strong tag, or *.",
             tags.clone(),
+        ),
+    );
+    add(
+        "If-Match-New",
+        header(
+            "If-Match",
+            "A new order has no revision yet: nothing but these two is taken, and they change nothing.",
+            json!({ "type": "string", "enum": ["\"0\"", "*"] }),
         ),
     );
     add(
@@ -92,7 +104,10 @@ fn parameters() -> Value {
             token.clone(),
         ),
     );
-    add("Last-Event-ID", header("Last-Event-ID", "For server-sent events: goes on after this id.", token));
+    add(
+        "Last-Event-ID",
+        header("Last-Event-ID", "For server-sent events only: goes on after this id, whatever the query says.", token),
+    );
     query_parameters(&mut add);
     Value::Object(all)
 }
@@ -108,7 +123,7 @@ fn query_parameters(add: &mut impl FnMut(&str, Value) -> Option<Value>) {
     );
     for (name, description, schema) in [
         ("revision", "The order as it was right after this revision.", number(1)),
-        ("asOf", "The order as it was at this time.", time.clone()),
+        ("asOf", "The order as it was at this time; not together with revision.", time.clone()),
         ("fromRevision", "The first revision wanted; 0 means 1.", number(0)),
         ("pageSize", "How many at the most; 0 means the default.", page_size),
         ("pageToken", "From the Link header of the page before.", opaque.clone()),
@@ -126,7 +141,11 @@ fn query_parameters(add: &mut impl FnMut(&str, Value) -> Option<Value>) {
             json!({ "type": "string", "enum": ["createdDesc", "createdAsc"], "default": "createdDesc" }),
         ),
         ("cursor", cursor.as_str(), opaque),
-        ("type", "Only events of this type.", schemas::reference("EventType")),
+        (
+            "type",
+            "Only events of this type; together with status only the one that brings an order into it.",
+            schemas::reference("EventType"),
+        ),
         ("count", "How many ids; left out: one, in another shape.", count),
     ] {
         add(name, query(name, description, schema));

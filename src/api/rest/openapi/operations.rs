@@ -170,7 +170,7 @@ fn orders(prefix: &str) -> Vec<Operation> {
     };
     vec![
         Builder::new("post", &collection, "Orders", &id("createOrder"), "Places an order.")
-            .parameters(&["Idempotency-Key", "If-Match", "X-Actor"])
+            .parameters(&["Idempotency-Key", "If-Match-New", "X-Actor"])
             .body("NewOrder", true)
             .json(201, "The placed order.", "Order", &["Location", "ETag", "X-Consistency-Token"])
             .problems(&COMMAND)

@@ -8,12 +8,11 @@ use crate::{
         error::Reason,
         rest::{history::KINDS, input::DEFAULT_CURRENCY, queries::STATUSES},
     },
-    domain::order::item::MAX_QUANTITY,
+    domain::{money::Currency, order::item::MAX_QUANTITY},
 };
 
 /// No control characters, and not white space only.
 const VISIBLE: &str = r"^[^\u0000-\u001f\u007f-\u009f]*[^\s\u0000-\u001f\u007f-\u009f][^\u0000-\u001f\u007f-\u009f]*$";
-const CURRENCY: &str = "^[A-Z]{3}$";
 
 /// Where the schema `name` is.
 pub fn reference(name: &str) -> Value {
@@ -71,7 +70,7 @@ fn simple() -> Schemas {
         ),
         ("Count", json!({ "type": "integer", "minimum": 0 })),
         ("Revision", json!({ "type": "integer", "minimum": 1 })),
-        ("Currency", json!({ "type": "string", "pattern": CURRENCY })),
+        ("Currency", json!({ "type": "string", "enum": Currency::codes().collect::<Vec<_>>() })),
         ("Problem", problem()),
     ])
 }
@@ -105,7 +104,7 @@ fn problem() -> Value {
 
 fn inputs() -> Schemas {
     let currency = format!("ISO 4217; left out: {DEFAULT_CURRENCY}. All items of an order have one currency.");
-    let currency = json!({ "type": ["string", "null"], "pattern": CURRENCY, "description": currency });
+    let currency = json!({ "anyOf": [reference("Currency"), { "type": "null" }], "description": currency });
     let item = object(
         &["productId", "quantity", "price"],
         json!({

@@ -127,7 +127,7 @@ class GetServerInfoResponse(_message.Message):
     durability: Global___Durability.ValueType
     """What an acknowledged command survives, as found at start and not as hoped for."""
     datacenter_id: _builtins.int
-    """The Snowflake numbers of the node."""
+    """The Snowflake datacenter number of the node."""
     worker_id: _builtins.int
     """The Snowflake worker number of the node."""
     @_builtins.property
@@ -306,7 +306,7 @@ class ClusterNode(_message.Message):
     """Whether it is the node that answers."""
     @_builtins.property
     def roles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What this node does and no other: "outbox", "subscription-" and the name of a handler."""
+        """What this node does and no other: "outbox", or "subscription-" and the name of a handler."""
 
     def __init__(
         self,
@@ -392,11 +392,13 @@ class ListDeadLettersRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     handler: _builtins.str
-    """The name of the handler: "order-event-logger". An unknown one is NOT_FOUND, with those that there are."""
+    """The name of the handler, for example "order-event-logger". An unknown one is NOT_FOUND (HANDLER_NOT_FOUND), with those that
+    there are.
+    """
     page_size: _builtins.int
-    """The most letters in the reply, up to 500; 0: 50."""
+    """How many letters at the most: 1 to 500; 0 means 50."""
     page_token: _builtins.str
-    """next_page_token of the page before; empty: the first page."""
+    """The `next_page_token` of the page before; empty for the first page. `page_size` may change."""
     def __init__(
         self,
         *,
@@ -421,7 +423,7 @@ class ListDeadLettersResponse(_message.Message):
     DEAD_LETTERS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Where the next page begins; empty: there is none."""
+    """Ask for the next page with this; empty on the last page."""
     @_builtins.property
     def dead_letters(self) -> _containers.RepeatedCompositeFieldContainer[Global___DeadLetter]:
         """The letters, the oldest first."""
@@ -454,13 +456,13 @@ class DeadLetter(_message.Message):
     DEAD_LETTERED_AT_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
-    """The event, as everywhere: the order id, "-" and the revision."""
+    """The event's stable id: the order id, "-" and the revision."""
     order_id: _builtins.str
     """The order that changed."""
     revision: _builtins.int
     """The place of the event in the history of its order."""
     type: _builtins.str
-    """What happened: "OrderPaid"."""
+    """What happened, for example "OrderPaid"."""
     attempts: _builtins.int
     """How often it was tried."""
     reason: _builtins.str
@@ -503,7 +505,7 @@ class ReplayDeadLettersRequest(_message.Message):
     """All letters that there are now."""
     @_builtins.property
     def event_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Which letters, at most 1000; not together with all."""
+        """Which letters, at most 1000; not together with `all`."""
 
     def __init__(
         self,
@@ -557,7 +559,7 @@ class DiscardDeadLettersRequest(_message.Message):
     """All letters that there are now."""
     @_builtins.property
     def event_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Which letters, at most 1000; not together with all."""
+        """Which letters, at most 1000; not together with `all`."""
 
     def __init__(
         self,

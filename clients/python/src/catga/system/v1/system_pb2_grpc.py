@@ -193,6 +193,9 @@ class SystemService:
 class AdminServiceStub:
     """For operators. Like every service here it is open to whoever may use the port. Keep that to a trusted network, ask for client
     certificates, or refuse /catga.system.v1.AdminService/ in the proxy before it.
+
+    Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT (BadRequest names every violation), NOT_FOUND with
+    the reason HANDLER_NOT_FOUND (its metadata has the handlers that there are), UNAVAILABLE (RetryInfo).
     """
 
     def __init__(self, channel):
@@ -221,6 +224,9 @@ class AdminServiceStub:
 class AdminServiceServicer:
     """For operators. Like every service here it is open to whoever may use the port. Keep that to a trusted network, ask for client
     certificates, or refuse /catga.system.v1.AdminService/ in the proxy before it.
+
+    Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT (BadRequest names every violation), NOT_FOUND with
+    the reason HANDLER_NOT_FOUND (its metadata has the handlers that there are), UNAVAILABLE (RetryInfo).
     """
 
     def ListDeadLetters(self, request, context):
@@ -273,6 +279,9 @@ def add_AdminServiceServicer_to_server(servicer, server):
 class AdminService:
     """For operators. Like every service here it is open to whoever may use the port. Keep that to a trusted network, ask for client
     certificates, or refuse /catga.system.v1.AdminService/ in the proxy before it.
+
+    Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT (BadRequest names every violation), NOT_FOUND with
+    the reason HANDLER_NOT_FOUND (its metadata has the handlers that there are), UNAVAILABLE (RetryInfo).
     """
 
     @staticmethod

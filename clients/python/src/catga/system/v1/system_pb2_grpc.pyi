@@ -90,6 +90,9 @@ def add_SystemServiceServicer_to_server(servicer: SystemServiceServicer, server:
 class AdminServiceStub:
     """For operators. Like every service here it is open to whoever may use the port. Keep that to a trusted network, ask for client
     certificates, or refuse /catga.system.v1.AdminService/ in the proxy before it.
+
+    Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT (BadRequest names every violation), NOT_FOUND with
+    the reason HANDLER_NOT_FOUND (its metadata has the handlers that there are), UNAVAILABLE (RetryInfo).
     """
 
     @_typing.overload
@@ -107,6 +110,9 @@ class AdminServiceStub:
 class AdminServiceAsyncStub(AdminServiceStub):
     """For operators. Like every service here it is open to whoever may use the port. Keep that to a trusted network, ask for client
     certificates, or refuse /catga.system.v1.AdminService/ in the proxy before it.
+
+    Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT (BadRequest names every violation), NOT_FOUND with
+    the reason HANDLER_NOT_FOUND (its metadata has the handlers that there are), UNAVAILABLE (RetryInfo).
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -120,6 +126,9 @@ class AdminServiceAsyncStub(AdminServiceStub):
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     """For operators. Like every service here it is open to whoever may use the port. Keep that to a trusted network, ask for client
     certificates, or refuse /catga.system.v1.AdminService/ in the proxy before it.
+
+    Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT (BadRequest names every violation), NOT_FOUND with
+    the reason HANDLER_NOT_FOUND (its metadata has the handlers that there are), UNAVAILABLE (RetryInfo).
     """
 
     @_abc_1.abstractmethod

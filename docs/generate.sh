@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Writes docs/api.md from proto/. Needs buf and python3.
+#
+#   ./generate.sh           writes it
+#   ./generate.sh --check   changes nothing; says whether what is committed is what would be written
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+new=$(mktemp)
+trap 'rm -f "$new"' EXIT
+buf build -o -#format=json | python3 docs/generate.py > "$new"
+if [ "${1:-}" = --check ]; then
+    diff docs/api.md "$new" || { echo "docs/api.md is stale: run docs/generate.sh and commit" >&2; exit 1; }
+else
+    cp "$new" docs/api.md
+fi

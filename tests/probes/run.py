@@ -1,0 +1,302 @@
+#!/usr/bin/env python3
+"""What container probes learn from the real program: plain and by TLS, at work, broken, while starting and while ending.
+
+usage: run.py [--without-grpc-health-probe] BINARY
+
+Needs go, openssl and redis-server, and grpc_health_probe in the PATH unless told to do without. Three probes ask the same: the gRPC probe
+of Kubernetes (kubelet/main.go asks as it does), `ordersystem health` as an exec probe, and grpc_health_probe. Prints a line for each
+question; exits with 1 if an answer is not as it should be.
+"""
+
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+
+HERE = pathlib.Path(__file__).resolve().parent
+READY = ["", "readiness", "catga.orders.v1.OrderCommandService", "catga.system.v1.AdminService"]
+KUBELET_TIMEOUT_S = 1
+# How long a change may take to be seen by a probe.
+PATIENCE_S = 60
+
+failures = []
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def expect(what, wanted, actual):
+    is_good = wanted == actual
+    print(f"{'ok    ' if is_good else 'WRONG '} {what}: {actual}" + ("" if is_good else f", wanted {wanted}"), flush=True)
+    if not is_good:
+        failures.append(what)
+
+
+def until(what, holds):
+    deadline = time.monotonic() + PATIENCE_S
+    while not holds():
+        if time.monotonic() > deadline:
+            expect(f"{what}, within {PATIENCE_S} s", True, False)
+            return
+        time.sleep(0.1)
+    expect(what, True, True)
+
+
+def ended(command, env=None):
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, env=env)
+    return done.returncode, done.stdout.strip()
+
+
+class Probes:
+    """The three, for one machine."""
+
+    def __init__(self, binary, folder, with_health_probe):
+        self.binary = binary
+        self.kubelet = str(folder / "kubelet")
+        subprocess.run(["go", "build", "-o", self.kubelet, "."], cwd=HERE / "kubelet", check=True)
+        self.health_probe = shutil.which("grpc_health_probe") or shutil.which("grpc-health-probe")
+        if not with_health_probe:
+            self.health_probe = None
+        elif self.health_probe is None:
+            sys.exit("there is no grpc_health_probe on this machine")
+
+    def by_kubelet(self, port, service=""):
+        """The answer, and whether the probe succeeds."""
+        code, answer = ended([self.kubelet, f"127.0.0.1:{port}", service, f"{KUBELET_TIMEOUT_S}s"])
+        return answer, code == 0
+
+    def by_exec(self, node, service="", *more):
+        """The exit code of `ordersystem health` with the environment of the node's container."""
+        return ended([self.binary, "health", "--service", service, *more], node.env)[0]
+
+    def by_health_probe(self, port, service="", *more):
+        return ended([self.health_probe, f"-addr=127.0.0.1:{port}", f"-service={service}", *more])[0]
+
+    def expect_all(self, what, node, service, answer):
+        """All three agree that `service` of a node without TLS is as `answer` says."""
+        is_good = answer == "SERVING"
+        name = f"{what}, {service or 'the whole node'}"
+        expect(f"{name}, kubelet", (answer, is_good), self.by_kubelet(node.port, service))
+        expect(f"{name}, exec", 0 if is_good else 1, self.by_exec(node, service))
+        if self.health_probe:
+            wanted = {"SERVING": 0, "NOT_SERVING": 4, "NotFound": 3, "DeadlineExceeded": 2}[answer]
+            expect(f"{name}, grpc_health_probe", wanted, self.by_health_probe(node.port, service))
+
+
+class Node:
+    """The program, configured by its environment as in a container."""
+
+    def __init__(self, binary, **settings):
+        self.port = free_port()
+        named = {f"ORDERSYSTEM_{name.upper()}": str(value) for name, value in settings.items()}
+        own = {"ORDERSYSTEM_PORT": str(self.port), "ORDERSYSTEM_LOG_LEVEL": "off"}
+        self.env = {"PATH": os.environ["PATH"], **own, **named}
+        self.process = subprocess.Popen([binary], env=self.env)
+
+    def until_listening(self, port=None):
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
+            try:
+                socket.create_connection(("127.0.0.1", port or self.port), timeout=1).close()
+                return self
+            except OSError:
+                time.sleep(0.05)
+        sys.exit("the node does not listen")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()
+
+
+class Redis:
+    """A redis-server that can be away for a while."""
+
+    def __init__(self, folder):
+        self.port = free_port()
+        self.folder = folder
+        self.process = None
+
+    def start(self):
+        options = ["--port", str(self.port), "--dir", str(self.folder), "--save", ""]
+        options += ["--appendonly", "yes", "--appendfsync", "always"]
+        self.process = subprocess.Popen(["redis-server", *options], stdout=subprocess.DEVNULL)
+
+    def stop(self):
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+
+def plain(probes):
+    with Node(probes.binary).until_listening() as node:
+        until("plain, ready", lambda: probes.by_exec(node) == 0)
+        for service in [*READY, "liveness"]:
+            probes.expect_all("plain", node, service, "SERVING")
+        probes.expect_all("plain", node, "no.such.Service", "NotFound")
+
+
+def nobody_there(probes):
+    with Node(probes.binary) as node:
+        node.process.kill()
+        node.process.wait()
+        probes.expect_all("nobody listens", node, "", "DeadlineExceeded")
+
+
+def silence(probes):
+    """A machine that takes connections and never says a word."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(100)
+        port = listener.getsockname()[1]
+        started = time.monotonic()
+        expect("silence, kubelet", ("DeadlineExceeded", False), probes.by_kubelet(port))
+        code, _ = ended([probes.binary, "health", "--address", f"127.0.0.1:{port}", "--timeout-ms", "500"])
+        expect("silence, exec", 1, code)
+        expect("silence, each gave up after its timeout", True, time.monotonic() - started < 15)
+        if probes.health_probe:
+            expect("silence, grpc_health_probe", 2, probes.by_health_probe(port))
+
+
+def http_status(port, path):
+    try:
+        return urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5).status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def port_of_its_own(probes):
+    grpc_port = free_port()
+    with Node(probes.binary, grpc_port=grpc_port).until_listening().until_listening(grpc_port) as node:
+        until("own port, ready", lambda: probes.by_exec(node) == 0)
+        expect("own port, kubelet", ("SERVING", True), probes.by_kubelet(grpc_port, "readiness"))
+        expect("own port, kubelet at the other port", ("SERVING", True), probes.by_kubelet(node.port, "readiness"))
+        expect("own port, HTTP there", 404, http_status(grpc_port, "/health/ready"))
+        expect("own port, HTTP at the other port", 200, http_status(node.port, "/health/ready"))
+        if probes.health_probe:
+            expect("own port, grpc_health_probe", 0, probes.by_health_probe(grpc_port, "readiness"))
+
+
+def certificates(folder):
+    """ca.pem, and server and client signed by it."""
+    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+
+    def openssl(*args):
+        subprocess.run(["openssl", *args], cwd=folder, check=True, capture_output=True)
+
+    openssl("req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem", "-days", "2", "-subj", "/CN=an authority")
+    for name in ["server", "client"]:
+        openssl("req", *key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
+        (folder / "names").write_text(f"subjectAltName=DNS:{name}.example")
+        signed = ["-CA", "ca.pem", "-CAkey", "ca.key", "-days", "2", "-extfile", "names"]
+        openssl("x509", "-req", "-in", f"{name}.csr", *signed, "-out", f"{name}.pem")
+
+
+def tls(probes, folder):
+    files = {"tls_cert": folder / "server.pem", "tls_key": folder / "server.key"}
+    trusting = ["-tls", f"-tls-ca-cert={folder / 'ca.pem'}", "-tls-server-name=server.example"]
+    with Node(probes.binary, **files).until_listening() as node:
+        until("TLS, ready", lambda: probes.by_exec(node) == 0)
+        for service in ["readiness", "liveness"]:
+            expect(f"TLS, {service}, exec", 0, probes.by_exec(node, service))
+        named = ["--address", f"127.0.0.1:{node.port}", "--ca", str(folder / "ca.pem"), "--server-name"]
+        expect("TLS, the right name, exec", 0, probes.by_exec(node, "", *named, "server.example"))
+        expect("TLS, another name, exec", 1, probes.by_exec(node, "", *named, "other.example"))
+        expect("TLS, kubelet, which speaks none", ("DeadlineExceeded", False), probes.by_kubelet(node.port))
+        if probes.health_probe:
+            expect("TLS, grpc_health_probe", 0, probes.by_health_probe(node.port, "readiness", *trusting))
+            expect("TLS, grpc_health_probe in the clear", 2, probes.by_health_probe(node.port, "readiness"))
+
+
+def mutual_tls(probes, folder):
+    files = {"tls_cert": folder / "server.pem", "tls_key": folder / "server.key", "tls_client_ca": folder / "ca.pem"}
+    showing = ["--cert", str(folder / "client.pem"), "--key", str(folder / "client.key")]
+    trusting = ["-tls", f"-tls-ca-cert={folder / 'ca.pem'}", "-tls-server-name=server.example"]
+    own = [f"-tls-client-cert={folder / 'client.pem'}", f"-tls-client-key={folder / 'client.key'}"]
+    with Node(probes.binary, **files).until_listening() as node:
+        until("mTLS, ready", lambda: probes.by_exec(node, "", *showing) == 0)
+        for service in ["readiness", "liveness"]:
+            expect(f"mTLS, {service}, exec", 0, probes.by_exec(node, service, *showing))
+        expect("mTLS, no certificate, exec", 1, probes.by_exec(node, "", "--ca", str(folder / "ca.pem"), "--server-name", "server.example"))
+        if probes.health_probe:
+            expect("mTLS, grpc_health_probe", 0, probes.by_health_probe(node.port, "readiness", *trusting, *own))
+            expect("mTLS, no certificate, grpc_health_probe", True, probes.by_health_probe(node.port, "", *trusting) in (2, 3))
+
+
+def broker_away(probes, folder):
+    """Starts while Redis is away, works when it is there, and is out of service when it is away again; alive all the time."""
+    redis = Redis(folder)
+    settings = {"persistence": "redis", "redis": f"127.0.0.1:{redis.port}"}
+    try:
+        with Node(probes.binary, **settings).until_listening() as node:
+            probes.expect_all("started without Redis", node, "readiness", "NOT_SERVING")
+            probes.expect_all("started without Redis", node, "liveness", "SERVING")
+            redis.start()
+            until("Redis there, ready", lambda: probes.by_exec(node) == 0)
+            probes.expect_all("Redis there", node, "readiness", "SERVING")
+            redis.stop()
+            until("Redis away, seen", lambda: probes.by_exec(node) != 0)
+            probes.expect_all("Redis away", node, "readiness", "NOT_SERVING")
+            probes.expect_all("Redis away", node, "catga.orders.v1.OrderCommandService", "NOT_SERVING")
+            probes.expect_all("Redis away", node, "liveness", "SERVING")
+            redis.start()
+            until("Redis back, ready", lambda: probes.by_exec(node) == 0)
+            probes.expect_all("Redis back", node, "readiness", "SERVING")
+            probes.expect_all("Redis back", node, "liveness", "SERVING")
+    finally:
+        redis.stop()
+
+
+def ending(probes):
+    """A node that is told to end while a call is open: out of service at once, alive until it is gone."""
+    with Node(probes.binary).until_listening() as node:
+        until("ending, ready before", lambda: probes.by_exec(node) == 0)
+        # A body that does not come is a call in flight.
+        with socket.create_connection(("127.0.0.1", node.port)) as call:
+            call.sendall(b"POST /orders HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 5\r\n\r\n{")
+            time.sleep(0.5)
+            node.process.send_signal(signal.SIGTERM)
+            until("ending, out of service", lambda: not probes.by_kubelet(node.port, "readiness")[1])
+            expect("ending, still there", None, node.process.poll())
+            probes.expect_all("ending", node, "readiness", "NOT_SERVING")
+            probes.expect_all("ending", node, "liveness", "SERVING")
+        expect("ending, exit code", 0, node.process.wait(30))
+
+
+def main():
+    args = sys.argv[1:]
+    with_health_probe = "--without-grpc-health-probe" not in args
+    (binary,) = [arg for arg in args if not arg.startswith("--")]
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        probes = Probes(str(pathlib.Path(binary).resolve()), folder, with_health_probe)
+        certificates(folder)
+        plain(probes)
+        nobody_there(probes)
+        silence(probes)
+        port_of_its_own(probes)
+        tls(probes, folder)
+        mutual_tls(probes, folder)
+        broker_away(probes, folder)
+        ending(probes)
+    print(f"{len(failures)} answers are not as they should be" if failures else "all answers are as they should be")
+    if not with_health_probe:
+        print("grpc_health_probe was not asked, as told")
+    sys.exit(bool(failures))
+
+
+if __name__ == "__main__":
+    main()
