@@ -5,9 +5,9 @@ use ordersystem::{
         checkpoint_store::EmbeddedCheckpointStore, lease::EmbeddedLeaseStore, read_model::EmbeddedReadModel,
     },
     checkpoint_store::{Checkpoint, CheckpointStore},
-    event_store::{Appended, Durability, RequestKey, RequestScope},
+    event_store::{Appended, Durability, LogId, RequestKey, RequestScope},
     lease::LeaseStore,
-    read_model::{ListFilter, ListOrder, ListQuery, ReadModel, Row, RowChange},
+    read_model::{ListFilter, ListOrder, ListQuery, LogPlace, ReadModel, Row, RowChange},
 };
 
 use super::*;
@@ -67,7 +67,8 @@ async fn checkpoints_the_read_model_and_the_growth_of_tokens_outlive_the_process
     };
     let changes = vec![RowChange::Insert(row.clone()), RowChange::Insert(Row { id: 6, ..row })];
     let model = EmbeddedReadModel::new(database);
-    model.apply(changes, Position(9)).await.unwrap();
+    let place = LogPlace { log: LogId(3), position: Position(9), event: u64::MAX };
+    model.apply(changes, place).await.unwrap();
     let query = ListQuery { filter: ListFilter::default(), order: ListOrder::NewestFirst, after: None, limit: 10 };
     let before = (model.list(&query).await, model.totals().await, model.checkpoint().await);
     drop(model);
