@@ -231,6 +231,7 @@ impl OrderProjection {
         } else if place.position > head {
             format!("it has followed the log to position {}, and the log now ends at {head}", place.position)
         } else if holds(&**store, place).await? {
+            tracing::info!(position = %place.position, head = %head, "the list of orders goes on where it was");
             return Ok(Some(place));
         } else {
             format!("the log has another event at position {}, up to which it has followed it", place.position)

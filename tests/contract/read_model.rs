@@ -24,7 +24,7 @@ use self::naive::NaiveModel;
 use crate::backend::{Backend, Time, on_each};
 use crate::embedded::scratch;
 
-const BACKENDS: &[Backend<dyn ReadModel>] = &[
+pub const BACKENDS: &[Backend<dyn ReadModel>] = &[
     Backend {
         name: "memory",
         time: Time::Simulated,
@@ -37,7 +37,7 @@ const BACKENDS: &[Backend<dyn ReadModel>] = &[
     },
 ];
 
-type Model = Arc<dyn ReadModel>;
+pub type Model = Arc<dyn ReadModel>;
 
 const ORDERS: [ListOrder; 2] = [ListOrder::NewestFirst, ListOrder::OldestFirst];
 const NO_FILTER: ListFilter =
