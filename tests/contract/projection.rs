@@ -106,6 +106,39 @@ fn a_restart_goes_on_from_the_checkpoint_and_reads_what_is_new_and_no_more() {
 }
 
 #[test]
+fn while_a_new_one_is_filled_nothing_of_it_is_seen_and_it_tells_how_far_it_is() {
+    race_on_each(BACKENDS, |model| async move {
+        let log = Arc::new(WatchedLog::new(1));
+        log.place_and_pay(1..=MANY).await;
+        log.hold_at(Position(MANY));
+        let running = run(&log, &model);
+        timeout(PATIENCE, log.is_held()).await.expect("it reads from the start");
+        let catch_up = timeout(PATIENCE, async {
+            loop {
+                match running.progress.catch_up() {
+                    Some(catch_up) => return catch_up,
+                    None => tokio::time::sleep(Duration::from_millis(5)).await,
+                }
+            }
+        });
+        let catch_up = catch_up.await.expect("it tells");
+        assert!((1..MANY).contains(&catch_up.events), "{catch_up}");
+        assert_eq!((catch_up.total, catch_up.target), (MANY * 2, Position(MANY * 2)));
+        assert!(catch_up.to_string().contains("ETA"), "{catch_up}");
+        assert_eq!((rows(&model).await.len(), running.progress.position()), (0, Position(0)));
+        // Who asks for a rebuild now gets one when this one is done.
+        let (mut state, _) = running.rebuilds.start();
+        log.let_go();
+        running.caught_up(&log).await;
+        assert_lists(&model, &log).await;
+        let state = timeout(PATIENCE, state.wait_for(|state| !state.is_going_on())).await.expect("in time").unwrap();
+        assert_eq!(state.phase, Phase::Done);
+        assert_lists(&model, &log).await;
+        assert_eq!(running.progress.catch_up(), None);
+    });
+}
+
+#[test]
 fn rows_of_another_log_are_dropped_and_built_anew_from_the_start() {
     race_on_each(BACKENDS, |model| async move {
         for (number, orders) in [(1, 1..=30), (2, 20..=60), (3, 5..=MANY), (4, 1..=3)] {
