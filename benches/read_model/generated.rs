@@ -108,7 +108,10 @@ impl GeneratedLog {
                 events: vec![event.payload],
             })
         });
-        stream::iter(commits).buffered(512).for_each(|appended| async move { assert!(appended.is_ok(), "{appended:?}") }).await;
+        stream::iter(commits)
+            .buffered(512)
+            .for_each(|appended| async move { assert!(appended.is_ok(), "{appended:?}") })
+            .await;
     }
 }
 
@@ -158,4 +161,3 @@ impl EventStore for GeneratedLog {
         Ok(())
     }
 }
-

@@ -92,9 +92,7 @@ impl Node {
         let generated = Arc::clone(log) as Arc<dyn EventStore>;
         let (store, model): (Arc<dyn EventStore>, Arc<dyn ReadModel>) = match kind {
             "memory" => (generated, Arc::new(MemoryReadModel::new())),
-            "sqlite" => {
-                (generated, Arc::new(EmbeddedReadModel::new(Database::open_for_read_model(folder).unwrap())))
-            }
+            "sqlite" => (generated, Arc::new(EmbeddedReadModel::new(Database::open_for_read_model(folder).unwrap()))),
             "embedded" => {
                 let database = Database::open(folder).unwrap();
                 (Arc::new(EmbeddedEventStore::new(Arc::clone(&database))), Arc::new(EmbeddedReadModel::new(database)))
@@ -158,4 +156,3 @@ fn resident_bytes() -> u64 {
 fn disk_bytes(folder: &Path) -> u64 {
     std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().metadata().unwrap().len()).sum()
 }
-

@@ -16,7 +16,8 @@ pub async fn measure(model: &dyn ReadModel) {
     let customer = Some(Arc::clone(&row.customer));
     let none = ListFilter::default();
     // The middle tenth of the time.
-    let oldest = model.list(&query(none.clone(), ListOrder::OldestFirst, None)).await.unwrap().rows[0].created_at_micros;
+    let oldest =
+        model.list(&query(none.clone(), ListOrder::OldestFirst, None)).await.unwrap().rows[0].created_at_micros;
     let span = row.created_at_micros - oldest;
     let time = ListFilter {
         created_from_micros: Some(oldest + span / 10 * 4),

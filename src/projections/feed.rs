@@ -6,7 +6,9 @@ use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
-    BATCH_EVENTS, LogWatcher, RETRY_PAUSE, catch_up::{CatchUp, Meter}, row_change, text,
+    BATCH_EVENTS, LogWatcher, RETRY_PAUSE,
+    catch_up::{CatchUp, Meter},
+    row_change, text,
 };
 use crate::{
     event_store::{Direction, EventStore, LogId, Position, StoreError, StoredEvent},

@@ -143,7 +143,14 @@ impl OrderProjection {
         let (reached, position) = watch::channel(Position(0));
         let progress = ProjectionProgress { position, failure: Arc::default(), catch_up: Arc::default() };
         let position_gauge = metrics::gauge!("ordersystem_projection_position", "projection" => "orders");
-        let parts = Parts { store, read_model, progress, reached: Arc::new(reached), feeding: Arc::default(), building: Arc::default() };
+        let parts = Parts {
+            store,
+            read_model,
+            progress,
+            reached: Arc::new(reached),
+            feeding: Arc::default(),
+            building: Arc::default(),
+        };
         Self { watcher: None, parts, position_gauge, rebuilds: Rebuilds::default() }
     }
 
@@ -236,7 +243,10 @@ impl OrderProjection {
         } else {
             format!("the log has another event at position {}, up to which it has followed it", place.position)
         };
-        tracing::warn!(why, "the list of orders does not belong to the log: it is dropped and built anew from the start");
+        tracing::warn!(
+            why,
+            "the list of orders does not belong to the log: it is dropped and built anew from the start"
+        );
         let _turn = self.parts.feeding.lock().await;
         read_model.clear().await.map_err(text)?;
         self.parts.reached.send_replace(Position(0));

@@ -7,7 +7,12 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
-use super::{CatchUp, Parts, catch_up::Meter, feed::{Feed, Sink}, text};
+use super::{
+    CatchUp, Parts,
+    catch_up::Meter,
+    feed::{Feed, Sink},
+    text,
+};
 use crate::{
     event_store::Position,
     read_model::{LogPlace, Rebuild},

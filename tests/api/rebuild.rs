@@ -12,7 +12,11 @@ use crate::{
 
 async fn rebuild_from_outside(server: &TestServer, more: &[&str]) -> (Option<i32>, String, String) {
     let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_ordersystem"));
-    command.env_clear().stdin(Stdio::null()).args(["projections", "rebuild", "--address"]).arg(server.address.to_string());
+    command
+        .env_clear()
+        .stdin(Stdio::null())
+        .args(["projections", "rebuild", "--address"])
+        .arg(server.address.to_string());
     let output = command.args(more).output().await.expect("it runs");
     let text = |bytes| String::from_utf8(bytes).expect("text");
     (output.status.code(), text(output.stdout), text(output.stderr))
@@ -25,7 +29,8 @@ async fn a_rebuild_tells_how_far_it_is_until_it_is_done() {
         server.place_order("c").await;
     }
     for _ in 0..3 {
-        let mut news = server.admin().await.rebuild_projections(RebuildProjectionsRequest {}).await.unwrap().into_inner();
+        let mut news =
+            server.admin().await.rebuild_projections(RebuildProjectionsRequest {}).await.unwrap().into_inner();
         let mut last = None;
         while let Some(state) = soon("news", news.message()).await.unwrap() {
             assert!(last.is_none_or(|phase| phase != RebuildPhase::Done), "nothing comes after the end");

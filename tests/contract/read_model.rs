@@ -14,8 +14,8 @@ use ordersystem::{
     backends::{embedded::read_model::EmbeddedReadModel, memory::read_model::MemoryReadModel},
     event_store::{LogId, Position},
     read_model::{
-        ListFilter, ListOrder, ListQuery, LogPlace, MAX_PAGE_ROWS, Page, ReadModel, ReadModelError, Row, RowChange, RowKey,
-        Totals,
+        ListFilter, ListOrder, ListQuery, LogPlace, MAX_PAGE_ROWS, Page, ReadModel, ReadModelError, Row, RowChange,
+        RowKey, Totals,
     },
 };
 use proptest::prelude::*;

@@ -46,7 +46,9 @@ pub async fn rebuild_projections(call: RebuildCall) -> Result<(), Failure> {
         match timeout(patience, news.message()).await.map_err(silent) {
             Ok(Ok(Some(state))) if state.phase() == RebuildPhase::Done => break Ok(state),
             Ok(Ok(Some(state))) if state.phase() == RebuildPhase::Unspecified => {
-                break Err(format!("{address}: another rebuild has begun after this one; its log says how this one ended"));
+                break Err(format!(
+                    "{address}: another rebuild has begun after this one; its log says how this one ended"
+                ));
             }
             Ok(Ok(Some(state))) => display.show(&state),
             Ok(Ok(None)) => break Err(format!("{address}: the service does not say how it ended")),
@@ -126,7 +128,10 @@ mod tests {
             remaining: Some(prost_types::Duration { seconds: 5, nanos: 20_000_000 }),
             joined: false,
         };
-        assert_eq!(line(&state), format!("[{}{}]  50 %  500 of 1000 events  100/s  ETA 6 s", "#".repeat(15), ".".repeat(15)));
+        assert_eq!(
+            line(&state),
+            format!("[{}{}]  50 %  500 of 1000 events  100/s  ETA 6 s", "#".repeat(15), ".".repeat(15))
+        );
         state.phase = RebuildPhase::Indexing.into();
         state.events = 1_000;
         assert_eq!(line(&state), format!("[{}] 100 %  1000 of 1000 events  100/s  sorting", "#".repeat(30)));

@@ -2,7 +2,8 @@ use std::time::Duration;
 
 use ordersystem::{
     backends::embedded::{
-        backup::backup, checkpoint_store::EmbeddedCheckpointStore, lease::EmbeddedLeaseStore, read_model::EmbeddedReadModel,
+        backup::backup, checkpoint_store::EmbeddedCheckpointStore, lease::EmbeddedLeaseStore,
+        read_model::EmbeddedReadModel,
     },
     checkpoint_store::{Checkpoint, CheckpointStore},
     event_store::{Appended, Durability, LogId, RequestKey, RequestScope},
@@ -175,15 +176,21 @@ async fn a_file_of_version_1_keeps_its_read_model_and_where_that_is() {
 #[tokio::test]
 async fn a_backup_has_the_read_model_of_its_own_log_also_of_a_file_of_version_1() {
     let folder = tempfile::tempdir().unwrap();
-    let (dir, copy, old, old_copy) =
-        (folder.path().join("data"), folder.path().join("copy"), folder.path().join("old"), folder.path().join("old-copy"));
+    let (dir, copy, old, old_copy) = (
+        folder.path().join("data"),
+        folder.path().join("copy"),
+        folder.path().join("old"),
+        folder.path().join("old-copy"),
+    );
     let database = Database::open(&dir).unwrap();
     let log = EmbeddedEventStore::new(database.clone()).log_id();
     let place = LogPlace { log, position: Position(1), event: 5 };
     EmbeddedReadModel::new(database).apply(vec![], place).await.unwrap();
     std::fs::create_dir(&old).unwrap();
     file_of_version_1(&old);
-    for (dir, copy, place) in [(dir, copy, place), (old, old_copy, LogPlace { position: Position(2), event: 0, ..place })] {
+    for (dir, copy, place) in
+        [(dir, copy, place), (old, old_copy, LogPlace { position: Position(2), event: 0, ..place })]
+    {
         let done = backup(&dir, &copy).unwrap();
         let copied = EmbeddedReadModel::new(Database::open(&copy).unwrap());
         assert_eq!(copied.checkpoint().await, Ok(Some(LogPlace { log: done.log_id, ..place })));

@@ -119,11 +119,7 @@ fn a_rebuild_that_is_over_changes_nothing_more() {
         overtaken.discard().await.unwrap();
         done.swap_in().await.unwrap();
         for over in [overtaken, discarded, done] {
-            let results = [
-                over.apply(vec![insert(9, 90)], at(9)).await,
-                over.index().await,
-                over.swap_in().await,
-            ];
+            let results = [over.apply(vec![insert(9, 90)], at(9)).await, over.index().await, over.swap_in().await];
             assert!(results.iter().all(|result| matches!(result, Err(ReadModelError::Unavailable(_)))), "{results:?}");
             over.discard().await.unwrap();
         }
@@ -159,7 +155,10 @@ fn readers_see_the_old_rows_or_the_new_ones_while_one_rebuild_follows_another() 
             assert!(page.rows.iter().all(|row| row.created_at_micros == of), "rows of two generations");
             assert_eq!(page.rows.len() as i64, of * 10);
             let count = model.totals().await.unwrap().iter().map(|totals| totals.count).sum::<u64>();
-            assert!(count.is_multiple_of(10) && reached <= of as u64 && of as u64 <= count / 10, "{reached} {of} {count}");
+            assert!(
+                count.is_multiple_of(10) && reached <= of as u64 && of as u64 <= count / 10,
+                "{reached} {of} {count}"
+            );
             assert!(of >= last, "back to an older generation");
             last = of;
             tokio::task::yield_now().await;

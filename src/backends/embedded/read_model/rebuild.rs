@@ -32,10 +32,8 @@ impl EmbeddedRebuild {
         let build = fastrand::i64(1..);
         let claim = move |connection: &Connection| {
             let sql = Sql::served(connection)?.other();
-            connection.execute(
-                "INSERT OR REPLACE INTO read_models VALUES (?1, 0, ?2, 0, 0, 0)",
-                params![sql.slot, build],
-            )?;
+            connection
+                .execute("INSERT OR REPLACE INTO read_models VALUES (?1, 0, ?2, 0, 0, 0)", params![sql.slot, build])?;
             Ok::<_, DbError>(sql)
         };
         let sql = database.write(Sync::Later, claim).await?;
