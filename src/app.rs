@@ -140,6 +140,7 @@ impl App {
             ids: Arc::clone(&ids),
             cluster: Arc::new(cluster_reader(config, &backends, &ids, &parts, &info.node, address, &handler_names)),
             dead_letters: Arc::new(DeadLetters::new(Arc::clone(&backends.bus), handler_names)),
+            rebuilds: parts.projection.rebuilds(),
             info,
             health: Arc::new(Health::new(checks, stop.draining.clone())),
             clock,

@@ -8,11 +8,12 @@ use clap::builder::{PathBufValueParser, ValueParser};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::api::client::{ClientTls, Target, Trust};
-use crate::api::operator::DeadLetterCall;
+use crate::api::operator::{DeadLetterCall, RebuildCall};
 use crate::config::settings::{Kind, SETTINGS, Setting};
 use crate::config::{Config, ConfigError, FlagValues, env_name};
 
 mod dead_letters;
+mod projections;
 
 /// How long `ordersystem health` and `ordersystem dead-letters` wait for the answer, unless told otherwise, in milliseconds.
 const HEALTH_TIMEOUT_MS: &str = "2000";
@@ -35,6 +36,8 @@ pub enum Invocation {
     },
     /// Ask a running service about its dead letters.
     DeadLetters(DeadLetterCall),
+    /// Have a running service build its list of orders anew.
+    RebuildProjections(RebuildCall),
     /// Copy a data folder, whether or not a service uses it.
     Backup {
         /// Which one.
@@ -98,6 +101,7 @@ pub fn parse(
     match matches.subcommand() {
         Some(("health", matches)) => health(matches, env),
         Some(("dead-letters", matches)) => dead_letters::parse(matches, env),
+        Some(("projections", matches)) => projections::parse(matches, env),
         Some(("backup", matches)) => backup(matches, env),
         Some(("config", matches)) => Ok(Invocation::PrintConfig(Box::new(Config::load(&flags(matches), env)?))),
         Some((_serve, matches)) => Ok(Invocation::Serve(Box::new(Config::load(&flags(matches), env)?))),
@@ -120,6 +124,7 @@ pub fn command() -> Command {
         .subcommand(serve.args(setting_args()))
         .subcommand(health_command())
         .subcommand(dead_letters::command())
+        .subcommand(projections::command())
         .subcommand(backup_command())
         .subcommand(config.args(setting_args()))
 }

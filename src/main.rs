@@ -26,6 +26,7 @@ async fn main() -> ExitCode {
             exit_code(api::probe::run(&target, &service, timeout_ms).await)
         }
         Ok(Invocation::DeadLetters(call)) => exit_code(api::operator::run(call).await),
+        Ok(Invocation::RebuildProjections(call)) => exit_code(api::operator::rebuild_projections(call).await),
         Ok(Invocation::Backup { data_dir, target }) => exit_code(app::backup(&data_dir, &target)),
         Ok(Invocation::PrintConfig(config)) => exit_code(say(&config.to_string())),
         Err(error) => {

@@ -6,12 +6,15 @@
 //! - **Pages without gaps or repeats**: a row that is there while a list is paged through is on exactly one of its pages, whatever
 //!   is inserted meanwhile.
 //! - **Bounded reads**: a page costs as much as its rows, not as the rows that the filter leaves out.
+//! - **One log**: it knows which log its rows come from, and takes changes of no other.
+//! - **Built anew beside itself**: see [`Rebuild`]. Readers see the old rows until they see all of the new ones.
 
 use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
-use crate::event_store::Position;
+use crate::event_store::{LogId, Position, StoredEvent};
 
 /// The most rows that one page has.
 pub const MAX_PAGE_ROWS: usize = 1_000;
@@ -55,6 +58,18 @@ pub enum RowChange {
         /// When, in microseconds since the Unix epoch.
         updated_at_micros: i64,
     },
+}
+
+/// How far a read model has followed a log, and which log that is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogPlace {
+    /// The log.
+    pub log: LogId,
+    /// Up to where events are in the rows.
+    pub position: Position,
+    /// Tells the event at that position from what another history has there: a log that was put back to an earlier state and has
+    /// grown again keeps its id and its positions. 0: not known.
+    pub event: u64,
 }
 
 /// Why the read model could not answer.
@@ -140,21 +155,64 @@ impl Row {
     }
 }
 
+impl LogPlace {
+    /// The place after `event` of `log`.
+    #[must_use]
+    pub fn after(log: LogId, event: &StoredEvent) -> Self {
+        let mut place = [0; 16];
+        place[..8].copy_from_slice(&event.stream.0.to_le_bytes());
+        place[8..].copy_from_slice(&event.revision.to_le_bytes());
+        let hash = xxh3_64_with_seed(&event.payload, xxh3_64(&place));
+        Self { log, position: event.position, event: hash.max(1) }
+    }
+
+    /// Where a checkpoint at `before` is when it has been told to move here.
+    ///
+    /// # Errors
+    /// [`ReadModelError::Corrupt`] if that is in another log.
+    pub fn following(self, before: Option<Self>) -> Result<Self, ReadModelError> {
+        match before {
+            Some(before) if before.log != self.log => Err(ReadModelError::Corrupt(format!(
+                "its rows come from log {}, these changes from log {}",
+                before.log.0, self.log.0
+            ))),
+            Some(before) if before.position >= self.position => Ok(before),
+            _ => Ok(self),
+        }
+    }
+
+    /// Whether a rebuild that is at `new` may take the place of a read model that is at `served`.
+    ///
+    /// # Errors
+    /// [`ReadModelError::Unavailable`] if it is behind: what has been read must not be unread.
+    pub fn may_replace(new: Option<Self>, served: Option<Self>) -> Result<(), ReadModelError> {
+        match (new, served) {
+            (_, None) => Ok(()),
+            (Some(new), Some(served)) if new.log != served.log || new.position >= served.position => Ok(()),
+            (new, Some(served)) => Err(ReadModelError::Unavailable(format!(
+                "the rebuild is at position {} and the read model that serves at {}",
+                new.map_or(0, |new| new.position.0),
+                served.position
+            ))),
+        }
+    }
+}
+
 /// The list of orders and its totals. See the module for what every backend guarantees.
 #[async_trait]
 pub trait ReadModel: fmt::Debug + Send + Sync + 'static {
     /// Makes `changes`, in this order, and moves the checkpoint to `checkpoint`; it never moves back. All or nothing.
     ///
     /// # Errors
-    /// [`ReadModelError::Corrupt`] if a row to be updated is neither there nor inserted before it in `changes`;
-    /// [`ReadModelError::Unavailable`]. Nothing has changed then.
-    async fn apply(&self, changes: Vec<RowChange>, checkpoint: Position) -> Result<(), ReadModelError>;
+    /// [`ReadModelError::Corrupt`] if a row to be updated is neither there nor inserted before it in `changes`, or if the rows come from
+    /// another log; [`ReadModelError::Unavailable`]. Nothing has changed then.
+    async fn apply(&self, changes: Vec<RowChange>, checkpoint: LogPlace) -> Result<(), ReadModelError>;
 
-    /// The position of the log up to which events are in the rows; zero when new.
+    /// The place in the log up to which events are in the rows; `None` when new or cleared.
     ///
     /// # Errors
     /// [`ReadModelError`].
-    async fn checkpoint(&self) -> Result<Position, ReadModelError>;
+    async fn checkpoint(&self) -> Result<Option<LogPlace>, ReadModelError>;
 
     /// A page of the rows.
     ///
@@ -169,11 +227,55 @@ pub trait ReadModel: fmt::Debug + Send + Sync + 'static {
     /// [`ReadModelError`].
     async fn totals(&self) -> Result<Vec<Totals>, ReadModelError>;
 
+    /// Drops all rows and the checkpoint, at once for all readers.
+    ///
+    /// # Errors
+    /// [`ReadModelError`]. Nothing has changed then.
+    async fn clear(&self) -> Result<(), ReadModelError>;
+
+    /// Begins an empty one beside this one, which goes on as if nothing were. One at a time: what an earlier rebuild has left is
+    /// cleared away, and that rebuild, if it still goes on, fails.
+    ///
+    /// # Errors
+    /// [`ReadModelError`].
+    async fn begin_rebuild(&self) -> Result<Box<dyn Rebuild>, ReadModelError>;
+
     /// Whether it can be read and fed now.
     ///
     /// # Errors
     /// [`ReadModelError`] says what is wrong.
     async fn check(&self) -> Result<(), ReadModelError>;
+}
+
+/// A read model that is built beside the one that serves, and takes its place when it is as far. It may leave the making of what is only
+/// needed to read until [`Rebuild::index`]. Nothing of it outlives the process before [`Rebuild::swap_in`].
+#[async_trait]
+pub trait Rebuild: fmt::Debug + Send + Sync {
+    /// As [`ReadModel::apply`].
+    ///
+    /// # Errors
+    /// As [`ReadModel::apply`]; [`ReadModelError::Unavailable`] when it has been swapped in, discarded, or overtaken by another rebuild.
+    async fn apply(&self, changes: Vec<RowChange>, checkpoint: LogPlace) -> Result<(), ReadModelError>;
+
+    /// Makes what lists need. To be called once, when most rows are in: it takes time in proportion to them.
+    ///
+    /// # Errors
+    /// As [`Rebuild::apply`].
+    async fn index(&self) -> Result<(), ReadModelError>;
+
+    /// Takes the place of the one that serves: a read that begins from here on sees these rows, and one that has begun sees the old ones
+    /// to its end. The old ones are dropped.
+    ///
+    /// # Errors
+    /// [`ReadModelError::Unavailable`] if this one is not as far as the one that serves, which then stays, and this one may catch up;
+    /// as [`Rebuild::apply`].
+    async fn swap_in(&self) -> Result<(), ReadModelError>;
+
+    /// Gives up: what has been built is cleared away.
+    ///
+    /// # Errors
+    /// [`ReadModelError`]; the next rebuild clears it away then.
+    async fn discard(&self) -> Result<(), ReadModelError>;
 }
 
 impl fmt::Display for ReadModelError {

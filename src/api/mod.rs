@@ -32,6 +32,7 @@ use crate::{
     event_store::EventStore,
     health::Health,
     id_generator::IdGenerator,
+    projections::Rebuilds,
 };
 
 /// The largest page of a list.
@@ -90,6 +91,8 @@ pub struct Context {
     pub ids: Arc<IdGenerator>,
     /// What handlers of events gave up.
     pub dead_letters: Arc<DeadLetters>,
+    /// Where to ask for the read model to be built anew.
+    pub rebuilds: Rebuilds,
     /// What this node is.
     pub info: Arc<ServerInfo>,
     /// Who else serves.

@@ -1,9 +1,13 @@
-//! What operators ask a running node for from outside: `ordersystem dead-letters`.
+//! What operators ask a running node for from outside: `ordersystem dead-letters`, `ordersystem projections`.
+
+mod rebuild;
 
 use std::{error::Error, fmt::Write as _, io::Write as _, time::Duration};
 
 use serde::Serialize;
 use tonic::{Request, transport::Channel};
+
+pub use rebuild::{RebuildCall, rebuild_projections};
 
 use super::{MAX_DEAD_LETTERS_PER_CALL, MAX_PAGE_SIZE, client::Target, rest::time::Rfc3339};
 use crate::{

@@ -113,6 +113,13 @@ impl Backends {
                 backends.use_nats_bus(nats, config.event_format);
             }
         }
+        if matches!(config.persistence, Persistence::Redis | Persistence::Nats)
+            && let Some(dir) = &config.node.data_dir
+        {
+            // The log is elsewhere; what is made from it stays here, so that a restart goes on where it was.
+            let database = Database::open_for_read_model(dir).map_err(|error| format!("data dir {error}"))?;
+            backends.read_model = Arc::new(EmbeddedReadModel::new(database));
+        }
         Ok(backends)
     }
 

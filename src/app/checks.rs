@@ -197,7 +197,10 @@ impl HealthCheck for ProjectionCheck {
         let at_start = self.start_head.load(Ordering::Acquire) - 1;
         let position = self.progress.position().0;
         if position < at_start {
-            return Finding::unhealthy(format!("catching up: {position} of {at_start}"));
+            return Finding::unhealthy(match self.progress.catch_up() {
+                Some(catch_up) => format!("catching up: {catch_up}"),
+                None => format!("catching up: {position} of {at_start}"),
+            });
         }
         lag(self.store.distance(Position(position), Position(head)))
     }

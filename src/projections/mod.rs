@@ -2,7 +2,14 @@
 //!
 //! Off the reply path: a command is acknowledged before its row is there. Whoever needs the row waits for its position.
 
+//!
+//! A read model that is new, or whose rows come from another log, is built beside itself and swapped in when it has caught up; one that has
+//! been fed before goes on from its checkpoint. An operator may have it built anew at any time, see [`Rebuilds`].
+
+mod catch_up;
+mod feed;
 mod order_rows;
+mod rebuild;
 
 use std::{
     fmt,
@@ -12,17 +19,25 @@ use std::{
 
 use metrics::Gauge;
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
-pub use order_rows::{status_code, status_of_code};
+pub use catch_up::CatchUp;
+pub use order_rows::{row_change, status_code, status_of_code};
+pub use rebuild::{Phase, RebuildState, Rebuilds};
 
+use self::{
+    catch_up::Meter,
+    feed::{Feed, Sink},
+};
 use crate::{
-    event_store::{EventStore, LogFollower, Position, StoredEvent},
-    read_model::ReadModel,
+    event_store::{Direction, EventStore, LogFollower, LogId, Position, StoredEvent},
+    read_model::{LogPlace, ReadModel},
 };
 
 /// Events taken from the log at a time.
-const BATCH_EVENTS: usize = 1_024;
+const BATCH_EVENTS: usize = 4_096;
+/// A read model that is this many events behind reads ahead and tells how far it is.
+const CATCH_UP_EVENTS: u64 = 20_000;
 /// The pause before trying again after a failure.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
@@ -31,6 +46,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(500);
 pub struct ProjectionProgress {
     position: watch::Receiver<Position>,
     failure: Arc<Mutex<Option<String>>>,
+    catch_up: Arc<Mutex<Option<CatchUp>>>,
 }
 
 /// The projection has ended: the position will not be reached.
@@ -59,6 +75,16 @@ impl ProjectionProgress {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// How far it is on the way to the end of the log, while it is far from it.
+    #[must_use]
+    pub fn catch_up(&self) -> Option<CatchUp> {
+        *self.catch_up.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_catch_up(&self, catch_up: Option<CatchUp>) {
+        *self.catch_up.lock().unwrap_or_else(PoisonError::into_inner) = catch_up;
+    }
+
     fn set_failure(&self, failure: Option<String>) {
         *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
     }
@@ -74,11 +100,40 @@ pub trait LogWatcher: fmt::Debug + Send + Sync + 'static {
 #[derive(Debug)]
 pub struct OrderProjection {
     watcher: Option<Arc<dyn LogWatcher>>,
+    parts: Parts,
+    position_gauge: Gauge,
+    rebuilds: Rebuilds,
+}
+
+/// What the projection and a rebuild share.
+#[derive(Clone, Debug)]
+struct Parts {
     store: Arc<dyn EventStore>,
     read_model: Arc<dyn ReadModel>,
     progress: ProjectionProgress,
-    reached: watch::Sender<Position>,
-    position_gauge: Gauge,
+    reached: Arc<watch::Sender<Position>>,
+    /// Held by whoever feeds the read model that serves, and while another one takes its place.
+    feeding: Arc<tokio::sync::Mutex<()>>,
+    /// Held by whoever builds one beside it: one at a time.
+    building: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Parts {
+    /// The read model that serves has events up to `position`.
+    fn has_reached(&self, position: Position) {
+        self.reached.send_if_modified(|reached| {
+            let moves = position > *reached;
+            *reached = position.max(*reached);
+            moves
+        });
+    }
+
+    /// The end of the log, and which log it is.
+    async fn log(&self) -> Result<(LogId, Position), String> {
+        let head = self.store.head().await.map_err(text)?;
+        let log = self.store.log_id();
+        if log == LogId(0) { Err("it is not known yet which log it is".to_owned()) } else { Ok((log, head)) }
+    }
 }
 
 impl OrderProjection {
@@ -86,9 +141,17 @@ impl OrderProjection {
     #[must_use]
     pub fn new(store: Arc<dyn EventStore>, read_model: Arc<dyn ReadModel>) -> Self {
         let (reached, position) = watch::channel(Position(0));
-        let progress = ProjectionProgress { position, failure: Arc::default() };
+        let progress = ProjectionProgress { position, failure: Arc::default(), catch_up: Arc::default() };
         let position_gauge = metrics::gauge!("ordersystem_projection_position", "projection" => "orders");
-        Self { watcher: None, store, read_model, progress, reached, position_gauge }
+        let parts = Parts {
+            store,
+            read_model,
+            progress,
+            reached: Arc::new(reached),
+            feeding: Arc::default(),
+            building: Arc::default(),
+        };
+        Self { watcher: None, parts, position_gauge, rebuilds: Rebuilds::default() }
     }
 
     /// Shows every event to `watcher`, too.
@@ -100,7 +163,13 @@ impl OrderProjection {
     /// Where to see how far it is.
     #[must_use]
     pub fn progress(&self) -> ProjectionProgress {
-        self.progress.clone()
+        self.parts.progress.clone()
+    }
+
+    /// Where to ask for a rebuild; it takes place while [`OrderProjection::run`] runs.
+    #[must_use]
+    pub fn rebuilds(&self) -> Rebuilds {
+        self.rebuilds.clone()
     }
 
     /// Follows the log until `stop`. A failure is reported and tried again: the projection never skips an event.
@@ -108,38 +177,123 @@ impl OrderProjection {
         let work = async {
             loop {
                 let Err(failure) = self.follow().await;
-                tracing::error!(%failure, position = %self.progress.position(), "the projection of orders stands still");
-                self.progress.set_failure(Some(failure));
+                let progress = &self.parts.progress;
+                tracing::error!(%failure, position = %progress.position(), "the projection of orders stands still");
+                progress.set_failure(Some(failure));
                 tokio::time::sleep(RETRY_PAUSE).await;
             }
         };
+        // A task of its own: a rebuild must not hold up what is followed meanwhile.
+        let (rebuilds, parts) = (self.rebuilds.clone(), self.parts.clone());
+        let rebuilding = AbortOnDropHandle::new(tokio::spawn(async move { rebuilds.serve(&parts).await }));
         tokio::select! {
             () = work => {}
+            ended = rebuilding => tracing::error!(?ended, "nobody is there to build the list of orders anew"),
             () = stop.cancelled() => {}
         }
     }
 
     async fn follow(&self) -> Result<std::convert::Infallible, String> {
-        let start = self.read_model.checkpoint().await.map_err(text)?;
-        self.reached.send_replace(start);
-        let mut follower = LogFollower::new(Arc::clone(&self.store), start);
+        let Parts { store, progress, .. } = &self.parts;
+        let (log, head) = self.parts.log().await?;
+        let mut place = self.resume(log, head).await?;
+        let start = place.map_or(Position(0), |place| place.position);
+        if store.distance(start, head) > CATCH_UP_EVENTS {
+            let caught_up = self.catch_up(log, place, head).await;
+            progress.set_catch_up(None);
+            place = Some(caught_up?);
+        }
+        let start = place.map_or(Position(0), |place| place.position);
+        let mut follower = LogFollower::new(Arc::clone(store), start);
+        self.at(start);
         loop {
             let batch = follower.poll_batch(BATCH_EVENTS).await.map_err(text)?;
-            if batch.is_empty() {
-                self.progress.set_failure(None);
+            let Some(last) = batch.last() else {
+                progress.set_failure(None);
                 follower.wait().await;
                 continue;
-            }
+            };
             if let Some(watcher) = &self.watcher {
                 watcher.saw(&batch);
             }
-            let changes = batch.iter().map(order_rows::row_change).collect::<Result<Vec<_>, _>>().map_err(text)?;
-            self.read_model.apply(changes, follower.position()).await.map_err(text)?;
-            self.reached.send_replace(follower.position());
-            #[allow(clippy::cast_precision_loss, reason = "a gauge; far below 2^52")]
-            self.position_gauge.set(follower.position().0 as f64);
+            let changes = batch.iter().map(row_change).collect::<Result<Vec<_>, _>>().map_err(text)?;
+            let _turn = self.parts.feeding.lock().await;
+            self.parts.read_model.apply(changes, LogPlace::after(log, last)).await.map_err(text)?;
+            self.at(follower.position());
         }
     }
+
+    fn at(&self, position: Position) {
+        self.parts.has_reached(position);
+        #[allow(clippy::cast_precision_loss, reason = "a gauge; far below 2^52")]
+        self.position_gauge.set(position.0 as f64);
+    }
+
+    /// Where to go on, if the rows are of this log as it is now; else they are dropped, and said to be.
+    async fn resume(&self, log: LogId, head: Position) -> Result<Option<LogPlace>, String> {
+        let Parts { store, read_model, .. } = &self.parts;
+        let Some(place) = read_model.checkpoint().await.map_err(text)? else { return Ok(None) };
+        let why = if place.log != log {
+            format!("its rows come from log {}, and the log is now {}", place.log.0, log.0)
+        } else if place.position > head {
+            format!("it has followed the log to position {}, and the log now ends at {head}", place.position)
+        } else if holds(&**store, place).await? {
+            tracing::info!(position = %place.position, head = %head, "the list of orders goes on where it was");
+            return Ok(Some(place));
+        } else {
+            format!("the log has another event at position {}, up to which it has followed it", place.position)
+        };
+        tracing::warn!(
+            why,
+            "the list of orders does not belong to the log: it is dropped and built anew from the start"
+        );
+        let _turn = self.parts.feeding.lock().await;
+        read_model.clear().await.map_err(text)?;
+        self.parts.reached.send_replace(Position(0));
+        Ok(None)
+    }
+
+    /// Follows the log from `place` to `head`, reading ahead; a read model that is empty is filled aside.
+    async fn catch_up(&self, log: LogId, place: Option<LogPlace>, head: Position) -> Result<LogPlace, String> {
+        let Parts { store, progress, read_model, .. } = &self.parts;
+        let start = place.map_or(Position(0), |place| place.position);
+        let mut meter = Meter::start(&**store, start, head);
+        tracing::info!(position = %start, events = meter.state().total, "the list of orders catches up with the log");
+        let mut feed = Feed { store: Arc::clone(store), log, watcher: self.watcher.clone() };
+        let tell = |state: CatchUp| progress.set_catch_up(Some(state));
+        let reached = match place {
+            Some(_) => {
+                let sink = Sink::Serving(&**read_model);
+                feed.run(start, head, &sink, &mut meter, |state| {
+                    self.at(state.position);
+                    tell(state);
+                })
+                .await?
+            }
+            None => {
+                let _turn = self.parts.building.lock().await;
+                let model = read_model.begin_rebuild().await.map_err(text)?;
+                let sink = Sink::Rebuild(&*model);
+                let reached = feed.run(start, head, &sink, &mut meter, tell).await?;
+                model.index().await.map_err(text)?;
+                let _turn = self.parts.feeding.lock().await;
+                model.swap_in().await.map_err(text)?;
+                reached
+            }
+        };
+        tracing::info!(position = %reached.position, "{}", meter.summary());
+        Ok(reached)
+    }
+}
+
+/// Whether the log still has the event that `place` comes after.
+async fn holds(store: &dyn EventStore, place: LogPlace) -> Result<bool, String> {
+    let Some(before) = place.position.0.checked_sub(1) else { return Ok(true) };
+    let found = store.read_log(Position(before), Direction::Forward, 1).await.map_err(text)?;
+    let place_of = |event: &StoredEvent| LogPlace::after(place.log, event);
+    Ok(found.first().is_some_and(|event| {
+        event.position == place.position && (place.event == 0 || place_of(event).event == place.event)
+    }))
 }
 
 fn text(error: impl fmt::Display) -> String {

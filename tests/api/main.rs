@@ -17,6 +17,7 @@ mod limits;
 mod outbox;
 mod queries;
 mod random_bytes;
+mod rebuild;
 mod recovery;
 mod rest;
 mod rest_conventions;

@@ -14,7 +14,7 @@ use ordersystem::{
         StoreError, StoredEvent, StreamId,
     },
     message_bus::{AtRisk, BusError, Consumer, DeadLetter, EventId, Message, MessageBus},
-    read_model::{ListQuery, Page, ReadModel, ReadModelError, RowChange, Totals},
+    read_model::{ListQuery, LogPlace, Page, ReadModel, ReadModelError, Rebuild, RowChange, Totals},
 };
 use serde_json::{Value, json};
 
@@ -122,11 +122,11 @@ impl MessageBus for Fragile<dyn MessageBus> {
 
 #[async_trait]
 impl ReadModel for Fragile<dyn ReadModel> {
-    async fn apply(&self, changes: Vec<RowChange>, checkpoint: Position) -> Result<(), ReadModelError> {
+    async fn apply(&self, changes: Vec<RowChange>, checkpoint: LogPlace) -> Result<(), ReadModelError> {
         self.down(ReadModelError::Unavailable).await?;
         self.inner.apply(changes, checkpoint).await
     }
-    async fn checkpoint(&self) -> Result<Position, ReadModelError> {
+    async fn checkpoint(&self) -> Result<Option<LogPlace>, ReadModelError> {
         self.inner.checkpoint().await
     }
     async fn list(&self, query: &ListQuery) -> Result<Page, ReadModelError> {
@@ -135,6 +135,13 @@ impl ReadModel for Fragile<dyn ReadModel> {
     }
     async fn totals(&self) -> Result<Vec<Totals>, ReadModelError> {
         self.inner.totals().await
+    }
+    async fn clear(&self) -> Result<(), ReadModelError> {
+        self.inner.clear().await
+    }
+    async fn begin_rebuild(&self) -> Result<Box<dyn Rebuild>, ReadModelError> {
+        self.down(ReadModelError::Unavailable).await?;
+        self.inner.begin_rebuild().await
     }
     async fn check(&self) -> Result<(), ReadModelError> {
         self.down(ReadModelError::Unavailable).await?;

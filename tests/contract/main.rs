@@ -11,6 +11,7 @@ mod nats;
 mod nats_bus;
 mod nats_server;
 mod order_cache;
+mod projection;
 mod read_model;
 mod redis;
 mod redis_server;

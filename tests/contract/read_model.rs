@@ -2,6 +2,7 @@
 
 mod naive;
 mod races;
+mod rebuilds;
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -11,10 +12,10 @@ use std::{
 use futures_util::FutureExt as _;
 use ordersystem::{
     backends::{embedded::read_model::EmbeddedReadModel, memory::read_model::MemoryReadModel},
-    event_store::Position,
+    event_store::{LogId, Position},
     read_model::{
-        ListFilter, ListOrder, ListQuery, MAX_PAGE_ROWS, Page, ReadModel, ReadModelError, Row, RowChange, RowKey,
-        Totals,
+        ListFilter, ListOrder, ListQuery, LogPlace, MAX_PAGE_ROWS, Page, ReadModel, ReadModelError, Row, RowChange,
+        RowKey, Totals,
     },
 };
 use proptest::prelude::*;
@@ -23,7 +24,7 @@ use self::naive::NaiveModel;
 use crate::backend::{Backend, Time, on_each};
 use crate::embedded::scratch;
 
-const BACKENDS: &[Backend<dyn ReadModel>] = &[
+pub const BACKENDS: &[Backend<dyn ReadModel>] = &[
     Backend {
         name: "memory",
         time: Time::Simulated,
@@ -36,7 +37,7 @@ const BACKENDS: &[Backend<dyn ReadModel>] = &[
     },
 ];
 
-type Model = Arc<dyn ReadModel>;
+pub type Model = Arc<dyn ReadModel>;
 
 const ORDERS: [ListOrder; 2] = [ListOrder::NewestFirst, ListOrder::OldestFirst];
 const NO_FILTER: ListFilter =
@@ -54,6 +55,11 @@ fn row(id: u64, created_at_micros: i64) -> Row {
         item_count: 2,
         revision: 1,
     }
+}
+
+/// A place in the log of these tests.
+fn at(position: u64) -> LogPlace {
+    LogPlace { log: LogId(7), position: Position(position), event: position | 1 << 63 }
 }
 
 fn insert(id: u64, created_at_micros: i64) -> RowChange {
@@ -99,7 +105,7 @@ async fn all_pages(model: &Model, query: &ListQuery) -> Vec<Row> {
 fn a_new_one_is_empty_well_and_at_position_zero() {
     on_each(BACKENDS, |model| async move {
         model.check().await.unwrap();
-        assert_eq!(model.checkpoint().await, Ok(Position(0)));
+        assert_eq!(model.checkpoint().await, Ok(None));
         assert_eq!(model.totals().await, Ok(vec![]));
         for order in ORDERS {
             assert_eq!(model.list(&query(NO_FILTER, order, 10)).await, Ok(Page { rows: vec![], next: None }));
@@ -121,34 +127,34 @@ fn a_row_comes_back_as_it_was_given_and_changes_with_updates() {
             item_count: 1_000,
             revision: 3,
         };
-        model.apply(vec![RowChange::Insert(first.clone())], Position(1)).await.unwrap();
+        model.apply(vec![RowChange::Insert(first.clone())], at(1)).await.unwrap();
         assert_eq!(list(&model, NO_FILTER, ListOrder::NewestFirst).await, std::slice::from_ref(&first));
 
         // A row that is inserted and updated in one batch, with revisions left out as a filter of events may do.
         let changes = vec![insert(1, 50), update(1, 2, 2), update(first.id, 9, 8), update(1, 3, 5)];
-        model.apply(changes, Position(9)).await.unwrap();
+        model.apply(changes, at(9)).await.unwrap();
         let expected = [
             Row { status: 9, revision: 8, updated_at_micros: 1_008, ..first },
             Row { status: 3, revision: 5, updated_at_micros: 1_005, ..row(1, 50) },
         ];
         assert_eq!(list(&model, NO_FILTER, ListOrder::OldestFirst).await, expected);
-        assert_eq!(model.checkpoint().await, Ok(Position(9)));
+        assert_eq!(model.checkpoint().await, Ok(Some(at(9))));
     });
 }
 
 #[test]
 fn a_batch_that_updates_an_unknown_row_changes_nothing() {
     on_each(BACKENDS, |model| async move {
-        model.apply(vec![insert(1, 10)], Position(1)).await.unwrap();
+        model.apply(vec![insert(1, 10)], at(1)).await.unwrap();
         let before = (list(&model, NO_FILTER, ListOrder::NewestFirst).await, model.totals().await);
         // The unknown row comes after its update: that does not make it known.
         let changes = vec![insert(2, 20), update(1, 2, 2), update(3, 2, 2), insert(3, 30)];
-        let refused = model.apply(changes, Position(5)).await;
+        let refused = model.apply(changes, at(5)).await;
         assert!(matches!(refused, Err(ReadModelError::Corrupt(_))), "{refused:?}");
         let after = (list(&model, NO_FILTER, ListOrder::NewestFirst).await, model.totals().await);
         assert_eq!(after, before);
-        assert_eq!(model.checkpoint().await, Ok(Position(1)));
-        model.apply(vec![update(1, 2, 2)], Position(2)).await.unwrap();
+        assert_eq!(model.checkpoint().await, Ok(Some(at(1))));
+        model.apply(vec![update(1, 2, 2)], at(2)).await.unwrap();
     });
 }
 
@@ -156,10 +162,10 @@ fn a_batch_that_updates_an_unknown_row_changes_nothing() {
 fn a_batch_that_comes_again_changes_nothing() {
     on_each(BACKENDS, |model| async move {
         let batch = vec![insert(1, 10), insert(2, 20), update(1, 2, 2), update(1, 3, 3)];
-        model.apply(batch.clone(), Position(4)).await.unwrap();
+        model.apply(batch.clone(), at(4)).await.unwrap();
         let before = (list(&model, NO_FILTER, ListOrder::NewestFirst).await, model.totals().await);
-        model.apply(batch, Position(4)).await.unwrap();
-        model.apply(vec![update(1, 2, 2), insert(1, 99)], Position(3)).await.unwrap();
+        model.apply(batch, at(4)).await.unwrap();
+        model.apply(vec![update(1, 2, 2), insert(1, 99)], at(3)).await.unwrap();
         let after = (list(&model, NO_FILTER, ListOrder::NewestFirst).await, model.totals().await);
         assert_eq!(after, before);
     });
@@ -168,7 +174,7 @@ fn a_batch_that_comes_again_changes_nothing() {
 #[test]
 fn an_insert_of_a_later_revision_replaces_the_row_everywhere() {
     on_each(BACKENDS, |model| async move {
-        model.apply(vec![insert(1, 10), insert(2, 20)], Position(2)).await.unwrap();
+        model.apply(vec![insert(1, 10), insert(2, 20)], at(2)).await.unwrap();
         let later = Row {
             customer: "c-2".into(),
             status: 4,
@@ -178,7 +184,7 @@ fn an_insert_of_a_later_revision_replaces_the_row_everywhere() {
             revision: 2,
             ..row(1, 10)
         };
-        model.apply(vec![RowChange::Insert(later.clone())], Position(3)).await.unwrap();
+        model.apply(vec![RowChange::Insert(later.clone())], at(3)).await.unwrap();
         assert_eq!(list(&model, NO_FILTER, ListOrder::OldestFirst).await, [row(2, 20), later.clone()]);
         let of = |customer: &str| ListFilter { customer: Some(customer.into()), ..NO_FILTER };
         assert_eq!(list(&model, of("c-1"), ListOrder::OldestFirst).await, [row(2, 20)]);
@@ -193,11 +199,11 @@ fn an_insert_of_a_later_revision_replaces_the_row_everywhere() {
 fn a_checkpoint_moves_with_its_batch_and_never_back() {
     on_each(BACKENDS, |model| async move {
         for (given, expected) in [(5, 5), (3, 5), (5, 5), (6, 6), (0, 6)] {
-            model.apply(vec![], Position(given)).await.unwrap();
-            assert_eq!(model.checkpoint().await, Ok(Position(expected)), "after {given}");
+            model.apply(vec![], at(given)).await.unwrap();
+            assert_eq!(model.checkpoint().await, Ok(Some(at(expected))), "after {given}");
         }
         // The changes of a batch from before the checkpoint still count.
-        model.apply(vec![insert(1, 10)], Position(2)).await.unwrap();
+        model.apply(vec![insert(1, 10)], at(2)).await.unwrap();
         assert_eq!(list(&model, NO_FILTER, ListOrder::NewestFirst).await, [row(1, 10)]);
     });
 }
@@ -207,7 +213,7 @@ fn rows_of_one_time_are_in_the_order_of_their_numbers() {
     on_each(BACKENDS, |model| async move {
         let large = (1 << 63) - 1;
         let changes = vec![insert(large, 10), insert(1, 10), insert(3, 10), insert(2, 10), insert(9, 9), insert(0, 11)];
-        model.apply(changes, Position(1)).await.unwrap();
+        model.apply(changes, at(1)).await.unwrap();
         for limit in 1..8 {
             let oldest = all_pages(&model, &query(NO_FILTER, ListOrder::OldestFirst, limit)).await;
             assert_eq!(oldest.iter().map(|row| row.id).collect::<Vec<_>>(), [9, 1, 2, 3, large, 0]);
@@ -220,7 +226,7 @@ fn rows_of_one_time_are_in_the_order_of_their_numbers() {
 #[test]
 fn a_page_begins_after_its_key_whether_or_not_a_row_has_it() {
     on_each(BACKENDS, |model| async move {
-        model.apply((1..=5).map(|id| insert(id, id as i64 * 10)).collect(), Position(1)).await.unwrap();
+        model.apply((1..=5).map(|id| insert(id, id as i64 * 10)).collect(), at(1)).await.unwrap();
         let after = |created_at_micros, id| Some(RowKey { created_at_micros, id });
         let cases: [(ListOrder, Option<RowKey>, &[u64]); 8] = [
             (ListOrder::OldestFirst, after(30, 3), &[4, 5]),
@@ -243,7 +249,7 @@ fn a_page_begins_after_its_key_whether_or_not_a_row_has_it() {
 fn times_are_bounded_from_inclusive_to_exclusive() {
     on_each(BACKENDS, |model| async move {
         let times = [i64::MIN, -1, 0, 1, i64::MAX];
-        model.apply((1..).zip(times).map(|(id, at)| insert(id, at)).collect(), Position(1)).await.unwrap();
+        model.apply((1..).zip(times).map(|(id, at)| insert(id, at)).collect(), at(1)).await.unwrap();
         let cases: [(Option<i64>, Option<i64>, &[u64]); 9] = [
             (None, None, &[1, 2, 3, 4, 5]),
             (Some(i64::MIN), Some(i64::MAX), &[1, 2, 3, 4]),
@@ -271,7 +277,7 @@ fn times_are_bounded_from_inclusive_to_exclusive() {
 fn a_page_has_no_more_rows_than_the_limit_and_the_bound() {
     on_each(BACKENDS, |model| async move {
         let count = MAX_PAGE_ROWS as u64 + 1;
-        model.apply((1..=count).map(|id| insert(id, id as i64)).collect(), Position(1)).await.unwrap();
+        model.apply((1..=count).map(|id| insert(id, id as i64)).collect(), at(1)).await.unwrap();
         for order in ORDERS {
             let none = model.list(&query(NO_FILTER, order, 0)).await.unwrap();
             assert_eq!(none, Page { rows: vec![], next: None });
@@ -296,7 +302,7 @@ fn many_rows_that_come_in_any_order_are_listed_and_counted_as_a_naive_model_does
         for batch in 1..=12 {
             let changes: Vec<_> = (0..700).map(|_| naive.random_change(&mut random, &customers)).collect();
             naive.apply(&changes);
-            model.apply(changes, Position(batch)).await.unwrap();
+            model.apply(changes, at(batch)).await.unwrap();
             assert_eq!(model.totals().await.unwrap(), naive.totals(), "seed {seed}");
         }
         for _ in 0..60 {
@@ -311,14 +317,14 @@ fn many_rows_that_come_in_any_order_are_listed_and_counted_as_a_naive_model_does
 fn a_set_that_empties_and_fills_again_loses_nothing() {
     on_each(BACKENDS, |model| async move {
         const COUNT: u64 = 3_000;
-        model.apply((0..COUNT).map(|id| insert(id, id as i64)).collect(), Position(1)).await.unwrap();
+        model.apply((0..COUNT).map(|id| insert(id, id as i64)).collect(), at(1)).await.unwrap();
         // Out of status 1 in an order of their own, but for some all over or at both ends; then back again.
         let all_over: fn(u64) -> bool = |id| id.is_multiple_of(100);
         let at_ends: fn(u64) -> bool = |id| !(10..COUNT - 10).contains(&id);
         let changes = [(2, all_over, 30), (1, all_over, COUNT), (3, at_ends, 20), (1, at_ends, COUNT)];
         for ((status, stays, expected), revision) in changes.into_iter().zip(2..) {
             let moved = (0..COUNT).map(|index| index * 7 % COUNT).filter(|id| !stays(*id));
-            model.apply(moved.map(|id| update(id, status, revision)).collect(), Position(revision)).await.unwrap();
+            model.apply(moved.map(|id| update(id, status, revision)).collect(), at(revision)).await.unwrap();
             let rows = list(&model, ListFilter { status: Some(1), ..NO_FILTER }, ListOrder::OldestFirst).await;
             assert_eq!(rows.len() as u64, expected);
             assert!(rows.is_sorted_by_key(Row::key));
@@ -343,7 +349,7 @@ proptest! {
                     if makes_sense {
                         naive.apply(&changes);
                     }
-                    assert_eq!(model.apply(changes, Position(batch)).await.is_ok(), makes_sense);
+                    assert_eq!(model.apply(changes, at(batch)).await.is_ok(), makes_sense);
                     assert_eq!(model.totals().await.unwrap(), naive.totals());
                 }
                 for query in queries {

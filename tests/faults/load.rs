@@ -49,7 +49,7 @@ impl Known {
         self.0.lock().unwrap().refusals.get(reason).copied().unwrap_or(0)
     }
 
-    fn note(&self, request_id: &str, order_id: &str, revision: i64) {
+    pub fn note(&self, request_id: &str, order_id: &str, revision: i64) {
         let known = (order_id.to_owned(), revision);
         self.0.lock().unwrap().acknowledged.insert(request_id.to_owned(), known);
     }

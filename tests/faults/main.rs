@@ -12,6 +12,7 @@ mod load;
 mod nats_server;
 mod outage;
 mod program;
+mod read_model_file;
 #[path = "../contract/redis_server.rs"]
 #[allow(dead_code, reason = "shared with the contract suites")]
 mod redis_server;

@@ -2,19 +2,32 @@
 
 use std::time::{Duration, SystemTime};
 
+use futures_util::stream;
+use tokio::{
+    sync::watch,
+    time::{MissedTickBehavior, interval},
+};
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-use super::reply;
+use super::{history::Replies, reply};
 use crate::{
     api::{
-        Context, MAX_DEAD_LETTERS_PER_CALL,
+        Context, EventStreamPlace, MAX_DEAD_LETTERS_PER_CALL,
         error::ApiError,
         validation::{self, Violations},
     },
-    application::dead_letters::{After, Which},
+    application::{
+        AppError,
+        dead_letters::{After, Which},
+    },
     message_bus::{DeadLetter, EventId, MAX_DEAD_LETTERS},
+    projections::{Phase, RebuildState},
     proto::catga::system::v1::{self as pb, admin_service_server::AdminService},
 };
+
+/// How often a rebuild is told about.
+const TELL_EVERY: Duration = Duration::from_millis(500);
 
 /// What operators may do to the node.
 #[derive(Debug)]
@@ -70,6 +83,76 @@ impl AdminService for Admin {
         let discarded = self.context.dead_letters.discard(&handler, which).await.map_err(ApiError::from)?;
         tracing::info!(handler, discarded, "dead letters are discarded");
         Ok(reply(pb::DiscardDeadLettersResponse { discarded: count(discarded) }))
+    }
+
+    type RebuildProjectionsStream = Replies<pb::RebuildProjectionsResponse>;
+
+    async fn rebuild_projections(
+        &self,
+        _: Request<pb::RebuildProjectionsRequest>,
+    ) -> Result<Response<Self::RebuildProjectionsStream>, Status> {
+        // One that comes after the end of the node has begun would wait for what nobody does any more.
+        if self.context.draining.is_cancelled() {
+            return Err(ApiError::from(AppError::ShuttingDown).to_status());
+        }
+        let place = self.context.event_streams.enter().map_err(ApiError::from)?;
+        let (state, has_begun) = self.context.rebuilds.start();
+        let told = Told { state, joined: !has_begun, draining: self.context.draining.clone(), _place: place };
+        Ok(Response::new(told.replies()))
+    }
+}
+
+/// Someone who is told how far a rebuild is.
+struct Told {
+    state: watch::Receiver<RebuildState>,
+    joined: bool,
+    draining: CancellationToken,
+    _place: EventStreamPlace,
+}
+
+impl Told {
+    fn replies(mut self) -> Replies<pb::RebuildProjectionsResponse> {
+        let number = self.state.borrow_and_update().number;
+        let mut ticks = interval(TELL_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Box::pin(stream::unfold(Some((self, ticks)), move |told| async move {
+            let (mut told, mut ticks) = told?;
+            tokio::select! {
+                _ = ticks.tick() => {}
+                // At its end at once.
+                _ = told.state.wait_for(|state| state.number != number || !state.is_going_on()) => {}
+                () = told.draining.cancelled() => {
+                    return Some((Err(ApiError::from(AppError::ShuttingDown).to_status()), None));
+                }
+            }
+            let state = told.state.borrow().clone();
+            let phase = match &state.phase {
+                // The next one has begun, so this one has ended; how, is in the log of the node.
+                _ if state.number != number => pb::RebuildPhase::Unspecified,
+                Phase::None => pb::RebuildPhase::Unspecified,
+                Phase::Reading => pb::RebuildPhase::Reading,
+                Phase::Indexing => pb::RebuildPhase::Indexing,
+                Phase::Done => pb::RebuildPhase::Done,
+                Phase::Failed(why) => {
+                    let failed = AppError::unavailable(format!("the rebuild has failed, the old list goes on: {why}"));
+                    return Some((Err(ApiError::from(failed).to_status()), None));
+                }
+            };
+            let response = rebuild_to_proto(&state, phase, told.joined);
+            Some((Ok(response), state.is_going_on().then_some((told, ticks))))
+        }))
+    }
+}
+
+fn rebuild_to_proto(state: &RebuildState, phase: pb::RebuildPhase, joined: bool) -> pb::RebuildProjectionsResponse {
+    let number = |count| i64::try_from(count).unwrap_or(i64::MAX);
+    pb::RebuildProjectionsResponse {
+        phase: phase.into(),
+        events: number(state.progress.events),
+        total_events: number(state.progress.total),
+        events_per_second: state.progress.events_per_second(),
+        remaining: state.progress.remaining().and_then(|remaining| remaining.try_into().ok()),
+        joined,
     }
 }
 

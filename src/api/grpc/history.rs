@@ -41,7 +41,8 @@ impl History {
     }
 }
 
-type Replies<M> = Pin<Box<dyn Stream<Item = Result<M, Status>> + Send>>;
+/// A stream of replies.
+pub type Replies<M> = Pin<Box<dyn Stream<Item = Result<M, Status>> + Send>>;
 
 #[tonic::async_trait]
 impl OrderHistoryService for History {

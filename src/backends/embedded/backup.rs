@@ -86,6 +86,11 @@ fn copy(source: &Connection, file: &Path) -> Result<BackedUp, OpenError> {
     if journal != "delete" {
         return Err(OpenError::new(format!("the copy keeps its journal mode {journal}")));
     }
+    // The rows are of this history, whatever its name.
+    if copy.table_exists(None, "read_models").map_err(DbError::from)? {
+        let renamed = "UPDATE read_models SET log = ?1 WHERE log = (SELECT value FROM facts WHERE name = 'log_id')";
+        copy.execute(renamed, [done.log_id.0]).map_err(DbError::from)?;
+    }
     copy.execute("UPDATE facts SET value = ?1 WHERE name = 'log_id'", [done.log_id.0]).map_err(DbError::from)?;
     copy.close().map_err(|(_, error)| DbError::from(error))?;
     Ok(done)

@@ -10,6 +10,8 @@ use super::error::OpenError;
 
 /// The one file that everything is in, beside SQLite's own `-wal` and `-shm`.
 pub(super) const DATABASE: &str = "orders.db";
+/// The file of a read model whose log is elsewhere. It has the same tables, those of the log being empty.
+pub(super) const READ_MODEL: &str = "read_model.db";
 /// Locked by the process that uses the folder, whose number it holds.
 const LOCK: &str = "orders.lock";
 
@@ -43,8 +45,8 @@ impl DataDir {
         Ok(Self { path, _lock: lock })
     }
 
-    pub(super) fn database(&self) -> PathBuf {
-        self.path.join(DATABASE)
+    pub(super) fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
     }
 
     /// Whether the folder is in memory and not on a disk, as far as the system tells: then nothing outlives the machine.

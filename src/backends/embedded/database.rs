@@ -20,9 +20,10 @@ use self::{
     write_connection::WriteHealth,
 };
 use super::{
-    data_dir::DataDir,
+    data_dir::{DATABASE, DataDir, READ_MODEL},
     error::DbError,
     event_store::{append::LogWriter, tail::Tail},
+    read_model::slot::clear_left_over,
     schema,
 };
 use crate::event_store::{Durability, LogId};
@@ -49,13 +50,24 @@ impl Database {
     pub fn open(dir: &Path) -> Result<Arc<Self>, OpenError> {
         let named = |error: OpenError| error.at(dir);
         let dir = DataDir::take(dir).map_err(named)?;
-        Self::open_file(dir).map_err(named).map(Arc::new)
+        Self::open_file(dir, DATABASE).map_err(named).map(Arc::new)
     }
 
-    fn open_file(dir: DataDir) -> Result<Self, OpenError> {
-        let file = dir.database();
+    /// The same for a read model alone, in a file of its own: for a node whose log is elsewhere. Whoever deletes that file loses nothing
+    /// but the time to build it anew.
+    ///
+    /// # Errors
+    /// As [`Database::open`], naming the file.
+    pub fn open_for_read_model(dir: &Path) -> Result<Arc<Self>, OpenError> {
+        let taken = DataDir::take(dir).map_err(|error| error.at(dir))?;
+        Self::open_file(taken, READ_MODEL).map_err(|error| error.at(&dir.join(READ_MODEL))).map(Arc::new)
+    }
+
+    fn open_file(dir: DataDir, name: &str) -> Result<Self, OpenError> {
+        let file = dir.file(name);
         let mut connection = WriteConnection::open(&file)?;
         schema::migrate(connection.connection())?;
+        clear_left_over(connection.connection())?;
         // Whatever the settings say, the folder can be written only if something has been.
         connection.probe()?;
         let is_durable = connection.is_synced()? && !dir.is_volatile();

@@ -1,25 +1,27 @@
 //! The read model in SQLite: rows, totals and checkpoint in one transaction.
 //!
+//! There are two sets of tables: one serves, and the other one is there while the read model is built anew. Which one serves is a row that
+//! every read looks at in its own snapshot.
+//!
 //! Rows are found by status, once for all and once for each customer. Every filter is then a merge of one index range a status,
 //! so that a page costs the same whatever the filter and however many rows there are.
 
 mod batch;
 mod list;
+mod rebuild;
+pub(super) mod slot;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use rusqlite::{Connection, Row as SqlRow};
 
-use self::batch::Batch;
+use self::{batch::Batch, rebuild::EmbeddedRebuild, slot::Sql};
 use super::{
     database::{Database, Sync},
     error::DbError,
 };
-use crate::{
-    event_store::Position,
-    read_model::{ListQuery, Page, ReadModel, ReadModelError, Row, RowChange, Totals},
-};
+use crate::read_model::{ListQuery, LogPlace, Page, ReadModel, ReadModelError, Rebuild, Row, RowChange, Totals};
 
 /// A [`ReadModel`] in a data folder. A batch outlives the process at once, and a power loss with the next commit that is synced:
 /// until then rows and checkpoint stand together at an earlier batch, and the log gives the rest again.
@@ -36,18 +38,17 @@ impl EmbeddedReadModel {
 
 #[async_trait]
 impl ReadModel for EmbeddedReadModel {
-    async fn apply(&self, changes: Vec<RowChange>, checkpoint: Position) -> Result<(), ReadModelError> {
-        let apply = move |connection: &Connection| {
-            let mut batch = Batch::default();
-            changes.into_iter().try_for_each(|change| batch.change(connection, change))?;
-            batch.write(connection)?;
-            Ok(move_checkpoint(connection, checkpoint)?)
-        };
+    async fn apply(&self, changes: Vec<RowChange>, checkpoint: LogPlace) -> Result<(), ReadModelError> {
+        let apply = move |connection: &Connection| apply(connection, Sql::served(connection)?, changes, checkpoint);
         self.0.write(Sync::Later, apply).await
     }
 
-    async fn checkpoint(&self) -> Result<Position, ReadModelError> {
-        self.0.read(|connection| Ok(checkpoint(connection)?)).await
+    async fn checkpoint(&self) -> Result<Option<LogPlace>, ReadModelError> {
+        let checkpoint = |connection: &Connection| {
+            let snapshot = connection.unchecked_transaction().map_err(DbError::from)?;
+            Ok(Sql::served(&snapshot)?.place(&snapshot)?)
+        };
+        self.0.read(checkpoint).await
     }
 
     async fn list(&self, query: &ListQuery) -> Result<Page, ReadModelError> {
@@ -59,28 +60,43 @@ impl ReadModel for EmbeddedReadModel {
         self.0.read(|connection| Ok(totals(connection)?)).await
     }
 
+    async fn clear(&self) -> Result<(), ReadModelError> {
+        let clear = |connection: &Connection| {
+            let sql = Sql::served(connection)?;
+            connection.execute_batch(&sql.drop.join("; "))?;
+            connection.execute_batch(&format!("{} {}", sql.create, sql.indexes.join("; ")))?;
+            sql.set_place(connection, None)
+        };
+        Ok(self.0.write(Sync::Later, clear).await?)
+    }
+
+    async fn begin_rebuild(&self) -> Result<Box<dyn Rebuild>, ReadModelError> {
+        Ok(Box::new(EmbeddedRebuild::begin(Arc::clone(&self.0)).await?))
+    }
+
     async fn check(&self) -> Result<(), ReadModelError> {
         Ok(self.0.check().await?)
     }
 }
 
-fn move_checkpoint(connection: &Connection, to: Position) -> Result<(), DbError> {
-    // Positions of this log are numbers of rows in SQLite.
-    let to = i64::try_from(to.0).map_err(|_| DbError::Corrupt(format!("position {to} is not in this log")))?;
-    let sql = "UPDATE facts SET value = max(value, ?1) WHERE name = 'read_model'";
-    connection.prepare_cached(sql)?.execute([to])?;
-    Ok(())
-}
-
-fn checkpoint(connection: &Connection) -> Result<Position, DbError> {
-    let sql = "SELECT value FROM facts WHERE name = 'read_model'";
-    let position: i64 = connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
-    Ok(Position(position.cast_unsigned()))
+/// Makes the changes in the tables of `sql`; to be called in a transaction.
+fn apply(
+    connection: &Connection,
+    sql: &Sql,
+    changes: Vec<RowChange>,
+    checkpoint: LogPlace,
+) -> Result<(), ReadModelError> {
+    let moved = checkpoint.following(sql.place(connection)?)?;
+    let mut batch = Batch::new(connection, sql)?;
+    changes.into_iter().try_for_each(|change| batch.change(change))?;
+    batch.write()?;
+    Ok(sql.set_place(connection, Some(moved))?)
 }
 
 fn totals(connection: &Connection) -> Result<Vec<Totals>, DbError> {
-    let sql = "SELECT status, currency, count, amount FROM totals ORDER BY status, currency";
-    let mut statement = connection.prepare_cached(sql)?;
+    // One snapshot for which tables serve and what is in them.
+    let snapshot = connection.unchecked_transaction()?;
+    let mut statement = snapshot.prepare_cached(&Sql::served(&snapshot)?.totals)?;
     let mut rows = statement.query([])?;
     let mut totals = Vec::new();
     while let Some(row) = rows.next()? {
@@ -95,10 +111,7 @@ fn totals(connection: &Connection) -> Result<Vec<Totals>, DbError> {
     Ok(totals)
 }
 
-const SELECT_ROW: &str = "SELECT id, customer, status, created_at, updated_at, amount, currency, item_count, revision \
-                          FROM orders WHERE id = ?1";
-
-/// The row in a result of [`SELECT_ROW`].
+/// The row in a result of [`Sql::load`].
 fn order_row(row: &SqlRow<'_>) -> Result<Row, DbError> {
     Ok(Row {
         id: row.get::<_, i64>(0)?.cast_unsigned(),
@@ -113,8 +126,8 @@ fn order_row(row: &SqlRow<'_>) -> Result<Row, DbError> {
     })
 }
 
-fn load(connection: &Connection, id: u64) -> Result<Option<Row>, DbError> {
-    let mut statement = connection.prepare_cached(SELECT_ROW)?;
+fn load(connection: &Connection, sql: &Sql, id: u64) -> Result<Option<Row>, DbError> {
+    let mut statement = connection.prepare_cached(&sql.load)?;
     let mut rows = statement.query([id.cast_signed()])?;
     rows.next()?.map(order_row).transpose()
 }

@@ -6,7 +6,7 @@ use super::error::{DbError, OpenError};
 use crate::event_store::LogId;
 
 /// One script a version, in order: never changed once released, only added to.
-const MIGRATIONS: &[&str] = &[include_str!("schema.sql")];
+pub(super) const MIGRATIONS: &[&str] = &[include_str!("schema.sql"), include_str!("schema-2.sql")];
 /// Marks the file as ours: "CATG".
 const APPLICATION_ID: i32 = 0x4341_5447;
 
@@ -29,7 +29,7 @@ pub(super) fn migrate(connection: &Connection) -> Result<(), OpenError> {
     }
     connection
         .execute(
-            "INSERT INTO facts VALUES ('log_id', ?1), ('lease_token', 0), ('read_model', 0) ON CONFLICT DO NOTHING",
+            "INSERT INTO facts VALUES ('log_id', ?1), ('lease_token', 0) ON CONFLICT DO NOTHING",
             [fastrand::u32(1..)],
         )
         .map_err(DbError::from)?;

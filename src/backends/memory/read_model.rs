@@ -3,37 +3,52 @@
 //! Rows are kept apart by status, once for all and once for each customer. Every filter is then a merge of at most as many sorted
 //! sets as there are statuses, so that a page costs the same whatever the filter and however many rows there are.
 
+mod rebuild;
 mod row_set;
 mod table;
 
-use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, atomic::AtomicU64};
 
 use async_trait::async_trait;
 
-use self::table::{Table, sort_key};
-use crate::{
-    event_store::Position,
-    read_model::{
-        ListFilter, ListOrder, ListQuery, MAX_PAGE_ROWS, Page, ReadModel, ReadModelError, Row, RowChange, RowKey,
-        Totals,
-    },
+use self::{
+    rebuild::MemoryRebuild,
+    table::{Table, sort_key},
+};
+use crate::read_model::{
+    ListFilter, ListOrder, ListQuery, LogPlace, MAX_PAGE_ROWS, Page, ReadModel, ReadModelError, Rebuild, Row,
+    RowChange, RowKey, Totals,
 };
 
-/// A [`ReadModel`] in the memory of this process: it begins empty, at position zero.
+/// A [`ReadModel`] in the memory of this process: it begins empty.
 #[derive(Debug)]
 pub struct MemoryReadModel {
+    served: Arc<Served>,
+}
+
+/// The rows that are served, and the number of the last rebuild that has begun.
+#[derive(Debug)]
+struct Served {
     table: RwLock<Table>,
+    last_rebuild: AtomicU64,
 }
 
 impl MemoryReadModel {
     /// An empty one.
     #[must_use]
     pub fn new() -> Self {
-        Self { table: RwLock::new(Table::new()) }
+        let served = Served { table: RwLock::new(Table::new()), last_rebuild: AtomicU64::new(0) };
+        Self { served: Arc::new(served) }
     }
+}
 
+impl Served {
     fn table(&self) -> RwLockReadGuard<'_, Table> {
         self.table.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn table_mut(&self) -> RwLockWriteGuard<'_, Table> {
+        self.table.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -45,28 +60,34 @@ impl Default for MemoryReadModel {
 
 #[async_trait]
 impl ReadModel for MemoryReadModel {
-    async fn apply(&self, changes: Vec<RowChange>, checkpoint: Position) -> Result<(), ReadModelError> {
-        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
-        table.check(&changes)?;
-        changes.into_iter().for_each(|change| table.change(change));
-        table.checkpoint = table.checkpoint.max(checkpoint);
-        Ok(())
+    async fn apply(&self, changes: Vec<RowChange>, checkpoint: LogPlace) -> Result<(), ReadModelError> {
+        self.served.table_mut().apply(changes, checkpoint)
     }
 
-    async fn checkpoint(&self) -> Result<Position, ReadModelError> {
-        Ok(self.table().checkpoint)
+    async fn checkpoint(&self) -> Result<Option<LogPlace>, ReadModelError> {
+        Ok(self.served.table().checkpoint)
     }
 
     async fn list(&self, query: &ListQuery) -> Result<Page, ReadModelError> {
-        Ok(page(&self.table(), query))
+        Ok(page(&self.served.table(), query))
     }
 
     async fn totals(&self) -> Result<Vec<Totals>, ReadModelError> {
-        Ok(self.table().totals())
+        Ok(self.served.table().totals())
+    }
+
+    async fn clear(&self) -> Result<(), ReadModelError> {
+        let old = std::mem::replace(&mut *self.served.table_mut(), Table::new());
+        rebuild::drop_aside(old);
+        Ok(())
+    }
+
+    async fn begin_rebuild(&self) -> Result<Box<dyn Rebuild>, ReadModelError> {
+        Ok(Box::new(MemoryRebuild::begin(Arc::clone(&self.served))))
     }
 
     async fn check(&self) -> Result<(), ReadModelError> {
-        self.table().check(&[])
+        self.served.table().check(&[])
     }
 }
 

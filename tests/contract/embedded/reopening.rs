@@ -2,12 +2,13 @@ use std::time::Duration;
 
 use ordersystem::{
     backends::embedded::{
-        checkpoint_store::EmbeddedCheckpointStore, lease::EmbeddedLeaseStore, read_model::EmbeddedReadModel,
+        backup::backup, checkpoint_store::EmbeddedCheckpointStore, lease::EmbeddedLeaseStore,
+        read_model::EmbeddedReadModel,
     },
     checkpoint_store::{Checkpoint, CheckpointStore},
-    event_store::{Appended, Durability, RequestKey, RequestScope},
+    event_store::{Appended, Durability, LogId, RequestKey, RequestScope},
     lease::LeaseStore,
-    read_model::{ListFilter, ListOrder, ListQuery, ReadModel, Row, RowChange},
+    read_model::{ListFilter, ListOrder, ListQuery, LogPlace, ReadModel, Row, RowChange},
 };
 
 use super::*;
@@ -67,7 +68,8 @@ async fn checkpoints_the_read_model_and_the_growth_of_tokens_outlive_the_process
     };
     let changes = vec![RowChange::Insert(row.clone()), RowChange::Insert(Row { id: 6, ..row })];
     let model = EmbeddedReadModel::new(database);
-    model.apply(changes, Position(9)).await.unwrap();
+    let place = LogPlace { log: LogId(3), position: Position(9), event: u64::MAX };
+    model.apply(changes, place).await.unwrap();
     let query = ListQuery { filter: ListFilter::default(), order: ListOrder::NewestFirst, after: None, limit: 10 };
     let before = (model.list(&query).await, model.totals().await, model.checkpoint().await);
     drop(model);
@@ -143,4 +145,54 @@ async fn of_many_commits_that_wait_together_only_those_are_refused_that_must_be(
     let log = whole_log(&open(folder.path())).await.unwrap();
     assert_eq!(log.len(), 400);
     assert!(log.iter().zip(1..).all(|(event, position)| event.position.0 == position && event.stream.0 % 3 != 0));
+}
+
+/// The file as version 1 of the schema had it, whose read model has followed the log to its end.
+fn file_of_version_1(dir: &Path) {
+    let file = rusqlite::Connection::open(dir.join("orders.db")).unwrap();
+    file.execute_batch(include_str!("../../../src/backends/embedded/schema.sql")).unwrap();
+    file.execute_batch(
+        "PRAGMA user_version = 1; PRAGMA application_id = 1128354887;
+         INSERT INTO facts VALUES ('log_id', 77), ('lease_token', 5), ('read_model', 2);
+         INSERT INTO orders VALUES (9, 'c', 1, 10, 10, 100, 'USD', 1, 1), (10, 'c', 2, 20, 20, 100, 'USD', 1, 1);
+         INSERT INTO totals VALUES (1, 'USD', 1, zeroblob(16)), (2, 'USD', 1, zeroblob(16));",
+    )
+    .unwrap();
+}
+
+#[tokio::test]
+async fn a_file_of_version_1_keeps_its_read_model_and_where_that_is() {
+    let folder = tempfile::tempdir().unwrap();
+    file_of_version_1(folder.path());
+    let database = Database::open(folder.path()).unwrap();
+    assert_eq!(EmbeddedEventStore::new(database.clone()).log_id(), LogId(77));
+    let model = EmbeddedReadModel::new(database);
+    let place = LogPlace { log: LogId(77), position: Position(2), event: 0 };
+    assert_eq!(model.checkpoint().await, Ok(Some(place)));
+    let query = ListQuery { filter: ListFilter::default(), order: ListOrder::NewestFirst, after: None, limit: 10 };
+    assert_eq!(model.list(&query).await.unwrap().rows.len(), 2);
+}
+
+#[tokio::test]
+async fn a_backup_has_the_read_model_of_its_own_log_also_of_a_file_of_version_1() {
+    let folder = tempfile::tempdir().unwrap();
+    let (dir, copy, old, old_copy) = (
+        folder.path().join("data"),
+        folder.path().join("copy"),
+        folder.path().join("old"),
+        folder.path().join("old-copy"),
+    );
+    let database = Database::open(&dir).unwrap();
+    let log = EmbeddedEventStore::new(database.clone()).log_id();
+    let place = LogPlace { log, position: Position(1), event: 5 };
+    EmbeddedReadModel::new(database).apply(vec![], place).await.unwrap();
+    std::fs::create_dir(&old).unwrap();
+    file_of_version_1(&old);
+    for (dir, copy, place) in
+        [(dir, copy, place), (old, old_copy, LogPlace { position: Position(2), event: 0, ..place })]
+    {
+        let done = backup(&dir, &copy).unwrap();
+        let copied = EmbeddedReadModel::new(Database::open(&copy).unwrap());
+        assert_eq!(copied.checkpoint().await, Ok(Some(LogPlace { log: done.log_id, ..place })));
+    }
 }

@@ -7,7 +7,7 @@ fn a_list_that_is_paged_while_rows_come_has_no_gaps_and_no_repeats() {
         // Rows that are there all the time have even times; those that come meanwhile fall between and around them.
         const STEADY: u64 = 2_000;
         let steady = (1..=STEADY).map(|id| insert(id, id as i64 * 2)).collect();
-        model.apply(steady, Position(1)).await.unwrap();
+        model.apply(steady, at(1)).await.unwrap();
         let writer = tokio::spawn({
             let model = Arc::clone(&model);
             async move {
@@ -16,7 +16,7 @@ fn a_list_that_is_paged_while_rows_come_has_no_gaps_and_no_repeats() {
                     let mut changes: Vec<_> =
                         (first..first + 20).map(|id| insert(id, (id as i64 * 7_919 % 4_500) | 1)).collect();
                     changes.extend((0..20).map(|index| update(1 + (batch * 20 + index) % STEADY, 2, batch + 2)));
-                    model.apply(changes, Position(batch + 2)).await.unwrap();
+                    model.apply(changes, at(batch + 2)).await.unwrap();
                     tokio::task::yield_now().await;
                 }
             }
@@ -47,16 +47,16 @@ fn a_reader_never_sees_a_part_of_a_batch() {
             async move {
                 for batch in 0..BATCHES {
                     let changes = (0..10).map(|index| insert(batch * 10 + index, batch as i64)).collect();
-                    model.apply(changes, Position(batch + 1)).await.unwrap();
+                    model.apply(changes, at(batch + 1)).await.unwrap();
                 }
             }
         });
         let mut count = 0;
         while count < BATCHES * 10 {
-            let before = model.checkpoint().await.unwrap().0;
+            let before = model.checkpoint().await.unwrap().map_or(0, |place| place.position.0);
             count = model.totals().await.unwrap().first().map_or(0, |totals| totals.count);
             let page = model.list(&query(NO_FILTER, ListOrder::NewestFirst, 10)).await.unwrap();
-            let after = model.checkpoint().await.unwrap().0;
+            let after = model.checkpoint().await.unwrap().map_or(0, |place| place.position.0);
             assert!(
                 count.is_multiple_of(10) && (before * 10..=after * 10).contains(&count),
                 "{before} {count} {after}"

@@ -10,10 +10,7 @@ use super::{
     super::numbers::{NumberHasher, NumberMap, SHARDS, shard},
     row_set::RowSet,
 };
-use crate::{
-    event_store::Position,
-    read_model::{ReadModelError, Row, RowChange, RowKey, Totals},
-};
+use crate::read_model::{LogPlace, ReadModelError, Row, RowChange, RowKey, Totals};
 
 /// Rows a piece of memory: growing moves none of them.
 const PIECE_ROWS: usize = 4_096;
@@ -38,7 +35,7 @@ struct CompactRow {
 
 #[derive(Debug)]
 pub(super) struct Table {
-    pub(super) checkpoint: Position,
+    pub(super) checkpoint: Option<LogPlace>,
     pub(super) rows: Rows,
     numbers: Box<[NumberMap<u32>]>,
     customers: Vec<Customer>,
@@ -65,7 +62,7 @@ pub(super) const fn sort_key(key: RowKey) -> i128 {
 impl Table {
     pub(super) fn new() -> Self {
         Self {
-            checkpoint: Position(0),
+            checkpoint: None,
             rows: Rows::default(),
             numbers: (0..SHARDS).map(|_| NumberMap::default()).collect(),
             customers: Vec::new(),
@@ -73,6 +70,20 @@ impl Table {
             by_status: ByStatus::default(),
             totals: BTreeMap::new(),
         }
+    }
+
+    /// Makes a batch as a whole or not at all.
+    pub(super) fn apply(&mut self, changes: Vec<RowChange>, checkpoint: LogPlace) -> Result<(), ReadModelError> {
+        let moved = checkpoint.following(self.checkpoint)?;
+        self.check(&changes)?;
+        changes.into_iter().for_each(|change| self.change(change));
+        self.checkpoint = Some(moved);
+        Ok(())
+    }
+
+    /// Whether giving it back takes long enough to be noticed.
+    pub(super) fn is_large(&self) -> bool {
+        self.rows.len() > PIECE_ROWS
     }
 
     /// Refuses a batch that cannot be made as a whole.
@@ -95,7 +106,7 @@ impl Table {
     }
 
     /// Makes one change of a batch that has been checked.
-    pub(super) fn change(&mut self, change: RowChange) {
+    fn change(&mut self, change: RowChange) {
         match change {
             RowChange::Insert(row) => self.insert(&row),
             RowChange::Update { id, status, revision, updated_at_micros } => {

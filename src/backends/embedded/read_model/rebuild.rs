@@ -1,0 +1,124 @@
+//! The other set of tables, filled while the first one serves.
+//!
+//! Its indexes are made when the rows are in: sorting them once costs far less than keeping them in order while rows come. Making them
+//! and dropping the old tables are the only long transactions, one a piece, since commits wait for the writer meanwhile.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use rusqlite::{Connection, params};
+
+use super::{
+    super::{
+        database::{Database, Sync},
+        error::DbError,
+    },
+    apply,
+    slot::Sql,
+};
+use crate::read_model::{LogPlace, ReadModelError, Rebuild, RowChange};
+
+/// A rebuild in a set of tables of its own.
+#[derive(Debug)]
+pub(super) struct EmbeddedRebuild {
+    database: Arc<Database>,
+    sql: &'static Sql,
+    /// Which rebuild this is, as noted beside the tables.
+    build: i64,
+}
+
+impl EmbeddedRebuild {
+    pub(super) async fn begin(database: Arc<Database>) -> Result<Self, ReadModelError> {
+        let build = fastrand::i64(1..);
+        let claim = move |connection: &Connection| {
+            let sql = Sql::served(connection)?.other();
+            connection
+                .execute("INSERT OR REPLACE INTO read_models VALUES (?1, 0, ?2, 0, 0, 0)", params![sql.slot, build])?;
+            Ok::<_, DbError>(sql)
+        };
+        let sql = database.write(Sync::Later, claim).await?;
+        let rebuild = Self { database, sql, build };
+        rebuild.drop_tables(sql).await?;
+        rebuild.write(|connection, sql| Ok(connection.execute_batch(&sql.create).map_err(DbError::from)?)).await?;
+        Ok(rebuild)
+    }
+
+    /// Runs `work` as a transaction, if this rebuild is not over.
+    async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection, &'static Sql) -> Result<T, ReadModelError> + Send + 'static,
+    ) -> Result<T, ReadModelError> {
+        let (sql, build) = (self.sql, self.build);
+        let write = move |connection: &Connection| {
+            if sql.build(connection)? != Some(build) {
+                return Err(ReadModelError::Unavailable("this rebuild is over".to_owned()));
+            }
+            work(connection, sql)
+        };
+        self.database.write(Sync::Later, write).await
+    }
+
+    /// Each table and index in a transaction of its own, so that what waits to be written gets its turn between them.
+    async fn drop_tables(&self, of: &'static Sql) -> Result<(), ReadModelError> {
+        for statement in &of.drop {
+            let drop = move |connection: &Connection| Ok::<_, DbError>(connection.execute_batch(statement)?);
+            self.database.write(Sync::Later, drop).await?;
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Rebuild for EmbeddedRebuild {
+    async fn apply(&self, changes: Vec<RowChange>, checkpoint: LogPlace) -> Result<(), ReadModelError> {
+        self.write(move |connection, sql| apply(connection, sql, changes, checkpoint)).await
+    }
+
+    async fn index(&self) -> Result<(), ReadModelError> {
+        for index in &self.sql.indexes {
+            let index = index.replace("CREATE INDEX", "CREATE INDEX IF NOT EXISTS");
+            self.write(move |connection, _| Ok(connection.execute_batch(&index).map_err(DbError::from)?)).await?;
+        }
+        Ok(())
+    }
+
+    async fn swap_in(&self) -> Result<(), ReadModelError> {
+        self.index().await?;
+        let swap = |connection: &Connection, sql: &'static Sql| {
+            LogPlace::may_replace(sql.place(connection)?, sql.other().place(connection)?)?;
+            let swap = "UPDATE read_models SET is_served = 1 - is_served, build = 0";
+            connection.execute(swap, []).map_err(DbError::from)?;
+            Ok(())
+        };
+        self.write(swap).await?;
+        // From here on the new one serves. What cannot be cleared away now is cleared away when the folder is opened, or by the next rebuild.
+        let old = self.sql.other();
+        let cleared = match self.drop_tables(old).await {
+            Ok(()) => self.database.write(Sync::Later, forget(old, 0)).await,
+            failed => failed,
+        };
+        if let Err(error) = cleared {
+            tracing::warn!(%error, "the tables of the old read model are left for later");
+        }
+        Ok(())
+    }
+
+    async fn discard(&self) -> Result<(), ReadModelError> {
+        // Over, and only then dropped: tables of a rebuild that goes on are never half there.
+        match self.write(|_, _| Ok(())).await {
+            Ok(()) => {}
+            Err(ReadModelError::Unavailable(_)) => return Ok(()),
+            Err(error) => return Err(error),
+        }
+        self.drop_tables(self.sql).await?;
+        self.database.write(Sync::Later, forget(self.sql, self.build)).await
+    }
+}
+
+fn forget(sql: &'static Sql, build: i64) -> impl FnOnce(&Connection) -> Result<(), ReadModelError> + Send + 'static {
+    move |connection| {
+        let delete = "DELETE FROM read_models WHERE slot = ?1 AND is_served = 0 AND build = ?2";
+        connection.execute(delete, params![sql.slot, build]).map_err(DbError::from)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,80 @@
+//! A second table beside the one that serves.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering};
+
+use async_trait::async_trait;
+
+use super::{Served, table::Table};
+use crate::read_model::{LogPlace, ReadModelError, Rebuild, RowChange};
+
+/// A table that takes the place of the one that serves when it is as far.
+#[derive(Debug)]
+pub(super) struct MemoryRebuild {
+    served: Arc<Served>,
+    /// Which rebuild this is: the last one that has begun is the one that goes on.
+    number: u64,
+    /// `None` when it is over.
+    table: Mutex<Option<Table>>,
+}
+
+impl MemoryRebuild {
+    pub(super) fn begin(served: Arc<Served>) -> Self {
+        let number = served.last_rebuild.fetch_add(1, Ordering::AcqRel) + 1;
+        Self { served, number, table: Mutex::new(Some(Table::new())) }
+    }
+
+    fn table(&self) -> MutexGuard<'_, Option<Table>> {
+        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.served.last_rebuild.load(Ordering::Acquire) != self.number
+            && let Some(overtaken) = table.take()
+        {
+            drop_aside(overtaken);
+        }
+        table
+    }
+}
+
+#[async_trait]
+impl Rebuild for MemoryRebuild {
+    async fn apply(&self, changes: Vec<RowChange>, checkpoint: LogPlace) -> Result<(), ReadModelError> {
+        self.table().as_mut().ok_or_else(over)?.apply(changes, checkpoint)
+    }
+
+    /// Rows are found as soon as they are there.
+    async fn index(&self) -> Result<(), ReadModelError> {
+        self.table().as_ref().map(drop).ok_or_else(over)
+    }
+
+    async fn swap_in(&self) -> Result<(), ReadModelError> {
+        let mut table = self.table();
+        let new = table.take().ok_or_else(over)?;
+        let mut served = self.served.table_mut();
+        if let Err(behind) = LogPlace::may_replace(new.checkpoint, served.checkpoint) {
+            *table = Some(new);
+            return Err(behind);
+        }
+        let old = std::mem::replace(&mut *served, new);
+        drop(served);
+        drop_aside(old);
+        Ok(())
+    }
+
+    async fn discard(&self) -> Result<(), ReadModelError> {
+        if let Some(table) = self.table().take() {
+            drop_aside(table);
+        }
+        Ok(())
+    }
+}
+
+fn over() -> ReadModelError {
+    ReadModelError::Unavailable("this rebuild is over".to_owned())
+}
+
+/// Millions of rows take a while to give back: that must not hold up whoever runs on this thread.
+pub(super) fn drop_aside(table: Table) {
+    if table.is_large() {
+        // Without a thread to be had, here.
+        let _ = std::thread::Builder::new().name("drop-read-model".to_owned()).spawn(move || drop(table));
+    }
+}
