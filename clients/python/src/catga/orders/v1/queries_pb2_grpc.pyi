@@ -46,7 +46,7 @@ class OrderQueryServiceStub:
     GetOrderStats: _grpc.UnaryUnaryMultiCallable[_queries_pb2.GetOrderStatsRequest, _queries_pb2.GetOrderStatsResponse]
     """Counts and revenue over all orders, from the read model."""
     BatchGetOrders: _grpc.UnaryUnaryMultiCallable[_queries_pb2.BatchGetOrdersRequest, _queries_pb2.BatchGetOrdersResponse]
-    """Up to 500 orders by id in one call."""
+    """Up to 500 orders by id in one call, and up to 4 MiB: RESOURCE_EXHAUSTED (MESSAGE_TOO_LARGE) asks for fewer."""
 
 @_typing.type_check_only
 class OrderQueryServiceAsyncStub(OrderQueryServiceStub):
@@ -66,7 +66,7 @@ class OrderQueryServiceAsyncStub(OrderQueryServiceStub):
     GetOrderStats: _aio.UnaryUnaryMultiCallable[_queries_pb2.GetOrderStatsRequest, _queries_pb2.GetOrderStatsResponse]  # type: ignore[assignment]
     """Counts and revenue over all orders, from the read model."""
     BatchGetOrders: _aio.UnaryUnaryMultiCallable[_queries_pb2.BatchGetOrdersRequest, _queries_pb2.BatchGetOrdersResponse]  # type: ignore[assignment]
-    """Up to 500 orders by id in one call."""
+    """Up to 500 orders by id in one call, and up to 4 MiB: RESOURCE_EXHAUSTED (MESSAGE_TOO_LARGE) asks for fewer."""
 
 class OrderQueryServiceServicer(metaclass=_abc_1.ABCMeta):
     """Answers questions about orders.
@@ -107,6 +107,6 @@ class OrderQueryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _queries_pb2.BatchGetOrdersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_queries_pb2.BatchGetOrdersResponse, _abc.Awaitable[_queries_pb2.BatchGetOrdersResponse]]:
-        """Up to 500 orders by id in one call."""
+        """Up to 500 orders by id in one call, and up to 4 MiB: RESOURCE_EXHAUSTED (MESSAGE_TOO_LARGE) asks for fewer."""
 
 def add_OrderQueryServiceServicer_to_server(servicer: OrderQueryServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
