@@ -77,6 +77,34 @@ MODE_CLUSTER: Mode.ValueType  # 2
 """One of many nodes that serve one set of orders."""
 Global___Mode: _TypeAlias = Mode  # noqa: Y015
 
+class _RebuildPhase:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RebuildPhaseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RebuildPhase.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    REBUILD_PHASE_UNSPECIFIED: _RebuildPhase.ValueType  # 0
+    """Not known."""
+    REBUILD_PHASE_READING: _RebuildPhase.ValueType  # 1
+    """It takes in the events of the log."""
+    REBUILD_PHASE_INDEXING: _RebuildPhase.ValueType  # 2
+    """It sorts what it has taken in."""
+    REBUILD_PHASE_DONE: _RebuildPhase.ValueType  # 3
+    """What it has built serves. The last message."""
+
+class RebuildPhase(_RebuildPhase, metaclass=_RebuildPhaseEnumTypeWrapper):
+    """What a rebuild is doing."""
+
+REBUILD_PHASE_UNSPECIFIED: RebuildPhase.ValueType  # 0
+"""Not known."""
+REBUILD_PHASE_READING: RebuildPhase.ValueType  # 1
+"""It takes in the events of the log."""
+REBUILD_PHASE_INDEXING: RebuildPhase.ValueType  # 2
+"""It sorts what it has taken in."""
+REBUILD_PHASE_DONE: RebuildPhase.ValueType  # 3
+"""What it has built serves. The last message."""
+Global___RebuildPhase: _TypeAlias = RebuildPhase  # noqa: Y015
+
 @_typing.final
 class GetServerInfoRequest(_message.Message):
     """Asks what the server is."""
@@ -597,3 +625,64 @@ class DiscardDeadLettersResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DiscardDeadLettersResponse: _TypeAlias = DiscardDeadLettersResponse  # noqa: Y015
+
+@_typing.final
+class RebuildProjectionsRequest(_message.Message):
+    """Asks for the list of orders and its totals to be built anew."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RebuildProjectionsRequest: _TypeAlias = RebuildProjectionsRequest  # noqa: Y015
+
+@_typing.final
+class RebuildProjectionsResponse(_message.Message):
+    """How far a rebuild is. One message a second at least, whatever happens; a rebuild that fails ends the call with UNAVAILABLE."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PHASE_FIELD_NUMBER: _builtins.int
+    EVENTS_FIELD_NUMBER: _builtins.int
+    TOTAL_EVENTS_FIELD_NUMBER: _builtins.int
+    EVENTS_PER_SECOND_FIELD_NUMBER: _builtins.int
+    REMAINING_FIELD_NUMBER: _builtins.int
+    JOINED_FIELD_NUMBER: _builtins.int
+    phase: Global___RebuildPhase.ValueType
+    """What it is doing."""
+    events: _builtins.int
+    """How many events have been taken in."""
+    total_events: _builtins.int
+    """About how many there are, those that came meanwhile included."""
+    events_per_second: _builtins.float
+    """How many events a second have been taken in so far."""
+    joined: _builtins.bool
+    """True: the rebuild was going on before this call."""
+    @_builtins.property
+    def remaining(self) -> _duration_pb2.Duration:
+        """About how long it will take to take in the rest. Not set: not known."""
+
+    def __init__(
+        self,
+        *,
+        phase: Global___RebuildPhase.ValueType = ...,
+        events: _builtins.int = ...,
+        total_events: _builtins.int = ...,
+        events_per_second: _builtins.float = ...,
+        remaining: _duration_pb2.Duration | None = ...,
+        joined: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["remaining", b"remaining"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "events_per_second", b"events_per_second", "joined", b"joined", "phase", b"phase", "remaining", b"remaining", "total_events", b"total_events"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RebuildProjectionsResponse: _TypeAlias = RebuildProjectionsResponse  # noqa: Y015

@@ -219,6 +219,11 @@ class AdminServiceStub:
                 request_serializer=catga_dot_system_dot_v1_dot_system__pb2.DiscardDeadLettersRequest.SerializeToString,
                 response_deserializer=catga_dot_system_dot_v1_dot_system__pb2.DiscardDeadLettersResponse.FromString,
                 _registered_method=True)
+        self.RebuildProjections = channel.unary_stream(
+                '/catga.system.v1.AdminService/RebuildProjections',
+                request_serializer=catga_dot_system_dot_v1_dot_system__pb2.RebuildProjectionsRequest.SerializeToString,
+                response_deserializer=catga_dot_system_dot_v1_dot_system__pb2.RebuildProjectionsResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer:
@@ -250,6 +255,14 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RebuildProjections(self, request, context):
+        """Builds the list of orders and its totals on this node anew from the log, and tells how far it is until the new ones serve. Until then
+        the old ones do. If a rebuild goes on already, it is that one that is told about. The rebuild goes on when this call ends.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -267,6 +280,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.DiscardDeadLetters,
                     request_deserializer=catga_dot_system_dot_v1_dot_system__pb2.DiscardDeadLettersRequest.FromString,
                     response_serializer=catga_dot_system_dot_v1_dot_system__pb2.DiscardDeadLettersResponse.SerializeToString,
+            ),
+            'RebuildProjections': grpc.unary_stream_rpc_method_handler(
+                    servicer.RebuildProjections,
+                    request_deserializer=catga_dot_system_dot_v1_dot_system__pb2.RebuildProjectionsRequest.FromString,
+                    response_serializer=catga_dot_system_dot_v1_dot_system__pb2.RebuildProjectionsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -355,6 +373,33 @@ class AdminService:
             '/catga.system.v1.AdminService/DiscardDeadLetters',
             catga_dot_system_dot_v1_dot_system__pb2.DiscardDeadLettersRequest.SerializeToString,
             catga_dot_system_dot_v1_dot_system__pb2.DiscardDeadLettersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RebuildProjections(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/catga.system.v1.AdminService/RebuildProjections',
+            catga_dot_system_dot_v1_dot_system__pb2.RebuildProjectionsRequest.SerializeToString,
+            catga_dot_system_dot_v1_dot_system__pb2.RebuildProjectionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

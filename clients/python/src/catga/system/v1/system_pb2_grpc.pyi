@@ -105,6 +105,10 @@ class AdminServiceStub:
     """Hands dead letters to their handler once more. One that fails again is a dead letter again."""
     DiscardDeadLetters: _grpc.UnaryUnaryMultiCallable[_system_pb2.DiscardDeadLettersRequest, _system_pb2.DiscardDeadLettersResponse]
     """Drops dead letters for good. The events stay in the log."""
+    RebuildProjections: _grpc.UnaryStreamMultiCallable[_system_pb2.RebuildProjectionsRequest, _system_pb2.RebuildProjectionsResponse]
+    """Builds the list of orders and its totals on this node anew from the log, and tells how far it is until the new ones serve. Until then
+    the old ones do. If a rebuild goes on already, it is that one that is told about. The rebuild goes on when this call ends.
+    """
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -122,6 +126,10 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Hands dead letters to their handler once more. One that fails again is a dead letter again."""
     DiscardDeadLetters: _aio.UnaryUnaryMultiCallable[_system_pb2.DiscardDeadLettersRequest, _system_pb2.DiscardDeadLettersResponse]  # type: ignore[assignment]
     """Drops dead letters for good. The events stay in the log."""
+    RebuildProjections: _aio.UnaryStreamMultiCallable[_system_pb2.RebuildProjectionsRequest, _system_pb2.RebuildProjectionsResponse]  # type: ignore[assignment]
+    """Builds the list of orders and its totals on this node anew from the log, and tells how far it is until the new ones serve. Until then
+    the old ones do. If a rebuild goes on already, it is that one that is told about. The rebuild goes on when this call ends.
+    """
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     """For operators. Like every service here it is open to whoever may use the port. Keep that to a trusted network, ask for client
@@ -154,5 +162,15 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_system_pb2.DiscardDeadLettersResponse, _abc.Awaitable[_system_pb2.DiscardDeadLettersResponse]]:
         """Drops dead letters for good. The events stay in the log."""
+
+    @_abc_1.abstractmethod
+    def RebuildProjections(
+        self,
+        request: _system_pb2.RebuildProjectionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_system_pb2.RebuildProjectionsResponse], _abc.AsyncIterator[_system_pb2.RebuildProjectionsResponse]]:
+        """Builds the list of orders and its totals on this node anew from the log, and tells how far it is until the new ones serve. Until then
+        the old ones do. If a rebuild goes on already, it is that one that is told about. The rebuild goes on when this call ends.
+        """
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
