@@ -97,7 +97,12 @@ class Redis(Program):
     def __init__(self, folder, config=ROOT / "deploy/redis/redis.conf", extra=()):
         self.port = free_port()
         folder.mkdir(parents=True, exist_ok=True)
-        super().__init__([tool("redis-server"), config, "--port", self.port, "--bind", "127.0.0.1", "--dir", folder, *extra])
+        text = config.read_text()
+        need("\ndir /data\n" in text, f"{config} keeps its data in the volume")
+        here = folder / "redis.conf"
+        # Redis goes to the folder as it reads the line: a flag comes too late for that.
+        here.write_text(text.replace("\ndir /data\n", f"\ndir {folder}\n"))
+        super().__init__([tool("redis-server"), here, "--port", self.port, "--bind", "127.0.0.1", *extra])
         until("redis-server answers", lambda: "PONG" in self.cli("ping"))
 
     def cli(self, *args):
@@ -185,4 +190,4 @@ def accepted(settings, args=()):
 
 def is_pinned(image):
     """Whether an image has a tag that is a version, all of it."""
-    return re.search(r":v?\d+\.\d+\.\d+(-[\w.]+)?$|:bookworm-\d{8}-slim$|@sha256:[0-9a-f]{64}$", image) is not None
+    return re.search(r":v?\d+\.\d+\.\d+(-[\w.-]+)?$|:bookworm-\d{8}-slim$|@sha256:[0-9a-f]{64}$", image) is not None
