@@ -1,0 +1,57 @@
+# The service in an image: `docker build -t ordersystem .`
+#
+# Nothing but crates.io is downloaded while building: the compiler of the protos is a crate, SQLite is built from source.
+
+ARG RUST_IMAGE=rust:1.95.0-slim-bookworm
+# Another one with glibc and libgcc will do, such as gcr.io/distroless/cc-debian12: nothing is run in this stage.
+ARG RUNTIME_IMAGE=debian:bookworm-20251229-slim
+
+FROM ${RUST_IMAGE} AS builder
+WORKDIR /build
+
+# The dependencies, in a layer that stays until Cargo.toml or Cargo.lock change: built for a program that does nothing.
+COPY Cargo.toml Cargo.lock ./
+RUN mkdir -p src benches/load \
+    && for file in src/main.rs build.rs benches/load/main.rs; do echo 'fn main() {}' > "$file"; done \
+    && touch src/lib.rs \
+    && cargo build --locked --release --bin ordersystem
+
+# The service itself. What was copied may be older than what the stand-ins were built to, which cargo would take for built already.
+COPY build.rs ./
+COPY proto proto
+COPY src src
+RUN touch build.rs src/main.rs src/lib.rs \
+    && cargo build --locked --release --bin ordersystem
+RUN mkdir -p /image/var/lib/ordersystem \
+    && cp target/release/ordersystem /image/
+
+FROM ${RUNTIME_IMAGE}
+ARG RUNTIME_IMAGE
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="ordersystem" \
+      org.opencontainers.image.description="An event-sourced CQRS order service: gRPC first, with a thin REST gateway on the same port" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.licenses="MIT OR Apache-2.0" \
+      org.opencontainers.image.base.name="${RUNTIME_IMAGE}"
+
+# For TLS to a broker.
+COPY --from=builder /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
+COPY --from=builder /image/ordersystem /usr/local/bin/ordersystem
+COPY --from=builder --chown=65532:65532 /image/var/lib/ordersystem /var/lib/ordersystem
+
+# In the environment and not as flags, so that the health check and every other command of the program see the same settings.
+ENV ORDERSYSTEM_BIND=0.0.0.0 \
+    ORDERSYSTEM_PORT=5000 \
+    ORDERSYSTEM_DATA_DIR=/var/lib/ordersystem
+# A number, so that Kubernetes can tell that it is not root.
+USER 65532:65532
+WORKDIR /var/lib/ordersystem
+VOLUME ["/var/lib/ordersystem"]
+EXPOSE 5000
+# SIGTERM drains: docker stop must wait longer than --shutdown-grace-ms, 25 s, which its own 10 s are not.
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=5s --timeout=3s --start-period=30s --retries=3 CMD ["ordersystem", "health"]
+ENTRYPOINT ["ordersystem"]
+CMD ["serve"]

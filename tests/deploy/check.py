@@ -1,0 +1,55 @@
+#!/usr/bin/env python3
+"""What is deployed, checked without Docker and without a cluster: Dockerfile, docker-compose.yml, deploy/.
+
+usage: check.py BINARY --tools FOLDER [WORD]     only checks with this word in their names
+
+tests/deploy/tools.sh fills the folder. Every setting goes through the real program, which runs on real brokers with the files that are
+deployed. Prints a table; exits with 1 if anything is not as it should be.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import programs
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("binary", type=Path)
+    parser.add_argument("--tools", type=Path, required=True)
+    parser.add_argument("word", nargs="?", default="")
+    args = parser.parse_args()
+    programs.BINARY, programs.TOOLS = args.binary.resolve(), args.tools.resolve()
+    # Only now that it is known what they run.
+    import compose
+    import image
+    import kubernetes
+    import observability
+
+    failed = done = 0
+    with tempfile.TemporaryDirectory() as folder:
+        for part in (image, compose, kubernetes, observability):
+            try:
+                checks = part.checks(Path(folder) / part.__name__)
+            except programs.Wrong as error:
+                checks, failed = [], failed + 1
+                print(f"FAILED  {part.__name__}: {error}", flush=True)
+            for name, check in checks:
+                if args.word not in name:
+                    continue
+                started, outcome, done = time.monotonic(), "passed", done + 1
+                try:
+                    check()
+                except Exception as error:  # whatever it is, the other checks go on
+                    outcome, failed = "FAILED", failed + 1
+                    print(f"{error!r}", file=sys.stderr)
+                print(f"{outcome}  {time.monotonic() - started:5.1f} s  {part.__name__}: {name}", flush=True)
+    print(f"{done} checks, {failed} failed")
+    sys.exit(failed > 0 or done == 0)
+
+
+if __name__ == "__main__":
+    main()

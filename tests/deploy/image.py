@@ -1,0 +1,131 @@
+"""The Dockerfile: hadolint, then what its builder stage does, done here with a cargo that plans and does not build."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import tomllib
+
+import programs
+from programs import ROOT, Node, accepted, is_pinned, need, run, tool
+
+CARGO = """#!/usr/bin/env bash
+# Cargo itself reads the manifest, the lock file and the targets, and says which units it would build.
+set -euo pipefail
+[ "$1" = build ] || {{ echo "only cargo build is expected, not $*" >&2; exit 1; }}
+RUSTC_BOOTSTRAP=1 {cargo} "$@" --target-dir "$PLANS/target" -Z unstable-options --unit-graph > "$PLANS/$(ls "$PLANS" | wc -l).json"
+mkdir -p target/release
+cp {binary} target/release/ordersystem
+"""
+
+
+def instructions():
+    """(stage, instruction, argument) of every instruction; stages are counted from 0, and -1 is before the first."""
+    text = re.sub(r"^\s*#.*\n", "", (ROOT / "Dockerfile").read_text(), flags=re.M).replace("\\\n", " ")
+    stage = -1
+    for line in filter(None, map(str.strip, text.splitlines())):
+        name, argument = line.split(None, 1)
+        stage += name == "FROM"
+        yield stage, name, argument.strip()
+
+
+def settings():
+    """What the image sets in the environment."""
+    last = max(stage for stage, _, _ in instructions())
+    pairs = " ".join(argument for stage, name, argument in instructions() if (stage, name) == (last, "ENV"))
+    return dict(pair.split("=", 1) for pair in shlex.split(pairs))
+
+
+def hadolint():
+    run(tool("hadolint"), "Dockerfile")
+
+
+def allowed_in_context():
+    """What .dockerignore lets into the build."""
+    rules = (ROOT / ".dockerignore").read_text().split("\n")
+    need("*" in rules, ".dockerignore: everything is left out unless named")
+    return {rule[1:] for rule in rules if rule.startswith("!")}
+
+
+def builder_stage(folder):
+    """Runs the first stage in a folder; the units of each call of cargo."""
+    build, plans, bin_folder = folder / "build", folder / "plans", folder / "bin"
+    for made in (build, plans, bin_folder):
+        made.mkdir(parents=True)
+    shim = bin_folder / "cargo"
+    shim.write_text(CARGO.format(cargo=shlex.quote(shutil.which("cargo")), binary=shlex.quote(str(programs.BINARY))))
+    shim.chmod(0o755)
+    env = {**os.environ, "PATH": f"{bin_folder}:{os.environ['PATH']}", "PLANS": str(plans)}
+    allowed = allowed_in_context()
+    for stage, name, argument in instructions():
+        if stage != 0:
+            continue
+        if name == "COPY":
+            *sources, target = argument.split()
+            for source in sources:
+                need(source in allowed, f".dockerignore leaves out {source}")
+                need((ROOT / source).exists(), f"the Dockerfile copies {source}, which is not there")
+                goal = build / target
+                copy = shutil.copytree if (ROOT / source).is_dir() else shutil.copy2
+                copy(ROOT / source, goal / source if target == "./" else goal, **({"dirs_exist_ok": True} if copy is shutil.copytree else {}))
+        elif name == "RUN":
+            need("--locked" in argument or "cargo" not in argument, f"cargo is to keep to the lock file: {argument}")
+            run("sh", "-ec", argument.replace("/image", str(folder / "image")), cwd=build, env=env)
+    need((folder / "image/ordersystem").exists(), "the builder stage ends with the binary in /image")
+    need((folder / "image/var/lib/ordersystem").is_dir(), "the builder stage ends with the data folder in /image")
+    return [json.loads(plan.read_text())["units"] for plan in sorted(plans.glob("*.json"))]
+
+
+def dependencies(units):
+    """What is built of the dependencies, with everything that decides whether it is built again."""
+    return sorted(
+        json.dumps([unit["pkg_id"], unit["mode"], unit["features"], unit["profile"], unit["target"]["kind"]])
+        for unit in units if "registry" in unit["pkg_id"]
+    )
+
+
+def cached_layer(folder):
+    stand_in, real = builder_stage(folder)
+    need(len(dependencies(real)) > 100, "the plan of the service has its dependencies")
+    need(dependencies(stand_in) == dependencies(real), "the first layer builds the very dependencies that the service needs")
+    names = {unit["target"]["name"] for unit in real if "registry" not in unit["pkg_id"]}
+    need({"ordersystem", "build-script-build"} <= names, f"the service is built with its build script: {names}")
+    need(all(unit["profile"]["name"] == "release" for unit in real), "all in the release profile")
+
+
+def last_stage(folder):
+    last = max(stage for stage, _, _ in instructions())
+    of = {name: argument for stage, name, argument in instructions() if stage == last}
+    arguments = dict(arg.split("=", 1) for stage, name, arg in instructions() if name == "ARG" and "=" in arg)
+    manifest = tomllib.loads((ROOT / "Cargo.toml").read_text())["package"]
+    for name in ("RUST_IMAGE", "RUNTIME_IMAGE"):
+        need(is_pinned(arguments[name]), f"{name} is pinned: {arguments[name]}")
+    rust = tuple(map(int, re.search(r":(\d+)\.(\d+)", arguments["RUST_IMAGE"]).groups()))
+    need(rust >= tuple(map(int, manifest["rust-version"].split("."))), "the image's Rust is not older than rust-version")
+    need(arguments["VERSION"] == manifest["version"], "the image's version is the crate's")
+    need(re.fullmatch(r"[1-9]\d*:[1-9]\d*", of["USER"]), f"a user by number that is not root: {of['USER']}")
+    need(of["STOPSIGNAL"] == "SIGTERM", "SIGTERM drains")
+    need(json.loads(of["VOLUME"]) == [settings()["ORDERSYSTEM_DATA_DIR"]], "the volume is the data folder")
+    need(any(n == "COPY" and f"--chown={of['USER']}" in a and a.endswith(settings()["ORDERSYSTEM_DATA_DIR"])
+             for _, n, a in instructions()), "the data folder is the user's own")
+    need(of["EXPOSE"] == settings()["ORDERSYSTEM_PORT"], "the exposed port is the service's")
+    need(settings()["ORDERSYSTEM_BIND"] == "0.0.0.0", "the service listens outside of its container")
+    need(json.loads(of["ENTRYPOINT"]) == ["ordersystem"], "the entrypoint is the program")
+    accepted(settings())
+    probe = json.loads(of["HEALTHCHECK"].split(" CMD ", 1)[1])
+    # As the container has it, with nothing but the image's own settings, moved to a free port.
+    with Node(settings(), folder / "data") as node:
+        node.until_ready()
+        command = [programs.BINARY, *probe[1:]]
+        need(probe[0] == "ordersystem" and run(*command, env=node.env, ok=False).returncode == 0, "a node that serves is healthy")
+        need(node.stop() == 0, "SIGTERM ends it in order")
+        need(run(*command, env=node.env, ok=False).returncode == 1, "no node is unhealthy: 1 and nothing else, as Docker wants it")
+
+
+def checks(folder):
+    return [
+        ("hadolint finds nothing", hadolint),
+        ("the builder stage works, and its first layer holds all dependencies", lambda: cached_layer(folder / "image")),
+        ("the image runs the service as nobody, and knows whether it is well", lambda: last_stage(folder / "image-node")),
+    ]

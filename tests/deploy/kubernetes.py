@@ -1,0 +1,202 @@
+"""The manifests: built by kustomize, held against the schema of Kubernetes, and run here as far as it goes without a cluster."""
+
+import contextlib
+import re
+
+import kubernetes_validate
+import yaml
+
+import image
+from programs import ROOT, Nats, Node, Redis, accepted, free_port, is_pinned, need, run, tool, until
+
+# What the service is on in each, and the durability that it must find.
+STATED = {
+    "base": ("embedded", "inmemory", "machine"),
+    "overlays/redis": ("redis", "redis", "machine"),
+    "overlays/nats": ("nats", "nats", "quorum"),
+    "overlays/cluster": ("redis", "redis", "machine"),
+}
+# The oldest that has the sleep of preStop, and the newest with a schema here.
+VERSIONS = ["1.30", "1.37"]
+NATS_CONFIG = ROOT / "deploy/kubernetes/components/nats/nats.conf"
+
+
+def build(overlay):
+    return [one for one in yaml.safe_load_all(run(tool("kustomize"), "build", f"deploy/kubernetes/{overlay}").stdout) if one]
+
+
+def of_kind(manifests, kind):
+    return [one for one in manifests if one["kind"] == kind]
+
+
+def named(manifests, kind, name):
+    found = [one for one in of_kind(manifests, kind) if one["metadata"]["name"] == name]
+    need(len(found) == 1, f"there is one {kind} {name}, not {len(found)}")
+    return found[0]
+
+
+def valid(manifests):
+    for version in VERSIONS:
+        for one in manifests:
+            try:
+                kubernetes_validate.validate(one, version, strict=True)
+            except kubernetes_validate.ValidationError as error:
+                need(False, f"{one['kind']} {one['metadata']['name']}, Kubernetes {version}: {error.message} at {list(error.path)}")
+
+
+def selectors(manifests):
+    pods = {tuple(sorted(one["spec"]["template"]["metadata"]["labels"].items())): one for one in of_kind(manifests, "StatefulSet")}
+
+    def chosen(labels):
+        found = [one for have, one in pods.items() if labels.items() <= dict(have).items()]
+        need(len(found) == 1, f"{labels} chooses one set of pods, not {len(found)}")
+        return found[0]
+
+    def ports_of(pod):
+        return {port["name"] for container in pod["spec"]["template"]["spec"]["containers"] for port in container["ports"]}
+
+    for service in of_kind(manifests, "Service"):
+        ports = ports_of(chosen(service["spec"]["selector"]))
+        need({port["targetPort"] for port in service["spec"]["ports"]} <= ports, f"{service['metadata']['name']}: the pods have its ports")
+    for one in of_kind(manifests, "PodDisruptionBudget"):
+        chosen(one["spec"]["selector"]["matchLabels"])
+    for policy in of_kind(manifests, "NetworkPolicy"):
+        own = chosen(policy["spec"]["podSelector"]["matchLabels"])
+        for rule in policy["spec"].get("ingress", []):
+            need({port["port"] for port in rule["ports"]} <= ports_of(own), f"{policy['metadata']['name']}: the pods have its ports")
+        for rule in policy["spec"].get("egress", []):
+            for peer in rule.get("to", []):
+                ports = ports_of(chosen(peer["podSelector"]["matchLabels"]))
+                need({port["port"] for port in rule["ports"]} <= ports, f"{policy['metadata']['name']}: who is called has these ports")
+    for workload in of_kind(manifests, "StatefulSet"):
+        chosen(workload["spec"]["selector"]["matchLabels"])
+        governing = named(manifests, "Service", workload["spec"]["serviceName"])
+        need(governing["spec"]["clusterIP"] == "None", f"{workload['metadata']['name']}: its governing service is headless")
+        policed = [policy for policy in of_kind(manifests, "NetworkPolicy") if "Ingress" in policy["spec"]["policyTypes"]
+                   and chosen(policy["spec"]["podSelector"]["matchLabels"]) is workload]
+        need(policed, f"{workload['metadata']['name']}: a policy says who comes in")
+
+
+def hardened(manifests):
+    for workload in of_kind(manifests, "StatefulSet"):
+        name, pod = workload["metadata"]["name"], workload["spec"]["template"]["spec"]
+        context = pod["securityContext"]
+        need(context["runAsNonRoot"] and context["runAsUser"] > 0, f"{name}: is not root")
+        need(context["seccompProfile"] == {"type": "RuntimeDefault"}, f"{name}: has the runtime's seccomp profile")
+        need(not pod["automountServiceAccountToken"] and not pod["enableServiceLinks"], f"{name}: gets neither token nor links")
+        mounts = {claim["metadata"]["name"] for claim in workload["spec"].get("volumeClaimTemplates", [])}
+        for volume in pod.get("volumes", []):
+            mounts.add(volume["name"])
+            if "configMap" in volume:
+                named(manifests, "ConfigMap", volume["configMap"]["name"])
+        for container in pod["containers"]:
+            need(is_pinned(container["image"]), f"{name}: the image is pinned: {container['image']}")
+            own = container["securityContext"]
+            need(own["readOnlyRootFilesystem"] and not own["allowPrivilegeEscalation"], f"{name}: cannot change itself")
+            need(own["capabilities"] == {"drop": ["ALL"]}, f"{name}: has no capabilities")
+            need("memory" in container["resources"]["limits"] and "cpu" in container["resources"]["requests"], f"{name}: says what it needs")
+            need({"startupProbe", "readinessProbe", "livenessProbe"} <= container.keys(), f"{name}: has all three probes")
+            need({mount["name"] for mount in container["volumeMounts"]} <= mounts, f"{name}: mounts what there is")
+
+
+def service(manifests):
+    """The StatefulSet of the service, its container, and the settings that its pods get, by the pods' names."""
+    workload = named(manifests, "StatefulSet", "ordersystem")
+    container = workload["spec"]["template"]["spec"]["containers"][0]
+    common = image.settings()
+    for source in container["envFrom"]:
+        common |= named(manifests, "ConfigMap", source["configMapRef"]["name"])["data"]
+    pods = {}
+    for number in range(workload["spec"]["replicas"]):
+        pod = f"ordersystem-{number}"
+        fields = {"metadata.name": pod}
+        pods[pod] = common | {one["name"]: fields[one["valueFrom"]["fieldRef"]["fieldPath"]] for one in container.get("env", [])}
+    return workload, container, pods
+
+
+def settings(manifests, overlay):
+    workload, container, pods = service(manifests)
+    need(len(pods) == (3 if overlay == "overlays/cluster" else 1), f"{len(pods)} nodes")
+    names = [given.get("ORDERSYSTEM_NODE_ID") for given in pods.values()]
+    need(len(pods) == 1 or names == list(pods), f"the nodes of a cluster are named as their pods: {names}")
+    spec = workload["spec"]["template"]["spec"]
+    for given in pods.values():
+        effective = accepted(given)
+        grace = int(re.search(r"shutdown_grace_ms = (\d+)", effective)[1]) / 1_000
+        pause = container["lifecycle"]["preStop"]["sleep"]["seconds"]
+        need(spec["terminationGracePeriodSeconds"] >= pause + grace + 5, "there is time to drain before the kill")
+        need(given["ORDERSYSTEM_REQUIRE_DURABLE"] == "true", "a pod that would lose orders does not start")
+    paths = [mount["mountPath"] for mount in container["volumeMounts"]]
+    need(image.settings()["ORDERSYSTEM_DATA_DIR"] in paths, f"the data folder is a volume: {paths}")
+    port = int(image.settings()["ORDERSYSTEM_PORT"])
+    need(container["ports"][0]["containerPort"] == port, "the container's port is the service's")
+    marks = workload["spec"]["template"]["metadata"]["annotations"]
+    need((marks["prometheus.io/port"], marks["prometheus.io/path"]) == (str(port), "/metrics"), f"Prometheus finds it: {marks}")
+    addresses = [given[key] for given in pods.values() for key in ("ORDERSYSTEM_REDIS", "ORDERSYSTEM_NATS") if key in given]
+    for host, number in re.findall(r"([\w.-]+):(\d+)", ",".join(addresses)):
+        to = named(manifests, "Service", host.split(".")[-1])
+        need(int(number) in [port["port"] for port in to["spec"]["ports"]], f"{host} has port {number}")
+
+
+@contextlib.contextmanager
+def brokers(manifests, folder):
+    """The brokers with the files of their ConfigMaps, here."""
+    with contextlib.ExitStack() as stack:
+        redis, nats = None, []
+        for one in of_kind(manifests, "StatefulSet"):
+            if one["metadata"]["name"] == "ordersystem-redis":
+                command = one["spec"]["template"]["spec"]["containers"][0]["command"]
+                redis = stack.enter_context(Redis(folder / "redis", extra=command[2:]))
+            elif one["metadata"]["name"] == "ordersystem-nats":
+                need(NATS_CONFIG.read_text() in str_of_configs(manifests), "the ConfigMap holds the file")
+                routes = [free_port() for _ in range(one["spec"]["replicas"])]
+                for number in range(len(routes)):
+                    nats.append(stack.enter_context(Nats(folder / "nats", NATS_CONFIG, f"ordersystem-nats-{number}", routes=routes)))
+                until("the NATS servers have a leader", lambda: all(server.jetstream().get("meta_cluster", {}).get("leader") for server in nats))
+                need(all(server.jetstream()["config"].get("sync_always") for server in nats), "NATS syncs before it acknowledges")
+        yield redis, nats
+
+
+def str_of_configs(manifests):
+    return "".join(text for one in of_kind(manifests, "ConfigMap") for text in one["data"].values())
+
+
+def runs(manifests, overlay, folder):
+    _, container, pods = service(manifests)
+    probes = {kind: container[f"{kind}Probe"]["grpc"] for kind in ("startup", "readiness", "liveness")}
+    need({kind: probe["service"] for kind, probe in probes.items()} ==
+         {"startup": "readiness", "readiness": "readiness", "liveness": "liveness"}, f"each probe asks for its own thing: {probes}")
+    with brokers(manifests, folder) as (redis, nats), contextlib.ExitStack() as stack:
+        nodes = [stack.enter_context(Node(given, folder / pod, redis, nats)) for pod, given in pods.items()]
+        for node in nodes:
+            node.until_ready()
+            for kind, probe in probes.items():
+                need(str(probe["port"]) == image.settings()["ORDERSYSTEM_PORT"], f"{kind}: its port")
+                until(f"{kind} of {overlay} succeeds", lambda node=node, probe=probe: node.probe(probe["service"]) == "SERVING")
+            need(node.probe("no-such-service") == "NotFound", "a probe for a service that is not there fails")
+            info = node.info()
+            need((info["persistence"], info["transport"], info["durability"]) == STATED[overlay], f"{overlay} states {info}")
+            node.create_order()
+        if redis:
+            # A node without its broker is not ready, and must not be restarted for it.
+            redis.stop()
+            until("without Redis it is not ready", lambda: nodes[0].probe("readiness") == "NOT_SERVING")
+            need(nodes[0].probe("liveness") == "SERVING", "without Redis it is live")
+            return
+        for node in nodes:
+            need(node.stop() == 0, "SIGTERM ends it in order")
+
+
+def checks(folder):
+    found = []
+    for overlay in STATED:
+        manifests = build(overlay)
+        found += [
+            (f"{overlay}: every manifest is valid for Kubernetes {' and '.join(VERSIONS)}", lambda m=manifests: valid(m)),
+            (f"{overlay}: services, budgets and policies choose the pods that are there", lambda m=manifests: selectors(m)),
+            (f"{overlay}: pods are hardened, and complete", lambda m=manifests: hardened(m)),
+            (f"{overlay}: the service accepts its settings", lambda m=manifests, o=overlay: settings(m, o)),
+            (f"{overlay}: its nodes run, pass their probes and state their durability",
+             lambda m=manifests, o=overlay: runs(m, o, folder / o)),
+        ]
+    return found
