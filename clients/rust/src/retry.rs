@@ -172,6 +172,6 @@ mod tests {
         (0..109).for_each(|_| throttle.succeeded());
         assert!(!throttle.failed(), "40 tokens and 10.9 more, less one");
         (0..11).for_each(|_| throttle.succeeded());
-        assert!(throttle.failed(), "51 tokens, less one, must be more than half") ;
+        assert!(throttle.failed(), "51 tokens, less one, must be more than half");
     }
 }

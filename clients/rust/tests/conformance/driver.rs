@@ -8,15 +8,15 @@ use ordersystem_client::{
         ids::v1::id_service_client::IdServiceClient,
         orders::v1::{
             execute_commands_response::Outcome, order_command_service_client::OrderCommandServiceClient,
-            order_history_service_client::OrderHistoryServiceClient, order_query_service_client::OrderQueryServiceClient,
+            order_history_service_client::OrderHistoryServiceClient,
+            order_query_service_client::OrderQueryServiceClient,
         },
         system::v1::system_service_client::SystemServiceClient,
     },
     connect, follow_events, follow_order, send_with,
 };
 use prost_reflect::{
-    DescriptorPool, DynamicMessage, MessageDescriptor, MethodDescriptor, SerializeOptions,
-    prost::Message,
+    DescriptorPool, DynamicMessage, MessageDescriptor, MethodDescriptor, SerializeOptions, prost::Message,
 };
 use serde_json::{Map, Value, json};
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
@@ -85,9 +85,8 @@ fn error_view(error: &OrderError) -> Value {
     let violations = violations.map(|v| json!({"field": v.field, "description": v.description})).collect();
     view.insert("fieldViolations".to_owned(), violations);
     let preconditions = error.preconditions.iter();
-    let preconditions = preconditions
-        .map(|p| json!({"type": p.r#type, "subject": p.subject, "description": p.description}))
-        .collect();
+    let preconditions =
+        preconditions.map(|p| json!({"type": p.r#type, "subject": p.subject, "description": p.description})).collect();
     view.insert("preconditions".to_owned(), preconditions);
     if let Some(delay) = error.retry_delay {
         view.insert("retryDelayMs".to_owned(), json!(delay.as_millis() as u64));
@@ -353,7 +352,9 @@ impl Run<'_> {
         let (input, output) = (method.input(), method.output());
         let history = OrderHistoryServiceClient::new(self.channel.clone());
         match name.strip_prefix(HISTORY) {
-            Some("/StreamEvents") => Ok(read_follow(output, follow_events(&history, from_json(input, &step["request"])?))),
+            Some("/StreamEvents") => {
+                Ok(read_follow(output, follow_events(&history, from_json(input, &step["request"])?)))
+            }
             Some("/StreamOrderHistory") => {
                 Ok(read_follow(output, follow_order(&history, from_json(input, &step["request"])?)))
             }

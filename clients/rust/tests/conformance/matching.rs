@@ -182,9 +182,10 @@ fn number(value: &Value) -> Result<i64, String> {
 fn is_equal(one: &Value, other: &Value) -> bool {
     match (one, other) {
         _ if is_missing(one) || is_missing(other) => is_missing(one) && is_missing(other),
-        (Value::Object(a), Value::Object(b)) => {
-            a.keys().chain(b.keys()).all(|key| is_equal(a.get(key).unwrap_or(&Value::Null), b.get(key).unwrap_or(&Value::Null)))
-        }
+        (Value::Object(a), Value::Object(b)) => a
+            .keys()
+            .chain(b.keys())
+            .all(|key| is_equal(a.get(key).unwrap_or(&Value::Null), b.get(key).unwrap_or(&Value::Null))),
         (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| is_equal(a, b)),
         _ => text(one).is_some() && text(one) == text(other),
     }

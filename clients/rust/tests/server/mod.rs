@@ -125,9 +125,7 @@ impl Server {
 
     /// Waits until the health service says on `channel` that it is ready.
     pub async fn wait_until_ready(&mut self, channel: ordersystem_client::Channel) {
-        use tonic_health::pb::{
-            HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
-        };
+        use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
         let mut health = HealthClient::new(channel);
         let deadline = Instant::now() + START_LIMIT;
         loop {
