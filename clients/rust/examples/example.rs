@@ -63,12 +63,12 @@ async fn place_and_pay(channel: &Channel) -> Result<Order, Box<dyn Error>> {
     // A customer of this run's own, so that its events can be told from others.
     let customer_id = format!("customer-{}", Uuid::new_v4());
     let mut create = CreateOrderRequest { customer_id, items: vec![laptop], ..Default::default() };
-    let created = send(async |request| commands.create_order(request).await, &mut create).await?;
+    let created = send(&mut commands, &mut create).await?;
     let order = created.order.unwrap_or_default();
     println!("placed: {}", order.status().as_str_name());
 
     let mut ship = shipping(&order);
-    if let Err(error) = send(async |request| commands.ship_order(request).await, &mut ship).await {
+    if let Err(error) = send(&mut commands, &mut ship).await {
         let facts = OrderError::of(&error);
         println!("refused: {:?} {} {}", facts.code, facts.reason, facts.metadata["status"]);
     }
@@ -80,7 +80,7 @@ async fn place_and_pay(channel: &Channel) -> Result<Order, Box<dyn Error>> {
         ..Default::default()
     };
     let first = commands.pay_order(pay.clone()).await?.into_inner();
-    let second = send(async |request| commands.pay_order(request).await, &mut pay).await?;
+    let second = send(&mut commands, &mut pay).await?;
     let is_same = first == second;
     let order = first.order.unwrap_or_default();
     println!("paid: {} - the retry got the first answer: {is_same}", order.status().as_str_name());
@@ -118,10 +118,10 @@ async fn finish(channel: &Channel, order: &Order, cursor: String) -> Result<(), 
         ..Default::default()
     };
     let mut events = follow_events(&OrderHistoryServiceClient::new(channel.clone()), request);
-    send(async |request| commands.ship_order(request).await, &mut shipping(order)).await?;
+    send(&mut commands, &mut shipping(order)).await?;
     show_next(&mut events).await?;
     let mut deliver = DeliverOrderRequest { order_id: order.order_id.clone(), ..Default::default() };
-    send(async |request| commands.deliver_order(request).await, &mut deliver).await?;
+    send(&mut commands, &mut deliver).await?;
     show_next(&mut events).await
 }
 

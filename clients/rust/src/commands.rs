@@ -7,46 +7,102 @@ use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
 use crate::{
-    OrderError,
+    OrderError, Transport,
     backoff::Backoff,
     catga::orders::v1::{
-        CancelOrderRequest, CreateOrderRequest, DeliverOrderRequest, PayOrderRequest, ShipOrderRequest,
+        CancelOrderRequest, CancelOrderResponse, CreateOrderRequest, CreateOrderResponse, DeliverOrderRequest,
+        DeliverOrderResponse, PayOrderRequest, PayOrderResponse, ShipOrderRequest, ShipOrderResponse,
+        order_command_service_client::OrderCommandServiceClient,
     },
 };
 
-/// A command: a message with a request id.
-pub trait Command: Clone {
+/// A command: a message with a request id, and the method that it is for.
+pub trait Command: Clone + Send + Sync {
+    /// What it is answered with.
+    type Reply: Send;
+
     /// Its idempotency key; empty if it has none.
     fn request_id(&mut self) -> &mut String;
+
+    /// Gives it once: the method of the stub.
+    fn call<T: Transport>(
+        commands: &mut OrderCommandServiceClient<T>,
+        request: Request<Self>,
+    ) -> impl Future<Output = Result<Response<Self::Reply>, Status>> + Send;
 }
 
 impl Command for CreateOrderRequest {
+    type Reply = CreateOrderResponse;
+
     fn request_id(&mut self) -> &mut String {
         &mut self.request_id
+    }
+
+    async fn call<T: Transport>(
+        commands: &mut OrderCommandServiceClient<T>,
+        request: Request<Self>,
+    ) -> Result<Response<Self::Reply>, Status> {
+        commands.create_order(request).await
     }
 }
 
 impl Command for PayOrderRequest {
+    type Reply = PayOrderResponse;
+
     fn request_id(&mut self) -> &mut String {
         &mut self.request_id
+    }
+
+    async fn call<T: Transport>(
+        commands: &mut OrderCommandServiceClient<T>,
+        request: Request<Self>,
+    ) -> Result<Response<Self::Reply>, Status> {
+        commands.pay_order(request).await
     }
 }
 
 impl Command for ShipOrderRequest {
+    type Reply = ShipOrderResponse;
+
     fn request_id(&mut self) -> &mut String {
         &mut self.request_id
+    }
+
+    async fn call<T: Transport>(
+        commands: &mut OrderCommandServiceClient<T>,
+        request: Request<Self>,
+    ) -> Result<Response<Self::Reply>, Status> {
+        commands.ship_order(request).await
     }
 }
 
 impl Command for DeliverOrderRequest {
+    type Reply = DeliverOrderResponse;
+
     fn request_id(&mut self) -> &mut String {
         &mut self.request_id
+    }
+
+    async fn call<T: Transport>(
+        commands: &mut OrderCommandServiceClient<T>,
+        request: Request<Self>,
+    ) -> Result<Response<Self::Reply>, Status> {
+        commands.deliver_order(request).await
     }
 }
 
 impl Command for CancelOrderRequest {
+    type Reply = CancelOrderResponse;
+
     fn request_id(&mut self) -> &mut String {
         &mut self.request_id
+    }
+
+    async fn call<T: Transport>(
+        commands: &mut OrderCommandServiceClient<T>,
+        request: Request<Self>,
+    ) -> Result<Response<Self::Reply>, Status> {
+        commands.cancel_order(request).await
     }
 }
 
@@ -66,8 +122,8 @@ impl Default for SendOptions {
     }
 }
 
-/// Gives a command and retries it until it is answered:
-/// `send(async |request| commands.pay_order(request).await, &mut command).await`.
+/// Gives a command and retries it until it is answered: `send(&mut commands, &mut command)`. The kind of the message says which method
+/// it is for.
 ///
 /// A `command` without a request id gets one, in place, so that it takes effect once however often it is sent; whoever sends the
 /// same message again, after a DEADLINE_EXCEEDED for example, gets the first answer. Retried is what may help
@@ -76,14 +132,11 @@ impl Default for SendOptions {
 /// # Errors
 ///
 /// The error of the last attempt; DEADLINE_EXCEEDED if that was not answered in time.
-pub async fn send<C, R>(
-    method: impl AsyncFnMut(Request<C>) -> Result<Response<R>, Status>,
+pub async fn send<C: Command, T: Transport>(
+    commands: &mut OrderCommandServiceClient<T>,
     command: &mut C,
-) -> Result<R, Status>
-where
-    C: Command,
-{
-    send_with(method, command, SendOptions::default()).await
+) -> Result<C::Reply, Status> {
+    send_with(commands, command, SendOptions::default()).await
 }
 
 /// As [`send`], with another time or number of attempts.
@@ -91,14 +144,11 @@ where
 /// # Errors
 ///
 /// Those of [`send`].
-pub async fn send_with<C, R>(
-    mut method: impl AsyncFnMut(Request<C>) -> Result<Response<R>, Status>,
+pub async fn send_with<C: Command, T: Transport>(
+    commands: &mut OrderCommandServiceClient<T>,
     command: &mut C,
     options: SendOptions,
-) -> Result<R, Status>
-where
-    C: Command,
-{
+) -> Result<C::Reply, Status> {
     if command.request_id().is_empty() {
         *command.request_id() = Uuid::new_v4().to_string();
     }
@@ -108,7 +158,7 @@ where
     loop {
         let mut request = Request::new(command.clone());
         request.set_timeout(deadline.saturating_duration_since(Instant::now()));
-        let outcome = timeout_at(deadline, method(request)).await;
+        let outcome = timeout_at(deadline, C::call(commands, request)).await;
         let error = match outcome.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer in time"))) {
             Ok(response) => return Ok(response.into_inner()),
             Err(error) => error,

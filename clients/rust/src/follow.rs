@@ -9,17 +9,11 @@ use std::{
 };
 
 use futures_core::Stream;
-use http_body::Body as HttpBody;
 use tokio::time::{Instant, Sleep, sleep};
-use tonic::{
-    Response, Status, Streaming,
-    body::Body,
-    client::GrpcService,
-    codegen::{Bytes, StdError},
-};
+use tonic::{Response, Status, Streaming};
 
 use crate::{
-    OrderError,
+    OrderError, Transport,
     backoff::Backoff,
     catga::orders::v1::{
         StreamEventsRequest, StreamEventsResponse, StreamOrderHistoryRequest, StreamOrderHistoryResponse, StreamStart,
@@ -171,17 +165,10 @@ impl<M> fmt::Debug for Follow<M> {
 ///
 /// `history` must use a channel of this crate, or one that reports a broken connection as UNAVAILABLE as well. The call is made
 /// when the first message is asked for.
-pub fn follow_events<T>(
+pub fn follow_events<T: Transport>(
     history: &OrderHistoryServiceClient<T>,
     request: StreamEventsRequest,
-) -> Follow<StreamEventsResponse>
-where
-    T: GrpcService<Body> + Clone + Send + 'static,
-    T::Future: Send,
-    T::Error: Into<StdError>,
-    T::ResponseBody: HttpBody<Data = Bytes> + Send + 'static,
-    <T::ResponseBody as HttpBody>::Error: Into<StdError> + Send,
-{
+) -> Follow<StreamEventsResponse> {
     Follow::new(Box::new(Place { client: history.clone(), request }))
 }
 
@@ -189,17 +176,10 @@ where
 ///
 /// `history` must use a channel of this crate, or one that reports a broken connection as UNAVAILABLE as well. The call is made
 /// when the first message is asked for.
-pub fn follow_order<T>(
+pub fn follow_order<T: Transport>(
     history: &OrderHistoryServiceClient<T>,
     request: StreamOrderHistoryRequest,
-) -> Follow<StreamOrderHistoryResponse>
-where
-    T: GrpcService<Body> + Clone + Send + 'static,
-    T::Future: Send,
-    T::Error: Into<StdError>,
-    T::ResponseBody: HttpBody<Data = Bytes> + Send + 'static,
-    <T::ResponseBody as HttpBody>::Error: Into<StdError> + Send,
-{
+) -> Follow<StreamOrderHistoryResponse> {
     Follow::new(Box::new(Place { client: history.clone(), request }))
 }
 
@@ -209,14 +189,7 @@ struct Place<T, Q> {
     request: Q,
 }
 
-impl<T> History<StreamEventsResponse> for Place<T, StreamEventsRequest>
-where
-    T: GrpcService<Body> + Clone + Send + 'static,
-    T::Future: Send,
-    T::Error: Into<StdError>,
-    T::ResponseBody: HttpBody<Data = Bytes> + Send + 'static,
-    <T::ResponseBody as HttpBody>::Error: Into<StdError> + Send,
-{
+impl<T: Transport> History<StreamEventsResponse> for Place<T, StreamEventsRequest> {
     fn open(&mut self) -> Opening<StreamEventsResponse> {
         let (mut client, request) = (self.client.clone(), self.request.clone());
         Box::pin(async move { client.stream_events(request).await })
@@ -236,14 +209,7 @@ where
     }
 }
 
-impl<T> History<StreamOrderHistoryResponse> for Place<T, StreamOrderHistoryRequest>
-where
-    T: GrpcService<Body> + Clone + Send + 'static,
-    T::Future: Send,
-    T::Error: Into<StdError>,
-    T::ResponseBody: HttpBody<Data = Bytes> + Send + 'static,
-    <T::ResponseBody as HttpBody>::Error: Into<StdError> + Send,
-{
+impl<T: Transport> History<StreamOrderHistoryResponse> for Place<T, StreamOrderHistoryRequest> {
     fn open(&mut self) -> Opening<StreamOrderHistoryResponse> {
         let (mut client, request) = (self.client.clone(), self.request.clone());
         Box::pin(async move { client.stream_order_history(request).await })

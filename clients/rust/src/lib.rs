@@ -16,9 +16,11 @@ mod follow;
 #[allow(missing_docs, clippy::all)]
 mod generated;
 mod retry;
+mod transport;
 
 pub use channel::{Channel, connect, connect_tls};
 pub use commands::{Command, SendOptions, send, send_with};
 pub use errors::{FieldViolation, OrderError, Precondition};
 pub use follow::{Follow, follow_events, follow_order};
 pub use generated::{catga, google};
+pub use transport::Transport;

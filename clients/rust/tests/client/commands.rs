@@ -23,7 +23,7 @@ fn commands(fake: &FakeServer) -> OrderCommandServiceClient<Channel> {
 
 async fn pay(fake: &FakeServer, options: SendOptions) -> Result<PayOrderResponse, Status> {
     let mut commands = commands(fake);
-    send_with(async |request| commands.pay_order(request).await, &mut PayOrderRequest::default(), options).await
+    send_with(&mut commands, &mut PayOrderRequest::default(), options).await
 }
 
 async fn refusal(fake: &FakeServer, options: SendOptions) -> OrderError {
@@ -49,7 +49,7 @@ async fn send_retries_with_one_request_id() {
     let fake = FakeServer::start([unavailable(), unavailable(), reply(&paid())]).await;
     let mut commands = commands(&fake);
     let mut command = PayOrderRequest { order_id: "1".to_owned(), ..Default::default() };
-    let answer = send(async |request| commands.pay_order(request).await, &mut command).await.unwrap();
+    let answer = send(&mut commands, &mut command).await.unwrap();
     assert_eq!(answer, paid());
     assert!(!command.request_id.is_empty(), "the caller has the id for further retries");
     assert_eq!(fake.messages::<PayOrderRequest>(), [command.clone(), command.clone(), command]);
@@ -61,7 +61,7 @@ async fn send_fills_in_another_id_for_another_command_and_keeps_one_that_is_ther
     let mut commands = commands(&fake);
     for request_id in ["", "", "mine"] {
         let mut command = PayOrderRequest { request_id: request_id.to_owned(), ..Default::default() };
-        send(async |request| commands.pay_order(request).await, &mut command).await.unwrap();
+        send(&mut commands, &mut command).await.unwrap();
     }
     let ids: Vec<String> = fake.messages::<PayOrderRequest>().into_iter().map(|asked| asked.request_id).collect();
     assert_eq!(ids.iter().collect::<HashSet<_>>().len(), 3);
@@ -134,8 +134,6 @@ async fn a_send_that_is_not_answered_ends_with_the_time_of_the_caller_and_is_not
 async fn send_can_run_in_a_task_of_its_own() {
     let fake = FakeServer::start([reply(&paid())]).await;
     let mut commands = commands(&fake);
-    let task = tokio::spawn(async move {
-        send(async |request| commands.pay_order(request).await, &mut PayOrderRequest::default()).await
-    });
+    let task = tokio::spawn(async move { send(&mut commands, &mut PayOrderRequest::default()).await });
     assert_eq!(task.await.unwrap().unwrap(), paid());
 }

@@ -7,7 +7,7 @@ use ordersystem_client::{
     catga::{
         ids::v1::id_service_client::IdServiceClient,
         orders::v1::{
-            execute_commands_response::Outcome, order_command_service_client::OrderCommandServiceClient,
+            execute_commands_response, order_command_service_client::OrderCommandServiceClient,
             order_history_service_client::OrderHistoryServiceClient,
             order_query_service_client::OrderQueryServiceClient,
         },
@@ -30,6 +30,9 @@ use crate::{
 
 const CALL_LIMIT_MS: u64 = 10_000;
 const MESSAGE_LIMIT: Duration = Duration::from_secs(10);
+
+/// The reply to a call, or the view of its error.
+type Outcome = Result<Value, Value>;
 
 const HISTORY: &str = "catga.orders.v1.OrderHistoryService";
 
@@ -239,20 +242,20 @@ impl Run<'_> {
     }
 
     /// Matches the reply or the error view with what the step says of it.
-    fn check(&mut self, expected: &Value, outcome: Result<Value, OrderError>) -> Result<(), String> {
+    fn check(&mut self, expected: &Value, outcome: Outcome) -> Result<(), String> {
         match (outcome, expected.get("error")) {
             (Ok(reply), None) => {
                 let pattern = expected.get("expect").cloned().unwrap_or_else(|| json!({}));
                 check(&pattern, &reply, &mut self.variables, "")
             }
-            (Err(error), Some(pattern)) => check(pattern, &error_view(&error), &mut self.variables, ""),
+            (Err(error), Some(pattern)) => check(pattern, &error, &mut self.variables, ""),
             (Ok(reply), Some(_)) => Err(format!("expected an error, came {reply}")),
-            (Err(error), None) => Err(format!("expected success, came {error:?}")),
+            (Err(error), None) => Err(format!("expected success, came {error}")),
         }
     }
 
     /// Calls `name` once, or through `send`.
-    async fn unary(&self, kind: &str, name: &str, step: &Value) -> Result<Result<Value, OrderError>, String> {
+    async fn unary(&self, kind: &str, name: &str, step: &Value) -> Result<Outcome, String> {
         let call = Call { method: self.api.method(name)?, step, is_send: kind == "send" };
         let mut commands = OrderCommandServiceClient::new(self.channel.clone());
         let mut queries = OrderQueryServiceClient::new(self.channel.clone());
@@ -261,19 +264,19 @@ impl Run<'_> {
         let mut health = HealthClient::new(self.channel.clone());
         match name {
             "catga.orders.v1.OrderCommandService/CreateOrder" => {
-                call.command(async |request| commands.create_order(request).await).await
+                call.command(&mut commands.clone(), async |request| commands.create_order(request).await).await
             }
             "catga.orders.v1.OrderCommandService/PayOrder" => {
-                call.command(async |request| commands.pay_order(request).await).await
+                call.command(&mut commands.clone(), async |request| commands.pay_order(request).await).await
             }
             "catga.orders.v1.OrderCommandService/ShipOrder" => {
-                call.command(async |request| commands.ship_order(request).await).await
+                call.command(&mut commands.clone(), async |request| commands.ship_order(request).await).await
             }
             "catga.orders.v1.OrderCommandService/DeliverOrder" => {
-                call.command(async |request| commands.deliver_order(request).await).await
+                call.command(&mut commands.clone(), async |request| commands.deliver_order(request).await).await
             }
             "catga.orders.v1.OrderCommandService/CancelOrder" => {
-                call.command(async |request| commands.cancel_order(request).await).await
+                call.command(&mut commands.clone(), async |request| commands.cancel_order(request).await).await
             }
             "catga.orders.v1.OrderQueryService/GetOrder" => {
                 call.once(async |request| queries.get_order(request).await).await
@@ -313,8 +316,8 @@ impl Run<'_> {
             let pattern = expected.remove(&reply.correlation_id);
             let pattern = pattern.ok_or_else(|| format!("an unexpected reply to {}", reply.correlation_id))?;
             let outcome = match reply.outcome.ok_or("a reply without an outcome")? {
-                Outcome::Success(done) => Ok(to_json(success.clone(), &done)),
-                Outcome::Error(status) => Err(OrderError::of_status(&status)),
+                execute_commands_response::Outcome::Success(done) => Ok(to_json(success.clone(), &done)),
+                execute_commands_response::Outcome::Error(status) => Err(error_view(&OrderError::of_status(&status))),
             };
             self.check(&pattern, outcome).map_err(|error| format!("{}: {error}", reply.correlation_id))?;
         }
@@ -378,27 +381,29 @@ impl Call<'_> {
     async fn once<Q: Message + Default, R: Message>(
         &self,
         method: impl AsyncFnOnce(Request<Q>) -> Result<Response<R>, Status>,
-    ) -> Result<Result<Value, OrderError>, String> {
+    ) -> Result<Outcome, String> {
         let mut request = Request::new(from_json(self.method.input(), &self.step["request"])?);
         request.set_timeout(self.limit().unwrap_or(Duration::from_millis(CALL_LIMIT_MS)));
         Ok(self.outcome(method(request).await.map(Response::into_inner)))
     }
 
-    async fn command<C: Command + Message + Default, R: Message>(
+    /// Calls the raw stub, or `send` with the same kind of message.
+    async fn command<C: Command<Reply: Message> + Message + Default>(
         &self,
-        method: impl AsyncFnMut(Request<C>) -> Result<Response<R>, Status>,
-    ) -> Result<Result<Value, OrderError>, String> {
+        commands: &mut OrderCommandServiceClient<Channel>,
+        method: impl AsyncFnOnce(Request<C>) -> Result<Response<C::Reply>, Status>,
+    ) -> Result<Outcome, String> {
         if !self.is_send {
             return self.once(method).await;
         }
-        let mut command = from_json(self.method.input(), &self.step["request"])?;
+        let mut command: C = from_json(self.method.input(), &self.step["request"])?;
         let timeout = self.limit().unwrap_or(Duration::from_millis(CALL_LIMIT_MS));
         let options = SendOptions { timeout, ..SendOptions::default() };
-        Ok(self.outcome(send_with(method, &mut command, options).await))
+        Ok(self.outcome(send_with(commands, &mut command, options).await))
     }
 
-    fn outcome<R: Message>(&self, outcome: Result<R, Status>) -> Result<Value, OrderError> {
-        outcome.map(|reply| to_json(self.method.output(), &reply)).map_err(|error| OrderError::of(&error))
+    fn outcome<R: Message>(&self, outcome: Result<R, Status>) -> Outcome {
+        outcome.map(|reply| to_json(self.method.output(), &reply)).map_err(|error| error_view(&OrderError::of(&error)))
     }
 
     fn stream_request<Q: Message + Default>(&self) -> Result<Request<Q>, String> {

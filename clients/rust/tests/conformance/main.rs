@@ -1,6 +1,6 @@
 //! The scenarios that every client runs, each as one test. Arguments that are no options choose tests by a part of their name.
 
-#![allow(clippy::expect_used, clippy::unwrap_used)]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "how a test fails")]
 
 mod driver;
 mod matching;
