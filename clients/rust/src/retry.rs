@@ -169,9 +169,9 @@ mod tests {
     fn fifty_failures_stop_retries_until_enough_calls_have_succeeded() {
         let throttle = Throttle::default();
         assert_eq!((0..60).filter(|_| throttle.failed()).count(), 49);
-        (0..109).for_each(|_| throttle.succeeded());
-        assert!(!throttle.failed(), "40 tokens and 10.9 more, less one");
+        (0..110).for_each(|_| throttle.succeeded());
+        assert!(!throttle.failed(), "40 tokens and 11 more, less one, are just half of all");
         (0..11).for_each(|_| throttle.succeeded());
-        assert!(throttle.failed(), "51 tokens, less one, must be more than half");
+        assert!(throttle.failed(), "50 tokens and 1.1 more, less one, are more than half");
     }
 }

@@ -6,8 +6,8 @@ use std::{
     io,
     pin::Pin,
     sync::{Arc, Mutex},
-    task::{Context, Poll},
-    time::Instant,
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
 };
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -19,9 +19,16 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use ordersystem_client::Channel;
 use prost::Message;
 use prost_types::Any;
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::{
+    net::TcpListener,
+    task::JoinSet,
+    time::{Sleep, sleep},
+};
 use tonic::{Code, Status};
 use tonic_types::pb;
+
+/// How long messages may take to arrive before the stream breaks.
+const FLUSH: Duration = Duration::from_millis(100);
 
 /// What a call is answered with: messages, then an end.
 #[derive(Clone, Debug)]
@@ -196,7 +203,9 @@ async fn answer(
     let path = parts.uri.path().to_owned();
     asked.lock().unwrap().push(Asked { path, headers: parts.headers, at: Instant::now(), message });
     let answer = script.lock().unwrap().pop_front().expect("the script has no more answers");
-    let mut response = http::Response::new(Scripted { frames: answer.messages.into(), end: answer.end, hang_up });
+    let flushed = Box::pin(sleep(FLUSH));
+    let mut response =
+        http::Response::new(Scripted { frames: answer.messages.into(), end: answer.end, hang_up, flushed });
     response.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
     if let Scripted { frames, end: End::Fail(status), .. } = response.body()
         && frames.is_empty()
@@ -213,13 +222,15 @@ struct Scripted {
     frames: VecDeque<Bytes>,
     end: End,
     hang_up: Arc<tokio::sync::Notify>,
+    /// By then what was said has arrived, and does not get lost with the stream.
+    flushed: Pin<Box<Sleep>>,
 }
 
 impl Body for Scripted {
     type Data = Bytes;
     type Error = io::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         if let Some(frame) = self.frames.pop_front() {
             return Poll::Ready(Some(Ok(Frame::data(frame))));
         }
@@ -227,8 +238,12 @@ impl Body for Scripted {
             End::Ok => Status::ok(""),
             End::Fail(status) => status.clone(),
             End::Open => return Poll::Pending,
-            End::Reset => return Poll::Ready(Some(Err(io::Error::other("as scripted")))),
+            End::Reset => {
+                ready!(self.flushed.as_mut().poll(context));
+                return Poll::Ready(Some(Err(io::Error::other("as scripted"))));
+            }
             End::HangUp => {
+                ready!(self.flushed.as_mut().poll(context));
                 self.hang_up.notify_one();
                 return Poll::Pending;
             }
