@@ -10,6 +10,7 @@ use ordersystem_client::{
     },
     connect,
 };
+use tokio::time::timeout;
 use tonic::{Code, Request, Response, Status};
 
 use crate::fake::{Answer, FakeServer, failure, messages, nothing, reply, retry_info};
@@ -21,7 +22,8 @@ fn order() -> GetOrderResponse {
 async fn get(fake: &FakeServer, limit: Duration) -> Result<GetOrderResponse, Status> {
     let mut request = Request::new(GetOrderRequest { order_id: "1".to_owned(), ..Default::default() });
     request.set_timeout(limit);
-    OrderQueryServiceClient::new(fake.channel()).get_order(request).await.map(Response::into_inner)
+    let mut queries = OrderQueryServiceClient::new(fake.channel());
+    timeout(GIVE_UP, queries.get_order(request)).await.expect("an end in time").map(Response::into_inner)
 }
 
 fn unavailable() -> Answer {
@@ -29,6 +31,8 @@ fn unavailable() -> Answer {
 }
 
 const LONG: Duration = Duration::from_secs(10);
+/// How long a test waits for what must come.
+const GIVE_UP: Duration = Duration::from_secs(20);
 
 #[tokio::test]
 async fn a_query_is_retried_while_the_service_is_unavailable() {
@@ -88,7 +92,8 @@ async fn a_stream_that_falls_silent_ends_when_its_time_is_up() {
     request.set_timeout(Duration::from_secs(1));
     let mut stream = OrderHistoryServiceClient::new(fake.channel()).stream_events(request).await.unwrap().into_inner();
     assert_eq!(stream.message().await.unwrap(), Some(event));
-    assert_eq!(stream.message().await.unwrap_err().code(), Code::DeadlineExceeded);
+    let end = timeout(GIVE_UP, stream.message()).await.expect("an end in time");
+    assert_eq!(end.unwrap_err().code(), Code::DeadlineExceeded);
 }
 
 #[tokio::test]

@@ -23,7 +23,9 @@ fn commands(fake: &FakeServer) -> OrderCommandServiceClient<Channel> {
 
 async fn pay(fake: &FakeServer, options: SendOptions) -> Result<PayOrderResponse, Status> {
     let mut commands = commands(fake);
-    send_with(&mut commands, &mut PayOrderRequest::default(), options).await
+    let mut command = PayOrderRequest::default();
+    let sending = send_with(&mut commands, &mut command, options);
+    tokio::time::timeout(Duration::from_secs(20), sending).await.expect("an end in time")
 }
 
 async fn refusal(fake: &FakeServer, options: SendOptions) -> OrderError {
