@@ -1,0 +1,141 @@
+//! Which commands are sent again, and when.
+
+use std::{collections::HashSet, num::NonZeroU32, time::Duration};
+
+use ordersystem_client::{
+    Channel, OrderError, SendOptions,
+    catga::orders::v1::{
+        CreateOrderRequest, PayOrderRequest, PayOrderResponse, order_command_service_client::OrderCommandServiceClient,
+    },
+    send, send_with,
+};
+use tonic::{Code, Status};
+
+use crate::fake::{Answer, FakeServer, failure, info, nothing, reply, retry_info};
+
+fn paid() -> PayOrderResponse {
+    PayOrderResponse { revision: 2, ..Default::default() }
+}
+
+fn commands(fake: &FakeServer) -> OrderCommandServiceClient<Channel> {
+    OrderCommandServiceClient::new(fake.channel())
+}
+
+async fn pay(fake: &FakeServer, options: SendOptions) -> Result<PayOrderResponse, Status> {
+    let mut commands = commands(fake);
+    let mut command = PayOrderRequest::default();
+    let sending = send_with(&mut commands, &mut command, options);
+    tokio::time::timeout(Duration::from_secs(20), sending).await.expect("an end in time")
+}
+
+async fn refusal(fake: &FakeServer, options: SendOptions) -> OrderError {
+    OrderError::of(&pay(fake, options).await.unwrap_err())
+}
+
+fn unavailable() -> Answer {
+    nothing().unavailable()
+}
+
+#[tokio::test]
+async fn a_command_is_never_retried_by_the_channel() {
+    let fake = FakeServer::start([unavailable(), unavailable()]).await;
+    let mut commands = commands(&fake);
+    commands.create_order(CreateOrderRequest::default()).await.unwrap_err();
+    let with_an_id = PayOrderRequest { request_id: "with an id as well".to_owned(), ..Default::default() };
+    commands.pay_order(with_an_id).await.unwrap_err();
+    assert_eq!(fake.asked().len(), 2);
+}
+
+#[tokio::test]
+async fn send_retries_with_one_request_id() {
+    let fake = FakeServer::start([unavailable(), unavailable(), reply(&paid())]).await;
+    let mut commands = commands(&fake);
+    let mut command = PayOrderRequest { order_id: "1".to_owned(), ..Default::default() };
+    let answer = send(&mut commands, &mut command).await.unwrap();
+    assert_eq!(answer, paid());
+    assert!(!command.request_id.is_empty(), "the caller has the id for further retries");
+    assert_eq!(fake.messages::<PayOrderRequest>(), [command.clone(), command.clone(), command]);
+}
+
+#[tokio::test]
+async fn send_fills_in_another_id_for_another_command_and_keeps_one_that_is_there() {
+    let fake = FakeServer::start([reply(&paid()), reply(&paid()), reply(&paid())]).await;
+    let mut commands = commands(&fake);
+    for request_id in ["", "", "mine"] {
+        let mut command = PayOrderRequest { request_id: request_id.to_owned(), ..Default::default() };
+        send(&mut commands, &mut command).await.unwrap();
+    }
+    let ids: Vec<String> = fake.messages::<PayOrderRequest>().into_iter().map(|asked| asked.request_id).collect();
+    assert_eq!(ids.iter().collect::<HashSet<_>>().len(), 3);
+    assert_eq!(ids[2], "mine");
+    assert!(ids.iter().all(|id| !id.is_empty()));
+}
+
+#[tokio::test]
+async fn send_goes_on_after_a_connection_that_broke_whatever_the_library_calls_it() {
+    let broken = [nothing().reset(), nothing().hang_up(), reply(&paid()).hang_up()];
+    let fake = FakeServer::start(broken.into_iter().chain([reply(&paid())])).await;
+    assert_eq!(pay(&fake, SendOptions::default()).await.unwrap(), paid());
+    assert_eq!(fake.asked().len(), 4);
+}
+
+#[tokio::test]
+async fn send_waits_as_long_as_the_service_asks_for() {
+    let overloaded = failure(Code::ResourceExhausted, vec![info("OVERLOADED"), retry_info(300)]);
+    let fake = FakeServer::start([nothing().fail(overloaded), reply(&paid())]).await;
+    pay(&fake, SendOptions::default()).await.unwrap();
+    assert!(fake.first_wait_ms() >= 300);
+}
+
+#[tokio::test]
+async fn send_does_not_retry_what_a_retry_does_not_mend() {
+    for (code, reason) in
+        [(Code::ResourceExhausted, "MESSAGE_TOO_LARGE"), (Code::FailedPrecondition, "ILLEGAL_TRANSITION")]
+    {
+        let fake = FakeServer::start([nothing().fail(failure(code, vec![info(reason)])), reply(&paid())]).await;
+        assert_eq!(refusal(&fake, SendOptions::default()).await.reason, reason);
+        assert_eq!(fake.asked().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn send_makes_as_many_attempts_as_allowed() {
+    let fake = FakeServer::start(vec![unavailable(); 9]).await;
+    let options = SendOptions { attempts: NonZeroU32::new(3).unwrap(), ..SendOptions::default() };
+    assert_eq!(refusal(&fake, options).await.code, Code::Unavailable);
+    assert_eq!(fake.asked().len(), 3);
+}
+
+#[tokio::test]
+async fn send_makes_five_attempts_if_nothing_else_is_said() {
+    let fake = FakeServer::start(vec![unavailable(); 9]).await;
+    refusal(&fake, SendOptions::default()).await;
+    assert_eq!(fake.asked().len(), 5);
+}
+
+#[tokio::test]
+async fn send_gives_up_at_once_when_the_wait_would_pass_the_deadline() {
+    let full = failure(Code::ResourceExhausted, vec![info("STORE_FULL"), retry_info(600_000)]);
+    let fake = FakeServer::start([nothing().fail(full), reply(&paid())]).await;
+    let options = SendOptions { timeout: Duration::from_secs(60), ..SendOptions::default() };
+    let refused = tokio::time::timeout(Duration::from_secs(10), refusal(&fake, options)).await.unwrap();
+    assert_eq!(refused.reason, "STORE_FULL");
+    assert_eq!(fake.asked().len(), 1);
+}
+
+#[tokio::test]
+async fn a_send_that_is_not_answered_ends_with_the_time_of_the_caller_and_is_not_retried() {
+    let fake = FakeServer::start([nothing().open(), reply(&paid())]).await;
+    let options = SendOptions { timeout: Duration::from_millis(300), ..SendOptions::default() };
+    assert_eq!(refusal(&fake, options).await.code, Code::DeadlineExceeded);
+    assert_eq!(fake.asked().len(), 1);
+    assert!(fake.asked()[0].headers.contains_key("grpc-timeout"), "the service is told as well");
+}
+
+#[tokio::test]
+async fn send_can_run_in_a_task_of_its_own() {
+    let fake = FakeServer::start([reply(&paid())]).await;
+    let mut commands = commands(&fake);
+    let task = tokio::spawn(async move { send(&mut commands, &mut PayOrderRequest::default()).await });
+    assert_eq!(task.await.unwrap().unwrap(), paid());
+}

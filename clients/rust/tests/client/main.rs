@@ -1,0 +1,13 @@
+//! The helpers against a server that misbehaves as it is told, and the page and the example against the real one.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "how a test fails")]
+
+mod channel;
+mod commands;
+mod errors;
+mod fake;
+mod follow;
+mod page;
+#[path = "../server/mod.rs"]
+mod server;
+mod tls;
