@@ -1400,7 +1400,7 @@ pub mod order_query_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// Up to 500 orders by id in one call.
+        /// Up to 500 orders by id in one call, and up to 4 MiB: RESOURCE_EXHAUSTED (MESSAGE_TOO_LARGE) asks for fewer.
         pub async fn batch_get_orders(
             &mut self,
             request: impl tonic::IntoRequest<super::BatchGetOrdersRequest>,

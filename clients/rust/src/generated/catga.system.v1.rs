@@ -35,12 +35,70 @@ pub struct GetServerInfoResponse {
     /// How long it has been running.
     #[prost(message, optional, tag = "10")]
     pub uptime: ::core::option::Option<::prost_types::Duration>,
-    /// The Snowflake numbers of the node.
+    /// The Snowflake datacenter number of the node.
     #[prost(int32, tag = "11")]
     pub datacenter_id: i32,
     /// The Snowflake worker number of the node.
     #[prost(int32, tag = "12")]
     pub worker_id: i32,
+}
+/// Asks who serves.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetClusterRequest {}
+/// Who serves.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GetClusterResponse {
+    /// The cluster now.
+    #[prost(message, optional, tag = "1")]
+    pub cluster: ::core::option::Option<Cluster>,
+}
+/// Asks to be told who serves.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WatchClusterRequest {}
+/// Who serves, as of now.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct WatchClusterResponse {
+    /// The cluster now.
+    #[prost(message, optional, tag = "1")]
+    pub cluster: ::core::option::Option<Cluster>,
+}
+/// The nodes that serve one set of orders.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Cluster {
+    /// How the node that answers runs.
+    #[prost(enumeration = "Mode", tag = "1")]
+    pub mode: i32,
+    /// The nodes, by worker number. A node that has died is among them until its lease ends, which takes some seconds.
+    #[prost(message, repeated, tag = "2")]
+    pub nodes: ::prost::alloc::vec::Vec<ClusterNode>,
+}
+/// One node of a cluster.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ClusterNode {
+    /// Its name, as in --node-id.
+    #[prost(string, tag = "1")]
+    pub node: ::prost::alloc::string::String,
+    /// Where it listens, as host:port; for people.
+    #[prost(string, tag = "2")]
+    pub address: ::prost::alloc::string::String,
+    /// Its Snowflake datacenter number.
+    #[prost(int32, tag = "3")]
+    pub datacenter_id: i32,
+    /// Its Snowflake worker number, its own for as long as it lives.
+    #[prost(int32, tag = "4")]
+    pub worker_id: i32,
+    /// What this node does and no other: "outbox", or "subscription-" and the name of a handler.
+    #[prost(string, repeated, tag = "5")]
+    pub roles: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// How far its read model has followed the log: a cursor. Up to a second old for other nodes.
+    #[prost(string, tag = "6")]
+    pub cursor: ::prost::alloc::string::String,
+    /// About how many events it is behind the log.
+    #[prost(int64, tag = "7")]
+    pub lag: i64,
+    /// Whether it is the node that answers.
+    #[prost(bool, tag = "8")]
+    pub is_this_node: bool,
 }
 /// The bounds that requests are held to.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -76,13 +134,14 @@ pub struct Limits {
 /// Asks for a page of the dead letters of a handler.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListDeadLettersRequest {
-    /// The name of the handler: "order-event-logger". An unknown one is NOT_FOUND, with those that there are.
+    /// The name of the handler, for example "order-event-logger". An unknown one is NOT_FOUND (HANDLER_NOT_FOUND), with those that
+    /// there are.
     #[prost(string, tag = "1")]
     pub handler: ::prost::alloc::string::String,
-    /// The most letters in the reply, up to 500; 0: 50.
+    /// How many letters at the most: 1 to 500; 0 means 50.
     #[prost(int32, tag = "2")]
     pub page_size: i32,
-    /// next_page_token of the page before; empty: the first page.
+    /// The `next_page_token` of the page before; empty for the first page. `page_size` may change.
     #[prost(string, tag = "3")]
     pub page_token: ::prost::alloc::string::String,
 }
@@ -92,14 +151,14 @@ pub struct ListDeadLettersResponse {
     /// The letters, the oldest first.
     #[prost(message, repeated, tag = "1")]
     pub dead_letters: ::prost::alloc::vec::Vec<DeadLetter>,
-    /// Where the next page begins; empty: there is none.
+    /// Ask for the next page with this; empty on the last page.
     #[prost(string, tag = "2")]
     pub next_page_token: ::prost::alloc::string::String,
 }
 /// An event that a handler gave up.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DeadLetter {
-    /// The event, as everywhere: the order id, "-" and the revision.
+    /// The event's stable id: the order id, "-" and the revision.
     #[prost(string, tag = "1")]
     pub event_id: ::prost::alloc::string::String,
     /// The order that changed.
@@ -108,7 +167,7 @@ pub struct DeadLetter {
     /// The place of the event in the history of its order.
     #[prost(int64, tag = "3")]
     pub revision: i64,
-    /// What happened: "OrderPaid".
+    /// What happened, for example "OrderPaid".
     #[prost(string, tag = "4")]
     pub r#type: ::prost::alloc::string::String,
     /// How often it was tried.
@@ -127,7 +186,7 @@ pub struct ReplayDeadLettersRequest {
     /// The name of the handler.
     #[prost(string, tag = "1")]
     pub handler: ::prost::alloc::string::String,
-    /// Which letters, at most 1000; not together with all.
+    /// Which letters, at most 1000; not together with `all`.
     #[prost(string, repeated, tag = "2")]
     pub event_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// All letters that there are now.
@@ -147,7 +206,7 @@ pub struct DiscardDeadLettersRequest {
     /// The name of the handler.
     #[prost(string, tag = "1")]
     pub handler: ::prost::alloc::string::String,
-    /// Which letters, at most 1000; not together with all.
+    /// Which letters, at most 1000; not together with `all`.
     #[prost(string, repeated, tag = "2")]
     pub event_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// All letters that there are now.
@@ -160,6 +219,31 @@ pub struct DiscardDeadLettersResponse {
     /// How many letters; fewer than were named if some were not there.
     #[prost(int32, tag = "1")]
     pub discarded: i32,
+}
+/// Asks for the list of orders and its totals to be built anew.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RebuildProjectionsRequest {}
+/// How far a rebuild is. One message a second at least, whatever happens; a rebuild that fails ends the call with UNAVAILABLE.
+#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+pub struct RebuildProjectionsResponse {
+    /// What it is doing.
+    #[prost(enumeration = "RebuildPhase", tag = "1")]
+    pub phase: i32,
+    /// How many events have been taken in.
+    #[prost(int64, tag = "2")]
+    pub events: i64,
+    /// About how many there are, those that came meanwhile included.
+    #[prost(int64, tag = "3")]
+    pub total_events: i64,
+    /// How many events a second have been taken in so far.
+    #[prost(double, tag = "4")]
+    pub events_per_second: f64,
+    /// About how long it will take to take in the rest. Not set: not known.
+    #[prost(message, optional, tag = "5")]
+    pub remaining: ::core::option::Option<::prost_types::Duration>,
+    /// True: the rebuild was going on before this call.
+    #[prost(bool, tag = "6")]
+    pub joined: bool,
 }
 /// What an acknowledged command survives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
@@ -231,6 +315,43 @@ impl Mode {
             "MODE_UNSPECIFIED" => Some(Self::Unspecified),
             "MODE_STANDALONE" => Some(Self::Standalone),
             "MODE_CLUSTER" => Some(Self::Cluster),
+            _ => None,
+        }
+    }
+}
+/// What a rebuild is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum RebuildPhase {
+    /// Not known.
+    Unspecified = 0,
+    /// It takes in the events of the log.
+    Reading = 1,
+    /// It sorts what it has taken in.
+    Indexing = 2,
+    /// What it has built serves. The last message.
+    Done = 3,
+}
+impl RebuildPhase {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "REBUILD_PHASE_UNSPECIFIED",
+            Self::Reading => "REBUILD_PHASE_READING",
+            Self::Indexing => "REBUILD_PHASE_INDEXING",
+            Self::Done => "REBUILD_PHASE_DONE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "REBUILD_PHASE_UNSPECIFIED" => Some(Self::Unspecified),
+            "REBUILD_PHASE_READING" => Some(Self::Reading),
+            "REBUILD_PHASE_INDEXING" => Some(Self::Indexing),
+            "REBUILD_PHASE_DONE" => Some(Self::Done),
             _ => None,
         }
     }
@@ -343,6 +464,59 @@ pub mod system_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// The nodes that serve this set of orders, what each does alone, and how far each has followed the log.
+        pub async fn get_cluster(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetClusterRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetClusterResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/catga.system.v1.SystemService/GetCluster",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("catga.system.v1.SystemService", "GetCluster"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// The same at once, and again whenever something has changed, at the most once a second. Ends with UNAVAILABLE (SHUTTING_DOWN) when
+        /// the node does.
+        pub async fn watch_cluster(
+            &mut self,
+            request: impl tonic::IntoRequest<super::WatchClusterRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::WatchClusterResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/catga.system.v1.SystemService/WatchCluster",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("catga.system.v1.SystemService", "WatchCluster"),
+                );
+            self.inner.server_streaming(req, path, codec).await
+        }
     }
 }
 /// Generated client implementations.
@@ -358,6 +532,9 @@ pub mod admin_service_client {
     use tonic::codegen::http::Uri;
     /// For operators. Like every service here it is open to whoever may use the port. Keep that to a trusted network, ask for client
     /// certificates, or refuse /catga.system.v1.AdminService/ in the proxy before it.
+    ///
+    /// Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT (BadRequest names every violation), NOT_FOUND with
+    /// the reason HANDLER_NOT_FOUND (its metadata has the handlers that there are), UNAVAILABLE (RetryInfo).
     #[derive(Debug, Clone)]
     pub struct AdminServiceClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -507,6 +684,34 @@ pub mod admin_service_client {
                     GrpcMethod::new("catga.system.v1.AdminService", "DiscardDeadLetters"),
                 );
             self.inner.unary(req, path, codec).await
+        }
+        /// Builds the list of orders and its totals on this node anew from the log, and tells how far it is until the new ones serve. Until then
+        /// the old ones do. If a rebuild goes on already, it is that one that is told about. The rebuild goes on when this call ends.
+        pub async fn rebuild_projections(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RebuildProjectionsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::RebuildProjectionsResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/catga.system.v1.AdminService/RebuildProjections",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("catga.system.v1.AdminService", "RebuildProjections"),
+                );
+            self.inner.server_streaming(req, path, codec).await
         }
     }
 }

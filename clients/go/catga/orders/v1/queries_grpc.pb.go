@@ -44,7 +44,7 @@ type OrderQueryServiceClient interface {
 	ListOrders(ctx context.Context, in *ListOrdersRequest, opts ...grpc.CallOption) (*ListOrdersResponse, error)
 	// Counts and revenue over all orders, from the read model.
 	GetOrderStats(ctx context.Context, in *GetOrderStatsRequest, opts ...grpc.CallOption) (*GetOrderStatsResponse, error)
-	// Up to 500 orders by id in one call.
+	// Up to 500 orders by id in one call, and up to 4 MiB: RESOURCE_EXHAUSTED (MESSAGE_TOO_LARGE) asks for fewer.
 	BatchGetOrders(ctx context.Context, in *BatchGetOrdersRequest, opts ...grpc.CallOption) (*BatchGetOrdersResponse, error)
 }
 
@@ -113,7 +113,7 @@ type OrderQueryServiceServer interface {
 	ListOrders(context.Context, *ListOrdersRequest) (*ListOrdersResponse, error)
 	// Counts and revenue over all orders, from the read model.
 	GetOrderStats(context.Context, *GetOrderStatsRequest) (*GetOrderStatsResponse, error)
-	// Up to 500 orders by id in one call.
+	// Up to 500 orders by id in one call, and up to 4 MiB: RESOURCE_EXHAUSTED (MESSAGE_TOO_LARGE) asks for fewer.
 	BatchGetOrders(context.Context, *BatchGetOrdersRequest) (*BatchGetOrdersResponse, error)
 	mustEmbedUnimplementedOrderQueryServiceServer()
 }

@@ -139,6 +139,63 @@ func (Mode) EnumDescriptor() ([]byte, []int) {
 	return file_catga_system_v1_system_proto_rawDescGZIP(), []int{1}
 }
 
+// What a rebuild is doing.
+type RebuildPhase int32
+
+const (
+	// Not known.
+	RebuildPhase_REBUILD_PHASE_UNSPECIFIED RebuildPhase = 0
+	// It takes in the events of the log.
+	RebuildPhase_REBUILD_PHASE_READING RebuildPhase = 1
+	// It sorts what it has taken in.
+	RebuildPhase_REBUILD_PHASE_INDEXING RebuildPhase = 2
+	// What it has built serves. The last message.
+	RebuildPhase_REBUILD_PHASE_DONE RebuildPhase = 3
+)
+
+// Enum value maps for RebuildPhase.
+var (
+	RebuildPhase_name = map[int32]string{
+		0: "REBUILD_PHASE_UNSPECIFIED",
+		1: "REBUILD_PHASE_READING",
+		2: "REBUILD_PHASE_INDEXING",
+		3: "REBUILD_PHASE_DONE",
+	}
+	RebuildPhase_value = map[string]int32{
+		"REBUILD_PHASE_UNSPECIFIED": 0,
+		"REBUILD_PHASE_READING":     1,
+		"REBUILD_PHASE_INDEXING":    2,
+		"REBUILD_PHASE_DONE":        3,
+	}
+)
+
+func (x RebuildPhase) Enum() *RebuildPhase {
+	p := new(RebuildPhase)
+	*p = x
+	return p
+}
+
+func (x RebuildPhase) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (RebuildPhase) Descriptor() protoreflect.EnumDescriptor {
+	return file_catga_system_v1_system_proto_enumTypes[2].Descriptor()
+}
+
+func (RebuildPhase) Type() protoreflect.EnumType {
+	return &file_catga_system_v1_system_proto_enumTypes[2]
+}
+
+func (x RebuildPhase) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use RebuildPhase.Descriptor instead.
+func (RebuildPhase) EnumDescriptor() ([]byte, []int) {
+	return file_catga_system_v1_system_proto_rawDescGZIP(), []int{2}
+}
+
 // Asks what the server is.
 type GetServerInfoRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -199,7 +256,7 @@ type GetServerInfoResponse struct {
 	StartedAt *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
 	// How long it has been running.
 	Uptime *durationpb.Duration `protobuf:"bytes,10,opt,name=uptime,proto3" json:"uptime,omitempty"`
-	// The Snowflake numbers of the node.
+	// The Snowflake datacenter number of the node.
 	DatacenterId int32 `protobuf:"varint,11,opt,name=datacenter_id,json=datacenterId,proto3" json:"datacenter_id,omitempty"`
 	// The Snowflake worker number of the node.
 	WorkerId      int32 `protobuf:"varint,12,opt,name=worker_id,json=workerId,proto3" json:"worker_id,omitempty"`
@@ -553,7 +610,7 @@ type ClusterNode struct {
 	DatacenterId int32 `protobuf:"varint,3,opt,name=datacenter_id,json=datacenterId,proto3" json:"datacenter_id,omitempty"`
 	// Its Snowflake worker number, its own for as long as it lives.
 	WorkerId int32 `protobuf:"varint,4,opt,name=worker_id,json=workerId,proto3" json:"worker_id,omitempty"`
-	// What this node does and no other: "outbox", "subscription-" and the name of a handler.
+	// What this node does and no other: "outbox", or "subscription-" and the name of a handler.
 	Roles []string `protobuf:"bytes,5,rep,name=roles,proto3" json:"roles,omitempty"`
 	// How far its read model has followed the log: a cursor. Up to a second old for other nodes.
 	Cursor string `protobuf:"bytes,6,opt,name=cursor,proto3" json:"cursor,omitempty"`
@@ -772,11 +829,12 @@ func (x *Limits) GetMaxConnections() int32 {
 // Asks for a page of the dead letters of a handler.
 type ListDeadLettersRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The name of the handler: "order-event-logger". An unknown one is NOT_FOUND, with those that there are.
+	// The name of the handler, for example "order-event-logger". An unknown one is NOT_FOUND (HANDLER_NOT_FOUND), with those that
+	// there are.
 	Handler string `protobuf:"bytes,1,opt,name=handler,proto3" json:"handler,omitempty"`
-	// The most letters in the reply, up to 500; 0: 50.
+	// How many letters at the most: 1 to 500; 0 means 50.
 	PageSize int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// next_page_token of the page before; empty: the first page.
+	// The `next_page_token` of the page before; empty for the first page. `page_size` may change.
 	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -838,7 +896,7 @@ type ListDeadLettersResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The letters, the oldest first.
 	DeadLetters []*DeadLetter `protobuf:"bytes,1,rep,name=dead_letters,json=deadLetters,proto3" json:"dead_letters,omitempty"`
-	// Where the next page begins; empty: there is none.
+	// Ask for the next page with this; empty on the last page.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -891,13 +949,13 @@ func (x *ListDeadLettersResponse) GetNextPageToken() string {
 // An event that a handler gave up.
 type DeadLetter struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The event, as everywhere: the order id, "-" and the revision.
+	// The event's stable id: the order id, "-" and the revision.
 	EventId string `protobuf:"bytes,1,opt,name=event_id,json=eventId,proto3" json:"event_id,omitempty"`
 	// The order that changed.
 	OrderId string `protobuf:"bytes,2,opt,name=order_id,json=orderId,proto3" json:"order_id,omitempty"`
 	// The place of the event in the history of its order.
 	Revision int64 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
-	// What happened: "OrderPaid".
+	// What happened, for example "OrderPaid".
 	Type string `protobuf:"bytes,4,opt,name=type,proto3" json:"type,omitempty"`
 	// How often it was tried.
 	Attempts int32 `protobuf:"varint,5,opt,name=attempts,proto3" json:"attempts,omitempty"`
@@ -993,7 +1051,7 @@ type ReplayDeadLettersRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The name of the handler.
 	Handler string `protobuf:"bytes,1,opt,name=handler,proto3" json:"handler,omitempty"`
-	// Which letters, at most 1000; not together with all.
+	// Which letters, at most 1000; not together with `all`.
 	EventIds []string `protobuf:"bytes,2,rep,name=event_ids,json=eventIds,proto3" json:"event_ids,omitempty"`
 	// All letters that there are now.
 	All           bool `protobuf:"varint,3,opt,name=all,proto3" json:"all,omitempty"`
@@ -1103,7 +1161,7 @@ type DiscardDeadLettersRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The name of the handler.
 	Handler string `protobuf:"bytes,1,opt,name=handler,proto3" json:"handler,omitempty"`
-	// Which letters, at most 1000; not together with all.
+	// Which letters, at most 1000; not together with `all`.
 	EventIds []string `protobuf:"bytes,2,rep,name=event_ids,json=eventIds,proto3" json:"event_ids,omitempty"`
 	// All letters that there are now.
 	All           bool `protobuf:"varint,3,opt,name=all,proto3" json:"all,omitempty"`
@@ -1208,6 +1266,134 @@ func (x *DiscardDeadLettersResponse) GetDiscarded() int32 {
 	return 0
 }
 
+// Asks for the list of orders and its totals to be built anew.
+type RebuildProjectionsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RebuildProjectionsRequest) Reset() {
+	*x = RebuildProjectionsRequest{}
+	mi := &file_catga_system_v1_system_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RebuildProjectionsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RebuildProjectionsRequest) ProtoMessage() {}
+
+func (x *RebuildProjectionsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_catga_system_v1_system_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RebuildProjectionsRequest.ProtoReflect.Descriptor instead.
+func (*RebuildProjectionsRequest) Descriptor() ([]byte, []int) {
+	return file_catga_system_v1_system_proto_rawDescGZIP(), []int{16}
+}
+
+// How far a rebuild is. One message a second at least, whatever happens; a rebuild that fails ends the call with UNAVAILABLE.
+type RebuildProjectionsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What it is doing.
+	Phase RebuildPhase `protobuf:"varint,1,opt,name=phase,proto3,enum=catga.system.v1.RebuildPhase" json:"phase,omitempty"`
+	// How many events have been taken in.
+	Events int64 `protobuf:"varint,2,opt,name=events,proto3" json:"events,omitempty"`
+	// About how many there are, those that came meanwhile included.
+	TotalEvents int64 `protobuf:"varint,3,opt,name=total_events,json=totalEvents,proto3" json:"total_events,omitempty"`
+	// How many events a second have been taken in so far.
+	EventsPerSecond float64 `protobuf:"fixed64,4,opt,name=events_per_second,json=eventsPerSecond,proto3" json:"events_per_second,omitempty"`
+	// About how long it will take to take in the rest. Not set: not known.
+	Remaining *durationpb.Duration `protobuf:"bytes,5,opt,name=remaining,proto3" json:"remaining,omitempty"`
+	// True: the rebuild was going on before this call.
+	Joined        bool `protobuf:"varint,6,opt,name=joined,proto3" json:"joined,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RebuildProjectionsResponse) Reset() {
+	*x = RebuildProjectionsResponse{}
+	mi := &file_catga_system_v1_system_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RebuildProjectionsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RebuildProjectionsResponse) ProtoMessage() {}
+
+func (x *RebuildProjectionsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_catga_system_v1_system_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RebuildProjectionsResponse.ProtoReflect.Descriptor instead.
+func (*RebuildProjectionsResponse) Descriptor() ([]byte, []int) {
+	return file_catga_system_v1_system_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *RebuildProjectionsResponse) GetPhase() RebuildPhase {
+	if x != nil {
+		return x.Phase
+	}
+	return RebuildPhase_REBUILD_PHASE_UNSPECIFIED
+}
+
+func (x *RebuildProjectionsResponse) GetEvents() int64 {
+	if x != nil {
+		return x.Events
+	}
+	return 0
+}
+
+func (x *RebuildProjectionsResponse) GetTotalEvents() int64 {
+	if x != nil {
+		return x.TotalEvents
+	}
+	return 0
+}
+
+func (x *RebuildProjectionsResponse) GetEventsPerSecond() float64 {
+	if x != nil {
+		return x.EventsPerSecond
+	}
+	return 0
+}
+
+func (x *RebuildProjectionsResponse) GetRemaining() *durationpb.Duration {
+	if x != nil {
+		return x.Remaining
+	}
+	return nil
+}
+
+func (x *RebuildProjectionsResponse) GetJoined() bool {
+	if x != nil {
+		return x.Joined
+	}
+	return false
+}
+
 var File_catga_system_v1_system_proto protoreflect.FileDescriptor
 
 const file_catga_system_v1_system_proto_rawDesc = "" +
@@ -1288,7 +1474,15 @@ const file_catga_system_v1_system_proto_rawDesc = "" +
 	"\tevent_ids\x18\x02 \x03(\tR\beventIds\x12\x10\n" +
 	"\x03all\x18\x03 \x01(\bR\x03all\":\n" +
 	"\x1aDiscardDeadLettersResponse\x12\x1c\n" +
-	"\tdiscarded\x18\x01 \x01(\x05R\tdiscarded*\x84\x01\n" +
+	"\tdiscarded\x18\x01 \x01(\x05R\tdiscarded\"\x1b\n" +
+	"\x19RebuildProjectionsRequest\"\x89\x02\n" +
+	"\x1aRebuildProjectionsResponse\x123\n" +
+	"\x05phase\x18\x01 \x01(\x0e2\x1d.catga.system.v1.RebuildPhaseR\x05phase\x12\x16\n" +
+	"\x06events\x18\x02 \x01(\x03R\x06events\x12!\n" +
+	"\ftotal_events\x18\x03 \x01(\x03R\vtotalEvents\x12*\n" +
+	"\x11events_per_second\x18\x04 \x01(\x01R\x0feventsPerSecond\x127\n" +
+	"\tremaining\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\tremaining\x12\x16\n" +
+	"\x06joined\x18\x06 \x01(\bR\x06joined*\x84\x01\n" +
 	"\n" +
 	"Durability\x12\x1a\n" +
 	"\x16DURABILITY_UNSPECIFIED\x10\x00\x12\x13\n" +
@@ -1299,16 +1493,22 @@ const file_catga_system_v1_system_proto_rawDesc = "" +
 	"\x04Mode\x12\x14\n" +
 	"\x10MODE_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fMODE_STANDALONE\x10\x01\x12\x10\n" +
-	"\fMODE_CLUSTER\x10\x022\xa5\x02\n" +
+	"\fMODE_CLUSTER\x10\x02*|\n" +
+	"\fRebuildPhase\x12\x1d\n" +
+	"\x19REBUILD_PHASE_UNSPECIFIED\x10\x00\x12\x19\n" +
+	"\x15REBUILD_PHASE_READING\x10\x01\x12\x1a\n" +
+	"\x16REBUILD_PHASE_INDEXING\x10\x02\x12\x16\n" +
+	"\x12REBUILD_PHASE_DONE\x10\x032\xa5\x02\n" +
 	"\rSystemService\x12^\n" +
 	"\rGetServerInfo\x12%.catga.system.v1.GetServerInfoRequest\x1a&.catga.system.v1.GetServerInfoResponse\x12U\n" +
 	"\n" +
 	"GetCluster\x12\".catga.system.v1.GetClusterRequest\x1a#.catga.system.v1.GetClusterResponse\x12]\n" +
-	"\fWatchCluster\x12$.catga.system.v1.WatchClusterRequest\x1a%.catga.system.v1.WatchClusterResponse0\x012\xcf\x02\n" +
+	"\fWatchCluster\x12$.catga.system.v1.WatchClusterRequest\x1a%.catga.system.v1.WatchClusterResponse0\x012\xc0\x03\n" +
 	"\fAdminService\x12d\n" +
 	"\x0fListDeadLetters\x12'.catga.system.v1.ListDeadLettersRequest\x1a(.catga.system.v1.ListDeadLettersResponse\x12j\n" +
 	"\x11ReplayDeadLetters\x12).catga.system.v1.ReplayDeadLettersRequest\x1a*.catga.system.v1.ReplayDeadLettersResponse\x12m\n" +
-	"\x12DiscardDeadLetters\x12*.catga.system.v1.DiscardDeadLettersRequest\x1a+.catga.system.v1.DiscardDeadLettersResponseB\xc2\x01\n" +
+	"\x12DiscardDeadLetters\x12*.catga.system.v1.DiscardDeadLettersRequest\x1a+.catga.system.v1.DiscardDeadLettersResponse\x12o\n" +
+	"\x12RebuildProjections\x12*.catga.system.v1.RebuildProjectionsRequest\x1a+.catga.system.v1.RebuildProjectionsResponse0\x01B\xc2\x01\n" +
 	"\x13com.catga.system.v1B\vSystemProtoP\x01Z@github.com/catga/ordersystem/clients/go/catga/system/v1;systemv1\xa2\x02\x03CSX\xaa\x02\x0fCatga.System.V1\xca\x02\x0fCatga\\System\\V1\xe2\x02\x1bCatga\\System\\V1\\GPBMetadata\xea\x02\x11Catga::System::V1b\x06proto3"
 
 var (
@@ -1323,59 +1523,66 @@ func file_catga_system_v1_system_proto_rawDescGZIP() []byte {
 	return file_catga_system_v1_system_proto_rawDescData
 }
 
-var file_catga_system_v1_system_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_catga_system_v1_system_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_catga_system_v1_system_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_catga_system_v1_system_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_catga_system_v1_system_proto_goTypes = []any{
 	(Durability)(0),                    // 0: catga.system.v1.Durability
 	(Mode)(0),                          // 1: catga.system.v1.Mode
-	(*GetServerInfoRequest)(nil),       // 2: catga.system.v1.GetServerInfoRequest
-	(*GetServerInfoResponse)(nil),      // 3: catga.system.v1.GetServerInfoResponse
-	(*GetClusterRequest)(nil),          // 4: catga.system.v1.GetClusterRequest
-	(*GetClusterResponse)(nil),         // 5: catga.system.v1.GetClusterResponse
-	(*WatchClusterRequest)(nil),        // 6: catga.system.v1.WatchClusterRequest
-	(*WatchClusterResponse)(nil),       // 7: catga.system.v1.WatchClusterResponse
-	(*Cluster)(nil),                    // 8: catga.system.v1.Cluster
-	(*ClusterNode)(nil),                // 9: catga.system.v1.ClusterNode
-	(*Limits)(nil),                     // 10: catga.system.v1.Limits
-	(*ListDeadLettersRequest)(nil),     // 11: catga.system.v1.ListDeadLettersRequest
-	(*ListDeadLettersResponse)(nil),    // 12: catga.system.v1.ListDeadLettersResponse
-	(*DeadLetter)(nil),                 // 13: catga.system.v1.DeadLetter
-	(*ReplayDeadLettersRequest)(nil),   // 14: catga.system.v1.ReplayDeadLettersRequest
-	(*ReplayDeadLettersResponse)(nil),  // 15: catga.system.v1.ReplayDeadLettersResponse
-	(*DiscardDeadLettersRequest)(nil),  // 16: catga.system.v1.DiscardDeadLettersRequest
-	(*DiscardDeadLettersResponse)(nil), // 17: catga.system.v1.DiscardDeadLettersResponse
-	(*timestamppb.Timestamp)(nil),      // 18: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),        // 19: google.protobuf.Duration
+	(RebuildPhase)(0),                  // 2: catga.system.v1.RebuildPhase
+	(*GetServerInfoRequest)(nil),       // 3: catga.system.v1.GetServerInfoRequest
+	(*GetServerInfoResponse)(nil),      // 4: catga.system.v1.GetServerInfoResponse
+	(*GetClusterRequest)(nil),          // 5: catga.system.v1.GetClusterRequest
+	(*GetClusterResponse)(nil),         // 6: catga.system.v1.GetClusterResponse
+	(*WatchClusterRequest)(nil),        // 7: catga.system.v1.WatchClusterRequest
+	(*WatchClusterResponse)(nil),       // 8: catga.system.v1.WatchClusterResponse
+	(*Cluster)(nil),                    // 9: catga.system.v1.Cluster
+	(*ClusterNode)(nil),                // 10: catga.system.v1.ClusterNode
+	(*Limits)(nil),                     // 11: catga.system.v1.Limits
+	(*ListDeadLettersRequest)(nil),     // 12: catga.system.v1.ListDeadLettersRequest
+	(*ListDeadLettersResponse)(nil),    // 13: catga.system.v1.ListDeadLettersResponse
+	(*DeadLetter)(nil),                 // 14: catga.system.v1.DeadLetter
+	(*ReplayDeadLettersRequest)(nil),   // 15: catga.system.v1.ReplayDeadLettersRequest
+	(*ReplayDeadLettersResponse)(nil),  // 16: catga.system.v1.ReplayDeadLettersResponse
+	(*DiscardDeadLettersRequest)(nil),  // 17: catga.system.v1.DiscardDeadLettersRequest
+	(*DiscardDeadLettersResponse)(nil), // 18: catga.system.v1.DiscardDeadLettersResponse
+	(*RebuildProjectionsRequest)(nil),  // 19: catga.system.v1.RebuildProjectionsRequest
+	(*RebuildProjectionsResponse)(nil), // 20: catga.system.v1.RebuildProjectionsResponse
+	(*timestamppb.Timestamp)(nil),      // 21: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),        // 22: google.protobuf.Duration
 }
 var file_catga_system_v1_system_proto_depIdxs = []int32{
 	1,  // 0: catga.system.v1.GetServerInfoResponse.mode:type_name -> catga.system.v1.Mode
 	0,  // 1: catga.system.v1.GetServerInfoResponse.durability:type_name -> catga.system.v1.Durability
-	10, // 2: catga.system.v1.GetServerInfoResponse.limits:type_name -> catga.system.v1.Limits
-	18, // 3: catga.system.v1.GetServerInfoResponse.started_at:type_name -> google.protobuf.Timestamp
-	19, // 4: catga.system.v1.GetServerInfoResponse.uptime:type_name -> google.protobuf.Duration
-	8,  // 5: catga.system.v1.GetClusterResponse.cluster:type_name -> catga.system.v1.Cluster
-	8,  // 6: catga.system.v1.WatchClusterResponse.cluster:type_name -> catga.system.v1.Cluster
+	11, // 2: catga.system.v1.GetServerInfoResponse.limits:type_name -> catga.system.v1.Limits
+	21, // 3: catga.system.v1.GetServerInfoResponse.started_at:type_name -> google.protobuf.Timestamp
+	22, // 4: catga.system.v1.GetServerInfoResponse.uptime:type_name -> google.protobuf.Duration
+	9,  // 5: catga.system.v1.GetClusterResponse.cluster:type_name -> catga.system.v1.Cluster
+	9,  // 6: catga.system.v1.WatchClusterResponse.cluster:type_name -> catga.system.v1.Cluster
 	1,  // 7: catga.system.v1.Cluster.mode:type_name -> catga.system.v1.Mode
-	9,  // 8: catga.system.v1.Cluster.nodes:type_name -> catga.system.v1.ClusterNode
-	13, // 9: catga.system.v1.ListDeadLettersResponse.dead_letters:type_name -> catga.system.v1.DeadLetter
-	18, // 10: catga.system.v1.DeadLetter.dead_lettered_at:type_name -> google.protobuf.Timestamp
-	2,  // 11: catga.system.v1.SystemService.GetServerInfo:input_type -> catga.system.v1.GetServerInfoRequest
-	4,  // 12: catga.system.v1.SystemService.GetCluster:input_type -> catga.system.v1.GetClusterRequest
-	6,  // 13: catga.system.v1.SystemService.WatchCluster:input_type -> catga.system.v1.WatchClusterRequest
-	11, // 14: catga.system.v1.AdminService.ListDeadLetters:input_type -> catga.system.v1.ListDeadLettersRequest
-	14, // 15: catga.system.v1.AdminService.ReplayDeadLetters:input_type -> catga.system.v1.ReplayDeadLettersRequest
-	16, // 16: catga.system.v1.AdminService.DiscardDeadLetters:input_type -> catga.system.v1.DiscardDeadLettersRequest
-	3,  // 17: catga.system.v1.SystemService.GetServerInfo:output_type -> catga.system.v1.GetServerInfoResponse
-	5,  // 18: catga.system.v1.SystemService.GetCluster:output_type -> catga.system.v1.GetClusterResponse
-	7,  // 19: catga.system.v1.SystemService.WatchCluster:output_type -> catga.system.v1.WatchClusterResponse
-	12, // 20: catga.system.v1.AdminService.ListDeadLetters:output_type -> catga.system.v1.ListDeadLettersResponse
-	15, // 21: catga.system.v1.AdminService.ReplayDeadLetters:output_type -> catga.system.v1.ReplayDeadLettersResponse
-	17, // 22: catga.system.v1.AdminService.DiscardDeadLetters:output_type -> catga.system.v1.DiscardDeadLettersResponse
-	17, // [17:23] is the sub-list for method output_type
-	11, // [11:17] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	10, // 8: catga.system.v1.Cluster.nodes:type_name -> catga.system.v1.ClusterNode
+	14, // 9: catga.system.v1.ListDeadLettersResponse.dead_letters:type_name -> catga.system.v1.DeadLetter
+	21, // 10: catga.system.v1.DeadLetter.dead_lettered_at:type_name -> google.protobuf.Timestamp
+	2,  // 11: catga.system.v1.RebuildProjectionsResponse.phase:type_name -> catga.system.v1.RebuildPhase
+	22, // 12: catga.system.v1.RebuildProjectionsResponse.remaining:type_name -> google.protobuf.Duration
+	3,  // 13: catga.system.v1.SystemService.GetServerInfo:input_type -> catga.system.v1.GetServerInfoRequest
+	5,  // 14: catga.system.v1.SystemService.GetCluster:input_type -> catga.system.v1.GetClusterRequest
+	7,  // 15: catga.system.v1.SystemService.WatchCluster:input_type -> catga.system.v1.WatchClusterRequest
+	12, // 16: catga.system.v1.AdminService.ListDeadLetters:input_type -> catga.system.v1.ListDeadLettersRequest
+	15, // 17: catga.system.v1.AdminService.ReplayDeadLetters:input_type -> catga.system.v1.ReplayDeadLettersRequest
+	17, // 18: catga.system.v1.AdminService.DiscardDeadLetters:input_type -> catga.system.v1.DiscardDeadLettersRequest
+	19, // 19: catga.system.v1.AdminService.RebuildProjections:input_type -> catga.system.v1.RebuildProjectionsRequest
+	4,  // 20: catga.system.v1.SystemService.GetServerInfo:output_type -> catga.system.v1.GetServerInfoResponse
+	6,  // 21: catga.system.v1.SystemService.GetCluster:output_type -> catga.system.v1.GetClusterResponse
+	8,  // 22: catga.system.v1.SystemService.WatchCluster:output_type -> catga.system.v1.WatchClusterResponse
+	13, // 23: catga.system.v1.AdminService.ListDeadLetters:output_type -> catga.system.v1.ListDeadLettersResponse
+	16, // 24: catga.system.v1.AdminService.ReplayDeadLetters:output_type -> catga.system.v1.ReplayDeadLettersResponse
+	18, // 25: catga.system.v1.AdminService.DiscardDeadLetters:output_type -> catga.system.v1.DiscardDeadLettersResponse
+	20, // 26: catga.system.v1.AdminService.RebuildProjections:output_type -> catga.system.v1.RebuildProjectionsResponse
+	20, // [20:27] is the sub-list for method output_type
+	13, // [13:20] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_catga_system_v1_system_proto_init() }
@@ -1388,8 +1595,8 @@ func file_catga_system_v1_system_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_catga_system_v1_system_proto_rawDesc), len(file_catga_system_v1_system_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   16,
+			NumEnums:      3,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -218,6 +218,7 @@ const (
 	AdminService_ListDeadLetters_FullMethodName    = "/catga.system.v1.AdminService/ListDeadLetters"
 	AdminService_ReplayDeadLetters_FullMethodName  = "/catga.system.v1.AdminService/ReplayDeadLetters"
 	AdminService_DiscardDeadLetters_FullMethodName = "/catga.system.v1.AdminService/DiscardDeadLetters"
+	AdminService_RebuildProjections_FullMethodName = "/catga.system.v1.AdminService/RebuildProjections"
 )
 
 // AdminServiceClient is the client API for AdminService service.
@@ -226,6 +227,9 @@ const (
 //
 // For operators. Like every service here it is open to whoever may use the port. Keep that to a trusted network, ask for client
 // certificates, or refuse /catga.system.v1.AdminService/ in the proxy before it.
+//
+// Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT (BadRequest names every violation), NOT_FOUND with
+// the reason HANDLER_NOT_FOUND (its metadata has the handlers that there are), UNAVAILABLE (RetryInfo).
 type AdminServiceClient interface {
 	// What a handler of events gave up, the oldest first.
 	ListDeadLetters(ctx context.Context, in *ListDeadLettersRequest, opts ...grpc.CallOption) (*ListDeadLettersResponse, error)
@@ -233,6 +237,9 @@ type AdminServiceClient interface {
 	ReplayDeadLetters(ctx context.Context, in *ReplayDeadLettersRequest, opts ...grpc.CallOption) (*ReplayDeadLettersResponse, error)
 	// Drops dead letters for good. The events stay in the log.
 	DiscardDeadLetters(ctx context.Context, in *DiscardDeadLettersRequest, opts ...grpc.CallOption) (*DiscardDeadLettersResponse, error)
+	// Builds the list of orders and its totals on this node anew from the log, and tells how far it is until the new ones serve. Until then
+	// the old ones do. If a rebuild goes on already, it is that one that is told about. The rebuild goes on when this call ends.
+	RebuildProjections(ctx context.Context, in *RebuildProjectionsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[RebuildProjectionsResponse], error)
 }
 
 type adminServiceClient struct {
@@ -273,12 +280,34 @@ func (c *adminServiceClient) DiscardDeadLetters(ctx context.Context, in *Discard
 	return out, nil
 }
 
+func (c *adminServiceClient) RebuildProjections(ctx context.Context, in *RebuildProjectionsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[RebuildProjectionsResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &AdminService_ServiceDesc.Streams[0], AdminService_RebuildProjections_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[RebuildProjectionsRequest, RebuildProjectionsResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type AdminService_RebuildProjectionsClient = grpc.ServerStreamingClient[RebuildProjectionsResponse]
+
 // AdminServiceServer is the server API for AdminService service.
 // All implementations must embed UnimplementedAdminServiceServer
 // for forward compatibility.
 //
 // For operators. Like every service here it is open to whoever may use the port. Keep that to a trusted network, ask for client
 // certificates, or refuse /catga.system.v1.AdminService/ in the proxy before it.
+//
+// Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT (BadRequest names every violation), NOT_FOUND with
+// the reason HANDLER_NOT_FOUND (its metadata has the handlers that there are), UNAVAILABLE (RetryInfo).
 type AdminServiceServer interface {
 	// What a handler of events gave up, the oldest first.
 	ListDeadLetters(context.Context, *ListDeadLettersRequest) (*ListDeadLettersResponse, error)
@@ -286,6 +315,9 @@ type AdminServiceServer interface {
 	ReplayDeadLetters(context.Context, *ReplayDeadLettersRequest) (*ReplayDeadLettersResponse, error)
 	// Drops dead letters for good. The events stay in the log.
 	DiscardDeadLetters(context.Context, *DiscardDeadLettersRequest) (*DiscardDeadLettersResponse, error)
+	// Builds the list of orders and its totals on this node anew from the log, and tells how far it is until the new ones serve. Until then
+	// the old ones do. If a rebuild goes on already, it is that one that is told about. The rebuild goes on when this call ends.
+	RebuildProjections(*RebuildProjectionsRequest, grpc.ServerStreamingServer[RebuildProjectionsResponse]) error
 	mustEmbedUnimplementedAdminServiceServer()
 }
 
@@ -304,6 +336,9 @@ func (UnimplementedAdminServiceServer) ReplayDeadLetters(context.Context, *Repla
 }
 func (UnimplementedAdminServiceServer) DiscardDeadLetters(context.Context, *DiscardDeadLettersRequest) (*DiscardDeadLettersResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DiscardDeadLetters not implemented")
+}
+func (UnimplementedAdminServiceServer) RebuildProjections(*RebuildProjectionsRequest, grpc.ServerStreamingServer[RebuildProjectionsResponse]) error {
+	return status.Error(codes.Unimplemented, "method RebuildProjections not implemented")
 }
 func (UnimplementedAdminServiceServer) mustEmbedUnimplementedAdminServiceServer() {}
 func (UnimplementedAdminServiceServer) testEmbeddedByValue()                      {}
@@ -380,6 +415,17 @@ func _AdminService_DiscardDeadLetters_Handler(srv interface{}, ctx context.Conte
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AdminService_RebuildProjections_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(RebuildProjectionsRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(AdminServiceServer).RebuildProjections(m, &grpc.GenericServerStream[RebuildProjectionsRequest, RebuildProjectionsResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type AdminService_RebuildProjectionsServer = grpc.ServerStreamingServer[RebuildProjectionsResponse]
+
 // AdminService_ServiceDesc is the grpc.ServiceDesc for AdminService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -400,6 +446,12 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _AdminService_DiscardDeadLetters_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "RebuildProjections",
+			Handler:       _AdminService_RebuildProjections_Handler,
+			ServerStreams: true,
+		},
+	},
 	Metadata: "catga/system/v1/system.proto",
 }

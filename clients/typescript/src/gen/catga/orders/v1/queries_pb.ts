@@ -435,7 +435,7 @@ export const OrderQueryService: GenService<{
     output: typeof GetOrderStatsResponseSchema;
   },
   /**
-   * Up to 500 orders by id in one call.
+   * Up to 500 orders by id in one call, and up to 4 MiB: RESOURCE_EXHAUSTED (MESSAGE_TOO_LARGE) asks for fewer.
    *
    * @generated from rpc catga.orders.v1.OrderQueryService.BatchGetOrders
    */

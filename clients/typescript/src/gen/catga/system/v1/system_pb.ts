@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file catga/system/v1/system.proto.
  */
 export const file_catga_system_v1_system: GenFile = /*@__PURE__*/
-  fileDesc("ChxjYXRnYS9zeXN0ZW0vdjEvc3lzdGVtLnByb3RvEg9jYXRnYS5zeXN0ZW0udjEiFgoUR2V0U2VydmVySW5mb1JlcXVlc3Qi8wIKFUdldFNlcnZlckluZm9SZXNwb25zZRIPCgdzZXJ2aWNlGAEgASgJEg8KB3ZlcnNpb24YAiABKAkSDAoEbm9kZRgDIAEoCRIjCgRtb2RlGAQgASgOMhUuY2F0Z2Euc3lzdGVtLnYxLk1vZGUSEwoLcGVyc2lzdGVuY2UYBSABKAkSEQoJdHJhbnNwb3J0GAYgASgJEi8KCmR1cmFiaWxpdHkYByABKA4yGy5jYXRnYS5zeXN0ZW0udjEuRHVyYWJpbGl0eRInCgZsaW1pdHMYCCABKAsyFy5jYXRnYS5zeXN0ZW0udjEuTGltaXRzEi4KCnN0YXJ0ZWRfYXQYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEikKBnVwdGltZRgKIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIVCg1kYXRhY2VudGVyX2lkGAsgASgFEhEKCXdvcmtlcl9pZBgMIAEoBSITChFHZXRDbHVzdGVyUmVxdWVzdCI/ChJHZXRDbHVzdGVyUmVzcG9uc2USKQoHY2x1c3RlchgBIAEoCzIYLmNhdGdhLnN5c3RlbS52MS5DbHVzdGVyIhUKE1dhdGNoQ2x1c3RlclJlcXVlc3QiQQoUV2F0Y2hDbHVzdGVyUmVzcG9uc2USKQoHY2x1c3RlchgBIAEoCzIYLmNhdGdhLnN5c3RlbS52MS5DbHVzdGVyIlsKB0NsdXN0ZXISIwoEbW9kZRgBIAEoDjIVLmNhdGdhLnN5c3RlbS52MS5Nb2RlEisKBW5vZGVzGAIgAygLMhwuY2F0Z2Euc3lzdGVtLnYxLkNsdXN0ZXJOb2RlIpgBCgtDbHVzdGVyTm9kZRIMCgRub2RlGAEgASgJEg8KB2FkZHJlc3MYAiABKAkSFQoNZGF0YWNlbnRlcl9pZBgDIAEoBRIRCgl3b3JrZXJfaWQYBCABKAUSDQoFcm9sZXMYBSADKAkSDgoGY3Vyc29yGAYgASgJEgsKA2xhZxgHIAEoAxIUCgxpc190aGlzX25vZGUYCCABKAgi7wEKBkxpbWl0cxIZChFtYXhfbWVzc2FnZV9ieXRlcxgBIAEoAxIbChNtYXhfaXRlbXNfcGVyX29yZGVyGAIgASgFEhQKDG1heF9xdWFudGl0eRgDIAEoAxIVCg1tYXhfcGFnZV9zaXplGAQgASgFEhYKDm1heF9iYXRjaF9zaXplGAUgASgFEhgKEG1heF9pZHNfcGVyX2NhbGwYBiABKAUSFQoNbWF4X2luX2ZsaWdodBgHIAEoBRIeChZtYXhfY29uY3VycmVudF9zdHJlYW1zGAggASgFEhcKD21heF9jb25uZWN0aW9ucxgJIAEoBSJQChZMaXN0RGVhZExldHRlcnNSZXF1ZXN0Eg8KB2hhbmRsZXIYASABKAkSEQoJcGFnZV9zaXplGAIgASgFEhIKCnBhZ2VfdG9rZW4YAyABKAkiZQoXTGlzdERlYWRMZXR0ZXJzUmVzcG9uc2USMQoMZGVhZF9sZXR0ZXJzGAEgAygLMhsuY2F0Z2Euc3lzdGVtLnYxLkRlYWRMZXR0ZXISFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIqgBCgpEZWFkTGV0dGVyEhAKCGV2ZW50X2lkGAEgASgJEhAKCG9yZGVyX2lkGAIgASgJEhAKCHJldmlzaW9uGAMgASgDEgwKBHR5cGUYBCABKAkSEAoIYXR0ZW1wdHMYBSABKAUSNAoQZGVhZF9sZXR0ZXJlZF9hdBgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDgoGcmVhc29uGAcgASgJIksKGFJlcGxheURlYWRMZXR0ZXJzUmVxdWVzdBIPCgdoYW5kbGVyGAEgASgJEhEKCWV2ZW50X2lkcxgCIAMoCRILCgNhbGwYAyABKAgiLQoZUmVwbGF5RGVhZExldHRlcnNSZXNwb25zZRIQCghyZXBsYXllZBgBIAEoBSJMChlEaXNjYXJkRGVhZExldHRlcnNSZXF1ZXN0Eg8KB2hhbmRsZXIYASABKAkSEQoJZXZlbnRfaWRzGAIgAygJEgsKA2FsbBgDIAEoCCIvChpEaXNjYXJkRGVhZExldHRlcnNSZXNwb25zZRIRCglkaXNjYXJkZWQYASABKAUqhAEKCkR1cmFiaWxpdHkSGgoWRFVSQUJJTElUWV9VTlNQRUNJRklFRBAAEhMKD0RVUkFCSUxJVFlfTk9ORRABEhYKEkRVUkFCSUxJVFlfUFJPQ0VTUxACEhYKEkRVUkFCSUxJVFlfTUFDSElORRADEhUKEURVUkFCSUxJVFlfUVVPUlVNEAQqQwoETW9kZRIUChBNT0RFX1VOU1BFQ0lGSUVEEAASEwoPTU9ERV9TVEFOREFMT05FEAESEAoMTU9ERV9DTFVTVEVSEAIypQIKDVN5c3RlbVNlcnZpY2USXgoNR2V0U2VydmVySW5mbxIlLmNhdGdhLnN5c3RlbS52MS5HZXRTZXJ2ZXJJbmZvUmVxdWVzdBomLmNhdGdhLnN5c3RlbS52MS5HZXRTZXJ2ZXJJbmZvUmVzcG9uc2USVQoKR2V0Q2x1c3RlchIiLmNhdGdhLnN5c3RlbS52MS5HZXRDbHVzdGVyUmVxdWVzdBojLmNhdGdhLnN5c3RlbS52MS5HZXRDbHVzdGVyUmVzcG9uc2USXQoMV2F0Y2hDbHVzdGVyEiQuY2F0Z2Euc3lzdGVtLnYxLldhdGNoQ2x1c3RlclJlcXVlc3QaJS5jYXRnYS5zeXN0ZW0udjEuV2F0Y2hDbHVzdGVyUmVzcG9uc2UwATLPAgoMQWRtaW5TZXJ2aWNlEmQKD0xpc3REZWFkTGV0dGVycxInLmNhdGdhLnN5c3RlbS52MS5MaXN0RGVhZExldHRlcnNSZXF1ZXN0GiguY2F0Z2Euc3lzdGVtLnYxLkxpc3REZWFkTGV0dGVyc1Jlc3BvbnNlEmoKEVJlcGxheURlYWRMZXR0ZXJzEikuY2F0Z2Euc3lzdGVtLnYxLlJlcGxheURlYWRMZXR0ZXJzUmVxdWVzdBoqLmNhdGdhLnN5c3RlbS52MS5SZXBsYXlEZWFkTGV0dGVyc1Jlc3BvbnNlEm0KEkRpc2NhcmREZWFkTGV0dGVycxIqLmNhdGdhLnN5c3RlbS52MS5EaXNjYXJkRGVhZExldHRlcnNSZXF1ZXN0GisuY2F0Z2Euc3lzdGVtLnYxLkRpc2NhcmREZWFkTGV0dGVyc1Jlc3BvbnNlQiQKE2NvbS5jYXRnYS5zeXN0ZW0udjFCC1N5c3RlbVByb3RvUAFiBnByb3RvMw", [file_google_protobuf_duration, file_google_protobuf_timestamp]);
+  fileDesc("ChxjYXRnYS9zeXN0ZW0vdjEvc3lzdGVtLnByb3RvEg9jYXRnYS5zeXN0ZW0udjEiFgoUR2V0U2VydmVySW5mb1JlcXVlc3Qi8wIKFUdldFNlcnZlckluZm9SZXNwb25zZRIPCgdzZXJ2aWNlGAEgASgJEg8KB3ZlcnNpb24YAiABKAkSDAoEbm9kZRgDIAEoCRIjCgRtb2RlGAQgASgOMhUuY2F0Z2Euc3lzdGVtLnYxLk1vZGUSEwoLcGVyc2lzdGVuY2UYBSABKAkSEQoJdHJhbnNwb3J0GAYgASgJEi8KCmR1cmFiaWxpdHkYByABKA4yGy5jYXRnYS5zeXN0ZW0udjEuRHVyYWJpbGl0eRInCgZsaW1pdHMYCCABKAsyFy5jYXRnYS5zeXN0ZW0udjEuTGltaXRzEi4KCnN0YXJ0ZWRfYXQYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEikKBnVwdGltZRgKIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIVCg1kYXRhY2VudGVyX2lkGAsgASgFEhEKCXdvcmtlcl9pZBgMIAEoBSITChFHZXRDbHVzdGVyUmVxdWVzdCI/ChJHZXRDbHVzdGVyUmVzcG9uc2USKQoHY2x1c3RlchgBIAEoCzIYLmNhdGdhLnN5c3RlbS52MS5DbHVzdGVyIhUKE1dhdGNoQ2x1c3RlclJlcXVlc3QiQQoUV2F0Y2hDbHVzdGVyUmVzcG9uc2USKQoHY2x1c3RlchgBIAEoCzIYLmNhdGdhLnN5c3RlbS52MS5DbHVzdGVyIlsKB0NsdXN0ZXISIwoEbW9kZRgBIAEoDjIVLmNhdGdhLnN5c3RlbS52MS5Nb2RlEisKBW5vZGVzGAIgAygLMhwuY2F0Z2Euc3lzdGVtLnYxLkNsdXN0ZXJOb2RlIpgBCgtDbHVzdGVyTm9kZRIMCgRub2RlGAEgASgJEg8KB2FkZHJlc3MYAiABKAkSFQoNZGF0YWNlbnRlcl9pZBgDIAEoBRIRCgl3b3JrZXJfaWQYBCABKAUSDQoFcm9sZXMYBSADKAkSDgoGY3Vyc29yGAYgASgJEgsKA2xhZxgHIAEoAxIUCgxpc190aGlzX25vZGUYCCABKAgi7wEKBkxpbWl0cxIZChFtYXhfbWVzc2FnZV9ieXRlcxgBIAEoAxIbChNtYXhfaXRlbXNfcGVyX29yZGVyGAIgASgFEhQKDG1heF9xdWFudGl0eRgDIAEoAxIVCg1tYXhfcGFnZV9zaXplGAQgASgFEhYKDm1heF9iYXRjaF9zaXplGAUgASgFEhgKEG1heF9pZHNfcGVyX2NhbGwYBiABKAUSFQoNbWF4X2luX2ZsaWdodBgHIAEoBRIeChZtYXhfY29uY3VycmVudF9zdHJlYW1zGAggASgFEhcKD21heF9jb25uZWN0aW9ucxgJIAEoBSJQChZMaXN0RGVhZExldHRlcnNSZXF1ZXN0Eg8KB2hhbmRsZXIYASABKAkSEQoJcGFnZV9zaXplGAIgASgFEhIKCnBhZ2VfdG9rZW4YAyABKAkiZQoXTGlzdERlYWRMZXR0ZXJzUmVzcG9uc2USMQoMZGVhZF9sZXR0ZXJzGAEgAygLMhsuY2F0Z2Euc3lzdGVtLnYxLkRlYWRMZXR0ZXISFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIqgBCgpEZWFkTGV0dGVyEhAKCGV2ZW50X2lkGAEgASgJEhAKCG9yZGVyX2lkGAIgASgJEhAKCHJldmlzaW9uGAMgASgDEgwKBHR5cGUYBCABKAkSEAoIYXR0ZW1wdHMYBSABKAUSNAoQZGVhZF9sZXR0ZXJlZF9hdBgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDgoGcmVhc29uGAcgASgJIksKGFJlcGxheURlYWRMZXR0ZXJzUmVxdWVzdBIPCgdoYW5kbGVyGAEgASgJEhEKCWV2ZW50X2lkcxgCIAMoCRILCgNhbGwYAyABKAgiLQoZUmVwbGF5RGVhZExldHRlcnNSZXNwb25zZRIQCghyZXBsYXllZBgBIAEoBSJMChlEaXNjYXJkRGVhZExldHRlcnNSZXF1ZXN0Eg8KB2hhbmRsZXIYASABKAkSEQoJZXZlbnRfaWRzGAIgAygJEgsKA2FsbBgDIAEoCCIvChpEaXNjYXJkRGVhZExldHRlcnNSZXNwb25zZRIRCglkaXNjYXJkZWQYASABKAUiGwoZUmVidWlsZFByb2plY3Rpb25zUmVxdWVzdCLJAQoaUmVidWlsZFByb2plY3Rpb25zUmVzcG9uc2USLAoFcGhhc2UYASABKA4yHS5jYXRnYS5zeXN0ZW0udjEuUmVidWlsZFBoYXNlEg4KBmV2ZW50cxgCIAEoAxIUCgx0b3RhbF9ldmVudHMYAyABKAMSGQoRZXZlbnRzX3Blcl9zZWNvbmQYBCABKAESLAoJcmVtYWluaW5nGAUgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEg4KBmpvaW5lZBgGIAEoCCqEAQoKRHVyYWJpbGl0eRIaChZEVVJBQklMSVRZX1VOU1BFQ0lGSUVEEAASEwoPRFVSQUJJTElUWV9OT05FEAESFgoSRFVSQUJJTElUWV9QUk9DRVNTEAISFgoSRFVSQUJJTElUWV9NQUNISU5FEAMSFQoRRFVSQUJJTElUWV9RVU9SVU0QBCpDCgRNb2RlEhQKEE1PREVfVU5TUEVDSUZJRUQQABITCg9NT0RFX1NUQU5EQUxPTkUQARIQCgxNT0RFX0NMVVNURVIQAip8CgxSZWJ1aWxkUGhhc2USHQoZUkVCVUlMRF9QSEFTRV9VTlNQRUNJRklFRBAAEhkKFVJFQlVJTERfUEhBU0VfUkVBRElORxABEhoKFlJFQlVJTERfUEhBU0VfSU5ERVhJTkcQAhIWChJSRUJVSUxEX1BIQVNFX0RPTkUQAzKlAgoNU3lzdGVtU2VydmljZRJeCg1HZXRTZXJ2ZXJJbmZvEiUuY2F0Z2Euc3lzdGVtLnYxLkdldFNlcnZlckluZm9SZXF1ZXN0GiYuY2F0Z2Euc3lzdGVtLnYxLkdldFNlcnZlckluZm9SZXNwb25zZRJVCgpHZXRDbHVzdGVyEiIuY2F0Z2Euc3lzdGVtLnYxLkdldENsdXN0ZXJSZXF1ZXN0GiMuY2F0Z2Euc3lzdGVtLnYxLkdldENsdXN0ZXJSZXNwb25zZRJdCgxXYXRjaENsdXN0ZXISJC5jYXRnYS5zeXN0ZW0udjEuV2F0Y2hDbHVzdGVyUmVxdWVzdBolLmNhdGdhLnN5c3RlbS52MS5XYXRjaENsdXN0ZXJSZXNwb25zZTABMsADCgxBZG1pblNlcnZpY2USZAoPTGlzdERlYWRMZXR0ZXJzEicuY2F0Z2Euc3lzdGVtLnYxLkxpc3REZWFkTGV0dGVyc1JlcXVlc3QaKC5jYXRnYS5zeXN0ZW0udjEuTGlzdERlYWRMZXR0ZXJzUmVzcG9uc2USagoRUmVwbGF5RGVhZExldHRlcnMSKS5jYXRnYS5zeXN0ZW0udjEuUmVwbGF5RGVhZExldHRlcnNSZXF1ZXN0GiouY2F0Z2Euc3lzdGVtLnYxLlJlcGxheURlYWRMZXR0ZXJzUmVzcG9uc2USbQoSRGlzY2FyZERlYWRMZXR0ZXJzEiouY2F0Z2Euc3lzdGVtLnYxLkRpc2NhcmREZWFkTGV0dGVyc1JlcXVlc3QaKy5jYXRnYS5zeXN0ZW0udjEuRGlzY2FyZERlYWRMZXR0ZXJzUmVzcG9uc2USbwoSUmVidWlsZFByb2plY3Rpb25zEiouY2F0Z2Euc3lzdGVtLnYxLlJlYnVpbGRQcm9qZWN0aW9uc1JlcXVlc3QaKy5jYXRnYS5zeXN0ZW0udjEuUmVidWlsZFByb2plY3Rpb25zUmVzcG9uc2UwAUIkChNjb20uY2F0Z2Euc3lzdGVtLnYxQgtTeXN0ZW1Qcm90b1ABYgZwcm90bzM", [file_google_protobuf_duration, file_google_protobuf_timestamp]);
 
 /**
  * Asks what the server is.
@@ -108,7 +108,7 @@ export type GetServerInfoResponse = Message<"catga.system.v1.GetServerInfoRespon
   uptime?: Duration | undefined;
 
   /**
-   * The Snowflake numbers of the node.
+   * The Snowflake datacenter number of the node.
    *
    * @generated from field: int32 datacenter_id = 11;
    */
@@ -264,7 +264,7 @@ export type ClusterNode = Message<"catga.system.v1.ClusterNode"> & {
   workerId: number;
 
   /**
-   * What this node does and no other: "outbox", "subscription-" and the name of a handler.
+   * What this node does and no other: "outbox", or "subscription-" and the name of a handler.
    *
    * @generated from field: repeated string roles = 5;
    */
@@ -383,21 +383,22 @@ export const LimitsSchema: GenMessage<Limits> = /*@__PURE__*/
  */
 export type ListDeadLettersRequest = Message<"catga.system.v1.ListDeadLettersRequest"> & {
   /**
-   * The name of the handler: "order-event-logger". An unknown one is NOT_FOUND, with those that there are.
+   * The name of the handler, for example "order-event-logger". An unknown one is NOT_FOUND (HANDLER_NOT_FOUND), with those that
+   * there are.
    *
    * @generated from field: string handler = 1;
    */
   handler: string;
 
   /**
-   * The most letters in the reply, up to 500; 0: 50.
+   * How many letters at the most: 1 to 500; 0 means 50.
    *
    * @generated from field: int32 page_size = 2;
    */
   pageSize: number;
 
   /**
-   * next_page_token of the page before; empty: the first page.
+   * The `next_page_token` of the page before; empty for the first page. `page_size` may change.
    *
    * @generated from field: string page_token = 3;
    */
@@ -425,7 +426,7 @@ export type ListDeadLettersResponse = Message<"catga.system.v1.ListDeadLettersRe
   deadLetters: DeadLetter[];
 
   /**
-   * Where the next page begins; empty: there is none.
+   * Ask for the next page with this; empty on the last page.
    *
    * @generated from field: string next_page_token = 2;
    */
@@ -446,7 +447,7 @@ export const ListDeadLettersResponseSchema: GenMessage<ListDeadLettersResponse> 
  */
 export type DeadLetter = Message<"catga.system.v1.DeadLetter"> & {
   /**
-   * The event, as everywhere: the order id, "-" and the revision.
+   * The event's stable id: the order id, "-" and the revision.
    *
    * @generated from field: string event_id = 1;
    */
@@ -467,7 +468,7 @@ export type DeadLetter = Message<"catga.system.v1.DeadLetter"> & {
   revision: bigint;
 
   /**
-   * What happened: "OrderPaid".
+   * What happened, for example "OrderPaid".
    *
    * @generated from field: string type = 4;
    */
@@ -516,7 +517,7 @@ export type ReplayDeadLettersRequest = Message<"catga.system.v1.ReplayDeadLetter
   handler: string;
 
   /**
-   * Which letters, at most 1000; not together with all.
+   * Which letters, at most 1000; not together with `all`.
    *
    * @generated from field: repeated string event_ids = 2;
    */
@@ -572,7 +573,7 @@ export type DiscardDeadLettersRequest = Message<"catga.system.v1.DiscardDeadLett
   handler: string;
 
   /**
-   * Which letters, at most 1000; not together with all.
+   * Which letters, at most 1000; not together with `all`.
    *
    * @generated from field: repeated string event_ids = 2;
    */
@@ -613,6 +614,77 @@ export type DiscardDeadLettersResponse = Message<"catga.system.v1.DiscardDeadLet
  */
 export const DiscardDeadLettersResponseSchema: GenMessage<DiscardDeadLettersResponse> = /*@__PURE__*/
   messageDesc(file_catga_system_v1_system, 15);
+
+/**
+ * Asks for the list of orders and its totals to be built anew.
+ *
+ * @generated from message catga.system.v1.RebuildProjectionsRequest
+ */
+export type RebuildProjectionsRequest = Message<"catga.system.v1.RebuildProjectionsRequest"> & {
+};
+
+/**
+ * Describes the message catga.system.v1.RebuildProjectionsRequest.
+ * Use `create(RebuildProjectionsRequestSchema)` to create a new message.
+ */
+export const RebuildProjectionsRequestSchema: GenMessage<RebuildProjectionsRequest> = /*@__PURE__*/
+  messageDesc(file_catga_system_v1_system, 16);
+
+/**
+ * How far a rebuild is. One message a second at least, whatever happens; a rebuild that fails ends the call with UNAVAILABLE.
+ *
+ * @generated from message catga.system.v1.RebuildProjectionsResponse
+ */
+export type RebuildProjectionsResponse = Message<"catga.system.v1.RebuildProjectionsResponse"> & {
+  /**
+   * What it is doing.
+   *
+   * @generated from field: catga.system.v1.RebuildPhase phase = 1;
+   */
+  phase: RebuildPhase;
+
+  /**
+   * How many events have been taken in.
+   *
+   * @generated from field: int64 events = 2;
+   */
+  events: bigint;
+
+  /**
+   * About how many there are, those that came meanwhile included.
+   *
+   * @generated from field: int64 total_events = 3;
+   */
+  totalEvents: bigint;
+
+  /**
+   * How many events a second have been taken in so far.
+   *
+   * @generated from field: double events_per_second = 4;
+   */
+  eventsPerSecond: number;
+
+  /**
+   * About how long it will take to take in the rest. Not set: not known.
+   *
+   * @generated from field: google.protobuf.Duration remaining = 5;
+   */
+  remaining?: Duration | undefined;
+
+  /**
+   * True: the rebuild was going on before this call.
+   *
+   * @generated from field: bool joined = 6;
+   */
+  joined: boolean;
+};
+
+/**
+ * Describes the message catga.system.v1.RebuildProjectionsResponse.
+ * Use `create(RebuildProjectionsResponseSchema)` to create a new message.
+ */
+export const RebuildProjectionsResponseSchema: GenMessage<RebuildProjectionsResponse> = /*@__PURE__*/
+  messageDesc(file_catga_system_v1_system, 17);
 
 /**
  * What an acknowledged command survives.
@@ -697,6 +769,47 @@ export const ModeSchema: GenEnum<Mode> = /*@__PURE__*/
   enumDesc(file_catga_system_v1_system, 1);
 
 /**
+ * What a rebuild is doing.
+ *
+ * @generated from enum catga.system.v1.RebuildPhase
+ */
+export enum RebuildPhase {
+  /**
+   * Not known.
+   *
+   * @generated from enum value: REBUILD_PHASE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * It takes in the events of the log.
+   *
+   * @generated from enum value: REBUILD_PHASE_READING = 1;
+   */
+  READING = 1,
+
+  /**
+   * It sorts what it has taken in.
+   *
+   * @generated from enum value: REBUILD_PHASE_INDEXING = 2;
+   */
+  INDEXING = 2,
+
+  /**
+   * What it has built serves. The last message.
+   *
+   * @generated from enum value: REBUILD_PHASE_DONE = 3;
+   */
+  DONE = 3,
+}
+
+/**
+ * Describes the enum catga.system.v1.RebuildPhase.
+ */
+export const RebuildPhaseSchema: GenEnum<RebuildPhase> = /*@__PURE__*/
+  enumDesc(file_catga_system_v1_system, 2);
+
+/**
  * Tells about the server.
  *
  * @generated from service catga.system.v1.SystemService
@@ -740,6 +853,9 @@ export const SystemService: GenService<{
  * For operators. Like every service here it is open to whoever may use the port. Keep that to a trusted network, ask for client
  * certificates, or refuse /catga.system.v1.AdminService/ in the proxy before it.
  *
+ * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT (BadRequest names every violation), NOT_FOUND with
+ * the reason HANDLER_NOT_FOUND (its metadata has the handlers that there are), UNAVAILABLE (RetryInfo).
+ *
  * @generated from service catga.system.v1.AdminService
  */
 export const AdminService: GenService<{
@@ -772,6 +888,17 @@ export const AdminService: GenService<{
     methodKind: "unary";
     input: typeof DiscardDeadLettersRequestSchema;
     output: typeof DiscardDeadLettersResponseSchema;
+  },
+  /**
+   * Builds the list of orders and its totals on this node anew from the log, and tells how far it is until the new ones serve. Until then
+   * the old ones do. If a rebuild goes on already, it is that one that is told about. The rebuild goes on when this call ends.
+   *
+   * @generated from rpc catga.system.v1.AdminService.RebuildProjections
+   */
+  rebuildProjections: {
+    methodKind: "server_streaming";
+    input: typeof RebuildProjectionsRequestSchema;
+    output: typeof RebuildProjectionsResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_catga_system_v1_system, 1);

@@ -245,7 +245,7 @@ public final class OrderQueryServiceGrpc {
 
     /**
      * <pre>
-     * Up to 500 orders by id in one call.
+     * Up to 500 orders by id in one call, and up to 4 MiB: RESOURCE_EXHAUSTED (MESSAGE_TOO_LARGE) asks for fewer.
      * </pre>
      */
     default void batchGetOrders(com.catga.orders.v1.BatchGetOrdersRequest request,
@@ -330,7 +330,7 @@ public final class OrderQueryServiceGrpc {
 
     /**
      * <pre>
-     * Up to 500 orders by id in one call.
+     * Up to 500 orders by id in one call, and up to 4 MiB: RESOURCE_EXHAUSTED (MESSAGE_TOO_LARGE) asks for fewer.
      * </pre>
      */
     public void batchGetOrders(com.catga.orders.v1.BatchGetOrdersRequest request,
@@ -395,7 +395,7 @@ public final class OrderQueryServiceGrpc {
 
     /**
      * <pre>
-     * Up to 500 orders by id in one call.
+     * Up to 500 orders by id in one call, and up to 4 MiB: RESOURCE_EXHAUSTED (MESSAGE_TOO_LARGE) asks for fewer.
      * </pre>
      */
     public com.catga.orders.v1.BatchGetOrdersResponse batchGetOrders(com.catga.orders.v1.BatchGetOrdersRequest request) throws io.grpc.StatusException {
@@ -459,7 +459,7 @@ public final class OrderQueryServiceGrpc {
 
     /**
      * <pre>
-     * Up to 500 orders by id in one call.
+     * Up to 500 orders by id in one call, and up to 4 MiB: RESOURCE_EXHAUSTED (MESSAGE_TOO_LARGE) asks for fewer.
      * </pre>
      */
     public com.catga.orders.v1.BatchGetOrdersResponse batchGetOrders(com.catga.orders.v1.BatchGetOrdersRequest request) {
@@ -526,7 +526,7 @@ public final class OrderQueryServiceGrpc {
 
     /**
      * <pre>
-     * Up to 500 orders by id in one call.
+     * Up to 500 orders by id in one call, and up to 4 MiB: RESOURCE_EXHAUSTED (MESSAGE_TOO_LARGE) asks for fewer.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<com.catga.orders.v1.BatchGetOrdersResponse> batchGetOrders(

@@ -6,6 +6,8 @@ import static io.grpc.MethodDescriptor.generateFullMethodName;
  * <pre>
  * For operators. Like every service here it is open to whoever may use the port. Keep that to a trusted network, ask for client
  * certificates, or refuse /catga.system.v1.AdminService/ in the proxy before it.
+ * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT (BadRequest names every violation), NOT_FOUND with
+ * the reason HANDLER_NOT_FOUND (its metadata has the handlers that there are), UNAVAILABLE (RetryInfo).
  * </pre>
  */
 @io.grpc.stub.annotations.GrpcGenerated
@@ -109,6 +111,37 @@ public final class AdminServiceGrpc {
     return getDiscardDeadLettersMethod;
   }
 
+  private static volatile io.grpc.MethodDescriptor<com.catga.system.v1.RebuildProjectionsRequest,
+      com.catga.system.v1.RebuildProjectionsResponse> getRebuildProjectionsMethod;
+
+  @io.grpc.stub.annotations.RpcMethod(
+      fullMethodName = SERVICE_NAME + '/' + "RebuildProjections",
+      requestType = com.catga.system.v1.RebuildProjectionsRequest.class,
+      responseType = com.catga.system.v1.RebuildProjectionsResponse.class,
+      methodType = io.grpc.MethodDescriptor.MethodType.SERVER_STREAMING)
+  public static io.grpc.MethodDescriptor<com.catga.system.v1.RebuildProjectionsRequest,
+      com.catga.system.v1.RebuildProjectionsResponse> getRebuildProjectionsMethod() {
+    io.grpc.MethodDescriptor<com.catga.system.v1.RebuildProjectionsRequest, com.catga.system.v1.RebuildProjectionsResponse> getRebuildProjectionsMethod;
+    if ((getRebuildProjectionsMethod = AdminServiceGrpc.getRebuildProjectionsMethod) == null) {
+      synchronized (AdminServiceGrpc.class) {
+        if ((getRebuildProjectionsMethod = AdminServiceGrpc.getRebuildProjectionsMethod) == null) {
+          AdminServiceGrpc.getRebuildProjectionsMethod = getRebuildProjectionsMethod =
+              io.grpc.MethodDescriptor.<com.catga.system.v1.RebuildProjectionsRequest, com.catga.system.v1.RebuildProjectionsResponse>newBuilder()
+              .setType(io.grpc.MethodDescriptor.MethodType.SERVER_STREAMING)
+              .setFullMethodName(generateFullMethodName(SERVICE_NAME, "RebuildProjections"))
+              .setSampledToLocalTracing(true)
+              .setRequestMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  com.catga.system.v1.RebuildProjectionsRequest.getDefaultInstance()))
+              .setResponseMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  com.catga.system.v1.RebuildProjectionsResponse.getDefaultInstance()))
+              .setSchemaDescriptor(new AdminServiceMethodDescriptorSupplier("RebuildProjections"))
+              .build();
+        }
+      }
+    }
+    return getRebuildProjectionsMethod;
+  }
+
   /**
    * Creates a new async stub that supports all call types for the service
    */
@@ -172,6 +205,8 @@ public final class AdminServiceGrpc {
    * <pre>
    * For operators. Like every service here it is open to whoever may use the port. Keep that to a trusted network, ask for client
    * certificates, or refuse /catga.system.v1.AdminService/ in the proxy before it.
+   * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT (BadRequest names every violation), NOT_FOUND with
+   * the reason HANDLER_NOT_FOUND (its metadata has the handlers that there are), UNAVAILABLE (RetryInfo).
    * </pre>
    */
   public interface AsyncService {
@@ -205,6 +240,17 @@ public final class AdminServiceGrpc {
         io.grpc.stub.StreamObserver<com.catga.system.v1.DiscardDeadLettersResponse> responseObserver) {
       io.grpc.stub.ServerCalls.asyncUnimplementedUnaryCall(getDiscardDeadLettersMethod(), responseObserver);
     }
+
+    /**
+     * <pre>
+     * Builds the list of orders and its totals on this node anew from the log, and tells how far it is until the new ones serve. Until then
+     * the old ones do. If a rebuild goes on already, it is that one that is told about. The rebuild goes on when this call ends.
+     * </pre>
+     */
+    default void rebuildProjections(com.catga.system.v1.RebuildProjectionsRequest request,
+        io.grpc.stub.StreamObserver<com.catga.system.v1.RebuildProjectionsResponse> responseObserver) {
+      io.grpc.stub.ServerCalls.asyncUnimplementedUnaryCall(getRebuildProjectionsMethod(), responseObserver);
+    }
   }
 
   /**
@@ -212,6 +258,8 @@ public final class AdminServiceGrpc {
    * <pre>
    * For operators. Like every service here it is open to whoever may use the port. Keep that to a trusted network, ask for client
    * certificates, or refuse /catga.system.v1.AdminService/ in the proxy before it.
+   * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT (BadRequest names every violation), NOT_FOUND with
+   * the reason HANDLER_NOT_FOUND (its metadata has the handlers that there are), UNAVAILABLE (RetryInfo).
    * </pre>
    */
   public static abstract class AdminServiceImplBase
@@ -227,6 +275,8 @@ public final class AdminServiceGrpc {
    * <pre>
    * For operators. Like every service here it is open to whoever may use the port. Keep that to a trusted network, ask for client
    * certificates, or refuse /catga.system.v1.AdminService/ in the proxy before it.
+   * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT (BadRequest names every violation), NOT_FOUND with
+   * the reason HANDLER_NOT_FOUND (its metadata has the handlers that there are), UNAVAILABLE (RetryInfo).
    * </pre>
    */
   public static final class AdminServiceStub
@@ -274,6 +324,18 @@ public final class AdminServiceGrpc {
       io.grpc.stub.ClientCalls.asyncUnaryCall(
           getChannel().newCall(getDiscardDeadLettersMethod(), getCallOptions()), request, responseObserver);
     }
+
+    /**
+     * <pre>
+     * Builds the list of orders and its totals on this node anew from the log, and tells how far it is until the new ones serve. Until then
+     * the old ones do. If a rebuild goes on already, it is that one that is told about. The rebuild goes on when this call ends.
+     * </pre>
+     */
+    public void rebuildProjections(com.catga.system.v1.RebuildProjectionsRequest request,
+        io.grpc.stub.StreamObserver<com.catga.system.v1.RebuildProjectionsResponse> responseObserver) {
+      io.grpc.stub.ClientCalls.asyncServerStreamingCall(
+          getChannel().newCall(getRebuildProjectionsMethod(), getCallOptions()), request, responseObserver);
+    }
   }
 
   /**
@@ -281,6 +343,8 @@ public final class AdminServiceGrpc {
    * <pre>
    * For operators. Like every service here it is open to whoever may use the port. Keep that to a trusted network, ask for client
    * certificates, or refuse /catga.system.v1.AdminService/ in the proxy before it.
+   * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT (BadRequest names every violation), NOT_FOUND with
+   * the reason HANDLER_NOT_FOUND (its metadata has the handlers that there are), UNAVAILABLE (RetryInfo).
    * </pre>
    */
   public static final class AdminServiceBlockingV2Stub
@@ -325,6 +389,19 @@ public final class AdminServiceGrpc {
       return io.grpc.stub.ClientCalls.blockingV2UnaryCall(
           getChannel(), getDiscardDeadLettersMethod(), getCallOptions(), request);
     }
+
+    /**
+     * <pre>
+     * Builds the list of orders and its totals on this node anew from the log, and tells how far it is until the new ones serve. Until then
+     * the old ones do. If a rebuild goes on already, it is that one that is told about. The rebuild goes on when this call ends.
+     * </pre>
+     */
+    @io.grpc.ExperimentalApi("https://github.com/grpc/grpc-java/issues/10918")
+    public io.grpc.stub.BlockingClientCall<?, com.catga.system.v1.RebuildProjectionsResponse>
+        rebuildProjections(com.catga.system.v1.RebuildProjectionsRequest request) {
+      return io.grpc.stub.ClientCalls.blockingV2ServerStreamingCall(
+          getChannel(), getRebuildProjectionsMethod(), getCallOptions(), request);
+    }
   }
 
   /**
@@ -332,6 +409,8 @@ public final class AdminServiceGrpc {
    * <pre>
    * For operators. Like every service here it is open to whoever may use the port. Keep that to a trusted network, ask for client
    * certificates, or refuse /catga.system.v1.AdminService/ in the proxy before it.
+   * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT (BadRequest names every violation), NOT_FOUND with
+   * the reason HANDLER_NOT_FOUND (its metadata has the handlers that there are), UNAVAILABLE (RetryInfo).
    * </pre>
    */
   public static final class AdminServiceBlockingStub
@@ -376,6 +455,18 @@ public final class AdminServiceGrpc {
       return io.grpc.stub.ClientCalls.blockingUnaryCall(
           getChannel(), getDiscardDeadLettersMethod(), getCallOptions(), request);
     }
+
+    /**
+     * <pre>
+     * Builds the list of orders and its totals on this node anew from the log, and tells how far it is until the new ones serve. Until then
+     * the old ones do. If a rebuild goes on already, it is that one that is told about. The rebuild goes on when this call ends.
+     * </pre>
+     */
+    public java.util.Iterator<com.catga.system.v1.RebuildProjectionsResponse> rebuildProjections(
+        com.catga.system.v1.RebuildProjectionsRequest request) {
+      return io.grpc.stub.ClientCalls.blockingServerStreamingCall(
+          getChannel(), getRebuildProjectionsMethod(), getCallOptions(), request);
+    }
   }
 
   /**
@@ -383,6 +474,8 @@ public final class AdminServiceGrpc {
    * <pre>
    * For operators. Like every service here it is open to whoever may use the port. Keep that to a trusted network, ask for client
    * certificates, or refuse /catga.system.v1.AdminService/ in the proxy before it.
+   * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT (BadRequest names every violation), NOT_FOUND with
+   * the reason HANDLER_NOT_FOUND (its metadata has the handlers that there are), UNAVAILABLE (RetryInfo).
    * </pre>
    */
   public static final class AdminServiceFutureStub
@@ -435,6 +528,7 @@ public final class AdminServiceGrpc {
   private static final int METHODID_LIST_DEAD_LETTERS = 0;
   private static final int METHODID_REPLAY_DEAD_LETTERS = 1;
   private static final int METHODID_DISCARD_DEAD_LETTERS = 2;
+  private static final int METHODID_REBUILD_PROJECTIONS = 3;
 
   private static final class MethodHandlers<Req, Resp> implements
       io.grpc.stub.ServerCalls.UnaryMethod<Req, Resp>,
@@ -464,6 +558,10 @@ public final class AdminServiceGrpc {
         case METHODID_DISCARD_DEAD_LETTERS:
           serviceImpl.discardDeadLetters((com.catga.system.v1.DiscardDeadLettersRequest) request,
               (io.grpc.stub.StreamObserver<com.catga.system.v1.DiscardDeadLettersResponse>) responseObserver);
+          break;
+        case METHODID_REBUILD_PROJECTIONS:
+          serviceImpl.rebuildProjections((com.catga.system.v1.RebuildProjectionsRequest) request,
+              (io.grpc.stub.StreamObserver<com.catga.system.v1.RebuildProjectionsResponse>) responseObserver);
           break;
         default:
           throw new AssertionError();
@@ -504,6 +602,13 @@ public final class AdminServiceGrpc {
               com.catga.system.v1.DiscardDeadLettersRequest,
               com.catga.system.v1.DiscardDeadLettersResponse>(
                 service, METHODID_DISCARD_DEAD_LETTERS)))
+        .addMethod(
+          getRebuildProjectionsMethod(),
+          io.grpc.stub.ServerCalls.asyncServerStreamingCall(
+            new MethodHandlers<
+              com.catga.system.v1.RebuildProjectionsRequest,
+              com.catga.system.v1.RebuildProjectionsResponse>(
+                service, METHODID_REBUILD_PROJECTIONS)))
         .build();
   }
 
@@ -555,6 +660,7 @@ public final class AdminServiceGrpc {
               .addMethod(getListDeadLettersMethod())
               .addMethod(getReplayDeadLettersMethod())
               .addMethod(getDiscardDeadLettersMethod())
+              .addMethod(getRebuildProjectionsMethod())
               .build();
         }
       }

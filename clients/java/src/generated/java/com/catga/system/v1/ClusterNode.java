@@ -178,7 +178,7 @@ private static final long serialVersionUID = 0L;
       com.google.protobuf.LazyStringArrayList.emptyList();
   /**
    * <pre>
-   * What this node does and no other: "outbox", "subscription-" and the name of a handler.
+   * What this node does and no other: "outbox", or "subscription-" and the name of a handler.
    * </pre>
    *
    * <code>repeated string roles = 5;</code>
@@ -190,7 +190,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What this node does and no other: "outbox", "subscription-" and the name of a handler.
+   * What this node does and no other: "outbox", or "subscription-" and the name of a handler.
    * </pre>
    *
    * <code>repeated string roles = 5;</code>
@@ -201,7 +201,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What this node does and no other: "outbox", "subscription-" and the name of a handler.
+   * What this node does and no other: "outbox", or "subscription-" and the name of a handler.
    * </pre>
    *
    * <code>repeated string roles = 5;</code>
@@ -213,7 +213,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What this node does and no other: "outbox", "subscription-" and the name of a handler.
+   * What this node does and no other: "outbox", or "subscription-" and the name of a handler.
    * </pre>
    *
    * <code>repeated string roles = 5;</code>
@@ -1095,7 +1095,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What this node does and no other: "outbox", "subscription-" and the name of a handler.
+     * What this node does and no other: "outbox", or "subscription-" and the name of a handler.
      * </pre>
      *
      * <code>repeated string roles = 5;</code>
@@ -1108,7 +1108,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What this node does and no other: "outbox", "subscription-" and the name of a handler.
+     * What this node does and no other: "outbox", or "subscription-" and the name of a handler.
      * </pre>
      *
      * <code>repeated string roles = 5;</code>
@@ -1119,7 +1119,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What this node does and no other: "outbox", "subscription-" and the name of a handler.
+     * What this node does and no other: "outbox", or "subscription-" and the name of a handler.
      * </pre>
      *
      * <code>repeated string roles = 5;</code>
@@ -1131,7 +1131,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What this node does and no other: "outbox", "subscription-" and the name of a handler.
+     * What this node does and no other: "outbox", or "subscription-" and the name of a handler.
      * </pre>
      *
      * <code>repeated string roles = 5;</code>
@@ -1144,7 +1144,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What this node does and no other: "outbox", "subscription-" and the name of a handler.
+     * What this node does and no other: "outbox", or "subscription-" and the name of a handler.
      * </pre>
      *
      * <code>repeated string roles = 5;</code>
@@ -1163,7 +1163,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What this node does and no other: "outbox", "subscription-" and the name of a handler.
+     * What this node does and no other: "outbox", or "subscription-" and the name of a handler.
      * </pre>
      *
      * <code>repeated string roles = 5;</code>
@@ -1181,7 +1181,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What this node does and no other: "outbox", "subscription-" and the name of a handler.
+     * What this node does and no other: "outbox", or "subscription-" and the name of a handler.
      * </pre>
      *
      * <code>repeated string roles = 5;</code>
@@ -1199,7 +1199,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What this node does and no other: "outbox", "subscription-" and the name of a handler.
+     * What this node does and no other: "outbox", or "subscription-" and the name of a handler.
      * </pre>
      *
      * <code>repeated string roles = 5;</code>
@@ -1214,7 +1214,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What this node does and no other: "outbox", "subscription-" and the name of a handler.
+     * What this node does and no other: "outbox", or "subscription-" and the name of a handler.
      * </pre>
      *
      * <code>repeated string roles = 5;</code>

@@ -70,7 +70,7 @@ public interface ClusterNodeOrBuilder extends
 
   /**
    * <pre>
-   * What this node does and no other: "outbox", "subscription-" and the name of a handler.
+   * What this node does and no other: "outbox", or "subscription-" and the name of a handler.
    * </pre>
    *
    * <code>repeated string roles = 5;</code>
@@ -80,7 +80,7 @@ public interface ClusterNodeOrBuilder extends
       getRolesList();
   /**
    * <pre>
-   * What this node does and no other: "outbox", "subscription-" and the name of a handler.
+   * What this node does and no other: "outbox", or "subscription-" and the name of a handler.
    * </pre>
    *
    * <code>repeated string roles = 5;</code>
@@ -89,7 +89,7 @@ public interface ClusterNodeOrBuilder extends
   int getRolesCount();
   /**
    * <pre>
-   * What this node does and no other: "outbox", "subscription-" and the name of a handler.
+   * What this node does and no other: "outbox", or "subscription-" and the name of a handler.
    * </pre>
    *
    * <code>repeated string roles = 5;</code>
@@ -99,7 +99,7 @@ public interface ClusterNodeOrBuilder extends
   java.lang.String getRoles(int index);
   /**
    * <pre>
-   * What this node does and no other: "outbox", "subscription-" and the name of a handler.
+   * What this node does and no other: "outbox", or "subscription-" and the name of a handler.
    * </pre>
    *
    * <code>repeated string roles = 5;</code>

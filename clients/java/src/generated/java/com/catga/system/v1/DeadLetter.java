@@ -53,7 +53,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object eventId_ = "";
   /**
    * <pre>
-   * The event, as everywhere: the order id, "-" and the revision.
+   * The event's stable id: the order id, "-" and the revision.
    * </pre>
    *
    * <code>string event_id = 1;</code>
@@ -74,7 +74,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The event, as everywhere: the order id, "-" and the revision.
+   * The event's stable id: the order id, "-" and the revision.
    * </pre>
    *
    * <code>string event_id = 1;</code>
@@ -162,7 +162,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object type_ = "";
   /**
    * <pre>
-   * What happened: "OrderPaid".
+   * What happened, for example "OrderPaid".
    * </pre>
    *
    * <code>string type = 4;</code>
@@ -183,7 +183,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What happened: "OrderPaid".
+   * What happened, for example "OrderPaid".
    * </pre>
    *
    * <code>string type = 4;</code>
@@ -801,7 +801,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object eventId_ = "";
     /**
      * <pre>
-     * The event, as everywhere: the order id, "-" and the revision.
+     * The event's stable id: the order id, "-" and the revision.
      * </pre>
      *
      * <code>string event_id = 1;</code>
@@ -821,7 +821,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The event, as everywhere: the order id, "-" and the revision.
+     * The event's stable id: the order id, "-" and the revision.
      * </pre>
      *
      * <code>string event_id = 1;</code>
@@ -842,7 +842,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The event, as everywhere: the order id, "-" and the revision.
+     * The event's stable id: the order id, "-" and the revision.
      * </pre>
      *
      * <code>string event_id = 1;</code>
@@ -859,7 +859,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The event, as everywhere: the order id, "-" and the revision.
+     * The event's stable id: the order id, "-" and the revision.
      * </pre>
      *
      * <code>string event_id = 1;</code>
@@ -873,7 +873,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The event, as everywhere: the order id, "-" and the revision.
+     * The event's stable id: the order id, "-" and the revision.
      * </pre>
      *
      * <code>string event_id = 1;</code>
@@ -1029,7 +1029,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object type_ = "";
     /**
      * <pre>
-     * What happened: "OrderPaid".
+     * What happened, for example "OrderPaid".
      * </pre>
      *
      * <code>string type = 4;</code>
@@ -1049,7 +1049,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What happened: "OrderPaid".
+     * What happened, for example "OrderPaid".
      * </pre>
      *
      * <code>string type = 4;</code>
@@ -1070,7 +1070,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What happened: "OrderPaid".
+     * What happened, for example "OrderPaid".
      * </pre>
      *
      * <code>string type = 4;</code>
@@ -1087,7 +1087,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What happened: "OrderPaid".
+     * What happened, for example "OrderPaid".
      * </pre>
      *
      * <code>string type = 4;</code>
@@ -1101,7 +1101,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What happened: "OrderPaid".
+     * What happened, for example "OrderPaid".
      * </pre>
      *
      * <code>string type = 4;</code>

@@ -10,7 +10,7 @@ public interface DeadLetterOrBuilder extends
 
   /**
    * <pre>
-   * The event, as everywhere: the order id, "-" and the revision.
+   * The event's stable id: the order id, "-" and the revision.
    * </pre>
    *
    * <code>string event_id = 1;</code>
@@ -19,7 +19,7 @@ public interface DeadLetterOrBuilder extends
   java.lang.String getEventId();
   /**
    * <pre>
-   * The event, as everywhere: the order id, "-" and the revision.
+   * The event's stable id: the order id, "-" and the revision.
    * </pre>
    *
    * <code>string event_id = 1;</code>
@@ -60,7 +60,7 @@ public interface DeadLetterOrBuilder extends
 
   /**
    * <pre>
-   * What happened: "OrderPaid".
+   * What happened, for example "OrderPaid".
    * </pre>
    *
    * <code>string type = 4;</code>
@@ -69,7 +69,7 @@ public interface DeadLetterOrBuilder extends
   java.lang.String getType();
   /**
    * <pre>
-   * What happened: "OrderPaid".
+   * What happened, for example "OrderPaid".
    * </pre>
    *
    * <code>string type = 4;</code>

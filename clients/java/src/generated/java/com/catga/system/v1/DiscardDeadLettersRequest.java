@@ -99,7 +99,7 @@ private static final long serialVersionUID = 0L;
       com.google.protobuf.LazyStringArrayList.emptyList();
   /**
    * <pre>
-   * Which letters, at most 1000; not together with all.
+   * Which letters, at most 1000; not together with `all`.
    * </pre>
    *
    * <code>repeated string event_ids = 2;</code>
@@ -111,7 +111,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Which letters, at most 1000; not together with all.
+   * Which letters, at most 1000; not together with `all`.
    * </pre>
    *
    * <code>repeated string event_ids = 2;</code>
@@ -122,7 +122,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Which letters, at most 1000; not together with all.
+   * Which letters, at most 1000; not together with `all`.
    * </pre>
    *
    * <code>repeated string event_ids = 2;</code>
@@ -134,7 +134,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Which letters, at most 1000; not together with all.
+   * Which letters, at most 1000; not together with `all`.
    * </pre>
    *
    * <code>repeated string event_ids = 2;</code>
@@ -656,7 +656,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Which letters, at most 1000; not together with all.
+     * Which letters, at most 1000; not together with `all`.
      * </pre>
      *
      * <code>repeated string event_ids = 2;</code>
@@ -669,7 +669,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Which letters, at most 1000; not together with all.
+     * Which letters, at most 1000; not together with `all`.
      * </pre>
      *
      * <code>repeated string event_ids = 2;</code>
@@ -680,7 +680,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Which letters, at most 1000; not together with all.
+     * Which letters, at most 1000; not together with `all`.
      * </pre>
      *
      * <code>repeated string event_ids = 2;</code>
@@ -692,7 +692,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Which letters, at most 1000; not together with all.
+     * Which letters, at most 1000; not together with `all`.
      * </pre>
      *
      * <code>repeated string event_ids = 2;</code>
@@ -705,7 +705,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Which letters, at most 1000; not together with all.
+     * Which letters, at most 1000; not together with `all`.
      * </pre>
      *
      * <code>repeated string event_ids = 2;</code>
@@ -724,7 +724,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Which letters, at most 1000; not together with all.
+     * Which letters, at most 1000; not together with `all`.
      * </pre>
      *
      * <code>repeated string event_ids = 2;</code>
@@ -742,7 +742,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Which letters, at most 1000; not together with all.
+     * Which letters, at most 1000; not together with `all`.
      * </pre>
      *
      * <code>repeated string event_ids = 2;</code>
@@ -760,7 +760,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Which letters, at most 1000; not together with all.
+     * Which letters, at most 1000; not together with `all`.
      * </pre>
      *
      * <code>repeated string event_ids = 2;</code>
@@ -775,7 +775,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Which letters, at most 1000; not together with all.
+     * Which letters, at most 1000; not together with `all`.
      * </pre>
      *
      * <code>repeated string event_ids = 2;</code>

@@ -456,7 +456,7 @@ private static final long serialVersionUID = 0L;
   private int datacenterId_ = 0;
   /**
    * <pre>
-   * The Snowflake numbers of the node.
+   * The Snowflake datacenter number of the node.
    * </pre>
    *
    * <code>int32 datacenter_id = 11;</code>
@@ -2199,7 +2199,7 @@ private static final long serialVersionUID = 0L;
     private int datacenterId_ ;
     /**
      * <pre>
-     * The Snowflake numbers of the node.
+     * The Snowflake datacenter number of the node.
      * </pre>
      *
      * <code>int32 datacenter_id = 11;</code>
@@ -2211,7 +2211,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The Snowflake numbers of the node.
+     * The Snowflake datacenter number of the node.
      * </pre>
      *
      * <code>int32 datacenter_id = 11;</code>
@@ -2227,7 +2227,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The Snowflake numbers of the node.
+     * The Snowflake datacenter number of the node.
      * </pre>
      *
      * <code>int32 datacenter_id = 11;</code>

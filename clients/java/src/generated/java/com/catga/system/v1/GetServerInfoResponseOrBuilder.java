@@ -229,7 +229,7 @@ public interface GetServerInfoResponseOrBuilder extends
 
   /**
    * <pre>
-   * The Snowflake numbers of the node.
+   * The Snowflake datacenter number of the node.
    * </pre>
    *
    * <code>int32 datacenter_id = 11;</code>

@@ -50,7 +50,8 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object handler_ = "";
   /**
    * <pre>
-   * The name of the handler: "order-event-logger". An unknown one is NOT_FOUND, with those that there are.
+   * The name of the handler, for example "order-event-logger". An unknown one is NOT_FOUND (HANDLER_NOT_FOUND), with those that
+   * there are.
    * </pre>
    *
    * <code>string handler = 1;</code>
@@ -71,7 +72,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The name of the handler: "order-event-logger". An unknown one is NOT_FOUND, with those that there are.
+   * The name of the handler, for example "order-event-logger". An unknown one is NOT_FOUND (HANDLER_NOT_FOUND), with those that
+   * there are.
    * </pre>
    *
    * <code>string handler = 1;</code>
@@ -96,7 +98,7 @@ private static final long serialVersionUID = 0L;
   private int pageSize_ = 0;
   /**
    * <pre>
-   * The most letters in the reply, up to 500; 0: 50.
+   * How many letters at the most: 1 to 500; 0 means 50.
    * </pre>
    *
    * <code>int32 page_size = 2;</code>
@@ -112,7 +114,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object pageToken_ = "";
   /**
    * <pre>
-   * next_page_token of the page before; empty: the first page.
+   * The `next_page_token` of the page before; empty for the first page. `page_size` may change.
    * </pre>
    *
    * <code>string page_token = 3;</code>
@@ -133,7 +135,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * next_page_token of the page before; empty: the first page.
+   * The `next_page_token` of the page before; empty for the first page. `page_size` may change.
    * </pre>
    *
    * <code>string page_token = 3;</code>
@@ -534,7 +536,8 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object handler_ = "";
     /**
      * <pre>
-     * The name of the handler: "order-event-logger". An unknown one is NOT_FOUND, with those that there are.
+     * The name of the handler, for example "order-event-logger". An unknown one is NOT_FOUND (HANDLER_NOT_FOUND), with those that
+     * there are.
      * </pre>
      *
      * <code>string handler = 1;</code>
@@ -554,7 +557,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The name of the handler: "order-event-logger". An unknown one is NOT_FOUND, with those that there are.
+     * The name of the handler, for example "order-event-logger". An unknown one is NOT_FOUND (HANDLER_NOT_FOUND), with those that
+     * there are.
      * </pre>
      *
      * <code>string handler = 1;</code>
@@ -575,7 +579,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The name of the handler: "order-event-logger". An unknown one is NOT_FOUND, with those that there are.
+     * The name of the handler, for example "order-event-logger". An unknown one is NOT_FOUND (HANDLER_NOT_FOUND), with those that
+     * there are.
      * </pre>
      *
      * <code>string handler = 1;</code>
@@ -592,7 +597,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The name of the handler: "order-event-logger". An unknown one is NOT_FOUND, with those that there are.
+     * The name of the handler, for example "order-event-logger". An unknown one is NOT_FOUND (HANDLER_NOT_FOUND), with those that
+     * there are.
      * </pre>
      *
      * <code>string handler = 1;</code>
@@ -606,7 +612,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The name of the handler: "order-event-logger". An unknown one is NOT_FOUND, with those that there are.
+     * The name of the handler, for example "order-event-logger". An unknown one is NOT_FOUND (HANDLER_NOT_FOUND), with those that
+     * there are.
      * </pre>
      *
      * <code>string handler = 1;</code>
@@ -626,7 +633,7 @@ private static final long serialVersionUID = 0L;
     private int pageSize_ ;
     /**
      * <pre>
-     * The most letters in the reply, up to 500; 0: 50.
+     * How many letters at the most: 1 to 500; 0 means 50.
      * </pre>
      *
      * <code>int32 page_size = 2;</code>
@@ -638,7 +645,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The most letters in the reply, up to 500; 0: 50.
+     * How many letters at the most: 1 to 500; 0 means 50.
      * </pre>
      *
      * <code>int32 page_size = 2;</code>
@@ -654,7 +661,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The most letters in the reply, up to 500; 0: 50.
+     * How many letters at the most: 1 to 500; 0 means 50.
      * </pre>
      *
      * <code>int32 page_size = 2;</code>
@@ -670,7 +677,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object pageToken_ = "";
     /**
      * <pre>
-     * next_page_token of the page before; empty: the first page.
+     * The `next_page_token` of the page before; empty for the first page. `page_size` may change.
      * </pre>
      *
      * <code>string page_token = 3;</code>
@@ -690,7 +697,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * next_page_token of the page before; empty: the first page.
+     * The `next_page_token` of the page before; empty for the first page. `page_size` may change.
      * </pre>
      *
      * <code>string page_token = 3;</code>
@@ -711,7 +718,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * next_page_token of the page before; empty: the first page.
+     * The `next_page_token` of the page before; empty for the first page. `page_size` may change.
      * </pre>
      *
      * <code>string page_token = 3;</code>
@@ -728,7 +735,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * next_page_token of the page before; empty: the first page.
+     * The `next_page_token` of the page before; empty for the first page. `page_size` may change.
      * </pre>
      *
      * <code>string page_token = 3;</code>
@@ -742,7 +749,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * next_page_token of the page before; empty: the first page.
+     * The `next_page_token` of the page before; empty for the first page. `page_size` may change.
      * </pre>
      *
      * <code>string page_token = 3;</code>

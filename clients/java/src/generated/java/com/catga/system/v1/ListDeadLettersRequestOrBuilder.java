@@ -10,7 +10,8 @@ public interface ListDeadLettersRequestOrBuilder extends
 
   /**
    * <pre>
-   * The name of the handler: "order-event-logger". An unknown one is NOT_FOUND, with those that there are.
+   * The name of the handler, for example "order-event-logger". An unknown one is NOT_FOUND (HANDLER_NOT_FOUND), with those that
+   * there are.
    * </pre>
    *
    * <code>string handler = 1;</code>
@@ -19,7 +20,8 @@ public interface ListDeadLettersRequestOrBuilder extends
   java.lang.String getHandler();
   /**
    * <pre>
-   * The name of the handler: "order-event-logger". An unknown one is NOT_FOUND, with those that there are.
+   * The name of the handler, for example "order-event-logger". An unknown one is NOT_FOUND (HANDLER_NOT_FOUND), with those that
+   * there are.
    * </pre>
    *
    * <code>string handler = 1;</code>
@@ -30,7 +32,7 @@ public interface ListDeadLettersRequestOrBuilder extends
 
   /**
    * <pre>
-   * The most letters in the reply, up to 500; 0: 50.
+   * How many letters at the most: 1 to 500; 0 means 50.
    * </pre>
    *
    * <code>int32 page_size = 2;</code>
@@ -40,7 +42,7 @@ public interface ListDeadLettersRequestOrBuilder extends
 
   /**
    * <pre>
-   * next_page_token of the page before; empty: the first page.
+   * The `next_page_token` of the page before; empty for the first page. `page_size` may change.
    * </pre>
    *
    * <code>string page_token = 3;</code>
@@ -49,7 +51,7 @@ public interface ListDeadLettersRequestOrBuilder extends
   java.lang.String getPageToken();
   /**
    * <pre>
-   * next_page_token of the page before; empty: the first page.
+   * The `next_page_token` of the page before; empty for the first page. `page_size` may change.
    * </pre>
    *
    * <code>string page_token = 3;</code>

@@ -54,7 +54,7 @@ public interface ListDeadLettersResponseOrBuilder extends
 
   /**
    * <pre>
-   * Where the next page begins; empty: there is none.
+   * Ask for the next page with this; empty on the last page.
    * </pre>
    *
    * <code>string next_page_token = 2;</code>
@@ -63,7 +63,7 @@ public interface ListDeadLettersResponseOrBuilder extends
   java.lang.String getNextPageToken();
   /**
    * <pre>
-   * Where the next page begins; empty: there is none.
+   * Ask for the next page with this; empty on the last page.
    * </pre>
    *
    * <code>string next_page_token = 2;</code>

@@ -30,7 +30,7 @@ public interface ReplayDeadLettersRequestOrBuilder extends
 
   /**
    * <pre>
-   * Which letters, at most 1000; not together with all.
+   * Which letters, at most 1000; not together with `all`.
    * </pre>
    *
    * <code>repeated string event_ids = 2;</code>
@@ -40,7 +40,7 @@ public interface ReplayDeadLettersRequestOrBuilder extends
       getEventIdsList();
   /**
    * <pre>
-   * Which letters, at most 1000; not together with all.
+   * Which letters, at most 1000; not together with `all`.
    * </pre>
    *
    * <code>repeated string event_ids = 2;</code>
@@ -49,7 +49,7 @@ public interface ReplayDeadLettersRequestOrBuilder extends
   int getEventIdsCount();
   /**
    * <pre>
-   * Which letters, at most 1000; not together with all.
+   * Which letters, at most 1000; not together with `all`.
    * </pre>
    *
    * <code>repeated string event_ids = 2;</code>
@@ -59,7 +59,7 @@ public interface ReplayDeadLettersRequestOrBuilder extends
   java.lang.String getEventIds(int index);
   /**
    * <pre>
-   * Which letters, at most 1000; not together with all.
+   * Which letters, at most 1000; not together with `all`.
    * </pre>
    *
    * <code>repeated string event_ids = 2;</code>

@@ -95,6 +95,16 @@ public final class SystemProto {
   static final 
     com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
       internal_static_catga_system_v1_DiscardDeadLettersResponse_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_catga_system_v1_RebuildProjectionsRequest_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_catga_system_v1_RebuildProjectionsRequest_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_catga_system_v1_RebuildProjectionsResponse_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_catga_system_v1_RebuildProjectionsResponse_fieldAccessorTable;
 
   public static com.google.protobuf.Descriptors.FileDescriptor
       getDescriptor() {
@@ -148,29 +158,41 @@ public final class SystemProto {
       "\n\010replayed\030\001 \001(\005\"L\n\031DiscardDeadLettersRe" +
       "quest\022\017\n\007handler\030\001 \001(\t\022\021\n\tevent_ids\030\002 \003(" +
       "\t\022\013\n\003all\030\003 \001(\010\"/\n\032DiscardDeadLettersResp" +
-      "onse\022\021\n\tdiscarded\030\001 \001(\005*\204\001\n\nDurability\022\032" +
-      "\n\026DURABILITY_UNSPECIFIED\020\000\022\023\n\017DURABILITY" +
-      "_NONE\020\001\022\026\n\022DURABILITY_PROCESS\020\002\022\026\n\022DURAB" +
-      "ILITY_MACHINE\020\003\022\025\n\021DURABILITY_QUORUM\020\004*C" +
-      "\n\004Mode\022\024\n\020MODE_UNSPECIFIED\020\000\022\023\n\017MODE_STA" +
-      "NDALONE\020\001\022\020\n\014MODE_CLUSTER\020\0022\245\002\n\rSystemSe" +
-      "rvice\022^\n\rGetServerInfo\022%.catga.system.v1" +
-      ".GetServerInfoRequest\032&.catga.system.v1." +
-      "GetServerInfoResponse\022U\n\nGetCluster\022\".ca" +
-      "tga.system.v1.GetClusterRequest\032#.catga." +
-      "system.v1.GetClusterResponse\022]\n\014WatchClu" +
-      "ster\022$.catga.system.v1.WatchClusterReque" +
-      "st\032%.catga.system.v1.WatchClusterRespons" +
-      "e0\0012\317\002\n\014AdminService\022d\n\017ListDeadLetters\022" +
-      "\'.catga.system.v1.ListDeadLettersRequest" +
-      "\032(.catga.system.v1.ListDeadLettersRespon" +
-      "se\022j\n\021ReplayDeadLetters\022).catga.system.v" +
-      "1.ReplayDeadLettersRequest\032*.catga.syste" +
-      "m.v1.ReplayDeadLettersResponse\022m\n\022Discar" +
-      "dDeadLetters\022*.catga.system.v1.DiscardDe" +
-      "adLettersRequest\032+.catga.system.v1.Disca" +
-      "rdDeadLettersResponseB$\n\023com.catga.syste" +
-      "m.v1B\013SystemProtoP\001b\006proto3"
+      "onse\022\021\n\tdiscarded\030\001 \001(\005\"\033\n\031RebuildProjec" +
+      "tionsRequest\"\311\001\n\032RebuildProjectionsRespo" +
+      "nse\022,\n\005phase\030\001 \001(\0162\035.catga.system.v1.Reb" +
+      "uildPhase\022\016\n\006events\030\002 \001(\003\022\024\n\014total_event" +
+      "s\030\003 \001(\003\022\031\n\021events_per_second\030\004 \001(\001\022,\n\tre" +
+      "maining\030\005 \001(\0132\031.google.protobuf.Duration" +
+      "\022\016\n\006joined\030\006 \001(\010*\204\001\n\nDurability\022\032\n\026DURAB" +
+      "ILITY_UNSPECIFIED\020\000\022\023\n\017DURABILITY_NONE\020\001" +
+      "\022\026\n\022DURABILITY_PROCESS\020\002\022\026\n\022DURABILITY_M" +
+      "ACHINE\020\003\022\025\n\021DURABILITY_QUORUM\020\004*C\n\004Mode\022" +
+      "\024\n\020MODE_UNSPECIFIED\020\000\022\023\n\017MODE_STANDALONE" +
+      "\020\001\022\020\n\014MODE_CLUSTER\020\002*|\n\014RebuildPhase\022\035\n\031" +
+      "REBUILD_PHASE_UNSPECIFIED\020\000\022\031\n\025REBUILD_P" +
+      "HASE_READING\020\001\022\032\n\026REBUILD_PHASE_INDEXING" +
+      "\020\002\022\026\n\022REBUILD_PHASE_DONE\020\0032\245\002\n\rSystemSer" +
+      "vice\022^\n\rGetServerInfo\022%.catga.system.v1." +
+      "GetServerInfoRequest\032&.catga.system.v1.G" +
+      "etServerInfoResponse\022U\n\nGetCluster\022\".cat" +
+      "ga.system.v1.GetClusterRequest\032#.catga.s" +
+      "ystem.v1.GetClusterResponse\022]\n\014WatchClus" +
+      "ter\022$.catga.system.v1.WatchClusterReques" +
+      "t\032%.catga.system.v1.WatchClusterResponse" +
+      "0\0012\300\003\n\014AdminService\022d\n\017ListDeadLetters\022\'" +
+      ".catga.system.v1.ListDeadLettersRequest\032" +
+      "(.catga.system.v1.ListDeadLettersRespons" +
+      "e\022j\n\021ReplayDeadLetters\022).catga.system.v1" +
+      ".ReplayDeadLettersRequest\032*.catga.system" +
+      ".v1.ReplayDeadLettersResponse\022m\n\022Discard" +
+      "DeadLetters\022*.catga.system.v1.DiscardDea" +
+      "dLettersRequest\032+.catga.system.v1.Discar" +
+      "dDeadLettersResponse\022o\n\022RebuildProjectio" +
+      "ns\022*.catga.system.v1.RebuildProjectionsR" +
+      "equest\032+.catga.system.v1.RebuildProjecti" +
+      "onsResponse0\001B$\n\023com.catga.system.v1B\013Sy" +
+      "stemProtoP\001b\006proto3"
     };
     descriptor = com.google.protobuf.Descriptors.FileDescriptor
       .internalBuildGeneratedFileFrom(descriptorData,
@@ -274,6 +296,18 @@ public final class SystemProto {
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_catga_system_v1_DiscardDeadLettersResponse_descriptor,
         new java.lang.String[] { "Discarded", });
+    internal_static_catga_system_v1_RebuildProjectionsRequest_descriptor =
+      getDescriptor().getMessageTypes().get(16);
+    internal_static_catga_system_v1_RebuildProjectionsRequest_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_catga_system_v1_RebuildProjectionsRequest_descriptor,
+        new java.lang.String[] { });
+    internal_static_catga_system_v1_RebuildProjectionsResponse_descriptor =
+      getDescriptor().getMessageTypes().get(17);
+    internal_static_catga_system_v1_RebuildProjectionsResponse_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_catga_system_v1_RebuildProjectionsResponse_descriptor,
+        new java.lang.String[] { "Phase", "Events", "TotalEvents", "EventsPerSecond", "Remaining", "Joined", });
     com.google.protobuf.DurationProto.getDescriptor();
     com.google.protobuf.TimestampProto.getDescriptor();
   }
