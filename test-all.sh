@@ -11,7 +11,7 @@
 set -uo pipefail
 cd "$(dirname "$0")"
 
-STEPS=(tools format lint docs protos test release readme matrix listeners cluster browser clients)
+STEPS=(tools format lint docs protos test release readme rest probes matrix listeners cluster browser deploy clients)
 # The binary that the steps after `release` run.
 ORDERSYSTEM="${ORDERSYSTEM:-target/release/ordersystem}"
 TOOLS_DIR="${TOOLS_DIR:-$PWD/target/tools}"
@@ -53,9 +53,10 @@ step_lint() { cargo clippy --locked --all-targets -- -D warnings; }
 
 step_docs() { RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps; }
 
-# The protos keep to the standard, and break nobody who uses those of the commit before.
+# The protos keep to the standard, break nobody who uses those of the commit before, and the reference says what they say.
 step_protos() {
     buf lint || return 1
+    docs/generate.sh --check || return 1
     if git cat-file -e HEAD^:proto/catga 2>/dev/null; then
         buf breaking --against ".git#ref=$(git rev-parse HEAD^)"
     else
@@ -67,19 +68,38 @@ step_test() { cargo test --locked --no-fail-fast; }
 
 step_release() { cargo build --locked --release; }
 
-# The README's tours, command by command, against the released binary.
-step_readme() { python3 tests/readme/check.py "$ORDERSYSTEM" README.md; }
+# The README's tours and the page with every RPC, command by command, against the released binary.
+step_readme() {
+    python3 tests/readme/check.py "$ORDERSYSTEM" README.md &&
+        python3 tests/readme/check.py --every-rpc proto "$ORDERSYSTEM" docs/grpcurl.md
+}
+
+# Python packages of a folder under tests, in an environment of their own.
+python_for() {
+    local venv="$TOOLS_DIR/$1"
+    [ -x "$venv/bin/python" ] || python3 -m venv "$venv" || return 1
+    "$venv/bin/pip" install --quiet --disable-pip-version-check -r "tests/$1/requirements.txt"
+}
+
+# REST from the outside: whatever the document allows and forbids, against the released binary.
+step_rest() { python_for rest && "$TOOLS_DIR/rest/bin/python" tests/rest/run.py "$ORDERSYSTEM"; }
+
+# What probes learn from the released binary. grpc_health_probe is built from a module whose hashes are in this repository.
+step_probes() {
+    command -v grpc_health_probe >/dev/null ||
+        (cd tests/probes/grpc_health_probe &&
+            go build -mod=readonly -buildvcs=false -o "$TOOLS_DIR/bin/grpc_health_probe" github.com/grpc-ecosystem/grpc-health-probe) || return 1
+    python3 tests/probes/run.py "$ORDERSYSTEM"
+}
+
+# What is deployed: image, compose, manifests and rules, without Docker and without a cluster.
+step_deploy() { tests/deploy/tools.sh "$TOOLS_DIR/deploy" && python3 tests/deploy/check.py "$ORDERSYSTEM" --tools "$TOOLS_DIR/deploy"; }
 
 # Every persistence with every transport, over the released binary, a real redis-server and a real nats-server.
 step_matrix() { python3 tests/matrix/run.py "$ORDERSYSTEM"; }
 
 # What listeners get from the bus, read by Python's own clients of Redis and NATS.
-step_listeners() {
-    local packages=tests/listeners/requirements.txt venv="$TOOLS_DIR/listeners"
-    [ -x "$venv/bin/python" ] || python3 -m venv "$venv" || return 1
-    "$venv/bin/pip" install --quiet --disable-pip-version-check -r "$packages" || return 1
-    "$venv/bin/python" tests/listeners/run.py "$ORDERSYSTEM"
-}
+step_listeners() { python_for listeners && "$TOOLS_DIR/listeners/bin/python" tests/listeners/run.py "$ORDERSYSTEM"; }
 
 # run-cluster.sh, from its start to Ctrl-C.
 step_cluster() { python3 tests/cluster/script.py "$ORDERSYSTEM"; }
