@@ -6,12 +6,12 @@
 #
 # What the tests need and the machine lacks is installed first: buf (npm), grpcurl (go), Python's clients of the brokers (pip), curl,
 # python3, redis-server, nats-server, go, node, Java with Maven, and Chromium with its driver (apt-get). The clients' tests install what is
-# theirs.
+# theirs, and tests/deploy/tools.sh what checks the deployment.
 # A tool that cannot be had is a failure: nothing is skipped.
 set -uo pipefail
 cd "$(dirname "$0")"
 
-STEPS=(tools format lint docs protos test release readme matrix listeners cluster browser clients)
+STEPS=(tools format lint docs protos test release readme matrix listeners cluster deploy browser clients)
 # The binary that the steps after `release` run.
 ORDERSYSTEM="${ORDERSYSTEM:-target/release/ordersystem}"
 TOOLS_DIR="${TOOLS_DIR:-$PWD/target/tools}"
@@ -83,6 +83,12 @@ step_listeners() {
 
 # run-cluster.sh, from its start to Ctrl-C.
 step_cluster() { python3 tests/cluster/script.py "$ORDERSYSTEM"; }
+
+# Dockerfile, docker-compose.yml and deploy/, as far as that goes without Docker and a cluster.
+step_deploy() {
+    tests/deploy/tools.sh "$TOOLS_DIR/deploy" || return 1
+    "$TOOLS_DIR/deploy/venv/bin/python" tests/deploy/check.py "$ORDERSYSTEM" --tools "$TOOLS_DIR/deploy"
+}
 
 # The dashboard and Swagger UI in a real browser.
 step_browser() { python3 tests/browser/dashboard.py "$ORDERSYSTEM"; }
