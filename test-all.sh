@@ -6,7 +6,7 @@
 #
 # What the tests need and the machine lacks is installed first: buf (npm), grpcurl (go), Python's clients of the brokers (pip), curl,
 # python3, redis-server, nats-server, go, node, Java with Maven, and Chromium with its driver (apt-get). The clients' tests install what is
-# theirs.
+# theirs, and tests/deploy/tools.sh what checks the deployment.
 # A tool that cannot be had is a failure: nothing is skipped.
 set -uo pipefail
 cd "$(dirname "$0")"
@@ -92,9 +92,6 @@ step_probes() {
     python3 tests/probes/run.py "$ORDERSYSTEM"
 }
 
-# What is deployed: image, compose, manifests and rules, without Docker and without a cluster.
-step_deploy() { tests/deploy/tools.sh "$TOOLS_DIR/deploy" && python3 tests/deploy/check.py "$ORDERSYSTEM" --tools "$TOOLS_DIR/deploy"; }
-
 # Every persistence with every transport, over the released binary, a real redis-server and a real nats-server.
 step_matrix() { python3 tests/matrix/run.py "$ORDERSYSTEM"; }
 
@@ -103,6 +100,12 @@ step_listeners() { python_for listeners && "$TOOLS_DIR/listeners/bin/python" tes
 
 # run-cluster.sh, from its start to Ctrl-C.
 step_cluster() { python3 tests/cluster/script.py "$ORDERSYSTEM"; }
+
+# Dockerfile, docker-compose.yml and deploy/, as far as that goes without Docker and a cluster.
+step_deploy() {
+    tests/deploy/tools.sh "$TOOLS_DIR/deploy" || return 1
+    "$TOOLS_DIR/deploy/venv/bin/python" tests/deploy/check.py "$ORDERSYSTEM" --tools "$TOOLS_DIR/deploy"
+}
 
 # The dashboard and Swagger UI in a real browser.
 step_browser() { python3 tests/browser/dashboard.py "$ORDERSYSTEM"; }

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What is deployed, checked without Docker and without a cluster: Dockerfile, docker-compose.yml, deploy/.
 
-usage: check.py BINARY --tools FOLDER [WORD]     only checks with this word in their names
+usage: check.py BINARY --tools FOLDER [--only WORD]     only checks with this word in their names
 
 tests/deploy/tools.sh fills the folder. Every setting goes through the real program, which runs on real brokers with the files that are
 deployed. Prints a table; exits with 1 if anything is not as it should be.
@@ -20,7 +20,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("binary", type=Path)
     parser.add_argument("--tools", type=Path, required=True)
-    parser.add_argument("word", nargs="?", default="")
+    parser.add_argument("--only", default="", metavar="WORD")
     args = parser.parse_args()
     programs.BINARY, programs.TOOLS = args.binary.resolve(), args.tools.resolve()
     # Only now that it is known what they run.
@@ -38,7 +38,7 @@ def main():
                 checks, failed = [], failed + 1
                 print(f"FAILED  {part.__name__}: {error}", flush=True)
             for name, check in checks:
-                if args.word not in name:
+                if args.only not in f"{part.__name__}: {name}":
                     continue
                 started, outcome, done = time.monotonic(), "passed", done + 1
                 try:

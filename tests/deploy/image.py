@@ -72,9 +72,23 @@ def builder_stage(folder):
         elif name == "RUN":
             need("--locked" in argument or "cargo" not in argument, f"cargo is to keep to the lock file: {argument}")
             run("sh", "-ec", argument.replace("/image", str(folder / "image")), cwd=build, env=env)
+    sources_are_complete(build)
     need((folder / "image/ordersystem").exists(), "the builder stage ends with the binary in /image")
     need((folder / "image/var/lib/ordersystem").is_dir(), "the builder stage ends with the data folder in /image")
     return [json.loads(plan.read_text())["units"] for plan in sorted(plans.glob("*.json"))]
+
+
+def sources_are_complete(build):
+    """A plan does not read sources: what the build script and the program compile in must have been copied."""
+    for path in re.findall(r"rerun-if-changed=([\w./-]+)", (build / "build.rs").read_text()):
+        need((build / path).exists(), f"build.rs needs {path}, which is not copied")
+    for file in [*(ROOT / "src").rglob("*"), *(ROOT / "proto").rglob("*")]:
+        copied = build / file.relative_to(ROOT)
+        need(file.is_dir() or copied.is_file() and copied.read_bytes() == file.read_bytes(), f"{copied} is not the file that is to be built")
+    for file in (build / "src").rglob("*.rs"):
+        if file.name != "tests.rs":
+            for path in re.findall(r'include_(?:str|bytes)!\("([^"]+)"\)', file.read_text().split("#[cfg(test)]")[0]):
+                need((file.parent / path).exists(), f"{file.relative_to(build)} includes {path}, which is not copied")
 
 
 def dependencies(units):

@@ -32,7 +32,10 @@ go_install kustomize "sigs.k8s.io/kustomize/kustomize/v5@$KUSTOMIZE_VERSION"
 if [ ! -x "$TOOLS/promtool" ]; then
     download=$(mktemp -d)
     chmod 755 "$download"
-    (cd "$download" && apt-get download -q prometheus && dpkg -x prometheus_*.deb unpacked)
+    cd "$download"
+    apt-get download -q prometheus || { apt-get update -qq && apt-get download -q prometheus; }
+    dpkg -x prometheus_*.deb unpacked
+    cd - >/dev/null
     mv "$download"/unpacked/usr/bin/{prometheus,promtool} "$TOOLS"
     rm -rf "$download"
 fi
