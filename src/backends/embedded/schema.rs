@@ -6,7 +6,7 @@ use super::error::{DbError, OpenError};
 use crate::event_store::LogId;
 
 /// One script a version, in order: never changed once released, only added to.
-const MIGRATIONS: &[&str] = &[include_str!("schema.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("schema.sql"), include_str!("schema_2.sql")];
 /// Marks the file as ours: "CATG".
 const APPLICATION_ID: i32 = 0x4341_5447;
 
