@@ -13,6 +13,9 @@ use crate::config::settings::{Kind, SETTINGS, Setting};
 use crate::config::{Config, ConfigError, FlagValues, env_name};
 
 mod dead_letters;
+mod whole_log;
+
+pub use whole_log::{CopyCall, VerifyCall};
 
 /// How long `ordersystem health` and `ordersystem dead-letters` wait for the answer, unless told otherwise, in milliseconds.
 const HEALTH_TIMEOUT_MS: &str = "2000";
@@ -42,6 +45,10 @@ pub enum Invocation {
         /// Where to: a folder that has no copy yet.
         target: PathBuf,
     },
+    /// Copy a log into another store.
+    Copy(CopyCall),
+    /// Audit a log, or compare two.
+    Verify(VerifyCall),
     /// Print the effective configuration.
     PrintConfig(Box<Config>),
 }
@@ -99,6 +106,8 @@ pub fn parse(
         Some(("health", matches)) => health(matches, env),
         Some(("dead-letters", matches)) => dead_letters::parse(matches, env),
         Some(("backup", matches)) => backup(matches, env),
+        Some(("copy", matches)) => whole_log::parse_copy(matches),
+        Some(("verify", matches)) => whole_log::parse_verify(matches),
         Some(("config", matches)) => Ok(Invocation::PrintConfig(Box::new(Config::load(&flags(matches), env)?))),
         Some((_serve, matches)) => Ok(Invocation::Serve(Box::new(Config::load(&flags(matches), env)?))),
         None => Ok(Invocation::Serve(Box::new(Config::load(&flags(&matches), env)?))),
@@ -121,6 +130,8 @@ pub fn command() -> Command {
         .subcommand(health_command())
         .subcommand(dead_letters::command())
         .subcommand(backup_command())
+        .subcommand(whole_log::copy_command())
+        .subcommand(whole_log::verify_command())
         .subcommand(config.args(setting_args()))
 }
 
