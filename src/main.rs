@@ -6,7 +6,7 @@ use ordersystem::{
     api,
     app::{self, App, StartError},
     cli::{self, CliError, CopyCall, Invocation},
-    config::Config,
+    config::{Config, LogConfig, LogFormat},
     telemetry,
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -55,6 +55,9 @@ async fn serve(config: &Config) -> Result<(), StartError> {
 }
 
 async fn copy(call: &CopyCall) -> Result<(), StartError> {
+    // What is tried again is said; what fails for good is the answer.
+    let level = "off,ordersystem::whole_log=warn".to_owned();
+    telemetry::start_logging(&LogConfig { level, format: LogFormat::Text })?;
     app::copy(call, &stop_on_signals()?).await
 }
 

@@ -17,3 +17,4 @@ mod program;
 mod redis_server;
 mod relay;
 mod two_nodes;
+mod whole_log;
