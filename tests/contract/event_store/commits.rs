@@ -15,19 +15,14 @@ async fn all_commits(store: &Store, max_events: usize) -> Vec<RecordedCommit> {
 }
 
 /// What must be the same in another log: all but positions.
-fn content(commits: &[RecordedCommit]) -> Vec<(Option<RequestKey>, StreamId, Vec<(Revision, &[u8])>)> {
-    let content = |commit: &'_ RecordedCommit| {
+fn content(commits: &[RecordedCommit]) -> Vec<RecordedCommit> {
+    let mut commits = commits.to_vec();
+    for commit in &mut commits {
         let stream = commit.events[0].stream;
         assert!(commit.events.iter().all(|event| event.stream == stream));
-        stream
-    };
+        commit.events.iter_mut().for_each(|event| event.position = Position(0));
+    }
     commits
-        .iter()
-        .map(|commit| {
-            let events = commit.events.iter().map(|event| (event.revision, &event.payload[..])).collect();
-            (commit.request.clone(), content(commit), events)
-        })
-        .collect()
 }
 
 /// Commits of one to five events on twenty streams, most with a request id of either scope.
