@@ -4,6 +4,7 @@ mod backends;
 mod checks;
 mod event_description;
 mod setup;
+mod whole_log;
 
 use std::{
     net::SocketAddr,
@@ -18,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 pub use backends::Backends;
 use backends::Breakers;
 pub use setup::Setup;
+pub use whole_log::{copy, verify};
 
 use crate::{
     api::{

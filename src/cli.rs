@@ -14,6 +14,9 @@ use crate::config::{Config, ConfigError, FlagValues, env_name};
 
 mod dead_letters;
 mod projections;
+mod whole_log;
+
+pub use whole_log::{CopyCall, VerifyCall};
 
 /// How long `ordersystem health` and `ordersystem dead-letters` wait for the answer, unless told otherwise, in milliseconds.
 const HEALTH_TIMEOUT_MS: &str = "2000";
@@ -45,6 +48,10 @@ pub enum Invocation {
         /// Where to: a folder that has no copy yet.
         target: PathBuf,
     },
+    /// Copy a log into another store.
+    Copy(CopyCall),
+    /// Audit a log, or compare two.
+    Verify(VerifyCall),
     /// Print the effective configuration.
     PrintConfig(Box<Config>),
 }
@@ -103,6 +110,8 @@ pub fn parse(
         Some(("dead-letters", matches)) => dead_letters::parse(matches, env),
         Some(("projections", matches)) => projections::parse(matches, env),
         Some(("backup", matches)) => backup(matches, env),
+        Some(("copy", matches)) => whole_log::parse_copy(matches),
+        Some(("verify", matches)) => whole_log::parse_verify(matches),
         Some(("config", matches)) => Ok(Invocation::PrintConfig(Box::new(Config::load(&flags(matches), env)?))),
         Some((_serve, matches)) => Ok(Invocation::Serve(Box::new(Config::load(&flags(matches), env)?))),
         None => Ok(Invocation::Serve(Box::new(Config::load(&flags(&matches), env)?))),
@@ -126,6 +135,8 @@ pub fn command() -> Command {
         .subcommand(dead_letters::command())
         .subcommand(projections::command())
         .subcommand(backup_command())
+        .subcommand(whole_log::copy_command())
+        .subcommand(whole_log::verify_command())
         .subcommand(config.args(setting_args()))
 }
 

@@ -163,7 +163,14 @@ fn upcast_from_1(mut message: stored::OrderEvent) -> Result<stored::OrderEvent, 
 /// # Errors
 /// [`CodecError`].
 pub fn decode(payload: &[u8]) -> Result<OrderEvent, CodecError> {
-    let message = decode_message(payload)?;
+    event_of(decode_message(payload)?)
+}
+
+/// The domain event in a message of the current shape.
+///
+/// # Errors
+/// [`CodecError::Corrupt`].
+pub fn event_of(message: stored::OrderEvent) -> Result<OrderEvent, CodecError> {
     Ok(OrderEvent {
         order_id: message.order_id.parse().map_err(|_| corrupt("order id"))?,
         customer_id: required(&message.customer_id)?,

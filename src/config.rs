@@ -6,6 +6,7 @@
 
 mod error;
 mod file;
+mod log_address;
 pub mod settings;
 mod sources;
 #[cfg(test)]
@@ -18,6 +19,7 @@ mod values;
 use std::fmt;
 
 pub use error::ConfigError;
+pub use log_address::{LogAddress, NamedLog};
 pub use sources::{ENV_PREFIX, FlagValues, Source, env_name};
 pub use typed::{
     BreakerConfig, Config, ConsumerConfig, EventFormat, LogConfig, LogFormat, NodeConfig, NodeId, OutboxConfig,

@@ -137,6 +137,91 @@ pub struct StoredEvent {
     pub payload: Bytes,
 }
 
+/// One commit as the log holds it: what somebody needs to make the same commit in another log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordedCommit {
+    /// The idempotency key that it was made with, if it had one.
+    pub request: Option<RequestKey>,
+    /// Its events, at least one, all of one stream and in order.
+    pub events: Vec<StoredEvent>,
+}
+
+impl RecordedCommit {
+    /// The same commit for another log, where its stream must stand as it stood here.
+    #[must_use]
+    pub fn to_commit(&self) -> Commit {
+        let (stream, first) = self.events.first().map_or((StreamId(0), 1), |event| (event.stream, event.revision));
+        let expected = match first.saturating_sub(1) {
+            0 => ExpectedRevision::NoStream,
+            before => ExpectedRevision::Exactly(before),
+        };
+        Commit {
+            id: CommitId::random(),
+            stream,
+            expected,
+            request: self.request.clone(),
+            events: self.events.iter().map(|event| event.payload.clone()).collect(),
+        }
+    }
+
+    /// The position of its last event.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        self.events.last().map_or(Position(0), |event| event.position)
+    }
+
+    fn bytes(&self) -> usize {
+        self.events.iter().map(|event| event.payload.len()).sum()
+    }
+}
+
+/// What [`EventStore::read_commits`] returns, as it is gathered: one commit, and then as many as the bounds allow.
+#[derive(Debug, Default)]
+pub struct CommitPage {
+    max_events: usize,
+    events: usize,
+    bytes: usize,
+    commits: Vec<RecordedCommit>,
+}
+
+impl CommitPage {
+    /// An empty one for up to `max_events` events.
+    #[must_use]
+    pub fn new(max_events: usize) -> Self {
+        Self { max_events: max_events.min(MAX_READ_EVENTS), ..Self::default() }
+    }
+
+    /// Whether it takes no more, however small.
+    #[must_use]
+    pub const fn is_full(&self) -> bool {
+        self.events >= self.max_events || self.bytes >= MAX_READ_BYTES
+    }
+
+    /// Takes the next commit, if it is the first or does not make too many events; answers whether it did.
+    pub fn take(&mut self, commit: RecordedCommit) -> bool {
+        let fits = self.commits.is_empty() || self.events + commit.events.len() <= self.max_events;
+        if self.is_full() || !fits {
+            return false;
+        }
+        self.events += commit.events.len();
+        self.bytes += commit.bytes();
+        self.commits.push(commit);
+        true
+    }
+
+    /// How many events it takes at the most, besides those that it has.
+    #[must_use]
+    pub const fn missing(&self) -> usize {
+        self.max_events.saturating_sub(self.events)
+    }
+
+    /// The commits that it has taken.
+    #[must_use]
+    pub fn into_commits(self) -> Vec<RecordedCommit> {
+        self.commits
+    }
+}
+
 /// Which way to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
@@ -263,6 +348,34 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
         direction: Direction,
         max_events: usize,
     ) -> Result<Vec<StoredEvent>, StoreError>;
+
+    /// The commits that begin after `from`, each whole and with its request key, oldest first: about `max_events` events. The first
+    /// is returned whatever its size (if `max_events` is not 0), the next ones while all together have no more than `max_events` and
+    /// [`MAX_READ_EVENTS`] events; none after the one that brings them to [`MAX_READ_BYTES`]. Empty at the end of the log.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn read_commits(&self, from: Position, max_events: usize) -> Result<Vec<RecordedCommit>, StoreError>;
+
+    /// Appends `commits`, no more than a page of [`EventStore::read_commits`], in this order; answers the position of the last event. Each must
+    /// name the revision before it: no stream, or exactly which. Whatever happens, what the log then has of them is the first few and
+    /// nothing of the rest: for whoever moves a log, whose order must stay. To be used by one writer at a time; others that write
+    /// meanwhile may make it fail, not break the order.
+    ///
+    /// # Errors
+    /// As [`EventStore::append`] for the first commit that was not appended; [`AppendError::RequestReused`] for a request id that is known, also
+    /// with the same payload. Those before it may have been appended: look at the end of the log.
+    async fn append_all(&self, commits: Vec<Commit>) -> Result<Position, AppendError> {
+        let mut last = self.head().await?;
+        for commit in commits {
+            let appended = self.append(commit).await?;
+            if appended.replayed {
+                return Err(AppendError::RequestReused);
+            }
+            last = appended.position;
+        }
+        Ok(last)
+    }
 
     /// The position of the last event of the log; zero for an empty log.
     ///

@@ -9,6 +9,7 @@
 //!  application          mediator -> pipeline -> command handler, queries
 //!  outbox, subscriptions, projections     what follows the log
 //!  cluster              names, worker numbers and places of many nodes on one log
+//!  whole_log            what is done with all of a log: copy, compare, audit
 //!  codec                domain event <-> stored bytes
 //!  event_store, message_bus, read_model, lease, checkpoint_store, cache    the traits
 //!  domain               decide and evolve: pure
@@ -46,3 +47,4 @@ pub mod recovery;
 pub mod resilience;
 pub mod subscriptions;
 pub mod telemetry;
+pub mod whole_log;

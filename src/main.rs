@@ -5,8 +5,8 @@ use std::{io::Write, process::ExitCode};
 use ordersystem::{
     api,
     app::{self, App, StartError},
-    cli::{self, CliError, Invocation},
-    config::Config,
+    cli::{self, CliError, CopyCall, Invocation},
+    config::{Config, LogConfig, LogFormat},
     telemetry,
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -28,6 +28,12 @@ async fn main() -> ExitCode {
         Ok(Invocation::DeadLetters(call)) => exit_code(api::operator::run(call).await),
         Ok(Invocation::RebuildProjections(call)) => exit_code(api::operator::rebuild_projections(call).await),
         Ok(Invocation::Backup { data_dir, target }) => exit_code(app::backup(&data_dir, &target)),
+        Ok(Invocation::Copy(call)) => exit_code(copy(&call).await),
+        Ok(Invocation::Verify(call)) => match app::verify(&call).await {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::FAILURE,
+            Err(error) => exit_code(Err(error)),
+        },
         Ok(Invocation::PrintConfig(config)) => exit_code(say(&config.to_string())),
         Err(error) => {
             match &error {
@@ -47,6 +53,13 @@ async fn serve(config: &Config) -> Result<(), StartError> {
     app.run(shutdown).await?;
     tracing::info!("stopped");
     Ok(())
+}
+
+async fn copy(call: &CopyCall) -> Result<(), StartError> {
+    // What is tried again is said; what fails for good is the answer.
+    let level = "off,ordersystem::whole_log=warn".to_owned();
+    telemetry::start_logging(&LogConfig { level, format: LogFormat::Text })?;
+    app::copy(call, &stop_on_signals()?).await
 }
 
 /// Cancelled by the first SIGTERM or SIGINT; a second one ends the process at once.

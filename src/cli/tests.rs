@@ -157,3 +157,28 @@ fn backup_takes_the_folder_of_the_configuration_and_a_target() {
     assert!(error(&["backup", "/srv/b"]).contains("--data-dir is needed"));
     assert!(error(&["backup", "--data-dir", "/srv/a"]).contains("<DIR>"));
 }
+
+#[test]
+fn copy_and_verify_name_their_logs_and_nothing_is_assumed() {
+    let line = ["copy", "--from", "embedded:data", "--to", "nats:n:4222", "--to-prefix", "copy", "--to-replicas", "3"];
+    let Ok(Invocation::Copy(call)) = run(&[&line[..], &["--follow"]].concat()) else { panic!("a copy") };
+    assert_eq!((call.from.to_string().as_str(), call.from.prefix.as_str()), ("embedded:data", "ordersystem"));
+    assert_eq!((call.to.to_string().as_str(), call.replicas, call.follow), ("nats:n:4222 (copy)", 3, true));
+    let Ok(Invocation::Verify(call)) = run(&["verify", "redis://me:pw@r:6379/2", "embedded:x", "--json"]) else {
+        panic!("an audit")
+    };
+    assert_eq!(call.log.to_string(), "redis://me:***@r:6379/2 (ordersystem)");
+    assert!(call.json && call.other.is_some());
+
+    for (line, word) in [
+        (&["copy", "--from", "embedded:x"][..], "--to"),
+        (&["copy", "--from", "sqlite:x", "--to", "embedded:y"], "embedded:DIR"),
+        (&["copy", "--from", "embedded:x", "--to", "embedded:y", "--from-prefix", "p"], "--from-prefix"),
+        (&["copy", "--from", "embedded:x", "--to", "nats:n", "--to-replicas", "2"], "2"),
+        (&["copy", "--from", "embedded:x", "--to", "nats:n", "--follow", "--until-caught-up"], "--until-caught-up"),
+        (&["verify"], "LOG"),
+        (&["verify", "embedded:x", "--other-prefix", "p"], "OTHER"),
+    ] {
+        assert!(error(line).contains(word), "{line:?}: {}", error(line));
+    }
+}

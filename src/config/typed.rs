@@ -355,7 +355,7 @@ fn node_id(text: &str) -> Result<NodeId, String> {
     if text == "auto" { Ok(NodeId::Auto) } else { short_name(text).map(NodeId::Named) }
 }
 
-fn short_name(text: &str) -> Result<String, String> {
+pub(super) fn short_name(text: &str) -> Result<String, String> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     if (1..=64).contains(&text.len()) && text.chars().all(allowed) {
         Ok(text.to_owned())
@@ -365,7 +365,7 @@ fn short_name(text: &str) -> Result<String, String> {
 }
 
 /// A name that is one part of a subject of NATS, which dots divide.
-fn subject_name(text: &str) -> Result<String, String> {
+pub(super) fn subject_name(text: &str) -> Result<String, String> {
     match short_name(text) {
         Ok(name) if !name.contains('.') => Ok(name),
         _ => Err(format!("{} is not 1 to 64 of A-Z a-z 0-9 _ -", quoted(text))),

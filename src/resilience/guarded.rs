@@ -12,8 +12,8 @@ use super::{BreakerError, CircuitBreaker, Refused};
 use crate::{
     checkpoint_store::{Checkpoint, CheckpointError, CheckpointStore},
     event_store::{
-        AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, Position, RequestKey, Revision,
-        StoreError, StoredEvent, StreamId,
+        AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, Position, RecordedCommit, RequestKey,
+        Revision, StoreError, StoredEvent, StreamId,
     },
     lease::{Lease, LeaseError, LeaseOwner, LeaseStore},
     message_bus::{AtRisk, BusError, Consumer, DeadLetter, EventId, Message, MessageBus},
@@ -92,6 +92,14 @@ impl EventStore for GuardedStore {
         max_events: usize,
     ) -> Result<Vec<StoredEvent>, StoreError> {
         self.read(self.inner.read_log(from, direction, max_events)).await
+    }
+
+    async fn read_commits(&self, from: Position, max_events: usize) -> Result<Vec<RecordedCommit>, StoreError> {
+        self.read(self.inner.read_commits(from, max_events)).await
+    }
+
+    async fn append_all(&self, commits: Vec<Commit>) -> Result<Position, AppendError> {
+        self.write(self.inner.append_all(commits)).await
     }
 
     async fn head(&self) -> Result<Position, StoreError> {

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use ordersystem::{
     app::Backends,
     event_store::{
-        AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, Position, RequestKey, Revision,
-        StoreError, StoredEvent, StreamId,
+        AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, Position, RecordedCommit, RequestKey,
+        Revision, StoreError, StoredEvent, StreamId,
     },
     message_bus::{AtRisk, BusError, Consumer, DeadLetter, EventId, Message, MessageBus},
 };
@@ -156,6 +156,11 @@ impl EventStore for FaultyStore {
         self.log.pass().await?;
         self.batches.pass().await?;
         self.inner.read_log(from, direction, max_events).await
+    }
+
+    async fn read_commits(&self, from: Position, max_events: usize) -> Result<Vec<RecordedCommit>, StoreError> {
+        self.log.pass().await?;
+        self.inner.read_commits(from, max_events).await
     }
 
     async fn head(&self) -> Result<Position, StoreError> {

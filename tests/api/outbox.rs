@@ -18,8 +18,8 @@ use ordersystem::{
     checkpoint_store::{Checkpoint, CheckpointError, CheckpointStore},
     clock::{Clock, ManualClock, SystemClock},
     event_store::{
-        AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, Position, RequestKey, Revision,
-        StoreError, StoredEvent, StreamId,
+        AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, Position, RecordedCommit, RequestKey,
+        Revision, StoreError, StoredEvent, StreamId,
     },
     message_bus::{AtRisk, BusError, Consumer, DeadLetter, EventId, Message, MessageBus},
     outbox::{OutboxOptions, OutboxParts, OutboxRelay},
@@ -122,6 +122,9 @@ impl EventStore for Trapped<dyn EventStore> {
         let read = self.inner.read_log(from, direction, max_events).await;
         self.trap.pass(Point::AfterRead).await;
         read
+    }
+    async fn read_commits(&self, from: Position, max_events: usize) -> Result<Vec<RecordedCommit>, StoreError> {
+        self.inner.read_commits(from, max_events).await
     }
     async fn head(&self) -> Result<Position, StoreError> {
         self.inner.head().await
@@ -478,6 +481,9 @@ impl EventStore for Silent {
         let mut read = self.inner.read_log(from, direction, max_events).await?;
         read.retain(|event| event.position <= end);
         Ok(read)
+    }
+    async fn read_commits(&self, from: Position, max_events: usize) -> Result<Vec<RecordedCommit>, StoreError> {
+        self.inner.read_commits(from, max_events).await
     }
     async fn head(&self) -> Result<Position, StoreError> {
         Ok(*self.end.borrow())

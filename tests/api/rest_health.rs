@@ -10,8 +10,8 @@ use ordersystem::{
     app::Backends,
     clock::{Clock, ManualClock, SystemClock},
     event_store::{
-        AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, Position, RequestKey, Revision,
-        StoreError, StoredEvent, StreamId,
+        AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, Position, RecordedCommit, RequestKey,
+        Revision, StoreError, StoredEvent, StreamId,
     },
     message_bus::{AtRisk, BusError, Consumer, DeadLetter, EventId, Message, MessageBus},
     read_model::{ListQuery, LogPlace, Page, ReadModel, ReadModelError, Rebuild, RowChange, Totals},
@@ -72,6 +72,10 @@ impl EventStore for Fragile<dyn EventStore> {
     async fn read_log(&self, from: Position, way: Direction, max: usize) -> Result<Vec<StoredEvent>, StoreError> {
         self.down(StoreError::Unavailable).await?;
         self.inner.read_log(from, way, max).await
+    }
+    async fn read_commits(&self, from: Position, max_events: usize) -> Result<Vec<RecordedCommit>, StoreError> {
+        self.down(StoreError::Unavailable).await?;
+        self.inner.read_commits(from, max_events).await
     }
     async fn head(&self) -> Result<Position, StoreError> {
         self.down(StoreError::Unavailable).await?;

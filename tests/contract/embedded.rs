@@ -3,6 +3,7 @@
 mod backups;
 mod damage;
 mod full_disk;
+mod read_only;
 mod reopening;
 
 use std::{cell::RefCell, path::Path, sync::Arc};

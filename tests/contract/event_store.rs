@@ -1,6 +1,7 @@
 //! The event store contract.
 
 mod appends;
+mod commits;
 mod follower;
 mod races;
 mod reads;
@@ -17,7 +18,7 @@ use ordersystem::{
     },
     event_store::{
         AppendError, Appended, Commit, CommitId, Direction, EventStore, ExpectedRevision, LogFollower, Position,
-        RequestKey, RequestScope, Revision, StoredEvent, StreamId,
+        RecordedCommit, RequestKey, RequestScope, Revision, StoredEvent, StreamId,
     },
 };
 

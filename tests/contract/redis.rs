@@ -377,3 +377,46 @@ async fn an_append_is_one_call() {
     }
     assert_eq!(calls(&server) - before, 100);
 }
+
+#[tokio::test]
+async fn commits_of_a_log_that_was_written_without_request_keys_have_them_all_the_same() {
+    let prefix = fresh_prefix();
+    let server = shared();
+    let store = RedisEventStore::new(server.connect_to(&prefix).await);
+    let payloads: Vec<Bytes> = vec!["a".into(), "b".into()];
+    let mut commits = Vec::new();
+    for stream in 1..=40 {
+        let key = |scope, id: String| RequestKey { scope, id: id.into(), fingerprint: u128::from(stream) << 64 | 5 };
+        let requests = [
+            Some(key(RequestScope::Log, format!("create-{stream}"))),
+            Some(key(RequestScope::Stream, "pay".to_owned())),
+            None,
+        ];
+        commits.extend(requests.map(|request| Commit {
+            id: CommitId::random(),
+            stream: StreamId(stream),
+            expected: ExpectedRevision::Any,
+            request,
+            events: payloads.clone(),
+        }));
+    }
+    for commit in &commits {
+        store.append(commit.clone()).await.unwrap();
+    }
+    let expected = store.read_commits(Position(0), 500).await.unwrap();
+    // As the first version wrote it.
+    let old = "local all = redis.call('XRANGE', KEYS[1], '-', '+') redis.call('DEL', KEYS[1]) \
+               for _, entry in ipairs(all) do redis.call('XADD', KEYS[1], entry[1], 'r', entry[2][2], 'e', entry[2][4]) end";
+    let log = format!("{{{prefix}}}:log");
+    server.cli(&["EVAL", old, "1", &log]);
+    assert_eq!(server.cli(&["XRANGE", &log, "0-1", "0-1"]).lines().filter(|line| *line == "q").count(), 0);
+
+    let early = RedisEventStore::new(server.connect_to(&prefix).await);
+    assert_eq!(early.read_commits(Position(0), 500).await.unwrap(), expected);
+    assert_eq!(early.read_commits(expected[50].position(), 7).await.unwrap(), expected[51..54]);
+    // And it goes on in the form of today.
+    let next = Commit { id: CommitId::random(), ..commits[0].clone() };
+    assert!(early.append(next.clone()).await.unwrap().replayed);
+    early.append(Commit { request: None, ..next }).await.unwrap();
+    assert_eq!(early.read_commits(Position(0), 500).await.unwrap()[..120], expected);
+}

@@ -18,3 +18,4 @@ mod read_model_file;
 mod redis_server;
 mod relay;
 mod two_nodes;
+mod whole_log;

@@ -203,7 +203,7 @@ fn serve(settings: &[String]) -> Command {
 }
 
 /// Without the settings that the environment of the test may have.
-fn command() -> Command {
+pub fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ordersystem"));
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ORDERSYSTEM_")) {
         command.env_remove(name);

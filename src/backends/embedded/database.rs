@@ -26,7 +26,7 @@ use super::{
     read_model::slot::clear_left_over,
     schema,
 };
-use crate::event_store::{Durability, LogId};
+use crate::event_store::{AppendError, Commit, Durability, LogId, Position, StoreError};
 
 /// An open data folder, held by this process alone. When the last user drops it, what waits is written, the WAL is put into the
 /// file, and another process may open it; that drop waits until all is done.
@@ -107,6 +107,18 @@ impl Database {
         self.queue.push_commit(pending)
     }
 
+    /// Appends `commits` as one transaction of the writer.
+    pub(super) async fn append_all(&self, commits: Vec<Commit>) -> Result<Position, AppendError> {
+        let (reply, answer) = oneshot::channel();
+        let chore = move |connection: &mut WriteConnection, log: &mut LogWriter| {
+            // Whoever asked may have gone meanwhile.
+            let _ = reply.send(log.append_all(connection, &commits));
+        };
+        let refused = |refused: Refused| StoreError::Unavailable(refused.to_string());
+        self.queue.push_chore(Box::new(chore)).map_err(refused)?;
+        answer.await.map_err(|_| AppendError::OutcomeUnknown("the writer has ended".to_owned()))?
+    }
+
     /// Runs `work` on a reading connection, off the threads of the runtime.
     pub(super) async fn read<T, E>(
         self: &Arc<Self>,
@@ -138,7 +150,7 @@ impl Database {
         E: From<DbError> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let chore = move |connection: &mut WriteConnection| {
+        let chore = move |connection: &mut WriteConnection, _: &mut LogWriter| {
             // Whoever asked may have gone meanwhile.
             let _ = reply.send(connection.transaction(sync, work));
         };
@@ -168,7 +180,7 @@ impl Database {
         work: fn(&mut WriteConnection) -> Result<(), DbError>,
         answer: oneshot::Receiver<Result<(), DbError>>,
     ) -> Result<(), DbError> {
-        let chore = move |connection: &mut WriteConnection| drop(reply.send(work(connection)));
+        let chore = move |connection: &mut WriteConnection, _: &mut LogWriter| drop(reply.send(work(connection)));
         self.queue.push_chore(Box::new(chore)).map_err(|refused| DbError::Unavailable(refused.to_string()))?;
         answer.await.map_err(|_| DbError::Unavailable("the writer has ended".to_owned()))?
     }
@@ -195,7 +207,7 @@ fn write(queue: &Arc<Queue>, mut connection: WriteConnection, mut log: LogWriter
             log.append(&mut connection, work.commits);
         }
         if let Some(chore) = work.chore {
-            chore(&mut connection);
+            chore(&mut connection, &mut log);
         }
     }
     drop(closing);

@@ -1,6 +1,8 @@
 //! The event store in SQLite. See the folder for how an append is atomic and what is durable when.
 
 pub(super) mod append;
+pub(super) mod commits;
+pub mod read_only;
 mod requests;
 pub(super) mod rows;
 pub(super) mod tail;
@@ -12,8 +14,8 @@ use tokio::sync::{oneshot, watch};
 
 use super::database::{Database, PendingCommit};
 use crate::event_store::{
-    AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, Position, RequestKey, Revision,
-    StoreError, StoredEvent, StreamId,
+    AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, Position, RecordedCommit, RequestKey,
+    Revision, StoreError, StoredEvent, StreamId,
 };
 
 /// An [`EventStore`] in a data folder. Durability: machine.
@@ -74,6 +76,19 @@ impl EventStore for EmbeddedEventStore {
         // Taken before the read: the file holds at least this much.
         let head = tail.head();
         self.0.read(move |connection| rows::read_log(connection, from, direction, max_events, head)).await
+    }
+
+    async fn read_commits(&self, from: Position, max_events: usize) -> Result<Vec<RecordedCommit>, StoreError> {
+        let head = self.0.tail().head();
+        if max_events == 0 || from >= head {
+            return Ok(Vec::new());
+        }
+        self.0.read(move |connection| commits::read(connection, from, max_events, head)).await
+    }
+
+    async fn append_all(&self, commits: Vec<Commit>) -> Result<Position, AppendError> {
+        commits.iter().try_for_each(Commit::require_events)?;
+        self.0.append_all(commits).await
     }
 
     async fn head(&self) -> Result<Position, StoreError> {

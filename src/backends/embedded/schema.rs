@@ -6,7 +6,8 @@ use super::error::{DbError, OpenError};
 use crate::event_store::LogId;
 
 /// One script a version, in order: never changed once released, only added to.
-pub(super) const MIGRATIONS: &[&str] = &[include_str!("schema.sql"), include_str!("schema-2.sql")];
+pub(super) const MIGRATIONS: &[&str] =
+    &[include_str!("schema.sql"), include_str!("schema-2.sql"), include_str!("schema-3.sql")];
 /// Marks the file as ours: "CATG".
 const APPLICATION_ID: i32 = 0x4341_5447;
 

@@ -21,8 +21,8 @@ use tokio::sync::watch;
 use self::log::Log;
 use super::numbers::{NumberMap, SHARDS, shard};
 use crate::event_store::{
-    AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, Position, RequestKey, RequestScope,
-    Revision, StoreError, StoredEvent, StreamId,
+    AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, Position, RecordedCommit, RequestKey,
+    RequestScope, Revision, StoreError, StoredEvent, StreamId,
 };
 
 /// How many events a store holds unless told otherwise.
@@ -153,6 +153,28 @@ impl MemoryEventStore {
         })
     }
 
+    /// Puts the requests to their commits. A request is remembered under the lock that its append has held: whoever gets the lock after
+    /// it has seen the commit finds it.
+    fn add_requests(&self, commits: &mut [RecordedCommit]) {
+        let mut by_position: HashMap<u64, &mut RecordedCommit> = HashMap::with_capacity(commits.len());
+        for commit in commits {
+            let Some((stream, last)) = commit.events.last().map(|event| (event.stream, event.revision)) else {
+                continue;
+            };
+            let streams = self.streams(stream).read().unwrap_or_else(PoisonError::into_inner);
+            commit.request = streams.get(&stream.0).and_then(|known| known.request_of(last));
+            drop(streams);
+            by_position.insert(commit.position().0, commit);
+        }
+        for shard in &self.requests {
+            for (id, request) in shard.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+                if let Some(commit) = by_position.get_mut(&request.position.into()) {
+                    commit.request = Some(request.print.key(RequestScope::Log, id));
+                }
+            }
+        }
+    }
+
     /// Wakes followers, if there are any.
     fn announce(&self, position: Position) {
         // Pairs with the fence in `wake`: either this append sees the new receiver, or the receiver sees this append.
@@ -243,6 +265,16 @@ impl EventStore for MemoryEventStore {
         }
     }
 
+    /// Looks through all requests that are unique in the log for those of each page: a log that lives in this process is read so by
+    /// tests and tools, not by its node.
+    async fn read_commits(&self, from: Position, max_events: usize) -> Result<Vec<RecordedCommit>, StoreError> {
+        let head = self.log.head();
+        let from = u32::try_from(from.0).unwrap_or(u32::MAX).min(head);
+        let mut commits = self.log.commits(from, max_events)?;
+        self.add_requests(&mut commits);
+        Ok(commits)
+    }
+
     async fn head(&self) -> Result<Position, StoreError> {
         Ok(Position(self.log.head().into()))
     }
@@ -276,6 +308,12 @@ impl Stream {
             position: Position(position.into()),
             replayed: true,
         }))
+    }
+
+    /// The request of the commit that ends with revision `last`.
+    fn request_of(&self, last: Revision) -> Option<RequestKey> {
+        let request = self.requests.iter().find(|request| Revision::from(request.last) == last)?;
+        Some(request.print.key(RequestScope::Stream, &request.id))
     }
 
     fn remember(&mut self, request: &RequestKey, first: u32, last: u32) {
@@ -315,6 +353,10 @@ impl LogRequest {
 impl Fingerprint {
     const fn of(request: &RequestKey) -> Self {
         Self(request.fingerprint.to_ne_bytes())
+    }
+
+    fn key(self, scope: RequestScope, id: &Arc<str>) -> RequestKey {
+        RequestKey { scope, id: Arc::clone(id), fingerprint: u128::from_ne_bytes(self.0) }
     }
 }
 

@@ -25,6 +25,8 @@ pub struct NatsOptions {
     pub prefix: String,
     /// On how many servers of a cluster each stream is kept: 1, 3 or 5.
     pub replicas: usize,
+    /// Whether a log is made where there is none.
+    pub makes_log: bool,
     /// How long making a connection may take.
     pub connect_timeout: Duration,
     /// How long NATS may take for an answer.
@@ -39,6 +41,7 @@ impl NatsOptions {
             url: url.into(),
             prefix: prefix.into(),
             replicas: 1,
+            makes_log: true,
             connect_timeout: Duration::from_secs(2),
             request_timeout: Duration::from_secs(2),
         }

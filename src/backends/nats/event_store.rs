@@ -16,7 +16,9 @@
 //! read ends short without having asked the leader of the stream where it ends.
 
 mod append;
+mod append_all;
 mod commit;
+mod commits;
 mod log;
 mod read;
 mod reader;
@@ -48,8 +50,8 @@ use super::{
     connection::{AbortOnDrop, Nats, NotConnected},
 };
 use crate::event_store::{
-    AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, Position, RequestKey, RequestScope,
-    Revision, StoreError, StoredEvent, StreamId,
+    AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, Position, RecordedCommit, RequestKey,
+    RequestScope, Revision, StoreError, StoredEvent, StreamId,
 };
 
 /// How long a check may take.
@@ -242,6 +244,17 @@ impl EventStore for NatsEventStore {
             Direction::Forward => self.shared.read_forward(from, max_events).await,
             Direction::Backward => self.shared.read_backward(from, max_events).await,
         }
+    }
+
+    async fn read_commits(&self, from: Position, max_events: usize) -> Result<Vec<RecordedCommit>, StoreError> {
+        self.shared.log.ready().await?;
+        self.shared.commits_after(from, max_events).await
+    }
+
+    async fn append_all(&self, commits: Vec<Commit>) -> Result<Position, AppendError> {
+        commits.iter().try_for_each(Commit::require_events)?;
+        self.shared.log.ready().await?;
+        self.shared.append_in_order(&commits).await
     }
 
     async fn head(&self) -> Result<Position, StoreError> {

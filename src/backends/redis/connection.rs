@@ -32,6 +32,8 @@ pub struct RedisOptions {
     pub response_timeout: Duration,
     /// How many calls may wait for their answers; further ones wait to be sent, for as long as an answer may take.
     pub max_in_flight: usize,
+    /// Whether a log is made where there is none.
+    pub makes_log: bool,
 }
 
 impl RedisOptions {
@@ -44,6 +46,7 @@ impl RedisOptions {
             connect_timeout: Duration::from_secs(2),
             response_timeout: Duration::from_secs(2),
             max_in_flight: 8_192,
+            makes_log: true,
         }
     }
 }
@@ -319,6 +322,9 @@ impl Shared {
         };
         let known = self.log.get().copied();
         let mut found: Option<String> = redis::cmd("GET").arg(&key).query_async(connection).await.map_err(refusal)?;
+        if found.is_none() && known.is_none() && !self.options.makes_log {
+            return Err(Refusal { why: format!("there is no log here: no key {key}"), is_final: true });
+        }
         if found.is_none() && known.is_none() {
             // Of nodes that start together one makes it, and all read it. A log that was there before is never made again: where its id
             // is gone, so are its events.

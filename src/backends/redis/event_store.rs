@@ -7,6 +7,8 @@
 //! harmless, namely where a revision or a request id lets only one of the tries write: the last answer then says what happened, and the
 //! commit's id tells our own events from another writer's. Otherwise the commit is looked for; not finding it proves nothing.
 
+mod append_all;
+mod commits;
 mod entry;
 mod read;
 mod request;
@@ -16,19 +18,19 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use redis::{Cmd, Value};
 use tokio::{
-    sync::watch,
+    sync::{OnceCell, watch},
     time::{Instant, sleep},
 };
 
-use self::request::Remembered;
+use self::{commits::EarlyRequests, request::Remembered};
 use super::{
     connection::{AbortOnDrop, CallError, Redis},
     script::{Script, ScriptCall},
     tail, values,
 };
 use crate::event_store::{
-    AppendError, Appended, Commit, Direction, Durability, EventStore, ExpectedRevision, LogId, Position, RequestKey,
-    RequestScope, Revision, StoreError, StoredEvent, StreamId,
+    AppendError, Appended, Commit, Direction, Durability, EventStore, ExpectedRevision, LogId, Position,
+    RecordedCommit, RequestKey, RequestScope, Revision, StoreError, StoredEvent, StreamId,
 };
 
 static APPEND: Script = Script::new(include_str!("event_store/append.lua"));
@@ -44,6 +46,8 @@ pub struct RedisEventStore {
     redis: Redis,
     log: String,
     latest: Arc<watch::Sender<Position>>,
+    /// The requests of the commits that were written before the log had them.
+    early_requests: OnceCell<EarlyRequests>,
     _tail: AbortOnDrop,
 }
 
@@ -64,7 +68,7 @@ impl RedisEventStore {
         let tail = tail::watch(&redis, log.clone(), move |last| {
             tail::announce(&announced, Position(last));
         });
-        Self { redis, log, latest, _tail: tail }
+        Self { redis, log, latest, early_requests: OnceCell::new(), _tail: tail }
     }
 
     fn index_key(&self, stream: StreamId) -> String {
@@ -94,7 +98,7 @@ impl RedisEventStore {
                 RequestScope::Stream => call.arg(request.id.as_bytes()),
                 RequestScope::Log => call.arg(""),
             };
-            call = call.arg(request::to_remember(commit, request));
+            call = call.arg(request::to_remember(commit, request)).arg(request::to_log(request));
         }
         commit.events.iter().fold(call, |call, event| call.arg(entry::encode(commit.id, commit.stream, event)))
     }
@@ -249,6 +253,15 @@ impl EventStore for RedisEventStore {
         max_events: usize,
     ) -> Result<Vec<StoredEvent>, StoreError> {
         self.log_entries(from, direction, max_events).await
+    }
+
+    async fn read_commits(&self, from: Position, max_events: usize) -> Result<Vec<RecordedCommit>, StoreError> {
+        self.commits_after(from, max_events).await
+    }
+
+    async fn append_all(&self, commits: Vec<Commit>) -> Result<Position, AppendError> {
+        commits.iter().try_for_each(Commit::require_events)?;
+        self.append_in_order(&commits).await
     }
 
     async fn head(&self) -> Result<Position, StoreError> {

@@ -68,6 +68,10 @@ impl EventStore for AppendsAfterRead {
         events
     }
 
+    async fn read_commits(&self, from: Position, max_events: usize) -> Result<Vec<RecordedCommit>, StoreError> {
+        self.store.read_commits(from, max_events).await
+    }
+
     async fn head(&self) -> Result<Position, StoreError> {
         self.store.head().await
     }

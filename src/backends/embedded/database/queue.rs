@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use super::WriteConnection;
+use super::{super::event_store::append::LogWriter, WriteConnection};
 use crate::event_store::{AppendError, Appended, Commit};
 
 /// The most commits that wait; more are refused at once.
@@ -29,8 +29,8 @@ pub(in super::super) struct PendingCommit {
     pub(in super::super) reply: oneshot::Sender<Result<Appended, AppendError>>,
 }
 
-/// A piece of work other than a commit; makes its own transaction and tells whoever waits for it.
-pub(super) type Chore = Box<dyn FnOnce(&mut WriteConnection) + Send>;
+/// A piece of work other than one commit; makes its own transaction and tells whoever waits for it.
+pub(super) type Chore = Box<dyn FnOnce(&mut WriteConnection, &mut LogWriter) + Send>;
 
 /// The queue has no place left, or the writer has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -200,7 +200,7 @@ mod tests {
     fn each_batch_takes_one_other_piece_of_work_with_it() {
         let queue = Queue::default();
         for _ in 0..2 {
-            queue.push_chore(Box::new(|_| ())).unwrap();
+            queue.push_chore(Box::new(|_, _| ())).unwrap();
             queue.push_commit(pending(1)).unwrap();
         }
         let first = queue.take().unwrap();

@@ -9,7 +9,7 @@ use super::{
         database::{PendingCommit, Sync, WriteConnection},
         error::DbError,
     },
-    requests, rows,
+    commits, requests, rows,
     tail::Tail,
 };
 use crate::event_store::{AppendError, Appended, Commit, Position, Revision, StoreError, StoredEvent, StreamId};
@@ -88,10 +88,41 @@ impl LogWriter {
             connection.roll_back();
             return Ok(answers);
         }
+        self.commit(connection, stored).map(|()| answers)
+    }
+
+    /// Writes `commits` as one transaction: all of them, in this order, or none.
+    pub(in super::super) fn append_all(
+        &mut self,
+        connection: &mut WriteConnection,
+        commits: &[Commit],
+    ) -> Result<Position, AppendError> {
+        connection.begin(Sync::Now)?;
+        let mut stored = Vec::with_capacity(commits.len());
+        for commit in commits {
+            let refused = match self.apply(connection.connection(), commit, &mut stored) {
+                Ok(Ok(Appended { replayed: false, .. })) => continue,
+                Ok(Ok(_)) => AppendError::RequestReused,
+                Ok(Err(refused)) => refused,
+                Err(error) => {
+                    connection.note_failure(&error);
+                    error.into()
+                }
+            };
+            connection.roll_back();
+            self.revisions.forget();
+            return Err(refused);
+        }
+        let last = stored.last().map_or_else(|| self.tail.head(), |event| event.position);
+        self.commit(connection, stored).map(|()| last)
+    }
+
+    /// Commits the transaction with these events.
+    fn commit(&mut self, connection: &mut WriteConnection, stored: Vec<StoredEvent>) -> Result<(), AppendError> {
         match connection.commit() {
             Ok(()) => {
                 self.tail.publish(stored);
-                Ok(answers)
+                Ok(())
             }
             Err(error) => {
                 self.revisions.forget();
@@ -140,6 +171,7 @@ impl LogWriter {
         if let Some(request) = &commit.request {
             requests::remember(connection, request, &appended)?;
         }
+        commits::remember(connection, appended.position, count)?;
         self.revisions.set(commit.stream, appended.last_revision);
         Ok(Ok(appended))
     }

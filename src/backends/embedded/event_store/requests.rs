@@ -81,6 +81,36 @@ fn load(connection: &Connection, stream: StreamId, request: &RequestKey) -> Resu
     }
 }
 
+/// The requests of the commits that end from position `first` to `last`, and of how many events each commit is.
+pub(super) fn between(
+    connection: &Connection,
+    first: Position,
+    last: Position,
+) -> Result<Vec<(Position, RequestKey, u64)>, DbError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT scope, stream, id, fingerprint, position, events, checksum FROM requests WHERE position BETWEEN ?1 AND ?2",
+    )?;
+    let mut rows = statement.query([rows::bounded(first.0), rows::bounded(last.0)])?;
+    let mut requests = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (scope, stream): (i64, i64) = (row.get(0)?, row.get(1)?);
+        let (id, fingerprint): (String, [u8; 16]) = (row.get(2)?, row.get(3)?);
+        let (position, events): (i64, i64) = (row.get(4)?, row.get(5)?);
+        let remembered = Remembered {
+            fingerprint: u128::from_be_bytes(fingerprint),
+            position: Position(position.cast_unsigned()),
+            events: events.cast_unsigned(),
+        };
+        if remembered.checksum(scope, stream, &id) != row.get::<_, i64>(6)? {
+            return Err(DbError::Corrupt(format!("request '{id}' of position {position} does not match its checksum")));
+        }
+        let scope = if scope == 1 { RequestScope::Log } else { RequestScope::Stream };
+        let request = RequestKey { scope, id: id.into(), fingerprint: remembered.fingerprint };
+        requests.push((remembered.position, request, remembered.events));
+    }
+    Ok(requests)
+}
+
 /// The first columns of the key. In the log every id is in one stream, so to speak.
 const fn key(stream: StreamId, scope: RequestScope) -> (i64, i64) {
     match scope {

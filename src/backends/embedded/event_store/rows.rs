@@ -15,7 +15,7 @@ pub(in super::super) const fn bits(number: u64) -> i64 {
 }
 
 /// The largest number that SQLite can compare in our order; there are no events beyond it.
-fn bounded(number: u64) -> i64 {
+pub(super) fn bounded(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 

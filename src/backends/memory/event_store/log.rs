@@ -13,7 +13,9 @@ use std::{
 
 use bytes::Bytes;
 
-use crate::event_store::{MAX_READ_BYTES, MAX_READ_EVENTS, Position, StoreError, StoredEvent, StreamId};
+use crate::event_store::{
+    CommitPage, MAX_READ_BYTES, MAX_READ_EVENTS, Position, RecordedCommit, StoreError, StoredEvent, StreamId,
+};
 
 /// Events a segment. Small, so that the append that fills one pays only some microseconds for the merge.
 const SEGMENT_EVENTS: u32 = 256;
@@ -52,6 +54,7 @@ type Block = [OnceLock<Slot>];
 struct Slot {
     stream: u64,
     revision: u32,
+    ends_commit: bool,
     payload: Bytes,
 }
 
@@ -65,8 +68,17 @@ struct Merged {
 struct Entry {
     stream: u64,
     revision: u32,
-    /// Where its payload ends in the buffer; it begins where the one before it ends.
+    /// Where its payload ends in the buffer; it begins where the one before it ends. With [`ENDS_COMMIT`].
     end: u32,
+}
+
+/// The bit that tells the last event of a commit: a buffer is far too short to need it.
+const ENDS_COMMIT: u32 = 1 << 31;
+
+impl Entry {
+    const fn end(&self) -> u32 {
+        self.end & !ENDS_COMMIT
+    }
 }
 
 impl Log {
@@ -100,7 +112,7 @@ impl Log {
             let (segment, slot) = place(position);
             let block = self.block(&mut writer, segment);
             // Never taken already: positions above the head are handed out once, by the holder of the lock.
-            let _ = block[slot].set(Slot { stream: stream.0, revision, payload });
+            let _ = block[slot].set(Slot { stream: stream.0, revision, ends_commit: position == last, payload });
         }
         self.head.store(last, Ordering::Release);
         Some(before + 1..=last)
@@ -151,7 +163,7 @@ impl Log {
                 current = self.segment(segment).and_then(Segment::view).map(|view| (segment, view));
             }
             let event = current.as_ref().and_then(|(_, view)| view.event(slot, position));
-            let event = event.ok_or_else(|| StoreError::Corrupt(format!("no event at position {position}")))?;
+            let (event, _) = event.ok_or_else(|| nothing_at(position))?;
             bytes += event.payload.len();
             events.push(event);
             if bytes >= MAX_READ_BYTES {
@@ -160,6 +172,39 @@ impl Log {
         }
         Ok(events)
     }
+
+    /// The whole commits that begin after position `from`; without their requests.
+    pub(super) fn commits(&self, from: u32, max_events: usize) -> Result<Vec<RecordedCommit>, StoreError> {
+        let (mut page, head) = (CommitPage::new(max_events), self.head());
+        // What is left of a commit that `from` is in is passed over.
+        let mut is_whole = from == 0 || self.event(from)?.1;
+        let mut events = Vec::new();
+        for position in from.saturating_add(1)..=head {
+            if page.is_full() {
+                break;
+            }
+            let (event, ends_commit) = self.event(position)?;
+            events.push(event);
+            if ends_commit {
+                let commit = RecordedCommit { request: None, events: std::mem::take(&mut events) };
+                if is_whole && !page.take(commit) {
+                    break;
+                }
+                is_whole = true;
+            }
+        }
+        Ok(page.into_commits())
+    }
+
+    fn event(&self, position: u32) -> Result<(StoredEvent, bool), StoreError> {
+        let (segment, slot) = place(position);
+        let view = self.segment(segment).and_then(Segment::view);
+        view.and_then(|view| view.event(slot, position)).ok_or_else(|| nothing_at(position))
+    }
+}
+
+fn nothing_at(position: u32) -> StoreError {
+    StoreError::Corrupt(format!("no event at position {position}"))
 }
 
 /// The segment of a position (from 1) and the slot in it.
@@ -210,7 +255,7 @@ impl Merged {
         let mut entries = Vec::with_capacity(block.len());
         for slot in block.iter().filter_map(OnceLock::get) {
             payloads.extend_from_slice(&slot.payload);
-            let end = u32::try_from(payloads.len()).ok()?;
+            let end = u32::try_from(payloads.len()).ok()? | if slot.ends_commit { ENDS_COMMIT } else { 0 };
             entries.push(Entry { stream: slot.stream, revision: slot.revision, end });
         }
         Some(Self { entries: entries.into(), payloads: payloads.into() })
@@ -218,23 +263,21 @@ impl Merged {
 }
 
 impl View<'_> {
-    fn event(&self, slot: usize, position: u32) -> Option<StoredEvent> {
-        let (stream, revision, payload) = match self {
+    /// The event, and whether it is the last of its commit.
+    fn event(&self, slot: usize, position: u32) -> Option<(StoredEvent, bool)> {
+        let (stream, revision, ends_commit, payload) = match self {
             Self::Block(block) => {
                 let slot = block.get(slot)?.get()?;
-                (slot.stream, slot.revision, slot.payload.clone())
+                (slot.stream, slot.revision, slot.ends_commit, slot.payload.clone())
             }
             Self::Merged(Merged { entries, payloads }) => {
                 let entry = entries.get(slot)?;
-                let start = slot.checked_sub(1).and_then(|before| entries.get(before)).map_or(0, |before| before.end);
-                (entry.stream, entry.revision, payloads.slice(start as usize..entry.end as usize))
+                let start = slot.checked_sub(1).and_then(|before| entries.get(before)).map_or(0, Entry::end);
+                let payload = payloads.slice(start as usize..entry.end() as usize);
+                (entry.stream, entry.revision, entry.end & ENDS_COMMIT != 0, payload)
             }
         };
-        Some(StoredEvent {
-            stream: StreamId(stream),
-            revision: revision.into(),
-            position: Position(position.into()),
-            payload,
-        })
+        let (stream, position) = (StreamId(stream), Position(position.into()));
+        Some((StoredEvent { stream, revision: revision.into(), position, payload }, ends_commit))
     }
 }

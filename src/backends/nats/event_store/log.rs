@@ -188,6 +188,9 @@ impl Log {
                         "stream {name} is gone: this is not the log that this node has been working on"
                     )));
                 }
+                if !self.nats.options().makes_log {
+                    return Err(NotConnected::Ever(format!("there is no log here: no stream {name}")));
+                }
                 self.make_stream(name, subjects).await?;
                 self.nats.ask(&info, &()).await.map_err(passing)?
             }
@@ -221,7 +224,7 @@ impl Log {
     async fn find_id(&self, is_empty: bool) -> Result<(), NotConnected> {
         let known = self.id();
         let mut found = self.first_message().await?;
-        if found.is_none() && is_empty && known.is_none() {
+        if found.is_none() && is_empty && known.is_none() && self.nats.options().makes_log {
             // Of nodes that start together one makes it, and all read it.
             let mut headers = HeaderMap::new();
             headers.insert(header::NATS_EXPECTED_LAST_SEQUENCE, "0");

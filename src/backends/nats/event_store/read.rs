@@ -31,6 +31,21 @@ const MAX_EMPTY_FETCHES: usize = 2;
 /// How many readers are kept for the next read that goes on where they stopped.
 const MAX_KEPT: usize = 8;
 
+/// What gathers messages of the log as they are read forward.
+pub(super) trait Gather {
+    /// Whether it takes no more.
+    fn is_full(&self) -> bool;
+
+    /// How many messages to ask for.
+    fn next_count(&self) -> usize;
+
+    /// Takes what a message has after `from`; answers whether it took all. Before a message that is not a commit it ends.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] if such a message would be its first.
+    fn take_slot(&mut self, slot: &Slot, from: Position) -> Result<bool, StoreError>;
+}
+
 /// What has been read so far, and how much more may be.
 struct Page {
     max_events: usize,
@@ -41,34 +56,6 @@ struct Page {
 impl Page {
     fn new(max_events: usize) -> Self {
         Self { max_events: max_events.min(MAX_READ_EVENTS), bytes: 0, events: Vec::new() }
-    }
-
-    fn is_full(&self) -> bool {
-        self.events.len() >= self.max_events || self.bytes >= MAX_READ_BYTES
-    }
-
-    /// How many messages to ask for: no more than fit, judging by the events that have come, so that a batch stays bounded.
-    fn next_count(&self) -> usize {
-        let fit = match self.bytes / self.events.len().max(1) {
-            _ if self.events.is_empty() => FIRST_BATCH.max(self.max_events),
-            typical => (MAX_READ_BYTES - self.bytes) / typical.max(1) + 1,
-        };
-        fit.min(self.max_events - self.events.len()).max(1)
-    }
-
-    /// Takes what a message has after `from`; answers whether it took all. Before a message that is not a commit the page ends.
-    ///
-    /// # Errors
-    /// [`StoreError::Corrupt`] if such a message would be its first.
-    fn take_slot(&mut self, slot: &Slot, from: Position) -> Result<bool, StoreError> {
-        match slot {
-            Ok(commit) => Ok(self.take(commit.stored_events().filter(|event| event.position > from))),
-            Err(error) if self.events.is_empty() => Err(error.clone()),
-            Err(_) => {
-                self.max_events = self.events.len();
-                Ok(false)
-            }
-        }
     }
 
     /// Takes events until it is full; answers whether it took them all.
@@ -84,8 +71,34 @@ impl Page {
     }
 }
 
+impl Gather for Page {
+    fn is_full(&self) -> bool {
+        self.events.len() >= self.max_events || self.bytes >= MAX_READ_BYTES
+    }
+
+    /// No more than fit, judging by the events that have come, so that a batch stays bounded.
+    fn next_count(&self) -> usize {
+        let fit = match self.bytes / self.events.len().max(1) {
+            _ if self.events.is_empty() => FIRST_BATCH.max(self.max_events),
+            typical => (MAX_READ_BYTES - self.bytes) / typical.max(1) + 1,
+        };
+        fit.min(self.max_events - self.events.len()).max(1)
+    }
+
+    fn take_slot(&mut self, slot: &Slot, from: Position) -> Result<bool, StoreError> {
+        match slot {
+            Ok(commit) => Ok(self.take(commit.stored_events().filter(|event| event.position > from))),
+            Err(error) if self.events.is_empty() => Err(error.clone()),
+            Err(_) => {
+                self.max_events = self.events.len();
+                Ok(false)
+            }
+        }
+    }
+}
+
 /// Takes messages that were held in memory, of which `next` is the first.
-fn take_slots(page: &mut Page, next: &mut u64, from: Position, slots: Vec<Slot>) -> Result<(), StoreError> {
+fn take_slots(page: &mut impl Gather, next: &mut u64, from: Position, slots: Vec<Slot>) -> Result<(), StoreError> {
     for slot in slots {
         if !page.take_slot(&slot, from)? {
             break;
@@ -238,12 +251,18 @@ impl Shared {
     /// The events after `from`.
     pub(super) async fn read_forward(&self, from: Position, max_events: usize) -> Result<Vec<StoredEvent>, StoreError> {
         let mut page = Page::new(max_events);
+        self.gather(&mut page, from).await?;
+        Ok(page.events)
+    }
+
+    /// Gathers what is after `from`.
+    pub(super) async fn gather(&self, page: &mut impl Gather, from: Position) -> Result<(), StoreError> {
         let mut next = sequence_after(from).max(FIRST_SEQUENCE + 1);
         // Whatever is before `next` has been read; whatever is up to `end` must be.
         let mut end = None;
         while !page.is_full() && end.is_none_or(|end| next <= end) {
             if let Some(slots) = self.ring.read(next, page.next_count()).filter(|slots| !slots.is_empty()) {
-                take_slots(&mut page, &mut next, from, slots)?;
+                take_slots(page, &mut next, from, slots)?;
                 continue;
             }
             // Up to there messages are known to be; past that only the leader knows.
@@ -255,14 +274,20 @@ impl Shared {
             };
             // What has come into memory meanwhile is read there.
             if next <= until && self.ring.read(next, 1).is_none_or(|slots| slots.is_empty()) {
-                self.read_on(&mut page, &mut next, from, until).await?;
+                self.read_on(page, &mut next, from, until).await?;
             }
         }
-        Ok(page.events)
+        Ok(())
     }
 
     /// Reads on through a consumer, until the page is full or message `end` has been read.
-    async fn read_on(&self, page: &mut Page, next: &mut u64, from: Position, end: u64) -> Result<(), StoreError> {
+    async fn read_on(
+        &self,
+        page: &mut impl Gather,
+        next: &mut u64,
+        from: Position,
+        end: u64,
+    ) -> Result<(), StoreError> {
         let _place = self.place().await?;
         let at = *next;
         let mut kept = match self.readers.take(None, |kept| kept.next() == at) {

@@ -15,8 +15,8 @@ use crate::{
 };
 
 /// A reservation with the sequence of its message.
-struct Reserved {
-    sequence: u64,
+pub(super) struct Reserved {
+    pub sequence: u64,
     reservation: Reservation,
 }
 
@@ -96,13 +96,13 @@ impl Shared {
         }
     }
 
-    fn request_subject(&self, request: &RequestKey) -> String {
+    pub(super) fn request_subject(&self, request: &RequestKey) -> String {
         // A subject gives some characters a meaning of its own.
         self.nats.subject(&format!("request.{}", BASE64URL_NOPAD.encode(request.id.as_bytes())))
     }
 
     /// The newest reservation of a request.
-    async fn reserved(&self, request: &RequestKey) -> Result<Option<Reserved>, StoreError> {
+    pub(super) async fn reserved(&self, request: &RequestKey) -> Result<Option<Reserved>, StoreError> {
         let subject = self.request_subject(request);
         let which = Which { last_by_subj: Some(&subject), ..Which::default() };
         let found = self.nats.message(&self.log.requests, which).await.map_err(|error| self.store_error(error))?;
@@ -191,7 +191,7 @@ impl Shared {
     }
 
     /// The commit of a reservation, if it has been made.
-    async fn made(&self, reserved: &Reserved) -> Result<Option<StoredCommit>, StoreError> {
+    pub(super) async fn made(&self, reserved: &Reserved) -> Result<Option<StoredCommit>, StoreError> {
         let commit = &reserved.reservation.commit;
         let next = self.next_commit(commit.stream, commit.after + 1).await?;
         Ok(next.filter(|next| next.id == commit.id))

@@ -3,13 +3,14 @@
 -- KEYS  1 the log  2 the index of the order: the entry numbers of its events  3 where its request id is kept (if it has one)
 -- ARGV  1 the revision that the order must have; -1: any, -2: one at least
 --       with KEYS[3]: 2 the field of the request in the hash KEYS[3], empty if KEYS[3] is a string  3 what to remember of the request
+--         4 the request as the first entry of the commit has it
 --       then the events
 -- Answers {last revision, position}, {-1, actual revision} or {-2, what was remembered of the request}.
 
 local revision = redis.call('LLEN', KEYS[2])
 local expected = tonumber(ARGV[1])
 local holds = revision == expected or expected == -1 or (expected == -2 and revision > 0)
-local first = 2
+local first, request = 2, ''
 
 if KEYS[3] then
   local known
@@ -21,7 +22,7 @@ if KEYS[3] then
     known = redis.call('HGET', KEYS[3], ARGV[2])
   end
   if known then return {-2, known} end
-  first = 4
+  first, request = 5, ARGV[4]
 end
 
 if not holds then return {-1, revision} end
@@ -30,7 +31,7 @@ local position
 for i = first, #ARGV do
   revision = revision + 1
   -- '0-*' numbers the entries 1, 2, 3 ...: positions need no counter of their own.
-  local id = redis.pcall('XADD', KEYS[1], '0-*', 'r', revision, 'e', ARGV[i])
+  local id = redis.pcall('XADD', KEYS[1], '0-*', 'r', revision, 'e', ARGV[i], 'q', request)
   if type(id) == 'table' then
     -- Only the first can fail (the key is no stream, there is no memory); then the request is all there is to take back.
     if KEYS[3] then
@@ -38,7 +39,7 @@ for i = first, #ARGV do
     end
     return id
   end
-  position = string.sub(id, 3)
+  position, request = string.sub(id, 3), ''
   redis.call('RPUSH', KEYS[2], position)
 end
 return {revision, tonumber(position)}

@@ -1,4 +1,5 @@
-//! One event as an entry of the log: the fields `r`, its revision, and `e`, what the writer made of it.
+//! One event as an entry of the log: the fields `r`, its revision, `e`, what the writer made of it, and `q`, the request key of its commit if
+//! it is the first of one that has a request key, else nothing. The first logs were written without `q`.
 //!
 //! `e` is 32 bytes and then the payload: the checksum of all that follows it (XXH3, 8 bytes), the commit (16), the stream (8), all big endian.
 
@@ -20,6 +21,8 @@ const HEADER: usize = CHECKSUM + COMMIT + 8;
 pub(super) struct Entry {
     pub event: StoredEvent,
     pub commit: CommitId,
+    /// The field `q`; `None` if the entry was written without one.
+    pub request: Option<Bytes>,
 }
 
 /// The field `e` of an event.
@@ -47,12 +50,18 @@ pub(super) fn decode(value: Value) -> Result<Entry, StoreError> {
     };
     let position = values::entry_number(&id).ok_or_else(|| corrupt("is not numbered as ours are"))?;
     let fields = parts.next().and_then(values::list).ok_or_else(|| corrupt("is missing"))?;
-    let Ok([name, revision, other_name, Value::BulkString(entry)]) = <[Value; 4]>::try_from(fields) else {
-        return Err(corrupt("does not have the fields r and e"));
+    let (revision, entry, request) = match <[Value; 6]>::try_from(fields) {
+        Ok([r, revision, e, entry, q, request]) if are([&r, &e, &q], ["r", "e", "q"]) => {
+            (revision, entry, Some(request))
+        }
+        Ok(_) => return Err(corrupt("does not have the fields r, e and q")),
+        Err(fields) => match <[Value; 4]>::try_from(fields) {
+            Ok([r, revision, e, entry]) if are([&r, &e], ["r", "e"]) => (revision, entry, None),
+            _ => return Err(corrupt("does not have the fields r and e")),
+        },
     };
-    if (values::text(&name), values::text(&other_name)) != (Some("r"), Some("e")) {
-        return Err(corrupt("does not have the fields r and e"));
-    }
+    let Value::BulkString(entry) = entry else { return Err(corrupt("does not have text in its field e")) };
+    let request = request.map(|request| values::bytes(&request).map(Bytes::copy_from_slice).unwrap_or_default());
     let revision = values::number(&revision).ok_or_else(|| corrupt("has no revision"))?;
     let entry = Bytes::from(entry);
     let (Some(checksum), Some(commit), Some(stream)) =
@@ -69,7 +78,11 @@ pub(super) fn decode(value: Value) -> Result<Entry, StoreError> {
         position: Position(position),
         payload: entry.slice(HEADER..),
     };
-    Ok(Entry { event, commit: CommitId(u128::from_be_bytes(commit)) })
+    Ok(Entry { event, commit: CommitId(u128::from_be_bytes(commit)), request })
+}
+
+fn are<const N: usize>(names: [&Value; N], expected: [&str; N]) -> bool {
+    names.map(values::text) == expected.map(Some)
 }
 
 /// The `N` bytes from `at` on.

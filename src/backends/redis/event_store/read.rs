@@ -75,12 +75,25 @@ impl RedisEventStore {
         direction: Direction,
         max_events: usize,
     ) -> Result<Vec<StoredEvent>, StoreError> {
-        let mut page = Page::new(max_events);
+        let (entries, _) = self.entries(from, direction, max_events.min(MAX_READ_EVENTS)).await?;
+        Ok(entries.into_iter().map(|entry| entry.event).collect())
+    }
+
+    /// Up to `max_events` entries, fewer at [`MAX_READ_BYTES`]; and whether the log has no more.
+    pub(super) async fn entries(
+        &self,
+        from: Position,
+        direction: Direction,
+        max_events: usize,
+    ) -> Result<(Vec<Entry>, bool), StoreError> {
+        let mut page = Page { max_events, bytes: 0, entries: Vec::new() };
         let mut from = from.0;
+        let mut is_end = false;
         while !page.is_full() {
             // Neither is an entry number that Redis takes as an open end.
             if (direction == Direction::Forward && from == u64::MAX) || (direction == Direction::Backward && from == 0)
             {
+                is_end = true;
                 break;
             }
             let count = page.next_count();
@@ -98,12 +111,14 @@ impl RedisEventStore {
             };
             let answer = self.redis.call(&command).await.map_err(store_error)?;
             let came = page.take(answer)?;
+            // With enough bytes not all that came has been taken.
+            is_end = came < count && page.bytes < MAX_READ_BYTES;
             match page.entries.last() {
-                Some(last) if came == count => from = last.event.position.0,
+                Some(last) if !is_end => from = last.event.position.0,
                 _ => break,
             }
         }
-        Ok(page.entries.into_iter().map(|entry| entry.event).collect())
+        Ok((page.entries, is_end))
     }
 
     pub(super) async fn stream_entries(

@@ -1,11 +1,14 @@
-//! What is remembered of a request id: `<fingerprint> <stream> <events> <first revision>`, the numbers decimal but for the fingerprint.
+//! What is remembered of a request id: `<fingerprint> <stream> <events> <first revision>`, the numbers decimal but for the fingerprint; and
+//! the request key in the log, `<scope> <fingerprint> <id>`.
 
-use crate::event_store::{AppendError, Appended, Commit, Position, RequestKey, Revision, StoreError, StreamId};
+use crate::event_store::{
+    AppendError, Appended, Commit, Position, RequestKey, RequestScope, Revision, StoreError, StreamId,
+};
 
 /// A request as it was remembered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Remembered {
-    fingerprint: u128,
+    pub fingerprint: u128,
     pub stream: StreamId,
     pub first_revision: Revision,
     pub last_revision: Revision,
@@ -14,6 +17,27 @@ pub(super) struct Remembered {
 /// What the script remembers of `commit`, before it adds the first revision.
 pub(super) fn to_remember(commit: &Commit, request: &RequestKey) -> String {
     format!("{:032x} {} {}", request.fingerprint, commit.stream, commit.events.len())
+}
+
+/// The request key as the log has it.
+pub(super) fn to_log(request: &RequestKey) -> String {
+    let scope = match request.scope {
+        RequestScope::Stream => "stream",
+        RequestScope::Log => "log",
+    };
+    format!("{scope} {:032x} {}", request.fingerprint, request.id)
+}
+
+/// Reads what [`to_log`] has written.
+pub(super) fn from_log(text: &[u8]) -> Option<RequestKey> {
+    let mut parts = std::str::from_utf8(text).ok()?.splitn(3, ' ');
+    let scope = match parts.next()? {
+        "stream" => RequestScope::Stream,
+        "log" => RequestScope::Log,
+        _ => return None,
+    };
+    let fingerprint = u128::from_str_radix(parts.next()?, 16).ok()?;
+    Some(RequestKey { scope, id: parts.next()?.into(), fingerprint })
 }
 
 impl Remembered {
@@ -28,7 +52,7 @@ impl Remembered {
         if remembered.fingerprint == request.fingerprint { Ok(remembered) } else { Err(AppendError::RequestReused) }
     }
 
-    fn parse(text: &str) -> Option<Self> {
+    pub(super) fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split(' ');
         let fingerprint = u128::from_str_radix(parts.next()?, 16).ok()?;
         let stream = StreamId(parts.next()?.parse().ok()?);

@@ -1,0 +1,259 @@
+//! `ordersystem copy` and `ordersystem verify`: opens the logs, does the work and says how far it is and what came of it.
+
+use std::{
+    io::{IsTerminal as _, Write as _},
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use serde_json::json;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::StartError;
+use crate::{
+    backends::{
+        embedded::{
+            database::Database,
+            event_store::{EmbeddedEventStore, read_only::ReadOnlyEventStore},
+        },
+        nats::{
+            connection::{Nats, NatsOptions},
+            event_store::NatsEventStore,
+        },
+        redis::{
+            connection::{NotConnected, Redis, RedisOptions},
+            event_store::RedisEventStore,
+        },
+    },
+    cli::{CopyCall, VerifyCall},
+    config::{LogAddress, NamedLog},
+    event_store::EventStore,
+    whole_log::{self, CopyOptions, Finding, Meter},
+};
+
+/// How long a tool waits for an answer of a broker: longer than a node, which has somebody waiting.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// How often progress is shown on a terminal, and elsewhere.
+const BAR_EVERY: Duration = Duration::from_millis(200);
+const LINE_EVERY: Duration = Duration::from_secs(5);
+const BAR_WIDTH: usize = 30;
+
+/// Copies a log, and says on standard output how much.
+///
+/// # Errors
+/// In one line: a store that cannot be used, a target that is no copy, an end before all was copied.
+pub async fn copy(call: &CopyCall, stop: &CancellationToken) -> Result<(), StartError> {
+    let from = open(&call.from, Use::Read).await?;
+    let to = open(&call.to, Use::Write { replicas: call.replicas }).await?;
+    let meter = Arc::new(Meter::default());
+    let shown = Shown::begin(&meter);
+    let options = CopyOptions { follow: call.follow };
+    let copied = whole_log::copy(&from, &to, options, &meter, stop).await;
+    shown.end().await;
+    let copied = copied?;
+    let rate = rate(copied.events, copied.took);
+    let found = if copied.found > 0 { format!(", {} were there", copied.found) } else { String::new() };
+    say(&format!(
+        "{}: {} events in {} commits copied from {}{found}; {rate} events/s\n",
+        call.to, copied.events, copied.commits, call.from
+    ))?;
+    if copied.is_stopped && !call.follow {
+        return Err("interrupted before the end; the same command goes on from there".into());
+    }
+    Ok(())
+}
+
+/// Audits a log or compares two; answers whether all is well. What is not goes to standard output, each thing on a line.
+///
+/// # Errors
+/// In one line: a log that cannot be read.
+pub async fn verify(call: &VerifyCall) -> Result<bool, StartError> {
+    let log = open(&call.log, Use::Read).await?;
+    let other = match &call.other {
+        Some(other) => Some(open(other, Use::Read).await?),
+        None => None,
+    };
+    let meter = Arc::new(Meter::default());
+    let shown = Shown::begin(&meter);
+    let mut unsaid = None;
+    let report = |finding: Finding| {
+        let line = if call.json { json_line(&finding) } else { text_line(&finding) };
+        if let Err(error) = say(&line) {
+            unsaid.get_or_insert(error);
+        }
+    };
+    let looked = match &other {
+        Some(other) => whole_log::compare(&log, other, &meter, report).await,
+        None => whole_log::audit(&log, &meter, report).await,
+    };
+    shown.end().await;
+    let looked = looked?;
+    if let Some(error) = unsaid {
+        return Err(error);
+    }
+    let is_well = looked.findings == 0;
+    say(&if call.json {
+        let result = json!({
+            "ok": is_well, "events": looked.events, "commits": looked.commits, "orders": looked.orders, "findings": looked.findings,
+        });
+        format!("{result}\n")
+    } else {
+        let orders = if call.other.is_none() { format!(" of {} orders", looked.orders) } else { String::new() };
+        let verdict = if is_well { "all is well".to_owned() } else { format!("{} findings", looked.findings) };
+        format!("{} events in {} commits{orders}: {verdict}\n", looked.events, looked.commits)
+    })?;
+    Ok(is_well)
+}
+
+/// What a log is opened for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Use {
+    /// Nothing is made, and nothing changed.
+    Read,
+    Write {
+        replicas: usize,
+    },
+}
+
+async fn open(log: &NamedLog, how: Use) -> Result<Arc<dyn EventStore>, StartError> {
+    let opened = match &log.address {
+        LogAddress::Embedded(dir) => open_folder(dir, how),
+        LogAddress::Redis(url) => {
+            let options = RedisOptions {
+                response_timeout: ANSWER_WITHIN,
+                makes_log: how != Use::Read,
+                ..RedisOptions::new(url.expose(), &log.prefix)
+            };
+            open_redis(options).await
+        }
+        LogAddress::Nats(url) => {
+            let options = NatsOptions {
+                request_timeout: ANSWER_WITHIN,
+                makes_log: how != Use::Read,
+                replicas: if let Use::Write { replicas } = how { replicas } else { 1 },
+                ..NatsOptions::new(url.expose(), &log.prefix)
+            };
+            open_nats(options).await
+        }
+    };
+    opened.map_err(|error| format!("{log}: {error}").into())
+}
+
+fn open_folder(dir: &Path, how: Use) -> Result<Arc<dyn EventStore>, StartError> {
+    Ok(match how {
+        Use::Read => Arc::new(ReadOnlyEventStore::open(dir)?),
+        Use::Write { .. } => Arc::new(EmbeddedEventStore::new(Database::open(dir)?)),
+    })
+}
+
+async fn open_redis(options: RedisOptions) -> Result<Arc<dyn EventStore>, StartError> {
+    let redis = Redis::start(options, true)?;
+    match redis.first_connection().await {
+        Ok(()) => Ok(Arc::new(RedisEventStore::new(redis))),
+        Err(NotConnected::Yet(why) | NotConnected::Ever(why)) => Err(why.into()),
+    }
+}
+
+async fn open_nats(options: NatsOptions) -> Result<Arc<dyn EventStore>, StartError> {
+    let nats = Nats::start(options).await?;
+    nats.connected().await.map_err(|error| error.why().to_owned())?;
+    let store = NatsEventStore::new(nats);
+    store.first_admission().await.map_err(|error| error.why().to_owned())?;
+    Ok(Arc::new(store))
+}
+
+/// Shows on standard error how far the work is: a bar on a terminal, else a line now and then.
+struct Shown {
+    showing: JoinHandle<()>,
+    is_terminal: bool,
+}
+
+impl Shown {
+    fn begin(meter: &Arc<Meter>) -> Self {
+        let is_terminal = std::io::stderr().is_terminal();
+        Self { showing: tokio::spawn(show(Arc::clone(meter), is_terminal)), is_terminal }
+    }
+
+    async fn end(self) {
+        self.showing.abort();
+        let _ = self.showing.await;
+        if self.is_terminal {
+            // Nothing stays of the bar. Whoever closed standard error does not want to know.
+            let _ = write!(std::io::stderr(), "\r\x1b[K");
+        }
+    }
+}
+
+async fn show(meter: Arc<Meter>, is_terminal: bool) {
+    let every = if is_terminal { BAR_EVERY } else { LINE_EVERY };
+    let (mut phase, mut begun) = ("", Instant::now());
+    loop {
+        tokio::time::sleep(every).await;
+        let reading = meter.read();
+        if reading.phase != phase {
+            (phase, begun) = (reading.phase, Instant::now().checked_sub(every).unwrap_or_else(Instant::now));
+        }
+        if phase.is_empty() {
+            continue;
+        }
+        let rate = rate(reading.done, begun.elapsed());
+        let (done, total) = (reading.done, reading.total.max(reading.done));
+        let left = match (total - done).checked_div(rate) {
+            Some(seconds) if done < total => format!(", {seconds} s left"),
+            _ => String::new(),
+        };
+        let text = format!("{phase} {done} of about {total} events, {rate} events/s{left}");
+        let _ = if is_terminal {
+            let filled = usize::try_from(done * BAR_WIDTH as u64 / total.max(1)).unwrap_or(BAR_WIDTH).min(BAR_WIDTH);
+            let bar = format!("{}{}", "#".repeat(filled), "-".repeat(BAR_WIDTH - filled));
+            write!(std::io::stderr(), "\r\x1b[K[{bar}] {text}")
+        } else {
+            writeln!(std::io::stderr(), "{text}")
+        };
+    }
+}
+
+/// Events a second.
+fn rate(events: u64, time: Duration) -> u64 {
+    let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1);
+    events.saturating_mul(1_000) / millis
+}
+
+fn text_line(finding: &Finding) -> String {
+    let place: Vec<String> = [
+        finding.position.map(|position| format!("position {position}")),
+        finding.stream.map(|stream| format!("order {stream}")),
+        finding.revision.map(|revision| format!("revision {revision}")),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    let place = if place.is_empty() { String::new() } else { format!("{}: ", place.join(", ")) };
+    format!("{}: {place}{}\n", finding.kind.name(), finding.detail)
+}
+
+fn json_line(finding: &Finding) -> String {
+    // Numbers of 64 bits are text, as everywhere in our JSON.
+    let line = json!({
+        "kind": finding.kind.name(),
+        "position": finding.position.map(|position| position.to_string()),
+        "orderId": finding.stream.map(|stream| stream.to_string()),
+        "revision": finding.revision,
+        "detail": finding.detail,
+    });
+    format!("{line}\n")
+}
+
+/// Prints to standard output. Where the bar is, it comes again with the next look.
+fn say(text: &str) -> Result<(), StartError> {
+    if std::io::stderr().is_terminal() {
+        let _ = write!(std::io::stderr(), "\r\x1b[K");
+    }
+    match std::io::stdout().write_all(text.as_bytes()) {
+        // Whoever reads has seen enough.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written?),
+    }
+}

@@ -1,0 +1,200 @@
+//! Appending many commits in order: many messages under way, each on the condition that it follows the one before it.
+//!
+//! Beside the condition on its order, each message names the sequence of the last message of the whole log: where one is not stored none after it
+//! is. Request ids that are unique in the log are reserved before any commit of a batch is published, so that no commit is ever there without its
+//! reservation.
+
+use std::collections::{HashMap, HashSet};
+
+use async_nats::header;
+use bytes::Bytes;
+use futures_util::{StreamExt as _, TryStreamExt as _, future::join_all, poll, stream};
+use tokio::task::unconstrained;
+
+use super::{
+    Shared,
+    append::{Belief, Conditional, stored},
+    commit::{self, encode_reservation},
+    log::head_position,
+    streams::End,
+};
+use crate::{
+    backends::nats::api::{CallError, only_after},
+    event_store::{AppendError, Commit, ExpectedRevision, Position, RequestKey, RequestScope, StoreError, StreamId},
+};
+
+/// The most messages under way.
+const MAX_COMMITS: usize = 256;
+/// The most payload under way, unless one commit has more, in bytes.
+const MAX_BYTES: usize = 4 * 1024 * 1024;
+/// Orders that are looked at at once.
+const LOOKS_AT_ONCE: usize = 32;
+
+/// A commit with the end of its stream that it goes by.
+struct Planned<'a> {
+    commit: &'a Commit,
+    end: End,
+    message: Conditional,
+}
+
+impl Shared {
+    pub(super) async fn append_in_order(&self, commits: &[Commit]) -> Result<Position, AppendError> {
+        let mut rest = commits;
+        let mut last = self.last_sequence().await?;
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(batch(rest));
+            let planned = self.plan(now, last).await?;
+            self.reserve_all(&planned).await?;
+            self.publish_all(&planned, last).await?;
+            last += now.len() as u64;
+            rest = later;
+        }
+        Ok(head_position(last))
+    }
+
+    /// Says what each message must be if all are stored after message `last` of the log.
+    async fn plan<'a>(&self, commits: &'a [Commit], last: u64) -> Result<Vec<Planned<'a>>, AppendError> {
+        self.look_at_streams(commits).await?;
+        let mut ends: HashMap<StreamId, End> = HashMap::new();
+        let mut planned = Vec::with_capacity(commits.len());
+        for (commit, sequence) in commits.iter().zip(last + 1..) {
+            let end = match ends.get(&commit.stream) {
+                Some(end) if commit.expected.holds(end.revision) => *end,
+                Some(end) => return Err(AppendError::Conflict { actual: end.revision }),
+                None => self.end_for(commit).await?,
+            };
+            let message = commit::encode(commit, end.sequence, end.revision + 1)?;
+            let revision = end.revision + commit.events.len() as u64;
+            ends.insert(commit.stream, End { sequence, revision });
+            let message = Conditional { id: commit.id, stream: commit.stream, after: end.sequence, message };
+            planned.push(Planned { commit, end, message });
+        }
+        Ok(planned)
+    }
+
+    /// Makes known what is not yet known of the streams that these commits go on.
+    async fn look_at_streams(&self, commits: &[Commit]) -> Result<(), AppendError> {
+        let mut seen = HashSet::new();
+        let first_of_each = commits.iter().filter(|commit| seen.insert(commit.stream));
+        let grown = first_of_each.filter(|commit| matches!(commit.expected, ExpectedRevision::Exactly(1..)));
+        let looks: Vec<_> = grown.map(|commit| self.end_for(commit)).collect();
+        stream::iter(looks).buffer_unordered(LOOKS_AT_ONCE).try_for_each(|_| async { Ok(()) }).await
+    }
+
+    /// The end of the stream as `commit` expects it.
+    async fn end_for(&self, commit: &Commit) -> Result<End, AppendError> {
+        let known = self.streams.of(commit.stream);
+        let mut state = known.lock().await;
+        match self.believe(&mut state, commit, &mut false).await? {
+            Belief::Holds(end) => Ok(end),
+            Belief::Replayed(_) => Err(AppendError::RequestReused),
+            Belief::Fails(end) => Err(AppendError::Conflict { actual: end.revision }),
+        }
+    }
+
+    async fn reserve_all(&self, planned: &[Planned<'_>]) -> Result<(), AppendError> {
+        let in_log = planned.iter().filter_map(|planned| {
+            let request = planned.commit.request.as_ref()?;
+            (request.scope == RequestScope::Log).then_some((request, planned))
+        });
+        let reservations: Vec<_> =
+            in_log.map(|(request, planned)| self.reserve_for(request, &planned.message)).collect();
+        stream::iter(reservations).buffer_unordered(MAX_COMMITS).try_for_each(|()| async { Ok(()) }).await
+    }
+
+    /// Reserves a request id for a commit; in the place of a reservation whose commit was never made.
+    async fn reserve_for(&self, request: &RequestKey, planned: &Conditional) -> Result<(), AppendError> {
+        let reservation = encode_reservation(&planned.message);
+        let mut replaces = 0;
+        loop {
+            let published =
+                self.nats.store(self.request_subject(request), only_after(replaces), reservation.clone()).await;
+            match published {
+                Ok(_) => return Ok(()),
+                Err(error) if error.is_wrong_sequence() => {}
+                // Whatever became of it: of the commits nothing is written.
+                Err(error) if error.is_full() => return Err(self.is_full(&error)),
+                Err(error) => return Err(self.store_error(error).into()),
+            }
+            let found = self
+                .reserved(request)
+                .await?
+                .ok_or_else(|| StoreError::Corrupt(format!("the reservation of request {} is gone", request.id)))?;
+            if self.made(&found).await?.is_some() {
+                return Err(AppendError::RequestReused);
+            }
+            replaces = found.sequence;
+        }
+    }
+
+    async fn publish_all(&self, planned: &[Planned<'_>], last: u64) -> Result<(), AppendError> {
+        let mut under_way = Vec::with_capacity(planned.len());
+        let mut answers: Vec<Option<Result<u64, CallError>>> = Vec::with_capacity(planned.len());
+        for (planned, last) in planned.iter().zip(last..) {
+            // Begun one after the other: the client sends in the order in which it is asked. Constrained, the runtime would put off some.
+            let mut publish = Box::pin(unconstrained(self.publish_after(&planned.message, last)));
+            let answer = match poll!(&mut publish) {
+                std::task::Poll::Ready(answer) => Some(answer),
+                std::task::Poll::Pending => None,
+            };
+            let is_refused = matches!(answer, Some(Err(_)));
+            answers.push(answer);
+            under_way.push(publish);
+            if is_refused {
+                break;
+            }
+        }
+        let waiting = under_way.iter_mut().zip(&mut answers).filter(|(_, answer)| answer.is_none());
+        join_all(waiting.map(|(publish, answer)| async move { *answer = Some(publish.await) })).await;
+        for ((planned, sequence), answer) in planned.iter().zip(last + 1..).zip(answers) {
+            match answer {
+                Some(Ok(found)) if found == sequence => self.made_one(planned, sequence).await,
+                Some(Ok(found)) => {
+                    let what = format!("message {found} of the log was to be message {sequence}");
+                    return Err(StoreError::Corrupt(what).into());
+                }
+                Some(Err(error)) => return Err(self.not_published(error)),
+                None => return Err(AppendError::OutcomeUnknown("it was not waited for".to_owned())),
+            }
+        }
+        Ok(())
+    }
+
+    async fn publish_after(&self, planned: &Conditional, last: u64) -> Result<u64, CallError> {
+        let mut headers = only_after(planned.after);
+        headers.insert(header::NATS_EXPECTED_LAST_SEQUENCE, last.to_string());
+        headers.insert(header::NATS_MESSAGE_ID, format!("{:032x}", planned.id.0));
+        self.nats.store(self.subject(planned.stream), headers, planned.message.clone()).await
+    }
+
+    async fn made_one(&self, planned: &Planned<'_>, sequence: u64) {
+        let known = self.streams.of(planned.commit.stream);
+        let mut state = known.lock().await;
+        let stored = stored(planned.commit, planned.end, sequence);
+        self.learn(&mut state, &stored, planned.end);
+        self.wrote(stored);
+        self.streams.weigh(planned.commit.stream, &known, &state);
+    }
+
+    fn not_published(&self, error: CallError) -> AppendError {
+        match error {
+            // Another writer has appended something, to this order or another.
+            error if error.is_wrong_sequence() => {
+                StoreError::Unavailable(format!("another writer appends to the log: {error}")).into()
+            }
+            CallError::Lost(why) => AppendError::OutcomeUnknown(why),
+            error if error.is_full() => self.is_full(&error),
+            error => self.store_error(error).into(),
+        }
+    }
+}
+
+/// How many of `commits` are under way at once.
+fn batch(commits: &[Commit]) -> usize {
+    let mut bytes = 0;
+    let fits = commits.iter().take(MAX_COMMITS).take_while(|commit| {
+        bytes += commit.events.iter().map(Bytes::len).sum::<usize>();
+        bytes <= MAX_BYTES
+    });
+    fits.count().max(1)
+}

@@ -1,0 +1,38 @@
+-- Appends commits one after the other, each as append.lua does, up to the first that cannot be.
+--
+-- KEYS  1 the log  then for each commit: the index of its order, and where its request id is kept (if it has one)
+-- ARGV  for each commit: the revision that the order must have  the number of its events
+--       where its request is: '' none, 'hash' in a hash, 'string' in a string;  but for none: the field in the hash  what to remember of
+--       the request, all of it  the request as the first entry of the commit has it
+--       then its events
+-- Answers {commits appended, position of the last event}, and if they are not all {commits appended, -1, actual revision}, {commits appended, -2} for a request that is
+-- known, or {commits appended, -3, the error}.
+
+local key, arg, done, position = 2, 1, 0, nil
+while arg <= #ARGV do
+  local index, expected, count, kind = KEYS[key], tonumber(ARGV[arg]), tonumber(ARGV[arg + 1]), ARGV[arg + 2]
+  key, arg = key + 1, arg + 3
+  local requests, field, remember, request = nil, nil, nil, ''
+  if kind ~= '' then
+    requests, field, remember, request = KEYS[key], ARGV[arg], ARGV[arg + 1], ARGV[arg + 2]
+    key, arg = key + 1, arg + 3
+  end
+
+  local revision = redis.call('LLEN', index)
+  if revision ~= expected then return {done, -1, revision} end
+  if kind == 'string' and redis.call('EXISTS', requests) == 1 then return {done, -2} end
+  if kind == 'hash' and redis.call('HEXISTS', requests, field) == 1 then return {done, -2} end
+
+  for i = 1, count do
+    local id = redis.pcall('XADD', KEYS[1], '0-*', 'r', revision + i, 'e', ARGV[arg], 'q', request)
+    -- Only the first can fail, and then nothing of this commit is there.
+    if type(id) == 'table' then return {done, -3, id.err} end
+    position = string.sub(id, 3)
+    redis.call('RPUSH', index, position)
+    arg, request = arg + 1, ''
+  end
+  if kind == 'string' then redis.call('SET', requests, remember) end
+  if kind == 'hash' then redis.call('HSET', requests, field, remember) end
+  done = done + 1
+end
+return {done, tonumber(position)}

@@ -1,0 +1,117 @@
+//! Appending many commits in order: some hundred with each call of a script, which stops at the first that cannot be appended.
+
+use redis::Value;
+
+use super::{RedisEventStore, entry, request, store_error};
+use crate::{
+    backends::redis::{
+        connection::CallError,
+        script::{Script, ScriptCall},
+        tail, values,
+    },
+    event_store::{AppendError, Commit, EventStore as _, ExpectedRevision, Position, RequestScope, StoreError},
+};
+
+static APPEND_ALL: Script = Script::new(include_str!("append_all.lua"));
+
+/// The most commits of one call: nothing else runs in Redis meanwhile, some milliseconds.
+const MAX_COMMITS: usize = 256;
+/// The most payload of one call, unless one commit has more, in bytes.
+const MAX_BYTES: usize = 1024 * 1024;
+
+impl RedisEventStore {
+    pub(super) async fn append_in_order(&self, commits: &[Commit]) -> Result<Position, AppendError> {
+        let mut rest = commits;
+        let mut last = self.head().await?;
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(chunk(rest));
+            let call = self.append_all_call(now)?;
+            match call.run(&self.redis).await {
+                Ok(answer) => {
+                    let before = last;
+                    last = read_answer(&answer, now.len())?;
+                    // Entries are numbered without gaps.
+                    if last.0 != before.0 + now.iter().map(|commit| commit.events.len() as u64).sum::<u64>() {
+                        let what = format!("another writer appends to the log, before position {last}");
+                        return Err(StoreError::Unavailable(what).into());
+                    }
+                }
+                // What is written of it is a beginning; how much of it, the end of the log tells.
+                Err(CallError::Lost(why)) => return Err(AppendError::OutcomeUnknown(why)),
+                Err(CallError::Refused { code, text }) if code == "OOM" => return Err(AppendError::Full(text)),
+                Err(other) => return Err(store_error(other).into()),
+            }
+            rest = later;
+        }
+        tail::announce(&self.latest, last);
+        Ok(last)
+    }
+
+    fn append_all_call(&self, commits: &[Commit]) -> Result<ScriptCall, AppendError> {
+        let mut call = APPEND_ALL.prepare().key(&self.log);
+        for commit in commits {
+            call = call.key(&self.index_key(commit.stream));
+            if let Some(request) = &commit.request {
+                call = call.key(&self.request_key(commit.stream, request));
+            }
+        }
+        for commit in commits {
+            let before = match commit.expected {
+                ExpectedRevision::NoStream => 0,
+                ExpectedRevision::Exactly(revision) => revision,
+                // Nobody who knows the order of commits needs these.
+                ExpectedRevision::Any | ExpectedRevision::Exists => {
+                    let what = "commits that are appended in order must name the revision before them";
+                    return Err(StoreError::Corrupt(what.to_owned()).into());
+                }
+            };
+            call = call.number(before).number(commit.events.len());
+            call = match &commit.request {
+                None => call.arg(""),
+                Some(request) => {
+                    let (kind, field) = match request.scope {
+                        RequestScope::Stream => ("hash", request.id.as_bytes()),
+                        RequestScope::Log => ("string", &b""[..]),
+                    };
+                    let remember = format!("{} {}", request::to_remember(commit, request), before + 1);
+                    call.arg(kind).arg(field).arg(remember).arg(request::to_log(request))
+                }
+            };
+            call =
+                commit.events.iter().fold(call, |call, event| call.arg(entry::encode(commit.id, commit.stream, event)));
+        }
+        Ok(call)
+    }
+}
+
+/// How many of `commits` go into one call.
+fn chunk(commits: &[Commit]) -> usize {
+    let mut bytes = 0;
+    let fits = commits.iter().take(MAX_COMMITS).take_while(|commit| {
+        bytes += commit.events.iter().map(bytes::Bytes::len).sum::<usize>();
+        bytes <= MAX_BYTES
+    });
+    fits.count().max(1)
+}
+
+fn read_answer(answer: &Value, commits: usize) -> Result<Position, AppendError> {
+    let unreadable = || AppendError::OutcomeUnknown("the script gave an answer of another form".to_owned());
+    let Value::Array(parts) = answer else { return Err(unreadable()) };
+    match &parts[..] {
+        [done, position] if values::number(done) == Some(commits as u64) => {
+            values::number(position).map(Position).ok_or_else(unreadable)
+        }
+        [_, Value::Int(-1), actual] => {
+            Err(AppendError::Conflict { actual: values::number(actual).ok_or_else(unreadable)? })
+        }
+        [_, Value::Int(-2)] => Err(AppendError::RequestReused),
+        [_, Value::Int(-3), error] => {
+            let text = values::text(error).ok_or_else(unreadable)?;
+            if text.contains("OOM") {
+                return Err(AppendError::Full(text.to_owned()));
+            }
+            Err(StoreError::Corrupt(text.to_owned()).into())
+        }
+        _ => Err(unreadable()),
+    }
+}

@@ -1,0 +1,101 @@
+//! `ordersystem copy` and `ordersystem verify`: the words of their command lines.
+
+use clap::{Arg, ArgAction, ArgMatches, Command};
+
+use super::{CliError, Invocation};
+use crate::config::{LogAddress, NamedLog};
+
+/// A log that is to be copied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CopyCall {
+    /// The source.
+    pub from: NamedLog,
+    /// The target.
+    pub to: NamedLog,
+    /// On how many servers a stream that is made in NATS is kept.
+    pub replicas: usize,
+    /// Whether to go on as the source grows.
+    pub follow: bool,
+}
+
+/// A log that is to be audited, or compared with another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VerifyCall {
+    /// The log.
+    pub log: NamedLog,
+    /// The one to compare it with.
+    pub other: Option<NamedLog>,
+    /// Whether to print JSON, an object a line.
+    pub json: bool,
+}
+
+const LOGS: &str =
+    "A log is embedded:DIR, redis://HOST:PORT (or redis:HOST:PORT) or nats://HOST:PORT (or nats:HOST:PORT).";
+
+pub(super) fn copy_command() -> Command {
+    let replicas = Arg::new("to-replicas").long("to-replicas").value_name("N").default_value("1");
+    let replicas = replicas.value_parser(["1", "3", "5"]);
+    let follow = switch("follow", "Go on as the source grows, until interrupted").conflicts_with("until-caught-up");
+    Command::new("copy")
+        .about("Copy a log into another store: every commit in order, with its request id; goes on where an earlier run ended")
+        .after_help(format!(
+            "{LOGS}\nA service may use the source meanwhile; nobody may write to the target. Exit code 0: done; 1: failed, interrupted before the \
+             end, or the target holds something else than a beginning of the source; 2: wrong usage."
+        ))
+        .arg(log("from").long("from").required(true).help("The log to copy"))
+        .arg(log("to").long("to").required(true).help("Where to: a log that does not exist, or an earlier copy"))
+        .arg(prefix("from-prefix", "What keys of the source in Redis, or its streams in NATS, begin with"))
+        .arg(prefix("to-prefix", "The same for the target"))
+        .arg(replicas.help("On how many servers of a NATS cluster a new target is kept"))
+        .arg(follow)
+        .arg(switch("until-caught-up", "End at what the source held at the start (the default)"))
+}
+
+pub(super) fn verify_command() -> Command {
+    Command::new("verify")
+        .about("Audit a log, or compare two: every commit, what it holds, and how it is found")
+        .after_help(format!(
+            "{LOGS}\nA service may use the logs meanwhile: what they held at the start is looked at. Exit code 0: all is well; 1: something is not, \
+             or a log could not be read; 2: wrong usage."
+        ))
+        .arg(log("log").required(true).help("The log"))
+        .arg(log("other").help("A log to compare it with: the same but for positions?"))
+        .arg(prefix("prefix", "What keys of the log in Redis, or its streams in NATS, begin with"))
+        .arg(prefix("other-prefix", "The same for the other log").requires("other"))
+        .arg(switch("json", "A JSON object a line for each finding, and one for the result"))
+}
+
+fn log(name: &'static str) -> Arg {
+    Arg::new(name).value_name("LOG").value_parser(|text: &str| text.parse::<LogAddress>())
+}
+
+fn prefix(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).value_name("TEXT").help(format!("{help} [default: ordersystem]"))
+}
+
+fn switch(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
+}
+
+pub(super) fn parse_copy(matches: &ArgMatches) -> Result<Invocation, CliError> {
+    let replicas = matches.get_one::<String>("to-replicas").and_then(|text| text.parse().ok()).unwrap_or(1);
+    Ok(Invocation::Copy(CopyCall {
+        from: named(matches, "from", "from-prefix")?,
+        to: named(matches, "to", "to-prefix")?,
+        replicas,
+        follow: matches.get_flag("follow"),
+    }))
+}
+
+pub(super) fn parse_verify(matches: &ArgMatches) -> Result<Invocation, CliError> {
+    let other = matches.contains_id("other").then(|| named(matches, "other", "other-prefix")).transpose()?;
+    let log = named(matches, "log", "prefix")?;
+    Ok(Invocation::Verify(VerifyCall { log, other, json: matches.get_flag("json") }))
+}
+
+fn named(matches: &ArgMatches, log: &str, prefix: &str) -> Result<NamedLog, CliError> {
+    let missing = || CliError::Usage(format!("{log} is needed"));
+    let address = matches.get_one::<LogAddress>(log).cloned().ok_or_else(missing)?;
+    let given = matches.get_one::<String>(prefix).map(String::as_str);
+    NamedLog::new(address, given).map_err(|why| CliError::Usage(format!("--{prefix}: {why}")))
+}

@@ -1,0 +1,120 @@
+//! Where a log is, in one word of a command line: `embedded:DIR`, `redis://…`, `nats://…`.
+
+use std::{fmt, path::PathBuf, str::FromStr};
+
+use super::{typed, url::ServerUrl, values};
+
+/// A log in one of the backends that last. `Display` hides passwords.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogAddress {
+    /// In a data folder.
+    Embedded(PathBuf),
+    /// In Redis.
+    Redis(ServerUrl),
+    /// In NATS JetStream.
+    Nats(ServerUrl),
+}
+
+impl FromStr for LogAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (backend, rest) = text.split_once(':').unwrap_or((text, ""));
+        // `redis:host:port` as well as `redis://host:port`.
+        let server = |schemes: &[&str]| {
+            let address = if rest.starts_with("//") { text } else { rest };
+            ServerUrl::parse(address, schemes).map_err(|why| format!("the address of {backend} {why}"))
+        };
+        match backend {
+            "embedded" if rest.is_empty() => Err("embedded: needs a folder, as in embedded:DIR".to_owned()),
+            "embedded" => Ok(Self::Embedded(PathBuf::from(rest))),
+            "redis" | "rediss" => server(values::schemes("redis")).map(Self::Redis),
+            "nats" | "tls" => server(values::schemes("nats")).map(Self::Nats),
+            // Without repeating what may hold a password.
+            _ => Err("a log is embedded:DIR, redis://HOST:PORT or nats://HOST:PORT".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for LogAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let with_backend = |backend: &str, url: &ServerUrl| {
+            let url = url.to_string();
+            if url.contains("://") { url } else { format!("{backend}:{url}") }
+        };
+        match self {
+            Self::Embedded(dir) => write!(f, "embedded:{}", dir.display()),
+            Self::Redis(url) => f.write_str(&with_backend("redis", url)),
+            Self::Nats(url) => f.write_str(&with_backend("nats", url)),
+        }
+    }
+}
+
+/// A log with what its keys, or its streams and subjects, begin with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedLog {
+    /// Where it is.
+    pub address: LogAddress,
+    /// As of `--redis-prefix` or `--nats-prefix`; without meaning for a folder.
+    pub prefix: String,
+}
+
+impl NamedLog {
+    /// Checks the prefix as the backend wants it.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn new(address: LogAddress, prefix: Option<&str>) -> Result<Self, String> {
+        let text = prefix.unwrap_or("ordersystem");
+        let prefix = match (&address, prefix) {
+            (LogAddress::Embedded(_), Some(_)) => return Err(format!("{address} takes no prefix")),
+            (LogAddress::Nats(_), _) => typed::subject_name(text)?,
+            (LogAddress::Embedded(_) | LogAddress::Redis(_), _) => typed::short_name(text)?,
+        };
+        Ok(Self { address, prefix })
+    }
+}
+
+impl fmt::Display for NamedLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.address {
+            LogAddress::Embedded(_) => self.address.fmt(f),
+            LogAddress::Redis(_) | LogAddress::Nats(_) => write!(f, "{} ({})", self.address, self.prefix),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_is_named_with_or_without_slashes_and_passwords_are_not_shown() {
+        for (text, shown) in [
+            ("embedded:/var/lib/orders", "embedded:/var/lib/orders"),
+            ("embedded:data", "embedded:data"),
+            ("redis://me:secret@cache:6379", "redis://me:***@cache:6379"),
+            ("redis:cache:6379", "redis:cache:6379"),
+            ("nats:localhost:4222", "nats:localhost:4222"),
+            ("nats://localhost", "nats://localhost"),
+            ("tls://localhost", "tls://localhost"),
+        ] {
+            assert_eq!(text.parse::<LogAddress>().unwrap().to_string(), shown);
+        }
+        for text in
+            ["", "embedded", "embedded:", "/var/lib/orders", "redis:", "redis://", "http://x", "sqlite:x", "nats:a b"]
+        {
+            assert!(text.parse::<LogAddress>().is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_is_as_the_backend_wants_it() {
+        let named = |address: &str, prefix| NamedLog::new(address.parse().unwrap(), prefix);
+        assert_eq!(named("redis:cache", None).unwrap().prefix, "ordersystem");
+        assert_eq!(named("redis:cache", Some("a.b")).unwrap().prefix, "a.b");
+        for (address, prefix) in [("nats:x", "a.b"), ("nats:x", ""), ("redis:x", "a b"), ("embedded:x", "a")] {
+            assert!(named(address, Some(prefix)).is_err(), "{address} {prefix:?}");
+        }
+    }
+}

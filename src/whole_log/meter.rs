@@ -1,0 +1,47 @@
+//! How far a piece of work on a log is, for whoever shows it.
+
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
+
+/// Counts events while others look.
+#[derive(Debug, Default)]
+pub struct Meter {
+    phase: Mutex<&'static str>,
+    done: AtomicU64,
+    total: AtomicU64,
+}
+
+/// What a [`Meter`] says at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// What is being done; empty before the first.
+    pub phase: &'static str,
+    /// Events done in this phase.
+    pub done: u64,
+    /// About how many there are in it; less than `done` where that is not known.
+    pub total: u64,
+}
+
+impl Meter {
+    /// Begins with something else, of about `total` events.
+    pub fn begin(&self, phase: &'static str, total: u64) {
+        let mut current = self.phase.lock().unwrap_or_else(PoisonError::into_inner);
+        *current = phase;
+        self.done.store(0, Ordering::Relaxed);
+        self.total.store(total, Ordering::Relaxed);
+    }
+
+    /// Counts `events` more.
+    pub fn add(&self, events: usize) {
+        self.done.fetch_add(events as u64, Ordering::Relaxed);
+    }
+
+    /// How far it is.
+    #[must_use]
+    pub fn read(&self) -> Reading {
+        let phase = self.phase.lock().unwrap_or_else(PoisonError::into_inner);
+        Reading { phase: *phase, done: self.done.load(Ordering::Relaxed), total: self.total.load(Ordering::Relaxed) }
+    }
+}

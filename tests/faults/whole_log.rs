@@ -1,0 +1,354 @@
+//! `ordersystem copy` and `ordersystem verify`, with real stores, real servers, and kills.
+
+mod damage;
+
+use std::{
+    path::Path,
+    process::{Output, Stdio},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use ordersystem::{
+    backends::embedded::{database::Database, event_store::EmbeddedEventStore},
+    codec::{Record, encode},
+    domain::{
+        ids::OrderId,
+        money::{Currency, Money},
+        order::{Change, Item, Items, OrderEvent, Quantity},
+        text::{RequestId, Text},
+        timestamp::Timestamp,
+    },
+    event_store::{Commit, CommitId, EventStore, ExpectedRevision, RequestKey, RequestScope, StreamId},
+    proto::catga::orders::v1::GetOrderRequest,
+};
+use tonic::Code;
+
+use crate::{
+    load::{new_order, payment},
+    nats_server::NatsServer,
+    program::{Program, command, run},
+    redis_server::{DURABLE, RedisServer},
+};
+
+/// The word for a data folder.
+fn folder(dir: &Path) -> String {
+    format!("embedded:{}", dir.display())
+}
+
+fn open(dir: &Path) -> Arc<dyn EventStore> {
+    Arc::new(EmbeddedEventStore::new(Database::open(dir).unwrap()))
+}
+
+#[track_caller]
+fn copy(from: &str, to: &str) -> String {
+    let output = run(&["copy", "--from", from, "--to", to]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[track_caller]
+fn assert_same(one: &str, other: &str) {
+    for logs in [&[one][..], &[other], &[one, other]] {
+        let output = run(&[&["verify"], logs].concat());
+        assert_eq!(output.status.code(), Some(0), "{logs:?}: {output:?}");
+    }
+}
+
+/// What `verify --json` says: its exit code and its lines.
+fn findings(logs: &[&str]) -> (i32, Vec<serde_json::Value>) {
+    let output = run(&[&["verify", "--json"], logs].concat());
+    let text = String::from_utf8(output.stdout.clone()).unwrap();
+    let lines = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    (output.status.code().unwrap_or_else(|| panic!("{output:?}")), lines)
+}
+
+/// An order of that number, created at that second.
+fn created(order: u64, second: i64) -> OrderEvent {
+    let price = Money::from_minor(100, Currency::parse("USD").unwrap()).unwrap();
+    let item = Item {
+        product_id: Text::parse("prod-1").unwrap(),
+        name: None,
+        quantity: Quantity::new(1).unwrap(),
+        unit_price: price,
+    };
+    event(order, second, Change::Created { items: Items::new(vec![item]).unwrap(), shipping_address: None })
+}
+
+fn event(order: u64, second: i64, change: Change) -> OrderEvent {
+    OrderEvent {
+        order_id: OrderId::new(order).unwrap(),
+        customer_id: Text::parse("customer-1").unwrap(),
+        at: Timestamp::from_micros(second * 1_000_000),
+        change,
+    }
+}
+
+fn paid(order: u64, second: i64) -> OrderEvent {
+    event(order, second, Change::Paid { method: Text::parse("card").unwrap(), reference: None })
+}
+
+/// A commit of these events after revision `before`, with a request id.
+fn commit(before: u64, events: &[OrderEvent], scope: RequestScope) -> Commit {
+    let order = events[0].order_id.get();
+    let id = format!("request-{order}-{before}");
+    let request_id: RequestId = Text::parse(&id).unwrap();
+    let encode =
+        |(event, revision)| -> Bytes { encode(event, Record { revision, request_id: Some(&request_id), actor: None }) };
+    Commit {
+        id: CommitId::random(),
+        stream: StreamId(order),
+        expected: if before == 0 { ExpectedRevision::NoStream } else { ExpectedRevision::Exactly(before) },
+        request: Some(RequestKey { scope, id: id.into(), fingerprint: u128::from(order) << 64 | u128::from(before) }),
+        events: events.iter().zip(before + 1..).map(encode).collect(),
+    }
+}
+
+/// Orders that are created and paid, in turns; some of them in one commit.
+fn history(orders: u64) -> Vec<Commit> {
+    let mut commits = Vec::new();
+    for order in 1..=orders {
+        if order % 10 == 0 {
+            commits.push(commit(0, &[created(order, 1), paid(order, 2)], RequestScope::Log));
+        } else {
+            commits.push(commit(0, &[created(order, 1)], RequestScope::Log));
+        }
+        if let Some(earlier) = order.checked_sub(7).filter(|earlier| *earlier > 0 && earlier % 10 != 0) {
+            commits.push(commit(1, &[paid(earlier, 3)], RequestScope::Stream));
+        }
+    }
+    commits
+}
+
+/// A folder with a log of so many orders; its events.
+async fn filled(dir: &Path, orders: u64) -> u64 {
+    let store = open(dir);
+    let history = history(orders);
+    for page in history.chunks(1_000) {
+        store.append_all(page.to_vec()).await.unwrap();
+    }
+    history.iter().map(|commit| commit.events.len() as u64).sum()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_goes_round_all_backends_comes_back_the_same_and_knows_its_requests() {
+    let (redis, nats) = (RedisServer::start(DURABLE), NatsServer::start(""));
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let service = Program::start(dirs[0].path()).await;
+    let mut client = service.commands().await;
+    let mut orders = Vec::new();
+    for index in 0..40 {
+        let request_id = format!("c-{index}");
+        let reply = client.create_order(new_order("c", &request_id)).await.unwrap().into_inner();
+        let order_id = reply.order.unwrap().order_id;
+        client.pay_order(payment(&order_id, &request_id)).await.unwrap();
+        orders.push((request_id, order_id));
+    }
+    // The service goes on meanwhile: its folder is only read.
+    let round = [folder(dirs[0].path()), redis.url(), nats.url(), folder(dirs[1].path())];
+    for pair in round.windows(2) {
+        let said = copy(&pair[0], &pair[1]);
+        assert!(said.contains("80 events in 80 commits"), "{said}");
+        assert_same(&pair[0], &pair[1]);
+        assert!(copy(&pair[0], &pair[1]).contains("0 events in 0 commits"), "a second time there is nothing to do");
+    }
+    assert_same(&round[0], &round[3]);
+    service.kill().await;
+
+    let settings = [
+        ["--persistence", "redis", "--redis", &round[1]].map(str::to_owned),
+        ["--persistence", "nats", "--nats", &round[2]].map(str::to_owned),
+        ["--persistence", "embedded", "--data-dir", dirs[1].path().to_str().unwrap()].map(str::to_owned),
+    ];
+    for settings in settings {
+        let copy = Program::serve(&settings).await;
+        let (mut client, mut queries) = (copy.commands().await, copy.queries().await);
+        for (request_id, order_id) in &orders {
+            let again = client.create_order(new_order("c", request_id)).await.unwrap().into_inner();
+            assert_eq!(&again.order.unwrap().order_id, order_id, "{settings:?}: the first answer");
+            let again = client.pay_order(payment(order_id, request_id)).await.unwrap().into_inner();
+            assert_eq!(again.order.unwrap().revision, 2);
+            let other = client.create_order(new_order("other", request_id)).await.unwrap_err();
+            assert_eq!(other.code(), Code::AlreadyExists, "{settings:?}: {other:?}");
+            let mut other = payment(order_id, request_id);
+            other.payment_method = "cash".to_owned();
+            assert_eq!(client.pay_order(other).await.unwrap_err().code(), Code::AlreadyExists);
+        }
+        let request = GetOrderRequest { order_id: orders[7].1.clone(), ..Default::default() };
+        assert_eq!(queries.get_order(request).await.unwrap().into_inner().order.unwrap().revision, 2);
+        client.create_order(new_order("c", "after-the-copy")).await.expect("it goes on as any log");
+        copy.kill().await;
+    }
+    let (code, lines) = findings(&[&round[0], &round[1]]);
+    assert_eq!((code, lines[0]["kind"].as_str()), (1, Some("difference")), "the copy has gone on: {lines:?}");
+}
+
+/// Copies while killing the copy at random moments; how often it was killed.
+fn copy_with_kills(from: &str, to: &str, random: &mut fastrand::Rng) -> usize {
+    let mut longest = 400;
+    for kills in 0..200 {
+        let mut copy = command();
+        copy.args(["copy", "--from", from, "--to", to]).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut copy = copy.spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(random.u64(20..longest)));
+        if copy.try_wait().unwrap().is_none() {
+            copy.kill().unwrap();
+        }
+        let output: Output = copy.wait_with_output().unwrap();
+        match output.status.code() {
+            Some(0) => return kills,
+            None => {}
+            Some(_) => panic!("{output:?}"),
+        }
+        longest += 40;
+    }
+    panic!("it never ends");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_is_killed_at_random_moments_goes_on_where_it_was() {
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let (redis, nats) = (RedisServer::start(DURABLE), NatsServer::start(""));
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    filled(dirs[0].path(), 12_000).await;
+    let source = folder(dirs[0].path());
+    for target in [folder(dirs[1].path()), redis.url(), nats.url()] {
+        let kills = copy_with_kills(&source, &target, &mut random);
+        println!("{target}: {kills} kills");
+        assert!(kills > 0, "seed {seed}");
+        assert_same(&source, &target);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_goes_on_through_a_broker_that_dies_and_comes_back() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path(), 12_000).await;
+    let source = folder(dir.path());
+    let (mut redis, mut nats) = (RedisServer::start(DURABLE), NatsServer::start(""));
+    for (target, is_redis) in [(redis.url(), true), (nats.url(), false)] {
+        let mut running = command();
+        running.args(["copy", "--from", &source, "--to", &target]).stdout(Stdio::null()).stderr(Stdio::piped());
+        let running = running.spawn().unwrap();
+        for _ in 0..2 {
+            std::thread::sleep(Duration::from_millis(600));
+            if is_redis {
+                redis.kill()
+            } else {
+                nats.kill()
+            }
+            std::thread::sleep(Duration::from_millis(300));
+            if is_redis { redis.start_again() } else { nats.start_again() }
+        }
+        let output = tokio::task::spawn_blocking(move || running.wait_with_output().unwrap());
+        let output = tokio::time::timeout(Duration::from_secs(120), output).await.expect("it ends").unwrap();
+        // Killed in the first moment, before it has seen the log, it may end; then it goes on with the next run.
+        if !output.status.success() {
+            assert_eq!(output.status.code(), Some(1), "{output:?}");
+            copy(&source, &target);
+        }
+        assert_same(&source, &target);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_that_is_no_copy_is_refused_with_the_place_and_left_as_it_is() {
+    let (redis, nats) = (RedisServer::start(DURABLE), NatsServer::start(""));
+    let dirs: Vec<_> = (0..4).map(|_| tempfile::tempdir().unwrap()).collect();
+    filled(dirs[0].path(), 50).await;
+    let source = folder(dirs[0].path());
+    let refused = |to: &str, words: &[&str]| {
+        let output = run(&["copy", "--from", &source, "--to", to]);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let error = String::from_utf8(output.stderr).unwrap();
+        for word in words {
+            assert!(error.contains(word), "{word:?} is not in {error:?}");
+        }
+    };
+
+    // Another order after the first ten commits.
+    let store = open(dirs[1].path());
+    let mut other = history(50);
+    other.truncate(10);
+    other.push(commit(0, &[created(9_999, 1)], RequestScope::Log));
+    store.append_all(other).await.unwrap();
+    let head = store.head().await.unwrap();
+    drop(store);
+    // Ten commits, one of them of two events: the eleventh begins at position 11 or 12.
+    refused(&folder(dirs[1].path()), &["the target differs from the source at position 1", "order 9999"]);
+    assert_eq!(open(dirs[1].path()).head().await.unwrap(), head);
+
+    // The same, and more.
+    filled(dirs[2].path(), 51).await;
+    refused(&folder(dirs[2].path()), &["the target goes on at position", "where the source ends"]);
+
+    // The same order with another payload of its request, on a broker.
+    let wrong = tempfile::tempdir().unwrap();
+    let mut changed = history(3);
+    if let Some(request) = &mut changed[1].request {
+        request.fingerprint ^= 1;
+    }
+    open(wrong.path()).append_all(changed).await.unwrap();
+    for target in [redis.url(), nats.url()] {
+        copy(&folder(wrong.path()), &target);
+        refused(&target, &["position 2", "order 2", "request-2-0"]);
+    }
+    refused(&source, &["the same log"]);
+
+    // In use by a service.
+    let service = Program::start(dirs[3].path()).await;
+    refused(&folder(dirs[3].path()), &["in use by process", &service.pid().to_string()]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_follows_has_what_the_service_acknowledges_until_it_is_told_to_stop() {
+    let (redis, dir) = (RedisServer::start(DURABLE), tempfile::tempdir().unwrap());
+    let service = Program::start(dir.path()).await;
+    let (source, target) = (folder(dir.path()), redis.url());
+    let mut follow = command();
+    follow.args(["copy", "--follow", "--from", &source, "--to", &target]);
+    let follow = follow.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut client = service.commands().await;
+    for index in 0..100 {
+        client.create_order(new_order("c", &format!("c-{index}"))).await.unwrap();
+    }
+    let length = || redis.cli(&["XLEN", "{ordersystem}:log"]);
+    let give_up = std::time::Instant::now() + Duration::from_secs(30);
+    while length() != "100" {
+        assert!(std::time::Instant::now() < give_up, "{} events are there", length());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let sent = std::process::Command::new("kill").args(["-INT", &follow.id().to_string()]).status().unwrap();
+    assert!(sent.success());
+    let output = follow.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(String::from_utf8(output.stdout).unwrap().contains("100 events in 100 commits"));
+    assert_same(&source, &target);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_is_not_there_is_no_empty_log_and_nothing_is_made_by_looking() {
+    let (redis, nats, dir) = (RedisServer::start(DURABLE), NatsServer::start(""), tempfile::tempdir().unwrap());
+    for log in [redis.url(), nats.url(), folder(dir.path())] {
+        let output = run(&["verify", &log]);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(error.starts_with("error: ") && error.contains("there is no"), "{error}");
+    }
+    assert_eq!(redis.cli(&["DBSIZE"]), "0");
+    for stream in ["ordersystem-log", "ordersystem-requests"] {
+        assert!(nats.raw().await.get_stream(stream).await.is_err(), "{stream} was made");
+    }
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    for wrong in [
+        &["verify"][..],
+        &["verify", "sqlite:x"],
+        &["verify", "embedded:x", "--prefix", "p"],
+        &["copy", "--from", "redis:x"],
+    ] {
+        assert_eq!(run(wrong).status.code(), Some(2), "{wrong:?}");
+    }
+}
