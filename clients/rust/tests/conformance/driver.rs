@@ -11,7 +11,7 @@ use ordersystem_client::{
             order_history_service_client::OrderHistoryServiceClient,
             order_query_service_client::OrderQueryServiceClient,
         },
-        system::v1::system_service_client::SystemServiceClient,
+        system::v1::{admin_service_client::AdminServiceClient, system_service_client::SystemServiceClient},
     },
     connect, follow_events, follow_order, send_with,
 };
@@ -261,6 +261,7 @@ impl Run<'_> {
         let mut queries = OrderQueryServiceClient::new(self.channel.clone());
         let mut ids = IdServiceClient::new(self.channel.clone());
         let mut system = SystemServiceClient::new(self.channel.clone());
+        let mut admin = AdminServiceClient::new(self.channel.clone());
         let mut health = HealthClient::new(self.channel.clone());
         match name {
             "catga.orders.v1.OrderCommandService/CreateOrder" => {
@@ -296,6 +297,18 @@ impl Run<'_> {
             "catga.system.v1.SystemService/GetServerInfo" => {
                 call.once(async |request| system.get_server_info(request).await).await
             }
+            "catga.system.v1.SystemService/GetCluster" => {
+                call.once(async |request| system.get_cluster(request).await).await
+            }
+            "catga.system.v1.AdminService/ListDeadLetters" => {
+                call.once(async |request| admin.list_dead_letters(request).await).await
+            }
+            "catga.system.v1.AdminService/ReplayDeadLetters" => {
+                call.once(async |request| admin.replay_dead_letters(request).await).await
+            }
+            "catga.system.v1.AdminService/DiscardDeadLetters" => {
+                call.once(async |request| admin.discard_dead_letters(request).await).await
+            }
             "grpc.health.v1.Health/Check" => call.once(async |request| health.check(request).await).await,
             _ => Err(format!("the driver has no {name}")),
         }
@@ -328,6 +341,8 @@ impl Run<'_> {
         let call = Call { method: self.api.method(name)?, step, is_send: false };
         let mut history = OrderHistoryServiceClient::new(self.channel.clone());
         let mut ids = IdServiceClient::new(self.channel.clone());
+        let mut system = SystemServiceClient::new(self.channel.clone());
+        let mut admin = AdminServiceClient::new(self.channel.clone());
         let mut health = HealthClient::new(self.channel.clone());
         match name {
             "catga.orders.v1.OrderHistoryService/StreamOrderHistory" => {
@@ -341,6 +356,14 @@ impl Run<'_> {
             "catga.ids.v1.IdService/StreamIds" => {
                 let request = call.stream_request()?;
                 Ok(call.read(async move { ids.stream_ids(request).await }))
+            }
+            "catga.system.v1.SystemService/WatchCluster" => {
+                let request = call.stream_request()?;
+                Ok(call.read(async move { system.watch_cluster(request).await }))
+            }
+            "catga.system.v1.AdminService/RebuildProjections" => {
+                let request = call.stream_request()?;
+                Ok(call.read(async move { admin.rebuild_projections(request).await }))
             }
             "grpc.health.v1.Health/Watch" => {
                 let request = call.stream_request()?;
