@@ -2,14 +2,17 @@
 
 mod backends;
 mod checks;
+mod cluster;
 mod event_description;
+mod ids;
+mod parts;
 mod setup;
 mod whole_log;
 
 use std::{
     net::SocketAddr,
     path::Path,
-    sync::{Arc, atomic::AtomicU64},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -17,7 +20,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 pub use backends::Backends;
-use backends::Breakers;
+use parts::{Ground, Parts};
 pub use setup::Setup;
 pub use whole_log::{copy, verify};
 
@@ -29,29 +32,18 @@ use crate::{
         server::{self, ServerOptions},
         tls::{Tls, TlsFiles},
     },
-    application::{
-        Handlers, Mediator,
-        command_handler::CommandHandler,
-        dead_letters::DeadLetters,
-        orders::Orders,
-        pipeline::{Pipeline, PipelineOptions},
-        queries::QueryHandler,
-        shared_cache::SharedCache,
-    },
+    application::dead_letters::DeadLetters,
     backends::embedded,
     clock::Clock,
-    cluster::{ClusterReader, ClusterReaderParts, LeasedMark, Membership, MembershipParts},
+    cluster::LeasedMark,
     config::{Config, NodeId, TlsConfig},
     domain::timestamp::Timestamp,
     event_store::Durability,
-    health::{Health, HealthCheck},
-    id_generator::{FileMark, IdError, IdGenerator, StartError as IdStartError},
+    health::Health,
+    id_generator::IdGenerator,
     lifecycle::{GraceExceeded, Monitor, Node, Stop, Work},
-    outbox::{self, OutboxMeter, OutboxOptions, OutboxParts, OutboxRelay},
-    projections::{LogWatcher, OrderProjection},
-    recovery::{Alarms, RecoveryOptions, RecoveryService, Supervised},
+    recovery::{Alarms, RecoveryOptions, RecoveryService},
     resilience::BreakerOptions,
-    subscriptions::{self, EventHandler, Subscription, SubscriptionOptions, SubscriptionParts},
     telemetry,
 };
 
@@ -121,17 +113,26 @@ impl App {
         let mark = config.cluster.then(|| LeasedMark::new(Arc::clone(&backends.checkpoints)));
         let ids = Arc::new(match &mark {
             Some(mark) => IdGenerator::unclaimed(config.node.identity, Arc::clone(&clock), Box::new(mark.clone())),
-            None => id_generator(config, Arc::clone(&clock)).await?,
+            None => ids::id_generator(config, Arc::clone(&clock)).await?,
         });
+        let ground = Ground {
+            config,
+            node: &info.node,
+            address,
+            backends: &backends,
+            breakers: &breakers,
+            ids: &ids,
+            clock: &clock,
+        };
         let membership = match mark {
-            Some(mark) => Some(join_cluster(config, &backends, &ids, &clock, mark, &info.node, address).await?),
+            Some(mark) => Some(cluster::join(&ground, mark).await?),
             None => None,
         };
         let parts = metrics::with_local_recorder(&recorder, || {
             announce(&info);
-            Parts::assemble(config, &info.node, &backends, &breakers, &ids, &clock, handlers, &stop.draining)
+            Parts::assemble(&ground, handlers, &stop.draining)
         });
-        let mut checks = parts.checks(&backends, &ids, breakers);
+        let mut checks = parts.checks(&ground);
         if let Some(membership) = &membership {
             checks.push(Arc::new(checks::MembershipCheck(membership.status())));
         }
@@ -140,7 +141,7 @@ impl App {
             mediator: parts.mediator.clone(),
             store: Arc::clone(&backends.store),
             ids: Arc::clone(&ids),
-            cluster: Arc::new(cluster_reader(config, &backends, &ids, &parts, &info.node, address, &handler_names)),
+            cluster: Arc::new(cluster::reader(&ground, parts.projection.progress(), &handler_names)),
             dead_letters: Arc::new(DeadLetters::new(Arc::clone(&backends.bus), handler_names)),
             rebuilds: parts.projection.rebuilds(),
             info,
@@ -215,122 +216,6 @@ impl App {
     }
 }
 
-/// The parts between the doors and the backends.
-struct Parts {
-    mediator: Mediator,
-    alarms: Arc<Alarms>,
-    projection: OrderProjection,
-    projection_work: Arc<Supervised>,
-    relay: OutboxRelay,
-    relay_work: Arc<Supervised>,
-    outbox_meter: Arc<OutboxMeter>,
-    subscriptions: Vec<(Subscription, Arc<Supervised>)>,
-}
-
-impl Parts {
-    fn assemble(
-        config: &Config,
-        node: &str,
-        backends: &Backends,
-        breakers: &Breakers,
-        ids: &Arc<IdGenerator>,
-        clock: &Arc<dyn Clock>,
-        handlers: Vec<Arc<dyn EventHandler>>,
-        draining: &CancellationToken,
-    ) -> Self {
-        let store = &backends.store;
-        let shared =
-            backends.cache.as_ref().map(|cache| SharedCache::new(Arc::clone(cache), Arc::clone(&breakers.cache)));
-        let orders = Arc::new(Orders::new(Arc::clone(store), config.cached_orders).sharing(shared));
-        let mut projection = OrderProjection::new(Arc::clone(store), Arc::clone(&backends.read_model));
-        if backends.is_shared {
-            projection = projection.watched_by(Arc::clone(&orders) as Arc<dyn LogWatcher>);
-        }
-        let mediated = Handlers {
-            commands: CommandHandler::new(Arc::clone(store), Arc::clone(&orders), Arc::clone(ids), Arc::clone(clock)),
-            queries: QueryHandler::new(
-                Arc::clone(store),
-                orders,
-                Arc::clone(&backends.read_model),
-                projection.progress(),
-            ),
-        };
-        let pipeline = PipelineOptions {
-            request_timeout: Duration::from_millis(config.server.request_timeout_ms),
-            max_in_flight: config.server.max_in_flight,
-        };
-        let outbox = OutboxOptions {
-            batch_size: config.outbox.batch_size,
-            scan_interval: Duration::from_millis(config.outbox.scan_interval_ms),
-        };
-        let outbox_parts = OutboxParts {
-            store: Arc::clone(store),
-            bus: Arc::clone(&backends.bus),
-            consumers: handlers.iter().map(|handler| handler.name().to_owned()).collect(),
-            checkpoints: Arc::clone(&backends.checkpoints),
-            leases: Arc::clone(&backends.leases),
-            node: node.to_owned(),
-        };
-        let relay = OutboxRelay::new(outbox_parts, outbox);
-        let alarms = Arc::new(Alarms::default());
-        Self {
-            mediator: Mediator::new(mediated, Pipeline::new(pipeline, draining.clone())),
-            projection,
-            projection_work: Arc::new(Supervised::new("projection", Arc::clone(&alarms))),
-            outbox_meter: relay.meter(Arc::clone(clock)),
-            relay,
-            relay_work: Arc::new(Supervised::new("outbox", Arc::clone(&alarms))),
-            subscriptions: subscriptions(config, node, backends, handlers, &alarms),
-            alarms,
-        }
-    }
-
-    fn checks(&self, backends: &Backends, ids: &Arc<IdGenerator>, breakers: Breakers) -> Vec<Arc<dyn HealthCheck>> {
-        let store = || Arc::clone(&backends.store);
-        let mut in_use = vec![breakers.store, breakers.transport];
-        let cache: Option<Arc<dyn HealthCheck>> = backends.cache.as_ref().map(|cache| {
-            in_use.push(Arc::clone(&breakers.cache));
-            Arc::new(checks::CacheCheck { cache: Arc::clone(cache), breaker: breakers.cache }) as _
-        });
-        let mut checks: Vec<Arc<dyn HealthCheck>> = vec![
-            Arc::new(checks::StoreCheck(store())),
-            Arc::new(checks::TransportCheck(Arc::clone(&backends.bus))),
-            Arc::new(checks::BreakerCheck(in_use)),
-            Arc::new(checks::OutboxCheck {
-                status: self.relay.status(),
-                meter: Arc::clone(&self.outbox_meter),
-                work: Arc::clone(&self.relay_work),
-            }),
-            Arc::new(checks::ProjectionCheck {
-                progress: self.projection.progress(),
-                read_model: Arc::clone(&backends.read_model),
-                store: store(),
-                start_head: AtomicU64::new(0),
-                work: Arc::clone(&self.projection_work),
-            }),
-            Arc::new(checks::SubscriptionCheck {
-                subscriptions: self.subscriptions.iter().map(|(one, work)| (one.status(), Arc::clone(work))).collect(),
-                bus: Arc::clone(&backends.bus),
-            }),
-            Arc::new(checks::IdCheck(Arc::clone(ids))),
-        ];
-        checks.extend(cache);
-        checks
-    }
-
-    fn run(self, work: &mut Work, stop: &Stop) {
-        let (projection, projecting, ended) = (self.projection, self.projection_work, stop.ended.clone());
-        work.follow(async move { projecting.run(|| projection.run(ended.clone()), ended.clone()).await });
-        let (relay, relaying, flush) = (self.relay, self.relay_work, stop.flushing.clone());
-        work.relay(async move { relaying.run(|| relay.run(flush.clone()), flush.clone()).await });
-        work.follow(self.outbox_meter.run(stop.ended.clone()));
-        for (subscription, handling) in self.subscriptions {
-            let ended = stop.ended.clone();
-            work.follow(async move { handling.run(|| subscription.run(ended.clone()), ended.clone()).await });
-        }
-    }
-}
-
 fn tls_files(config: &TlsConfig) -> TlsFiles {
     let TlsConfig { cert, key, client_ca } = config.clone();
     TlsFiles { certificate: cert, key, client_ca }
@@ -347,96 +232,6 @@ fn breaker_options(config: &Config) -> BreakerOptions {
 fn recovery(config: &Config, health: &Arc<Health>, alarms: Arc<Alarms>) -> RecoveryService {
     let interval = Duration::from_millis(config.recovery_interval_ms);
     RecoveryService::new(Arc::clone(health), RecoveryOptions { interval, ..RecoveryOptions::default() }, alarms)
-}
-
-/// One for each handler.
-fn subscriptions(
-    config: &Config,
-    node: &str,
-    backends: &Backends,
-    handlers: Vec<Arc<dyn EventHandler>>,
-    alarms: &Arc<Alarms>,
-) -> Vec<(Subscription, Arc<Supervised>)> {
-    let options = SubscriptionOptions { max_attempts: config.consumer.max_attempts, ..SubscriptionOptions::default() };
-    let parts = SubscriptionParts {
-        bus: Arc::clone(&backends.bus),
-        leases: Arc::clone(&backends.bus_leases),
-        node: node.to_owned(),
-    };
-    let supervised = || Arc::new(Supervised::new("subscription", Arc::clone(alarms)));
-    let subscription = |handler| (Subscription::new(parts.clone(), handler, options), supervised());
-    handlers.into_iter().map(subscription).collect()
-}
-
-/// Takes a place in the cluster, or waits for one in the background while the store is out of reach.
-async fn join_cluster(
-    config: &Config,
-    backends: &Backends,
-    ids: &Arc<IdGenerator>,
-    clock: &Arc<dyn Clock>,
-    mark: LeasedMark,
-    node: &str,
-    address: SocketAddr,
-) -> Result<Arc<Membership>, StartError> {
-    let membership = Membership::new(MembershipParts {
-        leases: Arc::clone(&backends.leases),
-        checkpoints: Arc::clone(&backends.checkpoints),
-        ids: Arc::clone(ids),
-        mark,
-        clock: Arc::clone(clock),
-        name: node.to_owned(),
-        address: address.to_string(),
-        preferred: config.node.identity,
-    });
-    membership.join().await.map_err(|error| format!("no place in the cluster: {error}"))?;
-    Ok(Arc::new(membership))
-}
-
-fn cluster_reader(
-    config: &Config,
-    backends: &Backends,
-    ids: &Arc<IdGenerator>,
-    parts: &Parts,
-    node: &str,
-    address: SocketAddr,
-    handlers: &[String],
-) -> ClusterReader {
-    ClusterReader::new(ClusterReaderParts {
-        store: Arc::clone(&backends.store),
-        leases: Arc::clone(&backends.leases),
-        bus_leases: Arc::clone(&backends.bus_leases),
-        checkpoints: Arc::clone(&backends.checkpoints),
-        name: node.to_owned(),
-        address: address.to_string(),
-        ids: Arc::clone(ids),
-        progress: parts.projection.progress(),
-        roles: (vec![outbox::NAME.to_owned()], handlers.iter().map(|name| subscriptions::lease_name(name)).collect()),
-        is_cluster: config.cluster,
-    })
-}
-
-/// The longest time that a start waits for the clock to get past the ids that a former process may have issued.
-const MAX_CLOCK_WAIT: Duration = Duration::from_secs(15);
-
-async fn id_generator(config: &Config, clock: Arc<dyn Clock>) -> Result<IdGenerator, StartError> {
-    let identity = config.node.identity;
-    let Some(dir) = &config.node.data_dir else {
-        return Ok(IdGenerator::new(identity, clock)?);
-    };
-    std::fs::create_dir_all(dir).map_err(|error| format!("data dir {}: {error}", dir.display()))?;
-    let name = format!("snowflake-{}-{}.mark", identity.datacenter_id(), identity.worker_id());
-    let give_up_at = Instant::now() + MAX_CLOCK_WAIT;
-    loop {
-        let mark = Box::new(FileMark::new(dir.join(&name)));
-        match IdGenerator::with_mark(identity, Arc::clone(&clock), mark) {
-            // Each quick crash leaves the mark a little further ahead: a supervisor's restarts must not end in a refusal.
-            Err(IdStartError::Clock(IdError::ClockBehind { by_ms })) if Instant::now() < give_up_at => {
-                tracing::warn!(by_ms, "waiting for the clock to get past ids that may have been issued");
-                tokio::time::sleep(Duration::from_millis(by_ms.min(1_000))).await;
-            }
-            generator => return Ok(generator?),
-        }
-    }
 }
 
 fn server_info(config: &Config, backends: &Backends, clock: &dyn Clock) -> ServerInfo {

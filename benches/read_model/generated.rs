@@ -17,7 +17,7 @@ use ordersystem::{
     },
     event_store::{
         AppendError, Appended, Commit, CommitId, Direction, Durability, EventStore, ExpectedRevision, LogId,
-        MAX_READ_EVENTS, Position, RequestKey, Revision, StoreError, StoredEvent, StreamId,
+        MAX_READ_EVENTS, Position, RecordedCommit, RequestKey, Revision, StoreError, StoredEvent, StreamId,
     },
 };
 use tokio::sync::watch;
@@ -149,6 +149,9 @@ impl EventStore for GeneratedLog {
             .collect();
         self.read.fetch_add(events.len() as u64, Ordering::Relaxed);
         Ok(events)
+    }
+    async fn read_commits(&self, _: Position, _: usize) -> Result<Vec<RecordedCommit>, StoreError> {
+        Err(StoreError::Unavailable("only single events are there".to_owned()))
     }
     async fn head(&self) -> Result<Position, StoreError> {
         let last = (1..=self.orders * 3).rev().find(|position| self.event(*position).is_some());

@@ -22,7 +22,7 @@ use ordersystem::{
     },
     event_store::{
         AppendError, Appended, Commit, CommitId, Direction, Durability, EventStore, ExpectedRevision, LogId, Position,
-        RequestKey, Revision, StoreError, StoredEvent, StreamId,
+        RecordedCommit, RequestKey, Revision, StoreError, StoredEvent, StreamId,
     },
 };
 use tokio::sync::watch;
@@ -170,6 +170,9 @@ impl EventStore for WatchedLog {
         }
         self.read.fetch_add(events.len() as u64, Ordering::SeqCst);
         Ok(events)
+    }
+    async fn read_commits(&self, from: Position, max_events: usize) -> Result<Vec<RecordedCommit>, StoreError> {
+        self.inner.read_commits(from, max_events).await
     }
     async fn head(&self) -> Result<Position, StoreError> {
         self.inner.head().await
