@@ -2,7 +2,7 @@
 
 use std::{io::Write, net::TcpListener};
 
-use crate::support::{Outcome, Process, outcome, program, run};
+use crate::support::{Outcome, Process, new_order, outcome, program, run};
 
 #[track_caller]
 fn assert_refused(refused: &Outcome, code: i32, words: &[&str]) {
@@ -49,11 +49,22 @@ async fn a_file_that_holds_anything_unknown_is_refused_in_one_line() {
 async fn a_backend_that_is_not_there_is_never_replaced_by_another() {
     let cluster = run(&["--cluster", "--persistence", "inmemory"]).await;
     assert_refused(&cluster, 2, &["cluster", "inmemory"]);
-    let args = ["--persistence", "nats", "--nats", "127.0.0.1:1", "--port", "0", "--log-level", "off"];
-    let refused = run(&args).await;
-    assert_ne!(refused.code, Some(0), "{refused:?}");
-    assert!(refused.stderr.starts_with("error: ") && refused.stderr.lines().count() == 1, "{refused:?}");
-    assert!(refused.stderr.to_lowercase().contains("nats"), "{refused:?}");
+    for broker in ["redis", "nats"] {
+        for what in ["--persistence", "--transport"] {
+            let address = format!("--{broker}");
+            let node = Process::start(&[what, broker, &address, "127.0.0.1:1"]).await;
+            let health = run(&["health", "--address", &node.address.to_string()]).await;
+            assert_eq!(
+                (health.code, health.stdout.as_str()),
+                (Some(1), "NOT_SERVING\n"),
+                "{what} {broker}: {health:?}"
+            );
+            if what == "--persistence" {
+                let refusal = node.commands().await.create_order(new_order("customer-1")).await.expect_err("no store");
+                assert_eq!(refusal.code(), tonic::Code::Unavailable, "{refusal:?}");
+            }
+        }
+    }
 }
 
 #[tokio::test]
