@@ -13,6 +13,7 @@ use crate::{
     durable::Durable,
     load::{self, Known},
     program::Program,
+    redis_server::{DURABLE, RedisServer},
 };
 
 const CLIENTS: usize = 16;
@@ -113,4 +114,34 @@ async fn a_node_that_starts_before_redis_serves_when_it_comes() {
 #[tokio::test]
 async fn a_node_that_starts_before_nats_serves_when_it_comes() {
     started_before_its_broker(Durable::nats()).await;
+}
+
+/// The shared cache is for speed alone: without it the node serves, and says what is missing.
+#[tokio::test]
+async fn a_node_whose_shared_cache_is_gone_serves_and_says_so() {
+    let mut server = RedisServer::start(DURABLE);
+    let folder = tempfile::tempdir().unwrap();
+    let url = server.url();
+    let dir = folder.path().to_str().unwrap();
+    let settings =
+        ["--persistence", "embedded", "--data-dir", dir, "--redis-cache", "--redis", &url, "--cached-orders", "1"];
+    let service = Program::serve(&settings.map(str::to_owned)).await;
+    assert!(service.get("/health").await.contains("\"cache\":{\"status\":\"Healthy\""));
+    server.kill();
+    until("the cache is reported", async || {
+        service.get("/health").await.contains("\"cache\":{\"status\":\"Unhealthy\"")
+    })
+    .await;
+    assert!(service.is_ready().await, "it can do without");
+    let mut client = service.commands().await;
+    for number in 0..20 {
+        let request_id = format!("order-{number}");
+        let order = client.create_order(load::new_order("c", &request_id)).await.unwrap().into_inner().order.unwrap();
+        client.create_order(load::new_order("c", &format!("other-{number}"))).await.unwrap();
+        // Not in the node's own memory, which holds one order.
+        client.pay_order(load::payment(&order.order_id, &request_id)).await.expect("served from the log");
+    }
+    server.start_again();
+    until("the cache is back", async || service.get("/health").await.contains("\"cache\":{\"status\":\"Healthy\""))
+        .await;
 }
