@@ -59,7 +59,7 @@ pub(super) fn verify_command() -> Command {
              or a log could not be read; 2: wrong usage."
         ))
         .arg(log("log").required(true).help("The log"))
-        .arg(log("other").help("A log to compare it with: the same but for positions?"))
+        .arg(log("other").value_name("OTHER").help("A log to compare it with: the same but for positions?"))
         .arg(prefix("prefix", "What keys of the log in Redis, or its streams in NATS, begin with"))
         .arg(prefix("other-prefix", "The same for the other log").requires("other"))
         .arg(switch("json", "A JSON object a line for each finding, and one for the result"))
