@@ -14,6 +14,9 @@ const APPLICATION_ID: i32 = 0x4341_5447;
 /// The version that this program writes, and the newest that it reads.
 pub(super) const VERSION: usize = MIGRATIONS.len();
 
+/// The first version that knows where a commit ends, and finds its request by its position.
+pub(super) const COMMITS_SINCE: usize = 3;
+
 /// Brings the file to [`VERSION`], a new one as well.
 ///
 /// # Errors

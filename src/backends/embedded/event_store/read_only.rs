@@ -54,7 +54,7 @@ impl ReadOnlyEventStore {
         let connection = open_reader(&file)?;
         match schema::check(&connection)? {
             0 => return Err(OpenError::new(format!("there is no log in {DATABASE}"))),
-            1 => as_of_version_1(&connection).map_err(DbError::from)?,
+            earlier if earlier < schema::COMMITS_SINCE => add_commits(&connection).map_err(DbError::from)?,
             _ => {}
         }
         let log_id = schema::log_id(&connection)?;
@@ -79,9 +79,9 @@ impl Drop for ReadOnlyEventStore {
     }
 }
 
-/// Puts in place, for this connection alone, what version 1 does not have. The transaction that begins here keeps all of it true: a service
-/// of that version would go on writing without these.
-fn as_of_version_1(connection: &Connection) -> rusqlite::Result<()> {
+/// Puts in place, for this connection alone, what a file of an earlier version does not have. The transaction that begins here keeps all of it
+/// true: a service of that version would go on writing without these.
+fn add_commits(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch(
         "BEGIN; \
          CREATE TEMP TABLE commits AS SELECT position, events FROM main.requests WHERE events > 1; \
