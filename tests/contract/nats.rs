@@ -647,6 +647,6 @@ async fn an_append_to_an_order_that_the_store_knows_is_one_message() {
             store.append(next).await.unwrap();
         }
     }
-    // Beside them the store's live tail and its look-outs send a message now and then.
-    assert!((200..220).contains(&(sent() - before)), "{} messages for 200 appends", sent() - before);
+    // Two messages an append would be 400. Beside them the live tail and its look-outs send one now and then.
+    assert!((200..300).contains(&(sent() - before)), "{} messages for 200 appends", sent() - before);
 }
