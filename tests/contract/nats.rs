@@ -30,8 +30,15 @@ fn create(stream: u64, id: &str, text: &str) -> Commit {
 }
 
 async fn stream_texts(store: &NatsEventStore, stream: u64) -> Vec<String> {
-    let events = store.read_stream(StreamId(stream), 1, Direction::Forward, usize::MAX).await.unwrap();
-    events.iter().map(text).collect()
+    let mut texts = Vec::new();
+    loop {
+        let from = texts.len() as u64 + 1;
+        let events = store.read_stream(StreamId(stream), from, Direction::Forward, usize::MAX).await.unwrap();
+        if events.is_empty() {
+            return texts;
+        }
+        texts.extend(events.iter().map(text));
+    }
 }
 
 fn text(event: &StoredEvent) -> String {
