@@ -69,12 +69,12 @@ impl Program {
     async fn try_start(settings: &[String]) -> Result<Self, String> {
         let mut child = tokio::process::Command::from(serve(settings)).kill_on_drop(true).spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
-        let mut said = String::new();
+        let mut before = Vec::new();
         while let Some(line) = log.next_line().await.unwrap() {
             if let Some((_, address)) = line.split_once("listening on http://") {
                 let address = address.split_whitespace().next().unwrap().to_owned();
                 // Read on, so that a full pipe never stops it. What it wrote is in the pipe, whatever becomes of it.
-                let said = Arc::new(Mutex::new(Vec::new()));
+                let said = Arc::new(Mutex::new(before));
                 let reading = Arc::<tokio::sync::Mutex<()>>::default();
                 let (lines, may_read) = (Arc::clone(&said), Arc::clone(&reading));
                 let reader = tokio::spawn(async move {
@@ -85,10 +85,10 @@ impl Program {
                 });
                 return Ok(Self { child, address, said, reading, reader });
             }
-            said += &line;
+            before.push(line);
         }
         child.wait().await.unwrap();
-        Err(said)
+        Err(before.concat())
     }
 
     pub async fn until_ready(&self) {
