@@ -63,6 +63,7 @@ var streams = map[string]streamMethod{
 	"catga.orders.v1.OrderHistoryService/StreamEvents":       stream(ordersv1.NewOrderHistoryServiceClient, history.StreamEvents),
 	"catga.orders.v1.OrderHistoryService/StreamOrderHistory": stream(ordersv1.NewOrderHistoryServiceClient, history.StreamOrderHistory),
 	"catga.system.v1.SystemService/WatchCluster":             stream(systemv1.NewSystemServiceClient, systemv1.SystemServiceClient.WatchCluster),
+	"catga.system.v1.AdminService/RebuildProjections":        stream(systemv1.NewAdminServiceClient, systemv1.AdminServiceClient.RebuildProjections),
 	"catga.ids.v1.IdService/StreamIds":                       stream(idsv1.NewIdServiceClient, ids.StreamIds),
 	"grpc.health.v1.Health/Watch":                            stream(healthv1.NewHealthClient, healthv1.HealthClient.Watch),
 }
