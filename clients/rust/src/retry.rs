@@ -16,9 +16,10 @@ use crate::{
 };
 
 /// What is safe to send again: it changes nothing, or only uses up ids. A service alone stands for all its methods.
-const SAFE: [(&str, Option<&str>); 6] = [
+const SAFE: [(&str, Option<&str>); 7] = [
     ("catga.orders.v1.OrderQueryService", None),
-    ("catga.system.v1.SystemService", None),
+    ("catga.system.v1.SystemService", Some("GetServerInfo")),
+    ("catga.system.v1.SystemService", Some("GetCluster")),
     ("catga.ids.v1.IdService", Some("GenerateId")),
     ("catga.ids.v1.IdService", Some("GenerateIds")),
     ("catga.ids.v1.IdService", Some("ParseId")),
@@ -162,6 +163,7 @@ mod tests {
         assert!(!is_safe("/catga.ids.v1.IdService/StreamIds"));
         assert!(!is_safe("/catga.orders.v1.OrderCommandService/CreateOrder"));
         assert!(!is_safe("/catga.orders.v1.OrderQueryServices/GetOrder"));
+        assert!(!is_safe("/catga.system.v1.SystemService/WatchCluster"));
         assert!(!is_safe("nonsense"));
     }
 
