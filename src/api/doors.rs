@@ -9,7 +9,7 @@ use std::{
 
 use axum::{Router, body::Body};
 use futures_util::{FutureExt, future::BoxFuture};
-use http::{HeaderName, HeaderValue, Method, Request, Response, header};
+use http::{HeaderName, HeaderValue, Method, Request, Response, Version, header};
 use tonic_health::server::HealthReporter;
 use tonic_web::{GrpcWebLayer, GrpcWebService};
 use tower::{Layer, Service};
@@ -84,8 +84,9 @@ impl Service<Request<Body>> for Doors {
         let headers = request.headers();
         let content_type = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
         if content_type.starts_with(b"application/grpc-web") {
+            let version = request.version();
             let reply = self.browsers.grpc_web.clone().call(request);
-            async move { reply.await.map(|response| response.map(Body::new)) }.boxed()
+            async move { reply.await.map(|response| end_if_unread(version, response.map(Body::new))) }.boxed()
         } else if content_type.starts_with(b"application/grpc") {
             self.grpc.call(request)
         } else if headers.contains_key(header::ORIGIN) {
@@ -94,6 +95,16 @@ impl Service<Request<Body>> for Doors {
             self.rest.call(request)
         }
     }
+}
+
+/// A request that was refused for its size has not been read to its end, and over HTTP/1 nothing can follow it on its connection: the
+/// client is told, or it would send the next request into a connection that is being closed.
+fn end_if_unread(version: Version, mut response: Response<Body>) -> Response<Body> {
+    let refused = tonic::Status::from_header_map(response.headers());
+    if version < Version::HTTP_2 && refused.is_some_and(|status| status.code() == tonic::Code::ResourceExhausted) {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 fn cors(origins: &[String]) -> Result<CorsLayer, Box<dyn Error + Send + Sync>> {

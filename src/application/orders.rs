@@ -1,6 +1,6 @@
 //! Folded orders: from the cache of hot ones, else from the log.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use metrics::{Counter, Gauge};
 use quick_cache::sync::{Cache, EntryAction, EntryResult};
@@ -44,8 +44,10 @@ pub struct Orders {
     store: Arc<dyn EventStore>,
     shared: Option<SharedCache>,
     cache: Cache<u64, Arc<LoadedOrder>>,
-    /// The last revision that the log has shown of an order, where other nodes write too: what is older is not kept.
-    seen: Cache<u64, Revision>,
+    /// The last revision that the log has shown of an order: what is older is not kept. Made when the log is first shown, which is where
+    /// other nodes write too.
+    seen: OnceLock<Cache<u64, Revision>>,
+    cached_orders: usize,
     hits: Counter,
     misses: Counter,
     hit_ratio: Gauge,
@@ -60,7 +62,8 @@ impl Orders {
             store,
             shared: None,
             cache: Cache::new(cached_orders),
-            seen: Cache::new(cached_orders),
+            seen: OnceLock::new(),
+            cached_orders,
             hits: lookups("hit"),
             misses: lookups("miss"),
             hit_ratio: metrics::gauge!("ordersystem_order_cache_hit_ratio"),
@@ -136,7 +139,7 @@ impl Orders {
             let _ = place.insert(Arc::clone(loaded));
         }
         // Read before another node's write, and kept only after the log has shown that write: nothing else would end its life.
-        if let Some(seen) = self.seen.get(&key) {
+        if let Some(seen) = self.seen.get().and_then(|seen| seen.get(&key)) {
             self.forget_before(StreamId(key), seen);
         }
     }
@@ -180,8 +183,9 @@ impl Orders {
 /// Where other nodes write too, what they write ends the life of older cached orders.
 impl LogWatcher for Orders {
     fn saw(&self, events: &[StoredEvent]) {
+        let seen = self.seen.get_or_init(|| Cache::new(self.cached_orders));
         for event in events {
-            self.seen.insert(event.stream.0, event.revision);
+            seen.insert(event.stream.0, event.revision);
             self.forget_before(event.stream, event.revision);
         }
     }

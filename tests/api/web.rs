@@ -150,3 +150,18 @@ async fn a_page_of_an_allowed_origin_may_call_and_others_may_not() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_refusal_that_leaves_the_body_unread_ends_the_connection_and_says_so() {
+    let server = TestServer::start_with(&[("max-message-bytes", "65536")]).await;
+    let mut large = new_order("customer-1");
+    large.shipping_address = "x".repeat(70_000);
+    let content_type = "application/grpc-web+proto";
+    let refused = call(&server, CREATE, content_type, frame(0, &large.encode_to_vec())).await;
+    assert_eq!(refused.headers().get("connection").expect("told"), "close");
+    assert_eq!(code_and_reason(&status(refused).await), (Code::ResourceExhausted, "MESSAGE_TOO_LARGE".to_owned()));
+    // Any other refusal has read its request, and the connection goes on.
+    let invalid = call(&server, CREATE, content_type, frame(0, &new_order("").encode_to_vec())).await;
+    assert_eq!(invalid.headers().get("connection"), None);
+    assert_eq!(status(invalid).await.code(), Code::InvalidArgument);
+}

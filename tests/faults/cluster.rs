@@ -17,7 +17,7 @@ use crate::{
     audit::{assert_log, assert_published, listed, stats},
     durable::Durable,
     load::{self, Known},
-    program::{Program, refused_with},
+    program::{Program, refused_with, until},
 };
 
 const CLIENTS: usize = 6;
@@ -46,14 +46,6 @@ fn names(cluster: &Cluster) -> Vec<String> {
 fn relaying(cluster: &Cluster) -> Option<String> {
     let relaying = |roles: &[String]| roles.iter().any(|role| role == "outbox");
     cluster.nodes.iter().find(|node| relaying(&node.roles)).map(|node| node.node.clone())
-}
-
-async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let give_up_at = Instant::now() + Duration::from_secs(40);
-    while !holds().await {
-        assert!(Instant::now() < give_up_at, "not within 40 s: {what}");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
 }
 
 /// Takes ids from a node until `stop`, whatever happens to it, and finds out if anyone else has got one of them.

@@ -1,10 +1,7 @@
 //! The broker is killed and started again, and paused, under load: no wrong answer, nothing acknowledged is lost, health and breaker tell
 //! the truth, and the node serves again by itself.
 
-use std::{
-    future::Future,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
@@ -12,7 +9,7 @@ use crate::{
     audit::{assert_list_and_stats, assert_log, assert_published},
     durable::Durable,
     load::{self, Known},
-    program::Program,
+    program::{Program, until},
     redis_server::{DURABLE, RedisServer},
 };
 
@@ -20,15 +17,6 @@ const CLIENTS: usize = 16;
 const BREAKER: &str = "ordersystem_circuit_breaker_state{breaker=\"store\"}";
 const OPEN: f64 = 2.0;
 const CLOSED: f64 = 0.0;
-
-/// Waits until `holds`, and not for ever.
-async fn until<F: Future<Output = bool>>(what: &str, holds: impl Fn() -> F) {
-    let give_up_at = Instant::now() + Duration::from_secs(30);
-    while !holds().await {
-        assert!(Instant::now() < give_up_at, "not within 30 s: {what}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
 
 async fn work_goes_on(known: &Known) {
     let before = known.acknowledged();

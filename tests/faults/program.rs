@@ -4,7 +4,7 @@ use std::{
     path::Path,
     process::{Command, Output, Stdio},
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use ordersystem::{
@@ -23,6 +23,15 @@ use tonic::transport::{Channel, Endpoint};
 
 /// Longer than any start takes, on a busy machine too.
 const STARTS_WITHIN: Duration = Duration::from_secs(30);
+
+/// Waits until `holds`, and not for ever.
+pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let give_up_at = Instant::now() + Duration::from_secs(30);
+    while !holds().await {
+        assert!(Instant::now() < give_up_at, "not within 30 s: {what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
 
 /// A running service, killed when dropped.
 pub struct Program {
