@@ -165,7 +165,7 @@ def runs(manifests, overlay, folder):
     _, container, pods = service(manifests)
     probes = {kind: container[f"{kind}Probe"]["grpc"] for kind in ("startup", "readiness", "liveness")}
     need({kind: probe["service"] for kind, probe in probes.items()} ==
-         {"startup": "readiness", "readiness": "readiness", "liveness": "liveness"}, f"each probe asks for its own thing: {probes}")
+         {"startup": "liveness", "readiness": "readiness", "liveness": "liveness"}, f"each probe asks for its own thing: {probes}")
     with brokers(manifests, folder) as (redis, nats), contextlib.ExitStack() as stack:
         nodes = [stack.enter_context(Node(given, folder / pod, redis, nats)) for pod, given in pods.items()]
         for node in nodes:
