@@ -89,8 +89,17 @@ async fn heads_that_come_byte_by_byte_are_cut_off_and_others_are_served() {
 
 #[tokio::test]
 async fn any_origin_may_be_allowed() {
-    let process = Process::start(&["--cors-allowed-origins", "*"]).await;
-    process.commands().await.create_order(new_order("customer-1")).await.expect("accepted");
+    for (arguments, is_allowed) in [(&["--cors-allowed-origins", "*"][..], true), (&[], false)] {
+        let process = Process::start(arguments).await;
+        let asked = reqwest::Client::new()
+            .get(format!("http://{}/orders", process.address))
+            .header("Origin", "https://shop.example")
+            .send();
+        let reply = asked.await.expect("an answer");
+        assert_eq!(reply.status(), 200);
+        let allowed = reply.headers().get("access-control-allow-origin");
+        assert_eq!(allowed.is_some_and(|origin| origin == "*"), is_allowed, "{arguments:?}: {:?}", reply.headers());
+    }
 }
 
 #[tokio::test]
