@@ -72,7 +72,7 @@ pub trait HealthCheck: fmt::Debug + Send + Sync + 'static {
     /// The name of the component: "store".
     fn name(&self) -> &'static str;
 
-    /// Whether the node can serve without the component.
+    /// Whether readiness requires this component.
     fn needed_to_serve(&self) -> bool;
 
     /// How the component is now.
@@ -91,7 +91,7 @@ pub struct ComponentHealth {
     pub finding: Finding,
     /// How long looking took.
     pub latency: Duration,
-    /// Whether the node can serve without it.
+    /// Whether readiness requires this component.
     pub needed_to_serve: bool,
 }
 

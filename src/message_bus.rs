@@ -50,7 +50,7 @@ pub struct Message {
     pub sequence: u64,
     /// The event's position in the log that it comes from.
     pub position: u64,
-    /// The type of the event, such as `order.paid`.
+    /// The type of the event, such as `OrderPaid`.
     pub kind: Cow<'static, str>,
     /// The encoded event, exactly as the log holds it.
     pub payload: Bytes,

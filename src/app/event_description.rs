@@ -144,7 +144,7 @@ mod tests {
             ..OrderEvent::default()
         };
         let payload = Bytes::from(event.encode_to_vec());
-        let message = Message { key: 7, sequence: 2, position: 1, kind: "order.paid".into(), payload };
+        let message = Message { key: 7, sequence: 2, position: 1, kind: "OrderPaid".into(), payload };
         let described = json(&message);
         assert_eq!(described.time, "1970-01-01T00:00:00.005Z");
         let (content_type, data) = described.data.unwrap();

@@ -188,7 +188,7 @@ impl CommandHandler {
     }
 }
 
-/// What stays the same over all tries of a command.
+/// A command with its idempotency key, prepared once: what every try of it shares.
 struct Attempt {
     key: Option<RequestKey>,
     command: OrderCommand,

@@ -1,7 +1,6 @@
 //! Read models fed by the log: the list of orders and their totals.
 //!
 //! Off the reply path: a command is acknowledged before its row is there. Whoever needs the row waits for its position.
-
 //!
 //! A read model that is new, or whose rows come from another log, is built beside itself and swapped in when it has caught up; one that has
 //! been fed before goes on from its checkpoint. An operator may have it built anew at any time, see [`Rebuilds`].

@@ -85,7 +85,7 @@ impl ReceivedEvent {
         self.message.position
     }
 
-    /// Its type, such as `order.paid`.
+    /// Its type, such as `OrderPaid`.
     #[must_use]
     pub fn kind(&self) -> &str {
         &self.message.kind

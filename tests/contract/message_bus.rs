@@ -71,7 +71,7 @@ async fn nats() -> Arc<dyn MessageBus> {
 
 fn message(key: u64, sequence: u64) -> Message {
     let payload = Bytes::from(format!("payload of {key}-{sequence}"));
-    Message { key, sequence, position: 1_000 + sequence, kind: "order.paid".into(), payload }
+    Message { key, sequence, position: 1_000 + sequence, kind: "OrderPaid".into(), payload }
 }
 
 fn ids(deliveries: &[Delivery]) -> Vec<String> {
@@ -111,7 +111,7 @@ async fn assert_quiet(consumer: &dyn Consumer) {
 fn a_message_arrives_as_it_was_published() {
     on_each(BACKENDS, |bus| async move {
         let consumer = bus.consumer("log").await.unwrap();
-        let sent = Message { kind: "order.created".to_owned().into(), ..message(u64::MAX >> 1, 7) };
+        let sent = Message { kind: "OrderCreated".to_owned().into(), ..message(u64::MAX >> 1, 7) };
         bus.publish(std::slice::from_ref(&sent)).await.unwrap();
         let received = receive(&*consumer, 1).await;
         assert_eq!(received[0].message, sent);

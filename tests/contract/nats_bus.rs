@@ -33,7 +33,7 @@ use crate::nats_server::{NatsServer, fresh_prefix, shared};
 
 fn message(key: u64, sequence: u64) -> Message {
     let payload = Bytes::from(format!("payload of {key}-{sequence}"));
-    Message { key, sequence, position: sequence, kind: "order.paid".into(), payload }
+    Message { key, sequence, position: sequence, kind: "OrderPaid".into(), payload }
 }
 
 fn receipts(batch: &[Delivery]) -> Vec<Receipt> {
@@ -243,7 +243,7 @@ async fn a_plain_subscriber_and_a_durable_consumer_of_others_see_every_event_as_
         ("ce-specversion", "1.0"),
         ("ce-id", "9-5"),
         ("ce-source", source.as_str()),
-        ("ce-type", "order.paid"),
+        ("ce-type", "OrderPaid"),
         ("ce-subject", "9"),
         ("ce-time", "2026-11-21T00:00:00Z"),
         ("ce-datacontenttype", "application/json"),

@@ -298,7 +298,7 @@ async fn redis_cli_sees_what_the_documentation_says() {
     bus.publish(&[message(5)]).await.unwrap();
     let event = server.cli(&["XRANGE", &key("events"), "-", "+"]);
     for part in
-        ["specversion\n1.0", "id\n9-5", "type\norder.paid", "subject\n9", "datacontenttype\napplication/protobuf"]
+        ["specversion\n1.0", "id\n9-5", "type\nOrderPaid", "subject\n9", "datacontenttype\napplication/protobuf"]
     {
         assert!(event.contains(part), "{part:?} is not in {event}");
     }
@@ -308,7 +308,7 @@ async fn redis_cli_sees_what_the_documentation_says() {
 }
 
 fn message(sequence: u64) -> Message {
-    Message { key: 9, sequence, position: sequence, kind: "order.paid".into(), payload: Bytes::from_static(b"paid") }
+    Message { key: 9, sequence, position: sequence, kind: "OrderPaid".into(), payload: Bytes::from_static(b"paid") }
 }
 
 #[tokio::test]

@@ -62,7 +62,8 @@ pub fn routes(context: &Context, health: HealthReporter) -> Result<Routes, Box<d
         .send_compressed(CompressionEncoding::Gzip);
     let system = SystemServiceServer::new(system::System::new(context.clone()))
         .max_decoding_message_size(max_bytes)
-        .accept_compressed(CompressionEncoding::Gzip);
+        .accept_compressed(CompressionEncoding::Gzip)
+        .send_compressed(CompressionEncoding::Gzip);
     let admin = AdminServiceServer::new(admin::Admin::new(context.clone()))
         .max_decoding_message_size(max_bytes)
         .accept_compressed(CompressionEncoding::Gzip)

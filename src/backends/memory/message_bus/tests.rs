@@ -18,7 +18,7 @@ fn messages(sequences: std::ops::RangeInclusive<u64>) -> Vec<Message> {
             key: 1,
             sequence,
             position: sequence,
-            kind: "order.paid".into(),
+            kind: "OrderPaid".into(),
             payload: payload.clone(),
         })
         .collect()

@@ -121,7 +121,7 @@ mod tests {
         ] {
             let bytes: Vec<u8> = (0..stored).map(|at: usize| at as u8).collect();
             let message =
-                Message { key: 7, sequence: 2, position: 9, kind: "order.paid".into(), payload: Bytes::from(bytes) };
+                Message { key: 7, sequence: 2, position: 9, kind: "OrderPaid".into(), payload: Bytes::from(bytes) };
             let time = "2026-11-21T00:00:00Z".to_owned();
             let sealed = seal(&message, Description { time, data }, "/test/orders", 1024 * 1024);
             assert_eq!((sealed.parts.len(), sealed.payload.len()), (parts, payload), "{stored}");
