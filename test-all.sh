@@ -4,9 +4,9 @@
 #   ./test-all.sh            everything
 #   ./test-all.sh STEP ...   only these steps; ./test-all.sh --list names them
 #
-# What the tests need and the machine lacks is installed first: buf (npm), grpcurl (go), Python's clients of the brokers (pip), curl,
-# python3, redis-server, nats-server, go, node, Java with Maven, and Chromium with its driver (apt-get). The clients' tests install what is
-# theirs, and tests/deploy/tools.sh what checks the deployment.
+# What the tests need and the machine lacks is installed first: buf (npm), grpcurl and a current nats-server (go), Python's clients of the
+# brokers (pip), curl, python3, redis-server (which is Sentinel too), Debian's nats-server, go, node, Java with Maven, and Chromium with its
+# driver (apt-get). The clients' tests install what is theirs, and tests/deploy/tools.sh what checks the deployment.
 # A tool that cannot be had is a failure: nothing is skipped.
 set -uo pipefail
 cd "$(dirname "$0")"
@@ -44,7 +44,12 @@ step_tools() {
     command -v buf >/dev/null || npm install --silent --no-audit --no-fund --prefix "$TOOLS_DIR" "@bufbuild/buf@$BUF_VERSION" || return 1
     command -v grpcurl >/dev/null ||
         GOBIN="$TOOLS_DIR/bin" go install "github.com/fullstorydev/grpcurl/cmd/grpcurl@$GRPCURL_VERSION" || return 1
-    cargo --version && buf --version && grpcurl --version && curl --version | head -n 1 && python3 --version
+    # A current nats-server beside Debian's old one, from a module whose hashes are in this repository.
+    if [ -z "${NATS_SERVER_CURRENT:-}" ] && ! command -v nats-server-2.15 >/dev/null; then
+        (cd tests/faults/nats_server &&
+            go build -mod=readonly -buildvcs=false -o "$TOOLS_DIR/bin/nats-server-2.15" github.com/nats-io/nats-server/v2) || return 1
+    fi
+    cargo --version && buf --version && grpcurl --version && "${NATS_SERVER_CURRENT:-nats-server-2.15}" --version && curl --version | head -n 1 && python3 --version
 }
 
 step_format() { cargo fmt --check; }

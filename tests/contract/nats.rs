@@ -657,3 +657,12 @@ async fn an_append_to_an_order_that_the_store_knows_is_one_message() {
     // Two messages an append would be 400. Beside them the live tail and its look-outs send one now and then.
     assert!((200..300).contains(&(sent() - before)), "{} messages for 200 appends", sent() - before);
 }
+
+#[test]
+fn the_current_server_is_of_another_line_than_debians() {
+    let server = NatsServer::start_current("");
+    let log = std::fs::read_to_string(server.folder.path().join("nats.log")).unwrap();
+    let version = log.lines().find_map(|line| line.split_once("Version:")).unwrap().1.trim();
+    let minor: u32 = version.split('.').nth(1).unwrap().parse().unwrap();
+    assert!(version.starts_with("2.") && minor >= 11, "{version}");
+}

@@ -20,6 +20,11 @@ use tempfile::TempDir;
 /// Names the server program, for a run on another version than the one that is installed.
 const PROGRAM: &str = "NATS_SERVER";
 
+/// Names the program of a current release: Debian's is years older, and replicates in another way.
+const CURRENT_PROGRAM: &str = "NATS_SERVER_CURRENT";
+/// Its name where the environment does not give one. `./test-all.sh tools` builds it from `tests/faults/nats_server`.
+const CURRENT_NAME: &str = "nats-server-2.15";
+
 /// Ends the server at a line from the test. When the pipe closes without one the test process has ended, however that came, and the
 /// folder is of no use any more.
 const WATCHED: &str = r#"program=$1; folder=$2; shift 2; "$program" "$@" & server=$!; echo $server; exec 1>&-
@@ -29,6 +34,7 @@ pub struct NatsServer {
     pub port: u16,
     pub pid: u32,
     pub folder: TempDir,
+    program: String,
     settings: String,
     shell: Child,
     leash: Option<ChildStdin>,
@@ -54,6 +60,21 @@ fn program() -> String {
     std::env::var(PROGRAM).unwrap_or_else(|_| "nats-server".to_owned())
 }
 
+/// The program of a current release of the server.
+pub fn current_program() -> String {
+    if let Ok(named) = std::env::var(CURRENT_PROGRAM) {
+        return named;
+    }
+    let built = concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools/bin");
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain([built.into()]);
+    let found = folders.map(|folder| folder.join(CURRENT_NAME)).find(|program| program.is_file());
+    let program = found.unwrap_or_else(|| {
+        panic!("there is no {CURRENT_NAME} in PATH or {built}: ./test-all.sh tools builds it, or {CURRENT_PROGRAM} names one")
+    });
+    program.to_str().unwrap().to_owned()
+}
+
 impl NatsServer {
     /// A new one with JetStream, and `settings` as in its configuration file.
     pub fn start(settings: &str) -> Self {
@@ -62,11 +83,21 @@ impl NatsServer {
 
     /// A new one with these settings alone, in which FOLDER stands for its folder.
     pub fn start_with(settings: &str) -> Self {
+        Self::start_program(&program(), free_port(), settings)
+    }
+
+    /// The same of a current release.
+    pub fn start_current(settings: &str) -> Self {
+        let settings = format!("jetstream {{ store_dir: FOLDER }}\n{settings}");
+        Self::start_program(&current_program(), free_port(), &settings)
+    }
+
+    /// A new one of this program, listening on `port`.
+    pub fn start_program(program: &str, port: u16, settings: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let settings = settings.replace("FOLDER", &format!("\"{}\"", folder.path().display()));
-        let port = free_port();
-        let (shell, leash, pid) = launch(port, &folder, &settings);
-        Self { port, pid, folder, settings, shell, leash: Some(leash) }
+        let (shell, leash, pid) = launch(program, port, &folder, &settings);
+        Self { port, pid, folder, program: program.to_owned(), settings, shell, leash: Some(leash) }
     }
 
     pub fn url(&self) -> String {
@@ -124,7 +155,7 @@ impl NatsServer {
     /// The same with other settings.
     pub fn start_again_with(&mut self, settings: &str) {
         self.settings = settings.replace("FOLDER", &format!("\"{}\"", self.folder.path().display()));
-        let (shell, leash, pid) = launch(self.port, &self.folder, &self.settings);
+        let (shell, leash, pid) = launch(&self.program, self.port, &self.folder, &self.settings);
         (self.shell, self.leash, self.pid) = (shell, Some(leash), pid);
     }
 }
@@ -135,14 +166,14 @@ impl Drop for NatsServer {
     }
 }
 
-fn launch(port: u16, folder: &TempDir, settings: &str) -> (Child, ChildStdin, u32) {
-    let found = Command::new(program()).arg("--version").output();
+fn launch(program: &str, port: u16, folder: &TempDir, settings: &str) -> (Child, ChildStdin, u32) {
+    let found = Command::new(program).arg("--version").output();
     found.expect("nats-server (2.9 or newer) must be installed for the tests of the NATS backend");
     let file = folder.path().join("nats.conf");
     std::fs::write(&file, settings).unwrap();
     let log = folder.path().join("nats.log");
     let mut shell = Command::new("sh")
-        .args(["-c", WATCHED, "nats-server", &program()])
+        .args(["-c", WATCHED, "nats-server", program])
         .arg(folder.path())
         .args(["-a", "127.0.0.1", "-p", &port.to_string()])
         .arg("-c")
