@@ -27,24 +27,10 @@ tools() {
     export PATH="$folder/bin:$folder/node_modules/.bin:$PATH"
 }
 
-# How buf is to call the plugins: catga/orders/v1/*.proto becomes package ordersv1 in catga/orders/v1.
+# How buf is to call the plugins: catga/orders/v1/*.proto says that it becomes package ordersv1 in catga/orders/v1 of the module.
 template() {
-    local proto folder domain
     cat <<YAML
 version: v2
-managed:
-  enabled: true
-  disable:
-    # Google's own files say where their code lies.
-    - {path: google}
-  override:
-YAML
-    for proto in $PROTOS; do
-        folder=${proto%/*}
-        domain=${folder#catga/}
-        echo "    - {file_option: go_package, path: $proto, value: \"$MODULE/$folder;${domain//\//}\"}"
-    done
-    cat <<YAML
 plugins:
   - {local: protoc-gen-go, out: $1, opt: [module=$MODULE]}
   - {local: protoc-gen-go-grpc, out: $1, opt: [module=$MODULE]}
@@ -66,5 +52,7 @@ into() {
 case ${1:-} in
     owned) owned ;;
     into) into "$2" ;;
+    # For tests: what comes after is run with buf and the plugins at hand.
+    with_tools) tools && "${@:2}" ;;
     *) echo "called by ../generate.sh" >&2; exit 2 ;;
 esac

@@ -20,5 +20,6 @@ go mod tidy -diff
 go mod verify
 go vet ./...
 "$BIN/staticcheck" ./...
+tests/plain_protoc.sh
 go test -count=1 -timeout 5m -race "$@" ./ordersystem
 go test -count=1 -timeout 20m "$@" ./tests

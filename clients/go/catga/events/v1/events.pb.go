@@ -638,8 +638,8 @@ const file_catga_events_v1_events_proto_rawDesc = "" +
 	"\acarrier\x18\x02 \x01(\tR\acarrier\"\x10\n" +
 	"\x0eOrderDelivered\"(\n" +
 	"\x0eOrderCancelled\x12\x16\n" +
-	"\x06reason\x18\x01 \x01(\tR\x06reasonB\xc2\x01\n" +
-	"\x13com.catga.events.v1B\vEventsProtoP\x01Z@github.com/catga/ordersystem/clients/go/catga/events/v1;eventsv1\xa2\x02\x03CEX\xaa\x02\x0fCatga.Events.V1\xca\x02\x0fCatga\\Events\\V1\xe2\x02\x1bCatga\\Events\\V1\\GPBMetadata\xea\x02\x11Catga::Events::V1b\x06proto3"
+	"\x06reason\x18\x01 \x01(\tR\x06reasonBf\n" +
+	"\x13com.catga.events.v1B\vEventsProtoP\x01Z@github.com/catga/ordersystem/clients/go/catga/events/v1;eventsv1b\x06proto3"
 
 var (
 	file_catga_events_v1_events_proto_rawDescOnce sync.Once

@@ -469,8 +469,8 @@ const file_catga_ids_v1_ids_proto_rawDesc = "" +
 	"GenerateId\x12\x1f.catga.ids.v1.GenerateIdRequest\x1a .catga.ids.v1.GenerateIdResponse\x12R\n" +
 	"\vGenerateIds\x12 .catga.ids.v1.GenerateIdsRequest\x1a!.catga.ids.v1.GenerateIdsResponse\x12N\n" +
 	"\tStreamIds\x12\x1e.catga.ids.v1.StreamIdsRequest\x1a\x1f.catga.ids.v1.StreamIdsResponse0\x01\x12F\n" +
-	"\aParseId\x12\x1c.catga.ids.v1.ParseIdRequest\x1a\x1d.catga.ids.v1.ParseIdResponseB\xaa\x01\n" +
-	"\x10com.catga.ids.v1B\bIdsProtoP\x01Z:github.com/catga/ordersystem/clients/go/catga/ids/v1;idsv1\xa2\x02\x03CIX\xaa\x02\fCatga.Ids.V1\xca\x02\fCatga\\Ids\\V1\xe2\x02\x18Catga\\Ids\\V1\\GPBMetadata\xea\x02\x0eCatga::Ids::V1b\x06proto3"
+	"\aParseId\x12\x1c.catga.ids.v1.ParseIdRequest\x1a\x1d.catga.ids.v1.ParseIdResponseBZ\n" +
+	"\x10com.catga.ids.v1B\bIdsProtoP\x01Z:github.com/catga/ordersystem/clients/go/catga/ids/v1;idsv1b\x06proto3"
 
 var (
 	file_catga_ids_v1_ids_proto_rawDescOnce sync.Once

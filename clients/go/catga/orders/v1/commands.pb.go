@@ -1253,8 +1253,8 @@ const file_catga_orders_v1_commands_proto_rawDesc = "" +
 	"\tShipOrder\x12!.catga.orders.v1.ShipOrderRequest\x1a\".catga.orders.v1.ShipOrderResponse\x12[\n" +
 	"\fDeliverOrder\x12$.catga.orders.v1.DeliverOrderRequest\x1a%.catga.orders.v1.DeliverOrderResponse\x12X\n" +
 	"\vCancelOrder\x12#.catga.orders.v1.CancelOrderRequest\x1a$.catga.orders.v1.CancelOrderResponse\x12h\n" +
-	"\x0fExecuteCommands\x12'.catga.orders.v1.ExecuteCommandsRequest\x1a(.catga.orders.v1.ExecuteCommandsResponse(\x010\x01B\xc4\x01\n" +
-	"\x13com.catga.orders.v1B\rCommandsProtoP\x01Z@github.com/catga/ordersystem/clients/go/catga/orders/v1;ordersv1\xa2\x02\x03COX\xaa\x02\x0fCatga.Orders.V1\xca\x02\x0fCatga\\Orders\\V1\xe2\x02\x1bCatga\\Orders\\V1\\GPBMetadata\xea\x02\x11Catga::Orders::V1b\x06proto3"
+	"\x0fExecuteCommands\x12'.catga.orders.v1.ExecuteCommandsRequest\x1a(.catga.orders.v1.ExecuteCommandsResponse(\x010\x01Bh\n" +
+	"\x13com.catga.orders.v1B\rCommandsProtoP\x01Z@github.com/catga/ordersystem/clients/go/catga/orders/v1;ordersv1b\x06proto3"
 
 var (
 	file_catga_orders_v1_commands_proto_rawDescOnce sync.Once

@@ -650,8 +650,8 @@ const file_catga_orders_v1_history_proto_rawDesc = "" +
 	" ORDER_EVENT_TYPE_ORDER_CANCELLED\x10\x052\xe5\x01\n" +
 	"\x13OrderHistoryService\x12o\n" +
 	"\x12StreamOrderHistory\x12*.catga.orders.v1.StreamOrderHistoryRequest\x1a+.catga.orders.v1.StreamOrderHistoryResponse0\x01\x12]\n" +
-	"\fStreamEvents\x12$.catga.orders.v1.StreamEventsRequest\x1a%.catga.orders.v1.StreamEventsResponse0\x01B\xc3\x01\n" +
-	"\x13com.catga.orders.v1B\fHistoryProtoP\x01Z@github.com/catga/ordersystem/clients/go/catga/orders/v1;ordersv1\xa2\x02\x03COX\xaa\x02\x0fCatga.Orders.V1\xca\x02\x0fCatga\\Orders\\V1\xe2\x02\x1bCatga\\Orders\\V1\\GPBMetadata\xea\x02\x11Catga::Orders::V1b\x06proto3"
+	"\fStreamEvents\x12$.catga.orders.v1.StreamEventsRequest\x1a%.catga.orders.v1.StreamEventsResponse0\x01Bg\n" +
+	"\x13com.catga.orders.v1B\fHistoryProtoP\x01Z@github.com/catga/ordersystem/clients/go/catga/orders/v1;ordersv1b\x06proto3"
 
 var (
 	file_catga_orders_v1_history_proto_rawDescOnce sync.Once

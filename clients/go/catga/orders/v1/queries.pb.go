@@ -760,8 +760,8 @@ const file_catga_orders_v1_queries_proto_rawDesc = "" +
 	"\n" +
 	"ListOrders\x12\".catga.orders.v1.ListOrdersRequest\x1a#.catga.orders.v1.ListOrdersResponse\x12^\n" +
 	"\rGetOrderStats\x12%.catga.orders.v1.GetOrderStatsRequest\x1a&.catga.orders.v1.GetOrderStatsResponse\x12a\n" +
-	"\x0eBatchGetOrders\x12&.catga.orders.v1.BatchGetOrdersRequest\x1a'.catga.orders.v1.BatchGetOrdersResponseB\xc3\x01\n" +
-	"\x13com.catga.orders.v1B\fQueriesProtoP\x01Z@github.com/catga/ordersystem/clients/go/catga/orders/v1;ordersv1\xa2\x02\x03COX\xaa\x02\x0fCatga.Orders.V1\xca\x02\x0fCatga\\Orders\\V1\xe2\x02\x1bCatga\\Orders\\V1\\GPBMetadata\xea\x02\x11Catga::Orders::V1b\x06proto3"
+	"\x0eBatchGetOrders\x12&.catga.orders.v1.BatchGetOrdersRequest\x1a'.catga.orders.v1.BatchGetOrdersResponseBg\n" +
+	"\x13com.catga.orders.v1B\fQueriesProtoP\x01Z@github.com/catga/ordersystem/clients/go/catga/orders/v1;ordersv1b\x06proto3"
 
 var (
 	file_catga_orders_v1_queries_proto_rawDescOnce sync.Once

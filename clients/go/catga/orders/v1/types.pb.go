@@ -790,9 +790,9 @@ const file_catga_orders_v1_types_proto_rawDesc = "" +
 	"\x1dCONSISTENCY_LEVEL_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aCONSISTENCY_LEVEL_EVENTUAL\x10\x01\x12\x1e\n" +
 	"\x1aCONSISTENCY_LEVEL_AT_LEAST\x10\x02\x12\x1c\n" +
-	"\x18CONSISTENCY_LEVEL_STRONG\x10\x03B\xc1\x01\n" +
+	"\x18CONSISTENCY_LEVEL_STRONG\x10\x03Be\n" +
 	"\x13com.catga.orders.v1B\n" +
-	"TypesProtoP\x01Z@github.com/catga/ordersystem/clients/go/catga/orders/v1;ordersv1\xa2\x02\x03COX\xaa\x02\x0fCatga.Orders.V1\xca\x02\x0fCatga\\Orders\\V1\xe2\x02\x1bCatga\\Orders\\V1\\GPBMetadata\xea\x02\x11Catga::Orders::V1b\x06proto3"
+	"TypesProtoP\x01Z@github.com/catga/ordersystem/clients/go/catga/orders/v1;ordersv1b\x06proto3"
 
 var (
 	file_catga_orders_v1_types_proto_rawDescOnce sync.Once

@@ -1508,8 +1508,8 @@ const file_catga_system_v1_system_proto_rawDesc = "" +
 	"\x0fListDeadLetters\x12'.catga.system.v1.ListDeadLettersRequest\x1a(.catga.system.v1.ListDeadLettersResponse\x12j\n" +
 	"\x11ReplayDeadLetters\x12).catga.system.v1.ReplayDeadLettersRequest\x1a*.catga.system.v1.ReplayDeadLettersResponse\x12m\n" +
 	"\x12DiscardDeadLetters\x12*.catga.system.v1.DiscardDeadLettersRequest\x1a+.catga.system.v1.DiscardDeadLettersResponse\x12o\n" +
-	"\x12RebuildProjections\x12*.catga.system.v1.RebuildProjectionsRequest\x1a+.catga.system.v1.RebuildProjectionsResponse0\x01B\xc2\x01\n" +
-	"\x13com.catga.system.v1B\vSystemProtoP\x01Z@github.com/catga/ordersystem/clients/go/catga/system/v1;systemv1\xa2\x02\x03CSX\xaa\x02\x0fCatga.System.V1\xca\x02\x0fCatga\\System\\V1\xe2\x02\x1bCatga\\System\\V1\\GPBMetadata\xea\x02\x11Catga::System::V1b\x06proto3"
+	"\x12RebuildProjections\x12*.catga.system.v1.RebuildProjectionsRequest\x1a+.catga.system.v1.RebuildProjectionsResponse0\x01Bf\n" +
+	"\x13com.catga.system.v1B\vSystemProtoP\x01Z@github.com/catga/ordersystem/clients/go/catga/system/v1;systemv1b\x06proto3"
 
 var (
 	file_catga_system_v1_system_proto_rawDescOnce sync.Once

@@ -85,8 +85,10 @@ public final class EventsProto {
       "yment_reference\030\002 \001(\t\"8\n\014OrderShipped\022\027\n" +
       "\017tracking_number\030\001 \001(\t\022\017\n\007carrier\030\002 \001(\t\"" +
       "\020\n\016OrderDelivered\" \n\016OrderCancelled\022\016\n\006r" +
-      "eason\030\001 \001(\tB$\n\023com.catga.events.v1B\013Even" +
-      "tsProtoP\001b\006proto3"
+      "eason\030\001 \001(\tBf\n\023com.catga.events.v1B\013Even" +
+      "tsProtoP\001Z@github.com/catga/ordersystem/" +
+      "clients/go/catga/events/v1;eventsv1b\006pro" +
+      "to3"
     };
     descriptor = com.google.protobuf.Descriptors.FileDescriptor
       .internalBuildGeneratedFileFrom(descriptorData,

@@ -84,8 +84,9 @@ public final class IdsProto {
       "StreamIdsRequest\032\037.catga.ids.v1.StreamId" +
       "sResponse0\001\022F\n\007ParseId\022\034.catga.ids.v1.Pa" +
       "rseIdRequest\032\035.catga.ids.v1.ParseIdRespo" +
-      "nseB\036\n\020com.catga.ids.v1B\010IdsProtoP\001b\006pro" +
-      "to3"
+      "nseBZ\n\020com.catga.ids.v1B\010IdsProtoP\001Z:git" +
+      "hub.com/catga/ordersystem/clients/go/cat" +
+      "ga/ids/v1;idsv1b\006proto3"
     };
     descriptor = com.google.protobuf.Descriptors.FileDescriptor
       .internalBuildGeneratedFileFrom(descriptorData,

@@ -163,8 +163,10 @@ public final class CommandsProto {
       "ga.orders.v1.CancelOrderResponse\022h\n\017Exec" +
       "uteCommands\022\'.catga.orders.v1.ExecuteCom" +
       "mandsRequest\032(.catga.orders.v1.ExecuteCo" +
-      "mmandsResponse(\0010\001B&\n\023com.catga.orders.v" +
-      "1B\rCommandsProtoP\001b\006proto3"
+      "mmandsResponse(\0010\001Bh\n\023com.catga.orders.v" +
+      "1B\rCommandsProtoP\001Z@github.com/catga/ord" +
+      "ersystem/clients/go/catga/orders/v1;orde" +
+      "rsv1b\006proto3"
     };
     descriptor = com.google.protobuf.Descriptors.FileDescriptor
       .internalBuildGeneratedFileFrom(descriptorData,

@@ -89,8 +89,10 @@ public final class HistoryProto {
       "rders.v1.StreamOrderHistoryResponse0\001\022]\n" +
       "\014StreamEvents\022$.catga.orders.v1.StreamEv" +
       "entsRequest\032%.catga.orders.v1.StreamEven" +
-      "tsResponse0\001B%\n\023com.catga.orders.v1B\014His" +
-      "toryProtoP\001b\006proto3"
+      "tsResponse0\001Bg\n\023com.catga.orders.v1B\014His" +
+      "toryProtoP\001Z@github.com/catga/ordersyste" +
+      "m/clients/go/catga/orders/v1;ordersv1b\006p" +
+      "roto3"
     };
     descriptor = com.google.protobuf.Descriptors.FileDescriptor
       .internalBuildGeneratedFileFrom(descriptorData,

@@ -115,8 +115,10 @@ public final class QueriesProto {
       "tga.orders.v1.GetOrderStatsResponse\022a\n\016B" +
       "atchGetOrders\022&.catga.orders.v1.BatchGet" +
       "OrdersRequest\032\'.catga.orders.v1.BatchGet" +
-      "OrdersResponseB%\n\023com.catga.orders.v1B\014Q" +
-      "ueriesProtoP\001b\006proto3"
+      "OrdersResponseBg\n\023com.catga.orders.v1B\014Q" +
+      "ueriesProtoP\001Z@github.com/catga/ordersys" +
+      "tem/clients/go/catga/orders/v1;ordersv1b" +
+      "\006proto3"
     };
     descriptor = com.google.protobuf.Descriptors.FileDescriptor
       .internalBuildGeneratedFileFrom(descriptorData,

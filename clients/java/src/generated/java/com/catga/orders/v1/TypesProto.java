@@ -100,8 +100,10 @@ public final class TypesProto {
       "*\223\001\n\020ConsistencyLevel\022!\n\035CONSISTENCY_LEV" +
       "EL_UNSPECIFIED\020\000\022\036\n\032CONSISTENCY_LEVEL_EV" +
       "ENTUAL\020\001\022\036\n\032CONSISTENCY_LEVEL_AT_LEAST\020\002" +
-      "\022\034\n\030CONSISTENCY_LEVEL_STRONG\020\003B#\n\023com.ca" +
-      "tga.orders.v1B\nTypesProtoP\001b\006proto3"
+      "\022\034\n\030CONSISTENCY_LEVEL_STRONG\020\003Be\n\023com.ca" +
+      "tga.orders.v1B\nTypesProtoP\001Z@github.com/" +
+      "catga/ordersystem/clients/go/catga/order" +
+      "s/v1;ordersv1b\006proto3"
     };
     descriptor = com.google.protobuf.Descriptors.FileDescriptor
       .internalBuildGeneratedFileFrom(descriptorData,

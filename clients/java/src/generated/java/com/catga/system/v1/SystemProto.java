@@ -191,8 +191,10 @@ public final class SystemProto {
       "dDeadLettersResponse\022o\n\022RebuildProjectio" +
       "ns\022*.catga.system.v1.RebuildProjectionsR" +
       "equest\032+.catga.system.v1.RebuildProjecti" +
-      "onsResponse0\001B$\n\023com.catga.system.v1B\013Sy" +
-      "stemProtoP\001b\006proto3"
+      "onsResponse0\001Bf\n\023com.catga.system.v1B\013Sy" +
+      "stemProtoP\001Z@github.com/catga/ordersyste" +
+      "m/clients/go/catga/system/v1;systemv1b\006p" +
+      "roto3"
     };
     descriptor = com.google.protobuf.Descriptors.FileDescriptor
       .internalBuildGeneratedFileFrom(descriptorData,
