@@ -339,6 +339,44 @@ async fn an_event_that_is_larger_than_the_server_takes_comes_whole_and_once() {
     assert_eq!(heard, expected.map(|(id, length)| (id.to_owned(), length)));
 }
 
+/// nats-server 2.11 and later look at `Nats-Expected-Last-Msg-Id` in a stream with replicas only when a message is applied, and one that does
+/// not hold stops the stream for ever.
+#[tokio::test]
+async fn no_condition_is_sent_that_a_stream_with_replicas_can_refuse_only_when_it_is_applied() {
+    let prefix = fresh_prefix();
+    let other = async_nats::connect(shared().url()).await.unwrap();
+    let mut heard = other.subscribe(format!("{prefix}.>")).await.unwrap();
+    other.flush().await.unwrap();
+    let bus = NatsMessageBus::new(shared().connect_to(&prefix).await, NatsBusOptions::default());
+    let large = Message { payload: Bytes::from(vec![7; 2_500_000]), ..message(1, 9) };
+    let mut sent: Vec<_> = (1..=8).flat_map(|sequence| [message(1, sequence), message(2, sequence)]).collect();
+    sent.push(large);
+    bus.publish(&sent).await.unwrap();
+    let mut seen = 0;
+    while seen < sent.len() {
+        let message = timeout(Duration::from_secs(30), heard.next()).await.unwrap().unwrap();
+        let headers = message.headers.unwrap();
+        assert!(headers.get("Nats-Expected-Last-Msg-Id").is_none(), "{}: {headers:?}", message.subject);
+        seen += usize::from(headers.get("ce-id").is_some());
+    }
+}
+
+#[tokio::test]
+async fn events_of_one_key_are_stored_in_order_while_those_of_others_do_not_wait_for_them() {
+    let prefix = fresh_prefix();
+    let bus = NatsMessageBus::new(shared().connect_to(&prefix).await, NatsBusOptions::default());
+    let hot = (1..=300).map(|sequence| message(1, sequence));
+    let cold = (2..=300).map(|key| message(key, 1));
+    let sent: Vec<_> = hot.chain(cold).collect();
+    bus.publish(&sent).await.unwrap();
+    let consumer = bus.consumer("log").await.unwrap();
+    let received = receive(&*consumer, sent.len()).await;
+    let of_hot = received.iter().map(|delivery| &delivery.message).filter(|message| message.key == 1);
+    assert_eq!(of_hot.map(|message| message.sequence).collect::<Vec<_>>(), (1..=300).collect::<Vec<_>>());
+    let first_cold = received.iter().position(|delivery| delivery.message.key != 1).unwrap();
+    assert!(first_cold < 100, "the first of the other keys was stored behind {first_cold} of the key before it");
+}
+
 #[tokio::test]
 async fn with_no_consumer_the_oldest_give_way_and_a_new_one_misses_nothing_of_the_rest() {
     let options = NatsBusOptions { capacity_messages: 64, ..NatsBusOptions::default() };

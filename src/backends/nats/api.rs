@@ -28,6 +28,8 @@ pub(super) mod code {
     pub(crate) const NO_SPACE: [u64; 4] = [10_002, 10_023, 10_047, 10_028];
     /// A message with this id is being stored.
     pub(crate) const ON_ITS_WAY: u64 = 10_158;
+    /// A conditional publish to the same subject, or one with the same id, is under way: nothing was decided, ask again in a moment.
+    pub(crate) const ASK_AGAIN: [u64; 2] = [ON_ITS_WAY, 10_164];
     /// The message is larger than the stream takes.
     pub(crate) const MESSAGE_TOO_LARGE: u64 = 10_054;
 }

@@ -1,32 +1,41 @@
 //! Publishes in order, many messages at once.
 //!
-//! Each message of a batch is sent without waiting for the one before, and carries two conditions: which sequence the stream must have reached,
-//! and, from the second on, that the event before it in the batch is the last one there. So when one is refused all later ones
-//! are as well, whatever happens between them, and a message that arrives late, from a connection or a node long gone, finds its place taken: what is accepted is always the
-//! front of the batch. A message that the server still knows by its id is answered as a duplicate and not stored again.
+//! Order is promised within one key. So a message is sent only when the one of its key before it has been accepted, and messages of other keys
+//! do not wait for it: at most one message of each key is on its way. Whatever is refused, lost with a connection or delayed, whatever a leader
+//! that steps down leaves undone, and however many publishers there are, none is ever stored before one of its key that it follows. That needs
+//! no condition on what the stream holds. There was one, `Nats-Expected-Last-Msg-Id`, until nats-server 2.11: it checks
+//! that header in a stream with replicas only when a message is applied, and one refusal there stops all replicas for ever. **Never send it.**
+//!
+//! A message that the server still knows by its id is answered as a duplicate and not stored again; one that arrives after the time for which
+//! it knows them is stored again, behind those that follow it: at least once.
+//!
+//! The parts of a large message must stand together. They are sent one by one, each on condition that the one before it is the last message of
+//! the stream, with nothing else on its way from here. That condition, `Nats-Expected-Last-Sequence`, is decided before a message is proposed.
 //!
 //! The stream takes no more than it may hold. Before it is full, what every consumer has dealt with is dropped, our own ones and whatever
 //! durable consumers others have made on it; with none at all, the oldest are.
 
-use std::time::Duration;
-
-use async_nats::{
-    HeaderMap,
-    jetstream::{
-        ErrorCode,
-        consumer::AckPolicy,
-        context::{GetStreamErrorKind, PublishError, PublishErrorKind},
-        message::PublishMessage,
-        stream::{Config, DiscardPolicy, Info, StorageType, Stream},
-    },
+use std::{
+    collections::{HashMap, VecDeque, hash_map::Entry},
+    time::Duration,
 };
-use bytes::Bytes;
-use futures_util::TryStreamExt as _;
+
+use async_nats::jetstream::{
+    self, ErrorCode,
+    consumer::AckPolicy,
+    context::{GetStreamErrorKind, PublishError, PublishErrorKind},
+    message::PublishMessage,
+    stream::{Config, DiscardPolicy, Info, StorageType, Stream},
+};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream::FuturesUnordered};
 use tokio::time::sleep;
 
 use super::{Shared, envelope};
 use crate::{
-    backends::nats::provision::{connected, make_stream},
+    backends::nats::{
+        api::code,
+        provision::{connected, make_stream},
+    },
     message_bus::{BusError, Message},
 };
 
@@ -34,19 +43,21 @@ use crate::{
 const PUBLISH_AT_ONCE: usize = 512;
 /// How many bytes the stream must have left for it not to be full: as large as a message may be.
 const SPARE_BYTES: i64 = 1024 * 1024;
-/// How often a batch is tried while others publish, without any of it being accepted.
+/// How often a batch is tried again without any of it being accepted, while others publish or the stream is made.
 const MAX_TRIES: usize = 100;
+/// How often a batch is tried while the stream does not answer: for some seconds.
+const MAX_STREAM_TRIES: usize = 10;
 /// How often to look who keeps the stream full, if others keep changing the list of consumers.
 const MAX_TRIM_TRIES: usize = 20;
+/// The first pause between two tries.
+const MIN_PAUSE: Duration = Duration::from_millis(20);
 /// The longest pause between two tries to publish into a full stream.
 const MAX_ROOM_PAUSE: Duration = Duration::from_millis(500);
 
-/// What is known of the end of the stream.
+/// What is known of the stream.
 #[derive(Debug, Default)]
 pub(super) struct End {
-    /// The last sequence, unless others have published since.
-    last: Option<u64>,
-    /// For how many messages there was room then.
+    /// For how many messages there is room, unless others have published since; 0 if that is not known.
     room: usize,
 }
 
@@ -58,10 +69,11 @@ pub(super) struct Room {
     pub slowest: Option<String>,
 }
 
-/// Why a message, and all after it, was not accepted.
+/// Why a message was not accepted.
+#[derive(Debug)]
 enum Stop {
-    /// Others have published.
-    Moved,
+    /// Others have published between the parts of a large message, or the same message is on its way already.
+    Again,
     /// JetStream would not store it: the stream may be full.
     Refused(String),
     NoStream,
@@ -69,50 +81,63 @@ enum Stop {
     Unknown(String),
 }
 
+/// What became of some messages.
+struct Sent {
+    /// Those that were accepted, by their place.
+    accepted: Vec<bool>,
+    /// Why the others were not.
+    stop: Option<Stop>,
+}
+
 /// Publishes all of `messages`, waiting for room where there is none.
 pub(super) async fn publish(shared: &Shared, messages: &[Message]) -> Result<(), BusError> {
     let mut end = shared.end.lock().await;
-    let mut rest = messages;
-    let (mut pause, mut tries) = (Duration::from_millis(20), 0);
+    let mut rest: Vec<&Message> = messages.iter().collect();
+    let (mut pause, mut tries) = (MIN_PAUSE, 0);
     while !rest.is_empty() {
         connected(&shared.nats).await.map_err(BusError::Unavailable)?;
         // Made before looking: from its making on it is woken, even before it is awaited.
         let made_room = shared.room.notified();
-        let last = match end.last {
-            Some(last) if end.room > 0 => last,
-            _ => {
-                let found = look(shared, rest.len()).await?;
-                if found.room == 0 {
-                    // A consumer on another node tells nobody that it has made room.
-                    tokio::select! {
-                        () = made_room => {}
-                        () = sleep(pause) => pause = (pause * 2).min(MAX_ROOM_PAUSE),
-                    }
-                    continue;
-                }
-                end.room = found.room;
-                found.last
+        if end.room == 0 {
+            end.room = look(shared, rest.len()).await?.room;
+        }
+        if end.room == 0 {
+            // A consumer on another node tells nobody that it has made room.
+            tokio::select! {
+                () = made_room => {}
+                () = sleep(pause) => pause = (pause * 2).min(MAX_ROOM_PAUSE),
             }
-        };
-        let chunk = &rest[..rest.len().min(end.room).min(PUBLISH_AT_ONCE)];
+            continue;
+        }
+        let count = rest.len().min(end.room).min(PUBLISH_AT_ONCE);
         // Unknown until all is well: the future may be dropped.
-        end.last = None;
-        let (accepted, new_last, stop) = send(shared, chunk, last).await;
-        rest = &rest[accepted..];
-        end.room -= accepted;
-        if accepted > 0 {
-            (pause, tries) = (Duration::from_millis(20), 0);
+        let room = std::mem::take(&mut end.room);
+        let Sent { accepted, stop } = send(shared, &rest[..count]).await;
+        let before = rest.len();
+        let mut accepted = accepted.into_iter();
+        rest.retain(|_| !accepted.next().unwrap_or(false));
+        let progress = before - rest.len();
+        if progress > 0 {
+            (pause, tries) = (MIN_PAUSE, 0);
         }
         tries += 1;
         match stop {
-            None => end.last = Some(new_last),
-            Some(Stop::Moved) if tries < MAX_TRIES => {}
-            Some(Stop::Moved) => return Err(BusError::Unavailable("others keep publishing".to_owned())),
-            Some(Stop::NoStream) if tries < MAX_TRIES => make(shared).await?,
-            Some(Stop::NoStream) => return Err(BusError::Unavailable("the stream is gone".to_owned())),
+            None => end.room = room - progress,
+            Some(Stop::Again) if tries < MAX_TRIES => sleep(MIN_PAUSE.mul_f64(fastrand::f64())).await,
+            Some(Stop::Again) => return Err(BusError::Unavailable("others keep publishing".to_owned())),
+            Some(Stop::NoStream) if tries < MAX_STREAM_TRIES => {
+                make(shared).await?;
+                // One that was there all the time has no leader now.
+                sleep(pause).await;
+                pause = (pause * 2).min(MAX_ROOM_PAUSE);
+            }
+            Some(Stop::NoStream) => {
+                let why = format!("the stream {} does not take anything: it has no leader", shared.stream);
+                return Err(BusError::Unavailable(why));
+            }
             Some(Stop::Refused(why) | Stop::Unknown(why)) => {
                 // Where it is full, the next look finds out.
-                if accepted == 0 && look(shared, 1).await?.room > 0 {
+                if progress == 0 && look(shared, 1).await?.room > 0 {
                     return Err(BusError::Unavailable(why));
                 }
             }
@@ -121,76 +146,123 @@ pub(super) async fn publish(shared: &Shared, messages: &[Message]) -> Result<(),
     Ok(())
 }
 
-/// Sends `messages`, to be stored after the sequence `last`. Answers how many were accepted, from the front, and what the last sequence is then.
-async fn send(shared: &Shared, messages: &[Message], last: u64) -> (usize, u64, Option<Stop>) {
-    let mut acks = Vec::with_capacity(messages.len());
-    let mut stop = None;
-    let (mut expected, mut before) = (last, None::<String>);
-    for Outgoing { subject, id, headers, payload, is_event } in
-        messages.iter().flat_map(|message| outgoing(shared, message))
-    {
-        let mut publish = PublishMessage::build().headers(headers).payload(payload);
-        publish = publish.message_id(&id).expected_last_sequence(expected);
-        if let Some(before) = before.replace(id) {
-            publish = publish.expected_last_message_id(before);
-        }
-        match shared.nats.jetstream().send_publish(subject, publish).await {
-            Ok(ack) => acks.push((ack, is_event)),
-            Err(error) => {
-                stop = Some(Stop::of(&error));
-                break;
-            }
-        }
-        expected += 1;
-    }
-    let (mut accepted, mut last) = (0, last);
-    for (ack, is_event) in acks {
-        match ack.await {
-            Ok(ack) => {
-                accepted += usize::from(is_event);
-                if !ack.duplicate {
-                    last = ack.sequence;
+/// Sends `messages`: those that are one message of NATS side by side, a larger one when all before it have been answered.
+async fn send(shared: &Shared, messages: &[&Message]) -> Sent {
+    let mut sent = Sent { accepted: vec![false; messages.len()], stop: None };
+    let mut run = SideBySide::default();
+    for (place, message) in messages.iter().enumerate() {
+        let mut outgoing = outgoing(shared, message);
+        match outgoing.pop() {
+            Some(only) if outgoing.is_empty() => run.add(place, message.key, only),
+            Some(event) => {
+                run.send(shared, &mut sent).await;
+                if sent.stop.is_none() {
+                    match send_in_parts(shared, outgoing, event).await {
+                        Ok(()) => sent.accepted[place] = true,
+                        Err(stop) => sent.stop = Some(stop),
+                    }
                 }
             }
-            // The later ones are refused as well: none may be stored without those before it.
-            Err(error) => return (accepted, last, Some(Stop::of(&error))),
+            None => {}
+        }
+        if sent.stop.is_some() {
+            return sent;
         }
     }
-    (accepted, last, stop)
+    run.send(shared, &mut sent).await;
+    sent
+}
+
+/// Messages of which each waits for the one of its key before it, and for no other.
+#[derive(Default)]
+struct SideBySide(Vec<(usize, u64, Outgoing)>);
+
+impl SideBySide {
+    fn add(&mut self, place: usize, key: u64, message: Outgoing) {
+        self.0.push((place, key, message));
+    }
+
+    /// Sends all that were added. Nothing more is sent once one has been refused, but what is on its way is awaited.
+    async fn send(&mut self, shared: &Shared, sent: &mut Sent) {
+        let mut waiting: HashMap<u64, VecDeque<(usize, Outgoing)>> = HashMap::new();
+        let mut on_their_way = FuturesUnordered::new();
+        let mut ready: VecDeque<_> = VecDeque::new();
+        for (place, key, message) in self.0.drain(..) {
+            match waiting.entry(key) {
+                Entry::Occupied(mut later) => later.get_mut().push_back((place, message)),
+                Entry::Vacant(none) => {
+                    none.insert(VecDeque::new());
+                    ready.push_back((place, key, message));
+                }
+            }
+        }
+        loop {
+            while sent.stop.is_none()
+                && let Some((place, key, message)) = ready.pop_front()
+            {
+                let publish = message.publish.message_id(&message.id);
+                match shared.nats.jetstream().send_publish(message.subject, publish).await {
+                    Ok(ack) => on_their_way.push(async move { (place, key, ack.await) }),
+                    Err(error) => sent.stop = Some(Stop::of(&error)),
+                }
+            }
+            let Some((place, key, ack)) = on_their_way.next().await else { return };
+            match ack {
+                Ok(_) => {
+                    sent.accepted[place] = true;
+                    let next = waiting.get_mut(&key).and_then(VecDeque::pop_front);
+                    ready.extend(next.map(|(place, message)| (place, key, message)));
+                }
+                Err(error) => sent.stop = Some(Stop::of(&error)),
+            }
+        }
+    }
+}
+
+/// Sends `parts` and then the `event` that they belong to, so that they stand together.
+async fn send_in_parts(shared: &Shared, parts: Vec<Outgoing>, event: Outgoing) -> Result<(), Stop> {
+    let found = look(shared, parts.len() + 1).await.map_err(|error| Stop::Unknown(error.to_string()))?;
+    let mut last = found.last;
+    for Outgoing { subject, id, publish } in parts.into_iter().chain([event]) {
+        let publish = publish.message_id(&id).expected_last_sequence(last);
+        let sent = shared.nats.jetstream().send_publish(subject, publish).await.map_err(|error| Stop::of(&error))?;
+        last = sent.await.map_err(|error| Stop::of(&error))?.sequence;
+    }
+    Ok(())
 }
 
 /// One message of NATS.
 struct Outgoing {
     subject: String,
     id: String,
-    headers: HeaderMap,
-    payload: Bytes,
-    /// Not a part that comes before one.
-    is_event: bool,
+    publish: PublishMessage,
 }
 
-/// What carries `message`, in the order in which it is to be stored.
+/// What carries `message`, in the order in which it is to be stored: parts, if it is large, and the event itself.
 fn outgoing(shared: &Shared, message: &Message) -> Vec<Outgoing> {
     let max_payload = shared.nats.client().server_info().max_payload;
     let sealed = envelope::seal(message, (shared.options.describe)(message), &shared.source, max_payload);
     let (key, id) = (message.key, message.event_id().to_string());
+    let publish = |headers, payload| PublishMessage::build().headers(headers).payload(payload);
     let part = |(headers, payload)| {
         // Another id each time: a part that is stored already must come again, directly before its event.
         let id = format!("{id}:{:016x}", fastrand::u64(..));
-        Outgoing { subject: format!("{}.{key}", shared.parts_subject), id, headers, payload, is_event: false }
+        Outgoing { subject: format!("{}.{key}", shared.parts_subject), id, publish: publish(headers, payload) }
     };
     let mut all: Vec<_> = sealed.parts.into_iter().map(part).collect();
-    let (headers, payload) = (sealed.headers, sealed.payload);
-    all.push(Outgoing { subject: format!("{}.{key}", shared.subject), id, headers, payload, is_event: true });
+    let publish = publish(sealed.headers, sealed.payload);
+    all.push(Outgoing { subject: format!("{}.{key}", shared.subject), id, publish });
     all
 }
 
 impl Stop {
     fn of(error: &PublishError) -> Self {
-        let said = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+        let source = std::error::Error::source(error);
+        let code =
+            source.and_then(|source| source.downcast_ref::<jetstream::Error>()).map(jetstream::Error::error_code);
         match error.kind() {
-            PublishErrorKind::WrongLastMessageId | PublishErrorKind::WrongLastSequence => Self::Moved,
-            _ if said.contains("wrong last") => Self::Moved,
+            PublishErrorKind::WrongLastSequence => Self::Again,
+            _ if code.is_some_and(|code| code::ASK_AGAIN.contains(&code.0)) => Self::Again,
             PublishErrorKind::StreamNotFound => Self::NoStream,
             PublishErrorKind::TimedOut | PublishErrorKind::BrokenPipe => Self::Unknown(error.to_string()),
             _ => Self::Refused(error.to_string()),
