@@ -248,6 +248,8 @@ impl Commit {
 /// What an acknowledged commit survives, as found and not as hoped for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Durability {
+    /// Not known yet: the store has not been reached since the start, so nothing has been acknowledged either.
+    Unknown,
     /// Nothing: it is gone when the process ends.
     None,
     /// The end of the service process.
@@ -263,10 +265,23 @@ impl Durability {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Unknown => "unknown",
             Self::None => "none",
             Self::Process => "process",
             Self::Machine => "machine",
             Self::Quorum => "quorum",
+        }
+    }
+
+    /// The number in metrics, which grows with what is survived; -1 while it is not known.
+    #[must_use]
+    pub const fn level(self) -> f64 {
+        match self {
+            Self::Unknown => -1.0,
+            Self::None => 0.0,
+            Self::Process => 1.0,
+            Self::Machine => 2.0,
+            Self::Quorum => 3.0,
         }
     }
 }
@@ -304,7 +319,7 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
     /// Which log this is.
     fn log_id(&self) -> LogId;
 
-    /// What an acknowledged commit survives.
+    /// What an acknowledged commit survives; [`Durability::Unknown`] until the store has been reached for the first time.
     fn durability(&self) -> Durability;
 
     /// Appends `commit` if its expectation holds. A repeated request (same id, same fingerprint) writes nothing and answers with

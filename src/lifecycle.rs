@@ -215,7 +215,7 @@ impl Monitor {
             #[allow(clippy::cast_precision_loss, reason = "a gauge; far below 2^52")]
             self.log_position.set(head.0 as f64);
         }
-        self.durability.set(f64::from(self.context.store.durability() as u8));
+        self.durability.set(self.context.store.durability().level());
         self.context.mediator.publish_gauges();
         self.recorder.handle().run_upkeep();
         is_ready

@@ -78,7 +78,7 @@ fn describe() {
     describe_gauge!("ordersystem_ready", "1 while the node can serve, else 0");
     describe_gauge!(
         "ordersystem_durability",
-        "What an acknowledged command survives: 0 none, 1 process, 2 machine, 3 quorum"
+        "What an acknowledged command survives: -1 not known yet, 0 none, 1 process, 2 machine, 3 quorum"
     );
     describe_gauge!("ordersystem_info", "Always 1; version, node and backends are its labels");
 }

@@ -196,7 +196,7 @@ async fn a_store_whose_redis_is_down_serves_when_it_comes() {
     let store = RedisEventStore::new(redis.clone());
     assert!(matches!(redis.first_connection().await, Err(NotConnected::Yet(_))), "time may mend it");
     assert!(matches!(store.check().await, Err(StoreError::Unavailable(_))));
-    assert_eq!(store.durability(), Durability::None);
+    assert_eq!(store.durability(), Durability::Unknown);
     let refused = store.append(commit(1, ExpectedRevision::Any, "a")).await;
     assert!(matches!(refused, Err(AppendError::Store(StoreError::Unavailable(_)))), "nothing was sent: {refused:?}");
     server.start_again();

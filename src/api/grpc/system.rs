@@ -119,6 +119,7 @@ fn mode(context: &Context) -> pb::Mode {
 
 const fn durability(durability: Durability) -> pb::Durability {
     match durability {
+        Durability::Unknown => pb::Durability::Unspecified,
         Durability::None => pb::Durability::None,
         Durability::Process => pb::Durability::Process,
         Durability::Machine => pb::Durability::Machine,

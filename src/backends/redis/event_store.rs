@@ -207,7 +207,7 @@ impl EventStore for RedisEventStore {
 
     /// As Redis's settings were when last looked at; none until then.
     fn durability(&self) -> Durability {
-        self.redis.facts().map_or(Durability::None, |facts| facts.durability())
+        self.redis.facts().map_or(Durability::Unknown, |facts| facts.durability())
     }
 
     async fn append(&self, commit: Commit) -> Result<Appended, AppendError> {

@@ -227,7 +227,7 @@ fn system() -> Schemas {
         &["service", "version", "node", "mode", "transport", "persistence", "durability", "status", "timestamp"],
         json!({
             "service": string(), "version": string(), "node": string(), "mode": one_of(&["Standalone", "Cluster"]),
-            "transport": string(), "persistence": string(), "durability": one_of(&["none", "process", "machine", "quorum"]),
+            "transport": string(), "persistence": string(), "durability": one_of(&["unknown", "none", "process", "machine", "quorum"]),
             "status": one_of(&["running", "draining"]), "timestamp": reference("Time"),
         }),
     );

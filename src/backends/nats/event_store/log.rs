@@ -81,7 +81,7 @@ impl Log {
     }
 
     pub(super) fn durability(&self) -> Durability {
-        self.facts().map_or(Durability::None, |facts| facts.durability)
+        self.facts().map_or(Durability::Unknown, |facts| facts.durability)
     }
 
     /// What was found, for people.
