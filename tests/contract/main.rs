@@ -9,9 +9,14 @@ mod lease;
 mod message_bus;
 mod nats;
 mod nats_bus;
+#[allow(dead_code, reason = "shared with the tests of faults")]
+mod nats_cluster;
+mod nats_replicas;
 mod nats_server;
 mod order_cache;
 mod projection;
+#[allow(dead_code, reason = "shared with the tests of faults")]
+mod proxy;
 mod read_model;
 mod redis;
 mod redis_server;

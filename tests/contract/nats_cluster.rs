@@ -1,0 +1,247 @@
+//! A cluster of three NATS servers for tests, with replicas as in production: real servers of the current version, between which a test can cut
+//! every way, since each of them reaches the others, and is reached by its clients, through a proxy.
+
+use std::{
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
+
+use ordersystem::backends::nats::{
+    connection::{Nats, NatsOptions},
+    event_store::NatsEventStore,
+};
+use serde_json::Value;
+
+use crate::{
+    nats_server::{NatsServer, current_program, free_port, fresh_prefix},
+    proxy::{Proxy, Way},
+};
+
+/// How many servers there are.
+pub const SERVERS: usize = 3;
+
+/// How long the cluster may take to find a leader, on a machine that has other things to do.
+const SETTLES_WITHIN: Duration = Duration::from_secs(60);
+
+pub struct NatsCluster {
+    servers: Vec<NatsServer>,
+    /// `routes[from][to]`: the way on which server `from` connects to server `to`.
+    routes: Vec<Vec<Option<Proxy>>>,
+    /// The ways to the servers for clients.
+    clients: Vec<Proxy>,
+}
+
+/// The cluster that the tests of this binary share which do it no harm, each with streams of its own.
+pub fn shared() -> &'static NatsCluster {
+    static SHARED: OnceLock<NatsCluster> = OnceLock::new();
+    SHARED.get_or_init(|| NatsCluster::start(""))
+}
+
+impl NatsCluster {
+    /// A new one, each server with JetStream and `settings` as in its configuration file. It has a leader when this returns.
+    pub fn start(settings: &str) -> Self {
+        let program = current_program();
+        let ports: Vec<u16> = (0..SERVERS).map(|_| free_port()).collect();
+        let route = |from: usize, to: usize| (from != to).then(|| Proxy::to(ports[to]));
+        let routes: Vec<Vec<_>> = (0..SERVERS).map(|from| (0..SERVERS).map(|to| route(from, to)).collect()).collect();
+        let configuration = |server: usize| {
+            let to_others: Vec<_> = routes[server].iter().flatten().map(|way| nats_route(way.port())).collect();
+            // What the others are told of this server's own address leads nowhere: they reach it through their proxies only. Clients are
+            // not told of other servers than those that they were given.
+            format!(
+                "server_name: s{server}\njetstream {{ store_dir: FOLDER }}\n\
+                 cluster {{ name: test, listen: \"127.0.0.1:{}\", cluster_advertise: \"127.0.0.1:1\", no_advertise: true, routes: [{}] }}\n\
+                 {settings}",
+                ports[server],
+                to_others.join(", ")
+            )
+        };
+        let servers: Vec<_> = (0..SERVERS)
+            .map(|server| NatsServer::start_program(&program, free_port(), &configuration(server)))
+            .collect();
+        let clients = servers.iter().map(|server| Proxy::to(server.port)).collect();
+        let cluster = Self { servers, routes, clients };
+        cluster.await_leader();
+        cluster
+    }
+
+    /// All servers, for a node.
+    pub fn url(&self) -> String {
+        (0..SERVERS).map(|server| self.url_of(server)).collect::<Vec<_>>().join(",")
+    }
+
+    /// One server, for a node that knows no other.
+    pub fn url_of(&self, server: usize) -> String {
+        format!("nats://127.0.0.1:{}", self.clients[server].port())
+    }
+
+    /// One server, on a way that no test cuts.
+    pub fn direct_url(&self, server: usize) -> String {
+        self.servers[server].url()
+    }
+
+    /// A server itself.
+    pub fn server(&self, server: usize) -> &NatsServer {
+        &self.servers[server]
+    }
+
+    /// The way of clients to a server.
+    pub fn client_way(&self, server: usize) -> &Proxy {
+        &self.clients[server]
+    }
+
+    /// Options for a node that knows all servers.
+    pub fn options(&self, prefix: &str) -> NatsOptions {
+        NatsOptions { replicas: SERVERS, ..NatsOptions::new(self.url(), prefix) }
+    }
+
+    /// Options for a node that knows one server.
+    pub fn options_at(&self, server: usize, prefix: &str) -> NatsOptions {
+        NatsOptions { url: self.url_of(server), ..self.options(prefix) }
+    }
+
+    /// A store with a log of its own.
+    pub async fn store(&self) -> NatsEventStore {
+        open(self.options(&fresh_prefix())).await
+    }
+
+    /// A store with the log of this prefix, of a node that knows one server.
+    pub async fn store_at(&self, server: usize, prefix: &str) -> NatsEventStore {
+        open(self.options_at(server, prefix)).await
+    }
+
+    /// A client that knows nothing of ours, at one server, on a way that no test cuts.
+    pub async fn raw(&self, server: usize) -> async_nats::jetstream::Context {
+        async_nats::jetstream::new(async_nats::connect(self.direct_url(server)).await.unwrap())
+    }
+
+    /// Cuts a server off from the other servers; its clients reach it still.
+    pub fn isolate(&self, server: usize) {
+        self.each_route_of(server, Proxy::cut);
+    }
+
+    /// The same, but the connections stay: nothing more is delivered between them until it is healed, as with a cable that is pulled.
+    pub fn hold_routes(&self, server: usize) {
+        self.each_route_of(server, |way| {
+            way.hold(Way::There);
+            way.hold(Way::Back);
+        });
+    }
+
+    /// All ways pass everything again.
+    pub fn heal(&self) {
+        self.routes.iter().flatten().flatten().for_each(Proxy::heal);
+        self.clients.iter().for_each(Proxy::heal);
+    }
+
+    fn each_route_of(&self, server: usize, what: impl Fn(&Proxy)) {
+        for other in (0..SERVERS).filter(|other| *other != server) {
+            for way in [&self.routes[server][other], &self.routes[other][server]].into_iter().flatten() {
+                what(way);
+            }
+        }
+    }
+
+    /// Ends a server as a crash does.
+    pub fn kill(&mut self, server: usize) {
+        self.servers[server].kill();
+    }
+
+    /// Starts it again with its data.
+    pub fn start_again(&mut self, server: usize) {
+        self.servers[server].start_again();
+    }
+
+    /// Sends a server a signal, such as `STOP`.
+    pub fn signal(&self, server: usize, name: &str) {
+        self.servers[server].signal(name);
+    }
+
+    /// Which server leads a stream, as `asked` sees it; `None` while it sees none. Two may see themselves as leaders for a while.
+    pub async fn leader_as_seen_by(&self, asked: usize, stream: &str) -> Option<usize> {
+        let client = async_nats::connect(self.direct_url(asked)).await.ok()?;
+        let request = async_nats::Request::new().timeout(Some(Duration::from_secs(2)));
+        let answer = client.send_request(format!("$JS.API.STREAM.INFO.{stream}"), request).await.ok()?;
+        let info: Value = serde_json::from_slice(&answer.payload).ok()?;
+        info["cluster"]["leader"].as_str()?.strip_prefix('s')?.parse().ok()
+    }
+
+    /// The server that leads a stream, as most see it; waits until there is one.
+    pub async fn leader(&self, stream: &str) -> usize {
+        let deadline = Instant::now() + SETTLES_WITHIN;
+        loop {
+            let mut votes = [0; SERVERS];
+            for asked in 0..SERVERS {
+                if let Some(leader) = self.leader_as_seen_by(asked, stream).await {
+                    votes[leader] += 1;
+                }
+            }
+            if let Some(leader) = votes.iter().position(|votes| *votes > SERVERS / 2) {
+                return leader;
+            }
+            assert!(Instant::now() < deadline, "the stream {stream} finds no leader");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Makes the leader of a stream give up the lead.
+    pub async fn step_down(&self, stream: &str) {
+        let leader = self.leader(stream).await;
+        let client = async_nats::connect(self.direct_url(leader)).await.unwrap();
+        client.request(format!("$JS.API.STREAM.LEADER.STEPDOWN.{stream}"), "".into()).await.unwrap();
+    }
+
+    /// Waits until JetStream answers at every server.
+    fn await_leader(&self) {
+        // A thread of its own: the caller may be in a runtime already.
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                runtime.block_on(async {
+                    let deadline = Instant::now() + SETTLES_WITHIN;
+                    for server in 0..SERVERS {
+                        while !self.answers(server).await {
+                            assert!(Instant::now() < deadline, "the cluster of the tests finds no leader");
+                            tokio::time::sleep(Duration::from_millis(50)).await;
+                        }
+                    }
+                });
+            });
+        });
+    }
+
+    async fn answers(&self, server: usize) -> bool {
+        let Ok(client) = async_nats::connect(self.direct_url(server)).await else { return false };
+        let request = async_nats::Request::new().timeout(Some(Duration::from_secs(1)));
+        let answer = client.send_request("$JS.API.STREAM.NAMES".to_owned(), request).await;
+        let answer = answer.ok().and_then(|answer| serde_json::from_slice::<Value>(&answer.payload).ok());
+        answer.is_some_and(|answer| answer["error"].is_null() && answer["total"].is_u64())
+    }
+}
+
+fn nats_route(port: u16) -> String {
+    format!("\"nats-route://127.0.0.1:{port}\"")
+}
+
+async fn open(options: NatsOptions) -> NatsEventStore {
+    let nats = Nats::start(options).await.unwrap();
+    let store = NatsEventStore::new(nats);
+    let deadline = Instant::now() + SETTLES_WITHIN;
+    while let Err(error) = store.first_admission().await {
+        assert!(Instant::now() < deadline, "the streams cannot be made: {}", error.why());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    store
+}
+
+/// Until `what` holds; fails with its name after a time that only a fault takes.
+pub async fn until<T>(what: &str, mut holds: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + SETTLES_WITHIN;
+    loop {
+        if let Some(found) = holds().await {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "still not so after {SETTLES_WITHIN:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
