@@ -121,7 +121,7 @@ async fn an_expired_deadline_is_deadline_exceeded_from_the_server() {
     let outcome = soon("an answer", client.create_order(within("100m", new_order("customer-1")))).await;
     let refusal = outcome.expect_err("too late");
     assert_is(&refusal, Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
-    assert!(started.elapsed() >= Duration::from_millis(100) && started.elapsed() < Duration::from_secs(3));
+    assert!(started.elapsed() >= Duration::from_millis(100));
     // Nothing is left behind: what was waiting has been given up.
     until("the append is given up", async || (*store.appending.borrow() == 0).then_some(())).await;
     store.appends.set(Mode::Works);

@@ -36,7 +36,7 @@ use tonic::{
 use tonic_types::StatusExt;
 
 /// How long anything that must happen may take.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub type CommandClient = OrderCommandServiceClient<Channel>;
 

@@ -33,7 +33,7 @@ const BACKENDS: &[Backend<dyn MessageBus>] = &[
 ];
 
 const DEAD_LETTERS: usize = 20;
-const ACK_WAIT: Duration = Duration::from_secs(2);
+const ACK_WAIT: Duration = Duration::from_secs(5);
 /// No delivery within this: there is none.
 const QUIET: Duration = Duration::from_millis(500);
 

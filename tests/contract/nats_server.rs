@@ -190,7 +190,7 @@ fn launch(program: &str, port: u16, folder: &TempDir, settings: &str) -> (Child,
     let leash = shell.stdin.take().unwrap();
     let mut line = String::new();
     std::io::BufRead::read_line(&mut std::io::BufReader::new(shell.stdout.take().unwrap()), &mut line).unwrap();
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while TcpStream::connect(("127.0.0.1", port)).is_err() {
         let log = || std::fs::read_to_string(&log).unwrap_or_default();
         assert!(Instant::now() < deadline, "nats-server does not listen on {port}: {}", log());

@@ -19,7 +19,7 @@ use crate::{backend::race_on_each, read_model::BACKENDS};
 /// More than are taken in without reading ahead.
 const MANY: u64 = 12_000;
 /// Longer than anything here takes.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A projection that runs until it is dropped.
 struct Running {

@@ -41,7 +41,7 @@ fn text(event: &StoredEvent) -> String {
 }
 
 async fn until_it_works(store: &RedisEventStore) {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while let Err(error) = store.check().await {
         assert!(Instant::now() < deadline, "{error}");
         sleep(Duration::from_millis(50)).await;
@@ -330,7 +330,7 @@ async fn what_a_consumer_has_not_acknowledged_survives_a_crash_of_both() {
     server.start_again();
     let bus = RedisMessageBus::new(server.connect_to(&prefix).await, RedisBusOptions::default());
     let consumer = bus.consumer("log").await.unwrap();
-    let again = timeout(Duration::from_secs(10), consumer.next_batch(10)).await.unwrap().unwrap();
+    let again = timeout(Duration::from_secs(60), consumer.next_batch(10)).await.unwrap().unwrap();
     assert_eq!(again.iter().map(|delivery| delivery.message.sequence).collect::<Vec<_>>(), [3]);
     assert_eq!(bus.dead_letters("log", 10).await.unwrap()[0].message, message(2));
 }
@@ -357,7 +357,7 @@ async fn what_a_consumer_holds_is_not_trimmed_away_and_publishing_waits_for_it()
     let again = bus.consumer("log").await.unwrap();
     let mut received = Vec::new();
     while received.len() < 9 {
-        let batch = timeout(Duration::from_secs(10), again.next_batch(8)).await.unwrap().unwrap();
+        let batch = timeout(Duration::from_secs(60), again.next_batch(8)).await.unwrap().unwrap();
         again.ack(&batch.iter().map(|delivery| delivery.receipt).collect::<Vec<_>>()).await.unwrap();
         received.extend(batch.into_iter().map(|delivery| delivery.message.sequence));
     }

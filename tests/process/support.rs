@@ -13,7 +13,7 @@ use tokio::{
 use tonic::transport::{Channel, Endpoint};
 
 /// How long anything that must happen may take.
-pub const PATIENCE: Duration = Duration::from_secs(15);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The program, with nothing of the environment of the tests but what is named.
 pub fn program() -> Command {

@@ -43,7 +43,7 @@ async fn a_folder_in_use_is_read_as_it_grows_and_written_by_its_service_alone() 
     let mut wake = reader.wake();
     let appended = store.append(commit(9, "newest")).await.unwrap();
     let woken = wake.wait_for(|head| *head == appended.position);
-    tokio::time::timeout(Duration::from_secs(10), woken).await.expect("it notices").unwrap();
+    tokio::time::timeout(Duration::from_secs(60), woken).await.expect("it notices").unwrap();
     assert_eq!(reader.head().await, Ok(appended.position));
     assert_eq!(commits(&reader).await.len(), 151);
     assert!(matches!(reader.append(commit(9, "x")).await, Err(AppendError::Store(_))));

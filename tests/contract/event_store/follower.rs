@@ -16,7 +16,7 @@ async fn an_append_between_the_read_and_the_wait_wakes_the_follower() {
     let store = AppendsAfterRead { store: MemoryEventStore::default(), armed: AtomicBool::new(true) };
     let mut follower = LogFollower::new(Arc::new(store), Position(0));
     assert_eq!(follower.poll_batch(10).await.unwrap(), vec![]);
-    tokio::time::timeout(Duration::from_secs(10), follower.wait()).await.expect("woken in time");
+    tokio::time::timeout(Duration::from_secs(60), follower.wait()).await.expect("woken in time");
     assert_eq!(texts(&follower.poll_batch(10).await.unwrap()), ["x"]);
 }
 

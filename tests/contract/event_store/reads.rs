@@ -171,7 +171,7 @@ fn an_append_wakes_who_waits() {
         let mut wake = store.wake();
         // Not read until after the append: waking does not depend on who comes first.
         append_each(&store, 1, &["after"]).await;
-        tokio::time::timeout(Duration::from_secs(10), wake.changed()).await.expect("woken in time").unwrap();
+        tokio::time::timeout(Duration::from_secs(60), wake.changed()).await.expect("woken in time").unwrap();
 
         let mut follower = LogFollower::new(Arc::clone(&store), Position(0));
         assert_eq!(texts(&follower.poll_batch(10).await.unwrap()), ["before", "after"]);
@@ -182,7 +182,7 @@ fn an_append_wakes_who_waits() {
             append_each(&store, 1, &["later"]).await;
         });
         let later =
-            tokio::time::timeout(Duration::from_secs(10), next_batch(&mut follower)).await.expect("woken in time");
+            tokio::time::timeout(Duration::from_secs(60), next_batch(&mut follower)).await.expect("woken in time");
         assert_eq!(texts(&later), ["later"]);
         writer.await.unwrap();
     });

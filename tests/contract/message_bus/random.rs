@@ -33,7 +33,9 @@ impl Model {
         }
         match random.u8(..10) {
             0 => return,
-            1 | 2 => return consumer.retry(delivery.receipt, ACK_WAIT.mul_f64(random.f64())).await.unwrap(),
+            1 | 2 => {
+                return consumer.retry(delivery.receipt, Duration::from_secs(2).mul_f64(random.f64())).await.unwrap();
+            }
             3 => match consumer.dead_letter(delivery, "random").await {
                 Ok(()) => drop(self.dead.insert(event)),
                 Err(error) => return assert_eq!(error, BusError::DeadLettersFull { capacity: DEAD_LETTERS }),

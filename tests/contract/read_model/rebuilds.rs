@@ -148,7 +148,7 @@ fn readers_see_the_old_rows_or_the_new_ones_while_one_rebuild_follows_another() 
         });
         let (mut last, started) = (1, Instant::now());
         while last < 40 {
-            assert!(started.elapsed() < Duration::from_secs(50), "the rebuilds do not end");
+            assert!(started.elapsed() < Duration::from_secs(300), "the rebuilds do not end");
             let reached = model.checkpoint().await.unwrap().unwrap().position.0;
             let page = model.list(&query(NO_FILTER, ListOrder::NewestFirst, MAX_PAGE_ROWS)).await.unwrap();
             let of = page.rows[0].created_at_micros;
