@@ -4,6 +4,8 @@
 #   ./test-all.sh            everything
 #   ./test-all.sh STEP ...   only these steps; ./test-all.sh --list names them
 #
+# At the end it names what failed and how to run just that; what each step printed is in target/test-all/STEP.log.
+#
 # What the tests need and the machine lacks is installed first: buf (npm), grpcurl and a current nats-server (go), Python's clients of the
 # brokers (pip), curl, python3, redis-server (which is Sentinel too), Debian's nats-server, go, node, Java with Maven, and Chromium with its
 # driver (apt-get). The clients' tests install what is theirs, and tests/deploy/tools.sh what checks the deployment.
@@ -11,12 +13,13 @@
 set -uo pipefail
 cd "$(dirname "$0")"
 
-STEPS=(tools format lint docs protos test release readme rest probes matrix listeners cluster browser deploy clients)
+STEPS=(tools format lint deny docs protos test release readme rest probes matrix listeners cluster browser deploy clients)
 # The binary that the steps after `release` run.
 ORDERSYSTEM="${ORDERSYSTEM:-target/release/ordersystem}"
 TOOLS_DIR="${TOOLS_DIR:-$PWD/target/tools}"
 BUF_VERSION=1.75.0
 GRPCURL_VERSION=v1.9.3
+CARGO_DENY_VERSION=0.20.2
 export PATH="$TOOLS_DIR/bin:$TOOLS_DIR/node_modules/.bin:$PATH"
 
 apt_get() {
@@ -55,6 +58,21 @@ step_tools() {
 step_format() { cargo fmt --check; }
 
 step_lint() { cargo clippy --locked --all-targets -- -D warnings; }
+
+# What may come in as a dependency: deny.toml. The advisories need their database, which is a repository: where that cannot be had, the
+# step says so and checks all the rest.
+step_deny() {
+    command -v cargo-deny >/dev/null ||
+        cargo install --quiet --debug --locked --root "$TOOLS_DIR" --target-dir "$TOOLS_DIR/cargo-deny" "cargo-deny@$CARGO_DENY_VERSION" || return 1
+    local checks=(bans licenses sources)
+    if cargo deny fetch db >/dev/null 2>&1; then
+        checks+=(advisories)
+    else
+        echo "NOT CHECKED: advisories, since their database cannot be fetched here"
+    fi
+    # One line for each crate that is there twice, without its tree.
+    cargo deny check --hide-inclusion-graph "${checks[@]}"
+}
 
 step_docs() { RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps; }
 
@@ -127,24 +145,65 @@ step_clients() {
     return $status
 }
 
-if [ "${1:-}" = --list ]; then
+usage() {
+    sed -n '2,/^set -/p' "$0" | sed '$d; s/^# \{0,1\}//'
+}
+
+# The tests of Rust that failed in a log, each as the command that runs just that one.
+failed_rust_tests() {
+    awk '
+        /^ +Running unittests/ { split($3, path, "/"); target = path[2] == "lib.rs" ? "--lib" : "--bins" }
+        /^ +Running tests\// { name = $2; sub("^tests/", "", name); sub("/main[.]rs$", "", name); sub("[.]rs$", "", name); target = "--test " name }
+        /^ +Doc-tests/ { target = "--doc" }
+        /^test .* [.][.][.] FAILED$/ { print "cargo test --locked " target " -- --exact " $2 }
+    ' "$1"
+}
+
+# What a failed step says about itself at the end: its failed tests, or else its last lines.
+describe_failure() {
+    local log="$LOGS/$1.log" tests
+    echo
+    echo "$1 failed; run it again with ./test-all.sh $1"
+    tests=$(failed_rust_tests "$log")
+    if [ -n "$tests" ]; then
+        echo "$tests" | sed 's/^/    /'
+    else
+        grep -v '^[[:space:]]*$' "$log" | tail -n 8 | cut -c 1-300 | sed 's/^/    | /'
+    fi
+}
+
+case "${1:-}" in
+--list)
     printf '%s\n' "${STEPS[@]}"
     exit 0
-fi
+    ;;
+--help | -h)
+    usage
+    exit 0
+    ;;
+esac
+for step in "$@"; do
+    declare -F "step_$step" >/dev/null || {
+        echo "there is no step $step; the steps are: ${STEPS[*]}" >&2
+        exit 2
+    }
+done
 [ $# = 0 ] || STEPS=("$@")
 
+LOGS=target/test-all
+mkdir -p "$LOGS"
 ROWS=()
+FAILURES=()
 PASSED=0
-FAILED=0
 for step in "${STEPS[@]}"; do
     echo "=== $step"
     started=$SECONDS
-    if "step_$step"; then
+    if "step_$step" 2>&1 | tee "$LOGS/$step.log"; then
         outcome=passed
         PASSED=$((PASSED + 1))
     else
         outcome=FAILED
-        FAILED=$((FAILED + 1))
+        FAILURES+=("$step")
     fi
     ROWS+=("$(printf '%-10s %-8s %5d s' "$step" "$outcome" $((SECONDS - started)))")
 done
@@ -152,5 +211,9 @@ done
 echo
 echo "step       outcome    time"
 printf '%s\n' "${ROWS[@]}"
-echo "$PASSED passed, $FAILED failed"
-[ "$FAILED" = 0 ]
+for step in "${FAILURES[@]}"; do
+    describe_failure "$step"
+done
+echo
+echo "$PASSED passed, ${#FAILURES[@]} failed"
+[ ${#FAILURES[@]} = 0 ]
