@@ -311,13 +311,21 @@ pub enum StoreError {
     Unavailable(String),
     /// What it holds is damaged. Trying again does not help; nothing damaged is ever returned.
     Corrupt(String),
+    /// The log no longer has what was read from it before: it was put back to an earlier state, or lost its end. Trying again does not
+    /// help; reading from the beginning does.
+    LogReplaced(String),
 }
 
 /// The log and its streams. See the module for what every backend guarantees.
 #[async_trait]
 pub trait EventStore: fmt::Debug + Send + Sync + 'static {
-    /// Which log this is.
-    fn log_id(&self) -> LogId;
+    /// Which log this is; `None` until the store has been reached for the first time. Once known it stays the same.
+    fn log_id(&self) -> Option<LogId>;
+
+    /// Changes each time that this node has connected to the store again: what was read before may no longer be there, since the store may
+    /// have been restored or have failed over meanwhile. Changes before anything is read on the new connection. A store within the process
+    /// never changes it.
+    fn connections(&self) -> watch::Receiver<u64>;
 
     /// What an acknowledged commit survives; [`Durability::Unknown`] until the store has been reached for the first time.
     fn durability(&self) -> Durability;
@@ -507,6 +515,7 @@ impl fmt::Display for StoreError {
         match self {
             Self::Unavailable(why) => write!(f, "the event store is unavailable: {why}"),
             Self::Corrupt(what) => write!(f, "the event store is damaged: {what}"),
+            Self::LogReplaced(what) => write!(f, "the log has lost events: {what}"),
         }
     }
 }

@@ -121,8 +121,12 @@ const fn is_cancelled(order: u64) -> bool {
 
 #[async_trait]
 impl EventStore for GeneratedLog {
-    fn log_id(&self) -> LogId {
-        LogId(1)
+    fn log_id(&self) -> Option<LogId> {
+        Some(LogId(1))
+    }
+
+    fn connections(&self) -> watch::Receiver<u64> {
+        watch::channel(0).1
     }
     fn durability(&self) -> Durability {
         Durability::None

@@ -23,6 +23,8 @@ pub enum InvalidCursor {
     Malformed,
     /// Made for another log: for example before a restart without persistence.
     AnotherLog,
+    /// It cannot be told yet whether it is of this log: the store has not been reached since the start of the node.
+    LogUnknown,
     /// A page token made for a query with other filters.
     AnotherQuery,
 }
@@ -34,6 +36,7 @@ impl InvalidCursor {
         match self {
             Self::Malformed => "is not one that this service has given out",
             Self::AnotherLog => "belongs to another log, which this service does not have",
+            Self::LogUnknown => "cannot be checked before the event store has been reached",
             Self::AnotherQuery => "belongs to a query with other filters",
         }
     }
@@ -56,7 +59,7 @@ pub fn encode_cursor(log: LogId, position: Position) -> String {
 
 /// # Errors
 /// [`InvalidCursor`].
-pub fn decode_cursor(text: &str, log: LogId) -> Result<Position, InvalidCursor> {
+pub fn decode_cursor(text: &str, log: Option<LogId>) -> Result<Position, InvalidCursor> {
     open(Kind::Cursor, text, log).map(|bytes| Position(u64::from_be_bytes(bytes)))
 }
 
@@ -68,7 +71,7 @@ pub fn encode_token(log: LogId, position: Position) -> String {
 
 /// # Errors
 /// [`InvalidCursor`].
-pub fn decode_token(text: &str, log: LogId) -> Result<Position, InvalidCursor> {
+pub fn decode_token(text: &str, log: Option<LogId>) -> Result<Position, InvalidCursor> {
     open(Kind::Token, text, log).map(|bytes| Position(u64::from_be_bytes(bytes)))
 }
 
@@ -84,7 +87,7 @@ pub fn encode_page_token(log: LogId, query: u64, key: PageKey) -> String {
 
 /// # Errors
 /// [`InvalidCursor`].
-pub fn decode_page_token(text: &str, log: LogId, query: u64) -> Result<PageKey, InvalidCursor> {
+pub fn decode_page_token(text: &str, log: Option<LogId>, query: u64) -> Result<PageKey, InvalidCursor> {
     let body: [u8; 24] = open(Kind::Page, text, log)?;
     let part = |from: usize| {
         let mut bytes = [0; 8];
@@ -106,7 +109,7 @@ fn seal(kind: Kind, log: LogId, body: &[u8]) -> String {
     BASE64URL_NOPAD.encode(&bytes)
 }
 
-fn open<const N: usize>(kind: Kind, text: &str, log: LogId) -> Result<[u8; N], InvalidCursor> {
+fn open<const N: usize>(kind: Kind, text: &str, log: Option<LogId>) -> Result<[u8; N], InvalidCursor> {
     // Longer text cannot be ours; it is not worth decoding.
     if text.len() > 64 {
         return Err(InvalidCursor::Malformed);
@@ -115,6 +118,7 @@ fn open<const N: usize>(kind: Kind, text: &str, log: LogId) -> Result<[u8; N], I
     if bytes.len() != 7 + N || bytes[0] != kind as u8 || bytes[5 + N..] != checksum(&bytes[..5 + N]) {
         return Err(InvalidCursor::Malformed);
     }
+    let log = log.ok_or(InvalidCursor::LogUnknown)?;
     if bytes[1..5] != log.0.to_be_bytes() {
         return Err(InvalidCursor::AnotherLog);
     }
@@ -133,24 +137,27 @@ mod tests {
     use super::*;
 
     const LOG: LogId = LogId(7);
+    const KNOWN: Option<LogId> = Some(LOG);
 
     #[test]
     fn what_is_given_out_comes_back() {
         let key = PageKey { created_at_micros: -5, order_id: u64::MAX };
-        assert_eq!(decode_cursor(&encode_cursor(LOG, Position(42)), LOG), Ok(Position(42)));
-        assert_eq!(decode_token(&encode_token(LOG, Position(0)), LOG), Ok(Position(0)));
-        assert_eq!(decode_page_token(&encode_page_token(LOG, 9, key), LOG, 9), Ok(key));
+        assert_eq!(decode_cursor(&encode_cursor(LOG, Position(42)), KNOWN), Ok(Position(42)));
+        assert_eq!(decode_token(&encode_token(LOG, Position(0)), KNOWN), Ok(Position(0)));
+        assert_eq!(decode_page_token(&encode_page_token(LOG, 9, key), KNOWN, 9), Ok(key));
     }
 
     #[test]
     fn what_is_foreign_is_refused() {
         let cursor = encode_cursor(LOG, Position(42));
-        assert_eq!(decode_cursor(&cursor, LogId(8)), Err(InvalidCursor::AnotherLog));
-        assert_eq!(decode_token(&cursor, LOG), Err(InvalidCursor::Malformed));
+        assert_eq!(decode_cursor(&cursor, Some(LogId(8))), Err(InvalidCursor::AnotherLog));
+        assert_eq!(decode_cursor(&cursor, None), Err(InvalidCursor::LogUnknown));
+        assert_eq!(decode_token(&cursor, KNOWN), Err(InvalidCursor::Malformed));
         let key = PageKey { created_at_micros: 1, order_id: 2 };
-        assert_eq!(decode_page_token(&encode_page_token(LOG, 9, key), LOG, 10), Err(InvalidCursor::AnotherQuery));
+        assert_eq!(decode_page_token(&encode_page_token(LOG, 9, key), KNOWN, 10), Err(InvalidCursor::AnotherQuery));
         for text in ["", "x", "42", "ü", &cursor[1..], &"A".repeat(64), &"A".repeat(100_000)] {
-            assert_eq!(decode_cursor(text, LOG), Err(InvalidCursor::Malformed), "{text:.20}");
+            assert_eq!(decode_cursor(text, KNOWN), Err(InvalidCursor::Malformed), "{text:.20}");
+            assert_eq!(decode_cursor(text, None), Err(InvalidCursor::Malformed), "{text:.20}");
         }
     }
 
@@ -160,7 +167,7 @@ mod tests {
         let noticed = (0..cursor.len()).filter(|&at| {
             let mut bytes = cursor.clone().into_bytes();
             bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
-            decode_cursor(&String::from_utf8(bytes).unwrap(), LOG).is_err()
+            decode_cursor(&String::from_utf8(bytes).unwrap(), KNOWN).is_err()
         });
         assert_eq!(noticed.count(), cursor.len());
     }

@@ -256,6 +256,10 @@ impl From<AppError> for ApiError {
             AppError::Unavailable { retry_after, .. } => {
                 Self::new(Reason::Unavailable, "something that the service needs is out of reach").retry(retry_after)
             }
+            AppError::LogReplaced(_) => Self::new(
+                Reason::CursorOfAnotherLog,
+                "the log was put back to an earlier state: it no longer has all that had been read or was asked for",
+            ),
             AppError::Corrupt(_) => Self::new(Reason::DataCorrupt, "stored data is damaged; the log of the service has more"),
         }
     }
@@ -263,6 +267,10 @@ impl From<AppError> for ApiError {
 
 impl From<Violations> for ApiError {
     fn from(violations: Violations) -> Self {
+        if violations.is_only_unknown() {
+            return AppError::unavailable("a cursor or token came before the event store has been reached").into();
+        }
+        let reason = if violations.names_another_log() { Reason::CursorOfAnotherLog } else { Reason::InvalidArgument };
         let violations = violations.into_vec();
         let mut message = violations
             .iter()
@@ -273,7 +281,7 @@ impl From<Violations> for ApiError {
         if violations.len() > 3 {
             message.push_str(&format!("; and {} more", violations.len() - 3));
         }
-        Self { violations, ..Self::new(Reason::InvalidArgument, message) }
+        Self { violations, ..Self::new(reason, message) }
     }
 }
 

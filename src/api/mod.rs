@@ -29,7 +29,7 @@ use crate::{
     clock::Clock,
     cluster::ClusterReader,
     domain::{order::item, timestamp::Timestamp},
-    event_store::EventStore,
+    event_store::{EventStore, LogId},
     health::Health,
     id_generator::IdGenerator,
     projections::Rebuilds,
@@ -107,6 +107,17 @@ pub struct Context {
     pub draining: CancellationToken,
     /// Streams of events open now.
     pub event_streams: Arc<EventStreams>,
+}
+
+impl Context {
+    /// Which log the positions in a reply are of.
+    ///
+    /// # Errors
+    /// UNAVAILABLE before the event store has been reached for the first time: no cursor or token can be given out then.
+    pub fn log(&self) -> Result<LogId, error::ApiError> {
+        let unknown = || AppError::unavailable("the event store has not been reached yet").into();
+        self.store.log_id().ok_or_else(unknown)
+    }
 }
 
 /// Counts the open streams of events and refuses one too many.

@@ -25,24 +25,60 @@ pub struct Violation {
 
 /// Everything that is wrong with the input.
 #[derive(Clone, Debug, Default)]
-pub struct Violations(Vec<Violation>);
+pub struct Violations {
+    list: Vec<Violation>,
+    /// One of them is a cursor or token of another log.
+    names_another_log: bool,
+    /// There is a cursor or token that cannot be checked yet: no violation of the client's, and no reason to go on either.
+    log_is_unknown: bool,
+}
 
 impl Violations {
     /// Notes that `field` is wrong.
     pub fn add(&mut self, field: impl Into<String>, description: impl ToString) {
-        self.0.push(Violation { field: field.into(), description: description.to_string() });
+        self.list.push(Violation { field: field.into(), description: description.to_string() });
+    }
+
+    /// Notes what is wrong with a cursor or token.
+    pub fn add_cursor(&mut self, field: &str, error: InvalidCursor) {
+        match error {
+            InvalidCursor::LogUnknown => self.log_is_unknown = true,
+            InvalidCursor::AnotherLog => {
+                self.names_another_log = true;
+                self.add(field, error.description());
+            }
+            InvalidCursor::Malformed | InvalidCursor::AnotherQuery => self.add(field, error.description()),
+        }
     }
 
     /// Whether nothing is wrong.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.list.is_empty() && !self.log_is_unknown
+    }
+
+    /// Whether nothing is wrong but that a cursor or token cannot be checked yet.
+    #[must_use]
+    pub fn is_only_unknown(&self) -> bool {
+        self.list.is_empty() && self.log_is_unknown
+    }
+
+    /// Whether one of them is a cursor or token of another log: the client has to start over rather than to correct its input.
+    #[must_use]
+    pub const fn names_another_log(&self) -> bool {
+        self.names_another_log
     }
 
     /// What is wrong.
     #[must_use]
     pub fn into_vec(self) -> Vec<Violation> {
-        self.0
+        self.list
+    }
+
+    /// Takes over what `other` knows of the logs of cursors and tokens.
+    pub const fn adopt_logs(&mut self, other: &Self) {
+        self.names_another_log |= other.names_another_log;
+        self.log_is_unknown |= other.log_is_unknown;
     }
 
     /// `value` if nothing is wrong; otherwise everything that is.
@@ -220,11 +256,11 @@ pub fn cancel_order(violations: &mut Violations, reason: Option<&str>) -> Option
 }
 
 /// A consistency token; empty: whatever the node knows.
-pub fn consistency_token(violations: &mut Violations, field: &str, token: &str, log: LogId) -> Consistency {
+pub fn consistency_token(violations: &mut Violations, field: &str, token: &str, log: Option<LogId>) -> Consistency {
     match cursor::decode_token(token, log) {
         Ok(position) => Consistency::AtLeast(position),
         Err(error) => {
-            violations.add(field, error.description());
+            violations.add_cursor(field, error);
             Consistency::Eventual
         }
     }
@@ -242,14 +278,12 @@ pub fn page_size(violations: &mut Violations, field: &str, size: i64) -> usize {
     }
 }
 
-/// Notes what is wrong with a cursor or token.
-pub fn note_cursor(violations: &mut Violations, field: &str, error: InvalidCursor) {
-    violations.add(field, error.description());
-}
-
 /// Two lists of violations as one.
 #[must_use]
 pub fn join(mut first: Violations, second: Option<Violations>) -> Violations {
-    first.0.extend(second.into_iter().flat_map(Violations::into_vec));
+    if let Some(second) = second {
+        first.adopt_logs(&second);
+        first.list.extend(second.list);
+    }
     first
 }

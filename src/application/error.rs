@@ -70,6 +70,8 @@ pub enum AppError {
         /// When to try again.
         retry_after: Duration,
     },
+    /// The log no longer has what had been read from it: a reader has to start over.
+    LogReplaced(String),
     /// What is stored does not make sense. For the log; trying again does not help.
     Corrupt(String),
 }
@@ -101,6 +103,7 @@ impl AppError {
             Self::OutcomeUnknown(_)
                 | Self::StoreFull(_)
                 | Self::Unavailable { .. }
+                | Self::LogReplaced(_)
                 | Self::Corrupt(_)
                 | Self::DeadlineExceeded
         )
@@ -130,6 +133,7 @@ impl fmt::Display for AppError {
             Self::OutcomeUnknown(why) => write!(f, "it is not known whether the command took effect: {why}"),
             Self::StoreFull(why) => write!(f, "the event store is full: {why}"),
             Self::Unavailable { what, .. } => write!(f, "temporarily unavailable: {what}"),
+            Self::LogReplaced(what) => write!(f, "the log has lost events: {what}"),
             Self::Corrupt(what) => write!(f, "stored data is damaged: {what}"),
         }
     }
@@ -142,6 +146,7 @@ impl From<StoreError> for AppError {
         match error {
             StoreError::Unavailable(_) => Self::unavailable(error),
             StoreError::Corrupt(what) => Self::Corrupt(what),
+            StoreError::LogReplaced(what) => Self::LogReplaced(what),
         }
     }
 }

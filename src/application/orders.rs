@@ -93,7 +93,7 @@ impl Orders {
 
     /// The order as some node left it in the shared cache: like [`Orders::cached`] it may be behind the log.
     pub async fn shared(&self, id: OrderId) -> Option<Arc<LoadedOrder>> {
-        self.shared.as_ref()?.get(self.store.log_id(), id).await.map(Arc::new)
+        self.in_shared(id).await.map(Arc::new)
     }
 
     /// The order as the log has it now; kept in the caches.
@@ -101,10 +101,7 @@ impl Orders {
     /// # Errors
     /// [`AppError::Unavailable`] or [`AppError::Corrupt`].
     pub async fn load(&self, id: OrderId) -> Result<Option<Arc<LoadedOrder>>, AppError> {
-        let known = match &self.shared {
-            Some(shared) => shared.get(self.store.log_id(), id).await,
-            None => None,
-        };
+        let known = self.in_shared(id).await;
         let known_revision = known.as_ref().map_or(0, |loaded| loaded.order.revision);
         let Some(loaded) = self.fold_from(known, id, Until::Now).await? else {
             return Ok(None);
@@ -121,9 +118,14 @@ impl Orders {
     /// Puts an order into the caches unless a newer one is there.
     pub fn keep(&self, loaded: &Arc<LoadedOrder>) {
         self.keep_here(loaded);
-        if let Some(shared) = &self.shared {
-            shared.put(self.store.log_id(), loaded);
+        if let (Some(shared), Some(log)) = (&self.shared, self.store.log_id()) {
+            shared.put(log, loaded);
         }
+    }
+
+    /// Nothing is shared before it is known which log it is of.
+    async fn in_shared(&self, id: OrderId) -> Option<LoadedOrder> {
+        self.shared.as_ref()?.get(self.store.log_id()?, id).await
     }
 
     fn keep_here(&self, loaded: &Arc<LoadedOrder>) {

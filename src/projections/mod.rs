@@ -130,8 +130,8 @@ impl Parts {
     /// The end of the log, and which log it is.
     async fn log(&self) -> Result<(LogId, Position), String> {
         let head = self.store.head().await.map_err(text)?;
-        let log = self.store.log_id();
-        if log == LogId(0) { Err("it is not known yet which log it is".to_owned()) } else { Ok((log, head)) }
+        let log = self.store.log_id().ok_or("it is not known yet which log it is")?;
+        Ok((log, head))
     }
 }
 

@@ -59,8 +59,12 @@ fn unavailable(refused: Refused) -> StoreError {
 
 #[async_trait]
 impl EventStore for GuardedStore {
-    fn log_id(&self) -> LogId {
+    fn log_id(&self) -> Option<LogId> {
         self.inner.log_id()
+    }
+
+    fn connections(&self) -> watch::Receiver<u64> {
+        self.inner.connections()
     }
 
     fn durability(&self) -> Durability {

@@ -97,7 +97,7 @@ impl<R: FnMut(Finding) + Send> Audit<'_, R> {
                     self.page_size = (self.page_size * 8).min(MAX_READ_EVENTS);
                     return Ok(page);
                 }
-                Err(error @ StoreError::Unavailable(_)) => return Err(error),
+                Err(error @ (StoreError::Unavailable(_) | StoreError::LogReplaced(_))) => return Err(error),
                 // Perhaps what comes first can be read.
                 Err(StoreError::Corrupt(_)) if self.page_size > 1 => self.page_size = (self.page_size / 8).max(1),
                 Err(StoreError::Corrupt(what)) => {
@@ -257,7 +257,7 @@ impl<R: FnMut(Finding) + Send> Audit<'_, R> {
                     Some(event) => format!("by its order, the event is found at position {}", event.position),
                     None => "the event is not found by its order".to_owned(),
                 },
-                Err(error @ StoreError::Unavailable(_)) => return Err(error),
+                Err(error @ (StoreError::Unavailable(_) | StoreError::LogReplaced(_))) => return Err(error),
                 Err(StoreError::Corrupt(what)) => what,
             };
             self.looked.findings += 1;
@@ -292,7 +292,9 @@ async fn look_up(
         }
         Ok(None) => format!("request id '{}' is not known: a retry would take effect again", request.id),
         Err(AppendError::RequestReused) => format!("request id '{}' is known with another payload", request.id),
-        Err(AppendError::Store(error @ StoreError::Unavailable(_))) => return Err(error),
+        Err(AppendError::Store(error @ (StoreError::Unavailable(_) | StoreError::LogReplaced(_)))) => {
+            return Err(error);
+        }
         Err(error) => format!("request id '{}': {error}", request.id),
     };
     Ok(Some((last.clone(), what)))

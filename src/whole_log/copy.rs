@@ -63,13 +63,15 @@ pub async fn copy(
     meter: &Meter,
     stop: &CancellationToken,
 ) -> Result<Copied, CopyError> {
-    if from.log_id() == to.log_id() {
-        let what = format!("source and target are the same log, number {}", from.log_id().0);
-        return Err(CopyError::NotACopy(what));
-    }
+    // A store knows its log once it has answered.
     let until = from.head().await.map_err(|error| failed("source", &error))?;
-    let mut copying = Copying { from, to, options, meter, place: Place::default(), done: Progress::default() };
     let found = to.head().await.map_err(|error| failed("target", &error))?;
+    if let (Some(source), Some(target)) = (from.log_id(), to.log_id())
+        && source == target
+    {
+        return Err(CopyError::NotACopy(format!("source and target are the same log, number {}", source.0)));
+    }
+    let mut copying = Copying { from, to, options, meter, place: Place::default(), done: Progress::default() };
     meter.begin("compared", to.distance(Position(0), found));
     copying.catch_up().await.map_err(|failure| failure.named(&copying.place))?;
     let found = copying.done.found;
@@ -255,7 +257,7 @@ fn failed(which: &str, error: &StoreError) -> CopyError {
 fn passing(which: &str, error: StoreError) -> Failure {
     match &error {
         StoreError::Unavailable(_) => Failure::Passing(format!("{which}: {error}")),
-        StoreError::Corrupt(_) => Failure::Final(failed(which, &error)),
+        StoreError::Corrupt(_) | StoreError::LogReplaced(_) => Failure::Final(failed(which, &error)),
     }
 }
 
@@ -264,7 +266,9 @@ fn append_failure(error: AppendError) -> Failure {
     match error {
         AppendError::Conflict { .. } | AppendError::RequestReused => Failure::Conflict(text),
         AppendError::OutcomeUnknown(_) | AppendError::Store(StoreError::Unavailable(_)) => Failure::Passing(text),
-        AppendError::Full(_) | AppendError::Store(StoreError::Corrupt(_)) => Failure::Final(CopyError::Failed(text)),
+        AppendError::Full(_) | AppendError::Store(StoreError::Corrupt(_) | StoreError::LogReplaced(_)) => {
+            Failure::Final(CopyError::Failed(text))
+        }
     }
 }
 

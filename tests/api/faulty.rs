@@ -1,6 +1,9 @@
 //! Backends that fail on demand, around those in memory.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use async_trait::async_trait;
 use ordersystem::{
@@ -69,6 +72,8 @@ pub struct FaultyStore {
     /// Reads of the log alone.
     pub batches: Switch,
     pub answer: watch::Sender<AppendAnswer>,
+    /// Whether the store says which log it is: a broker's store cannot before it has been reached.
+    pub is_known: AtomicBool,
     /// Appends that wait in the switch or behind it.
     pub appending: watch::Sender<usize>,
 }
@@ -84,6 +89,7 @@ impl FaultyStore {
             log: Switch::new(),
             batches: Switch::new(),
             answer: watch::channel(AppendAnswer::Honest).0,
+            is_known: AtomicBool::new(true),
             appending: watch::channel(0).0,
         });
         backends.store = Arc::<Self>::clone(&store);
@@ -109,8 +115,12 @@ impl Drop for Appending<'_> {
 
 #[async_trait]
 impl EventStore for FaultyStore {
-    fn log_id(&self) -> LogId {
-        self.inner.log_id()
+    fn log_id(&self) -> Option<LogId> {
+        self.is_known.load(Ordering::SeqCst).then(|| self.inner.log_id()).flatten()
+    }
+
+    fn connections(&self) -> watch::Receiver<u64> {
+        self.inner.connections()
     }
 
     fn durability(&self) -> Durability {

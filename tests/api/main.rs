@@ -30,5 +30,6 @@ mod retries;
 mod shutdown;
 mod subscriptions;
 mod system;
+mod unknown_log;
 mod web;
 mod wire;

@@ -91,8 +91,12 @@ struct Trapped<T: ?Sized> {
 
 #[async_trait]
 impl EventStore for Trapped<dyn EventStore> {
-    fn log_id(&self) -> LogId {
+    fn log_id(&self) -> Option<LogId> {
         self.inner.log_id()
+    }
+
+    fn connections(&self) -> watch::Receiver<u64> {
+        self.inner.connections()
     }
     fn durability(&self) -> Durability {
         self.inner.durability()
@@ -450,8 +454,12 @@ struct Silent {
 
 #[async_trait]
 impl EventStore for Silent {
-    fn log_id(&self) -> LogId {
+    fn log_id(&self) -> Option<LogId> {
         self.inner.log_id()
+    }
+
+    fn connections(&self) -> watch::Receiver<u64> {
+        self.inner.connections()
     }
     fn durability(&self) -> Durability {
         self.inner.durability()

@@ -439,6 +439,7 @@ async fn a_token_of_another_log_is_refused() {
     let placed = one.commands().await.create_order(new_order("customer-1")).await.expect("accepted").into_inner();
     let request = ListOrdersRequest { consistency: at_least(&placed.consistency_token), ..Default::default() };
     let refusal = other.queries().await.list_orders(request).await.expect_err("another log");
+    assert_eq!(code_and_reason(&refusal), (Code::InvalidArgument, "CURSOR_OF_ANOTHER_LOG".to_owned()));
     assert_eq!(violated_fields(&refusal), ["consistency.token"]);
 }
 

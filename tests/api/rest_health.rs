@@ -17,6 +17,7 @@ use ordersystem::{
     read_model::{ListQuery, LogPlace, Page, ReadModel, ReadModelError, Rebuild, RowChange, Totals},
 };
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use crate::{rest::Rest, support::TestServer};
 
@@ -45,8 +46,12 @@ impl<T: ?Sized> Fragile<T> {
 
 #[async_trait]
 impl EventStore for Fragile<dyn EventStore> {
-    fn log_id(&self) -> LogId {
+    fn log_id(&self) -> Option<LogId> {
         self.inner.log_id()
+    }
+
+    fn connections(&self) -> watch::Receiver<u64> {
+        self.inner.connections()
     }
     fn durability(&self) -> Durability {
         self.inner.durability()

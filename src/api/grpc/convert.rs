@@ -140,7 +140,11 @@ pub fn bound_from_proto(
 }
 
 /// How fresh an answer has to be.
-pub fn consistency(violations: &mut Violations, wanted: Option<&pb::ReadConsistency>, log: LogId) -> Consistency {
+pub fn consistency(
+    violations: &mut Violations,
+    wanted: Option<&pb::ReadConsistency>,
+    log: Option<LogId>,
+) -> Consistency {
     use pb::ConsistencyLevel::{AtLeast, Eventual, Strong, Unspecified};
     let Some(wanted) = wanted else {
         return Consistency::Eventual;

@@ -7,12 +7,7 @@ use tonic::{Request, Response, Status};
 
 use super::convert::{all_good, revision_to_proto};
 use crate::{
-    api::{
-        Context, EventStreamPlace,
-        cursor::{self, InvalidCursor},
-        error::{ApiError, Reason},
-        validation::{Violations, note_cursor},
-    },
+    api::{Context, EventStreamPlace, cursor, error::ApiError, validation::Violations},
     application::history::{EventFeed, EventFilter, EventSource, OrderHistory, Step},
     codec::{EncodedEvent, EventKind},
     event_store::{LogId, Position, Revision, StoredEvent},
@@ -63,11 +58,10 @@ impl OrderHistoryService for History {
         let (order_id, from) = violations.finish(order_id.zip(from)).map_err(ApiError::from)?;
         let place = self.context.event_streams.enter().map_err(ApiError::from)?;
         let store = self.context.store.clone();
-        let log = store.log_id();
         let history = OrderHistory::open(store, order_id, from.max(1), request.follow, self.context.draining.clone())
             .await
             .map_err(ApiError::from)?;
-        Ok(Response::new(order_history(history, log, place)))
+        Ok(Response::new(order_history(history, self.context.log()?, place)))
     }
 
     async fn stream_events(
@@ -75,33 +69,33 @@ impl OrderHistoryService for History {
         request: Request<pb::StreamEventsRequest>,
     ) -> Result<Response<Self::StreamEventsStream>, Status> {
         let request = request.into_inner();
-        let log = self.context.store.log_id();
-        let (after, filter, heartbeat) = parse(&request, log)?;
+        let (after, filter, heartbeat) = parse(&request, self.context.store.log_id())?;
         let place = self.context.event_streams.enter().map_err(ApiError::from)?;
         let follow = request.follow.then_some(heartbeat);
         let feed = EventFeed::open(self.context.store.clone(), after, filter, follow, self.context.draining.clone())
             .await
             .map_err(ApiError::from)?;
-        Ok(Response::new(events(feed, log, place)))
+        Ok(Response::new(events(feed, self.context.log()?, place)))
     }
 }
 
 /// Where to start (`None`: now), what passes, and how often to send a heartbeat.
-fn parse(request: &pb::StreamEventsRequest, log: LogId) -> Result<(Option<Position>, EventFilter, Duration), ApiError> {
+fn parse(
+    request: &pb::StreamEventsRequest,
+    log: Option<LogId>,
+) -> Result<(Option<Position>, EventFilter, Duration), ApiError> {
     let mut violations = Violations::default();
     let start = pb::StreamStart::try_from(request.start);
     if !request.cursor.is_empty() && start != Ok(pb::StreamStart::After) {
         violations.add("cursor", "must be empty unless start is AFTER");
     }
-    let mut is_of_another_log = false;
     let after = match start {
         Ok(pb::StreamStart::Unspecified | pb::StreamStart::Earliest) => Some(Position(0)),
         Ok(pb::StreamStart::Latest) => None,
         Ok(pb::StreamStart::After) => match cursor::decode_cursor(&request.cursor, log) {
             Ok(position) => Some(position),
             Err(error) => {
-                is_of_another_log = error == InvalidCursor::AnotherLog;
-                note_cursor(&mut violations, "cursor", error);
+                violations.add_cursor("cursor", error);
                 None
             }
         },
@@ -112,11 +106,7 @@ fn parse(request: &pb::StreamEventsRequest, log: LogId) -> Result<(Option<Positi
     };
     let filter = parse_filter(&mut violations, request);
     let heartbeat = parse_heartbeat(&mut violations, request.heartbeat_interval.as_ref());
-    // A cursor of another log is told apart: the client has to start over rather than to correct its input.
-    all_good(violations).map_err(|error| match is_of_another_log {
-        true => ApiError { reason: Reason::CursorOfAnotherLog, ..error },
-        false => error,
-    })?;
+    all_good(violations)?;
     Ok((after, filter, heartbeat))
 }
 

@@ -46,9 +46,9 @@ impl Queries {
 #[tonic::async_trait]
 impl OrderQueryService for Queries {
     async fn get_order(&self, request: Request<pb::GetOrderRequest>) -> Result<Response<pb::GetOrderResponse>, Status> {
-        let log = self.context.store.log_id();
-        let query = get_order(request.get_ref(), log).map_err(ApiError::from)?;
+        let query = get_order(request.get_ref(), self.context.store.log_id()).map_err(ApiError::from)?;
         let loaded = self.context.mediator.send(query).await.map_err(ApiError::from)?;
+        let log = self.context.log()?;
         Ok(reply(pb::GetOrderResponse {
             order: Some(convert::order_to_proto(&loaded.order)),
             consistency_token: cursor::encode_token(log, loaded.position),
@@ -73,9 +73,9 @@ impl OrderQueryService for Queries {
         &self,
         request: Request<pb::BatchGetOrdersRequest>,
     ) -> Result<Response<pb::BatchGetOrdersResponse>, Status> {
-        let log = self.context.store.log_id();
-        let query = batch_get_orders(request.get_ref(), log).map_err(ApiError::from)?;
+        let query = batch_get_orders(request.get_ref(), self.context.store.log_id()).map_err(ApiError::from)?;
         let found = self.context.mediator.send(query).await.map_err(ApiError::from)?;
+        let log = self.context.log()?;
         // What was not found is missing as of the end of the log that the answer cannot be older than.
         let freshest = found.iter().flatten().map(|loaded| loaded.position).max().unwrap_or_default();
         let missing = request.get_ref().order_ids.iter().zip(&found).filter(|(_, order)| order.is_none());
@@ -95,7 +95,7 @@ impl OrderQueryService for Queries {
 /// call can be as large.
 const MAX_REPLY_BYTES: usize = 4 * 1024 * 1024;
 
-fn get_order(request: &pb::GetOrderRequest, log: LogId) -> Result<GetOrder, Violations> {
+fn get_order(request: &pb::GetOrderRequest, log: Option<LogId>) -> Result<GetOrder, Violations> {
     use pb::get_order_request::At;
     let mut violations = Violations::default();
     let order_id = violations.order_id("order_id", &request.order_id);
@@ -115,7 +115,7 @@ fn get_order(request: &pb::GetOrderRequest, log: LogId) -> Result<GetOrder, Viol
     violations.finish(query)
 }
 
-fn batch_get_orders(request: &pb::BatchGetOrdersRequest, log: LogId) -> Result<BatchGetOrders, Violations> {
+fn batch_get_orders(request: &pb::BatchGetOrdersRequest, log: Option<LogId>) -> Result<BatchGetOrders, Violations> {
     let mut violations = Violations::default();
     let consistency = convert::consistency(&mut violations, request.consistency.as_ref(), log);
     if request.order_ids.is_empty() || request.order_ids.len() > MAX_BATCH_SIZE {
@@ -136,9 +136,9 @@ pub async fn list_orders(
     context: &Context,
     request: &pb::ListOrdersRequest,
 ) -> Result<pb::ListOrdersResponse, ApiError> {
-    let log = context.store.log_id();
-    let (list, fingerprint) = parse_list(request, log)?;
+    let (list, fingerprint) = parse_list(request, context.store.log_id())?;
     let page = context.mediator.send(list).await?;
+    let log = context.log()?;
     let Page { rows, next } = page.answer;
     let key = next.map(|key| PageKey { created_at_micros: key.created_at_micros, order_id: key.id });
     Ok(pb::ListOrdersResponse {
@@ -152,7 +152,7 @@ pub async fn list_orders(
 ///
 /// # Errors
 /// All violations.
-pub fn parse_list(request: &pb::ListOrdersRequest, log: LogId) -> Result<(ListOrders, u64), Violations> {
+pub fn parse_list(request: &pb::ListOrdersRequest, log: Option<LogId>) -> Result<(ListOrders, u64), Violations> {
     let mut violations = Violations::default();
     let limit = validation::page_size(&mut violations, "page_size", request.page_size.into());
     let customer = violations.optional("customer_id", &request.customer_id).flatten();
@@ -172,7 +172,7 @@ pub fn parse_list(request: &pb::ListOrdersRequest, log: LogId) -> Result<(ListOr
         None
     } else {
         let parsed = cursor::decode_page_token(&request.page_token, log, fingerprint);
-        parsed.map_err(|error| validation::note_cursor(&mut violations, "page_token", error)).ok()
+        parsed.map_err(|error| violations.add_cursor("page_token", error)).ok()
     };
     let consistency = convert::consistency(&mut violations, request.consistency.as_ref(), log);
     let filter = ListFilter {
@@ -232,11 +232,12 @@ pub async fn get_order_stats(
     context: &Context,
     request: &pb::GetOrderStatsRequest,
 ) -> Result<pb::GetOrderStatsResponse, ApiError> {
-    let log = context.store.log_id();
     let mut violations = Violations::default();
+    let log = context.store.log_id();
     let consistency = convert::consistency(&mut violations, request.consistency.as_ref(), log);
     convert::all_good(violations)?;
     let stats = context.mediator.send(GetOrderStats { consistency }).await?;
+    let log = context.log()?;
     let count = |status| i64::try_from(count_in(&stats.answer, status)).unwrap_or(i64::MAX);
     let by_status = OrderStatus::ALL.map(|status| (status, count(status)));
     Ok(pb::GetOrderStatsResponse {

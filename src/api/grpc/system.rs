@@ -99,7 +99,7 @@ async fn changed(context: &Context, last: Option<&pb::Cluster>) -> Result<pb::Cl
 
 async fn cluster(context: &Context) -> Result<pb::Cluster, Status> {
     let view = context.cluster.view().await.map_err(|what| ApiError::from(AppError::unavailable(what)).to_status())?;
-    let log = context.store.log_id();
+    let log = context.log()?;
     let nodes = view.nodes.iter().map(|node| pb::ClusterNode {
         node: node.name.clone(),
         address: node.address.clone(),

@@ -158,7 +158,7 @@ fn own_revision(opaque: &str) -> Option<Revision> {
 }
 
 /// How fresh the answer has to be.
-pub fn consistency(headers: &HeaderMap, violations: &mut Violations, log: LogId) -> Consistency {
+pub fn consistency(headers: &HeaderMap, violations: &mut Violations, log: Option<LogId>) -> Consistency {
     match consistency_token(headers, violations) {
         Some(token) => validation::consistency_token(violations, "X-Consistency-Token", token, log),
         None => Consistency::Eventual,

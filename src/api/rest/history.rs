@@ -20,7 +20,7 @@ use super::{
 use crate::{
     api::{
         cursor,
-        error::{ApiError, Reason},
+        error::ApiError,
         validation::{self, Violations},
     },
     application::history::{EventFeed, EventFilter, OrderHistory, Step, kind_leading_to},
@@ -53,7 +53,6 @@ pub const EVENTS_PARAMETERS: [&str; 5] = ["cursor", "status", "customerId", "typ
 /// As the table of reasons has them.
 pub async fn of_order(State(context): State<Shared>, id: Id, request: Request) -> Reply {
     let request = request.into_parts().0;
-    let log = context.store.log_id();
     let mut violations = Violations::default();
     let id = path_id(id, &mut violations);
     let order_id = id.as_deref().and_then(|id| violations.order_id("id", id));
@@ -70,6 +69,7 @@ pub async fn of_order(State(context): State<Shared>, id: Id, request: Request) -
     let place = context.event_streams.enter()?;
     let store = context.store.clone();
     let history = OrderHistory::open(store, order_id, from, follow, context.draining.clone()).await?;
+    let log = context.log()?;
     let mut source = Source::Order(history);
     let path = request.uri.path();
     if follow {
@@ -105,7 +105,6 @@ fn check_not_resumed(headers: &HeaderMap, parameter: &str, violations: &mut Viol
 /// As the table of reasons has them.
 pub async fn of_all(State(context): State<Shared>, request: Request) -> Reply {
     let request = request.into_parts().0;
-    let log = context.store.log_id();
     let mut violations = Violations::default();
     let query = Query::read(&request.uri, EVENTS_PARAMETERS, &mut violations);
     let filter = filter(&query, &mut violations);
@@ -118,10 +117,11 @@ pub async fn of_all(State(context): State<Shared>, request: Request) -> Reply {
         None
     };
     let cursor = resumed.map(|id| ("Last-Event-ID", id)).or_else(|| query.get("cursor").map(|id| ("cursor", id)));
-    let after = start(cursor, violations, log)?;
+    let after = start(cursor, violations, context.store.log_id())?;
     let place = context.event_streams.enter()?;
     let (store, draining) = (context.store.clone(), context.draining.clone());
     let feed = EventFeed::open(store, after, filter, follow.then_some(sse::HEARTBEAT), draining).await?;
+    let log = context.log()?;
     let mut source = Source::All(feed);
     let path = request.uri.path();
     if follow {
@@ -134,24 +134,23 @@ pub async fn of_all(State(context): State<Shared>, request: Request) -> Reply {
 }
 
 /// After which position to start; `None`: now.
-fn start(cursor: Option<(&str, &str)>, mut violations: Violations, log: LogId) -> Result<Option<Position>, ApiError> {
-    let mut reason = Reason::InvalidArgument;
+fn start(
+    cursor: Option<(&str, &str)>,
+    mut violations: Violations,
+    log: Option<LogId>,
+) -> Result<Option<Position>, ApiError> {
     let after = match cursor {
         None => Some(Position(0)),
         Some((_, LATEST)) => None,
         Some((field, text)) => match cursor::decode_cursor(text, log) {
             Ok(position) => Some(position),
             Err(error) => {
-                if error == cursor::InvalidCursor::AnotherLog {
-                    // Told apart: the client has to start over rather than to correct its input.
-                    reason = Reason::CursorOfAnotherLog;
-                }
-                validation::note_cursor(&mut violations, field, error);
+                violations.add_cursor(field, error);
                 None
             }
         },
     };
-    violations.finish(Some(after)).map_err(|violations| ApiError { reason, ..violations.into() })
+    Ok(violations.finish(Some(after))?)
 }
 
 fn filter(query: &Query<5>, violations: &mut Violations) -> EventFilter {

@@ -131,6 +131,7 @@ pub fn settle<T>(noted: Violations, outcome: Result<T, Violations>) -> Result<T,
         Ok(value) => Ok(noted.finish(Some(value))?),
         Err(found) => {
             let mut all = noted;
+            all.adopt_logs(&found);
             let is_incomplete = |violation: &Violation| violation.field == "request";
             for violation in found.into_vec() {
                 // A draft is incomplete because of what the door has noted already.

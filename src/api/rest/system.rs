@@ -191,7 +191,7 @@ struct NodeView<'a> {
 pub async fn cluster(State(context): State<Shared>, uri: Uri) -> Reply {
     no_parameters(&uri)?;
     let view = context.cluster.view().await.map_err(AppError::unavailable)?;
-    let log = context.store.log_id();
+    let log = context.log()?;
     let nodes = view.nodes.iter().map(|node| NodeView {
         node: &node.name,
         address: &node.address,

@@ -32,8 +32,12 @@ impl EmbeddedEventStore {
 
 #[async_trait]
 impl EventStore for EmbeddedEventStore {
-    fn log_id(&self) -> LogId {
-        self.0.log_id()
+    fn log_id(&self) -> Option<LogId> {
+        Some(self.0.log_id())
+    }
+
+    fn connections(&self) -> watch::Receiver<u64> {
+        watch::channel(0).1
     }
 
     fn durability(&self) -> Durability {

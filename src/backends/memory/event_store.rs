@@ -197,8 +197,12 @@ impl Default for MemoryEventStore {
 
 #[async_trait]
 impl EventStore for MemoryEventStore {
-    fn log_id(&self) -> LogId {
-        self.id
+    fn log_id(&self) -> Option<LogId> {
+        Some(self.id)
+    }
+
+    fn connections(&self) -> watch::Receiver<u64> {
+        watch::channel(0).1
     }
 
     fn durability(&self) -> Durability {

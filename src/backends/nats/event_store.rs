@@ -75,6 +75,8 @@ struct Shared {
     streams: Streams,
     ring: Ring,
     latest: watch::Sender<Position>,
+    /// The connection from which all that is held in memory has come.
+    connection: watch::Sender<u64>,
     readers: Readers,
     reads: Semaphore,
     /// When NATS last refused something for want of space, and its words.
@@ -91,6 +93,7 @@ impl NatsEventStore {
             streams: Streams::new(),
             ring: Ring::default(),
             latest: watch::Sender::new(Position(0)),
+            connection: watch::Sender::new(0),
             readers: Readers::default(),
             reads: Semaphore::new(MAX_READS),
             full: Mutex::default(),
@@ -125,6 +128,35 @@ impl NatsEventStore {
 }
 
 impl Shared {
+    /// Makes sure that the streams have been looked at on this connection, and that nothing in memory comes from an earlier one: the log
+    /// may have been put back to an earlier state meanwhile.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] says why they cannot be used.
+    async fn ready(&self) -> Result<(), StoreError> {
+        self.log.ready().await?;
+        let connection = self.nats.connections();
+        if *self.connection.borrow() != connection {
+            self.forget(connection);
+        }
+        Ok(())
+    }
+
+    /// Forgets what was read on other connections than `connection`, before anybody learns that there is another one.
+    fn forget(&self, connection: u64) {
+        self.connection.send_if_modified(|known| {
+            if *known == connection {
+                return false;
+            }
+            self.ring.clear();
+            self.streams.clear();
+            self.readers.clear();
+            self.latest.send_replace(Position(0));
+            *known = connection;
+            true
+        });
+    }
+
     /// Takes in a message of the log, read or just written, and wakes who waits for it.
     fn saw(&self, sequence: u64, slot: Slot) {
         if let Ok(commit) = &slot {
@@ -175,7 +207,7 @@ impl Shared {
         let deadline = Instant::now() + CHECK_WITHIN;
         let look = async {
             self.log.doubt();
-            self.log.ready().await
+            self.ready().await
         };
         timeout_at(deadline, look).await.map_err(|_| StoreError::Unavailable("NATS does not answer".to_owned()))??;
         self.log.probe(deadline).await.map_err(StoreError::Unavailable)?;
@@ -195,9 +227,12 @@ fn foreign(what: &str, sequence: u64, why: &str) -> StoreError {
 
 #[async_trait]
 impl EventStore for NatsEventStore {
-    /// Zero until NATS has been reached for the first time; nothing can be read or written before.
-    fn log_id(&self) -> LogId {
-        self.shared.log.id().unwrap_or(LogId(0))
+    fn log_id(&self) -> Option<LogId> {
+        self.shared.log.id()
+    }
+
+    fn connections(&self) -> watch::Receiver<u64> {
+        self.shared.connection.subscribe()
     }
 
     /// As the streams were when last looked at; none until then.
@@ -207,7 +242,7 @@ impl EventStore for NatsEventStore {
 
     async fn append(&self, commit: Commit) -> Result<Appended, AppendError> {
         commit.require_events()?;
-        self.shared.log.ready().await?;
+        self.shared.ready().await?;
         match &commit.request {
             Some(request) if request.scope == RequestScope::Log => self.shared.append_once(&commit, request).await,
             _ => self.shared.append_to_stream(&commit).await,
@@ -215,7 +250,7 @@ impl EventStore for NatsEventStore {
     }
 
     async fn find_request(&self, stream: StreamId, request: &RequestKey) -> Result<Option<Appended>, AppendError> {
-        self.shared.log.ready().await?;
+        self.shared.ready().await?;
         match request.scope {
             RequestScope::Log => self.shared.find_reserved(request).await,
             RequestScope::Stream => self.shared.find_in_stream(stream, request).await,
@@ -229,7 +264,7 @@ impl EventStore for NatsEventStore {
         direction: Direction,
         max_events: usize,
     ) -> Result<Vec<StoredEvent>, StoreError> {
-        self.shared.log.ready().await?;
+        self.shared.ready().await?;
         self.shared.read_stream(stream, from, direction, max_events).await
     }
 
@@ -239,26 +274,32 @@ impl EventStore for NatsEventStore {
         direction: Direction,
         max_events: usize,
     ) -> Result<Vec<StoredEvent>, StoreError> {
-        self.shared.log.ready().await?;
-        match direction {
-            Direction::Forward => self.shared.read_forward(from, max_events).await,
-            Direction::Backward => self.shared.read_backward(from, max_events).await,
+        self.shared.ready().await?;
+        let connection = self.shared.nats.connections();
+        let events = match direction {
+            Direction::Forward => self.shared.read_forward(from, max_events).await?,
+            Direction::Backward => self.shared.read_backward(from, max_events).await?,
+        };
+        // Half of it may come from another state of the log.
+        if self.shared.nats.connections() != connection {
+            return Err(StoreError::Unavailable("the connection to NATS was lost while the log was read".to_owned()));
         }
+        Ok(events)
     }
 
     async fn read_commits(&self, from: Position, max_events: usize) -> Result<Vec<RecordedCommit>, StoreError> {
-        self.shared.log.ready().await?;
+        self.shared.ready().await?;
         self.shared.commits_after(from, max_events).await
     }
 
     async fn append_all(&self, commits: Vec<Commit>) -> Result<Position, AppendError> {
         commits.iter().try_for_each(Commit::require_events)?;
-        self.shared.log.ready().await?;
+        self.shared.ready().await?;
         self.shared.append_in_order(&commits).await
     }
 
     async fn head(&self) -> Result<Position, StoreError> {
-        self.shared.log.ready().await?;
+        self.shared.ready().await?;
         self.shared.last_sequence().await.map(head_position)
     }
 

@@ -104,6 +104,8 @@ struct Shared {
     client: Client,
     state: watch::Sender<State>,
     lost: Notify,
+    /// How often a connection has been made; counted before it is used.
+    connections: watch::Sender<u64>,
     /// Which log the server held when it was first seen, if this connection serves a log.
     log: OnceLock<LogId>,
     holds_log: bool,
@@ -138,8 +140,9 @@ impl Redis {
         let client =
             Client::open(client_url(&options.url)).map_err(|error| format!("the address of Redis: {error}"))?;
         let state = watch::Sender::new(State::Down { why: "not connected yet".to_owned(), is_final: false });
-        let (log, facts) = (OnceLock::new(), Mutex::default());
-        let shared = Arc::new(Shared { options, client, state, lost: Notify::new(), log, holds_log, facts });
+        let (connections, log, facts) = (watch::Sender::new(0), OnceLock::new(), Mutex::default());
+        let lost = Notify::new();
+        let shared = Arc::new(Shared { options, client, state, lost, connections, log, holds_log, facts });
         let keeper = Arc::new(AbortOnDrop(tokio::spawn(Arc::clone(&shared).keep_connected())));
         Ok(Self { shared, _keeper: keeper })
     }
@@ -179,6 +182,13 @@ impl Redis {
     #[must_use]
     pub fn log_id(&self) -> Option<LogId> {
         self.shared.log.get().copied()
+    }
+
+    /// How often a connection has been made. Whoever sees another number than before may talk to a server that has lost what it held: it
+    /// has been restored since, or another one has taken its place.
+    #[must_use]
+    pub fn connections(&self) -> watch::Receiver<u64> {
+        self.shared.connections.subscribe()
     }
 
     /// What the server was found to be when last looked at.
@@ -266,6 +276,8 @@ impl Shared {
                 match self.establish().await {
                     Ok(connection) => {
                         tracing::info!("connected to Redis");
+                        // Before anything is read on it.
+                        self.connections.send_modify(|made| *made += 1);
                         self.state.send_replace(State::Live(connection, number));
                         break;
                     }

@@ -200,9 +200,12 @@ fn store_error(error: CallError) -> StoreError {
 
 #[async_trait]
 impl EventStore for RedisEventStore {
-    /// Zero until Redis has been reached for the first time; nothing can be read or written before.
-    fn log_id(&self) -> LogId {
-        self.redis.log_id().unwrap_or(LogId(0))
+    fn log_id(&self) -> Option<LogId> {
+        self.redis.log_id()
+    }
+
+    fn connections(&self) -> watch::Receiver<u64> {
+        self.redis.connections()
     }
 
     /// As Redis's settings were when last looked at; none until then.

@@ -165,7 +165,7 @@ async fn a_file_of_version_1_keeps_its_read_model_and_where_that_is() {
     let folder = tempfile::tempdir().unwrap();
     file_of_version_1(folder.path());
     let database = Database::open(folder.path()).unwrap();
-    assert_eq!(EmbeddedEventStore::new(database.clone()).log_id(), LogId(77));
+    assert_eq!(EmbeddedEventStore::new(database.clone()).log_id(), Some(LogId(77)));
     let model = EmbeddedReadModel::new(database);
     let place = LogPlace { log: LogId(77), position: Position(2), event: 0 };
     assert_eq!(model.checkpoint().await, Ok(Some(place)));
@@ -183,7 +183,7 @@ async fn a_backup_has_the_read_model_of_its_own_log_also_of_a_file_of_version_1(
         folder.path().join("old-copy"),
     );
     let database = Database::open(&dir).unwrap();
-    let log = EmbeddedEventStore::new(database.clone()).log_id();
+    let log = EmbeddedEventStore::new(database.clone()).log_id().unwrap();
     let place = LogPlace { log, position: Position(1), event: 5 };
     EmbeddedReadModel::new(database).apply(vec![], place).await.unwrap();
     std::fs::create_dir(&old).unwrap();

@@ -29,8 +29,12 @@ struct AppendsAfterRead {
 
 #[async_trait]
 impl EventStore for AppendsAfterRead {
-    fn log_id(&self) -> LogId {
+    fn log_id(&self) -> Option<LogId> {
         self.store.log_id()
+    }
+
+    fn connections(&self) -> watch::Receiver<u64> {
+        self.store.connections()
     }
 
     fn durability(&self) -> Durability {

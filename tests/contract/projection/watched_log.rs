@@ -129,8 +129,11 @@ impl WatchedLog {
 
 #[async_trait]
 impl EventStore for WatchedLog {
-    fn log_id(&self) -> LogId {
-        self.id
+    fn log_id(&self) -> Option<LogId> {
+        Some(self.id)
+    }
+    fn connections(&self) -> watch::Receiver<u64> {
+        self.inner.connections()
     }
     fn durability(&self) -> Durability {
         self.inner.durability()

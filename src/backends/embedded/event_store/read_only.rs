@@ -117,8 +117,12 @@ where
 
 #[async_trait]
 impl EventStore for ReadOnlyEventStore {
-    fn log_id(&self) -> LogId {
-        self.log_id
+    fn log_id(&self) -> Option<LogId> {
+        Some(self.log_id)
+    }
+
+    fn connections(&self) -> watch::Receiver<u64> {
+        watch::channel(0).1
     }
 
     /// None: nothing is ever acknowledged.

@@ -207,7 +207,7 @@ impl Shared {
         while Instant::now() < give_up {
             sleep(RESOLVE_PAUSE.mul_f64(0.5 + fastrand::f64())).await;
             // Not into a log that has come in the place of this one.
-            if self.log.ready().await.is_err() {
+            if self.ready().await.is_err() {
                 continue;
             }
             let found = match self.publish(conditional).await {

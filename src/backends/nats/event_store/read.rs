@@ -163,6 +163,11 @@ impl Readers {
         kept.remove(found).map(|kept| Kept { is_used: true, ..kept })
     }
 
+    /// Forgets them all: NATS removes their consumers when nobody has asked for a while.
+    pub(super) fn clear(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// Keeps one; answers the one that has to go for it.
     fn keep(&self, reader: Kept) -> Option<Kept> {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -149,7 +149,7 @@ impl Shared {
                 (Err(StoreError::Unavailable(_)), Some(_)) => {
                     sleep(RESOLVE_PAUSE.mul_f64(0.5 + fastrand::f64())).await;
                     // If the streams cannot be used yet, the next try says so.
-                    let _ = self.log.ready().await;
+                    let _ = self.ready().await;
                 }
                 (Err(error), _) => return Err(error.into()),
             }

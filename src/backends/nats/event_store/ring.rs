@@ -48,6 +48,11 @@ impl Ring {
         self.lock().next()
     }
 
+    /// Forgets everything, until [`Ring::start`].
+    pub(super) fn clear(&self) {
+        self.lock().restart(0);
+    }
+
     /// Begins with message `next`, unless what is there goes on from closer before it than the ring is long.
     pub(super) fn start(&self, next: u64) {
         let mut content = self.lock();

@@ -66,6 +66,11 @@ impl Streams {
         Self(Cache::with_weighter(CAPACITY as usize, CAPACITY, Weigh))
     }
 
+    /// Forgets everything.
+    pub(super) fn clear(&self) {
+        self.0.clear();
+    }
+
     /// What is known of `stream`.
     pub(super) fn of(&self, stream: StreamId) -> Known {
         let new = || Ok::<_, std::convert::Infallible>(Weighed { known: Known::default(), weight: 1 });

@@ -34,7 +34,7 @@ pub(super) async fn follow(store: Weak<Shared>) {
 }
 
 async fn open(shared: &Shared) -> Result<Reader, StoreError> {
-    shared.log.ready().await?;
+    shared.ready().await?;
     let last = shared.last_sequence().await?;
     shared.ring.start(last + 1);
     let reader = shared.open_reader(None, shared.ring.next()).await?;
@@ -44,8 +44,13 @@ async fn open(shared: &Shared) -> Result<Reader, StoreError> {
 }
 
 async fn run(store: &Weak<Shared>, mut reader: Reader) -> Result<(), StoreError> {
+    let Some(mut connection) = store.upgrade().map(|shared| shared.connection.subscribe()) else { return Ok(()) };
     loop {
-        let batch = reader.fetch(BATCH, WAIT).await.map_err(|error| StoreError::Unavailable(error.to_string()))?;
+        let batch = tokio::select! {
+            batch = reader.fetch(BATCH, WAIT) => batch.map_err(|error| StoreError::Unavailable(error.to_string()))?,
+            // What is held in memory was dropped: this reader goes on where nobody needs it.
+            _ = connection.changed() => return Err(StoreError::Unavailable("connected again".to_owned())),
+        };
         let Some(shared) = store.upgrade() else { return Ok(()) };
         let is_busy = !batch.is_empty();
         for raw in batch {
