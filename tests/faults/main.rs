@@ -7,15 +7,22 @@ mod durable;
 mod embedded;
 mod kill;
 mod load;
+#[path = "../contract/nats_cluster.rs"]
+#[allow(dead_code, reason = "shared with the contract suites")]
+mod nats_cluster;
 #[path = "../contract/nats_server.rs"]
 #[allow(dead_code, reason = "shared with the contract suites")]
 mod nats_server;
 mod outage;
 mod program;
+#[path = "../contract/proxy.rs"]
+#[allow(dead_code, reason = "shared with the contract suites")]
+mod proxy;
 mod read_model_file;
 #[path = "../contract/redis_server.rs"]
 #[allow(dead_code, reason = "shared with the contract suites")]
 mod redis_server;
 mod relay;
+mod seeded;
 mod two_nodes;
 mod whole_log;

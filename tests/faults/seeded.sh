@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# The long form of the seeded runs: as many as are asked for, round-robin over all topologies, and a table of what they amounted to.
+#
+#   tests/faults/seeded.sh RUNS [FIRST_SEED]
+#
+# SEEDED_JOBS runs go on at once (1), each with SEEDED_FAULTS faults (4). SEEDED_TOPOLOGIES are those to take (all). SEEDED_OUT is where the
+# output of each run and the figures go (target/seeded/long). Exit code 0: no run found anything.
+set -uo pipefail
+cd "$(dirname "$0")/../.."
+
+runs=${1:?how many runs?}
+first=${2:-1000}
+jobs=${SEEDED_JOBS:-1}
+out=${SEEDED_OUT:-$PWD/target/seeded/long}
+export SEEDED_FAULTS=${SEEDED_FAULTS:-4} RUST_BACKTRACE=0
+# Longer than any run takes: one that stands still is a finding.
+run_within_s=600
+
+mkdir -p "$out" && rm -f "$out"/*.txt "$out"/figures.tsv || exit 1
+export SEEDED_FIGURES="$out/figures.tsv"
+cargo build --locked --quiet --bin ordersystem || exit 1
+binary=$(cargo test --locked --no-run --test faults --message-format=json 2>/dev/null |
+    python3 -c 'import json, sys; print([e for e in map(json.loads, sys.stdin) if e.get("executable") and e["target"]["name"] == "faults"][-1]["executable"])') || exit 1
+read -ra topologies <<< "${SEEDED_TOPOLOGIES:-$("$binary" seeded:: --list | sed -n 's/^seeded::\([a-z_0-9]*\): test$/\1/p' | tr '\n' ' ')}"
+
+for ((run = 0; run < runs; run++)); do
+    echo "${topologies[run % ${#topologies[@]}]} $((first + run))"
+done | xargs -P "$jobs" -L 1 bash -c '
+    name="$1-$2"
+    if SEEDED_SEED=$2 timeout --kill-after=10 '$run_within_s' "'"$binary"'" "seeded::$1" --exact --nocapture > "'"$out"'/$name.txt" 2>&1; then
+        echo "passed  $name"
+    else
+        echo "FAILED  $name"
+        touch "'"$out"'/$name.failed.txt"
+    fi' _
+python3 tests/faults/seeded/table.py "$out/figures.tsv"
+failed=("$out"/*.failed.txt)
+[ -e "${failed[0]}" ] || failed=()
+echo "$((runs - ${#failed[@]})) of $runs runs passed"
+for failure in "${failed[@]}"; do
+    echo "--- ${failure%.failed.txt}.txt"
+    grep -v -e '^$' -e '^run' -e '^fault' "${failure%.failed.txt}.txt" | cut -c 1-600 | head -n 30
+done
+[ ${#failed[@]} = 0 ]

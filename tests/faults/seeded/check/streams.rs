@@ -1,0 +1,60 @@
+//! Followers and the bus: nothing missing, nothing twice where that is promised, all in order.
+
+use std::collections::HashMap;
+
+use super::{
+    super::history::{Followed, History},
+    Finding,
+};
+
+pub fn check(history: &History) -> Vec<Finding> {
+    let mut findings: Vec<_> =
+        history.followed.iter().filter_map(|followed| check_follower(followed, history)).collect();
+    findings.extend(check_bus(history));
+    findings
+}
+
+/// What a follower was sent is what it wants of the log, from its beginning to its end.
+fn check_follower(followed: &Followed, history: &History) -> Option<Finding> {
+    let mut wanted = history.log.iter().filter(|event| followed.what.wants(event));
+    for (place, (order, revision, call)) in followed.events.iter().enumerate() {
+        let next = wanted.next();
+        let fits = next.is_some_and(|event| (event.order, event.revision, &event.call) == (*order, *revision, call));
+        if !fits {
+            let text = format!(
+                "{:?}: event {place} is order {order} revision {revision} ({call}), the log has {next:?}",
+                followed.what
+            );
+            return Some(Finding::new("a follower skipped, repeated or invented", text));
+        }
+    }
+    let missing = wanted.count();
+    (missing > 0).then(|| {
+        let text = format!("{:?}: {missing} events never came, after {}", followed.what, followed.events.len());
+        Finding::new("a follower was not sent everything", text)
+    })
+}
+
+fn check_bus(history: &History) -> Vec<Finding> {
+    let mut last: HashMap<u64, u64> = HashMap::new();
+    let mut findings = Vec::new();
+    for (order, revision) in &history.bus {
+        let last = last.entry(*order).or_default();
+        if *revision > *last + 1 {
+            findings.push(Finding::new("the bus skipped", format!("order {order}: revision {revision} after {last}")));
+        }
+        *last = (*last).max(*revision);
+    }
+    let mut wanted: HashMap<u64, u64> = HashMap::new();
+    for event in &history.log {
+        wanted.insert(event.order, event.revision);
+    }
+    let missing = wanted.iter().filter(|(order, revision)| last.get(order) != Some(revision)).count();
+    if missing > 0 {
+        findings.push(Finding::new("the bus lacks events", format!("of {missing} of {} orders", wanted.len())));
+    }
+    if let Some(order) = last.keys().find(|order| !wanted.contains_key(order)) {
+        findings.push(Finding::new("the bus has what the log has not", format!("order {order}")));
+    }
+    findings
+}

@@ -1,0 +1,289 @@
+//! The checker passes a sound history, and finds what is broken into it, kind by kind.
+
+use super::{
+    super::history::{Answer, Asked, Call, Event, Followed, Follows, Freshness, History, Row, Status},
+    check,
+};
+
+const ORDER: u64 = 7;
+
+fn row(revision: u64, status: Status) -> Row {
+    Row { revision, status }
+}
+
+fn command(name: &str, times: (u64, u64), to: Status, answer: Answer) -> Call {
+    let order = (to != Status::Pending).then_some(ORDER);
+    let asked = Asked::Command { to, order, request: Some(format!("r-{name}")), expected: None };
+    Call { name: name.to_owned(), node: 0, sent_at: times.0, answered_at: times.1, asked, answer }
+}
+
+fn done(name: &str, times: (u64, u64), to: Status, revision: u64) -> Call {
+    command(name, times, to, Answer::Done { order: ORDER, row: row(revision, to) })
+}
+
+fn read(name: &str, times: (u64, u64), seen: Option<Row>) -> Call {
+    let asked = Asked::Orders { ids: vec![ORDER], freshness: Freshness::Strong };
+    let answer = Answer::Orders(vec![seen]);
+    Call { name: name.to_owned(), node: 1, sent_at: times.0, answered_at: times.1, asked, answer }
+}
+
+fn list(times: (u64, u64), rows: &[Row]) -> Call {
+    let answer = Answer::List(rows.iter().map(|row| (ORDER, *row)).collect());
+    let asked = Asked::List { customer: "c".to_owned() };
+    Call { name: "list".to_owned(), node: 1, sent_at: times.0, answered_at: times.1, asked, answer }
+}
+
+fn totals(times: (u64, u64), by_status: [u64; 5]) -> Call {
+    let all = by_status.iter().sum();
+    let answer = Answer::Totals { by_status, all, dollars: all - by_status[Status::Cancelled as usize] };
+    Call { name: "totals".to_owned(), node: 1, sent_at: times.0, answered_at: times.1, asked: Asked::Totals, answer }
+}
+
+fn refused(reason: &str, seen: Option<Row>) -> Answer {
+    let revision = seen.map_or(0, |row| row.revision);
+    Answer::Refused { reason: reason.to_owned(), row: seen, revision }
+}
+
+fn unknown() -> Answer {
+    Answer::Unknown { reason: "broken pipe".to_owned() }
+}
+
+fn event(call: &str, to: Status, revision: u64) -> Event {
+    let request = format!("r-{call}");
+    Event { order: ORDER, revision, to, call: call.to_owned(), request, customer: "c".to_owned() }
+}
+
+/// Created at 10 to 20, paid at 30 to 40, shipped at 50 to 60 without an answer; with reads, followers and the bus as they should be.
+fn sound() -> History {
+    let log = vec![event("a", Status::Pending, 1), event("b", Status::Paid, 2), event("c", Status::Shipped, 3)];
+    let events = |log: &[Event]| log.iter().map(|event| (event.order, event.revision, event.call.clone())).collect();
+    History {
+        calls: vec![
+            done("a", (10, 20), Status::Pending, 1),
+            read("g1", (25, 28), Some(row(1, Status::Pending))),
+            done("b", (30, 40), Status::Paid, 2),
+            // While it was paid: either is right.
+            read("g2", (32, 38), Some(row(1, Status::Pending))),
+            list((41, 43), &[row(2, Status::Paid)]),
+            totals((41, 43), [0, 1, 0, 0, 0]),
+            command("p", (44, 46), Status::Paid, refused("ILLEGAL_TRANSITION", Some(row(2, Status::Paid)))),
+            command("c", (50, 60), Status::Shipped, unknown()),
+            // Not yet done, then done.
+            read("g3", (70, 75), Some(row(2, Status::Paid))),
+            read("g4", (80, 85), Some(row(3, Status::Shipped))),
+        ],
+        followed: vec![
+            Followed { what: Follows::Everything, events: events(&log) },
+            Followed { what: Follows::Status(Status::Paid), events: events(&log[1..2]) },
+        ],
+        bus: vec![(ORDER, 1), (ORDER, 2), (ORDER, 1), (ORDER, 2), (ORDER, 3)],
+        log,
+    }
+}
+
+fn kinds(history: &History) -> Vec<&'static str> {
+    check(history).into_iter().map(|finding| finding.kind).collect()
+}
+
+/// What the checker says of the sound history after `breaking` it.
+#[track_caller]
+fn assert_found(kind: &str, breaking: impl FnOnce(&mut History)) {
+    let mut history = sound();
+    breaking(&mut history);
+    let kinds = kinds(&history);
+    assert!(kinds.contains(&kind), "{kinds:?}");
+}
+
+#[test]
+fn a_sound_history_is_passed() {
+    assert_eq!(check(&sound()), []);
+}
+
+#[test]
+fn a_stale_read_is_found() {
+    assert_found("a stale answer", |history| {
+        history.calls.push(read("old", (41, 42), Some(row(1, Status::Pending))));
+    });
+}
+
+#[test]
+fn a_read_that_finds_no_order_after_another_has_found_it_is_stale() {
+    assert_found("a stale answer", |history| history.calls.push(read("old", (29, 31), None)));
+}
+
+#[test]
+fn two_reads_that_go_back_in_time_are_found() {
+    assert_found("a stale answer", |history| {
+        history.calls.push(read("back", (86, 90), Some(row(2, Status::Paid))));
+    });
+}
+
+#[test]
+fn an_effect_that_was_seen_before_it_was_asked_for_is_found() {
+    assert_found("an effect before its command", |history| {
+        history.calls.push(read("soon", (42, 45), Some(row(3, Status::Shipped))));
+    });
+}
+
+#[test]
+fn a_stale_refusal_is_found() {
+    assert_found("a stale answer", |history| {
+        history.calls.push(command("d", (41, 45), Status::Shipped, refused("ORDER_NOT_FOUND", None)));
+    });
+}
+
+#[test]
+fn a_refusal_that_the_state_does_not_explain_is_found() {
+    assert_found("a refusal without a reason", |history| {
+        let answer = refused("ILLEGAL_TRANSITION", Some(row(1, Status::Pending)));
+        history.calls.push(command("d", (22, 24), Status::Paid, answer));
+    });
+    assert_found("a refusal names a state that never was", |history| {
+        let answer = refused("ILLEGAL_TRANSITION", Some(row(2, Status::Cancelled)));
+        history.calls.push(command("d", (45, 49), Status::Paid, answer));
+    });
+    assert_found("a refusal without a reason", |history| {
+        // Without an expected revision nothing can conflict.
+        let answer = refused("REVISION_CONFLICT", Some(row(2, Status::Paid)));
+        history.calls.push(command("d", (45, 49), Status::Paid, answer));
+    });
+}
+
+#[test]
+fn a_command_that_is_refused_and_done_is_found() {
+    assert_found("refused, and done", |history| {
+        history.calls[7].answer = refused("ILLEGAL_TRANSITION", Some(row(3, Status::Shipped)));
+    });
+    // And where a later try with the same request id is refused on the effect of the first.
+    assert_found("refused, and done", |history| {
+        let mut again =
+            command("c2", (90, 95), Status::Shipped, refused("ILLEGAL_TRANSITION", Some(row(3, Status::Shipped))));
+        again.asked = history.calls[7].asked.clone();
+        history.calls.push(again);
+    });
+}
+
+#[test]
+fn a_command_without_request_id_that_is_refused_and_done_is_found_wherever_it_was_refused() {
+    assert_found("refused, and done", |history| {
+        history.log[2].request.clear();
+        history.calls[7].asked =
+            Asked::Command { to: Status::Shipped, order: Some(ORDER), request: None, expected: Some(1) };
+        history.calls[7].answer = refused("REVISION_CONFLICT", Some(row(2, Status::Paid)));
+    });
+}
+
+#[test]
+fn a_command_that_was_said_not_to_be_done_and_is_done_is_found() {
+    assert_found("said not to be done, and done", |history| {
+        history.calls[7].answer = Answer::NotDone { reason: "UNAVAILABLE".to_owned() };
+    });
+}
+
+#[test]
+fn a_lost_acknowledged_command_is_found() {
+    assert_found("an acknowledged command is lost", |history| {
+        history.log.truncate(1);
+    });
+}
+
+#[test]
+fn an_acknowledgement_of_what_another_did_is_found() {
+    assert_found("an acknowledged command is another in the log", |history| {
+        history.calls.push(done("d", (45, 49), Status::Paid, 2));
+    });
+}
+
+#[test]
+fn a_request_id_that_took_effect_twice_is_found() {
+    assert_found("a request id took effect twice", |history| {
+        let twice = Event { order: 8, request: "r-a".to_owned(), ..event("a2", Status::Pending, 1) };
+        history.log.push(twice);
+    });
+}
+
+#[test]
+fn a_call_that_took_effect_twice_is_found() {
+    assert_found("a call took effect twice", |history| {
+        history.log.push(Event { order: 8, request: String::new(), ..event("a", Status::Pending, 1) });
+    });
+}
+
+#[test]
+fn a_retry_that_gets_another_answer_is_found() {
+    assert_found("a retry got another answer", |history| {
+        let mut again = done("a2", (90, 95), Status::Pending, 1);
+        again.asked = history.calls[0].asked.clone();
+        again.answer = Answer::Done { order: 8, row: row(1, Status::Pending) };
+        history.calls.push(again);
+    });
+}
+
+#[test]
+fn an_illegal_history_is_found() {
+    assert_found("illegal history", |history| history.log[2].to = Status::Pending);
+    assert_found("revisions have a gap", |history| history.log[2].revision = 4);
+}
+
+#[test]
+fn damage_that_is_claimed_is_found() {
+    assert_found("an answer that may not be", |history| {
+        let answer = Answer::Wrong { reason: "DATA_CORRUPT".to_owned(), message: "message 7 is missing".to_owned() };
+        history.calls.push(command("d", (90, 95), Status::Delivered, answer));
+    });
+}
+
+#[test]
+fn an_order_that_never_was_so_is_found() {
+    assert_found("an order that never was so", |history| {
+        history.calls.push(read("odd", (90, 95), Some(row(3, Status::Cancelled))));
+    });
+}
+
+#[test]
+fn an_answer_older_than_its_token_is_found() {
+    assert_found("older than the token", |history| {
+        let mut call = read("token", (90, 95), Some(row(1, Status::Pending)));
+        call.asked = Asked::Orders { ids: vec![ORDER], freshness: Freshness::AtLeast(ORDER, 2) };
+        history.calls.push(call);
+    });
+}
+
+#[test]
+fn a_token_may_be_answered_with_what_is_older_than_now() {
+    let mut history = sound();
+    let mut call = read("token", (90, 95), Some(row(2, Status::Paid)));
+    call.asked = Asked::Orders { ids: vec![ORDER], freshness: Freshness::AtLeast(ORDER, 2) };
+    history.calls.push(call);
+    assert_eq!(check(&history), []);
+}
+
+#[test]
+fn stale_lists_and_totals_are_found() {
+    const KIND: &str = "a list or totals of no moment of the call";
+    assert_found(KIND, |history| history.calls.push(list((41, 43), &[])));
+    assert_found(KIND, |history| history.calls.push(list((41, 43), &[row(1, Status::Pending)])));
+    assert_found(KIND, |history| history.calls.push(totals((41, 43), [1, 0, 0, 0, 0])));
+    assert_found(KIND, |history| history.calls.push(totals((41, 43), [1, 1, 0, 0, 0])));
+    // From a time that has not come.
+    assert_found(KIND, |history| history.calls.push(list((41, 43), &[row(3, Status::Shipped)])));
+}
+
+#[test]
+fn followers_that_skip_repeat_or_end_short_are_found() {
+    const KIND: &str = "a follower skipped, repeated or invented";
+    assert_found(KIND, |history| drop(history.followed[0].events.remove(1)));
+    assert_found(KIND, |history| history.followed[0].events.swap(0, 1));
+    assert_found(KIND, |history| {
+        let again = history.followed[0].events[1].clone();
+        history.followed[0].events.insert(2, again);
+    });
+    assert_found("a follower was not sent everything", |history| history.followed[1].events.clear());
+}
+
+#[test]
+fn a_bus_that_skips_or_lacks_events_is_found() {
+    assert_found("the bus skipped", |history| history.bus = vec![(ORDER, 1), (ORDER, 3)]);
+    assert_found("the bus lacks events", |history| history.bus.truncate(4));
+    assert_found("the bus has what the log has not", |history| history.bus.push((8, 1)));
+}

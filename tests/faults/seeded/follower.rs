@@ -1,0 +1,182 @@
+//! Followers: each reads a stream from its beginning through whatever happens, and resumes at another node where it was.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use ordersystem::{
+    codec::{EncodedEvent, decode_message},
+    proto::catga::orders::v1::{
+        OrderEventType, StreamEventsRequest, StreamOrderHistoryRequest, StreamStart, stream_events_response,
+        stream_order_history_response,
+    },
+};
+use tokio::{task::JoinHandle, time::timeout};
+use tonic::Status as GrpcStatus;
+
+use super::{
+    board::Board,
+    calls::{Node, failed},
+    history::{Answer, Asked, Call, Followed, Follows, Freshness, Status},
+};
+
+/// A stream that says nothing for so long is given up, and resumed elsewhere.
+const SILENCE: Duration = Duration::from_secs(5);
+
+pub struct Follower {
+    what: Follows,
+    events: Arc<Mutex<Vec<(u64, u64, String)>>>,
+    task: JoinHandle<()>,
+}
+
+impl Follower {
+    /// Begins at node `first`.
+    pub fn start(what: Follows, first: usize, board: Arc<Board>, nodes: Arc<Vec<Node>>) -> Self {
+        let events = Arc::<Mutex<Vec<_>>>::default();
+        let follow =
+            Follow { what: what.clone(), events: Arc::clone(&events), board, cursor: String::new(), resumed: 0 };
+        Self { what, events, task: tokio::spawn(follow.through_all(first, nodes)) }
+    }
+
+    /// How many events it has been sent.
+    pub fn count(&self) -> usize {
+        self.events.lock().unwrap().len()
+    }
+
+    pub const fn what(&self) -> &Follows {
+        &self.what
+    }
+
+    pub fn end(self) -> Followed {
+        self.task.abort();
+        Followed { what: self.what, events: std::mem::take(&mut *self.events.lock().unwrap()) }
+    }
+}
+
+struct Follow {
+    what: Follows,
+    events: Arc<Mutex<Vec<(u64, u64, String)>>>,
+    board: Arc<Board>,
+    cursor: String,
+    resumed: usize,
+}
+
+impl Follow {
+    async fn through_all(mut self, first: usize, nodes: Arc<Vec<Node>>) {
+        loop {
+            let at = (first + self.resumed) % nodes.len();
+            let sent_at = self.board.now();
+            let ended = match self.what {
+                Follows::Order(order) => self.follow_order(&nodes[at], order).await,
+                _ => self.follow_log(&nodes[at]).await,
+            };
+            if let Err(status) = ended {
+                self.note_if_wrong(&status, at, sent_at);
+            }
+            self.resumed += 1;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// An end that an outage explains is no news. An order that is followed is there, so that it cannot be not found.
+    fn note_if_wrong(&self, status: &GrpcStatus, node: usize, sent_at: u64) {
+        let (reason, message) = match failed(status) {
+            Answer::Wrong { reason, message } => (reason, message),
+            Answer::Refused { reason, .. } => (reason, status.message().to_owned()),
+            _ => return,
+        };
+        let asked = Asked::Orders { ids: Vec::new(), freshness: Freshness::Strong };
+        let answer = Answer::Wrong { reason, message };
+        let name = format!("follower of {:?}, resumed {} times", self.what, self.resumed);
+        self.board.note(Call { name, node, sent_at, answered_at: self.board.now(), asked, answer });
+    }
+
+    fn saw(&self, event: &EncodedEvent) {
+        self.events.lock().unwrap().push(seen(event));
+    }
+
+    async fn follow_log(&mut self, node: &Node) -> Result<(), GrpcStatus> {
+        use stream_events_response::Item;
+        let mut client = node.history.clone();
+        let opened = timeout(SILENCE, client.stream_events(log_request(&self.what, &self.cursor, true))).await;
+        let Ok(stream) = opened else { return Ok(()) };
+        let mut stream = stream?.into_inner();
+        while let Ok(message) = timeout(SILENCE, stream.message()).await {
+            let Some(message) = message? else { return Ok(()) };
+            self.cursor = message.cursor;
+            if let Some(Item::Event(event)) = message.item {
+                self.saw(&event);
+            }
+        }
+        Ok(())
+    }
+
+    async fn follow_order(&self, node: &Node, order: u64) -> Result<(), GrpcStatus> {
+        use stream_order_history_response::Item;
+        let from_revision = self.events.lock().unwrap().len() as i64 + 1;
+        let request = StreamOrderHistoryRequest { order_id: order.to_string(), from_revision, follow: true };
+        let mut client = node.history.clone();
+        let Ok(stream) = timeout(SILENCE, client.stream_order_history(request)).await else { return Ok(()) };
+        let mut stream = stream?.into_inner();
+        while let Ok(message) = timeout(SILENCE, stream.message()).await {
+            let Some(message) = message? else { return Ok(()) };
+            if let Some(Item::Event(event)) = message.item {
+                self.saw(&event);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The order, the revision and the call of an event.
+fn seen(event: &EncodedEvent) -> (u64, u64, String) {
+    let event = decode_message(&event.0).unwrap();
+    (event.order_id.parse().unwrap(), event.revision as u64, event.actor)
+}
+
+/// Everything that `node` has, read to the end of the log.
+pub async fn read_all(node: &Node) -> Result<Followed, GrpcStatus> {
+    use stream_events_response::Item;
+    let mut stream =
+        node.history.clone().stream_events(log_request(&Follows::Everything, "", false)).await?.into_inner();
+    let mut events = Vec::new();
+    while let Some(message) = stream.message().await? {
+        if let Some(Item::Event(event)) = message.item {
+            events.push(seen(&event));
+        }
+    }
+    Ok(Followed { what: Follows::Everything, events })
+}
+
+fn log_request(what: &Follows, cursor: &str, follow: bool) -> StreamEventsRequest {
+    let start = if cursor.is_empty() { StreamStart::Earliest } else { StreamStart::After };
+    let types = match what {
+        Follows::Status(status) => vec![event_type(*status).into()],
+        _ => Vec::new(),
+    };
+    let customer_ids = match what {
+        Follows::Customer(customer) => vec![customer.clone()],
+        _ => Vec::new(),
+    };
+    let heartbeat_interval = follow.then_some(prost_types::Duration { seconds: 1, nanos: 0 });
+    StreamEventsRequest {
+        start: start.into(),
+        cursor: cursor.to_owned(),
+        follow,
+        customer_ids,
+        types,
+        heartbeat_interval,
+        ..Default::default()
+    }
+}
+
+const fn event_type(to: Status) -> OrderEventType {
+    match to {
+        Status::Pending => OrderEventType::OrderCreated,
+        Status::Paid => OrderEventType::OrderPaid,
+        Status::Shipped => OrderEventType::OrderShipped,
+        Status::Delivered => OrderEventType::OrderDelivered,
+        Status::Cancelled => OrderEventType::OrderCancelled,
+    }
+}

@@ -1,0 +1,92 @@
+//! A node of a run: the program under somebody who starts it again when it ends, as a supervisor does.
+
+use std::{fs::OpenOptions, path::PathBuf, process::Stdio, time::Duration};
+
+use ordersystem::api::{client::Target, probe};
+use tokio::process::Child;
+
+use crate::program::command;
+
+/// Names another build of the program, such as an older one in which a fault must be found.
+const BINARY: &str = "SEEDED_BINARY";
+/// How long an orderly end may take on a busy machine.
+const ENDS_WITHIN: Duration = Duration::from_secs(60);
+
+pub struct Process {
+    pub port: u16,
+    settings: Vec<String>,
+    log: PathBuf,
+    child: Option<Child>,
+    /// How often it has ended by itself.
+    pub ended: usize,
+}
+
+impl Process {
+    /// With these settings, its port among them; what it says goes to `log`.
+    pub fn start(port: u16, settings: Vec<String>, log: PathBuf) -> Self {
+        let mut process = Self { port, settings, log, child: None, ended: 0 };
+        process.start_again();
+        process
+    }
+
+    pub fn start_again(&mut self) {
+        let log = OpenOptions::new().create(true).append(true).open(&self.log).unwrap();
+        let mut program = command();
+        if let Some(other) = std::env::var_os(BINARY) {
+            program = std::process::Command::new(other);
+        }
+        let child = tokio::process::Command::from(program)
+            .args(["--port", &self.port.to_string()])
+            .args(&self.settings)
+            .stdout(Stdio::null())
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn();
+        self.child = Some(child.unwrap());
+    }
+
+    /// Starts it again if it has ended by itself.
+    pub fn tend(&mut self) {
+        let has_ended = self.child.as_mut().is_some_and(|child| child.try_wait().unwrap().is_some());
+        if has_ended {
+            self.ended += 1;
+            self.start_again();
+        }
+    }
+
+    /// kill -9.
+    pub async fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().await.unwrap();
+        }
+    }
+
+    /// Sends it a signal, if it runs.
+    pub fn signal(&self, name: &str) {
+        if let Some(pid) = self.child.as_ref().and_then(Child::id) {
+            let sent = std::process::Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status();
+            sent.unwrap();
+        }
+    }
+
+    /// Lets it end in order; says what is wrong with how it does.
+    pub async fn stop(&mut self) -> Result<(), String> {
+        self.signal("TERM");
+        let Some(mut child) = self.child.take() else { return Ok(()) };
+        match tokio::time::timeout(ENDS_WITHIN, child.wait()).await {
+            Ok(status) if status.as_ref().unwrap().success() => Ok(()),
+            Ok(status) => Err(format!("the node at {} ends with {} at SIGTERM", self.port, status.unwrap())),
+            Err(_) => Err(format!("the node at {} does not end within {ENDS_WITHIN:?} of SIGTERM", self.port)),
+        }
+    }
+
+    pub async fn is_ready(&self) -> bool {
+        probe::check(&Target::plain(format!("127.0.0.1:{}", self.port)), "", 5_000).await == Ok(true)
+    }
+
+    /// Lines of its log that tell of a fault of its own.
+    pub fn panics(&self) -> Vec<String> {
+        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
+        text.lines().filter(|line| line.contains("panicked at")).map(str::to_owned).collect()
+    }
+}

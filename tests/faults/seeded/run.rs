@@ -1,0 +1,339 @@
+//! One run: servers, nodes, clients and followers; the faults of its plan, one by one; then quiet, and the checker.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use fastrand::Rng;
+use ordersystem::{
+    codec,
+    event_store::{Direction, EventStore, Position},
+    message_bus::MessageBus,
+    proto::catga::events::v1::order_event,
+};
+use tokio::{
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    board::Board,
+    calls::Node,
+    check::{Finding, check},
+    client::{self, Client, Open},
+    figures::{Away, Figures},
+    follower::{Follower, read_all},
+    history::{Answer, Event, Followed, Follows, History, OrderId, Status},
+    plan::Plan,
+    world::World,
+};
+use crate::program::run as run_program;
+
+/// How long it may take until all is as before, on a machine that has other things to do. Longer is a finding.
+const RECOVERS_WITHIN: Duration = Duration::from_secs(120);
+/// How many commands are acknowledged after the last fault.
+const AT_THE_END: usize = 30;
+
+/// What came of a run.
+pub struct Outcome {
+    pub findings: Vec<Finding>,
+    pub figures: Figures,
+    /// Where the logs of the nodes and the history are.
+    pub folder: PathBuf,
+}
+
+struct Run {
+    plan: Plan,
+    board: Arc<Board>,
+    world: World,
+    nodes: Arc<Vec<Node>>,
+    open: Open,
+    findings: Vec<Finding>,
+    figures: Figures,
+}
+
+/// Runs a plan; what it leaves is in `folder`.
+pub async fn run(plan: Plan, folder: &Path) -> Outcome {
+    std::fs::create_dir_all(folder).unwrap();
+    let world = World::start(&plan, folder);
+    let nodes = Arc::new(world.nodes.iter().map(|node| Node::at(node.port)).collect::<Vec<_>>());
+    let figures = Figures::new(&plan);
+    let board = Arc::new(Board::new());
+    let mut run = Run { plan, board, world, nodes, open: Open::default(), findings: Vec::new(), figures };
+    let history = run.whole_history().await;
+    run.findings.extend(check(&history));
+    run.figures.take_in(&history, run.findings.len());
+    std::fs::write(folder.join("history.txt"), written(&history, &run.findings)).unwrap();
+    Outcome { findings: run.findings, figures: run.figures, folder: folder.to_owned() }
+}
+
+impl Run {
+    async fn whole_history(&mut self) -> History {
+        self.until_ready("at the start").await;
+        let (stop, mut clients) = (CancellationToken::new(), JoinSet::new());
+        for number in 0..self.plan.clients {
+            clients.spawn(self.client(number).work_until(stop.clone()));
+        }
+        let followers = self.all_faults().await;
+        stop.cancel();
+        clients.join_all().await;
+        self.settle().await;
+        self.until_ready("at the end").await;
+        self.what_is_left(followers).await
+    }
+
+    fn client(&self, number: usize) -> Client {
+        Client {
+            number,
+            random: Rng::with_seed(self.plan.seed << 8 | number as u64),
+            board: Arc::clone(&self.board),
+            nodes: Arc::clone(&self.nodes),
+            open: Arc::clone(&self.open),
+            commands: 0,
+            orders: 0,
+            reads: 0,
+        }
+    }
+
+    fn found(&mut self, kind: &'static str, text: impl Into<String>) {
+        self.findings.push(Finding::new(kind, text));
+    }
+
+    /// Waits until it holds, and looks after the nodes meanwhile.
+    async fn until(&mut self, what: &str, mut holds: impl AsyncFnMut(&mut Self) -> bool) -> bool {
+        let give_up_at = Instant::now() + RECOVERS_WITHIN;
+        while !holds(self).await {
+            if Instant::now() >= give_up_at {
+                self.found("away for good", format!("not within {RECOVERS_WITHIN:?}: {what}"));
+                return false;
+            }
+            sleep(Duration::from_millis(50)).await;
+            self.world.tend();
+        }
+        true
+    }
+
+    async fn until_ready(&mut self, when: &str) {
+        for node in 0..self.plan.topology.nodes {
+            let what = format!("node {} is ready {when}", node + 1);
+            self.until(&what, async |run| run.world.nodes[node].is_ready().await).await;
+        }
+    }
+
+    /// The faults, each after its number of acknowledged commands; the followers that were started on the way.
+    async fn all_faults(&mut self) -> Vec<Follower> {
+        let mut random = Rng::with_seed(!self.plan.seed);
+        let mut followers = vec![
+            self.follow(Follows::Everything, 0),
+            self.follow(Follows::Status(Status::Paid), 1),
+            self.follow(Follows::Customer("customer-1-0".to_owned()), 2),
+        ];
+        for (after, fault) in self.plan.faults.clone() {
+            self.until_acknowledged(after).await;
+            if let Some(known) = self.board.known().last() {
+                followers.push(self.follow(Follows::Order(known.order), random.usize(..3)));
+            }
+            let began_at = self.board.now();
+            self.world.suffer(&fault, &mut random).await;
+            let ended_at = self.board.now();
+            for node in 0..self.plan.topology.nodes {
+                let what = format!("node {} takes commands after {fault}", node + 1);
+                self.until(&what, async |run| run.board.has_acknowledged(node, ended_at)).await;
+            }
+            self.figures.away.push(self.away(fault.kind(), began_at, ended_at));
+        }
+        self.until_acknowledged(AT_THE_END).await;
+        followers
+    }
+
+    fn follow(&self, what: Follows, node: usize) -> Follower {
+        Follower::start(what, node, Arc::clone(&self.board), Arc::clone(&self.nodes))
+    }
+
+    async fn until_acknowledged(&mut self, more: usize) {
+        let wanted = self.board.acknowledged() + more;
+        let what = format!("{more} more commands are acknowledged");
+        self.until(&what, async |run| run.board.acknowledged() >= wanted).await;
+    }
+
+    fn away(&self, kind: &'static str, began_at: u64, ended_at: u64) -> Away {
+        let nodes = 0..self.plan.topology.nodes;
+        let first = |node| self.board.first_acknowledged(node, ended_at).unwrap_or_else(|| self.board.now());
+        let last_back = nodes.map(|node| first(Some(node))).max().unwrap_or(ended_at);
+        Away {
+            kind,
+            lasted: ended_at - began_at,
+            everywhere: self.board.longest_silence(began_at, last_back),
+            after: last_back - ended_at,
+            unknown: self.board.unknown_since(began_at),
+        }
+    }
+
+    /// Every command with a request id whose outcome is unknown is given once more: now it must have one.
+    async fn settle(&mut self) {
+        let open = std::mem::take(&mut *self.open.lock().unwrap());
+        for (name, command, mut tries) in open {
+            let what = format!("{name} has an outcome");
+            self.until(&what, async |run| {
+                let node = tries % run.nodes.len();
+                let called = format!("{name}.{tries}");
+                tries += 1;
+                let answer = client::try_command(&run.board, &run.nodes, node, &command, called).await;
+                client::is_definite(&answer)
+            })
+            .await;
+        }
+    }
+
+    /// What nodes, followers and the bus have when all is quiet; then the log itself, and its audit.
+    async fn what_is_left(&mut self, followers: Vec<Follower>) -> History {
+        let mut history = History::default();
+        for node in 0..self.nodes.len() {
+            let mut read = None;
+            let what = format!("node {} is read from the beginning", node + 1);
+            self.until(&what, async |run| {
+                read = read_all(&run.nodes[node]).await.ok();
+                read.is_some()
+            })
+            .await;
+            history.followed.extend(read);
+        }
+        let shown = history.followed.iter().map(|all| all.events.len()).max().unwrap_or(0);
+        self.until("the follower of everything is at the end", async |_| followers[0].count() >= shown).await;
+        let bus = self.world.servers.bus().await;
+        history.bus = self.read_bus(&*bus, history.followed.first()).await;
+        drop(bus);
+        for node in 0..self.nodes.len() {
+            if let Err(why) = self.world.nodes[node].stop().await {
+                self.found("a node does not end in order", why);
+            }
+            let panics = self.world.nodes[node].panics();
+            self.findings.extend(panics.into_iter().map(|line| Finding::new("a panic", line)));
+            self.figures.ended += self.world.nodes[node].ended;
+        }
+        history.log = read_log(&*self.world.servers.log().await).await;
+        self.until_followed(&followers, &history.log).await;
+        history.followed.extend(followers.into_iter().map(Follower::end));
+        self.audit();
+        history.calls = self.board.calls();
+        history
+    }
+
+    /// The nodes are gone by now: what followers have not been sent, they never will be. They had all the time of the bus and the log.
+    async fn until_followed(&self, followers: &[Follower], log: &[Event]) {
+        for follower in followers {
+            let wanted = log.iter().filter(|event| follower.what().wants(event)).count();
+            let _ = timeout(Duration::from_secs(1), async {
+                while follower.count() < wanted {
+                    sleep(Duration::from_millis(20)).await;
+                }
+            })
+            .await;
+        }
+    }
+
+    /// The bus from its beginning until it has all that a node shows, or is given up.
+    async fn read_bus(&mut self, bus: &dyn MessageBus, shown: Option<&Followed>) -> Vec<(OrderId, u64)> {
+        let mut missing: HashMap<OrderId, u64> = HashMap::new();
+        for (order, revision, _) in shown.iter().flat_map(|all| &all.events) {
+            missing.insert(*order, *revision);
+        }
+        let mut messages = Vec::new();
+        let mut consumer = None;
+        self.until("all events are on the bus", async |_| {
+            if consumer.is_none() {
+                consumer = bus.consumer("audit").await.ok();
+            }
+            let Some(consumer) = &consumer else { return false };
+            if let Ok(Ok(batch)) = timeout(Duration::from_secs(2), consumer.next_batch(500)).await {
+                for delivery in &batch {
+                    let (order, revision) = (delivery.message.key, delivery.message.sequence);
+                    messages.push((order, revision));
+                    if missing.get(&order).is_some_and(|last| *last <= revision) {
+                        missing.remove(&order);
+                    }
+                }
+                let receipts: Vec<_> = batch.iter().map(|delivery| delivery.receipt).collect();
+                let _ = consumer.ack(&receipts).await;
+            }
+            missing.is_empty()
+        })
+        .await;
+        messages
+    }
+
+    fn audit(&mut self) {
+        let address = self.world.servers.address();
+        let output = run_program(&["verify", &address]);
+        if !output.status.success() {
+            self.found(
+                "verify finds something",
+                String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr),
+            );
+        }
+    }
+}
+
+async fn read_log(store: &dyn EventStore) -> Vec<Event> {
+    let (mut log, mut from) = (Vec::new(), Position(0));
+    loop {
+        let events = store.read_log(from, Direction::Forward, 1_000).await.unwrap();
+        let Some(last) = events.last() else { return log };
+        from = last.position;
+        for stored in &events {
+            let event = codec::decode_message(&stored.payload).unwrap();
+            let to = match event.event.unwrap() {
+                order_event::Event::OrderCreated(_) => Status::Pending,
+                order_event::Event::OrderPaid(_) => Status::Paid,
+                order_event::Event::OrderShipped(_) => Status::Shipped,
+                order_event::Event::OrderDelivered(_) => Status::Delivered,
+                order_event::Event::OrderCancelled(_) => Status::Cancelled,
+            };
+            log.push(Event {
+                order: stored.stream.0,
+                revision: stored.revision,
+                to,
+                call: event.actor,
+                request: event.request_id,
+                customer: event.customer_id,
+            });
+        }
+    }
+}
+
+/// The history as text, for whoever looks into a finding.
+fn written(history: &History, findings: &[Finding]) -> String {
+    let mut text = String::new();
+    for finding in findings {
+        text += &format!("{finding}\n");
+    }
+    text += "\n";
+    let mut calls: BTreeMap<_, Vec<String>> = BTreeMap::new();
+    for call in &history.calls {
+        let answer = match &call.answer {
+            Answer::Orders(rows) => format!("{rows:?}"),
+            other => format!("{other:?}"),
+        };
+        let line = format!(
+            "{:9.3} {:9.3} node{} {} {:?} -> {answer}",
+            call.sent_at as f64 / 1e6,
+            call.answered_at as f64 / 1e6,
+            call.node + 1,
+            call.name,
+            call.asked
+        );
+        calls.entry(call.sent_at).or_default().push(line);
+    }
+    for line in calls.into_values().flatten() {
+        text += &line;
+        text += "\n";
+    }
+    for event in &history.log {
+        text += &format!("log {event:?}\n");
+    }
+    text
+}
