@@ -2,7 +2,7 @@
 
 usage: example.py ADDRESS
 
-Halfway it waits for a line on the standard input: restart the service there, and see the history go on. That needs a service that
+Halfway it waits for a line on the standard input: restart the service there, and see the history resume. That needs a service that
 keeps what it has acknowledged, such as ``ordersystem --persistence embedded --data-dir DIR``.
 """
 
@@ -23,10 +23,9 @@ from catga.orders.v1.commands_pb2_grpc import OrderCommandServiceStub
 from catga.orders.v1.history_pb2 import STREAM_START_AFTER, StreamEventsRequest, StreamEventsResponse
 from catga.orders.v1.history_pb2_grpc import OrderHistoryServiceStub
 from catga.orders.v1.types_pb2 import Order, OrderStatus
-from google.type.money_pb2 import Money
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
-from ordersystem_client import Follow, OrderError, connect, follow_events, send
+from ordersystem_client import Follow, OrderError, connect, follow_events, money, send
 
 
 def main() -> None:
@@ -53,7 +52,7 @@ def place_and_pay(channel: grpc.Channel) -> Order:
         product_id="prod-1",
         name="Laptop",
         quantity=1,
-        unit_price=Money(currency_code="USD", units=999, nanos=990_000_000),
+        unit_price=money("999.99", "USD"),
     )
     # A customer of this run's own, so that its events can be told from others.
     create = CreateOrderRequest(customer_id=f"customer-{uuid.uuid4()}", items=[laptop])
@@ -62,9 +61,8 @@ def place_and_pay(channel: grpc.Channel) -> Order:
 
     try:
         send(commands.ShipOrder, ShipOrderRequest(order_id=order.order_id, tracking_number="TRACK-1"))
-    except grpc.RpcError as error:
-        facts = OrderError.of(error)
-        print("refused:", facts.code.name, facts.reason, facts.metadata["status"])
+    except OrderError as error:
+        print("refused:", error.code.name, error.reason, error.metadata["status"])
 
     pay = PayOrderRequest(request_id=str(uuid.uuid4()), order_id=order.order_id, payment_method="credit_card")
     first = commands.PayOrder(pay, timeout=5)

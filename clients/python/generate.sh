@@ -8,6 +8,7 @@ REQUIREMENTS=(grpcio-tools==1.85.1 mypy-protobuf==5.1.0 setuptools==81.0.0)
 owned() {
     echo src/catga
     echo src/ordersystem_client/service_config.json
+    echo src/ordersystem_client/currencies.txt
 }
 
 tools() {
@@ -24,7 +25,7 @@ tools() {
 into() {
     local src=$1/src
     mkdir -p "$src/ordersystem_client"
-    cp "$CLIENTS_DIR/service_config.json" "$src/ordersystem_client/service_config.json"
+    cp "$CLIENTS_DIR/service_config.json" "$CLIENTS_DIR/currencies.txt" "$src/ordersystem_client"
     tools
     # shellcheck disable=SC2086  # one argument a proto
     python -m grpc_tools.protoc --proto_path="$PROTO_DIR" \

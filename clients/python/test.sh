@@ -4,11 +4,11 @@ set -euo pipefail
 cd "$(dirname "$0")"
 
 VENV=$TOOLS_DIR/python-test
-WANTED=$(cksum pyproject.toml)
+WANTED=$(cat pyproject.toml tests/requirements.txt | cksum)
 if [ "$(cat "$VENV/wanted" 2>/dev/null)" != "$WANTED" ]; then
     rm -rf "$VENV"
     python3 -m venv "$VENV"
-    "$VENV/bin/pip" install --quiet --disable-pip-version-check --editable '.[health,test]'
+    "$VENV/bin/pip" install --quiet --disable-pip-version-check --requirement tests/requirements.txt --editable '.[health]'
     echo "$WANTED" > "$VENV/wanted"
 fi
 "$VENV/bin/mypy" --cache-dir "$VENV/mypy"

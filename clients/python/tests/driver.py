@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import queue
 import secrets
 import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +20,7 @@ from catga.system.v1 import system_pb2, system_pb2_grpc
 from google.protobuf import json_format
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from matching import Json, match, resolve
-from ordersystem_client import OrderError, connect, follow_events, follow_order, send
+from ordersystem_client import OrderError, aio, connect, follow_events, follow_order, send
 from server import ROOT, Redis, Server, persistence
 
 SCENARIOS = ROOT / "clients" / "conformance"
@@ -33,7 +37,105 @@ SERVICES = {
     "catga.system.v1.AdminService": (system_pb2_grpc.AdminServiceStub, system_pb2),
     "grpc.health.v1.Health": (health_pb2_grpc.HealthStub, health_pb2),
 }
-FOLLOWS: dict[str, Any] = {"StreamEvents": follow_events, "StreamOrderHistory": follow_order}
+
+
+class Synchronous:
+    """The client as it is without asyncio."""
+
+    connect: Any = staticmethod(connect)
+    send: Any = staticmethod(send)
+    FOLLOWS = {"StreamEvents": follow_events, "StreamOrderHistory": follow_order}
+
+    def call(self, method: Any, request: Any, timeout: float) -> Any:
+        return method(request, timeout=timeout)
+
+    def execute(self, method: Any, requests: list[Any], timeout: float) -> list[Any]:
+        return list(method(iter(requests), timeout=timeout))
+
+    def open(self, method: Callable[[], Any]) -> Any:
+        return method()
+
+    def close(self, channels: list[Any]) -> None:
+        for channel in channels:
+            channel.close()
+
+
+class Asyncio:
+    """``ordersystem_client.aio``, on an event loop in a thread of its own."""
+
+    FOLLOWS = {"StreamEvents": aio.follow_events, "StreamOrderHistory": aio.follow_order}
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=self._loop.run_forever, daemon=True).start()
+
+    def _run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+    def connect(self, address: str) -> Any:
+        async def connect() -> grpc.aio.Channel:
+            return aio.connect(address)
+
+        return self._run(connect())
+
+    def send(self, method: Any, request: Any, **options: Any) -> Any:
+        return self._run(aio.send(method, request, **options))
+
+    def call(self, method: Any, request: Any, timeout: float) -> Any:
+        async def call() -> Any:
+            return await method(request, timeout=timeout)
+
+        return self._run(call())
+
+    def execute(self, method: Any, requests: list[Any], timeout: float) -> list[Any]:
+        async def execute() -> list[Any]:
+            return [reply async for reply in method(iter(requests), timeout=timeout)]
+
+        return self._run(execute())  # type: ignore[no-any-return]
+
+    def open(self, method: Callable[[], Any]) -> Any:
+        async def open() -> Any:
+            return method()
+
+        return _Blocking(self._run(open()), self._run, self._loop)
+
+    def close(self, channels: list[Any]) -> None:
+        async def close() -> None:
+            for channel in channels:
+                await channel.close()
+
+        self._run(close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+
+
+class _Blocking:
+    """An asynchronous stream as a synchronous one."""
+
+    def __init__(self, stream: Any, run: Callable[[Coroutine[Any, Any, Any]], Any], loop: asyncio.AbstractEventLoop) -> None:
+        self._stream, self._run, self._loop = stream, run, loop
+        self._messages = aiter(stream)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        async def read() -> Any:
+            try:
+                return await anext(self._messages, None)
+            except asyncio.CancelledError:
+                # What a stream that has been cancelled raises.
+                return None
+
+        message = self._run(read())
+        if message is None:
+            raise StopIteration
+        return message
+
+    def cancel(self) -> None:
+        self._loop.call_soon_threadsafe(self._stream.cancel)
+
+
+MODES: dict[str, Callable[[], Any]] = {"sync": Synchronous, "asyncio": Asyncio}
 
 
 def load(path: Path) -> Json:
@@ -93,13 +195,13 @@ class Reader:
 class File:
     """The scenarios of one file, on a server of their own."""
 
-    def __init__(self, path: Path, folder: Path, redis: Redis | None) -> None:
-        self.server = Server(folder, redis, path.stem, load(path).get("server", {}).get("args", []))
+    def __init__(self, path: Path, name: str, folder: Path, redis: Redis | None) -> None:
+        self.server = Server(folder, redis, name, load(path).get("server", {}).get("args", []))
         self.server.start()
 
-    def run(self, steps: list[Json]) -> None:
+    def run(self, steps: list[Json], mode: str) -> None:
         """Runs one scenario."""
-        run = Run(self.server)
+        run = Run(self.server, MODES[mode]())
         try:
             for number, step in enumerate(steps, 1):
                 try:
@@ -116,10 +218,11 @@ class File:
 class Run:
     """One run of one scenario."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, client: Any) -> None:
         self.server = server
+        self.client = client
         self.variables: dict[str, Json] = {"run": secrets.token_hex(6), "persistence": persistence()}
-        self.channels = [connect(server.address)]
+        self.channels = [client.connect(server.address)]
         self.readers: dict[str, Reader] = {}
 
     def step(self, step: Json) -> None:
@@ -130,8 +233,7 @@ class Run:
     def close(self) -> None:
         for reader in self.readers.values():
             reader.cancel()
-        for channel in self.channels:
-            channel.close()
+        self.client.close(self.channels)
 
     def _find(self, name: str, request: Json) -> tuple[Any, Any]:
         """The method, and its request as a message."""
@@ -150,15 +252,26 @@ class Run:
 
     def _call(self, step: Json) -> None:
         method, request = self._find(step["call"], step.get("request"))
-        self._unary(step, lambda seconds: method(request, timeout=seconds))
+        self._unary(step, lambda: self.client.call(method, request, step["deadline_ms"] / 1_000 if "deadline_ms" in step else CALL_SECONDS))
 
     def _send(self, step: Json) -> None:
         method, request = self._find(step["send"], step.get("request"))
-        self._unary(step, lambda seconds: send(method, request, timeout_seconds=seconds))
+        options = {"timeout_seconds": step["deadline_ms"] / 1_000} if "deadline_ms" in step else {}
 
-    def _unary(self, step: Json, call: Any) -> None:
+        def start_later() -> None:
+            time.sleep(step["start_after_ms"] / 1_000)
+            self.server.start()
+
+        with ThreadPoolExecutor() as later:
+            starting = later.submit(start_later) if "start_after_ms" in step else None
+            self._unary(step, lambda: self.client.send(method, request, **options))
+        if starting is not None:
+            starting.result()
+            self.channels.append(self.client.connect(self.server.address))
+
+    def _unary(self, step: Json, call: Callable[[], Any]) -> None:
         try:
-            reply = call(step["deadline_ms"] / 1_000 if "deadline_ms" in step else CALL_SECONDS)
+            reply = call()
         except grpc.RpcError as error:
             reply = error_view(OrderError.of(error))
         self._check(step, reply)
@@ -166,7 +279,7 @@ class Run:
     def _execute(self, step: Json) -> None:
         stub = commands_pb2_grpc.OrderCommandServiceStub(self.channels[-1])
         requests = [json_format.ParseDict(request, commands_pb2.ExecuteCommandsRequest()) for request in step["execute"]]
-        replies = list(stub.ExecuteCommands(iter(requests), timeout=CALL_SECONDS))
+        replies = self.client.execute(stub.ExecuteCommands, requests, CALL_SECONDS)
         came = sorted(reply.correlation_id for reply in replies)
         assert came == sorted(step["replies"]), f"replies to {came}"
         for reply in replies:
@@ -176,12 +289,13 @@ class Run:
     def _stream(self, step: Json) -> None:
         method, request = self._find(step["stream"], step.get("request"))
         timeout = step["deadline_ms"] / 1_000 if "deadline_ms" in step else None
-        self._open(step, method(request, timeout=timeout))
+        self._open(step, self.client.open(lambda: method(request, timeout=timeout)))
 
     def _follow(self, step: Json) -> None:
         _, request = self._find(step["follow"], step.get("request"))
         history = history_pb2_grpc.OrderHistoryServiceStub(self.channels[-1])
-        self._open(step, FOLLOWS[step["follow"].split("/")[1]](history, request))
+        follow = self.client.FOLLOWS[step["follow"].split("/")[1]]
+        self._open(step, self.client.open(lambda: follow(history, request)))
 
     def _open(self, step: Json, stream: Any) -> None:
         assert step["as"] not in self.readers, "the handle is taken"
@@ -207,4 +321,4 @@ class Run:
         for name in {"restart": ["stop", "start"]}.get(step["server"], [step["server"]]):
             {"stop": self.server.stop, "kill": self.server.kill, "start": self.server.start}[name]()
             if name == "start":
-                self.channels.append(connect(self.server.address))
+                self.channels.append(self.client.connect(self.server.address))

@@ -41,7 +41,10 @@ def retry_info(milliseconds: int) -> error_details_pb2.RetryInfo:
     return error_details_pb2.RetryInfo(retry_delay=delay)
 
 
+#: What a broken connection gives: the service itself always says why.
 UNAVAILABLE = Failure(grpc.StatusCode.UNAVAILABLE)
+SHUTTING_DOWN = Failure(grpc.StatusCode.UNAVAILABLE, info("SHUTTING_DOWN"))
+OVERLOADED = Failure(grpc.StatusCode.RESOURCE_EXHAUSTED, info("OVERLOADED"), retry_info(300))
 
 
 class FakeServer(
@@ -55,6 +58,8 @@ class FakeServer(
     def __init__(self, script: Sequence[Any]) -> None:
         self.requests: list[Any] = []
         self.times: list[float] = []
+        #: The headers of each call; a header that ends with ``-bin`` has bytes.
+        self.metadata: list[dict[str, str | bytes]] = []
         self._script = iter(script)
         self._lock = threading.Lock()
         self._server = grpc.server(futures.ThreadPoolExecutor(8))
@@ -70,18 +75,19 @@ class FakeServer(
     def __exit__(self, *_: object) -> None:
         self._server.stop(None)
 
-    def _next(self, request: Any) -> Any:
+    def _next(self, request: Any, context: grpc.ServicerContext) -> Any:
         with self._lock:
             self.requests.append(request)
             self.times.append(time.monotonic())
+            self.metadata.append(dict(context.invocation_metadata()))
             return next(self._script)
 
     def _unary(self, request: Any, context: grpc.ServicerContext) -> Any:
-        answer = self._next(request)
+        answer = self._next(request, context)
         return answer.abort(context) if isinstance(answer, Failure) else answer
 
     def _stream(self, request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
-        for answer in self._next(request):
+        for answer in self._next(request, context):
             if isinstance(answer, Failure):
                 answer.abort(context)
             yield answer
@@ -96,6 +102,9 @@ class FakeServer(
         return self._unary(request, context)  # type: ignore[no-any-return]
 
     def GetOrder(self, request: Any, context: Any) -> queries_pb2.GetOrderResponse:
+        return self._unary(request, context)  # type: ignore[no-any-return]
+
+    def ListOrders(self, request: Any, context: Any) -> queries_pb2.ListOrdersResponse:
         return self._unary(request, context)  # type: ignore[no-any-return]
 
     def StreamEvents(self, request: Any, context: Any) -> Iterator[history_pb2.StreamEventsResponse]:

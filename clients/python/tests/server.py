@@ -78,9 +78,13 @@ class Redis:
 class Server:
     """The server with an empty store of its own; a start after the first has the same port and data."""
 
-    def __init__(self, folder: Path, redis: Redis | None, name: str, args: Sequence[str] = ()) -> None:
+    def __init__(
+        self, folder: Path, redis: Redis | None, name: str, args: Sequence[str] = (), credentials: grpc.ChannelCredentials | None = None
+    ) -> None:
         self.port = free_port()
         self.address = f"127.0.0.1:{self.port}"
+        # What it is asked with whether it is ready.
+        self._credentials = credentials
         self._log = folder / f"{name}.log"
         self._args = [binary(), "--port", str(self.port), "--log-level", "warn", *args]
         if redis is None:
@@ -94,7 +98,7 @@ class Server:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(self._args, env=_environment(), stdout=log, stderr=log)
         deadline = time.monotonic() + START_SECONDS
-        with connect(self.address) as channel:
+        with connect(self.address, self._credentials) as channel:
             health = health_pb2_grpc.HealthStub(channel)
             request = health_pb2.HealthCheckRequest(service="readiness")
             while True:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+from typing import Any
+
 import grpc
 import pytest
 from catga.orders.v1.commands_pb2 import CreateOrderRequest, PayOrderRequest, PayOrderResponse
 from catga.orders.v1.commands_pb2_grpc import OrderCommandServiceStub
 from catga.orders.v1.queries_pb2 import GetOrderRequest, GetOrderResponse
 from catga.orders.v1.queries_pb2_grpc import OrderQueryServiceStub
-from fake import UNAVAILABLE, FakeServer, Failure, info, retry_info
-from ordersystem_client import OrderError, connect, send
+from fake import OVERLOADED, SHUTTING_DOWN, UNAVAILABLE, FakeServer, Failure, info, retry_info
+from ordersystem_client import OrderError, aio, connect, send
+from server import free_port
 
-OVERLOADED = Failure(grpc.StatusCode.RESOURCE_EXHAUSTED, info("OVERLOADED"), retry_info(300))
 TOO_LARGE = Failure(grpc.StatusCode.RESOURCE_EXHAUSTED, info("MESSAGE_TOO_LARGE"))
 ILLEGAL = Failure(grpc.StatusCode.FAILED_PRECONDITION, info("ILLEGAL_TRANSITION"))
 PAID = PayOrderResponse(revision=2)
@@ -48,7 +52,7 @@ def test_a_command_is_never_retried_by_the_channel() -> None:
 
 
 def test_send_retries_with_one_request_id() -> None:
-    with FakeServer([UNAVAILABLE, UNAVAILABLE, PAID]) as fake, connect(fake.address) as channel:
+    with FakeServer([UNAVAILABLE, SHUTTING_DOWN, PAID]) as fake, connect(fake.address) as channel:
         command = PayOrderRequest(order_id="1")
         assert send(OrderCommandServiceStub(channel).PayOrder, command) == PAID
     assert command.request_id, "the caller has the id for further retries"
@@ -79,11 +83,52 @@ def test_send_does_not_retry_what_a_retry_does_not_mend(failure: Failure, reason
     assert len(fake.requests) == 1
 
 
-def test_send_makes_as_many_attempts_as_allowed() -> None:
-    with FakeServer([UNAVAILABLE] * 9) as fake, connect(fake.address) as channel:
-        with pytest.raises(grpc.RpcError):
-            send(OrderCommandServiceStub(channel).PayOrder, PayOrderRequest(), attempts=3)
-    assert len(fake.requests) == 3
+def test_send_takes_as_many_answers_as_allowed_and_a_broken_connection_is_none() -> None:
+    script = [UNAVAILABLE, UNAVAILABLE, SHUTTING_DOWN, UNAVAILABLE, OVERLOADED, PAID]
+    with FakeServer(script) as fake, connect(fake.address) as channel:
+        with pytest.raises(OrderError) as caught:
+            send(OrderCommandServiceStub(channel).PayOrder, PayOrderRequest(), attempts=2)
+    assert caught.value.reason == "OVERLOADED"
+    assert len(fake.requests) == 5
+
+
+def test_send_tries_until_its_time_is_up_and_not_only_so_many_times() -> None:
+    with FakeServer([*[SHUTTING_DOWN] * 6, PAID]) as fake, connect(fake.address) as channel:
+        assert send(OrderCommandServiceStub(channel).PayOrder, PayOrderRequest()) == PAID
+    assert len(fake.requests) == 7
+
+
+def test_the_time_limit_ends_a_send_that_reaches_nobody_and_nothing_else_does() -> None:
+    began = time.monotonic()
+    with connect(f"127.0.0.1:{free_port()}") as channel:
+        with pytest.raises(OrderError) as caught:
+            send(OrderCommandServiceStub(channel).PayOrder, PayOrderRequest(), timeout_seconds=5)
+    # It gives up when the next wait, of 2 s at the most, would end too late.
+    assert 3 <= time.monotonic() - began < 25
+    assert (caught.value.code, caught.value.reason) == (grpc.StatusCode.UNAVAILABLE, "")
+
+
+def test_send_sends_headers_with_every_attempt_made_anew_if_they_come_from_a_function() -> None:
+    fixed = (("authorization", "Bearer t"), ("trace-bin", b"\x00\xff"))
+    tokens = iter("ab")
+    with FakeServer([UNAVAILABLE, PAID, UNAVAILABLE, PAID]) as fake, connect(fake.address) as channel:
+        method = OrderCommandServiceStub(channel).PayOrder
+        send(method, PayOrderRequest(), metadata=fixed)
+        send(method, PayOrderRequest(), metadata=lambda: [("authorization", next(tokens))])
+    assert [seen["authorization"] for seen in fake.metadata] == ["Bearer t", "Bearer t", "a", "b"]
+    assert [seen.get("trace-bin") for seen in fake.metadata] == [b"\x00\xff", b"\x00\xff", None, None]
+
+
+def test_send_refuses_the_stub_of_an_asyncio_channel_and_names_the_module_for_it() -> None:
+    async def send_with_it(wrap: bool) -> None:
+        async with aio.connect("127.0.0.1:1") as channel:
+            method: Any = OrderCommandServiceStub(channel).PayOrder
+            function: Any = lambda *a, **k: method(*a, **k)
+            send(function if wrap else method, PayOrderRequest())
+
+    for wrap in (False, True):
+        with pytest.raises(TypeError, match=r"use ordersystem_client\.aio\.send"):
+            asyncio.run(send_with_it(wrap))
 
 
 def test_send_gives_up_at_once_when_the_wait_would_pass_the_deadline() -> None:

@@ -6,26 +6,31 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from driver import SCENARIOS, File, load
+from driver import MODES, SCENARIOS, File, load
 from server import Redis
 
 FILES = sorted(SCENARIOS.glob("*.yaml"))
-ALL = [pytest.param(path, s["steps"], id=f"{path.stem}: {s['name']}") for path in FILES for s in load(path)["scenarios"]]
+ALL = [
+    pytest.param(mode, path, s["steps"], id=f"{path.stem}: {s['name']}, {mode}")
+    for mode in MODES
+    for path in FILES
+    for s in load(path)["scenarios"]
+]
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory, redis: Redis | None) -> Iterator[dict[Path, File]]:
+def files(tmp_path_factory: pytest.TempPathFactory, redis: Redis | None) -> Iterator[dict[tuple[str, Path], File]]:
     """The file that runs, with its server: the one before has ended."""
-    running: dict[Path, File] = {}
     folder = tmp_path_factory.mktemp("conformance")
 
-    class OneAtATime(dict[Path, File]):
-        def __missing__(self, path: Path) -> File:
+    class OneAtATime(dict[tuple[str, Path], File]):
+        def __missing__(self, key: tuple[str, Path]) -> File:
             for file in self.values():
                 file.close()
             self.clear()
-            self[path] = File(path, folder, redis)
-            return self[path]
+            mode, path = key
+            self[key] = File(path, f"{path.stem}-{mode}", folder, redis)
+            return self[key]
 
     running = OneAtATime()
     yield running
@@ -33,6 +38,6 @@ def files(tmp_path_factory: pytest.TempPathFactory, redis: Redis | None) -> Iter
         file.close()
 
 
-@pytest.mark.parametrize(("path", "steps"), ALL)
-def test_scenario(files: dict[Path, File], path: Path, steps: list[object]) -> None:
-    files[path].run(steps)
+@pytest.mark.parametrize(("mode", "path", "steps"), ALL)
+def test_scenario(files: dict[tuple[str, Path], File], mode: str, path: Path, steps: list[object]) -> None:
+    files[mode, path].run(steps, mode)

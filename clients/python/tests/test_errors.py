@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import grpc
 import pytest
+from catga.orders.v1.commands_pb2 import PayOrderRequest
+from catga.orders.v1.commands_pb2_grpc import OrderCommandServiceStub
 from catga.orders.v1.queries_pb2 import GetOrderRequest
 from catga.orders.v1.queries_pb2_grpc import OrderQueryServiceStub
 from fake import FakeServer, Failure, info, retry_info
 from google.protobuf.any_pb2 import Any
 from google.rpc import error_details_pb2, status_pb2
-from ordersystem_client import FieldViolation, OrderError, Precondition, connect
+from ordersystem_client import FieldViolation, OrderError, Precondition, connect, send
 
 
 def seen(failure: Failure) -> OrderError:
@@ -68,3 +70,23 @@ def test_what_may_be_retried_is_unavailable_or_says_when() -> None:
     assert OrderError(grpc.StatusCode.ABORTED, "", retry_delay_seconds=0.0).is_retryable
     assert not OrderError(grpc.StatusCode.RESOURCE_EXHAUSTED, "").is_retryable
     assert not OrderError(grpc.StatusCode.DEADLINE_EXCEEDED, "").is_retryable
+
+
+def test_what_a_helper_raises_is_caught_as_it_is_and_as_grpcs_own_error() -> None:
+    refused = Failure(grpc.StatusCode.ABORTED, *details())
+    for kind in (OrderError, grpc.RpcError, Exception):
+        with FakeServer([refused]) as fake, connect(fake.address) as channel:
+            with pytest.raises(kind) as caught:
+                send(OrderCommandServiceStub(channel).PayOrder, PayOrderRequest())
+        error = caught.value
+        assert isinstance(error, OrderError)
+        assert error.metadata == {"order_id": "1"}
+        assert OrderError.of(error) is error
+        cause = error.__cause__
+        assert isinstance(cause, grpc.RpcError) and OrderError.of(cause) == error
+        assert str(error) == "ABORTED SOME_REASON: as scripted"
+        assert {error: 1}[error] == 1
+
+
+def test_an_error_without_a_reason_is_shown_without_one() -> None:
+    assert str(OrderError(grpc.StatusCode.INTERNAL, "words")) == "INTERNAL: words"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ from catga.orders.v1.history_pb2 import (
 )
 from catga.orders.v1.history_pb2_grpc import OrderHistoryServiceStub
 from fake import UNAVAILABLE, FakeServer, Failure, info, retry_info
-from ordersystem_client import OrderError, connect, follow_events, follow_order
+from ordersystem_client import OrderError, aio, connect, follow_events, follow_order
 
 
 UNAVAILABLES: Sequence[Failure] = [UNAVAILABLE]
@@ -136,3 +137,28 @@ def test_a_cancel_from_another_thread_ends_it_at_once(script: list[list[Failure]
         reader.join(10)
         assert not reader.is_alive()
         assert came == []
+
+
+def test_headers_are_sent_each_time_that_the_stream_is_opened() -> None:
+    tokens = iter("abcd")
+    request = StreamEventsRequest(follow=True)
+    with FakeServer([[event("a"), UNAVAILABLE], [event("b")], [step(1)]]) as fake, connect(fake.address) as channel:
+        history = OrderHistoryServiceStub(channel)
+        with follow_events(history, request, metadata=lambda: [("authorization", next(tokens))]) as follow:
+            assert list(islice(follow, 2)) == [event("a"), event("b")]
+        order = StreamOrderHistoryRequest(order_id="1", follow=True)
+        with follow_order(history, order, metadata=[("authorization", "fixed")]) as steps:
+            next(steps)
+    assert [seen["authorization"] for seen in fake.metadata] == ["a", "b", "fixed"]
+
+
+def test_the_stub_of_an_asyncio_channel_is_refused_with_the_module_for_it() -> None:
+    async def follow_with_it() -> None:
+        async with aio.connect("127.0.0.1:1") as channel:
+            history = OrderHistoryServiceStub(channel)
+            with pytest.raises(TypeError, match=r"use ordersystem_client\.aio\.follow_events"):
+                follow_events(history, StreamEventsRequest())
+            with pytest.raises(TypeError, match=r"use ordersystem_client\.aio\.follow_order"):
+                follow_order(history, StreamOrderHistoryRequest())
+
+    asyncio.run(follow_with_it())

@@ -7,21 +7,39 @@ import io
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
-from server import Server
+import pytest
+from certificates import Authority
+from server import Redis, Server
 
 CLIENT = Path(__file__).resolve().parents[1]
 
 
-def test_the_blocks_of_the_readme_run_one_after_the_other_and_print_what_they_say(server: Server) -> None:
+@pytest.fixture
+def secure(tmp_path: Path, redis: Redis | None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """A server that wants a certificate of the client; those that the README names are in the working folder."""
+    ca = Authority(tmp_path)
+    ca.issue("server")
+    ca.issue("client")
+    monkeypatch.chdir(tmp_path)
+    args = ["--tls-cert", "server.pem", "--tls-key", "server.key", "--tls-client-ca", "ca.pem"]
+    server = Server(tmp_path, redis, f"secure-{tmp_path.name}"[:64], args, ca.credentials("client"))
+    server.start()
+    yield server
+    server.kill()
+
+
+def test_the_blocks_of_the_readme_run_one_after_the_other_and_print_what_they_say(server: Server, secure: Server) -> None:
     blocks = re.findall(r"^```python\n(.*?)^```", (CLIENT / "README.md").read_text(), re.S | re.M)
     assert len(blocks) > 5
     names: dict[str, object] = {}
     for block in blocks:
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
-            exec(compile(block.replace("127.0.0.1:5000", server.address), "README.md", "exec"), names)  # noqa: S102
+            code = block.replace("127.0.0.1:5000", server.address).replace("127.0.0.1:5001", secure.address)
+            exec(compile(code, "README.md", "exec"), names)  # noqa: S102
         expected = re.findall(r"^ *print\(.*\)  # (.*)$", block, re.M)
         assert printed.getvalue().splitlines() == expected, block
 

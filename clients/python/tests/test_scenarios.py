@@ -14,7 +14,7 @@ from server import ROOT
 FILES = {path.name: load(path) for path in sorted(SCENARIOS.glob("*.yaml"))}
 KEYS = {
     "call": {"request", "deadline_ms", "expect", "error"},
-    "send": {"request", "deadline_ms", "expect", "error"},
+    "send": {"request", "deadline_ms", "start_after_ms", "expect", "error"},
     "execute": {"replies"},
     "stream": {"as", "request", "deadline_ms"},
     "follow": {"as", "request"},

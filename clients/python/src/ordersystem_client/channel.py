@@ -12,11 +12,12 @@ import grpc
 #: Commands are retried by :func:`ordersystem_client.send`, which knows whether they have a request id.
 SERVICE_CONFIG = resources.files(__package__).joinpath("service_config.json").read_text("utf-8")
 
-_OPTIONS: tuple[tuple[str, Any], ...] = (
+#: Of every channel, for asyncio as well.
+OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.service_config", SERVICE_CONFIG),
     # The service may be back within a second of a restart: gRPC's own longest wait is two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 5_000),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
     # Notices that the other side is gone although nothing is being sent, as on a followed history.
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
@@ -32,7 +33,7 @@ def connect(
 
     ``options`` are gRPC's channel arguments, on top of those of the client.
     """
-    every_option = [*_OPTIONS, *options]
+    every_option = [*OPTIONS, *options]
     if credentials is None:
         return grpc.insecure_channel(address, every_option)
     return grpc.secure_channel(address, credentials, every_option)

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 import uuid
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import grpc
 
-from .backoff import Backoff
+from .backoff import Attempts
+from .calls import MetadataSource, options_of, require_synchronous, wrong_stub
 from .errors import OrderError
 
 if TYPE_CHECKING:
     from grpc import UnaryUnaryMultiCallable
 
+    from .calls import Command
 
-class _Command(Protocol):
-    request_id: str
-
-
-CommandT = TypeVar("CommandT", bound=_Command)
+CommandT = TypeVar("CommandT", bound="Command")
 ReplyT = TypeVar("ReplyT")
 
 
@@ -28,29 +27,39 @@ def send(
     command: CommandT,
     *,
     timeout_seconds: float = 30.0,
-    attempts: int = 5,
+    attempts: int | None = None,
+    metadata: MetadataSource = None,
 ) -> ReplyT:
     """Gives a command and retries it until it is answered: ``send(stub.PayOrder, PayOrderRequest(...))``.
 
-    A ``command`` without a request id gets one, in place, so that it takes effect once however often it is sent; whoever
-    sends the same message again, after a DEADLINE_EXCEEDED for example, gets the first answer. Retried is what may help
-    (:attr:`OrderError.is_retryable`), after the time that the service asks for, up to ``attempts`` attempts in all and
-    ``timeout_seconds`` from now.
+    A ``command`` without a request id gets one, in place, so that it takes effect once however often it is sent; the same message
+    sent again, after a DEADLINE_EXCEEDED for example, gets the first answer. Retried is what may help
+    (:attr:`OrderError.is_retryable`), never sooner than the service asks for, until ``timeout_seconds`` from now: it gives up when
+    the wait for the next attempt would end later.
 
-    Raises the ``grpc.RpcError`` of the last attempt.
+    ``attempts``: how many answers of the service to take at the most; None: as many as come in time. A connection that cannot be
+    opened or that breaks is no answer.
+
+    ``metadata``: headers to send with every attempt, or a function that gives those of each.
+
+    Raises the :class:`OrderError` of the last attempt.
     """
+    require_synchronous(method, "send")
+    fill_in_request_id(command)
+    tries = Attempts(timeout_seconds, attempts)
+    while True:
+        try:
+            reply = method(command, timeout=tries.remaining_seconds, **options_of(metadata))
+        except grpc.RpcError as error:
+            wait = tries.wait_seconds(OrderError.raised_by(error))
+        else:
+            if inspect.isawaitable(reply):
+                raise wrong_stub("send", "ordersystem_client", "a coroutine function", "ordersystem_client.aio")
+            return reply
+        time.sleep(wait)
+
+
+def fill_in_request_id(command: Command) -> None:
+    """Gives a command a request id if it has none."""
     if not command.request_id:
         command.request_id = str(uuid.uuid4())
-    deadline = time.monotonic() + timeout_seconds
-    backoff = Backoff()
-    for left in range(attempts - 1, -1, -1):
-        remaining_seconds = max(deadline - time.monotonic(), 0.0)
-        try:
-            return method(command, timeout=remaining_seconds)
-        except grpc.RpcError as error:
-            facts = OrderError.of(error)
-            wait = backoff.wait_seconds(facts)
-            if left == 0 or not facts.is_retryable or time.monotonic() + wait >= deadline:
-                raise
-        time.sleep(wait)
-    raise ValueError("attempts must be at least 1")

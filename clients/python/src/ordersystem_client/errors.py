@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import Any
 
 import grpc
@@ -37,12 +37,17 @@ class Precondition:
     description: str
 
 
-@dataclass(frozen=True)
-class OrderError:
-    """A view of an error, with its details read. Made by :meth:`of` and :meth:`of_status`."""
+# Not frozen: Python itself writes to exceptions while they are raised.
+@dataclass(eq=False)
+class OrderError(grpc.RpcError):
+    """An error of a call, with its details read.
 
-    #: The gRPC code.
-    code: grpc.StatusCode
+    The helpers raise it: ``except OrderError as error``. Its cause is the ``grpc.RpcError`` that the stub raised. :meth:`of` makes one
+    of what a stub raises, :meth:`of_status` of the error of one command of many.
+    """
+
+    #: The gRPC code. (That ``RpcError`` has a method of this name is a word of its type stubs alone.)
+    code: grpc.StatusCode  # type: ignore[assignment]
     #: In words, for people.
     message: str
     #: One stable word for programs, such as ``ILLEGAL_TRANSITION``; empty if the error did not come from the service.
@@ -58,6 +63,16 @@ class OrderError:
     #: When to try again, in seconds; None if the service did not say.
     retry_delay_seconds: float | None = None
 
+    def __str__(self) -> str:
+        """One line."""
+        return f"{' '.join(filter(None, (self.code.name, self.reason)))}: {self.message}"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, OrderError) and astuple(self) == astuple(other)
+
+    # An exception is hashed as itself: its facts include a mapping.
+    __hash__ = grpc.RpcError.__hash__
+
     @property
     def is_retryable(self) -> bool:
         """Whether trying again may help. A command must then have the request id of the first attempt."""
@@ -65,7 +80,9 @@ class OrderError:
 
     @classmethod
     def of(cls, error: grpc.RpcError) -> OrderError:
-        """What the error of a call says."""
+        """What the error of a call says; an ``OrderError`` is returned as it is."""
+        if isinstance(error, OrderError):
+            return error
         code = _part(error, "code") or grpc.StatusCode.UNKNOWN
         message = _part(error, "details") or ""
         for key, value in _part(error, "trailing_metadata") or ():
@@ -76,6 +93,14 @@ class OrderError:
                     break
                 return _view(code, message, details)
         return cls(code, message)
+
+    @classmethod
+    def raised_by(cls, error: grpc.RpcError) -> OrderError:
+        """As :meth:`of`, with the error as its cause: to be raised in its place."""
+        facts = cls.of(error)
+        if facts is not error:
+            facts.__cause__ = error
+        return facts
 
     @classmethod
     def of_status(cls, status: status_pb2.Status) -> OrderError:

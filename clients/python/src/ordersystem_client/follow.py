@@ -3,52 +3,43 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Generic
 
 import grpc
 from catga.orders.v1.history_pb2 import (
-    STREAM_START_AFTER,
     StreamEventsRequest,
     StreamEventsResponse,
     StreamOrderHistoryRequest,
     StreamOrderHistoryResponse,
 )
 
-from .backoff import Backoff
-from .errors import OrderError
+from .calls import MetadataSource, options_of, require_synchronous
+from .resume import ReplyT, Resume
 
 if TYPE_CHECKING:
     from catga.orders.v1.history_pb2_grpc import OrderHistoryServiceStub
-
-ReplyT = TypeVar("ReplyT", StreamEventsResponse, StreamOrderHistoryResponse)
 
 
 class Follow(Generic[ReplyT], Iterator[ReplyT]):
     """The messages of a stream, which is reopened where it broke off: nothing is lost and nothing comes twice.
 
     Iterate it in one thread; :meth:`cancel` may be called from any. ``caught_up`` comes once, however often the stream is
-    reopened. An error that trying again does not mend is raised as the ``grpc.RpcError`` that it is.
+    reopened. An error that trying again does not mend is raised as an :class:`OrderError`.
     """
 
-    def __init__(
-        self,
-        open_stream: Callable[[], Any],
-        note: Callable[[ReplyT], None],
-        give_up_after_seconds: float | None,
-    ) -> None:
-        self._open = open_stream
-        self._note: Callable[[ReplyT], None] = note
-        self._give_up_after_seconds = give_up_after_seconds
-        self._failing_since: float | None = None
-        self._backoff = Backoff()
-        self._has_caught_up = False
+    def __init__(self, method: Any, resume: Resume[ReplyT], metadata: MetadataSource) -> None:
+        self._method = method
+        self._metadata = metadata
+        self._resume: Any = resume
         self._cancelled = threading.Event()
         self._lock = threading.Lock()
         self._call: Any = None
-        #: The cursor of the last message; keep it to go on from here later with ``STREAM_START_AFTER``. Empty before the first.
-        self.cursor = ""
+
+    @property
+    def cursor(self) -> str:
+        """The cursor of the last message; keep it to resume from here later with ``STREAM_START_AFTER``. Empty before the first."""
+        return str(self._resume.cursor)
 
     def __next__(self) -> ReplyT:
         while True:
@@ -58,17 +49,12 @@ class Follow(Generic[ReplyT], Iterator[ReplyT]):
                     raise StopIteration
                 reply: ReplyT = next(call)
             except grpc.RpcError as error:
-                self._recover(error)
+                self._call = None
+                if not self._cancelled.is_set():
+                    self._cancelled.wait(self._resume.wait_seconds(error))
                 continue
-            self._failing_since = None
-            self._backoff.reset()
-            self._note(reply)
-            self.cursor = reply.cursor
-            if reply.WhichOneof("item") == "caught_up":
-                if self._has_caught_up:
-                    continue
-                self._has_caught_up = True
-            return reply
+            if self._resume.take(reply):
+                return reply
 
     def cancel(self) -> None:
         """Ends the stream; iterating it then stops."""
@@ -85,27 +71,13 @@ class Follow(Generic[ReplyT], Iterator[ReplyT]):
 
     def _current(self) -> Any:
         """The open stream, opened if there is none; None once cancelled."""
-        with self._lock:
-            if self._cancelled.is_set():
-                return None
-            if self._call is None:
-                self._call = self._open()
-            return self._call
-
-    def _recover(self, error: grpc.RpcError) -> None:
-        """Waits before the stream is reopened; raises ``error`` if that would not help."""
-        self._call = None
-        if self._cancelled.is_set():
-            return
-        facts = OrderError.of(error)
-        now = time.monotonic()
-        if self._failing_since is None:
-            self._failing_since = now
-        wait = self._backoff.wait_seconds(facts)
-        limit = self._give_up_after_seconds
-        if not facts.is_retryable or (limit is not None and now + wait - self._failing_since > limit):
-            raise error
-        self._cancelled.wait(wait)
+        if self._call is None and not self._cancelled.is_set():
+            # Before the lock: a function of the caller may take its time.
+            options = options_of(self._metadata)
+            with self._lock:
+                if not self._cancelled.is_set():
+                    self._call = self._method(self._resume.request, **options)
+        return None if self._cancelled.is_set() else self._call
 
 
 def follow_events(
@@ -113,19 +85,16 @@ def follow_events(
     request: StreamEventsRequest,
     *,
     give_up_after_seconds: float | None = None,
+    metadata: MetadataSource = None,
 ) -> Follow[StreamEventsResponse]:
     """The events of all orders, as ``StreamEvents`` with ``request`` would give them, resumed by cursor whenever it breaks off.
 
     ``give_up_after_seconds``: how long to try without a single message before the last error is raised; None: for ever.
+
+    ``metadata``: headers to open the stream with, or a function that gives them each time that it is opened.
     """
-    place = StreamEventsRequest()
-    place.CopyFrom(request)
-
-    def note(reply: StreamEventsResponse) -> None:
-        place.start = STREAM_START_AFTER
-        place.cursor = reply.cursor
-
-    return Follow(lambda: history.StreamEvents(place), note, give_up_after_seconds)
+    require_synchronous(history.StreamEvents, "follow_events")
+    return Follow(history.StreamEvents, Resume(request, give_up_after_seconds), metadata)
 
 
 def follow_order(
@@ -133,16 +102,11 @@ def follow_order(
     request: StreamOrderHistoryRequest,
     *,
     give_up_after_seconds: float | None = None,
+    metadata: MetadataSource = None,
 ) -> Follow[StreamOrderHistoryResponse]:
     """The history of one order, as ``StreamOrderHistory`` with ``request`` would give it, resumed by revision.
 
-    ``give_up_after_seconds``: how long to try without a single message before the last error is raised; None: for ever.
+    ``give_up_after_seconds`` and ``metadata`` as in :func:`follow_events`.
     """
-    place = StreamOrderHistoryRequest()
-    place.CopyFrom(request)
-
-    def note(reply: StreamOrderHistoryResponse) -> None:
-        if reply.WhichOneof("item") == "event":
-            place.from_revision = reply.event.revision + 1
-
-    return Follow(lambda: history.StreamOrderHistory(place), note, give_up_after_seconds)
+    require_synchronous(history.StreamOrderHistory, "follow_order")
+    return Follow(history.StreamOrderHistory, Resume(request, give_up_after_seconds), metadata)
