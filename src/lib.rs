@@ -18,6 +18,7 @@
 //!  resilience           circuit breakers before the backends
 //!  recovery             starts again what has ended, repairs what does not come back by itself
 //!  health, telemetry    how the node is: checks, logs, metrics
+//!  outage               a failure that lasts is one line in the log, not thousands
 //!  id_generator, clock  Snowflake ids, and the time they are made from
 //! ```
 
@@ -39,6 +40,7 @@ pub mod id_generator;
 pub mod lease;
 pub mod lifecycle;
 pub mod message_bus;
+pub mod outage;
 pub mod outbox;
 pub mod projections;
 pub mod proto;

@@ -129,7 +129,13 @@ impl RecoveryService {
                 failures = failures.saturating_add(1);
                 patient.attempts.increment(1);
                 let pause = self.options.backoff(failures);
-                tracing::warn!(component = check.name(), why = found.detail, failures, ?pause, "trying to recover");
+                tracing::warn!(
+                    component = check.name(),
+                    why = found.detail,
+                    failures,
+                    pause_ms = pause.as_millis() as u64,
+                    "trying to recover"
+                );
                 // One that takes too long is given up and tried again later.
                 let _ = timeout(self.options.interval, check.repair()).await;
                 sleep(pause).await;

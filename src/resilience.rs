@@ -235,7 +235,14 @@ impl CircuitBreaker {
             State::HalfOpen { .. } => (1.0, BreakerState::HalfOpen.name()),
             State::Open { .. } => (2.0, BreakerState::Open.name()),
         };
-        tracing::warn!(breaker = self.name, state = state_name, "circuit breaker");
+        let before = self.name;
+        match next {
+            State::Open { .. } => {
+                let open_ms = self.options.open_for.as_millis() as u64;
+                tracing::warn!(open_ms, "the circuit breaker before the {before} is {state_name}: calls are refused");
+            }
+            _ => tracing::info!("the circuit breaker before the {before} is {state_name}"),
+        }
         self.state_gauge.set(level);
         *state = next;
     }

@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     lease::{self, Lease, LeaseStore, STANDBY_LOOK, WORK_TTL},
     message_bus::{BusError, Delivery, MessageBus},
+    outage::Outage,
 };
 
 mod handler;
@@ -153,6 +154,7 @@ impl Subscription {
     /// the lease store are waited out.
     pub async fn run(&self, stop: CancellationToken) {
         let _ended = EndNote(self.status());
+        let outage = Outage::default();
         let mut failures = 0;
         loop {
             let received_before = self.status.received();
@@ -160,6 +162,7 @@ impl Subscription {
                 Turn::Stopped => return,
                 Turn::StandBy(owner) => {
                     failures = 0;
+                    outage.works();
                     self.status.play(Role::StandingBy(owner));
                     STANDBY_LOOK
                 }
@@ -167,7 +170,13 @@ impl Subscription {
                     // A connection that worked for a while starts over with a short delay.
                     failures = if self.status.received() > received_before { 1 } else { failures + 1 };
                     let delay = self.options.backoff(failures).min(MAX_RECONNECT_PAUSE);
-                    tracing::warn!(handler = self.handler.name(), reason, ?delay, "subscription connects again");
+                    if failures == 1 {
+                        outage.works();
+                    }
+                    if let Some(unsaid) = outage.failed(&reason) {
+                        let handler = self.handler.name();
+                        tracing::warn!(handler, reason, unsaid, "the subscription cannot work, it is tried again");
+                    }
                     self.status.failed(reason.clone());
                     self.status.play(Role::Failing(reason));
                     delay

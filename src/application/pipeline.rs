@@ -1,5 +1,5 @@
 //! What every command and query passes: drain gate, load shedding, time limit, metrics, and the log: a line at DEBUG, and at WARN
-//! when the service is at fault.
+//! when the service is at fault, for each cause at most one in half a minute.
 //!
 //! Idempotency and the retry on conflict belong to the command handler, since the append itself decides both.
 
@@ -17,6 +17,7 @@ use tokio::time::{Sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::AppError;
+use crate::outage::Outage;
 
 /// What requests are counted as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +79,7 @@ pub struct Pipeline {
     in_flight: AtomicUsize,
     in_flight_gauge: Gauge,
     meters: Vec<Meter>,
+    outage: Outage,
 }
 
 /// Ready-made handles, so that counting a request is a few atomic additions.
@@ -95,7 +97,7 @@ impl Pipeline {
     pub fn new(options: PipelineOptions, draining: CancellationToken) -> Self {
         let meters = Operation::ALL.iter().map(|operation| Meter::new(operation.name())).collect();
         let in_flight_gauge = metrics::gauge!("ordersystem_requests_in_flight");
-        Self { options, draining, in_flight: AtomicUsize::new(0), in_flight_gauge, meters }
+        Self { options, draining, in_flight: AtomicUsize::new(0), in_flight_gauge, meters, outage: Outage::default() }
     }
 
     /// Requests being worked on now.
@@ -117,8 +119,14 @@ impl Pipeline {
         self.meters[operation as usize].count(took, outcome.as_ref().err());
         match outcome {
             Ok(_) => tracing::debug!(operation = operation.name(), ?took, "answered"),
-            Err(error) if error.is_internal() => {
+            // Damage is said each time. The rest comes in thousands while a backend is away.
+            Err(error @ AppError::Corrupt(_)) => {
                 tracing::warn!(operation = operation.name(), ?took, %error, "request failed");
+            }
+            Err(error) if error.is_internal() => {
+                if let Some(unsaid) = self.outage.failed(&error.to_string()) {
+                    tracing::warn!(operation = operation.name(), ?took, %error, unsaid, "requests fail");
+                }
             }
             Err(error) => tracing::debug!(operation = operation.name(), ?took, %error, "refused"),
         }

@@ -16,6 +16,7 @@ use crate::{
     event_store::Position,
     id_generator::{IdGenerator, MAX_BORROW_MS, NodeIdentity},
     lease::{Lease, LeaseError, LeaseStore, WORK_TTL},
+    outage::Outage,
 };
 
 /// How often a member renews its leases and says how far it is.
@@ -133,6 +134,7 @@ impl Membership {
 
     /// Stays a member until `stop`, and becomes one again when it has lost its place. `position` says how far the node has followed the log.
     pub async fn keep(self: Arc<Self>, position: impl Fn() -> Position, stop: CancellationToken) {
+        let outage = Outage::default();
         let keep = async {
             loop {
                 let member = self.member();
@@ -140,8 +142,13 @@ impl Membership {
                 match member {
                     Some(member) => self.renew(member, position()).await,
                     None => {
-                        if let Err(error) = self.try_join().await {
-                            tracing::warn!(%error, "not a member of the cluster");
+                        let joined = self.try_join().await.map_err(|error| error.to_string());
+                        match joined.as_ref().map_err(|error| outage.failed(error)) {
+                            Ok(()) => drop(outage.works()),
+                            Err(None) => {}
+                            Err(Some(unsaid)) => {
+                                tracing::warn!(error = joined.err(), unsaid, "not a member of the cluster")
+                            }
                         }
                     }
                 }

@@ -30,6 +30,7 @@ use self::{
 };
 use crate::{
     event_store::{Direction, EventStore, LogFollower, LogId, Position, StoredEvent},
+    outage::Outage,
     read_model::{LogPlace, ReadModel},
 };
 
@@ -174,10 +175,18 @@ impl OrderProjection {
     /// Follows the log until `stop`. A failure is reported and tried again: the projection never skips an event.
     pub async fn run(&self, stop: CancellationToken) {
         let work = async {
+            let outage = Outage::default();
             loop {
+                let reached = self.parts.progress.position();
                 let Err(failure) = self.follow().await;
                 let progress = &self.parts.progress;
-                tracing::error!(%failure, position = %progress.position(), "the projection of orders stands still");
+                if progress.position() > reached {
+                    outage.works();
+                }
+                if let Some(unsaid) = outage.failed(&failure) {
+                    let position = progress.position();
+                    tracing::error!(failure, %position, unsaid, "the projection of orders stands still");
+                }
                 progress.set_failure(Some(failure));
                 tokio::time::sleep(RETRY_PAUSE).await;
             }
@@ -187,7 +196,10 @@ impl OrderProjection {
         let rebuilding = AbortOnDropHandle::new(tokio::spawn(async move { rebuilds.serve(&parts).await }));
         tokio::select! {
             () = work => {}
-            ended = rebuilding => tracing::error!(?ended, "nobody is there to build the list of orders anew"),
+            ended = rebuilding => {
+                let error = ended.err().map(|error| error.to_string());
+                tracing::error!(error, "the list of orders can no longer be rebuilt: its task has ended");
+            }
             () = stop.cancelled() => {}
         }
     }

@@ -1,6 +1,7 @@
 //! How a subscription is doing.
 
 use std::{
+    fmt,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -24,6 +25,20 @@ pub enum Role {
     Failing(String),
     /// It was stopped, or has panicked.
     Ended,
+}
+
+impl fmt::Display for Role {
+    /// What follows "the subscription …".
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Starting => f.write_str("is starting"),
+            Self::Active => f.write_str("is active: this node runs the handler"),
+            Self::StandingBy(Some(owner)) => write!(f, "stands by: {owner} runs the handler"),
+            Self::StandingBy(None) => f.write_str("stands by: another node runs the handler"),
+            Self::Failing(why) => write!(f, "fails: {why}"),
+            Self::Ended => f.write_str("has ended"),
+        }
+    }
 }
 
 /// The last thing that went wrong.
@@ -155,7 +170,10 @@ impl SubscriptionStatus {
         self.active.set(if role == Role::Active { 1.0 } else { 0.0 });
         let mut now = self.role.lock().unwrap_or_else(PoisonError::into_inner);
         if *now != role {
-            tracing::info!(handler = self.handler, ?role, "subscription");
+            // A failure is said by the subscription, which knows what of it is news.
+            if !matches!(role, Role::Failing(_)) {
+                tracing::info!(handler = self.handler, "the subscription {role}");
+            }
             *now = role;
         }
     }

@@ -1,0 +1,107 @@
+//! A lasting failure in the log: said when it begins, when its cause changes, and every half a minute while it lasts, not with every try.
+
+use std::{
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+/// How often a failure that lasts is said again.
+pub const SAID_EVERY: Duration = Duration::from_secs(30);
+/// Causes that are told apart at a time; further ones wait until another has not been said for [`SAID_EVERY`].
+const MAX_CAUSES: usize = 8;
+
+/// One thing that fails and works again. It only decides what is worth a line; the caller logs, with fields of its own.
+#[derive(Debug, Default)]
+pub struct Outage {
+    /// So that whatever works all the time pays no more than a look.
+    lasts: AtomicBool,
+    told: Mutex<Option<Told>>,
+}
+
+#[derive(Debug)]
+struct Told {
+    since: Instant,
+    /// What has been said within [`SAID_EVERY`], and when.
+    causes: Vec<(String, Instant)>,
+    unsaid: u64,
+}
+
+impl Outage {
+    /// It failed because of `why`. `Some` if that is worth a line now: the number of failures since the last line that were not.
+    pub fn failed(&self, why: &str) -> Option<u64> {
+        let now = Instant::now();
+        let cause = cause(why);
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        self.lasts.store(true, Ordering::Release);
+        let told = told.get_or_insert_with(|| Told { since: now, causes: Vec::new(), unsaid: 0 });
+        told.causes.retain(|(_, said_at)| now.duration_since(*said_at) < SAID_EVERY);
+        if told.causes.len() < MAX_CAUSES && !told.causes.iter().any(|(said, _)| *said == cause) {
+            told.causes.push((cause, now));
+            return Some(std::mem::take(&mut told.unsaid));
+        }
+        told.unsaid += 1;
+        None
+    }
+
+    /// It works. How long it had not, if it had not.
+    pub fn works(&self) -> Option<Duration> {
+        if !self.lasts.load(Ordering::Acquire) {
+            return None;
+        }
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        self.lasts.store(false, Ordering::Release);
+        told.take().map(|told| told.since.elapsed())
+    }
+}
+
+/// The words without their numbers: the same cause with another time, port or position is no news.
+fn cause(why: &str) -> String {
+    why.chars().filter(|character| !character.is_ascii_digit()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failure_is_said_once_and_again_every_half_a_minute() {
+        let outage = Outage::default();
+        let mut said = Vec::new();
+        for _ in 0..700 {
+            said.extend(outage.failed("no answer after 17 ms"));
+            tokio::time::advance(Duration::from_millis(100)).await;
+        }
+        assert_eq!(said, [0, 299, 299], "at 0, 30 and 60 of 70 seconds, with how many went unsaid");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn another_cause_is_news_and_another_number_is_not() {
+        let outage = Outage::default();
+        assert_eq!(outage.failed("open for 17 ms"), Some(0));
+        assert_eq!(outage.failed("open for 16 ms"), None);
+        assert_eq!(outage.failed("connection refused"), Some(1));
+        // Two that take turns are not said in turns.
+        assert_eq!(outage.failed("open for 3 ms"), None);
+        assert_eq!(outage.failed("connection refused"), None);
+        for letter in 'a'..='z' {
+            outage.failed(&letter.to_string());
+        }
+        assert_eq!(outage.failed("the last of too many"), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn its_end_is_told_once_and_what_comes_then_is_news() {
+        let outage = Outage::default();
+        assert_eq!(outage.works(), None);
+        outage.failed("x");
+        tokio::time::advance(Duration::from_secs(3)).await;
+        assert_eq!(outage.works(), Some(Duration::from_secs(3)));
+        assert_eq!(outage.works(), None);
+        assert_eq!(outage.failed("x"), Some(0));
+    }
+}
