@@ -15,9 +15,10 @@ use crate::{
     checkpoint_store::{Checkpoint, CheckpointStore},
     clock::Clock,
     codec::EventHeader,
-    event_store::{EventStore, LogFollower, Position, StoredEvent},
+    event_store::{Durability, EventStore, LogFollower, Position, StoredEvent},
     lease::{self, Lease, LeaseStore, STANDBY_LOOK, WORK_TTL},
     message_bus::{AtRisk, Message, MessageBus},
+    outage::Outage,
 };
 
 mod meter;
@@ -34,6 +35,8 @@ const MAX_RETRY_PAUSE: Duration = Duration::from_secs(5);
 const ACKS_LOOK: Duration = Duration::from_millis(100);
 /// How long the end of the relay waits for them: what they have not handled by then is published again after the next start.
 const ACKS_AT_END: Duration = Duration::from_secs(2);
+/// How long the end of the relay goes on trying after failures. What cannot be reached cannot be flushed, and the log has it all.
+const RETRIES_AT_END: Duration = Duration::from_secs(1);
 /// How long the handlers may take to subscribe, which they do at the start, before it is reported.
 const MAX_SUBSCRIBING: Duration = Duration::from_secs(5);
 
@@ -70,6 +73,7 @@ pub struct OutboxRelay {
     options: OutboxOptions,
     status: Arc<OutboxStatus>,
     published: Counter,
+    outage: Outage,
 }
 
 /// Why the relay paused.
@@ -96,7 +100,7 @@ impl OutboxRelay {
     #[must_use]
     pub fn new(parts: OutboxParts, options: OutboxOptions) -> Self {
         let published = metrics::counter!("ordersystem_outbox_published_total");
-        Self { parts, options, status: Arc::default(), published }
+        Self { parts, options, status: Arc::default(), published, outage: Outage::default() }
     }
 
     /// Where to see how it does.
@@ -112,9 +116,11 @@ impl OutboxRelay {
         Arc::new(OutboxMeter::new(self.status(), Arc::clone(store), Arc::clone(checkpoints), clock))
     }
 
-    /// Relays until `flush` is cancelled and the log has been published to its end. Drop the future to end it earlier.
+    /// Relays until `flush` is cancelled and the log has been published to its end, or cannot be since the log or the bus is unreachable:
+    /// the next start publishes the rest. Drop the future to end it earlier.
     pub async fn run(&self, flush: CancellationToken) {
         let mut failures = 0_u32;
+        let mut give_up_at = None;
         loop {
             match self.own_and_relay(&flush).await {
                 Pause::Flushed => return,
@@ -126,13 +132,35 @@ impl OutboxRelay {
                     }
                 }
                 Pause::Failed(failure) => {
-                    tracing::warn!(%failure, "the outbox stands still");
+                    if flush.is_cancelled()
+                        && Instant::now() >= *give_up_at.get_or_insert(Instant::now() + RETRIES_AT_END)
+                    {
+                        self.leave_the_rest(&failure);
+                        return;
+                    }
+                    if let Some(unsaid) = self.outage.failed(&failure) {
+                        tracing::warn!(failure, unsaid, "the outbox stands still");
+                    }
                     self.status.failed(failure);
                     failures = failures.saturating_add(1);
-                    sleep(retry_pause(failures)).await;
+                    let _ = flush.run_until_cancelled(sleep(retry_pause(failures))).await;
+                    if flush.is_cancelled() {
+                        sleep(retry_pause(0)).await;
+                    }
                 }
             }
         }
+    }
+
+    /// The last words of a relay that has not flushed.
+    fn leave_the_rest(&self, failure: &str) {
+        let published_to = self.status.published_to().map(|position| position.to_string());
+        let rest = match self.parts.store.durability() {
+            // A log that ends with the process takes what was not published with it.
+            Durability::None => "what it has not published is lost with the log, which is kept in memory",
+            _ => "what it has not published is in the log and is published after the next start",
+        };
+        tracing::warn!(failure, published_to, "the outbox cannot be flushed: {rest}");
     }
 
     async fn own_and_relay(&self, flush: &CancellationToken) -> Pause {
@@ -167,7 +195,7 @@ impl OutboxRelay {
                 continue;
             }
             self.save(&mut progress).await?;
-            self.status.works();
+            self.works();
             let waits_for_acks = progress.saved < progress.published_to;
             if !flush.is_cancelled() {
                 self.idle(&mut follower, flush, waits_for_acks).await;
@@ -176,6 +204,13 @@ impl OutboxRelay {
             } else {
                 return Ok(Pause::Flushed);
             }
+        }
+    }
+
+    fn works(&self) {
+        self.status.works();
+        if let Some(lasted) = self.outage.works() {
+            tracing::info!(lasted_ms = lasted.as_millis() as u64, "the outbox publishes again");
         }
     }
 
@@ -214,7 +249,7 @@ impl OutboxRelay {
         self.published.increment(messages.len() as u64);
         self.save(progress).await?;
         self.status.published(progress.published_to);
-        self.status.works();
+        self.works();
         Ok(())
     }
 

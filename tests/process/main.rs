@@ -1,8 +1,15 @@
 //! The binary as its operators meet it: flags, exit codes, signals, sockets.
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "how a test fails")]
 
+mod broker_away;
 mod command_line;
+#[path = "../contract/nats_server.rs"]
+#[allow(dead_code, reason = "shared with the contract suites")]
+mod nats_server;
 mod node;
+#[path = "../contract/redis_server.rs"]
+#[allow(dead_code, reason = "shared with the contract suites")]
+mod redis_server;
 mod shutdown;
 mod support;
 mod tls;

@@ -47,7 +47,22 @@ pub struct Process {
     pub address: SocketAddr,
     pub grpc_address: SocketAddr,
     pub banner: String,
-    lines: Lines<BufReader<ChildStderr>>,
+    pub log: Log,
+}
+
+/// What a process still has to say.
+pub struct Log(Lines<BufReader<ChildStderr>>);
+
+impl Log {
+    /// Everything up to its end, which comes within `time`.
+    pub async fn rest_within(&mut self, time: Duration) -> String {
+        let mut rest = String::new();
+        while let Ok(Ok(Some(line))) = tokio::time::timeout(time, self.0.next_line()).await {
+            rest.push_str(&line);
+            rest.push('\n');
+        }
+        rest
+    }
 }
 
 impl Process {
@@ -63,17 +78,27 @@ impl Process {
         };
         let address = field(&banner, "address=").expect("an address");
         let grpc_address = field(&banner, "grpc_address=").unwrap_or(address);
-        Self { child, address, grpc_address, banner, lines }
+        Self { child, address, grpc_address, banner, log: Log(lines) }
     }
 
     /// Everything that it writes from here to its end.
     pub async fn rest_of_log(&mut self) -> String {
-        let mut rest = String::new();
-        while let Ok(Ok(Some(line))) = tokio::time::timeout(PATIENCE, self.lines.next_line()).await {
-            rest.push_str(&line);
-            rest.push('\n');
+        self.log.rest_within(PATIENCE).await
+    }
+
+    /// Places an order as soon as the node does; for a node whose store is about to be there.
+    pub async fn places_an_order(&self) {
+        let mut commands = self.commands().await;
+        let give_up_at = tokio::time::Instant::now() + Duration::from_secs(60);
+        while let Err(refusal) = commands.create_order(new_order("customer-1")).await {
+            assert!(tokio::time::Instant::now() < give_up_at, "no order is placed: {refusal}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        rest
+    }
+
+    /// What a GET of `path` answers.
+    pub async fn get(&self, path: &str) -> String {
+        reqwest::get(format!("http://{}{path}", self.address)).await.expect("an answer").text().await.expect("text")
     }
 
     pub fn signal(&self, name: &str) {

@@ -1,0 +1,163 @@
+//! A node whose broker is away: it says so, claims nothing, and ends at once when it is asked to.
+
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::{
+    nats_server::NatsServer,
+    redis_server::{DURABLE, RedisServer},
+    support::{Outcome, Process, new_order},
+};
+
+/// Far longer than any test may take: an end that waits for the grace period is never seen.
+const GRACE: [&str; 2] = ["--shutdown-grace-ms", "600000"];
+
+/// Longer than an end with an absent broker takes, on a busy machine too.
+const ENDS_WITHIN: Duration = Duration::from_secs(90);
+
+enum Broker {
+    Redis(RedisServer),
+    Nats(NatsServer),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Away {
+    Paused,
+    Gone,
+}
+
+impl Broker {
+    fn settings(&self, what: &[&str]) -> Vec<String> {
+        let (name, url) = match self {
+            Self::Redis(server) => ("redis", server.url()),
+            Self::Nats(server) => ("nats", server.url()),
+        };
+        let used = what.iter().flat_map(|what| [(*what).to_owned(), name.to_owned()]);
+        used.chain([format!("--{name}"), url]).collect()
+    }
+
+    fn go(&mut self, away: Away) {
+        match (self, away) {
+            (Self::Redis(server), Away::Paused) => server.signal("STOP"),
+            (Self::Redis(server), Away::Gone) => server.kill(),
+            (Self::Nats(server), Away::Paused) => server.signal("STOP"),
+            (Self::Nats(server), Away::Gone) => server.kill(),
+        }
+    }
+}
+
+async fn start(settings: &[String], more: &[&str]) -> Process {
+    let args: Vec<&str> = settings.iter().map(String::as_str).chain(GRACE).chain(more.iter().copied()).collect();
+    Process::start(&args).await
+}
+
+/// The end of `node`, which `signal` asks for, with what it has said meanwhile.
+async fn ended_by(signal: &str, mut node: Process) -> Outcome {
+    node.signal(signal);
+    let (code, stderr) =
+        tokio::join!(tokio::time::timeout(ENDS_WITHIN, node.child.wait()), node.log.rest_within(ENDS_WITHIN));
+    let code = code.expect("it ends long before its grace period").expect("it ran").code();
+    Outcome { code, stdout: String::new(), stderr }
+}
+
+#[track_caller]
+fn assert_ended_at_once(end: &Outcome, what: &str) {
+    assert_eq!(end.code, Some(0), "{what}: {}", end.stderr);
+    let lines: Vec<_> = end.stderr.lines().filter(|line| line.contains("the outbox cannot be flushed")).collect();
+    assert_eq!(lines.len(), 1, "{what}: one line says what stays for the next start: {}", end.stderr);
+    assert!(end.stderr.contains("stopped"), "{what}: {}", end.stderr);
+}
+
+/// An address that nobody listens on.
+fn nobody() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("an address").to_string()
+}
+
+#[tokio::test]
+async fn a_node_whose_broker_was_never_there_ends_at_once() {
+    for (broker, signal) in [("redis", "INT"), ("nats", "TERM")] {
+        let settings =
+            ["--persistence", broker, "--transport", broker, &format!("--{broker}"), &nobody()].map(str::to_owned);
+        let node = start(&settings, &[]).await;
+        assert!(node.banner.contains("durability=\"unknown\""), "{}", node.banner);
+        let end = ended_by(signal, node).await;
+        assert_ended_at_once(&end, broker);
+        assert!(end.stderr.contains("published after the next start"), "{}", end.stderr);
+    }
+}
+
+#[tokio::test]
+async fn a_node_on_a_broker_that_is_paused_or_gone_ends_at_once() {
+    for away in [Away::Paused, Away::Gone] {
+        for mut broker in [Broker::Redis(RedisServer::start(DURABLE)), Broker::Nats(NatsServer::start(""))] {
+            let settings = broker.settings(&["--persistence", "--transport"]);
+            let node = start(&settings, &[]).await;
+            node.places_an_order().await;
+            broker.go(away);
+            assert_ended_at_once(&ended_by("TERM", node).await, &format!("{settings:?} {away:?}"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_node_with_its_log_at_hand_ends_at_once_when_its_bus_is_paused_or_gone() {
+    for away in [Away::Paused, Away::Gone] {
+        for mut broker in [Broker::Redis(RedisServer::start(DURABLE)), Broker::Nats(NatsServer::start(""))] {
+            let folder: TempDir = tempfile::tempdir().expect("a folder");
+            let dir = folder.path().to_str().expect("text");
+            let settings = broker.settings(&["--transport"]);
+            let node = start(&settings, &["--persistence", "embedded", "--data-dir", dir]).await;
+            broker.go(away);
+            // Acknowledged, since the log has it; there is something to flush.
+            node.places_an_order().await;
+            assert_ended_at_once(&ended_by("INT", node).await, &format!("{settings:?} {away:?}"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_log_in_memory_takes_with_it_what_its_absent_bus_did_not_get_and_that_is_said() {
+    let settings = ["--transport", "redis", "--redis", &nobody()].map(str::to_owned);
+    let node = start(&settings, &[]).await;
+    node.commands().await.create_order(new_order("customer-1")).await.expect("placed");
+    let end = ended_by("TERM", node).await;
+    assert_ended_at_once(&end, "inmemory");
+    assert!(end.stderr.contains("lost with the log"), "{}", end.stderr);
+}
+
+#[tokio::test]
+async fn two_signals_end_a_node_at_once_also_while_its_broker_is_paused() {
+    let mut broker = Broker::Redis(RedisServer::start(DURABLE));
+    let node = start(&broker.settings(&["--persistence", "--transport"]), &[]).await;
+    node.places_an_order().await;
+    broker.go(Away::Paused);
+    node.signal("TERM");
+    let end = ended_by("INT", node).await;
+    assert_eq!(end.code, Some(130), "{}", end.stderr);
+}
+
+/// `--require-durable` is about what the store really is: until that has been read it is neither satisfied nor broken.
+#[tokio::test]
+async fn a_node_that_is_to_be_durable_waits_for_its_store_and_refuses_a_careless_one() {
+    for (settings, is_durable) in [(DURABLE, true), (&[][..], false)] {
+        let mut server = RedisServer::start(settings);
+        server.kill();
+        let own = ["--persistence", "redis", "--redis", &server.url(), "--require-durable"].map(str::to_owned);
+        let mut node = start(&own, &[]).await;
+        assert!(node.get("/").await.contains("\"durability\":\"unknown\""));
+        assert!(node.get("/metrics").await.contains("ordersystem_durability -1"));
+        server.start_again();
+        if is_durable {
+            node.places_an_order().await;
+            assert!(node.get("/").await.contains("\"durability\":\"machine\""));
+            continue;
+        }
+        let code =
+            tokio::time::timeout(ENDS_WITHIN, node.child.wait()).await.expect("it ends by itself").expect("it ran");
+        let said = node.log.rest_within(ENDS_WITHIN).await;
+        assert_eq!(code.code(), Some(1), "{said}");
+        assert!(said.contains("error: --require-durable: the durability of persistence redis is process"), "{said}");
+    }
+}
