@@ -41,7 +41,7 @@ use crate::{
     event_store::Durability,
     health::Health,
     id_generator::IdGenerator,
-    lifecycle::{GraceExceeded, Monitor, Node, Stop, Work},
+    lifecycle::{DurabilityRequirement, Monitor, Node, RunError, Stop, Work},
     recovery::{Alarms, RecoveryOptions, RecoveryService},
     resilience::BreakerOptions,
     telemetry,
@@ -93,17 +93,17 @@ impl App {
     pub async fn start_as(config: &Config, setup: Setup) -> Result<Self, StartError> {
         let handler_names = setup.handler_names()?;
         let Setup { backends, clock, handlers } = setup;
-        if config.require_durable && backends.store.durability() < Durability::Machine {
-            let found = backends.store.durability().name();
-            return Err(format!(
-                "--require-durable: the durability of persistence {} is {found}",
-                backends.persistence
-            )
-            .into());
+        let required = config.require_durable.then_some(Durability::Machine);
+        let requirement =
+            required.map(|required| DurabilityRequirement { required, persistence: backends.persistence });
+        let found = backends.store.durability();
+        if let Some(requirement) = &requirement {
+            // A store that has not been reached yet is held to it when it is.
+            requirement.holds(found)?;
         }
         let (recorder, metrics) = telemetry::metrics_recorder()?;
         let (backends, breakers) =
-            metrics::with_local_recorder(&recorder, || backends.guarded(breaker_options(config)));
+            metrics::with_local_recorder(&recorder, || backends.guarded(breaker_options(config), required));
         let stop = Stop::default();
         let tls = config.server.tls.as_ref().map(|files| Tls::load(tls_files(files))).transpose()?;
         let (listener, grpc_listener) = bind(config)?;
@@ -155,7 +155,7 @@ impl App {
             metrics::with_local_recorder(&recorder, || recovery(config, &context.health, parts.alarms.clone()));
         let (reporter, _) = tonic_health::server::health_reporter();
         let doors = Doors::open(&context, reporter.clone(), &config.server.cors_allowed_origins)?;
-        let monitor = Monitor::new(&context, HealthDoor::new(reporter).await, recorder);
+        let monitor = Monitor::new(&context, HealthDoor::new(reporter).await, recorder, found, requirement);
         let scheme = if tls.is_some() { "https" } else { "http" };
         let mut work = Work::default();
         let options = server_options(config);
@@ -210,8 +210,8 @@ impl App {
     /// Runs until `shutdown` is cancelled, and then through an orderly shutdown.
     ///
     /// # Errors
-    /// [`GraceExceeded`] if that took longer than the grace period.
-    pub async fn run(self, shutdown: CancellationToken) -> Result<(), GraceExceeded> {
+    /// [`RunError`] if that took longer than the grace period, or the node has ended by itself.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), RunError> {
         self.node.run(shutdown).await
     }
 }

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     api::{Context, grpc::health::HealthDoor},
     cluster::Membership,
+    event_store::Durability,
     health::Health,
 };
 
@@ -98,16 +99,73 @@ impl std::fmt::Display for GraceExceeded {
 
 impl std::error::Error for GraceExceeded {}
 
+/// What a node must be able to promise, `--require-durable`.
+#[derive(Clone, Copy, Debug)]
+pub struct DurabilityRequirement {
+    /// What an acknowledged commit has to survive.
+    pub required: Durability,
+    /// The event store, as in `--persistence`.
+    pub persistence: &'static str,
+}
+
+impl DurabilityRequirement {
+    /// Whether `found` is enough, or is not known yet.
+    ///
+    /// # Errors
+    /// [`NotDurable`] if it is known and too little.
+    pub fn holds(self, found: Durability) -> Result<(), NotDurable> {
+        if found == Durability::Unknown || found >= self.required {
+            return Ok(());
+        }
+        Err(NotDurable { persistence: self.persistence, found })
+    }
+}
+
+/// What the store acknowledges survives less than is required.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotDurable {
+    persistence: &'static str,
+    found: Durability,
+}
+
+impl std::fmt::Display for NotDurable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "--require-durable: the durability of persistence {} is {}", self.persistence, self.found.name())
+    }
+}
+
+impl std::error::Error for NotDurable {}
+
+/// Why a node ended otherwise than it should have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunError {
+    /// It was asked to stop and was not done in time.
+    GraceExceeded(GraceExceeded),
+    /// It has reached its store for the first time, which is not what is required of it.
+    NotDurable(NotDurable),
+}
+
+impl std::fmt::Display for RunError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::GraceExceeded(error) => error.fmt(f),
+            Self::NotDurable(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for RunError {}
+
 impl Node {
     /// Runs until `shutdown` is cancelled, and then through an orderly shutdown.
     ///
     /// # Errors
-    /// [`GraceExceeded`] if the shutdown took longer than the grace period; everything has been ended then.
-    pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), GraceExceeded> {
-        tokio::select! {
-            () = shutdown.cancelled() => {}
-            () = self.monitor.watch() => {}
-        }
+    /// [`RunError`] if the shutdown took longer than the grace period, or the node has ended by itself; everything has been ended then.
+    pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), RunError> {
+        let unfit = tokio::select! {
+            () = shutdown.cancelled() => None,
+            not_durable = self.monitor.watch() => Some(not_durable),
+        };
         let deadline = tokio::time::Instant::now() + self.grace;
         tracing::info!("shutting down: refusing new work, finishing what is in flight");
         self.stop.draining.cancel();
@@ -136,7 +194,10 @@ impl Node {
             // Only now that no more ids are issued. If it takes too long the leases expire.
             let _ = tokio::time::timeout(LEAVE_TIMEOUT, membership.leave()).await;
         }
-        in_time.map_err(|_| GraceExceeded(stage))
+        match (unfit, in_time) {
+            (Some(not_durable), _) => Err(RunError::NotDurable(not_durable)),
+            (None, in_time) => in_time.map_err(|_| RunError::GraceExceeded(GraceExceeded(stage))),
+        }
     }
 
     /// Waits until everyone has had a chance to hear of the shutdown and no request is in flight.
@@ -169,16 +230,25 @@ pub struct Monitor {
     ready: Gauge,
     log_position: Gauge,
     durability: Gauge,
+    requirement: Option<DurabilityRequirement>,
+    found: Durability,
 }
 
 impl Monitor {
-    /// A monitor that has not looked yet.
+    /// A monitor that has not looked yet, of a store that was `found` to be so durable.
     #[must_use]
-    pub fn new(context: &Context, door: HealthDoor, recorder: PrometheusRecorder) -> Self {
+    pub fn new(
+        context: &Context,
+        door: HealthDoor,
+        recorder: PrometheusRecorder,
+        found: Durability,
+        requirement: Option<DurabilityRequirement>,
+    ) -> Self {
         let [ready, log_position, durability] = metrics::with_local_recorder(&recorder, || {
             ["ordersystem_ready", "ordersystem_log_position", "ordersystem_durability"]
                 .map(|name| metrics::gauge!(name))
         });
+        durability.set(found.level());
         Self {
             health: Arc::clone(&context.health),
             door,
@@ -187,15 +257,36 @@ impl Monitor {
             ready,
             log_position,
             durability,
+            requirement,
+            found,
         }
     }
 
-    async fn watch(&mut self) {
+    /// Watches until the store turns out, when it is reached for the first time, to be less durable than required.
+    async fn watch(&mut self) -> NotDurable {
         let mut was_ready = None;
         loop {
             let is_ready = self.look().await;
+            let found = self.context.store.durability();
+            let before = std::mem::replace(&mut self.found, found);
+            if found != before {
+                tracing::info!(
+                    durability = found.name(),
+                    before = before.name(),
+                    "what an acknowledged command survives"
+                );
+            }
+            // Settings that are changed later make the node refuse commands until they are put right.
+            if before == Durability::Unknown
+                && let Some(Err(not_durable)) = self.requirement.map(|requirement| requirement.holds(found))
+            {
+                return not_durable;
+            }
             if was_ready.replace(is_ready) != Some(is_ready) {
-                tracing::info!(is_ready, "readiness");
+                tracing::info!(
+                    "{}",
+                    if is_ready { "the node is ready" } else { "the node is not ready: GET /health says why" }
+                );
             }
             // Until the node is ready for the first time, someone is waiting for that.
             let pause = if is_ready { MONITOR_INTERVAL } else { MONITOR_INTERVAL / 10 };

@@ -35,7 +35,7 @@ use crate::{
     cache::OrderCache,
     checkpoint_store::CheckpointStore,
     config::{Config, EventFormat, Persistence, Transport},
-    event_store::EventStore,
+    event_store::{Durability, EventStore},
     lease::LeaseStore,
     message_bus::{Description, Message, MessageBus},
     read_model::ReadModel,
@@ -125,11 +125,13 @@ impl Backends {
 
     /// The same with a circuit breaker before the I/O of each backend: one for all that is kept where the log is, one for the message bus.
     /// None before the leases of handlers: they are few, and their subscriptions back off by themselves.
-    pub(super) fn guarded(self, options: BreakerOptions) -> (Self, Breakers) {
+    ///
+    /// Commits are refused while the log is not known to keep them as well as `required`.
+    pub(super) fn guarded(self, options: BreakerOptions, required: Option<Durability>) -> (Self, Breakers) {
         let [store, transport, cache] =
             ["store", "transport", "cache"].map(|before| Arc::new(CircuitBreaker::new(before, options)));
         let guarded = Self {
-            store: Arc::new(GuardedStore::new(self.store, Arc::clone(&store))),
+            store: Arc::new(GuardedStore::new(self.store, Arc::clone(&store)).requiring(required)),
             leases: Arc::new(GuardedLeases::new(self.leases, Arc::clone(&store))),
             checkpoints: Arc::new(GuardedCheckpoints::new(self.checkpoints, Arc::clone(&store))),
             bus: Arc::new(GuardedBus::new(self.bus, Arc::clone(&transport))),

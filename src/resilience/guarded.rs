@@ -24,13 +24,35 @@ use crate::{
 pub struct GuardedStore {
     inner: Arc<dyn EventStore>,
     breaker: Arc<CircuitBreaker>,
+    required: Option<Durability>,
 }
 
 impl GuardedStore {
     /// Puts `breaker` before the I/O of `inner`.
     #[must_use]
     pub const fn new(inner: Arc<dyn EventStore>, breaker: Arc<CircuitBreaker>) -> Self {
-        Self { inner, breaker }
+        Self { inner, breaker, required: None }
+    }
+
+    /// Commits are refused, and checks fail, unless the store is known to keep what it acknowledges as well as `required`.
+    #[must_use]
+    pub const fn requiring(mut self, required: Option<Durability>) -> Self {
+        self.required = required;
+        self
+    }
+
+    async fn require_durable(&self) -> Result<(), StoreError> {
+        let Some(required) = self.required else { return Ok(()) };
+        if self.inner.durability() == Durability::Unknown {
+            // Not by way of a commit, which would be acknowledged before anyone knows what that is worth.
+            self.inner.check().await?;
+        }
+        let found = self.inner.durability();
+        if found >= required {
+            return Ok(());
+        }
+        let (found, required) = (found.name(), required.name());
+        Err(StoreError::Unavailable(format!("--require-durable: the durability is {found}, {required} is required")))
     }
 
     async fn read<T>(&self, call: impl Future<Output = Result<T, StoreError>> + Send) -> Result<T, StoreError> {
@@ -72,6 +94,7 @@ impl EventStore for GuardedStore {
     }
 
     async fn append(&self, commit: Commit) -> Result<Appended, AppendError> {
+        self.require_durable().await?;
         self.write(self.inner.append(commit)).await
     }
 
@@ -103,6 +126,7 @@ impl EventStore for GuardedStore {
     }
 
     async fn append_all(&self, commits: Vec<Commit>) -> Result<Position, AppendError> {
+        self.require_durable().await?;
         self.write(self.inner.append_all(commits)).await
     }
 
@@ -122,7 +146,7 @@ impl EventStore for GuardedStore {
     async fn check(&self) -> Result<(), StoreError> {
         self.inner.check().await?;
         self.breaker.try_again();
-        Ok(())
+        self.require_durable().await
     }
 }
 

@@ -46,7 +46,7 @@ pub struct TestServer {
     pub grpc_address: Option<SocketAddr>,
     pub shutdown: CancellationToken,
     store: Arc<dyn EventStore>,
-    running: Option<JoinHandle<Result<(), ordersystem::lifecycle::GraceExceeded>>>,
+    running: Option<JoinHandle<Result<(), ordersystem::lifecycle::RunError>>>,
 }
 
 impl TestServer {
@@ -89,7 +89,7 @@ impl TestServer {
     }
 
     /// Stops the node in an orderly way and waits for its end.
-    pub async fn stop(&mut self) -> Result<(), ordersystem::lifecycle::GraceExceeded> {
+    pub async fn stop(&mut self) -> Result<(), ordersystem::lifecycle::RunError> {
         self.shutdown.cancel();
         self.running.take().expect("running").await.expect("no panic")
     }

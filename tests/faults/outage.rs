@@ -80,9 +80,8 @@ async fn nats_is_paused_and_killed_under_load_and_the_node_tells_the_truth_and_r
 /// A node that starts before its broker says that it does not serve, and serves when the broker comes.
 async fn started_before_its_broker(mut backend: Durable) {
     backend.broker().kill();
-    // Durability cannot be required of a server that nobody has reached.
-    let settings: Vec<_> = backend.settings().into_iter().filter(|setting| setting != "--require-durable").collect();
-    let service = Program::listening(&settings).await;
+    // Also one that must be durable: whether it is will be seen then.
+    let service = Program::listening(&backend.settings()).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert!(!service.is_ready().await);
     assert!(service.get("/health/live").await.contains("\"Live\""));
