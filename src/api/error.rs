@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
+use http::HeaderMap;
 use tonic::{Code, Status, metadata::AsciiMetadataValue};
 use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation, StatusExt};
 
-use super::validation::{Violation, Violations};
+use super::{
+    MAX_METADATA_BYTES,
+    validation::{Violation, Violations},
+};
 use crate::application::{AppError, error::RETRY_AFTER};
 
 /// The `domain` of every `google.rpc.ErrorInfo`.
@@ -36,6 +40,7 @@ pub enum Reason {
     RequestIdReused,
     RequestTimeout,
     MessageTooLarge,
+    MetadataTooLarge,
     UnsupportedMediaType,
     CompressionNotSupported,
     Overloaded,
@@ -64,7 +69,7 @@ pub struct ReasonSpec {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::InvalidArgument,
         Self::CursorOfAnotherLog,
         Self::OrderNotFound,
@@ -80,6 +85,7 @@ impl Reason {
         Self::RequestIdReused,
         Self::RequestTimeout,
         Self::MessageTooLarge,
+        Self::MetadataTooLarge,
         Self::UnsupportedMediaType,
         Self::CompressionNotSupported,
         Self::Overloaded,
@@ -116,6 +122,7 @@ impl Reason {
             }
             Self::RequestTimeout => ("REQUEST_TIMEOUT", Code::DeadlineExceeded, 408, "Request not sent in time"),
             Self::MessageTooLarge => ("MESSAGE_TOO_LARGE", Code::ResourceExhausted, 413, "Message too large"),
+            Self::MetadataTooLarge => ("METADATA_TOO_LARGE", Code::ResourceExhausted, 431, "Metadata too large"),
             Self::UnsupportedMediaType => {
                 ("UNSUPPORTED_MEDIA_TYPE", Code::InvalidArgument, 415, "Unsupported media type")
             }
@@ -163,6 +170,20 @@ impl ApiError {
     pub fn too_large(max_bytes: usize) -> Self {
         Self::new(Reason::MessageTooLarge, format!("the request is larger than {max_bytes} bytes"))
             .with("max_message_bytes", max_bytes)
+    }
+
+    /// Refuses `headers` that are larger than any request needs.
+    ///
+    /// # Errors
+    /// [`Reason::MetadataTooLarge`] with the bound.
+    pub fn check_metadata(headers: &HeaderMap) -> Result<(), Self> {
+        // As HTTP/2 counts them: RFC 9113, section 6.5.2.
+        let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
+        if bytes <= MAX_METADATA_BYTES {
+            return Ok(());
+        }
+        let message = format!("the metadata of the request is larger than {MAX_METADATA_BYTES} bytes");
+        Err(Self::new(Reason::MetadataTooLarge, message).with("max_metadata_bytes", MAX_METADATA_BYTES))
     }
 
     /// A reply that would be larger than `max_bytes`.

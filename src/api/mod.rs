@@ -45,6 +45,8 @@ pub const MAX_BATCH_SIZE: usize = 500;
 pub const MAX_IDS_PER_CALL: usize = 100_000;
 /// The most items of an order.
 pub const MAX_ITEMS: usize = item::MAX_ITEMS;
+/// The most bytes of metadata (headers) of one request: names, values, and 32 for each, as HTTP/2 counts them.
+pub const MAX_METADATA_BYTES: usize = 64 * 1024;
 /// The most dead letters that one call may name.
 pub const MAX_DEAD_LETTERS_PER_CALL: usize = 1_000;
 /// Streams of events open at a time on one node; one more is refused.

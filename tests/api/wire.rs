@@ -183,3 +183,97 @@ async fn broken_frames_are_invalid() {
     }
     assert_eq!(server.head().await, 0);
 }
+
+/// A token of so many bytes. Behind a proxy the calls of many clients share a connection.
+fn with_token<T>(bytes: usize, message: T) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(message);
+    request.metadata_mut().insert("authorization", "x".repeat(bytes).parse().expect("a value"));
+    request
+}
+
+#[tokio::test]
+async fn metadata_over_the_limit_is_refused_and_touches_no_other_call_of_the_connection() {
+    let server = TestServer::start().await;
+    let channel = server.channel().await;
+    let mut history =
+        ordersystem::proto::catga::orders::v1::order_history_service_client::OrderHistoryServiceClient::new(
+            channel.clone(),
+        );
+    let mut ids = IdServiceClient::new(channel);
+    let follow = StreamEventsRequest { follow: true, ..Default::default() };
+    let mut neighbour = history.stream_events(follow).await.expect("opens").into_inner();
+    neighbour.message().await.expect("no error").expect("caught up");
+    ids.generate_id(with_token(60_000, GenerateIdRequest {})).await.expect("within the limit");
+    for bytes in [66_000, 200_000, 1_000_000] {
+        let refused = ids.generate_id(with_token(bytes, GenerateIdRequest {})).await.expect_err("over the limit");
+        assert_eq!(code_and_reason(&refused), (Code::ResourceExhausted, "METADATA_TOO_LARGE".to_owned()), "{bytes}");
+        assert_eq!(facts(&refused)["max_metadata_bytes"], "65536");
+    }
+    // Over what is read at all HTTP/2 itself answers, still for this call alone.
+    ids.generate_id(with_token(1_150_000, GenerateIdRequest {})).await.expect_err("over the limit");
+    server.place_order("customer-1").await;
+    soon("an event", neighbour.message()).await.expect("the neighbour is not touched").expect("an event");
+}
+
+#[tokio::test]
+async fn metadata_over_the_limit_is_refused_by_the_other_doors_as_well() {
+    let server = TestServer::start().await;
+    let token = "x".repeat(66_000);
+    let rest = reqwest::Client::new()
+        .get(server.url("/stats"))
+        .header("authorization", &token)
+        .send()
+        .await
+        .expect("answered");
+    assert_eq!(rest.status(), 431);
+    assert_eq!(rest.headers()["content-type"], "application/problem+json");
+    assert_eq!(rest.headers()["connection"], "close");
+    let problem: serde_json::Value = rest.json().await.expect("a problem");
+    assert_eq!(problem["reason"], "METADATA_TOO_LARGE");
+    let web = reqwest::Client::new().post(server.url(CREATE)).header("content-type", "application/grpc-web+proto");
+    let web = web
+        .header("authorization", &token)
+        .body(frame(0, &new_order("c").encode_to_vec()))
+        .send()
+        .await
+        .expect("answered");
+    let refused = crate::web::status(web).await;
+    assert_eq!(code_and_reason(&refused), (Code::ResourceExhausted, "METADATA_TOO_LARGE".to_owned()));
+}
+
+/// One frame of HTTP/2.
+fn http2_frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).expect("small").to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+#[tokio::test]
+async fn a_batch_of_calls_that_are_given_up_at_once_does_not_end_the_connection_for_others() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    const HEADERS: u8 = 1;
+    const RST_STREAM: u8 = 3;
+    const SETTINGS: u8 = 4;
+    const GOAWAY: u8 = 7;
+    let server = TestServer::start().await;
+    let mut stream = tokio::net::TcpStream::connect(server.address).await.expect("connects");
+    // GET, scheme http, the path /health/live, as HPACK writes them without its table.
+    let head = [&[0x82, 0x86, 0x04, 12][..], b"/health/live", &[0x01, 1, b't']].concat();
+    let mut bytes = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &http2_frame(SETTINGS, 0, 0, &[])].concat();
+    for id in (1..1_001).step_by(2) {
+        bytes.extend(http2_frame(HEADERS, 0x04, id, &head));
+        bytes.extend(http2_frame(RST_STREAM, 0, id, &8_u32.to_be_bytes()));
+    }
+    bytes.extend(http2_frame(HEADERS, 0x05, 1_001, &head));
+    stream.write_all(&bytes).await.expect("sent");
+    loop {
+        let mut head = [0; 9];
+        soon("a frame", stream.read_exact(&mut head)).await.expect("the connection goes on");
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+        let mut payload = vec![0; length];
+        stream.read_exact(&mut payload).await.expect("the connection goes on");
+        assert_ne!(head[3], GOAWAY, "{}", String::from_utf8_lossy(&payload));
+        if head[3] == HEADERS && u32::from_be_bytes([head[5], head[6], head[7], head[8]]) == 1_001 {
+            break;
+        }
+    }
+}

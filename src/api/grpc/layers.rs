@@ -56,6 +56,9 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
+        if let Err(error) = ApiError::check_metadata(request.headers()) {
+            return std::future::ready(Ok(error.to_status().into_http())).boxed();
+        }
         let deadline = match timeout(request.headers()) {
             Ok(timeout) => timeout.map(|timeout| Instant::now() + timeout),
             Err(error) => return std::future::ready(Ok(error.to_status().into_http())).boxed(),

@@ -8,7 +8,7 @@ use std::{
 
 use axum::{body::Body, response::IntoResponse};
 use futures_util::{FutureExt, future::BoxFuture};
-use http::{HeaderValue, Request, Response, header};
+use http::{HeaderValue, Request, Response, Version, header};
 use tower::Service;
 
 use super::problem;
@@ -42,6 +42,15 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let uri = request.uri().clone();
+        if let Err(error) = ApiError::check_metadata(request.headers()) {
+            let mut response = error.into_response();
+            problem::write(&mut response, uri.path());
+            if request.version() < Version::HTTP_2 {
+                // Its body is not read, so nothing can follow it on its connection.
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            return std::future::ready(Ok(response)).boxed();
+        }
         // A panic is for this one request to answer; others on the connection go on.
         let work = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
         async move {
