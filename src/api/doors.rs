@@ -13,7 +13,7 @@ use http::{HeaderName, HeaderValue, Method, Request, Response, Version, header};
 use tonic_health::server::HealthReporter;
 use tonic_web::{GrpcWebLayer, GrpcWebService};
 use tower::{Layer, Service};
-use tower_http::cors::{AllowOrigin, Cors, CorsLayer};
+use tower_http::cors::{AllowHeaders, AllowOrigin, Cors, CorsLayer};
 
 use super::{
     Context,
@@ -130,6 +130,7 @@ fn cors_from(origins: AllowOrigin) -> CorsLayer {
     CorsLayer::new()
         .allow_origin(origins)
         .allow_methods([Method::GET, Method::POST])
-        .allow_headers(tower_http::cors::Any)
+        // Those that are asked for: `*` does not cover Authorization, by the Fetch standard.
+        .allow_headers(AllowHeaders::mirror_request())
         .expose_headers(exposed.map(HeaderName::from_static))
 }

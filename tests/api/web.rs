@@ -127,7 +127,7 @@ async fn a_page_of_an_allowed_origin_may_call_and_others_may_not() {
             .request(reqwest::Method::OPTIONS, server.url(CREATE))
             .header("origin", origin)
             .header("access-control-request-method", "POST")
-            .header("access-control-request-headers", "content-type,x-grpc-web,grpc-timeout")
+            .header("access-control-request-headers", "content-type,x-grpc-web,grpc-timeout,authorization")
             .send()
             .await
             .expect("an answer");
@@ -145,6 +145,9 @@ async fn a_page_of_an_allowed_origin_may_call_and_others_may_not() {
             assert_eq!(is_allowed, passes, "{allowed:?} {origin:?}: {:?}", reply.headers());
         }
         if passes {
+            // By name: to a browser `*` stands for all headers but this one.
+            let allowed = preflight.headers()["access-control-allow-headers"].to_str().expect("text");
+            assert!(allowed.split(',').any(|name| name.trim() == "authorization"), "{allowed}");
             let exposed = call.headers()["access-control-expose-headers"].to_str().expect("text");
             assert!(exposed.contains("grpc-status") && exposed.contains("grpc-status-details-bin"), "{exposed}");
         }
