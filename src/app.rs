@@ -29,7 +29,7 @@ use crate::{
         Context, EventStreams, ServerInfo,
         doors::Doors,
         grpc::health::HealthDoor,
-        server::{self, ServerOptions},
+        server::{self, Ends, ServerOptions},
         tls::{Tls, TlsFiles},
     },
     application::dead_letters::DeadLetters,
@@ -159,13 +159,14 @@ impl App {
         let scheme = if tls.is_some() { "https" } else { "http" };
         let mut work = Work::default();
         let options = server_options(config);
+        let ends = Ends { announced: stop.draining.clone(), closed: stop.closing.clone() };
         if let Some(tls) = &tls {
             work.follow(tls.clone().keep_current(stop.ended.clone()));
         }
         if let Some(grpc_listener) = grpc_listener {
-            work.serve(server::serve(grpc_listener, tls.clone(), doors.grpc_only(), options, stop.closing.clone()));
+            work.serve(server::serve(grpc_listener, tls.clone(), doors.grpc_only(), options, ends.clone()));
         }
-        work.serve(server::serve(listener, tls, doors, options, stop.closing.clone()));
+        work.serve(server::serve(listener, tls, doors, options, ends));
         parts.run(&mut work, &stop);
         if let Some(membership) = &membership {
             work.follow(Arc::clone(membership).keep(move || progress.position(), stop.ended.clone()));

@@ -1,5 +1,7 @@
 //! One listener for both doors: bounds on connections, keepalive, age, and a drain that lets calls finish.
 
+mod http1;
+
 use std::{convert::Infallible, future::Future, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use axum::body::Body;
@@ -19,18 +21,34 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::{Service, ServiceExt};
 
+use self::http1::{Announcing, Course, Watched};
 use super::tls::{Tls, is_http2};
 
 /// Connections that the kernel may hold before they are accepted.
 const LISTEN_BACKLOG: u32 = 1_024;
 /// How long a client may take to say which protocol it speaks, and then to send the head of an HTTP/1 request.
 const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long an idle HTTP/1 connection stays open at the end of the server, so that a client that is about to send is told.
+const ANNOUNCED_FOR: Duration = Duration::from_secs(1);
+/// How long to look whether there is one more connection that the kernel has accepted.
+const LAST_ACCEPT: Duration = Duration::from_millis(10);
+/// How long a connection that has just been made may take to say something when the server ends.
+const BEGINS_AT_END_WITHIN: Duration = Duration::from_millis(500);
+/// How long an HTTP/1 connection whose time is over has to end by itself.
+const LAST_MOMENT: Duration = Duration::from_millis(100);
 /// How often to look at a client that has said no more than the beginning of HTTP/2.
 const PREFACE_POLL: Duration = Duration::from_millis(20);
 /// What every HTTP/2 connection begins with.
 const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// Header bytes of one HTTP/2 request.
-const MAX_HEADER_LIST_BYTES: u32 = 16 * 1024;
+/// Header bytes of one HTTP/2 request that are read at all. What is over [`MAX_METADATA_BYTES`](super::MAX_METADATA_BYTES) is refused by the
+/// doors, in their own words and for that one call; over this HTTP/2 itself answers, with a bare 431. A client that goes on to send over a
+/// quarter more at once has its connection closed, since a block of headers that is not read to its end makes all later ones unreadable.
+///
+/// What a connection may hold for this is less than what its messages may: see the windows below.
+const MAX_HEADER_LIST_BYTES: u32 = 1024 * 1024;
+/// Calls that a client has given up before they were looked at. More at once end the connection, and the calls of others on it: the limit of
+/// the library (20) is reached by a client that gives up a batch of calls after a pause of the network.
+const MAX_GIVEN_UP_CALLS: usize = 1_000;
 /// What one HTTP/2 stream, and all streams of a connection, may send ahead of being read.
 const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
@@ -64,17 +82,21 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(LISTEN_BACKLOG)
 }
 
-/// Serves `service` on `listener` until `stop` is cancelled; then lets open calls finish. Ends when all connections have; drop
-/// the future to end them at once.
+/// When the connections of a server end.
+#[derive(Clone, Debug, Default)]
+pub struct Ends {
+    /// Responses over HTTP/1 say from then on that their connection ends, and it does after them.
+    pub announced: CancellationToken,
+    /// No more connections; open calls finish, and what is idle is closed.
+    pub closed: CancellationToken,
+}
+
+/// Serves `service` on `listener` until `ends` says so; then lets open calls finish. Ends when all connections have; drop the future to end
+/// them at once.
 ///
 /// With `tls` no connection is served without it.
-pub async fn serve<S>(
-    listener: TcpListener,
-    tls: Option<Tls>,
-    service: S,
-    options: ServerOptions,
-    stop: CancellationToken,
-) where
+pub async fn serve<S>(listener: TcpListener, tls: Option<Tls>, service: S, options: ServerOptions, ends: Ends)
+where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
 {
@@ -83,20 +105,24 @@ pub async fn serve<S>(
     let aborted = CancellationToken::new();
     // Dropping this future ends the connections, whose tasks are not part of it.
     let _abort_on_drop = aborted.clone().drop_guard();
-    loop {
-        let Some((stream, place)) = accept(&listener, &places, &stop).await else {
-            break;
-        };
+    let spawn = |stream, place| {
         let acceptor = tls.as_ref().map(Tls::acceptor);
-        let connection = connection(stream, acceptor, service.clone(), options, stop.clone());
+        let connection = connection(stream, acceptor, service.clone(), options, ends.clone());
         let aborted = aborted.clone();
         connections.spawn(async move {
-            let _place = place;
+            let _place: OwnedSemaphorePermit = place;
             tokio::select! {
                 () = connection => {}
                 () = aborted.cancelled() => {}
             }
         });
+    };
+    while let Some((stream, place)) = accept(&listener, &places, &ends.closed).await {
+        spawn(stream, place);
+    }
+    for _ in 0..LISTEN_BACKLOG {
+        let Some((stream, place)) = accept_waiting(&listener, &places).await else { break };
+        spawn(stream, place);
     }
     drop(listener);
     connections.close();
@@ -129,56 +155,75 @@ async fn accept(
     }
 }
 
+/// The next connection that the kernel has accepted before the server stopped, if there is a place for it: its client may have sent a
+/// request already, which would end in a reset.
+async fn accept_waiting(listener: &TcpListener, places: &Arc<Semaphore>) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+    let place = Arc::clone(places).try_acquire_owned().ok()?;
+    let (stream, _) = tokio::time::timeout(LAST_ACCEPT, listener.accept()).await.ok()?.ok()?;
+    Some((stream, place))
+}
+
 /// Serves one connection to its end.
-async fn connection<S>(
-    stream: TcpStream,
-    tls: Option<TlsAcceptor>,
-    service: S,
-    options: ServerOptions,
-    stop: CancellationToken,
-) where
+async fn connection<S>(stream: TcpStream, tls: Option<TlsAcceptor>, service: S, options: ServerOptions, ends: Ends)
+where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
 {
     // Small replies must not wait for more to send.
     let _ = stream.set_nodelay(true);
     let service = service.map_request(|request: Request<Incoming>| request.map(Body::new));
-    let builder = protocol(options);
-    let Some(acceptor) = tls else {
-        if begun(speaks(&stream), &stop).await.is_some() {
-            drive(stream, builder, service, options, stop).await;
+    match tls {
+        None => {
+            if let Some(is_http2) = begun(speaks(&stream), &ends.closed).await {
+                drive(stream, is_http2, service, options, ends).await;
+            }
         }
-        return;
-    };
-    if let Some(stream) = begun(acceptor.accept(stream), &stop).await {
-        // Agreed upon in the handshake: there is nothing to wait for.
-        let builder = if is_http2(&stream) { builder.http2_only() } else { builder.http1_only() };
-        drive(stream, builder, service, options, stop).await;
+        Some(acceptor) => {
+            if let Some(stream) = begun(acceptor.accept(stream), &ends.closed).await {
+                // Agreed upon in the handshake: there is nothing to wait for.
+                let is_http2 = is_http2(&stream);
+                drive(stream, is_http2, service, options, ends).await;
+            }
+        }
     }
 }
 
 /// What the beginning of a connection came to; `None` if it took too long or failed, or the server stops.
 async fn begun<T>(beginning: impl Future<Output = io::Result<T>>, stop: &CancellationToken) -> Option<T> {
+    let is_over = async {
+        stop.cancelled().await;
+        // What its client has sent already is answered.
+        tokio::time::sleep(BEGINS_AT_END_WITHIN).await;
+    };
     tokio::select! {
         begun = tokio::time::timeout(HEADER_READ_TIMEOUT, beginning) => begun.ok()?.ok(),
-        () = stop.cancelled() => None,
+        () = is_over => None,
     }
 }
 
 /// Serves a connection that has begun.
-async fn drive<I, S>(
-    stream: I,
-    builder: auto::Builder<TokioExecutor>,
-    service: S,
-    options: ServerOptions,
-    stop: CancellationToken,
-) where
+async fn drive<I, S>(stream: I, is_http2: bool, service: S, options: ServerOptions, ends: Ends)
+where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
 {
-    let mut connection =
-        pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service)));
+    if is_http2 {
+        drive_http2(stream, service, options, ends.closed).await;
+    } else {
+        drive_http1(stream, service, options, ends).await;
+    }
+}
+
+/// HTTP/2 says GOAWAY: calls that are open finish, and the client makes further ones elsewhere.
+async fn drive_http2<I, S>(stream: I, service: S, options: ServerOptions, stop: CancellationToken)
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+{
+    let builder = protocol(options).http2_only();
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service)));
     let age = age_limit(options.max_connection_age);
     tokio::select! {
         // What a client does wrong on its own connection is nobody else's business.
@@ -193,17 +238,61 @@ async fn drive<I, S>(
     let _ = tokio::time::timeout(options.max_connection_age_grace, connection).await;
 }
 
-/// Waits until the client has said enough to tell its protocol: what serves the connection from there has no time limit for
+/// HTTP/1 can announce its end only in a response: the next one does.
+async fn drive_http1<I, S>(stream: I, service: S, options: ServerOptions, ends: Ends)
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+{
+    let course = Arc::<Course>::default();
+    let stream = TokioIo::new(Watched::new(stream, Arc::clone(&course)));
+    let service = Announcing { inner: service, course: Arc::clone(&course), announced: ends.announced.clone() };
+    let builder = protocol(options).http1_only();
+    let mut connection = pin!(builder.serve_connection(stream, TowerToHyperService::new(service)));
+    let is_old = tokio::select! {
+        _ = connection.as_mut() => return,
+        () = ends.announced.cancelled() => false,
+        () = age_limit(options.max_connection_age) => true,
+    };
+    course.announce();
+    let is_closed = async {
+        let announced_at = tokio::time::Instant::now();
+        ends.closed.cancelled().await;
+        tokio::time::sleep_until(announced_at + ANNOUNCED_FOR).await;
+    };
+    let is_over = async {
+        tokio::select! {
+            () = is_closed => false,
+            () = tokio::time::sleep(options.max_connection_age_grace), if is_old => true,
+        }
+    };
+    let is_over = tokio::select! {
+        _ = connection.as_mut() => return,
+        is_over = is_over => is_over,
+    };
+    course.end_when_idle();
+    if is_over {
+        let _ = tokio::time::timeout(LAST_MOMENT, connection).await;
+    } else {
+        let _ = connection.await;
+    }
+}
+
+/// Waits until the client has said enough to tell its protocol, and tells whether that is HTTP/2: what serves the connection from there has no time limit for
 /// that. A connection that says nothing would hold its place for ever.
-async fn speaks(stream: &TcpStream) -> io::Result<()> {
+async fn speaks(stream: &TcpStream) -> io::Result<bool> {
     let mut head = [0; HTTP2_PREFACE.len()];
     loop {
         let length = stream.peek(&mut head).await?;
         if length == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        if length == head.len() || !HTTP2_PREFACE.starts_with(&head[..length]) {
-            return Ok(());
+        if !HTTP2_PREFACE.starts_with(&head[..length]) {
+            return Ok(false);
+        }
+        if length == head.len() {
+            return Ok(true);
         }
         tokio::time::sleep(PREFACE_POLL).await;
     }
@@ -219,6 +308,7 @@ fn protocol(options: ServerOptions) -> auto::Builder<TokioExecutor> {
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_header_list_size(MAX_HEADER_LIST_BYTES)
+        .max_pending_accept_reset_streams(MAX_GIVEN_UP_CALLS)
         .keep_alive_interval(options.keepalive_interval)
         .keep_alive_timeout(options.keepalive_timeout);
     builder

@@ -13,6 +13,7 @@ mod fresh_reads;
 mod health;
 mod history;
 mod ids;
+mod kept_connections;
 mod limits;
 mod outbox;
 mod queries;

@@ -1,0 +1,249 @@
+//! HTTP/1.1 connections that end announced.
+//!
+//! A kept connection that is closed under the next request leaves its client in doubt: it sees a reset or an end, and cannot know whether
+//! the request took effect. So a connection that is to end says `Connection: close` in its next response, and one on which nothing is
+//! going on is closed only when nothing has come that has not been read.
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use axum::body::Body;
+use bytes::Bytes;
+use futures_util::{FutureExt as _, future::BoxFuture};
+use http::{HeaderName, HeaderValue, Request, Response, header};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
+use pin_project_lite::pin_project;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Sleep, sleep},
+};
+use tokio_util::sync::CancellationToken;
+use tower::Service;
+
+use super::HEADER_READ_TIMEOUT;
+
+/// How long a connection that has been closed for writing is still read: a socket that is closed over bytes that nobody has read resets the
+/// connection, and the client loses what it has not read of the response.
+const LINGER: Duration = Duration::from_secs(1);
+/// The most that is read then.
+const LINGER_BYTES: usize = 1024 * 1024;
+
+/// What is going on on one connection.
+#[derive(Debug, Default)]
+pub(super) struct Course {
+    /// Responses say that the connection ends.
+    is_announced: AtomicBool,
+    /// It ends as soon as nothing is going on.
+    ends_when_idle: AtomicBool,
+    /// Requests whose head has come and whose response is not all handed over.
+    open: AtomicUsize,
+    /// Bytes have come that belong to no request yet.
+    head_begun: AtomicBool,
+    /// The client takes no more bytes at the moment.
+    is_writing: AtomicBool,
+}
+
+impl Course {
+    /// Every response from now on says that the connection ends, and it does after it.
+    pub fn announce(&self) {
+        self.is_announced.store(true, Ordering::Release);
+    }
+
+    /// Ends the connection as soon as nothing is going on. It has to be polled once more.
+    pub fn end_when_idle(&self) {
+        self.ends_when_idle.store(true, Ordering::Release);
+    }
+
+    fn may_end(&self) -> bool {
+        self.ends_when_idle.load(Ordering::Acquire)
+            && self.open.load(Ordering::Acquire) == 0
+            && !self.head_begun.load(Ordering::Acquire)
+            && !self.is_writing.load(Ordering::Acquire)
+    }
+}
+
+/// A request that is being answered, to the end of its response.
+struct Open(Arc<Course>);
+
+impl Open {
+    fn begin(course: &Arc<Course>) -> Self {
+        course.open.fetch_add(1, Ordering::AcqRel);
+        course.head_begun.store(false, Ordering::Release);
+        Self(Arc::clone(course))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        // What has come since then was its body.
+        self.0.head_begun.store(false, Ordering::Release);
+        self.0.open.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// A service whose responses say whether and how long the connection lasts.
+#[derive(Clone, Debug)]
+pub(super) struct Announcing<S> {
+    pub inner: S,
+    pub course: Arc<Course>,
+    /// Cancelled when all connections of the server are about to end: asked here too, since a refusal may be ready before the
+    /// connection has heard of it.
+    pub announced: CancellationToken,
+}
+
+impl<S> Service<Request<Incoming>> for Announcing<S>
+where
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, task: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(task)
+    }
+
+    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+        let open = Open::begin(&self.course);
+        let announced = self.announced.clone();
+        let reply = self.inner.call(request);
+        async move {
+            let mut response = reply.await?;
+            let headers = response.headers_mut();
+            if announced.is_cancelled() || open.0.is_announced.load(Ordering::Acquire) {
+                headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+            } else if !headers.contains_key(header::CONNECTION) {
+                // Clients that heed it do not send the next request into the end of the connection.
+                headers.insert(HeaderName::from_static("keep-alive"), keep_alive());
+            }
+            Ok(response.map(|body| Body::new(OpenBody { body, _open: open })))
+        }
+        .boxed()
+    }
+}
+
+/// How long an idle connection is kept: as long as the head of its next request may take.
+fn keep_alive() -> HeaderValue {
+    const { assert!(HEADER_READ_TIMEOUT.as_secs() == 10) };
+    HeaderValue::from_static("timeout=10")
+}
+
+pin_project! {
+    /// The body of a response, until it has been handed over.
+    struct OpenBody {
+        #[pin]
+        body: Body,
+        _open: Open,
+    }
+}
+
+impl HttpBody for OpenBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        self.project().body.poll_frame(task)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+pin_project! {
+    /// The bytes of one connection, and what they tell of its course.
+    pub(super) struct Watched<I> {
+        #[pin]
+        io: I,
+        course: Arc<Course>,
+        linger: Option<(Pin<Box<Sleep>>, usize)>,
+    }
+}
+
+impl<I> Watched<I> {
+    pub const fn new(io: I, course: Arc<Course>) -> Self {
+        Self { io, course, linger: None }
+    }
+}
+
+impl<I: AsyncRead> AsyncRead for Watched<I> {
+    fn poll_read(self: Pin<&mut Self>, task: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.project();
+        let before = buf.filled().len();
+        match this.io.poll_read(task, buf) {
+            // Nothing has come that would be lost: the connection looks as if the client had closed it.
+            Poll::Pending if this.course.may_end() => Poll::Ready(Ok(())),
+            Poll::Ready(Ok(())) if buf.filled().len() > before => {
+                this.course.head_begun.store(true, Ordering::Release);
+                Poll::Ready(Ok(()))
+            }
+            polled => polled,
+        }
+    }
+}
+
+impl<I: AsyncRead + AsyncWrite> AsyncWrite for Watched<I> {
+    fn poll_write(self: Pin<&mut Self>, task: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.project();
+        let polled = this.io.poll_write(task, bytes);
+        this.course.is_writing.store(polled.is_pending(), Ordering::Release);
+        polled
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        task: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.project();
+        let polled = this.io.poll_write_vectored(task, slices);
+        this.course.is_writing.store(polled.is_pending(), Ordering::Release);
+        polled
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.project().io.poll_flush(task)
+    }
+
+    /// Ends the writing side, and with it the connection when the client has ended its side, or does not in time.
+    fn poll_shutdown(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut this = self.project();
+        if this.linger.is_none() {
+            ready!(this.io.as_mut().poll_shutdown(task))?;
+        }
+        let (until, left) = this.linger.get_or_insert_with(|| (Box::pin(sleep(LINGER)), LINGER_BYTES));
+        let mut scratch = [std::mem::MaybeUninit::uninit(); 4 * 1024];
+        while until.as_mut().poll(task).is_pending() {
+            let mut buf = ReadBuf::uninit(&mut scratch);
+            match this.io.as_mut().poll_read(task, &mut buf) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(())) if !buf.filled().is_empty() && buf.filled().len() <= *left => {
+                    *left -= buf.filled().len();
+                }
+                // The client has ended it, in whatever way, or sends without end.
+                Poll::Ready(_) => break,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}

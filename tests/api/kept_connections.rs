@@ -1,0 +1,157 @@
+//! HTTP/1.1 connections that are kept: their end is announced, so no request is left without an answer.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use serde_json::json;
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    net::TcpStream,
+    task::JoinSet,
+};
+
+use crate::support::{TestServer, soon, until};
+
+/// A client that keeps its connection, as those of Node or Go do, and never sends a request again by itself.
+struct KeptConnection(BufReader<TcpStream>);
+
+#[derive(Debug)]
+struct Answer {
+    status: u16,
+    closes: bool,
+}
+
+impl KeptConnection {
+    async fn to(server: &TestServer) -> Option<Self> {
+        TcpStream::connect(server.address).await.ok().map(|stream| Self(BufReader::new(stream)))
+    }
+
+    /// Places an order. `None` if the connection ends, in whatever way, without an answer.
+    async fn place_order(&mut self) -> Option<Answer> {
+        let order =
+            json!({ "customerId": "c", "items": [{ "productId": "p", "quantity": 1, "price": 1 }] }).to_string();
+        let head = format!(
+            "POST /orders HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            order.len()
+        );
+        self.0.get_mut().write_all((head + &order).as_bytes()).await.ok()?;
+        self.answer().await
+    }
+
+    async fn answer(&mut self) -> Option<Answer> {
+        let mut line = String::new();
+        self.0.read_line(&mut line).await.ok().filter(|length| *length > 0)?;
+        let status = line.split(' ').nth(1).expect("a status").parse().expect("a number");
+        let (mut length, mut closes) = (0, false);
+        loop {
+            line.clear();
+            self.0.read_line(&mut line).await.ok().filter(|length| *length > 0)?;
+            let Some((name, value)) = line.trim_end().split_once(": ") else { break };
+            match name.to_ascii_lowercase().as_str() {
+                "content-length" => length = value.parse().expect("a number"),
+                "connection" => closes = value == "close",
+                _ => {}
+            }
+        }
+        self.0.read_exact(&mut vec![0; length]).await.ok()?;
+        Some(Answer { status, closes })
+    }
+
+    /// The connection ends in order: not by a reset, and with nothing more.
+    async fn ends_in_order(mut self) -> bool {
+        matches!(soon("the end of the connection", self.0.read(&mut [0])).await, Ok(0))
+    }
+}
+
+/// What clients have met.
+#[derive(Default)]
+struct Met {
+    ends: AtomicUsize,
+    unanswered: AtomicUsize,
+    refused_unannounced: AtomicUsize,
+}
+
+/// Places orders on connections of its own until `enough`, or until nobody listens.
+async fn places_orders(server: &TestServer, met: &Met, enough: impl Fn(&Met) -> bool) {
+    while !enough(met)
+        && let Some(mut connection) = KeptConnection::to(server).await
+    {
+        for number in 0.. {
+            let Some(answer) = connection.place_order().await else {
+                // A connection that nobody has accepted when the listener is closed was never kept.
+                if number > 0 {
+                    met.unanswered.fetch_add(1, Ordering::Relaxed);
+                }
+                break;
+            };
+            if answer.closes {
+                assert!(connection.ends_in_order().await, "what is announced comes");
+                met.ends.fetch_add(1, Ordering::Relaxed);
+                break;
+            }
+            if answer.status == 503 {
+                met.refused_unannounced.fetch_add(1, Ordering::Relaxed);
+            }
+            // A client thinks between requests: then its connection is idle.
+            tokio::time::sleep(std::time::Duration::from_micros(fastrand::u64(0..4_000))).await;
+            if enough(met) {
+                return;
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_of_some_age_says_that_it_ends_and_no_request_is_left_without_an_answer() {
+    const ENDS: usize = 400;
+    let server = Arc::new(TestServer::start_with(&[("max-connection-age-ms", "300")]).await);
+    let met = Arc::<Met>::default();
+    let mut clients = JoinSet::new();
+    for _ in 0..32 {
+        let (server, met) = (Arc::clone(&server), Arc::clone(&met));
+        clients.spawn(async move {
+            let count = |met: &Met| met.ends.load(Ordering::Relaxed) + met.unanswered.load(Ordering::Relaxed);
+            places_orders(&server, &met, |met| count(met) >= ENDS).await;
+        });
+    }
+    clients.join_all().await;
+    assert_eq!(met.unanswered.load(Ordering::Relaxed), 0, "of {ENDS} connections");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_ends_says_so_in_every_answer_and_leaves_no_request_without_one() {
+    for _ in 0..5 {
+        let server = Arc::new(TestServer::start().await);
+        // One that nobody uses when the node ends.
+        let mut idle = KeptConnection::to(&server).await.expect("connects");
+        assert!(!idle.place_order().await.expect("an answer").closes);
+        let met = Arc::<Met>::default();
+        let mut clients = JoinSet::new();
+        for _ in 0..32 {
+            let (server, met) = (Arc::clone(&server), Arc::clone(&met));
+            clients.spawn(async move { places_orders(&server, &met, |_| false).await });
+        }
+        let before = server.head().await;
+        until("orders are placed", async || (server.head().await > before + 100).then_some(())).await;
+        server.shutdown.cancel();
+        soon("all clients are told", clients.join_all()).await;
+        assert!(idle.ends_in_order().await);
+        assert_eq!(
+            met.refused_unannounced.load(Ordering::Relaxed),
+            0,
+            "a refusal that does not say that the connection ends"
+        );
+        assert_eq!(met.unanswered.load(Ordering::Relaxed), 0, "of {} connections", met.ends.load(Ordering::Relaxed));
+    }
+}
+
+#[tokio::test]
+async fn an_idle_connection_of_some_age_is_closed_when_its_grace_is_over() {
+    let settings = [("max-connection-age-ms", "200"), ("max-connection-age-grace-ms", "200")];
+    let server = TestServer::start_with(&settings).await;
+    let mut idle = KeptConnection::to(&server).await.expect("connects");
+    assert!(!idle.place_order().await.expect("an answer").closes);
+    assert!(idle.ends_in_order().await);
+}
