@@ -13,6 +13,7 @@ PLUGINS=(
 owned() {
     echo catga
     echo ordersystem/service_config.json
+    echo ordersystem/currencies.txt
 }
 
 tools() {
@@ -40,7 +41,7 @@ YAML
 into() {
     local proto paths=()
     mkdir -p "$1/ordersystem"
-    cp "$CLIENTS_DIR/service_config.json" "$1/ordersystem/service_config.json"
+    cp "$CLIENTS_DIR/service_config.json" "$CLIENTS_DIR/currencies.txt" "$1/ordersystem"
     tools
     for proto in $PROTOS; do paths+=(--path "$PROTO_DIR/$proto"); done
     # A word for the format, since buf takes a template of one line only from a file whose name ends so.

@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"google.golang.org/genproto/googleapis/type/money"
 	"google.golang.org/grpc"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
@@ -77,6 +76,10 @@ func showHealth(ctx context.Context, connection *grpc.ClientConn) error {
 
 func placeAndPay(ctx context.Context, connection *grpc.ClientConn) (*ordersv1.Order, error) {
 	orders := ordersv1.NewOrderCommandServiceClient(connection)
+	price, err := ordersystem.ParseMoney("999.99", "USD")
+	if err != nil {
+		return nil, err
+	}
 	placed, err := ordersystem.Send(ctx, orders.CreateOrder, &ordersv1.CreateOrderRequest{
 		// A customer of this run's own, so that its events can be told from others.
 		CustomerId: "customer-" + uuid.NewString(),
@@ -84,7 +87,7 @@ func placeAndPay(ctx context.Context, connection *grpc.ClientConn) (*ordersv1.Or
 			ProductId: "prod-1",
 			Name:      "Laptop",
 			Quantity:  1,
-			UnitPrice: &money.Money{CurrencyCode: "USD", Units: 999, Nanos: 990_000_000},
+			UnitPrice: price,
 		}},
 	})
 	if err != nil {

@@ -29,7 +29,7 @@ func Connect(address string, options ...grpc.DialOption) (*grpc.ClientConn, erro
 		grpc.WithDisableServiceConfig(),
 		// The service may be back within a second of a restart: gRPC's own longest wait is two minutes.
 		grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 5 * time.Second},
+			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: longestWait},
 			MinConnectTimeout: 20 * time.Second,
 		}),
 		// Notices that the other side is gone although nothing is being sent, as on a followed history.

@@ -106,6 +106,11 @@ func (e *OrderError) IsRetryable() bool {
 	return e.Code == codes.Unavailable || e.RetryDelay != nil
 }
 
+// isOfConnection says whether the service could not be reached; it always gives a reason when it answers.
+func (e *OrderError) isOfConnection() bool {
+	return e.Code == codes.Unavailable && e.Reason == ""
+}
+
 // Error is the text of the error that gRPC gave.
 func (e *OrderError) Error() string {
 	if e.cause != nil {

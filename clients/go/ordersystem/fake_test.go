@@ -53,7 +53,13 @@ func retryInfo(delay time.Duration) *errdetails.RetryInfo {
 	return &errdetails.RetryInfo{RetryDelay: durationpb.New(delay)}
 }
 
+// unavailable is what a broken connection gives: the service itself always says why.
 var unavailable = fail(codes.Unavailable)
+
+var (
+	shuttingDown = fail(codes.Unavailable, info("SHUTTING_DOWN"))
+	overloaded   = fail(codes.ResourceExhausted, info("OVERLOADED"), retryInfo(300*time.Millisecond))
+)
 
 // fake is a server in this process that answers as a test has written down: every call takes the next answer of the script, a message, a
 // failure, or for a stream a list of both. A stream whose list has no failure stays open until the client ends it, or ends with
@@ -71,6 +77,8 @@ type fake struct {
 	times    []time.Time
 	// How long each unary call was given.
 	allowed []time.Duration
+	// The headers of each call.
+	headers []metadata.MD
 }
 
 // end ends a stream with OK.
@@ -122,9 +130,11 @@ func (f *fake) asked() int {
 	return len(f.requests)
 }
 
-func (f *fake) next(request proto.Message) any {
+func (f *fake) next(ctx context.Context, request proto.Message) any {
 	f.mutex.Lock()
 	defer f.mutex.Unlock()
+	headers, _ := metadata.FromIncomingContext(ctx)
+	f.headers = append(f.headers, headers)
 	f.requests = append(f.requests, request)
 	f.times = append(f.times, time.Now())
 	if len(f.script) == 0 {
@@ -143,7 +153,7 @@ func (f failure) answer(setTrailer func(metadata.MD)) error {
 }
 
 func unary[Reply any](ctx context.Context, f *fake, request proto.Message) (*Reply, error) {
-	answer := f.next(request)
+	answer := f.next(ctx, request)
 	deadline, _ := ctx.Deadline()
 	f.allowed = append(f.allowed, time.Until(deadline))
 	switch answer := answer.(type) {
@@ -155,7 +165,7 @@ func unary[Reply any](ctx context.Context, f *fake, request proto.Message) (*Rep
 }
 
 func stream[Reply any](f *fake, request proto.Message, stream grpc.ServerStreamingServer[Reply]) error {
-	answers, ok := f.next(request).([]any)
+	answers, ok := f.next(stream.Context(), request).([]any)
 	if !ok {
 		return status.Error(codes.OutOfRange, "the script is at its end")
 	}
@@ -185,6 +195,10 @@ func (f *fake) PayOrder(ctx context.Context, r *ordersv1.PayOrderRequest) (*orde
 
 func (f *fake) GetOrder(ctx context.Context, r *ordersv1.GetOrderRequest) (*ordersv1.GetOrderResponse, error) {
 	return unary[ordersv1.GetOrderResponse](ctx, f, r)
+}
+
+func (f *fake) ListOrders(ctx context.Context, r *ordersv1.ListOrdersRequest) (*ordersv1.ListOrdersResponse, error) {
+	return unary[ordersv1.ListOrdersResponse](ctx, f, r)
 }
 
 func (f *fake) StreamEvents(r *ordersv1.StreamEventsRequest, s grpc.ServerStreamingServer[ordersv1.StreamEventsResponse]) error {

@@ -37,7 +37,7 @@ func WithGiveUpAfter(d time.Duration) FollowOption {
 // Follow is a stream that is reopened where it broke off: nothing is lost and nothing comes twice.
 //
 // Read it in one goroutine; Cancel may be called from any. It holds a call open until it has ended: cancel it or its context after use.
-// CaughtUp comes once, however often the stream is reopened. An error that trying again does not mend is returned as an [*OrderError].
+// Headers of the context go with each opening of the stream. CaughtUp comes once, however often it is reopened. An error that trying again does not mend is returned as an [*OrderError].
 type Follow[Message HistoryMessage] struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc

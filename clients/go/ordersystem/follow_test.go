@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 
 	eventsv1 "github.com/catga/ordersystem/clients/go/catga/events/v1"
 	ordersv1 "github.com/catga/ordersystem/clients/go/catga/orders/v1"
@@ -277,4 +278,13 @@ func cutOnceAfter(t *testing.T, server string, bytes int64) string {
 		}
 	}()
 	return listener.Addr().String()
+}
+
+func TestTheHeadersOfTheContextGoWithEachOpeningOfTheStream(t *testing.T) {
+	f := serve(t, broken(event("a")), []any{event("b")})
+	ctx := metadata.AppendToOutgoingContext(tenSeconds(t), "authorization", "fixed")
+	follow := ordersystem.FollowEvents(ctx, f.history(t), &ordersv1.StreamEventsRequest{Follow: true})
+	defer follow.Cancel()
+	take(t, follow, "a b")
+	wantHeader(t, f, "authorization", "fixed", "fixed")
 }

@@ -11,10 +11,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-const (
-	defaultSendTimeout  = 30 * time.Second
-	defaultSendAttempts = 5
-)
+const defaultSendTimeout = 30 * time.Second
 
 // Command is a request that changes an order: CreateOrderRequest, PayOrderRequest and so on.
 type Command interface {
@@ -26,20 +23,28 @@ type Command interface {
 type SendOption func(*sendSettings)
 
 type sendSettings struct {
-	attempts int
+	limitsAttempts bool
+	attempts       int
+	callOptions    []grpc.CallOption
 }
 
-// WithAttempts sets how often a command is sent at the most, the first time included: at least 1. Without it: 5.
+// WithAttempts sets how many answers of the service are taken at the most: at least 1. Without it as many as come in time. A
+// connection that cannot be opened or that breaks is no answer.
 func WithAttempts(attempts int) SendOption {
-	return func(s *sendSettings) { s.attempts = attempts }
+	return func(s *sendSettings) { s.limitsAttempts, s.attempts = true, attempts }
+}
+
+// WithCallOptions gives options of gRPC to every attempt, such as [grpc.PerRPCCredentials].
+func WithCallOptions(options ...grpc.CallOption) SendOption {
+	return func(s *sendSettings) { s.callOptions = append(s.callOptions, options...) }
 }
 
 // Send gives a command and retries it until it is answered: Send(ctx, orders.PayOrder, &ordersv1.PayOrderRequest{...}).
 //
-// A command without a request id gets one, in place, so that it takes effect once however often it is sent; whoever sends the same
-// message again, after a DEADLINE_EXCEEDED for example, gets the first answer. Retried is what may help ([OrderError.IsRetryable]), after
-// the time that the service asks for, for as long as the attempts and the deadline of ctx last; without a deadline: 30 s. If the
-// wait would pass the deadline it gives up at once.
+// A command without a request id gets one, in place, so that it takes effect once however often it is sent; the same message sent
+// again, after a DEADLINE_EXCEEDED for example, gets the first answer. Retried is what may help ([OrderError.IsRetryable]), never sooner
+// than the service asks for, until the deadline of ctx, or for 30 s without one: it gives up when the wait for the next attempt would
+// end later. Headers of ctx go with every attempt.
 //
 // The error is the [*OrderError] of the last attempt, or that of a context that ended while waiting.
 func Send[C Command, Reply any](
@@ -49,11 +54,11 @@ func Send[C Command, Reply any](
 	options ...SendOption,
 ) (Reply, error) {
 	var none Reply
-	settings := sendSettings{attempts: defaultSendAttempts}
+	var settings sendSettings
 	for _, option := range options {
 		option(&settings)
 	}
-	if settings.attempts < 1 {
+	if settings.limitsAttempts && settings.attempts < 1 {
 		return none, errors.New("ordersystem: attempts must be at least 1")
 	}
 	if _, limited := ctx.Deadline(); !limited {
@@ -64,14 +69,17 @@ func Send[C Command, Reply any](
 	deadline, _ := ctx.Deadline()
 	fillInRequestID(command)
 	var pauses waits
-	for attempt := 1; ; attempt++ {
-		reply, err := method(ctx, command)
+	for {
+		reply, err := method(ctx, command, settings.callOptions...)
 		if err == nil {
 			return reply, nil
 		}
 		facts := OrderErrorOf(err)
+		if !facts.isOfConnection() {
+			settings.attempts--
+		}
 		wait := pauses.after(facts)
-		if attempt == settings.attempts || !facts.IsRetryable() || time.Until(deadline) <= wait {
+		if (settings.limitsAttempts && settings.attempts == 0) || !facts.IsRetryable() || time.Until(deadline) <= wait {
 			return none, facts
 		}
 		if err := sleep(ctx, wait); err != nil {

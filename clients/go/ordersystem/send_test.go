@@ -2,11 +2,16 @@ package ordersystem_test
 
 import (
 	"context"
+	"fmt"
+	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	ordersv1 "github.com/catga/ordersystem/clients/go/catga/orders/v1"
@@ -107,7 +112,7 @@ func TestSendFillsInAnotherIDForAnotherCommandAndKeepsOneThatIsThere(t *testing.
 }
 
 func TestSendWaitsAsLongAsTheServiceAsksFor(t *testing.T) {
-	f := serve(t, fail(codes.ResourceExhausted, info("OVERLOADED"), retryInfo(300*time.Millisecond)), paid)
+	f := serve(t, overloaded, paid)
 	if _, err := ordersystem.Send(t.Context(), f.orders(t).PayOrder, &ordersv1.PayOrderRequest{}); err != nil {
 		t.Fatal(err)
 	}
@@ -130,23 +135,76 @@ func TestSendDoesNotRetryWhatARetryDoesNotMend(t *testing.T) {
 	}
 }
 
-func TestSendMakesAsManyAttemptsAsAllowed(t *testing.T) {
-	f := serve(t, unavailable, unavailable, unavailable, unavailable)
-	_, err := ordersystem.Send(t.Context(), f.orders(t).PayOrder, &ordersv1.PayOrderRequest{}, ordersystem.WithAttempts(3))
-	wantCode(t, err, codes.Unavailable)
-	wantAsked(t, f, 3)
+func TestSendTakesAsManyAnswersAsAllowedAndABrokenConnectionIsNone(t *testing.T) {
+	f := serve(t, unavailable, unavailable, shuttingDown, unavailable, overloaded, paid)
+	_, err := ordersystem.Send(t.Context(), f.orders(t).PayOrder, &ordersv1.PayOrderRequest{}, ordersystem.WithAttempts(2))
+	wantReason(t, err, "OVERLOADED")
+	wantAsked(t, f, 5)
 	_, err = ordersystem.Send(t.Context(), f.orders(t).PayOrder, &ordersv1.PayOrderRequest{}, ordersystem.WithAttempts(0))
 	if err == nil || !strings.Contains(err.Error(), "attempts") {
 		t.Error(err)
 	}
-	wantAsked(t, f, 3)
+	wantAsked(t, f, 5)
 }
 
-func TestSendMakesFiveAttemptsUnlessToldOtherwise(t *testing.T) {
-	f := serve(t, unavailable, unavailable, unavailable, unavailable, unavailable, unavailable)
-	_, err := ordersystem.Send(t.Context(), f.orders(t).PayOrder, &ordersv1.PayOrderRequest{})
+func TestSendTriesUntilItsTimeIsUpAndNotOnlySoManyTimes(t *testing.T) {
+	f := serve(t, shuttingDown, shuttingDown, shuttingDown, shuttingDown, shuttingDown, shuttingDown, paid)
+	if _, err := ordersystem.Send(t.Context(), f.orders(t).PayOrder, &ordersv1.PayOrderRequest{}); err != nil {
+		t.Error(err)
+	}
+	wantAsked(t, f, 7)
+}
+
+func TestTheDeadlineOfTheContextEndsASendThatReachesNobodyAndNothingElseDoes(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	nobody := ordersv1.NewOrderCommandServiceClient(connect(t, listener.Addr().String()))
+	_ = listener.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	began := time.Now()
+	_, err = ordersystem.Send(ctx, nobody.PayOrder, &ordersv1.PayOrderRequest{})
 	wantCode(t, err, codes.Unavailable)
-	wantAsked(t, f, 5)
+	// It gives up when the next wait, of 2 s at the most, would end too late.
+	if took := time.Since(began); took < 3*time.Second || took > 25*time.Second {
+		t.Errorf("it took %s", took)
+	}
+}
+
+// token is a credential that changes with every use.
+type token struct{ used int }
+
+func (c *token) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
+	c.used++
+	return map[string]string{"authorization": fmt.Sprint("token ", c.used)}, nil
+}
+
+func (c *token) RequireTransportSecurity() bool { return false }
+
+func wantHeader(t *testing.T, f *fake, name string, want ...string) {
+	t.Helper()
+	var got []string
+	for _, headers := range f.headers {
+		got = append(got, strings.Join(headers.Get(name), " and "))
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("the header %s was %q, not %q", name, got, want)
+	}
+}
+
+func TestTheHeadersOfTheContextGoWithEveryAttemptAndCredentialsAreAskedForEach(t *testing.T) {
+	f := serve(t, unavailable, paid, unavailable, paid)
+	ctx := metadata.AppendToOutgoingContext(tenSeconds(t), "authorization", "fixed")
+	if _, err := ordersystem.Send(ctx, f.orders(t).PayOrder, &ordersv1.PayOrderRequest{}); err != nil {
+		t.Error(err)
+	}
+	fresh := ordersystem.WithCallOptions(grpc.PerRPCCredentials(&token{}))
+	if _, err := ordersystem.Send(tenSeconds(t), f.orders(t).PayOrder, &ordersv1.PayOrderRequest{}, fresh); err != nil {
+		t.Error(err)
+	}
+	wantHeader(t, f, "authorization", "fixed", "fixed", "token 1", "token 2")
 }
 
 func TestSendGivesUpAtOnceWhenTheWaitWouldPassTheDeadline(t *testing.T) {

@@ -9,17 +9,18 @@ import (
 )
 
 const (
-	firstWait   = 100 * time.Millisecond
-	longestWait = 5 * time.Second
+	firstWait = 100 * time.Millisecond
+	// Short, so that a service that is back after an outage is used again soon.
+	longestWait = 2 * time.Second
 )
 
-// waits grow from 0.1 s to 5 s, spread at random so that clients do not come back all at once.
+// waits grow from 0.1 s to 2 s, spread at random so that clients do not come back all at once.
 type waits struct {
 	// Zero: firstWait.
 	next time.Duration
 }
 
-// reset begins anew: something has worked.
+// reset begins again with the shortest: something has worked.
 func (w *waits) reset() { w.next = 0 }
 
 // after says how long to wait after an error: never less than the service asks for.

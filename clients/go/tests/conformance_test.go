@@ -144,14 +144,38 @@ func (s *scenario) unary(step object, table map[string]unaryMethod, name string)
 	if !ok {
 		return fmt.Errorf("there is no method %s", name)
 	}
-	timeout := callTimeout
-	if milliseconds, ok := step["deadline_ms"].(int); ok {
-		timeout = time.Duration(milliseconds) * time.Millisecond
-	}
-	ctx, cancel := context.WithTimeout(s.ctx, timeout)
+	ctx, cancel := context.WithCancel(s.ctx)
 	defer cancel()
+	if milliseconds, ok := step["deadline_ms"].(int); ok {
+		ctx, cancel = context.WithTimeout(ctx, time.Duration(milliseconds)*time.Millisecond)
+		defer cancel()
+	} else if step["send"] == nil {
+		ctx, cancel = context.WithTimeout(ctx, callTimeout)
+		defer cancel()
+	}
+	started := s.startLater(step)
 	reply, err := method(ctx, s.connection(), step["request"])
+	if startErr := <-started; startErr != nil {
+		return startErr
+	}
+	if step["start_after_ms"] != nil {
+		if connectErr := s.connect(); connectErr != nil {
+			return connectErr
+		}
+	}
 	return s.check(step, reply, err)
+}
+
+// startLater starts the server beside a step that says so; it gives one outcome.
+func (s *scenario) startLater(step object) <-chan error {
+	started := make(chan error, 1)
+	milliseconds, ok := step["start_after_ms"].(int)
+	if !ok {
+		started <- nil
+		return started
+	}
+	time.AfterFunc(time.Duration(milliseconds)*time.Millisecond, func() { started <- s.server.start() })
+	return started
 }
 
 // check matches a reply or an error with what the step says of it.

@@ -135,3 +135,20 @@ func TestTheServiceConfigIsTheOneThatAllClientsShare(t *testing.T) {
 		t.Error("service_config.json differs: run clients/generate.sh go")
 	}
 }
+
+func TestWhatAllPackagesShareIsTheSameHere(t *testing.T) {
+	// A module is published with all files of its folder: the licences are part of it.
+	for here, there := range map[string]string{
+		"../LICENSE-MIT":                root + "/LICENSE-MIT",
+		"../LICENSE-APACHE":             root + "/LICENSE-APACHE",
+		"../ordersystem/currencies.txt": root + "/clients/currencies.txt",
+	} {
+		own, err := os.ReadFile(here)
+		check(t, err)
+		shared, err := os.ReadFile(there)
+		check(t, err)
+		if !bytes.Equal(own, shared) {
+			t.Errorf("%s is not %s", here, there)
+		}
+	}
+}
