@@ -3,7 +3,7 @@
  *
  * usage: node build/example.js ADDRESS
  *
- * Halfway it waits for a line on the standard input: restart the service there, and see the history go on. That needs a service
+ * Halfway it waits for a line on the standard input: restart the service there, and see the history resume. That needs a service
  * that keeps what it has acknowledged, such as `ordersystem --persistence embedded --data-dir DIR`.
  */
 
@@ -19,6 +19,7 @@ import {
   Health,
   HealthCheckResponse_ServingStatus,
   IdService,
+  money,
   type Order,
   OrderCommandService,
   OrderError,
@@ -59,7 +60,7 @@ async function showHealth(channel: Channel): Promise<void> {
 
 async function placeAndPay(channel: Channel): Promise<Order> {
   const commands = createClient(OrderCommandService, channel);
-  const price = { currencyCode: "USD", units: 999n, nanos: 990_000_000 };
+  const price = money("999.99", "USD");
   const { order } = await send(commands.createOrder, {
     // A customer of this run's own, so that its events can be told from others.
     customerId: `customer-${randomUUID()}`,

@@ -20,6 +20,12 @@ into() {
         echo "// Made from clients/service_config.json. A module, so that browsers need no bundler that knows JSON."
         echo "export const SERVICE_CONFIG = $(cat "$CLIENTS_DIR/service_config.json") as const;"
     } > "$gen/service_config.ts"
+    {
+        echo "// Made from clients/currencies.txt: the decimal digits of the minor unit, by currency."
+        echo "export const CURRENCIES: Readonly<Record<string, number>> = {"
+        sed 's/\(.*\) \(.*\)/  \1: \2,/' "$CLIENTS_DIR/currencies.txt"
+        echo "};"
+    } > "$gen/currencies.ts"
 }
 
 case ${1:-} in

@@ -3,15 +3,16 @@
 import type { OrderError } from "./errors.js";
 
 const FIRST_MS = 100;
-const LONGEST_MS = 5_000;
+/** Short, so that a service that is back after an outage is used again soon. */
+const LONGEST_MS = 2_000;
 /** Timers take no more: beyond it they go off at once. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
-/** Waits that grow from 0.1 s to 5 s, spread at random so that clients do not come back all at once. */
+/** Waits that grow from 0.1 s to 2 s, spread at random so that clients do not come back all at once. */
 export class Backoff {
   #nextMs = FIRST_MS;
 
-  /** Begins anew: something has worked. */
+  /** Begins again with the shortest: something has worked. */
   reset(): void {
     this.#nextMs = FIRST_MS;
   }

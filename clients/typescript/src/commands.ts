@@ -3,6 +3,7 @@
 import { type CallOptions, Code, ConnectError } from "@connectrpc/connect";
 import { Backoff, sleep } from "./backoff.js";
 import { OrderError } from "./errors.js";
+import { type CallHeaders, withHeaders } from "./headers.js";
 
 /** What all commands have. */
 export interface Command {
@@ -13,8 +14,13 @@ export interface Command {
 export interface SendOptions {
   /** How long all attempts may take together, in milliseconds; left out: 30 000. */
   timeoutMs?: number;
-  /** How many attempts there may be, at least 1; left out: 5. */
+  /**
+   * How many answers of the service to take, at least 1; left out: as many as come in time. A connection that cannot be opened or
+   * that breaks is no answer.
+   */
   attempts?: number;
+  /** What goes with every attempt. */
+  headers?: CallHeaders;
   /** Ends the call, and the wait for the next attempt, with the code `Canceled`. */
   signal?: AbortSignal;
 }
@@ -22,16 +28,17 @@ export interface SendOptions {
 /**
  * Gives a command and retries it until it is answered: `send(commands.payOrder, { orderId, paymentMethod })`.
  *
- * A `command` without a request id gets one, in place, so that it takes effect once however often it is sent; whoever sends the
- * same object again, after a DeadlineExceeded for example, gets the first answer. Retried is what may help
- * ({@link OrderError.isRetryable}), after the time that the service asks for.
+ * A `command` without a request id gets one, in place, so that it takes effect once however often it is sent; the same object
+ * sent again, after a DeadlineExceeded for example, gets the first answer. Retried is what may help
+ * ({@link OrderError.isRetryable}), never sooner than the service asks for, until the time is up: it gives up when the wait for the next
+ * attempt would end later.
  *
  * @throws the `ConnectError` of the last attempt
  */
 export async function send<C extends Command, R>(
   method: (command: C, options?: CallOptions) => Promise<R>,
   command: NoInfer<C>,
-  { timeoutMs = 30_000, attempts = 5, signal }: SendOptions = {},
+  { timeoutMs = 30_000, attempts = Number.POSITIVE_INFINITY, headers, signal }: SendOptions = {},
 ): Promise<R> {
   if (!(attempts >= 1)) {
     throw new RangeError("attempts must be at least 1");
@@ -39,15 +46,20 @@ export async function send<C extends Command, R>(
   (command as Command).requestId ||= randomUuid();
   const deadline = performance.now() + timeoutMs;
   const backoff = new Backoff();
-  for (let attempt = 1; ; attempt += 1) {
+  for (let answers = 0; ; ) {
     // Whole and not 0, which Connect takes for no limit.
     const remainingMs = Math.max(Math.ceil(deadline - performance.now()), 1);
     try {
-      return await method(command, { timeoutMs: remainingMs, ...(signal && { signal }) });
+      const options = { timeoutMs: remainingMs, ...(signal && { signal }) };
+      return await method(command, await withHeaders(options, headers));
     } catch (error) {
       const facts = OrderError.of(error);
       const wait = backoff.waitMs(facts);
-      if (attempt >= attempts || !facts.isRetryable || performance.now() + wait >= deadline) {
+      // A service that cannot be reached has not answered; it always gives a reason when it does.
+      if (facts.code !== Code.Unavailable || facts.reason !== "") {
+        answers += 1;
+      }
+      if (answers >= attempts || !facts.isRetryable || performance.now() + wait >= deadline) {
         throw error;
       }
       await sleep(wait, signal);

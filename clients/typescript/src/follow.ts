@@ -14,11 +14,14 @@ import {
   type StreamOrderHistoryResponse,
   StreamStart,
 } from "./gen/catga/orders/v1/history_pb.js";
+import { type CallHeaders, withHeaders } from "./headers.js";
 
 /** How to follow. */
 export interface FollowOptions {
   /** How long to try without a single message before the last error is thrown, in milliseconds; left out: for ever. */
   giveUpAfterMs?: number;
+  /** What goes with each opening of the stream. */
+  headers?: CallHeaders;
   /** Ends the stream as {@link Follow.cancel} does. */
   signal?: AbortSignal;
 }
@@ -32,12 +35,13 @@ type Reply = StreamEventsResponse | StreamOrderHistoryResponse;
  * stream is reopened. An error that trying again does not mend is thrown as the `ConnectError` that it is.
  */
 export class Follow<R extends Reply> implements AsyncIterableIterator<R, undefined> {
-  /** The cursor of the last message; keep it to go on from here later with `StreamStart.AFTER`. Empty before the first. */
+  /** The cursor of the last message; keep it to resume from here later with `StreamStart.AFTER`. Empty before the first. */
   cursor = "";
 
   readonly #open: (options: CallOptions) => AsyncIterable<R>;
   readonly #note: (reply: R) => void;
   readonly #giveUpAfterMs: number;
+  readonly #headers: CallHeaders | undefined;
   readonly #cancelled = new AbortController();
   readonly #backoff = new Backoff();
   readonly #messages: AsyncGenerator<R, undefined>;
@@ -48,11 +52,12 @@ export class Follow<R extends Reply> implements AsyncIterableIterator<R, undefin
   constructor(
     open: (options: CallOptions) => AsyncIterable<R>,
     note: (reply: R) => void,
-    { giveUpAfterMs = Number.POSITIVE_INFINITY, signal }: FollowOptions,
+    { giveUpAfterMs = Number.POSITIVE_INFINITY, headers, signal }: FollowOptions,
   ) {
     this.#open = open;
     this.#note = note;
     this.#giveUpAfterMs = giveUpAfterMs;
+    this.#headers = headers;
     this.#messages = this.#run();
     if (signal) {
       const cancel = () => this.cancel();
@@ -89,7 +94,7 @@ export class Follow<R extends Reply> implements AsyncIterableIterator<R, undefin
     try {
       while (!signal.aborted) {
         try {
-          for await (const reply of this.#open({ signal })) {
+          for await (const reply of this.#open(await withHeaders({ signal }, this.#headers))) {
             if (this.#take(reply)) {
               yield reply;
             }

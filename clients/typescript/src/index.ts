@@ -19,3 +19,6 @@ export * from "./gen/catga/system/v1/system_pb.js";
 export * from "./gen/google/type/money_pb.js";
 export * from "./gen/grpc/health/v1/health_pb.js";
 export { SERVICE_CONFIG } from "./gen/service_config.js";
+export type { CallHeaders } from "./headers.js";
+export { type ListOptions, listOrders } from "./lists.js";
+export { amountOf, minorOf, money, moneyOfMinor } from "./money.js";

@@ -5,7 +5,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import test from "node:test";
 import { create } from "@bufbuild/protobuf";
-import { Code, ConnectError } from "@connectrpc/connect";
+import { Code, ConnectError, createClient } from "@connectrpc/connect";
 import {
   AdminService,
   Health,
@@ -19,12 +19,22 @@ import {
   SystemService,
   send,
 } from "ordersystem-client";
-import type { connect } from "ordersystem-client/node";
+import { connect } from "ordersystem-client/node";
+import { connect as connectWeb } from "ordersystem-client/web";
 import { policyOf } from "../src/retries.js";
-import { BREAK, Failure, FakeServer, info, type Protocol, retryInfo, UNAVAILABLE } from "./fake.js";
-import { ROOT } from "./server.js";
+import {
+  BREAK,
+  Failure,
+  FakeServer,
+  info,
+  OVERLOADED,
+  type Protocol,
+  retryInfo,
+  SHUTTING_DOWN,
+  UNAVAILABLE,
+} from "./fake.js";
+import { freePort, ROOT } from "./server.js";
 
-const OVERLOADED = new Failure(Code.ResourceExhausted, [info("OVERLOADED"), retryInfo(300)]);
 const PAID = { revision: 2n };
 const PAY = { orderId: "1" };
 
@@ -172,10 +182,47 @@ for (const reason of ["MESSAGE_TOO_LARGE", "ILLEGAL_TRANSITION"]) {
     }));
 }
 
-test("send makes as many attempts as allowed", () =>
-  FakeServer.run(Array(9).fill(UNAVAILABLE), async ({ commands, requests }) => {
-    await failureOf(send(commands.payOrder, { ...PAY }, { attempts: 3 }));
-    assert.equal(requests.length, 3);
+test("send takes as many answers as allowed, and a broken connection is none", () =>
+  FakeServer.run([UNAVAILABLE, BREAK, SHUTTING_DOWN, UNAVAILABLE, OVERLOADED, PAID], async ({ commands, requests }) => {
+    const failure = await failureOf(send(commands.payOrder, { ...PAY }, { attempts: 2 }));
+    assert.equal(failure.reason, "OVERLOADED");
+    assert.equal(requests.length, 5);
+  }));
+
+test("send tries until its time is up, and not only so many times", () =>
+  FakeServer.run([...Array(6).fill(SHUTTING_DOWN), PAID], async ({ commands, requests }) => {
+    assert.equal((await send(commands.payOrder, { ...PAY })).revision, 2n);
+    assert.equal(requests.length, 7);
+  }));
+
+for (const protocol of ["gRPC", "gRPC-Web"] satisfies Protocol[]) {
+  test(`the time limit ends a send that reaches nobody, and nothing else does, over ${protocol}`, async () => {
+    const place = `127.0.0.1:${await freePort()}`;
+    const channel = protocol === "gRPC" ? connect(place) : undefined;
+    const commands = createClient(OrderCommandService, channel ?? connectWeb(`http://${place}`));
+    const began = performance.now();
+    const failure = await failureOf(send(commands.payOrder, { ...PAY }, { timeoutMs: 5_000 }));
+    channel?.close();
+    assert.deepEqual([failure.code, failure.reason], [Code.Unavailable, ""]);
+    // It gives up when the next wait, of 2 s at the most, would end too late.
+    const took = performance.now() - began;
+    assert(took >= 3_000 && took < 25_000, `it took ${took} ms`);
+  });
+}
+
+test("headers go with every attempt of send, and come from a function for each", () =>
+  FakeServer.run([UNAVAILABLE, PAID, UNAVAILABLE, PAID], async ({ commands, headers }) => {
+    await send(commands.payOrder, { ...PAY }, { headers: { authorization: "fixed" } });
+    let calls = 0;
+    const token = async () => {
+      calls += 1;
+      return { authorization: `token ${calls}` };
+    };
+    await send(commands.payOrder, { ...PAY }, { headers: token });
+    assert.deepEqual(
+      headers.map((seen) => seen.get("authorization")),
+      ["fixed", "fixed", "token 1", "token 2"],
+    );
   }));
 
 test("send gives up at once when the wait would pass the deadline", () => {

@@ -5,6 +5,7 @@ import { randomBytes } from "node:crypto";
 import { EventEmitter, once } from "node:events";
 import { readdirSync, readFileSync } from "node:fs";
 import { basename, join } from "node:path";
+import { setTimeout as pause } from "node:timers/promises";
 import { type DescMessage, fromJson, type MessageShape, toJson } from "@bufbuild/protobuf";
 import { Code, createClient, type Transport } from "@connectrpc/connect";
 import {
@@ -239,7 +240,9 @@ class Run {
   async #unary(step: Step, name: Json | undefined, isSent: boolean): Promise<void> {
     const { method, stub } = this.#stub(String(name));
     const request = fromJson(method.input, step.request ?? {});
-    const options = { timeoutMs: Number(step.deadline_ms ?? CALL_MS) };
+    const givenMs = step.deadline_ms ?? (isSent ? undefined : CALL_MS);
+    const options = givenMs === undefined ? {} : { timeoutMs: Number(givenMs) };
+    const started = this.#startLater(step);
     let outcome: Outcome;
     try {
       outcome = {
@@ -248,7 +251,16 @@ class Run {
     } catch (error) {
       outcome = { error: errorView(OrderError.of(error)) };
     }
+    await started;
     this.#check(step, outcome);
+  }
+
+  /** Starts the server beside a step that says so. */
+  async #startLater(step: Step): Promise<void> {
+    if (step.start_after_ms !== undefined) {
+      await pause(Number(step.start_after_ms));
+      await this.server({ server: "start" });
+    }
   }
 
   call(step: Step): Promise<void> {

@@ -45,6 +45,7 @@ export class Failure {
 
 /** The connection breaks instead of an answer. */
 export const BREAK = Symbol("the connection breaks");
+/** What a broken connection gives: the service itself always says why. */
 export const UNAVAILABLE = new Failure(Code.Unavailable);
 
 export function detail<D extends DescMessage>(desc: D, value: MessageInitShape<D>): Detail {
@@ -59,6 +60,9 @@ export function retryInfo(ms: number): Detail {
   return detail(RetryInfoSchema, { retryDelay: durationFromMs(ms) });
 }
 
+export const SHUTTING_DOWN = new Failure(Code.Unavailable, [info("SHUTTING_DOWN")]);
+export const OVERLOADED = new Failure(Code.ResourceExhausted, [info("OVERLOADED"), retryInfo(300)]);
+
 /** What one call is answered with: a message, a failure, a break, or for a stream a list of them. */
 // biome-ignore lint/suspicious/noExplicitAny: the reply of whatever method is called
 type Answer = any;
@@ -69,6 +73,8 @@ interface Asked {
   cursor: string;
   fromRevision: bigint;
   customerIds: string[];
+  customerId: string;
+  pageToken: string;
   follow: boolean;
 }
 
@@ -79,6 +85,8 @@ export type Protocol = "gRPC" | "gRPC-Web";
 export class FakeServer {
   readonly requests: Asked[] = [];
   readonly times: number[] = [];
+  /** The headers of each call. */
+  readonly headers: Headers[] = [];
   /** How many streams the client has ended. */
   ended = 0;
   readonly commands: Client<typeof OrderCommandService>;
@@ -108,7 +116,7 @@ export class FakeServer {
         const stream = (request: unknown, context: HandlerContext) => (fake ?? assert.fail()).#stream(request, context);
         router
           .service(OrderCommandService, { createOrder: unary, payOrder: unary })
-          .service(OrderQueryService, { getOrder: unary })
+          .service(OrderQueryService, { getOrder: unary, listOrders: unary })
           .service(OrderHistoryService, { streamEvents: stream, streamOrderHistory: stream });
       },
     });
@@ -137,7 +145,8 @@ export class FakeServer {
     }
   }
 
-  #next(request: unknown): Answer {
+  #next(request: unknown, context: HandlerContext): Answer {
+    this.headers.push(context.requestHeader);
     this.requests.push(request as Asked);
     this.times.push(performance.now());
     return this.#script.shift() ?? new Failure(Code.Internal, [info("SCRIPT_HAS_ENDED")]);
@@ -160,11 +169,11 @@ export class FakeServer {
   }
 
   async #unary(request: unknown, context: HandlerContext): Promise<Answer> {
-    return this.#give(this.#next(request), context);
+    return this.#give(this.#next(request, context), context);
   }
 
   async *#stream(request: unknown, context: HandlerContext): AsyncGenerator<Answer> {
-    for (const answer of this.#next(request)) {
+    for (const answer of this.#next(request, context)) {
       yield await this.#give(answer, context);
     }
     if (!context.signal.aborted) {

@@ -1,4 +1,4 @@
-/** Followed histories go on where they broke off. */
+/** Followed histories resume where they broke off. */
 
 import assert from "node:assert/strict";
 import { getEventListeners, once } from "node:events";
@@ -222,4 +222,22 @@ test("a signal that was aborted before opens nothing", () =>
     const follow = followEvents(history, {}, { signal: AbortSignal.abort() });
     assert.equal((await follow.next()).done, true);
     assert.equal(requests.length, 0);
+  }));
+
+test("headers go with each opening of a followed stream", () =>
+  FakeServer.run([[event("a"), UNAVAILABLE], [event("b")], [step(1n)]], async ({ history, headers }) => {
+    let calls = 0;
+    const token = () => {
+      calls += 1;
+      return { authorization: `token ${calls}` };
+    };
+    assert.deepEqual(await first(2, followEvents(history, { follow: true }, { headers: token })), [
+      "event a",
+      "event b",
+    ]);
+    await first(1, followOrder(history, { orderId: "1", follow: true }, { headers: { authorization: "fixed" } }));
+    assert.deepEqual(
+      headers.map((seen) => seen.get("authorization")),
+      ["token 1", "token 2", "fixed"],
+    );
   }));

@@ -5,7 +5,7 @@ import { execFileSync } from "node:child_process";
 import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import test from "node:test";
-import { CLIENT, temporaryFolder } from "./server.js";
+import { CLIENT, ROOT, temporaryFolder } from "./server.js";
 
 test("an installed package is found by its three names, with code and types, and needs nothing that is not declared", () => {
   const folder = temporaryFolder();
@@ -19,6 +19,9 @@ test("an installed package is found by its three names, with code and types, and
     const installed = join(modules, "ordersystem-client");
     mkdirSync(installed, { recursive: true });
     run("tar", "-xzf", "ordersystem-client-0.1.0.tgz", "--strip-components=1", "-C", installed);
+    for (const licence of ["LICENSE-MIT", "LICENSE-APACHE"]) {
+      assert.equal(readFileSync(join(installed, licence), "utf8"), readFileSync(join(ROOT, licence), "utf8"));
+    }
     const manifest = JSON.parse(readFileSync(join(installed, "package.json"), "utf8"));
     for (const name of [...Object.keys(manifest.dependencies), "@types/node", "undici-types"]) {
       mkdirSync(join(modules, name, ".."), { recursive: true });
