@@ -411,6 +411,15 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
         to.0.saturating_sub(from.0)
     }
 
+    /// Looks from everything that points into the log to the log: one sentence for each order or request whose events are gone, up to a
+    /// thousand. Nothing where the log is the only place: what is gone then shows as a gap.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn check_indexes(&self) -> Result<Vec<String>, StoreError> {
+        Ok(Vec::new())
+    }
+
     /// Changes when something has been appended. A hint to read, never the truth: it may be late, or repeat.
     fn wake(&self) -> watch::Receiver<Position>;
 

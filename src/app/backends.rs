@@ -30,6 +30,7 @@ use crate::{
             event_store::RedisEventStore,
             lease::RedisLeaseStore,
             message_bus::{RedisBusOptions, RedisMessageBus},
+            permissions::Roles,
         },
     },
     cache::OrderCache,
@@ -240,8 +241,10 @@ async fn connect_to_nats(config: &Config) -> Result<Nats, StartError> {
 }
 
 async fn connect_to_redis(config: &Config) -> Result<Redis, StartError> {
-    let options = RedisOptions::new(config.redis.expose(), config.redis_prefix.as_str());
-    let redis = Redis::start(options, config.persistence == Persistence::Redis)?;
+    let (keeps_log, has_bus) = (config.persistence == Persistence::Redis, config.transport == Transport::Redis);
+    let roles = Roles { reads_log: keeps_log, writes_log: keeps_log, bus: has_bus, cache: config.redis_cache };
+    let options = RedisOptions { roles, ..RedisOptions::new(config.redis.expose(), config.redis_prefix.as_str()) };
+    let redis = Redis::start(options, keeps_log)?;
     match redis.first_connection().await {
         Ok(()) => {
             if let Some(facts) = redis.facts() {

@@ -25,6 +25,7 @@ use crate::{
         redis::{
             connection::{NotConnected, Redis, RedisOptions},
             event_store::RedisEventStore,
+            permissions::Roles,
         },
     },
     cli::{CopyCall, VerifyCall},
@@ -124,6 +125,7 @@ async fn open(log: &NamedLog, how: Use) -> Result<Arc<dyn EventStore>, StartErro
             let options = RedisOptions {
                 response_timeout: ANSWER_WITHIN,
                 makes_log: how != Use::Read,
+                roles: Roles { reads_log: true, writes_log: how != Use::Read, bus: false, cache: false },
                 ..RedisOptions::new(url.expose(), &log.prefix)
             };
             open_redis(options).await

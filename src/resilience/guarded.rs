@@ -134,6 +134,10 @@ impl EventStore for GuardedStore {
         self.read(self.inner.head()).await
     }
 
+    async fn check_indexes(&self) -> Result<Vec<String>, StoreError> {
+        self.read(self.inner.check_indexes()).await
+    }
+
     fn distance(&self, from: Position, to: Position) -> u64 {
         self.inner.distance(from, to)
     }

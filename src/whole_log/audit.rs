@@ -52,6 +52,9 @@ pub async fn audit(
         meter.add(page.iter().map(|commit| commit.events.len()).sum());
     }
     audit.streams(meter).await?;
+    for what in store.check_indexes().await? {
+        audit.found(FindingKind::Stream, None, None, None, what);
+    }
     audit.looked.orders = audit.orders.len() as u64;
     Ok(audit.looked)
 }

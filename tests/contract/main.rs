@@ -19,4 +19,6 @@ mod projection;
 mod proxy;
 mod read_model;
 mod redis;
+mod redis_damage;
+mod redis_permissions;
 mod redis_server;

@@ -8,6 +8,7 @@ use ordersystem::{
         connection::{NotConnected, Redis, RedisOptions},
         event_store::RedisEventStore,
         message_bus::{RedisBusOptions, RedisMessageBus},
+        permissions::Roles,
     },
     event_store::{
         AppendError, Commit, CommitId, Direction, Durability, EventStore, ExpectedRevision, Position, RequestKey,
@@ -142,8 +143,6 @@ async fn durability_is_what_the_settings_give_and_no_more() {
         (with(&[]), Durability::Machine),
         (with(&["--appendfsync", "everysec"]), Durability::Process),
         (with(&["--no-appendfsync-on-rewrite", "yes"]), Durability::Process),
-        (with(&["--maxmemory-policy", "allkeys-lru"]), Durability::Process),
-        (with(&["--maxmemory-policy", "allkeys-lru", "--maxmemory", "1gb"]), Durability::None),
         (with(&["--rename-command", "CONFIG", ""]), Durability::Process),
         (vec!["--appendonly", "no"], Durability::Process),
     ] {
@@ -186,6 +185,80 @@ async fn a_replica_and_a_wrong_password_are_refused_for_good_and_the_password_is
     let options = RedisOptions::new(replica.url(), fresh_prefix());
     let refused = refusal(options).await;
     assert!(refused.contains("replica"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_server_that_throws_data_away_is_refused_for_what_must_last() {
+    for policy in ["allkeys-lru", "volatile-ttl"] {
+        let server = RedisServer::start(&["--maxmemory-policy", policy]);
+        let log = RedisOptions::new(server.url(), fresh_prefix());
+        let nothing = Roles { reads_log: false, writes_log: false, bus: false, cache: false };
+        let with = |roles| RedisOptions { roles, ..log.clone() };
+        for (options, holds_log) in [(log.clone(), true), (with(Roles { bus: true, ..nothing }), false)] {
+            let why = match Redis::start(options, holds_log).unwrap().first_connection().await {
+                Err(NotConnected::Ever(why)) => why,
+                other => panic!("{other:?}"),
+            };
+            assert!(why.contains(policy) && why.contains("CONFIG SET maxmemory-policy noeviction"), "{why}");
+        }
+        let cache = Redis::start(with(Roles { cache: true, ..nothing }), false).unwrap();
+        cache.first_connection().await.expect("what a cache holds is in the log as well");
+        server.cli(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]);
+        let store = RedisEventStore::new(server.connect().await);
+        store.check().await.unwrap();
+        server.cli(&["CONFIG", "SET", "maxmemory-policy", policy]);
+        let why = store.check().await.unwrap_err().to_string();
+        assert!(why.contains(policy), "{why}");
+    }
+}
+
+/// Waits for a check that fails, and answers why.
+async fn until_not_ready(mut check: impl AsyncFnMut() -> Result<(), String>) -> String {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        match check().await {
+            Err(why) => return why,
+            Ok(()) => assert!(Instant::now() < deadline, "all is well"),
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_takes_no_writes_is_not_ready_and_says_why() {
+    let server = RedisServer::start(&["--save", "3600 1", "--enable-protected-configs", "yes"]);
+    let redis = server.connect().await;
+    let store = RedisEventStore::new(redis.clone());
+    let bus = RedisMessageBus::new(redis, RedisBusOptions::default());
+    let keys = server.cli(&["DBSIZE"]);
+    store.check().await.unwrap();
+    bus.check().await.unwrap();
+    assert_eq!(server.cli(&["DBSIZE"]), keys, "a check leaves nothing behind");
+    let both = async |words: &str| {
+        for why in [
+            until_not_ready(async || store.check().await.map_err(|error| error.to_string())).await,
+            until_not_ready(async || bus.check().await.map_err(|error| error.to_string())).await,
+        ] {
+            assert!(why.contains(words), "{why}");
+        }
+        let refused = store.append(commit(1, ExpectedRevision::Any, "a")).await;
+        assert!(matches!(refused, Err(AppendError::Store(StoreError::Unavailable(_)))), "{refused:?}");
+    };
+
+    server.cli(&["CONFIG", "SET", "min-replicas-to-write", "1"]);
+    both("min-replicas-to-write").await;
+    server.cli(&["CONFIG", "SET", "min-replicas-to-write", "0"]);
+    until_it_works(&store).await;
+
+    // A snapshot that fails, since its folder is gone.
+    let gone = tempfile::tempdir().unwrap();
+    server.cli(&["CONFIG", "SET", "dir", gone.path().to_str().unwrap()]);
+    std::fs::remove_dir(gone.path()).unwrap();
+    server.cli(&["BGSAVE"]);
+    both("last snapshot failed").await;
+    server.cli(&["CONFIG", "SET", "stop-writes-on-bgsave-error", "no"]);
+    until_it_works(&store).await;
+    bus.check().await.unwrap();
 }
 
 #[tokio::test]

@@ -16,8 +16,15 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 
-use super::server::ServerFacts;
+use super::{
+    ends::{ENDS, Ends},
+    permissions::{self, Roles},
+    script::Script,
+    server::ServerFacts,
+};
 use crate::event_store::LogId;
+
+static WRITE: Script = Script::new(include_str!("write.lua"));
 
 /// Where Redis is and how long to wait for it.
 #[derive(Clone)]
@@ -34,6 +41,8 @@ pub struct RedisOptions {
     pub max_in_flight: usize,
     /// Whether a log is made where there is none.
     pub makes_log: bool,
+    /// What Redis is used for, and so what its user must be allowed to.
+    pub roles: Roles,
 }
 
 impl RedisOptions {
@@ -47,6 +56,7 @@ impl RedisOptions {
             response_timeout: Duration::from_secs(2),
             max_in_flight: 8_192,
             makes_log: true,
+            roles: Roles::ALL,
         }
     }
 }
@@ -197,6 +207,11 @@ impl Redis {
         self.shared.facts.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// What to do about what a script was refused.
+    pub(super) fn refusal_in_words(&self, refusal: &str) -> String {
+        permissions::in_words(refusal, self.shared.user(), &self.shared.options.prefix)
+    }
+
     /// Makes one call.
     ///
     /// # Errors
@@ -207,17 +222,35 @@ impl Redis {
         answer.map_err(|error| self.shared.call_error(&error, number))
     }
 
-    /// Looks at the server anew.
+    /// Whether the server can be used now, for all that it is used for: it is looked at again, and written to.
     ///
     /// # Errors
     /// Why it cannot be used.
-    pub(super) async fn look(&self) -> Result<ServerFacts, String> {
+    pub(super) async fn check(&self) -> Result<(), String> {
         let (mut connection, number) = self.connection().await.map_err(|error| error.to_string())?;
-        let found = self.shared.admit(&mut connection).await;
-        if found.is_err() {
-            self.shared.replace(number);
+        let facts = match self.shared.admit(&mut connection).await {
+            Ok(facts) => facts,
+            Err(refusal) => {
+                // What else the user may do still works.
+                if !refusal.is_permission {
+                    self.shared.replace(number);
+                }
+                return Err(refusal.why);
+            }
+        };
+        if facts.is_full() {
+            return Err("Redis has reached its maxmemory and takes no more".to_owned());
         }
-        found.map_err(|refusal| refusal.why)
+        if !self.shared.options.roles.writes() {
+            return Ok(());
+        }
+        match WRITE.prepare().key(&self.key("health")).run(self).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(match facts.failed_writes() {
+                failed if failed.is_empty() => error.to_string(),
+                failed => format!("{error}; {failed}"),
+            }),
+        }
     }
 
     /// A connection of its own, for calls that block as long as `longest`.
@@ -265,6 +298,18 @@ fn client_url(url: &str) -> String {
 struct Refusal {
     why: String,
     is_final: bool,
+    /// Only something that the user may not do.
+    is_permission: bool,
+}
+
+impl Refusal {
+    fn passing(why: String) -> Self {
+        Self { why, is_final: false, is_permission: false }
+    }
+
+    fn lasting(why: String) -> Self {
+        Self { why, is_final: true, is_permission: false }
+    }
 }
 
 impl Shared {
@@ -281,7 +326,7 @@ impl Shared {
                         self.state.send_replace(State::Live(connection, number));
                         break;
                     }
-                    Err(Refusal { why, is_final }) => {
+                    Err(Refusal { why, is_final, .. }) => {
                         tracing::warn!(why, "not connected to Redis");
                         self.state.send_replace(State::Down { why, is_final });
                     }
@@ -303,20 +348,26 @@ impl Shared {
     }
 
     async fn establish(&self) -> Result<MultiplexedConnection, Refusal> {
-        let mut connection = self
-            .connect(self.options.response_timeout)
-            .await
-            .map_err(|error| Refusal { is_final: is_denied(&error), why: error.to_string() })?;
+        let connected = self.connect(self.options.response_timeout).await;
+        let mut connection = connected.map_err(|error| self.refusal(&error))?;
         self.admit(&mut connection).await?;
+        if self.holds_log {
+            self.report_damage(&mut connection).await.map_err(|error| self.refusal(&error))?;
+        }
         Ok(connection)
     }
 
     /// Looks at the server and decides whether it can be used.
     async fn admit(&self, connection: &mut MultiplexedConnection) -> Result<ServerFacts, Refusal> {
-        let passing = |error: RedisError| Refusal { is_final: is_denied(&error), why: error.to_string() };
-        let facts = ServerFacts::read(connection).await.map_err(passing)?;
-        if let Some(why) = facts.unfit() {
-            return Err(Refusal { why, is_final: true });
+        let roles = self.roles();
+        let facts = ServerFacts::read(connection).await.map_err(|error| self.refusal(&error))?;
+        if let Some(why) = facts.unfit().or_else(|| facts.evicts().filter(|_| roles.writes())) {
+            return Err(Refusal::lasting(why));
+        }
+        let lacking = permissions::lacking(connection, roles, self.user(), &self.options.prefix).await;
+        let lacking = lacking.map_err(|error| self.refusal(&error))?;
+        if !lacking.is_empty() {
+            return Err(Refusal { is_permission: true, ..Refusal::lasting(lacking.join("; ")) });
         }
         if self.holds_log {
             self.admit_log(connection).await?;
@@ -325,17 +376,44 @@ impl Shared {
         Ok(facts)
     }
 
+    /// What the server is used for: the log only where this connection serves one.
+    fn roles(&self) -> Roles {
+        let Roles { reads_log, writes_log, .. } = self.options.roles;
+        Roles { reads_log: reads_log && self.holds_log, writes_log: writes_log && self.holds_log, ..self.options.roles }
+    }
+
+    /// As whom the server is used.
+    fn user(&self) -> &str {
+        self.client.get_connection_info().redis_settings().username().unwrap_or("default")
+    }
+
+    fn refusal(&self, error: &RedisError) -> Refusal {
+        let is_permission = error.code() == Some("NOPERM");
+        Refusal { why: self.error_in_words(error), is_final: is_denied(error), is_permission }
+    }
+
+    /// Says at once that a log is damaged. It is served all the same, as far as it is whole: the checks say the same again.
+    async fn report_damage(&self, connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
+        let log = format!("{{{}}}:log", self.options.prefix);
+        let ends = ENDS.prepare().key(&log).run_on(connection).await?;
+        if let Some(missing) = Ends::read(ends).and_then(|ends| ends.missing()) {
+            tracing::error!(log, missing, "the log in Redis is damaged");
+        }
+        Ok(())
+    }
+
     /// Checks that the server holds the log that it held before; the first time, finds out which, or makes it.
     async fn admit_log(&self, connection: &mut MultiplexedConnection) -> Result<(), Refusal> {
         let key = format!("{{{}}}:log-id", self.options.prefix);
         let refusal = |error: RedisError| Refusal {
             is_final: is_denied(&error) || error.code() == Some("WRONGTYPE"),
-            why: format!("{key}: {error}"),
+            why: format!("{key}: {}", self.error_in_words(&error)),
+            is_permission: false,
         };
         let known = self.log.get().copied();
         let mut found: Option<String> = redis::cmd("GET").arg(&key).query_async(connection).await.map_err(refusal)?;
         if found.is_none() && known.is_none() && !self.options.makes_log {
-            return Err(Refusal { why: format!("there is no log here: no key {key}"), is_final: true });
+            return Err(Refusal::lasting(format!("there is no log here: no key {key}")));
         }
         if found.is_none() && known.is_none() {
             // Of nodes that start together one makes it, and all read it. A log that was there before is never made again: where its id
@@ -353,11 +431,27 @@ impl Shared {
                 Ok(())
             }
             (Some(found), Some(known)) if found == known => Ok(()),
-            (_, Some(_)) => Err(Refusal {
-                why: format!("{key} names another log than this node has been working on"),
-                is_final: false,
-            }),
-            (None, None) => Err(Refusal { why: format!("{key} is not the number of a log"), is_final: true }),
+            (_, Some(_)) => {
+                Err(Refusal::passing(format!("{key} names another log than this node has been working on")))
+            }
+            (None, None) => Err(Refusal::lasting(format!("{key} is not the number of a log"))),
+        }
+    }
+
+    /// What went wrong, and what to do about it where that is known.
+    fn error_in_words(&self, error: &RedisError) -> String {
+        let text = error.to_string();
+        match error.code() {
+            Some("NOPERM") => permissions::in_words(&text, self.user(), &self.options.prefix),
+            Some("MISCONF") => format!("Redis takes no writes, since it cannot write to its own disk: {text}"),
+            Some("NOREPLICAS") => {
+                format!(
+                    "Redis takes no writes while fewer replicas are connected than its min-replicas-to-write: {text}"
+                )
+            }
+            Some("OOM") => format!("Redis has reached its maxmemory and takes no more: {text}"),
+            Some("READONLY") => format!("this Redis has become a replica and takes no writes: {text}"),
+            _ => text,
         }
     }
 
@@ -369,7 +463,7 @@ impl Shared {
                 if matches!(code.as_str(), "READONLY" | "LOADING" | "NOAUTH") {
                     self.replace(number);
                 }
-                CallError::Refused { code, text: error.to_string() }
+                CallError::Refused { code, text: self.error_in_words(error) }
             }
             _ => {
                 self.replace(number);

@@ -10,6 +10,7 @@
 mod append_all;
 mod commits;
 mod entry;
+mod indexes;
 mod read;
 mod request;
 
@@ -25,6 +26,7 @@ use tokio::{
 use self::{commits::EarlyRequests, request::Remembered};
 use super::{
     connection::{AbortOnDrop, CallError, Redis},
+    ends::{ENDS, Ends},
     script::{Script, ScriptCall},
     tail, values,
 };
@@ -33,10 +35,12 @@ use crate::event_store::{
     RecordedCommit, RequestKey, RequestScope, Revision, StoreError, StoredEvent, StreamId,
 };
 
-static APPEND: Script = Script::new(include_str!("event_store/append.lua"));
+static APPEND: Script = Script::new(concat!(include_str!("need.lua"), include_str!("event_store/append.lua")));
 
 /// How long an append whose answer was lost is looked into before its outcome is called unknown.
 const RESOLVE_WITHIN: Duration = Duration::from_secs(8);
+/// What Redis says of a log that has an entry with another number than ours.
+const NUMBERED_OTHERWISE: &str = "The ID specified in XADD";
 /// The pause between two looks.
 const RESOLVE_PAUSE: Duration = Duration::from_millis(100);
 
@@ -69,6 +73,13 @@ impl RedisEventStore {
             tail::announce(&announced, Position(last));
         });
         Self { redis, log, latest, early_requests: OnceCell::new(), _tail: tail }
+    }
+
+    /// The two ends of the log.
+    async fn ends(&self) -> Result<Ends, StoreError> {
+        let ends = ENDS.prepare().key(&self.log).run(&self.redis).await.map_err(store_error)?;
+        let otherwise = || StoreError::Corrupt("the log has entries that are not numbered as ours are".to_owned());
+        Ends::read(ends).ok_or_else(otherwise)
     }
 
     fn index_key(&self, stream: StreamId) -> String {
@@ -193,7 +204,9 @@ fn read_answer(answer: &Value) -> Option<Answer> {
 fn store_error(error: CallError) -> StoreError {
     match error {
         // A key that is not what it should be: something else has written here.
-        CallError::Refused { code, text } if code == "WRONGTYPE" => StoreError::Corrupt(text),
+        CallError::Refused { code, text } if code == "WRONGTYPE" || text.contains(NUMBERED_OTHERWISE) => {
+            StoreError::Corrupt(text)
+        }
         other => StoreError::Unavailable(other.to_string()),
     }
 }
@@ -268,10 +281,11 @@ impl EventStore for RedisEventStore {
     }
 
     async fn head(&self) -> Result<Position, StoreError> {
-        let mut command = redis::cmd("XREVRANGE");
-        command.arg(&self.log).arg("+").arg("-").arg("COUNT").arg(1);
-        let last = self.redis.call(&command).await.map_err(store_error)?;
-        Ok(Position(tail::first_number(last).unwrap_or_default()))
+        Ok(Position(self.ends().await?.last_given))
+    }
+
+    async fn check_indexes(&self) -> Result<Vec<String>, StoreError> {
+        self.compare_indexes().await
     }
 
     fn wake(&self) -> watch::Receiver<Position> {
@@ -279,11 +293,11 @@ impl EventStore for RedisEventStore {
     }
 
     async fn check(&self) -> Result<(), StoreError> {
-        let facts = self.redis.look().await.map_err(StoreError::Unavailable)?;
-        if facts.is_full() {
-            return Err(StoreError::Unavailable("Redis has reached its maxmemory and takes no more".to_owned()));
+        self.redis.check().await.map_err(StoreError::Unavailable)?;
+        // The log itself, which an operator may have overwritten, trimmed or cut.
+        match self.ends().await?.missing() {
+            None => Ok(()),
+            Some(missing) => Err(StoreError::Corrupt(missing)),
         }
-        // The log itself, which an operator may have overwritten.
-        self.head().await.map(drop)
     }
 }

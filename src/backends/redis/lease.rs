@@ -13,7 +13,7 @@ use super::{
 };
 use crate::lease::{Lease, LeaseError, LeaseOwner, LeaseStore, validate, validate_name, validate_ttl};
 
-static ACQUIRE: Script = Script::new(include_str!("lease/acquire.lua"));
+static ACQUIRE: Script = Script::new(concat!(include_str!("need.lua"), include_str!("lease/acquire.lua")));
 static CHANGE: Script = Script::new(include_str!("lease/change.lua"));
 
 /// A [`LeaseStore`] in Redis: among all nodes that use the same one. A fail-over to a replica may forget tokens.

@@ -12,7 +12,13 @@
 mod consumer;
 mod entry;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use redis::Value;
@@ -34,9 +40,10 @@ use crate::{
     },
 };
 
-static PUBLISH: Script = Script::new(include_str!("message_bus/publish.lua"));
-static OPEN: Script = Script::new(include_str!("message_bus/open.lua"));
-static TAKE_DEAD: Script = Script::new(include_str!("message_bus/take_dead.lua"));
+static PUBLISH: Script = Script::new(concat!(include_str!("need.lua"), include_str!("message_bus/publish.lua")));
+static OPEN: Script = Script::new(concat!(include_str!("need.lua"), include_str!("message_bus/open.lua")));
+static TAKE_DEAD: Script = Script::new(concat!(include_str!("need.lua"), include_str!("message_bus/take_dead.lua")));
+static REMOVE: Script = Script::new(concat!(include_str!("need.lua"), include_str!("message_bus/remove.lua")));
 
 /// How many messages one call publishes: nothing else runs in Redis meanwhile.
 const PUBLISH_AT_ONCE: usize = 256;
@@ -88,6 +95,8 @@ struct Shared {
     arrived: Arc<Notify>,
     /// The stream may have room again.
     room: Notify,
+    /// Plain listeners did not hear of the last messages.
+    is_unheard: AtomicBool,
     _tail: AbortOnDrop,
 }
 
@@ -104,7 +113,8 @@ impl RedisMessageBus {
             }
         });
         let (consumers, room) = (redis.key("consumers"), Notify::new());
-        Self { shared: Arc::new(Shared { redis, options, stream, consumers, arrived, room, _tail: tail }) }
+        let is_unheard = AtomicBool::new(false);
+        Self { shared: Arc::new(Shared { redis, options, stream, consumers, arrived, room, is_unheard, _tail: tail }) }
     }
 
     /// Publishes up to [`PUBLISH_AT_ONCE`] of `messages`.
@@ -120,7 +130,26 @@ impl RedisMessageBus {
         let messages = &messages[..messages.len().min(PUBLISH_AT_ONCE)];
         let call = messages.iter().fold(call, |call, message| entry::add(call, message, (options.describe)(message)));
         let answer = call.run(redis).await.map_err(unavailable)?;
-        Published::read(answer).ok_or_else(|| malformed("a publish"))
+        let published = Published::read(answer).ok_or_else(|| malformed("a publish"))?;
+        self.report_unheard(&published);
+        Ok(published)
+    }
+
+    /// Says once that plain listeners hear nothing, and once that they hear again.
+    fn report_unheard(&self, published: &Published) {
+        if published.accepted == 0 {
+            return;
+        }
+        let is_unheard = !published.unheard.is_empty();
+        if self.shared.is_unheard.swap(is_unheard, Ordering::Relaxed) == is_unheard {
+            return;
+        }
+        if is_unheard {
+            let why = self.shared.redis.refusal_in_words(&published.unheard);
+            tracing::error!(why, "events are in the stream, but listeners of the channels do not hear of them");
+        } else {
+            tracing::info!("listeners of the channels hear of events again");
+        }
     }
 
     async fn take_dead(&self, what: &str, name: &str, events: &[EventId]) -> Result<usize, BusError> {
@@ -151,15 +180,18 @@ struct Published {
     room: i64,
     /// The consumer that keeps the stream full, if any does.
     slowest: String,
+    /// Why plain listeners have not heard of what was accepted; empty if they have.
+    unheard: String,
 }
 
 impl Published {
     fn read(answer: Value) -> Option<Self> {
         match &values::list(answer)?[..] {
-            [Value::Int(accepted), Value::Int(room), slowest] => Some(Self {
+            [Value::Int(accepted), Value::Int(room), slowest, unheard] => Some(Self {
                 accepted: usize::try_from(*accepted).ok()?,
                 room: *room,
                 slowest: values::text(slowest)?.to_owned(),
+                unheard: values::text(unheard)?.to_owned(),
             }),
             _ => None,
         }
@@ -241,18 +273,9 @@ impl MessageBus for RedisMessageBus {
     }
 
     async fn remove_consumer(&self, name: &str) -> Result<(), BusError> {
-        let Shared { redis, stream, consumers, .. } = &*self.shared;
-        let mut forget = redis::cmd("HDEL");
-        forget.arg(consumers).arg(name);
-        redis.call(&forget).await.map_err(unavailable)?;
-        let mut destroy = redis::cmd("XGROUP");
-        destroy.arg("DESTROY").arg(stream).arg(name);
-        match redis.call(&destroy).await {
-            // There is no stream: nothing was ever published or consumed.
-            Ok(_) | Err(CallError::Refused { .. }) => {}
-            Err(error) => return Err(unavailable(error)),
-        }
-        redis.call(&redis::Cmd::del(self.shared.replayed_key(name))).await.map_err(unavailable)?;
+        let call = REMOVE.prepare().key(&self.shared.stream).key(&self.shared.consumers);
+        let call = call.key(&self.shared.replayed_key(name)).arg(name);
+        call.run(&self.shared.redis).await.map_err(unavailable)?;
         self.shared.room.notify_waiters();
         self.shared.arrived.notify_waiters();
         Ok(())
@@ -280,10 +303,7 @@ impl MessageBus for RedisMessageBus {
     }
 
     async fn check(&self) -> Result<(), BusError> {
-        let facts = self.shared.redis.look().await.map_err(BusError::Unavailable)?;
-        if facts.is_full() {
-            return Err(BusError::Unavailable("Redis has reached its maxmemory and takes no more".to_owned()));
-        }
+        self.shared.redis.check().await.map_err(BusError::Unavailable)?;
         let Published { room, slowest, .. } = self.publish_some(&[]).await?;
         if room > 0 || slowest.is_empty() {
             return Ok(());

@@ -22,14 +22,17 @@
 //! {ordersystem}:consumers           hash: which handle of each consumer is the live one
 //! {ordersystem}:dead:<name>         stream: a consumer's dead letters;  {ordersystem}:dead-index:<name>  hash: where which event is
 //! {ordersystem}:replayed:<name>     stream: dead letters on their way back to it
+//! {ordersystem}:health              written and deleted by each check
 //! ```
 
 pub mod cache;
 pub mod checkpoint_store;
 pub mod connection;
+mod ends;
 pub mod event_store;
 pub mod lease;
 pub mod message_bus;
+pub mod permissions;
 mod script;
 pub mod server;
 mod tail;

@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use redis::{Cmd, Value};
+use redis::{Cmd, RedisError, Value, aio::MultiplexedConnection};
 
 use super::connection::{CallError, Redis};
 
@@ -74,6 +74,21 @@ impl ScriptCall {
         match answer {
             Err(CallError::Refused { code, .. }) if code == "NOSCRIPT" => {
                 redis.call(&self.command("EVAL", self.script.code)).await
+            }
+            answer => answer,
+        }
+    }
+
+    /// The same on a connection that is not in use yet.
+    ///
+    /// # Errors
+    /// What Redis or the network says.
+    pub(super) async fn run_on(&self, connection: &mut MultiplexedConnection) -> Result<Value, RedisError> {
+        let answer = self.command("EVALSHA", self.script.hash()).query_async(connection).await;
+        match answer {
+            // Whoever may run no EVALSHA is to hear that from the look at what may be run.
+            Err(error) if matches!(error.code(), Some("NOSCRIPT" | "NOPERM")) => {
+                self.command("EVAL", self.script.code).query_async(connection).await
             }
             answer => answer,
         }

@@ -19,6 +19,8 @@ pub struct ServerFacts {
     appendfsync: Option<String>,
     no_appendfsync_on_rewrite: Option<String>,
     maxmemory_policy: Option<String>,
+    last_snapshot: Option<String>,
+    last_append: Option<String>,
 }
 
 impl ServerFacts {
@@ -35,6 +37,8 @@ impl ServerFacts {
                 "role" => facts.role = value.to_owned(),
                 "used_memory" => facts.used_memory = value.parse().unwrap_or_default(),
                 "maxmemory" => facts.max_memory = value.parse().ok(),
+                "rdb_last_bgsave_status" => facts.last_snapshot = Some(value.to_owned()),
+                "aof_last_write_status" => facts.last_append = Some(value.to_owned()),
                 "maxmemory_policy" => facts.maxmemory_policy = Some(value.to_owned()),
                 _ => {}
             }
@@ -84,6 +88,28 @@ impl ServerFacts {
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.max_memory.is_some_and(|most| most > 0 && self.used_memory >= most)
+    }
+
+    /// Why what is written may be thrown away to make room, if so.
+    #[must_use]
+    pub fn evicts(&self) -> Option<String> {
+        let policy = self.maxmemory_policy.as_deref().filter(|policy| *policy != "noeviction")?;
+        Some(format!(
+            "this Redis throws data away when its memory is full (maxmemory-policy {policy}): set it to noeviction, in its configuration and \
+             with CONFIG SET maxmemory-policy noeviction"
+        ))
+    }
+
+    /// Which of Redis's own writes to its disk have failed, for people; empty if none has.
+    #[must_use]
+    pub fn failed_writes(&self) -> String {
+        let failed = |status: &Option<String>| status.as_deref().is_some_and(|status| status != "ok");
+        match (failed(&self.last_snapshot), failed(&self.last_append)) {
+            (false, false) => String::new(),
+            (true, false) => "its last snapshot failed (rdb_last_bgsave_status)".to_owned(),
+            (false, true) => "its last write to the append-only file failed (aof_last_write_status)".to_owned(),
+            (true, true) => "its last snapshot and its last write to the append-only file failed".to_owned(),
+        }
     }
 
     /// What an acknowledged write survives, no more than what is proven by the settings.

@@ -15,7 +15,7 @@ const BLOCK: Duration = Duration::from_secs(1);
 /// On a busy stream it looks this often, and not once an entry.
 const PACE: Duration = Duration::from_millis(2);
 
-/// Follows the number of the last entry of the stream `key`; each look is answered through `found`, also when nothing is new.
+/// Follows the number that was last given to an entry of the stream `key`; each look is answered through `found`, also when nothing is new.
 pub(super) fn watch(redis: &Redis, key: String, found: impl Fn(u64) + Send + Sync + 'static) -> AbortOnDrop {
     let redis = redis.clone();
     AbortOnDrop(tokio::spawn(async move {
@@ -33,7 +33,7 @@ async fn follow(redis: &Redis, key: &str, found: &(impl Fn(u64) + Sync)) -> Resu
     let mut connection = redis.dedicated(BLOCK).await?;
     let lost = |error: redis::RedisError| CallError::Lost(error.to_string());
     loop {
-        let last = last_entry(&mut connection, key).await.map_err(lost)?;
+        let last = last_given(&mut connection, key).await.map_err(lost)?;
         found(last);
         let mut wait = redis::cmd("XREAD");
         wait.arg("COUNT").arg(1).arg("BLOCK").arg(BLOCK.as_millis() as u64);
@@ -43,16 +43,15 @@ async fn follow(redis: &Redis, key: &str, found: &(impl Fn(u64) + Sync)) -> Resu
     }
 }
 
-async fn last_entry(connection: &mut MultiplexedConnection, key: &str) -> Result<u64, redis::RedisError> {
-    let last: Value =
-        redis::cmd("XREVRANGE").arg(key).arg("+").arg("-").arg("COUNT").arg(1).query_async(connection).await?;
-    Ok(first_number(last).unwrap_or_default())
-}
-
-/// The number of the first of some entries.
-pub(super) fn first_number(entries: Value) -> Option<u64> {
-    let first = values::list(entries)?.into_iter().next()?;
-    values::entry_number(values::list(first)?.first()?)
+/// The number that was last given to an entry; 0 for a stream that is not there, and for one with other numbers than ours.
+async fn last_given(connection: &mut MultiplexedConnection, key: &str) -> Result<u64, redis::RedisError> {
+    // A plain command, and not the script: these calls are many, and do not have to be one with others.
+    let info = match redis::cmd("XINFO").arg("STREAM").arg(key).query_async(connection).await {
+        Err(error) if error.code() == Some("ERR") => return Ok(0),
+        info => values::list(info?).unwrap_or_default(),
+    };
+    let last = info.chunks_exact(2).find(|pair| values::text(&pair[0]) == Some("last-generated-id"));
+    Ok(last.and_then(|pair| values::entry_number(&pair[1])).unwrap_or_default())
 }
 
 /// Raises `latest` to `number` and wakes who waits for it; answers whether it is news.

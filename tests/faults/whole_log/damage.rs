@@ -198,3 +198,30 @@ async fn two_logs_that_differ_in_bytes_requests_boundaries_or_order_are_told_apa
         assert_found(&lines, "difference", position, words);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn verify_finds_what_was_deleted_from_a_log_in_redis() {
+    let server = RedisServer::start(DURABLE);
+    let key = "{ordersystem}:log";
+    let dir = tempfile::tempdir().unwrap();
+    open(dir.path()).append_all(five_events()).await.unwrap();
+    let redis = server.url();
+    for (damage, missing, orders) in [
+        (&["XDEL", key, "0-4"][..], "the entry 0-4 of the log is missing", &["order 2"][..]),
+        (&["XDEL", key, "0-5"], "the entry 0-5 of the log is missing", &["order 3"]),
+        (&["XTRIM", key, "MAXLEN", "2"], "the entry 0-1 of the log is missing", &["order 1", "order 2"]),
+        (&["DEL", key], "", &["order 1", "order 2", "order 3"]),
+    ] {
+        copy(&folder(dir.path()), &redis);
+        server.cli(damage);
+        let (code, lines) = findings(&[&redis]);
+        assert_eq!(code, 1, "{damage:?}: {lines:#?}");
+        if !missing.is_empty() {
+            assert_found(&lines, "unreadable", None, missing);
+        }
+        for order in orders {
+            assert_found(&lines, "stream", None, order);
+        }
+        server.cli(&["FLUSHALL"]);
+    }
+}

@@ -10,36 +10,34 @@
 local revision = redis.call('LLEN', KEYS[2])
 local expected = tonumber(ARGV[1])
 local holds = revision == expected or expected == -1 or (expected == -2 and revision > 0)
-local first, request = 2, ''
+local first, request, in_string = 2, '', ARGV[2] == ''
 
 if KEYS[3] then
   local known
-  if not holds then
-    if ARGV[2] == '' then known = redis.call('GET', KEYS[3]) else known = redis.call('HGET', KEYS[3], ARGV[2]) end
-  elseif ARGV[2] == '' then
-    known = redis.call('SET', KEYS[3], ARGV[3] .. ' ' .. revision + 1, 'NX', 'GET')
-  elseif redis.call('HSETNX', KEYS[3], ARGV[2], ARGV[3] .. ' ' .. revision + 1) == 0 then
-    known = redis.call('HGET', KEYS[3], ARGV[2])
-  end
+  if in_string then known = redis.call('GET', KEYS[3]) else known = redis.call('HGET', KEYS[3], ARGV[2]) end
   if known then return {-2, known} end
   first, request = 5, ARGV[4]
 end
 
 if not holds then return {-1, revision} end
 
+need('XADD', KEYS[1], '0-*', 'r', '0')
+need('RPUSH', KEYS[2], '0')
+if KEYS[3] then
+  if in_string then need('SET', KEYS[3], '') else need('HSET', KEYS[3], '', '') end
+end
+
+local remember = KEYS[3] and ARGV[3] .. ' ' .. revision + 1
 local position
 for i = first, #ARGV do
   revision = revision + 1
-  -- '0-*' numbers the entries 1, 2, 3 ...: positions need no counter of their own.
-  local id = redis.pcall('XADD', KEYS[1], '0-*', 'r', revision, 'e', ARGV[i], 'q', request)
-  if type(id) == 'table' then
-    -- Only the first can fail (the key is no stream, there is no memory); then the request is all there is to take back.
-    if KEYS[3] then
-      if ARGV[2] == '' then redis.call('DEL', KEYS[3]) else redis.call('HDEL', KEYS[3], ARGV[2]) end
-    end
-    return id
-  end
-  position, request = string.sub(id, 3), ''
+  -- '0-*' numbers the entries 1, 2, 3 ...: positions need no counter of their own. Only the first can fail (the key is no stream, there is no
+  -- memory, Redis takes no writes), and then nothing has been written.
+  position = string.sub(redis.call('XADD', KEYS[1], '0-*', 'r', revision, 'e', ARGV[i], 'q', request), 3)
+  request = ''
   redis.call('RPUSH', KEYS[2], position)
+end
+if KEYS[3] then
+  if in_string then redis.call('SET', KEYS[3], remember) else redis.call('HSET', KEYS[3], ARGV[2], remember) end
 end
 return {revision, tonumber(position)}

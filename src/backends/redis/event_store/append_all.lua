@@ -23,6 +23,10 @@ while arg <= #ARGV do
   if kind == 'string' and redis.call('EXISTS', requests) == 1 then return {done, -2} end
   if kind == 'hash' and redis.call('HEXISTS', requests, field) == 1 then return {done, -2} end
 
+  need('XADD', KEYS[1], '0-*', 'r', '0')
+  need('RPUSH', index, '0')
+  if kind == 'string' then need('SET', requests, '') end
+  if kind == 'hash' then need('HSET', requests, field, '') end
   for i = 1, count do
     local id = redis.pcall('XADD', KEYS[1], '0-*', 'r', revision + i, 'e', ARGV[arg], 'q', request)
     -- Only the first can fail, and then nothing of this commit is there.

@@ -2,7 +2,7 @@
 
 use redis::Value;
 
-use super::{RedisEventStore, entry, request, store_error};
+use super::{NUMBERED_OTHERWISE, RedisEventStore, entry, request, store_error};
 use crate::{
     backends::redis::{
         connection::CallError,
@@ -12,7 +12,7 @@ use crate::{
     event_store::{AppendError, Commit, EventStore as _, ExpectedRevision, Position, RequestScope, StoreError},
 };
 
-static APPEND_ALL: Script = Script::new(include_str!("append_all.lua"));
+static APPEND_ALL: Script = Script::new(concat!(include_str!("../need.lua"), include_str!("append_all.lua")));
 
 /// The most commits of one call: nothing else runs in Redis meanwhile, some milliseconds.
 const MAX_COMMITS: usize = 256;
@@ -110,7 +110,10 @@ fn read_answer(answer: &Value, commits: usize) -> Result<Position, AppendError> 
             if text.contains("OOM") {
                 return Err(AppendError::Full(text.to_owned()));
             }
-            Err(StoreError::Corrupt(text.to_owned()).into())
+            if text.contains("WRONGTYPE") || text.contains(NUMBERED_OTHERWISE) {
+                return Err(StoreError::Corrupt(text.to_owned()).into());
+            }
+            Err(StoreError::Unavailable(text.to_owned()).into())
         }
         _ => Err(unreadable()),
     }

@@ -178,7 +178,7 @@ impl RedisEventStore {
     }
 }
 
-fn read_scan(answer: Value) -> Result<(String, Vec<String>), StoreError> {
+pub(super) fn read_scan(answer: Value) -> Result<(String, Vec<String>), StoreError> {
     let unreadable = || StoreError::Unavailable("Redis answers SCAN with something else than keys".to_owned());
     let mut parts = values::list(answer).unwrap_or_default().into_iter();
     let cursor = parts.next().and_then(|cursor| values::text(&cursor).map(str::to_owned)).ok_or_else(unreadable)?;

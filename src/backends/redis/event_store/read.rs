@@ -89,6 +89,8 @@ impl RedisEventStore {
         let mut page = Page { max_events, bytes: 0, entries: Vec::new() };
         let mut from = from.0;
         let mut is_end = false;
+        // A number that the log has given, if it has been asked: what is not there up to it is missing.
+        let mut given = 0;
         while !page.is_full() {
             // Neither is an entry number that Redis takes as an open end.
             if (direction == Direction::Forward && from == u64::MAX) || (direction == Direction::Backward && from == 0)
@@ -96,29 +98,61 @@ impl RedisEventStore {
                 is_end = true;
                 break;
             }
-            let count = page.next_count();
-            let command = match direction {
-                Direction::Forward => {
-                    let mut command = redis::cmd("XRANGE");
-                    command.arg(&self.log).arg(format!("(0-{from}")).arg("+").arg("COUNT").arg(count);
-                    command
-                }
-                Direction::Backward => {
-                    let mut command = redis::cmd("XREVRANGE");
-                    command.arg(&self.log).arg(format!("(0-{from}")).arg("-").arg("COUNT").arg(count);
-                    command
-                }
-            };
+            let (count, before) = (page.next_count(), page.entries.len());
+            let mut command = redis::cmd(if direction == Direction::Forward { "XRANGE" } else { "XREVRANGE" });
+            command.arg(&self.log).arg(format!("(0-{from}"));
+            command.arg(if direction == Direction::Forward { "+" } else { "-" }).arg("COUNT").arg(count);
             let answer = self.redis.call(&command).await.map_err(store_error)?;
             let came = page.take(answer)?;
+            let news = page.entries.get(before..).unwrap_or_default();
+            let is_first = before == 0 && direction == Direction::Backward;
+            check_numbers(if is_first { None } else { Some(from) }, direction, news)?;
+            if is_first {
+                self.check_newest(from, news).await?;
+            }
+            from = news.last().map_or(from, |last| last.event.position.0);
             // With enough bytes not all that came has been taken.
             is_end = came < count && page.bytes < MAX_READ_BYTES;
-            match page.entries.last() {
-                Some(last) if !is_end => from = last.event.position.0,
-                _ => break,
+            if !is_end {
+                continue;
+            }
+            match direction {
+                Direction::Backward if from > 1 && !page.entries.is_empty() => return Err(missing(from - 1)),
+                Direction::Backward => break,
+                // As far as anybody has heard, the log ends here.
+                Direction::Forward if from >= self.latest.borrow().0 => break,
+                Direction::Forward if given > from => return Err(missing(from + 1)),
+                Direction::Forward => {
+                    given = self.ends().await?.last_given;
+                    if given <= from {
+                        break;
+                    }
+                    // Written meanwhile, or missing: the next look tells.
+                }
             }
         }
         Ok((page.entries, is_end))
+    }
+
+    /// Whether `news`, read backward from before `from`, begin with the newest entry that they can.
+    async fn check_newest(&self, from: u64, news: &[Entry]) -> Result<(), StoreError> {
+        let newest = news.first().map_or(0, |entry| entry.event.position.0);
+        if newest + 1 == from || (newest > 0 && newest >= self.latest.borrow().0) {
+            return Ok(());
+        }
+        let wanted = self.ends().await?.last_given.min(from - 1);
+        // What was written after the answer is no part of it.
+        if newest < wanted && self.is_missing(newest + 1).await? {
+            return Err(missing(newest + 1));
+        }
+        Ok(())
+    }
+
+    async fn is_missing(&self, number: u64) -> Result<bool, StoreError> {
+        let mut command = redis::cmd("XRANGE");
+        command.arg(&self.log).arg(format!("0-{number}")).arg(format!("0-{number}"));
+        let found = self.redis.call(&command).await.map_err(store_error)?;
+        Ok(values::list(found).is_none_or(|entries| entries.is_empty()))
     }
 
     pub(super) async fn stream_entries(
@@ -180,6 +214,28 @@ impl RedisEventStore {
         let last = newest.into_iter().find(|entry| entry.commit == commit.id);
         Ok(last.map(|last| appended(commit, last.event.revision, last.event.position)))
     }
+}
+
+fn missing(number: u64) -> StoreError {
+    StoreError::Corrupt(format!("the entry 0-{number} of the log is missing"))
+}
+
+/// Whether entries stand one after the other, without gaps, from beside `from` on; without it from wherever they begin.
+fn check_numbers(from: Option<u64>, direction: Direction, entries: &[Entry]) -> Result<(), StoreError> {
+    let mut last = from;
+    for entry in entries {
+        let number = entry.event.position.0;
+        let expected = match (last, direction) {
+            (None, _) => number,
+            (Some(last), Direction::Forward) => last + 1,
+            (Some(last), Direction::Backward) => last.saturating_sub(1),
+        };
+        if number != expected {
+            return Err(missing(expected));
+        }
+        last = Some(number);
+    }
+    Ok(())
 }
 
 /// Whether these are the events of `stream` from revision `from` on, without gaps. Backward the first may be any below.

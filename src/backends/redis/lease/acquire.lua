@@ -6,6 +6,7 @@
 
 local owner = redis.call('GET', KEYS[1])
 if owner and string.match(owner, '^%d+ (.*)$') ~= ARGV[1] then return false end
+need('SET', KEYS[1], '', 'PX', ARGV[2])
 local token = redis.call('INCR', KEYS[2])
 redis.call('SET', KEYS[1], token .. ' ' .. ARGV[1], 'PX', ARGV[2])
 return token

@@ -5,6 +5,10 @@
 -- Answers 'done' or 'replaced'.
 
 if redis.call('HGET', KEYS[2], ARGV[1]) ~= ARGV[2] then return 'replaced' end
+if #ARGV > 2 then
+  need('XDEL', KEYS[3], '0-0')
+  need('XACK', KEYS[1], ARGV[1], '0-0')
+end
 for i = 3, #ARGV do
   if string.sub(ARGV[i], 1, 1) == 'r' then
     redis.call('XDEL', KEYS[3], string.sub(ARGV[i], 2))

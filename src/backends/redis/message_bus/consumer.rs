@@ -23,8 +23,8 @@ use crate::{
 };
 
 static RECEIVE: Script = Script::new(include_str!("receive.lua"));
-static ACK: Script = Script::new(include_str!("ack.lua"));
-static DEAD_LETTER: Script = Script::new(include_str!("dead_letter.lua"));
+static ACK: Script = Script::new(concat!(include_str!("../need.lua"), include_str!("ack.lua")));
+static DEAD_LETTER: Script = Script::new(concat!(include_str!("../need.lua"), include_str!("dead_letter.lua")));
 
 /// How many messages one call takes.
 const TAKE_AT_ONCE: usize = 512;

@@ -13,9 +13,16 @@ if not entry then return 'done' end
 
 local earlier = redis.call('HGET', KEYS[5], ARGV[5])
 if not earlier and redis.call('XLEN', KEYS[4]) >= tonumber(ARGV[3]) then return 'full' end
-if earlier then redis.call('XDEL', KEYS[4], earlier) end
+
+need('XADD', KEYS[4], '*', 'f', '')
+need('HSET', KEYS[5], '', '')
+need('XDEL', KEYS[4], '0-0')
+need('XDEL', KEYS[3], '0-0')
+need('XACK', KEYS[1], ARGV[1], '0-0')
 local fields = entry[2]
 for _, value in ipairs({'reason', ARGV[6], 'attempts', ARGV[7]}) do fields[#fields + 1] = value end
+-- First what there may be no memory for.
 redis.call('HSET', KEYS[5], ARGV[5], redis.call('XADD', KEYS[4], '*', unpack(fields)))
+if earlier then redis.call('XDEL', KEYS[4], earlier) end
 if replayed then redis.call('XDEL', KEYS[3], id) else redis.call('XACK', KEYS[1], ARGV[1], id) end
 return 'done'

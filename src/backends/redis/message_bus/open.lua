@@ -3,6 +3,9 @@
 -- KEYS  1 the stream  2 the hash of consumers: which handle of each name is the live one
 -- ARGV  1 the name  2 the new handle
 
+-- Not after the group has been made: the key may be no hash, or the user may not write it.
+redis.call('HEXISTS', KEYS[2], ARGV[1])
+need('HSET', KEYS[2], ARGV[1], ARGV[2])
 local made = redis.pcall('XGROUP', 'CREATE', KEYS[1], ARGV[1], '0', 'MKSTREAM')
 if made.err and not string.find(made.err, 'BUSYGROUP', 1, true) then return made end
 redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])

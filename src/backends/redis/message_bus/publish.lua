@@ -3,7 +3,7 @@
 -- KEYS  1 the stream
 -- ARGV  1 how many messages the stream holds  2 the channel for plain listeners, before its ':<type>'  3 the source of all messages
 --       then for each: id, type, subject, time, datacontenttype, position, data, stored (empty where data is what was stored)
--- Answers {how many were accepted, how many more would be, the consumer that keeps the stream full or ''}.
+-- Answers {how many were accepted, how many more would be, the consumer that keeps the stream full or '', why plain listeners heard nothing or ''}.
 
 local capacity = tonumber(ARGV[1])
 local FIELDS = 8
@@ -33,6 +33,7 @@ local function free()
   return slowest
 end
 
+need('XADD', KEYS[1], '0-*', 'f', '')
 local room = capacity - redis.call('XLEN', KEYS[1])
 local slowest = ''
 if room < math.max(count, 1) then
@@ -40,12 +41,15 @@ if room < math.max(count, 1) then
   room = capacity - redis.call('XLEN', KEYS[1])
 end
 
+local unheard = ''
 local accepted = math.max(math.min(room, count), 0)
 for message = 0, accepted - 1 do
   local at = 3 + message * FIELDS
   redis.call('XADD', KEYS[1], '0-*', 'specversion', '1.0', 'id', ARGV[at + 1], 'source', ARGV[3], 'type', ARGV[at + 2],
     'subject', ARGV[at + 3], 'time', ARGV[at + 4], 'datacontenttype', ARGV[at + 5], 'position', ARGV[at + 6],
     'data', ARGV[at + 7], 'stored', ARGV[at + 8])
-  redis.call('PUBLISH', ARGV[2] .. ':' .. ARGV[at + 2], ARGV[at + 7])
+  -- Nobody is owed this: a listener may be away at any time. The entry is there, and must not be added again for it.
+  local heard = redis.pcall('PUBLISH', ARGV[2] .. ':' .. ARGV[at + 2], ARGV[at + 7])
+  if type(heard) == 'table' then unheard = '[PUBLISH ' .. ARGV[2] .. ':' .. ARGV[at + 2] .. '] ' .. heard.err end
 end
-return {accepted, room - accepted, slowest}
+return {accepted, room - accepted, slowest, unheard}

@@ -8,6 +8,7 @@
 if redis.call('HGET', KEYS[2], ARGV[1]) ~= ARGV[2] then
   return redis.call('EXISTS', KEYS[1], KEYS[2]) == 0 and 'lost' or 'replaced'
 end
-local read = redis.call('XREADGROUP', 'GROUP', ARGV[1], 'ordersystem', 'COUNT', ARGV[3], 'STREAMS', KEYS[1], ARGV[4])
+-- Before it is noted that the messages have been given out, which must not be without giving them out.
 local replayed = redis.call('XRANGE', KEYS[3], '(0-' .. ARGV[5], '+', 'COUNT', ARGV[3])
+local read = redis.call('XREADGROUP', 'GROUP', ARGV[1], 'ordersystem', 'COUNT', ARGV[3], 'STREAMS', KEYS[1], ARGV[4])
 return {read and read[1][2] or {}, replayed}

@@ -6,23 +6,29 @@
 
 local replay = ARGV[1] == 'replay'
 if replay and redis.call('HEXISTS', KEYS[3], ARGV[2]) == 0 then return 'unknown' end
-local taken = {}
+local taken, gone = {}, {}
 for i = 3, #ARGV do
   local id = redis.call('HGET', KEYS[2], ARGV[i])
-  if id then
-    redis.call('HDEL', KEYS[2], ARGV[i])
+  if id and not gone[ARGV[i]] then
+    gone[ARGV[i]] = true
     local ms, sequence = string.match(id, '^(%d+)%-(%d+)$')
-    taken[#taken + 1] = {id, tonumber(ms), tonumber(sequence)}
+    local letter = redis.call('XRANGE', KEYS[1], id, id)[1]
+    taken[#taken + 1] = {id, tonumber(ms), tonumber(sequence), event = ARGV[i], fields = letter and letter[2]}
   end
 end
+if #taken == 0 then return 0 end
+
+need('HDEL', KEYS[2], '')
+need('XDEL', KEYS[1], '0-0')
+if replay then need('XADD', KEYS[4], '0-*', 'f', '') end
 -- The oldest first, whatever the order that they were named in.
 table.sort(taken, function(a, b) return a[2] < b[2] or (a[2] == b[2] and a[3] < b[3]) end)
+local count = 0
 for _, letter in ipairs(taken) do
-  if replay then
-    local fields = redis.call('XRANGE', KEYS[1], letter[1], letter[1])[1][2]
-    -- Without the reason and the attempts, which came last.
-    redis.call('XADD', KEYS[4], '0-*', unpack(fields, 1, #fields - 4))
-  end
+  -- First what there may be no memory for. Without the reason and the attempts, which came last.
+  if replay and letter.fields then redis.call('XADD', KEYS[4], '0-*', unpack(letter.fields, 1, #letter.fields - 4)) end
+  if letter.fields then count = count + 1 end
   redis.call('XDEL', KEYS[1], letter[1])
+  redis.call('HDEL', KEYS[2], letter.event)
 end
-return #taken
+return count
