@@ -32,6 +32,12 @@ struct Told {
 }
 
 impl Outage {
+    /// One that works.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { lasts: AtomicBool::new(false), told: Mutex::new(None) }
+    }
+
     /// It failed because of `why`. `Some` if that is worth a line now: the number of failures since the last line that were not.
     pub fn failed(&self, why: &str) -> Option<u64> {
         let now = Instant::now();

@@ -13,7 +13,7 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::{TcpListener, TcpSocket, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
 };
@@ -22,7 +22,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::{Service, ServiceExt};
 
 use self::http1::{Announcing, Course, Watched};
-use super::tls::{Tls, is_http2};
+use super::tls::{Tls, is_http2, refusal};
+use crate::outage::Outage;
 
 /// Connections that the kernel may hold before they are accepted.
 const LISTEN_BACKLOG: u32 = 1_024;
@@ -38,6 +39,18 @@ const BEGINS_AT_END_WITHIN: Duration = Duration::from_millis(500);
 const LAST_MOMENT: Duration = Duration::from_millis(100);
 /// How often to look at a client that has said no more than the beginning of HTTP/2.
 const PREFACE_POLL: Duration = Duration::from_millis(20);
+/// What every TLS connection begins with: a record of this type.
+const TLS_HANDSHAKE: u8 = 0x16;
+/// How long a connection that has been closed for writing is still read: a socket that is closed over bytes that nobody has read resets the
+/// connection, and the client loses what it has not read yet.
+const LINGER: Duration = Duration::from_secs(1);
+/// The most that is read then.
+const LINGER_BYTES: u64 = 1024 * 1024;
+/// Clients whose handshake has failed that are waited for at a time.
+static LINGERING: Semaphore = Semaphore::const_new(256);
+/// What is said of clients that do not get in.
+static REFUSED_HANDSHAKES: Outage = Outage::new();
+static TLS_IN_THE_CLEAR: Outage = Outage::new();
 /// What every HTTP/2 connection begins with.
 const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Header bytes of one HTTP/2 request that are read at all. What is over [`MAX_METADATA_BYTES`](super::MAX_METADATA_BYTES) is refused by the
@@ -174,29 +187,41 @@ where
     let service = service.map_request(|request: Request<Incoming>| request.map(Body::new));
     match tls {
         None => {
-            if let Some(is_http2) = begun(speaks(&stream), &ends.closed).await {
-                drive(stream, is_http2, service, options, ends).await;
+            if let Some(Ok(protocol)) = begun(speaks(&stream), &ends.closed).await {
+                if protocol == Protocol::Tls {
+                    tell_refused(&TLS_IN_THE_CLEAR, &stream, "it speaks TLS, which this port does not: see --tls-cert");
+                }
+                drive(stream, protocol == Protocol::Http2, service, options, ends).await;
             }
         }
         Some(acceptor) => {
-            if let Some(stream) = begun(acceptor.accept(stream), &ends.closed).await {
-                // Agreed upon in the handshake: there is nothing to wait for.
-                let is_http2 = is_http2(&stream);
-                drive(stream, is_http2, service, options, ends).await;
+            match begun(acceptor.accept(stream).into_fallible(), &ends.closed).await {
+                Some(Ok(stream)) => {
+                    // Agreed upon in the handshake: there is nothing to wait for.
+                    let is_http2 = is_http2(&stream);
+                    drive(stream, is_http2, service, options, ends).await;
+                }
+                Some(Err((error, stream))) => {
+                    if let Some(why) = refusal(&error) {
+                        tell_refused(&REFUSED_HANDSHAKES, &stream, &why);
+                        linger(stream).await;
+                    }
+                }
+                None => {}
             }
         }
     }
 }
 
-/// What the beginning of a connection came to; `None` if it took too long or failed, or the server stops.
-async fn begun<T>(beginning: impl Future<Output = io::Result<T>>, stop: &CancellationToken) -> Option<T> {
+/// What the beginning of a connection came to; `None` if it took too long, or the server stops.
+async fn begun<T>(beginning: impl Future<Output = T>, stop: &CancellationToken) -> Option<T> {
     let is_over = async {
         stop.cancelled().await;
         // What its client has sent already is answered.
         tokio::time::sleep(BEGINS_AT_END_WITHIN).await;
     };
     tokio::select! {
-        begun = tokio::time::timeout(HEADER_READ_TIMEOUT, beginning) => begun.ok()?.ok(),
+        begun = tokio::time::timeout(HEADER_READ_TIMEOUT, beginning) => begun.ok(),
         () = is_over => None,
     }
 }
@@ -279,23 +304,56 @@ where
     }
 }
 
-/// Waits until the client has said enough to tell its protocol, and tells whether that is HTTP/2: what serves the connection from there has no time limit for
-/// that. A connection that says nothing would hold its place for ever.
-async fn speaks(stream: &TcpStream) -> io::Result<bool> {
+/// What a client begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Protocol {
+    Http1,
+    Http2,
+    /// A handshake, where nobody expects one.
+    Tls,
+}
+
+/// Waits until the client has said enough to tell its protocol: what serves the connection from there has no time limit for that. A
+/// connection that says nothing would hold its place for ever.
+async fn speaks(stream: &TcpStream) -> io::Result<Protocol> {
     let mut head = [0; HTTP2_PREFACE.len()];
     loop {
         let length = stream.peek(&mut head).await?;
         if length == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
+        if head[0] == TLS_HANDSHAKE {
+            return Ok(Protocol::Tls);
+        }
         if !HTTP2_PREFACE.starts_with(&head[..length]) {
-            return Ok(false);
+            return Ok(Protocol::Http1);
         }
         if length == head.len() {
-            return Ok(true);
+            return Ok(Protocol::Http2);
         }
         tokio::time::sleep(PREFACE_POLL).await;
     }
+}
+
+/// Says why a client is not served, as often as is worth a line: anyone may try as often as they like.
+fn tell_refused(outage: &Outage, client: &TcpStream, why: &str) {
+    if let Some(unsaid) = outage.failed(why) {
+        let client = client.peer_addr().map(|address| address.to_string()).ok();
+        tracing::info!(client, unsaid, "a client is refused: {why}");
+    }
+}
+
+/// Ends a connection on which an alert has been sent: what the client has sent meanwhile is read, since the connection would be reset
+/// otherwise, and the client would not see why it was refused.
+async fn linger(mut stream: TcpStream) {
+    // So that clients with nothing to lose do not take the places of others for long.
+    let Ok(_place) = LINGERING.try_acquire() else { return };
+    let rest = async {
+        stream.shutdown().await?;
+        tokio::io::copy(&mut (&mut stream).take(LINGER_BYTES), &mut tokio::io::sink()).await
+    };
+    // Whatever it comes to, there is nothing more to say.
+    let _ = tokio::time::timeout(LINGER, rest).await;
 }
 
 fn protocol(options: ServerOptions) -> auto::Builder<TokioExecutor> {

@@ -1,16 +1,20 @@
 //! TLS for both doors: the certificate, read anew when its files change, and who may come in.
 
 use std::{
-    fmt,
+    fmt, io,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use rustls::{
-    RootCertStore, ServerConfig,
+    AlertDescription, CertificateError, Error as TlsError, InconsistentKeys, RootCertStore, ServerConfig,
+    client::{WebPkiServerVerifier, danger::ServerCertVerifier as _},
     crypto::CryptoProvider,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    pki_types::{
+        CertificateDer, PrivateKeyDer, ServerName, UnixTime,
+        pem::{Error as PemError, PemObject as _},
+    },
     server::WebPkiClientVerifier,
 };
 use tokio::sync::watch;
@@ -107,9 +111,20 @@ fn server_config(files: &TlsFiles) -> Result<ServerConfig, String> {
             builder.with_client_cert_verifier(verifier.map_err(|error| said(path, error))?)
         }
     };
-    let mut config = builder
-        .with_single_cert(certificates(&files.certificate)?, private_key(&files.key)?)
-        .map_err(|error| format!("{} with {}: {error}", files.certificate.display(), files.key.display()))?;
+    let chain = certificates(&files.certificate)?;
+    if let Some(why) = out_of_date(&chain[0]) {
+        tracing::warn!(file = %files.certificate.display(), "the TLS certificate {why}: clients will refuse it");
+    }
+    let mut config = builder.with_single_cert(chain, private_key(&files.key)?).map_err(|error| match error {
+        TlsError::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
+            format!(
+                "{}: the key does not belong to the certificate in {}",
+                files.key.display(),
+                files.certificate.display()
+            )
+        }
+        error => format!("{} with {}: {error}", files.certificate.display(), files.key.display()),
+    })?;
     config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).into();
     Ok(config)
 }
@@ -123,13 +138,77 @@ pub(super) fn provider() -> Arc<CryptoProvider> {
 pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let found = CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| said(path, error))?;
+        .map_err(|error| said(path, in_words(&error)))?;
     if found.is_empty() { Err(said(path, "no certificate in it")) } else { Ok(found) }
 }
 
 /// The private key of a PEM file.
 pub(super) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
-    PrivateKeyDer::from_pem_file(path).map_err(|error| said(path, error))
+    PrivateKeyDer::from_pem_file(path).map_err(|error| {
+        let is_encrypted = std::fs::read(path).is_ok_and(|file| {
+            // PKCS#8, and the older form with a header within the key.
+            [&b"BEGIN ENCRYPTED PRIVATE KEY"[..], b"Proc-Type: 4,ENCRYPTED"]
+                .iter()
+                .any(|mark| file.windows(mark.len()).any(|part| part == *mark))
+        });
+        match error {
+            PemError::Io(_) => said(path, in_words(&error)),
+            _ if is_encrypted => {
+                said(path, "the key is encrypted; decrypt it first (openssl pkey -in FILE -out PLAIN)")
+            }
+            PemError::NoItemsFound => said(path, "no private key in it"),
+            error => said(path, in_words(&error)),
+        }
+    })
+}
+
+fn in_words(error: &PemError) -> String {
+    match error {
+        PemError::Io(error) => error.to_string(),
+        error => format!("is not whole PEM: {error}"),
+    }
+}
+
+/// Why clients will not take `certificate` at this time, if they will not.
+fn out_of_date(certificate: &CertificateDer<'static>) -> Option<String> {
+    // Any root will do: the dates of a certificate are looked at first.
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate.clone()).ok()?;
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build().ok()?;
+    let name = ServerName::try_from("localhost").ok()?;
+    match verifier.verify_server_cert(certificate, &[], &name, &[], UnixTime::now()) {
+        Err(TlsError::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. })) => {
+            Some("has expired".to_owned())
+        }
+        Err(TlsError::InvalidCertificate(
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. },
+        )) => Some("is not valid yet".to_owned()),
+        _ => None,
+    }
+}
+
+/// Why a client did not get through the handshake, for the operator; `None` for one that only tried the port.
+#[must_use]
+pub fn refusal(error: &io::Error) -> Option<String> {
+    let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>()) else {
+        let is_gone = matches!(
+            error.kind(),
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
+        );
+        return (!is_gone).then(|| error.to_string());
+    };
+    Some(match tls {
+        TlsError::InvalidMessage(_) => "it does not speak TLS, which this port does".to_owned(),
+        TlsError::NoCertificatesPresented => "it shows no certificate, which --tls-client-ca asks for".to_owned(),
+        TlsError::InvalidCertificate(why) => format!("its certificate is not accepted: {why}"),
+        TlsError::AlertReceived(
+            alert @ (AlertDescription::UnknownCA
+            | AlertDescription::BadCertificate
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::CertificateExpired),
+        ) => format!("it does not trust the certificate of this node ({alert:?})"),
+        error => error.to_string(),
+    })
 }
 
 /// The certificates of a PEM file as roots of trust.

@@ -14,7 +14,6 @@ use std::{
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use axum::body::Body;
@@ -31,13 +30,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
-use super::HEADER_READ_TIMEOUT;
-
-/// How long a connection that has been closed for writing is still read: a socket that is closed over bytes that nobody has read resets the
-/// connection, and the client loses what it has not read of the response.
-const LINGER: Duration = Duration::from_secs(1);
-/// The most that is read then.
-const LINGER_BYTES: usize = 1024 * 1024;
+use super::{HEADER_READ_TIMEOUT, LINGER, LINGER_BYTES};
 
 /// What is going on on one connection.
 #[derive(Debug, Default)]
@@ -172,7 +165,7 @@ pin_project! {
         #[pin]
         io: I,
         course: Arc<Course>,
-        linger: Option<(Pin<Box<Sleep>>, usize)>,
+        linger: Option<(Pin<Box<Sleep>>, u64)>,
     }
 }
 
@@ -237,8 +230,8 @@ impl<I: AsyncRead + AsyncWrite> AsyncWrite for Watched<I> {
             let mut buf = ReadBuf::uninit(&mut scratch);
             match this.io.as_mut().poll_read(task, &mut buf) {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(())) if !buf.filled().is_empty() && buf.filled().len() <= *left => {
-                    *left -= buf.filled().len();
+                Poll::Ready(Ok(())) if !buf.filled().is_empty() && buf.filled().len() as u64 <= *left => {
+                    *left -= buf.filled().len() as u64;
                 }
                 // The client has ended it, in whatever way, or sends without end.
                 Poll::Ready(_) => break,
