@@ -5,9 +5,14 @@ use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 use hyper_util::rt::TokioIo;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error as TlsError, SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    client::{
+        WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+        verify_server_name,
+    },
     crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
     pki_types::{CertificateDer, ServerName, UnixTime},
+    server::ParsedCertificate,
 };
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -69,8 +74,42 @@ impl Target {
                 endpoint.connect_with_connector(connector).await
             }
         };
-        connected.map_err(|error| format!("{address} is out of reach: {}", innermost(&error)))
+        connected.map_err(|error| match innermost(&error) {
+            why if self.tls.is_some() && why.contains("InvalidContentType") => {
+                format!("{address} does not speak TLS: leave --ca, --cert and --key out")
+            }
+            why => format!("{address} is out of reach: {why}"),
+        })
     }
+
+    /// What became of a call that has failed with `status`, in words.
+    pub async fn why_failed(&self, status: &tonic::Status, timeout: Duration) -> String {
+        let address = &self.address;
+        // A node answers with a reason of its own; what the library says of itself is about the connection.
+        let is_of_the_connection = std::error::Error::source(status).is_some();
+        if is_of_the_connection && self.tls.is_none() && speaks_tls(address, timeout).await {
+            return format!("{address} speaks TLS: say with --ca FILE whom to trust");
+        }
+        format!("{address}: {}", status.message())
+    }
+}
+
+/// Whether what answers at `address` speaks TLS: it shows a certificate, which is looked at no further.
+async fn speaks_tls(address: &str, timeout: Duration) -> bool {
+    let certificate = CertificateDer::from(Vec::new());
+    let verifier = Arc::new(Pinned { certificate, provider: provider() });
+    let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
+    let Ok(builder) = builder else { return false };
+    let mut config = builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let handshake = async {
+        let name = ServerName::try_from("localhost").ok()?;
+        let stream = TcpStream::connect(address).await.ok()?;
+        let refused = TlsConnector::from(Arc::new(config)).connect(name, stream).await.err()?;
+        let error = refused.get_ref()?.downcast_ref::<TlsError>()?;
+        Some(matches!(error, TlsError::InvalidCertificate(CertificateError::ApplicationVerificationFailure)))
+    };
+    matches!(tokio::time::timeout(timeout, handshake).await, Ok(Some(true)))
 }
 
 async fn tls_stream(
@@ -95,7 +134,12 @@ impl ClientTls {
             .with_safe_default_protocol_versions()
             .map_err(|error| error.to_string())?;
         let builder = match &self.trust {
-            Trust::SignedBy(path) => builder.with_root_certificates(roots(path)?),
+            Trust::SignedBy(path) => {
+                let signed = WebPkiServerVerifier::builder_with_provider(Arc::new(roots(path)?), provider()).build();
+                let signed = signed.map_err(|error| format!("{}: {error}", path.display()))?;
+                let verifier = Arc::new(Named { certificates: certificates(path)?, signed });
+                builder.dangerous().with_custom_certificate_verifier(verifier)
+            }
             Trust::Exactly(path) => {
                 let certificate = certificates(path)?.swap_remove(0);
                 let verifier = Arc::new(Pinned { certificate, provider: provider() });
@@ -110,6 +154,53 @@ impl ClientTls {
         };
         config.alpn_protocols = vec![b"h2".to_vec()];
         Ok(config)
+    }
+}
+
+/// Trusts what the given certificates have signed, and themselves: `openssl req -x509` makes one certificate that is authority and server in
+/// one, which the library by itself takes for an authority only.
+#[derive(Debug)]
+struct Named {
+    certificates: Vec<CertificateDer<'static>>,
+    signed: Arc<WebPkiServerVerifier>,
+}
+
+impl ServerCertVerifier for Named {
+    fn verify_server_cert(
+        &self,
+        shown: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, TlsError> {
+        if self.certificates.iter().any(|certificate| certificate == shown) {
+            verify_server_name(&ParsedCertificate::try_from(shown)?, name)?;
+            return Ok(ServerCertVerified::assertion());
+        }
+        self.signed.verify_server_cert(shown, intermediates, name, ocsp, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        self.signed.verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        self.signed.verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.signed.supported_verify_schemes()
     }
 }
 

@@ -56,7 +56,7 @@ pub async fn run(call: DeadLetterCall) -> Result<(), Failure> {
     let DeadLetterCall { target, timeout_ms, handler, action } = call;
     let timeout = Duration::from_millis(timeout_ms);
     let client = AdminServiceClient::new(target.connect(timeout).await?);
-    let mut node = Node { client, timeout, address: target.address, handler };
+    let mut node = Node { client, timeout, target, handler };
     match action {
         Action::List { json } => node.list(json).await,
         Action::Replay(events) => node.replay(&events).await,
@@ -67,7 +67,7 @@ pub async fn run(call: DeadLetterCall) -> Result<(), Failure> {
 struct Node {
     client: AdminServiceClient<Channel>,
     timeout: Duration,
-    address: String,
+    target: Target,
     handler: String,
 }
 
@@ -79,8 +79,12 @@ impl Node {
         request
     }
 
-    fn refused(&self, status: &tonic::Status) -> Failure {
-        format!("{}: {}", self.address, status.message()).into()
+    /// What the node has answered, or why it has not.
+    async fn answer<T>(&self, answer: Result<tonic::Response<T>, tonic::Status>) -> Result<T, Failure> {
+        match answer {
+            Ok(answer) => Ok(answer.into_inner()),
+            Err(status) => Err(self.target.why_failed(&status, self.timeout).await.into()),
+        }
     }
 
     async fn list(&mut self, json: bool) -> Result<(), Failure> {
@@ -89,8 +93,8 @@ impl Node {
         loop {
             let page_size = i32::try_from(MAX_PAGE_SIZE).unwrap_or(i32::MAX);
             let request = self.request(ListDeadLettersRequest { handler: self.handler.clone(), page_size, page_token });
-            let page =
-                self.client.list_dead_letters(request).await.map_err(|status| self.refused(&status))?.into_inner();
+            let page = self.client.list_dead_letters(request).await;
+            let page = self.answer(page).await?;
             letters.extend(page.dead_letters);
             page_token = page.next_page_token;
             if page_token.is_empty() {
@@ -110,8 +114,8 @@ impl Node {
         for event_ids in parts(events) {
             let (handler, all) = (self.handler.clone(), event_ids.is_empty());
             let request = self.request(ReplayDeadLettersRequest { handler, event_ids, all });
-            let reply = self.client.replay_dead_letters(request).await.map_err(|status| self.refused(&status))?;
-            replayed += reply.into_inner().replayed;
+            let reply = self.client.replay_dead_letters(request).await;
+            replayed += self.answer(reply).await?.replayed;
         }
         self.conclude("replayed", replayed, events.len())
     }
@@ -121,8 +125,8 @@ impl Node {
         for event_ids in parts(events) {
             let (handler, all) = (self.handler.clone(), event_ids.is_empty());
             let request = self.request(DiscardDeadLettersRequest { handler, event_ids, all });
-            let reply = self.client.discard_dead_letters(request).await.map_err(|status| self.refused(&status))?;
-            discarded += reply.into_inner().discarded;
+            let reply = self.client.discard_dead_letters(request).await;
+            discarded += self.answer(reply).await?.discarded;
         }
         self.conclude("discarded", discarded, events.len())
     }

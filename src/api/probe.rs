@@ -25,8 +25,10 @@ pub async fn check(target: &Target, service: &str, timeout_ms: u64) -> Result<bo
     let timeout = Duration::from_millis(timeout_ms);
     let request = HealthCheckRequest { service: service.to_owned() };
     let answer = async {
-        let answer = HealthClient::new(target.connect(timeout).await?).check(request).await;
-        answer.map_err(|status| format!("{address}: {}", status.message()))
+        match HealthClient::new(target.connect(timeout).await?).check(request).await {
+            Ok(answer) => Ok(answer),
+            Err(status) => Err(target.why_failed(&status, timeout).await),
+        }
     };
     let answer = tokio::time::timeout(timeout, answer)
         .await

@@ -46,6 +46,8 @@ pub struct Process {
     pub child: Child,
     pub address: SocketAddr,
     pub grpc_address: SocketAddr,
+    /// What it said before it listened.
+    pub before: String,
     pub banner: String,
     pub log: Log,
 }
@@ -69,16 +71,19 @@ impl Process {
     pub async fn start(args: &[&str]) -> Self {
         let mut child = program().args(["--port", "0"]).args(args).spawn().expect("it starts");
         let mut lines = BufReader::new(child.stderr.take().expect("stderr")).lines();
+        let mut before = String::new();
         let banner = loop {
             let line = tokio::time::timeout(PATIENCE, lines.next_line()).await.expect("a banner").expect("text");
             let line = line.expect("a banner before the end");
             if line.contains("is listening on") {
                 break line;
             }
+            before.push_str(&line);
+            before.push('\n');
         };
         let address = field(&banner, "address=").expect("an address");
         let grpc_address = field(&banner, "grpc_address=").unwrap_or(address);
-        Self { child, address, grpc_address, banner, log: Log(lines) }
+        Self { child, address, grpc_address, before, banner, log: Log(lines) }
     }
 
     /// Everything that it writes from here to its end.

@@ -1,6 +1,6 @@
 //! TLS on both doors: who is let in, who is trusted, and what the probes need.
 
-use std::{net::SocketAddr, path::Path, process::Stdio, time::Duration};
+use std::{net::SocketAddr, path::Path, process::Stdio, sync::Arc, time::Duration};
 
 use ordersystem::{
     api::client::{ClientTls, Target, Trust},
@@ -168,4 +168,125 @@ async fn what_is_wrong_with_the_files_is_said_at_the_start() {
         assert_eq!(refused.code, Some(code), "{args:?}: {refused:?}");
         assert!(refused.stderr.starts_with("error: ") && refused.stderr.contains(word), "{args:?}: {refused:?}");
     }
+}
+
+/// A client that has said all that it has to say before it reads, as HTTP/2 clients do, is refused: what it sees.
+async fn refusal_of_an_early_writer(connector: &tokio_rustls::TlsConnector, address: SocketAddr) -> String {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let tcp = tokio::net::TcpStream::connect(address).await.expect("connects");
+    let name = rustls::pki_types::ServerName::try_from("localhost").expect("a name");
+    let work = async {
+        let mut stream = connector.connect(name, tcp).await?;
+        // More than one write, the later ones after the server has refused.
+        for _ in 0..20 {
+            stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await?;
+            stream.flush().await?;
+            tokio::task::yield_now().await;
+        }
+        stream.read_u8().await
+    };
+    match tokio::time::timeout(Duration::from_secs(60), work).await.expect("an end") {
+        Ok(byte) => format!("an answer that begins with {byte}"),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[tokio::test]
+async fn a_client_without_a_certificate_always_reads_why_it_is_refused() {
+    let authority = Authority::with_files();
+    let node = authority.serve(&["--tls-client-ca", &authority.path("ca.pem")]).await;
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(authority.issuer.der().clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let mut config = config.with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    for _ in 0..50 {
+        let said = refusal_of_an_early_writer(&connector, node.address).await;
+        assert!(said.contains("CertificateRequired"), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn files_that_cannot_be_used_are_refused_in_plain_words() {
+    let authority = Authority::with_files();
+    let [cert, key, other_key] = ["server.pem", "server.key", "client.key"].map(|file| authority.path(file));
+    let write = |name: &str, text: &str| {
+        let path = authority.path(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let encrypted = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIIB\n-----END ENCRYPTED PRIVATE KEY-----\n";
+    let older = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nMIIB\n\
+                 -----END RSA PRIVATE KEY-----\n";
+    let (encrypted, older) = (write("encrypted.key", encrypted), write("older.key", older));
+    let empty = write("empty.pem", "nothing\n");
+    for (cert, key, words) in [
+        (&cert, &encrypted, "encrypted.key: the key is encrypted; decrypt it first"),
+        (&cert, &older, "older.key: the key is encrypted; decrypt it first"),
+        (&cert, &cert, "server.pem: no private key in it"),
+        (&empty, &key, "empty.pem: no certificate in it"),
+        (&key, &key, "server.key: no certificate in it"),
+        (&cert, &other_key, "client.key: the key does not belong to the certificate in"),
+    ] {
+        let refused =
+            outcome(program().args(["--port", "0", "--log-level", "off", "--tls-cert", cert, "--tls-key", key])).await;
+        assert_eq!(refused.code, Some(1), "{refused:?}");
+        assert!(refused.stderr.contains(words), "{words:?}: {refused:?}");
+    }
+}
+
+/// As `openssl req -x509` makes it: one certificate that is authority and server in one.
+fn self_signed(authority: &Authority, file: &str, until_year: i32) -> Vec<String> {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.not_after = rcgen::date_time_ymd(until_year, 1, 1);
+    let [cert_path, key_path] = ["pem", "key"].map(|kind| authority.path(&format!("{file}.{kind}")));
+    std::fs::write(&cert_path, params.self_signed(&key).unwrap().pem()).unwrap();
+    std::fs::write(&key_path, key.serialize_pem()).unwrap();
+    ["--tls-cert", &cert_path, "--tls-key", &key_path].map(str::to_owned).into()
+}
+
+async fn serve_with(args: &[String]) -> Process {
+    Process::start(&args.iter().map(String::as_str).collect::<Vec<_>>()).await
+}
+
+#[tokio::test]
+async fn the_probe_says_in_words_what_is_wrong_and_takes_a_certificate_that_signs_itself() {
+    let authority = Authority::new();
+    let node = serve_with(&self_signed(&authority, "own", 2090)).await;
+    let address = node.address.to_string();
+    let own = authority.path("own.pem");
+    let probe = health(&["--address", &address, "--ca", &own, "--server-name", "localhost"]).await;
+    assert_eq!((probe.code, probe.stdout.as_str()), (Some(0), "SERVING\n"), "{probe:?}");
+    let wrong_name = health(&["--address", &address, "--ca", &own, "--server-name", "elsewhere"]).await;
+    assert!(wrong_name.code == Some(1) && wrong_name.stderr.contains("not valid for name"), "{wrong_name:?}");
+    let in_the_clear = health(&["--address", &address]).await;
+    let said = format!("error: {address} speaks TLS: say with --ca FILE whom to trust\n");
+    assert_eq!((in_the_clear.code, in_the_clear.stderr), (Some(1), said));
+
+    let plain = Process::start(&[]).await;
+    let address = plain.address.to_string();
+    let probe = health(&["--address", &address, "--ca", &own]).await;
+    let said = format!("error: {address} does not speak TLS: leave --ca, --cert and --key out\n");
+    assert_eq!((probe.code, probe.stderr), (Some(1), said));
+}
+
+#[tokio::test]
+async fn the_node_says_why_it_does_not_serve_a_client_and_that_its_certificate_has_expired() {
+    let authority = Authority::new();
+    let mut node = serve_with(&self_signed(&authority, "old", 2020)).await;
+    let _ = health(&["--address", &node.address.to_string()]).await;
+    node.signal("TERM");
+    let said = node.rest_of_log().await;
+    assert!(said.contains("a client is refused: it does not speak TLS, which this port does"), "{said}");
+    assert!(node.before.contains("the TLS certificate has expired"), "{}", node.before);
+
+    let mut plain = Process::start(&[]).await;
+    let _ = health(&["--address", &plain.address.to_string(), "--ca", &authority.path("old.pem")]).await;
+    plain.signal("TERM");
+    let said = plain.rest_of_log().await;
+    assert!(said.contains("a client is refused: it speaks TLS, which this port does not"), "{said}");
 }
