@@ -46,6 +46,10 @@ fn describe() {
         "Appends that lost against another writer of the same order"
     );
     describe_counter!(
+        "ordersystem_taken_order_ids_total",
+        "Ids drawn for a new order that another order had: should stay 0, and means that two nodes issue the same ids"
+    );
+    describe_counter!(
         "ordersystem_request_replays_total",
         "Commands answered from an earlier try with the same request id"
     );

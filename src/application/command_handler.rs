@@ -26,6 +26,11 @@ use crate::{
 const MAX_ATTEMPTS: u32 = 10;
 /// The longest pause before deciding anew, in microseconds; the actual one is random, so that rivals part.
 const MAX_CONFLICT_PAUSE_MICROS: u64 = 2_000;
+/// How many ids are drawn for a new order before the command is refused: each one before the last was taken.
+const MAX_NEW_IDS: u32 = 8;
+/// After an id that was taken, the next one is a random one of so many: a generator that issues the same ids would meet this one again
+/// at the very next.
+const REDRAWN_FROM: usize = 64;
 
 /// A command as it comes through a door.
 #[derive(Clone, Debug)]
@@ -53,6 +58,7 @@ pub struct CommandHandler {
     ids: Arc<IdGenerator>,
     clock: Arc<dyn Clock>,
     conflicts: Counter,
+    taken_ids: Counter,
     replays: Counter,
 }
 
@@ -84,27 +90,74 @@ impl CommandHandler {
             ids,
             clock,
             conflicts: metrics::counter!("ordersystem_append_conflicts_total"),
+            taken_ids: metrics::counter!("ordersystem_taken_order_ids_total"),
             replays: metrics::counter!("ordersystem_request_replays_total"),
         }
     }
 
     async fn execute(&self, request: OrderRequest) -> Result<CommandReply, AppError> {
         let key = request.request_id.as_ref().map(|id| request_key(id, &request));
-        let order_id = match request.order_id {
-            Some(id) => id,
-            None => OrderId::new(self.ids.next_async().await?)
-                .map_err(|_| AppError::Corrupt("generated order id".into()))?,
-        };
+        let request_id = request.request_id.as_ref();
         let at = Timestamp::from_micros(self.clock.now_micros());
-        let attempt =
-            Attempt { key, command: OrderCommand { order_id, at, action: request.action }, actor: request.actor };
-        let outcome = self.run(&attempt, request.request_id.as_ref(), request.expected_revision).await;
+        let (action, actor, expected) = (request.action, request.actor, request.expected_revision);
+        let outcome = match request.order_id {
+            Some(order_id) => {
+                let attempt = Attempt { key, command: OrderCommand { order_id, at, action }, actor };
+                self.run(&attempt, request_id, expected).await
+            }
+            None => {
+                let order_id = self.new_order_id(0).await?;
+                let attempt = Attempt { key, command: OrderCommand { order_id, at, action }, actor };
+                self.create(attempt, request_id, expected).await
+            }
+        };
         outcome.map_err(|error| match error {
             AppError::RequestReused(_) => {
-                AppError::RequestReused(request.request_id.as_ref().map_or_else(String::new, ToString::to_string))
+                AppError::RequestReused(request_id.map_or_else(String::new, ToString::to_string))
             }
             other => other,
         })
+    }
+
+    /// Makes a new order. Its id is the service's own choice: where one is taken, which takes another node with the same worker number or a
+    /// clock that was set back, nothing has been written under it, and another one does as well.
+    async fn create(
+        &self,
+        mut attempt: Attempt,
+        request_id: Option<&RequestId>,
+        expected: Option<Revision>,
+    ) -> Result<CommandReply, AppError> {
+        for tries in 1..=MAX_NEW_IDS {
+            let decided = match decide_expecting(None, &attempt.command, expected) {
+                Ok(events) => events,
+                Err(refusal) => return self.refuse(&attempt, refusal).await,
+            };
+            match self.store.append(attempt.commit(None, &decided, request_id)).await {
+                Ok(appended) if appended.replayed => return self.replay(appended).await,
+                Ok(appended) => return self.accept(None, &decided, appended),
+                Err(AppendError::Conflict { .. }) => {
+                    self.taken_ids.increment(1);
+                    tracing::warn!(order_id = %attempt.command.order_id, tries, "the id of a new order is taken");
+                    attempt.command.order_id = self.new_order_id(tries).await?;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(AppError::unavailable(format_args!(
+            "{MAX_NEW_IDS} ids in a row that were drawn for a new order are taken: something else issues the ids of this worker number"
+        )))
+    }
+
+    /// The id for a new order, after `taken` ones that were taken.
+    async fn new_order_id(&self, taken: u32) -> Result<OrderId, AppError> {
+        let id = if taken == 0 {
+            self.ids.next_async().await?
+        } else {
+            let mut drawn = Vec::with_capacity(REDRAWN_FROM);
+            self.ids.next_batch_async(REDRAWN_FROM, &mut drawn).await?;
+            drawn[fastrand::usize(..drawn.len())]
+        };
+        OrderId::new(id).map_err(|_| AppError::Corrupt("generated order id".into()))
     }
 
     /// Decides and appends until the append's condition holds, a bounded number of times.
@@ -115,13 +168,12 @@ impl CommandHandler {
         expected: Option<Revision>,
     ) -> Result<CommandReply, AppError> {
         let id = attempt.command.order_id;
-        let is_new = matches!(attempt.command.action, Action::Create { .. });
         // The caches may lag behind other nodes: good enough to append on, not good enough to refuse on.
-        let mut current = if is_new { None } else { self.orders.cached(id) };
-        if current.is_none() && !is_new {
+        let mut current = self.orders.cached(id);
+        if current.is_none() {
             current = self.orders.shared(id).await;
         }
-        let mut is_fresh = is_new;
+        let mut is_fresh = false;
         for tries in 0..MAX_ATTEMPTS {
             if current.is_none() && !is_fresh {
                 current = self.orders.load(id).await?;

@@ -86,8 +86,8 @@ impl AppError {
             OrderError::IllegalTransition { status, command } => {
                 Self::IllegalTransition { order_id, status, revision, command }
             }
-            // The id is fresh from the generator: that it is taken means that two nodes share Snowflake numbers.
-            OrderError::AlreadyExists => Self::Corrupt(format!("the new order id {order_id} is taken")),
+            // The id is the service's own choice, and another one may be free.
+            OrderError::AlreadyExists => Self::unavailable(format_args!("the new order id {order_id} is taken")),
         }
     }
 

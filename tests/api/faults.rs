@@ -18,6 +18,7 @@ use tonic::{Code, Status};
 
 use crate::{
     faulty::{AppendAnswer, FaultyStore, Mode},
+    outbox::metric,
     support::{
         Meta, PlainConnection, Step, TestServer, assert_retry_info, code_and_reason, give, new_order, order_after,
         soon, until, within,
@@ -77,6 +78,20 @@ async fn an_unknown_outcome_is_said_and_the_retry_finds_what_took_effect() {
     store.answer.send_replace(AppendAnswer::Honest);
     assert_eq!(give(&client, Step::Pay, &id, Meta::request("pay-1")).await.expect("a retry").revision, 2);
     assert_eq!(server.head().await, 2);
+}
+
+#[tokio::test]
+async fn where_every_new_id_is_taken_a_create_is_refused_for_now_and_nothing_is_called_damaged() {
+    let (server, store) = faulty_server(&[]).await;
+    let mut client = server.commands().await;
+    store.answer.send_replace(AppendAnswer::Taken);
+    let refusal = client.create_order(new_order("customer-1")).await.expect_err("taken");
+    assert_is(&refusal, Code::Unavailable, "UNAVAILABLE");
+    assert_retry_info(&refusal);
+    let taken = metric(&server, "ordersystem_taken_order_ids_total").await.expect("counted");
+    assert!((2.0..100.0).contains(&taken), "several ids were tried, and an end was made: {taken}");
+    store.answer.send_replace(AppendAnswer::Honest);
+    client.create_order(new_order("customer-1")).await.expect("another id is free");
 }
 
 #[tokio::test]

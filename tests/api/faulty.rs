@@ -58,6 +58,8 @@ pub enum AppendAnswer {
     /// Writes, and then does not know.
     OutcomeUnknown,
     Full,
+    /// The order is there already, whatever its id.
+    Taken,
 }
 
 /// An event store that fails on demand.
@@ -135,6 +137,7 @@ impl EventStore for FaultyStore {
         match answer {
             AppendAnswer::Honest => self.inner.append(commit).await,
             AppendAnswer::Full => Err(AppendError::Full("the secret disk is full".to_owned())),
+            AppendAnswer::Taken => Err(AppendError::Conflict { actual: 1 }),
             AppendAnswer::OutcomeUnknown => {
                 self.inner.append(commit).await?;
                 Err(AppendError::OutcomeUnknown("the secret broker timed out".to_owned()))

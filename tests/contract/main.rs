@@ -14,6 +14,7 @@ mod nats_cluster;
 mod nats_replicas;
 mod nats_server;
 mod order_cache;
+mod order_ids;
 mod projection;
 #[allow(dead_code, reason = "shared with the tests of faults")]
 mod proxy;
