@@ -20,6 +20,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 pub use backends::Backends;
+use ids::Numbers;
 use parts::{Ground, Parts};
 pub use setup::Setup;
 pub use whole_log::{copy, verify};
@@ -35,12 +36,10 @@ use crate::{
     application::dead_letters::DeadLetters,
     backends::embedded,
     clock::Clock,
-    cluster::LeasedMark,
-    config::{Config, NodeId, TlsConfig},
+    config::{Config, NodeId, TlsConfig, Transport},
     domain::timestamp::Timestamp,
-    event_store::Durability,
+    event_store::{Durability, LogId},
     health::Health,
-    id_generator::IdGenerator,
     lifecycle::{DurabilityRequirement, Monitor, Node, RunError, Stop, Work},
     recovery::{Alarms, RecoveryOptions, RecoveryService},
     resilience::BreakerOptions,
@@ -110,11 +109,8 @@ impl App {
         let address = listener.local_addr()?;
         let grpc_address = grpc_listener.as_ref().map(TcpListener::local_addr).transpose()?;
         let info = Arc::new(server_info(config, &backends, &*clock));
-        let mark = config.cluster.then(|| LeasedMark::new(Arc::clone(&backends.checkpoints)));
-        let ids = Arc::new(match &mark {
-            Some(mark) => IdGenerator::unclaimed(config.node.identity, Arc::clone(&clock), Box::new(mark.clone())),
-            None => ids::id_generator(config, Arc::clone(&clock)).await?,
-        });
+        let (ids, numbers) = ids::id_generator(config, &backends, &clock)?;
+        let ids = Arc::new(ids);
         let ground = Ground {
             config,
             node: &info.node,
@@ -124,9 +120,9 @@ impl App {
             ids: &ids,
             clock: &clock,
         };
-        let membership = match mark {
-            Some(mark) => Some(cluster::join(&ground, mark).await?),
-            None => None,
+        let (membership, own_numbers) = match numbers {
+            Numbers::Leased(mark) => (Some(cluster::join(&ground, mark, &handler_names).await?), None),
+            Numbers::Own(numbers) => (None, Some(numbers)),
         };
         let parts = metrics::with_local_recorder(&recorder, || {
             announce(&info);
@@ -134,7 +130,8 @@ impl App {
         });
         let mut checks = parts.checks(&ground);
         if let Some(membership) = &membership {
-            checks.push(Arc::new(checks::MembershipCheck(membership.status())));
+            let (status, is_cluster) = (membership.status(), config.cluster);
+            checks.push(Arc::new(checks::MembershipCheck { status, is_cluster }));
         }
         let progress = parts.projection.progress();
         let context = Context {
@@ -170,6 +167,9 @@ impl App {
         parts.run(&mut work, &stop);
         if let Some(membership) = &membership {
             work.follow(Arc::clone(membership).keep(move || progress.position(), stop.ended.clone()));
+        }
+        if let Some(numbers) = own_numbers {
+            work.follow(numbers.keep(Arc::clone(&ids), stop.ended.clone()));
         }
         work.follow(ids.keep_mark_ahead(stop.ended.clone()));
         work.follow(recovery.run(stop.ended.clone()));
@@ -237,7 +237,7 @@ fn recovery(config: &Config, health: &Arc<Health>, alarms: Arc<Alarms>) -> Recov
 
 fn server_info(config: &Config, backends: &Backends, clock: &dyn Clock) -> ServerInfo {
     ServerInfo {
-        node: node_name(config),
+        node: node_name(config, backends),
         is_cluster: config.cluster,
         transport: backends.transport,
         persistence: backends.persistence,
@@ -250,15 +250,16 @@ fn server_info(config: &Config, backends: &Backends, clock: &dyn Clock) -> Serve
     }
 }
 
-/// The name of the node: as configured, else made up in a cluster, and outside of one made from its Snowflake numbers, which are its own
-/// among all nodes.
-fn node_name(config: &Config) -> String {
+/// The name of the node: as configured, else made up where others use the log too. Where it alone has its log, it is named after that on a bus
+/// that others use, and otherwise after its Snowflake numbers.
+fn node_name(config: &Config, backends: &Backends) -> String {
     match &config.node.id {
         NodeId::Named(name) => name.clone(),
-        NodeId::Auto if config.cluster => format!("node-{:08x}", fastrand::u32(..)),
-        NodeId::Auto => {
-            format!("node-{}-{}", config.node.identity.datacenter_id(), config.node.identity.worker_id())
-        }
+        NodeId::Auto if config.cluster || backends.is_shared => format!("node-{:08x}", fastrand::u32(..)),
+        NodeId::Auto => match backends.store.log_id() {
+            Some(LogId(log)) if config.transport != Transport::InMemory => format!("node-{log:08x}"),
+            _ => format!("node-{}-{}", config.node.identity.datacenter_id(), config.node.identity.worker_id()),
+        },
     }
 }
 

@@ -12,13 +12,15 @@
 //! - **A clock stepped back.** Ids go on from the last timestamp: first what is left of its sequence, then one further
 //!   millisecond for each millisecond that really passes. So the rate of the layout holds here too, and with fewer ids
 //!   than that the clock catches up. More than [`MAX_CLOCK_LEAD_MS`] ahead of the clock it refuses.
-//! - **Another node.** [`IdGenerator::rebase`] gives the generator another node's part of ids, where that is leased.
+//! - **Another worker number.** [`IdGenerator::rebase`] lets the generator issue the ids of another number: of one that has been leased, or of
+//!   one that is free of a clock that was ahead once. Ids grow for as long as a node keeps its number.
 //! - **A restart.** A [`HighWaterMark`] is stored ahead of what is issued, and a new generator starts at it. The hot path
 //!   never waits for the disk: it refuses to pass the mark until the mark's keeper has moved it.
 
 mod error;
 mod layout;
 mod mark;
+mod numbers;
 #[cfg(test)]
 mod tests;
 
@@ -32,6 +34,7 @@ use crate::clock::Clock;
 pub use error::{IdError, StartError};
 pub use layout::{EPOCH_UNIX_MS, IdParts, InvalidId, InvalidNodeIdentity, NodeIdentity, parse};
 pub use mark::{FileMark, HighWaterMark, MarkError};
+pub use numbers::{FolderMarks, OwnNumbers};
 
 use layout::{EPOCH_UNIX_MICROS, MAX_MS, SEQUENCE_BITS, SEQUENCE_MASK, SEQUENCES};
 
@@ -44,6 +47,11 @@ pub const MAX_CLOCK_LEAD_MS: u64 = 5_000;
 pub const MAX_RUN: u32 = 1_024;
 /// How long one call waits for a free slot, in milliseconds, before it fails with [`IdError::Saturated`].
 pub const MAX_WAIT_MS: u64 = 250;
+
+/// How long one async call waits for a mark whose store is slow, in milliseconds, before it fails with [`IdError::MarkBehind`].
+pub const MAX_MARK_WAIT_MS: u64 = 2_000;
+/// The pause before it looks at the mark again.
+const MARK_LOOK_MS: u64 = 20;
 
 /// How far the mark is put ahead of the clock. It must outlast a tick and a slow disk.
 const MARK_AHEAD_MS: u64 = 3_000;
@@ -122,10 +130,12 @@ impl IdGenerator {
     /// It blocks on the disk to move the mark once; from then on somebody must run [`IdGenerator::keep_mark_ahead`], or
     /// call [`IdGenerator::advance_mark`] every second.
     ///
+    /// Where the clock is more than [`MAX_CLOCK_LEAD_MS`] behind the mark no id is issued, and the mark is not moved, until the clock has
+    /// caught up: [`IdError::ClockBehind`].
+    ///
     /// # Errors
     /// [`StartError::Mark`] if the mark cannot be read, is damaged or cannot be written; [`StartError::Clock`] if the
-    /// clock is outside of the layout's years or more than [`MAX_CLOCK_LEAD_MS`] behind the mark. The latter heals by
-    /// itself if the clock runs: a refused start does not move the mark.
+    /// clock is outside of the layout's years.
     pub fn with_mark(
         node: NodeIdentity,
         clock: Arc<dyn Clock>,
@@ -137,10 +147,6 @@ impl IdGenerator {
             Some(unix_ms) => now_ms.max(unix_ms.saturating_sub(EPOCH_UNIX_MS)),
             None => now_ms + MAX_BORROW_MS + 1,
         };
-        let by_ms = start_ms - now_ms;
-        if by_ms > MAX_CLOCK_LEAD_MS {
-            return Err(IdError::ClockBehind { by_ms }.into());
-        }
         let generator = Self::starting_at(start_ms, node, clock, Some(Mutex::new(mark)));
         generator.advance_mark()?;
         Ok(generator)
@@ -174,9 +180,17 @@ impl IdGenerator {
         NodeIdentity::from_number(self.node.load(Ordering::Acquire))
     }
 
-    /// Issues ids as `node` from now on, none of them before `from_unix_ms`, which is past all that anyone else has issued as that node.
-    /// With a mark, which must be that node's by now, nothing is issued until [`IdGenerator::advance_mark`] has stored one. A sealed
-    /// generator stays sealed.
+    /// How many milliseconds the next id is ahead of the clock, where that is further than may be bridged: no id is issued now.
+    #[must_use]
+    pub fn is_ahead_by_ms(&self) -> Option<u64> {
+        let next = self.next.load(Ordering::Acquire);
+        let lead_ms = ((next & SLOT_MASK) >> SEQUENCE_BITS).saturating_sub(now_ms(&*self.clock).ok()?);
+        (next != SEALED && lead_ms > MAX_CLOCK_LEAD_MS).then_some(lead_ms)
+    }
+
+    /// Issues ids as `node` from now on, none of them before `from_unix_ms`, which is past all that was ever issued as that node, by this
+    /// generator too if it was another one meanwhile. With a mark, which must be that node's by now, nothing is issued until
+    /// [`IdGenerator::advance_mark`] has stored one. A sealed generator stays sealed.
     pub fn rebase(&self, node: NodeIdentity, from_unix_ms: u64) {
         let _mark = self.mark.as_ref().map(|mark| mark.lock().unwrap_or_else(PoisonError::into_inner));
         if self.mark.is_some() {
@@ -185,7 +199,11 @@ impl IdGenerator {
         }
         let from_slot = from_unix_ms.saturating_sub(EPOCH_UNIX_MS).min(MAX_MS + 1) << SEQUENCE_BITS;
         let number = u64::from(node.number()) << NODE_SHIFT;
-        let rebased = |next: u64| (next != SEALED).then(|| number | (next & SLOT_MASK).max(from_slot));
+        let rebased = |next: u64| {
+            // What was issued under another number bounds nothing under this one.
+            let own_slot = if next >> NODE_SHIFT == number >> NODE_SHIFT { next & SLOT_MASK } else { 0 };
+            (next != SEALED).then(|| number | own_slot.max(from_slot))
+        };
         if self.next.fetch_update(Ordering::AcqRel, Ordering::Acquire, rebased).is_ok() {
             self.node.store(node.number(), Ordering::Release);
         }
@@ -232,8 +250,10 @@ impl IdGenerator {
         if ms > MAX_MS {
             return Err(IdError::PastEnd);
         }
-        if ms >= self.mark_ms.load(Ordering::Acquire) {
-            return Err(IdError::MarkBehind);
+        match self.mark_ms.load(Ordering::Acquire) {
+            0 => return Err(IdError::Unclaimed),
+            mark_ms if ms >= mark_ms => return Err(IdError::MarkBehind),
+            _ => {}
         }
         let opens_a_millisecond = slot & SEQUENCE_MASK == 0;
         if !opens_a_millisecond || lead_ms <= MAX_BORROW_MS {
@@ -338,14 +358,20 @@ impl IdGenerator {
     }
 
     async fn reserve_async(&self, max: u32) -> Result<IdRun, IdError> {
-        let mut waited_micros = 0;
+        let (mut waited_micros, mut waited_for_mark_ms) = (0, 0);
         loop {
-            match self.reserve(max)? {
-                Reservation::Ids(run) => return Ok(run),
-                Reservation::WaitMicros(micros) => {
+            match self.reserve(max) {
+                Ok(Reservation::Ids(run)) => return Ok(run),
+                Ok(Reservation::WaitMicros(micros)) => {
                     count_wait(&mut waited_micros, micros)?;
                     tokio::time::sleep(Duration::from_micros(micros)).await;
                 }
+                // A disk or a broker that is slow for a moment is no reason to refuse.
+                Err(IdError::MarkBehind) if waited_for_mark_ms < MAX_MARK_WAIT_MS => {
+                    waited_for_mark_ms += MARK_LOOK_MS;
+                    tokio::time::sleep(Duration::from_millis(MARK_LOOK_MS)).await;
+                }
+                Err(error) => return Err(error),
             }
         }
     }
@@ -353,8 +379,8 @@ impl IdGenerator {
 
 /// The mark: stored ahead of use, moved by its keeper.
 impl IdGenerator {
-    /// Puts the stored mark ahead of the clock and of the next id. It blocks on the disk; without a mark, or once sealed,
-    /// it does nothing.
+    /// Puts the stored mark ahead of the clock and of the next id. It blocks on the disk; without a mark, once sealed, or while the
+    /// clock is too far behind for any id, it does nothing.
     ///
     /// # Errors
     /// [`StartError::Mark`] if the mark cannot be written: ids can be issued up to the old mark. [`StartError::Clock`] if
@@ -368,7 +394,12 @@ impl IdGenerator {
             return Ok(());
         }
         let next_ms = (next & SLOT_MASK) >> SEQUENCE_BITS;
-        let target = (now_ms(&*self.clock)? + MARK_AHEAD_MS).max(next_ms + MARK_PAST_NEXT_MS);
+        let now_ms = now_ms(&*self.clock)?;
+        if next_ms > now_ms + MAX_CLOCK_LEAD_MS {
+            // Nothing can be issued, so nothing needs a mark: it would only lie further ahead.
+            return Ok(());
+        }
+        let target = (now_ms + MARK_AHEAD_MS).max(next_ms + MARK_PAST_NEXT_MS);
         if target >= self.mark_ms.load(Ordering::Acquire) + MARK_STEP_MS {
             mark.store(target + EPOCH_UNIX_MS)?;
             // Only now: a mark that is not stored yet protects nothing.
@@ -381,13 +412,21 @@ impl IdGenerator {
     /// tried again; when the mark is reached meanwhile, ids are refused with [`IdError::MarkBehind`]. Cancel it only
     /// after the last command is done, then [`IdGenerator::seal`].
     pub async fn keep_mark_ahead(self: Arc<Self>, cancel: CancellationToken) {
+        let mut failing = false;
         while cancel.run_until_cancelled(tokio::time::sleep(MARK_TICK)).await.is_some() {
             let generator = Arc::clone(&self);
-            match tokio::task::spawn_blocking(move || generator.advance_mark()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::error!(%error, "cannot move the id mark; ids run out when it is reached"),
-                Err(panicked) => tracing::error!(%panicked, "moving the id mark panicked"),
+            let moved = match tokio::task::spawn_blocking(move || generator.advance_mark()).await {
+                Ok(moved) => moved.map_err(|error| error.to_string()),
+                Err(panicked) => Err(panicked.to_string()),
+            };
+            match moved {
+                Ok(()) if failing => tracing::info!("the id mark moves again"),
+                Err(ref error) if !failing => {
+                    tracing::error!(error, "cannot move the id mark; ids run out when it is reached");
+                }
+                _ => {}
             }
+            failing = moved.is_err();
         }
     }
 
@@ -400,7 +439,7 @@ impl IdGenerator {
         let mark = self.mark.as_ref().map(|mark| mark.lock().unwrap_or_else(PoisonError::into_inner));
         let next = self.next.swap(SEALED, Ordering::AcqRel);
         match mark {
-            Some(mark) if next != SEALED => mark.store((next & SLOT_MASK).div_ceil(SEQUENCES) + EPOCH_UNIX_MS),
+            Some(mark) if next != SEALED => mark.store_last((next & SLOT_MASK).div_ceil(SEQUENCES) + EPOCH_UNIX_MS),
             _ => Ok(()),
         }
     }

@@ -274,6 +274,7 @@ impl From<AppError> for ApiError {
             )
             .retry(RETRY_AFTER),
             AppError::StoreFull(_) => Self::new(Reason::StoreFull, "the event store is full").retry(RETRY_AFTER * 10),
+            AppError::NewIds { retry_after, .. } => of(Reason::Unavailable).retry(retry_after),
             AppError::Unavailable { retry_after, .. } => {
                 Self::new(Reason::Unavailable, "something that the service needs is out of reach").retry(retry_after)
             }

@@ -12,7 +12,7 @@ use crate::{
     cluster::MembershipStatus,
     event_store::{EventStore, Position},
     health::{Condition, Finding, HealthCheck},
-    id_generator::{IdGenerator, Reservation},
+    id_generator::{IdError, IdGenerator, Reservation},
     message_bus::MessageBus,
     outbox::{Backlog, OutboxMeter, OutboxStatus},
     projections::ProjectionProgress,
@@ -299,14 +299,19 @@ fn running(name: &str, handled: u64, dead_letters: usize) -> Finding {
     if dead > 0 { Finding::degraded(detail) } else { Finding::healthy(detail) }
 }
 
-/// The node has its place in the cluster.
+/// The node has its name and its worker number among the nodes of the log.
 #[derive(Debug)]
-pub struct MembershipCheck(pub Arc<MembershipStatus>);
+pub struct MembershipCheck {
+    /// Whether it has.
+    pub status: Arc<MembershipStatus>,
+    /// Whether the node was told that it is one of many.
+    pub is_cluster: bool,
+}
 
 #[async_trait]
 impl HealthCheck for MembershipCheck {
     fn name(&self) -> &'static str {
-        "cluster"
+        if self.is_cluster { "cluster" } else { "worker_number" }
     }
 
     fn needed_to_serve(&self) -> bool {
@@ -314,11 +319,11 @@ impl HealthCheck for MembershipCheck {
     }
 
     async fn look(&self) -> Finding {
-        match self.0.get() {
+        match self.status.get() {
             Ok(identity) => {
                 Finding::healthy(format!("worker {} of datacenter {}", identity.worker_id(), identity.datacenter_id()))
             }
-            Err(error) => Finding::unhealthy(format!("not a member: {error}")),
+            Err(error) => Finding::unhealthy(format!("no worker number: {error}")),
         }
     }
 }
@@ -340,6 +345,8 @@ impl HealthCheck for IdCheck {
     async fn look(&self) -> Finding {
         match self.0.reserve(1) {
             Ok(Reservation::Ids(_) | Reservation::WaitMicros(_)) => Finding::healthy("issuing"),
+            // Reads and commands for orders that exist need no new id: the node is of use.
+            Err(error @ IdError::ClockBehind { .. }) => Finding::degraded(error.to_string()),
             Err(error) => Finding::unhealthy(error.to_string()),
         }
     }

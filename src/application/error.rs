@@ -63,6 +63,13 @@ pub enum AppError {
     OutcomeUnknown(String),
     /// The store is out of space. Nothing was written.
     StoreFull(String),
+    /// No new ids are issued now. What needs none is served.
+    NewIds {
+        /// Why, in words for the client.
+        why: String,
+        /// When to try again.
+        retry_after: Duration,
+    },
     /// Something that the service needs is out of reach.
     Unavailable {
         /// What, for the log.
@@ -102,6 +109,7 @@ impl AppError {
             self,
             Self::OutcomeUnknown(_)
                 | Self::StoreFull(_)
+                | Self::NewIds { .. }
                 | Self::Unavailable { .. }
                 | Self::LogReplaced(_)
                 | Self::Corrupt(_)
@@ -132,6 +140,7 @@ impl fmt::Display for AppError {
             Self::ShuttingDown => f.write_str("the node is shutting down"),
             Self::OutcomeUnknown(why) => write!(f, "it is not known whether the command took effect: {why}"),
             Self::StoreFull(why) => write!(f, "the event store is full: {why}"),
+            Self::NewIds { why, .. } => write!(f, "temporarily unavailable: {why}"),
             Self::Unavailable { what, .. } => write!(f, "temporarily unavailable: {what}"),
             Self::LogReplaced(what) => write!(f, "the log has lost events: {what}"),
             Self::Corrupt(what) => write!(f, "stored data is damaged: {what}"),
@@ -187,6 +196,7 @@ impl From<ReadModelError> for AppError {
 
 impl From<IdError> for AppError {
     fn from(error: IdError) -> Self {
-        Self::unavailable(error)
+        let retry_after = error.wait().map_or(RETRY_AFTER, |wait| wait.max(RETRY_AFTER));
+        Self::NewIds { why: error.to_string(), retry_after }
     }
 }

@@ -31,6 +31,8 @@ pub(super) struct Claim {
 pub struct LeasedMark {
     checkpoints: Arc<dyn CheckpointStore>,
     claim: Arc<Mutex<Option<Claim>>>,
+    /// Past what was issued, once the generator has ended.
+    sealed_at_ms: Arc<Mutex<Option<u64>>>,
     runtime: Handle,
 }
 
@@ -38,12 +40,17 @@ impl LeasedMark {
     /// A mark that nobody has claimed yet; to be made within a tokio runtime.
     #[must_use]
     pub fn new(checkpoints: Arc<dyn CheckpointStore>) -> Self {
-        Self { checkpoints, claim: Arc::default(), runtime: Handle::current() }
+        Self { checkpoints, claim: Arc::default(), sealed_at_ms: Arc::default(), runtime: Handle::current() }
     }
 
     /// From now on the mark is saved under `claim`, or not at all.
     pub(super) fn set_claim(&self, claim: Option<Claim>) {
         *self.claim.lock().unwrap_or_else(PoisonError::into_inner) = claim;
+    }
+
+    /// Past what was issued, in Unix milliseconds, once the generator has ended.
+    pub(super) fn sealed_at_ms(&self) -> Option<u64> {
+        *self.sealed_at_ms.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn save(&self, unix_ms: u64) -> Result<(), MarkError> {
@@ -68,5 +75,11 @@ impl HighWaterMark for LeasedMark {
 
     fn store(&self, unix_ms: u64) -> Result<(), MarkError> {
         self.runtime.block_on(self.save(unix_ms))
+    }
+
+    /// Under its claim a mark cannot go back: [`super::Membership::leave`] stores this one under a new claim.
+    fn store_last(&self, unix_ms: u64) -> Result<(), MarkError> {
+        *self.sealed_at_ms.lock().unwrap_or_else(PoisonError::into_inner) = Some(unix_ms);
+        Ok(())
     }
 }

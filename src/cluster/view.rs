@@ -57,7 +57,7 @@ pub struct ClusterReaderParts {
     pub bus_leases: Arc<dyn LeaseStore>,
     /// Where nodes say how far they are.
     pub checkpoints: Arc<dyn CheckpointStore>,
-    /// What this node is: the only one where there is no cluster.
+    /// What this node is: the only one where nobody else uses the log.
     pub name: String,
     /// Where this node can be reached.
     pub address: String,
@@ -67,8 +67,8 @@ pub struct ClusterReaderParts {
     pub progress: ProjectionProgress,
     /// The names of the roles in the leases of the log and of the bus.
     pub roles: (Vec<String>, Vec<String>),
-    /// Whether there are other nodes.
-    pub is_cluster: bool,
+    /// Whether other nodes may use the log.
+    pub is_shared: bool,
 }
 
 /// Looks at the cluster, at the most twice a second however many ask.
@@ -111,7 +111,7 @@ impl ClusterReader {
         let parts = &self.parts;
         let head = parts.store.head().await.map_err(text)?;
         let roles = self.roles().await?;
-        let mut nodes = if parts.is_cluster { self.members(head).await? } else { vec![self.this(head)] };
+        let mut nodes = if parts.is_shared { self.members(head).await? } else { vec![self.this(head)] };
         for node in &mut nodes {
             let own = roles.iter().filter(|(_, holder)| *holder == node.name);
             node.roles = own.map(|(role, _)| role.clone()).collect();

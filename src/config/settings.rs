@@ -112,8 +112,13 @@ pub const SETTINGS: &[Setting] = &[
     optional("tls-key", Kind::Text, "PEM file with the private key of that certificate"),
     optional("tls-client-ca", Kind::Text, "PEM file with who signs client certificates: clients must show one"),
     optional("data-dir", Kind::Text, "Folder for what this node keeps on disk"),
-    setting("worker-id", integer(0, 31), "0", "Worker part of issued ids; two nodes must not share both parts")
-        .or_appsettings("DistributedId.WorkerId"),
+    setting(
+        "worker-id",
+        integer(0, 31),
+        "0",
+        "Worker part of issued ids, of no other node; if left out, one that is free",
+    )
+    .or_appsettings("DistributedId.WorkerId"),
     setting("datacenter-id", integer(0, 31), "0", "Datacenter part of issued ids")
         .or_appsettings("DistributedId.DataCenterId"),
     setting("log-level", Kind::Text, "info", "Log filter: a level, or directives as in info,ordersystem=debug"),

@@ -63,6 +63,9 @@ pub struct NodeConfig {
     pub id: NodeId,
     /// The node's part of issued ids.
     pub identity: NodeIdentity,
+    /// Whether the operator gave this node its worker number: then it is that one or none. One in the samples' `appsettings.json`, which
+    /// nodes share, is only tried first.
+    pub has_chosen_worker: bool,
     /// The folder for what the node keeps on disk.
     pub data_dir: Option<PathBuf>,
 }
@@ -279,6 +282,7 @@ fn node(values: &Values) -> Result<NodeConfig, ConfigError> {
     Ok(NodeConfig {
         id: values.parse("node-id", node_id)?,
         identity: NodeIdentity::new(datacenter_id, worker_id).map_err(|error| values.error("worker-id", error))?,
+        has_chosen_worker: values.is_chosen("worker-id"),
         data_dir: values.parse_optional("data-dir", |text| Ok(PathBuf::from(text)))?,
     })
 }

@@ -27,6 +27,17 @@ impl Values {
         self.raws.get(key).map_or(&Source::Default, |raw| &raw.source)
     }
 
+    /// Whether the operator gave this setting a value for this program; the samples' `appsettings.json` is written for another one.
+    pub(super) fn is_chosen(&self, key: &str) -> bool {
+        let samples_key =
+            SETTINGS.iter().find(|setting| setting.key == key).and_then(|setting| setting.appsettings_key);
+        match self.source(key) {
+            Source::Default => false,
+            Source::File { key, .. } => samples_key != Some(key.as_str()),
+            Source::Flag(_) | Source::Env(_) => true,
+        }
+    }
+
     /// An error about this setting that names its source.
     pub(super) fn error(&self, key: &str, what: impl fmt::Display) -> ConfigError {
         error(key, &what, self.source(key))

@@ -1,6 +1,7 @@
 //! What can go wrong with ids, and whether trying again helps.
 
 use std::fmt;
+use std::time::Duration;
 
 use super::layout::{EPOCH_UNIX_MS, MAX_MS};
 use super::{MAX_CLOCK_LEAD_MS, MarkError};
@@ -17,6 +18,8 @@ pub enum IdError {
     BeforeEpoch,
     /// The 41 bits of milliseconds are used up (September 2093).
     PastEnd,
+    /// The node has no worker number now.
+    Unclaimed,
     /// The stored high-water mark was not moved in time.
     MarkBehind,
     /// All ids of the time that the call may wait went to other callers.
@@ -30,20 +33,42 @@ impl IdError {
     #[must_use]
     pub fn is_retryable(self) -> bool {
         match self {
-            Self::ClockBehind { .. } | Self::MarkBehind | Self::Saturated => true,
+            Self::ClockBehind { .. } | Self::Unclaimed | Self::MarkBehind | Self::Saturated => true,
             Self::BeforeEpoch | Self::PastEnd | Self::Sealed => false,
         }
+    }
+
+    /// How long it is until ids are issued again, where that is known.
+    #[must_use]
+    pub fn wait(self) -> Option<Duration> {
+        match self {
+            Self::ClockBehind { by_ms } => Some(Duration::from_millis(by_ms.saturating_sub(MAX_CLOCK_LEAD_MS))),
+            _ => None,
+        }
+    }
+}
+
+/// A length of time for people, in its two largest units: `24 h 58 m`; less than a second is a second.
+fn in_words(time: Duration) -> String {
+    let seconds = time.as_millis().div_ceil(1_000).max(1);
+    match (seconds / 86_400, seconds / 3_600, seconds / 60) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, minutes) => format!("{minutes} m {} s", seconds % 60),
+        // Up to two days in hours.
+        (0 | 1, hours, minutes) => format!("{hours} h {} m", minutes % 60),
+        (days, hours, _) => format!("{days} d {} h", hours % 24),
     }
 }
 
 impl fmt::Display for IdError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::ClockBehind { by_ms } => write!(
+            Self::ClockBehind { .. } => write!(
                 f,
-                "the clock is {by_ms} ms behind ids that may have been issued (at most {MAX_CLOCK_LEAD_MS} ms is \
-                 bridged); ids are refused until it catches up"
+                "new ids wait {}: the clock is behind ids that may have been issued",
+                in_words(self.wait().unwrap_or_default())
             ),
+            Self::Unclaimed => write!(f, "this node has no worker number for new ids now"),
             Self::BeforeEpoch => write!(f, "the clock is before 2024-01-01T00:00:00Z, the epoch of the ids"),
             Self::PastEnd => write!(f, "the clock is past the last id (Unix ms {})", EPOCH_UNIX_MS + MAX_MS),
             Self::MarkBehind => write!(f, "the stored high-water mark of the ids has not been moved in time"),
@@ -91,5 +116,28 @@ impl From<IdError> for StartError {
 impl From<MarkError> for StartError {
     fn from(error: MarkError) -> Self {
         Self::Mark(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_is_said_with_its_length() {
+        let said = |by_ms| IdError::ClockBehind { by_ms }.to_string();
+        for (wait_ms, words) in [
+            (1, "1 s"),
+            (1_001, "2 s"),
+            (59_000, "59 s"),
+            (61_000, "1 m 1 s"),
+            (89_902_131, "24 h 58 m"),
+            (172_800_000, "2 d 0 h"),
+            (60 * 86_400_000 + 3 * 3_600_000, "60 d 3 h"),
+        ] {
+            let wanted = format!("new ids wait {words}: the clock is behind ids that may have been issued");
+            assert_eq!(said(MAX_CLOCK_LEAD_MS + wait_ms), wanted);
+        }
+        assert_eq!(IdError::ClockBehind { by_ms: 5_250 }.wait(), Some(Duration::from_millis(250)));
     }
 }

@@ -21,6 +21,14 @@ pub trait HighWaterMark: Send + Debug {
     /// # Errors
     /// If it cannot be stored.
     fn store(&self, unix_ms: u64) -> Result<(), MarkError>;
+
+    /// Stores the mark of a generator that has ended, which is lower than the one before: what was really issued.
+    ///
+    /// # Errors
+    /// As [`HighWaterMark::store`].
+    fn store_last(&self, unix_ms: u64) -> Result<(), MarkError> {
+        self.store(unix_ms)
+    }
 }
 
 /// The mark could not be read or written.

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::clock::{ManualClock, SystemClock};
 
-const START_MICROS: i64 = EPOCH_UNIX_MICROS + 1_000_000 * MICROS_PER_MS;
+pub(super) const START_MICROS: i64 = EPOCH_UNIX_MICROS + 1_000_000 * MICROS_PER_MS;
 
 fn node() -> NodeIdentity {
     NodeIdentity::new(3, 7).unwrap()
@@ -219,14 +219,23 @@ fn a_restart_with_the_clock_stepped_back_repeats_no_id() {
 }
 
 #[test]
-fn a_start_with_a_mark_far_in_the_future_is_refused_and_heals_with_time() {
+fn a_start_with_a_mark_far_in_the_future_issues_nothing_moves_no_mark_and_heals_with_time() {
     let (clock, mark) = (manual(), SharedMark::default());
     drop(restarted(&clock, &mark).unwrap());
+    let stored = mark.load().unwrap();
     clock.advance_ms(-60_000);
-    let refused = restarted(&clock, &mark).unwrap_err().to_string();
-    assert!(refused.contains("the clock is 63000 ms behind"), "{refused}");
+    for _ in 0..5 {
+        let waiting = restarted(&clock, &mark).unwrap();
+        assert_eq!(waiting.next(), Err(IdError::ClockBehind { by_ms: 63_000 }));
+        assert_eq!(waiting.is_ahead_by_ms(), Some(63_000));
+        waiting.advance_mark().unwrap();
+        assert_eq!(mark.load().unwrap(), stored, "starts that issue nothing do not push the mark ahead");
+    }
+    let waiting = restarted(&clock, &mark).unwrap();
     clock.advance_ms(58_000);
-    assert!(restarted(&clock, &mark).is_ok());
+    waiting.advance_mark().unwrap();
+    assert_eq!(waiting.is_ahead_by_ms(), None);
+    assert!(parse(waiting.next().unwrap()).unwrap().timestamp_ms_unix >= stored.unwrap());
 }
 
 #[test]
@@ -343,6 +352,23 @@ async fn the_keeper_moves_the_mark_until_it_is_cancelled() {
     keeper.await.unwrap();
 }
 
+#[tokio::test]
+async fn an_async_call_waits_for_a_mark_that_is_slow_and_not_for_one_that_does_not_come() {
+    let (clock, mark) = (manual(), SharedMark::default());
+    let generator = Arc::new(restarted(&clock, &mark).unwrap());
+    clock.advance_ms(3_600_000);
+    let waiting = tokio::spawn({
+        let generator = Arc::clone(&generator);
+        async move { generator.next_async().await }
+    });
+    tokio::time::sleep(Duration::from_millis(5 * MARK_LOOK_MS)).await;
+    assert!(!waiting.is_finished());
+    generator.advance_mark().unwrap();
+    assert!(waiting.await.unwrap().is_ok());
+    clock.advance_ms(3_600_000);
+    assert_eq!(generator.next_async().await, Err(IdError::MarkBehind));
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Move(i64),
@@ -388,10 +414,10 @@ proptest! {
                     last = run.first + u64::from(run.count) - 1;
                 },
                 Step::AdvanceMark => if let Some(generator) = &generator { generator.advance_mark().unwrap() },
-                Step::Crash => generator = restarted(&clock, &mark).ok(),
+                Step::Crash => generator = Some(restarted(&clock, &mark).unwrap()),
                 Step::Stop => {
                     if let Some(generator) = &generator { generator.seal().unwrap() }
-                    generator = restarted(&clock, &mark).ok();
+                    generator = Some(restarted(&clock, &mark).unwrap());
                 }
             }
         }
@@ -410,13 +436,31 @@ fn a_rebased_generator_issues_as_the_other_node_past_what_that_has_issued_and_on
 
     let others_mark = before.timestamp_ms_unix + 2_000;
     generator.rebase(identity(2), others_mark);
-    assert!(matches!(generator.next(), Err(IdError::MarkBehind)), "no mark of the other node is stored yet");
+    assert!(matches!(generator.next(), Err(IdError::Unclaimed)), "no mark of the other node is stored yet");
     generator.advance_mark().unwrap();
     clock.advance_ms(2_000);
     let after = parse(generator.next().unwrap()).unwrap();
     assert_eq!((after.datacenter_id, after.worker_id, generator.node()), (3, 2, identity(2)));
     assert!(after.timestamp_ms_unix >= others_mark);
     assert!(mark.stored.lock().unwrap().unwrap() > after.timestamp_ms_unix);
+
+    // A clock that was a day ahead for a moment: another number is free of what was issued then.
+    clock.advance_ms(86_400_000);
+    generator.advance_mark().unwrap();
+    let ahead = parse(generator.next().unwrap()).unwrap();
+    clock.advance_ms(-86_400_000);
+    assert!(matches!(generator.next(), Err(IdError::ClockBehind { .. })));
+    let now_ms = after.timestamp_ms_unix + 1;
+    generator.rebase(identity(4), now_ms);
+    generator.advance_mark().unwrap();
+    clock.advance_ms(10);
+    let healed = parse(generator.next().unwrap()).unwrap();
+    assert_eq!(healed.worker_id, 4);
+    assert!((now_ms..ahead.timestamp_ms_unix).contains(&healed.timestamp_ms_unix));
+    // Under the number of before what was issued under it still counts.
+    generator.rebase(identity(4), 0);
+    generator.advance_mark().unwrap();
+    assert!(parse(generator.next().unwrap()).unwrap().timestamp_ms_unix >= healed.timestamp_ms_unix);
 
     generator.seal().unwrap();
     generator.rebase(identity(1), 0);

@@ -19,7 +19,10 @@ use ordersystem::{
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::{rest::Rest, support::TestServer};
+use crate::{
+    rest::Rest,
+    support::{TestServer, until},
+};
 
 /// Whether the backend that shares it is out.
 type Outage = Arc<AtomicU8>;
@@ -274,15 +277,45 @@ impl MessageBus for NoConsumers {
 }
 
 #[tokio::test]
-async fn a_clock_far_behind_the_issued_ids_makes_the_ids_unhealthy() {
+async fn a_clock_far_behind_the_issued_ids_lets_only_new_ids_wait_and_the_wait_is_said() {
+    let clock = Arc::new(ManualClock::new(SystemClock.now_micros()));
+    let settings = [("worker-id", "0")];
+    let server = TestServer::start_on(&settings, Backends::memory(), Arc::clone(&clock) as Arc<dyn Clock>).await;
+    let rest = Rest::of(server);
+    clock.advance_ms(10);
+    let order = json!({ "customerId": "c", "items": [{ "productId": "p", "quantity": 1, "price": 1 }] });
+    let created = rest.post("/orders", &order).await;
+    clock.advance_ms(-3_600_000);
+    let (status, health) = health_once_failed(&rest, "ids").await;
+    assert_eq!((status, &health["checks"]["ids"]["status"]), (200, &json!("Degraded")));
+    let detail = health["checks"]["ids"]["detail"].as_str().unwrap();
+    assert!(detail.starts_with("new ids wait 59 m 5"), "{detail}");
+    assert_eq!(rest.get("/health/ready").await.status, 200);
+    let refused = rest.get("/api/id").await;
+    let wait: u64 = refused.header("retry-after").parse().unwrap();
+    refused.problem(503, "UNAVAILABLE");
+    assert!((3_540..=3_600).contains(&wait), "{wait}");
+    rest.post("/orders", &order).await.problem(503, "UNAVAILABLE");
+    let id = created.string("orderId");
+    assert_eq!(rest.get(&format!("/orders/{id}")).await.status, 200);
+    let payment = json!({ "paymentMethod": "card" });
+    assert_eq!(rest.post(&format!("/orders/{id}/pay"), &payment).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_node_that_was_given_no_worker_number_leaves_one_that_is_ahead_of_its_clock() {
     let clock = Arc::new(ManualClock::new(SystemClock.now_micros()));
     let server = TestServer::start_on(&[], Backends::memory(), Arc::clone(&clock) as Arc<dyn Clock>).await;
     let rest = Rest::of(server);
+    clock.advance_ms(10);
+    assert_eq!(rest.get("/api/id").await.status, 200);
+    clock.advance_ms(-3_600_000);
+    until("ids again", async || {
+        clock.advance_ms(1);
+        (rest.get("/api/id").await.status == 200).then_some(())
+    })
+    .await;
     assert_eq!(rest.get("/health").await.string("status"), "Healthy");
-    clock.advance_ms(-60_000);
-    let (status, health) = health_once_failed(&rest, "ids").await;
-    assert_eq!((status, &health["checks"]["ids"]["status"]), (503, &json!("Unhealthy")));
-    rest.get("/api/id").await.problem(503, "UNAVAILABLE");
 }
 
 #[tokio::test]

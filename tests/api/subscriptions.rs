@@ -114,7 +114,8 @@ async fn two_nodes_on(backends: &Backends) -> ((TestServer, Arc<Noting>), (TestS
     let start = async |worker: &str| {
         let mail = Noting::new("mail");
         let setup = Setup::new(backends.clone()).with_handler(mail.clone());
-        (TestServer::start_as(&[("worker-id", worker)], setup).await, mail)
+        let name = format!("node-0-{worker}");
+        (TestServer::start_as(&[("worker-id", worker), ("node-id", &name)], setup).await, mail)
     };
     let first = start("1").await;
     until("handled by the first", async || {

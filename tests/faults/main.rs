@@ -26,3 +26,4 @@ mod relay;
 mod seeded;
 mod two_nodes;
 mod whole_log;
+mod worker_numbers;

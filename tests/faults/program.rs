@@ -59,17 +59,7 @@ impl Program {
     /// The same as soon as it listens, ready or not.
     pub async fn listening(settings: &[String]) -> Self {
         let started = async {
-            loop {
-                match Self::try_start(settings).await {
-                    Ok(program) => return program,
-                    // Killed several times within seconds, a node issues no ids until its clock has passed those that it may
-                    // have issued, and does not start meanwhile. Whoever looks after it starts it again, as here.
-                    Err(said) if said.contains("behind ids that may have been issued") => {
-                        tokio::time::sleep(Duration::from_millis(200)).await;
-                    }
-                    Err(said) => panic!("it ends without listening: {said}"),
-                }
-            }
+            Self::try_start(settings).await.unwrap_or_else(|said| panic!("it ends without listening: {said}"))
         };
         timeout(STARTS_WITHIN, started).await.expect("it listens in time")
     }
