@@ -152,7 +152,8 @@ pub trait MessageBus: fmt::Debug + Send + Sync + 'static {
     /// Publishes `messages` in their order. May wait for slow consumers.
     ///
     /// # Errors
-    /// [`BusError::Unavailable`]: any number of them, from the front, may have been accepted. Publish them all again.
+    /// [`BusError::Unavailable`]: any number of them may have been accepted, none before an earlier one of its key. Publish them all again, if
+    /// nothing was lost ([`MessageBus::lost_from`]).
     async fn publish(&self, messages: &[Message]) -> Result<(), BusError>;
 
     /// What of the accepted messages the consumers of these names would never get if this process ended now.
@@ -162,6 +163,21 @@ pub trait MessageBus: fmt::Debug + Send + Sync + 'static {
     /// Whatever a bus keeps outside the process is not at risk, however long its server lives: the answer of such a bus is
     /// [`AtRisk::Nothing`]. Dead letters count as dealt with; in the process they are lost with it.
     fn at_risk(&self, consumers: &[String]) -> AtRisk;
+
+    /// From which [`Message::position`] on messages that were accepted may be missing, since the bus has lost its data while this process was
+    /// connected to it; `None` if it has lost nothing. Asks nobody as long as that is so. `consumers` are those that must get every event.
+    ///
+    /// Until [`MessageBus::resume`] has been called, publishing fails: whatever comes from this position on has to be published again first.
+    ///
+    /// # Errors
+    /// [`BusError::Unavailable`]: it is not known yet.
+    async fn lost_from(&self, consumers: &[String]) -> Result<Option<u64>, BusError> {
+        let _ = consumers;
+        Ok(None)
+    }
+
+    /// What was lost is published again from here on: the answer of [`MessageBus::lost_from`] has been written down.
+    fn resume(&self) {}
 
     /// The consumer of this name, made if it is new; replaces a live one.
     ///

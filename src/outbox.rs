@@ -175,8 +175,11 @@ impl OutboxRelay {
             // Also while the bus keeps a publish waiting.
             error = lease::keep(leases, &lease) => Pause::Failed(lease::why_lost(leases, &lease, error).await),
         };
-        // Whoever comes next need not wait for the lease to expire. If that fails, it will expire.
-        let _ = leases.release(&lease).await;
+        // The next owner need not wait for the lease to expire. If that fails, it will expire. One that knows of a loss keeps it, under a new
+        // token: the next owner may not know.
+        if matches!(self.parts.bus.lost_from(&self.parts.consumers).await, Ok(None)) {
+            let _ = leases.release(&lease).await;
+        }
         pause
     }
 
@@ -184,11 +187,15 @@ impl OutboxRelay {
         self.until_subscribed().await?;
         let start = self.parts.checkpoints.load(NAME).await.map_err(text)?;
         let start = start.map_or(Position(0), |checkpoint| checkpoint.position);
+        let start = self.before_what_was_lost(lease, start).await?;
         let mut progress = Progress { fencing_token: lease.fencing_token, published_to: start, saved: start };
         let mut follower = LogFollower::new(Arc::clone(&self.parts.store), start);
         self.status.published(start);
         let mut end_at = None;
         loop {
+            if self.parts.bus.lost_from(&self.parts.consumers).await.map_err(text)?.is_some() {
+                return Err("the message bus has lost events, which are published again".to_owned());
+            }
             let batch = follower.poll_batch(self.options.batch_size).await.map_err(text)?;
             if !batch.is_empty() {
                 self.publish(&batch, &mut progress).await?;
@@ -212,6 +219,25 @@ impl OutboxRelay {
         if let Some(lasted) = self.outage.works() {
             tracing::info!(lasted_ms = lasted.as_millis() as u64, "the outbox publishes again");
         }
+    }
+
+    /// The position to begin after: `checkpoint`, or an earlier one if the bus has lost what it had accepted, which is written down first.
+    async fn before_what_was_lost(&self, lease: &Lease, checkpoint: Position) -> Result<Position, String> {
+        let Some(first) = self.parts.bus.lost_from(&self.parts.consumers).await.map_err(text)? else {
+            return Ok(checkpoint);
+        };
+        let position = Position(first.saturating_sub(1)).min(checkpoint);
+        if position < checkpoint {
+            let resumed = Checkpoint { position, fencing_token: lease.fencing_token };
+            self.parts.checkpoints.save(NAME, resumed).await.map_err(text)?;
+        }
+        tracing::warn!(
+            from = position.0,
+            checkpoint = checkpoint.0,
+            "the message bus has lost what it held: events are published again"
+        );
+        self.parts.bus.resume();
+        Ok(position)
     }
 
     /// Waits until the bus will keep for every handler what is published.

@@ -189,6 +189,14 @@ impl MessageBus for GuardedBus {
         self.inner.at_risk(consumers)
     }
 
+    async fn lost_from(&self, consumers: &[String]) -> Result<Option<u64>, BusError> {
+        self.inner.lost_from(consumers).await
+    }
+
+    fn resume(&self) {
+        self.inner.resume();
+    }
+
     async fn consumer(&self, name: &str) -> Result<Box<dyn Consumer>, BusError> {
         self.call(self.inner.consumer(name)).await
     }

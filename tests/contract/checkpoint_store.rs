@@ -15,7 +15,7 @@ use ordersystem::{
 use crate::{
     backend::{Backend, Time, on_each, race_on_each},
     embedded::scratch,
-    nats_server, redis_server,
+    nats_cluster, nats_server, redis_server,
 };
 
 type Store = Arc<dyn CheckpointStore>;
@@ -42,6 +42,17 @@ const BACKENDS: &[Backend<dyn CheckpointStore>] = &[
         open: || {
             async {
                 Arc::new(NatsCheckpointStore::new(nats_server::shared().connect_to(&nats_server::fresh_prefix()).await))
+                    as Store
+            }
+            .boxed()
+        },
+    },
+    Backend {
+        name: "nats on three servers",
+        time: Time::Real,
+        open: || {
+            async {
+                Arc::new(NatsCheckpointStore::new(nats_cluster::shared().patient(&nats_server::fresh_prefix()).await))
                     as Store
             }
             .boxed()

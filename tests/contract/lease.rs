@@ -18,7 +18,7 @@ use tokio::{
 use crate::{
     backend::{Backend, Time, on_each, race_on_each},
     embedded::scratch,
-    nats_server, redis_server,
+    nats_cluster, nats_server, redis_server,
 };
 
 const BACKENDS: &[Backend<dyn LeaseStore>] = &[
@@ -46,6 +46,17 @@ const BACKENDS: &[Backend<dyn LeaseStore>] = &[
         open: || {
             async {
                 Arc::new(NatsLeaseStore::new(nats_server::shared().connect_to(&nats_server::fresh_prefix()).await))
+                    as Arc<dyn LeaseStore>
+            }
+            .boxed()
+        },
+    },
+    Backend {
+        name: "nats on three servers",
+        time: Time::Real,
+        open: || {
+            async {
+                Arc::new(NatsLeaseStore::new(nats_cluster::shared().patient(&nats_server::fresh_prefix()).await))
                     as Arc<dyn LeaseStore>
             }
             .boxed()

@@ -8,9 +8,13 @@ mod event_store;
 mod lease;
 mod message_bus;
 mod nats;
+mod nats_access;
 mod nats_bus;
 #[allow(dead_code, reason = "shared with the tests of faults")]
 mod nats_cluster;
+mod nats_cluster_bus;
+mod nats_durability;
+mod nats_loss;
 mod nats_replicas;
 mod nats_server;
 mod order_cache;

@@ -11,7 +11,10 @@ use futures_util::FutureExt as _;
 use ordersystem::{
     backends::{
         memory::message_bus::{MemoryBusOptions, MemoryMessageBus},
-        nats::message_bus::{NatsBusOptions, NatsMessageBus},
+        nats::{
+            connection::Nats,
+            message_bus::{NatsBusOptions, NatsMessageBus},
+        },
         redis::message_bus::{RedisBusOptions, RedisMessageBus},
     },
     message_bus::{BusError, Consumer, Delivery, EventId, MAX_REASON_BYTES, Message, MessageBus, Receipt},
@@ -20,7 +23,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
     backend::{Backend, Time, on_each, race_on_each},
-    nats_server, redis_server,
+    nats_cluster, nats_server, redis_server,
 };
 
 mod random;
@@ -30,6 +33,7 @@ const BACKENDS: &[Backend<dyn MessageBus>] = &[
     Backend { name: "memory", time: Time::Simulated, open: || async { memory() }.boxed() },
     Backend { name: "redis", time: Time::Real, open: || redis().boxed() },
     Backend { name: "nats", time: Time::Real, open: || nats().boxed() },
+    Backend { name: "nats on three servers", time: Time::Real, open: || nats_with_replicas().boxed() },
 ];
 
 const DEAD_LETTERS: usize = 20;
@@ -59,6 +63,14 @@ async fn redis() -> Arc<dyn MessageBus> {
 }
 
 async fn nats() -> Arc<dyn MessageBus> {
+    nats_bus(nats_server::shared().connect_to(&nats_server::fresh_prefix()).await)
+}
+
+async fn nats_with_replicas() -> Arc<dyn MessageBus> {
+    nats_bus(nats_cluster::shared().patient(&nats_server::fresh_prefix()).await)
+}
+
+fn nats_bus(nats: Nats) -> Arc<dyn MessageBus> {
     let options = NatsBusOptions {
         capacity_messages: 64,
         max_unacked: 48,
@@ -66,7 +78,7 @@ async fn nats() -> Arc<dyn MessageBus> {
         max_dead_letters: DEAD_LETTERS,
         ..NatsBusOptions::default()
     };
-    Arc::new(NatsMessageBus::new(nats_server::shared().connect_to(&nats_server::fresh_prefix()).await, options))
+    Arc::new(NatsMessageBus::new(nats, options))
 }
 
 fn message(key: u64, sequence: u64) -> Message {
@@ -82,12 +94,29 @@ fn receipts(deliveries: &[Delivery]) -> Vec<Receipt> {
     deliveries.iter().map(|delivery| delivery.receipt).collect()
 }
 
+/// Publishes as the relay does: again, until the bus can take it.
+async fn publish(bus: &dyn MessageBus, messages: &[Message]) {
+    let give_up_at = Instant::now() + Duration::from_secs(60);
+    while let Err(error) = bus.publish(messages).await {
+        assert!(matches!(error, BusError::Unavailable(_)) && Instant::now() < give_up_at, "{error}");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
 /// Receives `count` deliveries, acknowledging nothing.
 async fn receive(consumer: &dyn Consumer, count: usize) -> Vec<Delivery> {
     let mut received = Vec::new();
+    let give_up_at = Instant::now() + Duration::from_secs(60);
     while received.len() < count {
         let batch = timeout(ACK_WAIT * 5, consumer.next_batch(count - received.len())).await;
-        let batch = batch.unwrap_or_else(|_| panic!("only {:?} of {count} came", ids(&received))).unwrap();
+        let batch = match batch.unwrap_or_else(|_| panic!("only {:?} of {count} came", ids(&received))) {
+            // Told once, and tried again by the consumer itself.
+            Err(BusError::Unavailable(why)) if Instant::now() < give_up_at => {
+                println!("{why}");
+                continue;
+            }
+            batch => batch.unwrap(),
+        };
         assert!(!batch.is_empty() && batch.len() <= count - received.len());
         received.extend(batch);
     }
@@ -126,7 +155,7 @@ fn every_consumer_sees_every_message_in_the_order_of_its_key() {
     on_each(BACKENDS, |bus| async move {
         let consumers = [bus.consumer("a").await.unwrap(), bus.consumer("b").await.unwrap()];
         let sent: Vec<_> = (1..=10).flat_map(|sequence| [message(1, sequence), message(2, sequence)]).collect();
-        bus.publish(&sent).await.unwrap();
+        publish(&*bus, &sent).await;
         for consumer in &consumers {
             let received = receive_and_ack(&**consumer, 20).await;
             for key in [1, 2] {
@@ -142,7 +171,7 @@ fn every_consumer_sees_every_message_in_the_order_of_its_key() {
 #[test]
 fn a_new_consumer_starts_with_what_the_bus_still_holds() {
     on_each(BACKENDS, |bus| async move {
-        bus.publish(&[message(1, 1), message(1, 2)]).await.unwrap();
+        publish(&*bus, &[message(1, 1), message(1, 2)]).await;
         let consumer = bus.consumer("late").await.unwrap();
         assert_eq!(ids(&receive(&*consumer, 2).await), ["1-1", "1-2"]);
     });
@@ -154,7 +183,7 @@ fn a_waiting_consumer_is_woken_by_a_publish() {
         let consumer = bus.consumer("log").await.unwrap();
         let waiting = tokio::spawn(async move { receive(&*consumer, 1).await });
         tokio::task::yield_now().await;
-        bus.publish(&[message(1, 1)]).await.unwrap();
+        publish(&*bus, &[message(1, 1)]).await;
         assert_eq!(ids(&waiting.await.unwrap()), ["1-1"]);
     });
 }
@@ -164,7 +193,7 @@ fn an_unacknowledged_message_comes_again_after_the_ack_wait_and_an_acknowledged_
     on_each(BACKENDS, |bus| async move {
         let consumer = bus.consumer("log").await.unwrap();
         assert_eq!(consumer.ack_wait(), ACK_WAIT);
-        bus.publish(&[message(1, 1), message(2, 1), message(3, 1)]).await.unwrap();
+        publish(&*bus, &[message(1, 1), message(2, 1), message(3, 1)]).await;
         let started = Instant::now();
         let first = receive(&*consumer, 3).await;
         consumer.ack(&[first[1].receipt]).await.unwrap();
@@ -184,7 +213,7 @@ fn an_unacknowledged_message_comes_again_after_the_ack_wait_and_an_acknowledged_
 fn a_void_receipt_does_not_acknowledge_the_next_delivery() {
     on_each(BACKENDS, |bus| async move {
         let consumer = bus.consumer("log").await.unwrap();
-        bus.publish(&[message(1, 1)]).await.unwrap();
+        publish(&*bus, &[message(1, 1)]).await;
         let first = receive(&*consumer, 1).await;
         consumer.retry(first[0].receipt, Duration::ZERO).await.unwrap();
         assert_eq!(receive(&*consumer, 1).await[0].attempt, 2);
@@ -197,7 +226,7 @@ fn a_void_receipt_does_not_acknowledge_the_next_delivery() {
 fn a_message_in_work_does_not_come_again_while_its_wait_is_extended() {
     on_each(BACKENDS, |bus| async move {
         let consumer = bus.consumer("log").await.unwrap();
-        bus.publish(&[message(1, 1)]).await.unwrap();
+        publish(&*bus, &[message(1, 1)]).await;
         let received = receive(&*consumer, 1).await;
         for _ in 0..6 {
             assert_quiet(&*consumer).await;
@@ -213,7 +242,7 @@ fn a_message_in_work_does_not_come_again_while_its_wait_is_extended() {
 fn a_consumer_made_again_goes_on_where_the_former_one_acknowledged() {
     on_each(BACKENDS, |bus| async move {
         let former = bus.consumer("log").await.unwrap();
-        bus.publish(&[message(1, 1), message(1, 2), message(1, 3)]).await.unwrap();
+        publish(&*bus, &[message(1, 1), message(1, 2), message(1, 3)]).await;
         let received = receive(&*former, 2).await;
         former.ack(&[received[0].receipt]).await.unwrap();
         drop(former);
@@ -229,7 +258,7 @@ fn a_consumer_made_again_goes_on_where_the_former_one_acknowledged() {
 fn a_new_consumer_of_a_name_replaces_the_live_one() {
     on_each(BACKENDS, |bus| async move {
         let former = bus.consumer("log").await.unwrap();
-        bus.publish(&[message(1, 1)]).await.unwrap();
+        publish(&*bus, &[message(1, 1)]).await;
         let held = receive(&*former, 1).await;
         let consumer = bus.consumer("log").await.unwrap();
         assert_eq!(former.next_batch(1).await.err(), Some(BusError::Replaced));
@@ -242,12 +271,12 @@ fn a_new_consumer_of_a_name_replaces_the_live_one() {
 fn a_retried_message_comes_again_after_its_delay_and_other_keys_go_on() {
     on_each(BACKENDS, |bus| async move {
         let consumer = bus.consumer("log").await.unwrap();
-        bus.publish(&[message(1, 1), message(2, 1)]).await.unwrap();
+        publish(&*bus, &[message(1, 1), message(2, 1)]).await;
         let received = receive(&*consumer, 2).await;
         let started = Instant::now();
         consumer.retry(received[0].receipt, QUIET).await.unwrap();
         consumer.ack(&[received[1].receipt]).await.unwrap();
-        bus.publish(&[message(3, 1)]).await.unwrap();
+        publish(&*bus, &[message(3, 1)]).await;
         assert_eq!(ids(&receive_and_ack(&*consumer, 1).await), ["3-1"]);
         let again = receive_and_ack(&*consumer, 1).await;
         assert!((QUIET..ACK_WAIT).contains(&started.elapsed()), "{:?}", started.elapsed());
@@ -259,14 +288,14 @@ fn a_retried_message_comes_again_after_its_delay_and_other_keys_go_on() {
 fn later_messages_of_a_key_wait_behind_the_one_that_is_retried() {
     on_each(BACKENDS, |bus| async move {
         let consumer = bus.consumer("log").await.unwrap();
-        bus.publish(&[message(1, 1), message(1, 2), message(2, 1)]).await.unwrap();
+        publish(&*bus, &[message(1, 1), message(1, 2), message(2, 1)]).await;
         let mut received = receive(&*consumer, 3).await;
         // In what order those of different keys come is not promised.
         received.sort_by_key(|delivery| delivery.message.key);
         assert_eq!(ids(&received), ["1-1", "1-2", "2-1"]);
         consumer.retry(received[0].receipt, QUIET).await.unwrap();
         consumer.ack(&[received[1].receipt, received[2].receipt]).await.unwrap();
-        bus.publish(&[message(1, 3), message(2, 2)]).await.unwrap();
+        publish(&*bus, &[message(1, 3), message(2, 2)]).await;
         assert_eq!(ids(&receive_and_ack(&*consumer, 1).await), ["2-2"]);
         let again = receive_and_ack(&*consumer, 3).await;
         assert_eq!(ids(&again), ["1-1", "1-2", "1-3"]);
@@ -281,7 +310,7 @@ fn a_dead_letter_is_listed_with_its_reason_and_lets_its_key_go_on() {
     on_each(BACKENDS, |bus| async move {
         let consumer = bus.consumer("log").await.unwrap();
         let other = bus.consumer("other").await.unwrap();
-        bus.publish(&[message(1, 1), message(1, 2)]).await.unwrap();
+        publish(&*bus, &[message(1, 1), message(1, 2)]).await;
         let received = receive(&*consumer, 2).await;
         consumer.dead_letter(&received[0], &"é".repeat(MAX_REASON_BYTES)).await.unwrap();
         consumer.ack(&[received[1].receipt]).await.unwrap();
@@ -302,7 +331,7 @@ fn a_dead_letter_is_listed_with_its_reason_and_lets_its_key_go_on() {
 fn a_replayed_dead_letter_comes_once_more_and_says_so() {
     on_each(BACKENDS, |bus| async move {
         let consumer = bus.consumer("log").await.unwrap();
-        bus.publish(&[message(1, 1), message(2, 1), message(3, 1)]).await.unwrap();
+        publish(&*bus, &[message(1, 1), message(2, 1), message(3, 1)]).await;
         for delivery in receive(&*consumer, 3).await {
             consumer.dead_letter(&delivery, "no luck").await.unwrap();
         }
@@ -325,7 +354,7 @@ fn a_replayed_dead_letter_comes_once_more_and_says_so() {
 fn a_message_that_was_taken_back_does_not_become_a_dead_letter() {
     on_each(BACKENDS, |bus| async move {
         let consumer = bus.consumer("log").await.unwrap();
-        bus.publish(&[message(1, 1)]).await.unwrap();
+        publish(&*bus, &[message(1, 1)]).await;
         let received = receive(&*consumer, 1).await;
         consumer.retry(received[0].receipt, Duration::ZERO).await.unwrap();
         consumer.dead_letter(&received[0], "no luck").await.unwrap();
@@ -339,7 +368,7 @@ fn when_the_dead_letters_are_full_nothing_is_lost() {
     on_each(BACKENDS, |bus| async move {
         let consumer = bus.consumer("log").await.unwrap();
         let sent: Vec<_> = (0..=DEAD_LETTERS as u64).map(|key| message(key, 1)).collect();
-        bus.publish(&sent).await.unwrap();
+        publish(&*bus, &sent).await;
         let received = receive(&*consumer, sent.len()).await;
         let (last, others) = received.split_last().unwrap();
         for delivery in others {
@@ -359,7 +388,7 @@ fn when_the_dead_letters_are_full_nothing_is_lost() {
 fn a_removed_consumer_ends_and_its_dead_letters_stay() {
     on_each(BACKENDS, |bus| async move {
         let consumer = bus.consumer("log").await.unwrap();
-        bus.publish(&[message(1, 1)]).await.unwrap();
+        publish(&*bus, &[message(1, 1)]).await;
         consumer.dead_letter(&receive(&*consumer, 1).await[0], "no luck").await.unwrap();
         bus.remove_consumer("log").await.unwrap();
         bus.remove_consumer("log").await.expect("removing what is not there is harmless");
@@ -384,7 +413,7 @@ fn a_dropped_wait_for_a_batch_loses_nothing() {
         let consumer = bus.consumer("log").await.unwrap();
         let mut received = HashSet::new();
         for sequence in 1..=30 {
-            bus.publish(&[message(1, sequence)]).await.unwrap();
+            publish(&*bus, &[message(1, sequence)]).await;
             // Polled once and dropped: either it is ready or nothing was handed out.
             if let Some(batch) = consumer.next_batch(10).now_or_never() {
                 let batch = batch.unwrap();
@@ -404,7 +433,7 @@ fn a_slow_consumer_loses_nothing_and_the_fast_one_gets_on() {
         let (fast, slow) = (bus.consumer("fast").await.unwrap(), bus.consumer("slow").await.unwrap());
         let publisher = tokio::spawn(async move {
             for sequence in 1..=1_000 {
-                bus.publish(&[message(sequence % 7, sequence)]).await.unwrap();
+                publish(&*bus, &[message(sequence % 7, sequence)]).await;
             }
         });
         let fast = tokio::spawn(async move { receive_in_order(&*fast, 1_000, Duration::ZERO).await });
@@ -438,7 +467,7 @@ fn publishers_that_race_lose_nothing_and_keep_the_order_of_each_key() {
                 while next <= EACH {
                     let end = (next + random.u64(1..100)).min(EACH + 1);
                     let batch: Vec<_> = (next..end).map(|sequence| message(key, sequence)).collect();
-                    bus.publish(&batch).await.unwrap();
+                    publish(&*bus, &batch).await;
                     next = end;
                 }
             }));

@@ -31,7 +31,7 @@ use tokio::{
 
 use crate::nats_server::{NatsServer, fresh_prefix, shared};
 
-fn message(key: u64, sequence: u64) -> Message {
+pub fn message(key: u64, sequence: u64) -> Message {
     let payload = Bytes::from(format!("payload of {key}-{sequence}"));
     Message { key, sequence, position: sequence, kind: "OrderPaid".into(), payload }
 }
@@ -44,7 +44,7 @@ fn ids(batch: &[Delivery]) -> Vec<String> {
     batch.iter().map(|delivery| delivery.message.event_id().to_string()).collect()
 }
 
-async fn receive(consumer: &dyn Consumer, count: usize) -> Vec<Delivery> {
+pub async fn receive(consumer: &dyn Consumer, count: usize) -> Vec<Delivery> {
     let mut received = Vec::new();
     let deadline = Instant::now() + Duration::from_secs(60);
     while received.len() < count {
@@ -64,21 +64,24 @@ const KEYS: u64 = 20;
 
 /// What the two ends of a test under load know of each other.
 #[derive(Default)]
-struct Load {
+pub struct Load {
     is_over: AtomicBool,
     /// How many events were published so far.
     published: AtomicU64,
+    /// What the last publish failed with.
+    failure: std::sync::Mutex<String>,
     /// How many events each key has had published; 0 before all are.
     each: AtomicU64,
 }
 
 impl Load {
     /// Waits until so many events more are published.
-    async fn go_on_for(&self, events: u64) {
+    pub async fn go_on_for(&self, events: u64) {
         let enough = self.published.load(Ordering::Acquire) + events;
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_secs(180);
         while self.published.load(Ordering::Acquire) < enough {
-            assert!(Instant::now() < deadline, "publishing does not go on");
+            let failure = || self.failure.lock().unwrap().clone();
+            assert!(Instant::now() < deadline, "publishing does not go on: {}", failure());
             sleep(Duration::from_millis(5)).await;
         }
     }
@@ -93,6 +96,7 @@ async fn publish_on(bus: Arc<NatsMessageBus>, load: Arc<Load>) -> usize {
         while let Err(error) = bus.publish(&batch).await {
             assert!(matches!(error, BusError::Unavailable(_)), "{error}");
             failures += 1;
+            *load.failure.lock().unwrap() = error.to_string();
             sleep(Duration::from_millis(50)).await;
         }
         each += 5;
@@ -140,19 +144,26 @@ async fn consume_all(bus: Arc<NatsMessageBus>, load: Arc<Load>) -> usize {
 
 /// Publishes and consumes while `harm` is done to the server. Answers how many publishes failed.
 async fn under_harm(server: &mut NatsServer, harm: impl AsyncFnOnce(&mut NatsServer, &Load)) -> usize {
-    let (prefix, load) = (fresh_prefix(), Arc::new(Load::default()));
+    let prefix = fresh_prefix();
+    let nodes = [server.connect_to(&prefix).await, server.connect_to(&prefix).await];
+    under_load(nodes, async |load| harm(server, load).await).await
+}
+
+/// The same with a node that publishes and one that consumes.
+pub async fn under_load([publishing, consuming]: [Nats; 2], harm: impl AsyncFnOnce(&Load)) -> usize {
+    let load = Arc::new(Load::default());
     let options = NatsBusOptions { capacity_messages: 1_000, ..NatsBusOptions::default() };
-    let publishing = Arc::new(NatsMessageBus::new(server.connect_to(&prefix).await, options));
-    let consuming = Arc::new(NatsMessageBus::new(server.connect_to(&prefix).await, options));
+    let publishing = Arc::new(NatsMessageBus::new(publishing, options));
+    let consuming = Arc::new(NatsMessageBus::new(consuming, options));
     // From the beginning on, so that the bounded stream keeps all of it.
     drop(consuming.consumer("log").await.unwrap());
     let publisher = tokio::spawn(publish_on(publishing, Arc::clone(&load)));
     let consumer = tokio::spawn(consume_all(consuming, Arc::clone(&load)));
-    harm(server, &load).await;
+    harm(&load).await;
     load.go_on_for(1_000).await;
     load.is_over.store(true, Ordering::Release);
-    let failures = timeout(Duration::from_secs(60), publisher).await.expect("publishing goes on").unwrap();
-    let repeats = timeout(Duration::from_secs(60), consumer).await.expect("consuming goes on").unwrap();
+    let failures = timeout(Duration::from_secs(180), publisher).await.expect("publishing goes on").unwrap();
+    let repeats = timeout(Duration::from_secs(180), consumer).await.expect("consuming goes on").unwrap();
     let events = load.each.load(Ordering::Acquire) * KEYS;
     println!("events: {events}, publishes that failed: {failures}, events that came again: {repeats}");
     failures

@@ -13,7 +13,7 @@ use ordersystem::backends::nats::{
 use serde_json::Value;
 
 use crate::{
-    nats_server::{NatsServer, current_program, free_port, fresh_prefix},
+    nats_server::{JETSTREAM, NatsServer, current_program, free_port, fresh_prefix},
     proxy::{Proxy, Way},
 };
 
@@ -40,6 +40,11 @@ pub fn shared() -> &'static NatsCluster {
 impl NatsCluster {
     /// A new one, each server with JetStream and `settings` as in its configuration file. It has a leader when this returns.
     pub fn start(settings: &str) -> Self {
+        Self::start_each(|_| format!("{JETSTREAM}\n{settings}"))
+    }
+
+    /// The same with these settings of each server, JetStream's among them.
+    pub fn start_each(settings: impl Fn(usize) -> String) -> Self {
         let program = current_program();
         let ports: Vec<u16> = (0..SERVERS).map(|_| free_port()).collect();
         let route = |from: usize, to: usize| (from != to).then(|| Proxy::to(ports[to]));
@@ -49,11 +54,12 @@ impl NatsCluster {
             // What the others are told of this server's own address leads nowhere: they reach it through their proxies only. Clients are
             // not told of other servers than those that they were given.
             format!(
-                "server_name: s{server}\njetstream {{ store_dir: FOLDER }}\n\
+                "server_name: s{server}\n\
                  cluster {{ name: test, listen: \"127.0.0.1:{}\", cluster_advertise: \"127.0.0.1:1\", no_advertise: true, routes: [{}] }}\n\
-                 {settings}",
+                 {}",
                 ports[server],
-                to_others.join(", ")
+                to_others.join(", "),
+                settings(server)
             )
         };
         let servers: Vec<_> = (0..SERVERS)
@@ -100,6 +106,15 @@ impl NatsCluster {
         NatsOptions { url: self.url_of(server), ..self.options(prefix) }
     }
 
+    /// A connection of a node that knows all servers.
+    pub async fn connect_to(&self, prefix: &str) -> Nats {
+        connected(self.options(prefix)).await
+    }
+
+    /// The same of one that waits long for an answer: three servers and their disks are slow on a machine that has other things to do.
+    pub async fn patient(&self, prefix: &str) -> Nats {
+        connected(NatsOptions { request_timeout: Duration::from_secs(10), ..self.options(prefix) }).await
+    }
     /// A store with a log of its own.
     pub async fn store(&self) -> NatsEventStore {
         open(self.options(&fresh_prefix())).await
@@ -221,6 +236,15 @@ impl NatsCluster {
 
 fn nats_route(port: u16) -> String {
     format!("\"nats-route://127.0.0.1:{port}\"")
+}
+
+async fn connected(options: NatsOptions) -> Nats {
+    let nats = Nats::start(options).await.unwrap();
+    let deadline = Instant::now() + SETTLES_WITHIN;
+    while let Err(error) = nats.connected().await {
+        assert!(Instant::now() < deadline, "the servers cannot be used: {}", error.why());
+    }
+    nats
 }
 
 async fn open(options: NatsOptions) -> NatsEventStore {

@@ -30,6 +30,9 @@ const CURRENT_NAME: &str = "nats-server-2.15";
 const WATCHED: &str = r#"program=$1; folder=$2; shift 2; "$program" "$@" & server=$!; echo $server; exec 1>&-
 read -r _ && keep=yes; kill -9 $server; wait $server; [ "$keep" ] || rm -rf "$folder""#;
 
+/// Streams reserve what they may hold: many together more than a disk has, which they never do hold.
+pub const JETSTREAM: &str = "jetstream { store_dir: FOLDER, max_file_store: 1TB }";
+
 pub struct NatsServer {
     pub port: u16,
     pub pid: u32,
@@ -79,7 +82,7 @@ pub fn current_program() -> String {
 impl NatsServer {
     /// A new one with JetStream, and `settings` as in its configuration file.
     pub fn start(settings: &str) -> Self {
-        Self::start_with(&format!("jetstream {{ store_dir: FOLDER }}\n{settings}"))
+        Self::start_with(&format!("{JETSTREAM}\n{settings}"))
     }
 
     /// A new one with these settings alone, in which FOLDER stands for its folder.
@@ -89,7 +92,7 @@ impl NatsServer {
 
     /// The same of a current release.
     pub fn start_current(settings: &str) -> Self {
-        let settings = format!("jetstream {{ store_dir: FOLDER }}\n{settings}");
+        let settings = format!("{JETSTREAM}\n{settings}");
         Self::start_program(&current_program(), free_port(), &settings)
     }
 

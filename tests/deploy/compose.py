@@ -23,7 +23,7 @@ STATED = {
     "ordersystem-inmemory": ("inmemory", "inmemory", "none"),
     "ordersystem-embedded": ("embedded", "inmemory", "machine"),
     "ordersystem-redis": ("redis", "redis", "machine"),
-    "ordersystem-nats": ("nats", "nats", "process"),
+    "ordersystem-nats": ("nats", "nats", "machine"),
     **{f"node{n}": ("redis", "redis", "machine") for n in (1, 2, 3)},
 }
 

@@ -144,6 +144,8 @@ class Node(Program):
             self.settings["ORDERSYSTEM_REDIS"] = f"127.0.0.1:{redis.port}"
         if nats:
             self.settings["ORDERSYSTEM_NATS"] = ",".join(f"nats://127.0.0.1:{server.port}" for server in nats)
+            # Deployed, they are at the usual port of each host.
+            self.settings["ORDERSYSTEM_NATS_MONITOR"] = ",".join(f"127.0.0.1:{server.monitor}" for server in nats)
         folder.mkdir(parents=True, exist_ok=True)
         self.env = {**clean_environment(), **self.settings}
         super().__init__([BINARY, "serve"], env=self.env)

@@ -2,6 +2,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "how a test fails")]
 
 mod audit;
+mod bus_loss;
 mod cluster;
 mod durable;
 mod embedded;

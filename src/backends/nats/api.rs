@@ -6,7 +6,7 @@ use async_nats::{HeaderMap, Message, Request, client::RequestErrorKind, header};
 use bytes::Bytes;
 use data_encoding::BASE64;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::connection::Nats;
 
@@ -179,6 +179,7 @@ impl Nats {
             return Err(CallError::NotSent(self.failure().unwrap_or_else(|| "not connected to NATS".to_owned())));
         }
         let most = self.options().request_timeout;
+        let asked_at = Instant::now();
         // Once more here: within the client the wait for a place in its queue has no end.
         match timeout(most + Duration::from_millis(100), self.client().send_request(subject, request)).await {
             Ok(Ok(answer)) => Ok(answer),
@@ -186,9 +187,34 @@ impl Nats {
                 RequestErrorKind::NoResponders => CallError::NotSent("no stream of NATS takes it".to_owned()),
                 RequestErrorKind::InvalidSubject => CallError::NotSent(error.to_string()),
                 RequestErrorKind::MaxPayloadExceeded => CallError::TooLarge(error.to_string()),
-                RequestErrorKind::TimedOut | RequestErrorKind::Other => CallError::Lost(error.to_string()),
+                RequestErrorKind::TimedOut | RequestErrorKind::Other => self.no_answer(asked_at, error.to_string()),
             }),
-            Err(_) => Err(CallError::Lost(format!("NATS did not answer within {most:?}"))),
+            Err(_) => Err(self.no_answer(asked_at, format!("NATS did not answer within {most:?}"))),
+        }
+    }
+}
+
+impl Nats {
+    /// Why there is no answer to a request: what is not permitted gets none.
+    fn no_answer(&self, asked_at: Instant, why: String) -> CallError {
+        CallError::Lost(self.forbidden_since(asked_at).map_or(why, |what| format!("NATS does not permit it: {what}")))
+    }
+
+    /// Whether a publish to `subject` would be decided: one whose condition cannot hold is refused by whoever decides all of them, before it
+    /// is proposed to others. Nothing is stored.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(super) async fn probe(&self, subject: String, deadline: Instant) -> Result<(), String> {
+        let asked_at = Instant::now();
+        match timeout_at(deadline, self.store(subject.clone(), only_after(u64::from(u32::MAX)), "probe".into())).await {
+            // Another probe may be under way.
+            Ok(Err(error)) if error.is_wrong_sequence() || code::ASK_AGAIN.iter().any(|code| error.is(*code)) => Ok(()),
+            Ok(Err(error)) => Err(error.to_string()),
+            Ok(Ok(sequence)) => Err(format!("message {sequence} was stored although its condition could not hold")),
+            Err(_) => Err(self
+                .forbidden_since(asked_at)
+                .map_or_else(|| "NATS does not answer".to_owned(), |what| format!("NATS does not permit it: {what}"))),
         }
     }
 }

@@ -1,10 +1,13 @@
 //! Checkpoints as one key each of a bucket, read and then written on condition that nobody else has.
+//!
+//! A bucket that has vanished is made again, empty: its checkpoints are gone, and the work since the beginning is done once more. Tokens given out
+//! before are below those of leases acquired since (see [`super::lease`]), so an owner of before is shut out from the first save of the next.
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::{
-    connection::Nats,
+    connection::{Nats, NotConnected},
     kv::{Bucket, Entry, WriteError},
 };
 use crate::{
@@ -26,6 +29,14 @@ impl NatsCheckpointStore {
     #[must_use]
     pub fn new(nats: Nats) -> Self {
         Self { bucket: Bucket::new(nats, "checkpoints") }
+    }
+
+    /// Finds the bucket, or makes it.
+    ///
+    /// # Errors
+    /// [`NotConnected`] says why it cannot be used, and whether waiting helps.
+    pub async fn admit(&self) -> Result<(), NotConnected> {
+        self.bucket.admit().await.map(drop)
     }
 
     async fn get(&self, name: &str) -> Result<Option<Entry>, CheckpointError> {

@@ -1,19 +1,31 @@
 //! The one connection that a node shares among all that it keeps in NATS.
 //!
-//! The client library makes it, and makes it anew when it is lost: a node may start before its NATS. A call made meanwhile fails after
+//! The client library makes it, and makes it again when it is lost: a node may start before its NATS. A call made meanwhile fails after
 //! [`NatsOptions::request_timeout`] or waits in the client's bounded queue; nothing is repeated here, since only the caller knows what may be.
+//!
+//! What the library says of itself goes to no log by default (it names neither address nor cause); what is to be known is said here, once a
+//! change and every half a minute while it lasts.
 
 use std::{
     fmt,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
-use async_nats::{Client, ConnectOptions, Event, ServerAddr, connection::State, jetstream};
+use async_nats::{Client, ConnectOptions, Event, Server, ServerAddr, connection::State, jetstream};
 use tokio::{
     task::JoinHandle,
     time::{Instant, sleep},
 };
+
+use super::{
+    monitor::{Monitors, Synced},
+    stranger,
+};
+
+/// How often it is said that NATS is still unreachable.
+const SAY_AGAIN_EVERY: Duration = Duration::from_secs(30);
 
 /// Where NATS is and how long to wait for it.
 #[derive(Clone)]
@@ -21,10 +33,16 @@ pub struct NatsOptions {
     /// `nats://[user:password@]host[:port]`, `nats://token@host`, `tls://…`, or `host:port`; several servers of a cluster comma separated,
     /// of which the first names user and password for all.
     pub url: String,
+    /// Who this is and whom it trusts, beside what the address says.
+    pub access: NatsAccess,
     /// What the names of streams and buckets, and all subjects, begin with: 1 to 64 characters of `A-Z a-z 0-9 _ -`.
     pub prefix: String,
     /// On how many servers of a cluster each stream is kept: 1, 3 or 5.
     pub replicas: usize,
+    /// The monitoring ports of the servers, `host:port`; none: port 8222 of the hosts of `url`.
+    pub monitors: Vec<String>,
+    /// Whether the operator asserts that all servers sync before they acknowledge.
+    pub synced: bool,
     /// Whether a log is made where there is none.
     pub makes_log: bool,
     /// How long making a connection may take.
@@ -33,14 +51,30 @@ pub struct NatsOptions {
     pub request_timeout: Duration,
 }
 
+/// Who a client is to NATS and whom it trusts: files, read when it starts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NatsAccess {
+    /// A credentials file (`.creds`), with a JWT and the seed of an nkey.
+    pub credentials: Option<PathBuf>,
+    /// A file with the seed of an nkey alone.
+    pub nkey: Option<PathBuf>,
+    /// PEM file with the certificates that sign the server's, beside those that the system trusts.
+    pub ca: Option<PathBuf>,
+    /// PEM files with the certificate to show and its private key.
+    pub certificate: Option<(PathBuf, PathBuf)>,
+}
+
 impl NatsOptions {
     /// The options for `url` with names that begin with `prefix` and times fit for a server in the same data center.
     #[must_use]
     pub fn new(url: impl Into<String>, prefix: impl Into<String>) -> Self {
         Self {
             url: url.into(),
+            access: NatsAccess::default(),
             prefix: prefix.into(),
             replicas: 1,
+            monitors: Vec::new(),
+            synced: false,
             makes_log: true,
             connect_timeout: Duration::from_secs(2),
             request_timeout: Duration::from_secs(2),
@@ -80,8 +114,11 @@ pub struct Nats {
     client: Client,
     jetstream: jetstream::Context,
     options: Arc<NatsOptions>,
-    /// Why the last try to connect failed.
-    failure: Arc<Mutex<Option<String>>>,
+    /// The hosts of the address.
+    hosts: Arc<[String]>,
+    monitors: Arc<Monitors>,
+    /// What is known of the connection.
+    contact: Arc<Contact>,
 }
 
 /// A task that ends with its owner.
@@ -101,14 +138,22 @@ impl Nats {
     /// For an address that is not one, without its password.
     pub async fn start(options: NatsOptions) -> Result<Self, String> {
         let (servers, login) = addresses(&options.url)?;
-        let failure = Arc::new(Mutex::new(None));
-        let told = Arc::clone(&failure);
-        let connect = login
-            .into_options()
+        let hosts = servers.iter().map(|server| bracketed(server.host())).collect();
+        let contact = Arc::new(Contact::default());
+        let (told, seen) = (Arc::clone(&contact), Arc::clone(&contact));
+        let connect = with_access(login.into_options(), &options.access)?
             .name("ordersystem")
             .event_callback(move |event| {
-                note(&told, &event);
-                std::future::ready(())
+                let told = Arc::clone(&told);
+                async move { told.note(&event) }
+            })
+            // Chooses nothing: here the library tells what became of the last attempt at each server.
+            .reconnect_to_server_callback(move |servers, _| {
+                let seen = Arc::clone(&seen);
+                async move {
+                    attempts(&seen, &servers);
+                    None
+                }
             })
             .retry_on_initial_connect()
             .connection_timeout(options.connect_timeout)
@@ -119,7 +164,7 @@ impl Nats {
             connect.connect(servers).await.map_err(|error| format!("the address of NATS: {}", error.kind()))?;
         let mut jetstream = jetstream::new(client.clone());
         jetstream.set_timeout(options.request_timeout);
-        Ok(Self { client, jetstream, options: Arc::new(options), failure })
+        Ok(Self { client, jetstream, options: Arc::new(options), hosts, monitors: Arc::default(), contact })
     }
 
     /// Waits until connected, as long as a connection may take.
@@ -142,7 +187,22 @@ impl Nats {
 
     /// Why the last try to connect failed; `None` while connected.
     pub(super) fn failure(&self) -> Option<String> {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.contact.failure()
+    }
+
+    /// What the server did not permit since `then`.
+    pub(super) fn forbidden_since(&self, then: Instant) -> Option<String> {
+        self.contact.with(|talk| talk.forbidden.clone()).filter(|(at, _)| *at >= then).map(|(_, what)| what)
+    }
+
+    /// The hosts that the address names.
+    pub(super) fn hosts(&self) -> &[String] {
+        &self.hosts
+    }
+
+    /// Whether the servers of these names sync what they acknowledge; the one that is connected to, if there is no name.
+    pub(super) async fn synced(&self, servers: &[String]) -> Synced {
+        self.monitors.synced(self, servers).await
     }
 
     /// How often a connection has been made: whoever sees another number than before talks to a server that may be another one.
@@ -275,19 +335,172 @@ fn decode(text: &str) -> String {
     String::from_utf8(bytes).unwrap_or_else(|_| text.to_owned())
 }
 
-/// Remembers why connecting fails.
-fn note(failure: &Mutex<Option<String>>, event: &Event) {
-    let why = match event {
-        Event::Connected => None,
-        Event::ServerError(error) => Some(error.to_string()),
-        Event::ClientError(error) => Some(error.to_string()),
-        _ => return,
-    };
-    *failure.lock().unwrap_or_else(PoisonError::into_inner) = why;
+/// An IPv6 address in brackets, any other host as it is.
+fn bracketed(host: &str) -> String {
+    if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host.to_owned() }
+}
+
+/// Adds what the files say.
+fn with_access(connect: ConnectOptions, access: &NatsAccess) -> Result<ConnectOptions, String> {
+    let mut connect = connect;
+    if let Some(file) = &access.credentials {
+        let unfit = |_| format!("nats-credentials: {} is not a credentials file with a JWT and a seed", file.display());
+        connect = connect.credentials(&read(file, "nats-credentials")?).map_err(unfit)?;
+    }
+    if let Some(file) = &access.nkey {
+        connect = connect.nkey(seed(&read(file, "nats-nkey")?, file)?);
+    }
+    if let Some(file) = &access.ca {
+        read(file, "nats-ca")?;
+        connect = connect.add_root_certificates(file.clone()).require_tls(true);
+    }
+    if let Some((certificate, key)) = &access.certificate {
+        read(certificate, "nats-cert")?;
+        read(key, "nats-key")?;
+        connect = connect.add_client_certificate(certificate.clone(), key.clone()).require_tls(true);
+    }
+    Ok(connect)
+}
+
+fn read(file: &Path, setting: &str) -> Result<String, String> {
+    std::fs::read_to_string(file).map_err(|error| format!("{setting}: {} cannot be read: {error}", file.display()))
+}
+
+/// The seed in the text of a file: its only line that is one.
+fn seed(text: &str, file: &Path) -> Result<String, String> {
+    let seed = text.lines().map(str::trim).find(|line| line.starts_with('S') && line.len() > 40);
+    seed.map(str::to_owned).ok_or_else(|| format!("nats-nkey: {} holds no seed of an nkey (SU…)", file.display()))
+}
+
+/// Why connecting fails, and when that was said last.
+#[derive(Debug, Default)]
+struct Contact(Mutex<Talk>);
+
+#[derive(Debug, Default)]
+struct Talk {
+    /// Why the last try failed; `None` while connected.
+    failure: Option<String>,
+    /// The failures of the single servers at the last attempt, with their addresses.
+    attempts: Option<String>,
+    /// When it was last said that it fails; `None` if it was not, or is over.
+    said_at: Option<Instant>,
+    /// What the server last did not permit, and when.
+    forbidden: Option<(Instant, String)>,
+}
+
+impl Contact {
+    fn with<T>(&self, work: impl FnOnce(&mut Talk) -> T) -> T {
+        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn failure(&self) -> Option<String> {
+        self.with(|talk| talk.failure.clone())
+    }
+
+    fn note(&self, event: &Event) {
+        match event {
+            Event::Connected => {
+                let was_down = self.with(|talk| {
+                    (talk.failure, talk.attempts) = (None, None);
+                    talk.said_at.take().is_some()
+                });
+                if was_down {
+                    tracing::info!("NATS is reached again");
+                }
+            }
+            Event::Disconnected => self.fails("the connection was lost".to_owned()),
+            Event::ServerError(error) if is_forbidden(&error.to_string()) => self.forbidden(error.to_string()),
+            Event::ServerError(error) => self.fails(error.to_string()),
+            // Without a cause unless it is a denial: that is told with the next attempt.
+            Event::ClientError(error) => {
+                let why = self.with(|talk| talk.attempts.clone());
+                self.fails(why.filter(|_| !is_denial(&error.to_string())).unwrap_or_else(|| error.to_string()));
+            }
+            _ => {}
+        }
+    }
+
+    /// Remembers what this user may not do, and says so: a request that is not permitted gets no answer.
+    fn forbidden(&self, what: String) {
+        let is_news = self.with(|talk| {
+            let before = talk.forbidden.replace((Instant::now(), what.clone()));
+            before.is_none_or(|(at, before)| before != what || at.elapsed() >= SAY_AGAIN_EVERY)
+        });
+        if is_news {
+            tracing::error!(what, "NATS does not permit this user what the service needs, see docs/deploy.md");
+        }
+    }
+
+    /// Says that NATS is unreachable, unless that was said a moment ago.
+    fn fails(&self, why: String) {
+        let is_to_be_said = self.with(|talk| {
+            talk.failure = Some(why.clone());
+            // A loss of the connection is not worth a line: what comes of it is.
+            let is_due = talk.attempts.is_some() && talk.is_due();
+            if is_due {
+                talk.said_at = Some(Instant::now());
+            }
+            is_due
+        });
+        if is_to_be_said {
+            tracing::warn!(why, "NATS is unreachable, it is tried again");
+        }
+    }
+}
+
+/// Takes note of what became of the last attempt at each server.
+fn attempts(contact: &Arc<Contact>, servers: &[Server]) {
+    let failed = |server: &Server| Some((address(&server.addr), server.last_error.clone()?));
+    let failed: Vec<_> = servers.iter().filter_map(failed).collect();
+    if failed.is_empty() {
+        return;
+    }
+    let contact = Arc::clone(contact);
+    let is_due = contact.with(Talk::is_due);
+    // Within a task: the library waits for this.
+    tokio::spawn(async move {
+        let mut all = Vec::new();
+        for (address, why) in failed {
+            let why = if is_due && stranger::is_silence(&why) {
+                stranger::who_is_at(&address).await
+            } else {
+                stranger::in_words(&why)
+            };
+            all.push(format!("{address}: {why}"));
+        }
+        let all = all.join("; ");
+        let is_down = contact.with(|talk| {
+            // What was found out before says more.
+            if is_due || talk.attempts.is_none() {
+                talk.attempts = Some(all.clone());
+            }
+            talk.failure.is_some()
+        });
+        if is_down {
+            contact.fails(contact.with(|talk| talk.attempts.clone()).unwrap_or(all));
+        }
+    });
+}
+
+impl Talk {
+    /// Whether it is time to say that NATS is unreachable.
+    fn is_due(&mut self) -> bool {
+        self.said_at.is_none_or(|at| at.elapsed() >= SAY_AGAIN_EVERY)
+    }
+}
+
+/// Whether the server lets us in and forbids something.
+fn is_forbidden(why: &str) -> bool {
+    why.to_ascii_lowercase().contains("permissions violation")
+}
+
+/// Host and port of a server.
+fn address(server: &ServerAddr) -> String {
+    format!("{}:{}", bracketed(server.host()), server.port())
 }
 
 /// Whether the server knows us and does not want us.
 fn is_denial(why: &str) -> bool {
     let why = why.to_ascii_lowercase();
-    why.contains("authorization") || why.contains("authentication")
+    why.contains("authorization") || why.contains("authentication") || why.contains("signing nonce")
 }

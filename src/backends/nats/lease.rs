@@ -1,7 +1,10 @@
-//! Leases as one key each of a bucket; the token is the revision that the key had when the lease was acquired.
+//! Leases as one key each of a bucket; the token is the revision that the key had when the lease was acquired, on top of the time at which
+//! the bucket was made.
 //!
 //! Every change is written on condition of the revision that was read, so of any number of holders one wins, and no write that arrives late
-//! undoes a newer one. Revisions are the sequences of the bucket's stream, which grow for as long as the bucket is there.
+//! undoes a newer one. Revisions are the sequences of the bucket's stream, which grow for as long as the bucket is there. One that has vanished
+//! is made again and counts from 1; the time of its making, in microseconds, keeps its tokens above all of the former one, which was not written
+//! to a million times a second. That relies on the clock of the server not having gone back behind the making of the former one.
 //!
 //! **When a lease has expired.** JetStream cannot tell: it has no condition on time, its messages carry the clock of whichever server led
 //! the stream then, and the clocks of servers and nodes differ and jump. So nobody compares clocks. A holder may take over a lease when it
@@ -25,8 +28,9 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::{
-    connection::Nats,
+    connection::{Nats, NotConnected},
     kv::{Bucket, Entry, WriteError},
+    provision::Made,
 };
 use crate::lease::{Lease, LeaseError, LeaseOwner, LeaseStore, validate, validate_name, validate_ttl};
 
@@ -45,8 +49,11 @@ pub struct NatsLeaseStore {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Stored {
     holder: String,
-    /// 0 in the write that acquired the lease, whose revision is the token.
+    /// 0 in the write that acquired the lease, whose token is `base` and the revision.
     token: u64,
+    /// When the bucket was made.
+    #[serde(default)]
+    base: u64,
     ttl_ns: u64,
 }
 
@@ -69,7 +76,7 @@ struct Sighting {
 
 impl Owned {
     fn token(&self) -> u64 {
-        if self.stored.token == 0 { self.revision } else { self.stored.token }
+        if self.stored.token == 0 { self.stored.base.saturating_add(self.revision) } else { self.stored.token }
     }
 
     fn belongs_to(&self, lease: &Lease) -> bool {
@@ -82,6 +89,14 @@ impl NatsLeaseStore {
     #[must_use]
     pub fn new(nats: Nats) -> Self {
         Self { bucket: Bucket::new(nats, "leases"), seen: Mutex::default() }
+    }
+
+    /// Finds the bucket, or makes it.
+    ///
+    /// # Errors
+    /// [`NotConnected`] says why it cannot be used, and whether waiting helps.
+    pub async fn admit(&self) -> Result<(), NotConnected> {
+        self.bucket.admit().await.map(drop)
     }
 
     fn with_seen<T>(&self, work: impl FnOnce(&mut HashMap<String, Sighting>) -> T) -> T {
@@ -158,10 +173,16 @@ impl LeaseStore for NatsLeaseStore {
                     return Ok(None);
                 }
             }
-            let stored = Stored { holder: holder.to_owned(), token: 0, ttl_ns: nanoseconds(ttl) };
+            let Made(base) = self.bucket.made().await.map_err(LeaseError::Unavailable)?;
+            let stored = Stored { holder: holder.to_owned(), token: 0, base, ttl_ns: nanoseconds(ttl) };
             let expires_at = Instant::now() + ttl;
             match self.write(name, &stored, revision, expires_at).await {
-                Ok(fencing_token) => {
+                Ok(revision) => {
+                    // Was it written into the bucket whose making is in the token? If it was made again meanwhile, it was not, or is gone.
+                    if self.bucket.made_now().await.map_err(LeaseError::Unavailable)? != Made(base) {
+                        continue;
+                    }
+                    let fencing_token = base.saturating_add(revision);
                     let (name, holder) = (name.to_owned(), holder.to_owned());
                     return Ok(Some(Lease { name, holder, fencing_token, expires_at }));
                 }
@@ -179,7 +200,7 @@ impl LeaseStore for NatsLeaseStore {
         for _ in 0..MAX_TRIES {
             let revision = self.current(lease).await?;
             let expires_at = Instant::now() + ttl;
-            let stored = Stored { holder: lease.holder.clone(), token, ttl_ns: nanoseconds(ttl) };
+            let stored = Stored { holder: lease.holder.clone(), token, base: 0, ttl_ns: nanoseconds(ttl) };
             match self.write(&lease.name, &stored, revision, expires_at).await {
                 Ok(_) => return Ok(Lease { expires_at, ..lease.clone() }),
                 // By another, then it is lost; or by a renewal of the same owner.

@@ -7,6 +7,10 @@
 //! The stream is bounded and refuses what is beyond its bound. What every consumer has dealt with is dropped when room is needed; where a
 //! consumer keeps it full, publishing waits; with no consumer at all the oldest messages give way.
 //!
+//! A stream or a bucket that vanishes while nodes run is made again. Sequences of before say nothing then (see `identity.rs`): consumers read the new
+//! stream from its beginning, and what they had not dealt with is published again from the log. A loss that happens while no node
+//! runs is not noticed as far as it concerns events that were accepted before.
+//!
 //! Our own consumers keep their place themselves, in a bucket, and not in a durable consumer of JetStream's. JetStream
 //! writes acknowledgements down some time after it has taken them, so a crash of the server would bring back what was dealt with; it cannot
 //! tell a consumer that has been replaced from the one that has replaced it; and what the former one held comes again only after its
@@ -19,6 +23,7 @@ mod consumer;
 mod dead_letters;
 mod dealt;
 mod envelope;
+mod identity;
 mod publisher;
 mod reader;
 mod registry;
@@ -26,16 +31,27 @@ mod registry;
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use tokio::sync::{Mutex, Notify};
+use tokio::{
+    sync::{Mutex, Notify},
+    time::{Instant, timeout_at},
+};
 
-use self::{consumer::NatsConsumer, dead_letters::DeadLetters, publisher::End, registry::Registry};
-use super::connection::Nats;
+use self::{consumer::NatsConsumer, dead_letters::DeadLetters, identity::Identity, publisher::End, registry::Registry};
+use super::{
+    connection::{Nats, NotConnected},
+    server::ServerFacts,
+};
 use crate::{
     checkpoint_store::is_valid_name,
     message_bus::{
         AtRisk, BusError, Consumer, DeadLetter, Description, EventId, MAX_DEAD_LETTERS, Message, MessageBus,
     },
 };
+
+/// How long a check waits for an answer.
+const CHECK_WITHIN: Duration = Duration::from_secs(2);
+/// How long after a loss a consumer is waited for that knows how far it had come.
+const COMES_BACK_WITHIN: Duration = Duration::from_secs(30);
 
 /// The bounds of a [`NatsMessageBus`], all at least 1, and what it tells other listeners.
 #[derive(Clone, Copy, Debug)]
@@ -88,6 +104,7 @@ struct Shared {
     /// The source that messages name.
     source: String,
     registry: Registry,
+    identity: Identity,
     /// One batch at a time is published from here.
     end: Mutex<End>,
     /// Something may have become ready for some consumer, or another may have taken its place.
@@ -114,15 +131,50 @@ impl NatsMessageBus {
                 parts_subject,
                 source,
                 registry,
+                identity: Identity::default(),
                 end,
                 arrived,
                 room,
             }),
         }
     }
+
+    /// Finds the stream and the bucket of the bus, or makes them.
+    ///
+    /// # Errors
+    /// [`NotConnected`] says why they cannot be used, and whether waiting helps.
+    pub async fn admit(&self) -> Result<(), NotConnected> {
+        let nats = &self.shared.nats;
+        nats.connected().await?;
+        let server = ServerFacts::read(nats).await?;
+        if let Some(why) = server.unfit_for_replicas(nats.options().replicas as u64) {
+            return Err(NotConnected::Ever(why));
+        }
+        publisher::admit(&self.shared).await?;
+        self.shared.registry.admit().await
+    }
 }
 
 impl Shared {
+    /// From which position of the log on events may be missing that are still needed.
+    async fn missing_from(&self, consumers: &[String], lost_at: Instant) -> Result<u64, BusError> {
+        let (names, _) = self.registry.names().await?;
+        let mut first = u64::MAX;
+        for name in names.consumers.keys().chain(consumers) {
+            first = first.min(match self.registry.position_of(&names, name).await? {
+                Some(position) => position.saturating_add(1),
+                None if lost_at.elapsed() < COMES_BACK_WITHIN => {
+                    return Err(BusError::Unavailable(format!(
+                        "the consumer {name} has not said yet how far it had come"
+                    )));
+                }
+                // Nobody knows: all of it.
+                None => 1,
+            });
+        }
+        Ok(first)
+    }
+
     fn dead_letters(&self, name: &str) -> DeadLetters {
         DeadLetters::new(&self.nats, name, self.source.clone(), self.options.max_dead_letters)
     }
@@ -143,14 +195,24 @@ impl MessageBus for NatsMessageBus {
         AtRisk::Nothing
     }
 
+    async fn lost_from(&self, consumers: &[String]) -> Result<Option<u64>, BusError> {
+        let Some(lost_at) = self.shared.identity.lost_since() else { return Ok(None) };
+        self.shared.identity.begin_resuming();
+        self.shared.missing_from(consumers, lost_at).await.map(Some)
+    }
+
+    fn resume(&self) {
+        self.shared.identity.resume();
+    }
+
     async fn consumer(&self, name: &str) -> Result<Box<dyn Consumer>, BusError> {
         if !is_valid_name(name) {
             return Err(BusError::InvalidName);
         }
-        let (cursor, dealt) = self.shared.registry.open(name).await?;
+        let (cursor, progress) = self.shared.registry.open(name).await?;
         // The former one is to notice now.
         self.shared.arrived.notify_waiters();
-        Ok(Box::new(NatsConsumer::new(Arc::clone(&self.shared), name.to_owned(), cursor, dealt)))
+        Ok(Box::new(NatsConsumer::new(Arc::clone(&self.shared), name.to_owned(), cursor, progress)))
     }
 
     async fn remove_consumer(&self, name: &str) -> Result<(), BusError> {
@@ -187,16 +249,21 @@ impl MessageBus for NatsMessageBus {
         self.shared.dead_letters(name).discard(events).await
     }
 
+    /// It answers, there is room, and what is published would be stored: by this user, too, and by a leader.
     async fn check(&self) -> Result<(), BusError> {
-        if !self.shared.nats.is_connected() {
-            return Err(BusError::Unavailable("NATS is out of reach".to_owned()));
+        let Shared { nats, registry, .. } = &*self.shared;
+        if !nats.is_connected() {
+            let why = nats.failure().unwrap_or_else(|| "not connected yet".to_owned());
+            return Err(BusError::Unavailable(format!("NATS is unreachable: {why}")));
         }
-        match publisher::look(&self.shared, 1).await? {
-            found if found.room > 0 => Ok(()),
-            found => {
-                let who = found.slowest.as_deref().unwrap_or("nobody");
-                Err(BusError::Unavailable(format!("the stream is full and waits for the consumer {who}")))
-            }
+        let deadline = Instant::now() + CHECK_WITHIN;
+        let silent = |_| BusError::Unavailable("NATS does not answer".to_owned());
+        let found = timeout_at(deadline, publisher::look(&self.shared, 1)).await.map_err(silent)??;
+        if found.room == 0 {
+            let who = found.slowest.as_deref().unwrap_or("nobody");
+            return Err(BusError::Unavailable(format!("the stream is full and waits for the consumer {who}")));
         }
+        let events = nats.probe(format!("{}.probe", self.shared.subject), deadline);
+        tokio::try_join!(events, registry.probe(deadline)).map(drop).map_err(BusError::Unavailable)
     }
 }

@@ -4,15 +4,15 @@
 //! use one NATS; the leader of the stream is the one that decides.
 //!
 //! **What is durable when**: whatever JetStream has acknowledged survives the end of this process and a crash of `nats-server`. It
-//! acknowledges before it has synced, so that one server alone may lose the newest messages with the power of its machine, unless it is set
-//! to `sync_interval: always`; it does not tell its clients whether it is (only its monitoring port does, `/jsz` of new versions), and so
-//! no more than `process` is claimed. A stream on three servers or five has each message on most of them before it is acknowledged:
-//! `quorum`. Set `sync_interval: always` there too if all of them may lose power at once.
+//! acknowledges before it has synced, with replicas as well, so that a power loss of all its servers takes the newest messages away, unless
+//! they are set to `sync_interval: always` (2.10 or newer). They do not tell that to their clients, only to whoever asks their monitoring ports
+//! (see `monitor.rs`): where each server of a stream says so there, or the operator asserts it, an acknowledged message survives a power loss
+//! (`machine`), and on three servers or five the loss of a minority of them as well (`quorum`). Otherwise it is `process`.
 //!
 //! **What NATS must be set to**: JetStream enabled, with a `store_dir` that lasts. The streams are made by the first node that comes. Ones
 //! that are there are looked at, and refused if they would lose anything: storage in memory, a maximum age, a limit that discards old
 //! messages, deleting or purging allowed, and the like. A limit of bytes with `discard: new` is no loss: whoever writes is told.
-//! With replicas nats-server 2.9.25 or newer is needed, see `docs/decisions/0008`.
+//! With replicas nats-server 2.9.25 or newer is needed, see `docs/decisions/0008`, and none of 2.10.20 to 2.10.22.
 //!
 //! **Its streams and subjects**:
 //!
@@ -31,5 +31,7 @@ pub mod event_store;
 mod kv;
 pub mod lease;
 pub mod message_bus;
+mod monitor;
 mod provision;
 mod server;
+mod stranger;

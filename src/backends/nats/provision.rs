@@ -1,12 +1,34 @@
 //! Streams: made where they are not there yet, and never changed where they are.
 
+use std::time::Duration;
+
 use async_nats::jetstream::{
     ErrorCode,
-    context::CreateStreamErrorKind,
-    stream::{Config, DiscardPolicy, RetentionPolicy},
+    context::{CreateStreamErrorKind, GetStreamErrorKind},
+    stream::{Config, DiscardPolicy, Info, RetentionPolicy},
 };
 
-use super::connection::Nats;
+use tokio::time::timeout;
+
+use super::{
+    connection::{Nats, NotConnected},
+    server::too_few_replicas,
+};
+
+/// How often what may be asked again is asked with a short time to wait.
+const SHORT_TRIES: usize = 3;
+/// That time.
+const SHORT_TRY: Duration = Duration::from_millis(700);
+
+/// Tells one making of a stream from the next of the same name: when it was made, by the server's clock, in microseconds since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Made(pub u64);
+
+impl Made {
+    pub(super) fn of(info: &Info) -> Self {
+        Self(u64::try_from(info.created.unix_timestamp_nanos() / 1_000).unwrap_or_default())
+    }
+}
 
 /// Waits for the connection, as long as one may take.
 ///
@@ -20,35 +42,75 @@ pub(super) async fn connected(nats: &Nats) -> Result<(), String> {
 /// as it is.
 ///
 /// # Errors
-/// Says why there is none, or why the one that is there cannot be used.
-pub(super) async fn make_stream(nats: &Nats, wanted: Config) -> Result<(), String> {
-    connected(nats).await?;
+/// Says why there is none, or why the one that is there cannot be used, and whether waiting helps.
+pub(super) async fn make_stream(nats: &Nats, wanted: Config) -> Result<Info, NotConnected> {
+    nats.connected().await?;
     let name = wanted.name.clone();
-    match nats.jetstream().create_stream(wanted.clone()).await {
-        Ok(_) => return Ok(()),
-        Err(error) => match error.kind() {
-            CreateStreamErrorKind::JetStream(why) if why.error_code() == ErrorCode::STREAM_NAME_EXIST => {}
-            _ => return Err(format!("the stream {name} cannot be made: {error}")),
-        },
+    for _ in 0..2 {
+        let found = match ask_again(|| nats.jetstream().get_stream(&name)).await {
+            Ok(found) => Some(found),
+            Err(error) => match error.kind() {
+                GetStreamErrorKind::JetStream(why) if why.error_code() == ErrorCode::STREAM_NOT_FOUND => None,
+                _ => return Err(NotConnected::Yet(format!("the stream {name}: {}", in_words(&error)))),
+            },
+        };
+        if let Some(found) = found {
+            return match unfit(&found.cached_info().config, &wanted) {
+                Some(why) => Err(NotConnected::Ever(format!("the stream {name} {why}"))),
+                None => Ok(found.cached_info().clone()),
+            };
+        }
+        match ask_again(|| nats.jetstream().create_stream(wanted.clone())).await {
+            Ok(made) => return Ok(made.cached_info().clone()),
+            Err(error) => match error.kind() {
+                // Another node was first, with other settings: what it made is looked at.
+                CreateStreamErrorKind::JetStream(why) if why.error_code() == ErrorCode::STREAM_NAME_EXIST => {}
+                CreateStreamErrorKind::JetStream(why)
+                    if why.error_code() == ErrorCode::STREAM_REPLICAS_NOT_SUPPORTED =>
+                {
+                    return Err(NotConnected::Ever(format!("the stream {name} cannot be made: {why}")));
+                }
+                _ => return Err(NotConnected::Yet(format!("the stream {name} cannot be made: {}", in_words(&error)))),
+            },
+        }
     }
-    let found = nats.jetstream().get_stream(&name).await.map_err(|error| format!("the stream {name}: {error}"))?;
-    match unfit(&found.cached_info().config, &wanted) {
-        Some(why) => Err(format!("the stream {name} {why}")),
-        None => Ok(()),
+    Err(NotConnected::Yet(format!("the stream {name} is gone as soon as it is made")))
+}
+
+/// Asks what may be asked any number of times. A request about a stream whose leader is just being elected is lost without an answer, so that the
+/// first tries wait a short time only.
+///
+/// # Errors
+/// As `ask` does.
+pub(super) async fn ask_again<T, F: Future<Output = T>>(ask: impl Fn() -> F) -> T {
+    for _ in 0..SHORT_TRIES {
+        if let Ok(answer) = timeout(SHORT_TRY, ask()).await {
+            return answer;
+        }
+    }
+    ask().await
+}
+
+/// An error of the client library with what caused it.
+fn in_words(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(source) if !error.to_string().contains(&source.to_string()) => format!("{error}: {}", in_words(source)),
+        _ => error.to_string(),
     }
 }
 
 /// Why a stream that is there would lose what it is to keep.
-fn unfit(found: &Config, wanted: &Config) -> Option<&'static str> {
-    if !wanted.subjects.iter().all(|subject| found.subjects.contains(subject)) {
-        Some("does not take the subjects that it is to take")
+fn unfit(found: &Config, wanted: &Config) -> Option<String> {
+    let why = if !wanted.subjects.iter().all(|subject| found.subjects.contains(subject)) {
+        "does not take the subjects that it is to take"
     } else if found.retention != RetentionPolicy::Limits || found.discard != DiscardPolicy::New {
-        Some("must have retention 'limits' and discard 'new': otherwise it drops what is still needed")
+        "must have retention 'limits' and discard 'new': otherwise it drops what is still needed"
     } else if !found.max_age.is_zero() {
-        Some("must not have a max age: it would forget what is still needed")
+        "must not have a max age: it would forget what is still needed"
     } else if found.max_messages_per_subject.max(0) != wanted.max_messages_per_subject.max(0) {
-        Some("has another number of messages a subject than it must have")
+        "has another number of messages a subject than it must have"
     } else {
-        None
-    }
+        return too_few_replicas(&wanted.name, found.num_replicas as u64, wanted.num_replicas);
+    };
+    Some(why.to_owned())
 }

@@ -1,10 +1,13 @@
 //! What a NATS server and a stream on it are, as they say themselves: whether they can be used, and what an acknowledged write survives.
 
+use std::fmt;
+
 use serde_json::Value;
 
 use super::{
     api::{CallError, code},
     connection::{Nats, NotConnected},
+    monitor::Synced,
 };
 use crate::event_store::Durability;
 
@@ -12,9 +15,17 @@ use crate::event_store::Durability;
 const OLDEST: Version = Version(2, 9, 0);
 /// The oldest version that will do for a stream on several servers: before, of two publishes under way with one condition both were stored.
 const OLDEST_WITH_REPLICAS: Version = Version(2, 9, 25);
+/// The first and the last version that may lose a stream with replicas when a server crashes.
+const LOSE_REPLICAS: (Version, Version) = (Version(2, 10, 20), Version(2, 10, 22));
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct Version(u64, u64, u64);
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.0, self.1, self.2)
+    }
+}
 
 impl Version {
     /// Reads `2.10.4`, or `2.10.4-beta.1`.
@@ -61,16 +72,25 @@ impl ServerFacts {
         format!("NATS {}", self.version)
     }
 
-    /// Why `stream` cannot be used on this server, if so.
-    pub(super) fn unfit_for(&self, stream: &StreamFacts) -> Option<String> {
-        let is_too_old = Version::read(&self.version).is_some_and(|found| found < OLDEST_WITH_REPLICAS);
-        (is_too_old && stream.replicas > 1).then(|| {
-            let Version(major, minor, patch) = OLDEST_WITH_REPLICAS;
-            format!(
-                "NATS {} stores what it should refuse in a stream with replicas, as {} is: {major}.{minor}.{patch} or newer is needed",
-                self.version, stream.name
-            )
-        })
+    /// Why `stream` cannot be used on this server, if so, where `wanted` replicas were asked for.
+    pub(super) fn unfit_for(&self, stream: &StreamFacts, wanted: usize) -> Option<String> {
+        let StreamFacts { name, replicas, .. } = stream;
+        too_few_replicas(name, *replicas, wanted)
+            .map(|why| format!("stream {name} {why}"))
+            .or_else(|| self.unfit_for_replicas(*replicas))
+    }
+
+    /// Why this server cannot keep streams with so many replicas, if so.
+    pub(super) fn unfit_for_replicas(&self, replicas: u64) -> Option<String> {
+        let version = Version::read(&self.version).filter(|_| replicas > 1)?;
+        let (first, last) = LOSE_REPLICAS;
+        if version < OLDEST_WITH_REPLICAS {
+            return Some(format!(
+                "NATS {version} stores what it should refuse in a stream with replicas: {OLDEST_WITH_REPLICAS} or newer is needed"
+            ));
+        }
+        let loses = (first..=last).contains(&version);
+        loses.then(|| format!("NATS {version} may lose a stream with replicas when a server crashes: take another than {first} to {last}"))
     }
 }
 
@@ -79,6 +99,8 @@ impl ServerFacts {
 pub(super) struct StreamFacts {
     name: String,
     replicas: u64,
+    /// The names of the servers that keep it; empty where there is no cluster.
+    servers: Vec<String>,
     messages: u64,
 }
 
@@ -94,12 +116,13 @@ impl StreamFacts {
             return Err(format!("stream {name} cannot keep a log: {}", wrong.join(", ")));
         }
         let replicas = config["num_replicas"].as_u64().unwrap_or(1);
-        Ok(Self { name: name.to_owned(), replicas, messages: info["state"]["messages"].as_u64().unwrap_or_default() })
+        let messages = info["state"]["messages"].as_u64().unwrap_or_default();
+        Ok(Self { name: name.to_owned(), replicas, servers: servers(&info["cluster"]), messages })
     }
 
-    /// For the log.
-    pub(super) fn summary(&self) -> String {
-        format!("stream {} with file storage on {} servers", self.name, self.replicas)
+    /// The names of the servers that keep it; empty where there is no cluster.
+    pub(super) fn servers(&self) -> &[String] {
+        &self.servers
     }
 
     /// Whether it has no messages.
@@ -107,13 +130,35 @@ impl StreamFacts {
         self.messages == 0
     }
 
-    /// What an acknowledged message survives, no more than what is proven.
-    ///
-    /// A server acknowledges before it has synced, unless it is told otherwise, which it does not tell its clients: one server alone gives
-    /// its own process's end and no more. Of three or more a majority has taken in the message before it is acknowledged.
-    pub(super) const fn durability(&self) -> Durability {
-        if self.replicas >= 3 { Durability::Quorum } else { Durability::Process }
+    /// What an acknowledged message survives, no more than what is known. A server acknowledges before it has synced, unless it is told
+    /// otherwise, and so do three or five of them: a majority has taken the message in then, and a power loss of all takes it away.
+    pub(super) fn durability(&self, synced: &Synced) -> Durability {
+        match (synced.holds(), self.replicas) {
+            (true, 3..) => Durability::Quorum,
+            (true, _) => Durability::Machine,
+            (false, _) => Durability::Process,
+        }
     }
+
+    /// For people, what it survives and why that is known.
+    pub(super) fn summary(&self, synced: &Synced) -> String {
+        let Self { name, replicas, .. } = self;
+        let survives = match (synced.holds(), replicas) {
+            (true, 3..) => "survives the loss of a minority of servers, and a power loss",
+            (true, _) => "survives a power loss",
+            (false, 3..) => "survives the loss of a minority of servers, not a power loss of all",
+            (false, _) => "survives the end of this process, not a power loss",
+        };
+        let replicas = if *replicas == 1 { "1 replica".to_owned() } else { format!("{replicas} replicas") };
+        format!("stream {name}: {replicas}, {synced}; {survives}")
+    }
+}
+
+/// The names of the servers of a stream, as `STREAM.INFO` has them.
+fn servers(cluster: &Value) -> Vec<String> {
+    let replicas = cluster["replicas"].as_array().map_or(&[][..], Vec::as_slice);
+    let names = replicas.iter().map(|replica| &replica["name"]).chain([&cluster["leader"]]);
+    names.filter_map(|name| name.as_str().map(str::to_owned)).collect()
 }
 
 /// The settings that would lose data, or keep it from being stored.
@@ -151,9 +196,77 @@ fn wrong_settings(subjects: &str, config: &Value) -> Vec<String> {
     wrong
 }
 
+/// Why a stream with `found` replicas will not do where `wanted` were asked for, if so.
+pub(super) fn too_few_replicas(name: &str, found: u64, wanted: usize) -> Option<String> {
+    (found < wanted as u64).then(|| {
+        format!(
+            "has {found} replicas, and --nats-replicas asks for {wanted}: change it (nats stream edit {name} --replicas {wanted}), or ask for {found}"
+        )
+    })
+}
+
 #[cfg(test)]
 mod tests {
-    use super::Version;
+    use serde_json::json;
+
+    use super::{ServerFacts, StreamFacts, Version, servers, too_few_replicas};
+    use crate::{backends::nats::monitor::Synced, event_store::Durability};
+
+    fn stream(replicas: u64) -> StreamFacts {
+        StreamFacts { name: "a-log".to_owned(), replicas, servers: Vec::new(), messages: 0 }
+    }
+
+    #[test]
+    fn only_what_is_known_to_be_synced_survives_a_power_loss() {
+        let unknown = Synced::Unknown("s1".to_owned());
+        for (replicas, synced, durability, says) in [
+            (1, Synced::Read, Durability::Machine, "survives a power loss"),
+            (1, unknown.clone(), Durability::Process, "not a power loss"),
+            (3, Synced::Read, Durability::Quorum, "minority of servers, and a power loss"),
+            (3, Synced::Asserted, Durability::Quorum, "as --nats-synced asserts"),
+            (3, Synced::Not("s2".to_owned()), Durability::Process, "s2 has no sync_interval: always"),
+            (5, unknown, Durability::Process, "3 replicas, not known to be synced"),
+        ] {
+            let facts = stream(replicas);
+            assert_eq!(facts.durability(&synced), durability, "{replicas} {synced}");
+            let says = says.replace("3 replicas", &format!("{replicas} replicas"));
+            assert!(facts.summary(&synced).contains(&says), "{}", facts.summary(&synced));
+        }
+    }
+
+    #[test]
+    fn versions_that_lose_replicated_streams_are_refused_with_replicas_only() {
+        for (version, replicas, fits) in [
+            ("2.9.24", 3, false),
+            ("2.9.24", 1, true),
+            ("2.9.25", 3, true),
+            ("2.10.19", 3, true),
+            ("2.10.20", 3, false),
+            ("2.10.21", 3, false),
+            ("2.10.22", 5, false),
+            ("2.10.22", 1, true),
+            ("2.10.23", 3, true),
+            ("2.15.2", 3, true),
+        ] {
+            let server = ServerFacts { version: version.to_owned() };
+            assert_eq!(server.unfit_for(&stream(replicas), 1).is_none(), fits, "{version} {replicas}");
+        }
+    }
+
+    #[test]
+    fn a_stream_with_fewer_replicas_than_asked_for_is_refused_with_how_to_change_it() {
+        assert_eq!(too_few_replicas("a-log", 3, 1), None);
+        assert_eq!(too_few_replicas("a-log", 3, 3), None);
+        let why = too_few_replicas("a-log", 1, 3).unwrap();
+        assert!(why.contains("nats stream edit a-log --replicas 3"), "{why}");
+    }
+
+    #[test]
+    fn the_servers_of_a_stream_are_its_leader_and_its_replicas() {
+        let cluster = json!({"leader": "s2", "replicas": [{"name": "s1"}, {"name": "s3"}]});
+        assert_eq!(servers(&cluster), ["s1", "s3", "s2"]);
+        assert!(servers(&json!(null)).is_empty());
+    }
 
     #[test]
     fn versions_are_compared_by_their_numbers() {

@@ -13,13 +13,14 @@ use std::{
 
 use async_nats::{HeaderMap, header};
 use serde_json::{Value, json};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::commit::last_position;
 use crate::{
     backends::nats::{
         api::{CallError, Which, code},
         connection::{Nats, NotConnected},
+        monitor::Synced,
         server::{ServerFacts, StreamFacts},
     },
     event_store::{Durability, LogId, Position, StoreError},
@@ -158,13 +159,22 @@ impl Log {
         let log = self.stream_facts(&self.stream, &self.log_subjects()).await?;
         let requests = self.stream_facts(&self.requests, &self.request_subjects()).await?;
         for facts in [&log, &requests] {
-            if let Some(why) = server.unfit_for(facts) {
+            if let Some(why) = server.unfit_for(facts, self.nats.options().replicas) {
                 return Err(NotConnected::Ever(why));
             }
         }
-        let durability = log.durability().min(requests.durability());
+        let mut servers = [log.servers(), requests.servers()].concat();
+        servers.sort_unstable();
+        servers.dedup();
+        let synced = self.nats.synced(&servers).await;
+        if let (Synced::Not(server), true) = (&synced, self.nats.options().synced) {
+            return Err(NotConnected::Ever(format!(
+                "--nats-synced asserts what is not so: {server} is not set to sync_interval: always"
+            )));
+        }
+        let durability = log.durability(&synced).min(requests.durability(&synced));
         self.find_id(log.is_empty()).await?;
-        let summary = format!("{}, {}, {}", server.summary(), log.summary(), requests.summary());
+        let summary = format!("{}, {}; {}", server.summary(), log.summary(&synced), requests.summary(&synced));
         *self.facts.lock().unwrap_or_else(PoisonError::into_inner) = Some(Facts { durability, summary });
         Ok(())
     }
@@ -280,20 +290,13 @@ impl Log {
         Ok(last)
     }
 
-    /// Whether a publish to the log would be decided: one whose condition cannot hold is refused by whoever decides all of them.
+    /// Whether publishes to the log and to the requests would be decided.
     ///
     /// # Errors
     /// Why not.
     pub(super) async fn probe(&self, deadline: Instant) -> Result<(), String> {
-        let mut headers = HeaderMap::new();
-        headers.insert(header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, u64::from(u32::MAX).to_string());
-        let publish = self.nats.store(self.nats.subject("log.id"), headers, "probe".into());
-        match timeout_at(deadline, publish).await {
-            Ok(Err(error)) if error.is_wrong_sequence() => Ok(()),
-            Ok(Err(error)) => Err(error.to_string()),
-            Ok(Ok(sequence)) => Err(format!("message {sequence} was stored although its condition could not hold")),
-            Err(_) => Err("NATS does not answer".to_owned()),
-        }
+        let [log, requests] = ["log.id", "request.probe"].map(|subject| self.nats.subject(subject));
+        tokio::try_join!(self.nats.probe(log, deadline), self.nats.probe(requests, deadline)).map(drop)
     }
 }
 

@@ -19,12 +19,13 @@ use tokio::{
 
 use super::{
     Shared,
-    dead_letters::{DeadLetters, Replayed},
+    dead_letters::{DeadLetters, Replayed, Seen},
     dealt::Dealt,
     envelope, publisher,
     reader::{Read, Reader},
-    registry::Cursor,
+    registry::{Cursor, Progress},
 };
+use crate::backends::nats::provision::Made;
 use crate::message_bus::{BusError, Consumer, Delivery, DeliveryWindow, EventId, Message, Receipt};
 
 /// How many messages one pull asks for.
@@ -74,15 +75,21 @@ struct State {
     places: HashMap<EventId, VecDeque<Place>>,
     /// The parts of a message that has not come yet.
     parts: Vec<(u64, Bytes)>,
+    /// Which making of the stream the sequences here are of; `None` until that is known.
+    stream: Option<Made>,
     dealt: Dealt,
+    /// Up to which position of the log all events are dealt with.
+    position: u64,
+    /// To which positions that goes on when all before a sequence is dealt with; both grow.
+    marks: VecDeque<(u64, u64)>,
     /// Counts the changes of `dealt`.
     changes: u64,
     /// Replayed letters that are dealt with, to be deleted as soon as that works.
     to_delete: Vec<u64>,
     /// The sequence from which on nothing has been read.
     next: u64,
-    /// The sequence up to which the dead letters are known.
-    replayed_up_to: u64,
+    /// The place up to which the dead letters are known.
+    replayed_up_to: Seen,
     failure: Option<BusError>,
     is_replaced: bool,
 }
@@ -90,24 +97,28 @@ struct State {
 /// Where a message is, by its sequence there.
 #[derive(Clone, Copy, Debug)]
 enum Place {
-    /// The first of its parts, if it has any, and itself.
-    Stream { first: u64, last: u64 },
+    /// The first of its parts, if it has any, and itself, in the stream of this making.
+    Stream { stream: Option<Made>, first: u64, last: u64 },
     /// Among the dead letters, to be replayed.
     Replayed(u64),
 }
 
 impl NatsConsumer {
-    pub(super) fn new(shared: Arc<Shared>, name: String, cursor: Cursor, dealt: Dealt) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, name: String, cursor: Cursor, progress: Progress) -> Self {
+        let Progress { stream, dealt, position } = progress;
         let state = State {
             window: DeliveryWindow::new(shared.options.ack_wait, shared.options.max_unacked),
             laid_ready: VecDeque::new(),
             places: HashMap::new(),
             next: dealt.floor() + 1,
             parts: Vec::new(),
+            stream,
             dealt,
+            position,
+            marks: VecDeque::new(),
             changes: 0,
             to_delete: Vec::new(),
-            replayed_up_to: 0,
+            replayed_up_to: Seen::default(),
             failure: None,
             is_replaced: false,
         };
@@ -151,7 +162,10 @@ impl State {
         if places.is_empty() {
             self.places.remove(&event);
         }
-        if let Some(Place::Stream { first, last }) = place {
+        // Of a stream that has vanished meanwhile the sequences say nothing: it comes once more.
+        if let Some(Place::Stream { stream, first, last }) = place
+            && stream == self.stream
+        {
             self.deal_with(first, last);
         }
         place
@@ -160,11 +174,50 @@ impl State {
     fn deal_with(&mut self, first: u64, last: u64) {
         self.dealt.add(first, last);
         self.changes += 1;
+        self.raise_position();
+    }
+
+    /// All events up to `position` come before `sequence`.
+    fn mark(&mut self, sequence: u64, position: u64) {
+        if position > self.marks.back().map_or(self.position, |(_, position)| *position) {
+            self.marks.push_back((sequence, position));
+            self.raise_position();
+        }
+    }
+
+    fn raise_position(&mut self) {
+        while let Some((_, position)) = self.marks.front().filter(|(sequence, _)| self.dealt.floor() + 1 >= *sequence) {
+            self.position = *position;
+            self.marks.pop_front();
+        }
+    }
+
+    fn progress(&self) -> Progress {
+        Progress { stream: self.stream, dealt: self.dealt.clone(), position: self.position }
+    }
+
+    /// Reads from the beginning if the stream, which is of this making and ends at `last`, is another one than before. Answers whether it is.
+    fn begin_again_if_lost(&mut self, made: Made, last: u64) -> bool {
+        // One that ends before what was dealt with is another one, too: its data was put back to an earlier state.
+        let is_lost = self.stream.is_some_and(|stream| stream != made) || self.next > last + 1;
+        if is_lost {
+            (self.next, self.dealt) = (1, Dealt::default());
+            self.parts.clear();
+            self.marks.clear();
+            self.changes += 1;
+        }
+        self.stream = Some(made);
+        is_lost
     }
 
     /// Takes in what was read from the stream.
     fn lay_ready(&mut self, read: Read) {
         let Read { sequence, headers, payload, .. } = read;
+        if let Some((made, position)) = envelope::stamped(&headers)
+            && self.stream == Some(made)
+        {
+            self.mark(sequence, position);
+        }
         // What is not between the last one and this one is not there any more.
         let (first_missing, next) = (self.next, sequence + 1);
         self.next = self.next.max(next);
@@ -185,7 +238,10 @@ impl State {
         self.drop_parts();
         let first = whole.as_ref().map_or(sequence, |(first, _)| *first);
         match whole.and_then(|(_, payload)| envelope::open(&headers, payload)) {
-            Some(message) => self.laid_ready.push_back((Place::Stream { first, last: sequence }, message)),
+            Some(message) => {
+                let place = Place::Stream { stream: self.stream, first, last: sequence };
+                self.laid_ready.push_back((place, message));
+            }
             None => {
                 tracing::error!(
                     sequence,
@@ -250,7 +306,7 @@ impl Inner {
     /// Reads from where it was, until something fails.
     async fn read_on(&self) -> Result<std::convert::Infallible, BusError> {
         self.look().await?;
-        self.begin_anew_if_lost().await?;
+        self.begin_again_if_lost().await?;
         let (stream, next) = (&self.shared.stream, self.with(|state| state.next));
         let purpose = format!("reads for the consumer {}", self.name);
         let opened = Reader::open(&self.shared.nats, stream, next, &purpose).await;
@@ -319,17 +375,13 @@ impl Inner {
         Ok(())
     }
 
-    /// A stream that ends before what was dealt with is another one, made after the former was lost: it is read from its beginning.
-    async fn begin_anew_if_lost(&self) -> Result<(), BusError> {
-        let last = publisher::stream(&self.shared).await?.cached_info().state.last_sequence;
-        self.with(|state| {
-            if state.next > last + 1 {
-                tracing::error!(consumer = self.name, "the stream of events was lost and is read from its beginning");
-                (state.next, state.dealt) = (1, Dealt::default());
-                state.parts.clear();
-                state.changes += 1;
-            }
-        });
+    /// A stream that is not the one that was read before is read from its beginning.
+    async fn begin_again_if_lost(&self) -> Result<(), BusError> {
+        let stream = publisher::stream(&self.shared).await?;
+        let (made, last) = (Made::of(stream.cached_info()), stream.cached_info().state.last_sequence);
+        if self.with(|state| state.begin_again_if_lost(made, last)) {
+            tracing::error!(consumer = self.name, "the stream of events was lost and is read from its beginning");
+        }
         Ok(())
     }
 
@@ -341,8 +393,8 @@ impl Inner {
             let (cursor, written) = &mut *cursor;
             // Another call may have written it along with its own.
             if written.0 < wanted {
-                let (changes, dealt) = self.with(|state| (state.changes, state.dealt.clone()));
-                self.shared.registry.save(&self.name, cursor, &dealt).await?;
+                let (changes, progress) = self.with(|state| (state.changes, state.progress()));
+                self.shared.registry.save(&self.name, cursor, &progress).await?;
                 written.0 = changes;
                 self.shared.room.notify_waiters();
             }

@@ -9,13 +9,14 @@ use std::time::{Duration, SystemTime};
 use async_nats::{
     HeaderMap,
     jetstream::{
-        ErrorCode,
+        self, ErrorCode,
         context::{GetStreamErrorKind, PublishErrorKind},
         message::{PublishMessage, StreamMessage},
         stream::{Config, DeleteMessageErrorKind, DiscardPolicy, Info, LastRawMessageErrorKind, StorageType, Stream},
     },
 };
 use bytes::Bytes;
+use tokio::time::sleep;
 
 use super::{
     envelope,
@@ -23,8 +24,9 @@ use super::{
 };
 use crate::{
     backends::nats::{
+        api::code,
         connection::Nats,
-        provision::{connected, make_stream},
+        provision::{Made, connected, make_stream},
     },
     message_bus::{BusError, DeadLetter, Delivery, Description, EventId, Message, bounded_reason},
 };
@@ -36,6 +38,10 @@ const REPLAY: &str = "Ordersystem-Replay";
 
 /// How many letters one pull brings.
 const PULL_AT_ONCE: usize = 1_000;
+/// How often a letter is written again because another write of it was under way.
+const MAX_UNDECIDED: usize = 20;
+/// The longest pause before it is.
+const UNDECIDED_PAUSE: Duration = Duration::from_millis(50);
 
 /// The dead letters of one consumer.
 #[derive(Debug)]
@@ -45,6 +51,13 @@ pub(super) struct DeadLetters {
     subject: String,
     source: String,
     capacity: usize,
+}
+
+/// Up to where the letters are known: the sequence, and of which making of the stream.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Seen {
+    stream: Option<Made>,
+    sequence: u64,
 }
 
 /// A letter that is to be replayed, with its place in the stream.
@@ -79,7 +92,8 @@ impl DeadLetters {
             num_replicas: self.nats.options().replicas,
             ..Config::default()
         };
-        make_stream(&self.nats, config).await.map_err(BusError::Unavailable)
+        let made = make_stream(&self.nats, config).await;
+        made.map(drop).map_err(|error| BusError::Unavailable(error.why().to_owned()))
     }
 
     fn subject_of_any(&self) -> String {
@@ -107,12 +121,27 @@ impl DeadLetters {
             },
             Err(error) => error,
         };
-        let said = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+        let source = std::error::Error::source(&error);
+        let code =
+            source.and_then(|source| source.downcast_ref::<jetstream::Error>()).map(jetstream::Error::error_code);
+        let said = source.map(ToString::to_string).unwrap_or_default();
         Err(match error.kind() {
             PublishErrorKind::StreamNotFound => Refusal::NoStream,
+            _ if code.is_some_and(|code| code::ASK_AGAIN.contains(&code.0)) => Refusal::Undecided,
             _ if said.contains("maximum messages exceeded") => Refusal::Full,
             _ => Refusal::Other(self.failed(error)),
         })
+    }
+
+    /// The same, asked again while another publish to the subject is under way.
+    async fn publish_decided(&self, event: EventId, message: PublishMessage) -> Result<u64, Refusal> {
+        for _ in 0..MAX_UNDECIDED {
+            match self.publish(event, message.clone()).await {
+                Err(Refusal::Undecided) => sleep(UNDECIDED_PAUSE.mul_f64(fastrand::f64())).await,
+                decided => return decided,
+            }
+        }
+        Err(Refusal::Other(self.failed("others keep changing it")))
     }
 
     /// Adds a delivery that is given up, in place of an earlier letter of the event. Answers its sequence.
@@ -127,10 +156,11 @@ impl DeadLetters {
         let event = delivery.message.event_id();
         for _ in 0..2 {
             let message = PublishMessage::build().headers(headers.clone()).payload(payload.clone());
-            match self.publish(event, message).await {
+            match self.publish_decided(event, message).await {
                 Ok(sequence) => return Ok(sequence),
                 Err(Refusal::NoStream) => self.make().await?,
                 Err(Refusal::Full) => return Err(BusError::DeadLettersFull { capacity: self.capacity }),
+                Err(Refusal::Undecided) => return Err(self.failed("others keep changing it")),
                 Err(Refusal::Other(error)) => return Err(error),
             }
         }
@@ -139,20 +169,23 @@ impl DeadLetters {
 
     /// Up to `max` letters, the oldest first.
     pub(super) async fn list(&self, max: usize) -> Result<Vec<DeadLetter>, BusError> {
+        let Some(stream) = self.stream().await? else { return Ok(Vec::new()) };
         let mut letters = Vec::new();
-        self.each_from(1, |read| {
+        let each = |read| {
             letters.extend(letter(read));
             letters.len() < max
-        })
-        .await?;
+        };
+        self.each_from(&stream, 1, each).await?;
         letters.truncate(max);
         Ok(letters)
     }
 
-    /// What is to be replayed and came after the sequence `seen`; and up to which sequence that is known now.
-    pub(super) async fn to_replay(&self, seen: u64) -> Result<(Vec<Replayed>, u64), BusError> {
-        let (mut found, mut last) = (Vec::new(), seen);
-        self.each_from(seen + 1, |Read { sequence, headers, payload, .. }| {
+    /// What is to be replayed and came after `seen`; and up to where that is known now.
+    pub(super) async fn to_replay(&self, seen: Seen) -> Result<(Vec<Replayed>, Seen), BusError> {
+        let Some(stream) = self.stream().await? else { return Ok((Vec::new(), seen)) };
+        let made = Some(Made::of(stream.cached_info()));
+        let (mut found, mut last) = (Vec::new(), if seen.stream == made { seen.sequence } else { 0 });
+        let each = |Read { sequence, headers, payload, .. }| {
             last = sequence;
             if headers.get(REPLAY).is_some()
                 && let Some(message) = envelope::open(&headers, payload)
@@ -160,14 +193,18 @@ impl DeadLetters {
                 found.push(Replayed { sequence, message });
             }
             true
-        })
-        .await?;
-        Ok((found, last))
+        };
+        self.each_from(&stream, if seen.stream == made { seen.sequence + 1 } else { 1 }, each).await?;
+        Ok((found, Seen { stream: made, sequence: last }))
     }
 
     /// Shows `visit` the letters from the sequence `start` on, until it has enough.
-    async fn each_from(&self, start: u64, mut visit: impl FnMut(Read) -> bool) -> Result<(), BusError> {
-        let Some(stream) = self.stream().await? else { return Ok(()) };
+    async fn each_from(
+        &self,
+        stream: &Stream<Info>,
+        start: u64,
+        mut visit: impl FnMut(Read) -> bool,
+    ) -> Result<(), BusError> {
         let state = &stream.cached_info().state;
         if state.messages == 0 || state.last_sequence < start {
             return Ok(());
@@ -227,10 +264,11 @@ impl DeadLetters {
                 .headers(headers)
                 .payload(letter.payload)
                 .expected_last_subject_sequence(letter.sequence);
-            match self.publish(event, message).await {
+            match self.publish_decided(event, message).await {
                 Ok(_) => count += 1,
                 Err(Refusal::NoStream) => return Ok(count),
                 Err(Refusal::Full) => return Err(self.failed("it is full")),
+                Err(Refusal::Undecided) => return Err(self.failed("others keep changing it")),
                 // Another has changed it meanwhile.
                 Err(Refusal::Other(error)) if self.find(&stream, event).await?.is_none() => drop(error),
                 Err(Refusal::Other(error)) => return Err(error),
@@ -269,6 +307,8 @@ impl DeadLetters {
 enum Refusal {
     NoStream,
     Full,
+    /// Another publish to the subject is under way.
+    Undecided,
     Other(BusError),
 }
 

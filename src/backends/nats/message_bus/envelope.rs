@@ -9,7 +9,10 @@ use async_nats::HeaderMap;
 use bytes::Bytes;
 use data_encoding::BASE64;
 
-use crate::message_bus::{Description, EventId, Message};
+use crate::{
+    backends::nats::provision::Made,
+    message_bus::{Description, EventId, Message},
+};
 
 /// What is stored, in base64, where the payload is another form of it.
 const STORED: &str = "Ordersystem-Stored";
@@ -19,6 +22,8 @@ const STORED_TYPE: &str = "application/protobuf";
 const PARTS: &str = "Ordersystem-Parts";
 /// Which part it is, from 1.
 const PART: &str = "Ordersystem-Part";
+/// Which making of the stream it was published into, and up to which position of the log all events had been accepted before.
+const AFTER: &str = "Ordersystem-After";
 /// How many bytes the headers may have: the server's bound for a stream is 64 KiB.
 const MAX_HEADER_BYTES: usize = 60 * 1024;
 /// The smallest payload that a message is cut into, whatever the server says.
@@ -69,6 +74,17 @@ fn attributes(message: &Message, time: String, source: &str) -> HeaderMap {
     }
     headers.insert("ce-position", message.position.to_string());
     headers
+}
+
+/// Says in `headers` that all events up to `position` had been accepted into the stream of this making before.
+pub(super) fn stamp(headers: &mut HeaderMap, made: Made, position: u64) {
+    headers.insert(AFTER, format!("{}:{position}", made.0));
+}
+
+/// What [`stamp`] has said.
+pub(super) fn stamped(headers: &HeaderMap) -> Option<(Made, u64)> {
+    let (made, position) = headers.get(AFTER)?.as_str().split_once(':')?;
+    Some((Made(made.parse().ok()?), position.parse().ok()?))
 }
 
 /// Which part of a message it is, from 1, if it is one.

@@ -25,6 +25,7 @@ use async_nats::jetstream::{
     consumer::AckPolicy,
     context::{GetStreamErrorKind, PublishError, PublishErrorKind},
     message::PublishMessage,
+    publish::PublishAck,
     stream::{Config, DiscardPolicy, Info, StorageType, Stream},
 };
 use futures_util::{StreamExt as _, TryStreamExt as _, stream::FuturesUnordered};
@@ -34,7 +35,8 @@ use super::{Shared, envelope};
 use crate::{
     backends::nats::{
         api::code,
-        provision::{connected, make_stream},
+        connection::NotConnected,
+        provision::{Made, ask_again, connected, make_stream},
     },
     message_bus::{BusError, Message},
 };
@@ -47,6 +49,8 @@ const SPARE_BYTES: i64 = 1024 * 1024;
 const MAX_TRIES: usize = 100;
 /// How often a batch is tried while the stream does not answer: for some seconds.
 const MAX_STREAM_TRIES: usize = 10;
+/// What is said until what may be missing is published again.
+const LOST: &str = "the stream of events was lost with what it held, which is published again first";
 /// How often to look who keeps the stream full, if others keep changing the list of consumers.
 const MAX_TRIM_TRIES: usize = 20;
 /// The first pause between two tries.
@@ -87,12 +91,26 @@ struct Sent {
     accepted: Vec<bool>,
     /// Why the others were not.
     stop: Option<Stop>,
+    /// The lowest and the highest sequence that was given to one.
+    sequences: Option<(u64, u64)>,
+}
+
+impl Sent {
+    fn accept(&mut self, place: usize, ack: &PublishAck) {
+        self.accepted[place] = true;
+        if !ack.duplicate {
+            let (lowest, highest) = self.sequences.unwrap_or((ack.sequence, ack.sequence));
+            self.sequences = Some((lowest.min(ack.sequence), highest.max(ack.sequence)));
+        }
+    }
 }
 
 /// Publishes all of `messages`, waiting for room where there is none.
 pub(super) async fn publish(shared: &Shared, messages: &[Message]) -> Result<(), BusError> {
     let mut end = shared.end.lock().await;
     let mut rest: Vec<&Message> = messages.iter().collect();
+    // Whoever publishes does so in the order of the log: all before this batch has been accepted.
+    let after = messages.iter().map(|message| message.position).min().unwrap_or_default().saturating_sub(1);
     let (mut pause, mut tries) = (MIN_PAUSE, 0);
     while !rest.is_empty() {
         connected(&shared.nats).await.map_err(BusError::Unavailable)?;
@@ -100,6 +118,9 @@ pub(super) async fn publish(shared: &Shared, messages: &[Message]) -> Result<(),
         let made_room = shared.room.notified();
         if end.room == 0 {
             end.room = look(shared, rest.len()).await?.room;
+        }
+        if shared.identity.lost_since().is_some() {
+            return Err(BusError::Unavailable(LOST.to_owned()));
         }
         if end.room == 0 {
             // A consumer on another node tells nobody that it has made room.
@@ -112,7 +133,10 @@ pub(super) async fn publish(shared: &Shared, messages: &[Message]) -> Result<(),
         let count = rest.len().min(end.room).min(PUBLISH_AT_ONCE);
         // Unknown until all is well: the future may be dropped.
         let room = std::mem::take(&mut end.room);
-        let Sent { accepted, stop } = send(shared, &rest[..count]).await;
+        let Sent { accepted, stop, sequences } = send(shared, &rest[..count], after).await;
+        if sequences.is_some_and(|(lowest, highest)| !shared.identity.stored(lowest, highest)) {
+            stream(shared).await?;
+        }
         let before = rest.len();
         let mut accepted = accepted.into_iter();
         rest.retain(|_| !accepted.next().unwrap_or(false));
@@ -147,18 +171,19 @@ pub(super) async fn publish(shared: &Shared, messages: &[Message]) -> Result<(),
 }
 
 /// Sends `messages`: those that are one message of NATS side by side, a larger one when all before it have been answered.
-async fn send(shared: &Shared, messages: &[&Message]) -> Sent {
-    let mut sent = Sent { accepted: vec![false; messages.len()], stop: None };
+async fn send(shared: &Shared, messages: &[&Message], after: u64) -> Sent {
+    let mut sent = Sent { accepted: vec![false; messages.len()], stop: None, sequences: None };
+    let stamp = shared.identity.whole().map(|made| (made, after));
     let mut run = SideBySide::default();
     for (place, message) in messages.iter().enumerate() {
-        let mut outgoing = outgoing(shared, message);
+        let mut outgoing = outgoing(shared, message, stamp);
         match outgoing.pop() {
             Some(only) if outgoing.is_empty() => run.add(place, message.key, only),
             Some(event) => {
                 run.send(shared, &mut sent).await;
                 if sent.stop.is_none() {
                     match send_in_parts(shared, outgoing, event).await {
-                        Ok(()) => sent.accepted[place] = true,
+                        Ok(ack) => sent.accept(place, &ack),
                         Err(stop) => sent.stop = Some(stop),
                     }
                 }
@@ -208,8 +233,8 @@ impl SideBySide {
             }
             let Some((place, key, ack)) = on_their_way.next().await else { return };
             match ack {
-                Ok(_) => {
-                    sent.accepted[place] = true;
+                Ok(ack) => {
+                    sent.accept(place, &ack);
                     let next = waiting.get_mut(&key).and_then(VecDeque::pop_front);
                     ready.extend(next.map(|(place, message)| (place, key, message)));
                 }
@@ -220,15 +245,21 @@ impl SideBySide {
 }
 
 /// Sends `parts` and then the `event` that they belong to, so that they stand together.
-async fn send_in_parts(shared: &Shared, parts: Vec<Outgoing>, event: Outgoing) -> Result<(), Stop> {
+async fn send_in_parts(shared: &Shared, parts: Vec<Outgoing>, event: Outgoing) -> Result<PublishAck, Stop> {
     let found = look(shared, parts.len() + 1).await.map_err(|error| Stop::Unknown(error.to_string()))?;
     let mut last = found.last;
-    for Outgoing { subject, id, publish } in parts.into_iter().chain([event]) {
-        let publish = publish.message_id(&id).expected_last_sequence(last);
-        let sent = shared.nats.jetstream().send_publish(subject, publish).await.map_err(|error| Stop::of(&error))?;
-        last = sent.await.map_err(|error| Stop::of(&error))?.sequence;
+    for part in parts {
+        last = send_after(shared, part, last).await?.sequence;
     }
-    Ok(())
+    send_after(shared, event, last).await
+}
+
+/// Sends one message, to be stored directly after the sequence `last`.
+async fn send_after(shared: &Shared, message: Outgoing, last: u64) -> Result<PublishAck, Stop> {
+    let Outgoing { subject, id, publish } = message;
+    let publish = publish.message_id(&id).expected_last_sequence(last);
+    let sent = shared.nats.jetstream().send_publish(subject, publish).await.map_err(|error| Stop::of(&error))?;
+    sent.await.map_err(|error| Stop::of(&error))
 }
 
 /// One message of NATS.
@@ -239,9 +270,12 @@ struct Outgoing {
 }
 
 /// What carries `message`, in the order in which it is to be stored: parts, if it is large, and the event itself.
-fn outgoing(shared: &Shared, message: &Message) -> Vec<Outgoing> {
+fn outgoing(shared: &Shared, message: &Message, stamp: Option<(Made, u64)>) -> Vec<Outgoing> {
     let max_payload = shared.nats.client().server_info().max_payload;
-    let sealed = envelope::seal(message, (shared.options.describe)(message), &shared.source, max_payload);
+    let mut sealed = envelope::seal(message, (shared.options.describe)(message), &shared.source, max_payload);
+    if let Some((made, after)) = stamp {
+        envelope::stamp(&mut sealed.headers, made, after);
+    }
     let (key, id) = (message.key, message.event_id().to_string());
     let publish = |headers, payload| PublishMessage::build().headers(headers).payload(payload);
     let part = |(headers, payload)| {
@@ -270,8 +304,11 @@ impl Stop {
     }
 }
 
-/// Makes the stream.
-pub(super) async fn make(shared: &Shared) -> Result<(), BusError> {
+/// Finds the stream, or makes it.
+///
+/// # Errors
+/// [`NotConnected`] says why it cannot be used, and whether waiting helps.
+pub(super) async fn admit(shared: &Shared) -> Result<(), NotConnected> {
     let options = &shared.options;
     let config = Config {
         name: shared.stream.clone(),
@@ -285,14 +322,23 @@ pub(super) async fn make(shared: &Shared) -> Result<(), BusError> {
         num_replicas: shared.nats.options().replicas,
         ..Config::default()
     };
-    make_stream(&shared.nats, config).await.map_err(BusError::Unavailable)
+    let found = make_stream(&shared.nats, config).await?;
+    shared.identity.found(Made::of(&found), &shared.stream);
+    Ok(())
+}
+
+async fn make(shared: &Shared) -> Result<(), BusError> {
+    admit(shared).await.map_err(|error| BusError::Unavailable(error.why().to_owned()))
 }
 
 /// The stream as it is now, made if it is not there.
 pub(super) async fn stream(shared: &Shared) -> Result<Stream<Info>, BusError> {
     for _ in 0..2 {
-        match shared.nats.jetstream().get_stream(&shared.stream).await {
-            Ok(stream) => return Ok(stream),
+        match ask_again(|| shared.nats.jetstream().get_stream(&shared.stream)).await {
+            Ok(stream) => {
+                shared.identity.found(Made::of(stream.cached_info()), &shared.stream);
+                return Ok(stream);
+            }
             Err(error) => match error.kind() {
                 GetStreamErrorKind::JetStream(why) if why.error_code() == ErrorCode::STREAM_NOT_FOUND => {
                     make(shared).await?;
@@ -334,11 +380,15 @@ fn room(info: &Info) -> usize {
 /// Drops what nobody needs, to make room for `wanted` messages. Answers which consumer needs the oldest that is left.
 async fn trim(shared: &Shared, stream: &Stream<Info>, wanted: usize) -> Result<Option<String>, BusError> {
     let (state, capacity) = (&stream.cached_info().state, shared.options.capacity_messages);
+    let made = Made::of(stream.cached_info());
+    if !shared.registry.is_complete().await? {
+        return Ok(Some("that has not come back since the list of consumers was lost".to_owned()));
+    }
     for _ in 0..MAX_TRIM_TRIES {
         let (names, revision) = shared.registry.names().await?;
         let mut needed = None::<(u64, String)>;
         for name in names.consumers.keys() {
-            let floor = shared.registry.floor_of(&names, name).await?;
+            let floor = shared.registry.floor_of(&names, name, made).await?;
             if needed.as_ref().is_none_or(|(lowest, _)| floor < *lowest) {
                 needed = Some((floor, name.clone()));
             }
@@ -351,7 +401,7 @@ async fn trim(shared: &Shared, stream: &Stream<Info>, wanted: usize) -> Result<O
         // With nobody there, some more than is wanted now, so as not to be here again for the next message.
         let oldest = (wanted.min(capacity).max(capacity / 8) as u64).min(state.messages);
         let floor = needed.as_ref().map_or((state.first_sequence + oldest).saturating_sub(1), |(floor, _)| *floor);
-        if floor > names.floor && !shared.registry.raise_floor(&names, revision, floor).await? {
+        if floor > names.floor_in(made) && !shared.registry.raise_floor(&names, revision, made, floor).await? {
             continue;
         }
         if floor >= state.first_sequence {

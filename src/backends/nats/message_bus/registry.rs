@@ -6,17 +6,26 @@
 //!
 //! One key a consumer, `cursor.<name>`, holds what it has dealt with and which handle is the live one: whoever writes it under another
 //! handle has taken the name over, and the former one's next write fails.
+//!
+//! What is said by sequences is said of one making of the stream ([`Made`]): of a later one of the same name, sequences of before say nothing.
+//! A bucket that has vanished with the names is filled again by those that know: each process remembers what it last wrote.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use tokio::time::Instant;
 
 use super::dealt::Dealt;
 use crate::{
     backends::nats::{
-        connection::Nats,
+        connection::{Nats, NotConnected},
         kv::{Bucket, WriteError},
+        provision::Made,
     },
     message_bus::BusError,
 };
@@ -25,18 +34,25 @@ use crate::{
 const MAX_CONSUMERS: usize = 1_000;
 /// How often one change is tried against others. Each try that fails is one of theirs that did not.
 const MAX_TRIES: usize = 100;
+/// For how long after the bucket had to be made again nothing is dropped for want of consumers: so long they have to enter their names again.
+const COME_BACK_WITHIN: Duration = Duration::from_secs(30);
 const NAMES: &str = "names";
 
 #[derive(Debug)]
 pub(super) struct Registry {
     bucket: Bucket,
+    /// What this process last wrote of each consumer. As many as there are consumers here.
+    written: Mutex<HashMap<String, StoredCursor>>,
 }
 
 /// What the key `names` holds.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Names {
     /// Everything up to here may have been dropped.
-    pub floor: u64,
+    floor: u64,
+    /// Of which making of the stream; 0 if that was not written down.
+    #[serde(default)]
+    stream: u64,
     /// Each name with a random text that tells one making of it from the next.
     pub consumers: BTreeMap<String, String>,
 }
@@ -47,8 +63,59 @@ struct StoredCursor {
     /// Which making of the name it belongs to.
     incarnation: String,
     handle: String,
+    /// Which making of the stream the sequences are of; 0 if that was not written down.
+    #[serde(default)]
+    stream: u64,
     floor: u64,
     ranges: Vec<(u64, u64)>,
+    /// All events up to this position of the log are dealt with.
+    #[serde(default)]
+    position: u64,
+}
+
+/// How far a consumer has come.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Progress {
+    /// Which making of the stream the sequences are of; `None` if that is not known.
+    pub stream: Option<Made>,
+    /// The sequences that it has dealt with.
+    pub dealt: Dealt,
+    /// All events up to this position of the log are dealt with.
+    pub position: u64,
+}
+
+impl Names {
+    /// Everything up to here may have been dropped from the stream of this making.
+    pub(super) fn floor_in(&self, stream: Made) -> u64 {
+        if is_of(self.stream, stream) { self.floor } else { 0 }
+    }
+}
+
+/// Whether what was written down of the making `written` may be of `stream`.
+const fn is_of(written: u64, stream: Made) -> bool {
+    written == 0 || written == stream.0
+}
+
+impl StoredCursor {
+    fn new(incarnation: &str, handle: &str, progress: &Progress) -> Self {
+        let Progress { stream, dealt, position } = progress;
+        Self {
+            incarnation: incarnation.to_owned(),
+            handle: handle.to_owned(),
+            stream: stream.map_or(0, |stream| stream.0),
+            floor: dealt.floor(),
+            ranges: dealt.ranges(),
+            position: *position,
+        }
+    }
+
+    fn progress(&self) -> Progress {
+        Progress {
+            stream: Some(Made(self.stream)).filter(|stream| stream.0 != 0),
+            dealt: Dealt::restored(self.floor, &self.ranges),
+            position: self.position,
+        }
+    }
 }
 
 /// The place of a live consumer, as it was last written.
@@ -61,7 +128,28 @@ pub(super) struct Cursor {
 
 impl Registry {
     pub(super) fn new(nats: Nats) -> Self {
-        Self { bucket: Bucket::new(nats, "consumers") }
+        Self { bucket: Bucket::new(nats, "consumers"), written: Mutex::default() }
+    }
+
+    /// Finds the bucket, or makes it.
+    pub(super) async fn admit(&self) -> Result<(), NotConnected> {
+        self.bucket.admit().await.map(drop)
+    }
+
+    /// Whether it would take a write.
+    pub(super) async fn probe(&self, deadline: Instant) -> Result<(), String> {
+        self.bucket.made().await?;
+        self.bucket.probe(deadline).await
+    }
+
+    /// Whether it is known who the consumers are: not while they may still have to enter their names again.
+    pub(super) async fn is_complete(&self) -> Result<bool, BusError> {
+        self.bucket.made_now().await.map_err(BusError::Unavailable)?;
+        Ok(!self.bucket.was_made_again_within(COME_BACK_WITHIN))
+    }
+
+    fn with_written<T>(&self, work: impl FnOnce(&mut HashMap<String, StoredCursor>) -> T) -> T {
+        work(&mut self.written.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The names, with the revision of their key.
@@ -71,50 +159,73 @@ impl Registry {
     }
 
     /// Raises the floor, if nobody has changed the names since `revision`; answers whether nobody has.
-    pub(super) async fn raise_floor(&self, names: &Names, revision: u64, floor: u64) -> Result<bool, BusError> {
-        let names = Names { floor, ..names.clone() };
+    pub(super) async fn raise_floor(
+        &self,
+        names: &Names,
+        revision: u64,
+        stream: Made,
+        floor: u64,
+    ) -> Result<bool, BusError> {
+        let names = Names { floor, stream: stream.0, ..names.clone() };
         Ok(self.write(NAMES, Some(&names), revision).await?.is_some())
     }
 
-    /// How far the consumer `name` has come: nothing up to here is needed by it.
-    pub(super) async fn floor_of(&self, names: &Names, name: &str) -> Result<u64, BusError> {
+    /// How far the consumer `name` has come in the stream of this making: nothing up to here is needed by it.
+    pub(super) async fn floor_of(&self, names: &Names, name: &str, stream: Made) -> Result<u64, BusError> {
+        let own = self.cursor_of(names, name).await?;
+        Ok(own.map_or(names.floor_in(stream), |cursor| if is_of(cursor.stream, stream) { cursor.floor } else { 0 }))
+    }
+
+    /// Up to which position of the log the consumer `name` has dealt with all events; `None` if there is no such consumer, or no word of it.
+    pub(super) async fn position_of(&self, names: &Names, name: &str) -> Result<Option<u64>, BusError> {
+        let known = self.cursor_of(names, name).await?.map(|cursor| cursor.position);
+        // What was once dealt with stays so, whether or not the bucket still says it.
+        Ok(known.or_else(|| self.with_written(|written| written.get(name).map(|cursor| cursor.position))))
+    }
+
+    async fn cursor_of(&self, names: &Names, name: &str) -> Result<Option<StoredCursor>, BusError> {
         let (cursor, _) = self.read::<StoredCursor>(&cursor_key(name)).await?;
-        let own = cursor.filter(|cursor| names.consumers.get(name) == Some(&cursor.incarnation));
-        Ok(own.map_or(names.floor, |cursor| cursor.floor))
+        Ok(cursor.filter(|cursor| names.consumers.get(name) == Some(&cursor.incarnation)))
     }
 
     /// Makes the consumer `name` or takes it over.
-    pub(super) async fn open(&self, name: &str) -> Result<(Cursor, Dealt), BusError> {
+    pub(super) async fn open(&self, name: &str) -> Result<(Cursor, Progress), BusError> {
         let (handle, key) = (random_text(), cursor_key(name));
         for _ in 0..MAX_TRIES {
             let Some((names, incarnation)) = self.enter(name).await? else { continue };
             let (former, revision) = self.read::<StoredCursor>(&key).await?;
-            let dealt = match former.filter(|former| former.incarnation == incarnation) {
-                Some(former) => Dealt::restored(former.floor, &former.ranges),
-                None => Dealt::up_to(names.floor),
+            // Never written: if it was written from here, then into a bucket that has vanished since.
+            let vanished = || self.with_written(|written| written.get(name).cloned()).filter(|_| revision == 0);
+            let progress = match former.filter(|former| former.incarnation == incarnation).or_else(vanished) {
+                Some(former) => former.progress(),
+                None => {
+                    let stream = Some(Made(names.stream)).filter(|stream| stream.0 != 0);
+                    Progress { stream, dealt: Dealt::up_to(names.floor), position: 0 }
+                }
             };
-            let Some(revision) = self.write(&key, Some(&stored(&incarnation, &handle, &dealt)), revision).await? else {
-                continue;
-            };
+            let value = StoredCursor::new(&incarnation, &handle, &progress);
+            let Some(revision) = self.write(&key, Some(&value), revision).await? else { continue };
             // Removed meanwhile: whoever did it may have looked for the cursor before it was there.
             let (names, _) = self.names().await?;
             if names.consumers.get(name) == Some(&incarnation) {
-                return Ok((Cursor { incarnation, handle, revision }, dealt));
+                self.with_written(|written| written.insert(name.to_owned(), value));
+                return Ok((Cursor { incarnation, handle, revision }, progress));
             }
         }
         Err(contended(name))
     }
 
-    /// Writes what `cursor` has dealt with.
+    /// Writes how far `cursor` has come.
     ///
     /// # Errors
     /// [`BusError::Replaced`] if it is not the live one any more; [`BusError::Unavailable`].
-    pub(super) async fn save(&self, name: &str, cursor: &mut Cursor, dealt: &Dealt) -> Result<(), BusError> {
+    pub(super) async fn save(&self, name: &str, cursor: &mut Cursor, progress: &Progress) -> Result<(), BusError> {
         let key = cursor_key(name);
         for _ in 0..MAX_TRIES {
-            let value = stored(&cursor.incarnation, &cursor.handle, dealt);
+            let value = StoredCursor::new(&cursor.incarnation, &cursor.handle, progress);
             if let Some(revision) = self.write(&key, Some(&value), cursor.revision).await? {
                 cursor.revision = revision;
+                self.with_written(|written| written.insert(name.to_owned(), value));
                 return Ok(());
             }
             // By another handle, or by an earlier write of this one whose answer did not come.
@@ -134,12 +245,34 @@ impl Registry {
                 cursor.revision = revision;
                 Ok(())
             }
+            // Never written: the bucket into which it was has vanished.
+            None if revision == 0 => self.enter_again(name, cursor).await,
             _ => Err(BusError::Replaced),
         }
     }
 
+    /// Writes `cursor` as it was last written, unless another has taken the name meanwhile.
+    async fn enter_again(&self, name: &str, cursor: &mut Cursor) -> Result<(), BusError> {
+        let written = self.with_written(|written| written.get(name).cloned());
+        let written = written.filter(|written| written.handle == cursor.handle).ok_or(BusError::Replaced)?;
+        let (mut names, revision) = self.names().await?;
+        match names.consumers.get(name) {
+            Some(incarnation) if *incarnation == cursor.incarnation => {}
+            Some(_) => return Err(BusError::Replaced),
+            None => {
+                names.consumers.insert(name.to_owned(), cursor.incarnation.clone());
+                if self.write(NAMES, Some(&names), revision).await?.is_none() {
+                    return Err(contended(name));
+                }
+            }
+        }
+        cursor.revision = self.write(&cursor_key(name), Some(&written), 0).await?.ok_or_else(|| contended(name))?;
+        Ok(())
+    }
+
     /// Forgets the consumer `name`.
     pub(super) async fn remove(&self, name: &str) -> Result<(), BusError> {
+        self.with_written(|written| written.remove(name));
         for _ in 0..MAX_TRIES {
             let (mut names, revision) = self.names().await?;
             if names.consumers.remove(name).is_some() && self.write(NAMES, Some(&names), revision).await?.is_none() {
@@ -189,11 +322,6 @@ impl Registry {
             Err(WriteError::Unavailable(why)) => Err(BusError::Unavailable(why)),
         }
     }
-}
-
-fn stored(incarnation: &str, handle: &str, dealt: &Dealt) -> StoredCursor {
-    let (incarnation, handle) = (incarnation.to_owned(), handle.to_owned());
-    StoredCursor { incarnation, handle, floor: dealt.floor(), ranges: dealt.ranges() }
 }
 
 fn cursor_key(name: &str) -> String {

@@ -1,0 +1,121 @@
+//! What went wrong in an attempt to connect, in words: the client library's own are terse, and it does not tell who answered instead of NATS.
+
+use std::time::Duration;
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::timeout,
+};
+
+/// How long one may take to say something. NATS speaks first, and at once.
+const SPEAKS_WITHIN: Duration = Duration::from_millis(300);
+
+/// The words for what the client library says of an attempt.
+pub(super) fn in_words(error: &str) -> String {
+    let lower = error.to_ascii_lowercase();
+    let says = |what: &str| lower.contains(what);
+    let words = if says("expected info") || says("unable to parse") {
+        NOT_NATS
+    } else if says("connection refused") {
+        "connection refused"
+    } else if says("authorization violation") {
+        "authorization violation: it knows no such user, password, token or key"
+    } else if says("unknownissuer") || says("unknown issuer") {
+        "its certificate is signed by nobody who is trusted here (--nats-ca FILE)"
+    } else if says("notvalidforname") || says("not valid for") {
+        "its certificate is for another name"
+    } else if says("certificaterequired") || says("certificate required") {
+        "it asks for a certificate (--nats-cert FILE --nats-key FILE)"
+    } else if is_silence(error) {
+        "nothing that speaks NATS answers in time"
+    } else {
+        return error.to_owned();
+    };
+    words.to_owned()
+}
+
+const NOT_NATS: &str = "what answers there is not NATS";
+
+/// Whether the client library has waited in vain.
+pub(super) fn is_silence(error: &str) -> bool {
+    error.to_ascii_lowercase().contains("timed out")
+}
+
+/// Looks who is at `address` where the client library has waited in vain for a word of NATS.
+pub(super) async fn who_is_at(address: &str) -> String {
+    let spoken = async {
+        let mut stream = TcpStream::connect(address).await.ok()?;
+        if let Some(first) = hear(&mut stream).await {
+            return Some(first);
+        }
+        // What NATS takes for a PING, Redis answers, and a web server refuses.
+        stream.write_all(b"PING\r\n\r\n").await.ok()?;
+        hear(&mut stream).await
+    };
+    let spoken = timeout(SPEAKS_WITHIN * 4, spoken).await.ok().flatten().unwrap_or_default();
+    if spoken.is_empty() || spoken.starts_with(b"INFO ") {
+        return in_words("timed out");
+    }
+    let who = if spoken.starts_with(b"+PONG") || spoken.starts_with(b"-") {
+        ": it speaks like a Redis"
+    } else if spoken.starts_with(b"HTTP/") {
+        ": it speaks HTTP"
+    } else {
+        ""
+    };
+    format!("{NOT_NATS}{who}")
+}
+
+async fn hear(stream: &mut TcpStream) -> Option<Vec<u8>> {
+    let mut first = vec![0; 64];
+    let length = timeout(SPEAKS_WITHIN, stream.read(&mut first)).await.ok()?.ok()?;
+    first.truncate(length);
+    Some(first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn whoever_answers_instead_of_nats_is_named() {
+        for (answer, says) in [
+            (&b"+PONG\r\n"[..], "not NATS: it speaks like a Redis"),
+            (b"-NOAUTH Authentication required.\r\n", "not NATS: it speaks like a Redis"),
+            (b"HTTP/1.1 400 Bad Request\r\n\r\n", "not NATS: it speaks HTTP"),
+            (b"SSH-2.0-OpenSSH\r\n", "not NATS"),
+            (b"", "nothing that speaks NATS answers in time"),
+        ] {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap().to_string();
+            let server = tokio::spawn(async move {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                if !answer.starts_with(b"SSH") {
+                    let mut asked = [0; 4];
+                    stream.read_exact(&mut asked).await.unwrap();
+                }
+                stream.write_all(answer).await.unwrap();
+                stream.flush().await.unwrap();
+                let mut rest = Vec::new();
+                let _ = stream.read_to_end(&mut rest).await;
+            });
+            let found = who_is_at(&address).await;
+            assert!(found.ends_with(says), "{found}");
+            server.await.unwrap();
+        }
+    }
+
+    #[test]
+    fn causes_are_told_in_words() {
+        for (error, says) in [
+            ("IO error: Connection refused (os error 111)", "connection refused"),
+            ("IO error: expected INFO, got PONG", "is not NATS"),
+            ("IO error: invalid peer certificate: UnknownIssuer", "--nats-ca"),
+            ("authorization violation: nats: authorization violation", "knows no such user"),
+            ("something else", "something else"),
+        ] {
+            assert!(in_words(error).contains(says), "{error}");
+        }
+    }
+}

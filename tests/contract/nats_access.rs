@@ -1,0 +1,305 @@
+//! Who is let in by NATS, whom a node trusts, what a user must be permitted, and what is said where it is not so.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use data_encoding::BASE64URL_NOPAD;
+use nkeys::KeyPair;
+use ordersystem::{
+    backends::nats::{
+        checkpoint_store::NatsCheckpointStore,
+        connection::{Nats, NatsAccess, NatsOptions, NotConnected},
+        event_store::NatsEventStore,
+        lease::NatsLeaseStore,
+        message_bus::{NatsBusOptions, NatsMessageBus},
+    },
+    checkpoint_store::{Checkpoint, CheckpointStore},
+    event_store::{Commit, CommitId, EventStore, ExpectedRevision, Position, StreamId},
+    lease::LeaseStore,
+    message_bus::MessageBus,
+};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    nats_bus::{message, receive},
+    nats_server::{NatsServer, fresh_prefix},
+};
+
+/// Everything that a node keeps in NATS works.
+async fn all_works(options: NatsOptions) {
+    let nats = Nats::start(options).await.unwrap();
+    nats.connected().await.expect("it is let in");
+    let store = NatsEventStore::new(nats.clone());
+    store.first_admission().await.unwrap();
+    let commit = Commit {
+        id: CommitId::random(),
+        stream: StreamId(7),
+        expected: ExpectedRevision::NoStream,
+        request: None,
+        events: vec![Bytes::from_static(b"an event")],
+    };
+    store.append(commit).await.unwrap();
+    let read = store.read_stream(StreamId(7), 1, ordersystem::event_store::Direction::Forward, 10).await.unwrap();
+    assert_eq!(read.len(), 1);
+    store.check().await.unwrap();
+    let (leases, checkpoints) = (NatsLeaseStore::new(nats.clone()), NatsCheckpointStore::new(nats.clone()));
+    let lease = leases.acquire("outbox", "node-1", Duration::from_secs(60)).await.unwrap().unwrap();
+    let checkpoint = Checkpoint { position: Position(1), fencing_token: lease.fencing_token };
+    checkpoints.save("outbox", checkpoint).await.unwrap();
+    // Small, so that what has been handled has to be dropped.
+    let bus = NatsMessageBus::new(nats, NatsBusOptions { capacity_messages: 64, ..NatsBusOptions::default() });
+    bus.admit().await.unwrap();
+    let consumer = bus.consumer("log").await.unwrap();
+    for round in 0..3 {
+        let sent: Vec<_> = (1..=40).map(|sequence| message(1, round * 40 + sequence)).collect();
+        bus.publish(&sent).await.unwrap();
+        let received = receive(&*consumer, 40).await;
+        if round == 0 {
+            consumer.dead_letter(&received[0], "no luck").await.unwrap();
+            bus.replay("log", &[received[0].message.event_id()]).await.unwrap();
+            let again = receive(&*consumer, 1).await;
+            consumer.ack(&[again[0].receipt]).await.unwrap();
+        }
+        consumer.ack(&received.iter().map(|delivery| delivery.receipt).collect::<Vec<_>>()).await.unwrap();
+    }
+    bus.check().await.unwrap();
+    bus.remove_consumer("log").await.unwrap();
+}
+
+/// Waits for a connection, and says why there is none.
+async fn refusal(options: NatsOptions) -> String {
+    let nats = Nats::start(options).await.unwrap();
+    let give_up_at = Instant::now() + Duration::from_secs(30);
+    loop {
+        match nats.connected().await {
+            Err(NotConnected::Ever(why)) => return why,
+            // What the first attempt failed with is known after the second.
+            Err(NotConnected::Yet(why)) if why.contains("127.0.0.1:") || Instant::now() >= give_up_at => return why,
+            Err(NotConnected::Yet(_)) => sleep(Duration::from_millis(50)).await,
+            Ok(()) => panic!("it is let in"),
+        }
+    }
+}
+
+fn file(folder: &TempDir, name: &str, text: &str) -> PathBuf {
+    let path = folder.path().join(name);
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+/// A JWT as NATS has it, signed by `issuer`.
+fn jwt(issuer: &KeyPair, subject: &KeyPair, name: &str, nats: &Value) -> String {
+    let part = |value: &Value| BASE64URL_NOPAD.encode(value.to_string().as_bytes());
+    let header = part(&json!({ "typ": "JWT", "alg": "ed25519-nkey" }));
+    let claims = json!({
+        "jti": "TESTTESTTESTTESTTESTTESTTESTTESTTESTTESTTESTTESTTEST", "iat": 1_700_000_000, "name": name,
+        "iss": issuer.public_key(), "sub": subject.public_key(), "nats": nats,
+    });
+    let signed = format!("{header}.{}", part(&claims));
+    let signature = BASE64URL_NOPAD.encode(&issuer.sign(signed.as_bytes()).unwrap());
+    format!("{signed}.{signature}")
+}
+
+fn account(issuer: &KeyPair, account: &KeyPair, name: &str, disk_storage: i64) -> String {
+    let limits = json!({
+        "subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "wildcards": true, "conn": -1, "leaf": -1,
+        "mem_storage": disk_storage, "disk_storage": disk_storage, "streams": disk_storage, "consumer": disk_storage,
+    });
+    jwt(issuer, account, name, &json!({ "type": "account", "version": 2, "limits": limits }))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_credentials_file_lets_a_node_in_where_accounts_are_signed_by_an_operator() {
+    let [operator, system, orders, user, stranger] = [
+        KeyPair::new_operator(),
+        KeyPair::new_account(),
+        KeyPair::new_account(),
+        KeyPair::new_user(),
+        KeyPair::new_user(),
+    ];
+    let signed = jwt(&operator, &operator, "operator", &json!({ "type": "operator", "version": 2 }));
+    let settings = format!(
+        "operator: {signed}\nsystem_account: {}\nresolver: MEMORY\nresolver_preload: {{ {}: {}, {}: {} }}",
+        system.public_key(),
+        system.public_key(),
+        account(&operator, &system, "SYS", 0),
+        orders.public_key(),
+        account(&operator, &orders, "ORDERS", -1),
+    );
+    let server = NatsServer::start_current(&settings);
+    let folder = tempfile::tempdir().unwrap();
+    let credentials = |key: &KeyPair| {
+        let limits = json!({ "type": "user", "version": 2, "subs": -1, "data": -1, "payload": -1 });
+        format!(
+            "-----BEGIN NATS USER JWT-----\n{}\n------END NATS USER JWT------\n\n\
+             -----BEGIN USER NKEY SEED-----\n{}\n------END USER NKEY SEED------\n",
+            jwt(&orders, &user, "ordersystem", &limits),
+            key.seed().unwrap()
+        )
+    };
+    let with = |credentials| NatsOptions {
+        access: NatsAccess { credentials: Some(credentials), ..NatsAccess::default() },
+        ..server.options(&fresh_prefix())
+    };
+    all_works(with(file(&folder, "good.creds", &credentials(&user)))).await;
+    let refused = refusal(with(file(&folder, "bad.creds", &credentials(&stranger)))).await;
+    assert!(refused.contains("authorization violation"), "{refused}");
+    assert!(!refused.contains(&stranger.seed().unwrap()), "a seed is never told");
+    let refused = refusal(server.options(&fresh_prefix())).await;
+    assert!(refused.contains("authorization violation"), "{refused}");
+    for (credentials, says) in [
+        (folder.path().join("none.creds"), "none.creds cannot be read"),
+        (file(&folder, "empty.creds", "nothing\n"), "empty.creds is not a credentials file"),
+    ] {
+        let why = Nats::start(with(credentials)).await.unwrap_err();
+        assert!(why.starts_with("nats-credentials: ") && why.contains(says), "{why}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_seed_of_an_nkey_lets_a_node_in() {
+    let (user, stranger) = (KeyPair::new_user(), KeyPair::new_user());
+    let settings = format!("authorization {{ users: [{{ nkey: {} }}] }}", user.public_key());
+    let folder = tempfile::tempdir().unwrap();
+    for server in [NatsServer::start(&settings), NatsServer::start_current(&settings)] {
+        let with = |nkey| NatsOptions {
+            access: NatsAccess { nkey: Some(nkey), ..NatsAccess::default() },
+            ..server.options(&fresh_prefix())
+        };
+        let seed = |key: &KeyPair| format!("# for the orders\n{}\n", key.seed().unwrap());
+        all_works(with(file(&folder, "good.nk", &seed(&user)))).await;
+        let refused = refusal(with(file(&folder, "bad.nk", &seed(&stranger)))).await;
+        assert!(refused.contains("authorization violation"), "{refused}");
+        let why = Nats::start(with(file(&folder, "empty.nk", "\n"))).await.unwrap_err();
+        assert!(why.starts_with("nats-nkey: ") && why.contains("holds no seed"), "{why}");
+    }
+}
+
+/// An authority with the files of a server and a client, `ca.pem`, `server.pem`, `server.key`, …
+fn authority() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.distinguished_name.push(DnType::CommonName, "an authority for tests");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let issuer = CertifiedIssuer::self_signed(params, rcgen::KeyPair::generate().unwrap()).unwrap();
+    file(&folder, "ca.pem", &issuer.pem());
+    for (name, host) in [("server", "127.0.0.1"), ("client", "ordersystem")] {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec![host.to_owned()]).unwrap();
+        file(&folder, &format!("{name}.pem"), &params.signed_by(&key, &issuer).unwrap().pem());
+        file(&folder, &format!("{name}.key"), &key.serialize_pem());
+    }
+    folder
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_with_a_private_authority_is_trusted_if_that_is_named_and_shown_a_certificate_if_it_asks_for_one() {
+    let folder = authority();
+    let path = |name: &str| folder.path().join(name);
+    let tls = |verify: bool| {
+        let [ca, cert, key] = ["ca.pem", "server.pem", "server.key"].map(|name| path(name).display().to_string());
+        format!(
+            "tls {{ cert_file: \"{cert}\", key_file: \"{key}\", ca_file: \"{ca}\", verify: {verify}, timeout: 10 }}"
+        )
+    };
+    let with = |server: &NatsServer, access| NatsOptions { access, ..server.options(&fresh_prefix()) };
+    let ca = || NatsAccess { ca: Some(path("ca.pem")), ..NatsAccess::default() };
+    let server = NatsServer::start_current(&tls(false));
+    all_works(with(&server, ca())).await;
+    let refused = refusal(with(&server, NatsAccess::default())).await;
+    assert!(refused.contains("signed by nobody who is trusted here (--nats-ca FILE)"), "{refused}");
+    let why = Nats::start(with(&server, NatsAccess { ca: Some(path("none.pem")), ..ca() })).await.unwrap_err();
+    assert!(why.starts_with("nats-ca: ") && why.contains("none.pem cannot be read"), "{why}");
+
+    let server = NatsServer::start_current(&tls(true));
+    let certificate = Some((path("client.pem"), path("client.key")));
+    all_works(with(&server, NatsAccess { certificate, ..ca() })).await;
+    let refused = refusal(with(&server, ca())).await;
+    assert!(refused.contains("127.0.0.1:"), "{refused}");
+}
+
+/// Those of docs/deploy.md.
+const PUBLISH: &[&str] = &[
+    "PREFIX.>",
+    "$KV.PREFIX-leases.>",
+    "$KV.PREFIX-checkpoints.>",
+    "$KV.PREFIX-consumers.>",
+    "$JS.API.INFO",
+    "$JS.API.STREAM.CREATE.*",
+    "$JS.API.STREAM.INFO.*",
+    "$JS.API.STREAM.MSG.GET.*",
+    "$JS.API.STREAM.MSG.DELETE.*",
+    "$JS.API.STREAM.PURGE.*",
+    "$JS.API.CONSUMER.CREATE.>",
+    "$JS.API.CONSUMER.DELETE.>",
+    "$JS.API.CONSUMER.LIST.*",
+    "$JS.API.CONSUMER.MSG.NEXT.>",
+];
+
+fn permissions(prefix: &str, denied: &[&str]) -> String {
+    let quoted = |subjects: &[&str]| {
+        let subjects = subjects.iter().map(|subject| format!("\"{}\"", subject.replace("PREFIX", prefix)));
+        subjects.collect::<Vec<_>>().join(", ")
+    };
+    format!(
+        "authorization {{ users: [{{ user: order, password: pass, \
+         permissions: {{ publish: {{ allow: [{}], deny: [{}] }}, subscribe: [\"_INBOX.>\"] }} }}] }}",
+        quoted(PUBLISH),
+        quoted(denied)
+    )
+}
+
+fn as_user(server: &NatsServer, prefix: &str) -> NatsOptions {
+    NatsOptions { url: format!("nats://order:pass@127.0.0.1:{}", server.port), ..server.options(prefix) }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_documented_permissions_are_enough() {
+    let documented = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/deploy.md")).unwrap();
+    for subject in PUBLISH {
+        assert!(documented.contains(&subject.replace("PREFIX", "ordersystem")), "{subject}");
+    }
+    let prefix = fresh_prefix();
+    let settings = permissions(&prefix, &[]);
+    for server in [NatsServer::start(&settings), NatsServer::start_current(&settings)] {
+        all_works(as_user(&server, &prefix)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_who_may_not_publish_is_not_served_as_if_he_could_and_what_is_missing_is_named() {
+    for denied in ["PREFIX.events.*", "$KV.PREFIX-consumers.>", "PREFIX.request.*"] {
+        let prefix = fresh_prefix();
+        let server = NatsServer::start_current("");
+        {
+            // By somebody who may.
+            let store = server.store_of(&prefix).await;
+            let bus = NatsMessageBus::new(server.connect_to(&prefix).await, NatsBusOptions::default());
+            bus.admit().await.unwrap();
+            bus.check().await.unwrap();
+            store.check().await.unwrap();
+        }
+        let mut server = server;
+        server.kill();
+        server.start_again_with(&format!("jetstream {{ store_dir: FOLDER }}\n{}", permissions(&prefix, &[denied])));
+        let nats = Nats::start(as_user(&server, &prefix)).await.unwrap();
+        nats.connected().await.unwrap();
+        let (bus, store) =
+            (NatsMessageBus::new(nats.clone(), NatsBusOptions::default()), Arc::new(NatsEventStore::new(nats)));
+        let (bus, store) = (bus.check().await, store.check().await);
+        println!("without {denied}: the bus {bus:?}, the log {store:?}");
+        let found = if denied.contains("request") {
+            bus.expect("the bus needs no requests");
+            store.unwrap_err().to_string()
+        } else {
+            store.expect("the log needs no events");
+            bus.unwrap_err().to_string()
+        };
+        let subject = denied.replace("PREFIX", &prefix);
+        let begin = subject.trim_end_matches(['*', '>']);
+        assert!(found.to_lowercase().contains("permissions violation") && found.contains(begin), "{found}");
+    }
+}

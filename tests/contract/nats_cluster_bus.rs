@@ -1,0 +1,94 @@
+//! The message bus on three servers with replicas: leaders that change, servers that crash, and publishes that are refused.
+
+use std::time::Duration;
+
+use async_nats::jetstream::message::PublishMessage;
+use bytes::Bytes;
+use ordersystem::{
+    backends::nats::message_bus::{NatsBusOptions, NatsMessageBus},
+    message_bus::{BusError, Message, MessageBus},
+};
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    nats_bus::{message, receive, under_load},
+    nats_cluster::{self, NatsCluster, SERVERS},
+    nats_server::fresh_prefix,
+};
+
+/// Publishes as the relay does.
+async fn publish(bus: &NatsMessageBus, messages: &[Message]) {
+    let deadline = Instant::now() + Duration::from_secs(90);
+    while let Err(error) = bus.publish(messages).await {
+        assert!(matches!(error, BusError::Unavailable(_)) && Instant::now() < deadline, "{error}");
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn batches_that_are_cut_by_a_change_of_leader_are_whole_and_in_order_and_publishing_goes_on() {
+    let cluster = NatsCluster::start("");
+    let prefix = fresh_prefix();
+    let nodes = [cluster.connect_to(&prefix).await, cluster.connect_to(&prefix).await];
+    under_load(nodes, async |load| {
+        for _ in 0..6 {
+            load.go_on_for(500).await;
+            cluster.step_down(&format!("{prefix}-events")).await;
+        }
+        load.go_on_for(500).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_crashes_or_is_cut_off_under_a_batch_loses_no_event_and_no_order() {
+    let mut cluster = NatsCluster::start("");
+    let prefix = fresh_prefix();
+    let nodes = [cluster.connect_to(&prefix).await, cluster.connect_to(&prefix).await];
+    let stream = format!("{prefix}-events");
+    under_load(nodes, async |load| {
+        load.go_on_for(500).await;
+        let leader = cluster.leader(&stream).await;
+        cluster.kill(leader);
+        load.go_on_for(500).await;
+        cluster.start_again(leader);
+        load.go_on_for(500).await;
+        let leader = cluster.leader(&stream).await;
+        cluster.isolate(leader);
+        // Whoever is connected to it may go on only when it gives up the lead.
+        sleep(Duration::from_secs(6)).await;
+        cluster.heal();
+        load.go_on_for(500).await;
+    })
+    .await;
+}
+
+/// Every condition that is sent here can be refused, and the stream goes on, on every server.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publish_that_is_refused_does_not_stop_a_stream_with_replicas() {
+    let cluster = nats_cluster::shared();
+    let prefix = fresh_prefix();
+    let bus = NatsMessageBus::new(cluster.connect_to(&prefix).await, NatsBusOptions::default());
+    publish(&bus, &[message(1, 1)]).await;
+    for server in 0..SERVERS {
+        let raw = cluster.raw(server).await;
+        for refused in [
+            PublishMessage::build().expected_last_sequence(4_711),
+            PublishMessage::build().expected_last_subject_sequence(4_711),
+        ] {
+            let sent = raw.send_publish(format!("{prefix}.events.1"), refused.payload("no".into())).await.unwrap();
+            sent.await.expect_err("its condition does not hold");
+        }
+    }
+    // The same by the bus itself: large events of two publishers, whose parts get between each other's.
+    let others = NatsMessageBus::new(cluster.connect_to(&prefix).await, NatsBusOptions::default());
+    let large = |key, sequence| Message { payload: Bytes::from(vec![7; 2_500_000]), ..message(key, sequence) };
+    let (one, two) = ([large(2, 1), large(2, 2)], [large(3, 1), large(3, 2)]);
+    tokio::join!(publish(&bus, &one), publish(&others, &two));
+    publish(&bus, &[message(1, 2)]).await;
+    let consumer = bus.consumer("log").await.unwrap();
+    let mut received = receive(&*consumer, 6).await;
+    received.sort_by_key(|delivery| delivery.message.event_id());
+    let messages: Vec<_> = received.into_iter().map(|delivery| delivery.message).collect();
+    assert!(messages == [&[message(1, 1), message(1, 2)], &one[..], &two].concat(), "all came, whole");
+}

@@ -1,0 +1,139 @@
+//! What is claimed to survive, by what the servers say of themselves at their monitoring ports, and what is refused at the start.
+
+use std::time::Duration;
+
+use ordersystem::{
+    backends::nats::{
+        checkpoint_store::NatsCheckpointStore,
+        connection::{Nats, NatsOptions, NotConnected},
+        event_store::NatsEventStore,
+        lease::NatsLeaseStore,
+        message_bus::{NatsBusOptions, NatsMessageBus},
+    },
+    event_store::{Durability, EventStore},
+};
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    nats_cluster::{NatsCluster, SERVERS},
+    nats_server::{NatsServer, current_program, free_port, fresh_prefix},
+};
+
+/// One current server that syncs or not, with the address of its monitoring.
+fn server(syncs: bool) -> (NatsServer, String) {
+    let monitor = format!("127.0.0.1:{}", free_port());
+    let sync = if syncs { "sync_interval: always" } else { "" };
+    let settings = format!("http: \"{monitor}\"\njetstream {{ store_dir: FOLDER\n{sync} }}");
+    (NatsServer::start_program(&current_program(), free_port(), &settings), monitor)
+}
+
+/// What is claimed, and why; or why it is refused.
+async fn claimed(options: NatsOptions) -> Result<(Durability, String), String> {
+    let store = NatsEventStore::new(Nats::start(options).await.unwrap());
+    let give_up_at = Instant::now() + Duration::from_secs(60);
+    loop {
+        match store.first_admission().await {
+            Ok(()) => return Ok((store.durability(), store.summary())),
+            Err(NotConnected::Ever(why)) => return Err(why),
+            Err(NotConnected::Yet(why)) => assert!(Instant::now() < give_up_at, "{why}"),
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_server_gives_machine_if_it_says_or_the_operator_asserts_that_it_syncs() {
+    let ((syncs, its_monitor), (careless, careless_monitor)) = (server(true), server(false));
+    let of = |server: &NatsServer, monitor: &str, synced| NatsOptions {
+        monitors: vec![monitor.to_owned()],
+        synced,
+        ..server.options(&fresh_prefix())
+    };
+    let nowhere = format!("127.0.0.1:{}", free_port());
+    for (options, durability, says) in [
+        (
+            of(&syncs, &its_monitor, false),
+            Durability::Machine,
+            "1 replica, synced before it is acknowledged; survives a power loss",
+        ),
+        (of(&syncs, &its_monitor, true), Durability::Machine, "synced before it is acknowledged; "),
+        (of(&syncs, &nowhere, true), Durability::Machine, "as --nats-synced asserts"),
+        (of(&syncs, &nowhere, false), Durability::Process, "not known to be synced"),
+        // What another server says is no word of this one.
+        (of(&careless, &its_monitor, false), Durability::Process, "not known to be synced"),
+        (of(&careless, &careless_monitor, false), Durability::Process, "has no sync_interval: always"),
+    ] {
+        let (found, summary) = claimed(options).await.unwrap();
+        assert_eq!(found, durability, "{summary}");
+        assert!(summary.contains(says), "{summary}");
+    }
+    let refused = claimed(of(&careless, &careless_monitor, true)).await.unwrap_err();
+    assert!(refused.contains("--nats-synced asserts what is not so"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_servers_give_quorum_only_if_each_is_known_to_sync() {
+    let careless = NatsCluster::start("");
+    let (found, summary) = claimed(careless.options(&fresh_prefix())).await.unwrap();
+    assert_eq!(found, Durability::Process, "{summary}");
+    assert!(summary.contains("3 replicas, not known to be synced"), "{summary}");
+    assert!(summary.contains("survives the loss of a minority of servers, not a power loss of all"), "{summary}");
+    let asserted = NatsOptions { synced: true, ..careless.options(&fresh_prefix()) };
+    let (found, summary) = claimed(asserted).await.unwrap();
+    assert_eq!(found, Durability::Quorum, "{summary}");
+    assert!(summary.contains("as --nats-synced asserts"), "{summary}");
+    drop(careless);
+
+    let monitors: Vec<_> = (0..SERVERS).map(|_| format!("127.0.0.1:{}", free_port())).collect();
+    let cluster = NatsCluster::start_each(|server| {
+        format!(
+            "http: \"{}\"\njetstream {{ store_dir: FOLDER, max_file_store: 1TB, sync_interval: always }}",
+            monitors[server]
+        )
+    });
+    let with = |monitors: &[String]| NatsOptions { monitors: monitors.to_vec(), ..cluster.options(&fresh_prefix()) };
+    let (found, summary) = claimed(with(&monitors)).await.unwrap();
+    assert_eq!(found, Durability::Quorum, "{summary}");
+    let (found, summary) = claimed(with(&monitors[1..])).await.unwrap();
+    assert_eq!(found, Durability::Process, "two of three do not speak for the third: {summary}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_replicas_than_a_stream_or_bucket_has_are_refused_with_how_to_change_it() {
+    let cluster = NatsCluster::start("");
+    let prefix = fresh_prefix();
+    let connect = async |replicas| {
+        let nats = Nats::start(NatsOptions { replicas, ..cluster.options(&prefix) }).await.unwrap();
+        nats.connected().await.unwrap();
+        (
+            NatsEventStore::new(nats.clone()),
+            NatsLeaseStore::new(nats.clone()),
+            NatsCheckpointStore::new(nats.clone()),
+            NatsMessageBus::new(nats, NatsBusOptions::default()),
+        )
+    };
+    let (store, leases, checkpoints, bus) = connect(1).await;
+    store.first_admission().await.unwrap();
+    leases.admit().await.unwrap();
+    checkpoints.admit().await.unwrap();
+    bus.admit().await.unwrap();
+    let (store, leases, checkpoints, bus) = connect(3).await;
+    for (refused, stream) in [
+        (store.first_admission().await, format!("{prefix}-log")),
+        (leases.admit().await, format!("KV_{prefix}-leases")),
+        (checkpoints.admit().await, format!("KV_{prefix}-checkpoints")),
+        (bus.admit().await, format!("{prefix}-events")),
+    ] {
+        let Err(NotConnected::Ever(why)) = refused else { panic!("{refused:?}") };
+        assert!(why.contains(&format!("nats stream edit {stream} --replicas 3")), "{why}");
+    }
+}
+
+#[tokio::test]
+async fn a_bus_on_a_nats_without_jetstream_is_refused_for_good() {
+    let server = NatsServer::start_with("");
+    let nats = Nats::start(server.options(&fresh_prefix())).await.unwrap();
+    let refused = NatsMessageBus::new(nats, NatsBusOptions::default()).admit().await;
+    let Err(NotConnected::Ever(why)) = refused else { panic!("{refused:?}") };
+    assert!(why.contains("start it with -js"), "{why}");
+}
