@@ -22,8 +22,8 @@ pub use error::ConfigError;
 pub use log_address::{LogAddress, NamedLog};
 pub use sources::{ENV_PREFIX, FlagValues, Source, env_name};
 pub use typed::{
-    BreakerConfig, Config, ConsumerConfig, EventFormat, LogConfig, LogFormat, NodeConfig, NodeId, OutboxConfig,
-    Persistence, ServerConfig, TlsConfig, Transport,
+    BreakerConfig, Config, ConsumerConfig, EventFormat, LogConfig, LogFormat, NatsAccess, NodeConfig, NodeId,
+    OutboxConfig, Persistence, ServerConfig, TlsConfig, Transport,
 };
 pub use url::ServerUrl;
 

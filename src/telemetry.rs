@@ -14,7 +14,9 @@ const DURATION_BUCKETS: [f64; 14] =
 /// # Errors
 /// In words, if the level is no filter or a log is set up already.
 pub fn start_logging(config: &LogConfig) -> Result<(), String> {
-    let filter = EnvFilter::try_new(&config.level).map_err(|error| error.to_string())?;
+    // What the client of NATS says names neither address nor cause: the backend says it in its own words. Who asks for it gets it, since what
+    // comes later wins.
+    let filter = EnvFilter::try_new(format!("async_nats=off,{}", config.level)).map_err(|error| error.to_string())?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match config.format {
         LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),

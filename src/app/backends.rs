@@ -18,7 +18,7 @@ use crate::{
         },
         nats::{
             checkpoint_store::NatsCheckpointStore,
-            connection::{Nats, NatsOptions, NotConnected as NatsNotConnected},
+            connection::{Nats, NatsAccess, NatsOptions, NotConnected as NatsNotConnected},
             event_store::NatsEventStore,
             lease::NatsLeaseStore,
             message_bus::{NatsBusOptions, NatsMessageBus},
@@ -35,7 +35,7 @@ use crate::{
     },
     cache::OrderCache,
     checkpoint_store::CheckpointStore,
-    config::{Config, EventFormat, Persistence, Transport},
+    config::{self, Config, EventFormat, Persistence, Transport},
     event_store::{Durability, EventStore},
     lease::LeaseStore,
     message_bus::{Description, Message, MessageBus},
@@ -111,7 +111,7 @@ impl Backends {
                 backends.use_nats_log(&nats, config).await?;
             }
             if config.transport == Transport::Nats {
-                backends.use_nats_bus(nats, config.event_format);
+                backends.use_nats_bus(nats, config).await?;
             }
         }
         if matches!(config.persistence, Persistence::Redis | Persistence::Nats)
@@ -151,18 +151,24 @@ impl Backends {
 
     async fn use_nats_log(&mut self, nats: &Nats, config: &Config) -> Result<(), StartError> {
         let store = NatsEventStore::new(nats.clone());
-        match store.first_admission().await {
-            Ok(()) => {
-                tracing::info!(server = %config.nats, durability = store.durability().name(), "{}", store.summary())
-            }
-            Err(NatsNotConnected::Yet(why)) => {
-                tracing::warn!(server = %config.nats, why, "NATS is out of reach, the node serves when it comes");
-            }
-            Err(NatsNotConnected::Ever(why)) => return Err(format!("NATS at {}: {why}", config.nats).into()),
+        let (leases, checkpoints) = (NatsLeaseStore::new(nats.clone()), NatsCheckpointStore::new(nats.clone()));
+        // Whoever has waited for the connection in vain does not wait again.
+        let is_admitted = if nats.is_connected() {
+            let admission = async {
+                store.first_admission().await?;
+                leases.admit().await?;
+                checkpoints.admit().await
+            };
+            is_usable(nats, config, admission).await?
+        } else {
+            false
+        };
+        if is_admitted {
+            tracing::info!(server = %config.nats, durability = store.durability().name(), "{}", store.summary());
         }
         self.store = Arc::new(store);
-        self.leases = Arc::new(NatsLeaseStore::new(nats.clone()));
-        self.checkpoints = Arc::new(NatsCheckpointStore::new(nats.clone()));
+        self.leases = Arc::new(leases);
+        self.checkpoints = Arc::new(checkpoints);
         self.is_shared = true;
         self.persistence = Persistence::Nats.name();
         Ok(())
@@ -175,11 +181,21 @@ impl Backends {
         self.transport = Transport::Redis.name();
     }
 
-    fn use_nats_bus(&mut self, nats: Nats, format: EventFormat) {
-        let describe = description_in(format);
-        self.bus_leases = Arc::new(NatsLeaseStore::new(nats.clone()));
-        self.bus = Arc::new(NatsMessageBus::new(nats, NatsBusOptions { describe, ..NatsBusOptions::default() }));
+    async fn use_nats_bus(&mut self, nats: Nats, config: &Config) -> Result<(), StartError> {
+        let describe = description_in(config.event_format);
+        let leases = NatsLeaseStore::new(nats.clone());
+        let bus = NatsMessageBus::new(nats.clone(), NatsBusOptions { describe, ..NatsBusOptions::default() });
+        if nats.is_connected() {
+            let admission = async {
+                bus.admit().await?;
+                leases.admit().await
+            };
+            is_usable(&nats, config, admission).await?;
+        }
+        self.bus_leases = Arc::new(leases);
+        self.bus = Arc::new(bus);
         self.transport = Transport::Nats.name();
+        Ok(())
     }
 
     /// Everything in memory.
@@ -225,19 +241,41 @@ fn description_in(format: EventFormat) -> fn(&Message) -> Description {
 }
 
 async fn connect_to_nats(config: &Config) -> Result<Nats, StartError> {
+    let config::NatsAccess { credentials, nkey, ca, certificate } = config.nats_access.clone();
     let options = NatsOptions {
+        access: NatsAccess { credentials, nkey, ca, certificate },
         replicas: config.nats_replicas,
+        monitors: config.nats_monitor.clone(),
+        synced: config.nats_synced,
         ..NatsOptions::new(config.nats.expose(), config.nats_prefix.as_str())
     };
     let nats = Nats::start(options).await?;
-    match nats.connected().await {
-        Ok(()) => tracing::info!(server = %config.nats, "connected to NATS"),
-        Err(NatsNotConnected::Yet(why)) => {
-            tracing::warn!(server = %config.nats, why, "NATS is out of reach, the node serves when it comes");
-        }
-        Err(NatsNotConnected::Ever(why)) => return Err(format!("NATS at {}: {why}", config.nats).into()),
+    if is_usable(&nats, config, nats.connected()).await? {
+        tracing::info!(server = %config.nats, "connected to NATS");
     }
     Ok(nats)
+}
+
+/// Whether `admitted` has found it in order. It may be unreachable now, and then the node serves when it comes.
+///
+/// # Errors
+/// For what will not be in order before an operator does something.
+async fn is_usable(
+    nats: &Nats,
+    config: &Config,
+    admitted: impl Future<Output = Result<(), NatsNotConnected>>,
+) -> Result<bool, StartError> {
+    match admitted.await {
+        Ok(()) => Ok(true),
+        Err(NatsNotConnected::Yet(why)) => {
+            // That it is unreachable the connection says itself.
+            if nats.is_connected() {
+                tracing::warn!(server = %config.nats, why, "NATS cannot be used yet, the node serves when it can");
+            }
+            Ok(false)
+        }
+        Err(NatsNotConnected::Ever(why)) => Err(format!("NATS at {}: {why}", config.nats).into()),
+    }
 }
 
 async fn connect_to_redis(config: &Config) -> Result<Redis, StartError> {

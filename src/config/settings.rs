@@ -93,6 +93,23 @@ pub const SETTINGS: &[Setting] = &[
         "1",
         "Servers of a NATS cluster that keep each stream that is made",
     ),
+    optional("nats-credentials", Kind::Text, "Credentials file (.creds) for NATS: a JWT and the seed of an nkey"),
+    optional("nats-nkey", Kind::Text, "File with the seed of an nkey for NATS"),
+    optional("nats-ca", Kind::Text, "PEM file with who signs NATS's certificates, beside those that the system trusts"),
+    optional("nats-cert", Kind::Text, "PEM file with the certificate to show to NATS"),
+    optional("nats-key", Kind::Text, "PEM file with the private key of that certificate"),
+    setting(
+        "nats-monitor",
+        Kind::List,
+        "",
+        "Monitoring ports of all NATS servers, host:port comma separated, to learn whether they sync; none: 8222 of their hosts",
+    ),
+    setting(
+        "nats-synced",
+        Kind::Switch,
+        "false",
+        "Assert that all NATS servers have sync_interval: always, where their monitoring ports cannot be reached",
+    ),
     setting(
         "require-durable",
         Kind::Switch,

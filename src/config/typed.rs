@@ -32,6 +32,12 @@ pub struct Config {
     pub nats_prefix: String,
     /// On how many servers of a NATS cluster a stream that is made is kept: 1, 3 or 5.
     pub nats_replicas: usize,
+    /// Who this is to NATS and whom it trusts.
+    pub nats_access: NatsAccess,
+    /// The monitoring ports of the NATS servers, `host:port`; none for the usual one of their hosts.
+    pub nats_monitor: Vec<String>,
+    /// Whether the operator asserts that all NATS servers sync before they acknowledge.
+    pub nats_synced: bool,
     /// Whether to refuse to start with a durability below [`Durability::Machine`](crate::event_store::Durability::Machine).
     pub require_durable: bool,
     /// Whether other nodes serve the same orders.
@@ -54,6 +60,19 @@ pub struct Config {
     pub cached_orders: usize,
     /// Every setting with its source, secrets hidden, in the order of the table.
     pub effective: Vec<Effective>,
+}
+
+/// Who a node is to NATS and whom it trusts, beside what the address says: files.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NatsAccess {
+    /// A credentials file with a JWT and the seed of an nkey.
+    pub credentials: Option<PathBuf>,
+    /// A file with the seed of an nkey.
+    pub nkey: Option<PathBuf>,
+    /// PEM file with who signs the servers' certificates.
+    pub ca: Option<PathBuf>,
+    /// PEM files with the certificate to show and its private key.
+    pub certificate: Option<(PathBuf, PathBuf)>,
 }
 
 /// Who this node is and where it keeps its files.
@@ -253,6 +272,9 @@ pub(super) fn build(values: &Values) -> Result<Config, ConfigError> {
         nats: values.parse("nats", |text| ServerUrl::parse(text, values::schemes("nats")))?,
         nats_prefix: values.parse("nats-prefix", subject_name)?,
         nats_replicas: values.integer("nats-replicas")?,
+        nats_access: nats_access(values)?,
+        nats_monitor: values.parse("nats-monitor", host_ports)?,
+        nats_synced: values.switch("nats-synced")?,
         require_durable: values.switch("require-durable")?,
         cluster: values.switch("cluster")?,
         node: node(values)?,
@@ -275,6 +297,35 @@ pub(super) fn build(values: &Values) -> Result<Config, ConfigError> {
         cached_orders: values.integer("cached-orders")?,
         effective: values.effective(),
     })
+}
+
+fn nats_access(values: &Values) -> Result<NatsAccess, ConfigError> {
+    let file = |key| values.parse_optional(key, |text| Ok(PathBuf::from(text)));
+    let (credentials, nkey) = (file("nats-credentials")?, file("nats-nkey")?);
+    if credentials.is_some() && nkey.is_some() {
+        return Err(values.error("nats-nkey", "a credentials file holds a key of its own: give one of the two"));
+    }
+    let certificate = match (file("nats-cert")?, file("nats-key")?) {
+        (Some(certificate), Some(key)) => Some((certificate, key)),
+        (None, None) => None,
+        (Some(_), None) => return Err(values.error("nats-cert", "needs its private key: --nats-key FILE")),
+        (None, Some(_)) => return Err(values.error("nats-key", "needs its certificate: --nats-cert FILE")),
+    };
+    Ok(NatsAccess { credentials, nkey, ca: file("nats-ca")?, certificate })
+}
+
+/// `host:port`, comma separated, each perhaps with `http://` before it.
+fn host_ports(text: &str) -> Result<Vec<String>, String> {
+    let address = |text: &str| {
+        let rest = text.strip_prefix("http://").unwrap_or(text);
+        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        let port = rest.rsplit_once(':').map(|(host, port)| (host, port.parse::<u16>().unwrap_or_default()));
+        match port {
+            Some((host, 1..)) if !host.is_empty() && !host.contains(['/', '@', ' ']) => Ok(rest.to_owned()),
+            _ => Err(format!("{} is not host:port", quoted(text))),
+        }
+    };
+    values::list(text).into_iter().map(address).collect()
 }
 
 fn node(values: &Values) -> Result<NodeConfig, ConfigError> {

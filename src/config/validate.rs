@@ -44,6 +44,13 @@ fn unused_broker(config: &Config, values: &Values) -> Result<(), ConfigError> {
         ("nats", "NATS", nats),
         ("nats-prefix", "NATS", nats),
         ("nats-replicas", "NATS", nats),
+        ("nats-credentials", "NATS", nats),
+        ("nats-nkey", "NATS", nats),
+        ("nats-ca", "NATS", nats),
+        ("nats-cert", "NATS", nats),
+        ("nats-key", "NATS", nats),
+        ("nats-monitor", "NATS", nats),
+        ("nats-synced", "NATS", nats),
         ("event-format", "a broker", broker),
     ] {
         if !used && is_flag(values.source(key)) {
