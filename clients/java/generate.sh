@@ -4,11 +4,12 @@ set -euo pipefail
 cd "$(dirname "$0")"
 
 GENERATED=src/generated/java
-SERVICE_CONFIG=src/main/resources/com/catga/ordersystem/client/service_config.json
+RESOURCES=src/main/resources/com/catga/ordersystem/client
 
 owned() {
     echo "$GENERATED"
-    echo "$SERVICE_CONFIG"
+    echo "$RESOURCES/service_config.json"
+    echo "$RESOURCES/currencies.txt"
 }
 
 # protoc has the version of the runtime that the client is built with. Of the plugin of gRPC it is the last that Maven Central has an
@@ -85,8 +86,8 @@ copy_protos() {
 
 into() {
     local out=$1 tools=$TOOLS_DIR/java-generate
-    mkdir -p "$out/$GENERATED" "$(dirname "$out/$SERVICE_CONFIG")" "$tools"
-    cp "$CLIENTS_DIR/service_config.json" "$out/$SERVICE_CONFIG"
+    mkdir -p "$out/$GENERATED" "$out/$RESOURCES" "$tools"
+    cp "$CLIENTS_DIR/service_config.json" "$CLIENTS_DIR/currencies.txt" "$out/$RESOURCES"
 
     fetch "com.google.protobuf:protoc:$PROTOC" "$tools/protoc-$PROTOC"
     fetch "io.grpc:protoc-gen-grpc-java:$GRPC_PLUGIN" "$tools/protoc-gen-grpc-java-$GRPC_PLUGIN"

@@ -23,7 +23,11 @@ rm -rf target
 JAR=target/ordersystem-client-0.1.0
 for entry in \
     "$JAR.jar com/catga/ordersystem/client/service_config.json" \
+    "$JAR.jar com/catga/ordersystem/client/currencies.txt" \
     "$JAR.jar com/catga/ordersystem/client/OrderClient.class" \
+    "$JAR.jar META-INF/LICENSE-MIT" \
+    "$JAR.jar META-INF/LICENSE-APACHE" \
+    "$JAR-sources.jar META-INF/LICENSE-MIT" \
     "$JAR.jar com/catga/orders/v1/OrderCommandServiceGrpc.class" \
     "$JAR-sources.jar com/catga/ordersystem/client/Follow.java" \
     "$JAR-sources.jar com/catga/orders/v1/PayOrderRequest.java" \

@@ -17,10 +17,10 @@ import com.catga.orders.v1.ShipOrderRequest;
 import com.catga.orders.v1.StreamEventsRequest;
 import com.catga.orders.v1.StreamEventsResponse;
 import com.catga.orders.v1.StreamStart;
+import com.catga.ordersystem.client.Amounts;
 import com.catga.ordersystem.client.Follow;
 import com.catga.ordersystem.client.OrderChannel;
 import com.catga.ordersystem.client.OrderError;
-import com.google.type.Money;
 import io.grpc.StatusRuntimeException;
 import io.grpc.health.v1.HealthCheckRequest;
 import io.grpc.health.v1.HealthGrpc;
@@ -35,7 +35,7 @@ import java.util.UUID;
  * on. That needs a service that keeps what it has acknowledged, such as {@code ordersystem --persistence embedded --data-dir DIR}.
  */
 public final class Example {
-    private static final Duration CALL = Duration.ofSeconds(5);
+    private static final Duration CALL = Duration.ofSeconds(30);
 
     private Example() {}
 
@@ -74,7 +74,7 @@ public final class Example {
                 .setProductId("prod-1")
                 .setName("Laptop")
                 .setQuantity(1)
-                .setUnitPrice(Money.newBuilder().setCurrencyCode("USD").setUnits(999).setNanos(990_000_000))
+                .setUnitPrice(Amounts.money("999.99", "USD"))
                 .build();
         // A customer of this run's own, so that its events can be told from others.
         var create = CreateOrderRequest.newBuilder().setCustomerId("customer-" + UUID.randomUUID()).addItems(laptop).build();

@@ -3,14 +3,15 @@ package com.catga.ordersystem.client;
 import java.time.Duration;
 import java.util.concurrent.ThreadLocalRandom;
 
-/** Waits that grow from 0.1 s to 5 s, spread at random so that clients do not come back all at once. For one thread. */
+/** Waits that grow from 0.1 s to 2 s, spread at random so that clients do not come back all at once. For one thread. */
 final class Backoff {
     private static final long FIRST_MILLIS = 100;
-    private static final long LONGEST_MILLIS = 5_000;
+    /** Short, so that a service that is back after an outage is used again soon. */
+    private static final long LONGEST_MILLIS = 2_000;
 
     private long nextMillis = FIRST_MILLIS;
 
-    /** Begins anew: something has worked. */
+    /** Begins again with the shortest: something has worked. */
     void reset() {
         nextMillis = FIRST_MILLIS;
     }

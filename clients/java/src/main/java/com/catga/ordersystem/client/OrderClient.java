@@ -1,6 +1,9 @@
 package com.catga.ordersystem.client;
 
+import com.catga.orders.v1.ListOrdersRequest;
 import com.catga.orders.v1.OrderHistoryServiceGrpc.OrderHistoryServiceBlockingStub;
+import com.catga.orders.v1.OrderQueryServiceGrpc.OrderQueryServiceBlockingStub;
+import com.catga.orders.v1.OrderSummary;
 import com.catga.orders.v1.StreamEventsRequest;
 import com.catga.orders.v1.StreamEventsResponse;
 import com.catga.orders.v1.StreamOrderHistoryRequest;
@@ -10,10 +13,11 @@ import io.grpc.ChannelCredentials;
 import io.grpc.InsecureChannelCredentials;
 import io.grpc.ManagedChannelBuilder;
 import java.time.Duration;
+import java.util.Objects;
 import java.util.function.Consumer;
 import java.util.function.Function;
 
-/** What the client adds to the generated stubs: channels, commands that are safe to retry, histories that resume. */
+/** What the client adds to the generated stubs: channels, commands that are safe to retry, histories that resume, lists page after page. */
 public final class OrderClient {
     /**
      * The gRPC service config of every channel, as JSON: queries are retried when the service is UNAVAILABLE, commands are
@@ -21,11 +25,8 @@ public final class OrderClient {
      */
     public static final String SERVICE_CONFIG = ServiceConfig.JSON;
 
-    /** How long {@link #send} tries in all, attempts and waits together. */
+    /** How long {@link #send} tries in all, attempts and waits together, if neither caller nor context says so. */
     public static final Duration SEND_TIMEOUT = Duration.ofSeconds(30);
-
-    /** How many attempts {@link #send} makes at the most. */
-    public static final int SEND_ATTEMPTS = 5;
 
     private OrderClient() {}
 
@@ -50,38 +51,51 @@ public final class OrderClient {
     }
 
     /**
-     * {@link #send(Function, Message, Duration, int)} with {@link #SEND_ATTEMPTS} attempts in {@link #SEND_TIMEOUT}.
+     * {@link #send(Function, Message, Duration, int)} until the deadline of the {@link io.grpc.Context}, or for {@link #SEND_TIMEOUT} if
+     * it has none, with as many attempts as fit.
      *
      * @throws io.grpc.StatusRuntimeException the error of the last attempt
      */
     public static <C extends Message, R> R send(Function<? super C, ? extends R> method, C command) {
-        return send(method, command, SEND_TIMEOUT, SEND_ATTEMPTS);
+        return Sending.send(method, command, null, Sending.UNLIMITED);
     }
 
     /**
-     * {@link #send(Function, Message, Duration, int)} with {@link #SEND_ATTEMPTS} attempts.
+     * {@link #send(Function, Message, Duration, int)} with as many attempts as fit.
      *
      * @throws io.grpc.StatusRuntimeException the error of the last attempt
      */
     public static <C extends Message, R> R send(Function<? super C, ? extends R> method, C command, Duration timeout) {
-        return send(method, command, timeout, SEND_ATTEMPTS);
+        return Sending.send(method, command, timeout, Sending.UNLIMITED);
     }
 
     /**
      * Gives a command and retries it until it is answered: {@code send(stub::payOrder, command)}.
      *
-     * <p>A command without a request id gets one, so that it takes effect once however often it is sent. Whoever may want to
-     * send it again later, after a DEADLINE_EXCEEDED for example, gives it its id first, by {@link #withRequestId}. Retried is
-     * what may help ({@link OrderError#isRetryable}), after the time that the service asks for.
+     * <p>A command without a request id gets one, so that it takes effect once however often it is sent. To be able to send it
+     * again later, after a DEADLINE_EXCEEDED for example, give it its id first, by {@link #withRequestId}. Retried is what may help
+     * ({@link OrderError#isRetryable}), never sooner than the service asks for, until the time is up: it gives up when the wait for
+     * the next attempt would end later.
      *
-     * @param method a method of a blocking stub; a deadline of that stub holds as well
-     * @param timeout how long to try in all
-     * @param attempts how many attempts to make at the most, 1 or more
+     * @param method a method of a blocking stub; a deadline and headers of that stub hold as well
+     * @param timeout how long to try in all; an earlier deadline of the {@link io.grpc.Context} holds
+     * @param attempts how many answers of the service to take at the most, 1 or more; a connection that cannot be opened or
+     *     that breaks is no answer
      * @throws io.grpc.StatusRuntimeException the error of the last attempt; CANCELLED if the thread is interrupted
      */
     public static <C extends Message, R> R send(
             Function<? super C, ? extends R> method, C command, Duration timeout, int attempts) {
-        return Sending.send(method, command, timeout, attempts);
+        return Sending.send(method, command, Objects.requireNonNull(timeout), attempts);
+    }
+
+    /**
+     * Every order that {@code ListOrders} with {@code request} finds, from its page token on. The next page is asked for when it is
+     * needed, and may take 30 s; each iterator begins with the first.
+     *
+     * @param queries a stub; a deadline of it holds for the whole list
+     */
+    public static Iterable<OrderSummary> listOrders(OrderQueryServiceBlockingStub queries, ListOrdersRequest request) {
+        return () -> new OrderPages(queries, request);
     }
 
     /**

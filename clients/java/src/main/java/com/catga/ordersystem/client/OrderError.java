@@ -74,6 +74,11 @@ public record OrderError(
         return code == Status.Code.UNAVAILABLE || retryDelay.isPresent();
     }
 
+    /** Whether the service could not be reached; it always gives a reason when it answers. */
+    boolean isOfConnection() {
+        return code == Status.Code.UNAVAILABLE && reason.isEmpty();
+    }
+
     /**
      * What the error of a call says: a {@link io.grpc.StatusRuntimeException} or {@link io.grpc.StatusException}, or an error
      * that one of them caused; anything else is UNKNOWN. A broken connection is UNAVAILABLE, also where gRPC says UNKNOWN of it.

@@ -3,6 +3,8 @@ package com.catga.ordersystem.client;
 import static com.catga.ordersystem.client.OrderClient.connect;
 import static com.catga.ordersystem.client.OrderClient.send;
 import static com.catga.ordersystem.client.OrderClient.withRequestId;
+import static com.catga.ordersystem.client.server.Failure.OVERLOADED;
+import static com.catga.ordersystem.client.server.Failure.SHUTTING_DOWN;
 import static com.catga.ordersystem.client.server.Failure.UNAVAILABLE;
 import static com.catga.ordersystem.client.server.Failure.info;
 import static com.catga.ordersystem.client.server.Failure.retryInfo;
@@ -21,12 +23,22 @@ import com.catga.orders.v1.PayOrderRequest;
 import com.catga.orders.v1.PayOrderResponse;
 import com.catga.ordersystem.client.server.Failure;
 import com.catga.ordersystem.client.server.FakeServer;
+import com.catga.ordersystem.client.server.Surroundings;
+import io.grpc.CallCredentials;
+import io.grpc.Context;
+import io.grpc.Deadline;
+import io.grpc.Metadata;
 import io.grpc.Status.Code;
 import io.grpc.StatusRuntimeException;
+import io.grpc.stub.MetadataUtils;
 import java.time.Duration;
+import java.util.ArrayList;
 import java.util.Collections;
 import java.util.HashSet;
 import java.util.List;
+import java.util.concurrent.Executor;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicInteger;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.ValueSource;
@@ -119,8 +131,7 @@ class SendTest {
 
     @Test
     void send_waits_as_long_as_the_service_asks_for() throws Exception {
-        Failure overloaded = Failure.of(Code.RESOURCE_EXHAUSTED, info("OVERLOADED"), retryInfo(300));
-        try (FakeServer fake = new FakeServer(overloaded, PAID);
+        try (FakeServer fake = new FakeServer(OVERLOADED, PAID);
                 OrderChannel channel = connect(fake.address())) {
             pay(channel, PAY);
             assertTrue(fake.firstPauseMillis() >= 300, () -> "it came back after " + fake.firstPauseMillis() + " ms");
@@ -139,13 +150,83 @@ class SendTest {
     }
 
     @Test
-    void send_makes_as_many_attempts_as_allowed() throws Exception {
-        try (FakeServer fake = new FakeServer(Collections.nCopies(9, UNAVAILABLE).toArray());
+    void send_takes_as_many_answers_as_allowed_and_a_broken_connection_is_none() throws Exception {
+        try (FakeServer fake = new FakeServer(UNAVAILABLE, UNAVAILABLE, SHUTTING_DOWN, UNAVAILABLE, OVERLOADED, PAID);
                 OrderChannel channel = connect(fake.address())) {
             var commands = OrderCommandServiceGrpc.newBlockingStub(channel);
-            assertThrows(StatusRuntimeException.class, () -> send(commands::payOrder, PAY, Duration.ofSeconds(30), 3));
-            assertEquals(3, fake.requests().size());
+            var error = assertThrows(
+                    StatusRuntimeException.class, () -> send(commands::payOrder, PAY, Duration.ofSeconds(30), 2));
+            assertEquals("OVERLOADED", OrderError.of(error).reason());
+            assertEquals(5, fake.requests().size());
             assertThrows(IllegalArgumentException.class, () -> send(commands::payOrder, PAY, Duration.ofSeconds(30), 0));
+        }
+    }
+
+    @Test
+    void send_tries_until_its_time_is_up_and_not_only_so_many_times() throws Exception {
+        List<Object> script = new ArrayList<>(Collections.nCopies(6, SHUTTING_DOWN));
+        script.add(PAID);
+        try (FakeServer fake = new FakeServer(script.toArray());
+                OrderChannel channel = connect(fake.address())) {
+            assertEquals(PAID, pay(channel, PAY));
+            assertEquals(7, fake.requests().size());
+        }
+    }
+
+    /** It gives up when the next wait, of 2 s at the most, would end too late. */
+    private static void assertTriedForFiveSeconds(long beganNanos, StatusRuntimeException error) {
+        Duration took = Duration.ofNanos(System.nanoTime() - beganNanos);
+        assertEquals(Code.UNAVAILABLE, OrderError.of(error).code());
+        assertEquals("", OrderError.of(error).reason());
+        assertTrue(took.toMillis() >= 3_000 && took.toMillis() < 25_000, () -> "it took " + took);
+    }
+
+    @Test
+    void the_time_limit_ends_a_send_that_reaches_nobody_and_nothing_else_does() throws Exception {
+        try (OrderChannel channel = connect("127.0.0.1:" + Surroundings.freePort())) {
+            var commands = OrderCommandServiceGrpc.newBlockingStub(channel);
+            long began = System.nanoTime();
+            var error = assertThrows(StatusRuntimeException.class, () -> send(commands::payOrder, PAY, Duration.ofSeconds(5)));
+            assertTriedForFiveSeconds(began, error);
+        }
+    }
+
+    @Test
+    void the_deadline_of_the_context_is_the_time_limit_if_no_other_is_given() throws Exception {
+        try (OrderChannel channel = connect("127.0.0.1:" + Surroundings.freePort())) {
+            Context.CancellableContext context =
+                    Context.current().withDeadline(Deadline.after(5, TimeUnit.SECONDS), Timers.SHARED);
+            Context before = context.attach();
+            try {
+                long began = System.nanoTime();
+                var error = assertThrows(StatusRuntimeException.class, () -> pay(channel, PAY));
+                assertTriedForFiveSeconds(began, error);
+            } finally {
+                context.detachAndCancel(before, null);
+            }
+        }
+    }
+
+    @Test
+    void headers_of_the_stub_go_with_every_attempt_and_credentials_are_asked_for_each() throws Exception {
+        Metadata.Key<String> authorization = Metadata.Key.of("authorization", Metadata.ASCII_STRING_MARSHALLER);
+        Metadata fixed = new Metadata();
+        fixed.put(authorization, "fixed");
+        AtomicInteger used = new AtomicInteger();
+        CallCredentials token = new CallCredentials() {
+            @Override
+            public void applyRequestMetadata(RequestInfo call, Executor executor, MetadataApplier applier) {
+                Metadata fresh = new Metadata();
+                fresh.put(authorization, "token " + used.incrementAndGet());
+                applier.apply(fresh);
+            }
+        };
+        try (FakeServer fake = new FakeServer(UNAVAILABLE, PAID, UNAVAILABLE, PAID);
+                OrderChannel channel = connect(fake.address())) {
+            var commands = OrderCommandServiceGrpc.newBlockingStub(channel);
+            send(commands.withInterceptors(MetadataUtils.newAttachHeadersInterceptor(fixed))::payOrder, PAY);
+            send(commands.withCallCredentials(token)::payOrder, PAY);
+            assertEquals(List.of("fixed", "fixed", "token 1", "token 2"), fake.headers("authorization"));
         }
     }
 

@@ -29,12 +29,15 @@ import java.util.List;
 import java.util.Map;
 import java.util.NoSuchElementException;
 import java.util.UUID;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.CompletionException;
+import java.util.concurrent.TimeUnit;
 import java.util.function.Function;
 import java.util.function.Supplier;
 
 /** One run of one scenario; clients/conformance/README.md says what each step means. */
 final class ScenarioRun implements AutoCloseable {
-    private static final Duration CALL = Duration.ofSeconds(10);
+    private static final Duration CALL = Duration.ofSeconds(30);
     private static final List<String> KINDS =
             List.of("call", "send", "execute", "stream", "follow", "take", "end", "cancel", "server");
 
@@ -58,8 +61,8 @@ final class ScenarioRun implements AutoCloseable {
                 .findFirst()
                 .orElseThrow(() -> new NoSuchElementException("no step " + step));
         switch (kind) {
-            case "call" -> unary(step, "call", (rpc, deadline) -> rpc.within(deadline)::call);
-            case "send" -> unary(step, "send", (rpc, deadline) -> request -> send(rpc::call, request, deadline));
+            case "call" -> unary(step, "call", (rpc, deadline) -> rpc.within(deadline == null ? CALL : deadline)::call);
+            case "send" -> unary(step, "send", (rpc, deadline) -> sender(rpc, deadline));
             case "execute" -> execute(step);
             case "stream" -> stream(step);
             case "follow" -> follow(step);
@@ -80,21 +83,46 @@ final class ScenarioRun implements AutoCloseable {
         return channels.get(channels.size() - 1);
     }
 
-    /** What makes a call of a method and a deadline. */
+    /** What makes a call of a method and a deadline, which is null if the step has none. */
     private interface Caller {
         Function<Message, Message> of(Rpc rpc, Duration deadline);
     }
 
-    private void unary(Map<?, ?> step, String kind, Caller caller) {
+    private static Function<Message, Message> sender(Rpc rpc, Duration deadline) {
+        return deadline == null ? request -> send(rpc::call, request) : request -> send(rpc::call, request, deadline);
+    }
+
+    private void unary(Map<?, ?> step, String kind, Caller caller) throws Exception {
         Rpc rpc = Rpc.find((String) step.get(kind), channel());
         Message request = rpc.request(step.get("request"));
-        Duration deadline = deadlineOf(step);
-        Function<Message, Message> call = caller.of(rpc, deadline == null ? CALL : deadline);
+        Function<Message, Message> call = caller.of(rpc, deadlineOf(step));
+        CompletableFuture<Void> started = startLater(step);
         try {
-            checkSuccess(step, call.apply(request));
+            Message reply = call.apply(request);
+            started.get();
+            checkSuccess(step, reply);
         } catch (StatusRuntimeException error) {
+            started.get();
             checkError(step, OrderError.of(error));
         }
+        if (step.containsKey("start_after_ms")) {
+            channels.add(connect(server.address()));
+        }
+    }
+
+    /** Starts the server beside a step that says so. */
+    private CompletableFuture<Void> startLater(Map<?, ?> step) {
+        if (!(step.get("start_after_ms") instanceof Integer millis)) {
+            return CompletableFuture.completedFuture(null);
+        }
+        Runnable start = () -> {
+            try {
+                server.start();
+            } catch (Exception error) {
+                throw new CompletionException(error);
+            }
+        };
+        return CompletableFuture.runAsync(start, CompletableFuture.delayedExecutor(millis, TimeUnit.MILLISECONDS));
     }
 
     private static Duration deadlineOf(Map<?, ?> step) {

@@ -19,7 +19,7 @@ final class StreamReader {
         ERROR
     }
 
-    private static final long MESSAGE_SECONDS = 10;
+    private static final long MESSAGE_SECONDS = 30;
 
     private final Iterator<? extends Message> stream;
     private final Runnable cancel;

@@ -18,7 +18,11 @@ import java.util.Map;
  * @param details the bytes of the trailer that carries a google.rpc.Status; null for none
  */
 public record Failure(Status.Code code, byte[] details) {
+    /** What a broken connection gives: the service itself always says why. */
     public static final Failure UNAVAILABLE = of(Status.Code.UNAVAILABLE);
+
+    public static final Failure SHUTTING_DOWN = of(Status.Code.UNAVAILABLE, info("SHUTTING_DOWN"));
+    public static final Failure OVERLOADED = of(Status.Code.RESOURCE_EXHAUSTED, info("OVERLOADED"), retryInfo(300));
 
     private static final Metadata.Key<byte[]> DETAILS =
             Metadata.Key.of("grpc-status-details-bin", Metadata.BINARY_BYTE_MARSHALLER);

@@ -4,6 +4,8 @@ import com.catga.orders.v1.CreateOrderRequest;
 import com.catga.orders.v1.CreateOrderResponse;
 import com.catga.orders.v1.GetOrderRequest;
 import com.catga.orders.v1.GetOrderResponse;
+import com.catga.orders.v1.ListOrdersRequest;
+import com.catga.orders.v1.ListOrdersResponse;
 import com.catga.orders.v1.OrderCommandServiceGrpc.OrderCommandServiceImplBase;
 import com.catga.orders.v1.OrderHistoryServiceGrpc.OrderHistoryServiceImplBase;
 import com.catga.orders.v1.OrderQueryServiceGrpc.OrderQueryServiceImplBase;
@@ -16,13 +18,18 @@ import com.catga.orders.v1.StreamOrderHistoryResponse;
 import com.google.protobuf.Message;
 import io.grpc.Grpc;
 import io.grpc.InsecureServerCredentials;
+import io.grpc.Metadata;
 import io.grpc.Server;
+import io.grpc.ServerCall;
+import io.grpc.ServerCallHandler;
+import io.grpc.ServerInterceptor;
 import io.grpc.Status;
 import io.grpc.stub.StreamObserver;
 import java.io.IOException;
 import java.util.ArrayDeque;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.Collections;
 import java.util.List;
 import java.util.Queue;
 
@@ -34,6 +41,7 @@ public final class FakeServer implements AutoCloseable {
     private final Queue<Object> script;
     private final List<Message> requests = new ArrayList<>();
     private final List<Long> timesNanos = new ArrayList<>();
+    private final List<Metadata> headers = Collections.synchronizedList(new ArrayList<>());
     private final Server server;
 
     public FakeServer(Object... script) throws IOException {
@@ -42,6 +50,14 @@ public final class FakeServer implements AutoCloseable {
                 .addService(new Commands())
                 .addService(new Queries())
                 .addService(new History())
+                .intercept(new ServerInterceptor() {
+                    @Override
+                    public <C, R> ServerCall.Listener<C> interceptCall(
+                            ServerCall<C, R> call, Metadata given, ServerCallHandler<C, R> next) {
+                        headers.add(given);
+                        return next.startCall(call, given);
+                    }
+                })
                 .build()
                 .start();
     }
@@ -58,6 +74,11 @@ public final class FakeServer implements AutoCloseable {
     /** What has come so far, as messages of a kind. */
     public <M extends Message> List<M> requests(Class<M> kind) {
         return requests().stream().map(kind::cast).toList();
+    }
+
+    /** The values of a header, one for each call. */
+    public List<String> headers(String name) {
+        return headers.stream().map(given -> given.get(Metadata.Key.of(name, Metadata.ASCII_STRING_MARSHALLER))).toList();
     }
 
     /** The time between the first two calls. */
@@ -121,6 +142,11 @@ public final class FakeServer implements AutoCloseable {
         @Override
         public void getOrder(GetOrderRequest request, StreamObserver<GetOrderResponse> replies) {
             answer(request, replies, GetOrderResponse.class);
+        }
+
+        @Override
+        public void listOrders(ListOrdersRequest request, StreamObserver<ListOrdersResponse> replies) {
+            answer(request, replies, ListOrdersResponse.class);
         }
     }
 

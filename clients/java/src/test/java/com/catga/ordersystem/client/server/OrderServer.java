@@ -20,7 +20,7 @@ import java.util.concurrent.TimeUnit;
 
 /** The real server with an empty store of its own; a start after the first has the same port and data. */
 public final class OrderServer implements AutoCloseable {
-    private static final long START_MILLIS = 20_000;
+    private static final long START_MILLIS = 60_000;
     private static final long STOP_SECONDS = 30;
 
     private final int port;

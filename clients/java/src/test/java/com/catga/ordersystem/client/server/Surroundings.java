@@ -38,7 +38,7 @@ public final class Surroundings {
                 .orElseThrow(() -> new IllegalStateException("no server at " + candidates + ": build it, or set ORDERSYSTEM_BINARY"));
     }
 
-    static int freePort() throws IOException {
+    public static int freePort() throws IOException {
         try (ServerSocket listener = new ServerSocket(0, 1, InetAddress.getLoopbackAddress())) {
             return listener.getLocalPort();
         }
