@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def show_health(channel: grpc.Channel) -> None:
-    answer = HealthStub(channel).Check(HealthCheckRequest(service="readiness"), timeout=5)
+    answer = HealthStub(channel).Check(HealthCheckRequest(service="readiness"), timeout=30)
     print("readiness:", HealthCheckResponse.ServingStatus.Name(answer.status))
 
 
@@ -65,7 +65,7 @@ def place_and_pay(channel: grpc.Channel) -> Order:
         print("refused:", error.code.name, error.reason, error.metadata["status"])
 
     pay = PayOrderRequest(request_id=str(uuid.uuid4()), order_id=order.order_id, payment_method="credit_card")
-    first = commands.PayOrder(pay, timeout=5)
+    first = commands.PayOrder(pay, timeout=30)
     second = send(commands.PayOrder, pay)
     print("paid:", OrderStatus.Name(first.order.status), "- the retry got the first answer:", first == second)
     return first.order

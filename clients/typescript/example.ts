@@ -54,7 +54,7 @@ async function main(): Promise<void> {
 }
 
 async function showHealth(channel: Channel): Promise<void> {
-  const answer = await createClient(Health, channel).check({ service: "readiness" }, { timeoutMs: 5_000 });
+  const answer = await createClient(Health, channel).check({ service: "readiness" }, { timeoutMs: 30_000 });
   console.log("readiness:", HealthCheckResponse_ServingStatus[answer.status]);
 }
 
@@ -80,7 +80,7 @@ async function placeAndPay(channel: Channel): Promise<Order> {
   }
 
   const pay = create(PayOrderRequestSchema, { requestId: randomUUID(), orderId, paymentMethod: "credit_card" });
-  const first = await commands.payOrder(pay, { timeoutMs: 5_000 });
+  const first = await commands.payOrder(pay, { timeoutMs: 30_000 });
   const second = await send(commands.payOrder, pay);
   const isSame = equals(PayOrderResponseSchema, first, second);
   console.log("paid:", OrderStatus[first.order?.status ?? 0], "- the retry got the first answer:", isSame);

@@ -64,7 +64,7 @@ func tour(ctx context.Context, address string) error {
 }
 
 func showHealth(ctx context.Context, connection *grpc.ClientConn) error {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	answer, err := healthv1.NewHealthClient(connection).Check(ctx, &healthv1.HealthCheckRequest{Service: "readiness"})
 	if err != nil {

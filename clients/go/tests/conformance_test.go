@@ -20,8 +20,8 @@ import (
 
 const (
 	scenarios      = root + "/clients/conformance"
-	callTimeout    = 10 * time.Second
-	messageTimeout = 10 * time.Second
+	callTimeout    = 30 * time.Second
+	messageTimeout = 30 * time.Second
 )
 
 // What a step does is said by the first of these that it has.

@@ -20,7 +20,7 @@ import (
 
 const (
 	root         = "../../.."
-	startTimeout = 20 * time.Second
+	startTimeout = 60 * time.Second
 	stopTimeout  = 30 * time.Second
 )
 

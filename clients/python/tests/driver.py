@@ -24,8 +24,8 @@ from ordersystem_client import OrderError, aio, connect, follow_events, follow_o
 from server import ROOT, Redis, Server, persistence
 
 SCENARIOS = ROOT / "clients" / "conformance"
-CALL_SECONDS = 10.0
-MESSAGE_SECONDS = 10.0
+CALL_SECONDS = 30.0
+MESSAGE_SECONDS = 30.0
 
 # Service: the stub and the module with its messages; every request is named after its method.
 SERVICES = {

@@ -16,7 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from ordersystem_client import connect
 
 ROOT = Path(__file__).resolve().parents[3]
-START_SECONDS = 20.0
+START_SECONDS = 60.0
 STOP_SECONDS = 30.0
 
 

@@ -32,8 +32,8 @@ import { isMapping, type Json, match, resolve, type Variables } from "./matching
 import { persistence, type Redis, ROOT, Server } from "./server.js";
 
 export const SCENARIOS = join(ROOT, "clients", "conformance");
-const CALL_MS = 10_000;
-const MESSAGE_MS = 10_000;
+const CALL_MS = 30_000;
+const MESSAGE_MS = 30_000;
 
 const SERVICES = [
   ...[OrderCommandService, OrderQueryService, OrderHistoryService],

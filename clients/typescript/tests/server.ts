@@ -15,7 +15,7 @@ import { connect } from "ordersystem-client/node";
 /** The folder of the client; the tests are compiled into `build/tests`. */
 export const CLIENT = resolve(import.meta.dirname, "..", "..");
 export const ROOT = resolve(CLIENT, "..", "..");
-const START_MS = 20_000;
+const START_MS = 60_000;
 const STOP_MS = 30_000;
 
 /** The server under test. */
