@@ -1,17 +1,25 @@
 #!/usr/bin/env python3
-"""run-cluster.sh as its users meet it: nodes that know each other and serve one set of orders, and nothing left after Ctrl-C.
+"""run-cluster.sh as its users meet it: arguments that are checked first, nodes that know each other and serve one set of orders, the death
+of one of them, and nothing left after Ctrl-C or SIGTERM.
 
 usage: script.py BINARY
 """
 
 import json
 import os
-import random
+import re
+import shlex
+import shutil
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 import urllib.request
+
+NAMES = ["node1", "node2", "node3"]
 
 
 def call(port, path, body=None):
@@ -21,44 +29,188 @@ def call(port, path, body=None):
 
 
 def until(what, holds):
-    for _ in range(300):
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
         try:
-            if holds():
-                return
+            found = holds()
+            if found:
+                return found
         except OSError:
             pass
         time.sleep(0.1)
-    raise AssertionError(f"not within 30 s: {what}")
+    raise AssertionError(f"not within 60 s: {what}")
 
 
-def check(broker, binary):
-    base = random.randrange(20_000, 30_000, 200)
-    ports = [base + 1, base + 2, base + 3]
-    environment = {**os.environ, "BASE_PORT": str(base), "ORDERSYSTEM": binary}
-    script = subprocess.Popen(["./run-cluster.sh", "3", broker], env=environment, stderr=subprocess.DEVNULL, start_new_session=True)
-    try:
-        names = ["node1", "node2", "node3"]
-        for port in ports:
-            until(f"{port} knows all", lambda: sorted(node["node"] for node in call(port, "/cluster")["nodes"]) == names)
+def free_base():
+    """A BASE_PORT whose ports nobody uses now."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            base = probe.getsockname()[1] - 1
+        try:
+            for port in [base + 1, base + 2, base + 3, base + 100]:
+                with socket.socket() as probe:
+                    probe.bind(("127.0.0.1", port))
+            return base
+        except (OSError, OverflowError):
+            pass
+
+
+class Script:
+    """The script at work, ended with all that it has started."""
+
+    def __init__(self, broker, binary, ignores_interrupts=False):
+        self.base = free_base()
+        self.ports = [self.base + 1, self.base + 2, self.base + 3]
+        environment = {**os.environ, "BASE_PORT": str(self.base), "ORDERSYSTEM": binary}
+        ignore = (lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)) if ignores_interrupts else None
+        self.process = subprocess.Popen(
+            ["./run-cluster.sh", "3", broker],
+            env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=ignore,
+        )
+        self.said = []
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
+
+    def _read(self):
+        for line in self.process.stderr:
+            self.said.append(line)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            self.process.wait(timeout=120)
+
+    def line(self, pattern):
+        """The match of what it says, sooner or later."""
+        return until(f"it says {pattern}", lambda: next(filter(None, (re.search(pattern, line) for line in list(self.said))), None))
+
+    def knows_all(self, port):
+        return sorted(node["node"] for node in call(port, "/cluster")["nodes"]) == NAMES
+
+    def until_complete(self):
+        for port in self.ports:
+            until(f"{port} knows all", lambda: self.knows_all(port))
             until(f"{port} is ready", lambda: call(port, "/health/ready")["status"] == "Ready")
+
+    def places_an_order(self, ports):
         order = call(ports[0], "/orders", {"customerId": "c", "items": [{"productId": "p", "quantity": 1, "price": 1}]})
         for port in ports:
             until(f"{port} has the order", lambda: call(port, f"/orders/{order['orderId']}")["status"] == "Pending")
-    finally:
-        # As a terminal does it: to the whole group of the script.
-        os.killpg(script.pid, signal.SIGINT)
-        code = script.wait(timeout=60)
-    assert code == 0, f"the script ended with {code}"
-    for port in [*ports, base + 100]:
-        try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=2)
-        except OSError as error:
-            assert "refused" in str(error), error
-        else:
-            raise AssertionError(f"something still listens on {port}")
 
+    def ends(self, code):
+        found = self.process.wait(timeout=120)
+        said = "".join(self.said)
+        assert found == code, f"the script ended with {found}: {said}"
+        for port in [*self.ports, self.base + 100]:
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10)
+            except OSError as error:
+                assert "refused" in str(error), error
+            else:
+                raise AssertionError(f"something still listens on {port}")
+
+
+def serves_until_interrupted(broker, binary):
+    with Script(broker, binary) as script:
+        script.until_complete()
+        script.places_an_order(script.ports)
+        # As a terminal does it: to the whole group of the script.
+        os.killpg(script.process.pid, signal.SIGINT)
+        script.ends(0)
+        script.line("SIGINT: stopping")
+
+
+def heeds_sigterm_where_interrupts_are_ignored(broker, binary):
+    with Script(broker, binary, ignores_interrupts=True) as script:
+        script.line(f"kill {script.process.pid} stops them")
+        script.until_complete()
+        os.killpg(script.process.pid, signal.SIGINT)
+        script.places_an_order(script.ports)
+        script.process.send_signal(signal.SIGTERM)
+        script.ends(0)
+        script.line("SIGTERM: stopping")
+
+
+def survives_the_death_of_a_node(broker, binary):
+    with Script(broker, binary) as script:
+        script.until_complete()
+        pid = int(script.line(r"lose a node: +kill -9 (\d+)")[1])
+        os.kill(pid, signal.SIGKILL)
+        script.line("node1 was killed by signal 9; 2 of 3 nodes run")
+        again = script.line(r"run-cluster:     (\S+ --cluster --node-id node1 .*)")[1]
+        script.places_an_order(script.ports[1:])
+        node = subprocess.Popen(shlex.split(again), stderr=subprocess.DEVNULL)
+        try:
+            script.until_complete()
+            script.places_an_order(script.ports)
+        finally:
+            node.terminate()
+            assert node.wait(timeout=120) == 0
+        script.process.send_signal(signal.SIGTERM)
+        script.ends(0)
+
+
+def ends_with_its_broker(broker, binary):
+    with Script(broker, binary) as script:
+        script.until_complete()
+        with open(f"/proc/{script.process.pid}/task/{script.process.pid}/children", encoding="ascii") as children:
+            pids = [int(pid) for pid in children.read().split()]
+        program = lambda pid: os.path.basename(os.readlink(f"/proc/{pid}/exe"))
+        [pid] = [pid for pid in pids if program(pid).startswith((f"{broker}-server", f"{broker}-check"))]
+        os.kill(pid, signal.SIGKILL)
+        script.ends(1)
+        script.line(f"{broker}-server has ended with code 137")
+
+
+def checks_its_arguments_first(broker, binary):
+    with tempfile.TemporaryDirectory() as folder:
+        # What a compilation would be: it leaves a trace.
+        cargo = os.path.join(folder, "cargo")
+        with open(cargo, "w", encoding="ascii") as file:
+            file.write(f"#!/bin/sh\ntouch {folder}/compiled\nexit 1\n")
+        os.chmod(cargo, 0o755)
+        bare = os.path.join(folder, "bare")
+        os.mkdir(bare)
+        for tool in ["bash", "dirname", "sed", "seq"]:
+            os.symlink(shutil.which(tool), os.path.join(bare, tool))
+        base = free_base()
+        environment = {name: value for name, value in os.environ.items() if name != "ORDERSYSTEM"}
+        environment.update(BASE_PORT=str(base), PATH=f"{folder}:{environment['PATH']}")
+
+        def refused(code, words, *arguments, **more):
+            done = subprocess.run(["./run-cluster.sh", *arguments], env={**environment, **more}, capture_output=True, text=True)
+            said = done.stdout + done.stderr
+            assert done.returncode == code and words in said, (arguments, more, done)
+            assert not os.path.exists(f"{folder}/compiled"), f"{arguments} {more}: it compiles before it looks"
+
+        refused(0, "./run-cluster.sh [N] [redis|nats]", "--help")
+        refused(2, "the broker is redis or nats, not kafka", "3", "kafka")
+        refused(2, "the number of nodes is 1 to 32, not 33", "33")
+        refused(2, "the number of nodes is 1 to 32, not -x", "-x")
+        refused(2, "at most two arguments", "3", "redis", "more")
+        refused(2, "BASE_PORT is a number", BASE_PORT="many")
+        refused(1, "is not a program", ORDERSYSTEM="/no/such/program")
+        refused(1, f"{broker}-server is not installed", "3", broker, PATH=bare)
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", base + 2))
+            taken.listen()
+            refused(1, f"port {base + 2} is in use", "3", broker, ORDERSYSTEM=binary)
+
+
+CHECKS = [
+    ("checks its arguments before it compiles", checks_its_arguments_first),
+    ("three nodes served, nothing is left after Ctrl-C", serves_until_interrupted),
+    ("heeds SIGTERM, and says so, where SIGINT was ignored", heeds_sigterm_where_interrupts_are_ignored),
+    ("goes on when a node is killed, and says how to start it again", survives_the_death_of_a_node),
+    ("ends when its broker does", ends_with_its_broker),
+]
 
 if __name__ == "__main__":
     for name in ["redis", "nats"]:
-        check(name, sys.argv[1])
-        print(f"run-cluster.sh 3 {name}: three nodes served, nothing is left")
+        for what, check in CHECKS:
+            check(name, sys.argv[1])
+            print(f"run-cluster.sh 3 {name}: {what}", flush=True)
