@@ -66,6 +66,8 @@ pub struct App {
     address: SocketAddr,
     grpc_address: Option<SocketAddr>,
     scheme: &'static str,
+    /// Held to the end of the node.
+    _folder: Option<Arc<embedded::data_dir::DataDir>>,
 }
 
 impl App {
@@ -164,6 +166,8 @@ impl App {
             work.serve(server::serve(grpc_listener, tls.clone(), doors.grpc_only(), options, ends.clone()));
         }
         work.serve(server::serve(listener, tls, doors, options, ends));
+        // Before anything has news of its own.
+        say_listening(&context, (scheme, address, grpc_address));
         parts.run(&mut work, &stop);
         if let Some(membership) = &membership {
             work.follow(Arc::clone(membership).keep(move || progress.position(), stop.ended.clone()));
@@ -175,7 +179,8 @@ impl App {
         work.follow(recovery.run(stop.ended.clone()));
         work.follow(monitor.watch_liveness(stop.ended.clone()));
         let grace = Duration::from_millis(config.server.shutdown_grace_ms);
-        Ok(Self { node: Node { context, membership, monitor, work, stop, grace }, address, grpc_address, scheme })
+        let node = Node { context, membership, monitor, work, stop, grace };
+        Ok(Self { node, address, grpc_address, scheme, _folder: backends.folder })
     }
 
     /// Where the node listens.
@@ -261,6 +266,23 @@ fn node_name(config: &Config, backends: &Backends) -> String {
             _ => format!("node-{}-{}", config.node.identity.datacenter_id(), config.node.identity.worker_id()),
         },
     }
+}
+
+/// What the node is and where, for people.
+fn say_listening(context: &Context, (scheme, address, grpc_address): (&str, SocketAddr, Option<SocketAddr>)) {
+    let info = &context.info;
+    tracing::info!(
+        version = crate::api::VERSION,
+        node = info.node,
+        mode = if info.is_cluster { "Cluster" } else { "Standalone" },
+        persistence = info.persistence,
+        transport = info.transport,
+        durability = context.store.durability().name(),
+        %address,
+        grpc_address = grpc_address.map(|address| address.to_string()),
+        "{} is listening on {scheme}://{address}",
+        crate::api::SERVICE_NAME,
+    );
 }
 
 /// What the node is, where metrics are read.

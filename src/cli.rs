@@ -105,6 +105,13 @@ pub fn parse(
     env: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<Invocation, CliError> {
     let matches = command().try_get_matches_from(args).map_err(usage_error)?;
+    let before = flags(&matches);
+    if let Some((name, _)) = matches.subcommand()
+        && !matches!(name, "serve" | "config")
+        && let Some(given) = before.first()
+    {
+        return Err(CliError::Usage(format!("--{given} belongs after the command: ordersystem {name} --{given} ...")));
+    }
     match matches.subcommand() {
         Some(("health", matches)) => health(matches, env),
         Some(("dead-letters", matches)) => dead_letters::parse(matches, env),
@@ -112,9 +119,11 @@ pub fn parse(
         Some(("backup", matches)) => backup(matches, env),
         Some(("copy", matches)) => whole_log::parse_copy(matches),
         Some(("verify", matches)) => whole_log::parse_verify(matches),
-        Some(("config", matches)) => Ok(Invocation::PrintConfig(Box::new(Config::load(&flags(matches), env)?))),
-        Some((_serve, matches)) => Ok(Invocation::Serve(Box::new(Config::load(&flags(matches), env)?))),
-        None => Ok(Invocation::Serve(Box::new(Config::load(&flags(&matches), env)?))),
+        Some(("config", matches)) => {
+            Ok(Invocation::PrintConfig(Box::new(Config::load(&before.and(flags(matches))?, env)?)))
+        }
+        Some((_serve, matches)) => Ok(Invocation::Serve(Box::new(Config::load(&before.and(flags(matches))?, env)?))),
+        None => Ok(Invocation::Serve(Box::new(Config::load(&before, env)?))),
     }
 }
 
@@ -128,8 +137,6 @@ pub fn command() -> Command {
         .about("An event-sourced order service: gRPC and REST on one port")
         .after_help("Each setting is also an environment variable and a key of the --config file; flags win over the\nenvironment, the environment over the file. `ordersystem config` prints what is in effect.")
         .args(setting_args())
-        // A setting before a command would be for nobody; without this it would be dropped in silence.
-        .args_conflicts_with_subcommands(true)
         .subcommand(serve.args(setting_args()))
         .subcommand(health_command())
         .subcommand(dead_letters::command())

@@ -48,9 +48,7 @@ async fn main() -> ExitCode {
 async fn serve(config: &Config) -> Result<(), StartError> {
     telemetry::start_logging(&config.log)?;
     let shutdown = stop_on_signals()?;
-    let app = App::start(config).await?;
-    banner(&app);
-    app.run(shutdown).await?;
+    App::start(config).await?.run(shutdown).await?;
     tracing::info!("stopped");
     Ok(())
 }
@@ -81,24 +79,6 @@ fn stop_on_signals() -> Result<CancellationToken, StartError> {
         }
     });
     Ok(shutdown)
-}
-
-fn banner(app: &App) {
-    let info = app.info();
-    tracing::info!(
-        version = api::VERSION,
-        node = info.node,
-        mode = if info.is_cluster { "Cluster" } else { "Standalone" },
-        persistence = info.persistence,
-        transport = info.transport,
-        durability = app.durability().name(),
-        address = %app.address(),
-        grpc_address = app.grpc_address().map(|address| address.to_string()),
-        "{} is listening on {}://{}",
-        api::SERVICE_NAME,
-        app.scheme(),
-        app.address(),
-    );
 }
 
 /// Prints to standard output, which may be closed or full.

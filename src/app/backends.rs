@@ -7,6 +7,7 @@ use crate::{
     backends::{
         embedded::{
             checkpoint_store::EmbeddedCheckpointStore,
+            data_dir::DataDir,
             database::{Database, OpenError},
             event_store::EmbeddedEventStore,
             lease::EmbeddedLeaseStore,
@@ -62,6 +63,8 @@ pub struct Backends {
     pub cache: Option<Arc<dyn OrderCache>>,
     /// Whether other nodes may write to the same log.
     pub is_shared: bool,
+    /// The folder of a node that keeps no orders in it: no other process may use it, whatever for.
+    pub folder: Option<Arc<DataDir>>,
     /// The name of the event store, as in `--persistence`.
     pub persistence: &'static str,
     /// The name of the message bus, as in `--transport`.
@@ -90,6 +93,17 @@ impl Backends {
         if config.persistence == Persistence::Embedded {
             let dir = config.node.data_dir.as_deref().ok_or("persistence embedded needs --data-dir")?;
             backends = Self::embedded(dir).map_err(|error| format!("data dir {error}"))?;
+        }
+        if config.persistence == Persistence::InMemory
+            && let Some(dir) = &config.node.data_dir
+        {
+            let taken = DataDir::take(dir).map_err(|error| format!("data dir {}: {error}", dir.display()))?;
+            backends.folder = Some(Arc::new(taken));
+            tracing::warn!(
+                "orders are kept in memory only and are gone when the node ends: {} keeps no more than the mark of issued ids. \
+                 --persistence embedded keeps orders there",
+                dir.display()
+            );
         }
         if config.persistence == Persistence::Redis || config.transport == Transport::Redis || config.redis_cache {
             // One connection for all. What follows the log keeps its place where the log is.
@@ -210,6 +224,7 @@ impl Backends {
             checkpoints: Arc::new(MemoryCheckpointStore::new()),
             cache: None,
             is_shared: false,
+            folder: None,
             persistence: "inmemory",
             transport: "inmemory",
         }

@@ -119,7 +119,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("cluster", Kind::Switch, "false", "Serve one set of orders with other nodes, on redis or nats persistence"),
     setting("node-id", Kind::Text, "auto", "Name of this node: 1 to 64 of A-Z a-z 0-9 . _ -, or auto"),
     setting("port", integer(0, PORT), "5000", "Port for gRPC and HTTP; 0 takes any free port"),
-    setting("bind", Kind::Text, "127.0.0.1", "IP address to listen on; 0.0.0.0 or :: for all"),
+    setting("bind", Kind::Text, "127.0.0.1", "IP address to listen on, or its name; 0.0.0.0 or :: for all"),
     optional("grpc-port", integer(0, PORT), "A port of its own for gRPC; 0 takes any free port"),
     optional(
         "tls-cert",

@@ -52,6 +52,33 @@ pub struct FlagValues {
     pub values: Vec<(&'static str, OsString)>,
 }
 
+impl FlagValues {
+    /// The name of one that is given, if any is.
+    #[must_use]
+    pub fn first(&self) -> Option<&'static str> {
+        self.config_file.as_ref().map(|_| "config").or_else(|| self.values.first().map(|(key, _)| *key))
+    }
+
+    /// These, given before a command, and `more`, given after it.
+    ///
+    /// # Errors
+    /// For one that is given in both places.
+    pub fn and(mut self, more: Self) -> Result<Self, ConfigError> {
+        let twice = |key: &str| ConfigError::new(format!("--{key} is given twice"));
+        if self.config_file.is_some() && more.config_file.is_some() {
+            return Err(twice("config"));
+        }
+        self.config_file = self.config_file.or(more.config_file);
+        for (key, value) in more.values {
+            if self.values.iter().any(|(given, _)| *given == key) {
+                return Err(twice(key));
+            }
+            self.values.push((key, value));
+        }
+        Ok(self)
+    }
+}
+
 /// A value before its form is checked.
 #[derive(Clone)]
 pub(super) struct Raw {

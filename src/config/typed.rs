@@ -1,6 +1,6 @@
 //! The configuration as the rest of the program sees it: every value in a type that can only hold what is allowed.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 
 use tracing_subscriber::EnvFilter;
@@ -428,7 +428,18 @@ pub(super) fn subject_name(text: &str) -> Result<String, String> {
 }
 
 fn bind(text: &str) -> Result<IpAddr, String> {
-    text.parse().map_err(|_| format!("{} is not an IP address", quoted(text)))
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    let is_name = !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '.');
+    if !is_name || text.ends_with(|c: char| c.is_ascii_digit()) {
+        return Err(format!("{} is not an IP address, nor the name of one", quoted(text)));
+    }
+    let found = (text, 0).to_socket_addrs().map_err(|error| format!("{}: {error}", quoted(text)))?;
+    let mut found: Vec<IpAddr> = found.map(|address| address.ip()).collect();
+    // One listener: of the two that `localhost` has, the one that every client tries.
+    found.sort_by_key(IpAddr::is_ipv6);
+    found.first().copied().ok_or_else(|| format!("{} has no address", quoted(text)))
 }
 
 /// A lone word is taken for a level only: as a target, what [`EnvFilter`] makes of it, a misspelt level would silently

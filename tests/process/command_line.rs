@@ -26,7 +26,13 @@ async fn what_nobody_understands_is_refused_in_one_line() {
     assert_refused(&run(&["--transport", "rabbit"]).await, 2, &["transport", "rabbit", "inmemory"]);
     assert_refused(&run(&["--log-level", "loud"]).await, 2, &["log-level", "loud"]);
     assert_refused(&run(&["--bind", "localhost:1"]).await, 2, &["bind"]);
-    assert_refused(&run(&["--cluster", "serve"]).await, 2, &["serve"]);
+    assert_refused(&run(&["--port", "1", "serve", "--port", "2"]).await, 2, &["--port is given twice"]);
+    assert_refused(&run(&["--port", "1", "health"]).await, 2, &["ordersystem health --port"]);
+    assert_refused(
+        &run(&["--cluster", "copy", "--from", "redis://h:1", "--to", "nats://h:1"]).await,
+        2,
+        &["--cluster"],
+    );
     let refused = outcome(program().env("ORDERSYSTEM_NO_SUCH_SETTING", "1")).await;
     assert_refused(&refused, 2, &["ORDERSYSTEM_NO_SUCH_SETTING"]);
     let refused = outcome(program().env("ORDERSYSTEM_PORT", "many")).await;
@@ -88,6 +94,47 @@ async fn an_address_of_another_machine_and_a_data_dir_that_is_none_are_refused()
     assert_refused(&refused, 1, &["192.0.2.1"]);
     let refused = run(&["--data-dir", "/dev/null/x", "--port", "0", "--log-level", "error"]).await;
     assert_refused(&refused, 1, &["/dev/null/x"]);
+}
+
+#[tokio::test]
+async fn a_data_dir_is_a_folder_for_one_process_whatever_it_keeps_there() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("afile");
+    std::fs::write(&file, "").expect("written");
+    let file = file.to_str().expect("text");
+    for persistence in [&[][..], &["--persistence", "embedded"]] {
+        let args = [&["--data-dir", file, "--port", "0", "--log-level", "error"][..], persistence].concat();
+        assert_refused(&run(&args).await, 1, &[file, "it is a file, not a folder"]);
+    }
+    let dir = folder.path().to_str().expect("text");
+    let owner = Process::start(&["--data-dir", dir]).await;
+    let warned = "orders are kept in memory only";
+    assert!(owner.before.contains("WARN") && owner.before.contains(warned), "{}", owner.before);
+    for persistence in [&[][..], &["--persistence", "embedded"]] {
+        let args = [&["--data-dir", dir, "--port", "0", "--log-level", "error"][..], persistence].concat();
+        assert_refused(&run(&args).await, 1, &[dir, "it is in use by process"]);
+    }
+    drop(owner);
+    let kept = tempfile::tempdir().expect("a folder");
+    let dir = kept.path().to_str().expect("text");
+    let embedded = ["--persistence", "embedded", "--data-dir", dir];
+    let mut first = Process::start(&embedded).await;
+    assert!(first.before.contains("made a new store in") && !first.before.contains(warned), "{}", first.before);
+    let refused = run(&["--data-dir", dir, "--port", "0", "--log-level", "error"]).await;
+    assert_refused(&refused, 1, &[dir, "it is in use by process"]);
+    first.signal("TERM");
+    assert_eq!(first.end().await, Some(0));
+    let second = Process::start(&embedded).await;
+    assert!(!second.before.contains("made a new store"), "{}", second.before);
+}
+
+#[tokio::test]
+async fn a_name_of_this_machine_can_be_listened_on_and_settings_may_stand_before_the_command() {
+    let process = Process::start(&["--bind", "localhost", "serve", "--log-level", "info"]).await;
+    assert!(process.address.ip().is_loopback());
+    assert!(!process.before.contains("subscription"), "it listens before it has other news: {}", process.before);
+    let told = run(&["--worker-id", "7", "config", "--port", "0"]).await;
+    assert!(told.code == Some(0) && told.stdout.contains("worker_id = 7  # --worker-id"), "{told:?}");
 }
 
 #[tokio::test]

@@ -18,7 +18,7 @@ const LOCK: &str = "orders.lock";
 /// A data folder in the hands of this process, until dropped. The lock is the operating system's: it ends with the process,
 /// however that ends.
 #[derive(Debug)]
-pub(super) struct DataDir {
+pub struct DataDir {
     path: PathBuf,
     _lock: File,
 }
@@ -28,7 +28,7 @@ impl DataDir {
     ///
     /// # Errors
     /// [`OpenError`] if another process has it, naming that process where it can, or if it cannot be made or written.
-    pub(super) fn take(path: &Path) -> Result<Self, OpenError> {
+    pub fn take(path: &Path) -> Result<Self, OpenError> {
         // An absolute path is never taken for an SQLite URI.
         let path = std::path::absolute(path)?;
         create(&path)?;
@@ -61,6 +61,9 @@ impl DataDir {
 fn create(path: &Path) -> Result<(), OpenError> {
     if path.is_dir() {
         return Ok(());
+    }
+    if path.exists() {
+        return Err(OpenError::new("it is a file, not a folder"));
     }
     fs::create_dir_all(path)?;
     sync_parent(path)

@@ -65,12 +65,17 @@ impl Database {
 
     fn open_file(dir: DataDir, name: &str) -> Result<Self, OpenError> {
         let file = dir.file(name);
+        let is_new = !file.exists();
         let mut connection = WriteConnection::open(&file)?;
         schema::migrate(connection.connection())?;
         clear_left_over(connection.connection())?;
         // Whatever the settings say, the folder can be written only if something has been.
         connection.probe()?;
         let is_durable = connection.is_synced()? && !dir.is_volatile();
+        if is_new {
+            // A path with a typing error is a new, empty store.
+            tracing::info!("made a new store in {}", file.display());
+        }
         let log_id = schema::log_id(connection.connection())?;
         let tail = Arc::new(Tail::load(connection.connection())?);
         let log = LogWriter::load(connection.connection(), Arc::clone(&tail))?;

@@ -14,7 +14,7 @@
 
 pub mod backup;
 pub mod checkpoint_store;
-mod data_dir;
+pub mod data_dir;
 pub mod database;
 mod error;
 pub mod event_store;
