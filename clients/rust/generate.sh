@@ -6,10 +6,11 @@ HERE=$(cd "$(dirname "$0")" && pwd)
 case ${1:-} in
     owned)
         echo service_config.json
+        echo currencies.txt
         echo src/generated
         ;;
     into)
-        cp "$CLIENTS_DIR/service_config.json" "$2/service_config.json"
+        cp "$CLIENTS_DIR/service_config.json" "$CLIENTS_DIR/currencies.txt" "$2"
         # shellcheck disable=SC2086  # one argument a proto
         cargo run --quiet --locked --manifest-path "$HERE/Cargo.toml" --target-dir "$TOOLS_DIR/rust" --package generate -- \
             "$PROTO_DIR" "$2/src/generated" $PROTOS

@@ -2,7 +2,7 @@
 //!
 //! usage: `example ADDRESS`
 //!
-//! Halfway it waits for a line on the standard input: restart the service there, and see the history go on. That needs a service that
+//! Halfway it waits for a line on the standard input: restart the service there, and see the history resume. That needs a service that
 //! keeps what it has acknowledged, such as `ordersystem --persistence embedded --data-dir DIR`.
 
 use std::{error::Error, time::Duration};
@@ -28,7 +28,7 @@ use tonic::Request;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use uuid::Uuid;
 
-const LIMIT: Duration = Duration::from_secs(5);
+const LIMIT: Duration = Duration::from_secs(30);
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -58,29 +58,28 @@ async fn place_and_pay(channel: &Channel) -> Result<Order, Box<dyn Error>> {
         product_id: "prod-1".to_owned(),
         name: "Laptop".to_owned(),
         quantity: 1,
-        unit_price: Some(Money { currency_code: "USD".to_owned(), units: 999, nanos: 990_000_000 }),
+        unit_price: Some(Money::parse("999.99", "USD")?),
     };
     // A customer of this run's own, so that its events can be told from others.
     let customer_id = format!("customer-{}", Uuid::new_v4());
-    let mut create = CreateOrderRequest { customer_id, items: vec![laptop], ..Default::default() };
-    let created = send(&mut commands, &mut create).await?;
+    let create = CreateOrderRequest { customer_id, items: vec![laptop], ..Default::default() };
+    let created = send(&commands, create).await?;
     let order = created.order.unwrap_or_default();
     println!("placed: {}", order.status().as_str_name());
 
-    let mut ship = shipping(&order);
-    if let Err(error) = send(&mut commands, &mut ship).await {
+    if let Err(error) = send(&commands, shipping(&order)).await {
         let facts = OrderError::of(&error);
         println!("refused: {:?} {} {}", facts.code, facts.reason, facts.metadata["status"]);
     }
 
-    let mut pay = PayOrderRequest {
+    let pay = PayOrderRequest {
         request_id: Uuid::new_v4().to_string(),
         order_id: order.order_id,
         payment_method: "credit_card".to_owned(),
         ..Default::default()
     };
     let first = commands.pay_order(pay.clone()).await?.into_inner();
-    let second = send(&mut commands, &mut pay).await?;
+    let second = send(&commands, pay).await?;
     let is_same = first == second;
     let order = first.order.unwrap_or_default();
     println!("paid: {} - the retry got the first answer: {is_same}", order.status().as_str_name());
@@ -109,7 +108,7 @@ async fn read_history(channel: &Channel, order: &Order) -> Result<String, Box<dy
 
 /// Ships and delivers the order, and reads the history from where it was left.
 async fn finish(channel: &Channel, order: &Order, cursor: String) -> Result<(), Box<dyn Error>> {
-    let mut commands = OrderCommandServiceClient::new(channel.clone());
+    let commands = OrderCommandServiceClient::new(channel.clone());
     let request = StreamEventsRequest {
         customer_ids: vec![order.customer_id.clone()],
         start: StreamStart::After.into(),
@@ -118,10 +117,10 @@ async fn finish(channel: &Channel, order: &Order, cursor: String) -> Result<(), 
         ..Default::default()
     };
     let mut events = follow_events(&OrderHistoryServiceClient::new(channel.clone()), request);
-    send(&mut commands, &mut shipping(order)).await?;
+    send(&commands, shipping(order)).await?;
     show_next(&mut events).await?;
-    let mut deliver = DeliverOrderRequest { order_id: order.order_id.clone(), ..Default::default() };
-    send(&mut commands, &mut deliver).await?;
+    let deliver = DeliverOrderRequest { order_id: order.order_id.clone(), ..Default::default() };
+    send(&commands, deliver).await?;
     show_next(&mut events).await
 }
 

@@ -5,9 +5,10 @@ use std::time::Duration;
 use crate::OrderError;
 
 const FIRST: Duration = Duration::from_millis(100);
-const LONGEST: Duration = Duration::from_secs(5);
+/// Short, so that a service that is back after an outage is used again soon.
+const LONGEST: Duration = Duration::from_secs(2);
 
-/// Waits that grow from 0.1 s to 5 s, spread at random so that clients do not come back all at once.
+/// Waits that grow from 0.1 s to 2 s, spread at random so that clients do not come back all at once.
 #[derive(Debug)]
 pub(crate) struct Backoff {
     next: Duration,
@@ -18,7 +19,7 @@ impl Backoff {
         Backoff { next: FIRST }
     }
 
-    /// Begins anew: something has worked.
+    /// Begins again with the shortest: something has worked.
     pub(crate) fn reset(&mut self) {
         self.next = FIRST;
     }

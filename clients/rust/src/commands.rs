@@ -106,68 +106,133 @@ impl Command for CancelOrderRequest {
     }
 }
 
+/// What [`send`] takes: a command, or `&mut` of one to keep it with the request id that it is given.
+pub trait AsCommand: Send {
+    /// Its kind.
+    type Command: Command;
+
+    /// The command itself.
+    fn as_command(&mut self) -> &mut Self::Command;
+}
+
+impl<C: Command> AsCommand for &mut C {
+    type Command = C;
+
+    fn as_command(&mut self) -> &mut C {
+        self
+    }
+}
+
+impl AsCommand for CreateOrderRequest {
+    type Command = Self;
+
+    fn as_command(&mut self) -> &mut Self {
+        self
+    }
+}
+
+impl AsCommand for PayOrderRequest {
+    type Command = Self;
+
+    fn as_command(&mut self) -> &mut Self {
+        self
+    }
+}
+
+impl AsCommand for ShipOrderRequest {
+    type Command = Self;
+
+    fn as_command(&mut self) -> &mut Self {
+        self
+    }
+}
+
+impl AsCommand for DeliverOrderRequest {
+    type Command = Self;
+
+    fn as_command(&mut self) -> &mut Self {
+        self
+    }
+}
+
+impl AsCommand for CancelOrderRequest {
+    type Command = Self;
+
+    fn as_command(&mut self) -> &mut Self {
+        self
+    }
+}
+
 /// How long and how often [`send_with`] tries.
 #[derive(Clone, Copy, Debug)]
 pub struct SendOptions {
     /// How long for all attempts and the waits between them.
     pub timeout: Duration,
-    /// How many attempts at the most.
-    pub attempts: NonZeroU32,
+    /// How many answers of the service to take at the most; `None`: as many as come in time. A connection that cannot be opened or
+    /// that breaks is no answer.
+    pub attempts: Option<NonZeroU32>,
 }
 
 impl Default for SendOptions {
-    /// Half a minute, five attempts.
+    /// Half a minute, however many attempts that is.
     fn default() -> Self {
-        SendOptions { timeout: Duration::from_secs(30), attempts: NonZeroU32::MIN.saturating_add(4) }
+        SendOptions { timeout: Duration::from_secs(30), attempts: None }
     }
 }
 
-/// Gives a command and retries it until it is answered: `send(&mut commands, &mut command)`. The kind of the message says which method
-/// it is for.
+/// Gives a command and retries it until it is answered: `send(&commands, PayOrderRequest { .. })`. The kind of the message says which
+/// method it is for.
 ///
-/// A `command` without a request id gets one, in place, so that it takes effect once however often it is sent; whoever sends the
-/// same message again, after a DEADLINE_EXCEEDED for example, gets the first answer. Retried is what may help
-/// ([`OrderError::is_retryable`]), after the time that the service asks for, up to five attempts in all and for half a minute.
+/// A command without a request id gets one, so that it takes effect once however often it is sent; the same message sent again, after a
+/// DEADLINE_EXCEEDED for example, gets the first answer. Give `&mut` of a message to have its id afterwards. Retried is what may help
+/// ([`OrderError::is_retryable`]), never sooner than the service asks for, for half a minute: it gives up when the wait for the next
+/// attempt would end later.
 ///
 /// # Errors
 ///
 /// The error of the last attempt; DEADLINE_EXCEEDED if that was not answered in time.
-pub async fn send<C: Command, T: Transport>(
-    commands: &mut OrderCommandServiceClient<T>,
-    command: &mut C,
-) -> Result<C::Reply, Status> {
+pub async fn send<A: AsCommand, T: Transport>(
+    commands: &OrderCommandServiceClient<T>,
+    command: A,
+) -> Result<<A::Command as Command>::Reply, Status> {
     send_with(commands, command, SendOptions::default()).await
 }
 
-/// As [`send`], with another time or number of attempts.
+/// As [`send`], with another time, or a limit of attempts.
 ///
 /// # Errors
 ///
 /// Those of [`send`].
-pub async fn send_with<C: Command, T: Transport>(
-    commands: &mut OrderCommandServiceClient<T>,
-    command: &mut C,
+pub async fn send_with<A: AsCommand, T: Transport>(
+    commands: &OrderCommandServiceClient<T>,
+    mut command: A,
     options: SendOptions,
-) -> Result<C::Reply, Status> {
+) -> Result<<A::Command as Command>::Reply, Status> {
+    let command = command.as_command();
     if command.request_id().is_empty() {
         *command.request_id() = Uuid::new_v4().to_string();
     }
+    let mut commands = commands.clone();
     let deadline = Instant::now() + options.timeout;
     let mut backoff = Backoff::new();
-    let mut left = options.attempts.get();
+    let mut answers = 0;
     loop {
         let mut request = Request::new(command.clone());
         request.set_timeout(deadline.saturating_duration_since(Instant::now()));
-        let outcome = timeout_at(deadline, C::call(commands, request)).await;
+        let outcome = timeout_at(deadline, A::Command::call(&mut commands, request)).await;
         let error = match outcome.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer in time"))) {
             Ok(response) => return Ok(response.into_inner()),
             Err(error) => error,
         };
-        left -= 1;
         let facts = OrderError::of(&error);
+        // A service that cannot be reached has not answered: only time limits how often that is tried.
+        if !facts.is_of_connection() {
+            answers += 1;
+        }
         let wait = backoff.wait(&facts);
         let remaining = deadline.saturating_duration_since(Instant::now());
-        if left == 0 || !facts.is_retryable() || wait >= remaining {
+        let is_last = options.attempts.is_some_and(|most| answers >= most.get());
+        if is_last || !facts.is_retryable() || wait >= remaining {
             return Err(error);
         }
         sleep(wait).await;

@@ -66,6 +66,11 @@ impl OrderError {
         view
     }
 
+    /// Whether the service could not be reached; it always gives a reason when it answers.
+    pub(crate) fn is_of_connection(&self) -> bool {
+        self.code == Code::Unavailable && self.reason.is_empty()
+    }
+
     /// Whether trying again may help. A command must then have the request id of the first attempt.
     pub fn is_retryable(&self) -> bool {
         self.code == Code::Unavailable || self.retry_delay.is_some()

@@ -78,7 +78,7 @@ impl<M> Follow<M> {
         self
     }
 
-    /// The cursor of the last message; keep it to go on from here later with `STREAM_START_AFTER`. Empty before the first.
+    /// The cursor of the last message; keep it to resume from here later with `STREAM_START_AFTER`. Empty before the first.
     pub fn cursor(&self) -> &str {
         &self.cursor
     }

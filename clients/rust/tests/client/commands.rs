@@ -1,6 +1,14 @@
 //! Which commands are sent again, and when.
 
-use std::{collections::HashSet, num::NonZeroU32, time::Duration};
+use std::{
+    collections::HashSet,
+    num::NonZeroU32,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use ordersystem_client::{
     Channel, OrderError, SendOptions,
@@ -9,7 +17,7 @@ use ordersystem_client::{
     },
     send, send_with,
 };
-use tonic::{Code, Status};
+use tonic::{Code, Request, Status};
 
 use crate::fake::{Answer, FakeServer, failure, info, nothing, reply, retry_info};
 
@@ -22,9 +30,8 @@ fn commands(fake: &FakeServer) -> OrderCommandServiceClient<Channel> {
 }
 
 async fn pay(fake: &FakeServer, options: SendOptions) -> Result<PayOrderResponse, Status> {
-    let mut commands = commands(fake);
-    let mut command = PayOrderRequest::default();
-    let sending = send_with(&mut commands, &mut command, options);
+    let commands = commands(fake);
+    let sending = send_with(&commands, PayOrderRequest::default(), options);
     tokio::time::timeout(Duration::from_secs(20), sending).await.expect("an end in time")
 }
 
@@ -32,8 +39,17 @@ async fn refusal(fake: &FakeServer, options: SendOptions) -> OrderError {
     OrderError::of(&pay(fake, options).await.unwrap_err())
 }
 
+/// What a broken connection gives: the service itself always says why.
 fn unavailable() -> Answer {
     nothing().unavailable()
+}
+
+fn shutting_down() -> Answer {
+    nothing().fail(failure(Code::Unavailable, vec![info("SHUTTING_DOWN")]))
+}
+
+fn overloaded() -> Answer {
+    nothing().fail(failure(Code::ResourceExhausted, vec![info("OVERLOADED"), retry_info(300)]))
 }
 
 #[tokio::test]
@@ -49,9 +65,9 @@ async fn a_command_is_never_retried_by_the_channel() {
 #[tokio::test]
 async fn send_retries_with_one_request_id() {
     let fake = FakeServer::start([unavailable(), unavailable(), reply(&paid())]).await;
-    let mut commands = commands(&fake);
+    let commands = commands(&fake);
     let mut command = PayOrderRequest { order_id: "1".to_owned(), ..Default::default() };
-    let answer = send(&mut commands, &mut command).await.unwrap();
+    let answer = send(&commands, &mut command).await.unwrap();
     assert_eq!(answer, paid());
     assert!(!command.request_id.is_empty(), "the caller has the id for further retries");
     assert_eq!(fake.messages::<PayOrderRequest>(), [command.clone(), command.clone(), command]);
@@ -60,10 +76,10 @@ async fn send_retries_with_one_request_id() {
 #[tokio::test]
 async fn send_fills_in_another_id_for_another_command_and_keeps_one_that_is_there() {
     let fake = FakeServer::start([reply(&paid()), reply(&paid()), reply(&paid())]).await;
-    let mut commands = commands(&fake);
+    let commands = commands(&fake);
     for request_id in ["", "", "mine"] {
         let mut command = PayOrderRequest { request_id: request_id.to_owned(), ..Default::default() };
-        send(&mut commands, &mut command).await.unwrap();
+        send(&commands, &mut command).await.unwrap();
     }
     let ids: Vec<String> = fake.messages::<PayOrderRequest>().into_iter().map(|asked| asked.request_id).collect();
     assert_eq!(ids.iter().collect::<HashSet<_>>().len(), 3);
@@ -81,8 +97,7 @@ async fn send_goes_on_after_a_connection_that_broke_whatever_the_library_calls_i
 
 #[tokio::test]
 async fn send_waits_as_long_as_the_service_asks_for() {
-    let overloaded = failure(Code::ResourceExhausted, vec![info("OVERLOADED"), retry_info(300)]);
-    let fake = FakeServer::start([nothing().fail(overloaded), reply(&paid())]).await;
+    let fake = FakeServer::start([overloaded(), reply(&paid())]).await;
     pay(&fake, SendOptions::default()).await.unwrap();
     assert!(fake.first_wait_ms() >= 300);
 }
@@ -99,18 +114,57 @@ async fn send_does_not_retry_what_a_retry_does_not_mend() {
 }
 
 #[tokio::test]
-async fn send_makes_as_many_attempts_as_allowed() {
-    let fake = FakeServer::start(vec![unavailable(); 9]).await;
-    let options = SendOptions { attempts: NonZeroU32::new(3).unwrap(), ..SendOptions::default() };
-    assert_eq!(refusal(&fake, options).await.code, Code::Unavailable);
-    assert_eq!(fake.asked().len(), 3);
+async fn send_takes_as_many_answers_as_allowed_and_a_broken_connection_is_none() {
+    let script = [unavailable(), nothing().reset(), shutting_down(), unavailable(), overloaded(), reply(&paid())];
+    let fake = FakeServer::start(script).await;
+    let options = SendOptions { attempts: NonZeroU32::new(2), ..SendOptions::default() };
+    assert_eq!(refusal(&fake, options).await.reason, "OVERLOADED");
+    assert_eq!(fake.asked().len(), 5);
 }
 
 #[tokio::test]
-async fn send_makes_five_attempts_if_nothing_else_is_said() {
-    let fake = FakeServer::start(vec![unavailable(); 9]).await;
-    refusal(&fake, SendOptions::default()).await;
-    assert_eq!(fake.asked().len(), 5);
+async fn send_tries_until_its_time_is_up_and_not_only_so_many_times() {
+    let fake = FakeServer::start((0..6).map(|_| shutting_down()).chain([reply(&paid())])).await;
+    assert_eq!(pay(&fake, SendOptions::default()).await.unwrap(), paid());
+    assert_eq!(fake.asked().len(), 7);
+}
+
+#[tokio::test]
+async fn the_time_limit_ends_a_send_that_reaches_nobody_and_nothing_else_does() {
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let commands = OrderCommandServiceClient::new(ordersystem_client::connect(&address).unwrap());
+    let options = SendOptions { timeout: Duration::from_secs(5), ..SendOptions::default() };
+    let began = Instant::now();
+    let error = OrderError::of(&send_with(&commands, PayOrderRequest::default(), options).await.unwrap_err());
+    assert_eq!((error.code, error.reason.as_str()), (Code::Unavailable, ""));
+    // It gives up when the next wait, of 2 s at the most, would end too late.
+    assert!((3..25).contains(&began.elapsed().as_secs()), "it took {:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn an_interceptor_sends_headers_with_every_attempt_and_is_asked_for_each() {
+    let fake = FakeServer::start([unavailable(), reply(&paid())]).await;
+    let used = Arc::new(AtomicU32::new(0));
+    let token = move |mut request: Request<()>| {
+        let number = used.fetch_add(1, Ordering::Relaxed);
+        request.metadata_mut().insert("authorization", format!("token {number}").parse().unwrap());
+        Ok(request)
+    };
+    let commands = OrderCommandServiceClient::with_interceptor(fake.channel(), token);
+    send(&commands, PayOrderRequest::default()).await.unwrap();
+    let seen: Vec<_> = fake.asked().iter().map(|asked| asked.headers["authorization"].clone()).collect();
+    assert_eq!(seen, ["token 0", "token 1"]);
+}
+
+#[tokio::test]
+async fn send_takes_a_command_by_value_as_well() {
+    let fake = FakeServer::start([reply(&paid()), reply(&paid())]).await;
+    let mut commands = commands(&fake);
+    send(&commands, PayOrderRequest { order_id: "1".to_owned(), ..Default::default() }).await.unwrap();
+    // As it had to be given once.
+    #[allow(clippy::unnecessary_mut_passed, reason = "it must compile")]
+    send(&mut commands, &mut PayOrderRequest::default()).await.unwrap();
+    assert!(fake.messages::<PayOrderRequest>().iter().all(|asked| !asked.request_id.is_empty()));
 }
 
 #[tokio::test]
@@ -135,7 +189,7 @@ async fn a_send_that_is_not_answered_ends_with_the_time_of_the_caller_and_is_not
 #[tokio::test]
 async fn send_can_run_in_a_task_of_its_own() {
     let fake = FakeServer::start([reply(&paid())]).await;
-    let mut commands = commands(&fake);
-    let task = tokio::spawn(async move { send(&mut commands, &mut PayOrderRequest::default()).await });
+    let commands = commands(&fake);
+    let task = tokio::spawn(async move { send(&commands, PayOrderRequest::default()).await });
     assert_eq!(task.await.unwrap().unwrap(), paid());
 }

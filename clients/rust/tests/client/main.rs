@@ -7,6 +7,7 @@ mod commands;
 mod errors;
 mod fake;
 mod follow;
+mod lists;
 mod page;
 #[path = "../server/mod.rs"]
 mod server;

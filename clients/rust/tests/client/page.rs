@@ -109,3 +109,21 @@ async fn the_example_goes_on_over_a_restart_of_the_server() {
     assert_eq!(next_line(&mut lines).await, None);
     assert!(example.wait().await.unwrap().success());
 }
+
+#[tokio::test]
+async fn the_package_has_the_licences_and_what_all_clients_share() {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["package", "--list", "--allow-dirty", "--offline"]).current_dir(CLIENT);
+    let listed = cargo.kill_on_drop(true).output().await.unwrap();
+    assert!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    let clients = Path::new(CLIENT).join("..");
+    for (name, shared) in [
+        ("LICENSE-MIT", clients.join("../LICENSE-MIT")),
+        ("LICENSE-APACHE", clients.join("../LICENSE-APACHE")),
+        ("currencies.txt", clients.join("currencies.txt")),
+    ] {
+        assert!(listed.lines().any(|line| line == name), "{name} is not packed");
+        assert_eq!(fs::read(Path::new(CLIENT).join(name)).unwrap(), fs::read(shared).unwrap(), "{name}");
+    }
+}

@@ -28,8 +28,8 @@ use crate::{
     server::{Redis, Server, persistence, root},
 };
 
-const CALL_LIMIT_MS: u64 = 10_000;
-const MESSAGE_LIMIT: Duration = Duration::from_secs(10);
+const CALL_LIMIT_MS: u64 = 30_000;
+const MESSAGE_LIMIT: Duration = Duration::from_secs(30);
 
 /// The reply to a call, or the view of its error.
 type Outcome = Result<Value, Value>;
@@ -188,7 +188,10 @@ impl Run<'_> {
         let name = step[kind].as_str().unwrap_or_default();
         match kind {
             "call" | "send" => {
-                let outcome = self.unary(kind, name, step).await?;
+                let outcome = match step.get("start_after_ms").and_then(Value::as_u64) {
+                    Some(millis) => self.unary_while_starting(kind, name, step, millis).await?,
+                    None => Self::unary(&self.api, &self.channel, kind, name, step).await?,
+                };
                 self.check(step, outcome)
             }
             "execute" => self.execute(step).await,
@@ -254,30 +257,48 @@ impl Run<'_> {
         }
     }
 
+    /// As `unary`, while the server starts so many milliseconds after its beginning.
+    async fn unary_while_starting(
+        &mut self,
+        kind: &str,
+        name: &str,
+        step: &Value,
+        millis: u64,
+    ) -> Result<Outcome, String> {
+        let server = &mut self.server;
+        let starting = async {
+            tokio::time::sleep(Duration::from_millis(millis)).await;
+            server.start().await;
+        };
+        let ((), outcome) = tokio::join!(starting, Self::unary(&self.api, &self.channel, kind, name, step));
+        self.channel = connect(&self.server.address).unwrap();
+        outcome
+    }
+
     /// Calls `name` once, or through `send`.
-    async fn unary(&self, kind: &str, name: &str, step: &Value) -> Result<Outcome, String> {
-        let call = Call { method: self.api.method(name)?, step, is_send: kind == "send" };
-        let mut commands = OrderCommandServiceClient::new(self.channel.clone());
-        let mut queries = OrderQueryServiceClient::new(self.channel.clone());
-        let mut ids = IdServiceClient::new(self.channel.clone());
-        let mut system = SystemServiceClient::new(self.channel.clone());
-        let mut admin = AdminServiceClient::new(self.channel.clone());
-        let mut health = HealthClient::new(self.channel.clone());
+    async fn unary(api: &Api, channel: &Channel, kind: &str, name: &str, step: &Value) -> Result<Outcome, String> {
+        let call = Call { method: api.method(name)?, step, is_send: kind == "send" };
+        let mut commands = OrderCommandServiceClient::new(channel.clone());
+        let mut queries = OrderQueryServiceClient::new(channel.clone());
+        let mut ids = IdServiceClient::new(channel.clone());
+        let mut system = SystemServiceClient::new(channel.clone());
+        let mut admin = AdminServiceClient::new(channel.clone());
+        let mut health = HealthClient::new(channel.clone());
         match name {
             "catga.orders.v1.OrderCommandService/CreateOrder" => {
-                call.command(&mut commands.clone(), async |request| commands.create_order(request).await).await
+                call.command(&commands.clone(), async |request| commands.create_order(request).await).await
             }
             "catga.orders.v1.OrderCommandService/PayOrder" => {
-                call.command(&mut commands.clone(), async |request| commands.pay_order(request).await).await
+                call.command(&commands.clone(), async |request| commands.pay_order(request).await).await
             }
             "catga.orders.v1.OrderCommandService/ShipOrder" => {
-                call.command(&mut commands.clone(), async |request| commands.ship_order(request).await).await
+                call.command(&commands.clone(), async |request| commands.ship_order(request).await).await
             }
             "catga.orders.v1.OrderCommandService/DeliverOrder" => {
-                call.command(&mut commands.clone(), async |request| commands.deliver_order(request).await).await
+                call.command(&commands.clone(), async |request| commands.deliver_order(request).await).await
             }
             "catga.orders.v1.OrderCommandService/CancelOrder" => {
-                call.command(&mut commands.clone(), async |request| commands.cancel_order(request).await).await
+                call.command(&commands.clone(), async |request| commands.cancel_order(request).await).await
             }
             "catga.orders.v1.OrderQueryService/GetOrder" => {
                 call.once(async |request| queries.get_order(request).await).await
@@ -413,14 +434,14 @@ impl Call<'_> {
     /// Calls the raw stub, or `send` with the same kind of message.
     async fn command<C: Command<Reply: Message> + Message + Default>(
         &self,
-        commands: &mut OrderCommandServiceClient<Channel>,
+        commands: &OrderCommandServiceClient<Channel>,
         method: impl AsyncFnOnce(Request<C>) -> Result<Response<C::Reply>, Status>,
     ) -> Result<Outcome, String> {
         if !self.is_send {
             return self.once(method).await;
         }
         let mut command: C = from_json(self.method.input(), &self.step["request"])?;
-        let timeout = self.limit().unwrap_or(Duration::from_millis(CALL_LIMIT_MS));
+        let timeout = self.limit().unwrap_or(SendOptions::default().timeout);
         let options = SendOptions { timeout, ..SendOptions::default() };
         Ok(self.outcome(send_with(commands, &mut command, options).await))
     }

@@ -4,6 +4,7 @@
 
 mod driver;
 mod matching;
+mod money;
 #[path = "../server/mod.rs"]
 mod server;
 
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
     let mut suite = Suite { wanted, passed: 0, failed: Vec::new() };
     let scenarios = root().join("clients/conformance");
     run_matching_cases(&mut suite, &scenarios.join("matching/cases.yaml"));
+    money::run_cases(&mut suite, &scenarios.join("money/cases.yaml"));
 
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let folder = tempfile::tempdir().unwrap();

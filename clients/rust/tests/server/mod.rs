@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-const START_LIMIT: Duration = Duration::from_secs(20);
+const START_LIMIT: Duration = Duration::from_secs(60);
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 
 /// The top of the repository.
