@@ -30,12 +30,12 @@ def main() -> None:
         print("| " + " | ".join(map(str, cells)) + " |")
 
     print()
-    print("| fault | backend | times | no node took a write for, s | every node took writes again after, s | unknown outcomes |")
-    print("| --- | --- | --- | --- | --- | --- |")
+    print("| fault | backend | times | it lasted, s | no node took a write for, s | every node took writes again after, s | unknown outcomes |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
     for (fault, backend), figures in sorted(faults.items()):
-        _, everywhere, after, unknown = zip(*figures)
+        lasted, everywhere, after, unknown = zip(*figures)
         spread = lambda values: f"{statistics.median(values):.1f} ({min(values):.1f} to {max(values):.1f})"
-        print(f"| {fault} | {backend.replace('_', ' ')} | {len(figures)} | {spread(everywhere)} | {spread(after)} | {sum(unknown):.0f} |")
+        print(f"| {fault} | {backend.replace('_', ' ')} | {len(figures)} | {spread(lasted)} | {spread(everywhere)} | {spread(after)} | {sum(unknown):.0f} |")
 
 
 main()
