@@ -10,7 +10,7 @@ use super::{
     plan::{Fault, Plan},
     topology::Servers,
 };
-use crate::{nats_cluster::SERVERS, proxy::Proxy};
+use crate::{nats_cluster::SERVERS, nats_server::free_port, proxy::Proxy};
 
 pub struct World {
     pub servers: Servers,
@@ -32,7 +32,7 @@ impl World {
                 settings.extend(["--cluster".to_owned(), "--node-id".to_owned(), format!("node{}", node + 1)]);
             }
             let log = folder.join(format!("node{}.log", node + 1));
-            nodes.push(Process::start(port(), settings, log));
+            nodes.push(Process::start(free_port(), settings, log));
             ways.push(own_ways);
         }
         Self { servers, nodes, ways }
@@ -186,16 +186,6 @@ impl World {
         for _ in 0..ms.div_ceil(100) {
             sleep(Duration::from_millis(100)).await;
             self.tend();
-        }
-    }
-}
-
-/// A port that no connection of this machine takes by itself while its owner is away: below those that are given out.
-fn port() -> u16 {
-    loop {
-        let port = fastrand::u16(20_000..32_000);
-        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
         }
     }
 }
