@@ -330,6 +330,11 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
     /// What an acknowledged commit survives; [`Durability::Unknown`] until the store has been reached for the first time.
     fn durability(&self) -> Durability;
 
+    /// Why it is that, for people: what was found and what was asserted; `None` where the name says it all.
+    fn durability_detail(&self) -> Option<String> {
+        None
+    }
+
     /// Appends `commit` if its expectation holds. A repeated request (same id, same fingerprint) writes nothing and answers with
     /// the first commit, whatever the expectation. A refused commit leaves nothing behind, so its request id is still free.
     /// A commit without events is refused, see [`Commit::require_events`].

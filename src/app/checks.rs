@@ -46,7 +46,10 @@ impl HealthCheck for StoreCheck {
 
     async fn look(&self) -> Finding {
         match self.0.check().await {
-            Ok(()) => Finding::healthy(format!("durability: {}", self.0.durability().name())),
+            Ok(()) => {
+                let detail = self.0.durability_detail().map(|detail| format!(" ({detail})")).unwrap_or_default();
+                Finding::healthy(format!("durability: {}{detail}", self.0.durability().name()))
+            }
             Err(error) => Finding::unhealthy(error.to_string()),
         }
     }

@@ -93,6 +93,10 @@ impl EventStore for GuardedStore {
         self.inner.durability()
     }
 
+    fn durability_detail(&self) -> Option<String> {
+        self.inner.durability_detail()
+    }
+
     async fn append(&self, commit: Commit) -> Result<Appended, AppendError> {
         self.require_durable().await?;
         self.write(self.inner.append(commit)).await

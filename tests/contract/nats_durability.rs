@@ -33,7 +33,11 @@ async fn claimed(options: NatsOptions) -> Result<(Durability, String), String> {
     let give_up_at = Instant::now() + Duration::from_secs(60);
     loop {
         match store.first_admission().await {
-            Ok(()) => return Ok((store.durability(), store.summary())),
+            Ok(()) => {
+                let (detail, summary) = (store.durability_detail().unwrap(), store.summary());
+                assert!(summary.contains(&detail), "the log says at the start what is shown later: {summary}");
+                return Ok((store.durability(), detail));
+            }
             Err(NotConnected::Ever(why)) => return Err(why),
             Err(NotConnected::Yet(why)) => assert!(Instant::now() < give_up_at, "{why}"),
         }

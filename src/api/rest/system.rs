@@ -44,6 +44,8 @@ struct RootView<'a> {
     transport: &'static str,
     persistence: &'static str,
     durability: &'static str,
+    #[serde(rename = "durabilityDetail", skip_serializing_if = "Option::is_none")]
+    durability_detail: Option<String>,
     status: &'static str,
     timestamp: Rfc3339,
 }
@@ -68,6 +70,7 @@ pub async fn root(State(context): State<Shared>, uri: Uri, headers: HeaderMap) -
                 transport: info.transport,
                 persistence: info.persistence,
                 durability: context.store.durability().name(),
+                durability_detail: context.store.durability_detail(),
                 status: if context.draining.is_cancelled() { "draining" } else { "running" },
                 timestamp: now(&context),
             },

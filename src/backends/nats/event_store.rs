@@ -240,6 +240,10 @@ impl EventStore for NatsEventStore {
         self.shared.log.durability()
     }
 
+    fn durability_detail(&self) -> Option<String> {
+        self.shared.log.durability_detail()
+    }
+
     async fn append(&self, commit: Commit) -> Result<Appended, AppendError> {
         commit.require_events()?;
         self.shared.ready().await?;

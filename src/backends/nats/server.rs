@@ -140,9 +140,14 @@ impl StreamFacts {
         }
     }
 
-    /// For people, what it survives and why that is known.
+    /// For people, what the stream is.
     pub(super) fn summary(&self, synced: &Synced) -> String {
-        let Self { name, replicas, .. } = self;
+        format!("stream {}: {}", self.name, self.survival(synced))
+    }
+
+    /// For people, what an acknowledged message survives and why that is known.
+    pub(super) fn survival(&self, synced: &Synced) -> String {
+        let replicas = &self.replicas;
         let survives = match (synced.holds(), replicas) {
             (true, 3..) => "survives the loss of a minority of servers, and a power loss",
             (true, _) => "survives a power loss",
@@ -150,7 +155,7 @@ impl StreamFacts {
             (false, _) => "survives the end of this process, not a power loss",
         };
         let replicas = if *replicas == 1 { "1 replica".to_owned() } else { format!("{replicas} replicas") };
-        format!("stream {name}: {replicas}, {synced}; {survives}")
+        format!("{replicas}, {synced}; {survives}")
     }
 }
 

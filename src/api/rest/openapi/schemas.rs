@@ -228,6 +228,7 @@ fn system() -> Schemas {
         json!({
             "service": string(), "version": string(), "node": string(), "mode": one_of(&["Standalone", "Cluster"]),
             "transport": string(), "persistence": string(), "durability": one_of(&["unknown", "none", "process", "machine", "quorum"]),
+            "durabilityDetail": string(),
             "status": one_of(&["running", "draining"]), "timestamp": reference("Time"),
         }),
     );

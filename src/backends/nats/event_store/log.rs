@@ -53,6 +53,8 @@ pub(super) struct Log {
 #[derive(Clone, Debug)]
 struct Facts {
     durability: Durability,
+    /// Why it is that.
+    detail: String,
     summary: String,
 }
 
@@ -83,6 +85,11 @@ impl Log {
 
     pub(super) fn durability(&self) -> Durability {
         self.facts().map_or(Durability::Unknown, |facts| facts.durability)
+    }
+
+    /// Why the durability is what it is, for people.
+    pub(super) fn durability_detail(&self) -> Option<String> {
+        self.facts().map(|facts| facts.detail)
     }
 
     /// What was found, for people.
@@ -125,7 +132,7 @@ impl Log {
         }
         if !self.nats.is_connected() {
             let why = self.nats.failure().unwrap_or_else(|| "not connected".to_owned());
-            return Err(NotConnected::Yet(format!("NATS is out of reach: {why}")));
+            return Err(NotConnected::Yet(format!("NATS is unreachable: {why}")));
         }
         if let Some((at, why)) = &*failed
             && at.elapsed() < PAUSE
@@ -173,9 +180,11 @@ impl Log {
             )));
         }
         let durability = log.durability(&synced).min(requests.durability(&synced));
+        let least = if requests.durability(&synced) < log.durability(&synced) { &requests } else { &log };
+        let detail = least.survival(&synced);
         self.find_id(log.is_empty()).await?;
         let summary = format!("{}, {}; {}", server.summary(), log.summary(&synced), requests.summary(&synced));
-        *self.facts.lock().unwrap_or_else(PoisonError::into_inner) = Some(Facts { durability, summary });
+        *self.facts.lock().unwrap_or_else(PoisonError::into_inner) = Some(Facts { durability, detail, summary });
         Ok(())
     }
 
