@@ -89,7 +89,8 @@ fn what_clap_refuses_comes_out_as_one_line() {
     assert!(error(&["--port"]).contains("--port <N>"));
     assert!(error(&["--port", "1", "--port", "2"]).contains("cannot be used multiple times"));
     assert!(error(&["start"]).contains("'start'"));
-    assert!(error(&["--port", "1", "config"]).contains("'config'"));
+    assert!(error(&["--port", "1", "config", "--port", "2"]).contains("--port is given twice"));
+    assert!(error(&["--port", "1", "health"]).contains("ordersystem health --port"));
 }
 
 #[test]
