@@ -12,6 +12,11 @@ const BINARY: &str = "SEEDED_BINARY";
 /// How long an orderly end may take on a busy machine.
 const ENDS_WITHIN: Duration = Duration::from_secs(60);
 
+/// The program that is tried.
+pub fn program() -> std::process::Command {
+    std::env::var_os(BINARY).map_or_else(command, std::process::Command::new)
+}
+
 pub struct Process {
     pub port: u16,
     settings: Vec<String>,
@@ -31,11 +36,7 @@ impl Process {
 
     pub fn start_again(&mut self) {
         let log = OpenOptions::new().create(true).append(true).open(&self.log).unwrap();
-        let mut program = command();
-        if let Some(other) = std::env::var_os(BINARY) {
-            program = std::process::Command::new(other);
-        }
-        let child = tokio::process::Command::from(program)
+        let child = tokio::process::Command::from(program())
             .args(["--port", &self.port.to_string()])
             .args(&self.settings)
             .stdout(Stdio::null())

@@ -28,10 +28,10 @@ use super::{
     figures::{Away, Figures},
     follower::{Follower, read_all},
     history::{Answer, Event, Followed, Follows, History, OrderId, Status},
+    node::program,
     plan::Plan,
     world::World,
 };
-use crate::program::run as run_program;
 
 /// How long it may take until all is as before, on a machine that has other things to do. Longer is a finding.
 const RECOVERS_WITHIN: Duration = Duration::from_secs(120);
@@ -268,7 +268,7 @@ impl Run {
 
     fn audit(&mut self) {
         let address = self.world.servers.address();
-        let output = run_program(&["verify", &address]);
+        let output = program().args(["verify", &address]).output().unwrap();
         if !output.status.success() {
             self.found(
                 "verify finds something",
