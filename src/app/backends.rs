@@ -304,10 +304,9 @@ async fn connect_to_redis(config: &Config) -> Result<Redis, StartError> {
                 tracing::info!(server = %config.redis, "{}", facts.summary());
             }
         }
-        Err(NotConnected::Yet(why)) => {
-            tracing::warn!(server = %config.redis, why, "Redis is out of reach, the node serves when it comes");
-        }
-        Err(NotConnected::Ever(why)) => return Err(format!("Redis at {}: {why}", config.redis).into()),
+        // It has been said, and is said again: the node serves when Redis comes.
+        Err(NotConnected::Yet(_)) => {}
+        Err(NotConnected::Ever(why)) => return Err(why.into()),
     }
     Ok(redis)
 }

@@ -28,7 +28,9 @@ impl FromStr for LogAddress {
         match backend {
             "embedded" if rest.is_empty() => Err("embedded: needs a folder, as in embedded:DIR".to_owned()),
             "embedded" => Ok(Self::Embedded(PathBuf::from(rest))),
-            "redis" | "rediss" => server(values::schemes("redis")).map(Self::Redis),
+            "redis" | "rediss" | "redis+sentinel" | "rediss+sentinel" => {
+                server(values::schemes("redis")).map(Self::Redis)
+            }
             "nats" | "tls" => server(values::schemes("nats")).map(Self::Nats),
             // Without repeating what may hold a password.
             _ => Err("a log is embedded:DIR, redis://HOST:PORT or nats://HOST:PORT".to_owned()),

@@ -68,7 +68,7 @@ pub const SETTINGS: &[Setting] = &[
         "redis",
         Kind::ServerUrl,
         "localhost:6379",
-        "Redis server: host:port or redis[s]://[user:password@]host:port[/db]",
+        "Redis server: host:port, redis[s]://[user:password@]host:port[/db], or redis[s]+sentinel://[user:password@]host:port,…/service[/db]",
     )
     .or_appsettings("ConnectionStrings.Redis"),
     setting("redis-prefix", Kind::Text, "ordersystem", "What Redis keys begin with: 1 to 64 of A-Z a-z 0-9 . _ -"),

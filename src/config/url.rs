@@ -7,8 +7,8 @@ use std::fmt;
 pub struct ServerUrl(String);
 
 impl ServerUrl {
-    /// Checks `host[:port]` or `scheme://[user:password@]host[:port][/…]` with one of the `schemes`; NATS takes several,
-    /// comma separated.
+    /// Checks `host[:port]` or `scheme://[user:password@]host[:port][/…]` with one of the `schemes`; NATS and the Sentinels of Redis are
+    /// several, comma separated.
     ///
     /// # Errors
     /// What is wrong with it, without repeating the value.
@@ -32,6 +32,11 @@ impl ServerUrl {
         let host_and_path = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
         let authority = host_and_path.split(['/', '?', ',']).next().unwrap_or_default();
         check_authority(authority)?;
+        match text.split_once("://") {
+            Some((scheme, _)) if scheme.starts_with("redis") => check_redis(scheme, host_and_path)?,
+            None if schemes.contains(&"redis") && !schemes.contains(&"nats") => check_redis("redis", host_and_path)?,
+            _ => {}
+        }
         Ok(Self(text.to_owned()))
     }
 
@@ -40,6 +45,31 @@ impl ServerUrl {
     pub fn expose(&self) -> &str {
         &self.0
     }
+}
+
+/// What only Redis has: a database, and Sentinels with the name of a service.
+fn check_redis(scheme: &str, host_and_path: &str) -> Result<(), String> {
+    let (hosts, path) = host_and_path.split_once('/').unwrap_or((host_and_path, ""));
+    let db = if scheme.ends_with("+sentinel") {
+        hosts.split(',').try_for_each(check_authority)?;
+        let (service, db) = path.split_once('/').unwrap_or((path, ""));
+        if service.is_empty() {
+            return Err(
+                "names no service after the Sentinels: write redis+sentinel://host:port,host:port/service".to_owned()
+            );
+        }
+        db
+    } else if host_and_path.contains(',') {
+        return Err("takes one server and no options of other clients, such as abortConnect=false: write host:port, \
+                    redis[s]://[user:password@]host:port[/db], or redis[s]+sentinel://[user:password@]host:port,host:port/service[/db]"
+            .to_owned());
+    } else {
+        path.split('?').next().unwrap_or_default()
+    };
+    if db.is_empty() || db.parse::<u32>().is_ok() {
+        return Ok(());
+    }
+    Err("ends with a database that is no number".to_owned())
 }
 
 fn check_authority(authority: &str) -> Result<(), String> {

@@ -127,7 +127,7 @@ fn check_integer(value: &str, min: u64, max: u64) -> Result<(), String> {
 
 /// The URL schemes of a broker's setting.
 pub(super) fn schemes(key: &str) -> &'static [&'static str] {
-    if key == "redis" { &["redis", "rediss"] } else { &["nats", "tls"] }
+    if key == "redis" { &["redis", "rediss", "redis+sentinel", "rediss+sentinel"] } else { &["nats", "tls"] }
 }
 
 fn as_toml(kind: Kind, value: &str) -> String {
@@ -136,8 +136,10 @@ fn as_toml(kind: Kind, value: &str) -> String {
         // Without leading zeros, which TOML does not take.
         Kind::Integer { .. } => value.parse::<u64>().map_or_else(|_| toml_text(value), |number| number.to_string()),
         Kind::Choice(_) | Kind::Text => toml_text(value),
-        Kind::ServerUrl => ServerUrl::parse(value, &["redis", "rediss", "nats", "tls"])
-            .map_or_else(|_| toml_text("***"), |url| toml_text(&url.to_string())),
+        Kind::ServerUrl => {
+            ServerUrl::parse(value, &["redis", "rediss", "redis+sentinel", "rediss+sentinel", "nats", "tls"])
+                .map_or_else(|_| toml_text("***"), |url| toml_text(&url.to_string()))
+        }
         Kind::List => {
             let texts: Vec<String> = list(value).into_iter().map(toml_text).collect();
             format!("[{}]", texts.join(", "))

@@ -24,6 +24,8 @@ mod projection;
 mod proxy;
 mod read_model;
 mod redis;
+mod redis_bus;
 mod redis_damage;
 mod redis_permissions;
+mod redis_sentinel;
 mod redis_server;

@@ -19,7 +19,7 @@ pub const DURABLE: &[&str] = &["--appendonly", "yes", "--appendfsync", "always",
 
 /// Ends the server at a line from the test. When the pipe closes without one the test process has ended, however that came, and the
 /// folder is of no use any more.
-const WATCHED: &str = r#"folder=$1; shift; redis-server "$@" --dir "$folder" & server=$!; echo $server; exec 1>&-
+const WATCHED: &str = r#"folder=$1; shift; redis-server "$@" & server=$!; echo $server; exec 1>&-
 read -r _ && keep=yes; kill -9 $server; wait $server; [ "$keep" ] || rm -rf "$folder""#;
 
 pub struct RedisServer {
@@ -43,7 +43,7 @@ pub fn fresh_prefix() -> String {
     format!("test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     // Below the ports that connections are given: while a server is down, or not up yet, no connection of this machine takes its port.
     loop {
         let port = fastrand::u16(20_000..32_000);
@@ -56,9 +56,25 @@ fn free_port() -> u16 {
 impl RedisServer {
     /// A new one with these settings, as on its command line.
     pub fn start(settings: &[&str]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let settings: Vec<_> = settings.iter().map(|&setting| setting.to_owned()).collect();
-        let port = free_port();
+        let (port, folder) = (free_port(), tempfile::tempdir().unwrap());
+        let port_text = port.to_string();
+        let fixed =
+            ["--port", &port_text, "--bind", "127.0.0.1", "--logfile", "redis.log", "--daemonize", "no", "--dir"];
+        let dir = [folder.path().to_str().unwrap()];
+        let arguments: Vec<_> = fixed.iter().chain(&dir).chain(settings).map(|&argument| argument.to_owned()).collect();
+        Self::run(port, folder, arguments)
+    }
+
+    /// A new Sentinel with this configuration, in which it keeps what it learns.
+    pub fn start_sentinel(configuration: &str) -> Self {
+        let (port, folder) = (free_port(), tempfile::tempdir().unwrap());
+        let (dir, file) = (folder.path().display(), folder.path().join("sentinel.conf"));
+        let lines = format!("port {port}\nbind 127.0.0.1\ndir {dir}\nlogfile redis.log\n{configuration}\n");
+        std::fs::write(&file, lines).unwrap();
+        Self::run(port, folder, vec![file.to_str().unwrap().to_owned(), "--sentinel".to_owned()])
+    }
+
+    fn run(port: u16, folder: TempDir, settings: Vec<String>) -> Self {
         let (shell, leash, pid) = launch(port, &folder, &settings);
         Self { port, pid, folder, settings, shell, leash: Some(leash) }
     }
@@ -119,8 +135,6 @@ fn launch(port: u16, folder: &TempDir, settings: &[String]) -> (Child, ChildStdi
     let mut shell = Command::new("sh")
         .args(["-c", WATCHED, "redis-server"])
         .arg(folder.path())
-        .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
-        .args(["--logfile", "redis.log", "--daemonize", "no"])
         .args(settings)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -7,6 +7,7 @@ mod command_line;
 #[allow(dead_code, reason = "shared with the contract suites")]
 mod nats_server;
 mod node;
+mod redis;
 #[path = "../contract/redis_server.rs"]
 #[allow(dead_code, reason = "shared with the contract suites")]
 mod redis_server;

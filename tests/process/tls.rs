@@ -13,7 +13,7 @@ use tokio::process::Command;
 use crate::support::{Outcome, Process, new_order, outcome, program};
 
 /// An authority, and the files of a server and a client that it has signed, in one folder: `ca.pem`, `server.pem`, `server.key`, …
-struct Authority {
+pub struct Authority {
     folder: TempDir,
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
@@ -29,7 +29,7 @@ impl Authority {
         authority
     }
 
-    fn with_files() -> Self {
+    pub fn with_files() -> Self {
         let authority = Self::new();
         authority.sign("server", &["localhost"]);
         authority.sign("client", &["some-client"]);
@@ -46,7 +46,7 @@ impl Authority {
         std::fs::write(self.folder.path().join(format!("{file}.key")), key.serialize_pem()).unwrap();
     }
 
-    fn path(&self, file: &str) -> String {
+    pub fn path(&self, file: &str) -> String {
         self.folder.path().join(file).to_str().unwrap().to_owned()
     }
 

@@ -5,6 +5,7 @@ use redis::{Cmd, Value};
 
 use super::{
     connection::{CallError, Redis},
+    pools::Lane,
     script::Script,
     values,
 };
@@ -57,13 +58,13 @@ fn read(stored: &Value) -> Result<Option<Checkpoint>, CheckpointError> {
 #[async_trait]
 impl CheckpointStore for RedisCheckpointStore {
     async fn load(&self, name: &str) -> Result<Option<Checkpoint>, CheckpointError> {
-        read(&self.redis.call(&Cmd::get(self.key(name)?)).await.map_err(unavailable)?)
+        read(&self.redis.call_in(Lane::Steady, &Cmd::get(self.key(name)?)).await.map_err(unavailable)?)
     }
 
     async fn save(&self, name: &str, checkpoint: Checkpoint) -> Result<(), CheckpointError> {
         let call = SAVE.prepare().key(&self.key(name)?);
         let call = call.arg(format!("{:020}", checkpoint.fencing_token)).arg(format!("{:020}", checkpoint.position.0));
-        match read(&call.run(&self.redis).await.map_err(unavailable)?)? {
+        match read(&call.run_in(&self.redis, Lane::Steady).await.map_err(unavailable)?)? {
             None => Ok(()),
             // What is there may have moved on, but only so that it refuses still.
             Some(current) => current.allows(&checkpoint),

@@ -1,7 +1,10 @@
-//! The one connection that a node shares among all that it keeps in Redis, and its replacement when it fails.
+//! The connections that a node shares among all that it keeps in Redis, and their replacement when they fail.
 //!
-//! It is made by a task of its own, again and again until it is there: a node may start before its Redis. Whoever makes a call learns
-//! which of three things happened to it ([`CallError`]); nothing is repeated here, since only the caller knows what may be.
+//! They are made by a task of its own, again and again until they are there: a node may start before its Redis. Each call learns which of
+//! three things happened to it ([`CallError`]); nothing is repeated here, since only the caller knows what may be.
+//!
+//! Commands share one multiplexed connection: a call waits for no other one's answer to be sent. What is large, blocks, or must not wait
+//! behind that has connections out of pools ([`Lane`]): an answer of some megabytes stands before all others of its connection.
 
 use std::{
     fmt,
@@ -9,16 +12,18 @@ use std::{
     time::Duration,
 };
 
-use redis::{AsyncConnectionConfig, Client, Cmd, ErrorKind, RedisError, Value, aio::MultiplexedConnection};
+use redis::{Cmd, Value};
 use tokio::{
     sync::{Notify, watch},
     task::JoinHandle,
-    time::{Instant, sleep, timeout_at},
+    time::{Instant, timeout, timeout_at},
 };
 
 use super::{
-    ends::{ENDS, Ends},
-    permissions::{self, Roles},
+    address::Address,
+    keeper::{Link, Shared, State},
+    permissions::Roles,
+    pools::Lane,
     script::Script,
     server::ServerFacts,
 };
@@ -29,7 +34,8 @@ static WRITE: Script = Script::new(include_str!("write.lua"));
 /// Where Redis is and how long to wait for it.
 #[derive(Clone)]
 pub struct RedisOptions {
-    /// `redis[s]://[user[:password]@]host[:port][/db]`, or `host:port`.
+    /// `redis[s]://[user[:password]@]host[:port][/db]`, `host:port`, or
+    /// `redis[s]+sentinel://[user[:password]@]host[:port],…/service[/db]`.
     pub url: String,
     /// The hash tag that all keys begin with: `{prefix}:…`, so that they live on one node of a Redis Cluster.
     pub prefix: String,
@@ -101,33 +107,12 @@ impl fmt::Display for CallError {
     }
 }
 
-/// A Redis server, connected to or not. Cloning shares the connection.
+/// A Redis server, connected to or not. Cloning shares the connections.
 #[derive(Clone, Debug)]
 pub struct Redis {
     shared: Arc<Shared>,
     /// The task that connects; ends with the last clone.
     _keeper: Arc<AbortOnDrop>,
-}
-
-struct Shared {
-    options: RedisOptions,
-    client: Client,
-    state: watch::Sender<State>,
-    lost: Notify,
-    /// How often a connection has been made; counted before it is used.
-    connections: watch::Sender<u64>,
-    /// Which log the server held when it was first seen, if this connection serves a log.
-    log: OnceLock<LogId>,
-    holds_log: bool,
-    facts: Mutex<Option<ServerFacts>>,
-}
-
-#[derive(Clone)]
-enum State {
-    /// Not connected, and why the last try failed.
-    Down { why: String, is_final: bool },
-    /// Connected. The number tells one connection from the next.
-    Live(MultiplexedConnection, u64),
 }
 
 /// A task that ends with its owner.
@@ -147,12 +132,11 @@ impl Redis {
     /// # Errors
     /// For an address that is not one, without its password.
     pub fn start(options: RedisOptions, holds_log: bool) -> Result<Self, String> {
-        let client =
-            Client::open(client_url(&options.url)).map_err(|error| format!("the address of Redis: {error}"))?;
+        let address = Address::parse(&options.url)?;
         let state = watch::Sender::new(State::Down { why: "not connected yet".to_owned(), is_final: false });
         let (connections, log, facts) = (watch::Sender::new(0), OnceLock::new(), Mutex::default());
         let lost = Notify::new();
-        let shared = Arc::new(Shared { options, client, state, lost, connections, log, holds_log, facts });
+        let shared = Arc::new(Shared { options, address, state, lost, connections, log, holds_log, facts });
         let keeper = Arc::new(AbortOnDrop(tokio::spawn(Arc::clone(&shared).keep_connected())));
         Ok(Self { shared, _keeper: keeper })
     }
@@ -164,14 +148,14 @@ impl Redis {
     pub async fn first_connection(&self) -> Result<(), NotConnected> {
         let mut state = self.shared.state.subscribe();
         let decided = state.wait_for(|state| match state {
-            State::Live(..) => true,
+            State::Live(_) => true,
             State::Down { is_final, .. } => *is_final,
         });
         let deadline = Instant::now() + self.shared.options.connect_timeout;
         // Whether in time or not, the state says what to answer.
         let _ = timeout_at(deadline, decided).await;
         match &*self.shared.state.borrow() {
-            State::Live(..) => Ok(()),
+            State::Live(_) => Ok(()),
             State::Down { why, is_final: false } => Err(NotConnected::Yet(why.clone())),
             State::Down { why, is_final: true } => Err(NotConnected::Ever(why.clone())),
         }
@@ -186,6 +170,21 @@ impl Redis {
     #[must_use]
     pub fn options(&self) -> &RedisOptions {
         &self.shared.options
+    }
+
+    /// Where it is, for people: without a password.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        self.shared.address.shown()
+    }
+
+    /// Which server is connected to now, as `host:port`.
+    #[must_use]
+    pub fn server(&self) -> Option<String> {
+        match &*self.shared.state.borrow() {
+            State::Live(link) => Some(link.server.clone()),
+            State::Down { .. } => None,
+        }
     }
 
     /// Which log the server holds; `None` before it has been reached for the first time, and for a connection that serves no log.
@@ -209,17 +208,38 @@ impl Redis {
 
     /// What to do about what a script was refused.
     pub(super) fn refusal_in_words(&self, refusal: &str) -> String {
-        permissions::in_words(refusal, self.shared.user(), &self.shared.options.prefix)
+        self.shared.refusal_in_words(refusal)
     }
 
-    /// Makes one call.
+    /// Makes one call among the commands.
     ///
     /// # Errors
     /// [`CallError`].
     pub(super) async fn call(&self, command: &Cmd) -> Result<Value, CallError> {
-        let (mut connection, number) = self.connection().await?;
-        let answer = command.query_async::<Value>(&mut connection).await;
-        answer.map_err(|error| self.shared.call_error(&error, number))
+        let link = self.link().await?;
+        let answer = command.query_async::<Value>(&mut link.connection.clone()).await;
+        answer.map_err(|error| self.shared.call_error(&error, link.number))
+    }
+
+    /// Makes one call beside the commands.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub(super) async fn call_in(&self, lane: Lane, command: &Cmd) -> Result<Value, CallError> {
+        let link = self.link().await?;
+        let mut connection = link.pools.get(lane).await.map_err(|error| self.shared.pool_error(&error, link.number))?;
+        let within = self.shared.options.response_timeout;
+        let Ok(answer) = timeout(within, command.query_async::<Value>(&mut connection)).await else {
+            // Its answer may come yet, which nobody is to wait for.
+            drop(deadpool_redis::Connection::take(connection));
+            return Err(CallError::Lost(format!("Redis at {} did not answer within {within:?}", link.server)));
+        };
+        answer.map_err(|error| {
+            if error.code().is_none() {
+                drop(deadpool_redis::Connection::take(connection));
+            }
+            self.shared.call_error(&error, link.number)
+        })
     }
 
     /// Whether the server can be used now, for all that it is used for: it is looked at again, and written to.
@@ -227,17 +247,19 @@ impl Redis {
     /// # Errors
     /// Why it cannot be used.
     pub(super) async fn check(&self) -> Result<(), String> {
-        let (mut connection, number) = self.connection().await.map_err(|error| error.to_string())?;
-        let facts = match self.shared.admit(&mut connection).await {
-            Ok(facts) => facts,
-            Err(refusal) => {
-                // What else the user may do still works.
-                if !refusal.is_permission {
-                    self.shared.replace(number);
-                }
-                return Err(refusal.why);
-            }
+        let link = self.link().await.map_err(|error| error.to_string())?;
+        let mut connection = link.connection.clone();
+        let looked = match self.shared.admit(&mut connection).await {
+            Ok(facts) => self.shared.check_permissions(&mut connection).await.map(|()| facts),
+            Err(refusal) => Err(refusal),
         };
+        let facts = looked.map_err(|refusal| {
+            // What else the user may do still works.
+            if !refusal.is_permission {
+                self.shared.replace(link.number);
+            }
+            refusal.why
+        })?;
         if facts.is_full() {
             return Err("Redis has reached its maxmemory and takes no more".to_owned());
         }
@@ -253,249 +275,37 @@ impl Redis {
         }
     }
 
-    /// A connection of its own, for calls that block as long as `longest`.
-    pub(super) async fn dedicated(&self, longest: Duration) -> Result<MultiplexedConnection, CallError> {
-        // Not before the server has been looked at.
-        self.connection().await?;
-        let response_timeout = longest + self.shared.options.response_timeout;
-        self.shared.connect(response_timeout).await.map_err(|error| CallError::NotSent(error.to_string()))
+    /// A connection of a lane for calls that block, no longer than [`LONGEST_BLOCK`]; to be given back when its link is gone.
+    ///
+    /// [`LONGEST_BLOCK`]: super::pools::LONGEST_BLOCK
+    pub(super) async fn hold(&self, lane: Lane) -> Result<Held, CallError> {
+        let link = self.link().await?;
+        let connection = link.pools.get(lane).await.map_err(|error| self.shared.pool_error(&error, link.number))?;
+        Ok(Held { connection, number: link.number })
     }
 
-    async fn connection(&self) -> Result<(MultiplexedConnection, u64), CallError> {
-        if let State::Live(connection, number) = &*self.shared.state.borrow() {
-            return Ok((connection.clone(), *number));
+    /// Whether a connection goes to the server that is used now.
+    pub(super) fn is_current(&self, held: &Held) -> bool {
+        matches!(&*self.shared.state.borrow(), State::Live(link) if link.number == held.number)
+    }
+
+    async fn link(&self) -> Result<Arc<Link>, CallError> {
+        if let State::Live(link) = &*self.shared.state.borrow() {
+            return Ok(Arc::clone(link));
         }
         let mut state = self.shared.state.subscribe();
         let deadline = Instant::now() + self.shared.options.connect_timeout;
         // Whether in time or not, the state says what to answer.
-        let _ = timeout_at(deadline, state.wait_for(|state| matches!(state, State::Live(..)))).await;
+        let _ = timeout_at(deadline, state.wait_for(|state| matches!(state, State::Live(_)))).await;
         match &*self.shared.state.borrow() {
-            State::Live(connection, number) => Ok((connection.clone(), *number)),
-            State::Down { why, .. } => Err(CallError::NotSent(format!("Redis is out of reach: {why}"))),
+            State::Live(link) => Ok(Arc::clone(link)),
+            State::Down { why, .. } => Err(CallError::NotSent(why.clone())),
         }
     }
 }
 
-/// The address as the client library takes it: with a scheme, and with the special characters of a password encoded. What has been encoded
-/// already stays as it is.
-fn client_url(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return format!("redis://{url}") };
-    // Up to the last '@' all is user and password, as the configuration reads it too.
-    let Some((userinfo, host)) = rest.rsplit_once('@') else { return url.to_owned() };
-    let (user, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
-    let encode = |text: &str| {
-        let encode = |byte: u8| match byte {
-            b'%' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
-            _ if byte.is_ascii_alphanumeric() => char::from(byte).to_string(),
-            _ => format!("%{byte:02X}"),
-        };
-        text.bytes().map(encode).collect::<String>()
-    };
-    format!("{scheme}://{}:{}@{host}", encode(user), encode(password))
-}
-
-/// Why a server is not used, and whether that can change without an operator.
-struct Refusal {
-    why: String,
-    is_final: bool,
-    /// Only something that the user may not do.
-    is_permission: bool,
-}
-
-impl Refusal {
-    fn passing(why: String) -> Self {
-        Self { why, is_final: false, is_permission: false }
-    }
-
-    fn lasting(why: String) -> Self {
-        Self { why, is_final: true, is_permission: false }
-    }
-}
-
-impl Shared {
-    /// Makes the connection, and another whenever it is lost.
-    async fn keep_connected(self: Arc<Self>) {
-        for number in 1_u64.. {
-            let mut pause = Duration::from_millis(50);
-            loop {
-                match self.establish().await {
-                    Ok(connection) => {
-                        tracing::info!("connected to Redis");
-                        // Before anything is read on it.
-                        self.connections.send_modify(|made| *made += 1);
-                        self.state.send_replace(State::Live(connection, number));
-                        break;
-                    }
-                    Err(Refusal { why, is_final, .. }) => {
-                        tracing::warn!(why, "not connected to Redis");
-                        self.state.send_replace(State::Down { why, is_final });
-                    }
-                }
-                sleep(pause.mul_f64(0.5 + 0.5 * fastrand::f64())).await;
-                pause = (pause * 2).min(Duration::from_secs(2));
-            }
-            self.lost.notified().await;
-        }
-    }
-
-    async fn connect(&self, response_timeout: Duration) -> Result<MultiplexedConnection, RedisError> {
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(self.options.connect_timeout))
-            .set_response_timeout(Some(response_timeout))
-            .set_pipeline_buffer_size(1_024)
-            .set_concurrency_limit(self.options.max_in_flight.max(1));
-        self.client.get_multiplexed_async_connection_with_config(&config).await
-    }
-
-    async fn establish(&self) -> Result<MultiplexedConnection, Refusal> {
-        let connected = self.connect(self.options.response_timeout).await;
-        let mut connection = connected.map_err(|error| self.refusal(&error))?;
-        self.admit(&mut connection).await?;
-        if self.holds_log {
-            self.report_damage(&mut connection).await.map_err(|error| self.refusal(&error))?;
-        }
-        Ok(connection)
-    }
-
-    /// Looks at the server and decides whether it can be used.
-    async fn admit(&self, connection: &mut MultiplexedConnection) -> Result<ServerFacts, Refusal> {
-        let roles = self.roles();
-        let facts = ServerFacts::read(connection).await.map_err(|error| self.refusal(&error))?;
-        if let Some(why) = facts.unfit().or_else(|| facts.evicts().filter(|_| roles.writes())) {
-            return Err(Refusal::lasting(why));
-        }
-        let lacking = permissions::lacking(connection, roles, self.user(), &self.options.prefix).await;
-        let lacking = lacking.map_err(|error| self.refusal(&error))?;
-        if !lacking.is_empty() {
-            return Err(Refusal { is_permission: true, ..Refusal::lasting(lacking.join("; ")) });
-        }
-        if self.holds_log {
-            self.admit_log(connection).await?;
-        }
-        *self.facts.lock().unwrap_or_else(PoisonError::into_inner) = Some(facts.clone());
-        Ok(facts)
-    }
-
-    /// What the server is used for: the log only where this connection serves one.
-    fn roles(&self) -> Roles {
-        let Roles { reads_log, writes_log, .. } = self.options.roles;
-        Roles { reads_log: reads_log && self.holds_log, writes_log: writes_log && self.holds_log, ..self.options.roles }
-    }
-
-    /// As whom the server is used.
-    fn user(&self) -> &str {
-        self.client.get_connection_info().redis_settings().username().unwrap_or("default")
-    }
-
-    fn refusal(&self, error: &RedisError) -> Refusal {
-        let is_permission = error.code() == Some("NOPERM");
-        Refusal { why: self.error_in_words(error), is_final: is_denied(error), is_permission }
-    }
-
-    /// Says at once that a log is damaged. It is served all the same, as far as it is whole: the checks say the same again.
-    async fn report_damage(&self, connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
-        let log = format!("{{{}}}:log", self.options.prefix);
-        let ends = ENDS.prepare().key(&log).run_on(connection).await?;
-        if let Some(missing) = Ends::read(ends).and_then(|ends| ends.missing()) {
-            tracing::error!(log, missing, "the log in Redis is damaged");
-        }
-        Ok(())
-    }
-
-    /// Checks that the server holds the log that it held before; the first time, finds out which, or makes it.
-    async fn admit_log(&self, connection: &mut MultiplexedConnection) -> Result<(), Refusal> {
-        let key = format!("{{{}}}:log-id", self.options.prefix);
-        let refusal = |error: RedisError| Refusal {
-            is_final: is_denied(&error) || error.code() == Some("WRONGTYPE"),
-            why: format!("{key}: {}", self.error_in_words(&error)),
-            is_permission: false,
-        };
-        let known = self.log.get().copied();
-        let mut found: Option<String> = redis::cmd("GET").arg(&key).query_async(connection).await.map_err(refusal)?;
-        if found.is_none() && known.is_none() && !self.options.makes_log {
-            return Err(Refusal::lasting(format!("there is no log here: no key {key}")));
-        }
-        if found.is_none() && known.is_none() {
-            // Of nodes that start together one makes it, and all read it. A log that was there before is never made again: where its id
-            // is gone, so are its events.
-            let mut make = redis::cmd("SET");
-            make.arg(&key).arg(fastrand::u32(1..)).arg("NX");
-            let _: Value = make.query_async(connection).await.map_err(refusal)?;
-            found = redis::cmd("GET").arg(&key).query_async(connection).await.map_err(refusal)?;
-        }
-        let found = found.and_then(|id| id.parse().ok()).filter(|id| *id != 0).map(LogId);
-        match (found, known) {
-            (Some(found), None) => {
-                // If another task was first, it has found the same.
-                let _ = self.log.set(found);
-                Ok(())
-            }
-            (Some(found), Some(known)) if found == known => Ok(()),
-            (_, Some(_)) => {
-                Err(Refusal::passing(format!("{key} names another log than this node has been working on")))
-            }
-            (None, None) => Err(Refusal::lasting(format!("{key} is not the number of a log"))),
-        }
-    }
-
-    /// What went wrong, and what to do about it where that is known.
-    fn error_in_words(&self, error: &RedisError) -> String {
-        let text = error.to_string();
-        match error.code() {
-            Some("NOPERM") => permissions::in_words(&text, self.user(), &self.options.prefix),
-            Some("MISCONF") => format!("Redis takes no writes, since it cannot write to its own disk: {text}"),
-            Some("NOREPLICAS") => {
-                format!(
-                    "Redis takes no writes while fewer replicas are connected than its min-replicas-to-write: {text}"
-                )
-            }
-            Some("OOM") => format!("Redis has reached its maxmemory and takes no more: {text}"),
-            Some("READONLY") => format!("this Redis has become a replica and takes no writes: {text}"),
-            _ => text,
-        }
-    }
-
-    fn call_error(&self, error: &RedisError, number: u64) -> CallError {
-        match error.kind() {
-            ErrorKind::Server(_) | ErrorKind::Extension => {
-                let code = error.code().unwrap_or_default().to_owned();
-                // A server that has become a replica, or is being loaded, is not the one that was looked at.
-                if matches!(code.as_str(), "READONLY" | "LOADING" | "NOAUTH") {
-                    self.replace(number);
-                }
-                CallError::Refused { code, text: self.error_in_words(error) }
-            }
-            _ => {
-                self.replace(number);
-                CallError::Lost(error.to_string())
-            }
-        }
-    }
-
-    /// Gives connection `number` up: calls that wait for their answers on it may still get them.
-    fn replace(&self, number: u64) {
-        let was_live = self.state.send_if_modified(|state| {
-            let is_current = matches!(state, State::Live(_, current) if *current == number);
-            if is_current {
-                *state = State::Down { why: "the connection failed".to_owned(), is_final: false };
-            }
-            is_current
-        });
-        if was_live {
-            self.lost.notify_one();
-        }
-    }
-}
-
-/// Whether Redis knows us and does not want us.
-fn is_denied(error: &RedisError) -> bool {
-    error.kind() == ErrorKind::AuthenticationFailed
-        || matches!(error.code(), Some("WRONGPASS" | "NOAUTH" | "NOPERM"))
-        || matches!(error.kind(), ErrorKind::InvalidClientConfig)
-}
-
-impl fmt::Debug for Shared {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared").field("options", &self.options).finish_non_exhaustive()
-    }
+/// A connection that one task has for as long as it needs it.
+pub(super) struct Held {
+    pub connection: deadpool_redis::Connection,
+    number: u64,
 }

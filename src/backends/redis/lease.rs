@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::{
     connection::{CallError, Redis},
+    pools::Lane,
     script::Script,
     values,
 };
@@ -36,7 +37,13 @@ impl RedisLeaseStore {
     /// Whether the lease was still owned, and so was changed. A `ttl_ms` of 0 releases it.
     async fn change(&self, lease: &Lease, ttl_ms: u128) -> Result<(), LeaseError> {
         let owner = format!("{} {}", lease.fencing_token, lease.holder);
-        let changed = CHANGE.prepare().key(&self.key(&lease.name)).arg(owner).number(ttl_ms).run(&self.redis).await;
+        let changed = CHANGE
+            .prepare()
+            .key(&self.key(&lease.name))
+            .arg(owner)
+            .number(ttl_ms)
+            .run_in(&self.redis, Lane::Steady)
+            .await;
         match changed.map_err(unavailable)? {
             Value::Int(1) => Ok(()),
             _ => Err(LeaseError::Lost),
@@ -60,7 +67,7 @@ impl LeaseStore for RedisLeaseStore {
         let expires_at = Instant::now() + ttl;
         let tokens = self.redis.key(&format!("lease-token:{name}"));
         let call = ACQUIRE.prepare().key(&self.key(name)).key(&tokens).arg(holder).number(milliseconds(ttl));
-        let token = call.run(&self.redis).await.map_err(unavailable)?;
+        let token = call.run_in(&self.redis, Lane::Steady).await.map_err(unavailable)?;
         Ok(values::number(&token).map(|fencing_token| Lease {
             name: name.to_owned(),
             holder: holder.to_owned(),
@@ -82,7 +89,7 @@ impl LeaseStore for RedisLeaseStore {
 
     async fn holder(&self, name: &str) -> Result<Option<LeaseOwner>, LeaseError> {
         validate_name(name)?;
-        let owner = self.redis.call(&Cmd::get(self.key(name))).await.map_err(unavailable)?;
+        let owner = self.redis.call_in(Lane::Steady, &Cmd::get(self.key(name))).await.map_err(unavailable)?;
         let parts = values::text(&owner).and_then(|owner| owner.split_once(' '));
         Ok(parts.and_then(|(token, holder)| {
             Some(LeaseOwner { holder: holder.to_owned(), fencing_token: token.parse().ok()? })

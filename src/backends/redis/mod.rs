@@ -25,14 +25,18 @@
 //! {ordersystem}:health              written and deleted by each check
 //! ```
 
+mod address;
+mod admission;
 pub mod cache;
 pub mod checkpoint_store;
 pub mod connection;
 mod ends;
 pub mod event_store;
+mod keeper;
 pub mod lease;
 pub mod message_bus;
 pub mod permissions;
+mod pools;
 mod script;
 pub mod server;
 mod tail;

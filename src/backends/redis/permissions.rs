@@ -109,7 +109,7 @@ const BUS: &[&str] = &[
     "XLEN {p}:dead:-",
     "HSET {p}:dead-index:- - -",
     "HDEL {p}:dead-index:- -",
-    "XADD {p}:replayed:- 0-* f -",
+    "XADD {p}:replayed:- * f -",
     "XRANGE {p}:replayed:- - +",
     "XDEL {p}:replayed:- 0-0",
     "DEL {p}:replayed:-",

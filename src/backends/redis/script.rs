@@ -4,7 +4,10 @@ use std::sync::OnceLock;
 
 use redis::{Cmd, RedisError, Value, aio::MultiplexedConnection};
 
-use super::connection::{CallError, Redis};
+use super::{
+    connection::{CallError, Redis},
+    pools::Lane,
+};
 
 /// One script, which Redis keeps under its hash.
 pub(super) struct Script {
@@ -74,6 +77,20 @@ impl ScriptCall {
         match answer {
             Err(CallError::Refused { code, .. }) if code == "NOSCRIPT" => {
                 redis.call(&self.command("EVAL", self.script.code)).await
+            }
+            answer => answer,
+        }
+    }
+
+    /// The same beside the commands.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub(super) async fn run_in(&self, redis: &Redis, lane: Lane) -> Result<Value, CallError> {
+        let answer = redis.call_in(lane, &self.command("EVALSHA", self.script.hash())).await;
+        match answer {
+            Err(CallError::Refused { code, .. }) if code == "NOSCRIPT" => {
+                redis.call_in(lane, &self.command("EVAL", self.script.code)).await
             }
             answer => answer,
         }

@@ -21,6 +21,9 @@ pub struct ServerFacts {
     maxmemory_policy: Option<String>,
     last_snapshot: Option<String>,
     last_append: Option<String>,
+    min_replicas_to_write: Option<String>,
+    /// Another server may take its place, which may lack what this one has acknowledged.
+    pub(super) has_sentinels: bool,
 }
 
 impl ServerFacts {
@@ -47,6 +50,7 @@ impl ServerFacts {
             .arg("GET")
             .arg("append*")
             .arg("no-appendfsync-on-rewrite")
+            .arg("min-replicas-to-write")
             .query_async(connection)
             .await
         {
@@ -64,6 +68,7 @@ impl ServerFacts {
             let place = match name {
                 "appendonly" => &mut self.appendonly,
                 "appendfsync" => &mut self.appendfsync,
+                "min-replicas-to-write" => &mut self.min_replicas_to_write,
                 "no-appendfsync-on-rewrite" => &mut self.no_appendfsync_on_rewrite,
                 _ => continue,
             };
@@ -115,6 +120,8 @@ impl ServerFacts {
     /// What an acknowledged write survives, no more than what is proven by the settings.
     ///
     /// Redis is a process of its own, so a write survives the end of ours; unless Redis may evict it to make room, which is no promise at all.
+    /// Where Sentinels may promote a replica, that is all: the replica may lack it, and what it lacks is thrown away when the old primary
+    /// comes back, whatever that one had synced.
     #[must_use]
     pub fn durability(&self) -> Durability {
         let evicts = self.maxmemory_policy.as_deref().is_some_and(|policy| policy.starts_with("allkeys"));
@@ -125,7 +132,8 @@ impl ServerFacts {
         let synced = is(&self.appendonly, "yes")
             && is(&self.appendfsync, "always")
             && is(&self.no_appendfsync_on_rewrite, "no")
-            && is(&self.maxmemory_policy, "noeviction");
+            && is(&self.maxmemory_policy, "noeviction")
+            && !self.has_sentinels;
         if synced { Durability::Machine } else { Durability::Process }
     }
 
@@ -133,13 +141,20 @@ impl ServerFacts {
     #[must_use]
     pub fn summary(&self) -> String {
         let show = |value: &Option<String>| value.clone().unwrap_or_else(|| "unknown".to_owned());
-        format!(
+        let settings = format!(
             "Redis {}, appendonly {}, appendfsync {}, no-appendfsync-on-rewrite {}, maxmemory-policy {}",
             self.version,
             show(&self.appendonly),
             show(&self.appendfsync),
             show(&self.no_appendfsync_on_rewrite),
             show(&self.maxmemory_policy)
+        );
+        if !self.has_sentinels {
+            return settings;
+        }
+        let replicas = show(&self.min_replicas_to_write);
+        format!(
+            "{settings}, min-replicas-to-write {replicas}; a fail-over may lose acknowledged writes that the replica does not have"
         )
     }
 }

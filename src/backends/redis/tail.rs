@@ -7,11 +7,12 @@ use tokio::{sync::watch, time::sleep};
 
 use super::{
     connection::{AbortOnDrop, CallError, Redis},
+    pools::{LONGEST_BLOCK, Lane},
     values,
 };
 
 /// How long one look waits for something new; also how late a missed notice is made up for.
-const BLOCK: Duration = Duration::from_secs(1);
+const BLOCK: Duration = LONGEST_BLOCK;
 /// On a busy stream it looks this often, and not once an entry.
 const PACE: Duration = Duration::from_millis(2);
 
@@ -30,17 +31,19 @@ pub(super) fn watch(redis: &Redis, key: String, found: impl Fn(u64) + Send + Syn
 
 async fn follow(redis: &Redis, key: &str, found: &(impl Fn(u64) + Sync)) -> Result<(), CallError> {
     // Of its own: a call that blocks would hold up all others.
-    let mut connection = redis.dedicated(BLOCK).await?;
+    let mut held = redis.hold(Lane::Steady).await?;
     let lost = |error: redis::RedisError| CallError::Lost(error.to_string());
-    loop {
-        let last = last_given(&mut connection, key).await.map_err(lost)?;
+    // A server that is not used any more may answer all the same.
+    while redis.is_current(&held) {
+        let last = last_given(&mut held.connection, key).await.map_err(lost)?;
         found(last);
         let mut wait = redis::cmd("XREAD");
         wait.arg("COUNT").arg(1).arg("BLOCK").arg(BLOCK.as_millis() as u64);
         wait.arg("STREAMS").arg(key).arg(format!("0-{last}"));
-        let _: Value = wait.query_async(&mut connection).await.map_err(lost)?;
+        let _: Value = wait.query_async(&mut held.connection).await.map_err(lost)?;
         sleep(PACE).await;
     }
+    Ok(())
 }
 
 /// The number that was last given to an entry; 0 for a stream that is not there, and for one with other numbers than ours.

@@ -8,7 +8,7 @@ use super::{
     store_error,
 };
 use crate::{
-    backends::redis::{script::Script, values},
+    backends::redis::{pools::Lane, script::Script, values},
     event_store::{
         Appended, Commit, CommitId, Direction, MAX_READ_BYTES, MAX_READ_EVENTS, Position, Revision, StoreError,
         StoredEvent, StreamId,
@@ -102,7 +102,7 @@ impl RedisEventStore {
             let mut command = redis::cmd(if direction == Direction::Forward { "XRANGE" } else { "XREVRANGE" });
             command.arg(&self.log).arg(format!("(0-{from}"));
             command.arg(if direction == Direction::Forward { "+" } else { "-" }).arg("COUNT").arg(count);
-            let answer = self.redis.call(&command).await.map_err(store_error)?;
+            let answer = self.redis.call_in(Lane::Reads, &command).await.map_err(store_error)?;
             let came = page.take(answer)?;
             let news = page.entries.get(before..).unwrap_or_default();
             let is_first = before == 0 && direction == Direction::Backward;
@@ -167,17 +167,20 @@ impl RedisEventStore {
         while from > 0 && !page.is_full() {
             let count = page.next_count().min(STREAM_PAGE);
             let before = page.entries.len();
-            let answer = READ_STREAM
+            let call = READ_STREAM
                 .prepare()
                 .key(&self.log)
                 .key(&self.index_key(stream))
                 .number(from)
                 .number(count)
                 .arg(if direction == Direction::Forward { "forward" } else { "backward" })
-                .number(MAX_READ_BYTES - page.bytes)
-                .run(&self.redis)
-                .await
-                .map_err(store_error)?;
+                .number(MAX_READ_BYTES - page.bytes);
+            // An order is mostly short, and a command waits for it; the rest of a long one is nobody's hurry.
+            let answer = match before {
+                0 => call.run(&self.redis).await,
+                _ => call.run_in(&self.redis, Lane::Reads).await,
+            };
+            let answer = answer.map_err(store_error)?;
             let came = page.take(answer)?;
             check_order(stream, from, direction, &page.entries[before..])?;
             match page.entries.last() {

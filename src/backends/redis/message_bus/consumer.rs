@@ -18,7 +18,7 @@ use tokio::{
 
 use super::{Shared, entry::Entry, malformed, unavailable};
 use crate::{
-    backends::redis::{connection::AbortOnDrop, script::Script, values},
+    backends::redis::{connection::AbortOnDrop, pools::Lane, script::Script, values},
     message_bus::{BusError, Consumer, Delivery, DeliveryWindow, EventId, Message, Receipt, bounded_reason},
 };
 
@@ -77,7 +77,7 @@ struct Taken {
 /// How far the task is: first what was unacknowledged when the consumer was made, then what is new.
 struct Place {
     unacknowledged_after: Option<String>,
-    replayed_after: u64,
+    replayed_after: String,
 }
 
 impl RedisConsumer {
@@ -143,7 +143,7 @@ impl Inner {
 
     /// Takes messages while there is room for them, until the consumer is replaced.
     async fn keep_taking(self: Arc<Self>) {
-        let mut place = Place { unacknowledged_after: Some("0-0".to_owned()), replayed_after: 0 };
+        let mut place = Place { unacknowledged_after: Some("0-0".to_owned()), replayed_after: "0-0".to_owned() };
         loop {
             // Made before looking: from its making on it is woken, even before it is awaited.
             let (arrived, room) = (self.shared.arrived.notified(), self.room.notified());
@@ -184,8 +184,8 @@ impl Inner {
         }
         let from = place.unacknowledged_after.as_deref().unwrap_or(">");
         let call = self.shared.consumer_call(&RECEIVE, &self.name, &self.handle, &[]);
-        let call = call.number(count).arg(from).number(place.replayed_after);
-        let answer = call.run(&self.shared.redis).await.map_err(unavailable)?;
+        let call = call.number(count).arg(from).arg(&*place.replayed_after);
+        let answer = call.run_in(&self.shared.redis, Lane::Reads).await.map_err(unavailable)?;
         match values::text(&answer) {
             Some("replaced") => return Err(BusError::Replaced),
             Some(_) => return Err(BusError::Unavailable("Redis has lost all consumers".to_owned())),
@@ -199,8 +199,8 @@ impl Inner {
             place.unacknowledged_after = news.last().map(|last| last.id.clone());
             more = true;
         }
-        if let Some(last) = replayed.last().and_then(|last| last.id.strip_prefix("0-")?.parse().ok()) {
-            place.replayed_after = last;
+        if let Some(last) = replayed.last() {
+            place.replayed_after.clone_from(&last.id);
         }
         self.lay_ready(news, replayed);
         Ok(more)

@@ -20,13 +20,14 @@ if #taken == 0 then return 0 end
 
 need('HDEL', KEYS[2], '')
 need('XDEL', KEYS[1], '0-0')
-if replay then need('XADD', KEYS[4], '0-*', 'f', '') end
+if replay then need('XADD', KEYS[4], '*', 'f', '') end
 -- The oldest first, whatever the order that they were named in.
 table.sort(taken, function(a, b) return a[2] < b[2] or (a[2] == b[2] and a[3] < b[3]) end)
 local count = 0
 for _, letter in ipairs(taken) do
-  -- First what there may be no memory for. Without the reason and the attempts, which came last.
-  if replay and letter.fields then redis.call('XADD', KEYS[4], '0-*', unpack(letter.fields, 1, #letter.fields - 4)) end
+  -- First what there may be no memory for. Without the reason and the attempts, which came last. The ids are times, so that a live consumer knows
+  -- what it has seen of a stream that has been deleted meanwhile.
+  if replay and letter.fields then redis.call('XADD', KEYS[4], '*', unpack(letter.fields, 1, #letter.fields - 4)) end
   if letter.fields then count = count + 1 end
   redis.call('XDEL', KEYS[1], letter[1])
   redis.call('HDEL', KEYS[2], letter.event)

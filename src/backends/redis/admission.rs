@@ -1,0 +1,143 @@
+//! Whether a server is used: what it is, which log it holds, and what its user may do.
+
+use redis::{ErrorKind, RedisError, Value, aio::MultiplexedConnection};
+use std::sync::PoisonError;
+
+use super::{
+    ends::{ENDS, Ends},
+    keeper::Shared,
+    permissions::{self, Roles},
+    server::ServerFacts,
+};
+use crate::event_store::LogId;
+
+/// Why a server is not used, and whether that can change without an operator.
+pub(super) struct Refusal {
+    pub why: String,
+    pub is_final: bool,
+    /// Only something that the user may not do.
+    pub is_permission: bool,
+}
+
+impl Refusal {
+    pub(super) fn passing(why: String) -> Self {
+        Self { why, is_final: false, is_permission: false }
+    }
+
+    fn lasting(why: String) -> Self {
+        Self { why, is_final: true, is_permission: false }
+    }
+}
+
+impl Shared {
+    /// Looks at the server and decides whether it can be used.
+    pub(super) async fn admit(&self, connection: &mut MultiplexedConnection) -> Result<ServerFacts, Refusal> {
+        let mut facts = ServerFacts::read(connection).await.map_err(|error| self.refusal(&error))?;
+        facts.has_sentinels = self.address.has_sentinels();
+        if let Some(why) = facts.unfit().or_else(|| facts.evicts().filter(|_| self.roles().writes())) {
+            return Err(Refusal::lasting(why));
+        }
+        if self.holds_log {
+            self.admit_log(connection).await?;
+        }
+        *self.facts.lock().unwrap_or_else(PoisonError::into_inner) = Some(facts.clone());
+        Ok(facts)
+    }
+
+    /// Whether the user may do all that the server is used for.
+    pub(super) async fn check_permissions(&self, connection: &mut MultiplexedConnection) -> Result<(), Refusal> {
+        let (roles, user) = (self.roles(), self.address.user());
+        let lacking = permissions::lacking(connection, roles, user, &self.options.prefix).await;
+        let lacking = lacking.map_err(|error| self.refusal(&error))?;
+        if lacking.is_empty() {
+            return Ok(());
+        }
+        Err(Refusal { is_permission: true, ..Refusal::lasting(lacking.join("; ")) })
+    }
+
+    /// What the server is used for: the log only where this connection serves one.
+    fn roles(&self) -> Roles {
+        let Roles { reads_log, writes_log, .. } = self.options.roles;
+        Roles { reads_log: reads_log && self.holds_log, writes_log: writes_log && self.holds_log, ..self.options.roles }
+    }
+
+    pub(super) fn refusal(&self, error: &RedisError) -> Refusal {
+        let is_permission = error.code() == Some("NOPERM");
+        Refusal { why: self.error_in_words(error), is_final: is_denied(error), is_permission }
+    }
+
+    /// What to do about what a script was refused.
+    pub(super) fn refusal_in_words(&self, refusal: &str) -> String {
+        permissions::in_words(refusal, self.address.user(), &self.options.prefix)
+    }
+
+    /// Says at once that a log is damaged. It is served all the same, as far as it is whole: the checks say the same again.
+    pub(super) async fn report_damage(&self, connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
+        let log = format!("{{{}}}:log", self.options.prefix);
+        let ends = ENDS.prepare().key(&log).run_on(connection).await?;
+        if let Some(missing) = Ends::read(ends).and_then(|ends| ends.missing()) {
+            tracing::error!(log, missing, "the log in Redis is damaged");
+        }
+        Ok(())
+    }
+
+    /// Checks that the server holds the log that it held before; the first time, finds out which, or makes it.
+    async fn admit_log(&self, connection: &mut MultiplexedConnection) -> Result<(), Refusal> {
+        let key = format!("{{{}}}:log-id", self.options.prefix);
+        let refusal = |error: RedisError| Refusal {
+            is_final: is_denied(&error) || error.code() == Some("WRONGTYPE"),
+            why: format!("{key}: {}", self.error_in_words(&error)),
+            is_permission: false,
+        };
+        let known = self.log.get().copied();
+        let mut found: Option<String> = redis::cmd("GET").arg(&key).query_async(connection).await.map_err(refusal)?;
+        if found.is_none() && known.is_none() && !self.options.makes_log {
+            return Err(Refusal::lasting(format!("there is no log here: no key {key}")));
+        }
+        if found.is_none() && known.is_none() {
+            // Of nodes that start together one makes it, and all read it. A log that was there before is never made again: where its id
+            // is gone, so are its events.
+            let mut make = redis::cmd("SET");
+            make.arg(&key).arg(fastrand::u32(1..)).arg("NX");
+            let _: Value = make.query_async(connection).await.map_err(refusal)?;
+            found = redis::cmd("GET").arg(&key).query_async(connection).await.map_err(refusal)?;
+        }
+        let found = found.and_then(|id| id.parse().ok()).filter(|id| *id != 0).map(LogId);
+        match (found, known) {
+            (Some(found), None) => {
+                // If another task was first, it has found the same.
+                let _ = self.log.set(found);
+                Ok(())
+            }
+            (Some(found), Some(known)) if found == known => Ok(()),
+            (_, Some(_)) => {
+                Err(Refusal::passing(format!("{key} names another log than this node has been working on")))
+            }
+            (None, None) => Err(Refusal::lasting(format!("{key} is not the number of a log"))),
+        }
+    }
+
+    /// What went wrong, and what to do about it where that is known.
+    pub(super) fn error_in_words(&self, error: &RedisError) -> String {
+        let text = error.to_string();
+        match error.code() {
+            Some("NOPERM") => self.refusal_in_words(&text),
+            Some("MISCONF") => format!("Redis takes no writes, since it cannot write to its own disk: {text}"),
+            Some("NOREPLICAS") => {
+                format!(
+                    "Redis takes no writes while fewer replicas are connected than its min-replicas-to-write: {text}"
+                )
+            }
+            Some("OOM") => format!("Redis has reached its maxmemory and takes no more: {text}"),
+            Some("READONLY") => format!("this Redis has become a replica and takes no writes: {text}"),
+            _ => text,
+        }
+    }
+}
+
+/// Whether Redis knows us and does not want us.
+fn is_denied(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::AuthenticationFailed
+        || matches!(error.code(), Some("WRONGPASS" | "NOAUTH" | "NOPERM"))
+        || matches!(error.kind(), ErrorKind::InvalidClientConfig)
+}

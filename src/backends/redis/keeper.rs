@@ -1,0 +1,247 @@
+//! The task that keeps a node connected to Redis, and what it shares with those who make calls.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, OnceLock},
+    time::Duration,
+};
+
+use redis::{AsyncConnectionConfig, Client, ConnectionInfo, ErrorKind, RedisError, aio::MultiplexedConnection};
+use tokio::{
+    sync::{Notify, watch},
+    time::{Instant, sleep},
+};
+
+use super::{
+    address::{self, Address},
+    admission::Refusal,
+    connection::{CallError, RedisOptions},
+    pools::{PoolError, Pools},
+    server::ServerFacts,
+};
+use crate::event_store::LogId;
+
+/// The pause before the second try to connect; doubled each time.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+/// The longest pause between two tries.
+const MAX_PAUSE: Duration = Duration::from_secs(2);
+/// The longest pause where another server may take over at any time.
+const MAX_PAUSE_WITH_SENTINELS: Duration = Duration::from_millis(500);
+/// How often Sentinels are asked whether the primary is still the same: one that is cut off does not say so itself.
+const ASK_SENTINELS_EVERY: Duration = Duration::from_millis(500);
+/// How often the same failure is said again.
+const SAY_AGAIN_AFTER: Duration = Duration::from_secs(30);
+
+/// What all clones of a connection share.
+pub(super) struct Shared {
+    pub options: RedisOptions,
+    pub address: Address,
+    pub state: watch::Sender<State>,
+    pub lost: Notify,
+    /// How often a connection has been made; counted before it is used.
+    pub connections: watch::Sender<u64>,
+    /// Which log the server held when it was first seen, if this connection serves a log.
+    pub log: OnceLock<LogId>,
+    pub holds_log: bool,
+    pub facts: Mutex<Option<ServerFacts>>,
+}
+
+pub(super) enum State {
+    /// Not connected, and why the last try failed.
+    Down { why: String, is_final: bool },
+    /// Connected.
+    Live(Arc<Link>),
+}
+
+/// All connections to one server, which end together.
+pub(super) struct Link {
+    /// For commands.
+    pub connection: MultiplexedConnection,
+    /// For all else.
+    pub pools: Pools,
+    /// Where the server is.
+    pub server: String,
+    /// Tells one link from the next.
+    pub number: u64,
+}
+
+/// What was said last of a failure, so that it is said once.
+#[derive(Default)]
+struct Said(Option<(String, Instant)>);
+
+impl Said {
+    fn is_news(&mut self, why: &str) -> bool {
+        let is_old = self.0.as_ref().is_some_and(|(said, at)| said == why && at.elapsed() < SAY_AGAIN_AFTER);
+        if !is_old {
+            self.0 = Some((why.to_owned(), Instant::now()));
+        }
+        !is_old
+    }
+}
+
+impl Shared {
+    /// Makes the connections, and others whenever they are lost.
+    pub(super) async fn keep_connected(self: Arc<Self>) {
+        let mut said = Said::default();
+        for number in 1_u64.. {
+            let link = self.connect_again(number, &mut said).await;
+            let server = link.server.clone();
+            tracing::info!(server, "connected to Redis");
+            said = Said::default();
+            // Before anything is read on it.
+            self.connections.send_modify(|made| *made += 1);
+            self.state.send_replace(State::Live(Arc::new(link)));
+            self.until_lost(number, &server).await;
+        }
+    }
+
+    async fn connect_again(self: &Arc<Self>, number: u64, said: &mut Said) -> Link {
+        let mut pause = FIRST_PAUSE;
+        let max_pause = if self.address.has_sentinels() { MAX_PAUSE_WITH_SENTINELS } else { MAX_PAUSE };
+        loop {
+            match self.establish(number).await {
+                Ok(link) => return link,
+                Err(Refusal { why, is_final, .. }) => {
+                    // The first refusal that waiting does not mend ends the start, with the same words.
+                    let ends_start = is_final && number == 1 && said.0.is_none();
+                    if said.is_news(&why) && !ends_start {
+                        tracing::warn!("{why}");
+                    }
+                    self.state.send_replace(State::Down { why, is_final });
+                }
+            }
+            sleep(pause.mul_f64(0.5 + 0.5 * fastrand::f64())).await;
+            pause = (pause * 2).min(max_pause);
+        }
+    }
+
+    async fn until_lost(&self, number: u64, server: &str) {
+        loop {
+            tokio::select! {
+                () = self.lost.notified() => return,
+                () = sleep(ASK_SENTINELS_EVERY), if self.address.has_sentinels() => {
+                    let Ok(primary) = self.address.primary(self.options.connect_timeout).await else { continue };
+                    let primary = primary.addr().to_string();
+                    if primary != server {
+                        tracing::warn!(server, primary, "another Redis has become the primary");
+                        self.replace(number);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn establish(self: &Arc<Self>, number: u64) -> Result<Link, Refusal> {
+        let shown = self.address.shown();
+        let primary = self.address.primary(self.options.connect_timeout).await.map_err(|unknown| {
+            let why = format!("Redis is unreachable, its primary is not known: {}", unknown.why);
+            Refusal { why, is_final: unknown.is_final, is_permission: false }
+        })?;
+        let server = primary.addr().to_string();
+        let connected = self.connect(primary.clone()).await;
+        let linked = match connected {
+            Ok(connection) => self.admitted(connection, primary, number).await,
+            Err(error) => Err(self.connect_refusal(&error)),
+        };
+        linked.map_err(|refusal| Refusal {
+            why: if shown == server {
+                format!("Redis at {server} cannot be used: {}", refusal.why)
+            } else {
+                format!("Redis at {server}, {shown}, cannot be used: {}", refusal.why)
+            },
+            // Where another one may take over there is nothing that waiting does not mend, but for the user.
+            is_final: refusal.is_final && (refusal.is_permission || !self.address.has_sentinels()),
+            ..refusal
+        })
+    }
+
+    async fn admitted(
+        self: &Arc<Self>,
+        mut connection: MultiplexedConnection,
+        primary: ConnectionInfo,
+        number: u64,
+    ) -> Result<Link, Refusal> {
+        self.admit(&mut connection).await?;
+        self.check_permissions(&mut connection).await?;
+        if self.holds_log {
+            self.report_damage(&mut connection).await.map_err(|error| self.refusal(&error))?;
+        }
+        let server = primary.addr().to_string();
+        if self.address.has_sentinels() {
+            // It may have stood still while another one was chosen, and answer now as if nothing had happened.
+            let now = self.address.primary(self.options.connect_timeout).await;
+            let now = now.map_err(|unknown| Refusal::passing(unknown.why))?.addr().to_string();
+            if now != server {
+                return Err(Refusal::passing(format!("{now} has become the primary meanwhile")));
+            }
+        }
+        let pools = Pools::new(self, primary).map_err(Refusal::passing)?;
+        Ok(Link { connection, pools, server, number })
+    }
+
+    async fn connect(&self, primary: ConnectionInfo) -> Result<MultiplexedConnection, RedisError> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(self.options.connect_timeout))
+            .set_response_timeout(Some(self.options.response_timeout))
+            .set_pipeline_buffer_size(1_024)
+            .set_concurrency_limit(self.options.max_in_flight.max(1));
+        Client::open(primary)?.get_multiplexed_async_connection_with_config(&config).await
+    }
+
+    /// Why there is no connection.
+    fn connect_refusal(&self, error: &RedisError) -> Refusal {
+        let refusal = self.refusal(error);
+        if error.code().is_some() {
+            return refusal;
+        }
+        // What speaks another protocol does not change by waiting.
+        let is_final = refusal.is_final || error.kind() == ErrorKind::Parse;
+        Refusal { why: address::in_words(error, self.address.is_tls()), is_final, ..refusal }
+    }
+
+    pub(super) fn call_error(&self, error: &RedisError, number: u64) -> CallError {
+        match error.kind() {
+            ErrorKind::Server(_) | ErrorKind::Extension => {
+                let code = error.code().unwrap_or_default().to_owned();
+                // A server that has become a replica, or is being loaded, is not the one that was looked at.
+                if matches!(code.as_str(), "READONLY" | "LOADING" | "NOAUTH" | "UNBLOCKED") {
+                    self.replace(number);
+                }
+                CallError::Refused { code, text: self.error_in_words(error) }
+            }
+            _ => {
+                self.replace(number);
+                CallError::Lost(format!("the connection to Redis at {} failed: {error}", self.address.shown()))
+            }
+        }
+    }
+
+    /// Why a pool gave no connection.
+    pub(super) fn pool_error(&self, error: &PoolError, number: u64) -> CallError {
+        if !error.is_busy {
+            self.replace(number);
+        }
+        CallError::NotSent(format!("Redis at {}: {}", self.address.shown(), error.why))
+    }
+
+    /// Gives the link with this number up: calls that wait for their answers on it may still get them.
+    pub(super) fn replace(&self, number: u64) {
+        let was_live = self.state.send_if_modified(|state| {
+            let is_current = matches!(state, State::Live(link) if link.number == number);
+            if is_current {
+                let why = format!("Redis at {} is unreachable: the connection failed", self.address.shown());
+                *state = State::Down { why, is_final: false };
+            }
+            is_current
+        });
+        if was_live {
+            self.lost.notify_one();
+        }
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("options", &self.options).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,100 @@
+//! Connections beside the one for commands, in two pools: those that wait for large answers, and those that must not wait for these.
+
+use std::{sync::Arc, time::Duration};
+
+use deadpool_redis::{Connection, Hook, HookError, Manager, Pool, PoolConfig, Runtime, TimeoutType, Timeouts};
+use redis::{AsyncConnectionConfig, ConnectionInfo};
+
+use super::{address, keeper::Shared};
+
+/// Connections for large reads, at the most. More than these at once would be Redis's own bound: it answers one at a time.
+const READS: usize = 12;
+/// Connections for leases, checkpoints, and the watches of two streams, at the most.
+const STEADY: usize = 6;
+/// How long a read waits for one of the connections.
+const WAIT_FOR_READS: Duration = Duration::from_secs(5);
+/// The longest time that a call on one of them may block.
+pub(super) const LONGEST_BLOCK: Duration = Duration::from_secs(1);
+
+/// Which connections a call is made on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lane {
+    /// For what may have a large answer.
+    Reads,
+    /// For what must not wait for large answers.
+    Steady,
+}
+
+/// The pools of one server.
+pub(super) struct Pools {
+    reads: Pool,
+    steady: Pool,
+    is_tls: bool,
+}
+
+/// Why there is no connection.
+pub(super) struct PoolError {
+    pub why: String,
+    /// All are in use: it says nothing about the server.
+    pub is_busy: bool,
+}
+
+impl Pools {
+    /// Pools of connections to `server`, each looked at when it is made: it must lead to a primary that holds the same log.
+    pub(super) fn new(shared: &Arc<Shared>, server: ConnectionInfo) -> Result<Self, String> {
+        let make = |size, wait| {
+            let options = &shared.options;
+            let config = AsyncConnectionConfig::new()
+                .set_connection_timeout(Some(options.connect_timeout))
+                .set_response_timeout(Some(LONGEST_BLOCK + options.response_timeout));
+            let manager = Manager::new_with_config(server.clone(), config).map_err(|error| error.to_string())?;
+            // The pool is part of what is shared.
+            let looking = Arc::downgrade(shared);
+            let look = Hook::async_fn(move |connection: &mut redis::aio::MultiplexedConnection, _| {
+                let looking = looking.upgrade();
+                Box::pin(async move {
+                    let Some(shared) = looking else { return Err(HookError::message("the node ends")) };
+                    match shared.admit(connection).await {
+                        Ok(_) => Ok(()),
+                        Err(refusal) => Err(HookError::message(refusal.why)),
+                    }
+                })
+            });
+            let timeouts = Timeouts {
+                wait: Some(wait),
+                create: Some(options.connect_timeout),
+                recycle: Some(options.response_timeout),
+            };
+            let pool = Pool::builder(manager).config(PoolConfig { max_size: size, timeouts, ..PoolConfig::default() });
+            pool.runtime(Runtime::Tokio1).post_create(look).build().map_err(|error| error.to_string())
+        };
+        Ok(Self {
+            reads: make(READS, WAIT_FOR_READS)?,
+            steady: make(STEADY, shared.options.response_timeout)?,
+            is_tls: shared.address.is_tls(),
+        })
+    }
+
+    /// A connection of this lane, given back when it is dropped.
+    pub(super) async fn get(&self, lane: Lane) -> Result<Connection, PoolError> {
+        let (pool, size) = match lane {
+            Lane::Reads => (&self.reads, READS),
+            Lane::Steady => (&self.steady, STEADY),
+        };
+        pool.get().await.map_err(|error| match error {
+            deadpool_redis::PoolError::Timeout(TimeoutType::Wait) => {
+                PoolError { why: format!("all {size} connections of this kind are in use"), is_busy: true }
+            }
+            deadpool_redis::PoolError::Timeout(_) => {
+                PoolError { why: "a connection was not made in time".to_owned(), is_busy: false }
+            }
+            deadpool_redis::PoolError::Backend(error) => {
+                PoolError { why: address::in_words(&error, self.is_tls), is_busy: false }
+            }
+            deadpool_redis::PoolError::PostCreateHook(HookError::Message(why)) => {
+                PoolError { why: why.into_owned(), is_busy: false }
+            }
+            other => PoolError { why: other.to_string(), is_busy: false },
+        })
+    }
+}
