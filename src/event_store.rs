@@ -411,6 +411,43 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
     /// [`StoreError`].
     async fn head(&self) -> Result<Position, StoreError>;
 
+    /// A position that no commit which was acknowledged before this call stands after, anywhere: for [`EventStore::contains`], and nothing
+    /// else. A store whose reads always show the newest needs none.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn confirmed(&self) -> Result<Position, StoreError> {
+        Ok(Position(0))
+    }
+
+    /// Whether what has been read of `stream`, whose last event then had `revision` (0: there was none), has everything up to `position`.
+    /// Where reads may show less than has been acknowledged, this does not.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn contains(&self, stream: StreamId, revision: Revision, position: Position) -> Result<bool, StoreError> {
+        let _ = (stream, revision, position);
+        Ok(true)
+    }
+
+    /// Whether what has been read of `stream`, whose last event then had `revision` (0: there was none), has everything that was
+    /// acknowledged before this call, anywhere. To be asked before anything is refused on it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn confirms(&self, stream: StreamId, revision: Revision) -> Result<bool, StoreError> {
+        let position = self.confirmed().await?;
+        self.contains(stream, revision, position).await
+    }
+
+    /// The position of the last event, as [`EventStore::head`], of a log that has everything that was acknowledged before this call, anywhere.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    async fn confirmed_head(&self) -> Result<Position, StoreError> {
+        self.head().await
+    }
+
     /// About how many events lie after `from` up to `to`: for people, who cannot tell from positions, which may leave gaps.
     fn distance(&self, from: Position, to: Position) -> u64 {
         to.0.saturating_sub(from.0)

@@ -5,7 +5,12 @@ use std::{sync::Arc, time::Duration};
 use metrics::Counter;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::{AppError, LoadedOrder, Request, mediator::Handlers, orders::Orders, orders::Until, pipeline::Operation};
+use super::{
+    AppError, LoadedOrder, Request,
+    mediator::Handlers,
+    orders::{Orders, Until, pause_before_reload},
+    pipeline::Operation,
+};
 use crate::{
     clock::Clock,
     codec::{self, Record},
@@ -130,7 +135,10 @@ impl CommandHandler {
         for tries in 1..=MAX_NEW_IDS {
             let decided = match decide_expecting(None, &attempt.command, expected) {
                 Ok(events) => events,
-                Err(refusal) => return self.refuse(&attempt, refusal).await,
+                Err(refusal) => {
+                    let first = self.refuse(&attempt, None, refusal).await?;
+                    return first.ok_or_else(|| AppError::unavailable("the id of the new order is being taken"));
+                }
             };
             match self.store.append(attempt.commit(None, &decided, request_id)).await {
                 Ok(appended) if appended.replayed => return self.replay(appended).await,
@@ -173,7 +181,7 @@ impl CommandHandler {
         if current.is_none() {
             current = self.orders.shared(id).await;
         }
-        let mut is_fresh = false;
+        let (mut is_fresh, mut is_behind) = (false, false);
         for tries in 0..MAX_ATTEMPTS {
             if current.is_none() && !is_fresh {
                 current = self.orders.load(id).await?;
@@ -185,7 +193,15 @@ impl CommandHandler {
                     current = None;
                     continue;
                 }
-                Err(refusal) => return self.refuse(attempt, refusal).await,
+                Err(refusal) => match self.refuse(attempt, current.as_deref(), refusal).await? {
+                    Some(first) => return Ok(first),
+                    None => {
+                        // What it was decided on is not the newest: a server of the store is behind.
+                        (current, is_fresh, is_behind) = (None, false, true);
+                        pause_before_reload(tries).await;
+                        continue;
+                    }
+                },
             };
             let commit = attempt.commit(current.as_deref(), &decided, request_id);
             match self.store.append(commit).await {
@@ -193,12 +209,14 @@ impl CommandHandler {
                 Ok(appended) => return self.accept(current.as_deref(), &decided, appended),
                 Err(AppendError::Conflict { .. }) => {
                     self.conflicts.increment(1);
-                    current = None;
-                    is_fresh = false;
+                    (current, is_fresh, is_behind) = (None, false, false);
                     pause(tries).await;
                 }
                 Err(error) => return Err(error.into()),
             }
+        }
+        if is_behind {
+            return Err(AppError::unavailable("the servers of the store that answer are behind with this order"));
         }
         Err(AppError::Contention)
     }
@@ -220,22 +238,30 @@ impl CommandHandler {
         Ok(reply)
     }
 
-    /// The rules refuse the command, unless it is the retry of one that they allowed: then the first answer stands.
-    async fn refuse(&self, attempt: &Attempt, refusal: AppError) -> Result<CommandReply, AppError> {
-        if let Some(key) = &attempt.key {
-            let stream = StreamId(attempt.command.order_id.get());
-            if let Some(appended) = self.store.find_request(stream, key).await? {
-                return self.replay(appended).await;
-            }
+    /// The rules refuse the command, unless it is the retry of one that they allowed: then the first answer stands. `None`: what they were asked
+    /// of is not the newest, so that nothing is refused.
+    async fn refuse(
+        &self,
+        attempt: &Attempt,
+        current: Option<&LoadedOrder>,
+        refusal: AppError,
+    ) -> Result<Option<CommandReply>, AppError> {
+        let stream = StreamId(attempt.command.order_id.get());
+        if let Some(key) = &attempt.key
+            && let Some(appended) = self.store.find_request(stream, key).await?
+        {
+            return self.replay(appended).await.map(Some);
         }
-        Err(refusal)
+        let revision = current.map_or(0, |loaded| loaded.order.revision);
+        if self.store.confirms(stream, revision).await? { Err(refusal) } else { Ok(None) }
     }
 
     /// The first answer to a request: the order as that commit left it.
     async fn replay(&self, first: Appended) -> Result<CommandReply, AppError> {
         self.replays.increment(1);
         let id = OrderId::new(first.stream.0).map_err(|_| AppError::Corrupt("order id of a stream".into()))?;
-        let then = self.orders.fold(id, Until::Revision(first.last_revision)).await?;
+        let known = (first.last_revision, first.position);
+        let then = self.orders.fold_known(id, Until::Revision(first.last_revision), known).await?;
         then.map(Arc::new).ok_or_else(|| AppError::Corrupt(format!("order {id} has lost its history")))
     }
 }

@@ -5,7 +5,10 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::AppError;
+use super::{
+    AppError,
+    orders::{MAX_LOADS, pause_before_reload},
+};
 use crate::{
     codec::{EventHeader, EventKind},
     domain::{ids::OrderId, order::Status},
@@ -185,6 +188,9 @@ pub struct OrderHistory {
     revision: Revision,
     position: Position,
     catching_up_to: Option<Revision>,
+    /// The last revision when the stream opened: what is read ends no earlier.
+    ends_after: Revision,
+    behind: u32,
     follow: bool,
     wake: LogWake,
     draining: CancellationToken,
@@ -204,12 +210,24 @@ impl OrderHistory {
     ) -> Result<Self, AppError> {
         let stream = StreamId(order_id.get());
         let wake = LogWake::new(&*store);
-        let last = store.read_stream(stream, Revision::MAX, Direction::Backward, 1).await?;
-        let Some(last) = last.first() else {
-            return Err(AppError::OrderNotFound(order_id));
+        let mut tries = 0;
+        let last = loop {
+            let last = store.read_stream(stream, Revision::MAX, Direction::Backward, 1).await?;
+            match last.into_iter().next() {
+                Some(last) => break last,
+                None if store.confirms(stream, 0).await? => return Err(AppError::OrderNotFound(order_id)),
+                None if tries < MAX_LOADS => pause_before_reload(tries).await,
+                None => {
+                    let why = format!("the servers of the store that answer are behind with order {order_id}");
+                    return Err(AppError::unavailable(why));
+                }
+            }
+            tries += 1;
         };
-        let catching_up_to = follow.then_some(last.revision);
-        Ok(Self { store, stream, revision: from - 1, position: last.position, catching_up_to, follow, wake, draining })
+        let (position, ends_after) = (last.position, last.revision);
+        let catching_up_to = follow.then_some(ends_after);
+        let revision = from - 1;
+        Ok(Self { store, stream, revision, position, catching_up_to, ends_after, behind: 0, follow, wake, draining })
     }
 
     /// The last revision sent, or skipped by request.
@@ -244,8 +262,19 @@ impl OrderHistory {
                 (self.revision, self.position) = (last.revision, last.position);
                 return Ok(Step::Events(batch));
             }
-            if !self.follow {
+            if !self.follow && self.revision >= self.ends_after {
                 return Ok(Step::End);
+            }
+            if !self.follow {
+                // Another server of the store answered, which is behind.
+                self.behind += 1;
+                if self.behind > MAX_LOADS {
+                    return Err(AppError::unavailable(
+                        "the servers of the store that answer are behind with this order",
+                    ));
+                }
+                pause_before_reload(self.behind).await;
+                continue;
             }
             tokio::select! {
                 () = self.wake.wait() => {}

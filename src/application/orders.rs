@@ -1,6 +1,9 @@
 //! Folded orders: from the cache of hot ones, else from the log.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use metrics::{Counter, Gauge};
 use quick_cache::sync::{Cache, EntryAction, EntryResult};
@@ -16,6 +19,11 @@ use crate::{
     event_store::{Direction, EventStore, MAX_READ_EVENTS, Position, Revision, StoredEvent, StreamId},
     projections::LogWatcher,
 };
+
+/// How often an order is read again of which the store shows less than it has acknowledged.
+pub(super) const MAX_LOADS: u32 = 6;
+/// The pause before the first of those; each is longer by as much.
+const RELOAD_PAUSE: Duration = Duration::from_millis(20);
 
 /// An order together with the place of its last event in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,6 +123,41 @@ impl Orders {
         Ok(Some(loaded))
     }
 
+    /// The order with everything up to `position`, as [`Orders::load`] may be shown less by a server of the store that is behind.
+    ///
+    /// # Errors
+    /// As [`Orders::load`]; [`AppError::Unavailable`] if the store goes on showing less.
+    pub async fn load_with(&self, id: OrderId, position: Position) -> Result<Option<Arc<LoadedOrder>>, AppError> {
+        let mut loaded = self.load(id).await?;
+        for tries in 0..MAX_LOADS {
+            if self.has(id, loaded.as_deref(), position).await? {
+                return Ok(loaded);
+            }
+            pause_before_reload(tries).await;
+            loaded = self.load(id).await?;
+        }
+        Err(behind(id))
+    }
+
+    /// The order with everything that was acknowledged before this call, anywhere.
+    ///
+    /// # Errors
+    /// As [`Orders::load_with`].
+    pub async fn load_confirmed(&self, id: OrderId) -> Result<Option<Arc<LoadedOrder>>, AppError> {
+        let confirmed = async { Ok(self.store.confirmed().await?) };
+        let (position, loaded) = tokio::try_join!(confirmed, self.load(id))?;
+        if self.has(id, loaded.as_deref(), position).await? {
+            return Ok(loaded);
+        }
+        self.load_with(id, position).await
+    }
+
+    /// Whether what was loaded has everything up to `position`.
+    async fn has(&self, id: OrderId, loaded: Option<&LoadedOrder>, position: Position) -> Result<bool, AppError> {
+        let (revision, at) = loaded.map_or((0, Position(0)), |loaded| (loaded.order.revision, loaded.position));
+        Ok(at >= position || self.store.contains(StreamId(id.get()), revision, position).await?)
+    }
+
     /// Puts an order into the caches unless a newer one is there.
     pub fn keep(&self, loaded: &Arc<LoadedOrder>) {
         self.keep_here(loaded);
@@ -159,11 +202,45 @@ impl Orders {
         self.fold_from(None, id, until).await
     }
 
+    /// The same of an order of which it is known that it has got as far as `known`.
+    ///
+    /// # Errors
+    /// As [`Orders::fold`]; [`AppError::Unavailable`] if the store goes on showing less.
+    pub async fn fold_known(
+        &self,
+        id: OrderId,
+        until: Until,
+        known: (Revision, Position),
+    ) -> Result<Option<LoadedOrder>, AppError> {
+        let (revision, position) = known;
+        for tries in 0..MAX_LOADS {
+            let mut shown = 0;
+            let folded = self.fold_showing(None, id, until, &mut shown).await?;
+            // A store that has all of it and shows less has lost it, which is for the caller to say.
+            if shown >= revision || self.store.contains(StreamId(id.get()), shown, position).await? {
+                return Ok(folded);
+            }
+            pause_before_reload(tries).await;
+        }
+        Err(behind(id))
+    }
+
     async fn fold_from(
+        &self,
+        folded: Option<LoadedOrder>,
+        id: OrderId,
+        until: Until,
+    ) -> Result<Option<LoadedOrder>, AppError> {
+        self.fold_showing(folded, id, until, &mut 0).await
+    }
+
+    /// Folds, and notes the last revision that it was shown.
+    async fn fold_showing(
         &self,
         mut folded: Option<LoadedOrder>,
         id: OrderId,
         until: Until,
+        shown: &mut Revision,
     ) -> Result<Option<LoadedOrder>, AppError> {
         let stream = StreamId(id.get());
         loop {
@@ -173,6 +250,7 @@ impl Orders {
                 return Ok(folded);
             }
             for stored in &batch {
+                *shown = stored.revision;
                 match step(folded.as_ref(), stored, until)? {
                     Some(next) => folded = Some(next),
                     None => return Ok(folded),
@@ -191,6 +269,16 @@ impl LogWatcher for Orders {
             self.forget_before(event.stream, event.revision);
         }
     }
+}
+
+fn behind(id: OrderId) -> AppError {
+    AppError::unavailable(format!("the servers of the store that answer are behind with order {id}"))
+}
+
+/// The pause before an order is read again that was shown too short.
+pub(super) async fn pause_before_reload(tries: u32) {
+    let longest = RELOAD_PAUSE * (tries + 1);
+    tokio::time::sleep(longest.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
 }
 
 /// One event further, or `None` if the event lies past the point wanted.

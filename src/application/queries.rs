@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+
 use super::{
     AppError, Consistency, LoadedOrder, Request,
     mediator::Handlers,
@@ -83,14 +85,7 @@ impl Request for GetOrder {
             Until::Now => {
                 queries.current(self.order_id, self.consistency).await?.ok_or(AppError::OrderNotFound(self.order_id))
             }
-            then => match queries.orders.fold(self.order_id, then).await? {
-                Some(order) if reached(&order, then) => Ok(Arc::new(order)),
-                Some(_) => Err(AppError::NotYetThen(self.order_id)),
-                None if queries.current(self.order_id, self.consistency).await?.is_some() => {
-                    Err(AppError::NotYetThen(self.order_id))
-                }
-                None => Err(AppError::OrderNotFound(self.order_id)),
-            },
+            then => queries.then(self.order_id, then, self.consistency).await,
         }
     }
 }
@@ -108,11 +103,14 @@ impl Request for BatchGetOrders {
 
     async fn handle(self, handlers: &Handlers) -> Result<Self::Reply, AppError> {
         handlers.queries.check_reachable(self.consistency).await?;
-        let mut found = Vec::with_capacity(self.order_ids.len());
-        for id in self.order_ids {
-            found.push(handlers.queries.current(id, self.consistency).await?);
-        }
-        Ok(found)
+        let queries = &handlers.queries;
+        // One confirmation serves all of them.
+        let consistency = match self.consistency {
+            Consistency::Strong => Consistency::AtLeast(queries.store.confirmed().await?),
+            other => other,
+        };
+        let loads: Vec<_> = self.order_ids.into_iter().map(|id| queries.current(id, consistency)).collect();
+        stream::iter(loads).buffered(LOADS_AT_ONCE).try_collect().await
     }
 }
 
@@ -148,6 +146,10 @@ impl Request for GetOrderStats {
 
 /// How long a query waits for freshness at the most; the deadline of the call ends the wait earlier.
 const MAX_FRESHNESS_WAIT: Duration = Duration::from_secs(20);
+/// How soon the end of the log is looked at again by who waits for it, if nothing has been heard of it.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+/// So many orders of one query are loaded at once.
+const LOADS_AT_ONCE: usize = 16;
 
 impl QueryHandler {
     /// A handler that folds orders from `store` and lists from `read_model`.
@@ -172,7 +174,35 @@ impl QueryHandler {
         {
             return Ok(Some(cached));
         }
-        self.orders.load(id).await
+        match consistency {
+            Consistency::Eventual => self.orders.load(id).await,
+            Consistency::AtLeast(position) => self.orders.load_with(id, position).await,
+            Consistency::Strong => self.orders.load_confirmed(id).await,
+        }
+    }
+
+    /// The order as it was at a moment of its history.
+    async fn then(&self, id: OrderId, then: Until, consistency: Consistency) -> Result<Arc<LoadedOrder>, AppError> {
+        let mut order = self.orders.fold(id, then).await?;
+        // A revision stays what it is. Whatever else was found may be for want of later events.
+        let is_settled = |order: &LoadedOrder| matches!(then, Until::Revision(_)) && reached(order, then);
+        let mut exists = order.is_some();
+        let is_enough = match consistency {
+            Consistency::Eventual => order.is_some(),
+            _ => order.as_ref().is_some_and(is_settled),
+        };
+        if !is_enough {
+            let current = self.current(id, consistency).await?;
+            exists |= current.is_some();
+            if let Some(current) = current.filter(|_| consistency != Consistency::Eventual) {
+                order = self.orders.fold_known(id, then, (current.order.revision, current.position)).await?;
+            }
+        }
+        match order {
+            Some(order) if reached(&order, then) => Ok(Arc::new(order)),
+            _ if exists => Err(AppError::NotYetThen(id)),
+            _ => Err(AppError::OrderNotFound(id)),
+        }
     }
 
     /// A token from the future of this log can never be honoured by reading: waits until the log has got there.
@@ -183,7 +213,8 @@ impl QueryHandler {
         let mut wake = self.store.wake();
         let reached = async {
             while self.store.head().await? < wanted {
-                if wake.changed().await.is_err() {
+                // A server that is behind may be followed by one that is not, with nothing appended.
+                if let Ok(Err(_)) = tokio::time::timeout(LOOK_AGAIN, wake.changed()).await {
                     return Err(AppError::NotFreshInTime(wanted));
                 }
             }
@@ -197,7 +228,7 @@ impl QueryHandler {
         let wanted = match consistency {
             Consistency::Eventual => return Ok(()),
             Consistency::AtLeast(position) => position,
-            Consistency::Strong => self.store.head().await?,
+            Consistency::Strong => self.store.confirmed_head().await?,
         };
         match tokio::time::timeout(MAX_FRESHNESS_WAIT, self.progress.reached(wanted)).await {
             Ok(Ok(())) => Ok(()),

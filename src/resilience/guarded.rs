@@ -142,6 +142,18 @@ impl EventStore for GuardedStore {
         self.read(self.inner.check_indexes()).await
     }
 
+    async fn confirmed(&self) -> Result<Position, StoreError> {
+        self.read(self.inner.confirmed()).await
+    }
+
+    async fn contains(&self, stream: StreamId, revision: Revision, position: Position) -> Result<bool, StoreError> {
+        self.read(self.inner.contains(stream, revision, position)).await
+    }
+
+    async fn confirmed_head(&self) -> Result<Position, StoreError> {
+        self.read(self.inner.confirmed_head()).await
+    }
+
     fn distance(&self, from: Position, to: Position) -> u64 {
         self.inner.distance(from, to)
     }

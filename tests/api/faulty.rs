@@ -62,6 +62,15 @@ pub enum AppendAnswer {
     Taken,
 }
 
+/// What a read of an order shows of what has been acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Behind {
+    /// All of it.
+    No,
+    /// What stood at this position or before it, in so many reads.
+    At(Position, u32),
+}
+
 /// An event store that fails on demand.
 #[derive(Debug)]
 pub struct FaultyStore {
@@ -76,6 +85,8 @@ pub struct FaultyStore {
     pub answer: watch::Sender<AppendAnswer>,
     /// Whether the store says which log it is: a broker's store cannot before it has been reached.
     pub is_known: AtomicBool,
+    /// Whether reads of orders are answered by a server that has been deposed and does not know it.
+    pub behind: watch::Sender<Behind>,
     /// Appends that wait in the switch or behind it.
     pub appending: watch::Sender<usize>,
 }
@@ -92,6 +103,7 @@ impl FaultyStore {
             batches: Switch::new(),
             answer: watch::channel(AppendAnswer::Honest).0,
             is_known: AtomicBool::new(true),
+            behind: watch::channel(Behind::No).0,
             appending: watch::channel(0).0,
         });
         backends.store = Arc::<Self>::clone(&store);
@@ -157,7 +169,35 @@ impl EventStore for FaultyStore {
         max_events: usize,
     ) -> Result<Vec<StoredEvent>, StoreError> {
         self.reads.pass().await?;
-        self.inner.read_stream(stream, from, direction, max_events).await
+        let mut shown = Position(u64::MAX);
+        self.behind.send_modify(|behind| {
+            if let Behind::At(position, reads) = *behind {
+                shown = position;
+                *behind = if reads > 1 { Behind::At(position, reads - 1) } else { Behind::No };
+            }
+        });
+        let mut events = self.inner.read_stream(stream, Revision::MAX, Direction::Backward, usize::MAX).await?;
+        events.retain(|event| event.position <= shown);
+        match direction {
+            Direction::Forward => {
+                events.reverse();
+                events.retain(|event| event.revision >= from);
+            }
+            Direction::Backward => events.retain(|event| event.revision <= from),
+        }
+        events.truncate(max_events);
+        Ok(events)
+    }
+
+    async fn confirmed(&self) -> Result<Position, StoreError> {
+        self.inner.head().await
+    }
+
+    /// As a store with replicas knows by asking a quorum.
+    async fn contains(&self, stream: StreamId, revision: Revision, position: Position) -> Result<bool, StoreError> {
+        let events = self.inner.read_stream(stream, Revision::MAX, Direction::Backward, usize::MAX).await?;
+        let newest = events.iter().find(|event| event.position <= position);
+        Ok(newest.is_none_or(|newest| newest.revision <= revision))
     }
 
     async fn read_log(

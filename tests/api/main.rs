@@ -5,6 +5,7 @@ mod faulty;
 mod support;
 
 mod bad_input;
+mod behind;
 mod commands;
 mod dead_letters;
 mod execute;

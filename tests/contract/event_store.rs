@@ -25,7 +25,7 @@ use ordersystem::{
 use crate::{
     backend::{Backend, Time, race_on_each},
     embedded::scratch,
-    nats_server, redis_server,
+    nats_cluster, nats_server, redis_server,
 };
 
 type Store = Arc<dyn EventStore>;
@@ -50,6 +50,11 @@ const BACKENDS: &[Backend<dyn EventStore>] = &[
         name: "nats",
         time: Time::Real,
         open: || async { Arc::new(nats_server::shared().store().await) as Store }.boxed(),
+    },
+    Backend {
+        name: "nats, three servers",
+        time: Time::Real,
+        open: || async { Arc::new(nats_cluster::shared().store().await) as Store }.boxed(),
     },
 ];
 

@@ -23,7 +23,7 @@ pub(super) mod code {
     /// JetStream is not enabled at all.
     pub(crate) const NOT_ENABLED: u64 = 10_076;
     /// The condition of a publish does not hold.
-    pub(crate) const WRONG_LAST_SEQUENCE: [u64; 2] = [10_071, 10_164];
+    pub(crate) const WRONG_LAST_SEQUENCE: u64 = 10_071;
     /// No space: of the account, of the server, for storage, for memory.
     pub(crate) const NO_SPACE: [u64; 4] = [10_002, 10_023, 10_047, 10_028];
     /// A message with this id is being stored.
@@ -48,6 +48,9 @@ pub(super) enum CallError {
         /// The error for people.
         text: String,
     },
+    /// Another publish to the same subject, or an earlier one of this message, is under way, so that the condition was not looked at: to be
+    /// asked again in a moment.
+    UnderWay(String),
     /// It is larger than the server takes, and was not sent.
     TooLarge(String),
 }
@@ -55,7 +58,7 @@ pub(super) enum CallError {
 impl CallError {
     /// Whether the condition of a publish did not hold.
     pub(super) fn is_wrong_sequence(&self) -> bool {
-        matches!(self, Self::Refused { code, .. } if code::WRONG_LAST_SEQUENCE.contains(code))
+        self.is(code::WRONG_LAST_SEQUENCE)
     }
 
     /// Whether there is no space.
@@ -74,9 +77,11 @@ impl CallError {
 impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotSent(why) | Self::Lost(why) | Self::Refused { text: why, .. } | Self::TooLarge(why) => {
-                f.write_str(why)
-            }
+            Self::NotSent(why)
+            | Self::Lost(why)
+            | Self::Refused { text: why, .. }
+            | Self::UnderWay(why)
+            | Self::TooLarge(why) => f.write_str(why),
         }
     }
 }
@@ -99,8 +104,12 @@ struct Refusal {
 
 /// Where a published message stands.
 #[derive(Clone, Copy, Debug, Deserialize)]
-struct PublishAck {
-    seq: u64,
+pub(super) struct PublishAck {
+    /// The sequence of the message.
+    pub seq: u64,
+    /// Whether it was stored by an earlier publish with its id. The leader says so alone, without asking the other replicas.
+    #[serde(default)]
+    pub duplicate: bool,
 }
 
 /// One message of a stream.
@@ -155,8 +164,21 @@ impl Nats {
     /// # Errors
     /// [`CallError`].
     pub(super) async fn store(&self, subject: String, headers: HeaderMap, payload: Bytes) -> Result<u64, CallError> {
+        self.publish(subject, headers, payload).await.map(|ack| ack.seq)
+    }
+
+    /// The same, with all that the answer says.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub(super) async fn publish(
+        &self,
+        subject: String,
+        headers: HeaderMap,
+        payload: Bytes,
+    ) -> Result<PublishAck, CallError> {
         let answer = self.request(subject, Request::new().headers(headers).payload(payload)).await?;
-        read_answer::<PublishAck>(&answer.payload).map(|ack| ack.seq)
+        read_answer(&answer.payload)
     }
 
     /// One message of `stream`, as its leader has it.
@@ -209,7 +231,7 @@ impl Nats {
         let asked_at = Instant::now();
         match timeout_at(deadline, self.store(subject.clone(), only_after(u64::from(u32::MAX)), "probe".into())).await {
             // Another probe may be under way.
-            Ok(Err(error)) if error.is_wrong_sequence() || code::ASK_AGAIN.iter().any(|code| error.is(*code)) => Ok(()),
+            Ok(Err(error)) if error.is_wrong_sequence() || matches!(error, CallError::UnderWay(_)) => Ok(()),
             Ok(Err(error)) => Err(error.to_string()),
             Ok(Ok(sequence)) => Err(format!("message {sequence} was stored although its condition could not hold")),
             Err(_) => Err(self
@@ -225,6 +247,7 @@ fn read_answer<T: DeserializeOwned>(payload: &[u8]) -> Result<T, CallError> {
     let Refusal { error } = serde_json::from_slice(payload).map_err(unreadable)?;
     match error {
         None => serde_json::from_slice(payload).map_err(unreadable),
+        Some(error) if code::ASK_AGAIN.contains(&error.err_code) => Err(CallError::UnderWay(error.description)),
         Some(error) if error.is_passing() => Err(CallError::Lost(error.description)),
         Some(error) if error.err_code == code::MESSAGE_TOO_LARGE => Err(CallError::TooLarge(error.description)),
         Some(error) => Err(CallError::Refused { code: error.err_code, text: error.description }),
@@ -232,11 +255,11 @@ fn read_answer<T: DeserializeOwned>(payload: &[u8]) -> Result<T, CallError> {
 }
 
 impl ApiError {
-    /// Whether it says nothing of what became of the request: a leader is being elected, or the same message is on its way.
+    /// Whether it says nothing of what became of the request: a leader is being elected.
     fn is_passing(&self) -> bool {
         let is_answer = code::NO_SPACE.contains(&self.err_code)
             || [code::NOT_ENABLED, code::NOT_ENABLED_FOR_ACCOUNT].contains(&self.err_code);
-        (self.code == 503 && !is_answer) || self.err_code == code::ON_ITS_WAY
+        self.code == 503 && !is_answer
     }
 }
 

@@ -12,6 +12,9 @@
 //! **An acknowledgement that is lost** leaves open whether the message was stored. It is then published again, which is harmless: only one of
 //! them can find the order as the condition says. The answer, or the message that stands in its place, tells what happened.
 //!
+//! **With replicas** a server may answer that is behind and does not know it: what it shows is true, and what it does not show is confirmed before
+//! anything is said on it, see [`confirm`]. A refused publish is looked for by its id, as another server may have stored it.
+//!
 //! **Reads** go through consumers in batches; the newest commits are held in memory, fed by one consumer and by this node's own appends. No
 //! read ends short without having asked the leader of the stream where it ends.
 
@@ -19,6 +22,7 @@ mod append;
 mod append_all;
 mod commit;
 mod commits;
+mod confirm;
 mod log;
 mod read;
 mod reader;
@@ -39,10 +43,11 @@ use tokio::{
 };
 
 use self::{
-    commit::{StoredCommit, last_position},
-    log::{Log, head_position},
+    commit::{StoredCommit, last_position, sequence_before},
+    confirm::Confirmations,
+    log::Log,
     read::Readers,
-    ring::{Ring, Slot},
+    ring::{Entry, Ring, Slot},
     streams::Streams,
 };
 use super::{
@@ -79,6 +84,8 @@ struct Shared {
     connection: watch::Sender<u64>,
     readers: Readers,
     reads: Semaphore,
+    confirmations: Confirmations,
+    request_confirmations: Confirmations,
     /// When NATS last refused something for want of space, and its words.
     full: Mutex<Option<(Instant, String)>>,
 }
@@ -96,6 +103,8 @@ impl NatsEventStore {
             connection: watch::Sender::new(0),
             readers: Readers::default(),
             reads: Semaphore::new(MAX_READS),
+            confirmations: Confirmations::default(),
+            request_confirmations: Confirmations::default(),
             full: Mutex::default(),
         });
         let tail = AbortOnDrop(tokio::spawn(tail::follow(Arc::downgrade(&shared))));
@@ -159,11 +168,14 @@ impl Shared {
 
     /// Takes in a message of the log, read or just written, and wakes who waits for it.
     fn saw(&self, sequence: u64, slot: Slot) {
-        if let Ok(commit) = &slot {
+        if let Ok(Entry::Commit(commit)) = &slot {
             self.streams.saw(commit);
         }
+        let is_marker = matches!(slot, Ok(Entry::Marker(_)));
         self.ring.add(sequence, slot);
-        self.announce(head_position(sequence));
+        if !is_marker {
+            self.announce(last_position(sequence));
+        }
     }
 
     fn announce(&self, position: Position) {
@@ -177,7 +189,7 @@ impl Shared {
     /// Takes in a commit of this node's own.
     fn wrote(&self, commit: StoredCommit) {
         let sequence = commit.sequence;
-        self.ring.add(sequence, Ok(Arc::new(commit)));
+        self.ring.add(sequence, Ok(Entry::Commit(Arc::new(commit))));
         self.announce(last_position(sequence));
         *self.full.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
@@ -304,7 +316,26 @@ impl EventStore for NatsEventStore {
 
     async fn head(&self) -> Result<Position, StoreError> {
         self.shared.ready().await?;
-        self.shared.last_sequence().await.map(head_position)
+        let last = self.shared.last_sequence().await?;
+        self.shared.last_commit_at(last).await
+    }
+
+    async fn confirmed(&self) -> Result<Position, StoreError> {
+        self.shared.ready().await?;
+        if !self.shared.log.is_replicated() {
+            return Ok(Position(0));
+        }
+        self.shared.confirm().await.map(last_position)
+    }
+
+    async fn contains(&self, stream: StreamId, revision: Revision, position: Position) -> Result<bool, StoreError> {
+        self.shared.ready().await?;
+        self.shared.contains(stream, revision, sequence_before(position)).await
+    }
+
+    async fn confirmed_head(&self) -> Result<Position, StoreError> {
+        self.shared.ready().await?;
+        self.shared.confirmed_head().await
     }
 
     /// A commit is one message, mostly of one event; its positions leave a gap after it.

@@ -23,7 +23,7 @@ use bytes::Bytes;
 use tokio::time::{Instant, sleep};
 
 use super::{
-    api::{CallError, code, only_after},
+    api::{CallError, only_after},
     connection::{Nats, NotConnected},
     provision::{Made, ask_again, connected, make_stream},
 };
@@ -233,6 +233,6 @@ impl Bucket {
 impl CallError {
     /// Whether JetStream did not decide, because another publish is under way.
     fn is_undecided(&self) -> bool {
-        code::ASK_AGAIN.into_iter().any(|number| self.is(number))
+        matches!(self, Self::UnderWay(_))
     }
 }

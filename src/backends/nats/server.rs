@@ -125,6 +125,11 @@ impl StreamFacts {
         &self.servers
     }
 
+    /// Whether it is kept on several servers.
+    pub(super) const fn is_replicated(&self) -> bool {
+        self.replicas > 1
+    }
+
     /// Whether it has no messages.
     pub(super) const fn is_empty(&self) -> bool {
         self.messages == 0

@@ -19,8 +19,10 @@ use crate::{
 
 /// How long an append whose answer was lost is looked into before its outcome is called unknown.
 pub(super) const RESOLVE_WITHIN: Duration = Duration::from_secs(8);
-/// The pause between two looks.
+/// The pause between two looks, at the most.
 pub(super) const RESOLVE_PAUSE: Duration = Duration::from_millis(100);
+/// The first pause, where another publish is under way: most are there in a few milliseconds.
+pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(5);
 /// How often an append finds that others were first before it gives up; each time one of them has been stored.
 pub(super) const MAX_TRIES: usize = 100;
 
@@ -37,7 +39,7 @@ pub(super) struct Conditional {
 pub(super) enum Written {
     /// It is stored.
     At(u64),
-    /// It is not, and never will be: the order has gone on otherwise.
+    /// It is not, and never will be: another commit has been seen in its place. On one server its refusal proves that as well.
     Passed,
 }
 
@@ -64,7 +66,12 @@ impl Shared {
             };
             let message = commit::encode(commit, end.sequence, end.revision + 1)?;
             let conditional = Conditional { id: commit.id, stream: commit.stream, after: end.sequence, message };
-            match self.write(&conditional, false).await? {
+            let written = self.write(&conditional, false).await;
+            if matches!(written, Err(AppendError::OutcomeUnknown(_))) {
+                // What is known may be of a log that is no more.
+                *state = StreamState::default();
+            }
+            match written? {
                 Written::At(sequence) => {
                     let stored = stored(commit, end, sequence);
                     let appended = stored.appended(false);
@@ -113,13 +120,32 @@ impl Shared {
             let is_known = in_stream.is_none() || state.requests.is_some();
             match state.end.filter(|_| is_known) {
                 Some(end) if commit.expected.holds(end.revision) => return Ok(Belief::Holds(end)),
-                Some(end) if *is_fresh => return Ok(Belief::Fails(end)),
+                Some(end) if *is_fresh => {
+                    let end = self.certain_end(state, commit, end).await?;
+                    let holds = commit.expected.holds(end.revision);
+                    return Ok(if holds { Belief::Holds(end) } else { Belief::Fails(end) });
+                }
                 _ => {
                     self.refresh(state, commit.stream, in_stream.is_some()).await?;
                     *is_fresh = true;
                 }
             }
         }
+    }
+
+    /// The end of the stream on which `commit` is refused: read from a leader that has been deposed it may be too old for that. An order that is
+    /// past what is expected stays past it.
+    async fn certain_end(&self, state: &mut StreamState, commit: &Commit, end: End) -> Result<End, StoreError> {
+        let is_past = match commit.expected {
+            ExpectedRevision::NoStream | ExpectedRevision::Any => true,
+            ExpectedRevision::Exists => false,
+            ExpectedRevision::Exactly(expected) => end.revision > expected,
+        };
+        if is_past || !self.log.is_replicated() {
+            return Ok(end);
+        }
+        let upto = self.confirm().await?;
+        self.confirmed_end(state, commit.stream, upto).await
     }
 
     /// Brings what is known of a stream up to its end; with `requests` all request ids as well.
@@ -129,7 +155,16 @@ impl Shared {
         stream: StreamId,
         requests: bool,
     ) -> Result<(), StoreError> {
-        let Some(last) = self.last_commit(stream).await? else {
+        let last = self.last_commit(stream).await?;
+        let shown = last.as_ref().map_or(0, |last| last.sequence);
+        if self.log.is_replicated() && state.end.is_some_and(|end| end.sequence > shown) {
+            // A leader that has been deposed shows less than has been seen.
+            return match requests && state.requests.is_none() {
+                true => Err(StoreError::Unavailable(format!("the server that answers is behind with order {stream}"))),
+                false => Ok(()),
+            };
+        }
+        let Some(last) = last else {
             *state = StreamState::empty();
             return Ok(());
         };
@@ -140,7 +175,7 @@ impl Shared {
         }
         if !requests {
             let end = End { sequence: last.sequence, revision: last.last_revision() };
-            *state = StreamState { end: Some(end), requests: None };
+            *state = StreamState::ending(end);
             return Ok(());
         }
         *state = StreamState::default();
@@ -166,6 +201,12 @@ impl Shared {
             return Ok(Some(found));
         }
         self.refresh(&mut state, stream, true).await?;
+        let found = state.find(stream, request)?;
+        if found.is_some() || !self.log.is_replicated() {
+            return Ok(found);
+        }
+        let upto = self.confirm().await?;
+        self.confirmed_end(&mut state, stream, upto).await?;
         state.find(stream, request)
     }
 
@@ -176,9 +217,14 @@ impl Shared {
     pub(super) async fn write(&self, conditional: &Conditional, look: bool) -> Result<Written, AppendError> {
         match self.publish(conditional).await {
             Ok(sequence) => Ok(Written::At(sequence)),
-            Err(error) if error.is_wrong_sequence() && look => Ok(self.look_after(conditional).await?),
-            Err(error) if error.is_wrong_sequence() => Ok(Written::Passed),
-            Err(CallError::Lost(why)) => self.resolve(conditional, why).await,
+            Err(error) if error.is_wrong_sequence() => match self.look_after(conditional, look).await {
+                Ok(Some(written)) => Ok(written),
+                Ok(None) => self.resolve(conditional, error).await,
+                // What was refused by one leader another may have stored.
+                Err(StoreError::Unavailable(_)) if self.log.is_replicated() => self.resolve(conditional, error).await,
+                Err(unseen) => Err(unseen.into()),
+            },
+            Err(error @ (CallError::Lost(_) | CallError::UnderWay(_))) => self.resolve(conditional, error).await,
             Err(error) if error.is_full() => Err(self.is_full(&error)),
             Err(error) => Err(self.store_error(error).into()),
         }
@@ -188,40 +234,60 @@ impl Shared {
         let mut headers = only_after(conditional.after);
         // By this NATS knows a message again for a while; and whoever looks at the stream with its tools knows the commit.
         headers.insert(header::NATS_MESSAGE_ID, format!("{:032x}", conditional.id.0));
-        self.nats.store(self.subject(conditional.stream), headers, conditional.message.clone()).await
+        let begun = self.confirmations.begin();
+        let ack = self.nats.publish(self.subject(conditional.stream), headers, conditional.message.clone()).await?;
+        if !ack.duplicate {
+            self.confirmations.acknowledged(begun, ack.seq);
+        }
+        Ok(ack.seq)
     }
 
-    /// Whether the message that stands where this one was to stand is this one.
-    async fn look_after(&self, conditional: &Conditional) -> Result<Written, StoreError> {
+    /// What stands where a refused message was to stand: it itself, or another. `None`: nothing is seen there, so that a leader has refused it
+    /// which is behind, or the one that shows it is; another may have stored it.
+    async fn look_after(&self, conditional: &Conditional, look: bool) -> Result<Option<Written>, StoreError> {
+        let is_replicated = self.log.is_replicated();
+        if !look && !is_replicated {
+            return Ok(Some(Written::Passed));
+        }
         let next = self.next_commit(conditional.stream, conditional.after + 1).await?;
         Ok(match next {
-            Some(next) if next.id == conditional.id => Written::At(next.sequence),
-            _ => Written::Passed,
+            Some(next) if next.id == conditional.id => Some(Written::At(next.sequence)),
+            Some(_) => Some(Written::Passed),
+            None if is_replicated => None,
+            None => Some(Written::Passed),
         })
     }
 
-    /// Finds out what became of a publish whose answer was lost, for as long as [`RESOLVE_WITHIN`].
-    async fn resolve(&self, conditional: &Conditional, lost: String) -> Result<Written, AppendError> {
-        tracing::warn!(stream = %conditional.stream, lost, "the answer to an append was lost, looking for what became of it");
+    /// Finds out what became of a publish that was not acknowledged, for as long as [`RESOLVE_WITHIN`].
+    async fn resolve(&self, conditional: &Conditional, unanswered: CallError) -> Result<Written, AppendError> {
+        let mut pause = RESOLVE_PAUSE;
+        if matches!(unanswered, CallError::Lost(_)) {
+            let lost = unanswered.to_string();
+            tracing::warn!(stream = %conditional.stream, lost, "the answer to an append was lost, looking for what became of it");
+        } else {
+            pause = FIRST_PAUSE;
+        }
         let give_up = Instant::now() + RESOLVE_WITHIN;
         while Instant::now() < give_up {
-            sleep(RESOLVE_PAUSE.mul_f64(0.5 + fastrand::f64())).await;
+            sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
+            pause = (pause * 2).min(RESOLVE_PAUSE);
             // Not into a log that has come in the place of this one.
             if self.ready().await.is_err() {
                 continue;
             }
             let found = match self.publish(conditional).await {
                 Ok(sequence) => return Ok(Written::At(sequence)),
-                Err(error) if error.is_wrong_sequence() => self.look_after(conditional).await,
+                Err(error) if error.is_wrong_sequence() => self.look_after(conditional, true).await,
                 // Neither an error nor silence tells of the earlier try.
                 Err(_) => continue,
             };
             match found {
-                Err(StoreError::Unavailable(_)) => {}
-                found => return Ok(found?),
+                Ok(Some(written)) => return Ok(written),
+                Ok(None) | Err(StoreError::Unavailable(_)) => {}
+                Err(error) => return Err(error.into()),
             }
         }
-        Err(AppendError::OutcomeUnknown(lost))
+        Err(AppendError::OutcomeUnknown(unanswered.to_string()))
     }
 }
 

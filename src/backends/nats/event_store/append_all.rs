@@ -9,11 +9,14 @@ use std::collections::{HashMap, HashSet};
 use async_nats::header;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, future::join_all, poll, stream};
-use tokio::task::unconstrained;
+use tokio::{
+    task::unconstrained,
+    time::{Instant, sleep},
+};
 
 use super::{
     Shared,
-    append::{Belief, Conditional, stored},
+    append::{Belief, Conditional, FIRST_PAUSE, RESOLVE_PAUSE, RESOLVE_WITHIN, stored},
     commit::{self, encode_reservation},
     log::head_position,
     streams::End,
@@ -37,17 +40,42 @@ struct Planned<'a> {
     message: Conditional,
 }
 
+/// Where publishing a batch stopped.
+enum Stopped {
+    /// The first was refused, and so were all: the log does not end where it was believed to.
+    AtFirst(AppendError),
+    /// Later, or for another reason.
+    Later(AppendError),
+}
+
 impl Shared {
     pub(super) async fn append_in_order(&self, commits: &[Commit]) -> Result<Position, AppendError> {
         let mut rest = commits;
         let mut last = self.last_sequence().await?;
+        let is_replicated = self.log.is_replicated();
+        let mut give_up = None;
         while !rest.is_empty() {
-            let (now, later) = rest.split_at(batch(rest));
+            let (now, later) = rest.split_at(batch(rest, is_replicated));
             let planned = self.plan(now, last).await?;
             self.reserve_all(&planned).await?;
-            self.publish_all(&planned, last).await?;
-            last += now.len() as u64;
-            rest = later;
+            if is_replicated {
+                // What was looked at may have been confirmed by a marker.
+                last = self.last_sequence().await?;
+            }
+            match self.publish_all(&planned, last).await {
+                Ok(()) => {
+                    (last, rest, give_up) = (last + now.len() as u64, later, None);
+                }
+                // A marker of another node, or a leader that is behind: of these commits none is there, and a look at the end of the log tells.
+                Err(Stopped::AtFirst(_))
+                    if is_replicated
+                        && Instant::now() < *give_up.get_or_insert_with(|| Instant::now() + RESOLVE_WITHIN) =>
+                {
+                    sleep(RESOLVE_PAUSE).await;
+                    last = self.last_sequence().await?;
+                }
+                Err(Stopped::AtFirst(error) | Stopped::Later(error)) => return Err(error),
+            }
         }
         Ok(head_position(last))
     }
@@ -106,28 +134,33 @@ impl Shared {
     async fn reserve_for(&self, request: &RequestKey, planned: &Conditional) -> Result<(), AppendError> {
         let reservation = encode_reservation(&planned.message);
         let mut replaces = 0;
+        let give_up = Instant::now() + RESOLVE_WITHIN;
         loop {
-            let published =
-                self.nats.store(self.request_subject(request), only_after(replaces), reservation.clone()).await;
-            match published {
+            // Whatever becomes of it: of the commits nothing is written.
+            match self.publish_reservation(request, replaces, reservation.clone()).await {
                 Ok(_) => return Ok(()),
-                Err(error) if error.is_wrong_sequence() => {}
-                // Whatever became of it: of the commits nothing is written.
+                Err(error) if error.is_wrong_sequence() => match self.reserved(request).await? {
+                    Some(found) if found.is_for(planned) => return Ok(()),
+                    Some(found) if found.sequence > replaces => {
+                        if self.made(&found).await?.is_some() {
+                            return Err(AppendError::RequestReused);
+                        }
+                        replaces = found.sequence;
+                        continue;
+                    }
+                    _ if Instant::now() >= give_up => return Err(self.store_error(error).into()),
+                    // A server that is behind refuses it, or shows what is there.
+                    _ => {}
+                },
+                Err(CallError::UnderWay(_)) if Instant::now() < give_up => {}
                 Err(error) if error.is_full() => return Err(self.is_full(&error)),
                 Err(error) => return Err(self.store_error(error).into()),
             }
-            let found = self
-                .reserved(request)
-                .await?
-                .ok_or_else(|| StoreError::Corrupt(format!("the reservation of request {} is gone", request.id)))?;
-            if self.made(&found).await?.is_some() {
-                return Err(AppendError::RequestReused);
-            }
-            replaces = found.sequence;
+            sleep(FIRST_PAUSE).await;
         }
     }
 
-    async fn publish_all(&self, planned: &[Planned<'_>], last: u64) -> Result<(), AppendError> {
+    async fn publish_all(&self, planned: &[Planned<'_>], last: u64) -> Result<(), Stopped> {
         let mut under_way = Vec::with_capacity(planned.len());
         let mut answers: Vec<Option<Result<u64, CallError>>> = Vec::with_capacity(planned.len());
         for (planned, last) in planned.iter().zip(last..) {
@@ -151,10 +184,15 @@ impl Shared {
                 Some(Ok(found)) if found == sequence => self.made_one(planned, sequence).await,
                 Some(Ok(found)) => {
                     let what = format!("message {found} of the log was to be message {sequence}");
-                    return Err(StoreError::Corrupt(what).into());
+                    return Err(Stopped::Later(StoreError::Corrupt(what).into()));
                 }
-                Some(Err(error)) => return Err(self.not_published(error)),
-                None => return Err(AppendError::OutcomeUnknown("it was not waited for".to_owned())),
+                Some(Err(error)) if sequence == last + 1 && error.is_wrong_sequence() => {
+                    return Err(Stopped::AtFirst(self.not_published(error)));
+                }
+                Some(Err(error)) => return Err(Stopped::Later(self.not_published(error))),
+                None => {
+                    return Err(Stopped::Later(AppendError::OutcomeUnknown("it was not waited for".to_owned())));
+                }
             }
         }
         Ok(())
@@ -164,7 +202,12 @@ impl Shared {
         let mut headers = only_after(planned.after);
         headers.insert(header::NATS_EXPECTED_LAST_SEQUENCE, last.to_string());
         headers.insert(header::NATS_MESSAGE_ID, format!("{:032x}", planned.id.0));
-        self.nats.store(self.subject(planned.stream), headers, planned.message.clone()).await
+        let begun = self.confirmations.begin();
+        let ack = self.nats.publish(self.subject(planned.stream), headers, planned.message.clone()).await?;
+        if !ack.duplicate {
+            self.confirmations.acknowledged(begun, ack.seq);
+        }
+        Ok(ack.seq)
     }
 
     async fn made_one(&self, planned: &Planned<'_>, sequence: u64) {
@@ -179,22 +222,30 @@ impl Shared {
     fn not_published(&self, error: CallError) -> AppendError {
         match error {
             // Another writer has appended something, to this order or another.
+            error if error.is_wrong_sequence() && self.log.is_replicated() => {
+                // One leader has refused it; another may have stored it.
+                AppendError::OutcomeUnknown(format!(
+                    "another writer appends to the log, or the servers disagree: {error}"
+                ))
+            }
             error if error.is_wrong_sequence() => {
                 StoreError::Unavailable(format!("another writer appends to the log: {error}")).into()
             }
-            CallError::Lost(why) => AppendError::OutcomeUnknown(why),
+            CallError::Lost(why) | CallError::UnderWay(why) => AppendError::OutcomeUnknown(why),
             error if error.is_full() => self.is_full(&error),
             error => self.store_error(error).into(),
         }
     }
 }
 
-/// How many of `commits` are under way at once.
-fn batch(commits: &[Commit]) -> usize {
+/// How many of `commits` are under way at once. With replicas no two of one order: NATS does not look at the condition of the second before the
+/// first is stored.
+fn batch(commits: &[Commit], is_replicated: bool) -> usize {
     let mut bytes = 0;
+    let mut streams = HashSet::new();
     let fits = commits.iter().take(MAX_COMMITS).take_while(|commit| {
         bytes += commit.events.iter().map(Bytes::len).sum::<usize>();
-        bytes <= MAX_BYTES
+        bytes <= MAX_BYTES && (streams.insert(commit.stream) || !is_replicated)
     });
     fits.count().max(1)
 }

@@ -2,7 +2,8 @@
 //!
 //! In big endian: the checksum of all that follows (XXH3, 8 bytes), the form (1), the commit (16), the stream (8), the sequence of the
 //! message before it in its stream (8; 0: none), which is the condition that it was published with, the first revision (8), the scope of the request id (1; 0: it has none), with one its fingerprint (16), length (1) and text, then each event as its length (4) and
-//! its bytes. A reservation is the checksum and another form before a whole commit.
+//! its bytes. A reservation is the checksum and another form before a whole commit. A marker is the checksum, a third form, the sequence of
+//! the last message that its writer had seen (8) and the one of the last commit among those (8).
 //!
 //! The place of an event in the log is the sequence of its message and, in the low eight bits, its place in the commit: counted so that the
 //! last event of each commit has 255. So a follower that has read a commit to its end is seen to have, without looking at it again.
@@ -23,6 +24,7 @@ const LAST_INDEX: u64 = MAX_EVENTS as u64 - 1;
 const CHECKSUM: usize = 8;
 const COMMIT: u8 = 1;
 const RESERVATION: u8 = 2;
+const MARKER: u8 = 3;
 
 /// The position of the last event of the message with this sequence.
 pub(super) const fn last_position(sequence: u64) -> Position {
@@ -188,6 +190,40 @@ pub(super) fn decode_reservation(message: &[u8]) -> Result<Reservation, String> 
     let message = open(RESERVATION, message)?;
     let commit = decode(0, &message)?;
     Ok(Reservation { message, commit })
+}
+
+/// A message of the log that holds no commit: it was written to see that a quorum takes it. Its writer says what came before, so that a reader
+/// of many in a row finds the last commit without reading them all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Marker {
+    /// The sequence of the last message that its writer had seen; 0: not known.
+    pub seen: u64,
+    /// The sequence of the last commit up to there; 0: there is none.
+    pub last_commit: u64,
+}
+
+impl Marker {
+    /// The message of it.
+    pub(super) fn encode(self) -> Bytes {
+        let mut message = begin(MARKER, 16);
+        message.put_u64(self.seen);
+        message.put_u64(self.last_commit);
+        seal(message)
+    }
+
+    /// Reads one. From one that is damaged nothing is learned, and nothing is missing.
+    pub(super) fn decode(message: &[u8]) -> Self {
+        let read = || {
+            let mut rest = open(MARKER, message).ok()?;
+            Some(Self { seen: rest.try_get_u64().ok()?, last_commit: rest.try_get_u64().ok()? })
+        };
+        read().unwrap_or_default()
+    }
+
+    /// The message before this marker, message `sequence`, that may be the last commit: between them are only markers.
+    pub(super) fn before(self, sequence: u64) -> u64 {
+        if self.seen > 0 && self.seen + 1 >= sequence { self.last_commit } else { sequence - 1 }
+    }
 }
 
 fn begin(form: u8, size: usize) -> BytesMut {

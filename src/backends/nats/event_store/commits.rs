@@ -1,6 +1,10 @@
 //! Whole commits: each is one message, which has all of it.
 
-use super::{Shared, read::Gather, ring::Slot};
+use super::{
+    Shared,
+    read::Gather,
+    ring::{Entry, Slot},
+};
 use crate::event_store::{CommitPage, Position, RecordedCommit, StoreError};
 
 /// A page of commits that ends early before a message that is none.
@@ -23,7 +27,8 @@ impl Gather for Gathered {
         match slot {
             Err(error) if self.is_empty => return Err(error.clone()),
             Err(_) => self.is_over = true,
-            Ok(commit) => {
+            Ok(Entry::Marker(_)) => {}
+            Ok(Entry::Commit(commit)) => {
                 let events: Vec<_> = commit.stored_events().collect();
                 // Of a commit that `from` is in nothing is taken.
                 if events.first().is_none_or(|first| first.position <= from) {

@@ -55,6 +55,7 @@ struct Facts {
     durability: Durability,
     /// Why it is that.
     detail: String,
+    is_replicated: bool,
     summary: String,
 }
 
@@ -90,6 +91,11 @@ impl Log {
     /// Why the durability is what it is, for people.
     pub(super) fn durability_detail(&self) -> Option<String> {
         self.facts().map(|facts| facts.detail)
+    }
+
+    /// Whether a stream is kept on several servers, so that one which thinks that it leads may be behind. Before it is known: yes.
+    pub(super) fn is_replicated(&self) -> bool {
+        self.facts().is_none_or(|facts| facts.is_replicated)
     }
 
     /// What was found, for people.
@@ -182,9 +188,11 @@ impl Log {
         let durability = log.durability(&synced).min(requests.durability(&synced));
         let least = if requests.durability(&synced) < log.durability(&synced) { &requests } else { &log };
         let detail = least.survival(&synced);
+        let is_replicated = log.is_replicated() || requests.is_replicated();
         self.find_id(log.is_empty()).await?;
         let summary = format!("{}, {}; {}", server.summary(), log.summary(&synced), requests.summary(&synced));
-        *self.facts.lock().unwrap_or_else(PoisonError::into_inner) = Some(Facts { durability, detail, summary });
+        *self.facts.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(Facts { durability, detail, is_replicated, summary });
         Ok(())
     }
 
@@ -299,6 +307,45 @@ impl Log {
         Ok(last)
     }
 
+    /// The sequence of the last message that a server has, and how many messages with `subject` it has: both of one server, which may be behind.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub(super) async fn count(&self, subject: &str) -> Result<(u64, u64), CallError> {
+        Self::count_in(&self.nats, &self.stream, subject).await
+    }
+
+    /// The same of the stream of request ids.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub(super) async fn count_requests(&self, subject: &str) -> Result<(u64, u64), CallError> {
+        Self::count_in(&self.nats, &self.requests, subject).await
+    }
+
+    async fn count_in(nats: &Nats, stream: &str, subject: &str) -> Result<(u64, u64), CallError> {
+        let body = json!({ "subjects_filter": subject });
+        let info: Value = nats.ask(&format!("STREAM.INFO.{stream}"), &body).await?;
+        let state = &info["state"];
+        let last = state["last_seq"].as_u64();
+        let last = last.ok_or_else(|| CallError::Lost("NATS does not say where the stream ends".to_owned()))?;
+        Ok((last, state["subjects"][subject].as_u64().unwrap_or_default()))
+    }
+
+    /// Whether message `sequence` has been removed from the log, as a server says which has had it.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub(super) async fn is_deleted(&self, sequence: u64) -> Result<bool, CallError> {
+        let info: Value =
+            self.nats.ask(&format!("STREAM.INFO.{}", self.stream), &json!({ "deleted_details": true })).await?;
+        let state = &info["state"];
+        let number = |key: &str| state[key].as_u64().unwrap_or_default();
+        let deleted = state["deleted"].as_array().map_or(&[][..], Vec::as_slice);
+        let is_listed = deleted.iter().any(|deleted| deleted.as_u64() == Some(sequence));
+        Ok(number("last_seq") >= sequence && (number("first_seq") > sequence || is_listed))
+    }
+
     /// Whether publishes to the log and to the requests would be decided.
     ///
     /// # Errors
@@ -309,7 +356,7 @@ impl Log {
     }
 }
 
-/// The position of the last event of a log that ends with message `sequence`.
+/// The position of the last event of a log that ends with message `sequence`, a commit.
 pub(super) const fn head_position(sequence: u64) -> Position {
     if sequence > FIRST_SEQUENCE { last_position(sequence) } else { Position(0) }
 }

@@ -6,13 +6,15 @@ use std::{
     time::Duration,
 };
 
+use tokio::time::{Instant, sleep};
+
 use super::{
     Shared,
-    commit::{StoredCommit, decode, sequence_after, sequence_before},
+    commit::{Marker, StoredCommit, decode, sequence_after, sequence_before},
     foreign,
     log::FIRST_SEQUENCE,
     reader::{Raw, Reader},
-    ring::Slot,
+    ring::{Entry, Slot},
     streams::gap,
 };
 use crate::{
@@ -28,6 +30,12 @@ const MAX_WALK: u64 = 4;
 const WAIT: Duration = Duration::from_secs(1);
 /// How often such a fetch is made before the read fails.
 const MAX_EMPTY_FETCHES: usize = 2;
+/// How often a reader that fails is opened again where it was before the read fails.
+const MAX_REOPENINGS: usize = 2;
+/// So many messages are asked for where no commit comes, as many markers may stand in a row.
+const MARKERS_BATCH: usize = 512;
+/// The pause before a server is asked again that is behind.
+const PAUSE: Duration = Duration::from_millis(50);
 /// How many readers are kept for the next read that goes on where they stopped.
 const MAX_KEPT: usize = 8;
 
@@ -87,7 +95,8 @@ impl Gather for Page {
 
     fn take_slot(&mut self, slot: &Slot, from: Position) -> Result<bool, StoreError> {
         match slot {
-            Ok(commit) => Ok(self.take(commit.stored_events().filter(|event| event.position > from))),
+            Ok(Entry::Marker(_)) => Ok(true),
+            Ok(Entry::Commit(commit)) => Ok(self.take(commit.stored_events().filter(|event| event.position > from))),
             Err(error) if self.events.is_empty() => Err(error.clone()),
             Err(_) => {
                 self.max_events = self.events.len();
@@ -117,22 +126,23 @@ struct Kept {
     reader: Reader,
     /// Which stream, or the whole log.
     of: Option<StreamId>,
+    /// The message that has to come next: those between it and the first that has been fetched are missing.
+    at: u64,
     /// Messages that have been fetched and not been taken, in order, with their sequences.
     fetched: VecDeque<(u64, Slot)>,
     /// The revision that a reader of a stream goes on with.
     next_revision: Revision,
-    /// Whether another read has used it: NATS may have removed its consumer since.
-    is_used: bool,
 }
 
 impl Kept {
     fn new(reader: Reader, of: Option<StreamId>) -> Self {
-        Self { reader, of, fetched: VecDeque::new(), next_revision: 1, is_used: false }
+        let at = reader.next();
+        Self { reader, of, at, fetched: VecDeque::new(), next_revision: 1 }
     }
 
-    /// The sequence that the next message has at least.
-    fn next(&self) -> u64 {
-        self.fetched.front().map_or(self.reader.next(), |(sequence, _)| *sequence)
+    /// Whether it says what message `sequence` is, or that it is missing.
+    fn covers(&self, sequence: u64) -> bool {
+        self.at <= sequence && self.fetched.front().map_or(self.reader.next(), |(first, _)| *first) >= sequence
     }
 
     /// The next commit of a stream, which stays until it is taken.
@@ -140,8 +150,10 @@ impl Kept {
     /// # Errors
     /// [`StoreError::Corrupt`] if it is none, or does not follow the one before.
     fn front_of_stream(&self) -> Result<Option<Arc<StoredCommit>>, StoreError> {
-        let Some((_, slot)) = self.fetched.front() else { return Ok(None) };
-        let commit = slot.clone()?;
+        let Some((sequence, slot)) = self.fetched.front() else { return Ok(None) };
+        let Entry::Commit(commit) = slot.clone()? else {
+            return Err(foreign("the log", *sequence, "is no commit, under the subject of an order"));
+        };
         if commit.first_revision != self.next_revision {
             return Err(gap(&commit, self.next_revision));
         }
@@ -160,19 +172,21 @@ impl Readers {
     fn take(&self, of: Option<StreamId>, fits: impl Fn(&Kept) -> bool) -> Option<Kept> {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let found = kept.iter().position(|kept| kept.of == of && kept.reader.is_current() && fits(kept))?;
-        kept.remove(found).map(|kept| Kept { is_used: true, ..kept })
+        kept.remove(found)
     }
 
-    /// Forgets them all: NATS removes their consumers when nobody has asked for a while.
+    /// Closes them all.
     pub(super) fn clear(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    /// Keeps one; answers the one that has to go for it.
-    fn keep(&self, reader: Kept) -> Option<Kept> {
+    /// Keeps one, and closes the one that has to go for it.
+    fn keep(&self, reader: Kept) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         kept.push_back(reader);
-        if kept.len() > MAX_KEPT { kept.pop_front() } else { None }
+        if kept.len() > MAX_KEPT {
+            kept.pop_front();
+        }
     }
 }
 
@@ -191,11 +205,43 @@ impl Shared {
     /// What a message of the log holds.
     pub(super) fn read_message(&self, raw: Raw) -> Slot {
         let Raw { sequence, message } = raw;
-        self.read_commit(sequence, &message.subject, &message.payload).map(Arc::new)
+        self.read_entry(sequence, &message.subject, &message.payload)
     }
 
-    pub(super) fn read_stored(&self, stored: &Stored) -> Result<StoredCommit, StoreError> {
+    fn read_entry(&self, sequence: u64, subject: &str, payload: &[u8]) -> Slot {
+        if subject == self.marker_subject() {
+            return Ok(Entry::Marker(Marker::decode(payload)));
+        }
+        self.read_commit(sequence, subject, payload).map(|commit| Entry::Commit(Arc::new(commit)))
+    }
+
+    fn read_stored(&self, stored: &Stored) -> Result<StoredCommit, StoreError> {
         self.read_commit(stored.sequence, &stored.subject, &stored.payload)
+    }
+
+    /// What message `sequence` holds, which must be there.
+    pub(super) async fn entry(&self, sequence: u64) -> Result<Slot, StoreError> {
+        if let Some(slot) = self.ring.read(sequence, 1).and_then(|slots| slots.into_iter().next()) {
+            return Ok(slot);
+        }
+        let stored = self.message_that_is_there(sequence).await?;
+        Ok(self.read_entry(sequence, &stored.subject, &stored.payload))
+    }
+
+    /// Message `sequence`, which must be there; asks again where a server is behind, for as long as an answer may take.
+    async fn message_that_is_there(&self, sequence: u64) -> Result<Stored, StoreError> {
+        let give_up = Instant::now() + self.nats.options().request_timeout;
+        let which = Which { seq: Some(sequence), ..Which::default() };
+        loop {
+            let found = self.nats.message(&self.log.stream, which).await.map_err(|error| self.store_error(error))?;
+            if let Some(stored) = found {
+                return Ok(stored);
+            }
+            match self.missing(sequence).await {
+                StoreError::Unavailable(_) if Instant::now() < give_up => sleep(PAUSE).await,
+                error => return Err(error),
+            }
+        }
     }
 
     fn read_commit(&self, sequence: u64, subject: &str, payload: &[u8]) -> Result<StoredCommit, StoreError> {
@@ -242,10 +288,7 @@ impl Shared {
                 commits.reverse();
                 return Ok(Some(commits));
             }
-            let which = Which { seq: Some(newer.after), ..Which::default() };
-            let Some(older) = self.one_commit(which).await? else {
-                return Err(StoreError::Corrupt(format!("message {} of the log is missing", newer.after)));
-            };
+            let older = self.read_stored(&self.message_that_is_there(newer.after).await?)?;
             if older.stream != newer.stream || older.last_revision() + 1 != newer.first_revision {
                 return Err(gap(newer, older.last_revision() + 1));
             }
@@ -295,32 +338,49 @@ impl Shared {
     ) -> Result<(), StoreError> {
         let _place = self.place().await?;
         let at = *next;
-        let mut kept = match self.readers.take(None, |kept| kept.next() == at) {
+        let mut kept = match self.readers.take(None, |kept| kept.covers(at)) {
             Some(kept) => kept,
             None => Kept::new(self.open_reader(None, at).await?, None),
         };
+        let read = self.read_with(&mut kept, page, next, from, end).await;
+        // Also past a gap: the next read may ask for what comes after it, or for what is missing as well.
+        self.readers.keep(kept);
+        read
+    }
+
+    async fn read_with(
+        &self,
+        kept: &mut Kept,
+        page: &mut impl Gather,
+        next: &mut u64,
+        from: Position,
+        end: u64,
+    ) -> Result<(), StoreError> {
+        let mut skips = false;
         while !page.is_full() && *next <= end {
             if kept.fetched.is_empty() {
                 let missing = usize::try_from(end - *next + 1).unwrap_or(usize::MAX);
-                self.fetch(&mut kept, page.next_count().min(missing)).await?;
+                let wanted = if skips { page.next_count().max(MARKERS_BATCH) } else { page.next_count() };
+                self.fetch(kept, wanted.min(missing)).await?;
             }
             let Some((sequence, slot)) = kept.fetched.front() else { break };
             if sequence != next {
-                return Err(StoreError::Corrupt(format!("message {next} of the log is missing")));
+                return Err(self.missing(*next).await);
             }
+            skips = matches!(slot, Ok(Entry::Marker(_)));
             if !page.take_slot(slot, from)? {
                 break;
             }
             *next += 1;
+            kept.at = *next;
             kept.fetched.pop_front();
         }
-        self.keep(kept).await;
         Ok(())
     }
 
     /// Fetches messages that must be there.
     async fn fetch(&self, kept: &mut Kept, count: usize) -> Result<(), StoreError> {
-        let mut empty = 0;
+        let (mut empty, mut reopened) = (0, 0);
         while empty < MAX_EMPTY_FETCHES {
             match kept.reader.fetch(count, WAIT).await {
                 Ok(batch) if batch.is_empty() => empty += 1,
@@ -328,20 +388,15 @@ impl Shared {
                     kept.fetched.extend(batch.into_iter().map(|raw| (raw.sequence, self.read_message(raw))));
                     return Ok(());
                 }
-                Err(_) if kept.is_used => {
+                // NATS may have removed its consumer, or moved it.
+                Err(_) if reopened < MAX_REOPENINGS => {
                     kept.reader = self.open_reader(kept.of, kept.reader.next()).await?;
-                    kept.is_used = false;
+                    reopened += 1;
                 }
                 Err(error) => return Err(self.store_error(error)),
             }
         }
         Err(self.store_error(CallError::Lost("NATS does not deliver what it holds".to_owned())))
-    }
-
-    async fn keep(&self, kept: Kept) {
-        if let Some(oldest) = self.readers.keep(kept) {
-            oldest.reader.close().await;
-        }
     }
 
     async fn place(&self) -> Result<tokio::sync::SemaphorePermit<'_>, StoreError> {
@@ -367,17 +422,23 @@ impl Shared {
         let mut count = if page.max_events <= 1 { 2 } else { FIRST_BATCH.min(page.max_events + 1) };
         while !page.is_full() && last > FIRST_SEQUENCE {
             let first = last.saturating_sub(count as u64 - 1).max(FIRST_SEQUENCE + 1);
-            for slot in self.slots(first, last).await?.into_iter().rev() {
+            let slots = self.slots(first, last).await?;
+            let before = match slots.first() {
+                Some(Ok(Entry::Marker(marker))) => marker.before(first),
+                _ => first - 1,
+            };
+            for slot in slots.into_iter().rev() {
                 match slot {
                     _ if page.is_full() => break,
-                    Ok(commit) => {
+                    Ok(Entry::Marker(_)) => {}
+                    Ok(Entry::Commit(commit)) => {
                         page.take(commit.stored_events().rev().filter(|event| event.position < from));
                     }
                     Err(error) if page.events.is_empty() => return Err(error),
                     Err(_) => page.max_events = page.events.len(),
                 }
             }
-            last = first - 1;
+            last = before;
             if !page.is_full() {
                 count = page.next_count();
             }
@@ -392,24 +453,18 @@ impl Shared {
             return Ok(slots);
         }
         let _place = self.place().await?;
-        let mut reader = self.open_reader(None, first).await?;
+        let mut kept = Kept::new(self.open_reader(None, first).await?, None);
         let mut slots = Vec::with_capacity(count);
-        let mut empty = 0;
         while slots.len() < count {
-            let batch = reader.fetch(count - slots.len(), WAIT).await.map_err(|error| self.store_error(error))?;
-            empty = if batch.is_empty() { empty + 1 } else { 0 };
-            if empty == MAX_EMPTY_FETCHES {
-                return Err(self.store_error(CallError::Lost("NATS does not deliver what it holds".to_owned())));
+            if kept.fetched.is_empty() {
+                self.fetch(&mut kept, count - slots.len()).await?;
             }
-            for raw in batch {
-                let expected = first + slots.len() as u64;
-                if raw.sequence != expected {
-                    return Err(StoreError::Corrupt(format!("message {expected} of the log is missing")));
-                }
-                slots.push(self.read_message(raw));
+            let expected = first + slots.len() as u64;
+            match kept.fetched.pop_front() {
+                Some((sequence, slot)) if sequence == expected => slots.push(slot),
+                _ => return Err(self.missing(expected).await),
             }
         }
-        reader.close().await;
         Ok(slots)
     }
 
@@ -435,11 +490,15 @@ impl Shared {
 
     async fn stream_forward(&self, page: &mut Page, last: &StoredCommit, from: Revision) -> Result<(), StoreError> {
         if from >= last.first_revision {
+            self.streams.saw(last);
             page.take(last.stored_events().filter(|event| event.revision >= from));
             return Ok(());
         }
         if let Some(commits) = self.walk_back(last, from).await? {
             let all = commits.iter().chain([last]);
+            if from == 1 {
+                self.streams.saw_whole(last.stream, all.clone());
+            }
             page.take(all.flat_map(StoredCommit::stored_events).filter(|event| event.revision >= from));
             return Ok(());
         }
@@ -464,11 +523,10 @@ impl Shared {
             }
             kept.pass(&commit);
             if commit.sequence >= last.sequence {
-                kept.reader.close().await;
                 return Ok(());
             }
         }
-        self.keep(kept).await;
+        self.readers.keep(kept);
         Ok(())
     }
 
@@ -495,7 +553,6 @@ impl Shared {
             kept.pass(&commit);
             newest.add(commit.stored_events().filter(|event| (wanted_first..=from).contains(&event.revision)));
         }
-        kept.reader.close().await;
         page.take(newest.events.into_iter().rev());
         Ok(())
     }
@@ -513,9 +570,10 @@ impl Shared {
         loop {
             self.fetch(&mut kept, MAX_READ_EVENTS).await?;
             while let Some((sequence, slot)) = kept.fetched.pop_front() {
-                take(&*slot?)?;
+                if let Entry::Commit(commit) = slot? {
+                    take(&commit)?;
+                }
                 if sequence >= to {
-                    kept.reader.close().await;
                     return Ok(());
                 }
             }

@@ -9,7 +9,7 @@ use async_nats::{Message, StatusCode, Subscriber};
 use futures_util::StreamExt as _;
 use serde::Deserialize;
 use serde_json::json;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::backends::nats::{api::CallError, connection::Nats};
 
@@ -19,6 +19,11 @@ const INACTIVE: Duration = Duration::from_secs(30);
 pub(super) const BATCH_BYTES: usize = 8 * 1024 * 1024;
 /// What a message has around its payload at most, in bytes.
 const AROUND: usize = 64 * 1024;
+
+/// For so long a consumer that was just made may not be known where it is asked for: 5 % of those of a cluster are not at once.
+const NEW_FOR: Duration = Duration::from_secs(2);
+/// The pause until it is asked for again.
+const NEW_PAUSE: Duration = Duration::from_millis(20);
 
 /// A place in a stream, from which messages are fetched.
 #[derive(Debug)]
@@ -36,6 +41,7 @@ pub(super) struct Reader {
     pub pending: u64,
     connections: u64,
     fetches: u64,
+    opened: Instant,
 }
 
 /// One message as it came, not looked into.
@@ -82,6 +88,7 @@ impl Reader {
             pending: info.num_pending,
             connections,
             fetches: 0,
+            opened: Instant::now(),
         })
     }
 
@@ -101,6 +108,18 @@ impl Reader {
     /// # Errors
     /// [`CallError`]; the reader is of no use then.
     pub(super) async fn fetch(&mut self, count: usize, wait: Duration) -> Result<VecDeque<Raw>, CallError> {
+        loop {
+            match self.fetch_once(count, wait).await {
+                // The server that keeps a new consumer may not listen for it yet.
+                Err(CallError::NotSent(_)) if self.delivered == 0 && self.opened.elapsed() < NEW_FOR => {
+                    sleep(NEW_PAUSE).await;
+                }
+                fetched => return fetched,
+            }
+        }
+    }
+
+    async fn fetch_once(&mut self, count: usize, wait: Duration) -> Result<VecDeque<Raw>, CallError> {
         self.fetches += 1;
         let inbox = format!("{}.{}", self.inbox, self.fetches);
         let max_bytes = BATCH_BYTES.max(self.nats.client().max_payload() + AROUND);
@@ -125,6 +144,9 @@ impl Reader {
                 Some(StatusCode::NOT_FOUND | StatusCode::TIMEOUT) => break,
                 Some(status) if status.as_u16() == 409 && is_size(&message) => break,
                 Some(StatusCode::IDLE_HEARTBEAT) => {}
+                Some(StatusCode::NO_RESPONDERS) => {
+                    return Err(CallError::NotSent("no server of NATS knows the consumer of a read".to_owned()));
+                }
                 Some(status) => {
                     let text = message.description.unwrap_or_else(|| status.to_string());
                     return Err(CallError::Lost(format!("NATS ended a read: {text}")));
@@ -164,13 +186,17 @@ impl Reader {
         self.pending = place.pending;
         Ok(Raw { sequence: place.sequence, message })
     }
+}
 
-    /// Removes the consumer, without waiting for it.
-    pub(super) async fn close(mut self) {
+impl Drop for Reader {
+    /// Removes the consumer, without waiting for it: however a read ends, also one that is given up.
+    fn drop(&mut self) {
         let what = format!("$JS.API.CONSUMER.DELETE.{}.{}", self.stream, self.consumer);
-        // If it cannot be asked for now, NATS removes it by itself.
-        let _ = publish(&self.nats, what, None, String::new()).await;
-        let _ = self.messages.unsubscribe().await;
+        let nats = self.nats.clone();
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            // If it cannot be asked for now, NATS removes it by itself.
+            runtime.spawn(async move { publish(&nats, what, None, String::new()).await });
+        }
     }
 }
 

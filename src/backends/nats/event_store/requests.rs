@@ -1,13 +1,15 @@
 //! Request ids that are unique in the log: reserved with their commits before those are made.
 
+use bytes::Bytes;
 use data_encoding::BASE64URL_NOPAD;
 use tokio::time::{Instant, sleep};
 
 use super::{
     Shared,
-    append::{Belief, Conditional, MAX_TRIES, RESOLVE_PAUSE, RESOLVE_WITHIN, Written, stored},
+    append::{Belief, Conditional, FIRST_PAUSE, MAX_TRIES, RESOLVE_PAUSE, RESOLVE_WITHIN, Written, stored},
     commit::{self, Reservation, StoredCommit, decode_reservation, encode_reservation},
     foreign,
+    streams::StreamState,
 };
 use crate::{
     backends::nats::api::{CallError, Which, only_after},
@@ -24,6 +26,12 @@ impl Reserved {
     fn conditional(&self) -> Conditional {
         let Reservation { message, commit } = &self.reservation;
         Conditional { id: commit.id, stream: commit.stream, after: commit.after, message: message.clone() }
+    }
+
+    /// Whether it is the one of this very message.
+    pub(super) fn is_for(&self, message: &Conditional) -> bool {
+        let commit = &self.reservation.commit;
+        commit.id == message.id && commit.after == message.after
     }
 
     /// The commit as the log has it.
@@ -87,8 +95,18 @@ impl Shared {
 
     /// The commit that an earlier try of a request has made. One that was only reserved has not been made.
     pub(super) async fn find_reserved(&self, request: &RequestKey) -> Result<Option<Appended>, AppendError> {
-        let Some(reserved) = self.reserved(request).await? else { return Ok(None) };
-        let Some(made) = self.made(&reserved).await? else { return Ok(None) };
+        let mut reserved = self.reserved(request).await?;
+        let mut made = match &reserved {
+            Some(reserved) => self.made_as_shown(reserved).await?,
+            None => None,
+        };
+        if made.is_none() && self.log.is_replicated() {
+            reserved = self.confirmed_reservation(request).await?;
+            if let Some(reserved) = &reserved {
+                made = self.made(reserved).await?;
+            }
+        }
+        let (Some(reserved), Some(made)) = (reserved, made) else { return Ok(None) };
         if reserved.reservation.commit.request.as_ref() == Some(request) {
             Ok(Some(made.appended(true)))
         } else {
@@ -104,7 +122,11 @@ impl Shared {
     /// The newest reservation of a request.
     pub(super) async fn reserved(&self, request: &RequestKey) -> Result<Option<Reserved>, StoreError> {
         let subject = self.request_subject(request);
-        let which = Which { last_by_subj: Some(&subject), ..Which::default() };
+        self.reservation(request, Which { last_by_subj: Some(&subject), ..Which::default() }).await
+    }
+
+    async fn reservation(&self, request: &RequestKey, which: Which<'_>) -> Result<Option<Reserved>, StoreError> {
+        let subject = self.request_subject(request);
         let found = self.nats.message(&self.log.requests, which).await.map_err(|error| self.store_error(error))?;
         let Some(found) = found else { return Ok(None) };
         let corrupt = |why: &str| foreign(&self.log.requests, found.sequence, &format!("({subject}) {why}"));
@@ -124,36 +146,47 @@ impl Shared {
         replaces: u64,
     ) -> Result<Claim, AppendError> {
         let message = encode_reservation(&conditional.message);
-        let publish = || self.nats.store(self.request_subject(request), only_after(replaces), message.clone());
-        let mut lost = None;
+        let mut unanswered: Option<CallError> = None;
+        let mut pause = FIRST_PAUSE;
         let give_up = Instant::now() + RESOLVE_WITHIN;
         loop {
-            let look = match publish().await {
+            match self.publish_reservation(request, replaces, message.clone()).await {
                 Ok(sequence) => return Ok(Claim::Ours(sequence)),
-                Err(error) if error.is_wrong_sequence() => self.reserved(request).await,
-                Err(CallError::Lost(why)) => Err(StoreError::Unavailable(lost.get_or_insert(why).clone())),
-                Err(error) if lost.is_some() => Err(StoreError::Unavailable(error.to_string())),
+                Err(error) if error.is_wrong_sequence() => match self.reserved(request).await {
+                    // Newer than the one that it was to replace: that is why it was refused.
+                    Ok(Some(found)) if found.sequence > replaces => return Ok(claim(found, conditional)),
+                    // Who refuses it, or who shows what is there, is behind.
+                    Ok(_) | Err(StoreError::Unavailable(_)) => drop(unanswered.get_or_insert(error)),
+                    Err(error) => return Err(error.into()),
+                },
+                Err(error @ (CallError::Lost(_) | CallError::UnderWay(_))) => drop(unanswered.get_or_insert(error)),
+                // Neither an error nor silence tells of an earlier try.
+                Err(_) if unanswered.is_some() => {}
                 Err(error) if error.is_full() => return Err(self.is_full(&error)),
                 Err(error) => return Err(self.store_error(error).into()),
-            };
-            match (look, &lost) {
-                (Ok(Some(found)), _) => return Ok(claim(found, conditional)),
-                // A condition fails only where there is something.
-                (Ok(None), _) => {
-                    let what = format!("the reservation of request {} is gone", request.id);
-                    return Err(StoreError::Corrupt(what).into());
-                }
-                (Err(StoreError::Unavailable(_)), Some(why)) if Instant::now() >= give_up => {
-                    return Err(AppendError::OutcomeUnknown(why.clone()));
-                }
-                (Err(StoreError::Unavailable(_)), Some(_)) => {
-                    sleep(RESOLVE_PAUSE.mul_f64(0.5 + fastrand::f64())).await;
-                    // If the streams cannot be used yet, the next try says so.
-                    let _ = self.ready().await;
-                }
-                (Err(error), _) => return Err(error.into()),
             }
+            if Instant::now() >= give_up {
+                let why = unanswered.map_or_else(String::new, |error| error.to_string());
+                return Err(AppendError::OutcomeUnknown(why));
+            }
+            sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
+            pause = (pause * 2).min(RESOLVE_PAUSE);
+            // If the streams cannot be used yet, the next try says so.
+            let _ = self.ready().await;
         }
+    }
+
+    /// Publishes a reservation on condition that `replaces` is the newest of its request (0: that there is none).
+    pub(super) async fn publish_reservation(
+        &self,
+        request: &RequestKey,
+        replaces: u64,
+        message: Bytes,
+    ) -> Result<u64, CallError> {
+        let begun = self.request_confirmations.begin();
+        let ack = self.nats.publish(self.request_subject(request), only_after(replaces), message).await?;
+        self.request_confirmations.acknowledged(begun, ack.seq);
+        Ok(ack.seq)
     }
 
     /// Writes the commit of a reservation of our own.
@@ -190,16 +223,75 @@ impl Shared {
         }
     }
 
-    /// The commit of a reservation, if it has been made.
-    pub(super) async fn made(&self, reserved: &Reserved) -> Result<Option<StoredCommit>, StoreError> {
+    /// The commit of a reservation, if a server shows that it has been made.
+    async fn made_as_shown(&self, reserved: &Reserved) -> Result<Option<StoredCommit>, StoreError> {
         let commit = &reserved.reservation.commit;
         let next = self.next_commit(commit.stream, commit.after + 1).await?;
         Ok(next.filter(|next| next.id == commit.id))
+    }
+
+    /// The commit of a reservation, if it has been made; that it has not is certain.
+    pub(super) async fn made(&self, reserved: &Reserved) -> Result<Option<StoredCommit>, StoreError> {
+        let commit = &reserved.reservation.commit;
+        let mut next = self.next_commit(commit.stream, commit.after + 1).await?;
+        if next.is_none() && self.log.is_replicated() {
+            let upto = self.confirm().await?;
+            let end = self.confirmed_end(&mut StreamState::default(), commit.stream, upto).await?;
+            if end.sequence > commit.after {
+                next = self.next_commit(commit.stream, commit.after + 1).await?;
+                if next.is_none() {
+                    return Err(StoreError::Unavailable(format!(
+                        "order {} is read from several servers",
+                        commit.stream
+                    )));
+                }
+            }
+        }
+        Ok(next.filter(|next| next.id == commit.id))
+    }
+
+    /// The newest reservation of a request, as a quorum has it: that there is none, or none newer, is certain.
+    async fn confirmed_reservation(&self, request: &RequestKey) -> Result<Option<Reserved>, StoreError> {
+        let upto = self.confirm_requests().await?;
+        let subject = self.request_subject(request);
+        let give_up = Instant::now() + self.nats.options().request_timeout;
+        loop {
+            let counted = self.log.count_requests(&subject).await;
+            if let Ok((last, count)) = counted
+                && last >= upto
+            {
+                if count == 0 {
+                    return Ok(None);
+                }
+                if let Some(newest) = self.nth_reservation(request, count).await? {
+                    return Ok(Some(newest));
+                }
+            }
+            if Instant::now() >= give_up {
+                let why = format!("no server shows request {} up to message {upto} of its stream", request.id);
+                return Err(StoreError::Unavailable(why));
+            }
+            sleep(RESOLVE_PAUSE).await;
+        }
+    }
+
+    /// The reservation of a request that is its message number `count`, of which there are rarely more than one.
+    async fn nth_reservation(&self, request: &RequestKey, count: u64) -> Result<Option<Reserved>, StoreError> {
+        let subject = self.request_subject(request);
+        let mut newest: Option<Reserved> = None;
+        for _ in 0..count {
+            let from = newest.as_ref().map_or(1, |newest| newest.sequence + 1);
+            let which = Which { seq: Some(from), next_by_subj: Some(&subject), ..Which::default() };
+            match self.reservation(request, which).await? {
+                Some(next) => newest = Some(next),
+                None => return Ok(None),
+            }
+        }
+        Ok(newest)
     }
 }
 
 /// Whose reservation it is: an earlier try of ours may have made it, its answer lost.
 fn claim(found: Reserved, ours: &Conditional) -> Claim {
-    let theirs = &found.reservation.commit;
-    if theirs.id == ours.id && theirs.after == ours.after { Claim::Ours(found.sequence) } else { Claim::Theirs(found) }
+    if found.is_for(ours) { Claim::Ours(found.sequence) } else { Claim::Theirs(found) }
 }

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use super::commit::StoredCommit;
+use super::commit::{Marker, StoredCommit};
 use crate::event_store::StoreError;
 
 /// The most commits that are kept.
@@ -13,8 +13,15 @@ const MAX_COMMITS: usize = 8_192;
 /// The most payload bytes that are kept, but for the newest commit.
 const MAX_BYTES: usize = 16 * 1024 * 1024;
 
-/// A message of the log: a commit, or what is wrong with it.
-pub(super) type Slot = Result<Arc<StoredCommit>, StoreError>;
+/// A message of the log, or what is wrong with it.
+pub(super) type Slot = Result<Entry, StoreError>;
+
+/// What a message of the log is.
+#[derive(Clone, Debug)]
+pub(super) enum Entry {
+    Commit(Arc<StoredCommit>),
+    Marker(Marker),
+}
 
 /// Commits without gaps up to the newest that has been seen.
 #[derive(Debug, Default)]
@@ -26,6 +33,8 @@ struct Content {
     first: u64,
     slots: VecDeque<Slot>,
     bytes: usize,
+    /// The sequence of the last commit before the next message; a message that is none of ours counts as one.
+    last_commit: u64,
 }
 
 impl Content {
@@ -33,13 +42,16 @@ impl Content {
         self.first + self.slots.len() as u64
     }
 
-    fn restart(&mut self, next: u64) {
-        *self = Self { first: next, ..Self::default() };
+    fn restart(&mut self, next: u64, last_commit: u64) {
+        *self = Self { first: next, last_commit, ..Self::default() };
     }
 }
 
 fn size(slot: &Slot) -> usize {
-    slot.as_ref().map_or(0, |commit| commit.bytes())
+    match slot {
+        Ok(Entry::Commit(commit)) => commit.bytes(),
+        Ok(Entry::Marker(_)) | Err(_) => 0,
+    }
 }
 
 impl Ring {
@@ -50,16 +62,27 @@ impl Ring {
 
     /// Forgets everything, until [`Ring::start`].
     pub(super) fn clear(&self) {
-        self.lock().restart(0);
+        self.lock().restart(0, 0);
     }
 
-    /// Begins with message `next`, unless what is there goes on from closer before it than the ring is long.
-    pub(super) fn start(&self, next: u64) {
-        let mut content = self.lock();
-        let goes_on = content.first > 0 && content.next() + MAX_COMMITS as u64 / 2 >= next && content.next() <= next;
-        if !goes_on {
-            content.restart(next);
+    /// Whether what is there goes on from closer before message `next` than the ring is long, or from there.
+    pub(super) fn leads_to(&self, next: u64) -> bool {
+        let content = self.lock();
+        content.first > 0 && content.next() + MAX_COMMITS as u64 / 2 >= next && content.next() <= next
+    }
+
+    /// Begins with message `next`, before which `last_commit` is the last commit.
+    pub(super) fn start(&self, next: u64, last_commit: u64) {
+        self.lock().restart(next, last_commit);
+    }
+
+    /// The last message that has been seen, and the last commit up to there.
+    pub(super) fn tip(&self) -> Marker {
+        let content = self.lock();
+        if content.first == 0 {
+            return Marker::default();
         }
+        Marker { seen: content.next() - 1, last_commit: content.last_commit }
     }
 
     /// Adds message `sequence` if it is the next one; answers whether it was.
@@ -69,6 +92,9 @@ impl Ring {
             return false;
         }
         content.bytes += size(&slot);
+        if !matches!(slot, Ok(Entry::Marker(_))) {
+            content.last_commit = sequence;
+        }
         content.slots.push_back(slot);
         while content.slots.len() > MAX_COMMITS || (content.bytes > MAX_BYTES && content.slots.len() > 1) {
             let Some(oldest) = content.slots.pop_front() else { break };

@@ -35,6 +35,8 @@ pub(super) struct StreamState {
     pub end: Option<End>,
     /// The request ids of all its commits up to there; `None`: not known.
     pub requests: Option<HashMap<Arc<str>, Remembered>>,
+    /// How many commits it has, if `requests` is known.
+    commits: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -89,6 +91,16 @@ impl Streams {
         }
     }
 
+    /// Takes in a stream from its first commit on.
+    pub(super) fn saw_whole<'a>(&self, stream: StreamId, commits: impl Iterator<Item = &'a StoredCommit>) {
+        if let Ok(mut state) = self.of(stream).try_lock() {
+            if state.requests.is_none() {
+                *state = StreamState::empty();
+            }
+            commits.for_each(|commit| state.saw(commit));
+        }
+    }
+
     /// Takes in a commit that another node may have made. Where a writer holds the stream it finds out by itself.
     pub(super) fn saw(&self, commit: &StoredCommit) {
         let known = match self.0.peek(&commit.stream.0) {
@@ -106,7 +118,17 @@ impl Streams {
 impl StreamState {
     /// A stream that is not there.
     pub(super) fn empty() -> Self {
-        Self { end: Some(End::default()), requests: Some(HashMap::new()) }
+        Self { end: Some(End::default()), requests: Some(HashMap::new()), commits: 0 }
+    }
+
+    /// A stream of which nothing is known but its end.
+    pub(super) const fn ending(end: End) -> Self {
+        Self { end: Some(end), requests: None, commits: 0 }
+    }
+
+    /// How many commits it has up to its end; `None`: not known.
+    pub(super) fn commits(&self) -> Option<u64> {
+        self.requests.is_some().then_some(self.commits)
     }
 
     /// Takes in the commit that follows what is known; forgets what a gap makes useless.
@@ -123,6 +145,7 @@ impl StreamState {
             return;
         }
         self.end = Some(End { sequence: commit.sequence, revision: commit.last_revision() });
+        self.commits += 1;
         if let (Some(requests), Some(request)) = (&mut self.requests, &commit.request)
             && request.scope == RequestScope::Stream
         {

@@ -4,7 +4,7 @@ use std::{sync::Weak, time::Duration};
 
 use tokio::time::sleep;
 
-use super::{Shared, log::head_position, reader::Reader};
+use super::{Shared, commit::sequence_before, reader::Reader};
 use crate::event_store::StoreError;
 
 /// How many messages are fetched at once.
@@ -36,10 +36,13 @@ pub(super) async fn follow(store: Weak<Shared>) {
 async fn open(shared: &Shared) -> Result<Reader, StoreError> {
     shared.ready().await?;
     let last = shared.last_sequence().await?;
-    shared.ring.start(last + 1);
+    let head = shared.last_commit_at(last).await?;
+    if !shared.ring.leads_to(last + 1) {
+        shared.ring.start(last + 1, sequence_before(head));
+    }
     let reader = shared.open_reader(None, shared.ring.next()).await?;
     // What was appended while nobody followed.
-    shared.announce(head_position(last));
+    shared.announce(head);
     Ok(reader)
 }
 

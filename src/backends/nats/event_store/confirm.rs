@@ -1,0 +1,345 @@
+//! What a read proves where a stream has replicas, and how more is had.
+//!
+//! A leader that has been deposed does not know it: it answers `STREAM.MSG.GET` and `STREAM.INFO` for up to 20 s from when it was cut off, and for
+//! about a second after that has ended, and so may two leaders at once. What it shows was committed by a quorum, so that **what is there is
+//! true; that nothing more is there is not**. Only a publish to the log that is acknowledged has been taken by a quorum: whatever was
+//! acknowledged before it was sent stands before it.
+//!
+//! - A **confirmation** is the sequence of a publish to the stream that was sent after the question and acknowledged: a commit of this node
+//!   where one falls into that time, otherwise a *marker*, a message of about 100 bytes on a subject of its own that every reader skips. One serves
+//!   all who wait, a node has one under way, and sends no more than one each [`PACE`]: 200 a second, 20 kB/s of the log at the very
+//!   most, under strong reads without a pause. Nobody who only appends or reads eventually causes one.
+//! - Something is **not there** when one answer to `STREAM.INFO`, of one server, shows that the server has the stream up to the confirmation
+//!   and how many messages the order has: as many as have been read. Otherwise the question is asked again, as another server may answer it, for as
+//!   long as an answer may take.
+//!
+//! What it costs in round trips: on one server nothing, as its reads are the truth. With replicas a read that must be strong has one for the
+//! confirmation, beside the read, and one for the count; so has a refusal. Commands that are accepted have none.
+
+use std::{
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::{
+    Shared,
+    commit::{Marker, last_position},
+    log::FIRST_SEQUENCE,
+    ring::Entry,
+    streams::{End, StreamState},
+};
+use crate::{
+    backends::nats::api::CallError,
+    event_store::{Position, Revision, StoreError, StreamId},
+};
+
+/// Markers follow each other no closer than this.
+const PACE: Duration = Duration::from_millis(5);
+/// The pause before a question is asked again that a server has answered which is behind.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// The acknowledged publishes to one stream, as proofs for who asks.
+#[derive(Debug, Default)]
+pub(super) struct Confirmations {
+    /// Counts questions and publishes as they begin.
+    clock: AtomicU64,
+    /// The latest publish that was acknowledged: when it began, and its sequence.
+    proof: Mutex<(u64, u64)>,
+    /// Only one asks NATS at a time.
+    asking: tokio::sync::Mutex<Asked>,
+}
+
+/// The last marker of this node.
+#[derive(Debug, Default)]
+struct Asked {
+    at: Option<Instant>,
+    /// When it began, and why it was not acknowledged, if so: this is the answer for all who asked before.
+    failed: Option<(u64, CallError)>,
+}
+
+impl Confirmations {
+    /// To be called before a publish is sent.
+    pub(super) fn begin(&self) -> u64 {
+        self.clock.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    /// A publish that began at `begun` was acknowledged as message `sequence`. Not for a duplicate: its leader answers that alone.
+    pub(super) fn acknowledged(&self, begun: u64, sequence: u64) {
+        let mut proof = self.proof.lock().unwrap_or_else(PoisonError::into_inner);
+        if begun > proof.0 {
+            *proof = (begun, sequence);
+        }
+    }
+
+    /// The sequence of a publish that began after `question`.
+    fn since(&self, question: u64) -> Option<u64> {
+        let (begun, sequence) = *self.proof.lock().unwrap_or_else(PoisonError::into_inner);
+        (begun > question).then_some(sequence)
+    }
+
+    /// A sequence that everything which was acknowledged before this call stands before; `publish` adds a marker.
+    async fn confirm<F: Future<Output = Result<u64, CallError>>>(
+        &self,
+        publish: impl FnOnce() -> F,
+    ) -> Result<u64, CallError> {
+        let question = self.begin();
+        let mut asked = self.asking.lock().await;
+        match &asked.failed {
+            Some((begun, why)) if *begun > question => return Err(why.clone()),
+            _ => {}
+        }
+        if let (None, Some(before)) = (self.since(question), asked.at) {
+            sleep_until(before + PACE).await;
+        }
+        if let Some(sequence) = self.since(question) {
+            return Ok(sequence);
+        }
+        let begun = self.begin();
+        asked.at = Some(Instant::now());
+        asked.failed = None;
+        match publish().await {
+            Ok(sequence) => {
+                self.acknowledged(begun, sequence);
+                Ok(sequence)
+            }
+            Err(why) => {
+                asked.failed = Some((begun, why.clone()));
+                Err(why)
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// The subject of markers in the log. No order has it: those are numbers.
+    pub(super) fn marker_subject(&self) -> String {
+        self.nats.subject("log.confirm")
+    }
+
+    /// A sequence of the log that every commit which was acknowledged before this call stands before.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`]: no quorum takes anything.
+    pub(super) async fn confirm(&self) -> Result<u64, StoreError> {
+        if !self.log.is_replicated() {
+            return self.last_sequence().await;
+        }
+        let publish = async || {
+            let marker = self.ring.tip();
+            let sequence = self.publish_marker(self.marker_subject(), marker).await?;
+            self.saw(sequence, Ok(Entry::Marker(marker)));
+            Ok(sequence)
+        };
+        self.confirmations.confirm(publish).await.map_err(|error| self.store_error(error))
+    }
+
+    /// The same for the stream of request ids.
+    pub(super) async fn confirm_requests(&self) -> Result<u64, StoreError> {
+        // The ids of requests are encoded without a '~'.
+        let publish = || self.publish_marker(self.nats.subject("request.~confirm"), Marker::default());
+        self.request_confirmations.confirm(publish).await.map_err(|error| self.store_error(error))
+    }
+
+    /// Publishes a marker; again, where nobody takes it because a leader is being elected, for as long as an answer may take.
+    async fn publish_marker(&self, subject: String, marker: Marker) -> Result<u64, CallError> {
+        let give_up = Instant::now() + self.nats.options().request_timeout;
+        loop {
+            match self.nats.store(subject.clone(), async_nats::HeaderMap::new(), marker.encode()).await {
+                Err(CallError::NotSent(_)) if Instant::now() < give_up && self.nats.is_connected() => {
+                    sleep(PAUSE).await;
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    /// The position of the last commit, as a quorum has it.
+    pub(super) async fn confirmed_head(&self) -> Result<Position, StoreError> {
+        let sequence = self.confirm().await?;
+        self.last_commit_at(sequence).await
+    }
+
+    /// The position of the last commit that is message `sequence` or before it, which is there.
+    pub(super) async fn last_commit_at(&self, sequence: u64) -> Result<Position, StoreError> {
+        let mut at = sequence;
+        while at > FIRST_SEQUENCE {
+            let tip = self.ring.tip();
+            if tip.seen == at {
+                at = tip.last_commit;
+                break;
+            }
+            match self.entry(at).await? {
+                // What is damaged is no marker.
+                Ok(Entry::Commit(_)) | Err(_) => break,
+                Ok(Entry::Marker(marker)) => at = marker.before(at),
+            }
+        }
+        Ok(if at > FIRST_SEQUENCE { last_position(at) } else { Position(0) })
+    }
+
+    /// Whether nothing up to message `upto` is missing from what was read of a stream, whose last event then had `revision`.
+    pub(super) async fn contains(&self, stream: StreamId, revision: Revision, upto: u64) -> Result<bool, StoreError> {
+        if !self.log.is_replicated() || upto <= FIRST_SEQUENCE {
+            return Ok(true);
+        }
+        let known = self.streams.of(stream);
+        let mut scratch = StreamState::default();
+        // Who appends to the stream holds it for as long as that takes.
+        let mut held = known.try_lock();
+        let state = held.as_deref_mut().unwrap_or(&mut scratch);
+        // What was read is there, wherever it was read.
+        Ok(self.confirmed_end(state, stream, upto).await?.revision <= revision)
+    }
+
+    /// The end of a stream, with everything up to message `upto`; brings `state` up to it.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`]: no server that has all of it answers.
+    pub(super) async fn confirmed_end(
+        &self,
+        state: &mut StreamState,
+        stream: StreamId,
+        upto: u64,
+    ) -> Result<End, StoreError> {
+        let give_up = Instant::now() + self.nats.options().request_timeout;
+        let subject = self.subject(stream);
+        loop {
+            let why = match self.log.count(&subject).await {
+                Ok((last, count)) if last >= upto => match self.bring_to(state, stream, count).await {
+                    Ok(Some(end)) => return Ok(end),
+                    Ok(None) => "another server shows less of it".to_owned(),
+                    Err(StoreError::Unavailable(why)) => why,
+                    Err(error) => return Err(error),
+                },
+                Ok((last, _)) => format!("the server that answers has no more than message {last}"),
+                Err(error) => error.to_string(),
+            };
+            if Instant::now() >= give_up {
+                return Err(StoreError::Unavailable(format!(
+                    "order {stream} cannot be read up to message {upto} of the log: {why}"
+                )));
+            }
+            sleep(PAUSE).await;
+        }
+    }
+
+    /// The end of a stream, if `state` has `count` commits of it, as it is or read anew.
+    async fn bring_to(&self, state: &mut StreamState, stream: StreamId, count: u64) -> Result<Option<End>, StoreError> {
+        if count == 0 && state.end.is_none() {
+            *state = StreamState::empty();
+        }
+        if state.commits().is_none_or(|known| known < count) {
+            self.refresh(state, stream, true).await?;
+        }
+        let is_whole = state.commits().is_some_and(|known| known >= count);
+        Ok(state.end.filter(|_| is_whole))
+    }
+
+    /// Whether message `sequence`, which the log must have, has been removed from it. Else the server that did not show it is behind.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] where no server knows.
+    pub(super) async fn is_missing(&self, sequence: u64) -> Result<bool, StoreError> {
+        if !self.log.is_replicated() {
+            return Ok(true);
+        }
+        self.log.is_deleted(sequence).await.map_err(|error| self.store_error(error))
+    }
+
+    /// What is said of message `sequence`, which the log must have and which was not shown.
+    pub(super) async fn missing(&self, sequence: u64) -> StoreError {
+        match self.is_missing(sequence).await {
+            Ok(true) => StoreError::Corrupt(format!("message {sequence} of the log is missing")),
+            Ok(false) => StoreError::Unavailable(format!("a server that is behind does not show message {sequence}")),
+            Err(error) => error,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        future::ready,
+        sync::{Arc, atomic::AtomicU64},
+    };
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn one_marker_serves_all_who_wait_and_the_next_keeps_its_distance() {
+        let confirmations = Arc::new(Confirmations::default());
+        let sent = Arc::new(AtomicU64::new(0));
+        let ask = |confirmations: Arc<Confirmations>, sent: Arc<AtomicU64>| async move {
+            let publish = || async {
+                sleep(Duration::from_millis(20)).await;
+                Ok(sent.fetch_add(1, Ordering::SeqCst) + 1)
+            };
+            confirmations.confirm(publish).await
+        };
+        let asked: Vec<_> = (0..50).map(|_| tokio::spawn(ask(Arc::clone(&confirmations), Arc::clone(&sent)))).collect();
+        for asked in asked {
+            asked.await.unwrap().unwrap();
+        }
+        // The first one's marker may have begun before the others asked.
+        assert!(sent.load(Ordering::SeqCst) <= 2);
+        let begun = Instant::now();
+        for _ in 0..3 {
+            let publish = || ready(Ok(sent.fetch_add(1, Ordering::SeqCst) + 1));
+            confirmations.confirm(publish).await.unwrap();
+        }
+        assert!(begun.elapsed() >= PACE * 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_publish_proves_nothing_to_who_asked_after_it_was_sent() {
+        let confirmations = Confirmations::default();
+        let begun = confirmations.begin();
+        let question = confirmations.begin();
+        confirmations.acknowledged(begun, 7);
+        assert_eq!(confirmations.since(question), None);
+        let begun = confirmations.begin();
+        confirmations.acknowledged(begun, 9);
+        assert_eq!(confirmations.since(question), Some(9));
+        // A commit that was sent while a question waits for its turn answers it.
+        let held = confirmations.asking.lock().await;
+        let publish = || async { panic!("no marker is needed") };
+        let mut waiting = Box::pin(confirmations.confirm(publish));
+        assert!(futures_util::poll!(&mut waiting).is_pending());
+        let begun = confirmations.begin();
+        confirmations.acknowledged(begun, 11);
+        drop(held);
+        assert_eq!(waiting.await, Ok(11));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_marker_that_fails_fails_for_all_who_waited_and_not_for_later_ones() {
+        let confirmations = Confirmations::default();
+        let lost = || async {
+            sleep(Duration::from_secs(2)).await;
+            Err::<u64, _>(CallError::Lost("no answer".to_owned()))
+        };
+        let begun = Instant::now();
+        let (first, second, third) =
+            tokio::join!(confirmations.confirm(lost), confirmations.confirm(lost), confirmations.confirm(lost));
+        assert!([first, second, third].iter().all(Result::is_err));
+        assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+        assert_eq!(confirmations.confirm(|| ready(Ok(3))).await, Ok(3));
+    }
+
+    #[test]
+    fn a_marker_leads_past_those_before_it_to_the_last_commit() {
+        let marker = Marker { seen: 41, last_commit: 17 };
+        assert_eq!(Marker::decode(&marker.encode()), marker);
+        assert_eq!(marker.before(42), 17);
+        assert_eq!(marker.before(44), 43, "what came between its writer did not see");
+        assert_eq!(Marker::decode(b"").before(9), 8);
+        let mut damaged = marker.encode().to_vec();
+        damaged[12] ^= 1;
+        assert_eq!(Marker::decode(&damaged), Marker::default());
+    }
+}
