@@ -14,6 +14,7 @@ mod history;
 mod node;
 mod plan;
 mod run;
+mod sentinel;
 mod topology;
 mod world;
 
@@ -92,6 +93,16 @@ async fn redis_one_node() {
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_three_nodes() {
     seeded("redis_three_nodes", Backend::Redis, 3, 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sentinel_one_node() {
+    seeded("sentinel_one_node", Backend::Sentinel, 1, 11).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sentinel_three_nodes() {
+    seeded("sentinel_three_nodes", Backend::Sentinel, 3, 13).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,7 @@ use std::fmt;
 
 use fastrand::Rng;
 
-use super::topology::Topology;
+use super::topology::{Backend, Topology};
 use crate::{nats_cluster::SERVERS, proxy::Way};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,6 +80,15 @@ pub enum Fault {
     FlushScripts,
     /// Redis is killed while it rewrites its file.
     KillInRewrite,
+    KillPrimary {
+        ms: u64,
+    },
+    /// For long enough that another takes its place.
+    PausePrimary {
+        ms: u64,
+    },
+    /// Sentinel is told to put another in its place.
+    FailOver,
 }
 
 impl Fault {
@@ -107,6 +116,9 @@ impl Fault {
             Self::KillConnections { .. } => "CLIENT KILL",
             Self::FlushScripts => "SCRIPT FLUSH",
             Self::KillInRewrite => "killed in a rewrite",
+            Self::KillPrimary { .. } => "primary killed",
+            Self::PausePrimary { .. } => "primary stopped",
+            Self::FailOver => "fail-over by command",
         }
     }
 }
@@ -158,6 +170,9 @@ fn fault(random: &mut Rng, topology: Topology) -> Fault {
             _ => Fault::KillInRewrite,
         };
     }
+    if topology.backend == Backend::Sentinel {
+        return fault_of_sentinel(random, topology, of_backend);
+    }
     let node = random.usize(..topology.nodes);
     let server = if topology.backend.is_nats_cluster() { random.usize(..SERVERS) } else { 0 };
     let ms = random.u64(500..6_000);
@@ -173,6 +188,20 @@ fn fault(random: &mut Rng, topology: Topology) -> Fault {
         9 => Fault::HoldWay { node, way: if random.bool() { Way::There } else { Way::Back }, ms },
         10 => Fault::DelayWay { node, by_ms: random.u64(5..200), ms },
         _ => Fault::CloseMidAnswer { node, times: random.u64(2..8) },
+    }
+}
+
+fn fault_of_sentinel(random: &mut Rng, topology: Topology, of_primary: bool) -> Fault {
+    let node = random.usize(..topology.nodes);
+    let ms = random.u64(500..8_000);
+    match (of_primary, random.u8(..4)) {
+        (true, 0 | 1) => Fault::KillPrimary { ms },
+        (true, 2) => Fault::PausePrimary { ms: ms + 4_000 },
+        (true, _) => Fault::FailOver,
+        (false, 0) => Fault::KillNode { node },
+        (false, 1) => Fault::KillAllNodes,
+        (false, 2) => Fault::PauseNode { node, ms },
+        (false, _) => Fault::RestartNode { node },
     }
 }
 

@@ -20,6 +20,7 @@ use ordersystem::{
 };
 use tempfile::TempDir;
 
+use super::sentinel::SentinelServers;
 use crate::{
     nats_cluster::{NatsCluster, SERVERS},
     nats_server::{NatsServer, current_program, free_port},
@@ -36,6 +37,8 @@ pub enum Backend {
     /// A file, and Redis for the bus.
     Embedded,
     Redis,
+    /// A primary, two replicas and three Sentinels.
+    Sentinel,
     /// Debian's nats-server.
     OldNats,
     Nats,
@@ -66,6 +69,7 @@ pub struct Topology {
 pub enum Servers {
     Embedded(TempDir, RedisServer),
     Redis(RedisServer),
+    Sentinel(SentinelServers),
     Nats(NatsServer),
     Cluster(NatsCluster),
 }
@@ -77,6 +81,7 @@ impl Servers {
         match backend {
             Backend::Embedded => Self::Embedded(tempfile::tempdir().unwrap(), RedisServer::start(DURABLE)),
             Backend::Redis => Self::Redis(RedisServer::start(DURABLE)),
+            Backend::Sentinel => Self::Sentinel(SentinelServers::start()),
             Backend::OldNats => Self::Nats(NatsServer::start("")),
             Backend::Nats => Self::Nats(NatsServer::start_program(&current_program(), free_port(), SYNCED)),
             Backend::NatsCluster | Backend::PinnedNatsCluster => Self::Cluster(NatsCluster::start("")),
@@ -87,6 +92,8 @@ impl Servers {
     pub fn ways(&self, backend: Backend, node: usize) -> Vec<Proxy> {
         match self {
             Self::Embedded(_, server) | Self::Redis(server) => vec![Proxy::to(server.port)],
+            // Sentinels tell of servers at their own addresses, past any proxy.
+            Self::Sentinel(_) => Vec::new(),
             Self::Nats(server) => vec![Proxy::to(server.port)],
             Self::Cluster(cluster) if backend == Backend::PinnedNatsCluster => {
                 vec![Proxy::to(cluster.server(node % SERVERS).port)]
@@ -117,14 +124,19 @@ impl Servers {
                 let own = ["--persistence", "redis", "--require-durable"];
                 [own.map(str::to_owned).to_vec(), redis()].concat()
             }
+            // What is acknowledged may be lost by a fail-over: not durable as that flag means it.
+            Self::Sentinel(all) => {
+                ["--persistence", "redis", "--transport", "redis", "--redis", &all.url()].map(str::to_owned).to_vec()
+            }
             Self::Nats(_) => nats().collect(),
             Self::Cluster(_) => nats().chain(["--nats-replicas".to_owned(), "3".to_owned()]).collect(),
         }
     }
 
-    pub fn signal(&self, server: usize, name: &str) {
+    pub fn signal(&mut self, server: usize, name: &str) {
         match self {
             Self::Embedded(_, one) | Self::Redis(one) => one.signal(name),
+            Self::Sentinel(all) => all.server(server).signal(name),
             Self::Nats(one) => one.signal(name),
             Self::Cluster(cluster) => cluster.signal(server, name),
         }
@@ -133,6 +145,7 @@ impl Servers {
     pub fn kill(&mut self, server: usize) {
         match self {
             Self::Embedded(_, one) | Self::Redis(one) => one.kill(),
+            Self::Sentinel(all) => all.server(server).kill(),
             Self::Nats(one) => one.kill(),
             Self::Cluster(cluster) => cluster.kill(server),
         }
@@ -141,6 +154,7 @@ impl Servers {
     pub fn start_again(&mut self, server: usize) {
         match self {
             Self::Embedded(_, one) | Self::Redis(one) => one.start_again(),
+            Self::Sentinel(all) => all.server(server).start_again(),
             Self::Nats(one) => one.start_again(),
             Self::Cluster(cluster) => cluster.start_again(server),
         }
@@ -160,11 +174,19 @@ impl Servers {
         }
     }
 
+    pub const fn sentinel(&self) -> Option<&SentinelServers> {
+        match self {
+            Self::Sentinel(all) => Some(all),
+            _ => None,
+        }
+    }
+
     /// The log, read without the service: for the embedded one nothing else may have it open.
     pub async fn log(&self) -> Arc<dyn EventStore> {
         match self {
             Self::Embedded(folder, _) => Arc::new(EmbeddedEventStore::new(Database::open(folder.path()).unwrap())),
             Self::Redis(server) => Arc::new(RedisEventStore::new(server.connect_to(PREFIX).await)),
+            Self::Sentinel(all) => Arc::new(RedisEventStore::new(all.primary_server().connect_to(PREFIX).await)),
             Self::Nats(server) => Arc::new(server.store_of(PREFIX).await),
             Self::Cluster(_) => {
                 let store = NatsEventStore::new(self.nats().await);
@@ -179,6 +201,10 @@ impl Servers {
         match self {
             Self::Embedded(_, server) | Self::Redis(server) => {
                 let redis = server.connect_to(PREFIX).await;
+                Arc::new(RedisMessageBus::new(redis, RedisBusOptions::default()))
+            }
+            Self::Sentinel(all) => {
+                let redis = all.primary_server().connect_to(PREFIX).await;
                 Arc::new(RedisMessageBus::new(redis, RedisBusOptions::default()))
             }
             Self::Nats(_) | Self::Cluster(_) => {
@@ -209,6 +235,7 @@ impl Servers {
         match self {
             Self::Embedded(folder, _) => folder_word(folder.path()),
             Self::Redis(server) => server.url(),
+            Self::Sentinel(all) => all.primary_server().url(),
             Self::Nats(server) => server.url(),
             Self::Cluster(cluster) => self.direct_url(cluster),
         }

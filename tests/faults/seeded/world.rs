@@ -101,7 +101,32 @@ impl World {
                 self.kill_server(0);
                 self.start_server(0);
             }
+            Fault::KillPrimary { .. } | Fault::PausePrimary { .. } | Fault::FailOver => {
+                self.suffer_with_sentinel(fault).await;
+            }
             _ => self.suffer_in_cluster(fault).await,
+        }
+    }
+
+    /// What has been acknowledged is on the replicas by then: that a fail-over may lose what is not is documented, and no fault.
+    async fn suffer_with_sentinel(&mut self, fault: &Fault) {
+        let all = self.servers.sentinel().unwrap();
+        let primary = block_in_place(|| {
+            all.until_replicated();
+            all.primary()
+        });
+        match *fault {
+            Fault::KillPrimary { ms } => {
+                self.kill_server(primary);
+                self.pass(ms).await;
+                self.start_server(primary);
+            }
+            Fault::PausePrimary { ms } => {
+                self.servers.signal(primary, "STOP");
+                self.pass(ms).await;
+                self.servers.signal(primary, "CONT");
+            }
+            _ => block_in_place(|| self.servers.sentinel().unwrap().fail_over()),
         }
     }
 

@@ -1,0 +1,89 @@
+//! A primary of Redis, two replicas, and three Sentinels that put another in its place.
+
+use std::time::{Duration, Instant};
+
+use crate::redis_server::{DURABLE, RedisServer};
+
+/// How many servers there are, and how many Sentinels.
+pub const COUNT: usize = 3;
+/// The name of the service.
+const SERVICE: &str = "orders";
+/// Longer than any change takes, on a busy machine too.
+const SETTLES_WITHIN: Duration = Duration::from_secs(120);
+
+pub struct SentinelServers {
+    /// The first one begins as the primary.
+    servers: Vec<RedisServer>,
+    sentinels: Vec<RedisServer>,
+}
+
+impl SentinelServers {
+    /// All of them, knowing each other.
+    pub fn start() -> Self {
+        let primary = RedisServer::start(DURABLE);
+        let of = format!("127.0.0.1 {}", primary.port);
+        let replica = || RedisServer::start(&[DURABLE, &["--replicaof", &of]].concat());
+        let servers = vec![primary, replica(), replica()];
+        let configuration = format!(
+            "sentinel monitor {SERVICE} {of} 2\nsentinel down-after-milliseconds {SERVICE} 1000\n\
+             sentinel failover-timeout {SERVICE} 5000"
+        );
+        let sentinels = (0..COUNT).map(|_| RedisServer::start_sentinel(&configuration)).collect();
+        let all = Self { servers, sentinels };
+        all.until("the Sentinels know each other", || {
+            let knows = |sentinel: &RedisServer| {
+                let about = sentinel.cli(&["SENTINEL", "MASTER", SERVICE]);
+                let lines: Vec<_> = about.lines().collect();
+                let says = |name, value| lines.windows(2).any(|pair| pair == [name, value]);
+                says("num-slaves", "2") && says("num-other-sentinels", "2")
+            };
+            all.sentinels.iter().all(knows)
+        });
+        all.until_replicated();
+        all
+    }
+
+    /// The address for a node.
+    pub fn url(&self) -> String {
+        let hosts: Vec<_> = self.sentinels.iter().map(|sentinel| format!("127.0.0.1:{}", sentinel.port)).collect();
+        format!("redis+sentinel://{}/{SERVICE}", hosts.join(","))
+    }
+
+    pub fn server(&mut self, server: usize) -> &mut RedisServer {
+        &mut self.servers[server]
+    }
+
+    /// The primary, as the Sentinels say.
+    pub fn primary(&self) -> usize {
+        let address = self.sentinels[0].cli(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE]);
+        let port: u16 = address.lines().last().and_then(|port| port.parse().ok()).expect("a port");
+        self.servers.iter().position(|server| server.port == port).expect("one of the servers")
+    }
+
+    pub fn primary_server(&self) -> &RedisServer {
+        &self.servers[self.primary()]
+    }
+
+    /// Makes the Sentinels put another in the place of the primary, which lives on.
+    pub fn fail_over(&self) {
+        let before = self.primary();
+        self.sentinels[0].cli(&["SENTINEL", "FAILOVER", SERVICE]);
+        self.until("another primary", || self.primary() != before);
+    }
+
+    /// Waits until the primary has both replicas: it alone would take what it has acknowledged with it.
+    pub fn until_replicated(&self) {
+        self.until("the primary has its replicas", || {
+            let about = self.primary_server().cli(&["INFO", "replication"]);
+            about.contains("role:master") && about.matches("state=online").count() == COUNT - 1
+        });
+    }
+
+    fn until(&self, what: &str, holds: impl Fn() -> bool) {
+        let deadline = Instant::now() + SETTLES_WITHIN;
+        while !holds() {
+            assert!(Instant::now() < deadline, "not within {SETTLES_WITHIN:?}: {what}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
