@@ -21,6 +21,10 @@ export SEEDED_FIGURES="$out/figures.tsv"
 cargo build --locked --quiet --bin ordersystem || exit 1
 binary=$(cargo test --locked --no-run --test faults --message-format=json 2>/dev/null |
     python3 -c 'import json, sys; print([e for e in map(json.loads, sys.stdin) if e.get("executable") and e["target"]["name"] == "faults"][-1]["executable"])') || exit 1
+# Copies, so that what is built meanwhile disturbs no run.
+cp "$binary" "$out/faults" && cp "${CARGO_TARGET_DIR:-target}/debug/ordersystem" "$out/ordersystem" || exit 1
+binary="$out/faults"
+export SEEDED_BINARY="${SEEDED_BINARY:-$out/ordersystem}"
 read -ra topologies <<< "${SEEDED_TOPOLOGIES:-$("$binary" seeded:: --list | sed -n 's/^seeded::\([a-z_0-9]*\): test$/\1/p' | tr '\n' ' ')}"
 
 for ((run = 0; run < runs; run++)); do

@@ -124,3 +124,19 @@ async fn nats_one_node() {
 async fn nats_three_nodes() {
     seeded("nats_three_nodes", Backend::Nats, 3, 7).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nats_cluster_one_node() {
+    seeded("nats_cluster_one_node", Backend::NatsCluster, 1, 8).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nats_cluster_three_nodes() {
+    seeded("nats_cluster_three_nodes", Backend::NatsCluster, 3, 41).await;
+}
+
+/// Each node knows one server: it hears what that one believes.
+#[tokio::test(flavor = "multi_thread")]
+async fn nats_cluster_three_pinned_nodes() {
+    seeded("nats_cluster_three_pinned_nodes", Backend::PinnedNatsCluster, 3, 42).await;
+}

@@ -31,7 +31,6 @@ use crate::{
 /// What keys in Redis, and streams in NATS, begin with when nothing else is said.
 const PREFIX: &str = "ordersystem";
 
-#[allow(dead_code, reason = "the runs on three servers come with the mending of what they find")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backend {
     /// A file, and Redis for the bus.
