@@ -298,6 +298,17 @@ pub enum AppendError {
     RequestReused,
     /// The store is out of space. Nothing was written.
     Full(String),
+    /// The commit is larger than the store takes. Nothing was written, and nothing will be before an operator changes `setting`.
+    TooLarge {
+        /// Where it was to go.
+        stream: StreamId,
+        /// How large it is.
+        bytes: usize,
+        /// How large it may be.
+        max_bytes: usize,
+        /// What of the store's own settings says so.
+        setting: &'static str,
+    },
     /// The store does not know whether the commit was written. Look for it before trying again.
     OutcomeUnknown(String),
     /// The store failed; nothing was written.
@@ -332,6 +343,11 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
 
     /// Why it is that, for people: what was found and what was asserted; `None` where the name says it all.
     fn durability_detail(&self) -> Option<String> {
+        None
+    }
+
+    /// How large a commit may be, in bytes of its events, where the store has a bound of its own that is known.
+    fn max_commit_bytes(&self) -> Option<usize> {
         None
     }
 
@@ -579,6 +595,10 @@ impl fmt::Display for AppendError {
             Self::Conflict { actual } => write!(f, "the stream is at revision {actual}"),
             Self::RequestReused => f.write_str("the request id was used with another payload"),
             Self::Full(why) => write!(f, "the event store is full: {why}"),
+            Self::TooLarge { stream, bytes, max_bytes, setting } => write!(
+                f,
+                "a commit of {bytes} bytes to order {stream} is larger than the {max_bytes} that the event store takes: raise {setting}"
+            ),
             Self::OutcomeUnknown(why) => write!(f, "it is not known whether the commit was written: {why}"),
             Self::Store(error) => error.fmt(f),
         }

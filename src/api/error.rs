@@ -273,6 +273,7 @@ impl From<AppError> for ApiError {
                 "it is not known whether the command took effect: retry it with the same request id, or look at the order",
             )
             .retry(RETRY_AFTER),
+            AppError::TooLarge { max_bytes, .. } => of(Reason::MessageTooLarge).with("max_message_bytes", max_bytes),
             AppError::StoreFull(_) => Self::new(Reason::StoreFull, "the event store is full").retry(RETRY_AFTER * 10),
             AppError::NewIds { retry_after, .. } => of(Reason::Unavailable).retry(retry_after),
             AppError::Unavailable { retry_after, .. } => {

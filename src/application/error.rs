@@ -70,6 +70,13 @@ pub enum AppError {
         /// When to try again.
         retry_after: Duration,
     },
+    /// What the command makes is larger than the store takes. Nothing was written.
+    TooLarge {
+        /// How large it is.
+        bytes: usize,
+        /// How large it may be.
+        max_bytes: usize,
+    },
     /// Something that the service needs is out of reach.
     Unavailable {
         /// What, for the log.
@@ -141,6 +148,9 @@ impl fmt::Display for AppError {
             Self::OutcomeUnknown(why) => write!(f, "it is not known whether the command took effect: {why}"),
             Self::StoreFull(why) => write!(f, "the event store is full: {why}"),
             Self::NewIds { why, .. } => write!(f, "temporarily unavailable: {why}"),
+            Self::TooLarge { bytes, max_bytes } => {
+                write!(f, "an order of {bytes} bytes is larger than the {max_bytes} that the event store takes")
+            }
             Self::Unavailable { what, .. } => write!(f, "temporarily unavailable: {what}"),
             Self::LogReplaced(what) => write!(f, "the log has lost events: {what}"),
             Self::Corrupt(what) => write!(f, "stored data is damaged: {what}"),
@@ -167,6 +177,7 @@ impl From<AppendError> for AppError {
             // The id is added where it is known.
             AppendError::RequestReused => Self::RequestReused(String::new()),
             AppendError::Full(why) => Self::StoreFull(why),
+            AppendError::TooLarge { bytes, max_bytes, .. } => Self::TooLarge { bytes, max_bytes },
             AppendError::OutcomeUnknown(why) => Self::OutcomeUnknown(why),
             AppendError::Store(error) => error.into(),
         }

@@ -97,6 +97,10 @@ impl EventStore for GuardedStore {
         self.inner.durability_detail()
     }
 
+    fn max_commit_bytes(&self) -> Option<usize> {
+        self.inner.max_commit_bytes()
+    }
+
     async fn append(&self, commit: Commit) -> Result<Appended, AppendError> {
         self.require_durable().await?;
         self.write(self.inner.append(commit)).await

@@ -266,7 +266,9 @@ fn append_failure(error: AppendError) -> Failure {
     match error {
         AppendError::Conflict { .. } | AppendError::RequestReused => Failure::Conflict(text),
         AppendError::OutcomeUnknown(_) | AppendError::Store(StoreError::Unavailable(_)) => Failure::Passing(text),
-        AppendError::Full(_) | AppendError::Store(StoreError::Corrupt(_) | StoreError::LogReplaced(_)) => {
+        AppendError::Full(_)
+        | AppendError::TooLarge { .. }
+        | AppendError::Store(StoreError::Corrupt(_) | StoreError::LogReplaced(_)) => {
             Failure::Final(CopyError::Failed(text))
         }
     }

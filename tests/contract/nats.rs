@@ -375,18 +375,34 @@ async fn a_full_server_says_so_and_leaves_nothing_behind() {
 async fn a_commit_that_nats_does_not_take_is_refused_with_the_reason() {
     let server = shared();
     let store = server.store().await;
-    let large = commit(1, ExpectedRevision::Any, &"x".repeat(2_000_000));
-    let refused = store.append(large).await;
-    let Err(AppendError::Store(StoreError::Corrupt(why))) = refused else { panic!("{refused:?}") };
-    assert!(why.contains("payload"), "{why}");
+    let max_bytes = store.max_commit_bytes().expect("the server has said it");
+    assert!((1_000_000..1_048_576).contains(&max_bytes), "{max_bytes}");
+    for size in [max_bytes + 1, 2_000_000] {
+        let text = "x".repeat(size);
+        for large in [commit(7, ExpectedRevision::Any, &text), create(7, "large", &text)] {
+            for refused in [
+                store.append(large.clone()).await.err(),
+                store.append_all(vec![Commit { expected: ExpectedRevision::NoStream, ..large }]).await.err(),
+            ] {
+                let Some(AppendError::TooLarge { stream, bytes, max_bytes: told, .. }) = refused else {
+                    panic!("{refused:?}")
+                };
+                assert_eq!((stream, bytes, told), (StreamId(7), size, max_bytes));
+            }
+        }
+    }
+    let text = "x".repeat(max_bytes);
+    let id: String = "i".repeat(128);
+    store.append(create(7, &id, &text)).await.expect("what is just as large is taken, with the longest request id");
+    let before = store.head().await.unwrap();
     let many = Commit { events: vec![Bytes::from_static(b"x"); 257], ..commit(1, ExpectedRevision::Any, "x") };
     let refused = store.append(many).await;
     let Err(AppendError::Store(StoreError::Corrupt(why))) = refused else { panic!("{refused:?}") };
     assert!(why.contains("257") && why.contains("256"), "{why}");
-    assert_eq!(store.head().await, Ok(Position(0)));
+    assert_eq!(store.head().await, Ok(before));
     let most = Commit { events: vec![Bytes::from_static(b"x"); 256], ..commit(1, ExpectedRevision::Any, "x") };
     let appended = store.append(most).await.unwrap();
-    let read = store.read_log(Position(0), Direction::Forward, 1_000).await.unwrap();
+    let read = store.read_log(before, Direction::Forward, 1_000).await.unwrap();
     assert_eq!((read.len(), read[255].position), (256, appended.position));
 }
 

@@ -8,7 +8,7 @@ use tonic::{Request, Response, Status};
 use super::reply;
 use crate::{
     api::{
-        Context, MAX_BATCH_SIZE, MAX_IDS_PER_CALL, MAX_ITEMS, MAX_PAGE_SIZE, SERVICE_NAME, ServerInfo, VERSION, cursor,
+        Context, MAX_BATCH_SIZE, MAX_IDS_PER_CALL, MAX_ITEMS, MAX_PAGE_SIZE, SERVICE_NAME, VERSION, cursor,
         error::ApiError,
     },
     application::AppError,
@@ -50,7 +50,7 @@ impl SystemService for System {
             persistence: info.persistence.to_owned(),
             transport: info.transport.to_owned(),
             durability: durability(self.context.store.durability()).into(),
-            limits: Some(limits(info)),
+            limits: Some(limits(&self.context)),
             started_at: Some(timestamp_to_proto(info.started_at)),
             uptime: prost_types::Duration::try_from(info.started.elapsed()).ok(),
             datacenter_id: self.context.ids.node().datacenter_id().into(),
@@ -127,12 +127,17 @@ const fn durability(durability: Durability) -> pb::Durability {
     }
 }
 
-fn limits(info: &ServerInfo) -> pb::Limits {
+fn limits(context: &Context) -> pb::Limits {
+    let info = &context.info;
+    // A new order is about as large as what asks for it.
+    let max_message_bytes =
+        context.store.max_commit_bytes().map_or(info.max_message_bytes, |bytes| bytes.min(info.max_message_bytes));
+
     fn small(limit: usize) -> i32 {
         i32::try_from(limit).unwrap_or(i32::MAX)
     }
     pb::Limits {
-        max_message_bytes: i64::try_from(info.max_message_bytes).unwrap_or(i64::MAX),
+        max_message_bytes: i64::try_from(max_message_bytes).unwrap_or(i64::MAX),
         max_items_per_order: small(MAX_ITEMS),
         max_quantity: MAX_QUANTITY.into(),
         max_page_size: small(MAX_PAGE_SIZE),

@@ -37,6 +37,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use tokio::{
     sync::{Semaphore, watch},
     time::{Instant, timeout_at},
@@ -48,7 +49,7 @@ use self::{
     log::Log,
     read::Readers,
     ring::{Entry, Ring, Slot},
-    streams::Streams,
+    streams::{End, Streams},
 };
 use super::{
     api::CallError,
@@ -203,10 +204,26 @@ impl Shared {
     fn store_error(&self, error: CallError) -> StoreError {
         // Whatever it is, the streams may not be what they were.
         self.log.doubt();
-        match error {
-            CallError::TooLarge(what) => StoreError::Corrupt(what),
-            error => StoreError::Unavailable(error.to_string()),
+        StoreError::Unavailable(error.to_string())
+    }
+
+    /// How large the events of a commit may be.
+    fn max_commit_bytes(&self) -> usize {
+        self.nats.client().max_payload().saturating_sub(commit::AROUND)
+    }
+
+    /// The message of `commit`, which is to stand after `end`, if NATS takes one so large.
+    fn encode(&self, commit: &Commit, end: End) -> Result<Bytes, AppendError> {
+        let (bytes, max_bytes) = (commit.events.iter().map(Bytes::len).sum(), self.max_commit_bytes());
+        if bytes > max_bytes {
+            return Err(self.is_too_large(commit.stream, bytes));
         }
+        commit::encode(commit, end.sequence, end.revision + 1)
+    }
+
+    fn is_too_large(&self, stream: StreamId, bytes: usize) -> AppendError {
+        let setting = "max_payload of nats-server, or max_msg_size of its streams";
+        AppendError::TooLarge { stream, bytes, max_bytes: self.max_commit_bytes(), setting }
     }
 
     /// Remembers that there is no space.
@@ -254,6 +271,11 @@ impl EventStore for NatsEventStore {
 
     fn durability_detail(&self) -> Option<String> {
         self.shared.log.durability_detail()
+    }
+
+    /// Unknown before NATS has been reached.
+    fn max_commit_bytes(&self) -> Option<usize> {
+        self.shared.log.id().map(|_| self.shared.max_commit_bytes())
     }
 
     async fn append(&self, commit: Commit) -> Result<Appended, AppendError> {

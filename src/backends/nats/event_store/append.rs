@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     Shared,
-    commit::{self, StoredCommit},
+    commit::StoredCommit,
     log::FIRST_SEQUENCE,
     streams::{End, StreamState},
 };
@@ -64,7 +64,7 @@ impl Shared {
                 Belief::Replayed(appended) => return Ok(appended),
                 Belief::Fails(end) => return Err(AppendError::Conflict { actual: end.revision }),
             };
-            let message = commit::encode(commit, end.sequence, end.revision + 1)?;
+            let message = self.encode(commit, end)?;
             let conditional = Conditional { id: commit.id, stream: commit.stream, after: end.sequence, message };
             let written = self.write(&conditional, false).await;
             if matches!(written, Err(AppendError::OutcomeUnknown(_))) {
@@ -226,6 +226,8 @@ impl Shared {
             },
             Err(error @ (CallError::Lost(_) | CallError::UnderWay(_))) => self.resolve(conditional, error).await,
             Err(error) if error.is_full() => Err(self.is_full(&error)),
+            // It is checked before: a stream may have a bound of its own.
+            Err(CallError::TooLarge(_)) => Err(self.is_too_large(conditional.stream, conditional.message.len())),
             Err(error) => Err(self.store_error(error).into()),
         }
     }

@@ -17,7 +17,7 @@ use tokio::{
 use super::{
     Shared,
     append::{Belief, Conditional, FIRST_PAUSE, RESOLVE_PAUSE, RESOLVE_WITHIN, stored},
-    commit::{self, encode_reservation},
+    commit::encode_reservation,
     log::head_position,
     streams::End,
 };
@@ -91,7 +91,7 @@ impl Shared {
                 Some(end) => return Err(AppendError::Conflict { actual: end.revision }),
                 None => self.end_for(commit).await?,
             };
-            let message = commit::encode(commit, end.sequence, end.revision + 1)?;
+            let message = self.encode(commit, end)?;
             let revision = end.revision + commit.events.len() as u64;
             ends.insert(commit.stream, End { sequence, revision });
             let message = Conditional { id: commit.id, stream: commit.stream, after: end.sequence, message };

@@ -21,6 +21,10 @@ pub(super) const MAX_EVENTS: usize = 1 << INDEX_BITS;
 const INDEX_BITS: u32 = 8;
 const LAST_INDEX: u64 = MAX_EVENTS as u64 - 1;
 
+/// What a message has beside the events of its commit, at the most: their lengths, the request id, the form of a reservation around it, and the
+/// headers of its publish.
+pub(super) const AROUND: usize = 4 * 1024;
+
 const CHECKSUM: usize = 8;
 const COMMIT: u8 = 1;
 const RESERVATION: u8 = 2;

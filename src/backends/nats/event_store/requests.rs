@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep};
 use super::{
     Shared,
     append::{Belief, Conditional, FIRST_PAUSE, MAX_TRIES, RESOLVE_PAUSE, RESOLVE_WITHIN, Written, stored},
-    commit::{self, Reservation, StoredCommit, decode_reservation, encode_reservation},
+    commit::{Reservation, StoredCommit, decode_reservation, encode_reservation},
     foreign,
     streams::StreamState,
 };
@@ -63,7 +63,7 @@ impl Shared {
                     return found.ok_or(AppendError::Conflict { actual: end.revision });
                 }
             };
-            let message = commit::encode(commit, end.sequence, end.revision + 1)?;
+            let message = self.encode(commit, end)?;
             let conditional = Conditional { id: commit.id, stream: commit.stream, after: end.sequence, message };
             match self.reserve(request, &conditional, replaces).await? {
                 Claim::Ours(sequence) => match self.write_reserved(&conditional).await? {
@@ -163,6 +163,7 @@ impl Shared {
                 // Neither an error nor silence tells of an earlier try.
                 Err(_) if unanswered.is_some() => {}
                 Err(error) if error.is_full() => return Err(self.is_full(&error)),
+                Err(CallError::TooLarge(_)) => return Err(self.is_too_large(conditional.stream, message.len())),
                 Err(error) => return Err(self.store_error(error).into()),
             }
             if Instant::now() >= give_up {
