@@ -13,7 +13,7 @@ use std::fmt;
 
 use async_trait::async_trait;
 
-use crate::event_store::Position;
+use crate::event_store::{LogPoint, Position};
 
 /// The longest name of a checkpoint, a lease or a consumer, in characters.
 pub const MAX_NAME_CHARS: usize = 128;
@@ -31,11 +31,43 @@ pub fn is_valid_name(name: &str) -> bool {
 pub struct Checkpoint {
     /// Everything up to here, inclusive, has been dealt with.
     pub position: Position,
+    /// Tells the event at that position from another one, see [`LogPoint`]; `None` where the position is none of the log, and in what
+    /// earlier versions have saved.
+    pub fingerprint: Option<u32>,
     /// The token of the lease under which it was; 0 where one node works alone.
     pub fencing_token: u64,
 }
 
 impl Checkpoint {
+    /// The checkpoint at `point`, under the lease with `fencing_token`.
+    #[must_use]
+    pub const fn at(point: LogPoint, fencing_token: u64) -> Self {
+        Self { position: point.position, fingerprint: point.fingerprint, fencing_token }
+    }
+
+    /// Where in the log it is.
+    #[must_use]
+    pub const fn point(&self) -> LogPoint {
+        LogPoint { position: self.position, fingerprint: self.fingerprint }
+    }
+
+    /// Reads what [`Checkpoint::to_text`] has written, also without the fingerprint.
+    #[must_use]
+    pub fn from_text(text: &str) -> Option<Self> {
+        let mut parts = text.split(':');
+        let (fencing_token, position) = (parts.next()?.parse().ok()?, Position(parts.next()?.parse().ok()?));
+        let fingerprint = parts.next().map(str::parse).transpose().ok()?;
+        parts.next().is_none().then_some(Self { position, fingerprint, fencing_token })
+    }
+
+    /// Token, position and, where it is known, fingerprint, separated by colons. The numbers have 20 digits, so that texts compare as tokens
+    /// and then positions do.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        let text = format!("{:020}:{:020}", self.fencing_token, self.position.0);
+        self.fingerprint.map_or(text.clone(), |fingerprint| format!("{text}:{fingerprint}"))
+    }
+
     /// Whether `next` may take the place of this checkpoint.
     ///
     /// # Errors

@@ -7,14 +7,15 @@
 //! - **Readable when acknowledged**: a read that starts after an append returned sees it.
 //! - **Once a request**: a request id takes effect once, for as long as the stream lives.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tokio::{
-    sync::watch,
-    time::{Instant, sleep_until},
-};
+use tokio::sync::watch;
+
+mod follower;
+
+pub use follower::{Foothold, LogFollower, LogPoint, LogWake, fingerprint};
 
 /// The most events that one read returns.
 pub const MAX_READ_EVENTS: usize = 4_096;
@@ -486,83 +487,6 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// [`StoreError`] says what is wrong.
     async fn check(&self) -> Result<(), StoreError>;
-}
-
-/// A reader that has just been woken is not woken again for this long: on a busy log it then finds a batch and not one event,
-/// and the writers do not pay for a wake-up each. A reader of a quiet log is woken at once.
-const PACE: Duration = Duration::from_millis(1);
-
-/// Wakes a reader when the log may have grown.
-#[derive(Debug)]
-pub struct LogWake {
-    receiver: watch::Receiver<Position>,
-    woken_at: Option<Instant>,
-}
-
-impl LogWake {
-    /// Wakes for what is appended to `store` from now on.
-    #[must_use]
-    pub fn new(store: &dyn EventStore) -> Self {
-        Self { receiver: store.wake(), woken_at: None }
-    }
-
-    /// To be called before each read: whatever is appended from here on ends the next [`LogWake::wait`].
-    pub fn arm(&mut self) {
-        self.receiver.borrow_and_update();
-    }
-
-    /// Waits until something may have been appended since [`LogWake::arm`].
-    pub async fn wait(&mut self) {
-        if self.receiver.changed().await.is_err() {
-            // The store is being dropped: there is nothing to wake up for.
-            std::future::pending::<()>().await;
-        }
-        if let Some(before) = self.woken_at {
-            sleep_until(before + PACE).await;
-        }
-        self.woken_at = Some(Instant::now());
-    }
-}
-
-/// Reads the log from a position to its end and on, as it grows: never skips, never repeats, holds nothing between reads.
-#[derive(Debug)]
-pub struct LogFollower {
-    store: Arc<dyn EventStore>,
-    position: Position,
-    wake: LogWake,
-}
-
-impl LogFollower {
-    /// Starts after `position`.
-    #[must_use]
-    pub fn new(store: Arc<dyn EventStore>, position: Position) -> Self {
-        let wake = LogWake::new(&*store);
-        Self { store, position, wake }
-    }
-
-    /// The position up to which events have been returned.
-    #[must_use]
-    pub const fn position(&self) -> Position {
-        self.position
-    }
-
-    /// The next events, at once; empty at the end of the log.
-    ///
-    /// # Errors
-    /// [`StoreError`]; the follower may be used again and goes on where it was.
-    pub async fn poll_batch(&mut self, max_events: usize) -> Result<Vec<StoredEvent>, StoreError> {
-        self.wake.arm();
-        let batch = self.store.read_log(self.position, Direction::Forward, max_events).await?;
-        if let Some(last) = batch.last() {
-            self.position = last.position;
-        }
-        Ok(batch)
-    }
-
-    /// Waits until something may have been appended since the last [`LogFollower::poll_batch`].
-    pub async fn wait(&mut self) {
-        self.wake.wait().await;
-    }
 }
 
 impl fmt::Display for Position {

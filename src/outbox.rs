@@ -5,7 +5,12 @@
 //! does not ([`MessageBus::at_risk`]), what the handlers have acknowledged, too. One relay at a time holds the lease; its fencing token keeps
 //! a relay that has lost it from moving the checkpoint.
 
-use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
+use std::{
+    borrow::Cow,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use metrics::Counter;
 use tokio::time::{Instant, sleep};
@@ -15,7 +20,7 @@ use crate::{
     checkpoint_store::{Checkpoint, CheckpointStore},
     clock::Clock,
     codec::EventHeader,
-    event_store::{Durability, EventStore, LogFollower, Position, StoredEvent},
+    event_store::{Durability, EventStore, LogFollower, LogPoint, Position, StoreError, StoredEvent},
     lease::{self, Lease, LeaseStore, STANDBY_LOOK, WORK_TTL},
     message_bus::{AtRisk, Message, MessageBus},
     outage::Outage,
@@ -23,9 +28,11 @@ use crate::{
 
 mod meter;
 mod status;
+mod trail;
 
 pub use meter::{Backlog, OutboxMeter};
 pub use status::OutboxStatus;
+use trail::Trail;
 
 /// The name of the lease and of the checkpoint.
 pub const NAME: &str = "outbox";
@@ -74,6 +81,8 @@ pub struct OutboxRelay {
     status: Arc<OutboxStatus>,
     published: Counter,
     outage: Outage,
+    losses: Counter,
+    trail: Mutex<Trail>,
 }
 
 /// Why the relay paused.
@@ -84,6 +93,8 @@ enum Pause {
     Failed(String),
     /// Asked to stop, and everything is published.
     Flushed,
+    /// The log has lost events that were published: under another lease the checkpoint may go back.
+    LogReplaced,
 }
 
 /// How far the owner of the lease is.
@@ -92,7 +103,7 @@ struct Progress {
     /// What the bus has accepted.
     published_to: Position,
     /// The checkpoint.
-    saved: Position,
+    saved: LogPoint,
 }
 
 impl OutboxRelay {
@@ -100,7 +111,16 @@ impl OutboxRelay {
     #[must_use]
     pub fn new(parts: OutboxParts, options: OutboxOptions) -> Self {
         let published = metrics::counter!("ordersystem_outbox_published_total");
-        Self { parts, options, status: Arc::default(), published, outage: Outage::default() }
+        let losses = metrics::counter!("ordersystem_log_losses_total", "reader" => "outbox");
+        Self {
+            parts,
+            options,
+            status: Arc::default(),
+            published,
+            losses,
+            trail: Mutex::default(),
+            outage: Outage::default(),
+        }
     }
 
     /// Where to see how it does.
@@ -124,6 +144,10 @@ impl OutboxRelay {
         loop {
             match self.own_and_relay(&flush).await {
                 Pause::Flushed => return,
+                Pause::LogReplaced => {
+                    failures = 0;
+                    sleep(retry_pause(failures)).await;
+                }
                 Pause::NotOwner(owner) => {
                     failures = 0;
                     self.status.stands_by(owner);
@@ -185,25 +209,30 @@ impl OutboxRelay {
 
     async fn relay(&self, lease: &Lease, flush: &CancellationToken) -> Result<Pause, String> {
         self.until_subscribed().await?;
-        let start = self.parts.checkpoints.load(NAME).await.map_err(text)?;
-        let start = start.map_or(Position(0), |checkpoint| checkpoint.position);
+        let start = self.start(lease.fencing_token).await?;
         let start = self.before_what_was_lost(lease, start).await?;
-        let mut progress = Progress { fencing_token: lease.fencing_token, published_to: start, saved: start };
+        let mut progress = Progress { fencing_token: lease.fencing_token, published_to: start.position, saved: start };
         let mut follower = LogFollower::new(Arc::clone(&self.parts.store), start);
-        self.status.published(start);
+        self.status.published(start.position);
         let mut end_at = None;
         loop {
             if self.parts.bus.lost_from(&self.parts.consumers).await.map_err(text)?.is_some() {
                 return Err("the message bus has lost events, which are published again".to_owned());
             }
-            let batch = follower.poll_batch(self.options.batch_size).await.map_err(text)?;
+            let batch = match follower.poll_batch(self.options.batch_size).await {
+                Err(StoreError::LogReplaced(what)) => {
+                    self.lost(&what);
+                    return Ok(Pause::LogReplaced);
+                }
+                batch => batch.map_err(text)?,
+            };
             if !batch.is_empty() {
                 self.publish(&batch, &mut progress).await?;
                 continue;
             }
             self.save(&mut progress).await?;
             self.works();
-            let waits_for_acks = progress.saved < progress.published_to;
+            let waits_for_acks = progress.saved.position < progress.published_to;
             if !flush.is_cancelled() {
                 self.idle(&mut follower, flush, waits_for_acks).await;
             } else if waits_for_acks && Instant::now() < *end_at.get_or_insert(Instant::now() + ACKS_AT_END) {
@@ -222,22 +251,69 @@ impl OutboxRelay {
     }
 
     /// The position to begin after: `checkpoint`, or an earlier one if the bus has lost what it had accepted, which is written down first.
-    async fn before_what_was_lost(&self, lease: &Lease, checkpoint: Position) -> Result<Position, String> {
+    async fn before_what_was_lost(&self, lease: &Lease, checkpoint: LogPoint) -> Result<LogPoint, String> {
         let Some(first) = self.parts.bus.lost_from(&self.parts.consumers).await.map_err(text)? else {
             return Ok(checkpoint);
         };
-        let position = Position(first.saturating_sub(1)).min(checkpoint);
-        if position < checkpoint {
-            let resumed = Checkpoint { position, fencing_token: lease.fencing_token };
+        let mut point = checkpoint;
+        let position = Position(first.saturating_sub(1));
+        if position < checkpoint.position {
+            point = self.trail().at(position);
+            let resumed = Checkpoint::at(point, lease.fencing_token);
             self.parts.checkpoints.save(NAME, resumed).await.map_err(text)?;
         }
         tracing::warn!(
-            from = position.0,
-            checkpoint = checkpoint.0,
+            from = point.position.0,
+            checkpoint = checkpoint.position.0,
             "the message bus has lost what it held: events are published again"
         );
         self.parts.bus.resume();
-        Ok(position)
+        Ok(point)
+    }
+
+    /// Where to begin: at the checkpoint, or, if the log no longer has that, at the newest point before it that it has. What came after that point
+    /// is published, some of it again: consumers know what they have had.
+    async fn start(&self, fencing_token: u64) -> Result<LogPoint, String> {
+        let saved = self.parts.checkpoints.load(NAME).await.map_err(text)?;
+        let saved = saved.map_or(LogPoint::START, |checkpoint| checkpoint.point());
+        let what = match saved.verify(&*self.parts.store).await {
+            Ok(()) => return Ok(saved),
+            Err(StoreError::LogReplaced(what)) => what,
+            Err(error) => return Err(error.to_string()),
+        };
+        self.lost(&what);
+        let start = self.newest_left().await?;
+        tracing::warn!(position = %start, "the outbox publishes what the log has after this position, some of it again");
+        let checkpoint = Checkpoint::at(start, fencing_token);
+        self.parts.checkpoints.save(NAME, checkpoint).await.map_err(text)?;
+        Ok(start)
+    }
+
+    /// The newest point of the trail that the log still has; its beginning, if it has none of them.
+    async fn newest_left(&self) -> Result<LogPoint, String> {
+        let trail = self.trail().newest_first();
+        for point in trail {
+            match point.verify(&*self.parts.store).await {
+                Ok(()) => return Ok(point),
+                Err(StoreError::LogReplaced(_)) => self.trail().cut(point.position),
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+        Ok(LogPoint::START)
+    }
+
+    fn lost(&self, what: &str) {
+        if self.status.lost(format!("the log has lost events: {what}")) {
+            tracing::error!(
+                what,
+                "the log has lost events that this node had published, or another one that published before it"
+            );
+            self.losses.increment(1);
+        }
+    }
+
+    fn trail(&self) -> MutexGuard<'_, Trail> {
+        self.trail.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until the bus will keep for every handler what is published.
@@ -271,7 +347,10 @@ impl OutboxRelay {
                 () = sleep(ACKS_LOOK) => self.save(progress).await?,
             }
         }
-        progress.published_to = batch.last().map_or(progress.published_to, |last| last.position);
+        if let Some(last) = batch.last() {
+            progress.published_to = last.position;
+            self.trail().push(LogPoint::after(last));
+        }
         self.published.increment(messages.len() as u64);
         self.save(progress).await?;
         self.status.published(progress.published_to);
@@ -286,10 +365,11 @@ impl OutboxRelay {
             AtRisk::From(first) => progress.published_to.min(Position(first.saturating_sub(1))),
             AtRisk::NoConsumer => return Ok(()),
         };
-        if position > progress.saved {
-            let checkpoint = Checkpoint { position, fencing_token: progress.fencing_token };
+        if position > progress.saved.position {
+            let point = self.trail().at(position);
+            let checkpoint = Checkpoint::at(point, progress.fencing_token);
             self.parts.checkpoints.save(NAME, checkpoint).await.map_err(text)?;
-            progress.saved = position;
+            progress.saved = point;
         }
         Ok(())
     }

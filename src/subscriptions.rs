@@ -5,7 +5,7 @@
 //! letters of its handler, **and the later events of its order go on without it**: a handler that cannot live with a gap looks at
 //! [`ReceivedEvent::revision`].
 //!
-//! A subscription remembers the last revision that it dealt with of as many orders as [`SubscriptionOptions::remembered_orders`], and
+//! A subscription remembers the last revisions that it handled of as many orders as [`SubscriptionOptions::remembered_orders`], and
 //! passes over what comes again. The memory is that of the process: after a restart an event may be handled again.
 //!
 //! **One node at a time** runs a handler, under the lease `subscription-<name>`; the others stand by and take over within seconds when the
@@ -63,7 +63,7 @@ pub struct SubscriptionOptions {
     pub max_backoff: Duration,
     /// How long a handler may take for one event. No more than half of the bus's ack-wait counts.
     pub handler_timeout: Duration,
-    /// Of how many orders the last revision is remembered at least; at least 1. About 100 bytes each.
+    /// Of how many orders the last revisions are remembered at least; at least 1. About 200 bytes each.
     pub remembered_orders: usize,
 }
 
@@ -270,7 +270,7 @@ impl Subscription {
                 continue;
             }
             in_hand.keep(index).await?;
-            if !delivery.replayed && self.remembered().covers(delivery.message.event_id()) {
+            if !delivery.replayed && self.remembered().covers(&delivery.message) {
                 self.status.add_deduplicated();
                 in_hand.done.push(delivery.receipt);
             } else if self.handle(in_hand, index, stop).await? == Next::Stop {
@@ -286,7 +286,7 @@ impl Subscription {
         let error = match self.call(delivery, in_hand.consumer.ack_wait() / 2).await {
             Ok(()) => {
                 self.status.add_handled();
-                self.remembered().insert(delivery.message.event_id());
+                self.remembered().insert(&delivery.message);
                 in_hand.done.push(delivery.receipt);
                 return Ok(Next::Continue);
             }
@@ -343,7 +343,7 @@ impl Subscription {
             in_hand.keep(index).await?;
         }
         self.status.add_dead_lettered();
-        self.remembered().insert(delivery.message.event_id());
+        self.remembered().insert(&delivery.message);
         Ok(Next::Continue)
     }
 }

@@ -6,7 +6,7 @@
 use data_encoding::BASE64URL_NOPAD;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::event_store::{LogId, Position};
+use crate::event_store::{LogId, LogPoint, Position};
 
 /// What the text stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,16 +51,32 @@ pub struct PageKey {
     pub order_id: u64,
 }
 
-/// A place in the log as text.
+/// A point of the log as text. With what tells its event from another one, since a log that was put back to an earlier state keeps its id.
 #[must_use]
-pub fn encode_cursor(log: LogId, position: Position) -> String {
-    seal(Kind::Cursor, log, &position.0.to_be_bytes())
+pub fn encode_cursor(log: LogId, point: LogPoint) -> String {
+    let position = point.position.0.to_be_bytes();
+    let Some(fingerprint) = point.fingerprint else { return seal(Kind::Cursor, log, &position) };
+    let mut body = [0; 12];
+    body[..8].copy_from_slice(&position);
+    body[8..].copy_from_slice(&fingerprint.to_be_bytes());
+    seal(Kind::Cursor, log, &body)
 }
 
+/// Takes those with and without a fingerprint: earlier versions have given out the latter.
+///
 /// # Errors
 /// [`InvalidCursor`].
-pub fn decode_cursor(text: &str, log: Option<LogId>) -> Result<Position, InvalidCursor> {
-    open(Kind::Cursor, text, log).map(|bytes| Position(u64::from_be_bytes(bytes)))
+pub fn decode_cursor(text: &str, log: Option<LogId>) -> Result<LogPoint, InvalidCursor> {
+    match open::<8>(Kind::Cursor, text, log) {
+        Err(InvalidCursor::Malformed) => {}
+        short => return short.map(|bytes| Position(u64::from_be_bytes(bytes)).into()),
+    }
+    let body: [u8; 12] = open(Kind::Cursor, text, log)?;
+    let (mut position, mut fingerprint) = ([0; 8], [0; 4]);
+    position.copy_from_slice(&body[..8]);
+    fingerprint.copy_from_slice(&body[8..]);
+    let position = Position(u64::from_be_bytes(position));
+    Ok(LogPoint { position, fingerprint: Some(u32::from_be_bytes(fingerprint)) })
 }
 
 /// How fresh a reader wants to be, as text.
@@ -142,14 +158,17 @@ mod tests {
     #[test]
     fn what_is_given_out_comes_back() {
         let key = PageKey { created_at_micros: -5, order_id: u64::MAX };
-        assert_eq!(decode_cursor(&encode_cursor(LOG, Position(42)), KNOWN), Ok(Position(42)));
+        for fingerprint in [None, Some(7), Some(u32::MAX)] {
+            let point = LogPoint { position: Position(42), fingerprint };
+            assert_eq!(decode_cursor(&encode_cursor(LOG, point), KNOWN), Ok(point));
+        }
         assert_eq!(decode_token(&encode_token(LOG, Position(0)), KNOWN), Ok(Position(0)));
         assert_eq!(decode_page_token(&encode_page_token(LOG, 9, key), KNOWN, 9), Ok(key));
     }
 
     #[test]
     fn what_is_foreign_is_refused() {
-        let cursor = encode_cursor(LOG, Position(42));
+        let cursor = encode_cursor(LOG, LogPoint { position: Position(42), fingerprint: Some(7) });
         assert_eq!(decode_cursor(&cursor, Some(LogId(8))), Err(InvalidCursor::AnotherLog));
         assert_eq!(decode_cursor(&cursor, None), Err(InvalidCursor::LogUnknown));
         assert_eq!(decode_token(&cursor, KNOWN), Err(InvalidCursor::Malformed));
@@ -163,7 +182,7 @@ mod tests {
 
     #[test]
     fn any_changed_character_is_noticed() {
-        let cursor = encode_cursor(LOG, Position(42));
+        let cursor = encode_cursor(LOG, LogPoint { position: Position(42), fingerprint: Some(7) });
         let noticed = (0..cursor.len()).filter(|&at| {
             let mut bytes = cursor.clone().into_bytes();
             bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };

@@ -135,17 +135,24 @@ impl HealthCheck for OutboxCheck {
             return Finding::unhealthy(format!("the relay {end}"));
         }
         let failure = self.status.failure();
-        let Backlog { positions, oldest_seconds } = match self.meter.measure().await {
+        let Backlog { positions, oldest_seconds, past_the_end } = match self.meter.measure().await {
             Ok(backlog) => backlog,
             Err(unreadable) => return Finding::unhealthy(failure.unwrap_or(unreadable)),
         };
-        let backlog = format!("lag: {positions}, oldest pending: {oldest_seconds:.1} s");
+        let backlog = match past_the_end {
+            Some((head, position)) => past(position, head),
+            None => format!("lag: {positions}, oldest pending: {oldest_seconds:.1} s"),
+        };
         if let Some(failure) = failure {
             return Finding::unhealthy(format!("{failure}; {backlog}"));
         }
         let owner = self.status.relayed_by().map(|node| format!("standing by: {node} publishes; "));
         let detail = owner.unwrap_or_default() + &backlog;
-        if positions > MAX_LAG_POSITIONS || oldest_seconds > MAX_PENDING_SECONDS {
+        if past_the_end.is_some() {
+            Finding::unhealthy(detail)
+        } else if let Some(loss) = self.status.loss() {
+            Finding::degraded(format!("{detail}; {loss}"))
+        } else if positions > MAX_LAG_POSITIONS || oldest_seconds > MAX_PENDING_SECONDS {
             Finding::degraded(detail)
         } else {
             Finding::healthy(detail)
@@ -192,20 +199,34 @@ impl HealthCheck for ProjectionCheck {
         if let Err(error) = self.read_model.check().await {
             return Finding::unhealthy(error.to_string());
         }
-        let head = match self.store.head().await {
+        let mut head = match self.store.head().await {
             Ok(head) => head.0,
             Err(error) => return Finding::unhealthy(error.to_string()),
         };
+        if self.progress.position().0 > head {
+            head = match self.store.confirmed_head().await {
+                Ok(confirmed) => confirmed.0,
+                Err(error) => return Finding::unhealthy(error.to_string()),
+            };
+        }
         let _ = self.start_head.compare_exchange(0, head + 1, Ordering::AcqRel, Ordering::Acquire);
-        let at_start = self.start_head.load(Ordering::Acquire) - 1;
+        // A log that has become shorter since need not be followed to where it ended then.
+        let at_start = (self.start_head.load(Ordering::Acquire) - 1).min(head);
         let position = self.progress.position().0;
+        if position > head {
+            return Finding::unhealthy(past(Position(position), Position(head)));
+        }
         if position < at_start {
             return Finding::unhealthy(match self.progress.catch_up() {
                 Some(catch_up) => format!("catching up: {catch_up}"),
                 None => format!("catching up: {position} of {at_start}"),
             });
         }
-        lag(self.store.distance(Position(position), Position(head)))
+        let finding = lag(self.store.distance(Position(position), Position(head)));
+        match self.progress.loss() {
+            Some(loss) => Finding::degraded(format!("{}; {loss}", finding.detail)),
+            None => finding,
+        }
     }
 
     async fn repair(&self) {
@@ -353,6 +374,11 @@ impl HealthCheck for IdCheck {
             Err(error) => Finding::unhealthy(error.to_string()),
         }
     }
+}
+
+/// A lag would be no more than 0, and hide it.
+fn past(position: Position, head: Position) -> String {
+    format!("the checkpoint is at {position}, past the end of the log at {head}")
 }
 
 fn lag(positions: u64) -> Finding {

@@ -12,7 +12,9 @@ use super::{
 use crate::{
     codec::{EventHeader, EventKind},
     domain::{ids::OrderId, order::Status},
-    event_store::{Direction, EventStore, LogFollower, LogWake, Position, Revision, StoredEvent, StreamId},
+    event_store::{
+        Direction, EventStore, Foothold, LogFollower, LogPoint, LogWake, Position, Revision, StoredEvent, StreamId,
+    },
 };
 
 /// Events read from the log at a time, for each stream.
@@ -87,18 +89,30 @@ impl EventFeed {
     /// Streams what comes after `after` (`None`: after what is there now).
     ///
     /// # Errors
+    /// [`AppError::LogReplaced`] if the log does not have what `after` says, not even when all who decide have been asked;
     /// [`AppError::Unavailable`].
     pub async fn open(
         store: Arc<dyn EventStore>,
-        after: Option<Position>,
+        after: Option<LogPoint>,
         filter: EventFilter,
         follow: Option<Duration>,
         draining: CancellationToken,
     ) -> Result<Self, AppError> {
-        let head = store.head().await?;
+        let (after, head) = match after {
+            Some(after) => {
+                // Now, and not with the first event: a client may wait for that for long.
+                after.verify(&*store).await?;
+                (after, store.head().await?)
+            }
+            None => {
+                let last = store.read_log(Position(u64::MAX), Direction::Backward, 1).await?;
+                let last = last.first().map_or(LogPoint::START, LogPoint::after);
+                (last, last.position)
+            }
+        };
         let heartbeat_every = follow.unwrap_or(Duration::MAX);
         Ok(Self {
-            follower: LogFollower::new(store, after.unwrap_or(head)),
+            follower: LogFollower::new(store, after),
             filter,
             catching_up_to: Some(head),
             follow: follow.is_some(),
@@ -110,14 +124,15 @@ impl EventFeed {
 
     /// How far the stream has come: resume after this.
     #[must_use]
-    pub const fn position(&self) -> Position {
-        self.follower.position()
+    pub const fn point(&self) -> LogPoint {
+        self.follower.point()
     }
 
     /// The next step. To be called until it answers [`Step::End`] or an error.
     ///
     /// # Errors
-    /// [`AppError::ShuttingDown`] when the node drains; otherwise what the store says.
+    /// [`AppError::ShuttingDown`] when the node drains; [`AppError::LogReplaced`] when the log no longer has what was streamed; otherwise
+    /// what the store says.
     pub async fn next(&mut self) -> Result<Step, AppError> {
         loop {
             if self.draining.is_cancelled() {
@@ -186,7 +201,8 @@ pub struct OrderHistory {
     stream: StreamId,
     /// The last revision sent, or skipped by request.
     revision: Revision,
-    position: Position,
+    /// An event of the order that was in the log.
+    foothold: Foothold,
     catching_up_to: Option<Revision>,
     /// The last revision when the stream opened: what is read ends no earlier.
     ends_after: Revision,
@@ -224,10 +240,11 @@ impl OrderHistory {
             }
             tries += 1;
         };
-        let (position, ends_after) = (last.position, last.revision);
+        let ends_after = last.revision;
         let catching_up_to = follow.then_some(ends_after);
+        let foothold = Foothold::new(&*store, LogPoint::after(&last));
         let revision = from - 1;
-        Ok(Self { store, stream, revision, position, catching_up_to, ends_after, behind: 0, follow, wake, draining })
+        Ok(Self { store, stream, revision, foothold, catching_up_to, ends_after, behind: 0, follow, wake, draining })
     }
 
     /// The last revision sent, or skipped by request.
@@ -236,16 +253,17 @@ impl OrderHistory {
         self.revision
     }
 
-    /// A position of the log up to which nothing of this order is missing.
+    /// A point of the log up to which nothing of this order is missing.
     #[must_use]
-    pub const fn position(&self) -> Position {
-        self.position
+    pub const fn point(&self) -> LogPoint {
+        self.foothold.point()
     }
 
     /// The next step. To be called until it answers [`Step::End`] or an error.
     ///
     /// # Errors
-    /// [`AppError::ShuttingDown`] when the node drains; otherwise what the store says.
+    /// [`AppError::ShuttingDown`] when the node drains; [`AppError::LogReplaced`] when the log no longer has what was streamed; otherwise
+    /// what the store says.
     pub async fn next(&mut self) -> Result<Step, AppError> {
         loop {
             if self.draining.is_cancelled() {
@@ -256,10 +274,10 @@ impl OrderHistory {
                 return Ok(Step::CaughtUp);
             }
             self.wake.arm();
-            let batch =
-                self.store.read_stream(self.stream, self.revision + 1, Direction::Forward, BATCH_EVENTS).await?;
+            let next = self.revision + 1;
+            let batch = self.foothold.read_stream(&*self.store, self.stream, next, BATCH_EVENTS).await?;
             if let Some(last) = batch.last() {
-                (self.revision, self.position) = (last.revision, last.position);
+                self.revision = last.revision;
                 return Ok(Step::Events(batch));
             }
             if !self.follow && self.revision >= self.ends_after {
@@ -294,11 +312,12 @@ pub trait EventSource: Send + 'static {
     /// The next step. To be called until it answers [`Step::End`] or an error.
     ///
     /// # Errors
-    /// [`AppError::ShuttingDown`] when the node drains; otherwise what the store says.
+    /// [`AppError::ShuttingDown`] when the node drains; [`AppError::LogReplaced`] when the log no longer has what was streamed; otherwise
+    /// what the store says.
     fn next(&mut self) -> impl Future<Output = Result<Step, AppError>> + Send;
 
     /// How far the stream has come in the log.
-    fn position(&self) -> Position;
+    fn point(&self) -> LogPoint;
 
     /// How far it has come in the history of its order; 0 where it has none.
     fn revision(&self) -> Revision;
@@ -309,8 +328,8 @@ impl EventSource for EventFeed {
         self.next()
     }
 
-    fn position(&self) -> Position {
-        self.position()
+    fn point(&self) -> LogPoint {
+        self.point()
     }
 
     fn revision(&self) -> Revision {
@@ -323,8 +342,8 @@ impl EventSource for OrderHistory {
         self.next()
     }
 
-    fn position(&self) -> Position {
-        self.position()
+    fn point(&self) -> LogPoint {
+        self.point()
     }
 
     fn revision(&self) -> Revision {

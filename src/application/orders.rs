@@ -243,6 +243,19 @@ impl Orders {
         shown: &mut Revision,
     ) -> Result<Option<LoadedOrder>, AppError> {
         let stream = StreamId(id.get());
+        if let Some(known) = &folded {
+            let last =
+                self.store.read_stream(stream, known.order.revision, Direction::Forward, MAX_READ_EVENTS).await?;
+            match last.split_first() {
+                Some((last, rest)) if ends_with(known, last)? => {
+                    if rest.is_empty() {
+                        return Ok(folded);
+                    }
+                }
+                // It was folded from a log that has lost events since.
+                _ => folded = None,
+            }
+        }
         loop {
             let from = folded.as_ref().map_or(1, |loaded| loaded.order.revision + 1);
             let batch = self.store.read_stream(stream, from, Direction::Forward, MAX_READ_EVENTS).await?;
@@ -269,6 +282,18 @@ impl LogWatcher for Orders {
             self.forget_before(event.stream, event.revision);
         }
     }
+
+    fn lost(&self) {
+        if let Some(seen) = self.seen.get() {
+            seen.clear();
+        }
+        self.cache.clear();
+    }
+}
+
+/// Whether `event` is the last one that `loaded` was folded from.
+fn ends_with(loaded: &LoadedOrder, event: &StoredEvent) -> Result<bool, AppError> {
+    Ok(event.position == loaded.position && codec::decode(&event.payload)?.at == loaded.order.updated_at)
 }
 
 fn behind(id: OrderId) -> AppError {

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     domain::ids::OrderId,
-    event_store::{EventStore, Position},
+    event_store::{EventStore, LogPoint, Position, StoreError},
     projections::{ProjectionEnded, ProjectionProgress},
     read_model::{ListQuery, Page, ReadModel, Totals},
 };
@@ -205,11 +205,13 @@ impl QueryHandler {
         }
     }
 
-    /// A token from the future of this log can never be honoured by reading: waits until the log has got there.
+    /// Waits until what this node is shown of the log has got to a token. A token from beyond what all who decide have confirmed is none of this
+    /// log as it is now.
     async fn check_reachable(&self, consistency: Consistency) -> Result<(), AppError> {
         let Consistency::AtLeast(wanted) = consistency else {
             return Ok(());
         };
+        LogPoint::from(wanted).verify(&*self.store).await?;
         let mut wake = self.store.wake();
         let reached = async {
             while self.store.head().await? < wanted {
@@ -227,7 +229,14 @@ impl QueryHandler {
     async fn await_projection(&self, consistency: Consistency) -> Result<(), AppError> {
         let wanted = match consistency {
             Consistency::Eventual => return Ok(()),
-            Consistency::AtLeast(position) => position,
+            Consistency::AtLeast(position) if self.progress.position() >= position => return Ok(()),
+            Consistency::AtLeast(position) => {
+                // What cannot be told now is waited for; what can never come is not.
+                if let Err(gone @ StoreError::LogReplaced(_)) = LogPoint::from(position).verify(&*self.store).await {
+                    return Err(gone.into());
+                }
+                position
+            }
             Consistency::Strong => self.store.confirmed_head().await?,
         };
         match tokio::time::timeout(MAX_FRESHNESS_WAIT, self.progress.reached(wanted)).await {

@@ -56,7 +56,7 @@ impl LeasedMark {
     async fn save(&self, unix_ms: u64) -> Result<(), MarkError> {
         let claim = self.claim.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let claim = claim.ok_or_else(|| MarkError::new("of the cluster", "this node owns no worker number now"))?;
-        let checkpoint = Checkpoint { position: Position(unix_ms), fencing_token: claim.fencing_token };
+        let checkpoint = Checkpoint::at(Position(unix_ms).into(), claim.fencing_token);
         match timeout(STORE_TIMEOUT, self.checkpoints.save(&claim.checkpoint, checkpoint)).await {
             // A higher mark of one's own is as good: it bounds more than was issued.
             Ok(Ok(()) | Err(CheckpointError::Regressed { .. })) => Ok(()),

@@ -219,7 +219,7 @@ impl Membership {
         let mark = self.parts.checkpoints.load(&checkpoint).await;
         // Whoever has had the number since has saved a mark before it issued anything. Whoever gets it from here on has a higher token.
         if matches!(mark, Ok(Some(mark)) if mark.fencing_token == former.fencing_token) {
-            let lowered = Checkpoint { position: Position(unix_ms), fencing_token: lease.fencing_token };
+            let lowered = Checkpoint::at(Position(unix_ms).into(), lease.fencing_token);
             let _ = self.parts.checkpoints.save(&checkpoint, lowered).await;
         }
         Some(lease)
@@ -481,7 +481,7 @@ impl Membership {
         let _ = self
             .parts
             .checkpoints
-            .save(&position_checkpoint(member.identity), Checkpoint { position, fencing_token })
+            .save(&position_checkpoint(member.identity), Checkpoint::at(position.into(), fencing_token))
             .await;
     }
 }
@@ -652,7 +652,7 @@ mod tests {
     async fn mark_ahead(checkpoints: &MemoryCheckpointStore, worker: u8, by_ms: i64) {
         let unix_ms = u64::try_from(START_MICROS / 1_000 + by_ms).unwrap();
         let identity = NodeIdentity::new(1, worker).unwrap();
-        let mark = Checkpoint { position: Position(unix_ms), fencing_token: 0 };
+        let mark = Checkpoint::at(Position(unix_ms).into(), 0);
         checkpoints.save(&mark_checkpoint(identity), mark).await.unwrap();
     }
 

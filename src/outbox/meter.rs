@@ -29,6 +29,8 @@ pub struct Backlog {
     pub positions: u64,
     /// How long ago the oldest of these events was recorded, by the clock of this node; 0 if there are none.
     pub oldest_seconds: f64,
+    /// Where the log ends and what has been published after that, if the log does not reach as far as has been published: it has lost events.
+    pub past_the_end: Option<(Position, Position)>,
 }
 
 /// Measures the [`Backlog`] of the log, whoever relays it. The node that relays knows how far it is; every other one goes by the relay's
@@ -90,7 +92,14 @@ impl OutboxMeter {
         let head = self.store.head().await.map_err(text)?;
         let oldest_at = if head > position { self.recorded_after(position).await? } else { None };
         *self.oldest_at.lock().unwrap_or_else(PoisonError::into_inner) = oldest_at;
-        Ok(Backlog { positions: self.store.distance(position, head), oldest_seconds: self.age() })
+        let mut past_the_end = None;
+        if position > head {
+            // What was asked first may be behind.
+            let head = self.store.confirmed_head().await.map_err(text)?;
+            past_the_end = (position > head).then_some((head, position));
+        }
+        let positions = self.store.distance(position, head);
+        Ok(Backlog { positions, oldest_seconds: self.age(), past_the_end })
     }
 
     async fn checkpoint(&self) -> Result<Position, String> {

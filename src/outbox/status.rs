@@ -15,6 +15,9 @@ struct State {
     published_to: Option<Position>,
     relayed_by: Option<String>,
     failure: Option<String>,
+    loss: Option<String>,
+    /// The loss has been told of, and nothing has been published since.
+    is_told: bool,
 }
 
 impl OutboxStatus {
@@ -36,6 +39,12 @@ impl OutboxStatus {
         self.state().failure.clone()
     }
 
+    /// What the log was last found to have lost while this node ran, if it has.
+    #[must_use]
+    pub fn loss(&self) -> Option<String> {
+        self.state().loss.clone()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -47,11 +56,21 @@ impl OutboxStatus {
 
     /// A failure counts until something has gone well.
     pub(super) fn works(&self) {
-        self.state().failure = None;
+        let mut state = self.state();
+        (state.failure, state.is_told) = (None, false);
+    }
+
+    /// The log has lost events; answers whether that is news.
+    pub(super) fn lost(&self, loss: String) -> bool {
+        let mut state = self.state();
+        state.loss = Some(loss);
+        !std::mem::replace(&mut state.is_told, true)
     }
 
     pub(super) fn stands_by(&self, relayed_by: Option<String>) {
-        *self.state() = State { relayed_by, ..State::default() };
+        let mut state = self.state();
+        let loss = state.loss.take();
+        *state = State { relayed_by, loss, ..State::default() };
     }
 
     /// What has been published stays published: the backlog grows from there.

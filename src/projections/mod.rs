@@ -12,11 +12,14 @@ mod rebuild;
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
-use metrics::Gauge;
+use metrics::{Counter, Gauge};
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
@@ -29,7 +32,7 @@ use self::{
     feed::{Feed, Sink},
 };
 use crate::{
-    event_store::{Direction, EventStore, LogFollower, LogId, Position, StoredEvent},
+    event_store::{Direction, EventStore, LogFollower, LogId, LogPoint, Position, StoreError, StoredEvent},
     outage::Outage,
     read_model::{LogPlace, ReadModel},
 };
@@ -46,6 +49,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(500);
 pub struct ProjectionProgress {
     position: watch::Receiver<Position>,
     failure: Arc<Mutex<Option<String>>>,
+    loss: Arc<Mutex<Option<String>>>,
     catch_up: Arc<Mutex<Option<CatchUp>>>,
 }
 
@@ -75,6 +79,12 @@ impl ProjectionProgress {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// What the log was last found to have lost while this node ran, if it has.
+    #[must_use]
+    pub fn loss(&self) -> Option<String> {
+        self.loss.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// How far it is on the way to the end of the log, while it is far from it.
     #[must_use]
     pub fn catch_up(&self) -> Option<CatchUp> {
@@ -94,6 +104,9 @@ impl ProjectionProgress {
 pub trait LogWatcher: fmt::Debug + Send + Sync + 'static {
     /// These events are in the log. Called in order; to return quickly.
     fn saw(&self, events: &[StoredEvent]);
+
+    /// The log has lost events that had been shown: nothing that was made of them holds. It is shown again from its beginning.
+    fn lost(&self);
 }
 
 /// Feeds the read model of orders from the log.
@@ -102,6 +115,9 @@ pub struct OrderProjection {
     watcher: Option<Arc<dyn LogWatcher>>,
     parts: Parts,
     position_gauge: Gauge,
+    losses: Counter,
+    /// A loss has been told of, and the rows that come from it have not been dropped yet.
+    is_told: AtomicBool,
     rebuilds: Rebuilds,
 }
 
@@ -141,7 +157,8 @@ impl OrderProjection {
     #[must_use]
     pub fn new(store: Arc<dyn EventStore>, read_model: Arc<dyn ReadModel>) -> Self {
         let (reached, position) = watch::channel(Position(0));
-        let progress = ProjectionProgress { position, failure: Arc::default(), catch_up: Arc::default() };
+        let progress =
+            ProjectionProgress { position, failure: Arc::default(), loss: Arc::default(), catch_up: Arc::default() };
         let position_gauge = metrics::gauge!("ordersystem_projection_position", "projection" => "orders");
         let parts = Parts {
             store,
@@ -151,7 +168,15 @@ impl OrderProjection {
             feeding: Arc::default(),
             building: Arc::default(),
         };
-        Self { watcher: None, parts, position_gauge, rebuilds: Rebuilds::default() }
+        let losses = metrics::counter!("ordersystem_log_losses_total", "reader" => "projection");
+        Self {
+            watcher: None,
+            parts,
+            position_gauge,
+            losses,
+            is_told: AtomicBool::default(),
+            rebuilds: Rebuilds::default(),
+        }
     }
 
     /// Shows every event to `watcher`, too.
@@ -214,11 +239,15 @@ impl OrderProjection {
             progress.set_catch_up(None);
             place = Some(caught_up?);
         }
-        let start = place.map_or(Position(0), |place| place.position);
+        let start = self.point(place).await?;
         let mut follower = LogFollower::new(Arc::clone(store), start);
-        self.at(start);
+        self.at(start.position);
         loop {
-            let batch = follower.poll_batch(BATCH_EVENTS).await.map_err(text)?;
+            let batch = match follower.poll_batch(BATCH_EVENTS).await {
+                // What has followed it is dropped before it is followed again.
+                Err(StoreError::LogReplaced(what)) => return Err(self.lost(what)),
+                batch => batch.map_err(text)?,
+            };
             let Some(last) = batch.last() else {
                 progress.set_failure(None);
                 follower.wait().await;
@@ -234,6 +263,40 @@ impl OrderProjection {
         }
     }
 
+    /// Says that the log has lost events, to whom it concerns.
+    fn lost(&self, what: String) -> String {
+        if let Some(watcher) = &self.watcher {
+            watcher.lost();
+        }
+        self.note_loss(&what);
+        self.is_told.store(true, Ordering::Relaxed);
+        format!("the log has lost events: {what}")
+    }
+
+    /// Counts it, and keeps it for health, until the node ends.
+    fn note_loss(&self, what: &str) {
+        let position = self.parts.progress.position();
+        tracing::error!(
+            what,
+            %position,
+            "the log has lost events that this node had read: it was put back to an earlier state, or another server has taken its place; \
+             what was made of them is dropped, and the list of orders is built from the log as it is now"
+        );
+        self.losses.increment(1);
+        let text = format!("the log has lost events: {what}");
+        *self.parts.progress.loss.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
+    }
+
+    /// The same place with the event there as a follower looks for it.
+    async fn point(&self, place: Option<LogPlace>) -> Result<LogPoint, String> {
+        let Some(place) = place else { return Ok(LogPoint::START) };
+        match event_of(&*self.parts.store, place).await? {
+            Some(event) => Ok(LogPoint::after(&event)),
+            None if place.position == Position(0) => Ok(LogPoint::START),
+            None => Err(format!("the event at position {} went away while it was taken in", place.position)),
+        }
+    }
+
     fn at(&self, position: Position) {
         self.parts.has_reached(position);
         #[allow(clippy::cast_precision_loss, reason = "a gauge; far below 2^52")]
@@ -244,16 +307,24 @@ impl OrderProjection {
     async fn resume(&self, log: LogId, head: Position) -> Result<Option<LogPlace>, String> {
         let Parts { store, read_model, .. } = &self.parts;
         let Some(place) = read_model.checkpoint().await.map_err(text)? else { return Ok(None) };
+        let mut is_loss = false;
         let why = if place.log != log {
             format!("its rows come from log {}, and the log is now {}", place.log.0, log.0)
-        } else if place.position > head {
+        } else if place.position > head && place.position > store.confirmed_head().await.map_err(text)? {
+            is_loss = true;
             format!("it has followed the log to position {}, and the log now ends at {head}", place.position)
-        } else if holds(&**store, place).await? {
+        } else if event_of(&**store, place).await?.is_some() || place.position == Position(0) {
             tracing::info!(position = %place.position, head = %head, "the list of orders goes on where it was");
             return Ok(Some(place));
+        } else if place.position > head {
+            return Err(format!("what was asked does not show the log up to position {} yet", place.position));
         } else {
+            is_loss = true;
             format!("the log has another event at position {}, up to which it has followed it", place.position)
         };
+        if is_loss && !self.is_told.swap(false, Ordering::Relaxed) {
+            self.note_loss(&why);
+        }
         tracing::warn!(
             why,
             "the list of orders does not belong to the log: it is dropped and built anew from the start"
@@ -261,6 +332,10 @@ impl OrderProjection {
         let _turn = self.parts.feeding.lock().await;
         read_model.clear().await.map_err(text)?;
         self.parts.reached.send_replace(Position(0));
+        if let Some(watcher) = &self.watcher {
+            // Once more: what was read before the loss may have been kept since.
+            watcher.lost();
+        }
         Ok(None)
     }
 
@@ -297,14 +372,15 @@ impl OrderProjection {
     }
 }
 
-/// Whether the log still has the event that `place` comes after.
-async fn holds(store: &dyn EventStore, place: LogPlace) -> Result<bool, String> {
-    let Some(before) = place.position.0.checked_sub(1) else { return Ok(true) };
+/// The event that `place` comes after, if the log still has it.
+async fn event_of(store: &dyn EventStore, place: LogPlace) -> Result<Option<StoredEvent>, String> {
+    let Some(before) = place.position.0.checked_sub(1) else { return Ok(None) };
     let found = store.read_log(Position(before), Direction::Forward, 1).await.map_err(text)?;
     let place_of = |event: &StoredEvent| LogPlace::after(place.log, event);
-    Ok(found.first().is_some_and(|event| {
-        event.position == place.position && (place.event == 0 || place_of(event).event == place.event)
-    }))
+    Ok(found
+        .into_iter()
+        .next()
+        .filter(|event| event.position == place.position && (place.event == 0 || place_of(event).event == place.event)))
 }
 
 fn text(error: impl fmt::Display) -> String {

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use super::{
     CatchUp, Parts,
     catch_up::Meter,
+    event_of,
     feed::{Feed, Sink},
     text,
 };
@@ -131,6 +132,9 @@ impl Rebuilds {
         let served = parts.read_model.checkpoint().await.map_err(text)?;
         let served = served.filter(|served| served.log == log).map_or(Position(0), |served| served.position);
         place = more(parts, &mut feed, place, served, &sink, &mut meter, tell).await?;
+        if place.position > Position(0) && event_of(&*parts.store, place).await?.is_none() {
+            return Err(format!("the log has lost the event at position {} meanwhile", place.position));
+        }
         model.swap_in().await.map_err(text)?;
         parts.has_reached(place.position);
         Ok(meter.summary())

@@ -61,7 +61,7 @@ const BACKENDS: &[Backend<dyn CheckpointStore>] = &[
 ];
 
 const fn at(position: u64, fencing_token: u64) -> Checkpoint {
-    Checkpoint { position: Position(position), fencing_token }
+    Checkpoint { position: Position(position), fingerprint: None, fencing_token }
 }
 
 #[test]

@@ -47,7 +47,7 @@ async fn all_works(options: NatsOptions) {
     store.check().await.unwrap();
     let (leases, checkpoints) = (NatsLeaseStore::new(nats.clone()), NatsCheckpointStore::new(nats.clone()));
     let lease = leases.acquire("outbox", "node-1", Duration::from_secs(60)).await.unwrap().unwrap();
-    let checkpoint = Checkpoint { position: Position(1), fencing_token: lease.fencing_token };
+    let checkpoint = Checkpoint::at(Position(1).into(), lease.fencing_token);
     checkpoints.save("outbox", checkpoint).await.unwrap();
     // Small, so that what has been handled has to be dropped.
     let bus = NatsMessageBus::new(nats, NatsBusOptions { capacity_messages: 64, ..NatsBusOptions::default() });

@@ -479,7 +479,7 @@ async fn a_dead_or_paused_server_is_told_at_once_and_all_goes_on_when_it_is_back
     let nats = Nats::start(server.options(&fresh_prefix())).await.unwrap();
     let bus = NatsMessageBus::new(nats.clone(), NatsBusOptions::default());
     let (leases, checkpoints) = (NatsLeaseStore::new(nats.clone()), NatsCheckpointStore::new(nats));
-    let checkpoint = Checkpoint { position: Position(7), fencing_token: 1 };
+    let checkpoint = Checkpoint { position: Position(7), fingerprint: Some(9), fencing_token: 1 };
     let lease = Duration::from_secs(60);
     let asked_at = Instant::now();
     assert!(matches!(bus.check().await, Err(BusError::Unavailable(_))));

@@ -206,7 +206,7 @@ async fn tokens_of_leases_grow_over_a_bucket_that_was_made_again_and_shut_former
                 last = lease.fencing_token;
             }
             let former = leases.acquire("outbox", "node-1", long).await.unwrap().unwrap();
-            let at = |position, fencing_token| Checkpoint { position: Position(position), fencing_token };
+            let at = |position, fencing_token| Checkpoint::at(Position(position).into(), fencing_token);
             checkpoints.save("outbox", at(round, former.fencing_token)).await.unwrap();
             delete(&server, &prefix, &["leases"]).await;
             // Whichever node is first.
@@ -227,7 +227,7 @@ async fn tokens_of_leases_grow_over_a_bucket_that_was_made_again_and_shut_former
         delete(&server, &prefix, &["checkpoints"]).await;
         assert_eq!(checkpoints.load("outbox").await, Ok(None));
         delete(&server, &prefix, &["checkpoints"]).await;
-        checkpoints.save("outbox", Checkpoint { position: Position(3), fencing_token: last }).await.unwrap();
+        checkpoints.save("outbox", Checkpoint::at(Position(3).into(), last)).await.unwrap();
         assert_eq!(checkpoints.load("outbox").await.unwrap().unwrap().position, Position(3));
     }
 }

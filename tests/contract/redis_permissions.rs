@@ -112,7 +112,7 @@ async fn the_documented_user_can_do_all_that_a_node_does() {
     assert!(leases.holder("relay").await.unwrap().is_some());
     leases.release(&lease).await.unwrap();
     let checkpoints = RedisCheckpointStore::new(redis.clone());
-    let checkpoint = Checkpoint { position: Position(3), fencing_token: 1 };
+    let checkpoint = Checkpoint::at(Position(3).into(), 1);
     checkpoints.save("outbox", checkpoint).await.unwrap();
     assert_eq!(checkpoints.load("outbox").await, Ok(Some(checkpoint)));
     let cache = RedisOrderCache::new(redis);

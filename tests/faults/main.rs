@@ -25,6 +25,7 @@ mod read_model_file;
 mod redis_server;
 mod relay;
 mod seeded;
+mod shorter_log;
 mod two_nodes;
 mod whole_log;
 mod worker_numbers;

@@ -10,7 +10,7 @@ use crate::{
     api::{Context, EventStreamPlace, cursor, error::ApiError, validation::Violations},
     application::history::{EventFeed, EventFilter, EventSource, OrderHistory, Step},
     codec::{EncodedEvent, EventKind},
-    event_store::{LogId, Position, Revision, StoredEvent},
+    event_store::{LogId, LogPoint, Revision, StoredEvent},
     proto::catga::orders::v1::{
         self as pb, order_history_service_server::OrderHistoryService, stream_events_response,
         stream_order_history_response,
@@ -83,17 +83,17 @@ impl OrderHistoryService for History {
 fn parse(
     request: &pb::StreamEventsRequest,
     log: Option<LogId>,
-) -> Result<(Option<Position>, EventFilter, Duration), ApiError> {
+) -> Result<(Option<LogPoint>, EventFilter, Duration), ApiError> {
     let mut violations = Violations::default();
     let start = pb::StreamStart::try_from(request.start);
     if !request.cursor.is_empty() && start != Ok(pb::StreamStart::After) {
         violations.add("cursor", "must be empty unless start is AFTER");
     }
     let after = match start {
-        Ok(pb::StreamStart::Unspecified | pb::StreamStart::Earliest) => Some(Position(0)),
+        Ok(pb::StreamStart::Unspecified | pb::StreamStart::Earliest) => Some(LogPoint::START),
         Ok(pb::StreamStart::Latest) => None,
         Ok(pb::StreamStart::After) => match cursor::decode_cursor(&request.cursor, log) {
-            Ok(position) => Some(position),
+            Ok(point) => Some(point),
             Err(error) => {
                 violations.add_cursor("cursor", error);
                 None
@@ -175,25 +175,25 @@ fn order_history(
     place: EventStreamPlace,
 ) -> Replies<pb::StreamOrderHistoryResponse> {
     use stream_order_history_response::Item;
-    replies(history, place, move |position, shown| {
+    replies(history, place, move |point, shown| {
         let item = match shown {
             Shown::Event(event) => Some(Item::Event(event)),
             Shown::CaughtUp(revision) => Some(Item::CaughtUp(pb::CaughtUp { revision: revision_to_proto(revision) })),
             Shown::Heartbeat => None,
         };
-        pb::StreamOrderHistoryResponse { cursor: cursor::encode_cursor(log, position), item }
+        pb::StreamOrderHistoryResponse { cursor: cursor::encode_cursor(log, point), item }
     })
 }
 
 fn events(feed: EventFeed, log: LogId, place: EventStreamPlace) -> Replies<pb::StreamEventsResponse> {
     use stream_events_response::Item;
-    replies(feed, place, move |position, shown| {
+    replies(feed, place, move |point, shown| {
         let item = match shown {
             Shown::Event(event) => Item::Event(event),
             Shown::CaughtUp(_) => Item::CaughtUp(pb::CaughtUp { revision: 0 }),
             Shown::Heartbeat => Item::Heartbeat(pb::Heartbeat {}),
         };
-        pb::StreamEventsResponse { cursor: cursor::encode_cursor(log, position), item: Some(item) }
+        pb::StreamEventsResponse { cursor: cursor::encode_cursor(log, point), item: Some(item) }
     })
 }
 
@@ -209,14 +209,15 @@ struct State<S> {
 fn replies<S: EventSource, M: Send + 'static>(
     source: S,
     place: EventStreamPlace,
-    message: impl Fn(Position, Shown) -> M + Copy + Send + 'static,
+    message: impl Fn(LogPoint, Shown) -> M + Copy + Send + 'static,
 ) -> Replies<M> {
     let state = State { source, batch: VecDeque::new(), is_over: false, _place: place };
     Box::pin(stream::unfold(state, move |mut state| async move {
         loop {
             if let Some(event) = state.batch.pop_front() {
+                let point = LogPoint::after(&event);
                 let shown = Shown::Event(EncodedEvent(event.payload));
-                return Some((Ok(message(event.position, shown)), state));
+                return Some((Ok(message(point, shown)), state));
             }
             if state.is_over {
                 return None;
@@ -234,7 +235,7 @@ fn replies<S: EventSource, M: Send + 'static>(
                     return Some((Err(ApiError::from(error).to_status()), state));
                 }
             };
-            return Some((Ok(message(state.source.position(), shown)), state));
+            return Some((Ok(message(state.source.point(), shown)), state));
         }
     }))
 }

@@ -12,7 +12,7 @@ use crate::{
     application::AppError,
     codec::{self, EventKind},
     domain::order::{Change, OrderEvent},
-    event_store::{LogId, StoredEvent},
+    event_store::{LogId, LogPoint, StoredEvent},
 };
 
 /// What every event has, with what only its kind has.
@@ -80,7 +80,7 @@ pub fn write(stored: &StoredEvent, log: LogId, out: &mut Vec<u8>) -> Result<(), 
         event_id: &message.event_id,
         order_id: &message.order_id,
         revision: stored.revision,
-        cursor: cursor::encode_cursor(log, stored.position),
+        cursor: cursor::encode_cursor(log, LogPoint::after(stored)),
         customer_id: &event.customer_id,
         request_id: &message.request_id,
         actor: &message.actor,

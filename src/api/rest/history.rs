@@ -26,7 +26,7 @@ use crate::{
     application::history::{EventFeed, EventFilter, OrderHistory, Step, kind_leading_to},
     codec::EventKind,
     domain::text::CustomerIdRule,
-    event_store::{LogId, Position, Revision, StoredEvent},
+    event_store::{LogId, LogPoint, Revision, StoredEvent},
 };
 
 /// How long one page of JSON may take to gather.
@@ -128,7 +128,7 @@ pub async fn of_all(State(context): State<Shared>, request: Request) -> Reply {
         return Ok(sse::reply(source, log, path.to_owned(), place));
     }
     let page = gather(page_size, &mut source).await?;
-    let seen = page.seen(&source).map(|(_, position)| position);
+    let seen = page.seen(&source).map(|(_, point)| point);
     let next = seen.map(|seen| query.next_link(path, "cursor", &cursor::encode_cursor(log, seen)));
     page_reply(&page.events, log, next)
 }
@@ -138,12 +138,12 @@ fn start(
     cursor: Option<(&str, &str)>,
     mut violations: Violations,
     log: Option<LogId>,
-) -> Result<Option<Position>, ApiError> {
+) -> Result<Option<LogPoint>, ApiError> {
     let after = match cursor {
-        None => Some(Position(0)),
+        None => Some(LogPoint::START),
         Some((_, LATEST)) => None,
         Some((field, text)) => match cursor::decode_cursor(text, log) {
-            Ok(position) => Some(position),
+            Ok(point) => Some(point),
             Err(error) => {
                 violations.add_cursor(field, error);
                 None
@@ -190,10 +190,10 @@ enum PageEnd {
 
 impl Page {
     /// How far the reader has come, if there may be more.
-    fn seen(&self, source: &Source) -> Option<(Revision, Position)> {
+    fn seen(&self, source: &Source) -> Option<(Revision, LogPoint)> {
         match (&self.end, self.events.last()) {
             (PageEnd::End, _) => None,
-            (PageEnd::Full, Some(last)) => Some((last.revision, last.position)),
+            (PageEnd::Full, Some(last)) => Some((last.revision, LogPoint::after(last))),
             // What the filter has hidden counts as seen.
             _ => Some(source.reached()),
         }

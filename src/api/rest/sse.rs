@@ -17,7 +17,7 @@ use crate::{
         AppError,
         history::{EventFeed, OrderHistory, Step},
     },
-    event_store::{LogId, Position, Revision, StoredEvent},
+    event_store::{LogId, LogPoint, Revision, StoredEvent},
 };
 
 /// The media type.
@@ -51,12 +51,12 @@ impl Source {
         }
     }
 
-    /// The last revision (of one order; else 0) and the position that have been passed.
+    /// The last revision (of one order; else 0) and the point that have been passed.
     #[must_use]
-    pub const fn reached(&self) -> (Revision, Position) {
+    pub const fn reached(&self) -> (Revision, LogPoint) {
         match self {
-            Self::Order(history) => (history.revision(), history.position()),
-            Self::All(feed) => (0, feed.position()),
+            Self::Order(history) => (history.revision(), history.point()),
+            Self::All(feed) => (0, feed.point()),
         }
     }
 
@@ -64,14 +64,14 @@ impl Source {
     fn id(&self, log: LogId) -> String {
         match self {
             Self::Order(history) => history.revision().to_string(),
-            Self::All(feed) => cursor::encode_cursor(log, feed.position()),
+            Self::All(feed) => cursor::encode_cursor(log, feed.point()),
         }
     }
 
     fn id_of(&self, event: &StoredEvent, log: LogId) -> String {
         match self {
             Self::Order(_) => event.revision.to_string(),
-            Self::All(_) => cursor::encode_cursor(log, event.position),
+            Self::All(_) => cursor::encode_cursor(log, LogPoint::after(event)),
         }
     }
 }

@@ -13,6 +13,7 @@ use rusqlite::{
 use super::{
     data_dir::{self, DATABASE},
     database::open_reader,
+    end,
     error::{DbError, OpenError},
     event_store::rows,
     schema,
@@ -102,6 +103,7 @@ fn check(copy: &Connection) -> Result<Position, OpenError> {
     if verdict != "ok" {
         return Err(DbError::Corrupt(verdict).into());
     }
+    end::check(copy)?;
     let head = rows::head(copy)?;
     let mut position = Position(0);
     while position < head {

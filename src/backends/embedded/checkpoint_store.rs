@@ -52,20 +52,21 @@ fn checked(name: &str) -> Result<String, CheckpointError> {
 }
 
 fn stored(connection: &Connection, name: &str) -> Result<Option<Checkpoint>, DbError> {
-    let sql = "SELECT position, fencing_token FROM checkpoints WHERE name = ?1";
+    let sql = "SELECT position, fencing_token, fingerprint FROM checkpoints WHERE name = ?1";
     let row = connection
         .prepare_cached(sql)?
-        .query_row([name], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))
+        .query_row([name], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get(2)?)))
         .optional()?;
-    Ok(row.map(|(position, token)| Checkpoint {
+    Ok(row.map(|(position, token, fingerprint)| Checkpoint {
         position: Position(position.cast_unsigned()),
+        fingerprint,
         fencing_token: token.cast_unsigned(),
     }))
 }
 
 fn store(connection: &Connection, name: &str, checkpoint: Checkpoint) -> Result<(), DbError> {
-    let sql = "INSERT OR REPLACE INTO checkpoints VALUES (?1, ?2, ?3)";
-    let params = params![name, bits(checkpoint.position.0), bits(checkpoint.fencing_token)];
+    let sql = "INSERT OR REPLACE INTO checkpoints VALUES (?1, ?2, ?3, ?4)";
+    let params = params![name, bits(checkpoint.position.0), bits(checkpoint.fencing_token), checkpoint.fingerprint];
     connection.prepare_cached(sql)?.execute(params)?;
     Ok(())
 }

@@ -12,7 +12,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::sync::{oneshot, watch};
 
-use super::database::{Database, PendingCommit};
+use super::{
+    database::{Database, PendingCommit},
+    end,
+};
 use crate::event_store::{
     AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, Position, RecordedCommit, RequestKey,
     Revision, StoreError, StoredEvent, StreamId,
@@ -97,6 +100,10 @@ impl EventStore for EmbeddedEventStore {
 
     async fn head(&self) -> Result<Position, StoreError> {
         Ok(self.0.tail().head())
+    }
+
+    async fn check_indexes(&self) -> Result<Vec<String>, StoreError> {
+        self.0.read(|connection| Ok(end::audit(connection)?)).await
     }
 
     fn wake(&self) -> watch::Receiver<Position> {

@@ -16,6 +16,7 @@ pub mod backup;
 pub mod checkpoint_store;
 pub mod data_dir;
 pub mod database;
+mod end;
 mod error;
 pub mod event_store;
 pub mod lease;

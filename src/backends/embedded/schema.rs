@@ -2,17 +2,30 @@
 
 use rusqlite::Connection;
 
-use super::error::{DbError, OpenError};
+use super::{
+    end,
+    error::{DbError, OpenError},
+};
 use crate::event_store::LogId;
 
 /// One script a version, in order: never changed once released, only added to.
-pub(super) const MIGRATIONS: &[&str] =
-    &[include_str!("schema.sql"), include_str!("schema-2.sql"), include_str!("schema-3.sql")];
+pub(super) const MIGRATIONS: &[&str] = &[
+    include_str!("schema.sql"),
+    include_str!("schema-2.sql"),
+    include_str!("schema-3.sql"),
+    include_str!("schema-4.sql"),
+];
 /// Marks the file as ours: "CATG".
 const APPLICATION_ID: i32 = 0x4341_5447;
 
 /// The version that this program writes, and the newest that it reads.
 pub(super) const VERSION: usize = MIGRATIONS.len();
+
+/// The first version that says which log the rows of its read model come from.
+pub(super) const READ_MODELS_SINCE: usize = 2;
+
+/// The first version that says where its log ends.
+pub(super) const END_SINCE: usize = 4;
 
 /// The first version that knows where a commit ends, and finds its request by its position.
 pub(super) const COMMITS_SINCE: usize = 3;
@@ -31,13 +44,22 @@ pub(super) fn migrate(connection: &Connection) -> Result<(), OpenError> {
         ));
         result.map_err(DbError::from)?;
     }
+    // A log that has events has had a name: where that is gone, something else is as well.
     connection
         .execute(
-            "INSERT INTO facts VALUES ('log_id', ?1), ('lease_token', 0) ON CONFLICT DO NOTHING",
+            "INSERT INTO facts SELECT name, value FROM (SELECT 'log_id' AS name, ?1 AS value UNION ALL SELECT 'lease_token', 0) \
+             WHERE NOT EXISTS (SELECT 1 FROM log) ON CONFLICT DO NOTHING",
             [fastrand::u32(1..)],
         )
         .map_err(DbError::from)?;
+    end::check(connection)?;
     Ok(())
+}
+
+/// The version of an open file.
+pub(super) fn version(connection: &Connection) -> Result<usize, DbError> {
+    let version: i32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    Ok(usize::try_from(version).unwrap_or(0))
 }
 
 /// The version of a file that this program can read; 0 for a new one.

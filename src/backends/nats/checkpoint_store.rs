@@ -10,10 +10,7 @@ use super::{
     connection::{Nats, NotConnected},
     kv::{Bucket, Entry, WriteError},
 };
-use crate::{
-    checkpoint_store::{Checkpoint, CheckpointError, CheckpointStore, is_valid_name},
-    event_store::Position,
-};
+use crate::checkpoint_store::{Checkpoint, CheckpointError, CheckpointStore, is_valid_name};
 
 /// How often a save is tried against others of the same name. Each try that fails is one of theirs that did not.
 const MAX_TRIES: usize = 256;
@@ -47,12 +44,11 @@ impl NatsCheckpointStore {
     }
 }
 
-/// Reads `<token>:<position>`; `None` if there is nothing.
+/// Reads what is stored; `None` if there is nothing.
 fn read(entry: Option<&Entry>) -> Result<Option<Checkpoint>, CheckpointError> {
     let Some(value) = entry.and_then(|entry| entry.value.as_ref()) else { return Ok(None) };
-    let parts = std::str::from_utf8(value).ok().and_then(|text| text.split_once(':'));
-    match parts.and_then(|(token, position)| Some((token.parse().ok()?, position.parse().ok()?))) {
-        Some((fencing_token, position)) => Ok(Some(Checkpoint { position: Position(position), fencing_token })),
+    match std::str::from_utf8(value).ok().and_then(Checkpoint::from_text) {
+        Some(checkpoint) => Ok(Some(checkpoint)),
         None => Err(CheckpointError::Unavailable("what is stored is not a checkpoint".to_owned())),
     }
 }
@@ -72,7 +68,7 @@ impl CheckpointStore for NatsCheckpointStore {
                     return Ok(());
                 }
             }
-            let value = Bytes::from(format!("{}:{}", checkpoint.fencing_token, checkpoint.position.0));
+            let value = Bytes::from(checkpoint.to_text());
             let revision = entry.map_or(0, |entry| entry.revision);
             match self.bucket.write(name, Some(value), revision).await {
                 Ok(_) => return Ok(()),

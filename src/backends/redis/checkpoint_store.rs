@@ -9,10 +9,7 @@ use super::{
     script::Script,
     values,
 };
-use crate::{
-    checkpoint_store::{Checkpoint, CheckpointError, CheckpointStore, is_valid_name},
-    event_store::Position,
-};
+use crate::checkpoint_store::{Checkpoint, CheckpointError, CheckpointStore, is_valid_name};
 
 static SAVE: Script = Script::new(include_str!("checkpoint_store/save.lua"));
 
@@ -42,15 +39,13 @@ fn unavailable(error: CallError) -> CheckpointError {
     CheckpointError::Unavailable(error.to_string())
 }
 
-/// Reads `<token>:<position>`; `None` if there is nothing.
+/// Reads what is stored; `None` if there is nothing.
 fn read(stored: &Value) -> Result<Option<Checkpoint>, CheckpointError> {
     if matches!(stored, Value::Nil) {
         return Ok(None);
     }
-    let parts = values::text(stored).and_then(|text| text.split_once(':'));
-    let numbers = parts.and_then(|(token, position)| Some((token.parse().ok()?, position.parse().ok()?)));
-    match numbers {
-        Some((fencing_token, position)) => Ok(Some(Checkpoint { position: Position(position), fencing_token })),
+    match values::text(stored).and_then(Checkpoint::from_text) {
+        Some(checkpoint) => Ok(Some(checkpoint)),
         None => Err(CheckpointError::Unavailable("what is stored is not a checkpoint".to_owned())),
     }
 }
@@ -63,7 +58,7 @@ impl CheckpointStore for RedisCheckpointStore {
 
     async fn save(&self, name: &str, checkpoint: Checkpoint) -> Result<(), CheckpointError> {
         let call = SAVE.prepare().key(&self.key(name)?);
-        let call = call.arg(format!("{:020}", checkpoint.fencing_token)).arg(format!("{:020}", checkpoint.position.0));
+        let call = call.arg(checkpoint.to_text());
         match read(&call.run_in(&self.redis, Lane::Steady).await.map_err(unavailable)?)? {
             None => Ok(()),
             // What is there may have moved on, but only so that it refuses still.

@@ -69,7 +69,11 @@ impl RedisEventStore {
         let log = redis.key("log");
         let latest = Arc::new(watch::Sender::new(Position(0)));
         let announced = Arc::clone(&latest);
-        let tail = tail::watch(&redis, log.clone(), move |last| {
+        let tail = tail::watch(&redis, log.clone(), move |last, is_first| {
+            if is_first {
+                // Where the log has become shorter, its end would not be news for long.
+                announced.send_replace(Position(last));
+            }
             tail::announce(&announced, Position(last));
         });
         Self { redis, log, latest, early_requests: OnceCell::new(), _tail: tail }

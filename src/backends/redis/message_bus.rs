@@ -107,7 +107,7 @@ impl RedisMessageBus {
         let stream = redis.key("events");
         let arrived = Arc::new(Notify::new());
         let (end, woken) = (Arc::new(watch::Sender::new(0)), Arc::clone(&arrived));
-        let tail = tail::watch(&redis, stream.clone(), move |last| {
+        let tail = tail::watch(&redis, stream.clone(), move |last, _| {
             if tail::announce(&end, last) {
                 woken.notify_waiters();
             }

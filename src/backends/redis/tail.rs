@@ -16,8 +16,9 @@ const BLOCK: Duration = LONGEST_BLOCK;
 /// On a busy stream it looks this often, and not once an entry.
 const PACE: Duration = Duration::from_millis(2);
 
-/// Follows the number that was last given to an entry of the stream `key`; each look is answered through `found`, also when nothing is new.
-pub(super) fn watch(redis: &Redis, key: String, found: impl Fn(u64) + Send + Sync + 'static) -> AbortOnDrop {
+/// Follows the number that was last given to an entry of the stream `key`; each look is answered through `found`, also when nothing is new. The
+/// first on a connection is marked: the stream may have been put back to an earlier state before it.
+pub(super) fn watch(redis: &Redis, key: String, found: impl Fn(u64, bool) + Send + Sync + 'static) -> AbortOnDrop {
     let redis = redis.clone();
     AbortOnDrop(tokio::spawn(async move {
         loop {
@@ -29,14 +30,16 @@ pub(super) fn watch(redis: &Redis, key: String, found: impl Fn(u64) + Send + Syn
     }))
 }
 
-async fn follow(redis: &Redis, key: &str, found: &(impl Fn(u64) + Sync)) -> Result<(), CallError> {
+async fn follow(redis: &Redis, key: &str, found: &(impl Fn(u64, bool) + Sync)) -> Result<(), CallError> {
     // Of its own: a call that blocks would hold up all others.
     let mut held = redis.hold(Lane::Steady).await?;
     let lost = |error: redis::RedisError| CallError::Lost(error.to_string());
+    let mut is_first = true;
     // A server that is not used any more may answer all the same.
     while redis.is_current(&held) {
         let last = last_given(&mut held.connection, key).await.map_err(lost)?;
-        found(last);
+        found(last, is_first);
+        is_first = false;
         let mut wait = redis::cmd("XREAD");
         wait.arg("COUNT").arg(1).arg("BLOCK").arg(BLOCK.as_millis() as u64);
         wait.arg("STREAMS").arg(key).arg(format!("0-{last}"));

@@ -2,6 +2,11 @@
 
 use rusqlite::Connection;
 
+use ordersystem::{
+    backends::embedded::{checkpoint_store::EmbeddedCheckpointStore, event_store::read_only::ReadOnlyEventStore},
+    checkpoint_store::{Checkpoint, CheckpointStore},
+};
+
 use super::*;
 
 fn sql(dir: &Path, statement: &str) {
@@ -49,7 +54,6 @@ async fn an_event_that_was_moved_or_removed_is_missed() {
     for (statement, place) in [
         ("DELETE FROM log WHERE position = 50", "50 is missing"),
         ("DELETE FROM log WHERE position = 1", "1 is missing"),
-        ("UPDATE log SET position = 5000 WHERE position = 50", "50 is missing"),
         ("UPDATE log SET stream = 77 WHERE position = 50", "position 50 (stream 77"),
         ("UPDATE log SET revision = 999 WHERE position = 50", "position 50 (stream 9, revision 999)"),
     ] {
@@ -58,6 +62,100 @@ async fn an_event_that_was_moved_or_removed_is_missed() {
         let error = whole_log(&open(folder.path())).await.unwrap_err();
         assert!(names(&error, place), "{statement}: {error}");
     }
+}
+
+#[tokio::test]
+async fn an_end_of_the_log_that_is_not_where_it_was_written_is_refused_at_the_start_and_found_by_an_audit() {
+    for statement in [
+        "DELETE FROM log WHERE position = 3000",
+        "UPDATE log SET position = 5000 WHERE position = 50",
+        "DELETE FROM facts WHERE name = 'head'",
+    ] {
+        let (folder, _) = filled(3_000).await;
+        sql(folder.path(), statement);
+        let error = refusal(folder.path());
+        assert!(error.contains("damaged") && error.contains("log ends"), "{statement}: {error}");
+        let found = audit(folder.path()).await.unwrap();
+        assert!(found.iter().any(|what| what.contains("log ends")), "{statement}: {found:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_log_that_ends_before_what_the_same_file_has_seen_of_it_is_refused() {
+    let (folder, _) = filled(100).await;
+    let seen = Checkpoint { position: Position(101), fingerprint: None, fencing_token: 1 };
+    EmbeddedCheckpointStore::new(Database::open(folder.path()).unwrap()).save("outbox", seen).await.unwrap();
+    let error = refusal(folder.path());
+    assert!(error.contains("position 100") && error.contains("the outbox has been at position 101"), "{error}");
+}
+
+/// What an audit finds in the file, if it can be opened at all.
+async fn audit(dir: &Path) -> Result<Vec<String>, StoreError> {
+    match ReadOnlyEventStore::open(dir) {
+        Ok(store) => store.check_indexes().await,
+        Err(error) => Err(StoreError::Corrupt(error.to_string())),
+    }
+}
+
+/// Something that happens to pages of a file, not to single bits.
+fn harm(random: &mut fastrand::Rng, bytes: &mut Vec<u8>) -> String {
+    const PAGE: usize = 4_096;
+    let pages = bytes.len() / PAGE;
+    // The last ones as often as any other: that is where the log ends.
+    let page = if random.bool() { pages - 1 - random.usize(..4) } else { random.usize(..pages) };
+    match random.u8(..4) {
+        0 => {
+            let torn = 512 * random.usize(1..8);
+            bytes[(page + 1) * PAGE - torn..(page + 1) * PAGE].fill(0);
+            format!("the last {torn} bytes of page {page} are zeros")
+        }
+        1 => {
+            let count = random.usize(1..=4).min(pages - page);
+            bytes[page * PAGE..(page + count) * PAGE].fill(0);
+            format!("{count} pages from {page} on are zeros")
+        }
+        2 => {
+            bytes.truncate(page * PAGE + random.usize(..PAGE));
+            format!("the file ends in page {page}")
+        }
+        _ => {
+            for byte in &mut bytes[page * PAGE..(page + 1) * PAGE] {
+                *byte ^= random.u8(..);
+            }
+            format!("page {page} is noise")
+        }
+    }
+}
+
+#[tokio::test]
+async fn whatever_pages_of_the_file_are_lost_all_events_are_served_or_the_damage_is_found() {
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let (folder, log) = filled(600).await;
+    let file = folder.path().join("orders.db");
+    let good = std::fs::read(&file).unwrap();
+    let mut found = 0;
+    for _ in 0..80 {
+        for left in ["orders.db-wal", "orders.db-shm"] {
+            let _ = std::fs::remove_file(folder.path().join(left));
+        }
+        let mut bytes = good.clone();
+        let what = harm(&mut random, &mut bytes);
+        std::fs::write(&file, &bytes).unwrap();
+        let audited = audit(folder.path()).await;
+        let Ok(database) = Database::open(folder.path()) else {
+            assert!(audited != Ok(Vec::new()), "seed {seed}: {what}: the start refuses it, and an audit finds nothing");
+            found += 1;
+            continue;
+        };
+        match whole_log(&EmbeddedEventStore::new(database)).await {
+            Ok(events) => assert!(events == log, "seed {seed}: {what}: {} events are served", events.len()),
+            Err(_) => found += 1,
+        }
+    }
+    assert!(found > 20, "seed {seed}: only {found} of 80 were found");
+    println!("{found} of 80 found");
 }
 
 #[tokio::test]

@@ -11,6 +11,8 @@ use ordersystem::{
     read_model::{ListFilter, ListOrder, ListQuery, LogPlace, ReadModel, Row, RowChange},
 };
 
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+
 use super::*;
 
 fn keys() -> [RequestKey; 2] {
@@ -51,8 +53,8 @@ async fn the_log_and_its_requests_are_there_after_reopening() {
 async fn checkpoints_the_read_model_and_the_growth_of_tokens_outlive_the_process() {
     let folder = tempfile::tempdir().unwrap();
     let database = Database::open(folder.path()).unwrap();
-    let checkpoint = Checkpoint { position: Position(7), fencing_token: u64::MAX };
-    EmbeddedCheckpointStore::new(database.clone()).save("outbox", checkpoint).await.unwrap();
+    let checkpoint = Checkpoint { position: Position(7), fingerprint: Some(u32::MAX), fencing_token: u64::MAX };
+    EmbeddedCheckpointStore::new(database.clone()).save("reports", checkpoint).await.unwrap();
     let ttl = Duration::from_secs(600);
     let lease = EmbeddedLeaseStore::new(database.clone()).acquire("outbox", "node-1", ttl).await.unwrap().unwrap();
     let row = Row {
@@ -75,7 +77,7 @@ async fn checkpoints_the_read_model_and_the_growth_of_tokens_outlive_the_process
     drop(model);
 
     let database = Database::open(folder.path()).unwrap();
-    assert_eq!(EmbeddedCheckpointStore::new(database.clone()).load("outbox").await, Ok(Some(checkpoint)));
+    assert_eq!(EmbeddedCheckpointStore::new(database.clone()).load("reports").await, Ok(Some(checkpoint)));
     let model = EmbeddedReadModel::new(database.clone());
     assert_eq!((model.list(&query).await, model.totals().await, model.checkpoint().await), before);
     // The owner before was a process that is no more, so nobody waits for it.
@@ -158,6 +160,11 @@ fn file_of_version_1(dir: &Path) {
          INSERT INTO totals VALUES (1, 'USD', 1, zeroblob(16)), (2, 'USD', 1, zeroblob(16));",
     )
     .unwrap();
+    for (position, stream) in [(1_u64, 9_u64), (2, 10)] {
+        let place: Vec<u8> = [stream, 1, position].iter().flat_map(|number| number.to_le_bytes()).collect();
+        let sum = xxh3_64_with_seed(b"x", xxh3_64(&place)).cast_signed();
+        file.execute("INSERT INTO log VALUES (?1, ?2, 1, ?3, x'78')", [position as i64, stream as i64, sum]).unwrap();
+    }
 }
 
 #[tokio::test]
@@ -183,7 +190,10 @@ async fn a_backup_has_the_read_model_of_its_own_log_also_of_a_file_of_version_1(
         folder.path().join("old-copy"),
     );
     let database = Database::open(&dir).unwrap();
-    let log = EmbeddedEventStore::new(database.clone()).log_id().unwrap();
+    let store = EmbeddedEventStore::new(database.clone());
+    store.append(commit(1, "x")).await.unwrap();
+    let log = store.log_id().unwrap();
+    drop(store);
     let place = LogPlace { log, position: Position(1), event: 5 };
     EmbeddedReadModel::new(database).apply(vec![], place).await.unwrap();
     std::fs::create_dir(&old).unwrap();

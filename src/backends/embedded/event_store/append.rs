@@ -7,6 +7,7 @@ use rusqlite::Connection;
 use super::{
     super::{
         database::{PendingCommit, Sync, WriteConnection},
+        end,
         error::DbError,
     },
     commits, requests, rows,
@@ -119,6 +120,14 @@ impl LogWriter {
 
     /// Commits the transaction with these events.
     fn commit(&mut self, connection: &mut WriteConnection, stored: Vec<StoredEvent>) -> Result<(), AppendError> {
+        if let Some(last) = stored.last()
+            && let Err(error) = end::set(connection.connection(), last.position)
+        {
+            connection.roll_back();
+            connection.note_failure(&error);
+            self.revisions.forget();
+            return Err(error.into());
+        }
         match connection.commit() {
             Ok(()) => {
                 self.tail.publish(stored);

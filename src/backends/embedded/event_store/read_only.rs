@@ -15,6 +15,7 @@ use crate::{
     backends::embedded::{
         data_dir::DATABASE,
         database::open_reader,
+        end,
         error::{DbError, OpenError},
         schema,
     },
@@ -175,6 +176,10 @@ impl EventStore for ReadOnlyEventStore {
 
     async fn head(&self) -> Result<Position, StoreError> {
         self.read(|connection| Ok(rows::head(connection)?)).await
+    }
+
+    async fn check_indexes(&self) -> Result<Vec<String>, StoreError> {
+        self.read(|connection| Ok(end::audit(connection)?)).await
     }
 
     fn wake(&self) -> watch::Receiver<Position> {

@@ -1,0 +1,7 @@
+-- Version 4: where the log ends, said once more and elsewhere; what tells the event of a checkpoint from another one.
+
+-- The fact 'head' is the last position of the log, written with every event: a page of the log that has gone bad, even its last one, is
+-- missed. The page of this table is not the one of the log.
+INSERT INTO facts SELECT 'head', coalesce(max(position), 0) FROM log WHERE true ON CONFLICT DO NOTHING;
+
+ALTER TABLE checkpoints ADD COLUMN fingerprint INTEGER;
