@@ -7,6 +7,7 @@
 mod answers;
 mod lists;
 mod log;
+mod losses;
 mod orders;
 mod streams;
 #[cfg(test)]
@@ -17,6 +18,7 @@ use std::{
     fmt,
 };
 
+pub use self::losses::Losses;
 use super::history::{Event, History, OrderId, Row};
 
 /// What is wrong.
@@ -42,12 +44,14 @@ impl fmt::Display for Finding {
 
 /// Everything that is wrong with a history.
 pub fn check(history: &History) -> Vec<Finding> {
+    let losses = Losses::of(history);
+    let history = losses.rest_of(history);
     let index = Index::of(&history.log);
-    let mut findings = log::check(history);
-    findings.extend(answers::check(history, &index));
-    findings.extend(orders::check(history, &index));
-    findings.extend(lists::check(history));
-    findings.extend(streams::check(history));
+    let mut findings = log::check(&history);
+    findings.extend(answers::check(&history, &index));
+    findings.extend(orders::check(&history, &index));
+    findings.extend(lists::check(&history));
+    findings.extend(streams::check(&history, &losses.orders));
     findings
 }
 

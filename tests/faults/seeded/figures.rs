@@ -1,6 +1,7 @@
 //! What a run amounted to, in one line of tab-separated values for each run and each fault: `seeded.sh` makes tables of them.
 
 use super::{
+    check::Losses,
     history::{Answer, Asked, History, Micros},
     plan::Plan,
 };
@@ -29,6 +30,8 @@ pub struct Figures {
     events: usize,
     duplicates: usize,
     findings: usize,
+    /// Acknowledged commands that a fail-over has taken with it.
+    lost: usize,
     /// How often nodes ended by themselves and were started again.
     pub ended: usize,
     pub away: Vec<Away>,
@@ -47,6 +50,7 @@ impl Figures {
             events: 0,
             duplicates: 0,
             findings: 0,
+            lost: 0,
             ended: 0,
             away: Vec::new(),
         }
@@ -57,6 +61,7 @@ impl Figures {
         self.events = history.log.len();
         self.duplicates = history.bus.len().saturating_sub(history.log.len());
         self.findings = findings;
+        self.lost = Losses::of(history).commands.len();
         for call in history.calls.iter().filter(|call| matches!(call.asked, Asked::Command { .. })) {
             let count = match call.answer {
                 Answer::Done { .. } => &mut self.acknowledged,
@@ -81,6 +86,7 @@ impl Figures {
             self.duplicates,
             self.ended,
             self.findings,
+            self.lost,
         ];
         let run = run.map(|count| count.to_string()).join("\t");
         let mut lines = format!("run\t{}\t{}\t{run}\n", self.topology, self.seed);

@@ -17,46 +17,55 @@ use tonic::Status as GrpcStatus;
 
 use super::{
     board::Board,
-    calls::{Node, failed},
+    calls::{Node, failed, reason},
     history::{Answer, Asked, Call, Followed, Follows, Freshness, Status},
 };
 
 /// A stream that says nothing for so long is given up, and resumed elsewhere.
 const SILENCE: Duration = Duration::from_secs(5);
 
+/// What a follower has been sent since it started, or started again, and before that.
+#[derive(Default)]
+struct Sent {
+    events: Vec<(u64, u64, String)>,
+    before: Vec<Followed>,
+}
+
 pub struct Follower {
     what: Follows,
-    events: Arc<Mutex<Vec<(u64, u64, String)>>>,
+    sent: Arc<Mutex<Sent>>,
     task: JoinHandle<()>,
 }
 
 impl Follower {
     /// Begins at node `first`.
     pub fn start(what: Follows, first: usize, board: Arc<Board>, nodes: Arc<Vec<Node>>) -> Self {
-        let events = Arc::<Mutex<Vec<_>>>::default();
-        let follow =
-            Follow { what: what.clone(), events: Arc::clone(&events), board, cursor: String::new(), resumed: 0 };
-        Self { what, events, task: tokio::spawn(follow.through_all(first, nodes)) }
+        let sent = Arc::<Mutex<Sent>>::default();
+        let follow = Follow { what: what.clone(), sent: Arc::clone(&sent), board, cursor: String::new(), resumed: 0 };
+        Self { what, sent, task: tokio::spawn(follow.through_all(first, nodes)) }
     }
 
-    /// How many events it has been sent.
+    /// How many events it has been sent since it started, or started again.
     pub fn count(&self) -> usize {
-        self.events.lock().unwrap().len()
+        self.sent.lock().unwrap().events.len()
     }
 
     pub const fn what(&self) -> &Follows {
         &self.what
     }
 
-    pub fn end(self) -> Followed {
+    /// What it was sent, once for each start.
+    pub fn end(self) -> Vec<Followed> {
         self.task.abort();
-        Followed { what: self.what, events: std::mem::take(&mut *self.events.lock().unwrap()) }
+        let Sent { events, before: mut all } = std::mem::take(&mut *self.sent.lock().unwrap());
+        all.push(Followed { what: self.what, events, told_at: None });
+        all
     }
 }
 
 struct Follow {
     what: Follows,
-    events: Arc<Mutex<Vec<(u64, u64, String)>>>,
+    sent: Arc<Mutex<Sent>>,
     board: Arc<Board>,
     cursor: String,
     resumed: usize,
@@ -73,6 +82,7 @@ impl Follow {
             };
             if let Err(status) = ended {
                 self.note_if_wrong(&status, at, sent_at);
+                self.start_again_if_told(&status);
             }
             self.resumed += 1;
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -86,14 +96,32 @@ impl Follow {
             Answer::Refused { reason, .. } => (reason, status.message().to_owned()),
             _ => return,
         };
-        let asked = Asked::Orders { ids: Vec::new(), freshness: Freshness::Strong };
+        let ids = if let Follows::Order(order) = self.what { vec![order] } else { Vec::new() };
+        let asked = Asked::Orders { ids, freshness: Freshness::Strong };
         let answer = Answer::Wrong { reason, message };
         let name = format!("follower of {:?}, resumed {} times", self.what, self.resumed);
         self.board.note(Call { name, node, sent_at, answered_at: self.board.now(), asked, answer });
     }
 
+    /// As it is told to: the checker says whether it was told rightly.
+    fn start_again_if_told(&mut self, status: &GrpcStatus) {
+        let is_told = match reason(status).as_deref() {
+            Some("CURSOR_OF_ANOTHER_LOG") => true,
+            Some("ORDER_NOT_FOUND") => matches!(self.what, Follows::Order(_)),
+            _ => false,
+        };
+        if is_told {
+            self.cursor.clear();
+            let mut sent = self.sent.lock().unwrap();
+            let events = std::mem::take(&mut sent.events);
+            if !events.is_empty() {
+                sent.before.push(Followed { what: self.what.clone(), events, told_at: Some(self.board.now()) });
+            }
+        }
+    }
+
     fn saw(&self, event: &EncodedEvent) {
-        self.events.lock().unwrap().push(seen(event));
+        self.sent.lock().unwrap().events.push(seen(event));
     }
 
     async fn follow_log(&mut self, node: &Node) -> Result<(), GrpcStatus> {
@@ -114,7 +142,7 @@ impl Follow {
 
     async fn follow_order(&self, node: &Node, order: u64) -> Result<(), GrpcStatus> {
         use stream_order_history_response::Item;
-        let from_revision = self.events.lock().unwrap().len() as i64 + 1;
+        let from_revision = self.sent.lock().unwrap().events.len() as i64 + 1;
         let request = StreamOrderHistoryRequest { order_id: order.to_string(), from_revision, follow: true };
         let mut client = node.history.clone();
         let Ok(stream) = timeout(SILENCE, client.stream_order_history(request)).await else { return Ok(()) };
@@ -146,7 +174,7 @@ pub async fn read_all(node: &Node) -> Result<Followed, GrpcStatus> {
             events.push(seen(&event));
         }
     }
-    Ok(Followed { what: Follows::Everything, events })
+    Ok(Followed { what: Follows::Everything, events, told_at: None })
 }
 
 fn log_request(what: &Follows, cursor: &str, follow: bool) -> StreamEventsRequest {

@@ -82,6 +82,16 @@ pub enum Freshness {
     AtLeast(OrderId, u64),
 }
 
+impl Freshness {
+    /// The order of the token.
+    pub const fn order(self) -> Option<OrderId> {
+        match self {
+            Self::Strong => None,
+            Self::AtLeast(order, _) => Some(order),
+        }
+    }
+}
+
 /// What came of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
@@ -115,12 +125,14 @@ pub struct Call {
     pub answer: Answer,
 }
 
-/// What a follower was sent, over all its resumptions.
+/// What a follower was sent, over all its resumptions, until it was told that its cursor is of another log: then it starts again.
 #[derive(Clone, Debug)]
 pub struct Followed {
     pub what: Follows,
     /// The order, the revision and the call of each event.
     pub events: Vec<(OrderId, u64, String)>,
+    /// When it was told; `None`: never.
+    pub told_at: Option<Micros>,
 }
 
 /// Which events a follower wants.
@@ -143,6 +155,13 @@ impl Follows {
     }
 }
 
+/// A time in which an acknowledged write may be lost, as documented: from a fail-over of Sentinel until its nodes and servers agree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    pub from: Micros,
+    pub until: Micros,
+}
+
 /// All of a run.
 #[derive(Clone, Debug, Default)]
 pub struct History {
@@ -151,4 +170,6 @@ pub struct History {
     pub followed: Vec<Followed>,
     /// The order and the revision of each message on the bus, duplicates and all.
     pub bus: Vec<(OrderId, u64)>,
+    /// Empty wherever no acknowledged write may be lost.
+    pub windows: Vec<Window>,
 }

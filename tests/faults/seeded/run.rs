@@ -27,9 +27,9 @@ use super::{
     client::{self, Client, Open},
     figures::{Away, Figures},
     follower::{Follower, read_all},
-    history::{Answer, Event, Followed, Follows, History, OrderId, Status},
+    history::{Answer, Event, Followed, Follows, History, OrderId, Status, Window},
     node::program,
-    plan::Plan,
+    plan::{Fault, Plan},
     world::World,
 };
 
@@ -37,6 +37,13 @@ use super::{
 const RECOVERS_WITHIN: Duration = Duration::from_secs(120);
 /// How many commands are acknowledged after the last fault.
 const AT_THE_END: usize = 30;
+
+/// A fail-over may lose what was acknowledged so long before it: the replicas lag behind by no more.
+const REPLICAS_LAG_US: u64 = 1_000_000;
+/// So long after a fail-over, at the most, does an old primary go on by itself: Sentinels tell it when they have seen it for eight seconds.
+const OLD_PRIMARY_LASTS_US: u64 = 15_000_000;
+/// How many commands are acknowledged when Sentinels and servers agree again, and nothing may be lost any more.
+const AFTER_FAIL_OVERS: usize = 150;
 
 /// What came of a run.
 pub struct Outcome {
@@ -54,6 +61,7 @@ struct Run {
     open: Open,
     findings: Vec<Finding>,
     figures: Figures,
+    windows: Vec<Window>,
 }
 
 /// Runs a plan; what it leaves is in `folder`.
@@ -63,7 +71,8 @@ pub async fn run(plan: Plan, folder: &Path) -> Outcome {
     let nodes = Arc::new(world.nodes.iter().map(|node| Node::at(node.port)).collect::<Vec<_>>());
     let figures = Figures::new(&plan);
     let board = Arc::new(Board::new());
-    let mut run = Run { plan, board, world, nodes, open: Open::default(), findings: Vec::new(), figures };
+    let mut run =
+        Run { plan, board, world, nodes, open: Open::default(), findings: Vec::new(), figures, windows: Vec::new() };
     let history = run.whole_history().await;
     run.findings.extend(check(&history));
     run.figures.take_in(&history, run.findings.len());
@@ -145,9 +154,29 @@ impl Run {
                 self.until(&what, async |run| run.board.has_acknowledged(node, ended_at)).await;
             }
             self.figures.away.push(self.away(fault.kind(), began_at, ended_at));
+            if matches!(fault, Fault::KillPrimary { .. } | Fault::PausePrimary { .. } | Fault::FailOver) {
+                let from = began_at.saturating_sub(REPLICAS_LAG_US);
+                self.windows.push(Window { from, until: ended_at + OLD_PRIMARY_LASTS_US });
+            }
+        }
+        if !self.windows.is_empty() {
+            self.until_agreed().await;
         }
         self.until_acknowledged(AT_THE_END).await;
         followers
+    }
+
+    /// Ends the windows: the servers agree, and each node has been heard of since. What comes now must hold without exception.
+    async fn until_agreed(&mut self) {
+        tokio::task::block_in_place(|| self.world.servers.sentinel().unwrap().until_agreed());
+        let agreed_at = self.board.now();
+        for node in 0..self.plan.topology.nodes {
+            let what = format!("node {} takes commands when the Sentinels agree", node + 1);
+            self.until(&what, async |run| run.board.has_acknowledged(node, agreed_at)).await;
+        }
+        let now = self.board.now();
+        self.windows.iter_mut().for_each(|window| window.until = window.until.min(now));
+        self.until_acknowledged(AFTER_FAIL_OVERS).await;
     }
 
     fn follow(&self, what: Follows, node: usize) -> Follower {
@@ -217,9 +246,10 @@ impl Run {
         }
         history.log = read_log(&*self.world.servers.log().await).await;
         self.until_followed(&followers, &history.log).await;
-        history.followed.extend(followers.into_iter().map(Follower::end));
+        history.followed.extend(followers.into_iter().flat_map(Follower::end));
         self.audit();
         history.calls = self.board.calls();
+        history.windows = self.windows.clone();
         history
     }
 
@@ -332,8 +362,14 @@ fn written(history: &History, findings: &[Finding]) -> String {
         text += &line;
         text += "\n";
     }
+    for window in &history.windows {
+        text += &format!("{window:?}\n");
+    }
     for event in &history.log {
         text += &format!("log {event:?}\n");
+    }
+    for message in &history.bus {
+        text += &format!("bus {message:?}\n");
     }
     text
 }

@@ -55,7 +55,11 @@ impl SentinelServers {
 
     /// The primary, as the Sentinels say.
     pub fn primary(&self) -> usize {
-        let address = self.sentinels[0].cli(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE]);
+        self.named_by(&self.sentinels[0])
+    }
+
+    fn named_by(&self, sentinel: &RedisServer) -> usize {
+        let address = sentinel.cli(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE]);
         let port: u16 = address.lines().last().and_then(|port| port.parse().ok()).expect("a port");
         self.servers.iter().position(|server| server.port == port).expect("one of the servers")
     }
@@ -69,6 +73,17 @@ impl SentinelServers {
         let before = self.primary();
         self.sentinels[0].cli(&["SENTINEL", "FAILOVER", SERVICE]);
         self.until("another primary", || self.primary() != before);
+    }
+
+    /// Waits until all Sentinels name the same primary, and no other server takes writes.
+    pub fn until_agreed(&self) {
+        self.until("one primary, that all Sentinels name", || {
+            let named: Vec<_> = self.sentinels.iter().map(|sentinel| self.named_by(sentinel)).collect();
+            let primaries =
+                self.servers.iter().filter(|server| server.cli(&["INFO", "replication"]).contains("role:master"));
+            named.iter().all(|other| *other == named[0]) && primaries.count() == 1
+        });
+        self.until_replicated();
     }
 
     /// Waits until the primary has both replicas: it alone would take what it has acknowledged with it.

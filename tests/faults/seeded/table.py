@@ -7,7 +7,7 @@ import collections
 import statistics
 import sys
 
-RUN = ["calls", "acknowledged", "refused", "not done", "unknown", "events", "on the bus twice", "ended", "findings"]
+RUN = ["calls", "acknowledged", "refused", "not done", "unknown", "events", "on the bus twice", "ended", "findings", "lost"]
 
 
 def main() -> None:
@@ -15,7 +15,7 @@ def main() -> None:
     for line in open(sys.argv[1], encoding="utf-8"):
         kind, topology, seed, *rest = line.rstrip("\n").split("\t")
         if kind == "run":
-            runs[topology].append((int(seed), [int(count) for count in rest]))
+            runs[topology].append((int(seed), [int(count) for count in rest] + [0] * (len(RUN) - len(rest))))
         else:
             fault, *figures = rest
             backend = topology.replace("_three_nodes", "").replace("_one_node", "").replace("_three_pinned_nodes", ", pinned")

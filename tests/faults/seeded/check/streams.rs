@@ -1,25 +1,30 @@
 //! Followers and the bus: nothing missing, nothing twice where that is promised, all in order.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use super::{
-    super::history::{Followed, History},
+    super::history::{Followed, History, OrderId},
     Finding,
 };
 
-pub fn check(history: &History) -> Vec<Finding> {
+/// `touched` are the orders that a fail-over has taken something of.
+pub fn check(history: &History, touched: &BTreeSet<OrderId>) -> Vec<Finding> {
     let mut findings: Vec<_> =
         history.followed.iter().filter_map(|followed| check_follower(followed, history)).collect();
-    findings.extend(check_bus(history));
+    findings.extend(check_bus(history, touched));
     findings
 }
 
-/// What a follower was sent is what it wants of the log, from its beginning to its end.
+/// What a follower was sent is what it wants of the log, from its beginning to its end. One that was told that its log is gone had all
+/// of it up to the first event that is gone.
 fn check_follower(followed: &Followed, history: &History) -> Option<Finding> {
     let mut wanted = history.log.iter().filter(|event| followed.what.wants(event));
     for (place, (order, revision, call)) in followed.events.iter().enumerate() {
         let next = wanted.next();
         let fits = next.is_some_and(|event| (event.order, event.revision, &event.call) == (*order, *revision, call));
+        if followed.told_at.is_some() && !fits && !is_there(history, *order, *revision, call) {
+            return None;
+        }
         if !fits {
             let text = format!(
                 "{:?}: event {place} is order {order} revision {revision} ({call}), the log has {next:?}",
@@ -28,6 +33,9 @@ fn check_follower(followed: &Followed, history: &History) -> Option<Finding> {
             return Some(Finding::new("a follower skipped, repeated or invented", text));
         }
     }
+    if followed.told_at.is_some() {
+        return None;
+    }
     let missing = wanted.count();
     (missing > 0).then(|| {
         let text = format!("{:?}: {missing} events never came, after {}", followed.what, followed.events.len());
@@ -35,12 +43,16 @@ fn check_follower(followed: &Followed, history: &History) -> Option<Finding> {
     })
 }
 
-fn check_bus(history: &History) -> Vec<Finding> {
+fn is_there(history: &History, order: OrderId, revision: u64, call: &str) -> bool {
+    history.log.iter().any(|event| (event.order, event.revision, event.call.as_str()) == (order, revision, call))
+}
+
+fn check_bus(history: &History, touched: &BTreeSet<OrderId>) -> Vec<Finding> {
     let mut last: HashMap<u64, u64> = HashMap::new();
     let mut findings = Vec::new();
     for (order, revision) in &history.bus {
         let last = last.entry(*order).or_default();
-        if *revision > *last + 1 {
+        if *revision > *last + 1 && !touched.contains(order) {
             findings.push(Finding::new("the bus skipped", format!("order {order}: revision {revision} after {last}")));
         }
         *last = (*last).max(*revision);
@@ -49,11 +61,17 @@ fn check_bus(history: &History) -> Vec<Finding> {
     for event in &history.log {
         wanted.insert(event.order, event.revision);
     }
-    let missing = wanted.iter().filter(|(order, revision)| last.get(order) != Some(revision)).count();
+    let missing = wanted
+        .iter()
+        .filter(|(order, revision)| match last.get(order) {
+            Some(last) if touched.contains(order) => last < revision,
+            last => last != Some(revision),
+        })
+        .count();
     if missing > 0 {
         findings.push(Finding::new("the bus lacks events", format!("of {missing} of {} orders", wanted.len())));
     }
-    if let Some(order) = last.keys().find(|order| !wanted.contains_key(order)) {
+    if let Some(order) = last.keys().find(|order| !wanted.contains_key(order) && !touched.contains(order)) {
         findings.push(Finding::new("the bus has what the log has not", format!("order {order}")));
     }
     findings

@@ -1,8 +1,8 @@
 //! The checker passes a sound history, and finds what is broken into it, kind by kind.
 
 use super::{
-    super::history::{Answer, Asked, Call, Event, Followed, Follows, Freshness, History, Row, Status},
-    check,
+    super::history::{Answer, Asked, Call, Event, Followed, Follows, Freshness, History, Row, Status, Window},
+    Losses, check,
 };
 
 const ORDER: u64 = 7;
@@ -73,11 +73,12 @@ fn sound() -> History {
             read("g4", (80, 85), Some(row(3, Status::Shipped))),
         ],
         followed: vec![
-            Followed { what: Follows::Everything, events: events(&log) },
-            Followed { what: Follows::Status(Status::Paid), events: events(&log[1..2]) },
+            Followed { what: Follows::Everything, events: events(&log), told_at: None },
+            Followed { what: Follows::Status(Status::Paid), events: events(&log[1..2]), told_at: None },
         ],
         bus: vec![(ORDER, 1), (ORDER, 2), (ORDER, 1), (ORDER, 2), (ORDER, 3)],
         log,
+        windows: Vec::new(),
     }
 }
 
@@ -286,4 +287,117 @@ fn a_bus_that_skips_or_lacks_events_is_found() {
     assert_found("the bus skipped", |history| history.bus = vec![(ORDER, 1), (ORDER, 3)]);
     assert_found("the bus lacks events", |history| history.bus.truncate(4));
     assert_found("the bus has what the log has not", |history| history.bus.push((8, 1)));
+}
+
+/// The sound history on Sentinel: between 90 and 200 a second order was placed, paid and seen, and all of it is lost. A follower was sent it
+/// and told.
+fn with_a_loss() -> History {
+    let mut history = sound();
+    history.windows = vec![Window { from: 90, until: 200 }];
+    let mut placed = command("x", (100, 110), Status::Pending, Answer::Done { order: 8, row: row(1, Status::Pending) });
+    let mut paid = command("y", (112, 115), Status::Paid, Answer::Done { order: 8, row: row(2, Status::Paid) });
+    for (call, order) in [(&mut placed, None), (&mut paid, Some(8))] {
+        if let Asked::Command { order: of, .. } = &mut call.asked {
+            *of = order;
+        }
+    }
+    history.calls.extend([placed, paid, of_8(read("g5", (120, 125), Some(row(2, Status::Paid))))]);
+    history.calls.push(totals((130, 135), [0, 1, 1, 0, 0]));
+    history.calls.push(cursor_of_another_log((140, 145)));
+    let mut told = history.followed[0].clone();
+    told.events.push((8, 1, "x".to_owned()));
+    told.told_at = Some(145);
+    history.followed.push(told);
+    // Strict again.
+    history.calls.push(of_8(read("g6", (210, 215), None)));
+    history.calls.push(totals((210, 215), [0, 0, 1, 0, 0]));
+    history
+}
+
+fn of_8(mut call: Call) -> Call {
+    if let Asked::Orders { ids, .. } = &mut call.asked {
+        *ids = vec![8];
+    }
+    call
+}
+
+fn cursor_of_another_log(times: (u64, u64)) -> Call {
+    let answer = Answer::Wrong { reason: "CURSOR_OF_ANOTHER_LOG".to_owned(), message: String::new() };
+    Call { answer, ..read("follower", times, None) }
+}
+
+#[track_caller]
+fn assert_found_beside_a_loss(kind: &str, breaking: impl FnOnce(&mut History)) {
+    let mut history = with_a_loss();
+    breaking(&mut history);
+    let kinds = kinds(&history);
+    assert!(kinds.contains(&kind), "{kinds:?}");
+}
+
+#[test]
+fn a_loss_in_a_fail_over_is_counted_and_is_no_finding() {
+    let history = with_a_loss();
+    assert_eq!(check(&history), []);
+    assert_eq!(Losses::of(&history).commands.into_iter().collect::<Vec<_>>(), [(8, 1), (8, 2)]);
+}
+
+#[test]
+fn a_loss_outside_of_a_fail_over_is_found() {
+    const KIND: &str = "an acknowledged command is lost";
+    let lost = |times| {
+        let mut call = command("z", times, Status::Pending, Answer::Done { order: 9, row: row(1, Status::Pending) });
+        call.name = "z".to_owned();
+        call
+    };
+    assert_found_beside_a_loss(KIND, |history| history.calls.push(lost((201, 202))));
+    assert_found_beside_a_loss(KIND, |history| history.calls.push(lost((85, 89))));
+    // And wherever there is no Sentinel, at any time.
+    assert_found_beside_a_loss(KIND, |history| history.windows.clear());
+}
+
+#[test]
+fn what_is_wrong_after_the_recovery_is_found() {
+    const LISTS: &str = "a list or totals of no moment of the call";
+    assert_found_beside_a_loss(LISTS, |history| history.calls.push(totals((220, 225), [0, 1, 1, 0, 0])));
+    assert_found_beside_a_loss(LISTS, |history| history.calls.push(list((220, 225), &[])));
+    assert_found_beside_a_loss("an order that never was so", |history| {
+        history.calls.push(of_8(read("late", (220, 225), Some(row(2, Status::Paid)))));
+    });
+    assert_found_beside_a_loss("an answer that may not be", |history| {
+        history.calls.push(cursor_of_another_log((220, 225)));
+    });
+}
+
+#[test]
+fn what_the_loss_does_not_explain_is_found_within_the_window() {
+    assert_found_beside_a_loss("a stale answer", |history| {
+        history.calls.push(read("old", (150, 155), Some(row(2, Status::Paid))));
+    });
+    assert_found_beside_a_loss("an answer that may not be", |history| {
+        let mut call = cursor_of_another_log((150, 155));
+        call.answer = Answer::Wrong { reason: "DATA_CORRUPT".to_owned(), message: String::new() };
+        history.calls.push(call);
+    });
+}
+
+#[test]
+fn a_window_in_which_nothing_was_lost_forgives_nothing() {
+    for kind in ["a list or totals of no moment of the call", "an answer that may not be"] {
+        assert_found_beside_a_loss(kind, |history| history.calls.retain(|call| !["x", "y"].contains(&&*call.name)));
+    }
+}
+
+#[test]
+fn followers_that_were_not_told_of_a_loss_or_skipped_before_it_are_found() {
+    const KIND: &str = "a follower skipped, repeated or invented";
+    assert_found_beside_a_loss(KIND, |history| history.followed[2].told_at = None);
+    assert_found_beside_a_loss(KIND, |history| history.followed[2].told_at = Some(300));
+    assert_found_beside_a_loss(KIND, |history| drop(history.followed[2].events.remove(1)));
+    assert_found_beside_a_loss("a follower was not sent everything", |history| history.followed[0].events.truncate(1));
+}
+
+#[test]
+fn a_bus_that_lacks_what_the_log_has_is_found_after_a_loss() {
+    assert_found_beside_a_loss("the bus lacks events", |history| history.bus.truncate(4));
+    assert_found_beside_a_loss("the bus has what the log has not", |history| history.bus.push((9, 1)));
 }
