@@ -13,7 +13,7 @@
 //! them can find the order as the condition says. The answer, or the message that stands in its place, tells what happened.
 //!
 //! **With replicas** a server may answer that is behind and does not know it: what it shows is true, and what it does not show is confirmed before
-//! anything is said on it, see [`confirm`]. A refused publish is looked for by its id, as another server may have stored it.
+//! anything is said on it, see `confirm`. A refused publish is looked for by its id, as another server may have stored it.
 //!
 //! **Reads** go through consumers in batches; the newest commits are held in memory, fed by one consumer and by this node's own appends. No
 //! read ends short without having asked the leader of the stream where it ends.

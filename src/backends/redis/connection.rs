@@ -4,7 +4,7 @@
 //! three things happened to it ([`CallError`]); nothing is repeated here, since only the caller knows what may be.
 //!
 //! Commands share one multiplexed connection: a call waits for no other one's answer to be sent. What is large, blocks, or must not wait
-//! behind that has connections out of pools ([`Lane`]): an answer of some megabytes stands before all others of its connection.
+//! behind that has connections out of pools (`Lane`): an answer of some megabytes stands before all others of its connection.
 
 use std::{
     fmt,
