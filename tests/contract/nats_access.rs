@@ -271,7 +271,7 @@ async fn the_documented_permissions_are_enough() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_user_who_may_not_publish_is_not_served_as_if_he_could_and_what_is_missing_is_named() {
-    for denied in ["PREFIX.events.*", "$KV.PREFIX-consumers.>", "PREFIX.request.*"] {
+    for denied in ["PREFIX.events.*", "PREFIX.parts.*", "$KV.PREFIX-consumers.>", "PREFIX.request.*"] {
         let prefix = fresh_prefix();
         let server = NatsServer::start_current("");
         {
@@ -289,6 +289,10 @@ async fn a_user_who_may_not_publish_is_not_served_as_if_he_could_and_what_is_mis
         nats.connected().await.unwrap();
         let (bus, store) =
             (NatsMessageBus::new(nats.clone(), NatsBusOptions::default()), Arc::new(NatsEventStore::new(nats)));
+        if denied.contains("events") {
+            // What is not permitted for events alone shows when one is published.
+            bus.publish(&[crate::nats_bus::message(1, 1)]).await.unwrap_err();
+        }
         let (bus, store) = (bus.check().await, store.check().await);
         println!("without {denied}: the bus {bus:?}, the log {store:?}");
         let found = if denied.contains("request") {

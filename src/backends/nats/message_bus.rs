@@ -50,6 +50,8 @@ use crate::{
 
 /// How long a check waits for an answer.
 const CHECK_WITHIN: Duration = Duration::from_secs(2);
+/// For how long a refused permission to publish events is reported: the relay tries more often than that.
+const FORBIDDEN_FOR: Duration = Duration::from_secs(60);
 /// How long after a loss a consumer is waited for that knows how far it had come.
 const COMES_BACK_WITHIN: Duration = Duration::from_secs(30);
 
@@ -180,6 +182,18 @@ impl Shared {
     }
 }
 
+impl Shared {
+    /// Says that events may not be published, if NATS has said so when the relay last tried.
+    fn check_permitted(&self) -> Result<(), BusError> {
+        let since = Instant::now().checked_sub(FORBIDDEN_FOR);
+        let forbidden = since.and_then(|since| self.nats.forbidden_since(since));
+        match forbidden.filter(|what| what.contains(&format!("{}.", self.subject))) {
+            Some(what) => Err(BusError::Unavailable(format!("NATS does not permit it: {what}"))),
+            None => Ok(()),
+        }
+    }
+}
+
 #[async_trait]
 impl MessageBus for NatsMessageBus {
     fn kind(&self) -> &'static str {
@@ -263,7 +277,9 @@ impl MessageBus for NatsMessageBus {
             let who = found.slowest.as_deref().unwrap_or("nobody");
             return Err(BusError::Unavailable(format!("the stream is full and waits for the consumer {who}")));
         }
-        let events = nats.probe(format!("{}.probe", self.shared.subject), deadline);
-        tokio::try_join!(events, registry.probe(deadline)).map(drop).map_err(BusError::Unavailable)
+        // On the subject of parts: a refused publish, too, reaches everybody who listens to events without JetStream.
+        let parts = nats.probe(format!("{}.probe", self.shared.parts_subject), deadline);
+        tokio::try_join!(parts, registry.probe(deadline)).map_err(BusError::Unavailable)?;
+        self.shared.check_permitted()
     }
 }
