@@ -63,10 +63,11 @@ class Script:
         self.base = free_base()
         self.ports = [self.base + 1, self.base + 2, self.base + 3]
         environment = {**os.environ, "BASE_PORT": str(self.base), "ORDERSYSTEM": binary}
-        ignore = (lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)) if ignores_interrupts else None
+        # Whatever the parent of this test does with interrupts: a shell in the background ignores them.
+        handler = signal.SIG_IGN if ignores_interrupts else signal.SIG_DFL
         self.process = subprocess.Popen(
             ["./run-cluster.sh", "3", broker],
-            env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=ignore,
+            env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=lambda: signal.signal(signal.SIGINT, handler),
         )
         self.said = []
         self.reader = threading.Thread(target=self._read, daemon=True)

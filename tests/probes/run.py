@@ -79,6 +79,13 @@ class Probes:
         """The exit code of `ordersystem health` with the environment of the node's container."""
         return ended([self.binary, "health", "--service", service, *more], node.env)[0]
 
+    def until_alive(self, node):
+        deadline = time.monotonic() + PATIENCE_S
+        while self.by_exec(node, "liveness") != 0:
+            if time.monotonic() > deadline:
+                sys.exit("the node does not come alive")
+            time.sleep(0.1)
+
     def by_health_probe(self, port, service="", *more):
         return ended([self.health_probe, f"-addr=127.0.0.1:{port}", f"-service={service}", *more])[0]
 
@@ -242,6 +249,8 @@ def broker_away(probes, folder):
     settings = {"persistence": "redis", "redis": f"127.0.0.1:{redis.port}"}
     try:
         with Node(probes.binary, **settings).until_listening() as node:
+            # It has its port before it has given Redis up for the time being, and answers then.
+            probes.until_alive(node)
             probes.expect_all("started without Redis", node, "readiness", "NOT_SERVING")
             probes.expect_all("started without Redis", node, "liveness", "SERVING")
             redis.start()
