@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -30,6 +30,7 @@ use super::{
     history::{Answer, Event, Followed, Follows, History, OrderId, Status, Window},
     node::program,
     plan::{Fault, Plan},
+    sentinel,
     world::World,
 };
 
@@ -42,6 +43,8 @@ const AT_THE_END: usize = 30;
 const REPLICAS_LAG_US: u64 = 1_000_000;
 /// So long after a fail-over, at the most, does an old primary go on by itself: Sentinels tell it when they have seen it for eight seconds.
 const OLD_PRIMARY_LASTS_US: u64 = 15_000_000;
+/// So long before a Sentinel names another primary may that one have been cut off from the old one.
+const PROMOTED_BEFORE_US: u64 = 10_000_000;
 /// How many commands are acknowledged when Sentinels and servers agree again, and nothing may be lost any more.
 const AFTER_FAIL_OVERS: usize = 150;
 
@@ -62,6 +65,8 @@ struct Run {
     findings: Vec<Finding>,
     figures: Figures,
     windows: Vec<Window>,
+    /// When a Sentinel was seen to name another primary.
+    changes: Arc<Mutex<Vec<u64>>>,
 }
 
 /// Runs a plan; what it leaves is in `folder`.
@@ -71,8 +76,17 @@ pub async fn run(plan: Plan, folder: &Path) -> Outcome {
     let nodes = Arc::new(world.nodes.iter().map(|node| Node::at(node.port)).collect::<Vec<_>>());
     let figures = Figures::new(&plan);
     let board = Arc::new(Board::new());
-    let mut run =
-        Run { plan, board, world, nodes, open: Open::default(), findings: Vec::new(), figures, windows: Vec::new() };
+    let mut run = Run {
+        plan,
+        board,
+        world,
+        nodes,
+        open: Open::default(),
+        findings: Vec::new(),
+        figures,
+        windows: Vec::new(),
+        changes: Arc::default(),
+    };
     let history = run.whole_history().await;
     run.findings.extend(check(&history));
     run.figures.take_in(&history, run.findings.len());
@@ -83,6 +97,7 @@ pub async fn run(plan: Plan, folder: &Path) -> Outcome {
 impl Run {
     async fn whole_history(&mut self) -> History {
         self.until_ready("at the start").await;
+        let watches = self.watch_sentinels();
         let (stop, mut clients) = (CancellationToken::new(), JoinSet::new());
         for number in 0..self.plan.clients {
             clients.spawn(self.client(number).work_until(stop.clone()));
@@ -92,7 +107,26 @@ impl Run {
         clients.join_all().await;
         self.settle().await;
         self.until_ready("at the end").await;
+        drop(watches);
         self.what_is_left(followers).await
+    }
+
+    /// Notes each change of the primary, also those that no fault has asked for, until the set is dropped.
+    fn watch_sentinels(&self) -> JoinSet<()> {
+        let mut watches = JoinSet::new();
+        for port in self.world.servers.sentinel().into_iter().flat_map(|all| all.ports()) {
+            let (board, changes) = (Arc::clone(&self.board), Arc::clone(&self.changes));
+            watches.spawn(sentinel::watch(port, move || changes.lock().unwrap().push(board.now())));
+        }
+        watches
+    }
+
+    /// A window for each change of the primary that has been seen and has none yet.
+    fn take_in_changes(&mut self) {
+        for at in std::mem::take(&mut *self.changes.lock().unwrap()) {
+            let from = at.saturating_sub(PROMOTED_BEFORE_US);
+            self.windows.push(Window { from, until: at + OLD_PRIMARY_LASTS_US });
+        }
     }
 
     fn client(&self, number: usize) -> Client {
@@ -159,7 +193,7 @@ impl Run {
                 self.windows.push(Window { from, until: ended_at + OLD_PRIMARY_LASTS_US });
             }
         }
-        if !self.windows.is_empty() {
+        if self.world.servers.sentinel().is_some() {
             self.until_agreed().await;
         }
         self.until_acknowledged(AT_THE_END).await;
@@ -174,6 +208,7 @@ impl Run {
             let what = format!("node {} takes commands when the Sentinels agree", node + 1);
             self.until(&what, async |run| run.board.has_acknowledged(node, agreed_at)).await;
         }
+        self.take_in_changes();
         let now = self.board.now();
         self.windows.iter_mut().for_each(|window| window.until = window.until.min(now));
         self.until_acknowledged(AFTER_FAIL_OVERS).await;
@@ -249,6 +284,7 @@ impl Run {
         history.followed.extend(followers.into_iter().flat_map(Follower::end));
         self.audit();
         history.calls = self.board.calls();
+        self.take_in_changes();
         history.windows = self.windows.clone();
         history
     }

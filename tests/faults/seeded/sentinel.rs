@@ -2,6 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::{sleep, timeout},
+};
+
 use crate::redis_server::{DURABLE, RedisServer};
 
 /// How many servers there are, and how many Sentinels.
@@ -41,6 +47,11 @@ impl SentinelServers {
         });
         all.until_replicated();
         all
+    }
+
+    /// The ports of the Sentinels.
+    pub fn ports(&self) -> Vec<u16> {
+        self.sentinels.iter().map(|sentinel| sentinel.port).collect()
     }
 
     /// The address for a node.
@@ -101,4 +112,35 @@ impl SentinelServers {
             std::thread::sleep(Duration::from_millis(50));
         }
     }
+}
+
+/// Calls `changed` whenever this Sentinel names another primary than before: on a busy machine they also decide on one by themselves.
+pub async fn watch(port: u16, changed: impl Fn()) {
+    let mut known = None;
+    loop {
+        let named = timeout(Duration::from_secs(2), primary_named_at(port)).await;
+        if let Ok(Ok(named)) = named
+            && known.replace(named.clone()).is_some_and(|before| before != named)
+        {
+            changed();
+        }
+        sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// The answer as it is on the wire.
+async fn primary_named_at(port: u16) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+    stream.write_all(format!("SENTINEL GET-MASTER-ADDR-BY-NAME {SERVICE}\r\n").as_bytes()).await?;
+    let mut answer = String::new();
+    // A host and a port: five lines.
+    while answer.matches("\r\n").count() < 5 {
+        let mut bytes = [0; 256];
+        let count = stream.read(&mut bytes).await?;
+        if count == 0 || answer.starts_with('-') {
+            return Err(std::io::ErrorKind::InvalidData.into());
+        }
+        answer += &String::from_utf8_lossy(&bytes[..count]);
+    }
+    Ok(answer)
 }
