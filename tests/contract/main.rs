@@ -13,6 +13,7 @@ mod nats_bus;
 #[allow(dead_code, reason = "shared with the tests of faults")]
 mod nats_cluster;
 mod nats_cluster_bus;
+mod nats_damage;
 mod nats_durability;
 mod nats_loss;
 mod nats_replicas;
