@@ -24,7 +24,7 @@ mod numbers;
 #[cfg(test)]
 mod tests;
 
-use std::sync::atomic::{AtomicI64, AtomicU16, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -105,6 +105,8 @@ pub struct IdGenerator {
     node: AtomicU16,
     /// Milliseconds of the layout; slots at or past it must not be issued yet.
     mark_ms: AtomicU64,
+    /// Whether the mark could not be stored when that was last tried: no call waits for it then.
+    mark_fails: AtomicBool,
     /// Clock reading in microseconds up to which milliseconds opened *ahead of a stepped-back clock* are paid for.
     opened_micros: AtomicI64,
     /// Held while the mark is written, never on the hot path.
@@ -169,6 +171,7 @@ impl IdGenerator {
             next: AtomicU64::new(u64::from(node.number()) << NODE_SHIFT | start_ms << SEQUENCE_BITS),
             node: AtomicU16::new(node.number()),
             mark_ms: AtomicU64::new(if mark.is_some() { start_ms } else { u64::MAX }),
+            mark_fails: AtomicBool::new(false),
             opened_micros: AtomicI64::new(i64::MIN),
             mark,
         }
@@ -366,8 +369,10 @@ impl IdGenerator {
                     count_wait(&mut waited_micros, micros)?;
                     tokio::time::sleep(Duration::from_micros(micros)).await;
                 }
-                // A disk or a broker that is slow for a moment is no reason to refuse.
-                Err(IdError::MarkBehind) if waited_for_mark_ms < MAX_MARK_WAIT_MS => {
+                // A disk or a broker that is slow for a moment is no reason to refuse; one that has failed is.
+                Err(IdError::MarkBehind)
+                    if waited_for_mark_ms < MAX_MARK_WAIT_MS && !self.mark_fails.load(Ordering::Acquire) =>
+                {
                     waited_for_mark_ms += MARK_LOOK_MS;
                     tokio::time::sleep(Duration::from_millis(MARK_LOOK_MS)).await;
                 }
@@ -401,7 +406,9 @@ impl IdGenerator {
         }
         let target = (now_ms + MARK_AHEAD_MS).max(next_ms + MARK_PAST_NEXT_MS);
         if target >= self.mark_ms.load(Ordering::Acquire) + MARK_STEP_MS {
-            mark.store(target + EPOCH_UNIX_MS)?;
+            let stored = mark.store(target + EPOCH_UNIX_MS);
+            self.mark_fails.store(stored.is_err(), Ordering::Release);
+            stored?;
             // Only now: a mark that is not stored yet protects nothing.
             self.mark_ms.store(target, Ordering::Release);
         }

@@ -71,7 +71,7 @@ impl fmt::Display for IdError {
             Self::Unclaimed => write!(f, "this node has no worker number for new ids now"),
             Self::BeforeEpoch => write!(f, "the clock is before 2024-01-01T00:00:00Z, the epoch of the ids"),
             Self::PastEnd => write!(f, "the clock is past the last id (Unix ms {})", EPOCH_UNIX_MS + MAX_MS),
-            Self::MarkBehind => write!(f, "the stored high-water mark of the ids has not been moved in time"),
+            Self::MarkBehind => write!(f, "new ids wait for their high-water mark, and its store does not answer"),
             Self::Saturated => write!(f, "all ids of this node are taken at the moment (4 096 000 a second)"),
             Self::Sealed => write!(f, "the id generator has been stopped"),
         }

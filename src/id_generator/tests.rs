@@ -369,6 +369,21 @@ async fn an_async_call_waits_for_a_mark_that_is_slow_and_not_for_one_that_does_n
     assert_eq!(generator.next_async().await, Err(IdError::MarkBehind));
 }
 
+#[tokio::test(start_paused = true)]
+async fn no_call_waits_for_a_mark_whose_store_has_failed() {
+    let (clock, mark) = (manual(), SharedMark::default());
+    let generator = restarted(&clock, &mark).unwrap();
+    mark.broken.store(true, Ordering::SeqCst);
+    clock.advance_ms(3_600_000);
+    generator.advance_mark().unwrap_err();
+    let started = tokio::time::Instant::now();
+    assert_eq!(generator.next_async().await, Err(IdError::MarkBehind));
+    assert_eq!(started.elapsed(), Duration::ZERO);
+    mark.broken.store(false, Ordering::SeqCst);
+    generator.advance_mark().unwrap();
+    assert!(generator.next_async().await.is_ok());
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Move(i64),
