@@ -119,10 +119,22 @@ impl HealthReport {
     /// Whether the node can serve: everything that it needs for that works, and it is not shutting down.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        let stops_serving = |component: &ComponentHealth| {
+        !self.is_draining && self.in_the_way().next().is_none()
+    }
+
+    /// What keeps the node from serving, for people: each component with what was found.
+    #[must_use]
+    pub fn reasons(&self) -> String {
+        let draining = self.is_draining.then(|| "it is shutting down".to_owned());
+        let components = self.in_the_way().map(|one| format!("{}: {}", one.name, one.finding.detail));
+        draining.into_iter().chain(components).collect::<Vec<_>>().join("; ")
+    }
+
+    fn in_the_way(&self) -> impl Iterator<Item = &ComponentHealth> {
+        let stops_serving = |component: &&ComponentHealth| {
             component.needed_to_serve && component.finding.condition == Condition::Unhealthy
         };
-        !self.is_draining && !self.components.iter().any(stops_serving)
+        self.components.iter().filter(stops_serving)
     }
 }
 

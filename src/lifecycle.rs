@@ -12,7 +12,7 @@ use crate::{
     api::{Context, grpc::health::HealthDoor},
     cluster::Membership,
     event_store::Durability,
-    health::Health,
+    health::{Health, HealthReport},
 };
 
 /// How often the monitor looks at every component.
@@ -266,7 +266,8 @@ impl Monitor {
     async fn watch(&mut self) -> NotDurable {
         let mut was_ready = None;
         loop {
-            let is_ready = self.look().await;
+            let report = self.look().await;
+            let is_ready = report.is_ready();
             let found = self.context.store.durability();
             let before = std::mem::replace(&mut self.found, found);
             if found != before {
@@ -282,11 +283,12 @@ impl Monitor {
             {
                 return not_durable;
             }
-            if was_ready.replace(is_ready) != Some(is_ready) {
-                tracing::info!(
-                    "{}",
-                    if is_ready { "the node is ready" } else { "the node is not ready: GET /health says why" }
-                );
+            match was_ready.replace(is_ready) {
+                before if before == Some(is_ready) => {}
+                _ if is_ready => tracing::info!("the node is ready"),
+                None => tracing::info!(why = report.reasons(), "the node is not ready yet"),
+                Some(_) if report.is_draining => tracing::info!("the node is out of service: it is shutting down"),
+                Some(_) => tracing::warn!(why = report.reasons(), "the node is not ready any more"),
             }
             // Until the node is ready for the first time, someone is waiting for that.
             let pause = if is_ready { MONITOR_INTERVAL } else { MONITOR_INTERVAL / 10 };
@@ -294,10 +296,11 @@ impl Monitor {
         }
     }
 
-    /// Looks once; whether the node is ready.
-    async fn look(&mut self) -> bool {
+    /// Looks once.
+    async fn look(&mut self) -> HealthReport {
         self.health.monitor_beat();
-        let is_ready = self.health.report().await.is_ready();
+        let report = self.health.report().await;
+        let is_ready = report.is_ready();
         self.door.set_ready(is_ready).await;
         self.ready.set(if is_ready { 1.0 } else { 0.0 });
         // A store that does not answer, or panics, must not end the looking.
@@ -309,7 +312,7 @@ impl Monitor {
         self.durability.set(self.context.store.durability().level());
         self.context.mediator.publish_gauges();
         self.recorder.handle().run_upkeep();
-        is_ready
+        report
     }
 
     /// Keeps telling whether the monitor itself still runs, until `stop`.

@@ -161,3 +161,13 @@ async fn a_node_that_is_to_be_durable_waits_for_its_store_and_refuses_a_careless
         assert!(said.contains("error: --require-durable: the durability of persistence redis is process"), "{said}");
     }
 }
+
+#[tokio::test]
+async fn a_node_that_is_no_longer_ready_says_why_in_its_log() {
+    let mut broker = Broker::Redis(RedisServer::start(DURABLE));
+    let mut node = start(&broker.settings(&["--persistence"]), &[]).await;
+    node.log.line_with("the node is ready").await;
+    broker.go(Away::Gone);
+    let line = node.log.line_with("the node is not ready any more").await;
+    assert!(line.contains("store: ") && line.contains("Redis"), "{line}");
+}

@@ -56,6 +56,17 @@ pub struct Process {
 pub struct Log(Lines<BufReader<ChildStderr>>);
 
 impl Log {
+    /// The next line with this text.
+    pub async fn line_with(&mut self, text: &str) -> String {
+        loop {
+            let line = tokio::time::timeout(PATIENCE, self.0.next_line()).await.expect("a line in time").expect("text");
+            let line = line.unwrap_or_else(|| panic!("it ends without a line with {text:?}"));
+            if line.contains(text) {
+                return line;
+            }
+        }
+    }
+
     /// Everything up to its end, which comes within `time`.
     pub async fn rest_within(&mut self, time: Duration) -> String {
         let mut rest = String::new();
