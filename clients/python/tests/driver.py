@@ -26,6 +26,7 @@ from server import ROOT, Redis, Server, persistence
 SCENARIOS = ROOT / "clients" / "conformance"
 CALL_SECONDS = 30.0
 MESSAGE_SECONDS = 30.0
+CONNECT_SECONDS = 60.0
 
 # Service: the stub and the module with its messages; every request is named after its method.
 SERVICES = {
@@ -45,6 +46,9 @@ class Synchronous:
     connect: Any = staticmethod(connect)
     send: Any = staticmethod(send)
     FOLLOWS = {"StreamEvents": follow_events, "StreamOrderHistory": follow_order}
+
+    def until_ready(self, channel: Any) -> None:
+        grpc.channel_ready_future(channel).result(CONNECT_SECONDS)
 
     def call(self, method: Any, request: Any, timeout: float) -> Any:
         return method(request, timeout=timeout)
@@ -77,6 +81,12 @@ class Asyncio:
             return aio.connect(address)
 
         return self._run(connect())
+
+    def until_ready(self, channel: Any) -> None:
+        async def ready() -> None:
+            await asyncio.wait_for(channel.channel_ready(), CONNECT_SECONDS)
+
+        self._run(ready())
 
     def send(self, method: Any, request: Any, **options: Any) -> Any:
         return self._run(aio.send(method, request, **options))
@@ -322,3 +332,5 @@ class Run:
             {"stop": self.server.stop, "kill": self.server.kill, "start": self.server.start}[name]()
             if name == "start":
                 self.channels.append(self.client.connect(self.server.address))
+                # Channels to one address share their connection: it may still wait for its next attempt, and calls would fail at once.
+                self.client.until_ready(self.channels[-1])
