@@ -124,8 +124,16 @@ async fn a_data_dir_is_a_folder_for_one_process_whatever_it_keeps_there() {
     assert_refused(&refused, 1, &[dir, "it is in use by process"]);
     first.signal("TERM");
     assert_eq!(first.end().await, Some(0));
-    let second = Process::start(&embedded).await;
+    let removed = "where ids were issued before: was orders.db removed?";
+    assert!(!first.before.contains(removed), "{}", first.before);
+    let mut second = Process::start(&embedded).await;
     assert!(!second.before.contains("made a new store"), "{}", second.before);
+    second.signal("TERM");
+    assert_eq!(second.end().await, Some(0));
+    std::fs::remove_file(kept.path().join("orders.db")).expect("removed");
+    let third = Process::start(&embedded).await;
+    let warned = third.before.lines().find(|line| line.contains("made a new store")).expect("it is said");
+    assert!(warned.contains("WARN") && warned.contains(removed), "{warned}");
 }
 
 #[tokio::test]

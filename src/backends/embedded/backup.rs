@@ -1,9 +1,6 @@
 //! A copy of a data folder, taken while it is in use or not.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::Path};
 
 use rusqlite::{
     Connection, OpenFlags,
@@ -16,6 +13,7 @@ use super::{
     end,
     error::{DbError, OpenError},
     event_store::rows,
+    new_store::Unfinished,
     schema,
 };
 use crate::event_store::{Direction, LogId, MAX_READ_EVENTS, Position};
@@ -59,13 +57,9 @@ fn copy_to(source: &Connection, target: &Path) -> Result<BackedUp, OpenError> {
         return Err(OpenError::new(format!("there is an {DATABASE} here already; it is left as it is")));
     }
     fs::create_dir_all(&target)?;
-    let unfinished = Unfinished(target.join(format!("{DATABASE}.unfinished")));
-    // What an earlier backup may have left that was killed.
-    unfinished.remove();
-    let done = copy(source, &unfinished.0)?;
-    fs::File::open(&unfinished.0)?.sync_all()?;
-    fs::rename(&unfinished.0, &file)?;
-    data_dir::sync_parent(&file)?;
+    let unfinished = Unfinished::of(&file);
+    let done = copy(source, unfinished.path())?;
+    unfinished.finish(&file)?;
     data_dir::sync_parent(&target)?;
     Ok(done)
 }
@@ -112,23 +106,4 @@ fn check(copy: &Connection) -> Result<Position, OpenError> {
         position = events.last().map_or(head, |last| last.position);
     }
     Ok(head)
-}
-
-/// A file that goes away unless it has got another name.
-struct Unfinished(PathBuf);
-
-impl Unfinished {
-    fn remove(&self) {
-        for suffix in ["", "-wal", "-shm", "-journal"] {
-            let mut name = self.0.clone().into_os_string();
-            name.push(suffix);
-            let _ = fs::remove_file(name);
-        }
-    }
-}
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        self.remove();
-    }
 }

@@ -23,6 +23,7 @@ use super::{
     data_dir::{DATABASE, DataDir, READ_MODEL},
     error::DbError,
     event_store::{append::LogWriter, tail::Tail},
+    new_store,
     read_model::slot::clear_left_over,
     schema,
 };
@@ -50,6 +51,7 @@ impl Database {
     pub fn open(dir: &Path) -> Result<Arc<Self>, OpenError> {
         let named = |error: OpenError| error.at(dir);
         let dir = DataDir::take(dir).map_err(named)?;
+        new_store::make_if_missing(&dir.file(DATABASE))?;
         Self::open_file(dir, DATABASE).map_err(named).map(Arc::new)
     }
 
@@ -73,8 +75,7 @@ impl Database {
         connection.probe()?;
         let is_durable = connection.is_synced()? && !dir.is_volatile();
         if is_new {
-            // A path with a typing error is a new, empty store.
-            tracing::info!("made a new store in {}", file.display());
+            tracing::info!("made a new read model in {}", file.display());
         }
         let log_id = schema::log_id(connection.connection())?;
         let tail = Arc::new(Tail::load(connection.connection())?);

@@ -20,5 +20,6 @@ mod end;
 mod error;
 pub mod event_store;
 pub mod lease;
+mod new_store;
 pub mod read_model;
 mod schema;

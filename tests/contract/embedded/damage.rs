@@ -259,3 +259,45 @@ fn a_file_of_another_program_is_refused() {
     let error = refusal(folder.path());
     assert!(error.contains("not a database"), "{error}");
 }
+
+#[tokio::test]
+async fn an_empty_file_is_refused_and_left_as_it_is_also_beside_a_wal() {
+    for with_wal in [false, true] {
+        let (folder, _) = filled(100).await;
+        let file = folder.path().join("orders.db");
+        std::fs::write(&file, "").unwrap();
+        if with_wal {
+            std::fs::write(folder.path().join("orders.db-wal"), "what was committed last").unwrap();
+        }
+        let error = refusal(folder.path());
+        assert!(error.contains(&format!("{} is empty", file.display())), "{error}");
+        assert!(error.contains("restore a backup, or remove the file"), "{error}");
+        assert_eq!(std::fs::metadata(&file).unwrap().len(), 0);
+        assert_eq!(folder.path().join("orders.db-wal").exists(), with_wal);
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_was_removed_leaves_nothing_in_the_new_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    fill(&store, 100).await;
+    // As a killed process leaves it: what was committed is in the WAL alone.
+    let wal = std::fs::read(folder.path().join("orders.db-wal")).unwrap();
+    assert!(wal.len() > 4_096);
+    let id = store.log_id();
+    drop(store);
+    std::fs::remove_file(folder.path().join("orders.db")).unwrap();
+    std::fs::write(folder.path().join("orders.db-wal"), &wal).unwrap();
+    // What a process leaves that was killed while it made the store.
+    std::fs::write(folder.path().join("orders.db.unfinished"), "").unwrap();
+
+    let store = open(folder.path());
+    assert_ne!(store.log_id(), id);
+    assert_eq!(whole_log(&store).await.unwrap(), []);
+    assert_eq!(std::fs::read(folder.path().join("orders.db-wal.removed-store")).unwrap(), wal);
+    assert!(!folder.path().join("orders.db.unfinished").exists());
+    fill(&store, 10).await;
+    drop(store);
+    assert_eq!(whole_log(&open(folder.path())).await.unwrap().len(), 10);
+}

@@ -1,0 +1,138 @@
+//! The making of a store: its file is there whole, or not at all, so that an empty one is always damage.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::{
+    data_dir,
+    error::{DbError, OpenError},
+    schema,
+};
+
+/// What SQLite may have left of a file that was removed while it was in use: it would be taken for a part of the next one.
+const LEFT_OVER: [&str; 3] = ["-wal", "-journal", "-shm"];
+/// What is added to the name of the first two, which may hold commits of the file that was removed.
+const SET_ASIDE: &str = ".removed-store";
+
+/// Makes `file` if there is none.
+///
+/// # Errors
+/// [`OpenError`] for a file that is empty, and for one that cannot be made.
+pub(super) fn make_if_missing(file: &Path) -> Result<(), OpenError> {
+    match fs::metadata(file) {
+        Ok(there) if there.is_file() && there.len() == 0 => {
+            return Err(OpenError::new(format!(
+                "{} is empty, which a store never is: restore a backup, or remove the file to begin a new store",
+                file.display()
+            )));
+        }
+        Ok(_) => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error.into()),
+    }
+    if file.is_symlink() {
+        return Err(OpenError::new(format!("{} is a link to a file that is not there", file.display())));
+    }
+    let was_used = was_used(file)?;
+    let unfinished = Unfinished::of(file);
+    make(unfinished.path())?;
+    set_left_over_aside(file)?;
+    unfinished.finish(file)?;
+    if was_used {
+        let dir = file.parent().unwrap_or(file);
+        tracing::warn!(
+            "made a new store in {}, where ids were issued before: was {} removed?",
+            dir.display(),
+            file.file_name().unwrap_or_default().display()
+        );
+    } else {
+        // A path with a typing error is a new, empty store.
+        tracing::info!("made a new store in {}", file.display());
+    }
+    Ok(())
+}
+
+fn make(file: &Path) -> Result<(), OpenError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(file, flags).map_err(DbError::from)?;
+    // It is synced as a whole at the end.
+    connection.execute_batch("PRAGMA synchronous = OFF").map_err(DbError::from)?;
+    schema::migrate(&connection)?;
+    connection.close().map_err(|(_, error)| DbError::from(error))?;
+    Ok(())
+}
+
+/// Whether the folder shows that there was a store: the mark of issued ids, or commits that had not been put into the file.
+fn was_used(file: &Path) -> Result<bool, OpenError> {
+    let Some((dir, name)) = file.parent().zip(file.file_name().and_then(|name| name.to_str())) else {
+        return Ok(false);
+    };
+    let wal = format!("{name}-wal");
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?.file_name();
+        let entry = entry.to_string_lossy();
+        if (entry.starts_with("snowflake-") && entry.ends_with(".mark")) || entry.starts_with(&wal) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn set_left_over_aside(file: &Path) -> Result<(), OpenError> {
+    for suffix in LEFT_OVER {
+        let left = with_suffix(file, suffix);
+        let result = match fs::metadata(&left) {
+            Ok(there) if there.len() > 0 && suffix != "-shm" => fs::rename(&left, with_suffix(&left, SET_ASIDE)),
+            Ok(_) => fs::remove_file(&left),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        };
+        result.map_err(|error| OpenError::from(error).at(&left))?;
+    }
+    Ok(())
+}
+
+fn with_suffix(file: &Path, suffix: &str) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// A file that goes away unless it has got its name.
+pub(super) struct Unfinished(PathBuf);
+
+impl Unfinished {
+    /// What becomes `file`, without what an earlier process may have left that was killed.
+    pub(super) fn of(file: &Path) -> Self {
+        let unfinished = Self(with_suffix(file, ".unfinished"));
+        unfinished.remove();
+        unfinished
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Gives it its name, when all of it is on the disk.
+    pub(super) fn finish(self, file: &Path) -> Result<(), OpenError> {
+        fs::File::open(&self.0)?.sync_all()?;
+        fs::rename(&self.0, file)?;
+        data_dir::sync_parent(file)
+    }
+
+    fn remove(&self) {
+        for suffix in ["", "-wal", "-shm", "-journal"] {
+            let _ = fs::remove_file(with_suffix(&self.0, suffix));
+        }
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        self.remove();
+    }
+}
