@@ -1,6 +1,13 @@
 //! Where Redis is: one address, or a service that Sentinels know the primary of.
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use redis::{
@@ -26,6 +33,53 @@ pub(super) struct Address {
 struct Service {
     name: String,
     sentinels: Vec<ConnectionInfo>,
+    /// The `config-epoch` of the newest decision that has been used, by any clone.
+    used_epoch: Arc<AtomicU64>,
+}
+
+/// What Sentinels say when they are asked once.
+struct Answers {
+    /// How many are asked.
+    asked: usize,
+    /// How many have named a primary.
+    named: usize,
+    /// The newest decision that they know: its `config-epoch`, and the primary.
+    newest: Option<(u64, ConnectionAddr)>,
+    /// The newest decision that was used before.
+    used_epoch: u64,
+}
+
+impl Answers {
+    const fn new(asked: usize, used_epoch: u64) -> Self {
+        Self { asked, named: 0, newest: None, used_epoch }
+    }
+
+    /// Adds an answer; whether no more are needed.
+    fn add(&mut self, epoch: u64, address: ConnectionAddr) -> bool {
+        self.named += 1;
+        if self.newest.as_ref().is_none_or(|(before, _)| epoch > *before) {
+            self.newest = Some((epoch, address));
+        }
+        // Most Sentinels hear of a change soon, but the one that decided is the first to know it: where it has been heard,
+        // the others may be behind for a moment, however many they are.
+        self.named * 2 > self.asked && self.newest.as_ref().is_some_and(|(epoch, _)| *epoch >= self.used_epoch)
+    }
+
+    /// The newest decision, unless a newer one has been used.
+    ///
+    /// # Errors
+    /// Which one is known, and which one was used, for people; `None` if no Sentinel has named a primary.
+    fn decision(self) -> Result<(u64, ConnectionAddr), Option<String>> {
+        let (epoch, address) = self.newest.ok_or(None)?;
+        if epoch < self.used_epoch {
+            return Err(Some(format!(
+                "the Sentinels that answer name {address} by decision {epoch} (config-epoch), but decision {} has been used: \
+                 one that knows it is waited for (if the Sentinels were set up anew, restart this node)",
+                self.used_epoch
+            )));
+        }
+        Ok((epoch, address))
+    }
 }
 
 /// Why no primary is known.
@@ -67,7 +121,7 @@ impl Address {
             server.get_or_insert(url.into_connection_info().map_err(unreadable)?);
         }
         let server = server.ok_or("the address of Redis names no Sentinel")?;
-        Ok(Self { server, service: Some(Service { name: name.to_owned(), sentinels }) })
+        Ok(Self { server, service: Some(Service { name: name.to_owned(), sentinels, used_epoch: Arc::default() }) })
     }
 
     /// As whom the server is used.
@@ -88,7 +142,7 @@ impl Address {
     pub(super) fn shown(&self) -> String {
         match &self.service {
             None => self.server.addr().to_string(),
-            Some(Service { name, sentinels }) => {
+            Some(Service { name, sentinels, .. }) => {
                 let sentinels: Vec<_> = sentinels.iter().map(|sentinel| sentinel.addr().to_string()).collect();
                 format!("the service {name} of the Sentinels {}", sentinels.join(", "))
             }
@@ -96,20 +150,17 @@ impl Address {
     }
 
     /// The server to use now. Of what the Sentinels say, what was decided last counts: one that was cut off may not have heard of it.
+    /// A decision older than one that was used is never taken: what is written to a deposed primary is lost.
     pub(super) async fn primary(&self, within: Duration) -> Result<ConnectionInfo, Unknown> {
-        let Some(Service { name, sentinels }) = &self.service else { return Ok(self.server.clone()) };
+        let Some(Service { name, sentinels, used_epoch }) = &self.service else { return Ok(self.server.clone()) };
         let mut asked: FuturesUnordered<_> =
             sentinels.iter().map(|sentinel| self.ask(sentinel, name, within)).collect();
-        let (mut newest, mut known, mut failures, mut denials) = (None::<(u64, ConnectionAddr)>, 0, Vec::new(), 0);
+        let mut answers = Answers::new(sentinels.len(), used_epoch.load(Ordering::SeqCst));
+        let (mut failures, mut denials) = (Vec::new(), 0);
         while let Some(answer) = asked.next().await {
             match answer {
                 Ok((epoch, address)) => {
-                    known += 1;
-                    if newest.as_ref().is_none_or(|(before, _)| epoch > *before) {
-                        newest = Some((epoch, address));
-                    }
-                    // Those who have heard of a change are most of them.
-                    if known * 2 > sentinels.len() {
+                    if answers.add(epoch, address) {
                         break;
                     }
                 }
@@ -119,9 +170,17 @@ impl Address {
                 }
             }
         }
-        match newest {
-            Some((_, address)) => Ok(self.server.clone().set_addr(address)),
-            None => Err(Unknown { is_final: denials == sentinels.len(), why: failures.join("; ") }),
+        // Another clone may have used a newer one meanwhile.
+        answers.used_epoch = used_epoch.load(Ordering::SeqCst);
+        match answers.decision() {
+            Ok((epoch, address)) => {
+                used_epoch.fetch_max(epoch, Ordering::SeqCst);
+                Ok(self.server.clone().set_addr(address))
+            }
+            Err(older) => {
+                failures.extend(older);
+                Err(Unknown { is_final: denials == sentinels.len(), why: failures.join("; ") })
+            }
         }
     }
 
@@ -140,8 +199,10 @@ impl Address {
             let known_there = sentinel.clone().set_redis_settings(self.server.redis_settings().clone().set_db(0));
             answer = bounded(within, masters(known_there, service, within)).await;
         }
-        let about = match answer {
-            Ok(about) => values::list(about).unwrap_or_default(),
+        let (about, primary) = match answer {
+            Ok((about, primary)) => {
+                (values::list(about).unwrap_or_default(), values::list(primary).unwrap_or_default())
+            }
             Err(error) if error.to_string().contains("No such master") => {
                 let why = format!("the Sentinel at {at} knows no service {service}");
                 return Err(Unknown { why, is_final: true });
@@ -152,7 +213,8 @@ impl Address {
             let pair = about.chunks_exact(2).find(|pair| values::text(&pair[0]) == Some(wanted));
             pair.and_then(|pair| values::text(&pair[1]))
         };
-        let (Some(host), Some(port)) = (field("ip"), field("port").and_then(|port| port.parse::<u16>().ok())) else {
+        let part = |index: usize| primary.get(index).and_then(values::text);
+        let (Some(host), Some(port)) = (part(0), part(1).and_then(|port| port.parse::<u16>().ok())) else {
             return Err(passing("it answers without the address of the primary".to_owned()));
         };
         let epoch = field("config-epoch").and_then(|epoch| epoch.parse().ok()).unwrap_or_default();
@@ -169,10 +231,17 @@ impl Address {
     }
 }
 
-async fn masters(sentinel: ConnectionInfo, service: &str, within: Duration) -> Result<Value, RedisError> {
+/// What a Sentinel knows of the service, and its primary. The latter is asked for by itself: while the Sentinel that leads a fail-over
+/// tells the replicas, the former has the new `config-epoch` with the old address already.
+async fn masters(sentinel: ConnectionInfo, service: &str, within: Duration) -> Result<(Value, Value), RedisError> {
     let config = AsyncConnectionConfig::new().set_connection_timeout(Some(within)).set_response_timeout(Some(within));
-    let mut connection = Client::open(sentinel)?.get_multiplexed_async_connection_with_config(&config).await?;
-    redis::cmd("SENTINEL").arg("MASTER").arg(service).query_async(&mut connection).await
+    let connection = Client::open(sentinel)?.get_multiplexed_async_connection_with_config(&config).await?;
+    let ask = |about: &'static str| {
+        let mut connection = connection.clone();
+        async move { redis::cmd("SENTINEL").arg(about).arg(service).query_async(&mut connection).await }
+    };
+    // One right after the other: what is decided between them gives an older epoch to a new address, and not the reverse.
+    tokio::try_join!(ask("MASTER"), ask("GET-MASTER-ADDR-BY-NAME"))
 }
 
 async fn bounded<T>(within: Duration, work: impl Future<Output = Result<T, RedisError>>) -> Result<T, RedisError> {
@@ -232,7 +301,34 @@ fn client_url(url: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::Address;
+    use super::{Address, Answers, ConnectionAddr};
+
+    fn server(port: u16) -> ConnectionAddr {
+        ConnectionAddr::Tcp("redis".to_owned(), port)
+    }
+
+    /// What is decided when three Sentinels are asked and these answer, in this order; how many of the answers that takes.
+    fn decided(used_epoch: u64, said: &[(u64, u16)]) -> (Result<(u64, ConnectionAddr), Option<String>>, usize) {
+        let mut answers = Answers::new(3, used_epoch);
+        let taken = said.iter().position(|(epoch, port)| answers.add(*epoch, server(*port)));
+        (answers.decision(), taken.map_or(said.len(), |index| index + 1))
+    }
+
+    #[test]
+    fn the_newest_decision_of_most_sentinels_counts_and_none_that_is_older_than_the_one_used() {
+        assert_eq!(decided(0, &[(0, 1), (0, 1), (0, 1)]), (Ok((0, server(1))), 2));
+        assert_eq!(decided(1, &[(1, 1), (2, 2), (2, 2)]), (Ok((2, server(2))), 2));
+        assert_eq!(decided(1, &[(2, 2), (1, 1), (1, 1)]), (Ok((2, server(2))), 2));
+        // Two that have not heard of it do not lead back; the third one is heard as well.
+        assert_eq!(decided(2, &[(1, 1), (1, 1), (2, 2)]), (Ok((2, server(2))), 3));
+        for behind in [&[(1, 1), (1, 1)][..], &[(1, 1), (1, 1), (0, 3)], &[(1, 1)]] {
+            let (older, taken) = decided(2, behind);
+            let why = older.unwrap_err().unwrap();
+            assert!(why.contains("redis:1 by decision 1") && why.contains("decision 2 has been used"), "{why}");
+            assert_eq!(taken, behind.len());
+        }
+        assert_eq!(decided(0, &[]), (Err(None), 0));
+    }
 
     #[test]
     fn an_address_names_a_server_or_a_service() {
