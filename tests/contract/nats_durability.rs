@@ -15,7 +15,7 @@ use ordersystem::{
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    nats_cluster::{NatsCluster, SERVERS},
+    nats_cluster::{NatsCluster, SERVERS, until},
     nats_server::{NatsServer, current_program, free_port, fresh_prefix},
 };
 
@@ -100,6 +100,51 @@ async fn three_servers_give_quorum_only_if_each_is_known_to_sync() {
     assert_eq!(found, Durability::Quorum, "{summary}");
     let (found, summary) = claimed(with(&monitors[1..])).await.unwrap();
     assert_eq!(found, Durability::Process, "two of three do not speak for the third: {summary}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_away_takes_nothing_from_the_durability() {
+    let monitors: Vec<_> = (0..SERVERS).map(|_| format!("127.0.0.1:{}", free_port())).collect();
+    let mut cluster = NatsCluster::start_each(|server| {
+        format!(
+            "http: \"{}\"\njetstream {{ store_dir: FOLDER, max_file_store: 1TB, sync_interval: always }}",
+            monitors[server]
+        )
+    });
+    let options = NatsOptions { monitors: monitors.clone(), ..cluster.options(&fresh_prefix()) };
+    let nats = Nats::start(options.clone()).await.unwrap();
+    let store = NatsEventStore::new(nats.clone());
+    until("the store is open", async || store.first_admission().await.ok()).await;
+    assert_eq!(store.durability(), Durability::Quorum, "{}", store.summary());
+
+    // The server that the store is connected to: it has to connect again, and to look again.
+    let connections = nats.connections();
+    let name = nats.client().server_info().server_name;
+    let killed: usize = name.strip_prefix('s').unwrap().parse().unwrap();
+    cluster.kill(killed);
+    until("the store is connected to another server, and used", async || {
+        (nats.connections() > connections && store.check().await.is_ok()).then_some(())
+    })
+    .await;
+    assert_eq!(store.durability(), Durability::Quorum, "after the reconnect: {}", store.summary());
+    until("the server is known to be away", async || {
+        let looked = store.check().await;
+        assert_eq!(store.durability(), Durability::Quorum, "{}", store.summary());
+        (looked.is_ok() && store.summary().contains(&format!("than {name}, now away"))).then_some(())
+    })
+    .await;
+    let (found, summary) = claimed(options.clone()).await.unwrap();
+    assert_eq!(found, Durability::Quorum, "a node that starts meanwhile: {summary}");
+    let two_are_not_enough = NatsOptions { monitors: vec![monitors[(killed + 1) % SERVERS].clone()], ..options };
+    let (found, summary) = claimed(two_are_not_enough).await.unwrap();
+    assert_eq!(found, Durability::Process, "one is no majority: {summary}");
+
+    cluster.start_again(killed);
+    until("all are there again", async || {
+        let looked = store.check().await;
+        (looked.is_ok() && !store.summary().contains("away") && store.durability() == Durability::Quorum).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

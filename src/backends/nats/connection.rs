@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use super::{
-    monitor::{Monitors, Synced},
+    monitor::{Monitors, Replica, Synced},
     stranger,
 };
 
@@ -200,9 +200,9 @@ impl Nats {
         &self.hosts
     }
 
-    /// Whether the servers of these names sync what they acknowledge; the one that is connected to, if there is no name.
-    pub(super) async fn synced(&self, servers: &[String]) -> Synced {
-        self.monitors.synced(self, servers).await
+    /// Whether the servers that keep these streams sync what they acknowledge; the one that is connected to, if there is no cluster.
+    pub(super) async fn synced(&self, streams: &[&[Replica]]) -> Synced {
+        self.monitors.synced(self, streams).await
     }
 
     /// How often a connection has been made: whoever sees another number than before talks to a server that may be another one.

@@ -3,6 +3,9 @@
 //! `GET /varz` names the server and says `sync_always` of JetStream (`sync_interval: always`, nats-server 2.10 or newer; before, none does). What
 //! is asked is what `--nats-monitor` names, or port 8222 of the hosts of `--nats`. An answer counts for the server whose name it bears: a
 //! stream is known to be synced when each of the servers that keep it has said so.
+//!
+//! What a server said stays valid while it cannot be asked, until the leader of the stream has lost it: it may come back with another
+//! setting. As long as it is lost it acknowledges nothing, and a majority that syncs is enough.
 
 use std::{
     collections::BTreeMap,
@@ -31,24 +34,41 @@ const ANSWERS_WITHIN: Duration = Duration::from_millis(300);
 const MAX_ANSWER_BYTES: usize = 1024 * 1024;
 /// For how long answers are believed: an operator may start a server again with other settings.
 const BELIEVED_FOR: Duration = Duration::from_secs(30);
+/// A replica of which the leader has heard nothing for so long is lost: it hears of each about once a second. The server itself says that a
+/// replica is offline only minutes after a crash.
+const LOST_AFTER: Duration = Duration::from_secs(5);
+/// A replica of which the leader has heard nothing for so long may be lost.
+const LATE_AFTER: Duration = Duration::from_secs(2);
 
 /// Whether what is acknowledged is on the disks of all servers that were asked about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Synced {
     /// Each of them says so.
     Read,
+    /// Each of a majority says so, and these acknowledge nothing, since they are away.
+    Without(Vec<String>),
     /// The operator says so (`--nats-synced`), and none of them says otherwise.
     Asserted,
     /// This one says that it does not.
     Not(String),
-    /// Nobody has said anything of this one.
-    Unknown(String),
+    /// What this one does is not known.
+    Unknown(Unread),
+}
+
+/// A server that has not said whether it syncs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Unread {
+    pub server: String,
+    /// The addresses at which it may be, and where nobody answers.
+    pub silent: Vec<String>,
+    /// Whether it may turn out within seconds that it is away, and that the others are enough.
+    pub may_be_away: bool,
 }
 
 impl Synced {
     /// Whether it is, by what was read or asserted.
     pub(super) const fn holds(&self) -> bool {
-        matches!(self, Self::Read | Self::Asserted)
+        matches!(self, Self::Read | Self::Without(_) | Self::Asserted)
     }
 }
 
@@ -56,33 +76,60 @@ impl fmt::Display for Synced {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Read => f.write_str("synced before it is acknowledged"),
+            Self::Without(away) => {
+                write!(f, "synced before it is acknowledged by the others than {}, now away", away.join(", "))
+            }
             Self::Asserted => f.write_str("synced before it is acknowledged, as --nats-synced asserts"),
             Self::Not(server) => {
                 write!(f, "not synced before it is acknowledged: {server} has no sync_interval: always")
             }
-            Self::Unknown(server) => {
-                write!(
-                    f,
-                    "not known to be synced: the monitoring port of {server} is not known (--nats-monitor, or --nats-synced)"
-                )
+            Self::Unknown(Unread { server, silent, .. }) => {
+                f.write_str("not known to be synced: the monitoring port of ")?;
+                match &silent[..] {
+                    [] => write!(f, "{server} was not given")?,
+                    silent => write!(f, "{server} does not answer at {}", silent.join(" or "))?,
+                }
+                f.write_str(" (--nats-monitor, or --nats-synced)")
             }
         }
     }
 }
 
-/// What is known of the servers, by their names.
-#[derive(Debug, Default)]
-pub(super) struct Monitors {
-    answers: Mutex<Option<Answers>>,
+/// One of the servers that keep a stream, as the leader of the stream sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Replica {
+    pub name: String,
+    /// Whether the servers know that it is away.
+    pub offline: bool,
+    /// For how long the leader has heard nothing of it; none: since it leads.
+    pub unheard_for: Option<Duration>,
 }
 
+/// What is known of the servers.
+#[derive(Debug, Default)]
+pub(super) struct Monitors {
+    known: Mutex<Known>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Known {
+    /// On which connection they were asked for, and when.
+    asked: Option<(u64, Instant)>,
+    /// What was last said, by the address.
+    said: BTreeMap<String, Said>,
+    /// The addresses at which nobody answered when last asked.
+    silent: Vec<String>,
+    /// Since when this node has known that the leader has never heard of these.
+    unheard: BTreeMap<String, Instant>,
+}
+
+/// What a server said of itself.
 #[derive(Clone, Debug)]
-struct Answers {
-    /// On which connection they were asked for.
-    connections: u64,
-    at: Instant,
-    /// Whether each server syncs.
-    syncs: BTreeMap<String, bool>,
+struct Said {
+    /// Its name and its id.
+    names: Vec<String>,
+    /// Whether it syncs; unknown again after it was away.
+    syncs: Option<bool>,
 }
 
 /// What is read of `/varz`.
@@ -96,8 +143,8 @@ struct Varz {
 
 #[derive(Debug, Default, Deserialize)]
 struct JetStreamVarz {
-    #[serde(default)]
-    config: JetStreamConfig,
+    /// None while JetStream does not run.
+    config: Option<JetStreamConfig>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -107,48 +154,145 @@ struct JetStreamConfig {
 }
 
 impl Monitors {
-    /// Whether all of `servers` sync, by their names; for none, the one that is connected to.
-    pub(super) async fn synced(&self, nats: &Nats, servers: &[String]) -> Synced {
-        let syncs = self.syncs(nats).await;
+    /// Whether all servers sync that keep these streams; for none, the one that is connected to.
+    pub(super) async fn synced(&self, nats: &Nats, streams: &[&[Replica]]) -> Synced {
+        let (mut known, news) = self.ask_all(nats).await;
+        for (address, why) in news {
+            if nats.options().monitors.is_empty() {
+                tracing::debug!(address, why, "no monitoring of NATS at the usual port");
+            } else {
+                tracing::warn!(address, why, "the monitoring port of NATS does not tell whether it syncs");
+            }
+        }
         let info = nats.client().server_info();
-        let connected = [if info.server_name.is_empty() { info.server_id } else { info.server_name }];
-        let servers = if servers.is_empty() { &connected[..] } else { servers };
-        if let Some(not) = servers.iter().find(|name| syncs.get(*name) == Some(&false)) {
-            return Synced::Not(not.clone());
-        }
-        match servers.iter().find(|name| !syncs.contains_key(*name)) {
-            None => Synced::Read,
-            Some(_) if nats.options().synced => Synced::Asserted,
-            Some(unknown) => Synced::Unknown(unknown.clone()),
-        }
+        let name = if info.server_name.is_empty() { info.server_id } else { info.server_name };
+        let connected = [Replica { name, offline: false, unheard_for: Some(Duration::ZERO) }];
+        let alone: [&[Replica]; 1] = [&connected];
+        let streams = if streams.iter().all(|replicas| replicas.is_empty()) { &alone } else { streams };
+        let synced = known.judge(streams, nats.options().synced);
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = known;
+        synced
     }
 
-    async fn syncs(&self, nats: &Nats) -> BTreeMap<String, bool> {
+    /// Asks each server, and adds what it says to what is known, unless that is new enough. Returns with it who has fallen silent, and why.
+    async fn ask_all(&self, nats: &Nats) -> (Known, Vec<(String, String)>) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let connections = nats.connections();
-        let known = self.answers.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(known) = known.filter(|known| known.connections == connections && known.at.elapsed() < BELIEVED_FOR)
-        {
-            return known.syncs;
+        // A server that did not answer may be back. Where no one has ever answered, nobody monitors.
+        let is_complete = known.silent.is_empty() || known.said.is_empty();
+        if is_complete && known.asked.is_some_and(|(on, at)| on == connections && at.elapsed() < BELIEVED_FOR) {
+            return (known, Vec::new());
         }
         let addresses = addresses(nats);
         let answers = join_all(addresses.iter().map(|address| ask(address))).await;
-        let mut syncs = BTreeMap::new();
-        for (address, answer) in addresses.iter().zip(answers) {
+        let was_silent = std::mem::take(&mut known.silent);
+        let mut news = Vec::new();
+        for (address, answer) in addresses.into_iter().zip(answers) {
             match answer {
-                Ok(Varz { server_name, server_id, jetstream }) => {
-                    syncs.insert(server_id, jetstream.config.sync_always);
-                    syncs.extend(server_name.map(|name| (name, jetstream.config.sync_always)));
+                Ok((names, syncs)) => known.add(address, names, syncs),
+                Err(why) => {
+                    if !was_silent.contains(&address) {
+                        news.push((address.clone(), why));
+                    }
+                    known.silent.push(address);
                 }
-                Err(why) if !nats.options().monitors.is_empty() => {
-                    tracing::warn!(address, why, "the monitoring port of NATS does not tell whether it syncs");
-                }
-                Err(why) => tracing::debug!(address, why, "no monitoring of NATS at the usual port"),
             }
         }
-        let answers = Answers { connections, at: Instant::now(), syncs: syncs.clone() };
-        *self.answers.lock().unwrap_or_else(PoisonError::into_inner) = Some(answers);
-        syncs
+        known.asked = Some((connections, Instant::now()));
+        (known, news)
     }
+}
+
+impl Known {
+    /// What a server says replaces what it said before, also at another address.
+    fn add(&mut self, address: String, names: Vec<String>, syncs: bool) {
+        self.said.retain(|at, said| !self.silent.contains(at) || !said.names.iter().any(|name| names.contains(name)));
+        self.said.insert(address, Said { names, syncs: Some(syncs) });
+    }
+
+    /// Whether the servers of `streams` sync, or whether those that acknowledge do.
+    fn judge(&mut self, streams: &[&[Replica]], asserted: bool) -> Synced {
+        let replicas = merged(streams);
+        self.unheard.retain(|name, _| replicas.get(name).is_some_and(|replica| replica.unheard_for.is_none()));
+        let (mut away, mut late, mut unread) = (Vec::new(), Vec::new(), Vec::new());
+        for (name, replica) in &replicas {
+            let unheard_for = replica
+                .unheard_for
+                .unwrap_or_else(|| self.unheard.entry(name.clone()).or_insert_with(Instant::now).elapsed());
+            let is_lost = replica.offline || unheard_for >= LOST_AFTER;
+            if is_lost {
+                self.forget_silent(name);
+            }
+            match self.syncs(name) {
+                Some(true) => {}
+                Some(false) => return Synced::Not(name.clone()),
+                None if is_lost => away.push(name.clone()),
+                None if replica.unheard_for.is_none() || unheard_for >= LATE_AFTER => late.push(name.clone()),
+                None => unread.push(name.clone()),
+            }
+        }
+        let are_enough = |without: &[String]| {
+            streams.iter().all(|replicas| {
+                replicas.iter().filter(|replica| !without.contains(&replica.name)).count() > replicas.len() / 2
+            })
+        };
+        let missing = [&away[..], &late[..]].concat();
+        let first = unread.iter().chain(&late).chain(away.iter().filter(|_| !are_enough(&away))).next();
+        match first {
+            None if away.is_empty() => Synced::Read,
+            None => Synced::Without(away),
+            Some(_) if asserted => Synced::Asserted,
+            Some(server) => Synced::Unknown(Unread {
+                server: server.clone(),
+                silent: self.silent_addresses(server),
+                may_be_away: unread.is_empty() && !late.is_empty() && are_enough(&missing),
+            }),
+        }
+    }
+
+    /// Whether a server syncs, by what it says now or last said.
+    fn syncs(&self, name: &str) -> Option<bool> {
+        let said = self.said.values().filter(|said| said.names.iter().any(|known| known == name));
+        said.filter_map(|said| said.syncs).min()
+    }
+
+    /// A server that was lost and does not answer may have been started with another setting when it is next seen.
+    fn forget_silent(&mut self, name: &str) {
+        for (address, said) in &mut self.said {
+            if self.silent.contains(address) && said.names.iter().any(|known| known == name) {
+                said.syncs = None;
+            }
+        }
+    }
+
+    /// Where a server is that does not answer: where it once answered, or else where nobody ever has.
+    fn silent_addresses(&self, name: &str) -> Vec<String> {
+        let is_its = |address: &&String| {
+            self.said.get(*address).is_some_and(|said| said.names.iter().any(|known| known == name))
+        };
+        let its: Vec<_> = self.silent.iter().filter(is_its).cloned().collect();
+        if !its.is_empty() {
+            return its;
+        }
+        self.silent.iter().filter(|address| !self.said.contains_key(*address)).cloned().collect()
+    }
+}
+
+/// Each server once: one that the leader of any stream hears is there.
+fn merged(streams: &[&[Replica]]) -> BTreeMap<String, Replica> {
+    let mut all: BTreeMap<String, Replica> = BTreeMap::new();
+    for replica in streams.iter().copied().flatten() {
+        all.entry(replica.name.clone())
+            .and_modify(|known| {
+                known.offline &= replica.offline;
+                known.unheard_for = match (known.unheard_for, replica.unheard_for) {
+                    (Some(one), Some(other)) => Some(one.min(other)),
+                    (one, other) => one.or(other),
+                };
+            })
+            .or_insert_with(|| replica.clone());
+    }
+    all
 }
 
 /// Host and port of what is to be asked.
@@ -160,11 +304,13 @@ fn addresses(nats: &Nats) -> Vec<String> {
     nats.hosts().iter().map(|host| format!("{host}:{USUAL_PORT}")).collect()
 }
 
-async fn ask(address: &str) -> Result<Varz, String> {
-    match timeout(ANSWERS_WITHIN, get(address)).await {
-        Ok(answer) => answer,
-        Err(_) => Err(format!("no answer within {ANSWERS_WITHIN:?}")),
-    }
+/// The names of a server, and whether it syncs.
+async fn ask(address: &str) -> Result<(Vec<String>, bool), String> {
+    let answer = timeout(ANSWERS_WITHIN, get(address)).await;
+    let Varz { server_name, server_id, jetstream } =
+        answer.map_err(|_| format!("no answer within {ANSWERS_WITHIN:?}"))??;
+    let config = jetstream.config.ok_or("its JetStream does not run")?;
+    Ok((server_name.into_iter().chain([server_id]).collect(), config.sync_always))
 }
 
 async fn get(address: &str) -> Result<Varz, String> {
@@ -202,9 +348,68 @@ mod tests {
     fn what_a_server_says_of_itself_is_read_with_and_without_jetstream() {
         let read = |text: &str| serde_json::from_str::<Varz>(text).unwrap();
         let with = r#"{"server_id":"NA","server_name":"s1","jetstream":{"config":{"sync_interval":120000000000,"sync_always":true}}}"#;
-        assert!(read(with).jetstream.config.sync_always);
-        let without = read(r#"{"server_id":"NA","jetstream":{"config":{"sync_interval":120000000000}}}"#);
-        assert!(!without.jetstream.config.sync_always);
-        assert!(!read(r#"{"server_id":"NA","jetstream":{}}"#).jetstream.config.sync_always);
+        let syncs = |varz: Varz| varz.jetstream.config.map(|config| config.sync_always);
+        assert_eq!(syncs(read(with)), Some(true));
+        let without = r#"{"server_id":"NA","jetstream":{"config":{"sync_interval":120000000000}}}"#;
+        assert_eq!(syncs(read(without)), Some(false));
+        assert_eq!(syncs(read(r#"{"server_id":"NA","jetstream":{}}"#)), None);
+    }
+
+    const THERE: Option<Duration> = Some(Duration::ZERO);
+    const LOST: Option<Duration> = Some(LOST_AFTER);
+
+    fn replicas(unheard_for: [Option<Duration>; 3]) -> Vec<Replica> {
+        let replica = |(server, unheard_for)| Replica { name: format!("s{server}"), offline: false, unheard_for };
+        (0..).zip(unheard_for).map(replica).collect()
+    }
+
+    /// The servers that answer are `s0`, `s1` ... at `a0`, `a1` ...; the others are silent.
+    fn asked(known: &mut Known, answers: [Option<bool>; 3]) {
+        known.silent.clear();
+        for (server, answer) in answers.into_iter().enumerate() {
+            let address = format!("a{server}");
+            match answer {
+                Some(syncs) => known.add(address, vec![format!("s{server}")], syncs),
+                None => known.silent.push(address),
+            }
+        }
+    }
+
+    #[test]
+    fn a_server_counts_by_its_last_word_until_it_is_lost_and_then_not_at_all() {
+        let mut known = Known::default();
+        let (yes, no) = (Some(true), Some(false));
+        let (all, without_s2) = (replicas([THERE; 3]), replicas([THERE, THERE, LOST]));
+        asked(&mut known, [yes; 3]);
+        assert_eq!(known.judge(&[&all, &all], false), Synced::Read);
+        asked(&mut known, [yes, yes, None]);
+        assert_eq!(known.judge(&[&all], false), Synced::Read, "it was not lost yet");
+        assert_eq!(known.judge(&[&all, &without_s2], false), Synced::Read, "one leader hears it");
+        assert_eq!(known.judge(&[&without_s2], false), Synced::Without(vec!["s2".to_owned()]));
+        let back = known.judge(&[&all], false);
+        assert!(back.to_string().contains("s2 does not answer at a2"), "{back}");
+        assert!(!back.holds() && known.judge(&[&all], true) == Synced::Asserted);
+        asked(&mut known, [yes, yes, no]);
+        assert_eq!(known.judge(&[&all], false), Synced::Not("s2".to_owned()), "what it says now counts");
+    }
+
+    #[test]
+    fn a_majority_has_to_sync_and_to_be_there() {
+        let lost = replicas([THERE, LOST, LOST]);
+        let mut known = Known::default();
+        asked(&mut known, [Some(true), None, None]);
+        assert!(!known.judge(&[&lost], false).holds());
+        let offline: Vec<_> = replicas([THERE; 3])
+            .into_iter()
+            .map(|replica| Replica { offline: replica.name == "s2", ..replica })
+            .collect();
+        asked(&mut known, [Some(true), Some(true), None]);
+        assert_eq!(known.judge(&[&offline], false), Synced::Without(vec!["s2".to_owned()]));
+        let never = replicas([THERE, THERE, None]);
+        let Synced::Unknown(unread) = known.judge(&[&never], false) else { panic!("it may be there") };
+        assert!(unread.may_be_away);
+        known.silent.clear();
+        let not_given = known.judge(&[&replicas([THERE; 3])], false);
+        assert!(not_given.to_string().contains("s2 was not given"), "{not_given}");
     }
 }

@@ -1,13 +1,13 @@
 //! What a NATS server and a stream on it are, as they say themselves: whether they can be used, and what an acknowledged write survives.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use serde_json::Value;
 
 use super::{
     api::{CallError, code},
     connection::{Nats, NotConnected},
-    monitor::Synced,
+    monitor::{Replica, Synced},
 };
 use crate::event_store::Durability;
 
@@ -99,8 +99,8 @@ impl ServerFacts {
 pub(super) struct StreamFacts {
     name: String,
     replicas: u64,
-    /// The names of the servers that keep it; empty where there is no cluster.
-    servers: Vec<String>,
+    /// The servers that keep it; empty where there is no cluster.
+    servers: Vec<Replica>,
     messages: u64,
 }
 
@@ -120,8 +120,8 @@ impl StreamFacts {
         Ok(Self { name: name.to_owned(), replicas, servers: servers(&info["cluster"]), messages })
     }
 
-    /// The names of the servers that keep it; empty where there is no cluster.
-    pub(super) fn servers(&self) -> &[String] {
+    /// The servers that keep it; empty where there is no cluster.
+    pub(super) fn servers(&self) -> &[Replica] {
         &self.servers
     }
 
@@ -164,11 +164,20 @@ impl StreamFacts {
     }
 }
 
-/// The names of the servers of a stream, as `STREAM.INFO` has them.
-fn servers(cluster: &Value) -> Vec<String> {
+/// The servers of a stream, as `STREAM.INFO` has them: its leader answers.
+fn servers(cluster: &Value) -> Vec<Replica> {
     let replicas = cluster["replicas"].as_array().map_or(&[][..], Vec::as_slice);
-    let names = replicas.iter().map(|replica| &replica["name"]).chain([&cluster["leader"]]);
-    names.filter_map(|name| name.as_str().map(str::to_owned)).collect()
+    let replica = |replica: &Value| {
+        let is = |key: &str| replica[key].as_bool().unwrap_or_default();
+        // 0 and not current: the leader has never heard of it.
+        let unheard_for = replica["active"].as_u64().filter(|nanos| *nanos > 0 || is("current"));
+        let name = replica["name"].as_str()?.to_owned();
+        Some(Replica { name, offline: is("offline"), unheard_for: unheard_for.map(Duration::from_nanos) })
+    };
+    let leader = cluster["leader"].as_str().filter(|name| !name.is_empty());
+    let leader =
+        leader.map(|name| Replica { name: name.to_owned(), offline: false, unheard_for: Some(Duration::ZERO) });
+    replicas.iter().filter_map(replica).chain(leader).collect()
 }
 
 /// The settings that would lose data, or keep it from being stored.
@@ -220,7 +229,10 @@ mod tests {
     use serde_json::json;
 
     use super::{ServerFacts, StreamFacts, Version, servers, too_few_replicas};
-    use crate::{backends::nats::monitor::Synced, event_store::Durability};
+    use crate::{
+        backends::nats::monitor::{Synced, Unread},
+        event_store::Durability,
+    };
 
     fn stream(replicas: u64) -> StreamFacts {
         StreamFacts { name: "a-log".to_owned(), replicas, servers: Vec::new(), messages: 0 }
@@ -228,7 +240,7 @@ mod tests {
 
     #[test]
     fn only_what_is_known_to_be_synced_survives_a_power_loss() {
-        let unknown = Synced::Unknown("s1".to_owned());
+        let unknown = Synced::Unknown(Unread { server: "s1".to_owned(), silent: Vec::new(), may_be_away: false });
         for (replicas, synced, durability, says) in [
             (1, Synced::Read, Durability::Machine, "survives a power loss"),
             (1, unknown.clone(), Durability::Process, "not a power loss"),
@@ -273,8 +285,19 @@ mod tests {
 
     #[test]
     fn the_servers_of_a_stream_are_its_leader_and_its_replicas() {
-        let cluster = json!({"leader": "s2", "replicas": [{"name": "s1"}, {"name": "s3"}]});
-        assert_eq!(servers(&cluster), ["s1", "s3", "s2"]);
+        let replicas = json!([
+            {"name": "s1", "current": true, "active": 7},
+            {"name": "s3", "current": false, "active": 0},
+            {"name": "s4", "offline": true, "active": 8_000_000_000_u64},
+        ]);
+        let servers_of = |cluster| {
+            let servers = servers(&cluster).into_iter();
+            servers.map(|server| (server.name, server.offline, server.unheard_for.map(|time| time.as_nanos())))
+        };
+        let found: Vec<_> = servers_of(json!({"leader": "s2", "replicas": replicas})).collect();
+        let expected =
+            [("s1", false, Some(7)), ("s3", false, None), ("s4", true, Some(8_000_000_000)), ("s2", false, Some(0))];
+        assert_eq!(found, expected.map(|(name, offline, unheard_for)| (name.to_owned(), offline, unheard_for)));
         assert!(servers(&json!(null)).is_empty());
     }
 

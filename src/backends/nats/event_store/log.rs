@@ -20,7 +20,7 @@ use crate::{
     backends::nats::{
         api::{CallError, Which, code},
         connection::{Nats, NotConnected},
-        monitor::Synced,
+        monitor::{Synced, Unread},
         server::{ServerFacts, StreamFacts},
     },
     event_store::{Durability, LogId, Position, StoreError},
@@ -176,10 +176,10 @@ impl Log {
                 return Err(NotConnected::Ever(why));
             }
         }
-        let mut servers = [log.servers(), requests.servers()].concat();
-        servers.sort_unstable();
-        servers.dedup();
-        let synced = self.nats.synced(&servers).await;
+        let synced = self.nats.synced(&[log.servers(), requests.servers()]).await;
+        if let (Synced::Unknown(Unread { server, may_be_away: true, .. }), None) = (&synced, self.facts()) {
+            return Err(NotConnected::Yet(format!("whether {server} is there shows within seconds; {synced}")));
+        }
         if let (Synced::Not(server), true) = (&synced, self.nats.options().synced) {
             return Err(NotConnected::Ever(format!(
                 "--nats-synced asserts what is not so: {server} is not set to sync_interval: always"
