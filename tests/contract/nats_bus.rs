@@ -489,18 +489,30 @@ async fn a_dead_or_paused_server_is_told_at_once_and_all_goes_on_when_it_is_back
     assert!(checkpoints.save("outbox", checkpoint).await.is_err());
     server.start_again();
     until_it_works(&bus).await;
-    bus.publish(&[message(1, 1)]).await.unwrap();
-    assert!(leases.acquire("outbox", "node-1", lease).await.unwrap().is_some());
-    checkpoints.save("outbox", checkpoint).await.unwrap();
+    until_ok(async || bus.publish(&[message(1, 1)]).await).await;
+    assert!(until_ok(async || leases.acquire("outbox", "node-1", lease).await).await.is_some());
+    until_ok(async || checkpoints.save("outbox", checkpoint).await).await;
     server.signal("STOP");
     let asked_at = Instant::now();
     assert!(matches!(bus.check().await, Err(BusError::Unavailable(_))));
     assert!(asked_at.elapsed() < Duration::from_secs(20), "{:?}", asked_at.elapsed());
     server.signal("CONT");
     until_it_works(&bus).await;
-    assert_eq!(checkpoints.load("outbox").await, Ok(Some(checkpoint)));
-    let consumer = bus.consumer("log").await.unwrap();
+    assert_eq!(until_ok(async || checkpoints.load("outbox").await).await, Some(checkpoint));
+    let consumer = until_ok(async || bus.consumer("log").await).await;
     assert_eq!(ids(&receive(&*consumer, 1).await), ["1-1"]);
+}
+
+/// What `ask` answers as soon as it does: a server that has just come back may be slow.
+async fn until_ok<T, E: std::fmt::Display>(mut ask: impl AsyncFnMut() -> Result<T, E>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        match ask().await {
+            Ok(answer) => return answer,
+            Err(error) => assert!(Instant::now() < deadline, "{error}"),
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
 }
 
 async fn until_it_works(bus: &NatsMessageBus) {
