@@ -48,7 +48,11 @@ async fn main() -> ExitCode {
 async fn serve(config: &Config) -> Result<(), StartError> {
     telemetry::start_logging(&config.log)?;
     let shutdown = stop_on_signals()?;
-    App::start(config).await?.run(shutdown).await?;
+    tokio::select! {
+        app = App::start(config) => app?.run(shutdown).await?,
+        // Nothing has been served yet.
+        () = shutdown.cancelled() => {}
+    }
     tracing::info!("stopped");
     Ok(())
 }

@@ -1,6 +1,8 @@
 //! Which backends a configuration asks for.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
+
+use tokio::time::{sleep, timeout};
 
 use super::{StartError, event_description};
 use crate::{
@@ -43,6 +45,10 @@ use crate::{
     read_model::ReadModel,
     resilience::{BreakerOptions, CircuitBreaker, GuardedBus, GuardedCheckpoints, GuardedLeases, GuardedStore},
 };
+
+/// How long a node that starts waits for a NATS that it is connected to before it goes on without, and the pause before it looks again.
+const WAIT_AT_START: Duration = Duration::from_secs(4);
+const PAUSE_AT_START: Duration = Duration::from_millis(100);
 
 /// What a node stores in and sends over.
 #[derive(Clone, Debug)]
@@ -121,11 +127,12 @@ impl Backends {
         if config.persistence == Persistence::Nats || config.transport == Transport::Nats {
             // One connection for both, as with Redis.
             let nats = connect_to_nats(config).await?;
+            let mut is_usable = true;
             if config.persistence == Persistence::Nats {
-                backends.use_nats_log(&nats, config).await?;
+                is_usable = backends.use_nats_log(&nats, config).await?;
             }
             if config.transport == Transport::Nats {
-                backends.use_nats_bus(nats, config).await?;
+                backends.use_nats_bus(nats, config, is_usable).await?;
             }
         }
         if matches!(config.persistence, Persistence::Redis | Persistence::Nats)
@@ -163,20 +170,17 @@ impl Backends {
         self.persistence = Persistence::Redis.name();
     }
 
-    async fn use_nats_log(&mut self, nats: &Nats, config: &Config) -> Result<(), StartError> {
+    /// Answers whether it can be used now.
+    async fn use_nats_log(&mut self, nats: &Nats, config: &Config) -> Result<bool, StartError> {
         let store = NatsEventStore::new(nats.clone());
         let (leases, checkpoints) = (NatsLeaseStore::new(nats.clone()), NatsCheckpointStore::new(nats.clone()));
         // Whoever has waited for the connection in vain does not wait again.
-        let is_admitted = if nats.is_connected() {
-            let admission = async {
-                store.first_admission().await?;
-                leases.admit().await?;
-                checkpoints.admit().await
-            };
-            is_usable(nats, config, admission).await?
-        } else {
-            false
+        let admit = async || {
+            store.first_admission().await?;
+            leases.admit().await?;
+            checkpoints.admit().await
         };
+        let is_admitted = nats.is_connected() && is_usable(nats, config, admit).await?;
         if is_admitted {
             tracing::info!(server = %config.nats, durability = store.durability().name(), "{}", store.summary());
         }
@@ -185,7 +189,7 @@ impl Backends {
         self.checkpoints = Arc::new(checkpoints);
         self.is_shared = true;
         self.persistence = Persistence::Nats.name();
-        Ok(())
+        Ok(is_admitted)
     }
 
     fn use_redis_bus(&mut self, redis: Redis, format: EventFormat) {
@@ -195,16 +199,17 @@ impl Backends {
         self.transport = Transport::Redis.name();
     }
 
-    async fn use_nats_bus(&mut self, nats: Nats, config: &Config) -> Result<(), StartError> {
+    /// With `waits`, until NATS can be used.
+    async fn use_nats_bus(&mut self, nats: Nats, config: &Config, waits: bool) -> Result<(), StartError> {
         let describe = description_in(config.event_format);
         let leases = NatsLeaseStore::new(nats.clone());
         let bus = NatsMessageBus::new(nats.clone(), NatsBusOptions { describe, ..NatsBusOptions::default() });
-        if nats.is_connected() {
-            let admission = async {
+        if waits && nats.is_connected() {
+            let admit = async || {
                 bus.admit().await?;
                 leases.admit().await
             };
-            is_usable(&nats, config, admission).await?;
+            is_usable(&nats, config, admit).await?;
         }
         self.bus_leases = Arc::new(leases);
         self.bus = Arc::new(bus);
@@ -265,22 +270,32 @@ async fn connect_to_nats(config: &Config) -> Result<Nats, StartError> {
         ..NatsOptions::new(config.nats.expose(), config.nats_prefix.as_str())
     };
     let nats = Nats::start(options).await?;
-    if is_usable(&nats, config, nats.connected()).await? {
+    if is_usable(&nats, config, async || nats.connected().await).await? {
         tracing::info!(server = %config.nats, "connected to NATS");
     }
     Ok(nats)
 }
 
-/// Whether `admitted` has found it in order. It may be unreachable now, and then the node serves when it comes.
+/// Whether `admit` finds it in order before long. It may be unreachable now, or without a quorum, and then the node serves when it comes.
 ///
 /// # Errors
 /// For what will not be in order before an operator does something.
 async fn is_usable(
     nats: &Nats,
     config: &Config,
-    admitted: impl Future<Output = Result<(), NatsNotConnected>>,
+    admit: impl AsyncFn() -> Result<(), NatsNotConnected>,
 ) -> Result<bool, StartError> {
-    match admitted.await {
+    let mut found = NatsNotConnected::Yet("it does not answer".to_owned());
+    let admitted = async {
+        loop {
+            match admit().await {
+                Err(NatsNotConnected::Yet(why)) if nats.is_connected() => found = NatsNotConnected::Yet(why),
+                decided => return decided,
+            }
+            sleep(PAUSE_AT_START).await;
+        }
+    };
+    match timeout(WAIT_AT_START, admitted).await.unwrap_or(Err(found)) {
         Ok(()) => Ok(true),
         Err(NatsNotConnected::Yet(why)) => {
             // That it is unreachable the connection says itself.

@@ -36,6 +36,10 @@ pub(super) async fn join(
         is_pinned: config.node.has_chosen_worker,
         roles: std::iter::once(role(&backends.leases, outbox::NAME.to_owned())).chain(handled).collect(),
     });
+    if backends.store.log_id().is_none() {
+        // Nobody waits for a store that is away: the membership is kept, and thereby joined, when it comes.
+        return Ok(Arc::new(membership));
+    }
     membership.join().await.map_err(|error| format!("no place among the nodes of this log: {error}"))?;
     Ok(Arc::new(membership))
 }

@@ -272,7 +272,7 @@ impl Membership {
         if let Some(name_lease) = leases.acquire(&lease, &holder, WORK_TTL).await.map_err(unavailable)? {
             return Ok(name_lease);
         }
-        if self.free_if_ended(name, None).await
+        if self.free_if_ended(name, None).await?
             && let Some(name_lease) = leases.acquire(&lease, &holder, WORK_TTL).await.map_err(unavailable)?
         {
             return Ok(name_lease);
@@ -348,16 +348,19 @@ impl Membership {
             return Ok(taken);
         }
         let Some(owner) = leases.holder(&lease).await.map_err(unavailable)? else { return Ok(None) };
-        if self.free_if_ended(&owner.holder, Some(&lease)).await {
+        if self.free_if_ended(&owner.holder, Some(&lease)).await? {
             return leases.acquire(&lease, &self.parts.name, WORK_TTL).await.map_err(unavailable);
         }
         Ok(None)
     }
 
     /// Where the process that has `name` has surely ended, gives up what it has left: its work, its worker number and its name.
-    async fn free_if_ended(&self, name: &str, worker: Option<&str>) -> bool {
+    ///
+    /// # Errors
+    /// [`JoinError::Unavailable`]: a store without a quorum may show what it does not let anyone change.
+    async fn free_if_ended(&self, name: &str, worker: Option<&str>) -> Result<bool, JoinError> {
         let lease = name_lease(name);
-        let Ok(Some(owner)) = self.parts.leases.holder(&lease).await else { return false };
+        let Some(owner) = self.parts.leases.holder(&lease).await.map_err(unavailable)? else { return Ok(false) };
         let left = owner.holder.split_once('@').and_then(|(left, _)| left.split_once('.')).map(|(_, process)| process);
         let left = left.and_then(Process::parse);
         let has_ended = match (left, self.process) {
@@ -365,14 +368,12 @@ impl Membership {
             _ => false,
         };
         if !has_ended {
-            return false;
+            return Ok(false);
         }
         // Who has the name has the rest: a process that was started again under it is kept out until this is done.
-        let Ok(Ok(Some(named))) =
-            timeout(FREE_TIMEOUT, self.parts.leases.acquire(&lease, &owner.holder, WORK_TTL)).await
-        else {
-            return false;
-        };
+        let acquired = timeout(FREE_TIMEOUT, self.parts.leases.acquire(&lease, &owner.holder, WORK_TTL)).await;
+        let silent = |_| JoinError::Unavailable("the lease store does not answer".to_owned());
+        let Some(named) = acquired.map_err(silent)?.map_err(unavailable)? else { return Ok(false) };
         for (store, role) in &self.parts.roles {
             free(&**store, role, name).await;
         }
@@ -381,7 +382,7 @@ impl Membership {
         }
         let _ = self.parts.leases.release(&named).await;
         tracing::info!(node = name, "a process of this host that has ended has left leases: they are free now");
-        true
+        Ok(true)
     }
 
     /// How far what may have been issued under a worker number is ahead of the clock, in milliseconds.

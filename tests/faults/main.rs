@@ -19,6 +19,7 @@ mod program;
 #[path = "../contract/proxy.rs"]
 #[allow(dead_code, reason = "shared with the contract suites")]
 mod proxy;
+mod quorum;
 mod read_model_file;
 #[path = "../contract/redis_server.rs"]
 #[allow(dead_code, reason = "shared with the contract suites")]

@@ -37,6 +37,8 @@ pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 pub struct Program {
     child: Child,
     pub address: String,
+    /// What it logged before it listened.
+    before: Vec<String>,
     said: Arc<Mutex<Vec<String>>>,
     /// Who has it may read the log.
     reading: Arc<tokio::sync::Mutex<()>>,
@@ -73,7 +75,7 @@ impl Program {
             if let Some((_, address)) = line.split_once("listening on http://") {
                 let address = address.split_whitespace().next().unwrap().to_owned();
                 // Read on, so that a full pipe never stops it. What it wrote is in the pipe, whatever becomes of it.
-                let said = Arc::new(Mutex::new(before));
+                let said = Arc::new(Mutex::new(before.clone()));
                 let reading = Arc::<tokio::sync::Mutex<()>>::default();
                 let (lines, may_read) = (Arc::clone(&said), Arc::clone(&reading));
                 let reader = tokio::spawn(async move {
@@ -82,7 +84,7 @@ impl Program {
                         lines.lock().unwrap().push(line);
                     }
                 });
-                return Ok(Self { child, address, said, reading, reader });
+                return Ok(Self { child, address, before, said, reading, reader });
             }
             before.push(line);
         }
@@ -145,6 +147,11 @@ impl Program {
         self.kill().await
     }
 
+    /// What it logged before it listened.
+    pub fn said_before(&self) -> &[String] {
+        &self.before
+    }
+
     /// What it has logged since it listens.
     pub fn said(&self) -> Vec<String> {
         self.said.lock().unwrap().clone()
@@ -169,6 +176,20 @@ impl Program {
     pub async fn channel(&self) -> Channel {
         Endpoint::from_shared(format!("http://{}", self.address)).unwrap().connect().await.unwrap()
     }
+}
+
+/// The service with these settings, which may not listen yet.
+pub fn spawn(settings: &[String]) -> Child {
+    tokio::process::Command::from(serve(settings)).kill_on_drop(true).spawn().unwrap()
+}
+
+/// Reads what it logs up to a line with `text`.
+pub async fn line_with(child: &mut Child, text: &str) {
+    let mut log = BufReader::new(child.stderr.as_mut().unwrap()).lines();
+    let found = async {
+        while !log.next_line().await.unwrap().unwrap_or_else(|| panic!("it never says: {text}")).contains(text) {}
+    };
+    timeout(STARTS_WITHIN, found).await.expect("it says so in time");
 }
 
 /// Runs the program to its end.

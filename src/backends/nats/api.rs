@@ -12,6 +12,8 @@ use super::connection::Nats;
 
 /// JetStream's numbers for its errors, as in its `errors.json`.
 pub(super) mod code {
+    /// No servers for a stream: too few, or not all of them there (yet).
+    pub(crate) const NO_PEERS: u64 = 10_005;
     /// There is no such message.
     pub(crate) const NO_MESSAGE: u64 = 10_037;
     /// JetStream is not enabled for the account.
@@ -20,6 +22,10 @@ pub(super) mod code {
     pub(crate) const STREAM_NAME_IN_USE: u64 = 10_058;
     /// There is no such stream.
     pub(crate) const STREAM_NOT_FOUND: u64 = 10_059;
+    /// The settings of a stream are none.
+    pub(crate) const INVALID_SETTINGS: u64 = 10_052;
+    /// Replicas are asked for of a server that is in no cluster.
+    pub(crate) const NO_CLUSTER: u64 = 10_074;
     /// JetStream is not enabled at all.
     pub(crate) const NOT_ENABLED: u64 = 10_076;
     /// The condition of a publish does not hold.
@@ -43,6 +49,8 @@ pub(super) enum CallError {
     Lost(String),
     /// JetStream answered with an error: it was not done.
     Refused {
+        /// Its kind, as of HTTP.
+        status: u64,
         /// JetStream's number for the error.
         code: u64,
         /// The error for people.
@@ -63,9 +71,18 @@ impl CallError {
 
     /// Whether there is no space.
     pub(super) fn is_full(&self) -> bool {
-        let Self::Refused { code, text } = self else { return false };
+        let Self::Refused { code, text, .. } = self else { return false };
         let says = |what: &str| text.contains(what);
         code::NO_SPACE.contains(code) || says("maximum bytes") || says("maximum messages") || says("no space left")
+    }
+
+    /// Whether it may pass by itself.
+    pub(super) fn passes(&self) -> bool {
+        match self {
+            Self::Refused { status, code, .. } => passes(*status, *code),
+            Self::TooLarge(_) => false,
+            Self::NotSent(_) | Self::Lost(_) | Self::UnderWay(_) => true,
+        }
     }
 
     /// Whether it is an error with this number.
@@ -250,7 +267,7 @@ fn read_answer<T: DeserializeOwned>(payload: &[u8]) -> Result<T, CallError> {
         Some(error) if code::ASK_AGAIN.contains(&error.err_code) => Err(CallError::UnderWay(error.description)),
         Some(error) if error.is_passing() => Err(CallError::Lost(error.description)),
         Some(error) if error.err_code == code::MESSAGE_TOO_LARGE => Err(CallError::TooLarge(error.description)),
-        Some(error) => Err(CallError::Refused { code: error.err_code, text: error.description }),
+        Some(error) => Err(CallError::Refused { status: error.code, code: error.err_code, text: error.description }),
     }
 }
 
@@ -263,9 +280,41 @@ impl ApiError {
     }
 }
 
+/// Whether a refusal with this status and number passes by itself. What begins with 4 is wrong with the request and stays wrong; what begins
+/// with 5 is about the servers, such as no leader, no quorum, or a server that is just starting.
+pub(super) fn passes(status: u64, number: u64) -> bool {
+    let is_settled = [code::INVALID_SETTINGS, code::NO_CLUSTER].contains(&number);
+    let awaits_servers = number == code::NO_PEERS || code::NO_SPACE.contains(&number);
+    awaits_servers || (status >= 500 && !is_settled)
+}
+
 /// The headers of a message that is stored only if the last one with its subject has the sequence `last`.
 pub(super) fn only_after(last: u64) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, last.to_string());
     headers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_about_the_servers_passes_and_what_is_wrong_with_the_request_stays() {
+        for (status, number, may_pass) in [
+            (400, 10_005, true),
+            (503, 10_008, true),
+            (500, 10_009, true),
+            (503, 10_023, true),
+            (500, 10_047, true),
+            (500, 10_118, true),
+            (400, 10_002, true),
+            (500, 10_052, false),
+            (500, 10_074, false),
+            (400, 10_027, false),
+            (400, 10_065, false),
+        ] {
+            assert_eq!(passes(status, number), may_pass, "{number}");
+        }
+    }
 }

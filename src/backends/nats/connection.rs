@@ -190,6 +190,16 @@ impl Nats {
         self.contact.failure()
     }
 
+    /// JetStream answers.
+    pub(super) fn has_jetstream(&self) {
+        self.contact.with(|talk| talk.lacks_jetstream_since = None);
+    }
+
+    /// The server says that it has no JetStream for us; for how long it has said nothing else.
+    pub(super) fn lacks_jetstream(&self) -> Duration {
+        self.contact.with(|talk| talk.lacks_jetstream_since.get_or_insert_with(Instant::now).elapsed())
+    }
+
     /// What the server did not permit since `then`.
     pub(super) fn forbidden_since(&self, then: Instant) -> Option<String> {
         self.contact.with(|talk| talk.forbidden.clone()).filter(|(at, _)| *at >= then).map(|(_, what)| what)
@@ -384,6 +394,8 @@ struct Talk {
     attempts: Option<String>,
     /// When it was last said that it fails; `None` if it was not, or is over.
     said_at: Option<Instant>,
+    /// Since when the server has said that it has no JetStream for us.
+    lacks_jetstream_since: Option<Instant>,
     /// What the server last did not permit, and when.
     forbidden: Option<(Instant, String)>,
 }
@@ -401,7 +413,7 @@ impl Contact {
         match event {
             Event::Connected => {
                 let was_down = self.with(|talk| {
-                    (talk.failure, talk.attempts) = (None, None);
+                    (talk.failure, talk.attempts, talk.lacks_jetstream_since) = (None, None, None);
                     talk.said_at.take().is_some()
                 });
                 if was_down {
@@ -502,5 +514,7 @@ fn address(server: &ServerAddr) -> String {
 /// Whether the server knows us and does not want us.
 fn is_denial(why: &str) -> bool {
     let why = why.to_ascii_lowercase();
-    why.contains("authorization") || why.contains("authentication") || why.contains("signing nonce")
+    // A busy server tells a client that was slow to say who it is of an authentication timeout.
+    let was_slow = why.contains("authentication timeout");
+    !was_slow && (why.contains("authorization") || why.contains("authentication") || why.contains("signing nonce"))
 }

@@ -11,6 +11,7 @@ use async_nats::jetstream::{
 use tokio::time::timeout;
 
 use super::{
+    api::passes,
     connection::{Nats, NotConnected},
     server::too_few_replicas,
 };
@@ -65,9 +66,7 @@ pub(super) async fn make_stream(nats: &Nats, wanted: Config) -> Result<Info, Not
             Err(error) => match error.kind() {
                 // Another node was first, with other settings: what it made is looked at.
                 CreateStreamErrorKind::JetStream(why) if why.error_code() == ErrorCode::STREAM_NAME_EXIST => {}
-                CreateStreamErrorKind::JetStream(why)
-                    if why.error_code() == ErrorCode::STREAM_REPLICAS_NOT_SUPPORTED =>
-                {
+                CreateStreamErrorKind::JetStream(why) if !passes(why.code() as u64, why.error_code().0) => {
                     return Err(NotConnected::Ever(format!("the stream {name} cannot be made: {why}")));
                 }
                 _ => return Err(NotConnected::Yet(format!("the stream {name} cannot be made: {}", in_words(&error)))),

@@ -18,6 +18,9 @@ const OLDEST_WITH_REPLICAS: Version = Version(2, 9, 25);
 /// The first and the last version that may lose a stream with replicas when a server crashes.
 const LOSE_REPLICAS: (Version, Version) = (Version(2, 10, 20), Version(2, 10, 22));
 
+/// For how long a server must say that it has no JetStream for us to be believed.
+const SETTLES_WITHIN: Duration = Duration::from_secs(1);
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct Version(u64, u64, u64);
 
@@ -52,19 +55,17 @@ impl ServerFacts {
             let Version(major, minor, _) = OLDEST;
             return Err(NotConnected::Ever(format!("NATS {version} is too old: {major}.{minor} or newer is needed")));
         }
-        match nats.ask::<Value>("INFO", &()).await {
-            Ok(_) => Ok(Self { version }),
-            Err(error @ CallError::Refused { .. }) => {
-                let for_account = error.is(code::NOT_ENABLED_FOR_ACCOUNT) || error.is(code::NOT_ENABLED);
-                let why =
-                    if for_account { "JetStream is not enabled for this account" } else { "JetStream refuses us" };
-                Err(NotConnected::Ever(format!("{why}: {error}")))
-            }
-            Err(CallError::NotSent(_)) if nats.is_connected() => Err(NotConnected::Ever(
-                "this NATS has no JetStream: start it with -js, or give the address of one that has".to_owned(),
-            )),
-            Err(error) => Err(NotConnected::Yet(error.to_string())),
-        }
+        let answer = nats.ask::<Value>("INFO", &()).await;
+        let Some(lack) = answer.as_ref().err().and_then(|error| Lack::of(nats, error)) else {
+            nats.has_jetstream();
+            return answer.map(|_| Self { version }).map_err(|error| NotConnected::Yet(error.to_string()));
+        };
+        let lacks_for = nats.lacks_jetstream();
+        Err(match lack {
+            Lack::Settled(why) => NotConnected::Ever(why),
+            Lack::Perhaps(why) if lacks_for >= SETTLES_WITHIN => NotConnected::Ever(why),
+            Lack::Perhaps(why) | Lack::OfOthers(why) => NotConnected::Yet(why),
+        })
     }
 
     /// For the log.
@@ -91,6 +92,42 @@ impl ServerFacts {
         }
         let loses = (first..=last).contains(&version);
         loses.then(|| format!("NATS {version} may lose a stream with replicas when a server crashes: take another than {first} to {last}"))
+    }
+}
+
+/// That the server that is connected to has no JetStream for us, and what that tells.
+enum Lack {
+    /// It has none.
+    Settled(String),
+    /// It says so; a server that starts or ends says it for a moment, too.
+    Perhaps(String),
+    /// It has none, and others of its cluster may have.
+    OfOthers(String),
+}
+
+impl Lack {
+    /// What the refusal of the most harmless question means; `None` if nothing of the kind.
+    fn of(nats: &Nats, error: &CallError) -> Option<Self> {
+        if error.is(code::NOT_ENABLED_FOR_ACCOUNT) || error.is(code::NOT_ENABLED) {
+            return Some(Self::Perhaps(format!("JetStream is not enabled for this account: {error}")));
+        }
+        let server = nats.client().server_info();
+        match error {
+            CallError::Refused { .. } if !error.passes() => {
+                Some(Self::Settled(format!("JetStream refuses us: {error}")))
+            }
+            CallError::NotSent(_) if !nats.is_connected() => None,
+            CallError::NotSent(_) if server.jetstream => {
+                Some(Self::Perhaps("the JetStream of this NATS does not answer this user".to_owned()))
+            }
+            CallError::NotSent(_) if server.cluster.is_some() => {
+                Some(Self::OfOthers("no server of this NATS cluster has a JetStream that answers".to_owned()))
+            }
+            CallError::NotSent(_) => Some(Self::Settled(
+                "this NATS has no JetStream: start it with -js, or give the address of one that has".to_owned(),
+            )),
+            _ => None,
+        }
     }
 }
 

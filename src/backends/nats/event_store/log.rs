@@ -59,6 +59,17 @@ struct Facts {
     summary: String,
 }
 
+/// The first message of the log, as a server shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum First {
+    /// It names the log.
+    Names(LogId),
+    /// It is something else.
+    Strange,
+    /// It shows none.
+    Missing,
+}
+
 /// Asks for the end of the log; whoever asks while an older question is under way shares the next answer.
 #[derive(Debug, Default)]
 struct HeadQuestion {
@@ -154,7 +165,8 @@ impl Log {
             }
             Err(refused) => {
                 let is_news = failed.as_ref().is_none_or(|(_, before)| *before != refused);
-                if is_news {
+                // The first failure of a node that starts is told by whoever starts it, with the address.
+                if is_news && (failed.is_some() || self.id().is_some()) {
                     tracing::warn!(why = refused.why(), "the log in NATS cannot be used");
                 }
                 *failed = Some((Instant::now(), refused.clone()));
@@ -189,7 +201,7 @@ impl Log {
         let least = if requests.durability(&synced) < log.durability(&synced) { &requests } else { &log };
         let detail = least.survival(&synced);
         let is_replicated = log.is_replicated() || requests.is_replicated();
-        self.find_id(log.is_empty()).await?;
+        self.find_id(&log).await?;
         let summary = format!("{}, {}; {}", server.summary(), log.summary(&synced), requests.summary(&synced));
         *self.facts.lock().unwrap_or_else(PoisonError::into_inner) =
             Some(Facts { durability, detail, is_replicated, summary });
@@ -240,18 +252,16 @@ impl Log {
             }
             // Another node was first; what it is will be looked at.
             Err(error) if error.is(code::STREAM_NAME_IN_USE) => Ok(()),
-            Err(error @ CallError::Refused { .. }) if !error.is_full() => {
-                Err(NotConnected::Ever(format!("stream {name} cannot be made: {error}")))
-            }
-            Err(error) => Err(NotConnected::Yet(format!("stream {name} cannot be made: {error}"))),
+            Err(error) if error.passes() => Err(NotConnected::Yet(format!("stream {name} cannot be made: {error}"))),
+            Err(error) => Err(NotConnected::Ever(format!("stream {name} cannot be made: {error}"))),
         }
     }
 
     /// Checks that it is the log that it was before; the first time finds out which, or makes it.
-    async fn find_id(&self, is_empty: bool) -> Result<(), NotConnected> {
+    async fn find_id(&self, log: &StreamFacts) -> Result<(), NotConnected> {
         let known = self.id();
         let mut found = self.first_message().await?;
-        if found.is_none() && is_empty && known.is_none() && self.nats.options().makes_log {
+        if found == First::Missing && log.is_empty() && known.is_none() && self.nats.options().makes_log {
             // Of nodes that start together one makes it, and all read it.
             let mut headers = HeaderMap::new();
             headers.insert(header::NATS_EXPECTED_LAST_SEQUENCE, "0");
@@ -262,30 +272,36 @@ impl Log {
             }
         }
         match (found, known) {
-            (Some(found), None) => {
+            (First::Names(found), None) => {
                 // Only one looks at a time.
                 let _ = self.id.set(found);
                 Ok(())
             }
-            (Some(found), Some(known)) if found == known => Ok(()),
+            (First::Names(found), Some(known)) if found == known => Ok(()),
+            // A leader that is new, or that has been deposed, may not have it.
+            (First::Missing, _) if log.is_replicated() => Err(NotConnected::Yet(format!(
+                "the server that answers does not show the first message of stream {}",
+                self.stream
+            ))),
             (_, Some(_)) => Err(NotConnected::Yet(format!(
                 "stream {} holds another log than this node has been working on",
                 self.stream
             ))),
-            (None, None) => Err(NotConnected::Ever(format!(
+            (First::Missing | First::Strange, None) => Err(NotConnected::Ever(format!(
                 "the first message of stream {} is not the one that names a log",
                 self.stream
             ))),
         }
     }
 
-    async fn first_message(&self) -> Result<Option<LogId>, NotConnected> {
+    async fn first_message(&self) -> Result<First, NotConnected> {
         let which = Which { seq: Some(FIRST_SEQUENCE), ..Which::default() };
         let first = self.nats.message(&self.stream, which).await.map_err(passing)?;
-        let named = first.filter(|first| first.subject == self.nats.subject("log.id"));
+        let Some(first) = first else { return Ok(First::Missing) };
+        let named = Some(first).filter(|first| first.subject == self.nats.subject("log.id"));
         let number =
             named.and_then(|first| std::str::from_utf8(&first.payload).ok()?.strip_prefix(FIRST_MESSAGE)?.parse().ok());
-        Ok(number.filter(|number| *number != 0).map(LogId))
+        Ok(number.filter(|number| *number != 0).map_or(First::Strange, |number| First::Names(LogId(number))))
     }
 
     /// The sequence of the last message, as the leader of the stream knows it after this was called.

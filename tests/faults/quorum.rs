@@ -1,0 +1,107 @@
+//! Nodes on three NATS servers of which one or two are away.
+
+use ordersystem::proto::catga::orders::v1::CreateOrderRequest;
+use tokio::time::{Duration, timeout};
+
+use crate::{
+    load::new_order,
+    nats_cluster::NatsCluster,
+    nats_server::{NatsServer, fresh_prefix},
+    program::{Program, line_with, refused_with, spawn, until},
+};
+
+/// Longer than any end takes, on a busy machine too.
+const ENDS_WITHIN: Duration = Duration::from_secs(60);
+
+fn settings(cluster: &NatsCluster, prefix: &str, more: &[&str]) -> Vec<String> {
+    let own = ["--persistence", "nats", "--transport", "nats", "--nats-replicas", "3", "--nats", &cluster.url()];
+    let own = [&own[..], &["--nats-prefix", prefix], more].concat();
+    own.iter().map(|setting| (*setting).to_owned()).collect()
+}
+
+async fn takes(node: &Program, order: CreateOrderRequest) -> bool {
+    node.commands().await.create_order(order).await.is_ok()
+}
+
+/// Starts a node while no quorum is there, and looks what it does meanwhile.
+async fn waits(settings: &[String], what: &str) -> Program {
+    let node = Program::listening(settings).await;
+    assert!(!node.is_ready().await, "{what}");
+    let (status, detail) = node.health("store").await;
+    assert_eq!(status, "Unhealthy", "{what}: {detail}");
+    let before = node.said_before();
+    let lines: Vec<_> = before.iter().filter(|line| line.contains("NATS cannot be used yet")).collect();
+    assert_eq!(lines.len(), 1, "{what}: it is said once: {before:#?}");
+    assert!(lines[0].contains("why=") && lines[0].contains("server=nats://127.0.0.1:"), "{what}: {}", lines[0]);
+    node
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_starts_without_a_quorum_waits_for_it_and_serves_when_it_is_there() {
+    for has_log in [false, true] {
+        let what = format!("has_log: {has_log}");
+        let mut cluster = NatsCluster::start("");
+        let prefix = fresh_prefix();
+        let settings = settings(&cluster, &prefix, &[]);
+        if has_log {
+            let node = Program::serve(&settings).await;
+            assert!(takes(&node, new_order("c", "before")).await);
+            node.stop().await;
+        }
+        cluster.kill(0);
+        cluster.kill(1);
+        // One of the three that has just lost the others, and one that has just started and knows nobody.
+        let nodes = [waits(&settings, &what).await, {
+            cluster.kill(2);
+            cluster.start_again(2);
+            waits(&settings, &what).await
+        }];
+        cluster.start_again(0);
+        // With a quorum, a stream of three replicas is not to be made before the third server is there.
+        let third = Program::listening(&settings).await;
+        cluster.start_again(1);
+        for node in nodes.into_iter().chain([third]) {
+            until("it is ready", async || node.is_ready().await).await;
+            until("it takes an order", async || takes(&node, new_order("c", "after")).await).await;
+            node.stop().await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_ends_at_once_and_in_order_while_it_looks_for_a_quorum() {
+    let mut cluster = NatsCluster::start("");
+    cluster.kill(0);
+    cluster.kill(1);
+    for signal in ["TERM", "INT"] {
+        let mut child = spawn(&settings(&cluster, &fresh_prefix(), &[]));
+        line_with(&mut child, "connected to NATS").await;
+        let pid = child.id().unwrap().to_string();
+        std::process::Command::new("kill").args([format!("-{signal}"), pid]).status().unwrap();
+        let ended = timeout(ENDS_WITHIN, child.wait()).await.expect("it ends").unwrap();
+        assert_eq!(ended.code(), Some(0), "{signal}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_never_passes_is_refused_at_the_start() {
+    let server = NatsServer::start("");
+    let one = |more: &[&str]| -> Vec<String> {
+        let own = ["--persistence", "nats", "--transport", "nats", "--nats", &server.url()];
+        own.iter().chain(more).map(|setting| (*setting).to_owned()).collect()
+    };
+    let said = refused_with(&one(&["--nats-replicas", "3"]));
+    assert!(said.contains("replicas > 1 not supported in non-clustered mode"), "{said}");
+    let plain = NatsServer::start_with("");
+    let of_plain = ["--transport", "nats", "--nats", &plain.url()].map(str::to_owned);
+    let said = refused_with(&of_plain);
+    assert!(said.contains("start it with -js"), "{said}");
+    let accounts = "jetstream { store_dir: FOLDER }\naccounts { A { users: [{user: a, password: a}] }, \
+                    J { jetstream: enabled, users: [{user: j, password: j}] } }";
+    let other = NatsServer::start_with(accounts);
+    let url = format!("nats://a:a@127.0.0.1:{}", other.port);
+    for part in ["--persistence", "--transport"] {
+        let said = refused_with(&[part, "nats", "--nats", &url].map(str::to_owned));
+        assert!(said.contains("JetStream is not enabled for this account"), "{part}: {said}");
+    }
+}
