@@ -165,14 +165,15 @@ pub trait MessageBus: fmt::Debug + Send + Sync + 'static {
     fn at_risk(&self, consumers: &[String]) -> AtRisk;
 
     /// From which [`Message::position`] on messages that were accepted may be missing, since the bus has lost its data while this process was
-    /// connected to it; `None` if it has lost nothing. Asks nobody as long as that is so. `consumers` are those that must get every event.
+    /// connected to it, or has failed over to a server that lacks some; `None` if it has lost nothing. Asks nobody as long as that is so and the
+    /// connection lasts. `consumers` are those that must get every event; up to `published_to` everything has been accepted, by whomever.
     ///
     /// Until [`MessageBus::resume`] has been called, publishing fails: whatever comes from this position on has to be published again first.
     ///
     /// # Errors
     /// [`BusError::Unavailable`]: it is not known yet.
-    async fn lost_from(&self, consumers: &[String]) -> Result<Option<u64>, BusError> {
-        let _ = consumers;
+    async fn lost_from(&self, consumers: &[String], published_to: u64) -> Result<Option<u64>, BusError> {
+        let _ = (consumers, published_to);
         Ok(None)
     }
 

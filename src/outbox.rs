@@ -201,7 +201,7 @@ impl OutboxRelay {
         };
         // The next owner need not wait for the lease to expire. If that fails, it will expire. One that knows of a loss keeps it, under a new
         // token: the next owner may not know.
-        if matches!(self.parts.bus.lost_from(&self.parts.consumers).await, Ok(None)) {
+        if matches!(self.lost_from(Position(0)).await, Ok(None)) {
             let _ = leases.release(&lease).await;
         }
         pause
@@ -216,9 +216,7 @@ impl OutboxRelay {
         self.status.published(start.position);
         let mut end_at = None;
         loop {
-            if self.parts.bus.lost_from(&self.parts.consumers).await.map_err(text)?.is_some() {
-                return Err("the message bus has lost events, which are published again".to_owned());
-            }
+            self.check_bus(&progress).await?;
             let batch = match follower.poll_batch(self.options.batch_size).await {
                 Err(StoreError::LogReplaced(what)) => {
                     self.lost(&what);
@@ -250,11 +248,21 @@ impl OutboxRelay {
         }
     }
 
+    async fn lost_from(&self, published_to: Position) -> Result<Option<u64>, String> {
+        self.parts.bus.lost_from(&self.parts.consumers, published_to.0).await.map_err(text)
+    }
+
+    /// Checks that the bus still has what it has accepted.
+    async fn check_bus(&self, progress: &Progress) -> Result<(), String> {
+        match self.lost_from(progress.published_to).await? {
+            None => Ok(()),
+            Some(_) => Err("the message bus has lost events, which are published again".to_owned()),
+        }
+    }
+
     /// The position to begin after: `checkpoint`, or an earlier one if the bus has lost what it had accepted, which is written down first.
     async fn before_what_was_lost(&self, lease: &Lease, checkpoint: LogPoint) -> Result<LogPoint, String> {
-        let Some(first) = self.parts.bus.lost_from(&self.parts.consumers).await.map_err(text)? else {
-            return Ok(checkpoint);
-        };
+        let Some(first) = self.lost_from(checkpoint.position).await? else { return Ok(checkpoint) };
         let mut point = checkpoint;
         let position = Position(first.saturating_sub(1));
         if position < checkpoint.position {
@@ -366,6 +374,8 @@ impl OutboxRelay {
             AtRisk::NoConsumer => return Ok(()),
         };
         if position > progress.saved.position {
+            // The checkpoint may be kept where the bus is: what has taken the place of that server is not told of what it lacks.
+            self.check_bus(progress).await?;
             let point = self.trail().at(position);
             let checkpoint = Checkpoint::at(point, progress.fencing_token);
             self.parts.checkpoints.save(NAME, checkpoint).await.map_err(text)?;

@@ -209,8 +209,8 @@ impl MessageBus for GuardedBus {
         self.inner.at_risk(consumers)
     }
 
-    async fn lost_from(&self, consumers: &[String]) -> Result<Option<u64>, BusError> {
-        self.inner.lost_from(consumers).await
+    async fn lost_from(&self, consumers: &[String], published_to: u64) -> Result<Option<u64>, BusError> {
+        self.inner.lost_from(consumers, published_to).await
     }
 
     fn resume(&self) {

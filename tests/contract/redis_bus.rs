@@ -1,15 +1,32 @@
-//! A bus in Redis whose keys vanish while consumers live: what is published after that is handed out, all of it.
+//! A bus in Redis whose keys vanish while consumers live, or go back to what a replica had: what is published after that, and what was lost, is
+//! handed out, all of it.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use ordersystem::{
-    backends::redis::message_bus::{RedisBusOptions, RedisMessageBus},
-    message_bus::{Consumer, Message, MessageBus},
+    backends::redis::{
+        checkpoint_store::RedisCheckpointStore,
+        event_store::RedisEventStore,
+        lease::RedisLeaseStore,
+        message_bus::{RedisBusOptions, RedisMessageBus},
+    },
+    checkpoint_store::CheckpointStore,
+    codec::{self, Record},
+    domain::{
+        ids::OrderId,
+        order::{Change, OrderEvent},
+        text::Text,
+        timestamp::Timestamp,
+    },
+    event_store::{Commit, CommitId, EventStore, ExpectedRevision, Position, StreamId},
+    message_bus::{BusError, Consumer, Message, MessageBus},
+    outbox::{OutboxOptions, OutboxParts, OutboxRelay},
 };
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
-use crate::redis_server::{fresh_prefix, shared};
+use crate::redis_server::{DURABLE, RedisServer, fresh_prefix, shared};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -75,5 +92,163 @@ async fn dead_letters_are_replayed_to_a_live_consumer_after_the_replayed_ones_we
         assert_eq!(bus.replay("handler", &events).await, Ok(10));
         consumer = handle(&bus, consumer, sequences).await;
         shared().cli(&["DEL", &format!("{{{prefix}}}:replayed:handler")]);
+    }
+}
+
+/// A server that a test makes go back to what it had, as one does that takes over and lacks the last writes.
+struct Replaced {
+    server: RedisServer,
+    prefix: String,
+}
+
+impl Replaced {
+    fn start() -> Self {
+        Self { server: RedisServer::start(DURABLE), prefix: fresh_prefix() }
+    }
+
+    /// What a replica has of these keys.
+    fn replicate(&self, keys: &[&str]) {
+        self.copy(keys, "", "replica:");
+    }
+
+    /// The replica takes over.
+    fn fail_over(&self, keys: &[&str]) {
+        self.copy(keys, "replica:", "");
+        self.server.cli(&["CLIENT", "KILL", "TYPE", "normal"]);
+    }
+
+    fn copy(&self, keys: &[&str], from: &str, to: &str) {
+        // In one step, since a relay may be at work.
+        let script =
+            "for i = 1, #KEYS, 2 do redis.call('DEL', KEYS[i + 1]) redis.call('COPY', KEYS[i], KEYS[i + 1]) end";
+        let key = |before: &str, name: &&str| format!("{{{}}}:{before}{name}", self.prefix);
+        let names: Vec<_> = keys.iter().flat_map(|name| [key(from, name), key(to, name)]).collect();
+        let count = names.len().to_string();
+        let words: Vec<_> = ["EVAL", script, &count].into_iter().chain(names.iter().map(String::as_str)).collect();
+        self.server.cli(&words);
+    }
+}
+
+/// The keys of a bus.
+const BUS: &[&str] = &["events", "published"];
+
+#[tokio::test]
+async fn what_a_server_that_takes_over_lacks_is_noticed_and_nothing_is_published_before_it() {
+    // Some of the messages, and all that there ever were.
+    for replicated in [5, 0] {
+        let replaced = Replaced::start();
+        let bus = RedisMessageBus::new(replaced.server.connect_to(&replaced.prefix).await, RedisBusOptions::default());
+        let messages: Vec<_> = (1..13).map(message).collect();
+        assert_eq!(bus.lost_from(&[], 0).await, Ok(None));
+        bus.publish(&messages[..replicated]).await.unwrap();
+        replaced.replicate(BUS);
+        bus.publish(&messages[replicated..9]).await.unwrap();
+        assert_eq!(bus.lost_from(&[], 9).await, Ok(None));
+        replaced.fail_over(BUS);
+        // Also by one that does not ask first.
+        let deadline = Instant::now() + PATIENCE;
+        let lost_from = loop {
+            let published = bus.publish(&messages[9..]).await;
+            assert!(matches!(published, Err(BusError::Unavailable(_))), "{published:?}");
+            match bus.lost_from(&[], 9).await {
+                Ok(Some(first)) => break first,
+                other => assert!(Instant::now() < deadline, "{other:?}"),
+            }
+        };
+        assert_eq!(lost_from, replicated as u64 + 1);
+        let stream = format!("{{{}}}:events", replaced.prefix);
+        assert_eq!(replaced.server.cli(&["XLEN", &stream]), replicated.to_string());
+        bus.resume();
+        assert_eq!(bus.lost_from(&[], replicated as u64).await, Ok(None));
+        bus.publish(&messages[replicated..]).await.unwrap();
+        assert_eq!(replaced.server.cli(&["XLEN", &stream]), "12");
+    }
+}
+
+#[tokio::test]
+async fn a_checkpoint_that_is_ahead_of_the_bus_is_noticed_by_a_publisher_that_has_just_started() {
+    let replaced = Replaced::start();
+    let bus = RedisMessageBus::new(replaced.server.connect_to(&replaced.prefix).await, RedisBusOptions::default());
+    bus.publish(&(1..6).map(message).collect::<Vec<_>>()).await.unwrap();
+    let next = RedisMessageBus::new(replaced.server.connect_to(&replaced.prefix).await, RedisBusOptions::default());
+    assert_eq!(next.lost_from(&[], 5).await, Ok(None));
+    assert_eq!(next.lost_from(&[], 9).await, Ok(Some(6)));
+    // A bus of before there was a mark says nothing.
+    replaced.server.cli(&["DEL", &format!("{{{}}}:published", replaced.prefix)]);
+    let next = RedisMessageBus::new(replaced.server.connect_to(&replaced.prefix).await, RedisBusOptions::default());
+    assert_eq!(next.lost_from(&[], 9).await, Ok(None));
+}
+
+/// Appends the payment of order `order`, whatever was before it: the relay does not ask.
+async fn append(store: &RedisEventStore, order: u64) {
+    let event = OrderEvent {
+        order_id: OrderId::new(order).unwrap(),
+        customer_id: Text::parse("customer-1").unwrap(),
+        at: Timestamp::from_micros(0),
+        change: Change::Paid { method: Text::parse("card").unwrap(), reference: None },
+    };
+    let events = vec![codec::encode(&event, Record { revision: 1, request_id: None, actor: None })];
+    let (id, expected) = (CommitId::random(), ExpectedRevision::NoStream);
+    let commit = Commit { id, stream: StreamId(order), expected, request: None, events };
+    let deadline = Instant::now() + PATIENCE;
+    while let Err(error) = store.append(commit.clone()).await {
+        assert!(Instant::now() < deadline, "{error}");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// The log is whole, and so is the connection of whoever reads it; the bus lacks the last events, and the checkpoint is theirs.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_publishes_again_what_a_server_that_takes_over_lacks() {
+    // Also where the checkpoint has reached it, as one does that is kept elsewhere.
+    for keys in [&["events", "published", "checkpoint:outbox"][..], BUS] {
+        let replaced = Replaced::start();
+        let redis = replaced.server.connect_to(&replaced.prefix).await;
+        let store = Arc::new(RedisEventStore::new(redis.clone()));
+        let checkpoints = Arc::new(RedisCheckpointStore::new(redis.clone()));
+        let parts = OutboxParts {
+            store: Arc::<RedisEventStore>::clone(&store),
+            bus: Arc::new(RedisMessageBus::new(redis.clone(), RedisBusOptions::default())),
+            consumers: Vec::new(),
+            checkpoints: Arc::<RedisCheckpointStore>::clone(&checkpoints),
+            leases: Arc::new(RedisLeaseStore::new(redis.clone())),
+            node: "node-1".to_owned(),
+        };
+        let options = OutboxOptions { batch_size: 100, scan_interval: Duration::from_millis(50) };
+        let relaying =
+            tokio::spawn(async move { OutboxRelay::new(parts, options).run(CancellationToken::new()).await });
+        let until_published = async |count: u64| {
+            let deadline = Instant::now() + PATIENCE;
+            while checkpoints.load("outbox").await.ok().flatten().is_none_or(|saved| saved.position < Position(count)) {
+                assert!(Instant::now() < deadline, "not published to {count}");
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        for order in 1..=12 {
+            append(&store, order).await;
+            if order == 5 {
+                until_published(5).await;
+                replaced.replicate(keys);
+            }
+        }
+        until_published(12).await;
+        replaced.fail_over(keys);
+        for order in 13..=15 {
+            append(&store, order).await;
+        }
+        let bus = RedisMessageBus::new(replaced.server.connect_to(&replaced.prefix).await, RedisBusOptions::default());
+        let mut missing: BTreeSet<u64> = (1..=15).collect();
+        let deadline = Instant::now() + PATIENCE;
+        let consumer = bus.consumer("audit").await.unwrap();
+        while !missing.is_empty() {
+            assert!(Instant::now() < deadline, "{keys:?}: never published again: {missing:?}");
+            let Ok(batch) = timeout(Duration::from_secs(2), consumer.next_batch(100)).await else { continue };
+            let batch = batch.unwrap();
+            consumer.ack(&batch.iter().map(|delivery| delivery.receipt).collect::<Vec<_>>()).await.unwrap();
+            for delivery in batch {
+                missing.remove(&delivery.message.position);
+            }
+        }
+        relaying.abort();
     }
 }

@@ -11,6 +11,7 @@
 
 mod consumer;
 mod entry;
+mod mark;
 
 use std::{
     sync::{
@@ -21,13 +22,13 @@ use std::{
 };
 
 use async_trait::async_trait;
-use redis::Value;
+use redis::{Cmd, Value};
 use tokio::{
     sync::{Notify, watch},
     time::sleep,
 };
 
-use self::{consumer::RedisConsumer, entry::Entry};
+use self::{consumer::RedisConsumer, entry::Entry, mark::Mark};
 use super::{
     connection::{AbortOnDrop, CallError, Redis},
     script::{Script, ScriptCall},
@@ -90,7 +91,10 @@ struct Shared {
     redis: Redis,
     options: RedisBusOptions,
     stream: String,
+    /// Where the position of the last message is.
+    published: String,
     consumers: String,
+    mark: Mark,
     /// Something may have become ready for some consumer.
     arrived: Arc<Notify>,
     /// The stream may have room again.
@@ -112,25 +116,37 @@ impl RedisMessageBus {
                 woken.notify_waiters();
             }
         });
-        let (consumers, room) = (redis.key("consumers"), Notify::new());
-        let is_unheard = AtomicBool::new(false);
-        Self { shared: Arc::new(Shared { redis, options, stream, consumers, arrived, room, is_unheard, _tail: tail }) }
+        let (published, consumers) = (redis.key("published"), redis.key("consumers"));
+        let (mark, room, is_unheard) = (Mark::default(), Notify::new(), AtomicBool::new(false));
+        let shared =
+            Shared { redis, options, stream, published, consumers, mark, arrived, room, is_unheard, _tail: tail };
+        Self { shared: Arc::new(shared) }
     }
 
     /// Publishes up to [`PUBLISH_AT_ONCE`] of `messages`.
     async fn publish_some(&self, messages: &[Message]) -> Result<Published, BusError> {
-        let Shared { redis, options, stream, .. } = &*self.shared;
+        let Shared { redis, options, stream, published, mark, .. } = &*self.shared;
         let prefix = &redis.options().prefix;
+        let messages = &messages[..messages.len().min(PUBLISH_AT_ONCE)];
+        let required = mark.required().filter(|_| !messages.is_empty());
         let call = PUBLISH
             .prepare()
             .key(stream)
+            .key(published)
             .number(options.capacity_messages)
             .arg(format!("{prefix}:events"))
-            .arg(format!("/{prefix}/orders"));
-        let messages = &messages[..messages.len().min(PUBLISH_AT_ONCE)];
+            .arg(format!("/{prefix}/orders"))
+            .arg(required.map_or_else(String::new, |position| position.to_string()));
         let call = messages.iter().fold(call, |call, message| entry::add(call, message, (options.describe)(message)));
         let answer = call.run(redis).await.map_err(unavailable)?;
+        if let Some(last) = read_lost(&answer) {
+            mark.fell_to(last);
+            return Err(BusError::Unavailable("Redis has lost events that it had accepted".to_owned()));
+        }
         let published = Published::read(answer).ok_or_else(|| malformed("a publish"))?;
+        if let Some(last) = published.accepted.checked_sub(1).and_then(|last| messages.get(last)) {
+            mark.accepted(last.position);
+        }
         self.report_unheard(&published);
         Ok(published)
     }
@@ -198,6 +214,13 @@ impl Published {
     }
 }
 
+/// The position of the last message that Redis has, if it has answered that it lacks some.
+fn read_lost(answer: &Value) -> Option<u64> {
+    let Value::Array(parts) = answer else { return None };
+    let [what, last] = &parts[..] else { return None };
+    (values::text(what) == Some("lost")).then(|| values::number(last).unwrap_or(0))
+}
+
 impl Shared {
     fn replayed_key(&self, name: &str) -> String {
         self.redis.key(&format!("replayed:{name}"))
@@ -257,6 +280,26 @@ impl MessageBus for RedisMessageBus {
     /// What Redis has accepted it keeps, whatever becomes of this process.
     fn at_risk(&self, _consumers: &[String]) -> AtRisk {
         AtRisk::Nothing
+    }
+
+    /// A server that has taken over may lack the last of what was accepted.
+    async fn lost_from(&self, _consumers: &[String], published_to: u64) -> Result<Option<u64>, BusError> {
+        let Shared { redis, published, mark, .. } = &*self.shared;
+        let connections = redis.connections();
+        loop {
+            let connection = *connections.borrow();
+            if let Ok(lost_from) = mark.lost_from(connection, published_to) {
+                return Ok(lost_from);
+            }
+            let found = redis.call(&Cmd::get(published)).await.map_err(unavailable)?;
+            if *connections.borrow() == connection {
+                mark.compare(connection, published_to, values::number(&found));
+            }
+        }
+    }
+
+    fn resume(&self) {
+        self.shared.mark.resume();
     }
 
     async fn consumer(&self, name: &str) -> Result<Box<dyn Consumer>, BusError> {

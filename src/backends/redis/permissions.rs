@@ -99,6 +99,8 @@ const BUS: &[&str] = &[
     "XGROUP DESTROY {p}:events -",
     "XREADGROUP GROUP - - COUNT 1 STREAMS {p}:events >",
     "XACK {p}:events - 0-0",
+    "GET {p}:published",
+    "SET {p}:published 0",
     "HGET {p}:consumers -",
     "HEXISTS {p}:consumers -",
     "HSET {p}:consumers - -",

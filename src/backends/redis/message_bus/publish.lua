@@ -1,13 +1,16 @@
 -- Publishes as many messages as there is room for, and says how many.
 --
--- KEYS  1 the stream
+-- KEYS  1 the stream  2 the position of the last message that was published
 -- ARGV  1 how many messages the stream holds  2 the channel for plain listeners, before its ':<type>'  3 the source of all messages
+--       4 the position that must have been published, empty if none must
 --       then for each: id, type, subject, time, datacontenttype, position, data, stored (empty where data is what was stored)
--- Answers {how many were accepted, how many more would be, the consumer that keeps the stream full or '', why plain listeners heard nothing or ''}.
+-- Answers {'lost', the position of the last message} if that is an earlier one; else
+--         {how many were accepted, how many more would be, the consumer that keeps the stream full or '', why plain listeners heard nothing or ''}.
 
 local capacity = tonumber(ARGV[1])
 local FIELDS = 8
-local count = (#ARGV - 3) / FIELDS
+local FIRST = 4
+local count = (#ARGV - FIRST) / FIELDS
 
 local function number(id)
   return tonumber(string.match(id, '^0%-(%d+)$'))
@@ -33,7 +36,13 @@ local function free()
   return slowest
 end
 
+if ARGV[4] ~= '' then
+  local mark = redis.call('GET', KEYS[2]) or '0'
+  if tonumber(mark) < tonumber(ARGV[4]) then return {'lost', mark} end
+end
+
 need('XADD', KEYS[1], '0-*', 'f', '')
+need('SET', KEYS[2], '')
 local room = capacity - redis.call('XLEN', KEYS[1])
 local slowest = ''
 if room < math.max(count, 1) then
@@ -44,7 +53,7 @@ end
 local unheard = ''
 local accepted = math.max(math.min(room, count), 0)
 for message = 0, accepted - 1 do
-  local at = 3 + message * FIELDS
+  local at = FIRST + message * FIELDS
   redis.call('XADD', KEYS[1], '0-*', 'specversion', '1.0', 'id', ARGV[at + 1], 'source', ARGV[3], 'type', ARGV[at + 2],
     'subject', ARGV[at + 3], 'time', ARGV[at + 4], 'datacontenttype', ARGV[at + 5], 'position', ARGV[at + 6],
     'data', ARGV[at + 7], 'stored', ARGV[at + 8])
@@ -52,4 +61,6 @@ for message = 0, accepted - 1 do
   local heard = redis.pcall('PUBLISH', ARGV[2] .. ':' .. ARGV[at + 2], ARGV[at + 7])
   if type(heard) == 'table' then unheard = '[PUBLISH ' .. ARGV[2] .. ':' .. ARGV[at + 2] .. '] ' .. heard.err end
 end
+-- With the messages, so that a server that has lost some of them has it as it was before them.
+if accepted > 0 then redis.call('SET', KEYS[2], ARGV[FIRST + (accepted - 1) * FIELDS + 6]) end
 return {accepted, room - accepted, slowest, unheard}
