@@ -14,8 +14,10 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 mod follower;
+mod second_look;
 
 pub use follower::{Foothold, LogFollower, LogPoint, LogWake, fingerprint};
+pub use second_look::{ReadError, confirmed, on_one};
 
 /// The most events that one read returns.
 pub const MAX_READ_EVENTS: usize = 4_096;
@@ -48,6 +50,14 @@ pub enum ExpectedRevision {
     Exists,
     /// The last event of the stream has this revision.
     Exactly(Revision),
+    /// The last event of the stream has this revision, and was read at this position of the log. A store that may fail over to a log with other
+    /// events compares both: a command that was decided on what has been lost since must not be written after something else.
+    After {
+        /// The revision.
+        revision: Revision,
+        /// The position.
+        position: Position,
+    },
 }
 
 impl ExpectedRevision {
@@ -58,7 +68,17 @@ impl ExpectedRevision {
             Self::Any => true,
             Self::NoStream => actual == 0,
             Self::Exists => actual > 0,
-            Self::Exactly(expected) => actual == expected,
+            Self::Exactly(expected) | Self::After { revision: expected, .. } => actual == expected,
+        }
+    }
+
+    /// The revision that the stream must have, if it is a certain one.
+    #[must_use]
+    pub const fn revision(self) -> Option<Revision> {
+        match self {
+            Self::Any | Self::Exists => None,
+            Self::NoStream => Some(0),
+            Self::Exactly(revision) | Self::After { revision, .. } => Some(revision),
         }
     }
 }

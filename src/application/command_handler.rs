@@ -8,7 +8,7 @@ use xxhash_rust::xxh3::Xxh3;
 use super::{
     AppError, LoadedOrder, Request,
     mediator::Handlers,
-    orders::{Orders, Until, pause_before_reload},
+    orders::{MAX_LOADS, Orders, Until, does_not_last, pause_before_reload},
     pipeline::Operation,
 };
 use crate::{
@@ -140,8 +140,9 @@ impl CommandHandler {
                     return first.ok_or_else(|| AppError::unavailable("the id of the new order is being taken"));
                 }
             };
+            let connection = self.orders.connection();
             match self.store.append(attempt.commit(None, &decided, request_id)).await {
-                Ok(appended) if appended.replayed => return self.replay(appended).await,
+                Ok(appended) if appended.replayed => return self.replay(&attempt, connection, appended).await,
                 Ok(appended) => return self.accept(None, &decided, appended),
                 Err(AppendError::Conflict { .. }) => {
                     self.taken_ids.increment(1);
@@ -204,8 +205,9 @@ impl CommandHandler {
                 },
             };
             let commit = attempt.commit(current.as_deref(), &decided, request_id);
+            let connection = self.orders.connection();
             match self.store.append(commit).await {
-                Ok(appended) if appended.replayed => return self.replay(appended).await,
+                Ok(appended) if appended.replayed => return self.replay(attempt, connection, appended).await,
                 Ok(appended) => return self.accept(current.as_deref(), &decided, appended),
                 Err(AppendError::Conflict { .. }) => {
                     self.conflicts.increment(1);
@@ -247,22 +249,45 @@ impl CommandHandler {
         refusal: AppError,
     ) -> Result<Option<CommandReply>, AppError> {
         let stream = StreamId(attempt.command.order_id.get());
+        let connection = self.orders.connection();
         if let Some(key) = &attempt.key
             && let Some(appended) = self.store.find_request(stream, key).await?
         {
-            return self.replay(appended).await.map(Some);
+            return self.replay(attempt, connection, appended).await.map(Some);
         }
         let revision = current.map_or(0, |loaded| loaded.order.revision);
         if self.store.confirms(stream, revision).await? { Err(refusal) } else { Ok(None) }
     }
 
-    /// The first answer to a request: the order as that commit left it.
-    async fn replay(&self, first: Appended) -> Result<CommandReply, AppError> {
+    /// The first answer to a request: the order as that commit left it. `first` was found on `connection`, or after it.
+    ///
+    /// A request that is known and whose events are not there is damage only where one connection shows both: between two, the store may have
+    /// failed over to a log that has neither.
+    async fn replay(&self, attempt: &Attempt, connection: u64, first: Appended) -> Result<CommandReply, AppError> {
         self.replays.increment(1);
-        let id = OrderId::new(first.stream.0).map_err(|_| AppError::Corrupt("order id of a stream".into()))?;
-        let known = (first.last_revision, first.position);
-        let then = self.orders.fold_known(id, Until::Revision(first.last_revision), known).await?;
-        then.map(Arc::new).ok_or_else(|| AppError::Corrupt(format!("order {id} has lost its history")))
+        let stream = StreamId(attempt.command.order_id.get());
+        let (mut connection, mut first, mut doubted_on) = (connection, first, None);
+        for _ in 0..MAX_LOADS {
+            let id = OrderId::new(first.stream.0).map_err(|_| AppError::Corrupt("order id of a stream".into()))?;
+            let known = (first.last_revision, first.position);
+            let then = self.orders.fold_known(id, Until::Revision(first.last_revision), known).await?;
+            let now = self.orders.connection();
+            if now == connection {
+                match then {
+                    Some(loaded) if loaded.order.revision == first.last_revision => return Ok(Arc::new(loaded)),
+                    _ if doubted_on == Some(now) => {
+                        return Err(AppError::Corrupt(format!("order {id} has lost its history")));
+                    }
+                    _ => doubted_on = Some(now),
+                }
+            }
+            connection = now;
+            let Some(key) = &attempt.key else { break };
+            first = self.store.find_request(stream, key).await?.ok_or_else(|| {
+                AppError::unavailable("the log that knew this request has been replaced by one that does not")
+            })?;
+        }
+        Err(does_not_last())
     }
 }
 
@@ -275,7 +300,10 @@ struct Attempt {
 
 impl Attempt {
     fn commit(&self, before: Option<&LoadedOrder>, events: &[OrderEvent], request_id: Option<&RequestId>) -> Commit {
-        let last = before.map_or(0, |loaded| loaded.order.revision);
+        let (last, expected) = before.map_or((0, ExpectedRevision::NoStream), |loaded| {
+            let revision = loaded.order.revision;
+            (revision, ExpectedRevision::After { revision, position: loaded.position })
+        });
         let encoded = events
             .iter()
             .zip(last + 1..)
@@ -283,7 +311,7 @@ impl Attempt {
         Commit {
             id: CommitId::random(),
             stream: StreamId(self.command.order_id.get()),
-            expected: if last == 0 { ExpectedRevision::NoStream } else { ExpectedRevision::Exactly(last) },
+            expected,
             request: self.key.clone(),
             events: encoded.collect(),
         }

@@ -7,6 +7,7 @@ use std::{
 
 use metrics::{Counter, Gauge};
 use quick_cache::sync::{Cache, EntryAction, EntryResult};
+use tokio::sync::watch;
 
 use super::{AppError, shared_cache::SharedCache};
 use crate::{
@@ -24,6 +25,8 @@ use crate::{
 pub(super) const MAX_LOADS: u32 = 6;
 /// The pause before the first of those; each is longer by as much.
 const RELOAD_PAUSE: Duration = Duration::from_millis(20);
+/// How often an order is folded again because the node has connected to the store again meanwhile.
+const MAX_FOLDS: usize = 16;
 
 /// An order together with the place of its last event in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +53,7 @@ pub enum Until {
 #[derive(Debug)]
 pub struct Orders {
     store: Arc<dyn EventStore>,
+    connections: watch::Receiver<u64>,
     shared: Option<SharedCache>,
     cache: Cache<u64, Arc<LoadedOrder>>,
     /// The last revision that the log has shown of an order: what is older is not kept. Made when the log is first shown, which is where
@@ -67,6 +71,7 @@ impl Orders {
     pub fn new(store: Arc<dyn EventStore>, cached_orders: usize) -> Self {
         let lookups = |result| metrics::counter!("ordersystem_order_cache_lookups_total", "result" => result);
         Self {
+            connections: store.connections(),
             store,
             shared: None,
             cache: Cache::new(cached_orders),
@@ -76,6 +81,11 @@ impl Orders {
             misses: lookups("miss"),
             hit_ratio: metrics::gauge!("ordersystem_order_cache_hit_ratio"),
         }
+    }
+
+    /// The connection to the store that is used now (see [`EventStore::connections`]): what is read on two of them may be of two logs.
+    pub(super) fn connection(&self) -> u64 {
+        *self.connections.borrow()
     }
 
     /// Looks into `shared` for what is not in this node's own cache, and leaves there what it has folded.
@@ -234,8 +244,27 @@ impl Orders {
         self.fold_showing(folded, id, until, &mut 0).await
     }
 
-    /// Folds, and notes the last revision that it was shown.
+    /// Folds what one connection shows, and notes the last revision of it. A history from before a fail-over and one from after it may differ,
+    /// and make no sense together.
     async fn fold_showing(
+        &self,
+        mut folded: Option<LoadedOrder>,
+        id: OrderId,
+        until: Until,
+        shown: &mut Revision,
+    ) -> Result<Option<LoadedOrder>, AppError> {
+        for _ in 0..MAX_FOLDS {
+            let connection = self.connection();
+            let outcome = self.fold_once(folded.take(), id, until, shown).await;
+            if self.connection() == connection || matches!(outcome, Err(AppError::Unavailable { .. })) {
+                return outcome;
+            }
+            *shown = 0;
+        }
+        Err(does_not_last())
+    }
+
+    async fn fold_once(
         &self,
         mut folded: Option<LoadedOrder>,
         id: OrderId,
@@ -294,6 +323,11 @@ impl LogWatcher for Orders {
 /// Whether `event` is the last one that `loaded` was folded from.
 fn ends_with(loaded: &LoadedOrder, event: &StoredEvent) -> Result<bool, AppError> {
     Ok(event.position == loaded.position && codec::decode(&event.payload)?.at == loaded.order.updated_at)
+}
+
+/// No connection lasts long enough for what has to be read on one.
+pub(super) fn does_not_last() -> AppError {
+    AppError::unavailable("the connection to the event store does not last")
 }
 
 fn behind(id: OrderId) -> AppError {

@@ -13,7 +13,7 @@ use crate::{
     checkpoint_store::{Checkpoint, CheckpointError, CheckpointStore},
     event_store::{
         AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, Position, RecordedCommit, RequestKey,
-        Revision, StoreError, StoredEvent, StreamId,
+        Revision, StoreError, StoredEvent, StreamId, confirmed,
     },
     lease::{Lease, LeaseError, LeaseOwner, LeaseStore},
     message_bus::{AtRisk, BusError, Consumer, DeadLetter, EventId, Message, MessageBus},
@@ -53,6 +53,14 @@ impl GuardedStore {
         }
         let (found, required) = (found.name(), required.name());
         Err(StoreError::Unavailable(format!("--require-durable: the durability is {found}, {required} is required")))
+    }
+
+    /// Damage that a read finds is looked for once more: see [`confirmed`].
+    async fn read_twice<T: Send, C>(&self, call: impl Fn() -> C + Send + Sync) -> Result<T, StoreError>
+    where
+        C: Future<Output = Result<T, StoreError>> + Send,
+    {
+        confirmed(&self.inner.connections(), || self.read(call())).await
     }
 
     async fn read<T>(&self, call: impl Future<Output = Result<T, StoreError>> + Send) -> Result<T, StoreError> {
@@ -107,7 +115,7 @@ impl EventStore for GuardedStore {
     }
 
     async fn find_request(&self, stream: StreamId, request: &RequestKey) -> Result<Option<Appended>, AppendError> {
-        self.write(self.inner.find_request(stream, request)).await
+        confirmed(&self.inner.connections(), || self.write(self.inner.find_request(stream, request))).await
     }
 
     async fn read_stream(
@@ -117,7 +125,7 @@ impl EventStore for GuardedStore {
         direction: Direction,
         max_events: usize,
     ) -> Result<Vec<StoredEvent>, StoreError> {
-        self.read(self.inner.read_stream(stream, from, direction, max_events)).await
+        self.read_twice(|| self.inner.read_stream(stream, from, direction, max_events)).await
     }
 
     async fn read_log(
@@ -126,11 +134,11 @@ impl EventStore for GuardedStore {
         direction: Direction,
         max_events: usize,
     ) -> Result<Vec<StoredEvent>, StoreError> {
-        self.read(self.inner.read_log(from, direction, max_events)).await
+        self.read_twice(|| self.inner.read_log(from, direction, max_events)).await
     }
 
     async fn read_commits(&self, from: Position, max_events: usize) -> Result<Vec<RecordedCommit>, StoreError> {
-        self.read(self.inner.read_commits(from, max_events)).await
+        self.read_twice(|| self.inner.read_commits(from, max_events)).await
     }
 
     async fn append_all(&self, commits: Vec<Commit>) -> Result<Position, AppendError> {
@@ -139,7 +147,7 @@ impl EventStore for GuardedStore {
     }
 
     async fn head(&self) -> Result<Position, StoreError> {
-        self.read(self.inner.head()).await
+        self.read_twice(|| self.inner.head()).await
     }
 
     async fn check_indexes(&self) -> Result<Vec<String>, StoreError> {
@@ -147,15 +155,15 @@ impl EventStore for GuardedStore {
     }
 
     async fn confirmed(&self) -> Result<Position, StoreError> {
-        self.read(self.inner.confirmed()).await
+        self.read_twice(|| self.inner.confirmed()).await
     }
 
     async fn contains(&self, stream: StreamId, revision: Revision, position: Position) -> Result<bool, StoreError> {
-        self.read(self.inner.contains(stream, revision, position)).await
+        self.read_twice(|| self.inner.contains(stream, revision, position)).await
     }
 
     async fn confirmed_head(&self) -> Result<Position, StoreError> {
-        self.read(self.inner.confirmed_head()).await
+        self.read_twice(|| self.inner.confirmed_head()).await
     }
 
     fn distance(&self, from: Position, to: Position) -> u64 {

@@ -9,6 +9,7 @@ mod behind;
 mod commands;
 mod dead_letters;
 mod execute;
+mod failed_over;
 mod faults;
 mod fresh_reads;
 mod health;

@@ -32,7 +32,7 @@ use super::{
 };
 use crate::event_store::{
     AppendError, Appended, Commit, Direction, Durability, EventStore, ExpectedRevision, LogId, Position,
-    RecordedCommit, RequestKey, RequestScope, Revision, StoreError, StoredEvent, StreamId,
+    RecordedCommit, RequestKey, RequestScope, Revision, StoreError, StoredEvent, StreamId, on_one,
 };
 
 static APPEND: Script = Script::new(concat!(include_str!("need.lua"), include_str!("event_store/append.lua")));
@@ -57,9 +57,15 @@ pub struct RedisEventStore {
 
 /// What the script answered.
 enum Answer {
-    Appended { last_revision: Revision, position: Position },
-    Conflict { actual: Revision },
-    Known(String),
+    Appended {
+        last_revision: Revision,
+        position: Position,
+    },
+    Conflict {
+        actual: Revision,
+    },
+    /// The request is known.
+    Known,
 }
 
 impl RedisEventStore {
@@ -107,6 +113,7 @@ impl RedisEventStore {
             ExpectedRevision::Exists => call.arg("-2"),
             ExpectedRevision::NoStream => call.arg("0"),
             ExpectedRevision::Exactly(revision) => call.number(revision),
+            ExpectedRevision::After { revision, position } => call.arg(format!("{revision} {position}")),
         };
         if let Some(request) = &commit.request {
             call = match request.scope {
@@ -122,22 +129,20 @@ impl RedisEventStore {
     async fn settle(&self, answer: Answer, commit: &Commit, in_doubt: bool) -> Result<Appended, AppendError> {
         match answer {
             Answer::Appended { last_revision, position } => Ok(appended(commit, last_revision, position)),
-            Answer::Known(text) => {
+            Answer::Known => {
                 let Some(request) = &commit.request else {
                     return Err(StoreError::Corrupt("a request was found that was not asked for".to_owned()).into());
                 };
-                let remembered = Remembered::read(&text, request)?;
-                let position = self.position_of(remembered.stream, remembered.last_revision).await?;
-                let ours =
-                    in_doubt && self.commit_at(remembered.stream, remembered.first_revision).await? == Some(commit.id);
-                Ok(remembered.appended(position, !ours))
+                let known = self.known_request(commit.stream, request).await?.ok_or_else(|| {
+                    StoreError::Unavailable(
+                        "the log that knew this request has been replaced by one that does not".to_owned(),
+                    )
+                })?;
+                let ours = in_doubt && self.commit_at(known.stream, known.first_revision).await? == Some(commit.id);
+                Ok(Appended { replayed: !ours, ..known })
             }
             Answer::Conflict { actual } => {
-                let wanted = match commit.expected {
-                    ExpectedRevision::NoStream => Some(1),
-                    ExpectedRevision::Exactly(revision) => revision.checked_add(1),
-                    ExpectedRevision::Any | ExpectedRevision::Exists => None,
-                };
+                let wanted = commit.expected.revision().and_then(|revision| revision.checked_add(1));
                 let Some(first) = wanted.filter(|first| in_doubt && *first <= actual) else {
                     return Err(AppendError::Conflict { actual });
                 };
@@ -155,8 +160,7 @@ impl RedisEventStore {
         tracing::warn!(stream = %commit.stream, lost, "the answer to an append was lost, looking for what became of it");
         let give_up = Instant::now() + RESOLVE_WITHIN;
         // Only one of the tries can write, whenever they arrive.
-        let repeatable = commit.request.is_some()
-            || matches!(commit.expected, ExpectedRevision::NoStream | ExpectedRevision::Exactly(_));
+        let repeatable = commit.request.is_some() || commit.expected.revision().is_some();
         while Instant::now() < give_up {
             sleep(RESOLVE_PAUSE.mul_f64(0.5 + fastrand::f64())).await;
             let found = if repeatable {
@@ -180,6 +184,25 @@ impl RedisEventStore {
         Err(AppendError::OutcomeUnknown(lost))
     }
 
+    /// The commit that a request has made. What is remembered and where its events stand is read on one connection: another one may lead to
+    /// a log that has neither, or other events there.
+    async fn known_request(&self, stream: StreamId, request: &RequestKey) -> Result<Option<Appended>, AppendError> {
+        on_one(&self.redis.connections(), || self.look_for_request(stream, request)).await
+    }
+
+    async fn look_for_request(&self, stream: StreamId, request: &RequestKey) -> Result<Option<Appended>, AppendError> {
+        let key = self.request_key(stream, request);
+        let command = match request.scope {
+            RequestScope::Log => Cmd::get(key),
+            RequestScope::Stream => Cmd::hget(key, &*request.id),
+        };
+        let found = self.redis.call(&command).await.map_err(store_error)?;
+        let Some(text) = values::text(&found) else { return Ok(None) };
+        let remembered = Remembered::read(text, request)?;
+        let position = self.position_of(remembered.stream, remembered.last_revision).await?;
+        Ok(Some(remembered.appended(position, true)))
+    }
+
     async fn try_append(&self, commit: &Commit) -> Result<Answer, CallError> {
         let answer = self.append_call(commit).run(&self.redis).await?;
         read_answer(&answer).ok_or_else(|| CallError::Lost("the script gave an answer of another form".to_owned()))
@@ -195,7 +218,7 @@ fn read_answer(answer: &Value) -> Option<Answer> {
     let Value::Array(parts) = answer else { return None };
     match (&parts[..], parts.first()?) {
         ([_, actual], Value::Int(-1)) => Some(Answer::Conflict { actual: values::number(actual)? }),
-        ([_, known], Value::Int(-2)) => Some(Answer::Known(values::text(known)?.to_owned())),
+        ([_, _], Value::Int(-2)) => Some(Answer::Known),
         ([last, position], _) => Some(Answer::Appended {
             last_revision: values::number(last)?,
             position: Position(values::number(position)?),
@@ -243,16 +266,7 @@ impl EventStore for RedisEventStore {
     }
 
     async fn find_request(&self, stream: StreamId, request: &RequestKey) -> Result<Option<Appended>, AppendError> {
-        let key = self.request_key(stream, request);
-        let command = match request.scope {
-            RequestScope::Log => Cmd::get(key),
-            RequestScope::Stream => Cmd::hget(key, &*request.id),
-        };
-        let found = self.redis.call(&command).await.map_err(store_error)?;
-        let Some(text) = values::text(&found) else { return Ok(None) };
-        let remembered = Remembered::read(text, request)?;
-        let position = self.position_of(remembered.stream, remembered.last_revision).await?;
-        Ok(Some(remembered.appended(position, true)))
+        self.known_request(stream, request).await
     }
 
     async fn read_stream(

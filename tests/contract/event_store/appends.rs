@@ -27,6 +27,33 @@ fn revisions_have_no_gaps() {
 }
 
 #[test]
+fn an_append_after_an_event_at_a_known_position_appends() {
+    race_on_each(BACKENDS, |store| async move {
+        let mut last = store.append(commit(1, ExpectedRevision::NoStream, &["x", "x"])).await.unwrap();
+        for count in [1, 3, 1] {
+            let after = ExpectedRevision::After { revision: last.last_revision, position: last.position };
+            last = store.append(commit(1, after, &["x"; 3][..count])).await.unwrap();
+            let stale = store.append(commit(1, after, &["y"])).await;
+            assert_eq!(stale, Err(AppendError::Conflict { actual: last.last_revision }));
+        }
+        assert_eq!(revisions(&whole_stream(&store, 1).await), [1, 2, 3, 4, 5, 6, 7]);
+    });
+}
+
+/// A server that has taken over without the last events may have others with the same revisions by now.
+#[tokio::test]
+async fn redis_appends_nothing_after_an_event_with_the_same_revision_at_another_position() {
+    let store: Store = Arc::new(RedisEventStore::new(redis_server::shared().connect().await));
+    append_each(&store, 2, &["another order"]).await;
+    append_each(&store, 1, &["created", "cancelled"]).await;
+    let lost = ExpectedRevision::After { revision: 2, position: Position(2) };
+    let refused = store.append(commit(1, lost, &["shipped, since it was paid"])).await;
+    assert_eq!(refused, Err(AppendError::Conflict { actual: 2 }));
+    let found = ExpectedRevision::After { revision: 2, position: Position(3) };
+    assert_eq!(store.append(commit(1, found, &["x"])).await.unwrap().last_revision, 3);
+}
+
+#[test]
 fn an_expectation_that_holds_appends() {
     race_on_each(BACKENDS, |store| async move {
         use ExpectedRevision::{Any, Exactly, Exists, NoStream};

@@ -106,7 +106,7 @@ impl Shared {
     ) -> Result<Belief, AppendError> {
         let in_stream =
             commit.request.as_ref().filter(|request| request.scope == crate::event_store::RequestScope::Stream);
-        let is_new = matches!(commit.expected, ExpectedRevision::NoStream | ExpectedRevision::Exactly(0));
+        let is_new = commit.expected.revision() == Some(0);
         if state.end.is_none() && is_new && !*is_fresh {
             // If there is a stream after all, NATS says so.
             return Ok(Belief::Holds(End::default()));
@@ -139,7 +139,9 @@ impl Shared {
         let is_past = match commit.expected {
             ExpectedRevision::NoStream | ExpectedRevision::Any => true,
             ExpectedRevision::Exists => false,
-            ExpectedRevision::Exactly(expected) => end.revision > expected,
+            ExpectedRevision::Exactly(expected) | ExpectedRevision::After { revision: expected, .. } => {
+                end.revision > expected
+            }
         };
         if is_past || !self.log.is_replicated() {
             return Ok(end);

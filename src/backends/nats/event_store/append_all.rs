@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     backends::nats::api::{CallError, only_after},
-    event_store::{AppendError, Commit, ExpectedRevision, Position, RequestKey, RequestScope, StoreError, StreamId},
+    event_store::{AppendError, Commit, Position, RequestKey, RequestScope, StoreError, StreamId},
 };
 
 /// The most messages under way.
@@ -104,7 +104,7 @@ impl Shared {
     async fn look_at_streams(&self, commits: &[Commit]) -> Result<(), AppendError> {
         let mut seen = HashSet::new();
         let first_of_each = commits.iter().filter(|commit| seen.insert(commit.stream));
-        let grown = first_of_each.filter(|commit| matches!(commit.expected, ExpectedRevision::Exactly(1..)));
+        let grown = first_of_each.filter(|commit| commit.expected.revision().is_some_and(|revision| revision > 0));
         let looks: Vec<_> = grown.map(|commit| self.end_for(commit)).collect();
         stream::iter(looks).buffer_unordered(LOOKS_AT_ONCE).try_for_each(|_| async { Ok(()) }).await
     }

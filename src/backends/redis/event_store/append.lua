@@ -1,15 +1,18 @@
 -- Appends one commit: all of it or nothing, in one step.
 --
 -- KEYS  1 the log  2 the index of the order: the entry numbers of its events  3 where its request id is kept (if it has one)
--- ARGV  1 the revision that the order must have; -1: any, -2: one at least
+-- ARGV  1 the revision that the order must have; -1: any, -2: one at least; with ' <entry number>' that of its last event
 --       with KEYS[3]: 2 the field of the request in the hash KEYS[3], empty if KEYS[3] is a string  3 what to remember of the request
 --         4 the request as the first entry of the commit has it
 --       then the events
 -- Answers {last revision, position}, {-1, actual revision} or {-2, what was remembered of the request}.
 
 local revision = redis.call('LLEN', KEYS[2])
-local expected = tonumber(ARGV[1])
+local expected, last = string.match(ARGV[1], '^(%S+) ?(%S*)$')
+expected = tonumber(expected)
 local holds = revision == expected or expected == -1 or (expected == -2 and revision > 0)
+-- In a log that has taken the place of another one the revision may be the same, and the event another.
+if holds and last ~= '' then holds = redis.call('LINDEX', KEYS[2], -1) == last end
 local first, request, in_string = 2, '', ARGV[2] == ''
 
 if KEYS[3] then

@@ -9,7 +9,7 @@ use crate::{
         script::{Script, ScriptCall},
         tail, values,
     },
-    event_store::{AppendError, Commit, EventStore as _, ExpectedRevision, Position, RequestScope, StoreError},
+    event_store::{AppendError, Commit, EventStore as _, Position, RequestScope, StoreError},
 };
 
 static APPEND_ALL: Script = Script::new(concat!(include_str!("../need.lua"), include_str!("append_all.lua")));
@@ -56,15 +56,10 @@ impl RedisEventStore {
             }
         }
         for commit in commits {
-            let before = match commit.expected {
-                ExpectedRevision::NoStream => 0,
-                ExpectedRevision::Exactly(revision) => revision,
-                // Nobody who knows the order of commits needs these.
-                ExpectedRevision::Any | ExpectedRevision::Exists => {
-                    let what = "commits that are appended in order must name the revision before them";
-                    return Err(StoreError::Corrupt(what.to_owned()).into());
-                }
-            };
+            // Nobody who knows the order of commits needs another condition.
+            let before = commit.expected.revision().ok_or_else(|| {
+                StoreError::Corrupt("commits that are appended in order must name the revision before them".to_owned())
+            })?;
             call = call.number(before).number(commit.events.len());
             call = match &commit.request {
                 None => call.arg(""),

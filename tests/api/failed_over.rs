@@ -1,0 +1,197 @@
+//! A store that fails over between two of a command's calls, to a server that lacks the last writes: what contradicts itself is UNAVAILABLE, and
+//! neither called damaged nor answered with what is of another log.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use async_trait::async_trait;
+use ordersystem::{
+    app::Backends,
+    backends::memory::event_store::MemoryEventStore,
+    clock::SystemClock,
+    event_store::{
+        AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, Position, RecordedCommit, RequestKey,
+        Revision, StoreError, StoredEvent, StreamId,
+    },
+    proto::catga::orders::v1::CreateOrderRequest,
+};
+use tokio::sync::watch;
+use tonic::Code;
+
+use crate::support::{Meta, Step, TestServer, code_and_reason, give, new_order};
+
+/// Two servers; the second one has what was replicated.
+#[derive(Debug)]
+struct TwoServers {
+    first: MemoryEventStore,
+    second: MemoryEventStore,
+    connections: watch::Sender<u64>,
+    /// The first one has failed.
+    has_failed: AtomicBool,
+    /// It fails when it has found a request.
+    fails_next: AtomicBool,
+    /// Not a fail-over: both are asked, one for requests and the other one for events, which is damage.
+    is_damaged: AtomicBool,
+}
+
+impl TwoServers {
+    async fn start() -> (TestServer, Arc<Self>) {
+        let store = Arc::new(Self {
+            first: MemoryEventStore::default(),
+            second: MemoryEventStore::default(),
+            connections: watch::channel(1).0,
+            has_failed: AtomicBool::new(false),
+            fails_next: AtomicBool::new(false),
+            is_damaged: AtomicBool::new(false),
+        });
+        let mut backends = Backends::memory();
+        backends.store = Arc::<Self>::clone(&store);
+        (TestServer::start_on(&[], backends, Arc::new(SystemClock)).await, store)
+    }
+
+    async fn replicate(&self) {
+        let commits = self.first.read_commits(Position(0), 1_000).await.expect("in memory");
+        for commit in commits {
+            self.second.append(commit.to_commit()).await.expect("in memory");
+        }
+    }
+
+    fn fail_after_the_next_request(&self) {
+        self.fails_next.store(true, Ordering::SeqCst);
+    }
+
+    fn is_found(&self) {
+        if self.fails_next.swap(false, Ordering::SeqCst) {
+            self.has_failed.store(true, Ordering::SeqCst);
+            self.connections.send_modify(|made| *made += 1);
+        }
+    }
+
+    fn server(&self) -> &MemoryEventStore {
+        if self.has_failed.load(Ordering::SeqCst) { &self.second } else { &self.first }
+    }
+
+    fn server_of_orders(&self) -> &MemoryEventStore {
+        if self.is_damaged.load(Ordering::SeqCst) { &self.second } else { self.server() }
+    }
+}
+
+#[async_trait]
+impl EventStore for TwoServers {
+    fn log_id(&self) -> Option<LogId> {
+        self.first.log_id()
+    }
+
+    fn connections(&self) -> watch::Receiver<u64> {
+        self.connections.subscribe()
+    }
+
+    fn durability(&self) -> Durability {
+        self.first.durability()
+    }
+
+    async fn append(&self, commit: Commit) -> Result<Appended, AppendError> {
+        let appended = self.server().append(commit).await;
+        if appended.as_ref().is_ok_and(|appended| appended.replayed) {
+            self.is_found();
+        }
+        appended
+    }
+
+    async fn find_request(&self, stream: StreamId, request: &RequestKey) -> Result<Option<Appended>, AppendError> {
+        let found = self.server().find_request(stream, request).await;
+        if matches!(found, Ok(Some(_))) {
+            self.is_found();
+        }
+        found
+    }
+
+    async fn read_stream(
+        &self,
+        stream: StreamId,
+        from: Revision,
+        direction: Direction,
+        max_events: usize,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        self.server_of_orders().read_stream(stream, from, direction, max_events).await
+    }
+
+    async fn read_log(
+        &self,
+        from: Position,
+        direction: Direction,
+        max_events: usize,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        self.server().read_log(from, direction, max_events).await
+    }
+
+    async fn read_commits(&self, from: Position, max_events: usize) -> Result<Vec<RecordedCommit>, StoreError> {
+        self.server().read_commits(from, max_events).await
+    }
+
+    async fn head(&self) -> Result<Position, StoreError> {
+        self.server().head().await
+    }
+
+    fn wake(&self) -> watch::Receiver<Position> {
+        self.server().wake()
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+fn order_with(request_id: &str) -> CreateOrderRequest {
+    CreateOrderRequest { request_id: request_id.to_owned(), ..new_order("customer-1") }
+}
+
+#[tokio::test]
+async fn the_retry_of_a_new_order_that_is_lost_in_between_is_unavailable_and_then_done() {
+    let (server, store) = TwoServers::start().await;
+    let mut commands = server.commands().await;
+    commands.create_order(order_with("place-1")).await.expect("accepted");
+    store.fail_after_the_next_request();
+    let refused = commands.create_order(order_with("place-1")).await.expect_err("nothing is known of it");
+    assert_eq!(code_and_reason(&refused), (Code::Unavailable, "UNAVAILABLE".to_owned()), "{refused:?}");
+    let placed = commands.create_order(order_with("place-1")).await.expect("new to this log").into_inner();
+    assert_eq!(placed.order.expect("order").revision, 1);
+    assert_eq!(store.second.head().await, Ok(Position(1)));
+}
+
+#[tokio::test]
+async fn the_retry_of_a_command_that_is_lost_in_between_is_not_answered_with_an_earlier_state() {
+    let (server, store) = TwoServers::start().await;
+    let commands = server.commands().await;
+    let order = server.place_order("customer-1").await.order_id;
+    store.replicate().await;
+    give(&commands, Step::Pay, &order, Meta::request("pay-1")).await.expect("accepted");
+    store.fail_after_the_next_request();
+    let refused = give(&commands, Step::Pay, &order, Meta::request("pay-1")).await.expect_err("nothing is known of it");
+    assert_eq!(code_and_reason(&refused), (Code::Unavailable, "UNAVAILABLE".to_owned()), "{refused:?}");
+    let paid = give(&commands, Step::Pay, &order, Meta::request("pay-1")).await.expect("not paid in this log");
+    assert_eq!(paid.revision, 2);
+}
+
+#[tokio::test]
+async fn a_request_whose_order_is_there_on_both_servers_gets_its_answer() {
+    let (server, store) = TwoServers::start().await;
+    let mut commands = server.commands().await;
+    let first = commands.create_order(order_with("place-1")).await.expect("accepted").into_inner();
+    store.replicate().await;
+    store.fail_after_the_next_request();
+    let again = commands.create_order(order_with("place-1")).await.expect("it is there").into_inner();
+    assert_eq!(again.order, first.order);
+}
+
+#[tokio::test]
+async fn a_request_whose_order_is_gone_is_damage_where_one_connection_shows_both() {
+    let (server, store) = TwoServers::start().await;
+    let mut commands = server.commands().await;
+    commands.create_order(order_with("place-1")).await.expect("accepted");
+    store.is_damaged.store(true, Ordering::SeqCst);
+    let refused = commands.create_order(order_with("place-1")).await.expect_err("damaged");
+    assert_eq!(code_and_reason(&refused), (Code::DataLoss, "DATA_CORRUPT".to_owned()), "{refused:?}");
+}
