@@ -252,6 +252,9 @@ impl From<AppError> for ApiError {
                 of(Reason::HandlerNotFound).with("handler", name).with("known_handlers", known.join(","))
             }
             AppError::NotYetThen(id) => of(Reason::NotYetThen).with("order_id", id),
+            AppError::HistoryEndsBefore { order_id, actual, .. } => {
+                of(Reason::NotYetThen).with("order_id", order_id).with("actual_revision", actual)
+            }
             AppError::IllegalTransition { order_id, status, revision, command } => of(Reason::IllegalTransition)
                 .with("order_id", order_id)
                 .with("status", status)

@@ -27,6 +27,15 @@ pub enum AppError {
     },
     /// The order has not got as far as the revision or time that was asked for.
     NotYetThen(OrderId),
+    /// A history was asked for from behind the end of the order: the event before it, which the reader must have seen, is not there.
+    HistoryEndsBefore {
+        /// The order.
+        order_id: OrderId,
+        /// From which revision on it was asked for.
+        from: Revision,
+        /// Where the order is.
+        actual: Revision,
+    },
     /// The order's status does not allow the command.
     IllegalTransition {
         /// The order.
@@ -133,6 +142,9 @@ impl fmt::Display for AppError {
                 write!(f, "there is no handler {name:?} here, but {}", known.join(", "))
             }
             Self::NotYetThen(id) => write!(f, "order {id} did not exist at that revision or time"),
+            Self::HistoryEndsBefore { order_id, from, actual } => {
+                write!(f, "order {order_id} is at revision {actual}: its history cannot go on with revision {from}")
+            }
             Self::IllegalTransition { order_id, status, command, .. } => {
                 write!(f, "{command} is not allowed: order {order_id} is {status}")
             }

@@ -213,10 +213,11 @@ pub struct OrderHistory {
 }
 
 impl OrderHistory {
-    /// Streams the events of `order_id` from revision `from` (at least 1) on.
+    /// Streams the events of `order_id` from revision `from` (at least 1) on, which is at most the one that comes next: whoever asks for a later
+    /// one has seen events that are not there (the log was restored, or failed over), and would miss as many of those that come.
     ///
     /// # Errors
-    /// [`AppError::OrderNotFound`]; otherwise what the store says.
+    /// [`AppError::OrderNotFound`], [`AppError::HistoryEndsBefore`]; otherwise what the store says.
     pub async fn open(
         store: Arc<dyn EventStore>,
         order_id: OrderId,
@@ -229,11 +230,18 @@ impl OrderHistory {
         let mut tries = 0;
         let last = loop {
             let last = store.read_stream(stream, Revision::MAX, Direction::Backward, 1).await?;
-            match last.into_iter().next() {
-                Some(last) => break last,
-                None if store.confirms(stream, 0).await? => return Err(AppError::OrderNotFound(order_id)),
-                None if tries < MAX_LOADS => pause_before_reload(tries).await,
-                None => {
+            let last = last.into_iter().next();
+            let actual = last.as_ref().map_or(0, |last| last.revision);
+            match last {
+                Some(last) if from <= actual + 1 => break last,
+                last if store.confirms(stream, actual).await? => {
+                    return Err(match last {
+                        Some(_) => AppError::HistoryEndsBefore { order_id, from, actual },
+                        None => AppError::OrderNotFound(order_id),
+                    });
+                }
+                _ if tries < MAX_LOADS => pause_before_reload(tries).await,
+                _ => {
                     let why = format!("the servers of the store that answer are behind with order {order_id}");
                     return Err(AppError::unavailable(why));
                 }

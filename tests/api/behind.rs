@@ -149,7 +149,7 @@ async fn a_token_is_kept_where_the_end_of_the_log_is_known_and_the_order_is_show
 async fn a_history_is_neither_missing_nor_cut_short() {
     let (server, store) = node().await;
     let mut history = server.history().await;
-    let (order, _) = shipped_order(&server).await;
+    let (order, before) = shipped_order(&server).await;
     let request = || StreamOrderHistoryRequest { order_id: order.clone(), from_revision: 0, follow: false };
     store.behind.send_replace(Behind::At(Position(0), 2));
     let mut stream = history.stream_order_history(request()).await.expect("opens").into_inner();
@@ -158,6 +158,14 @@ async fn a_history_is_neither_missing_nor_cut_short() {
         events += usize::from(matches!(reply.item, Some(Item::Event(_))));
     }
     assert_eq!(events, 3);
+    // Nor refused to a reader who has seen all of it.
+    let rest = || StreamOrderHistoryRequest { from_revision: 4, ..request() };
+    store.behind.send_replace(Behind::At(before, 2));
+    let mut stream = history.stream_order_history(rest()).await.expect("opens").into_inner();
+    assert!(soon("the end", stream.message()).await.expect("no error").is_none());
+    store.behind.send_replace(Behind::At(before, FOR_EVER));
+    let status = history.stream_order_history(rest()).await.expect_err("behind");
+    assert!(is_unavailable(&status), "{status:?}");
     store.behind.send_replace(Behind::At(Position(0), FOR_EVER));
     let status = match history.stream_order_history(request()).await {
         Err(status) => status,

@@ -15,6 +15,7 @@ use ordersystem::{
 };
 use tokio::task::JoinSet;
 use tonic::{Code, Status, Streaming, transport::Channel};
+use tonic_types::StatusExt;
 
 use crate::support::{
     Meta, Step, TestServer, assert_retry_info, code_and_reason, facts, give, order_after, soon, violated_fields,
@@ -88,6 +89,30 @@ async fn the_history_of_an_order_has_every_event_in_order() {
     }
     let request = StreamOrderHistoryRequest { order_id: order.order_id, from_revision: 5, follow: false };
     assert!(open_order(&history, request).await.message().await.expect("no error").is_none());
+}
+
+/// Nothing would come for long, and then not what the reader has missed: so it is after a log was put back to an earlier state.
+#[tokio::test]
+async fn a_history_does_not_go_on_from_a_revision_that_the_order_has_not_reached() {
+    let server = TestServer::start().await;
+    let client = server.commands().await;
+    let order = order_after(&client, "customer-1", &[Step::Pay]).await.order_id;
+    for (from_revision, follow) in [(4, true), (4, false), (i64::MAX, true)] {
+        let request = StreamOrderHistoryRequest { order_id: order.clone(), from_revision, follow };
+        let refusal = server.history().await.stream_order_history(request).await.expect_err("past the end");
+        assert_eq!(code_and_reason(&refusal), (Code::NotFound, "NOT_YET_THEN".to_owned()));
+        assert_eq!(refusal.get_details_error_info().expect("info").metadata["actual_revision"], "2");
+    }
+    let request = StreamOrderHistoryRequest { order_id: order.clone(), from_revision: 3, follow: true };
+    let mut stream = open_order(&server.history().await, request).await;
+    give(&client, Step::Ship, &order, Meta::default()).await.expect("accepted");
+    let item = loop {
+        let reply = soon("an event", stream.message()).await.expect("no error").expect("not the end");
+        if let Some(OrderItem::Event(event)) = reply.item {
+            break event;
+        }
+    };
+    assert_eq!(decoded(&item).revision, 3);
 }
 
 #[tokio::test]

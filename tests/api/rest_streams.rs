@@ -91,7 +91,21 @@ async fn pages_follow_each_other_without_gap_or_repetition() {
     let id = expected[0].split_once('-').expect("event id").0;
     assert_eq!(pages(&format!("/api/orders/{id}/history?pageSize=3")).await, expected[..4]);
     assert_eq!(pages(&format!("/orders/{id}/history?fromRevision=3")).await, expected[2..4]);
-    assert_eq!(pages(&format!("/orders/{id}/history?fromRevision=9")).await, Vec::<String>::new());
+    assert_eq!(pages(&format!("/orders/{id}/history?fromRevision=5")).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_history_does_not_go_on_from_a_revision_that_the_order_has_not_reached() {
+    let rest = Rest::start().await;
+    let id = delivered(&rest, "c").await;
+    let path = format!("/orders/{id}/history");
+    let problem = rest.get(&format!("{path}?fromRevision=6")).await.problem(404, "NOT_YET_THEN");
+    assert_eq!((&problem["orderId"], &problem["actualRevision"]), (&id.as_str().into(), &4.into()));
+    for last in ["5", &(u64::MAX - 1).to_string()] {
+        let stream = rest.request(Method::GET, &path).header("Accept", "text/event-stream");
+        Reply::of(stream.header("Last-Event-ID", last)).await.problem(404, "NOT_YET_THEN");
+    }
+    rest.listen(&path, Some("4")).await;
 }
 
 #[tokio::test]

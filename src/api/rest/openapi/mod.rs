@@ -124,7 +124,11 @@ fn query_parameters(add: &mut impl FnMut(&str, Value) -> Option<Value>) {
     for (name, description, schema) in [
         ("revision", "The order as it was right after this revision.", number(1)),
         ("asOf", "The order as it was at this time; not together with revision.", time.clone()),
-        ("fromRevision", "The first revision wanted; 0 means 1.", number(0)),
+        (
+            "fromRevision",
+            "The first revision wanted; 0 means 1. At most the one after the last: 404 (NOT_YET_THEN) for a later one.",
+            number(0),
+        ),
         ("pageSize", "How many at the most; 0 means the default.", page_size),
         ("pageToken", "From the Link header of the page before.", opaque.clone()),
         ("customerId", "Only those of this customer.", schemas::text(128)),

@@ -152,7 +152,8 @@ type StreamOrderHistoryRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The order: a Snowflake id as a decimal string. NOT_FOUND if there is no such order.
 	OrderId string `protobuf:"bytes,1,opt,name=order_id,json=orderId,proto3" json:"order_id,omitempty"`
-	// The first revision wanted, counted from 1; 0 means 1. May lie past the end together with `follow`.
+	// The first revision wanted, counted from 1; 0 means 1. At most the one after the last, to follow what comes: a later
+	// one is NOT_FOUND (NOT_YET_THEN), for its reader would miss what comes before it, as after a log was put back to an earlier state.
 	FromRevision int64 `protobuf:"varint,2,opt,name=from_revision,json=fromRevision,proto3" json:"from_revision,omitempty"`
 	// Keep the stream open after the last event and send what comes.
 	Follow        bool `protobuf:"varint,3,opt,name=follow,proto3" json:"follow,omitempty"`

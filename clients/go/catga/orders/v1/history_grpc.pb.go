@@ -35,7 +35,8 @@ const (
 // nothing comes twice. A slow reader is neither dropped nor buffered for: it reads on from the log at its own pace.
 //
 // Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT with the reason INVALID_ARGUMENT (BadRequest
-// names every violation) or CURSOR_OF_ANOTHER_LOG (start over), NOT_FOUND (ORDER_NOT_FOUND), RESOURCE_EXHAUSTED and UNAVAILABLE,
+// names every violation) or CURSOR_OF_ANOTHER_LOG (start over), NOT_FOUND (ORDER_NOT_FOUND, or
+// NOT_YET_THEN: the order has not got as far as what the reader says to have seen), RESOURCE_EXHAUSTED and UNAVAILABLE,
 // among them SHUTTING_DOWN at the end of a followed stream (RetryInfo), DEADLINE_EXCEEDED.
 type OrderHistoryServiceClient interface {
 	// The history of one order.
@@ -100,7 +101,8 @@ type OrderHistoryService_StreamEventsClient = grpc.ServerStreamingClient[StreamE
 // nothing comes twice. A slow reader is neither dropped nor buffered for: it reads on from the log at its own pace.
 //
 // Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT with the reason INVALID_ARGUMENT (BadRequest
-// names every violation) or CURSOR_OF_ANOTHER_LOG (start over), NOT_FOUND (ORDER_NOT_FOUND), RESOURCE_EXHAUSTED and UNAVAILABLE,
+// names every violation) or CURSOR_OF_ANOTHER_LOG (start over), NOT_FOUND (ORDER_NOT_FOUND, or
+// NOT_YET_THEN: the order has not got as far as what the reader says to have seen), RESOURCE_EXHAUSTED and UNAVAILABLE,
 // among them SHUTTING_DOWN at the end of a followed stream (RetryInfo), DEADLINE_EXCEEDED.
 type OrderHistoryServiceServer interface {
 	// The history of one order.

@@ -97,7 +97,9 @@ class StreamOrderHistoryRequest(_message.Message):
     order_id: _builtins.str
     """The order: a Snowflake id as a decimal string. NOT_FOUND if there is no such order."""
     from_revision: _builtins.int
-    """The first revision wanted, counted from 1; 0 means 1. May lie past the end together with `follow`."""
+    """The first revision wanted, counted from 1; 0 means 1. At most the one after the last, to follow what comes: a later
+    one is NOT_FOUND (NOT_YET_THEN), for its reader would miss what comes before it, as after a log was put back to an earlier state.
+    """
     follow: _builtins.bool
     """Keep the stream open after the last event and send what comes."""
     def __init__(

@@ -32,7 +32,8 @@ class OrderHistoryServiceStub:
     nothing comes twice. A slow reader is neither dropped nor buffered for: it reads on from the log at its own pace.
 
     Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT with the reason INVALID_ARGUMENT (BadRequest
-    names every violation) or CURSOR_OF_ANOTHER_LOG (start over), NOT_FOUND (ORDER_NOT_FOUND), RESOURCE_EXHAUSTED and UNAVAILABLE,
+    names every violation) or CURSOR_OF_ANOTHER_LOG (start over), NOT_FOUND (ORDER_NOT_FOUND, or
+    NOT_YET_THEN: the order has not got as far as what the reader says to have seen), RESOURCE_EXHAUSTED and UNAVAILABLE,
     among them SHUTTING_DOWN at the end of a followed stream (RetryInfo), DEADLINE_EXCEEDED.
     """
 
@@ -61,7 +62,8 @@ class OrderHistoryServiceServicer:
     nothing comes twice. A slow reader is neither dropped nor buffered for: it reads on from the log at its own pace.
 
     Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT with the reason INVALID_ARGUMENT (BadRequest
-    names every violation) or CURSOR_OF_ANOTHER_LOG (start over), NOT_FOUND (ORDER_NOT_FOUND), RESOURCE_EXHAUSTED and UNAVAILABLE,
+    names every violation) or CURSOR_OF_ANOTHER_LOG (start over), NOT_FOUND (ORDER_NOT_FOUND, or
+    NOT_YET_THEN: the order has not got as far as what the reader says to have seen), RESOURCE_EXHAUSTED and UNAVAILABLE,
     among them SHUTTING_DOWN at the end of a followed stream (RetryInfo), DEADLINE_EXCEEDED.
     """
 
@@ -107,7 +109,8 @@ class OrderHistoryService:
     nothing comes twice. A slow reader is neither dropped nor buffered for: it reads on from the log at its own pace.
 
     Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT with the reason INVALID_ARGUMENT (BadRequest
-    names every violation) or CURSOR_OF_ANOTHER_LOG (start over), NOT_FOUND (ORDER_NOT_FOUND), RESOURCE_EXHAUSTED and UNAVAILABLE,
+    names every violation) or CURSOR_OF_ANOTHER_LOG (start over), NOT_FOUND (ORDER_NOT_FOUND, or
+    NOT_YET_THEN: the order has not got as far as what the reader says to have seen), RESOURCE_EXHAUSTED and UNAVAILABLE,
     among them SHUTTING_DOWN at the end of a followed stream (RetryInfo), DEADLINE_EXCEEDED.
     """
 

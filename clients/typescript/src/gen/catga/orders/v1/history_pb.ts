@@ -32,7 +32,8 @@ export type StreamOrderHistoryRequest = Message<"catga.orders.v1.StreamOrderHist
   orderId: string;
 
   /**
-   * The first revision wanted, counted from 1; 0 means 1. May lie past the end together with `follow`.
+   * The first revision wanted, counted from 1; 0 means 1. At most the one after the last, to follow what comes: a later
+   * one is NOT_FOUND (NOT_YET_THEN), for its reader would miss what comes before it, as after a log was put back to an earlier state.
    *
    * @generated from field: int64 from_revision = 2;
    */
@@ -353,7 +354,8 @@ export const OrderEventTypeSchema: GenEnum<OrderEventType> = /*@__PURE__*/
  * nothing comes twice. A slow reader is neither dropped nor buffered for: it reads on from the log at its own pace.
  *
  * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT with the reason INVALID_ARGUMENT (BadRequest
- * names every violation) or CURSOR_OF_ANOTHER_LOG (start over), NOT_FOUND (ORDER_NOT_FOUND), RESOURCE_EXHAUSTED and UNAVAILABLE,
+ * names every violation) or CURSOR_OF_ANOTHER_LOG (start over), NOT_FOUND (ORDER_NOT_FOUND, or
+ * NOT_YET_THEN: the order has not got as far as what the reader says to have seen), RESOURCE_EXHAUSTED and UNAVAILABLE,
  * among them SHUTTING_DOWN at the end of a followed stream (RetryInfo), DEADLINE_EXCEEDED.
  *
  * @generated from service catga.orders.v1.OrderHistoryService

@@ -8,7 +8,8 @@ import static io.grpc.MethodDescriptor.generateFullMethodName;
  * A stream that ends with UNAVAILABLE is to be reopened after the last cursor or revision seen: nothing is skipped and
  * nothing comes twice. A slow reader is neither dropped nor buffered for: it reads on from the log at its own pace.
  * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT with the reason INVALID_ARGUMENT (BadRequest
- * names every violation) or CURSOR_OF_ANOTHER_LOG (start over), NOT_FOUND (ORDER_NOT_FOUND), RESOURCE_EXHAUSTED and UNAVAILABLE,
+ * names every violation) or CURSOR_OF_ANOTHER_LOG (start over), NOT_FOUND (ORDER_NOT_FOUND, or
+ * NOT_YET_THEN: the order has not got as far as what the reader says to have seen), RESOURCE_EXHAUSTED and UNAVAILABLE,
  * among them SHUTTING_DOWN at the end of a followed stream (RetryInfo), DEADLINE_EXCEEDED.
  * </pre>
  */
@@ -147,7 +148,8 @@ public final class OrderHistoryServiceGrpc {
    * A stream that ends with UNAVAILABLE is to be reopened after the last cursor or revision seen: nothing is skipped and
    * nothing comes twice. A slow reader is neither dropped nor buffered for: it reads on from the log at its own pace.
    * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT with the reason INVALID_ARGUMENT (BadRequest
-   * names every violation) or CURSOR_OF_ANOTHER_LOG (start over), NOT_FOUND (ORDER_NOT_FOUND), RESOURCE_EXHAUSTED and UNAVAILABLE,
+   * names every violation) or CURSOR_OF_ANOTHER_LOG (start over), NOT_FOUND (ORDER_NOT_FOUND, or
+   * NOT_YET_THEN: the order has not got as far as what the reader says to have seen), RESOURCE_EXHAUSTED and UNAVAILABLE,
    * among them SHUTTING_DOWN at the end of a followed stream (RetryInfo), DEADLINE_EXCEEDED.
    * </pre>
    */
@@ -181,7 +183,8 @@ public final class OrderHistoryServiceGrpc {
    * A stream that ends with UNAVAILABLE is to be reopened after the last cursor or revision seen: nothing is skipped and
    * nothing comes twice. A slow reader is neither dropped nor buffered for: it reads on from the log at its own pace.
    * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT with the reason INVALID_ARGUMENT (BadRequest
-   * names every violation) or CURSOR_OF_ANOTHER_LOG (start over), NOT_FOUND (ORDER_NOT_FOUND), RESOURCE_EXHAUSTED and UNAVAILABLE,
+   * names every violation) or CURSOR_OF_ANOTHER_LOG (start over), NOT_FOUND (ORDER_NOT_FOUND, or
+   * NOT_YET_THEN: the order has not got as far as what the reader says to have seen), RESOURCE_EXHAUSTED and UNAVAILABLE,
    * among them SHUTTING_DOWN at the end of a followed stream (RetryInfo), DEADLINE_EXCEEDED.
    * </pre>
    */
@@ -200,7 +203,8 @@ public final class OrderHistoryServiceGrpc {
    * A stream that ends with UNAVAILABLE is to be reopened after the last cursor or revision seen: nothing is skipped and
    * nothing comes twice. A slow reader is neither dropped nor buffered for: it reads on from the log at its own pace.
    * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT with the reason INVALID_ARGUMENT (BadRequest
-   * names every violation) or CURSOR_OF_ANOTHER_LOG (start over), NOT_FOUND (ORDER_NOT_FOUND), RESOURCE_EXHAUSTED and UNAVAILABLE,
+   * names every violation) or CURSOR_OF_ANOTHER_LOG (start over), NOT_FOUND (ORDER_NOT_FOUND, or
+   * NOT_YET_THEN: the order has not got as far as what the reader says to have seen), RESOURCE_EXHAUSTED and UNAVAILABLE,
    * among them SHUTTING_DOWN at the end of a followed stream (RetryInfo), DEADLINE_EXCEEDED.
    * </pre>
    */
@@ -247,7 +251,8 @@ public final class OrderHistoryServiceGrpc {
    * A stream that ends with UNAVAILABLE is to be reopened after the last cursor or revision seen: nothing is skipped and
    * nothing comes twice. A slow reader is neither dropped nor buffered for: it reads on from the log at its own pace.
    * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT with the reason INVALID_ARGUMENT (BadRequest
-   * names every violation) or CURSOR_OF_ANOTHER_LOG (start over), NOT_FOUND (ORDER_NOT_FOUND), RESOURCE_EXHAUSTED and UNAVAILABLE,
+   * names every violation) or CURSOR_OF_ANOTHER_LOG (start over), NOT_FOUND (ORDER_NOT_FOUND, or
+   * NOT_YET_THEN: the order has not got as far as what the reader says to have seen), RESOURCE_EXHAUSTED and UNAVAILABLE,
    * among them SHUTTING_DOWN at the end of a followed stream (RetryInfo), DEADLINE_EXCEEDED.
    * </pre>
    */
@@ -296,7 +301,8 @@ public final class OrderHistoryServiceGrpc {
    * A stream that ends with UNAVAILABLE is to be reopened after the last cursor or revision seen: nothing is skipped and
    * nothing comes twice. A slow reader is neither dropped nor buffered for: it reads on from the log at its own pace.
    * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT with the reason INVALID_ARGUMENT (BadRequest
-   * names every violation) or CURSOR_OF_ANOTHER_LOG (start over), NOT_FOUND (ORDER_NOT_FOUND), RESOURCE_EXHAUSTED and UNAVAILABLE,
+   * names every violation) or CURSOR_OF_ANOTHER_LOG (start over), NOT_FOUND (ORDER_NOT_FOUND, or
+   * NOT_YET_THEN: the order has not got as far as what the reader says to have seen), RESOURCE_EXHAUSTED and UNAVAILABLE,
    * among them SHUTTING_DOWN at the end of a followed stream (RetryInfo), DEADLINE_EXCEEDED.
    * </pre>
    */
@@ -343,7 +349,8 @@ public final class OrderHistoryServiceGrpc {
    * A stream that ends with UNAVAILABLE is to be reopened after the last cursor or revision seen: nothing is skipped and
    * nothing comes twice. A slow reader is neither dropped nor buffered for: it reads on from the log at its own pace.
    * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT with the reason INVALID_ARGUMENT (BadRequest
-   * names every violation) or CURSOR_OF_ANOTHER_LOG (start over), NOT_FOUND (ORDER_NOT_FOUND), RESOURCE_EXHAUSTED and UNAVAILABLE,
+   * names every violation) or CURSOR_OF_ANOTHER_LOG (start over), NOT_FOUND (ORDER_NOT_FOUND, or
+   * NOT_YET_THEN: the order has not got as far as what the reader says to have seen), RESOURCE_EXHAUSTED and UNAVAILABLE,
    * among them SHUTTING_DOWN at the end of a followed stream (RetryInfo), DEADLINE_EXCEEDED.
    * </pre>
    */

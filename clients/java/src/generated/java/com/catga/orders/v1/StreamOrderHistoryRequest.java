@@ -95,7 +95,8 @@ private static final long serialVersionUID = 0L;
   private long fromRevision_ = 0L;
   /**
    * <pre>
-   * The first revision wanted, counted from 1; 0 means 1. May lie past the end together with `follow`.
+   * The first revision wanted, counted from 1; 0 means 1. At most the one after the last, to follow what comes: a later
+   * one is NOT_FOUND (NOT_YET_THEN), for its reader would miss what comes before it, as after a log was put back to an earlier state.
    * </pre>
    *
    * <code>int64 from_revision = 2;</code>
@@ -594,7 +595,8 @@ private static final long serialVersionUID = 0L;
     private long fromRevision_ ;
     /**
      * <pre>
-     * The first revision wanted, counted from 1; 0 means 1. May lie past the end together with `follow`.
+     * The first revision wanted, counted from 1; 0 means 1. At most the one after the last, to follow what comes: a later
+     * one is NOT_FOUND (NOT_YET_THEN), for its reader would miss what comes before it, as after a log was put back to an earlier state.
      * </pre>
      *
      * <code>int64 from_revision = 2;</code>
@@ -606,7 +608,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The first revision wanted, counted from 1; 0 means 1. May lie past the end together with `follow`.
+     * The first revision wanted, counted from 1; 0 means 1. At most the one after the last, to follow what comes: a later
+     * one is NOT_FOUND (NOT_YET_THEN), for its reader would miss what comes before it, as after a log was put back to an earlier state.
      * </pre>
      *
      * <code>int64 from_revision = 2;</code>
@@ -622,7 +625,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The first revision wanted, counted from 1; 0 means 1. May lie past the end together with `follow`.
+     * The first revision wanted, counted from 1; 0 means 1. At most the one after the last, to follow what comes: a later
+     * one is NOT_FOUND (NOT_YET_THEN), for its reader would miss what comes before it, as after a log was put back to an earlier state.
      * </pre>
      *
      * <code>int64 from_revision = 2;</code>

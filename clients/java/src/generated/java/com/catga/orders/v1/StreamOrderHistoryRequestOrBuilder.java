@@ -30,7 +30,8 @@ public interface StreamOrderHistoryRequestOrBuilder extends
 
   /**
    * <pre>
-   * The first revision wanted, counted from 1; 0 means 1. May lie past the end together with `follow`.
+   * The first revision wanted, counted from 1; 0 means 1. At most the one after the last, to follow what comes: a later
+   * one is NOT_FOUND (NOT_YET_THEN), for its reader would miss what comes before it, as after a log was put back to an earlier state.
    * </pre>
    *
    * <code>int64 from_revision = 2;</code>
