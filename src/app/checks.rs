@@ -199,11 +199,13 @@ impl HealthCheck for ProjectionCheck {
         if let Err(error) = self.read_model.check().await {
             return Finding::unhealthy(error.to_string());
         }
+        // Before the end of the log, which may grow meanwhile, and this with it.
+        let position = self.progress.position().0;
         let mut head = match self.store.head().await {
             Ok(head) => head.0,
             Err(error) => return Finding::unhealthy(error.to_string()),
         };
-        if self.progress.position().0 > head {
+        if position > head {
             head = match self.store.confirmed_head().await {
                 Ok(confirmed) => confirmed.0,
                 Err(error) => return Finding::unhealthy(error.to_string()),
@@ -212,7 +214,6 @@ impl HealthCheck for ProjectionCheck {
         let _ = self.start_head.compare_exchange(0, head + 1, Ordering::AcqRel, Ordering::Acquire);
         // A log that has become shorter since need not be followed to where it ended then.
         let at_start = (self.start_head.load(Ordering::Acquire) - 1).min(head);
-        let position = self.progress.position().0;
         if position > head {
             return Finding::unhealthy(past(Position(position), Position(head)));
         }

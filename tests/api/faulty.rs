@@ -1,11 +1,15 @@
 //! Backends that fail on demand, around those in memory.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use async_trait::async_trait;
+use futures_util::future::BoxFuture;
 use ordersystem::{
     app::Backends,
     event_store::{
@@ -71,6 +75,31 @@ pub enum Behind {
     At(Position, u32),
 }
 
+type Happening = dyn Fn() -> BoxFuture<'static, ()> + Send + Sync;
+
+/// What happens between the moment at which the store looks for the end of its log and its answer.
+#[derive(Default)]
+pub struct Meanwhile(Mutex<Option<Arc<Happening>>>);
+
+impl Meanwhile {
+    pub fn set(&self, what: impl Fn() -> BoxFuture<'static, ()> + Send + Sync + 'static) {
+        *self.0.lock().expect("no panic") = Some(Arc::new(what));
+    }
+
+    async fn pass(&self) {
+        let what = self.0.lock().expect("no panic").clone();
+        if let Some(what) = what {
+            what().await;
+        }
+    }
+}
+
+impl fmt::Debug for Meanwhile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Meanwhile")
+    }
+}
+
 /// An event store that fails on demand.
 #[derive(Debug)]
 pub struct FaultyStore {
@@ -89,6 +118,8 @@ pub struct FaultyStore {
     pub behind: watch::Sender<Behind>,
     /// Appends that wait in the switch or behind it.
     pub appending: watch::Sender<usize>,
+    /// What happens while the end of the log is on its way to who asked for it.
+    pub while_head_is_read: Meanwhile,
 }
 
 impl FaultyStore {
@@ -105,6 +136,7 @@ impl FaultyStore {
             is_known: AtomicBool::new(true),
             behind: watch::channel(Behind::No).0,
             appending: watch::channel(0).0,
+            while_head_is_read: Meanwhile::default(),
         });
         backends.store = Arc::<Self>::clone(&store);
         (backends, store)
@@ -218,7 +250,9 @@ impl EventStore for FaultyStore {
 
     async fn head(&self) -> Result<Position, StoreError> {
         self.log.pass().await?;
-        self.inner.head().await
+        let head = self.inner.head().await;
+        self.while_head_is_read.pass().await;
+        head
     }
 
     fn wake(&self) -> watch::Receiver<Position> {

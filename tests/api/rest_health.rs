@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU8, Ordering},
+    atomic::{AtomicI64, AtomicU8, Ordering},
 };
 
 use async_trait::async_trait;
@@ -14,14 +14,16 @@ use ordersystem::{
         Revision, StoreError, StoredEvent, StreamId,
     },
     message_bus::{AtRisk, BusError, Consumer, DeadLetter, EventId, Message, MessageBus},
+    proto::catga::orders::v1::GetOrderStatsRequest,
     read_model::{ListQuery, LogPlace, Page, ReadModel, ReadModelError, Rebuild, RowChange, Totals},
 };
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::{
+    faulty::FaultyStore,
     rest::Rest,
-    support::{TestServer, until},
+    support::{TestServer, new_order, until},
 };
 
 /// Whether the backend that shares it is out.
@@ -337,4 +339,35 @@ async fn a_silent_store_is_answered_with_504_and_one_request_too_many_with_429()
     assert_eq!(refused.header("retry-after"), "1");
     outage.store(WELL, Ordering::SeqCst);
     assert_eq!(rest.post("/orders", &order).await.status, 201);
+}
+
+#[tokio::test]
+async fn a_log_that_grows_while_its_end_is_looked_for_is_not_taken_for_a_shorter_one() {
+    let (backends, store) = FaultyStore::backends();
+    let rest = Rest::of(TestServer::start_on(&[], backends, Arc::new(SystemClock)).await);
+    until("ready", async || (rest.get("/health/ready").await.status == 200).then_some(())).await;
+    let (commands, queries) = (rest.server.commands().await, rest.server.queries().await);
+    let placed = Arc::new(AtomicI64::new(0));
+    store.while_head_is_read.set(move || {
+        let (mut commands, mut queries, placed) = (commands.clone(), queries.clone(), Arc::clone(&placed));
+        Box::pin(async move {
+            commands.create_order(new_order("c")).await.expect("accepted");
+            let placed = placed.fetch_add(1, Ordering::SeqCst) + 1;
+            // Until the read model has it.
+            while queries
+                .get_order_stats(GetOrderStatsRequest::default())
+                .await
+                .expect("totals")
+                .into_inner()
+                .total_orders
+                < placed
+            {
+                tokio::task::yield_now().await;
+            }
+        })
+    });
+    for _ in 0..10 {
+        let health = rest.get("/health").await.json();
+        assert_eq!(health["checks"]["projections"]["status"], "Healthy", "{health}");
+    }
 }
