@@ -16,6 +16,7 @@ mod nats_cluster_bus;
 mod nats_damage;
 mod nats_durability;
 mod nats_loss;
+mod nats_readers;
 mod nats_replicas;
 mod nats_server;
 mod order_cache;

@@ -1,0 +1,37 @@
+//! Consumers that NATS does not know yet where it is asked for them, though it has made them: of a cluster, one in twenty.
+
+use bytes::Bytes;
+use ordersystem::event_store::{
+    Commit, CommitId, Direction, EventStore, ExpectedRevision, Position, Revision, StreamId,
+};
+
+use crate::nats_server::{JETSTREAM, NatsServer, fresh_prefix};
+
+const EVENTS: Revision = 12;
+const READERS: usize = 20;
+/// Four of five who ask for messages are told that nobody answers.
+const HARD_TO_FIND: &str = r#"mappings = { "$JS.API.CONSUMER.MSG.NEXT.*.*": [
+    { destination: "nobody.$1.$2", weight: 80% }, { destination: "$JS.API.CONSUMER.MSG.NEXT.$1.$2", weight: 20% } ] }"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_reader_is_asked_again_where_nobody_knows_it_yet() {
+    let mut server = NatsServer::start("");
+    let prefix = fresh_prefix();
+    let store = server.store_of(&prefix).await;
+    for revision in 0..EVENTS {
+        let expected = if revision == 0 { ExpectedRevision::NoStream } else { ExpectedRevision::Exactly(revision) };
+        let events = vec![Bytes::from_static(b"event")];
+        let commit = Commit { id: CommitId::random(), stream: StreamId(1), expected, request: None, events };
+        store.append(commit).await.unwrap();
+    }
+    drop(store);
+    server.kill();
+    server.start_again_with(&format!("{JETSTREAM}\n{HARD_TO_FIND}"));
+    for _ in 0..READERS {
+        // A store that has nothing in memory.
+        let store = server.store_of(&prefix).await;
+        let of_stream = store.read_stream(StreamId(1), 1, Direction::Forward, 100).await.expect("read");
+        let of_log = store.read_log(Position(0), Direction::Forward, 100).await.expect("read");
+        assert_eq!((of_stream.len() as u64, of_log.len() as u64), (EVENTS, EVENTS));
+    }
+}
