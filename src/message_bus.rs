@@ -166,14 +166,15 @@ pub trait MessageBus: fmt::Debug + Send + Sync + 'static {
 
     /// From which [`Message::position`] on messages that were accepted may be missing, since the bus has lost its data while this process was
     /// connected to it, or has failed over to a server that lacks some; `None` if it has lost nothing. Asks nobody as long as that is so and the
-    /// connection lasts. `consumers` are those that must get every event; up to `published_to` everything has been accepted, by whomever.
+    /// connection lasts. `consumers` are those that must get every event; up to `published_to` everything of this log has been
+    /// accepted, by whomever. Others may publish other logs.
     ///
     /// Until [`MessageBus::resume`] has been called, publishing fails: whatever comes from this position on has to be published again first.
     ///
     /// # Errors
     /// [`BusError::Unavailable`]: it is not known yet.
-    async fn lost_from(&self, consumers: &[String], published_to: u64) -> Result<Option<u64>, BusError> {
-        let _ = (consumers, published_to);
+    async fn lost_from(&self, consumers: &[String], log: u32, published_to: u64) -> Result<Option<u64>, BusError> {
+        let _ = (consumers, log, published_to);
         Ok(None)
     }
 

@@ -249,7 +249,8 @@ impl OutboxRelay {
     }
 
     async fn lost_from(&self, published_to: Position) -> Result<Option<u64>, String> {
-        self.parts.bus.lost_from(&self.parts.consumers, published_to.0).await.map_err(text)
+        let log = self.parts.store.log_id().map_or(0, |log| log.0);
+        self.parts.bus.lost_from(&self.parts.consumers, log, published_to.0).await.map_err(text)
     }
 
     /// Checks that the bus still has what it has accepted.

@@ -217,8 +217,8 @@ impl MessageBus for GuardedBus {
         self.inner.at_risk(consumers)
     }
 
-    async fn lost_from(&self, consumers: &[String], published_to: u64) -> Result<Option<u64>, BusError> {
-        self.inner.lost_from(consumers, published_to).await
+    async fn lost_from(&self, consumers: &[String], log: u32, published_to: u64) -> Result<Option<u64>, BusError> {
+        self.inner.lost_from(consumers, log, published_to).await
     }
 
     fn resume(&self) {

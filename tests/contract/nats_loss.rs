@@ -72,7 +72,7 @@ impl Relay<'_> {
     }
 
     async fn publish_again(&mut self) -> Result<(), BusError> {
-        if let Some(first) = self.bus.lost_from(&["log".to_owned()], self.published as u64).await? {
+        if let Some(first) = self.bus.lost_from(&["log".to_owned()], 7, self.published as u64).await? {
             self.published = self.published.min(usize::try_from(first - 1).unwrap());
             self.bus.resume();
         }

@@ -130,7 +130,9 @@ impl Replaced {
 }
 
 /// The keys of a bus.
-const BUS: &[&str] = &["events", "published"];
+const BUS: &[&str] = &["events", "published:7"];
+/// The log that is published.
+const LOG: u32 = 7;
 
 #[tokio::test]
 async fn what_a_server_that_takes_over_lacks_is_noticed_and_nothing_is_published_before_it() {
@@ -139,18 +141,18 @@ async fn what_a_server_that_takes_over_lacks_is_noticed_and_nothing_is_published
         let replaced = Replaced::start();
         let bus = RedisMessageBus::new(replaced.server.connect_to(&replaced.prefix).await, RedisBusOptions::default());
         let messages: Vec<_> = (1..13).map(message).collect();
-        assert_eq!(bus.lost_from(&[], 0).await, Ok(None));
+        assert_eq!(bus.lost_from(&[], LOG, 0).await, Ok(None));
         bus.publish(&messages[..replicated]).await.unwrap();
         replaced.replicate(BUS);
         bus.publish(&messages[replicated..9]).await.unwrap();
-        assert_eq!(bus.lost_from(&[], 9).await, Ok(None));
+        assert_eq!(bus.lost_from(&[], LOG, 9).await, Ok(None));
         replaced.fail_over(BUS);
         // Also by one that does not ask first.
         let deadline = Instant::now() + PATIENCE;
         let lost_from = loop {
             let published = bus.publish(&messages[9..]).await;
             assert!(matches!(published, Err(BusError::Unavailable(_))), "{published:?}");
-            match bus.lost_from(&[], 9).await {
+            match bus.lost_from(&[], LOG, 9).await {
                 Ok(Some(first)) => break first,
                 other => assert!(Instant::now() < deadline, "{other:?}"),
             }
@@ -159,7 +161,7 @@ async fn what_a_server_that_takes_over_lacks_is_noticed_and_nothing_is_published
         let stream = format!("{{{}}}:events", replaced.prefix);
         assert_eq!(replaced.server.cli(&["XLEN", &stream]), replicated.to_string());
         bus.resume();
-        assert_eq!(bus.lost_from(&[], replicated as u64).await, Ok(None));
+        assert_eq!(bus.lost_from(&[], LOG, replicated as u64).await, Ok(None));
         bus.publish(&messages[replicated..]).await.unwrap();
         assert_eq!(replaced.server.cli(&["XLEN", &stream]), "12");
     }
@@ -169,14 +171,20 @@ async fn what_a_server_that_takes_over_lacks_is_noticed_and_nothing_is_published
 async fn a_checkpoint_that_is_ahead_of_the_bus_is_noticed_by_a_publisher_that_has_just_started() {
     let replaced = Replaced::start();
     let bus = RedisMessageBus::new(replaced.server.connect_to(&replaced.prefix).await, RedisBusOptions::default());
+    assert_eq!(bus.lost_from(&[], LOG, 0).await, Ok(None));
     bus.publish(&(1..6).map(message).collect::<Vec<_>>()).await.unwrap();
+    // Another log on the same bus is not concerned.
+    let other = RedisMessageBus::new(replaced.server.connect_to(&replaced.prefix).await, RedisBusOptions::default());
+    assert_eq!(other.lost_from(&[], 8, 0).await, Ok(None));
+    other.publish(&[message(1)]).await.unwrap();
+    bus.publish(&[message(6)]).await.unwrap();
     let next = RedisMessageBus::new(replaced.server.connect_to(&replaced.prefix).await, RedisBusOptions::default());
-    assert_eq!(next.lost_from(&[], 5).await, Ok(None));
-    assert_eq!(next.lost_from(&[], 9).await, Ok(Some(6)));
+    assert_eq!(next.lost_from(&[], LOG, 6).await, Ok(None));
+    assert_eq!(next.lost_from(&[], LOG, 9).await, Ok(Some(7)));
     // A bus of before there was a mark says nothing.
-    replaced.server.cli(&["DEL", &format!("{{{}}}:published", replaced.prefix)]);
+    replaced.server.cli(&["DEL", &format!("{{{}}}:published:7", replaced.prefix)]);
     let next = RedisMessageBus::new(replaced.server.connect_to(&replaced.prefix).await, RedisBusOptions::default());
-    assert_eq!(next.lost_from(&[], 9).await, Ok(None));
+    assert_eq!(next.lost_from(&[], LOG, 9).await, Ok(None));
 }
 
 /// Appends the payment of order `order`, whatever was before it: the relay does not ask.
@@ -201,10 +209,13 @@ async fn append(store: &RedisEventStore, order: u64) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_relay_publishes_again_what_a_server_that_takes_over_lacks() {
     // Also where the checkpoint has reached it, as one does that is kept elsewhere.
-    for keys in [&["events", "published", "checkpoint:outbox"][..], BUS] {
+    for with_checkpoint in [true, false] {
         let replaced = Replaced::start();
         let redis = replaced.server.connect_to(&replaced.prefix).await;
         let store = Arc::new(RedisEventStore::new(redis.clone()));
+        let published = format!("published:{}", store.log_id().expect("connected").0);
+        let keys = ["events", &published, "checkpoint:outbox"];
+        let keys = if with_checkpoint { &keys[..] } else { &keys[..2] };
         let checkpoints = Arc::new(RedisCheckpointStore::new(redis.clone()));
         let parts = OutboxParts {
             store: Arc::<RedisEventStore>::clone(&store),

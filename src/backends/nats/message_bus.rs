@@ -209,7 +209,7 @@ impl MessageBus for NatsMessageBus {
         AtRisk::Nothing
     }
 
-    async fn lost_from(&self, consumers: &[String], _published_to: u64) -> Result<Option<u64>, BusError> {
+    async fn lost_from(&self, consumers: &[String], _log: u32, _published_to: u64) -> Result<Option<u64>, BusError> {
         let Some(lost_at) = self.shared.identity.lost_since() else { return Ok(None) };
         self.shared.identity.begin_resuming();
         self.shared.missing_from(consumers, lost_at).await.map(Some)

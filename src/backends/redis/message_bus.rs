@@ -91,8 +91,6 @@ struct Shared {
     redis: Redis,
     options: RedisBusOptions,
     stream: String,
-    /// Where the position of the last message is.
-    published: String,
     consumers: String,
     mark: Mark,
     /// Something may have become ready for some consumer.
@@ -116,23 +114,21 @@ impl RedisMessageBus {
                 woken.notify_waiters();
             }
         });
-        let (published, consumers) = (redis.key("published"), redis.key("consumers"));
+        let consumers = redis.key("consumers");
         let (mark, room, is_unheard) = (Mark::default(), Notify::new(), AtomicBool::new(false));
-        let shared =
-            Shared { redis, options, stream, published, consumers, mark, arrived, room, is_unheard, _tail: tail };
+        let shared = Shared { redis, options, stream, consumers, mark, arrived, room, is_unheard, _tail: tail };
         Self { shared: Arc::new(shared) }
     }
 
     /// Publishes up to [`PUBLISH_AT_ONCE`] of `messages`.
     async fn publish_some(&self, messages: &[Message]) -> Result<Published, BusError> {
-        let Shared { redis, options, stream, published, mark, .. } = &*self.shared;
+        let Shared { redis, options, stream, mark, .. } = &*self.shared;
         let prefix = &redis.options().prefix;
         let messages = &messages[..messages.len().min(PUBLISH_AT_ONCE)];
         let required = mark.required().filter(|_| !messages.is_empty());
-        let call = PUBLISH
-            .prepare()
-            .key(stream)
-            .key(published)
+        let call = PUBLISH.prepare().key(stream);
+        let call = mark.log().iter().fold(call, |call, log| call.key(&self.shared.published_key(*log)));
+        let call = call
             .number(options.capacity_messages)
             .arg(format!("{prefix}:events"))
             .arg(format!("/{prefix}/orders"))
@@ -222,6 +218,11 @@ fn read_lost(answer: &Value) -> Option<u64> {
 }
 
 impl Shared {
+    /// Where the position of the last message of a log is.
+    fn published_key(&self, log: u32) -> String {
+        self.redis.key(&format!("published:{log}"))
+    }
+
     fn replayed_key(&self, name: &str) -> String {
         self.redis.key(&format!("replayed:{name}"))
     }
@@ -283,17 +284,17 @@ impl MessageBus for RedisMessageBus {
     }
 
     /// A server that has taken over may lack the last of what was accepted.
-    async fn lost_from(&self, _consumers: &[String], published_to: u64) -> Result<Option<u64>, BusError> {
-        let Shared { redis, published, mark, .. } = &*self.shared;
+    async fn lost_from(&self, _consumers: &[String], log: u32, published_to: u64) -> Result<Option<u64>, BusError> {
+        let Shared { redis, mark, .. } = &*self.shared;
         let connections = redis.connections();
         loop {
             let connection = *connections.borrow();
-            if let Ok(lost_from) = mark.lost_from(connection, published_to) {
+            if let Ok(lost_from) = mark.lost_from(connection, log, published_to) {
                 return Ok(lost_from);
             }
-            let found = redis.call(&Cmd::get(published)).await.map_err(unavailable)?;
+            let found = redis.call(&Cmd::get(self.shared.published_key(log))).await.map_err(unavailable)?;
             if *connections.borrow() == connection {
-                mark.compare(connection, published_to, values::number(&found));
+                mark.compare(connection, log, published_to, values::number(&found));
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Up to where the stream has everything, to notice what it has lost.
 //!
-//! The stream is written together with a key that has the [`Message::position`] of the last message: a server that takes over has both as they were
+//! The stream is written together with a key for each log, which has the [`Message::position`] of its last message: a server that takes over has both as they were
 //! at one moment. What a publisher has been told is there, and is beyond that of the server, is lost.
 //!
 //! [`Message::position`]: crate::message_bus::Message::position
@@ -12,8 +12,8 @@ pub(super) struct Mark(Mutex<State>);
 
 #[derive(Clone, Copy, Debug, Default)]
 struct State {
-    /// Somebody publishes in the order of positions and asks what is lost: only then do positions say anything.
-    is_asked: bool,
+    /// The log that is published in the order of its positions; `None` where nobody asks what is lost: then positions say nothing.
+    log: Option<u32>,
     /// Up to where the stream has everything, as far as this publisher knows.
     believed: u64,
     /// Whether the server has said so, or has accepted a message since.
@@ -35,10 +35,15 @@ impl Mark {
         state.is_marked.then_some(state.believed)
     }
 
+    /// The log that is published, if it is known which.
+    pub(super) fn log(&self) -> Option<u32> {
+        self.state().log
+    }
+
     /// Takes note of the last message that was accepted.
     pub(super) fn accepted(&self, position: u64) {
         let mut state = self.state();
-        if state.is_asked {
+        if state.log.is_some() {
             (state.believed, state.is_marked) = (position, true);
         }
     }
@@ -50,17 +55,20 @@ impl Mark {
     }
 
     /// From where on messages are lost; `Err` if that takes a look at the server, where the publisher has published up to `published_to`.
-    pub(super) fn lost_from(&self, connection: u64, published_to: u64) -> Result<Option<u64>, ()> {
+    pub(super) fn lost_from(&self, connection: u64, log: u32, published_to: u64) -> Result<Option<u64>, ()> {
         let state = *self.state();
-        let is_known =
-            state.lost_from.is_some() || state.looked_on == Some(connection) && published_to <= state.believed;
+        let is_known = state.lost_from.is_some()
+            || state.log == Some(log) && state.looked_on == Some(connection) && published_to <= state.believed;
         if is_known { Ok(state.lost_from) } else { Err(()) }
     }
 
     /// Compares with what the server was found to have on `connection`, `None` if it says nothing.
-    pub(super) fn compare(&self, connection: u64, published_to: u64, mark: Option<u64>) {
+    pub(super) fn compare(&self, connection: u64, log: u32, published_to: u64, mark: Option<u64>) {
         let mut state = self.state();
-        state.is_asked = true;
+        if state.log.is_some_and(|before| before != log) {
+            *state = State::default();
+        }
+        state.log = Some(log);
         let believed = published_to.max(state.believed);
         // A server of before there was a mark, or one that has never had a message of anybody, says nothing.
         if mark.is_some() || state.is_marked {
@@ -88,59 +96,61 @@ impl Mark {
 mod tests {
     use super::*;
 
+    const LOG: u32 = 7;
+
     #[test]
     fn what_a_server_has_lost_is_noticed_once_on_each_connection() {
         let mark = Mark::default();
-        assert_eq!(mark.lost_from(1, 0), Err(()), "nobody has looked yet");
-        mark.compare(1, 0, None);
-        assert_eq!((mark.lost_from(1, 0), mark.required()), (Ok(None), None));
+        assert_eq!(mark.lost_from(1, LOG, 0), Err(()), "nobody has looked yet");
+        mark.compare(1, LOG, 0, None);
+        assert_eq!((mark.lost_from(1, LOG, 0), mark.required()), (Ok(None), None));
         mark.accepted(5);
-        assert_eq!((mark.lost_from(1, 5), mark.required()), (Ok(None), Some(5)));
+        assert_eq!((mark.lost_from(1, LOG, 5), mark.required()), (Ok(None), Some(5)));
         // Another server, which has everything.
-        assert_eq!(mark.lost_from(2, 5), Err(()));
-        mark.compare(2, 5, Some(5));
-        assert_eq!(mark.lost_from(2, 5), Ok(None));
+        assert_eq!(mark.lost_from(2, LOG, 5), Err(()));
+        mark.compare(2, LOG, 5, Some(5));
+        assert_eq!(mark.lost_from(2, LOG, 5), Ok(None));
         mark.accepted(9);
         // And one that has not.
-        assert_eq!(mark.lost_from(3, 9), Err(()));
-        mark.compare(3, 9, Some(7));
-        assert_eq!(mark.lost_from(3, 9), Ok(Some(8)));
+        assert_eq!(mark.lost_from(3, LOG, 9), Err(()));
+        mark.compare(3, LOG, 9, Some(7));
+        assert_eq!(mark.lost_from(3, LOG, 9), Ok(Some(8)));
         mark.resume();
-        assert_eq!(mark.lost_from(3, 7), Err(()), "it may have lost more meanwhile");
-        mark.compare(3, 7, Some(7));
-        assert_eq!((mark.lost_from(3, 7), mark.required()), (Ok(None), Some(7)));
+        assert_eq!(mark.lost_from(3, LOG, 7), Err(()), "it may have lost more meanwhile");
+        mark.compare(3, LOG, 7, Some(7));
+        assert_eq!((mark.lost_from(3, LOG, 7), mark.required()), (Ok(None), Some(7)));
     }
 
     #[test]
     fn a_publisher_that_begins_earlier_goes_on_from_there() {
         let mark = Mark::default();
-        mark.compare(1, 9, Some(20));
-        assert_eq!((mark.lost_from(1, 9), mark.required()), (Ok(None), Some(9)));
+        mark.compare(1, LOG, 9, Some(20));
+        assert_eq!((mark.lost_from(1, LOG, 9), mark.required()), (Ok(None), Some(9)));
         mark.accepted(15);
         // It begins again at its checkpoint, or is asked in the middle of a publish: what it has published must be there all the same.
-        assert_eq!((mark.lost_from(1, 12), mark.required()), (Ok(None), Some(15)));
+        assert_eq!((mark.lost_from(1, LOG, 12), mark.required()), (Ok(None), Some(15)));
         mark.accepted(13);
         assert_eq!(mark.required(), Some(13));
         // Another one was further.
-        assert_eq!(mark.lost_from(1, 14), Err(()));
+        assert_eq!(mark.lost_from(1, LOG, 14), Err(()));
         mark.accepted(30);
-        mark.compare(2, 14, Some(22));
-        assert_eq!(mark.lost_from(2, 14), Ok(Some(23)));
+        mark.compare(2, LOG, 14, Some(22));
+        assert_eq!(mark.lost_from(2, LOG, 14), Ok(Some(23)));
     }
 
     #[test]
     fn a_server_that_has_lost_even_the_mark_has_lost_everything() {
         let mark = Mark::default();
-        mark.compare(1, 0, None);
+        mark.compare(1, LOG, 0, None);
         mark.accepted(5);
-        mark.compare(2, 5, None);
-        assert_eq!(mark.lost_from(2, 5), Ok(Some(1)));
+        mark.compare(2, LOG, 5, None);
+        assert_eq!(mark.lost_from(2, LOG, 5), Ok(Some(1)));
         mark.resume();
         assert_eq!(mark.required(), None);
         // What was published before there was a mark is not known to be lost.
         let upgraded = Mark::default();
-        upgraded.compare(1, 500, None);
-        assert_eq!((upgraded.lost_from(1, 500), upgraded.required()), (Ok(None), None));
+        upgraded.compare(1, LOG, 500, None);
+        assert_eq!((upgraded.lost_from(1, LOG, 500), upgraded.required()), (Ok(None), None));
     }
 
     #[test]
@@ -153,9 +163,9 @@ mod tests {
     #[test]
     fn a_publish_that_was_refused_is_a_loss() {
         let mark = Mark::default();
-        mark.compare(1, 0, None);
+        mark.compare(1, LOG, 0, None);
         mark.accepted(5);
         mark.fell_to(3);
-        assert_eq!(mark.lost_from(1, 5), Ok(Some(4)));
+        assert_eq!(mark.lost_from(1, LOG, 5), Ok(Some(4)));
     }
 }

@@ -1,6 +1,6 @@
 -- Publishes as many messages as there is room for, and says how many.
 --
--- KEYS  1 the stream  2 the position of the last message that was published
+-- KEYS  1 the stream  2 the position of the last message of the publisher's log (if it says which)
 -- ARGV  1 how many messages the stream holds  2 the channel for plain listeners, before its ':<type>'  3 the source of all messages
 --       4 the position that must have been published, empty if none must
 --       then for each: id, type, subject, time, datacontenttype, position, data, stored (empty where data is what was stored)
@@ -36,13 +36,13 @@ local function free()
   return slowest
 end
 
-if ARGV[4] ~= '' then
+if KEYS[2] and ARGV[4] ~= '' then
   local mark = redis.call('GET', KEYS[2]) or '0'
   if tonumber(mark) < tonumber(ARGV[4]) then return {'lost', mark} end
 end
 
 need('XADD', KEYS[1], '0-*', 'f', '')
-need('SET', KEYS[2], '')
+if KEYS[2] then need('SET', KEYS[2], '') end
 local room = capacity - redis.call('XLEN', KEYS[1])
 local slowest = ''
 if room < math.max(count, 1) then
@@ -62,5 +62,5 @@ for message = 0, accepted - 1 do
   if type(heard) == 'table' then unheard = '[PUBLISH ' .. ARGV[2] .. ':' .. ARGV[at + 2] .. '] ' .. heard.err end
 end
 -- With the messages, so that a server that has lost some of them has it as it was before them.
-if accepted > 0 then redis.call('SET', KEYS[2], ARGV[FIRST + (accepted - 1) * FIELDS + 6]) end
+if KEYS[2] and accepted > 0 then redis.call('SET', KEYS[2], ARGV[FIRST + (accepted - 1) * FIELDS + 6]) end
 return {accepted, room - accepted, slowest, unheard}
