@@ -170,6 +170,44 @@ async fn plain_commands_cause_no_marker_and_one_confirmation_serves_all_who_wait
     assert_eq!(store.confirms(StreamId(1), 0).await, Ok(false));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn that_a_full_store_has_taken_nothing_is_said_only_where_a_quorum_shows_it() {
+    // Of the account, which counts each replica.
+    let account = "accounts { A { jetstream { max_file: 12MB }, users: [{ user: a, password: a }] } }\nno_auth_user: a";
+    let cluster = NatsCluster::start(account);
+    let prefix = fresh_prefix();
+    let stream = format!("{prefix}-log");
+    drop(cluster.store_at(0, &prefix).await);
+    let leader = cluster.leader(&stream).await;
+    let store = cluster.store_at(leader, &prefix).await;
+    let large = |order: u64| commit(order, ExpectedRevision::NoStream, &"x".repeat(200_000));
+    let mut order = 0;
+    let refused = until("it is full", async || {
+        order += 1;
+        store.append(large(order)).await.err().filter(|error| !matches!(error, AppendError::Store(_)))
+    })
+    .await;
+    // Where there is no room for a marker either, no quorum can say that the commit is not there.
+    assert!(matches!(refused, AppendError::Full(_) | AppendError::OutcomeUnknown(_)), "{refused}");
+    assert!(store.check().await.is_err(), "it says so");
+    let new = store.append(Commit { events: large(0).events, ..create(order + 1, "create") }).await;
+    assert!(
+        matches!(new, Err(AppendError::Full(_))),
+        "its request id is not reserved, so that nothing was written: {new:?}"
+    );
+
+    // Another may have stored it where the one that is full no longer leads.
+    cluster.isolate(leader);
+    let refused = until("the server that was cut off says that it is full", async || {
+        match store.append(large(order + 1)).await {
+            Err(AppendError::Store(_)) => None,
+            outcome => Some(outcome),
+        }
+    })
+    .await;
+    assert!(matches!(refused, Err(AppendError::OutcomeUnknown(_))), "{refused:?}");
+}
+
 /// What must never be said where a server that has been deposed answers: that what has been acknowledged elsewhere is not there.
 async fn is_never_wrong(behind: &NatsEventStore, paid: Appended, created: Appended, request: &RequestKey) {
     let (old, new) = (StreamId(1), created.stream);

@@ -215,7 +215,7 @@ impl Shared {
     /// Publishes a commit with its condition. With `look` another may have written it too, under the same id.
     ///
     /// # Errors
-    /// [`AppendError::Full`] and [`AppendError::Store`]: nothing was written. [`AppendError::OutcomeUnknown`].
+    /// [`AppendError::Full`] and [`AppendError::Store`]: nothing was written, with replicas as a quorum shows. [`AppendError::OutcomeUnknown`].
     pub(super) async fn write(&self, conditional: &Conditional, look: bool) -> Result<Written, AppendError> {
         match self.publish(conditional).await {
             Ok(sequence) => Ok(Written::At(sequence)),
@@ -227,7 +227,7 @@ impl Shared {
                 Err(unseen) => Err(unseen.into()),
             },
             Err(error @ (CallError::Lost(_) | CallError::UnderWay(_))) => self.resolve(conditional, error).await,
-            Err(error) if error.is_full() => Err(self.is_full(&error)),
+            Err(error) if error.is_full() => self.refused_as_full(conditional, &error).await,
             // It is checked before: a stream may have a bound of its own.
             Err(CallError::TooLarge(_)) => Err(self.is_too_large(conditional.stream, conditional.message.len())),
             Err(error) => Err(self.store_error(error).into()),
@@ -260,6 +260,35 @@ impl Shared {
             None if is_replicated => None,
             None => Some(Written::Passed),
         })
+    }
+
+    /// What became of a commit for which a server says that it has no space. With replicas that may be one that has been deposed while another
+    /// has stored it: that nothing was written is said only where a quorum shows it.
+    async fn refused_as_full(&self, conditional: &Conditional, error: &CallError) -> Result<Written, AppendError> {
+        let full = self.is_full(error);
+        if !self.log.is_replicated() {
+            return Err(full);
+        }
+        match self.confirmed_after(conditional).await {
+            Ok(Some(written)) => Ok(written),
+            Ok(None) => Err(full),
+            Err(unseen) => Err(AppendError::OutcomeUnknown(format!(
+                "NATS takes no more ({error}), and whether it has taken this before is not known: {unseen}"
+            ))),
+        }
+    }
+
+    /// What stands where a message was to stand, as a quorum has it; `None`: nothing does.
+    async fn confirmed_after(&self, conditional: &Conditional) -> Result<Option<Written>, StoreError> {
+        let Conditional { stream, after, .. } = *conditional;
+        let upto = self.confirm().await?;
+        if self.confirmed_end(&mut StreamState::default(), stream, upto).await?.sequence <= after {
+            return Ok(None);
+        }
+        let next = self.next_commit(stream, after + 1).await?;
+        let next =
+            next.ok_or_else(|| StoreError::Unavailable(format!("order {stream} is read from several servers")))?;
+        Ok(Some(if next.id == conditional.id { Written::At(next.sequence) } else { Written::Passed }))
     }
 
     /// Finds out what became of a publish that was not acknowledged, for as long as [`RESOLVE_WITHIN`].

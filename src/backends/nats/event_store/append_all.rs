@@ -232,7 +232,11 @@ impl Shared {
                 StoreError::Unavailable(format!("another writer appends to the log: {error}")).into()
             }
             CallError::Lost(why) | CallError::UnderWay(why) => AppendError::OutcomeUnknown(why),
-            error if error.is_full() => self.is_full(&error),
+            error if error.is_full() => match self.is_full(&error) {
+                // It may be full where it was asked, and have room where it was stored.
+                AppendError::Full(why) if self.log.is_replicated() => AppendError::OutcomeUnknown(why),
+                full => full,
+            },
             error => self.store_error(error).into(),
         }
     }
