@@ -6,7 +6,8 @@
 //! no condition on what the stream holds. There was one, `Nats-Expected-Last-Msg-Id`, until nats-server 2.11: it checks
 //! that header in a stream with replicas only when a message is applied, and one refusal there stops all replicas for ever. **Never send it.**
 //!
-//! A message that the server still knows by its id is answered as a duplicate and not stored again; one that arrives after the time for which
+//! A message that the server still knows by its id is answered as a duplicate and not stored again. The id has a fingerprint of the event: a log that
+//! has lost its end may have another event at the same revision, which is no duplicate. One that arrives after the time for which
 //! it knows them is stored again, behind those that follow it: at least once.
 //!
 //! The parts of a large message must stand together. They are sent one by one, each on condition that the one before it is the last message of
@@ -30,6 +31,7 @@ use async_nats::jetstream::{
 };
 use futures_util::{StreamExt as _, TryStreamExt as _, stream::FuturesUnordered};
 use tokio::time::sleep;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::{Shared, envelope};
 use crate::{
@@ -276,7 +278,7 @@ fn outgoing(shared: &Shared, message: &Message, stamp: Option<(Made, u64)>) -> V
     if let Some((made, after)) = stamp {
         envelope::stamp(&mut sealed.headers, made, after);
     }
-    let (key, id) = (message.key, message.event_id().to_string());
+    let (key, id) = (message.key, format!("{}-{:016x}", message.event_id(), xxh3_64(&message.payload)));
     let publish = |headers, payload| PublishMessage::build().headers(headers).payload(payload);
     let part = |(headers, payload)| {
         // Another id each time: a part that is stored already must come again, directly before its event.
