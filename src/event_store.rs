@@ -490,6 +490,11 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
         to.0.saturating_sub(from.0)
     }
 
+    /// The last position that the entry after `from` may hold, where one can be told by its place: to read on behind an entry that cannot be read.
+    fn past_entry(&self, from: Position) -> Position {
+        Position(from.0.saturating_add(1))
+    }
+
     /// Looks from everything that points into the log to the log: one sentence for each order or request whose events are gone, up to a
     /// thousand. Nothing where the log is the only place: what is gone then shows as a gap.
     ///

@@ -5,7 +5,7 @@ use std::{io::Write, process::ExitCode};
 use ordersystem::{
     api,
     app::{self, App, StartError},
-    cli::{self, CliError, CopyCall, Invocation},
+    cli::{self, CliError, CopyCall, Invocation, VerifyCall},
     config::{Config, LogConfig, LogFormat},
     telemetry,
 };
@@ -29,7 +29,7 @@ async fn main() -> ExitCode {
         Ok(Invocation::RebuildProjections(call)) => exit_code(api::operator::rebuild_projections(call).await),
         Ok(Invocation::Backup { data_dir, target }) => exit_code(app::backup(&data_dir, &target)),
         Ok(Invocation::Copy(call)) => exit_code(copy(&call).await),
-        Ok(Invocation::Verify(call)) => match app::verify(&call).await {
+        Ok(Invocation::Verify(call)) => match verify(&call).await {
             Ok(true) => ExitCode::SUCCESS,
             Ok(false) => ExitCode::FAILURE,
             Err(error) => exit_code(Err(error)),
@@ -58,10 +58,20 @@ async fn serve(config: &Config) -> Result<(), StartError> {
 }
 
 async fn copy(call: &CopyCall) -> Result<(), StartError> {
-    // What is tried again is said; what fails for good is the answer.
+    log_of_a_tool()?;
+    app::copy(call, &stop_on_signals()?).await
+}
+
+async fn verify(call: &VerifyCall) -> Result<bool, StartError> {
+    log_of_a_tool()?;
+    app::verify(call).await
+}
+
+/// What is tried again is said; what fails for good is the answer.
+fn log_of_a_tool() -> Result<(), StartError> {
     let level = "off,ordersystem::whole_log=warn".to_owned();
     telemetry::start_logging(&LogConfig { level, format: LogFormat::Text })?;
-    app::copy(call, &stop_on_signals()?).await
+    Ok(())
 }
 
 /// Cancelled by the first SIGTERM or SIGINT; a second one ends the process at once.

@@ -19,7 +19,7 @@ use crate::{
             event_store::{EmbeddedEventStore, read_only::ReadOnlyEventStore},
         },
         nats::{
-            connection::{Nats, NatsOptions},
+            connection::{Nats, NatsOptions, NotConnected as NatsNotConnected},
             event_store::NatsEventStore,
         },
         redis::{
@@ -31,7 +31,7 @@ use crate::{
     cli::{CopyCall, VerifyCall},
     config::{LogAddress, NamedLog},
     event_store::EventStore,
-    whole_log::{self, CopyOptions, Finding, Meter},
+    whole_log::{self, CopyOptions, Finding, Meter, Passing, Patience, PatientStore},
 };
 
 /// How long a tool waits for an answer of a broker: longer than a node, which has somebody waiting.
@@ -46,8 +46,9 @@ const BAR_WIDTH: usize = 30;
 /// # Errors
 /// In one line: a store that cannot be used, a target that is no copy, an end before all was copied.
 pub async fn copy(call: &CopyCall, stop: &CancellationToken) -> Result<(), StartError> {
-    let from = open(&call.from, Use::Read).await?;
-    let to = open(&call.to, Use::Write { replicas: call.replicas }).await?;
+    let patience = || Patience::until(stop);
+    let from = open(&call.from, Use::Read, patience()).await?;
+    let to = open(&call.to, Use::Write { replicas: call.replicas }, patience()).await?;
     let meter = Arc::new(Meter::default());
     let shown = Shown::begin(&meter);
     let options = CopyOptions { follow: call.follow };
@@ -71,9 +72,9 @@ pub async fn copy(call: &CopyCall, stop: &CancellationToken) -> Result<(), Start
 /// # Errors
 /// In one line: a log that cannot be read.
 pub async fn verify(call: &VerifyCall) -> Result<bool, StartError> {
-    let log = open(&call.log, Use::Read).await?;
+    let log = open(&call.log, Use::Read, Patience::default()).await?;
     let other = match &call.other {
-        Some(other) => Some(open(other, Use::Read).await?),
+        Some(other) => Some(open(other, Use::Read, Patience::default()).await?),
         None => None,
     };
     let meter = Arc::new(Meter::default());
@@ -118,7 +119,7 @@ enum Use {
     },
 }
 
-async fn open(log: &NamedLog, how: Use) -> Result<Arc<dyn EventStore>, StartError> {
+async fn open(log: &NamedLog, how: Use, patience: Patience) -> Result<Arc<dyn EventStore>, StartError> {
     let opened = match &log.address {
         LogAddress::Embedded(dir) => open_folder(dir, how),
         LogAddress::Redis(url) => {
@@ -137,10 +138,13 @@ async fn open(log: &NamedLog, how: Use) -> Result<Arc<dyn EventStore>, StartErro
                 replicas: if let Use::Write { replicas } = how { replicas } else { 1 },
                 ..NatsOptions::new(url.expose(), &log.prefix)
             };
-            open_nats(options).await
+            open_nats(options, &patience).await
         }
     };
-    opened.map_err(|error| format!("{log}: {error}").into())
+    match opened {
+        Ok(store) => Ok(Arc::new(PatientStore::new(store, patience))),
+        Err(error) => Err(format!("{log}: {error}").into()),
+    }
 }
 
 fn open_folder(dir: &Path, how: Use) -> Result<Arc<dyn EventStore>, StartError> {
@@ -158,11 +162,18 @@ async fn open_redis(options: RedisOptions) -> Result<Arc<dyn EventStore>, StartE
     }
 }
 
-async fn open_nats(options: NatsOptions) -> Result<Arc<dyn EventStore>, StartError> {
+impl Passing for NatsNotConnected {
+    fn passes(&self) -> bool {
+        matches!(self, Self::Yet(_))
+    }
+}
+
+async fn open_nats(options: NatsOptions, patience: &Patience) -> Result<Arc<dyn EventStore>, StartError> {
     let nats = Nats::start(options).await?;
     nats.connected().await.map_err(|error| error.why().to_owned())?;
     let store = NatsEventStore::new(nats);
-    store.first_admission().await.map_err(|error| error.why().to_owned())?;
+    // The servers are there; whether they have a quorum shows now.
+    patience.ask(|| store.first_admission()).await.map_err(|error| error.why().to_owned())?;
     Ok(Arc::new(store))
 }
 

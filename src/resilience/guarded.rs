@@ -170,6 +170,10 @@ impl EventStore for GuardedStore {
         self.inner.distance(from, to)
     }
 
+    fn past_entry(&self, from: Position) -> Position {
+        self.inner.past_entry(from)
+    }
+
     fn wake(&self) -> watch::Receiver<Position> {
         self.inner.wake()
     }

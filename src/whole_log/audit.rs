@@ -16,8 +16,8 @@ use crate::{
 
 /// Requests and orders that are looked up at once.
 const LOOKS_AT_ONCE: usize = 64;
-/// How far after a place that cannot be read something readable is looked for, in positions.
-const MAX_SKIP: u64 = 1_024;
+/// How many entries that cannot be read are passed over in a row: on NATS messages, elsewhere events.
+const MAX_SKIPPED: u64 = 1_024;
 
 /// Audits all that the log held when this began; reports what is not as it should be, in the order of the log.
 ///
@@ -93,7 +93,7 @@ impl<R: FnMut(Finding) + Send> Audit<'_, R> {
     /// The next commits; past what cannot be read, which is reported.
     async fn next_page(&mut self, head: Position) -> Result<Vec<RecordedCommit>, StoreError> {
         let mut from = self.last;
-        let mut damage = None;
+        let (mut damage, mut skipped) = (None, 0);
         while from < head {
             match self.store.read_commits(from, self.page_size).await {
                 Ok(page) => {
@@ -108,10 +108,11 @@ impl<R: FnMut(Finding) + Send> Audit<'_, R> {
                         self.found(FindingKind::Unreadable, None, None, None, what.clone());
                         damage = Some(what);
                     }
-                    from = Position(from.0 + 1);
-                    if from.0 - self.last.0 > MAX_SKIP {
+                    from = self.store.past_entry(from);
+                    skipped += 1;
+                    if skipped > MAX_SKIPPED {
                         let what =
-                            format!("nothing readable follows within {MAX_SKIP} positions: the rest is not audited");
+                            format!("none of the next {MAX_SKIPPED} entries can be read: the rest is not audited");
                         self.found(FindingKind::Unreadable, Some(self.last), None, None, what);
                         return Ok(Vec::new());
                     }

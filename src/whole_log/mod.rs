@@ -5,11 +5,13 @@ mod compare;
 mod copy;
 mod cursor;
 mod meter;
+mod patient;
 
 pub use audit::audit;
 pub use compare::compare;
 pub use copy::{Copied, CopyError, CopyOptions, copy};
 pub use meter::{Meter, Reading};
+pub use patient::{Passing, Patience, PatientStore};
 
 use crate::event_store::{Position, Revision, StreamId};
 

@@ -1,5 +1,7 @@
 //! Nodes on three NATS servers of which one or two are away.
 
+use std::process::Stdio;
+
 use ordersystem::proto::catga::orders::v1::CreateOrderRequest;
 use tokio::time::{Duration, timeout};
 
@@ -7,7 +9,7 @@ use crate::{
     load::new_order,
     nats_cluster::NatsCluster,
     nats_server::{NatsServer, fresh_prefix},
-    program::{Program, line_with, refused_with, spawn, until},
+    program::{Program, command, line_with, refused_with, spawn, until},
 };
 
 /// Longer than any end takes, on a busy machine too.
@@ -80,6 +82,32 @@ async fn a_node_ends_at_once_and_in_order_while_it_looks_for_a_quorum() {
         std::process::Command::new("kill").args([format!("-{signal}"), pid]).status().unwrap();
         let ended = timeout(ENDS_WITHIN, child.wait()).await.expect("it ends").unwrap();
         assert_eq!(ended.code(), Some(0), "{signal}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn verify_and_copy_wait_a_while_for_a_quorum() {
+    let mut cluster = NatsCluster::start("");
+    let prefix = fresh_prefix();
+    let node = Program::serve(&settings(&cluster, &prefix, &[])).await;
+    assert!(takes(&node, new_order("c", "one")).await);
+    node.stop().await;
+    let (url, folder) = (cluster.url(), tempfile::tempdir().unwrap());
+    let target = format!("embedded:{}", folder.path().display());
+    for tool in [
+        &["verify", &url, "--prefix", &prefix][..],
+        &["copy", "--from", &url, "--from-prefix", &prefix, "--to", &target],
+    ] {
+        cluster.kill(0);
+        cluster.kill(1);
+        let mut running = tokio::process::Command::from(command());
+        running.args(tool).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+        let mut running = running.spawn().unwrap();
+        line_with(&mut running, "it is tried again").await;
+        cluster.start_again(0);
+        cluster.start_again(1);
+        let ended = timeout(ENDS_WITHIN, running.wait()).await.expect("it ends").unwrap();
+        assert_eq!(ended.code(), Some(0), "{tool:?}");
     }
 }
 

@@ -108,6 +108,12 @@ impl NotConnected {
     }
 }
 
+impl fmt::Display for NotConnected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.why())
+    }
+}
+
 /// A NATS server, connected to or not. Cloning shares the connection.
 #[derive(Clone, Debug)]
 pub struct Nats {

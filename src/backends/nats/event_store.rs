@@ -365,6 +365,11 @@ impl EventStore for NatsEventStore {
         commit::sequence_after(to).saturating_sub(commit::sequence_after(from))
     }
 
+    /// An entry is a message.
+    fn past_entry(&self, from: Position) -> Position {
+        last_position(commit::sequence_after(from))
+    }
+
     fn wake(&self) -> watch::Receiver<Position> {
         self.shared.latest.subscribe()
     }

@@ -225,3 +225,20 @@ async fn verify_finds_what_was_deleted_from_a_log_in_redis() {
         server.cli(&["FLUSHALL"]);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn verify_goes_on_behind_many_messages_that_cannot_be_read() {
+    let nats = NatsServer::start("");
+    let store = nats.store_of("ordersystem").await;
+    let mut commits = five_events();
+    let last = commits.pop().unwrap();
+    store.append_all(commits).await.unwrap();
+    let raw = nats.raw().await;
+    for _ in 0..20 {
+        raw.publish("ordersystem.log.77", "nonsense".into()).await.unwrap().await.unwrap();
+    }
+    store.append(last).await.unwrap();
+    let (code, lines) = findings(&[&nats.url()]);
+    assert_eq!(code, 1);
+    assert_eq!(lines.last().unwrap()["events"], 5, "the event behind them as well: {lines:?}");
+}
