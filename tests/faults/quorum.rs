@@ -7,8 +7,8 @@ use tokio::time::{Duration, timeout};
 
 use crate::{
     load::new_order,
-    nats_cluster::NatsCluster,
-    nats_server::{NatsServer, fresh_prefix},
+    nats_cluster::{NatsCluster, SERVERS},
+    nats_server::{NatsServer, free_port, fresh_prefix},
     program::{Program, command, line_with, refused_with, spawn, until},
 };
 
@@ -108,6 +108,42 @@ async fn verify_and_copy_wait_a_while_for_a_quorum() {
         cluster.start_again(1);
         let ended = timeout(ENDS_WITHIN, running.wait()).await.expect("it ends").unwrap();
         assert_eq!(ended.code(), Some(0), "{tool:?}");
+    }
+}
+
+/// What the node says at `GET /` that an acknowledged command survives.
+async fn durability(node: &Program) -> String {
+    let said: serde_json::Value = serde_json::from_str(&node.get("/").await).unwrap();
+    said["durability"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_that_require_durability_go_on_and_start_while_one_of_three_servers_is_dead() {
+    let monitors: Vec<_> = (0..SERVERS).map(|_| format!("127.0.0.1:{}", free_port())).collect();
+    let mut cluster = NatsCluster::start_each(|server| {
+        let monitor = &monitors[server];
+        format!("http: \"{monitor}\"\njetstream {{ store_dir: FOLDER, max_file_store: 1TB, sync_interval: always }}")
+    });
+    let more = ["--require-durable", "--nats-monitor", &monitors.join(",")].map(str::to_owned);
+    let settings = [settings(&cluster, &fresh_prefix(), &[]), more.to_vec()].concat();
+    let nodes = [Program::serve(&settings).await, Program::serve(&settings).await];
+    for node in &nodes {
+        assert_eq!(durability(node).await, "quorum");
+    }
+    cluster.kill(1);
+    for (number, node) in nodes.iter().enumerate() {
+        let order = || new_order("c", &format!("one-is-dead-{number}"));
+        until("it takes an order", async || takes(node, order()).await).await;
+        assert_eq!(durability(node).await, "quorum");
+    }
+    let third = Program::serve(&settings).await;
+    until("it takes an order", async || takes(&third, new_order("c", "started-meanwhile")).await).await;
+    assert_eq!(durability(&third).await, "quorum");
+    cluster.start_again(1);
+    for node in nodes.into_iter().chain([third]) {
+        until("it is ready", async || node.is_ready().await).await;
+        assert_eq!(durability(&node).await, "quorum");
+        node.stop().await;
     }
 }
 

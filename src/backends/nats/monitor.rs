@@ -119,6 +119,8 @@ struct Known {
     said: BTreeMap<String, Said>,
     /// The addresses at which nobody answered when last asked.
     silent: Vec<String>,
+    /// Since when some have not answered, where others have.
+    silent_since: Option<Instant>,
     /// Since when this node has known that the leader has never heard of these.
     unheard: BTreeMap<String, Instant>,
 }
@@ -198,6 +200,8 @@ impl Monitors {
                 }
             }
         }
+        let some_answer = !known.said.is_empty() && !known.silent.is_empty();
+        known.silent_since = some_answer.then(|| known.silent_since.unwrap_or_else(Instant::now));
         known.asked = Some((connections, Instant::now()));
         (known, news)
     }
@@ -214,6 +218,8 @@ impl Known {
     fn judge(&mut self, streams: &[&[Replica]], asserted: bool) -> Synced {
         let replicas = merged(streams);
         self.unheard.retain(|name, _| replicas.get(name).is_some_and(|replica| replica.unheard_for.is_none()));
+        // One that has just crashed was heard of a moment ago.
+        let may_have_crashed = self.silent_since.is_some_and(|since| since.elapsed() < LATE_AFTER);
         let (mut away, mut late, mut unread) = (Vec::new(), Vec::new(), Vec::new());
         for (name, replica) in &replicas {
             let unheard_for = replica
@@ -227,7 +233,9 @@ impl Known {
                 Some(true) => {}
                 Some(false) => return Synced::Not(name.clone()),
                 None if is_lost => away.push(name.clone()),
-                None if replica.unheard_for.is_none() || unheard_for >= LATE_AFTER => late.push(name.clone()),
+                None if replica.unheard_for.is_none() || unheard_for >= LATE_AFTER || may_have_crashed => {
+                    late.push(name.clone());
+                }
                 None => unread.push(name.clone()),
             }
         }
