@@ -16,9 +16,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::FutureExt as _;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use backends::Arrival;
 pub use backends::Backends;
 use ids::Numbers;
 use parts::{Ground, Parts};
@@ -76,7 +78,10 @@ impl App {
     /// # Errors
     /// One clear line: a backend that cannot be had, a port in use, a clock that is wrong.
     pub async fn start(config: &Config) -> Result<Self, StartError> {
-        Self::start_as(config, Setup::new(Backends::of(config).await?)).await
+        // Before any broker is waited for: a port in use is said at once, and the node answers how it is.
+        let listeners = bind(config)?;
+        let (backends, arrival) = Backends::begin(config).await?;
+        Self::start_on(listeners, config, Setup::new(backends), arrival).await
     }
 
     /// The same with backends and a clock of one's own.
@@ -92,22 +97,28 @@ impl App {
     /// # Errors
     /// As [`App::start`]; for handlers whose names are none, or the same.
     pub async fn start_as(config: &Config, setup: Setup) -> Result<Self, StartError> {
+        Self::start_on(bind(config)?, config, setup, std::future::ready(Ok(())).boxed()).await
+    }
+
+    async fn start_on(
+        (listener, grpc_listener): (TcpListener, Option<TcpListener>),
+        config: &Config,
+        setup: Setup,
+        arrival: Arrival,
+    ) -> Result<Self, StartError> {
         let handler_names = setup.handler_names()?;
         let Setup { backends, clock, handlers } = setup;
         let required = config.require_durable.then_some(Durability::Machine);
         let requirement =
             required.map(|required| DurabilityRequirement { required, persistence: backends.persistence });
-        let found = backends.store.durability();
         if let Some(requirement) = &requirement {
-            // A store that has not been reached yet is held to it when it is.
-            requirement.holds(found)?;
+            requirement.holds(backends.store.durability())?;
         }
         let (recorder, metrics) = telemetry::metrics_recorder()?;
         let (backends, breakers) =
             metrics::with_local_recorder(&recorder, || backends.guarded(breaker_options(config), required));
         let stop = Stop::default();
         let tls = config.server.tls.as_ref().map(|files| Tls::load(tls_files(files))).transpose()?;
-        let (listener, grpc_listener) = bind(config)?;
         let address = listener.local_addr()?;
         let grpc_address = grpc_listener.as_ref().map(TcpListener::local_addr).transpose()?;
         let info = Arc::new(server_info(config, &backends, &*clock));
@@ -123,7 +134,7 @@ impl App {
             clock: &clock,
         };
         let (membership, own_numbers) = match numbers {
-            Numbers::Leased(mark) => (Some(cluster::join(&ground, mark, &handler_names).await?), None),
+            Numbers::Leased(mark) => (Some(cluster::membership(&ground, mark, &handler_names)), None),
             Numbers::Own(numbers) => (None, Some(numbers)),
         };
         let parts = metrics::with_local_recorder(&recorder, || {
@@ -152,9 +163,10 @@ impl App {
         };
         let recovery =
             metrics::with_local_recorder(&recorder, || recovery(config, &context.health, parts.alarms.clone()));
+        let recovery = recovery.quiet_while(backends.away());
         let (reporter, _) = tonic_health::server::health_reporter();
         let doors = Doors::open(&context, reporter.clone(), &config.server.cors_allowed_origins)?;
-        let monitor = Monitor::new(&context, HealthDoor::new(reporter).await, recorder, found, requirement);
+        let door = HealthDoor::new(reporter).await;
         let scheme = if tls.is_some() { "https" } else { "http" };
         let mut work = Work::default();
         let options = server_options(config);
@@ -166,6 +178,16 @@ impl App {
             work.serve(server::serve(grpc_listener, tls.clone(), doors.grpc_only(), options, ends.clone()));
         }
         work.serve(server::serve(listener, tls, doors, options, ends));
+        arrival.await?;
+        let found = backends.store.durability();
+        if let Some(requirement) = &requirement {
+            // A store that has not been reached yet is held to it when it is.
+            requirement.holds(found)?;
+        }
+        if let Some(membership) = &membership {
+            cluster::join(membership, &*backends.store).await?;
+        }
+        let monitor = Monitor::new(&context, door, recorder, found, requirement).quiet_while(backends.away());
         // Before anything has news of its own.
         say_listening(&context, (scheme, address, grpc_address));
         parts.run(&mut work, &stop);
@@ -175,11 +197,12 @@ impl App {
         if let Some(numbers) = own_numbers {
             work.follow(numbers.keep(Arc::clone(&ids), stop.ended.clone()));
         }
-        work.follow(ids.keep_mark_ahead(stop.ended.clone()));
+        work.follow(ids.keep_mark_ahead(stop.ended.clone(), backends.store_away()));
         work.follow(recovery.run(stop.ended.clone()));
         work.follow(monitor.watch_liveness(stop.ended.clone()));
         let grace = Duration::from_millis(config.server.shutdown_grace_ms);
-        let node = Node { context, membership, monitor, work, stop, grace };
+        let bus = Arc::clone(&backends.bus);
+        let node = Node { context, membership, bus, monitor, work, stop, grace };
         Ok(Self { node, address, grpc_address, scheme, _folder: backends.folder })
     }
 

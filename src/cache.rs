@@ -47,6 +47,11 @@ pub trait OrderCache: fmt::Debug + Send + Sync + 'static {
     /// Keeps `folded` under `key` for a while. Returns at once; under load, or without a connection, it is passed over.
     fn put(&self, key: CacheKey, folded: Bytes);
 
+    /// Why the cache is known to be unreachable, without asking it; `None` while it is connected.
+    fn unreachable(&self) -> Option<String> {
+        None
+    }
+
     /// Whether the cache can be asked now.
     ///
     /// # Errors

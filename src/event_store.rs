@@ -507,6 +507,12 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
     /// Changes when something has been appended. A hint to read, never the truth: it may be late, or repeat.
     fn wake(&self) -> watch::Receiver<Position>;
 
+    /// Why the store is known to be unreachable, without asking it: there is no connection, and another one is being made. What comes of that
+    /// is said in the log where it is found, once a change. `None` while it is connected, and for a store within the process.
+    fn unreachable(&self) -> Option<String> {
+        None
+    }
+
     /// Whether the store can be written and read now.
     ///
     /// # Errors

@@ -30,7 +30,10 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::Clock;
+use crate::{
+    clock::Clock,
+    outage::{Away, Outage},
+};
 pub use error::{IdError, StartError};
 pub use layout::{EPOCH_UNIX_MS, IdParts, InvalidId, InvalidNodeIdentity, NodeIdentity, parse};
 pub use mark::{FileMark, HighWaterMark, MarkError};
@@ -418,8 +421,8 @@ impl IdGenerator {
     /// Keeps the mark ahead until `cancel`; one such task runs for each generator with a mark. A failure is logged and
     /// tried again; when the mark is reached meanwhile, ids are refused with [`IdError::MarkBehind`]. Cancel it only
     /// after the last command is done, then [`IdGenerator::seal`].
-    pub async fn keep_mark_ahead(self: Arc<Self>, cancel: CancellationToken) {
-        let mut failing = false;
+    pub async fn keep_mark_ahead(self: Arc<Self>, cancel: CancellationToken, away: Away) {
+        let outage = Outage::while_not(away);
         while cancel.run_until_cancelled(tokio::time::sleep(MARK_TICK)).await.is_some() {
             let generator = Arc::clone(&self);
             let moved = match tokio::task::spawn_blocking(move || generator.advance_mark()).await {
@@ -427,13 +430,17 @@ impl IdGenerator {
                 Err(panicked) => Err(panicked.to_string()),
             };
             match moved {
-                Ok(()) if failing => tracing::info!("the id mark moves again"),
-                Err(ref error) if !failing => {
-                    tracing::error!(error, "cannot move the id mark; ids run out when it is reached");
+                Ok(()) => {
+                    if outage.works().is_some() {
+                        tracing::info!("the id mark moves again");
+                    }
                 }
-                _ => {}
+                Err(error) => {
+                    if let Some(unsaid) = outage.failed(&error) {
+                        tracing::error!(error, unsaid, "cannot move the id mark; ids run out when it is reached");
+                    }
+                }
             }
-            failing = moved.is_err();
         }
     }
 

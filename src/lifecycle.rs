@@ -2,7 +2,7 @@
 
 use std::{future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use futures_util::FutureExt as _;
+use futures_util::{FutureExt as _, future::Shared};
 use metrics::Gauge;
 use metrics_exporter_prometheus::PrometheusRecorder;
 use tokio::task::JoinSet;
@@ -13,6 +13,8 @@ use crate::{
     cluster::Membership,
     event_store::Durability,
     health::{Health, HealthReport},
+    message_bus::MessageBus,
+    outage::Away,
 };
 
 /// How often the monitor looks at every component.
@@ -26,6 +28,12 @@ const DRAIN_NOTICE: Duration = Duration::from_millis(500);
 /// How long clients may take to read the ends of their calls, at the most; never more than half of what the grace leaves.
 const MAX_CLOSING: Duration = Duration::from_secs(5);
 
+/// How long a broker may take to show at the end that it is there, once no request is in flight. What does not answer for so long is away: nothing
+/// can be flushed into it, and no lease be given back to it, which expires then.
+const ANSWERS_WITHIN: Duration = Duration::from_millis(400);
+/// How long background work that has to do with an absent broker may take to end by itself.
+const LAST_STEPS: Duration = Duration::from_millis(200);
+
 /// How long giving up the place in the cluster may take.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -38,6 +46,8 @@ pub struct Stop {
     pub closing: CancellationToken,
     /// The outbox publishes what is left and ends.
     pub flushing: CancellationToken,
+    /// The outbox ends without that: its log or its bus is away.
+    pub given_up: CancellationToken,
     /// Everything else ends.
     pub ended: CancellationToken,
 }
@@ -74,6 +84,8 @@ pub struct Node {
     pub context: Context,
     /// Its place in the cluster, if it is one of many.
     pub membership: Option<Arc<Membership>>,
+    /// The message bus.
+    pub bus: Arc<dyn MessageBus>,
     /// Who looks after it.
     pub monitor: Monitor,
     /// What runs.
@@ -169,22 +181,38 @@ impl Node {
         let deadline = tokio::time::Instant::now() + self.grace;
         tracing::info!("shutting down: refusing new work, finishing what is in flight");
         self.stop.draining.cancel();
-        self.monitor.look().await;
+        self.monitor.draining().await;
         let mut stage = "requests in flight";
+        let mut away = Absent::default();
         let orderly = async {
-            self.drain().await;
+            let is_heard = self.monitor.was_ready();
+            away = self.drained(is_heard).await;
             stage = "open connections";
             self.stop.closing.cancel();
             self.monitor.close().await;
             close_connections(&mut self.work.servers, deadline).await;
             stage = "the outbox";
             self.stop.flushing.cancel();
+            if away.is_any() {
+                self.stop.given_up.cancel();
+            }
             while self.work.relay.join_next().await.is_some() {}
             stage = "background work";
             self.stop.ended.cancel();
-            while self.work.followers.join_next().await.is_some() {}
+            end_followers(&mut self.work.followers, away).await;
         };
         let in_time = tokio::time::timeout_at(deadline, orderly).await;
+        if !(away.store && self.membership.is_some()) {
+            self.give_back().await;
+        }
+        match (unfit, in_time) {
+            (Some(not_durable), _) => Err(RunError::NotDurable(not_durable)),
+            (None, in_time) => in_time.map_err(|_| RunError::GraceExceeded(GraceExceeded(stage))),
+        }
+    }
+
+    /// Ends the id generator, and gives the place among the nodes of the log back.
+    async fn give_back(&self) {
         // Stores the mark, which blocks.
         let ids = Arc::clone(&self.context.ids);
         if let Ok(Err(error)) = tokio::task::spawn_blocking(move || ids.seal()).await {
@@ -194,18 +222,68 @@ impl Node {
             // Only now that no more ids are issued. If it takes too long the leases expire.
             let _ = tokio::time::timeout(LEAVE_TIMEOUT, membership.leave()).await;
         }
-        match (unfit, in_time) {
-            (Some(not_durable), _) => Err(RunError::NotDurable(not_durable)),
-            (None, in_time) => in_time.map_err(|_| RunError::GraceExceeded(GraceExceeded(stage))),
-        }
     }
 
-    /// Waits until everyone has had a chance to hear of the shutdown and no request is in flight.
-    async fn drain(&self) {
-        tokio::time::sleep(DRAIN_NOTICE).await;
+    /// Drains, and tells what of the node is away.
+    async fn drained(&self, is_heard: bool) -> Absent {
+        let (store, bus) = (&self.context.store, &self.bus);
+        let draining = self.drain_for(is_heard).shared();
+        let is_store_away = answers(&draining, async { store.check().await.is_ok() || store.unreachable().is_none() });
+        let is_bus_away = answers(&draining, async { bus.check().await.is_ok() || bus.unreachable().is_none() });
+        let (store, bus, ()) = tokio::join!(is_store_away, is_bus_away, draining.clone());
+        Absent { store: !store, bus: !bus }
+    }
+
+    /// Waits until no request is in flight and everyone has had a chance to hear of the shutdown, where it `is_heard` of: a node that was not
+    /// ready is out of service already.
+    async fn drain_for(&self, is_heard: bool) {
+        if is_heard {
+            tokio::time::sleep(DRAIN_NOTICE).await;
+        }
         while self.context.mediator.in_flight() > 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+    }
+}
+
+/// What of a node is away when it ends.
+#[derive(Clone, Copy, Debug, Default)]
+struct Absent {
+    store: bool,
+    bus: bool,
+}
+
+impl Absent {
+    const fn is_any(self) -> bool {
+        self.store || self.bus
+    }
+}
+
+/// Whether the `answer` of a broker is there, and good, by the time that it may take.
+async fn answers(drained: &Shared<impl Future<Output = ()>>, answer: impl Future<Output = bool>) -> bool {
+    let is_over = async {
+        tokio::time::sleep(ANSWERS_WITHIN).await;
+        // While requests are in flight a broker may be busy with them.
+        if drained.peek().is_none() {
+            drained.clone().await;
+            tokio::time::sleep(ANSWERS_WITHIN).await;
+        }
+    };
+    tokio::select! {
+        is_good = answer => is_good,
+        () = is_over => false,
+    }
+}
+
+/// Waits for the end of background work; what hangs on a broker that is `away` is dropped, as it would be by a crash.
+async fn end_followers(followers: &mut JoinSet<()>, away: Absent) {
+    let ended = async { while followers.join_next().await.is_some() {} };
+    if !away.is_any() {
+        return ended.await;
+    }
+    if tokio::time::timeout(LAST_STEPS, ended).await.is_err() {
+        tracing::debug!("background work that waits for a broker is dropped");
+        followers.shutdown().await;
     }
 }
 
@@ -232,6 +310,9 @@ pub struct Monitor {
     durability: Gauge,
     requirement: Option<DurabilityRequirement>,
     found: Durability,
+    was_ready: Option<bool>,
+    /// What explains that the node is not ready, and is said elsewhere.
+    away: Away,
 }
 
 impl Monitor {
@@ -250,6 +331,8 @@ impl Monitor {
         });
         durability.set(found.level());
         Self {
+            was_ready: None,
+            away: Away::default(),
             health: Arc::clone(&context.health),
             door,
             context: context.clone(),
@@ -262,9 +345,14 @@ impl Monitor {
         }
     }
 
+    /// That the node is not ready while a broker is `away` is less than a warning.
+    #[must_use]
+    pub fn quiet_while(self, away: Away) -> Self {
+        Self { away, ..self }
+    }
+
     /// Watches until the store turns out, when it is reached for the first time, to be less durable than required.
     async fn watch(&mut self) -> NotDurable {
-        let mut was_ready = None;
         loop {
             let report = self.look().await;
             let is_ready = report.is_ready();
@@ -283,11 +371,13 @@ impl Monitor {
             {
                 return not_durable;
             }
-            match was_ready.replace(is_ready) {
+            match self.was_ready.replace(is_ready) {
                 before if before == Some(is_ready) => {}
                 _ if is_ready => tracing::info!("the node is ready"),
                 None => tracing::info!(why = report.reasons(), "the node is not ready yet"),
-                Some(_) if report.is_draining => tracing::info!("the node is out of service: it is shutting down"),
+                Some(_) if self.away.why().is_some() => {
+                    tracing::info!(why = report.reasons(), "the node is not ready any more");
+                }
                 Some(_) => tracing::warn!(why = report.reasons(), "the node is not ready any more"),
             }
             // Until the node is ready for the first time, someone is waiting for that.
@@ -318,6 +408,17 @@ impl Monitor {
     /// Keeps telling whether the monitor itself still runs, until `stop`.
     pub fn watch_liveness(&self, stop: CancellationToken) -> impl Future<Output = ()> + Send + 'static {
         self.door.watch_liveness(Arc::clone(&self.health), stop)
+    }
+
+    /// Tells those who watch that the node is going, without looking at anything: that may take as long as a broker lets it wait.
+    async fn draining(&mut self) {
+        self.door.set_ready(false).await;
+        self.ready.set(0.0);
+    }
+
+    /// Whether the node was ready when it was last looked at.
+    const fn was_ready(&self) -> bool {
+        matches!(self.was_ready, Some(true))
     }
 
     async fn close(&mut self) {

@@ -18,8 +18,18 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// The exit code of a process that a second signal has ended: 128 + SIGINT, as shells count.
 const INTERRUPTED: u8 = 130;
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return exit_code(Err(error.into())),
+    };
+    let code = runtime.block_on(run());
+    // Not waiting for what may block as long as it likes, such as the look-up of a name that no name server answers.
+    runtime.shutdown_background();
+    code
+}
+
+async fn run() -> ExitCode {
     match cli::parse(std::env::args_os(), std::env::vars_os()) {
         Ok(Invocation::Serve(config)) => exit_code(serve(&config).await),
         Ok(Invocation::Health { target, service, timeout_ms }) => {
@@ -48,11 +58,15 @@ async fn main() -> ExitCode {
 async fn serve(config: &Config) -> Result<(), StartError> {
     telemetry::start_logging(&config.log)?;
     let shutdown = stop_on_signals()?;
-    tokio::select! {
-        app = App::start(config) => app?.run(shutdown).await?,
-        // Nothing has been served yet.
-        () = shutdown.cancelled() => {}
-    }
+    let app = tokio::select! {
+        app = App::start(config) => app?,
+        () = shutdown.cancelled() => {
+            // Whatever it has waited for, nothing was accepted.
+            tracing::info!("stopped before it had started");
+            return Ok(());
+        }
+    };
+    app.run(shutdown).await?;
     tracing::info!("stopped");
     Ok(())
 }

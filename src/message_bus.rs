@@ -215,6 +215,13 @@ pub trait MessageBus: fmt::Debug + Send + Sync + 'static {
     /// [`BusError::Unavailable`].
     async fn discard(&self, name: &str, events: &[EventId]) -> Result<usize, BusError>;
 
+    /// Why the bus is known to be unreachable, without asking it, as [`EventStore::unreachable`] says of a store.
+    ///
+    /// [`EventStore::unreachable`]: crate::event_store::EventStore::unreachable
+    fn unreachable(&self) -> Option<String> {
+        None
+    }
+
     /// Whether a message published now would be accepted.
     ///
     /// # Errors

@@ -1,8 +1,9 @@
 //! A lasting failure in the log: said when it begins, when its cause changes, and every half a minute while it lasts, not with every try.
 
 use std::{
+    fmt,
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -15,9 +16,36 @@ pub const SAID_EVERY: Duration = Duration::from_secs(30);
 /// Causes that are told apart at a time; further ones wait until another has not been said for [`SAID_EVERY`].
 const MAX_CAUSES: usize = 8;
 
+/// Whether something that a node works with, a broker, is known to be unreachable. Its connection says that in the log, so what stands still
+/// because of it need not.
+#[derive(Clone, Default)]
+pub struct Away(Option<Arc<dyn Fn() -> Option<String> + Send + Sync>>);
+
+impl Away {
+    /// Asks `why`, which must not wait, each time: why it is unreachable, `None` if it is not known to be.
+    #[must_use]
+    pub fn new(why: impl Fn() -> Option<String> + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(why)))
+    }
+
+    /// Why it is unreachable, if it is known to be.
+    #[must_use]
+    pub fn why(&self) -> Option<String> {
+        self.0.as_ref().and_then(|why| why())
+    }
+}
+
+impl fmt::Debug for Away {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Away").field(&self.why()).finish()
+    }
+}
+
 /// One thing that fails and works again. It only decides what is worth a line; the caller logs, with fields of its own.
 #[derive(Debug, Default)]
 pub struct Outage {
+    /// What explains its failures, and is said elsewhere.
+    away: Away,
     /// So that whatever works all the time pays no more than a look.
     lasts: AtomicBool,
     told: Mutex<Option<Told>>,
@@ -35,11 +63,21 @@ impl Outage {
     /// One that works.
     #[must_use]
     pub const fn new() -> Self {
-        Self { lasts: AtomicBool::new(false), told: Mutex::new(None) }
+        Self { away: Away(None), lasts: AtomicBool::new(false), told: Mutex::new(None) }
+    }
+
+    /// One that is not worth a line while a broker is `away`.
+    #[must_use]
+    pub const fn while_not(away: Away) -> Self {
+        Self { away, lasts: AtomicBool::new(false), told: Mutex::new(None) }
     }
 
     /// It failed because of `why`. `Some` if that is worth a line now: the number of failures since the last line that were not.
     pub fn failed(&self, why: &str) -> Option<u64> {
+        if self.away.why().is_some() {
+            tracing::debug!(why, "something stands still while a broker is unreachable");
+            return None;
+        }
         let now = Instant::now();
         let cause = cause(why);
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
@@ -76,7 +114,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_failure_is_said_once_and_again_every_half_a_minute() {
-        let outage = Outage::default();
+        let outage = Outage::new();
         let mut said = Vec::new();
         for _ in 0..700 {
             said.extend(outage.failed("no answer after 17 ms"));
@@ -109,5 +147,16 @@ mod tests {
         assert_eq!(outage.works(), Some(Duration::from_secs(3)));
         assert_eq!(outage.works(), None);
         assert_eq!(outage.failed("x"), Some(0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_an_absent_broker_explains_is_not_said_and_the_rest_is() {
+        let is_away = Arc::new(AtomicBool::new(true));
+        let asked = Arc::clone(&is_away);
+        let away = Away::new(move || asked.load(Ordering::Relaxed).then(|| "connection refused".to_owned()));
+        let outage = Outage::while_not(away);
+        assert_eq!((outage.failed("no lease"), outage.works()), (None, None));
+        is_away.store(false, Ordering::Relaxed);
+        assert_eq!(outage.failed("no lease"), Some(0));
     }
 }

@@ -23,7 +23,7 @@ use crate::{
     event_store::{Durability, EventStore, LogFollower, LogPoint, Position, StoreError, StoredEvent},
     lease::{self, Lease, LeaseStore, STANDBY_LOOK, WORK_TTL},
     message_bus::{AtRisk, Message, MessageBus},
-    outage::Outage,
+    outage::{Away, Outage},
 };
 
 mod meter;
@@ -81,6 +81,8 @@ pub struct OutboxRelay {
     status: Arc<OutboxStatus>,
     published: Counter,
     outage: Outage,
+    /// Whether what it needs is known to be unreachable.
+    away: Away,
     losses: Counter,
     trail: Mutex<Trail>,
 }
@@ -112,6 +114,7 @@ impl OutboxRelay {
     pub fn new(parts: OutboxParts, options: OutboxOptions) -> Self {
         let published = metrics::counter!("ordersystem_outbox_published_total");
         let losses = metrics::counter!("ordersystem_log_losses_total", "reader" => "outbox");
+        let away = away(&parts);
         Self {
             parts,
             options,
@@ -119,7 +122,8 @@ impl OutboxRelay {
             published,
             losses,
             trail: Mutex::default(),
-            outage: Outage::default(),
+            outage: Outage::while_not(away.clone()),
+            away,
         }
     }
 
@@ -134,6 +138,13 @@ impl OutboxRelay {
     pub fn meter(&self, clock: Arc<dyn Clock>) -> Arc<OutboxMeter> {
         let OutboxParts { store, checkpoints, .. } = &self.parts;
         Arc::new(OutboxMeter::new(self.status(), Arc::clone(store), Arc::clone(checkpoints), clock))
+    }
+
+    /// The same as [`OutboxRelay::run`] until `give_up` is cancelled: what is being asked then will not be answered.
+    pub async fn run_until(&self, flush: CancellationToken, give_up: CancellationToken) {
+        if give_up.run_until_cancelled(self.run(flush)).await.is_none() {
+            self.leave_the_rest(&self.away.why().unwrap_or_else(|| "no answer in time".to_owned()));
+        }
     }
 
     /// Relays until `flush` is cancelled and the log has been published to its end, or cannot be since the log or the bus is unreachable:
@@ -157,7 +168,8 @@ impl OutboxRelay {
                 }
                 Pause::Failed(failure) => {
                     if flush.is_cancelled()
-                        && Instant::now() >= *give_up_at.get_or_insert(Instant::now() + RETRIES_AT_END)
+                        && (self.away.why().is_some()
+                            || Instant::now() >= *give_up_at.get_or_insert(Instant::now() + RETRIES_AT_END))
                     {
                         self.leave_the_rest(&failure);
                         return;
@@ -179,9 +191,15 @@ impl OutboxRelay {
     /// The last words of a relay that has not flushed.
     fn leave_the_rest(&self, failure: &str) {
         let published_to = self.status.published_to().map(|position| position.to_string());
-        let rest = match self.parts.store.durability() {
+        let store = &self.parts.store;
+        let rest = match store.durability() {
             // A log that ends with the process takes what was not published with it.
             Durability::None => "what it has not published is lost with the log, which is kept in memory",
+            // Nothing was ever written to it.
+            Durability::Unknown => "its log was never reached, so this node has accepted nothing",
+            _ if store.unreachable().is_some() => {
+                "what it has not published is published by the next node that reaches the log"
+            }
             _ => "what it has not published is in the log and is published after the next start",
         };
         tracing::warn!(failure, published_to, "the outbox cannot be flushed: {rest}");
@@ -384,6 +402,12 @@ impl OutboxRelay {
         }
         Ok(())
     }
+}
+
+/// Whether the log or the bus is known to be unreachable.
+fn away(parts: &OutboxParts) -> Away {
+    let (store, bus) = (Arc::clone(&parts.store), Arc::clone(&parts.bus));
+    Away::new(move || store.unreachable().or_else(|| bus.unreachable()))
 }
 
 /// A stored event as the bus carries it: the same bytes.

@@ -22,7 +22,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::health::{self, Condition, Health, HealthCheck};
+use crate::{
+    health::{self, Condition, Health, HealthCheck},
+    outage::Away,
+};
 
 /// How often the service shows that it lives.
 const BEAT: Duration = Duration::from_secs(1);
@@ -62,6 +65,7 @@ pub struct RecoveryService {
     patients: Vec<Patient>,
     options: RecoveryOptions,
     alarms: Arc<Alarms>,
+    away: Away,
 }
 
 /// A component, and what was done about it.
@@ -91,7 +95,13 @@ impl RecoveryService {
     #[must_use]
     pub fn new(health: Arc<Health>, options: RecoveryOptions, alarms: Arc<Alarms>) -> Self {
         let patients = health.checks().iter().map(Patient::new).collect();
-        Self { health, patients, options, alarms }
+        Self { health, patients, options, alarms, away: Away::default() }
+    }
+
+    /// What is unwell while a broker is `away` is no news.
+    #[must_use]
+    pub fn quiet_while(self, away: Away) -> Self {
+        Self { away, ..self }
     }
 
     /// Watches until `stop`.
@@ -129,13 +139,12 @@ impl RecoveryService {
                 failures = failures.saturating_add(1);
                 patient.attempts.increment(1);
                 let pause = self.options.backoff(failures);
-                tracing::warn!(
-                    component = check.name(),
-                    why = found.detail,
-                    failures,
-                    pause_ms = pause.as_millis() as u64,
-                    "trying to recover"
-                );
+                let (component, why, pause_ms) = (check.name(), found.detail, pause.as_millis() as u64);
+                // What connects to a broker says by itself that it is away, and tries again.
+                match self.away.why() {
+                    None => tracing::warn!(component, why, failures, pause_ms, "trying to recover"),
+                    Some(_) => tracing::debug!(component, why, failures, pause_ms, "trying to recover"),
+                }
                 // One that takes too long is given up and tried again later.
                 let _ = timeout(self.options.interval, check.repair()).await;
                 sleep(pause).await;

@@ -17,6 +17,8 @@ use std::{
 use metrics::{Counter, Gauge};
 use tokio::time::Instant;
 
+use crate::outage::Away;
+
 mod guarded;
 
 pub use guarded::{GuardedBus, GuardedCheckpoints, GuardedLeases, GuardedStore};
@@ -113,6 +115,8 @@ pub struct CircuitBreaker {
     failures: AtomicU32,
     state_gauge: Gauge,
     refused: Counter,
+    /// What explains that it opens, and is said elsewhere.
+    away: Away,
 }
 
 impl CircuitBreaker {
@@ -128,7 +132,14 @@ impl CircuitBreaker {
             failures: AtomicU32::new(0),
             state_gauge,
             refused: metrics::counter!("ordersystem_circuit_breaker_refused_total", "breaker" => name),
+            away: Away::default(),
         }
+    }
+
+    /// It is no news that it opens, and closes again, while a broker is `away`.
+    #[must_use]
+    pub fn quiet_while(self, away: Away) -> Self {
+        Self { away, ..self }
     }
 
     /// Makes `call` if the breaker lets it; each error counts as a failure.
@@ -237,6 +248,9 @@ impl CircuitBreaker {
         };
         let before = self.name;
         match next {
+            State::Open { .. } if self.away.why().is_some() => {
+                tracing::debug!("the circuit breaker before the {before} is {state_name}: calls are refused");
+            }
             State::Open { .. } => {
                 let open_ms = self.options.open_for.as_millis() as u64;
                 tracing::warn!(open_ms, "the circuit breaker before the {before} is {state_name}: calls are refused");

@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     lease::{self, Lease, LeaseStore, STANDBY_LOOK, WORK_TTL},
     message_bus::{BusError, Delivery, MessageBus},
-    outage::Outage,
+    outage::{Away, Outage},
 };
 
 mod handler;
@@ -154,7 +154,8 @@ impl Subscription {
     /// the lease store are waited out.
     pub async fn run(&self, stop: CancellationToken) {
         let _ended = EndNote(self.status());
-        let outage = Outage::default();
+        let bus = Arc::clone(&self.parts.bus);
+        let outage = Outage::while_not(Away::new(move || bus.unreachable()));
         let mut failures = 0;
         loop {
             let received_before = self.status.received();

@@ -4,6 +4,8 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use tokio::time::{sleep, timeout};
 
+use futures_util::{FutureExt as _, future::BoxFuture};
+
 use super::{StartError, event_description};
 use crate::{
     backends::{
@@ -42,6 +44,7 @@ use crate::{
     event_store::{Durability, EventStore},
     lease::LeaseStore,
     message_bus::{Description, Message, MessageBus},
+    outage::Away,
     read_model::ReadModel,
     resilience::{BreakerOptions, CircuitBreaker, GuardedBus, GuardedCheckpoints, GuardedLeases, GuardedStore},
 };
@@ -77,6 +80,23 @@ pub struct Backends {
     pub transport: &'static str,
 }
 
+/// Waits until the brokers have answered for the first time, or are known not to: then the node serves when they come. Fails for a broker that
+/// will not serve before an operator does something.
+pub(super) type Arrival = BoxFuture<'static, Result<(), StartError>>;
+
+/// What is kept in NATS where it has the log.
+struct NatsLog {
+    store: Arc<NatsEventStore>,
+    leases: Arc<NatsLeaseStore>,
+    checkpoints: Arc<NatsCheckpointStore>,
+}
+
+/// What is kept in NATS where it is the bus.
+struct NatsBus {
+    bus: Arc<NatsMessageBus>,
+    leases: Arc<NatsLeaseStore>,
+}
+
 /// The circuit breakers of a node.
 #[derive(Clone, Debug)]
 pub(super) struct Breakers {
@@ -95,6 +115,17 @@ impl Backends {
     /// # Errors
     /// For a data dir that cannot be opened, and for a broker that will not serve (a wrong password, a replica, a version too old).
     pub async fn of(config: &Config) -> Result<Self, StartError> {
+        let (backends, arrival) = Self::begin(config).await?;
+        arrival.await?;
+        Ok(backends)
+    }
+
+    /// The same before any broker has answered, and what waits for its first answer.
+    ///
+    /// # Errors
+    /// For a data dir that cannot be opened, and for settings that cannot be used.
+    pub(super) async fn begin(config: &Config) -> Result<(Self, Arrival), StartError> {
+        let mut arrivals = Vec::new();
         let mut backends = Self::memory();
         if config.persistence == Persistence::Embedded {
             let dir = config.node.data_dir.as_deref().ok_or("persistence embedded needs --data-dir")?;
@@ -113,7 +144,8 @@ impl Backends {
         }
         if config.persistence == Persistence::Redis || config.transport == Transport::Redis || config.redis_cache {
             // One connection for all. What follows the log keeps its place where the log is.
-            let redis = connect_to_redis(config).await?;
+            let redis = connect_to_redis(config)?;
+            arrivals.push(arrival_of_redis(redis.clone(), config.redis.to_string()).boxed());
             if config.persistence == Persistence::Redis {
                 backends.use_redis_log(&redis);
             }
@@ -127,13 +159,9 @@ impl Backends {
         if config.persistence == Persistence::Nats || config.transport == Transport::Nats {
             // One connection for both, as with Redis.
             let nats = connect_to_nats(config).await?;
-            let mut is_usable = true;
-            if config.persistence == Persistence::Nats {
-                is_usable = backends.use_nats_log(&nats, config).await?;
-            }
-            if config.transport == Transport::Nats {
-                backends.use_nats_bus(nats, config, is_usable).await?;
-            }
+            let log = (config.persistence == Persistence::Nats).then(|| backends.use_nats_log(&nats));
+            let bus = (config.transport == Transport::Nats).then(|| backends.use_nats_bus(&nats, config.event_format));
+            arrivals.push(arrival_of_nats(nats, config.nats.to_string(), log, bus).boxed());
         }
         if matches!(config.persistence, Persistence::Redis | Persistence::Nats)
             && let Some(dir) = &config.node.data_dir
@@ -142,7 +170,25 @@ impl Backends {
             let database = Database::open_for_read_model(dir).map_err(|error| format!("data dir {error}"))?;
             backends.read_model = Arc::new(EmbeddedReadModel::new(database));
         }
-        Ok(backends)
+        let arrival = async {
+            for arrival in arrivals {
+                arrival.await?;
+            }
+            Ok(())
+        };
+        Ok((backends, arrival.boxed()))
+    }
+
+    /// Whether the log or the bus is known to be unreachable.
+    pub(super) fn away(&self) -> Away {
+        let (store, bus) = (Arc::clone(&self.store), Arc::clone(&self.bus));
+        Away::new(move || store.unreachable().or_else(|| bus.unreachable()))
+    }
+
+    /// Whether the log is, with all that is kept where it is.
+    pub(super) fn store_away(&self) -> Away {
+        let store = Arc::clone(&self.store);
+        Away::new(move || store.unreachable())
     }
 
     /// The same with a circuit breaker before the I/O of each backend: one for all that is kept where the log is, one for the message bus.
@@ -150,8 +196,12 @@ impl Backends {
     ///
     /// Commits are refused while the log is not known to keep them as well as `required`.
     pub(super) fn guarded(self, options: BreakerOptions, required: Option<Durability>) -> (Self, Breakers) {
+        let (bus, shared) = (Arc::clone(&self.bus), self.cache.clone());
+        let is_bus_away = Away::new(move || bus.unreachable());
+        let is_cache_away = Away::new(move || shared.as_ref()?.unreachable());
         let [store, transport, cache] =
-            ["store", "transport", "cache"].map(|before| Arc::new(CircuitBreaker::new(before, options)));
+            [("store", self.store_away()), ("transport", is_bus_away), ("cache", is_cache_away)]
+                .map(|(before, away)| Arc::new(CircuitBreaker::new(before, options).quiet_while(away)));
         let guarded = Self {
             store: Arc::new(GuardedStore::new(self.store, Arc::clone(&store)).requiring(required)),
             leases: Arc::new(GuardedLeases::new(self.leases, Arc::clone(&store))),
@@ -170,26 +220,18 @@ impl Backends {
         self.persistence = Persistence::Redis.name();
     }
 
-    /// Answers whether it can be used now.
-    async fn use_nats_log(&mut self, nats: &Nats, config: &Config) -> Result<bool, StartError> {
-        let store = NatsEventStore::new(nats.clone());
-        let (leases, checkpoints) = (NatsLeaseStore::new(nats.clone()), NatsCheckpointStore::new(nats.clone()));
-        // Whoever has waited for the connection in vain does not wait again.
-        let admit = async || {
-            store.first_admission().await?;
-            leases.admit().await?;
-            checkpoints.admit().await
+    fn use_nats_log(&mut self, nats: &Nats) -> NatsLog {
+        let log = NatsLog {
+            store: Arc::new(NatsEventStore::new(nats.clone())),
+            leases: Arc::new(NatsLeaseStore::new(nats.clone())),
+            checkpoints: Arc::new(NatsCheckpointStore::new(nats.clone())),
         };
-        let is_admitted = nats.is_connected() && is_usable(nats, config, admit).await?;
-        if is_admitted {
-            tracing::info!(server = %config.nats, durability = store.durability().name(), "{}", store.summary());
-        }
-        self.store = Arc::new(store);
-        self.leases = Arc::new(leases);
-        self.checkpoints = Arc::new(checkpoints);
+        self.store = Arc::clone(&log.store) as _;
+        self.leases = Arc::clone(&log.leases) as _;
+        self.checkpoints = Arc::clone(&log.checkpoints) as _;
         self.is_shared = true;
         self.persistence = Persistence::Nats.name();
-        Ok(is_admitted)
+        log
     }
 
     fn use_redis_bus(&mut self, redis: Redis, format: EventFormat) {
@@ -199,22 +241,16 @@ impl Backends {
         self.transport = Transport::Redis.name();
     }
 
-    /// With `waits`, until NATS can be used.
-    async fn use_nats_bus(&mut self, nats: Nats, config: &Config, waits: bool) -> Result<(), StartError> {
-        let describe = description_in(config.event_format);
-        let leases = NatsLeaseStore::new(nats.clone());
-        let bus = NatsMessageBus::new(nats.clone(), NatsBusOptions { describe, ..NatsBusOptions::default() });
-        if waits && nats.is_connected() {
-            let admit = async || {
-                bus.admit().await?;
-                leases.admit().await
-            };
-            is_usable(&nats, config, admit).await?;
-        }
-        self.bus_leases = Arc::new(leases);
-        self.bus = Arc::new(bus);
+    fn use_nats_bus(&mut self, nats: &Nats, format: EventFormat) -> NatsBus {
+        let options = NatsBusOptions { describe: description_in(format), ..NatsBusOptions::default() };
+        let bus = NatsBus {
+            bus: Arc::new(NatsMessageBus::new(nats.clone(), options)),
+            leases: Arc::new(NatsLeaseStore::new(nats.clone())),
+        };
+        self.bus_leases = Arc::clone(&bus.leases) as _;
+        self.bus = Arc::clone(&bus.bus) as _;
         self.transport = Transport::Nats.name();
-        Ok(())
+        bus
     }
 
     /// Everything in memory.
@@ -269,21 +305,57 @@ async fn connect_to_nats(config: &Config) -> Result<Nats, StartError> {
         synced: config.nats_synced,
         ..NatsOptions::new(config.nats.expose(), config.nats_prefix.as_str())
     };
-    let nats = Nats::start(options).await?;
-    if is_usable(&nats, config, async || nats.connected().await).await? {
-        tracing::info!(server = %config.nats, "connected to NATS");
+    Ok(Nats::start(options).await?)
+}
+
+/// Waits for what comes of the first try to connect, and looks at what is kept there; `shown` is the address for people. What has waited for the
+/// connection in vain does not wait again.
+async fn arrival_of_nats(
+    nats: Nats,
+    shown: String,
+    log: Option<NatsLog>,
+    bus: Option<NatsBus>,
+) -> Result<(), StartError> {
+    if !is_usable(&nats, &shown, || nats.first_try().boxed()).await? {
+        return Ok(());
     }
-    Ok(nats)
+    tracing::info!(server = shown, "connected to NATS");
+    let mut waits = true;
+    if let Some(NatsLog { store, leases, checkpoints }) = log {
+        let admit = || {
+            let admission = async {
+                store.first_admission().await?;
+                leases.admit().await?;
+                checkpoints.admit().await
+            };
+            admission.boxed()
+        };
+        waits = is_usable(&nats, &shown, admit).await?;
+        if waits {
+            tracing::info!(server = shown, durability = store.durability().name(), "{}", store.summary());
+        }
+    }
+    if let Some(NatsBus { bus, leases }) = bus.filter(|_| waits && nats.is_connected()) {
+        let admit = || {
+            let admission = async {
+                bus.admit().await?;
+                leases.admit().await
+            };
+            admission.boxed()
+        };
+        is_usable(&nats, &shown, admit).await?;
+    }
+    Ok(())
 }
 
 /// Whether `admit` finds it in order before long. It may be unreachable now, or without a quorum, and then the node serves when it comes.
 ///
 /// # Errors
 /// For what will not be in order before an operator does something.
-async fn is_usable(
+async fn is_usable<'a>(
     nats: &Nats,
-    config: &Config,
-    admit: impl AsyncFn() -> Result<(), NatsNotConnected>,
+    shown: &str,
+    admit: impl Fn() -> BoxFuture<'a, Result<(), NatsNotConnected>>,
 ) -> Result<bool, StartError> {
     let mut found = NatsNotConnected::Yet("it does not answer".to_owned());
     let admitted = async {
@@ -300,28 +372,32 @@ async fn is_usable(
         Err(NatsNotConnected::Yet(why)) => {
             // That it is unreachable the connection says itself.
             if nats.is_connected() {
-                tracing::warn!(server = %config.nats, why, "NATS cannot be used yet, the node serves when it can");
+                tracing::warn!(server = shown, why, "NATS cannot be used yet, the node serves when it can");
             }
             Ok(false)
         }
-        Err(NatsNotConnected::Ever(why)) => Err(format!("NATS at {}: {why}", config.nats).into()),
+        Err(NatsNotConnected::Ever(why)) => Err(format!("NATS at {shown}: {why}").into()),
     }
 }
 
-async fn connect_to_redis(config: &Config) -> Result<Redis, StartError> {
+fn connect_to_redis(config: &Config) -> Result<Redis, StartError> {
     let (keeps_log, has_bus) = (config.persistence == Persistence::Redis, config.transport == Transport::Redis);
     let roles = Roles { reads_log: keeps_log, writes_log: keeps_log, bus: has_bus, cache: config.redis_cache };
     let options = RedisOptions { roles, ..RedisOptions::new(config.redis.expose(), config.redis_prefix.as_str()) };
-    let redis = Redis::start(options, keeps_log)?;
-    match redis.first_connection().await {
+    Ok(Redis::start(options, keeps_log)?)
+}
+
+/// Waits for what comes of the first try to connect; `shown` is the address for people.
+async fn arrival_of_redis(redis: Redis, shown: String) -> Result<(), StartError> {
+    match redis.first_try().await {
         Ok(()) => {
             if let Some(facts) = redis.facts() {
-                tracing::info!(server = %config.redis, "{}", facts.summary());
+                tracing::info!(server = shown, "{}", facts.summary());
             }
+            Ok(())
         }
         // It has been said, and is said again: the node serves when Redis comes.
-        Err(NotConnected::Yet(_)) => {}
-        Err(NotConnected::Ever(why)) => return Err(why.into()),
+        Err(NotConnected::Yet(_)) => Ok(()),
+        Err(NotConnected::Ever(why)) => Err(why.into()),
     }
-    Ok(redis)
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{StartError, parts::Ground};
 use crate::{
     cluster::{ClusterReader, ClusterReaderParts, LeasedMark, Membership, MembershipParts},
+    event_store::EventStore,
     id_generator::FolderMarks,
     lease::LeaseStore,
     outbox,
@@ -12,13 +13,8 @@ use crate::{
     subscriptions,
 };
 
-/// Takes a name and a worker number by lease, or waits for them in the background while the store is out of reach. `handlers` are the names of
-/// those that one node runs at a time.
-pub(super) async fn join(
-    ground: &Ground<'_>,
-    mark: LeasedMark,
-    handlers: &[String],
-) -> Result<Arc<Membership>, StartError> {
+/// What takes a name and a worker number by lease. `handlers` are the names of those that one node runs at a time.
+pub(super) fn membership(ground: &Ground<'_>, mark: LeasedMark, handlers: &[String]) -> Arc<Membership> {
     let Ground { config, node, address, backends, ids, clock, .. } = *ground;
     let role = |leases: &Arc<dyn LeaseStore>, name: String| (Arc::clone(leases), name);
     let handled = handlers.iter().map(|name| role(&backends.bus_leases, subscriptions::lease_name(name)));
@@ -36,12 +32,16 @@ pub(super) async fn join(
         is_pinned: config.node.has_chosen_worker,
         roles: std::iter::once(role(&backends.leases, outbox::NAME.to_owned())).chain(handled).collect(),
     });
-    if backends.store.log_id().is_none() {
-        // Nobody waits for a store that is away: the membership is kept, and thereby joined, when it comes.
-        return Ok(Arc::new(membership));
+    Arc::new(membership.quiet_while(backends.store_away()))
+}
+
+/// Takes them, or leaves that to the background while the store is out of reach.
+pub(super) async fn join(membership: &Membership, store: &dyn EventStore) -> Result<(), StartError> {
+    if store.unreachable().is_some() || store.log_id().is_none() {
+        return Ok(());
     }
-    membership.join().await.map_err(|error| format!("no place among the nodes of this log: {error}"))?;
-    Ok(Arc::new(membership))
+    let joined = membership.join().await;
+    joined.map_err(|error| format!("no place among the nodes of this log: {error}").into())
 }
 
 /// Shows the cluster, or the node alone; `handlers` are the names of those that one node runs at a time.

@@ -93,8 +93,9 @@ impl Parts {
         };
         let relay = OutboxRelay::new(outbox_parts, outbox);
         let alarms = Arc::new(Alarms::default());
+        let pipeline = Pipeline::new(pipeline, draining.clone()).quiet_while(backends.away());
         Self {
-            mediator: Mediator::new(mediated, Pipeline::new(pipeline, draining.clone())),
+            mediator: Mediator::new(mediated, pipeline),
             projection,
             projection_work: Arc::new(Supervised::new("projection", Arc::clone(&alarms))),
             outbox_meter: relay.meter(Arc::clone(clock)),
@@ -143,8 +144,11 @@ impl Parts {
     pub fn run(self, work: &mut Work, stop: &Stop) {
         let (projection, projecting, ended) = (self.projection, self.projection_work, stop.ended.clone());
         work.follow(async move { projecting.run(|| projection.run(ended.clone()), ended.clone()).await });
-        let (relay, relaying, flush) = (self.relay, self.relay_work, stop.flushing.clone());
-        work.relay(async move { relaying.run(|| relay.run(flush.clone()), flush.clone()).await });
+        let (relay, relaying, flush, given_up) =
+            (self.relay, self.relay_work, stop.flushing.clone(), stop.given_up.clone());
+        work.relay(async move {
+            relaying.run(|| relay.run_until(flush.clone(), given_up.clone()), flush.clone()).await;
+        });
         work.follow(self.outbox_meter.run(stop.ended.clone()));
         for (subscription, handling) in self.subscriptions {
             let ended = stop.ended.clone();

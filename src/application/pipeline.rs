@@ -17,7 +17,7 @@ use tokio::time::{Sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::AppError;
-use crate::outage::Outage;
+use crate::outage::{Away, Outage};
 
 /// What requests are counted as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +98,12 @@ impl Pipeline {
         let meters = Operation::ALL.iter().map(|operation| Meter::new(operation.name())).collect();
         let in_flight_gauge = metrics::gauge!("ordersystem_requests_in_flight");
         Self { options, draining, in_flight: AtomicUsize::new(0), in_flight_gauge, meters, outage: Outage::default() }
+    }
+
+    /// Requests that fail while a broker is `away` are no news.
+    #[must_use]
+    pub fn quiet_while(self, away: Away) -> Self {
+        Self { outage: Outage::while_not(away), ..self }
     }
 
     /// Requests being worked on now.

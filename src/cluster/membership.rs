@@ -22,7 +22,7 @@ use crate::{
     event_store::Position,
     id_generator::{FolderMarks, IdGenerator, MAX_BORROW_MS, MAX_CLOCK_LEAD_MS, NodeIdentity},
     lease::{Lease, LeaseError, LeaseStore, WORK_TTL},
-    outage::Outage,
+    outage::{Away, Outage},
 };
 
 /// How often a member renews its leases and says how far it is.
@@ -121,6 +121,7 @@ pub struct Membership {
     status: Arc<MembershipStatus>,
     member: Mutex<Option<Member>>,
     looked_for_another: Mutex<Option<Instant>>,
+    away: Away,
 }
 
 impl Membership {
@@ -135,7 +136,14 @@ impl Membership {
             status: Arc::new(MembershipStatus(Mutex::new(Err(not_yet)))),
             member: Mutex::new(None),
             looked_for_another: Mutex::default(),
+            away: Away::default(),
         }
+    }
+
+    /// That there is no place is no news while the broker that has the leases is `away`.
+    #[must_use]
+    pub fn quiet_while(self, away: Away) -> Self {
+        Self { away, ..self }
     }
 
     /// Where to see whether it is a member.
@@ -169,7 +177,7 @@ impl Membership {
 
     /// Stays a member until `stop`, and becomes one again when it has lost its place. `position` says how far the node has followed the log.
     pub async fn keep(self: Arc<Self>, position: impl Fn() -> Position, stop: CancellationToken) {
-        let outage = Outage::default();
+        let outage = Outage::while_not(self.away.clone());
         let keep = async {
             loop {
                 let member = self.member();
@@ -470,7 +478,11 @@ impl Membership {
 
     fn lose(&self, member: &Member, why: &str, status: JoinError) {
         let worker = member.identity.worker_id();
-        tracing::warn!(why, node = self.parts.name, worker, "the name and the worker number of the node are lost");
+        let node = &self.parts.name;
+        match self.away.why() {
+            None => tracing::warn!(why, node, worker, "the name and the worker number of the node are lost"),
+            Some(_) => tracing::info!(why, node, worker, "the name and the worker number of the node are lost"),
+        }
         self.parts.mark.set_claim(None);
         self.set_member(None);
         self.status.set(Err(status));

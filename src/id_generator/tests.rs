@@ -343,7 +343,7 @@ async fn the_keeper_moves_the_mark_until_it_is_cancelled() {
     let (clock, mark) = (manual(), SharedMark::default());
     let generator = Arc::new(restarted(&clock, &mark).unwrap());
     let cancel = CancellationToken::new();
-    let keeper = tokio::spawn(Arc::clone(&generator).keep_mark_ahead(cancel.clone()));
+    let keeper = tokio::spawn(Arc::clone(&generator).keep_mark_ahead(cancel.clone(), Away::default()));
     clock.advance_ms(3_600_000);
     assert_eq!(generator.next(), Err(IdError::MarkBehind));
     tokio::time::sleep(2 * MARK_TICK).await;

@@ -118,7 +118,10 @@ impl Reader {
             match self.store.read_log(position, Direction::Forward, BATCH_EVENTS).await {
                 Ok(events) => return Ok(events),
                 Err(StoreError::Unavailable(error)) if attempt < READ_ATTEMPTS => {
-                    tracing::warn!(error, %position, "the log cannot be read now");
+                    match self.store.unreachable() {
+                        None => tracing::warn!(error, %position, "the log cannot be read now"),
+                        Some(_) => tracing::debug!(error, %position, "the log cannot be read now"),
+                    }
                     attempt += 1;
                     tokio::time::sleep(RETRY_PAUSE).await;
                 }

@@ -33,7 +33,7 @@ use self::{
 };
 use crate::{
     event_store::{Direction, EventStore, LogFollower, LogId, LogPoint, Position, StoreError, StoredEvent},
-    outage::Outage,
+    outage::{Away, Outage},
     read_model::{LogPlace, ReadModel},
 };
 
@@ -200,7 +200,8 @@ impl OrderProjection {
     /// Follows the log until `stop`. A failure is reported and tried again: the projection never skips an event.
     pub async fn run(&self, stop: CancellationToken) {
         let work = async {
-            let outage = Outage::default();
+            let store = Arc::clone(&self.parts.store);
+            let outage = Outage::while_not(Away::new(move || store.unreachable()));
             loop {
                 let reached = self.parts.progress.position();
                 let Err(failure) = self.follow().await;

@@ -178,6 +178,10 @@ impl EventStore for GuardedStore {
         self.inner.wake()
     }
 
+    fn unreachable(&self) -> Option<String> {
+        self.inner.unreachable()
+    }
+
     /// Asks the store itself, whatever the breaker thinks: what works again is tried again at once.
     async fn check(&self) -> Result<(), StoreError> {
         self.inner.check().await?;
@@ -247,6 +251,10 @@ impl MessageBus for GuardedBus {
 
     async fn discard(&self, name: &str, events: &[EventId]) -> Result<usize, BusError> {
         self.inner.discard(name, events).await
+    }
+
+    fn unreachable(&self) -> Option<String> {
+        self.inner.unreachable()
     }
 
     async fn check(&self) -> Result<(), BusError> {

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use tempfile::TempDir;
+use tonic::Code;
+use tonic_types::StatusExt as _;
 
 use crate::{
     nats_server::NatsServer,
-    redis_server::{DURABLE, RedisServer},
-    support::{Outcome, Process, new_order},
+    redis_server::{DURABLE, RedisServer, free_port},
+    support::{Outcome, Process, new_order, program, run},
 };
 
 /// Far longer than any test may take: an end that waits for the grace period is never seen.
@@ -61,12 +63,29 @@ async fn ended_by(signal: &str, mut node: Process) -> Outcome {
     Outcome { code, stdout: String::new(), stderr }
 }
 
+/// When a line of the log was written, in milliseconds of its day.
+fn written_at(log: &str, text: &str) -> i64 {
+    let line = log.lines().find(|line| line.contains(text)).unwrap_or_else(|| panic!("no {text:?} in {log}"));
+    let time = line.split_once('T').and_then(|(_, rest)| rest.split_once('Z')).expect("a time").0;
+    // As 10:20:26.878097
+    let number = |from: usize, to: usize| time[from..to].parse::<i64>().expect("a number");
+    ((number(0, 2) * 60 + number(3, 5)) * 60 + number(6, 8)) * 1_000 + number(9, 12)
+}
+
+/// How long the node itself took from the signal to its end.
+fn end_took(end: &Outcome) -> Duration {
+    let took = written_at(&end.stderr, " stopped") - written_at(&end.stderr, "shutting down");
+    Duration::from_millis(took.rem_euclid(86_400_000).unsigned_abs())
+}
+
 #[track_caller]
 fn assert_ended_at_once(end: &Outcome, what: &str) {
     assert_eq!(end.code, Some(0), "{what}: {}", end.stderr);
     let lines: Vec<_> = end.stderr.lines().filter(|line| line.contains("the outbox cannot be flushed")).collect();
     assert_eq!(lines.len(), 1, "{what}: one line says what stays for the next start: {}", end.stderr);
     assert!(end.stderr.contains("stopped"), "{what}: {}", end.stderr);
+    // No time-out of a call was waited for, and nothing tried once more: those are two seconds each, and one.
+    assert!(end_took(end) < Duration::from_millis(1_500), "{what}: {}", end.stderr);
 }
 
 /// An address that nobody listens on.
@@ -84,7 +103,7 @@ async fn a_node_whose_broker_was_never_there_ends_at_once() {
         assert!(node.banner.contains("durability=\"unknown\""), "{}", node.banner);
         let end = ended_by(signal, node).await;
         assert_ended_at_once(&end, broker);
-        assert!(end.stderr.contains("published after the next start"), "{}", end.stderr);
+        assert!(end.stderr.contains("its log was never reached"), "{}", end.stderr);
     }
 }
 
@@ -170,4 +189,99 @@ async fn a_node_that_is_no_longer_ready_says_why_in_its_log() {
     broker.go(Away::Gone);
     let line = node.log.line_with("the node is not ready any more").await;
     assert!(line.contains("store: ") && line.contains("Redis"), "{line}");
+}
+
+/// Takes connections, and says nothing.
+struct Silent {
+    _listener: std::net::TcpListener,
+    address: String,
+}
+
+impl Silent {
+    fn listen() -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address").to_string();
+        Self { _listener: listener, address }
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_waits_for_its_broker_answers_that_it_lives_and_ends_at_once() {
+    for broker in ["redis", "nats"] {
+        let silent = Silent::listen();
+        let port = free_port().to_string();
+        let args = ["--port", &port, "--persistence", broker, "--transport", broker];
+        let broker_at = format!("--{broker}");
+        let node = program().args(args).args([&broker_at, &silent.address]).spawn().expect("it starts");
+        let give_up_at = tokio::time::Instant::now() + Duration::from_secs(60);
+        let live = format!("http://127.0.0.1:{port}/health/live");
+        while !reqwest::get(&live).await.is_ok_and(|answer| answer.status() == 200) {
+            assert!(tokio::time::Instant::now() < give_up_at, "{broker}: it does not say that it lives");
+        }
+        let id = node.id().expect("it runs").to_string();
+        assert!(std::process::Command::new("kill").args(["-INT", &id]).status().expect("a kill").success());
+        let end = tokio::time::timeout(ENDS_WITHIN, node.wait_with_output()).await.expect("it ends").expect("it ran");
+        let said = String::from_utf8(end.stderr).expect("text");
+        assert_eq!(end.status.code(), Some(0), "{broker}: {said}");
+        assert!(said.contains("stopped before it had started"), "{broker}: {said}");
+        assert!(!said.contains("is listening on") && !said.contains("WARN"), "{broker}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_said_before_a_broker_is_waited_for() {
+    for broker in ["redis", "nats"] {
+        let (silent, taken) = (Silent::listen(), Silent::listen());
+        let port = taken.address.rsplit_once(':').expect("a port").1;
+        let end = run(&["--port", port, "--persistence", broker, &format!("--{broker}"), &silent.address]).await;
+        assert_eq!(end.code, Some(1), "{end:?}");
+        assert!(end.stderr.starts_with("error: cannot listen on"), "{end:?}");
+        assert_eq!(end.stderr.lines().count(), 1, "{end:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_never_sent_to_a_broker_that_is_gone_is_unavailable_and_not_unknown() {
+    for mut broker in [Broker::Redis(RedisServer::start(DURABLE)), Broker::Nats(NatsServer::start(""))] {
+        let mut node = start(&broker.settings(&["--persistence"]), &[]).await;
+        node.places_an_order().await;
+        let mut commands = node.commands().await;
+        broker.go(Away::Gone);
+        node.log.line_with("connection refused").await;
+        for _ in 0..3 {
+            let refused = commands.create_order(new_order("customer-1")).await.expect_err("there is no broker");
+            let reason = refused.get_details_error_info().expect("a reason").reason;
+            assert_eq!((refused.code(), reason.as_str()), (Code::Unavailable, "UNAVAILABLE"), "{refused:?}");
+        }
+        node.signal("TERM");
+        let said = node.rest_of_log().await;
+        assert!(!said.contains("is open: calls are refused") && !said.contains("requests fail"), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn a_broker_that_is_gone_is_said_in_one_line_and_not_by_everything_that_needs_it() {
+    for mut broker in [Broker::Redis(RedisServer::start(DURABLE)), Broker::Nats(NatsServer::start(""))] {
+        let mut node = start(&broker.settings(&["--persistence", "--transport"]), &[]).await;
+        node.places_an_order().await;
+        node.log.line_with("the node is ready").await;
+        broker.go(Away::Gone);
+        let give_up_at = tokio::time::Instant::now() + Duration::from_secs(60);
+        // Each has met it.
+        loop {
+            let health: serde_json::Value = serde_json::from_str(&node.get("/health").await).expect("JSON");
+            let is_well = |name: &str| health["checks"][name]["status"] == "Healthy";
+            if !["store", "transport", "outbox", "projections", "subscriptions"].iter().any(|name| is_well(name)) {
+                break;
+            }
+            assert!(tokio::time::Instant::now() < give_up_at, "{health}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let end = ended_by("TERM", node).await;
+        assert_eq!(end.code, Some(0), "{}", end.stderr);
+        let loud = end.stderr.lines().filter(|line| line.contains(" WARN ") || line.contains(" ERROR "));
+        let loud: Vec<_> = loud.filter(|line| !line.contains("the outbox cannot be flushed")).collect();
+        assert_eq!(loud.len(), 1, "{loud:#?}");
+        assert!(loud[0].contains("127.0.0.1:") && loud[0].contains("connection refused"), "{loud:#?}");
+    }
 }

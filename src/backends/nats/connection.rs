@@ -178,17 +178,48 @@ impl Nats {
     /// # Errors
     /// [`NotConnected`] says why not, and whether waiting helps.
     pub async fn connected(&self) -> Result<(), NotConnected> {
-        let deadline = Instant::now() + self.options.connect_timeout;
+        self.connected_or(|| false).await
+    }
+
+    /// Waits for what comes of the first try to connect to every server, as long as a connection may take.
+    ///
+    /// # Errors
+    /// As [`Nats::connected`].
+    pub async fn first_try(&self) -> Result<(), NotConnected> {
+        self.connected_or(|| self.contact.with(|talk| talk.all_failed)).await
+    }
+
+    /// Waits until connected, or `is_over`; no longer than a connection may take, reckoned from when the last one was lost.
+    async fn connected_or(&self, is_over: impl Fn() -> bool) -> Result<(), NotConnected> {
         while !self.is_connected() {
             match self.failure() {
                 Some(why) if is_denial(&why) => return Err(NotConnected::Ever(why)),
-                why if Instant::now() >= deadline => {
+                why if is_over() || self.down_for() >= self.options.connect_timeout => {
                     return Err(NotConnected::Yet(why.unwrap_or_else(|| "no answer yet".to_owned())));
                 }
                 _ => sleep(Duration::from_millis(10)).await,
             }
         }
         Ok(())
+    }
+
+    /// Why NATS is known to be unreachable: there is no connection.
+    pub(super) fn unreachable(&self) -> Option<String> {
+        if self.is_connected() {
+            return None;
+        }
+        let why = self.contact.with(|talk| talk.attempts.clone().or_else(|| talk.failure.clone()));
+        Some(format!("NATS is unreachable: {}", why.as_deref().unwrap_or("not connected yet")))
+    }
+
+    /// Whether to wait for an answer is in vain: requests are not sent, and will not be soon. Where another server may take over, never.
+    pub(super) fn is_away(&self) -> bool {
+        self.hosts.len() == 1 && self.options.replicas == 1 && self.down_for() >= self.options.connect_timeout
+    }
+
+    /// For how long there has been no connection.
+    fn down_for(&self) -> Duration {
+        if self.is_connected() { Duration::ZERO } else { self.contact.with(|talk| talk.down_since.elapsed()) }
     }
 
     /// Why the last try to connect failed; `None` while connected.
@@ -225,18 +256,6 @@ impl Nats {
     #[must_use]
     pub fn connections(&self) -> u64 {
         self.client.statistics().connects.load(Ordering::Relaxed)
-    }
-
-    /// Whether it is connected within the time that a connection may take.
-    pub async fn first_connection(&self) -> bool {
-        let deadline = Instant::now() + self.options.connect_timeout;
-        while !self.is_connected() {
-            if Instant::now() >= deadline {
-                return false;
-            }
-            sleep(Duration::from_millis(10)).await;
-        }
-        true
     }
 
     /// Whether there is a connection now.
@@ -392,8 +411,12 @@ fn seed(text: &str, file: &Path) -> Result<String, String> {
 #[derive(Debug, Default)]
 struct Contact(Mutex<Talk>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Talk {
+    /// When the last connection was lost, or the first one was begun.
+    down_since: Instant,
+    /// Whether connecting to every server has failed since.
+    all_failed: bool,
     /// Why the last try failed; `None` while connected.
     failure: Option<String>,
     /// The failures of the single servers at the last attempt, with their addresses.
@@ -404,6 +427,22 @@ struct Talk {
     lacks_jetstream_since: Option<Instant>,
     /// What the server last did not permit, and when.
     forbidden: Option<(Instant, String)>,
+}
+
+impl Default for Talk {
+    fn default() -> Self {
+        let (failure, attempts, said_at, forbidden) = (None, None, None, None);
+        let lacks_jetstream_since = None;
+        Self {
+            down_since: Instant::now(),
+            all_failed: false,
+            failure,
+            attempts,
+            said_at,
+            lacks_jetstream_since,
+            forbidden,
+        }
+    }
 }
 
 impl Contact {
@@ -419,14 +458,18 @@ impl Contact {
         match event {
             Event::Connected => {
                 let was_down = self.with(|talk| {
-                    (talk.failure, talk.attempts, talk.lacks_jetstream_since) = (None, None, None);
+                    (talk.failure, talk.attempts, talk.lacks_jetstream_since, talk.all_failed) =
+                        (None, None, None, false);
                     talk.said_at.take().is_some()
                 });
                 if was_down {
                     tracing::info!("NATS is reached again");
                 }
             }
-            Event::Disconnected => self.fails("the connection was lost".to_owned()),
+            Event::Disconnected => {
+                self.with(|talk| talk.down_since = Instant::now());
+                self.fails("the connection was lost".to_owned());
+            }
             Event::ServerError(error) if is_forbidden(&error.to_string()) => self.forbidden(error.to_string()),
             Event::ServerError(error) => self.fails(error.to_string()),
             // Without a cause unless it is a denial: that is told with the next attempt.
@@ -473,6 +516,7 @@ fn attempts(contact: &Arc<Contact>, servers: &[Server]) {
     if failed.is_empty() {
         return;
     }
+    let all_failed = failed.len() == servers.len();
     let contact = Arc::clone(contact);
     let is_due = contact.with(Talk::is_due);
     // Within a task: the library waits for this.
@@ -492,6 +536,7 @@ fn attempts(contact: &Arc<Contact>, servers: &[Server]) {
             if is_due || talk.attempts.is_none() {
                 talk.attempts = Some(all.clone());
             }
+            talk.all_failed |= all_failed;
             talk.failure.is_some()
         });
         if is_down {

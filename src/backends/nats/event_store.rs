@@ -374,6 +374,10 @@ impl EventStore for NatsEventStore {
         self.shared.latest.subscribe()
     }
 
+    fn unreachable(&self) -> Option<String> {
+        self.shared.nats.unreachable()
+    }
+
     async fn check(&self) -> Result<(), StoreError> {
         self.shared.check().await
     }

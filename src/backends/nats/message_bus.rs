@@ -263,6 +263,10 @@ impl MessageBus for NatsMessageBus {
         self.shared.dead_letters(name).discard(events).await
     }
 
+    fn unreachable(&self) -> Option<String> {
+        self.shared.nats.unreachable()
+    }
+
     /// It answers, there is room, and what is published would be stored: by this user, too, and by a leader.
     async fn check(&self) -> Result<(), BusError> {
         let Shared { nats, registry, .. } = &*self.shared;

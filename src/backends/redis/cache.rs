@@ -61,6 +61,10 @@ impl OrderCache for RedisOrderCache {
         }
     }
 
+    fn unreachable(&self) -> Option<String> {
+        self.redis.unreachable()
+    }
+
     async fn check(&self) -> Result<(), CacheError> {
         match self.redis.call(&redis::cmd("PING")).await {
             Ok(Value::SimpleString(_)) => Ok(()),

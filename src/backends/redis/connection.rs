@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use redis::{Cmd, Value};
+use redis::{Cmd, RedisError, Value};
 use tokio::{
     sync::{Notify, watch},
     task::JoinHandle,
@@ -21,7 +21,7 @@ use tokio::{
 
 use super::{
     address::Address,
-    keeper::{Link, Shared, State},
+    keeper::{Down, Link, Shared, State},
     permissions::Roles,
     pools::Lane,
     script::Script,
@@ -133,7 +133,7 @@ impl Redis {
     /// For an address that is not one, without its password.
     pub fn start(options: RedisOptions, holds_log: bool) -> Result<Self, String> {
         let address = Address::parse(&options.url)?;
-        let state = watch::Sender::new(State::Down { why: "not connected yet".to_owned(), is_final: false });
+        let state = watch::Sender::new(State::Down(Down::now("not connected yet".to_owned())));
         let (connections, log, facts) = (watch::Sender::new(0), OnceLock::new(), Mutex::default());
         let lost = Notify::new();
         let shared = Arc::new(Shared { options, address, state, lost, connections, log, holds_log, facts });
@@ -146,19 +146,52 @@ impl Redis {
     /// # Errors
     /// [`NotConnected`] says why not, and whether waiting helps.
     pub async fn first_connection(&self) -> Result<(), NotConnected> {
+        self.decided(|down| down.is_final).await
+    }
+
+    /// Waits for what comes of the first try to connect, as long as a connection may take.
+    ///
+    /// # Errors
+    /// As [`Redis::first_connection`].
+    pub async fn first_try(&self) -> Result<(), NotConnected> {
+        self.decided(|down| down.was_tried).await
+    }
+
+    async fn decided(&self, is_decided: impl Fn(&Down) -> bool) -> Result<(), NotConnected> {
         let mut state = self.shared.state.subscribe();
         let decided = state.wait_for(|state| match state {
             State::Live(_) => true,
-            State::Down { is_final, .. } => *is_final,
+            State::Down(down) => is_decided(down),
         });
         let deadline = Instant::now() + self.shared.options.connect_timeout;
         // Whether in time or not, the state says what to answer.
         let _ = timeout_at(deadline, decided).await;
         match &*self.shared.state.borrow() {
             State::Live(_) => Ok(()),
-            State::Down { why, is_final: false } => Err(NotConnected::Yet(why.clone())),
-            State::Down { why, is_final: true } => Err(NotConnected::Ever(why.clone())),
+            State::Down(Down { why, is_final: false, .. }) => Err(NotConnected::Yet(why.clone())),
+            State::Down(Down { why, is_final: true, .. }) => Err(NotConnected::Ever(why.clone())),
         }
+    }
+
+    /// Why Redis is known to be unreachable: there is no connection.
+    pub(super) fn unreachable(&self) -> Option<String> {
+        match &*self.shared.state.borrow() {
+            State::Down(down) => Some(down.why.clone()),
+            State::Live(_) => None,
+        }
+    }
+
+    /// Whether to wait for an answer is in vain: calls are not sent, and will not be soon. Where another server may take over, never.
+    pub(super) fn is_away(&self) -> bool {
+        match &*self.shared.state.borrow() {
+            State::Down(down) if !self.shared.address.has_sentinels() => Instant::now() >= self.until(down),
+            _ => false,
+        }
+    }
+
+    /// Until when calls wait for a connection.
+    fn until(&self, down: &Down) -> Instant {
+        down.since + self.shared.options.connect_timeout
     }
 
     /// The key `{prefix}:<name>`.
@@ -183,7 +216,7 @@ impl Redis {
     pub fn server(&self) -> Option<String> {
         match &*self.shared.state.borrow() {
             State::Live(link) => Some(link.server.clone()),
-            State::Down { .. } => None,
+            State::Down(_) => None,
         }
     }
 
@@ -289,17 +322,24 @@ impl Redis {
         matches!(&*self.shared.state.borrow(), State::Live(link) if link.number == held.number)
     }
 
+    /// What an error on a connection of its own says: the server may have gone.
+    pub(super) fn lost(&self, held: &Held, error: &RedisError) -> CallError {
+        self.shared.call_error(error, held.number)
+    }
+
+    /// The connection to make a call on. One that was lost a moment ago is waited for, as long as making one may take; not longer, however
+    /// many calls come meanwhile.
     async fn link(&self) -> Result<Arc<Link>, CallError> {
-        if let State::Live(link) = &*self.shared.state.borrow() {
-            return Ok(Arc::clone(link));
-        }
+        let deadline = match &*self.shared.state.borrow() {
+            State::Live(link) => return Ok(Arc::clone(link)),
+            State::Down(down) => self.until(down),
+        };
         let mut state = self.shared.state.subscribe();
-        let deadline = Instant::now() + self.shared.options.connect_timeout;
         // Whether in time or not, the state says what to answer.
         let _ = timeout_at(deadline, state.wait_for(|state| matches!(state, State::Live(_)))).await;
         match &*self.shared.state.borrow() {
             State::Live(link) => Ok(Arc::clone(link)),
-            State::Down { why, .. } => Err(CallError::NotSent(why.clone())),
+            State::Down(down) => Err(CallError::NotSent(down.why.clone())),
         }
     }
 }

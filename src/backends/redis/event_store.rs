@@ -155,13 +155,15 @@ impl RedisEventStore {
         }
     }
 
-    /// Finds out what became of an append whose answer was lost, for as long as [`RESOLVE_WITHIN`].
+    /// Finds out what became of an append whose answer was lost, for as long as [`RESOLVE_WITHIN`] and Redis is not away: there is nobody to ask
+    /// then.
     async fn resolve(&self, commit: &Commit, lost: String) -> Result<Appended, AppendError> {
-        tracing::warn!(stream = %commit.stream, lost, "the answer to an append was lost, looking for what became of it");
+        // Of many appends at once, and their server says by itself that it is unreachable.
+        tracing::debug!(stream = %commit.stream, lost, "the answer to an append was lost, looking for what became of it");
         let give_up = Instant::now() + RESOLVE_WITHIN;
         // Only one of the tries can write, whenever they arrive.
         let repeatable = commit.request.is_some() || commit.expected.revision().is_some();
-        while Instant::now() < give_up {
+        while Instant::now() < give_up && !self.redis.is_away() {
             sleep(RESOLVE_PAUSE.mul_f64(0.5 + fastrand::f64())).await;
             let found = if repeatable {
                 match self.try_append(commit).await {
@@ -308,6 +310,10 @@ impl EventStore for RedisEventStore {
 
     fn wake(&self) -> watch::Receiver<Position> {
         self.latest.subscribe()
+    }
+
+    fn unreachable(&self) -> Option<String> {
+        self.redis.unreachable()
     }
 
     async fn check(&self) -> Result<(), StoreError> {

@@ -47,10 +47,30 @@ pub(super) struct Shared {
 }
 
 pub(super) enum State {
-    /// Not connected, and why the last try failed.
-    Down { why: String, is_final: bool },
+    /// Not connected.
+    Down(Down),
     /// Connected.
     Live(Arc<Link>),
+}
+
+/// Since when there is no connection, and why.
+#[derive(Clone)]
+pub(super) struct Down {
+    /// Why the last try failed.
+    pub why: String,
+    /// Whether waiting does not mend it.
+    pub is_final: bool,
+    /// Since when: calls wait for the next connection no longer than making one may take, reckoned from then.
+    pub since: Instant,
+    /// Whether connecting again has failed.
+    pub was_tried: bool,
+}
+
+impl Down {
+    /// From now on; nothing has been tried yet.
+    pub(super) fn now(why: String) -> Self {
+        Self { why, is_final: false, since: Instant::now(), was_tried: false }
+    }
 }
 
 /// All connections to one server, which end together.
@@ -107,7 +127,11 @@ impl Shared {
                     if said.is_news(&why) && !ends_start {
                         tracing::warn!("{why}");
                     }
-                    self.state.send_replace(State::Down { why, is_final });
+                    let since = match &*self.state.borrow() {
+                        State::Down(down) => down.since,
+                        State::Live(_) => Instant::now(),
+                    };
+                    self.state.send_replace(State::Down(Down { why, is_final, since, was_tried: true }));
                 }
             }
             sleep(pause.mul_f64(0.5 + 0.5 * fastrand::f64())).await;
@@ -230,7 +254,7 @@ impl Shared {
             let is_current = matches!(state, State::Live(link) if link.number == number);
             if is_current {
                 let why = format!("Redis at {} is unreachable: the connection failed", self.address.shown());
-                *state = State::Down { why, is_final: false };
+                *state = State::Down(Down::now(why));
             }
             is_current
         });

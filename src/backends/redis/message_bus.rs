@@ -346,6 +346,10 @@ impl MessageBus for RedisMessageBus {
         self.take_dead("discard", name, events).await
     }
 
+    fn unreachable(&self) -> Option<String> {
+        self.shared.redis.unreachable()
+    }
+
     async fn check(&self) -> Result<(), BusError> {
         self.shared.redis.check().await.map_err(BusError::Unavailable)?;
         let Published { room, slowest, .. } = self.publish_some(&[]).await?;

@@ -33,17 +33,19 @@ pub(super) fn watch(redis: &Redis, key: String, found: impl Fn(u64, bool) + Send
 async fn follow(redis: &Redis, key: &str, found: &(impl Fn(u64, bool) + Sync)) -> Result<(), CallError> {
     // Of its own: a call that blocks would hold up all others.
     let mut held = redis.hold(Lane::Steady).await?;
-    let lost = |error: redis::RedisError| CallError::Lost(error.to_string());
     let mut is_first = true;
     // A server that is not used any more may answer all the same.
     while redis.is_current(&held) {
-        let last = last_given(&mut held.connection, key).await.map_err(lost)?;
+        let last = last_given(&mut held.connection, key).await;
+        let last = last.map_err(|error| redis.lost(&held, &error))?;
         found(last, is_first);
         is_first = false;
         let mut wait = redis::cmd("XREAD");
         wait.arg("COUNT").arg(1).arg("BLOCK").arg(BLOCK.as_millis() as u64);
         wait.arg("STREAMS").arg(key).arg(format!("0-{last}"));
-        let _: Value = wait.query_async(&mut held.connection).await.map_err(lost)?;
+        // The first to notice that Redis has gone: it is at this call nearly all the time.
+        let waited = wait.query_async::<Value>(&mut held.connection).await;
+        waited.map_err(|error| redis.lost(&held, &error))?;
         sleep(PACE).await;
     }
     Ok(())

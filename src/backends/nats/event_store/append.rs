@@ -291,17 +291,19 @@ impl Shared {
         Ok(Some(if next.id == conditional.id { Written::At(next.sequence) } else { Written::Passed }))
     }
 
-    /// Finds out what became of a publish that was not acknowledged, for as long as [`RESOLVE_WITHIN`].
+    /// Finds out what became of a publish that was not acknowledged, for as long as [`RESOLVE_WITHIN`] and NATS is not away: there is nobody to
+    /// ask then.
     async fn resolve(&self, conditional: &Conditional, unanswered: CallError) -> Result<Written, AppendError> {
         let mut pause = RESOLVE_PAUSE;
         if matches!(unanswered, CallError::Lost(_)) {
             let lost = unanswered.to_string();
-            tracing::warn!(stream = %conditional.stream, lost, "the answer to an append was lost, looking for what became of it");
+            // Of many appends at once, and their server says by itself that it is unreachable.
+            tracing::debug!(stream = %conditional.stream, lost, "the answer to an append was lost, looking for what became of it");
         } else {
             pause = FIRST_PAUSE;
         }
         let give_up = Instant::now() + RESOLVE_WITHIN;
-        while Instant::now() < give_up {
+        while Instant::now() < give_up && !self.nats.is_away() {
             sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
             pause = (pause * 2).min(RESOLVE_PAUSE);
             // Not into a log that has come in the place of this one.
