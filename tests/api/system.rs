@@ -41,11 +41,13 @@ async fn the_server_tells_what_it_is_and_what_bounds_it_holds_requests_to() {
     assert_eq!(info.durability(), Durability::None, "memory promises nothing");
     assert_eq!((info.datacenter_id, info.worker_id), (2, 5));
     assert!(info.started_at.is_some() && info.uptime.is_some());
+    assert_eq!(info.durability_detail, "", "the name says it all");
     let limits = info.limits.expect("limits");
     assert_eq!((limits.max_message_bytes, limits.max_in_flight), (2_048, 77));
     assert_eq!((limits.max_concurrent_streams, limits.max_connections), (88, 99));
     assert_eq!((limits.max_items_per_order, limits.max_quantity), (1_000, 1_000_000));
     assert_eq!((limits.max_page_size, limits.max_batch_size, limits.max_ids_per_call), (500, 500, 100_000));
+    assert_eq!(limits.max_metadata_bytes, 65_536);
 }
 
 async fn ask_v1(

@@ -8,8 +8,8 @@ use tonic::{Request, Response, Status};
 use super::reply;
 use crate::{
     api::{
-        Context, MAX_BATCH_SIZE, MAX_IDS_PER_CALL, MAX_ITEMS, MAX_PAGE_SIZE, SERVICE_NAME, VERSION, cursor,
-        error::ApiError,
+        Context, MAX_BATCH_SIZE, MAX_IDS_PER_CALL, MAX_ITEMS, MAX_METADATA_BYTES, MAX_PAGE_SIZE, SERVICE_NAME, VERSION,
+        cursor, error::ApiError,
     },
     application::AppError,
     codec::timestamp_to_proto,
@@ -55,6 +55,7 @@ impl SystemService for System {
             uptime: prost_types::Duration::try_from(info.started.elapsed()).ok(),
             datacenter_id: self.context.ids.node().datacenter_id().into(),
             worker_id: self.context.ids.node().worker_id().into(),
+            durability_detail: self.context.store.durability_detail().unwrap_or_default(),
         }))
     }
 
@@ -146,5 +147,6 @@ fn limits(context: &Context) -> pb::Limits {
         max_in_flight: small(info.max_in_flight),
         max_concurrent_streams: i32::try_from(info.max_concurrent_streams).unwrap_or(i32::MAX),
         max_connections: small(info.max_connections),
+        max_metadata_bytes: i64::try_from(MAX_METADATA_BYTES).unwrap_or(i64::MAX),
     }
 }

@@ -255,6 +255,10 @@ impl EventStore for RedisEventStore {
         self.redis.facts().map_or(Durability::Unknown, |facts| facts.durability())
     }
 
+    fn durability_detail(&self) -> Option<String> {
+        self.redis.facts().map(|facts| facts.summary())
+    }
+
     async fn append(&self, commit: Commit) -> Result<Appended, AppendError> {
         commit.require_events()?;
         let appended = match self.try_append(&commit).await {

@@ -23,7 +23,7 @@ pub struct GetServerInfoResponse {
     /// The message bus in use, as in --transport.
     #[prost(string, tag = "6")]
     pub transport: ::prost::alloc::string::String,
-    /// What an acknowledged command survives, as found at start and not as hoped for.
+    /// What an acknowledged command survives, as the store was when it was last looked at. DURABILITY_UNSPECIFIED before it has been reached.
     #[prost(enumeration = "Durability", tag = "7")]
     pub durability: i32,
     /// The bounds that requests are held to.
@@ -38,9 +38,14 @@ pub struct GetServerInfoResponse {
     /// The Snowflake datacenter number of the node.
     #[prost(int32, tag = "11")]
     pub datacenter_id: i32,
-    /// The Snowflake worker number of the node.
+    /// The Snowflake worker number that new ids have. On a log that nodes share it is leased: until the node has one this is the number that it
+    /// tries first, and it is another one after the node has lost its lease, or has left a number that was ahead of its clock.
     #[prost(int32, tag = "12")]
     pub worker_id: i32,
+    /// Why the durability is what it is, for people: what was read of the store's settings, and what was only asserted. Empty where the name of
+    /// the durability says it all, and while that is not known.
+    #[prost(string, tag = "13")]
+    pub durability_detail: ::prost::alloc::string::String,
 }
 /// Asks who serves.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -84,7 +89,7 @@ pub struct ClusterNode {
     /// Its Snowflake datacenter number.
     #[prost(int32, tag = "3")]
     pub datacenter_id: i32,
-    /// Its Snowflake worker number, its own for as long as it lives.
+    /// Its Snowflake worker number, which no other live node has. It may change while the node lives.
     #[prost(int32, tag = "4")]
     pub worker_id: i32,
     /// What this node does and no other: "outbox", or "subscription-" and the name of a handler.
@@ -130,6 +135,10 @@ pub struct Limits {
     /// Connections open at a time to this node; one more waits in the listen backlog.
     #[prost(int32, tag = "9")]
     pub max_connections: i32,
+    /// The most metadata (headers) of one call, in bytes: names, values and 32 for each. More is refused with RESOURCE_EXHAUSTED
+    /// (METADATA_TOO_LARGE).
+    #[prost(int64, tag = "10")]
+    pub max_metadata_bytes: i64,
 }
 /// Asks for a page of the dead letters of a handler.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

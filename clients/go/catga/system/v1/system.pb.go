@@ -248,7 +248,7 @@ type GetServerInfoResponse struct {
 	Persistence string `protobuf:"bytes,5,opt,name=persistence,proto3" json:"persistence,omitempty"`
 	// The message bus in use, as in --transport.
 	Transport string `protobuf:"bytes,6,opt,name=transport,proto3" json:"transport,omitempty"`
-	// What an acknowledged command survives, as found at start and not as hoped for.
+	// What an acknowledged command survives, as the store was when it was last looked at. DURABILITY_UNSPECIFIED before it has been reached.
 	Durability Durability `protobuf:"varint,7,opt,name=durability,proto3,enum=catga.system.v1.Durability" json:"durability,omitempty"`
 	// The bounds that requests are held to.
 	Limits *Limits `protobuf:"bytes,8,opt,name=limits,proto3" json:"limits,omitempty"`
@@ -258,10 +258,14 @@ type GetServerInfoResponse struct {
 	Uptime *durationpb.Duration `protobuf:"bytes,10,opt,name=uptime,proto3" json:"uptime,omitempty"`
 	// The Snowflake datacenter number of the node.
 	DatacenterId int32 `protobuf:"varint,11,opt,name=datacenter_id,json=datacenterId,proto3" json:"datacenter_id,omitempty"`
-	// The Snowflake worker number of the node.
-	WorkerId      int32 `protobuf:"varint,12,opt,name=worker_id,json=workerId,proto3" json:"worker_id,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// The Snowflake worker number that new ids have. On a log that nodes share it is leased: until the node has one this is the number that it
+	// tries first, and it is another one after the node has lost its lease, or has left a number that was ahead of its clock.
+	WorkerId int32 `protobuf:"varint,12,opt,name=worker_id,json=workerId,proto3" json:"worker_id,omitempty"`
+	// Why the durability is what it is, for people: what was read of the store's settings, and what was only asserted. Empty where the name of
+	// the durability says it all, and while that is not known.
+	DurabilityDetail string `protobuf:"bytes,13,opt,name=durability_detail,json=durabilityDetail,proto3" json:"durability_detail,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *GetServerInfoResponse) Reset() {
@@ -376,6 +380,13 @@ func (x *GetServerInfoResponse) GetWorkerId() int32 {
 		return x.WorkerId
 	}
 	return 0
+}
+
+func (x *GetServerInfoResponse) GetDurabilityDetail() string {
+	if x != nil {
+		return x.DurabilityDetail
+	}
+	return ""
 }
 
 // Asks who serves.
@@ -608,7 +619,7 @@ type ClusterNode struct {
 	Address string `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
 	// Its Snowflake datacenter number.
 	DatacenterId int32 `protobuf:"varint,3,opt,name=datacenter_id,json=datacenterId,proto3" json:"datacenter_id,omitempty"`
-	// Its Snowflake worker number, its own for as long as it lives.
+	// Its Snowflake worker number, which no other live node has. It may change while the node lives.
 	WorkerId int32 `protobuf:"varint,4,opt,name=worker_id,json=workerId,proto3" json:"worker_id,omitempty"`
 	// What this node does and no other: "outbox", or "subscription-" and the name of a handler.
 	Roles []string `protobuf:"bytes,5,rep,name=roles,proto3" json:"roles,omitempty"`
@@ -729,8 +740,11 @@ type Limits struct {
 	MaxConcurrentStreams int32 `protobuf:"varint,8,opt,name=max_concurrent_streams,json=maxConcurrentStreams,proto3" json:"max_concurrent_streams,omitempty"`
 	// Connections open at a time to this node; one more waits in the listen backlog.
 	MaxConnections int32 `protobuf:"varint,9,opt,name=max_connections,json=maxConnections,proto3" json:"max_connections,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// The most metadata (headers) of one call, in bytes: names, values and 32 for each. More is refused with RESOURCE_EXHAUSTED
+	// (METADATA_TOO_LARGE).
+	MaxMetadataBytes int64 `protobuf:"varint,10,opt,name=max_metadata_bytes,json=maxMetadataBytes,proto3" json:"max_metadata_bytes,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *Limits) Reset() {
@@ -822,6 +836,13 @@ func (x *Limits) GetMaxConcurrentStreams() int32 {
 func (x *Limits) GetMaxConnections() int32 {
 	if x != nil {
 		return x.MaxConnections
+	}
+	return 0
+}
+
+func (x *Limits) GetMaxMetadataBytes() int64 {
+	if x != nil {
+		return x.MaxMetadataBytes
 	}
 	return 0
 }
@@ -1399,7 +1420,7 @@ var File_catga_system_v1_system_proto protoreflect.FileDescriptor
 const file_catga_system_v1_system_proto_rawDesc = "" +
 	"\n" +
 	"\x1ccatga/system/v1/system.proto\x12\x0fcatga.system.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x16\n" +
-	"\x14GetServerInfoRequest\"\xe8\x03\n" +
+	"\x14GetServerInfoRequest\"\x95\x04\n" +
 	"\x15GetServerInfoResponse\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x12\n" +
@@ -1416,7 +1437,8 @@ const file_catga_system_v1_system_proto_rawDesc = "" +
 	"\x06uptime\x18\n" +
 	" \x01(\v2\x19.google.protobuf.DurationR\x06uptime\x12#\n" +
 	"\rdatacenter_id\x18\v \x01(\x05R\fdatacenterId\x12\x1b\n" +
-	"\tworker_id\x18\f \x01(\x05R\bworkerId\"\x13\n" +
+	"\tworker_id\x18\f \x01(\x05R\bworkerId\x12+\n" +
+	"\x11durability_detail\x18\r \x01(\tR\x10durabilityDetail\"\x13\n" +
 	"\x11GetClusterRequest\"H\n" +
 	"\x12GetClusterResponse\x122\n" +
 	"\acluster\x18\x01 \x01(\v2\x18.catga.system.v1.ClusterR\acluster\"\x15\n" +
@@ -1435,7 +1457,7 @@ const file_catga_system_v1_system_proto_rawDesc = "" +
 	"\x06cursor\x18\x06 \x01(\tR\x06cursor\x12\x10\n" +
 	"\x03lag\x18\a \x01(\x03R\x03lag\x12 \n" +
 	"\fis_this_node\x18\b \x01(\bR\n" +
-	"isThisNode\"\xfc\x02\n" +
+	"isThisNode\"\xaa\x03\n" +
 	"\x06Limits\x12*\n" +
 	"\x11max_message_bytes\x18\x01 \x01(\x03R\x0fmaxMessageBytes\x12-\n" +
 	"\x13max_items_per_order\x18\x02 \x01(\x05R\x10maxItemsPerOrder\x12!\n" +
@@ -1445,7 +1467,9 @@ const file_catga_system_v1_system_proto_rawDesc = "" +
 	"\x10max_ids_per_call\x18\x06 \x01(\x05R\rmaxIdsPerCall\x12\"\n" +
 	"\rmax_in_flight\x18\a \x01(\x05R\vmaxInFlight\x124\n" +
 	"\x16max_concurrent_streams\x18\b \x01(\x05R\x14maxConcurrentStreams\x12'\n" +
-	"\x0fmax_connections\x18\t \x01(\x05R\x0emaxConnections\"n\n" +
+	"\x0fmax_connections\x18\t \x01(\x05R\x0emaxConnections\x12,\n" +
+	"\x12max_metadata_bytes\x18\n" +
+	" \x01(\x03R\x10maxMetadataBytes\"n\n" +
 	"\x16ListDeadLettersRequest\x12\x18\n" +
 	"\ahandler\x18\x01 \x01(\tR\ahandler\x12\x1b\n" +
 	"\tpage_size\x18\x02 \x01(\x05R\bpageSize\x12\x1d\n" +

@@ -140,6 +140,7 @@ class GetServerInfoResponse(_message.Message):
     UPTIME_FIELD_NUMBER: _builtins.int
     DATACENTER_ID_FIELD_NUMBER: _builtins.int
     WORKER_ID_FIELD_NUMBER: _builtins.int
+    DURABILITY_DETAIL_FIELD_NUMBER: _builtins.int
     service: _builtins.str
     """The name of the service: "Catga OrderSystem"."""
     version: _builtins.str
@@ -153,11 +154,17 @@ class GetServerInfoResponse(_message.Message):
     transport: _builtins.str
     """The message bus in use, as in --transport."""
     durability: Global___Durability.ValueType
-    """What an acknowledged command survives, as found at start and not as hoped for."""
+    """What an acknowledged command survives, as the store was when it was last looked at. DURABILITY_UNSPECIFIED before it has been reached."""
     datacenter_id: _builtins.int
     """The Snowflake datacenter number of the node."""
     worker_id: _builtins.int
-    """The Snowflake worker number of the node."""
+    """The Snowflake worker number that new ids have. On a log that nodes share it is leased: until the node has one this is the number that it
+    tries first, and it is another one after the node has lost its lease, or has left a number that was ahead of its clock.
+    """
+    durability_detail: _builtins.str
+    """Why the durability is what it is, for people: what was read of the store's settings, and what was only asserted. Empty where the name of
+    the durability says it all, and while that is not known.
+    """
     @_builtins.property
     def limits(self) -> Global___Limits:
         """The bounds that requests are held to."""
@@ -185,10 +192,11 @@ class GetServerInfoResponse(_message.Message):
         uptime: _duration_pb2.Duration | None = ...,
         datacenter_id: _builtins.int = ...,
         worker_id: _builtins.int = ...,
+        durability_detail: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "started_at", b"started_at", "uptime", b"uptime"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["datacenter_id", b"datacenter_id", "durability", b"durability", "limits", b"limits", "mode", b"mode", "node", b"node", "persistence", b"persistence", "service", b"service", "started_at", b"started_at", "transport", b"transport", "uptime", b"uptime", "version", b"version", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["datacenter_id", b"datacenter_id", "durability", b"durability", "durability_detail", b"durability_detail", "limits", b"limits", "mode", b"mode", "node", b"node", "persistence", b"persistence", "service", b"service", "started_at", b"started_at", "transport", b"transport", "uptime", b"uptime", "version", b"version", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -325,7 +333,7 @@ class ClusterNode(_message.Message):
     datacenter_id: _builtins.int
     """Its Snowflake datacenter number."""
     worker_id: _builtins.int
-    """Its Snowflake worker number, its own for as long as it lives."""
+    """Its Snowflake worker number, which no other live node has. It may change while the node lives."""
     cursor: _builtins.str
     """How far its read model has followed the log: a cursor. Up to a second old for other nodes."""
     lag: _builtins.int
@@ -371,6 +379,7 @@ class Limits(_message.Message):
     MAX_IN_FLIGHT_FIELD_NUMBER: _builtins.int
     MAX_CONCURRENT_STREAMS_FIELD_NUMBER: _builtins.int
     MAX_CONNECTIONS_FIELD_NUMBER: _builtins.int
+    MAX_METADATA_BYTES_FIELD_NUMBER: _builtins.int
     max_message_bytes: _builtins.int
     """The largest request, in bytes."""
     max_items_per_order: _builtins.int
@@ -389,6 +398,10 @@ class Limits(_message.Message):
     """Calls open at a time on one connection."""
     max_connections: _builtins.int
     """Connections open at a time to this node; one more waits in the listen backlog."""
+    max_metadata_bytes: _builtins.int
+    """The most metadata (headers) of one call, in bytes: names, values and 32 for each. More is refused with RESOURCE_EXHAUSTED
+    (METADATA_TOO_LARGE).
+    """
     def __init__(
         self,
         *,
@@ -401,10 +414,11 @@ class Limits(_message.Message):
         max_in_flight: _builtins.int = ...,
         max_concurrent_streams: _builtins.int = ...,
         max_connections: _builtins.int = ...,
+        max_metadata_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_batch_size", b"max_batch_size", "max_concurrent_streams", b"max_concurrent_streams", "max_connections", b"max_connections", "max_ids_per_call", b"max_ids_per_call", "max_in_flight", b"max_in_flight", "max_items_per_order", b"max_items_per_order", "max_message_bytes", b"max_message_bytes", "max_page_size", b"max_page_size", "max_quantity", b"max_quantity"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_batch_size", b"max_batch_size", "max_concurrent_streams", b"max_concurrent_streams", "max_connections", b"max_connections", "max_ids_per_call", b"max_ids_per_call", "max_in_flight", b"max_in_flight", "max_items_per_order", b"max_items_per_order", "max_message_bytes", b"max_message_bytes", "max_metadata_bytes", b"max_metadata_bytes", "max_page_size", b"max_page_size", "max_quantity", b"max_quantity"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

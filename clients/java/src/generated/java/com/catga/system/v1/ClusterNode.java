@@ -161,7 +161,7 @@ private static final long serialVersionUID = 0L;
   private int workerId_ = 0;
   /**
    * <pre>
-   * Its Snowflake worker number, its own for as long as it lives.
+   * Its Snowflake worker number, which no other live node has. It may change while the node lives.
    * </pre>
    *
    * <code>int32 worker_id = 4;</code>
@@ -1044,7 +1044,7 @@ private static final long serialVersionUID = 0L;
     private int workerId_ ;
     /**
      * <pre>
-     * Its Snowflake worker number, its own for as long as it lives.
+     * Its Snowflake worker number, which no other live node has. It may change while the node lives.
      * </pre>
      *
      * <code>int32 worker_id = 4;</code>
@@ -1056,7 +1056,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its Snowflake worker number, its own for as long as it lives.
+     * Its Snowflake worker number, which no other live node has. It may change while the node lives.
      * </pre>
      *
      * <code>int32 worker_id = 4;</code>
@@ -1072,7 +1072,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its Snowflake worker number, its own for as long as it lives.
+     * Its Snowflake worker number, which no other live node has. It may change while the node lives.
      * </pre>
      *
      * <code>int32 worker_id = 4;</code>

@@ -60,7 +60,7 @@ public interface ClusterNodeOrBuilder extends
 
   /**
    * <pre>
-   * Its Snowflake worker number, its own for as long as it lives.
+   * Its Snowflake worker number, which no other live node has. It may change while the node lives.
    * </pre>
    *
    * <code>int32 worker_id = 4;</code>

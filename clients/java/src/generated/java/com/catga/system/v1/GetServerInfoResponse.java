@@ -28,6 +28,7 @@ private static final long serialVersionUID = 0L;
     persistence_ = "";
     transport_ = "";
     durability_ = 0;
+    durabilityDetail_ = "";
   }
 
   @java.lang.Override
@@ -316,7 +317,7 @@ private static final long serialVersionUID = 0L;
   private int durability_ = 0;
   /**
    * <pre>
-   * What an acknowledged command survives, as found at start and not as hoped for.
+   * What an acknowledged command survives, as the store was when it was last looked at. DURABILITY_UNSPECIFIED before it has been reached.
    * </pre>
    *
    * <code>.catga.system.v1.Durability durability = 7;</code>
@@ -327,7 +328,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What an acknowledged command survives, as found at start and not as hoped for.
+   * What an acknowledged command survives, as the store was when it was last looked at. DURABILITY_UNSPECIFIED before it has been reached.
    * </pre>
    *
    * <code>.catga.system.v1.Durability durability = 7;</code>
@@ -471,7 +472,8 @@ private static final long serialVersionUID = 0L;
   private int workerId_ = 0;
   /**
    * <pre>
-   * The Snowflake worker number of the node.
+   * The Snowflake worker number that new ids have. On a log that nodes share it is leased: until the node has one this is the number that it
+   * tries first, and it is another one after the node has lost its lease, or has left a number that was ahead of its clock.
    * </pre>
    *
    * <code>int32 worker_id = 12;</code>
@@ -480,6 +482,55 @@ private static final long serialVersionUID = 0L;
   @java.lang.Override
   public int getWorkerId() {
     return workerId_;
+  }
+
+  public static final int DURABILITY_DETAIL_FIELD_NUMBER = 13;
+  @SuppressWarnings("serial")
+  private volatile java.lang.Object durabilityDetail_ = "";
+  /**
+   * <pre>
+   * Why the durability is what it is, for people: what was read of the store's settings, and what was only asserted. Empty where the name of
+   * the durability says it all, and while that is not known.
+   * </pre>
+   *
+   * <code>string durability_detail = 13;</code>
+   * @return The durabilityDetail.
+   */
+  @java.lang.Override
+  public java.lang.String getDurabilityDetail() {
+    java.lang.Object ref = durabilityDetail_;
+    if (ref instanceof java.lang.String) {
+      return (java.lang.String) ref;
+    } else {
+      com.google.protobuf.ByteString bs = 
+          (com.google.protobuf.ByteString) ref;
+      java.lang.String s = bs.toStringUtf8();
+      durabilityDetail_ = s;
+      return s;
+    }
+  }
+  /**
+   * <pre>
+   * Why the durability is what it is, for people: what was read of the store's settings, and what was only asserted. Empty where the name of
+   * the durability says it all, and while that is not known.
+   * </pre>
+   *
+   * <code>string durability_detail = 13;</code>
+   * @return The bytes for durabilityDetail.
+   */
+  @java.lang.Override
+  public com.google.protobuf.ByteString
+      getDurabilityDetailBytes() {
+    java.lang.Object ref = durabilityDetail_;
+    if (ref instanceof java.lang.String) {
+      com.google.protobuf.ByteString b = 
+          com.google.protobuf.ByteString.copyFromUtf8(
+              (java.lang.String) ref);
+      durabilityDetail_ = b;
+      return b;
+    } else {
+      return (com.google.protobuf.ByteString) ref;
+    }
   }
 
   private byte memoizedIsInitialized = -1;
@@ -531,6 +582,9 @@ private static final long serialVersionUID = 0L;
     }
     if (workerId_ != 0) {
       output.writeInt32(12, workerId_);
+    }
+    if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(durabilityDetail_)) {
+      com.google.protobuf.GeneratedMessageV3.writeString(output, 13, durabilityDetail_);
     }
     getUnknownFields().writeTo(output);
   }
@@ -584,6 +638,9 @@ private static final long serialVersionUID = 0L;
       size += com.google.protobuf.CodedOutputStream
         .computeInt32Size(12, workerId_);
     }
+    if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(durabilityDetail_)) {
+      size += com.google.protobuf.GeneratedMessageV3.computeStringSize(13, durabilityDetail_);
+    }
     size += getUnknownFields().getSerializedSize();
     memoizedSize = size;
     return size;
@@ -630,6 +687,8 @@ private static final long serialVersionUID = 0L;
         != other.getDatacenterId()) return false;
     if (getWorkerId()
         != other.getWorkerId()) return false;
+    if (!getDurabilityDetail()
+        .equals(other.getDurabilityDetail())) return false;
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
     return true;
   }
@@ -671,6 +730,8 @@ private static final long serialVersionUID = 0L;
     hash = (53 * hash) + getDatacenterId();
     hash = (37 * hash) + WORKER_ID_FIELD_NUMBER;
     hash = (53 * hash) + getWorkerId();
+    hash = (37 * hash) + DURABILITY_DETAIL_FIELD_NUMBER;
+    hash = (53 * hash) + getDurabilityDetail().hashCode();
     hash = (29 * hash) + getUnknownFields().hashCode();
     memoizedHashCode = hash;
     return hash;
@@ -838,6 +899,7 @@ private static final long serialVersionUID = 0L;
       }
       datacenterId_ = 0;
       workerId_ = 0;
+      durabilityDetail_ = "";
       return this;
     }
 
@@ -916,6 +978,9 @@ private static final long serialVersionUID = 0L;
       }
       if (((from_bitField0_ & 0x00000800) != 0)) {
         result.workerId_ = workerId_;
+      }
+      if (((from_bitField0_ & 0x00001000) != 0)) {
+        result.durabilityDetail_ = durabilityDetail_;
       }
       result.bitField0_ |= to_bitField0_;
     }
@@ -1010,6 +1075,11 @@ private static final long serialVersionUID = 0L;
       if (other.getWorkerId() != 0) {
         setWorkerId(other.getWorkerId());
       }
+      if (!other.getDurabilityDetail().isEmpty()) {
+        durabilityDetail_ = other.durabilityDetail_;
+        bitField0_ |= 0x00001000;
+        onChanged();
+      }
       this.mergeUnknownFields(other.getUnknownFields());
       onChanged();
       return this;
@@ -1102,6 +1172,11 @@ private static final long serialVersionUID = 0L;
               bitField0_ |= 0x00000800;
               break;
             } // case 96
+            case 106: {
+              durabilityDetail_ = input.readStringRequireUtf8();
+              bitField0_ |= 0x00001000;
+              break;
+            } // case 106
             default: {
               if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                 done = true; // was an endgroup tag
@@ -1655,7 +1730,7 @@ private static final long serialVersionUID = 0L;
     private int durability_ = 0;
     /**
      * <pre>
-     * What an acknowledged command survives, as found at start and not as hoped for.
+     * What an acknowledged command survives, as the store was when it was last looked at. DURABILITY_UNSPECIFIED before it has been reached.
      * </pre>
      *
      * <code>.catga.system.v1.Durability durability = 7;</code>
@@ -1666,7 +1741,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What an acknowledged command survives, as found at start and not as hoped for.
+     * What an acknowledged command survives, as the store was when it was last looked at. DURABILITY_UNSPECIFIED before it has been reached.
      * </pre>
      *
      * <code>.catga.system.v1.Durability durability = 7;</code>
@@ -1681,7 +1756,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What an acknowledged command survives, as found at start and not as hoped for.
+     * What an acknowledged command survives, as the store was when it was last looked at. DURABILITY_UNSPECIFIED before it has been reached.
      * </pre>
      *
      * <code>.catga.system.v1.Durability durability = 7;</code>
@@ -1694,7 +1769,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What an acknowledged command survives, as found at start and not as hoped for.
+     * What an acknowledged command survives, as the store was when it was last looked at. DURABILITY_UNSPECIFIED before it has been reached.
      * </pre>
      *
      * <code>.catga.system.v1.Durability durability = 7;</code>
@@ -1712,7 +1787,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What an acknowledged command survives, as found at start and not as hoped for.
+     * What an acknowledged command survives, as the store was when it was last looked at. DURABILITY_UNSPECIFIED before it has been reached.
      * </pre>
      *
      * <code>.catga.system.v1.Durability durability = 7;</code>
@@ -2243,7 +2318,8 @@ private static final long serialVersionUID = 0L;
     private int workerId_ ;
     /**
      * <pre>
-     * The Snowflake worker number of the node.
+     * The Snowflake worker number that new ids have. On a log that nodes share it is leased: until the node has one this is the number that it
+     * tries first, and it is another one after the node has lost its lease, or has left a number that was ahead of its clock.
      * </pre>
      *
      * <code>int32 worker_id = 12;</code>
@@ -2255,7 +2331,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The Snowflake worker number of the node.
+     * The Snowflake worker number that new ids have. On a log that nodes share it is leased: until the node has one this is the number that it
+     * tries first, and it is another one after the node has lost its lease, or has left a number that was ahead of its clock.
      * </pre>
      *
      * <code>int32 worker_id = 12;</code>
@@ -2271,7 +2348,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The Snowflake worker number of the node.
+     * The Snowflake worker number that new ids have. On a log that nodes share it is leased: until the node has one this is the number that it
+     * tries first, and it is another one after the node has lost its lease, or has left a number that was ahead of its clock.
      * </pre>
      *
      * <code>int32 worker_id = 12;</code>
@@ -2280,6 +2358,103 @@ private static final long serialVersionUID = 0L;
     public Builder clearWorkerId() {
       bitField0_ = (bitField0_ & ~0x00000800);
       workerId_ = 0;
+      onChanged();
+      return this;
+    }
+
+    private java.lang.Object durabilityDetail_ = "";
+    /**
+     * <pre>
+     * Why the durability is what it is, for people: what was read of the store's settings, and what was only asserted. Empty where the name of
+     * the durability says it all, and while that is not known.
+     * </pre>
+     *
+     * <code>string durability_detail = 13;</code>
+     * @return The durabilityDetail.
+     */
+    public java.lang.String getDurabilityDetail() {
+      java.lang.Object ref = durabilityDetail_;
+      if (!(ref instanceof java.lang.String)) {
+        com.google.protobuf.ByteString bs =
+            (com.google.protobuf.ByteString) ref;
+        java.lang.String s = bs.toStringUtf8();
+        durabilityDetail_ = s;
+        return s;
+      } else {
+        return (java.lang.String) ref;
+      }
+    }
+    /**
+     * <pre>
+     * Why the durability is what it is, for people: what was read of the store's settings, and what was only asserted. Empty where the name of
+     * the durability says it all, and while that is not known.
+     * </pre>
+     *
+     * <code>string durability_detail = 13;</code>
+     * @return The bytes for durabilityDetail.
+     */
+    public com.google.protobuf.ByteString
+        getDurabilityDetailBytes() {
+      java.lang.Object ref = durabilityDetail_;
+      if (ref instanceof String) {
+        com.google.protobuf.ByteString b = 
+            com.google.protobuf.ByteString.copyFromUtf8(
+                (java.lang.String) ref);
+        durabilityDetail_ = b;
+        return b;
+      } else {
+        return (com.google.protobuf.ByteString) ref;
+      }
+    }
+    /**
+     * <pre>
+     * Why the durability is what it is, for people: what was read of the store's settings, and what was only asserted. Empty where the name of
+     * the durability says it all, and while that is not known.
+     * </pre>
+     *
+     * <code>string durability_detail = 13;</code>
+     * @param value The durabilityDetail to set.
+     * @return This builder for chaining.
+     */
+    public Builder setDurabilityDetail(
+        java.lang.String value) {
+      if (value == null) { throw new NullPointerException(); }
+      durabilityDetail_ = value;
+      bitField0_ |= 0x00001000;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * Why the durability is what it is, for people: what was read of the store's settings, and what was only asserted. Empty where the name of
+     * the durability says it all, and while that is not known.
+     * </pre>
+     *
+     * <code>string durability_detail = 13;</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearDurabilityDetail() {
+      durabilityDetail_ = getDefaultInstance().getDurabilityDetail();
+      bitField0_ = (bitField0_ & ~0x00001000);
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * Why the durability is what it is, for people: what was read of the store's settings, and what was only asserted. Empty where the name of
+     * the durability says it all, and while that is not known.
+     * </pre>
+     *
+     * <code>string durability_detail = 13;</code>
+     * @param value The bytes for durabilityDetail to set.
+     * @return This builder for chaining.
+     */
+    public Builder setDurabilityDetailBytes(
+        com.google.protobuf.ByteString value) {
+      if (value == null) { throw new NullPointerException(); }
+      checkByteStringIsUtf8(value);
+      durabilityDetail_ = value;
+      bitField0_ |= 0x00001000;
       onChanged();
       return this;
     }

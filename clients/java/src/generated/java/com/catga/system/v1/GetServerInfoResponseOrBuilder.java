@@ -129,7 +129,7 @@ public interface GetServerInfoResponseOrBuilder extends
 
   /**
    * <pre>
-   * What an acknowledged command survives, as found at start and not as hoped for.
+   * What an acknowledged command survives, as the store was when it was last looked at. DURABILITY_UNSPECIFIED before it has been reached.
    * </pre>
    *
    * <code>.catga.system.v1.Durability durability = 7;</code>
@@ -138,7 +138,7 @@ public interface GetServerInfoResponseOrBuilder extends
   int getDurabilityValue();
   /**
    * <pre>
-   * What an acknowledged command survives, as found at start and not as hoped for.
+   * What an acknowledged command survives, as the store was when it was last looked at. DURABILITY_UNSPECIFIED before it has been reached.
    * </pre>
    *
    * <code>.catga.system.v1.Durability durability = 7;</code>
@@ -239,11 +239,34 @@ public interface GetServerInfoResponseOrBuilder extends
 
   /**
    * <pre>
-   * The Snowflake worker number of the node.
+   * The Snowflake worker number that new ids have. On a log that nodes share it is leased: until the node has one this is the number that it
+   * tries first, and it is another one after the node has lost its lease, or has left a number that was ahead of its clock.
    * </pre>
    *
    * <code>int32 worker_id = 12;</code>
    * @return The workerId.
    */
   int getWorkerId();
+
+  /**
+   * <pre>
+   * Why the durability is what it is, for people: what was read of the store's settings, and what was only asserted. Empty where the name of
+   * the durability says it all, and while that is not known.
+   * </pre>
+   *
+   * <code>string durability_detail = 13;</code>
+   * @return The durabilityDetail.
+   */
+  java.lang.String getDurabilityDetail();
+  /**
+   * <pre>
+   * Why the durability is what it is, for people: what was read of the store's settings, and what was only asserted. Empty where the name of
+   * the durability says it all, and while that is not known.
+   * </pre>
+   *
+   * <code>string durability_detail = 13;</code>
+   * @return The bytes for durabilityDetail.
+   */
+  com.google.protobuf.ByteString
+      getDurabilityDetailBytes();
 }

@@ -178,6 +178,22 @@ private static final long serialVersionUID = 0L;
     return maxConnections_;
   }
 
+  public static final int MAX_METADATA_BYTES_FIELD_NUMBER = 10;
+  private long maxMetadataBytes_ = 0L;
+  /**
+   * <pre>
+   * The most metadata (headers) of one call, in bytes: names, values and 32 for each. More is refused with RESOURCE_EXHAUSTED
+   * (METADATA_TOO_LARGE).
+   * </pre>
+   *
+   * <code>int64 max_metadata_bytes = 10;</code>
+   * @return The maxMetadataBytes.
+   */
+  @java.lang.Override
+  public long getMaxMetadataBytes() {
+    return maxMetadataBytes_;
+  }
+
   private byte memoizedIsInitialized = -1;
   @java.lang.Override
   public final boolean isInitialized() {
@@ -218,6 +234,9 @@ private static final long serialVersionUID = 0L;
     }
     if (maxConnections_ != 0) {
       output.writeInt32(9, maxConnections_);
+    }
+    if (maxMetadataBytes_ != 0L) {
+      output.writeInt64(10, maxMetadataBytes_);
     }
     getUnknownFields().writeTo(output);
   }
@@ -264,6 +283,10 @@ private static final long serialVersionUID = 0L;
       size += com.google.protobuf.CodedOutputStream
         .computeInt32Size(9, maxConnections_);
     }
+    if (maxMetadataBytes_ != 0L) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeInt64Size(10, maxMetadataBytes_);
+    }
     size += getUnknownFields().getSerializedSize();
     memoizedSize = size;
     return size;
@@ -297,6 +320,8 @@ private static final long serialVersionUID = 0L;
         != other.getMaxConcurrentStreams()) return false;
     if (getMaxConnections()
         != other.getMaxConnections()) return false;
+    if (getMaxMetadataBytes()
+        != other.getMaxMetadataBytes()) return false;
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
     return true;
   }
@@ -328,6 +353,9 @@ private static final long serialVersionUID = 0L;
     hash = (53 * hash) + getMaxConcurrentStreams();
     hash = (37 * hash) + MAX_CONNECTIONS_FIELD_NUMBER;
     hash = (53 * hash) + getMaxConnections();
+    hash = (37 * hash) + MAX_METADATA_BYTES_FIELD_NUMBER;
+    hash = (53 * hash) + com.google.protobuf.Internal.hashLong(
+        getMaxMetadataBytes());
     hash = (29 * hash) + getUnknownFields().hashCode();
     memoizedHashCode = hash;
     return hash;
@@ -472,6 +500,7 @@ private static final long serialVersionUID = 0L;
       maxInFlight_ = 0;
       maxConcurrentStreams_ = 0;
       maxConnections_ = 0;
+      maxMetadataBytes_ = 0L;
       return this;
     }
 
@@ -531,6 +560,9 @@ private static final long serialVersionUID = 0L;
       }
       if (((from_bitField0_ & 0x00000100) != 0)) {
         result.maxConnections_ = maxConnections_;
+      }
+      if (((from_bitField0_ & 0x00000200) != 0)) {
+        result.maxMetadataBytes_ = maxMetadataBytes_;
       }
     }
 
@@ -605,6 +637,9 @@ private static final long serialVersionUID = 0L;
       if (other.getMaxConnections() != 0) {
         setMaxConnections(other.getMaxConnections());
       }
+      if (other.getMaxMetadataBytes() != 0L) {
+        setMaxMetadataBytes(other.getMaxMetadataBytes());
+      }
       this.mergeUnknownFields(other.getUnknownFields());
       onChanged();
       return this;
@@ -676,6 +711,11 @@ private static final long serialVersionUID = 0L;
               bitField0_ |= 0x00000100;
               break;
             } // case 72
+            case 80: {
+              maxMetadataBytes_ = input.readInt64();
+              bitField0_ |= 0x00000200;
+              break;
+            } // case 80
             default: {
               if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                 done = true; // was an endgroup tag
@@ -1085,6 +1125,53 @@ private static final long serialVersionUID = 0L;
     public Builder clearMaxConnections() {
       bitField0_ = (bitField0_ & ~0x00000100);
       maxConnections_ = 0;
+      onChanged();
+      return this;
+    }
+
+    private long maxMetadataBytes_ ;
+    /**
+     * <pre>
+     * The most metadata (headers) of one call, in bytes: names, values and 32 for each. More is refused with RESOURCE_EXHAUSTED
+     * (METADATA_TOO_LARGE).
+     * </pre>
+     *
+     * <code>int64 max_metadata_bytes = 10;</code>
+     * @return The maxMetadataBytes.
+     */
+    @java.lang.Override
+    public long getMaxMetadataBytes() {
+      return maxMetadataBytes_;
+    }
+    /**
+     * <pre>
+     * The most metadata (headers) of one call, in bytes: names, values and 32 for each. More is refused with RESOURCE_EXHAUSTED
+     * (METADATA_TOO_LARGE).
+     * </pre>
+     *
+     * <code>int64 max_metadata_bytes = 10;</code>
+     * @param value The maxMetadataBytes to set.
+     * @return This builder for chaining.
+     */
+    public Builder setMaxMetadataBytes(long value) {
+
+      maxMetadataBytes_ = value;
+      bitField0_ |= 0x00000200;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * The most metadata (headers) of one call, in bytes: names, values and 32 for each. More is refused with RESOURCE_EXHAUSTED
+     * (METADATA_TOO_LARGE).
+     * </pre>
+     *
+     * <code>int64 max_metadata_bytes = 10;</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearMaxMetadataBytes() {
+      bitField0_ = (bitField0_ & ~0x00000200);
+      maxMetadataBytes_ = 0L;
       onChanged();
       return this;
     }

@@ -97,4 +97,15 @@ public interface LimitsOrBuilder extends
    * @return The maxConnections.
    */
   int getMaxConnections();
+
+  /**
+   * <pre>
+   * The most metadata (headers) of one call, in bytes: names, values and 32 for each. More is refused with RESOURCE_EXHAUSTED
+   * (METADATA_TOO_LARGE).
+   * </pre>
+   *
+   * <code>int64 max_metadata_bytes = 10;</code>
+   * @return The maxMetadataBytes.
+   */
+  long getMaxMetadataBytes();
 }

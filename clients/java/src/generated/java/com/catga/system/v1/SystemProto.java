@@ -117,7 +117,7 @@ public final class SystemProto {
       "\n\034catga/system/v1/system.proto\022\017catga.sy" +
       "stem.v1\032\036google/protobuf/duration.proto\032" +
       "\037google/protobuf/timestamp.proto\"\026\n\024GetS" +
-      "erverInfoRequest\"\363\002\n\025GetServerInfoRespon" +
+      "erverInfoRequest\"\216\003\n\025GetServerInfoRespon" +
       "se\022\017\n\007service\030\001 \001(\t\022\017\n\007version\030\002 \001(\t\022\014\n\004" +
       "node\030\003 \001(\t\022#\n\004mode\030\004 \001(\0162\025.catga.system." +
       "v1.Mode\022\023\n\013persistence\030\005 \001(\t\022\021\n\ttranspor" +
@@ -126,75 +126,76 @@ public final class SystemProto {
       ".system.v1.Limits\022.\n\nstarted_at\030\t \001(\0132\032." +
       "google.protobuf.Timestamp\022)\n\006uptime\030\n \001(" +
       "\0132\031.google.protobuf.Duration\022\025\n\rdatacent" +
-      "er_id\030\013 \001(\005\022\021\n\tworker_id\030\014 \001(\005\"\023\n\021GetClu" +
-      "sterRequest\"?\n\022GetClusterResponse\022)\n\007clu" +
-      "ster\030\001 \001(\0132\030.catga.system.v1.Cluster\"\025\n\023" +
-      "WatchClusterRequest\"A\n\024WatchClusterRespo" +
-      "nse\022)\n\007cluster\030\001 \001(\0132\030.catga.system.v1.C" +
-      "luster\"[\n\007Cluster\022#\n\004mode\030\001 \001(\0162\025.catga." +
-      "system.v1.Mode\022+\n\005nodes\030\002 \003(\0132\034.catga.sy" +
-      "stem.v1.ClusterNode\"\230\001\n\013ClusterNode\022\014\n\004n" +
-      "ode\030\001 \001(\t\022\017\n\007address\030\002 \001(\t\022\025\n\rdatacenter" +
-      "_id\030\003 \001(\005\022\021\n\tworker_id\030\004 \001(\005\022\r\n\005roles\030\005 " +
-      "\003(\t\022\016\n\006cursor\030\006 \001(\t\022\013\n\003lag\030\007 \001(\003\022\024\n\014is_t" +
-      "his_node\030\010 \001(\010\"\357\001\n\006Limits\022\031\n\021max_message" +
-      "_bytes\030\001 \001(\003\022\033\n\023max_items_per_order\030\002 \001(" +
-      "\005\022\024\n\014max_quantity\030\003 \001(\003\022\025\n\rmax_page_size" +
-      "\030\004 \001(\005\022\026\n\016max_batch_size\030\005 \001(\005\022\030\n\020max_id" +
-      "s_per_call\030\006 \001(\005\022\025\n\rmax_in_flight\030\007 \001(\005\022" +
-      "\036\n\026max_concurrent_streams\030\010 \001(\005\022\027\n\017max_c" +
-      "onnections\030\t \001(\005\"P\n\026ListDeadLettersReque" +
-      "st\022\017\n\007handler\030\001 \001(\t\022\021\n\tpage_size\030\002 \001(\005\022\022" +
-      "\n\npage_token\030\003 \001(\t\"e\n\027ListDeadLettersRes" +
-      "ponse\0221\n\014dead_letters\030\001 \003(\0132\033.catga.syst" +
-      "em.v1.DeadLetter\022\027\n\017next_page_token\030\002 \001(" +
-      "\t\"\250\001\n\nDeadLetter\022\020\n\010event_id\030\001 \001(\t\022\020\n\010or" +
-      "der_id\030\002 \001(\t\022\020\n\010revision\030\003 \001(\003\022\014\n\004type\030\004" +
-      " \001(\t\022\020\n\010attempts\030\005 \001(\005\0224\n\020dead_lettered_" +
-      "at\030\006 \001(\0132\032.google.protobuf.Timestamp\022\016\n\006" +
-      "reason\030\007 \001(\t\"K\n\030ReplayDeadLettersRequest" +
-      "\022\017\n\007handler\030\001 \001(\t\022\021\n\tevent_ids\030\002 \003(\t\022\013\n\003" +
-      "all\030\003 \001(\010\"-\n\031ReplayDeadLettersResponse\022\020" +
-      "\n\010replayed\030\001 \001(\005\"L\n\031DiscardDeadLettersRe" +
-      "quest\022\017\n\007handler\030\001 \001(\t\022\021\n\tevent_ids\030\002 \003(" +
-      "\t\022\013\n\003all\030\003 \001(\010\"/\n\032DiscardDeadLettersResp" +
-      "onse\022\021\n\tdiscarded\030\001 \001(\005\"\033\n\031RebuildProjec" +
-      "tionsRequest\"\311\001\n\032RebuildProjectionsRespo" +
-      "nse\022,\n\005phase\030\001 \001(\0162\035.catga.system.v1.Reb" +
-      "uildPhase\022\016\n\006events\030\002 \001(\003\022\024\n\014total_event" +
-      "s\030\003 \001(\003\022\031\n\021events_per_second\030\004 \001(\001\022,\n\tre" +
-      "maining\030\005 \001(\0132\031.google.protobuf.Duration" +
-      "\022\016\n\006joined\030\006 \001(\010*\204\001\n\nDurability\022\032\n\026DURAB" +
-      "ILITY_UNSPECIFIED\020\000\022\023\n\017DURABILITY_NONE\020\001" +
-      "\022\026\n\022DURABILITY_PROCESS\020\002\022\026\n\022DURABILITY_M" +
-      "ACHINE\020\003\022\025\n\021DURABILITY_QUORUM\020\004*C\n\004Mode\022" +
-      "\024\n\020MODE_UNSPECIFIED\020\000\022\023\n\017MODE_STANDALONE" +
-      "\020\001\022\020\n\014MODE_CLUSTER\020\002*|\n\014RebuildPhase\022\035\n\031" +
-      "REBUILD_PHASE_UNSPECIFIED\020\000\022\031\n\025REBUILD_P" +
-      "HASE_READING\020\001\022\032\n\026REBUILD_PHASE_INDEXING" +
-      "\020\002\022\026\n\022REBUILD_PHASE_DONE\020\0032\245\002\n\rSystemSer" +
-      "vice\022^\n\rGetServerInfo\022%.catga.system.v1." +
-      "GetServerInfoRequest\032&.catga.system.v1.G" +
-      "etServerInfoResponse\022U\n\nGetCluster\022\".cat" +
-      "ga.system.v1.GetClusterRequest\032#.catga.s" +
-      "ystem.v1.GetClusterResponse\022]\n\014WatchClus" +
-      "ter\022$.catga.system.v1.WatchClusterReques" +
-      "t\032%.catga.system.v1.WatchClusterResponse" +
-      "0\0012\300\003\n\014AdminService\022d\n\017ListDeadLetters\022\'" +
-      ".catga.system.v1.ListDeadLettersRequest\032" +
-      "(.catga.system.v1.ListDeadLettersRespons" +
-      "e\022j\n\021ReplayDeadLetters\022).catga.system.v1" +
-      ".ReplayDeadLettersRequest\032*.catga.system" +
-      ".v1.ReplayDeadLettersResponse\022m\n\022Discard" +
-      "DeadLetters\022*.catga.system.v1.DiscardDea" +
-      "dLettersRequest\032+.catga.system.v1.Discar" +
-      "dDeadLettersResponse\022o\n\022RebuildProjectio" +
-      "ns\022*.catga.system.v1.RebuildProjectionsR" +
-      "equest\032+.catga.system.v1.RebuildProjecti" +
-      "onsResponse0\001Bf\n\023com.catga.system.v1B\013Sy" +
-      "stemProtoP\001Z@github.com/catga/ordersyste" +
-      "m/clients/go/catga/system/v1;systemv1b\006p" +
-      "roto3"
+      "er_id\030\013 \001(\005\022\021\n\tworker_id\030\014 \001(\005\022\031\n\021durabi" +
+      "lity_detail\030\r \001(\t\"\023\n\021GetClusterRequest\"?" +
+      "\n\022GetClusterResponse\022)\n\007cluster\030\001 \001(\0132\030." +
+      "catga.system.v1.Cluster\"\025\n\023WatchClusterR" +
+      "equest\"A\n\024WatchClusterResponse\022)\n\007cluste" +
+      "r\030\001 \001(\0132\030.catga.system.v1.Cluster\"[\n\007Clu" +
+      "ster\022#\n\004mode\030\001 \001(\0162\025.catga.system.v1.Mod" +
+      "e\022+\n\005nodes\030\002 \003(\0132\034.catga.system.v1.Clust" +
+      "erNode\"\230\001\n\013ClusterNode\022\014\n\004node\030\001 \001(\t\022\017\n\007" +
+      "address\030\002 \001(\t\022\025\n\rdatacenter_id\030\003 \001(\005\022\021\n\t" +
+      "worker_id\030\004 \001(\005\022\r\n\005roles\030\005 \003(\t\022\016\n\006cursor" +
+      "\030\006 \001(\t\022\013\n\003lag\030\007 \001(\003\022\024\n\014is_this_node\030\010 \001(" +
+      "\010\"\213\002\n\006Limits\022\031\n\021max_message_bytes\030\001 \001(\003\022" +
+      "\033\n\023max_items_per_order\030\002 \001(\005\022\024\n\014max_quan" +
+      "tity\030\003 \001(\003\022\025\n\rmax_page_size\030\004 \001(\005\022\026\n\016max" +
+      "_batch_size\030\005 \001(\005\022\030\n\020max_ids_per_call\030\006 " +
+      "\001(\005\022\025\n\rmax_in_flight\030\007 \001(\005\022\036\n\026max_concur" +
+      "rent_streams\030\010 \001(\005\022\027\n\017max_connections\030\t " +
+      "\001(\005\022\032\n\022max_metadata_bytes\030\n \001(\003\"P\n\026ListD" +
+      "eadLettersRequest\022\017\n\007handler\030\001 \001(\t\022\021\n\tpa" +
+      "ge_size\030\002 \001(\005\022\022\n\npage_token\030\003 \001(\t\"e\n\027Lis" +
+      "tDeadLettersResponse\0221\n\014dead_letters\030\001 \003" +
+      "(\0132\033.catga.system.v1.DeadLetter\022\027\n\017next_" +
+      "page_token\030\002 \001(\t\"\250\001\n\nDeadLetter\022\020\n\010event" +
+      "_id\030\001 \001(\t\022\020\n\010order_id\030\002 \001(\t\022\020\n\010revision\030" +
+      "\003 \001(\003\022\014\n\004type\030\004 \001(\t\022\020\n\010attempts\030\005 \001(\005\0224\n" +
+      "\020dead_lettered_at\030\006 \001(\0132\032.google.protobu" +
+      "f.Timestamp\022\016\n\006reason\030\007 \001(\t\"K\n\030ReplayDea" +
+      "dLettersRequest\022\017\n\007handler\030\001 \001(\t\022\021\n\teven" +
+      "t_ids\030\002 \003(\t\022\013\n\003all\030\003 \001(\010\"-\n\031ReplayDeadLe" +
+      "ttersResponse\022\020\n\010replayed\030\001 \001(\005\"L\n\031Disca" +
+      "rdDeadLettersRequest\022\017\n\007handler\030\001 \001(\t\022\021\n" +
+      "\tevent_ids\030\002 \003(\t\022\013\n\003all\030\003 \001(\010\"/\n\032Discard" +
+      "DeadLettersResponse\022\021\n\tdiscarded\030\001 \001(\005\"\033" +
+      "\n\031RebuildProjectionsRequest\"\311\001\n\032RebuildP" +
+      "rojectionsResponse\022,\n\005phase\030\001 \001(\0162\035.catg" +
+      "a.system.v1.RebuildPhase\022\016\n\006events\030\002 \001(\003" +
+      "\022\024\n\014total_events\030\003 \001(\003\022\031\n\021events_per_sec" +
+      "ond\030\004 \001(\001\022,\n\tremaining\030\005 \001(\0132\031.google.pr" +
+      "otobuf.Duration\022\016\n\006joined\030\006 \001(\010*\204\001\n\nDura" +
+      "bility\022\032\n\026DURABILITY_UNSPECIFIED\020\000\022\023\n\017DU" +
+      "RABILITY_NONE\020\001\022\026\n\022DURABILITY_PROCESS\020\002\022" +
+      "\026\n\022DURABILITY_MACHINE\020\003\022\025\n\021DURABILITY_QU" +
+      "ORUM\020\004*C\n\004Mode\022\024\n\020MODE_UNSPECIFIED\020\000\022\023\n\017" +
+      "MODE_STANDALONE\020\001\022\020\n\014MODE_CLUSTER\020\002*|\n\014R" +
+      "ebuildPhase\022\035\n\031REBUILD_PHASE_UNSPECIFIED" +
+      "\020\000\022\031\n\025REBUILD_PHASE_READING\020\001\022\032\n\026REBUILD" +
+      "_PHASE_INDEXING\020\002\022\026\n\022REBUILD_PHASE_DONE\020" +
+      "\0032\245\002\n\rSystemService\022^\n\rGetServerInfo\022%.c" +
+      "atga.system.v1.GetServerInfoRequest\032&.ca" +
+      "tga.system.v1.GetServerInfoResponse\022U\n\nG" +
+      "etCluster\022\".catga.system.v1.GetClusterRe" +
+      "quest\032#.catga.system.v1.GetClusterRespon" +
+      "se\022]\n\014WatchCluster\022$.catga.system.v1.Wat" +
+      "chClusterRequest\032%.catga.system.v1.Watch" +
+      "ClusterResponse0\0012\300\003\n\014AdminService\022d\n\017Li" +
+      "stDeadLetters\022\'.catga.system.v1.ListDead" +
+      "LettersRequest\032(.catga.system.v1.ListDea" +
+      "dLettersResponse\022j\n\021ReplayDeadLetters\022)." +
+      "catga.system.v1.ReplayDeadLettersRequest" +
+      "\032*.catga.system.v1.ReplayDeadLettersResp" +
+      "onse\022m\n\022DiscardDeadLetters\022*.catga.syste" +
+      "m.v1.DiscardDeadLettersRequest\032+.catga.s" +
+      "ystem.v1.DiscardDeadLettersResponse\022o\n\022R" +
+      "ebuildProjections\022*.catga.system.v1.Rebu" +
+      "ildProjectionsRequest\032+.catga.system.v1." +
+      "RebuildProjectionsResponse0\001Bf\n\023com.catg" +
+      "a.system.v1B\013SystemProtoP\001Z@github.com/c" +
+      "atga/ordersystem/clients/go/catga/system" +
+      "/v1;systemv1b\006proto3"
     };
     descriptor = com.google.protobuf.Descriptors.FileDescriptor
       .internalBuildGeneratedFileFrom(descriptorData,
@@ -213,7 +214,7 @@ public final class SystemProto {
     internal_static_catga_system_v1_GetServerInfoResponse_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_catga_system_v1_GetServerInfoResponse_descriptor,
-        new java.lang.String[] { "Service", "Version", "Node", "Mode", "Persistence", "Transport", "Durability", "Limits", "StartedAt", "Uptime", "DatacenterId", "WorkerId", });
+        new java.lang.String[] { "Service", "Version", "Node", "Mode", "Persistence", "Transport", "Durability", "Limits", "StartedAt", "Uptime", "DatacenterId", "WorkerId", "DurabilityDetail", });
     internal_static_catga_system_v1_GetClusterRequest_descriptor =
       getDescriptor().getMessageTypes().get(2);
     internal_static_catga_system_v1_GetClusterRequest_fieldAccessorTable = new
@@ -255,7 +256,7 @@ public final class SystemProto {
     internal_static_catga_system_v1_Limits_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_catga_system_v1_Limits_descriptor,
-        new java.lang.String[] { "MaxMessageBytes", "MaxItemsPerOrder", "MaxQuantity", "MaxPageSize", "MaxBatchSize", "MaxIdsPerCall", "MaxInFlight", "MaxConcurrentStreams", "MaxConnections", });
+        new java.lang.String[] { "MaxMessageBytes", "MaxItemsPerOrder", "MaxQuantity", "MaxPageSize", "MaxBatchSize", "MaxIdsPerCall", "MaxInFlight", "MaxConcurrentStreams", "MaxConnections", "MaxMetadataBytes", });
     internal_static_catga_system_v1_ListDeadLettersRequest_descriptor =
       getDescriptor().getMessageTypes().get(9);
     internal_static_catga_system_v1_ListDeadLettersRequest_fieldAccessorTable = new
