@@ -101,8 +101,8 @@ say "lose a node:     kill -9 ${NODE_PIDS[0]}    (node1; the others take over it
 RUNNING=$NODES
 while ((RUNNING > 0)); do
     code=0
-    # The signals interrupt this; their traps end the script.
-    wait -n -p ended "${!NAME_OF[@]}" || code=$?
+    # The signals interrupt this; their traps end the script. What bash itself says of a job that was killed is said below, in words.
+    { wait -n -p ended "${!NAME_OF[@]}" || code=$?; } 2>/dev/null
     [ -n "${ended:-}" ] || continue
     name=${NAME_OF[$ended]}
     unset "NAME_OF[$ended]"

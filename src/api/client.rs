@@ -4,7 +4,7 @@ use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use hyper_util::rt::TokioIo;
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error as TlsError, SignatureScheme,
+    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, Error as TlsError, SignatureScheme,
     client::{
         WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -14,12 +14,12 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, UnixTime},
     server::ParsedCertificate,
 };
-use tokio::net::TcpStream;
+use tokio::{io::AsyncReadExt as _, net::TcpStream};
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tower::service_fn;
 
-use super::tls::{certificates, private_key, provider, roots};
+use super::tls::{certificate_in_words, certificates, is_mistrust, private_key, provider, roots};
 
 /// Where a node is and how to reach it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,7 +78,7 @@ impl Target {
             why if self.tls.is_some() && why.contains("InvalidContentType") => {
                 format!("{address} does not speak TLS: leave --ca, --cert and --key out")
             }
-            why => format!("{address} is out of reach: {why}"),
+            why => format!("{address} is out of reach: {}", tls_in_words(&error).unwrap_or(why)),
         })
     }
 
@@ -89,6 +89,11 @@ impl Target {
         let is_of_the_connection = std::error::Error::source(status).is_some();
         if is_of_the_connection && self.tls.is_none() && speaks_tls(address, timeout).await {
             return format!("{address} speaks TLS: say with --ca FILE whom to trust");
+        }
+        if let Some(tls) = self.tls.as_ref().filter(|_| is_of_the_connection)
+            && let Some(why) = tls.refused_at(address, timeout).await
+        {
+            return format!("{address} {why}");
         }
         format!("{address}: {}", status.message())
     }
@@ -123,6 +128,32 @@ async fn tls_stream(
 }
 
 impl ClientTls {
+    /// Why the node at `address` ends a connection that it has agreed on, for want of a certificate that it accepts. It says so after the
+    /// handshake, and what speaks HTTP/2 by then does not hear it.
+    async fn refused_at(&self, address: &str, timeout: Duration) -> Option<&'static str> {
+        let (config, name) = (Arc::new(self.config().ok()?), self.name(address).ok()?);
+        let handshake = async {
+            let stream = TcpStream::connect(address).await.ok()?;
+            let mut said = [0];
+            let refused = match TlsConnector::from(config).connect(name, stream).await {
+                Ok(mut stream) => stream.read(&mut said).await.err()?,
+                Err(refused) => refused,
+            };
+            match refused.get_ref()?.downcast_ref::<TlsError>()? {
+                TlsError::AlertReceived(AlertDescription::CertificateRequired | AlertDescription::HandshakeFailure)
+                    if self.identity.is_none() =>
+                {
+                    Some("asks for a client certificate: give one with --cert FILE and its key with --key FILE")
+                }
+                TlsError::AlertReceived(alert) if is_mistrust(*alert) => Some(
+                    "does not accept the certificate of --cert: give one that an authority of its --tls-client-ca has signed",
+                ),
+                _ => None,
+            }
+        };
+        tokio::time::timeout(timeout, handshake).await.ok().flatten()
+    }
+
     fn name(&self, address: &str) -> Result<ServerName<'static>, String> {
         let host = address.rsplit_once(':').map_or(address, |(host, _)| host).trim_matches(['[', ']']);
         let name = self.server_name.as_deref().unwrap_or(host).to_owned();
@@ -248,6 +279,20 @@ impl ServerCertVerifier for Pinned {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.provider.signature_verification_algorithms.supported_schemes()
     }
+}
+
+/// What is wrong with a certificate, if that is what went wrong.
+fn tls_in_words(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    let mut error = Some(error);
+    while let Some(now) = error {
+        let inner = now.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        let tls = inner.and_then(|inner| inner.downcast_ref::<TlsError>()).or_else(|| now.downcast_ref());
+        if let Some(TlsError::InvalidCertificate(why)) = tls {
+            return Some(format!("its certificate is not accepted: {}", certificate_in_words(why)));
+        }
+        error = now.source();
+    }
+    None
 }
 
 /// What really went wrong: the library says no more than "transport error".

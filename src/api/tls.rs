@@ -200,15 +200,45 @@ pub fn refusal(error: &io::Error) -> Option<String> {
     Some(match tls {
         TlsError::InvalidMessage(_) => "it does not speak TLS, which this port does".to_owned(),
         TlsError::NoCertificatesPresented => "it shows no certificate, which --tls-client-ca asks for".to_owned(),
-        TlsError::InvalidCertificate(why) => format!("its certificate is not accepted: {why}"),
-        TlsError::AlertReceived(
-            alert @ (AlertDescription::UnknownCA
-            | AlertDescription::BadCertificate
-            | AlertDescription::CertificateUnknown
-            | AlertDescription::CertificateExpired),
-        ) => format!("it does not trust the certificate of this node ({alert:?})"),
+        TlsError::InvalidCertificate(why) => format!("its certificate is not accepted: {}", certificate_in_words(why)),
+        TlsError::AlertReceived(alert) if is_mistrust(*alert) => {
+            "it does not trust the certificate of this node: give it the authority that has signed --tls-cert"
+                .to_owned()
+        }
         error => error.to_string(),
     })
+}
+
+/// Whether the other side ends the handshake since it does not accept our certificate.
+pub(super) const fn is_mistrust(alert: AlertDescription) -> bool {
+    matches!(
+        alert,
+        AlertDescription::UnknownCA
+            | AlertDescription::BadCertificate
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::CertificateExpired
+            | AlertDescription::AccessDenied
+    )
+}
+
+/// What is wrong with a certificate, and what to do about it.
+pub(super) fn certificate_in_words(error: &CertificateError) -> String {
+    match error {
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => "it has expired: renew it".to_owned(),
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "it is not valid yet: look at the clocks of both sides".to_owned()
+        }
+        CertificateError::UnknownIssuer => "it is signed by no authority that is trusted here".to_owned(),
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            format!("it is for another name ({error})")
+        }
+        CertificateError::ApplicationVerificationFailure => "it is not the one that was given".to_owned(),
+        CertificateError::BadSignature | CertificateError::BadEncoding => "it is damaged".to_owned(),
+        other if format!("{other:?}").contains("CaUsedAsEndEntity") => {
+            "it is that of an authority: show one that the authority has signed".to_owned()
+        }
+        other => other.to_string(),
+    }
 }
 
 /// The certificates of a PEM file as roots of trust.

@@ -102,11 +102,21 @@ pub async fn verify(call: &VerifyCall) -> Result<bool, StartError> {
         });
         format!("{result}\n")
     } else {
-        let orders = if call.other.is_none() { format!(" of {} orders", looked.orders) } else { String::new() };
-        let verdict = if is_well { "all is well".to_owned() } else { format!("{} findings", looked.findings) };
-        format!("{} events in {} commits{orders}: {verdict}\n", looked.events, looked.commits)
+        let orders = if call.other.is_none() {
+            format!(" of {}", counted(looked.orders, "order", "orders"))
+        } else {
+            String::new()
+        };
+        let verdict = if is_well { "all is well".to_owned() } else { counted(looked.findings, "finding", "findings") };
+        let (events, commits) =
+            (counted(looked.events, "event", "events"), counted(looked.commits, "commit", "commits"));
+        format!("{events} in {commits}{orders}: {verdict}\n")
     })?;
     Ok(is_well)
+}
+
+fn counted(number: u64, one: &str, more: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { more })
 }
 
 /// What a log is opened for.

@@ -31,7 +31,9 @@ impl ServerUrl {
         // Up to the last '@' all is user and password: passwords hold '@' and '/' more often than paths hold '@'.
         let host_and_path = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
         let authority = host_and_path.split(['/', '?', ',']).next().unwrap_or_default();
-        check_authority(authority)?;
+        // Without a scheme there is no password in it, which must not be shown.
+        let shown = |why| if text.contains("://") { why } else { format!("{why}: '{text}'") };
+        check_authority(authority).map_err(shown)?;
         match text.split_once("://") {
             Some((scheme, _)) if scheme.starts_with("redis") => check_redis(scheme, host_and_path)?,
             None if schemes.contains(&"redis") && !schemes.contains(&"nats") => check_redis("redis", host_and_path)?,

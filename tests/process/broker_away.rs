@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ordersystem::proto::catga::system::v1::{GetServerInfoRequest, system_service_client::SystemServiceClient};
 use tempfile::TempDir;
 use tonic::Code;
 use tonic_types::StatusExt as _;
@@ -170,7 +171,12 @@ async fn a_node_that_is_to_be_durable_waits_for_its_store_and_refuses_a_careless
         server.start_again();
         if is_durable {
             node.places_an_order().await;
-            assert!(node.get("/").await.contains("\"durability\":\"machine\""));
+            let shown: serde_json::Value = serde_json::from_str(&node.get("/").await).expect("JSON");
+            assert_eq!(shown["durability"], "machine");
+            let info = SystemServiceClient::new(node.channel().await).get_server_info(GetServerInfoRequest {}).await;
+            let detail = info.expect("answered").into_inner().durability_detail;
+            assert!(detail.contains("appendfsync always"), "{detail}");
+            assert_eq!(shown["durabilityDetail"], detail.as_str(), "both doors say what was found");
             continue;
         }
         let code =

@@ -25,9 +25,25 @@ async fn an_address_of_another_client_is_refused_with_the_setting_and_the_accept
         assert!(outcome.stderr.contains("--redis") && outcome.stderr.contains(expected), "{outcome:?}");
         assert_eq!(outcome.stderr.lines().count(), 1, "{outcome:?}");
     }
+    let outcome = run(&["--persistence", "redis", "--redis", "foo:bar:baz"]).await;
+    assert!(outcome.stderr.contains("'foo:bar:baz'"), "{outcome:?}");
+    let outcome = run(&["--persistence", "redis", "--redis", "redis://:s3cret"]).await;
+    assert!(outcome.code == Some(2) && !outcome.stderr.contains("s3cret"), "{outcome:?}");
     let outcome = run(&["--persistence", "redis", "--redis", "localhost:6379,abortConnect=false"]).await;
     for form in ["host:port", "redis[s]://[user:password@]host:port[/db]", "redis[s]+sentinel://"] {
         assert!(outcome.stderr.contains(form), "{outcome:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_password_that_redis_does_not_take_is_said_in_words() {
+    let server = RedisServer::start(&[DURABLE, &["--requirepass", "s3cret"]].concat());
+    for login in ["", ":wrong@"] {
+        let address = format!("redis://{login}127.0.0.1:{}", server.port);
+        let outcome = run(&["--port", "0", "--persistence", "redis", "--redis", &address]).await;
+        assert_eq!(outcome.code, Some(1), "{outcome:?}");
+        assert!(outcome.stderr.contains("it does not accept the user name or the password"), "{outcome:?}");
+        assert!(outcome.stderr.contains("redis://user:password@host:port"), "{outcome:?}");
     }
 }
 

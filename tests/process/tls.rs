@@ -275,6 +275,33 @@ async fn the_probe_says_in_words_what_is_wrong_and_takes_a_certificate_that_sign
 }
 
 #[tokio::test]
+async fn the_probe_says_which_certificate_a_node_asks_for_and_what_is_wrong_with_the_one_that_it_shows() {
+    let authority = Authority::with_files();
+    let ca = authority.path("ca.pem");
+    let mut node = authority.serve(&["--tls-client-ca", &ca]).await;
+    let address = node.address.to_string();
+    let at = ["--address", &address, "--ca", &ca, "--server-name", "localhost"];
+    let none = health(&at).await;
+    let said = format!(
+        "error: {address} asks for a client certificate: give one with --cert FILE and its key with --key FILE\n"
+    );
+    assert_eq!((none.code, none.stderr), (Some(1), said));
+    self_signed(&authority, "other", 2090);
+    let (cert, key) = (authority.path("other.pem"), authority.path("other.key"));
+    let other = health(&[&at[..], &["--cert", &cert, "--key", &key]].concat()).await;
+    assert!(other.code == Some(1) && other.stderr.contains("does not accept the certificate of --cert"), "{other:?}");
+    let mistrusted = health(&["--address", &address, "--ca", &cert, "--server-name", "localhost"]).await;
+    let expected = "its certificate is not accepted: it is signed by no authority that is trusted here";
+    assert!(mistrusted.stderr.contains(expected), "{mistrusted:?}");
+    node.signal("TERM");
+    let said = node.rest_of_log().await;
+    for word in ["AccessDenied", "CaUsedAsEndEntity", "UnknownIssuer", "UnknownCA"] {
+        assert!(!said.contains(word), "{word}: {said}");
+    }
+    assert!(said.contains("it does not trust the certificate of this node"), "{said}");
+}
+
+#[tokio::test]
 async fn the_node_says_why_it_does_not_serve_a_client_and_that_its_certificate_has_expired() {
     let authority = Authority::new();
     let mut node = serve_with(&self_signed(&authority, "old", 2020)).await;

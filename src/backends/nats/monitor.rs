@@ -66,6 +66,15 @@ pub(super) struct Unread {
 }
 
 impl Synced {
+    /// The same with another name for the server that goes by `id`.
+    fn naming(self, id: &str, name: impl FnOnce() -> String) -> Self {
+        match self {
+            Self::Not(server) if server == id => Self::Not(name()),
+            Self::Unknown(unread) if unread.server == id => Self::Unknown(Unread { server: name(), ..unread }),
+            other => other,
+        }
+    }
+
     /// Whether it is, by what was read or asserted.
     pub(super) const fn holds(&self) -> bool {
         matches!(self, Self::Read | Self::Without(_) | Self::Asserted)
@@ -167,13 +176,14 @@ impl Monitors {
             }
         }
         let info = nats.client().server_info();
-        let name = if info.server_name.is_empty() { info.server_id } else { info.server_name };
+        let name = if info.server_name.is_empty() { info.server_id.clone() } else { info.server_name };
         let connected = [Replica { name, offline: false, unheard_for: Some(Duration::ZERO) }];
         let alone: [&[Replica]; 1] = [&connected];
         let streams = if streams.iter().all(|replicas| replicas.is_empty()) { &alone } else { streams };
         let synced = known.judge(streams, nats.options().synced);
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = known;
-        synced
+        // A server that was given no name goes by its id, which tells nobody which it is.
+        synced.naming(&info.server_id, || format!("{}:{}", nats.hosts().join(" or "), info.port))
     }
 
     /// Asks each server, and adds what it says to what is known, unless that is new enough. Returns with it who has fallen silent, and why.

@@ -196,8 +196,7 @@ impl StreamFacts {
             (false, 3..) => "survives the loss of a minority of servers, not a power loss of all",
             (false, _) => "survives the end of this process, not a power loss",
         };
-        let replicas = if *replicas == 1 { "1 replica".to_owned() } else { format!("{replicas} replicas") };
-        format!("{replicas}, {synced}; {survives}")
+        format!("{}, {synced}; {survives}", counted(*replicas))
     }
 }
 
@@ -252,11 +251,16 @@ fn wrong_settings(subjects: &str, config: &Value) -> Vec<String> {
     wrong
 }
 
+fn counted(replicas: u64) -> String {
+    if replicas == 1 { "1 replica".to_owned() } else { format!("{replicas} replicas") }
+}
+
 /// Why a stream with `found` replicas will not do where `wanted` were asked for, if so.
 pub(super) fn too_few_replicas(name: &str, found: u64, wanted: usize) -> Option<String> {
     (found < wanted as u64).then(|| {
         format!(
-            "has {found} replicas, and --nats-replicas asks for {wanted}: change it (nats stream edit {name} --replicas {wanted}), or ask for {found}"
+            "has {}, and --nats-replicas asks for {wanted}: change it (nats stream edit {name} --replicas {wanted}), or ask for {found}",
+            counted(found)
         )
     })
 }
@@ -317,7 +321,7 @@ mod tests {
         assert_eq!(too_few_replicas("a-log", 3, 1), None);
         assert_eq!(too_few_replicas("a-log", 3, 3), None);
         let why = too_few_replicas("a-log", 1, 3).unwrap();
-        assert!(why.contains("nats stream edit a-log --replicas 3"), "{why}");
+        assert!(why.starts_with("has 1 replica, ") && why.contains("nats stream edit a-log --replicas 3"), "{why}");
     }
 
     #[test]

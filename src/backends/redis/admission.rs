@@ -120,6 +120,12 @@ impl Shared {
     /// What went wrong, and what to do about it where that is known.
     pub(super) fn error_in_words(&self, error: &RedisError) -> String {
         let text = error.to_string();
+        if is_login_refused(error) {
+            return format!(
+                "it does not accept the user name or the password, or asks for one: give those that it knows, as in \
+                 redis://user:password@host:port ({text})"
+            );
+        }
         match error.code() {
             Some("NOPERM") => self.refusal_in_words(&text),
             Some("MISCONF") => format!("Redis takes no writes, since it cannot write to its own disk: {text}"),
@@ -135,9 +141,12 @@ impl Shared {
     }
 }
 
+/// Whether Redis asks for a login, or refuses the one that was given.
+pub(super) fn is_login_refused(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::AuthenticationFailed || matches!(error.code(), Some("WRONGPASS" | "NOAUTH"))
+}
+
 /// Whether Redis knows us and does not want us.
 fn is_denied(error: &RedisError) -> bool {
-    error.kind() == ErrorKind::AuthenticationFailed
-        || matches!(error.code(), Some("WRONGPASS" | "NOAUTH" | "NOPERM"))
-        || matches!(error.kind(), ErrorKind::InvalidClientConfig)
+    is_login_refused(error) || error.code() == Some("NOPERM") || matches!(error.kind(), ErrorKind::InvalidClientConfig)
 }

@@ -14,7 +14,7 @@ use tokio::{
 
 use super::{
     address::{self, Address},
-    admission::Refusal,
+    admission::{self, Refusal},
     connection::{CallError, RedisOptions},
     pools::{PoolError, Pools},
     server::ServerFacts,
@@ -215,7 +215,7 @@ impl Shared {
     /// Why there is no connection.
     fn connect_refusal(&self, error: &RedisError) -> Refusal {
         let refusal = self.refusal(error);
-        if error.code().is_some() {
+        if error.code().is_some() || admission::is_login_refused(error) {
             return refusal;
         }
         // What speaks another protocol does not change by waiting.

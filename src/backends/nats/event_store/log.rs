@@ -202,7 +202,12 @@ impl Log {
         let detail = least.survival(&synced);
         let is_replicated = log.is_replicated() || requests.is_replicated();
         self.find_id(&log).await?;
-        let summary = format!("{}, {}; {}", server.summary(), log.summary(&synced), requests.summary(&synced));
+        let streams = if log.survival(&synced) == requests.survival(&synced) {
+            format!("streams {} and {}: {detail}", self.stream, self.requests)
+        } else {
+            format!("{}; {}", log.summary(&synced), requests.summary(&synced))
+        };
+        let summary = format!("{}, {streams}", server.summary());
         *self.facts.lock().unwrap_or_else(PoisonError::into_inner) =
             Some(Facts { durability, detail, is_replicated, summary });
         Ok(())
@@ -224,7 +229,8 @@ impl Log {
             Err(error) if error.is(code::STREAM_NOT_FOUND) => {
                 if self.id.get().is_some() {
                     return Err(NotConnected::Yet(format!(
-                        "stream {name} is gone: this is not the log that this node has been working on"
+                        "stream {name} is gone, and the log that this node has been working on with it: bring it back, or start the node again to \
+                         begin a new one"
                     )));
                 }
                 if !self.nats.options().makes_log {
