@@ -30,9 +30,10 @@ pub use whole_log::{copy, verify};
 use crate::{
     api::{
         Context, EventStreams, ServerInfo,
+        byte_budget::ByteBudget,
         doors::Doors,
         grpc::health::HealthDoor,
-        server::{self, Ends, ServerOptions},
+        server::{self, Ends, REQUEST_BYTES, ServerOptions},
         tls::{Tls, TlsFiles},
     },
     application::dead_letters::DeadLetters,
@@ -175,7 +176,7 @@ impl App {
             work.follow(tls.clone().keep_current(stop.ended.clone()));
         }
         if let Some(grpc_listener) = grpc_listener {
-            work.serve(server::serve(grpc_listener, tls.clone(), doors.grpc_only(), options, ends.clone()));
+            work.serve(server::serve(grpc_listener, tls.clone(), doors.grpc_only(), options.clone(), ends.clone()));
         }
         work.serve(server::serve(listener, tls, doors, options, ends));
         arrival.await?;
@@ -337,5 +338,6 @@ fn server_options(config: &Config) -> ServerOptions {
         keepalive_timeout: Duration::from_millis(server.keepalive_timeout_ms),
         max_connection_age: (age > 0).then(|| Duration::from_millis(age)),
         max_connection_age_grace: Duration::from_millis(server.max_connection_age_grace_ms),
+        request_bytes: ByteBudget::new(REQUEST_BYTES),
     }
 }

@@ -193,13 +193,22 @@ impl ApiError {
         Self::new(Reason::MessageTooLarge, message).with("max_message_bytes", max_bytes)
     }
 
+    /// A request that is too large for what the node, or its connection, holds of others already.
+    #[must_use]
+    pub fn too_many_request_bytes() -> Self {
+        let message = "requests that are not finished hold as many bytes as they may: try again";
+        Self::new(Reason::Overloaded, message).retry(RETRY_AFTER)
+    }
+
     /// A panic or the like: nothing that the client did or can mend.
     #[must_use]
     pub fn internal() -> Self {
         Self::new(Reason::Internal, "an internal error; the log of the service has more")
     }
 
-    fn with(mut self, name: &'static str, value: impl ToString) -> Self {
+    /// The same with one more fact for programs.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: impl ToString) -> Self {
         self.facts.push((name, value.to_string()));
         self
     }

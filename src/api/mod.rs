@@ -1,5 +1,6 @@
 //! The doors: gRPC and REST on one port. They translate, and do nothing else; status codes live here and nowhere else.
 
+pub mod byte_budget;
 pub mod client;
 pub mod cursor;
 pub mod dashboard;

@@ -22,7 +22,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::{Service, ServiceExt};
 
 use self::http1::{Announcing, Course, Watched};
-use super::tls::{Tls, is_http2, refusal};
+use super::{
+    byte_budget::ByteBudget,
+    tls::{Tls, is_http2, refusal},
+};
 use crate::outage::Outage;
 
 /// Connections that the kernel may hold before they are accepted.
@@ -66,8 +69,13 @@ const MAX_GIVEN_UP_CALLS: usize = 1_000;
 const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 
+/// The bytes of requests that a node holds at a time: of those that have not come whole, and of those that are being answered.
+pub const REQUEST_BYTES: usize = 64 * 1024 * 1024;
+/// Those of one connection.
+const CONNECTION_REQUEST_BYTES: usize = REQUEST_BYTES / 4;
+
 /// The bounds of the listener.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct ServerOptions {
     /// Connections open at a time; one more waits in the listen backlog.
     pub max_connections: usize,
@@ -81,6 +89,8 @@ pub struct ServerOptions {
     pub max_connection_age: Option<Duration>,
     /// How long calls may go on after that.
     pub max_connection_age_grace: Duration,
+    /// The bytes of requests that all connections hold at a time.
+    pub request_bytes: ByteBudget,
 }
 
 /// Binds a listener with an explicit backlog.
@@ -120,7 +130,7 @@ where
     let _abort_on_drop = aborted.clone().drop_guard();
     let spawn = |stream, place| {
         let acceptor = tls.as_ref().map(Tls::acceptor);
-        let connection = connection(stream, acceptor, service.clone(), options, ends.clone());
+        let connection = connection(stream, acceptor, service.clone(), options.clone(), ends.clone());
         let aborted = aborted.clone();
         connections.spawn(async move {
             let _place: OwnedSemaphorePermit = place;
@@ -184,7 +194,12 @@ where
 {
     // Small replies must not wait for more to send.
     let _ = stream.set_nodelay(true);
-    let service = service.map_request(|request: Request<Incoming>| request.map(Body::new));
+    let share = options.request_bytes.share(CONNECTION_REQUEST_BYTES);
+    let service = service.map_request(move |mut request: Request<Incoming>| {
+        // What bounds the bodies of its requests.
+        request.extensions_mut().insert(share.clone());
+        request.map(Body::new)
+    });
     match tls {
         None => {
             if let Some(Ok(protocol)) = begun(speaks(&stream), &ends.closed).await {
@@ -247,7 +262,7 @@ where
     S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
 {
-    let builder = protocol(options).http2_only();
+    let builder = protocol(&options).http2_only();
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service)));
     let age = age_limit(options.max_connection_age);
     tokio::select! {
@@ -273,7 +288,7 @@ where
     let course = Arc::<Course>::default();
     let stream = TokioIo::new(Watched::new(stream, Arc::clone(&course)));
     let service = Announcing { inner: service, course: Arc::clone(&course), announced: ends.announced.clone() };
-    let builder = protocol(options).http1_only();
+    let builder = protocol(&options).http1_only();
     let mut connection = pin!(builder.serve_connection(stream, TowerToHyperService::new(service)));
     let is_old = tokio::select! {
         _ = connection.as_mut() => return,
@@ -356,7 +371,7 @@ async fn linger(mut stream: TcpStream) {
     let _ = tokio::time::timeout(LINGER, rest).await;
 }
 
-fn protocol(options: ServerOptions) -> auto::Builder<TokioExecutor> {
+fn protocol(options: &ServerOptions) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_READ_TIMEOUT);
     builder

@@ -15,10 +15,12 @@ use http::{HeaderMap, Request, Response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 use tonic::{Code, Status};
-use tower::Service;
+use tower::{BoxError, Service};
 
+use super::request::{Method, RequestBody, RequestBytes};
 use crate::{
     api::{
+        byte_budget::ByteBudget,
         error::{ApiError, Reason},
         validation::Violations,
     },
@@ -44,8 +46,10 @@ impl<S> GrpcEdge<S> {
 
 impl<S, B> Service<Request<B>> for GrpcEdge<S>
 where
-    S: Service<Request<B>, Response = Response<Body>, Error = Infallible>,
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
     S::Future: Send + 'static,
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
 {
     type Response = Response<Body>;
     type Error = Infallible;
@@ -63,9 +67,13 @@ where
             Ok(timeout) => timeout.map(|timeout| Instant::now() + timeout),
             Err(error) => return std::future::ready(Ok(error.to_status().into_http())).boxed(),
         };
-        let max_message_bytes = self.max_message_bytes;
+        let method = Method::at(request.uri().path(), self.max_message_bytes);
+        let max_message_bytes = method.max_bytes;
+        let (request, bytes) = guard(request, method);
         let work = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
         async move {
+            // A call holds what it was sent until it is answered.
+            let _bytes = bytes;
             let outcome = match deadline {
                 Some(deadline) => match tokio::time::timeout_at(deadline, work).await {
                     Ok(outcome) => outcome,
@@ -81,6 +89,19 @@ where
         }
         .boxed()
     }
+}
+
+/// Puts the guard of `method` around the body of `request`.
+fn guard<B>(request: Request<B>, method: Method) -> (Request<Body>, RequestBytes)
+where
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let budget = request.extensions().get::<ByteBudget>().cloned();
+    let bytes = RequestBytes::none(budget.unwrap_or_else(|| ByteBudget::new(usize::MAX)));
+    let is_gzip = request.headers().get("grpc-encoding").is_some_and(|encoding| encoding == "gzip");
+    let held = bytes.clone();
+    (request.map(|body| Body::new(RequestBody::new(body, method, is_gzip, held))), bytes)
 }
 
 fn finish(response: Response<Body>, deadline: Option<Instant>, max_message_bytes: usize) -> Response<Body> {

@@ -9,6 +9,7 @@ pub mod history;
 pub mod ids;
 pub mod layers;
 pub mod queries;
+pub mod request;
 pub mod system;
 
 use std::error::Error;

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use axum::body::Body;
-use bytes::Bytes;
+use axum::body::{Body, HttpBody as _};
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, header};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 
 use crate::api::{
+    byte_budget::HeldBytes,
     error::{ApiError, Reason},
     validation::Violations,
 };
@@ -19,11 +20,11 @@ const READ_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_DISCARDED_BYTES: usize = 64 * 1024 * 1024;
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The JSON text of a request; empty if there is none.
+/// The JSON text of a request; empty if there is none. Its bytes are in `held` from their coming on.
 ///
 /// # Errors
-/// Larger than `max_bytes`, not sent in time, not said to be JSON, or not UTF-8.
-pub async fn read(headers: &HeaderMap, body: Body, max_bytes: usize) -> Result<Bytes, ApiError> {
+/// Larger than `max_bytes`, too large for what others hold, not sent in time, not said to be JSON, or not UTF-8.
+pub async fn read(headers: &HeaderMap, body: Body, max_bytes: usize, held: &mut HeldBytes) -> Result<Bytes, ApiError> {
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     let mut body = body;
     if announced.is_some_and(|length| length > max_bytes) {
@@ -33,19 +34,43 @@ pub async fn read(headers: &HeaderMap, body: Body, max_bytes: usize) -> Result<B
         }
         return Err(ApiError::too_large(max_bytes));
     }
-    let collected = tokio::time::timeout(READ_TIMEOUT, Limited::new(&mut body, max_bytes).collect()).await;
+    let collected = tokio::time::timeout(READ_TIMEOUT, collect(&mut body, max_bytes, held)).await;
     let bytes = match collected.map_err(|_| not_in_time())? {
-        Ok(collected) => collected.to_bytes(),
-        Err(error) if error.is::<LengthLimitError>() => {
-            discard(body, None).await;
-            return Err(ApiError::too_large(max_bytes));
+        Ok(bytes) => bytes,
+        Err(error) => {
+            if error.reason != Reason::InvalidArgument {
+                discard(body, None).await;
+            }
+            return Err(error);
         }
-        Err(_) => return Err(malformed("ended before all of it was there")),
     };
     if !bytes.is_empty() {
         require_json(headers)?;
     }
     Ok(bytes)
+}
+
+/// All bytes of a body.
+async fn collect(body: &mut Body, max_bytes: usize, held: &mut HeldBytes) -> Result<Bytes, ApiError> {
+    let mut collected = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| malformed("ended before all of it was there"))?;
+        // Trailers say nothing here.
+        let Ok(data) = frame.into_data() else { continue };
+        let length = collected.len() + data.len();
+        if length > max_bytes {
+            return Err(ApiError::too_large(max_bytes));
+        }
+        if !held.set(length) {
+            return Err(ApiError::too_many_request_bytes());
+        }
+        if length == data.len() && body.is_end_stream() {
+            // Most come in one piece, which needs no copy.
+            return Ok(data);
+        }
+        collected.extend_from_slice(&data);
+    }
+    Ok(collected.freeze())
 }
 
 fn not_in_time() -> ApiError {

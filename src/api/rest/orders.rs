@@ -17,6 +17,7 @@ use super::{
 use crate::{
     api::{
         Context,
+        byte_budget::{ByteBudget, HeldBytes},
         error::{ApiError, Reason},
         validation::{self, Violations},
     },
@@ -162,13 +163,17 @@ struct Incoming {
     headers: HeaderMap,
     uri: Uri,
     bytes: Bytes,
+    /// Until it is answered.
+    _held: HeldBytes,
 }
 
 impl Incoming {
     async fn read(context: &Context, request: Request<Body>) -> Result<Self, ApiError> {
         let (parts, body) = request.into_parts();
-        let bytes = body::read(&parts.headers, body, context.info.max_message_bytes).await?;
-        Ok(Self { headers: parts.headers, uri: parts.uri, bytes })
+        let budget = parts.extensions.get::<ByteBudget>().cloned();
+        let mut held = HeldBytes::none(budget.unwrap_or_else(|| ByteBudget::new(usize::MAX)));
+        let bytes = body::read(&parts.headers, body, context.info.max_message_bytes, &mut held).await?;
+        Ok(Self { headers: parts.headers, uri: parts.uri, bytes, _held: held })
     }
 
     fn headers(&self, noted: &mut Violations) -> CommandHeaders<'_> {

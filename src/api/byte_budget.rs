@@ -1,0 +1,123 @@
+//! How many bytes of requests the node holds at a time, all clients together.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+/// A bound on bytes that are held for many callers. Cheap to clone; clones share the bound.
+#[derive(Clone, Debug)]
+pub struct ByteBudget(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    held: AtomicUsize,
+    max: usize,
+    /// What this budget is a share of.
+    whole: Option<ByteBudget>,
+}
+
+impl ByteBudget {
+    /// At most `max` bytes at a time.
+    #[must_use]
+    pub fn new(max: usize) -> Self {
+        Self(Arc::new(Shared { held: AtomicUsize::new(0), max, whole: None }))
+    }
+
+    /// At most `max` bytes of this budget for one of its callers: bytes count against both.
+    #[must_use]
+    pub fn share(&self, max: usize) -> Self {
+        Self(Arc::new(Shared { held: AtomicUsize::new(0), max, whole: Some(self.clone()) }))
+    }
+
+    /// Bytes held now.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.0.held.load(Ordering::Relaxed)
+    }
+
+    fn take(&self, bytes: usize) -> bool {
+        let shared = &*self.0;
+        let fits = |held: usize| held.checked_add(bytes).filter(|sum| *sum <= shared.max);
+        if shared.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_err() {
+            return false;
+        }
+        if shared.whole.as_ref().is_some_and(|whole| !whole.take(bytes)) {
+            shared.held.fetch_sub(bytes, Ordering::Relaxed);
+            return false;
+        }
+        true
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.0.held.fetch_sub(bytes, Ordering::Relaxed);
+        if let Some(whole) = &self.0.whole {
+            whole.give_back(bytes);
+        }
+    }
+}
+
+/// Bytes that one caller holds of a budget; given back when dropped.
+#[derive(Debug)]
+pub struct HeldBytes {
+    budget: ByteBudget,
+    bytes: usize,
+}
+
+impl HeldBytes {
+    /// None of `budget` yet.
+    #[must_use]
+    pub const fn none(budget: ByteBudget) -> Self {
+        Self { budget, bytes: 0 }
+    }
+
+    /// Holds `bytes` more; `false`, and nothing is taken, if the budget has no room for them.
+    #[must_use]
+    pub fn grow(&mut self, bytes: usize) -> bool {
+        let is_taken = self.budget.take(bytes);
+        self.bytes += if is_taken { bytes } else { 0 };
+        is_taken
+    }
+
+    /// Holds `bytes` instead of what it held; `false`, and nothing changes, if the budget has no room for them.
+    #[must_use]
+    pub fn set(&mut self, bytes: usize) -> bool {
+        if let Some(less) = self.bytes.checked_sub(bytes) {
+            self.bytes = bytes;
+            self.budget.give_back(less);
+            return true;
+        }
+        self.grow(bytes - self.bytes)
+    }
+}
+
+impl Drop for HeldBytes {
+    fn drop(&mut self) {
+        self.budget.give_back(self.bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_is_bounded_by_itself_and_by_the_whole_and_gives_back_to_both() {
+        let whole = ByteBudget::new(100);
+        let mut first = HeldBytes::none(whole.share(60));
+        let mut second = HeldBytes::none(whole.share(60));
+        assert!(first.grow(60));
+        assert!(!first.grow(1), "the share is used up");
+        assert!(!second.grow(41), "the whole is used up");
+        assert!(second.grow(40));
+        assert_eq!(whole.held(), 100);
+        drop(first);
+        assert_eq!(whole.held(), 40);
+        assert!(second.grow(20));
+        assert!(!second.set(61));
+        assert!(second.set(5));
+        assert_eq!(whole.held(), 5);
+        drop(second);
+        assert_eq!(whole.held(), 0);
+    }
+}
