@@ -33,7 +33,7 @@ use crate::{
         byte_budget::ByteBudget,
         doors::Doors,
         grpc::health::HealthDoor,
-        server::{self, Ends, REQUEST_BYTES, ServerOptions},
+        server::{self, Ends, REQUEST_BYTES, ServerOptions, descriptors},
         tls::{Tls, TlsFiles},
     },
     application::dead_letters::DeadLetters,
@@ -170,7 +170,7 @@ impl App {
         let door = HealthDoor::new(reporter).await;
         let scheme = if tls.is_some() { "https" } else { "http" };
         let mut work = Work::default();
-        let options = server_options(config);
+        let options = server_options(config, context.info.max_connections);
         let ends = Ends { announced: stop.draining.clone(), closed: stop.closing.clone() };
         if let Some(tls) = &tls {
             work.follow(tls.clone().keep_current(stop.ended.clone()));
@@ -275,7 +275,7 @@ fn server_info(config: &Config, backends: &Backends, clock: &dyn Clock) -> Serve
         max_message_bytes: config.server.max_message_bytes,
         max_in_flight: config.server.max_in_flight,
         max_concurrent_streams: config.server.max_concurrent_streams,
-        max_connections: config.server.max_connections,
+        max_connections: max_connections(config),
     }
 }
 
@@ -328,11 +328,27 @@ fn bind(config: &Config) -> Result<(TcpListener, Option<TcpListener>), StartErro
     Ok((bind(config.server.address())?, grpc))
 }
 
-fn server_options(config: &Config) -> ServerOptions {
+/// Connections that the node serves at a time: as many as are configured, or as the system has file descriptors for.
+fn max_connections(config: &Config) -> usize {
+    let wanted = config.server.max_connections;
+    let files = descriptors::raise_limit();
+    let served = descriptors::connections_within(files, wanted);
+    if served < wanted {
+        tracing::warn!(
+            wanted,
+            served,
+            open_files = files,
+            "the limit of open files (ulimit -n) allows fewer connections than --max-connections"
+        );
+    }
+    served
+}
+
+fn server_options(config: &Config, max_connections: usize) -> ServerOptions {
     let server = &config.server;
     let age = server.max_connection_age_ms;
     ServerOptions {
-        max_connections: server.max_connections,
+        max_connections,
         max_concurrent_streams: server.max_concurrent_streams,
         keepalive_interval: Duration::from_millis(server.keepalive_interval_ms),
         keepalive_timeout: Duration::from_millis(server.keepalive_timeout_ms),

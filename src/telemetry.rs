@@ -5,6 +5,11 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{LogConfig, LogFormat};
 
+/// What libraries say that is not said. What the client of NATS says names neither address nor cause: the backend says it in its own words.
+/// What those of HTTP and TLS say below an error is about what a client does, which may do it as often as it likes. Who asks for it gets it,
+/// since what comes later wins.
+const QUIET: &str = "async_nats=off,h2=error,hyper=error,hyper_util=error,rustls=error,tower=error";
+
 /// The upper bounds of the buckets of request durations, in seconds.
 const DURATION_BUCKETS: [f64; 14] =
     [0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0];
@@ -14,9 +19,7 @@ const DURATION_BUCKETS: [f64; 14] =
 /// # Errors
 /// In words, if the level is no filter or a log is set up already.
 pub fn start_logging(config: &LogConfig) -> Result<(), String> {
-    // What the client of NATS says names neither address nor cause: the backend says it in its own words. Who asks for it gets it, since what
-    // comes later wins.
-    let filter = EnvFilter::try_new(format!("async_nats=off,{}", config.level)).map_err(|error| error.to_string())?;
+    let filter = EnvFilter::try_new(format!("{QUIET},{}", config.level)).map_err(|error| error.to_string())?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match config.format {
         LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),

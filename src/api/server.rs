@@ -1,6 +1,9 @@
 //! One listener for both doors: bounds on connections, keepalive, age, and a drain that lets calls finish.
 
+mod activity;
+pub mod descriptors;
 mod http1;
+mod timed;
 
 use std::{convert::Infallible, future::Future, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
@@ -21,7 +24,11 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::{Service, ServiceExt};
 
-use self::http1::{Announcing, Course, Watched};
+use self::{
+    activity::{Activity, Connections, Counting, Entered},
+    http1::{Announcing, Course, Watched},
+    timed::Timed,
+};
 use super::{
     byte_budget::ByteBudget,
     tls::{Tls, is_http2, refusal},
@@ -40,6 +47,16 @@ const LAST_ACCEPT: Duration = Duration::from_millis(10);
 const BEGINS_AT_END_WITHIN: Duration = Duration::from_millis(500);
 /// How long an HTTP/1 connection whose time is over has to end by itself.
 const LAST_MOMENT: Duration = Duration::from_millis(100);
+/// How long a connection may be open without a call: of HTTP/2, since one of HTTP/1 that is idle ends after [`HEADER_READ_TIMEOUT`].
+const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+/// How long its first call may take.
+const FIRST_CALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a connection must have been idle for its place to be given to another one when all are taken.
+const EVICTED_AFTER: Duration = Duration::from_secs(1);
+/// How long a call may take that has come meanwhile.
+const EVICTION_GRACE: Duration = Duration::from_secs(1);
+/// How often to look for such a one.
+const EVICTION_INTERVAL: Duration = Duration::from_millis(50);
 /// How often to look at a client that has said no more than the beginning of HTTP/2.
 const PREFACE_POLL: Duration = Duration::from_millis(20);
 /// What every TLS connection begins with: a record of this type.
@@ -54,6 +71,8 @@ static LINGERING: Semaphore = Semaphore::const_new(256);
 /// What is said of clients that do not get in.
 static REFUSED_HANDSHAKES: Outage = Outage::new();
 static TLS_IN_THE_CLEAR: Outage = Outage::new();
+/// What is said when no connection can be accepted.
+static NOT_ACCEPTED: Outage = Outage::new();
 /// What every HTTP/2 connection begins with.
 const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Header bytes of one HTTP/2 request that are read at all. What is over [`MAX_METADATA_BYTES`](super::MAX_METADATA_BYTES) is refused by the
@@ -124,23 +143,27 @@ where
     S::Future: Send + 'static,
 {
     let places = Arc::new(Semaphore::new(options.max_connections));
+    let open = Connections::default();
     let connections = TaskTracker::new();
     let aborted = CancellationToken::new();
     // Dropping this future ends the connections, whose tasks are not part of it.
     let _abort_on_drop = aborted.clone().drop_guard();
     let spawn = |stream, place| {
         let acceptor = tls.as_ref().map(Tls::acceptor);
-        let connection = connection(stream, acceptor, service.clone(), options.clone(), ends.clone());
+        let entered: Entered = open.enter();
+        let activity = Arc::clone(&entered.activity);
+        let connection = connection(stream, acceptor, service.clone(), options.clone(), ends.clone(), activity);
         let aborted = aborted.clone();
         connections.spawn(async move {
             let _place: OwnedSemaphorePermit = place;
+            let _entered = entered;
             tokio::select! {
                 () = connection => {}
                 () = aborted.cancelled() => {}
             }
         });
     };
-    while let Some((stream, place)) = accept(&listener, &places, &ends.closed).await {
+    while let Some((stream, place)) = accept(&listener, &places, &open, &ends.closed).await {
         spawn(stream, place);
     }
     for _ in 0..LISTEN_BACKLOG {
@@ -156,25 +179,41 @@ where
 async fn accept(
     listener: &TcpListener,
     places: &Arc<Semaphore>,
+    open: &Connections,
     stop: &CancellationToken,
 ) -> Option<(TcpStream, OwnedSemaphorePermit)> {
     let next = async {
-        let place = Arc::clone(places).acquire_owned().await.ok()?;
-        loop {
+        let stream = loop {
             match listener.accept().await {
-                Ok((stream, _)) => return Some((stream, place)),
+                Ok((stream, _)) => break stream,
                 Err(error) => {
                     // Out of file descriptors, or the client is gone already: a moment later it may work.
-                    tracing::warn!(%error, "cannot accept a connection");
+                    if let Some(unsaid) = NOT_ACCEPTED.failed(&error.to_string()) {
+                        tracing::warn!(%error, unsaid, "cannot accept a connection");
+                    }
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
             }
-        }
+        };
+        Some((stream, place(places, open).await?))
     };
     tokio::select! {
         biased;
         () = stop.cancelled() => None,
         accepted = next => accepted,
+    }
+}
+
+/// A place for one more connection: a free one, or that of a connection that nobody uses.
+async fn place(places: &Arc<Semaphore>, open: &Connections) -> Option<OwnedSemaphorePermit> {
+    loop {
+        let free = Arc::clone(places).acquire_owned();
+        match tokio::time::timeout(EVICTION_INTERVAL, free).await {
+            Ok(place) => return place.ok(),
+            Err(_all_taken) => {
+                open.evict_idlest(EVICTED_AFTER);
+            }
+        }
     }
 }
 
@@ -187,8 +226,14 @@ async fn accept_waiting(listener: &TcpListener, places: &Arc<Semaphore>) -> Opti
 }
 
 /// Serves one connection to its end.
-async fn connection<S>(stream: TcpStream, tls: Option<TlsAcceptor>, service: S, options: ServerOptions, ends: Ends)
-where
+async fn connection<S>(
+    stream: TcpStream,
+    tls: Option<TlsAcceptor>,
+    service: S,
+    options: ServerOptions,
+    ends: Ends,
+    activity: Arc<Activity>,
+) where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
 {
@@ -202,34 +247,31 @@ where
     });
     match tls {
         None => {
-            if let Some(Ok(protocol)) = begun(speaks(&stream), &ends.closed).await {
+            if let Some(Ok(protocol)) = begun(speaks(&stream), &ends.closed, &activity).await {
                 if protocol == Protocol::Tls {
                     tell_refused(&TLS_IN_THE_CLEAR, &stream, "it speaks TLS, which this port does not: see --tls-cert");
                 }
-                drive(stream, protocol == Protocol::Http2, service, options, ends).await;
+                drive(stream, protocol == Protocol::Http2, service, options, ends, activity).await;
             }
         }
-        Some(acceptor) => {
-            match begun(acceptor.accept(stream).into_fallible(), &ends.closed).await {
-                Some(Ok(stream)) => {
-                    // Agreed upon in the handshake: there is nothing to wait for.
-                    let is_http2 = is_http2(&stream);
-                    drive(stream, is_http2, service, options, ends).await;
-                }
-                Some(Err((error, stream))) => {
-                    if let Some(why) = refusal(&error) {
-                        tell_refused(&REFUSED_HANDSHAKES, &stream, &why);
-                        linger(stream).await;
-                    }
-                }
-                None => {}
+        Some(acceptor) => match begun(acceptor.accept(stream).into_fallible(), &ends.closed, &activity).await {
+            Some(Ok(stream)) => {
+                let is_http2 = is_http2(&stream);
+                drive(stream, is_http2, service, options, ends, activity).await;
             }
-        }
+            Some(Err((error, stream))) => {
+                if let Some(why) = refusal(&error) {
+                    tell_refused(&REFUSED_HANDSHAKES, &stream, &why);
+                    linger(stream).await;
+                }
+            }
+            None => {}
+        },
     }
 }
 
-/// What the beginning of a connection came to; `None` if it took too long, or the server stops.
-async fn begun<T>(beginning: impl Future<Output = T>, stop: &CancellationToken) -> Option<T> {
+/// What the beginning of a connection came to; `None` if it took too long, its place is needed, or the server stops.
+async fn begun<T>(beginning: impl Future<Output = T>, stop: &CancellationToken, activity: &Activity) -> Option<T> {
     let is_over = async {
         stop.cancelled().await;
         // What its client has sent already is answered.
@@ -238,39 +280,55 @@ async fn begun<T>(beginning: impl Future<Output = T>, stop: &CancellationToken) 
     tokio::select! {
         begun = tokio::time::timeout(HEADER_READ_TIMEOUT, beginning) => begun.ok(),
         () = is_over => None,
+        () = activity.is_evicted() => None,
     }
 }
 
 /// Serves a connection that has begun.
-async fn drive<I, S>(stream: I, is_http2: bool, service: S, options: ServerOptions, ends: Ends)
+async fn drive<I, S>(stream: I, is_http2: bool, service: S, options: ServerOptions, ends: Ends, activity: Arc<Activity>)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
 {
+    let stream = Timed::new(stream, Arc::clone(&activity));
     if is_http2 {
-        drive_http2(stream, service, options, ends.closed).await;
+        drive_http2(stream, service, options, ends.closed, activity).await;
     } else {
-        drive_http1(stream, service, options, ends).await;
+        drive_http1(stream, service, options, ends, activity).await;
     }
 }
 
 /// HTTP/2 says GOAWAY: calls that are open finish, and the client makes further ones elsewhere.
-async fn drive_http2<I, S>(stream: I, service: S, options: ServerOptions, stop: CancellationToken)
-where
+async fn drive_http2<I, S>(
+    stream: I,
+    service: S,
+    options: ServerOptions,
+    stop: CancellationToken,
+    activity: Arc<Activity>,
+) where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
 {
     let builder = protocol(&options).http2_only();
+    let service = Counting { inner: service, activity: Arc::clone(&activity) };
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service)));
     let age = age_limit(options.max_connection_age);
     tokio::select! {
         // What a client does wrong on its own connection is nobody else's business.
         _ = connection.as_mut() => return,
+        // The library waits for it without end, and would not answer either before it has come.
+        () = lacks_preface(&activity) => return,
         () = stop.cancelled() => {
             connection.as_mut().graceful_shutdown();
             let _ = connection.await;
+            return;
+        }
+        () = activity.is_idle_for(IDLE_TIMEOUT, FIRST_CALL_TIMEOUT) => connection.as_mut().graceful_shutdown(),
+        () = activity.is_evicted() => {
+            connection.as_mut().graceful_shutdown();
+            let _ = tokio::time::timeout(EVICTION_GRACE, connection).await;
             return;
         }
         () = age => connection.as_mut().graceful_shutdown(),
@@ -278,14 +336,22 @@ where
     let _ = tokio::time::timeout(options.max_connection_age_grace, connection).await;
 }
 
+/// Ends when a client has taken too long to send what HTTP/2 begins with.
+async fn lacks_preface(activity: &Activity) {
+    tokio::time::sleep(HEADER_READ_TIMEOUT).await;
+    if activity.read_bytes() >= HTTP2_PREFACE.len() {
+        std::future::pending::<()>().await;
+    }
+}
+
 /// HTTP/1 can announce its end only in a response: the next one does.
-async fn drive_http1<I, S>(stream: I, service: S, options: ServerOptions, ends: Ends)
+async fn drive_http1<I, S>(stream: I, service: S, options: ServerOptions, ends: Ends, activity: Arc<Activity>)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
 {
-    let course = Arc::<Course>::default();
+    let course = Arc::new(Course::of(Arc::clone(&activity)));
     let stream = TokioIo::new(Watched::new(stream, Arc::clone(&course)));
     let service = Announcing { inner: service, course: Arc::clone(&course), announced: ends.announced.clone() };
     let builder = protocol(&options).http1_only();
@@ -293,6 +359,12 @@ where
     let is_old = tokio::select! {
         _ = connection.as_mut() => return,
         () = ends.announced.cancelled() => false,
+        () = activity.is_evicted() => {
+            course.announce();
+            course.end_when_idle();
+            let _ = tokio::time::timeout(EVICTION_GRACE, connection).await;
+            return;
+        }
         () = age_limit(options.max_connection_age) => true,
     };
     course.announce();

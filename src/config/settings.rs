@@ -150,11 +150,11 @@ pub const SETTINGS: &[Setting] = &[
     setting("max-in-flight", integer(1, 1_000_000), "10000", "Requests worked on at once; more are refused"),
     setting("max-connections", integer(1, 1_000_000), "10000", "Connections open at once"),
     setting("max-message-bytes", integer(1_024, 1 << 30), "4194304", "Largest request message, bytes"),
-    setting("max-concurrent-streams", integer(1, 1_000_000), "1024", "HTTP/2 streams open at once on one connection"),
+    setting("max-concurrent-streams", integer(1, 1_000_000), "128", "HTTP/2 streams open at once on one connection"),
     setting(
         "max-connection-age-ms",
         integer(0, DAY_MS),
-        "0",
+        "3600000",
         "Age at which a connection is asked to close, ms; 0 never",
     ),
     setting("max-connection-age-grace-ms", integer(0, DAY_MS), "30000", "How long after that it is closed anyway, ms"),

@@ -1,9 +1,10 @@
 //! The high-water mark: a promise on disk that no id at or past it has been issued.
 
 use std::fmt::{self, Debug};
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -55,22 +56,46 @@ impl fmt::Display for MarkError {
 impl std::error::Error for MarkError {}
 
 /// A mark in a file of one line, `<unix ms> <xxh3 of the number, hex>`; survives a power loss.
+///
+/// The file stays open, so that the mark can be moved when the process has no file descriptor left. It is written over in place: the line is
+/// far shorter than the sector that a disk writes all or nothing.
 #[derive(Debug)]
 pub struct FileMark {
     path: PathBuf,
+    /// `None` until it is first stored.
+    file: Mutex<Option<File>>,
 }
 
 impl FileMark {
     /// The mark in this file, which need not exist yet; its folder must.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into() }
+        Self { path: path.into(), file: Mutex::new(None) }
     }
 
     fn replace(&self, text: &str) -> io::Result<()> {
+        let mut open = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(file) = &mut *open
+            && is_current(file, text.len())?
+        {
+            file.rewind()?;
+            file.write_all(text.as_bytes())?;
+            return file.sync_data();
+        }
+        *open = Some(self.create(text)?);
+        Ok(())
+    }
+
+    /// Makes the file anew, or what is in its place.
+    fn create(&self, text: &str) -> io::Result<File> {
         let mut temporary = self.path.clone().into_os_string();
         temporary.push(".tmp");
-        let mut file = File::create(&temporary)?;
+        // One that a crash has left behind, or a link that somebody has put there, is not written through.
+        match fs::remove_file(&temporary) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = OpenOptions::new().write(true).create_new(true).open(&temporary)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         fs::rename(&temporary, &self.path)?;
@@ -79,8 +104,21 @@ impl FileMark {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
-        if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
+        if cfg!(unix) {
+            File::open(folder)?.sync_all()?;
+        }
+        Ok(file)
     }
+}
+
+/// Whether `file` still has a name, and is as long as what is to be written over it.
+fn is_current(file: &File, length: usize) -> io::Result<bool> {
+    let metadata = file.metadata()?;
+    #[cfg(unix)]
+    let has_name = std::os::unix::fs::MetadataExt::nlink(&metadata) > 0;
+    #[cfg(not(unix))]
+    let has_name = true;
+    Ok(has_name && metadata.len() == length as u64)
 }
 
 impl HighWaterMark for FileMark {
@@ -129,6 +167,36 @@ mod tests {
         FileMark::new(&path).store(1_700_000_000_000).unwrap();
         assert_eq!(FileMark::new(&path).load().unwrap(), Some(1_700_000_000_000));
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file stays");
+    }
+
+    #[test]
+    fn a_mark_is_moved_in_the_file_that_is_open_and_made_anew_where_that_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("id-mark");
+        let mark = FileMark::new(&path);
+        for unix_ms in [1_800_000_000_000, 1_900_000_000_000, 7, 1_900_000_000_001] {
+            mark.store(unix_ms).unwrap();
+            assert_eq!(FileMark::new(&path).load().unwrap(), Some(unix_ms));
+        }
+        fs::remove_file(&path).unwrap();
+        mark.store(1_900_000_000_002).unwrap();
+        assert_eq!(FileMark::new(&path).load().unwrap(), Some(1_900_000_000_002));
+        // No new descriptor is needed, nor a name in the folder.
+        let links = |path: &Path| std::os::unix::fs::MetadataExt::ino(&fs::metadata(path).unwrap());
+        let before = links(&path);
+        mark.store(1_900_000_000_003).unwrap();
+        assert_eq!(links(&path), before);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_in_the_place_of_the_new_file_is_not_written_through() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("somebody-else-s");
+        fs::write(&target, "kept").unwrap();
+        std::os::unix::fs::symlink(&target, folder.path().join("id-mark.tmp")).unwrap();
+        FileMark::new(folder.path().join("id-mark")).store(7).unwrap();
+        assert_eq!(fs::read_to_string(&target).unwrap(), "kept");
     }
 
     #[test]

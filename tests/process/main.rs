@@ -3,6 +3,7 @@
 
 mod broker_away;
 mod command_line;
+mod hostile;
 #[path = "../contract/nats_server.rs"]
 #[allow(dead_code, reason = "shared with the contract suites")]
 mod nats_server;

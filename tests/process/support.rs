@@ -80,7 +80,22 @@ impl Log {
 
 impl Process {
     pub async fn start(args: &[&str]) -> Self {
-        let mut child = program().args(["--port", "0"]).args(args).spawn().expect("it starts");
+        Self::spawn(program().args(["--port", "0"]).args(args)).await
+    }
+
+    /// Starts one that may open no more than `files` files at a time.
+    pub async fn start_with_files(files: u32, args: &[&str]) -> Self {
+        let mut command = program();
+        let program = command.as_std().get_program().to_owned();
+        let mut shell = Command::new("sh");
+        shell.env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        shell.args(["-c", &format!("ulimit -n {files}; exec \"$0\" \"$@\"")]).arg(program);
+        command = shell;
+        Self::spawn(command.args(["--port", "0"]).args(args)).await
+    }
+
+    async fn spawn(command: &mut Command) -> Self {
+        let mut child = command.spawn().expect("it starts");
         let mut lines = BufReader::new(child.stderr.take().expect("stderr")).lines();
         let mut before = String::new();
         let banner = loop {

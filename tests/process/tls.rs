@@ -54,7 +54,7 @@ impl Authority {
         ["--tls-cert".to_owned(), self.path("server.pem"), "--tls-key".to_owned(), self.path("server.key")].into()
     }
 
-    async fn serve(&self, more: &[&str]) -> Process {
+    pub async fn serve(&self, more: &[&str]) -> Process {
         let own = self.tls_args();
         let args: Vec<&str> = own.iter().map(String::as_str).chain(more.iter().copied()).collect();
         Process::start(&args).await

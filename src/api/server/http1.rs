@@ -30,11 +30,15 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
-use super::{HEADER_READ_TIMEOUT, LINGER, LINGER_BYTES};
+use super::{
+    HEADER_READ_TIMEOUT, LINGER, LINGER_BYTES,
+    activity::{Activity, OpenRequest},
+};
 
 /// What is going on on one connection.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Course {
+    activity: Arc<Activity>,
     /// Responses say that the connection ends.
     is_announced: AtomicBool,
     /// It ends as soon as nothing is going on.
@@ -48,6 +52,18 @@ pub(super) struct Course {
 }
 
 impl Course {
+    /// The course of the connection that `activity` is of.
+    pub const fn of(activity: Arc<Activity>) -> Self {
+        Self {
+            activity,
+            is_announced: AtomicBool::new(false),
+            ends_when_idle: AtomicBool::new(false),
+            open: AtomicUsize::new(0),
+            head_begun: AtomicBool::new(false),
+            is_writing: AtomicBool::new(false),
+        }
+    }
+
     /// Every response from now on says that the connection ends, and it does after it.
     pub fn announce(&self) {
         self.is_announced.store(true, Ordering::Release);
@@ -67,21 +83,24 @@ impl Course {
 }
 
 /// A request that is being answered, to the end of its response.
-struct Open(Arc<Course>);
+struct Open {
+    course: Arc<Course>,
+    _activity: OpenRequest,
+}
 
 impl Open {
     fn begin(course: &Arc<Course>) -> Self {
         course.open.fetch_add(1, Ordering::AcqRel);
         course.head_begun.store(false, Ordering::Release);
-        Self(Arc::clone(course))
+        Self { course: Arc::clone(course), _activity: OpenRequest::begin(&course.activity) }
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
         // What has come since then was its body.
-        self.0.head_begun.store(false, Ordering::Release);
-        self.0.open.fetch_sub(1, Ordering::AcqRel);
+        self.course.head_begun.store(false, Ordering::Release);
+        self.course.open.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -115,7 +134,7 @@ where
         async move {
             let mut response = reply.await?;
             let headers = response.headers_mut();
-            if announced.is_cancelled() || open.0.is_announced.load(Ordering::Acquire) {
+            if announced.is_cancelled() || open.course.is_announced.load(Ordering::Acquire) {
                 headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
             } else if !headers.contains_key(header::CONNECTION) {
                 // Clients that heed it do not send the next request into the end of the connection.

@@ -1,0 +1,278 @@
+//! What goes on on the connections: which are idle, since when, and which may go if their place is needed.
+
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
+use pin_project_lite::pin_project;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+use tower::Service;
+
+/// Requests that are being answered on one connection, and what else tells whether anyone needs it.
+#[derive(Debug)]
+pub(super) struct Activity {
+    accepted_at: Instant,
+    /// Requests whose response is not all handed over.
+    open: AtomicUsize,
+    /// All requests that have come.
+    requests: AtomicUsize,
+    /// When the last response was handed over, in ms since the connection was accepted.
+    idle_since_ms: AtomicU64,
+    /// Bytes that the client has sent.
+    read_bytes: AtomicUsize,
+    /// Cancelled when the place of the connection is needed.
+    evicted: CancellationToken,
+}
+
+impl Activity {
+    fn begin() -> Self {
+        Self {
+            accepted_at: Instant::now(),
+            open: AtomicUsize::new(0),
+            requests: AtomicUsize::new(0),
+            idle_since_ms: AtomicU64::new(0),
+            read_bytes: AtomicUsize::new(0),
+            evicted: CancellationToken::new(),
+        }
+    }
+
+    /// Counts `bytes` that the client has sent.
+    pub fn has_read(&self, bytes: usize) {
+        self.read_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes that the client has sent.
+    pub fn read_bytes(&self) -> usize {
+        self.read_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Ends when the connection is to go since its place is needed.
+    pub async fn is_evicted(&self) {
+        self.evicted.cancelled().await;
+    }
+
+    /// Ends when there has been no request for `limit`, or not even a first one for `first`.
+    pub async fn is_idle_for(&self, limit: Duration, first: Duration) {
+        loop {
+            let limit = if self.requests.load(Ordering::Acquire) == 0 { first } else { limit };
+            match self.idle_for().map(|idle| limit.checked_sub(idle)) {
+                None => sleep(limit).await,
+                Some(Some(left)) if !left.is_zero() => sleep(left).await,
+                Some(_) => return,
+            }
+        }
+    }
+
+    /// For how long there has been no request; `None` while there is one.
+    fn idle_for(&self) -> Option<Duration> {
+        if self.open.load(Ordering::Acquire) > 0 {
+            return None;
+        }
+        let since = Duration::from_millis(self.idle_since_ms.load(Ordering::Acquire));
+        Some(self.accepted_at.elapsed().saturating_sub(since))
+    }
+}
+
+/// A request that is being answered, to the end of its response.
+#[derive(Debug)]
+pub(super) struct OpenRequest(Arc<Activity>);
+
+impl OpenRequest {
+    pub fn begin(activity: &Arc<Activity>) -> Self {
+        activity.requests.fetch_add(1, Ordering::AcqRel);
+        activity.open.fetch_add(1, Ordering::AcqRel);
+        Self(Arc::clone(activity))
+    }
+}
+
+impl Drop for OpenRequest {
+    fn drop(&mut self) {
+        let now_ms = u64::try_from(self.0.accepted_at.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.0.idle_since_ms.store(now_ms, Ordering::Release);
+        self.0.open.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// The connections that are open.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Connections(Arc<Mutex<Open>>);
+
+#[derive(Debug, Default)]
+struct Open {
+    last_number: u64,
+    connections: HashMap<u64, Arc<Activity>>,
+}
+
+impl Connections {
+    fn open(&self) -> std::sync::MutexGuard<'_, Open> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts one more.
+    pub fn enter(&self) -> Entered {
+        let activity = Arc::new(Activity::begin());
+        let mut open = self.open();
+        open.last_number += 1;
+        let number = open.last_number;
+        open.connections.insert(number, Arc::clone(&activity));
+        Entered { connections: self.clone(), number, activity }
+    }
+
+    /// Ends the connection that has been idle for the longest, if one has been for `at_least`.
+    pub fn evict_idlest(&self, at_least: Duration) -> bool {
+        let open = self.open();
+        let idle = |activity: &Arc<Activity>| activity.idle_for().filter(|_| !activity.evicted.is_cancelled());
+        let idlest = open.connections.values().filter_map(|activity| Some((idle(activity)?, activity)));
+        match idlest.max_by_key(|(idle, _)| *idle) {
+            Some((idle, activity)) if idle >= at_least => {
+                activity.evicted.cancel();
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+/// A connection among those that are open, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Entered {
+    connections: Connections,
+    number: u64,
+    pub activity: Arc<Activity>,
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        self.connections.open().connections.remove(&self.number);
+    }
+}
+
+/// A service whose requests count as activity of their connection.
+#[derive(Clone, Debug)]
+pub(super) struct Counting<S> {
+    pub inner: S,
+    pub activity: Arc<Activity>,
+}
+
+impl<S> Service<Request<Incoming>> for Counting<S>
+where
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
+{
+    type Response = Response<CountedBody>;
+    type Error = Infallible;
+    type Future = Counted<S::Future>;
+
+    fn poll_ready(&mut self, task: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(task)
+    }
+
+    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+        let open = Some(OpenRequest::begin(&self.activity));
+        Counted { inner: self.inner.call(request), open }
+    }
+}
+
+pin_project! {
+    /// A response in the making, with its place among the open requests.
+    pub(super) struct Counted<F> {
+        #[pin]
+        inner: F,
+        open: Option<OpenRequest>,
+    }
+}
+
+impl<F: Future<Output = Result<Response<Body>, Infallible>>> Future for Counted<F> {
+    type Output = Result<Response<CountedBody>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let response = ready!(this.inner.poll(task))?;
+        let open = this.open.take();
+        Poll::Ready(Ok(response.map(|body| CountedBody { body, _open: open })))
+    }
+}
+
+pin_project! {
+    /// The body of a response, until it has been handed over.
+    pub(super) struct CountedBody {
+        #[pin]
+        body: Body,
+        _open: Option<OpenRequest>,
+    }
+}
+
+impl HttpBody for CountedBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        self.project().body.poll_frame(task)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn the_connection_that_has_been_idle_for_the_longest_makes_room() {
+        let connections = Connections::default();
+        let [first, second, third] = [connections.enter(), connections.enter(), connections.enter()];
+        let busy = OpenRequest::begin(&first.activity);
+        tokio::time::sleep(SECOND).await;
+        drop(OpenRequest::begin(&second.activity));
+        assert!(!connections.evict_idlest(SECOND * 2), "none has been idle for as long");
+        assert!(connections.evict_idlest(SECOND));
+        let evicted = [&first, &second, &third].map(|entered| entered.activity.evicted.is_cancelled());
+        assert_eq!(evicted, [false, false, true]);
+        tokio::time::sleep(SECOND).await;
+        assert!(connections.evict_idlest(SECOND), "each only once");
+        assert!(second.activity.evicted.is_cancelled());
+        assert!(!connections.evict_idlest(Duration::ZERO), "what has work is never ended");
+        drop(busy);
+        drop((second, third));
+        assert_eq!(connections.open().connections.len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_idle_from_its_last_response_on() {
+        let entered = Connections::default().enter();
+        let begun = Instant::now();
+        entered.activity.is_idle_for(SECOND * 300, SECOND * 60).await;
+        assert_eq!(begun.elapsed().as_secs(), 60, "without a first request");
+        let open = OpenRequest::begin(&entered.activity);
+        let activity = Arc::clone(&entered.activity);
+        let idle = tokio::spawn(async move { activity.is_idle_for(SECOND * 300, SECOND * 60).await });
+        tokio::time::sleep(SECOND * 1_000).await;
+        assert!(!idle.is_finished());
+        drop(open);
+        let ended = Instant::now();
+        idle.await.expect("ends");
+        assert!((300..601).contains(&ended.elapsed().as_secs()), "{:?}", ended.elapsed());
+    }
+}

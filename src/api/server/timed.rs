@@ -1,0 +1,120 @@
+//! The bytes of one connection, with a limit for a client that takes none of them.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use pin_project_lite::pin_project;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Sleep, sleep},
+};
+
+use super::activity::Activity;
+
+/// How long a client may take none of what is sent to it.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+
+pin_project! {
+    /// The two directions of a connection.
+    pub(super) struct Timed<I> {
+        #[pin]
+        io: I,
+        activity: Arc<Activity>,
+        // Since when bytes wait to be taken.
+        write_limit: Option<Pin<Box<Sleep>>>,
+    }
+}
+
+impl<I> Timed<I> {
+    pub const fn new(io: I, activity: Arc<Activity>) -> Self {
+        Self { io, activity, write_limit: None }
+    }
+}
+
+/// What a write came to, or that it has taken too long.
+fn limited<T>(
+    limit: &mut Option<Pin<Box<Sleep>>>,
+    task: &mut Context<'_>,
+    polled: Poll<io::Result<T>>,
+) -> Poll<io::Result<T>> {
+    if polled.is_ready() {
+        *limit = None;
+        return polled;
+    }
+    let limit = limit.get_or_insert_with(|| Box::pin(sleep(WRITE_TIMEOUT)));
+    limit.as_mut().poll(task).map(|()| Err(io::ErrorKind::TimedOut.into()))
+}
+
+impl<I: AsyncRead> AsyncRead for Timed<I> {
+    fn poll_read(self: Pin<&mut Self>, task: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.project();
+        let before = buf.filled().len();
+        let polled = this.io.poll_read(task, buf);
+        this.activity.has_read(buf.filled().len() - before);
+        polled
+    }
+}
+
+impl<I: AsyncWrite> AsyncWrite for Timed<I> {
+    fn poll_write(self: Pin<&mut Self>, task: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.project();
+        let polled = this.io.poll_write(task, bytes);
+        limited(this.write_limit, task, polled)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        task: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.project();
+        let polled = this.io.poll_write_vectored(task, slices);
+        limited(this.write_limit, task, polled)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.project();
+        let polled = this.io.poll_flush(task);
+        limited(this.write_limit, task, polled)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.project();
+        let polled = this.io.poll_shutdown(task);
+        limited(this.write_limit, task, polled)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        time::Instant,
+    };
+
+    use super::{super::activity::Connections, *};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_takes_nothing_has_a_minute_from_the_last_byte_that_it_took() {
+        let (server, mut client) = tokio::io::duplex(10);
+        let entered = Connections::default().enter();
+        let mut server = Timed::new(server, Arc::clone(&entered.activity));
+        server.write_all(&[0; 10]).await.expect("there is room");
+        let begun = Instant::now();
+        let write = tokio::spawn(async move { server.write_all(&[0; 30]).await });
+        tokio::time::sleep(Duration::from_secs(59)).await;
+        client.read_exact(&mut [0; 10]).await.expect("read");
+        let error = write.await.expect("no panic").expect_err("too slow");
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(begun.elapsed().as_secs(), 119);
+    }
+}
