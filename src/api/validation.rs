@@ -10,6 +10,7 @@ use crate::{
         money::{Money, MoneyError},
         order::{Action, Item, Items, ItemsError, Quantity, item::MAX_ITEMS},
         text::{Text, TextRule},
+        visible,
     },
     event_store::LogId,
 };
@@ -22,6 +23,9 @@ pub struct Violation {
     /// What it must be.
     pub description: String,
 }
+
+/// Violations of one request that are kept.
+const MAX_VIOLATIONS: usize = 1_000;
 
 /// Everything that is wrong with the input.
 #[derive(Clone, Debug, Default)]
@@ -36,6 +40,10 @@ pub struct Violations {
 impl Violations {
     /// Notes that `field` is wrong.
     pub fn add(&mut self, field: impl Into<String>, description: impl ToString) {
+        // More help nobody.
+        if self.list.len() >= MAX_VIOLATIONS {
+            return;
+        }
         self.list.push(Violation { field: field.into(), description: description.to_string() });
     }
 
@@ -103,13 +111,15 @@ impl Violations {
 
     /// Text that must be there.
     pub fn required<R: TextRule>(&mut self, field: &str, text: &str) -> Option<Text<R>> {
-        self.check(field, Text::parse(text).map_err(|error| error.to_string()))
+        let parsed = Text::parse(text).and_then(|parsed| visible::check(text).map(|()| parsed));
+        self.check(field, parsed.map_err(|error| error.to_string()))
     }
 
     /// Text that may be left out: `Some(None)` if it was.
     #[allow(clippy::option_option, reason = "wrong, left out and given are three things")]
     pub fn optional<R: TextRule>(&mut self, field: &str, text: &str) -> Option<Option<Text<R>>> {
-        self.check(field, Text::parse_optional(text).map_err(|error| error.to_string()))
+        let parsed = Text::parse_optional(text).and_then(|parsed| visible::check(text).map(|()| parsed));
+        self.check(field, parsed.map_err(|error| error.to_string()))
     }
 
     /// An order id.
@@ -216,6 +226,7 @@ fn items(violations: &mut Violations, drafts: Vec<ItemDraft<'_>>) -> Option<Item
         return None;
     }
     Items::new(lines)
+        .and_then(Items::bounded)
         .map_err(|error| match error {
             ItemsError::MixedCurrencies(index) => violations.add(format!("items[{index}].unit_price"), error),
             _ => violations.add("items", error),

@@ -32,6 +32,10 @@ pub enum TextError {
     ControlCharacter,
     /// A character other than visible ASCII where only that is allowed.
     NotVisibleAscii,
+    /// A character that hides, reverses or joins others: text would look like what it is not.
+    FormatCharacter(char),
+    /// Nothing that is shown.
+    Invisible,
 }
 
 impl<R: TextRule> Text<R> {
@@ -118,6 +122,10 @@ impl fmt::Display for TextError {
             Self::TooLong { max_chars } => write!(f, "must have at most {max_chars} characters"),
             Self::ControlCharacter => f.write_str("must not contain control characters"),
             Self::NotVisibleAscii => f.write_str("must contain visible ASCII characters only"),
+            Self::FormatCharacter(character) => {
+                write!(f, "must not contain format characters such as U+{:04X}", u32::from(*character))
+            }
+            Self::Invisible => f.write_str("must contain a visible character"),
         }
     }
 }

@@ -94,7 +94,7 @@ fn bad_orders() -> Vec<(CreateOrderRequest, Vec<&'static str>)> {
         (
             order(|order| {
                 order.items[0].quantity = 1;
-                order.items[0].unit_price = Some(usd(92_233_720_368_547_758, 70_000_000));
+                order.items[0].unit_price = Some(usd(100_000_000_000_000, 0));
                 order.items.push(NewOrderItem { unit_price: Some(usd(0, 10_000_000)), ..order.items[0].clone() });
             }),
             vec!["items"],
@@ -150,6 +150,12 @@ fn bad_orders() -> Vec<(CreateOrderRequest, Vec<&'static str>)> {
     for (currency, units, nanos) in amounts {
         cases.push((price(currency, units, nanos), vec!["items[0].unit_price"]));
     }
+    // What one piece may cost, and the order may not.
+    cases.push((price("USD", 100_000_000_000_000, 10_000_000), vec!["items"]));
+    for text in ["ev\u{202E}il", "a\u{200B}b", "\u{3164}"] {
+        cases.push((order(|order| order.customer_id = text.to_owned()), vec!["customer_id"]));
+        cases.push((order(|order| order.shipping_address = text.to_owned()), vec!["shipping_address"]));
+    }
     cases
 }
 
@@ -194,7 +200,7 @@ async fn what_is_just_within_the_bounds_is_accepted() {
         price("KWD", 1, 1_000_000),
         item(|item| {
             item.quantity = 1;
-            item.unit_price = Some(usd(92_233_720_368_547_758, 70_000_000));
+            item.unit_price = Some(usd(100_000_000_000_000, 0));
         }),
     ];
     for request in good {
@@ -283,7 +289,7 @@ async fn a_bad_command_for_an_order_is_refused_and_writes_nothing() {
 
 /// Levels and tokens that mean nothing, with the fields that they break.
 fn bad_consistencies() -> Vec<(ReadConsistency, Vec<&'static str>)> {
-    let token = || "x".repeat(100_000);
+    let token = || "x".repeat(60_000);
     vec![
         (ReadConsistency { level: 4, token: String::new() }, vec!["consistency.level"]),
         (ReadConsistency { level: -1, token: token() }, vec!["consistency.token", "consistency.level"]),
@@ -355,7 +361,7 @@ async fn a_bad_question_for_a_list_is_refused_with_every_violation() {
         (ListOrdersRequest { page_size: 501, ..base() }, vec!["page_size"]),
         (ListOrdersRequest { page_size: i32::MAX, ..base() }, vec!["page_size"]),
         (ListOrdersRequest { page_token: "x".to_owned(), ..base() }, vec!["page_token"]),
-        (ListOrdersRequest { page_token: "A".repeat(1_000_000), ..base() }, vec!["page_token"]),
+        (ListOrdersRequest { page_token: "A".repeat(60_000), ..base() }, vec!["page_token"]),
         (ListOrdersRequest { customer_id: long(129), ..base() }, vec!["customer_id"]),
         (ListOrdersRequest { customer_id: " ".to_owned(), ..base() }, vec!["customer_id"]),
         (ListOrdersRequest { status: 6, ..base() }, vec!["status"]),
@@ -429,7 +435,7 @@ async fn a_bad_question_for_events_is_refused_with_every_violation() {
         (StreamEventsRequest { start: -1, cursor: "x".to_owned(), ..base() }, vec!["cursor", "start"]),
         (StreamEventsRequest { start: 3, ..base() }, vec!["cursor"]),
         (StreamEventsRequest { start: 3, cursor: "x".to_owned(), ..base() }, vec!["cursor"]),
-        (StreamEventsRequest { start: 3, cursor: "A".repeat(1_000_000), ..base() }, vec!["cursor"]),
+        (StreamEventsRequest { start: 3, cursor: "A".repeat(60_000), ..base() }, vec!["cursor"]),
         (StreamEventsRequest { start: 1, cursor: "x".to_owned(), ..base() }, vec!["cursor"]),
         (
             StreamEventsRequest { customer_ids: vec![String::new(), long(129)], ..base() },

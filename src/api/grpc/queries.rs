@@ -271,15 +271,34 @@ pub fn count_in(totals: &[Totals], status: OrderStatus) -> u64 {
     totals.iter().filter(|group| group.status == status_code(status)).map(|group| group.count).sum()
 }
 
-/// A sum over many orders may have more minor units than 64 bits hold; whole units still fit in practice.
+/// A sum over many orders. The proto has 64 bits for its whole units: a larger sum is told as the largest that they hold.
 fn large_money(code: [u8; 3], minor: i128) -> Result<crate::proto::Money, ApiError> {
     let currency = std::str::from_utf8(&code).ok().and_then(|code| Currency::parse(code).ok());
-    let currency = currency.ok_or_else(ApiError::internal)?;
+    let currency = currency.ok_or_else(|| ApiError::internal(format_args!("the totals have the currency {code:?}")))?;
     let minor_per_unit = 10_i128.pow(currency.exponent());
     let nanos = (minor % minor_per_unit) * 10_i128.pow(9 - currency.exponent());
-    Ok(crate::proto::Money {
-        currency_code: currency.code().to_owned(),
-        units: i64::try_from(minor / minor_per_unit).map_err(|_| ApiError::internal())?,
-        nanos: i32::try_from(nanos).map_err(|_| ApiError::internal())?,
-    })
+    let (units, nanos) = match (i64::try_from(minor / minor_per_unit), i32::try_from(nanos)) {
+        (Ok(units), Ok(nanos)) => (units, nanos),
+        _ => (i64::MAX, 0),
+    };
+    Ok(crate::proto::Money { currency_code: currency.code().to_owned(), units, nanos })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sum_is_exact_beyond_64_bits_and_told_as_the_largest_number_beyond_what_the_proto_holds() {
+        let parts = |code: &[u8; 3], minor| {
+            let money = large_money(*code, minor).unwrap();
+            (money.units, money.nanos)
+        };
+        let most = i128::from(i64::MAX);
+        assert_eq!(parts(b"USD", most * 2), (184_467_440_737_095_516, 140_000_000));
+        assert_eq!(parts(b"USD", most * 100 + 99), (i64::MAX, 990_000_000));
+        assert_eq!(parts(b"USD", most * 100 + 100), (i64::MAX, 0));
+        assert_eq!(parts(b"JPY", most + 1), (i64::MAX, 0));
+        assert_eq!(parts(b"JPY", i128::MAX), (i64::MAX, 0));
+    }
 }

@@ -9,6 +9,8 @@ use crate::domain::{
 
 /// The most lines an order can have.
 pub const MAX_ITEMS: usize = 1_000;
+/// The largest total of a new order, in minor units of its currency: no sum over orders comes near what its type holds.
+pub const MAX_TOTAL_MINOR: i64 = 10_000_000_000_000_000;
 /// The most pieces one line can have.
 pub const MAX_QUANTITY: u32 = 1_000_000;
 
@@ -66,7 +68,7 @@ pub enum ItemsError {
     TooMany,
     /// More than one currency; the index of the first line that differs from the first.
     MixedCurrencies(usize),
-    /// The total does not fit into 64 bits of minor units.
+    /// The total is over [`MAX_TOTAL_MINOR`], or does not even fit into 64 bits of minor units.
     TotalTooLarge,
 }
 
@@ -84,6 +86,14 @@ impl Items {
         }
         let total = Self::sum(&lines, first.unit_price).map_err(|_| ItemsError::TotalTooLarge)?;
         Ok(Self { lines: lines.into(), total })
+    }
+
+    /// The same items if they are fit for a new order. Those that are stored may have a larger total.
+    ///
+    /// # Errors
+    /// [`ItemsError::TotalTooLarge`] above [`MAX_TOTAL_MINOR`].
+    pub fn bounded(self) -> Result<Self, ItemsError> {
+        if self.total.minor() > MAX_TOTAL_MINOR { Err(ItemsError::TotalTooLarge) } else { Ok(self) }
     }
 
     fn sum(lines: &[Item], any_price: Money) -> Result<Money, MoneyError> {
@@ -116,7 +126,7 @@ impl fmt::Display for ItemsError {
             Self::Empty => f.write_str("must have at least 1 item"),
             Self::TooMany => write!(f, "must have at most {MAX_ITEMS} items"),
             Self::MixedCurrencies(_) => write!(f, "{}", MoneyError::MixedCurrencies),
-            Self::TotalTooLarge => f.write_str("the total is too large: at most 9223372036854775807 minor units"),
+            Self::TotalTooLarge => write!(f, "the total is too large: at most {MAX_TOTAL_MINOR} minor units"),
         }
     }
 }
