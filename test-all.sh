@@ -135,8 +135,8 @@ step_deploy() {
     "$TOOLS_DIR/deploy/venv/bin/python" tests/deploy/check.py "$ORDERSYSTEM" --tools "$TOOLS_DIR/deploy"
 }
 
-# The dashboard and Swagger UI in a real browser.
-step_browser() { python3 tests/browser/dashboard.py "$ORDERSYSTEM"; }
+# The dashboard and Swagger UI in a real browser, and what pages of other sites make it send.
+step_browser() { python3 tests/browser/dashboard.py "$ORDERSYSTEM" && python3 tests/browser/cross_site.py "$ORDERSYSTEM"; }
 
 # The clients in other languages: their generated code is current, and each passes its tests and all scenarios against the real server, on
 # embedded persistence and on Redis.

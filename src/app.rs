@@ -5,6 +5,7 @@ mod checks;
 mod cluster;
 mod event_description;
 mod ids;
+mod listeners;
 mod parts;
 mod setup;
 mod whole_log;
@@ -17,12 +18,12 @@ use std::{
 };
 
 use futures_util::FutureExt as _;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use backends::Arrival;
 pub use backends::Backends;
 use ids::Numbers;
+use listeners::{Addresses, Listeners, bind, door_options, max_connections, server_options, warn_if_open};
 use parts::{Ground, Parts};
 pub use setup::Setup;
 pub use whole_log::{copy, verify};
@@ -30,10 +31,9 @@ pub use whole_log::{copy, verify};
 use crate::{
     api::{
         Context, EventStreams, ServerInfo,
-        byte_budget::ByteBudget,
         doors::Doors,
         grpc::health::HealthDoor,
-        server::{self, Ends, REQUEST_BYTES, ServerOptions, descriptors},
+        server::{self, Ends},
         tls::{Tls, TlsFiles},
     },
     application::dead_letters::DeadLetters,
@@ -66,8 +66,7 @@ pub fn backup(dir: &Path, target: &Path) -> Result<(), StartError> {
 #[derive(Debug)]
 pub struct App {
     node: Node,
-    address: SocketAddr,
-    grpc_address: Option<SocketAddr>,
+    addresses: Addresses,
     scheme: &'static str,
     /// Held to the end of the node.
     _folder: Option<Arc<embedded::data_dir::DataDir>>,
@@ -102,7 +101,7 @@ impl App {
     }
 
     async fn start_on(
-        (listener, grpc_listener): (TcpListener, Option<TcpListener>),
+        listeners: Listeners,
         config: &Config,
         setup: Setup,
         arrival: Arrival,
@@ -120,8 +119,8 @@ impl App {
             metrics::with_local_recorder(&recorder, || backends.guarded(breaker_options(config), required));
         let stop = Stop::default();
         let tls = config.server.tls.as_ref().map(|files| Tls::load(tls_files(files))).transpose()?;
-        let address = listener.local_addr()?;
-        let grpc_address = grpc_listener.as_ref().map(TcpListener::local_addr).transpose()?;
+        let addresses = listeners.addresses()?;
+        let address = addresses.main;
         let info = Arc::new(server_info(config, &backends, &*clock));
         let (ids, numbers) = ids::id_generator(config, &backends, &clock)?;
         let ids = Arc::new(ids);
@@ -166,7 +165,7 @@ impl App {
             metrics::with_local_recorder(&recorder, || recovery(config, &context.health, parts.alarms.clone()));
         let recovery = recovery.quiet_while(backends.away());
         let (reporter, _) = tonic_health::server::health_reporter();
-        let doors = Doors::open(&context, reporter.clone(), &config.server.cors_allowed_origins)?;
+        let doors = Doors::open(&context, reporter.clone(), &door_options(config))?;
         let door = HealthDoor::new(reporter).await;
         let scheme = if tls.is_some() { "https" } else { "http" };
         let mut work = Work::default();
@@ -175,10 +174,12 @@ impl App {
         if let Some(tls) = &tls {
             work.follow(tls.clone().keep_current(stop.ended.clone()));
         }
-        if let Some(grpc_listener) = grpc_listener {
-            work.serve(server::serve(grpc_listener, tls.clone(), doors.grpc_only(), options.clone(), ends.clone()));
-        }
-        work.serve(server::serve(listener, tls, doors, options, ends));
+        let mut serve = |listener, doors| {
+            work.serve(server::serve(listener, tls.clone(), doors, options.clone(), ends.clone()));
+        };
+        listeners.grpc.into_iter().for_each(|listener| serve(listener, doors.grpc_only()));
+        listeners.admin.into_iter().for_each(|listener| serve(listener, doors.for_operators()));
+        serve(listeners.main, doors);
         arrival.await?;
         let found = backends.store.durability();
         if let Some(requirement) = &requirement {
@@ -190,7 +191,8 @@ impl App {
         }
         let monitor = Monitor::new(&context, door, recorder, found, requirement).quiet_while(backends.away());
         // Before anything has news of its own.
-        say_listening(&context, (scheme, address, grpc_address));
+        say_listening(&context, scheme, addresses);
+        warn_if_open(config);
         parts.run(&mut work, &stop);
         if let Some(membership) = &membership {
             work.follow(Arc::clone(membership).keep(move || progress.position(), stop.ended.clone()));
@@ -204,13 +206,13 @@ impl App {
         let grace = Duration::from_millis(config.server.shutdown_grace_ms);
         let bus = Arc::clone(&backends.bus);
         let node = Node { context, membership, bus, monitor, work, stop, grace };
-        Ok(Self { node, address, grpc_address, scheme, _folder: backends.folder })
+        Ok(Self { node, addresses, scheme, _folder: backends.folder })
     }
 
     /// Where the node listens.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
-        self.address
+        self.addresses.main
     }
 
     /// What to begin the URL of the node with: `http`, or `https` when it speaks TLS.
@@ -222,7 +224,7 @@ impl App {
     /// The separate gRPC port, if there is one.
     #[must_use]
     pub const fn grpc_address(&self) -> Option<SocketAddr> {
-        self.grpc_address
+        self.addresses.grpc
     }
 
     /// What an acknowledged command survives, as found by now.
@@ -293,7 +295,7 @@ fn node_name(config: &Config, backends: &Backends) -> String {
 }
 
 /// What the node is and where, for people.
-fn say_listening(context: &Context, (scheme, address, grpc_address): (&str, SocketAddr, Option<SocketAddr>)) {
+fn say_listening(context: &Context, scheme: &str, Addresses { main: address, grpc, admin }: Addresses) {
     let info = &context.info;
     tracing::info!(
         version = crate::api::VERSION,
@@ -303,7 +305,8 @@ fn say_listening(context: &Context, (scheme, address, grpc_address): (&str, Sock
         transport = info.transport,
         durability = context.store.durability().name(),
         %address,
-        grpc_address = grpc_address.map(|address| address.to_string()),
+        grpc_address = grpc.map(|address| address.to_string()),
+        admin_address = admin.map(|address| address.to_string()),
         "{} is listening on {scheme}://{address}",
         crate::api::SERVICE_NAME,
     );
@@ -318,42 +321,4 @@ fn announce(info: &ServerInfo) {
         ("transport", info.transport.to_owned()),
     ];
     metrics::gauge!("ordersystem_info", &labels).set(1.0);
-}
-
-fn bind(config: &Config) -> Result<(TcpListener, Option<TcpListener>), StartError> {
-    let bind = |address: SocketAddr| {
-        server::bind(address).map_err(|error| StartError::from(format!("cannot listen on {address}: {error}")))
-    };
-    let grpc = config.server.grpc_address().map(bind).transpose()?;
-    Ok((bind(config.server.address())?, grpc))
-}
-
-/// Connections that the node serves at a time: as many as are configured, or as the system has file descriptors for.
-fn max_connections(config: &Config) -> usize {
-    let wanted = config.server.max_connections;
-    let files = descriptors::raise_limit();
-    let served = descriptors::connections_within(files, wanted);
-    if served < wanted {
-        tracing::warn!(
-            wanted,
-            served,
-            open_files = files,
-            "the limit of open files (ulimit -n) allows fewer connections than --max-connections"
-        );
-    }
-    served
-}
-
-fn server_options(config: &Config, max_connections: usize) -> ServerOptions {
-    let server = &config.server;
-    let age = server.max_connection_age_ms;
-    ServerOptions {
-        max_connections,
-        max_concurrent_streams: server.max_concurrent_streams,
-        keepalive_interval: Duration::from_millis(server.keepalive_interval_ms),
-        keepalive_timeout: Duration::from_millis(server.keepalive_timeout_ms),
-        max_connection_age: (age > 0).then(|| Duration::from_millis(age)),
-        max_connection_age_grace: Duration::from_millis(server.max_connection_age_grace_ms),
-        request_bytes: ByteBudget::new(REQUEST_BYTES),
-    }
 }

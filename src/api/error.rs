@@ -1,6 +1,6 @@
 //! One table of everything that can go wrong, with its gRPC code and its HTTP status.
 
-use std::time::Duration;
+use std::{fmt::Display, time::Duration};
 
 use http::HeaderMap;
 use tonic::{Code, Status, metadata::AsciiMetadataValue};
@@ -10,7 +10,10 @@ use super::{
     MAX_METADATA_BYTES,
     validation::{Violation, Violations},
 };
-use crate::application::{AppError, error::RETRY_AFTER};
+use crate::{
+    application::{AppError, error::RETRY_AFTER},
+    outage::Outage,
+};
 
 /// The `domain` of every `google.rpc.ErrorInfo`.
 pub const ERROR_DOMAIN: &str = "ordersystem";
@@ -20,6 +23,12 @@ const RETRY_PUSHBACK: &str = "grpc-retry-pushback-ms";
 
 /// Violations that fit into the trailers of a gRPC reply: some clients take 8 KiB of them and no more.
 const MAX_GRPC_VIOLATIONS: usize = 40;
+
+/// The cause of an internal error that is a panic, which the log has already.
+pub const PANIC: &str = "a panic while a request was worked on";
+
+/// Answers that say no more than that the service is at fault.
+static FAULTS: Outage = Outage::new();
 
 /// Why a request failed: one stable word for programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +42,10 @@ pub enum Reason {
     RouteNotFound,
     ServiceNotFound,
     MethodNotAllowed,
+    HostNotAllowed,
+    CrossSiteRequest,
+    OperatorsOnly,
+    HttpVersionNotSupported,
     IllegalTransition,
     RevisionConflict,
     IfMatchFailed,
@@ -69,7 +82,7 @@ pub struct ReasonSpec {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 31] = [
         Self::InvalidArgument,
         Self::CursorOfAnotherLog,
         Self::OrderNotFound,
@@ -78,6 +91,10 @@ impl Reason {
         Self::RouteNotFound,
         Self::ServiceNotFound,
         Self::MethodNotAllowed,
+        Self::HostNotAllowed,
+        Self::CrossSiteRequest,
+        Self::OperatorsOnly,
+        Self::HttpVersionNotSupported,
         Self::IllegalTransition,
         Self::RevisionConflict,
         Self::IfMatchFailed,
@@ -111,6 +128,14 @@ impl Reason {
             Self::RouteNotFound => ("ROUTE_NOT_FOUND", Code::Unimplemented, 404, "No such route"),
             Self::ServiceNotFound => ("SERVICE_NOT_FOUND", Code::NotFound, 404, "No such service"),
             Self::MethodNotAllowed => ("METHOD_NOT_ALLOWED", Code::Unimplemented, 405, "Method not allowed"),
+            Self::HostNotAllowed => ("HOST_NOT_ALLOWED", Code::PermissionDenied, 421, "Not served under this name"),
+            Self::CrossSiteRequest => {
+                ("CROSS_SITE_REQUEST", Code::PermissionDenied, 403, "Not allowed from a page of another site")
+            }
+            Self::HttpVersionNotSupported => {
+                ("HTTP_VERSION_NOT_SUPPORTED", Code::Unimplemented, 505, "HTTP version not supported")
+            }
+            Self::OperatorsOnly => ("OPERATORS_ONLY", Code::PermissionDenied, 403, "For operators only"),
             Self::IllegalTransition => {
                 ("ILLEGAL_TRANSITION", Code::FailedPrecondition, 409, "The order's status does not allow it")
             }
@@ -200,9 +225,13 @@ impl ApiError {
         Self::new(Reason::Overloaded, message).retry(RETRY_AFTER)
     }
 
-    /// A panic or the like: nothing that the client did or can mend.
+    /// A fault of the service: nothing that the client did or can mend. The log has `why`.
     #[must_use]
-    pub fn internal() -> Self {
+    pub fn internal(why: impl Display) -> Self {
+        let why = why.to_string();
+        if let Some(unsaid) = FAULTS.failed(&why) {
+            tracing::error!(unsaid, "an internal error is answered: {why}");
+        }
         Self::new(Reason::Internal, "an internal error; the log of the service has more")
     }
 
@@ -358,6 +387,6 @@ mod tests {
     fn an_error_that_may_pass_tells_the_libraries_how_long_to_wait() {
         let status = ApiError::from(AppError::Overloaded).to_status();
         assert_eq!(status.metadata().get(RETRY_PUSHBACK).unwrap(), RETRY_AFTER.as_millis().to_string().as_str());
-        assert!(ApiError::internal().to_status().metadata().get(RETRY_PUSHBACK).is_none());
+        assert!(ApiError::internal("a test").to_status().metadata().get(RETRY_PUSHBACK).is_none());
     }
 }

@@ -1,5 +1,6 @@
 //! The doors: gRPC and REST on one port. They translate, and do nothing else; status codes live here and nowhere else.
 
+pub mod browsers;
 pub mod byte_budget;
 pub mod client;
 pub mod cursor;
@@ -8,6 +9,7 @@ pub mod doors;
 pub mod error;
 pub mod grpc;
 pub mod operator;
+pub mod operators;
 pub mod probe;
 pub mod rest;
 pub mod server;

@@ -31,6 +31,7 @@ use self::{
 };
 use super::{
     byte_budget::ByteBudget,
+    operators::Peer,
     tls::{Tls, is_http2, refusal},
 };
 use crate::outage::Outage;
@@ -239,10 +240,14 @@ async fn connection<S>(
 {
     // Small replies must not wait for more to send.
     let _ = stream.set_nodelay(true);
+    let peer = stream.peer_addr().map(Peer).ok();
     let share = options.request_bytes.share(CONNECTION_REQUEST_BYTES);
     let service = service.map_request(move |mut request: Request<Incoming>| {
-        // What bounds the bodies of its requests.
+        // What bounds the bodies of its requests, and who sends them.
         request.extensions_mut().insert(share.clone());
+        if let Some(peer) = peer {
+            request.extensions_mut().insert(peer);
+        }
         request.map(Body::new)
     });
     match tls {

@@ -138,6 +138,35 @@ pub const SETTINGS: &[Setting] = &[
     .or_appsettings("DistributedId.WorkerId"),
     setting("datacenter-id", integer(0, 31), "0", "Datacenter part of issued ids")
         .or_appsettings("DistributedId.DataCenterId"),
+    optional(
+        "admin-port",
+        integer(0, PORT),
+        "A port more whose clients are all operators: not for everyone to reach; 0 takes any free port",
+    ),
+    setting(
+        "operators",
+        Kind::Choice(&["local", "anyone"]),
+        "local",
+        "Who may use AdminService, /metrics and details of health: clients on this machine, or anyone",
+    ),
+    setting(
+        "allowed-hosts",
+        Kind::List,
+        "",
+        "Names under which the node is served, comma separated, or *; none: this machine's own on loopback, else any",
+    ),
+    setting(
+        "reflection",
+        Kind::Choice(&["auto", "on", "off"]),
+        "auto",
+        "Whether gRPC services describe themselves to clients such as grpcurl; auto: on loopback",
+    ),
+    setting(
+        "swagger",
+        Kind::Choice(&["auto", "on", "off"]),
+        "auto",
+        "Whether /swagger lets REST be tried out; auto: on loopback",
+    ),
     setting("log-level", Kind::Text, "info", "Log filter: a level, or directives as in info,ordersystem=debug"),
     setting("log-format", Kind::Choice(&["text", "json"]), "text", "Form of the log lines"),
     setting(

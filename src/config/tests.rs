@@ -221,6 +221,10 @@ fn values_of_the_wrong_form_name_the_setting_the_value_and_the_flag() {
         ("node-id", "a\nb", "'a\\nb'"),
         ("data-dir", "", "is empty"),
         ("grpc-port", "", "not an integer"),
+        ("allowed-hosts", "orders.example:443", "'orders.example:443' is not a host"),
+        ("allowed-hosts", "https://orders.example", "is not a host"),
+        ("operators", "nobody", "not one of local, anyone"),
+        ("reflection", "true", "not one of auto, on, off"),
         ("log-level", "inof", "'inof' is not a level"),
         ("log-level", "info,hyper=wran", "hyper=wran"),
         ("log-level", "info,", "'' is not a level"),
@@ -293,6 +297,7 @@ fn a_broker_flag_that_nothing_uses_is_an_error_but_not_elsewhere() {
 #[test]
 fn one_port_for_two_listeners_is_an_error_but_any_free_ones_are_not() {
     assert_has(&given().flag("grpc-port", "5000").error(), &["grpc-port: 5000 is also the port", "--grpc-port"]);
+    assert_has(&given().flag("admin-port", "5000").error(), &["admin-port: 5000 is also a port for everyone"]);
     let config = given().flag("grpc-port", "0").flag("port", "0").load().unwrap();
     assert_eq!(config.server.grpc_port, Some(0));
 }
@@ -361,6 +366,18 @@ fn both_ends_of_every_range_and_every_default_are_accepted() {
 }
 
 #[test]
+fn what_describes_the_node_is_on_where_only_its_machine_reaches_it() {
+    for (bind, chosen, expected) in
+        [("127.0.0.1", "auto", true), ("0.0.0.0", "auto", false), ("0.0.0.0", "on", true), ("::1", "off", false)]
+    {
+        let config = given().flag("bind", bind).flag("reflection", chosen).flag("swagger", chosen).load().unwrap();
+        assert_eq!((config.server.has_reflection, config.server.has_swagger), (expected, expected), "{bind} {chosen}");
+    }
+    let config = given().flag("allowed-hosts", "orders.example,::1,*").load().unwrap();
+    assert_eq!(config.server.allowed_hosts, ["orders.example", "::1", "*"]);
+}
+
+#[test]
 fn every_integer_arrives_in_its_own_field() {
     let (mut given, mut expected) = (given(), Vec::new());
     for (at, setting) in (0..).zip(SETTINGS) {
@@ -378,6 +395,7 @@ fn every_integer_arrives_in_its_own_field() {
         ("grpc-port", server.grpc_port.unwrap().into()),
         ("worker-id", node.identity.worker_id().into()),
         ("datacenter-id", node.identity.datacenter_id().into()),
+        ("admin-port", server.admin_port.unwrap().into()),
         ("shutdown-grace-ms", server.shutdown_grace_ms),
         ("request-timeout-ms", server.request_timeout_ms),
         ("max-in-flight", server.max_in_flight as u64),

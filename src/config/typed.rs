@@ -107,6 +107,16 @@ pub struct ServerConfig {
     pub port: u16,
     /// A port of its own for gRPC; 0 for any free one.
     pub grpc_port: Option<u16>,
+    /// A port more whose clients are all operators; 0 for any free one.
+    pub admin_port: Option<u16>,
+    /// Whether every client is taken for an operator.
+    pub anyone_operates: bool,
+    /// The names under which the node is served; `*` for any; none: by the address that it listens on.
+    pub allowed_hosts: Vec<String>,
+    /// Whether gRPC services describe themselves.
+    pub has_reflection: bool,
+    /// Whether there is a page to try REST out.
+    pub has_swagger: bool,
     /// How long running requests may take to end at a stop.
     pub shutdown_grace_ms: u64,
     /// The longest time for one request.
@@ -149,6 +159,12 @@ impl ServerConfig {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         SocketAddr::new(self.bind, self.port)
+    }
+
+    /// The address for operators alone, if there is one.
+    #[must_use]
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin_port.map(|port| SocketAddr::new(self.bind, port))
     }
 
     /// The address for gRPC alone, if it has one.
@@ -339,10 +355,17 @@ fn node(values: &Values) -> Result<NodeConfig, ConfigError> {
 }
 
 fn server(values: &Values) -> Result<ServerConfig, ConfigError> {
+    let bind = values.parse("bind", bind)?;
+    let is_on = |key| values.parse(key, |text| Ok(text == "on" || (text == "auto" && bind.is_loopback())));
     Ok(ServerConfig {
-        bind: values.parse("bind", bind)?,
+        bind,
         port: values.integer("port")?,
         grpc_port: values.parse_optional("grpc-port", integer)?,
+        admin_port: values.parse_optional("admin-port", integer)?,
+        anyone_operates: values.parse("operators", |text| Ok(text == "anyone"))?,
+        allowed_hosts: values.parse("allowed-hosts", hosts)?,
+        has_reflection: is_on("reflection")?,
+        has_swagger: is_on("swagger")?,
         shutdown_grace_ms: values.integer("shutdown-grace-ms")?,
         request_timeout_ms: values.integer("request-timeout-ms")?,
         max_in_flight: values.integer("max-in-flight")?,
@@ -456,6 +479,19 @@ fn log_level(text: &str) -> Result<String, String> {
         }
     }
     EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|error| format!("{}: {error}", quoted(text)))
+}
+
+fn hosts(text: &str) -> Result<Vec<String>, String> {
+    let hosts = values::list(text);
+    let is_host = |host: &&str| {
+        let parsed = host.parse::<http::uri::Authority>();
+        let has_no_port = |authority: http::uri::Authority| authority.port().is_none() && authority.host() == *host;
+        **host == *"*" || host.parse::<std::net::Ipv6Addr>().is_ok() || parsed.is_ok_and(has_no_port)
+    };
+    match hosts.iter().find(|host| !is_host(host)) {
+        Some(wrong) => Err(format!("{} is not a host as in orders.example, without a port, nor *", quoted(wrong))),
+        None => Ok(hosts.into_iter().map(str::to_owned).collect()),
+    }
 }
 
 fn origins(text: &str) -> Result<Vec<String>, String> {

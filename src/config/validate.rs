@@ -66,5 +66,11 @@ fn ports(config: &Config, values: &Values) -> Result<(), ConfigError> {
         let what = format!("{port} is also the port for HTTP, which serves gRPC without it; leave grpc-port out");
         return Err(values.error("grpc-port", what));
     }
+    if let Some(admin) = config.server.admin_port
+        && admin != 0
+        && (admin == port || config.server.grpc_port == Some(admin))
+    {
+        return Err(values.error("admin-port", format!("{admin} is also a port for everyone")));
+    }
     Ok(())
 }

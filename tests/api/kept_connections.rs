@@ -33,7 +33,7 @@ impl KeptConnection {
         let order =
             json!({ "customerId": "c", "items": [{ "productId": "p", "quantity": 1, "price": 1 }] }).to_string();
         let head = format!(
-            "POST /orders HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            "POST /orders HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
             order.len()
         );
         self.0.get_mut().write_all((head + &order).as_bytes()).await.ok()?;

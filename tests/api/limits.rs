@@ -152,7 +152,7 @@ async fn a_client_that_says_nothing_or_half_of_something_is_let_go() {
     let (silent, preface, head, hello) = tokio::join!(
         closes_on(&server, b""),
         closes_on(&server, b"PRI * HT"),
-        closes_on(&server, b"GET /health HTTP/1.1\r\nHost: x\r\nX-Slow: "),
+        closes_on(&server, b"GET /health HTTP/1.1\r\nHost: localhost\r\nX-Slow: "),
         closes_on(&server, b"\x16\x03\x01"),
     );
     assert_eq!([silent, preface, head, hello], [true; 4]);

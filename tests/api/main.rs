@@ -6,6 +6,7 @@ mod support;
 
 mod bad_input;
 mod behind;
+mod browsers;
 mod commands;
 mod dead_letters;
 mod execute;

@@ -333,15 +333,23 @@ impl Decoder for RawCodec {
 /// An HTTP/2 connection for generated clients that leaves deadlines to the server; tonic's own channel would end a call by
 /// itself.
 #[derive(Clone)]
-pub struct PlainConnection(SendRequest<tonic::body::Body>);
+pub struct PlainConnection {
+    sender: SendRequest<tonic::body::Body>,
+    /// Whom its requests are for.
+    authority: &'static str,
+}
 
 impl PlainConnection {
     pub async fn to(server: &TestServer) -> Self {
+        Self::to_as(server, "localhost").await
+    }
+
+    pub async fn to_as(server: &TestServer, authority: &'static str) -> Self {
         let stream = TcpStream::connect(server.address).await.expect("connects");
         let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
         let (sender, connection) = handshake.await.expect("HTTP/2");
         tokio::spawn(connection);
-        Self(sender)
+        Self { sender, authority }
     }
 }
 
@@ -351,14 +359,15 @@ impl tower::Service<http::Request<tonic::body::Body>> for PlainConnection {
     type Future = BoxFuture<'static, Result<Self::Response, hyper::Error>>;
 
     fn poll_ready(&mut self, task: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), hyper::Error>> {
-        self.0.poll_ready(task)
+        self.sender.poll_ready(task)
     }
 
     fn call(&mut self, mut request: http::Request<tonic::body::Body>) -> Self::Future {
         let mut uri = request.uri().clone().into_parts();
-        (uri.scheme, uri.authority) = (Some(http::uri::Scheme::HTTP), Some("test".parse().expect("an authority")));
+        (uri.scheme, uri.authority) =
+            (Some(http::uri::Scheme::HTTP), Some(self.authority.parse().expect("an authority")));
         *request.uri_mut() = http::Uri::from_parts(uri).expect("a URI");
-        Box::pin(self.0.send_request(request))
+        Box::pin(self.sender.send_request(request))
     }
 }
 

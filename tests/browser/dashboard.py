@@ -36,11 +36,11 @@ def until_ready():
 class Browser:
     """Headless Chromium, driven over the WebDriver protocol."""
 
-    def __init__(self):
+    def __init__(self, *flags):
         driver = shutil.which("chromedriver") or sys.exit("there is no chromedriver on this machine")
         self.driver = subprocess.Popen([driver, f"--port={DRIVER_PORT}"], stdout=subprocess.DEVNULL)
         quiet = ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"]
-        options = {"args": ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", *quiet]}
+        options = {"args": ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", *quiet, *flags]}
         capabilities = {"capabilities": {"alwaysMatch": {"goog:chromeOptions": options}}}
         self.session = ""
         for _ in range(100):

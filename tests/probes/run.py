@@ -275,7 +275,7 @@ def ending(probes):
         until("ending, ready before", lambda: probes.by_exec(node) == 0)
         # A body that does not come is a call in flight.
         with socket.create_connection(("127.0.0.1", node.port)) as call:
-            call.sendall(b"POST /orders HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 5\r\n\r\n{")
+            call.sendall(b"POST /orders HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 5\r\n\r\n{")
             time.sleep(0.5)
             node.process.send_signal(signal.SIGTERM)
             until("ending, out of service", lambda: not probes.by_kubelet(node.port, "readiness")[1])

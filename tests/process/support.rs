@@ -112,6 +112,11 @@ impl Process {
         Self { child, address, grpc_address, before, banner, log: Log(lines) }
     }
 
+    /// The port for operators alone.
+    pub fn admin_port(&self) -> u16 {
+        field(&self.banner, "admin_address=").expect("an address").port()
+    }
+
     /// Everything that it writes from here to its end.
     pub async fn rest_of_log(&mut self) -> String {
         self.log.rest_within(PATIENCE).await

@@ -77,7 +77,7 @@ async fn creates_an_order(target: &Target) -> Result<(), String> {
     reply.map(|_| ()).map_err(|status| status.to_string())
 }
 
-async fn curl(args: &[&str]) -> Outcome {
+pub async fn curl(args: &[&str]) -> Outcome {
     outcome(Command::new("curl").args(["--silent", "--show-error", "--max-time", "10"]).args(args).stdin(Stdio::null()))
         .await
 }

@@ -23,7 +23,7 @@ use super::{commands, layers};
 use crate::{
     api::{
         Context,
-        error::ApiError,
+        error::{ApiError, PANIC},
         validation::{self, Violations},
     },
     application::{AppError, OrderRequest},
@@ -163,7 +163,7 @@ async fn execute(context: &Context, accepted: Accepted) -> pb::ExecuteCommandsRe
     let Accepted { correlation_id, request } = accepted;
     // A panic is the end of one command, as it is the end of one unary call, and not of all that share this one.
     let outcome = AssertUnwindSafe(commands::run(context, request)).catch_unwind().await;
-    let outcome = match outcome.unwrap_or_else(|_panic| Err(ApiError::internal())) {
+    let outcome = match outcome.unwrap_or_else(|_panic| Err(ApiError::internal(PANIC))) {
         Ok(success) => Outcome::Success(success),
         Err(error) => Outcome::Error(to_rpc_status(&error)),
     };

@@ -21,7 +21,7 @@ use super::request::{Method, RequestBody, RequestBytes};
 use crate::{
     api::{
         byte_budget::ByteBudget,
-        error::{ApiError, Reason},
+        error::{ApiError, PANIC, Reason},
         validation::Violations,
     },
     application::AppError,
@@ -83,7 +83,7 @@ where
             };
             let response = match outcome {
                 Ok(Ok(response)) => response,
-                Err(_panic) => return Ok(ApiError::internal().to_status().into_http()),
+                Err(_panic) => return Ok(ApiError::internal(PANIC).to_status().into_http()),
             };
             Ok(finish(response, deadline, max_message_bytes))
         }
@@ -220,7 +220,7 @@ impl HttpBody for GuardedBody {
         }
         match std::panic::catch_unwind(AssertUnwindSafe(|| Pin::new(inner).poll_frame(task))) {
             Ok(frame) => frame,
-            Err(_panic) => this.end(&ApiError::internal().to_status()),
+            Err(_panic) => this.end(&ApiError::internal(PANIC).to_status()),
         }
     }
 

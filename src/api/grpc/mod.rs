@@ -38,11 +38,15 @@ use crate::proto::{
 /// Replies below this size are sent as they are: compressing them costs more than it saves.
 const MIN_COMPRESSED_BYTES: usize = 4 * 1024;
 
-/// Every gRPC service of the node.
+/// Every gRPC service of the node, and with `has_reflection` those that describe them.
 ///
 /// # Errors
 /// If the descriptors that were compiled in cannot be read.
-pub fn routes(context: &Context, health: HealthReporter) -> Result<Routes, Box<dyn Error + Send + Sync>> {
+pub fn routes(
+    context: &Context,
+    health: HealthReporter,
+    has_reflection: bool,
+) -> Result<Routes, Box<dyn Error + Send + Sync>> {
     let max_bytes = context.info.max_message_bytes;
     // The same bounds for every service; the generated servers share no trait to say so once.
     let commands = OrderCommandServiceServer::new(commands::Commands::new(context.clone()))
@@ -76,16 +80,18 @@ pub fn routes(context: &Context, health: HealthReporter) -> Result<Routes, Box<d
             // Not served, but what the details of errors are made of: with it grpcurl can show them.
             .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
     };
-    Ok(Routes::new(commands)
+    let routes = Routes::new(commands)
         .add_service(queries)
         .add_service(history)
         .add_service(ids)
         .add_service(system)
         .add_service(admin)
-        .add_service(HealthServer::new(HealthService::from_health_reporter(health)))
-        .add_service(reflection().build_v1()?)
-        .add_service(reflection().build_v1alpha()?)
-        .prepare())
+        .add_service(HealthServer::new(HealthService::from_health_reporter(health)));
+    let routes = match has_reflection {
+        true => routes.add_service(reflection().build_v1()?).add_service(reflection().build_v1alpha()?),
+        false => routes,
+    };
+    Ok(routes.prepare())
 }
 
 /// A unary reply, compressed only where that is worth it.

@@ -48,11 +48,11 @@ pub async fn swagger_file(file: Result<Path<String>, PathRejection>) -> Reply {
     });
     let missing = || ApiError::new(Reason::RouteNotFound, "there is no such file");
     let Path(file) = file.map_err(|_| missing())?;
-    let found = utoipa_swagger_ui::serve(&file, Arc::clone(&CONFIG)).map_err(|_| ApiError::internal())?;
+    let found = utoipa_swagger_ui::serve(&file, Arc::clone(&CONFIG)).map_err(ApiError::internal)?;
     let found = found.ok_or_else(missing)?;
     let mut response = Response::new(Body::from(found.bytes.into_owned()));
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_str(&found.content_type).map_err(|_| ApiError::internal())?);
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_str(&found.content_type).map_err(ApiError::internal)?);
     if found.gzpipped {
         headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }

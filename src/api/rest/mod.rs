@@ -84,10 +84,11 @@ pub fn paths() -> Vec<&'static str> {
     routes().into_iter().map(|(path, _)| path).collect()
 }
 
-/// Every REST route.
-pub fn router(context: &Context) -> Router {
+/// Every REST route; the page to try them out with `has_swagger`.
+pub fn router(context: &Context, has_swagger: bool) -> Router {
     let shared = Arc::new(context.clone());
-    let router = routes().into_iter().fold(Router::new(), |router, (path, route)| router.route(path, route));
+    let routes = routes().into_iter().filter(|(path, _)| has_swagger || !path.starts_with("/swagger"));
+    let router = routes.fold(Router::new(), |router, (path, route)| router.route(path, route));
     router.fallback(no_route).with_state(shared)
 }
 

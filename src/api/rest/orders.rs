@@ -135,7 +135,7 @@ pub fn path_id(id: Id, noted: &mut Violations) -> Option<String> {
 
 /// The order's revision if it is one of `wanted`.
 async fn revision_of(context: &Context, order_id: Option<OrderId>, wanted: &[u64]) -> Result<u64, ApiError> {
-    let order_id = order_id.ok_or_else(ApiError::internal)?;
+    let order_id = order_id.ok_or_else(|| ApiError::internal("a path without an order id"))?;
     let query = GetOrder { order_id, until: Until::Now, consistency: Consistency::Strong };
     let actual = context.mediator.send(query).await?.order.revision;
     if wanted.contains(&actual) {

@@ -188,12 +188,12 @@ pub async fn stats(State(context): State<Shared>, request: Request) -> Reply {
 }
 
 fn stats_view(context: &Context, totals: &[Totals]) -> Result<StatsView, ApiError> {
-    let currency = |code: &str| Currency::parse(code).map_err(|_| ApiError::internal());
+    let currency = |code: &str| Currency::parse(code).map_err(ApiError::internal);
     let main = currency(REVENUE_CURRENCY)?;
     let revenue = queries::revenue_by_currency(totals);
     let count = |status| queries::count_in(totals, status);
     let by_currency = revenue.iter().map(|(code, minor)| {
-        let code = std::str::from_utf8(code).map_err(|_| ApiError::internal())?;
+        let code = std::str::from_utf8(code).map_err(ApiError::internal)?;
         Ok((code.to_owned(), Amount::of_minor(*minor, currency(code)?)))
     });
     Ok(StatsView {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use axum::{body::Body, extract::State};
-use http::{HeaderMap, HeaderValue, Response, StatusCode, Uri, header};
+use http::{Extensions, HeaderMap, HeaderValue, Response, StatusCode, Uri, header};
 use serde::Serialize;
 
 use super::{
@@ -14,7 +14,7 @@ use super::{
     view::{self, Text},
 };
 use crate::{
-    api::{Context, SERVICE_NAME, VERSION, cursor, error::ApiError, grpc::ids, validation::Violations},
+    api::{Context, SERVICE_NAME, VERSION, cursor, error::ApiError, grpc::ids, operators, validation::Violations},
     application::AppError,
     domain::timestamp::Timestamp,
     health::{ComponentHealth, HealthReport},
@@ -100,13 +100,16 @@ fn health_reply(
     is_good: bool,
     report: &HealthReport,
     shown: fn(&ComponentHealth) -> bool,
+    is_operator: bool,
 ) -> Response<Body> {
     let checks = report.components.iter().filter(|component| shown(component)).map(|component| {
         let finding = &component.finding;
         // Microseconds are as exact as anyone needs.
         #[allow(clippy::cast_precision_loss, reason = "a few seconds at the most")]
         let latency_ms = component.latency.as_micros() as f64 / 1_000.0;
-        (component.name, CheckView { status: finding.condition.name(), latency_ms, detail: &finding.detail })
+        // Addresses, paths and what brokers say are nobody else's business.
+        let detail = if is_operator { &*finding.detail } else { "" };
+        (component.name, CheckView { status: finding.condition.name(), latency_ms, detail })
     });
     let view = HealthView { status, draining: report.is_draining, checks: checks.collect() };
     let code = if is_good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
@@ -119,23 +122,25 @@ fn health_reply(
 ///
 /// # Errors
 /// For parameters, which it has none of.
-pub async fn health(State(context): State<Shared>, uri: Uri) -> Reply {
+pub async fn health(State(context): State<Shared>, uri: Uri, extensions: Extensions) -> Reply {
     no_parameters(&uri)?;
     let report = context.health.report().await;
     let condition = report.condition();
     let is_good = condition != crate::health::Condition::Unhealthy;
-    Ok(health_reply(condition.name(), is_good, &report, |_| true))
+    let is_operator = operators::require(&extensions).is_ok();
+    Ok(health_reply(condition.name(), is_good, &report, |_| true, is_operator))
 }
 
 /// `GET /health/ready`
 ///
 /// # Errors
 /// For parameters, which it has none of.
-pub async fn ready(State(context): State<Shared>, uri: Uri) -> Reply {
+pub async fn ready(State(context): State<Shared>, uri: Uri, extensions: Extensions) -> Reply {
     no_parameters(&uri)?;
     let report = context.health.report().await;
     let status = if report.is_ready() { "Ready" } else { "NotReady" };
-    Ok(health_reply(status, report.is_ready(), &report, |component| component.needed_to_serve))
+    let is_operator = operators::require(&extensions).is_ok();
+    Ok(health_reply(status, report.is_ready(), &report, |component| component.needed_to_serve, is_operator))
 }
 
 #[derive(Serialize)]
@@ -159,8 +164,9 @@ pub async fn live(State(context): State<Shared>, uri: Uri) -> Reply {
 /// `GET /metrics`
 ///
 /// # Errors
-/// For parameters, which it has none of.
-pub async fn metrics(State(context): State<Shared>, uri: Uri) -> Reply {
+/// For parameters, which it has none of, and for clients that are no operators.
+pub async fn metrics(State(context): State<Shared>, uri: Uri, extensions: Extensions) -> Reply {
+    operators::require(&extensions)?;
     no_parameters(&uri)?;
     let mut response = Response::new(Body::from(context.metrics.render()));
     let content_type = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
@@ -240,7 +246,7 @@ pub async fn new_ids(State(context): State<Shared>, uri: Uri) -> Reply {
         let id_strings = ids.iter().copied().map(Text).collect();
         view::json(StatusCode::OK, &IdsView { ids, id_strings })
     } else {
-        let id = *ids.first().ok_or_else(ApiError::internal)?;
+        let id = *ids.first().ok_or_else(|| ApiError::internal("no id was generated"))?;
         view::json(StatusCode::OK, &IdView { id, id_string: Text(id) })
     };
     // An id is handed out once.
@@ -272,7 +278,7 @@ pub async fn id_parts(id: Id, uri: Uri) -> Reply {
     let parts = ids::parse(&id)?;
     let view = PartsView {
         // What has been parsed as an id is digits, which are a JSON number.
-        id: serde_json::from_str(&id).map_err(|_| ApiError::internal())?,
+        id: serde_json::from_str(&id).map_err(ApiError::internal)?,
         id_string: &id,
         timestamp: Rfc3339(ids::issued_at(&parts)),
         datacenter: parts.datacenter_id,

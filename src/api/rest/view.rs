@@ -25,8 +25,8 @@ use crate::{
 pub fn json(status: StatusCode, body: &impl Serialize) -> Response<Body> {
     let mut bytes = Vec::with_capacity(512);
     // Fails only for what these views do not hold: maps with keys that are not text.
-    if serde_json::to_writer(&mut bytes, body).is_err() {
-        return ApiError::internal().into_response();
+    if let Err(error) = serde_json::to_writer(&mut bytes, body) {
+        return ApiError::internal(error).into_response();
     }
     let mut response = Response::new(Body::from(bytes));
     *response.status_mut() = status;
@@ -39,7 +39,7 @@ pub fn json(status: StatusCode, body: &impl Serialize) -> Response<Body> {
 /// # Errors
 /// If the text has characters that no header takes, which would be a fault of ours.
 pub fn header_value(text: String) -> Result<HeaderValue, ApiError> {
-    HeaderValue::from_maybe_shared(Bytes::from(text)).map_err(|_| ApiError::internal())
+    HeaderValue::from_maybe_shared(Bytes::from(text)).map_err(ApiError::internal)
 }
 
 /// Tells the client how fresh the reply is.
@@ -188,11 +188,14 @@ impl<'a> RowView<'a> {
     /// # Errors
     /// If the row holds a status or a currency that there is not: the read model is damaged.
     pub fn of(row: &'a Row) -> Result<Self, ApiError> {
-        let total = queries::money(row.currency, row.amount_minor).ok_or_else(ApiError::internal)?;
+        let total = queries::money(row.currency, row.amount_minor)
+            .ok_or_else(|| ApiError::internal("a row of the list has a currency that there is not"))?;
         Ok(Self {
             order_id: Text(row.id),
             customer_id: &row.customer,
-            status: status_of_code(row.status).ok_or_else(ApiError::internal)?.name(),
+            status: status_of_code(row.status)
+                .ok_or_else(|| ApiError::internal("a row of the list has a status that there is not"))?
+                .name(),
             total: total.into(),
             currency: Code(total.currency()),
             item_count: row.item_count,

@@ -81,10 +81,9 @@ async fn what_was_agreed_upon_in_the_handshake_is_what_is_spoken() {
 async fn idle_connections_make_room_for_a_client_that_has_something_to_say() {
     let process = Process::start(&["--max-connections", "20"]).await;
     let mut idle = Vec::new();
-    for _ in 0..30 {
-        let mut stream = TcpStream::connect(process.address).await.expect("connects");
-        stream.write_all(PREFACE).await.expect("sent");
-        idle.push(stream);
+    for _ in 0..20 {
+        // Answers pings for as long as it is open.
+        idle.push(RawConnection::to(&process).await);
     }
     tokio::time::timeout(PATIENCE, process.places_an_order()).await.expect("it gets in");
 }
@@ -97,9 +96,7 @@ async fn a_call_in_progress_keeps_its_connection_when_places_run_out() {
     let mut events = history.stream_events(follow).await.expect("opens").into_inner();
     let mut idle = Vec::new();
     for _ in 0..10 {
-        let mut stream = TcpStream::connect(process.address).await.expect("connects");
-        stream.write_all(PREFACE).await.expect("sent");
-        idle.push(stream);
+        idle.push(RawConnection::to(&process).await);
     }
     process.places_an_order().await;
     let event = tokio::time::timeout(PATIENCE, async {

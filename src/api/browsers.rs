@@ -1,0 +1,223 @@
+//! What pages in browsers may do. A browser reaches ports of its own machine and network on behalf of any page that it shows, so what it
+//! says of that page is heeded before anything else is done.
+//!
+//! Sources: the Fetch standard for `Origin`, Fetch Metadata Request Headers (W3C) for `Sec-Fetch-Site`, RFC 9110 section 7.2 for `Host`.
+
+use std::net::IpAddr;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Version, header, uri::Authority};
+
+use super::{
+    error::{ApiError, Reason},
+    validation::Violations,
+};
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
+/// For a year.
+const HSTS: HeaderValue = HeaderValue::from_static("max-age=31536000");
+/// Of what is no page: it loads nothing, and nothing shows it.
+const NOTHING_LOADED: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
+
+/// The names under which the node is served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Hosts {
+    /// Whatever a client calls it.
+    Any,
+    /// These, in lower case and without ports.
+    Named(Vec<String>),
+}
+
+impl Hosts {
+    /// Those that are configured; without any, a node that listens on the machine alone is served under the machine's own names: a page
+    /// whose name has been made to lead to this machine has another one.
+    #[must_use]
+    pub fn of(configured: &[String], bind: IpAddr) -> Self {
+        if configured.iter().any(|name| name == "*") || (configured.is_empty() && !bind.is_loopback()) {
+            return Self::Any;
+        }
+        let own = if configured.is_empty() {
+            vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned(), bind.to_string()]
+        } else {
+            Vec::new()
+        };
+        Self::Named(configured.iter().map(|name| name.to_ascii_lowercase()).chain(own).collect())
+    }
+
+    fn has(&self, authority: &Authority) -> bool {
+        let Self::Named(names) = self else { return true };
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']').trim_end_matches('.');
+        names.iter().any(|name| name.eq_ignore_ascii_case(host))
+    }
+}
+
+/// Lets through what no page of another site has made a browser send.
+#[derive(Clone, Debug)]
+pub struct BrowserGate {
+    hosts: Hosts,
+    /// Origins that may call, beside pages of the node itself; `*` for all.
+    allowed_origins: Vec<String>,
+}
+
+impl BrowserGate {
+    /// Served under `hosts`, to pages of the node itself and of `allowed_origins`.
+    #[must_use]
+    pub const fn new(hosts: Hosts, allowed_origins: Vec<String>) -> Self {
+        Self { hosts, allowed_origins }
+    }
+
+    /// Whether `request` may come in.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT` without a host that can be read, `HOST_NOT_ALLOWED`, and `CROSS_SITE_REQUEST` for what changes something.
+    pub fn check<B>(&self, request: &Request<B>) -> Result<(), ApiError> {
+        let authority = authority(request)?;
+        if let Some(authority) = &authority
+            && !self.hosts.has(authority)
+        {
+            let message = format!("this node is not served as {}; see --allowed-hosts", authority.host());
+            return Err(ApiError::new(Reason::HostNotAllowed, message));
+        }
+        if matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
+            // They change nothing, and a page of another origin is not shown the answer.
+            return Ok(());
+        }
+        self.check_origin(request.headers(), authority.as_ref())
+    }
+
+    fn check_origin(&self, headers: &HeaderMap, host: Option<&Authority>) -> Result<(), ApiError> {
+        let origin = headers.get(header::ORIGIN);
+        if let Some(origin) = origin {
+            let is_own = host.is_some_and(|host| is_origin_of(origin, host));
+            return if is_own || self.allows(origin) { Ok(()) } else { Err(cross_site()) };
+        }
+        match headers.get(SEC_FETCH_SITE).map(HeaderValue::as_bytes) {
+            None | Some(b"same-origin" | b"none") => Ok(()),
+            Some(_) => Err(cross_site()),
+        }
+    }
+
+    fn allows(&self, origin: &HeaderValue) -> bool {
+        self.allowed_origins.iter().any(|allowed| allowed == "*" || allowed.as_bytes() == origin.as_bytes())
+    }
+}
+
+fn cross_site() -> ApiError {
+    let message = "a page of another origin may not do this in a browser; see --cors-allowed-origins";
+    ApiError::new(Reason::CrossSiteRequest, message)
+}
+
+/// Whom the request is for, by its address or its `Host`. Every request of HTTP/1.1 has exactly one (RFC 9112 section 3.2).
+fn authority<B>(request: &Request<B>) -> Result<Option<Authority>, ApiError> {
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    let host = hosts.next();
+    if hosts.next().is_some() {
+        return Err(bad_host("must be given once"));
+    }
+    if let Some(authority) = request.uri().authority() {
+        return Ok(Some(authority.clone()));
+    }
+    match host {
+        Some(host) => {
+            let parsed =
+                Authority::try_from(host.as_bytes()).ok().filter(|authority| !authority.as_str().contains('@'));
+            parsed.map(Some).ok_or_else(|| bad_host("is not a host with or without a port"))
+        }
+        None if request.version() == Version::HTTP_11 => Err(bad_host("must not be left out")),
+        None => Ok(None),
+    }
+}
+
+fn bad_host(description: &str) -> ApiError {
+    let mut violations = Violations::default();
+    violations.add("Host", description);
+    violations.into()
+}
+
+/// Whether `origin` is that of pages which `host` itself serves. The scheme is not compared: what ends TLS may stand before the node.
+fn is_origin_of(origin: &HeaderValue, host: &Authority) -> bool {
+    let parsed = origin.to_str().ok().and_then(|origin| {
+        let (scheme, authority) = origin.split_once("://")?;
+        Some((scheme, authority.parse::<Authority>().ok()?))
+    });
+    parsed.is_some_and(|(scheme, origin)| {
+        let default_port = if scheme == "https" { 443 } else { 80 };
+        let port = |authority: &Authority| authority.port_u16().unwrap_or(default_port);
+        origin.host().eq_ignore_ascii_case(host.host()) && port(&origin) == port(host)
+    })
+}
+
+/// Tells browsers what they may not do with the answer. A page has its own policy for what it loads.
+pub fn secure(headers: &mut HeaderMap, is_tls: bool) {
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert(CROSS_ORIGIN_RESOURCE_POLICY, HeaderValue::from_static("same-origin"));
+    headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(NOTHING_LOADED);
+    if is_tls {
+        headers.insert(header::STRICT_TRANSPORT_SECURITY, HSTS);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gate(allowed_hosts: &[&str], bind: &str, origins: &[&str]) -> BrowserGate {
+        let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        BrowserGate::new(Hosts::of(&owned(allowed_hosts), bind.parse().unwrap()), owned(origins))
+    }
+
+    fn outcome(gate: &BrowserGate, method: &str, headers: &[(&str, &str)]) -> Option<Reason> {
+        let mut request = Request::builder().method(method).uri("/orders");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        gate.check(&request.body(()).unwrap()).err().map(|error| error.reason)
+    }
+
+    #[test]
+    fn on_loopback_the_node_is_served_under_the_names_of_its_machine_only() {
+        let local = gate(&[], "127.0.0.1", &[]);
+        for host in ["localhost", "localhost:5000", "LOCALHOST.", "127.0.0.1:5000", "[::1]:5000"] {
+            assert_eq!(outcome(&local, "GET", &[("host", host)]), None, "{host}");
+        }
+        for host in ["rebound.example", "localhost.example:5000", "127.0.0.1.example", "10.0.0.1"] {
+            assert_eq!(outcome(&local, "GET", &[("host", host)]), Some(Reason::HostNotAllowed), "{host}");
+        }
+        assert_eq!(outcome(&gate(&[], "0.0.0.0", &[]), "GET", &[("host", "orders.example")]), None);
+        assert_eq!(outcome(&gate(&["*"], "127.0.0.1", &[]), "GET", &[("host", "orders.example")]), None);
+        let named = gate(&["Orders.example"], "0.0.0.0", &[]);
+        assert_eq!(outcome(&named, "GET", &[("host", "orders.example:443")]), None);
+        assert_eq!(outcome(&named, "GET", &[("host", "localhost")]), Some(Reason::HostNotAllowed));
+    }
+
+    #[test]
+    fn a_request_of_http_1_1_names_one_host() {
+        let any = gate(&["*"], "127.0.0.1", &[]);
+        for headers in [&[][..], &[("host", "a"), ("host", "a")], &[("host", "a b")], &[("host", "user@a")]] {
+            assert_eq!(outcome(&any, "GET", headers), Some(Reason::InvalidArgument), "{headers:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_page_of_another_site_has_a_browser_send_changes_nothing() {
+        let gate = gate(&[], "127.0.0.1", &["https://shop.example"]);
+        let with = |name, value| outcome(&gate, "POST", &[("host", "localhost:5000"), (name, value)]);
+        for origin in ["http://evil.example", "null", "http://localhost:6000", "http://localhost", "nonsense"] {
+            assert_eq!(with("origin", origin), Some(Reason::CrossSiteRequest), "{origin}");
+        }
+        for origin in ["http://localhost:5000", "https://localhost:5000", "https://shop.example"] {
+            assert_eq!(with("origin", origin), None, "{origin}");
+        }
+        for site in ["cross-site", "same-site", "nonsense"] {
+            assert_eq!(with("sec-fetch-site", site), Some(Reason::CrossSiteRequest), "{site}");
+        }
+        for site in ["same-origin", "none"] {
+            assert_eq!(with("sec-fetch-site", site), None, "{site}");
+        }
+        assert_eq!(outcome(&gate, "POST", &[("host", "localhost:5000")]), None, "no browser");
+        let read = [("host", "localhost:5000"), ("origin", "http://evil.example"), ("sec-fetch-site", "cross-site")];
+        assert_eq!(outcome(&gate, "GET", &read), None, "is answered, but not shown to the page");
+    }
+}

@@ -1,0 +1,119 @@
+//! What pages of other sites make browsers send: refused at every door before anything is done.
+
+use ordersystem::proto::catga::orders::v1::{GetOrderRequest, order_query_service_client::OrderQueryServiceClient};
+use prost::Message;
+use reqwest::{Client, Method};
+use serde_json::json;
+use tonic::Code;
+
+use crate::{
+    rest::{Reply, Rest},
+    support::{PlainConnection, TestServer, code_and_reason, new_order, raw_call},
+    web,
+    wire::frame,
+};
+
+const CREATE: &str = "/catga.orders.v1.OrderCommandService/CreateOrder";
+
+#[tokio::test]
+async fn a_node_on_loopback_is_served_under_the_names_of_its_machine_at_every_door() {
+    let rest = Rest::start().await;
+    let reply = Reply::of(rest.request(Method::GET, "/orders").header("host", "rebound.example")).await;
+    reply.problem(421, "HOST_NOT_ALLOWED");
+    let web = Client::new()
+        .post(rest.server.url(CREATE))
+        .header("host", "rebound.example")
+        .header("content-type", "application/grpc-web+proto")
+        .body(frame(0, &new_order("customer-1").encode_to_vec()));
+    let status = web::status(web.send().await.expect("an answer")).await;
+    assert_eq!(code_and_reason(&status), (Code::PermissionDenied, "HOST_NOT_ALLOWED".to_owned()));
+    let connection = PlainConnection::to_as(&rest.server, "rebound.example").await;
+    let get = GetOrderRequest { order_id: "42".to_owned(), ..Default::default() };
+    let status = OrderQueryServiceClient::new(connection).get_order(get).await.expect_err("refused");
+    assert_eq!(code_and_reason(&status), (Code::PermissionDenied, "HOST_NOT_ALLOWED".to_owned()));
+    let named = Rest::start_with(&[("allowed-hosts", "orders.example")]).await;
+    let reply = Reply::of(named.request(Method::GET, "/orders").header("host", "orders.example:8443")).await;
+    assert_eq!(reply.status, 200);
+    Reply::of(named.request(Method::GET, "/orders")).await.problem(421, "HOST_NOT_ALLOWED");
+    // Probes know no name of it.
+    assert_eq!(named.get("/health/live").await.status, 200);
+    let ready = named.get("/health/ready").await.json();
+    assert_eq!((&ready["status"], &ready["checks"]["store"]["detail"]), (&json!("Ready"), &json!("")));
+}
+
+#[tokio::test]
+async fn a_command_from_a_page_of_another_site_is_refused_with_a_body_or_without() {
+    let rest = Rest::start_with(&[("cors-allowed-origins", "https://shop.example")]).await;
+    let id = rest.order("customer-1").await;
+    let marks = [
+        ("origin", "http://evil.example"),
+        ("origin", "null"),
+        ("sec-fetch-site", "cross-site"),
+        ("sec-fetch-site", "same-site"),
+    ];
+    for (name, value) in marks {
+        for path in [format!("/orders/{id}/cancel"), format!("/orders/{id}/deliver"), format!("/orders/{id}/pay")] {
+            let empty = rest.request(Method::POST, &path).header(name, value);
+            Reply::of(empty).await.problem(403, "CROSS_SITE_REQUEST");
+            let body = rest.posting(&path, json!({}).to_string()).header(name, value);
+            Reply::of(body).await.problem(403, "CROSS_SITE_REQUEST");
+        }
+        let web = Client::new()
+            .post(rest.server.url(CREATE))
+            .header(name, value)
+            .header("content-type", "application/grpc-web+proto")
+            .body(frame(0, &new_order("customer-1").encode_to_vec()));
+        let status = web::status(web.send().await.expect("an answer")).await;
+        assert_eq!(code_and_reason(&status), (Code::PermissionDenied, "CROSS_SITE_REQUEST".to_owned()));
+    }
+    assert_eq!(rest.get(&format!("/orders/{id}")).await.string("status"), "Pending");
+    assert_eq!(rest.get("/stats").await.json()["totalOrders"], 1);
+    let own = format!("http://{}", rest.server.address);
+    for (name, value) in [("origin", &*own), ("origin", "https://shop.example"), ("sec-fetch-site", "same-origin")] {
+        let id = rest.order("customer-1").await;
+        let path = format!("/orders/{id}/cancel");
+        assert_eq!(Reply::of(rest.request(Method::POST, &path).header(name, value)).await.status, 200, "{value}");
+    }
+}
+
+#[tokio::test]
+async fn every_answer_tells_browsers_what_they_may_not_do_with_it() {
+    let rest = Rest::start().await;
+    for path in ["/orders", "/stats", "/metrics", "/openapi.json", "/nowhere", "/dashboard", "/health/live"] {
+        let reply = rest.get(path).await;
+        assert_eq!(reply.header("x-content-type-options"), "nosniff", "{path}");
+        assert_eq!(reply.header("x-frame-options"), "DENY", "{path}");
+        assert_eq!(reply.header("cross-origin-resource-policy"), "same-origin", "{path}");
+        assert!(reply.header("content-security-policy").contains("frame-ancestors 'none'"), "{path}");
+    }
+    let refused = Reply::of(rest.request(Method::GET, "/orders").header("host", "rebound.example")).await;
+    assert_eq!(refused.header("x-frame-options"), "DENY");
+}
+
+#[tokio::test]
+async fn what_is_not_grpc_as_it_is_spoken_here_is_refused_by_http() {
+    let rest = Rest::start().await;
+    let body = frame(0, &new_order("customer-1").encode_to_vec());
+    let send = async |method: Method, content_type: &str, path: &str| {
+        let request = Client::new().request(method, rest.server.url(path)).header("content-type", content_type);
+        Reply::of(request.body(body.clone())).await
+    };
+    for content_type in ["application/grpc+json", "application/grpcfoo", "application/grpc-web+thrift"] {
+        send(Method::POST, content_type, CREATE).await.problem(415, "UNSUPPORTED_MEDIA_TYPE");
+    }
+    send(Method::POST, "application/grpc", CREATE).await.problem(505, "HTTP_VERSION_NOT_SUPPORTED");
+    assert_eq!(send(Method::GET, "application/grpc", CREATE).await.status, 404);
+    assert_eq!(send(Method::GET, "application/grpc-web+proto", CREATE).await.status, 404);
+    assert_eq!(rest.get("/stats").await.json()["totalOrders"], 0, "none of them was executed");
+}
+
+#[tokio::test]
+async fn what_describes_the_services_can_be_switched_off() {
+    let server = TestServer::start_with(&[("reflection", "off"), ("swagger", "off")]).await;
+    let rest = Rest::of(server);
+    rest.get("/swagger").await.problem(404, "ROUTE_NOT_FOUND");
+    rest.get("/swagger/index.html").await.problem(404, "ROUTE_NOT_FOUND");
+    let path = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+    let status = raw_call(&rest.server.channel().await, path, Vec::new(), 1).await.expect_err("refused");
+    assert_eq!(status.code(), Code::Unimplemented);
+}

@@ -1,0 +1,116 @@
+#!/usr/bin/env python3
+"""Pages of other sites in a real browser: what they have it send changes no order, and what they ask for they are not shown.
+
+usage: cross_site.py BINARY
+"""
+
+import http.server
+import json
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+
+from dashboard import PORT, URL, Browser, post, until_ready
+
+ATTACKER_PORT = 5079
+# Each one tries to cancel the order that it is given, and tells in its title when it is done.
+PAGES = {
+    "a form": """<iframe name=f></iframe><form target=f method=post action="{url}/orders/{id}/cancel"></form>
+        <script>document.forms[0].submit(); setTimeout(() => document.title = 'done', 2000)</script>""",
+    "a form with a body": """<iframe name=f></iframe><form target=f method=post enctype=text/plain
+        action="{url}/orders/{id}/cancel"><input name='{{"reason":"' value='"}}'></form>
+        <script>document.forms[0].submit(); setTimeout(() => document.title = 'done', 2000)</script>""",
+    "fetch": """<script>fetch('{url}/orders/{id}/cancel', {{method: 'POST', mode: 'no-cors'}})
+        .finally(() => document.title = 'done')</script>""",
+    "fetch of JSON": """<script>fetch('{url}/orders/{id}/cancel', {{method: 'POST', body: '{{}}',
+        headers: {{'content-type': 'application/json'}}}}).catch(() => 0).finally(() => document.title = 'done')</script>""",
+    "a beacon": """<script>navigator.sendBeacon('{url}/orders/{id}/cancel');
+        setTimeout(() => document.title = 'done', 2000)</script>""",
+    "gRPC-Web": """<script>fetch('{url}/catga.system.v1.AdminService/DiscardDeadLetters', {{method: 'POST', mode: 'no-cors',
+        body: new Uint8Array(5)}}).catch(() => 0).finally(() => document.title = 'done')</script>""",
+}
+# What a page does whose own name has been made to lead to this machine: to the browser the node is its own server.
+REBOUND = """
+    const done = arguments[arguments.length - 1];
+    Promise.all([
+        fetch('/orders').then(reply => reply.status),
+        fetch('/orders/' + arguments[0] + '/cancel',
+            {method: 'POST', headers: {'content-type': 'application/json'}, body: '{}'}).then(reply => reply.status),
+        fetch('/catga.system.v1.AdminService/DiscardDeadLetters',
+            {method: 'POST', headers: {'content-type': 'application/grpc-web+proto'}, body: new Uint8Array(5)})
+            .then(reply => reply.headers.get('grpc-status')),
+    ]).then(done, error => done(String(error)));
+"""
+
+
+class Attacker(http.server.BaseHTTPRequestHandler):
+    page = ""
+
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.end_headers()
+        self.wfile.write(self.page.encode())
+
+    def log_message(self, *_):
+        pass
+
+
+def status_of(order):
+    return json.load(urllib.request.urlopen(f"{URL}/orders/{order}", timeout=5))["status"]
+
+
+def attack(browser):
+    """Everything that another site has brought about."""
+    order = post("/orders", {"customerId": "c", "items": [{"productId": "p", "quantity": 1, "price": "9.95"}]})["orderId"]
+    for name, page in PAGES.items():
+        Attacker.page = "<title>begun</title>" + page.format(url=URL, id=order)
+        # Another site than 127.0.0.1, to the browser.
+        browser.call("POST", "/url", {"url": f"http://localhost:{ATTACKER_PORT}/"})
+        deadline = time.monotonic() + 30
+        while browser.call("GET", "/title") != "done":
+            if time.monotonic() > deadline:
+                yield f"{name}: the page did not come to its end"
+                break
+            time.sleep(0.1)
+        if status_of(order) != "Pending":
+            yield f"{name} of another site has cancelled an order"
+            return
+    # A page of the attacker's own, loaded before its name led here, has no policy of the node's.
+    browser.call("POST", "/goog/cdp/execute", {"cmd": "Page.setBypassCSP", "params": {"enabled": True}})
+    browser.call("POST", "/url", {"url": f"http://rebound.example:{PORT}/health/live"})
+    answers = browser.call("POST", "/execute/async", {"script": REBOUND, "args": [order]})
+    if answers != [421, 421, "7"]:
+        yield f"a page under another name is answered {answers}"
+    if status_of(order) != "Pending":
+        yield "a page under another name has cancelled an order"
+    # The same from a page of the node itself.
+    browser.open("/health/live")
+    answers = browser.call("POST", "/execute/async", {"script": REBOUND, "args": [order]})
+    if answers[:2] != [200, 200] or status_of(order) != "Cancelled":
+        yield f"a page of the node itself is answered {answers}"
+
+
+def main():
+    server = subprocess.Popen([sys.argv[1], "--port", str(PORT)], stderr=subprocess.DEVNULL)
+    attacker = http.server.ThreadingHTTPServer(("127.0.0.1", ATTACKER_PORT), Attacker)
+    threading.Thread(target=attacker.serve_forever, daemon=True).start()
+    browser = None
+    try:
+        until_ready()
+        browser = Browser("--host-resolver-rules=MAP rebound.example 127.0.0.1")
+        failures = list(attack(browser))
+    finally:
+        if browser:
+            browser.close()
+        attacker.shutdown()
+        server.terminate()
+        server.wait()
+    print("\n".join(failures) or "pages of other sites change nothing and see nothing")
+    sys.exit(bool(failures))
+
+
+if __name__ == "__main__":
+    main()
