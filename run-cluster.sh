@@ -9,7 +9,9 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-say() { echo "run-cluster: $*" >&2; }
+# A copy of where errors go: what a trap says is said while the loop below has the other one closed.
+exec 3>&2
+say() { echo "run-cluster: $*" >&3; }
 usage() { sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//p}' "$0"; }
 wrong() {
     say "$*"
