@@ -13,9 +13,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::watch;
 
+mod confirmations;
 mod follower;
 mod second_look;
 
+pub use confirmations::Confirmations;
 pub use follower::{Foothold, LogFollower, LogPoint, LogWake, fingerprint};
 pub use second_look::{ReadError, confirmed, on_one};
 

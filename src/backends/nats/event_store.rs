@@ -45,7 +45,7 @@ use tokio::{
 
 use self::{
     commit::{StoredCommit, last_position, sequence_before},
-    confirm::Confirmations,
+    confirm::{Confirmations, PACE},
     log::Log,
     read::Readers,
     ring::{Entry, Ring, Slot},
@@ -104,8 +104,8 @@ impl NatsEventStore {
             connection: watch::Sender::new(0),
             readers: Readers::default(),
             reads: Semaphore::new(MAX_READS),
-            confirmations: Confirmations::default(),
-            request_confirmations: Confirmations::default(),
+            confirmations: Confirmations::new(PACE),
+            request_confirmations: Confirmations::new(PACE),
             full: Mutex::default(),
         });
         let tail = AbortOnDrop(tokio::spawn(tail::follow(Arc::downgrade(&shared))));

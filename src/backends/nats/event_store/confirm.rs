@@ -16,15 +16,9 @@
 //! What it costs in round trips: on one server nothing, as its reads are the truth. With replicas a read that must be strong has one for the
 //! confirmation, beside the read, and one for the count; so has a refusal. Commands that are accepted have none.
 
-use std::{
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::time::Duration;
 
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep};
 
 use super::{
     Shared,
@@ -39,81 +33,12 @@ use crate::{
 };
 
 /// Markers follow each other no closer than this.
-const PACE: Duration = Duration::from_millis(5);
+pub(super) const PACE: Duration = Duration::from_millis(5);
 /// The pause before a question is asked again that a server has answered which is behind.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// The acknowledged publishes to one stream, as proofs for who asks.
-#[derive(Debug, Default)]
-pub(super) struct Confirmations {
-    /// Counts questions and publishes as they begin.
-    clock: AtomicU64,
-    /// The latest publish that was acknowledged: when it began, and its sequence.
-    proof: Mutex<(u64, u64)>,
-    /// Only one asks NATS at a time.
-    asking: tokio::sync::Mutex<Asked>,
-}
-
-/// The last marker of this node.
-#[derive(Debug, Default)]
-struct Asked {
-    at: Option<Instant>,
-    /// When it began, and why it was not acknowledged, if so: this is the answer for all who asked before.
-    failed: Option<(u64, CallError)>,
-}
-
-impl Confirmations {
-    /// To be called before a publish is sent.
-    pub(super) fn begin(&self) -> u64 {
-        self.clock.fetch_add(1, Ordering::SeqCst) + 1
-    }
-
-    /// A publish that began at `begun` was acknowledged as message `sequence`. Not for a duplicate: its leader answers that alone.
-    pub(super) fn acknowledged(&self, begun: u64, sequence: u64) {
-        let mut proof = self.proof.lock().unwrap_or_else(PoisonError::into_inner);
-        if begun > proof.0 {
-            *proof = (begun, sequence);
-        }
-    }
-
-    /// The sequence of a publish that began after `question`.
-    fn since(&self, question: u64) -> Option<u64> {
-        let (begun, sequence) = *self.proof.lock().unwrap_or_else(PoisonError::into_inner);
-        (begun > question).then_some(sequence)
-    }
-
-    /// A sequence that everything which was acknowledged before this call stands before; `publish` adds a marker.
-    async fn confirm<F: Future<Output = Result<u64, CallError>>>(
-        &self,
-        publish: impl FnOnce() -> F,
-    ) -> Result<u64, CallError> {
-        let question = self.begin();
-        let mut asked = self.asking.lock().await;
-        match &asked.failed {
-            Some((begun, why)) if *begun > question => return Err(why.clone()),
-            _ => {}
-        }
-        if let (None, Some(before)) = (self.since(question), asked.at) {
-            sleep_until(before + PACE).await;
-        }
-        if let Some(sequence) = self.since(question) {
-            return Ok(sequence);
-        }
-        let begun = self.begin();
-        asked.at = Some(Instant::now());
-        asked.failed = None;
-        match publish().await {
-            Ok(sequence) => {
-                self.acknowledged(begun, sequence);
-                Ok(sequence)
-            }
-            Err(why) => {
-                asked.failed = Some((begun, why.clone()));
-                Err(why)
-            }
-        }
-    }
-}
+/// The acknowledged publishes to one stream, by their sequences, as proofs for who asks.
+pub(super) type Confirmations = crate::event_store::Confirmations<u64, CallError>;
 
 impl Shared {
     /// The subject of markers in the log. No order has it: those are numbers.
@@ -263,73 +188,7 @@ impl Shared {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        future::ready,
-        sync::{Arc, atomic::AtomicU64},
-    };
-
     use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn one_marker_serves_all_who_wait_and_the_next_keeps_its_distance() {
-        let confirmations = Arc::new(Confirmations::default());
-        let sent = Arc::new(AtomicU64::new(0));
-        let ask = |confirmations: Arc<Confirmations>, sent: Arc<AtomicU64>| async move {
-            let publish = || async {
-                sleep(Duration::from_millis(20)).await;
-                Ok(sent.fetch_add(1, Ordering::SeqCst) + 1)
-            };
-            confirmations.confirm(publish).await
-        };
-        let asked: Vec<_> = (0..50).map(|_| tokio::spawn(ask(Arc::clone(&confirmations), Arc::clone(&sent)))).collect();
-        for asked in asked {
-            asked.await.unwrap().unwrap();
-        }
-        // The first one's marker may have begun before the others asked.
-        assert!(sent.load(Ordering::SeqCst) <= 2);
-        let begun = Instant::now();
-        for _ in 0..3 {
-            let publish = || ready(Ok(sent.fetch_add(1, Ordering::SeqCst) + 1));
-            confirmations.confirm(publish).await.unwrap();
-        }
-        assert!(begun.elapsed() >= PACE * 2);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_publish_proves_nothing_to_who_asked_after_it_was_sent() {
-        let confirmations = Confirmations::default();
-        let begun = confirmations.begin();
-        let question = confirmations.begin();
-        confirmations.acknowledged(begun, 7);
-        assert_eq!(confirmations.since(question), None);
-        let begun = confirmations.begin();
-        confirmations.acknowledged(begun, 9);
-        assert_eq!(confirmations.since(question), Some(9));
-        // A commit that was sent while a question waits for its turn answers it.
-        let held = confirmations.asking.lock().await;
-        let publish = || async { panic!("no marker is needed") };
-        let mut waiting = Box::pin(confirmations.confirm(publish));
-        assert!(futures_util::poll!(&mut waiting).is_pending());
-        let begun = confirmations.begin();
-        confirmations.acknowledged(begun, 11);
-        drop(held);
-        assert_eq!(waiting.await, Ok(11));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_marker_that_fails_fails_for_all_who_waited_and_not_for_later_ones() {
-        let confirmations = Confirmations::default();
-        let lost = || async {
-            sleep(Duration::from_secs(2)).await;
-            Err::<u64, _>(CallError::Lost("no answer".to_owned()))
-        };
-        let begun = Instant::now();
-        let (first, second, third) =
-            tokio::join!(confirmations.confirm(lost), confirmations.confirm(lost), confirmations.confirm(lost));
-        assert!([first, second, third].iter().all(Result::is_err));
-        assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
-        assert_eq!(confirmations.confirm(|| ready(Ok(3))).await, Ok(3));
-    }
 
     #[test]
     fn a_marker_leads_past_those_before_it_to_the_last_commit() {

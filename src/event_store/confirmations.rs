@@ -1,0 +1,171 @@
+//! One question to the store, as a proof for all who wait for one.
+//!
+//! Where a server may answer that has been replaced and does not know it, a read is proven only by a question to those who know that was asked
+//! after it, and answered. What a question is the backend knows: a publish that a quorum takes, or who the primary is.
+
+use std::{
+    future::Future,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::time::{Instant, sleep_until};
+
+/// The questions that were answered, and the one that is under way. `T` is what an answer says.
+#[derive(Debug)]
+pub struct Confirmations<T, E> {
+    /// Counts waiters and questions as they begin.
+    clock: AtomicU64,
+    /// The latest question that was answered: when it began, and the answer.
+    proof: Mutex<Option<(u64, T)>>,
+    /// Only one is asked at a time.
+    asking: tokio::sync::Mutex<Asked<E>>,
+    /// Questions follow each other no closer than this.
+    pace: Duration,
+}
+
+/// The last question of this node.
+#[derive(Debug)]
+struct Asked<E> {
+    at: Option<Instant>,
+    /// When it began, and why it was not answered, if so: this is the answer for all who waited before.
+    failed: Option<(u64, E)>,
+}
+
+impl<T: Copy, E: Clone> Confirmations<T, E> {
+    /// None yet.
+    #[must_use]
+    pub fn new(pace: Duration) -> Self {
+        let asking = tokio::sync::Mutex::new(Asked { at: None, failed: None });
+        Self { clock: AtomicU64::new(0), proof: Mutex::new(None), asking, pace }
+    }
+
+    /// To be called before something is sent the answer to which may prove as much as a question's.
+    pub fn begin(&self) -> u64 {
+        self.clock.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    /// What began at `begun` was answered.
+    pub fn acknowledged(&self, begun: u64, answer: T) {
+        let mut proof = self.proof.lock().unwrap_or_else(PoisonError::into_inner);
+        if proof.as_ref().is_none_or(|(before, _)| begun > *before) {
+            *proof = Some((begun, answer));
+        }
+    }
+
+    /// The answer to what began after `waiter`.
+    fn since(&self, waiter: u64) -> Option<T> {
+        let proof = self.proof.lock().unwrap_or_else(PoisonError::into_inner);
+        proof.as_ref().filter(|(begun, _)| *begun > waiter).map(|(_, answer)| *answer)
+    }
+
+    /// The answer to a question that is asked after this call; `ask` asks one, if nobody else does.
+    ///
+    /// # Errors
+    /// Those of `ask`.
+    pub async fn confirm<F: Future<Output = Result<T, E>>>(&self, ask: impl FnOnce() -> F) -> Result<T, E> {
+        let waiter = self.begin();
+        let mut asked = self.asking.lock().await;
+        match &asked.failed {
+            Some((begun, why)) if *begun > waiter => return Err(why.clone()),
+            _ => {}
+        }
+        if let (None, Some(before)) = (self.since(waiter), asked.at) {
+            sleep_until(before + self.pace).await;
+        }
+        if let Some(answer) = self.since(waiter) {
+            return Ok(answer);
+        }
+        let begun = self.begin();
+        asked.at = Some(Instant::now());
+        asked.failed = None;
+        match ask().await {
+            Ok(answer) => {
+                self.acknowledged(begun, answer);
+                Ok(answer)
+            }
+            Err(why) => {
+                asked.failed = Some((begun, why.clone()));
+                Err(why)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        future::ready,
+        sync::{Arc, atomic::AtomicU64},
+    };
+
+    use tokio::time::sleep;
+
+    use super::*;
+
+    const PACE: Duration = Duration::from_millis(5);
+
+    #[tokio::test(start_paused = true)]
+    async fn one_question_serves_all_who_wait_and_the_next_keeps_its_distance() {
+        let confirmations = Arc::new(Confirmations::<u64, String>::new(PACE));
+        let sent = Arc::new(AtomicU64::new(0));
+        let ask = |confirmations: Arc<Confirmations<u64, String>>, sent: Arc<AtomicU64>| async move {
+            let publish = || async {
+                sleep(Duration::from_millis(20)).await;
+                Ok(sent.fetch_add(1, Ordering::SeqCst) + 1)
+            };
+            confirmations.confirm(publish).await
+        };
+        let asked: Vec<_> = (0..50).map(|_| tokio::spawn(ask(Arc::clone(&confirmations), Arc::clone(&sent)))).collect();
+        for asked in asked {
+            asked.await.unwrap().unwrap();
+        }
+        // The first one's question may have begun before the others asked.
+        assert!(sent.load(Ordering::SeqCst) <= 2);
+        let begun = Instant::now();
+        for _ in 0..3 {
+            let publish = || ready(Ok(sent.fetch_add(1, Ordering::SeqCst) + 1));
+            confirmations.confirm(publish).await.unwrap();
+        }
+        assert!(begun.elapsed() >= PACE * 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_proves_nothing_to_who_asked_after_its_question_was_sent() {
+        let confirmations = Confirmations::<u64, String>::new(PACE);
+        let begun = confirmations.begin();
+        let waiter = confirmations.begin();
+        confirmations.acknowledged(begun, 7);
+        assert_eq!(confirmations.since(waiter), None);
+        let begun = confirmations.begin();
+        confirmations.acknowledged(begun, 9);
+        assert_eq!(confirmations.since(waiter), Some(9));
+        // A commit that was sent while a question waits for its turn answers it.
+        let held = confirmations.asking.lock().await;
+        let publish = || async { panic!("no question is needed") };
+        let mut waiting = Box::pin(confirmations.confirm(publish));
+        assert!(futures_util::poll!(&mut waiting).is_pending());
+        let begun = confirmations.begin();
+        confirmations.acknowledged(begun, 11);
+        drop(held);
+        assert_eq!(waiting.await, Ok(11));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_question_that_fails_fails_for_all_who_waited_and_not_for_later_ones() {
+        let confirmations = Confirmations::<u64, String>::new(PACE);
+        let lost = || async {
+            sleep(Duration::from_secs(2)).await;
+            Err::<u64, _>("no answer".to_owned())
+        };
+        let begun = Instant::now();
+        let (first, second, third) =
+            tokio::join!(confirmations.confirm(lost), confirmations.confirm(lost), confirmations.confirm(lost));
+        assert!([first, second, third].iter().all(Result::is_err));
+        assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+        assert_eq!(confirmations.confirm(|| ready(Ok(3))).await, Ok(3));
+    }
+}
