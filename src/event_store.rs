@@ -487,6 +487,17 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
         self.head().await
     }
 
+    /// Checks that what has been read since [`EventStore::connections`] was `connection` was read where all nodes write. To be asked after a read
+    /// that must be strong or has a token, and before anything is refused: another node may use a server already that has taken the place of this
+    /// one's. A store whose connection cannot outlive its server's office needs none.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] where that is not certain, or the connection is another one by now.
+    async fn confirm_connection(&self, connection: u64) -> Result<(), StoreError> {
+        let _ = connection;
+        Ok(())
+    }
+
     /// About how many events lie after `from` up to `to`: for people, who cannot tell from positions, which may leave gaps.
     fn distance(&self, from: Position, to: Position) -> u64 {
         to.0.saturating_sub(from.0)

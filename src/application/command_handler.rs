@@ -105,6 +105,7 @@ impl CommandHandler {
         let request_id = request.request_id.as_ref();
         let at = Timestamp::from_micros(self.clock.now_micros());
         let (action, actor, expected) = (request.action, request.actor, request.expected_revision);
+        let connection = self.orders.connection();
         let outcome = match request.order_id {
             Some(order_id) => {
                 let attempt = Attempt { key, command: OrderCommand { order_id, at, action }, actor };
@@ -116,12 +117,11 @@ impl CommandHandler {
                 self.create(attempt, request_id, expected).await
             }
         };
-        outcome.map_err(|error| match error {
-            AppError::RequestReused(_) => {
-                AppError::RequestReused(request_id.map_or_else(String::new, ToString::to_string))
-            }
-            other => other,
-        })
+        if let Err(AppError::RequestReused(_)) = outcome {
+            self.store.confirm_connection(connection).await?;
+            return Err(AppError::RequestReused(request_id.map_or_else(String::new, ToString::to_string)));
+        }
+        outcome
     }
 
     /// Makes a new order. Its id is the service's own choice: where one is taken, which takes another node with the same worker number or a
@@ -133,14 +133,14 @@ impl CommandHandler {
         expected: Option<Revision>,
     ) -> Result<CommandReply, AppError> {
         for tries in 1..=MAX_NEW_IDS {
+            let connection = self.orders.connection();
             let decided = match decide_expecting(None, &attempt.command, expected) {
                 Ok(events) => events,
                 Err(refusal) => {
-                    let first = self.refuse(&attempt, None, refusal).await?;
+                    let first = self.refuse(&attempt, None, connection, refusal).await?;
                     return first.ok_or_else(|| AppError::unavailable("the id of the new order is being taken"));
                 }
             };
-            let connection = self.orders.connection();
             match self.store.append(attempt.commit(None, &decided, request_id)).await {
                 Ok(appended) if appended.replayed => return self.replay(&attempt, connection, appended).await,
                 Ok(appended) => return self.accept(None, &decided, appended),
@@ -183,8 +183,10 @@ impl CommandHandler {
             current = self.orders.shared(id).await;
         }
         let (mut is_fresh, mut is_behind) = (false, false);
+        let mut loaded_on = self.orders.connection();
         for tries in 0..MAX_ATTEMPTS {
             if current.is_none() && !is_fresh {
+                loaded_on = self.orders.connection();
                 current = self.orders.load(id).await?;
                 is_fresh = true;
             }
@@ -194,7 +196,7 @@ impl CommandHandler {
                     current = None;
                     continue;
                 }
-                Err(refusal) => match self.refuse(attempt, current.as_deref(), refusal).await? {
+                Err(refusal) => match self.refuse(attempt, current.as_deref(), loaded_on, refusal).await? {
                     Some(first) => return Ok(first),
                     None => {
                         // What it was decided on is not the newest: a server of the store is behind.
@@ -241,11 +243,12 @@ impl CommandHandler {
     }
 
     /// The rules refuse the command, unless it is the retry of one that they allowed: then the first answer stands. `None`: what they were asked
-    /// of is not the newest, so that nothing is refused.
+    /// of, which was loaded on the connection `loaded_on`, is not the newest, so that nothing is refused.
     async fn refuse(
         &self,
         attempt: &Attempt,
         current: Option<&LoadedOrder>,
+        loaded_on: u64,
         refusal: AppError,
     ) -> Result<Option<CommandReply>, AppError> {
         let stream = StreamId(attempt.command.order_id.get());
@@ -256,7 +259,11 @@ impl CommandHandler {
             return self.replay(attempt, connection, appended).await.map(Some);
         }
         let revision = current.map_or(0, |loaded| loaded.order.revision);
-        if self.store.confirms(stream, revision).await? { Err(refusal) } else { Ok(None) }
+        if !self.store.confirms(stream, revision).await? || self.orders.connection() != loaded_on {
+            return Ok(None);
+        }
+        self.store.confirm_connection(loaded_on).await?;
+        Err(refusal)
     }
 
     /// The first answer to a request: the order as that commit left it. `first` was found on `connection`, or after it.

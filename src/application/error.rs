@@ -118,6 +118,20 @@ impl AppError {
         Self::Unavailable { what: what.to_string(), retry_after: RETRY_AFTER }
     }
 
+    /// Whether it says what the log holds, or does not hold.
+    pub(super) const fn is_claim(&self) -> bool {
+        matches!(
+            self,
+            Self::OrderNotFound(_)
+                | Self::NotYetThen(_)
+                | Self::HistoryEndsBefore { .. }
+                | Self::IllegalTransition { .. }
+                | Self::RevisionConflict { .. }
+                | Self::RequestReused(_)
+                | Self::LogReplaced(_)
+        )
+    }
+
     /// Whether the fault lies with the service or what it depends on, and not with the client.
     #[must_use]
     pub const fn is_internal(&self) -> bool {

@@ -79,14 +79,15 @@ impl Request for GetOrder {
     }
 
     async fn handle(self, handlers: &Handlers) -> Result<Self::Reply, AppError> {
-        let queries = &handlers.queries;
-        queries.check_reachable(self.consistency).await?;
-        match self.until {
-            Until::Now => {
-                queries.current(self.order_id, self.consistency).await?.ok_or(AppError::OrderNotFound(self.order_id))
+        let (queries, Self { order_id, until, consistency }) = (&handlers.queries, self);
+        let read = || async move {
+            queries.check_reachable(consistency).await?;
+            match until {
+                Until::Now => queries.current(order_id, consistency).await?.ok_or(AppError::OrderNotFound(order_id)),
+                then => queries.then(order_id, then, consistency).await,
             }
-            then => queries.then(self.order_id, then, self.consistency).await,
-        }
+        };
+        queries.confirmed(consistency, read).await
     }
 }
 
@@ -102,15 +103,19 @@ impl Request for BatchGetOrders {
     }
 
     async fn handle(self, handlers: &Handlers) -> Result<Self::Reply, AppError> {
-        handlers.queries.check_reachable(self.consistency).await?;
         let queries = &handlers.queries;
-        // One confirmation serves all of them.
-        let consistency = match self.consistency {
-            Consistency::Strong => Consistency::AtLeast(queries.store.confirmed().await?),
-            other => other,
+        let (order_ids, consistency) = (&self.order_ids, self.consistency);
+        let read = || async move {
+            queries.check_reachable(consistency).await?;
+            // One confirmation serves all of them.
+            let consistency = match consistency {
+                Consistency::Strong => Consistency::AtLeast(queries.store.confirmed().await?),
+                other => other,
+            };
+            let loads: Vec<_> = order_ids.iter().map(|id| queries.current(*id, consistency)).collect();
+            stream::iter(loads).buffered(LOADS_AT_ONCE).try_collect().await
         };
-        let loads: Vec<_> = self.order_ids.into_iter().map(|id| queries.current(id, consistency)).collect();
-        stream::iter(loads).buffered(LOADS_AT_ONCE).try_collect().await
+        queries.confirmed(consistency, read).await
     }
 }
 
@@ -123,9 +128,13 @@ impl Request for ListOrders {
 
     async fn handle(self, handlers: &Handlers) -> Result<Self::Reply, AppError> {
         let queries = &handlers.queries;
-        queries.await_projection(self.consistency).await?;
-        let position = queries.progress.position();
-        Ok(Projected { answer: queries.read_model.list(&self.query).await?, position })
+        let (query, consistency) = (&self.query, self.consistency);
+        let read = || async move {
+            queries.await_projection(consistency).await?;
+            let position = queries.progress.position();
+            Ok(Projected { answer: queries.read_model.list(query).await?, position })
+        };
+        queries.confirmed(consistency, read).await
     }
 }
 
@@ -137,10 +146,13 @@ impl Request for GetOrderStats {
     }
 
     async fn handle(self, handlers: &Handlers) -> Result<Self::Reply, AppError> {
-        let queries = &handlers.queries;
-        queries.await_projection(self.consistency).await?;
-        let position = queries.progress.position();
-        Ok(Projected { answer: queries.read_model.totals().await?, position })
+        let (queries, consistency) = (&handlers.queries, self.consistency);
+        let read = || async move {
+            queries.await_projection(consistency).await?;
+            let position = queries.progress.position();
+            Ok(Projected { answer: queries.read_model.totals().await?, position })
+        };
+        queries.confirmed(consistency, read).await
     }
 }
 
@@ -150,6 +162,8 @@ const MAX_FRESHNESS_WAIT: Duration = Duration::from_secs(20);
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 /// So many orders of one query are loaded at once.
 const LOADS_AT_ONCE: usize = 16;
+/// How often a query reads again because the node has connected to the store again meanwhile.
+const MAX_READS: usize = 4;
 
 impl QueryHandler {
     /// A handler that folds orders from `store` and lists from `read_model`.
@@ -165,6 +179,31 @@ impl QueryHandler {
 
     pub(super) fn publish_gauges(&self) {
         self.orders.publish_gauges();
+    }
+
+    /// What `read` answers, or refuses, once the store has confirmed that this was read where all nodes write. An eventual read needs no more than
+    /// that it was there.
+    async fn confirmed<T, R>(&self, consistency: Consistency, read: impl Fn() -> R) -> Result<T, AppError>
+    where
+        R: Future<Output = Result<T, AppError>>,
+    {
+        if consistency == Consistency::Eventual {
+            return read().await;
+        }
+        let mut tries = 0;
+        loop {
+            let connection = self.orders.connection();
+            let found = read().await;
+            if found.as_ref().is_err_and(|error| !error.is_claim()) {
+                return found;
+            }
+            tries += 1;
+            match self.store.confirm_connection(connection).await {
+                Ok(()) => return found,
+                Err(why) if self.orders.connection() == connection || tries == MAX_READS => return Err(why.into()),
+                Err(_) => {}
+            }
+        }
     }
 
     /// The order as it is now: from the cache unless that has to be fresher than the cache can promise.

@@ -45,6 +45,15 @@ impl LogPoint {
     /// # Errors
     /// [`StoreError::LogReplaced`] if it has not; a server that merely lags behind is [`StoreError::Unavailable`].
     pub async fn verify(self, store: &dyn EventStore) -> Result<(), StoreError> {
+        let connection = *store.connections().borrow();
+        let found = self.look_for(store).await;
+        if matches!(found, Err(StoreError::LogReplaced(_))) {
+            store.confirm_connection(connection).await?;
+        }
+        found
+    }
+
+    async fn look_for(self, store: &dyn EventStore) -> Result<(), StoreError> {
         if self.position == Position(0) {
             return Ok(());
         }

@@ -308,6 +308,7 @@ impl OrderProjection {
     async fn resume(&self, log: LogId, head: Position) -> Result<Option<LogPlace>, String> {
         let Parts { store, read_model, .. } = &self.parts;
         let Some(place) = read_model.checkpoint().await.map_err(text)? else { return Ok(None) };
+        let connection = *store.connections().borrow();
         let mut is_loss = false;
         let why = if place.log != log {
             format!("its rows come from log {}, and the log is now {}", place.log.0, log.0)
@@ -323,6 +324,9 @@ impl OrderProjection {
             is_loss = true;
             format!("the log has another event at position {}, up to which it has followed it", place.position)
         };
+        if is_loss {
+            store.confirm_connection(connection).await.map_err(text)?;
+        }
         if is_loss && !self.is_told.swap(false, Ordering::Relaxed) {
             self.note_loss(&why);
         }

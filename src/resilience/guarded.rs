@@ -166,6 +166,11 @@ impl EventStore for GuardedStore {
         self.read_twice(|| self.inner.confirmed_head()).await
     }
 
+    /// Asks beside the breaker: where nobody confirms anything, plain commands still work.
+    async fn confirm_connection(&self, connection: u64) -> Result<(), StoreError> {
+        self.inner.confirm_connection(connection).await
+    }
+
     fn distance(&self, from: Position, to: Position) -> u64 {
         self.inner.distance(from, to)
     }

@@ -170,6 +170,11 @@ impl EventStore for PatientStore {
         self.patience.ask(|| self.inner.confirmed_head()).await
     }
 
+    /// Once: what was read before is not confirmed by waiting.
+    async fn confirm_connection(&self, connection: u64) -> Result<(), StoreError> {
+        self.inner.confirm_connection(connection).await
+    }
+
     fn distance(&self, from: Position, to: Position) -> u64 {
         self.inner.distance(from, to)
     }

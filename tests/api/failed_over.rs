@@ -15,7 +15,7 @@ use ordersystem::{
         AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, Position, RecordedCommit, RequestKey,
         Revision, StoreError, StoredEvent, StreamId,
     },
-    proto::catga::orders::v1::CreateOrderRequest,
+    proto::catga::orders::v1::{ConsistencyLevel, CreateOrderRequest, GetOrderRequest, ReadConsistency},
 };
 use tokio::sync::watch;
 use tonic::Code;
@@ -32,6 +32,8 @@ struct TwoServers {
     has_failed: AtomicBool,
     /// It fails when it has found a request.
     fails_next: AtomicBool,
+    /// It fails when it has shown an order.
+    fails_after_read: AtomicBool,
     /// Not a fail-over: both are asked, one for requests and the other one for events, which is damage.
     is_damaged: AtomicBool,
 }
@@ -44,6 +46,7 @@ impl TwoServers {
             connections: watch::channel(1).0,
             has_failed: AtomicBool::new(false),
             fails_next: AtomicBool::new(false),
+            fails_after_read: AtomicBool::new(false),
             is_damaged: AtomicBool::new(false),
         });
         let mut backends = Backends::memory();
@@ -64,9 +67,13 @@ impl TwoServers {
 
     fn is_found(&self) {
         if self.fails_next.swap(false, Ordering::SeqCst) {
-            self.has_failed.store(true, Ordering::SeqCst);
-            self.connections.send_modify(|made| *made += 1);
+            self.fail_over();
         }
+    }
+
+    fn fail_over(&self) {
+        self.has_failed.store(true, Ordering::SeqCst);
+        self.connections.send_modify(|made| *made += 1);
     }
 
     fn server(&self) -> &MemoryEventStore {
@@ -115,7 +122,19 @@ impl EventStore for TwoServers {
         direction: Direction,
         max_events: usize,
     ) -> Result<Vec<StoredEvent>, StoreError> {
-        self.server_of_orders().read_stream(stream, from, direction, max_events).await
+        let events = self.server_of_orders().read_stream(stream, from, direction, max_events).await;
+        if self.fails_after_read.swap(false, Ordering::SeqCst) {
+            self.fail_over();
+        }
+        events
+    }
+
+    /// As a store with several servers, of which one is the right one at a time.
+    async fn confirm_connection(&self, connection: u64) -> Result<(), StoreError> {
+        if *self.connections.borrow() == connection {
+            return Ok(());
+        }
+        Err(StoreError::Unavailable("another server has taken its place".to_owned()))
     }
 
     async fn read_log(
@@ -194,4 +213,24 @@ async fn a_request_whose_order_is_gone_is_damage_where_one_connection_shows_both
     store.is_damaged.store(true, Ordering::SeqCst);
     let refused = commands.create_order(order_with("place-1")).await.expect_err("damaged");
     assert_eq!(code_and_reason(&refused), (Code::DataLoss, "DATA_CORRUPT".to_owned()), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_strong_read_or_a_refusal_that_meets_a_fail_over_is_of_the_new_server() {
+    let (server, store) = TwoServers::start().await;
+    let (commands, mut queries) = (server.commands().await, server.queries().await);
+    let order = server.place_order("customer-1").await.order_id;
+    store.replicate().await;
+    let only_there = server.place_order("customer-1").await.order_id;
+    let consistency = Some(ReadConsistency { level: ConsistencyLevel::Strong.into(), token: String::new() });
+    let get =
+        |order_id: &str| GetOrderRequest { order_id: order_id.to_owned(), at: None, consistency: consistency.clone() };
+    store.fails_after_read.store(true, Ordering::SeqCst);
+    let found = queries.get_order(get(&order)).await.expect("both have it").into_inner();
+    assert_eq!(found.order.expect("order").revision, 1);
+    let lost = queries.get_order(get(&only_there)).await.expect_err("the new one never had it");
+    assert_eq!(code_and_reason(&lost), (Code::NotFound, "ORDER_NOT_FOUND".to_owned()), "{lost:?}");
+    store.fails_after_read.store(true, Ordering::SeqCst);
+    let refused = give(&commands, Step::Deliver, &order, Meta::default()).await.expect_err("not shipped");
+    assert_eq!(code_and_reason(&refused), (Code::FailedPrecondition, "ILLEGAL_TRANSITION".to_owned()), "{refused:?}");
 }

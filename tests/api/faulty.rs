@@ -111,6 +111,8 @@ pub struct FaultyStore {
     pub log: Switch,
     /// Reads of the log alone.
     pub batches: Switch,
+    /// Whether what was read is confirmed.
+    pub confirms: Switch,
     pub answer: watch::Sender<AppendAnswer>,
     /// Whether the store says which log it is: a broker's store cannot before it has been reached.
     pub is_known: AtomicBool,
@@ -132,6 +134,7 @@ impl FaultyStore {
             reads: Switch::new(),
             log: Switch::new(),
             batches: Switch::new(),
+            confirms: Switch::new(),
             answer: watch::channel(AppendAnswer::Honest).0,
             is_known: AtomicBool::new(true),
             behind: watch::channel(Behind::No).0,
@@ -230,6 +233,10 @@ impl EventStore for FaultyStore {
         let events = self.inner.read_stream(stream, Revision::MAX, Direction::Backward, usize::MAX).await?;
         let newest = events.iter().find(|event| event.position <= position);
         Ok(newest.is_none_or(|newest| newest.revision <= revision))
+    }
+
+    async fn confirm_connection(&self, _: u64) -> Result<(), StoreError> {
+        self.confirms.pass().await
     }
 
     async fn read_log(

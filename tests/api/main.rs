@@ -34,6 +34,7 @@ mod retries;
 mod shutdown;
 mod subscriptions;
 mod system;
+mod unconfirmed;
 mod unknown_log;
 mod web;
 mod wire;

@@ -17,15 +17,18 @@ use ordersystem::{
         message_bus::{RedisBusOptions, RedisMessageBus},
     },
     event_store::{
-        AppendError, Commit, CommitId, Direction, Durability, EventStore, ExpectedRevision, Position, StoreError,
-        StreamId,
+        AppendError, Commit, CommitId, Direction, Durability, EventStore, ExpectedRevision, LogPoint, Position,
+        StoreError, StreamId,
     },
     lease::LeaseStore,
     message_bus::{Message, MessageBus},
 };
 use tokio::time::sleep;
 
-use crate::redis_server::{DURABLE, RedisServer, fresh_prefix};
+use crate::{
+    proxy::{Proxy, Way},
+    redis_server::{DURABLE, RedisServer, fresh_prefix},
+};
 
 /// The name of the service.
 const SERVICE: &str = "orders";
@@ -86,6 +89,22 @@ impl Sentinels {
         format!("redis+sentinel://{}/{SERVICE}", hosts.join(","))
     }
 
+    /// Proxies to the Sentinels, and the address for a node that reaches them through these.
+    pub fn proxies(&self) -> (Vec<Proxy>, String) {
+        let proxies: Vec<_> = self.sentinels.iter().map(|sentinel| Proxy::to(sentinel.port)).collect();
+        let hosts: Vec<_> = proxies.iter().map(|proxy| format!("127.0.0.1:{}", proxy.port())).collect();
+        (proxies, format!("redis+sentinel://{}/{SERVICE}", hosts.join(",")))
+    }
+
+    /// Waits until all Sentinels name the same primary, which is not `before`.
+    pub fn until_replaced(&self, before: usize) {
+        self.wait_until("all Sentinels name another primary", |all| {
+            let named = |sentinel: &RedisServer| sentinel.cli(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE]);
+            let first = named(&all.sentinels[0]);
+            all.primary() != before && all.sentinels.iter().all(|sentinel| named(sentinel) == first)
+        });
+    }
+
     /// Which of the servers is the primary, as the first Sentinel says.
     pub fn primary(&self) -> usize {
         let address = self.sentinels[0].cli(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE]);
@@ -104,7 +123,11 @@ impl Sentinels {
 }
 
 async fn connect(url: String, prefix: &str) -> Redis {
-    let redis = Redis::start(RedisOptions::new(url, prefix), true).unwrap();
+    connect_with(RedisOptions::new(url, prefix)).await
+}
+
+async fn connect_with(options: RedisOptions) -> Redis {
+    let redis = Redis::start(options, true).unwrap();
     let deadline = Instant::now() + PATIENCE;
     while let Err(why) = redis.first_connection().await {
         assert!(matches!(why, NotConnected::Yet(_)) && Instant::now() < deadline, "{why:?}");
@@ -261,6 +284,87 @@ async fn a_primary_that_is_replaced_while_it_answers_is_left_as_well() {
         assert_eq!(all.sentinels[1].cli(&["SENTINEL", "FAILOVER", SERVICE]), "OK");
     })
     .await;
+}
+
+/// Waits until the node has connected again, to the primary that its Sentinels name.
+async fn until_connected_to(redis: &Redis, server: &RedisServer) {
+    let (wanted, deadline) = (Some(format!("127.0.0.1:{}", server.port)), Instant::now() + PATIENCE);
+    while redis.server() != wanted {
+        assert!(Instant::now() < deadline, "it is connected to {:?}, and not to {wanted:?}", redis.server());
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_read_of_a_primary_that_was_replaced_is_not_confirmed() {
+    let all = Sentinels::start(None);
+    let (proxies, url) = all.proxies();
+    let prefix = fresh_prefix();
+    // One node hears nothing more of the Sentinels, and stays with the old primary; the other one turns to the new one.
+    let patient = RedisOptions { response_timeout: PATIENCE, ..RedisOptions::new(url, &prefix) };
+    let (late, early) = (connect_with(patient).await, connect(all.url(), &prefix).await);
+    let (late_store, early_store) = (RedisEventStore::new(late.clone()), RedisEventStore::new(early.clone()));
+    early_store.append(commit(1)).await.unwrap();
+    let connection = *late_store.connections().borrow();
+    assert!(is_there(&late_store, 1).await);
+    late_store.confirm_connection(connection).await.expect("all Sentinels name this primary");
+
+    proxies.iter().for_each(|proxy| proxy.hold(Way::There));
+    let before = all.primary();
+    all.servers[before].signal("STOP");
+    all.until_replaced(before);
+    all.servers[before].signal("CONT");
+    until_connected_to(&early, &all.servers[all.primary()]).await;
+    until_ready(&early_store).await;
+    let added = early_store.append(commit(2)).await.expect("the new primary takes it");
+    // For some seconds the old one does not know that it has been replaced.
+    assert!(!is_there(&late_store, 2).await);
+    assert_eq!(*late_store.connections().borrow(), connection, "the node is still connected to the old primary");
+    let silent = late_store.confirm_connection(connection).await;
+    assert!(matches!(&silent, Err(StoreError::Unavailable(why)) if why.contains("0 of 3 Sentinels")), "{silent:?}");
+    let gone = LogPoint::from(added.position).verify(&late_store).await;
+    assert!(matches!(gone, Err(StoreError::Unavailable(_))), "not there where it was looked for: {gone:?}");
+
+    // One that names another primary is enough for doubt, and the old one is left.
+    proxies[0].heal();
+    let deadline = Instant::now() + PATIENCE;
+    while late.server().is_some() {
+        let doubted = late_store.confirm_connection(connection).await;
+        assert!(matches!(doubted, Err(StoreError::Unavailable(_))), "{doubted:?}");
+        assert!(Instant::now() < deadline, "it is still used");
+        sleep(Duration::from_millis(5)).await;
+    }
+    proxies[1].heal();
+    until_connected_to(&late, &all.servers[all.primary()]).await;
+    late_store.confirm_connection(connection).await.expect_err("what was read before is not confirmed by it");
+    let connection = *late_store.connections().borrow();
+    assert!(is_there(&late_store, 2).await);
+    late_store.confirm_connection(connection).await.expect("two of three Sentinels name this primary");
+    LogPoint::from(added.position).verify(&late_store).await.expect("it is there");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_minority_of_the_sentinels_confirms_nothing_and_starts_no_node() {
+    let mut all = Sentinels::start(None);
+    let redis = connect(all.url(), &fresh_prefix()).await;
+    let store = RedisEventStore::new(redis);
+    let connection = *store.connections().borrow();
+    all.sentinels[0].kill();
+    store.confirm_connection(connection).await.expect("two of three are enough");
+    all.sentinels[1].kill();
+    let alone = store.confirm_connection(connection).await;
+    assert!(matches!(&alone, Err(StoreError::Unavailable(why)) if why.contains("1 of 3 Sentinels")), "{alone:?}");
+    store.append(commit(1)).await.expect("what is connected stays connected");
+    let new = Redis::start(RedisOptions::new(all.url(), fresh_prefix()), true).unwrap().first_connection().await;
+    let Err(NotConnected::Yet(why)) = new else { panic!("{new:?}") };
+    assert!(why.contains("1 of 3 Sentinels name 127.0.0.1:"), "{why}");
+    // A Sentinel that comes back is asked on a new connection.
+    all.sentinels[1].start_again();
+    let deadline = Instant::now() + PATIENCE;
+    while let Err(why) = store.confirm_connection(connection).await {
+        assert!(Instant::now() < deadline, "{why}");
+        sleep(Duration::from_millis(20)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,6 @@
 //! Where Redis is: one address, or a service that Sentinels know the primary of.
 
 use std::{
-    future::Future,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -10,12 +9,9 @@ use std::{
 };
 
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
-use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, RedisError, Value,
-};
-use tokio::time::timeout;
+use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, RedisError};
 
-use super::values;
+use super::sentinel::Sentinel;
 
 /// Where Sentinels listen if their address has no port.
 const SENTINEL_PORT: u16 = 26_379;
@@ -32,54 +28,92 @@ pub(super) struct Address {
 #[derive(Clone)]
 struct Service {
     name: String,
-    sentinels: Vec<ConnectionInfo>,
+    sentinels: Vec<Sentinel>,
     /// The `config-epoch` of the newest decision that has been used, by any clone.
     used_epoch: Arc<AtomicU64>,
+}
+
+/// What Sentinels have decided on: which server is the primary.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Decision {
+    /// Its `config-epoch`: a later decision has a larger one.
+    pub epoch: u64,
+    pub address: ConnectionAddr,
+}
+
+/// The server to use, and the decision that says so if there are Sentinels.
+pub(super) struct Primary {
+    pub server: ConnectionInfo,
+    pub decision: Option<Decision>,
 }
 
 /// What Sentinels say when they are asked once.
 struct Answers {
     /// How many are asked.
     asked: usize,
-    /// How many have named a primary.
-    named: usize,
-    /// The newest decision that they know: its `config-epoch`, and the primary.
-    newest: Option<(u64, ConnectionAddr)>,
+    said: Vec<Decision>,
     /// The newest decision that was used before.
     used_epoch: u64,
 }
 
 impl Answers {
     const fn new(asked: usize, used_epoch: u64) -> Self {
-        Self { asked, named: 0, newest: None, used_epoch }
+        Self { asked, said: Vec::new(), used_epoch }
     }
 
     /// Adds an answer; whether no more are needed.
-    fn add(&mut self, epoch: u64, address: ConnectionAddr) -> bool {
-        self.named += 1;
-        if self.newest.as_ref().is_none_or(|(before, _)| epoch > *before) {
-            self.newest = Some((epoch, address));
-        }
-        // Most Sentinels hear of a change soon, but the one that decided is the first to know it: where it has been heard,
-        // the others may be behind for a moment, however many they are.
-        self.named * 2 > self.asked && self.newest.as_ref().is_some_and(|(epoch, _)| *epoch >= self.used_epoch)
+    fn add(&mut self, decision: Decision) -> bool {
+        self.said.push(decision);
+        self.agreed().is_some()
     }
 
-    /// The newest decision, unless a newer one has been used.
+    /// Whether most of all that are asked say this.
+    fn most_say(&self, decision: &Decision) -> bool {
+        self.said.iter().filter(|said| *said == decision).count() * 2 > self.asked
+    }
+
+    /// The newest decision that has been heard of.
+    fn newest(&self) -> Option<&Decision> {
+        self.said.iter().max_by_key(|said| said.epoch)
+    }
+
+    /// The newest decision, if most of all that are asked know it, and no newer one has been used. One that fewer know is waited for: other
+    /// nodes may be told the one before it yet, and confirm what they read by that.
+    fn agreed(&self) -> Option<&Decision> {
+        let newest = self.newest()?.epoch;
+        let of_most = self.said.iter().find(|said| said.epoch == newest && self.most_say(said));
+        of_most.filter(|said| said.epoch >= self.used_epoch)
+    }
+
+    /// What most have agreed on.
     ///
     /// # Errors
-    /// Which one is known, and which one was used, for people; `None` if no Sentinel has named a primary.
-    fn decision(self) -> Result<(u64, ConnectionAddr), Option<String>> {
-        let (epoch, address) = self.newest.ok_or(None)?;
-        if epoch < self.used_epoch {
+    /// What is known instead, for people; `None` if no Sentinel has named a primary.
+    fn decision(&self) -> Result<Decision, Option<String>> {
+        if let Some(agreed) = self.agreed() {
+            return Ok(agreed.clone());
+        }
+        let Decision { epoch, address } = self.newest().ok_or(None)?;
+        if *epoch < self.used_epoch {
             return Err(Some(format!(
                 "the Sentinels that answer name {address} by decision {epoch} (config-epoch), but decision {} has been used: \
-                 one that knows it is waited for (if the Sentinels were set up anew, restart this node)",
+                 those that know it are waited for (if the Sentinels were set up anew, restart this node)",
                 self.used_epoch
             )));
         }
-        Ok((epoch, address))
+        let naming = self.said.iter().filter(|said| said.epoch == *epoch && said.address == *address).count();
+        Err(Some(format!(
+            "{naming} of {} Sentinels name {address} by decision {epoch} (config-epoch): it is used when more than half of them do",
+            self.asked
+        )))
     }
+}
+
+/// Why a primary is not confirmed.
+pub(super) struct Doubt {
+    pub why: String,
+    /// A Sentinel names another one by a decision that is as new or newer.
+    pub is_replaced: bool,
 }
 
 /// Why no primary is known.
@@ -116,7 +150,8 @@ impl Address {
         for host in hosts.split(',') {
             let has_port = host.rsplit_once(':').is_some_and(|(_, port)| !port.contains(']'));
             let host = if has_port { host.to_owned() } else { format!("{host}:{SENTINEL_PORT}") };
-            sentinels.push(client_url(&format!("{scheme}://{host}")).into_connection_info().map_err(unreadable)?);
+            let sentinel = client_url(&format!("{scheme}://{host}")).into_connection_info().map_err(unreadable)?;
+            sentinels.push(Sentinel::new(sentinel));
             let url = client_url(&format!("{scheme}://{at}{host}/{db}"));
             server.get_or_insert(url.into_connection_info().map_err(unreadable)?);
         }
@@ -130,7 +165,7 @@ impl Address {
     }
 
     pub(super) fn is_tls(&self) -> bool {
-        matches!(self.server.addr(), ConnectionAddr::TcpTls { .. })
+        is_tls(&self.server)
     }
 
     /// Whether the primary may change.
@@ -143,24 +178,26 @@ impl Address {
         match &self.service {
             None => self.server.addr().to_string(),
             Some(Service { name, sentinels, .. }) => {
-                let sentinels: Vec<_> = sentinels.iter().map(|sentinel| sentinel.addr().to_string()).collect();
+                let sentinels: Vec<_> = sentinels.iter().map(Sentinel::shown).collect();
                 format!("the service {name} of the Sentinels {}", sentinels.join(", "))
             }
         }
     }
 
-    /// The server to use now. Of what the Sentinels say, what was decided last counts: one that was cut off may not have heard of it.
-    /// A decision older than one that was used is never taken: what is written to a deposed primary is lost.
-    pub(super) async fn primary(&self, within: Duration) -> Result<ConnectionInfo, Unknown> {
-        let Some(Service { name, sentinels, used_epoch }) = &self.service else { return Ok(self.server.clone()) };
+    /// The server to use now: what the Sentinels decided last, once most of them know it. One that was cut off may not have heard of it, and what
+    /// is written to a deposed primary is lost: a decision older than one that was used is never taken.
+    pub(super) async fn primary(&self, within: Duration) -> Result<Primary, Unknown> {
+        let Some(Service { name, sentinels, used_epoch }) = &self.service else {
+            return Ok(Primary { server: self.server.clone(), decision: None });
+        };
         let mut asked: FuturesUnordered<_> =
-            sentinels.iter().map(|sentinel| self.ask(sentinel, name, within)).collect();
+            sentinels.iter().map(|sentinel| sentinel.ask(name, &self.server, within)).collect();
         let mut answers = Answers::new(sentinels.len(), used_epoch.load(Ordering::SeqCst));
         let (mut failures, mut denials) = (Vec::new(), 0);
         while let Some(answer) = asked.next().await {
             match answer {
-                Ok((epoch, address)) => {
-                    if answers.add(epoch, address) {
+                Ok(decision) => {
+                    if answers.add(decision) {
                         break;
                     }
                 }
@@ -173,82 +210,54 @@ impl Address {
         // Another clone may have used a newer one meanwhile.
         answers.used_epoch = used_epoch.load(Ordering::SeqCst);
         match answers.decision() {
-            Ok((epoch, address)) => {
-                used_epoch.fetch_max(epoch, Ordering::SeqCst);
-                Ok(self.server.clone().set_addr(address))
+            Ok(decision) => {
+                used_epoch.fetch_max(decision.epoch, Ordering::SeqCst);
+                let server = self.server.clone().set_addr(decision.address.clone());
+                Ok(Primary { server, decision: Some(decision) })
             }
-            Err(older) => {
-                failures.extend(older);
+            Err(otherwise) => {
+                failures.extend(otherwise);
                 Err(Unknown { is_final: denials == sentinels.len(), why: failures.join("; ") })
             }
         }
     }
 
-    /// What one Sentinel says: how new it is, and the primary.
-    async fn ask(
-        &self,
-        sentinel: &ConnectionInfo,
-        service: &str,
-        within: Duration,
-    ) -> Result<(u64, ConnectionAddr), Unknown> {
-        let at = sentinel.addr();
-        let passing = |why: String| Unknown { why: format!("the Sentinel at {at}: {why}"), is_final: false };
-        let mut answer = bounded(within, masters(sentinel.clone(), service, within)).await;
-        if matches!(&answer, Err(error) if matches!(error.code(), Some("NOAUTH" | "NOPERM"))) {
-            // Sentinels may have no users, or those of the servers.
-            let known_there = sentinel.clone().set_redis_settings(self.server.redis_settings().clone().set_db(0));
-            answer = bounded(within, masters(known_there, service, within)).await;
+    /// Checks that `decision` still holds: that most Sentinels name it, and none that answers a newer one. Since each node uses a decision only when
+    /// most name it, no other node has used a newer one before this is asked: two majorities have a Sentinel in common, and none goes back.
+    ///
+    /// # Errors
+    /// [`Doubt`].
+    pub(super) async fn confirm(&self, decision: &Decision, within: Duration) -> Result<(), Doubt> {
+        let Some(Service { name, sentinels, .. }) = &self.service else { return Ok(()) };
+        let mut asked: FuturesUnordered<_> =
+            sentinels.iter().map(|sentinel| sentinel.ask(name, &self.server, within)).collect();
+        let mut answers = Answers::new(sentinels.len(), decision.epoch);
+        let mut failures = Vec::new();
+        while let Some(answer) = asked.next().await {
+            match answer {
+                Ok(said) if said.epoch > decision.epoch || (said.epoch == decision.epoch && said != *decision) => {
+                    let why = format!("a Sentinel names {} and not {}", said.address, decision.address);
+                    return Err(Doubt { why, is_replaced: true });
+                }
+                Ok(said) => {
+                    answers.add(said);
+                    if answers.most_say(decision) {
+                        return Ok(());
+                    }
+                }
+                Err(Unknown { why, .. }) => failures.push(why),
+            }
         }
-        let (about, primary) = match answer {
-            Ok((about, primary)) => {
-                (values::list(about).unwrap_or_default(), values::list(primary).unwrap_or_default())
-            }
-            Err(error) if error.to_string().contains("No such master") => {
-                let why = format!("the Sentinel at {at} knows no service {service}");
-                return Err(Unknown { why, is_final: true });
-            }
-            Err(error) => return Err(passing(in_words(&error, self.is_tls()))),
-        };
-        let field = |wanted: &str| {
-            let pair = about.chunks_exact(2).find(|pair| values::text(&pair[0]) == Some(wanted));
-            pair.and_then(|pair| values::text(&pair[1]))
-        };
-        let part = |index: usize| primary.get(index).and_then(values::text);
-        let (Some(host), Some(port)) = (part(0), part(1).and_then(|port| port.parse::<u16>().ok())) else {
-            return Err(passing("it answers without the address of the primary".to_owned()));
-        };
-        let epoch = field("config-epoch").and_then(|epoch| epoch.parse().ok()).unwrap_or_default();
-        let address = match self.server.addr() {
-            ConnectionAddr::TcpTls { insecure, tls_params, .. } => ConnectionAddr::TcpTls {
-                host: host.to_owned(),
-                port,
-                insecure: *insecure,
-                tls_params: tls_params.clone(),
-            },
-            _ => ConnectionAddr::Tcp(host.to_owned(), port),
-        };
-        Ok((epoch, address))
+        let named = answers.said.iter().filter(|said| *said == decision).count();
+        let what = format!("{named} of {} Sentinels name the primary {}", sentinels.len(), decision.address);
+        failures.insert(0, what);
+        Err(Doubt { why: failures.join("; "), is_replaced: false })
     }
 }
 
-/// What a Sentinel knows of the service, and its primary. The latter is asked for by itself: while the Sentinel that leads a fail-over
-/// tells the replicas, the former has the new `config-epoch` with the old address already.
-async fn masters(sentinel: ConnectionInfo, service: &str, within: Duration) -> Result<(Value, Value), RedisError> {
-    let config = AsyncConnectionConfig::new().set_connection_timeout(Some(within)).set_response_timeout(Some(within));
-    let connection = Client::open(sentinel)?.get_multiplexed_async_connection_with_config(&config).await?;
-    let ask = |about: &'static str| {
-        let mut connection = connection.clone();
-        async move { redis::cmd("SENTINEL").arg(about).arg(service).query_async(&mut connection).await }
-    };
-    // One right after the other: what is decided between them gives an older epoch to a new address, and not the reverse.
-    tokio::try_join!(ask("MASTER"), ask("GET-MASTER-ADDR-BY-NAME"))
-}
-
-async fn bounded<T>(within: Duration, work: impl Future<Output = Result<T, RedisError>>) -> Result<T, RedisError> {
-    match timeout(within, work).await {
-        Ok(done) => done,
-        Err(_) => Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
-    }
+/// Whether a server is talked to through TLS.
+pub(super) fn is_tls(server: &ConnectionInfo) -> bool {
+    matches!(server.addr(), ConnectionAddr::TcpTls { .. })
 }
 
 /// What kept a server from answering as Redis does, for people.
@@ -301,26 +310,31 @@ fn client_url(url: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Address, Answers, ConnectionAddr};
+    use super::{Address, Answers, ConnectionAddr, Decision};
 
-    fn server(port: u16) -> ConnectionAddr {
-        ConnectionAddr::Tcp("redis".to_owned(), port)
+    fn decision(epoch: u64, port: u16) -> Decision {
+        Decision { epoch, address: ConnectionAddr::Tcp("redis".to_owned(), port) }
     }
 
     /// What is decided when three Sentinels are asked and these answer, in this order; how many of the answers that takes.
-    fn decided(used_epoch: u64, said: &[(u64, u16)]) -> (Result<(u64, ConnectionAddr), Option<String>>, usize) {
+    fn decided(used_epoch: u64, said: &[(u64, u16)]) -> (Result<Decision, Option<String>>, usize) {
         let mut answers = Answers::new(3, used_epoch);
-        let taken = said.iter().position(|(epoch, port)| answers.add(*epoch, server(*port)));
+        let taken = said.iter().position(|(epoch, port)| answers.add(decision(*epoch, *port)));
         (answers.decision(), taken.map_or(said.len(), |index| index + 1))
     }
 
     #[test]
-    fn the_newest_decision_of_most_sentinels_counts_and_none_that_is_older_than_the_one_used() {
-        assert_eq!(decided(0, &[(0, 1), (0, 1), (0, 1)]), (Ok((0, server(1))), 2));
-        assert_eq!(decided(1, &[(1, 1), (2, 2), (2, 2)]), (Ok((2, server(2))), 2));
-        assert_eq!(decided(1, &[(2, 2), (1, 1), (1, 1)]), (Ok((2, server(2))), 2));
-        // Two that have not heard of it do not lead back; the third one is heard as well.
-        assert_eq!(decided(2, &[(1, 1), (1, 1), (2, 2)]), (Ok((2, server(2))), 3));
+    fn the_newest_decision_is_used_when_most_sentinels_name_it_and_none_that_is_older_than_the_one_used() {
+        assert_eq!(decided(0, &[(0, 1), (0, 1), (0, 1)]), (Ok(decision(0, 1)), 2));
+        assert_eq!(decided(1, &[(1, 1), (2, 2), (2, 2)]), (Ok(decision(2, 2)), 3));
+        assert_eq!(decided(2, &[(1, 1), (2, 2), (2, 2)]), (Ok(decision(2, 2)), 3));
+        // The one that decided is the first to know it: the others are waited for, also where two of three do not answer.
+        for early in [&[(2, 2), (1, 1), (1, 1)][..], &[(2, 2), (1, 1)], &[(2, 2)], &[(1, 2), (1, 1)]] {
+            let (early, _) = decided(1, early);
+            let why = early.unwrap_err().unwrap();
+            assert!(why.contains("1 of 3 Sentinels name redis:"), "{why}");
+        }
+        // Two that have not heard of it do not lead back.
         for behind in [&[(1, 1), (1, 1)][..], &[(1, 1), (1, 1), (0, 3)], &[(1, 1)]] {
             let (older, taken) = decided(2, behind);
             let why = older.unwrap_err().unwrap();

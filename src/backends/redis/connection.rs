@@ -21,13 +21,13 @@ use tokio::{
 
 use super::{
     address::Address,
-    keeper::{Down, Link, Shared, State},
+    keeper::{CONFIRM_PACE, Down, Link, Shared, State},
     permissions::Roles,
     pools::Lane,
     script::Script,
     server::ServerFacts,
 };
-use crate::event_store::LogId;
+use crate::event_store::{Confirmations, LogId};
 
 static WRITE: Script = Script::new(include_str!("write.lua"));
 
@@ -135,8 +135,9 @@ impl Redis {
         let address = Address::parse(&options.url)?;
         let state = watch::Sender::new(State::Down(Down::now("not connected yet".to_owned())));
         let (connections, log, facts) = (watch::Sender::new(0), OnceLock::new(), Mutex::default());
-        let lost = Notify::new();
-        let shared = Arc::new(Shared { options, address, state, lost, connections, log, holds_log, facts });
+        let (lost, confirmations) = (Notify::new(), Confirmations::new(CONFIRM_PACE));
+        let shared =
+            Arc::new(Shared { options, address, state, lost, connections, log, holds_log, facts, confirmations });
         let keeper = Arc::new(AbortOnDrop(tokio::spawn(Arc::clone(&shared).keep_connected())));
         Ok(Self { shared, _keeper: keeper })
     }
@@ -231,6 +232,22 @@ impl Redis {
     #[must_use]
     pub fn connections(&self) -> watch::Receiver<u64> {
         self.shared.connections.subscribe()
+    }
+
+    /// Checks that what has been read since [`Redis::connections`] was `connection` was read of the one primary, as it was after this call: its
+    /// Sentinels are asked, if it has any. Another node may have connected to another one already, and this one not know it.
+    ///
+    /// # Errors
+    /// Why that is not certain.
+    pub(super) async fn confirm(&self, connection: u64) -> Result<(), String> {
+        if !self.shared.address.has_sentinels() {
+            return Ok(());
+        }
+        let confirmed = self.shared.confirmations.confirm(|| self.shared.confirmed_link()).await?;
+        if confirmed == connection && *self.shared.connections.borrow() == connection {
+            return Ok(());
+        }
+        Err("the node has connected to Redis again since this was read".to_owned())
     }
 
     /// What the server was found to be when last looked at.

@@ -308,6 +308,10 @@ impl EventStore for RedisEventStore {
         Ok(Position(self.ends().await?.last_given))
     }
 
+    async fn confirm_connection(&self, connection: u64) -> Result<(), StoreError> {
+        self.redis.confirm(connection).await.map_err(StoreError::Unavailable)
+    }
+
     async fn check_indexes(&self) -> Result<Vec<String>, StoreError> {
         self.compare_indexes().await
     }

@@ -13,13 +13,13 @@ use tokio::{
 };
 
 use super::{
-    address::{self, Address},
+    address::{self, Address, Decision, Doubt, Primary},
     admission::{self, Refusal},
     connection::{CallError, RedisOptions},
     pools::{PoolError, Pools},
     server::ServerFacts,
 };
-use crate::event_store::LogId;
+use crate::event_store::{Confirmations, LogId};
 
 /// The pause before the second try to connect; doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -29,6 +29,10 @@ const MAX_PAUSE: Duration = Duration::from_secs(2);
 const MAX_PAUSE_WITH_SENTINELS: Duration = Duration::from_millis(500);
 /// How often Sentinels are asked whether the primary is still the same: one that is cut off does not say so itself.
 const ASK_SENTINELS_EVERY: Duration = Duration::from_millis(500);
+/// How long Sentinels may take to confirm the primary.
+const CONFIRM_WITHIN: Duration = Duration::from_secs(1);
+/// They are asked for that no more often than this.
+pub(super) const CONFIRM_PACE: Duration = Duration::from_millis(1);
 /// How often the same failure is said again.
 const SAY_AGAIN_AFTER: Duration = Duration::from_secs(30);
 
@@ -44,6 +48,8 @@ pub(super) struct Shared {
     pub log: OnceLock<LogId>,
     pub holds_log: bool,
     pub facts: Mutex<Option<ServerFacts>>,
+    /// The links that Sentinels have confirmed, by their numbers.
+    pub confirmations: Confirmations<u64, String>,
 }
 
 pub(super) enum State {
@@ -81,7 +87,9 @@ pub(super) struct Link {
     pub pools: Pools,
     /// Where the server is.
     pub server: String,
-    /// Tells one link from the next.
+    /// What the Sentinels said when it was connected to, if there are any.
+    pub decision: Option<Decision>,
+    /// Tells one link from the next: how often a connection has been made.
     pub number: u64,
 }
 
@@ -105,13 +113,13 @@ impl Shared {
         let mut said = Said::default();
         for number in 1_u64.. {
             let link = self.connect_again(number, &mut said).await;
-            let server = link.server.clone();
+            let (server, decision) = (link.server.clone(), link.decision.clone());
             tracing::info!(server, "connected to Redis");
             said = Said::default();
             // Before anything is read on it.
             self.connections.send_modify(|made| *made += 1);
             self.state.send_replace(State::Live(Arc::new(link)));
-            self.until_lost(number, &server).await;
+            self.until_lost(number, &server, decision).await;
         }
     }
 
@@ -139,14 +147,14 @@ impl Shared {
         }
     }
 
-    async fn until_lost(&self, number: u64, server: &str) {
+    async fn until_lost(&self, number: u64, server: &str, decision: Option<Decision>) {
         loop {
             tokio::select! {
                 () = self.lost.notified() => return,
                 () = sleep(ASK_SENTINELS_EVERY), if self.address.has_sentinels() => {
                     let Ok(primary) = self.address.primary(self.options.connect_timeout).await else { continue };
-                    let primary = primary.addr().to_string();
-                    if primary != server {
+                    if primary.decision != decision {
+                        let primary = primary.server.addr().to_string();
                         tracing::warn!(server, primary, "another Redis has become the primary");
                         self.replace(number);
                     }
@@ -161,8 +169,8 @@ impl Shared {
             let why = format!("Redis is unreachable, its primary is not known: {}", unknown.why);
             Refusal { why, is_final: unknown.is_final, is_permission: false }
         })?;
-        let server = primary.addr().to_string();
-        let connected = self.connect(primary.clone()).await;
+        let server = primary.server.addr().to_string();
+        let connected = self.connect(primary.server.clone()).await;
         let linked = match connected {
             Ok(connection) => self.admitted(connection, primary, number).await,
             Err(error) => Err(self.connect_refusal(&error)),
@@ -182,7 +190,7 @@ impl Shared {
     async fn admitted(
         self: &Arc<Self>,
         mut connection: MultiplexedConnection,
-        primary: ConnectionInfo,
+        Primary { server: primary, decision }: Primary,
         number: u64,
     ) -> Result<Link, Refusal> {
         self.admit(&mut connection).await?;
@@ -194,13 +202,14 @@ impl Shared {
         if self.address.has_sentinels() {
             // It may have stood still while another one was chosen, and answer now as if nothing had happened.
             let now = self.address.primary(self.options.connect_timeout).await;
-            let now = now.map_err(|unknown| Refusal::passing(unknown.why))?.addr().to_string();
-            if now != server {
+            let now = now.map_err(|unknown| Refusal::passing(unknown.why))?;
+            if now.decision != decision {
+                let now = now.server.addr().to_string();
                 return Err(Refusal::passing(format!("{now} has become the primary meanwhile")));
             }
         }
         let pools = Pools::new(self, primary).map_err(Refusal::passing)?;
-        Ok(Link { connection, pools, server, number })
+        Ok(Link { connection, pools, server, decision, number })
     }
 
     async fn connect(&self, primary: ConnectionInfo) -> Result<MultiplexedConnection, RedisError> {
@@ -246,6 +255,28 @@ impl Shared {
             self.replace(number);
         }
         CallError::NotSent(format!("Redis at {}: {}", self.address.shown(), error.why))
+    }
+
+    /// The number of the link that is used now, after the Sentinels have said that it leads to the primary. One that does not is given up.
+    ///
+    /// # Errors
+    /// Why that is not certain.
+    pub(super) async fn confirmed_link(&self) -> Result<u64, String> {
+        let link = match &*self.state.borrow() {
+            State::Live(link) => Arc::clone(link),
+            State::Down(down) => return Err(down.why.clone()),
+        };
+        let Some(decision) = &link.decision else { return Ok(link.number) };
+        let within = CONFIRM_WITHIN.min(self.options.connect_timeout);
+        match self.address.confirm(decision, within).await {
+            Ok(()) => Ok(link.number),
+            Err(Doubt { why, is_replaced }) => {
+                if is_replaced {
+                    self.replace(link.number);
+                }
+                Err(format!("it is not certain that Redis at {} is still the primary: {why}", link.server))
+            }
+        }
     }
 
     /// Gives the link with this number up: calls that wait for their answers on it may still get them.

@@ -38,6 +38,7 @@ pub mod message_bus;
 pub mod permissions;
 mod pools;
 mod script;
+mod sentinel;
 pub mod server;
 mod tail;
 mod values;

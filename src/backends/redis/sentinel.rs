@@ -1,0 +1,154 @@
+//! One Sentinel, which knows the primary of a service, and the connection to it that is kept.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, RedisError, Value, aio::MultiplexedConnection,
+};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, timeout},
+};
+
+use super::{
+    address::{Decision, Unknown, in_words, is_tls},
+    values,
+};
+
+/// How soon one that did not answer is tried again: who asks meanwhile gets no answer of it at once.
+const TRY_AGAIN_AFTER: Duration = Duration::from_millis(50);
+
+/// Where a Sentinel is. Clones share the connection.
+#[derive(Clone)]
+pub(super) struct Sentinel {
+    server: ConnectionInfo,
+    /// Held while it is asked: it has one question at a time, whoever gives up waiting for the answer.
+    line: Arc<Mutex<Line>>,
+}
+
+/// The connection to a Sentinel.
+#[derive(Default)]
+struct Line {
+    kept: Option<MultiplexedConnection>,
+    /// When it last did not answer, and why.
+    failed: Option<(Instant, String)>,
+}
+
+impl Sentinel {
+    pub(super) fn new(server: ConnectionInfo) -> Self {
+        Self { server, line: Arc::default() }
+    }
+
+    /// For people: where it is.
+    pub(super) fn shown(&self) -> String {
+        self.server.addr().to_string()
+    }
+
+    /// What it says, when asked from now on: how new that is, and the primary of `service`, where one is used as `user` is.
+    pub(super) async fn ask(
+        &self,
+        service: &str,
+        user: &ConnectionInfo,
+        within: Duration,
+    ) -> Result<Decision, Unknown> {
+        let at = self.shown();
+        let passing =
+            |why: &dyn std::fmt::Display| Unknown { why: format!("the Sentinel at {at}: {why}"), is_final: false };
+        let Ok(mut line) = timeout(within, Arc::clone(&self.line).lock_owned()).await else {
+            return Err(passing(&"it has not answered the last question yet"));
+        };
+        if let Some((_, why)) = line.failed.as_ref().filter(|(when, _)| when.elapsed() < TRY_AGAIN_AFTER) {
+            return Err(passing(why));
+        }
+        let (server, user_there, service_there) = (self.server.clone(), user.clone(), service.to_owned());
+        // Ends by itself where nobody waits for it any more, so that a Sentinel that is silent is noticed by somebody.
+        let asking = tokio::spawn(async move {
+            let answer = bounded(within, line.ask(server, &user_there, &service_there, within)).await;
+            let failure = answer.as_ref().err().filter(|error| error.code().is_none());
+            if failure.is_some() {
+                line.kept = None;
+            }
+            line.failed = failure.map(|error| (Instant::now(), in_words(error, is_tls(&user_there))));
+            answer
+        });
+        match asking.await.map_err(|error| passing(&error))? {
+            Ok((about, primary)) => {
+                read(about, primary, user).ok_or_else(|| passing(&"it answers without the address of the primary"))
+            }
+            Err(error) if error.to_string().contains("No such master") => {
+                let why = format!("the Sentinel at {at} knows no service {service}");
+                Err(Unknown { why, is_final: true })
+            }
+            Err(error) => Err(passing(&in_words(&error, is_tls(user)))),
+        }
+    }
+}
+
+impl Line {
+    async fn ask(
+        &mut self,
+        server: ConnectionInfo,
+        user: &ConnectionInfo,
+        service: &str,
+        within: Duration,
+    ) -> Result<(Value, Value), RedisError> {
+        if let Some(kept) = &self.kept {
+            match question(kept, service).await {
+                // It may have been restarted.
+                Err(error) if error.code().is_none() => self.kept = None,
+                answer => return answer,
+            }
+        }
+        let connection = self.kept.insert(connect(server.clone(), within).await?);
+        let answer = question(connection, service).await;
+        if !matches!(&answer, Err(error) if matches!(error.code(), Some("NOAUTH" | "NOPERM"))) {
+            return answer;
+        }
+        // Sentinels may have no users, or those of the servers.
+        let known_there = server.set_redis_settings(user.redis_settings().clone().set_db(0));
+        let connection = self.kept.insert(connect(known_there, within).await?);
+        question(connection, service).await
+    }
+}
+
+async fn connect(server: ConnectionInfo, within: Duration) -> Result<MultiplexedConnection, RedisError> {
+    let config = AsyncConnectionConfig::new().set_connection_timeout(Some(within)).set_response_timeout(Some(within));
+    Client::open(server)?.get_multiplexed_async_connection_with_config(&config).await
+}
+
+/// What a Sentinel knows of the service, and its primary. The latter is asked for by itself: while the Sentinel that leads a fail-over
+/// tells the replicas, the former has the new `config-epoch` with the old address already.
+async fn question(connection: &MultiplexedConnection, service: &str) -> Result<(Value, Value), RedisError> {
+    let ask = |about: &'static str| {
+        let mut connection = connection.clone();
+        async move { redis::cmd("SENTINEL").arg(about).arg(service).query_async(&mut connection).await }
+    };
+    // One right after the other: what is decided between them gives an older epoch to a new address, and not the reverse.
+    tokio::try_join!(ask("MASTER"), ask("GET-MASTER-ADDR-BY-NAME"))
+}
+
+/// Reads the two answers.
+fn read(about: Value, primary: Value, user: &ConnectionInfo) -> Option<Decision> {
+    let (about, primary) = (values::list(about).unwrap_or_default(), values::list(primary).unwrap_or_default());
+    let field = |wanted: &str| {
+        let pair = about.chunks_exact(2).find(|pair| values::text(&pair[0]) == Some(wanted));
+        pair.and_then(|pair| values::text(&pair[1]))
+    };
+    let part = |index: usize| primary.get(index).and_then(values::text);
+    let (host, port) = (part(0)?, part(1)?.parse::<u16>().ok()?);
+    let epoch = field("config-epoch").and_then(|epoch| epoch.parse().ok()).unwrap_or_default();
+    let address = match user.addr() {
+        ConnectionAddr::TcpTls { insecure, tls_params, .. } => {
+            ConnectionAddr::TcpTls { host: host.to_owned(), port, insecure: *insecure, tls_params: tls_params.clone() }
+        }
+        _ => ConnectionAddr::Tcp(host.to_owned(), port),
+    };
+    Some(Decision { epoch, address })
+}
+
+async fn bounded<T>(within: Duration, work: impl Future<Output = Result<T, RedisError>>) -> Result<T, RedisError> {
+    match timeout(within, work).await {
+        Ok(done) => done,
+        Err(_) => Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
+    }
+}
