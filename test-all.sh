@@ -90,9 +90,8 @@ step_protos() {
 step_test() { cargo test --locked --no-fail-fast -- --skip seeded::; }
 
 # Seeded faults under load, one run of each topology, checked call by call. They have the machine for themselves.
-# With Sentinel only one node: three of them do not turn to a new primary at once (docs/seeded-runs.md, open). The long form,
-# tests/faults/seeded.sh, has all.
-step_seeded() { cargo test --locked --no-fail-fast --test faults seeded:: -- --skip seeded::sentinel_three_nodes --test-threads 2; }
+# The long form is tests/faults/seeded.sh.
+step_seeded() { cargo test --locked --no-fail-fast --test faults seeded:: -- --test-threads 2; }
 
 step_release() { cargo build --locked --release; }
 
