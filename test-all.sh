@@ -13,7 +13,7 @@
 set -uo pipefail
 cd "$(dirname "$0")"
 
-STEPS=(tools format lint deny docs protos test seeded release readme rest probes matrix listeners cluster browser deploy clients)
+STEPS=(tools format lint deny docs protos test seeded release readme rest probes matrix listeners cluster browser fuzz deploy clients)
 # The binary that the steps after `release` run.
 ORDERSYSTEM="${ORDERSYSTEM:-target/release/ordersystem}"
 TOOLS_DIR="${TOOLS_DIR:-$PWD/target/tools}"
@@ -127,6 +127,9 @@ step_listeners() { python_for listeners && "$TOOLS_DIR/listeners/bin/python" tes
 
 # run-cluster.sh, from its start to Ctrl-C.
 step_cluster() { python3 tests/cluster/script.py "$ORDERSYSTEM"; }
+
+# Hostile bytes at every door, and each fuzz target for a short time; tests/fuzz/run.sh takes as long as one likes.
+step_fuzz() { python3 tests/e2e/fuzz.py "$ORDERSYSTEM" && tests/fuzz/run.sh 20; }
 
 # Dockerfile, docker-compose.yml and deploy/, as far as that goes without Docker and a cluster.
 step_deploy() {

@@ -225,6 +225,12 @@ impl ApiError {
         Self::new(Reason::Overloaded, message).retry(RETRY_AFTER)
     }
 
+    /// A rebuild that comes too soon after the last one.
+    #[must_use]
+    pub fn rebuilt_lately(wait: Duration) -> Self {
+        Self::new(Reason::Overloaded, "the list was built anew less than a minute ago").retry(wait)
+    }
+
     /// A fault of the service: nothing that the client did or can mend. The log has `why`.
     #[must_use]
     pub fn internal(why: impl Display) -> Self {

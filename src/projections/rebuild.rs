@@ -3,9 +3,12 @@
 //! The new one is fed from the start of the log to its end. The last events it gets while nobody feeds the old one, so that it is at least
 //! as far when it takes its place: who has waited for a position never sees less than that.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use super::{
     CatchUp, Parts,
@@ -45,9 +48,19 @@ pub struct RebuildState {
     pub progress: CatchUp,
 }
 
+/// How long after one that is done the next may begin: it costs what reading the whole log costs.
+const REBUILD_INTERVAL: Duration = Duration::from_secs(60);
+
 /// Where to ask for a rebuild, and to see how far it is. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Rebuilds(Arc<watch::Sender<RebuildState>>);
+pub struct Rebuilds(Arc<Asked>);
+
+#[derive(Debug)]
+struct Asked {
+    state: watch::Sender<RebuildState>,
+    /// When the last one was done.
+    done_at: Mutex<Option<Instant>>,
+}
 
 impl RebuildState {
     /// Whether it still goes on.
@@ -59,7 +72,8 @@ impl RebuildState {
 
 impl Default for Rebuilds {
     fn default() -> Self {
-        Self(Arc::new(watch::Sender::new(RebuildState { number: 0, phase: Phase::None, progress: nothing() })))
+        let none = RebuildState { number: 0, phase: Phase::None, progress: nothing() };
+        Self(Arc::new(Asked { state: watch::Sender::new(none), done_at: Mutex::new(None) }))
     }
 }
 
@@ -71,25 +85,33 @@ impl Rebuilds {
     /// Begins one, unless one goes on: then it is that one that is seen. The second value says whether this call has begun it.
     #[must_use]
     pub fn start(&self) -> (watch::Receiver<RebuildState>, bool) {
-        let begun = self.0.send_if_modified(|state| {
+        let begun = self.0.state.send_if_modified(|state| {
             if state.is_going_on() {
                 return false;
             }
             *state = RebuildState { number: state.number + 1, phase: Phase::Reading, progress: nothing() };
             true
         });
-        (self.0.subscribe(), begun)
+        (self.0.state.subscribe(), begun)
+    }
+
+    /// How long until another one should begin, where that is not now. One that has failed may be tried again at once.
+    #[must_use]
+    pub fn wait(&self) -> Option<Duration> {
+        let done_at = *self.0.done_at.lock().unwrap_or_else(PoisonError::into_inner);
+        REBUILD_INTERVAL.checked_sub(done_at?.elapsed()).filter(|wait| !wait.is_zero())
     }
 
     /// Does what is asked for, for ever.
     pub(super) async fn serve(&self, parts: &Parts) {
-        let mut asked = self.0.subscribe();
+        let mut asked = self.0.state.subscribe();
         // The sender is here, so this ends with whoever runs it.
         while asked.wait_for(RebuildState::is_going_on).await.is_ok() {
             tracing::info!("the list of orders is built anew beside the one that serves");
             let phase = match self.rebuild(parts).await {
                 Ok(summary) => {
                     tracing::info!("{summary}; it serves now");
+                    *self.0.done_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
                     Phase::Done
                 }
                 Err(error) => {
@@ -97,7 +119,7 @@ impl Rebuilds {
                     Phase::Failed(error)
                 }
             };
-            self.0.send_modify(|state| state.phase = phase);
+            self.0.state.send_modify(|state| state.phase = phase);
         }
     }
 
@@ -118,10 +140,10 @@ impl Rebuilds {
         let mut feed = Feed { store: Arc::clone(&parts.store), log, watcher: None };
         let mut meter = Meter::start(&*parts.store, Position(0), head);
         let sink = Sink::Rebuild(model);
-        let tell = |progress| self.0.send_modify(|state| state.progress = progress);
+        let tell = |progress| self.0.state.send_modify(|state| state.progress = progress);
         let mut place = LogPlace { log, position: Position(0), event: 0 };
         place = feed.run(place.position, head, &sink, &mut meter, tell).await?;
-        self.0.send_modify(|state| state.phase = Phase::Indexing);
+        self.0.state.send_modify(|state| state.phase = Phase::Indexing);
         model.index().await.map_err(text)?;
         // What has come meanwhile, and then the little that has come while that was taken in.
         for _ in 0..2 {

@@ -96,6 +96,9 @@ impl AdminService for Admin {
             return Err(ApiError::from(AppError::ShuttingDown).to_status());
         }
         let place = self.context.event_streams.enter().map_err(ApiError::from)?;
+        if let Some(wait) = self.context.rebuilds.wait() {
+            return Err(ApiError::rebuilt_lately(wait).to_status());
+        }
         let (state, has_begun) = self.context.rebuilds.start();
         let told = Told { state, joined: !has_begun, draining: self.context.draining.clone(), _place: place };
         Ok(Response::new(told.replies()))

@@ -1,0 +1,257 @@
+#!/usr/bin/env python3
+"""Hostile bytes over real sockets, at every method of gRPC, every route and below: the node is never at fault and serves others throughout.
+
+usage: fuzz.py BINARY [--seconds 20] [--seed N] [--workers 6]
+
+The seed decides what each worker sends; what the node makes of it in which order is up to the machine.
+"""
+
+import argparse
+import glob
+import http.client
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+# UNKNOWN, INTERNAL and DATA_LOSS: the service would be at fault.
+FAULTS = {"2", "13", "15"}
+# Unavailable, and a version of HTTP that a protocol is not spoken over.
+ALLOWED_5XX = {503, 505}
+MAX_RSS_MIB = 400
+
+
+def methods():
+    """Every method of the protos, and those that libraries bring."""
+    found = ["/grpc.health.v1.Health/Check", "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", "/no.such.Service/Method"]
+    for path in glob.glob(f"{ROOT}/proto/catga/*/v1/*.proto"):
+        text = re.sub(r"//.*", "", open(path, encoding="utf-8").read())
+        package = re.search(r"package ([\w.]+);", text)[1]
+        for service in re.finditer(r"service (\w+) \{(.*?)\n\}", text, re.DOTALL):
+            found += [f"/{package}.{service[1]}/{name}" for name in re.findall(r"rpc (\w+)\(", service[2])]
+    return found
+
+
+def corpus(target):
+    return [open(path, "rb").read() for path in sorted(glob.glob(f"{ROOT}/tests/fuzz/corpus/{target}/*"))]
+
+
+def mutated(rng, data):
+    """Some bytes changed, cut out, doubled or put in."""
+    data = bytearray(data)
+    for _ in range(rng.choice([0, 1, 1, 2, 5, 20])):
+        at = rng.randrange(len(data) + 1)
+        kind = rng.randrange(5)
+        if kind == 0 and data:
+            data[min(at, len(data) - 1)] = rng.randrange(256)
+        elif kind == 1:
+            del data[at : at + rng.randrange(1, 9)]
+        elif kind == 2:
+            data[at:at] = rng.randbytes(rng.randrange(1, 9))
+        elif kind == 3:
+            data[at:at] = data[max(0, at - 40) : at] * rng.randrange(1, 30)
+        else:
+            data[at:at] = rng.choice([b"\xff" * 10, b"\x80" * 9 + b"\x01", b"\0" * 8, "\u202e\u0000é😀".encode(), b"9" * 400])
+    return bytes(data[:200_000])
+
+
+class Worker(threading.Thread):
+    """One hostile client."""
+
+    def __init__(self, number, seed, port, until):
+        super().__init__(daemon=True)
+        self.rng = random.Random(f"{seed}-{number}")
+        self.port, self.until = port, until
+        self.sent, self.findings = 0, []
+        self.methods, self.messages, self.requests = methods(), corpus("requests"), corpus("rest")
+        self.ids = ["384296157519544320"]
+
+    def run(self):
+        while time.monotonic() < self.until and len(self.findings) < 5:
+            kind = self.rng.choice([self.grpc_web, self.grpc_web, self.rest, self.rest, self.frames, self.garbage])
+            try:
+                kind()
+            except (OSError, http.client.HTTPException):
+                # The node may end a connection on which nonsense is spoken.
+                pass
+            self.sent += 1
+
+    def finding(self, what, answer):
+        self.findings.append(f"{what}: {answer!r:.500}")
+
+    def grpc_web(self):
+        method = self.rng.choice(self.methods)
+        message = mutated(self.rng, self.rng.choice(self.messages)[2:])
+        length = len(message) + self.rng.choice([0] * 9 + [1, -1, 2**31])
+        frame = struct.pack(">BI", self.rng.choice([0] * 9 + [1, 2, 128, 255]), length % 2**32) + message
+        headers = {
+            "content-type": self.rng.choice(["application/grpc-web+proto", "application/grpc-web", "application/grpc-web-text"]),
+            "grpc-timeout": self.rng.choice(["100m", "100m", "1S", "0n", "x", "99999999H"]),
+            "grpc-encoding": self.rng.choice(["identity", "gzip", "zstd"]),
+        }
+        if self.rng.random() < 0.2:
+            frame = frame * 2
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection.request("POST", method, frame, headers)
+        reply = connection.getresponse()
+        body = reply.read(200_000) if headers["grpc-timeout"] not in ("99999999H",) else b""
+        status = reply.getheader("grpc-status") or (re.search(rb"grpc-status: ?(\d+)", body) or [b"", b"0"])[1].decode()
+        if status in FAULTS or (reply.status >= 500 and reply.status not in ALLOWED_5XX):
+            self.finding(method, (reply.status, status, reply.getheader("grpc-message"), body[-300:]))
+        connection.close()
+
+    def rest(self):
+        head, _, body = self.rng.choice(self.requests).partition(b"\n\n")
+        first, *headers = head.decode().split("\n")
+        verb, target = first.split(" ", 1)
+        target = target.replace("384296157519544320", self.rng.choice(self.ids))
+        if self.rng.random() < 0.5:
+            target = "/" + urllib.request.quote(mutated(self.rng, target[1:].encode()), safe="/?&=%")[:4000]
+        if self.rng.random() < 0.7:
+            body = mutated(self.rng, body)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection.putrequest(self.rng.choice([verb, verb, verb, "PUT", "DELETE", "HEAD", "OPTIONS"]), target)
+        for line in headers:
+            name, value = line.split(": ", 1)
+            if self.rng.random() < 0.3:
+                value = mutated(self.rng, value.encode()).decode("latin-1").replace("\n", "").replace("\r", "")
+            try:
+                connection.putheader(name, value)
+            except ValueError:
+                return
+        connection.putheader("content-length", str(len(body)))
+        connection.endheaders(body)
+        reply = connection.getresponse()
+        answer = reply.read(200_000)
+        if reply.status >= 500 and reply.status not in ALLOWED_5XX:
+            self.finding(f"{verb} {target}", (reply.status, answer))
+        if reply.status == 201:
+            self.ids = [*self.ids[-50:], json.loads(answer)["orderId"]]
+        connection.close()
+
+    def raw(self, data):
+        with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
+            connection.sendall(data)
+            connection.settimeout(0.05)
+            try:
+                while connection.recv(65536):
+                    pass
+            except TimeoutError:
+                pass
+
+    def frames(self):
+        """HTTP/2 below gRPC: frames of all types, with lengths, flags and streams of any kind."""
+        data = PREFACE + b"\0\0\0\x04\0\0\0\0\0"
+        for _ in range(self.rng.randrange(1, 40)):
+            payload = self.rng.randbytes(self.rng.choice([0, 1, 4, 5, 6, 8, 40, 300]))
+            length = len(payload) if self.rng.random() < 0.9 else self.rng.randrange(2**24)
+            stream = self.rng.choice([0, 1, 1, 3, 5, 2, 2**31 - 1])
+            data += struct.pack(">I", length)[1:] + bytes([self.rng.randrange(12), self.rng.randrange(256)]) + struct.pack(">I", stream) + payload
+        self.raw(data)
+
+    def garbage(self):
+        self.raw(mutated(self.rng, b"POST /orders HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"))
+
+
+class Node:
+    def __init__(self, binary):
+        self.binary, self.folder = binary, tempfile.mkdtemp()
+        self.log = open(f"{self.folder}/log", "w+", encoding="utf-8")
+        arguments = [binary, "--port", "0", "--persistence", "embedded", "--data-dir", f"{self.folder}/data"]
+        self.process = subprocess.Popen(arguments, stderr=self.log)
+        deadline = time.monotonic() + 60
+        while not (found := re.search(r"listening on http://127\.0\.0\.1:(\d+)", self.said())):
+            if time.monotonic() > deadline or self.process.poll() is not None:
+                sys.exit(f"the node does not start: {self.said()}")
+            time.sleep(0.05)
+        self.port = int(found[1])
+
+    def said(self):
+        return open(f"{self.folder}/log", encoding="utf-8").read()
+
+    def rss_mib(self):
+        status = open(f"/proc/{self.process.pid}/status", encoding="utf-8").read()
+        return int(re.search(r"VmHWM:\s+(\d+)", status)[1]) // 1024
+
+    def post(self, path, body):
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", json.dumps(body).encode(), {"Content-Type": "application/json"})
+        return json.load(urllib.request.urlopen(request, timeout=30))
+
+    def end(self):
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout=60)
+
+    def verify(self):
+        run = subprocess.run([self.binary, "verify", f"embedded:{self.folder}/data"], capture_output=True, text=True, timeout=300, check=False)
+        return run.returncode, run.stdout + run.stderr
+
+
+def check(node, workers):
+    """Everything that is not as it should be."""
+    places = 0
+    while any(worker.is_alive() for worker in workers):
+        if node.process.poll() is not None:
+            yield f"the node has ended with {node.process.returncode}"
+            return
+        # An ordinary client beside all this.
+        order = node.post("/orders", {"customerId": "c", "items": [{"productId": "p", "quantity": 1, "price": "1.50"}]})
+        node.post(f"/orders/{order['orderId']}/pay", {"paymentMethod": "card"})
+        places += 1
+        time.sleep(0.1)
+    for worker in workers:
+        yield from worker.findings
+    ready = json.load(urllib.request.urlopen(f"http://127.0.0.1:{node.port}/health/ready", timeout=30))
+    if ready["status"] != "Ready":
+        yield f"the node is not ready in the end: {ready}"
+    if (rss := node.rss_mib()) > MAX_RSS_MIB:
+        yield f"the node has taken {rss} MiB"
+    if (code := node.end()) != 0:
+        yield f"the node ended with {code}"
+    said = node.said()
+    for line in said.splitlines():
+        if "panicked" in line or " ERROR " in line:
+            yield f"the log has: {line}"
+    code, outcome = node.verify()
+    if code != 0:
+        yield f"verify ends with {code}: {outcome}"
+    print(f"{sum(worker.sent for worker in workers)} requests, {places} orders of an ordinary client, {rss} MiB, {len(said.splitlines())} lines of log")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("binary")
+    parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))
+    parser.add_argument("--workers", type=int, default=6)
+    arguments = parser.parse_args()
+    print(f"seed {arguments.seed}", flush=True)
+    node = Node(os.path.abspath(arguments.binary))
+    try:
+        until = time.monotonic() + arguments.seconds
+        workers = [Worker(number, arguments.seed, node.port, until) for number in range(arguments.workers)]
+        for worker in workers:
+            worker.start()
+        findings = list(check(node, workers))
+    finally:
+        if node.process.poll() is None:
+            node.process.kill()
+            node.process.wait()
+        shutil.rmtree(node.folder, ignore_errors=True)
+    print("\n".join(findings) or "the node was never at fault")
+    sys.exit(bool(findings))
+
+
+if __name__ == "__main__":
+    main()
