@@ -117,8 +117,8 @@ pub fn parse(
         Some(("dead-letters", matches)) => dead_letters::parse(matches, env),
         Some(("projections", matches)) => projections::parse(matches, env),
         Some(("backup", matches)) => backup(matches, env),
-        Some(("copy", matches)) => whole_log::parse_copy(matches),
-        Some(("verify", matches)) => whole_log::parse_verify(matches),
+        Some(("copy", matches)) => whole_log::parse_copy(matches, env),
+        Some(("verify", matches)) => whole_log::parse_verify(matches, env),
         Some(("config", matches)) => {
             Ok(Invocation::PrintConfig(Box::new(Config::load(&before.and(flags(matches))?, env)?)))
         }

@@ -20,6 +20,7 @@ use std::fmt;
 
 pub use error::ConfigError;
 pub use log_address::{LogAddress, NamedLog};
+pub use settings::SETTINGS;
 pub use sources::{ENV_PREFIX, FlagValues, Source, env_name};
 pub use typed::{
     BreakerConfig, Config, ConsumerConfig, EventFormat, LogConfig, LogFormat, NatsAccess, NodeConfig, NodeId,

@@ -297,9 +297,8 @@ fn description_in(format: EventFormat) -> fn(&Message) -> Description {
 }
 
 async fn connect_to_nats(config: &Config) -> Result<Nats, StartError> {
-    let config::NatsAccess { credentials, nkey, ca, certificate } = config.nats_access.clone();
     let options = NatsOptions {
-        access: NatsAccess { credentials, nkey, ca, certificate },
+        access: nats_access(&config.nats_access),
         replicas: config.nats_replicas,
         monitors: config.nats_monitor.clone(),
         synced: config.nats_synced,
@@ -400,4 +399,10 @@ async fn arrival_of_redis(redis: Redis, shown: String) -> Result<(), StartError>
         Err(NotConnected::Yet(_)) => Ok(()),
         Err(NotConnected::Ever(why)) => Err(why.into()),
     }
+}
+
+/// The same in the backend's words.
+pub(super) fn nats_access(access: &config::NatsAccess) -> NatsAccess {
+    let config::NatsAccess { credentials, nkey, ca, certificate } = access.clone();
+    NatsAccess { credentials, nkey, ca, certificate }
 }

@@ -11,7 +11,7 @@ use serde_json::json;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::StartError;
+use super::{StartError, backends::nats_access};
 use crate::{
     backends::{
         embedded::{
@@ -146,6 +146,7 @@ async fn open(log: &NamedLog, how: Use, patience: Patience) -> Result<Arc<dyn Ev
                 request_timeout: ANSWER_WITHIN,
                 makes_log: how != Use::Read,
                 replicas: if let Use::Write { replicas } = how { replicas } else { 1 },
+                access: nats_access(&log.nats_access),
                 ..NatsOptions::new(url.expose(), &log.prefix)
             };
             open_nats(options, &patience).await

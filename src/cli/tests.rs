@@ -170,6 +170,14 @@ fn copy_and_verify_name_their_logs_and_nothing_is_assumed() {
     };
     assert_eq!(call.log.to_string(), "redis://me:***@r:6379/2 (ordersystem)");
     assert!(call.json && call.other.is_some());
+    let line = ["verify", "nats:n", "embedded:x", "--nats-ca", "ca.pem"];
+    let env = [("ORDERSYSTEM_NATS_CREDENTIALS", "me.creds"), ("ORDERSYSTEM_NATS_CA", "other.pem")];
+    let Ok(Invocation::Verify(call)) = run_with(&line, &env) else { panic!("an audit") };
+    let access = &call.log.nats_access;
+    assert_eq!(
+        (access.credentials.as_deref(), access.ca.as_deref()),
+        (Some(std::path::Path::new("me.creds")), Some(std::path::Path::new("ca.pem")))
+    );
 
     for (line, word) in [
         (&["copy", "--from", "embedded:x"][..], "--to"),
@@ -178,6 +186,8 @@ fn copy_and_verify_name_their_logs_and_nothing_is_assumed() {
         (&["copy", "--from", "embedded:x", "--to", "nats:n", "--to-replicas", "2"], "2"),
         (&["copy", "--from", "embedded:x", "--to", "nats:n", "--follow", "--until-caught-up"], "--until-caught-up"),
         (&["verify"], "LOG"),
+        (&["verify", "nats:n", "--nats-nkey", "a", "--nats-credentials", "b"], "--nats-nkey"),
+        (&["verify", "nats:n", "--nats-cert", "a"], "--nats-key"),
         (&["verify", "embedded:x", "--other-prefix", "p"], "OTHER"),
     ] {
         assert!(error(line).contains(word), "{line:?}: {}", error(line));

@@ -1,9 +1,14 @@
 //! `ordersystem copy` and `ordersystem verify`: the words of their command lines.
 
+use std::{ffi::OsString, path::PathBuf};
+
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use super::{CliError, Invocation};
-use crate::config::{LogAddress, NamedLog};
+use crate::config::{LogAddress, NamedLog, NatsAccess, SETTINGS, env_name};
+
+/// A variable of the environment.
+type Variable = (OsString, OsString);
 
 /// A log that is to be copied.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +52,7 @@ pub(super) fn copy_command() -> Command {
         .arg(prefix("from-prefix", "What keys of the source in Redis, or its streams in NATS, begin with"))
         .arg(prefix("to-prefix", "The same for the target"))
         .arg(replicas.help("On how many servers of a NATS cluster a new target is kept"))
+        .args(nats_files())
         .arg(follow)
         .arg(switch("until-caught-up", "End at what the source held at the start (the default)"))
 }
@@ -62,6 +68,7 @@ pub(super) fn verify_command() -> Command {
         .arg(log("other").value_name("OTHER").help("A log to compare it with: the same but for positions?"))
         .arg(prefix("prefix", "What keys of the log in Redis, or its streams in NATS, begin with"))
         .arg(prefix("other-prefix", "The same for the other log").requires("other"))
+        .args(nats_files())
         .arg(switch("json", "A JSON object a line for each finding, and one for the result"))
 }
 
@@ -73,29 +80,54 @@ fn prefix(name: &'static str, help: &'static str) -> Arg {
     Arg::new(name).long(name).value_name("TEXT").help(format!("{help} [default: ordersystem]"))
 }
 
+/// Who the tool is to NATS and whom it trusts: as a node is told, for every log that is there.
+fn nats_files() -> impl Iterator<Item = Arg> {
+    NatsAccess::SETTINGS.into_iter().filter_map(|key| {
+        let setting = SETTINGS.iter().find(|setting| setting.key == key)?;
+        let file = Arg::new(key).long(key).value_name("FILE").value_parser(clap::value_parser!(PathBuf));
+        Some(file.help(format!("{} [env: {}]", setting.help, env_name(key))))
+    })
+}
+
+fn nats_access(matches: &ArgMatches, env: impl IntoIterator<Item = Variable>) -> Result<NatsAccess, CliError> {
+    let env: Vec<Variable> = env.into_iter().collect();
+    let in_env = |key| env.iter().find(|(name, _)| *name == *env_name(key)).map(|(_, value)| PathBuf::from(value));
+    let files = NatsAccess::SETTINGS.map(|key| matches.get_one::<PathBuf>(key).cloned().or_else(|| in_env(key)));
+    NatsAccess::of(files).map_err(|(key, why)| CliError::Usage(format!("--{key}: {why}")))
+}
+
 fn switch(name: &'static str, help: &'static str) -> Arg {
     Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
 }
 
-pub(super) fn parse_copy(matches: &ArgMatches) -> Result<Invocation, CliError> {
+pub(super) fn parse_copy(
+    matches: &ArgMatches,
+    env: impl IntoIterator<Item = Variable>,
+) -> Result<Invocation, CliError> {
+    let access = nats_access(matches, env)?;
     let replicas = matches.get_one::<String>("to-replicas").and_then(|text| text.parse().ok()).unwrap_or(1);
     Ok(Invocation::Copy(CopyCall {
-        from: named(matches, "from", "from-prefix")?,
-        to: named(matches, "to", "to-prefix")?,
+        from: named(matches, "from", "from-prefix", &access)?,
+        to: named(matches, "to", "to-prefix", &access)?,
         replicas,
         follow: matches.get_flag("follow"),
     }))
 }
 
-pub(super) fn parse_verify(matches: &ArgMatches) -> Result<Invocation, CliError> {
-    let other = matches.contains_id("other").then(|| named(matches, "other", "other-prefix")).transpose()?;
-    let log = named(matches, "log", "prefix")?;
+pub(super) fn parse_verify(
+    matches: &ArgMatches,
+    env: impl IntoIterator<Item = Variable>,
+) -> Result<Invocation, CliError> {
+    let access = nats_access(matches, env)?;
+    let other = matches.contains_id("other").then(|| named(matches, "other", "other-prefix", &access)).transpose()?;
+    let log = named(matches, "log", "prefix", &access)?;
     Ok(Invocation::Verify(VerifyCall { log, other, json: matches.get_flag("json") }))
 }
 
-fn named(matches: &ArgMatches, log: &str, prefix: &str) -> Result<NamedLog, CliError> {
+fn named(matches: &ArgMatches, log: &str, prefix: &str, access: &NatsAccess) -> Result<NamedLog, CliError> {
     let missing = || CliError::Usage(format!("{log} is needed"));
     let address = matches.get_one::<LogAddress>(log).cloned().ok_or_else(missing)?;
     let given = matches.get_one::<String>(prefix).map(String::as_str);
-    NamedLog::new(address, given).map_err(|why| CliError::Usage(format!("--{prefix}: {why}")))
+    let log = NamedLog::new(address, given).map_err(|why| CliError::Usage(format!("--{prefix}: {why}")))?;
+    Ok(log.with_nats_access(access))
 }

@@ -2,7 +2,11 @@
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
-use super::{typed, url::ServerUrl, values};
+use super::{
+    typed::{self, NatsAccess},
+    url::ServerUrl,
+    values,
+};
 
 /// A log in one of the backends that last. `Display` hides passwords.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +63,8 @@ pub struct NamedLog {
     pub address: LogAddress,
     /// As of `--redis-prefix` or `--nats-prefix`; without meaning for a folder.
     pub prefix: String,
+    /// Who the reader is to NATS, beside what the address says.
+    pub nats_access: NatsAccess,
 }
 
 impl NamedLog {
@@ -73,7 +79,18 @@ impl NamedLog {
             (LogAddress::Nats(_), _) => typed::subject_name(text)?,
             (LogAddress::Embedded(_) | LogAddress::Redis(_), _) => typed::short_name(text)?,
         };
-        Ok(Self { address, prefix })
+        Ok(Self { address, prefix, nats_access: NatsAccess::default() })
+    }
+}
+
+impl NamedLog {
+    /// The same with these files, if it is in NATS.
+    #[must_use]
+    pub fn with_nats_access(self, access: &NatsAccess) -> Self {
+        match self.address {
+            LogAddress::Nats(_) => Self { nats_access: access.clone(), ..self },
+            LogAddress::Embedded(_) | LogAddress::Redis(_) => self,
+        }
     }
 }
 

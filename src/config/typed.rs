@@ -317,17 +317,33 @@ pub(super) fn build(values: &Values) -> Result<Config, ConfigError> {
 
 fn nats_access(values: &Values) -> Result<NatsAccess, ConfigError> {
     let file = |key| values.parse_optional(key, |text| Ok(PathBuf::from(text)));
-    let (credentials, nkey) = (file("nats-credentials")?, file("nats-nkey")?);
-    if credentials.is_some() && nkey.is_some() {
-        return Err(values.error("nats-nkey", "a credentials file holds a key of its own: give one of the two"));
+    let files =
+        [file("nats-credentials")?, file("nats-nkey")?, file("nats-ca")?, file("nats-cert")?, file("nats-key")?];
+    NatsAccess::of(files).map_err(|(key, why)| values.error(key, why))
+}
+
+impl NatsAccess {
+    /// The settings that it is made of, in this order.
+    pub const SETTINGS: [&str; 5] = ["nats-credentials", "nats-nkey", "nats-ca", "nats-cert", "nats-key"];
+
+    /// What the files of [`NatsAccess::SETTINGS`] amount to.
+    ///
+    /// # Errors
+    /// The setting that does not go with the others, and why.
+    pub fn of(
+        [credentials, nkey, ca, certificate, key]: [Option<PathBuf>; 5],
+    ) -> Result<Self, (&'static str, &'static str)> {
+        if credentials.is_some() && nkey.is_some() {
+            return Err(("nats-nkey", "a credentials file holds a key of its own: give one of the two"));
+        }
+        let certificate = match (certificate, key) {
+            (Some(certificate), Some(key)) => Some((certificate, key)),
+            (None, None) => None,
+            (Some(_), None) => return Err(("nats-cert", "needs its private key: --nats-key FILE")),
+            (None, Some(_)) => return Err(("nats-key", "needs its certificate: --nats-cert FILE")),
+        };
+        Ok(Self { credentials, nkey, ca, certificate })
     }
-    let certificate = match (file("nats-cert")?, file("nats-key")?) {
-        (Some(certificate), Some(key)) => Some((certificate, key)),
-        (None, None) => None,
-        (Some(_), None) => return Err(values.error("nats-cert", "needs its private key: --nats-key FILE")),
-        (None, Some(_)) => return Err(values.error("nats-key", "needs its certificate: --nats-cert FILE")),
-    };
-    Ok(NatsAccess { credentials, nkey, ca: file("nats-ca")?, certificate })
 }
 
 /// `host:port`, comma separated, each perhaps with `http://` before it.
