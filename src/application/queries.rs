@@ -264,11 +264,12 @@ impl QueryHandler {
         tokio::time::timeout(MAX_FRESHNESS_WAIT, reached).await.unwrap_or(Err(AppError::NotFreshInTime(wanted)))
     }
 
-    /// Waits until the read model is as fresh as wanted.
+    /// Waits until the read model is as fresh as wanted, and of the log as it is now.
     async fn await_projection(&self, consistency: Consistency) -> Result<(), AppError> {
+        let connection = self.orders.connection();
         let wanted = match consistency {
             Consistency::Eventual => return Ok(()),
-            Consistency::AtLeast(position) if self.progress.position() >= position => return Ok(()),
+            Consistency::AtLeast(position) if self.progress.position() >= position => position,
             Consistency::AtLeast(position) => {
                 // What cannot be told now is waited for; what can never come is not.
                 if let Err(gone @ StoreError::LogReplaced(_)) = LogPoint::from(position).verify(&*self.store).await {
@@ -278,7 +279,11 @@ impl QueryHandler {
             }
             Consistency::Strong => self.store.confirmed_head().await?,
         };
-        match tokio::time::timeout(MAX_FRESHNESS_WAIT, self.progress.reached(wanted)).await {
+        let fresh = async {
+            self.progress.found_on(connection).await?;
+            self.progress.reached(wanted).await
+        };
+        match tokio::time::timeout(MAX_FRESHNESS_WAIT, fresh).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(ProjectionEnded)) | Err(_) => Err(AppError::NotFreshInTime(wanted)),
         }

@@ -295,6 +295,12 @@ impl LogFollower {
         self.foothold.read_log(&*self.store, max_events).await
     }
 
+    /// The connection (see [`EventStore::connections`]) that the last [`LogFollower::poll_batch`] read on, which had what was read before.
+    #[must_use]
+    pub const fn found_on(&self) -> Option<u64> {
+        self.foothold.found_on
+    }
+
     /// Waits until something may have been appended since the last [`LogFollower::poll_batch`].
     pub async fn wait(&mut self) {
         self.wake.wait().await;

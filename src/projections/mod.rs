@@ -48,6 +48,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(500);
 #[derive(Clone, Debug)]
 pub struct ProjectionProgress {
     position: watch::Receiver<Position>,
+    found_on: watch::Receiver<u64>,
     failure: Arc<Mutex<Option<String>>>,
     loss: Arc<Mutex<Option<String>>>,
     catch_up: Arc<Mutex<Option<CatchUp>>>,
@@ -71,6 +72,16 @@ impl ProjectionProgress {
     pub async fn reached(&self, wanted: Position) -> Result<(), ProjectionEnded> {
         let mut position = self.position.clone();
         position.wait_for(|reached| *reached >= wanted).await.map(|_| ()).map_err(|_| ProjectionEnded)
+    }
+
+    /// Waits until what the read model was fed with has been found in the log on `connection` (see [`EventStore::connections`]) or a later one:
+    /// until then it may have events that the log has lost.
+    ///
+    /// # Errors
+    /// [`ProjectionEnded`] when the node stops before that.
+    pub async fn found_on(&self, connection: u64) -> Result<(), ProjectionEnded> {
+        let mut found_on = self.found_on.clone();
+        found_on.wait_for(|found| *found >= connection).await.map(|_| ()).map_err(|_| ProjectionEnded)
     }
 
     /// Why the projection stands still, if it does.
@@ -128,6 +139,7 @@ struct Parts {
     read_model: Arc<dyn ReadModel>,
     progress: ProjectionProgress,
     reached: Arc<watch::Sender<Position>>,
+    found_on: Arc<watch::Sender<u64>>,
     /// Held by whoever feeds the read model that serves, and while another one takes its place.
     feeding: Arc<tokio::sync::Mutex<()>>,
     /// Held by whoever builds one beside it: one at a time.
@@ -157,14 +169,16 @@ impl OrderProjection {
     #[must_use]
     pub fn new(store: Arc<dyn EventStore>, read_model: Arc<dyn ReadModel>) -> Self {
         let (reached, position) = watch::channel(Position(0));
-        let progress =
-            ProjectionProgress { position, failure: Arc::default(), loss: Arc::default(), catch_up: Arc::default() };
+        let (finding, found_on) = watch::channel(0);
+        let (failure, loss, catch_up) = (Arc::default(), Arc::default(), Arc::default());
+        let progress = ProjectionProgress { position, found_on, failure, loss, catch_up };
         let position_gauge = metrics::gauge!("ordersystem_projection_position", "projection" => "orders");
         let parts = Parts {
             store,
             read_model,
             progress,
             reached: Arc::new(reached),
+            found_on: Arc::new(finding),
             feeding: Arc::default(),
             building: Arc::default(),
         };
@@ -249,7 +263,9 @@ impl OrderProjection {
                 Err(StoreError::LogReplaced(what)) => return Err(self.lost(what)),
                 batch => batch.map_err(text)?,
             };
+            let found_on = follower.found_on();
             let Some(last) = batch.last() else {
+                self.found_on(found_on);
                 progress.set_failure(None);
                 follower.wait().await;
                 continue;
@@ -261,7 +277,14 @@ impl OrderProjection {
             let _turn = self.parts.feeding.lock().await;
             self.parts.read_model.apply(changes, LogPlace::after(log, last)).await.map_err(text)?;
             self.at(follower.position());
+            self.found_on(found_on);
         }
+    }
+
+    /// What the read model was fed with has been found in the log on this connection.
+    fn found_on(&self, connection: Option<u64>) {
+        let newest = connection.unwrap_or_default();
+        self.parts.found_on.send_if_modified(|found| std::mem::replace(found, newest.max(*found)) < newest);
     }
 
     /// Says that the log has lost events, to whom it concerns.
@@ -269,6 +292,8 @@ impl OrderProjection {
         if let Some(watcher) = &self.watcher {
             watcher.lost();
         }
+        // Before it is followed again from its beginning: who waits for a position waits for one of the log as it is now.
+        self.parts.reached.send_replace(Position(0));
         self.note_loss(&what);
         self.is_told.store(true, Ordering::Relaxed);
         format!("the log has lost events: {what}")

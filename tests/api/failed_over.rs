@@ -15,7 +15,9 @@ use ordersystem::{
         AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, Position, RecordedCommit, RequestKey,
         Revision, StoreError, StoredEvent, StreamId,
     },
-    proto::catga::orders::v1::{ConsistencyLevel, CreateOrderRequest, GetOrderRequest, ReadConsistency},
+    proto::catga::orders::v1::{
+        ConsistencyLevel, CreateOrderRequest, GetOrderRequest, ListOrdersRequest, ReadConsistency,
+    },
 };
 use tokio::sync::watch;
 use tonic::Code;
@@ -233,4 +235,20 @@ async fn a_strong_read_or_a_refusal_that_meets_a_fail_over_is_of_the_new_server(
     store.fails_after_read.store(true, Ordering::SeqCst);
     let refused = give(&commands, Step::Deliver, &order, Meta::default()).await.expect_err("not shipped");
     assert_eq!(code_and_reason(&refused), (Code::FailedPrecondition, "ILLEGAL_TRANSITION".to_owned()), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_strong_list_after_a_fail_over_has_nothing_that_was_lost() {
+    let (server, store) = TwoServers::start().await;
+    let mut queries = server.queries().await;
+    let kept = server.place_order("customer-1").await.order_id;
+    store.replicate().await;
+    server.place_order("customer-1").await;
+    server.place_order("customer-1").await;
+    let consistency = Some(ReadConsistency { level: ConsistencyLevel::Strong.into(), token: String::new() });
+    let list = ListOrdersRequest { consistency, ..Default::default() };
+    assert_eq!(queries.list_orders(list.clone()).await.expect("a list").into_inner().orders.len(), 3);
+    store.fail_over();
+    let left = queries.list_orders(list).await.expect("a list").into_inner();
+    assert_eq!(left.orders.iter().map(|order| &order.order_id).collect::<Vec<_>>(), [&kept]);
 }
