@@ -20,6 +20,7 @@
 //!  health, telemetry    how the node is: checks, logs, metrics
 //!  outage               a failure that lasts is one line in the log, not thousands
 //!  id_generator, clock  Snowflake ids, and the time they are made from
+//!  private_files        what is on disk is for this user alone
 //! ```
 
 pub mod api;
@@ -42,6 +43,7 @@ pub mod lifecycle;
 pub mod message_bus;
 pub mod outage;
 pub mod outbox;
+pub mod private_files;
 pub mod projections;
 pub mod proto;
 pub mod read_model;

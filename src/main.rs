@@ -7,7 +7,7 @@ use ordersystem::{
     app::{self, App, StartError},
     cli::{self, CliError, CopyCall, Invocation, VerifyCall},
     config::{Config, LogConfig, LogFormat},
-    telemetry,
+    private_files, telemetry,
 };
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -19,6 +19,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
+    private_files::keep_from_others();
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return exit_code(Err(error.into())),

@@ -10,7 +10,7 @@ use std::{
 
 /// The rows from the ground up. A module may use those of its own row and of the rows before it.
 const ROWS: &[&[&str]] = &[
-    &["domain", "clock", "outage"],
+    &["domain", "clock", "outage", "private_files"],
     &["event_store", "message_bus", "read_model", "lease", "checkpoint_store", "cache", "id_generator"],
     &["proto", "codec", "config"],
     &[
@@ -32,8 +32,17 @@ const ROWS: &[&[&str]] = &[
 ];
 
 /// What a backend may use besides its own folder: the traits and bytes.
-const BACKENDS_MAY_USE: &[&str] =
-    &["event_store", "message_bus", "read_model", "lease", "checkpoint_store", "cache", "clock", "outage"];
+const BACKENDS_MAY_USE: &[&str] = &[
+    "event_store",
+    "message_bus",
+    "read_model",
+    "lease",
+    "checkpoint_store",
+    "cache",
+    "clock",
+    "outage",
+    "private_files",
+];
 
 #[test]
 fn no_module_uses_one_above_it() {

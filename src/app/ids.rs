@@ -8,6 +8,7 @@ use crate::{
     cluster::LeasedMark,
     config::Config,
     id_generator::{IdGenerator, OwnNumbers},
+    private_files,
 };
 
 /// What a node's worker number comes from.
@@ -31,7 +32,7 @@ pub(super) fn id_generator(
         return Ok((ids, Numbers::Leased(mark)));
     }
     if let Some(dir) = &node.data_dir {
-        std::fs::create_dir_all(dir).map_err(|error| format!("data dir {}: {error}", dir.display()))?;
+        private_files::make_folder(dir).map_err(|error| format!("data dir {}: {error}", dir.display()))?;
     }
     let numbers = OwnNumbers::new(node.identity, node.has_chosen_worker, Arc::clone(clock), node.data_dir.as_deref());
     Ok((numbers.start()?, Numbers::Own(Arc::new(numbers))))

@@ -1,12 +1,14 @@
 //! The high-water mark: a promise on disk that no id at or past it has been issued.
 
 use std::fmt::{self, Debug};
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Seek as _, Write as _};
+use std::fs::{self, File};
+use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use xxhash_rust::xxh3::xxh3_64;
+
+use crate::private_files::{self, Refused};
 
 /// Where a generator keeps its mark. One generator at a time uses a mark.
 pub trait HighWaterMark: Send + Debug {
@@ -95,7 +97,7 @@ impl FileMark {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let mut file = OpenOptions::new().write(true).create_new(true).open(&temporary)?;
+        let mut file = private_files::options().write(true).create_new(true).open(&temporary)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         fs::rename(&temporary, &self.path)?;
@@ -123,11 +125,17 @@ fn is_current(file: &File, length: usize) -> io::Result<bool> {
 
 impl HighWaterMark for FileMark {
     fn load(&self) -> Result<Option<u64>, MarkError> {
-        let bytes = match fs::read(&self.path) {
-            Ok(bytes) => bytes,
+        let mut bytes = Vec::new();
+        let read =
+            private_files::options().read(true).open(&self.path).and_then(|mut file| file.read_to_end(&mut bytes));
+        match read {
+            Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(MarkError::new(self.path.display(), format_args!("cannot be read: {error}"))),
-        };
+            Err(error) => {
+                let why = format!("cannot be read: {}", Refused::from(error));
+                return Err(MarkError::new(self.path.display(), why));
+            }
+        }
         let mark = std::str::from_utf8(&bytes).ok().and_then(decode).ok_or_else(|| {
             MarkError::new(
                 self.path.display(),
@@ -195,6 +203,9 @@ mod tests {
         let target = folder.path().join("somebody-else-s");
         fs::write(&target, "kept").unwrap();
         std::os::unix::fs::symlink(&target, folder.path().join("id-mark.tmp")).unwrap();
+        std::os::unix::fs::symlink(&target, folder.path().join("other-mark")).unwrap();
+        let refused = FileMark::new(folder.path().join("other-mark")).load().unwrap_err().to_string();
+        assert!(refused.contains("links are not followed"), "{refused}");
         FileMark::new(folder.path().join("id-mark")).store(7).unwrap();
         assert_eq!(fs::read_to_string(&target).unwrap(), "kept");
     }

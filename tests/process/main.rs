@@ -3,6 +3,7 @@
 
 mod broker_away;
 mod command_line;
+mod files;
 mod hostile;
 #[path = "../contract/nats_server.rs"]
 #[allow(dead_code, reason = "shared with the contract suites")]

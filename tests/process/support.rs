@@ -94,7 +94,7 @@ impl Process {
         Self::spawn(command.args(["--port", "0"]).args(args)).await
     }
 
-    async fn spawn(command: &mut Command) -> Self {
+    pub async fn spawn(command: &mut Command) -> Self {
         let mut child = command.spawn().expect("it starts");
         let mut lines = BufReader::new(child.stderr.take().expect("stderr")).lines();
         let mut before = String::new();

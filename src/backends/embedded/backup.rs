@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use rusqlite::{
-    Connection, OpenFlags,
+    Connection,
     backup::{Backup, StepResult},
 };
 
@@ -13,10 +13,13 @@ use super::{
     end,
     error::{DbError, OpenError},
     event_store::rows,
-    new_store::Unfinished,
+    new_store::{Unfinished, WRITES},
     schema,
 };
-use crate::event_store::{Direction, LogId, MAX_READ_EVENTS, Position};
+use crate::{
+    event_store::{Direction, LogId, MAX_READ_EVENTS, Position},
+    private_files,
+};
 
 /// What a backup holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,27 +39,23 @@ pub struct BackedUp {
 /// # Errors
 /// [`OpenError`] names the folder that it is about: nothing to copy, a target that is taken, damage, no space.
 pub fn backup(dir: &Path, target: &Path) -> Result<BackedUp, OpenError> {
-    let source = std::path::absolute(dir)?.join(DATABASE);
-    let source = open_source(&source).map_err(|error| error.at(dir))?;
+    let source = open_source(dir).map_err(|error| error.at(dir))?;
     copy_to(&source, target).map_err(|error| error.at(target))
 }
 
-fn open_source(file: &Path) -> Result<Connection, OpenError> {
-    if !file.is_file() {
-        return Err(OpenError::new(format!("there is no {DATABASE} here")));
-    }
-    let connection = open_reader(file)?;
+fn open_source(dir: &Path) -> Result<Connection, OpenError> {
+    let connection = open_reader(&data_dir::database_in(dir)?)?;
     schema::check(&connection)?;
     Ok(connection)
 }
 
 fn copy_to(source: &Connection, target: &Path) -> Result<BackedUp, OpenError> {
-    let target = std::path::absolute(target)?;
+    private_files::make_folder(target)?;
+    let target = data_dir::real(target)?;
     let file = target.join(DATABASE);
     if fs::exists(&file)? {
         return Err(OpenError::new(format!("there is an {DATABASE} here already; it is left as it is")));
     }
-    fs::create_dir_all(&target)?;
     let unfinished = Unfinished::of(&file);
     let done = copy(source, unfinished.path())?;
     unfinished.finish(&file)?;
@@ -65,8 +64,8 @@ fn copy_to(source: &Connection, target: &Path) -> Result<BackedUp, OpenError> {
 }
 
 fn copy(source: &Connection, file: &Path) -> Result<BackedUp, OpenError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut copy = Connection::open_with_flags(file, flags).map_err(DbError::from)?;
+    private_files::make_file(file).map_err(OpenError::new)?;
+    let mut copy = Connection::open_with_flags(file, WRITES).map_err(DbError::from)?;
     // It is synced as a whole at the end.
     copy.execute_batch("PRAGMA synchronous = OFF").map_err(DbError::from)?;
     // All pages in one step: one snapshot, and no starting over when someone writes meanwhile.

@@ -1,12 +1,14 @@
 //! The folder of a node on disk: one process at a time.
 
 use std::{
-    fs::{self, File, OpenOptions, TryLockError},
+    ffi::OsStr,
+    fs::{self, File, TryLockError},
     io::{Read as _, Seek as _, Write as _},
     path::{Path, PathBuf},
 };
 
 use super::error::OpenError;
+use crate::private_files;
 
 /// The one file that everything is in, beside SQLite's own `-wal` and `-shm`.
 pub(super) const DATABASE: &str = "orders.db";
@@ -14,6 +16,8 @@ pub(super) const DATABASE: &str = "orders.db";
 pub(super) const READ_MODEL: &str = "read_model.db";
 /// Locked by the process that uses the folder, whose number it holds.
 const LOCK: &str = "orders.lock";
+/// What the names of files begin with that are the node's own, marks of issued ids among them.
+const OURS: [&str; 3] = ["orders.", "read_model.", "snowflake-"];
 
 /// A data folder in the hands of this process, until dropped. The lock is the operating system's: it ends with the process,
 /// however that ends.
@@ -24,21 +28,27 @@ pub struct DataDir {
 }
 
 impl DataDir {
-    /// Takes the folder, making it if it is not there.
+    /// Takes the folder, making it if it is not there. Both it and the node's files in it are for this user alone from here on.
     ///
     /// # Errors
-    /// [`OpenError`] if another process has it, naming that process where it can, or if it cannot be made or written.
+    /// [`OpenError`] if another process has it, naming that process where it can, if it cannot be made or written, if others may change
+    /// what is in it, and if a link stands in the place of a file.
     pub fn take(path: &Path) -> Result<Self, OpenError> {
-        // An absolute path is never taken for an SQLite URI.
-        let path = std::path::absolute(path)?;
-        create(&path)?;
+        create(path)?;
+        let path = real(path)?;
+        private_files::take_folder(&path).map_err(OpenError::new)?;
         let file = path.join(LOCK);
-        let mut lock = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&file)?;
+        let opened = private_files::options().read(true).write(true).create(true).truncate(false).open(&file);
+        let mut lock =
+            opened.map_err(|error| OpenError::new(private_files::Refused::from(error)).at(Path::new(LOCK)))?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(in_use(&mut lock)),
             Err(TryLockError::Error(error)) => return Err(OpenError::from(error).at(&file)),
         }
+        let is_ours = |name: &OsStr| OURS.iter().any(|start| name.as_encoded_bytes().starts_with(start.as_bytes()));
+        private_files::tighten(&path, is_ours)
+            .map_err(|(file, refused)| OpenError::new(refused).at(Path::new(file.file_name().unwrap_or_default())))?;
         lock.set_len(0)?;
         lock.rewind()?;
         writeln!(lock, "{}", std::process::id())?;
@@ -51,9 +61,8 @@ impl DataDir {
 
     /// Whether the folder is in memory and not on a disk, as far as the system tells: then nothing outlives the machine.
     pub(super) fn is_volatile(&self) -> bool {
-        let real = fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-        file_system_of(&real, &mounts).is_some_and(|kind| matches!(kind, "tmpfs" | "ramfs"))
+        file_system_of(&self.path, &mounts).is_some_and(|kind| matches!(kind, "tmpfs" | "ramfs"))
     }
 }
 
@@ -65,8 +74,27 @@ fn create(path: &Path) -> Result<(), OpenError> {
     if path.exists() {
         return Err(OpenError::new("it is a file, not a folder"));
     }
-    fs::create_dir_all(path)?;
-    sync_parent(path)
+    private_files::make_folder(path)?;
+    sync_parent(&real(path)?)
+}
+
+/// The path without links, as SQLite wants it where a link in the place of a file is to be an error; an absolute path is never taken for
+/// an SQLite URI.
+pub(super) fn real(path: &Path) -> Result<PathBuf, OpenError> {
+    Ok(fs::canonicalize(path)?)
+}
+
+/// The database of the folder `dir`, for whoever only reads it.
+///
+/// # Errors
+/// If there is none, and for a link in its place.
+pub(super) fn database_in(dir: &Path) -> Result<PathBuf, OpenError> {
+    let file = fs::canonicalize(dir).unwrap_or_else(|_| dir.to_owned()).join(DATABASE);
+    match private_files::is_file(&file) {
+        Ok(true) => Ok(file),
+        Ok(false) => Err(OpenError::new(format!("there is no {DATABASE} here"))),
+        Err(refused) => Err(OpenError::new(refused).at(Path::new(DATABASE))),
+    }
 }
 
 /// Syncs the folder that `path` is in: a new name is durable only when that is.

@@ -27,7 +27,10 @@ use super::{
     read_model::slot::clear_left_over,
     schema,
 };
-use crate::event_store::{AppendError, Commit, Durability, LogId, Position, StoreError};
+use crate::{
+    event_store::{AppendError, Commit, Durability, LogId, Position, StoreError},
+    private_files,
+};
 
 /// An open data folder, held by this process alone. When the last user drops it, what waits is written, the WAL is put into the
 /// file, and another process may open it; that drop waits until all is done.
@@ -67,7 +70,10 @@ impl Database {
 
     fn open_file(dir: DataDir, name: &str) -> Result<Self, OpenError> {
         let file = dir.file(name);
-        let is_new = !file.exists();
+        let is_new = !private_files::is_file(&file).map_err(OpenError::new)?;
+        if is_new {
+            private_files::make_file(&file).map_err(OpenError::new)?;
+        }
         let mut connection = WriteConnection::open(&file)?;
         schema::migrate(connection.connection())?;
         clear_left_over(connection.connection())?;

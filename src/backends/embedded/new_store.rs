@@ -12,17 +12,24 @@ use super::{
     error::{DbError, OpenError},
     schema,
 };
+use crate::private_files;
 
 /// What SQLite may have left of a file that was removed while it was in use: it would be taken for a part of the next one.
 const LEFT_OVER: [&str; 3] = ["-wal", "-journal", "-shm"];
 /// What is added to the name of the first two, which may hold commits of the file that was removed.
 const SET_ASIDE: &str = ".removed-store";
 
+/// How a file is opened that is written. The journals that SQLite puts beside it have the mode of the file.
+pub(super) const WRITES: OpenFlags =
+    OpenFlags::SQLITE_OPEN_READ_WRITE.union(OpenFlags::SQLITE_OPEN_NO_MUTEX).union(OpenFlags::SQLITE_OPEN_NOFOLLOW);
+
 /// Makes `file` if there is none.
 ///
 /// # Errors
-/// [`OpenError`] for a file that is empty, and for one that cannot be made.
+/// [`OpenError`] for a file that is empty, for a link, and for one that cannot be made.
 pub(super) fn make_if_missing(file: &Path) -> Result<(), OpenError> {
+    private_files::is_file(file)
+        .map_err(|refused| OpenError::new(refused).at(Path::new(file.file_name().unwrap_or_default())))?;
     match fs::metadata(file) {
         Ok(there) if there.is_file() && there.len() == 0 => {
             return Err(OpenError::new(format!(
@@ -33,9 +40,6 @@ pub(super) fn make_if_missing(file: &Path) -> Result<(), OpenError> {
         Ok(_) => return Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error.into()),
-    }
-    if file.is_symlink() {
-        return Err(OpenError::new(format!("{} is a link to a file that is not there", file.display())));
     }
     let was_used = was_used(file)?;
     let unfinished = Unfinished::of(file);
@@ -57,8 +61,8 @@ pub(super) fn make_if_missing(file: &Path) -> Result<(), OpenError> {
 }
 
 fn make(file: &Path) -> Result<(), OpenError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(file, flags).map_err(DbError::from)?;
+    private_files::make_file(file).map_err(OpenError::new)?;
+    let connection = Connection::open_with_flags(file, WRITES).map_err(DbError::from)?;
     // It is synced as a whole at the end.
     connection.execute_batch("PRAGMA synchronous = OFF").map_err(DbError::from)?;
     schema::migrate(&connection)?;

@@ -6,9 +6,9 @@ use std::{
     time::Duration,
 };
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::Connection;
 
-use super::super::error::DbError;
+use super::super::{error::DbError, new_store::WRITES};
 
 /// Pages that the writer keeps in memory, in KiB.
 const CACHE_KIB: i64 = 64 * 1024;
@@ -55,8 +55,7 @@ impl WriteHealth {
 
 impl WriteConnection {
     pub(super) fn open(file: &Path) -> Result<Self, DbError> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(file, flags)?;
+        let connection = Connection::open_with_flags(file, WRITES)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
         connection.set_prepared_statement_cache_capacity(64);
         connection.execute_batch(&format!(
@@ -169,7 +168,9 @@ mod tests {
     #[test]
     fn each_transaction_is_synced_as_it_asks() {
         let folder = tempfile::tempdir().unwrap();
-        let mut connection = WriteConnection::open(&folder.path().join("test.db")).unwrap();
+        let file = folder.path().canonicalize().unwrap().join("test.db");
+        std::fs::write(&file, "").unwrap();
+        let mut connection = WriteConnection::open(&file).unwrap();
         assert!(connection.is_synced().unwrap());
         for sync in [Sync::Now, Sync::Later, Sync::Later, Sync::Now, Sync::Now] {
             connection.begin(sync).unwrap();

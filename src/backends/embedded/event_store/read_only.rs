@@ -13,7 +13,7 @@ use tokio::{sync::watch, task::JoinHandle};
 use super::{commits, requests, rows};
 use crate::{
     backends::embedded::{
-        data_dir::DATABASE,
+        data_dir::{self, DATABASE},
         database::open_reader,
         end,
         error::{DbError, OpenError},
@@ -48,10 +48,7 @@ impl ReadOnlyEventStore {
     }
 
     fn open_file(dir: &Path) -> Result<Self, OpenError> {
-        let file = std::path::absolute(dir)?.join(DATABASE);
-        if !file.is_file() {
-            return Err(OpenError::new(format!("there is no {DATABASE} here")));
-        }
+        let file = data_dir::database_in(dir)?;
         let connection = open_reader(&file)?;
         match schema::check(&connection)? {
             0 => return Err(OpenError::new(format!("there is no log in {DATABASE}"))),

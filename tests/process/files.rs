@@ -1,0 +1,131 @@
+//! Who may read and change what a node keeps on disk: its own user alone.
+
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt as _, symlink},
+    path::Path,
+};
+
+use crate::support::{Process, new_order, program, run};
+
+fn mode(path: &Path) -> u32 {
+    fs::symlink_metadata(path).expect("it is there").permissions().mode() & 0o7777
+}
+
+/// The folder and every file in it, each with what others may do.
+fn open_to_others(folder: &Path) -> Vec<String> {
+    let files = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
+    let all = std::iter::once(folder.to_owned()).chain(files);
+    all.filter(|path| mode(path) & 0o077 != 0).map(|path| format!("{} {:o}", path.display(), mode(&path))).collect()
+}
+
+/// Starts a node with this umask, which is what its parent lets others do.
+async fn start(umask: &str, args: &[&str]) -> Process {
+    let mut shell = tokio::process::Command::new("sh");
+    shell.env_clear().stdin(std::process::Stdio::null()).stdout(std::process::Stdio::piped());
+    shell.stderr(std::process::Stdio::piped()).kill_on_drop(true);
+    shell.args(["-c", &format!("umask {umask}; exec \"$0\" \"$@\"")]).arg(program().as_std().get_program());
+    Process::spawn(shell.args(["--port", "0"]).args(args)).await
+}
+
+#[tokio::test]
+async fn what_a_node_keeps_is_for_its_user_alone_whatever_the_umask() {
+    for umask in ["000", "022"] {
+        let folder = tempfile::tempdir().unwrap();
+        let (dir, copy) = (folder.path().join("above/data"), folder.path().join("copy"));
+        let args = ["--persistence", "embedded", "--data-dir", dir.to_str().unwrap()];
+        let mut node = start(umask, &args).await;
+        node.commands().await.create_order(new_order("customer-1")).await.expect("accepted");
+        for file in ["orders.db", "orders.db-wal", "orders.db-shm", "orders.lock", "snowflake-0-0.mark"] {
+            assert!(dir.join(file).exists(), "{file}");
+        }
+        assert_eq!(open_to_others(&dir), Vec::<String>::new(), "umask {umask}");
+        let done = run(&["backup", "--data-dir", dir.to_str().unwrap(), copy.to_str().unwrap()]).await;
+        assert_eq!(done.code, Some(0), "{done:?}");
+        assert_eq!(open_to_others(&copy), Vec::<String>::new(), "umask {umask}");
+        node.signal("TERM");
+        assert_eq!(node.end().await, Some(0));
+        assert_eq!(open_to_others(&dir), Vec::<String>::new(), "umask {umask}");
+    }
+}
+
+#[tokio::test]
+async fn files_and_a_folder_that_others_can_read_are_taken_from_them_and_it_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().to_str().unwrap();
+    let args = ["--persistence", "embedded", "--data-dir", dir];
+    let mut node = Process::start(&args).await;
+    node.signal("TERM");
+    assert_eq!(node.end().await, Some(0));
+    for file in ["orders.db", "orders.lock", "snowflake-0-0.mark"] {
+        fs::set_permissions(folder.path().join(file), fs::Permissions::from_mode(0o644)).unwrap();
+    }
+    fs::write(folder.path().join("notes.txt"), "somebody else's").unwrap();
+    fs::set_permissions(folder.path().join("notes.txt"), fs::Permissions::from_mode(0o644)).unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let node = Process::start(&args).await;
+    let notes = format!("{dir}/notes.txt 644");
+    let open = open_to_others(folder.path());
+    assert!(open.iter().all(|found| *found == notes) && open.len() == 1, "{open:?}");
+    for word in ["orders.db", "orders.lock", "snowflake-0-0.mark", "its mode is 0700 now"] {
+        assert!(node.before.contains(word), "{word}: {}", node.before);
+    }
+}
+
+#[tokio::test]
+async fn a_link_in_the_place_of_a_file_is_refused_and_its_target_stays_as_it_is() {
+    for name in ["orders.lock", "orders.db", "orders.db-wal", "snowflake-0-0.mark", "orders.db.unfinished"] {
+        for exists in [true, false] {
+            let folder = tempfile::tempdir().unwrap();
+            let (dir, target) = (folder.path().join("data"), folder.path().join("target"));
+            fs::create_dir(&dir).unwrap();
+            if exists {
+                fs::write(&target, "kept").unwrap();
+            }
+            symlink(&target, dir.join(name)).unwrap();
+            let refused = run(&["--port", "0", "--persistence", "embedded", "--data-dir", dir.to_str().unwrap()]).await;
+            assert_eq!(refused.code, Some(1), "{name}: {refused:?}");
+            let says = format!("{name}: it is a link, and links are not followed");
+            assert!(refused.stderr.contains(&says), "{name}: {refused:?}");
+            assert_eq!(fs::read_to_string(&target).ok(), exists.then(|| "kept".to_owned()), "{name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_only_reads_a_data_folder_follows_no_link_either() {
+    let folder = tempfile::tempdir().unwrap();
+    let [dir, other, copy] =
+        ["data", "other", "copy"].map(|name| folder.path().join(name).to_str().unwrap().to_owned());
+    let mut node = Process::start(&["--persistence", "embedded", "--data-dir", &dir]).await;
+    node.signal("TERM");
+    assert_eq!(node.end().await, Some(0));
+    fs::create_dir(&other).unwrap();
+    symlink(format!("{dir}/orders.db"), format!("{other}/orders.db")).unwrap();
+    let log = format!("embedded:{other}");
+    for args in [&["backup", "--data-dir", &other, &copy][..], &["verify", &log]] {
+        let refused = run(args).await;
+        assert!(refused.code == Some(1) && refused.stderr.contains("links are not followed"), "{args:?}: {refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_folder_that_others_may_change_is_refused_with_how_to_mend_it() {
+    for persistence in ["embedded", "inmemory"] {
+        for (mode, mend) in [(0o777, "chmod 700"), (0o770, "chmod 700"), (0o1777, "chmod 700")] {
+            let folder = tempfile::tempdir().unwrap();
+            fs::set_permissions(folder.path(), fs::Permissions::from_mode(mode)).unwrap();
+            let dir = folder.path().to_str().unwrap();
+            let refused = run(&["--port", "0", "--persistence", persistence, "--data-dir", dir]).await;
+            assert_eq!(refused.code, Some(1), "{mode:o}: {refused:?}");
+            assert!(refused.stderr.contains(&format!("{mend} {dir}")), "{mode:o}: {refused:?}");
+            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left in it");
+        }
+    }
+    // As Kubernetes prepares a volume for the fsGroup of a pod.
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o2775)).unwrap();
+    let node = Process::start(&["--persistence", "embedded", "--data-dir", folder.path().to_str().unwrap()]).await;
+    node.commands().await.create_order(new_order("customer-1")).await.expect("accepted");
+    assert_eq!(mode(&folder.path().join("orders.db")), 0o600);
+}
