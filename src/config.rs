@@ -7,6 +7,7 @@
 mod error;
 mod file;
 mod log_address;
+mod secrets;
 pub mod settings;
 mod sources;
 #[cfg(test)]

@@ -73,7 +73,8 @@ pub(super) fn verify_command() -> Command {
 }
 
 fn log(name: &'static str) -> Arg {
-    Arg::new(name).value_name("LOG").value_parser(|text: &str| text.parse::<LogAddress>())
+    // Read as text: clap's own errors repeat what is wrong, and that may hold a password.
+    Arg::new(name).value_name("LOG")
 }
 
 fn prefix(name: &'static str, help: &'static str) -> Arg {
@@ -125,8 +126,8 @@ pub(super) fn parse_verify(
 }
 
 fn named(matches: &ArgMatches, log: &str, prefix: &str, access: &NatsAccess) -> Result<NamedLog, CliError> {
-    let missing = || CliError::Usage(format!("{log} is needed"));
-    let address = matches.get_one::<LogAddress>(log).cloned().ok_or_else(missing)?;
+    let text = matches.get_one::<String>(log).map_or("", String::as_str);
+    let address = text.parse::<LogAddress>().map_err(|why| CliError::Usage(format!("{log}: {why}")))?;
     let given = matches.get_one::<String>(prefix).map(String::as_str);
     let log = NamedLog::new(address, given).map_err(|why| CliError::Usage(format!("--{prefix}: {why}")))?;
     Ok(log.with_nats_access(access))

@@ -71,6 +71,7 @@ pub const SETTINGS: &[Setting] = &[
         "Redis server: host:port, redis[s]://[user:password@]host:port[/db], or redis[s]+sentinel://[user:password@]host:port,…/service[/db]",
     )
     .or_appsettings("ConnectionStrings.Redis"),
+    optional("redis-password-file", Kind::Text, "File with the password for Redis; its user, if any, is in the address"),
     setting("redis-prefix", Kind::Text, "ordersystem", "What Redis keys begin with: 1 to 64 of A-Z a-z 0-9 . _ -"),
     setting("redis-cache", Kind::Switch, "false", "Keep folded orders in Redis too, for all nodes of the log"),
     setting("event-format", Kind::Choice(&["protobuf", "json"]), "protobuf", "Form of published events on a broker"),
@@ -93,6 +94,12 @@ pub const SETTINGS: &[Setting] = &[
         "1",
         "Servers of a NATS cluster that keep each stream that is made",
     ),
+    optional(
+        "nats-password-file",
+        Kind::Text,
+        "File with the password for NATS, whose user is in the address: nats://user@host:port",
+    ),
+    optional("nats-token-file", Kind::Text, "File with the token for NATS"),
     optional("nats-credentials", Kind::Text, "Credentials file (.creds) for NATS: a JWT and the seed of an nkey"),
     optional("nats-nkey", Kind::Text, "File with the seed of an nkey for NATS"),
     optional("nats-ca", Kind::Text, "PEM file with who signs NATS's certificates, beside those that the system trusts"),

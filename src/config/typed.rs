@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
+use super::secrets;
 use super::url::ServerUrl;
 use super::values::{self, Values, integer, quoted};
 use super::{ConfigError, Effective};
@@ -281,11 +282,11 @@ pub(super) fn build(values: &Values) -> Result<Config, ConfigError> {
     Ok(Config {
         transport: values.parse("transport", transport)?,
         persistence: values.parse("persistence", persistence)?,
-        redis: values.parse("redis", |text| ServerUrl::parse(text, values::schemes("redis")))?,
+        redis: secrets::redis(values)?,
         redis_prefix: values.parse("redis-prefix", short_name)?,
         redis_cache: values.switch("redis-cache")?,
         event_format: values.parse("event-format", event_format)?,
-        nats: values.parse("nats", |text| ServerUrl::parse(text, values::schemes("nats")))?,
+        nats: secrets::nats(values)?,
         nats_prefix: values.parse("nats-prefix", subject_name)?,
         nats_replicas: values.integer("nats-replicas")?,
         nats_access: nats_access(values)?,

@@ -31,6 +31,7 @@ impl ServerUrl {
         // Up to the last '@' all is user and password: passwords hold '@' and '/' more often than paths hold '@'.
         let host_and_path = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
         let authority = host_and_path.split(['/', '?', ',']).next().unwrap_or_default();
+        check_options(host_and_path, text)?;
         // Without a scheme there is no password in it, which must not be shown.
         let shown = |why| if text.contains("://") { why } else { format!("{why}: '{text}'") };
         check_authority(authority).map_err(shown)?;
@@ -42,10 +43,76 @@ impl ServerUrl {
         Ok(Self(text.to_owned()))
     }
 
+    /// Who logs in, where the address says no password: for NATS that is a token, unless the password is elsewhere.
+    pub(super) fn user(&self) -> Option<&str> {
+        self.login()
+    }
+
+    /// The same with `password`, of the user that it names.
+    ///
+    /// # Errors
+    /// If it holds a password already.
+    pub(super) fn with_password(&self, password: &str, scheme: &str) -> Result<Self, String> {
+        let user = self.login().unwrap_or_default();
+        if user.contains([':', ',']) {
+            return Err(TWICE.to_owned());
+        }
+        Ok(self.with_login(&format!("{user}:{}", encoded(password)), scheme))
+    }
+
+    /// The same with a token in the place of a user.
+    ///
+    /// # Errors
+    /// If it names a user or holds a token already.
+    pub(super) fn with_token(&self, token: &str, scheme: &str) -> Result<Self, String> {
+        if self.login().is_some() {
+            return Err(TWICE.to_owned());
+        }
+        Ok(self.with_login(&encoded(token), scheme))
+    }
+
+    /// What stands before the last '@'.
+    fn login(&self) -> Option<&str> {
+        let (_, rest) = self.0.split_once("://")?;
+        rest.rsplit_once('@').map(|(login, _)| login)
+    }
+
+    fn with_login(&self, login: &str, scheme: &str) -> Self {
+        let (scheme, rest) = self.0.split_once("://").unwrap_or((scheme, &self.0));
+        let hosts = rest.rsplit_once('@').map_or(rest, |(_, hosts)| hosts);
+        Self(format!("{scheme}://{login}@{hosts}"))
+    }
+
     /// The whole address with the password, for the client library and for nothing else.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
+    }
+}
+
+const TWICE: &str = "the address names a password or token too: give it in one place";
+
+/// So that it stands for itself in an address, whatever it is made of.
+fn encoded(secret: &str) -> String {
+    let mut text = String::new();
+    for byte in secret.bytes() {
+        if byte.is_ascii_alphanumeric() {
+            text.push(char::from(byte));
+        } else {
+            text.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    text
+}
+
+/// The one option that a client library takes is the protocol of Redis. Others may be passwords, and would be passed over.
+fn check_options(host_and_path: &str, text: &str) -> Result<(), String> {
+    let is_nats = text.starts_with("nats://") || text.starts_with("tls://");
+    match host_and_path.split_once('?') {
+        Some((_, option)) if is_nats || !option.starts_with("protocol=") || option.contains('&') => {
+            Err("takes no options after a '?'; see the settings for passwords and tokens".to_owned())
+        }
+        _ => Ok(()),
     }
 }
 

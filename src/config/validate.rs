@@ -41,9 +41,12 @@ fn unused_broker(config: &Config, values: &Values) -> Result<(), ConfigError> {
     for (key, name, used) in [
         ("redis", "Redis", redis),
         ("redis-prefix", "Redis", redis),
+        ("redis-password-file", "Redis", redis),
         ("nats", "NATS", nats),
         ("nats-prefix", "NATS", nats),
         ("nats-replicas", "NATS", nats),
+        ("nats-password-file", "NATS", nats),
+        ("nats-token-file", "NATS", nats),
         ("nats-credentials", "NATS", nats),
         ("nats-nkey", "NATS", nats),
         ("nats-ca", "NATS", nats),

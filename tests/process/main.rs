@@ -13,6 +13,7 @@ mod redis;
 #[path = "../contract/redis_server.rs"]
 #[allow(dead_code, reason = "shared with the contract suites")]
 mod redis_server;
+mod secrets;
 mod shutdown;
 mod support;
 mod tls;
