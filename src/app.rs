@@ -8,6 +8,7 @@ mod ids;
 mod listeners;
 mod parts;
 mod setup;
+mod tls_check;
 mod whole_log;
 
 use std::{
@@ -26,6 +27,7 @@ use ids::Numbers;
 use listeners::{Addresses, Listeners, bind, door_options, max_connections, server_options, warn_if_open};
 use parts::{Ground, Parts};
 pub use setup::Setup;
+use tls_check::TlsCheck;
 pub use whole_log::{copy, verify};
 
 use crate::{
@@ -118,7 +120,12 @@ impl App {
         let (backends, breakers) =
             metrics::with_local_recorder(&recorder, || backends.guarded(breaker_options(config), required));
         let stop = Stop::default();
-        let tls = config.server.tls.as_ref().map(|files| Tls::load(tls_files(files))).transpose()?;
+        let tls = config
+            .server
+            .tls
+            .as_ref()
+            .map(|files| metrics::with_local_recorder(&recorder, || Tls::load(tls_files(files))))
+            .transpose()?;
         let addresses = listeners.addresses()?;
         let address = addresses.main;
         let info = Arc::new(server_info(config, &backends, &*clock));
@@ -145,6 +152,9 @@ impl App {
         if let Some(membership) = &membership {
             let (status, is_cluster) = (membership.status(), config.cluster);
             checks.push(Arc::new(checks::MembershipCheck { status, is_cluster }));
+        }
+        if let Some(tls) = &tls {
+            checks.push(Arc::new(TlsCheck(tls.clone())));
         }
         let progress = parts.projection.progress();
         let context = Context {
@@ -249,8 +259,8 @@ impl App {
 }
 
 fn tls_files(config: &TlsConfig) -> TlsFiles {
-    let TlsConfig { cert, key, client_ca } = config.clone();
-    TlsFiles { certificate: cert, key, client_ca }
+    let TlsConfig { cert, key, client_ca, client_crl } = config.clone();
+    TlsFiles { certificate: cert, key, client_ca, client_crl }
 }
 
 fn breaker_options(config: &Config) -> BreakerOptions {

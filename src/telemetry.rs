@@ -64,6 +64,10 @@ fn describe() {
         "ordersystem_shared_cache_lookups_total",
         "Look-ups of folded orders in the cache that nodes share, by result: hit, miss or error"
     );
+    describe_gauge!(
+        "ordersystem_certificate_expiry_seconds",
+        "When the first certificate ends, in seconds of Unix time, by its use: server or client-ca"
+    );
     describe_counter!("ordersystem_outbox_published_total", "Events that the message bus has accepted");
     describe_gauge!(
         "ordersystem_outbox_lag_positions",

@@ -1,5 +1,7 @@
 //! TLS for both doors: the certificate, read anew when its files change, and who may come in.
 
+mod validity;
+
 use std::{
     fmt, io,
     path::{Path, PathBuf},
@@ -7,22 +9,26 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use metrics::Gauge;
 use rustls::{
     AlertDescription, CertificateError, Error as TlsError, InconsistentKeys, RootCertStore, ServerConfig,
-    client::{WebPkiServerVerifier, danger::ServerCertVerifier as _},
     crypto::CryptoProvider,
     pki_types::{
-        CertificateDer, PrivateKeyDer, ServerName, UnixTime,
+        CertificateDer, CertificateRevocationListDer, PrivateKeyDer,
         pem::{Error as PemError, PemObject as _},
     },
     server::WebPkiClientVerifier,
 };
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+use self::validity::{Use, Validity};
+
 /// How often the files are looked at: certificates are renewed in place.
 const RELOAD_INTERVAL: Duration = Duration::from_secs(30);
+/// How often it is said again that a certificate is about to expire.
+const SAY_AGAIN_EVERY: Duration = Duration::from_secs(86_400);
 /// What both doors speak, the better first.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
@@ -35,13 +41,29 @@ pub struct TlsFiles {
     pub key: PathBuf,
     /// Who signs the certificates of clients, which must have one then.
     pub client_ca: Option<PathBuf>,
+    /// Which certificates of clients those who sign them have revoked.
+    pub client_crl: Option<PathBuf>,
 }
 
 /// What accepts connections by TLS. Cloning shares it.
 #[derive(Clone)]
 pub struct Tls {
     files: Arc<TlsFiles>,
-    current: watch::Sender<Arc<ServerConfig>>,
+    current: watch::Sender<Arc<Current>>,
+    expiry: Arc<[(Use, Gauge)]>,
+}
+
+/// What the files held when they were last read.
+struct Current {
+    config: Arc<ServerConfig>,
+    certificates: Vec<Validity>,
+}
+
+impl Current {
+    fn troubles(&self) -> Vec<String> {
+        let now = validity::now();
+        self.certificates.iter().filter_map(|certificate| certificate.trouble(now)).collect()
+    }
 }
 
 impl fmt::Debug for Tls {
@@ -51,24 +73,52 @@ impl fmt::Debug for Tls {
 }
 
 impl Tls {
-    /// Reads `files`.
+    /// Reads `files`, and says which certificates are not valid or are about to expire; their metrics are those of the recorder of here.
     ///
     /// # Errors
     /// One line that names the file that cannot be used.
     pub fn load(files: TlsFiles) -> Result<Self, String> {
-        let current = watch::Sender::new(Arc::new(server_config(&files)?));
-        Ok(Self { files: Arc::new(files), current })
+        let current = watch::Sender::new(Arc::new(read(&files)?));
+        let mut expiry = vec![Use::Server];
+        if files.client_ca.is_some() {
+            expiry.push(Use::ClientCa);
+        }
+        let expiry = expiry.into_iter().map(|used_for| (used_for, used_for.gauge())).collect();
+        let tls = Self { files: Arc::new(files), current, expiry };
+        tls.tell();
+        Ok(tls)
+    }
+
+    /// What is wrong with the certificates of now, or will be soon; a line for each.
+    #[must_use]
+    pub fn troubles(&self) -> Vec<String> {
+        self.current.borrow().troubles()
+    }
+
+    /// Sets the metrics, and says what is wrong.
+    fn tell(&self) {
+        let current = Arc::clone(&self.current.borrow());
+        for (used_for, gauge) in self.expiry.iter() {
+            if let Some(end) = validity::first_end(&current.certificates, *used_for) {
+                #[allow(clippy::cast_precision_loss, reason = "a metric; exact for 285 million years")]
+                gauge.set(end as f64);
+            }
+        }
+        for trouble in current.troubles() {
+            tracing::warn!("{trouble}");
+        }
     }
 
     /// Accepts with the certificate of now.
     #[must_use]
     pub fn acceptor(&self) -> TlsAcceptor {
-        TlsAcceptor::from(Arc::clone(&self.current.borrow()))
+        TlsAcceptor::from(Arc::clone(&self.current.borrow().config))
     }
 
     /// Takes changed files into use, until `stop`. What cannot be used is reported and passed over: the former goes on.
     pub async fn keep_current(self, stop: CancellationToken) {
         let mut seen = self.files.changed_at();
+        let mut told_at = Instant::now();
         loop {
             tokio::select! {
                 () = tokio::time::sleep(RELOAD_INTERVAL) => {}
@@ -76,13 +126,19 @@ impl Tls {
             }
             let found = self.files.changed_at();
             if found == seen {
+                if told_at.elapsed() >= SAY_AGAIN_EVERY {
+                    told_at = Instant::now();
+                    self.tell();
+                }
                 continue;
             }
-            match server_config(&self.files) {
-                Ok(config) => {
+            match read(&self.files) {
+                Ok(current) => {
                     tracing::info!("the TLS certificate was read anew");
-                    self.current.send_replace(Arc::new(config));
+                    self.current.send_replace(Arc::new(current));
                     seen = found;
+                    told_at = Instant::now();
+                    self.tell();
                 }
                 // Not seen: files that are being written are whole the next time.
                 Err(error) => tracing::warn!(error, "the changed TLS files cannot be used, the former go on"),
@@ -93,28 +149,32 @@ impl Tls {
 
 impl TlsFiles {
     fn changed_at(&self) -> Vec<Option<SystemTime>> {
-        let files = [Some(&self.certificate), Some(&self.key), self.client_ca.as_ref()];
+        let files = [Some(&self.certificate), Some(&self.key), self.client_ca.as_ref(), self.client_crl.as_ref()];
         let changed_at = |path: &PathBuf| std::fs::metadata(path).and_then(|found| found.modified()).ok();
         files.into_iter().flatten().map(changed_at).collect()
     }
 }
 
-fn server_config(files: &TlsFiles) -> Result<ServerConfig, String> {
+fn read(files: &TlsFiles) -> Result<Current, String> {
     let provider = provider();
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?;
+    let chain = certificates(&files.certificate)?;
+    let mut validities = Validity::of_all(Use::Server, &files.certificate, &chain);
     let builder = match &files.client_ca {
         None => builder.with_no_client_auth(),
         Some(path) => {
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(path)?), provider).build();
-            builder.with_client_cert_verifier(verifier.map_err(|error| said(path, error))?)
+            validities.extend(Validity::of_all(Use::ClientCa, path, &certificates(path)?));
+            let mut verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(path)?), provider);
+            if let Some(crl) = &files.client_crl {
+                // What no list of its signer tells about is not let in.
+                verifier = verifier.with_crls(revocations(crl)?).only_check_end_entity_revocation();
+            }
+            let file = files.client_crl.as_ref().unwrap_or(path);
+            builder.with_client_cert_verifier(verifier.build().map_err(|error| said(file, error))?)
         }
     };
-    let chain = certificates(&files.certificate)?;
-    if let Some(why) = out_of_date(&chain[0]) {
-        tracing::warn!(file = %files.certificate.display(), "the TLS certificate {why}: clients will refuse it");
-    }
     let mut config = builder.with_single_cert(chain, private_key(&files.key)?).map_err(|error| match error {
         TlsError::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
             format!(
@@ -126,7 +186,15 @@ fn server_config(files: &TlsFiles) -> Result<ServerConfig, String> {
         error => format!("{} with {}: {error}", files.certificate.display(), files.key.display()),
     })?;
     config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).into();
-    Ok(config)
+    Ok(Current { config: Arc::new(config), certificates: validities })
+}
+
+/// The revocation lists of a PEM file, at least one.
+fn revocations(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, String> {
+    let found = CertificateRevocationListDer::pem_file_iter(path)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| said(path, in_words(&error)))?;
+    if found.is_empty() { Err(said(path, "no revocation list in it")) } else { Ok(found) }
 }
 
 /// The cryptography that is built in.
@@ -166,24 +234,6 @@ fn in_words(error: &PemError) -> String {
     match error {
         PemError::Io(error) => error.to_string(),
         error => format!("is not whole PEM: {error}"),
-    }
-}
-
-/// Why clients will not take `certificate` at this time, if they will not.
-fn out_of_date(certificate: &CertificateDer<'static>) -> Option<String> {
-    // Any root will do: the dates of a certificate are looked at first.
-    let mut roots = RootCertStore::empty();
-    roots.add(certificate.clone()).ok()?;
-    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build().ok()?;
-    let name = ServerName::try_from("localhost").ok()?;
-    match verifier.verify_server_cert(certificate, &[], &name, &[], UnixTime::now()) {
-        Err(TlsError::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. })) => {
-            Some("has expired".to_owned())
-        }
-        Err(TlsError::InvalidCertificate(
-            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. },
-        )) => Some("is not valid yet".to_owned()),
-        _ => None,
     }
 }
 
@@ -227,6 +277,10 @@ pub(super) fn certificate_in_words(error: &CertificateError) -> String {
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => "it has expired: renew it".to_owned(),
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
             "it is not valid yet: look at the clocks of both sides".to_owned()
+        }
+        CertificateError::Revoked => "it has been revoked".to_owned(),
+        CertificateError::UnknownRevocationStatus => {
+            "no list of --tls-client-crl is of the authority that has signed it".to_owned()
         }
         CertificateError::UnknownIssuer => "it is signed by no authority that is trusted here".to_owned(),
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
@@ -276,7 +330,7 @@ mod tests {
     async fn renewed_files_are_taken_into_use_and_broken_ones_are_not() {
         let folder = tempfile::tempdir().unwrap();
         let [certificate, key] = ["cert.pem", "key.pem"].map(|name| folder.path().join(name));
-        let files = TlsFiles { certificate, key, client_ca: None };
+        let files = TlsFiles { certificate, key, client_ca: None, client_crl: None };
         write(&files);
         let tls = Tls::load(files.clone()).unwrap();
         let mut renewals = tls.current.subscribe();

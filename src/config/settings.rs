@@ -135,6 +135,11 @@ pub const SETTINGS: &[Setting] = &[
     ),
     optional("tls-key", Kind::Text, "PEM file with the private key of that certificate"),
     optional("tls-client-ca", Kind::Text, "PEM file with who signs client certificates: clients must show one"),
+    optional(
+        "tls-client-crl",
+        Kind::Text,
+        "PEM file with what those have revoked, one list of each; read again when it changes",
+    ),
     optional("data-dir", Kind::Text, "Folder for what this node keeps on disk"),
     setting(
         "worker-id",

@@ -153,6 +153,8 @@ pub struct TlsConfig {
     pub key: PathBuf,
     /// Who signs the certificates that clients must show then.
     pub client_ca: Option<PathBuf>,
+    /// What those have revoked.
+    pub client_crl: Option<PathBuf>,
 }
 
 impl ServerConfig {
@@ -400,9 +402,13 @@ fn server(values: &Values) -> Result<ServerConfig, ConfigError> {
 
 fn tls(values: &Values) -> Result<Option<TlsConfig>, ConfigError> {
     let file = |key| values.parse_optional(key, |text| Ok(PathBuf::from(text)));
+    let client_crl = file("tls-client-crl")?;
     match (file("tls-cert")?, file("tls-key")?, file("tls-client-ca")?) {
+        (_, _, None) if client_crl.is_some() => {
+            Err(values.error("tls-client-crl", "revoked by whom? It needs --tls-client-ca FILE"))
+        }
         (None, None, None) => Ok(None),
-        (Some(cert), Some(key), client_ca) => Ok(Some(TlsConfig { cert, key, client_ca })),
+        (Some(cert), Some(key), client_ca) => Ok(Some(TlsConfig { cert, key, client_ca, client_crl })),
         (None, Some(_), _) => Err(values.error("tls-key", "a key needs its certificate: --tls-cert FILE")),
         (Some(_), None, _) => Err(values.error("tls-cert", "a certificate needs its private key: --tls-key FILE")),
         (None, None, Some(_)) => {

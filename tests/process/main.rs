@@ -2,6 +2,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "how a test fails")]
 
 mod broker_away;
+mod certificates;
 mod command_line;
 mod files;
 mod hostile;

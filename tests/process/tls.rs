@@ -6,7 +6,7 @@ use ordersystem::{
     api::client::{ClientTls, Target, Trust},
     proto::catga::orders::v1::order_command_service_client::OrderCommandServiceClient,
 };
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SerialNumber};
 use tempfile::TempDir;
 use tokio::process::Command;
 
@@ -15,7 +15,7 @@ use crate::support::{Outcome, Process, new_order, outcome, program};
 /// An authority, and the files of a server and a client that it has signed, in one folder: `ca.pem`, `server.pem`, `server.key`, …
 pub struct Authority {
     folder: TempDir,
-    issuer: CertifiedIssuer<'static, KeyPair>,
+    pub issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
 impl Authority {
@@ -36,11 +36,13 @@ impl Authority {
         authority
     }
 
-    fn sign(&self, file: &str, names: &[&str]) {
+    /// Makes `file.pem` and `file.key`; the serial number is the name of the file.
+    pub fn sign(&self, file: &str, names: &[&str]) {
         let key = KeyPair::generate().unwrap();
         let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
         let mut params = CertificateParams::new(names).unwrap();
         params.distinguished_name.push(DnType::CommonName, file);
+        params.serial_number = Some(SerialNumber::from_slice(file.as_bytes()));
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         std::fs::write(self.folder.path().join(format!("{file}.pem")), certificate.pem()).unwrap();
         std::fs::write(self.folder.path().join(format!("{file}.key")), key.serialize_pem()).unwrap();
@@ -61,17 +63,22 @@ impl Authority {
     }
 
     fn client(&self, address: SocketAddr, with_certificate: bool) -> Target {
+        self.client_as(address, with_certificate.then_some("client"))
+    }
+
+    /// A client that shows the certificate in `name.pem`.
+    pub fn client_as(&self, address: SocketAddr, name: Option<&str>) -> Target {
         let file = |name: &str| Path::new(&self.path(name)).to_owned();
         let tls = ClientTls {
             trust: Trust::SignedBy(file("ca.pem")),
             server_name: Some("localhost".to_owned()),
-            identity: with_certificate.then(|| (file("client.pem"), file("client.key"))),
+            identity: name.map(|name| (file(&format!("{name}.pem")), file(&format!("{name}.key")))),
         };
         Target { address: address.to_string(), tls: Some(tls) }
     }
 }
 
-async fn creates_an_order(target: &Target) -> Result<(), String> {
+pub async fn creates_an_order(target: &Target) -> Result<(), String> {
     let channel = target.connect(Duration::from_secs(5)).await?;
     let reply = OrderCommandServiceClient::new(channel).create_order(new_order("customer-1")).await;
     reply.map(|_| ()).map_err(|status| status.to_string())
