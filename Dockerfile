@@ -2,9 +2,10 @@
 #
 # Nothing but crates.io is downloaded while building: the compiler of the protos is a crate, SQLite is built from source.
 
-ARG RUST_IMAGE=rust:1.95.0-slim-bookworm
-# Another one with glibc and libgcc will do, such as gcr.io/distroless/cc-debian12: nothing is run in this stage.
-ARG RUNTIME_IMAGE=debian:bookworm-20251229-slim
+# A digest is what `docker buildx imagetools inspect IMAGE --format '{{.Manifest.Digest}}'` says; renew it with the tag.
+ARG RUST_IMAGE=rust:1.95.0-slim-bookworm@sha256:d7482085ff5b415f84dba5647ae71606650bdef00db7aeb69f4b3d170c3e4082
+# glibc and libgcc, without a shell: nothing is run in this stage. Another one with both will do, such as debian:bookworm-slim.
+ARG RUNTIME_IMAGE=gcr.io/distroless/cc-debian12:nonroot@sha256:9dac0a79194e45a7da0158a9c6da57b217585af0786db3845d1f0ec1a0dd182f
 
 FROM ${RUST_IMAGE} AS builder
 WORKDIR /build

@@ -2,10 +2,12 @@
 
 import json
 import re
+import tempfile
 from pathlib import Path
 
 import image
-from programs import ROOT, Nats, Node, Redis, accepted, is_pinned, need, run, tool, until
+import programs
+from programs import ROOT, SECRETS, Nats, Node, Redis, accepted, clean_environment, get, has_digest, is_pinned, need, run, tool, until
 
 # What a profile starts, with the ports that docs and seeds speak of; "" is what starts without one.
 DOCUMENTED = {
@@ -28,6 +30,12 @@ STATED = {
 }
 
 
+# What runs to its end before others start.
+ONCE = {"secrets"}
+# Where a node lets operators in, from within the network only.
+ADMIN_PORT = "5090"
+
+
 def model():
     """The file as docker compose sees it; a file against the schema of the Compose Specification is refused here."""
     return json.loads(run(tool("compose-go"), "-format", "json", "docker-compose.yml").stdout)
@@ -45,6 +53,8 @@ def settings(service):
 def profiles(compose):
     found = {}
     for name, service in compose["services"].items():
+        if name in ONCE:
+            continue
         ports = sorted(int(port["published"]) for port in service["ports"])
         for profile in service.get("profiles", [""]):
             found.setdefault(profile, {})[name] = ports
@@ -61,6 +71,10 @@ def profiles(compose):
 def every_service(compose):
     for name, service in compose["services"].items():
         need(is_pinned(service["image"]), f"{name}: the image is pinned: {service['image']}")
+        need(name in nodes(compose["services"]) or has_digest(service["image"]), f"{name}: the image is pinned by its digest")
+        if name in ONCE:
+            need(service["network_mode"] == "none" and service["read_only"], f"{name}: does nothing but its work")
+            continue
         need(service["restart"] == "unless-stopped", f"{name}: comes back after a crash and a reboot")
         need("stop_grace_period" in service, f"{name}: says how long it may take to stop")
         is_node = name in nodes(compose["services"])
@@ -68,7 +82,8 @@ def every_service(compose):
         need(all(port["host_ip"] == "127.0.0.1" for port in service["ports"]), f"{name}: is open to this machine only")
         own = service.get("profiles")
         for other, how in service.get("depends_on", {}).items():
-            need(how["condition"] == "service_healthy", f"{name}: waits until {other} is healthy")
+            ready = "service_completed_successfully" if other in ONCE else "service_healthy"
+            need(how["condition"] == ready, f"{name}: waits until {other} is ready")
             need(compose["services"][other].get("profiles") in (None, own), f"{name}: {other} starts whenever it does")
         for mount in service.get("volumes", []):
             if mount["type"] == "bind":
@@ -93,10 +108,17 @@ def node_settings(compose):
         need(all(str(port["target"]) == given["ORDERSYSTEM_PORT"] for port in service["ports"]), f"{name}: its own port is published")
         need(any(mount["target"] == given["ORDERSYSTEM_DATA_DIR"] for mount in service["volumes"]), f"{name}: has a volume")
         need(service["read_only"] and service["cap_drop"] == ["ALL"], f"{name}: can do no more than it needs")
+        need(given["ORDERSYSTEM_ADMIN_PORT"] == ADMIN_PORT, f"{name}: operators come in by a port of their own")
+        need(all(str(port["target"]) != ADMIN_PORT for port in service["ports"]), f"{name}: which is not published")
+        need(given.get("ORDERSYSTEM_OPERATORS", "local") == "local", f"{name}: not everyone is an operator")
+        need({"localhost", name} <= set(given["ORDERSYSTEM_ALLOWED_HOSTS"].split(",")), f"{name}: is served under its name")
         backends = {given["ORDERSYSTEM_PERSISTENCE"], given["ORDERSYSTEM_TRANSPORT"]} & {"redis", "nats"}
         need(backends == set(service.get("depends_on", {})), f"{name}: waits for the brokers that it uses: {backends}")
         for broker in backends:
-            address = given[f"ORDERSYSTEM_{broker.upper()}"].removeprefix("nats://")
+            address = given[f"ORDERSYSTEM_{broker.upper()}"].removeprefix("nats://ordersystem@")
+            need(given[f"ORDERSYSTEM_{broker.upper()}_PASSWORD_FILE"] == f"{SECRETS}/{broker}-password", f"{name}: has the password of {broker}")
+            need({"type": "volume", "source": "secrets", "target": SECRETS, "read_only": True}.items() <= next(
+                (mount for mount in service["volumes"] if mount["target"] == SECRETS), {}).items(), f"{name}: and its volume")
             need(address == {"redis": "redis:6379", "nats": "nats:4222"}[broker], f"{name}: finds {broker} by {address}")
             prefix = given.get(f"ORDERSYSTEM_{broker.upper()}_PREFIX", "ordersystem")
             logs.setdefault((broker, prefix), []).append((name, given.get("ORDERSYSTEM_CLUSTER")))
@@ -114,6 +136,28 @@ def brokers_are_durable(redis, nats):
     need(config.get("sync_always"), f"nats: syncs before it acknowledges: {config}")
 
 
+def passwords_are_asked_for(compose, redis, nats):
+    need("NOAUTH" in redis.cli("ping", password=""), "redis: asks for a password")
+    need("PONG" not in redis.cli("ping", password="ordersystem"), "redis: no other password will do")
+    (user, password), = re.findall(r'user: (\w+), password: "(\w{48})"', (nats.secrets / "nats.conf").read_text())
+    need(password == (nats.secrets / "nats-password").read_text(), "nats: the service's password is the server's")
+    before = {file.name: file.read_text() for file in redis.secrets.iterdir()}
+    run(ROOT / "deploy/secrets.sh", redis.secrets)
+    need(before == {file.name: file.read_text() for file in redis.secrets.iterdir()}, "passwords are made once")
+    need(len(set(before.values())) == len(before), "each password is its own")
+    for name in ("redis", "nats"):
+        node = nodes(compose["services"])[f"ordersystem-{name}"]
+        need(user == "ordersystem" if name == "nats" else True, "nats: the user of the address")
+        given = {**settings(node), f"ORDERSYSTEM_{name.upper()}": f"{'nats://ordersystem:wrong@' if name == 'nats' else 'redis://:wrong@'}127.0.0.1:"
+                 f"{nats.port if name == 'nats' else redis.port}", "ORDERSYSTEM_PORT": "0", "ORDERSYSTEM_ADMIN_PORT": "0"}
+        given.pop(f"ORDERSYSTEM_{name.upper()}_PASSWORD_FILE")
+        with tempfile.TemporaryDirectory() as folder:
+            refused = run(programs.BINARY, "serve", env={**clean_environment(), **given, "ORDERSYSTEM_DATA_DIR": folder}, ok=False)
+        need(refused.returncode == 1, f"{name}: a wrong password is refused: {refused.stderr[-300:]}")
+    text = (ROOT / "docker-compose.yml").read_text()
+    need("ANONYMOUS" not in text and "PASSWORD:" not in text, "nobody gets in by a default password, or by none")
+
+
 def every_node_runs(compose, redis, nats, folder):
     started = {name: Node(settings(service), folder / name, redis, [nats]) for name, service in nodes(compose["services"]).items()}
     try:
@@ -122,6 +166,7 @@ def every_node_runs(compose, redis, nats, folder):
             info = node.info()
             need((info["persistence"], info["transport"], info["durability"]) == STATED[name], f"{name} states {info}")
             need(node.health_command() == 0, f"{name}: the health check of its container")
+            need("ordersystem_ready" in get(f"http://127.0.0.1:{node.admin_port}/metrics"), f"{name}: metrics at the port for operators")
             node.create_order()
         names = ["node1", "node2", "node3"]
         for name in names:
@@ -157,6 +202,8 @@ def checks(folder):
         ("every service is pinned, restarted, watched and kept to this machine", lambda: every_service(compose)),
         ("the service accepts its settings, and only a cluster shares a log", lambda: node_settings(compose)),
         ("the brokers start with their files, and are durable", lambda: with_brokers(brokers_are_durable)),
+        ("the brokers ask for passwords, which are made once", lambda: with_brokers(
+            lambda redis, nats: passwords_are_asked_for(compose, redis, nats))),
         ("every node runs with its settings and states its durability",
          lambda: with_brokers(lambda redis, nats: every_node_runs(compose, redis, nats, folder))),
         ("a Redis that is set otherwise is refused",

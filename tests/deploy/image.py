@@ -115,6 +115,8 @@ def last_stage(folder):
     manifest = tomllib.loads((ROOT / "Cargo.toml").read_text())["package"]
     for name in ("RUST_IMAGE", "RUNTIME_IMAGE"):
         need(is_pinned(arguments[name]), f"{name} is pinned: {arguments[name]}")
+        need("@sha256:" in arguments[name], f"{name} is pinned by its digest")
+    need("distroless" in arguments["RUNTIME_IMAGE"], "the image has no shell")
     rust = tuple(map(int, re.search(r":(\d+)\.(\d+)", arguments["RUST_IMAGE"]).groups()))
     need(rust >= tuple(map(int, manifest["rust-version"].split("."))), "the image's Rust is not older than rust-version")
     need(arguments["VERSION"] == manifest["version"], "the image's version is the crate's")

