@@ -166,9 +166,10 @@ class Node(Program):
         if redis:
             self.settings["ORDERSYSTEM_REDIS"] = f"127.0.0.1:{redis.port}"
             self.settings["ORDERSYSTEM_REDIS_PASSWORD_FILE"] = str(redis.secrets / "redis-password")
-        if nats:
-            user = re.match(r"nats://(?:(\w+)@)?", settings["ORDERSYSTEM_NATS"])[1] or "" if "ORDERSYSTEM_NATS" in settings else ""
-            self.settings["ORDERSYSTEM_NATS"] = ",".join(f"nats://{user}@127.0.0.1:{server.port}" for server in nats)
+        if nats and "ORDERSYSTEM_NATS" in settings:
+            # The first names the user for all.
+            user = re.match(r"nats://(\w+@)?", settings["ORDERSYSTEM_NATS"])[1] or ""
+            self.settings["ORDERSYSTEM_NATS"] = f"nats://{user}" + ",nats://".join(f"127.0.0.1:{server.port}" for server in nats)
             self.settings["ORDERSYSTEM_NATS_PASSWORD_FILE"] = str(nats[0].secrets / "nats-password")
             # Deployed, they are at the usual port of each host.
             self.settings["ORDERSYSTEM_NATS_MONITOR"] = ",".join(f"127.0.0.1:{server.monitor}" for server in nats)
