@@ -240,7 +240,7 @@ impl Node {
         if is_heard {
             tokio::time::sleep(DRAIN_NOTICE).await;
         }
-        while self.context.mediator.in_flight() > 0 {
+        while self.context.mediator.unanswered() > 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }

@@ -46,6 +46,7 @@ fn describe() {
     describe_counter!("ordersystem_requests_total", "Commands and queries, by operation and outcome");
     describe_histogram!("ordersystem_request_duration_seconds", "How long commands and queries took, by operation");
     describe_gauge!("ordersystem_requests_in_flight", "Commands and queries being worked on");
+    describe_gauge!("ordersystem_reads_waiting", "Queries that wait until the node has caught up with the log");
     describe_counter!(
         "ordersystem_append_conflicts_total",
         "Appends that lost against another writer of the same order"

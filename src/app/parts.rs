@@ -11,12 +11,8 @@ use tokio_util::sync::CancellationToken;
 use super::{Backends, backends::Breakers, checks};
 use crate::{
     application::{
-        Handlers, Mediator,
-        command_handler::CommandHandler,
-        orders::Orders,
-        pipeline::{Pipeline, PipelineOptions},
-        queries::QueryHandler,
-        shared_cache::SharedCache,
+        Handlers, Mediator, command_handler::CommandHandler, orders::Orders, permits::Permits, pipeline::Pipeline,
+        queries::QueryHandler, shared_cache::SharedCache,
     },
     clock::Clock,
     config::Config,
@@ -66,6 +62,7 @@ impl Parts {
         if backends.is_shared {
             projection = projection.watched_by(Arc::clone(&orders) as Arc<dyn LogWatcher>);
         }
+        let permits = Arc::new(Permits::new(config.server.max_in_flight, draining.clone()));
         let mediated = Handlers {
             commands: CommandHandler::new(Arc::clone(store), Arc::clone(&orders), Arc::clone(ids), Arc::clone(clock)),
             queries: QueryHandler::new(
@@ -73,12 +70,10 @@ impl Parts {
                 orders,
                 Arc::clone(&backends.read_model),
                 projection.progress(),
+                Arc::clone(&permits),
             ),
         };
-        let pipeline = PipelineOptions {
-            request_timeout: Duration::from_millis(config.server.request_timeout_ms),
-            max_in_flight: config.server.max_in_flight,
-        };
+        let request_timeout = Duration::from_millis(config.server.request_timeout_ms);
         let outbox = OutboxOptions {
             batch_size: config.outbox.batch_size,
             scan_interval: Duration::from_millis(config.outbox.scan_interval_ms),
@@ -93,7 +88,7 @@ impl Parts {
         };
         let relay = OutboxRelay::new(outbox_parts, outbox);
         let alarms = Arc::new(Alarms::default());
-        let pipeline = Pipeline::new(pipeline, draining.clone()).quiet_while(backends.away());
+        let pipeline = Pipeline::new(request_timeout, permits).quiet_while(backends.away());
         Self {
             mediator: Mediator::new(mediated, pipeline),
             projection,

@@ -52,10 +52,10 @@ impl Mediator {
         self.pipeline.run(request.operation(), request.handle(&self.handlers))
     }
 
-    /// Requests being worked on now.
+    /// Requests that are not answered yet: worked on, or waiting.
     #[must_use]
-    pub fn in_flight(&self) -> usize {
-        self.pipeline.in_flight()
+    pub fn unanswered(&self) -> usize {
+        self.pipeline.unanswered()
     }
 
     /// Brings the gauges up to date that are read now and then rather than counted each time.

@@ -9,6 +9,7 @@ pub mod error;
 pub mod history;
 pub mod mediator;
 pub mod orders;
+pub mod permits;
 pub mod pipeline;
 pub mod queries;
 pub mod shared_cache;

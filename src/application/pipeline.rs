@@ -6,7 +6,7 @@
 use std::{
     future::Future,
     pin::Pin,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::Arc,
     task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
@@ -14,9 +14,11 @@ use std::{
 use metrics::{Counter, Gauge, Histogram};
 use pin_project_lite::pin_project;
 use tokio::time::{Sleep, sleep_until};
-use tokio_util::sync::CancellationToken;
 
-use super::AppError;
+use super::{
+    AppError,
+    permits::{InFlight, Permits},
+};
 use crate::outage::{Away, Outage};
 
 /// What requests are counted as.
@@ -62,22 +64,13 @@ impl Operation {
     }
 }
 
-/// The bounds of the pipeline.
-#[derive(Clone, Copy, Debug)]
-pub struct PipelineOptions {
-    /// How long one request may take.
-    pub request_timeout: Duration,
-    /// How many requests may be worked on at a time; one more is refused at once.
-    pub max_in_flight: usize,
-}
-
 /// What every command and query passes.
 #[derive(Debug)]
 pub struct Pipeline {
-    options: PipelineOptions,
-    draining: CancellationToken,
-    in_flight: AtomicUsize,
+    request_timeout: Duration,
+    permits: Arc<Permits>,
     in_flight_gauge: Gauge,
+    waiting_gauge: Gauge,
     meters: Vec<Meter>,
     outage: Outage,
 }
@@ -92,12 +85,13 @@ struct Meter {
 }
 
 impl Pipeline {
-    /// Refuses new work once `draining` is cancelled.
+    /// Lets requests take `request_timeout`, and as many be worked on at a time as `permits` has room for.
     #[must_use]
-    pub fn new(options: PipelineOptions, draining: CancellationToken) -> Self {
+    pub fn new(request_timeout: Duration, permits: Arc<Permits>) -> Self {
         let meters = Operation::ALL.iter().map(|operation| Meter::new(operation.name())).collect();
         let in_flight_gauge = metrics::gauge!("ordersystem_requests_in_flight");
-        Self { options, draining, in_flight: AtomicUsize::new(0), in_flight_gauge, meters, outage: Outage::default() }
+        let waiting_gauge = metrics::gauge!("ordersystem_reads_waiting");
+        Self { request_timeout, permits, in_flight_gauge, waiting_gauge, meters, outage: Outage::default() }
     }
 
     /// Requests that fail while a broker is `away` are no news.
@@ -106,10 +100,10 @@ impl Pipeline {
         Self { outage: Outage::while_not(away), ..self }
     }
 
-    /// Requests being worked on now.
+    /// Requests that are not answered yet: worked on, or waiting.
     #[must_use]
-    pub fn in_flight(&self) -> usize {
-        self.in_flight.load(Ordering::Relaxed)
+    pub fn unanswered(&self) -> usize {
+        self.permits.in_flight() + self.permits.waiting()
     }
 
     /// Lets `work` run under the bounds of the pipeline.
@@ -138,22 +132,13 @@ impl Pipeline {
         }
     }
 
-    fn enter(&self) -> Result<Place<'_>, AppError> {
-        if self.draining.is_cancelled() {
-            return Err(AppError::ShuttingDown);
-        }
-        let place = Place(self);
-        let before = self.in_flight.fetch_add(1, Ordering::Relaxed);
-        if before >= self.options.max_in_flight {
-            return Err(AppError::Overloaded);
-        }
-        Ok(place)
-    }
-
     /// Publishes what is cheaper to read now and then than to count each time.
     pub fn publish_gauges(&self) {
-        #[allow(clippy::cast_precision_loss, reason = "a gauge; far below 2^52")]
-        self.in_flight_gauge.set(self.in_flight() as f64);
+        #[allow(clippy::cast_precision_loss, reason = "gauges; far below 2^52")]
+        {
+            self.in_flight_gauge.set(self.permits.in_flight() as f64);
+            self.waiting_gauge.set(self.permits.waiting() as f64);
+        }
     }
 }
 
@@ -166,8 +151,8 @@ pin_project! {
         operation: Operation,
         #[pin]
         work: F,
-        // When the work was let in, and its place; `None` before the first poll.
-        entered: Option<(Instant, Place<'a>)>,
+        // When the work was let in, and its permit; `None` before the first poll.
+        entered: Option<(Instant, InFlight<'a>)>,
         // Made only for work that is not done at once: most is.
         time_limit: Option<Pin<Box<Sleep>>>,
     }
@@ -182,8 +167,8 @@ impl<T, F: Future<Output = Result<T, AppError>>> Future for Run<'_, F> {
             Some((started, _)) => *started,
             None => {
                 let started = Instant::now();
-                match this.pipeline.enter() {
-                    Ok(place) => *this.entered = Some((started, place)),
+                match this.pipeline.permits.enter() {
+                    Ok(permit) => *this.entered = Some((started, permit)),
                     Err(refusal) => {
                         let outcome = Err(refusal);
                         this.pipeline.finish(*this.operation, started, &outcome);
@@ -196,7 +181,7 @@ impl<T, F: Future<Output = Result<T, AppError>>> Future for Run<'_, F> {
         let outcome = match this.work.poll(task) {
             Poll::Ready(outcome) => outcome,
             Poll::Pending => {
-                let limit = this.pipeline.options.request_timeout;
+                let limit = this.pipeline.request_timeout;
                 let time_limit = this.time_limit.get_or_insert_with(|| Box::pin(sleep_until((started + limit).into())));
                 ready!(time_limit.as_mut().poll(task));
                 Err(AppError::DeadlineExceeded)
@@ -205,16 +190,6 @@ impl<T, F: Future<Output = Result<T, AppError>>> Future for Run<'_, F> {
         *this.entered = None;
         this.pipeline.finish(*this.operation, started, &outcome);
         Poll::Ready(outcome)
-    }
-}
-
-/// A place among the requests in flight; given back when dropped, however the request ends.
-#[derive(Debug)]
-struct Place<'a>(&'a Pipeline);
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

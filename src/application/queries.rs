@@ -8,6 +8,7 @@ use super::{
     AppError, Consistency, LoadedOrder, Request,
     mediator::Handlers,
     orders::{Orders, Until},
+    permits::Permits,
     pipeline::Operation,
 };
 use crate::{
@@ -24,6 +25,7 @@ pub struct QueryHandler {
     orders: Arc<Orders>,
     read_model: Arc<dyn ReadModel>,
     progress: ProjectionProgress,
+    permits: Arc<Permits>,
 }
 
 /// Asks for one order.
@@ -158,6 +160,8 @@ impl Request for GetOrderStats {
 
 /// How long a query waits for freshness at the most; the deadline of the call ends the wait earlier.
 const MAX_FRESHNESS_WAIT: Duration = Duration::from_secs(20);
+/// The same where it cannot be told whether there is such a position: the store does not say where the log ends.
+const MAX_UNCERTAIN_WAIT: Duration = Duration::from_secs(1);
 /// How soon the end of the log is looked at again by who waits for it, if nothing has been heard of it.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 /// So many orders of one query are loaded at once.
@@ -166,15 +170,16 @@ const LOADS_AT_ONCE: usize = 16;
 const MAX_READS: usize = 4;
 
 impl QueryHandler {
-    /// A handler that folds orders from `store` and lists from `read_model`.
+    /// A handler that folds orders from `store` and lists from `read_model`. What has to wait for them has one of `permits`.
     #[must_use]
     pub fn new(
         store: Arc<dyn EventStore>,
         orders: Arc<Orders>,
         read_model: Arc<dyn ReadModel>,
         progress: ProjectionProgress,
+        permits: Arc<Permits>,
     ) -> Self {
-        Self { store, orders, read_model, progress }
+        Self { store, orders, read_model, progress, permits }
     }
 
     pub(super) fn publish_gauges(&self) {
@@ -261,29 +266,31 @@ impl QueryHandler {
             }
             Ok(())
         };
-        tokio::time::timeout(MAX_FRESHNESS_WAIT, reached).await.unwrap_or(Err(AppError::NotFreshInTime(wanted)))
+        let reached = tokio::time::timeout(MAX_FRESHNESS_WAIT, reached);
+        self.permits.wait(reached).await?.unwrap_or(Err(AppError::NotFreshInTime(wanted)))
     }
 
     /// Waits until the read model is as fresh as wanted, and of the log as it is now.
     async fn await_projection(&self, consistency: Consistency) -> Result<(), AppError> {
         let connection = self.orders.connection();
-        let wanted = match consistency {
+        let (wanted, longest) = match consistency {
             Consistency::Eventual => return Ok(()),
-            Consistency::AtLeast(position) if self.progress.position() >= position => position,
+            Consistency::AtLeast(position) if self.progress.position() >= position => (position, MAX_FRESHNESS_WAIT),
             Consistency::AtLeast(position) => {
-                // What cannot be told now is waited for; what can never come is not.
-                if let Err(gone @ StoreError::LogReplaced(_)) = LogPoint::from(position).verify(&*self.store).await {
-                    return Err(gone.into());
+                // What cannot be told now is waited for a moment; what can never come is not.
+                match LogPoint::from(position).verify(&*self.store).await {
+                    Ok(()) => (position, MAX_FRESHNESS_WAIT),
+                    Err(gone @ StoreError::LogReplaced(_)) => return Err(gone.into()),
+                    Err(_) => (position, MAX_UNCERTAIN_WAIT),
                 }
-                position
             }
-            Consistency::Strong => self.store.confirmed_head().await?,
+            Consistency::Strong => (self.store.confirmed_head().await?, MAX_FRESHNESS_WAIT),
         };
         let fresh = async {
             self.progress.found_on(connection).await?;
             self.progress.reached(wanted).await
         };
-        match tokio::time::timeout(MAX_FRESHNESS_WAIT, fresh).await {
+        match self.permits.wait(tokio::time::timeout(longest, fresh)).await? {
             Ok(Ok(())) => Ok(()),
             Ok(Err(ProjectionEnded)) | Err(_) => Err(AppError::NotFreshInTime(wanted)),
         }

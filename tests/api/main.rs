@@ -36,5 +36,6 @@ mod subscriptions;
 mod system;
 mod unconfirmed;
 mod unknown_log;
+mod waiting;
 mod web;
 mod wire;

@@ -83,6 +83,11 @@ impl TestServer {
         .await;
     }
 
+    /// What it keeps its log in.
+    pub fn store(&self) -> &dyn EventStore {
+        &*self.store
+    }
+
     /// The position of the last event of the log.
     pub async fn head(&self) -> u64 {
         self.store.head().await.expect("the store answers").0

@@ -5,11 +5,8 @@ use std::{collections::HashSet, sync::Arc};
 use futures_util::{FutureExt as _, future::join_all};
 use ordersystem::{
     application::{
-        AppError, Handlers, Mediator, OrderRequest,
-        command_handler::CommandHandler,
-        orders::Orders,
-        pipeline::{Pipeline, PipelineOptions},
-        queries::QueryHandler,
+        AppError, Handlers, Mediator, OrderRequest, command_handler::CommandHandler, orders::Orders, permits::Permits,
+        pipeline::Pipeline, queries::QueryHandler,
     },
     backends::{
         embedded::event_store::EmbeddedEventStore,
@@ -72,12 +69,12 @@ fn node(store: &Store, clock: &Arc<ManualClock>) -> Mediator {
     let orders = Arc::new(Orders::new(Arc::clone(store), 100));
     let read_model: Arc<dyn ReadModel> = Arc::new(MemoryReadModel::default());
     let progress = OrderProjection::new(Arc::clone(store), Arc::clone(&read_model)).progress();
+    let permits = Arc::new(Permits::new(1_000, CancellationToken::new()));
     let handlers = Handlers {
         commands: CommandHandler::new(Arc::clone(store), Arc::clone(&orders), ids, clock),
-        queries: QueryHandler::new(Arc::clone(store), orders, read_model, progress),
+        queries: QueryHandler::new(Arc::clone(store), orders, read_model, progress, Arc::clone(&permits)),
     };
-    let options = PipelineOptions { request_timeout: std::time::Duration::from_secs(50), max_in_flight: 1_000 };
-    Mediator::new(handlers, Pipeline::new(options, CancellationToken::new()))
+    Mediator::new(handlers, Pipeline::new(std::time::Duration::from_secs(50), permits))
 }
 
 fn new_order(request_id: Option<&str>) -> OrderRequest {
