@@ -38,7 +38,7 @@ use crate::{
         server::{self, Ends},
         tls::{Tls, TlsFiles},
     },
-    application::dead_letters::DeadLetters,
+    application::{admission::Admission, dead_letters::DeadLetters},
     backends::embedded,
     clock::Clock,
     config::{Config, NodeId, TlsConfig, Transport},
@@ -157,8 +157,10 @@ impl App {
             checks.push(Arc::new(TlsCheck(tls.clone())));
         }
         let progress = parts.projection.progress();
+        let max_in_flight = config.server.max_in_flight;
         let context = Context {
             mediator: parts.mediator.clone(),
+            admission: metrics::with_local_recorder(&recorder, || Arc::new(Admission::new(max_in_flight))),
             store: Arc::clone(&backends.store),
             ids: Arc::clone(&ids),
             cluster: Arc::new(cluster::reader(&ground, parts.projection.progress(), &handler_names)),

@@ -332,6 +332,8 @@ pub enum AppendError {
         /// What of the store's own settings says so.
         setting: &'static str,
     },
+    /// The deadline of the call had passed before the commit was begun. Nothing was written.
+    TooLate,
     /// The store does not know whether the commit was written. Look for it before trying again.
     OutcomeUnknown(String),
     /// The store failed; nothing was written.
@@ -567,6 +569,7 @@ impl fmt::Display for AppendError {
                 f,
                 "a commit of {bytes} bytes to order {stream} is larger than the {max_bytes} that the event store takes: raise {setting}"
             ),
+            Self::TooLate => f.write_str("the deadline passed before the commit was begun"),
             Self::OutcomeUnknown(why) => write!(f, "it is not known whether the commit was written: {why}"),
             Self::Store(error) => error.fmt(f),
         }

@@ -18,6 +18,7 @@
 //!  resilience           circuit breakers before the backends
 //!  recovery             starts again what has ended, repairs what does not come back by itself
 //!  health, telemetry    how the node is: checks, logs, metrics
+//!  deadline             until when the client of a call waits
 //!  outage               a failure that lasts is one line in the log, not thousands
 //!  id_generator, clock  Snowflake ids, and the time they are made from
 //!  private_files        what is on disk is for this user alone
@@ -34,6 +35,7 @@ pub mod clock;
 pub mod cluster;
 pub mod codec;
 pub mod config;
+pub mod deadline;
 pub mod domain;
 pub mod event_store;
 pub mod health;

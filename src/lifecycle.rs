@@ -401,6 +401,7 @@ impl Monitor {
         }
         self.durability.set(self.context.store.durability().level());
         self.context.mediator.publish_gauges();
+        self.context.admission.publish_gauges();
         self.recorder.handle().run_upkeep();
         report
     }

@@ -46,6 +46,8 @@ fn describe() {
     describe_counter!("ordersystem_requests_total", "Commands and queries, by operation and outcome");
     describe_histogram!("ordersystem_request_duration_seconds", "How long commands and queries took, by operation");
     describe_gauge!("ordersystem_requests_in_flight", "Commands and queries being worked on");
+    describe_gauge!("ordersystem_admission_limit", "Calls of a class that are let in at a time, by how long they take");
+    describe_counter!("ordersystem_requests_shed_total", "Calls refused by their heads since too many were worked on");
     describe_gauge!("ordersystem_reads_waiting", "Queries that wait until the node has caught up with the log");
     describe_counter!(
         "ordersystem_append_conflicts_total",

@@ -10,6 +10,7 @@ use std::{
 use axum::{Router, body::Body};
 use futures_util::{FutureExt, future::BoxFuture};
 use http::{HeaderName, HeaderValue, Method, Request, Response, Version, header};
+use http_body::Body as _;
 use tonic_health::server::HealthReporter;
 use tonic_web::{GrpcWebLayer, GrpcWebService};
 use tower::{Layer, Service};
@@ -17,14 +18,18 @@ use tower_http::cors::{AllowHeaders, AllowOrigin, Cors, CorsLayer};
 
 use super::{
     Context,
+    admission::{AdmittedBody, GrpcRefusal, class_of_method, class_of_route, overloaded},
     browsers::{self, BrowserGate},
     error::{ApiError, Reason},
     grpc::{self, layers::GrpcEdge},
     operators::{self, Operators},
     rest::{self, edge::RestEdge},
 };
+use crate::application::admission::Admission;
 
 type Grpc = GrpcEdge<Router>;
+/// An answer on its way.
+type Answer = BoxFuture<'static, Result<Response<Body>, Infallible>>;
 
 /// Both doors behind one service. Cloned for each request, so what is long to clone is shared.
 #[derive(Clone, Debug)]
@@ -32,7 +37,15 @@ pub struct Doors {
     grpc: Grpc,
     rest: RestEdge<Router>,
     operators: Operators,
+    gatekeeper: Arc<Gatekeeper>,
     browsers: Arc<Browsers>,
+}
+
+/// Who lets calls in, and its answer to those that it does not.
+#[derive(Debug)]
+struct Gatekeeper {
+    admission: Arc<Admission>,
+    grpc_refusal: GrpcRefusal,
 }
 
 /// How the doors are opened.
@@ -76,7 +89,11 @@ impl Doors {
         let grpc = GrpcEdge::new(routes.into_axum_router(), context.info.max_message_bytes);
         let cors = cors(&options.cors_allowed_origins)?;
         let rest = rest::router(context, options.has_swagger);
-        Ok(Self::of(grpc, rest, cors, options.gate.clone(), options.is_tls, options.operators))
+        let gatekeeper = Gatekeeper { admission: Arc::clone(&context.admission), grpc_refusal: GrpcRefusal::new() };
+        let browsers = Browsers::of(&grpc, &rest, cors, options.gate.clone(), options.is_tls);
+        let rest = RestEdge::new(rest, options.is_tls);
+        let (operators, gatekeeper) = (options.operators, Arc::new(gatekeeper));
+        Ok(Self { grpc, rest, operators, gatekeeper, browsers: Arc::new(browsers) })
     }
 
     /// The gRPC door alone, for a port of its own.
@@ -84,7 +101,9 @@ impl Doors {
     pub fn grpc_only(&self) -> Self {
         let Browsers { cors, gate, is_tls, .. } = &*self.browsers;
         // What is left of REST answers the preflights of gRPC-Web.
-        Self::of(self.grpc.clone(), rest::closed(), cors.clone(), gate.clone(), *is_tls, self.operators)
+        let rest = rest::closed();
+        let browsers = Browsers::of(&self.grpc, &rest, cors.clone(), gate.clone(), *is_tls);
+        Self { rest: RestEdge::new(rest, *is_tls), browsers: Arc::new(browsers), ..self.clone() }
     }
 
     /// The same doors for a port of which every client is an operator.
@@ -93,15 +112,59 @@ impl Doors {
         Self { operators: Operators::Anyone, ..self.clone() }
     }
 
-    fn of(grpc: Grpc, rest: Router, cors: CorsLayer, gate: BrowserGate, is_tls: bool, operators: Operators) -> Self {
-        let browsers = Browsers {
+    /// Gives a request that was let in to its door.
+    fn dispatch(&mut self, request: Request<Body>, protocol: Protocol) -> Answer {
+        match protocol {
+            Protocol::GrpcWeb => {
+                let (version, is_tls) = (request.version(), self.browsers.is_tls);
+                let reply = self.browsers.grpc_web.clone().call(request);
+                let finish = move |response: Response<_>| {
+                    let mut response = end_if_unread(version, response.map(Body::new));
+                    browsers::secure(response.headers_mut(), is_tls);
+                    response
+                };
+                async move { reply.await.map(finish) }.boxed()
+            }
+            Protocol::Grpc => self.grpc.call(request),
+            _ if request.headers().contains_key(header::ORIGIN) => self.browsers.rest.clone().call(request),
+            _ => self.rest.call(request),
+        }
+    }
+
+    /// Refuses a request for which there is no room, with as little work as may be.
+    fn shed(&self, request: Request<Body>, protocol: Protocol) -> Answer {
+        let has_body = !request.body().is_end_stream();
+        let mut response = match protocol {
+            Protocol::Grpc => return std::future::ready(Ok(self.gatekeeper.grpc_refusal.response())).boxed(),
+            Protocol::GrpcWeb => end_if_unread(request.version(), self.gatekeeper.grpc_refusal.response()),
+            _ => protocol.refuse(&request, &overloaded()),
+        };
+        if !has_body {
+            response.headers_mut().remove(header::CONNECTION);
+        }
+        browsers::secure(response.headers_mut(), self.browsers.is_tls);
+        if !request.headers().contains_key(header::ORIGIN) {
+            return std::future::ready(Ok(response)).boxed();
+        }
+        // A page may read why.
+        let mut response = Some(response);
+        let answer = tower::service_fn(move |_: Request<Body>| {
+            std::future::ready(Ok::<_, Infallible>(response.take().unwrap_or_default()))
+        });
+        let reply = self.browsers.cors.layer(answer).call(request);
+        async move { reply.await.map(|response| response.map(Body::new)) }.boxed()
+    }
+}
+
+impl Browsers {
+    fn of(grpc: &Grpc, rest: &Router, cors: CorsLayer, gate: BrowserGate, is_tls: bool) -> Self {
+        Self {
             grpc_web: cors.layer(GrpcWebLayer::new().layer(grpc.clone())),
             rest: RestEdge::new(cors.layer(rest.clone()), is_tls),
             cors,
             gate,
             is_tls,
-        };
-        Self { grpc, rest: RestEdge::new(rest, is_tls), operators, browsers: Arc::new(browsers) }
+        }
     }
 }
 
@@ -169,7 +232,7 @@ impl Protocol {
 impl Service<Request<Body>> for Doors {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+    type Future = Answer;
 
     fn poll_ready(&mut self, _task: &mut TaskContext<'_>) -> Poll<Result<(), Infallible>> {
         // All of them are always ready: what bounds the work stands behind them.
@@ -194,20 +257,17 @@ impl Service<Request<Body>> for Doors {
             browsers::secure(response.headers_mut(), self.browsers.is_tls);
             return std::future::ready(Ok(response)).boxed();
         }
-        match protocol {
-            Protocol::GrpcWeb => {
-                let (version, is_tls) = (request.version(), self.browsers.is_tls);
-                let reply = self.browsers.grpc_web.clone().call(request);
-                let finish = move |response: Response<_>| {
-                    let mut response = end_if_unread(version, response.map(Body::new));
-                    browsers::secure(response.headers_mut(), is_tls);
-                    response
-                };
-                async move { reply.await.map(finish) }.boxed()
+        let class = match protocol {
+            Protocol::Grpc | Protocol::GrpcWeb => class_of_method(request.uri().path()),
+            Protocol::Rest | Protocol::Other => class_of_route(request.method(), request.uri().path()),
+        };
+        let Some(class) = class else { return self.dispatch(request, protocol) };
+        match self.gatekeeper.admission.admit(class) {
+            Some(call) => {
+                let request = request.map(|body| AdmittedBody::of(body, &call));
+                call.run(self.dispatch(request, protocol)).boxed()
             }
-            Protocol::Grpc => self.grpc.call(request),
-            _ if request.headers().contains_key(header::ORIGIN) => self.browsers.rest.clone().call(request),
-            _ => self.rest.call(request),
+            None => self.shed(request, protocol),
         }
     }
 }

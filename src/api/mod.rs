@@ -1,5 +1,6 @@
 //! The doors: gRPC and REST on one port. They translate, and do nothing else; status codes live here and nowhere else.
 
+pub mod admission;
 pub mod browsers;
 pub mod byte_budget;
 pub mod client;
@@ -28,7 +29,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    application::{AppError, Mediator, dead_letters::DeadLetters},
+    application::{AppError, Mediator, admission::Admission, dead_letters::DeadLetters},
     clock::Clock,
     cluster::ClusterReader,
     domain::{order::item, timestamp::Timestamp},
@@ -90,6 +91,8 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub struct Context {
     /// The way into the application.
     pub mediator: Mediator,
+    /// How many calls it is given at a time.
+    pub admission: Arc<Admission>,
     /// The log, for streams of events.
     pub store: Arc<dyn EventStore>,
     /// The id generator.

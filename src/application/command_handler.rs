@@ -14,6 +14,7 @@ use super::{
 use crate::{
     clock::Clock,
     codec::{self, Record},
+    deadline,
     domain::{
         ids::OrderId,
         order::{Action, OrderCommand, OrderEvent, decide, evolve},
@@ -141,7 +142,7 @@ impl CommandHandler {
                     return first.ok_or_else(|| AppError::unavailable("the id of the new order is being taken"));
                 }
             };
-            match self.store.append(attempt.commit(None, &decided, request_id)).await {
+            match self.append(attempt.commit(None, &decided, request_id)).await {
                 Ok(appended) if appended.replayed => return self.replay(&attempt, connection, appended).await,
                 Ok(appended) => return self.accept(None, &decided, appended),
                 Err(AppendError::Conflict { .. }) => {
@@ -208,7 +209,7 @@ impl CommandHandler {
             };
             let commit = attempt.commit(current.as_deref(), &decided, request_id);
             let connection = self.orders.connection();
-            match self.store.append(commit).await {
+            match self.append(commit).await {
                 Ok(appended) if appended.replayed => return self.replay(attempt, connection, appended).await,
                 Ok(appended) => return self.accept(current.as_deref(), &decided, appended),
                 Err(AppendError::Conflict { .. }) => {
@@ -223,6 +224,11 @@ impl CommandHandler {
             return Err(AppError::unavailable("the servers of the store that answer are behind with this order"));
         }
         Err(AppError::Contention)
+    }
+
+    /// Appends, unless nobody waits for it any more: nothing is written behind the back of a client that has been told that it was late.
+    async fn append(&self, commit: Commit) -> Result<Appended, AppendError> {
+        if deadline::has_passed() { Err(AppendError::TooLate) } else { self.store.append(commit).await }
     }
 
     /// The append is done: folds the new events into the order and keeps it.

@@ -203,6 +203,7 @@ impl From<AppendError> for AppError {
             // The id is added where it is known.
             AppendError::RequestReused => Self::RequestReused(String::new()),
             AppendError::Full(why) => Self::StoreFull(why),
+            AppendError::TooLate => Self::DeadlineExceeded,
             AppendError::TooLarge { bytes, max_bytes, .. } => Self::TooLarge { bytes, max_bytes },
             AppendError::OutcomeUnknown(why) => Self::OutcomeUnknown(why),
             AppendError::Store(error) => error.into(),

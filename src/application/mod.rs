@@ -2,6 +2,7 @@
 //!
 //! mediator -> pipeline -> command handler or query; the command handler decides on the folded order and appends.
 
+pub mod admission;
 pub mod command_handler;
 pub mod consistency;
 pub mod dead_letters;

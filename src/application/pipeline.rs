@@ -19,7 +19,10 @@ use super::{
     AppError,
     permits::{InFlight, Permits},
 };
-use crate::outage::{Away, Outage};
+use crate::{
+    deadline,
+    outage::{Away, Outage},
+};
 
 /// What requests are counted as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,6 +135,11 @@ impl Pipeline {
         }
     }
 
+    fn enter(&self) -> Result<InFlight<'_>, AppError> {
+        // What nobody waits for is not begun.
+        if deadline::has_passed() { Err(AppError::DeadlineExceeded) } else { self.permits.enter() }
+    }
+
     /// Publishes what is cheaper to read now and then than to count each time.
     pub fn publish_gauges(&self) {
         #[allow(clippy::cast_precision_loss, reason = "gauges; far below 2^52")]
@@ -167,7 +175,7 @@ impl<T, F: Future<Output = Result<T, AppError>>> Future for Run<'_, F> {
             Some((started, _)) => *started,
             None => {
                 let started = Instant::now();
-                match this.pipeline.permits.enter() {
+                match this.pipeline.enter() {
                     Ok(permit) => *this.entered = Some((started, permit)),
                     Err(refusal) => {
                         let outcome = Err(refusal);
@@ -212,5 +220,26 @@ impl Meter {
             Some(error) if error.is_internal() => self.failed.increment(1),
             Some(_) => self.refused.increment(1),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn work_that_nobody_waits_for_any_more_is_not_begun() {
+        let pipeline = Pipeline::new(Duration::from_secs(60), Arc::new(Permits::new(1, CancellationToken::new())));
+        let begun = std::cell::Cell::new(false);
+        let work = || async {
+            begun.set(true);
+            Ok(())
+        };
+        let late = deadline::within(tokio::time::Instant::now(), pipeline.run(Operation::PayOrder, work())).await;
+        assert_eq!((late, begun.get()), (Err(AppError::DeadlineExceeded), false));
+        let soon = tokio::time::Instant::now() + Duration::from_secs(60);
+        assert_eq!(deadline::within(soon, pipeline.run(Operation::PayOrder, work())).await, Ok(()));
     }
 }

@@ -6,6 +6,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{
     AppError, Consistency, LoadedOrder, Request,
+    admission::aside,
     mediator::Handlers,
     orders::{Orders, Until},
     permits::Permits,
@@ -83,7 +84,7 @@ impl Request for GetOrder {
     async fn handle(self, handlers: &Handlers) -> Result<Self::Reply, AppError> {
         let (queries, Self { order_id, until, consistency }) = (&handlers.queries, self);
         let read = || async move {
-            queries.check_reachable(consistency).await?;
+            aside(queries.check_reachable(consistency)).await?;
             match until {
                 Until::Now => queries.current(order_id, consistency).await?.ok_or(AppError::OrderNotFound(order_id)),
                 then => queries.then(order_id, then, consistency).await,
@@ -108,10 +109,10 @@ impl Request for BatchGetOrders {
         let queries = &handlers.queries;
         let (order_ids, consistency) = (&self.order_ids, self.consistency);
         let read = || async move {
-            queries.check_reachable(consistency).await?;
+            aside(queries.check_reachable(consistency)).await?;
             // One confirmation serves all of them.
             let consistency = match consistency {
-                Consistency::Strong => Consistency::AtLeast(queries.store.confirmed().await?),
+                Consistency::Strong => Consistency::AtLeast(aside(queries.store.confirmed()).await?),
                 other => other,
             };
             let loads: Vec<_> = order_ids.iter().map(|id| queries.current(*id, consistency)).collect();
@@ -132,7 +133,7 @@ impl Request for ListOrders {
         let queries = &handlers.queries;
         let (query, consistency) = (&self.query, self.consistency);
         let read = || async move {
-            queries.await_projection(consistency).await?;
+            aside(queries.await_projection(consistency)).await?;
             let position = queries.progress.position();
             Ok(Projected { answer: queries.read_model.list(query).await?, position })
         };
@@ -150,7 +151,7 @@ impl Request for GetOrderStats {
     async fn handle(self, handlers: &Handlers) -> Result<Self::Reply, AppError> {
         let (queries, consistency) = (&handlers.queries, self.consistency);
         let read = || async move {
-            queries.await_projection(consistency).await?;
+            aside(queries.await_projection(consistency)).await?;
             let position = queries.progress.position();
             Ok(Projected { answer: queries.read_model.totals().await?, position })
         };
@@ -203,7 +204,7 @@ impl QueryHandler {
                 return found;
             }
             tries += 1;
-            match self.store.confirm_connection(connection).await {
+            match aside(self.store.confirm_connection(connection)).await {
                 Ok(()) => return found,
                 Err(why) if self.orders.connection() == connection || tries == MAX_READS => return Err(why.into()),
                 Err(_) => {}

@@ -188,7 +188,7 @@ pub const SETTINGS: &[Setting] = &[
         "How long running requests may take to end at a stop, ms",
     ),
     setting("request-timeout-ms", integer(1, DAY_MS), "30000", "Longest time for one request, ms"),
-    setting("max-in-flight", integer(1, 1_000_000), "10000", "Requests worked on at once; more are refused"),
+    setting("max-in-flight", integer(1, 1_000_000), "10000", "Most requests worked on at once; fewer while they take long"),
     setting("max-connections", integer(1, 1_000_000), "10000", "Connections open at once"),
     setting("max-message-bytes", integer(1_024, 1 << 30), "4194304", "Largest request message, bytes"),
     setting("max-concurrent-streams", integer(1, 1_000_000), "128", "HTTP/2 streams open at once on one connection"),

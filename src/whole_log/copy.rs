@@ -267,6 +267,7 @@ fn append_failure(error: AppendError) -> Failure {
         AppendError::Conflict { .. } | AppendError::RequestReused => Failure::Conflict(text),
         AppendError::OutcomeUnknown(_) | AppendError::Store(StoreError::Unavailable(_)) => Failure::Passing(text),
         AppendError::Full(_)
+        | AppendError::TooLate
         | AppendError::TooLarge { .. }
         | AppendError::Store(StoreError::Corrupt(_) | StoreError::LogReplaced(_)) => {
             Failure::Final(CopyError::Failed(text))

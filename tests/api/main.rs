@@ -4,6 +4,7 @@
 mod faulty;
 mod support;
 
+mod admission;
 mod bad_input;
 mod behind;
 mod browsers;

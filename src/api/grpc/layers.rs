@@ -25,6 +25,7 @@ use crate::{
         validation::Violations,
     },
     application::AppError,
+    deadline,
 };
 
 /// The edge of the gRPC door around all its services.
@@ -75,7 +76,7 @@ where
             // A call holds what it was sent until it is answered.
             let _bytes = bytes;
             let outcome = match deadline {
-                Some(deadline) => match tokio::time::timeout_at(deadline, work).await {
+                Some(deadline) => match tokio::time::timeout_at(deadline, deadline::within(deadline, work)).await {
                     Ok(outcome) => outcome,
                     Err(_) => return Ok(too_late().into_http()),
                 },

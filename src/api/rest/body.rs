@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderValue, header};
 use http_body_util::BodyExt;
 
 use crate::api::{
+    admission::{Shed, overloaded},
     byte_budget::HeldBytes,
     error::{ApiError, Reason},
     validation::Violations,
@@ -54,7 +55,10 @@ pub async fn read(headers: &HeaderMap, body: Body, max_bytes: usize, held: &mut 
 async fn collect(body: &mut Body, max_bytes: usize, held: &mut HeldBytes) -> Result<Bytes, ApiError> {
     let mut collected = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| malformed("ended before all of it was there"))?;
+        let frame = frame.map_err(|error| match Shed::is_in(&error) {
+            true => overloaded(),
+            false => malformed("ended before all of it was there"),
+        })?;
         // Trailers say nothing here.
         let Ok(data) = frame.into_data() else { continue };
         let length = collected.len() + data.len();

@@ -16,9 +16,12 @@ use super::{
     database::{Database, PendingCommit},
     end,
 };
-use crate::event_store::{
-    AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, Position, RecordedCommit, RequestKey,
-    Revision, StoreError, StoredEvent, StreamId,
+use crate::{
+    deadline,
+    event_store::{
+        AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, Position, RecordedCommit, RequestKey,
+        Revision, StoreError, StoredEvent, StreamId,
+    },
 };
 
 /// An [`EventStore`] in a data folder. Durability: machine.
@@ -50,7 +53,7 @@ impl EventStore for EmbeddedEventStore {
     async fn append(&self, commit: Commit) -> Result<Appended, AppendError> {
         commit.require_events()?;
         let (reply, answer) = oneshot::channel();
-        let pending = PendingCommit { commit, reply };
+        let pending = PendingCommit { commit, reply, deadline: deadline::current() };
         self.0.append(pending).map_err(|refused| StoreError::Unavailable(refused.to_string()))?;
         answer.await.map_err(|_| AppendError::OutcomeUnknown("the writer has ended".to_owned()))?
     }

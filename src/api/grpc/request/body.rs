@@ -21,6 +21,7 @@ use super::{
     methods::{List, Method},
 };
 use crate::api::{
+    admission::{Shed, overloaded},
     byte_budget::{ByteBudget, HeldBytes},
     error::{ApiError, Reason},
     validation::Violations,
@@ -108,7 +109,11 @@ where
                     }
                     Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
                 },
-                Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
+                Some(Err(error)) => {
+                    let error: Self::Error = error.into();
+                    let is_shed = Shed::is_in(&*error);
+                    return Poll::Ready(Some(Err(if is_shed { overloaded().to_status().into() } else { error })));
+                }
                 None => {
                     *this.has_ended = true;
                     if !this.unread.is_empty() {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 
 use super::{super::event_store::append::LogWriter, WriteConnection};
 use crate::event_store::{AppendError, Appended, Commit};
@@ -27,6 +27,8 @@ const MAX_BATCH_BYTES: usize = 8 * 1024 * 1024;
 pub(in super::super) struct PendingCommit {
     pub(in super::super) commit: Commit,
     pub(in super::super) reply: oneshot::Sender<Result<Appended, AppendError>>,
+    /// Until when that is.
+    pub(in super::super) deadline: Option<Instant>,
 }
 
 /// A piece of work other than one commit; makes its own transaction and tells whoever waits for it.
@@ -170,7 +172,7 @@ mod tests {
             request: None,
             events: vec![vec![0; bytes].into()],
         };
-        PendingCommit { commit, reply: oneshot::channel().0 }
+        PendingCommit { commit, reply: oneshot::channel().0, deadline: None }
     }
 
     #[test]

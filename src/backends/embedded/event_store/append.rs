@@ -3,6 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use rusqlite::Connection;
+use tokio::time::Instant;
 
 use super::{
     super::{
@@ -45,9 +46,18 @@ impl LogWriter {
     }
 
     /// Writes a batch and answers everyone in it.
-    pub(in super::super) fn append(&mut self, connection: &mut WriteConnection, mut batch: Vec<PendingCommit>) {
-        // Nobody waits any more: nobody will know that it was not written.
-        batch.retain(|pending| !pending.reply.is_closed());
+    pub(in super::super) fn append(&mut self, connection: &mut WriteConnection, batch: Vec<PendingCommit>) {
+        let now = Instant::now();
+        let mut awaited = Vec::with_capacity(batch.len());
+        for pending in batch {
+            if pending.deadline.is_some_and(|deadline| deadline <= now) {
+                let _ = pending.reply.send(Err(AppendError::TooLate));
+            } else if !pending.reply.is_closed() {
+                // Where nobody waits any more, nobody will know that it was not written.
+                awaited.push(pending);
+            }
+        }
+        let batch = awaited;
         if batch.is_empty() {
             return;
         }

@@ -1,0 +1,177 @@
+//! Who is let in when there is much to do: by the head of a request, before its body is read.
+
+use std::{
+    error::Error,
+    fmt,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::{HeaderMap, Method, Response};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+
+use super::error::ApiError;
+use crate::application::{
+    AppError,
+    admission::{Call, Class},
+};
+
+/// What kind of call a method of gRPC is; `None` for what is always let in: streams, ids, and what tells how the node is.
+#[must_use]
+pub fn class_of_method(path: &str) -> Option<Class> {
+    match path.strip_prefix("/catga.orders.v1.")? {
+        // Each of its commands is bounded by itself.
+        "OrderCommandService/ExecuteCommands" => None,
+        "OrderQueryService/GetOrder" | "OrderQueryService/GetOrderStats" => Some(Class::Read),
+        "OrderQueryService/ListOrders" | "OrderQueryService/BatchGetOrders" => Some(Class::BulkRead),
+        command if command.starts_with("OrderCommandService/") => Some(Class::Command),
+        _ => None,
+    }
+}
+
+/// The same of a route of REST.
+#[must_use]
+pub fn class_of_route(method: &Method, path: &str) -> Option<Class> {
+    if path == "/stats" {
+        return Some(Class::Read);
+    }
+    let order = path.strip_prefix("/api").unwrap_or(path).strip_prefix("/orders")?;
+    match *method {
+        Method::POST => Some(Class::Command),
+        Method::GET if order.is_empty() => Some(Class::BulkRead),
+        Method::GET if !order.ends_with("/history") => Some(Class::Read),
+        _ => None,
+    }
+}
+
+/// The answer of the gRPC door to a call that is not let in, made once.
+#[derive(Clone, Debug)]
+pub struct GrpcRefusal(Arc<HeaderMap>);
+
+impl GrpcRefusal {
+    /// Makes it.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(Arc::new(overloaded().to_status().into_http::<Body>().into_parts().0.headers))
+    }
+
+    /// The answer.
+    #[must_use]
+    pub fn response(&self) -> Response<Body> {
+        let mut response = Response::new(Body::empty());
+        *response.headers_mut() = (*self.0).clone();
+        response
+    }
+}
+
+impl Default for GrpcRefusal {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Why a call is not let in.
+#[must_use]
+pub fn overloaded() -> ApiError {
+    AppError::Overloaded.into()
+}
+
+/// While its body was on its way, all room was taken.
+#[derive(Clone, Copy, Debug)]
+pub struct Shed;
+
+impl Shed {
+    /// Whether this is why a body ended early.
+    #[must_use]
+    pub fn is_in(error: &(dyn Error + 'static)) -> bool {
+        error.is::<Self>() || error.source().is_some_and(Self::is_in)
+    }
+}
+
+impl fmt::Display for Shed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the node has become too busy for this request")
+    }
+}
+
+impl Error for Shed {}
+
+/// The body of a request that was let in. While the client takes its time over it, its call does not count; when it is there, there must
+/// still be room.
+#[derive(Debug)]
+pub struct AdmittedBody {
+    inner: Body,
+    call: Arc<Call>,
+    is_awaited: bool,
+}
+
+impl AdmittedBody {
+    /// The body `inner` of `call`.
+    pub fn of(inner: Body, call: &Arc<Call>) -> Body {
+        if inner.is_end_stream() {
+            return inner;
+        }
+        Body::new(Self { inner, call: Arc::clone(call), is_awaited: false })
+    }
+}
+
+impl HttpBody for AdmittedBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let this = self.get_mut();
+        let frame = Pin::new(&mut this.inner).poll_frame(task);
+        if frame.is_pending() {
+            this.call.pause();
+            this.is_awaited = true;
+        } else if std::mem::take(&mut this.is_awaited) && !this.call.resume() {
+            return Poll::Ready(Some(Err(axum::Error::new(Shed))));
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_and_what_tells_how_the_node_is_are_always_let_in() {
+        for (path, class) in [
+            ("/catga.orders.v1.OrderCommandService/CreateOrder", Some(Class::Command)),
+            ("/catga.orders.v1.OrderCommandService/ExecuteCommands", None),
+            ("/catga.orders.v1.OrderQueryService/GetOrder", Some(Class::Read)),
+            ("/catga.orders.v1.OrderQueryService/ListOrders", Some(Class::BulkRead)),
+            ("/catga.orders.v1.OrderHistoryService/StreamEvents", None),
+            ("/catga.system.v1.SystemService/GetServerInfo", None),
+            ("/grpc.health.v1.Health/Check", None),
+        ] {
+            assert_eq!(class_of_method(path), class, "{path}");
+        }
+        for (method, path, class) in [
+            (Method::POST, "/orders", Some(Class::Command)),
+            (Method::POST, "/api/orders/7/pay", Some(Class::Command)),
+            (Method::GET, "/orders", Some(Class::BulkRead)),
+            (Method::GET, "/orders/7", Some(Class::Read)),
+            (Method::GET, "/orders/7/history", None),
+            (Method::GET, "/stats", Some(Class::Read)),
+            (Method::GET, "/events", None),
+            (Method::GET, "/health/ready", None),
+            (Method::GET, "/metrics", None),
+        ] {
+            assert_eq!(class_of_route(&method, path), class, "{method} {path}");
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Calls that there is no room for are refused by their heads, and a head alone takes no room.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use h2::client::{ResponseFuture, SendRequest};
+use http::Request;
+use ordersystem::{
+    backends::embedded::{database::Database, event_store::EmbeddedEventStore},
+    clock::SystemClock,
+    deadline,
+    event_store::{AppendError, Commit, CommitId, EventStore as _, ExpectedRevision, Position, StreamId},
+    proto::catga::{orders::v1::ListOrdersRequest, system::v1::GetServerInfoRequest},
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    task::JoinSet,
+    time::Instant,
+};
+
+use crate::{
+    faulty::{FaultyStore, Mode},
+    support::{TestServer, new_order, soon, until},
+};
+
+const CREATE: &str = "/catga.orders.v1.OrderCommandService/CreateOrder";
+
+async fn raw(server: &TestServer) -> SendRequest<Bytes> {
+    let stream = TcpStream::connect(server.address).await.expect("connects");
+    let (client, connection) = h2::client::handshake(stream).await.expect("HTTP/2");
+    tokio::spawn(connection);
+    client
+}
+
+/// Begins a call of which no more than `bytes` are sent.
+async fn begin(client: &SendRequest<Bytes>, bytes: &'static [u8]) -> (ResponseFuture, h2::SendStream<Bytes>) {
+    let request = Request::post(format!("http://localhost{CREATE}")).header("content-type", "application/grpc");
+    let request = request.header("te", "trailers").body(()).expect("a request");
+    let mut client = client.clone().ready().await.expect("a stream");
+    let (response, mut body) = client.send_request(request, false).expect("sent");
+    body.send_data(Bytes::from_static(bytes), false).expect("sent");
+    (response, body)
+}
+
+#[tokio::test]
+async fn one_call_too_many_is_refused_by_its_head_and_what_is_vital_is_answered() {
+    let (backends, store) = FaultyStore::backends();
+    let server = TestServer::start_on(&[("max-in-flight", "40")], backends, Arc::new(SystemClock)).await;
+    store.appends.set(Mode::Hangs);
+    let client = server.commands().await;
+    let mut waiting = JoinSet::new();
+    for _ in 0..40 {
+        let mut client = client.clone();
+        waiting.spawn(async move { client.create_order(new_order("customer-1")).await });
+    }
+    until("forty appends hang", async || (*store.appending.borrow() == 40).then_some(())).await;
+    let connection = raw(&server).await;
+    let (response, _body) = begin(&connection, &[]).await;
+    let refusal = soon("a refusal", response).await.expect("an answer");
+    let headers = refusal.headers();
+    assert_eq!(
+        (&headers["grpc-status"], &headers["grpc-retry-pushback-ms"]),
+        (&"8".parse().unwrap(), &"1000".parse().unwrap())
+    );
+    let status = tonic::Status::from_header_map(headers).expect("a status");
+    crate::support::assert_retry_info(&status);
+    assert_eq!(crate::support::reason(&status), "OVERLOADED");
+
+    let mut rest = TcpStream::connect(server.address).await.expect("connects");
+    let head =
+        "POST /orders HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 999\r\n\r\n";
+    rest.write_all(head.as_bytes()).await.expect("sent");
+    let mut answer = String::new();
+    soon("a refusal", rest.read_to_string(&mut answer)).await.expect("text");
+    assert!(answer.starts_with("HTTP/1.1 429 ") && answer.contains("\r\nretry-after: 1\r\n"), "{answer}");
+    assert!(answer.contains("\"reason\":\"OVERLOADED\""), "{answer}");
+
+    server.system().await.get_server_info(GetServerInfoRequest {}).await.expect("answered");
+    let ready = reqwest::get(server.url("/health/ready")).await.expect("answered");
+    assert_eq!(ready.status(), 200);
+    store.appends.set(Mode::Works);
+    for outcome in waiting.join_all().await {
+        outcome.expect("what was in flight finishes");
+    }
+    client.clone().create_order(new_order("customer-1")).await.expect("there is room again");
+}
+
+#[tokio::test]
+async fn clients_that_send_nothing_after_a_head_take_no_room() {
+    let server = TestServer::start_with(&[("max-in-flight", "40")]).await;
+    let mut open = Vec::new();
+    for _ in 0..5 {
+        let connection = raw(&server).await;
+        for _ in 0..30 {
+            open.push(begin(&connection, &[0, 0, 0, 1, 0, 7]).await);
+        }
+        // They come to stand aside as soon as they have been looked at.
+        until("an order is placed", async || {
+            server.commands().await.create_order(new_order("customer-1")).await.ok().map(drop)
+        })
+        .await;
+    }
+    server.commands().await.create_order(new_order("customer-1")).await.expect("accepted");
+    server.queries().await.list_orders(ListOrdersRequest::default()).await.expect("answered");
+}
+
+#[tokio::test]
+async fn a_commit_that_nobody_waits_for_any_more_is_not_written() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = EmbeddedEventStore::new(Database::open(folder.path()).expect("opens"));
+    let commit = || Commit {
+        id: CommitId::random(),
+        stream: StreamId(1),
+        expected: ExpectedRevision::Any,
+        request: None,
+        events: vec![Bytes::from_static(b"event")],
+    };
+    let late = deadline::within(Instant::now(), store.append(commit())).await;
+    assert_eq!(late, Err(AppendError::TooLate));
+    assert_eq!(store.head().await, Ok(Position(0)));
+    store.append(commit()).await.expect("written");
+}
