@@ -17,6 +17,7 @@
 //! - **A restart.** A [`HighWaterMark`] is stored ahead of what is issued, and a new generator starts at it. The hot path
 //!   never waits for the disk: it refuses to pass the mark until the mark's keeper has moved it.
 
+mod bulk;
 mod error;
 mod layout;
 mod mark;
@@ -34,11 +35,13 @@ use crate::{
     clock::Clock,
     outage::{Away, Outage},
 };
+pub use bulk::MAX_TURN;
 pub use error::{IdError, StartError};
 pub use layout::{EPOCH_UNIX_MS, IdParts, InvalidId, InvalidNodeIdentity, NodeIdentity, parse};
 pub use mark::{FileMark, HighWaterMark, MarkError};
 pub use numbers::{FolderMarks, OwnNumbers};
 
+use bulk::{Share, run_of};
 use layout::{EPOCH_UNIX_MICROS, MAX_MS, SEQUENCE_BITS, SEQUENCE_MASK, SEQUENCES};
 
 /// How far saturation may run ahead of a healthy clock, in milliseconds. It covers the overshoot of a sleeping caller and
@@ -114,6 +117,8 @@ pub struct IdGenerator {
     opened_micros: AtomicI64,
     /// Held while the mark is written, never on the hot path.
     mark: Option<Mutex<Box<dyn HighWaterMark>>>,
+    /// Held by the one whose turn it is of those who want many ids.
+    turns: tokio::sync::Mutex<()>,
 }
 
 impl IdGenerator {
@@ -177,6 +182,7 @@ impl IdGenerator {
             mark_fails: AtomicBool::new(false),
             opened_micros: AtomicI64::new(i64::MIN),
             mark,
+            turns: tokio::sync::Mutex::default(),
         }
     }
 
@@ -221,6 +227,11 @@ impl IdGenerator {
     /// # Errors
     /// Every [`IdError`] but [`IdError::Saturated`].
     pub fn reserve(&self, max: u32) -> Result<Reservation, IdError> {
+        self.reserve_of(max, Share::WHOLE)
+    }
+
+    /// The same of a share.
+    fn reserve_of(&self, max: u32, share: Share) -> Result<Reservation, IdError> {
         loop {
             // Read before the clock: read after it, another thread's progress would look like a clock that stepped back.
             let next = self.next.load(Ordering::Acquire);
@@ -229,11 +240,14 @@ impl IdGenerator {
             }
             let now_micros = layout_micros(&*self.clock)?;
             let number = next >> NODE_SHIFT;
-            let start = (next & SLOT_MASK).max(whole_ms(now_micros) << SEQUENCE_BITS);
-            if let Some(wait) = self.wait_before(start, now_micros)? {
+            let mut start = (next & SLOT_MASK).max(whole_ms(now_micros) << SEQUENCE_BITS);
+            if start & SEQUENCE_MASK >= share.sequences {
+                start = ((start >> SEQUENCE_BITS) + 1) << SEQUENCE_BITS;
+            }
+            if let Some(wait) = self.wait_before(start, now_micros, share.borrow_ms)? {
                 return Ok(Reservation::WaitMicros(wait));
             }
-            let left = SEQUENCES - (start & SEQUENCE_MASK);
+            let left = share.sequences - (start & SEQUENCE_MASK);
             let count = u64::from(max).min(left);
             let after = number << NODE_SHIFT | (start + count);
             if self.next.compare_exchange_weak(next, after, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
@@ -247,7 +261,7 @@ impl IdGenerator {
     }
 
     /// Microseconds to wait before the slot may be issued, `None` if it may be now.
-    fn wait_before(&self, slot: u64, now_micros: i64) -> Result<Option<u64>, IdError> {
+    fn wait_before(&self, slot: u64, now_micros: i64, borrow_ms: u64) -> Result<Option<u64>, IdError> {
         let (ms, now_ms) = (slot >> SEQUENCE_BITS, whole_ms(now_micros));
         let lead_ms = ms.saturating_sub(now_ms);
         if lead_ms > MAX_CLOCK_LEAD_MS {
@@ -262,10 +276,10 @@ impl IdGenerator {
             _ => {}
         }
         let opens_a_millisecond = slot & SEQUENCE_MASK == 0;
-        if !opens_a_millisecond || lead_ms <= MAX_BORROW_MS {
+        if !opens_a_millisecond || lead_ms <= borrow_ms {
             return Ok(None);
         }
-        if lead_ms == MAX_BORROW_MS + 1 {
+        if lead_ms <= MAX_BORROW_MS + 1 {
             // Saturated; a healthy clock never gets further ahead than this. Wait for its next millisecond.
             return Ok(Some(until_next_ms(now_micros)));
         }
@@ -308,7 +322,7 @@ impl IdGenerator {
     /// # Errors
     /// See [`IdError`].
     pub async fn next_async(&self) -> Result<u64, IdError> {
-        Ok(self.reserve_async(1).await?.first)
+        Ok(self.reserve_async(1, Share::WHOLE).await?.first)
     }
 
     /// Appends `n` growing ids to `out`. It blocks the thread: at the layout's limit 100 000 ids take 25 ms.
@@ -339,7 +353,7 @@ impl IdGenerator {
         let before = out.len();
         out.reserve(n);
         while out.len() - before < n {
-            match self.reserve_async(run_of(n - (out.len() - before))).await {
+            match self.reserve_async(run_of(n - (out.len() - before)), Share::WHOLE).await {
                 Ok(run) => out.extend(run.ids()),
                 Err(error) => {
                     out.truncate(before);
@@ -363,10 +377,10 @@ impl IdGenerator {
         }
     }
 
-    async fn reserve_async(&self, max: u32) -> Result<IdRun, IdError> {
+    async fn reserve_async(&self, max: u32, share: Share) -> Result<IdRun, IdError> {
         let (mut waited_micros, mut waited_for_mark_ms) = (0, 0);
         loop {
-            match self.reserve(max) {
+            match self.reserve_of(max, share) {
                 Ok(Reservation::Ids(run)) => return Ok(run),
                 Ok(Reservation::WaitMicros(micros)) => {
                     count_wait(&mut waited_micros, micros)?;
@@ -457,10 +471,6 @@ impl IdGenerator {
             _ => Ok(()),
         }
     }
-}
-
-fn run_of(missing: usize) -> u32 {
-    u32::try_from(missing).unwrap_or(MAX_RUN).min(MAX_RUN)
 }
 
 fn count_wait(waited_micros: &mut u64, micros: u64) -> Result<(), IdError> {

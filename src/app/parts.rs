@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 use super::{Backends, backends::Breakers, checks};
 use crate::{
     application::{
-        Handlers, Mediator, command_handler::CommandHandler, orders::Orders, permits::Permits, pipeline::Pipeline,
-        queries::QueryHandler, shared_cache::SharedCache,
+        Handlers, Mediator, command_handler::CommandHandler, ids::IdHandler, orders::Orders, permits::Permits,
+        pipeline::Pipeline, queries::QueryHandler, shared_cache::SharedCache,
     },
     clock::Clock,
     config::Config,
@@ -72,6 +72,7 @@ impl Parts {
                 projection.progress(),
                 Arc::clone(&permits),
             ),
+            ids: IdHandler::new(Arc::clone(ids), Arc::clone(&permits)),
         };
         let request_timeout = Duration::from_millis(config.server.request_timeout_ms);
         let outbox = OutboxOptions {

@@ -5,6 +5,7 @@ use std::{future::Future, sync::Arc};
 use super::{
     AppError,
     command_handler::CommandHandler,
+    ids::IdHandler,
     pipeline::{Operation, Pipeline},
     queries::QueryHandler,
 };
@@ -28,6 +29,8 @@ pub struct Handlers {
     pub commands: CommandHandler,
     /// Queries.
     pub queries: QueryHandler,
+    /// Ids.
+    pub ids: IdHandler,
 }
 
 /// The way into the application: every door holds one and calls [`Mediator::send`]. Cheap to clone.

@@ -8,6 +8,7 @@ pub mod consistency;
 pub mod dead_letters;
 pub mod error;
 pub mod history;
+pub mod ids;
 pub mod mediator;
 pub mod orders;
 pub mod permits;

@@ -50,6 +50,18 @@ impl Permits {
         self.waiting.load(Ordering::Relaxed)
     }
 
+    /// Requests that may be worked on at a time.
+    #[must_use]
+    pub const fn max_in_flight(&self) -> usize {
+        self.max_in_flight
+    }
+
+    /// Whether the node drains: nothing that takes long is begun.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining.is_cancelled()
+    }
+
     /// Takes a permit in flight.
     ///
     /// # Errors

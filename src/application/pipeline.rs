@@ -37,10 +37,12 @@ pub enum Operation {
     BatchGetOrders,
     ListOrders,
     GetOrderStats,
+    GenerateId,
+    GenerateIds,
 }
 
 impl Operation {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 11] = [
         Self::CreateOrder,
         Self::PayOrder,
         Self::ShipOrder,
@@ -50,6 +52,8 @@ impl Operation {
         Self::BatchGetOrders,
         Self::ListOrders,
         Self::GetOrderStats,
+        Self::GenerateId,
+        Self::GenerateIds,
     ];
 
     const fn name(self) -> &'static str {
@@ -63,6 +67,8 @@ impl Operation {
             Self::BatchGetOrders => "BatchGetOrders",
             Self::ListOrders => "ListOrders",
             Self::GetOrderStats => "GetOrderStats",
+            Self::GenerateId => "GenerateId",
+            Self::GenerateIds => "GenerateIds",
         }
     }
 }

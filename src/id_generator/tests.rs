@@ -18,7 +18,7 @@ fn manual() -> Arc<ManualClock> {
 }
 
 /// A generator past its first wait, and its clock.
-fn running() -> (IdGenerator, Arc<ManualClock>) {
+pub(super) fn running() -> (IdGenerator, Arc<ManualClock>) {
     let clock = manual();
     let generator = IdGenerator::new(node(), clock.clone()).unwrap();
     clock.advance_ms(10);

@@ -1,12 +1,18 @@
 //! Ids over gRPC.
 
-use std::{collections::HashSet, time::SystemTime};
+use std::{collections::HashSet, sync::Arc, time::SystemTime};
 
-use ordersystem::proto::catga::ids::v1::{GenerateIdRequest, GenerateIdsRequest, ParseIdRequest, StreamIdsRequest};
+use ordersystem::{
+    app::Backends,
+    clock::{Clock as _, ManualClock, SystemClock},
+    proto::catga::ids::v1::{
+        GenerateIdRequest, GenerateIdsRequest, ParseIdRequest, StreamIdsRequest, id_service_client::IdServiceClient,
+    },
+};
 use tokio::task::JoinSet;
-use tonic::Code;
+use tonic::{Code, Status, transport::Channel};
 
-use crate::support::{TestServer, soon, violated_fields};
+use crate::support::{TestServer, reason, soon, until, violated_fields};
 
 #[tokio::test]
 async fn an_id_comes_as_text_and_as_a_number_and_tells_where_it_is_from() {
@@ -118,4 +124,27 @@ async fn text_that_is_no_id_is_refused() {
     }
     let parts = ids.parse_id(ParseIdRequest { id: i64::MAX.to_string() }).await.expect("parsed").into_inner();
     assert_eq!((parts.datacenter_id, parts.worker_id, parts.sequence), (31, 31, 4095));
+}
+
+#[tokio::test]
+async fn who_asks_for_many_ids_leaves_some_of_each_millisecond_to_orders_and_is_one_of_a_bounded_number() {
+    let clock = Arc::new(ManualClock::new(SystemClock.now_micros()));
+    let server =
+        TestServer::start_on(&[("max-in-flight", "4")], Backends::memory(), Arc::<ManualClock>::clone(&clock)).await;
+    // And stands still from then on: what may be issued of it is soon gone.
+    clock.advance_ms(10);
+    let (ids, others) = (server.ids().await, server.ids().await);
+    let many = |mut ids: IdServiceClient<Channel>| async move {
+        ids.generate_ids(GenerateIdsRequest { count: 100_000 }).await.expect_err("not that many")
+    };
+    until("one of two is refused", async || {
+        let (one, other) = tokio::join!(many(ids.clone()), many(others.clone()));
+        let is_shed = |status: &Status| status.code() == Code::ResourceExhausted && reason(status) == "OVERLOADED";
+        [one, other].iter().any(is_shed).then_some(())
+    })
+    .await;
+    for _ in 0..200 {
+        soon("an order", server.place_order("customer-1")).await;
+    }
+    ids.clone().generate_id(GenerateIdRequest {}).await.expect("issued");
 }

@@ -5,8 +5,8 @@ use std::{collections::HashSet, sync::Arc};
 use futures_util::{FutureExt as _, future::join_all};
 use ordersystem::{
     application::{
-        AppError, Handlers, Mediator, OrderRequest, command_handler::CommandHandler, orders::Orders, permits::Permits,
-        pipeline::Pipeline, queries::QueryHandler,
+        AppError, Handlers, Mediator, OrderRequest, command_handler::CommandHandler, ids::IdHandler, orders::Orders,
+        permits::Permits, pipeline::Pipeline, queries::QueryHandler,
     },
     backends::{
         embedded::event_store::EmbeddedEventStore,
@@ -71,8 +71,9 @@ fn node(store: &Store, clock: &Arc<ManualClock>) -> Mediator {
     let progress = OrderProjection::new(Arc::clone(store), Arc::clone(&read_model)).progress();
     let permits = Arc::new(Permits::new(1_000, CancellationToken::new()));
     let handlers = Handlers {
-        commands: CommandHandler::new(Arc::clone(store), Arc::clone(&orders), ids, clock),
+        commands: CommandHandler::new(Arc::clone(store), Arc::clone(&orders), Arc::clone(&ids), clock),
         queries: QueryHandler::new(Arc::clone(store), orders, read_model, progress, Arc::clone(&permits)),
+        ids: IdHandler::new(Arc::clone(&ids), Arc::clone(&permits)),
     };
     Mediator::new(handlers, Pipeline::new(std::time::Duration::from_secs(50), permits))
 }

@@ -8,10 +8,10 @@ use tonic::{Request, Response, Status};
 use super::reply;
 use crate::{
     api::{Context, MAX_IDS_PER_CALL, error::ApiError, validation::Violations},
-    application::AppError,
+    application::{AppError, ids::GenerateIds},
     codec::timestamp_to_proto,
     domain::timestamp::Timestamp,
-    id_generator::{self, IdGenerator},
+    id_generator,
     proto::catga::ids::v1::{self as pb, id_service_server::IdService},
 };
 
@@ -32,6 +32,10 @@ impl Ids {
         Self { context }
     }
 
+    async fn generate(&self, count: usize) -> Result<Vec<i64>, ApiError> {
+        Ok(self.context.mediator.send(GenerateIds { count }).await?)
+    }
+
     fn refuse_when_draining(&self) -> Result<(), ApiError> {
         if self.context.draining.is_cancelled() { Err(AppError::ShuttingDown.into()) } else { Ok(()) }
     }
@@ -43,8 +47,7 @@ impl IdService for Ids {
         &self,
         _request: Request<pb::GenerateIdRequest>,
     ) -> Result<Response<pb::GenerateIdResponse>, Status> {
-        self.refuse_when_draining()?;
-        let ids = generate(&self.context.ids, 1).await?;
+        let ids = self.generate(1).await?;
         let value = ids[0];
         Ok(reply(pb::GenerateIdResponse { id: value.to_string(), value }))
     }
@@ -53,9 +56,8 @@ impl IdService for Ids {
         &self,
         request: Request<pb::GenerateIdsRequest>,
     ) -> Result<Response<pb::GenerateIdsResponse>, Status> {
-        self.refuse_when_draining()?;
         let count = id_count(request.get_ref().count.into()).map_err(ApiError::from)?;
-        Ok(reply(pb::GenerateIdsResponse { ids: generate(&self.context.ids, count).await? }))
+        Ok(reply(pb::GenerateIdsResponse { ids: self.generate(count).await? }))
     }
 
     type StreamIdsStream = Pin<Box<dyn Stream<Item = Result<pb::StreamIdsResponse, Status>> + Send>>;
@@ -127,16 +129,6 @@ pub fn issued_at(parts: &id_generator::IdParts) -> Timestamp {
     Timestamp::from_micros((parts.timestamp_ms_unix * 1_000).cast_signed())
 }
 
-/// `count` fresh ids; waits without holding a thread when the layout's limit is reached.
-///
-/// # Errors
-/// [`ApiError`] when the node must not issue ids now.
-pub async fn generate(ids: &IdGenerator, count: usize) -> Result<Vec<i64>, ApiError> {
-    let mut fresh = Vec::with_capacity(count);
-    ids.next_batch_async(count, &mut fresh).await.map_err(AppError::from)?;
-    Ok(fresh.into_iter().map(u64::cast_signed).collect())
-}
-
 fn stream_of(
     context: Context,
     remaining: u64,
@@ -146,11 +138,8 @@ fn stream_of(
         if remaining == 0 {
             return Ok(None);
         }
-        if context.draining.is_cancelled() {
-            return Err(ApiError::from(AppError::ShuttingDown).to_status());
-        }
         let count = batch_size.min(usize::try_from(remaining).unwrap_or(usize::MAX));
-        let ids = generate(&context.ids, count).await?;
+        let ids = context.mediator.send(GenerateIds { count }).await.map_err(ApiError::from)?;
         Ok(Some((pb::StreamIdsResponse { ids }, (context, remaining - count as u64))))
     }))
 }

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     api::{Context, SERVICE_NAME, VERSION, cursor, error::ApiError, grpc::ids, operators, validation::Violations},
-    application::AppError,
+    application::{AppError, ids::GenerateIds},
     domain::timestamp::Timestamp,
     health::{ComponentHealth, HealthReport},
 };
@@ -238,10 +238,7 @@ pub async fn new_ids(State(context): State<Shared>, uri: Uri) -> Reply {
     let count = query.number("count", &mut violations);
     violations.finish(Some(()))?;
     let wanted = ids::id_count(count.unwrap_or(1))?;
-    if context.draining.is_cancelled() {
-        return Err(AppError::ShuttingDown.into());
-    }
-    let ids = ids::generate(&context.ids, wanted).await?;
+    let ids = context.mediator.send(GenerateIds { count: wanted }).await?;
     let mut response = if count.is_some() {
         let id_strings = ids.iter().copied().map(Text).collect();
         view::json(StatusCode::OK, &IdsView { ids, id_strings })
