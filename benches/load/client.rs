@@ -53,7 +53,7 @@ pub async fn load(
     calls.load(Ordering::Relaxed)
 }
 
-async fn connect(address: SocketAddr) -> SendRequest<Bytes> {
+pub async fn connect(address: SocketAddr) -> SendRequest<Bytes> {
     let stream = TcpStream::connect(address).await.expect("connects");
     stream.set_nodelay(true).expect("nodelay");
     let (client, connection) = h2::client::Builder::new()
@@ -85,6 +85,25 @@ async fn call(client: SendRequest<Bytes>, address: SocketAddr, path: &str, conte
     }
     let trailers = body.trailers().await.expect("trailers");
     assert!(trailers.is_none_or(|trailers| trailers.get("grpc-status").is_none_or(|status| status == "0")));
+}
+
+/// Makes one call; whether it was answered OK, `None` where it was not answered at all.
+pub async fn try_call(client: SendRequest<Bytes>, address: SocketAddr, path: &str, body: Bytes) -> Option<bool> {
+    let request = Request::post(format!("http://{address}{path}")).header("content-type", "application/grpc");
+    let mut client = client.ready().await.ok()?;
+    let (response, mut stream) = client.send_request(request.header("te", "trailers").body(()).ok()?, false).ok()?;
+    // Fails where it has been refused already.
+    let _ = stream.send_data(body, true);
+    let response = response.await.ok()?;
+    if response.headers().contains_key("grpc-status") {
+        return Some(false);
+    }
+    let mut body = response.into_body();
+    while let Some(data) = body.data().await {
+        body.flow_control().release_capacity(data.ok()?.len()).ok()?;
+    }
+    let trailers = body.trailers().await.ok()?;
+    Some(trailers.is_some_and(|trailers| trailers.get("grpc-status").is_some_and(|status| status == "0")))
 }
 
 /// The request that `path` takes.

@@ -4,6 +4,8 @@
 //! send a reply of the same size; both get the same load: 4 connections with 64 calls in flight each. Rounds alternate
 //! (A B A B …) and medians are compared, since the speed of a shared machine drifts. Server CPU per call (user and system time
 //! of the server process, from /proc) is steadier than throughput.
+//!
+//! S1 offers more than the service can do, see [`overload`]; for Redis it wants `REDIS_URL`.
 
 #![allow(
     clippy::unwrap_used,
@@ -14,6 +16,7 @@
 
 mod ceilings;
 mod client;
+mod overload;
 mod servers;
 
 use std::time::Duration;
@@ -28,6 +31,11 @@ async fn main() {
     let mut args = std::env::args().skip(1).filter(|arg| arg != "--bench");
     match args.next().as_deref() {
         Some("--ceiling") => ceilings::serve(&args.next().expect("a kind of ceiling")).await,
+        Some("S1") => overload::compare().await,
+        None => {
+            compare_all(None).await;
+            overload::compare().await;
+        }
         only => compare_all(only).await,
     }
 }

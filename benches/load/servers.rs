@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    path::Path,
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -19,6 +20,19 @@ impl Server {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ordersystem"));
         command.args(["--log-level", "warn", "--port", &address.port().to_string()]);
         Self::start(command, address).await
+    }
+
+    /// The service on a store: "embedded" in `folder`, "redis" where REDIS_URL says; `None` if it does not.
+    pub async fn service_on(store: &str, folder: &Path) -> Option<Self> {
+        let address = free_address();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ordersystem"));
+        command.args(["--log-level", "error", "--port", &address.port().to_string(), "--persistence", store]);
+        match store {
+            "embedded" => command.arg("--data-dir").arg(folder),
+            "redis" => command.args(["--redis", &std::env::var("REDIS_URL").ok()?]),
+            _ => &mut command,
+        };
+        Some(Self::start(command, address).await)
     }
 
     /// A server of this program that does nothing but answer.

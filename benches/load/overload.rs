@@ -1,0 +1,103 @@
+//! More than the service can do: calls come at a rate that does not wait for answers, and those are good that are answered OK within a second.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+
+use crate::{client, servers::Server};
+
+/// Of the capacity, what has to come through whatever is offered.
+const GOAL: f64 = 0.80;
+const CONNECTIONS: usize = 24;
+/// How long each rate is offered.
+const TIME: Duration = Duration::from_secs(8);
+/// Not measured: the beginning of it.
+const WARM_UP: Duration = Duration::from_secs(2);
+const GOOD_WITHIN: Duration = Duration::from_secs(1);
+const TICK: Duration = Duration::from_millis(2);
+const PATH: &str = "/catga.orders.v1.OrderCommandService/CreateOrder";
+
+#[derive(Debug, Default)]
+struct Counts {
+    good: AtomicU64,
+    late: AtomicU64,
+    refused: AtomicU64,
+}
+
+/// Offers each store its capacity, half of it, and two and four times as much.
+pub async fn compare() {
+    println!("S1   CreateOrder at a rate, answered OK within 1 s; goal: {GOAL:.2} of the capacity at any rate");
+    println!(
+        "{:<10} {:>6} {:>10} {:>10} {:>7} {:>10} {:>10} {:>9}",
+        "store", "times", "offered/s", "good/s", "ratio", "refused/s", "late/s", "us/call"
+    );
+    for store in ["inmemory", "embedded", "redis"] {
+        let folder = std::env::temp_dir().join(format!("ordersystem-bench-{}", std::process::id()));
+        let Some(service) = Server::service_on(store, &folder).await else {
+            println!("{store:<10} no REDIS_URL: left out");
+            continue;
+        };
+        let body = client::body(PATH, &service).await;
+        let load = |time| client::load(service.address, PATH, "application/grpc", &body, time);
+        load(WARM_UP).await;
+        let capacity = load(TIME).await as f64 / TIME.as_secs_f64();
+        for times in [0.5, 1.0, 2.0, 4.0] {
+            let offered = capacity * times;
+            let before = service.cpu();
+            let counts = offer(&service, &body, offered).await;
+            let cpu = (service.cpu() - before).as_secs_f64() * 1e6 / (offered * TIME.as_secs_f64());
+            let rate = |count: &AtomicU64| count.load(Ordering::Relaxed) as f64 / (TIME - WARM_UP).as_secs_f64();
+            println!(
+                "{store:<10} {times:>6.1} {offered:>10.0} {:>10.0} {:>7.2} {:>10.0} {:>10.0} {cpu:>9.1}",
+                rate(&counts.good),
+                rate(&counts.good) / capacity,
+                rate(&counts.refused),
+                rate(&counts.late),
+            );
+            // What is left of it is not for the next one.
+            tokio::time::sleep(Duration::from_secs(3)).await;
+        }
+        drop(service);
+        let _ = std::fs::remove_dir_all(&folder);
+    }
+}
+
+/// Calls at `rate` a second, whatever becomes of them.
+async fn offer(service: &Server, body: &Bytes, rate: f64) -> Arc<Counts> {
+    let counts = Arc::new(Counts::default());
+    let mut connections = Vec::new();
+    for _ in 0..CONNECTIONS {
+        connections.push(client::connect(service.address).await);
+    }
+    let (began, address) = (Instant::now(), service.address);
+    let mut made = 0;
+    while began.elapsed() < TIME {
+        let due = (began.elapsed().as_secs_f64() * rate) as u64;
+        for call in made..due {
+            let (connection, body) = (connections[call as usize % CONNECTIONS].clone(), body.clone());
+            let counts = (began.elapsed() >= WARM_UP).then(|| Arc::clone(&counts));
+            tokio::spawn(async move {
+                let began = Instant::now();
+                let answered = client::try_call(connection, address, PATH, body).await;
+                let Some(counts) = counts else { return };
+                let count = match answered {
+                    Some(true) if began.elapsed() <= GOOD_WITHIN => &counts.good,
+                    Some(true) => &counts.late,
+                    Some(false) => &counts.refused,
+                    None => return,
+                };
+                count.fetch_add(1, Ordering::Relaxed);
+            });
+        }
+        made = made.max(due);
+        tokio::time::sleep(TICK).await;
+    }
+    tokio::time::sleep(GOOD_WITHIN).await;
+    counts
+}
