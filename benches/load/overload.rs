@@ -15,6 +15,9 @@ use crate::{client, servers::Server};
 /// Of the capacity, what has to come through whatever is offered.
 const GOAL: f64 = 0.80;
 const CONNECTIONS: usize = 24;
+/// Callers who wait for their answers, and how many of them share a connection.
+const CALLERS: usize = 256;
+const CALLERS_EACH: usize = 64;
 /// How long each rate is offered.
 const TIME: Duration = Duration::from_secs(8);
 /// Not measured: the beginning of it.
@@ -44,9 +47,8 @@ pub async fn compare() {
             continue;
         };
         let body = client::body(PATH, &service).await;
-        let load = |time| client::load(service.address, PATH, "application/grpc", &body, time);
-        load(WARM_UP).await;
-        let capacity = load(TIME).await as f64 / TIME.as_secs_f64();
+        capacity(&service, &body, WARM_UP).await;
+        let capacity = capacity(&service, &body, TIME).await;
         for times in [0.5, 1.0, 2.0, 4.0] {
             let offered = capacity * times;
             let before = service.cpu();
@@ -66,6 +68,30 @@ pub async fn compare() {
         drop(service);
         let _ = std::fs::remove_dir_all(&folder);
     }
+}
+
+/// Calls a second that are answered OK where as many callers wait for their answers as keep the service busy.
+async fn capacity(service: &Server, body: &Bytes, time: Duration) -> f64 {
+    let (answered, end) = (Arc::new(AtomicU64::new(0)), Instant::now() + time);
+    let mut callers = tokio::task::JoinSet::new();
+    for _ in 0..CALLERS / CALLERS_EACH {
+        let connection = client::connect(service.address).await;
+        for _ in 0..CALLERS_EACH {
+            let (connection, address, body) = (connection.clone(), service.address, body.clone());
+            let answered = Arc::clone(&answered);
+            callers.spawn(async move {
+                while Instant::now() < end {
+                    match client::try_call(connection.clone(), address, PATH, body.clone()).await {
+                        Some(true) => _ = answered.fetch_add(1, Ordering::Relaxed),
+                        // It has as much to do as it takes.
+                        _ => tokio::time::sleep(TICK).await,
+                    }
+                }
+            });
+        }
+    }
+    callers.join_all().await;
+    answered.load(Ordering::Relaxed) as f64 / time.as_secs_f64()
 }
 
 /// Calls at `rate` a second, whatever becomes of them.
