@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 use super::{Backends, backends::Breakers, checks};
 use crate::{
     application::{
-        Handlers, Mediator, command_handler::CommandHandler, ids::IdHandler, orders::Orders, permits::Permits,
-        pipeline::Pipeline, queries::QueryHandler, shared_cache::SharedCache,
+        Handlers, Mediator, command_handler::CommandHandler, ids::IdHandler, order_cache::OrderCacheBounds,
+        orders::Orders, permits::Permits, pipeline::Pipeline, queries::QueryHandler, shared_cache::SharedCache,
     },
     clock::Clock,
     config::Config,
@@ -57,7 +57,8 @@ impl Parts {
         let store = &backends.store;
         let shared =
             backends.cache.as_ref().map(|cache| SharedCache::new(Arc::clone(cache), Arc::clone(&breakers.cache)));
-        let orders = Arc::new(Orders::new(Arc::clone(store), config.cached_orders).sharing(shared));
+        let bounds = OrderCacheBounds { orders: config.cached_orders, bytes: config.cache_mib << 20 };
+        let orders = Arc::new(Orders::new(Arc::clone(store), bounds).sharing(shared));
         let mut projection = OrderProjection::new(Arc::clone(store), Arc::clone(&backends.read_model));
         if backends.is_shared {
             projection = projection.watched_by(Arc::clone(&orders) as Arc<dyn LogWatcher>);

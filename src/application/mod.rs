@@ -10,6 +10,7 @@ pub mod error;
 pub mod history;
 pub mod ids;
 pub mod mediator;
+pub mod order_cache;
 pub mod orders;
 pub mod permits;
 pub mod pipeline;

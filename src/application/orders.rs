@@ -6,10 +6,14 @@ use std::{
 };
 
 use metrics::{Counter, Gauge};
-use quick_cache::sync::{Cache, EntryAction, EntryResult};
+use quick_cache::sync::Cache;
 use tokio::sync::watch;
 
-use super::{AppError, shared_cache::SharedCache};
+use super::{
+    AppError,
+    order_cache::{OrderCache, OrderCacheBounds},
+    shared_cache::SharedCache,
+};
 use crate::{
     codec,
     domain::{
@@ -55,28 +59,28 @@ pub struct Orders {
     store: Arc<dyn EventStore>,
     connections: watch::Receiver<u64>,
     shared: Option<SharedCache>,
-    cache: Cache<u64, Arc<LoadedOrder>>,
+    cache: OrderCache,
     /// The last revision that the log has shown of an order: what is older is not kept. Made when the log is first shown, which is where
     /// other nodes write too.
     seen: OnceLock<Cache<u64, Revision>>,
-    cached_orders: usize,
+    max_seen: usize,
     hits: Counter,
     misses: Counter,
     hit_ratio: Gauge,
 }
 
 impl Orders {
-    /// Keeps up to `cached_orders` folded orders.
+    /// Keeps folded orders within `bounds`.
     #[must_use]
-    pub fn new(store: Arc<dyn EventStore>, cached_orders: usize) -> Self {
+    pub fn new(store: Arc<dyn EventStore>, bounds: OrderCacheBounds) -> Self {
         let lookups = |result| metrics::counter!("ordersystem_order_cache_lookups_total", "result" => result);
         Self {
             connections: store.connections(),
             store,
             shared: None,
-            cache: Cache::new(cached_orders),
+            cache: OrderCache::new(bounds),
             seen: OnceLock::new(),
-            cached_orders,
+            max_seen: bounds.orders,
             hits: lookups("hit"),
             misses: lookups("miss"),
             hit_ratio: metrics::gauge!("ordersystem_order_cache_hit_ratio"),
@@ -106,7 +110,7 @@ impl Orders {
     /// The order as the cache has it.
     #[must_use]
     pub fn cached(&self, id: OrderId) -> Option<Arc<LoadedOrder>> {
-        self.cache.get(&id.get())
+        self.cache.get(id.get())
     }
 
     /// The order as some node left it in the shared cache: like [`Orders::cached`] it may be behind the log.
@@ -183,25 +187,11 @@ impl Orders {
 
     fn keep_here(&self, loaded: &Arc<LoadedOrder>) {
         let key = loaded.order.id.get();
-        let entry = self.cache.entry(&key, None, |_, kept| {
-            if kept.order.revision < loaded.order.revision {
-                *kept = Arc::clone(loaded);
-            }
-            EntryAction::Retain(())
-        });
-        if let EntryResult::Vacant(place) = entry {
-            // Fails only if someone else has filled the place meanwhile; the next reader sorts that out.
-            let _ = place.insert(Arc::clone(loaded));
-        }
+        self.cache.keep(loaded);
         // Read before another node's write, and kept only after the log has shown that write: nothing else would end its life.
         if let Some(seen) = self.seen.get().and_then(|seen| seen.get(&key)) {
-            self.forget_before(StreamId(key), seen);
+            self.cache.forget_before(key, seen);
         }
-    }
-
-    /// Forgets an order that is known to have a later revision: another node has changed it.
-    fn forget_before(&self, stream: StreamId, revision: Revision) {
-        self.cache.remove_if(&stream.0, |kept| kept.order.revision < revision);
     }
 
     /// Folds the history of an order up to a point; `None` if the order did not exist then.
@@ -305,10 +295,10 @@ impl Orders {
 /// Where other nodes write too, what they write ends the life of older cached orders.
 impl LogWatcher for Orders {
     fn saw(&self, events: &[StoredEvent]) {
-        let seen = self.seen.get_or_init(|| Cache::new(self.cached_orders));
+        let seen = self.seen.get_or_init(|| Cache::new(self.max_seen));
         for event in events {
             seen.insert(event.stream.0, event.revision);
-            self.forget_before(event.stream, event.revision);
+            self.cache.forget_before(event.stream.0, event.revision);
         }
     }
 
@@ -388,7 +378,8 @@ mod tests {
 
     #[test]
     fn an_order_read_before_a_write_that_the_log_has_shown_since_is_not_kept() {
-        let orders = Orders::new(Arc::new(MemoryEventStore::default()), 100);
+        let orders =
+            Orders::new(Arc::new(MemoryEventStore::default()), OrderCacheBounds { orders: 100, bytes: 1 << 24 });
         let id = OrderId::new(7).unwrap();
         orders.keep(&placed(id));
         assert!(orders.cached(id).is_some());

@@ -202,6 +202,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("keepalive-interval-ms", integer(100, DAY_MS), "30000", "HTTP/2 ping after this much silence, ms"),
     setting("keepalive-timeout-ms", integer(100, DAY_MS), "10000", "A ping unanswered for this long closes, ms"),
     setting("cached-orders", integer(1, 100_000_000), "100000", "Orders kept folded in memory"),
+    setting("cache-mib", integer(1, 1 << 20), "128", "Memory that they may take, MiB; none over 64 KiB is kept"),
     setting("outbox-batch-size", integer(1, 100_000), "500", "Events the outbox publishes at once"),
     setting(
         "outbox-scan-interval-ms",

@@ -388,7 +388,7 @@ fn every_integer_arrives_in_its_own_field() {
             expected.push((setting.key, value));
         }
     }
-    let Config { server, outbox, consumer, node, cached_orders, breaker, recovery_interval_ms, .. } =
+    let Config { server, outbox, consumer, node, cached_orders, cache_mib, breaker, recovery_interval_ms, .. } =
         given.load().unwrap();
     let loaded = [
         ("port", u64::from(server.port)),
@@ -407,6 +407,7 @@ fn every_integer_arrives_in_its_own_field() {
         ("keepalive-interval-ms", server.keepalive_interval_ms),
         ("keepalive-timeout-ms", server.keepalive_timeout_ms),
         ("cached-orders", cached_orders as u64),
+        ("cache-mib", cache_mib as u64),
         ("outbox-batch-size", outbox.batch_size as u64),
         ("outbox-scan-interval-ms", outbox.scan_interval_ms),
         ("breaker-failures", breaker.failures.into()),

@@ -59,6 +59,8 @@ pub struct Config {
     pub recovery_interval_ms: u64,
     /// How many folded orders are kept in memory.
     pub cached_orders: usize,
+    /// How much memory they may take, in MiB.
+    pub cache_mib: usize,
     /// Every setting with its source, secrets hidden, in the order of the table.
     pub effective: Vec<Effective>,
 }
@@ -314,6 +316,7 @@ pub(super) fn build(values: &Values) -> Result<Config, ConfigError> {
         },
         recovery_interval_ms: values.integer("recovery-interval-ms")?,
         cached_orders: values.integer("cached-orders")?,
+        cache_mib: values.integer("cache-mib")?,
         effective: values.effective(),
     })
 }

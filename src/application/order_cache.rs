@@ -1,0 +1,212 @@
+//! The folded orders that a node keeps in memory: bounded in number and in bytes.
+
+use std::{mem::size_of, ops::Deref, sync::Arc};
+
+use quick_cache::{
+    DefaultHashBuilder, OptionsBuilder, Weighter,
+    sync::{Cache, DefaultLifecycle, EntryAction, EntryResult},
+};
+
+use super::orders::LoadedOrder;
+use crate::{
+    domain::order::{Item, Order},
+    event_store::Revision,
+};
+
+/// The largest order that is kept. A larger one is read from the log each time: so few of them fit that others would lose their place.
+pub const MAX_KEPT_BYTES: usize = 64 * 1024;
+/// What the cache itself needs for an order, about.
+const ENTRY_BYTES: usize = 128;
+/// Each part of the cache has its own share of the bounds: so many bytes at the least, or hardly anything would fit.
+const MIN_PART_BYTES: usize = 16 * MAX_KEPT_BYTES;
+/// The most parts: more do not make it faster.
+const MAX_PARTS: usize = 32;
+
+/// The bounds of a cache of orders.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OrderCacheBounds {
+    /// The most orders, at least one.
+    pub orders: usize,
+    /// The most bytes.
+    pub bytes: usize,
+}
+
+/// The orders that are kept. The cache may be behind the log, never wrong.
+#[derive(Debug)]
+pub(super) struct OrderCache(Cache<u64, Kept, KeptWeighter>);
+
+#[derive(Clone, Debug)]
+struct Kept {
+    loaded: Arc<LoadedOrder>,
+    bytes: usize,
+}
+
+/// An order weighs its bytes, and no less than what the bound in orders leaves for each.
+#[derive(Clone, Debug)]
+struct KeptWeighter {
+    min_bytes: usize,
+}
+
+impl Weighter<u64, Kept> for KeptWeighter {
+    fn weight(&self, _id: &u64, kept: &Kept) -> u64 {
+        kept.bytes.max(self.min_bytes) as u64
+    }
+}
+
+impl OrderCache {
+    /// An empty one.
+    pub fn new(bounds: OrderCacheBounds) -> Self {
+        let orders = bounds.orders.max(1);
+        let options = OptionsBuilder::new()
+            .estimated_items_capacity(orders)
+            .weight_capacity(bounds.bytes as u64)
+            .shards((bounds.bytes / MIN_PART_BYTES).clamp(1, MAX_PARTS))
+            .build();
+        // Both that it needs are given.
+        #[allow(clippy::expect_used, reason = "cannot fail")]
+        let options = options.expect("both bounds");
+        // The cache refuses what takes all of it, or nearly: the few that are wanted have to fit.
+        let shared_bytes = if orders < 24 { bounds.bytes / 100 * 96 } else { bounds.bytes };
+        let weighter = KeptWeighter { min_bytes: shared_bytes.div_ceil(orders) };
+        Self(Cache::with_options(options, weighter, DefaultHashBuilder::default(), DefaultLifecycle::default()))
+    }
+
+    pub fn get(&self, id: u64) -> Option<Arc<LoadedOrder>> {
+        self.0.get(&id).map(|kept| kept.loaded)
+    }
+
+    /// Keeps an order unless a newer state of it is there. Of one that has become too large nothing is kept.
+    pub fn keep(&self, loaded: &Arc<LoadedOrder>) {
+        let key = loaded.order.id.get();
+        let bytes = bytes_of(&loaded.order);
+        if bytes > MAX_KEPT_BYTES {
+            self.forget_before(key, loaded.order.revision);
+            return;
+        }
+        let entry = self.0.entry(&key, None, |_, kept| {
+            if kept.loaded.order.revision < loaded.order.revision {
+                *kept = Kept { loaded: Arc::clone(loaded), bytes };
+            }
+            EntryAction::Retain(())
+        });
+        if let EntryResult::Vacant(place) = entry {
+            // Fails only if someone else has filled the place meanwhile; the next reader sorts that out.
+            let _ = place.insert(Kept { loaded: Arc::clone(loaded), bytes });
+        }
+    }
+
+    /// Forgets an order that is known to have a later revision.
+    pub fn forget_before(&self, id: u64, revision: Revision) {
+        self.0.remove_if(&id, |kept| kept.loaded.order.revision < revision);
+    }
+
+    pub fn clear(&self) {
+        self.0.clear();
+    }
+
+    pub fn hits(&self) -> u64 {
+        self.0.hits()
+    }
+
+    pub fn misses(&self) -> u64 {
+        self.0.misses()
+    }
+}
+
+/// The memory that an order takes, about.
+fn bytes_of(order: &Order) -> usize {
+    let lines = order
+        .items
+        .lines()
+        .iter()
+        .map(|line| size_of::<Item>() + text_bytes(Some(&line.product_id)) + text_bytes(line.name.as_ref()));
+    let payment = order.payment.as_ref();
+    let shipment = order.shipment.as_ref();
+    ENTRY_BYTES
+        + size_of::<LoadedOrder>()
+        + lines.sum::<usize>()
+        + text_bytes(Some(&order.customer_id))
+        + text_bytes(order.shipping_address.as_ref())
+        + text_bytes(payment.map(|payment| &payment.method))
+        + text_bytes(payment.and_then(|payment| payment.reference.as_ref()))
+        + text_bytes(shipment.map(|shipment| &shipment.tracking_number))
+        + text_bytes(shipment.and_then(|shipment| shipment.carrier.as_ref()))
+        + text_bytes(order.cancellation.as_ref().and_then(|cancellation| cancellation.reason.as_ref()))
+}
+
+/// A text is an allocation of its own, with two counters before it.
+fn text_bytes(text: Option<&impl Deref<Target = str>>) -> usize {
+    text.map_or(0, |text| (2 * size_of::<usize>() + text.len()).next_multiple_of(16))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        domain::{
+            ids::OrderId,
+            money::{Currency, Money},
+            order::{Change, Items, OrderEvent, Quantity, evolve},
+            text::Text,
+            timestamp::Timestamp,
+        },
+        event_store::Position,
+    };
+
+    const MIB: usize = 1024 * 1024;
+
+    fn order(id: u64, items: usize) -> Arc<LoadedOrder> {
+        let price = Money::from_minor(100, Currency::parse("USD").unwrap()).unwrap();
+        let (product_id, quantity) = (Text::parse("product").unwrap(), Quantity::new(1).unwrap());
+        let name = Some(Text::parse(&"n".repeat(100)).unwrap());
+        let item = Item { product_id, name, quantity, unit_price: price };
+        let event = OrderEvent {
+            order_id: OrderId::new(id).unwrap(),
+            customer_id: Text::parse("c").unwrap(),
+            at: Timestamp::from_micros(0),
+            change: Change::Created { items: Items::new(vec![item; items]).unwrap(), shipping_address: None },
+        };
+        Arc::new(LoadedOrder { order: evolve(None, &event).unwrap(), position: Position(1) })
+    }
+
+    fn kept(cache: &OrderCache, ids: std::ops::RangeInclusive<u64>) -> Vec<Arc<LoadedOrder>> {
+        ids.filter_map(|id| cache.get(id)).collect()
+    }
+
+    #[test]
+    fn orders_are_kept_up_to_a_number_of_bytes() {
+        for (mib, items) in [(1, 100), (16, 200), (16, 20)] {
+            let bounds = OrderCacheBounds { orders: 100_000, bytes: mib * MIB };
+            let cache = OrderCache::new(bounds);
+            let bytes = bytes_of(&order(1, items).order);
+            let twice_as_many = (bounds.bytes / bytes * 2) as u64;
+            (1..=twice_as_many).for_each(|id| cache.keep(&order(id, items)));
+            let total = kept(&cache, 1..=twice_as_many).len() * bytes;
+            assert!(total <= bounds.bytes, "{total} bytes of {bounds:?}");
+            assert!(total > bounds.bytes / 2, "{total} bytes of {bounds:?}");
+        }
+    }
+
+    #[test]
+    fn small_orders_are_kept_up_to_their_number() {
+        for orders in [1, 10, 1_000] {
+            let cache = OrderCache::new(OrderCacheBounds { orders, bytes: 128 * MIB });
+            (1..=3_000).for_each(|id| cache.keep(&order(id, 1)));
+            let kept = kept(&cache, 1..=3_000).len();
+            assert!(kept <= orders && kept > orders / 2, "{kept} of {orders}");
+        }
+    }
+
+    #[test]
+    fn an_order_that_is_too_large_is_not_kept_and_leaves_no_earlier_state_of_itself() {
+        let cache = OrderCache::new(OrderCacheBounds { orders: 100, bytes: 128 * MIB });
+        cache.keep(&order(1, 1_000));
+        assert!(cache.get(1).is_none());
+        cache.keep(&order(2, 10));
+        assert!(cache.get(2).is_some());
+        let mut grown = LoadedOrder::clone(&order(2, 1_000));
+        grown.order.revision = 2;
+        cache.keep(&Arc::new(grown));
+        assert!(cache.get(2).is_none());
+    }
+}
