@@ -2,8 +2,11 @@
 
 use bytes::Bytes;
 use ordersystem::proto::catga::{
-    ids::v1::{GenerateIdRequest, GenerateIdsRequest, id_service_client::IdServiceClient},
-    orders::v1::{BatchGetOrdersRequest, StreamEventsRequest},
+    ids::v1::{GenerateIdRequest, GenerateIdsRequest, StreamIdsRequest, id_service_client::IdServiceClient},
+    orders::v1::{
+        BatchGetOrdersRequest, ExecuteCommandsRequest, StreamEventsRequest, StreamOrderHistoryRequest,
+        execute_commands_request::Command,
+    },
 };
 use prost::Message;
 use tonic::{Code, codec::CompressionEncoding};
@@ -51,6 +54,47 @@ async fn a_large_reply_is_compressed_on_the_wire_and_a_small_one_is_not() {
         let body = reply.bytes().await.expect("a body");
         assert_eq!(body[0], u8::from(compressed), "the flag of the first frame");
         assert!(body.len() < 20 * 1024, "{} bytes", body.len());
+    }
+}
+
+/// What the flags of the messages of a reply say, to a client that takes gzip.
+async fn flags(server: &TestServer, method: &str, request: &[u8]) -> Vec<u8> {
+    let reply = reqwest::Client::new()
+        .post(server.url(method))
+        .header("content-type", "application/grpc-web+proto")
+        .header("grpc-accept-encoding", "gzip")
+        .body(frame(0, request))
+        .send()
+        .await
+        .expect("an answer");
+    assert!(reply.headers().get("grpc-encoding").is_none(), "{method}");
+    let body = reply.bytes().await.expect("a body");
+    let (mut rest, mut flags) = (&body[..], Vec::new());
+    while let Some((head, after)) = rest.split_at_checked(5) {
+        flags.push(head[0]);
+        rest = &after[u32::from_be_bytes(head[1..].try_into().expect("four")) as usize..];
+    }
+    flags
+}
+
+#[tokio::test]
+async fn messages_of_streams_are_not_compressed() {
+    let server = TestServer::start().await;
+    let order_id = server.place_order("customer-1").await.order_id;
+    let command =
+        ExecuteCommandsRequest { command: Some(Command::CreateOrder(new_order("customer-1"))), ..Default::default() };
+    let history = StreamOrderHistoryRequest { order_id, ..Default::default() };
+    let streams = [
+        ("catga.ids.v1.IdService/StreamIds", StreamIdsRequest { count: 10_000, batch_size: 5_000 }.encode_to_vec()),
+        ("catga.orders.v1.OrderCommandService/ExecuteCommands", command.encode_to_vec()),
+        ("catga.orders.v1.OrderHistoryService/StreamEvents", StreamEventsRequest::default().encode_to_vec()),
+        ("catga.orders.v1.OrderHistoryService/StreamOrderHistory", history.encode_to_vec()),
+    ];
+    for (method, request) in streams {
+        let flags = flags(&server, &format!("/{method}"), &request).await;
+        // The last frame has the trailers.
+        assert_eq!(flags.last(), Some(&0x80), "{method}");
+        assert!(flags.len() > 1 && flags[..flags.len() - 1].iter().all(|flag| *flag == 0), "{method}: {flags:?}");
     }
 }
 

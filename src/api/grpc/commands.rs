@@ -89,9 +89,7 @@ impl OrderCommandService for Commands {
         &self,
         request: Request<Streaming<pb::ExecuteCommandsRequest>>,
     ) -> Result<Response<execute::Replies>, Status> {
-        let mut response = Response::new(execute::run_all(self.context.clone(), request.into_inner()));
-        response.disable_compression();
-        Ok(response)
+        Ok(Response::new(execute::run_all(self.context.clone(), request.into_inner())))
     }
 }
 

@@ -80,9 +80,7 @@ impl IdService for Ids {
         let (count, batch_size) = violations.finish(count.zip(batch_size)).map_err(ApiError::from)?;
         let batch_size = if batch_size == 0 { DEFAULT_BATCH_SIZE } else { batch_size };
         let remaining = if count == 0 { u64::MAX } else { count };
-        let mut response = Response::new(stream_of(self.context.clone(), remaining, batch_size));
-        response.disable_compression();
-        Ok(response)
+        Ok(Response::new(stream_of(self.context.clone(), remaining, batch_size)))
     }
 
     async fn parse_id(&self, request: Request<pb::ParseIdRequest>) -> Result<Response<pb::ParseIdResponse>, Status> {

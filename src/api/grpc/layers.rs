@@ -17,7 +17,7 @@ use tokio::time::{Instant, Sleep};
 use tonic::{Code, Status};
 use tower::{BoxError, Service};
 
-use super::request::{Method, RequestBody, RequestBytes};
+use super::request::{Method, RequestBody, RequestBytes, replies_many};
 use crate::{
     api::{
         byte_budget::ByteBudget,
@@ -60,7 +60,7 @@ where
         self.inner.poll_ready(task)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
         if let Err(error) = ApiError::check_metadata(request.headers()) {
             return std::future::ready(Ok(error.to_status().into_http())).boxed();
         }
@@ -68,6 +68,11 @@ where
             Ok(timeout) => timeout.map(|timeout| Instant::now() + timeout),
             Err(error) => return std::future::ready(Ok(error.to_status().into_http())).boxed(),
         };
+        if replies_many(request.uri().path()) {
+            // Messages of streams are small, and each would be compressed by itself. The library has no other way to leave them as they are:
+            // it heeds `disable_compression` in unary replies only.
+            request.headers_mut().remove("grpc-accept-encoding");
+        }
         let method = Method::at(request.uri().path(), self.max_message_bytes);
         let max_message_bytes = method.max_bytes;
         let (request, bytes) = guard(request, method);

@@ -90,6 +90,20 @@ impl Method {
     }
 }
 
+/// Whether the method at `path` answers with a stream of messages.
+#[must_use]
+pub fn replies_many(path: &str) -> bool {
+    matches!(
+        path,
+        "/catga.ids.v1.IdService/StreamIds"
+            | "/catga.orders.v1.OrderCommandService/ExecuteCommands"
+            | "/catga.orders.v1.OrderHistoryService/StreamEvents"
+            | "/catga.orders.v1.OrderHistoryService/StreamOrderHistory"
+            | "/catga.system.v1.AdminService/RebuildProjections"
+            | "/catga.system.v1.SystemService/WatchCluster"
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
@@ -118,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn every_repeated_field_of_a_request_and_every_stream_of_requests_is_in_the_table() {
+    fn every_repeated_field_of_a_request_and_every_stream_is_in_the_table() {
         let files = FileDescriptorSet::decode(DESCRIPTORS).expect("well-formed").file;
         let messages: Messages = files
             .iter()
@@ -135,6 +149,7 @@ mod tests {
                     let path = format!("/{}.{}/{}", file.package(), service.name(), method.name());
                     let bounds = Method::named(&path);
                     assert_eq!(bounds.takes_many, method.client_streaming(), "{path}");
+                    assert_eq!(replies_many(&path), method.server_streaming(), "{path}");
                     let mut wanted = Vec::new();
                     lists(&messages, method.input_type().trim_start_matches('.'), &[], &mut wanted);
                     let mut bounded: Vec<_> =

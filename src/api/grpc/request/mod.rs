@@ -5,4 +5,4 @@ mod elements;
 mod methods;
 
 pub use body::{RequestBody, RequestBytes};
-pub use methods::Method;
+pub use methods::{Method, replies_many};
