@@ -1,20 +1,24 @@
 //! `ExecuteCommands`: many commands over one call.
 //!
 //! Commands for one order run one after the other, in the order sent; different orders run side by side. At most
-//! `MAX_OPEN` commands are read and not yet answered; past that the call reads no further until the client has taken replies.
+//! `MAX_OPEN` commands are read and not yet answered, and replies of at most `MAX_REPLY_BYTES` wait for the client; past that the call reads
+//! no further until the client has taken replies.
 //! A task of its own drives the call, so that a client that takes no replies stops no command halfway.
 
 use std::{
     collections::{HashMap, VecDeque},
     panic::AssertUnwindSafe,
     pin::Pin,
+    sync::Arc,
+    time::Duration,
 };
 
 use futures_util::{
     FutureExt, StreamExt,
     stream::{FuturesUnordered, Stream},
 };
-use tokio::sync::mpsc;
+use prost::Message as _;
+use tokio::sync::{Notify, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 use tonic_types::pb::Status as RpcStatus;
@@ -23,6 +27,7 @@ use super::{commands, layers};
 use crate::{
     api::{
         Context,
+        byte_budget::{ByteBudget, HeldBytes},
         error::{ApiError, PANIC},
         validation::{self, Violations},
     },
@@ -34,19 +39,29 @@ use crate::{
 const MAX_OPEN: usize = 256;
 /// Replies that are on their way to the connection; they count as open as well.
 const SENDING: usize = 64;
+/// The bytes of replies, of commands that run as well, that one call holds until its client takes them.
+const MAX_REPLY_BYTES: usize = 4 * 1024 * 1024;
+/// How large a reply is taken to be before there is one.
+const FIRST_REPLY_BYTES: usize = 16 * 1024;
+/// How often to look whether there is room for one more reply, where nobody tells.
+const ROOM_POLL: Duration = Duration::from_millis(100);
 /// The longest correlation id, in characters.
 const MAX_CORRELATION_ID_CHARS: usize = 128;
 
 /// The replies, as they come.
 pub type Replies = Pin<Box<dyn Stream<Item = Result<pb::ExecuteCommandsResponse, Status>> + Send>>;
 
-type Running = Pin<Box<dyn Future<Output = (Option<u64>, pb::ExecuteCommandsResponse)> + Send>>;
+type Running = Pin<Box<dyn Future<Output = (Option<u64>, Reply)> + Send>>;
 
 /// Answers every command of `requests`.
 pub fn run_all(context: Context, requests: Streaming<pb::ExecuteCommandsRequest>) -> Replies {
-    let (sender, replies) = mpsc::channel(SENDING);
+    let (sender, replies) = mpsc::channel::<Result<Reply, Status>>(SENDING);
+    let room = Arc::new(Room::new(ByteBudget::new(MAX_REPLY_BYTES)));
     let execution = Execution {
         context,
+        next_bytes: None,
+        reply_bytes: FIRST_REPLY_BYTES,
+        room: Arc::clone(&room),
         requests: Some(requests),
         running: FuturesUnordered::new(),
         waiting: HashMap::new(),
@@ -55,13 +70,47 @@ pub fn run_all(context: Context, requests: Streaming<pb::ExecuteCommandsRequest>
         failed: None,
     };
     tokio::spawn(execution.run(sender));
-    Box::pin(ReceiverStream::new(replies))
+    Box::pin(ReceiverStream::new(replies).map(move |reply| {
+        let reply = reply.map(|reply| reply.message);
+        room.freed.notify_one();
+        reply
+    }))
+}
+
+/// What replies may take of memory.
+struct Room {
+    bytes: ByteBudget,
+    /// Notified when the client has taken a reply.
+    freed: Notify,
+}
+
+impl Room {
+    fn new(bytes: ByteBudget) -> Self {
+        Self { bytes, freed: Notify::new() }
+    }
+
+    /// Waits until there may be more of it.
+    async fn more(&self) {
+        tokio::select! {
+            () = self.freed.notified() => {}
+            // Other calls have a part in it.
+            () = tokio::time::sleep(ROOM_POLL) => {}
+        }
+    }
+}
+
+/// A reply, with the bytes that it holds until the client takes it.
+struct Reply {
+    message: pb::ExecuteCommandsResponse,
+    _bytes: HeldBytes,
 }
 
 /// A command that has been read. What the client sent is not kept: it may be far larger.
 struct Accepted {
     correlation_id: String,
     request: Result<OrderRequest, Violations>,
+    /// What is held for the reply.
+    bytes: HeldBytes,
 }
 
 struct Execution {
@@ -72,7 +121,12 @@ struct Execution {
     /// The orders that have a command running, with those that wait behind it.
     waiting: HashMap<u64, VecDeque<Accepted>>,
     /// Replies that the client has not taken yet.
-    answered: VecDeque<pb::ExecuteCommandsResponse>,
+    answered: VecDeque<Reply>,
+    room: Arc<Room>,
+    /// What is held for the reply to the next command; `None` where there is no room.
+    next_bytes: Option<HeldBytes>,
+    /// How large replies have been lately.
+    reply_bytes: usize,
     /// Commands read and not yet handed to the connection.
     open: usize,
     /// Ends the call once everything read has been answered.
@@ -81,10 +135,12 @@ struct Execution {
 
 impl Execution {
     /// Runs until everything is answered, or the client is gone.
-    async fn run(mut self, replies: mpsc::Sender<Result<pb::ExecuteCommandsResponse, Status>>) {
+    async fn run(mut self, replies: mpsc::Sender<Result<Reply, Status>>) {
         let draining = self.context.draining.clone();
         while self.open > 0 || self.requests.is_some() {
-            let may_read = self.open < MAX_OPEN;
+            let may_read = self.open < MAX_OPEN && self.requests.is_some() && self.has_room();
+            let lacks_room = self.open < MAX_OPEN && self.requests.is_some() && !may_read;
+            let room = Arc::clone(&self.room);
             tokio::select! {
                 // Answers first: a client that sends faster than it is answered must not grow the backlog.
                 biased;
@@ -98,13 +154,14 @@ impl Execution {
                 () = draining.cancelled(), if self.requests.is_some() => {
                     self.end(Some(ApiError::from(AppError::ShuttingDown).to_status()));
                 }
-                request = next(&mut self.requests), if may_read && self.requests.is_some() => match request {
+                request = next(&mut self.requests), if may_read => match request {
                     Some(Ok(request)) => self.accept(&request),
                     Some(Err(status)) => {
                         self.end(Some(layers::refine(status, self.context.info.max_message_bytes)));
                     }
                     None => self.end(None),
                 },
+                () = room.more(), if lacks_room => {}
                 () = replies.closed() => return,
             }
         }
@@ -119,9 +176,21 @@ impl Execution {
         self.failed = failed;
     }
 
+    /// Whether there is room for one more reply, which is held then.
+    fn has_room(&mut self) -> bool {
+        if self.next_bytes.is_none() {
+            let mut bytes = HeldBytes::none(self.room.bytes.clone());
+            self.next_bytes = bytes.grow(self.reply_bytes).then_some(bytes);
+        }
+        self.next_bytes.is_some()
+    }
+
     fn accept(&mut self, request: &pb::ExecuteCommandsRequest) {
         self.open += 1;
-        let accepted = Accepted { correlation_id: correlation_id(request), request: parse(request) };
+        let mut bytes = self.next_bytes.take().unwrap_or_else(|| HeldBytes::none(self.room.bytes.clone()));
+        // A new order is about as large as what asks for it. Without room for that, the reply counts when it is there.
+        let _ = bytes.set(self.reply_bytes.max(request.encoded_len()));
+        let accepted = Accepted { correlation_id: correlation_id(request), request: parse(request), bytes };
         let order_id = accepted.request.as_ref().ok().and_then(|request| request.order_id).map(|id| id.get());
         match order_id.and_then(|id| self.waiting.get_mut(&id)) {
             Some(queue) => queue.push_back(accepted),
@@ -139,7 +208,9 @@ impl Execution {
         self.running.push(Box::pin(async move { (order_id, execute(&context, accepted).await) }));
     }
 
-    fn finish(&mut self, order_id: Option<u64>, answer: pb::ExecuteCommandsResponse) {
+    fn finish(&mut self, order_id: Option<u64>, answer: Reply) {
+        // Large ones are remembered for a while: as many as had room as small ones would be far too many.
+        self.reply_bytes = answer.message.encoded_len().max(self.reply_bytes - self.reply_bytes / 64);
         self.answered.push_back(answer);
         let Some(id) = order_id else {
             return;
@@ -159,15 +230,18 @@ async fn next(
     requests.as_mut()?.next().await
 }
 
-async fn execute(context: &Context, accepted: Accepted) -> pb::ExecuteCommandsResponse {
-    let Accepted { correlation_id, request } = accepted;
+async fn execute(context: &Context, accepted: Accepted) -> Reply {
+    let Accepted { correlation_id, request, mut bytes } = accepted;
     // A panic is the end of one command, as it is the end of one unary call, and not of all that share this one.
     let outcome = AssertUnwindSafe(commands::run(context, request)).catch_unwind().await;
     let outcome = match outcome.unwrap_or_else(|_panic| Err(ApiError::internal(PANIC))) {
         Ok(success) => Outcome::Success(success),
         Err(error) => Outcome::Error(to_rpc_status(&error)),
     };
-    pb::ExecuteCommandsResponse { correlation_id, outcome: Some(outcome) }
+    let message = pb::ExecuteCommandsResponse { correlation_id, outcome: Some(outcome) };
+    // Without room for a larger one than was thought of, no further command is read before the client has taken some.
+    let _ = bytes.set(message.encoded_len());
+    Reply { message, _bytes: bytes }
 }
 
 fn parse(request: &pb::ExecuteCommandsRequest) -> Result<OrderRequest, Violations> {

@@ -2,5 +2,6 @@
 
 mod bodies;
 mod connections;
+mod memory;
 mod operators;
 mod support;

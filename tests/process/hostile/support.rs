@@ -8,6 +8,7 @@ use tokio::net::TcpStream;
 use crate::support::Process;
 
 pub const CREATE: &str = "/catga.orders.v1.OrderCommandService/CreateOrder";
+pub const EXECUTE: &str = "/catga.orders.v1.OrderCommandService/ExecuteCommands";
 pub const STREAM_EVENTS: &str = "/catga.orders.v1.OrderHistoryService/StreamEvents";
 
 /// A connection that speaks HTTP/2 and nothing above it.

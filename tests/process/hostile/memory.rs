@@ -1,0 +1,81 @@
+//! What a node keeps for its clients: orders, events and replies.
+
+use std::time::Duration;
+
+use ordersystem::proto::{
+    Money,
+    catga::orders::v1::{
+        CreateOrderRequest, ExecuteCommandsRequest, NewOrderItem, execute_commands_request::Command,
+        order_command_service_client::OrderCommandServiceClient,
+    },
+};
+use prost::Message as _;
+use tonic::transport::Channel;
+
+use super::support::{EXECUTE, Memory, RawConnection, framed};
+use crate::support::Process;
+
+/// An order of `items` lines, each of about 400 bytes and 600 in memory.
+pub fn large_order(items: usize) -> CreateOrderRequest {
+    let item = NewOrderItem {
+        product_id: "p".repeat(128),
+        name: "n".repeat(256),
+        quantity: 1,
+        unit_price: Some(Money { currency_code: "USD".to_owned(), units: 5, nanos: 0 }),
+    };
+    CreateOrderRequest { customer_id: "customer-1".to_owned(), items: vec![item; items], ..Default::default() }
+}
+
+#[tokio::test]
+async fn folded_orders_take_no_more_memory_than_they_may() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().to_str().expect("text");
+    let process = Process::start(&["--persistence", "embedded", "--data-dir", path, "--cache-mib", "16"]).await;
+    let mut commands = process.commands().await;
+    let place = async |commands: &mut OrderCommandServiceClient<Channel>, orders| {
+        for _ in 0..orders {
+            commands.create_order(large_order(1_000)).await.expect("placed");
+        }
+    };
+    place(&mut commands, 5).await;
+    let memory = Memory::of(&process);
+    let before = memory.now_mib();
+    // 90 MiB of folded orders, beside what publishing 60 MiB of events takes.
+    place(&mut commands, 150).await;
+    let grown = memory.now_mib().saturating_sub(before);
+    assert!(grown < 120, "{grown} MiB");
+}
+
+/// Waits until no order has been placed for a while.
+async fn until_orders_stand_still(process: &Process) {
+    let mut before = String::new();
+    for _ in 0..60 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let stats: serde_json::Value = serde_json::from_str(&process.get("/stats").await).expect("JSON");
+        let now = stats["totalOrders"].to_string();
+        if now == before {
+            return;
+        }
+        before = now;
+    }
+    panic!("orders are placed for ever: {before}");
+}
+
+#[tokio::test]
+async fn replies_that_are_not_read_are_held_up_to_a_number_of_bytes() {
+    let process = Process::start(&[]).await;
+    process.places_an_order().await;
+    let memory = Memory::of(&process);
+    let before = memory.now_mib();
+    let command = Command::CreateOrder(large_order(1_000));
+    let command = ExecuteCommandsRequest { command: Some(command), ..Default::default() }.encode_to_vec();
+    let mut connection = RawConnection::to(&process).await;
+    let (response, mut body) = connection.begin(EXECUTE, false, framed(0, &command)).await;
+    for _ in 0..250 {
+        body.send_data(framed(0, &command), false).expect("sent");
+    }
+    until_orders_stand_still(&process).await;
+    let grown = memory.peak_mib().saturating_sub(before);
+    assert!(grown < 60, "{grown} MiB");
+    drop(response);
+}
