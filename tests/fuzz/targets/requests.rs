@@ -27,15 +27,21 @@ struct File {
     #[prost(string, tag = "2")]
     package: String,
     #[prost(message, repeated, tag = "6")]
-    services: Vec<Named>,
+    services: Vec<Service>,
 }
 
 #[derive(prost::Message)]
-struct Named {
+struct Service {
     #[prost(string, tag = "1")]
     name: String,
     #[prost(message, repeated, tag = "2")]
-    methods: Vec<Named>,
+    methods: Vec<Method>,
+}
+
+#[derive(prost::Message)]
+struct Method {
+    #[prost(string, tag = "1")]
+    name: String,
 }
 
 fn methods() -> Vec<String> {
