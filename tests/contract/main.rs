@@ -29,5 +29,6 @@ mod redis;
 mod redis_bus;
 mod redis_damage;
 mod redis_permissions;
+mod redis_replaced;
 mod redis_sentinel;
 mod redis_server;

@@ -339,6 +339,15 @@ impl Redis {
         matches!(&*self.shared.state.borrow(), State::Live(link) if link.number == held.number)
     }
 
+    /// Gives the connections up and makes others: what has been read is looked for again on them.
+    pub(super) fn connect_again(&self) {
+        let number = match &*self.shared.state.borrow() {
+            State::Live(link) => link.number,
+            State::Down(_) => return,
+        };
+        self.shared.replace(number);
+    }
+
     /// What an error on a connection of its own says: the server may have gone.
     pub(super) fn lost(&self, held: &Held, error: &RedisError) -> CallError {
         self.shared.call_error(error, held.number)

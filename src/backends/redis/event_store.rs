@@ -66,6 +66,11 @@ enum Answer {
     },
     /// The request is known.
     Known,
+    /// Another log has taken the place of the one that was seen: it ends earlier.
+    Shorter {
+        seen: Position,
+        newest: Position,
+    },
 }
 
 impl RedisEventStore {
@@ -75,13 +80,25 @@ impl RedisEventStore {
         let log = redis.key("log");
         let latest = Arc::new(watch::Sender::new(Position(0)));
         let announced = Arc::clone(&latest);
-        let tail = tail::watch(&redis, log.clone(), move |last, is_first| {
-            if is_first {
-                // Where the log has become shorter, its end would not be news for long.
-                announced.send_replace(Position(last));
-            }
-            tail::announce(&announced, Position(last));
-        });
+        let (seen, connected) = (Arc::clone(&latest), redis.clone());
+        let tail = tail::watch(
+            &redis,
+            log.clone(),
+            move || seen.borrow().0,
+            move |last, before| {
+                match before {
+                    // Where the log has become shorter, its end would not be news for long.
+                    None => drop(announced.send_replace(Position(last))),
+                    // It has lost what it had before this look, while the connection stayed open.
+                    Some(before) if last < before => {
+                        announced.send_replace(Position(last));
+                        connected.connect_again();
+                    }
+                    Some(_) => {}
+                }
+                tail::announce(&announced, Position(last));
+            },
+        );
         Self { redis, log, latest, early_requests: OnceCell::new(), _tail: tail }
     }
 
@@ -103,18 +120,18 @@ impl RedisEventStore {
         }
     }
 
-    fn append_call(&self, commit: &Commit) -> ScriptCall {
+    fn append_call(&self, commit: &Commit, seen: Position) -> ScriptCall {
         let mut call = APPEND.prepare().key(&self.log).key(&self.index_key(commit.stream));
         if let Some(request) = &commit.request {
             call = call.key(&self.request_key(commit.stream, request));
         }
-        call = match commit.expected {
-            ExpectedRevision::Any => call.arg("-1"),
-            ExpectedRevision::Exists => call.arg("-2"),
-            ExpectedRevision::NoStream => call.arg("0"),
-            ExpectedRevision::Exactly(revision) => call.number(revision),
-            ExpectedRevision::After { revision, position } => call.arg(format!("{revision} {position}")),
-        };
+        call = call.arg(match commit.expected {
+            ExpectedRevision::Any => format!("-1 {seen}"),
+            ExpectedRevision::Exists => format!("-2 {seen}"),
+            ExpectedRevision::NoStream => format!("0 {seen}"),
+            ExpectedRevision::Exactly(revision) => format!("{revision} {seen}"),
+            ExpectedRevision::After { revision, position } => format!("{revision} {seen} {position}"),
+        });
         if let Some(request) = &commit.request {
             call = match request.scope {
                 RequestScope::Stream => call.arg(request.id.as_bytes()),
@@ -141,6 +158,7 @@ impl RedisEventStore {
                 let ours = in_doubt && self.commit_at(known.stream, known.first_revision).await? == Some(commit.id);
                 Ok(Appended { replayed: !ours, ..known })
             }
+            Answer::Shorter { seen, newest } => Err(self.look_again(seen, newest).into()),
             Answer::Conflict { actual } => {
                 let wanted = commit.expected.revision().and_then(|revision| revision.checked_add(1));
                 let Some(first) = wanted.filter(|first| in_doubt && *first <= actual) else {
@@ -153,6 +171,24 @@ impl RedisEventStore {
                 Ok(appended(commit, last_revision, self.position_of(commit.stream, last_revision).await?))
             }
         }
+    }
+
+    /// Makes everyone who reads the log look again for what was read last, as on any new connection, since the log ends before what was `seen`.
+    fn look_again(&self, seen: Position, newest: Position) -> StoreError {
+        // Of many appends at once the first one.
+        let is_first = self.latest.send_if_modified(|latest| {
+            let is_first = *latest >= seen;
+            if is_first {
+                *latest = newest;
+            }
+            is_first
+        });
+        if is_first {
+            self.redis.connect_again();
+        }
+        StoreError::Unavailable(format!(
+            "the log ends at {newest}, before {seen}, which it had: what was read of it is looked for again"
+        ))
     }
 
     /// Finds out what became of an append whose answer was lost, for as long as [`RESOLVE_WITHIN`] and Redis is not away: there is nobody to ask
@@ -206,8 +242,10 @@ impl RedisEventStore {
     }
 
     async fn try_append(&self, commit: &Commit) -> Result<Answer, CallError> {
-        let answer = self.append_call(commit).run(&self.redis).await?;
-        read_answer(&answer).ok_or_else(|| CallError::Lost("the script gave an answer of another form".to_owned()))
+        let seen = *self.latest.borrow();
+        let answer = self.append_call(commit, seen).run(&self.redis).await?;
+        read_answer(&answer, seen)
+            .ok_or_else(|| CallError::Lost("the script gave an answer of another form".to_owned()))
     }
 }
 
@@ -216,11 +254,12 @@ fn appended(commit: &Commit, last_revision: Revision, position: Position) -> App
     Appended { stream: commit.stream, first_revision, last_revision, position, replayed: false }
 }
 
-fn read_answer(answer: &Value) -> Option<Answer> {
+fn read_answer(answer: &Value, seen: Position) -> Option<Answer> {
     let Value::Array(parts) = answer else { return None };
     match (&parts[..], parts.first()?) {
         ([_, actual], Value::Int(-1)) => Some(Answer::Conflict { actual: values::number(actual)? }),
         ([_, _], Value::Int(-2)) => Some(Answer::Known),
+        ([_, newest], Value::Int(-3)) => Some(Answer::Shorter { seen, newest: Position(values::number(newest)?) }),
         ([last, position], _) => Some(Answer::Appended {
             last_revision: values::number(last)?,
             position: Position(values::number(position)?),

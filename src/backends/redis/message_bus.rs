@@ -109,11 +109,16 @@ impl RedisMessageBus {
         let stream = redis.key("events");
         let arrived = Arc::new(Notify::new());
         let (end, woken) = (Arc::new(watch::Sender::new(0)), Arc::clone(&arrived));
-        let tail = tail::watch(&redis, stream.clone(), move |last, _| {
-            if tail::announce(&end, last) {
-                woken.notify_waiters();
-            }
-        });
+        let tail = tail::watch(
+            &redis,
+            stream.clone(),
+            || 0,
+            move |last, _| {
+                if tail::announce(&end, last) {
+                    woken.notify_waiters();
+                }
+            },
+        );
         let consumers = redis.key("consumers");
         let (mark, room, is_unheard) = (Mark::default(), Notify::new(), AtomicBool::new(false));
         let shared = Shared { redis, options, stream, consumers, mark, arrived, room, is_unheard, _tail: tail };

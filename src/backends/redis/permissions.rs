@@ -67,6 +67,7 @@ const READ_LOG: &[&str] = &[
 const WRITE_LOG: &[&str] = &[
     "SET {p}:log-id 1 NX",
     "XADD {p}:log 0-* r 1",
+    "XLEN {p}:log",
     "RPUSH {p}:order:0 1",
     "EXISTS {p}:request:-",
     "SET {p}:request:- -",

@@ -16,13 +16,18 @@ const BLOCK: Duration = LONGEST_BLOCK;
 /// On a busy stream it looks this often, and not once an entry.
 const PACE: Duration = Duration::from_millis(2);
 
-/// Follows the number that was last given to an entry of the stream `key`; each look is answered through `found`, also when nothing is new. The
-/// first on a connection is marked: the stream may have been put back to an earlier state before it.
-pub(super) fn watch(redis: &Redis, key: String, found: impl Fn(u64, bool) + Send + Sync + 'static) -> AbortOnDrop {
+/// Follows the number that was last given to an entry of the stream `key`; each look is answered through `found`, also when nothing is new, with
+/// what `seen` had said before it; `None` for the first on a connection, before which the stream may have been put back to an earlier state.
+pub(super) fn watch(
+    redis: &Redis,
+    key: String,
+    seen: impl Fn() -> u64 + Send + Sync + 'static,
+    found: impl Fn(u64, Option<u64>) + Send + Sync + 'static,
+) -> AbortOnDrop {
     let redis = redis.clone();
     AbortOnDrop(tokio::spawn(async move {
         loop {
-            if let Err(error) = follow(&redis, &key, &found).await {
+            if let Err(error) = follow(&redis, &key, &seen, &found).await {
                 tracing::debug!(%error, key, "the watch of a stream begins again");
             }
             sleep(BLOCK).await;
@@ -30,15 +35,21 @@ pub(super) fn watch(redis: &Redis, key: String, found: impl Fn(u64, bool) + Send
     }))
 }
 
-async fn follow(redis: &Redis, key: &str, found: &(impl Fn(u64, bool) + Sync)) -> Result<(), CallError> {
+async fn follow(
+    redis: &Redis,
+    key: &str,
+    seen: &(impl Fn() -> u64 + Sync),
+    found: &(impl Fn(u64, Option<u64>) + Sync),
+) -> Result<(), CallError> {
     // Of its own: a call that blocks would hold up all others.
     let mut held = redis.hold(Lane::Steady).await?;
     let mut is_first = true;
     // A server that is not used any more may answer all the same.
     while redis.is_current(&held) {
+        let before = (!is_first).then(seen);
         let last = last_given(&mut held.connection, key).await;
         let last = last.map_err(|error| redis.lost(&held, &error))?;
-        found(last, is_first);
+        found(last, before);
         is_first = false;
         let mut wait = redis::cmd("XREAD");
         wait.arg("COUNT").arg(1).arg("BLOCK").arg(BLOCK.as_millis() as u64);

@@ -1,15 +1,23 @@
 -- Appends one commit: all of it or nothing, in one step.
 --
 -- KEYS  1 the log  2 the index of the order: the entry numbers of its events  3 where its request id is kept (if it has one)
--- ARGV  1 the revision that the order must have; -1: any, -2: one at least; with ' <entry number>' that of its last event
+-- ARGV  1 the revision that the order must have; -1: any, -2: one at least; then ' <entry number>' of the newest entry that the node has seen,
+--         and ' <entry number>' of the order's last event where that matters
 --       with KEYS[3]: 2 the field of the request in the hash KEYS[3], empty if KEYS[3] is a string  3 what to remember of the request
 --         4 the request as the first entry of the commit has it
 --       then the events
--- Answers {last revision, position}, {-1, actual revision} or {-2, what was remembered of the request}.
+-- Answers {last revision, position}, {-1, actual revision}, {-2, what was remembered of the request} or {-3, the number of the log's newest
+-- entry} where that is lower than what the node has seen: another log has taken the place of the one that it knows.
 
+local expected, seen, last = string.match(ARGV[1], '^(%S+) (%S+) ?(%S*)$')
+expected, seen = tonumber(expected), tonumber(seen)
+-- Of a log that nobody has cut something out of the length says it.
+if redis.call('XLEN', KEYS[1]) < seen then
+  local newest = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)
+  newest = newest[1] and tonumber(string.sub(newest[1][1], 3)) or 0
+  if newest < seen then return {-3, newest} end
+end
 local revision = redis.call('LLEN', KEYS[2])
-local expected, last = string.match(ARGV[1], '^(%S+) ?(%S*)$')
-expected = tonumber(expected)
 local holds = revision == expected or expected == -1 or (expected == -2 and revision > 0)
 -- In a log that has taken the place of another one the revision may be the same, and the event another.
 if holds and last ~= '' then holds = redis.call('LINDEX', KEYS[2], -1) == last end
