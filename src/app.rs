@@ -38,7 +38,7 @@ use crate::{
         server::{self, Ends},
         tls::{Tls, TlsFiles},
     },
-    application::{admission::Admission, dead_letters::DeadLetters},
+    application::{admission::Admission, dead_letters::DeadLetters, fan_out::FanOut},
     backends::embedded,
     clock::Clock,
     config::{Config, NodeId, TlsConfig, Transport},
@@ -158,6 +158,7 @@ impl App {
         }
         let progress = parts.projection.progress();
         let max_in_flight = config.server.max_in_flight;
+        let fan_out = FanOut::new(Arc::clone(&backends.store));
         let context = Context {
             mediator: parts.mediator.clone(),
             admission: metrics::with_local_recorder(&recorder, || Arc::new(Admission::new(max_in_flight))),
@@ -171,7 +172,11 @@ impl App {
             clock,
             metrics,
             draining: stop.draining.clone(),
-            event_streams: Arc::new(EventStreams::default()),
+            fan_out: fan_out.clone(),
+            event_streams: EventStreams::new(
+                config.server.max_event_streams,
+                config.server.max_event_streams_per_connection,
+            ),
         };
         let recovery =
             metrics::with_local_recorder(&recorder, || recovery(config, &context.health, parts.alarms.clone()));
@@ -181,7 +186,7 @@ impl App {
         let door = HealthDoor::new(reporter).await;
         let scheme = if tls.is_some() { "https" } else { "http" };
         let mut work = Work::default();
-        let options = server_options(config, context.info.max_connections);
+        let options = server_options(config, context.info.max_connections, context.event_streams.clone());
         let ends = Ends { announced: stop.draining.clone(), closed: stop.closing.clone() };
         if let Some(tls) = &tls {
             work.follow(tls.clone().keep_current(stop.ended.clone()));
@@ -214,6 +219,7 @@ impl App {
         }
         work.follow(ids.keep_mark_ahead(stop.ended.clone(), backends.store_away()));
         work.follow(recovery.run(stop.ended.clone()));
+        work.follow(fan_out.run(stop.ended.clone()));
         work.follow(monitor.watch_liveness(stop.ended.clone()));
         let grace = Duration::from_millis(config.server.shutdown_grace_ms);
         let bus = Arc::clone(&backends.bus);

@@ -20,6 +20,7 @@
 //!  health, telemetry    how the node is: checks, logs, metrics
 //!  deadline             until when the client of a call waits
 //!  outage               a failure that lasts is one line in the log, not thousands
+//!  byte_budget          bounds on what is held for many callers
 //!  id_generator, clock  Snowflake ids, and the time they are made from
 //!  private_files        what is on disk is for this user alone
 //! ```
@@ -28,6 +29,7 @@ pub mod api;
 pub mod app;
 pub mod application;
 pub mod backends;
+pub mod byte_budget;
 pub mod cache;
 pub mod checkpoint_store;
 pub mod cli;

@@ -10,7 +10,7 @@ use std::{
 
 /// The rows from the ground up. A module may use those of its own row and of the rows before it.
 const ROWS: &[&[&str]] = &[
-    &["domain", "clock", "outage", "deadline", "private_files"],
+    &["domain", "clock", "outage", "deadline", "private_files", "byte_budget"],
     &["event_store", "message_bus", "read_model", "lease", "checkpoint_store", "cache", "id_generator"],
     &["proto", "codec", "config"],
     &[

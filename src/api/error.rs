@@ -310,7 +310,9 @@ impl From<AppError> for ApiError {
                 .with("actual_revision", actual),
             AppError::RequestReused(id) => of(Reason::RequestIdReused).with("request_id", id),
             AppError::Contention => of(Reason::Contention).retry(Duration::from_millis(50)),
-            AppError::Overloaded => of(Reason::Overloaded).retry(RETRY_AFTER),
+            AppError::Overloaded | AppError::TooManyStreams | AppError::ReadersBehind => {
+                of(Reason::Overloaded).retry(RETRY_AFTER)
+            }
             AppError::DeadlineExceeded => of(Reason::DeadlineExceeded),
             AppError::NotFreshInTime(_) => of(Reason::NotFreshInTime),
             AppError::ShuttingDown => of(Reason::ShuttingDown).retry(RETRY_AFTER),

@@ -2,34 +2,30 @@
 
 pub mod admission;
 pub mod browsers;
-pub mod byte_budget;
 pub mod client;
 pub mod cursor;
 pub mod dashboard;
 pub mod doors;
 pub mod error;
+pub mod event_streams;
 pub mod grpc;
 pub mod operator;
 pub mod operators;
+pub mod paced;
 pub mod probe;
 pub mod rest;
 pub mod server;
 pub mod tls;
 pub mod validation;
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Instant,
-};
+use std::{sync::Arc, time::Instant};
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio_util::sync::CancellationToken;
 
+pub use self::event_streams::{EventStreamPlace, EventStreams};
 use crate::{
-    application::{AppError, Mediator, admission::Admission, dead_letters::DeadLetters},
+    application::{AppError, Mediator, admission::Admission, dead_letters::DeadLetters, fan_out::FanOut},
     clock::Clock,
     cluster::ClusterReader,
     domain::{order::item, timestamp::Timestamp},
@@ -53,8 +49,6 @@ pub const MAX_ITEMS: usize = item::MAX_ITEMS;
 pub const MAX_METADATA_BYTES: usize = 64 * 1024;
 /// The most dead letters that one call may name.
 pub const MAX_DEAD_LETTERS_PER_CALL: usize = 1_000;
-/// Streams of events open at a time on one node; one more is refused.
-pub const MAX_EVENT_STREAMS: usize = 10_000;
 
 /// What this node is, as it tells everyone who asks.
 #[derive(Clone, Debug)]
@@ -113,8 +107,10 @@ pub struct Context {
     pub metrics: PrometheusHandle,
     /// Cancelled when the node begins to shut down: streams end, new work is refused.
     pub draining: CancellationToken,
+    /// New events of the log, for who follows them.
+    pub fan_out: FanOut,
     /// Streams of events open now.
-    pub event_streams: Arc<EventStreams>,
+    pub event_streams: EventStreams,
 }
 
 impl Context {
@@ -126,32 +122,10 @@ impl Context {
         let unknown = || AppError::unavailable("the event store has not been reached yet").into();
         self.store.log_id().ok_or_else(unknown)
     }
-}
 
-/// Counts the open streams of events and refuses one too many.
-#[derive(Debug, Default)]
-pub struct EventStreams(AtomicUsize);
-
-/// A place among the open streams of events; given back when dropped.
-#[derive(Debug)]
-pub struct EventStreamPlace(Arc<EventStreams>);
-
-impl EventStreams {
-    /// Takes a place.
-    ///
-    /// # Errors
-    /// [`AppError::Overloaded`] at [`MAX_EVENT_STREAMS`].
-    pub fn enter(self: &Arc<Self>) -> Result<EventStreamPlace, AppError> {
-        let place = EventStreamPlace(Arc::clone(self));
-        if self.0.fetch_add(1, Ordering::Relaxed) >= MAX_EVENT_STREAMS {
-            return Err(AppError::Overloaded);
-        }
-        Ok(place)
-    }
-}
-
-impl Drop for EventStreamPlace {
-    fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    /// The bounds of streams on the connection of the request with `extensions`.
+    #[must_use]
+    pub fn streams_of(&self, extensions: &http::Extensions) -> EventStreams {
+        extensions.get().unwrap_or(&self.event_streams).clone()
     }
 }

@@ -11,7 +11,7 @@ use axum::body::Body;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
+    rt::{TokioIo, TokioTimer},
     server::conn::auto,
     service::TowerToHyperService,
 };
@@ -30,11 +30,12 @@ use self::{
     timed::Timed,
 };
 use super::{
-    byte_budget::ByteBudget,
+    EventStreams,
     operators::Peer,
+    paced,
     tls::{Tls, is_http2, refusal},
 };
-use crate::outage::Outage;
+use crate::{byte_budget::ByteBudget, outage::Outage};
 
 /// Connections that the kernel may hold before they are accepted.
 const LISTEN_BACKLOG: u32 = 1_024;
@@ -111,6 +112,8 @@ pub struct ServerOptions {
     pub max_connection_age_grace: Duration,
     /// The bytes of requests that all connections hold at a time.
     pub request_bytes: ByteBudget,
+    /// The streams of events of all connections.
+    pub event_streams: EventStreams,
 }
 
 /// Binds a listener with an explicit backlog.
@@ -242,9 +245,11 @@ async fn connection<S>(
     let _ = stream.set_nodelay(true);
     let peer = stream.peer_addr().map(Peer).ok();
     let share = options.request_bytes.share(CONNECTION_REQUEST_BYTES);
+    let streams = options.event_streams.of_connection();
     let service = service.map_request(move |mut request: Request<Incoming>| {
         // What bounds the bodies of its requests, and who sends them.
         request.extensions_mut().insert(share.clone());
+        request.extensions_mut().insert(streams.clone());
         if let Some(peer) = peer {
             request.extensions_mut().insert(peer);
         }
@@ -448,8 +453,18 @@ async fn linger(mut stream: TcpStream) {
     let _ = tokio::time::timeout(LINGER, rest).await;
 }
 
-fn protocol(options: &ServerOptions) -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+/// Runs each stream of HTTP/2 until its client takes no more of it.
+#[derive(Clone, Copy, Debug)]
+struct StreamExecutor;
+
+impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for StreamExecutor {
+    fn execute(&self, stream: F) {
+        tokio::spawn(paced::drive(stream));
+    }
+}
+
+fn protocol(options: &ServerOptions) -> auto::Builder<StreamExecutor> {
+    let mut builder = auto::Builder::new(StreamExecutor);
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_READ_TIMEOUT);
     builder
         .http2()

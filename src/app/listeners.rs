@@ -7,12 +7,13 @@ use tokio::net::TcpListener;
 use super::StartError;
 use crate::{
     api::{
+        EventStreams,
         browsers::{BrowserGate, Hosts},
-        byte_budget::ByteBudget,
         doors::DoorOptions,
         operators::Operators,
         server::{self, REQUEST_BYTES, ServerOptions, descriptors},
     },
+    byte_budget::ByteBudget,
     config::Config,
 };
 
@@ -97,7 +98,7 @@ pub fn max_connections(config: &Config) -> usize {
     served
 }
 
-pub fn server_options(config: &Config, max_connections: usize) -> ServerOptions {
+pub fn server_options(config: &Config, max_connections: usize, event_streams: EventStreams) -> ServerOptions {
     let server = &config.server;
     let age = server.max_connection_age_ms;
     ServerOptions {
@@ -108,5 +109,6 @@ pub fn server_options(config: &Config, max_connections: usize) -> ServerOptions 
         max_connection_age: (age > 0).then(|| Duration::from_millis(age)),
         max_connection_age_grace: Duration::from_millis(server.max_connection_age_grace_ms),
         request_bytes: ByteBudget::new(REQUEST_BYTES),
+        event_streams,
     }
 }

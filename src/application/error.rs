@@ -62,6 +62,10 @@ pub enum AppError {
     Contention,
     /// As many commands and queries as allowed are being worked on.
     Overloaded,
+    /// There are as many streams of events as there may be, on the node or on the connection.
+    TooManyStreams,
+    /// What is sent waits for too long to be read, or as much waits as may.
+    ReadersBehind,
     /// The answer was not there in time. A command may or may not have taken effect.
     DeadlineExceeded,
     /// The read model did not reach the position in time.
@@ -168,6 +172,8 @@ impl fmt::Display for AppError {
             Self::RequestReused(id) => write!(f, "the request id {id:?} was used before with another payload"),
             Self::Contention => f.write_str("other commands for the same order kept coming first"),
             Self::Overloaded => f.write_str("the node is working on as many requests as it may"),
+            Self::TooManyStreams => f.write_str("as many streams of events are open as may be, on the node or on this connection"),
+            Self::ReadersBehind => f.write_str("what was sent has not been read in time, or as much waits to be read as may: resume after the last cursor"),
             Self::DeadlineExceeded => f.write_str("the deadline passed before the answer was there"),
             Self::NotFreshInTime(_) => f.write_str("the read model was not as fresh as asked for in time"),
             Self::ShuttingDown => f.write_str("the node is shutting down"),

@@ -7,6 +7,8 @@ pub mod command_handler;
 pub mod consistency;
 pub mod dead_letters;
 pub mod error;
+pub mod event_filter;
+pub mod fan_out;
 pub mod history;
 pub mod ids;
 pub mod mediator;

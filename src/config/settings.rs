@@ -192,6 +192,8 @@ pub const SETTINGS: &[Setting] = &[
     setting("max-connections", integer(1, 1_000_000), "10000", "Connections open at once"),
     setting("max-message-bytes", integer(1_024, 1 << 30), "4194304", "Largest request message, bytes"),
     setting("max-concurrent-streams", integer(1, 1_000_000), "128", "HTTP/2 streams open at once on one connection"),
+    setting("max-event-streams", integer(1, 1_000_000), "10000", "Streams of events open at once; more are refused"),
+    setting("max-event-streams-per-connection", integer(1, 1_000_000), "100", "Those of one connection"),
     setting(
         "max-connection-age-ms",
         integer(0, DAY_MS),

@@ -402,6 +402,8 @@ fn every_integer_arrives_in_its_own_field() {
         ("max-connections", server.max_connections as u64),
         ("max-message-bytes", server.max_message_bytes as u64),
         ("max-concurrent-streams", server.max_concurrent_streams.into()),
+        ("max-event-streams", server.max_event_streams as u64),
+        ("max-event-streams-per-connection", server.max_event_streams_per_connection as u64),
         ("max-connection-age-ms", server.max_connection_age_ms),
         ("max-connection-age-grace-ms", server.max_connection_age_grace_ms),
         ("keepalive-interval-ms", server.keepalive_interval_ms),

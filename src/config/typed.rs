@@ -132,6 +132,10 @@ pub struct ServerConfig {
     pub max_message_bytes: usize,
     /// HTTP/2 streams open at once on one connection.
     pub max_concurrent_streams: u32,
+    /// Streams of events open at once.
+    pub max_event_streams: usize,
+    /// Those of one connection.
+    pub max_event_streams_per_connection: usize,
     /// The age at which a connection is asked to close; 0 for never.
     pub max_connection_age_ms: u64,
     /// How long after that it is closed anyway.
@@ -394,6 +398,8 @@ fn server(values: &Values) -> Result<ServerConfig, ConfigError> {
         max_connections: values.integer("max-connections")?,
         max_message_bytes: values.integer("max-message-bytes")?,
         max_concurrent_streams: values.integer("max-concurrent-streams")?,
+        max_event_streams: values.integer("max-event-streams")?,
+        max_event_streams_per_connection: values.integer("max-event-streams-per-connection")?,
         max_connection_age_ms: values.integer("max-connection-age-ms")?,
         max_connection_age_grace_ms: values.integer("max-connection-age-grace-ms")?,
         keepalive_interval_ms: values.integer("keepalive-interval-ms")?,

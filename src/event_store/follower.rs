@@ -148,7 +148,8 @@ impl Foothold {
         self.point
     }
 
-    /// What comes after the point in the log, read on a connection on which the point has been found; moves on to the last of it.
+    /// What comes after the point in the log, up to the event that brings it to `max_bytes`, read on a connection on which the point has been
+    /// found; moves on to the last of it.
     ///
     /// # Errors
     /// [`StoreError::LogReplaced`] if the point is no longer there; otherwise what the store says.
@@ -156,10 +157,12 @@ impl Foothold {
         &mut self,
         store: &dyn EventStore,
         max_events: usize,
+        max_bytes: usize,
     ) -> Result<Vec<StoredEvent>, StoreError> {
         for _ in 0..MAX_READS {
             let connection = self.find(store).await?;
-            let events = store.read_log(self.point.position, Direction::Forward, max_events).await?;
+            let mut events = store.read_log(self.point.position, Direction::Forward, max_events).await?;
+            cut(&mut events, max_bytes);
             if self.holds(connection) {
                 self.move_to(events.last());
                 return Ok(events);
@@ -178,16 +181,29 @@ impl Foothold {
         stream: StreamId,
         from: Revision,
         max_events: usize,
+        max_bytes: usize,
     ) -> Result<Vec<StoredEvent>, StoreError> {
         for _ in 0..MAX_READS {
             let connection = self.find(store).await?;
-            let events = store.read_stream(stream, from, Direction::Forward, max_events).await?;
+            let mut events = store.read_stream(stream, from, Direction::Forward, max_events).await?;
+            cut(&mut events, max_bytes);
             if self.holds(connection) {
                 self.move_to(events.last());
                 return Ok(events);
             }
         }
         Err(does_not_last())
+    }
+
+    /// The connection on which the point was found, which the last read was made on.
+    #[must_use]
+    pub const fn found_on(&self) -> Option<u64> {
+        self.found_on
+    }
+
+    /// Moves on to `point`, which has been read on the connection on which the last one was found.
+    pub const fn pass(&mut self, point: LogPoint) {
+        self.point = point;
     }
 
     /// Looks for the point, if it has not been found on this connection, which is returned.
@@ -209,6 +225,16 @@ impl Foothold {
     fn move_to(&mut self, last: Option<&StoredEvent>) {
         self.point = last.map_or(self.point, LogPoint::after);
     }
+}
+
+/// Ends `events` with the one that brings them to `max_bytes`.
+fn cut(events: &mut Vec<StoredEvent>, max_bytes: usize) {
+    let mut bytes = 0;
+    let end = events.iter().position(|event| {
+        bytes += event.payload.len();
+        bytes >= max_bytes
+    });
+    events.truncate(end.map_or(events.len(), |end| end + 1));
 }
 
 fn does_not_last() -> StoreError {
@@ -291,8 +317,21 @@ impl LogFollower {
     /// [`StoreError::LogReplaced`] if what was read before is no longer there: then the follower is of no more use. Otherwise what the store
     /// says; the follower may be used again and goes on where it was.
     pub async fn poll_batch(&mut self, max_events: usize) -> Result<Vec<StoredEvent>, StoreError> {
+        self.poll_within(max_events, usize::MAX).await
+    }
+
+    /// The same, ending with the event that brings them to `max_bytes`.
+    ///
+    /// # Errors
+    /// As [`LogFollower::poll_batch`].
+    pub async fn poll_within(&mut self, max_events: usize, max_bytes: usize) -> Result<Vec<StoredEvent>, StoreError> {
         self.wake.arm();
-        self.foothold.read_log(&*self.store, max_events).await
+        self.foothold.read_log(&*self.store, max_events, max_bytes).await
+    }
+
+    /// Goes on after `point`, up to which somebody else has read on that connection.
+    pub const fn pass(&mut self, point: LogPoint) {
+        self.foothold.pass(point);
     }
 
     /// The connection (see [`EventStore::connections`]) that the last [`LogFollower::poll_batch`] read on, which had what was read before.

@@ -379,7 +379,7 @@ async fn many_followers_at_once_all_see_everything() {
     const FOLLOWERS: usize = 1_000;
     const CONNECTIONS: usize = 4;
     const EVENTS: usize = 100;
-    let server = TestServer::start().await;
+    let server = TestServer::start_with(&[("max-event-streams-per-connection", "250")]).await;
     let mut histories = Vec::new();
     for _ in 0..CONNECTIONS {
         histories.push(server.history().await);

@@ -157,3 +157,29 @@ async fn a_client_that_says_nothing_or_half_of_something_is_let_go() {
     );
     assert_eq!([silent, preface, head, hello], [true; 4]);
 }
+
+#[tokio::test]
+async fn a_connection_has_its_share_of_the_event_streams_and_pages_take_none() {
+    let settings = [("max-event-streams", "3"), ("max-event-streams-per-connection", "2")];
+    let server = TestServer::start_with(&settings).await;
+    let order = server.place_order("customer-1").await;
+    let (mut first, mut second) = (server.history().await, server.history().await);
+    let follow = || StreamEventsRequest { follow: true, ..Default::default() };
+    let mut open = Vec::new();
+    for _ in 0..2 {
+        open.push(first.stream_events(follow()).await.expect("a place").into_inner());
+    }
+    let of_connection = first.stream_events(follow()).await.expect_err("the share of the connection is used up");
+    open.push(second.stream_events(follow()).await.expect("another connection has a share of its own").into_inner());
+    let of_node = second.stream_events(follow()).await.expect_err("all places of the node are taken");
+    for refusal in [of_connection, of_node] {
+        assert_eq!(code_and_reason(&refusal), (Code::ResourceExhausted, "OVERLOADED".to_owned()));
+        assert_retry_info(&refusal);
+    }
+    for path in ["/events".to_owned(), format!("/orders/{}/history", order.order_id)] {
+        let page = reqwest::get(server.url(&path)).await.expect("an answer");
+        assert_eq!(page.status(), 200, "{path}");
+    }
+    open.truncate(1);
+    until("a place is free again", async || first.stream_events(follow()).await.ok()).await;
+}

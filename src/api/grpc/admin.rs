@@ -89,13 +89,13 @@ impl AdminService for Admin {
 
     async fn rebuild_projections(
         &self,
-        _: Request<pb::RebuildProjectionsRequest>,
+        request: Request<pb::RebuildProjectionsRequest>,
     ) -> Result<Response<Self::RebuildProjectionsStream>, Status> {
         // One that comes after the end of the node has begun would wait for what nobody does any more.
         if self.context.draining.is_cancelled() {
             return Err(ApiError::from(AppError::ShuttingDown).to_status());
         }
-        let place = self.context.event_streams.enter().map_err(ApiError::from)?;
+        let place = self.context.streams_of(request.extensions()).enter().map_err(ApiError::from)?;
         if let Some(wait) = self.context.rebuilds.wait() {
             return Err(ApiError::rebuilt_lately(wait).to_status());
         }

@@ -89,7 +89,8 @@ impl OrderCommandService for Commands {
         &self,
         request: Request<Streaming<pb::ExecuteCommandsRequest>>,
     ) -> Result<Response<execute::Replies>, Status> {
-        Ok(Response::new(execute::run_all(self.context.clone(), request.into_inner())))
+        let streams = self.context.streams_of(request.extensions());
+        Ok(Response::new(execute::run_all(self.context.clone(), &streams, request.into_inner())))
     }
 }
 

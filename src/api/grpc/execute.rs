@@ -26,12 +26,12 @@ use tonic_types::pb::Status as RpcStatus;
 use super::{commands, layers};
 use crate::{
     api::{
-        Context,
-        byte_budget::{ByteBudget, HeldBytes},
+        Context, EventStreams,
         error::{ApiError, PANIC},
         validation::{self, Violations},
     },
     application::{AppError, OrderRequest},
+    byte_budget::{ByteBudget, HeldBytes},
     proto::catga::orders::v1::{self as pb, execute_commands_request::Command, execute_commands_response::Outcome},
 };
 
@@ -54,9 +54,9 @@ pub type Replies = Pin<Box<dyn Stream<Item = Result<pb::ExecuteCommandsResponse,
 type Running = Pin<Box<dyn Future<Output = (Option<u64>, Reply)> + Send>>;
 
 /// Answers every command of `requests`.
-pub fn run_all(context: Context, requests: Streaming<pb::ExecuteCommandsRequest>) -> Replies {
+pub fn run_all(context: Context, streams: &EventStreams, requests: Streaming<pb::ExecuteCommandsRequest>) -> Replies {
     let (sender, replies) = mpsc::channel::<Result<Reply, Status>>(SENDING);
-    let room = Arc::new(Room::new(ByteBudget::new(MAX_REPLY_BYTES)));
+    let room = Arc::new(Room::new(streams.share_of_read_bytes(MAX_REPLY_BYTES)));
     let execution = Execution {
         context,
         next_bytes: None,

@@ -8,7 +8,10 @@ use tonic::{Request, Response, Status};
 use super::convert::{all_good, revision_to_proto};
 use crate::{
     api::{Context, EventStreamPlace, cursor, error::ApiError, validation::Violations},
-    application::history::{EventFeed, EventFilter, EventSource, OrderHistory, Step},
+    application::{
+        event_filter::EventFilter,
+        history::{EventFeed, EventSource, OrderHistory, Step},
+    },
     codec::{EncodedEvent, EventKind},
     event_store::{LogId, LogPoint, Revision, StoredEvent},
     proto::catga::orders::v1::{
@@ -48,6 +51,7 @@ impl OrderHistoryService for History {
         &self,
         request: Request<pb::StreamOrderHistoryRequest>,
     ) -> Result<Response<Self::StreamOrderHistoryStream>, Status> {
+        let streams = self.context.streams_of(request.extensions());
         let request = request.into_inner();
         let mut violations = Violations::default();
         let order_id = violations.order_id("order_id", &request.order_id);
@@ -56,11 +60,12 @@ impl OrderHistoryService for History {
             violations.add("from_revision", "must not be negative");
         }
         let (order_id, from) = violations.finish(order_id.zip(from)).map_err(ApiError::from)?;
-        let place = self.context.event_streams.enter().map_err(ApiError::from)?;
-        let store = self.context.store.clone();
-        let history = OrderHistory::open(store, order_id, from.max(1), request.follow, self.context.draining.clone())
-            .await
-            .map_err(ApiError::from)?;
+        let place = streams.enter().map_err(ApiError::from)?;
+        let (fan_out, draining) = (self.context.fan_out.clone(), self.context.draining.clone());
+        let history =
+            OrderHistory::open(fan_out, order_id, from.max(1), request.follow, streams.read_bytes(), draining)
+                .await
+                .map_err(ApiError::from)?;
         Ok(Response::new(order_history(history, self.context.log()?, place)))
     }
 
@@ -68,11 +73,13 @@ impl OrderHistoryService for History {
         &self,
         request: Request<pb::StreamEventsRequest>,
     ) -> Result<Response<Self::StreamEventsStream>, Status> {
+        let streams = self.context.streams_of(request.extensions());
         let request = request.into_inner();
         let (after, filter, heartbeat) = parse(&request, self.context.store.log_id())?;
-        let place = self.context.event_streams.enter().map_err(ApiError::from)?;
+        let place = streams.enter().map_err(ApiError::from)?;
         let follow = request.follow.then_some(heartbeat);
-        let feed = EventFeed::open(self.context.store.clone(), after, filter, follow, self.context.draining.clone())
+        let (fan_out, draining) = (self.context.fan_out.clone(), self.context.draining.clone());
+        let feed = EventFeed::open(fan_out, after, filter, follow, streams.read_bytes(), draining)
             .await
             .map_err(ApiError::from)?;
         Ok(Response::new(events(feed, self.context.log()?, place)))

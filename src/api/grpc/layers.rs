@@ -20,11 +20,13 @@ use tower::{BoxError, Service};
 use super::request::{Method, RequestBody, RequestBytes, replies_many};
 use crate::{
     api::{
-        byte_budget::ByteBudget,
+        EventStreams,
         error::{ApiError, PANIC, Reason},
+        paced::{Ending, PacedBody},
         validation::Violations,
     },
     application::AppError,
+    byte_budget::{ByteBudget, HeldBytes},
     deadline,
 };
 
@@ -68,10 +70,13 @@ where
             Ok(timeout) => timeout.map(|timeout| Instant::now() + timeout),
             Err(error) => return std::future::ready(Ok(error.to_status().into_http())).boxed(),
         };
+        let unbounded = || HeldBytes::none(ByteBudget::new(usize::MAX));
+        let mut paced = None;
         if replies_many(request.uri().path()) {
             // Messages of streams are small, and each would be compressed by itself. The library has no other way to leave them as they are:
             // it heeds `disable_compression` in unary replies only.
             request.headers_mut().remove("grpc-accept-encoding");
+            paced = Some(request.extensions().get().map_or_else(unbounded, EventStreams::sent_bytes));
         }
         let method = Method::at(request.uri().path(), self.max_message_bytes);
         let max_message_bytes = method.max_bytes;
@@ -91,7 +96,11 @@ where
                 Ok(Ok(response)) => response,
                 Err(_panic) => return Ok(ApiError::internal(PANIC).to_status().into_http()),
             };
-            Ok(finish(response, deadline, max_message_bytes))
+            let response = finish(response, deadline, max_message_bytes);
+            Ok(match paced {
+                Some(held) => response.map(|body| Body::new(PacedBody::new(body, held, Ending::Trailers))),
+                None => response,
+            })
         }
         .boxed()
     }

@@ -70,9 +70,9 @@ impl SystemService for System {
 
     async fn watch_cluster(
         &self,
-        _request: Request<pb::WatchClusterRequest>,
+        request: Request<pb::WatchClusterRequest>,
     ) -> Result<Response<Self::WatchClusterStream>, Status> {
-        let place = self.context.event_streams.enter().map_err(ApiError::from)?;
+        let place = self.context.streams_of(request.extensions()).enter().map_err(ApiError::from)?;
         let watched = stream::try_unfold((self.context.clone(), None, place), |(context, last, place)| async move {
             let next = changed(&context, last.as_ref()).await?;
             let response = pb::WatchClusterResponse { cluster: Some(next.clone()) };

@@ -7,11 +7,13 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, header};
 use http_body_util::BodyExt;
 
-use crate::api::{
-    admission::{Shed, overloaded},
+use crate::{
+    api::{
+        admission::{Shed, overloaded},
+        error::{ApiError, Reason},
+        validation::Violations,
+    },
     byte_budget::HeldBytes,
-    error::{ApiError, Reason},
-    validation::Violations,
 };
 
 /// How long a client may take to send a body.

@@ -23,7 +23,10 @@ use crate::{
         error::ApiError,
         validation::{self, Violations},
     },
-    application::history::{EventFeed, EventFilter, OrderHistory, Step, kind_leading_to},
+    application::{
+        event_filter::{EventFilter, kind_leading_to},
+        history::{EventFeed, OrderHistory, Step},
+    },
     codec::EventKind,
     domain::text::CustomerIdRule,
     event_store::{LogId, LogPoint, Revision, StoredEvent},
@@ -66,14 +69,16 @@ pub async fn of_order(State(context): State<Shared>, id: Id, request: Request) -
         check_not_resumed(&request.headers, "fromRevision", &mut violations);
     }
     let order_id = violations.finish(order_id)?;
-    let place = context.event_streams.enter()?;
-    let store = context.store.clone();
-    let history = OrderHistory::open(store, order_id, from, follow, context.draining.clone()).await?;
+    let streams = context.streams_of(&request.extensions);
+    // A page is a request as any other.
+    let place = if follow { Some(streams.enter()?) } else { None };
+    let (fan_out, draining) = (context.fan_out.clone(), context.draining.clone());
+    let history = OrderHistory::open(fan_out, order_id, from, follow, streams.read_bytes(), draining).await?;
     let log = context.log()?;
     let mut source = Source::Order(history);
     let path = request.uri.path();
-    if follow {
-        return Ok(sse::reply(source, log, path.to_owned(), place));
+    if let Some(place) = place {
+        return Ok(sse::reply(source, log, path.to_owned(), place, streams.sent_bytes()));
     }
     let page = gather(page_size, &mut source).await?;
     let seen = page.seen(&source).map(|(revision, _)| revision);
@@ -118,14 +123,16 @@ pub async fn of_all(State(context): State<Shared>, request: Request) -> Reply {
     };
     let cursor = resumed.map(|id| ("Last-Event-ID", id)).or_else(|| query.get("cursor").map(|id| ("cursor", id)));
     let after = start(cursor, violations, context.store.log_id())?;
-    let place = context.event_streams.enter()?;
-    let (store, draining) = (context.store.clone(), context.draining.clone());
-    let feed = EventFeed::open(store, after, filter, follow.then_some(sse::HEARTBEAT), draining).await?;
+    let streams = context.streams_of(&request.extensions);
+    let place = if follow { Some(streams.enter()?) } else { None };
+    let (fan_out, draining) = (context.fan_out.clone(), context.draining.clone());
+    let heartbeat = follow.then_some(sse::HEARTBEAT);
+    let feed = EventFeed::open(fan_out, after, filter, heartbeat, streams.read_bytes(), draining).await?;
     let log = context.log()?;
     let mut source = Source::All(feed);
     let path = request.uri.path();
-    if follow {
-        return Ok(sse::reply(source, log, path.to_owned(), place));
+    if let Some(place) = place {
+        return Ok(sse::reply(source, log, path.to_owned(), place, streams.sent_bytes()));
     }
     let page = gather(page_size, &mut source).await?;
     let seen = page.seen(&source).map(|(_, point)| point);

@@ -17,11 +17,11 @@ use super::{
 use crate::{
     api::{
         Context,
-        byte_budget::{ByteBudget, HeldBytes},
         error::{ApiError, Reason},
         validation::{self, Violations},
     },
     application::{AppError, CommandReply, Consistency, OrderRequest, orders::Until, queries::GetOrder},
+    byte_budget::{ByteBudget, HeldBytes},
     domain::{ids::OrderId, order::Action},
 };
 

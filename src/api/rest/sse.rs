@@ -12,11 +12,16 @@ use http::{HeaderValue, Response, header};
 
 use super::{events, problem};
 use crate::{
-    api::{EventStreamPlace, cursor, error::ApiError},
+    api::{
+        EventStreamPlace, cursor,
+        error::ApiError,
+        paced::{Ending, PacedBody},
+    },
     application::{
         AppError,
         history::{EventFeed, OrderHistory, Step},
     },
+    byte_budget::HeldBytes,
     event_store::{LogId, LogPoint, Revision, StoredEvent},
 };
 
@@ -85,9 +90,11 @@ struct Tail {
     _place: EventStreamPlace,
 }
 
-/// A reply that sends what comes from `source` until the client goes or the node drains.
+/// A reply that sends what comes from `source` until the client goes or the node drains; what it has made and the client has not taken counts
+/// in `held`.
 #[must_use]
-pub fn reply(source: Source, log: LogId, path: String, place: EventStreamPlace) -> Response<Body> {
+pub fn reply(source: Source, log: LogId, path: String, place: EventStreamPlace, held: HeldBytes) -> Response<Body> {
+    let ending = last_words(AppError::ReadersBehind, &path);
     let tail = Tail { source, log, path, batch: VecDeque::new(), is_over: false, _place: place };
     let greeting = Bytes::from_static(b"retry: 1000\n: connected\n\n");
     let chunks = stream::unfold((Some(greeting), tail), |(greeting, mut tail)| async move {
@@ -97,7 +104,8 @@ pub fn reply(source: Source, log: LogId, path: String, place: EventStreamPlace) 
         };
         Some((Ok::<_, Infallible>(chunk), (None, tail)))
     });
-    let mut response = Response::new(Body::from_stream(chunks));
+    let body = PacedBody::new(Body::from_stream(chunks), held, Ending::Bytes(ending));
+    let mut response = Response::new(Body::new(body));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -151,14 +159,18 @@ impl Tail {
     /// The last words of a stream: why it ends. Whoever listens reconnects and goes on after the last id.
     fn end(&mut self, error: AppError) -> Bytes {
         self.is_over = true;
-        let name = if error == AppError::ShuttingDown { "reconnect" } else { "problem" };
-        let mut out = format!("event: {name}\ndata: ").into_bytes();
-        out.extend(problem::to_json(&ApiError::from(error), &self.path));
-        out.extend_from_slice(b"\n\n");
-        Bytes::from(out)
+        last_words(error, &self.path)
     }
 
     fn id(&self) -> String {
         self.source.id(self.log)
     }
+}
+
+fn last_words(error: AppError, path: &str) -> Bytes {
+    let name = if error == AppError::ShuttingDown { "reconnect" } else { "problem" };
+    let mut out = format!("event: {name}\ndata: ").into_bytes();
+    out.extend(problem::to_json(&ApiError::from(error), path));
+    out.extend_from_slice(b"\n\n");
+    Bytes::from(out)
 }

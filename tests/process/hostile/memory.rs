@@ -2,18 +2,19 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use ordersystem::proto::{
     Money,
     catga::orders::v1::{
-        CreateOrderRequest, ExecuteCommandsRequest, NewOrderItem, execute_commands_request::Command,
-        order_command_service_client::OrderCommandServiceClient,
+        CreateOrderRequest, ExecuteCommandsRequest, NewOrderItem, StreamEventsRequest,
+        execute_commands_request::Command, order_command_service_client::OrderCommandServiceClient,
     },
 };
 use prost::Message as _;
 use tonic::transport::Channel;
 
-use super::support::{EXECUTE, Memory, RawConnection, framed};
-use crate::support::Process;
+use super::support::{EXECUTE, Memory, RawConnection, STREAM_EVENTS, framed};
+use crate::support::{PATIENCE, Process};
 
 /// An order of `items` lines, each of about 400 bytes and 600 in memory.
 pub fn large_order(items: usize) -> CreateOrderRequest {
@@ -78,4 +79,38 @@ async fn replies_that_are_not_read_are_held_up_to_a_number_of_bytes() {
     let grown = memory.peak_mib().saturating_sub(before);
     assert!(grown < 60, "{grown} MiB");
     drop(response);
+}
+
+#[tokio::test]
+async fn events_that_are_not_read_share_a_bounded_budget() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().to_str().expect("text");
+    let process = Process::start(&["--persistence", "embedded", "--data-dir", path]).await;
+    let mut commands = process.commands().await;
+    for _ in 0..20 {
+        commands.create_order(large_order(1_000)).await.expect("placed");
+    }
+    let memory = Memory::of(&process);
+    let before = memory.now_mib();
+    memory.mark();
+    let follow = StreamEventsRequest { follow: true, ..Default::default() }.encode_to_vec();
+    let mut open = Vec::new();
+    for _ in 0..3 {
+        let mut connection = RawConnection::to(&process).await;
+        for _ in 0..50 {
+            let (response, mut body) = connection.begin(STREAM_EVENTS, false, framed(0, &follow)).await;
+            body.send_data(Bytes::new(), true).expect("sent");
+            // The answer comes, and nothing of it is read.
+            let response = tokio::time::timeout(PATIENCE, response).await.expect("in time").expect("an answer");
+            open.push(response);
+        }
+    }
+    // Whoever reads is served meanwhile.
+    let mut events =
+        process.history().await.stream_events(StreamEventsRequest::default()).await.expect("opens").into_inner();
+    for _ in 0..20 {
+        tokio::time::timeout(PATIENCE, events.message()).await.expect("in time").expect("no error").expect("an event");
+    }
+    let grown = memory.peak_mib().saturating_sub(before);
+    assert!(grown < 130, "{grown} MiB for {} followers", open.len());
 }

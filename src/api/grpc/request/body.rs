@@ -20,11 +20,13 @@ use super::{
     elements,
     methods::{List, Method},
 };
-use crate::api::{
-    admission::{Shed, overloaded},
+use crate::{
+    api::{
+        admission::{Shed, overloaded},
+        error::{ApiError, Reason},
+        validation::Violations,
+    },
     byte_budget::{ByteBudget, HeldBytes},
-    error::{ApiError, Reason},
-    validation::Violations,
 };
 
 /// The flag and the length before each message.

@@ -1,4 +1,4 @@
-//! How many bytes of requests the node holds at a time, all clients together.
+//! How many bytes, or other things, the node holds at a time, all clients together.
 
 use std::sync::{
     Arc,

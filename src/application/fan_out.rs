@@ -1,0 +1,279 @@
+//! New events for those who follow the log: one reader hands each event to the followers whose filter it passes.
+//!
+//! A follower reads the log by itself until it has caught up, and joins then: from the point on that the reader had reached at that moment,
+//! nothing that passes its filter is missing in its queue. It leaves again, and reads by itself from where it is, when its queue is full,
+//! when the reader fails, and when the node has connected to the store again, since what it read last must be looked for then.
+
+mod index;
+mod queue;
+
+use std::{
+    collections::HashMap,
+    panic::AssertUnwindSafe,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use futures_util::FutureExt as _;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use self::{index::Index, queue::Queue};
+use super::{AppError, event_filter::EventFilter};
+use crate::event_store::{Direction, EventStore, LogFollower, LogPoint, Position, StoredEvent};
+
+/// Events read at a time.
+const BATCH_EVENTS: usize = 256;
+/// How long to wait after the store has failed.
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(200);
+
+/// The reader of a node, and its followers. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct FanOut(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    store: Arc<dyn EventStore>,
+    state: Mutex<State>,
+    /// Notified when there is a follower.
+    joined: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Up to where events have been handed out; `None` while nobody reads.
+    reached: Option<Reached>,
+    followers: HashMap<u64, Follower>,
+    index: Index,
+    last_id: u64,
+}
+
+#[derive(Debug)]
+struct Follower {
+    filter: Arc<EventFilter>,
+    queue: Arc<Queue>,
+}
+
+/// How far the reader is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Reached {
+    pub point: LogPoint,
+    /// The connection to the store on which it was read.
+    pub connection: u64,
+}
+
+/// What a follower is handed.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Handed {
+    /// Events that pass its filter, in order.
+    Events(Vec<StoredEvent>),
+    /// None now.
+    Nothing,
+    /// Nothing more: the follower has to read the log by itself.
+    Left,
+}
+
+impl FanOut {
+    /// New events of `store`, as long as [`FanOut::run`] runs.
+    #[must_use]
+    pub fn new(store: Arc<dyn EventStore>) -> Self {
+        Self(Arc::new(Shared { store, state: Mutex::default(), joined: Notify::new() }))
+    }
+
+    /// The log that is followed.
+    pub(super) fn store(&self) -> &Arc<dyn EventStore> {
+        &self.0.store
+    }
+
+    /// Joins those who are handed new events that pass `filter`.
+    pub(super) fn join(&self, filter: Arc<EventFilter>) -> Subscription {
+        let queue = Arc::new(Queue::default());
+        let mut state = self.0.state();
+        state.last_id += 1;
+        let id = state.last_id;
+        if let Some(reached) = state.reached {
+            queue.begin(reached);
+        }
+        state.index.add(id, &filter);
+        state.followers.insert(id, Follower { filter, queue: Arc::clone(&queue) });
+        drop(state);
+        self.0.joined.notify_one();
+        Subscription { fan_out: self.clone(), id, queue }
+    }
+
+    /// Reads the log as long as there are followers.
+    pub async fn run(self, ended: CancellationToken) {
+        // Whatever becomes of this task, nobody waits for it.
+        let _reading = Reading(&self.0);
+        let mut connections = self.0.store.connections();
+        while !ended.is_cancelled() {
+            let reading = AssertUnwindSafe(self.0.read_on(&mut connections)).catch_unwind();
+            let stopped = tokio::select! {
+                () = ended.cancelled() => return,
+                stopped = reading => stopped,
+            };
+            self.0.let_all_go();
+            match stopped {
+                Ok(Ok(())) => continue,
+                Ok(Err(error)) => tracing::debug!(%error, "followers of the log read it by themselves"),
+                Err(_panic) => tracing::error!("the reader for followers of the log has panicked, and begins again"),
+            }
+            tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
+        }
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for followers, and reads for them from the end of the log on until they have all gone.
+    async fn read_on(&self, connections: &mut watch::Receiver<u64>) -> Result<(), AppError> {
+        while self.state().followers.is_empty() {
+            self.joined.notified().await;
+        }
+        let mut connection = *connections.borrow_and_update();
+        let last = self.store.read_log(Position(u64::MAX), Direction::Backward, 1).await?;
+        let last = last.first().map_or(LogPoint::START, LogPoint::after);
+        let mut follower = LogFollower::new(Arc::clone(&self.store), last);
+        // What was read at first is looked for as well, if the connection is another one by then.
+        self.begin(Reached { point: last, connection });
+        loop {
+            let events = follower.poll_batch(BATCH_EVENTS).await?;
+            let now = *connections.borrow();
+            if now != connection {
+                // Each of them has to look for what it read last.
+                self.let_all_go();
+                connection = now;
+                self.begin(Reached { point: follower.point(), connection });
+                continue;
+            }
+            if !events.is_empty() {
+                self.hand_out(&events, Reached { point: follower.point(), connection });
+                continue;
+            }
+            if self.state().followers.is_empty() {
+                return Ok(());
+            }
+            follower.wait().await;
+        }
+    }
+
+    fn begin(&self, reached: Reached) {
+        let mut state = self.state();
+        state.reached = Some(reached);
+        for follower in state.followers.values() {
+            follower.queue.begin(reached);
+        }
+    }
+
+    fn hand_out(&self, events: &[StoredEvent], reached: Reached) {
+        let mut state = self.state();
+        let mut woken = Vec::new();
+        let mut gone = Vec::new();
+        for event in events {
+            let State { followers, index, .. } = &*state;
+            let handed = index.each_candidate(event, |id, header| {
+                let Some(follower) = followers.get(&id) else { return Ok(()) };
+                if !follower.filter.passes_with(header)? {
+                    return Ok(());
+                }
+                if follower.queue.push(event, reached.connection) {
+                    woken.push(id);
+                } else {
+                    gone.push(id);
+                }
+                Ok(())
+            });
+            if handed.is_err() {
+                // Who is shown the event finds out by itself what is wrong with it.
+                state.let_all_go();
+            }
+            for id in gone.drain(..) {
+                state.leave(id);
+            }
+        }
+        woken.sort_unstable();
+        woken.dedup();
+        for follower in woken.iter().filter_map(|id| state.followers.get(id)) {
+            follower.queue.notify();
+        }
+        state.reached = Some(reached);
+    }
+
+    fn let_all_go(&self) {
+        let mut state = self.state();
+        state.let_all_go();
+        state.reached = None;
+    }
+}
+
+impl State {
+    fn leave(&mut self, id: u64) {
+        if let Some(follower) = self.followers.remove(&id) {
+            self.index.remove(id, &follower.filter);
+            follower.queue.end();
+        }
+    }
+
+    fn let_all_go(&mut self) {
+        for follower in std::mem::take(&mut self.followers).into_values() {
+            follower.queue.end();
+        }
+        self.index = Index::default();
+    }
+}
+
+/// Lets all followers go when the reader ends, however it does.
+struct Reading<'a>(&'a Shared);
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        self.0.let_all_go();
+    }
+}
+
+/// A follower among those who are handed events; leaves them when dropped.
+#[derive(Debug)]
+pub(super) struct Subscription {
+    fan_out: FanOut,
+    id: u64,
+    queue: Arc<Queue>,
+}
+
+impl Subscription {
+    /// From which point on the queue lacks nothing; `None` while the reader has not begun.
+    pub fn begins_after(&self) -> Option<LogPoint> {
+        self.queue.begins_after()
+    }
+
+    /// Whether it has been let go.
+    pub fn has_left(&self) -> bool {
+        self.queue.has_ended()
+    }
+
+    /// What has come, for one that has found what it read last on `connection`.
+    pub fn take(&self, connection: Option<u64>) -> Handed {
+        self.queue.take(connection)
+    }
+
+    /// How far the reader is on `connection`, if everything that it had for this follower by then has been taken.
+    pub fn passed(&self, connection: Option<u64>) -> Option<LogPoint> {
+        let state = self.fan_out.0.state();
+        let reached = state.reached.filter(|reached| Some(reached.connection) == connection);
+        let has_all = state.followers.contains_key(&self.id) && self.queue.is_empty();
+        reached.filter(|_| has_all).map(|reached| reached.point)
+    }
+
+    /// Waits until there may be something to take, or to begin with.
+    pub async fn changed(&self) {
+        self.queue.changed().await;
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.fan_out.0.state().leave(self.id);
+    }
+}
