@@ -64,12 +64,14 @@ impl OrderHistory {
         let wake = LogWake::new(&*store);
         let mut tries = 0;
         let last = loop {
+            let connection = *store.connections().borrow();
             let last = store.read_stream(stream, Revision::MAX, Direction::Backward, 1).await?;
             let last = last.into_iter().next();
             let actual = last.as_ref().map_or(0, |last| last.revision);
             match last {
                 Some(last) if from <= actual + 1 => break last,
                 last if store.confirms(stream, actual).await? => {
+                    store.confirm_connection(connection).await?;
                     return Err(match last {
                         Some(_) => AppError::HistoryEndsBefore { order_id, from, actual },
                         None => AppError::OrderNotFound(order_id),
