@@ -5,7 +5,7 @@ use tokio::{sync::Barrier, task::JoinSet};
 use super::{reads::next_batch, *};
 
 /// Long enough that only a hang reaches it; before the end of the whole test, to say what hangs.
-const HANGS_AFTER: Duration = Duration::from_secs(30);
+const HANGS_AFTER: Duration = Duration::from_secs(180);
 
 /// Runs `tasks` at once, started together, and returns what they gave.
 async fn race<T, F>(tasks: usize, task: impl Fn(usize) -> F) -> Vec<T>
