@@ -5,7 +5,7 @@
 use super::text::TextError;
 
 /// Format characters (Cf), and the separators of lines and paragraphs.
-const FORMAT: [(u32, u32); 23] = [
+pub const FORMAT: [(u32, u32); 23] = [
     (0x00AD, 0x00AD),
     (0x0600, 0x0605),
     (0x061C, 0x061C),
@@ -33,7 +33,7 @@ const FORMAT: [(u32, u32); 23] = [
 ];
 
 /// Other characters that are shown as nothing: fillers, joiners, variation selectors, the blank of Braille.
-const INVISIBLE: [(u32, u32); 10] = [
+pub const INVISIBLE: [(u32, u32); 10] = [
     (0x034F, 0x034F),
     (0x115F, 0x1160),
     (0x17B4, 0x17B5),

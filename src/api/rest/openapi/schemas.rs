@@ -1,5 +1,7 @@
 //! The shapes of what goes in and out.
 
+use std::sync::LazyLock;
+
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -8,11 +10,22 @@ use crate::{
         error::Reason,
         rest::{history::KINDS, input::DEFAULT_CURRENCY, queries::STATUSES},
     },
-    domain::{money::Currency, order::item::MAX_QUANTITY},
+    domain::{money::Currency, order::item::MAX_QUANTITY, visible},
 };
 
-/// No control characters, and not white space only.
-const VISIBLE: &str = r"^[^\u0000-\u001f\u007f-\u009f]*[^\s\u0000-\u001f\u007f-\u009f][^\u0000-\u001f\u007f-\u009f]*$";
+/// No control or format characters, and not white space only or otherwise nothing to see.
+static VISIBLE: LazyLock<String> = LazyLock::new(|| {
+    // By their numbers where a regular expression has a form for them, else as they are.
+    let character = |code: &u32| match char::from_u32(*code) {
+        Some(character) if *code > 0xFFFF => character.to_string(),
+        _ => format!("\\u{code:04x}"),
+    };
+    let class = |table: &[(u32, u32)]| {
+        table.iter().map(|(first, last)| format!("{}-{}", character(first), character(last))).collect::<String>()
+    };
+    let hidden = format!("\\u0000-\\u001f\\u007f-\\u009f{}", class(&visible::FORMAT));
+    format!("^[^{hidden}]*[^\\s{hidden}{}][^{hidden}]*$", class(&visible::INVISIBLE))
+});
 
 /// Where the schema `name` is.
 pub fn reference(name: &str) -> Value {
@@ -21,7 +34,7 @@ pub fn reference(name: &str) -> Value {
 
 /// Text of 1 to `max_chars` characters.
 pub fn text(max_chars: usize) -> Value {
-    json!({ "type": "string", "minLength": 1, "maxLength": max_chars, "pattern": VISIBLE })
+    json!({ "type": "string", "minLength": 1, "maxLength": max_chars, "pattern": VISIBLE.as_str() })
 }
 
 /// Text that may be left out, which `null` and the empty string stand for as well.
