@@ -100,7 +100,7 @@ pub fn is_file(path: &Path) -> Result<bool, Refused> {
 /// own in the place of one of ours. What others may only read is taken from them, and said in the log.
 ///
 /// # Errors
-/// [`Refused::Open`] for a folder that others own or may write, see [`weakness`].
+/// [`Refused::Open`] for a folder that others own or may write, see `weakness`.
 pub fn take_folder(path: &Path) -> Result<(), Refused> {
     let found = fs::metadata(path)?;
     if !found.is_dir() {
