@@ -24,6 +24,12 @@ impl ByteBudget {
         Self(Arc::new(Shared { held: AtomicUsize::new(0), max, whole: None }))
     }
 
+    /// Without a bound, for what no listener has given one.
+    #[must_use]
+    pub fn unbounded() -> Self {
+        Self::new(usize::MAX)
+    }
+
     /// At most `max` bytes of this budget for one of its callers: bytes count against both.
     #[must_use]
     pub fn share(&self, max: usize) -> Self {

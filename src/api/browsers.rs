@@ -7,10 +7,7 @@ use std::net::IpAddr;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Version, header, uri::Authority};
 
-use super::{
-    error::{ApiError, Reason},
-    validation::Violations,
-};
+use super::error::{ApiError, Reason};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
@@ -129,9 +126,7 @@ fn authority<B>(request: &Request<B>) -> Result<Option<Authority>, ApiError> {
 }
 
 fn bad_host(description: &str) -> ApiError {
-    let mut violations = Violations::default();
-    violations.add("Host", description);
-    violations.into()
+    ApiError::invalid("Host", description)
 }
 
 /// Whether `origin` is that of pages which `host` itself serves. The scheme is not compared: what ends TLS may stand before the node.

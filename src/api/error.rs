@@ -190,6 +190,14 @@ impl ApiError {
         Self { reason, message: message.into(), violations: Vec::new(), facts: Vec::new(), retry_after: None }
     }
 
+    /// A request of which one field is wrong.
+    #[must_use]
+    pub fn invalid(field: &str, description: impl Display) -> Self {
+        let mut violations = Violations::default();
+        violations.add(field, description);
+        violations.into()
+    }
+
     /// A request that is larger than `max_bytes`.
     #[must_use]
     pub fn too_large(max_bytes: usize) -> Self {

@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::event_streams::{EventStreamPlace, EventStreams};
 use crate::{
     application::{AppError, Mediator, admission::Admission, dead_letters::DeadLetters, fan_out::FanOut},
+    byte_budget::ByteBudget,
     clock::Clock,
     cluster::ClusterReader,
     domain::{order::item, timestamp::Timestamp},
@@ -49,6 +50,11 @@ pub const MAX_ITEMS: usize = item::MAX_ITEMS;
 pub const MAX_METADATA_BYTES: usize = 64 * 1024;
 /// The most dead letters that one call may name.
 pub const MAX_DEAD_LETTERS_PER_CALL: usize = 1_000;
+
+/// The budget for the bytes of requests that the listener has given to the connection of a request.
+fn request_budget(extensions: &http::Extensions) -> ByteBudget {
+    extensions.get().cloned().unwrap_or_else(ByteBudget::unbounded)
+}
 
 /// What this node is, as it tells everyone who asks.
 #[derive(Clone, Debug)]

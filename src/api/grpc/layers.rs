@@ -23,7 +23,7 @@ use crate::{
         EventStreams,
         error::{ApiError, PANIC, Reason},
         paced::{Ending, PacedBody},
-        validation::Violations,
+        request_budget,
     },
     application::AppError,
     byte_budget::{ByteBudget, HeldBytes},
@@ -70,7 +70,7 @@ where
             Ok(timeout) => timeout.map(|timeout| Instant::now() + timeout),
             Err(error) => return std::future::ready(Ok(error.to_status().into_http())).boxed(),
         };
-        let unbounded = || HeldBytes::none(ByteBudget::new(usize::MAX));
+        let unbounded = || HeldBytes::none(ByteBudget::unbounded());
         let mut paced = None;
         if replies_many(request.uri().path()) {
             // Messages of streams are small, and each would be compressed by itself. The library has no other way to leave them as they are:
@@ -112,8 +112,7 @@ where
     B: HttpBody<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    let budget = request.extensions().get::<ByteBudget>().cloned();
-    let bytes = RequestBytes::none(budget.unwrap_or_else(|| ByteBudget::new(usize::MAX)));
+    let bytes = RequestBytes::none(request_budget(request.extensions()));
     let is_gzip = request.headers().get("grpc-encoding").is_some_and(|encoding| encoding == "gzip");
     let held = bytes.clone();
     (request.map(|body| Body::new(RequestBody::new(body, method, is_gzip, held))), bytes)
@@ -145,9 +144,7 @@ pub fn refine(status: Status, max_message_bytes: usize) -> Status {
         // Of a message as it came, and of one that does not stop growing while it is decompressed.
         Code::OutOfRange | Code::ResourceExhausted => ApiError::too_large(max_message_bytes).to_status(),
         Code::Internal if message.contains("decode Protobuf") => {
-            let mut violations = Violations::default();
-            violations.add("request", "is not an encoded message of this call's type");
-            ApiError::from(violations).to_status()
+            ApiError::invalid("request", "is not an encoded message of this call's type").to_status()
         }
         Code::Unimplemented if message.contains("compressed with") => {
             let mut refined = ApiError::new(Reason::CompressionNotSupported, message).to_status();
@@ -163,9 +160,7 @@ pub fn refine(status: Status, max_message_bytes: usize) -> Status {
         Code::NotFound => ApiError::new(Reason::ServiceNotFound, message).to_status(),
         // The frames of the call are broken, or it ended in the middle of one; its text is no base64.
         Code::Internal | Code::DataLoss => {
-            let mut violations = Violations::default();
-            violations.add("request", "is not a well-formed gRPC message");
-            ApiError::from(violations).to_status()
+            ApiError::invalid("request", "is not a well-formed gRPC message").to_status()
         }
         _ => status,
     }
@@ -179,11 +174,9 @@ fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, ApiError> {
         return Ok(None);
     };
     let parsed = value.to_str().ok().and_then(parse_timeout);
-    parsed.map(Some).ok_or_else(|| {
-        let mut violations = Violations::default();
-        violations.add("grpc-timeout", "must be 1 to 8 digits and one of H, M, S, m, u, n");
-        violations.into()
-    })
+    parsed
+        .map(Some)
+        .ok_or_else(|| ApiError::invalid("grpc-timeout", "must be 1 to 8 digits and one of H, M, S, m, u, n"))
 }
 
 fn parse_timeout(text: &str) -> Option<Duration> {

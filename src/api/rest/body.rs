@@ -11,7 +11,6 @@ use crate::{
     api::{
         admission::{Shed, overloaded},
         error::{ApiError, Reason},
-        validation::Violations,
     },
     byte_budget::HeldBytes,
 };
@@ -110,9 +109,7 @@ pub fn text(bytes: &Bytes) -> Result<&str, ApiError> {
 }
 
 fn malformed(description: &str) -> ApiError {
-    let mut violations = Violations::default();
-    violations.add("body", description);
-    violations.into()
+    ApiError::invalid("body", description)
 }
 
 fn require_json(headers: &HeaderMap) -> Result<(), ApiError> {

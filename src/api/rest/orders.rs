@@ -18,10 +18,11 @@ use crate::{
     api::{
         Context,
         error::{ApiError, Reason},
+        request_budget,
         validation::{self, Violations},
     },
     application::{AppError, CommandReply, Consistency, OrderRequest, orders::Until, queries::GetOrder},
-    byte_budget::{ByteBudget, HeldBytes},
+    byte_budget::HeldBytes,
     domain::{ids::OrderId, order::Action},
 };
 
@@ -170,8 +171,7 @@ struct Incoming {
 impl Incoming {
     async fn read(context: &Context, request: Request<Body>) -> Result<Self, ApiError> {
         let (parts, body) = request.into_parts();
-        let budget = parts.extensions.get::<ByteBudget>().cloned();
-        let mut held = HeldBytes::none(budget.unwrap_or_else(|| ByteBudget::new(usize::MAX)));
+        let mut held = HeldBytes::none(request_budget(&parts.extensions));
         let bytes = body::read(&parts.headers, body, context.info.max_message_bytes, &mut held).await?;
         Ok(Self { headers: parts.headers, uri: parts.uri, bytes, _held: held })
     }

@@ -24,7 +24,6 @@ use crate::{
     api::{
         admission::{Shed, overloaded},
         error::{ApiError, Reason},
-        validation::Violations,
     },
     byte_budget::{ByteBudget, HeldBytes},
 };
@@ -267,15 +266,11 @@ fn too_slow() -> Status {
 }
 
 fn too_many(list: &List) -> Status {
-    let mut violations = Violations::default();
-    violations.add(list.field, format!("must have at most {} entries", list.max));
-    ApiError::from(violations).to_status()
+    ApiError::invalid(list.field, format_args!("must have at most {} entries", list.max)).to_status()
 }
 
 fn malformed(description: &str) -> Status {
-    let mut violations = Violations::default();
-    violations.add("request", description);
-    ApiError::from(violations).to_status()
+    ApiError::invalid("request", description).to_status()
 }
 
 #[cfg(test)]
