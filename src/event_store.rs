@@ -16,10 +16,12 @@ use tokio::sync::watch;
 mod confirmations;
 mod follower;
 mod second_look;
+mod token_key;
 
 pub use confirmations::Confirmations;
 pub use follower::{Foothold, LogFollower, LogPoint, LogWake, fingerprint};
 pub use second_look::{ReadError, confirmed, on_one};
+pub use token_key::{NoRandomness, TokenKey};
 
 /// The most events that one read returns.
 pub const MAX_READ_EVENTS: usize = 4_096;
@@ -357,6 +359,10 @@ pub enum StoreError {
 pub trait EventStore: fmt::Debug + Send + Sync + 'static {
     /// Which log this is; `None` until the store has been reached for the first time. Once known it stays the same.
     fn log_id(&self) -> Option<LogId>;
+
+    /// The key of the log, which every store of the same log knows, for tokens that nobody else can make. Known when the log is and before
+    /// anything is appended; `None` for a store that was opened to be read only, and looks for none.
+    fn token_key(&self) -> Option<TokenKey>;
 
     /// Changes each time that this node has connected to the store again: what was read before may no longer be there, since the store may
     /// have been restored or have failed over meanwhile. Changes before anything is read on the new connection. A store within the process

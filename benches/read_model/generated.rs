@@ -17,7 +17,7 @@ use ordersystem::{
     },
     event_store::{
         AppendError, Appended, Commit, CommitId, Direction, Durability, EventStore, ExpectedRevision, LogId,
-        MAX_READ_EVENTS, Position, RecordedCommit, RequestKey, Revision, StoreError, StoredEvent, StreamId,
+        MAX_READ_EVENTS, Position, RecordedCommit, RequestKey, Revision, StoreError, StoredEvent, StreamId, TokenKey,
     },
 };
 use tokio::sync::watch;
@@ -123,6 +123,10 @@ const fn is_cancelled(order: u64) -> bool {
 impl EventStore for GeneratedLog {
     fn log_id(&self) -> Option<LogId> {
         Some(LogId(1))
+    }
+
+    fn token_key(&self) -> Option<TokenKey> {
+        None
     }
 
     fn connections(&self) -> watch::Receiver<u64> {

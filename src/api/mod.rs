@@ -23,14 +23,17 @@ use std::{sync::Arc, time::Instant};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio_util::sync::CancellationToken;
 
-pub use self::event_streams::{EventStreamPlace, EventStreams};
+pub use self::{
+    cursor::Signer,
+    event_streams::{EventStreamPlace, EventStreams},
+};
 use crate::{
     application::{AppError, Mediator, admission::Admission, dead_letters::DeadLetters, fan_out::FanOut},
     byte_budget::ByteBudget,
     clock::Clock,
     cluster::ClusterReader,
     domain::{order::item, timestamp::Timestamp},
-    event_store::{EventStore, LogId},
+    event_store::EventStore,
     health::Health,
     id_generator::IdGenerator,
     projections::Rebuilds,
@@ -120,13 +123,19 @@ pub struct Context {
 }
 
 impl Context {
-    /// Which log the positions in a reply are of.
+    /// Which log the positions in a reply are of, and what signs them.
     ///
     /// # Errors
     /// UNAVAILABLE before the event store has been reached for the first time: no cursor or token can be given out then.
-    pub fn log(&self) -> Result<LogId, error::ApiError> {
+    pub fn log(&self) -> Result<Signer, error::ApiError> {
         let unknown = || AppError::unavailable("the event store has not been reached yet").into();
-        self.store.log_id().ok_or_else(unknown)
+        self.known_log().ok_or_else(unknown)
+    }
+
+    /// The same; `None` before then.
+    #[must_use]
+    pub fn known_log(&self) -> Option<Signer> {
+        Signer::of(&*self.store)
     }
 
     /// The bounds of streams on the connection of the request with `extensions`.

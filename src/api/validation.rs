@@ -3,7 +3,10 @@
 //! Both doors fill the same drafts. A draft's field is `None` if the door could not even read it and has said so already.
 
 use crate::{
-    api::cursor::{self, InvalidCursor},
+    api::{
+        Signer,
+        cursor::{self, InvalidCursor},
+    },
     application::{Consistency, OrderRequest},
     domain::{
         ids::OrderId,
@@ -12,7 +15,6 @@ use crate::{
         text::{Text, TextRule},
         visible,
     },
-    event_store::LogId,
 };
 
 /// One thing that is wrong with the input.
@@ -267,7 +269,7 @@ pub fn cancel_order(violations: &mut Violations, reason: Option<&str>) -> Option
 }
 
 /// A consistency token; empty: whatever the node knows.
-pub fn consistency_token(violations: &mut Violations, field: &str, token: &str, log: Option<LogId>) -> Consistency {
+pub fn consistency_token(violations: &mut Violations, field: &str, token: &str, log: Option<&Signer>) -> Consistency {
     match cursor::decode_token(token, log) {
         Ok(position) => Consistency::AtLeast(position),
         Err(error) => {

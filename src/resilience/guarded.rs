@@ -13,7 +13,7 @@ use crate::{
     checkpoint_store::{Checkpoint, CheckpointError, CheckpointStore},
     event_store::{
         AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, Position, RecordedCommit, RequestKey,
-        Revision, StoreError, StoredEvent, StreamId, confirmed,
+        Revision, StoreError, StoredEvent, StreamId, TokenKey, confirmed,
     },
     lease::{Lease, LeaseError, LeaseOwner, LeaseStore},
     message_bus::{AtRisk, BusError, Consumer, DeadLetter, EventId, Message, MessageBus},
@@ -91,6 +91,10 @@ fn unavailable(refused: Refused) -> StoreError {
 impl EventStore for GuardedStore {
     fn log_id(&self) -> Option<LogId> {
         self.inner.log_id()
+    }
+
+    fn token_key(&self) -> Option<TokenKey> {
+        self.inner.token_key()
     }
 
     fn connections(&self) -> watch::Receiver<u64> {

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::event_store::{
     AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, Position, RecordedCommit, RequestKey,
-    Revision, StoreError, StoredEvent, StreamId,
+    Revision, StoreError, StoredEvent, StreamId, TokenKey,
 };
 
 /// How long one question may go without an answer.
@@ -101,6 +101,10 @@ impl PatientStore {
 impl EventStore for PatientStore {
     fn log_id(&self) -> Option<LogId> {
         self.inner.log_id()
+    }
+
+    fn token_key(&self) -> Option<TokenKey> {
+        self.inner.token_key()
     }
 
     fn connections(&self) -> watch::Receiver<u64> {

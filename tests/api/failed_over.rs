@@ -13,7 +13,7 @@ use ordersystem::{
     clock::SystemClock,
     event_store::{
         AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, Position, RecordedCommit, RequestKey,
-        Revision, StoreError, StoredEvent, StreamId,
+        Revision, StoreError, StoredEvent, StreamId, TokenKey,
     },
     proto::catga::orders::v1::{
         ConsistencyLevel, CreateOrderRequest, GetOrderRequest, ListOrdersRequest, ReadConsistency,
@@ -91,6 +91,10 @@ impl TwoServers {
 impl EventStore for TwoServers {
     fn log_id(&self) -> Option<LogId> {
         self.first.log_id()
+    }
+
+    fn token_key(&self) -> Option<TokenKey> {
+        self.first.token_key()
     }
 
     fn connections(&self) -> watch::Receiver<u64> {

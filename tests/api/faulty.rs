@@ -14,7 +14,7 @@ use ordersystem::{
     app::Backends,
     event_store::{
         AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, Position, RecordedCommit, RequestKey,
-        Revision, StoreError, StoredEvent, StreamId,
+        Revision, StoreError, StoredEvent, StreamId, TokenKey,
     },
     message_bus::{AtRisk, BusError, Consumer, DeadLetter, EventId, Message, MessageBus},
 };
@@ -166,6 +166,10 @@ impl Drop for Appending<'_> {
 impl EventStore for FaultyStore {
     fn log_id(&self) -> Option<LogId> {
         self.is_known.load(Ordering::SeqCst).then(|| self.inner.log_id()).flatten()
+    }
+
+    fn token_key(&self) -> Option<TokenKey> {
+        self.is_known.load(Ordering::SeqCst).then(|| self.inner.token_key()).flatten()
     }
 
     fn connections(&self) -> watch::Receiver<u64> {

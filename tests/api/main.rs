@@ -35,6 +35,7 @@ mod retries;
 mod shutdown;
 mod subscriptions;
 mod system;
+mod tokens;
 mod unconfirmed;
 mod unknown_log;
 mod waiting;

@@ -19,7 +19,7 @@ use ordersystem::{
     clock::{Clock, ManualClock, SystemClock},
     event_store::{
         AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, Position, RecordedCommit, RequestKey,
-        Revision, StoreError, StoredEvent, StreamId,
+        Revision, StoreError, StoredEvent, StreamId, TokenKey,
     },
     message_bus::{AtRisk, BusError, Consumer, DeadLetter, EventId, Message, MessageBus},
     outbox::{OutboxOptions, OutboxParts, OutboxRelay},
@@ -93,6 +93,10 @@ struct Trapped<T: ?Sized> {
 impl EventStore for Trapped<dyn EventStore> {
     fn log_id(&self) -> Option<LogId> {
         self.inner.log_id()
+    }
+
+    fn token_key(&self) -> Option<TokenKey> {
+        self.inner.token_key()
     }
 
     fn connections(&self) -> watch::Receiver<u64> {
@@ -456,6 +460,10 @@ struct Silent {
 impl EventStore for Silent {
     fn log_id(&self) -> Option<LogId> {
         self.inner.log_id()
+    }
+
+    fn token_key(&self) -> Option<TokenKey> {
+        self.inner.token_key()
     }
 
     fn connections(&self) -> watch::Receiver<u64> {

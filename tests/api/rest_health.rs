@@ -11,7 +11,7 @@ use ordersystem::{
     clock::{Clock, ManualClock, SystemClock},
     event_store::{
         AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, Position, RecordedCommit, RequestKey,
-        Revision, StoreError, StoredEvent, StreamId,
+        Revision, StoreError, StoredEvent, StreamId, TokenKey,
     },
     message_bus::{AtRisk, BusError, Consumer, DeadLetter, EventId, Message, MessageBus},
     proto::catga::orders::v1::GetOrderStatsRequest,
@@ -53,6 +53,10 @@ impl<T: ?Sized> Fragile<T> {
 impl EventStore for Fragile<dyn EventStore> {
     fn log_id(&self) -> Option<LogId> {
         self.inner.log_id()
+    }
+
+    fn token_key(&self) -> Option<TokenKey> {
+        self.inner.token_key()
     }
 
     fn connections(&self) -> watch::Receiver<u64> {

@@ -19,14 +19,14 @@ use crate::{
 };
 
 /// What clients have kept from before.
-struct Kept {
-    order_id: String,
-    cursor: String,
-    token: String,
-    page_token: String,
+pub struct Kept {
+    pub order_id: String,
+    pub cursor: String,
+    pub token: String,
+    pub page_token: String,
 }
 
-async fn keep(rest: &Rest) -> Kept {
+pub async fn keep(rest: &Rest) -> Kept {
     let server = &rest.server;
     let placed = server.commands().await.create_order(new_order("c")).await.expect("accepted").into_inner();
     server.place_order("c").await;
@@ -57,7 +57,7 @@ fn assert_unavailable(what: &str, refusal: &Status) {
 }
 
 /// Every call of gRPC that takes a cursor or token, or answers with one.
-async fn ask_by_grpc(server: &TestServer, kept: &Kept) -> Vec<(&'static str, Result<(), Status>)> {
+pub async fn ask_by_grpc(server: &TestServer, kept: &Kept) -> Vec<(&'static str, Result<(), Status>)> {
     let (mut queries, mut history) = (server.queries().await, server.history().await);
     let after =
         StreamEventsRequest { start: StreamStart::After.into(), cursor: kept.cursor.clone(), ..Default::default() };
@@ -85,7 +85,7 @@ async fn ask_by_grpc(server: &TestServer, kept: &Kept) -> Vec<(&'static str, Res
 }
 
 /// The same of REST.
-async fn ask_by_rest(rest: &Rest, kept: &Kept) -> Vec<(&'static str, Reply)> {
+pub async fn ask_by_rest(rest: &Rest, kept: &Kept) -> Vec<(&'static str, Reply)> {
     let get = |path: &str| rest.request(Method::GET, path);
     let by_token = |path: &str| get(path).header("X-Consistency-Token", &kept.token);
     let order = format!("/orders/{}", kept.order_id);

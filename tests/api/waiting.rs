@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use ordersystem::{
-    api::cursor::encode_token,
+    api::cursor::{Signer, encode_token},
     application::permits::MAX_WAITING_READS,
     clock::SystemClock,
     event_store::Position,
@@ -95,8 +95,8 @@ async fn read_all(queries: &OrderQueryServiceClient<Channel>, token: &str) -> Ve
 async fn reads_of_a_future_that_is_made_up_are_refused_at_once_and_others_are_served() {
     let server = TestServer::start_with(&[("max-in-flight", "100")]).await;
     server.place_order("customer-1").await;
-    let log = server.store().log_id().expect("a log");
-    let token = encode_token(log, Position(1 << 50));
+    let signer = Signer::of(server.store()).expect("a log");
+    let token = encode_token(&signer, Position(1 << 50));
     let mut made_up = JoinSet::new();
     for _ in 0..10 {
         let queries = server.queries().await;
@@ -118,7 +118,7 @@ async fn while_the_end_of_the_log_is_not_known_a_token_is_waited_for_a_moment_on
     let (backends, store) = FaultyStore::backends();
     let server = TestServer::start_on(&[], backends, Arc::new(SystemClock)).await;
     server.place_order("customer-1").await;
-    let token = encode_token(store.inner().log_id().expect("a log"), Position(1 << 50));
+    let token = encode_token(&Signer::of(&*store.inner()).expect("a log"), Position(1 << 50));
     store.log.set(Mode::Unavailable);
     let began = Instant::now();
     let mut queries = server.queries().await;

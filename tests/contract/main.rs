@@ -32,3 +32,4 @@ mod redis_permissions;
 mod redis_replaced;
 mod redis_sentinel;
 mod redis_server;
+mod token_keys;

@@ -27,6 +27,7 @@ mod redis_server;
 mod relay;
 mod seeded;
 mod shorter_log;
+mod tokens;
 mod two_nodes;
 mod whole_log;
 mod worker_numbers;

@@ -38,7 +38,7 @@ pub(super) async fn run(
     request: Result<OrderRequest, Violations>,
 ) -> Result<pb::CommandSuccess, ApiError> {
     let reply = context.mediator.send(request?).await?;
-    Ok(convert::success(&reply, context.log()?))
+    Ok(convert::success(&reply, &context.log()?))
 }
 
 #[tonic::async_trait]

@@ -2,6 +2,7 @@
 
 use crate::{
     api::{
+        Signer,
         error::ApiError,
         validation::{self, Violations},
     },
@@ -13,7 +14,6 @@ use crate::{
         text::{Text, TextRule},
         timestamp::Timestamp,
     },
-    event_store::LogId,
     proto::{self, catga::orders::v1 as pb},
 };
 
@@ -70,7 +70,7 @@ pub fn revision_to_proto(revision: u64) -> i64 {
 
 /// A command's reply: the order, its revision and a consistency token.
 #[must_use]
-pub fn success(loaded: &LoadedOrder, log: LogId) -> pb::CommandSuccess {
+pub fn success(loaded: &LoadedOrder, log: &Signer) -> pb::CommandSuccess {
     pb::CommandSuccess {
         revision: revision_to_proto(loaded.order.revision),
         consistency_token: crate::api::cursor::encode_token(log, loaded.position),
@@ -143,7 +143,7 @@ pub fn bound_from_proto(
 pub fn consistency(
     violations: &mut Violations,
     wanted: Option<&pb::ReadConsistency>,
-    log: Option<LogId>,
+    log: Option<&Signer>,
 ) -> Consistency {
     use pb::ConsistencyLevel::{AtLeast, Eventual, Strong, Unspecified};
     let Some(wanted) = wanted else {

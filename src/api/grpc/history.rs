@@ -7,13 +7,13 @@ use tonic::{Request, Response, Status};
 
 use super::convert::{all_good, revision_to_proto};
 use crate::{
-    api::{Context, EventStreamPlace, cursor, error::ApiError, validation::Violations},
+    api::{Context, EventStreamPlace, Signer, cursor, error::ApiError, validation::Violations},
     application::{
         event_filter::EventFilter,
         history::{EventFeed, EventSource, OrderHistory, Step},
     },
     codec::{EncodedEvent, EventKind},
-    event_store::{LogId, LogPoint, Revision, StoredEvent},
+    event_store::{LogPoint, Revision, StoredEvent},
     proto::catga::orders::v1::{
         self as pb, order_history_service_server::OrderHistoryService, stream_events_response,
         stream_order_history_response,
@@ -75,7 +75,7 @@ impl OrderHistoryService for History {
     ) -> Result<Response<Self::StreamEventsStream>, Status> {
         let streams = self.context.streams_of(request.extensions());
         let request = request.into_inner();
-        let (after, filter, heartbeat) = parse(&request, self.context.store.log_id())?;
+        let (after, filter, heartbeat) = parse(&request, self.context.known_log().as_ref())?;
         let place = streams.enter().map_err(ApiError::from)?;
         let follow = request.follow.then_some(heartbeat);
         let (fan_out, draining) = (self.context.fan_out.clone(), self.context.draining.clone());
@@ -89,7 +89,7 @@ impl OrderHistoryService for History {
 /// Where to start (`None`: now), what passes, and how often to send a heartbeat.
 fn parse(
     request: &pb::StreamEventsRequest,
-    log: Option<LogId>,
+    log: Option<&Signer>,
 ) -> Result<(Option<LogPoint>, EventFilter, Duration), ApiError> {
     let mut violations = Violations::default();
     let start = pb::StreamStart::try_from(request.start);
@@ -178,7 +178,7 @@ enum Shown {
 
 fn order_history(
     history: OrderHistory,
-    log: LogId,
+    log: Signer,
     place: EventStreamPlace,
 ) -> Replies<pb::StreamOrderHistoryResponse> {
     use stream_order_history_response::Item;
@@ -188,11 +188,11 @@ fn order_history(
             Shown::CaughtUp(revision) => Some(Item::CaughtUp(pb::CaughtUp { revision: revision_to_proto(revision) })),
             Shown::Heartbeat => None,
         };
-        pb::StreamOrderHistoryResponse { cursor: cursor::encode_cursor(log, point), item }
+        pb::StreamOrderHistoryResponse { cursor: cursor::encode_cursor(&log, point), item }
     })
 }
 
-fn events(feed: EventFeed, log: LogId, place: EventStreamPlace) -> Replies<pb::StreamEventsResponse> {
+fn events(feed: EventFeed, log: Signer, place: EventStreamPlace) -> Replies<pb::StreamEventsResponse> {
     use stream_events_response::Item;
     replies(feed, place, move |point, shown| {
         let item = match shown {
@@ -200,13 +200,14 @@ fn events(feed: EventFeed, log: LogId, place: EventStreamPlace) -> Replies<pb::S
             Shown::CaughtUp(_) => Item::CaughtUp(pb::CaughtUp { revision: 0 }),
             Shown::Heartbeat => Item::Heartbeat(pb::Heartbeat {}),
         };
-        pb::StreamEventsResponse { cursor: cursor::encode_cursor(log, point), item: Some(item) }
+        pb::StreamEventsResponse { cursor: cursor::encode_cursor(&log, point), item: Some(item) }
     })
 }
 
 /// What a stream holds between two messages: the source and the rest of one batch.
-struct State<S> {
+struct State<S, F> {
     source: S,
+    message: F,
     batch: VecDeque<StoredEvent>,
     is_over: bool,
     _place: EventStreamPlace,
@@ -216,15 +217,15 @@ struct State<S> {
 fn replies<S: EventSource, M: Send + 'static>(
     source: S,
     place: EventStreamPlace,
-    message: impl Fn(LogPoint, Shown) -> M + Copy + Send + 'static,
+    message: impl Fn(LogPoint, Shown) -> M + Send + 'static,
 ) -> Replies<M> {
-    let state = State { source, batch: VecDeque::new(), is_over: false, _place: place };
-    Box::pin(stream::unfold(state, move |mut state| async move {
+    let state = State { source, message, batch: VecDeque::new(), is_over: false, _place: place };
+    Box::pin(stream::unfold(state, |mut state| async move {
         loop {
             if let Some(event) = state.batch.pop_front() {
                 let point = LogPoint::after(&event);
                 let shown = Shown::Event(EncodedEvent(event.payload));
-                return Some((Ok(message(point, shown)), state));
+                return Some((Ok((state.message)(point, shown)), state));
             }
             if state.is_over {
                 return None;
@@ -242,7 +243,7 @@ fn replies<S: EventSource, M: Send + 'static>(
                     return Some((Err(ApiError::from(error).to_status()), state));
                 }
             };
-            return Some((Ok(message(state.source.point(), shown)), state));
+            return Some((Ok((state.message)(state.source.point(), shown)), state));
         }
     }))
 }

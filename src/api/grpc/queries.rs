@@ -7,7 +7,7 @@ use xxhash_rust::xxh3::Xxh3;
 use super::{convert, reply};
 use crate::{
     api::{
-        Context, MAX_BATCH_SIZE,
+        Context, MAX_BATCH_SIZE, Signer,
         cursor::{self, PageKey},
         error::ApiError,
         validation::{self, Violations},
@@ -23,7 +23,6 @@ use crate::{
         text::CustomerId,
         timestamp::Timestamp,
     },
-    event_store::LogId,
     projections::{status_code, status_of_code},
     proto::catga::orders::v1::{self as pb, order_query_service_server::OrderQueryService},
     read_model::{ListFilter, ListOrder, ListQuery, Page, Row, RowKey, Totals},
@@ -46,12 +45,12 @@ impl Queries {
 #[tonic::async_trait]
 impl OrderQueryService for Queries {
     async fn get_order(&self, request: Request<pb::GetOrderRequest>) -> Result<Response<pb::GetOrderResponse>, Status> {
-        let query = get_order(request.get_ref(), self.context.store.log_id()).map_err(ApiError::from)?;
+        let query = get_order(request.get_ref(), self.context.known_log().as_ref()).map_err(ApiError::from)?;
         let loaded = self.context.mediator.send(query).await.map_err(ApiError::from)?;
         let log = self.context.log()?;
         Ok(reply(pb::GetOrderResponse {
             order: Some(convert::order_to_proto(&loaded.order)),
-            consistency_token: cursor::encode_token(log, loaded.position),
+            consistency_token: cursor::encode_token(&log, loaded.position),
         }))
     }
 
@@ -73,7 +72,7 @@ impl OrderQueryService for Queries {
         &self,
         request: Request<pb::BatchGetOrdersRequest>,
     ) -> Result<Response<pb::BatchGetOrdersResponse>, Status> {
-        let query = batch_get_orders(request.get_ref(), self.context.store.log_id()).map_err(ApiError::from)?;
+        let query = batch_get_orders(request.get_ref(), self.context.known_log().as_ref()).map_err(ApiError::from)?;
         let found = self.context.mediator.send(query).await.map_err(ApiError::from)?;
         let log = self.context.log()?;
         // What was not found is missing as of the end of the log that the answer cannot be older than.
@@ -82,7 +81,7 @@ impl OrderQueryService for Queries {
         let response = pb::BatchGetOrdersResponse {
             not_found_order_ids: missing.map(|(id, _)| id.clone()).collect(),
             orders: found.iter().flatten().map(|loaded| convert::order_to_proto(&loaded.order)).collect(),
-            consistency_token: cursor::encode_token(log, freshest),
+            consistency_token: cursor::encode_token(&log, freshest),
         };
         if response.encoded_len() > MAX_REPLY_BYTES {
             return Err(ApiError::reply_too_large(MAX_REPLY_BYTES).to_status());
@@ -95,7 +94,7 @@ impl OrderQueryService for Queries {
 /// call can be as large.
 const MAX_REPLY_BYTES: usize = 4 * 1024 * 1024;
 
-fn get_order(request: &pb::GetOrderRequest, log: Option<LogId>) -> Result<GetOrder, Violations> {
+fn get_order(request: &pb::GetOrderRequest, log: Option<&Signer>) -> Result<GetOrder, Violations> {
     use pb::get_order_request::At;
     let mut violations = Violations::default();
     let order_id = violations.order_id("order_id", &request.order_id);
@@ -115,7 +114,7 @@ fn get_order(request: &pb::GetOrderRequest, log: Option<LogId>) -> Result<GetOrd
     violations.finish(query)
 }
 
-fn batch_get_orders(request: &pb::BatchGetOrdersRequest, log: Option<LogId>) -> Result<BatchGetOrders, Violations> {
+fn batch_get_orders(request: &pb::BatchGetOrdersRequest, log: Option<&Signer>) -> Result<BatchGetOrders, Violations> {
     let mut violations = Violations::default();
     let consistency = convert::consistency(&mut violations, request.consistency.as_ref(), log);
     if request.order_ids.is_empty() || request.order_ids.len() > MAX_BATCH_SIZE {
@@ -136,15 +135,15 @@ pub async fn list_orders(
     context: &Context,
     request: &pb::ListOrdersRequest,
 ) -> Result<pb::ListOrdersResponse, ApiError> {
-    let (list, fingerprint) = parse_list(request, context.store.log_id())?;
+    let (list, fingerprint) = parse_list(request, context.known_log().as_ref())?;
     let page = context.mediator.send(list).await?;
     let log = context.log()?;
     let Page { rows, next } = page.answer;
     let key = next.map(|key| PageKey { created_at_micros: key.created_at_micros, order_id: key.id });
     Ok(pb::ListOrdersResponse {
         orders: rows.iter().map(row_to_proto).collect(),
-        next_page_token: key.map_or_else(String::new, |key| cursor::encode_page_token(log, fingerprint, key)),
-        consistency_token: cursor::encode_token(log, page.position),
+        next_page_token: key.map_or_else(String::new, |key| cursor::encode_page_token(&log, fingerprint, key)),
+        consistency_token: cursor::encode_token(&log, page.position),
     })
 }
 
@@ -152,7 +151,7 @@ pub async fn list_orders(
 ///
 /// # Errors
 /// All violations.
-pub fn parse_list(request: &pb::ListOrdersRequest, log: Option<LogId>) -> Result<(ListOrders, u64), Violations> {
+pub fn parse_list(request: &pb::ListOrdersRequest, log: Option<&Signer>) -> Result<(ListOrders, u64), Violations> {
     let mut violations = Violations::default();
     let limit = validation::page_size(&mut violations, "page_size", request.page_size.into());
     let customer = violations.optional("customer_id", &request.customer_id).flatten();
@@ -233,8 +232,8 @@ pub async fn get_order_stats(
     request: &pb::GetOrderStatsRequest,
 ) -> Result<pb::GetOrderStatsResponse, ApiError> {
     let mut violations = Violations::default();
-    let log = context.store.log_id();
-    let consistency = convert::consistency(&mut violations, request.consistency.as_ref(), log);
+    let log = context.known_log();
+    let consistency = convert::consistency(&mut violations, request.consistency.as_ref(), log.as_ref());
     convert::all_good(violations)?;
     let stats = context.mediator.send(GetOrderStats { consistency }).await?;
     let log = context.log()?;
@@ -246,7 +245,7 @@ pub async fn get_order_stats(
             .map(|(status, count)| pb::StatusCount { status: convert::status_to_proto(status).into(), count })
             .into(),
         total_revenue: revenue(&stats.answer)?,
-        consistency_token: cursor::encode_token(log, stats.position),
+        consistency_token: cursor::encode_token(&log, stats.position),
     })
 }
 

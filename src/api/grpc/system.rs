@@ -107,7 +107,7 @@ async fn cluster(context: &Context) -> Result<pb::Cluster, Status> {
         datacenter_id: node.identity.datacenter_id().into(),
         worker_id: node.identity.worker_id().into(),
         roles: node.roles.clone(),
-        cursor: cursor::encode_cursor(log, node.position.into()),
+        cursor: cursor::encode_cursor(&log, node.position.into()),
         lag: i64::try_from(node.lag).unwrap_or(i64::MAX),
         is_this_node: node.name == context.cluster.this_node(),
     });

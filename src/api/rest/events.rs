@@ -8,11 +8,11 @@ use super::{
     view::{Code, Items},
 };
 use crate::{
-    api::cursor,
+    api::{Signer, cursor},
     application::AppError,
     codec::{self, EventKind},
     domain::order::{Change, OrderEvent},
-    event_store::{LogId, LogPoint, StoredEvent},
+    event_store::{LogPoint, StoredEvent},
 };
 
 /// What every event has, with what only its kind has.
@@ -71,7 +71,7 @@ enum ChangeView<'a> {
 ///
 /// # Errors
 /// [`AppError::Corrupt`] if the event cannot be read.
-pub fn write(stored: &StoredEvent, log: LogId, out: &mut Vec<u8>) -> Result<(), AppError> {
+pub fn write(stored: &StoredEvent, log: &Signer, out: &mut Vec<u8>) -> Result<(), AppError> {
     // The message has who caused the event, the domain what it means.
     let message = codec::decode_message(&stored.payload)?;
     let event = codec::decode(&stored.payload)?;

@@ -4,9 +4,12 @@ use http::{HeaderMap, header};
 
 use super::problem::CONSISTENCY_TOKEN;
 use crate::{
-    api::validation::{self, MetaDraft, Violations},
+    api::{
+        Signer,
+        validation::{self, MetaDraft, Violations},
+    },
     application::Consistency,
-    event_store::{LogId, Revision},
+    event_store::Revision,
 };
 
 /// The value of the header `name` if it is there; notes when it is there twice, empty, or not text.
@@ -158,7 +161,7 @@ fn own_revision(opaque: &str) -> Option<Revision> {
 }
 
 /// How fresh the answer has to be.
-pub fn consistency(headers: &HeaderMap, violations: &mut Violations, log: Option<LogId>) -> Consistency {
+pub fn consistency(headers: &HeaderMap, violations: &mut Violations, log: Option<&Signer>) -> Consistency {
     match consistency_token(headers, violations) {
         Some(token) => validation::consistency_token(violations, "X-Consistency-Token", token, log),
         None => Consistency::Eventual,

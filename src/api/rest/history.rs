@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     api::{
-        cursor,
+        Signer, cursor,
         error::ApiError,
         validation::{self, Violations},
     },
@@ -29,7 +29,7 @@ use crate::{
     },
     codec::EventKind,
     domain::text::CustomerIdRule,
-    event_store::{LogId, LogPoint, Revision, StoredEvent},
+    event_store::{LogPoint, Revision, StoredEvent},
 };
 
 /// How long one page of JSON may take to gather.
@@ -83,7 +83,7 @@ pub async fn of_order(State(context): State<Shared>, id: Id, request: Request) -
     let page = gather(page_size, &mut source).await?;
     let seen = page.seen(&source).map(|(revision, _)| revision);
     let next = seen.map(|seen| query.next_link(path, "fromRevision", &(seen + 1).to_string()));
-    page_reply(&page.events, log, next)
+    page_reply(&page.events, &log, next)
 }
 
 /// The first revision that a client which has seen `Last-Event-ID` has not seen.
@@ -122,7 +122,7 @@ pub async fn of_all(State(context): State<Shared>, request: Request) -> Reply {
         None
     };
     let cursor = resumed.map(|id| ("Last-Event-ID", id)).or_else(|| query.get("cursor").map(|id| ("cursor", id)));
-    let after = start(cursor, violations, context.store.log_id())?;
+    let after = start(cursor, violations, context.known_log().as_ref())?;
     let streams = context.streams_of(&request.extensions);
     let place = if follow { Some(streams.enter()?) } else { None };
     let (fan_out, draining) = (context.fan_out.clone(), context.draining.clone());
@@ -136,15 +136,15 @@ pub async fn of_all(State(context): State<Shared>, request: Request) -> Reply {
     }
     let page = gather(page_size, &mut source).await?;
     let seen = page.seen(&source).map(|(_, point)| point);
-    let next = seen.map(|seen| query.next_link(path, "cursor", &cursor::encode_cursor(log, seen)));
-    page_reply(&page.events, log, next)
+    let next = seen.map(|seen| query.next_link(path, "cursor", &cursor::encode_cursor(&log, seen)));
+    page_reply(&page.events, &log, next)
 }
 
 /// After which position to start; `None`: now.
 fn start(
     cursor: Option<(&str, &str)>,
     mut violations: Violations,
-    log: Option<LogId>,
+    log: Option<&Signer>,
 ) -> Result<Option<LogPoint>, ApiError> {
     let after = match cursor {
         None => Some(LogPoint::START),
@@ -224,7 +224,7 @@ async fn gather(size: usize, source: &mut Source) -> Result<Page, ApiError> {
     Ok(Page { events, end: PageEnd::Full })
 }
 
-fn page_reply(page: &[StoredEvent], log: LogId, next: Option<String>) -> Reply {
+fn page_reply(page: &[StoredEvent], log: &Signer, next: Option<String>) -> Reply {
     let mut body = vec![b'['];
     for (index, event) in page.iter().enumerate() {
         if index > 0 {

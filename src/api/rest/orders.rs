@@ -45,7 +45,7 @@ pub async fn create(State(context): State<Shared>, request: Request) -> Reply {
         validation::create_order(violations, order.draft())
     });
     let reply = send(&context, settle(noted, command)?).await?;
-    let mut response = view::order(StatusCode::CREATED, &reply, context.log()?)?;
+    let mut response = view::order(StatusCode::CREATED, &reply, &context.log()?)?;
     let location = format!("{}/{}", incoming.uri.path(), reply.order.id);
     response.headers_mut().insert(header::LOCATION, view::header_value(location)?);
     Ok(response)
@@ -119,7 +119,7 @@ async fn change(
         command.expected_revision = Some(revision_of(context, command.order_id, revisions).await?);
     }
     let reply = send(context, command).await?;
-    view::order(StatusCode::OK, &reply, context.log()?)
+    view::order(StatusCode::OK, &reply, &context.log()?)
 }
 
 /// The id of the path as text; notes when it is not even that.

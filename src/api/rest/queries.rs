@@ -40,21 +40,21 @@ use crate::{
 /// As the table of reasons has them.
 pub async fn get(State(context): State<Shared>, id: Id, request: Request) -> Reply {
     let request = request.into_parts().0;
-    let log = context.store.log_id();
+    let log = context.known_log();
     let mut violations = Violations::default();
     let id = path_id(id, &mut violations);
     let order_id = id.as_deref().and_then(|id| violations.order_id("id", id));
     let query = Query::read(&request.uri, ["revision", "asOf"], &mut violations);
     let until = until(&query, &mut violations);
-    let consistency = headers::consistency(&request.headers, &mut violations, log);
+    let consistency = headers::consistency(&request.headers, &mut violations, log.as_ref());
     headers::check_if_none_match(&request.headers, &mut violations);
     let query = order_id.zip(until).map(|(order_id, until)| GetOrder { order_id, until, consistency });
     let loaded = context.mediator.send(violations.finish(query)?).await?;
     let log = context.log()?;
     if headers::has_already(&request.headers, loaded.order.revision) {
-        return view::not_modified(&loaded, log);
+        return view::not_modified(&loaded, &log);
     }
-    view::order(StatusCode::OK, &loaded, log)
+    view::order(StatusCode::OK, &loaded, &log)
 }
 
 fn until(query: &Query<2>, violations: &mut Violations) -> Option<Until> {
@@ -109,19 +109,19 @@ pub const LIST_PARAMETERS: [&str; 7] =
 /// As the table of reasons has them.
 pub async fn list(State(context): State<Shared>, request: Request) -> Reply {
     let request = request.into_parts().0;
-    let log = context.store.log_id();
+    let log = context.known_log();
     let mut noted = Violations::default();
     let query = Query::read(&request.uri, LIST_PARAMETERS, &mut noted);
     let wanted = list_request(&query, &request.headers, &mut noted);
-    let (list, fingerprint) = settle(noted, queries::parse_list(&wanted, log))?;
+    let (list, fingerprint) = settle(noted, queries::parse_list(&wanted, log.as_ref()))?;
     let page = context.mediator.send(list).await?;
     let log = context.log()?;
     let rows = page.answer.rows.iter().map(RowView::of).collect::<Result<Vec<_>, _>>()?;
     let mut response = view::json(StatusCode::OK, &rows);
-    view::set_token(&mut response, log, page.position)?;
+    view::set_token(&mut response, &log, page.position)?;
     if let Some(next) = page.answer.next {
         let key = PageKey { created_at_micros: next.created_at_micros, order_id: next.id };
-        let link = query.next_link(request.uri.path(), "pageToken", &cursor::encode_page_token(log, fingerprint, key));
+        let link = query.next_link(request.uri.path(), "pageToken", &cursor::encode_page_token(&log, fingerprint, key));
         response.headers_mut().insert(http::header::LINK, view::header_value(link)?);
     }
     Ok(response)
@@ -175,15 +175,15 @@ struct ByStatus {
 /// As the table of reasons has them.
 pub async fn stats(State(context): State<Shared>, request: Request) -> Reply {
     let request = request.into_parts().0;
-    let log = context.store.log_id();
+    let log = context.known_log();
     let mut violations = Violations::default();
     super::query::none(&request.uri, &mut violations);
-    let consistency = headers::consistency(&request.headers, &mut violations, log);
+    let consistency = headers::consistency(&request.headers, &mut violations, log.as_ref());
     violations.finish(Some(()))?;
     let stats = context.mediator.send(GetOrderStats { consistency }).await?;
     let log = context.log()?;
     let mut response = view::json(StatusCode::OK, &stats_view(&context, &stats.answer)?);
-    view::set_token(&mut response, log, stats.position)?;
+    view::set_token(&mut response, &log, stats.position)?;
     Ok(response)
 }
 

@@ -13,7 +13,7 @@ use http::{HeaderValue, Response, header};
 use super::{events, problem};
 use crate::{
     api::{
-        EventStreamPlace, cursor,
+        EventStreamPlace, Signer, cursor,
         error::ApiError,
         paced::{Ending, PacedBody},
     },
@@ -22,7 +22,7 @@ use crate::{
         history::{EventFeed, OrderHistory, Step},
     },
     byte_budget::HeldBytes,
-    event_store::{LogId, LogPoint, Revision, StoredEvent},
+    event_store::{LogPoint, Revision, StoredEvent},
 };
 
 /// The media type.
@@ -66,14 +66,14 @@ impl Source {
     }
 
     /// The id after which to resume once everything up to now has been seen.
-    fn id(&self, log: LogId) -> String {
+    fn id(&self, log: &Signer) -> String {
         match self {
             Self::Order(history) => history.revision().to_string(),
             Self::All(feed) => cursor::encode_cursor(log, feed.point()),
         }
     }
 
-    fn id_of(&self, event: &StoredEvent, log: LogId) -> String {
+    fn id_of(&self, event: &StoredEvent, log: &Signer) -> String {
         match self {
             Self::Order(_) => event.revision.to_string(),
             Self::All(_) => cursor::encode_cursor(log, LogPoint::after(event)),
@@ -83,7 +83,7 @@ impl Source {
 
 struct Tail {
     source: Source,
-    log: LogId,
+    log: Signer,
     path: String,
     batch: VecDeque<StoredEvent>,
     is_over: bool,
@@ -93,7 +93,7 @@ struct Tail {
 /// A reply that sends what comes from `source` until the client goes or the node drains; what it has made and the client has not taken counts
 /// in `held`.
 #[must_use]
-pub fn reply(source: Source, log: LogId, path: String, place: EventStreamPlace, held: HeldBytes) -> Response<Body> {
+pub fn reply(source: Source, log: Signer, path: String, place: EventStreamPlace, held: HeldBytes) -> Response<Body> {
     let ending = last_words(AppError::ReadersBehind, &path);
     let tail = Tail { source, log, path, batch: VecDeque::new(), is_over: false, _place: place };
     let greeting = Bytes::from_static(b"retry: 1000\n: connected\n\n");
@@ -144,9 +144,9 @@ impl Tail {
         {
             let length = out.len();
             out.extend_from_slice(b"id: ");
-            out.extend_from_slice(self.source.id_of(&event, self.log).as_bytes());
+            out.extend_from_slice(self.source.id_of(&event, &self.log).as_bytes());
             out.extend_from_slice(b"\ndata: ");
-            if let Err(error) = events::write(&event, self.log, &mut out) {
+            if let Err(error) = events::write(&event, &self.log, &mut out) {
                 out.truncate(length);
                 out.extend_from_slice(&self.end(error));
                 break;
@@ -163,7 +163,7 @@ impl Tail {
     }
 
     fn id(&self) -> String {
-        self.source.id(self.log)
+        self.source.id(&self.log)
     }
 }
 

@@ -207,7 +207,7 @@ pub async fn cluster(State(context): State<Shared>, uri: Uri) -> Reply {
         datacenter_id: node.identity.datacenter_id(),
         worker_id: node.identity.worker_id(),
         roles: &node.roles,
-        position: cursor::encode_cursor(log, node.position.into()),
+        position: cursor::encode_cursor(&log, node.position.into()),
         lag: node.lag,
         is_this_node: node.name == context.cluster.this_node(),
     });

@@ -9,14 +9,14 @@ use serde::{Serialize, Serializer};
 
 use super::{decimal::Amount, problem::CONSISTENCY_TOKEN, time::Rfc3339};
 use crate::{
-    api::{cursor, error::ApiError, grpc::queries},
+    api::{Signer, cursor, error::ApiError, grpc::queries},
     application::LoadedOrder,
     domain::{
         money::Currency,
         order::{Item, Order},
         timestamp::Timestamp,
     },
-    event_store::{LogId, Position},
+    event_store::Position,
     projections::status_of_code,
     read_model::Row,
 };
@@ -46,7 +46,7 @@ pub fn header_value(text: String) -> Result<HeaderValue, ApiError> {
 ///
 /// # Errors
 /// None in practice.
-pub fn set_token(response: &mut Response<Body>, log: LogId, position: Position) -> Result<(), ApiError> {
+pub fn set_token(response: &mut Response<Body>, log: &Signer, position: Position) -> Result<(), ApiError> {
     let token = header_value(cursor::encode_token(log, position))?;
     response.headers_mut().insert(CONSISTENCY_TOKEN, token);
     Ok(())
@@ -56,7 +56,7 @@ pub fn set_token(response: &mut Response<Body>, log: LogId, position: Position) 
 ///
 /// # Errors
 /// None in practice.
-pub fn order(status: StatusCode, loaded: &LoadedOrder, log: LogId) -> Result<Response<Body>, ApiError> {
+pub fn order(status: StatusCode, loaded: &LoadedOrder, log: &Signer) -> Result<Response<Body>, ApiError> {
     let mut response = json(status, &OrderView::from(&loaded.order));
     tag(&mut response, loaded, log)?;
     Ok(response)
@@ -66,14 +66,14 @@ pub fn order(status: StatusCode, loaded: &LoadedOrder, log: LogId) -> Result<Res
 ///
 /// # Errors
 /// None in practice.
-pub fn not_modified(loaded: &LoadedOrder, log: LogId) -> Result<Response<Body>, ApiError> {
+pub fn not_modified(loaded: &LoadedOrder, log: &Signer) -> Result<Response<Body>, ApiError> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NOT_MODIFIED;
     tag(&mut response, loaded, log)?;
     Ok(response)
 }
 
-fn tag(response: &mut Response<Body>, loaded: &LoadedOrder, log: LogId) -> Result<(), ApiError> {
+fn tag(response: &mut Response<Body>, loaded: &LoadedOrder, log: &Signer) -> Result<(), ApiError> {
     let etag = header_value(format!("\"{}\"", loaded.order.revision))?;
     response.headers_mut().insert(header::ETAG, etag);
     set_token(response, log, loaded.position)

@@ -25,7 +25,7 @@ use crate::{
     },
     event_store::{
         AppendError, Appended, Commit, CommitId, Direction, Durability, EventStore, ExpectedRevision, LogId, Position,
-        RecordedCommit, RequestKey, StoreError, StreamId,
+        RecordedCommit, RequestKey, StoreError, StreamId, TokenKey,
     },
 };
 
@@ -80,6 +80,10 @@ impl Store {
 impl EventStore for Store {
     fn log_id(&self) -> Option<LogId> {
         self.log().log_id()
+    }
+
+    fn token_key(&self) -> Option<TokenKey> {
+        self.log().token_key()
     }
 
     fn connections(&self) -> watch::Receiver<u64> {

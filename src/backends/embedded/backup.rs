@@ -33,7 +33,7 @@ pub struct BackedUp {
 /// Copies the data folder `dir` into `target`, which must not have a database yet, and which is then a data folder itself.
 ///
 /// The copy is what was committed at one moment; whoever uses `dir`, this process or another, goes on as if nothing were. It gets a
-/// log id of its own: from here on the two logs grow apart, so that the cursor of one means nothing in the other. It is checked,
+/// log id and a key of its own: from here on the two logs grow apart, so that the cursor of one means nothing in the other. It is checked,
 /// every event by its checksum, before it gets its name: a copy that is there is whole and synced.
 ///
 /// # Errors
@@ -86,6 +86,7 @@ fn copy(source: &Connection, file: &Path) -> Result<BackedUp, OpenError> {
         copy.execute(renamed, [done.log_id.0]).map_err(DbError::from)?;
     }
     copy.execute("UPDATE facts SET value = ?1 WHERE name = 'log_id'", [done.log_id.0]).map_err(DbError::from)?;
+    schema::forget_token_key(&copy)?;
     copy.close().map_err(|(_, error)| DbError::from(error))?;
     Ok(done)
 }

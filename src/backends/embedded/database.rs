@@ -28,7 +28,7 @@ use super::{
     schema,
 };
 use crate::{
-    event_store::{AppendError, Commit, Durability, LogId, Position, StoreError},
+    event_store::{AppendError, Commit, Durability, LogId, Position, StoreError, TokenKey},
     private_files,
 };
 
@@ -37,6 +37,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Database {
     log_id: LogId,
+    token_key: TokenKey,
     durability: Durability,
     tail: Arc<Tail>,
     readers: Readers,
@@ -84,6 +85,7 @@ impl Database {
             tracing::info!("made a new read model in {}", file.display());
         }
         let log_id = schema::log_id(connection.connection())?;
+        let token_key = schema::token_key(connection.connection())?;
         let tail = Arc::new(Tail::load(connection.connection())?);
         let log = LogWriter::load(connection.connection(), Arc::clone(&tail))?;
         let queue = Arc::new(Queue::default());
@@ -94,6 +96,7 @@ impl Database {
             .spawn(move || write(&work, connection, log, dir))?;
         Ok(Self {
             log_id,
+            token_key,
             durability: if is_durable { Durability::Machine } else { Durability::Process },
             tail,
             readers: Readers::new(file),
@@ -105,6 +108,10 @@ impl Database {
 
     pub(super) const fn log_id(&self) -> LogId {
         self.log_id
+    }
+
+    pub(super) const fn token_key(&self) -> TokenKey {
+        self.token_key
     }
 
     pub(super) const fn durability(&self) -> Durability {

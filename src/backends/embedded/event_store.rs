@@ -20,7 +20,7 @@ use crate::{
     deadline,
     event_store::{
         AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, Position, RecordedCommit, RequestKey,
-        Revision, StoreError, StoredEvent, StreamId,
+        Revision, StoreError, StoredEvent, StreamId, TokenKey,
     },
 };
 
@@ -40,6 +40,10 @@ impl EmbeddedEventStore {
 impl EventStore for EmbeddedEventStore {
     fn log_id(&self) -> Option<LogId> {
         Some(self.0.log_id())
+    }
+
+    fn token_key(&self) -> Option<TokenKey> {
+        Some(self.0.token_key())
     }
 
     fn connections(&self) -> watch::Receiver<u64> {

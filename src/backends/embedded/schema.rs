@@ -1,12 +1,12 @@
 //! What is in the file, and how files of earlier versions become files of this one.
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension as _};
 
 use super::{
     end,
     error::{DbError, OpenError},
 };
-use crate::event_store::LogId;
+use crate::event_store::{LogId, TokenKey};
 
 /// One script a version, in order: never changed once released, only added to.
 pub(super) const MIGRATIONS: &[&str] = &[
@@ -52,6 +52,7 @@ pub(super) fn migrate(connection: &Connection) -> Result<(), OpenError> {
             [fastrand::u32(1..)],
         )
         .map_err(DbError::from)?;
+    make_token_key(connection)?;
     end::check(connection)?;
     Ok(())
 }
@@ -94,4 +95,49 @@ pub(super) fn log_id(connection: &Connection) -> Result<LogId, DbError> {
         Ok(id) if id != 0 => Ok(LogId(id)),
         _ => Err(DbError::Corrupt(format!("log id {value}"))),
     }
+}
+
+/// The facts that hold the key of the log, 64 bits each: a fact is a number, in the files of all versions.
+const TOKEN_KEY: [&str; 4] = ["token_key_1", "token_key_2", "token_key_3", "token_key_4"];
+
+/// Makes the key of the log unless it has one: a log of an earlier version has none.
+fn make_token_key(connection: &Connection) -> Result<(), OpenError> {
+    if has_token_key(connection)? {
+        return Ok(());
+    }
+    let key = TokenKey::random().map_err(OpenError::new)?;
+    let mut values = [0; TOKEN_KEY.len()];
+    for (value, bytes) in values.iter_mut().zip(key.bytes().as_chunks().0) {
+        *value = i64::from_be_bytes(*bytes);
+    }
+    // All or none of them, since one statement writes them.
+    let insert =
+        "INSERT INTO facts VALUES ('token_key_1', ?1), ('token_key_2', ?2), ('token_key_3', ?3), ('token_key_4', ?4)";
+    connection.execute(insert, values).map_err(DbError::from)?;
+    Ok(())
+}
+
+fn has_token_key(connection: &Connection) -> Result<bool, DbError> {
+    let count = "SELECT count(*) FROM facts WHERE name LIKE 'token_key_%'";
+    Ok(connection.query_row(count, [], |row| row.get::<_, i64>(0))? > 0)
+}
+
+/// The key of the log.
+///
+/// # Errors
+/// [`DbError::Corrupt`] if a part of it is missing.
+pub(super) fn token_key(connection: &Connection) -> Result<TokenKey, DbError> {
+    let mut key = [0; TokenKey::BYTES];
+    for (name, bytes) in TOKEN_KEY.into_iter().zip(key.as_chunks_mut().0) {
+        let part = connection.query_row("SELECT value FROM facts WHERE name = ?1", [name], |row| row.get::<_, i64>(0));
+        let part = part.optional()?.ok_or_else(|| DbError::Corrupt(format!("the fact {name} is missing")))?;
+        *bytes = part.to_be_bytes();
+    }
+    Ok(TokenKey::of(key))
+}
+
+/// Takes the key away: the log has become another one, and gets its own when it is opened.
+pub(super) fn forget_token_key(connection: &Connection) -> Result<(), DbError> {
+    connection.execute("DELETE FROM facts WHERE name LIKE 'token_key_%'", [])?;
+    Ok(())
 }

@@ -22,7 +22,7 @@ use self::log::Log;
 use super::numbers::{NumberMap, SHARDS, shard};
 use crate::event_store::{
     AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, Position, RecordedCommit, RequestKey,
-    RequestScope, Revision, StoreError, StoredEvent, StreamId,
+    RequestScope, Revision, StoreError, StoredEvent, StreamId, TokenKey,
 };
 
 /// How many events a store holds unless told otherwise.
@@ -32,6 +32,7 @@ pub const DEFAULT_MAX_EVENTS: u32 = 100_000_000;
 #[derive(Debug)]
 pub struct MemoryEventStore {
     id: LogId,
+    token_key: Option<TokenKey>,
     max_events: u32,
     log: Log,
     streams: Box<[RwLock<Streams>]>,
@@ -89,6 +90,8 @@ impl MemoryEventStore {
     pub fn new(max_events: u32) -> Self {
         Self {
             id: LogId(fastrand::u32(1..)),
+            // An operating system without random bytes gives out no tokens.
+            token_key: TokenKey::random().ok(),
             // One less than a u32 has, so that "the next position" always exists.
             max_events: max_events.min(u32::MAX - 1),
             log: Log::new(),
@@ -199,6 +202,10 @@ impl Default for MemoryEventStore {
 impl EventStore for MemoryEventStore {
     fn log_id(&self) -> Option<LogId> {
         Some(self.id)
+    }
+
+    fn token_key(&self) -> Option<TokenKey> {
+        self.token_key
     }
 
     fn connections(&self) -> watch::Receiver<u64> {

@@ -57,7 +57,7 @@ use super::{
 };
 use crate::event_store::{
     AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, Position, RecordedCommit, RequestKey,
-    RequestScope, Revision, StoreError, StoredEvent, StreamId,
+    RequestScope, Revision, StoreError, StoredEvent, StreamId, TokenKey,
 };
 
 /// How long a check may take.
@@ -258,6 +258,10 @@ fn foreign(what: &str, sequence: u64, why: &str) -> StoreError {
 impl EventStore for NatsEventStore {
     fn log_id(&self) -> Option<LogId> {
         self.shared.log.id()
+    }
+
+    fn token_key(&self) -> Option<TokenKey> {
+        self.shared.log.token_key()
     }
 
     fn connections(&self) -> watch::Receiver<u64> {

@@ -23,6 +23,7 @@
 //!   ordersystem.log.confirm           markers: only where there are replicas, see `docs/decisions/0017`
 //! ordersystem-requests                stream: request ids that are unique in the log, each with its commit
 //!   ordersystem.request.<id, base64>
+//! KV_ordersystem-checkpoints          bucket: how far followers are, and as `token-key-<log>` what signs the tokens of the log
 //! ```
 
 mod api;

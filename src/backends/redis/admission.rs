@@ -9,7 +9,7 @@ use super::{
     permissions::{self, Roles},
     server::ServerFacts,
 };
-use crate::event_store::LogId;
+use crate::event_store::{LogId, TokenKey};
 
 /// Why a server is not used, and whether that can change without an operator.
 pub(super) struct Refusal {
@@ -39,6 +39,9 @@ impl Shared {
         }
         if self.holds_log {
             self.admit_log(connection).await?;
+            if self.roles().writes_log {
+                self.admit_token_key(connection).await?;
+            }
         }
         *self.facts.lock().unwrap_or_else(PoisonError::into_inner) = Some(facts.clone());
         Ok(facts)
@@ -84,11 +87,7 @@ impl Shared {
     /// Checks that the server holds the log that it held before; the first time, finds out which, or makes it.
     async fn admit_log(&self, connection: &mut MultiplexedConnection) -> Result<(), Refusal> {
         let key = format!("{{{}}}:log-id", self.options.prefix);
-        let refusal = |error: RedisError| Refusal {
-            is_final: is_denied(&error) || error.code() == Some("WRONGTYPE"),
-            why: format!("{key}: {}", self.error_in_words(&error)),
-            is_permission: false,
-        };
+        let refusal = |error: RedisError| self.key_refusal(&key, &error);
         let known = self.log.get().copied();
         let mut found: Option<String> = redis::cmd("GET").arg(&key).query_async(connection).await.map_err(refusal)?;
         if found.is_none() && known.is_none() && !self.options.makes_log {
@@ -114,6 +113,37 @@ impl Shared {
                 Err(Refusal::passing(format!("{key} names another log than this node has been working on")))
             }
             (None, None) => Err(Refusal::lasting(format!("{key} is not the number of a log"))),
+        }
+    }
+
+    /// Finds out the key of the log, or makes it: a log of an earlier version has none. Where the server has lost it, as one that took over too
+    /// early, it gets again what this node knows.
+    async fn admit_token_key(&self, connection: &mut MultiplexedConnection) -> Result<(), Refusal> {
+        let name = format!("{{{}}}:log-key", self.options.prefix);
+        let refusal = |error: RedisError| self.key_refusal(&name, &error);
+        let mut found: Option<Vec<u8>> = redis::cmd("GET").arg(&name).query_async(connection).await.map_err(refusal)?;
+        if found.is_none() {
+            let known = *self.token_key.lock().unwrap_or_else(PoisonError::into_inner);
+            let new = known.map_or_else(TokenKey::random, Ok).map_err(|why| Refusal::passing(why.to_string()))?;
+            // Of nodes that do this together one makes it, and all read it.
+            let mut make = redis::cmd("SET");
+            make.arg(&name).arg(new.to_hex()).arg("NX");
+            let _: Value = make.query_async(connection).await.map_err(refusal)?;
+            found = redis::cmd("GET").arg(&name).query_async(connection).await.map_err(refusal)?;
+        }
+        let Some(found) = found.as_deref().and_then(TokenKey::from_hex) else {
+            return Err(Refusal::lasting(format!("{name} is not the key of a log, 64 hexadecimal digits")));
+        };
+        *self.token_key.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
+        Ok(())
+    }
+
+    /// Why what is kept under `key` cannot be used.
+    fn key_refusal(&self, key: &str, error: &RedisError) -> Refusal {
+        Refusal {
+            is_final: is_denied(error) || error.code() == Some("WRONGTYPE"),
+            why: format!("{key}: {}", self.error_in_words(error)),
+            is_permission: false,
         }
     }
 

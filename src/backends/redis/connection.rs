@@ -27,7 +27,7 @@ use super::{
     script::Script,
     server::ServerFacts,
 };
-use crate::event_store::{Confirmations, LogId};
+use crate::event_store::{Confirmations, LogId, TokenKey};
 
 static WRITE: Script = Script::new(include_str!("write.lua"));
 
@@ -134,10 +134,18 @@ impl Redis {
     pub fn start(options: RedisOptions, holds_log: bool) -> Result<Self, String> {
         let address = Address::parse(&options.url)?;
         let state = watch::Sender::new(State::Down(Down::now("not connected yet".to_owned())));
-        let (connections, log, facts) = (watch::Sender::new(0), OnceLock::new(), Mutex::default());
-        let (lost, confirmations) = (Notify::new(), Confirmations::new(CONFIRM_PACE));
-        let shared =
-            Arc::new(Shared { options, address, state, lost, connections, log, holds_log, facts, confirmations });
+        let shared = Arc::new(Shared {
+            options,
+            address,
+            state,
+            lost: Notify::new(),
+            connections: watch::Sender::new(0),
+            log: OnceLock::new(),
+            token_key: Mutex::default(),
+            holds_log,
+            facts: Mutex::default(),
+            confirmations: Confirmations::new(CONFIRM_PACE),
+        });
         let keeper = Arc::new(AbortOnDrop(tokio::spawn(Arc::clone(&shared).keep_connected())));
         Ok(Self { shared, _keeper: keeper })
     }
@@ -225,6 +233,12 @@ impl Redis {
     #[must_use]
     pub fn log_id(&self) -> Option<LogId> {
         self.shared.log.get().copied()
+    }
+
+    /// The key of that log; `None` also for a connection that does not write it.
+    #[must_use]
+    pub fn token_key(&self) -> Option<TokenKey> {
+        *self.shared.token_key.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How often a connection has been made. Whoever sees another number than before may talk to a server that has lost what it held: it

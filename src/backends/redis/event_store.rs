@@ -32,7 +32,7 @@ use super::{
 };
 use crate::event_store::{
     AppendError, Appended, Commit, Direction, Durability, EventStore, ExpectedRevision, LogId, Position,
-    RecordedCommit, RequestKey, RequestScope, Revision, StoreError, StoredEvent, StreamId, on_one,
+    RecordedCommit, RequestKey, RequestScope, Revision, StoreError, StoredEvent, StreamId, TokenKey, on_one,
 };
 
 static APPEND: Script = Script::new(concat!(include_str!("need.lua"), include_str!("event_store/append.lua")));
@@ -283,6 +283,10 @@ fn store_error(error: CallError) -> StoreError {
 impl EventStore for RedisEventStore {
     fn log_id(&self) -> Option<LogId> {
         self.redis.log_id()
+    }
+
+    fn token_key(&self) -> Option<TokenKey> {
+        self.redis.token_key()
     }
 
     fn connections(&self) -> watch::Receiver<u64> {

@@ -19,7 +19,7 @@ use super::{
     pools::{PoolError, Pools},
     server::ServerFacts,
 };
-use crate::event_store::{Confirmations, LogId};
+use crate::event_store::{Confirmations, LogId, TokenKey};
 
 /// The pause before the second try to connect; doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -46,6 +46,8 @@ pub(super) struct Shared {
     pub connections: watch::Sender<u64>,
     /// Which log the server held when it was first seen, if this connection serves a log.
     pub log: OnceLock<LogId>,
+    /// The key of that log, as it was last seen, if this connection writes it.
+    pub token_key: Mutex<Option<TokenKey>>,
     pub holds_log: bool,
     pub facts: Mutex<Option<ServerFacts>>,
     /// The links that Sentinels have confirmed, by their numbers.

@@ -11,6 +11,7 @@
 //!
 //! ```text
 //! {ordersystem}:log-id              which log this is
+//! {ordersystem}:log-key             what signs its tokens
 //! {ordersystem}:log                 stream: all events; entry 0-<position>, with the request key of the commit that it begins
 //! {ordersystem}:order:<number>      list: the positions of the order's events, by revision
 //! {ordersystem}:requests:<number>   hash: the request ids that the order has seen

@@ -66,6 +66,8 @@ const READ_LOG: &[&str] = &[
 ];
 const WRITE_LOG: &[&str] = &[
     "SET {p}:log-id 1 NX",
+    "GET {p}:log-key",
+    "SET {p}:log-key - NX",
     "XADD {p}:log 0-* r 1",
     "XLEN {p}:log",
     "RPUSH {p}:order:0 1",

@@ -165,5 +165,8 @@ fn a_store_says_that_it_is_well_and_which_log_it_is() {
         store.check().await.unwrap();
         assert_ne!(store.log_id().unwrap().0, 0);
         assert_eq!(store.log_id(), store.log_id());
+        let key = store.token_key().expect("a store that is written has a key");
+        assert_eq!(store.token_key(), Some(key));
+        assert_ne!(key.bytes(), &[0; 32]);
     });
 }

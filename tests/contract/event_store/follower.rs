@@ -6,7 +6,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use ordersystem::event_store::{Durability, LogId, StoreError};
+use ordersystem::event_store::{Durability, LogId, StoreError, TokenKey};
 use tokio::sync::watch;
 
 use super::*;
@@ -31,6 +31,10 @@ struct AppendsAfterRead {
 impl EventStore for AppendsAfterRead {
     fn log_id(&self) -> Option<LogId> {
         self.store.log_id()
+    }
+
+    fn token_key(&self) -> Option<TokenKey> {
+        self.store.token_key()
     }
 
     fn connections(&self) -> watch::Receiver<u64> {

@@ -22,7 +22,7 @@ use ordersystem::{
     },
     event_store::{
         AppendError, Appended, Commit, CommitId, Direction, Durability, EventStore, ExpectedRevision, LogId, Position,
-        RecordedCommit, RequestKey, Revision, StoreError, StoredEvent, StreamId,
+        RecordedCommit, RequestKey, Revision, StoreError, StoredEvent, StreamId, TokenKey,
     },
 };
 use tokio::sync::watch;
@@ -131,6 +131,10 @@ impl WatchedLog {
 impl EventStore for WatchedLog {
     fn log_id(&self) -> Option<LogId> {
         Some(self.id)
+    }
+
+    fn token_key(&self) -> Option<TokenKey> {
+        None
     }
     fn connections(&self) -> watch::Receiver<u64> {
         self.inner.connections()

@@ -21,7 +21,7 @@ use crate::{
     },
     event_store::{
         AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, Position, RecordedCommit, RequestKey,
-        Revision, StoreError, StoredEvent, StreamId,
+        Revision, StoreError, StoredEvent, StreamId, TokenKey,
     },
 };
 
@@ -117,6 +117,11 @@ where
 impl EventStore for ReadOnlyEventStore {
     fn log_id(&self) -> Option<LogId> {
         Some(self.log_id)
+    }
+
+    /// None: whoever only reads gives out no tokens.
+    fn token_key(&self) -> Option<TokenKey> {
+        None
     }
 
     fn connections(&self) -> watch::Receiver<u64> {

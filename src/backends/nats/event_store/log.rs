@@ -13,17 +13,18 @@ use std::{
 
 use async_nats::{HeaderMap, header};
 use serde_json::{Value, json};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::commit::last_position;
 use crate::{
     backends::nats::{
         api::{CallError, Which, code},
         connection::{Nats, NotConnected},
+        kv::{Bucket, WriteError},
         monitor::{Synced, Unread},
         server::{ServerFacts, StreamFacts},
     },
-    event_store::{Durability, LogId, Position, StoreError},
+    event_store::{Durability, LogId, Position, StoreError, TokenKey},
 };
 
 /// What the first message of the log says, before the number of the log.
@@ -32,6 +33,8 @@ const FIRST_MESSAGE: &str = "log of ordersystem, number ";
 pub(super) const FIRST_SEQUENCE: u64 = 1;
 /// After a failure the streams are not looked at again for so long.
 const PAUSE: Duration = Duration::from_millis(100);
+/// How long it is looked whether the key of the log is still kept, where it is known.
+const CONFIRM_KEY_WITHIN: Duration = Duration::from_millis(300);
 
 /// The streams on the server that is connected to.
 #[derive(Debug)]
@@ -42,6 +45,9 @@ pub(super) struct Log {
     /// The stream of request ids.
     pub requests: String,
     id: OnceLock<LogId>,
+    /// Where the key of the log is kept: beside it, since a message of the log would be an event to earlier versions.
+    keys: Bucket,
+    token_key: Mutex<Option<TokenKey>>,
     /// The connection on which all was found in order; 0: none.
     admitted: AtomicU64,
     facts: Mutex<Option<Facts>>,
@@ -82,6 +88,8 @@ impl Log {
         Self {
             stream: nats.stream_name("log"),
             requests: nats.stream_name("requests"),
+            keys: Bucket::new(nats.clone(), "checkpoints"),
+            token_key: Mutex::default(),
             nats,
             id: OnceLock::new(),
             admitted: AtomicU64::new(0),
@@ -93,6 +101,10 @@ impl Log {
 
     pub(super) fn id(&self) -> Option<LogId> {
         self.id.get().copied()
+    }
+
+    pub(super) fn token_key(&self) -> Option<TokenKey> {
+        *self.token_key.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn durability(&self) -> Durability {
@@ -201,7 +213,10 @@ impl Log {
         let least = if requests.durability(&synced) < log.durability(&synced) { &requests } else { &log };
         let detail = least.survival(&synced);
         let is_replicated = log.is_replicated() || requests.is_replicated();
-        self.find_id(&log).await?;
+        let id = self.find_id(&log).await?;
+        if self.nats.options().makes_log {
+            self.find_token_key(id).await?;
+        }
         let streams = if log.survival(&synced) == requests.survival(&synced) {
             format!("streams {} and {}: {detail}", self.stream, self.requests)
         } else {
@@ -264,7 +279,7 @@ impl Log {
     }
 
     /// Checks that it is the log that it was before; the first time finds out which, or makes it.
-    async fn find_id(&self, log: &StreamFacts) -> Result<(), NotConnected> {
+    async fn find_id(&self, log: &StreamFacts) -> Result<LogId, NotConnected> {
         let known = self.id();
         let mut found = self.first_message().await?;
         if found == First::Missing && log.is_empty() && known.is_none() && self.nats.options().makes_log {
@@ -280,10 +295,9 @@ impl Log {
         match (found, known) {
             (First::Names(found), None) => {
                 // Only one looks at a time.
-                let _ = self.id.set(found);
-                Ok(())
+                Ok(*self.id.get_or_init(|| found))
             }
-            (First::Names(found), Some(known)) if found == known => Ok(()),
+            (First::Names(found), Some(known)) if found == known => Ok(found),
             // A leader that is new, or that has been deposed, may not have it.
             (First::Missing, _) if log.is_replicated() => Err(NotConnected::Yet(format!(
                 "the server that answers does not show the first message of stream {}",
@@ -298,6 +312,44 @@ impl Log {
                 self.stream
             ))),
         }
+    }
+
+    /// Finds out the key of the log, or makes it: a log of an earlier version has none. Where the bucket was lost with it, it gets again what this
+    /// node knows; a node that knows the key needs no bucket.
+    async fn find_token_key(&self, id: LogId) -> Result<(), NotConnected> {
+        let known = self.token_key();
+        let looked = self.shared_token_key(id, known);
+        let found = match known {
+            Some(known) => timeout(CONFIRM_KEY_WITHIN, looked).await.unwrap_or(Ok(known)),
+            None => looked.await,
+        };
+        match found {
+            Ok(key) => {
+                *self.token_key.lock().unwrap_or_else(PoisonError::into_inner) = Some(key);
+                Ok(())
+            }
+            Err(_) if known.is_some() => Ok(()),
+            Err(why) => Err(NotConnected::Yet(format!("the key of the log cannot be had: {why}"))),
+        }
+    }
+
+    async fn shared_token_key(&self, id: LogId, known: Option<TokenKey>) -> Result<TokenKey, String> {
+        // A log that is made again is another one, and the bucket may still be there.
+        let name = format!("token-key-{:08x}", id.0);
+        let new = known.map_or_else(TokenKey::random, Ok).map_err(|why| why.to_string())?;
+        let entry = self.keys.get(&name).await?;
+        let expected = entry.as_ref().map_or(0, |entry| entry.revision);
+        let mut found = entry.and_then(|entry| entry.value);
+        if found.is_none() {
+            // Of nodes that do this together one makes it, and all read it.
+            match self.keys.write(&name, Some(new.to_hex().into()), expected).await {
+                Ok(_) => return Ok(new),
+                Err(WriteError::Conflict) => found = self.keys.get(&name).await?.and_then(|entry| entry.value),
+                Err(WriteError::Unavailable(why)) => return Err(why),
+            }
+        }
+        let found = found.ok_or("it was not there a moment after it had been made")?;
+        TokenKey::from_hex(&found).ok_or_else(|| format!("what is kept as {name} is none"))
     }
 
     async fn first_message(&self) -> Result<First, NotConnected> {
