@@ -6,12 +6,14 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::{HeaderMap, Method, Response};
+use http::{HeaderMap, Method, Response, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::BodyExt as _;
 
 use super::error::ApiError;
 use crate::application::{
@@ -23,7 +25,7 @@ use crate::application::{
 #[must_use]
 pub fn class_of_method(path: &str) -> Option<Class> {
     match path.strip_prefix("/catga.orders.v1.")? {
-        // Each of its commands is bounded by itself.
+        // Each of its commands is let in by itself.
         "OrderCommandService/ExecuteCommands" => None,
         "OrderQueryService/GetOrder" | "OrderQueryService/GetOrderStats" => Some(Class::Read),
         "OrderQueryService/ListOrders" | "OrderQueryService/BatchGetOrders" => Some(Class::BulkRead),
@@ -140,6 +142,48 @@ impl HttpBody for AdmittedBody {
 
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
+    }
+}
+
+/// The largest body of a refused request that is read and thrown away, and for how long: over HTTP/1 the next request can follow it then.
+const MAX_READ_AWAY_BYTES: usize = 16 * 1024;
+const READ_AWAY_WITHIN: Duration = Duration::from_millis(100);
+
+/// The body of a request over HTTP/1 that is not let in.
+#[derive(Debug)]
+pub struct SmallBody {
+    inner: Body,
+    /// Whether it is worth reading.
+    is_small: bool,
+}
+
+impl SmallBody {
+    /// The body `inner` of the request with this head.
+    #[must_use]
+    pub fn of(head: &http::request::Parts, inner: Body) -> Self {
+        let may_fit = inner.size_hint().lower() <= MAX_READ_AWAY_BYTES as u64;
+        // Who asks before sending need not send.
+        let is_asked_for = head.headers.contains_key(header::EXPECT);
+        Self { is_small: may_fit && !is_asked_for, inner }
+    }
+
+    /// Whether nothing of it is left on the connection: most bodies come with their heads.
+    pub async fn is_read_away(mut self) -> bool {
+        if !self.is_small {
+            return self.inner.is_end_stream();
+        }
+        let read = async {
+            let mut left = MAX_READ_AWAY_BYTES;
+            while let Some(frame) = self.inner.frame().await {
+                let Ok(frame) = frame else { return false };
+                match left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) {
+                    Some(less) => left = less,
+                    None => return false,
+                }
+            }
+            true
+        };
+        tokio::time::timeout(READ_AWAY_WITHIN, read).await.unwrap_or(false)
     }
 }
 

@@ -10,7 +10,6 @@ use std::{
 use axum::{Router, body::Body};
 use futures_util::{FutureExt, future::BoxFuture};
 use http::{HeaderName, HeaderValue, Method, Request, Response, Version, header};
-use http_body::Body as _;
 use tonic_health::server::HealthReporter;
 use tonic_web::{GrpcWebLayer, GrpcWebService};
 use tower::{Layer, Service};
@@ -18,7 +17,7 @@ use tower_http::cors::{AllowHeaders, AllowOrigin, Cors, CorsLayer};
 
 use super::{
     Context,
-    admission::{AdmittedBody, GrpcRefusal, class_of_method, class_of_route, overloaded},
+    admission::{AdmittedBody, GrpcRefusal, SmallBody, class_of_method, class_of_route, overloaded},
     browsers::{self, BrowserGate},
     error::{ApiError, Reason},
     grpc::{self, layers::GrpcEdge},
@@ -133,26 +132,33 @@ impl Doors {
 
     /// Refuses a request for which there is no room, with as little work as may be.
     fn shed(&self, request: Request<Body>, protocol: Protocol) -> Answer {
-        let has_body = !request.body().is_end_stream();
         let mut response = match protocol {
             Protocol::Grpc => return std::future::ready(Ok(self.gatekeeper.grpc_refusal.response())).boxed(),
             Protocol::GrpcWeb => end_if_unread(request.version(), self.gatekeeper.grpc_refusal.response()),
             _ => protocol.refuse(&request, &overloaded()),
         };
-        if !has_body {
-            response.headers_mut().remove(header::CONNECTION);
-        }
         browsers::secure(response.headers_mut(), self.browsers.is_tls);
-        if !request.headers().contains_key(header::ORIGIN) {
-            return std::future::ready(Ok(response)).boxed();
+        let is_http1 = request.version() < Version::HTTP_2;
+        let (head, body) = request.into_parts();
+        let rest = is_http1.then(|| SmallBody::of(&head, body));
+        let is_from_page = head.headers.contains_key(header::ORIGIN);
+        let cors = is_from_page.then(|| self.browsers.cors.clone());
+        async move {
+            if let Some(rest) = rest
+                && rest.is_read_away().await
+            {
+                response.headers_mut().remove(header::CONNECTION);
+            }
+            let Some(cors) = cors else { return Ok(response) };
+            // A page may read why.
+            let mut response = Some(response);
+            let answer = tower::service_fn(move |_: Request<Body>| {
+                std::future::ready(Ok::<_, Infallible>(response.take().unwrap_or_default()))
+            });
+            let reply = cors.layer(answer).call(Request::from_parts(head, Body::empty()));
+            reply.await.map(|response| response.map(Body::new))
         }
-        // A page may read why.
-        let mut response = Some(response);
-        let answer = tower::service_fn(move |_: Request<Body>| {
-            std::future::ready(Ok::<_, Infallible>(response.take().unwrap_or_default()))
-        });
-        let reply = self.browsers.cors.layer(answer).call(request);
-        async move { reply.await.map(|response| response.map(Body::new)) }.boxed()
+        .boxed()
     }
 }
 

@@ -113,14 +113,30 @@ impl Admission {
             Class::BulkRead => (&self.reads, 2),
         };
         let limit = limiter.limit.load(Ordering::Relaxed).div_ceil(part);
-        let admitted = limiter.enter(limit).then(|| Call {
-            limiter: Arc::clone(limiter),
-            time: Mutex::new(Time { since: Some(Instant::now()), worked: Duration::ZERO }),
-        });
+        let admitted = limiter.enter(limit).then(|| Call::begin(limiter));
         if admitted.is_none() {
             self.refused[class as usize].increment(1);
         }
         admitted.map(Arc::new)
+    }
+
+    /// Whether a command would be let in.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        let commands = &self.commands;
+        commands.busy.load(Ordering::Relaxed) < commands.limit.load(Ordering::Relaxed)
+    }
+
+    /// Lets a command of a stream in, whether or not there is room: the stream has looked for that, and reads no further while there is none.
+    #[must_use]
+    pub fn join(&self) -> Arc<Call> {
+        self.commands.busy.fetch_add(1, Ordering::Relaxed);
+        Arc::new(Call::begin(&self.commands))
+    }
+
+    /// Counts a command of a stream for which there was no room.
+    pub fn shed(&self) {
+        self.refused[Class::Command as usize].increment(1);
     }
 
     /// Publishes what is cheaper to read now and then than to count each time.
@@ -192,6 +208,12 @@ impl Window {
 }
 
 impl Call {
+    /// A call that has been counted, from now on.
+    fn begin(limiter: &Arc<Limiter>) -> Self {
+        let time = Time { since: Some(Instant::now()), worked: Duration::ZERO };
+        Self { limiter: Arc::clone(limiter), time: Mutex::new(time) }
+    }
+
     /// Lets `work` run as this call, and measures it unless it is given up.
     pub async fn run<T>(self: Arc<Self>, work: impl Future<Output = T>) -> T {
         let done = CALL.scope(Arc::clone(&self), work).await;

@@ -10,17 +10,27 @@ use ordersystem::{
     clock::SystemClock,
     deadline,
     event_store::{AppendError, Commit, CommitId, EventStore as _, ExpectedRevision, Position, StreamId},
-    proto::catga::{orders::v1::ListOrdersRequest, system::v1::GetServerInfoRequest},
+    proto::catga::{
+        orders::v1::{
+            ExecuteCommandsRequest, ExecuteCommandsResponse, ListOrdersRequest, execute_commands_request::Command,
+            execute_commands_response::Outcome,
+        },
+        system::v1::GetServerInfoRequest,
+    },
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
+    sync::mpsc,
     task::JoinSet,
     time::Instant,
 };
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Code;
 
 use crate::{
     faulty::{FaultyStore, Mode},
+    kept_connections::KeptConnection,
     support::{TestServer, new_order, soon, until},
 };
 
@@ -84,6 +94,103 @@ async fn one_call_too_many_is_refused_by_its_head_and_what_is_vital_is_answered(
         outcome.expect("what was in flight finishes");
     }
     client.clone().create_order(new_order("customer-1")).await.expect("there is room again");
+}
+
+/// A server of which all room is taken by commands that hang.
+async fn full() -> (TestServer, Arc<FaultyStore>, JoinSet<bool>) {
+    let (backends, store) = FaultyStore::backends();
+    let server = TestServer::start_on(&[("max-in-flight", "40")], backends, Arc::new(SystemClock)).await;
+    store.appends.set(Mode::Hangs);
+    let client = server.commands().await;
+    let mut waiting = JoinSet::new();
+    for _ in 0..40 {
+        let mut client = client.clone();
+        waiting.spawn(async move { client.create_order(new_order("customer-1")).await.is_ok() });
+    }
+    until("forty appends hang", async || (*store.appending.borrow() == 40).then_some(())).await;
+    (server, store, waiting)
+}
+
+#[tokio::test]
+async fn a_refusal_keeps_the_connection_where_the_body_is_small() {
+    let (server, store, waiting) = full().await;
+    let mut connection = KeptConnection::to(&server).await.expect("connects");
+    for _ in 0..3 {
+        let answer = connection.place_order().await.expect("an answer");
+        assert_eq!((answer.status, answer.closes), (429, false));
+    }
+    let web = connection.post(CREATE, "application/grpc-web+proto", "\0\0\0\0\0").await.expect("an answer");
+    assert_eq!((web.status, web.closes), (200, false), "its status is in a header");
+    let large = "x".repeat(17 * 1024);
+    let answer = KeptConnection::to(&server).await.expect("connects").post("/orders", "application/json", &large).await;
+    assert!(answer.expect("an answer").closes, "there is more of it than is worth reading");
+    let mut asking = KeptConnection::to(&server).await.expect("connects");
+    let head = "POST /orders HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9\r\n";
+    asking.send(&format!("{head}Expect: 100-continue\r\n\r\n")).await.expect("sent");
+    let answer = asking.answer().await.expect("an answer");
+    assert_eq!((answer.status, answer.closes), (429, true), "it is told before it sends");
+    store.appends.set(Mode::Works);
+    assert!(waiting.join_all().await.into_iter().all(|is_done| is_done), "what was in flight finishes");
+    assert_eq!(connection.place_order().await.expect("an answer").status, 201);
+}
+
+/// Commands that hang, of calls to ExecuteCommands; where to send more, and the replies.
+async fn bulk(server: &TestServer, commands: usize) -> (mpsc::Sender<ExecuteCommandsRequest>, Replies) {
+    let (sender, receiver) = mpsc::channel(1_000);
+    for _ in 0..commands {
+        sender.send(bulk_create()).await.expect("room");
+    }
+    let replies = server.commands().await.execute_commands(ReceiverStream::new(receiver)).await.expect("opens");
+    (sender, replies.into_inner())
+}
+
+type Replies = tonic::Streaming<ExecuteCommandsResponse>;
+
+fn bulk_create() -> ExecuteCommandsRequest {
+    ExecuteCommandsRequest { command: Some(Command::CreateOrder(new_order("customer-1"))), ..Default::default() }
+}
+
+/// The limit of a node that has measured nothing yet, as in src/application/admission.rs.
+const FIRST_LIMIT: usize = 1_024;
+
+#[tokio::test]
+async fn commands_of_bulk_calls_count_as_others_do_and_wait_a_moment_for_room() {
+    let (backends, store) = FaultyStore::backends();
+    let server = TestServer::start_on(&[("max-in-flight", "5000")], backends, Arc::new(SystemClock)).await;
+    store.appends.set(Mode::Hangs);
+    let mut calls = Vec::new();
+    // More than there is room for, and less than `--max-in-flight` has.
+    for _ in 0..6 {
+        calls.push(bulk(&server, 200).await);
+    }
+    until("no more are let in", async || (*store.appending.borrow() >= FIRST_LIMIT).then_some(())).await;
+    let refused = server.commands().await.create_order(new_order("customer-1")).await.expect_err("no room");
+    assert_eq!(crate::support::reason(&refused), "OVERLOADED");
+    // Those that have waited for a second are answered; the rest is not read yet.
+    let (_, replies) = calls.last_mut().expect("a call");
+    let reply = soon("a refusal", replies.message()).await.expect("no error").expect("a reply");
+    let Some(Outcome::Error(error)) = reply.outcome else { panic!("{reply:?}") };
+    let details = prost::Message::encode_to_vec(&error);
+    let status = tonic::Status::with_details(Code::from(error.code), error.message, details.into());
+    assert_eq!(crate::support::code_and_reason(&status), (Code::ResourceExhausted, "OVERLOADED".to_owned()));
+    crate::support::assert_retry_info(&status);
+    assert!(*store.appending.borrow() < FIRST_LIMIT + calls.len(), "as good as no more than there is room for");
+    let metrics = reqwest::get(server.url("/metrics")).await.expect("answered").text().await.expect("text");
+    let shed = metrics.lines().find(|line| line.starts_with("ordersystem_requests_shed_total{class=\"command\"}"));
+    assert!(!shed.expect("a metric").ends_with(" 0"), "{shed:?}");
+
+    store.appends.set(Mode::Works);
+    let mut answered = 1;
+    for (sender, mut replies) in calls {
+        sender.send(bulk_create()).await.expect("open");
+        drop(sender);
+        let mut last = None;
+        while let Some(reply) = soon("a reply", replies.message()).await.expect("no error") {
+            (answered, last) = (answered + 1, reply.outcome);
+        }
+        assert!(matches!(last, Some(Outcome::Success(_))), "{last:?}");
+    }
+    assert_eq!(answered, 6 * 201, "each command is answered once");
 }
 
 #[tokio::test]

@@ -15,32 +15,41 @@ use tokio::{
 use crate::support::{TestServer, soon, until};
 
 /// A client that keeps its connection, as those of Node or Go do, and never sends a request again by itself.
-struct KeptConnection(BufReader<TcpStream>);
+pub struct KeptConnection(BufReader<TcpStream>);
 
 #[derive(Debug)]
-struct Answer {
-    status: u16,
-    closes: bool,
+pub struct Answer {
+    pub status: u16,
+    pub closes: bool,
 }
 
 impl KeptConnection {
-    async fn to(server: &TestServer) -> Option<Self> {
+    pub async fn to(server: &TestServer) -> Option<Self> {
         TcpStream::connect(server.address).await.ok().map(|stream| Self(BufReader::new(stream)))
     }
 
     /// Places an order. `None` if the connection ends, in whatever way, without an answer.
-    async fn place_order(&mut self) -> Option<Answer> {
+    pub async fn place_order(&mut self) -> Option<Answer> {
         let order =
             json!({ "customerId": "c", "items": [{ "productId": "p", "quantity": 1, "price": 1 }] }).to_string();
+        self.post("/orders", "application/json", &order).await
+    }
+
+    /// Posts a body to a path, all in one piece.
+    pub async fn post(&mut self, path: &str, content_type: &str, body: &str) -> Option<Answer> {
+        let length = body.len();
         let head = format!(
-            "POST /orders HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
-            order.len()
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\n\r\n"
         );
-        self.0.get_mut().write_all((head + &order).as_bytes()).await.ok()?;
+        self.send(&(head + body)).await?;
         self.answer().await
     }
 
-    async fn answer(&mut self) -> Option<Answer> {
+    pub async fn send(&mut self, text: &str) -> Option<()> {
+        self.0.get_mut().write_all(text.as_bytes()).await.ok()
+    }
+
+    pub async fn answer(&mut self) -> Option<Answer> {
         let mut line = String::new();
         self.0.read_line(&mut line).await.ok().filter(|length| *length > 0)?;
         let status = line.split(' ').nth(1).expect("a status").parse().expect("a number");

@@ -3,6 +3,7 @@
 //! Commands for one order run one after the other, in the order sent; different orders run side by side. At most
 //! `MAX_OPEN` commands are read and not yet answered, and replies of at most `MAX_REPLY_BYTES` wait for the client; past that the call reads
 //! no further until the client has taken replies.
+//! Where there is no room for one more command on the node, the call waits with it, and answers it with OVERLOADED after `MAX_KEPT`.
 //! A task of its own drives the call, so that a client that takes no replies stops no command halfway.
 
 use std::{
@@ -10,7 +11,7 @@ use std::{
     panic::AssertUnwindSafe,
     pin::Pin,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures_util::{
@@ -27,6 +28,7 @@ use super::{commands, layers};
 use crate::{
     api::{
         Context, EventStreams,
+        admission::overloaded,
         error::{ApiError, PANIC},
         validation::{self, Violations},
     },
@@ -45,6 +47,8 @@ const MAX_REPLY_BYTES: usize = 4 * 1024 * 1024;
 const FIRST_REPLY_BYTES: usize = 16 * 1024;
 /// How often to look whether there is room for one more reply, where nobody tells.
 const ROOM_POLL: Duration = Duration::from_millis(100);
+/// How long a command waits for room on the node before it is refused. No other is read meanwhile.
+const MAX_KEPT: Duration = Duration::from_secs(1);
 /// The longest correlation id, in characters.
 const MAX_CORRELATION_ID_CHARS: usize = 128;
 
@@ -60,6 +64,7 @@ pub fn run_all(context: Context, streams: &EventStreams, requests: Streaming<pb:
     let execution = Execution {
         context,
         next_bytes: None,
+        kept: None,
         reply_bytes: FIRST_REPLY_BYTES,
         room: Arc::clone(&room),
         requests: Some(requests),
@@ -125,6 +130,8 @@ struct Execution {
     room: Arc<Room>,
     /// What is held for the reply to the next command; `None` where there is no room.
     next_bytes: Option<HeldBytes>,
+    /// A command for which there is no room on the node, since when.
+    kept: Option<(Accepted, Instant)>,
     /// How large replies have been lately.
     reply_bytes: usize,
     /// Commands read and not yet handed to the connection.
@@ -138,8 +145,10 @@ impl Execution {
     async fn run(mut self, replies: mpsc::Sender<Result<Reply, Status>>) {
         let draining = self.context.draining.clone();
         while self.open > 0 || self.requests.is_some() {
-            let may_read = self.open < MAX_OPEN && self.requests.is_some() && self.has_room();
-            let lacks_room = self.open < MAX_OPEN && self.requests.is_some() && !may_read;
+            self.settle_kept();
+            let would_read = self.open < MAX_OPEN && self.requests.is_some() && self.kept.is_none();
+            let may_read = would_read && self.has_room();
+            let lacks_room = self.kept.is_some() || (would_read && !may_read);
             let room = Arc::clone(&self.room);
             tokio::select! {
                 // Answers first: a client that sends faster than it is answered must not grow the backlog.
@@ -191,6 +200,24 @@ impl Execution {
         // A new order is about as large as what asks for it. Without room for that, the reply counts when it is there.
         let _ = bytes.set(self.reply_bytes.max(request.encoded_len()));
         let accepted = Accepted { correlation_id: correlation_id(request), request: parse(request), bytes };
+        self.kept = Some((accepted, Instant::now()));
+    }
+
+    /// Begins the command that has been read, if there is room for it, and refuses it if there has been none for too long.
+    fn settle_kept(&mut self) {
+        let Some((accepted, since)) = self.kept.take() else { return };
+        if self.context.admission.has_room() {
+            self.begin(accepted);
+        } else if since.elapsed() >= MAX_KEPT {
+            self.context.admission.shed();
+            self.running.push(Box::pin(async { (None, reply_to(accepted, Err(overloaded()))) }));
+        } else {
+            self.kept = Some((accepted, since));
+        }
+    }
+
+    /// Begins a command, or lets it wait for those of the same order.
+    fn begin(&mut self, accepted: Accepted) {
         let order_id = accepted.request.as_ref().ok().and_then(|request| request.order_id).map(|id| id.get());
         match order_id.and_then(|id| self.waiting.get_mut(&id)) {
             Some(queue) => queue.push_back(accepted),
@@ -230,11 +257,17 @@ async fn next(
     requests.as_mut()?.next().await
 }
 
-async fn execute(context: &Context, accepted: Accepted) -> Reply {
-    let Accepted { correlation_id, request, mut bytes } = accepted;
+async fn execute(context: &Context, mut accepted: Accepted) -> Reply {
+    let request = std::mem::replace(&mut accepted.request, Err(Violations::default()));
     // A panic is the end of one command, as it is the end of one unary call, and not of all that share this one.
-    let outcome = AssertUnwindSafe(commands::run(context, request)).catch_unwind().await;
-    let outcome = match outcome.unwrap_or_else(|_panic| Err(ApiError::internal(PANIC))) {
+    let work = AssertUnwindSafe(commands::run(context, request)).catch_unwind();
+    let outcome = context.admission.join().run(work).await;
+    reply_to(accepted, outcome.unwrap_or_else(|_panic| Err(ApiError::internal(PANIC))))
+}
+
+fn reply_to(accepted: Accepted, outcome: Result<pb::CommandSuccess, ApiError>) -> Reply {
+    let Accepted { correlation_id, mut bytes, .. } = accepted;
+    let outcome = match outcome {
         Ok(success) => Outcome::Success(success),
         Err(error) => Outcome::Error(to_rpc_status(&error)),
     };
