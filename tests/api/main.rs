@@ -19,6 +19,7 @@ mod history;
 mod ids;
 mod kept_connections;
 mod limits;
+mod money_bounds;
 mod outbox;
 mod queries;
 mod random_bytes;
