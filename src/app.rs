@@ -109,7 +109,7 @@ impl App {
         arrival: Arrival,
     ) -> Result<Self, StartError> {
         let handler_names = setup.handler_names()?;
-        let Setup { backends, clock, handlers } = setup;
+        let Setup { backends, clock, handlers, pace } = setup;
         let required = config.require_durable.then_some(Durability::Machine);
         let requirement =
             required.map(|required| DurabilityRequirement { required, persistence: backends.persistence });
@@ -186,7 +186,7 @@ impl App {
         let door = HealthDoor::new(reporter).await;
         let scheme = if tls.is_some() { "https" } else { "http" };
         let mut work = Work::default();
-        let options = server_options(config, context.info.max_connections, context.event_streams.clone());
+        let options = server_options(config, context.info.max_connections, context.event_streams.clone(), pace);
         let ends = Ends { announced: stop.draining.clone(), closed: stop.closing.clone() };
         if let Some(tls) = &tls {
             work.follow(tls.clone().keep_current(stop.ended.clone()));

@@ -17,10 +17,20 @@ use tokio::time::{Instant, sleep_until};
 use super::error::ApiError;
 use crate::{application::AppError, byte_budget::HeldBytes};
 
-/// How long a client may take none of a stream before that ends.
-pub const TAKEN_WITHIN: Duration = Duration::from_secs(60);
-/// How long it may leave the end unread as well before the stream is reset, and what it has not taken forgotten.
-pub const RESET_AFTER: Duration = Duration::from_secs(300);
+/// How long clients have to take what is sent to them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// How long a client may take none of a stream before that ends, or none of a connection before that is closed.
+    pub taken_within: Duration,
+    /// How long it may leave the end unread as well before the stream is reset, and what it has not taken forgotten.
+    pub reset_after: Duration,
+}
+
+impl Pace {
+    /// A minute, and five.
+    pub const DEFAULT: Self = Self { taken_within: Duration::from_secs(60), reset_after: Duration::from_secs(300) };
+}
+
 /// Bytes that are handed over at a time: whoever takes these goes on.
 const PIECE_BYTES: usize = 64 * 1024;
 
@@ -34,7 +44,8 @@ tokio::task_local! {
 struct Stream(Mutex<Weak<Mutex<Reply>>>);
 
 /// Drives a stream of HTTP/2, and ends it when its client takes nothing.
-pub async fn drive(work: impl Future<Output = ()>) {
+pub async fn drive(work: impl Future<Output = ()>, pace: Pace) {
+    let Pace { taken_within, reset_after } = pace;
     let stream = Arc::new(Stream::default());
     let taken = Arc::clone(&stream);
     let is_stuck = async move {
@@ -44,15 +55,15 @@ pub async fn drive(work: impl Future<Output = ()>) {
             drop(reply);
             let now = Instant::now();
             let next = match waits_since {
-                Some(since) if now >= since + RESET_AFTER => return,
-                Some(since) if now >= since + TAKEN_WITHIN => {
+                Some(since) if now >= since + reset_after => return,
+                Some(since) if now >= since + taken_within => {
                     if let Some(reply) = lock(&taken.0).upgrade() {
                         lock(&reply).end_unread(since);
                     }
-                    since + RESET_AFTER
+                    since + reset_after
                 }
-                Some(since) => since + TAKEN_WITHIN,
-                None => now + TAKEN_WITHIN,
+                Some(since) => since + taken_within,
+                None => now + taken_within,
             };
             sleep_until(next).await;
         }
@@ -224,17 +235,20 @@ mod tests {
         let (taken, mut pieces) = mpsc::channel::<()>(1);
         let (ends, ended) = oneshot::channel();
         let held = budget.clone();
-        let stream = tokio::spawn(drive(async move {
-            let mut body = endless(100_000, &held);
-            // A window for one piece at a time.
-            while pieces.recv().await.is_some() {
-                if body.frame().await.expect("not over").expect("no error").is_trailers() {
-                    panic!("ended while it is taken");
+        let stream = tokio::spawn(drive(
+            async move {
+                let mut body = endless(100_000, &held);
+                // A window for one piece at a time.
+                while pieces.recv().await.is_some() {
+                    if body.frame().await.expect("not over").expect("no error").is_trailers() {
+                        panic!("ended while it is taken");
+                    }
                 }
-            }
-            let _ = ends.send(status(&mut body).await);
-            std::future::pending().await
-        }));
+                let _ = ends.send(status(&mut body).await);
+                std::future::pending().await
+            },
+            Pace::DEFAULT,
+        ));
         for _ in 0..10 {
             taken.send(()).await.expect("read");
             tokio::time::sleep(SECOND * 59).await;
@@ -253,11 +267,14 @@ mod tests {
         let budget = ByteBudget::new(1 << 20);
         let held = budget.clone();
         let begun = Instant::now();
-        drive(async move {
-            let mut body = endless(1_000, &held);
-            let _ = body.frame().now_or_never();
-            std::future::pending::<()>().await;
-        })
+        drive(
+            async move {
+                let mut body = endless(1_000, &held);
+                let _ = body.frame().now_or_never();
+                std::future::pending::<()>().await;
+            },
+            Pace::DEFAULT,
+        )
         .await;
         assert!((300..302).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
         assert_eq!(budget.held(), 0);
@@ -267,12 +284,15 @@ mod tests {
     async fn a_reply_that_has_nothing_to_send_may_wait_for_ever() {
         let (says, said) = oneshot::channel();
         let (heard, hears) = oneshot::channel();
-        let stream = tokio::spawn(drive(async move {
-            let word = async { Ok::<_, std::convert::Infallible>(said.await.expect("said")) };
-            let body = Body::from_stream(stream::once(word).boxed());
-            let mut body = PacedBody::new(body, HeldBytes::none(ByteBudget::new(100)), Ending::Trailers);
-            let _ = heard.send(body.frame().await.expect("not over").expect("no error").into_data().expect("data"));
-        }));
+        let stream = tokio::spawn(drive(
+            async move {
+                let word = async { Ok::<_, std::convert::Infallible>(said.await.expect("said")) };
+                let body = Body::from_stream(stream::once(word).boxed());
+                let mut body = PacedBody::new(body, HeldBytes::none(ByteBudget::new(100)), Ending::Trailers);
+                let _ = heard.send(body.frame().await.expect("not over").expect("no error").into_data().expect("data"));
+            },
+            Pace::DEFAULT,
+        ));
         tokio::time::sleep(SECOND * 10_000).await;
         says.send(Bytes::from_static(b"word")).expect("waited for");
         assert_eq!(hears.await.expect("heard"), "word");

@@ -32,7 +32,7 @@ use self::{
 use super::{
     EventStreams,
     operators::Peer,
-    paced,
+    paced::{self, Pace},
     tls::{Tls, is_http2, refusal},
 };
 use crate::{byte_budget::ByteBudget, outage::Outage};
@@ -114,6 +114,8 @@ pub struct ServerOptions {
     pub request_bytes: ByteBudget,
     /// The streams of events of all connections.
     pub event_streams: EventStreams,
+    /// How long clients have to take what is sent to them.
+    pub pace: Pace,
 }
 
 /// Binds a listener with an explicit backlog.
@@ -301,7 +303,7 @@ where
     S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
 {
-    let stream = Timed::new(stream, Arc::clone(&activity));
+    let stream = Timed::new(stream, Arc::clone(&activity), options.pace.taken_within);
     if is_http2 {
         drive_http2(stream, service, options, ends.closed, activity).await;
     } else {
@@ -455,16 +457,16 @@ async fn linger(mut stream: TcpStream) {
 
 /// Runs each stream of HTTP/2 until its client takes no more of it.
 #[derive(Clone, Copy, Debug)]
-struct StreamExecutor;
+struct StreamExecutor(Pace);
 
 impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for StreamExecutor {
     fn execute(&self, stream: F) {
-        tokio::spawn(paced::drive(stream));
+        tokio::spawn(paced::drive(stream, self.0));
     }
 }
 
 fn protocol(options: &ServerOptions) -> auto::Builder<StreamExecutor> {
-    let mut builder = auto::Builder::new(StreamExecutor);
+    let mut builder = auto::Builder::new(StreamExecutor(options.pace));
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_READ_TIMEOUT);
     builder
         .http2()

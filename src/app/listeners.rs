@@ -11,6 +11,7 @@ use crate::{
         browsers::{BrowserGate, Hosts},
         doors::DoorOptions,
         operators::Operators,
+        paced::Pace,
         server::{self, REQUEST_BYTES, ServerOptions, descriptors},
     },
     byte_budget::ByteBudget,
@@ -98,7 +99,12 @@ pub fn max_connections(config: &Config) -> usize {
     served
 }
 
-pub fn server_options(config: &Config, max_connections: usize, event_streams: EventStreams) -> ServerOptions {
+pub fn server_options(
+    config: &Config,
+    max_connections: usize,
+    event_streams: EventStreams,
+    pace: Pace,
+) -> ServerOptions {
     let server = &config.server;
     let age = server.max_connection_age_ms;
     ServerOptions {
@@ -110,5 +116,6 @@ pub fn server_options(config: &Config, max_connections: usize, event_streams: Ev
         max_connection_age_grace: Duration::from_millis(server.max_connection_age_grace_ms),
         request_bytes: ByteBudget::new(REQUEST_BYTES),
         event_streams,
+        pace,
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{Backends, StartError};
 use crate::{
+    api::paced::Pace,
     clock::{Clock, SystemClock},
     subscriptions::{EventHandler, OrderEventLogger, is_valid_handler_name},
 };
@@ -26,19 +27,28 @@ pub struct Setup {
     pub clock: Arc<dyn Clock>,
     /// The handlers of events, each with a subscription, dead letters and a name of its own.
     pub handlers: Vec<Arc<dyn EventHandler>>,
+    /// How long clients have to take what is sent to them.
+    pub pace: Pace,
 }
 
 impl Setup {
     /// With the clock of the system and the [`OrderEventLogger`].
     #[must_use]
     pub fn new(backends: Backends) -> Self {
-        Self { backends, clock: Arc::new(SystemClock), handlers: vec![Arc::new(OrderEventLogger::new())] }
+        let handlers: Vec<Arc<dyn EventHandler>> = vec![Arc::new(OrderEventLogger::new())];
+        Self { backends, clock: Arc::new(SystemClock), handlers, pace: Pace::DEFAULT }
     }
 
     /// With another clock.
     #[must_use]
     pub fn with_clock(self, clock: Arc<dyn Clock>) -> Self {
         Self { clock, ..self }
+    }
+
+    /// With clients that have as long as this.
+    #[must_use]
+    pub fn with_pace(self, pace: Pace) -> Self {
+        Self { pace, ..self }
     }
 
     /// With one more handler.

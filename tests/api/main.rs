@@ -34,6 +34,7 @@ mod rest_seeds;
 mod rest_streams;
 mod retries;
 mod shutdown;
+mod stalled_readers;
 mod subscriptions;
 mod system;
 mod tokens;

@@ -16,29 +16,29 @@ use tokio::{
 
 use super::activity::Activity;
 
-/// How long a client may take none of what is sent to it.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
-
 pin_project! {
     /// The two directions of a connection.
     pub(super) struct Timed<I> {
         #[pin]
         io: I,
         activity: Arc<Activity>,
+        // How long a client may take none of what is sent to it.
+        taken_within: Duration,
         // Since when bytes wait to be taken.
         write_limit: Option<Pin<Box<Sleep>>>,
     }
 }
 
 impl<I> Timed<I> {
-    pub const fn new(io: I, activity: Arc<Activity>) -> Self {
-        Self { io, activity, write_limit: None }
+    pub const fn new(io: I, activity: Arc<Activity>, taken_within: Duration) -> Self {
+        Self { io, activity, taken_within, write_limit: None }
     }
 }
 
 /// What a write came to, or that it has taken too long.
 fn limited<T>(
     limit: &mut Option<Pin<Box<Sleep>>>,
+    taken_within: Duration,
     task: &mut Context<'_>,
     polled: Poll<io::Result<T>>,
 ) -> Poll<io::Result<T>> {
@@ -46,7 +46,7 @@ fn limited<T>(
         *limit = None;
         return polled;
     }
-    let limit = limit.get_or_insert_with(|| Box::pin(sleep(WRITE_TIMEOUT)));
+    let limit = limit.get_or_insert_with(|| Box::pin(sleep(taken_within)));
     limit.as_mut().poll(task).map(|()| Err(io::ErrorKind::TimedOut.into()))
 }
 
@@ -64,7 +64,7 @@ impl<I: AsyncWrite> AsyncWrite for Timed<I> {
     fn poll_write(self: Pin<&mut Self>, task: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.project();
         let polled = this.io.poll_write(task, bytes);
-        limited(this.write_limit, task, polled)
+        limited(this.write_limit, *this.taken_within, task, polled)
     }
 
     fn poll_write_vectored(
@@ -74,7 +74,7 @@ impl<I: AsyncWrite> AsyncWrite for Timed<I> {
     ) -> Poll<io::Result<usize>> {
         let this = self.project();
         let polled = this.io.poll_write_vectored(task, slices);
-        limited(this.write_limit, task, polled)
+        limited(this.write_limit, *this.taken_within, task, polled)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -84,13 +84,13 @@ impl<I: AsyncWrite> AsyncWrite for Timed<I> {
     fn poll_flush(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.project();
         let polled = this.io.poll_flush(task);
-        limited(this.write_limit, task, polled)
+        limited(this.write_limit, *this.taken_within, task, polled)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.project();
         let polled = this.io.poll_shutdown(task);
-        limited(this.write_limit, task, polled)
+        limited(this.write_limit, *this.taken_within, task, polled)
     }
 }
 
@@ -107,7 +107,7 @@ mod tests {
     async fn a_client_that_takes_nothing_has_a_minute_from_the_last_byte_that_it_took() {
         let (server, mut client) = tokio::io::duplex(10);
         let entered = Connections::default().enter();
-        let mut server = Timed::new(server, Arc::clone(&entered.activity));
+        let mut server = Timed::new(server, Arc::clone(&entered.activity), Duration::from_secs(60));
         server.write_all(&[0; 10]).await.expect("there is room");
         let begun = Instant::now();
         let write = tokio::spawn(async move { server.write_all(&[0; 30]).await });
