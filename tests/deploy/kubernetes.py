@@ -180,6 +180,7 @@ def brokers(manifests, folder):
                     nats.append(stack.enter_context(Nats(folder / "nats", NATS_CONFIG, f"ordersystem-nats-{number}", routes=routes)))
                 until("the NATS servers have a leader", lambda: all(server.jetstream().get("meta_cluster", {}).get("leader") for server in nats))
                 need(all(server.jetstream()["config"].get("sync_always") for server in nats), "NATS syncs before it acknowledges")
+                need(all(server.asks_other_servers(port) for server, port in zip(nats, routes)), "NATS servers ask each other for a password")
         yield redis, nats
 
 

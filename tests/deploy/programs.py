@@ -134,17 +134,26 @@ class Nats(Program):
                                ("store_dir: /data", f"store_dir: {folder / name}")]:
             need(setting in text, f"{config} has no {setting!r}")
             text = text.replace(setting, value)
-        for server, port in enumerate(routes or []):
-            text = text.replace(f"ordersystem-nats-{server}.ordersystem-nats:6222", f"127.0.0.1:{port}")
-        if routes:
-            text = text.replace("port: 6222", f"port: {routes[int(name[-1])]}")
         need("include ../ordersystem-secrets/nats.conf\n" in text, f"{config} asks for a password")
         self.secrets = secrets(folder)
+        if routes:
+            need("  include ../ordersystem-secrets/nats-routes.conf\n" in text, f"{config} asks other servers for a password")
+            text = text.replace("port: 6222", f"port: {routes[int(name[-1])]}")
+            others = self.secrets / "nats-routes.conf"
+            moved = others.read_text()
+            for server, port in enumerate(routes):
+                moved = moved.replace(f"ordersystem-nats-{server}.ordersystem-nats:6222", f"127.0.0.1:{port}")
+            others.write_text(moved)
         here = folder / f"conf/{name}.conf"
         here.parent.mkdir(exist_ok=True)
         here.write_text(text)
         super().__init__([tool("nats-server"), "--config", here, "--addr", "127.0.0.1"], env={**os.environ, "POD_NAME": name})
         until("nats-server answers", lambda: "ok" in get(f"http://127.0.0.1:{self.monitor}/healthz?js-enabled-only=true"))
+
+    def asks_other_servers(self, port):
+        """Whether a server that comes by a route has to say who it is."""
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as route:
+            return json.loads(route.makefile().readline().removeprefix("INFO ")).get("auth_required", False)
 
     def jetstream(self):
         return json.loads(get(f"http://127.0.0.1:{self.monitor}/jsz"))
