@@ -21,6 +21,7 @@ use std::fmt;
 
 pub use error::ConfigError;
 pub use log_address::{LogAddress, NamedLog};
+pub use secrets::SecretFiles;
 pub use settings::SETTINGS;
 pub use sources::{ENV_PREFIX, FlagValues, Source, env_name};
 pub use typed::{

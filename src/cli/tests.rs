@@ -160,6 +160,29 @@ fn backup_takes_the_folder_of_the_configuration_and_a_target() {
 }
 
 #[test]
+fn copy_and_verify_take_passwords_from_files_for_each_log_that_has_none_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        std::fs::write(folder.path().join(name), text).unwrap();
+        folder.path().join(name).to_str().unwrap().to_owned()
+    };
+    let (redis, nats) = (file("redis", "pass/word\n"), file("nats", "to:ken"));
+    let line = ["copy", "--from", "redis:old", "--to", "redis://own:other@new", "--redis-password-file", &redis];
+    let Ok(Invocation::Copy(call)) = run(&line) else { panic!("a copy") };
+    assert_eq!(call.from.address, "redis://:pass%2Fword@old".parse().unwrap());
+    assert_eq!(call.to.address, "redis://own:other@new".parse().unwrap());
+    let env = [("ORDERSYSTEM_REDIS_PASSWORD_FILE", redis.as_str()), ("ORDERSYSTEM_NATS_TOKEN_FILE", nats.as_str())];
+    let Ok(Invocation::Verify(call)) = run_with(&["verify", "nats:n", "redis://u@r"], &env) else { panic!("an audit") };
+    assert_eq!(call.log.address, "nats://to%3Aken@n".parse().unwrap());
+    assert_eq!(call.other.unwrap().address, "redis://u:pass%2Fword@r".parse().unwrap());
+    assert!(run_with(&["verify", "embedded:x"], &env).is_ok(), "what the environment has is for whoever needs it");
+    let line = ["verify", "nats://u@n", "--nats-password-file", &nats];
+    let Ok(Invocation::Verify(call)) = run(&line) else { panic!("an audit") };
+    assert_eq!(call.log.address, "nats://u:to%3Aken@n".parse().unwrap());
+    assert!(!call.log.to_string().contains("ken"), "{}", call.log);
+}
+
+#[test]
 fn copy_and_verify_name_their_logs_and_nothing_is_assumed() {
     let line = ["copy", "--from", "embedded:data", "--to", "nats:n:4222", "--to-prefix", "copy", "--to-replicas", "3"];
     let Ok(Invocation::Copy(call)) = run(&[&line[..], &["--follow"]].concat()) else { panic!("a copy") };
@@ -180,7 +203,12 @@ fn copy_and_verify_name_their_logs_and_nothing_is_assumed() {
     );
 
     for (line, word) in [
-        (&["copy", "--from", "embedded:x"][..], "--to"),
+        (&["verify", "redis:r", "--nats-token-file", "t"][..], "there is no log that it is for"),
+        (&["verify", "redis://u:p@r", "--redis-password-file", "t"], "there is no log that it is for"),
+        (&["verify", "redis:r", "--redis-password-file", "/no/such/file"], "/no/such/file cannot be read"),
+        (&["verify", "nats:r", "--nats-password-file", "t"], "names no user"),
+        (&["verify", "nats:r", "--nats-password-file", "t", "--nats-token-file", "t"], "one of the two"),
+        (&["copy", "--from", "embedded:x"], "--to"),
         (&["copy", "--from", "sqlite:x", "--to", "embedded:y"], "embedded:DIR"),
         (&["copy", "--from", "embedded:x", "--to", "embedded:y", "--from-prefix", "p"], "--from-prefix"),
         (&["copy", "--from", "embedded:x", "--to", "nats:n", "--to-replicas", "2"], "2"),

@@ -5,7 +5,7 @@ use std::{ffi::OsString, path::PathBuf};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use super::{CliError, Invocation};
-use crate::config::{LogAddress, NamedLog, NatsAccess, SETTINGS, env_name};
+use crate::config::{LogAddress, NamedLog, NatsAccess, SETTINGS, SecretFiles, env_name};
 
 /// A variable of the environment.
 type Variable = (OsString, OsString);
@@ -52,7 +52,7 @@ pub(super) fn copy_command() -> Command {
         .arg(prefix("from-prefix", "What keys of the source in Redis, or its streams in NATS, begin with"))
         .arg(prefix("to-prefix", "The same for the target"))
         .arg(replicas.help("On how many servers of a NATS cluster a new target is kept"))
-        .args(nats_files())
+        .args(broker_files())
         .arg(follow)
         .arg(switch("until-caught-up", "End at what the source held at the start (the default)"))
 }
@@ -68,7 +68,7 @@ pub(super) fn verify_command() -> Command {
         .arg(log("other").value_name("OTHER").help("A log to compare it with: the same but for positions?"))
         .arg(prefix("prefix", "What keys of the log in Redis, or its streams in NATS, begin with"))
         .arg(prefix("other-prefix", "The same for the other log").requires("other"))
-        .args(nats_files())
+        .args(broker_files())
         .arg(switch("json", "A JSON object a line for each finding, and one for the result"))
 }
 
@@ -81,20 +81,47 @@ fn prefix(name: &'static str, help: &'static str) -> Arg {
     Arg::new(name).long(name).value_name("TEXT").help(format!("{help} [default: ordersystem]"))
 }
 
-/// Who the tool is to NATS and whom it trusts: as a node is told, for every log that is there.
-fn nats_files() -> impl Iterator<Item = Arg> {
-    NatsAccess::SETTINGS.into_iter().filter_map(|key| {
+/// Who the tool is to the brokers and whom it trusts: as a node is told, for every log that is there.
+fn broker_files() -> impl Iterator<Item = Arg> {
+    SecretFiles::SETTINGS.into_iter().chain(NatsAccess::SETTINGS).filter_map(|key| {
         let setting = SETTINGS.iter().find(|setting| setting.key == key)?;
         let file = Arg::new(key).long(key).value_name("FILE").value_parser(clap::value_parser!(PathBuf));
         Some(file.help(format!("{} [env: {}]", setting.help, env_name(key))))
     })
 }
 
-fn nats_access(matches: &ArgMatches, env: impl IntoIterator<Item = Variable>) -> Result<NatsAccess, CliError> {
-    let env: Vec<Variable> = env.into_iter().collect();
-    let in_env = |key| env.iter().find(|(name, _)| *name == *env_name(key)).map(|(_, value)| PathBuf::from(value));
-    let files = NatsAccess::SETTINGS.map(|key| matches.get_one::<PathBuf>(key).cloned().or_else(|| in_env(key)));
-    NatsAccess::of(files).map_err(|(key, why)| CliError::Usage(format!("--{key}: {why}")))
+/// What is known of the brokers beside the addresses of the logs.
+struct Access {
+    nats: NatsAccess,
+    secrets: SecretFiles,
+}
+
+impl Access {
+    fn of(matches: &ArgMatches, env: impl IntoIterator<Item = Variable>) -> Result<Self, CliError> {
+        let env: Vec<Variable> = env.into_iter().collect();
+        let in_env = |key| env.iter().find(|(name, _)| *name == *env_name(key)).map(|(_, value)| PathBuf::from(value));
+        let file = |key: &'static str| matches.get_one::<PathBuf>(key).cloned().or_else(|| in_env(key));
+        let nats = NatsAccess::of(NatsAccess::SETTINGS.map(file)).map_err(|(key, why)| unusable(key, why))?;
+        Ok(Self { nats, secrets: SecretFiles::of(|key| Ok::<_, CliError>(file(key)))? })
+    }
+}
+
+fn unusable(key: &str, why: impl std::fmt::Display) -> CliError {
+    CliError::Usage(format!("--{key}: {why}"))
+}
+
+/// Refuses a file with a password that is given for no log.
+fn check_used(matches: &ArgMatches, logs: &[&NamedLog]) -> Result<(), CliError> {
+    for key in SecretFiles::SETTINGS.into_iter().filter(|key| matches.contains_id(key)) {
+        let is_for = |log: &&NamedLog| log.lacks_password_of().is_some_and(|broker| key.starts_with(broker));
+        if !logs.iter().any(is_for) {
+            return Err(unusable(
+                key,
+                "there is no log that it is for: one on that broker whose address has no password",
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn switch(name: &'static str, help: &'static str) -> Arg {
@@ -105,11 +132,13 @@ pub(super) fn parse_copy(
     matches: &ArgMatches,
     env: impl IntoIterator<Item = Variable>,
 ) -> Result<Invocation, CliError> {
-    let access = nats_access(matches, env)?;
+    let access = Access::of(matches, env)?;
+    let (from, to) = (named(matches, "from", "from-prefix")?, named(matches, "to", "to-prefix")?);
+    check_used(matches, &[&from, &to])?;
     let replicas = matches.get_one::<String>("to-replicas").and_then(|text| text.parse().ok()).unwrap_or(1);
     Ok(Invocation::Copy(CopyCall {
-        from: named(matches, "from", "from-prefix", &access)?,
-        to: named(matches, "to", "to-prefix", &access)?,
+        from: with_access(from, &access)?,
+        to: with_access(to, &access)?,
         replicas,
         follow: matches.get_flag("follow"),
     }))
@@ -119,16 +148,23 @@ pub(super) fn parse_verify(
     matches: &ArgMatches,
     env: impl IntoIterator<Item = Variable>,
 ) -> Result<Invocation, CliError> {
-    let access = nats_access(matches, env)?;
-    let other = matches.contains_id("other").then(|| named(matches, "other", "other-prefix", &access)).transpose()?;
-    let log = named(matches, "log", "prefix", &access)?;
+    let access = Access::of(matches, env)?;
+    let other = matches.contains_id("other").then(|| named(matches, "other", "other-prefix")).transpose()?;
+    let log = named(matches, "log", "prefix")?;
+    check_used(matches, &[Some(&log), other.as_ref()].into_iter().flatten().collect::<Vec<_>>())?;
+    let log = with_access(log, &access)?;
+    let other = other.map(|other| with_access(other, &access)).transpose()?;
     Ok(Invocation::Verify(VerifyCall { log, other, json: matches.get_flag("json") }))
 }
 
-fn named(matches: &ArgMatches, log: &str, prefix: &str, access: &NatsAccess) -> Result<NamedLog, CliError> {
+fn named(matches: &ArgMatches, log: &str, prefix: &str) -> Result<NamedLog, CliError> {
     let text = matches.get_one::<String>(log).map_or("", String::as_str);
     let address = text.parse::<LogAddress>().map_err(|why| CliError::Usage(format!("{log}: {why}")))?;
     let given = matches.get_one::<String>(prefix).map(String::as_str);
-    let log = NamedLog::new(address, given).map_err(|why| CliError::Usage(format!("--{prefix}: {why}")))?;
-    Ok(log.with_nats_access(access))
+    NamedLog::new(address, given).map_err(|why| unusable(prefix, why))
+}
+
+fn with_access(log: NamedLog, access: &Access) -> Result<NamedLog, CliError> {
+    let log = log.with_nats_access(&access.nats).with_secrets(&access.secrets);
+    log.map_err(|(key, why)| unusable(key, why))
 }

@@ -3,6 +3,7 @@
 use std::{fmt, path::PathBuf, str::FromStr};
 
 use super::{
+    secrets::SecretFiles,
     typed::{self, NatsAccess},
     url::ServerUrl,
     values,
@@ -91,6 +92,34 @@ impl NamedLog {
             LogAddress::Nats(_) => Self { nats_access: access.clone(), ..self },
             LogAddress::Embedded(_) | LogAddress::Redis(_) => self,
         }
+    }
+}
+
+impl NamedLog {
+    /// The broker of the log, if it is told neither password nor token in its address: what a file may be for.
+    #[must_use]
+    pub fn lacks_password_of(&self) -> Option<&'static str> {
+        match &self.address {
+            LogAddress::Redis(url) if !url.has_password() => Some("redis"),
+            LogAddress::Nats(url) if !url.has_password() => Some("nats"),
+            _ => None,
+        }
+    }
+
+    /// The same with what these files say, unless its own address has a password.
+    ///
+    /// # Errors
+    /// The setting whose file cannot be used, and why.
+    pub fn with_secrets(self, files: &SecretFiles) -> Result<Self, (&'static str, String)> {
+        if self.lacks_password_of().is_none() {
+            return Ok(self);
+        }
+        let address = match self.address {
+            LogAddress::Redis(url) => LogAddress::Redis(files.redis(&url)?),
+            LogAddress::Nats(url) => LogAddress::Nats(files.nats(&url)?),
+            folder @ LogAddress::Embedded(_) => folder,
+        };
+        Ok(Self { address, ..self })
     }
 }
 

@@ -1,10 +1,18 @@
 //! Passwords and tokens from files: a command line is for every user of the machine to read.
 
-use std::{fs::File, io::Read as _, path::Path};
+use std::{
+    fs::File,
+    io::Read as _,
+    path::{Path, PathBuf},
+};
 
 use super::ConfigError;
 use super::url::ServerUrl;
 use super::values::{self, Values};
+
+const REDIS_PASSWORD: &str = "redis-password-file";
+const NATS_PASSWORD: &str = "nats-password-file";
+const NATS_TOKEN: &str = "nats-token-file";
 
 /// The longest password or token, in bytes.
 const MAX_BYTES: u64 = 4_096;
@@ -12,43 +20,84 @@ const MAX_BYTES: u64 = 4_096;
 /// The address of Redis, with the password of the file that is named for it.
 pub(super) fn redis(values: &Values) -> Result<ServerUrl, ConfigError> {
     let address = address(values, "redis")?;
-    match secret(values, "redis-password-file")? {
-        None => Ok(address),
-        Some(password) => {
-            let with_password = address.with_password(&password, "redis");
-            with_password.map_err(|what| values.error("redis-password-file", what))
-        }
-    }
+    let files = SecretFiles::of(|key| values.parse_optional(key, |file| Ok(PathBuf::from(file))))?;
+    files.redis(&address).map_err(|(key, what)| values.error(key, what))
 }
 
 /// The address of NATS, with the password or the token of the file that is named for it.
 pub(super) fn nats(values: &Values) -> Result<ServerUrl, ConfigError> {
     let address = address(values, "nats")?;
-    match (secret(values, "nats-password-file")?, secret(values, "nats-token-file")?) {
-        (Some(_), Some(_)) => {
-            Err(values.error("nats-token-file", "there is a file with a password: give one of the two"))
+    let files = SecretFiles::of(|key| values.parse_optional(key, |file| Ok(PathBuf::from(file))))?;
+    files.nats(&address).map_err(|(key, what)| values.error(key, what))
+}
+
+/// The files with what the brokers are to be told.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SecretFiles {
+    redis_password: Option<PathBuf>,
+    nats_password: Option<PathBuf>,
+    nats_token: Option<PathBuf>,
+}
+
+/// Which of the files cannot be used, and why.
+type Unusable = (&'static str, String);
+
+impl SecretFiles {
+    /// The settings that they are named by.
+    pub const SETTINGS: [&str; 3] = [REDIS_PASSWORD, NATS_PASSWORD, NATS_TOKEN];
+
+    /// The files that `named` has for the settings.
+    ///
+    /// # Errors
+    /// As `named`.
+    pub fn of<E>(named: impl Fn(&'static str) -> Result<Option<PathBuf>, E>) -> Result<Self, E> {
+        let [redis_password, nats_password, nats_token] =
+            [named(REDIS_PASSWORD)?, named(NATS_PASSWORD)?, named(NATS_TOKEN)?];
+        Ok(Self { redis_password, nats_password, nats_token })
+    }
+
+    /// The address of Redis with the password of the file.
+    ///
+    /// # Errors
+    /// The setting, and why its file cannot be used.
+    pub(super) fn redis(&self, address: &ServerUrl) -> Result<ServerUrl, Unusable> {
+        let unusable = |what| (REDIS_PASSWORD, what);
+        match &self.redis_password {
+            None => Ok(address.clone()),
+            Some(file) => {
+                let password = read(file).map_err(unusable)?;
+                address.with_password(&password, "redis").map_err(unusable)
+            }
         }
-        (Some(password), None) if address.user().is_some() => {
-            let with_password = address.with_password(&password, "nats");
-            with_password.map_err(|what| values.error("nats-password-file", what))
+    }
+
+    /// The address of NATS with the password or the token of the file.
+    ///
+    /// # Errors
+    /// As [`SecretFiles::redis`].
+    pub(super) fn nats(&self, address: &ServerUrl) -> Result<ServerUrl, Unusable> {
+        match (&self.nats_password, &self.nats_token) {
+            (Some(_), Some(_)) => Err((NATS_TOKEN, "there is a file with a password: give one of the two".to_owned())),
+            (Some(_), None) if address.user().is_none() => {
+                Err((NATS_PASSWORD, "the address names no user for it: nats://user@host:port".to_owned()))
+            }
+            (Some(file), None) => {
+                let unusable = |what| (NATS_PASSWORD, what);
+                let password = read(file).map_err(unusable)?;
+                address.with_password(&password, "nats").map_err(unusable)
+            }
+            (None, Some(file)) => {
+                let unusable = |what| (NATS_TOKEN, what);
+                let token = read(file).map_err(unusable)?;
+                address.with_token(&token, "nats").map_err(unusable)
+            }
+            (None, None) => Ok(address.clone()),
         }
-        (Some(_), None) => {
-            Err(values.error("nats-password-file", "the address names no user for it: nats://user@host:port"))
-        }
-        (None, Some(token)) => {
-            let with_token = address.with_token(&token, "nats");
-            with_token.map_err(|what| values.error("nats-token-file", what))
-        }
-        (None, None) => Ok(address),
     }
 }
 
 fn address(values: &Values, key: &str) -> Result<ServerUrl, ConfigError> {
     values.parse(key, |text| ServerUrl::parse(text, values::schemes(key)))
-}
-
-fn secret(values: &Values, key: &str) -> Result<Option<String>, ConfigError> {
-    values.parse_optional(key, |file| read(Path::new(file)))
 }
 
 /// The only line of a file.

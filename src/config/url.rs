@@ -48,6 +48,11 @@ impl ServerUrl {
         self.login()
     }
 
+    /// Whether it holds a password.
+    pub(super) fn has_password(&self) -> bool {
+        self.login().is_some_and(|login| login.contains(':'))
+    }
+
     /// The same with `password`, of the user that it names.
     ///
     /// # Errors
