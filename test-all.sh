@@ -95,10 +95,16 @@ step_seeded() { cargo test --locked --no-fail-fast --test faults seeded:: -- --t
 
 step_release() { cargo build --locked --release; }
 
-# The README's tours and the page with every RPC, command by command, against the released binary.
+# Every page that shows commands, command by command, against the released binary; the README's tables; and every link.
 step_readme() {
-    python3 tests/readme/check.py "$ORDERSYSTEM" README.md &&
-        python3 tests/readme/check.py --every-rpc proto "$ORDERSYSTEM" docs/grpcurl.md
+    local page failed=0
+    python3 tests/readme/links.py || failed=1
+    python3 tests/readme/check.py --tables proto "$ORDERSYSTEM" README.md || failed=1
+    python3 tests/readme/check.py --every-rpc proto "$ORDERSYSTEM" docs/grpcurl.md || failed=1
+    for page in rest configuration operations troubleshooting; do
+        python3 tests/readme/check.py "$ORDERSYSTEM" "docs/$page.md" || failed=1
+    done
+    return $failed
 }
 
 # Python packages of a folder under tests, in an environment of their own.

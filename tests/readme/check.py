@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs the commands of a page against a fresh server and compares what comes back with what the page shows.
 
-usage: check.py [--write] [--every-rpc PROTO_DIR] BINARY PAGE
+usage: check.py [--write] [--every-rpc PROTO_DIR] [--tables PROTO_DIR] BINARY PAGE
 
 Every fenced block marked `console` is a list of commands, each after `$ `, with the output that it has. They run one after
 the other in one shell, in an empty folder, on a server that was started with no flags; `ordersystem` is BINARY there. What
@@ -9,11 +9,14 @@ differs from run to run (ids, times, cursors, tokens) is replaced by its kind on
 line `…` in the page stands for any number of lines.
 
 --every-rpc: besides, the page has to call every RPC of the .proto files below PROTO_DIR and every other that the server has.
+--tables: besides, the page's tables have to name every RPC of those files, in the row of its service, and every operation of the
+OpenAPI document that the server serves, as `GET /orders`. What is also below /api, and files of pages, count as the one without.
 --write: what does not match is put right in the page instead.
 """
 
 import argparse
 import difflib
+import json
 import os
 import pathlib
 import re
@@ -121,6 +124,31 @@ def without_calls(page, rpcs):
     return sorted(set(rpcs) - set(called))
 
 
+def operations_of_server():
+    """Every operation of the server's OpenAPI document, as `GET /orders`."""
+    with urllib.request.urlopen("http://127.0.0.1:5000/openapi.json", timeout=5) as document:
+        paths = json.load(document)["paths"]
+    for path, methods in paths.items():
+        path = re.sub(r"^/api(?=/orders)|/\{file\}$", "", path)
+        for method in methods:
+            if method in ("get", "post", "put", "patch", "delete", "head", "options"):
+                yield f"{method.upper()} {path}"
+
+
+def missing_in_tables(page, rpcs, operations):
+    """Those RPCs and operations that no row of a table of the page names."""
+    rows = [line for line in page.splitlines() if line.startswith("|")]
+    named = {name for row in rows for name in re.findall(r"`([A-Z]+ /[^`]*)`", row)}
+    served = set(operations)
+    for rpc in sorted(set(rpcs)):
+        service, method = rpc.split("/")
+        if not any(row.startswith(f"| `{service}` |") and f"`{method}`" in row for row in rows):
+            yield rpc
+    yield from sorted(served - named)
+    # And the other way round: nothing that is not there.
+    yield from (f"{name}, which the server does not have" for name in sorted(named - served))
+
+
 def start(binary, folder):
     """The server, and a shell in `folder` that finds it by its name."""
     (folder / "bin").mkdir()
@@ -147,6 +175,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--write", action="store_true")
     parser.add_argument("--every-rpc", metavar="PROTO_DIR")
+    parser.add_argument("--tables", metavar="PROTO_DIR")
     parser.add_argument("binary")
     parser.add_argument("page", type=pathlib.Path)
     args = parser.parse_args()
@@ -171,6 +200,7 @@ def main():
             differences = difflib.unified_diff(normal(expected), normal(actual), args.page.name, "what came back", lineterm="")
             print("\n".join(differences))
         missing = without_calls(page, [*rpcs_of(args.every_rpc), *rpcs_of_server()]) if args.every_rpc else []
+        unnamed = list(missing_in_tables(page, rpcs_of(args.tables), operations_of_server())) if args.tables else []
     finally:
         stop(server, shell)
         folder.cleanup()
@@ -178,8 +208,10 @@ def main():
         args.page.write_text(written + rest, encoding="utf-8")
     for rpc in missing:
         print(f"the page has no call of {rpc}")
+    for name in unnamed:
+        print(f"the tables of the page do not fit: {name}")
     print(f"{count - failed} commands of {args.page.name} answer as shown, {failed} do not")
-    sys.exit(failed > 0 or count == 0 or len(missing) > 0)
+    sys.exit(failed > 0 or count == 0 or len(missing) > 0 or len(unnamed) > 0)
 
 
 def trimmed(lines):
