@@ -33,7 +33,7 @@ pub struct Setting {
     pub default: Option<&'static str>,
     /// The key of the same setting in the `appsettings.json` of the .NET samples.
     pub appsettings_key: Option<&'static str>,
-    /// One sentence for `--help` and the README.
+    /// One sentence for `--help` and docs/configuration.md.
     pub help: &'static str,
 }
 

@@ -430,16 +430,30 @@ fn every_key_is_unique_and_in_kebab_case() {
     }
 }
 
+/// What the page of settings says of the values that one takes.
+fn values_of(kind: Kind) -> String {
+    match kind {
+        Kind::Switch => "`true`, `false`".to_owned(),
+        Kind::Choice(words) => words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", "),
+        Kind::Integer { min, max } => format!("{min} to {max}"),
+        Kind::Text => "text".to_owned(),
+        Kind::ServerUrl => "address".to_owned(),
+        Kind::List => "list".to_owned(),
+    }
+}
+
 #[test]
-fn the_readme_has_a_row_for_every_setting() {
-    let readme = include_str!("../../README.md");
+fn the_page_of_settings_has_one_row_for_each_setting_and_no_other() {
+    let page = include_str!("../../docs/configuration.md");
     let missing: Vec<String> = settings::SETTINGS
         .iter()
         .map(|setting| {
             let default = setting.default.map_or_else(|| "–".to_owned(), |default| format!("`{default}`"));
-            format!("| `--{}` | {default} | {} |", setting.key, setting.help.replace('|', "\\|"))
+            let (values, help) = (values_of(setting.kind), setting.help.replace('|', "\\|"));
+            format!("| `--{}` | {default} | {values} | {help} |", setting.key)
         })
-        .filter(|row| !readme.contains(row.as_str()))
+        .filter(|row| !page.lines().any(|line| line == row))
         .collect();
-    assert!(missing.is_empty(), "README.md lacks:\n{}", missing.join("\n"));
+    assert!(missing.is_empty(), "docs/configuration.md lacks:\n{}", missing.join("\n"));
+    assert_eq!(page.lines().filter(|line| line.starts_with("| `--")).count(), settings::SETTINGS.len());
 }
