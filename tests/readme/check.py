@@ -29,8 +29,8 @@ import urllib.request
 
 VARYING = [
     (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "<time>"),
-    (r"(?<![\w-])[Yd][\w-]{19}(?:[\w-]{6})?(?![\w-])", "<cursor>"),
-    (r'("nextPageToken": )"[\w-]{42}"', r'\1"<page token>"'),
+    (r"(?<![\w-])[Yd](?:[\w-]{33}|[\w-]{38})(?![\w-])", "<cursor>"),
+    (r'("nextPageToken": )"[\w-]{55}"', r'\1"<page token>"'),
     (r"\b\d{17,19}\b", "<id>"),
     (r'"(uptime|latencyMs)": ?"?[0-9.e-]+s?"?', r'"\1": <varies>'),
     (r"(?i)^(date|content-length): .*$", r"\1: <varies>"),
