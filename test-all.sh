@@ -87,7 +87,37 @@ step_protos() {
     fi
 }
 
-step_test() { cargo test --locked --no-fail-fast -- --skip seeded::; }
+# What waits for servers and clocks more than it computes runs side by side.
+step_test() {
+    cargo test --locked --no-run || return 1
+    local others=() name
+    for name in tests/*.rs tests/*/main.rs; do
+        name=${name%/main.rs}
+        name=$(basename "$name" .rs)
+        [ "$name" = contract ] || [ "$name" = faults ] || others+=(--test "$name")
+    done
+    side_by_side \
+        "cargo test --locked --no-fail-fast --test contract" \
+        "cargo test --locked --no-fail-fast --test faults -- --skip seeded::" \
+        "cargo test --locked --no-fail-fast --lib --bins ${others[*]}" &&
+        cargo test --locked --doc
+}
+
+# Runs commands at the same time and shows what each printed, one after the other.
+side_by_side() {
+    local status=0 at processes=() logs=()
+    for at in $(seq $#); do
+        logs+=("$(mktemp)")
+        bash -c "${!at}" >"${logs[-1]}" 2>&1 &
+        processes+=($!)
+    done
+    for at in "${!processes[@]}"; do
+        wait "${processes[$at]}" || status=1
+        cat "${logs[$at]}"
+        rm "${logs[$at]}"
+    done
+    return $status
+}
 
 # Seeded faults under load, one run of each topology, checked call by call. They have the machine for themselves.
 # The long form is tests/faults/seeded.sh.
@@ -185,7 +215,30 @@ describe_failure() {
     fi
 }
 
+LOGS=target/test-all
+# A step that does not end is a failure with a name, in seconds.
+STEP_LIMIT=${STEP_LIMIT:-2400}
+running=
+
+# In a process group of its own, all of which ends when the time is up or the script is interrupted.
+run_step() {
+    timeout --kill-after=30 "$STEP_LIMIT" "$BASH" "./$(basename "$0")" --step "$1" > >(tee "$LOGS/$1.log") 2>&1 &
+    running=$!
+    wait "$running"
+    local status=$?
+    running=
+    # Until tee has written all of it.
+    sleep 0.2
+    [ $status != 124 ] || echo "$1 did not end within $STEP_LIMIT s" | tee -a "$LOGS/$1.log"
+    return $status
+}
+trap '[ -z "$running" ] || kill "$running"; exit 130' INT TERM
+
 case "${1:-}" in
+--step)
+    "step_$2"
+    exit
+    ;;
 --list)
     printf '%s\n' "${STEPS[@]}"
     exit 0
@@ -203,7 +256,6 @@ for step in "$@"; do
 done
 [ $# = 0 ] || STEPS=("$@")
 
-LOGS=target/test-all
 mkdir -p "$LOGS"
 ROWS=()
 FAILURES=()
@@ -211,7 +263,7 @@ PASSED=0
 for step in "${STEPS[@]}"; do
     echo "=== $step"
     started=$SECONDS
-    if "step_$step" 2>&1 | tee "$LOGS/$step.log"; then
+    if run_step "$step"; then
         outcome=passed
         PASSED=$((PASSED + 1))
     else
