@@ -372,6 +372,44 @@ async fn a_full_server_says_so_and_leaves_nothing_behind() {
 }
 
 #[tokio::test]
+async fn a_stream_at_its_own_bounds_is_a_full_store_and_nothing_of_a_command_is_unknown() {
+    for server in [NatsServer::start(""), NatsServer::start_current("")] {
+        let (prefix, raw) = (fresh_prefix(), server.raw().await);
+        let bounded = |max_bytes| stream::Config {
+            name: format!("{prefix}-log"),
+            subjects: vec![format!("{prefix}.log.*")],
+            max_bytes,
+            discard: stream::DiscardPolicy::New,
+            deny_delete: true,
+            deny_purge: true,
+            ..stream::Config::default()
+        };
+        raw.create_stream(bounded(1_000_000)).await.unwrap();
+        let store = server.store_of(&prefix).await;
+        let large = "x".repeat(100_000);
+        let mut kept = 0;
+        let full = loop {
+            match store.append(commit(1, ExpectedRevision::Any, &large)).await {
+                Ok(_) => kept += 1,
+                Err(error) => break error,
+            }
+            assert!(kept < 20, "it has to be full some time");
+        };
+        assert!(matches!(full, AppendError::Full(_)), "{full}");
+        let head = store.head().await.unwrap();
+        // Its request id has been reserved, in a stream that has room; the command has not been done for that.
+        let refused = store.append(create(2, "create-1", &large)).await;
+        assert!(matches!(refused, Err(AppendError::Full(_))), "{refused:?}");
+        let why = store.check().await.unwrap_err().to_string();
+        assert!(why.contains("takes no more"), "{why}");
+        assert_eq!((store.head().await.unwrap(), stream_texts(&store, 1).await.len()), (head, kept));
+        raw.update_stream(bounded(10_000_000)).await.unwrap();
+        store.append(create(2, "create-1", &large)).await.unwrap();
+        assert_eq!(stream_texts(&store, 2).await.len(), 1, "the command is done once");
+    }
+}
+
+#[tokio::test]
 async fn a_commit_that_nats_does_not_take_is_refused_with_the_reason() {
     let server = shared();
     let store = server.store().await;

@@ -14,7 +14,10 @@ use ordersystem::{
         message_bus::{NatsBusOptions, NatsMessageBus},
     },
     checkpoint_store::{Checkpoint, CheckpointStore},
-    event_store::{Commit, CommitId, EventStore, ExpectedRevision, Position, StreamId},
+    event_store::{
+        AppendError, Commit, CommitId, EventStore, ExpectedRevision, Position, RequestKey, RequestScope, StoreError,
+        StreamId,
+    },
     lease::LeaseStore,
     message_bus::MessageBus,
 };
@@ -77,7 +80,12 @@ async fn refusal(options: NatsOptions) -> String {
         match nats.connected().await {
             Err(NotConnected::Ever(why)) => return why,
             // What the first attempt failed with is known after the second.
-            Err(NotConnected::Yet(why)) if why.contains("127.0.0.1:") || Instant::now() >= give_up_at => return why,
+            Err(NotConnected::Yet(why))
+                if ["127.0.0.1:", "localhost:"].iter().any(|host| why.contains(host))
+                    || Instant::now() >= give_up_at =>
+            {
+                return why;
+            }
             Err(NotConnected::Yet(_)) => sleep(Duration::from_millis(50)).await,
             Ok(()) => panic!("it is let in"),
         }
@@ -172,7 +180,7 @@ async fn the_seed_of_an_nkey_lets_a_node_in() {
         let seed = |key: &KeyPair| format!("# for the orders\n{}\n", key.seed().unwrap());
         all_works(with(file(&folder, "good.nk", &seed(&user)))).await;
         let refused = refusal(with(file(&folder, "bad.nk", &seed(&stranger)))).await;
-        assert!(refused.contains("authorization violation"), "{refused}");
+        assert!(refused.contains("authorization violation") && refused.contains("--nats-nkey"), "{refused}");
         let why = Nats::start(with(file(&folder, "empty.nk", "\n"))).await.unwrap_err();
         assert!(why.starts_with("nats-nkey: ") && why.contains("holds no seed"), "{why}");
     }
@@ -213,6 +221,14 @@ async fn a_server_with_a_private_authority_is_trusted_if_that_is_named_and_shown
     assert!(refused.contains("signed by nobody who is trusted here (--nats-ca FILE)"), "{refused}");
     let why = Nats::start(with(&server, NatsAccess { ca: Some(path("none.pem")), ..ca() })).await.unwrap_err();
     assert!(why.starts_with("nats-ca: ") && why.contains("none.pem cannot be read"), "{why}");
+
+    // Asked by a name that its certificate has not, and TLS asked of a server that has none.
+    let elsewhere = NatsOptions { url: format!("nats://localhost:{}", server.port), ..with(&server, ca()) };
+    let refused = refusal(elsewhere).await;
+    assert!(refused.contains("for another name") && !refused.contains("NotValidForName"), "{refused}");
+    let plain = NatsServer::start("");
+    let refused = refusal(NatsOptions { url: format!("tls://127.0.0.1:{}", plain.port), ..plain.options("x") }).await;
+    assert!(refused.contains("speaks no TLS: write nats://"), "{refused}");
 
     let server = NatsServer::start_current(&tls(true));
     let certificate = Some((path("client.pem"), path("client.key")));
@@ -306,4 +322,80 @@ async fn a_user_who_may_not_publish_is_not_served_as_if_he_could_and_what_is_mis
         let begin = subject.trim_end_matches(['*', '>']);
         assert!(found.to_lowercase().contains("permissions violation") && found.contains(begin), "{found}");
     }
+}
+
+/// A server on which everything has been made by somebody who may, with a user who may not do what is denied.
+async fn denying(prefix: &str, denied: &[&str], subscribe: &str) -> NatsServer {
+    let mut server = NatsServer::start_current("");
+    server.store_of(prefix).await;
+    let nats = server.connect_to(prefix).await;
+    NatsMessageBus::new(nats.clone(), NatsBusOptions::default()).admit().await.unwrap();
+    NatsLeaseStore::new(nats.clone()).admit().await.unwrap();
+    NatsCheckpointStore::new(nats).admit().await.unwrap();
+    server.kill();
+    let permissions = permissions(prefix, denied).replace("_INBOX.>", subscribe);
+    server.start_again_with(&format!("jetstream {{ store_dir: FOLDER }}\n{permissions}"));
+    server
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_user_may_not_do_ends_the_start_and_is_named_with_what_to_permit() {
+    for (denied, subscribe, permit) in [
+        ("PREFIX.log.*", "_INBOX.>", "permit PREFIX.> for publishing"),
+        ("PREFIX.request.*", "_INBOX.>", "permit PREFIX.> for publishing"),
+        ("PREFIX.parts.*", "_INBOX.>", "permit PREFIX.> for publishing"),
+        ("$KV.PREFIX-leases.>", "_INBOX.>", "permit $KV.PREFIX-leases.> for publishing"),
+        ("$KV.PREFIX-checkpoints.>", "_INBOX.>", "permit $KV.PREFIX-checkpoints.> for publishing"),
+        ("$KV.PREFIX-consumers.>", "_INBOX.>", "permit $KV.PREFIX-consumers.> for publishing"),
+        ("$JS.API.INFO", "_INBOX.>", "permit $JS.API.INFO for publishing"),
+        ("$JS.API.STREAM.INFO.*", "_INBOX.>", "permit $JS.API.STREAM.INFO.* for publishing"),
+        ("nothing", "nothing", "permit _INBOX.> for subscribing"),
+    ] {
+        let prefix = fresh_prefix();
+        let server = denying(&prefix, &[denied], subscribe).await;
+        let nats = Nats::start(as_user(&server, &prefix)).await.unwrap();
+        nats.connected().await.unwrap();
+        let store = NatsEventStore::new(nats.clone());
+        let (leases, checkpoints) = (NatsLeaseStore::new(nats.clone()), NatsCheckpointStore::new(nats.clone()));
+        let bus = NatsMessageBus::new(nats, NatsBusOptions::default());
+        let admitted = async {
+            store.first_admission().await?;
+            leases.admit().await?;
+            checkpoints.admit().await?;
+            bus.admit().await
+        };
+        let refused = admitted.await.unwrap_err();
+        println!("without {denied} and with {subscribe}: {refused:?}");
+        assert!(
+            matches!(&refused, NotConnected::Ever(why) if why.contains(&permit.replace("PREFIX", &prefix))),
+            "{refused:?}"
+        );
+    }
+}
+
+/// It may publish to the log, but not the events of one order: that shows only when one is to be appended.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_the_user_may_not_publish_is_refused_for_certain_and_the_node_is_not_ready() {
+    let prefix = fresh_prefix();
+    let server = denying(&prefix, &["PREFIX.log.13"], "_INBOX.>").await;
+    let nats = Nats::start(as_user(&server, &prefix)).await.unwrap();
+    let store = NatsEventStore::new(nats);
+    store.first_admission().await.unwrap();
+    let commit = |order: u64, request: Option<&str>| Commit {
+        id: CommitId::random(),
+        stream: StreamId(order),
+        expected: ExpectedRevision::NoStream,
+        request: request.map(|id| RequestKey { scope: RequestScope::Log, id: id.into(), fingerprint: 7 }),
+        events: vec![Bytes::from_static(b"an event")],
+    };
+    store.append(commit(12, None)).await.unwrap();
+    store.check().await.unwrap();
+    for request in [None, Some("create-13")] {
+        let refused = store.append(commit(13, request)).await;
+        let Err(AppendError::Store(StoreError::Unavailable(why))) = refused else { panic!("{refused:?}") };
+        assert!(why.contains(&format!("publish to {prefix}.log.13: permit {prefix}.> for publishing")), "{why}");
+    }
+    let why = store.check().await.unwrap_err().to_string();
+    assert!(why.contains(&format!("{prefix}.log.13")), "{why}");
+    store.append(commit(14, Some("create-14"))).await.expect("others are taken");
 }

@@ -1,6 +1,6 @@
 //! The message bus on three servers with replicas: leaders that change, servers that crash, and publishes that are refused.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_nats::jetstream::message::PublishMessage;
 use bytes::Bytes;
@@ -91,4 +91,46 @@ async fn a_publish_that_is_refused_does_not_stop_a_stream_with_replicas() {
     received.sort_by_key(|delivery| delivery.message.event_id());
     let messages: Vec<_> = received.into_iter().map(|delivery| delivery.message).collect();
     assert!(messages == [&[message(1, 1), message(1, 2)], &one[..], &two].concat(), "all came, whole");
+}
+
+/// What is left of a node that has crashed: its reader. While the server of the reader is away, nobody can say anything of it; it needs nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_stream_is_emptied_while_the_server_of_a_reader_is_away() {
+    const CAPACITY: u64 = 100;
+    let mut cluster = NatsCluster::start("");
+    let prefix = fresh_prefix();
+    let nats = cluster.connect_to(&prefix).await;
+    let options = NatsBusOptions { capacity_messages: CAPACITY as usize, ..NatsBusOptions::default() };
+    let bus = Arc::new(NatsMessageBus::new(nats, options));
+    let consumer = bus.consumer("log").await.unwrap();
+    publish(&bus, &[message(1, 1)]).await;
+    let first = receive(&*consumer, 1).await;
+    consumer.ack(&[first[0].receipt]).await.unwrap();
+    let config = async_nats::jetstream::consumer::pull::Config {
+        name: Some("ordersystem-reader-of-a-node-that-is-no-more".to_owned()),
+        ack_policy: async_nats::jetstream::consumer::AckPolicy::None,
+        memory_storage: true,
+        num_replicas: 1,
+        inactive_threshold: Duration::from_secs(3_600),
+        ..Default::default()
+    };
+    let left = cluster.raw(0).await.create_consumer_on_stream(config, format!("{prefix}-events")).await.unwrap();
+    let server = left.cached_info().cluster.as_ref().and_then(|cluster| cluster.leader.clone()).unwrap();
+    cluster.kill(server.strip_prefix('s').unwrap().parse().unwrap());
+    let publishing = tokio::spawn(async move {
+        for round in 0..5 {
+            let all: Vec<_> = (2..CAPACITY).map(|at| message(1, round * CAPACITY + at)).collect();
+            publish(&bus, &all).await;
+        }
+    });
+    let mut received = 0;
+    while received < 5 * (CAPACITY - 2) {
+        let batch = receive(&*consumer, 1).await;
+        received += batch.len() as u64;
+        let receipts: Vec<_> = batch.iter().map(|delivery| delivery.receipt).collect();
+        while consumer.ack(&receipts).await.is_err() {
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+    publishing.await.unwrap();
 }

@@ -76,6 +76,26 @@ async fn one_server_gives_machine_if_it_says_or_the_operator_asserts_that_it_syn
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn that_a_server_syncs_is_not_believed_of_one_that_is_too_old_for_it() {
+    let server = NatsServer::start("");
+    let options = NatsOptions { synced: true, ..server.options(&fresh_prefix()) };
+    let version = Nats::start(options.clone()).await.unwrap();
+    version.connected().await.unwrap();
+    let version = version.client().server_info().version;
+    // Debian's nats-server is 2.9; one that is newer can do it.
+    match claimed(options).await {
+        Ok((durability, _)) => assert!(!version.starts_with("2.9.") && durability == Durability::Machine, "{version}"),
+        Err(why) => {
+            assert!(version.starts_with("2.9."), "{version}");
+            assert!(
+                why.contains(&version) && why.contains("2.10 or newer") && why.contains("without --nats-synced"),
+                "{why}"
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn three_servers_give_quorum_only_if_each_is_known_to_sync() {
     let careless = NatsCluster::start("");
     let (found, summary) = claimed(careless.options(&fresh_prefix())).await.unwrap();

@@ -208,6 +208,35 @@ async fn that_a_full_store_has_taken_nothing_is_said_only_where_a_quorum_shows_i
     assert!(matches!(refused, Err(AppendError::OutcomeUnknown(_))), "{refused:?}");
 }
 
+/// The bounds of the stream, and not of the account: a quorum still takes the marker that shows that nothing was written.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replicated_stream_at_its_own_bounds_is_a_full_store_for_certain() {
+    let cluster = NatsCluster::start("");
+    let prefix = fresh_prefix();
+    let bounded = async_nats::jetstream::stream::Config {
+        name: format!("{prefix}-log"),
+        subjects: vec![format!("{prefix}.log.*")],
+        max_bytes: 1_000_000,
+        num_replicas: SERVERS,
+        discard: async_nats::jetstream::stream::DiscardPolicy::New,
+        deny_delete: true,
+        deny_purge: true,
+        ..Default::default()
+    };
+    cluster.raw(0).await.create_stream(bounded).await.unwrap();
+    let store = cluster.store_at(0, &prefix).await;
+    let large = |order: u64| commit(order, ExpectedRevision::NoStream, &"x".repeat(200_000));
+    let mut order = 0;
+    let refused = until("it is full", async || {
+        order += 1;
+        store.append(large(order)).await.err().filter(|error| !matches!(error, AppendError::Store(_)))
+    })
+    .await;
+    assert!(matches!(refused, AppendError::Full(_)), "{refused}");
+    let refused = store.append(Commit { events: large(0).events, ..create(order + 1, "create") }).await;
+    assert!(matches!(refused, Err(AppendError::Full(_))), "{refused:?}");
+}
+
 /// What must never be said where a server that has been deposed answers: that what has been acknowledged elsewhere is not there.
 async fn is_never_wrong(behind: &NatsEventStore, paid: Appended, created: Appended, request: &RequestKey) {
     let (old, new) = (StreamId(1), created.stream);

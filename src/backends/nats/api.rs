@@ -8,7 +8,7 @@ use data_encoding::BASE64;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::connection::Nats;
+use super::connection::{Nats, NotConnected};
 
 /// JetStream's numbers for its errors, as in its `errors.json`.
 pub(super) mod code {
@@ -61,6 +61,8 @@ pub(super) enum CallError {
     UnderWay(String),
     /// It is larger than the server takes, and was not sent.
     TooLarge(String),
+    /// The user may not send it, and NATS has let it through to nobody: nothing was done.
+    Forbidden(String),
 }
 
 impl CallError {
@@ -71,16 +73,14 @@ impl CallError {
 
     /// Whether there is no space.
     pub(super) fn is_full(&self) -> bool {
-        let Self::Refused { code, text, .. } = self else { return false };
-        let says = |what: &str| text.contains(what);
-        code::NO_SPACE.contains(code) || says("maximum bytes") || says("maximum messages") || says("no space left")
+        matches!(self, Self::Refused { code, text, .. } if is_full(*code, text))
     }
 
     /// Whether it may pass by itself.
     pub(super) fn passes(&self) -> bool {
         match self {
             Self::Refused { status, code, .. } => passes(*status, *code),
-            Self::TooLarge(_) => false,
+            Self::TooLarge(_) | Self::Forbidden(_) => false,
             Self::NotSent(_) | Self::Lost(_) | Self::UnderWay(_) => true,
         }
     }
@@ -98,7 +98,8 @@ impl fmt::Display for CallError {
             | Self::Lost(why)
             | Self::Refused { text: why, .. }
             | Self::UnderWay(why)
-            | Self::TooLarge(why) => f.write_str(why),
+            | Self::TooLarge(why)
+            | Self::Forbidden(why) => f.write_str(why),
         }
     }
 }
@@ -170,8 +171,22 @@ impl Nats {
     /// # Errors
     /// [`CallError`].
     pub(super) async fn ask<T: DeserializeOwned>(&self, what: &str, body: &impl Serialize) -> Result<T, CallError> {
+        self.ask_within(what, body, self.options().request_timeout).await
+    }
+
+    /// The same, where an answer may take `most`.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub(super) async fn ask_within<T: DeserializeOwned>(
+        &self,
+        what: &str,
+        body: &impl Serialize,
+        most: Duration,
+    ) -> Result<T, CallError> {
         let body = serde_json::to_vec(body).map_err(|error| CallError::NotSent(error.to_string()))?;
-        let answer = self.request(format!("$JS.API.{what}"), Request::new().payload(body.into())).await?;
+        let request = Request::new().payload(body.into()).timeout(Some(most));
+        let answer = self.request(format!("$JS.API.{what}"), request, most).await?;
         read_answer(&answer.payload)
     }
 
@@ -194,7 +209,8 @@ impl Nats {
         headers: HeaderMap,
         payload: Bytes,
     ) -> Result<PublishAck, CallError> {
-        let answer = self.request(subject, Request::new().headers(headers).payload(payload)).await?;
+        let request = Request::new().headers(headers).payload(payload);
+        let answer = self.request(subject, request, self.options().request_timeout).await?;
         read_answer(&answer.payload)
     }
 
@@ -213,14 +229,18 @@ impl Nats {
         Ok(Some(Stored { subject: message.subject, sequence: message.seq, payload: payload.into() }))
     }
 
-    async fn request(&self, subject: String, request: Request) -> Result<Message, CallError> {
+    async fn request(&self, subject: String, request: Request, most: Duration) -> Result<Message, CallError> {
         if !self.is_connected() {
             return Err(CallError::NotSent(self.failure().unwrap_or_else(|| "not connected to NATS".to_owned())));
         }
-        let most = self.options().request_timeout;
         let asked_at = Instant::now();
         // Once more here: within the client the wait for a place in its queue has no end.
-        match timeout(most + Duration::from_millis(100), self.client().send_request(subject, request)).await {
+        let answer = timeout(most + Duration::from_millis(100), self.client().send_request(subject.clone(), request));
+        let answer = tokio::select! {
+            answer = answer => answer,
+            refused = self.forbidden().publish_to(&subject, asked_at) => return Err(CallError::Forbidden(refused)),
+        };
+        match answer {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err(match error.kind() {
                 RequestErrorKind::NoResponders => CallError::NotSent("no stream of NATS takes it".to_owned()),
@@ -234,9 +254,10 @@ impl Nats {
 }
 
 impl Nats {
-    /// Why there is no answer to a request: what is not permitted gets none.
+    /// Why there is no answer to a request: one that the user may not hear does not come.
     fn no_answer(&self, asked_at: Instant, why: String) -> CallError {
-        CallError::Lost(self.forbidden_since(asked_at).map_or(why, |what| format!("NATS does not permit it: {what}")))
+        let forbidden = self.forbidden().subscription().or_else(|| self.forbidden().since(asked_at));
+        CallError::Lost(forbidden.unwrap_or(why))
     }
 
     /// Whether a publish to `subject` would be decided: one whose condition cannot hold is refused by whoever decides all of them, before it
@@ -244,16 +265,29 @@ impl Nats {
     ///
     /// # Errors
     /// Why not.
-    pub(super) async fn probe(&self, subject: String, deadline: Instant) -> Result<(), String> {
-        let asked_at = Instant::now();
+    pub(super) async fn probe(&self, subject: String, deadline: Instant) -> Result<(), CallError> {
         match timeout_at(deadline, self.store(subject.clone(), only_after(u64::from(u32::MAX)), "probe".into())).await {
             // Another probe may be under way.
             Ok(Err(error)) if error.is_wrong_sequence() || matches!(error, CallError::UnderWay(_)) => Ok(()),
-            Ok(Err(error)) => Err(error.to_string()),
-            Ok(Ok(sequence)) => Err(format!("message {sequence} was stored although its condition could not hold")),
-            Err(_) => Err(self
-                .forbidden_since(asked_at)
-                .map_or_else(|| "NATS does not answer".to_owned(), |what| format!("NATS does not permit it: {what}"))),
+            Ok(Err(error)) => Err(error),
+            Ok(Ok(sequence)) => {
+                Err(CallError::Lost(format!("message {sequence} was stored although its condition could not hold")))
+            }
+            Err(_) => {
+                let forbidden = self.forbidden().subscription();
+                Err(CallError::Lost(forbidden.unwrap_or_else(|| "NATS does not answer".to_owned())))
+            }
+        }
+    }
+
+    /// Whether this user may publish to `subject`. Whatever else keeps NATS from taking it is told by who needs it.
+    ///
+    /// # Errors
+    /// [`NotConnected::Ever`] names what is missing.
+    pub(super) async fn may_publish(&self, subject: String) -> Result<(), NotConnected> {
+        match self.probe(subject, Instant::now() + self.options().request_timeout).await {
+            Err(CallError::Forbidden(why)) => Err(NotConnected::Ever(why)),
+            _ => Ok(()),
         }
     }
 }
@@ -274,10 +308,17 @@ fn read_answer<T: DeserializeOwned>(payload: &[u8]) -> Result<T, CallError> {
 impl ApiError {
     /// Whether it says nothing of what became of the request: a leader is being elected.
     fn is_passing(&self) -> bool {
-        let is_answer = code::NO_SPACE.contains(&self.err_code)
+        let is_answer = is_full(self.err_code, &self.description)
             || [code::NOT_ENABLED, code::NOT_ENABLED_FOR_ACCOUNT].contains(&self.err_code);
         self.code == 503 && !is_answer
     }
+}
+
+/// Whether an error says that there is no space: by its number, or as the cause of a message that could not be stored (10077), as where a stream
+/// has reached its own bounds.
+fn is_full(number: u64, text: &str) -> bool {
+    let says = |what: &str| text.contains(what);
+    code::NO_SPACE.contains(&number) || says("maximum bytes") || says("maximum messages") || says("no space left")
 }
 
 /// Whether a refusal with this status and number passes by itself. What begins with 4 is wrong with the request and stays wrong; what begins

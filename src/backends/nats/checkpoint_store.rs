@@ -33,7 +33,7 @@ impl NatsCheckpointStore {
     /// # Errors
     /// [`NotConnected`] says why it cannot be used, and whether waiting helps.
     pub async fn admit(&self) -> Result<(), NotConnected> {
-        self.bucket.admit().await.map(drop)
+        self.bucket.admit_writer().await
     }
 
     async fn get(&self, name: &str) -> Result<Option<Entry>, CheckpointError> {

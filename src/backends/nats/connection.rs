@@ -21,6 +21,7 @@ use tokio::{
 
 use super::{
     monitor::{Monitors, Replica, Synced},
+    permissions::Forbidden,
     stranger,
 };
 
@@ -145,7 +146,7 @@ impl Nats {
     pub async fn start(options: NatsOptions) -> Result<Self, String> {
         let (servers, login) = addresses(&options.url)?;
         let hosts = servers.iter().map(|server| bracketed(server.host())).collect();
-        let contact = Arc::new(Contact::default());
+        let contact = Arc::new(Contact::new(&options.prefix));
         let (told, seen) = (Arc::clone(&contact), Arc::clone(&contact));
         let connect = with_access(login.into_options(), &options.access)?
             .name("ordersystem")
@@ -237,9 +238,9 @@ impl Nats {
         self.contact.with(|talk| talk.lacks_jetstream_since.get_or_insert_with(Instant::now).elapsed())
     }
 
-    /// What the server did not permit since `then`.
-    pub(super) fn forbidden_since(&self, then: Instant) -> Option<String> {
-        self.contact.with(|talk| talk.forbidden.clone()).filter(|(at, _)| *at >= then).map(|(_, what)| what)
+    /// What the server does not permit this user.
+    pub(super) fn forbidden(&self) -> &Forbidden {
+        &self.contact.forbidden
     }
 
     /// The hosts that the address names.
@@ -407,9 +408,14 @@ fn seed(text: &str, file: &Path) -> Result<String, String> {
     seed.map(str::to_owned).ok_or_else(|| format!("nats-nkey: {} holds no seed of an nkey (SU…)", file.display()))
 }
 
+/// What is known of the connection.
+#[derive(Debug)]
+struct Contact {
+    talk: Mutex<Talk>,
+    forbidden: Forbidden,
+}
+
 /// Why connecting fails, and when that was said last.
-#[derive(Debug, Default)]
-struct Contact(Mutex<Talk>);
 
 #[derive(Debug)]
 struct Talk {
@@ -425,29 +431,22 @@ struct Talk {
     said_at: Option<Instant>,
     /// Since when the server has said that it has no JetStream for us.
     lacks_jetstream_since: Option<Instant>,
-    /// What the server last did not permit, and when.
-    forbidden: Option<(Instant, String)>,
 }
 
 impl Default for Talk {
     fn default() -> Self {
-        let (failure, attempts, said_at, forbidden) = (None, None, None, None);
-        let lacks_jetstream_since = None;
-        Self {
-            down_since: Instant::now(),
-            all_failed: false,
-            failure,
-            attempts,
-            said_at,
-            lacks_jetstream_since,
-            forbidden,
-        }
+        let (failure, attempts, said_at, lacks_jetstream_since) = (None, None, None, None);
+        Self { down_since: Instant::now(), all_failed: false, failure, attempts, said_at, lacks_jetstream_since }
     }
 }
 
 impl Contact {
+    fn new(prefix: &str) -> Self {
+        Self { talk: Mutex::default(), forbidden: Forbidden::new(prefix) }
+    }
+
     fn with<T>(&self, work: impl FnOnce(&mut Talk) -> T) -> T {
-        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        work(&mut self.talk.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn failure(&self) -> Option<String> {
@@ -467,28 +466,26 @@ impl Contact {
                 }
             }
             Event::Disconnected => {
+                self.forbidden.forget_subscriptions();
                 self.with(|talk| talk.down_since = Instant::now());
                 self.fails("the connection was lost".to_owned());
             }
-            Event::ServerError(error) if is_forbidden(&error.to_string()) => self.forbidden(error.to_string()),
-            Event::ServerError(error) => self.fails(error.to_string()),
+            Event::ServerError(error) if is_forbidden(&error.to_string()) => self.forbidden(&error.to_string()),
+            Event::ServerError(error) => self.fails(stranger::in_words(&error.to_string())),
             // Without a cause unless it is a denial: that is told with the next attempt.
             Event::ClientError(error) => {
                 let why = self.with(|talk| talk.attempts.clone());
-                self.fails(why.filter(|_| !is_denial(&error.to_string())).unwrap_or_else(|| error.to_string()));
+                let said = error.to_string();
+                self.fails(why.filter(|_| !is_denial(&said)).unwrap_or_else(|| stranger::in_words(&said)));
             }
             _ => {}
         }
     }
 
     /// Remembers what this user may not do, and says so: a request that is not permitted gets no answer.
-    fn forbidden(&self, what: String) {
-        let is_news = self.with(|talk| {
-            let before = talk.forbidden.replace((Instant::now(), what.clone()));
-            before.is_none_or(|(at, before)| before != what || at.elapsed() >= SAY_AGAIN_EVERY)
-        });
-        if is_news {
-            tracing::error!(what, "NATS does not permit this user what the service needs, see docs/deploy.md");
+    fn forbidden(&self, said: &str) {
+        if let Some(what) = self.forbidden.note(said, SAY_AGAIN_EVERY) {
+            tracing::error!(what, "NATS does not permit this user what the service needs");
         }
     }
 

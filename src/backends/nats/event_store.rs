@@ -54,6 +54,7 @@ use self::{
 use super::{
     api::CallError,
     connection::{AbortOnDrop, Nats, NotConnected},
+    permissions::FORBIDDEN_FOR,
 };
 use crate::event_store::{
     AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, Position, RecordedCommit, RequestKey,
@@ -232,6 +233,14 @@ impl Shared {
         AppendError::Full(error.to_string())
     }
 
+    /// Says that this user may not publish what it was to publish a moment ago: it may be permitted some subjects and not others.
+    fn check_permitted(&self) -> Result<(), StoreError> {
+        let Some(since) = Instant::now().checked_sub(FORBIDDEN_FOR) else { return Ok(()) };
+        let begins = ["log.", "request."].map(|begin| self.nats.subject(begin));
+        let forbidden = begins.iter().find_map(|begin| self.nats.forbidden().publish_below(begin, since));
+        forbidden.map_or(Ok(()), |why| Err(StoreError::Unavailable(why)))
+    }
+
     async fn check(&self) -> Result<(), StoreError> {
         let deadline = Instant::now() + CHECK_WITHIN;
         let look = async {
@@ -239,7 +248,8 @@ impl Shared {
             self.ready().await
         };
         timeout_at(deadline, look).await.map_err(|_| StoreError::Unavailable("NATS does not answer".to_owned()))??;
-        self.log.probe(deadline).await.map_err(StoreError::Unavailable)?;
+        self.log.probe(deadline).await.map_err(|error| StoreError::Unavailable(error.to_string()))?;
+        self.check_permitted()?;
         match &*self.full.lock().unwrap_or_else(PoisonError::into_inner) {
             Some((at, why)) if at.elapsed() < FULL_FOR => {
                 Err(StoreError::Unavailable(format!("NATS takes no more: {why}")))

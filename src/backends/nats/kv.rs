@@ -139,6 +139,15 @@ impl Bucket {
         }
     }
 
+    /// Finds the bucket, or makes it, and whether this user may write to it.
+    ///
+    /// # Errors
+    /// As [`Bucket::admit`].
+    pub(super) async fn admit_writer(&self) -> Result<(), NotConnected> {
+        self.admit().await?;
+        self.nats.may_publish(self.subject("probe")).await
+    }
+
     /// Whether it would take a write.
     ///
     /// # Errors

@@ -96,7 +96,7 @@ impl NatsLeaseStore {
     /// # Errors
     /// [`NotConnected`] says why it cannot be used, and whether waiting helps.
     pub async fn admit(&self) -> Result<(), NotConnected> {
-        self.bucket.admit().await.map(drop)
+        self.bucket.admit_writer().await
     }
 
     fn with_seen<T>(&self, work: impl FnOnce(&mut HashMap<String, Sighting>) -> T) -> T {

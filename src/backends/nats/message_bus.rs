@@ -24,6 +24,7 @@ mod dead_letters;
 mod dealt;
 mod envelope;
 mod identity;
+mod others;
 mod publisher;
 mod reader;
 mod registry;
@@ -39,6 +40,7 @@ use tokio::{
 use self::{consumer::NatsConsumer, dead_letters::DeadLetters, identity::Identity, publisher::End, registry::Registry};
 use super::{
     connection::{Nats, NotConnected},
+    permissions::FORBIDDEN_FOR,
     server::ServerFacts,
 };
 use crate::{
@@ -50,8 +52,6 @@ use crate::{
 
 /// How long a check waits for an answer.
 const CHECK_WITHIN: Duration = Duration::from_secs(2);
-/// For how long a refused permission to publish events is reported: the relay tries more often than that.
-const FORBIDDEN_FOR: Duration = Duration::from_secs(60);
 /// How long after a loss a consumer is waited for that knows how far it had come.
 const COMES_BACK_WITHIN: Duration = Duration::from_secs(30);
 
@@ -153,6 +153,7 @@ impl NatsMessageBus {
             return Err(NotConnected::Ever(why));
         }
         publisher::admit(&self.shared).await?;
+        nats.may_publish(self.shared.probe_subject()).await?;
         self.shared.registry.admit().await
     }
 }
@@ -183,14 +184,18 @@ impl Shared {
 }
 
 impl Shared {
+    /// Where it is tried whether a publish would be stored. A subject of parts: one that is refused reaches all the same everybody who listens
+    /// to events without JetStream.
+    fn probe_subject(&self) -> String {
+        format!("{}.probe", self.parts_subject)
+    }
+
     /// Says that events may not be published, if NATS has said so when the relay last tried.
     fn check_permitted(&self) -> Result<(), BusError> {
         let since = Instant::now().checked_sub(FORBIDDEN_FOR);
-        let forbidden = since.and_then(|since| self.nats.forbidden_since(since));
-        match forbidden.filter(|what| what.contains(&format!("{}.", self.subject))) {
-            Some(what) => Err(BusError::Unavailable(format!("NATS does not permit it: {what}"))),
-            None => Ok(()),
-        }
+        let begin = format!("{}.", self.subject);
+        let forbidden = since.and_then(|since| self.nats.forbidden().publish_below(&begin, since));
+        forbidden.map_or(Ok(()), |what| Err(BusError::Unavailable(what)))
     }
 }
 
@@ -281,8 +286,8 @@ impl MessageBus for NatsMessageBus {
             let who = found.slowest.as_deref().unwrap_or("nobody");
             return Err(BusError::Unavailable(format!("the stream is full and waits for the consumer {who}")));
         }
-        // On the subject of parts: a refused publish, too, reaches everybody who listens to events without JetStream.
-        let parts = nats.probe(format!("{}.probe", self.shared.parts_subject), deadline);
+        let parts =
+            async { nats.probe(self.shared.probe_subject(), deadline).await.map_err(|error| error.to_string()) };
         tokio::try_join!(parts, registry.probe(deadline)).map_err(BusError::Unavailable)?;
         self.shared.check_permitted()
     }

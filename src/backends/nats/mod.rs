@@ -34,6 +34,7 @@ mod kv;
 pub mod lease;
 pub mod message_bus;
 mod monitor;
+mod permissions;
 mod provision;
 mod server;
 mod stranger;

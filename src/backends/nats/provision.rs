@@ -8,7 +8,7 @@ use async_nats::jetstream::{
     stream::{Config, DiscardPolicy, Info, RetentionPolicy},
 };
 
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::{
     api::passes,
@@ -47,12 +47,17 @@ pub(super) async fn connected(nats: &Nats) -> Result<(), String> {
 pub(super) async fn make_stream(nats: &Nats, wanted: Config) -> Result<Info, NotConnected> {
     nats.connected().await?;
     let name = wanted.name.clone();
+    let asked_at = Instant::now();
+    let unanswered = |what: String| match nats.forbidden().publish_below("$JS.API.STREAM.", asked_at) {
+        Some(why) => NotConnected::Ever(why),
+        None => NotConnected::Yet(nats.forbidden().subscription().unwrap_or(what)),
+    };
     for _ in 0..2 {
         let found = match ask_again(|| nats.jetstream().get_stream(&name)).await {
             Ok(found) => Some(found),
             Err(error) => match error.kind() {
                 GetStreamErrorKind::JetStream(why) if why.error_code() == ErrorCode::STREAM_NOT_FOUND => None,
-                _ => return Err(NotConnected::Yet(format!("the stream {name}: {}", in_words(&error)))),
+                _ => return Err(unanswered(format!("the stream {name}: {}", in_words(&error)))),
             },
         };
         if let Some(found) = found {
@@ -69,7 +74,7 @@ pub(super) async fn make_stream(nats: &Nats, wanted: Config) -> Result<Info, Not
                 CreateStreamErrorKind::JetStream(why) if !passes(why.code() as u64, why.error_code().0) => {
                     return Err(NotConnected::Ever(format!("the stream {name} cannot be made: {why}")));
                 }
-                _ => return Err(NotConnected::Yet(format!("the stream {name} cannot be made: {}", in_words(&error)))),
+                _ => return Err(unanswered(format!("the stream {name} cannot be made: {}", in_words(&error)))),
             },
         }
     }

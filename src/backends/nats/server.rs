@@ -15,6 +15,8 @@ use crate::event_store::Durability;
 const OLDEST: Version = Version(2, 9, 0);
 /// The oldest version that will do for a stream on several servers: before, of two publishes under way with one condition both were stored.
 const OLDEST_WITH_REPLICAS: Version = Version(2, 9, 25);
+/// The oldest version that can be told to sync before it acknowledges (`sync_interval: always`).
+const OLDEST_THAT_SYNCS: Version = Version(2, 10, 0);
 /// The first and the last version that may lose a stream with replicas when a server crashes.
 const LOSE_REPLICAS: (Version, Version) = (Version(2, 10, 20), Version(2, 10, 22));
 
@@ -58,7 +60,14 @@ impl ServerFacts {
         let answer = nats.ask::<Value>("INFO", &()).await;
         let Some(lack) = answer.as_ref().err().and_then(|error| Lack::of(nats, error)) else {
             nats.has_jetstream();
-            return answer.map(|_| Self { version }).map_err(|error| NotConnected::Yet(error.to_string()));
+            return match (answer, nats.forbidden().subscription()) {
+                (Ok(_), _) => Ok(Self { version }),
+                // Without it no answer ever comes.
+                (Err(CallError::Lost(_)), Some(why)) | (Err(CallError::Forbidden(why)), _) => {
+                    Err(NotConnected::Ever(why))
+                }
+                (Err(error), _) => Err(NotConnected::Yet(error.to_string())),
+            };
         };
         let lacks_for = nats.lacks_jetstream();
         Err(match lack {
@@ -71,6 +80,16 @@ impl ServerFacts {
     /// For the log.
     pub(super) fn summary(&self) -> String {
         format!("NATS {}", self.version)
+    }
+
+    /// Why it cannot be so that this server syncs before it acknowledges, as `--nats-synced` asserts, if it cannot.
+    pub(super) fn unfit_for_sync(&self) -> Option<String> {
+        let version = Version::read(&self.version).filter(|version| *version < OLDEST_THAT_SYNCS)?;
+        let Version(major, minor, _) = OLDEST_THAT_SYNCS;
+        Some(format!(
+            "--nats-synced asserts what NATS {version} cannot do: sync_interval: always is for nats-server {major}.{minor} or newer; take such a one, \
+             or start without --nats-synced and with durability process"
+        ))
     }
 
     /// Why `stream` cannot be used on this server, if so, where `wanted` replicas were asked for.
@@ -313,6 +332,15 @@ mod tests {
         ] {
             let server = ServerFacts { version: version.to_owned() };
             assert_eq!(server.unfit_for(&stream(replicas), 1).is_none(), fits, "{version} {replicas}");
+        }
+    }
+
+    #[test]
+    fn that_a_server_syncs_is_not_believed_of_one_that_cannot() {
+        for (version, can) in [("2.9.25", false), ("2.9.0", false), ("2.10.0", true), ("2.15.2", true), ("dev", true)] {
+            let why = ServerFacts { version: version.to_owned() }.unfit_for_sync();
+            assert_eq!(why.is_none(), can, "{version}");
+            assert!(why.is_none_or(|why| why.contains(version) && why.contains("2.10 or newer")));
         }
     }
 

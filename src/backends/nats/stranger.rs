@@ -20,11 +20,14 @@ pub(super) fn in_words(error: &str) -> String {
     } else if says("connection refused") {
         "connection refused"
     } else if says("authorization violation") {
-        "authorization violation: it knows no such user, password, token or key"
+        "authorization violation: it knows no such user, password, token or key, or asks for one: give those that it knows, as in \
+         nats://user:password@host:port, or by --nats-password-file, --nats-token-file, --nats-credentials or --nats-nkey"
     } else if says("unknownissuer") || says("unknown issuer") {
         "its certificate is signed by nobody who is trusted here (--nats-ca FILE)"
+    } else if says("invalidcontenttype") {
+        "what answers there speaks no TLS: write nats:// in the place of tls://, and leave out --nats-ca, --nats-cert and --nats-key"
     } else if says("notvalidforname") || says("not valid for") {
-        "its certificate is for another name"
+        "its certificate is for another name than the one in the address: give the server by a name that its certificate has"
     } else if says("certificaterequired") || says("certificate required") {
         "it asks for a certificate (--nats-cert FILE --nats-key FILE)"
     } else if is_silence(error) {
@@ -113,6 +116,11 @@ mod tests {
             ("IO error: expected INFO, got PONG", "is not NATS"),
             ("IO error: invalid peer certificate: UnknownIssuer", "--nats-ca"),
             ("authorization violation: nats: authorization violation", "knows no such user"),
+            ("TLS error: received corrupt message of type InvalidContentType", "speaks no TLS: write nats://"),
+            (
+                "invalid peer certificate: certificate not valid for name \"127.0.0.1\"",
+                "by a name that its certificate has",
+            ),
             ("something else", "something else"),
         ] {
             assert!(in_words(error).contains(says), "{error}");

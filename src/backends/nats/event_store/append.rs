@@ -212,10 +212,12 @@ impl Shared {
         state.find(stream, request)
     }
 
-    /// Publishes a commit with its condition. With `look` another may have written it too, under the same id.
+    /// Publishes a commit with its condition. With `look` another may have written it too, under the same id: a try of the same request, which
+    /// has found its reservation.
     ///
     /// # Errors
-    /// [`AppendError::Full`] and [`AppendError::Store`]: nothing was written, with replicas as a quorum shows. [`AppendError::OutcomeUnknown`].
+    /// [`AppendError::Full`] and [`AppendError::Store`]: nothing was written, with replicas as a quorum shows, and of a commit that is reserved
+    /// nothing is written unless its request comes again. [`AppendError::OutcomeUnknown`].
     pub(super) async fn write(&self, conditional: &Conditional, look: bool) -> Result<Written, AppendError> {
         match self.publish(conditional).await {
             Ok(sequence) => Ok(Written::At(sequence)),
@@ -224,12 +226,19 @@ impl Shared {
                 Ok(None) => self.resolve(conditional, error).await,
                 // What was refused by one leader another may have stored.
                 Err(StoreError::Unavailable(_)) if self.log.is_replicated() => self.resolve(conditional, error).await,
+                Err(StoreError::Unavailable(why)) if look => Err(reserved_only(&why)),
                 Err(unseen) => Err(unseen.into()),
             },
             Err(error @ (CallError::Lost(_) | CallError::UnderWay(_))) => self.resolve(conditional, error).await,
             Err(error) if error.is_full() => self.refused_as_full(conditional, &error).await,
             // It is checked before: a stream may have a bound of its own.
             Err(CallError::TooLarge(_)) => Err(self.is_too_large(conditional.stream, conditional.message.len())),
+            // NATS has said no: there is nothing to find out.
+            Err(error @ (CallError::Refused { .. } | CallError::Forbidden(_))) => Err(self.store_error(error).into()),
+            Err(error) if look => {
+                self.log.doubt();
+                Err(reserved_only(&error.to_string()))
+            }
             Err(error) => Err(self.store_error(error).into()),
         }
     }
@@ -324,6 +333,11 @@ impl Shared {
         }
         Err(AppendError::OutcomeUnknown(unanswered.to_string()))
     }
+}
+
+/// What is said of a commit whose request id is reserved and which may be being made by another try of the request.
+fn reserved_only(why: &str) -> AppendError {
+    AppendError::OutcomeUnknown(format!("its request id is reserved, and then: {why}"))
 }
 
 /// A commit as it was stored after `end`.

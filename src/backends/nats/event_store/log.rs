@@ -193,6 +193,9 @@ impl Log {
     /// [`NotConnected`].
     pub(super) async fn look(&self) -> Result<(), NotConnected> {
         let server = ServerFacts::read(&self.nats).await?;
+        if let Some(why) = server.unfit_for_sync().filter(|_| self.nats.options().synced) {
+            return Err(NotConnected::Ever(why));
+        }
         let log = self.stream_facts(&self.stream, &self.log_subjects()).await?;
         let requests = self.stream_facts(&self.requests, &self.request_subjects()).await?;
         for facts in [&log, &requests] {
@@ -214,7 +217,10 @@ impl Log {
         let detail = least.survival(&synced);
         let is_replicated = log.is_replicated() || requests.is_replicated();
         let id = self.find_id(&log).await?;
+        // A log that is only looked at may be read by somebody who may not write.
         if self.nats.options().makes_log {
+            let [log, requests] = self.probe_subjects();
+            tokio::try_join!(self.nats.may_publish(log), self.nats.may_publish(requests))?;
             self.find_token_key(id).await?;
         }
         let streams = if log.survival(&synced) == requests.survival(&synced) {
@@ -234,6 +240,11 @@ impl Log {
 
     fn request_subjects(&self) -> String {
         self.nats.subject("request.*")
+    }
+
+    /// Where it is tried whether a publish would be stored, in each stream.
+    fn probe_subjects(&self) -> [String; 2] {
+        ["log.id", "request.probe"].map(|subject| self.nats.subject(subject))
     }
 
     /// What stream `name` is; makes it if there is none and there never was.
@@ -424,9 +435,10 @@ impl Log {
     ///
     /// # Errors
     /// Why not.
-    pub(super) async fn probe(&self, deadline: Instant) -> Result<(), String> {
-        let [log, requests] = ["log.id", "request.probe"].map(|subject| self.nats.subject(subject));
-        tokio::try_join!(self.nats.probe(log, deadline), self.nats.probe(requests, deadline)).map(drop)
+    pub(super) async fn probe(&self, deadline: Instant) -> Result<(), CallError> {
+        let [log, requests] = self.probe_subjects();
+        tokio::try_join!(self.nats.probe(log, deadline), self.nats.probe(requests, deadline))?;
+        Ok(())
     }
 }
 
@@ -436,5 +448,8 @@ pub(super) const fn head_position(sequence: u64) -> Position {
 }
 
 fn passing(error: CallError) -> NotConnected {
-    NotConnected::Yet(error.to_string())
+    match error {
+        CallError::Forbidden(why) => NotConnected::Ever(why),
+        error => NotConnected::Yet(error.to_string()),
+    }
 }

@@ -66,7 +66,7 @@ impl Shared {
             let message = self.encode(commit, end)?;
             let conditional = Conditional { id: commit.id, stream: commit.stream, after: end.sequence, message };
             match self.reserve(request, &conditional, replaces).await? {
-                Claim::Ours(sequence) => match self.write_reserved(&conditional).await? {
+                Claim::Ours(sequence) => match self.write(&conditional, true).await? {
                     Written::At(at) => {
                         let stored = stored(commit, end, at);
                         let appended = stored.appended(false);
@@ -188,18 +188,6 @@ impl Shared {
         let ack = self.nats.publish(self.request_subject(request), only_after(replaces), message).await?;
         self.request_confirmations.acknowledged(begun, ack.seq);
         Ok(ack.seq)
-    }
-
-    /// Writes the commit of a reservation of our own.
-    async fn write_reserved(&self, conditional: &Conditional) -> Result<Written, AppendError> {
-        // Who finds the reservation may write it as well.
-        self.write(conditional, true).await.map_err(|error| match error {
-            // The commit may be made yet, by a later try of the request.
-            AppendError::Full(why) | AppendError::Store(StoreError::Unavailable(why)) => {
-                AppendError::OutcomeUnknown(format!("its request id is reserved, and then: {why}"))
-            }
-            error => error,
-        })
     }
 
     /// The commit of a reservation, made now if nobody has made it; `None` if it stands for nothing.

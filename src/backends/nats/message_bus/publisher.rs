@@ -23,17 +23,16 @@ use std::{
 
 use async_nats::jetstream::{
     self, ErrorCode,
-    consumer::AckPolicy,
     context::{GetStreamErrorKind, PublishError, PublishErrorKind},
     message::PublishMessage,
     publish::PublishAck,
     stream::{Config, DiscardPolicy, Info, StorageType, Stream},
 };
-use futures_util::{StreamExt as _, TryStreamExt as _, stream::FuturesUnordered};
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use tokio::time::sleep;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{Shared, envelope};
+use super::{Shared, envelope, others};
 use crate::{
     backends::nats::{
         api::code,
@@ -164,6 +163,7 @@ pub(super) async fn publish(shared: &Shared, messages: &[Message]) -> Result<(),
             Some(Stop::Refused(why) | Stop::Unknown(why)) => {
                 // Where it is full, the next look finds out.
                 if progress == 0 && look(shared, 1).await?.room > 0 {
+                    shared.check_permitted()?;
                     return Err(BusError::Unavailable(why));
                 }
             }
@@ -395,7 +395,10 @@ async fn trim(shared: &Shared, stream: &Stream<Info>, wanted: usize) -> Result<O
                 needed = Some((floor, name.clone()));
             }
         }
-        for (floor, name) in foreign_floors(stream).await? {
+        // None at all is cheap to know.
+        let has_others = stream.cached_info().state.consumer_count > 0;
+        let others = if has_others { others::floors(&shared.nats, &shared.stream).await? } else { Vec::new() };
+        for (floor, name) in others {
             if needed.as_ref().is_none_or(|(lowest, _)| floor < *lowest) {
                 needed = Some((floor, name));
             }
@@ -413,27 +416,4 @@ async fn trim(shared: &Shared, stream: &Stream<Info>, wanted: usize) -> Result<O
         return Ok(needed.map(|(_, name)| name));
     }
     Err(BusError::Unavailable("the list of consumers keeps changing".to_owned()))
-}
-
-/// How far the durable consumers have come that others have made on the stream.
-async fn foreign_floors(stream: &Stream<Info>) -> Result<Vec<(u64, String)>, BusError> {
-    if stream.cached_info().state.consumer_count == 0 {
-        return Ok(Vec::new());
-    }
-    let mut floors = Vec::new();
-    let mut consumers = stream.consumers();
-    loop {
-        match consumers.try_next().await {
-            Ok(Some(info)) => {
-                let keeps = info.config.durable_name.is_some() && info.config.ack_policy != AckPolicy::None;
-                // One that wants few subjects may have acknowledged nothing for long and yet wait for nothing.
-                let is_done = info.num_pending == 0 && info.num_ack_pending == 0;
-                if keeps && !is_done {
-                    floors.push((info.ack_floor.stream_sequence, info.name));
-                }
-            }
-            Ok(None) => return Ok(floors),
-            Err(error) => return Err(BusError::Unavailable(format!("the consumers of the stream: {error}"))),
-        }
-    }
 }

@@ -15,13 +15,29 @@ use async_nats::{
 };
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use serde_json::json;
-use tokio::time::{Instant, timeout_at};
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::backends::nats::connection::Nats;
+use crate::backends::nats::{api::CallError, connection::Nats};
 
 /// After what time without a pull the server forgets a reader.
 const INACTIVE_THRESHOLD: Duration = Duration::from_secs(30);
+
+/// What the names of our consumers begin with: where a list of consumers names one and knows nothing of it, it is still known to be a reader.
+const NAMES: &str = "ordersystem-reader-";
+/// How often it is tried to remove one, and the pause between two tries: a leader may have to be elected first.
+const REMOVE_TRIES: usize = 15;
+const REMOVE_PAUSE: Duration = Duration::from_secs(1);
+
+/// The name of a reader that no other has.
+pub(super) fn fresh_name() -> String {
+    format!("{NAMES}{:032x}", fastrand::u128(..))
+}
+
+/// Whether the consumer of this name is a reader.
+pub(super) fn is_ours(name: &str) -> bool {
+    name.starts_with(NAMES)
+}
 
 /// A message of the stream.
 pub(super) struct Read {
@@ -37,6 +53,7 @@ pub(super) struct Read {
 #[derive(Debug)]
 pub(super) struct Reader {
     nats: Nats,
+    _consumer: Removed,
     pull_subject: String,
     inbox: String,
     replies: Subscriber,
@@ -48,13 +65,41 @@ pub(super) struct Reader {
     open_pull: Option<(usize, Instant)>,
 }
 
+/// A consumer that is removed with its owner. NATS does that too, unless the server that keeps it is away; and while it is, whoever asks for
+/// the consumers of the stream waits for it.
+#[derive(Debug)]
+struct Removed {
+    nats: Nats,
+    /// The stream and the name.
+    consumer: String,
+}
+
+impl Drop for Removed {
+    fn drop(&mut self) {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let (nats, what) = (self.nats.clone(), format!("CONSUMER.DELETE.{}", self.consumer));
+        runtime.spawn(async move {
+            for _ in 0..REMOVE_TRIES {
+                match nats.ask::<Value>(&what, &()).await {
+                    // One whose server is away is removed without an answer: the next try finds it gone.
+                    Err(CallError::Lost(_) | CallError::NotSent(_) | CallError::UnderWay(_)) => {}
+                    _ => return,
+                }
+                sleep(REMOVE_PAUSE).await;
+            }
+        });
+    }
+}
+
 impl Reader {
     /// A reader of `stream` from the first message at or after `start` on. `purpose` is for people who look at the server.
     ///
     /// # Errors
     /// Says what is wrong with NATS, or that there is no such stream.
     pub(super) async fn open(nats: &Nats, stream: &str, start: u64, purpose: &str) -> Result<Self, String> {
+        let name = fresh_name();
         let config = pull::Config {
+            name: Some(name.clone()),
             description: Some(purpose.to_owned()),
             deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: start.max(1) },
             ack_policy: AckPolicy::None,
@@ -65,12 +110,15 @@ impl Reader {
             num_replicas: 1,
             ..pull::Config::default()
         };
+        // Removed also where the answer does not come, or what follows fails.
+        let consumer = Removed { nats: nats.clone(), consumer: format!("{stream}.{name}") };
         let made = nats.jetstream().create_consumer_on_stream(config, stream).await;
-        let made = made.map_err(|error| format!("the stream {stream} cannot be read: {error}"))?;
-        let pull_subject = format!("CONSUMER.MSG.NEXT.{stream}.{}", made.cached_info().name);
+        made.map_err(|error| format!("the stream {stream} cannot be read: {error}"))?;
+        let pull_subject = format!("CONSUMER.MSG.NEXT.{}", consumer.consumer);
         let inbox = nats.client().new_inbox();
         let replies = nats.client().subscribe(format!("{inbox}.*")).await.map_err(|error| error.to_string())?;
-        Ok(Self { nats: nats.clone(), pull_subject, inbox, replies, delivered: 0, pulls: 0, open_pull: None })
+        let nats = nats.clone();
+        Ok(Self { nats, _consumer: consumer, pull_subject, inbox, replies, delivered: 0, pulls: 0, open_pull: None })
     }
 
     /// Asks for up to `count` messages, which [`Reader::next`] brings as they come; for what is there now if `wait` is zero.

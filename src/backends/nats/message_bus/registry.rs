@@ -133,7 +133,7 @@ impl Registry {
 
     /// Finds the bucket, or makes it.
     pub(super) async fn admit(&self) -> Result<(), NotConnected> {
-        self.bucket.admit().await.map(drop)
+        self.bucket.admit_writer().await
     }
 
     /// Whether it would take a write.
