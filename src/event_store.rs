@@ -424,6 +424,15 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
         max_events: usize,
     ) -> Result<Vec<StoredEvent>, StoreError>;
 
+    /// Up to `max_events` events of the whole log after `point`, which has been read on this connection: what [`EventStore::read_log`] reads forward.
+    /// A store whose log may be put back while the connection stays open makes sure that the event at `point` is there still.
+    ///
+    /// # Errors
+    /// [`StoreError`]; where the event is not there the node connects again, so that whoever reads looks for it.
+    async fn read_after(&self, point: LogPoint, max_events: usize) -> Result<Vec<StoredEvent>, StoreError> {
+        self.read_log(point.position, Direction::Forward, max_events).await
+    }
+
     /// The commits that begin after `from`, each whole and with its request key, oldest first: about `max_events` events. The first
     /// is returned whatever its size (if `max_events` is not 0), the next ones while all together have no more than `max_events` and
     /// [`MAX_READ_EVENTS`] events; none after the one that brings them to [`MAX_READ_BYTES`]. Empty at the end of the log.

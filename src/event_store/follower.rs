@@ -161,7 +161,7 @@ impl Foothold {
     ) -> Result<Vec<StoredEvent>, StoreError> {
         for _ in 0..MAX_READS {
             let connection = self.find(store).await?;
-            let mut events = store.read_log(self.point.position, Direction::Forward, max_events).await?;
+            let mut events = store.read_after(self.point, max_events).await?;
             cut(&mut events, max_bytes);
             if self.holds(connection) {
                 self.move_to(events.last());

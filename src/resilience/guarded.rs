@@ -12,8 +12,8 @@ use super::{BreakerError, CircuitBreaker, Refused};
 use crate::{
     checkpoint_store::{Checkpoint, CheckpointError, CheckpointStore},
     event_store::{
-        AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, Position, RecordedCommit, RequestKey,
-        Revision, StoreError, StoredEvent, StreamId, TokenKey, confirmed,
+        AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, LogPoint, Position, RecordedCommit,
+        RequestKey, Revision, StoreError, StoredEvent, StreamId, TokenKey, confirmed,
     },
     lease::{Lease, LeaseError, LeaseOwner, LeaseStore},
     message_bus::{AtRisk, BusError, Consumer, DeadLetter, EventId, Message, MessageBus},
@@ -139,6 +139,10 @@ impl EventStore for GuardedStore {
         max_events: usize,
     ) -> Result<Vec<StoredEvent>, StoreError> {
         self.read_twice(|| self.inner.read_log(from, direction, max_events)).await
+    }
+
+    async fn read_after(&self, point: LogPoint, max_events: usize) -> Result<Vec<StoredEvent>, StoreError> {
+        self.read_twice(|| self.inner.read_after(point, max_events)).await
     }
 
     async fn read_commits(&self, from: Position, max_events: usize) -> Result<Vec<RecordedCommit>, StoreError> {

@@ -188,6 +188,40 @@ async fn a_replica_and_a_wrong_password_are_refused_for_good_and_the_password_is
 }
 
 #[tokio::test]
+async fn a_sentinel_in_the_place_of_a_redis_and_the_reverse_are_refused_with_the_address_that_is_right() {
+    let sentinel = RedisServer::start_sentinel("");
+    let refused = refusal(RedisOptions::new(sentinel.url(), fresh_prefix())).await;
+    assert!(refused.contains("this is a Sentinel") && refused.contains("redis+sentinel://"), "{refused}");
+    let server = RedisServer::start(DURABLE);
+    let url = format!("redis+sentinel://127.0.0.1:{}/orders", server.port);
+    let refused = refusal(RedisOptions::new(url, fresh_prefix())).await;
+    let right = format!("is a Redis and no Sentinel: write redis://127.0.0.1:{}", server.port);
+    assert!(refused.contains(&right), "{refused}");
+}
+
+#[tokio::test]
+async fn a_redis_that_has_served_and_is_killed_is_not_said_to_speak_tls() {
+    let mut server = RedisServer::start(DURABLE);
+    let store = RedisEventStore::new(server.connect().await);
+    for _ in 0..3 {
+        server.kill();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            let why = store.check().await.err().map(|error| error.to_string()).unwrap_or_default();
+            assert!(!why.contains("TLS"), "{why}");
+            if why.contains("connection refused") {
+                break;
+            }
+            assert!(Instant::now() < deadline, "{why}");
+        }
+        server.start_again();
+        while let Err(error) = store.check().await {
+            assert!(!error.to_string().contains("TLS") && Instant::now() < deadline, "{error}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_server_that_throws_data_away_is_refused_for_what_must_last() {
     for policy in ["allkeys-lru", "volatile-ttl"] {
         let server = RedisServer::start(&["--maxmemory-policy", policy]);

@@ -1,19 +1,22 @@
 //! A log in Redis that is put back or deleted while nodes are connected to it: nothing is added to it by who has seen more than it has.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use ordersystem::{
     backends::redis::event_store::RedisEventStore,
-    event_store::{AppendError, Commit, CommitId, EventStore, ExpectedRevision, Position, StoreError, StreamId},
+    event_store::{
+        AppendError, Commit, CommitId, Direction, EventStore, ExpectedRevision, LogFollower, Position, StoreError,
+        StreamId,
+    },
 };
 use tokio::time::{Instant, sleep};
 
-use crate::redis_server::{fresh_prefix, shared};
+use crate::redis_server::{DURABLE, RedisServer, fresh_prefix, shared};
 
 async fn append(store: &RedisEventStore, order: u64) -> Result<Position, AppendError> {
     let (stream, expected) = (StreamId(order), ExpectedRevision::NoStream);
-    let events = vec![Bytes::from_static(b"created")];
+    let events = vec![Bytes::from(format!("created {order}"))];
     let commit = Commit { id: CommitId::random(), stream, expected, request: None, events };
     store.append(commit).await.map(|appended| appended.position)
 }
@@ -71,4 +74,124 @@ async fn a_node_that_only_reads_notices_that_its_log_was_put_back() {
     let before = *reader.connections().borrow();
     shared().cli(&["DEL", &format!("{{{prefix}}}:log")]);
     connected_again(&reader, before).await;
+}
+
+/// Puts a log with `orders` other events in the place of the one with this prefix, at once: no connection is lost.
+async fn put_another_in_its_place(prefix: &str, orders: u64) {
+    let other = fresh_prefix();
+    let store = RedisEventStore::new(shared().connect_to(&other).await);
+    for order in 1..=orders {
+        append(&store, 1_000 + order).await.unwrap();
+    }
+    let [from, to] = [&other, prefix].map(|prefix| format!("{{{prefix}}}:log"));
+    assert_eq!(shared().cli(&["COPY", &from, &to, "REPLACE"]), "1");
+}
+
+#[tokio::test]
+async fn a_node_that_only_reads_notices_a_log_that_was_put_back_and_has_grown_past_what_it_had_read() {
+    let prefix = fresh_prefix();
+    let writer = RedisEventStore::new(shared().connect_to(&prefix).await);
+    let reader = RedisEventStore::new(shared().connect_to(&prefix).await);
+    let mut tail = reader.wake();
+    for order in 1..=10 {
+        append(&writer, order).await.unwrap();
+    }
+    let seen = tail.wait_for(|latest| *latest >= Position(10));
+    tokio::time::timeout(Duration::from_secs(60), seen).await.expect("in time").expect("it lives");
+    // The watch has looked at it: what comes next is noticed by what it had seen.
+    sleep(Duration::from_millis(1_200)).await;
+    let before = *reader.connections().borrow();
+    put_another_in_its_place(&prefix, 12).await;
+    connected_again(&reader, before).await;
+}
+
+#[tokio::test]
+async fn a_reader_of_a_log_that_was_put_back_and_has_grown_is_given_nothing_of_it() {
+    let prefix = fresh_prefix();
+    let writer = RedisEventStore::new(shared().connect_to(&prefix).await);
+    for order in 1..=10 {
+        append(&writer, order).await.unwrap();
+    }
+    let reader: Arc<dyn EventStore> = Arc::new(RedisEventStore::new(shared().connect_to(&prefix).await));
+    let mut follower = LogFollower::new(Arc::clone(&reader), Position(0));
+    while follower.position() < Position(10) {
+        follower.poll_batch(100).await.unwrap();
+    }
+    put_another_in_its_place(&prefix, 12).await;
+    let give_up = Instant::now() + Duration::from_secs(60);
+    loop {
+        match follower.poll_batch(100).await {
+            Err(StoreError::LogReplaced(_)) => break,
+            Err(StoreError::Unavailable(why)) => assert!(Instant::now() < give_up, "{why}"),
+            other => panic!("{other:?}"),
+        }
+        sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Waits until the store says so of itself.
+async fn until_it_says(store: &RedisEventStore, words: &str) -> String {
+    let give_up = Instant::now() + Duration::from_secs(60);
+    loop {
+        let why = store.check().await.err().map(|error| error.to_string()).unwrap_or_default();
+        if why.contains(words) {
+            return why;
+        }
+        assert!(Instant::now() < give_up, "{why}");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_log_that_is_gone_is_said_to_be_gone_and_neither_read_nor_written() {
+    let server = RedisServer::start(DURABLE);
+    let prefix = fresh_prefix();
+    let store = RedisEventStore::new(server.connect_to(&prefix).await);
+    for order in 1..=10 {
+        append(&store, order).await.unwrap();
+    }
+    server.cli(&["FLUSHALL"]);
+    let read = store.read_stream(StreamId(1), 1, Direction::Forward, 10).await;
+    assert!(matches!(read, Err(StoreError::Unavailable(_))), "that there is no such order is not known: {read:?}");
+    let head = store.head().await;
+    assert!(matches!(head, Err(StoreError::Unavailable(_))), "nor that the log is empty: {head:?}");
+    let refused = append(&store, 11).await;
+    assert!(matches!(refused, Err(AppendError::Store(StoreError::Unavailable(_)))), "{refused:?}");
+    let why = until_it_says(&store, "the log is gone").await;
+    assert!(why.contains("put its data back, or start the node again") && !why.contains("another log"), "{why}");
+    assert_eq!(server.cli(&["DBSIZE"]), "0", "nothing is written in its place");
+}
+
+#[tokio::test]
+async fn a_log_that_has_lost_its_name_gets_nothing_until_it_has_it_again() {
+    let server = RedisServer::start(DURABLE);
+    let prefix = fresh_prefix();
+    let store = RedisEventStore::new(server.connect_to(&prefix).await);
+    for order in 1..=10 {
+        append(&store, order).await.unwrap();
+    }
+    let [name, log] = ["log-id", "log"].map(|key| format!("{{{prefix}}}:{key}"));
+    let id = server.cli(&["GET", &name]);
+    server.cli(&["DEL", &name]);
+    // The first one already: nobody has looked at the server since.
+    let refused = append(&store, 11).await;
+    assert!(
+        matches!(&refused, Err(AppendError::Store(StoreError::Unavailable(why))) if why.contains("the log is gone")),
+        "{refused:?}"
+    );
+    let commit = Commit {
+        id: CommitId::random(),
+        stream: StreamId(12),
+        expected: ExpectedRevision::NoStream,
+        request: None,
+        events: vec![Bytes::from_static(b"created")],
+    };
+    store.append_all(vec![commit]).await.unwrap_err();
+    until_it_says(&store, "the log is gone").await;
+    server.cli(&["SET", &name, "4711"]);
+    let why = until_it_says(&store, "names another log").await;
+    assert!(why.contains("start the node again"), "{why}");
+    assert_eq!(server.cli(&["XLEN", &log]), "10", "nothing was added");
+    server.cli(&["SET", &name, &id]);
+    assert_eq!(appends_again(&store, 13).await, Position(11));
 }

@@ -128,6 +128,21 @@ async fn a_redis_with_tls_of_a_private_authority_is_trusted_by_ssl_cert_file() {
     assert!(said.iter().any(|line| line.contains("connected to Redis")), "{said:#?}");
     assert_eq!(server.cli(&["EXISTS", "{ordersystem}:log-id"]), "1");
 
+    let elsewhere = format!("rediss://127.0.0.1:{tls_port}");
+    let args = ["--port", "0", "--persistence", "redis", "--redis", &elsewhere];
+    let mut child = program().args(args).env("SSL_CERT_FILE", &ca).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let is_it = |line: &str| {
+        line.contains(&format!("Redis at 127.0.0.1:{tls_port} cannot be used: its certificate is for another name"))
+            && line.contains("localhost")
+    };
+    while let Some(line) = tokio::time::timeout(Duration::from_secs(60), lines.next_line()).await.unwrap().unwrap() {
+        if is_it(&line) {
+            break;
+        }
+        assert!(!line.contains("cannot be used"), "{line}");
+    }
+
     for (address, expected) in [
         (address, "SSL_CERT_FILE"),
         (format!("rediss://localhost:{}", server.port), "speaks no TLS"),

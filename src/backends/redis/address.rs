@@ -260,8 +260,8 @@ pub(super) fn is_tls(server: &ConnectionInfo) -> bool {
     matches!(server.addr(), ConnectionAddr::TcpTls { .. })
 }
 
-/// What kept a server from answering as Redis does, for people.
-pub(super) fn in_words(error: &RedisError, is_tls: bool) -> String {
+/// What kept a server from answering as Redis does, for people. One that `was_reached` before speaks what it spoke then.
+pub(super) fn in_words(error: &RedisError, is_tls: bool, was_reached: bool) -> String {
     let text = error.to_string();
     if error.kind() == redis::ErrorKind::Parse {
         return "what answers there is not Redis: it speaks another protocol".to_owned();
@@ -271,7 +271,8 @@ pub(super) fn in_words(error: &RedisError, is_tls: bool) -> String {
     }
     if error.is_timeout() {
         // A server without TLS waits for the rest of what it takes for a command.
-        let perhaps = if is_tls { ", as from a server that speaks no TLS (then write redis://)" } else { "" };
+        let perhaps =
+            if is_tls && !was_reached { ", as from a server that speaks no TLS (then write redis://)" } else { "" };
         return format!("no answer in time{perhaps}");
     }
     if text.contains("UnknownIssuer") {
@@ -282,12 +283,29 @@ pub(super) fn in_words(error: &RedisError, is_tls: bool) -> String {
     if text.contains("InvalidContentType") {
         return "what answers there speaks no TLS: an address with redis:// does without".to_owned();
     }
+    if let Some(names) = wrong_name(&text) {
+        return format!(
+            "its certificate is for another name than the one in the address{names}: give the server by a name that its certificate has"
+        );
+    }
+    if error.is_connection_dropped() && was_reached {
+        return format!("it closes the connection at once, as a server does that ends or starts: {text}");
+    }
     if error.is_connection_dropped() && !is_tls {
         return format!(
             "it closes the connection at once, as a server does that speaks TLS (then write rediss://): {text}"
         );
     }
     text
+}
+
+/// Whether a certificate is not for the name that was asked for; with the names that it is for, where the library tells them.
+fn wrong_name(text: &str) -> Option<String> {
+    if !text.contains("not valid for name") && !text.contains("NotValidForName") {
+        return None;
+    }
+    let names = text.split_once("only valid for ").map(|(_, names)| names.trim_end_matches(')'));
+    Some(names.map_or_else(String::new, |names| format!(" (it is for {names})")))
 }
 
 /// The address as the client library takes it: with a scheme, and with the special characters of a password encoded. What has been encoded

@@ -101,6 +101,9 @@ impl Shared {
             let _: Value = make.query_async(connection).await.map_err(refusal)?;
             found = redis::cmd("GET").arg(&key).query_async(connection).await.map_err(refusal)?;
         }
+        if found.is_none() && known.is_some() {
+            return Err(Refusal::passing(self.lost_log(false)));
+        }
         let found = found.and_then(|id| id.parse().ok()).filter(|id| *id != 0).map(LogId);
         match (found, known) {
             (Some(found), None) => {
@@ -109,9 +112,7 @@ impl Shared {
                 Ok(())
             }
             (Some(found), Some(known)) if found == known => Ok(()),
-            (_, Some(_)) => {
-                Err(Refusal::passing(format!("{key} names another log than this node has been working on")))
-            }
+            (_, Some(_)) => Err(Refusal::passing(self.lost_log(true))),
             (None, None) => Err(Refusal::lasting(format!("{key} is not the number of a log"))),
         }
     }
@@ -147,6 +148,21 @@ impl Shared {
         }
     }
 
+    /// What is said where the log is not the one that this node has been working on: there is another one, or none.
+    fn lost_log(&self, is_other: bool) -> String {
+        let key = format!("{{{}}}:log-id", self.options.prefix);
+        if is_other {
+            return format!(
+                "{key} names another log than this node has been working on: put the data of that one back, or start the node again to work on the \
+                 one that is there"
+            );
+        }
+        format!(
+            "the log is gone that this node has been working on, and {key} with it, as after FLUSHALL or a start of Redis without its files: put \
+             its data back, or start the node again to begin a new log"
+        )
+    }
+
     /// What went wrong, and what to do about it where that is known.
     pub(super) fn error_in_words(&self, error: &RedisError) -> String {
         let text = error.to_string();
@@ -158,6 +174,7 @@ impl Shared {
         }
         match error.code() {
             Some("NOPERM") => self.refusal_in_words(&text),
+            Some("NOLOG") => self.lost_log(text.contains("another")),
             Some("MISCONF") => format!("Redis takes no writes, since it cannot write to its own disk: {text}"),
             Some("NOREPLICAS") => {
                 format!(

@@ -208,6 +208,16 @@ impl Redis {
         format!("{{{}}}:{name}", self.shared.options.prefix)
     }
 
+    /// The key that names the log.
+    pub(super) fn log_id_key(&self) -> String {
+        self.key("log-id")
+    }
+
+    /// What that key must hold, for scripts; empty before the log has been seen.
+    pub(super) fn log_id_text(&self) -> String {
+        self.log_id().map_or_else(String::new, |id| id.0.to_string())
+    }
+
     /// The options.
     #[must_use]
     pub fn options(&self) -> &RedisOptions {

@@ -26,16 +26,22 @@ use tokio::{
 use self::{commits::EarlyRequests, request::Remembered};
 use super::{
     connection::{AbortOnDrop, CallError, Redis},
-    ends::{ENDS, Ends},
+    ends::Ends,
     script::{Script, ScriptCall},
-    tail, values,
+    tail::{self, Look},
+    values,
 };
 use crate::event_store::{
-    AppendError, Appended, Commit, Direction, Durability, EventStore, ExpectedRevision, LogId, Position,
+    AppendError, Appended, Commit, Direction, Durability, EventStore, ExpectedRevision, LogId, LogPoint, Position,
     RecordedCommit, RequestKey, RequestScope, Revision, StoreError, StoredEvent, StreamId, TokenKey, on_one,
 };
 
-static APPEND: Script = Script::new(concat!(include_str!("need.lua"), include_str!("event_store/append.lua")));
+static APPEND: Script = Script::new(concat!(
+    include_str!("event_store/ours.lua"),
+    include_str!("need.lua"),
+    include_str!("event_store/append.lua")
+));
+static LOG_ENDS: Script = Script::new(concat!(include_str!("event_store/ours.lua"), include_str!("ends.lua")));
 
 /// How long an append whose answer was lost is looked into before its outcome is called unknown.
 const RESOLVE_WITHIN: Duration = Duration::from_secs(8);
@@ -85,14 +91,14 @@ impl RedisEventStore {
             &redis,
             log.clone(),
             move || seen.borrow().0,
-            move |last, before| {
+            move |Look { last, before, is_other }| {
                 match before {
                     // Where the log has become shorter, its end would not be news for long.
                     None => drop(announced.send_replace(Position(last))),
                     // It has lost what it had before this look, while the connection stayed open.
-                    Some(before) if last < before => {
-                        announced.send_replace(Position(last));
+                    Some(before) if last < before || is_other => {
                         connected.connect_again();
+                        announced.send_replace(Position(last));
                     }
                     Some(_) => {}
                 }
@@ -104,7 +110,8 @@ impl RedisEventStore {
 
     /// The two ends of the log.
     async fn ends(&self) -> Result<Ends, StoreError> {
-        let ends = ENDS.prepare().key(&self.log).run(&self.redis).await.map_err(store_error)?;
+        let call = LOG_ENDS.prepare().key(&self.log).key(&self.redis.log_id_key()).arg(self.redis.log_id_text());
+        let ends = call.run(&self.redis).await.map_err(store_error)?;
         let otherwise = || StoreError::Corrupt("the log has entries that are not numbered as ours are".to_owned());
         Ends::read(ends).ok_or_else(otherwise)
     }
@@ -125,6 +132,7 @@ impl RedisEventStore {
         if let Some(request) = &commit.request {
             call = call.key(&self.request_key(commit.stream, request));
         }
+        call = call.key(&self.redis.log_id_key());
         call = call.arg(match commit.expected {
             ExpectedRevision::Any => format!("-1 {seen}"),
             ExpectedRevision::Exists => format!("-2 {seen}"),
@@ -139,7 +147,9 @@ impl RedisEventStore {
             };
             call = call.arg(request::to_remember(commit, request)).arg(request::to_log(request));
         }
-        commit.events.iter().fold(call, |call, event| call.arg(entry::encode(commit.id, commit.stream, event)))
+        let call =
+            commit.events.iter().fold(call, |call, event| call.arg(entry::encode(commit.id, commit.stream, event)));
+        call.arg(self.redis.log_id_text())
     }
 
     /// Says what an answer means. With `in_doubt` an earlier try may have been the one that wrote.
@@ -336,6 +346,10 @@ impl EventStore for RedisEventStore {
         max_events: usize,
     ) -> Result<Vec<StoredEvent>, StoreError> {
         self.log_entries(from, direction, max_events).await
+    }
+
+    async fn read_after(&self, point: LogPoint, max_events: usize) -> Result<Vec<StoredEvent>, StoreError> {
+        self.events_after(point, max_events).await
     }
 
     async fn read_commits(&self, from: Position, max_events: usize) -> Result<Vec<RecordedCommit>, StoreError> {

@@ -231,7 +231,8 @@ impl Shared {
         }
         // What speaks another protocol does not change by waiting.
         let is_final = refusal.is_final || error.kind() == ErrorKind::Parse;
-        Refusal { why: address::in_words(error, self.address.is_tls()), is_final, ..refusal }
+        let was_reached = *self.connections.borrow() > 0;
+        Refusal { why: address::in_words(error, self.address.is_tls(), was_reached), is_final, ..refusal }
     }
 
     pub(super) fn call_error(&self, error: &RedisError, number: u64) -> CallError {
@@ -239,7 +240,7 @@ impl Shared {
             ErrorKind::Server(_) | ErrorKind::Extension => {
                 let code = error.code().unwrap_or_default().to_owned();
                 // A server that has become a replica, or is being loaded, is not the one that was looked at.
-                if matches!(code.as_str(), "READONLY" | "LOADING" | "NOAUTH" | "UNBLOCKED") {
+                if matches!(code.as_str(), "READONLY" | "LOADING" | "NOAUTH" | "UNBLOCKED" | "NOLOG") {
                     self.replace(number);
                 }
                 CallError::Refused { code, text: self.error_in_words(error) }

@@ -113,8 +113,8 @@ impl RedisMessageBus {
             &redis,
             stream.clone(),
             || 0,
-            move |last, _| {
-                if tail::announce(&end, last) {
+            move |look| {
+                if tail::announce(&end, look.last) {
                     woken.notify_waiters();
                 }
             },

@@ -162,8 +162,13 @@ pub(super) fn in_words(refusal: &str, user: &str, prefix: &str) -> String {
         );
     }
     if why.contains("the keys") || why.contains("access a key") || why.contains("one of the keys") {
-        let key = if argument.is_empty() { "a key" } else { argument };
-        return format!("the Redis user {user} may not use {key} with {name}: grant ~{{{prefix}}}:* with ACL SETUSER");
+        let what = match (name, argument) {
+            // Redis itself names neither.
+            ("", _) => "the keys of the service".to_owned(),
+            (_, "") => format!("a key with {name}"),
+            _ => format!("{argument} with {name}"),
+        };
+        return format!("the Redis user {user} may not use {what}: grant ~{{{prefix}}}:* with ACL SETUSER");
     }
     if command.is_empty() {
         return format!("the Redis user {user} lacks a permission: {refusal}");
@@ -206,10 +211,15 @@ mod tests {
                 "NOPERM this user has no permissions to run the 'config|get' command",
                 "may not run CONFIG GET: grant +config|get ",
             ),
-            ("NOPERM this user has no permissions to access one of the keys used as arguments", "use a key with"),
+            (
+                "NOPERM this user has no permissions to access one of the keys used as arguments",
+                "use the keys of the service: grant ~{o}:* with ACL SETUSER",
+            ),
+            ("NOPERM No permissions to access a key", "use the keys of the service: grant ~{o}:* "),
         ] {
             let words = in_words(refusal, "app", "o");
             assert!(words.starts_with("the Redis user app may not ") && words.contains(expected), "{words}");
+            assert!(!words.contains(" with :"), "{words}");
         }
     }
 }

@@ -89,7 +89,7 @@ impl Pools {
                 PoolError { why: "a connection was not made in time".to_owned(), is_busy: false }
             }
             deadpool_redis::PoolError::Backend(error) => {
-                PoolError { why: address::in_words(&error, self.is_tls), is_busy: false }
+                PoolError { why: address::in_words(&error, self.is_tls, true), is_busy: false }
             }
             deadpool_redis::PoolError::PostCreateHook(HookError::Message(why)) => {
                 PoolError { why: why.into_owned(), is_busy: false }

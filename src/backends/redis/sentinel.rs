@@ -30,6 +30,8 @@ pub(super) struct Sentinel {
 #[derive(Default)]
 struct Line {
     kept: Option<MultiplexedConnection>,
+    /// Whether it has ever answered as one does.
+    has_answered: bool,
     /// When it last did not answer, and why.
     failed: Option<(Instant, String)>,
 }
@@ -65,10 +67,12 @@ impl Sentinel {
         let asking = tokio::spawn(async move {
             let answer = bounded(within, line.ask(server, &user_there, &service_there, within)).await;
             let failure = answer.as_ref().err().filter(|error| error.code().is_none());
-            if failure.is_some() {
-                line.kept = None;
+            match failure {
+                Some(_) => line.kept = None,
+                None => line.has_answered = true,
             }
-            line.failed = failure.map(|error| (Instant::now(), in_words(error, is_tls(&user_there))));
+            line.failed =
+                failure.map(|error| (Instant::now(), in_words(error, is_tls(&user_there), line.has_answered)));
             answer
         });
         match asking.await.map_err(|error| passing(&error))? {
@@ -79,7 +83,13 @@ impl Sentinel {
                 let why = format!("the Sentinel at {at} knows no service {service}");
                 Err(Unknown { why, is_final: true })
             }
-            Err(error) => Err(passing(&in_words(&error, is_tls(user)))),
+            Err(error) if error.to_string().to_ascii_lowercase().contains("unknown command") => {
+                let why = format!(
+                    "what answers at {at} is a Redis and no Sentinel: write redis://{at} to use it, or give the addresses of its Sentinels"
+                );
+                Err(Unknown { why, is_final: true })
+            }
+            Err(error) => Err(passing(&in_words(&error, is_tls(user), false))),
         }
     }
 }

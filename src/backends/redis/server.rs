@@ -13,6 +13,7 @@ const OLDEST_MAJOR: u32 = 7;
 pub struct ServerFacts {
     version: String,
     role: String,
+    mode: String,
     used_memory: u64,
     max_memory: Option<u64>,
     appendonly: Option<String>,
@@ -38,6 +39,7 @@ impl ServerFacts {
             match name {
                 "redis_version" => facts.version = value.to_owned(),
                 "role" => facts.role = value.to_owned(),
+                "redis_mode" => facts.mode = value.to_owned(),
                 "used_memory" => facts.used_memory = value.parse().unwrap_or_default(),
                 "maxmemory" => facts.max_memory = value.parse().ok(),
                 "rdb_last_bgsave_status" => facts.last_snapshot = Some(value.to_owned()),
@@ -82,6 +84,13 @@ impl ServerFacts {
         let major = self.version.split('.').next().and_then(|major| major.parse::<u32>().ok());
         if major.is_some_and(|major| major < OLDEST_MAJOR) {
             return Some(format!("Redis {} is too old: {OLDEST_MAJOR}.0 or newer is needed", self.version));
+        }
+        if self.mode == "sentinel" {
+            return Some(
+                "this is a Sentinel, which keeps no data: write redis+sentinel://host:port,host:port/SERVICE with all Sentinels and the name of \
+                 their service"
+                    .to_owned(),
+            );
         }
         if self.role != "master" {
             return Some(format!("this Redis is a replica (role: {}): give the address of the primary", self.role));

@@ -12,7 +12,8 @@ use crate::{
     event_store::{AppendError, Commit, EventStore as _, Position, RequestScope, StoreError},
 };
 
-static APPEND_ALL: Script = Script::new(concat!(include_str!("../need.lua"), include_str!("append_all.lua")));
+static APPEND_ALL: Script =
+    Script::new(concat!(include_str!("ours.lua"), include_str!("../need.lua"), include_str!("append_all.lua")));
 
 /// The most commits of one call: nothing else runs in Redis meanwhile, some milliseconds.
 const MAX_COMMITS: usize = 256;
@@ -55,6 +56,7 @@ impl RedisEventStore {
                 call = call.key(&self.request_key(commit.stream, request));
             }
         }
+        call = call.key(&self.redis.log_id_key());
         for commit in commits {
             // Nobody who knows the order of commits needs another condition.
             let before = commit.expected.revision().ok_or_else(|| {
@@ -75,7 +77,7 @@ impl RedisEventStore {
             call =
                 commit.events.iter().fold(call, |call, event| call.arg(entry::encode(commit.id, commit.stream, event)));
         }
-        Ok(call)
+        Ok(call.arg(self.redis.log_id_text()))
     }
 }
 

@@ -86,10 +86,27 @@ impl RedisEventStore {
         from: Position,
         max_events: usize,
     ) -> Result<Vec<RecordedCommit>, StoreError> {
+        // The event at `from` tells whether it is the end of its commit.
+        match self.commits_beside(from, Position(from.0.saturating_sub(1)), max_events).await {
+            // Where it is gone, nothing tells: what comes after it is taken as it is there.
+            Err(StoreError::Corrupt(_)) if from.0 > 0 && self.is_missing(from.0).await? => {
+                self.commits_beside(from, from, max_events).await
+            }
+            read => read,
+        }
+    }
+
+    /// The commits after `from`, where what comes after `last` is looked at.
+    async fn commits_beside(
+        &self,
+        from: Position,
+        last: Position,
+        max_events: usize,
+    ) -> Result<Vec<RecordedCommit>, StoreError> {
         let page = CommitPage::new(max_events);
-        // The event at `from` tells whether it is the end of its commit, and one event more whether the last commit is whole.
+        let mut last = last;
+        // One event more tells whether the last commit is whole.
         let mut count = max_events.min(MAX_READ_EVENTS) + 2;
-        let mut last = Position(from.0.saturating_sub(1));
         let mut gathering = Gathering { from, page, passing: None, open: Vec::new(), is_early: Vec::new() };
         'pages: while !gathering.page.is_full() {
             let (entries, is_end) = self.entries(last, Direction::Forward, count).await?;

@@ -10,12 +10,12 @@ use super::{
 use crate::{
     backends::redis::{pools::Lane, script::Script, values},
     event_store::{
-        Appended, Commit, CommitId, Direction, MAX_READ_BYTES, MAX_READ_EVENTS, Position, Revision, StoreError,
-        StoredEvent, StreamId,
+        Appended, Commit, CommitId, Direction, LogPoint, MAX_READ_BYTES, MAX_READ_EVENTS, Position, Revision,
+        StoreError, StoredEvent, StreamId,
     },
 };
 
-static READ_STREAM: Script = Script::new(include_str!("read_stream.lua"));
+static READ_STREAM: Script = Script::new(concat!(include_str!("ours.lua"), include_str!("read_stream.lua")));
 
 /// The most events that the script looks up at once: nothing else runs in Redis meanwhile.
 const STREAM_PAGE: usize = 512;
@@ -77,6 +77,34 @@ impl RedisEventStore {
     ) -> Result<Vec<StoredEvent>, StoreError> {
         let (entries, _) = self.entries(from, direction, max_events.min(MAX_READ_EVENTS)).await?;
         Ok(entries.into_iter().map(|entry| entry.event).collect())
+    }
+
+    /// What comes after an event that was read, with that event before it: a log that was put back while the connection stayed open may have
+    /// grown past it since, and nothing else would show it.
+    pub(super) async fn events_after(
+        &self,
+        point: LogPoint,
+        max_events: usize,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        let Some(fingerprint) = point.fingerprint else {
+            return self.log_entries(point.position, Direction::Forward, max_events).await;
+        };
+        let connection = *self.redis.connections().borrow();
+        let before = Position(point.position.0.saturating_sub(1));
+        let count = max_events.min(MAX_READ_EVENTS - 1) + 1;
+        let (entries, _) = self.entries(before, Direction::Forward, count).await?;
+        let mut events = entries.into_iter().map(|entry| entry.event);
+        let found = events.next().filter(|event| event.position == point.position);
+        if found.is_some_and(|event| event.fingerprint() == fingerprint) {
+            return Ok(events.collect());
+        }
+        if *self.redis.connections().borrow() == connection {
+            self.redis.connect_again();
+        }
+        Err(StoreError::Unavailable(format!(
+            "the log has not the event at {} any more that was read there: it is looked for again",
+            point.position
+        )))
     }
 
     /// Up to `max_events` entries, fewer at [`MAX_READ_BYTES`]; and whether the log has no more.
@@ -148,7 +176,7 @@ impl RedisEventStore {
         Ok(())
     }
 
-    async fn is_missing(&self, number: u64) -> Result<bool, StoreError> {
+    pub(super) async fn is_missing(&self, number: u64) -> Result<bool, StoreError> {
         let mut command = redis::cmd("XRANGE");
         command.arg(&self.log).arg(format!("0-{number}")).arg(format!("0-{number}"));
         let found = self.redis.call(&command).await.map_err(store_error)?;
@@ -171,10 +199,12 @@ impl RedisEventStore {
                 .prepare()
                 .key(&self.log)
                 .key(&self.index_key(stream))
+                .key(&self.redis.log_id_key())
                 .number(from)
                 .number(count)
                 .arg(if direction == Direction::Forward { "forward" } else { "backward" })
-                .number(MAX_READ_BYTES - page.bytes);
+                .number(MAX_READ_BYTES - page.bytes)
+                .arg(self.redis.log_id_text());
             // An order is mostly short, and a command waits for it; the rest of a long one is nobody's hurry.
             let answer = match before {
                 0 => call.run(&self.redis).await,
