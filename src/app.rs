@@ -41,7 +41,7 @@ use crate::{
     application::{admission::Admission, dead_letters::DeadLetters, fan_out::FanOut},
     backends::embedded,
     clock::Clock,
-    config::{Config, NodeId, TlsConfig, Transport},
+    config::{Config, NodeId, Persistence, TlsConfig, Transport},
     domain::timestamp::Timestamp,
     event_store::{Durability, LogId},
     health::Health,
@@ -111,10 +111,12 @@ impl App {
         let handler_names = setup.handler_names()?;
         let Setup { backends, clock, handlers, pace } = setup;
         let required = config.require_durable.then_some(Durability::Machine);
-        let requirement =
-            required.map(|required| DurabilityRequirement { required, persistence: backends.persistence });
+        let requirement = required.map(|required| {
+            let server = store_server(config);
+            DurabilityRequirement { required, persistence: backends.persistence, server }
+        });
         if let Some(requirement) = &requirement {
-            requirement.holds(backends.store.durability())?;
+            requirement.holds(&*backends.store)?;
         }
         let (recorder, metrics) = telemetry::metrics_recorder()?;
         let (backends, breakers) =
@@ -201,7 +203,7 @@ impl App {
         let found = backends.store.durability();
         if let Some(requirement) = &requirement {
             // A store that has not been reached yet is held to it when it is.
-            requirement.holds(found)?;
+            requirement.holds(&*backends.store)?;
         }
         if let Some(membership) = &membership {
             cluster::join(membership, &*backends.store).await?;
@@ -263,6 +265,15 @@ impl App {
     /// [`RunError`] if that took longer than the grace period, or the node has ended by itself.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), RunError> {
         self.node.run(shutdown).await
+    }
+}
+
+/// Where the log is kept, for people; `None` where that is no server.
+fn store_server(config: &Config) -> Option<String> {
+    match config.persistence {
+        Persistence::Redis => Some(config.redis.to_string()),
+        Persistence::Nats => Some(config.nats.to_string()),
+        Persistence::InMemory | Persistence::Embedded => None,
     }
 }
 

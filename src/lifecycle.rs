@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     api::{Context, grpc::health::HealthDoor},
     cluster::Membership,
-    event_store::Durability,
+    event_store::{Durability, EventStore},
     health::{Health, HealthReport},
     message_bus::MessageBus,
     outage::Away,
@@ -112,44 +112,83 @@ impl std::fmt::Display for GraceExceeded {
 impl std::error::Error for GraceExceeded {}
 
 /// What a node must be able to promise, `--require-durable`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct DurabilityRequirement {
     /// What an acknowledged commit has to survive.
     pub required: Durability,
     /// The event store, as in `--persistence`.
     pub persistence: &'static str,
+    /// Where the event store is, without a password; `None` where it is no server.
+    pub server: Option<String>,
 }
 
 impl DurabilityRequirement {
-    /// Whether `found` is enough, or is not known yet.
+    /// Whether what `store` is found to promise is enough, or is not known yet.
     ///
     /// # Errors
     /// [`NotDurable`] if it is known and too little.
-    pub fn holds(self, found: Durability) -> Result<(), NotDurable> {
+    pub fn holds(&self, store: &dyn EventStore) -> Result<(), NotDurable> {
+        let found = store.durability();
         if found == Durability::Unknown || found >= self.required {
             return Ok(());
         }
-        Err(NotDurable { persistence: self.persistence, found })
+        Err(NotDurable {
+            persistence: self.persistence,
+            server: self.server.clone(),
+            found,
+            required: self.required,
+            detail: store.durability_detail(),
+        })
     }
 }
 
 /// What the store acknowledges survives less than is required.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotDurable {
     persistence: &'static str,
+    server: Option<String>,
     found: Durability,
+    required: Durability,
+    /// What of the store's settings was read or asserted.
+    detail: Option<String>,
+}
+
+impl NotDurable {
+    /// What to do about it.
+    fn remedy(&self) -> &'static str {
+        match self.persistence {
+            "redis" => {
+                "set appendonly yes, appendfsync always, no-appendfsync-on-rewrite no and maxmemory-policy noeviction, in its configuration \
+                 and with CONFIG SET, and use no Sentinels (docs/deploy.md, Redis)"
+            }
+            "nats" => {
+                "set sync_interval: always in the jetstream block of each server, and name their monitoring ports (--nats-monitor) or \
+                 assert it (--nats-synced) (docs/deploy.md, NATS)"
+            }
+            _ => "take --persistence embedded with --data-dir DIR, or redis, or nats",
+        }
+    }
 }
 
 impl std::fmt::Display for NotDurable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "--require-durable: the durability of persistence {} is {}", self.persistence, self.found.name())
+        let (found, required) = (self.found.name(), self.required.name());
+        write!(f, "--require-durable: the durability of persistence {} is {found}", self.persistence)?;
+        write!(f, ", {required} is required")?;
+        if let Some(server) = &self.server {
+            write!(f, "; at {server}")?;
+        }
+        if let Some(detail) = &self.detail {
+            write!(f, ": {detail}")?;
+        }
+        write!(f, "; {}", self.remedy())
     }
 }
 
 impl std::error::Error for NotDurable {}
 
 /// Why a node ended otherwise than it should have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RunError {
     /// It was asked to stop and was not done in time.
     GraceExceeded(GraceExceeded),
@@ -367,7 +406,8 @@ impl Monitor {
             }
             // Settings that are changed later make the node refuse commands until they are put right.
             if before == Durability::Unknown
-                && let Some(Err(not_durable)) = self.requirement.map(|requirement| requirement.holds(found))
+                && let Some(requirement) = &self.requirement
+                && let Err(not_durable) = requirement.holds(&*self.context.store)
             {
                 return not_durable;
             }

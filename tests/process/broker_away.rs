@@ -184,6 +184,9 @@ async fn a_node_that_is_to_be_durable_waits_for_its_store_and_refuses_a_careless
         let said = node.log.rest_within(ENDS_WITHIN).await;
         assert_eq!(code.code(), Some(1), "{said}");
         assert!(said.contains("error: --require-durable: the durability of persistence redis is process"), "{said}");
+        for what in [&server.url(), "appendonly no", "machine is required", "set appendonly yes, appendfsync always"] {
+            assert!(said.contains(what), "{what}: {said}");
+        }
     }
 }
 

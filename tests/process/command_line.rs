@@ -76,7 +76,9 @@ async fn a_backend_that_is_not_there_is_never_replaced_by_another() {
 #[tokio::test]
 async fn a_node_that_is_to_be_durable_does_not_start_without() {
     let refused = run(&["--require-durable", "--port", "0", "--log-level", "off"]).await;
-    assert_refused(&refused, 1, &["--require-durable", "inmemory", "none"]);
+    let why =
+        ["--require-durable", "inmemory", "none", "machine is required", "--persistence embedded with --data-dir"];
+    assert_refused(&refused, 1, &why);
 }
 
 #[tokio::test]
