@@ -9,7 +9,7 @@
 //! - **One log**: it knows which log its rows come from, and takes changes of no other.
 //! - **Built anew beside itself**: see [`Rebuild`]. Readers see the old rows until they see all of the new ones.
 
-use std::{fmt, sync::Arc};
+use std::{collections::HashMap, fmt, sync::Arc};
 
 use async_trait::async_trait;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
@@ -58,6 +58,27 @@ pub enum RowChange {
         /// When, in microseconds since the Unix epoch.
         updated_at_micros: i64,
     },
+}
+
+/// A row in few bytes, to compare many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RowDigest {
+    /// A hash of what never changes.
+    placed: u64,
+    status: u8,
+    updated_at_micros: i64,
+    revision: u64,
+}
+
+/// All rows of a read model as they are stored at one moment.
+#[derive(Debug, Default)]
+pub struct StoredRows {
+    /// How far it has followed which log.
+    pub place: Option<LogPlace>,
+    /// The rows, by the number of the order.
+    pub rows: HashMap<u64, RowDigest>,
+    /// What is wrong with it by itself, for people: rows that cannot be read, totals that are not those of the rows.
+    pub wrong: Vec<String>,
 }
 
 /// How far a read model has followed a log, and which log that is.
@@ -152,6 +173,27 @@ impl Row {
     #[must_use]
     pub const fn key(&self) -> RowKey {
         RowKey { created_at_micros: self.created_at_micros, id: self.id }
+    }
+
+    /// What tells it from another row of the same order.
+    #[must_use]
+    pub fn digest(&self) -> RowDigest {
+        let mut numbers = [0; 23];
+        numbers[..8].copy_from_slice(&self.created_at_micros.to_le_bytes());
+        numbers[8..16].copy_from_slice(&self.amount_minor.to_le_bytes());
+        numbers[16..20].copy_from_slice(&self.item_count.to_le_bytes());
+        numbers[20..].copy_from_slice(&self.currency);
+        let placed = xxh3_64_with_seed(self.customer.as_bytes(), xxh3_64(&numbers));
+        let Self { status, updated_at_micros, revision, .. } = *self;
+        RowDigest { placed, status, updated_at_micros, revision }
+    }
+}
+
+impl RowDigest {
+    /// The same after an update of the row.
+    #[must_use]
+    pub const fn updated(self, status: u8, revision: u64, updated_at_micros: i64) -> Self {
+        Self { status, updated_at_micros, revision, ..self }
     }
 }
 

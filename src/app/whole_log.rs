@@ -17,6 +17,7 @@ use crate::{
         embedded::{
             database::Database,
             event_store::{EmbeddedEventStore, read_only::ReadOnlyEventStore},
+            read_model::at_rest::stored_rows,
         },
         nats::{
             connection::{Nats, NatsOptions, NotConnected as NatsNotConnected},
@@ -31,7 +32,7 @@ use crate::{
     cli::{CopyCall, VerifyCall},
     config::{LogAddress, NamedLog},
     event_store::EventStore,
-    whole_log::{self, CopyOptions, Finding, Meter, Passing, Patience, PatientStore},
+    whole_log::{self, CopyOptions, Finding, Looked, Meter, Passing, Patience, PatientStore},
 };
 
 /// How long a tool waits for an answer of a broker: longer than a node, which has somebody waiting.
@@ -87,8 +88,8 @@ pub async fn verify(call: &VerifyCall) -> Result<bool, StartError> {
         }
     };
     let looked = match &other {
-        Some(other) => whole_log::compare(&log, other, &meter, report).await,
-        None => whole_log::audit(&log, &meter, report).await,
+        Some(other) => whole_log::compare(&log, other, &meter, report).await.map_err(StartError::from),
+        None => audit(call, &log, &meter, report).await,
     };
     shown.end().await;
     let looked = looked?;
@@ -113,6 +114,25 @@ pub async fn verify(call: &VerifyCall) -> Result<bool, StartError> {
         format!("{events} in {commits}{orders}: {verdict}\n")
     })?;
     Ok(is_well)
+}
+
+/// Audits a log, and the list of orders beside it where it is in a data folder.
+async fn audit(
+    call: &VerifyCall,
+    log: &Arc<dyn EventStore>,
+    meter: &Meter,
+    mut report: impl FnMut(Finding) + Send,
+) -> Result<Looked, StartError> {
+    // Before the log, which is further then.
+    let rows = match call.log.address.clone() {
+        LogAddress::Embedded(dir) => tokio::task::spawn_blocking(move || stored_rows(&dir)).await??,
+        LogAddress::Redis(_) | LogAddress::Nats(_) => None,
+    };
+    let mut looked = whole_log::audit(log, meter, &mut report).await?;
+    if let Some(rows) = rows {
+        looked.findings += whole_log::audit_rows(log, &rows, meter, report).await?;
+    }
+    Ok(looked)
 }
 
 fn counted(number: u64, one: &str, more: &str) -> String {

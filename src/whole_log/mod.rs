@@ -6,12 +6,14 @@ mod copy;
 mod cursor;
 mod meter;
 mod patient;
+mod rows;
 
 pub use audit::audit;
 pub use compare::compare;
 pub use copy::{Copied, CopyError, CopyOptions, copy};
 pub use meter::{Meter, Reading};
 pub use patient::{Passing, Patience, PatientStore};
+pub use rows::audit_rows;
 
 use crate::event_store::{Position, Revision, StreamId};
 
@@ -51,6 +53,8 @@ pub enum FindingKind {
     Request,
     /// An event is not found by its order.
     Stream,
+    /// A row or a total of the list of orders is not what the log gives.
+    Row,
     /// Two logs are not the same.
     Difference,
 }
@@ -69,6 +73,7 @@ impl FindingKind {
             Self::Transition => "transition",
             Self::Request => "request",
             Self::Stream => "stream",
+            Self::Row => "row",
             Self::Difference => "difference",
         }
     }

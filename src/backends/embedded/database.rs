@@ -25,7 +25,7 @@ use super::{
     event_store::{append::LogWriter, tail::Tail},
     new_store,
     read_model::slot::clear_left_over,
-    schema,
+    schema, start_check,
 };
 use crate::{
     event_store::{AppendError, Commit, Durability, LogId, Position, StoreError, TokenKey},
@@ -43,12 +43,14 @@ pub struct Database {
     readers: Readers,
     queue: Arc<Queue>,
     health: Arc<WriteHealth>,
+    /// What was found damaged when the file was opened.
+    damage: Option<String>,
     writer: Option<JoinHandle<()>>,
 }
 
 impl Database {
-    /// Opens the data folder `dir`, making it if it is not there. Costs the same however much it holds: a file that was not closed
-    /// in order is recovered from its WAL by SQLite, and every row is checked when it is read, so nothing is scanned here.
+    /// Opens the data folder `dir`, making it if it is not there. Costs no more with a large log: a file that was not closed in order is recovered
+    /// from its WAL by SQLite, every row is checked when it is read, and of what leads to rows some are looked at here (`start_check`).
     ///
     /// # Errors
     /// [`OpenError`] names the folder: in use by another process, written by a newer version, damaged, not writable.
@@ -84,6 +86,15 @@ impl Database {
         if is_new {
             tracing::info!("made a new read model in {}", file.display());
         }
+        let damage = start_check::damage(connection.connection());
+        if let Some(what) = &damage {
+            // What is whole is served: the rows of the log are checked when they are read.
+            tracing::error!(
+                file = %file.display(),
+                what,
+                "the file is damaged: ordersystem verify tells all of it, a backup brings it back"
+            );
+        }
         let log_id = schema::log_id(connection.connection())?;
         let token_key = schema::token_key(connection.connection())?;
         let tail = Arc::new(Tail::load(connection.connection())?);
@@ -102,6 +113,7 @@ impl Database {
             readers: Readers::new(file),
             queue,
             health,
+            damage,
             writer: Some(writer),
         })
     }
@@ -179,6 +191,9 @@ impl Database {
 
     /// Whether the file can be read, and written as far as the last write tells; if that failed, tries again.
     pub(super) async fn check(self: &Arc<Self>) -> Result<(), DbError> {
+        if let Some(what) = &self.damage {
+            return Err(DbError::Corrupt(what.clone()));
+        }
         self.read(|connection| schema::log_id(connection).map(drop)).await?;
         if self.health.failure().is_some() {
             return self.probe().await;

@@ -3,7 +3,7 @@
 pub(super) mod append;
 pub(super) mod commits;
 pub mod read_only;
-mod requests;
+pub(super) mod requests;
 pub(super) mod rows;
 pub(super) mod tail;
 

@@ -23,3 +23,4 @@ pub mod lease;
 mod new_store;
 pub mod read_model;
 mod schema;
+mod start_check;

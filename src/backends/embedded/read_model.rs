@@ -6,6 +6,7 @@
 //! Rows are found by status, once for all and once for each customer. Every filter is then a merge of one index range a status,
 //! so that a page costs the same whatever the filter and however many rows there are.
 
+pub mod at_rest;
 mod batch;
 mod list;
 mod rebuild;
@@ -96,7 +97,11 @@ fn apply(
 fn totals(connection: &Connection) -> Result<Vec<Totals>, DbError> {
     // One snapshot for which tables serve and what is in them.
     let snapshot = connection.unchecked_transaction()?;
-    let mut statement = snapshot.prepare_cached(&Sql::served(&snapshot)?.totals)?;
+    totals_of(&snapshot, Sql::served(&snapshot)?)
+}
+
+fn totals_of(connection: &Connection, sql: &Sql) -> Result<Vec<Totals>, DbError> {
+    let mut statement = connection.prepare_cached(&sql.totals)?;
     let mut rows = statement.query([])?;
     let mut totals = Vec::new();
     while let Some(row) = rows.next()? {

@@ -192,6 +192,41 @@ async fn a_damaged_request_is_reported_and_not_taken_for_another_payload() {
 }
 
 #[tokio::test]
+async fn a_damaged_row_of_an_index_or_of_the_request_ids_is_noticed_by_the_start_and_by_an_audit() {
+    use ordersystem::event_store::{RequestKey, RequestScope};
+    // The second is larger than what is looked at whole.
+    for size in [100, 300_000] {
+        for (damage, says) in [
+            ("UPDATE requests SET fingerprint = zeroblob(16) WHERE id = 'request-60'", "'request-60'"),
+            ("UPDATE requests SET events = 7 WHERE id = 'request-60'", "'request-60'"),
+            // An index that lacks what is in its table.
+            (
+                "PRAGMA writable_schema = ON; \
+                 UPDATE sqlite_schema SET sql = replace(sql, 'stream, revision', 'revision, stream') WHERE name = 'log_by_stream'; \
+                 PRAGMA writable_schema = RESET; ",
+                "",
+            ),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let store = open(folder.path());
+            for number in 1..=60 {
+                let key =
+                    RequestKey { scope: RequestScope::Log, id: format!("request-{number}").into(), fingerprint: 5 };
+                let text = "x".repeat(size);
+                store.append(Commit { request: Some(key), ..commit(number, text) }).await.unwrap();
+            }
+            store.check().await.expect("nothing is wrong with it");
+            drop(store);
+            assert!(audit(folder.path()).await.unwrap().is_empty());
+            open(folder.path()).check().await.expect("nor when it is opened again");
+            Connection::open(folder.path().join("orders.db")).unwrap().execute_batch(damage).unwrap();
+            let noticed = open(folder.path()).check().await.expect_err(damage);
+            assert!(names(&noticed, says), "{size} {damage}: {noticed}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn whatever_byte_of_the_file_is_changed_nothing_wrong_is_ever_returned() {
     let seed = fastrand::u64(..);
     println!("seed {seed}");

@@ -1,5 +1,11 @@
 //! Every kind of damage, made with a client that knows nothing of ours, is found where it is.
 
+use ordersystem::{
+    backends::embedded::read_model::EmbeddedReadModel,
+    event_store::{Direction, Position},
+    projections::row_change,
+    read_model::{LogPlace, ReadModel},
+};
 use rusqlite::Connection;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
@@ -114,6 +120,50 @@ async fn verify_names_each_kind_of_damage_in_a_folder_and_its_place() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn verify_holds_the_list_of_orders_of_a_folder_against_its_log() {
+    for (damage, position, words) in [
+        (
+            "UPDATE orders SET status = 5 WHERE id = 1",
+            None,
+            "its row in the list of orders is not what its events give",
+        ),
+        ("UPDATE orders SET customer = 'another' WHERE id = 3", None, "is not what its events give"),
+        ("UPDATE orders SET amount = amount + 1 WHERE id = 3", None, "its rows are 1 of 101"),
+        ("DELETE FROM orders WHERE id = 3", None, "has no row in the list of orders"),
+        (
+            "INSERT INTO orders SELECT 4, customer, status, created_at, updated_at, amount, currency, item_count, revision \
+             FROM orders WHERE id = 3",
+            None,
+            "has a row in the list of orders, and no event",
+        ),
+        ("UPDATE totals SET count = 7 WHERE status = 2", None, "is 7 orders of 200, its rows are 2 of 200"),
+        ("DELETE FROM totals WHERE status = 2", None, "the total of status 2 in USD is missing"),
+        ("UPDATE read_models SET event = event + 1 WHERE is_served = 1", Some(5), "is not the one up to which"),
+        ("UPDATE read_models SET log = 4711 WHERE is_served = 1", None, "comes from log 4711"),
+    ] {
+        let folder_of_it = tempfile::tempdir().unwrap();
+        let dir = folder_of_it.path();
+        {
+            let database = Database::open(dir).unwrap();
+            let store = EmbeddedEventStore::new(Arc::clone(&database));
+            store.append_all(five_events()).await.unwrap();
+            let list = EmbeddedReadModel::new(database);
+            for event in store.read_log(Position(0), Direction::Forward, 100).await.unwrap() {
+                let place = LogPlace::after(store.log_id().unwrap(), &event);
+                list.apply(vec![row_change(&event).unwrap()], place).await.unwrap();
+            }
+        }
+        let log = folder(dir);
+        let (code, lines) = findings(&[&log]);
+        assert_eq!((code, lines.len()), (0, 1), "undamaged: {lines:?}");
+        sql(dir, damage);
+        let (code, lines) = findings(&[&log]);
+        assert_eq!(code, 1, "{damage}: {lines:?}");
+        assert_found(&lines, "row", position, words);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn verify_names_damage_in_redis() {
     let cases: [(&[&str], &str, Option<u64>, &str); 6] = [
         (&["XDEL", "{ordersystem}:log", "0-3"], "stream", Some(4), "order 2"),
@@ -206,11 +256,13 @@ async fn verify_finds_what_was_deleted_from_a_log_in_redis() {
     let dir = tempfile::tempdir().unwrap();
     open(dir.path()).append_all(five_events()).await.unwrap();
     let redis = server.url();
-    for (damage, missing, orders) in [
-        (&["XDEL", key, "0-4"][..], "the entry 0-4 of the log is missing", &["order 2"][..]),
-        (&["XDEL", key, "0-5"], "the entry 0-5 of the log is missing", &["order 3"]),
-        (&["XTRIM", key, "MAXLEN", "2"], "the entry 0-1 of the log is missing", &["order 1", "order 2"]),
-        (&["DEL", key], "", &["order 1", "order 2", "order 3"]),
+    for (damage, missing, orders, left) in [
+        (&["XDEL", key, "0-1"][..], "the entry 0-1 of the log is missing", &["order 1"][..], 4),
+        (&["XDEL", key, "0-4"], "the entry 0-4 of the log is missing", &["order 2"], 4),
+        (&["XDEL", key, "0-5"], "the entry 0-5 of the log is missing", &["order 3"], 4),
+        (&["XDEL", key, "0-2", "0-4"], "the entry 0-2 of the log is missing", &["order 2"], 3),
+        (&["XTRIM", key, "MAXLEN", "2"], "the entry 0-1 of the log is missing", &["order 1", "order 2"], 2),
+        (&["DEL", key], "", &["order 1", "order 2", "order 3"], 0),
     ] {
         copy(&folder(dir.path()), &redis);
         server.cli(damage);
@@ -222,6 +274,7 @@ async fn verify_finds_what_was_deleted_from_a_log_in_redis() {
         for order in orders {
             assert_found(&lines, "stream", None, order);
         }
+        assert_eq!(lines.last().unwrap()["events"], left, "{damage:?}: all that are there are looked at: {lines:#?}");
         server.cli(&["FLUSHALL"]);
     }
 }

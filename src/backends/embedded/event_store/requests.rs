@@ -111,6 +111,31 @@ pub(super) fn between(
     Ok(requests)
 }
 
+/// What is wrong with the requests of the commits that end from position `first` to `last`, if anything: one that is damaged, that is not found by
+/// its id, or that leads to no commit of its order.
+pub(in super::super) fn wrong_between(
+    connection: &Connection,
+    first: Position,
+    last: Position,
+) -> Result<Option<String>, DbError> {
+    for (position, request, events) in between(connection, first, last)? {
+        let id = &request.id;
+        let event = rows::event_at(connection, position)?;
+        match load(connection, event.stream, &request)? {
+            Some(found) if (found.position, found.events) == (position, events) => {}
+            _ => return Ok(Some(format!("request '{id}' of position {position} is not found by its id"))),
+        }
+        if event.revision < events {
+            let what = format!(
+                "request '{id}' made {events} events of order {} up to revision {}",
+                event.stream, event.revision
+            );
+            return Ok(Some(what));
+        }
+    }
+    Ok(None)
+}
+
 /// The first columns of the key. In the log every id is in one stream, so to speak.
 const fn key(stream: StreamId, scope: RequestScope) -> (i64, i64) {
     match scope {

@@ -53,8 +53,20 @@ pub(in super::super) fn head(connection: &Connection) -> Result<Position, DbErro
     Ok(Position(last.map_or(0, i64::cast_unsigned)))
 }
 
+/// Where the event with this revision of a stream is, by the index of streams.
+pub(in super::super) fn position_of(
+    connection: &Connection,
+    stream: StreamId,
+    revision: Revision,
+) -> Result<Option<Position>, DbError> {
+    let sql = "SELECT position FROM log INDEXED BY log_by_stream WHERE stream = ?1 AND revision = ?2";
+    let mut statement = connection.prepare_cached(sql)?;
+    let found: Option<i64> = statement.query_row([bits(stream.0), bits(revision)], |row| row.get(0)).optional()?;
+    Ok(found.map(|position| Position(position.cast_unsigned())))
+}
+
 /// The event at `position`, which is known to be there.
-pub(super) fn event_at(connection: &Connection, position: Position) -> Result<StoredEvent, DbError> {
+pub(in super::super) fn event_at(connection: &Connection, position: Position) -> Result<StoredEvent, DbError> {
     let mut statement = connection.prepare_cached("SELECT * FROM log WHERE position = ?1")?;
     let event = statement.query_row([bits(position.0)], |row| Ok(event(row))).optional()?;
     event.unwrap_or_else(|| Err(missing(position)))

@@ -19,6 +19,7 @@ pub(super) struct Sql {
     /// Each takes a while, so each is a piece of work of its own.
     pub(super) drop: [String; 4],
     pub(super) load: String,
+    pub(super) all: String,
     pub(super) last_id: String,
     pub(super) insert: String,
     pub(super) replace: String,
@@ -67,6 +68,9 @@ fn sql(slot: i64, suffix: &str) -> Sql {
         load: format!(
             "SELECT id, customer, status, created_at, updated_at, amount, currency, item_count, revision \
              FROM {orders} WHERE id = ?1"
+        ),
+        all: format!(
+            "SELECT id, customer, status, created_at, updated_at, amount, currency, item_count, revision FROM {orders}"
         ),
         last_id: format!("SELECT max(id) FROM {orders}"),
         // Not one statement for both: what may have to take another row's place costs SQLite a journal a statement.
