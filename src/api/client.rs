@@ -86,7 +86,8 @@ impl Target {
     pub async fn why_failed(&self, status: &tonic::Status, timeout: Duration) -> String {
         let address = &self.address;
         // A node answers with a reason of its own; what the library says of itself is about the connection.
-        let is_of_the_connection = std::error::Error::source(status).is_some();
+        let source = std::error::Error::source(status);
+        let is_of_the_connection = source.is_some();
         if is_of_the_connection && self.tls.is_none() && speaks_tls(address, timeout).await {
             return format!("{address} speaks TLS: say with --ca FILE whom to trust");
         }
@@ -95,7 +96,12 @@ impl Target {
         {
             return format!("{address} {why}");
         }
-        format!("{address}: {}", status.message())
+        // The library says no more than "transport error" of what went wrong.
+        let why = source.map_or_else(
+            || status.message().to_owned(),
+            |source| tls_in_words(source).unwrap_or_else(|| innermost(source)),
+        );
+        format!("{address}: {why}")
     }
 }
 
@@ -130,7 +136,7 @@ async fn tls_stream(
 impl ClientTls {
     /// Why the node at `address` ends a connection that it has agreed on, for want of a certificate that it accepts. It says so after the
     /// handshake, and what speaks HTTP/2 by then does not hear it.
-    async fn refused_at(&self, address: &str, timeout: Duration) -> Option<&'static str> {
+    async fn refused_at(&self, address: &str, timeout: Duration) -> Option<String> {
         let (config, name) = (Arc::new(self.config().ok()?), self.name(address).ok()?);
         let handshake = async {
             let stream = TcpStream::connect(address).await.ok()?;
@@ -143,11 +149,15 @@ impl ClientTls {
                 TlsError::AlertReceived(AlertDescription::CertificateRequired | AlertDescription::HandshakeFailure)
                     if self.identity.is_none() =>
                 {
-                    Some("asks for a client certificate: give one with --cert FILE and its key with --key FILE")
+                    Some("asks for a client certificate: give one with --cert FILE and its key with --key FILE".to_owned())
                 }
                 TlsError::AlertReceived(alert) if is_mistrust(*alert) => Some(
-                    "does not accept the certificate of --cert: give one that an authority of its --tls-client-ca has signed",
+                    "does not accept the certificate of --cert: give one that an authority of its --tls-client-ca has signed"
+                        .to_owned(),
                 ),
+                TlsError::InvalidCertificate(why) => {
+                    Some(format!("cannot be asked: {}", not_accepted(why)))
+                }
                 _ => None,
             }
         };
@@ -288,11 +298,15 @@ fn tls_in_words(error: &(dyn std::error::Error + 'static)) -> Option<String> {
         let inner = now.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
         let tls = inner.and_then(|inner| inner.downcast_ref::<TlsError>()).or_else(|| now.downcast_ref());
         if let Some(TlsError::InvalidCertificate(why)) = tls {
-            return Some(format!("its certificate is not accepted: {}", certificate_in_words(why)));
+            return Some(not_accepted(why));
         }
         error = now.source();
     }
     None
+}
+
+fn not_accepted(why: &CertificateError) -> String {
+    format!("its certificate is not accepted: {}", certificate_in_words(why))
 }
 
 /// What really went wrong: the library says no more than "transport error".

@@ -34,8 +34,8 @@ pub struct VerifyCall {
     pub json: bool,
 }
 
-const LOGS: &str =
-    "A log is embedded:DIR, redis://HOST:PORT (or redis:HOST:PORT) or nats://HOST:PORT (or nats:HOST:PORT).";
+const LOGS: &str = "A log is embedded:DIR, redis://HOST:PORT (or redis:HOST:PORT), redis+sentinel://HOST:PORT,HOST:PORT/SERVICE or \
+     nats://HOST:PORT (or nats:HOST:PORT); rediss://, rediss+sentinel:// and tls:// for TLS.";
 
 pub(super) fn copy_command() -> Command {
     let replicas = Arg::new("to-replicas").long("to-replicas").value_name("N").default_value("1");

@@ -38,7 +38,8 @@ impl FromStr for LogAddress {
             }
             "nats" | "tls" => server(values::schemes("nats")).map(Self::Nats),
             // Without repeating what may hold a password.
-            _ => Err("a log is embedded:DIR, redis://HOST:PORT or nats://HOST:PORT".to_owned()),
+            _ => Err("a log is embedded:DIR, redis://HOST:PORT, redis+sentinel://HOST:PORT,HOST:PORT/SERVICE or nats://HOST:PORT"
+                .to_owned()),
         }
     }
 }

@@ -17,7 +17,7 @@ impl ServerUrl {
             return Err("is empty".to_owned());
         }
         if text.contains(|c: char| c.is_whitespace() || c.is_control()) {
-            return Err("contains white space".to_owned());
+            return Err("contains white space or a control character: write each as %XX, a space as %20".to_owned());
         }
         if text.to_ascii_lowercase().contains("password=") {
             return Err(format!("takes no password option: write {}://user:password@host:port", schemes[0]));

@@ -150,9 +150,11 @@ async fn the_probe_reaches_a_node_by_tls_and_trusts_only_the_right_one() {
     let wrong_name = health(&from_elsewhere).await;
     assert_eq!(wrong_name.code, Some(1), "{wrong_name:?}");
     assert!(wrong_name.stderr.contains("not valid for name"), "{wrong_name:?}");
-    let stranger = Authority::new().path("ca.pem");
+    let strangers = Authority::with_files();
+    let stranger = strangers.path("ca.pem");
     let untrusted = health(&["--address", &address, "--ca", &stranger, "--server-name", "localhost"]).await;
     assert_eq!(untrusted.code, Some(1), "{untrusted:?}");
+    assert!(untrusted.stderr.contains("signed by no authority that is trusted here"), "{untrusted:?}");
     let in_the_clear = health(&["--address", &address]).await;
     assert_eq!(in_the_clear.code, Some(1), "{in_the_clear:?}");
 }
