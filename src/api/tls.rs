@@ -287,7 +287,11 @@ pub(super) fn certificate_in_words(error: &CertificateError) -> String {
             format!("it is for another name ({error})")
         }
         CertificateError::ApplicationVerificationFailure => "it is not the one that was given".to_owned(),
-        CertificateError::BadSignature | CertificateError::BadEncoding => "it is damaged".to_owned(),
+        // Nearly always an authority of the same name, as one that was made anew, and hardly ever a bit that has flipped.
+        CertificateError::BadSignature => {
+            "it is signed by no authority that is trusted here, but by another one of the same name".to_owned()
+        }
+        CertificateError::BadEncoding => "it is damaged".to_owned(),
         other if format!("{other:?}").contains("CaUsedAsEndEntity") => {
             "it is that of an authority: show one that the authority has signed".to_owned()
         }

@@ -106,11 +106,23 @@ async fn publish_on(bus: Arc<NatsMessageBus>, load: Arc<Load>) -> usize {
     failures
 }
 
+/// The consumer; servers that have just started may not have found each other yet.
+async fn the_consumer(bus: &NatsMessageBus) -> Box<dyn Consumer> {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        match bus.consumer("log").await {
+            Ok(consumer) => return consumer,
+            Err(error) => assert!(error.is_transient() && Instant::now() < deadline, "{error}"),
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+}
+
 /// Consumes until all that was published has come. A first coming that is out of order is a panic. Answers how many came again.
 async fn consume_all(bus: Arc<NatsMessageBus>, load: Arc<Load>) -> usize {
     let mut last: HashMap<u64, u64> = HashMap::new();
     let mut repeats = 0;
-    let consumer = bus.consumer("log").await.unwrap();
+    let consumer = the_consumer(&bus).await;
     let is_all = |last: &HashMap<u64, u64>| {
         let each = load.each.load(Ordering::Acquire);
         each > 0 && (1..=KEYS).all(|key| last.get(&key) == Some(&each))
@@ -156,7 +168,7 @@ pub async fn under_load([publishing, consuming]: [Nats; 2], harm: impl AsyncFnOn
     let publishing = Arc::new(NatsMessageBus::new(publishing, options));
     let consuming = Arc::new(NatsMessageBus::new(consuming, options));
     // From the beginning on, so that the bounded stream keeps all of it.
-    drop(consuming.consumer("log").await.unwrap());
+    drop(the_consumer(&consuming).await);
     let publisher = tokio::spawn(publish_on(publishing, Arc::clone(&load)));
     let consumer = tokio::spawn(consume_all(consuming, Arc::clone(&load)));
     harm(&load).await;

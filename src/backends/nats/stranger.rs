@@ -22,7 +22,7 @@ pub(super) fn in_words(error: &str) -> String {
     } else if says("authorization violation") {
         "authorization violation: it knows no such user, password, token or key, or asks for one: give those that it knows, as in \
          nats://user:password@host:port, or by --nats-password-file, --nats-token-file, --nats-credentials or --nats-nkey"
-    } else if says("unknownissuer") || says("unknown issuer") {
+    } else if says("unknownissuer") || says("unknown issuer") || says("badsignature") {
         "its certificate is signed by nobody who is trusted here (--nats-ca FILE)"
     } else if says("invalidcontenttype") {
         "what answers there speaks no TLS: write nats:// in the place of tls://, and leave out --nats-ca, --nats-cert and --nats-key"

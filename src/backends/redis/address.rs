@@ -275,7 +275,8 @@ pub(super) fn in_words(error: &RedisError, is_tls: bool, was_reached: bool) -> S
             if is_tls && !was_reached { ", as from a server that speaks no TLS (then write redis://)" } else { "" };
         return format!("no answer in time{perhaps}");
     }
-    if text.contains("UnknownIssuer") {
+    // The signature is bad of an authority that has the name of a trusted one and another key.
+    if text.contains("UnknownIssuer") || text.contains("BadSignature") {
         return format!(
             "its certificate is not signed by an authority that this machine trusts: name the file of the authority in SSL_CERT_FILE ({text})"
         );

@@ -104,12 +104,20 @@ impl RedisEventStore {
         max_events: usize,
     ) -> Result<Vec<RecordedCommit>, StoreError> {
         let page = CommitPage::new(max_events);
-        let mut last = last;
+        let (mut last, mut found) = (last, None);
         // One event more tells whether the last commit is whole.
         let mut count = max_events.min(MAX_READ_EVENTS) + 2;
         let mut gathering = Gathering { from, page, passing: None, open: Vec::new(), is_early: Vec::new() };
         'pages: while !gathering.page.is_full() {
-            let (entries, is_end) = self.entries(last, Direction::Forward, count).await?;
+            let (entries, is_end) = match self.entries(last, Direction::Forward, count).await {
+                // Who asks for one event, as an audit does of what is damaged, gets what stands before the damage: it may be all of its commit.
+                Err(damage @ StoreError::Corrupt(_)) if max_events == 1 => {
+                    let before = self.entries_before(last, count).await?;
+                    found = Some(damage);
+                    (before, true)
+                }
+                read => read?,
+            };
             last = entries.last().map_or(last, |entry| entry.event.position);
             for entry in entries {
                 if !gathering.add(entry)? {
@@ -123,9 +131,31 @@ impl RedisEventStore {
             count = NEXT_EVENTS;
         }
         let mut commits = gathering.page.into_commits();
+        if let Some(damage) = found.filter(|_| commits.is_empty()) {
+            return Err(damage);
+        }
         let early = commits.iter_mut().zip(gathering.is_early).filter(|(_, is_early)| *is_early);
         self.add_early_requests(early.map(|(commit, _)| commit).collect()).await?;
         Ok(commits)
+    }
+
+    /// Up to `count` entries after `last`, as far as they can be read.
+    async fn entries_before(&self, last: Position, count: usize) -> Result<Vec<Entry>, StoreError> {
+        let (mut last, mut before) = (last, Vec::new());
+        while before.len() < count {
+            match self.entries(last, Direction::Forward, 1).await {
+                Ok((next, _)) => match next.into_iter().next() {
+                    Some(entry) => {
+                        last = entry.event.position;
+                        before.push(entry);
+                    }
+                    None => break,
+                },
+                Err(StoreError::Corrupt(_)) => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(before)
     }
 
     async fn add_early_requests(&self, commits: Vec<&mut RecordedCommit>) -> Result<(), StoreError> {
