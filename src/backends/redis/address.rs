@@ -255,6 +255,9 @@ impl Address {
     }
 }
 
+/// What is said of a server that closes a connection at once and has served before.
+pub(super) const ENDS_OR_STARTS: &str = "it closes the connection at once, as a server does that ends or starts";
+
 /// Whether a server is talked to through TLS.
 pub(super) fn is_tls(server: &ConnectionInfo) -> bool {
     matches!(server.addr(), ConnectionAddr::TcpTls { .. })
@@ -290,7 +293,7 @@ pub(super) fn in_words(error: &RedisError, is_tls: bool, was_reached: bool) -> S
         );
     }
     if error.is_connection_dropped() && was_reached {
-        return format!("it closes the connection at once, as a server does that ends or starts: {text}");
+        return format!("{ENDS_OR_STARTS}: {text}");
     }
     if error.is_connection_dropped() && !is_tls {
         return format!(

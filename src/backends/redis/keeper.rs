@@ -126,7 +126,7 @@ impl Shared {
     }
 
     async fn connect_again(self: &Arc<Self>, number: u64, said: &mut Said) -> Link {
-        let mut pause = FIRST_PAUSE;
+        let (mut pause, mut is_first_try) = (FIRST_PAUSE, true);
         let max_pause = if self.address.has_sentinels() { MAX_PAUSE_WITH_SENTINELS } else { MAX_PAUSE };
         loop {
             match self.establish(number).await {
@@ -134,7 +134,10 @@ impl Shared {
                 Err(Refusal { why, is_final, .. }) => {
                     // The first refusal that waiting does not mend ends the start, with the same words.
                     let ends_start = is_final && number == 1 && said.0.is_none();
-                    if said.is_news(&why) && !ends_start {
+                    // What a server that ends does first is not worth a line: what comes of it is.
+                    let is_passing = is_first_try && why.contains(address::ENDS_OR_STARTS);
+                    is_first_try = false;
+                    if !is_passing && said.is_news(&why) && !ends_start {
                         tracing::warn!("{why}");
                     }
                     let since = match &*self.state.borrow() {
