@@ -1,7 +1,7 @@
 use std::{
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -37,13 +37,16 @@ const HEARTBEAT: Duration = Duration::from_secs(3_600);
 struct Store {
     log: Mutex<Arc<MemoryEventStore>>,
     reads: AtomicUsize,
+    /// Whether each read of the log is overtaken by one more event.
+    grows: AtomicBool,
     connections: watch::Sender<u64>,
 }
 
 impl Store {
     fn new() -> Arc<Self> {
         let log = Mutex::new(Arc::new(MemoryEventStore::default()));
-        Arc::new(Self { log, reads: AtomicUsize::new(0), connections: watch::Sender::new(1) })
+        let (reads, grows) = (AtomicUsize::new(0), AtomicBool::new(false));
+        Arc::new(Self { log, reads, grows, connections: watch::Sender::new(1) })
     }
 
     fn log(&self) -> Arc<MemoryEventStore> {
@@ -119,8 +122,12 @@ impl EventStore for Store {
         direction: Direction,
         max_events: usize,
     ) -> Result<Vec<StoredEvent>, StoreError> {
-        self.reads.fetch_add(1, Ordering::Relaxed);
-        self.log().read_log(from, direction, max_events).await
+        let reads = self.reads.fetch_add(1, Ordering::Relaxed);
+        let read = self.log().read_log(from, direction, max_events).await;
+        if self.grows.load(Ordering::Relaxed) {
+            self.add(1_000_000 + reads as u64, 1, "c").await;
+        }
+        read
     }
 
     async fn read_commits(&self, from: Position, max_events: usize) -> Result<Vec<RecordedCommit>, StoreError> {
@@ -355,4 +362,26 @@ async fn a_live_follower_is_told_when_the_log_comes_back_shorter() {
         let error = follower.await.unwrap().expect_err("the log has been replaced");
         assert!(matches!(error, AppError::LogReplaced(_)), "{error}");
     }
+}
+
+#[tokio::test]
+async fn a_feed_that_does_not_follow_ends_though_the_log_grows_with_each_read() {
+    let store = Store::new();
+    for order in 1..=100 {
+        store.add(order, 1, "c").await;
+    }
+    store.grows.store(true, Ordering::Relaxed);
+    let fan_out = FanOut::new(Arc::clone(&store) as Arc<dyn EventStore>);
+    let (start, all, draining) = (Some(LogPoint::START), EventFilter::default(), CancellationToken::new());
+    let mut feed = EventFeed::open(fan_out, start, all, None, held(), draining).await.unwrap();
+    let mut seen = 0;
+    loop {
+        match step(&mut feed).await.unwrap() {
+            Step::Events(events) => seen += events.len(),
+            Step::End => break,
+            other => panic!("{other:?}"),
+        }
+        assert!(seen < 1_000, "it reads on for ever");
+    }
+    assert!(seen >= 100, "{seen}");
 }

@@ -30,15 +30,19 @@ async fn a_length_that_is_only_announced_reserves_nothing() {
     let memory = Memory::of(&process);
     let before = memory.now_mib();
     memory.mark();
-    let mut open = Vec::new();
-    // As many as one connection may have open, on as many connections as it takes.
+    let (mut open, mut connections) = (Vec::new(), Vec::new());
+    // As many as one connection may have open but for one, on as many connections as it takes.
     for _ in 0..8 {
         let mut connection = RawConnection::to(&process).await;
-        for _ in 0..128 {
+        for _ in 0..127 {
             open.push(connection.begin(CREATE, false, announcement(1_000_000)).await);
         }
+        connections.push(connection);
     }
-    process.places_an_order().await;
+    // All of them have come when something that came after them is answered, on each connection.
+    for connection in &mut connections {
+        assert_eq!(status_of(connection, STREAM_EVENTS, false, framed(0, &[0xff])).await, "3");
+    }
     let grown = memory.peak_mib().saturating_sub(before);
     assert!(grown < 50, "{grown} MiB for {} announcements", open.len());
 }
