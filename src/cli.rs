@@ -7,16 +7,19 @@ use std::path::PathBuf;
 use clap::builder::{PathBufValueParser, ValueParser};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-use crate::api::client::{ClientTls, Target, Trust};
-use crate::api::operator::{DeadLetterCall, RebuildCall};
+use crate::cli::node_client::{ClientTls, Target, Trust};
+use crate::cli::operator::{DeadLetterCall, RebuildCall};
 use crate::config::settings::{Kind, SETTINGS, Setting};
 use crate::config::{Config, ConfigError, FlagValues, env_name};
 
 mod dead_letters;
+mod log_tools;
+pub mod node_client;
+pub mod operator;
+pub mod probe;
 mod projections;
-mod whole_log;
 
-pub use whole_log::{CopyCall, VerifyCall};
+pub use log_tools::{CopyCall, VerifyCall};
 
 /// How long `ordersystem health` and `ordersystem dead-letters` wait for the answer, unless told otherwise, in milliseconds.
 const HEALTH_TIMEOUT_MS: &str = "2000";
@@ -117,8 +120,8 @@ pub fn parse(
         Some(("dead-letters", matches)) => dead_letters::parse(matches, env),
         Some(("projections", matches)) => projections::parse(matches, env),
         Some(("backup", matches)) => backup(matches, env),
-        Some(("copy", matches)) => whole_log::parse_copy(matches, env),
-        Some(("verify", matches)) => whole_log::parse_verify(matches, env),
+        Some(("copy", matches)) => log_tools::parse_copy(matches, env),
+        Some(("verify", matches)) => log_tools::parse_verify(matches, env),
         Some(("config", matches)) => {
             Ok(Invocation::PrintConfig(Box::new(Config::load(&before.and(flags(matches))?, env)?)))
         }
@@ -142,8 +145,8 @@ pub fn command() -> Command {
         .subcommand(dead_letters::command())
         .subcommand(projections::command())
         .subcommand(backup_command())
-        .subcommand(whole_log::copy_command())
-        .subcommand(whole_log::verify_command())
+        .subcommand(log_tools::copy_command())
+        .subcommand(log_tools::verify_command())
         .subcommand(config.args(setting_args()))
 }
 

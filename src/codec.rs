@@ -20,6 +20,7 @@ use crate::{
     proto::{self, catga::events::v1 as stored},
 };
 
+pub mod cloud_event;
 mod folded;
 
 pub use folded::{FOLDED_SCHEMA, decode_folded, encode_folded};

@@ -19,14 +19,15 @@ mod values;
 
 use std::fmt;
 
+pub use crate::telemetry::{LogConfig, LogFormat};
 pub use error::ConfigError;
 pub use log_address::{LogAddress, NamedLog};
 pub use secrets::SecretFiles;
 pub use settings::SETTINGS;
 pub use sources::{ENV_PREFIX, FlagValues, Source, env_name};
 pub use typed::{
-    BreakerConfig, Config, ConsumerConfig, EventFormat, LogConfig, LogFormat, NatsAccess, NodeConfig, NodeId,
-    OutboxConfig, Persistence, ServerConfig, TlsConfig, Transport,
+    BreakerConfig, Config, ConsumerConfig, EventFormat, NatsAccess, NodeConfig, NodeId, OutboxConfig, Persistence,
+    ServerConfig, TlsConfig, Transport,
 };
 pub use url::ServerUrl;
 

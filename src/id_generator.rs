@@ -32,8 +32,8 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    clock::Clock,
-    outage::{Away, Outage},
+    ports::clock::Clock,
+    telemetry::outage::{Away, Outage},
 };
 pub use bulk::MAX_TURN;
 pub use error::{IdError, StartError};

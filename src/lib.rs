@@ -1,58 +1,41 @@
 //! Catga OrderSystem: an event-sourced CQRS order service.
 //!
-//! The way of a command, top to bottom; upper modules may use lower ones, never the reverse:
+//! The flow of a command, top to bottom. Upper modules may use lower ones, never the reverse; `tests/architecture.rs` checks that.
 //!
 //! ```text
-//!  cli, config          what the operator asked for
-//!  app, lifecycle       composition root; start, drain, stop
-//!  api                  gRPC, REST and dashboard: translate only
-//!  application          mediator -> pipeline -> command handler, queries
-//!  outbox, subscriptions, projections     what follows the log
-//!  cluster              names, worker numbers and places of many nodes on one log
-//!  whole_log            what is done with all of a log: copy, compare, audit
+//!  cli                  subcommands: serve a node, or talk to a running one
+//!  node                 composition root: build, start, drain, stop
+//!  server               gRPC, REST and dashboard on one port: translate only
+//!  application          mediator -> pipeline -> command handler, queries, event streams
+//!  processors           log followers: outbox relay, event handlers, projections
+//!  cluster              membership, worker numbers and progress of the nodes of one log
+//!  log_tools            offline tools: copy, compare, audit
 //!  codec                domain event <-> stored bytes
-//!  event_store, message_bus, read_model, lease, checkpoint_store, cache    the traits
+//!  ports                traits that a backend implements: event store, message bus, read model, leases, checkpoints
 //!  domain               decide and evolve: pure
 //!
-//!  backends             one folder each, behind the traits
-//!  resilience           circuit breakers before the backends
-//!  recovery             starts again what has ended, repairs what does not come back by itself
-//!  health, telemetry    how the node is: checks, logs, metrics
-//!  deadline             until when the client of a call waits
-//!  outage               a failure that lasts is one line in the log, not thousands
-//!  byte_budget          bounds on what is held for many callers
-//!  id_generator, clock  Snowflake ids, and the time they are made from
-//!  private_files        what is on disk is for this user alone
+//!  backends             one folder each, behind the ports
+//!  circuit_breaker      guards every call to a backend
+//!  id_generator         Snowflake ids
+//!  config               layered settings: flags, environment, file
+//!  telemetry            logs and metrics
+//!  private_files        files and folders that only this user may read
 //! ```
 
-pub mod api;
-pub mod app;
 pub mod application;
 pub mod backends;
-pub mod byte_budget;
-pub mod cache;
-pub mod checkpoint_store;
+pub mod circuit_breaker;
 pub mod cli;
-pub mod clock;
 pub mod cluster;
 pub mod codec;
 pub mod config;
-pub mod deadline;
 pub mod domain;
-pub mod event_store;
-pub mod health;
 pub mod id_generator;
-pub mod lease;
-pub mod lifecycle;
-pub mod message_bus;
-pub mod outage;
-pub mod outbox;
+pub mod log_tools;
+pub mod node;
+pub mod ports;
 pub mod private_files;
-pub mod projections;
+pub mod processors;
 pub mod proto;
-pub mod read_model;
-pub mod recovery;
-pub mod resilience;
-pub mod subscriptions;
+pub mod server;
 pub mod telemetry;
-pub mod whole_log;

@@ -3,10 +3,9 @@
 use std::{io::Write, process::ExitCode};
 
 use ordersystem::{
-    api,
-    app::{self, App, StartError},
     cli::{self, CliError, CopyCall, Invocation, VerifyCall},
     config::{Config, LogConfig, LogFormat},
+    node::{self, App, StartError},
     private_files, telemetry,
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -34,11 +33,11 @@ async fn run() -> ExitCode {
     match cli::parse(std::env::args_os(), std::env::vars_os()) {
         Ok(Invocation::Serve(config)) => exit_code(serve(&config).await),
         Ok(Invocation::Health { target, service, timeout_ms }) => {
-            exit_code(api::probe::run(&target, &service, timeout_ms).await)
+            exit_code(cli::probe::run(&target, &service, timeout_ms).await)
         }
-        Ok(Invocation::DeadLetters(call)) => exit_code(api::operator::run(call).await),
-        Ok(Invocation::RebuildProjections(call)) => exit_code(api::operator::rebuild_projections(call).await),
-        Ok(Invocation::Backup { data_dir, target }) => exit_code(app::backup(&data_dir, &target)),
+        Ok(Invocation::DeadLetters(call)) => exit_code(cli::operator::run(call).await),
+        Ok(Invocation::RebuildProjections(call)) => exit_code(cli::operator::rebuild_projections(call).await),
+        Ok(Invocation::Backup { data_dir, target }) => exit_code(node::backup(&data_dir, &target)),
         Ok(Invocation::Copy(call)) => exit_code(copy(&call).await),
         Ok(Invocation::Verify(call)) => match verify(&call).await {
             Ok(true) => ExitCode::SUCCESS,
@@ -74,17 +73,17 @@ async fn serve(config: &Config) -> Result<(), StartError> {
 
 async fn copy(call: &CopyCall) -> Result<(), StartError> {
     log_of_a_tool()?;
-    app::copy(call, &stop_on_signals()?).await
+    node::copy(call, &stop_on_signals()?).await
 }
 
 async fn verify(call: &VerifyCall) -> Result<bool, StartError> {
     log_of_a_tool()?;
-    app::verify(call).await
+    node::verify(call).await
 }
 
 /// What is tried again is said; what fails for good is the answer.
 fn log_of_a_tool() -> Result<(), StartError> {
-    let level = "off,ordersystem::whole_log=warn".to_owned();
+    let level = "off,ordersystem::log_tools=warn".to_owned();
     telemetry::start_logging(&LogConfig { level, format: LogFormat::Text })?;
     Ok(())
 }

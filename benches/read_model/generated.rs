@@ -15,7 +15,7 @@ use ordersystem::{
         text::Text,
         timestamp::Timestamp,
     },
-    event_store::{
+    ports::event_store::{
         AppendError, Appended, Commit, CommitId, Direction, Durability, EventStore, ExpectedRevision, LogId,
         MAX_READ_EVENTS, Position, RecordedCommit, RequestKey, Revision, StoreError, StoredEvent, StreamId, TokenKey,
     },

@@ -28,9 +28,11 @@ use ordersystem::{
         embedded::{database::Database, event_store::EmbeddedEventStore, read_model::EmbeddedReadModel},
         memory::read_model::MemoryReadModel,
     },
-    event_store::EventStore,
-    projections::{OrderProjection, ProjectionProgress, Rebuilds},
-    read_model::{ListFilter, ListOrder, ListQuery, ReadModel},
+    ports::{
+        event_store::EventStore,
+        read_model::{ListFilter, ListOrder, ListQuery, ReadModel},
+    },
+    processors::projections::{OrderProjection, ProjectionProgress, Rebuilds},
 };
 use tokio_util::sync::CancellationToken;
 

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ordersystem::read_model::{ListFilter, ListOrder, ListQuery, ReadModel, RowKey};
+use ordersystem::ports::read_model::{ListFilter, ListOrder, ListQuery, ReadModel, RowKey};
 
 const PAGE: usize = 50;
 const TIMES: usize = 101;
@@ -65,7 +65,7 @@ async fn before_last(model: &dyn ReadModel, filter: &ListFilter, order: ListOrde
     };
     let end = ListQuery { limit: PAGE + 1, ..query(filter.clone(), reverse, None) };
     let rows = model.list(&end).await.unwrap().rows;
-    rows.get(PAGE).map(ordersystem::read_model::Row::key)
+    rows.get(PAGE).map(ordersystem::ports::read_model::Row::key)
 }
 
 async fn time_of(model: &dyn ReadModel, query: &ListQuery) -> String {

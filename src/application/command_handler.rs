@@ -8,24 +8,26 @@ use xxhash_rust::xxh3::Xxh3;
 use super::{
     AppError, LoadedOrder, Request,
     mediator::Handlers,
-    orders::{MAX_LOADS, Orders, Until, does_not_last, pause_before_reload},
+    order_repository::{MAX_LOADS, Orders, Until, does_not_last, pause_before_reload},
     pipeline::Operation,
 };
 use crate::{
-    clock::Clock,
     codec::{self, Record},
-    deadline,
     domain::{
         ids::OrderId,
         order::{Action, OrderCommand, OrderEvent, decide, evolve},
         text::{Actor, RequestId},
         timestamp::Timestamp,
     },
-    event_store::{
-        AppendError, Appended, Commit, CommitId, EventStore, ExpectedRevision, RequestKey, RequestScope, Revision,
-        StreamId,
-    },
     id_generator::IdGenerator,
+    ports::{
+        clock::Clock,
+        deadline,
+        event_store::{
+            AppendError, Appended, Commit, CommitId, EventStore, ExpectedRevision, RequestKey, RequestScope, Revision,
+            StreamId,
+        },
+    },
 };
 
 /// How often a command is decided anew when others write to the same order first.

@@ -1,6 +1,6 @@
 //! How fresh an answer has to be.
 
-use crate::event_store::Position;
+use crate::ports::event_store::Position;
 
 /// How fresh an answer has to be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::SystemTime};
 
 use super::AppError;
-use crate::message_bus::{BusError, DeadLetter, EventId, MAX_DEAD_LETTERS, MessageBus};
+use crate::ports::message_bus::{BusError, DeadLetter, EventId, MAX_DEAD_LETTERS, MessageBus};
 
 /// The dead letters of the handlers that this node knows. A bus in the process has those of this node alone.
 #[derive(Debug)]

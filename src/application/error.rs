@@ -8,9 +8,11 @@ use crate::{
         ids::OrderId,
         order::{CorruptHistory, OrderError, Status},
     },
-    event_store::{AppendError, Position, Revision, StoreError},
     id_generator::IdError,
-    read_model::ReadModelError,
+    ports::{
+        event_store::{AppendError, Position, Revision, StoreError},
+        read_model::ReadModelError,
+    },
 };
 
 /// Why a command or query was not answered.

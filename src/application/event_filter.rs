@@ -6,7 +6,7 @@ use super::AppError;
 use crate::{
     codec::{EventHeader, EventKind},
     domain::order::Status,
-    event_store::StoredEvent,
+    ports::event_store::StoredEvent,
 };
 
 /// Which events pass. All conditions must hold; an empty one lets everything pass.

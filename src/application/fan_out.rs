@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::{index::Index, queue::Queue};
 use super::{AppError, event_filter::EventFilter};
-use crate::event_store::{Direction, EventStore, LogFollower, LogPoint, Position, StoredEvent};
+use crate::ports::event_store::{Direction, EventStore, LogFollower, LogPoint, Position, StoredEvent};
 
 /// Events read at a time.
 const BATCH_EVENTS: usize = 256;

@@ -3,24 +3,28 @@
 //! mediator -> pipeline -> command handler or query; the command handler decides on the folded order and appends.
 
 pub mod admission;
+pub mod byte_budget;
 pub mod command_handler;
 pub mod consistency;
 pub mod dead_letters;
 pub mod error;
 pub mod event_filter;
+pub mod event_streams;
 pub mod fan_out;
-pub mod history;
 pub mod ids;
+pub mod limits;
 pub mod mediator;
 pub mod order_cache;
-pub mod orders;
+pub mod order_repository;
 pub mod permits;
 pub mod pipeline;
 pub mod queries;
+pub mod requests;
 pub mod shared_cache;
+pub mod tokens;
 
 pub use command_handler::{CommandReply, OrderRequest};
 pub use consistency::Consistency;
 pub use error::AppError;
 pub use mediator::{Handlers, Mediator, Request};
-pub use orders::LoadedOrder;
+pub use order_repository::LoadedOrder;

@@ -7,10 +7,10 @@ use quick_cache::{
     sync::{Cache, DefaultLifecycle, EntryAction, EntryResult},
 };
 
-use super::orders::LoadedOrder;
+use super::order_repository::LoadedOrder;
 use crate::{
     domain::order::{Item, Order},
-    event_store::Revision,
+    ports::event_store::Revision,
 };
 
 /// The largest order that is kept. A larger one is read from the log each time: so few of them fit that others would lose their place.
@@ -150,7 +150,7 @@ mod tests {
             text::Text,
             timestamp::Timestamp,
         },
-        event_store::Position,
+        ports::event_store::Position,
     };
 
     const MIB: usize = 1024 * 1024;

@@ -20,8 +20,8 @@ use super::{
     permits::{InFlight, Permits},
 };
 use crate::{
-    deadline,
-    outage::{Away, Outage},
+    ports::deadline,
+    telemetry::outage::{Away, Outage},
 };
 
 /// What requests are counted as.

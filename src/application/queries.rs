@@ -8,15 +8,17 @@ use super::{
     AppError, Consistency, LoadedOrder, Request,
     admission::aside,
     mediator::Handlers,
-    orders::{Orders, Until},
+    order_repository::{Orders, Until},
     permits::Permits,
     pipeline::Operation,
 };
 use crate::{
     domain::ids::OrderId,
-    event_store::{EventStore, LogPoint, Position, StoreError},
-    projections::{ProjectionEnded, ProjectionProgress},
-    read_model::{ListQuery, Page, ReadModel, Totals},
+    ports::{
+        event_store::{EventStore, LogPoint, Position, StoreError},
+        read_model::{ListQuery, Page, ReadModel, Totals},
+    },
+    processors::projections::{ProjectionEnded, ProjectionProgress},
 };
 
 /// Answers queries.

@@ -8,13 +8,15 @@ use std::{sync::Arc, time::Duration};
 use metrics::Counter;
 use tokio::time::timeout;
 
-use super::orders::LoadedOrder;
+use super::order_repository::LoadedOrder;
 use crate::{
-    cache::{CacheError, CacheKey, OrderCache},
+    circuit_breaker::CircuitBreaker,
     codec::{FOLDED_SCHEMA, decode_folded, encode_folded},
     domain::ids::OrderId,
-    event_store::{LogId, Position, StreamId},
-    resilience::CircuitBreaker,
+    ports::{
+        event_store::{LogId, Position, StreamId},
+        order_cache::{CacheError, CacheKey, OrderCache},
+    },
 };
 
 /// How long the cache may take for an answer: longer, and the log would have been faster.

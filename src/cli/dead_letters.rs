@@ -5,8 +5,8 @@ use std::ffi::OsString;
 use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command};
 
 use super::{CliError, Invocation, asking_args, target, timeout_of};
-use crate::api::operator::{Action, DeadLetterCall};
-use crate::message_bus::EventId;
+use crate::cli::operator::{Action, DeadLetterCall};
+use crate::ports::message_bus::EventId;
 
 pub(super) fn command() -> Command {
     let list = Command::new("list")

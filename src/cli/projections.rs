@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use clap::{ArgMatches, Command};
 
 use super::{CliError, Invocation, asking_args, target, timeout_of};
-use crate::api::operator::RebuildCall;
+use crate::cli::operator::RebuildCall;
 
 /// How long it waits for the node and for each news of it, unless told otherwise, in milliseconds. The node sends some every half second.
 const TIMEOUT_MS: &str = "10000";

@@ -8,9 +8,11 @@ use std::{
 use tokio::{runtime::Handle, time::timeout};
 
 use crate::{
-    checkpoint_store::{Checkpoint, CheckpointError, CheckpointStore},
-    event_store::Position,
     id_generator::{HighWaterMark, MarkError},
+    ports::{
+        checkpoint_store::{Checkpoint, CheckpointError, CheckpointStore},
+        event_store::Position,
+    },
 };
 
 /// How long saving the mark may take.

@@ -17,12 +17,14 @@ use super::{
     worker_lease,
 };
 use crate::{
-    checkpoint_store::{Checkpoint, CheckpointError, CheckpointStore},
-    clock::Clock,
-    event_store::Position,
     id_generator::{FolderMarks, IdGenerator, MAX_BORROW_MS, MAX_CLOCK_LEAD_MS, NodeIdentity},
-    lease::{Lease, LeaseError, LeaseStore, WORK_TTL},
-    outage::{Away, Outage},
+    ports::{
+        checkpoint_store::{Checkpoint, CheckpointError, CheckpointStore},
+        clock::Clock,
+        event_store::Position,
+        lease_store::{Lease, LeaseError, LeaseStore, WORK_TTL},
+    },
+    telemetry::outage::{Away, Outage},
 };
 
 /// How often a member renews its leases and says how far it is.

@@ -10,11 +10,13 @@ use tokio::sync::Mutex;
 
 use super::{MAX_NODES, name_lease, position_checkpoint, worker_lease};
 use crate::{
-    checkpoint_store::CheckpointStore,
-    event_store::{EventStore, Position},
     id_generator::{IdGenerator, NodeIdentity},
-    lease::LeaseStore,
-    projections::ProjectionProgress,
+    ports::{
+        checkpoint_store::CheckpointStore,
+        event_store::{EventStore, Position},
+        lease_store::LeaseStore,
+    },
+    processors::projections::ProjectionProgress,
 };
 
 /// For how long a view is good enough for everyone who asks.

@@ -11,6 +11,7 @@ use super::url::ServerUrl;
 use super::values::{self, Values, integer, quoted};
 use super::{ConfigError, Effective};
 use crate::id_generator::NodeIdentity;
+use crate::telemetry::{LogConfig, LogFormat};
 
 /// The effective configuration.
 #[derive(Debug, Clone)]
@@ -39,7 +40,7 @@ pub struct Config {
     pub nats_monitor: Vec<String>,
     /// Whether the operator asserts that all NATS servers sync before they acknowledge.
     pub nats_synced: bool,
-    /// Whether to refuse to start with a durability below [`Durability::Machine`](crate::event_store::Durability::Machine).
+    /// Whether to refuse to start with a durability below [`Durability::Machine`](crate::ports::event_store::Durability::Machine).
     pub require_durable: bool,
     /// Whether other nodes serve the same orders.
     pub cluster: bool,
@@ -183,15 +184,6 @@ impl ServerConfig {
     }
 }
 
-/// Logging.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LogConfig {
-    /// Directives that [`EnvFilter::try_new`] takes.
-    pub level: String,
-    /// The form of the lines.
-    pub format: LogFormat,
-}
-
 /// The relay from the log to the message bus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OutboxConfig {
@@ -274,15 +266,6 @@ pub enum EventFormat {
     /// `catga.events.v1.OrderEvent` as it is stored.
     Protobuf,
     /// The same as JSON.
-    Json,
-}
-
-/// The form of log lines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object a line.
     Json,
 }
 

@@ -13,7 +13,7 @@ use super::{
     EPOCH_UNIX_MS, FileMark, HighWaterMark, IdError, IdGenerator, MAX_BORROW_MS, MAX_CLOCK_LEAD_MS, MarkError,
     NodeIdentity, StartError, now_ms,
 };
-use crate::clock::Clock;
+use crate::ports::clock::Clock;
 
 /// How many worker numbers a datacenter has.
 const WORKERS: u8 = 32;
@@ -189,8 +189,8 @@ impl OwnNumbers {
 mod tests {
     use super::*;
     use crate::{
-        clock::ManualClock,
         id_generator::{parse, tests::START_MICROS},
+        ports::clock::ManualClock,
     };
 
     const DAY_MS: i64 = 86_400_000;

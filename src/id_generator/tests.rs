@@ -5,7 +5,7 @@ use std::time::Instant;
 use proptest::prelude::*;
 
 use super::*;
-use crate::clock::{ManualClock, SystemClock};
+use crate::ports::clock::{ManualClock, SystemClock};
 
 pub(super) const START_MICROS: i64 = EPOCH_UNIX_MICROS + 1_000_000 * MICROS_PER_MS;
 

@@ -7,9 +7,11 @@ use h2::client::{ResponseFuture, SendRequest};
 use http::Request;
 use ordersystem::{
     backends::embedded::{database::Database, event_store::EmbeddedEventStore},
-    clock::SystemClock,
-    deadline,
-    event_store::{AppendError, Commit, CommitId, EventStore as _, ExpectedRevision, Position, StreamId},
+    ports::{
+        clock::SystemClock,
+        deadline,
+        event_store::{AppendError, Commit, CommitId, EventStore as _, ExpectedRevision, Position, StreamId},
+    },
     proto::catga::{
         orders::v1::{
             ExecuteCommandsRequest, ExecuteCommandsResponse, ListOrdersRequest, execute_commands_request::Command,

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use ordersystem::{
-    clock::SystemClock,
-    event_store::Position,
+    ports::{clock::SystemClock, event_store::Position},
     proto::catga::orders::v1::{
         BatchGetOrdersRequest, ConsistencyLevel, GetOrderRequest, OrderStatus, ReadConsistency,
         StreamOrderHistoryRequest, get_order_request::At, stream_order_history_response::Item,

@@ -209,7 +209,7 @@ async fn racing_payment_and_cancellation_leave_a_legal_history() {
 #[tokio::test]
 async fn a_command_for_a_hot_order_reads_nothing_before_it_writes() {
     let (backends, store) = crate::faulty::FaultyStore::backends();
-    let server = TestServer::start_on(&[], backends, std::sync::Arc::new(ordersystem::clock::SystemClock)).await;
+    let server = TestServer::start_on(&[], backends, std::sync::Arc::new(ordersystem::ports::clock::SystemClock)).await;
     let client = server.commands().await;
     let id = server.place_order("customer-1").await.order_id;
     // Whoever read the order's history now would wait for ever.

@@ -3,7 +3,7 @@
 use std::{collections::HashSet, process::Stdio, sync::Arc};
 
 use ordersystem::{
-    app::{Backends, Setup},
+    node::{Backends, Setup},
     proto::catga::system::v1::{
         DeadLetter, DiscardDeadLettersRequest, ListDeadLettersRequest, ReplayDeadLettersRequest,
     },

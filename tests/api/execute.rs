@@ -107,7 +107,7 @@ async fn thousands_of_interleaved_commands_are_each_answered_and_keep_the_order_
 #[tokio::test]
 async fn a_command_waits_for_the_one_before_it_of_the_same_order() {
     let (backends, store) = FaultyStore::backends();
-    let clock = std::sync::Arc::new(ordersystem::clock::SystemClock);
+    let clock = std::sync::Arc::new(ordersystem::ports::clock::SystemClock);
     let server = TestServer::start_on(&[], backends, clock).await;
     let id = server.place_order("customer-1").await.order_id;
     let (sender, mut replies) = open(&server.commands().await).await;
@@ -207,7 +207,7 @@ async fn a_message_that_is_none_ends_the_call_with_a_reason() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_does_not_read_replies_is_held_up_and_takes_nothing_from_others() {
     let (backends, store) = FaultyStore::backends();
-    let clock = std::sync::Arc::new(ordersystem::clock::SystemClock);
+    let clock = std::sync::Arc::new(ordersystem::ports::clock::SystemClock);
     // As many places as one call may use, and a few more.
     let server = TestServer::start_on(&[("max-in-flight", "300")], backends, clock).await;
     let endpoint = server.endpoint().initial_stream_window_size(65_535).initial_connection_window_size(65_535);
@@ -244,7 +244,7 @@ async fn a_client_that_does_not_read_replies_is_held_up_and_takes_nothing_from_o
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_go_on_while_their_client_does_not_read() {
     let (backends, store) = FaultyStore::backends();
-    let clock = std::sync::Arc::new(ordersystem::clock::SystemClock);
+    let clock = std::sync::Arc::new(ordersystem::ports::clock::SystemClock);
     let server = TestServer::start_on(&[], backends, clock).await;
     let endpoint = server.endpoint().initial_stream_window_size(1_024).initial_connection_window_size(65_535);
     let client = OrderCommandServiceClient::new(endpoint.connect().await.expect("connects"));
@@ -270,7 +270,7 @@ async fn commands_go_on_while_their_client_does_not_read() {
 #[tokio::test]
 async fn a_panic_in_one_command_is_answered_and_the_call_goes_on() {
     let (backends, store) = FaultyStore::backends();
-    let clock = std::sync::Arc::new(ordersystem::clock::SystemClock);
+    let clock = std::sync::Arc::new(ordersystem::ports::clock::SystemClock);
     let server = TestServer::start_on(&[], backends, clock).await;
     let (sender, mut replies) = open(&server.commands().await).await;
     store.appends.set(Mode::Panics);

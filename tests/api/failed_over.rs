@@ -8,12 +8,14 @@ use std::sync::{
 
 use async_trait::async_trait;
 use ordersystem::{
-    app::Backends,
     backends::memory::event_store::MemoryEventStore,
-    clock::SystemClock,
-    event_store::{
-        AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, Position, RecordedCommit, RequestKey,
-        Revision, StoreError, StoredEvent, StreamId, TokenKey,
+    node::Backends,
+    ports::{
+        clock::SystemClock,
+        event_store::{
+            AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, Position, RecordedCommit,
+            RequestKey, Revision, StoreError, StoredEvent, StreamId, TokenKey,
+        },
     },
     proto::catga::orders::v1::{
         ConsistencyLevel, CreateOrderRequest, GetOrderRequest, ListOrdersRequest, ReadConsistency,

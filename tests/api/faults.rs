@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use ordersystem::{
-    clock::SystemClock,
+    ports::clock::SystemClock,
     proto::catga::{
         ids::v1::{StreamIdsRequest, id_service_client::IdServiceClient},
         orders::v1::{

@@ -11,12 +11,14 @@ use std::{
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 use ordersystem::{
-    app::Backends,
-    event_store::{
-        AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, Position, RecordedCommit, RequestKey,
-        Revision, StoreError, StoredEvent, StreamId, TokenKey,
+    node::Backends,
+    ports::{
+        event_store::{
+            AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, Position, RecordedCommit,
+            RequestKey, Revision, StoreError, StoredEvent, StreamId, TokenKey,
+        },
+        message_bus::{AtRisk, BusError, Consumer, DeadLetter, EventId, Message, MessageBus},
     },
-    message_bus::{AtRisk, BusError, Consumer, DeadLetter, EventId, Message, MessageBus},
 };
 use tokio::sync::watch;
 

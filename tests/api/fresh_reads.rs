@@ -3,9 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use ordersystem::{
-    app::Backends,
     backends::memory::read_model::MemoryReadModel,
-    clock::SystemClock,
+    node::Backends,
+    ports::clock::SystemClock,
     proto::catga::orders::v1::{
         ConsistencyLevel, GetOrderRequest, GetOrderStatsRequest, ListOrdersRequest, PayOrderRequest, ReadConsistency,
     },

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ordersystem::clock::SystemClock;
+use ordersystem::ports::clock::SystemClock;
 use tonic::{Code, Streaming, transport::Channel};
 use tonic_health::pb::{
     HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus, health_client::HealthClient,

@@ -3,9 +3,8 @@
 use std::{collections::HashMap, time::Duration};
 
 use ordersystem::{
-    api::paced::Pace,
-    app::{Backends, Setup},
     codec,
+    node::{Backends, Setup},
     proto::catga::{
         events::v1::OrderEvent,
         orders::v1::{
@@ -14,6 +13,7 @@ use ordersystem::{
             stream_events_response::Item, stream_order_history_response::Item as OrderItem,
         },
     },
+    server::paced::Pace,
 };
 use tokio::task::JoinSet;
 use tonic::{Code, Status, Streaming, transport::Channel};

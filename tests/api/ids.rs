@@ -3,8 +3,8 @@
 use std::{collections::HashSet, sync::Arc, time::SystemTime};
 
 use ordersystem::{
-    app::Backends,
-    clock::{Clock as _, ManualClock, SystemClock},
+    node::Backends,
+    ports::clock::{Clock as _, ManualClock, SystemClock},
     proto::catga::ids::v1::{
         GenerateIdRequest, GenerateIdsRequest, ParseIdRequest, StreamIdsRequest, id_service_client::IdServiceClient,
     },

@@ -4,8 +4,6 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use ordersystem::{
-    app::Backends,
-    clock::SystemClock,
     codec::{self, Record},
     domain::{
         ids::OrderId,
@@ -14,7 +12,11 @@ use ordersystem::{
         text::Text,
         timestamp::Timestamp,
     },
-    event_store::{Commit, CommitId, ExpectedRevision, StreamId},
+    node::Backends,
+    ports::{
+        clock::SystemClock,
+        event_store::{Commit, CommitId, ExpectedRevision, StreamId},
+    },
     proto::{
         Money,
         catga::orders::v1::{

@@ -11,19 +11,23 @@ use std::{
 
 use async_trait::async_trait;
 use ordersystem::{
-    app::Backends,
     backends::memory::{
         checkpoint_store::MemoryCheckpointStore, lease::MemoryLeaseStore, message_bus::MemoryMessageBus,
     },
-    checkpoint_store::{Checkpoint, CheckpointError, CheckpointStore},
-    clock::{Clock, ManualClock, SystemClock},
-    event_store::{
-        AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, Position, RecordedCommit, RequestKey,
-        Revision, StoreError, StoredEvent, StreamId, TokenKey,
+    node::Backends,
+    ports::{
+        checkpoint_store::{Checkpoint, CheckpointError, CheckpointStore},
+        clock::{Clock, ManualClock, SystemClock},
+        event_store::{
+            AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, Position, RecordedCommit,
+            RequestKey, Revision, StoreError, StoredEvent, StreamId, TokenKey,
+        },
+        message_bus::{AtRisk, BusError, Consumer, DeadLetter, EventId, Message, MessageBus},
     },
-    message_bus::{AtRisk, BusError, Consumer, DeadLetter, EventId, Message, MessageBus},
-    outbox::{OutboxOptions, OutboxParts, OutboxRelay},
-    subscriptions::{EventHandler, HandlerError, ReceivedEvent, Subscription, SubscriptionOptions, SubscriptionParts},
+    processors::{
+        handlers::{EventHandler, HandlerError, ReceivedEvent, Subscription, SubscriptionOptions, SubscriptionParts},
+        outbox::{OutboxOptions, OutboxParts, OutboxRelay},
+    },
 };
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;

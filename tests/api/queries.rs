@@ -3,8 +3,8 @@
 use std::{collections::HashMap, sync::Arc};
 
 use ordersystem::{
-    app::Backends,
-    clock::ManualClock,
+    node::Backends,
+    ports::clock::ManualClock,
     proto::catga::orders::v1::{
         BatchGetOrdersRequest, ConsistencyLevel, GetOrderRequest, GetOrderStatsRequest, GetOrderStatsResponse,
         ListOrdersRequest, NewOrderItem, Order, OrderBy, OrderStatus, OrderSummary, ReadConsistency,

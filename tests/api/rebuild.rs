@@ -47,7 +47,8 @@ async fn a_rebuild_tells_how_far_it_is_until_it_is_done() {
 #[tokio::test]
 async fn a_rebuild_that_goes_on_is_joined_and_ends_with_the_node() {
     let (backends, store) = FaultyStore::backends();
-    let mut server = TestServer::start_on(&[], backends, std::sync::Arc::new(ordersystem::clock::SystemClock)).await;
+    let mut server =
+        TestServer::start_on(&[], backends, std::sync::Arc::new(ordersystem::ports::clock::SystemClock)).await;
     server.place_order("c").await;
     store.log.set(Mode::Hangs);
     let mut first = server.admin().await.rebuild_projections(RebuildProjectionsRequest {}).await.unwrap().into_inner();
@@ -77,7 +78,7 @@ async fn a_rebuild_that_goes_on_is_joined_and_ends_with_the_node() {
 #[tokio::test]
 async fn the_program_rebuilds_the_list_of_a_running_node_or_says_why_not() {
     let (backends, store) = FaultyStore::backends();
-    let server = TestServer::start_on(&[], backends, std::sync::Arc::new(ordersystem::clock::SystemClock)).await;
+    let server = TestServer::start_on(&[], backends, std::sync::Arc::new(ordersystem::ports::clock::SystemClock)).await;
     for _ in 0..7 {
         server.place_order("c").await;
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ordersystem::clock::SystemClock;
+use ordersystem::ports::clock::SystemClock;
 use serde_json::Value;
 
 use crate::{

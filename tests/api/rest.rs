@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ordersystem::{app::Backends, clock::SystemClock};
+use ordersystem::{node::Backends, ports::clock::SystemClock};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 

@@ -7,15 +7,17 @@ use std::sync::{
 
 use async_trait::async_trait;
 use ordersystem::{
-    app::Backends,
-    clock::{Clock, ManualClock, SystemClock},
-    event_store::{
-        AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, Position, RecordedCommit, RequestKey,
-        Revision, StoreError, StoredEvent, StreamId, TokenKey,
+    node::Backends,
+    ports::{
+        clock::{Clock, ManualClock, SystemClock},
+        event_store::{
+            AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, Position, RecordedCommit,
+            RequestKey, Revision, StoreError, StoredEvent, StreamId, TokenKey,
+        },
+        message_bus::{AtRisk, BusError, Consumer, DeadLetter, EventId, Message, MessageBus},
+        read_model::{ListQuery, LogPlace, Page, ReadModel, ReadModelError, Rebuild, RowChange, Totals},
     },
-    message_bus::{AtRisk, BusError, Consumer, DeadLetter, EventId, Message, MessageBus},
     proto::catga::orders::v1::GetOrderStatsRequest,
-    read_model::{ListQuery, LogPlace, Page, ReadModel, ReadModelError, Rebuild, RowChange, Totals},
 };
 use serde_json::{Value, json};
 use tokio::sync::watch;

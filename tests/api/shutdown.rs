@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use ordersystem::{
-    clock::SystemClock,
+    ports::clock::SystemClock,
     proto::catga::{
         ids::v1::{GenerateIdRequest, StreamIdsRequest},
         orders::v1::{ListOrdersRequest, StreamEventsRequest},

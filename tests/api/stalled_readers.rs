@@ -6,11 +6,11 @@ use bytes::{Bytes, BytesMut};
 use h2::{RecvStream, client::SendRequest};
 use http::{HeaderMap, Request};
 use ordersystem::{
-    api::paced::Pace,
-    app::{Backends, Setup},
+    node::{Backends, Setup},
     proto::catga::orders::v1::{
         CreateOrderRequest, StreamEventsRequest, StreamEventsResponse, StreamStart, stream_events_response::Item,
     },
+    server::paced::Pace,
 };
 use prost::Message as _;
 use tokio::{

@@ -4,9 +4,9 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use ordersystem::{
-    app::{App, Backends, Setup},
-    message_bus::EventId,
-    subscriptions::{EventHandler, HandlerError, ReceivedEvent},
+    node::{App, Backends, Setup},
+    ports::message_bus::EventId,
+    processors::handlers::{EventHandler, HandlerError, ReceivedEvent},
 };
 
 use crate::{

@@ -7,11 +7,13 @@ use futures_util::{StreamExt, future::BoxFuture, stream};
 use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use ordersystem::{
-    api::{client::Target, probe},
-    app::{App, Backends, Setup},
-    clock::{Clock, SystemClock},
+    cli::{node_client::Target, probe},
     config::{Config, FlagValues},
-    event_store::EventStore,
+    node::{App, Backends, Setup},
+    ports::{
+        clock::{Clock, SystemClock},
+        event_store::EventStore,
+    },
     proto::{
         Money,
         catga::{
@@ -46,7 +48,7 @@ pub struct TestServer {
     pub grpc_address: Option<SocketAddr>,
     pub shutdown: CancellationToken,
     store: Arc<dyn EventStore>,
-    running: Option<JoinHandle<Result<(), ordersystem::lifecycle::RunError>>>,
+    running: Option<JoinHandle<Result<(), ordersystem::node::lifecycle::RunError>>>,
 }
 
 impl TestServer {
@@ -94,7 +96,7 @@ impl TestServer {
     }
 
     /// Stops the node in an orderly way and waits for its end.
-    pub async fn stop(&mut self) -> Result<(), ordersystem::lifecycle::RunError> {
+    pub async fn stop(&mut self) -> Result<(), ordersystem::node::lifecycle::RunError> {
         self.shutdown.cancel();
         self.running.take().expect("running").await.expect("no panic")
     }

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use futures_util::{StreamExt, stream};
 use ordersystem::{
-    app::Backends,
-    clock::SystemClock,
+    node::Backends,
+    ports::clock::SystemClock,
     proto::catga::system::v1::{Durability, GetServerInfoRequest, Mode},
 };
 use prost::Message;

@@ -2,11 +2,9 @@
 
 use data_encoding::BASE64URL_NOPAD;
 use ordersystem::{
-    api::{
-        Signer,
-        cursor::{PageKey, encode_cursor, encode_page_token, encode_token},
-    },
-    event_store::{LogId, LogPoint, Position, TokenKey},
+    application::tokens::{PageKey, encode_cursor, encode_page_token, encode_token},
+    ports::event_store::{LogId, LogPoint, Position, TokenKey},
+    server::Signer,
 };
 use reqwest::Method;
 use tonic::{Code, Status};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ordersystem::{
-    clock::SystemClock,
+    ports::clock::SystemClock,
     proto::catga::orders::v1::{
         BatchGetOrdersRequest, ConsistencyLevel, CreateOrderRequest, GetOrderRequest, GetOrderStatsRequest,
         ListOrdersRequest, ReadConsistency, StreamOrderHistoryRequest, get_order_request::At,

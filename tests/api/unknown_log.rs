@@ -3,7 +3,7 @@
 use std::sync::{Arc, atomic::Ordering};
 
 use ordersystem::{
-    clock::SystemClock,
+    ports::clock::SystemClock,
     proto::catga::orders::v1::{
         BatchGetOrdersRequest, ConsistencyLevel, GetOrderRequest, GetOrderStatsRequest, ListOrdersRequest,
         ReadConsistency, StreamEventsRequest, StreamOrderHistoryRequest, StreamStart,

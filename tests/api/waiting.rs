@@ -3,10 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use ordersystem::{
-    api::cursor::{Signer, encode_token},
-    application::permits::MAX_WAITING_READS,
-    clock::SystemClock,
-    event_store::Position,
+    application::{
+        permits::MAX_WAITING_READS,
+        tokens::{Signer, encode_token},
+    },
+    ports::{clock::SystemClock, event_store::Position},
     proto::catga::orders::v1::{
         BatchGetOrdersRequest, ConsistencyLevel, GetOrderRequest, GetOrderStatsRequest, ListOrdersRequest,
         ReadConsistency, order_query_service_client::OrderQueryServiceClient,

@@ -8,8 +8,10 @@ use ordersystem::{
         embedded::checkpoint_store::EmbeddedCheckpointStore, memory::checkpoint_store::MemoryCheckpointStore,
         nats::checkpoint_store::NatsCheckpointStore, redis::checkpoint_store::RedisCheckpointStore,
     },
-    checkpoint_store::{Checkpoint, CheckpointError, CheckpointStore},
-    event_store::Position,
+    ports::{
+        checkpoint_store::{Checkpoint, CheckpointError, CheckpointStore},
+        event_store::Position,
+    },
 };
 
 use crate::{

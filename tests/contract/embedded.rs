@@ -11,7 +11,7 @@ use std::{cell::RefCell, path::Path, sync::Arc};
 use bytes::Bytes;
 use ordersystem::{
     backends::embedded::{database::Database, event_store::EmbeddedEventStore},
-    event_store::{
+    ports::event_store::{
         Commit, CommitId, Direction, EventStore, ExpectedRevision, Position, StoreError, StoredEvent, StreamId,
     },
 };

@@ -16,7 +16,7 @@ use ordersystem::{
         embedded::event_store::EmbeddedEventStore, memory::event_store::MemoryEventStore,
         redis::event_store::RedisEventStore,
     },
-    event_store::{
+    ports::event_store::{
         AppendError, Appended, Commit, CommitId, Direction, EventStore, ExpectedRevision, LogFollower, Position,
         RecordedCommit, RequestKey, RequestScope, Revision, StoredEvent, StreamId,
     },

@@ -8,7 +8,7 @@ use ordersystem::{
         embedded::lease::EmbeddedLeaseStore, memory::lease::MemoryLeaseStore, nats::lease::NatsLeaseStore,
         redis::lease::RedisLeaseStore,
     },
-    lease::{Lease, LeaseError, LeaseOwner, LeaseStore, MAX_TTL},
+    ports::lease_store::{Lease, LeaseError, LeaseOwner, LeaseStore, MAX_TTL},
 };
 use tokio::{
     sync::Barrier,

@@ -17,7 +17,7 @@ use ordersystem::{
         },
         redis::message_bus::{RedisBusOptions, RedisMessageBus},
     },
-    message_bus::{BusError, Consumer, Delivery, EventId, MAX_REASON_BYTES, Message, MessageBus, Receipt},
+    ports::message_bus::{BusError, Consumer, Delivery, EventId, MAX_REASON_BYTES, Message, MessageBus, Receipt},
 };
 use tokio::time::{Instant, sleep, timeout};
 

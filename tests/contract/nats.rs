@@ -10,7 +10,7 @@ use ordersystem::{
         connection::{Nats, NatsOptions, NotConnected},
         event_store::NatsEventStore,
     },
-    event_store::{
+    ports::event_store::{
         AppendError, Commit, CommitId, Direction, Durability, EventStore, ExpectedRevision, LogFollower, Position,
         RequestKey, RequestScope, StoreError, StoredEvent, StreamId,
     },

@@ -13,13 +13,15 @@ use ordersystem::{
         lease::NatsLeaseStore,
         message_bus::{NatsBusOptions, NatsMessageBus},
     },
-    checkpoint_store::{Checkpoint, CheckpointStore},
-    event_store::{
-        AppendError, Commit, CommitId, EventStore, ExpectedRevision, Position, RequestKey, RequestScope, StoreError,
-        StreamId,
+    ports::{
+        checkpoint_store::{Checkpoint, CheckpointStore},
+        event_store::{
+            AppendError, Commit, CommitId, EventStore, ExpectedRevision, Position, RequestKey, RequestScope,
+            StoreError, StreamId,
+        },
+        lease_store::LeaseStore,
+        message_bus::MessageBus,
     },
-    lease::LeaseStore,
-    message_bus::MessageBus,
 };
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa};
 use serde_json::{Value, json};
@@ -45,7 +47,8 @@ async fn all_works(options: NatsOptions) {
         events: vec![Bytes::from_static(b"an event")],
     };
     store.append(commit).await.unwrap();
-    let read = store.read_stream(StreamId(7), 1, ordersystem::event_store::Direction::Forward, 10).await.unwrap();
+    let read =
+        store.read_stream(StreamId(7), 1, ordersystem::ports::event_store::Direction::Forward, 10).await.unwrap();
     assert_eq!(read.len(), 1);
     store.check().await.unwrap();
     let (leases, checkpoints) = (NatsLeaseStore::new(nats.clone()), NatsCheckpointStore::new(nats.clone()));

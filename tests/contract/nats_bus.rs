@@ -18,10 +18,12 @@ use ordersystem::{
         lease::NatsLeaseStore,
         message_bus::{NatsBusOptions, NatsMessageBus},
     },
-    checkpoint_store::{Checkpoint, CheckpointStore},
-    event_store::Position,
-    lease::{LeaseError, LeaseStore},
-    message_bus::{BusError, Consumer, Delivery, Description, Message, MessageBus, Receipt},
+    ports::{
+        checkpoint_store::{Checkpoint, CheckpointStore},
+        event_store::Position,
+        lease_store::{LeaseError, LeaseStore},
+        message_bus::{BusError, Consumer, Delivery, Description, Message, MessageBus, Receipt},
+    },
 };
 use tokio::{
     sync::watch,

@@ -6,7 +6,7 @@ use async_nats::jetstream::message::PublishMessage;
 use bytes::Bytes;
 use ordersystem::{
     backends::nats::message_bus::{NatsBusOptions, NatsMessageBus},
-    message_bus::{BusError, Message, MessageBus},
+    ports::message_bus::{BusError, Message, MessageBus},
 };
 use tokio::time::{Instant, sleep};
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use ordersystem::{
     backends::nats::event_store::NatsEventStore,
-    event_store::{Commit, CommitId, Direction, EventStore, ExpectedRevision, Position, StoreError, StreamId},
+    ports::event_store::{Commit, CommitId, Direction, EventStore, ExpectedRevision, Position, StoreError, StreamId},
 };
 
 use crate::nats_server::{NatsServer, fresh_prefix};

@@ -10,7 +10,7 @@ use ordersystem::{
         lease::NatsLeaseStore,
         message_bus::{NatsBusOptions, NatsMessageBus},
     },
-    event_store::{Durability, EventStore},
+    ports::event_store::{Durability, EventStore},
 };
 use tokio::time::{Instant, sleep};
 

@@ -14,10 +14,12 @@ use ordersystem::{
         lease::NatsLeaseStore,
         message_bus::{NatsBusOptions, NatsMessageBus},
     },
-    checkpoint_store::{Checkpoint, CheckpointError, CheckpointStore},
-    event_store::Position,
-    lease::{LeaseError, LeaseStore},
-    message_bus::{BusError, Consumer, Delivery, Message, MessageBus},
+    ports::{
+        checkpoint_store::{Checkpoint, CheckpointError, CheckpointStore},
+        event_store::Position,
+        lease_store::{LeaseError, LeaseStore},
+        message_bus::{BusError, Consumer, Delivery, Message, MessageBus},
+    },
 };
 use tokio::time::{sleep, timeout};
 

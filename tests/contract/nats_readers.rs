@@ -1,7 +1,7 @@
 //! Consumers that NATS does not know yet where it is asked for them, though it has made them: of a cluster, one in twenty.
 
 use bytes::Bytes;
-use ordersystem::event_store::{
+use ordersystem::ports::event_store::{
     Commit, CommitId, Direction, EventStore, ExpectedRevision, Position, Revision, StreamId,
 };
 

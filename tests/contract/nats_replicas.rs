@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ordersystem::{
     backends::nats::event_store::NatsEventStore,
-    event_store::{
+    ports::event_store::{
         AppendError, Appended, Commit, CommitId, Direction, EventStore, ExpectedRevision, Position, RequestKey,
         RequestScope, StoreError, StreamId,
     },
@@ -126,7 +126,7 @@ async fn markers_are_skipped_by_every_reader_and_are_never_the_end_of_the_log() 
         assert_eq!(newest[0].position, last);
         let commits = store.read_commits(Position(0), 1_000).await.unwrap();
         assert_eq!(
-            commits.iter().map(ordersystem::event_store::RecordedCommit::position).collect::<Vec<_>>(),
+            commits.iter().map(ordersystem::ports::event_store::RecordedCommit::position).collect::<Vec<_>>(),
             positions
         );
         assert!(store.read_commits(last, 10).await.unwrap().is_empty());

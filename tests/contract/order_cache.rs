@@ -5,8 +5,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use ordersystem::{
     backends::redis::cache::RedisOrderCache,
-    cache::{CacheKey, OrderCache},
-    event_store::{LogId, StreamId},
+    ports::{
+        event_store::{LogId, StreamId},
+        order_cache::{CacheKey, OrderCache},
+    },
 };
 
 use crate::redis_server::{DURABLE, RedisServer, shared};

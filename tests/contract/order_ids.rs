@@ -6,24 +6,27 @@ use futures_util::{FutureExt as _, future::join_all};
 use ordersystem::{
     application::{
         AppError, Handlers, Mediator, OrderRequest, command_handler::CommandHandler, ids::IdHandler,
-        order_cache::OrderCacheBounds, orders::Orders, permits::Permits, pipeline::Pipeline, queries::QueryHandler,
+        order_cache::OrderCacheBounds, order_repository::Orders, permits::Permits, pipeline::Pipeline,
+        queries::QueryHandler,
     },
     backends::{
         embedded::event_store::EmbeddedEventStore,
         memory::{event_store::MemoryEventStore, read_model::MemoryReadModel},
         redis::event_store::RedisEventStore,
     },
-    clock::{Clock, ManualClock},
     domain::{
         ids::OrderId,
         money::{Currency, Money},
         order::{Action, Item, Items, Quantity},
         text::{CustomerId, ProductId, RequestId},
     },
-    event_store::{Direction, EventStore, Position},
     id_generator::{EPOCH_UNIX_MS, IdGenerator, NodeIdentity},
-    projections::OrderProjection,
-    read_model::ReadModel,
+    ports::{
+        clock::{Clock, ManualClock},
+        event_store::{Direction, EventStore, Position},
+        read_model::ReadModel,
+    },
+    processors::projections::OrderProjection,
 };
 use tokio_util::sync::CancellationToken;
 

@@ -6,9 +6,11 @@ use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use ordersystem::{
     backends::embedded::{database::Database, read_model::EmbeddedReadModel},
-    event_store::{EventStore as _, LogId, Position},
-    projections::{OrderProjection, Phase, ProjectionProgress, Rebuilds},
-    read_model::{ListFilter, ListOrder, ListQuery, LogPlace, MAX_PAGE_ROWS, ReadModel, Row, RowChange},
+    ports::{
+        event_store::{EventStore as _, LogId, Position},
+        read_model::{ListFilter, ListOrder, ListQuery, LogPlace, MAX_PAGE_ROWS, ReadModel, Row, RowChange},
+    },
+    processors::projections::{OrderProjection, Phase, ProjectionProgress, Rebuilds},
 };
 use tokio::time::timeout;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};

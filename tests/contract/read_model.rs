@@ -12,10 +12,12 @@ use std::{
 use futures_util::FutureExt as _;
 use ordersystem::{
     backends::{embedded::read_model::EmbeddedReadModel, memory::read_model::MemoryReadModel},
-    event_store::{LogId, Position},
-    read_model::{
-        ListFilter, ListOrder, ListQuery, LogPlace, MAX_PAGE_ROWS, Page, ReadModel, ReadModelError, Row, RowChange,
-        RowKey, Totals,
+    ports::{
+        event_store::{LogId, Position},
+        read_model::{
+            ListFilter, ListOrder, ListQuery, LogPlace, MAX_PAGE_ROWS, Page, ReadModel, ReadModelError, Row, RowChange,
+            RowKey, Totals,
+        },
     },
 };
 use proptest::prelude::*;

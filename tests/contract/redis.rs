@@ -10,11 +10,13 @@ use ordersystem::{
         message_bus::{RedisBusOptions, RedisMessageBus},
         permissions::Roles,
     },
-    event_store::{
-        AppendError, Commit, CommitId, Direction, Durability, EventStore, ExpectedRevision, Position, RequestKey,
-        RequestScope, StoreError, StoredEvent, StreamId,
+    ports::{
+        event_store::{
+            AppendError, Commit, CommitId, Direction, Durability, EventStore, ExpectedRevision, Position, RequestKey,
+            RequestScope, StoreError, StoredEvent, StreamId,
+        },
+        message_bus::{Message, MessageBus},
     },
-    message_bus::{Message, MessageBus},
 };
 use tokio::time::{Instant, sleep, timeout};
 

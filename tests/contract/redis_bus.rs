@@ -11,7 +11,6 @@ use ordersystem::{
         lease::RedisLeaseStore,
         message_bus::{RedisBusOptions, RedisMessageBus},
     },
-    checkpoint_store::CheckpointStore,
     codec::{self, Record},
     domain::{
         ids::OrderId,
@@ -19,9 +18,12 @@ use ordersystem::{
         text::Text,
         timestamp::Timestamp,
     },
-    event_store::{Commit, CommitId, EventStore, ExpectedRevision, Position, StreamId},
-    message_bus::{BusError, Consumer, Message, MessageBus},
-    outbox::{OutboxOptions, OutboxParts, OutboxRelay},
+    ports::{
+        checkpoint_store::CheckpointStore,
+        event_store::{Commit, CommitId, EventStore, ExpectedRevision, Position, StreamId},
+        message_bus::{BusError, Consumer, Message, MessageBus},
+    },
+    processors::outbox::{OutboxOptions, OutboxParts, OutboxRelay},
 };
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;

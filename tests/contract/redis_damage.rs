@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use ordersystem::{
     backends::redis::event_store::RedisEventStore,
-    event_store::{
+    ports::event_store::{
         Commit, CommitId, Direction, EventStore, ExpectedRevision, Position, RequestKey, RequestScope, StoreError,
         StreamId,
     },

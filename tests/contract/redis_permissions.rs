@@ -13,14 +13,16 @@ use ordersystem::{
         message_bus::{RedisBusOptions, RedisMessageBus},
         permissions::Roles,
     },
-    cache::{CacheKey, OrderCache},
-    checkpoint_store::{Checkpoint, CheckpointStore},
-    event_store::{
-        AppendError, Commit, CommitId, Direction, EventStore, ExpectedRevision, Position, RequestKey, RequestScope,
-        StoreError, StreamId,
+    ports::{
+        checkpoint_store::{Checkpoint, CheckpointStore},
+        event_store::{
+            AppendError, Commit, CommitId, Direction, EventStore, ExpectedRevision, Position, RequestKey, RequestScope,
+            StoreError, StreamId,
+        },
+        lease_store::LeaseStore,
+        message_bus::{Message, MessageBus},
+        order_cache::{CacheKey, OrderCache},
     },
-    lease::LeaseStore,
-    message_bus::{Message, MessageBus},
 };
 use tokio::time::{Instant, sleep, timeout};
 

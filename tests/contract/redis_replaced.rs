@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use ordersystem::{
     backends::redis::event_store::RedisEventStore,
-    event_store::{
+    ports::event_store::{
         AppendError, Commit, CommitId, Direction, EventStore, ExpectedRevision, LogFollower, Position, StoreError,
         StreamId,
     },

@@ -16,12 +16,14 @@ use ordersystem::{
         lease::RedisLeaseStore,
         message_bus::{RedisBusOptions, RedisMessageBus},
     },
-    event_store::{
-        AppendError, Commit, CommitId, Direction, Durability, EventStore, ExpectedRevision, LogPoint, Position,
-        StoreError, StreamId,
+    ports::{
+        event_store::{
+            AppendError, Commit, CommitId, Direction, Durability, EventStore, ExpectedRevision, LogPoint, Position,
+            StoreError, StreamId,
+        },
+        lease_store::LeaseStore,
+        message_bus::{Message, MessageBus},
     },
-    lease::LeaseStore,
-    message_bus::{Message, MessageBus},
 };
 use tokio::time::sleep;
 

@@ -16,7 +16,7 @@ use ordersystem::{
             permissions::Roles,
         },
     },
-    event_store::{EventStore, TokenKey},
+    ports::event_store::{EventStore, TokenKey},
 };
 use tokio::task::JoinSet;
 

@@ -7,8 +7,10 @@ use std::{
 };
 
 use ordersystem::{
-    event_store::{Direction, EventStore, Position},
-    message_bus::MessageBus,
+    ports::{
+        event_store::{Direction, EventStore, Position},
+        message_bus::MessageBus,
+    },
     proto::catga::orders::v1::{
         ConsistencyLevel, GetOrderStatsRequest, GetOrderStatsResponse, ListOrdersRequest, ReadConsistency,
     },

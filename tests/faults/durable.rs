@@ -11,8 +11,7 @@ use ordersystem::{
             message_bus::{RedisBusOptions, RedisMessageBus},
         },
     },
-    event_store::EventStore,
-    message_bus::MessageBus,
+    ports::{event_store::EventStore, message_bus::MessageBus},
 };
 use tempfile::TempDir;
 

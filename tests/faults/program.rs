@@ -8,7 +8,7 @@ use std::{
 };
 
 use ordersystem::{
-    api::{client::Target, probe},
+    cli::{node_client::Target, probe},
     proto::catga::orders::v1::{
         order_command_service_client::OrderCommandServiceClient, order_query_service_client::OrderQueryServiceClient,
     },

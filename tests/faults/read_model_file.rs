@@ -4,7 +4,7 @@ use std::path::Path;
 
 use ordersystem::{
     backends::redis::event_store::RedisEventStore,
-    event_store::{Direction, EventStore as _, Position},
+    ports::event_store::{Direction, EventStore as _, Position},
 };
 
 use crate::{

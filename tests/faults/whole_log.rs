@@ -20,7 +20,7 @@ use ordersystem::{
         text::{RequestId, Text},
         timestamp::Timestamp,
     },
-    event_store::{Commit, CommitId, EventStore, ExpectedRevision, RequestKey, RequestScope, StreamId},
+    ports::event_store::{Commit, CommitId, EventStore, ExpectedRevision, RequestKey, RequestScope, StreamId},
     proto::catga::orders::v1::GetOrderRequest,
 };
 use tonic::Code;

@@ -9,9 +9,11 @@ use std::{
 
 use ordersystem::{
     backends::{nats::checkpoint_store::NatsCheckpointStore, redis::checkpoint_store::RedisCheckpointStore},
-    checkpoint_store::{Checkpoint, CheckpointStore},
-    event_store::Position,
     id_generator::{FileMark, HighWaterMark as _, parse},
+    ports::{
+        checkpoint_store::{Checkpoint, CheckpointStore},
+        event_store::Position,
+    },
     proto::catga::{
         ids::v1::{GenerateIdsRequest, id_service_client::IdServiceClient},
         orders::v1::GetOrderRequest,

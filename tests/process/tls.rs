@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::Path, process::Stdio, sync::Arc, time::Duration};
 
 use ordersystem::{
-    api::client::{ClientTls, Target, Trust},
+    cli::node_client::{ClientTls, Target, Trust},
     proto::catga::orders::v1::order_command_service_client::OrderCommandServiceClient,
 };
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SerialNumber};

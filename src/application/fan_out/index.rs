@@ -8,7 +8,7 @@ use crate::{
         event_filter::{EventFilter, LazyHeader},
     },
     codec::EventKind,
-    event_store::StoredEvent,
+    ports::event_store::StoredEvent,
 };
 
 type Ids = HashSet<u64>;

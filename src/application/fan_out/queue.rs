@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 use super::{Handed, Reached};
-use crate::event_store::{LogPoint, StoredEvent};
+use crate::ports::event_store::{LogPoint, StoredEvent};
 
 /// The most events in a queue.
 const MAX_EVENTS: usize = 256;

@@ -17,7 +17,7 @@ use super::{
     schema,
 };
 use crate::{
-    event_store::{Direction, LogId, MAX_READ_EVENTS, Position},
+    ports::event_store::{Direction, LogId, MAX_READ_EVENTS, Position},
     private_files,
 };
 

@@ -10,7 +10,7 @@ use super::{
     error::DbError,
     event_store::rows::bits,
 };
-use crate::{
+use crate::ports::{
     checkpoint_store::{Checkpoint, CheckpointError, CheckpointStore, is_valid_name},
     event_store::Position,
 };

@@ -28,7 +28,7 @@ use super::{
     schema, start_check,
 };
 use crate::{
-    event_store::{AppendError, Commit, Durability, LogId, Position, StoreError, TokenKey},
+    ports::event_store::{AppendError, Commit, Durability, LogId, Position, StoreError, TokenKey},
     private_files,
 };
 

@@ -7,7 +7,7 @@ use super::{
     event_store::rows::{self, bits},
     schema,
 };
-use crate::event_store::Position;
+use crate::ports::event_store::Position;
 
 /// The checkpoint that is always one of this log. Others may be numbers of another kind.
 const OUTBOX: &str = "outbox";

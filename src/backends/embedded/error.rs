@@ -4,10 +4,10 @@ use std::{fmt, path::Path};
 
 use rusqlite::{Error, ErrorCode};
 
-use crate::{
+use crate::ports::{
     checkpoint_store::CheckpointError,
     event_store::{AppendError, StoreError},
-    lease::LeaseError,
+    lease_store::LeaseError,
     read_model::ReadModelError,
 };
 

@@ -16,7 +16,7 @@ use super::{
     database::{Database, PendingCommit},
     end,
 };
-use crate::{
+use crate::ports::{
     deadline,
     event_store::{
         AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, Position, RecordedCommit, RequestKey,

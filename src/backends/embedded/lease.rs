@@ -10,7 +10,7 @@ use super::{
     database::{Database, Sync},
     error::DbError,
 };
-use crate::lease::{Lease, LeaseError, LeaseOwner, LeaseStore, validate, validate_name, validate_ttl};
+use crate::ports::lease_store::{Lease, LeaseError, LeaseOwner, LeaseStore, validate, validate_name, validate_ttl};
 
 /// Leases among the tasks of the process that has the data folder.
 #[derive(Debug)]

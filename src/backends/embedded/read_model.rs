@@ -22,7 +22,7 @@ use super::{
     database::{Database, Sync},
     error::DbError,
 };
-use crate::read_model::{ListQuery, LogPlace, Page, ReadModel, ReadModelError, Rebuild, Row, RowChange, Totals};
+use crate::ports::read_model::{ListQuery, LogPlace, Page, ReadModel, ReadModelError, Rebuild, Row, RowChange, Totals};
 
 /// A [`ReadModel`] in a data folder. A batch outlives the process at once, and a power loss with the next commit that is synced:
 /// until then rows and checkpoint stand together at an earlier batch, and the log gives the rest again.

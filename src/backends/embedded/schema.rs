@@ -6,7 +6,7 @@ use super::{
     end,
     error::{DbError, OpenError},
 };
-use crate::event_store::{LogId, TokenKey};
+use crate::ports::event_store::{LogId, TokenKey};
 
 /// One script a version, in order: never changed once released, only added to.
 pub(super) const MIGRATIONS: &[&str] = &[

@@ -10,7 +10,7 @@ use super::{
     error::DbError,
     event_store::{requests, rows},
 };
-use crate::event_store::Position;
+use crate::ports::event_store::Position;
 
 /// A file that is no larger is looked at whole: some tens of milliseconds.
 const WHOLE_BYTES: i64 = 16 * 1024 * 1024;

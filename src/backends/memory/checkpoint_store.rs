@@ -7,7 +7,7 @@ use std::{
 
 use async_trait::async_trait;
 
-use crate::checkpoint_store::{Checkpoint, CheckpointError, CheckpointStore, is_valid_name};
+use crate::ports::checkpoint_store::{Checkpoint, CheckpointError, CheckpointStore, is_valid_name};
 
 /// Checkpoints that live as long as the process. One entry a name; the program names them, not its clients.
 #[derive(Debug, Default)]

@@ -20,7 +20,7 @@ use tokio::sync::watch;
 
 use self::log::Log;
 use super::numbers::{NumberMap, SHARDS, shard};
-use crate::event_store::{
+use crate::ports::event_store::{
     AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, Position, RecordedCommit, RequestKey,
     RequestScope, Revision, StoreError, StoredEvent, StreamId, TokenKey,
 };

@@ -9,7 +9,7 @@ use std::{
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use crate::lease::{Lease, LeaseError, LeaseOwner, LeaseStore, validate, validate_name, validate_ttl};
+use crate::ports::lease_store::{Lease, LeaseError, LeaseOwner, LeaseStore, validate, validate_name, validate_ttl};
 
 /// Leases among the tasks of one process.
 #[derive(Debug, Default)]

@@ -15,7 +15,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use crate::{
+use crate::ports::{
     checkpoint_store::is_valid_name,
     message_bus::{
         AtRisk, BusError, Consumer, DeadLetter, Delivery, DeliveryWindow, EventId, MAX_DEAD_LETTERS, Message,

@@ -15,7 +15,7 @@ use self::{
     rebuild::MemoryRebuild,
     table::{Table, sort_key},
 };
-use crate::read_model::{
+use crate::ports::read_model::{
     ListFilter, ListOrder, ListQuery, LogPlace, MAX_PAGE_ROWS, Page, ReadModel, ReadModelError, Rebuild, Row,
     RowChange, RowKey, Totals,
 };

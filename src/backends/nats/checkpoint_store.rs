@@ -10,7 +10,7 @@ use super::{
     connection::{Nats, NotConnected},
     kv::{Bucket, Entry, WriteError},
 };
-use crate::checkpoint_store::{Checkpoint, CheckpointError, CheckpointStore, is_valid_name};
+use crate::ports::checkpoint_store::{Checkpoint, CheckpointError, CheckpointStore, is_valid_name};
 
 /// How often a save is tried against others of the same name. Each try that fails is one of theirs that did not.
 const MAX_TRIES: usize = 256;

@@ -56,7 +56,7 @@ use super::{
     connection::{AbortOnDrop, Nats, NotConnected},
     permissions::FORBIDDEN_FOR,
 };
-use crate::event_store::{
+use crate::ports::event_store::{
     AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, Position, RecordedCommit, RequestKey,
     RequestScope, Revision, StoreError, StoredEvent, StreamId, TokenKey,
 };

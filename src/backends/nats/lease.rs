@@ -32,7 +32,7 @@ use super::{
     kv::{Bucket, Entry, WriteError},
     provision::Made,
 };
-use crate::lease::{Lease, LeaseError, LeaseOwner, LeaseStore, validate, validate_name, validate_ttl};
+use crate::ports::lease_store::{Lease, LeaseError, LeaseOwner, LeaseStore, validate, validate_name, validate_ttl};
 
 /// How often one call is tried against others of the same name. Each try that fails is one of theirs that did not.
 const MAX_TRIES: usize = 16;

@@ -17,7 +17,7 @@
 //! ack-wait. A key of a bucket, written on condition of its revision, does all three. Messages are read by an ephemeral
 //! consumer from that place on. Retries, ack-waits and the order of keys are the live consumer's own affair ([`DeliveryWindow`]).
 //!
-//! [`DeliveryWindow`]: crate::message_bus::DeliveryWindow
+//! [`DeliveryWindow`]: crate::ports::message_bus::DeliveryWindow
 
 mod consumer;
 mod dead_letters;
@@ -43,7 +43,7 @@ use super::{
     permissions::FORBIDDEN_FOR,
     server::ServerFacts,
 };
-use crate::{
+use crate::ports::{
     checkpoint_store::is_valid_name,
     message_bus::{
         AtRisk, BusError, Consumer, DeadLetter, Description, EventId, MAX_DEAD_LETTERS, Message, MessageBus,

@@ -9,7 +9,7 @@ use super::{
     connection::{Nats, NotConnected},
     monitor::{Replica, Synced},
 };
-use crate::event_store::Durability;
+use crate::ports::event_store::Durability;
 
 /// The oldest version that will do.
 const OLDEST: Version = Version(2, 9, 0);
@@ -291,7 +291,7 @@ mod tests {
     use super::{ServerFacts, StreamFacts, Version, servers, too_few_replicas};
     use crate::{
         backends::nats::monitor::{Synced, Unread},
-        event_store::Durability,
+        ports::event_store::Durability,
     };
 
     fn stream(replicas: u64) -> StreamFacts {

@@ -9,7 +9,7 @@ use super::{
     permissions::{self, Roles},
     server::ServerFacts,
 };
-use crate::event_store::{LogId, TokenKey};
+use crate::ports::event_store::{LogId, TokenKey};
 
 /// Why a server is not used, and whether that can change without an operator.
 pub(super) struct Refusal {

@@ -11,7 +11,7 @@ use super::{
     connection::{AbortOnDrop, Redis},
     values,
 };
-use crate::cache::{CacheError, CacheKey, OrderCache};
+use crate::ports::order_cache::{CacheError, CacheKey, OrderCache};
 
 /// How long an order is kept after it was last put, in seconds.
 const KEEP_SECONDS: u64 = 3_600;

@@ -9,7 +9,7 @@ use super::{
     script::Script,
     values,
 };
-use crate::checkpoint_store::{Checkpoint, CheckpointError, CheckpointStore, is_valid_name};
+use crate::ports::checkpoint_store::{Checkpoint, CheckpointError, CheckpointStore, is_valid_name};
 
 static SAVE: Script = Script::new(include_str!("checkpoint_store/save.lua"));
 

@@ -27,7 +27,7 @@ use super::{
     script::Script,
     server::ServerFacts,
 };
-use crate::event_store::{Confirmations, LogId, TokenKey};
+use crate::ports::event_store::{Confirmations, LogId, TokenKey};
 
 static WRITE: Script = Script::new(include_str!("write.lua"));
 

@@ -31,7 +31,7 @@ use super::{
     tail::{self, Look},
     values,
 };
-use crate::event_store::{
+use crate::ports::event_store::{
     AppendError, Appended, Commit, Direction, Durability, EventStore, ExpectedRevision, LogId, LogPoint, Position,
     RecordedCommit, RequestKey, RequestScope, Revision, StoreError, StoredEvent, StreamId, TokenKey, on_one,
 };

@@ -19,7 +19,7 @@ use super::{
     pools::{PoolError, Pools},
     server::ServerFacts,
 };
-use crate::event_store::{Confirmations, LogId, TokenKey};
+use crate::ports::event_store::{Confirmations, LogId, TokenKey};
 
 /// The pause before the second try to connect; doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);

@@ -12,7 +12,7 @@ use super::{
     script::Script,
     values,
 };
-use crate::lease::{Lease, LeaseError, LeaseOwner, LeaseStore, validate, validate_name, validate_ttl};
+use crate::ports::lease_store::{Lease, LeaseError, LeaseOwner, LeaseStore, validate, validate_name, validate_ttl};
 
 static ACQUIRE: Script = Script::new(concat!(include_str!("need.lua"), include_str!("lease/acquire.lua")));
 static CHANGE: Script = Script::new(include_str!("lease/change.lua"));

@@ -7,7 +7,7 @@
 //! For listeners that are not ours every entry is a CloudEvent, and its data is also published on the channel `<prefix>:events:<type>`,
 //! to whoever listens at that moment.
 //!
-//! [`DeliveryWindow`]: crate::message_bus::DeliveryWindow
+//! [`DeliveryWindow`]: crate::ports::message_bus::DeliveryWindow
 
 mod consumer;
 mod entry;
@@ -34,7 +34,7 @@ use super::{
     script::{Script, ScriptCall},
     tail, values,
 };
-use crate::{
+use crate::ports::{
     checkpoint_store::is_valid_name,
     message_bus::{
         AtRisk, BusError, Consumer, DeadLetter, Description, EventId, MAX_DEAD_LETTERS, Message, MessageBus,

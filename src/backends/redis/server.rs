@@ -3,7 +3,7 @@
 use redis::{RedisError, aio::MultiplexedConnection};
 
 use super::values;
-use crate::event_store::Durability;
+use crate::ports::event_store::Durability;
 
 /// The oldest version that will do: it numbers entries as `0-*`, and takes `SET` with `NX` and `GET`.
 const OLDEST_MAJOR: u32 = 7;

@@ -3,8 +3,8 @@ use std::collections::HashSet;
 use super::*;
 use crate::{
     backends::memory::{checkpoint_store::MemoryCheckpointStore, lease::MemoryLeaseStore},
-    clock::ManualClock,
     id_generator::{EPOCH_UNIX_MS, Reservation},
+    ports::clock::ManualClock,
 };
 
 const START_MICROS: i64 = (EPOCH_UNIX_MS as i64 + 1_000_000_000) * 1_000;

@@ -4,7 +4,7 @@ use rusqlite::Connection;
 
 use ordersystem::{
     backends::embedded::{checkpoint_store::EmbeddedCheckpointStore, event_store::read_only::ReadOnlyEventStore},
-    checkpoint_store::{Checkpoint, CheckpointStore},
+    ports::checkpoint_store::{Checkpoint, CheckpointStore},
 };
 
 use super::*;
@@ -181,7 +181,7 @@ async fn a_revision_that_is_missing_in_a_stream_is_reported() {
 
 #[tokio::test]
 async fn a_damaged_request_is_reported_and_not_taken_for_another_payload() {
-    use ordersystem::event_store::{AppendError, RequestKey, RequestScope};
+    use ordersystem::ports::event_store::{AppendError, RequestKey, RequestScope};
     let folder = tempfile::tempdir().unwrap();
     let key = RequestKey { scope: RequestScope::Log, id: "request".into(), fingerprint: 5 };
     let with_request = || Commit { request: Some(key.clone()), ..commit(1, "x") };
@@ -193,7 +193,7 @@ async fn a_damaged_request_is_reported_and_not_taken_for_another_payload() {
 
 #[tokio::test]
 async fn a_damaged_row_of_an_index_or_of_the_request_ids_is_noticed_by_the_start_and_by_an_audit() {
-    use ordersystem::event_store::{RequestKey, RequestScope};
+    use ordersystem::ports::event_store::{RequestKey, RequestScope};
     // The second is larger than what is looked at whole.
     for size in [100, 300_000] {
         for (damage, says) in [

@@ -3,7 +3,7 @@
 
 use std::process::Command;
 
-use ordersystem::event_store::{AppendError, Durability};
+use ordersystem::ports::event_store::{AppendError, Durability};
 
 use super::*;
 

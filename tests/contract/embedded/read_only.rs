@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ordersystem::{
     backends::embedded::event_store::read_only::ReadOnlyEventStore,
-    event_store::{AppendError, RecordedCommit, RequestKey, RequestScope},
+    ports::event_store::{AppendError, RecordedCommit, RequestKey, RequestScope},
 };
 
 use super::*;

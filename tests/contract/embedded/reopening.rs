@@ -5,10 +5,12 @@ use ordersystem::{
         backup::backup, checkpoint_store::EmbeddedCheckpointStore, lease::EmbeddedLeaseStore,
         read_model::EmbeddedReadModel,
     },
-    checkpoint_store::{Checkpoint, CheckpointStore},
-    event_store::{Appended, Durability, LogId, RequestKey, RequestScope},
-    lease::LeaseStore,
-    read_model::{ListFilter, ListOrder, ListQuery, LogPlace, ReadModel, Row, RowChange},
+    ports::{
+        checkpoint_store::{Checkpoint, CheckpointStore},
+        event_store::{Appended, Durability, LogId, RequestKey, RequestScope},
+        lease_store::LeaseStore,
+        read_model::{ListFilter, ListOrder, ListQuery, LogPlace, ReadModel, Row, RowChange},
+    },
 };
 
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};

@@ -1,5 +1,5 @@
 use super::*;
-use ordersystem::event_store::StoreError;
+use ordersystem::ports::event_store::StoreError;
 
 #[test]
 fn the_first_commit_of_a_stream_begins_at_revision_one() {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use ordersystem::event_store::{Durability, LogId, StoreError, TokenKey};
+use ordersystem::ports::event_store::{Durability, LogId, StoreError, TokenKey};
 use tokio::sync::watch;
 
 use super::*;

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use ordersystem::event_store::{MAX_READ_BYTES, MAX_READ_EVENTS};
+use ordersystem::ports::event_store::{MAX_READ_BYTES, MAX_READ_EVENTS};
 
 use super::*;
 use Direction::{Backward, Forward};

@@ -2,7 +2,7 @@
 
 use std::{fs::OpenOptions, path::PathBuf, process::Stdio, time::Duration};
 
-use ordersystem::api::{client::Target, probe};
+use ordersystem::cli::{node_client::Target, probe};
 use tokio::process::Child;
 
 use crate::program::command;

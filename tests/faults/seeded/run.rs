@@ -10,8 +10,10 @@ use std::{
 use fastrand::Rng;
 use ordersystem::{
     codec,
-    event_store::{Direction, EventStore, Position},
-    message_bus::MessageBus,
+    ports::{
+        event_store::{Direction, EventStore, Position},
+        message_bus::MessageBus,
+    },
     proto::catga::events::v1::order_event,
 };
 use tokio::{

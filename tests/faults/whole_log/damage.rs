@@ -2,9 +2,11 @@
 
 use ordersystem::{
     backends::embedded::read_model::EmbeddedReadModel,
-    event_store::{Direction, Position},
-    projections::row_change,
-    read_model::{LogPlace, ReadModel},
+    ports::{
+        event_store::{Direction, Position},
+        read_model::{LogPlace, ReadModel},
+    },
+    processors::projections::row_change,
 };
 use rusqlite::Connection;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};

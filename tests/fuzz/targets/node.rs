@@ -7,11 +7,7 @@ use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::{body::Incoming, client::conn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use ordersystem::{
-    app::{App, Backends, Setup},
-    clock::SystemClock,
-    config::{Config, FlagValues},
-};
+use ordersystem::{node::{App, Backends, Setup}, ports::clock::SystemClock, config::{Config, FlagValues}};
 use tokio::{net::TcpStream, runtime::Runtime};
 use tokio_util::sync::CancellationToken;
 

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{super::event_store::append::LogWriter, WriteConnection};
-use crate::event_store::{AppendError, Appended, Commit};
+use crate::ports::event_store::{AppendError, Appended, Commit};
 
 /// The most commits that wait; more are refused at once.
 const MAX_WAITING_COMMITS: usize = 16_384;
@@ -162,7 +162,7 @@ fn size(commit: &Commit) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event_store::{CommitId, ExpectedRevision, StreamId};
+    use crate::ports::event_store::{CommitId, ExpectedRevision, StreamId};
 
     fn pending(bytes: usize) -> PendingCommit {
         let commit = Commit {

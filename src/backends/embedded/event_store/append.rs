@@ -14,7 +14,7 @@ use super::{
     commits, requests, rows,
     tail::Tail,
 };
-use crate::event_store::{AppendError, Appended, Commit, Position, Revision, StoreError, StoredEvent, StreamId};
+use crate::ports::event_store::{AppendError, Appended, Commit, Position, Revision, StoreError, StoredEvent, StreamId};
 
 /// Last revisions kept in memory: twice as many at most.
 const KEPT_REVISIONS: usize = 65_536;

@@ -9,7 +9,7 @@ use super::{
     requests,
     rows::{self, bits, bounded},
 };
-use crate::event_store::{CommitPage, Direction, Position, RecordedCommit, RequestKey, StoreError, StoredEvent};
+use crate::ports::event_store::{CommitPage, Direction, Position, RecordedCommit, RequestKey, StoreError, StoredEvent};
 
 /// Remembers that the last `events` events up to `position` are one commit; one event alone is one without a word.
 pub(super) fn remember(connection: &Connection, position: Position, events: u64) -> Result<(), DbError> {
@@ -20,7 +20,7 @@ pub(super) fn remember(connection: &Connection, position: Position, events: u64)
     Ok(())
 }
 
-/// What [`crate::event_store::EventStore::read_commits`] promises, for a log that reaches at least to `head`.
+/// What [`crate::ports::event_store::EventStore::read_commits`] promises, for a log that reaches at least to `head`.
 pub(in super::super) fn read(
     connection: &Connection,
     from: Position,

@@ -19,7 +19,7 @@ use crate::{
         error::{DbError, OpenError},
         schema,
     },
-    event_store::{
+    ports::event_store::{
         AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, Position, RecordedCommit, RequestKey,
         Revision, StoreError, StoredEvent, StreamId, TokenKey,
     },

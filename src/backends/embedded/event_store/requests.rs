@@ -7,7 +7,7 @@ use super::{
     super::error::DbError,
     rows::{self, bits},
 };
-use crate::event_store::{AppendError, Appended, Position, RequestKey, RequestScope, StreamId};
+use crate::ports::event_store::{AppendError, Appended, Position, RequestKey, RequestScope, StreamId};
 
 /// A row of `requests`.
 struct Remembered {

@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension as _, Params, Row, params};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::super::error::DbError;
-use crate::event_store::{
+use crate::ports::event_store::{
     Direction, MAX_READ_BYTES, MAX_READ_EVENTS, Position, Revision, StoreError, StoredEvent, StreamId,
 };
 
@@ -72,7 +72,7 @@ pub(in super::super) fn event_at(connection: &Connection, position: Position) ->
     event.unwrap_or_else(|| Err(missing(position)))
 }
 
-/// What [`crate::event_store::EventStore::read_log`] promises, for a log that reaches at least to `head`.
+/// What [`crate::ports::event_store::EventStore::read_log`] promises, for a log that reaches at least to `head`.
 pub(in super::super) fn read_log(
     connection: &Connection,
     from: Position,
@@ -106,7 +106,7 @@ pub(in super::super) fn read_log(
     Ok(events)
 }
 
-/// What [`crate::event_store::EventStore::read_stream`] promises.
+/// What [`crate::ports::event_store::EventStore::read_stream`] promises.
 pub(super) fn read_stream(
     connection: &Connection,
     stream: StreamId,

@@ -12,7 +12,7 @@ use rusqlite::Connection;
 use tokio::sync::watch;
 
 use super::{super::error::DbError, rows};
-use crate::event_store::{Direction, MAX_READ_BYTES, MAX_READ_EVENTS, Position, StoredEvent};
+use crate::ports::event_store::{Direction, MAX_READ_BYTES, MAX_READ_EVENTS, Position, StoredEvent};
 
 /// The most events kept.
 const MAX_EVENTS: usize = 16_384;

@@ -12,7 +12,7 @@ use crate::{
         error::{DbError, OpenError},
         schema,
     },
-    read_model::{StoredRows, Totals},
+    ports::read_model::{StoredRows, Totals},
 };
 
 /// All rows of the list of orders in the folder `dir`, as they are at one moment; `None` in a file of a version that had another list.

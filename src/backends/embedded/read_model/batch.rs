@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::{super::error::DbError, currency_text, load, slot::Sql};
-use crate::read_model::{ReadModelError, Row, RowChange};
+use crate::ports::read_model::{ReadModelError, Row, RowChange};
 
 /// The rows that a batch touches, by id: written in that order, which is the order of the table.
 pub(super) struct Batch<'a> {

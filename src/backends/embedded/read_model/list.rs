@@ -3,7 +3,7 @@
 use rusqlite::{Connection, params};
 
 use super::{super::error::DbError, load, slot::Sql};
-use crate::read_model::{ListFilter, ListOrder, ListQuery, MAX_PAGE_ROWS, Page, Row, RowKey};
+use crate::ports::read_model::{ListFilter, ListOrder, ListQuery, MAX_PAGE_ROWS, Page, Row, RowKey};
 
 /// The first and the last key that a page may have, both included; ids as SQLite has them.
 #[derive(Clone, Copy)]

@@ -16,7 +16,7 @@ use super::{
     apply,
     slot::Sql,
 };
-use crate::read_model::{LogPlace, ReadModelError, Rebuild, RowChange};
+use crate::ports::read_model::{LogPlace, ReadModelError, Rebuild, RowChange};
 
 /// A rebuild in a set of tables of its own.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::super::error::DbError;
-use crate::{
+use crate::ports::{
     event_store::{LogId, Position},
     read_model::LogPlace,
 };

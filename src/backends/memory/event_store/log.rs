@@ -13,7 +13,7 @@ use std::{
 
 use bytes::Bytes;
 
-use crate::event_store::{
+use crate::ports::event_store::{
     CommitPage, MAX_READ_BYTES, MAX_READ_EVENTS, Position, RecordedCommit, StoreError, StoredEvent, StreamId,
 };
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering};
 use async_trait::async_trait;
 
 use super::{Served, table::Table};
-use crate::read_model::{LogPlace, ReadModelError, Rebuild, RowChange};
+use crate::ports::read_model::{LogPlace, ReadModelError, Rebuild, RowChange};
 
 /// A table that takes the place of the one that serves when it is as far.
 #[derive(Debug)]

@@ -10,7 +10,7 @@ use super::{
     super::numbers::{NumberHasher, NumberMap, SHARDS, shard},
     row_set::RowSet,
 };
-use crate::read_model::{LogPlace, ReadModelError, Row, RowChange, RowKey, Totals};
+use crate::ports::read_model::{LogPlace, ReadModelError, Row, RowChange, RowKey, Totals};
 
 /// Rows a piece of memory: growing moves none of them.
 const PIECE_ROWS: usize = 4_096;

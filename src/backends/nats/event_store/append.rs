@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     backends::nats::api::{CallError, only_after},
-    event_store::{AppendError, Appended, Commit, CommitId, ExpectedRevision, RequestKey, StoreError, StreamId},
+    ports::event_store::{AppendError, Appended, Commit, CommitId, ExpectedRevision, RequestKey, StoreError, StreamId},
 };
 
 /// How long an append whose answer was lost is looked into before its outcome is called unknown.
@@ -105,7 +105,7 @@ impl Shared {
         is_fresh: &mut bool,
     ) -> Result<Belief, AppendError> {
         let in_stream =
-            commit.request.as_ref().filter(|request| request.scope == crate::event_store::RequestScope::Stream);
+            commit.request.as_ref().filter(|request| request.scope == crate::ports::event_store::RequestScope::Stream);
         let is_new = commit.expected.revision() == Some(0);
         if state.end.is_none() && is_new && !*is_fresh {
             // If there is a stream after all, NATS says so.

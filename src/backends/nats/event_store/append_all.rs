@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     backends::nats::api::{CallError, only_after},
-    event_store::{AppendError, Commit, Position, RequestKey, RequestScope, StoreError, StreamId},
+    ports::event_store::{AppendError, Commit, Position, RequestKey, RequestScope, StoreError, StreamId},
 };
 
 /// The most messages under way.

@@ -11,7 +11,7 @@
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::event_store::{
+use crate::ports::event_store::{
     AppendError, Appended, Commit, CommitId, Position, RequestKey, RequestScope, Revision, StoreError, StoredEvent,
     StreamId,
 };

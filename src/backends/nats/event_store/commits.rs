@@ -5,7 +5,7 @@ use super::{
     read::Gather,
     ring::{Entry, Slot},
 };
-use crate::event_store::{CommitPage, Position, RecordedCommit, StoreError};
+use crate::ports::event_store::{CommitPage, Position, RecordedCommit, StoreError};
 
 /// A page of commits that ends early before a message that is none.
 struct Gathered {

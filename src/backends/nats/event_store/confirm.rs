@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     backends::nats::api::CallError,
-    event_store::{Position, Revision, StoreError, StreamId},
+    ports::event_store::{Position, Revision, StoreError, StreamId},
 };
 
 /// Markers follow each other no closer than this.
@@ -38,7 +38,7 @@ pub(super) const PACE: Duration = Duration::from_millis(5);
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// The acknowledged publishes to one stream, by their sequences, as proofs for who asks.
-pub(super) type Confirmations = crate::event_store::Confirmations<u64, CallError>;
+pub(super) type Confirmations = crate::ports::event_store::Confirmations<u64, CallError>;
 
 impl Shared {
     /// The subject of markers in the log. No order has it: those are numbers.

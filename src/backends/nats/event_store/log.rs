@@ -24,7 +24,7 @@ use crate::{
         monitor::{Synced, Unread},
         server::{ServerFacts, StreamFacts},
     },
-    event_store::{Durability, LogId, Position, StoreError, TokenKey},
+    ports::event_store::{Durability, LogId, Position, StoreError, TokenKey},
 };
 
 /// What the first message of the log says, before the number of the log.

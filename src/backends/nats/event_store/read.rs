@@ -19,7 +19,9 @@ use super::{
 };
 use crate::{
     backends::nats::api::{CallError, Stored, Which},
-    event_store::{Direction, MAX_READ_BYTES, MAX_READ_EVENTS, Position, Revision, StoreError, StoredEvent, StreamId},
+    ports::event_store::{
+        Direction, MAX_READ_BYTES, MAX_READ_EVENTS, Position, Revision, StoreError, StoredEvent, StreamId,
+    },
 };
 
 /// The most messages asked for before anything is known of their size.

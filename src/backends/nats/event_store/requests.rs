@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     backends::nats::api::{CallError, Which, only_after},
-    event_store::{AppendError, Appended, Commit, RequestKey, StoreError},
+    ports::event_store::{AppendError, Appended, Commit, RequestKey, StoreError},
 };
 
 /// A reservation with the sequence of its message.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::commit::{Marker, StoredCommit};
-use crate::event_store::StoreError;
+use crate::ports::event_store::StoreError;
 
 /// The most commits that are kept.
 const MAX_COMMITS: usize = 8_192;

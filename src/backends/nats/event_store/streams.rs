@@ -8,7 +8,7 @@ use quick_cache::{Weighter, sync::Cache};
 use tokio::sync::Mutex;
 
 use super::commit::{StoredCommit, last_position};
-use crate::event_store::{AppendError, Appended, RequestKey, RequestScope, Revision, StoreError, StreamId};
+use crate::ports::event_store::{AppendError, Appended, RequestKey, RequestScope, Revision, StoreError, StreamId};
 
 /// How much is remembered: a stream counts one, and one more for each [`REQUESTS_A_UNIT`] request ids.
 const CAPACITY: u64 = 65_536;

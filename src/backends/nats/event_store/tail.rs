@@ -5,7 +5,7 @@ use std::{sync::Weak, time::Duration};
 use tokio::time::sleep;
 
 use super::{Shared, commit::sequence_before, reader::Reader};
-use crate::event_store::StoreError;
+use crate::ports::event_store::StoreError;
 
 /// How many messages are fetched at once.
 const BATCH: usize = 512;

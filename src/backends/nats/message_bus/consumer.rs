@@ -26,7 +26,7 @@ use super::{
     registry::{Cursor, Progress},
 };
 use crate::backends::nats::provision::Made;
-use crate::message_bus::{BusError, Consumer, Delivery, DeliveryWindow, EventId, Message, Receipt};
+use crate::ports::message_bus::{BusError, Consumer, Delivery, DeliveryWindow, EventId, Message, Receipt};
 
 /// How many messages one pull asks for.
 const PULL_AT_ONCE: usize = 512;

@@ -28,7 +28,7 @@ use crate::{
         connection::Nats,
         provision::{Made, connected, make_stream},
     },
-    message_bus::{BusError, DeadLetter, Delivery, Description, EventId, Message, bounded_reason},
+    ports::message_bus::{BusError, DeadLetter, Delivery, Description, EventId, Message, bounded_reason},
 };
 
 /// Why it was given up, as a JSON text: on one line, whatever it holds.

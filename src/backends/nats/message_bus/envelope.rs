@@ -11,7 +11,7 @@ use data_encoding::BASE64;
 
 use crate::{
     backends::nats::provision::Made,
-    message_bus::{Description, EventId, Message},
+    ports::message_bus::{Description, EventId, Message},
 };
 
 /// What is stored, in base64, where the payload is another form of it.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::reader;
-use crate::{backends::nats::connection::Nats, message_bus::BusError};
+use crate::{backends::nats::connection::Nats, ports::message_bus::BusError};
 
 /// How long a list may take: a cluster waits 4 s for the servers of consumers that are away before it answers without them.
 const LISTED_WITHIN: Duration = Duration::from_secs(6);

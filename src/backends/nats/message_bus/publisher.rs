@@ -39,7 +39,7 @@ use crate::{
         connection::NotConnected,
         provision::{Made, ask_again, connected, make_stream},
     },
-    message_bus::{BusError, Message},
+    ports::message_bus::{BusError, Message},
 };
 
 /// How many messages are on their way at once.

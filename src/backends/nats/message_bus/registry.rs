@@ -27,7 +27,7 @@ use crate::{
         kv::{Bucket, WriteError},
         provision::Made,
     },
-    message_bus::BusError,
+    ports::message_bus::BusError,
 };
 
 /// How many consumers there may be.

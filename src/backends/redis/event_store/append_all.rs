@@ -9,7 +9,7 @@ use crate::{
         script::{Script, ScriptCall},
         tail, values,
     },
-    event_store::{AppendError, Commit, EventStore as _, Position, RequestScope, StoreError},
+    ports::event_store::{AppendError, Commit, EventStore as _, Position, RequestScope, StoreError},
 };
 
 static APPEND_ALL: Script =

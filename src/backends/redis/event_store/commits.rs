@@ -11,7 +11,7 @@ use redis::{Cmd, Value};
 use super::{RedisEventStore, entry::Entry, request, request::Remembered, store_error};
 use crate::{
     backends::redis::values,
-    event_store::{
+    ports::event_store::{
         CommitId, CommitPage, Direction, MAX_READ_EVENTS, Position, RecordedCommit, RequestKey, RequestScope, Revision,
         StoreError, StreamId,
     },

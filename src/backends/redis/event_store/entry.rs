@@ -9,7 +9,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
     backends::redis::values,
-    event_store::{CommitId, Position, StoreError, StoredEvent, StreamId},
+    ports::event_store::{CommitId, Position, StoreError, StoredEvent, StreamId},
 };
 
 const CHECKSUM: usize = 8;

@@ -6,7 +6,7 @@ use redis::{Cmd, Value};
 use super::{RedisEventStore, commits::read_scan, request::Remembered, store_error};
 use crate::{
     backends::redis::{script::Script, values},
-    event_store::{StoreError, StreamId},
+    ports::event_store::{StoreError, StreamId},
 };
 
 static INDEX: Script = Script::new(include_str!("index.lua"));

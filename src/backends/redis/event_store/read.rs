@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     backends::redis::{pools::Lane, script::Script, values},
-    event_store::{
+    ports::event_store::{
         Appended, Commit, CommitId, Direction, LogPoint, MAX_READ_BYTES, MAX_READ_EVENTS, Position, Revision,
         StoreError, StoredEvent, StreamId,
     },

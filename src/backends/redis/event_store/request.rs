@@ -1,7 +1,7 @@
 //! What is remembered of a request id: `<fingerprint> <stream> <events> <first revision>`, the numbers decimal but for the fingerprint; and
 //! the request key in the log, `<scope> <fingerprint> <id>`.
 
-use crate::event_store::{
+use crate::ports::event_store::{
     AppendError, Appended, Commit, Position, RequestKey, RequestScope, Revision, StoreError, StreamId,
 };
 

@@ -19,7 +19,7 @@ use tokio::{
 use super::{Shared, entry::Entry, malformed, unavailable};
 use crate::{
     backends::redis::{connection::AbortOnDrop, pools::Lane, script::Script, values},
-    message_bus::{BusError, Consumer, Delivery, DeliveryWindow, EventId, Message, Receipt, bounded_reason},
+    ports::message_bus::{BusError, Consumer, Delivery, DeliveryWindow, EventId, Message, Receipt, bounded_reason},
 };
 
 static RECEIVE: Script = Script::new(include_str!("receive.lua"));

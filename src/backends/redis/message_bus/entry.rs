@@ -10,7 +10,7 @@ use redis::Value;
 
 use crate::{
     backends::redis::{script::ScriptCall, values},
-    message_bus::{DeadLetter, Description, EventId, Message},
+    ports::message_bus::{DeadLetter, Description, EventId, Message},
 };
 
 /// The content type of what is stored.

@@ -3,7 +3,7 @@
 //! The stream is written together with a key for each log, which has the [`Message::position`] of its last message: a server that takes over has both as they were
 //! at one moment. What a publisher has been told is there, and is beyond that of the server, is lost.
 //!
-//! [`Message::position`]: crate::message_bus::Message::position
+//! [`Message::position`]: crate::ports::message_bus::Message::position
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

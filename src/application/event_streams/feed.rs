@@ -1,0 +1,220 @@
+//! The events of all orders.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Step,
+    batch::{BATCH_BYTES, Batches},
+    changed, far_from_now,
+};
+use crate::{
+    application::{
+        AppError,
+        byte_budget::HeldBytes,
+        event_filter::EventFilter,
+        fan_out::{FanOut, Handed, Subscription},
+    },
+    ports::event_store::{Direction, LogFollower, LogPoint, Position, StoredEvent},
+};
+
+/// The events of all orders.
+#[derive(Debug)]
+pub struct EventFeed {
+    fan_out: FanOut,
+    follower: LogFollower,
+    filter: Arc<EventFilter>,
+    /// The end of the log when the stream opened; `None` once a reader who follows has been told.
+    catching_up_to: Option<Position>,
+    /// The place among those who are handed new events.
+    subscription: Option<Subscription>,
+    /// Whether the log has been read up to where that begins.
+    is_live: bool,
+    batches: Batches,
+    follow: bool,
+    heartbeat_every: Duration,
+    heartbeat_at: Instant,
+    draining: CancellationToken,
+}
+
+impl EventFeed {
+    /// Streams what comes after `after` (`None`: after what is there now).
+    ///
+    /// # Errors
+    /// [`AppError::LogReplaced`] if the log does not have what `after` says, not even when all who decide have been asked;
+    /// [`AppError::Unavailable`].
+    pub async fn open(
+        fan_out: FanOut,
+        after: Option<LogPoint>,
+        filter: EventFilter,
+        follow: Option<Duration>,
+        held: HeldBytes,
+        draining: CancellationToken,
+    ) -> Result<Self, AppError> {
+        let store = Arc::clone(fan_out.store());
+        let (after, head) = match after {
+            Some(after) => {
+                // Now, and not with the first event: a client may wait for that for long.
+                after.verify(&*store).await?;
+                (after, store.head().await?)
+            }
+            None => {
+                let last = store.read_log(Position(u64::MAX), Direction::Backward, 1).await?;
+                let last = last.first().map_or(LogPoint::START, LogPoint::after);
+                (last, last.position)
+            }
+        };
+        let heartbeat_every = follow.unwrap_or(Duration::MAX);
+        Ok(Self {
+            fan_out,
+            follower: LogFollower::new(store, after),
+            filter: Arc::new(filter),
+            catching_up_to: Some(head),
+            subscription: None,
+            is_live: false,
+            batches: Batches::new(held),
+            follow: follow.is_some(),
+            heartbeat_every,
+            heartbeat_at: far_from_now(heartbeat_every),
+            draining,
+        })
+    }
+
+    /// How far the stream has come: resume after this.
+    #[must_use]
+    pub const fn point(&self) -> LogPoint {
+        self.follower.point()
+    }
+
+    /// The next step, see [`EventSource::next`](super::EventSource::next).
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn next(&mut self) -> Result<Step, AppError> {
+        self.batches.passed_on();
+        loop {
+            if self.draining.is_cancelled() {
+                return Err(AppError::ShuttingDown);
+            }
+            if self.catching_up_to.is_some_and(|end| self.follower.position() >= end) {
+                if !self.follow {
+                    // Not the end of the log as it is now: a reader slower than the writers would never get there.
+                    return Ok(Step::End);
+                }
+                self.catching_up_to = None;
+                return Ok(Step::CaughtUp);
+            }
+            let step = if self.is_live { self.next_live().await? } else { self.read().await? };
+            if let Some(step) = step {
+                return Ok(step);
+            }
+        }
+    }
+
+    /// Reads from the log; waits for more where it has nothing.
+    async fn read(&mut self) -> Result<Option<Step>, AppError> {
+        self.batches.room().await?;
+        let batch = self.follower.poll_within(self.batches.max_events(), BATCH_BYTES).await?;
+        self.batches.read(&batch);
+        if batch.is_empty() {
+            if !self.follow {
+                return Ok(Some(Step::End));
+            }
+            return if self.joins() { Ok(None) } else { self.wait().await };
+        }
+        let passing = self.pass(batch)?;
+        if !passing.is_empty() {
+            self.heartbeat_at = far_from_now(self.heartbeat_every);
+            return Ok(Some(Step::Events(passing)));
+        }
+        if self.follow && Instant::now() >= self.heartbeat_at {
+            return Ok(Some(self.heartbeat()));
+        }
+        // A long stretch that the filter hides must not keep the thread from others.
+        tokio::task::yield_now().await;
+        Ok(None)
+    }
+
+    fn pass(&self, mut batch: Vec<StoredEvent>) -> Result<Vec<StoredEvent>, AppError> {
+        let mut failed = None;
+        batch.retain(|stored| {
+            self.filter.passes(stored).unwrap_or_else(|error| {
+                failed.get_or_insert(error);
+                false
+            })
+        });
+        failed.map_or(Ok(batch), Err)
+    }
+
+    /// At the end of the log, joins those who are handed new events; `false` where that takes waiting.
+    fn joins(&mut self) -> bool {
+        if self.catching_up_to.is_some() {
+            return false;
+        }
+        let Some(subscription) = &self.subscription else {
+            self.subscription = Some(self.fan_out.join(Arc::clone(&self.filter)));
+            // What has come meanwhile is read first.
+            return true;
+        };
+        if subscription.has_left() {
+            self.subscription = None;
+            return false;
+        }
+        let begins_after = subscription.begins_after();
+        self.is_live = begins_after.is_some_and(|begins_after| self.follower.position() >= begins_after.position);
+        self.is_live
+    }
+
+    async fn wait(&mut self) -> Result<Option<Step>, AppError> {
+        tokio::select! {
+            () = self.follower.wait() => Ok(None),
+            () = changed(self.subscription.as_ref()) => Ok(None),
+            () = self.draining.cancelled() => Err(AppError::ShuttingDown),
+            () = sleep_until(self.heartbeat_at) => Ok(Some(self.heartbeat())),
+        }
+    }
+
+    /// What this follower is handed; `None` when it has to look again.
+    async fn next_live(&mut self) -> Result<Option<Step>, AppError> {
+        let handed = self.subscription.as_ref().map(|subscription| subscription.take(self.follower.found_on()));
+        match handed {
+            Some(Handed::Events(mut events)) => {
+                let seen = self.follower.position();
+                // It may have read further than the reader was when it joined.
+                events.retain(|event| event.position > seen);
+                let Some(last) = events.last() else { return Ok(None) };
+                self.follower.pass(LogPoint::after(last));
+                self.heartbeat_at = far_from_now(self.heartbeat_every);
+                Ok(Some(Step::Events(events)))
+            }
+            Some(Handed::Nothing) => self.wait_live().await,
+            Some(Handed::Left) | None => {
+                self.subscription = None;
+                self.is_live = false;
+                Ok(None)
+            }
+        }
+    }
+
+    async fn wait_live(&mut self) -> Result<Option<Step>, AppError> {
+        tokio::select! {
+            () = changed(self.subscription.as_ref()) => Ok(None),
+            () = self.draining.cancelled() => Err(AppError::ShuttingDown),
+            () = sleep_until(self.heartbeat_at) => {
+                // What the filter has hidden is passed as well.
+                let passed = self.subscription.as_ref().and_then(|subscription| subscription.passed(self.follower.found_on()));
+                if let Some(point) = passed.filter(|point| point.position > self.follower.position()) {
+                    self.follower.pass(point);
+                }
+                Ok(Some(self.heartbeat()))
+            }
+        }
+    }
+
+    fn heartbeat(&mut self) -> Step {
+        self.heartbeat_at = far_from_now(self.heartbeat_every);
+        Step::Heartbeat
+    }
+}

@@ -1,0 +1,390 @@
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use tokio::{sync::watch, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::{
+    application::{
+        byte_budget::{ByteBudget, HeldBytes},
+        event_filter::EventFilter,
+        fan_out::FanOut,
+    },
+    backends::memory::event_store::MemoryEventStore,
+    codec::{self, EventKind, Record},
+    domain::{
+        ids::OrderId,
+        money::{Currency, Money},
+        order::{Change, Item, Items, OrderEvent, Quantity},
+        text::Text,
+        timestamp::Timestamp,
+    },
+    ports::event_store::{
+        AppendError, Appended, Commit, CommitId, Direction, Durability, EventStore, ExpectedRevision, LogId, Position,
+        RecordedCommit, RequestKey, StoreError, StreamId, TokenKey,
+    },
+};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const HEARTBEAT: Duration = Duration::from_secs(3_600);
+
+/// A store in memory whose reads are counted, and which may be connected to again, and be another one then.
+#[derive(Debug)]
+struct Store {
+    log: Mutex<Arc<MemoryEventStore>>,
+    reads: AtomicUsize,
+    /// Whether each read of the log is overtaken by one more event.
+    grows: AtomicBool,
+    connections: watch::Sender<u64>,
+}
+
+impl Store {
+    fn new() -> Arc<Self> {
+        let log = Mutex::new(Arc::new(MemoryEventStore::default()));
+        let (reads, grows) = (AtomicUsize::new(0), AtomicBool::new(false));
+        Arc::new(Self { log, reads, grows, connections: watch::Sender::new(1) })
+    }
+
+    fn log(&self) -> Arc<MemoryEventStore> {
+        Arc::clone(&self.log.lock().unwrap())
+    }
+
+    async fn add(&self, order: u64, revision: Revision, customer: &str) {
+        let price = Money::from_minor(100, Currency::parse("USD").unwrap()).unwrap();
+        let (product_id, quantity) = (Text::parse("p").unwrap(), Quantity::new(1).unwrap());
+        let items = Items::new(vec![Item { product_id, name: None, quantity, unit_price: price }]).unwrap();
+        let change = match revision {
+            1 => Change::Created { items, shipping_address: None },
+            _ => Change::Cancelled { reason: None },
+        };
+        let event = OrderEvent {
+            order_id: OrderId::new(order).unwrap(),
+            customer_id: Text::parse(customer).unwrap(),
+            at: Timestamp::from_micros(0),
+            change,
+        };
+        let payload = codec::encode(&event, Record { revision, request_id: None, actor: None });
+        let commit = Commit {
+            id: CommitId::random(),
+            stream: StreamId(order),
+            expected: ExpectedRevision::Any,
+            request: None,
+            events: vec![payload],
+        };
+        self.log().append(commit).await.unwrap();
+    }
+}
+
+#[async_trait]
+impl EventStore for Store {
+    fn log_id(&self) -> Option<LogId> {
+        self.log().log_id()
+    }
+
+    fn token_key(&self) -> Option<TokenKey> {
+        self.log().token_key()
+    }
+
+    fn connections(&self) -> watch::Receiver<u64> {
+        self.connections.subscribe()
+    }
+
+    fn durability(&self) -> Durability {
+        Durability::None
+    }
+
+    async fn append(&self, commit: Commit) -> Result<Appended, AppendError> {
+        self.log().append(commit).await
+    }
+
+    async fn find_request(&self, stream: StreamId, request: &RequestKey) -> Result<Option<Appended>, AppendError> {
+        self.log().find_request(stream, request).await
+    }
+
+    async fn read_stream(
+        &self,
+        stream: StreamId,
+        from: Revision,
+        direction: Direction,
+        max_events: usize,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        self.log().read_stream(stream, from, direction, max_events).await
+    }
+
+    async fn read_log(
+        &self,
+        from: Position,
+        direction: Direction,
+        max_events: usize,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        let reads = self.reads.fetch_add(1, Ordering::Relaxed);
+        let read = self.log().read_log(from, direction, max_events).await;
+        if self.grows.load(Ordering::Relaxed) {
+            self.add(1_000_000 + reads as u64, 1, "c").await;
+        }
+        read
+    }
+
+    async fn read_commits(&self, from: Position, max_events: usize) -> Result<Vec<RecordedCommit>, StoreError> {
+        self.log().read_commits(from, max_events).await
+    }
+
+    async fn head(&self) -> Result<Position, StoreError> {
+        self.log().head().await
+    }
+
+    fn wake(&self) -> watch::Receiver<Position> {
+        self.log().wake()
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+fn held() -> HeldBytes {
+    HeldBytes::none(ByteBudget::new(usize::MAX))
+}
+
+fn started(store: &Arc<Store>) -> FanOut {
+    let fan_out = FanOut::new(Arc::clone(store) as Arc<dyn EventStore>);
+    tokio::spawn(fan_out.clone().run(CancellationToken::new()));
+    fan_out
+}
+
+async fn feed(fan_out: &FanOut, after: Option<LogPoint>, filter: EventFilter) -> EventFeed {
+    EventFeed::open(fan_out.clone(), after, filter, Some(HEARTBEAT), held(), CancellationToken::new()).await.unwrap()
+}
+
+async fn history(fan_out: &FanOut, order: u64) -> OrderHistory {
+    let id = OrderId::new(order).unwrap();
+    OrderHistory::open(fan_out.clone(), id, 1, true, held(), CancellationToken::new()).await.unwrap()
+}
+
+async fn step(source: &mut impl EventSource) -> Result<Step, AppError> {
+    tokio::time::timeout(PATIENCE, source.next()).await.expect("in time")
+}
+
+/// The next `count` events. With `until` it takes a few, and no more until that holds: its queue runs over.
+async fn take(mut source: impl EventSource, count: usize, until: Option<watch::Receiver<bool>>) -> Vec<StoredEvent> {
+    let (mut events, mut until) = (Vec::new(), until);
+    while events.len() < count {
+        if events.len() > 5
+            && let Some(mut until) = until.take()
+        {
+            until.wait_for(|holds| *holds).await.unwrap();
+        }
+        if let Step::Events(more) = step(&mut source).await.unwrap() {
+            events.extend(more);
+        }
+    }
+    events
+}
+
+/// Waits until nobody reads any more; how often the log has been read by then.
+async fn until_quiet(store: &Store) -> usize {
+    let mut before = 0;
+    for _ in 0..200 {
+        let reads = store.reads.load(Ordering::Relaxed);
+        if reads == before {
+            return reads;
+        }
+        before = reads;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    panic!("the log is read for ever");
+}
+
+fn some_filter() -> EventFilter {
+    let mut filter = EventFilter::default();
+    if fastrand::bool() {
+        filter.order_ids = (0..fastrand::u64(0..3)).map(|_| fastrand::u64(1..20)).collect();
+    }
+    if fastrand::bool() {
+        filter.customer_ids = (0..fastrand::u64(0..3)).map(|_| format!("customer-{}", fastrand::u64(0..4))).collect();
+    }
+    if fastrand::u8(0..3) == 0 {
+        filter.kinds = vec![if fastrand::bool() { EventKind::Created } else { EventKind::Cancelled }];
+    }
+    filter
+}
+
+const ORDERS: u64 = 20;
+const EVENTS: u64 = 3_000;
+
+/// Event `n` of the log: its order and its revision.
+async fn add(store: &Store, n: u64) {
+    let (order, revision) = (n % ORDERS + 1, n / ORDERS + 1);
+    store.add(order, revision, &format!("customer-{}", order % 4)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_follower_is_shown_what_passes_its_filter_once_and_in_order() {
+    let store = Store::new();
+    let fan_out = started(&store);
+    for n in 0..ORDERS {
+        add(&store, n).await;
+    }
+    let (end, ended) = watch::channel(false);
+    let writer = Arc::clone(&store);
+    let writing = tokio::spawn(async move {
+        for n in ORDERS..EVENTS {
+            add(&writer, n).await;
+            if n.is_multiple_of(7) {
+                tokio::time::sleep(Duration::from_micros(fastrand::u64(0..1_500))).await;
+            }
+            if n.is_multiple_of(500) {
+                // Connected again, to the same log.
+                writer.connections.send_modify(|connection| *connection += 1);
+            }
+        }
+        end.send_replace(true);
+    });
+    let mut followers = JoinSet::new();
+    for n in 0..60 {
+        followers.spawn(follow(n, fan_out.clone(), ended.clone()));
+    }
+    let seen = followers.join_all().await;
+    writing.await.unwrap();
+    let all = store.log().read_log(Position(0), Direction::Forward, 4_000).await.unwrap();
+    assert_eq!(all.len() as u64, EVENTS);
+    for (filter, seen) in seen {
+        let wanted: Vec<_> = all.iter().filter(|event| filter.passes(event).unwrap()).cloned().collect();
+        assert_eq!(seen, wanted, "{filter:?}");
+    }
+}
+
+/// What follower `n` is shown: of one order, or of all that some filter lets pass.
+async fn follow(n: u64, fan_out: FanOut, ended: watch::Receiver<bool>) -> (EventFilter, Vec<StoredEvent>) {
+    tokio::time::sleep(Duration::from_millis(fastrand::u64(0..200))).await;
+    let until = n.is_multiple_of(4).then_some(ended);
+    if n.is_multiple_of(5) {
+        let order = n / 5 % ORDERS + 1;
+        let count = (EVENTS / ORDERS) as usize;
+        return (EventFilter::order(order), take(history(&fan_out, order).await, count, until).await);
+    }
+    let filter = some_filter();
+    // How many there will be is known before.
+    let passes = |n: u64| {
+        let order = n % ORDERS + 1;
+        let kind = if n < ORDERS { EventKind::Created } else { EventKind::Cancelled };
+        let customer = format!("customer-{}", order % 4);
+        (filter.order_ids.is_empty() || filter.order_ids.contains(&order))
+            && (filter.customer_ids.is_empty() || filter.customer_ids.contains(&customer))
+            && (filter.kinds.is_empty() || filter.kinds.contains(&kind))
+    };
+    let count = (0..EVENTS).filter(|n| passes(*n)).count();
+    let seen = take(feed(&fan_out, Some(LogPoint::START), filter.clone()).await, count, until).await;
+    (filter, seen)
+}
+
+#[tokio::test]
+async fn followers_that_are_shown_nothing_read_nothing() {
+    let store = Store::new();
+    let fan_out = started(&store);
+    add(&store, 0).await;
+    let mut feeds = JoinSet::new();
+    for _ in 0..100 {
+        let filter = EventFilter { customer_ids: [String::from("nobody")].into(), ..EventFilter::default() };
+        let mut feed = feed(&fan_out, None, filter).await;
+        feeds.spawn(async move {
+            loop {
+                assert!(!matches!(feed.next().await.unwrap(), Step::Events(_)), "nothing is for it");
+            }
+        });
+    }
+    let before = until_quiet(&store).await;
+    for n in ORDERS..ORDERS + 50 {
+        store.add(n, 1, "customer-1").await;
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let reads = until_quiet(&store).await - before;
+    assert!((1..=200).contains(&reads), "{reads} reads for 50 events and 100 followers");
+}
+
+#[tokio::test]
+async fn a_heartbeat_carries_the_cursor_past_what_the_filter_hides() {
+    let store = Store::new();
+    let fan_out = started(&store);
+    add(&store, 0).await;
+    let filter = EventFilter::order(77);
+    let every = Some(Duration::from_millis(100));
+    let draining = CancellationToken::new();
+    let mut feed = EventFeed::open(fan_out, None, filter, every, held(), draining).await.unwrap();
+    assert_eq!(step(&mut feed).await.unwrap(), Step::CaughtUp);
+    for n in 1..ORDERS {
+        add(&store, n).await;
+    }
+    let head = store.head().await.unwrap();
+    for _ in 0..100 {
+        assert_eq!(step(&mut feed).await.unwrap(), Step::Heartbeat);
+        if feed.point().position == head {
+            return;
+        }
+    }
+    panic!("the cursor stays at {}, and the log ends at {head}", feed.point());
+}
+
+#[tokio::test]
+async fn a_live_follower_is_told_when_the_log_comes_back_shorter() {
+    let store = Store::new();
+    let fan_out = started(&store);
+    add(&store, 0).await;
+    let mut all = feed(&fan_out, Some(LogPoint::START), EventFilter::default()).await;
+    let mut one = history(&fan_out, 1).await;
+    for source in [0, 1] {
+        loop {
+            let step = if source == 0 { step(&mut all).await } else { step(&mut one).await };
+            if step.unwrap() == Step::CaughtUp {
+                break;
+            }
+        }
+    }
+    add(&store, ORDERS).await;
+    let mut seen = 0;
+    while seen < 1 {
+        seen += usize::from(matches!(step(&mut all).await.unwrap(), Step::Events(_)));
+    }
+    assert!(matches!(step(&mut one).await.unwrap(), Step::Events(_)));
+    let (all, one) =
+        (tokio::spawn(async move { step(&mut all).await }), tokio::spawn(async move { step(&mut one).await }));
+    // Both wait; the other log has only one event.
+    let shorter = Store::new();
+    add(&shorter, 0).await;
+    *store.log.lock().unwrap() = shorter.log();
+    store.connections.send_modify(|connection| *connection += 1);
+    for follower in [all, one] {
+        let error = follower.await.unwrap().expect_err("the log has been replaced");
+        assert!(matches!(error, AppError::LogReplaced(_)), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_feed_that_does_not_follow_ends_though_the_log_grows_with_each_read() {
+    let store = Store::new();
+    for order in 1..=100 {
+        store.add(order, 1, "c").await;
+    }
+    store.grows.store(true, Ordering::Relaxed);
+    let fan_out = FanOut::new(Arc::clone(&store) as Arc<dyn EventStore>);
+    let (start, all, draining) = (Some(LogPoint::START), EventFilter::default(), CancellationToken::new());
+    let mut feed = EventFeed::open(fan_out, start, all, None, held(), draining).await.unwrap();
+    let mut seen = 0;
+    loop {
+        match step(&mut feed).await.unwrap() {
+            Step::Events(events) => seen += events.len(),
+            Step::End => break,
+            other => panic!("{other:?}"),
+        }
+        assert!(seen < 1_000, "it reads on for ever");
+    }
+    assert!(seen >= 100, "{seen}");
+}

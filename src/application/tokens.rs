@@ -1,0 +1,270 @@
+//! Cursors, consistency tokens and page tokens: opaque text for clients, checked when it comes back.
+//!
+//! Each carries the id of its log, since a position means nothing in another one, and is signed with the key of the log: what this service has
+//! not given out it does not take back, whether mistyped or made up. All nodes of a log have its key.
+//!
+//! The bytes, in base64url: the kind, 4 of the log's id, the body, and the first 12 of an HMAC-SHA256 (RFC 2104) over those.
+
+use data_encoding::BASE64URL_NOPAD;
+use ring::hmac;
+use subtle::ConstantTimeEq as _;
+
+use crate::ports::event_store::{EventStore, LogId, LogPoint, Position, TokenKey};
+
+/// The bytes of a signature. Who makes one up has to ask the service about each try, and finds one in 2^96.
+const SIGNATURE_BYTES: usize = 12;
+
+/// Which log text is of, and the key that signs it.
+#[derive(Clone, Debug)]
+pub struct Signer {
+    log: LogId,
+    key: hmac::Key,
+}
+
+impl Signer {
+    /// The signer of a log.
+    #[must_use]
+    pub fn new(log: LogId, key: TokenKey) -> Self {
+        Self { log, key: hmac::Key::new(hmac::HMAC_SHA256, key.bytes()) }
+    }
+
+    /// The signer of the log of `store`, once that is known.
+    pub fn of(store: &dyn EventStore) -> Option<Self> {
+        Some(Self::new(store.log_id()?, store.token_key()?))
+    }
+
+    fn signature(&self, bytes: &[u8]) -> [u8; SIGNATURE_BYTES] {
+        let tag = hmac::sign(&self.key, bytes);
+        let mut signature = [0; SIGNATURE_BYTES];
+        signature.copy_from_slice(&tag.as_ref()[..SIGNATURE_BYTES]);
+        signature
+    }
+
+    fn has_signed(&self, bytes: &[u8], signature: &[u8]) -> bool {
+        self.signature(bytes).ct_eq(signature).into()
+    }
+}
+
+/// What the text stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Cursor = b'c' as isize,
+    Token = b't' as isize,
+    Page = b'p' as isize,
+}
+
+/// Why text is not what it should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InvalidCursor {
+    /// Never made by this service, or damaged on the way.
+    Malformed,
+    /// Made for another log: for example before a restart without persistence.
+    AnotherLog,
+    /// It cannot be told yet whether it is of this log: the store has not been reached since the start of the node.
+    LogUnknown,
+    /// A page token made for a query with other filters.
+    AnotherQuery,
+}
+
+impl InvalidCursor {
+    /// What to tell the client.
+    #[must_use]
+    pub const fn description(self) -> &'static str {
+        match self {
+            Self::Malformed => "is not one that this service has given out",
+            Self::AnotherLog => "belongs to another log, which this service does not have",
+            Self::LogUnknown => "cannot be checked before the event store has been reached",
+            Self::AnotherQuery => "belongs to a query with other filters",
+        }
+    }
+}
+
+/// Where a list goes on: after this row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageKey {
+    /// The creation time of the row, in microseconds since the Unix epoch.
+    pub created_at_micros: i64,
+    /// The order of the row.
+    pub order_id: u64,
+}
+
+/// A point of the log as text. With what tells its event from another one, since a log that was put back to an earlier state keeps its id.
+#[must_use]
+pub fn encode_cursor(log: &Signer, point: LogPoint) -> String {
+    let position = point.position.0.to_be_bytes();
+    let Some(fingerprint) = point.fingerprint else { return seal(Kind::Cursor, log, &position) };
+    let mut body = [0; 12];
+    body[..8].copy_from_slice(&position);
+    body[8..].copy_from_slice(&fingerprint.to_be_bytes());
+    seal(Kind::Cursor, log, &body)
+}
+
+/// Takes those with and without a fingerprint: earlier versions have given out the latter.
+///
+/// # Errors
+/// [`InvalidCursor`].
+pub fn decode_cursor(text: &str, log: Option<&Signer>) -> Result<LogPoint, InvalidCursor> {
+    match open::<8>(Kind::Cursor, text, log) {
+        Err(InvalidCursor::Malformed) => {}
+        short => return short.map(|bytes| Position(u64::from_be_bytes(bytes)).into()),
+    }
+    let body: [u8; 12] = open(Kind::Cursor, text, log)?;
+    let (mut position, mut fingerprint) = ([0; 8], [0; 4]);
+    position.copy_from_slice(&body[..8]);
+    fingerprint.copy_from_slice(&body[8..]);
+    let position = Position(u64::from_be_bytes(position));
+    Ok(LogPoint { position, fingerprint: Some(u32::from_be_bytes(fingerprint)) })
+}
+
+/// How fresh a reader wants to be, as text.
+#[must_use]
+pub fn encode_token(log: &Signer, position: Position) -> String {
+    seal(Kind::Token, log, &position.0.to_be_bytes())
+}
+
+/// # Errors
+/// [`InvalidCursor`].
+pub fn decode_token(text: &str, log: Option<&Signer>) -> Result<Position, InvalidCursor> {
+    open(Kind::Token, text, log).map(|bytes| Position(u64::from_be_bytes(bytes)))
+}
+
+/// Where the next page begins, as text. `query` is a hash of the filters.
+#[must_use]
+pub fn encode_page_token(log: &Signer, query: u64, key: PageKey) -> String {
+    let mut body = [0; 24];
+    body[..8].copy_from_slice(&query.to_be_bytes());
+    body[8..16].copy_from_slice(&key.created_at_micros.to_be_bytes());
+    body[16..].copy_from_slice(&key.order_id.to_be_bytes());
+    seal(Kind::Page, log, &body)
+}
+
+/// # Errors
+/// [`InvalidCursor`].
+pub fn decode_page_token(text: &str, log: Option<&Signer>, query: u64) -> Result<PageKey, InvalidCursor> {
+    let body: [u8; 24] = open(Kind::Page, text, log)?;
+    let part = |from: usize| {
+        let mut bytes = [0; 8];
+        bytes.copy_from_slice(&body[from..from + 8]);
+        bytes
+    };
+    if u64::from_be_bytes(part(0)) != query {
+        return Err(InvalidCursor::AnotherQuery);
+    }
+    Ok(PageKey { created_at_micros: i64::from_be_bytes(part(8)), order_id: u64::from_be_bytes(part(16)) })
+}
+
+fn seal(kind: Kind, signer: &Signer, body: &[u8]) -> String {
+    let mut bytes = Vec::with_capacity(HEAD_BYTES + body.len() + SIGNATURE_BYTES);
+    bytes.push(kind as u8);
+    bytes.extend_from_slice(&signer.log.0.to_be_bytes());
+    bytes.extend_from_slice(body);
+    bytes.extend_from_slice(&signer.signature(&bytes));
+    BASE64URL_NOPAD.encode(&bytes)
+}
+
+/// The kind and the log.
+const HEAD_BYTES: usize = 5;
+/// What is longer cannot be ours; it is not worth decoding.
+const MAX_CHARS: usize = 64;
+
+fn open<const N: usize>(kind: Kind, text: &str, signer: Option<&Signer>) -> Result<[u8; N], InvalidCursor> {
+    if text.len() > MAX_CHARS {
+        return Err(InvalidCursor::Malformed);
+    }
+    let bytes = BASE64URL_NOPAD.decode(text.as_bytes()).map_err(|_| InvalidCursor::Malformed)?;
+    if bytes.len() != HEAD_BYTES + N + SIGNATURE_BYTES || bytes[0] != kind as u8 {
+        return Err(InvalidCursor::Malformed);
+    }
+    let signer = signer.ok_or(InvalidCursor::LogUnknown)?;
+    // The key of another log is not known here: whose text it is can only be told by what it says.
+    if bytes[1..HEAD_BYTES] != signer.log.0.to_be_bytes() {
+        return Err(InvalidCursor::AnotherLog);
+    }
+    let (signed, signature) = bytes.split_at(HEAD_BYTES + N);
+    if !signer.has_signed(signed, signature) {
+        return Err(InvalidCursor::Malformed);
+    }
+    let mut body = [0; N];
+    body.copy_from_slice(&signed[HEAD_BYTES..]);
+    Ok(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOG: LogId = LogId(7);
+
+    fn signer() -> Signer {
+        Signer::new(LOG, TokenKey::of([9; TokenKey::BYTES]))
+    }
+
+    #[test]
+    fn what_is_given_out_comes_back() {
+        let signer = signer();
+        let known = Some(&signer);
+        let key = PageKey { created_at_micros: -5, order_id: u64::MAX };
+        for fingerprint in [None, Some(7), Some(u32::MAX)] {
+            let point = LogPoint { position: Position(42), fingerprint };
+            assert_eq!(decode_cursor(&encode_cursor(&signer, point), known), Ok(point));
+        }
+        assert_eq!(decode_token(&encode_token(&signer, Position(0)), known), Ok(Position(0)));
+        assert_eq!(decode_page_token(&encode_page_token(&signer, 9, key), known, 9), Ok(key));
+    }
+
+    #[test]
+    fn the_longest_text_is_not_too_long() {
+        let key = PageKey { created_at_micros: i64::MIN, order_id: u64::MAX };
+        assert!(encode_page_token(&signer(), u64::MAX, key).len() <= MAX_CHARS);
+    }
+
+    #[test]
+    fn what_is_foreign_is_refused() {
+        let signer = signer();
+        let known = Some(&signer);
+        let cursor = encode_cursor(&signer, LogPoint { position: Position(42), fingerprint: Some(7) });
+        let other = Signer::new(LogId(8), TokenKey::of([9; TokenKey::BYTES]));
+        assert_eq!(decode_cursor(&cursor, Some(&other)), Err(InvalidCursor::AnotherLog));
+        assert_eq!(decode_cursor(&cursor, None), Err(InvalidCursor::LogUnknown));
+        assert_eq!(decode_token(&cursor, known), Err(InvalidCursor::Malformed));
+        let key = PageKey { created_at_micros: 1, order_id: 2 };
+        let page = encode_page_token(&signer, 9, key);
+        assert_eq!(decode_page_token(&page, known, 10), Err(InvalidCursor::AnotherQuery));
+        for text in ["", "x", "42", "ü", &cursor[1..], &"A".repeat(64), &"A".repeat(100_000)] {
+            assert_eq!(decode_cursor(text, known), Err(InvalidCursor::Malformed), "{text:.20}");
+            assert_eq!(decode_cursor(text, None), Err(InvalidCursor::Malformed), "{text:.20}");
+        }
+    }
+
+    #[test]
+    fn what_another_key_has_signed_is_refused() {
+        let signer = signer();
+        let forger = Signer::new(LOG, TokenKey::of([8; TokenKey::BYTES]));
+        let token = encode_token(&forger, Position(1 << 50));
+        assert_eq!(decode_token(&token, Some(&signer)), Err(InvalidCursor::Malformed));
+        // As earlier versions made them, with a checksum that everybody can make.
+        let mut unsigned = vec![b't', 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 42];
+        let checksum = xxhash_rust::xxh3::xxh3_64(&unsigned).to_be_bytes();
+        unsigned.extend_from_slice(&checksum[..2]);
+        assert_eq!(decode_token(&BASE64URL_NOPAD.encode(&unsigned), Some(&signer)), Err(InvalidCursor::Malformed));
+    }
+
+    #[test]
+    fn any_changed_bit_is_noticed() {
+        let signer = signer();
+        let key = PageKey { created_at_micros: 1, order_id: 2 };
+        let cursor = encode_cursor(&signer, LogPoint { position: Position(42), fingerprint: Some(7) });
+        let (token, page) = (encode_token(&signer, Position(42)), encode_page_token(&signer, 9, key));
+        for text in [&cursor, &token, &page] {
+            let bytes = BASE64URL_NOPAD.decode(text.as_bytes()).unwrap();
+            for (at, bit) in (0..bytes.len()).flat_map(|at| (0..8).map(move |bit| (at, bit))) {
+                let mut bytes = bytes.clone();
+                bytes[at] ^= 1 << bit;
+                let changed = BASE64URL_NOPAD.encode(&bytes);
+                assert!(decode_cursor(&changed, Some(&signer)).is_err(), "{at} {bit}");
+                assert!(decode_token(&changed, Some(&signer)).is_err(), "{at} {bit}");
+                assert!(decode_page_token(&changed, Some(&signer), 9).is_err(), "{at} {bit}");
+            }
+        }
+    }
+}

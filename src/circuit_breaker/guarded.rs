@@ -1,0 +1,360 @@
+//! Backends behind circuit breakers.
+//!
+//! A `check` asks the backend itself, whatever the breaker thinks, and lets calls through again when it succeeds: what works is not kept
+//! waiting for the breaker's time to pass.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+
+use super::{BreakerError, CircuitBreaker, Refused};
+use crate::ports::{
+    checkpoint_store::{Checkpoint, CheckpointError, CheckpointStore},
+    event_store::{
+        AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, LogPoint, Position, RecordedCommit,
+        RequestKey, Revision, StoreError, StoredEvent, StreamId, TokenKey, confirmed,
+    },
+    lease_store::{Lease, LeaseError, LeaseOwner, LeaseStore},
+    message_bus::{AtRisk, BusError, Consumer, DeadLetter, EventId, Message, MessageBus},
+};
+
+/// An event store behind a circuit breaker.
+#[derive(Debug)]
+pub struct GuardedStore {
+    inner: Arc<dyn EventStore>,
+    breaker: Arc<CircuitBreaker>,
+    required: Option<Durability>,
+}
+
+impl GuardedStore {
+    /// Puts `breaker` before the I/O of `inner`.
+    #[must_use]
+    pub const fn new(inner: Arc<dyn EventStore>, breaker: Arc<CircuitBreaker>) -> Self {
+        Self { inner, breaker, required: None }
+    }
+
+    /// Commits are refused, and checks fail, unless the store is known to keep what it acknowledges as well as `required`.
+    #[must_use]
+    pub const fn requiring(mut self, required: Option<Durability>) -> Self {
+        self.required = required;
+        self
+    }
+
+    async fn require_durable(&self) -> Result<(), StoreError> {
+        let Some(required) = self.required else { return Ok(()) };
+        if self.inner.durability() == Durability::Unknown {
+            // Not by way of a commit, which would be acknowledged before anyone knows what that is worth.
+            self.inner.check().await?;
+        }
+        let found = self.inner.durability();
+        if found >= required {
+            return Ok(());
+        }
+        let (found, required) = (found.name(), required.name());
+        Err(StoreError::Unavailable(format!("--require-durable: the durability is {found}, {required} is required")))
+    }
+
+    /// Damage that a read finds is looked for once more: see [`confirmed`].
+    async fn read_twice<T: Send, C>(&self, call: impl Fn() -> C + Send + Sync) -> Result<T, StoreError>
+    where
+        C: Future<Output = Result<T, StoreError>> + Send,
+    {
+        confirmed(&self.inner.connections(), || self.read(call())).await
+    }
+
+    async fn read<T>(&self, call: impl Future<Output = Result<T, StoreError>> + Send) -> Result<T, StoreError> {
+        match self.breaker.call_counting(call, |error| matches!(error, StoreError::Unavailable(_))).await {
+            Ok(value) => Ok(value),
+            Err(BreakerError::Failed(error)) => Err(error),
+            Err(BreakerError::Refused(refused)) => Err(unavailable(refused)),
+        }
+    }
+
+    async fn write<T>(&self, call: impl Future<Output = Result<T, AppendError>> + Send) -> Result<T, AppendError> {
+        let is_failure = |error: &AppendError| {
+            matches!(error, AppendError::OutcomeUnknown(_) | AppendError::Store(StoreError::Unavailable(_)))
+        };
+        match self.breaker.call_counting(call, is_failure).await {
+            Ok(value) => Ok(value),
+            Err(BreakerError::Failed(error)) => Err(error),
+            Err(BreakerError::Refused(refused)) => Err(unavailable(refused).into()),
+        }
+    }
+}
+
+fn unavailable(refused: Refused) -> StoreError {
+    StoreError::Unavailable(refused.to_string())
+}
+
+#[async_trait]
+impl EventStore for GuardedStore {
+    fn log_id(&self) -> Option<LogId> {
+        self.inner.log_id()
+    }
+
+    fn token_key(&self) -> Option<TokenKey> {
+        self.inner.token_key()
+    }
+
+    fn connections(&self) -> watch::Receiver<u64> {
+        self.inner.connections()
+    }
+
+    fn durability(&self) -> Durability {
+        self.inner.durability()
+    }
+
+    fn durability_detail(&self) -> Option<String> {
+        self.inner.durability_detail()
+    }
+
+    fn max_commit_bytes(&self) -> Option<usize> {
+        self.inner.max_commit_bytes()
+    }
+
+    async fn append(&self, commit: Commit) -> Result<Appended, AppendError> {
+        self.require_durable().await?;
+        self.write(self.inner.append(commit)).await
+    }
+
+    async fn find_request(&self, stream: StreamId, request: &RequestKey) -> Result<Option<Appended>, AppendError> {
+        confirmed(&self.inner.connections(), || self.write(self.inner.find_request(stream, request))).await
+    }
+
+    async fn read_stream(
+        &self,
+        stream: StreamId,
+        from: Revision,
+        direction: Direction,
+        max_events: usize,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        self.read_twice(|| self.inner.read_stream(stream, from, direction, max_events)).await
+    }
+
+    async fn read_log(
+        &self,
+        from: Position,
+        direction: Direction,
+        max_events: usize,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        self.read_twice(|| self.inner.read_log(from, direction, max_events)).await
+    }
+
+    async fn read_after(&self, point: LogPoint, max_events: usize) -> Result<Vec<StoredEvent>, StoreError> {
+        self.read_twice(|| self.inner.read_after(point, max_events)).await
+    }
+
+    async fn read_commits(&self, from: Position, max_events: usize) -> Result<Vec<RecordedCommit>, StoreError> {
+        self.read_twice(|| self.inner.read_commits(from, max_events)).await
+    }
+
+    async fn append_all(&self, commits: Vec<Commit>) -> Result<Position, AppendError> {
+        self.require_durable().await?;
+        self.write(self.inner.append_all(commits)).await
+    }
+
+    async fn head(&self) -> Result<Position, StoreError> {
+        self.read_twice(|| self.inner.head()).await
+    }
+
+    async fn check_indexes(&self) -> Result<Vec<String>, StoreError> {
+        self.read(self.inner.check_indexes()).await
+    }
+
+    async fn confirmed(&self) -> Result<Position, StoreError> {
+        self.read_twice(|| self.inner.confirmed()).await
+    }
+
+    async fn contains(&self, stream: StreamId, revision: Revision, position: Position) -> Result<bool, StoreError> {
+        self.read_twice(|| self.inner.contains(stream, revision, position)).await
+    }
+
+    async fn confirmed_head(&self) -> Result<Position, StoreError> {
+        self.read_twice(|| self.inner.confirmed_head()).await
+    }
+
+    /// Asks beside the breaker: where nobody confirms anything, plain commands still work.
+    async fn confirm_connection(&self, connection: u64) -> Result<(), StoreError> {
+        self.inner.confirm_connection(connection).await
+    }
+
+    fn distance(&self, from: Position, to: Position) -> u64 {
+        self.inner.distance(from, to)
+    }
+
+    fn past_entry(&self, from: Position) -> Position {
+        self.inner.past_entry(from)
+    }
+
+    fn wake(&self) -> watch::Receiver<Position> {
+        self.inner.wake()
+    }
+
+    fn unreachable(&self) -> Option<String> {
+        self.inner.unreachable()
+    }
+
+    /// Asks the store itself, whatever the breaker thinks: what works again is tried again at once.
+    async fn check(&self) -> Result<(), StoreError> {
+        self.inner.check().await?;
+        self.breaker.try_again();
+        self.require_durable().await
+    }
+}
+
+/// A message bus behind a circuit breaker. Its consumers are not: they wait for messages as long as it takes, and back off by themselves.
+/// Nor are dead letters: what health and operators ask for now and then says nothing about publishing.
+#[derive(Debug)]
+pub struct GuardedBus {
+    inner: Arc<dyn MessageBus>,
+    breaker: Arc<CircuitBreaker>,
+}
+
+impl GuardedBus {
+    /// Puts `breaker` before the I/O of `inner`.
+    #[must_use]
+    pub const fn new(inner: Arc<dyn MessageBus>, breaker: Arc<CircuitBreaker>) -> Self {
+        Self { inner, breaker }
+    }
+
+    async fn call<T>(&self, call: impl Future<Output = Result<T, BusError>> + Send) -> Result<T, BusError> {
+        let outcome = self.breaker.call_counting(call, |error| matches!(error, BusError::Unavailable(_))).await;
+        outcome.map_err(|error| or_refused(error, BusError::Unavailable))
+    }
+}
+
+#[async_trait]
+impl MessageBus for GuardedBus {
+    fn kind(&self) -> &'static str {
+        self.inner.kind()
+    }
+
+    async fn publish(&self, messages: &[Message]) -> Result<(), BusError> {
+        self.call(self.inner.publish(messages)).await
+    }
+
+    fn at_risk(&self, consumers: &[String]) -> AtRisk {
+        self.inner.at_risk(consumers)
+    }
+
+    async fn lost_from(&self, consumers: &[String], log: u32, published_to: u64) -> Result<Option<u64>, BusError> {
+        self.inner.lost_from(consumers, log, published_to).await
+    }
+
+    fn resume(&self) {
+        self.inner.resume();
+    }
+
+    async fn consumer(&self, name: &str) -> Result<Box<dyn Consumer>, BusError> {
+        self.call(self.inner.consumer(name)).await
+    }
+
+    async fn remove_consumer(&self, name: &str) -> Result<(), BusError> {
+        self.call(self.inner.remove_consumer(name)).await
+    }
+
+    async fn dead_letters(&self, name: &str, max: usize) -> Result<Vec<DeadLetter>, BusError> {
+        self.inner.dead_letters(name, max).await
+    }
+
+    async fn replay(&self, name: &str, events: &[EventId]) -> Result<usize, BusError> {
+        self.inner.replay(name, events).await
+    }
+
+    async fn discard(&self, name: &str, events: &[EventId]) -> Result<usize, BusError> {
+        self.inner.discard(name, events).await
+    }
+
+    fn unreachable(&self) -> Option<String> {
+        self.inner.unreachable()
+    }
+
+    async fn check(&self) -> Result<(), BusError> {
+        self.inner.check().await?;
+        self.breaker.try_again();
+        Ok(())
+    }
+}
+
+/// Leases behind a circuit breaker.
+#[derive(Debug)]
+pub struct GuardedLeases {
+    inner: Arc<dyn LeaseStore>,
+    breaker: Arc<CircuitBreaker>,
+}
+
+impl GuardedLeases {
+    /// Puts `breaker` before the I/O of `inner`.
+    #[must_use]
+    pub const fn new(inner: Arc<dyn LeaseStore>, breaker: Arc<CircuitBreaker>) -> Self {
+        Self { inner, breaker }
+    }
+
+    async fn call<T>(&self, call: impl Future<Output = Result<T, LeaseError>> + Send) -> Result<T, LeaseError> {
+        let outcome = self.breaker.call_counting(call, |error| matches!(error, LeaseError::Unavailable(_))).await;
+        outcome.map_err(|error| or_refused(error, LeaseError::Unavailable))
+    }
+}
+
+#[async_trait]
+impl LeaseStore for GuardedLeases {
+    async fn acquire(&self, name: &str, holder: &str, ttl: Duration) -> Result<Option<Lease>, LeaseError> {
+        self.call(self.inner.acquire(name, holder, ttl)).await
+    }
+
+    async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<Lease, LeaseError> {
+        self.call(self.inner.renew(lease, ttl)).await
+    }
+
+    async fn release(&self, lease: &Lease) -> Result<(), LeaseError> {
+        self.call(self.inner.release(lease)).await
+    }
+
+    async fn holder(&self, name: &str) -> Result<Option<LeaseOwner>, LeaseError> {
+        self.call(self.inner.holder(name)).await
+    }
+}
+
+/// Checkpoints behind a circuit breaker.
+#[derive(Debug)]
+pub struct GuardedCheckpoints {
+    inner: Arc<dyn CheckpointStore>,
+    breaker: Arc<CircuitBreaker>,
+}
+
+impl GuardedCheckpoints {
+    /// Puts `breaker` before the I/O of `inner`.
+    #[must_use]
+    pub const fn new(inner: Arc<dyn CheckpointStore>, breaker: Arc<CircuitBreaker>) -> Self {
+        Self { inner, breaker }
+    }
+
+    async fn call<T>(
+        &self,
+        call: impl Future<Output = Result<T, CheckpointError>> + Send,
+    ) -> Result<T, CheckpointError> {
+        let is_failure = |error: &CheckpointError| matches!(error, CheckpointError::Unavailable(_));
+        let outcome = self.breaker.call_counting(call, is_failure).await;
+        outcome.map_err(|error| or_refused(error, CheckpointError::Unavailable))
+    }
+}
+
+#[async_trait]
+impl CheckpointStore for GuardedCheckpoints {
+    async fn load(&self, name: &str) -> Result<Option<Checkpoint>, CheckpointError> {
+        self.call(self.inner.load(name)).await
+    }
+
+    async fn save(&self, name: &str, checkpoint: Checkpoint) -> Result<(), CheckpointError> {
+        self.call(self.inner.save(name, checkpoint)).await
+    }
+}
+
+/// The error of the call, or what `unavailable` makes of a refusal.
+fn or_refused<E>(error: BreakerError<E>, unavailable: impl FnOnce(String) -> E) -> E {
+    match error {
+        BreakerError::Failed(error) => error,
+        BreakerError::Refused(refused) => unavailable(refused.to_string()),
+    }
+}

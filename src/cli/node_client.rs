@@ -1,0 +1,323 @@
+//! How the program itself reaches a node by gRPC: in the clear, or by TLS.
+
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+
+use hyper_util::rt::TokioIo;
+use rustls::{
+    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, Error as TlsError, SignatureScheme,
+    client::{
+        WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+        verify_server_name,
+    },
+    crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
+    pki_types::{CertificateDer, ServerName, UnixTime},
+    server::ParsedCertificate,
+};
+use tokio::{io::AsyncReadExt as _, net::TcpStream};
+use tokio_rustls::TlsConnector;
+use tonic::transport::{Channel, Endpoint, Uri};
+use tower::service_fn;
+
+use crate::server::tls::{certificate_in_words, certificates, is_mistrust, private_key, provider, roots};
+
+/// Where a node is and how to reach it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// `host:port`.
+    pub address: String,
+    /// With TLS: whom to trust.
+    pub tls: Option<ClientTls>,
+}
+
+/// How to reach a node by TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientTls {
+    /// Whom to trust.
+    pub trust: Trust,
+    /// The name that the certificate must have; the host of the address unless given.
+    pub server_name: Option<String>,
+    /// The certificate and key to show, where clients must have one.
+    pub identity: Option<(PathBuf, PathBuf)>,
+}
+
+/// Whom to trust.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// Certificates that the ones in this file have signed.
+    SignedBy(PathBuf),
+    /// The very certificate in this file, whatever its name: for a node that is asked from its own machine.
+    Exactly(PathBuf),
+}
+
+impl Target {
+    /// A node that is reached in the clear.
+    #[must_use]
+    pub fn plain(address: impl Into<String>) -> Self {
+        Self { address: address.into(), tls: None }
+    }
+
+    /// Connects within `timeout`.
+    ///
+    /// # Errors
+    /// One line: out of reach, or not to be trusted.
+    pub async fn connect(&self, timeout: Duration) -> Result<Channel, String> {
+        let address = &self.address;
+        let endpoint = Endpoint::from_shared(format!("http://{address}"))
+            .map_err(|error| format!("{address}: {error}"))?
+            .connect_timeout(timeout);
+        let connected = match &self.tls {
+            None => endpoint.connect().await,
+            Some(tls) => {
+                let (config, name) = (Arc::new(tls.config()?), tls.name(address)?);
+                let connector = service_fn(move |to: Uri| tls_stream(to, Arc::clone(&config), name.clone()));
+                endpoint.connect_with_connector(connector).await
+            }
+        };
+        connected.map_err(|error| match innermost(&error) {
+            why if self.tls.is_some() && why.contains("InvalidContentType") => {
+                format!("{address} does not speak TLS: leave --ca, --cert and --key out")
+            }
+            why => format!("{address} is out of reach: {}", tls_in_words(&error).unwrap_or(why)),
+        })
+    }
+
+    /// What became of a call that has failed with `status`, in words.
+    pub async fn why_failed(&self, status: &tonic::Status, timeout: Duration) -> String {
+        let address = &self.address;
+        // A node answers with a reason of its own; what the library says of itself is about the connection.
+        let source = std::error::Error::source(status);
+        let is_of_the_connection = source.is_some();
+        if is_of_the_connection && self.tls.is_none() && speaks_tls(address, timeout).await {
+            return format!("{address} speaks TLS: say with --ca FILE whom to trust");
+        }
+        if let Some(tls) = self.tls.as_ref().filter(|_| is_of_the_connection)
+            && let Some(why) = tls.refused_at(address, timeout).await
+        {
+            return format!("{address} {why}");
+        }
+        // The library says no more than "transport error" of what went wrong.
+        let why = source.map_or_else(
+            || status.message().to_owned(),
+            |source| tls_in_words(source).unwrap_or_else(|| innermost(source)),
+        );
+        format!("{address}: {why}")
+    }
+}
+
+/// Whether what answers at `address` speaks TLS: it shows a certificate, which is looked at no further.
+async fn speaks_tls(address: &str, timeout: Duration) -> bool {
+    let certificate = CertificateDer::from(Vec::new());
+    let verifier = Arc::new(Pinned { certificate, provider: provider() });
+    let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
+    let Ok(builder) = builder else { return false };
+    let mut config = builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let handshake = async {
+        let name = ServerName::try_from("localhost").ok()?;
+        let stream = TcpStream::connect(address).await.ok()?;
+        let refused = TlsConnector::from(Arc::new(config)).connect(name, stream).await.err()?;
+        let error = refused.get_ref()?.downcast_ref::<TlsError>()?;
+        Some(matches!(error, TlsError::InvalidCertificate(CertificateError::ApplicationVerificationFailure)))
+    };
+    matches!(tokio::time::timeout(timeout, handshake).await, Ok(Some(true)))
+}
+
+async fn tls_stream(
+    to: Uri,
+    config: Arc<ClientConfig>,
+    name: ServerName<'static>,
+) -> Result<TokioIo<tokio_rustls::client::TlsStream<TcpStream>>, std::io::Error> {
+    let authority = to.authority().map(ToString::to_string).unwrap_or_default();
+    let stream = TcpStream::connect(authority).await?;
+    Ok(TokioIo::new(TlsConnector::from(config).connect(name, stream).await?))
+}
+
+impl ClientTls {
+    /// Why the node at `address` ends a connection that it has agreed on, for want of a certificate that it accepts. It says so after the
+    /// handshake, and what speaks HTTP/2 by then does not hear it.
+    async fn refused_at(&self, address: &str, timeout: Duration) -> Option<String> {
+        let (config, name) = (Arc::new(self.config().ok()?), self.name(address).ok()?);
+        let handshake = async {
+            let stream = TcpStream::connect(address).await.ok()?;
+            let mut said = [0];
+            let refused = match TlsConnector::from(config).connect(name, stream).await {
+                Ok(mut stream) => stream.read(&mut said).await.err()?,
+                Err(refused) => refused,
+            };
+            match refused.get_ref()?.downcast_ref::<TlsError>()? {
+                TlsError::AlertReceived(AlertDescription::CertificateRequired | AlertDescription::HandshakeFailure)
+                    if self.identity.is_none() =>
+                {
+                    Some("asks for a client certificate: give one with --cert FILE and its key with --key FILE".to_owned())
+                }
+                TlsError::AlertReceived(alert) if is_mistrust(*alert) => Some(
+                    "does not accept the certificate of --cert: give one that an authority of its --tls-client-ca has signed"
+                        .to_owned(),
+                ),
+                TlsError::InvalidCertificate(why) => {
+                    Some(format!("cannot be asked: {}", not_accepted(why)))
+                }
+                _ => None,
+            }
+        };
+        tokio::time::timeout(timeout, handshake).await.ok().flatten()
+    }
+
+    fn name(&self, address: &str) -> Result<ServerName<'static>, String> {
+        let host = address.rsplit_once(':').map_or(address, |(host, _)| host).trim_matches(['[', ']']);
+        let name = self.server_name.as_deref().unwrap_or(host).to_owned();
+        ServerName::try_from(name.clone()).map_err(|_| format!("'{name}' is not a name that a certificate can have"))
+    }
+
+    fn config(&self) -> Result<ClientConfig, String> {
+        let builder = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .map_err(|error| error.to_string())?;
+        let builder = match &self.trust {
+            Trust::SignedBy(path) => {
+                let signed = WebPkiServerVerifier::builder_with_provider(Arc::new(roots(path)?), provider()).build();
+                let signed = signed.map_err(|error| format!("{}: {error}", path.display()))?;
+                let verifier = Arc::new(Named { certificates: certificates(path)?, signed });
+                builder.dangerous().with_custom_certificate_verifier(verifier)
+            }
+            Trust::Exactly(path) => {
+                let certificate = certificates(path)?.swap_remove(0);
+                let verifier = Arc::new(Pinned { certificate, provider: provider() });
+                builder.dangerous().with_custom_certificate_verifier(verifier)
+            }
+        };
+        let mut config = match &self.identity {
+            None => builder.with_no_client_auth(),
+            Some((certificate, key)) => builder
+                .with_client_auth_cert(certificates(certificate)?, private_key(key)?)
+                .map_err(|error| format!("{}: {error}", certificate.display()))?,
+        };
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        Ok(config)
+    }
+}
+
+/// Trusts what the given certificates have signed, and themselves: `openssl req -x509` makes one certificate that is authority and server in
+/// one, which the library by itself takes for an authority only.
+#[derive(Debug)]
+struct Named {
+    certificates: Vec<CertificateDer<'static>>,
+    signed: Arc<WebPkiServerVerifier>,
+}
+
+impl ServerCertVerifier for Named {
+    fn verify_server_cert(
+        &self,
+        shown: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, TlsError> {
+        if self.certificates.iter().any(|certificate| certificate == shown) {
+            verify_server_name(&ParsedCertificate::try_from(shown)?, name)?;
+            return Ok(ServerCertVerified::assertion());
+        }
+        self.signed.verify_server_cert(shown, intermediates, name, ocsp, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        self.signed.verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        self.signed.verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.signed.supported_verify_schemes()
+    }
+}
+
+/// Trusts one certificate and no other. The handshake proves that the other side has its key.
+#[derive(Debug)]
+struct Pinned {
+    certificate: CertificateDer<'static>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for Pinned {
+    fn verify_server_cert(
+        &self,
+        shown: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _name: &ServerName<'_>,
+        _ocsp: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, TlsError> {
+        if *shown == self.certificate {
+            Ok(ServerCertVerified::assertion())
+        } else {
+            Err(TlsError::InvalidCertificate(CertificateError::ApplicationVerificationFailure))
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        verify_tls12_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        verify_tls13_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// What is wrong with a certificate, if that is what went wrong.
+fn tls_in_words(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    let mut error = Some(error);
+    while let Some(now) = error {
+        let inner = now.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        let tls = inner.and_then(|inner| inner.downcast_ref::<TlsError>()).or_else(|| now.downcast_ref());
+        if let Some(TlsError::InvalidCertificate(why)) = tls {
+            return Some(not_accepted(why));
+        }
+        error = now.source();
+    }
+    None
+}
+
+fn not_accepted(why: &CertificateError) -> String {
+    format!("its certificate is not accepted: {}", certificate_in_words(why))
+}
+
+/// What really went wrong: the library says no more than "transport error".
+fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    said(error)
+}
+
+fn said(error: impl fmt::Display) -> String {
+    error.to_string()
+}

@@ -1,0 +1,37 @@
+//! A gRPC health check from outside, for container probes: `ordersystem health`.
+
+use std::{error::Error, time::Duration};
+
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
+
+use super::node_client::Target;
+
+/// Asks the node at `target` how `service` is, within `timeout_ms`, and prints the answer.
+///
+/// # Errors
+/// In one line: out of reach, or not serving.
+pub async fn run(target: &Target, service: &str, timeout_ms: u64) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let is_serving = check(target, service, timeout_ms).await?;
+    println!("{}", if is_serving { "SERVING" } else { "NOT_SERVING" });
+    if is_serving { Ok(()) } else { Err(format!("{} is not serving", target.address).into()) }
+}
+
+/// Whether `service` of the node at `target` is serving.
+///
+/// # Errors
+/// In one line: out of reach within `timeout_ms`, or no such service.
+pub async fn check(target: &Target, service: &str, timeout_ms: u64) -> Result<bool, String> {
+    let address = &target.address;
+    let timeout = Duration::from_millis(timeout_ms);
+    let request = HealthCheckRequest { service: service.to_owned() };
+    let answer = async {
+        match HealthClient::new(target.connect(timeout).await?).check(request).await {
+            Ok(answer) => Ok(answer),
+            Err(status) => Err(target.why_failed(&status, timeout).await),
+        }
+    };
+    let answer = tokio::time::timeout(timeout, answer)
+        .await
+        .map_err(|_| format!("no answer from {address} within {timeout_ms} ms"))??;
+    Ok(answer.into_inner().status() == ServingStatus::Serving)
+}

@@ -1,0 +1,287 @@
+//! A log copied into another store: the same commits in the same order, under other positions.
+//!
+//! The target itself tells how far an earlier run has come: it must hold the first commits of the source and nothing else, which is compared
+//! before anything is written. Commits are appended so that whatever fails leaves a beginning of the source; after a failure the end of the target is looked at
+//! again, and the copy goes on from there.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::{Meter, compare::difference, cursor::Cursor};
+use crate::ports::event_store::{AppendError, EventStore, LogWake, Position, RecordedCommit, StoreError};
+
+/// How long the stores may fail without anything being copied.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(60);
+/// The longest pause between two tries.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// So often another writer may be first at the same place.
+const MAX_CONFLICTS: u32 = 5;
+/// How often the source is looked at without being told of anything new.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// What is wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CopyOptions {
+    /// Whether to go on with what is appended to the source meanwhile, until stopped; else up to its end as it was at the beginning.
+    pub follow: bool,
+}
+
+/// What was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Copied {
+    /// Events that the target had already.
+    pub found: u64,
+    /// Events that were appended.
+    pub events: u64,
+    /// Commits that were appended.
+    pub commits: u64,
+    /// How long appending took.
+    pub took: Duration,
+    /// Whether it was stopped before the end.
+    pub is_stopped: bool,
+}
+
+/// Why not all was copied; one line for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CopyError {
+    /// The target holds something else than the first commits of the source.
+    NotACopy(String),
+    /// A store failed. What was copied stays; the same call goes on.
+    Failed(String),
+}
+
+/// Copies all of `from` that is not in `to` yet.
+///
+/// # Errors
+/// [`CopyError`].
+pub async fn copy(
+    from: &Arc<dyn EventStore>,
+    to: &Arc<dyn EventStore>,
+    options: CopyOptions,
+    meter: &Meter,
+    stop: &CancellationToken,
+) -> Result<Copied, CopyError> {
+    // A store knows its log once it has answered.
+    let until = from.head().await.map_err(|error| failed("source", &error))?;
+    let found = to.head().await.map_err(|error| failed("target", &error))?;
+    if let (Some(source), Some(target)) = (from.log_id(), to.log_id())
+        && source == target
+    {
+        return Err(CopyError::NotACopy(format!("source and target are the same log, number {}", source.0)));
+    }
+    let mut copying = Copying { from, to, options, meter, place: Place::default(), done: Progress::default() };
+    meter.begin("compared", to.distance(Position(0), found));
+    copying.catch_up().await.map_err(|failure| failure.named(&copying.place))?;
+    let found = copying.done.found;
+    meter.begin("copied", from.distance(copying.place.from, until));
+    let begun = Instant::now();
+    let is_stopped = copying.run(until, stop).await?;
+    let Progress { events, commits, .. } = copying.done;
+    Ok(Copied { found, events, commits, took: begun.elapsed(), is_stopped })
+}
+
+/// Up to where the two logs are known to be the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Place {
+    from: Position,
+    to: Position,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Progress {
+    found: u64,
+    events: u64,
+    commits: u64,
+}
+
+struct Copying<'a> {
+    from: &'a Arc<dyn EventStore>,
+    to: &'a Arc<dyn EventStore>,
+    options: CopyOptions,
+    meter: &'a Meter,
+    place: Place,
+    done: Progress,
+}
+
+/// What a step failed with.
+enum Failure {
+    /// It may work when tried again.
+    Passing(String),
+    /// Another writer was there first, or seems to have been.
+    Conflict(String),
+    /// It will not.
+    Final(CopyError),
+}
+
+impl Copying<'_> {
+    /// Copies until the end, or until stopped: that it answers.
+    async fn run(&mut self, until: Position, stop: &CancellationToken) -> Result<bool, CopyError> {
+        let (mut tries, mut conflicts, mut last_success) = (0_u32, 0_u32, Instant::now());
+        loop {
+            let before = self.place;
+            let outcome = self.write_all(until, stop).await;
+            if self.place != before {
+                (tries, conflicts, last_success) = (0, 0, Instant::now());
+            }
+            let why = match outcome {
+                Ok(is_stopped) => return Ok(is_stopped),
+                Err(Failure::Final(error)) => return Err(error),
+                Err(Failure::Passing(why)) => why,
+                Err(Failure::Conflict(why)) => {
+                    conflicts += 1;
+                    if conflicts > MAX_CONFLICTS {
+                        return Err(CopyError::NotACopy(format!("after position {}: {why}", self.place.to)));
+                    }
+                    why
+                }
+            };
+            if last_success.elapsed() > GIVE_UP_AFTER {
+                return Err(CopyError::Failed(why));
+            }
+            tracing::warn!(why, "copying failed and is tried again");
+            let pause = Duration::from_millis(50).saturating_mul(1 << tries.min(10)).min(LONGEST_PAUSE);
+            tries += 1;
+            tokio::select! {
+                () = stop.cancelled() => return Ok(true),
+                () = sleep(pause) => {}
+            }
+            let found = self.done.found;
+            match self.catch_up().await {
+                Ok(()) | Err(Failure::Passing(_)) => {}
+                Err(failure) => return Err(failure.named(&self.place)),
+            }
+            // Written by this call, though nobody said so.
+            self.done.events += self.done.found - found;
+        }
+    }
+
+    /// Goes forward over what the target has already, which must be what the source has.
+    async fn catch_up(&mut self) -> Result<(), Failure> {
+        let to_head = self.to.head().await.map_err(|error| passing("target", error))?;
+        let from_head = self.from.head().await.map_err(|error| passing("source", error))?;
+        let mut there = Cursor::new(self.to, self.place.to, to_head);
+        let mut here = Cursor::new(self.from, self.place.from, from_head);
+        while let Some(has) = there.next().await.map_err(|error| passing("target", error))? {
+            let wanted = here.next().await.map_err(|error| passing("source", error))?;
+            let wanted = wanted.ok_or_else(|| {
+                Failure::Final(CopyError::NotACopy(format!(
+                    "the target goes on at position {}, where the source ends",
+                    has.events.first().map_or(has.position(), |event| event.position)
+                )))
+            })?;
+            if let Some(difference) = difference(&wanted, &has) {
+                let finding = difference.finding;
+                let name = |number: Option<u64>| number.map_or_else(|| "?".to_owned(), |number| number.to_string());
+                return Err(Failure::Final(CopyError::NotACopy(format!(
+                    "the target differs from the source at position {} of the source (order {}, revision {}): {}",
+                    name(finding.position.map(|position| position.0)),
+                    name(finding.stream.map(|stream| stream.0)),
+                    name(finding.revision),
+                    finding.detail
+                ))));
+            }
+            self.place = Place { from: wanted.position(), to: has.position() };
+            self.done.found += has.events.len() as u64;
+            self.meter.add(has.events.len());
+        }
+        Ok(())
+    }
+
+    /// Appends what the source has after the place; answers whether it was stopped.
+    async fn write_all(&mut self, mut until: Position, stop: &CancellationToken) -> Result<bool, Failure> {
+        let mut wake = LogWake::new(&**self.from);
+        loop {
+            let mut pages = Cursor::new(self.from, self.place.from, until);
+            loop {
+                if stop.is_cancelled() {
+                    return Ok(true);
+                }
+                let page = pages.next_page().await.map_err(|error| passing("source", error))?;
+                if page.is_empty() {
+                    break;
+                }
+                self.write(&page).await?;
+            }
+            if !self.options.follow {
+                return Ok(false);
+            }
+            wake.arm();
+            let head = self.from.head().await.map_err(|error| passing("source", error))?;
+            if head > until {
+                until = head;
+                continue;
+            }
+            tokio::select! {
+                () = stop.cancelled() => return Ok(true),
+                // Woken or not, it looks.
+                _ = timeout(LOOK_EVERY, wake.wait()) => {}
+            }
+        }
+    }
+
+    async fn write(&mut self, page: &[RecordedCommit]) -> Result<(), Failure> {
+        let (Some(last), events) = (page.last(), page.iter().map(|commit| commit.events.len()).sum::<usize>()) else {
+            return Ok(());
+        };
+        let commits = page.iter().map(RecordedCommit::to_commit).collect();
+        let to = self.to.append_all(commits).await.map_err(append_failure)?;
+        // If another writer has been there since the last page, its commit stands before these.
+        let first = self.to.read_commits(self.place.to, 1).await.map_err(|error| passing("target", error))?;
+        if first.first().zip(page.first()).is_none_or(|(has, wanted)| difference(wanted, has).is_some()) {
+            return Err(Failure::Conflict("another writer appends to the target".to_owned()));
+        }
+        self.place = Place { from: last.position(), to };
+        self.done.events += events as u64;
+        self.done.commits += page.len() as u64;
+        self.meter.add(events);
+        Ok(())
+    }
+}
+
+impl Failure {
+    fn named(self, place: &Place) -> CopyError {
+        match self {
+            Self::Final(error) => error,
+            Self::Passing(why) => CopyError::Failed(why),
+            Self::Conflict(why) => CopyError::NotACopy(format!("after position {}: {why}", place.to)),
+        }
+    }
+}
+
+fn failed(which: &str, error: &StoreError) -> CopyError {
+    CopyError::Failed(format!("{which}: {error}"))
+}
+
+fn passing(which: &str, error: StoreError) -> Failure {
+    match &error {
+        StoreError::Unavailable(_) => Failure::Passing(format!("{which}: {error}")),
+        StoreError::Corrupt(_) | StoreError::LogReplaced(_) => Failure::Final(failed(which, &error)),
+    }
+}
+
+fn append_failure(error: AppendError) -> Failure {
+    let text = format!("target: {error}");
+    match error {
+        AppendError::Conflict { .. } | AppendError::RequestReused => Failure::Conflict(text),
+        AppendError::OutcomeUnknown(_) | AppendError::Store(StoreError::Unavailable(_)) => Failure::Passing(text),
+        AppendError::Full(_)
+        | AppendError::TooLate
+        | AppendError::TooLarge { .. }
+        | AppendError::Store(StoreError::Corrupt(_) | StoreError::LogReplaced(_)) => {
+            Failure::Final(CopyError::Failed(text))
+        }
+    }
+}
+
+impl fmt::Display for CopyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotACopy(why) => write!(f, "{why}; nothing more was written"),
+            Self::Failed(why) => write!(f, "{why}; the same command goes on from there"),
+        }
+    }
+}
+
+impl std::error::Error for CopyError {}

@@ -1,0 +1,243 @@
+//! A store that is read with patience: what passes by itself, such as an election among servers, is asked again for a while.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::ports::event_store::{
+    AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, Position, RecordedCommit, RequestKey,
+    Revision, StoreError, StoredEvent, StreamId, TokenKey,
+};
+
+/// How long one question may go without an answer.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(30);
+/// The longest pause before a question is asked again.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Asks again what passes by itself, for half a minute or until stopped, and says so once.
+#[derive(Clone, Debug, Default)]
+pub struct Patience {
+    stop: CancellationToken,
+    has_failed: Arc<AtomicBool>,
+}
+
+/// An error that may be another one, or none, a moment later.
+pub trait Passing: fmt::Display {
+    /// Whether it may pass by itself.
+    fn passes(&self) -> bool;
+}
+
+impl Passing for StoreError {
+    fn passes(&self) -> bool {
+        matches!(self, Self::Unavailable(_))
+    }
+}
+
+impl Passing for AppendError {
+    fn passes(&self) -> bool {
+        matches!(self, Self::Store(error) if error.passes())
+    }
+}
+
+impl Patience {
+    /// Patience until `stop`.
+    #[must_use]
+    pub fn until(stop: &CancellationToken) -> Self {
+        Self { stop: stop.clone(), ..Self::default() }
+    }
+
+    /// What `ask` answers in the end.
+    ///
+    /// # Errors
+    /// As `ask` does: what does not pass by itself at once.
+    pub async fn ask<T, E: Passing, F: Future<Output = Result<T, E>>>(&self, ask: impl Fn() -> F) -> Result<T, E> {
+        let (give_up_at, mut pause) = (Instant::now() + GIVE_UP_AFTER, Duration::from_millis(50));
+        loop {
+            let error = match ask().await {
+                Err(error) if error.passes() && Instant::now() < give_up_at && !self.stop.is_cancelled() => error,
+                outcome => {
+                    self.has_failed.fetch_and(outcome.is_err(), Ordering::Relaxed);
+                    return outcome;
+                }
+            };
+            if !self.has_failed.swap(true, Ordering::Relaxed) {
+                let seconds = GIVE_UP_AFTER.as_secs();
+                tracing::warn!(why = %error, "the log cannot be read now, it is tried again for {seconds} s");
+            }
+            let _ = self.stop.run_until_cancelled(sleep(pause)).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+}
+
+/// An event store whose reads have patience. What appends has its own ways.
+#[derive(Debug)]
+pub struct PatientStore {
+    inner: Arc<dyn EventStore>,
+    patience: Patience,
+}
+
+impl PatientStore {
+    /// `inner`, read with `patience`.
+    #[must_use]
+    pub const fn new(inner: Arc<dyn EventStore>, patience: Patience) -> Self {
+        Self { inner, patience }
+    }
+}
+
+#[async_trait]
+impl EventStore for PatientStore {
+    fn log_id(&self) -> Option<LogId> {
+        self.inner.log_id()
+    }
+
+    fn token_key(&self) -> Option<TokenKey> {
+        self.inner.token_key()
+    }
+
+    fn connections(&self) -> watch::Receiver<u64> {
+        self.inner.connections()
+    }
+
+    fn durability(&self) -> Durability {
+        self.inner.durability()
+    }
+
+    fn durability_detail(&self) -> Option<String> {
+        self.inner.durability_detail()
+    }
+
+    fn max_commit_bytes(&self) -> Option<usize> {
+        self.inner.max_commit_bytes()
+    }
+
+    async fn append(&self, commit: Commit) -> Result<Appended, AppendError> {
+        self.inner.append(commit).await
+    }
+
+    async fn find_request(&self, stream: StreamId, request: &RequestKey) -> Result<Option<Appended>, AppendError> {
+        self.patience.ask(|| self.inner.find_request(stream, request)).await
+    }
+
+    async fn read_stream(
+        &self,
+        stream: StreamId,
+        from: Revision,
+        direction: Direction,
+        max_events: usize,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        self.patience.ask(|| self.inner.read_stream(stream, from, direction, max_events)).await
+    }
+
+    async fn read_log(
+        &self,
+        from: Position,
+        direction: Direction,
+        max_events: usize,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        self.patience.ask(|| self.inner.read_log(from, direction, max_events)).await
+    }
+
+    async fn read_commits(&self, from: Position, max_events: usize) -> Result<Vec<RecordedCommit>, StoreError> {
+        self.patience.ask(|| self.inner.read_commits(from, max_events)).await
+    }
+
+    async fn append_all(&self, commits: Vec<Commit>) -> Result<Position, AppendError> {
+        self.inner.append_all(commits).await
+    }
+
+    async fn head(&self) -> Result<Position, StoreError> {
+        self.patience.ask(|| self.inner.head()).await
+    }
+
+    async fn confirmed(&self) -> Result<Position, StoreError> {
+        self.patience.ask(|| self.inner.confirmed()).await
+    }
+
+    async fn contains(&self, stream: StreamId, revision: Revision, position: Position) -> Result<bool, StoreError> {
+        self.patience.ask(|| self.inner.contains(stream, revision, position)).await
+    }
+
+    async fn confirmed_head(&self) -> Result<Position, StoreError> {
+        self.patience.ask(|| self.inner.confirmed_head()).await
+    }
+
+    /// Once: what was read before is not confirmed by waiting.
+    async fn confirm_connection(&self, connection: u64) -> Result<(), StoreError> {
+        self.inner.confirm_connection(connection).await
+    }
+
+    fn distance(&self, from: Position, to: Position) -> u64 {
+        self.inner.distance(from, to)
+    }
+
+    fn past_entry(&self, from: Position) -> Position {
+        self.inner.past_entry(from)
+    }
+
+    async fn check_indexes(&self) -> Result<Vec<String>, StoreError> {
+        self.patience.ask(|| self.inner.check_indexes()).await
+    }
+
+    fn wake(&self) -> watch::Receiver<Position> {
+        self.inner.wake()
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        self.inner.check().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU32;
+
+    use super::*;
+
+    fn election() -> StoreError {
+        StoreError::Unavailable("503".to_owned())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_passes_is_asked_again_for_half_a_minute_and_what_does_not_is_told_at_once() {
+        let asked = AtomicU32::new(0);
+        let ask = |failures: u32, error: StoreError| {
+            let outcome = if asked.fetch_add(1, Ordering::SeqCst) < failures { Err(error) } else { Ok(7) };
+            async { outcome }
+        };
+        let patience = Patience::default();
+        assert_eq!(patience.ask(|| ask(5, election())).await, Ok(7));
+        asked.store(0, Ordering::SeqCst);
+        let damage = || StoreError::Corrupt("damage".to_owned());
+        assert_eq!(patience.ask(|| ask(1, damage())).await, Err(damage()));
+        let begun = Instant::now();
+        assert_eq!(patience.ask(|| ask(u32::MAX, election())).await, Err(election()));
+        assert!((GIVE_UP_AFTER..GIVE_UP_AFTER * 2).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn patience_ends_when_it_is_told_to() {
+        let stop = CancellationToken::new();
+        let patience = Patience::until(&stop);
+        let begun = Instant::now();
+        let asking = patience.ask(|| async { Err::<(), _>(election()) });
+        let stopping = async {
+            sleep(Duration::from_secs(3)).await;
+            stop.cancel();
+        };
+        let (answer, ()) = tokio::join!(asking, stopping);
+        assert_eq!((answer, begun.elapsed()), (Err(election()), Duration::from_secs(3)));
+    }
+}

@@ -1,0 +1,470 @@
+//! A node from its first request to its last: serve, drain, flush, stop.
+
+use std::{future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use futures_util::{FutureExt as _, future::Shared};
+use metrics::Gauge;
+use metrics_exporter_prometheus::PrometheusRecorder;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    cluster::Membership,
+    ports::{
+        event_store::{Durability, EventStore},
+        health::{Health, HealthReport},
+        message_bus::MessageBus,
+    },
+    server::{Context, grpc::health::HealthDoor},
+    telemetry::outage::Away,
+};
+
+/// How often the monitor looks at every component.
+const MONITOR_INTERVAL: Duration = Duration::from_secs(1);
+/// How long the monitor waits for the position that it shows as a gauge.
+const HEAD_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long the node goes on answering, with refusals, after it has said that it is shutting down: long enough for a client
+/// or a probe on an open connection to be told.
+const DRAIN_NOTICE: Duration = Duration::from_millis(500);
+
+/// How long clients may take to read the ends of their calls, at the most; never more than half of what the grace leaves.
+const MAX_CLOSING: Duration = Duration::from_secs(5);
+
+/// How long a broker may take to show at the end that it is there, once no request is in flight. What does not answer for so long is away: nothing
+/// can be flushed into it, and no lease be given back to it, which expires then.
+const ANSWERS_WITHIN: Duration = Duration::from_millis(400);
+/// How long background work that has to do with an absent broker may take to end by itself.
+const LAST_STEPS: Duration = Duration::from_millis(200);
+
+/// How long giving up the place in the cluster may take.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The stages of a shutdown, cancelled in this order.
+#[derive(Clone, Debug, Default)]
+pub struct Stop {
+    /// New work is refused, streams end.
+    pub draining: CancellationToken,
+    /// No more connections; open calls finish.
+    pub closing: CancellationToken,
+    /// The outbox publishes what is left and ends.
+    pub flushing: CancellationToken,
+    /// The outbox ends without that: its log or its bus is away.
+    pub given_up: CancellationToken,
+    /// Everything else ends.
+    pub ended: CancellationToken,
+}
+
+/// What runs beside each other in a node.
+#[derive(Debug, Default)]
+pub struct Work {
+    servers: JoinSet<()>,
+    relay: JoinSet<()>,
+    followers: JoinSet<()>,
+}
+
+impl Work {
+    /// Runs a listener, which ends when it is closed and its connections are done.
+    pub fn serve(&mut self, server: impl Future<Output = ()> + Send + 'static) {
+        self.servers.spawn(server);
+    }
+
+    /// Runs the outbox relay, which ends when it has flushed.
+    pub fn relay(&mut self, relay: impl Future<Output = ()> + Send + 'static) {
+        self.relay.spawn(relay);
+    }
+
+    /// Runs what follows the log or the bus, or keeps something up to date.
+    pub fn follow(&mut self, follower: impl Future<Output = ()> + Send + 'static) {
+        self.followers.spawn(follower);
+    }
+}
+
+/// A node at work.
+#[derive(Debug)]
+pub struct Node {
+    /// What the doors work with.
+    pub context: Context,
+    /// Its place in the cluster, if it is one of many.
+    pub membership: Option<Arc<Membership>>,
+    /// The message bus.
+    pub bus: Arc<dyn MessageBus>,
+    /// Who looks after it.
+    pub monitor: Monitor,
+    /// What runs.
+    pub work: Work,
+    /// How it is stopped.
+    pub stop: Stop,
+    /// How long a shutdown may take.
+    pub grace: Duration,
+}
+
+/// Something was still going on when the grace period was over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GraceExceeded(
+    /// What was waited for.
+    pub &'static str,
+);
+
+impl std::fmt::Display for GraceExceeded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "the grace period was over before {} had finished", self.0)
+    }
+}
+
+impl std::error::Error for GraceExceeded {}
+
+/// What a node must be able to promise, `--require-durable`.
+#[derive(Clone, Debug)]
+pub struct DurabilityRequirement {
+    /// What an acknowledged commit has to survive.
+    pub required: Durability,
+    /// The event store, as in `--persistence`.
+    pub persistence: &'static str,
+    /// Where the event store is, without a password; `None` where it is no server.
+    pub server: Option<String>,
+}
+
+impl DurabilityRequirement {
+    /// Whether what `store` is found to promise is enough, or is not known yet.
+    ///
+    /// # Errors
+    /// [`NotDurable`] if it is known and too little.
+    pub fn holds(&self, store: &dyn EventStore) -> Result<(), NotDurable> {
+        let found = store.durability();
+        if found == Durability::Unknown || found >= self.required {
+            return Ok(());
+        }
+        Err(NotDurable {
+            persistence: self.persistence,
+            server: self.server.clone(),
+            found,
+            required: self.required,
+            detail: store.durability_detail(),
+        })
+    }
+}
+
+/// What the store acknowledges survives less than is required.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotDurable {
+    persistence: &'static str,
+    server: Option<String>,
+    found: Durability,
+    required: Durability,
+    /// What of the store's settings was read or asserted.
+    detail: Option<String>,
+}
+
+impl NotDurable {
+    /// What to do about it.
+    fn remedy(&self) -> &'static str {
+        match self.persistence {
+            "redis" => {
+                "set appendonly yes, appendfsync always, no-appendfsync-on-rewrite no and maxmemory-policy noeviction, in its configuration \
+                 and with CONFIG SET, and use no Sentinels (docs/deploy.md, Redis)"
+            }
+            "nats" => {
+                "set sync_interval: always in the jetstream block of each server, and name their monitoring ports (--nats-monitor) or \
+                 assert it (--nats-synced) (docs/deploy.md, NATS)"
+            }
+            _ => "take --persistence embedded with --data-dir DIR, or redis, or nats",
+        }
+    }
+}
+
+impl std::fmt::Display for NotDurable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (found, required) = (self.found.name(), self.required.name());
+        write!(f, "--require-durable: the durability of persistence {} is {found}", self.persistence)?;
+        write!(f, ", {required} is required")?;
+        if let Some(server) = &self.server {
+            write!(f, "; at {server}")?;
+        }
+        if let Some(detail) = &self.detail {
+            write!(f, ": {detail}")?;
+        }
+        write!(f, "; {}", self.remedy())
+    }
+}
+
+impl std::error::Error for NotDurable {}
+
+/// Why a node ended otherwise than it should have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RunError {
+    /// It was asked to stop and was not done in time.
+    GraceExceeded(GraceExceeded),
+    /// It has reached its store for the first time, which is not what is required of it.
+    NotDurable(NotDurable),
+}
+
+impl std::fmt::Display for RunError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::GraceExceeded(error) => error.fmt(f),
+            Self::NotDurable(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for RunError {}
+
+impl Node {
+    /// Runs until `shutdown` is cancelled, and then through an orderly shutdown.
+    ///
+    /// # Errors
+    /// [`RunError`] if the shutdown took longer than the grace period, or the node has ended by itself; everything has been ended then.
+    pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), RunError> {
+        let unfit = tokio::select! {
+            () = shutdown.cancelled() => None,
+            not_durable = self.monitor.watch() => Some(not_durable),
+        };
+        let deadline = tokio::time::Instant::now() + self.grace;
+        tracing::info!("shutting down: refusing new work, finishing what is in flight");
+        self.stop.draining.cancel();
+        self.monitor.draining().await;
+        let mut stage = "requests in flight";
+        let mut away = Absent::default();
+        let orderly = async {
+            let is_heard = self.monitor.was_ready();
+            away = self.drained(is_heard).await;
+            stage = "open connections";
+            self.stop.closing.cancel();
+            self.monitor.close().await;
+            close_connections(&mut self.work.servers, deadline).await;
+            stage = "the outbox";
+            self.stop.flushing.cancel();
+            if away.is_any() {
+                self.stop.given_up.cancel();
+            }
+            while self.work.relay.join_next().await.is_some() {}
+            stage = "background work";
+            self.stop.ended.cancel();
+            end_followers(&mut self.work.followers, away).await;
+        };
+        let in_time = tokio::time::timeout_at(deadline, orderly).await;
+        if !(away.store && self.membership.is_some()) {
+            self.give_back().await;
+        }
+        match (unfit, in_time) {
+            (Some(not_durable), _) => Err(RunError::NotDurable(not_durable)),
+            (None, in_time) => in_time.map_err(|_| RunError::GraceExceeded(GraceExceeded(stage))),
+        }
+    }
+
+    /// Ends the id generator, and gives the place among the nodes of the log back.
+    async fn give_back(&self) {
+        // Stores the mark, which blocks.
+        let ids = Arc::clone(&self.context.ids);
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || ids.seal()).await {
+            tracing::warn!(%error, "the id generator could not be sealed");
+        }
+        if let Some(membership) = &self.membership {
+            // Only now that no more ids are issued. If it takes too long the leases expire.
+            let _ = tokio::time::timeout(LEAVE_TIMEOUT, membership.leave()).await;
+        }
+    }
+
+    /// Drains, and tells what of the node is away.
+    async fn drained(&self, is_heard: bool) -> Absent {
+        let (store, bus) = (&self.context.store, &self.bus);
+        let draining = self.drain_for(is_heard).shared();
+        let is_store_away = answers(&draining, async { store.check().await.is_ok() || store.unreachable().is_none() });
+        let is_bus_away = answers(&draining, async { bus.check().await.is_ok() || bus.unreachable().is_none() });
+        let (store, bus, ()) = tokio::join!(is_store_away, is_bus_away, draining.clone());
+        Absent { store: !store, bus: !bus }
+    }
+
+    /// Waits until no request is in flight and everyone has had a chance to hear of the shutdown, where it `is_heard` of: a node that was not
+    /// ready is out of service already.
+    async fn drain_for(&self, is_heard: bool) {
+        if is_heard {
+            tokio::time::sleep(DRAIN_NOTICE).await;
+        }
+        while self.context.mediator.unanswered() > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+/// What of a node is away when it ends.
+#[derive(Clone, Copy, Debug, Default)]
+struct Absent {
+    store: bool,
+    bus: bool,
+}
+
+impl Absent {
+    const fn is_any(self) -> bool {
+        self.store || self.bus
+    }
+}
+
+/// Whether the `answer` of a broker is there, and good, by the time that it may take.
+async fn answers(drained: &Shared<impl Future<Output = ()>>, answer: impl Future<Output = bool>) -> bool {
+    let is_over = async {
+        tokio::time::sleep(ANSWERS_WITHIN).await;
+        // While requests are in flight a broker may be busy with them.
+        if drained.peek().is_none() {
+            drained.clone().await;
+            tokio::time::sleep(ANSWERS_WITHIN).await;
+        }
+    };
+    tokio::select! {
+        is_good = answer => is_good,
+        () = is_over => false,
+    }
+}
+
+/// Waits for the end of background work; what hangs on a broker that is `away` is dropped, as it would be by a crash.
+async fn end_followers(followers: &mut JoinSet<()>, away: Absent) {
+    let ended = async { while followers.join_next().await.is_some() {} };
+    if !away.is_any() {
+        return ended.await;
+    }
+    if tokio::time::timeout(LAST_STEPS, ended).await.is_err() {
+        tracing::debug!("background work that waits for a broker is dropped");
+        followers.shutdown().await;
+    }
+}
+
+/// Lets clients read the ends of their calls, then closes what is still open: no command or query is in flight any more,
+/// and a client that does not read must not keep the outbox from its part of the grace period.
+async fn close_connections(servers: &mut JoinSet<()>, deadline: tokio::time::Instant) {
+    let left = deadline.saturating_duration_since(tokio::time::Instant::now());
+    let closed = async { while servers.join_next().await.is_some() {} };
+    if tokio::time::timeout(MAX_CLOSING.min(left / 2), closed).await.is_err() {
+        tracing::warn!("closing connections whose clients did not end their calls");
+        servers.shutdown().await;
+    }
+}
+
+/// Looks at the components of the node regularly and tells those who wait for changes.
+#[derive(Debug)]
+pub struct Monitor {
+    health: Arc<Health>,
+    door: HealthDoor,
+    context: Context,
+    recorder: PrometheusRecorder,
+    ready: Gauge,
+    log_position: Gauge,
+    durability: Gauge,
+    requirement: Option<DurabilityRequirement>,
+    found: Durability,
+    was_ready: Option<bool>,
+    /// What explains that the node is not ready, and is said elsewhere.
+    away: Away,
+}
+
+impl Monitor {
+    /// A monitor that has not looked yet, of a store that was `found` to be so durable.
+    #[must_use]
+    pub fn new(
+        context: &Context,
+        door: HealthDoor,
+        recorder: PrometheusRecorder,
+        found: Durability,
+        requirement: Option<DurabilityRequirement>,
+    ) -> Self {
+        let [ready, log_position, durability] = metrics::with_local_recorder(&recorder, || {
+            ["ordersystem_ready", "ordersystem_log_position", "ordersystem_durability"]
+                .map(|name| metrics::gauge!(name))
+        });
+        durability.set(found.level());
+        Self {
+            was_ready: None,
+            away: Away::default(),
+            health: Arc::clone(&context.health),
+            door,
+            context: context.clone(),
+            recorder,
+            ready,
+            log_position,
+            durability,
+            requirement,
+            found,
+        }
+    }
+
+    /// That the node is not ready while a broker is `away` is less than a warning.
+    #[must_use]
+    pub fn quiet_while(self, away: Away) -> Self {
+        Self { away, ..self }
+    }
+
+    /// Watches until the store turns out, when it is reached for the first time, to be less durable than required.
+    async fn watch(&mut self) -> NotDurable {
+        loop {
+            let report = self.look().await;
+            let is_ready = report.is_ready();
+            let found = self.context.store.durability();
+            let before = std::mem::replace(&mut self.found, found);
+            if found != before {
+                tracing::info!(
+                    durability = found.name(),
+                    before = before.name(),
+                    "what an acknowledged command survives"
+                );
+            }
+            // Settings that are changed later make the node refuse commands until they are put right.
+            if before == Durability::Unknown
+                && let Some(requirement) = &self.requirement
+                && let Err(not_durable) = requirement.holds(&*self.context.store)
+            {
+                return not_durable;
+            }
+            match self.was_ready.replace(is_ready) {
+                before if before == Some(is_ready) => {}
+                _ if is_ready => tracing::info!("the node is ready"),
+                None => tracing::info!(why = report.reasons(), "the node is not ready yet"),
+                Some(_) if self.away.why().is_some() => {
+                    tracing::info!(why = report.reasons(), "the node is not ready any more");
+                }
+                Some(_) => tracing::warn!(why = report.reasons(), "the node is not ready any more"),
+            }
+            // Until the node is ready for the first time, someone is waiting for that.
+            let pause = if is_ready { MONITOR_INTERVAL } else { MONITOR_INTERVAL / 10 };
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// Looks once.
+    async fn look(&mut self) -> HealthReport {
+        self.health.monitor_beat();
+        let report = self.health.report().await;
+        let is_ready = report.is_ready();
+        self.door.set_ready(is_ready).await;
+        self.ready.set(if is_ready { 1.0 } else { 0.0 });
+        // A store that does not answer, or panics, must not end the looking.
+        let head = AssertUnwindSafe(self.context.store.head()).catch_unwind();
+        if let Ok(Ok(Ok(head))) = tokio::time::timeout(HEAD_TIMEOUT, head).await {
+            #[allow(clippy::cast_precision_loss, reason = "a gauge; far below 2^52")]
+            self.log_position.set(head.0 as f64);
+        }
+        self.durability.set(self.context.store.durability().level());
+        self.context.mediator.publish_gauges();
+        self.context.admission.publish_gauges();
+        self.recorder.handle().run_upkeep();
+        report
+    }
+
+    /// Keeps telling whether the monitor itself still runs, until `stop`.
+    pub fn watch_liveness(&self, stop: CancellationToken) -> impl Future<Output = ()> + Send + 'static {
+        self.door.watch_liveness(Arc::clone(&self.health), stop)
+    }
+
+    /// Tells those who watch that the node is going, without looking at anything: that may take as long as a broker lets it wait.
+    async fn draining(&mut self) {
+        self.door.set_ready(false).await;
+        self.ready.set(0.0);
+    }
+
+    /// Whether the node was ready when it was last looked at.
+    const fn was_ready(&self) -> bool {
+        matches!(self.was_ready, Some(true))
+    }
+
+    async fn close(&mut self) {
+        self.door.close().await;
+    }
+}

@@ -1,0 +1,358 @@
+//! The composition root: the only place that constructs backends and knows which part gets which.
+
+mod backends;
+mod builder;
+mod cluster;
+mod health_checks;
+mod ids;
+pub mod lifecycle;
+mod listeners;
+mod log_tools;
+pub mod recovery;
+mod services;
+mod tls_check;
+
+use std::{
+    net::SocketAddr,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures_util::FutureExt as _;
+use tokio_util::sync::CancellationToken;
+
+use backends::Arrival;
+pub use backends::Backends;
+pub use builder::Setup;
+use ids::Numbers;
+use listeners::{Addresses, Listeners, bind, door_options, max_connections, server_options, warn_if_open};
+pub use log_tools::{copy, verify};
+use services::{Ground, Parts};
+use tls_check::TlsCheck;
+
+use crate::{
+    application::{admission::Admission, dead_letters::DeadLetters, fan_out::FanOut},
+    backends::embedded,
+    circuit_breaker::BreakerOptions,
+    config::{Config, NodeId, Persistence, TlsConfig, Transport},
+    domain::timestamp::Timestamp,
+    node::{
+        lifecycle::{DurabilityRequirement, Monitor, Node, RunError, Stop, Work},
+        recovery::{Alarms, RecoveryOptions, RecoveryService},
+    },
+    ports::{
+        clock::Clock,
+        event_store::{Durability, LogId},
+        health::Health,
+    },
+    server::{
+        Context, EventStreams, ServerInfo,
+        dispatch::Doors,
+        grpc::health::HealthDoor,
+        listener::{self, Ends},
+        tls::{Tls, TlsFiles},
+    },
+    telemetry,
+};
+
+/// Why the node did not start; one line for people.
+pub type StartError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Copies the data folder `dir` into `target`, whether or not a node uses it, and says on standard output what it holds.
+///
+/// # Errors
+/// One line that names the folder that it is about.
+pub fn backup(dir: &Path, target: &Path) -> Result<(), StartError> {
+    let done = embedded::backup::backup(dir, target)?;
+    println!("{}: a copy of {} up to position {}", target.display(), dir.display(), done.head);
+    Ok(())
+}
+
+/// A node that listens and serves.
+#[derive(Debug)]
+pub struct App {
+    node: Node,
+    addresses: Addresses,
+    scheme: &'static str,
+    /// Held to the end of the node.
+    _folder: Option<Arc<embedded::data_dir::DataDir>>,
+}
+
+impl App {
+    /// Starts the node that `config` describes.
+    ///
+    /// # Errors
+    /// One clear line: a backend that cannot be had, a port in use, a clock that is wrong.
+    pub async fn start(config: &Config) -> Result<Self, StartError> {
+        // Before any broker is waited for: a port in use is said at once, and the node answers how it is.
+        let listeners = bind(config)?;
+        let (backends, arrival) = Backends::begin(config).await?;
+        Self::start_on(listeners, config, Setup::new(backends), arrival).await
+    }
+
+    /// The same with backends and a clock of one's own.
+    ///
+    /// # Errors
+    /// As [`App::start`].
+    pub async fn start_with(config: &Config, backends: Backends, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
+        Self::start_as(config, Setup::new(backends).with_clock(clock)).await
+    }
+
+    /// The same with all that an embedding program brings along: handlers of its own, backends, a clock.
+    ///
+    /// # Errors
+    /// As [`App::start`]; for handlers whose names are none, or the same.
+    pub async fn start_as(config: &Config, setup: Setup) -> Result<Self, StartError> {
+        Self::start_on(bind(config)?, config, setup, std::future::ready(Ok(())).boxed()).await
+    }
+
+    async fn start_on(
+        listeners: Listeners,
+        config: &Config,
+        setup: Setup,
+        arrival: Arrival,
+    ) -> Result<Self, StartError> {
+        let handler_names = setup.handler_names()?;
+        let Setup { backends, clock, handlers, pace } = setup;
+        let required = config.require_durable.then_some(Durability::Machine);
+        let requirement = required.map(|required| {
+            let server = store_server(config);
+            DurabilityRequirement { required, persistence: backends.persistence, server }
+        });
+        if let Some(requirement) = &requirement {
+            requirement.holds(&*backends.store)?;
+        }
+        let (recorder, metrics) = telemetry::metrics_recorder()?;
+        let (backends, breakers) =
+            metrics::with_local_recorder(&recorder, || backends.guarded(breaker_options(config), required));
+        let stop = Stop::default();
+        let tls = config
+            .server
+            .tls
+            .as_ref()
+            .map(|files| metrics::with_local_recorder(&recorder, || Tls::load(tls_files(files))))
+            .transpose()?;
+        let addresses = listeners.addresses()?;
+        let address = addresses.main;
+        let info = Arc::new(server_info(config, &backends, &*clock));
+        let (ids, numbers) = ids::id_generator(config, &backends, &clock)?;
+        let ids = Arc::new(ids);
+        let ground = Ground {
+            config,
+            node: &info.node,
+            address,
+            backends: &backends,
+            breakers: &breakers,
+            ids: &ids,
+            clock: &clock,
+        };
+        let (membership, own_numbers) = match numbers {
+            Numbers::Leased(mark) => (Some(cluster::membership(&ground, mark, &handler_names)), None),
+            Numbers::Own(numbers) => (None, Some(numbers)),
+        };
+        let parts = metrics::with_local_recorder(&recorder, || {
+            announce(&info);
+            Parts::assemble(&ground, handlers, &stop.draining)
+        });
+        let mut checks = parts.checks(&ground);
+        if let Some(membership) = &membership {
+            let (status, is_cluster) = (membership.status(), config.cluster);
+            checks.push(Arc::new(health_checks::MembershipCheck { status, is_cluster }));
+        }
+        if let Some(tls) = &tls {
+            checks.push(Arc::new(TlsCheck(tls.clone())));
+        }
+        let progress = parts.projection.progress();
+        let max_in_flight = config.server.max_in_flight;
+        let fan_out = FanOut::new(Arc::clone(&backends.store));
+        let context = Context {
+            mediator: parts.mediator.clone(),
+            admission: metrics::with_local_recorder(&recorder, || Arc::new(Admission::new(max_in_flight))),
+            store: Arc::clone(&backends.store),
+            ids: Arc::clone(&ids),
+            cluster: Arc::new(cluster::reader(&ground, parts.projection.progress(), &handler_names)),
+            dead_letters: Arc::new(DeadLetters::new(Arc::clone(&backends.bus), handler_names)),
+            rebuilds: parts.projection.rebuilds(),
+            info,
+            health: Arc::new(Health::new(checks, stop.draining.clone())),
+            clock,
+            metrics,
+            draining: stop.draining.clone(),
+            fan_out: fan_out.clone(),
+            event_streams: EventStreams::new(
+                config.server.max_event_streams,
+                config.server.max_event_streams_per_connection,
+            ),
+        };
+        let recovery =
+            metrics::with_local_recorder(&recorder, || recovery(config, &context.health, parts.alarms.clone()));
+        let recovery = recovery.quiet_while(backends.away());
+        let (reporter, _) = tonic_health::server::health_reporter();
+        let doors = Doors::open(&context, reporter.clone(), &door_options(config))?;
+        let door = HealthDoor::new(reporter).await;
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let mut work = Work::default();
+        let options = server_options(config, context.info.max_connections, context.event_streams.clone(), pace);
+        let ends = Ends { announced: stop.draining.clone(), closed: stop.closing.clone() };
+        if let Some(tls) = &tls {
+            work.follow(tls.clone().keep_current(stop.ended.clone()));
+        }
+        let mut serve = |listener, doors| {
+            work.serve(listener::serve(listener, tls.clone(), doors, options.clone(), ends.clone()));
+        };
+        listeners.grpc.into_iter().for_each(|listener| serve(listener, doors.grpc_only()));
+        listeners.admin.into_iter().for_each(|listener| serve(listener, doors.for_operators()));
+        serve(listeners.main, doors);
+        arrival.await?;
+        let found = backends.store.durability();
+        if let Some(requirement) = &requirement {
+            // A store that has not been reached yet is held to it when it is.
+            requirement.holds(&*backends.store)?;
+        }
+        if let Some(membership) = &membership {
+            cluster::join(membership, &*backends.store).await?;
+        }
+        let monitor = Monitor::new(&context, door, recorder, found, requirement).quiet_while(backends.away());
+        // Before anything has news of its own.
+        say_listening(&context, scheme, addresses);
+        warn_if_open(config);
+        parts.run(&mut work, &stop);
+        if let Some(membership) = &membership {
+            work.follow(Arc::clone(membership).keep(move || progress.position(), stop.ended.clone()));
+        }
+        if let Some(numbers) = own_numbers {
+            work.follow(numbers.keep(Arc::clone(&ids), stop.ended.clone()));
+        }
+        work.follow(ids.keep_mark_ahead(stop.ended.clone(), backends.store_away()));
+        work.follow(recovery.run(stop.ended.clone()));
+        work.follow(fan_out.run(stop.ended.clone()));
+        work.follow(monitor.watch_liveness(stop.ended.clone()));
+        let grace = Duration::from_millis(config.server.shutdown_grace_ms);
+        let bus = Arc::clone(&backends.bus);
+        let node = Node { context, membership, bus, monitor, work, stop, grace };
+        Ok(Self { node, addresses, scheme, _folder: backends.folder })
+    }
+
+    /// Where the node listens.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.addresses.main
+    }
+
+    /// What to begin the URL of the node with: `http`, or `https` when it speaks TLS.
+    #[must_use]
+    pub const fn scheme(&self) -> &'static str {
+        self.scheme
+    }
+
+    /// The separate gRPC port, if there is one.
+    #[must_use]
+    pub const fn grpc_address(&self) -> Option<SocketAddr> {
+        self.addresses.grpc
+    }
+
+    /// What an acknowledged command survives, as found by now.
+    #[must_use]
+    pub fn durability(&self) -> Durability {
+        self.node.context.store.durability()
+    }
+
+    /// What the node is.
+    #[must_use]
+    pub fn info(&self) -> &ServerInfo {
+        &self.node.context.info
+    }
+
+    /// Runs until `shutdown` is cancelled, and then through an orderly shutdown.
+    ///
+    /// # Errors
+    /// [`RunError`] if that took longer than the grace period, or the node has ended by itself.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), RunError> {
+        self.node.run(shutdown).await
+    }
+}
+
+/// Where the log is kept, for people; `None` where that is no server.
+fn store_server(config: &Config) -> Option<String> {
+    match config.persistence {
+        Persistence::Redis => Some(config.redis.to_string()),
+        Persistence::Nats => Some(config.nats.to_string()),
+        Persistence::InMemory | Persistence::Embedded => None,
+    }
+}
+
+fn tls_files(config: &TlsConfig) -> TlsFiles {
+    let TlsConfig { cert, key, client_ca, client_crl } = config.clone();
+    TlsFiles { certificate: cert, key, client_ca, client_crl }
+}
+
+fn breaker_options(config: &Config) -> BreakerOptions {
+    BreakerOptions {
+        failures_to_open: config.breaker.failures,
+        successes_to_close: config.breaker.successes,
+        open_for: Duration::from_millis(config.breaker.open_ms),
+    }
+}
+
+fn recovery(config: &Config, health: &Arc<Health>, alarms: Arc<Alarms>) -> RecoveryService {
+    let interval = Duration::from_millis(config.recovery_interval_ms);
+    RecoveryService::new(Arc::clone(health), RecoveryOptions { interval, ..RecoveryOptions::default() }, alarms)
+}
+
+fn server_info(config: &Config, backends: &Backends, clock: &dyn Clock) -> ServerInfo {
+    ServerInfo {
+        node: node_name(config, backends),
+        is_cluster: config.cluster,
+        transport: backends.transport,
+        persistence: backends.persistence,
+        started_at: Timestamp::from_micros(clock.now_micros()),
+        started: Instant::now(),
+        max_message_bytes: config.server.max_message_bytes,
+        max_in_flight: config.server.max_in_flight,
+        max_concurrent_streams: config.server.max_concurrent_streams,
+        max_connections: max_connections(config),
+    }
+}
+
+/// The name of the node: as configured, else made up where others use the log too. Where it alone has its log, it is named after that on a bus
+/// that others use, and otherwise after its Snowflake numbers.
+fn node_name(config: &Config, backends: &Backends) -> String {
+    match &config.node.id {
+        NodeId::Named(name) => name.clone(),
+        NodeId::Auto if config.cluster || backends.is_shared => format!("node-{:08x}", fastrand::u32(..)),
+        NodeId::Auto => match backends.store.log_id() {
+            Some(LogId(log)) if config.transport != Transport::InMemory => format!("node-{log:08x}"),
+            _ => format!("node-{}-{}", config.node.identity.datacenter_id(), config.node.identity.worker_id()),
+        },
+    }
+}
+
+/// What the node is and where, for people.
+fn say_listening(context: &Context, scheme: &str, Addresses { main: address, grpc, admin }: Addresses) {
+    let info = &context.info;
+    tracing::info!(
+        version = crate::server::VERSION,
+        node = info.node,
+        mode = if info.is_cluster { "Cluster" } else { "Standalone" },
+        persistence = info.persistence,
+        transport = info.transport,
+        durability = context.store.durability().name(),
+        %address,
+        grpc_address = grpc.map(|address| address.to_string()),
+        admin_address = admin.map(|address| address.to_string()),
+        "{} is listening on {scheme}://{address}",
+        crate::server::SERVICE_NAME,
+    );
+}
+
+/// What the node is, where metrics are read.
+fn announce(info: &ServerInfo) {
+    let labels = [
+        ("version", crate::server::VERSION.to_owned()),
+        ("node", info.node.clone()),
+        ("persistence", info.persistence.to_owned()),
+        ("transport", info.transport.to_owned()),
+    ];
+    metrics::gauge!("ordersystem_info", &labels).set(1.0);
+}

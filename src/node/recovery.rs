@@ -1,0 +1,292 @@
+//! The recovery service: looks at every component again and again, and puts right what it can.
+//!
+//! Connections to brokers are made anew by the backends themselves as soon as that is possible. What is left for this service is what does
+//! not come back by itself: background work that has ended before its time ([`Supervised`]), and a circuit breaker that stays open although
+//! what is behind it works again. Between attempts at one component the pause grows, with jitter, so that nodes do not act in step.
+
+use std::{
+    future::Future,
+    panic::AssertUnwindSafe,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::{FutureExt as _, future::join_all};
+use metrics::{Counter, counter};
+use tokio::{
+    sync::{Notify, watch},
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    ports::health::{self, Condition, Health, HealthCheck},
+    telemetry::outage::Away,
+};
+
+/// How often the service shows that it lives.
+const BEAT: Duration = Duration::from_secs(1);
+
+/// How the recovery service works.
+#[derive(Clone, Copy, Debug)]
+pub struct RecoveryOptions {
+    /// How often each component is looked at while it is well.
+    pub interval: Duration,
+    /// The longest pause after the first failed repair; it doubles with each further one. The real pause is random, between half of it and all.
+    pub first_backoff: Duration,
+    /// What the pause does not grow beyond.
+    pub max_backoff: Duration,
+}
+
+impl Default for RecoveryOptions {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(30),
+            first_backoff: Duration::from_secs(1),
+            max_backoff: Duration::from_secs(60),
+        }
+    }
+}
+
+impl RecoveryOptions {
+    fn backoff(&self, failures: u32) -> Duration {
+        let doubled = self.first_backoff.saturating_mul(1 << failures.saturating_sub(1).min(16));
+        doubled.min(self.max_backoff).mul_f64(0.5 + 0.5 * fastrand::f64())
+    }
+}
+
+/// Watches the components of a node and repairs them.
+#[derive(Debug)]
+pub struct RecoveryService {
+    health: Arc<Health>,
+    patients: Vec<Patient>,
+    options: RecoveryOptions,
+    alarms: Arc<Alarms>,
+    away: Away,
+}
+
+/// A component, and what was done about it.
+#[derive(Debug)]
+struct Patient {
+    check: Arc<dyn HealthCheck>,
+    attempts: Counter,
+    recoveries: Counter,
+}
+
+impl Patient {
+    fn new(check: &Arc<dyn HealthCheck>) -> Self {
+        Self {
+            check: Arc::clone(check),
+            attempts: counter!("ordersystem_recovery_attempts_total", "component" => check.name()),
+            recoveries: counter!("ordersystem_recoveries_total", "component" => check.name()),
+        }
+    }
+}
+
+/// Tells the recovery service that something has just ended: it looks at every component at once.
+#[derive(Debug, Default)]
+pub struct Alarms(watch::Sender<()>);
+
+impl RecoveryService {
+    /// A service for what `health` looks at; wakes up early when `alarms` says so.
+    #[must_use]
+    pub fn new(health: Arc<Health>, options: RecoveryOptions, alarms: Arc<Alarms>) -> Self {
+        let patients = health.checks().iter().map(Patient::new).collect();
+        Self { health, patients, options, alarms, away: Away::default() }
+    }
+
+    /// What is unwell while a broker is `away` is no news.
+    #[must_use]
+    pub fn quiet_while(self, away: Away) -> Self {
+        Self { away, ..self }
+    }
+
+    /// Watches until `stop`.
+    pub async fn run(self, stop: CancellationToken) {
+        let components = join_all(self.patients.iter().map(|patient| self.watch(patient)));
+        tokio::select! {
+            _ = components => {}
+            () = self.beat() => {}
+            () = stop.cancelled() => {}
+        }
+    }
+
+    /// In the same task as the work: when that hangs, this stops.
+    async fn beat(&self) {
+        loop {
+            self.health.recovery_beat();
+            sleep(BEAT).await;
+        }
+    }
+
+    async fn watch(&self, patient: &Patient) {
+        let check = &patient.check;
+        let mut alarm = self.alarms.0.subscribe();
+        let mut failures = 0_u32;
+        loop {
+            // A node that has just started needs some time to get well by itself.
+            if failures == 0 {
+                tokio::select! {
+                    () = sleep(self.options.interval) => {}
+                    _ = alarm.changed() => {}
+                }
+            }
+            let found = health::look(check).await.finding;
+            if found.condition == Condition::Unhealthy {
+                failures = failures.saturating_add(1);
+                patient.attempts.increment(1);
+                let pause = self.options.backoff(failures);
+                let (component, why, pause_ms) = (check.name(), found.detail, pause.as_millis() as u64);
+                // What connects to a broker says by itself that it is away, and tries again.
+                match self.away.why() {
+                    None => tracing::warn!(component, why, failures, pause_ms, "trying to recover"),
+                    Some(_) => tracing::debug!(component, why, failures, pause_ms, "trying to recover"),
+                }
+                // One that takes too long is given up and tried again later.
+                let _ = timeout(self.options.interval, check.repair()).await;
+                sleep(pause).await;
+            } else if failures > 0 {
+                patient.recoveries.increment(1);
+                tracing::info!(component = check.name(), failures, "recovered");
+                failures = 0;
+            }
+        }
+    }
+}
+
+/// Background work that is started again when it has ended before its time, by a panic or otherwise.
+#[derive(Debug)]
+pub struct Supervised {
+    name: &'static str,
+    has_ended: AtomicBool,
+    why: Mutex<&'static str>,
+    restart: Notify,
+    alarms: Arc<Alarms>,
+}
+
+impl Supervised {
+    /// Work called `name` in logs, whose end is told to `alarms`.
+    #[must_use]
+    pub fn new(name: &'static str, alarms: Arc<Alarms>) -> Self {
+        Self { name, has_ended: AtomicBool::new(false), why: Mutex::new(""), restart: Notify::new(), alarms }
+    }
+
+    /// How it ended, if it has and is to be started again.
+    #[must_use]
+    pub fn end(&self) -> Option<&'static str> {
+        let why = || *self.why.lock().unwrap_or_else(PoisonError::into_inner);
+        self.has_ended.load(Ordering::Acquire).then(why)
+    }
+
+    /// Starts it again, if it has ended.
+    pub fn restart(&self) {
+        if self.has_ended.load(Ordering::Acquire) {
+            self.restart.notify_one();
+        }
+    }
+
+    /// Does the work that `start` begins, and begins it again whenever it has ended and [`Supervised::restart`] is called, until `stop`.
+    pub async fn run<F: Future<Output = ()>>(&self, start: impl Fn() -> F, stop: CancellationToken) {
+        loop {
+            let outcome = AssertUnwindSafe(async { start().await }).catch_unwind().await;
+            if stop.is_cancelled() {
+                return;
+            }
+            let why = if outcome.is_err() { "ended by a panic" } else { "has ended" };
+            tracing::error!(work = self.name, why, "background work is not running");
+            *self.why.lock().unwrap_or_else(PoisonError::into_inner) = why;
+            self.has_ended.store(true, Ordering::Release);
+            self.alarms.0.send_replace(());
+            tokio::select! {
+                () = self.restart.notified() => tracing::info!(work = self.name, "started again"),
+                () = stop.cancelled() => return,
+            }
+            self.has_ended.store(false, Ordering::Release);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU32;
+
+    use async_trait::async_trait;
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::ports::health::Finding;
+
+    /// A component that is well after so many repairs, and notes when it was repaired.
+    #[derive(Debug)]
+    struct Sick {
+        repairs_needed: AtomicU32,
+        repaired_at: Mutex<Vec<Instant>>,
+    }
+
+    #[async_trait]
+    impl HealthCheck for Sick {
+        fn name(&self) -> &'static str {
+            "patient"
+        }
+
+        fn needed_to_serve(&self) -> bool {
+            true
+        }
+
+        async fn look(&self) -> Finding {
+            if self.repairs_needed.load(Ordering::SeqCst) == 0 { Finding::healthy("") } else { Finding::unhealthy("") }
+        }
+
+        async fn repair(&self) {
+            self.repairs_needed.fetch_sub(1, Ordering::SeqCst);
+            self.repaired_at.lock().unwrap().push(Instant::now());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_broken_is_repaired_with_growing_pauses_until_it_is_well() {
+        let patient = Arc::new(Sick { repairs_needed: AtomicU32::new(5), repaired_at: Mutex::default() });
+        let checks = vec![Arc::clone(&patient) as Arc<dyn HealthCheck>];
+        let health = Arc::new(Health::new(checks, CancellationToken::new()));
+        let service = RecoveryService::new(health, RecoveryOptions::default(), Arc::default());
+        assert!(timeout(Duration::from_secs(600), service.run(CancellationToken::new())).await.is_err(), "runs on");
+        let repaired_at = patient.repaired_at.lock().unwrap().clone();
+        assert_eq!(repaired_at.len(), 5, "once well, nothing more is done");
+        for (failures, times) in repaired_at.windows(2).enumerate() {
+            let (pause, longest) = (times[1] - times[0], Duration::from_secs(1 << failures));
+            assert!(pause >= longest / 2 && pause <= longest + BEAT, "pause {failures}: {pause:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn work_that_panics_is_reported_at_once_and_started_again() {
+        let alarms = Arc::new(Alarms::default());
+        let mut alarm = alarms.0.subscribe();
+        let supervised = Arc::new(Supervised::new("work", Arc::clone(&alarms)));
+        let starts = Arc::new(AtomicU32::new(0));
+        let stop = CancellationToken::new();
+        let work = {
+            let (supervised, starts, stop) = (Arc::clone(&supervised), Arc::clone(&starts), stop.clone());
+            tokio::spawn(async move {
+                let start = || async {
+                    assert!(starts.fetch_add(1, Ordering::SeqCst) > 0, "the first time it goes wrong");
+                    std::future::pending().await
+                };
+                tokio::select! {
+                    () = supervised.run(start, stop.clone()) => {}
+                    () = stop.cancelled() => {}
+                }
+            })
+        };
+        alarm.changed().await.unwrap();
+        assert_eq!(supervised.end(), Some("ended by a panic"));
+        supervised.restart();
+        sleep(BEAT).await;
+        assert_eq!((supervised.end(), starts.load(Ordering::SeqCst)), (None, 2));
+        stop.cancel();
+        work.await.unwrap();
+    }
+}

@@ -1,0 +1,177 @@
+//! The parts between the doors and the backends.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
+
+use tokio_util::sync::CancellationToken;
+
+use super::{Backends, backends::Breakers, health_checks};
+use crate::{
+    application::{
+        Handlers, Mediator, command_handler::CommandHandler, ids::IdHandler, order_cache::OrderCacheBounds,
+        order_repository::Orders, permits::Permits, pipeline::Pipeline, queries::QueryHandler,
+        shared_cache::SharedCache,
+    },
+    config::Config,
+    id_generator::IdGenerator,
+    node::{
+        lifecycle::{Stop, Work},
+        recovery::{Alarms, Supervised},
+    },
+    ports::{clock::Clock, health::HealthCheck},
+    processors::{
+        handlers::{EventHandler, Subscription, SubscriptionOptions, SubscriptionParts},
+        outbox::{OutboxMeter, OutboxOptions, OutboxParts, OutboxRelay},
+        projections::{LogWatcher, OrderProjection},
+    },
+};
+
+/// What all parts of a node stand on.
+#[derive(Clone, Copy)]
+pub(super) struct Ground<'a> {
+    pub config: &'a Config,
+    /// The name of the node.
+    pub node: &'a str,
+    /// Where it listens.
+    pub address: SocketAddr,
+    pub backends: &'a Backends,
+    pub breakers: &'a Breakers,
+    pub ids: &'a Arc<IdGenerator>,
+    pub clock: &'a Arc<dyn Clock>,
+}
+
+/// The parts between the doors and the backends.
+pub(super) struct Parts {
+    pub mediator: Mediator,
+    pub alarms: Arc<Alarms>,
+    pub projection: OrderProjection,
+    projection_work: Arc<Supervised>,
+    relay: OutboxRelay,
+    relay_work: Arc<Supervised>,
+    outbox_meter: Arc<OutboxMeter>,
+    subscriptions: Vec<(Subscription, Arc<Supervised>)>,
+}
+
+impl Parts {
+    pub fn assemble(ground: &Ground<'_>, handlers: Vec<Arc<dyn EventHandler>>, draining: &CancellationToken) -> Self {
+        let Ground { config, node, backends, breakers, ids, clock, .. } = *ground;
+        let store = &backends.store;
+        let shared =
+            backends.cache.as_ref().map(|cache| SharedCache::new(Arc::clone(cache), Arc::clone(&breakers.cache)));
+        let bounds = OrderCacheBounds { orders: config.cached_orders, bytes: config.cache_mib << 20 };
+        let orders = Arc::new(Orders::new(Arc::clone(store), bounds).sharing(shared));
+        let mut projection = OrderProjection::new(Arc::clone(store), Arc::clone(&backends.read_model));
+        if backends.is_shared {
+            projection = projection.watched_by(Arc::clone(&orders) as Arc<dyn LogWatcher>);
+        }
+        let permits = Arc::new(Permits::new(config.server.max_in_flight, draining.clone()));
+        let mediated = Handlers {
+            commands: CommandHandler::new(Arc::clone(store), Arc::clone(&orders), Arc::clone(ids), Arc::clone(clock)),
+            queries: QueryHandler::new(
+                Arc::clone(store),
+                orders,
+                Arc::clone(&backends.read_model),
+                projection.progress(),
+                Arc::clone(&permits),
+            ),
+            ids: IdHandler::new(Arc::clone(ids), Arc::clone(&permits)),
+        };
+        let request_timeout = Duration::from_millis(config.server.request_timeout_ms);
+        let outbox = OutboxOptions {
+            batch_size: config.outbox.batch_size,
+            scan_interval: Duration::from_millis(config.outbox.scan_interval_ms),
+        };
+        let outbox_parts = OutboxParts {
+            store: Arc::clone(store),
+            bus: Arc::clone(&backends.bus),
+            consumers: handlers.iter().map(|handler| handler.name().to_owned()).collect(),
+            checkpoints: Arc::clone(&backends.checkpoints),
+            leases: Arc::clone(&backends.leases),
+            node: node.to_owned(),
+        };
+        let relay = OutboxRelay::new(outbox_parts, outbox);
+        let alarms = Arc::new(Alarms::default());
+        let pipeline = Pipeline::new(request_timeout, permits).quiet_while(backends.away());
+        Self {
+            mediator: Mediator::new(mediated, pipeline),
+            projection,
+            projection_work: Arc::new(Supervised::new("projection", Arc::clone(&alarms))),
+            outbox_meter: relay.meter(Arc::clone(clock)),
+            relay,
+            relay_work: Arc::new(Supervised::new("outbox", Arc::clone(&alarms))),
+            subscriptions: subscriptions(ground, handlers, &alarms),
+            alarms,
+        }
+    }
+
+    pub fn checks(&self, ground: &Ground<'_>) -> Vec<Arc<dyn HealthCheck>> {
+        let Ground { backends, ids, .. } = *ground;
+        let breakers = ground.breakers.clone();
+        let store = || Arc::clone(&backends.store);
+        let mut in_use = vec![breakers.store, breakers.transport];
+        let cache: Option<Arc<dyn HealthCheck>> = backends.cache.as_ref().map(|cache| {
+            in_use.push(Arc::clone(&breakers.cache));
+            Arc::new(health_checks::CacheCheck { cache: Arc::clone(cache), breaker: breakers.cache }) as _
+        });
+        let mut checks: Vec<Arc<dyn HealthCheck>> = vec![
+            Arc::new(health_checks::StoreCheck(store())),
+            Arc::new(health_checks::TransportCheck(Arc::clone(&backends.bus))),
+            Arc::new(health_checks::BreakerCheck(in_use)),
+            Arc::new(health_checks::OutboxCheck {
+                status: self.relay.status(),
+                meter: Arc::clone(&self.outbox_meter),
+                work: Arc::clone(&self.relay_work),
+            }),
+            Arc::new(health_checks::ProjectionCheck {
+                progress: self.projection.progress(),
+                read_model: Arc::clone(&backends.read_model),
+                store: store(),
+                start_head: AtomicU64::new(0),
+                work: Arc::clone(&self.projection_work),
+            }),
+            Arc::new(health_checks::SubscriptionCheck {
+                subscriptions: self.subscriptions.iter().map(|(one, work)| (one.status(), Arc::clone(work))).collect(),
+                bus: Arc::clone(&backends.bus),
+            }),
+            Arc::new(health_checks::IdCheck(Arc::clone(ids))),
+        ];
+        checks.extend(cache);
+        checks
+    }
+
+    pub fn run(self, work: &mut Work, stop: &Stop) {
+        let (projection, projecting, ended) = (self.projection, self.projection_work, stop.ended.clone());
+        work.follow(async move { projecting.run(|| projection.run(ended.clone()), ended.clone()).await });
+        let (relay, relaying, flush, given_up) =
+            (self.relay, self.relay_work, stop.flushing.clone(), stop.given_up.clone());
+        work.relay(async move {
+            relaying.run(|| relay.run_until(flush.clone(), given_up.clone()), flush.clone()).await;
+        });
+        work.follow(self.outbox_meter.run(stop.ended.clone()));
+        for (subscription, handling) in self.subscriptions {
+            let ended = stop.ended.clone();
+            work.follow(async move { handling.run(|| subscription.run(ended.clone()), ended.clone()).await });
+        }
+    }
+}
+
+/// One for each handler.
+fn subscriptions(
+    ground: &Ground<'_>,
+    handlers: Vec<Arc<dyn EventHandler>>,
+    alarms: &Arc<Alarms>,
+) -> Vec<(Subscription, Arc<Supervised>)> {
+    let Ground { config, node, backends, .. } = *ground;
+    let options = SubscriptionOptions { max_attempts: config.consumer.max_attempts, ..SubscriptionOptions::default() };
+    let parts = SubscriptionParts {
+        bus: Arc::clone(&backends.bus),
+        leases: Arc::clone(&backends.bus_leases),
+        node: node.to_owned(),
+    };
+    let supervised = || Arc::new(Supervised::new("subscription", Arc::clone(alarms)));
+    let subscription = |handler| (Subscription::new(parts.clone(), handler, options), supervised());
+    handlers.into_iter().map(subscription).collect()
+}

@@ -1,0 +1,180 @@
+//! Leases: one owner at a time, with a fencing token.
+//!
+//! A lease saves work: it keeps nodes from doing the same thing twice. It does not make work safe, since an owner that was paused may
+//! wake up after its lease has passed on. What it writes must be conditional on the fencing token (see [`crate::ports::checkpoint_store`]) or
+//! on something else that is checked by the store written to.
+//!
+//! What every backend guarantees, held by one contract suite:
+//! - **One owner**: of any number of holders that race for a free lease exactly one gets it.
+//! - **Growing tokens**: every successful [`LeaseStore::acquire`] is a new ownership with a token above all earlier ones of that name,
+//!   after expiry and release as well, for as long as the backend keeps its data.
+//! - **Expiry**: an owner that does not renew in time loses the lease, and cannot renew it any more, even if nobody else took it.
+
+use std::{fmt, time::Duration};
+
+use async_trait::async_trait;
+use tokio::time::Instant;
+
+use crate::ports::checkpoint_store::{MAX_NAME_CHARS, is_valid_name};
+
+/// The shortest time to live of a lease.
+pub const MIN_TTL: Duration = Duration::from_millis(10);
+/// The longest time to live of a lease.
+pub const MAX_TTL: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// For how long a node owns the work that it does alone (see [`keep`]): the longest time for which nobody does it after a crash.
+pub const WORK_TTL: Duration = Duration::from_secs(6);
+/// How often the owner of such work renews its lease.
+const RENEW_EVERY: Duration = Duration::from_secs(2);
+/// How often a node that stands by asks whether it may take over.
+pub const STANDBY_LOOK: Duration = Duration::from_secs(1);
+/// The pause before a renewal that failed is tried again.
+const RENEW_AGAIN: Duration = Duration::from_millis(250);
+
+/// One ownership.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// What is owned.
+    pub name: String,
+    /// By whom.
+    pub holder: String,
+    /// Grows with every ownership of this name.
+    pub fencing_token: u64,
+    /// The moment by this process's monotonic clock from which the owner must no longer count on the lease. Reckoned from before the
+    /// store was asked, hence never later than the store's own expiry.
+    pub expires_at: Instant,
+}
+
+/// Who owns a lease now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseOwner {
+    /// The name that the owner acquired it under.
+    pub holder: String,
+    /// The token of this ownership.
+    pub fencing_token: u64,
+}
+
+/// Why a lease operation failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LeaseError {
+    /// The lease has expired, was released, or was acquired again since: what the caller holds is worth nothing.
+    Lost,
+    /// The name or holder is not 1 to 128 allowed characters, or the time to live is not between [`MIN_TTL`] and [`MAX_TTL`].
+    Invalid(&'static str),
+    /// Out of reach or overloaded; it is not known whether anything changed. Trying again helps.
+    Unavailable(String),
+}
+
+/// Checks what every backend checks before an acquire.
+///
+/// # Errors
+/// [`LeaseError::Invalid`] for a `name` that is not one ([`is_valid_name`]), a `holder` that is not 1 to 128 visible ASCII characters, or a
+/// `ttl` out of bounds.
+pub fn validate(name: &str, holder: &str, ttl: Duration) -> Result<(), LeaseError> {
+    validate_name(name)?;
+    if !(1..=MAX_NAME_CHARS).contains(&holder.len()) || !holder.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(LeaseError::Invalid("a holder is 1 to 128 visible ASCII characters"));
+    }
+    validate_ttl(ttl)
+}
+
+/// Checks the name of a lease.
+///
+/// # Errors
+/// [`LeaseError::Invalid`].
+pub fn validate_name(name: &str) -> Result<(), LeaseError> {
+    if is_valid_name(name) {
+        Ok(())
+    } else {
+        Err(LeaseError::Invalid("a name is 1 to 128 ASCII letters, digits, '-' and '_'"))
+    }
+}
+
+/// Checks a time to live.
+///
+/// # Errors
+/// [`LeaseError::Invalid`].
+pub fn validate_ttl(ttl: Duration) -> Result<(), LeaseError> {
+    if (MIN_TTL..=MAX_TTL).contains(&ttl) {
+        Ok(())
+    } else {
+        Err(LeaseError::Invalid("a time to live is 10 ms to 24 h"))
+    }
+}
+
+/// Grants leases. See the module for what every backend guarantees.
+#[async_trait]
+pub trait LeaseStore: fmt::Debug + Send + Sync + 'static {
+    /// Makes `holder` the owner of `name` for `ttl`; `None` if another holder owns it.
+    ///
+    /// A holder that owns it already gets it again, always as a new ownership with a new token; its earlier [`Lease`] is lost. So a node
+    /// that was restarted under its old name need not wait, and shuts out whatever is left of its former self.
+    ///
+    /// # Errors
+    /// [`LeaseError::Invalid`], [`LeaseError::Unavailable`].
+    async fn acquire(&self, name: &str, holder: &str, ttl: Duration) -> Result<Option<Lease>, LeaseError>;
+
+    /// Lets the owner keep `lease` for `ttl` from now, under the same token.
+    ///
+    /// # Errors
+    /// [`LeaseError::Lost`] if it is not the owner's any more; [`LeaseError::Invalid`], [`LeaseError::Unavailable`].
+    async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<Lease, LeaseError>;
+
+    /// Gives `lease` up, so that the next owner need not wait for it to expire.
+    ///
+    /// # Errors
+    /// [`LeaseError::Lost`] if it is not the owner's any more: nothing changes; [`LeaseError::Unavailable`].
+    async fn release(&self, lease: &Lease) -> Result<(), LeaseError>;
+
+    /// Who owns `name`, if anyone does. Old news as soon as it is returned: to be shown, not to be acted on.
+    ///
+    /// # Errors
+    /// [`LeaseError::Invalid`], [`LeaseError::Unavailable`].
+    async fn holder(&self, name: &str) -> Result<Option<LeaseOwner>, LeaseError>;
+}
+
+/// Renews `lease` every few seconds, for [`WORK_TTL`] each time, until it is lost; answers why. A store that is out of reach is asked again
+/// for as long as the lease is still in force. Run it beside the work, and end the work with it.
+pub async fn keep(store: &dyn LeaseStore, lease: &Lease) -> LeaseError {
+    let mut expires_at = lease.expires_at;
+    let mut pause = RENEW_EVERY;
+    loop {
+        tokio::time::sleep(pause).await;
+        pause = match tokio::time::timeout_at(expires_at, store.renew(lease, WORK_TTL)).await {
+            Ok(Ok(renewed)) => {
+                expires_at = renewed.expires_at;
+                RENEW_EVERY
+            }
+            Ok(Err(error @ LeaseError::Unavailable(_))) if Instant::now() + RENEW_AGAIN >= expires_at => return error,
+            Ok(Err(LeaseError::Unavailable(_))) => RENEW_AGAIN,
+            Ok(Err(error)) => return error,
+            Err(_) => return LeaseError::Unavailable("a renewal was not answered in time".to_owned()),
+        };
+    }
+}
+
+/// In words for the operator, why `lease` was lost; `error` is what [`keep`] said.
+pub async fn why_lost(store: &dyn LeaseStore, lease: &Lease, error: LeaseError) -> String {
+    let now = match error {
+        LeaseError::Lost => store.holder(&lease.name).await.ok().flatten(),
+        _ => return error.to_string(),
+    };
+    match now {
+        Some(owner) if owner.holder == lease.holder && owner.fencing_token > lease.fencing_token => {
+            format!("another node has the same name, {}", lease.holder)
+        }
+        _ => error.to_string(),
+    }
+}
+
+impl fmt::Display for LeaseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lost => f.write_str("the lease is lost"),
+            Self::Invalid(rule) => f.write_str(rule),
+            Self::Unavailable(why) => write!(f, "the lease store is unavailable: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for LeaseError {}

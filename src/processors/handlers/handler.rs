@@ -1,0 +1,133 @@
+//! What embedders write: a handler of events.
+
+use bytes::Bytes;
+use prost::Message as _;
+
+use crate::{
+    ports::{
+        checkpoint_store::is_valid_name,
+        message_bus::{EventId, Message},
+    },
+    proto::catga::events::v1::OrderEvent,
+};
+
+/// What the lease of a handler is called: this and the handler's name.
+const LEASE_PREFIX: &str = "subscription-";
+
+/// What a subscriber does with an event. Handle each order's events idempotently: delivery is at least once.
+#[async_trait::async_trait]
+pub trait EventHandler: Send + Sync + 'static {
+    /// The name of its consumer on the bus, of its dead letters, its lease and its metrics; never change it. 1 to 115 ASCII letters, digits,
+    /// `-` and `_`.
+    fn name(&self) -> &str;
+
+    /// Deals with one event. Dropped when it takes longer than [`super::SubscriptionOptions::handler_timeout`]; a panic counts as
+    /// [`HandlerError::Retry`].
+    ///
+    /// # Errors
+    /// [`HandlerError`] says what to do with the event.
+    async fn handle(&self, event: &ReceivedEvent) -> Result<(), HandlerError>;
+}
+
+/// Why an event was not dealt with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HandlerError {
+    /// Not now: try again later.
+    Retry(String),
+    /// Never: move it to the dead letters at once.
+    Reject(String),
+}
+
+impl HandlerError {
+    /// The reason, in the words of the handler.
+    #[must_use]
+    pub fn reason(&self) -> &str {
+        match self {
+            Self::Retry(reason) | Self::Reject(reason) => reason,
+        }
+    }
+}
+
+impl From<prost::DecodeError> for HandlerError {
+    fn from(error: prost::DecodeError) -> Self {
+        Self::Reject(format!("the event cannot be decoded: {error}"))
+    }
+}
+
+/// An event as a handler gets it.
+#[derive(Clone, Debug)]
+pub struct ReceivedEvent {
+    pub(super) message: Message,
+    pub(super) attempt: u32,
+    pub(super) replayed: bool,
+}
+
+impl ReceivedEvent {
+    /// Its stable id, written out `<order number>-<revision>`.
+    #[must_use]
+    pub const fn event_id(&self) -> EventId {
+        self.message.event_id()
+    }
+
+    /// The order that changed.
+    #[must_use]
+    pub const fn order_number(&self) -> u64 {
+        self.message.key
+    }
+
+    /// Its place in the history of its order: 1, 2, 3 …
+    #[must_use]
+    pub const fn revision(&self) -> u64 {
+        self.message.sequence
+    }
+
+    /// Its place in the log.
+    #[must_use]
+    pub const fn position(&self) -> u64 {
+        self.message.position
+    }
+
+    /// Its type, such as `OrderPaid`.
+    #[must_use]
+    pub fn kind(&self) -> &str {
+        &self.message.kind
+    }
+
+    /// The encoded event, exactly as the log holds it.
+    #[must_use]
+    pub const fn payload(&self) -> &Bytes {
+        &self.message.payload
+    }
+
+    /// Which try this is, from 1.
+    #[must_use]
+    pub const fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// It was a dead letter: later events of its order may have been handled before.
+    #[must_use]
+    pub const fn replayed(&self) -> bool {
+        self.replayed
+    }
+
+    /// Decodes the payload, anew with every call.
+    ///
+    /// # Errors
+    /// `DecodeError` if it is not an event; by `?` it becomes [`HandlerError::Reject`].
+    pub fn decode(&self) -> Result<OrderEvent, prost::DecodeError> {
+        OrderEvent::decode(self.message.payload.clone())
+    }
+}
+
+/// The name of the lease under which the handler `name` runs.
+#[must_use]
+pub fn lease_name(name: &str) -> String {
+    format!("{LEASE_PREFIX}{name}")
+}
+
+/// Whether `name` can name a handler: see [`EventHandler::name`].
+#[must_use]
+pub fn is_valid_handler_name(name: &str) -> bool {
+    !name.is_empty() && is_valid_name(&lease_name(name))
+}

@@ -1,0 +1,54 @@
+//! A batch while it is worked on.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::ports::message_bus::{BusError, Consumer, Delivery, Receipt};
+
+/// The deliveries of one batch that are being worked on.
+pub(super) struct InHand<'a> {
+    pub(super) consumer: &'a dyn Consumer,
+    pub(super) batch: &'a [Delivery],
+    /// Dealt with, not acknowledged yet.
+    pub(super) done: Vec<Receipt>,
+    /// The orders of which an event was given back, and with it all later ones.
+    taken_back: Vec<u64>,
+    /// When the wait for the rest of the batch began.
+    since: Instant,
+}
+
+impl<'a> InHand<'a> {
+    pub(super) fn new(consumer: &'a dyn Consumer, batch: &'a [Delivery]) -> Self {
+        let done = Vec::with_capacity(batch.len());
+        Self { consumer, batch, done, taken_back: Vec::new(), since: Instant::now() }
+    }
+
+    pub(super) fn is_taken_back(&self, delivery: &Delivery) -> bool {
+        self.taken_back.contains(&delivery.message.key)
+    }
+
+    /// With a slow handler, tells the bus in good time that the batch from `index` on is still worked on, and what is done.
+    pub(super) async fn keep(&mut self, index: usize) -> Result<(), BusError> {
+        if self.since.elapsed() < self.consumer.ack_wait() / 4 {
+            return Ok(());
+        }
+        self.ack_done().await?;
+        self.since = Instant::now();
+        let rest: Vec<_> = self.batch[index..].iter().map(|delivery| delivery.receipt).collect();
+        self.consumer.extend(&rest).await
+    }
+
+    pub(super) async fn ack_done(&mut self) -> Result<(), BusError> {
+        if !self.done.is_empty() {
+            self.consumer.ack(&self.done).await?;
+            self.done.clear();
+        }
+        Ok(())
+    }
+
+    pub(super) async fn retry(&mut self, delivery: &Delivery, after: Duration) -> Result<(), BusError> {
+        self.taken_back.push(delivery.message.key);
+        self.consumer.retry(delivery.receipt, after).await
+    }
+}

@@ -1,0 +1,366 @@
+//! Subscriptions: run an [`EventHandler`] over what the message bus delivers.
+//!
+//! An event is handled at least once, and the events of one order in their order. A handler that fails is tried again after a growing
+//! delay; meanwhile the other orders go on and the later events of the same order wait. An event that fails for good goes to the dead
+//! letters of its handler, **and the later events of its order go on without it**: a handler that cannot live with a gap looks at
+//! [`ReceivedEvent::revision`].
+//!
+//! A subscription remembers the last revisions that it handled of as many orders as [`SubscriptionOptions::remembered_orders`], and
+//! passes over what comes again. The memory is that of the process: after a restart an event may be handled again.
+//!
+//! **One node at a time** runs a handler, under the lease `subscription-<name>`; the others stand by and take over within seconds when the
+//! owner stops or dies. The lease lives where the bus is, since what it guards is the consumer on that bus: nodes with logs of their own on
+//! one bus share their handlers, too. It only keeps nodes from taking the consumer from each other; that a name has one live consumer is
+//! held by the bus. Whatever is out of reach is tried again for as long as the node runs.
+
+use std::{
+    future::Future,
+    panic::AssertUnwindSafe,
+    pin::pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use futures_util::FutureExt as _;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    ports::{
+        lease_store::{self, Lease, LeaseStore, STANDBY_LOOK, WORK_TTL},
+        message_bus::{BusError, Delivery, MessageBus},
+    },
+    telemetry::outage::{Away, Outage},
+};
+
+mod handler;
+mod in_hand;
+mod order_event_logger;
+mod remembered;
+mod status;
+#[cfg(test)]
+mod tests;
+
+pub use handler::{EventHandler, HandlerError, ReceivedEvent, is_valid_handler_name, lease_name};
+use in_hand::InHand;
+pub use order_event_logger::OrderEventLogger;
+use remembered::RememberedRevisions;
+pub use status::{LastError, Role, SubscriptionStatus};
+
+/// The longest pause before a bus or a lease store that was out of reach is tried again.
+const MAX_RECONNECT_PAUSE: Duration = Duration::from_secs(5);
+/// How long the lease store may take to answer before the try counts as failed, and a stop goes on without its answer.
+const LEASE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How a subscription works.
+#[derive(Clone, Copy, Debug)]
+pub struct SubscriptionOptions {
+    /// How many events are fetched and acknowledged at once; at least 1.
+    pub batch_size: usize,
+    /// After how many failed tries an event goes to the dead letters; at least 1.
+    pub max_attempts: u32,
+    /// The longest delay before the second try. It doubles with each further one; the real delay is random, between half of it and all.
+    pub first_backoff: Duration,
+    /// What the delay does not grow beyond, for the handler's retries and the bus's alike.
+    pub max_backoff: Duration,
+    /// How long a handler may take for one event. No more than half of the bus's ack-wait counts.
+    pub handler_timeout: Duration,
+    /// Of how many orders the last revisions are remembered at least; at least 1. About 200 bytes each.
+    pub remembered_orders: usize,
+}
+
+impl Default for SubscriptionOptions {
+    fn default() -> Self {
+        Self {
+            batch_size: 256,
+            max_attempts: 8,
+            first_backoff: Duration::from_millis(100),
+            max_backoff: Duration::from_secs(30),
+            handler_timeout: Duration::from_secs(10),
+            remembered_orders: 65_536,
+        }
+    }
+}
+
+impl SubscriptionOptions {
+    /// The delay after `failures` failures in a row (from 1): exponential, bounded, jittered so that many do not return at once.
+    fn backoff(&self, failures: u32) -> Duration {
+        let doubled =
+            self.first_backoff.saturating_mul(1_u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX));
+        doubled.min(self.max_backoff).mul_f64(0.5 + 0.5 * fastrand::f64())
+    }
+}
+
+/// What a subscription works with.
+#[derive(Clone, Debug)]
+pub struct SubscriptionParts {
+    /// Where events come from.
+    pub bus: Arc<dyn MessageBus>,
+    /// Who may run which handler: leases among all nodes that use the bus.
+    pub leases: Arc<dyn LeaseStore>,
+    /// The name of this node, for the lease.
+    pub node: String,
+}
+
+/// One handler on the bus.
+pub struct Subscription {
+    parts: SubscriptionParts,
+    handler: Arc<dyn EventHandler>,
+    options: SubscriptionOptions,
+    status: Arc<SubscriptionStatus>,
+    remembered: Mutex<RememberedRevisions>,
+}
+
+/// Whether to go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    Continue,
+    Stop,
+}
+
+/// How a turn of running the handler ended.
+enum Turn {
+    /// It was asked to stop.
+    Stopped,
+    /// Another node runs the handler, if it is known which.
+    StandBy(Option<String>),
+    /// Something failed.
+    Failed(String),
+}
+
+/// Notes the end of a subscription, however it comes.
+struct EndNote(Arc<SubscriptionStatus>);
+
+impl Drop for EndNote {
+    fn drop(&mut self) {
+        self.0.play(Role::Ended);
+    }
+}
+
+impl Subscription {
+    /// A subscription that does nothing until it is [`run`](Self::run).
+    #[must_use]
+    pub fn new(parts: SubscriptionParts, handler: Arc<dyn EventHandler>, options: SubscriptionOptions) -> Self {
+        let remembered = Mutex::new(RememberedRevisions::new(options.remembered_orders));
+        let status = Arc::new(SubscriptionStatus::of(handler.name()));
+        Self { parts, handler, options, status, remembered }
+    }
+
+    /// How it is doing; stays readable after its end.
+    #[must_use]
+    pub fn status(&self) -> Arc<SubscriptionStatus> {
+        self.status.clone()
+    }
+
+    /// Handles events, whenever no other node does, until `stop` is cancelled; the event in hand is finished first. Errors of the bus and of
+    /// the lease store are waited out.
+    pub async fn run(&self, stop: CancellationToken) {
+        let _ended = EndNote(self.status());
+        let bus = Arc::clone(&self.parts.bus);
+        let outage = Outage::while_not(Away::new(move || bus.unreachable()));
+        let mut failures = 0;
+        loop {
+            let received_before = self.status.received();
+            let pause = match self.take_turn(&stop).await {
+                Turn::Stopped => return,
+                Turn::StandBy(owner) => {
+                    failures = 0;
+                    outage.works();
+                    self.status.play(Role::StandingBy(owner));
+                    STANDBY_LOOK
+                }
+                Turn::Failed(reason) => {
+                    // A connection that worked for a while starts over with a short delay.
+                    failures = if self.status.received() > received_before { 1 } else { failures + 1 };
+                    let delay = self.options.backoff(failures).min(MAX_RECONNECT_PAUSE);
+                    if failures == 1 {
+                        outage.works();
+                    }
+                    if let Some(unsaid) = outage.failed(&reason) {
+                        let handler = self.handler.name();
+                        tracing::warn!(handler, reason, unsaid, "the subscription cannot work, it is tried again");
+                    }
+                    self.status.failed(reason.clone());
+                    self.status.play(Role::Failing(reason));
+                    delay
+                }
+            };
+            if or_stop(&stop, sleep(pause)).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Runs the handler if the lease is to be had, for as long as it is.
+    async fn take_turn(&self, stop: &CancellationToken) -> Turn {
+        if stop.is_cancelled() {
+            return Turn::Stopped;
+        }
+        let (leases, name) = (Arc::clone(&self.parts.leases), lease_name(self.handler.name()));
+        // Not given up halfway: the lease might have been granted.
+        let lease = match timeout(LEASE_TIMEOUT, leases.acquire(&name, &self.parts.node, WORK_TTL)).await {
+            Ok(Ok(Some(lease))) => lease,
+            Ok(Ok(None)) => {
+                let owner = timeout(LEASE_TIMEOUT, leases.holder(&name)).await;
+                return Turn::StandBy(owner.ok().and_then(Result::ok).flatten().map(|owner| owner.holder));
+            }
+            Ok(Err(error)) => return Turn::Failed(error.to_string()),
+            Err(_) => return Turn::Failed("the lease store does not answer".to_owned()),
+        };
+        let turn = self.receive_under(&*leases, &lease, stop).await;
+        // Whoever stands by need not wait for the lease to expire. If that fails, it will expire.
+        let _ = timeout(LEASE_TIMEOUT, leases.release(&lease)).await;
+        turn
+    }
+
+    /// Receives until `stop`, an error, or the loss of the lease.
+    async fn receive_under(&self, leases: &dyn LeaseStore, lease: &Lease, stop: &CancellationToken) -> Turn {
+        let own_stop = stop.child_token();
+        let mut receiving = pin!(self.receive(&own_stop));
+        let received = tokio::select! {
+            received = &mut receiving => received,
+            error = lease_store::keep(leases, lease) => {
+                own_stop.cancel();
+                // The event in hand is finished: the next owner may be at it already, and handling is at least once.
+                let _ = receiving.await;
+                return Turn::Failed(lease_store::why_lost(leases, lease, error).await);
+            }
+        };
+        match received {
+            Ok(()) => Turn::Stopped,
+            Err(error) => Turn::Failed(format!("message bus: {error}")),
+        }
+    }
+
+    fn remembered(&self) -> MutexGuard<'_, RememberedRevisions> {
+        self.remembered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Receives from one consumer until `stop` or an error. What was not acknowledged then comes again, and is remembered.
+    async fn receive(&self, stop: &CancellationToken) -> Result<(), BusError> {
+        let handler = self.handler.clone();
+        let bus = Arc::clone(&self.parts.bus);
+        let Some(consumer) = or_stop(stop, bus.consumer(handler.name())).await.transpose()? else {
+            return Ok(());
+        };
+        self.status.play(Role::Active);
+        loop {
+            let next_batch = consumer.next_batch(self.options.batch_size);
+            let Some(batch) = or_stop(stop, next_batch).await.transpose()? else {
+                return Ok(());
+            };
+            self.status.add_received(batch.len());
+            let mut in_hand = InHand::new(&*consumer, &batch);
+            let next = self.handle_batch(&mut in_hand, &batch, stop).await?;
+            in_hand.ack_done().await?;
+            if next == Next::Stop {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn handle_batch(
+        &self,
+        in_hand: &mut InHand<'_>,
+        batch: &[Delivery],
+        stop: &CancellationToken,
+    ) -> Result<Next, BusError> {
+        for (index, delivery) in batch.iter().enumerate() {
+            if stop.is_cancelled() {
+                return Ok(Next::Stop);
+            }
+            if in_hand.is_taken_back(delivery) {
+                continue;
+            }
+            in_hand.keep(index).await?;
+            if !delivery.replayed && self.remembered().covers(&delivery.message) {
+                self.status.add_deduplicated();
+                in_hand.done.push(delivery.receipt);
+            } else if self.handle(in_hand, index, stop).await? == Next::Stop {
+                return Ok(Next::Stop);
+            }
+        }
+        Ok(Next::Continue)
+    }
+
+    /// Handles one delivery and sees to what becomes of it.
+    async fn handle(&self, in_hand: &mut InHand<'_>, index: usize, stop: &CancellationToken) -> Result<Next, BusError> {
+        let delivery = &in_hand.batch[index];
+        let error = match self.call(delivery, in_hand.consumer.ack_wait() / 2).await {
+            Ok(()) => {
+                self.status.add_handled();
+                self.remembered().insert(&delivery.message);
+                in_hand.done.push(delivery.receipt);
+                return Ok(Next::Continue);
+            }
+            Err(error) => error,
+        };
+        let event_id = delivery.message.event_id();
+        self.status.failed(format!("event {event_id}: {}", error.reason()));
+        if matches!(error, HandlerError::Retry(_)) && delivery.attempt < self.options.max_attempts {
+            let delay = self.options.backoff(delivery.attempt);
+            tracing::debug!(handler = self.handler.name(), %event_id, reason = error.reason(), ?delay, "event is retried");
+            in_hand.retry(delivery, delay).await?;
+            self.status.add_retried();
+            return Ok(Next::Continue);
+        }
+        tracing::warn!(handler = self.handler.name(), %event_id, reason = error.reason(), "event becomes a dead letter");
+        self.give_up(in_hand, index, error.reason(), stop).await
+    }
+
+    /// Calls the handler; whatever it does, an answer comes in time.
+    async fn call(&self, delivery: &Delivery, longest: Duration) -> Result<(), HandlerError> {
+        let event =
+            ReceivedEvent { message: delivery.message.clone(), attempt: delivery.attempt, replayed: delivery.replayed };
+        let limit = self.options.handler_timeout.min(longest);
+        // A handler that has panicked is called again: whether its own state is still sound is for it to know.
+        let handled = AssertUnwindSafe(async { self.handler.handle(&event).await }).catch_unwind();
+        match timeout(limit, handled).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(panic)) => Err(HandlerError::Retry(format!("the handler panicked: {}", panic_message(&*panic)))),
+            Err(_) => Err(HandlerError::Retry(format!("the handler took longer than {limit:?}"))),
+        }
+    }
+
+    /// Moves an event to the dead letters. Where they are full it waits: nothing is dropped, and nothing else gets ahead.
+    async fn give_up(
+        &self,
+        in_hand: &mut InHand<'_>,
+        index: usize,
+        reason: &str,
+        stop: &CancellationToken,
+    ) -> Result<Next, BusError> {
+        let delivery = &in_hand.batch[index];
+        let mut failures = 0;
+        loop {
+            match in_hand.consumer.dead_letter(delivery, reason).await {
+                Ok(()) => break,
+                Err(error @ BusError::DeadLettersFull { .. }) => self.status.failed(error.to_string()),
+                Err(error) => return Err(error),
+            }
+            failures += 1;
+            let delay = self.options.backoff(failures).min(in_hand.consumer.ack_wait() / 4);
+            if or_stop(stop, sleep(delay)).await.is_none() {
+                return Ok(Next::Stop);
+            }
+            in_hand.keep(index).await?;
+        }
+        self.status.add_dead_lettered();
+        self.remembered().insert(&delivery.message);
+        Ok(Next::Continue)
+    }
+}
+
+/// The output of `work`, or `None` if `stop` comes first; then `work` is dropped.
+async fn or_stop<T>(stop: &CancellationToken, work: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => None,
+        output = work => Some(output),
+    }
+}
+
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+}

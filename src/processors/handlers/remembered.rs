@@ -1,0 +1,133 @@
+//! Which events have been handled, in bounded memory.
+
+use std::collections::HashMap;
+
+use crate::ports::{event_store::fingerprint, message_bus::Message};
+
+/// The newest events of an order that are told apart: no order has more unless it is changed as nobody changes an order.
+const MAX_EVENTS: usize = 8;
+
+/// The events handled, of the orders that were active last.
+///
+/// Two generations: an order is written to the new one, and when that is full it takes the place of the old one. So the last `capacity`
+/// orders are always remembered, and never more than twice as many; unlike a list in order of use, it costs nothing to keep.
+#[derive(Debug)]
+pub(super) struct RememberedRevisions {
+    capacity: usize,
+    new: HashMap<u64, Handled>,
+    old: HashMap<u64, Handled>,
+}
+
+/// The revisions of one order that were handled, each with the fingerprint of its event: a log that has lost its end may have another event at
+/// a revision that was handled.
+#[derive(Clone, Debug, Default)]
+struct Handled(Vec<(u64, u32)>);
+
+impl Handled {
+    /// Whether this event was handled. An older one than all that are known counts as handled: it came before them.
+    fn covers(&self, sequence: u64, fingerprint: u32) -> bool {
+        match self.0.iter().find(|(handled, _)| *handled == sequence) {
+            Some((_, handled)) => *handled == fingerprint,
+            None => self.0.last().is_some_and(|(last, _)| sequence < *last),
+        }
+    }
+
+    fn insert(&mut self, sequence: u64, fingerprint: u32) {
+        match self.0.binary_search_by_key(&sequence, |(handled, _)| *handled) {
+            Ok(index) if self.0.get(index).is_some_and(|(_, handled)| *handled == fingerprint) => {}
+            Ok(index) => {
+                // Another history of the order: what came after this revision is not a part of it.
+                self.0.truncate(index);
+                self.0.push((sequence, fingerprint));
+            }
+            Err(index) => self.0.insert(index, (sequence, fingerprint)),
+        }
+        if self.0.len() > MAX_EVENTS {
+            self.0.remove(0);
+        }
+    }
+}
+
+impl RememberedRevisions {
+    pub(super) fn new(capacity: usize) -> Self {
+        Self { capacity: capacity.max(1), new: HashMap::new(), old: HashMap::new() }
+    }
+
+    /// Whether this event, or a later one of its order, has been handled.
+    pub(super) fn covers(&self, event: &Message) -> bool {
+        let handled = self.new.get(&event.key).or_else(|| self.old.get(&event.key));
+        handled.is_some_and(|handled| handled.covers(event.sequence, fingerprint(&event.payload)))
+    }
+
+    /// This event has been handled.
+    pub(super) fn insert(&mut self, event: &Message) {
+        if self.new.len() >= self.capacity && !self.new.contains_key(&event.key) {
+            self.old = std::mem::take(&mut self.new);
+        }
+        let before = || self.old.get(&event.key).cloned().unwrap_or_default();
+        self.new.entry(event.key).or_insert_with(before).insert(event.sequence, fingerprint(&event.payload));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn event(key: u64, sequence: u64) -> Message {
+        of_content(key, sequence, "first")
+    }
+
+    fn of_content(key: u64, sequence: u64, content: &'static str) -> Message {
+        let payload = Bytes::from_static(content.as_bytes());
+        Message { key, sequence, position: 1, kind: "order.paid".into(), payload }
+    }
+
+    #[test]
+    fn the_last_orders_are_remembered_and_memory_is_bounded() {
+        let mut remembered = RememberedRevisions::new(10);
+        for key in 0..1_000 {
+            remembered.insert(&event(key, 5));
+            for recent in key.saturating_sub(9)..=key {
+                assert!(remembered.covers(&event(recent, 5)), "{recent} is forgotten at {key}");
+            }
+            assert!(remembered.new.len() + remembered.old.len() <= 20);
+        }
+        assert!(!remembered.covers(&event(0, 5)));
+    }
+
+    #[test]
+    fn an_earlier_revision_does_not_take_the_place_of_a_later_one() {
+        let mut remembered = RememberedRevisions::new(2);
+        remembered.insert(&event(1, 7));
+        remembered.insert(&event(2, 1));
+        remembered.insert(&event(3, 1));
+        remembered.insert(&event(1, 3));
+        assert!(remembered.covers(&event(1, 7)) && !remembered.covers(&event(1, 8)));
+    }
+
+    #[test]
+    fn another_event_at_a_revision_that_was_handled_is_new_and_so_are_those_after_it() {
+        let mut remembered = RememberedRevisions::new(2);
+        (1..=3).for_each(|sequence| remembered.insert(&event(1, sequence)));
+        assert!(remembered.covers(&event(1, 1)));
+        // The log has lost revisions 2 and 3, and has others there now.
+        for sequence in 2..=3 {
+            let other = of_content(1, sequence, "second");
+            assert!(!remembered.covers(&other), "revision {sequence}");
+            remembered.insert(&other);
+            assert!(remembered.covers(&other), "revision {sequence}");
+        }
+        assert!(remembered.covers(&event(1, 1)));
+    }
+
+    #[test]
+    fn memory_of_one_order_is_bounded_and_what_is_older_counts_as_handled() {
+        let mut remembered = RememberedRevisions::new(2);
+        (1..=1_000).for_each(|sequence| remembered.insert(&event(1, sequence)));
+        assert_eq!(remembered.new[&1].0.len(), MAX_EVENTS);
+        assert!(remembered.covers(&event(1, 5)) && remembered.covers(&event(1, 1_000)));
+        assert!(!remembered.covers(&event(1, 1_001)));
+    }
+}

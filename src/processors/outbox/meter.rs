@@ -1,0 +1,130 @@
+//! How far the outbox is behind: measured beside the relay, so that it stays true while the relay stands still.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use metrics::Gauge;
+use tokio_util::sync::CancellationToken;
+
+use super::{NAME, OutboxStatus, text};
+use crate::{
+    codec::EventHeader,
+    domain::timestamp::Timestamp,
+    ports::{
+        checkpoint_store::CheckpointStore,
+        clock::Clock,
+        event_store::{Direction, EventStore, Position},
+    },
+};
+
+/// How often the gauges are brought up to date.
+const MEASURE_EVERY: Duration = Duration::from_secs(1);
+/// How long one measurement may take; then the age goes on from what was known before.
+const MEASURE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What the log holds and the bus has not accepted yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Backlog {
+    /// Positions of the log from the last one that is published to the end.
+    pub positions: u64,
+    /// How long ago the oldest of these events was recorded, by the clock of this node; 0 if there are none.
+    pub oldest_seconds: f64,
+    /// Where the log ends and what has been published after that, if the log does not reach as far as has been published: it has lost events.
+    pub past_the_end: Option<(Position, Position)>,
+}
+
+/// Measures the [`Backlog`] of the log, whoever relays it. The node that relays knows how far it is; every other one goes by the relay's
+/// checkpoint, so all nodes of one log show the same backlog, and go on doing so when the relay is gone.
+#[derive(Debug)]
+pub struct OutboxMeter {
+    status: Arc<OutboxStatus>,
+    store: Arc<dyn EventStore>,
+    checkpoints: Arc<dyn CheckpointStore>,
+    clock: Arc<dyn Clock>,
+    /// When the oldest event that was pending at the last measurement had been recorded.
+    oldest_at: Mutex<Option<Timestamp>>,
+    lag: Gauge,
+    oldest: Gauge,
+}
+
+impl OutboxMeter {
+    pub(super) fn new(
+        status: Arc<OutboxStatus>,
+        store: Arc<dyn EventStore>,
+        checkpoints: Arc<dyn CheckpointStore>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self {
+            status,
+            store,
+            checkpoints,
+            clock,
+            oldest_at: Mutex::default(),
+            lag: metrics::gauge!("ordersystem_outbox_lag_positions"),
+            oldest: metrics::gauge!("ordersystem_outbox_oldest_pending_seconds"),
+        }
+    }
+
+    /// Keeps the gauges up to date until `stop`.
+    pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+        let measure = async {
+            loop {
+                match tokio::time::timeout(MEASURE_TIMEOUT, self.measure()).await {
+                    Ok(Ok(backlog)) => self.show(backlog),
+                    // What was pending still is, as far as this node knows, and it grows older.
+                    Ok(Err(_)) | Err(_) => self.oldest.set(self.age()),
+                }
+                tokio::time::sleep(MEASURE_EVERY).await;
+            }
+        };
+        stop.run_until_cancelled(measure).await;
+    }
+
+    /// The backlog now.
+    ///
+    /// # Errors
+    /// In words, if the log or the checkpoint cannot be read.
+    pub async fn measure(&self) -> Result<Backlog, String> {
+        let position = match self.status.published_to() {
+            Some(position) => position,
+            None => self.checkpoint().await?,
+        };
+        let head = self.store.head().await.map_err(text)?;
+        let oldest_at = if head > position { self.recorded_after(position).await? } else { None };
+        *self.oldest_at.lock().unwrap_or_else(PoisonError::into_inner) = oldest_at;
+        let mut past_the_end = None;
+        if position > head {
+            // What was asked first may be behind.
+            let head = self.store.confirmed_head().await.map_err(text)?;
+            past_the_end = (position > head).then_some((head, position));
+        }
+        let positions = self.store.distance(position, head);
+        Ok(Backlog { positions, oldest_seconds: self.age(), past_the_end })
+    }
+
+    async fn checkpoint(&self) -> Result<Position, String> {
+        let checkpoint = self.checkpoints.load(NAME).await.map_err(text)?;
+        Ok(checkpoint.map_or(Position(0), |checkpoint| checkpoint.position))
+    }
+
+    async fn recorded_after(&self, position: Position) -> Result<Option<Timestamp>, String> {
+        let next = self.store.read_log(position, Direction::Forward, 1).await.map_err(text)?;
+        let Some(next) = next.first() else { return Ok(None) };
+        EventHeader::read(&next.payload).and_then(|header| header.at()).map(Some).map_err(text)
+    }
+
+    fn age(&self) -> f64 {
+        let oldest_at = *self.oldest_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let age_micros = |at: Timestamp| self.clock.now_micros().saturating_sub(at.as_micros()).max(0);
+        #[allow(clippy::cast_precision_loss, reason = "an age in seconds; microseconds are more than enough")]
+        oldest_at.map_or(0.0, |at| age_micros(at) as f64 / 1e6)
+    }
+
+    fn show(&self, backlog: Backlog) {
+        #[allow(clippy::cast_precision_loss, reason = "a gauge; far below 2^52")]
+        self.lag.set(backlog.positions as f64);
+        self.oldest.set(backlog.oldest_seconds);
+    }
+}

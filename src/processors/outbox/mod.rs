@@ -1,0 +1,434 @@
+//! The outbox: publishes what the log holds, from its checkpoint. The log itself is the outbox; there is no second table.
+//!
+//! At least once, in order: the checkpoint moves only over what would not be lost with this process, so a crash at any moment publishes
+//! a part of the log again and never leaves one out. On a bus that outlives the process that is what the bus has accepted; on one that
+//! does not ([`MessageBus::at_risk`]), what the handlers have acknowledged, too. One relay at a time holds the lease; its fencing token keeps
+//! a relay that has lost it from moving the checkpoint.
+
+use std::{
+    borrow::Cow,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use metrics::Counter;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    codec::EventHeader,
+    ports::{
+        checkpoint_store::{Checkpoint, CheckpointStore},
+        clock::Clock,
+        event_store::{Durability, EventStore, LogFollower, LogPoint, Position, StoreError, StoredEvent},
+        lease_store::{self, Lease, LeaseStore, STANDBY_LOOK, WORK_TTL},
+        message_bus::{AtRisk, Message, MessageBus},
+    },
+    telemetry::outage::{Away, Outage},
+};
+
+mod meter;
+mod status;
+mod trail;
+
+pub use meter::{Backlog, OutboxMeter};
+pub use status::OutboxStatus;
+use trail::Trail;
+
+/// The name of the lease and of the checkpoint.
+pub const NAME: &str = "outbox";
+/// The longest pause between attempts after failures.
+const MAX_RETRY_PAUSE: Duration = Duration::from_secs(5);
+/// How often to look whether handlers have acknowledged what has been published.
+const ACKS_LOOK: Duration = Duration::from_millis(100);
+/// How long the end of the relay waits for them: what they have not handled by then is published again after the next start.
+const ACKS_AT_END: Duration = Duration::from_secs(2);
+/// How long the end of the relay goes on trying after failures. What cannot be reached cannot be flushed, and the log has it all.
+const RETRIES_AT_END: Duration = Duration::from_secs(1);
+/// How long the handlers may take to subscribe, which they do at the start, before it is reported.
+const MAX_SUBSCRIBING: Duration = Duration::from_secs(5);
+
+/// How the outbox works.
+#[derive(Clone, Copy, Debug)]
+pub struct OutboxOptions {
+    /// The most events published at once.
+    pub batch_size: usize,
+    /// How often to look even if nothing has woken the relay.
+    pub scan_interval: Duration,
+}
+
+/// What the relay reads from and writes to.
+#[derive(Clone, Debug)]
+pub struct OutboxParts {
+    /// The log.
+    pub store: Arc<dyn EventStore>,
+    /// Where events go.
+    pub bus: Arc<dyn MessageBus>,
+    /// The consumers on the bus that must get every event: the handlers of this node.
+    pub consumers: Vec<String>,
+    /// Where the relay remembers how far it is.
+    pub checkpoints: Arc<dyn CheckpointStore>,
+    /// Who may relay.
+    pub leases: Arc<dyn LeaseStore>,
+    /// The name of this node, for the lease.
+    pub node: String,
+}
+
+/// The relay from the log to the bus.
+#[derive(Debug)]
+pub struct OutboxRelay {
+    parts: OutboxParts,
+    options: OutboxOptions,
+    status: Arc<OutboxStatus>,
+    published: Counter,
+    outage: Outage,
+    /// Whether what it needs is known to be unreachable.
+    away: Away,
+    losses: Counter,
+    trail: Mutex<Trail>,
+}
+
+/// Why the relay paused.
+enum Pause {
+    /// Another node has the lease, if it is known which.
+    NotOwner(Option<String>),
+    /// Something failed.
+    Failed(String),
+    /// Asked to stop, and everything is published.
+    Flushed,
+    /// The log has lost events that were published: under another lease the checkpoint may go back.
+    LogReplaced,
+}
+
+/// How far the owner of the lease is.
+struct Progress {
+    fencing_token: u64,
+    /// What the bus has accepted.
+    published_to: Position,
+    /// The checkpoint.
+    saved: LogPoint,
+}
+
+impl OutboxRelay {
+    /// A relay that has not started yet.
+    #[must_use]
+    pub fn new(parts: OutboxParts, options: OutboxOptions) -> Self {
+        let published = metrics::counter!("ordersystem_outbox_published_total");
+        let losses = metrics::counter!("ordersystem_log_losses_total", "reader" => "outbox");
+        let away = away(&parts);
+        Self {
+            parts,
+            options,
+            status: Arc::default(),
+            published,
+            losses,
+            trail: Mutex::default(),
+            outage: Outage::while_not(away.clone()),
+            away,
+        }
+    }
+
+    /// Where to see how it does.
+    #[must_use]
+    pub fn status(&self) -> Arc<OutboxStatus> {
+        Arc::clone(&self.status)
+    }
+
+    /// What measures how far it is behind, by `clock`.
+    #[must_use]
+    pub fn meter(&self, clock: Arc<dyn Clock>) -> Arc<OutboxMeter> {
+        let OutboxParts { store, checkpoints, .. } = &self.parts;
+        Arc::new(OutboxMeter::new(self.status(), Arc::clone(store), Arc::clone(checkpoints), clock))
+    }
+
+    /// The same as [`OutboxRelay::run`] until `give_up` is cancelled: what is being asked then will not be answered.
+    pub async fn run_until(&self, flush: CancellationToken, give_up: CancellationToken) {
+        if give_up.run_until_cancelled(self.run(flush)).await.is_none() {
+            self.leave_the_rest(&self.away.why().unwrap_or_else(|| "no answer in time".to_owned()));
+        }
+    }
+
+    /// Relays until `flush` is cancelled and the log has been published to its end, or cannot be since the log or the bus is unreachable:
+    /// the next start publishes the rest. Drop the future to end it earlier.
+    pub async fn run(&self, flush: CancellationToken) {
+        let mut failures = 0_u32;
+        let mut give_up_at = None;
+        loop {
+            match self.own_and_relay(&flush).await {
+                Pause::Flushed => return,
+                Pause::LogReplaced => {
+                    failures = 0;
+                    sleep(retry_pause(failures)).await;
+                }
+                Pause::NotOwner(owner) => {
+                    failures = 0;
+                    self.status.stands_by(owner);
+                    if flush.run_until_cancelled(sleep(STANDBY_LOOK)).await.is_none() {
+                        return;
+                    }
+                }
+                Pause::Failed(failure) => {
+                    if flush.is_cancelled()
+                        && (self.away.why().is_some()
+                            || Instant::now() >= *give_up_at.get_or_insert(Instant::now() + RETRIES_AT_END))
+                    {
+                        self.leave_the_rest(&failure);
+                        return;
+                    }
+                    if let Some(unsaid) = self.outage.failed(&failure) {
+                        tracing::warn!(failure, unsaid, "the outbox stands still");
+                    }
+                    self.status.failed(failure);
+                    failures = failures.saturating_add(1);
+                    let _ = flush.run_until_cancelled(sleep(retry_pause(failures))).await;
+                    if flush.is_cancelled() {
+                        sleep(retry_pause(0)).await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The last words of a relay that has not flushed.
+    fn leave_the_rest(&self, failure: &str) {
+        let published_to = self.status.published_to().map(|position| position.to_string());
+        let store = &self.parts.store;
+        let rest = match store.durability() {
+            // A log that ends with the process takes what was not published with it.
+            Durability::None => "what it has not published is lost with the log, which is kept in memory",
+            // Nothing was ever written to it.
+            Durability::Unknown => "its log was never reached, so this node has accepted nothing",
+            _ if store.unreachable().is_some() => {
+                "what it has not published is published by the next node that reaches the log"
+            }
+            _ => "what it has not published is in the log and is published after the next start",
+        };
+        tracing::warn!(failure, published_to, "the outbox cannot be flushed: {rest}");
+    }
+
+    async fn own_and_relay(&self, flush: &CancellationToken) -> Pause {
+        let leases = &*self.parts.leases;
+        let lease = match leases.acquire(NAME, &self.parts.node, WORK_TTL).await {
+            Ok(Some(lease)) => lease,
+            Ok(None) => return Pause::NotOwner(leases.holder(NAME).await.ok().flatten().map(|owner| owner.holder)),
+            Err(error) => return Pause::Failed(error.to_string()),
+        };
+        let pause = tokio::select! {
+            relayed = self.relay(&lease, flush) => relayed.unwrap_or_else(Pause::Failed),
+            // Also while the bus keeps a publish waiting.
+            error = lease_store::keep(leases, &lease) => Pause::Failed(lease_store::why_lost(leases, &lease, error).await),
+        };
+        // The next owner need not wait for the lease to expire. If that fails, it will expire. One that knows of a loss keeps it, under a new
+        // token: the next owner may not know.
+        if matches!(self.lost_from(Position(0)).await, Ok(None)) {
+            let _ = leases.release(&lease).await;
+        }
+        pause
+    }
+
+    async fn relay(&self, lease: &Lease, flush: &CancellationToken) -> Result<Pause, String> {
+        self.until_subscribed().await?;
+        let start = self.start(lease.fencing_token).await?;
+        let start = self.before_what_was_lost(lease, start).await?;
+        let mut progress = Progress { fencing_token: lease.fencing_token, published_to: start.position, saved: start };
+        let mut follower = LogFollower::new(Arc::clone(&self.parts.store), start);
+        self.status.published(start.position);
+        let mut end_at = None;
+        loop {
+            self.check_bus(&progress).await?;
+            let batch = match follower.poll_batch(self.options.batch_size).await {
+                Err(StoreError::LogReplaced(what)) => {
+                    self.lost(&what);
+                    return Ok(Pause::LogReplaced);
+                }
+                batch => batch.map_err(text)?,
+            };
+            if !batch.is_empty() {
+                self.publish(&batch, &mut progress).await?;
+                continue;
+            }
+            self.save(&mut progress).await?;
+            self.works();
+            let waits_for_acks = progress.saved.position < progress.published_to;
+            if !flush.is_cancelled() {
+                self.idle(&mut follower, flush, waits_for_acks).await;
+            } else if waits_for_acks && Instant::now() < *end_at.get_or_insert(Instant::now() + ACKS_AT_END) {
+                sleep(ACKS_LOOK / 5).await;
+            } else {
+                return Ok(Pause::Flushed);
+            }
+        }
+    }
+
+    fn works(&self) {
+        self.status.works();
+        if let Some(lasted) = self.outage.works() {
+            tracing::info!(lasted_ms = lasted.as_millis() as u64, "the outbox publishes again");
+        }
+    }
+
+    async fn lost_from(&self, published_to: Position) -> Result<Option<u64>, String> {
+        let log = self.parts.store.log_id().map_or(0, |log| log.0);
+        self.parts.bus.lost_from(&self.parts.consumers, log, published_to.0).await.map_err(text)
+    }
+
+    /// Checks that the bus still has what it has accepted.
+    async fn check_bus(&self, progress: &Progress) -> Result<(), String> {
+        match self.lost_from(progress.published_to).await? {
+            None => Ok(()),
+            Some(_) => Err("the message bus has lost events, which are published again".to_owned()),
+        }
+    }
+
+    /// The position to begin after: `checkpoint`, or an earlier one if the bus has lost what it had accepted, which is written down first.
+    async fn before_what_was_lost(&self, lease: &Lease, checkpoint: LogPoint) -> Result<LogPoint, String> {
+        let Some(first) = self.lost_from(checkpoint.position).await? else { return Ok(checkpoint) };
+        let mut point = checkpoint;
+        let position = Position(first.saturating_sub(1));
+        if position < checkpoint.position {
+            point = self.trail().at(position);
+            let resumed = Checkpoint::at(point, lease.fencing_token);
+            self.parts.checkpoints.save(NAME, resumed).await.map_err(text)?;
+        }
+        tracing::warn!(
+            from = point.position.0,
+            checkpoint = checkpoint.position.0,
+            "the message bus has lost what it held: events are published again"
+        );
+        self.parts.bus.resume();
+        Ok(point)
+    }
+
+    /// Where to begin: at the checkpoint, or, if the log no longer has that, at the newest point before it that it has. What came after that point
+    /// is published, some of it again: consumers know what they have had.
+    async fn start(&self, fencing_token: u64) -> Result<LogPoint, String> {
+        let saved = self.parts.checkpoints.load(NAME).await.map_err(text)?;
+        let saved = saved.map_or(LogPoint::START, |checkpoint| checkpoint.point());
+        let what = match saved.verify(&*self.parts.store).await {
+            Ok(()) => return Ok(saved),
+            Err(StoreError::LogReplaced(what)) => what,
+            Err(error) => return Err(error.to_string()),
+        };
+        self.lost(&what);
+        let start = self.newest_left().await?;
+        tracing::warn!(position = %start, "the outbox publishes what the log has after this position, some of it again");
+        let checkpoint = Checkpoint::at(start, fencing_token);
+        self.parts.checkpoints.save(NAME, checkpoint).await.map_err(text)?;
+        Ok(start)
+    }
+
+    /// The newest point of the trail that the log still has; its beginning, if it has none of them.
+    async fn newest_left(&self) -> Result<LogPoint, String> {
+        let trail = self.trail().newest_first();
+        for point in trail {
+            match point.verify(&*self.parts.store).await {
+                Ok(()) => return Ok(point),
+                Err(StoreError::LogReplaced(_)) => self.trail().cut(point.position),
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+        Ok(LogPoint::START)
+    }
+
+    fn lost(&self, what: &str) {
+        if self.status.lost(format!("the log has lost events: {what}")) {
+            tracing::error!(
+                what,
+                "the log has lost events that this node had published, or another one that published before it"
+            );
+            self.losses.increment(1);
+        }
+    }
+
+    fn trail(&self) -> MutexGuard<'_, Trail> {
+        self.trail.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until the bus will keep for every handler what is published.
+    async fn until_subscribed(&self) -> Result<(), String> {
+        let give_up_at = Instant::now() + MAX_SUBSCRIBING;
+        while self.parts.bus.at_risk(&self.parts.consumers) == AtRisk::NoConsumer {
+            if Instant::now() >= give_up_at {
+                return Err("not every handler has subscribed to the message bus".to_owned());
+            }
+            sleep(ACKS_LOOK / 5).await;
+        }
+        Ok(())
+    }
+
+    async fn idle(&self, follower: &mut LogFollower, flush: &CancellationToken, waits_for_acks: bool) {
+        let scan = self.options.scan_interval;
+        tokio::select! {
+            () = follower.wait() => {}
+            () = flush.cancelled() => {}
+            () = sleep(if waits_for_acks { scan.min(ACKS_LOOK) } else { scan }) => {}
+        }
+    }
+
+    async fn publish(&self, batch: &[StoredEvent], progress: &mut Progress) -> Result<(), String> {
+        let messages = batch.iter().map(message).collect::<Result<Vec<_>, _>>()?;
+        let mut publishing = self.parts.bus.publish(&messages);
+        loop {
+            tokio::select! {
+                published = &mut publishing => break published.map_err(text)?,
+                // A full bus waits for slow handlers: what they get done counts meanwhile.
+                () = sleep(ACKS_LOOK) => self.save(progress).await?,
+            }
+        }
+        if let Some(last) = batch.last() {
+            progress.published_to = last.position;
+            self.trail().push(LogPoint::after(last));
+        }
+        self.published.increment(messages.len() as u64);
+        self.save(progress).await?;
+        self.status.published(progress.published_to);
+        self.works();
+        Ok(())
+    }
+
+    /// Moves the checkpoint over what would not be lost with this process.
+    async fn save(&self, progress: &mut Progress) -> Result<(), String> {
+        let position = match self.parts.bus.at_risk(&self.parts.consumers) {
+            AtRisk::Nothing => progress.published_to,
+            AtRisk::From(first) => progress.published_to.min(Position(first.saturating_sub(1))),
+            AtRisk::NoConsumer => return Ok(()),
+        };
+        if position > progress.saved.position {
+            // The checkpoint may be kept where the bus is: what has taken the place of that server is not told of what it lacks.
+            self.check_bus(progress).await?;
+            let point = self.trail().at(position);
+            let checkpoint = Checkpoint::at(point, progress.fencing_token);
+            self.parts.checkpoints.save(NAME, checkpoint).await.map_err(text)?;
+            progress.saved = point;
+        }
+        Ok(())
+    }
+}
+
+/// Whether the log or the bus is known to be unreachable.
+fn away(parts: &OutboxParts) -> Away {
+    let (store, bus) = (Arc::clone(&parts.store), Arc::clone(&parts.bus));
+    Away::new(move || store.unreachable().or_else(|| bus.unreachable()))
+}
+
+/// A stored event as the bus carries it: the same bytes.
+fn message(stored: &StoredEvent) -> Result<Message, String> {
+    let kind = EventHeader::read(&stored.payload).and_then(|header| header.kind()).map_err(text)?;
+    Ok(Message {
+        key: stored.stream.0,
+        sequence: stored.revision,
+        position: stored.position.0,
+        kind: Cow::Borrowed(kind.name()),
+        payload: stored.payload.clone(),
+    })
+}
+
+fn retry_pause(failures: u32) -> Duration {
+    let longest = (Duration::from_millis(50) * 2_u32.pow(failures.min(10))).min(MAX_RETRY_PAUSE);
+    longest.mul_f64(0.5 + 0.5 * fastrand::f64())
+}
+
+fn text(error: impl fmt::Display) -> String {
+    error.to_string()
+}

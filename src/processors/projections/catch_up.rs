@@ -1,0 +1,117 @@
+//! How far a read model is on its long way to the end of the log, how fast, and how long it will take.
+
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
+
+use crate::ports::event_store::{EventStore, Position};
+
+/// How often the log of the node tells how far it is.
+const TELL_EVERY: Duration = Duration::from_secs(3);
+
+/// How far a read model is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CatchUp {
+    /// The position up to which events are in it.
+    pub position: Position,
+    /// Where it goes to.
+    pub target: Position,
+    /// How many events have been taken in since it began.
+    pub events: u64,
+    /// About how many there are to take in.
+    pub total: u64,
+    /// Since when.
+    pub elapsed: Duration,
+}
+
+impl CatchUp {
+    /// Events a second; 0 before the first.
+    #[must_use]
+    #[allow(clippy::cast_precision_loss, reason = "a rate")]
+    pub fn events_per_second(&self) -> f64 {
+        self.events as f64 / self.elapsed.as_secs_f64().max(0.001)
+    }
+
+    /// How long it will take if it goes on as it has; not known at the beginning.
+    #[must_use]
+    #[allow(clippy::cast_precision_loss, reason = "an estimate")]
+    pub fn remaining(&self) -> Option<Duration> {
+        let left = self.total.saturating_sub(self.events) as f64;
+        (self.events > 0).then(|| left / self.events_per_second()).and_then(|s| Duration::try_from_secs_f64(s).ok())
+    }
+}
+
+impl fmt::Display for CatchUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {}, {:.0} events/s", self.position, self.target, self.events_per_second())?;
+        match self.remaining() {
+            Some(remaining) => write!(f, ", ETA {} s", remaining.as_secs_f64().ceil()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Measures it, and tells the log of the node.
+#[derive(Debug)]
+pub(super) struct Meter {
+    started: Instant,
+    told: Instant,
+    state: CatchUp,
+}
+
+impl Meter {
+    pub(super) fn start(store: &dyn EventStore, start: Position, target: Position) -> Self {
+        let total = store.distance(start, target);
+        let state = CatchUp { position: start, target, events: 0, total, elapsed: Duration::ZERO };
+        Self { started: Instant::now(), told: Instant::now(), state }
+    }
+
+    pub(super) fn state(&self) -> CatchUp {
+        self.state
+    }
+
+    /// There are more events to take in than thought.
+    pub(super) fn extend(&mut self, store: &dyn EventStore, target: Position) {
+        self.state.total = self.state.events + store.distance(self.state.position, target);
+        self.state.target = target;
+    }
+
+    pub(super) fn took_in(&mut self, events: usize, position: Position) -> CatchUp {
+        self.state.events += events as u64;
+        self.state.position = position;
+        // Positions may leave gaps: what was estimated was too much or too little.
+        self.state.total = self.state.total.max(self.state.events);
+        self.state.elapsed = self.started.elapsed();
+        if self.told.elapsed() >= TELL_EVERY {
+            self.told = Instant::now();
+            tracing::info!("the list of orders is built: {}", self.state);
+        }
+        self.state
+    }
+
+    pub(super) fn summary(&self) -> String {
+        let (events, seconds) = (self.state.events, self.started.elapsed().as_secs_f64());
+        format!("the list of orders has caught up: {events} events in {seconds:.1} s")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_remains_is_what_is_left_at_the_rate_so_far() {
+        let begun = CatchUp {
+            position: Position(10),
+            target: Position(110),
+            events: 0,
+            total: 100,
+            elapsed: Duration::from_secs(2),
+        };
+        assert_eq!(begun.to_string(), "10 of 110, 0 events/s");
+        let halfway = CatchUp { position: Position(30), events: 20, ..begun };
+        assert_eq!(halfway.remaining(), Some(Duration::from_secs(8)));
+        assert_eq!(halfway.to_string(), "30 of 110, 10 events/s, ETA 8 s");
+    }
+}

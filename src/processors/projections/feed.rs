@@ -1,0 +1,141 @@
+//! From the log into a read model as fast as both can: the next batches are read and decoded while the ones before are applied.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{
+    BATCH_EVENTS, LogWatcher, RETRY_PAUSE,
+    catch_up::{CatchUp, Meter},
+    row_change, text,
+};
+use crate::ports::{
+    event_store::{Direction, EventStore, LogId, Position, StoreError, StoredEvent},
+    read_model::{LogPlace, ReadModel, ReadModelError, Rebuild, RowChange},
+};
+
+/// Batches that are read ahead, and the most that are applied as one.
+const READ_AHEAD: usize = 8;
+/// How often a store that is out of reach is tried again, [`RETRY_PAUSE`] apart, before all that was built is given up.
+const READ_ATTEMPTS: usize = 60;
+
+/// What is fed.
+#[derive(Debug)]
+pub(super) enum Sink<'a> {
+    Serving(&'a dyn ReadModel),
+    Rebuild(&'a dyn Rebuild),
+}
+
+/// What it is fed from.
+#[derive(Debug)]
+pub(super) struct Feed {
+    pub(super) store: Arc<dyn EventStore>,
+    pub(super) log: LogId,
+    pub(super) watcher: Option<Arc<dyn LogWatcher>>,
+}
+
+struct Batch {
+    changes: Vec<RowChange>,
+    place: LogPlace,
+}
+
+impl Sink<'_> {
+    async fn apply(&self, batch: Batch) -> Result<(), ReadModelError> {
+        match self {
+            Self::Serving(model) => model.apply(batch.changes, batch.place).await,
+            Self::Rebuild(model) => model.apply(batch.changes, batch.place).await,
+        }
+    }
+}
+
+impl Feed {
+    /// Applies the events after `start` up to `target` at least; answers how far it has got.
+    pub(super) async fn run(
+        &mut self,
+        start: Position,
+        target: Position,
+        sink: &Sink<'_>,
+        meter: &mut Meter,
+        mut tell: impl FnMut(CatchUp),
+    ) -> Result<LogPlace, String> {
+        let (batches, mut ready) = mpsc::channel(READ_AHEAD);
+        let reader = Reader { store: Arc::clone(&self.store), log: self.log, watcher: self.watcher.clone(), batches };
+        // However this ends, the reader ends with it.
+        let _reading = AbortOnDropHandle::new(tokio::spawn(reader.run(start, target)));
+        let mut reached = LogPlace { log: self.log, position: start, event: 0 };
+        let mut taken = Vec::with_capacity(READ_AHEAD);
+        while ready.recv_many(&mut taken, READ_AHEAD).await > 0 {
+            let Some(batch) = merged(taken.drain(..).collect::<Result<Vec<_>, _>>()?) else { continue };
+            let (events, place) = (batch.changes.len(), batch.place);
+            sink.apply(batch).await.map_err(text)?;
+            reached = place;
+            tell(meter.took_in(events, place.position));
+        }
+        if reached.position < target {
+            return Err(format!("the log ends at {}, before {target}", reached.position));
+        }
+        Ok(reached)
+    }
+}
+
+/// Several batches as one, which costs a read model less.
+fn merged(batches: Vec<Batch>) -> Option<Batch> {
+    batches.into_iter().reduce(|mut first, second| {
+        first.changes.extend(second.changes);
+        Batch { changes: first.changes, place: second.place }
+    })
+}
+
+struct Reader {
+    store: Arc<dyn EventStore>,
+    log: LogId,
+    watcher: Option<Arc<dyn LogWatcher>>,
+    batches: mpsc::Sender<Result<Batch, String>>,
+}
+
+impl Reader {
+    async fn run(self, start: Position, target: Position) {
+        let mut position = start;
+        while position < target {
+            let batch = match self.read(position).await {
+                // The log has been cut off meanwhile.
+                Ok(events) if events.is_empty() => return,
+                Ok(events) => self.batch(&events),
+                Err(error) => Err(error),
+            };
+            let is_last = batch.is_err();
+            position = batch.as_ref().map_or(position, |batch| batch.place.position);
+            if self.batches.send(batch).await.is_err() || is_last {
+                return;
+            }
+        }
+    }
+
+    async fn read(&self, position: Position) -> Result<Vec<StoredEvent>, String> {
+        let mut attempt = 1;
+        loop {
+            match self.store.read_log(position, Direction::Forward, BATCH_EVENTS).await {
+                Ok(events) => return Ok(events),
+                Err(StoreError::Unavailable(error)) if attempt < READ_ATTEMPTS => {
+                    match self.store.unreachable() {
+                        None => tracing::warn!(error, %position, "the log cannot be read now"),
+                        Some(_) => tracing::debug!(error, %position, "the log cannot be read now"),
+                    }
+                    attempt += 1;
+                    tokio::time::sleep(RETRY_PAUSE).await;
+                }
+                Err(error) => return Err(text(error)),
+            }
+        }
+    }
+
+    fn batch(&self, events: &[StoredEvent]) -> Result<Batch, String> {
+        if let Some(watcher) = &self.watcher {
+            watcher.saw(events);
+        }
+        let changes = events.iter().map(row_change).collect::<Result<_, _>>().map_err(text)?;
+        let last = events.last().ok_or("a batch without events")?;
+        Ok(Batch { changes, place: LogPlace::after(self.log, last) })
+    }
+}

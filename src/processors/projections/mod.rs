@@ -1,0 +1,420 @@
+//! Read models fed by the log: the list of orders and their totals.
+//!
+//! Off the reply path: a command is acknowledged before its row is there. Whoever needs the row waits for its position.
+//!
+//! A read model that is new, or whose rows come from another log, is built beside itself and swapped in when it has caught up; one that has
+//! been fed before goes on from its checkpoint. An operator may have it built anew at any time, see [`Rebuilds`].
+
+mod catch_up;
+mod feed;
+mod order_rows;
+mod rebuild;
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use metrics::{Counter, Gauge};
+use tokio::sync::watch;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+
+pub use catch_up::CatchUp;
+pub use order_rows::{row_change, status_code, status_of_code};
+pub use rebuild::{Phase, RebuildState, Rebuilds};
+
+use self::{
+    catch_up::Meter,
+    feed::{Feed, Sink},
+};
+use crate::{
+    ports::{
+        event_store::{Direction, EventStore, LogFollower, LogId, LogPoint, Position, StoreError, StoredEvent},
+        read_model::{LogPlace, ReadModel},
+    },
+    telemetry::outage::{Away, Outage},
+};
+
+/// Events taken from the log at a time.
+const BATCH_EVENTS: usize = 4_096;
+/// A read model that is this many events behind reads ahead and tells how far it is.
+const CATCH_UP_EVENTS: u64 = 20_000;
+/// The pause before trying again after a failure.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
+
+/// How far the read model has followed the log. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct ProjectionProgress {
+    position: watch::Receiver<Position>,
+    found_on: watch::Receiver<u64>,
+    failure: Arc<Mutex<Option<String>>>,
+    loss: Arc<Mutex<Option<String>>>,
+    catch_up: Arc<Mutex<Option<CatchUp>>>,
+}
+
+/// The projection has ended: the position will not be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProjectionEnded;
+
+impl ProjectionProgress {
+    /// The position up to which events are in the read model.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        *self.position.borrow()
+    }
+
+    /// Waits until events up to `wanted` are in the read model.
+    ///
+    /// # Errors
+    /// [`ProjectionEnded`] when the node stops before that.
+    pub async fn reached(&self, wanted: Position) -> Result<(), ProjectionEnded> {
+        let mut position = self.position.clone();
+        position.wait_for(|reached| *reached >= wanted).await.map(|_| ()).map_err(|_| ProjectionEnded)
+    }
+
+    /// Waits until what the read model was fed with has been found in the log on `connection` (see [`EventStore::connections`]) or a later one:
+    /// until then it may have events that the log has lost.
+    ///
+    /// # Errors
+    /// [`ProjectionEnded`] when the node stops before that.
+    pub async fn found_on(&self, connection: u64) -> Result<(), ProjectionEnded> {
+        let mut found_on = self.found_on.clone();
+        found_on.wait_for(|found| *found >= connection).await.map(|_| ()).map_err(|_| ProjectionEnded)
+    }
+
+    /// Why the projection stands still, if it does.
+    #[must_use]
+    pub fn failure(&self) -> Option<String> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What the log was last found to have lost while this node ran, if it has.
+    #[must_use]
+    pub fn loss(&self) -> Option<String> {
+        self.loss.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How far it is on the way to the end of the log, while it is far from it.
+    #[must_use]
+    pub fn catch_up(&self) -> Option<CatchUp> {
+        *self.catch_up.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_catch_up(&self, catch_up: Option<CatchUp>) {
+        *self.catch_up.lock().unwrap_or_else(PoisonError::into_inner) = catch_up;
+    }
+
+    fn set_failure(&self, failure: Option<String>) {
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
+    }
+}
+
+/// Someone who wants to see every event of the log as it is projected.
+pub trait LogWatcher: fmt::Debug + Send + Sync + 'static {
+    /// These events are in the log. Called in order; to return quickly.
+    fn saw(&self, events: &[StoredEvent]);
+
+    /// The log has lost events that had been shown: nothing that was made of them holds. It is shown again from its beginning.
+    fn lost(&self);
+}
+
+/// Feeds the read model of orders from the log.
+#[derive(Debug)]
+pub struct OrderProjection {
+    watcher: Option<Arc<dyn LogWatcher>>,
+    parts: Parts,
+    position_gauge: Gauge,
+    losses: Counter,
+    /// A loss has been told of, and the rows that come from it have not been dropped yet.
+    is_told: AtomicBool,
+    rebuilds: Rebuilds,
+}
+
+/// What the projection and a rebuild share.
+#[derive(Clone, Debug)]
+struct Parts {
+    store: Arc<dyn EventStore>,
+    read_model: Arc<dyn ReadModel>,
+    progress: ProjectionProgress,
+    reached: Arc<watch::Sender<Position>>,
+    found_on: Arc<watch::Sender<u64>>,
+    /// Held by whoever feeds the read model that serves, and while another one takes its place.
+    feeding: Arc<tokio::sync::Mutex<()>>,
+    /// Held by whoever builds one beside it: one at a time.
+    building: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Parts {
+    /// The read model that serves has events up to `position`.
+    fn has_reached(&self, position: Position) {
+        self.reached.send_if_modified(|reached| {
+            let moves = position > *reached;
+            *reached = position.max(*reached);
+            moves
+        });
+    }
+
+    /// The end of the log, and which log it is.
+    async fn log(&self) -> Result<(LogId, Position), String> {
+        let head = self.store.head().await.map_err(text)?;
+        let log = self.store.log_id().ok_or("it is not known yet which log it is")?;
+        Ok((log, head))
+    }
+}
+
+impl OrderProjection {
+    /// A projection that has not started yet.
+    #[must_use]
+    pub fn new(store: Arc<dyn EventStore>, read_model: Arc<dyn ReadModel>) -> Self {
+        let (reached, position) = watch::channel(Position(0));
+        let (finding, found_on) = watch::channel(0);
+        let (failure, loss, catch_up) = (Arc::default(), Arc::default(), Arc::default());
+        let progress = ProjectionProgress { position, found_on, failure, loss, catch_up };
+        let position_gauge = metrics::gauge!("ordersystem_projection_position", "projection" => "orders");
+        let parts = Parts {
+            store,
+            read_model,
+            progress,
+            reached: Arc::new(reached),
+            found_on: Arc::new(finding),
+            feeding: Arc::default(),
+            building: Arc::default(),
+        };
+        let losses = metrics::counter!("ordersystem_log_losses_total", "reader" => "projection");
+        Self {
+            watcher: None,
+            parts,
+            position_gauge,
+            losses,
+            is_told: AtomicBool::default(),
+            rebuilds: Rebuilds::default(),
+        }
+    }
+
+    /// Shows every event to `watcher`, too.
+    #[must_use]
+    pub fn watched_by(self, watcher: Arc<dyn LogWatcher>) -> Self {
+        Self { watcher: Some(watcher), ..self }
+    }
+
+    /// Where to see how far it is.
+    #[must_use]
+    pub fn progress(&self) -> ProjectionProgress {
+        self.parts.progress.clone()
+    }
+
+    /// Where to ask for a rebuild; it takes place while [`OrderProjection::run`] runs.
+    #[must_use]
+    pub fn rebuilds(&self) -> Rebuilds {
+        self.rebuilds.clone()
+    }
+
+    /// Follows the log until `stop`. A failure is reported and tried again: the projection never skips an event.
+    pub async fn run(&self, stop: CancellationToken) {
+        let work = async {
+            let store = Arc::clone(&self.parts.store);
+            let outage = Outage::while_not(Away::new(move || store.unreachable()));
+            loop {
+                let reached = self.parts.progress.position();
+                let Err(failure) = self.follow().await;
+                let progress = &self.parts.progress;
+                if progress.position() > reached {
+                    outage.works();
+                }
+                if let Some(unsaid) = outage.failed(&failure) {
+                    let position = progress.position();
+                    tracing::error!(failure, %position, unsaid, "the projection of orders stands still");
+                }
+                progress.set_failure(Some(failure));
+                tokio::time::sleep(RETRY_PAUSE).await;
+            }
+        };
+        // A task of its own: a rebuild must not hold up what is followed meanwhile.
+        let (rebuilds, parts) = (self.rebuilds.clone(), self.parts.clone());
+        let rebuilding = AbortOnDropHandle::new(tokio::spawn(async move { rebuilds.serve(&parts).await }));
+        tokio::select! {
+            () = work => {}
+            ended = rebuilding => {
+                let error = ended.err().map(|error| error.to_string());
+                tracing::error!(error, "the list of orders can no longer be rebuilt: its task has ended");
+            }
+            () = stop.cancelled() => {}
+        }
+    }
+
+    async fn follow(&self) -> Result<std::convert::Infallible, String> {
+        let Parts { store, progress, .. } = &self.parts;
+        let (log, head) = self.parts.log().await?;
+        let mut place = self.resume(log, head).await?;
+        let start = place.map_or(Position(0), |place| place.position);
+        if store.distance(start, head) > CATCH_UP_EVENTS {
+            let caught_up = self.catch_up(log, place, head).await;
+            progress.set_catch_up(None);
+            place = Some(caught_up?);
+        }
+        let start = self.point(place).await?;
+        let mut follower = LogFollower::new(Arc::clone(store), start);
+        self.at(start.position);
+        loop {
+            let batch = match follower.poll_batch(BATCH_EVENTS).await {
+                // What has followed it is dropped before it is followed again.
+                Err(StoreError::LogReplaced(what)) => return Err(self.lost(what)),
+                batch => batch.map_err(text)?,
+            };
+            let found_on = follower.found_on();
+            let Some(last) = batch.last() else {
+                self.found_on(found_on);
+                progress.set_failure(None);
+                follower.wait().await;
+                continue;
+            };
+            if let Some(watcher) = &self.watcher {
+                watcher.saw(&batch);
+            }
+            let changes = batch.iter().map(row_change).collect::<Result<Vec<_>, _>>().map_err(text)?;
+            let _turn = self.parts.feeding.lock().await;
+            self.parts.read_model.apply(changes, LogPlace::after(log, last)).await.map_err(text)?;
+            self.at(follower.position());
+            self.found_on(found_on);
+        }
+    }
+
+    /// What the read model was fed with has been found in the log on this connection.
+    fn found_on(&self, connection: Option<u64>) {
+        let newest = connection.unwrap_or_default();
+        self.parts.found_on.send_if_modified(|found| std::mem::replace(found, newest.max(*found)) < newest);
+    }
+
+    /// Says that the log has lost events, to whom it concerns.
+    fn lost(&self, what: String) -> String {
+        if let Some(watcher) = &self.watcher {
+            watcher.lost();
+        }
+        // Before it is followed again from its beginning: who waits for a position waits for one of the log as it is now.
+        self.parts.reached.send_replace(Position(0));
+        self.note_loss(&what);
+        self.is_told.store(true, Ordering::Relaxed);
+        format!("the log has lost events: {what}")
+    }
+
+    /// Counts it, and keeps it for health, until the node ends.
+    fn note_loss(&self, what: &str) {
+        let position = self.parts.progress.position();
+        tracing::error!(
+            what,
+            %position,
+            "the log has lost events that this node had read: it was put back to an earlier state, or another server has taken its place; \
+             what was made of them is dropped, and the list of orders is built from the log as it is now"
+        );
+        self.losses.increment(1);
+        let text = format!("the log has lost events: {what}");
+        *self.parts.progress.loss.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
+    }
+
+    /// The same place with the event there as a follower looks for it.
+    async fn point(&self, place: Option<LogPlace>) -> Result<LogPoint, String> {
+        let Some(place) = place else { return Ok(LogPoint::START) };
+        match event_of(&*self.parts.store, place).await? {
+            Some(event) => Ok(LogPoint::after(&event)),
+            None if place.position == Position(0) => Ok(LogPoint::START),
+            None => Err(format!("the event at position {} went away while it was taken in", place.position)),
+        }
+    }
+
+    fn at(&self, position: Position) {
+        self.parts.has_reached(position);
+        #[allow(clippy::cast_precision_loss, reason = "a gauge; far below 2^52")]
+        self.position_gauge.set(position.0 as f64);
+    }
+
+    /// Where to go on, if the rows are of this log as it is now; else they are dropped, and said to be.
+    async fn resume(&self, log: LogId, head: Position) -> Result<Option<LogPlace>, String> {
+        let Parts { store, read_model, .. } = &self.parts;
+        let Some(place) = read_model.checkpoint().await.map_err(text)? else { return Ok(None) };
+        let connection = *store.connections().borrow();
+        let mut is_loss = false;
+        let why = if place.log != log {
+            format!("its rows come from log {}, and the log is now {}", place.log.0, log.0)
+        } else if place.position > head && place.position > store.confirmed_head().await.map_err(text)? {
+            is_loss = true;
+            format!("it has followed the log to position {}, and the log now ends at {head}", place.position)
+        } else if event_of(&**store, place).await?.is_some() || place.position == Position(0) {
+            tracing::info!(position = %place.position, head = %head, "the list of orders goes on where it was");
+            return Ok(Some(place));
+        } else if place.position > head {
+            return Err(format!("what was asked does not show the log up to position {} yet", place.position));
+        } else {
+            is_loss = true;
+            format!("the log has another event at position {}, up to which it has followed it", place.position)
+        };
+        if is_loss {
+            store.confirm_connection(connection).await.map_err(text)?;
+        }
+        if is_loss && !self.is_told.swap(false, Ordering::Relaxed) {
+            self.note_loss(&why);
+        }
+        tracing::warn!(
+            why,
+            "the list of orders does not belong to the log: it is dropped and built anew from the start"
+        );
+        let _turn = self.parts.feeding.lock().await;
+        read_model.clear().await.map_err(text)?;
+        self.parts.reached.send_replace(Position(0));
+        if let Some(watcher) = &self.watcher {
+            // Once more: what was read before the loss may have been kept since.
+            watcher.lost();
+        }
+        Ok(None)
+    }
+
+    /// Follows the log from `place` to `head`, reading ahead; a read model that is empty is filled aside.
+    async fn catch_up(&self, log: LogId, place: Option<LogPlace>, head: Position) -> Result<LogPlace, String> {
+        let Parts { store, progress, read_model, .. } = &self.parts;
+        let start = place.map_or(Position(0), |place| place.position);
+        let mut meter = Meter::start(&**store, start, head);
+        tracing::info!(position = %start, events = meter.state().total, "the list of orders catches up with the log");
+        let mut feed = Feed { store: Arc::clone(store), log, watcher: self.watcher.clone() };
+        let tell = |state: CatchUp| progress.set_catch_up(Some(state));
+        let reached = match place {
+            Some(_) => {
+                let sink = Sink::Serving(&**read_model);
+                feed.run(start, head, &sink, &mut meter, |state| {
+                    self.at(state.position);
+                    tell(state);
+                })
+                .await?
+            }
+            None => {
+                let _turn = self.parts.building.lock().await;
+                let model = read_model.begin_rebuild().await.map_err(text)?;
+                let sink = Sink::Rebuild(&*model);
+                let reached = feed.run(start, head, &sink, &mut meter, tell).await?;
+                model.index().await.map_err(text)?;
+                let _turn = self.parts.feeding.lock().await;
+                model.swap_in().await.map_err(text)?;
+                reached
+            }
+        };
+        tracing::info!(position = %reached.position, "{}", meter.summary());
+        Ok(reached)
+    }
+}
+
+/// The event that `place` comes after, if the log still has it.
+async fn event_of(store: &dyn EventStore, place: LogPlace) -> Result<Option<StoredEvent>, String> {
+    let Some(before) = place.position.0.checked_sub(1) else { return Ok(None) };
+    let found = store.read_log(Position(before), Direction::Forward, 1).await.map_err(text)?;
+    let place_of = |event: &StoredEvent| LogPlace::after(place.log, event);
+    Ok(found
+        .into_iter()
+        .next()
+        .filter(|event| event.position == place.position && (place.event == 0 || place_of(event).event == place.event)))
+}
+
+fn text(error: impl fmt::Display) -> String {
+    error.to_string()
+}

@@ -1,0 +1,406 @@
+//! One table of everything that can go wrong, with its gRPC code and its HTTP status.
+
+use std::{fmt::Display, time::Duration};
+
+use http::HeaderMap;
+use tonic::{Code, Status, metadata::AsciiMetadataValue};
+use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation, StatusExt};
+
+use super::MAX_METADATA_BYTES;
+use crate::application::requests::{Violation, Violations};
+use crate::{
+    application::{AppError, error::RETRY_AFTER},
+    telemetry::outage::Outage,
+};
+
+/// The `domain` of every `google.rpc.ErrorInfo`.
+pub const ERROR_DOMAIN: &str = "ordersystem";
+
+/// The trailer by which gRPC's own retries are told how long to wait, in ms: gRFC A6.
+const RETRY_PUSHBACK: &str = "grpc-retry-pushback-ms";
+
+/// Violations that fit into the trailers of a gRPC reply: some clients take 8 KiB of them and no more.
+const MAX_GRPC_VIOLATIONS: usize = 40;
+
+/// The cause of an internal error that is a panic, which the log has already.
+pub const PANIC: &str = "a panic while a request was worked on";
+
+/// Answers that say no more than that the service is at fault.
+static FAULTS: Outage = Outage::new();
+
+/// Why a request failed: one stable word for programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "`Reason::spec` says what each one means")]
+pub enum Reason {
+    InvalidArgument,
+    CursorOfAnotherLog,
+    OrderNotFound,
+    HandlerNotFound,
+    NotYetThen,
+    RouteNotFound,
+    ServiceNotFound,
+    MethodNotAllowed,
+    HostNotAllowed,
+    CrossSiteRequest,
+    OperatorsOnly,
+    HttpVersionNotSupported,
+    IllegalTransition,
+    RevisionConflict,
+    IfMatchFailed,
+    Contention,
+    RequestIdReused,
+    RequestTimeout,
+    MessageTooLarge,
+    MetadataTooLarge,
+    UnsupportedMediaType,
+    CompressionNotSupported,
+    Overloaded,
+    StoreFull,
+    Unavailable,
+    ShuttingDown,
+    OutcomeUnknown,
+    DeadlineExceeded,
+    NotFreshInTime,
+    DataCorrupt,
+    Internal,
+}
+
+/// What a [`Reason`] looks like from outside.
+#[derive(Clone, Copy, Debug)]
+pub struct ReasonSpec {
+    /// The word: `ErrorInfo.reason`, and `reason` of a problem.
+    pub name: &'static str,
+    /// The gRPC code.
+    pub code: Code,
+    /// The HTTP status.
+    pub http_status: u16,
+    /// The title of a problem.
+    pub title: &'static str,
+}
+
+impl Reason {
+    /// Every reason.
+    pub const ALL: [Self; 31] = [
+        Self::InvalidArgument,
+        Self::CursorOfAnotherLog,
+        Self::OrderNotFound,
+        Self::HandlerNotFound,
+        Self::NotYetThen,
+        Self::RouteNotFound,
+        Self::ServiceNotFound,
+        Self::MethodNotAllowed,
+        Self::HostNotAllowed,
+        Self::CrossSiteRequest,
+        Self::OperatorsOnly,
+        Self::HttpVersionNotSupported,
+        Self::IllegalTransition,
+        Self::RevisionConflict,
+        Self::IfMatchFailed,
+        Self::Contention,
+        Self::RequestIdReused,
+        Self::RequestTimeout,
+        Self::MessageTooLarge,
+        Self::MetadataTooLarge,
+        Self::UnsupportedMediaType,
+        Self::CompressionNotSupported,
+        Self::Overloaded,
+        Self::StoreFull,
+        Self::Unavailable,
+        Self::ShuttingDown,
+        Self::OutcomeUnknown,
+        Self::DeadlineExceeded,
+        Self::NotFreshInTime,
+        Self::DataCorrupt,
+        Self::Internal,
+    ];
+
+    /// What it looks like from outside.
+    #[must_use]
+    pub const fn spec(self) -> ReasonSpec {
+        let (name, code, http_status, title) = match self {
+            Self::InvalidArgument => ("INVALID_ARGUMENT", Code::InvalidArgument, 400, "Invalid input"),
+            Self::CursorOfAnotherLog => ("CURSOR_OF_ANOTHER_LOG", Code::InvalidArgument, 400, "Cursor of another log"),
+            Self::OrderNotFound => ("ORDER_NOT_FOUND", Code::NotFound, 404, "Order not found"),
+            Self::HandlerNotFound => ("HANDLER_NOT_FOUND", Code::NotFound, 404, "Handler not found"),
+            Self::NotYetThen => ("NOT_YET_THEN", Code::NotFound, 404, "The order was not there then"),
+            Self::RouteNotFound => ("ROUTE_NOT_FOUND", Code::Unimplemented, 404, "No such route"),
+            Self::ServiceNotFound => ("SERVICE_NOT_FOUND", Code::NotFound, 404, "No such service"),
+            Self::MethodNotAllowed => ("METHOD_NOT_ALLOWED", Code::Unimplemented, 405, "Method not allowed"),
+            Self::HostNotAllowed => ("HOST_NOT_ALLOWED", Code::PermissionDenied, 421, "Not served under this name"),
+            Self::CrossSiteRequest => {
+                ("CROSS_SITE_REQUEST", Code::PermissionDenied, 403, "Not allowed from a page of another site")
+            }
+            Self::HttpVersionNotSupported => {
+                ("HTTP_VERSION_NOT_SUPPORTED", Code::Unimplemented, 505, "HTTP version not supported")
+            }
+            Self::OperatorsOnly => ("OPERATORS_ONLY", Code::PermissionDenied, 403, "For operators only"),
+            Self::IllegalTransition => {
+                ("ILLEGAL_TRANSITION", Code::FailedPrecondition, 409, "The order's status does not allow it")
+            }
+            Self::RevisionConflict => ("REVISION_CONFLICT", Code::Aborted, 409, "The order has changed"),
+            Self::IfMatchFailed => ("IF_MATCH_FAILED", Code::Aborted, 412, "The order has changed"),
+            Self::Contention => ("CONTENTION", Code::Aborted, 409, "Too many commands for one order"),
+            Self::RequestIdReused => {
+                ("REQUEST_ID_REUSED", Code::AlreadyExists, 422, "The request id was used with another payload")
+            }
+            Self::RequestTimeout => ("REQUEST_TIMEOUT", Code::DeadlineExceeded, 408, "Request not sent in time"),
+            Self::MessageTooLarge => ("MESSAGE_TOO_LARGE", Code::ResourceExhausted, 413, "Message too large"),
+            Self::MetadataTooLarge => ("METADATA_TOO_LARGE", Code::ResourceExhausted, 431, "Metadata too large"),
+            Self::UnsupportedMediaType => {
+                ("UNSUPPORTED_MEDIA_TYPE", Code::InvalidArgument, 415, "Unsupported media type")
+            }
+            Self::CompressionNotSupported => {
+                ("COMPRESSION_NOT_SUPPORTED", Code::Unimplemented, 415, "Unsupported compression")
+            }
+            Self::Overloaded => ("OVERLOADED", Code::ResourceExhausted, 429, "Overloaded"),
+            Self::StoreFull => ("STORE_FULL", Code::ResourceExhausted, 503, "The event store is full"),
+            Self::Unavailable => ("UNAVAILABLE", Code::Unavailable, 503, "Temporarily unavailable"),
+            Self::ShuttingDown => ("SHUTTING_DOWN", Code::Unavailable, 503, "Shutting down"),
+            Self::OutcomeUnknown => ("OUTCOME_UNKNOWN", Code::Unavailable, 503, "Outcome unknown"),
+            Self::DeadlineExceeded => ("DEADLINE_EXCEEDED", Code::DeadlineExceeded, 504, "Deadline exceeded"),
+            Self::NotFreshInTime => ("NOT_FRESH_IN_TIME", Code::DeadlineExceeded, 504, "Not fresh enough in time"),
+            Self::DataCorrupt => ("DATA_CORRUPT", Code::DataLoss, 500, "Stored data is damaged"),
+            Self::Internal => ("INTERNAL", Code::Internal, 500, "Internal error"),
+        };
+        ReasonSpec { name, code, http_status, title }
+    }
+}
+
+/// An error as it leaves the service, through whichever door.
+#[derive(Clone, Debug)]
+pub struct ApiError {
+    /// Why.
+    pub reason: Reason,
+    /// In words, for people; never with internals.
+    pub message: String,
+    /// What is wrong with the input, field by field.
+    pub violations: Vec<Violation>,
+    /// More facts for programs, by name: `order_id`, `expected_revision` …
+    pub facts: Vec<(&'static str, String)>,
+    /// When to try again, where that helps.
+    pub retry_after: Option<Duration>,
+}
+
+impl ApiError {
+    /// An error without details.
+    #[must_use]
+    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into(), violations: Vec::new(), facts: Vec::new(), retry_after: None }
+    }
+
+    /// A request of which one field is wrong.
+    #[must_use]
+    pub fn invalid(field: &str, description: impl Display) -> Self {
+        let mut violations = Violations::default();
+        violations.add(field, description);
+        violations.into()
+    }
+
+    /// A request that is larger than `max_bytes`.
+    #[must_use]
+    pub fn too_large(max_bytes: usize) -> Self {
+        Self::new(Reason::MessageTooLarge, format!("the request is larger than {max_bytes} bytes"))
+            .with("max_message_bytes", max_bytes)
+    }
+
+    /// Refuses `headers` that are larger than any request needs.
+    ///
+    /// # Errors
+    /// [`Reason::MetadataTooLarge`] with the bound.
+    pub fn check_metadata(headers: &HeaderMap) -> Result<(), Self> {
+        // As HTTP/2 counts them: RFC 9113, section 6.5.2.
+        let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
+        if bytes <= MAX_METADATA_BYTES {
+            return Ok(());
+        }
+        let message = format!("the metadata of the request is larger than {MAX_METADATA_BYTES} bytes");
+        Err(Self::new(Reason::MetadataTooLarge, message).with("max_metadata_bytes", MAX_METADATA_BYTES))
+    }
+
+    /// A reply that would be larger than `max_bytes`.
+    #[must_use]
+    pub fn reply_too_large(max_bytes: usize) -> Self {
+        let message = format!("the reply would be larger than {max_bytes} bytes: ask for less at a time");
+        Self::new(Reason::MessageTooLarge, message).with("max_message_bytes", max_bytes)
+    }
+
+    /// A request that is too large for what the node, or its connection, holds of others already.
+    #[must_use]
+    pub fn too_many_request_bytes() -> Self {
+        let message = "requests that are not finished hold as many bytes as they may: try again";
+        Self::new(Reason::Overloaded, message).retry(RETRY_AFTER)
+    }
+
+    /// A rebuild that comes too soon after the last one.
+    #[must_use]
+    pub fn rebuilt_lately(wait: Duration) -> Self {
+        Self::new(Reason::Overloaded, "the list was built anew less than a minute ago").retry(wait)
+    }
+
+    /// A fault of the service: nothing that the client did or can mend. The log has `why`.
+    #[must_use]
+    pub fn internal(why: impl Display) -> Self {
+        let why = why.to_string();
+        if let Some(unsaid) = FAULTS.failed(&why) {
+            tracing::error!(unsaid, "an internal error is answered: {why}");
+        }
+        Self::new(Reason::Internal, "an internal error; the log of the service has more")
+    }
+
+    /// The same with one more fact for programs.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: impl ToString) -> Self {
+        self.facts.push((name, value.to_string()));
+        self
+    }
+
+    fn retry(mut self, after: Duration) -> Self {
+        self.retry_after = Some(after);
+        self
+    }
+
+    /// The error as a gRPC status with its details.
+    #[must_use]
+    pub fn to_status(&self) -> Status {
+        let spec = self.reason.spec();
+        let mut details = ErrorDetails::new();
+        let mut metadata: std::collections::HashMap<String, String> =
+            self.facts.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+        if !self.violations.is_empty() {
+            metadata.insert("violation_count".to_owned(), self.violations.len().to_string());
+            let shown = self.violations.iter().take(MAX_GRPC_VIOLATIONS);
+            details.set_bad_request(
+                shown
+                    .map(|violation| FieldViolation::new(&violation.field, &violation.description))
+                    .collect::<Vec<_>>(),
+            );
+        }
+        if self.reason == Reason::IllegalTransition {
+            let subject = format!("orders/{}", metadata.get("order_id").map_or("", String::as_str));
+            details.set_precondition_failure(vec![PreconditionViolation::new("ORDER_STATUS", subject, &self.message)]);
+        }
+        if let Some(after) = self.retry_after {
+            details.set_retry_info(Some(after));
+        }
+        details.set_error_info(spec.name, ERROR_DOMAIN, metadata);
+        let mut status = Status::with_error_details(spec.code, self.message.clone(), details);
+        if let Some(after) = self.retry_after {
+            // The retries that gRPC libraries make by themselves do not look into the details.
+            status.metadata_mut().insert(RETRY_PUSHBACK, AsciiMetadataValue::from(after.as_millis() as u64));
+        }
+        status
+    }
+}
+
+impl From<AppError> for ApiError {
+    fn from(error: AppError) -> Self {
+        let message = error.to_string();
+        let of = |reason| Self::new(reason, message.clone());
+        match error {
+            AppError::OrderNotFound(id) => of(Reason::OrderNotFound).with("order_id", id),
+            AppError::UnknownHandler { name, known } => {
+                of(Reason::HandlerNotFound).with("handler", name).with("known_handlers", known.join(","))
+            }
+            AppError::NotYetThen(id) => of(Reason::NotYetThen).with("order_id", id),
+            AppError::HistoryEndsBefore { order_id, actual, .. } => {
+                of(Reason::NotYetThen).with("order_id", order_id).with("actual_revision", actual)
+            }
+            AppError::IllegalTransition { order_id, status, revision, command } => of(Reason::IllegalTransition)
+                .with("order_id", order_id)
+                .with("status", status)
+                .with("actual_revision", revision)
+                .with("command", command),
+            AppError::RevisionConflict { order_id, expected, actual } => of(Reason::RevisionConflict)
+                .with("order_id", order_id)
+                .with("expected_revision", expected)
+                .with("actual_revision", actual),
+            AppError::RequestReused(id) => of(Reason::RequestIdReused).with("request_id", id),
+            AppError::Contention => of(Reason::Contention).retry(Duration::from_millis(50)),
+            AppError::Overloaded | AppError::TooManyStreams | AppError::ReadersBehind => {
+                of(Reason::Overloaded).retry(RETRY_AFTER)
+            }
+            AppError::DeadlineExceeded => of(Reason::DeadlineExceeded),
+            AppError::NotFreshInTime(_) => of(Reason::NotFreshInTime),
+            AppError::ShuttingDown => of(Reason::ShuttingDown).retry(RETRY_AFTER),
+            // What lies behind these is for the log of the service, where the pipeline has put it.
+            AppError::OutcomeUnknown(_) => Self::new(
+                Reason::OutcomeUnknown,
+                "it is not known whether the command took effect: retry it with the same request id, or look at the order",
+            )
+            .retry(RETRY_AFTER),
+            AppError::TooLarge { max_bytes, .. } => of(Reason::MessageTooLarge).with("max_message_bytes", max_bytes),
+            AppError::StoreFull(_) => Self::new(Reason::StoreFull, "the event store is full").retry(RETRY_AFTER * 10),
+            AppError::NewIds { retry_after, .. } => of(Reason::Unavailable).retry(retry_after),
+            AppError::Unavailable { retry_after, .. } => {
+                Self::new(Reason::Unavailable, "something that the service needs is out of reach").retry(retry_after)
+            }
+            AppError::LogReplaced(_) => Self::new(
+                Reason::CursorOfAnotherLog,
+                "the log was put back to an earlier state: it no longer has all that had been read or was asked for",
+            ),
+            AppError::Corrupt(_) => Self::new(Reason::DataCorrupt, "stored data is damaged; the log of the service has more"),
+        }
+    }
+}
+
+impl From<Violations> for ApiError {
+    fn from(violations: Violations) -> Self {
+        if violations.is_only_unknown() {
+            return AppError::unavailable("a cursor or token came before the event store has been reached").into();
+        }
+        let reason = if violations.names_another_log() { Reason::CursorOfAnotherLog } else { Reason::InvalidArgument };
+        let violations = violations.into_vec();
+        let mut message = violations
+            .iter()
+            .take(3)
+            .map(|violation| format!("{} {}", violation.field, violation.description))
+            .collect::<Vec<_>>()
+            .join("; ");
+        if violations.len() > 3 {
+            message.push_str(&format!("; and {} more", violations.len() - 3));
+        }
+        Self { violations, ..Self::new(reason, message) }
+    }
+}
+
+impl From<ApiError> for Status {
+    fn from(error: ApiError) -> Self {
+        error.to_status()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The name that the protocol gives a code: "NOT_FOUND".
+    fn code_name(code: Code) -> String {
+        let mut name = String::new();
+        for letter in format!("{code:?}").chars() {
+            if letter.is_ascii_uppercase() && !name.is_empty() {
+                name.push('_');
+            }
+            name.push(letter.to_ascii_uppercase());
+        }
+        name
+    }
+
+    #[test]
+    fn the_page_of_errors_has_one_row_for_each_reason_and_no_other() {
+        let page = include_str!("../../docs/errors.md");
+        let rows: Vec<&str> = page.lines().filter(|line| line.starts_with("| `")).collect();
+        assert_eq!(rows.len(), Reason::ALL.len());
+        for reason in Reason::ALL {
+            let spec = reason.spec();
+            let begins = format!("| `{}` | {} | {} | ", spec.name, code_name(spec.code), spec.http_status);
+            assert!(rows.iter().any(|row| row.starts_with(&begins)), "docs/errors.md lacks {begins}");
+        }
+    }
+
+    #[test]
+    fn an_error_that_may_pass_tells_the_libraries_how_long_to_wait() {
+        let status = ApiError::from(AppError::Overloaded).to_status();
+        assert_eq!(status.metadata().get(RETRY_PUSHBACK).unwrap(), RETRY_AFTER.as_millis().to_string().as_str());
+        assert!(ApiError::internal("a test").to_status().metadata().get(RETRY_PUSHBACK).is_none());
+    }
+}

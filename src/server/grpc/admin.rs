@@ -1,0 +1,223 @@
+//! `catga.system.v1.AdminService`.
+
+use std::time::{Duration, SystemTime};
+
+use futures_util::stream;
+use tokio::{
+    sync::watch,
+    time::{MissedTickBehavior, interval},
+};
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+
+use super::{history::Replies, reply};
+use crate::{
+    application::{
+        AppError,
+        dead_letters::{After, Which},
+        requests::{self, Violations},
+    },
+    ports::message_bus::{DeadLetter, EventId, MAX_DEAD_LETTERS},
+    processors::projections::{Phase, RebuildState},
+    proto::catga::system::v1::{self as pb, admin_service_server::AdminService},
+    server::{Context, EventStreamPlace, MAX_DEAD_LETTERS_PER_CALL, error::ApiError},
+};
+
+/// How often a rebuild is told about.
+const TELL_EVERY: Duration = Duration::from_millis(500);
+
+/// What operators may do to the node.
+#[derive(Debug)]
+pub struct Admin {
+    context: Context,
+}
+
+impl Admin {
+    /// Over the node of `context`.
+    #[must_use]
+    pub const fn new(context: Context) -> Self {
+        Self { context }
+    }
+}
+
+#[tonic::async_trait]
+impl AdminService for Admin {
+    async fn list_dead_letters(
+        &self,
+        request: Request<pb::ListDeadLettersRequest>,
+    ) -> Result<Response<pb::ListDeadLettersResponse>, Status> {
+        let pb::ListDeadLettersRequest { handler, page_size, page_token } = request.into_inner();
+        let mut violations = Violations::default();
+        let max = requests::page_size(&mut violations, "page_size", page_size.into());
+        let after = page_after(&mut violations, &page_token);
+        let after = violations.finish(after).map_err(ApiError::from)?;
+        let page = self.context.dead_letters.list(&handler, after, max).await.map_err(ApiError::from)?;
+        let shown = after.map_or(0, |after| after.shown) + page.letters.len();
+        let last = page.letters.last().filter(|_| page.has_more);
+        Ok(reply(pb::ListDeadLettersResponse {
+            next_page_token: last.map(|last| page_token_after(shown, last)).unwrap_or_default(),
+            dead_letters: page.letters.into_iter().map(to_proto).collect(),
+        }))
+    }
+
+    async fn replay_dead_letters(
+        &self,
+        request: Request<pb::ReplayDeadLettersRequest>,
+    ) -> Result<Response<pb::ReplayDeadLettersResponse>, Status> {
+        let pb::ReplayDeadLettersRequest { handler, event_ids, all } = request.into_inner();
+        let which = which(&event_ids, all).map_err(ApiError::from)?;
+        let replayed = self.context.dead_letters.replay(&handler, which).await.map_err(ApiError::from)?;
+        tracing::info!(handler, replayed, "dead letters are replayed");
+        Ok(reply(pb::ReplayDeadLettersResponse { replayed: count(replayed) }))
+    }
+
+    async fn discard_dead_letters(
+        &self,
+        request: Request<pb::DiscardDeadLettersRequest>,
+    ) -> Result<Response<pb::DiscardDeadLettersResponse>, Status> {
+        let pb::DiscardDeadLettersRequest { handler, event_ids, all } = request.into_inner();
+        let which = which(&event_ids, all).map_err(ApiError::from)?;
+        let discarded = self.context.dead_letters.discard(&handler, which).await.map_err(ApiError::from)?;
+        tracing::info!(handler, discarded, "dead letters are discarded");
+        Ok(reply(pb::DiscardDeadLettersResponse { discarded: count(discarded) }))
+    }
+
+    type RebuildProjectionsStream = Replies<pb::RebuildProjectionsResponse>;
+
+    async fn rebuild_projections(
+        &self,
+        request: Request<pb::RebuildProjectionsRequest>,
+    ) -> Result<Response<Self::RebuildProjectionsStream>, Status> {
+        // One that comes after the end of the node has begun would wait for what nobody does any more.
+        if self.context.draining.is_cancelled() {
+            return Err(ApiError::from(AppError::ShuttingDown).to_status());
+        }
+        let place = self.context.streams_of(request.extensions()).enter().map_err(ApiError::from)?;
+        if let Some(wait) = self.context.rebuilds.wait() {
+            return Err(ApiError::rebuilt_lately(wait).to_status());
+        }
+        let (state, has_begun) = self.context.rebuilds.start();
+        let told = Told { state, joined: !has_begun, draining: self.context.draining.clone(), _place: place };
+        Ok(Response::new(told.replies()))
+    }
+}
+
+/// Someone who is told how far a rebuild is.
+struct Told {
+    state: watch::Receiver<RebuildState>,
+    joined: bool,
+    draining: CancellationToken,
+    _place: EventStreamPlace,
+}
+
+impl Told {
+    fn replies(mut self) -> Replies<pb::RebuildProjectionsResponse> {
+        let number = self.state.borrow_and_update().number;
+        let mut ticks = interval(TELL_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Box::pin(stream::unfold(Some((self, ticks)), move |told| async move {
+            let (mut told, mut ticks) = told?;
+            tokio::select! {
+                _ = ticks.tick() => {}
+                // At its end at once.
+                _ = told.state.wait_for(|state| state.number != number || !state.is_going_on()) => {}
+                () = told.draining.cancelled() => {
+                    return Some((Err(ApiError::from(AppError::ShuttingDown).to_status()), None));
+                }
+            }
+            let state = told.state.borrow().clone();
+            let phase = match &state.phase {
+                // The next one has begun, so this one has ended; how, is in the log of the node.
+                _ if state.number != number => pb::RebuildPhase::Unspecified,
+                Phase::None => pb::RebuildPhase::Unspecified,
+                Phase::Reading => pb::RebuildPhase::Reading,
+                Phase::Indexing => pb::RebuildPhase::Indexing,
+                Phase::Done => pb::RebuildPhase::Done,
+                Phase::Failed(why) => {
+                    let failed = AppError::unavailable(format!("the rebuild has failed, the old list goes on: {why}"));
+                    return Some((Err(ApiError::from(failed).to_status()), None));
+                }
+            };
+            let response = rebuild_to_proto(&state, phase, told.joined);
+            Some((Ok(response), state.is_going_on().then_some((told, ticks))))
+        }))
+    }
+}
+
+fn rebuild_to_proto(state: &RebuildState, phase: pb::RebuildPhase, joined: bool) -> pb::RebuildProjectionsResponse {
+    let number = |count| i64::try_from(count).unwrap_or(i64::MAX);
+    pb::RebuildProjectionsResponse {
+        phase: phase.into(),
+        events: number(state.progress.events),
+        total_events: number(state.progress.total),
+        events_per_second: state.progress.events_per_second(),
+        remaining: state.progress.remaining().and_then(|remaining| remaining.try_into().ok()),
+        joined,
+    }
+}
+
+fn count(letters: usize) -> i32 {
+    i32::try_from(letters).unwrap_or(i32::MAX)
+}
+
+fn which(event_ids: &[String], all: bool) -> Result<Which, Violations> {
+    let mut violations = Violations::default();
+    match (event_ids.len(), all) {
+        (0, true) => return Ok(Which::All),
+        (0, false) => violations.add("event_ids", "must name at least one event, or all must be true"),
+        (_, true) => violations.add("all", "must not be true when events are named"),
+        (1..=MAX_DEAD_LETTERS_PER_CALL, false) => {}
+        _ => violations.add("event_ids", format!("must name at most {MAX_DEAD_LETTERS_PER_CALL} events")),
+    }
+    if !violations.is_empty() {
+        return Err(violations);
+    }
+    let mut events = Vec::with_capacity(event_ids.len());
+    for (index, text) in event_ids.iter().enumerate() {
+        match text.parse() {
+            Ok(event) => events.push(event),
+            Err(rule) => violations.add(format!("event_ids[{index}]"), rule),
+        }
+    }
+    violations.finish(Some(Which::Events(events)))
+}
+
+/// Opaque to clients: how many letters were shown, the event of the last one, and its microseconds since the epoch.
+fn page_token_after(shown: usize, last: &DeadLetter) -> String {
+    format!("{shown}.{}.{}", last.message.event_id(), since_epoch(last.at).as_micros())
+}
+
+#[allow(clippy::option_option, reason = "wrong, left out and given are three things")]
+fn page_after(violations: &mut Violations, token: &str) -> Option<Option<After>> {
+    if token.is_empty() {
+        return Some(None);
+    }
+    let parsed = (|| {
+        let mut parts = token.split('.');
+        let shown = parts.next()?.parse().ok().filter(|shown| *shown <= MAX_DEAD_LETTERS)?;
+        let event: EventId = parts.next()?.parse().ok()?;
+        let at = SystemTime::UNIX_EPOCH.checked_add(Duration::from_micros(parts.next()?.parse().ok()?))?;
+        parts.next().is_none().then_some(After { shown, event, at })
+    })();
+    if parsed.is_none() {
+        violations.add("page_token", "is not one that this service has given out");
+    }
+    parsed.map(Some)
+}
+
+fn since_epoch(at: SystemTime) -> Duration {
+    at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+}
+
+fn to_proto(letter: DeadLetter) -> pb::DeadLetter {
+    let DeadLetter { message, reason, attempts, at } = letter;
+    pb::DeadLetter {
+        event_id: message.event_id().to_string(),
+        order_id: message.key.to_string(),
+        revision: i64::try_from(message.sequence).unwrap_or(i64::MAX),
+        r#type: message.kind.into_owned(),
+        attempts: i32::try_from(attempts).unwrap_or(i32::MAX),
+        dead_lettered_at: Some(at.into()),
+        reason,
+    }
+}

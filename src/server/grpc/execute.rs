@@ -1,0 +1,317 @@
+//! `ExecuteCommands`: many commands over one call.
+//!
+//! Commands for one order run one after the other, in the order sent; different orders run side by side. At most
+//! `MAX_OPEN` commands are read and not yet answered, and replies of at most `MAX_REPLY_BYTES` wait for the client; past that the call reads
+//! no further until the client has taken replies.
+//! Where there is no room for one more command on the node, the call waits with it, and answers it with OVERLOADED after `MAX_KEPT`.
+//! A task of its own drives the call, so that a client that takes no replies stops no command halfway.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    panic::AssertUnwindSafe,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures_util::{
+    FutureExt, StreamExt,
+    stream::{FuturesUnordered, Stream},
+};
+use prost::Message as _;
+use tokio::sync::{Notify, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming};
+use tonic_types::pb::Status as RpcStatus;
+
+use super::{commands, layers};
+use crate::{
+    application::{
+        AppError, OrderRequest,
+        byte_budget::{ByteBudget, HeldBytes},
+        requests::{self, Violations},
+    },
+    proto::catga::orders::v1::{self as pb, execute_commands_request::Command, execute_commands_response::Outcome},
+    server::{
+        Context, EventStreams,
+        admission::overloaded,
+        error::{ApiError, PANIC},
+    },
+};
+
+/// Commands of one call that are read and not yet answered, at the most.
+const MAX_OPEN: usize = 256;
+/// Replies that are on their way to the connection; they count as open as well.
+const SENDING: usize = 64;
+/// The bytes of replies, of commands that run as well, that one call holds until its client takes them.
+const MAX_REPLY_BYTES: usize = 4 * 1024 * 1024;
+/// How large a reply is taken to be before there is one.
+const FIRST_REPLY_BYTES: usize = 16 * 1024;
+/// How often to look whether there is room for one more reply, where nobody tells.
+const ROOM_POLL: Duration = Duration::from_millis(100);
+/// How long a command waits for room on the node before it is refused. No other is read meanwhile.
+const MAX_KEPT: Duration = Duration::from_secs(1);
+/// The longest correlation id, in characters.
+const MAX_CORRELATION_ID_CHARS: usize = 128;
+
+/// The replies, as they come.
+pub type Replies = Pin<Box<dyn Stream<Item = Result<pb::ExecuteCommandsResponse, Status>> + Send>>;
+
+type Running = Pin<Box<dyn Future<Output = (Option<u64>, Reply)> + Send>>;
+
+/// Answers every command of `requests`.
+pub fn run_all(context: Context, streams: &EventStreams, requests: Streaming<pb::ExecuteCommandsRequest>) -> Replies {
+    let (sender, replies) = mpsc::channel::<Result<Reply, Status>>(SENDING);
+    let room = Arc::new(Room::new(streams.share_of_read_bytes(MAX_REPLY_BYTES)));
+    let execution = Execution {
+        context,
+        next_bytes: None,
+        kept: None,
+        reply_bytes: FIRST_REPLY_BYTES,
+        room: Arc::clone(&room),
+        requests: Some(requests),
+        running: FuturesUnordered::new(),
+        waiting: HashMap::new(),
+        answered: VecDeque::new(),
+        open: 0,
+        failed: None,
+    };
+    tokio::spawn(execution.run(sender));
+    Box::pin(ReceiverStream::new(replies).map(move |reply| {
+        let reply = reply.map(|reply| reply.message);
+        room.freed.notify_one();
+        reply
+    }))
+}
+
+/// What replies may take of memory.
+struct Room {
+    bytes: ByteBudget,
+    /// Notified when the client has taken a reply.
+    freed: Notify,
+}
+
+impl Room {
+    fn new(bytes: ByteBudget) -> Self {
+        Self { bytes, freed: Notify::new() }
+    }
+
+    /// Waits until there may be more of it.
+    async fn more(&self) {
+        tokio::select! {
+            () = self.freed.notified() => {}
+            // Other calls have a part in it.
+            () = tokio::time::sleep(ROOM_POLL) => {}
+        }
+    }
+}
+
+/// A reply, with the bytes that it holds until the client takes it.
+struct Reply {
+    message: pb::ExecuteCommandsResponse,
+    _bytes: HeldBytes,
+}
+
+/// A command that has been read. What the client sent is not kept: it may be far larger.
+struct Accepted {
+    correlation_id: String,
+    request: Result<OrderRequest, Violations>,
+    /// What is held for the reply.
+    bytes: HeldBytes,
+}
+
+struct Execution {
+    context: Context,
+    /// `None` once the client has sent everything.
+    requests: Option<Streaming<pb::ExecuteCommandsRequest>>,
+    running: FuturesUnordered<Running>,
+    /// The orders that have a command running, with those that wait behind it.
+    waiting: HashMap<u64, VecDeque<Accepted>>,
+    /// Replies that the client has not taken yet.
+    answered: VecDeque<Reply>,
+    room: Arc<Room>,
+    /// What is held for the reply to the next command; `None` where there is no room.
+    next_bytes: Option<HeldBytes>,
+    /// A command for which there is no room on the node, since when.
+    kept: Option<(Accepted, Instant)>,
+    /// How large replies have been lately.
+    reply_bytes: usize,
+    /// Commands read and not yet handed to the connection.
+    open: usize,
+    /// Ends the call once everything read has been answered.
+    failed: Option<Status>,
+}
+
+impl Execution {
+    /// Runs until everything is answered, or the client is gone.
+    async fn run(mut self, replies: mpsc::Sender<Result<Reply, Status>>) {
+        let draining = self.context.draining.clone();
+        while self.open > 0 || self.requests.is_some() {
+            self.settle_kept();
+            let would_read = self.open < MAX_OPEN && self.requests.is_some() && self.kept.is_none();
+            let may_read = would_read && self.has_room();
+            let lacks_room = self.kept.is_some() || (would_read && !may_read);
+            let room = Arc::clone(&self.room);
+            tokio::select! {
+                // Answers first: a client that sends faster than it is answered must not grow the backlog.
+                biased;
+                place = replies.reserve(), if !self.answered.is_empty() => {
+                    // Fails when the client is gone; the rest is then dropped as that of a unary call is.
+                    let (Ok(place), Some(answer)) = (place, self.answered.pop_front()) else { return };
+                    self.open -= 1;
+                    place.send(Ok(answer));
+                }
+                Some((order_id, answer)) = self.running.next() => self.finish(order_id, answer),
+                () = draining.cancelled(), if self.requests.is_some() => {
+                    self.end(Some(ApiError::from(AppError::ShuttingDown).to_status()));
+                }
+                request = next(&mut self.requests), if may_read => match request {
+                    Some(Ok(request)) => self.accept(&request),
+                    Some(Err(status)) => {
+                        self.end(Some(layers::refine(status, self.context.info.max_message_bytes)));
+                    }
+                    None => self.end(None),
+                },
+                () = room.more(), if lacks_room => {}
+                () = replies.closed() => return,
+            }
+        }
+        if let Some(status) = self.failed {
+            // Fails when the client is gone.
+            let _ = replies.send(Err(status)).await;
+        }
+    }
+
+    fn end(&mut self, failed: Option<Status>) {
+        self.requests = None;
+        self.failed = failed;
+    }
+
+    /// Whether there is room for one more reply, which is held then.
+    fn has_room(&mut self) -> bool {
+        if self.next_bytes.is_none() {
+            let mut bytes = HeldBytes::none(self.room.bytes.clone());
+            self.next_bytes = bytes.grow(self.reply_bytes).then_some(bytes);
+        }
+        self.next_bytes.is_some()
+    }
+
+    fn accept(&mut self, request: &pb::ExecuteCommandsRequest) {
+        self.open += 1;
+        let mut bytes = self.next_bytes.take().unwrap_or_else(|| HeldBytes::none(self.room.bytes.clone()));
+        // A new order is about as large as what asks for it. Without room for that, the reply counts when it is there.
+        let _ = bytes.set(self.reply_bytes.max(request.encoded_len()));
+        let accepted = Accepted { correlation_id: correlation_id(request), request: parse(request), bytes };
+        self.kept = Some((accepted, Instant::now()));
+    }
+
+    /// Begins the command that has been read, if there is room for it, and refuses it if there has been none for too long.
+    fn settle_kept(&mut self) {
+        let Some((accepted, since)) = self.kept.take() else { return };
+        if self.context.admission.has_room() {
+            self.begin(accepted);
+        } else if since.elapsed() >= MAX_KEPT {
+            self.context.admission.shed();
+            self.running.push(Box::pin(async { (None, reply_to(accepted, Err(overloaded()))) }));
+        } else {
+            self.kept = Some((accepted, since));
+        }
+    }
+
+    /// Begins a command, or lets it wait for those of the same order.
+    fn begin(&mut self, accepted: Accepted) {
+        let order_id = accepted.request.as_ref().ok().and_then(|request| request.order_id).map(|id| id.get());
+        match order_id.and_then(|id| self.waiting.get_mut(&id)) {
+            Some(queue) => queue.push_back(accepted),
+            None => {
+                if let Some(id) = order_id {
+                    self.waiting.insert(id, VecDeque::new());
+                }
+                self.start(order_id, accepted);
+            }
+        }
+    }
+
+    fn start(&self, order_id: Option<u64>, accepted: Accepted) {
+        let context = self.context.clone();
+        self.running.push(Box::pin(async move { (order_id, execute(&context, accepted).await) }));
+    }
+
+    fn finish(&mut self, order_id: Option<u64>, answer: Reply) {
+        // Large ones are remembered for a while: as many as had room as small ones would be far too many.
+        self.reply_bytes = answer.message.encoded_len().max(self.reply_bytes - self.reply_bytes / 64);
+        self.answered.push_back(answer);
+        let Some(id) = order_id else {
+            return;
+        };
+        match self.waiting.get_mut(&id).and_then(VecDeque::pop_front) {
+            Some(accepted) => self.start(order_id, accepted),
+            None => {
+                self.waiting.remove(&id);
+            }
+        }
+    }
+}
+
+async fn next(
+    requests: &mut Option<Streaming<pb::ExecuteCommandsRequest>>,
+) -> Option<Result<pb::ExecuteCommandsRequest, Status>> {
+    requests.as_mut()?.next().await
+}
+
+async fn execute(context: &Context, mut accepted: Accepted) -> Reply {
+    let request = std::mem::replace(&mut accepted.request, Err(Violations::default()));
+    // A panic is the end of one command, as it is the end of one unary call, and not of all that share this one.
+    let work = AssertUnwindSafe(commands::run(context, request)).catch_unwind();
+    let outcome = context.admission.join().run(work).await;
+    reply_to(accepted, outcome.unwrap_or_else(|_panic| Err(ApiError::internal(PANIC))))
+}
+
+fn reply_to(accepted: Accepted, outcome: Result<pb::CommandSuccess, ApiError>) -> Reply {
+    let Accepted { correlation_id, mut bytes, .. } = accepted;
+    let outcome = match outcome {
+        Ok(success) => Outcome::Success(success),
+        Err(error) => Outcome::Error(to_rpc_status(&error)),
+    };
+    let message = pb::ExecuteCommandsResponse { correlation_id, outcome: Some(outcome) };
+    // Without room for a larger one than was thought of, no further command is read before the client has taken some.
+    let _ = bytes.set(message.encoded_len());
+    Reply { message, _bytes: bytes }
+}
+
+fn parse(request: &pb::ExecuteCommandsRequest) -> Result<OrderRequest, Violations> {
+    let mut violations = Violations::default();
+    if request.correlation_id.chars().nth(MAX_CORRELATION_ID_CHARS).is_some() {
+        violations.add("correlation_id", format!("must have at most {MAX_CORRELATION_ID_CHARS} characters"));
+    }
+    let parsed = match &request.command {
+        Some(Command::CreateOrder(command)) => commands::create_order(command),
+        Some(Command::PayOrder(command)) => commands::pay_order(command),
+        Some(Command::ShipOrder(command)) => commands::ship_order(command),
+        Some(Command::DeliverOrder(command)) => commands::deliver_order(command),
+        Some(Command::CancelOrder(command)) => commands::cancel_order(command),
+        None => {
+            violations.add("command", "must be set");
+            return Err(violations);
+        }
+    };
+    if violations.is_empty() { parsed } else { Err(requests::join(violations, parsed.err())) }
+}
+
+/// The correlation id to answer under. One that is too long is refused; what comes back of it is only as much as is allowed.
+fn correlation_id(request: &pb::ExecuteCommandsRequest) -> String {
+    let id = &request.correlation_id;
+    let end = id.char_indices().nth(MAX_CORRELATION_ID_CHARS).map_or(id.len(), |(end, _)| end);
+    id[..end].to_owned()
+}
+
+fn to_rpc_status(error: &ApiError) -> RpcStatus {
+    use prost::Message;
+    let status = error.to_status();
+    // The details are the encoded google.rpc.Status already.
+    RpcStatus::decode(status.details()).unwrap_or_else(|_| RpcStatus {
+        code: status.code() as i32,
+        message: status.message().to_owned(),
+        details: Vec::new(),
+    })
+}

@@ -1,0 +1,143 @@
+//! `catga.ids.v1.IdService`.
+
+use std::pin::Pin;
+
+use futures_util::stream::{self, Stream};
+use tonic::{Request, Response, Status};
+
+use super::reply;
+use crate::{
+    application::{AppError, ids::GenerateIds, requests::Violations},
+    codec::timestamp_to_proto,
+    domain::timestamp::Timestamp,
+    id_generator,
+    proto::catga::ids::v1::{self as pb, id_service_server::IdService},
+    server::{Context, MAX_IDS_PER_CALL, error::ApiError},
+};
+
+const DEFAULT_BATCH_SIZE: usize = 1_000;
+const MAX_BATCH_SIZE: usize = 10_000;
+const MAX_STREAMED_IDS: u64 = 1_000_000_000;
+
+/// The ids.
+#[derive(Debug)]
+pub struct Ids {
+    context: Context,
+}
+
+impl Ids {
+    /// Ids from the generator of `context`.
+    #[must_use]
+    pub const fn new(context: Context) -> Self {
+        Self { context }
+    }
+
+    async fn generate(&self, count: usize) -> Result<Vec<i64>, ApiError> {
+        Ok(self.context.mediator.send(GenerateIds { count }).await?)
+    }
+
+    fn refuse_when_draining(&self) -> Result<(), ApiError> {
+        if self.context.draining.is_cancelled() { Err(AppError::ShuttingDown.into()) } else { Ok(()) }
+    }
+}
+
+#[tonic::async_trait]
+impl IdService for Ids {
+    async fn generate_id(
+        &self,
+        _request: Request<pb::GenerateIdRequest>,
+    ) -> Result<Response<pb::GenerateIdResponse>, Status> {
+        let ids = self.generate(1).await?;
+        let value = ids[0];
+        Ok(reply(pb::GenerateIdResponse { id: value.to_string(), value }))
+    }
+
+    async fn generate_ids(
+        &self,
+        request: Request<pb::GenerateIdsRequest>,
+    ) -> Result<Response<pb::GenerateIdsResponse>, Status> {
+        let count = id_count(request.get_ref().count.into()).map_err(ApiError::from)?;
+        Ok(reply(pb::GenerateIdsResponse { ids: self.generate(count).await? }))
+    }
+
+    type StreamIdsStream = Pin<Box<dyn Stream<Item = Result<pb::StreamIdsResponse, Status>> + Send>>;
+
+    async fn stream_ids(
+        &self,
+        request: Request<pb::StreamIdsRequest>,
+    ) -> Result<Response<Self::StreamIdsStream>, Status> {
+        self.refuse_when_draining()?;
+        let request = request.into_inner();
+        let mut violations = Violations::default();
+        let count = u64::try_from(request.count).ok().filter(|count| *count <= MAX_STREAMED_IDS);
+        if count.is_none() {
+            violations.add("count", format!("must be 0 to {MAX_STREAMED_IDS}"));
+        }
+        let batch_size = usize::try_from(request.batch_size).ok().filter(|size| *size <= MAX_BATCH_SIZE);
+        if batch_size.is_none() {
+            violations.add("batch_size", format!("must be 0 to {MAX_BATCH_SIZE}"));
+        }
+        let (count, batch_size) = violations.finish(count.zip(batch_size)).map_err(ApiError::from)?;
+        let batch_size = if batch_size == 0 { DEFAULT_BATCH_SIZE } else { batch_size };
+        let remaining = if count == 0 { u64::MAX } else { count };
+        Ok(Response::new(stream_of(self.context.clone(), remaining, batch_size)))
+    }
+
+    async fn parse_id(&self, request: Request<pb::ParseIdRequest>) -> Result<Response<pb::ParseIdResponse>, Status> {
+        let parts = parse(&request.get_ref().id).map_err(ApiError::from)?;
+        Ok(reply(pb::ParseIdResponse {
+            id: request.into_inner().id,
+            issued_at: Some(timestamp_to_proto(issued_at(&parts))),
+            datacenter_id: parts.datacenter_id.into(),
+            worker_id: parts.worker_id.into(),
+            sequence: parts.sequence.into(),
+        }))
+    }
+}
+
+/// How many ids a call asks for.
+///
+/// # Errors
+/// A violation outside 1 to [`MAX_IDS_PER_CALL`].
+pub fn id_count(count: i64) -> Result<usize, Violations> {
+    match usize::try_from(count) {
+        Ok(count) if (1..=MAX_IDS_PER_CALL).contains(&count) => Ok(count),
+        _ => {
+            let mut violations = Violations::default();
+            violations.add("count", format!("must be 1 to {MAX_IDS_PER_CALL}"));
+            Err(violations)
+        }
+    }
+}
+
+/// The parts of an id.
+///
+/// # Errors
+/// A violation if the text is no id.
+pub fn parse(text: &str) -> Result<id_generator::IdParts, Violations> {
+    let mut violations = Violations::default();
+    let id = violations.order_id("id", text);
+    violations.finish(id.and_then(|id| id_generator::parse(id.get()).ok()))
+}
+
+/// When an id was issued.
+#[must_use]
+pub fn issued_at(parts: &id_generator::IdParts) -> Timestamp {
+    // 41 bits of milliseconds after 2024, in microseconds, are far below 63 bits.
+    Timestamp::from_micros((parts.timestamp_ms_unix * 1_000).cast_signed())
+}
+
+fn stream_of(
+    context: Context,
+    remaining: u64,
+    batch_size: usize,
+) -> Pin<Box<dyn Stream<Item = Result<pb::StreamIdsResponse, Status>> + Send>> {
+    Box::pin(stream::try_unfold((context, remaining), move |(context, remaining)| async move {
+        if remaining == 0 {
+            return Ok(None);
+        }
+        let count = batch_size.min(usize::try_from(remaining).unwrap_or(usize::MAX));
+        let ids = context.mediator.send(GenerateIds { count }).await.map_err(ApiError::from)?;
+        Ok(Some((pb::StreamIdsResponse { ids }, (context, remaining - count as u64))))
+    }))
+}

@@ -1,0 +1,152 @@
+//! `catga.system.v1.SystemService`.
+
+use std::{pin::Pin, time::Duration};
+
+use futures_util::{Stream, stream};
+use tonic::{Request, Response, Status};
+
+use super::reply;
+use crate::{
+    application::{AppError, tokens},
+    codec::timestamp_to_proto,
+    domain::order::item::MAX_QUANTITY,
+    ports::event_store::Durability,
+    proto::catga::system::v1::{self as pb, system_service_server::SystemService},
+    server::{
+        Context, MAX_BATCH_SIZE, MAX_IDS_PER_CALL, MAX_ITEMS, MAX_METADATA_BYTES, MAX_PAGE_SIZE, SERVICE_NAME, VERSION,
+        error::ApiError,
+    },
+};
+
+/// How often someone who watches the cluster is told, at the most.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The node.
+#[derive(Debug)]
+pub struct System {
+    context: Context,
+}
+
+impl System {
+    /// The node of `context`.
+    #[must_use]
+    pub const fn new(context: Context) -> Self {
+        Self { context }
+    }
+}
+
+#[tonic::async_trait]
+impl SystemService for System {
+    async fn get_server_info(
+        &self,
+        _request: Request<pb::GetServerInfoRequest>,
+    ) -> Result<Response<pb::GetServerInfoResponse>, Status> {
+        let info = &self.context.info;
+        Ok(reply(pb::GetServerInfoResponse {
+            service: SERVICE_NAME.to_owned(),
+            version: VERSION.to_owned(),
+            node: info.node.clone(),
+            mode: mode(&self.context).into(),
+            persistence: info.persistence.to_owned(),
+            transport: info.transport.to_owned(),
+            durability: durability(self.context.store.durability()).into(),
+            limits: Some(limits(&self.context)),
+            started_at: Some(timestamp_to_proto(info.started_at)),
+            uptime: prost_types::Duration::try_from(info.started.elapsed()).ok(),
+            datacenter_id: self.context.ids.node().datacenter_id().into(),
+            worker_id: self.context.ids.node().worker_id().into(),
+            durability_detail: self.context.store.durability_detail().unwrap_or_default(),
+        }))
+    }
+
+    async fn get_cluster(
+        &self,
+        _request: Request<pb::GetClusterRequest>,
+    ) -> Result<Response<pb::GetClusterResponse>, Status> {
+        Ok(reply(pb::GetClusterResponse { cluster: Some(cluster(&self.context).await?) }))
+    }
+
+    type WatchClusterStream = Pin<Box<dyn Stream<Item = Result<pb::WatchClusterResponse, Status>> + Send>>;
+
+    async fn watch_cluster(
+        &self,
+        request: Request<pb::WatchClusterRequest>,
+    ) -> Result<Response<Self::WatchClusterStream>, Status> {
+        let place = self.context.streams_of(request.extensions()).enter().map_err(ApiError::from)?;
+        let watched = stream::try_unfold((self.context.clone(), None, place), |(context, last, place)| async move {
+            let next = changed(&context, last.as_ref()).await?;
+            let response = pb::WatchClusterResponse { cluster: Some(next.clone()) };
+            Ok::<_, Status>(Some((response, (context, Some(next), place))))
+        });
+        Ok(Response::new(Box::pin(watched)))
+    }
+}
+
+/// Waits until the cluster is not as it was.
+async fn changed(context: &Context, last: Option<&pb::Cluster>) -> Result<pb::Cluster, Status> {
+    let mut pause = Duration::ZERO;
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = context.draining.cancelled() => return Err(ApiError::from(AppError::ShuttingDown).to_status()),
+        }
+        let now = cluster(context).await?;
+        if last != Some(&now) {
+            return Ok(now);
+        }
+        pause = WATCH_INTERVAL;
+    }
+}
+
+async fn cluster(context: &Context) -> Result<pb::Cluster, Status> {
+    let view = context.cluster.view().await.map_err(|what| ApiError::from(AppError::unavailable(what)).to_status())?;
+    let log = context.log()?;
+    let nodes = view.nodes.iter().map(|node| pb::ClusterNode {
+        node: node.name.clone(),
+        address: node.address.clone(),
+        datacenter_id: node.identity.datacenter_id().into(),
+        worker_id: node.identity.worker_id().into(),
+        roles: node.roles.clone(),
+        cursor: tokens::encode_cursor(&log, node.position.into()),
+        lag: i64::try_from(node.lag).unwrap_or(i64::MAX),
+        is_this_node: node.name == context.cluster.this_node(),
+    });
+    Ok(pb::Cluster { mode: mode(context).into(), nodes: nodes.collect() })
+}
+
+fn mode(context: &Context) -> pb::Mode {
+    if context.info.is_cluster { pb::Mode::Cluster } else { pb::Mode::Standalone }
+}
+
+const fn durability(durability: Durability) -> pb::Durability {
+    match durability {
+        Durability::Unknown => pb::Durability::Unspecified,
+        Durability::None => pb::Durability::None,
+        Durability::Process => pb::Durability::Process,
+        Durability::Machine => pb::Durability::Machine,
+        Durability::Quorum => pb::Durability::Quorum,
+    }
+}
+
+fn limits(context: &Context) -> pb::Limits {
+    let info = &context.info;
+    // A new order is about as large as what asks for it.
+    let max_message_bytes =
+        context.store.max_commit_bytes().map_or(info.max_message_bytes, |bytes| bytes.min(info.max_message_bytes));
+
+    fn small(limit: usize) -> i32 {
+        i32::try_from(limit).unwrap_or(i32::MAX)
+    }
+    pb::Limits {
+        max_message_bytes: i64::try_from(max_message_bytes).unwrap_or(i64::MAX),
+        max_items_per_order: small(MAX_ITEMS),
+        max_quantity: MAX_QUANTITY.into(),
+        max_page_size: small(MAX_PAGE_SIZE),
+        max_batch_size: small(MAX_BATCH_SIZE),
+        max_ids_per_call: small(MAX_IDS_PER_CALL),
+        max_in_flight: small(info.max_in_flight),
+        max_concurrent_streams: i32::try_from(info.max_concurrent_streams).unwrap_or(i32::MAX),
+        max_connections: small(info.max_connections),
+        max_metadata_bytes: i64::try_from(MAX_METADATA_BYTES).unwrap_or(i64::MAX),
+    }
+}

@@ -1,0 +1,490 @@
+//! One listener for both doors: bounds on connections, keepalive, age, and a drain that lets calls finish.
+
+mod activity;
+pub mod descriptors;
+mod http1;
+mod timed;
+
+use std::{convert::Infallible, future::Future, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+
+use axum::body::Body;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::conn::auto,
+    service::TowerToHyperService,
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    net::{TcpListener, TcpSocket, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tower::{Service, ServiceExt};
+
+use self::{
+    activity::{Activity, Connections, Counting, Entered},
+    http1::{Announcing, Course, Watched},
+    timed::Timed,
+};
+use super::{
+    EventStreams,
+    operators::Peer,
+    paced::{self, Pace},
+    tls::{Tls, is_http2, refusal},
+};
+use crate::{application::byte_budget::ByteBudget, telemetry::outage::Outage};
+
+/// Connections that the kernel may hold before they are accepted.
+const LISTEN_BACKLOG: u32 = 1_024;
+/// How long a client may take to say which protocol it speaks, and then to send the head of an HTTP/1 request.
+const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long an idle HTTP/1 connection stays open at the end of the server, so that a client that is about to send is told.
+const ANNOUNCED_FOR: Duration = Duration::from_secs(1);
+/// How long to look whether there is one more connection that the kernel has accepted.
+const LAST_ACCEPT: Duration = Duration::from_millis(10);
+/// How long a connection that has just been made may take to say something when the server ends.
+const BEGINS_AT_END_WITHIN: Duration = Duration::from_millis(500);
+/// How long an HTTP/1 connection whose time is over has to end by itself.
+const LAST_MOMENT: Duration = Duration::from_millis(100);
+/// How long a connection may be open without a call: of HTTP/2, since one of HTTP/1 that is idle ends after [`HEADER_READ_TIMEOUT`].
+const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+/// How long its first call may take.
+const FIRST_CALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a connection must have been idle for its place to be given to another one when all are taken.
+const EVICTED_AFTER: Duration = Duration::from_secs(1);
+/// How long a call may take that has come meanwhile.
+const EVICTION_GRACE: Duration = Duration::from_secs(1);
+/// How often to look for such a one.
+const EVICTION_INTERVAL: Duration = Duration::from_millis(50);
+/// How often to look at a client that has said no more than the beginning of HTTP/2.
+const PREFACE_POLL: Duration = Duration::from_millis(20);
+/// What every TLS connection begins with: a record of this type.
+const TLS_HANDSHAKE: u8 = 0x16;
+/// How long a connection that has been closed for writing is still read: a socket that is closed over bytes that nobody has read resets the
+/// connection, and the client loses what it has not read yet.
+const LINGER: Duration = Duration::from_secs(1);
+/// The most that is read then.
+const LINGER_BYTES: u64 = 1024 * 1024;
+/// Clients whose handshake has failed that are waited for at a time.
+static LINGERING: Semaphore = Semaphore::const_new(256);
+/// What is said of clients that do not get in.
+static REFUSED_HANDSHAKES: Outage = Outage::new();
+static TLS_IN_THE_CLEAR: Outage = Outage::new();
+/// What is said when no connection can be accepted.
+static NOT_ACCEPTED: Outage = Outage::new();
+/// What every HTTP/2 connection begins with.
+const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Header bytes of one HTTP/2 request that are read at all. What is over [`MAX_METADATA_BYTES`](super::MAX_METADATA_BYTES) is refused by the
+/// doors, in their own words and for that one call; over this HTTP/2 itself answers, with a bare 431. A client that goes on to send over a
+/// quarter more at once has its connection closed, since a block of headers that is not read to its end makes all later ones unreadable.
+///
+/// What a connection may hold for this is less than what its messages may: see the windows below.
+const MAX_HEADER_LIST_BYTES: u32 = 1024 * 1024;
+/// Calls that a client has given up before they were looked at. More at once end the connection, and the calls of others on it: the limit of
+/// the library (20) is reached by a client that gives up a batch of calls after a pause of the network.
+const MAX_GIVEN_UP_CALLS: usize = 1_000;
+/// What one HTTP/2 stream, and all streams of a connection, may send ahead of being read.
+const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+
+/// The bytes of requests that a node holds at a time: of those that have not come whole, and of those that are being answered.
+pub const REQUEST_BYTES: usize = 64 * 1024 * 1024;
+/// Those of one connection.
+const CONNECTION_REQUEST_BYTES: usize = REQUEST_BYTES / 4;
+
+/// The bounds of the listener.
+#[derive(Clone, Debug)]
+pub struct ServerOptions {
+    /// Connections open at a time; one more waits in the listen backlog.
+    pub max_connections: usize,
+    /// Calls open at a time on one connection.
+    pub max_concurrent_streams: u32,
+    /// How often to ask a silent HTTP/2 client whether it is still there.
+    pub keepalive_interval: Duration,
+    /// How long it may take to answer.
+    pub keepalive_timeout: Duration,
+    /// After this a client is asked to reconnect; `None`: never.
+    pub max_connection_age: Option<Duration>,
+    /// How long calls may go on after that.
+    pub max_connection_age_grace: Duration,
+    /// The bytes of requests that all connections hold at a time.
+    pub request_bytes: ByteBudget,
+    /// The streams of events of all connections.
+    pub event_streams: EventStreams,
+    /// How long clients have to take what is sent to them.
+    pub pace: Pace,
+}
+
+/// Binds a listener with an explicit backlog.
+///
+/// # Errors
+/// What the operating system says, for example that the address is in use.
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A restart must not wait for connections of the former process to time out.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(LISTEN_BACKLOG)
+}
+
+/// When the connections of a server end.
+#[derive(Clone, Debug, Default)]
+pub struct Ends {
+    /// Responses over HTTP/1 say from then on that their connection ends, and it does after them.
+    pub announced: CancellationToken,
+    /// No more connections; open calls finish, and what is idle is closed.
+    pub closed: CancellationToken,
+}
+
+/// Serves `service` on `listener` until `ends` says so; then lets open calls finish. Ends when all connections have; drop the future to end
+/// them at once.
+///
+/// With `tls` no connection is served without it.
+pub async fn serve<S>(listener: TcpListener, tls: Option<Tls>, service: S, options: ServerOptions, ends: Ends)
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+{
+    let places = Arc::new(Semaphore::new(options.max_connections));
+    let open = Connections::default();
+    let connections = TaskTracker::new();
+    let aborted = CancellationToken::new();
+    // Dropping this future ends the connections, whose tasks are not part of it.
+    let _abort_on_drop = aborted.clone().drop_guard();
+    let spawn = |stream, place| {
+        let acceptor = tls.as_ref().map(Tls::acceptor);
+        let entered: Entered = open.enter();
+        let activity = Arc::clone(&entered.activity);
+        let connection = connection(stream, acceptor, service.clone(), options.clone(), ends.clone(), activity);
+        let aborted = aborted.clone();
+        connections.spawn(async move {
+            let _place: OwnedSemaphorePermit = place;
+            let _entered = entered;
+            tokio::select! {
+                () = connection => {}
+                () = aborted.cancelled() => {}
+            }
+        });
+    };
+    while let Some((stream, place)) = accept(&listener, &places, &open, &ends.closed).await {
+        spawn(stream, place);
+    }
+    for _ in 0..LISTEN_BACKLOG {
+        let Some((stream, place)) = accept_waiting(&listener, &places).await else { break };
+        spawn(stream, place);
+    }
+    drop(listener);
+    connections.close();
+    connections.wait().await;
+}
+
+/// The next connection that there is a place for; `None` once the server stops.
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+    open: &Connections,
+    stop: &CancellationToken,
+) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+    let next = async {
+        let stream = loop {
+            match listener.accept().await {
+                Ok((stream, _)) => break stream,
+                Err(error) => {
+                    // Out of file descriptors, or the client is gone already: a moment later it may work.
+                    if let Some(unsaid) = NOT_ACCEPTED.failed(&error.to_string()) {
+                        tracing::warn!(%error, unsaid, "cannot accept a connection");
+                    }
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+        };
+        Some((stream, place(places, open).await?))
+    };
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => None,
+        accepted = next => accepted,
+    }
+}
+
+/// A place for one more connection: a free one, or that of a connection that nobody uses.
+async fn place(places: &Arc<Semaphore>, open: &Connections) -> Option<OwnedSemaphorePermit> {
+    loop {
+        let free = Arc::clone(places).acquire_owned();
+        match tokio::time::timeout(EVICTION_INTERVAL, free).await {
+            Ok(place) => return place.ok(),
+            Err(_all_taken) => {
+                open.evict_idlest(EVICTED_AFTER);
+            }
+        }
+    }
+}
+
+/// The next connection that the kernel has accepted before the server stopped, if there is a place for it: its client may have sent a
+/// request already, which would end in a reset.
+async fn accept_waiting(listener: &TcpListener, places: &Arc<Semaphore>) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+    let place = Arc::clone(places).try_acquire_owned().ok()?;
+    let (stream, _) = tokio::time::timeout(LAST_ACCEPT, listener.accept()).await.ok()?.ok()?;
+    Some((stream, place))
+}
+
+/// Serves one connection to its end.
+async fn connection<S>(
+    stream: TcpStream,
+    tls: Option<TlsAcceptor>,
+    service: S,
+    options: ServerOptions,
+    ends: Ends,
+    activity: Arc<Activity>,
+) where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+{
+    // Small replies must not wait for more to send.
+    let _ = stream.set_nodelay(true);
+    let peer = stream.peer_addr().map(Peer).ok();
+    let share = options.request_bytes.share(CONNECTION_REQUEST_BYTES);
+    let streams = options.event_streams.of_connection();
+    let service = service.map_request(move |mut request: Request<Incoming>| {
+        // What bounds the bodies of its requests, and who sends them.
+        request.extensions_mut().insert(share.clone());
+        request.extensions_mut().insert(streams.clone());
+        if let Some(peer) = peer {
+            request.extensions_mut().insert(peer);
+        }
+        request.map(Body::new)
+    });
+    match tls {
+        None => {
+            if let Some(Ok(protocol)) = begun(speaks(&stream), &ends.closed, &activity).await {
+                if protocol == Protocol::Tls {
+                    tell_refused(&TLS_IN_THE_CLEAR, &stream, "it speaks TLS, which this port does not: see --tls-cert");
+                }
+                drive(stream, protocol == Protocol::Http2, service, options, ends, activity).await;
+            }
+        }
+        Some(acceptor) => match begun(acceptor.accept(stream).into_fallible(), &ends.closed, &activity).await {
+            Some(Ok(stream)) => {
+                let is_http2 = is_http2(&stream);
+                drive(stream, is_http2, service, options, ends, activity).await;
+            }
+            Some(Err((error, stream))) => {
+                if let Some(why) = refusal(&error) {
+                    tell_refused(&REFUSED_HANDSHAKES, &stream, &why);
+                    linger(stream).await;
+                }
+            }
+            None => {}
+        },
+    }
+}
+
+/// What the beginning of a connection came to; `None` if it took too long, its place is needed, or the server stops.
+async fn begun<T>(beginning: impl Future<Output = T>, stop: &CancellationToken, activity: &Activity) -> Option<T> {
+    let is_over = async {
+        stop.cancelled().await;
+        // What its client has sent already is answered.
+        tokio::time::sleep(BEGINS_AT_END_WITHIN).await;
+    };
+    tokio::select! {
+        begun = tokio::time::timeout(HEADER_READ_TIMEOUT, beginning) => begun.ok(),
+        () = is_over => None,
+        () = activity.is_evicted() => None,
+    }
+}
+
+/// Serves a connection that has begun.
+async fn drive<I, S>(stream: I, is_http2: bool, service: S, options: ServerOptions, ends: Ends, activity: Arc<Activity>)
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+{
+    let stream = Timed::new(stream, Arc::clone(&activity), options.pace.taken_within);
+    if is_http2 {
+        drive_http2(stream, service, options, ends.closed, activity).await;
+    } else {
+        drive_http1(stream, service, options, ends, activity).await;
+    }
+}
+
+/// HTTP/2 says GOAWAY: calls that are open finish, and the client makes further ones elsewhere.
+async fn drive_http2<I, S>(
+    stream: I,
+    service: S,
+    options: ServerOptions,
+    stop: CancellationToken,
+    activity: Arc<Activity>,
+) where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+{
+    let builder = protocol(&options).http2_only();
+    let service = Counting { inner: service, activity: Arc::clone(&activity) };
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service)));
+    let age = age_limit(options.max_connection_age);
+    tokio::select! {
+        // What a client does wrong on its own connection is nobody else's business.
+        _ = connection.as_mut() => return,
+        // The library waits for it without end, and would not answer either before it has come.
+        () = lacks_preface(&activity) => return,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            let _ = connection.await;
+            return;
+        }
+        () = activity.is_idle_for(IDLE_TIMEOUT, FIRST_CALL_TIMEOUT) => connection.as_mut().graceful_shutdown(),
+        () = activity.is_evicted() => {
+            connection.as_mut().graceful_shutdown();
+            let _ = tokio::time::timeout(EVICTION_GRACE, connection).await;
+            return;
+        }
+        () = age => connection.as_mut().graceful_shutdown(),
+    }
+    let _ = tokio::time::timeout(options.max_connection_age_grace, connection).await;
+}
+
+/// Ends when a client has taken too long to send what HTTP/2 begins with.
+async fn lacks_preface(activity: &Activity) {
+    tokio::time::sleep(HEADER_READ_TIMEOUT).await;
+    if activity.read_bytes() >= HTTP2_PREFACE.len() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// HTTP/1 can announce its end only in a response: the next one does.
+async fn drive_http1<I, S>(stream: I, service: S, options: ServerOptions, ends: Ends, activity: Arc<Activity>)
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+{
+    let course = Arc::new(Course::of(Arc::clone(&activity)));
+    let stream = TokioIo::new(Watched::new(stream, Arc::clone(&course)));
+    let service = Announcing { inner: service, course: Arc::clone(&course), announced: ends.announced.clone() };
+    let builder = protocol(&options).http1_only();
+    let mut connection = pin!(builder.serve_connection(stream, TowerToHyperService::new(service)));
+    let is_old = tokio::select! {
+        _ = connection.as_mut() => return,
+        () = ends.announced.cancelled() => false,
+        () = activity.is_evicted() => {
+            course.announce();
+            course.end_when_idle();
+            let _ = tokio::time::timeout(EVICTION_GRACE, connection).await;
+            return;
+        }
+        () = age_limit(options.max_connection_age) => true,
+    };
+    course.announce();
+    let is_closed = async {
+        let announced_at = tokio::time::Instant::now();
+        ends.closed.cancelled().await;
+        tokio::time::sleep_until(announced_at + ANNOUNCED_FOR).await;
+    };
+    let is_over = async {
+        tokio::select! {
+            () = is_closed => false,
+            () = tokio::time::sleep(options.max_connection_age_grace), if is_old => true,
+        }
+    };
+    let is_over = tokio::select! {
+        _ = connection.as_mut() => return,
+        is_over = is_over => is_over,
+    };
+    course.end_when_idle();
+    if is_over {
+        let _ = tokio::time::timeout(LAST_MOMENT, connection).await;
+    } else {
+        let _ = connection.await;
+    }
+}
+
+/// What a client begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Protocol {
+    Http1,
+    Http2,
+    /// A handshake, where nobody expects one.
+    Tls,
+}
+
+/// Waits until the client has said enough to tell its protocol: what serves the connection from there has no time limit for that. A
+/// connection that says nothing would hold its place for ever.
+async fn speaks(stream: &TcpStream) -> io::Result<Protocol> {
+    let mut head = [0; HTTP2_PREFACE.len()];
+    loop {
+        let length = stream.peek(&mut head).await?;
+        if length == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if head[0] == TLS_HANDSHAKE {
+            return Ok(Protocol::Tls);
+        }
+        if !HTTP2_PREFACE.starts_with(&head[..length]) {
+            return Ok(Protocol::Http1);
+        }
+        if length == head.len() {
+            return Ok(Protocol::Http2);
+        }
+        tokio::time::sleep(PREFACE_POLL).await;
+    }
+}
+
+/// Says why a client is not served, as often as is worth a line: anyone may try as often as they like.
+fn tell_refused(outage: &Outage, client: &TcpStream, why: &str) {
+    if let Some(unsaid) = outage.failed(why) {
+        let client = client.peer_addr().map(|address| address.to_string()).ok();
+        tracing::info!(client, unsaid, "a client is refused: {why}");
+    }
+}
+
+/// Ends a connection on which an alert has been sent: what the client has sent meanwhile is read, since the connection would be reset
+/// otherwise, and the client would not see why it was refused.
+async fn linger(mut stream: TcpStream) {
+    // So that clients with nothing to lose do not take the places of others for long.
+    let Ok(_place) = LINGERING.try_acquire() else { return };
+    let rest = async {
+        stream.shutdown().await?;
+        tokio::io::copy(&mut (&mut stream).take(LINGER_BYTES), &mut tokio::io::sink()).await
+    };
+    // Whatever it comes to, there is nothing more to say.
+    let _ = tokio::time::timeout(LINGER, rest).await;
+}
+
+/// Runs each stream of HTTP/2 until its client takes no more of it.
+#[derive(Clone, Copy, Debug)]
+struct StreamExecutor(Pace);
+
+impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for StreamExecutor {
+    fn execute(&self, stream: F) {
+        tokio::spawn(paced::drive(stream, self.0));
+    }
+}
+
+fn protocol(options: &ServerOptions) -> auto::Builder<StreamExecutor> {
+    let mut builder = auto::Builder::new(StreamExecutor(options.pace));
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_READ_TIMEOUT);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(options.max_concurrent_streams)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_header_list_size(MAX_HEADER_LIST_BYTES)
+        .max_pending_accept_reset_streams(MAX_GIVEN_UP_CALLS)
+        .keep_alive_interval(options.keepalive_interval)
+        .keep_alive_timeout(options.keepalive_timeout);
+    builder
+}
+
+/// Ends a tenth early or late, so that the clients of a restarted node do not all come back at once.
+async fn age_limit(age: Option<Duration>) {
+    match age {
+        Some(age) => tokio::time::sleep(age.mul_f64(0.9 + 0.2 * fastrand::f64())).await,
+        None => std::future::pending().await,
+    }
+}

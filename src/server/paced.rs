@@ -1,0 +1,323 @@
+//! Replies that are taken by their clients, or end: what is sent is handed over in pieces, counts while it waits, and a client that takes none
+//! of it for too long loses the rest.
+
+use std::{
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use tokio::time::{Instant, sleep_until};
+
+use super::error::ApiError;
+use crate::application::{AppError, byte_budget::HeldBytes};
+
+/// How long clients have to take what is sent to them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// How long a client may take none of a stream before that ends, or none of a connection before that is closed.
+    pub taken_within: Duration,
+    /// How long it may leave the end unread as well before the stream is reset, and what it has not taken forgotten.
+    pub reset_after: Duration,
+}
+
+impl Pace {
+    /// A minute, and five.
+    pub const DEFAULT: Self = Self { taken_within: Duration::from_secs(60), reset_after: Duration::from_secs(300) };
+}
+
+/// Bytes that are handed over at a time: whoever takes these goes on.
+const PIECE_BYTES: usize = 64 * 1024;
+
+tokio::task_local! {
+    /// The stream of HTTP/2 that the task serves.
+    static STREAM: Arc<Stream>;
+}
+
+/// One stream of HTTP/2, whose reply may wait for its client.
+#[derive(Debug, Default)]
+struct Stream(Mutex<Weak<Mutex<Reply>>>);
+
+/// Drives a stream of HTTP/2, and ends it when its client takes nothing.
+pub async fn drive(work: impl Future<Output = ()>, pace: Pace) {
+    let Pace { taken_within, reset_after } = pace;
+    let stream = Arc::new(Stream::default());
+    let taken = Arc::clone(&stream);
+    let is_stuck = async move {
+        loop {
+            let reply = lock(&taken.0).upgrade();
+            let waits_since = reply.as_ref().and_then(|reply| lock(reply).waits_since);
+            drop(reply);
+            let now = Instant::now();
+            let next = match waits_since {
+                Some(since) if now >= since + reset_after => return,
+                Some(since) if now >= since + taken_within => {
+                    if let Some(reply) = lock(&taken.0).upgrade() {
+                        lock(&reply).end_unread(since);
+                    }
+                    since + reset_after
+                }
+                Some(since) => since + taken_within,
+                None => now + taken_within,
+            };
+            sleep_until(next).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        () = STREAM.scope(stream, work) => {}
+        () = is_stuck => {}
+    }
+}
+
+/// How a reply ends that its client does not take.
+#[derive(Clone, Debug)]
+pub enum Ending {
+    /// With the status of gRPC in its trailers.
+    Trailers,
+    /// With some last bytes.
+    Bytes(Bytes),
+}
+
+/// The body of a reply that counts while it waits to be taken.
+#[derive(Debug)]
+pub struct PacedBody(Arc<Mutex<Reply>>);
+
+#[derive(Debug)]
+struct Reply {
+    /// `None` once it has ended, or is ended.
+    inner: Option<Body>,
+    /// What has been made and not been handed over.
+    rest: Bytes,
+    held: HeldBytes,
+    ending: Ending,
+    /// Set where the ending is still to be sent.
+    is_ended_by: Option<AppError>,
+    /// Since when what has been handed over waits to be taken.
+    waits_since: Option<Instant>,
+}
+
+impl PacedBody {
+    /// Paces `inner`, whose bytes count in `held` while they wait.
+    #[must_use]
+    pub fn new(inner: Body, held: HeldBytes, ending: Ending) -> Self {
+        // Not taken at all is not taken either.
+        let waits_since = Some(Instant::now());
+        let reply = Reply { inner: Some(inner), rest: Bytes::new(), held, ending, is_ended_by: None, waits_since };
+        let reply = Arc::new(Mutex::new(reply));
+        // Elsewhere, over HTTP/1, a connection ends as a whole whose client takes nothing.
+        let _ = STREAM.try_with(|stream| *lock(&stream.0) = Arc::downgrade(&reply));
+        Self(reply)
+    }
+}
+
+impl Reply {
+    /// Ends it if nothing has been taken since then. What has been begun of a message is sent to its end all the same, if it is ever taken.
+    fn end_unread(&mut self, since: Instant) {
+        if self.waits_since == Some(since) {
+            self.end(AppError::ReadersBehind);
+        }
+    }
+
+    fn end(&mut self, why: AppError) {
+        if self.inner.take().is_some() {
+            self.is_ended_by = Some(why);
+        }
+    }
+
+    fn next(&mut self, task: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        self.waits_since = None;
+        loop {
+            if !self.rest.is_empty() {
+                let piece = self.rest.split_to(self.rest.len().min(PIECE_BYTES));
+                return Poll::Ready(Some(Ok(Frame::data(piece))));
+            }
+            let _less = self.held.set(0);
+            let Some(inner) = &mut self.inner else { return Poll::Ready(self.last_frame()) };
+            let frame = match Pin::new(inner).poll_frame(task) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Some(Ok(frame))) => frame,
+                Poll::Ready(other) => {
+                    self.inner = None;
+                    return Poll::Ready(other);
+                }
+            };
+            match frame.into_data() {
+                Ok(data) => {
+                    // It is there: without room it ends here, after the message that it is the end of.
+                    let has_room = self.held.set(data.len());
+                    self.rest = data;
+                    if !has_room {
+                        self.end(AppError::ReadersBehind);
+                    }
+                }
+                Err(other) => return Poll::Ready(Some(Ok(other))),
+            }
+        }
+    }
+
+    fn last_frame(&mut self) -> Option<Result<Frame<Bytes>, axum::Error>> {
+        let why = self.is_ended_by.take()?;
+        Some(Ok(match &self.ending {
+            Ending::Trailers => {
+                let mut trailers = HeaderMap::new();
+                // Fails only for a message that is no header value; the details then say what the message would have.
+                let _ = ApiError::from(why).to_status().add_header(&mut trailers);
+                Frame::trailers(trailers)
+            }
+            Ending::Bytes(bytes) => Frame::data(bytes.clone()),
+        }))
+    }
+}
+
+impl HttpBody for PacedBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let mut reply = lock(&self.0);
+        let next = reply.next(task);
+        if matches!(&next, Poll::Ready(Some(Ok(frame))) if frame.is_data()) {
+            reply.waits_since = Some(Instant::now());
+        }
+        next
+    }
+
+    fn is_end_stream(&self) -> bool {
+        let reply = lock(&self.0);
+        let is_over = reply.inner.as_ref().is_none_or(HttpBody::is_end_stream) && reply.is_ended_by.is_none();
+        is_over && reply.rest.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::default()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::{FutureExt as _, StreamExt as _, stream};
+    use http_body_util::BodyExt as _;
+    use tokio::sync::{mpsc, oneshot};
+    use tonic::{Code, Status};
+
+    use super::*;
+    use crate::application::byte_budget::ByteBudget;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn endless(piece: usize, held: &ByteBudget) -> PacedBody {
+        let pieces = stream::repeat_with(move || Ok::<_, std::convert::Infallible>(Bytes::from(vec![0; piece])));
+        PacedBody::new(Body::from_stream(pieces), HeldBytes::none(held.clone()), Ending::Trailers)
+    }
+
+    async fn status(body: &mut PacedBody) -> Status {
+        loop {
+            let frame = body.frame().await.expect("not over").expect("no error");
+            if let Ok(trailers) = frame.into_trailers() {
+                return Status::from_header_map(&trailers).expect("a status");
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reply_that_nobody_takes_ends_after_a_minute_and_says_so_when_it_is_taken_again() {
+        let budget = ByteBudget::new(1 << 20);
+        let (taken, mut pieces) = mpsc::channel::<()>(1);
+        let (ends, ended) = oneshot::channel();
+        let held = budget.clone();
+        let stream = tokio::spawn(drive(
+            async move {
+                let mut body = endless(100_000, &held);
+                // A window for one piece at a time.
+                while pieces.recv().await.is_some() {
+                    if body.frame().await.expect("not over").expect("no error").is_trailers() {
+                        panic!("ended while it is taken");
+                    }
+                }
+                let _ = ends.send(status(&mut body).await);
+                std::future::pending().await
+            },
+            Pace::DEFAULT,
+        ));
+        for _ in 0..10 {
+            taken.send(()).await.expect("read");
+            tokio::time::sleep(SECOND * 59).await;
+        }
+        assert!(budget.held() > 0);
+        tokio::time::sleep(SECOND * 2).await;
+        drop(taken);
+        let status = ended.await.expect("a status");
+        assert_eq!(status.code(), Code::ResourceExhausted);
+        assert_eq!(budget.held(), 0);
+        stream.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_whose_end_is_not_taken_either_is_reset() {
+        let budget = ByteBudget::new(1 << 20);
+        let held = budget.clone();
+        let begun = Instant::now();
+        drive(
+            async move {
+                let mut body = endless(1_000, &held);
+                let _ = body.frame().now_or_never();
+                std::future::pending::<()>().await;
+            },
+            Pace::DEFAULT,
+        )
+        .await;
+        assert!((300..302).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
+        assert_eq!(budget.held(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reply_that_has_nothing_to_send_may_wait_for_ever() {
+        let (says, said) = oneshot::channel();
+        let (heard, hears) = oneshot::channel();
+        let stream = tokio::spawn(drive(
+            async move {
+                let word = async { Ok::<_, std::convert::Infallible>(said.await.expect("said")) };
+                let body = Body::from_stream(stream::once(word).boxed());
+                let mut body = PacedBody::new(body, HeldBytes::none(ByteBudget::new(100)), Ending::Trailers);
+                let _ = heard.send(body.frame().await.expect("not over").expect("no error").into_data().expect("data"));
+            },
+            Pace::DEFAULT,
+        ));
+        tokio::time::sleep(SECOND * 10_000).await;
+        says.send(Bytes::from_static(b"word")).expect("waited for");
+        assert_eq!(hears.await.expect("heard"), "word");
+        stream.await.expect("no panic");
+    }
+
+    #[tokio::test]
+    async fn what_has_no_room_ends_the_reply_after_the_message() {
+        let budget = ByteBudget::new(1 << 20);
+        let mut body = endless(2 << 20, &budget);
+        let mut bytes = 0;
+        loop {
+            let frame = body.frame().await.expect("not over").expect("no error");
+            match frame.into_data() {
+                Ok(data) => {
+                    assert!(data.len() <= PIECE_BYTES);
+                    bytes += data.len();
+                }
+                Err(trailers) => {
+                    assert!(trailers.is_trailers());
+                    break;
+                }
+            }
+        }
+        assert_eq!(bytes, 2 << 20);
+        assert!(body.frame().await.is_none());
+    }
+}

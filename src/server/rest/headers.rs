@@ -1,0 +1,227 @@
+//! The request headers that mean something to the service.
+
+use http::{HeaderMap, header};
+
+use super::problem::CONSISTENCY_TOKEN;
+use crate::{
+    application::{
+        Consistency,
+        requests::{self, MetaDraft, Violations},
+    },
+    ports::event_store::Revision,
+    server::Signer,
+};
+
+/// The value of the header `name` if it is there; notes when it is there twice, empty, or not text.
+pub fn single<'a>(headers: &'a HeaderMap, name: &str, violations: &mut Violations) -> Option<&'a str> {
+    let mut values = headers.get_all(name).iter();
+    let value = values.next()?;
+    if values.next().is_some() {
+        violations.add(name, "must be given once");
+        return None;
+    }
+    match std::str::from_utf8(value.as_bytes()) {
+        Ok("") => violations.add(name, "must not be empty"),
+        Ok(text) => return Some(text),
+        Err(_) => violations.add(name, "must be UTF-8 text"),
+    }
+    None
+}
+
+/// What a client demands of the order with `If-Match`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum IfMatch {
+    /// Nothing, or that there is an order, which a command needs in any case.
+    Anything,
+    /// That it is at this revision.
+    Revision(i64),
+    /// That it is at one of these; none if the tags cannot be those of an order.
+    OneOf(Vec<Revision>),
+}
+
+/// The headers of a command.
+#[derive(Clone, Debug)]
+pub struct CommandHeaders<'a> {
+    request_id: &'a str,
+    actor: &'a str,
+    /// The condition.
+    pub if_match: IfMatch,
+}
+
+impl<'a> CommandHeaders<'a> {
+    /// Reads the headers of a command.
+    pub fn read(headers: &'a HeaderMap, violations: &mut Violations) -> Self {
+        let request_id = single(headers, "Idempotency-Key", violations).unwrap_or_default();
+        let actor = single(headers, "X-Actor", violations).unwrap_or_default();
+        let if_match = if_match(headers, violations);
+        if matches!(&if_match, IfMatch::OneOf(revisions) if !revisions.is_empty()) && !request_id.is_empty() {
+            // The retry of such a command could not tell on which of the revisions it was decided the first time.
+            violations.add("If-Match", "must be a single strong entity tag, or *, together with Idempotency-Key");
+        }
+        Self { request_id, actor, if_match }
+    }
+
+    /// The same for a command that is for an existing order: that is at no revision 0, so the tag "0" can only fail.
+    #[must_use]
+    pub fn of_existing_order(self) -> Self {
+        let if_match = match self.if_match {
+            IfMatch::Revision(0) => IfMatch::OneOf(Vec::new()),
+            other => other,
+        };
+        Self { if_match, ..self }
+    }
+
+    /// The same for the application.
+    #[must_use]
+    pub const fn draft(&self) -> MetaDraft<'a> {
+        let expected_revision = match self.if_match {
+            IfMatch::Revision(revision) => Some(revision),
+            IfMatch::Anything | IfMatch::OneOf(_) => None,
+        };
+        MetaDraft { request_id: self.request_id, expected_revision, actor: self.actor }
+    }
+}
+
+fn if_match(headers: &HeaderMap, violations: &mut Violations) -> IfMatch {
+    match tags(headers, header::IF_MATCH.as_str()) {
+        Ok(Tags::None | Tags::Any) => IfMatch::Anything,
+        Ok(Tags::List(tags)) => match tags.as_slice() {
+            [Tag { revision: Some(revision), is_weak: false }] => {
+                i64::try_from(*revision).map_or(IfMatch::OneOf(Vec::new()), IfMatch::Revision)
+            }
+            // A weak tag never passes the strong comparison that If-Match asks for (RFC 9110, 13.1.1).
+            several => {
+                IfMatch::OneOf(several.iter().filter(|tag| !tag.is_weak).filter_map(|tag| tag.revision).collect())
+            }
+        },
+        Err(description) => {
+            violations.add("If-Match", description);
+            IfMatch::Anything
+        }
+    }
+}
+
+/// Whether the client has the order at `revision` already.
+#[must_use]
+pub fn has_already(headers: &HeaderMap, revision: Revision) -> bool {
+    match tags(headers, header::IF_NONE_MATCH.as_str()) {
+        Ok(Tags::Any) => true,
+        Ok(Tags::List(tags)) => tags.iter().any(|tag| tag.revision == Some(revision)),
+        Ok(Tags::None) | Err(_) => false,
+    }
+}
+
+/// Notes when `If-None-Match` is no list of entity tags.
+pub fn check_if_none_match(headers: &HeaderMap, violations: &mut Violations) {
+    if let Err(description) = tags(headers, header::IF_NONE_MATCH.as_str()) {
+        violations.add("If-None-Match", description);
+    }
+}
+
+enum Tags {
+    None,
+    Any,
+    List(Vec<Tag>),
+}
+
+struct Tag {
+    /// `None` for a tag that is not one of ours.
+    revision: Option<Revision>,
+    is_weak: bool,
+}
+
+/// The entity tags of a header. Source: RFC 9110, 8.8.3 and 13.1.
+fn tags(headers: &HeaderMap, name: &str) -> Result<Tags, &'static str> {
+    const MALFORMED: &str = "must be * or entity tags such as \"3\"";
+    let mut found = Vec::new();
+    for value in headers.get_all(name) {
+        let mut rest = std::str::from_utf8(value.as_bytes()).map_err(|_| MALFORMED)?.trim();
+        if rest == "*" && headers.get_all(name).iter().count() == 1 {
+            return Ok(Tags::Any);
+        }
+        loop {
+            let (is_weak, quoted) = rest.strip_prefix("W/").map_or((false, rest), |quoted| (true, quoted));
+            let opaque = quoted.strip_prefix('"').ok_or(MALFORMED)?;
+            let (opaque, after) = opaque.split_once('"').ok_or(MALFORMED)?;
+            found.push(Tag { revision: own_revision(opaque), is_weak });
+            rest = after.trim_start();
+            if rest.is_empty() {
+                break;
+            }
+            rest = rest.strip_prefix(',').ok_or(MALFORMED)?.trim_start();
+        }
+    }
+    Ok(if found.is_empty() { Tags::None } else { Tags::List(found) })
+}
+
+fn own_revision(opaque: &str) -> Option<Revision> {
+    let revision: Revision = opaque.parse().ok()?;
+    // Tags are compared byte by byte: "03" is not "3".
+    (revision.to_string() == opaque).then_some(revision)
+}
+
+/// How fresh the answer has to be.
+pub fn consistency(headers: &HeaderMap, violations: &mut Violations, log: Option<&Signer>) -> Consistency {
+    match consistency_token(headers, violations) {
+        Some(token) => requests::consistency_token(violations, "X-Consistency-Token", token, log),
+        None => Consistency::Eventual,
+    }
+}
+
+/// The token that says how fresh the answer has to be.
+pub fn consistency_token<'a>(headers: &'a HeaderMap, violations: &mut Violations) -> Option<&'a str> {
+    single(headers, CONSISTENCY_TOKEN.as_str(), violations)
+}
+
+/// Whether the client asks for `media_type` by its name.
+#[must_use]
+pub fn accepts(headers: &HeaderMap, media_type: &str) -> bool {
+    let values = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|range| {
+        let mut parts = range.split(';').map(str::trim);
+        let is_named = parts.next().is_some_and(|name| name.eq_ignore_ascii_case(media_type));
+        // A weight of zero means: anything but this (RFC 9110, 12.4.2).
+        is_named && !parts.any(|part| matches!(part, "q=0" | "q=0." | "q=0.0" | "q=0.00" | "q=0.000"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn parse(value: &'static str) -> (IfMatch, bool) {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::IF_MATCH, HeaderValue::from_static(value));
+        let mut violations = Violations::default();
+        (if_match(&headers, &mut violations), violations.is_empty())
+    }
+
+    #[test]
+    fn if_match_takes_a_tag_a_list_or_a_star() {
+        assert_eq!(parse("\"3\""), (IfMatch::Revision(3), true));
+        assert_eq!(parse("*"), (IfMatch::Anything, true));
+        assert_eq!(parse("\"1\", W/\"2\" ,\"3\",\"x,y\""), (IfMatch::OneOf(vec![1, 3]), true));
+        for never in
+            ["\"03\"", "W/\"3\"", "\"abc\"", "\"-1\"", "\"99999999999999999999\"", "\"9223372036854775808\"", "\"\""]
+        {
+            assert_eq!(parse(never), (IfMatch::OneOf(Vec::new()), true), "{never}");
+        }
+        for wrong in ["3", "\"3", "3\"", "\"1\" \"2\"", "\"1\",", "*, \"1\"", "'3'", ","] {
+            assert!(!parse(wrong).1, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_media_type_is_accepted_when_it_is_named_with_a_weight() {
+        let accepts = |value| {
+            let headers = HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static(value))]);
+            accepts(&headers, "text/event-stream")
+        };
+        assert!(accepts("text/event-stream"));
+        assert!(accepts("application/json;q=0.5, Text/Event-Stream; q=0.9"));
+        assert!(!accepts("*/*"));
+        assert!(!accepts("application/json, text/event-stream;q=0"));
+    }
+}

@@ -1,0 +1,271 @@
+//! The JSON bodies of commands, read into the drafts that both doors share.
+
+use std::borrow::Cow;
+
+use super::{
+    decimal::Decimal,
+    json::{self, Slots},
+};
+use crate::{
+    application::requests::{ItemDraft, OrderDraft, Violations},
+    domain::money::{Currency, Money, MoneyError},
+    server::MAX_ITEMS,
+};
+
+/// The currency of prices when neither the order nor the item names one.
+pub const DEFAULT_CURRENCY: &str = "USD";
+
+/// What a new order's body holds. What could not be read is `None`, and noted.
+#[derive(Debug, Default)]
+pub struct NewOrder<'a> {
+    customer_id: Option<Cow<'a, str>>,
+    items: Option<Vec<NewItem<'a>>>,
+    shipping_address: Option<Cow<'a, str>>,
+}
+
+#[derive(Debug)]
+struct NewItem<'a> {
+    product_id: Option<Cow<'a, str>>,
+    name: Option<Cow<'a, str>>,
+    quantity: Option<i64>,
+    price: Option<Result<Money, MoneyError>>,
+}
+
+impl<'a> NewOrder<'a> {
+    /// Reads the body of a `POST /orders`.
+    pub fn read(text: &'a str, violations: &mut Violations) -> Self {
+        let names = ["customerId", "items", "shippingAddress", "currency"];
+        let Some([customer_id, items, shipping_address, currency]) = body(text, &names, violations) else {
+            return Self::default();
+        };
+        let mut reader = Reader { path: "", violations };
+        let customer_id = reader.required("customerId", customer_id, json::text_or_integer);
+        let shipping_address = reader.optional("shippingAddress", shipping_address);
+        let currency = reader.currency(currency, Currency::parse(DEFAULT_CURRENCY).ok());
+        let items = reader.items(items, currency);
+        Self { customer_id, items, shipping_address }
+    }
+
+    /// The same for the shared validation.
+    #[must_use]
+    pub fn draft(&self) -> OrderDraft<'_> {
+        let items = self.items.as_deref().map(|items| items.iter().map(NewItem::draft).collect());
+        OrderDraft {
+            customer_id: self.customer_id.as_deref(),
+            items,
+            shipping_address: self.shipping_address.as_deref(),
+        }
+    }
+}
+
+impl NewItem<'_> {
+    fn draft(&self) -> ItemDraft<'_> {
+        ItemDraft {
+            product_id: self.product_id.as_deref(),
+            name: self.name.as_deref(),
+            quantity: self.quantity,
+            unit_price: self.price,
+        }
+    }
+}
+
+/// Two texts of a body, the first of which must be there: how to pay, how to ship.
+pub fn two_texts<'a>(
+    text: &'a str,
+    names: [&'static str; 2],
+    violations: &mut Violations,
+) -> [Option<Cow<'a, str>>; 2] {
+    let Some([first, second]) = body(text, &names, violations) else {
+        return [None, None];
+    };
+    let mut reader = Reader { path: "", violations };
+    [reader.required(names[0], first, json::text), reader.optional(names[1], second)]
+}
+
+/// One text of a body that may be left out, as may be the body.
+pub fn one_text<'a>(text: &'a str, name: &'static str, violations: &mut Violations) -> Option<Cow<'a, str>> {
+    if text.is_empty() {
+        return Some(Cow::Borrowed(""));
+    }
+    let [only] = body(text, &[name], violations)?;
+    Reader { path: "", violations }.optional(name, only)
+}
+
+/// A body that has nothing to say: empty, or an object without fields.
+pub fn nothing(text: &str, violations: &mut Violations) {
+    if !text.is_empty() {
+        body(text, &[], violations);
+    }
+}
+
+fn body<'a, const N: usize>(
+    text: &'a str,
+    names: &[&'static str; N],
+    violations: &mut Violations,
+) -> Option<Slots<'a, N>> {
+    if text.is_empty() {
+        violations.add("body", "must not be left out");
+        return None;
+    }
+    let read = json::object(text, names, "", violations);
+    read.map_err(|description| violations.add("body", description)).ok()
+}
+
+/// Reads the fields of the object at `path` ("items[0].").
+struct Reader<'v> {
+    path: &'v str,
+    violations: &'v mut Violations,
+}
+
+impl Reader<'_> {
+    fn note(&mut self, field: &str, description: impl ToString) {
+        self.violations.add(format!("{}{field}", self.path), description);
+    }
+
+    fn required<'a, T>(
+        &mut self,
+        field: &str,
+        raw: Option<&'a str>,
+        read: impl FnOnce(&'a str) -> Result<T, &'static str>,
+    ) -> Option<T> {
+        match raw.ok_or("must not be left out").and_then(read) {
+            Ok(value) => Some(value),
+            Err(description) => {
+                self.note(field, description);
+                None
+            }
+        }
+    }
+
+    /// Text that may be left out: empty then.
+    fn optional<'a>(&mut self, field: &str, raw: Option<&'a str>) -> Option<Cow<'a, str>> {
+        raw.map_or(Some(Cow::Borrowed("")), |raw| self.required(field, Some(raw), json::text))
+    }
+
+    /// The currency that is named, or else `otherwise`; `None` if it is wrong, which has been noted.
+    fn currency(&mut self, raw: Option<&str>, otherwise: Option<Currency>) -> Option<Currency> {
+        let Some(raw) = raw else {
+            return otherwise;
+        };
+        let code = self.required("currency", Some(raw), json::text)?;
+        Currency::parse(&code).map_err(|error| self.note("currency", error)).ok()
+    }
+
+    fn items<'a>(&mut self, raw: Option<&'a str>, currency: Option<Currency>) -> Option<Vec<NewItem<'a>>> {
+        // One item more than allowed is enough to know that there are too many.
+        let array = |raw| json::array(raw, MAX_ITEMS).ok_or("must be an array");
+        let elements = self.required("items", raw, array)?;
+        if elements.len() > MAX_ITEMS {
+            // The shared validation says so, and looks at none of them.
+            return Some(elements.iter().map(|_| NewItem::UNREAD).collect());
+        }
+        let mut path = String::new();
+        let items = elements.into_iter().enumerate().map(|(index, raw)| {
+            path.clear();
+            // Writing to a string does not fail.
+            let _ = std::fmt::Write::write_fmt(&mut path, format_args!("items[{index}]."));
+            NewItem::read(raw, &path, currency, self.violations)
+        });
+        Some(items.collect())
+    }
+
+    fn price(&mut self, raw: Option<&str>, currency: Option<Currency>) -> Option<Result<Money, MoneyError>> {
+        const NO_DECIMAL: &str = "must be a decimal number such as 29.99, as a JSON number or a string";
+        let text = self.required("price", raw, |raw| match raw.as_bytes().first() {
+            Some(b'"') => json::text(raw).map_err(|_| NO_DECIMAL),
+            _ => Ok(Cow::Borrowed(raw)),
+        })?;
+        let decimal = Decimal::parse(&text).map_err(|_| self.note("price", NO_DECIMAL)).ok()?;
+        Some(decimal.to_money(currency?))
+    }
+}
+
+impl NewItem<'static> {
+    const UNREAD: Self = Self { product_id: None, name: None, quantity: None, price: None };
+}
+
+impl<'a> NewItem<'a> {
+    fn read(raw: &'a str, path: &str, order_currency: Option<Currency>, violations: &mut Violations) -> Self {
+        let names = ["productId", "name", "quantity", "price", "currency"];
+        let slots = json::object(raw, &names, path, violations);
+        let [product_id, name, quantity, price, currency] = match slots {
+            Ok(slots) => slots,
+            Err(description) => {
+                violations.add(path.trim_end_matches('.'), description);
+                return NewItem::UNREAD;
+            }
+        };
+        let mut reader = Reader { path, violations };
+        let currency = reader.currency(currency, order_currency);
+        Self {
+            product_id: reader.required("productId", product_id, json::text_or_integer),
+            name: reader.optional("name", name),
+            quantity: reader.required("quantity", quantity, read_quantity),
+            price: reader.price(price, currency),
+        }
+    }
+}
+
+fn read_quantity(raw: &str) -> Result<i64, &'static str> {
+    if !json::is_integer(raw) {
+        return Err("must be a whole number, as a JSON number without decimals");
+    }
+    // What does not fit is out of range all the same; the shared validation knows the range.
+    Ok(raw.parse().unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wrong(text: &str) -> Vec<String> {
+        let mut violations = Violations::default();
+        NewOrder::read(text, &mut violations);
+        violations.into_vec().into_iter().map(|violation| violation.field).collect()
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_noted_at_once() {
+        let text = r#"{"customerId": true, "shippingAddress": 5, "currency": "usd", "note": "", "items": [
+            {"productId": 1.5, "name": [], "quantity": 2.0, "price": "NaN"}, 7, {"productId": null, "quantity": "1", "price": {}, "x": 1}]}"#;
+        assert_eq!(
+            wrong(text),
+            [
+                "note",
+                "customerId",
+                "shippingAddress",
+                "currency",
+                "items[0].productId",
+                "items[0].name",
+                "items[0].quantity",
+                "items[0].price",
+                "items[1]",
+                "items[2].x",
+                "items[2].productId",
+                "items[2].quantity",
+                "items[2].price",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_body_that_is_no_object_is_one_violation() {
+        for text in ["", "[]", "null", "{", "\"\"", "{}{}"] {
+            assert_eq!(wrong(text), ["body"], "{text}");
+        }
+        assert_eq!(wrong("{}"), ["customerId", "items"]);
+    }
+
+    #[test]
+    fn an_item_may_name_its_currency_and_otherwise_has_that_of_the_order() {
+        let mut violations = Violations::default();
+        let text = r#"{"currency":"JPY","items":[{"price":5},{"price":"1.50","currency":"EUR"}]}"#;
+        let order = NewOrder::read(text, &mut violations);
+        let prices: Vec<_> =
+            order.draft().items.unwrap().into_iter().map(|item| item.unit_price.unwrap().unwrap()).collect();
+        assert_eq!(
+            prices.iter().map(|price| (price.minor(), price.currency().code().to_owned())).collect::<Vec<_>>(),
+            [(5, "JPY".to_owned()), (150, "EUR".to_owned())]
+        );
+    }
+}

@@ -1,0 +1,249 @@
+//! Reads JSON objects strictly: numbers stay text, and unknown, repeated and wrongly typed fields are named, all at once.
+//!
+//! Nothing here recurses: what the service takes is at most three levels deep, and whatever lies deeper is refused by its type
+//! at the level above, skipped over without a stack.
+
+use std::{borrow::Cow, fmt};
+
+use serde::{
+    Deserializer as _,
+    de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor},
+};
+use serde_json::{Deserializer, value::RawValue};
+
+use crate::application::requests::Violations;
+
+/// The most unknown fields of one object that are named; more are counted.
+const MAX_UNKNOWN_NAMED: usize = 16;
+/// The most characters of an unknown name that are given back.
+const MAX_NAME_CHARS: usize = 64;
+
+/// The fields of one object: `None` for those that were left out or `null`.
+pub type Slots<'a, const N: usize> = [Option<&'a str>; N];
+
+/// The fields `names` of the object `text`; notes everything that does not belong there under `path` ("items[0].").
+///
+/// # Errors
+/// In words: not well-formed JSON, or not an object.
+pub fn object<'a, const N: usize>(
+    text: &'a str,
+    names: &[&'static str; N],
+    path: &str,
+    violations: &mut Violations,
+) -> Result<Slots<'a, N>, String> {
+    let text = text.trim_matches([' ', '\t', '\r', '\n']);
+    if !text.starts_with('{') {
+        return Err(match serde_json::from_str::<&RawValue>(text) {
+            Ok(_) => "must be a JSON object".to_owned(),
+            Err(error) => malformed(&error),
+        });
+    }
+    let mut reader = Deserializer::from_str(text);
+    let fields = reader.deserialize_map(Fields { names }).and_then(|fields| reader.end().map(|()| fields));
+    let fields = fields.map_err(|error| malformed(&error))?;
+    for (index, name) in names.iter().enumerate() {
+        if fields.repeated & (1 << index) != 0 {
+            violations.add(format!("{path}{name}"), "must be given once");
+        }
+    }
+    for name in &fields.unknown {
+        violations.add(format!("{path}{name}"), "is not a field of this object");
+    }
+    if fields.unknown_count > fields.unknown.len() {
+        let more = fields.unknown_count - fields.unknown.len();
+        let whole = if path.is_empty() { "body" } else { path.trim_end_matches('.') };
+        violations.add(whole, format!("has {more} more fields that do not belong there"));
+    }
+    Ok(fields.slots)
+}
+
+fn malformed(error: &serde_json::Error) -> String {
+    format!("is not well-formed JSON: {error}")
+}
+
+/// The elements of the array `text`, `max + 1` of them at the most; `None` if it is no array.
+#[must_use]
+pub fn array(text: &str, max: usize) -> Option<Vec<&str>> {
+    let mut reader = Deserializer::from_str(text);
+    reader.deserialize_seq(Elements { max }).ok()
+}
+
+/// The text of a JSON string.
+///
+/// # Errors
+/// In words.
+pub fn text(raw: &str) -> Result<Cow<'_, str>, &'static str> {
+    let Some(inner) = raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else {
+        return Err("must be a string");
+    };
+    if !inner.contains('\\') {
+        return Ok(Cow::Borrowed(inner));
+    }
+    // Fails for half of a surrogate pair, which is no character.
+    serde_json::from_str(raw).map(Cow::Owned).map_err(|_| "must be well-formed text")
+}
+
+/// The text of a JSON string, or the digits of an integer.
+///
+/// # Errors
+/// In words.
+pub fn text_or_integer(raw: &str) -> Result<Cow<'_, str>, &'static str> {
+    if is_integer(raw) { Ok(Cow::Borrowed(raw)) } else { text(raw).map_err(|error| or_integer(raw, error)) }
+}
+
+fn or_integer(raw: &str, error: &'static str) -> &'static str {
+    if raw.starts_with('"') { error } else { "must be a string or an integer" }
+}
+
+/// Whether `raw` is an integer as JSON writes it.
+#[must_use]
+pub fn is_integer(raw: &str) -> bool {
+    let digits = raw.strip_prefix('-').unwrap_or(raw);
+    !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) && raw != "-0"
+}
+
+struct Fields<'n, const N: usize> {
+    names: &'n [&'static str; N],
+}
+
+struct Found<'de, const N: usize> {
+    slots: Slots<'de, N>,
+    /// One bit for each name.
+    repeated: u32,
+    unknown: Vec<String>,
+    unknown_count: usize,
+}
+
+impl<'de, const N: usize> Visitor<'de> for Fields<'_, N> {
+    type Value = Found<'de, N>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut found = Found { slots: [None; N], repeated: 0, unknown: Vec::new(), unknown_count: 0 };
+        let mut seen = 0_u32;
+        while let Some(key) = map.next_key_seed(Key { names: self.names })? {
+            match key {
+                Ok(index) => {
+                    let raw = map.next_value::<&RawValue>()?.get();
+                    found.slots[index] = (raw != "null").then_some(raw);
+                    found.repeated |= seen & (1 << index);
+                    seen |= 1 << index;
+                }
+                Err(name) => {
+                    map.next_value::<IgnoredAny>()?;
+                    found.unknown_count += 1;
+                    if found.unknown.len() < MAX_UNKNOWN_NAMED && !found.unknown.contains(&name) {
+                        found.unknown.push(name);
+                    }
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
+struct Key<'n> {
+    names: &'n [&'static str],
+}
+
+impl<'de> DeserializeSeed<'de> for Key<'_> {
+    type Value = Result<usize, String>;
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Key<'_> {
+    type Value = Result<usize, String>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
+        Ok(self
+            .names
+            .iter()
+            .position(|known| *known == name)
+            .ok_or_else(|| name.chars().take(MAX_NAME_CHARS).collect()))
+    }
+}
+
+struct Elements {
+    max: usize,
+}
+
+impl<'de> Visitor<'de> for Elements {
+    type Value = Vec<&'de str>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Self::Value, A::Error> {
+        let mut found = Vec::new();
+        while found.len() <= self.max {
+            match elements.next_element::<&RawValue>()? {
+                Some(raw) => found.push(raw.get()),
+                None => return Ok(found),
+            }
+        }
+        while elements.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read<'a>(text: &'a str, fields: &mut Vec<String>) -> Result<Slots<'a, 2>, String> {
+        let mut violations = Violations::default();
+        let read = object(text, &["a", "b"], "", &mut violations);
+        fields.extend(violations.into_vec().into_iter().map(|violation| violation.field));
+        read
+    }
+
+    #[test]
+    fn fields_keep_their_text_to_the_digit() {
+        let mut wrong = Vec::new();
+        let slots = read(r#" {"b": 12345678901234567890.1e1 , "a":"x" }"#, &mut wrong).unwrap();
+        assert_eq!(slots, [Some("\"x\""), Some("12345678901234567890.1e1")]);
+        assert!(wrong.is_empty());
+    }
+
+    #[test]
+    fn unknown_and_repeated_fields_are_all_named() {
+        let mut wrong = Vec::new();
+        read(r#"{"a":1,"c":[[[]]],"a":2,"$serde_json::private::Number":"5","\u0061":3,"b":null}"#, &mut wrong).unwrap();
+        assert_eq!(wrong, ["a", "c", "$serde_json::private::Number"]);
+    }
+
+    #[test]
+    fn what_is_not_one_object_is_refused() {
+        for text in
+            ["", "nul", "{", "{}x", "{} {}", "[]", "1", "\"\"", "{\"a\":01}", "{\"a\":NaN}", "{'a':1}", "{\"a\":1,}"]
+        {
+            assert!(read(text, &mut Vec::new()).is_err(), "{text:?}");
+        }
+        let deep = format!("{}{}", "{\"a\":".repeat(100_000), "}".repeat(100_000));
+        assert!(read(&deep, &mut Vec::new()).is_err());
+        let deep = format!("{{\"a\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
+        assert!(read(&deep, &mut Vec::new()).is_ok());
+    }
+
+    #[test]
+    fn text_is_unescaped_and_half_a_surrogate_pair_refused() {
+        assert_eq!(text(r#""a\u00e9\ud83d\ude00""#).unwrap(), "aé😀");
+        assert_eq!(text(r#""\ud83d""#), Err("must be well-formed text"));
+        assert_eq!(text("5"), Err("must be a string"));
+        assert_eq!(text_or_integer("-5").unwrap(), "-5");
+        for raw in ["5.0", "1e3", "true", "[]", "-0"] {
+            assert_eq!(text_or_integer(raw), Err("must be a string or an integer"), "{raw}");
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! The OpenAPI 3.1 document of the REST door, held against the live server by tests.
+
+mod operations;
+mod schemas;
+
+use serde_json::{Map, Value, json};
+
+use super::history::LATEST;
+use crate::server::{DEFAULT_PAGE_SIZE, MAX_IDS_PER_CALL, MAX_PAGE_SIZE, SERVICE_NAME, VERSION, error::Reason};
+
+/// `*`, or a list of entity tags. Source: RFC 9110, 8.8.3 and 13.1.
+const ENTITY_TAGS: &str = r#"^(\*|(W/)?"[^"]*"( *, *(W/)?"[^"]*")*)$"#;
+
+/// The whole document.
+#[must_use]
+pub fn document() -> Value {
+    let mut paths = Map::new();
+    for operation in operations::all() {
+        let path = paths.entry(operation.path.clone()).or_insert_with(|| json!({}));
+        path[operation.method] = operation.value;
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": SERVICE_NAME,
+            "version": VERSION,
+            "description": "Orders, event-sourced. The same operations as over gRPC. Every error is application/problem+json; every \
+                input is read strictly: unknown or repeated fields and parameters are refused, and all violations are named at once. \
+                An unknown path answers 404, an unknown method 405 with Allow.",
+            "license": { "name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0" },
+        },
+        "servers": [{ "url": "/" }],
+        "tags": [
+            { "name": "Orders", "description": "Commands and queries." },
+            { "name": "Events", "description": "What has happened, as pages and as server-sent events." },
+            { "name": "Ids", "description": "Snowflake ids." },
+            { "name": "System", "description": "The node itself." },
+        ],
+        "paths": paths,
+        "components": {
+            "schemas": schemas::all(),
+            "parameters": parameters(),
+            "headers": headers(),
+            "responses": responses(),
+        },
+    })
+}
+
+fn query(name: &str, description: &str, schema: Value) -> Value {
+    json!({ "name": name, "in": "query", "required": false, "description": description, "schema": schema })
+}
+
+fn header(name: &str, description: &str, schema: Value) -> Value {
+    json!({ "name": name, "in": "header", "required": false, "description": description, "schema": schema })
+}
+
+fn parameters() -> Value {
+    let mut all = Map::new();
+    let mut add = |key: &str, value: Value| all.insert(key.to_owned(), value);
+    let id = json!({ "name": "id", "in": "path", "required": true, "description": "A Snowflake id.",
+        "schema": schemas::reference("Id") });
+    add("id", id);
+    let file = json!({ "name": "file", "in": "path", "required": true, "description": "The name of a file.",
+        "schema": { "type": "string" } });
+    add("file", file);
+    let key = json!({ "type": "string", "minLength": 1, "maxLength": 128, "pattern": "^[!-~]+$" });
+    add(
+        "Idempotency-Key",
+        header(
+            "Idempotency-Key",
+            "Makes the command safe to retry: the same key with the same payload gets the first answer.",
+            key,
+        ),
+    );
+    add("X-Actor", header("X-Actor", "Who gives the command, for the record.", schemas::text(128)));
+    let tags = json!({ "type": "string", "minLength": 1, "pattern": ENTITY_TAGS, "examples": ["\"3\"", "*"] });
+    add(
+        "If-Match",
+        header(
+            "If-Match",
+            "The command is refused with 412 unless the order has one of these entity tags. Together with Idempotency-Key only one \
+             strong tag, or *.",
+            tags.clone(),
+        ),
+    );
+    add(
+        "If-Match-New",
+        header(
+            "If-Match",
+            "A new order has no revision yet: nothing but these two is taken, and they change nothing.",
+            json!({ "type": "string", "enum": ["\"0\"", "*"] }),
+        ),
+    );
+    add(
+        "If-None-Match",
+        header("If-None-Match", "Answered with 304 if the order still has one of these entity tags.", tags),
+    );
+    let token = json!({ "type": "string", "maxLength": 64 });
+    add(
+        "X-Consistency-Token",
+        header(
+            "X-Consistency-Token",
+            "From an earlier reply: the answer is to be at least as fresh as that.",
+            token.clone(),
+        ),
+    );
+    add(
+        "Last-Event-ID",
+        header("Last-Event-ID", "For server-sent events only: goes on after this id, whatever the query says.", token),
+    );
+    query_parameters(&mut add);
+    Value::Object(all)
+}
+
+fn query_parameters(add: &mut impl FnMut(&str, Value) -> Option<Value>) {
+    let time = json!({ "type": "string", "format": "date-time" });
+    let number = |minimum: u64| json!({ "type": "integer", "minimum": minimum, "maximum": i64::MAX });
+    let page_size = json!({ "type": "integer", "minimum": 0, "maximum": MAX_PAGE_SIZE, "default": DEFAULT_PAGE_SIZE });
+    let count = json!({ "type": "integer", "minimum": 1, "maximum": MAX_IDS_PER_CALL });
+    let opaque = json!({ "type": "string", "minLength": 1, "maxLength": 64 });
+    let cursor = format!(
+        "Goes on after this place; from an earlier reply. \"{LATEST}\": after what is there now. Left out: from the first event."
+    );
+    for (name, description, schema) in [
+        ("revision", "The order as it was right after this revision.", number(1)),
+        ("asOf", "The order as it was at this time; not together with revision.", time.clone()),
+        (
+            "fromRevision",
+            "The first revision wanted; 0 means 1. At most the one after the last: 404 (NOT_YET_THEN) for a later one.",
+            number(0),
+        ),
+        ("pageSize", "How many at the most; 0 means the default.", page_size),
+        ("pageToken", "From the Link header of the page before.", opaque.clone()),
+        ("customerId", "Only those of this customer.", schemas::text(128)),
+        (
+            "status",
+            "Only orders in this status; for events, only those that bring an order into it.",
+            schemas::reference("Status"),
+        ),
+        ("createdAfter", "Only orders placed at or after this time.", time.clone()),
+        ("createdBefore", "Only orders placed before this time.", time),
+        (
+            "orderBy",
+            "Newest or oldest first.",
+            json!({ "type": "string", "enum": ["createdDesc", "createdAsc"], "default": "createdDesc" }),
+        ),
+        ("cursor", cursor.as_str(), opaque),
+        (
+            "type",
+            "Only events of this type; together with status only the one that brings an order into it.",
+            schemas::reference("EventType"),
+        ),
+        ("count", "How many ids; left out: one, in another shape.", count),
+    ] {
+        add(name, query(name, description, schema));
+    }
+}
+
+fn headers() -> Value {
+    let text = |description: &str| json!({ "description": description, "schema": { "type": "string" } });
+    json!({
+        "ETag": { "description": "The order's revision in quotes.", "schema": { "type": "string", "pattern": "^\"[0-9]+\"$" } },
+        "Location": text("Where it is."),
+        "Link": text("The next page: <…>; rel=\"next\". Left out on the last one."),
+        "X-Consistency-Token": text("Give this to a query for an answer that is at least as fresh as this reply."),
+        "Retry-After": { "description": "Seconds after which to try again.", "schema": { "type": "integer", "minimum": 1 } },
+    })
+}
+
+/// The reasons that share an HTTP status, as one response.
+fn responses() -> Value {
+    let mut all = Map::new();
+    for reason in Reason::ALL {
+        let status = reason.spec().http_status;
+        all.entry(format!("Problem{status}")).or_insert_with(|| problem(status));
+    }
+    Value::Object(all)
+}
+
+fn problem(status: u16) -> Value {
+    let reasons = Reason::ALL.into_iter().map(Reason::spec).filter(|spec| spec.http_status == status);
+    let (names, titles): (Vec<_>, Vec<_>) = reasons.map(|spec| (spec.name, spec.title)).unzip();
+    let schema = json!({
+        "allOf": [schemas::reference("Problem")],
+        "properties": { "status": { "const": status }, "reason": { "enum": names } },
+    });
+    let mut response = json!({
+        "description": titles.join("; "),
+        "content": { super::problem::CONTENT_TYPE: { "schema": schema } },
+    });
+    if matches!(status, 409 | 429 | 503) {
+        response["headers"] = json!({ "Retry-After": { "$ref": "#/components/headers/Retry-After" } });
+    }
+    response
+}

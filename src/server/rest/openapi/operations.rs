@@ -1,0 +1,238 @@
+//! Every operation: its parameters, its body and all that it can answer.
+
+use serde_json::{Map, Value, json};
+
+use super::schemas;
+use crate::server::rest::{history::EVENTS_PARAMETERS, queries::LIST_PARAMETERS, sse};
+
+/// One method of one path.
+pub struct Operation {
+    pub path: String,
+    pub method: &'static str,
+    pub value: Value,
+}
+
+/// Statuses that any route can answer: a parameter that it does not have, a fault of ours.
+const ANY: [u16; 2] = [400, 500];
+/// What a query through the mediator can answer besides.
+const QUERY: [u16; 3] = [429, 503, 504];
+/// What a command can answer besides.
+const COMMAND: [u16; 7] = [408, 413, 415, 422, 429, 503, 504];
+/// What a command for an order that exists can answer besides.
+const CHANGE: [u16; 3] = [404, 409, 412];
+
+/// All of them.
+pub fn all() -> Vec<Operation> {
+    let mut all = system();
+    for prefix in ["", "/api"] {
+        all.extend(orders(prefix));
+    }
+    all.extend(documents());
+    all
+}
+
+struct Builder {
+    path: String,
+    method: &'static str,
+    value: Value,
+}
+
+impl Builder {
+    fn new(method: &'static str, path: &str, tag: &str, id: &str, summary: &str) -> Self {
+        let value = json!({ "operationId": id, "summary": summary, "tags": [tag], "responses": {} });
+        Self { path: path.to_owned(), method, value }.problems(&ANY)
+    }
+
+    fn get(path: &str, tag: &str, id: &str, summary: &str) -> Self {
+        Self::new("get", path, tag, id, summary)
+    }
+
+    fn parameters(mut self, names: &[&str]) -> Self {
+        let references = names.iter().map(|name| json!({ "$ref": format!("#/components/parameters/{name}") }));
+        self.value["parameters"] = references.collect();
+        self
+    }
+
+    fn body(mut self, schema: &str, required: bool) -> Self {
+        let content = json!({ "application/json": { "schema": schemas::reference(schema) } });
+        self.value["requestBody"] = json!({ "required": required, "content": content });
+        self
+    }
+
+    fn problems(mut self, statuses: &[u16]) -> Self {
+        for status in statuses {
+            self.value["responses"][status.to_string()] =
+                json!({ "$ref": format!("#/components/responses/Problem{status}") });
+        }
+        self
+    }
+
+    fn answer(mut self, status: u16, description: &str, content: &[(&str, Value)], headers: &[&str]) -> Self {
+        let mut response = json!({ "description": description });
+        if !content.is_empty() {
+            let content = content.iter().map(|(kind, schema)| ((*kind).to_owned(), json!({ "schema": schema })));
+            response["content"] = Value::Object(content.collect());
+        }
+        if !headers.is_empty() {
+            let reference =
+                |name: &&str| ((*name).to_owned(), json!({ "$ref": format!("#/components/headers/{name}") }));
+            response["headers"] = Value::Object(headers.iter().map(reference).collect::<Map<_, _>>());
+        }
+        self.value["responses"][status.to_string()] = response;
+        self
+    }
+
+    fn json(self, status: u16, description: &str, schema: &str, headers: &[&str]) -> Self {
+        self.answer(status, description, &[("application/json", schemas::reference(schema))], headers)
+    }
+
+    fn done(self) -> Operation {
+        Operation { path: self.path, method: self.method, value: self.value }
+    }
+}
+
+fn system() -> Vec<Operation> {
+    let get = |path: &str, id: &str, summary: &str| Builder::get(path, "System", id, summary);
+    vec![
+        get("/", "getRoot", "What this node is; a browser is sent to the dashboard.")
+            .json(200, "The node.", "Root", &[])
+            .answer(302, "For Accept: text/html: the dashboard.", &[], &["Location"])
+            .done(),
+        get("/health", "getHealth", "Every component of the node.")
+            .json(200, "Healthy or Degraded.", "Health", &[])
+            .json(503, "Unhealthy.", "Health", &[])
+            .done(),
+        get("/health/ready", "getReadiness", "Whether this node can serve: for load balancers.")
+            .json(200, "Ready.", "Readiness", &[])
+            .json(503, "Not ready.", "Readiness", &[])
+            .done(),
+        get("/health/live", "getLiveness", "Whether this process works, whatever it depends on.")
+            .json(200, "Live.", "Liveness", &[])
+            .json(503, "Not live.", "Liveness", &[])
+            .done(),
+        get("/stats", "getStats", "Counts and revenue over all orders. Revenue leaves out cancelled orders.")
+            .parameters(&["X-Consistency-Token"])
+            .json(200, "The counts.", "Stats", &["X-Consistency-Token"])
+            .problems(&QUERY)
+            .done(),
+        get("/metrics", "getMetrics", "Metrics for Prometheus.")
+            .answer(200, "The metrics.", &[("text/plain", json!({ "type": "string" }))], &[])
+            .done(),
+        get("/cluster", "getCluster", "The nodes, what each does alone, and how far each has followed the log.")
+            .json(200, "The nodes that own a place in the cluster.", "Cluster", &[])
+            .problems(&QUERY)
+            .done(),
+        Builder::get("/events", "Events", "getEvents", "The events of all orders, in commit order.")
+            .parameters(&[&EVENTS_PARAMETERS[..], &["Last-Event-ID"]].concat())
+            .answer(
+                200,
+                EVENTS,
+                &[("application/json", events("EventPage")), stream()],
+                &["Link", "X-Consistency-Token"],
+            )
+            .problems(&[429, 503])
+            .done(),
+        Builder::get("/api/id", "Ids", "newId", "Fresh ids: unique over all nodes.")
+            .parameters(&["count"])
+            .json(200, "One id, or with `count` as many as asked for.", "NewIds", &[])
+            .problems(&[503])
+            .done(),
+        Builder::get("/api/id/{id}", "Ids", "parseId", "The parts of an id.")
+            .parameters(&["id"])
+            .json(200, "The parts.", "IdParts", &[])
+            .done(),
+    ]
+}
+
+const EVENTS: &str = "The events; with Accept: text/event-stream as server-sent events, live: `data` is one event, `id` is what to resume \
+                      after. `event: caughtUp` tells once that everything older has been sent; `event: reconnect` or `event: problem` ends a stream.";
+
+fn events(schema: &str) -> Value {
+    schemas::reference(schema)
+}
+
+fn stream() -> (&'static str, Value) {
+    (sse::CONTENT_TYPE, json!({ "type": "string" }))
+}
+
+fn orders(prefix: &str) -> Vec<Operation> {
+    let id = |id: &str| if prefix.is_empty() { id.to_owned() } else { format!("{id}Api") };
+    let collection = format!("{prefix}/orders");
+    let one = format!("{prefix}/orders/{{id}}");
+    let command = |action: &str, name: &str, body: &str, required: bool, summary: &str| {
+        Builder::new("post", &format!("{one}/{action}"), "Orders", &id(name), summary)
+            .parameters(&["id", "Idempotency-Key", "If-Match", "X-Actor"])
+            .body(body, required)
+            .json(200, "The order after the command.", "Order", &["ETag", "X-Consistency-Token"])
+            .problems(&COMMAND)
+            .problems(&CHANGE)
+            .done()
+    };
+    vec![
+        Builder::new("post", &collection, "Orders", &id("createOrder"), "Places an order.")
+            .parameters(&["Idempotency-Key", "If-Match-New", "X-Actor"])
+            .body("NewOrder", true)
+            .json(201, "The placed order.", "Order", &["Location", "ETag", "X-Consistency-Token"])
+            .problems(&COMMAND)
+            .problems(&[409, 412])
+            .done(),
+        Builder::get(&collection, "Orders", &id("listOrders"), "A page of the list of orders.")
+            .parameters(&[&LIST_PARAMETERS[..], &["X-Consistency-Token"]].concat())
+            .json(200, "The page.", "OrderPage", &["Link", "X-Consistency-Token"])
+            .problems(&QUERY)
+            .done(),
+        Builder::get(&one, "Orders", &id("getOrder"), "An order, now or as it was.")
+            .parameters(&["id", "revision", "asOf", "If-None-Match", "X-Consistency-Token"])
+            .json(200, "The order.", "Order", &["ETag", "X-Consistency-Token"])
+            .answer(304, "You have it already.", &[], &["ETag", "X-Consistency-Token"])
+            .problems(&[404])
+            .problems(&QUERY)
+            .done(),
+        command("pay", "payOrder", "Payment", true, "Pays a pending order."),
+        command("ship", "shipOrder", "Shipment", true, "Ships a paid order."),
+        command("deliver", "deliverOrder", "Delivery", false, "Marks a shipped order as delivered."),
+        command("cancel", "cancelOrder", "Cancellation", false, "Cancels a pending or paid order."),
+        Builder::get(&format!("{one}/history"), "Orders", &id("getHistory"), "The events of one order.")
+            .parameters(&["id", "fromRevision", "pageSize", "Last-Event-ID"])
+            .answer(
+                200,
+                EVENTS,
+                &[("application/json", events("EventPage")), stream()],
+                &["Link", "X-Consistency-Token"],
+            )
+            .problems(&[404, 429, 503])
+            .done(),
+    ]
+}
+
+fn documents() -> Vec<Operation> {
+    let text = || json!({ "type": "string" });
+    let files =
+        ["text/html", "text/css", "text/javascript", "image/png", "application/json", "application/octet-stream"];
+    let any_file: Vec<_> = files.iter().map(|kind| (*kind, text())).collect();
+    let get = |path: &str, id: &str, summary: &str| {
+        let mut builder = Builder::get(path, "System", id, summary);
+        // These take no notice of parameters: browsers and caches add their own.
+        builder.value["responses"] = json!({});
+        builder.problems(&[500])
+    };
+    vec![
+        get("/openapi.json", "getOpenApi", "This document.")
+            .answer(200, "The document.", &[("application/json", json!({ "type": "object" }))], &[])
+            .done(),
+        get("/swagger", "getSwagger", "Swagger UI.").answer(302, "Its page.", &[], &["Location"]).done(),
+        get("/swagger/{file}", "getSwaggerFile", "A file of Swagger UI.")
+            .parameters(&["file"])
+            .answer(200, "The file.", &any_file, &[])
+            .problems(&[404])
+            .done(),
+        get("/dashboard", "getDashboard", "The dashboard.")
+            .answer(200, "Its page.", &[("text/html", text())], &[])
+            .done(),
+        get("/dashboard/{file}", "getDashboardFile", "A file of the dashboard.")
+            .parameters(&["file"])
+            .answer(200, "The file.", &[("text/css", text()), ("text/javascript", text())], &[])
+            .problems(&[404])
+            .done(),
+    ]
+}

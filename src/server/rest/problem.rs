@@ -1,0 +1,212 @@
+//! Errors as `application/problem+json`. Source: RFC 9457.
+
+use axum::{body::Body, response::IntoResponse};
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use serde::Serialize;
+
+use crate::{
+    application::requests::{Violation, Violations},
+    server::error::{ApiError, Reason},
+};
+
+/// The media type of a problem.
+pub const CONTENT_TYPE: &str = "application/problem+json";
+/// The most violations that one problem names; its detail says how many there are.
+const MAX_VIOLATIONS: usize = 1_000;
+
+/// Marks a reply whose body is still to be written: only the edge knows the path that the problem names.
+#[derive(Clone, Debug)]
+pub struct Unwritten(ApiError);
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response<Body> {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = status(self.reason);
+        response.extensions_mut().insert(Unwritten(self));
+        response
+    }
+}
+
+fn status(reason: Reason) -> StatusCode {
+    // Every status of the table is a valid one.
+    StatusCode::from_u16(reason.spec().http_status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+}
+
+/// Writes the body of a reply that stands for an error; leaves every other as it is.
+pub fn write(response: &mut Response<Body>, path: &str) {
+    let error = match response.extensions_mut().remove::<Unwritten>() {
+        Some(Unwritten(error)) => error,
+        // The router's own refusals come without a body of ours.
+        None if response.status() == StatusCode::METHOD_NOT_ALLOWED => ApiError::new(
+            Reason::MethodNotAllowed,
+            "the route does not have this method; Allow names those that it has",
+        ),
+        None => return,
+    };
+    *response.status_mut() = status(error.reason);
+    let body = to_json(&error, path);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
+    headers.insert(header::CONTENT_LENGTH, body.len().into());
+    if let Some(after) = error.retry_after {
+        // Whole seconds, and zero would mean at once.
+        let seconds = after.as_millis().div_ceil(1_000).max(1);
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(u64::try_from(seconds).unwrap_or(u64::MAX)));
+    }
+    *response.body_mut() = Body::from(body);
+}
+
+/// The problem that `error` is, seen at `path`.
+#[must_use]
+pub fn to_json(error: &ApiError, path: &str) -> Vec<u8> {
+    let spec = error.reason.spec();
+    let fact = |name: &str| error.facts.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str());
+    let number = |name: &str| fact(name).and_then(|value| value.parse::<u64>().ok());
+    let problem = Problem {
+        kind: format!("urn:ordersystem:problem:{}", spec.name.to_ascii_lowercase().replace('_', "-")),
+        title: spec.title,
+        status: spec.http_status,
+        detail: &error.message,
+        instance: path,
+        reason: spec.name,
+        violations: error.violations.iter().take(MAX_VIOLATIONS).map(Shown::from).collect(),
+        order_id: fact("order_id"),
+        order_status: fact("status"),
+        command: fact("command"),
+        expected_revision: number("expected_revision"),
+        actual_revision: number("actual_revision"),
+        request_id: fact("request_id"),
+        max_message_bytes: number("max_message_bytes"),
+    };
+    // Text and numbers only: that cannot fail.
+    serde_json::to_vec(&problem).unwrap_or_default()
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Problem<'a> {
+    #[serde(rename = "type")]
+    kind: String,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+    instance: &'a str,
+    reason: &'a str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    violations: Vec<Shown<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    order_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    order_status: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    command: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expected_revision: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    actual_revision: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_message_bytes: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct Shown<'a> {
+    field: &'a str,
+    description: &'a str,
+}
+
+impl<'a> From<&'a Violation> for Shown<'a> {
+    fn from(violation: &'a Violation) -> Self {
+        Self { field: &violation.field, description: &violation.description }
+    }
+}
+
+/// What both the door (`noted`, in the client's names) and the shared validation (`outcome`, in the names of the protos) have found.
+///
+/// # Errors
+/// All violations, in the client's names.
+pub fn settle<T>(noted: Violations, outcome: Result<T, Violations>) -> Result<T, ApiError> {
+    match outcome {
+        Ok(value) => Ok(noted.finish(Some(value))?),
+        Err(found) => {
+            let mut all = noted;
+            all.adopt_logs(&found);
+            let is_incomplete = |violation: &Violation| violation.field == "request";
+            for violation in found.into_vec() {
+                // A draft is incomplete because of what the door has noted already.
+                if all.is_empty() || !is_incomplete(&violation) {
+                    all.add(client_name(&violation.field), violation.description);
+                }
+            }
+            Err(all.into())
+        }
+    }
+}
+
+/// The name under which a REST client has sent what the protos call `field`.
+fn client_name(field: &str) -> String {
+    match field {
+        "request_id" => "Idempotency-Key".to_owned(),
+        "expected_revision" => "If-Match".to_owned(),
+        "actor" => "X-Actor".to_owned(),
+        "order_id" => "id".to_owned(),
+        "request" => "body".to_owned(),
+        _ if field.starts_with("consistency") => "X-Consistency-Token".to_owned(),
+        _ => camel_case(&field.replace("unit_price", "price")),
+    }
+}
+
+fn camel_case(field: &str) -> String {
+    let mut is_start = false;
+    let mut name = String::with_capacity(field.len());
+    for char in field.chars() {
+        match char {
+            '_' => is_start = true,
+            _ if is_start => {
+                name.push(char.to_ascii_uppercase());
+                is_start = false;
+            }
+            _ => name.push(char),
+        }
+    }
+    name
+}
+
+/// The name of the header with a consistency token.
+pub const CONSISTENCY_TOKEN: HeaderName = HeaderName::from_static("x-consistency-token");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_bear_the_names_that_the_client_has_used() {
+        for (field, name) in [
+            ("items[12].unit_price", "items[12].price"),
+            ("items[0].product_id", "items[0].productId"),
+            ("shipping_address", "shippingAddress"),
+            ("consistency.token", "X-Consistency-Token"),
+            ("request_id", "Idempotency-Key"),
+            ("page_size", "pageSize"),
+        ] {
+            assert_eq!(client_name(field), name);
+        }
+    }
+
+    #[test]
+    fn what_the_door_has_found_and_what_validation_has_found_come_together() {
+        let fields = |noted: &[&str], found: &[&str]| {
+            let list = |names: &[&str]| {
+                let mut violations = Violations::default();
+                names.iter().for_each(|name| violations.add(*name, "is wrong"));
+                violations
+            };
+            let error = settle::<()>(list(noted), Err(list(found))).unwrap_err();
+            error.violations.into_iter().map(|violation| violation.field).collect::<Vec<_>>()
+        };
+        assert_eq!(fields(&["my_own"], &["customer_id", "request"]), ["my_own", "customerId"]);
+        assert_eq!(fields(&["my_own"], &["request"]), ["my_own"]);
+        assert_eq!(fields(&[], &["request"]), ["body"]);
+    }
+}

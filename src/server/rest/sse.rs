@@ -1,0 +1,177 @@
+//! Server-sent events. Source: the HTML standard, 9.2.
+//!
+//! Each event has the id after which to resume, so that a browser that reconnects on its own skips nothing. The stream holds
+//! one batch of events at a time and writes the next bytes only when the client has taken those before.
+
+use std::{collections::VecDeque, convert::Infallible, time::Duration};
+
+use axum::body::Body;
+use bytes::Bytes;
+use futures_util::stream;
+use http::{HeaderValue, Response, header};
+
+use super::{events, problem};
+use crate::{
+    application::{
+        AppError,
+        byte_budget::HeldBytes,
+        event_streams::{EventFeed, OrderHistory, Step},
+        tokens,
+    },
+    ports::event_store::{LogPoint, Revision, StoredEvent},
+    server::{
+        EventStreamPlace, Signer,
+        error::ApiError,
+        paced::{Ending, PacedBody},
+    },
+};
+
+/// The media type.
+pub const CONTENT_TYPE: &str = "text/event-stream";
+/// How often a silent stream shows that it is alive.
+pub const HEARTBEAT: Duration = Duration::from_secs(15);
+/// Bytes written at a time, give or take one event.
+const CHUNK_BYTES: usize = 64 * 1024;
+
+/// Where the events come from.
+#[derive(Debug)]
+pub enum Source {
+    /// The history of one order; resumed by revision.
+    Order(OrderHistory),
+    /// The events of all orders; resumed by cursor.
+    All(EventFeed),
+}
+
+impl Source {
+    /// The next step.
+    ///
+    /// # Errors
+    /// What the source says.
+    pub async fn next(&mut self) -> Result<Step, AppError> {
+        match self {
+            // Giving up a wait half-way loses nothing: the history moves on only with what it returns.
+            Self::Order(history) => {
+                tokio::time::timeout(HEARTBEAT, history.next()).await.unwrap_or(Ok(Step::Heartbeat))
+            }
+            Self::All(feed) => feed.next().await,
+        }
+    }
+
+    /// The last revision (of one order; else 0) and the point that have been passed.
+    #[must_use]
+    pub const fn reached(&self) -> (Revision, LogPoint) {
+        match self {
+            Self::Order(history) => (history.revision(), history.point()),
+            Self::All(feed) => (0, feed.point()),
+        }
+    }
+
+    /// The id after which to resume once everything up to now has been seen.
+    fn id(&self, log: &Signer) -> String {
+        match self {
+            Self::Order(history) => history.revision().to_string(),
+            Self::All(feed) => tokens::encode_cursor(log, feed.point()),
+        }
+    }
+
+    fn id_of(&self, event: &StoredEvent, log: &Signer) -> String {
+        match self {
+            Self::Order(_) => event.revision.to_string(),
+            Self::All(_) => tokens::encode_cursor(log, LogPoint::after(event)),
+        }
+    }
+}
+
+struct Tail {
+    source: Source,
+    log: Signer,
+    path: String,
+    batch: VecDeque<StoredEvent>,
+    is_over: bool,
+    _place: EventStreamPlace,
+}
+
+/// A reply that sends what comes from `source` until the client goes or the node drains; what it has made and the client has not taken counts
+/// in `held`.
+#[must_use]
+pub fn reply(source: Source, log: Signer, path: String, place: EventStreamPlace, held: HeldBytes) -> Response<Body> {
+    let ending = last_words(AppError::ReadersBehind, &path);
+    let tail = Tail { source, log, path, batch: VecDeque::new(), is_over: false, _place: place };
+    let greeting = Bytes::from_static(b"retry: 1000\n: connected\n\n");
+    let chunks = stream::unfold((Some(greeting), tail), |(greeting, mut tail)| async move {
+        let chunk = match greeting {
+            Some(greeting) => greeting,
+            None => tail.chunk().await?,
+        };
+        Some((Ok::<_, Infallible>(chunk), (None, tail)))
+    });
+    let body = PacedBody::new(Body::from_stream(chunks), held, Ending::Bytes(ending));
+    let mut response = Response::new(Body::new(body));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // nginx would hold back what is meant to arrive now.
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    response
+}
+
+impl Tail {
+    async fn chunk(&mut self) -> Option<Bytes> {
+        if self.is_over {
+            return None;
+        }
+        if self.batch.is_empty() {
+            match self.source.next().await {
+                Ok(Step::Events(events)) => self.batch = events.into(),
+                Ok(Step::CaughtUp) => {
+                    return Some(Bytes::from(format!(
+                        "event: caughtUp\nid: {0}\ndata: {{\"id\":\"{0}\"}}\n\n",
+                        self.id()
+                    )));
+                }
+                // An id without data moves the place to resume from and is not shown to the page.
+                Ok(Step::Heartbeat) => return Some(Bytes::from(format!(": heartbeat\nid: {}\n\n", self.id()))),
+                Ok(Step::End) => return None,
+                Err(error) => return Some(self.end(error)),
+            }
+        }
+        Some(self.write_batch())
+    }
+
+    fn write_batch(&mut self) -> Bytes {
+        let mut out = Vec::with_capacity(1024);
+        while out.len() < CHUNK_BYTES
+            && let Some(event) = self.batch.pop_front()
+        {
+            let length = out.len();
+            out.extend_from_slice(b"id: ");
+            out.extend_from_slice(self.source.id_of(&event, &self.log).as_bytes());
+            out.extend_from_slice(b"\ndata: ");
+            if let Err(error) = events::write(&event, &self.log, &mut out) {
+                out.truncate(length);
+                out.extend_from_slice(&self.end(error));
+                break;
+            }
+            out.extend_from_slice(b"\n\n");
+        }
+        Bytes::from(out)
+    }
+
+    /// The last words of a stream: why it ends. Whoever listens reconnects and goes on after the last id.
+    fn end(&mut self, error: AppError) -> Bytes {
+        self.is_over = true;
+        last_words(error, &self.path)
+    }
+
+    fn id(&self) -> String {
+        self.source.id(&self.log)
+    }
+}
+
+fn last_words(error: AppError, path: &str) -> Bytes {
+    let name = if error == AppError::ShuttingDown { "reconnect" } else { "problem" };
+    let mut out = format!("event: {name}\ndata: ").into_bytes();
+    out.extend(problem::to_json(&ApiError::from(error), path));
+    out.extend_from_slice(b"\n\n");
+    Bytes::from(out)
+}

@@ -1,0 +1,286 @@
+//! The node: what it is, how it is, what it has counted, and the ids that it issues.
+
+use std::collections::BTreeMap;
+
+use axum::{body::Body, extract::State};
+use http::{Extensions, HeaderMap, HeaderValue, Response, StatusCode, Uri, header};
+use serde::Serialize;
+
+use super::{
+    Reply, Shared, headers,
+    orders::{Id, path_id},
+    query::{self, Query},
+    time::Rfc3339,
+    view::{self, Text},
+};
+use crate::{
+    application::{AppError, ids::GenerateIds, requests::Violations, tokens},
+    domain::timestamp::Timestamp,
+    ports::health::{ComponentHealth, HealthReport},
+    server::{Context, SERVICE_NAME, VERSION, error::ApiError, grpc::ids, operators},
+};
+
+fn now(context: &Context) -> Rfc3339 {
+    Rfc3339(Timestamp::from_micros(context.clock.now_micros()))
+}
+
+fn mode(context: &Context) -> &'static str {
+    if context.info.is_cluster { "Cluster" } else { "Standalone" }
+}
+
+/// Refuses every parameter, for a route that has none.
+fn no_parameters(uri: &Uri) -> Result<(), ApiError> {
+    let mut violations = Violations::default();
+    query::none(uri, &mut violations);
+    Ok(violations.finish(Some(()))?)
+}
+
+#[derive(Serialize)]
+struct RootView<'a> {
+    service: &'static str,
+    version: &'static str,
+    node: &'a str,
+    mode: &'static str,
+    transport: &'static str,
+    persistence: &'static str,
+    durability: &'static str,
+    #[serde(rename = "durabilityDetail", skip_serializing_if = "Option::is_none")]
+    durability_detail: Option<String>,
+    status: &'static str,
+    timestamp: Rfc3339,
+}
+
+/// `GET /`
+///
+/// # Errors
+/// As the table of reasons has them.
+pub async fn root(State(context): State<Shared>, uri: Uri, headers: HeaderMap) -> Reply {
+    no_parameters(&uri)?;
+    let mut response = if headers::accepts(&headers, "text/html") {
+        super::redirect("/dashboard")
+    } else {
+        let info = &context.info;
+        view::json(
+            StatusCode::OK,
+            &RootView {
+                service: SERVICE_NAME,
+                version: VERSION,
+                node: &info.node,
+                mode: mode(&context),
+                transport: info.transport,
+                persistence: info.persistence,
+                durability: context.store.durability().name(),
+                durability_detail: context.store.durability_detail(),
+                status: if context.draining.is_cancelled() { "draining" } else { "running" },
+                timestamp: now(&context),
+            },
+        )
+    };
+    response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept"));
+    Ok(response)
+}
+
+#[derive(Serialize)]
+struct HealthView<'a> {
+    status: &'static str,
+    draining: bool,
+    checks: BTreeMap<&'static str, CheckView<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct CheckView<'a> {
+    status: &'static str,
+    latency_ms: f64,
+    detail: &'a str,
+}
+
+fn health_reply(
+    status: &'static str,
+    is_good: bool,
+    report: &HealthReport,
+    shown: fn(&ComponentHealth) -> bool,
+    is_operator: bool,
+) -> Response<Body> {
+    let checks = report.components.iter().filter(|component| shown(component)).map(|component| {
+        let finding = &component.finding;
+        // Microseconds are as exact as anyone needs.
+        #[allow(clippy::cast_precision_loss, reason = "a few seconds at the most")]
+        let latency_ms = component.latency.as_micros() as f64 / 1_000.0;
+        // Addresses, paths and what brokers say are nobody else's business.
+        let detail = if is_operator { &*finding.detail } else { "" };
+        (component.name, CheckView { status: finding.condition.name(), latency_ms, detail })
+    });
+    let view = HealthView { status, draining: report.is_draining, checks: checks.collect() };
+    let code = if is_good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let mut response = view::json(code, &view);
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// `GET /health`
+///
+/// # Errors
+/// For parameters, which it has none of.
+pub async fn health(State(context): State<Shared>, uri: Uri, extensions: Extensions) -> Reply {
+    no_parameters(&uri)?;
+    let report = context.health.report().await;
+    let condition = report.condition();
+    let is_good = condition != crate::ports::health::Condition::Unhealthy;
+    let is_operator = operators::require(&extensions).is_ok();
+    Ok(health_reply(condition.name(), is_good, &report, |_| true, is_operator))
+}
+
+/// `GET /health/ready`
+///
+/// # Errors
+/// For parameters, which it has none of.
+pub async fn ready(State(context): State<Shared>, uri: Uri, extensions: Extensions) -> Reply {
+    no_parameters(&uri)?;
+    let report = context.health.report().await;
+    let status = if report.is_ready() { "Ready" } else { "NotReady" };
+    let is_operator = operators::require(&extensions).is_ok();
+    Ok(health_reply(status, report.is_ready(), &report, |component| component.needed_to_serve, is_operator))
+}
+
+#[derive(Serialize)]
+struct LiveView {
+    status: &'static str,
+}
+
+/// `GET /health/live`
+///
+/// # Errors
+/// For parameters, which it has none of.
+pub async fn live(State(context): State<Shared>, uri: Uri) -> Reply {
+    no_parameters(&uri)?;
+    let (code, status) = match context.health.is_live() {
+        true => (StatusCode::OK, "Live"),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "NotLive"),
+    };
+    Ok(view::json(code, &LiveView { status }))
+}
+
+/// `GET /metrics`
+///
+/// # Errors
+/// For parameters, which it has none of, and for clients that are no operators.
+pub async fn metrics(State(context): State<Shared>, uri: Uri, extensions: Extensions) -> Reply {
+    operators::require(&extensions)?;
+    no_parameters(&uri)?;
+    let mut response = Response::new(Body::from(context.metrics.render()));
+    let content_type = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+    Ok(response)
+}
+
+#[derive(Serialize)]
+struct ClusterView<'a> {
+    mode: &'static str,
+    nodes: Vec<NodeView<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct NodeView<'a> {
+    node: &'a str,
+    address: &'a str,
+    datacenter_id: u8,
+    worker_id: u8,
+    roles: &'a [String],
+    position: String,
+    lag: u64,
+    is_this_node: bool,
+}
+
+/// `GET /cluster`: the nodes that serve this set of orders, what each does alone, and how far each has followed the log.
+///
+/// # Errors
+/// As the table of reasons has them.
+pub async fn cluster(State(context): State<Shared>, uri: Uri) -> Reply {
+    no_parameters(&uri)?;
+    let view = context.cluster.view().await.map_err(AppError::unavailable)?;
+    let log = context.log()?;
+    let nodes = view.nodes.iter().map(|node| NodeView {
+        node: &node.name,
+        address: &node.address,
+        datacenter_id: node.identity.datacenter_id(),
+        worker_id: node.identity.worker_id(),
+        roles: &node.roles,
+        position: tokens::encode_cursor(&log, node.position.into()),
+        lag: node.lag,
+        is_this_node: node.name == context.cluster.this_node(),
+    });
+    Ok(view::json(StatusCode::OK, &ClusterView { mode: mode(&context), nodes: nodes.collect() }))
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct IdView {
+    id: i64,
+    id_string: Text<i64>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct IdsView {
+    ids: Vec<i64>,
+    id_strings: Vec<Text<i64>>,
+}
+
+/// `GET /api/id`
+///
+/// # Errors
+/// As the table of reasons has them.
+pub async fn new_ids(State(context): State<Shared>, uri: Uri) -> Reply {
+    let mut violations = Violations::default();
+    let query = Query::read(&uri, ["count"], &mut violations);
+    let count = query.number("count", &mut violations);
+    violations.finish(Some(()))?;
+    let wanted = ids::id_count(count.unwrap_or(1))?;
+    let ids = context.mediator.send(GenerateIds { count: wanted }).await?;
+    let mut response = if count.is_some() {
+        let id_strings = ids.iter().copied().map(Text).collect();
+        view::json(StatusCode::OK, &IdsView { ids, id_strings })
+    } else {
+        let id = *ids.first().ok_or_else(|| ApiError::internal("no id was generated"))?;
+        view::json(StatusCode::OK, &IdView { id, id_string: Text(id) })
+    };
+    // An id is handed out once.
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PartsView<'a> {
+    id: &'a serde_json::value::RawValue,
+    id_string: &'a str,
+    timestamp: Rfc3339,
+    datacenter: u8,
+    worker: u8,
+    sequence: u16,
+}
+
+/// `GET /api/id/{id}`
+///
+/// # Errors
+/// As the table of reasons has them.
+pub async fn id_parts(id: Id, uri: Uri) -> Reply {
+    let mut violations = Violations::default();
+    query::none(&uri, &mut violations);
+    let id = path_id(id, &mut violations);
+    violations.finish(Some(()))?;
+    let id = id.unwrap_or_default();
+    let parts = ids::parse(&id)?;
+    let view = PartsView {
+        // What has been parsed as an id is digits, which are a JSON number.
+        id: serde_json::from_str(&id).map_err(ApiError::internal)?,
+        id_string: &id,
+        timestamp: Rfc3339(ids::issued_at(&parts)),
+        datacenter: parts.datacenter_id,
+        worker: parts.worker_id,
+        sequence: parts.sequence,
+    };
+    Ok(view::json(StatusCode::OK, &view))
+}

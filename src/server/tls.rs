@@ -1,0 +1,351 @@
+//! TLS for both doors: the certificate, read anew when its files change, and who may come in.
+
+mod validity;
+
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use metrics::Gauge;
+use rustls::{
+    AlertDescription, CertificateError, Error as TlsError, InconsistentKeys, RootCertStore, ServerConfig,
+    crypto::CryptoProvider,
+    pki_types::{
+        CertificateDer, CertificateRevocationListDer, PrivateKeyDer,
+        pem::{Error as PemError, PemObject as _},
+    },
+    server::WebPkiClientVerifier,
+};
+use tokio::{sync::watch, time::Instant};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use self::validity::{Use, Validity};
+
+/// How often the files are looked at: certificates are renewed in place.
+const RELOAD_INTERVAL: Duration = Duration::from_secs(30);
+/// How often it is said again that a certificate is about to expire.
+const SAY_AGAIN_EVERY: Duration = Duration::from_secs(86_400);
+/// What both doors speak, the better first.
+const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
+
+/// The files of a listener with TLS, all PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The certificate of the server, and those between it and the root, in this order.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+    /// Who signs the certificates of clients, which must have one then.
+    pub client_ca: Option<PathBuf>,
+    /// Which certificates of clients those who sign them have revoked.
+    pub client_crl: Option<PathBuf>,
+}
+
+/// What accepts connections by TLS. Cloning shares it.
+#[derive(Clone)]
+pub struct Tls {
+    files: Arc<TlsFiles>,
+    current: watch::Sender<Arc<Current>>,
+    expiry: Arc<[(Use, Gauge)]>,
+}
+
+/// What the files held when they were last read.
+struct Current {
+    config: Arc<ServerConfig>,
+    certificates: Vec<Validity>,
+}
+
+impl Current {
+    fn troubles(&self) -> Vec<String> {
+        let now = validity::now();
+        self.certificates.iter().filter_map(|certificate| certificate.trouble(now)).collect()
+    }
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tls").field("files", &self.files).finish_non_exhaustive()
+    }
+}
+
+impl Tls {
+    /// Reads `files`, and says which certificates are not valid or are about to expire; their metrics are those of the recorder of here.
+    ///
+    /// # Errors
+    /// One line that names the file that cannot be used.
+    pub fn load(files: TlsFiles) -> Result<Self, String> {
+        let current = watch::Sender::new(Arc::new(read(&files)?));
+        let mut expiry = vec![Use::Server];
+        if files.client_ca.is_some() {
+            expiry.push(Use::ClientCa);
+        }
+        let expiry = expiry.into_iter().map(|used_for| (used_for, used_for.gauge())).collect();
+        let tls = Self { files: Arc::new(files), current, expiry };
+        tls.tell();
+        Ok(tls)
+    }
+
+    /// What is wrong with the certificates of now, or will be soon; a line for each.
+    #[must_use]
+    pub fn troubles(&self) -> Vec<String> {
+        self.current.borrow().troubles()
+    }
+
+    /// Sets the metrics, and says what is wrong.
+    fn tell(&self) {
+        let current = Arc::clone(&self.current.borrow());
+        for (used_for, gauge) in self.expiry.iter() {
+            if let Some(end) = validity::first_end(&current.certificates, *used_for) {
+                #[allow(clippy::cast_precision_loss, reason = "a metric; exact for 285 million years")]
+                gauge.set(end as f64);
+            }
+        }
+        for trouble in current.troubles() {
+            tracing::warn!("{trouble}");
+        }
+    }
+
+    /// Accepts with the certificate of now.
+    #[must_use]
+    pub fn acceptor(&self) -> TlsAcceptor {
+        TlsAcceptor::from(Arc::clone(&self.current.borrow().config))
+    }
+
+    /// Takes changed files into use, until `stop`. What cannot be used is reported and passed over: the former goes on.
+    pub async fn keep_current(self, stop: CancellationToken) {
+        let mut seen = self.files.changed_at();
+        let mut told_at = Instant::now();
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(RELOAD_INTERVAL) => {}
+                () = stop.cancelled() => return,
+            }
+            let found = self.files.changed_at();
+            if found == seen {
+                if told_at.elapsed() >= SAY_AGAIN_EVERY {
+                    told_at = Instant::now();
+                    self.tell();
+                }
+                continue;
+            }
+            match read(&self.files) {
+                Ok(current) => {
+                    tracing::info!("the TLS certificate was read anew");
+                    self.current.send_replace(Arc::new(current));
+                    seen = found;
+                    told_at = Instant::now();
+                    self.tell();
+                }
+                // Not seen: files that are being written are whole the next time.
+                Err(error) => tracing::warn!(error, "the changed TLS files cannot be used, the former go on"),
+            }
+        }
+    }
+}
+
+impl TlsFiles {
+    fn changed_at(&self) -> Vec<Option<SystemTime>> {
+        let files = [Some(&self.certificate), Some(&self.key), self.client_ca.as_ref(), self.client_crl.as_ref()];
+        let changed_at = |path: &PathBuf| std::fs::metadata(path).and_then(|found| found.modified()).ok();
+        files.into_iter().flatten().map(changed_at).collect()
+    }
+}
+
+fn read(files: &TlsFiles) -> Result<Current, String> {
+    let provider = provider();
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?;
+    let chain = certificates(&files.certificate)?;
+    let mut validities = Validity::of_all(Use::Server, &files.certificate, &chain);
+    let builder = match &files.client_ca {
+        None => builder.with_no_client_auth(),
+        Some(path) => {
+            validities.extend(Validity::of_all(Use::ClientCa, path, &certificates(path)?));
+            let mut verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(path)?), provider);
+            if let Some(crl) = &files.client_crl {
+                // What no list of its signer tells about is not let in.
+                verifier = verifier.with_crls(revocations(crl)?).only_check_end_entity_revocation();
+            }
+            let file = files.client_crl.as_ref().unwrap_or(path);
+            builder.with_client_cert_verifier(verifier.build().map_err(|error| said(file, error))?)
+        }
+    };
+    let mut config = builder.with_single_cert(chain, private_key(&files.key)?).map_err(|error| match error {
+        TlsError::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
+            format!(
+                "{}: the key does not belong to the certificate in {}",
+                files.key.display(),
+                files.certificate.display()
+            )
+        }
+        error => format!("{} with {}: {error}", files.certificate.display(), files.key.display()),
+    })?;
+    config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).into();
+    Ok(Current { config: Arc::new(config), certificates: validities })
+}
+
+/// The revocation lists of a PEM file, at least one.
+fn revocations(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, String> {
+    let found = CertificateRevocationListDer::pem_file_iter(path)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| said(path, in_words(&error)))?;
+    if found.is_empty() { Err(said(path, "no revocation list in it")) } else { Ok(found) }
+}
+
+/// The cryptography that is built in.
+pub(crate) fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+/// The certificates of a PEM file, at least one.
+pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let found = CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| said(path, in_words(&error)))?;
+    if found.is_empty() { Err(said(path, "no certificate in it")) } else { Ok(found) }
+}
+
+/// The private key of a PEM file.
+pub(crate) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
+    PrivateKeyDer::from_pem_file(path).map_err(|error| {
+        let is_encrypted = std::fs::read(path).is_ok_and(|file| {
+            // PKCS#8, and the older form with a header within the key.
+            [&b"BEGIN ENCRYPTED PRIVATE KEY"[..], b"Proc-Type: 4,ENCRYPTED"]
+                .iter()
+                .any(|mark| file.windows(mark.len()).any(|part| part == *mark))
+        });
+        match error {
+            PemError::Io(_) => said(path, in_words(&error)),
+            _ if is_encrypted => {
+                said(path, "the key is encrypted; decrypt it first (openssl pkey -in FILE -out PLAIN)")
+            }
+            PemError::NoItemsFound => said(path, "no private key in it"),
+            error => said(path, in_words(&error)),
+        }
+    })
+}
+
+fn in_words(error: &PemError) -> String {
+    match error {
+        PemError::Io(error) => error.to_string(),
+        error => format!("is not whole PEM: {error}"),
+    }
+}
+
+/// Why a client did not get through the handshake, for the operator; `None` for one that only tried the port.
+#[must_use]
+pub fn refusal(error: &io::Error) -> Option<String> {
+    let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>()) else {
+        let is_gone = matches!(
+            error.kind(),
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
+        );
+        return (!is_gone).then(|| error.to_string());
+    };
+    Some(match tls {
+        TlsError::InvalidMessage(_) => "it does not speak TLS, which this port does".to_owned(),
+        TlsError::NoCertificatesPresented => "it shows no certificate, which --tls-client-ca asks for".to_owned(),
+        TlsError::InvalidCertificate(why) => format!("its certificate is not accepted: {}", certificate_in_words(why)),
+        TlsError::AlertReceived(alert) if is_mistrust(*alert) => {
+            "it does not trust the certificate of this node: give it the authority that has signed --tls-cert"
+                .to_owned()
+        }
+        error => error.to_string(),
+    })
+}
+
+/// Whether the other side ends the handshake since it does not accept our certificate.
+pub(crate) const fn is_mistrust(alert: AlertDescription) -> bool {
+    matches!(
+        alert,
+        AlertDescription::UnknownCA
+            | AlertDescription::BadCertificate
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::CertificateExpired
+            | AlertDescription::AccessDenied
+    )
+}
+
+/// What is wrong with a certificate, and what to do about it.
+pub(crate) fn certificate_in_words(error: &CertificateError) -> String {
+    match error {
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => "it has expired: renew it".to_owned(),
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "it is not valid yet: look at the clocks of both sides".to_owned()
+        }
+        CertificateError::Revoked => "it has been revoked".to_owned(),
+        CertificateError::UnknownRevocationStatus => {
+            "no list of --tls-client-crl is of the authority that has signed it".to_owned()
+        }
+        CertificateError::UnknownIssuer => "it is signed by no authority that is trusted here".to_owned(),
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            format!("it is for another name ({error})")
+        }
+        CertificateError::ApplicationVerificationFailure => "it is not the one that was given".to_owned(),
+        // Nearly always an authority of the same name, as one that was made anew, and hardly ever a bit that has flipped.
+        CertificateError::BadSignature => {
+            "it is signed by no authority that is trusted here, but by another one of the same name".to_owned()
+        }
+        CertificateError::BadEncoding => "it is damaged".to_owned(),
+        other if format!("{other:?}").contains("CaUsedAsEndEntity") => {
+            "it is that of an authority: show one that the authority has signed".to_owned()
+        }
+        other => other.to_string(),
+    }
+}
+
+/// The certificates of a PEM file as roots of trust.
+pub(crate) fn roots(path: &Path) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(path)? {
+        roots.add(certificate).map_err(|error| said(path, error))?;
+    }
+    Ok(roots)
+}
+
+fn said(path: &Path, error: impl fmt::Display) -> String {
+    format!("{}: {error}", path.display())
+}
+
+/// Whether a connection has agreed on HTTP/2.
+#[must_use]
+pub fn is_http2<I>(stream: &tokio_rustls::server::TlsStream<I>) -> bool {
+    stream.get_ref().1.alpn_protocol() == Some(PROTOCOLS[0])
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertifiedKey, generate_simple_self_signed};
+
+    use super::*;
+
+    fn write(files: &TlsFiles) {
+        let CertifiedKey { cert, signing_key } = generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        std::fs::write(&files.certificate, cert.pem()).unwrap();
+        std::fs::write(&files.key, signing_key.serialize_pem()).unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn renewed_files_are_taken_into_use_and_broken_ones_are_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let [certificate, key] = ["cert.pem", "key.pem"].map(|name| folder.path().join(name));
+        let files = TlsFiles { certificate, key, client_ca: None, client_crl: None };
+        write(&files);
+        let tls = Tls::load(files.clone()).unwrap();
+        let mut renewals = tls.current.subscribe();
+        tokio::spawn(tls.clone().keep_current(CancellationToken::new()));
+        tokio::time::sleep(RELOAD_INTERVAL * 3).await;
+        assert!(!renewals.has_changed().unwrap(), "nothing has changed");
+        // As while they are being written: the certificate is there, its key is not yet.
+        std::fs::write(&files.key, "half").unwrap();
+        tokio::time::sleep(RELOAD_INTERVAL * 3).await;
+        assert!(!renewals.has_changed().unwrap(), "half a file is not used");
+        write(&files);
+        renewals.changed().await.unwrap();
+    }
+}
