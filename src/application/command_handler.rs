@@ -6,8 +6,7 @@ use metrics::Counter;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::{
-    AppError, LoadedOrder, Request,
-    mediator::Handlers,
+    AppError, LoadedOrder,
     order_repository::{MAX_LOADS, Orders, Until, does_not_last, pause_before_reload},
     pipeline::Operation,
 };
@@ -70,10 +69,9 @@ pub struct CommandHandler {
     replays: Counter,
 }
 
-impl Request for OrderRequest {
-    type Reply = CommandReply;
-
-    fn operation(&self) -> Operation {
+impl OrderRequest {
+    /// What the command is counted as.
+    pub(super) const fn operation(&self) -> Operation {
         match self.action {
             Action::Create { .. } => Operation::CreateOrder,
             Action::Pay { .. } => Operation::PayOrder,
@@ -81,10 +79,6 @@ impl Request for OrderRequest {
             Action::Deliver => Operation::DeliverOrder,
             Action::Cancel { .. } => Operation::CancelOrder,
         }
-    }
-
-    async fn handle(self, handlers: &Handlers) -> Result<CommandReply, AppError> {
-        handlers.commands.execute(self).await
     }
 }
 
@@ -103,7 +97,7 @@ impl CommandHandler {
         }
     }
 
-    async fn execute(&self, request: OrderRequest) -> Result<CommandReply, AppError> {
+    pub(super) async fn execute(&self, request: OrderRequest) -> Result<CommandReply, AppError> {
         let key = request.request_id.as_ref().map(|id| request_key(id, &request));
         let request_id = request.request_id.as_ref();
         let at = Timestamp::from_micros(self.clock.now_micros());

@@ -4,20 +4,13 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-use super::{AppError, Request, mediator::Handlers, permits::Permits, pipeline::Operation};
+use super::{AppError, permits::Permits};
 use crate::id_generator::{IdGenerator, MAX_TURN};
 
 /// Calls for many ids that are open at a time; one more is refused at once.
 const MAX_BULK_CALLS: usize = 512;
 /// Ids that are gathered at a time for calls that have not got all of theirs: 32 MiB. Calls that do not fit wait, the first one first.
 const MAX_GATHERED: usize = 4 * 1024 * 1024;
-
-/// Asks for fresh ids.
-#[derive(Clone, Copy, Debug)]
-pub struct GenerateIds {
-    /// How many.
-    pub count: usize,
-}
 
 /// Issues ids.
 #[derive(Debug)]
@@ -28,18 +21,6 @@ pub struct IdHandler {
     gathered: Semaphore,
 }
 
-impl Request for GenerateIds {
-    type Reply = Vec<i64>;
-
-    fn operation(&self) -> Operation {
-        if self.count == 1 { Operation::GenerateId } else { Operation::GenerateIds }
-    }
-
-    async fn handle(self, handlers: &Handlers) -> Result<Vec<i64>, AppError> {
-        handlers.ids.generate(self.count).await
-    }
-}
-
 impl IdHandler {
     /// Issues the ids of `ids`. Calls for many are at most a quarter of those that may be in flight.
     #[must_use]
@@ -48,7 +29,7 @@ impl IdHandler {
         Self { ids, permits, bulk_calls, gathered: Semaphore::new(MAX_GATHERED) }
     }
 
-    async fn generate(&self, count: usize) -> Result<Vec<i64>, AppError> {
+    pub(super) async fn generate(&self, count: usize) -> Result<Vec<i64>, AppError> {
         if count == 1 {
             return Ok(vec![self.ids.next_async().await?.cast_signed()]);
         }

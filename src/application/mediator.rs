@@ -1,69 +1,110 @@
-//! Routes every command and query to its handler, through the pipeline.
+//! The entry to the application: one method for each command and query. Each runs its handler through the pipeline.
 
 use std::{future::Future, sync::Arc};
 
 use super::{
-    AppError,
-    command_handler::CommandHandler,
+    AppError, LoadedOrder,
+    command_handler::{CommandHandler, CommandReply, OrderRequest},
     ids::IdHandler,
     pipeline::{Operation, Pipeline},
-    queries::QueryHandler,
+    queries::{BatchGetOrders, GetOrder, GetOrderStats, ListOrders, Projected, QueryHandler},
 };
+use crate::ports::read_model::{Page, Totals};
 
-/// Something that can be asked of the service. Which handler answers is known at compile time: a dispatch costs a call.
-pub trait Request: Send {
-    /// What comes back.
-    type Reply: Send;
-
-    /// What it is counted as.
-    fn operation(&self) -> Operation;
-
-    /// Lets its handler answer.
-    fn handle(self, handlers: &Handlers) -> impl Future<Output = Result<Self::Reply, AppError>> + Send;
-}
-
-/// Those who answer.
-#[derive(Debug)]
-pub struct Handlers {
-    /// Commands.
-    pub commands: CommandHandler,
-    /// Queries.
-    pub queries: QueryHandler,
-    /// Ids.
-    pub ids: IdHandler,
-}
-
-/// The way into the application: every door holds one and calls [`Mediator::send`]. Cheap to clone.
+/// Runs commands and queries for both protocols. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Mediator {
-    handlers: Arc<Handlers>,
-    pipeline: Arc<Pipeline>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    commands: CommandHandler,
+    queries: QueryHandler,
+    ids: IdHandler,
+    pipeline: Pipeline,
 }
 
 impl Mediator {
-    /// Routes to `handlers` through `pipeline`.
+    /// Routes to these handlers, through `pipeline`.
     #[must_use]
-    pub fn new(handlers: Handlers, pipeline: Pipeline) -> Self {
-        Self { handlers: Arc::new(handlers), pipeline: Arc::new(pipeline) }
+    pub fn new(commands: CommandHandler, queries: QueryHandler, ids: IdHandler, pipeline: Pipeline) -> Self {
+        Self { shared: Arc::new(Shared { commands, queries, ids, pipeline }) }
     }
 
-    /// Answers `request`.
+    /// Executes `command` on one order.
     ///
     /// # Errors
-    /// [`AppError`], from the pipeline or from the handler.
-    pub fn send<R: Request>(&self, request: R) -> impl Future<Output = Result<R::Reply, AppError>> + Send {
-        self.pipeline.run(request.operation(), request.handle(&self.handlers))
+    /// [`AppError`], from the pipeline or from the handler. So it is with every method here.
+    pub fn execute(&self, command: OrderRequest) -> impl Future<Output = Result<CommandReply, AppError>> + Send {
+        self.run(command.operation(), self.shared.commands.execute(command))
+    }
+
+    /// One order, now or as it was.
+    ///
+    /// # Errors
+    /// [`AppError`].
+    pub fn get_order(&self, query: GetOrder) -> impl Future<Output = Result<Arc<LoadedOrder>, AppError>> + Send {
+        self.run(Operation::GetOrder, self.shared.queries.get_order(query))
+    }
+
+    /// Several orders as they are now; `None` for each that does not exist.
+    ///
+    /// # Errors
+    /// [`AppError`].
+    pub fn batch_get_orders(
+        &self,
+        query: BatchGetOrders,
+    ) -> impl Future<Output = Result<Vec<Option<Arc<LoadedOrder>>>, AppError>> + Send {
+        self.run(Operation::BatchGetOrders, self.shared.queries.batch_get_orders(query))
+    }
+
+    /// A page of the list of orders.
+    ///
+    /// # Errors
+    /// [`AppError`].
+    pub fn list_orders(&self, query: ListOrders) -> impl Future<Output = Result<Projected<Page>, AppError>> + Send {
+        self.run(Operation::ListOrders, self.shared.queries.list_orders(query))
+    }
+
+    /// Counts and revenue.
+    ///
+    /// # Errors
+    /// [`AppError`].
+    pub fn get_order_stats(
+        &self,
+        query: GetOrderStats,
+    ) -> impl Future<Output = Result<Projected<Vec<Totals>>, AppError>> + Send {
+        self.run(Operation::GetOrderStats, self.shared.queries.get_order_stats(query))
+    }
+
+    /// So many fresh ids.
+    ///
+    /// # Errors
+    /// [`AppError`].
+    pub fn generate_ids(&self, count: usize) -> impl Future<Output = Result<Vec<i64>, AppError>> + Send {
+        let operation = if count == 1 { Operation::GenerateId } else { Operation::GenerateIds };
+        self.run(operation, self.shared.ids.generate(count))
+    }
+
+    /// No `async fn` above: each would hold its future twice.
+    fn run<T: Send>(
+        &self,
+        operation: Operation,
+        work: impl Future<Output = Result<T, AppError>> + Send,
+    ) -> impl Future<Output = Result<T, AppError>> + Send {
+        self.shared.pipeline.run(operation, work)
     }
 
     /// Requests that are not answered yet: worked on, or waiting.
     #[must_use]
     pub fn unanswered(&self) -> usize {
-        self.pipeline.unanswered()
+        self.shared.pipeline.unanswered()
     }
 
-    /// Brings the gauges up to date that are read now and then rather than counted each time.
+    /// Updates the gauges that are read now and then rather than counted each time.
     pub fn publish_gauges(&self) {
-        self.pipeline.publish_gauges();
-        self.handlers.queries.publish_gauges();
+        self.shared.pipeline.publish_gauges();
+        self.shared.queries.publish_gauges();
     }
 }

@@ -26,5 +26,5 @@ pub mod tokens;
 pub use command_handler::{CommandReply, OrderRequest};
 pub use consistency::Consistency;
 pub use error::AppError;
-pub use mediator::{Handlers, Mediator, Request};
+pub use mediator::Mediator;
 pub use order_repository::LoadedOrder;

@@ -5,12 +5,10 @@ use std::{sync::Arc, time::Duration};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{
-    AppError, Consistency, LoadedOrder, Request,
+    AppError, Consistency, LoadedOrder,
     admission::aside,
-    mediator::Handlers,
     order_repository::{Orders, Until},
     permits::Permits,
-    pipeline::Operation,
 };
 use crate::{
     domain::ids::OrderId,
@@ -76,89 +74,8 @@ pub struct Projected<T> {
     pub position: Position,
 }
 
-impl Request for GetOrder {
-    type Reply = Arc<LoadedOrder>;
-
-    fn operation(&self) -> Operation {
-        Operation::GetOrder
-    }
-
-    async fn handle(self, handlers: &Handlers) -> Result<Self::Reply, AppError> {
-        let (queries, Self { order_id, until, consistency }) = (&handlers.queries, self);
-        let read = || async move {
-            aside(queries.check_reachable(consistency)).await?;
-            match until {
-                Until::Now => queries.current(order_id, consistency).await?.ok_or(AppError::OrderNotFound(order_id)),
-                then => queries.then(order_id, then, consistency).await,
-            }
-        };
-        queries.confirmed(consistency, read).await
-    }
-}
-
 fn reached(order: &LoadedOrder, until: Until) -> bool {
     !matches!(until, Until::Revision(wanted) if order.order.revision < wanted)
-}
-
-impl Request for BatchGetOrders {
-    type Reply = Vec<Option<Arc<LoadedOrder>>>;
-
-    fn operation(&self) -> Operation {
-        Operation::BatchGetOrders
-    }
-
-    async fn handle(self, handlers: &Handlers) -> Result<Self::Reply, AppError> {
-        let queries = &handlers.queries;
-        let (order_ids, consistency) = (&self.order_ids, self.consistency);
-        let read = || async move {
-            aside(queries.check_reachable(consistency)).await?;
-            // One confirmation serves all of them.
-            let consistency = match consistency {
-                Consistency::Strong => Consistency::AtLeast(aside(queries.store.confirmed()).await?),
-                other => other,
-            };
-            let loads: Vec<_> = order_ids.iter().map(|id| queries.current(*id, consistency)).collect();
-            stream::iter(loads).buffered(LOADS_AT_ONCE).try_collect().await
-        };
-        queries.confirmed(consistency, read).await
-    }
-}
-
-impl Request for ListOrders {
-    type Reply = Projected<Page>;
-
-    fn operation(&self) -> Operation {
-        Operation::ListOrders
-    }
-
-    async fn handle(self, handlers: &Handlers) -> Result<Self::Reply, AppError> {
-        let queries = &handlers.queries;
-        let (query, consistency) = (&self.query, self.consistency);
-        let read = || async move {
-            aside(queries.await_projection(consistency)).await?;
-            let position = queries.progress.position();
-            Ok(Projected { answer: queries.read_model.list(query).await?, position })
-        };
-        queries.confirmed(consistency, read).await
-    }
-}
-
-impl Request for GetOrderStats {
-    type Reply = Projected<Vec<Totals>>;
-
-    fn operation(&self) -> Operation {
-        Operation::GetOrderStats
-    }
-
-    async fn handle(self, handlers: &Handlers) -> Result<Self::Reply, AppError> {
-        let (queries, consistency) = (&handlers.queries, self.consistency);
-        let read = || async move {
-            aside(queries.await_projection(consistency)).await?;
-            let position = queries.progress.position();
-            Ok(Projected { answer: queries.read_model.totals().await?, position })
-        };
-        queries.confirmed(consistency, read).await
-    }
 }
 
 /// How long a query waits for freshness at the most; the deadline of the call ends the wait earlier.
@@ -183,6 +100,56 @@ impl QueryHandler {
         permits: Arc<Permits>,
     ) -> Self {
         Self { store, orders, read_model, progress, permits }
+    }
+
+    pub(super) async fn get_order(&self, query: GetOrder) -> Result<Arc<LoadedOrder>, AppError> {
+        let GetOrder { order_id, until, consistency } = query;
+        let read = || async move {
+            aside(self.check_reachable(consistency)).await?;
+            match until {
+                Until::Now => self.current(order_id, consistency).await?.ok_or(AppError::OrderNotFound(order_id)),
+                then => self.then(order_id, then, consistency).await,
+            }
+        };
+        self.confirmed(consistency, read).await
+    }
+
+    pub(super) async fn batch_get_orders(
+        &self,
+        query: BatchGetOrders,
+    ) -> Result<Vec<Option<Arc<LoadedOrder>>>, AppError> {
+        let (order_ids, consistency) = (&query.order_ids, query.consistency);
+        let read = || async move {
+            aside(self.check_reachable(consistency)).await?;
+            // One confirmation serves all of them.
+            let consistency = match consistency {
+                Consistency::Strong => Consistency::AtLeast(aside(self.store.confirmed()).await?),
+                other => other,
+            };
+            let loads: Vec<_> = order_ids.iter().map(|id| self.current(*id, consistency)).collect();
+            stream::iter(loads).buffered(LOADS_AT_ONCE).try_collect().await
+        };
+        self.confirmed(consistency, read).await
+    }
+
+    pub(super) async fn list_orders(&self, query: ListOrders) -> Result<Projected<Page>, AppError> {
+        let (query, consistency) = (&query.query, query.consistency);
+        let read = || async move {
+            aside(self.await_projection(consistency)).await?;
+            let position = self.progress.position();
+            Ok(Projected { answer: self.read_model.list(query).await?, position })
+        };
+        self.confirmed(consistency, read).await
+    }
+
+    pub(super) async fn get_order_stats(&self, query: GetOrderStats) -> Result<Projected<Vec<Totals>>, AppError> {
+        let consistency = query.consistency;
+        let read = || async move {
+            aside(self.await_projection(consistency)).await?;
+            let position = self.progress.position();
+            Ok(Projected { answer: self.read_model.totals().await?, position })
+        };
+        self.confirmed(consistency, read).await
     }
 
     pub(super) fn publish_gauges(&self) {

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Backends, backends::Breakers, health_checks};
 use crate::{
     application::{
-        Handlers, Mediator, command_handler::CommandHandler, ids::IdHandler, order_cache::OrderCacheBounds,
+        Mediator, command_handler::CommandHandler, ids::IdHandler, order_cache::OrderCacheBounds,
         order_repository::Orders, permits::Permits, pipeline::Pipeline, queries::QueryHandler,
         shared_cache::SharedCache,
     },
@@ -68,17 +68,15 @@ impl Parts {
             projection = projection.watched_by(Arc::clone(&orders) as Arc<dyn LogWatcher>);
         }
         let permits = Arc::new(Permits::new(config.server.max_in_flight, draining.clone()));
-        let mediated = Handlers {
-            commands: CommandHandler::new(Arc::clone(store), Arc::clone(&orders), Arc::clone(ids), Arc::clone(clock)),
-            queries: QueryHandler::new(
-                Arc::clone(store),
-                orders,
-                Arc::clone(&backends.read_model),
-                projection.progress(),
-                Arc::clone(&permits),
-            ),
-            ids: IdHandler::new(Arc::clone(ids), Arc::clone(&permits)),
-        };
+        let commands = CommandHandler::new(Arc::clone(store), Arc::clone(&orders), Arc::clone(ids), Arc::clone(clock));
+        let queries = QueryHandler::new(
+            Arc::clone(store),
+            orders,
+            Arc::clone(&backends.read_model),
+            projection.progress(),
+            Arc::clone(&permits),
+        );
+        let id_handler = IdHandler::new(Arc::clone(ids), Arc::clone(&permits));
         let request_timeout = Duration::from_millis(config.server.request_timeout_ms);
         let outbox = OutboxOptions {
             batch_size: config.outbox.batch_size,
@@ -96,7 +94,7 @@ impl Parts {
         let alarms = Arc::new(Alarms::default());
         let pipeline = Pipeline::new(request_timeout, permits).quiet_while(backends.away());
         Self {
-            mediator: Mediator::new(mediated, pipeline),
+            mediator: Mediator::new(commands, queries, id_handler, pipeline),
             projection,
             projection_work: Arc::new(Supervised::new("projection", Arc::clone(&alarms))),
             outbox_meter: relay.meter(Arc::clone(clock)),

@@ -36,7 +36,7 @@ pub(super) async fn run(
     context: &Context,
     request: Result<OrderRequest, Violations>,
 ) -> Result<pb::CommandSuccess, ApiError> {
-    let reply = context.mediator.send(request?).await?;
+    let reply = context.mediator.execute(request?).await?;
     Ok(convert::success(&reply, &context.log()?))
 }
 

@@ -7,7 +7,7 @@ use tonic::{Request, Response, Status};
 
 use super::reply;
 use crate::{
-    application::{AppError, ids::GenerateIds, requests::Violations},
+    application::{AppError, requests::Violations},
     codec::timestamp_to_proto,
     domain::timestamp::Timestamp,
     id_generator,
@@ -33,7 +33,7 @@ impl Ids {
     }
 
     async fn generate(&self, count: usize) -> Result<Vec<i64>, ApiError> {
-        Ok(self.context.mediator.send(GenerateIds { count }).await?)
+        Ok(self.context.mediator.generate_ids(count).await?)
     }
 
     fn refuse_when_draining(&self) -> Result<(), ApiError> {
@@ -137,7 +137,7 @@ fn stream_of(
             return Ok(None);
         }
         let count = batch_size.min(usize::try_from(remaining).unwrap_or(usize::MAX));
-        let ids = context.mediator.send(GenerateIds { count }).await.map_err(ApiError::from)?;
+        let ids = context.mediator.generate_ids(count).await.map_err(ApiError::from)?;
         Ok(Some((pb::StreamIdsResponse { ids }, (context, remaining - count as u64))))
     }))
 }

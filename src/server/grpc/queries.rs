@@ -43,7 +43,7 @@ impl Queries {
 impl OrderQueryService for Queries {
     async fn get_order(&self, request: Request<pb::GetOrderRequest>) -> Result<Response<pb::GetOrderResponse>, Status> {
         let query = get_order(request.get_ref(), self.context.known_log().as_ref()).map_err(ApiError::from)?;
-        let loaded = self.context.mediator.send(query).await.map_err(ApiError::from)?;
+        let loaded = self.context.mediator.get_order(query).await.map_err(ApiError::from)?;
         let log = self.context.log()?;
         Ok(reply(pb::GetOrderResponse {
             order: Some(convert::order_to_proto(&loaded.order)),
@@ -70,7 +70,7 @@ impl OrderQueryService for Queries {
         request: Request<pb::BatchGetOrdersRequest>,
     ) -> Result<Response<pb::BatchGetOrdersResponse>, Status> {
         let query = batch_get_orders(request.get_ref(), self.context.known_log().as_ref()).map_err(ApiError::from)?;
-        let found = self.context.mediator.send(query).await.map_err(ApiError::from)?;
+        let found = self.context.mediator.batch_get_orders(query).await.map_err(ApiError::from)?;
         let log = self.context.log()?;
         // What was not found is missing as of the end of the log that the answer cannot be older than.
         let freshest = found.iter().flatten().map(|loaded| loaded.position).max().unwrap_or_default();
@@ -133,7 +133,7 @@ pub async fn list_orders(
     request: &pb::ListOrdersRequest,
 ) -> Result<pb::ListOrdersResponse, ApiError> {
     let (list, fingerprint) = parse_list(request, context.known_log().as_ref())?;
-    let page = context.mediator.send(list).await?;
+    let page = context.mediator.list_orders(list).await?;
     let log = context.log()?;
     let Page { rows, next } = page.answer;
     let key = next.map(|key| PageKey { created_at_micros: key.created_at_micros, order_id: key.id });
@@ -232,7 +232,7 @@ pub async fn get_order_stats(
     let log = context.known_log();
     let consistency = convert::consistency(&mut violations, request.consistency.as_ref(), log.as_ref());
     convert::all_good(violations)?;
-    let stats = context.mediator.send(GetOrderStats { consistency }).await?;
+    let stats = context.mediator.get_order_stats(GetOrderStats { consistency }).await?;
     let log = context.log()?;
     let count = |status| i64::try_from(count_in(&stats.answer, status)).unwrap_or(i64::MAX);
     let by_status = OrderStatus::ALL.map(|status| (status, count(status)));

@@ -141,7 +141,7 @@ pub fn path_id(id: Id, noted: &mut Violations) -> Option<String> {
 async fn revision_of(context: &Context, order_id: Option<OrderId>, wanted: &[u64]) -> Result<u64, ApiError> {
     let order_id = order_id.ok_or_else(|| ApiError::internal("a path without an order id"))?;
     let query = GetOrder { order_id, until: Until::Now, consistency: Consistency::Strong };
-    let actual = context.mediator.send(query).await?.order.revision;
+    let actual = context.mediator.get_order(query).await?.order.revision;
     if wanted.contains(&actual) {
         return Ok(actual);
     }
@@ -154,7 +154,7 @@ async fn revision_of(context: &Context, order_id: Option<OrderId>, wanted: &[u64
 }
 
 async fn send(context: &Context, command: OrderRequest) -> Result<CommandReply, ApiError> {
-    context.mediator.send(command).await.map_err(|error| {
+    context.mediator.execute(command).await.map_err(|error| {
         // Here an expected revision is always what the client has put into If-Match.
         let is_precondition = matches!(error, AppError::RevisionConflict { .. });
         let error = ApiError::from(error);

@@ -49,7 +49,7 @@ pub async fn get(State(context): State<Shared>, id: Id, request: Request) -> Rep
     let consistency = headers::consistency(&request.headers, &mut violations, log.as_ref());
     headers::check_if_none_match(&request.headers, &mut violations);
     let query = order_id.zip(until).map(|(order_id, until)| GetOrder { order_id, until, consistency });
-    let loaded = context.mediator.send(violations.finish(query)?).await?;
+    let loaded = context.mediator.get_order(violations.finish(query)?).await?;
     let log = context.log()?;
     if headers::has_already(&request.headers, loaded.order.revision) {
         return view::not_modified(&loaded, &log);
@@ -114,7 +114,7 @@ pub async fn list(State(context): State<Shared>, request: Request) -> Reply {
     let query = Query::read(&request.uri, LIST_PARAMETERS, &mut noted);
     let wanted = list_request(&query, &request.headers, &mut noted);
     let (list, fingerprint) = settle(noted, queries::parse_list(&wanted, log.as_ref()))?;
-    let page = context.mediator.send(list).await?;
+    let page = context.mediator.list_orders(list).await?;
     let log = context.log()?;
     let rows = page.answer.rows.iter().map(RowView::of).collect::<Result<Vec<_>, _>>()?;
     let mut response = view::json(StatusCode::OK, &rows);
@@ -180,7 +180,7 @@ pub async fn stats(State(context): State<Shared>, request: Request) -> Reply {
     super::query::none(&request.uri, &mut violations);
     let consistency = headers::consistency(&request.headers, &mut violations, log.as_ref());
     violations.finish(Some(()))?;
-    let stats = context.mediator.send(GetOrderStats { consistency }).await?;
+    let stats = context.mediator.get_order_stats(GetOrderStats { consistency }).await?;
     let log = context.log()?;
     let mut response = view::json(StatusCode::OK, &stats_view(&context, &stats.answer)?);
     view::set_token(&mut response, &log, stats.position)?;

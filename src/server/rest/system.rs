@@ -14,7 +14,7 @@ use super::{
     view::{self, Text},
 };
 use crate::{
-    application::{AppError, ids::GenerateIds, requests::Violations, tokens},
+    application::{AppError, requests::Violations, tokens},
     domain::timestamp::Timestamp,
     ports::health::{ComponentHealth, HealthReport},
     server::{Context, SERVICE_NAME, VERSION, error::ApiError, grpc::ids, operators},
@@ -238,7 +238,7 @@ pub async fn new_ids(State(context): State<Shared>, uri: Uri) -> Reply {
     let count = query.number("count", &mut violations);
     violations.finish(Some(()))?;
     let wanted = ids::id_count(count.unwrap_or(1))?;
-    let ids = context.mediator.send(GenerateIds { count: wanted }).await?;
+    let ids = context.mediator.generate_ids(wanted).await?;
     let mut response = if count.is_some() {
         let id_strings = ids.iter().copied().map(Text).collect();
         view::json(StatusCode::OK, &IdsView { ids, id_strings })
