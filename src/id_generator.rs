@@ -25,10 +25,11 @@ mod numbers;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU16, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -204,7 +205,7 @@ impl IdGenerator {
     /// generator too if it was another one meanwhile. With a mark, which must be that node's by now, nothing is issued until
     /// [`IdGenerator::advance_mark`] has stored one. A sealed generator stays sealed.
     pub fn rebase(&self, node: NodeIdentity, from_unix_ms: u64) {
-        let _mark = self.mark.as_ref().map(|mark| mark.lock().unwrap_or_else(PoisonError::into_inner));
+        let _mark = self.mark.as_ref().map(|mark| mark.lock());
         if self.mark.is_some() {
             // Whoever has looked at the old mark loses the exchange below.
             self.mark_ms.store(0, Ordering::Release);
@@ -410,7 +411,7 @@ impl IdGenerator {
     pub fn advance_mark(&self) -> Result<(), StartError> {
         let Some(mark) = &self.mark else { return Ok(()) };
         // A panic while storing leaves nothing half done in here, so a poisoned lock is as good as new.
-        let mark = mark.lock().unwrap_or_else(PoisonError::into_inner);
+        let mark = mark.lock();
         let next = self.next.load(Ordering::Acquire);
         if next == SEALED {
             return Ok(());
@@ -464,7 +465,7 @@ impl IdGenerator {
     /// # Errors
     /// [`MarkError`] if the mark cannot be written; the old, higher mark then stays, which is safe.
     pub fn seal(&self) -> Result<(), MarkError> {
-        let mark = self.mark.as_ref().map(|mark| mark.lock().unwrap_or_else(PoisonError::into_inner));
+        let mark = self.mark.as_ref().map(|mark| mark.lock());
         let next = self.next.swap(SEALED, Ordering::AcqRel);
         match mark {
             Some(mark) if next != SEALED => mark.store_last((next & SLOT_MASK).div_ceil(SEQUENCES) + EPOCH_UNIX_MS),

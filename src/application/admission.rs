@@ -12,13 +12,14 @@
 use std::{
     future::Future,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use metrics::{Counter, Gauge};
+use parking_lot::Mutex;
 
 /// Calls of a kind that are always worked on at a time, unless `--max-in-flight` is less.
 pub const FLOOR: usize = 512;
@@ -171,7 +172,7 @@ impl Limiter {
     /// A call has been answered that took so long.
     fn took(&self, now: Instant, took: Duration) {
         let busy = self.busy.load(Ordering::Relaxed);
-        let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut window = self.window.lock();
         window.calls += 1;
         window.total += took;
         window.most_busy = window.most_busy.max(busy);
@@ -246,8 +247,8 @@ impl Call {
         true
     }
 
-    fn time(&self) -> std::sync::MutexGuard<'_, Time> {
-        self.time.lock().unwrap_or_else(PoisonError::into_inner)
+    fn time(&self) -> parking_lot::MutexGuard<'_, Time> {
+        self.time.lock()
     }
 }
 
@@ -278,7 +279,7 @@ mod tests {
 
     /// Windows of calls that take as long as the limit makes them at `per_second`, all of it in use.
     fn settled(limiter: &Limiter, per_second: f64, base: Duration, windows: u32) -> usize {
-        let mut now = limiter.window.lock().unwrap().began;
+        let mut now = limiter.window.lock().began;
         for _ in 0..windows {
             let limit = limiter.limit.load(Ordering::Relaxed);
             limiter.busy.store(limit, Ordering::Relaxed);

@@ -7,14 +7,12 @@
 use std::{
     fmt,
     future::Future,
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
 use metrics::{Counter, Gauge};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use crate::telemetry::outage::Away;
@@ -262,7 +260,7 @@ impl CircuitBreaker {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 

@@ -1,10 +1,8 @@
 //! The mark of issued ids, in the checkpoint store and fenced by a lease.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use tokio::{runtime::Handle, time::timeout};
 
 use crate::{
@@ -47,16 +45,16 @@ impl LeasedMark {
 
     /// From now on the mark is saved under `claim`, or not at all.
     pub(super) fn set_claim(&self, claim: Option<Claim>) {
-        *self.claim.lock().unwrap_or_else(PoisonError::into_inner) = claim;
+        *self.claim.lock() = claim;
     }
 
     /// Past what was issued, in Unix milliseconds, once the generator has ended.
     pub(super) fn sealed_at_ms(&self) -> Option<u64> {
-        *self.sealed_at_ms.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.sealed_at_ms.lock()
     }
 
     async fn save(&self, unix_ms: u64) -> Result<(), MarkError> {
-        let claim = self.claim.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let claim = self.claim.lock().clone();
         let claim = claim.ok_or_else(|| MarkError::new("of the cluster", "this node owns no worker number now"))?;
         let checkpoint = Checkpoint::at(Position(unix_ms).into(), claim.fencing_token);
         match timeout(STORE_TIMEOUT, self.checkpoints.save(&claim.checkpoint, checkpoint)).await {
@@ -81,7 +79,7 @@ impl HighWaterMark for LeasedMark {
 
     /// Under its claim a mark cannot go back: [`super::Membership::leave`] stores this one under a new claim.
     fn store_last(&self, unix_ms: u64) -> Result<(), MarkError> {
-        *self.sealed_at_ms.lock().unwrap_or_else(PoisonError::into_inner) = Some(unix_ms);
+        *self.sealed_at_ms.lock() = Some(unix_ms);
         Ok(())
     }
 }

@@ -1,11 +1,8 @@
 //! A node's place among the nodes of a log: taken, kept, taken again when it was lost, given up.
 
-use std::{
-    fmt,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -105,11 +102,11 @@ impl MembershipStatus {
     /// # Errors
     /// [`JoinError`].
     pub fn get(&self) -> Result<NodeIdentity, JoinError> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.lock().clone()
     }
 
     fn set(&self, status: Result<NodeIdentity, JoinError>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = status;
+        *self.0.lock() = status;
     }
 }
 
@@ -236,11 +233,11 @@ impl Membership {
     }
 
     fn member(&self) -> Option<Member> {
-        self.member.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.member.lock().clone()
     }
 
     fn set_member(&self, member: Option<Member>) {
-        *self.member.lock().unwrap_or_else(PoisonError::into_inner) = member;
+        *self.member.lock() = member;
     }
 
     async fn try_join(&self) -> Result<(), JoinError> {
@@ -453,7 +450,7 @@ impl Membership {
     }
 
     fn may_look_for_another(&self) -> bool {
-        let mut looked = self.looked_for_another.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut looked = self.looked_for_another.lock();
         let may = looked.is_none_or(|at| at.elapsed() >= LOOK_FOR_ANOTHER);
         if may {
             *looked = Some(Instant::now());

@@ -4,8 +4,8 @@ use std::fmt::{self, Debug};
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::private_files::{self, Refused};
@@ -76,7 +76,7 @@ impl FileMark {
     }
 
     fn replace(&self, text: &str) -> io::Result<()> {
-        let mut open = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.file.lock();
         if let Some(file) = &mut *open
             && is_current(file, text.len())?
         {

@@ -3,10 +3,11 @@
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -48,11 +49,11 @@ impl FolderMarks {
     }
 
     fn taken(&self) -> NodeIdentity {
-        *self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.taken.lock()
     }
 
     fn take(&self, identity: NodeIdentity) {
-        *self.taken.lock().unwrap_or_else(PoisonError::into_inner) = identity;
+        *self.taken.lock() = identity;
     }
 }
 
@@ -130,7 +131,7 @@ impl OwnNumbers {
         if let Some(by_ms) = ids.is_ahead_by_ms() {
             // One more: the next id may be any of the millisecond.
             let issued_to = self.now_unix_ms()? + by_ms + 1;
-            self.left.lock().unwrap_or_else(PoisonError::into_inner).insert(former, issued_to);
+            self.left.lock().insert(former, issued_to);
         }
         let (identity, by_ms) = self.choose()?;
         if identity == former || by_ms > MAX_CLOCK_LEAD_MS {
@@ -177,7 +178,7 @@ impl OwnNumbers {
 
     fn mark_of(&self, identity: NodeIdentity) -> Result<Option<u64>, MarkError> {
         let stored = self.marks.as_ref().map_or(Ok(None), |marks| marks.load_of(identity))?;
-        Ok(stored.max(self.left.lock().unwrap_or_else(PoisonError::into_inner).get(&identity).copied()))
+        Ok(stored.max(self.left.lock().get(&identity).copied()))
     }
 
     fn now_unix_ms(&self) -> Result<u64, IdError> {

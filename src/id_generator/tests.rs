@@ -51,14 +51,14 @@ struct SharedMark {
 
 impl HighWaterMark for SharedMark {
     fn load(&self) -> Result<Option<u64>, MarkError> {
-        Ok(*self.stored.lock().unwrap())
+        Ok(*self.stored.lock())
     }
 
     fn store(&self, unix_ms: u64) -> Result<(), MarkError> {
         if self.broken.load(Ordering::SeqCst) {
             return FileMark::new("/nowhere/at/all").store(unix_ms);
         }
-        *self.stored.lock().unwrap() = Some(unix_ms);
+        *self.stored.lock() = Some(unix_ms);
         Ok(())
     }
 }
@@ -457,7 +457,7 @@ fn a_rebased_generator_issues_as_the_other_node_past_what_that_has_issued_and_on
     let after = parse(generator.next().unwrap()).unwrap();
     assert_eq!((after.datacenter_id, after.worker_id, generator.node()), (3, 2, identity(2)));
     assert!(after.timestamp_ms_unix >= others_mark);
-    assert!(mark.stored.lock().unwrap().unwrap() > after.timestamp_ms_unix);
+    assert!(mark.stored.lock().unwrap() > after.timestamp_ms_unix);
 
     // A clock that was a day ahead for a moment: another number is free of what was issued then.
     clock.advance_ms(86_400_000);

@@ -1,9 +1,8 @@
 //! How far a piece of work on a log is, for whoever shows it.
 
-use std::sync::{
-    Mutex, PoisonError,
-    atomic::{AtomicU64, Ordering},
-};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
 
 /// Counts events while others look.
 #[derive(Debug, Default)]
@@ -27,7 +26,7 @@ pub struct Reading {
 impl Meter {
     /// Begins with something else, of about `total` events.
     pub fn begin(&self, phase: &'static str, total: u64) {
-        let mut current = self.phase.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.phase.lock();
         *current = phase;
         self.done.store(0, Ordering::Relaxed);
         self.total.store(total, Ordering::Relaxed);
@@ -41,7 +40,7 @@ impl Meter {
     /// How far it is.
     #[must_use]
     pub fn read(&self) -> Reading {
-        let phase = self.phase.lock().unwrap_or_else(PoisonError::into_inner);
+        let phase = self.phase.lock();
         Reading { phase: *phase, done: self.done.load(Ordering::Relaxed), total: self.total.load(Ordering::Relaxed) }
     }
 }

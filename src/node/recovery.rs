@@ -8,7 +8,7 @@ use std::{
     future::Future,
     panic::AssertUnwindSafe,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -16,6 +16,7 @@ use std::{
 
 use futures_util::{FutureExt as _, future::join_all};
 use metrics::{Counter, counter};
+use parking_lot::Mutex;
 use tokio::{
     sync::{Notify, watch},
     time::{sleep, timeout},
@@ -177,7 +178,7 @@ impl Supervised {
     /// How it ended, if it has and is to be started again.
     #[must_use]
     pub fn end(&self) -> Option<&'static str> {
-        let why = || *self.why.lock().unwrap_or_else(PoisonError::into_inner);
+        let why = || *self.why.lock();
         self.has_ended.load(Ordering::Acquire).then(why)
     }
 
@@ -197,7 +198,7 @@ impl Supervised {
             }
             let why = if outcome.is_err() { "ended by a panic" } else { "has ended" };
             tracing::error!(work = self.name, why, "background work is not running");
-            *self.why.lock().unwrap_or_else(PoisonError::into_inner) = why;
+            *self.why.lock() = why;
             self.has_ended.store(true, Ordering::Release);
             self.alarms.0.send_replace(());
             tokio::select! {
@@ -242,7 +243,7 @@ mod tests {
 
         async fn repair(&self) {
             self.repairs_needed.fetch_sub(1, Ordering::SeqCst);
-            self.repaired_at.lock().unwrap().push(Instant::now());
+            self.repaired_at.lock().push(Instant::now());
         }
     }
 
@@ -253,7 +254,7 @@ mod tests {
         let health = Arc::new(Health::new(checks, CancellationToken::new()));
         let service = RecoveryService::new(health, RecoveryOptions::default(), Arc::default());
         assert!(timeout(Duration::from_secs(600), service.run(CancellationToken::new())).await.is_err(), "runs on");
-        let repaired_at = patient.repaired_at.lock().unwrap().clone();
+        let repaired_at = patient.repaired_at.lock().clone();
         assert_eq!(repaired_at.len(), 5, "once well, nothing more is done");
         for (failures, times) in repaired_at.windows(2).enumerate() {
             let (pause, longest) = (times[1] - times[0], Duration::from_secs(1 << failures));

@@ -1,14 +1,10 @@
 //! How the node is: every component has a check that can fail, looked at by a monitor and by whoever asks.
 
-use std::{
-    fmt,
-    panic::AssertUnwindSafe,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{fmt, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures_util::FutureExt as _;
+use parking_lot::Mutex;
 use tokio::time::{Instant, timeout};
 
 /// How long one check may take; one that takes longer has failed.
@@ -157,11 +153,11 @@ impl Heart {
     }
 
     fn beat(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        *self.0.lock() = Instant::now();
     }
 
     fn beats(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).elapsed() < MAX_BEAT_AGE
+        self.0.lock().elapsed() < MAX_BEAT_AGE
     }
 }
 

@@ -3,12 +3,13 @@
 use std::{
     fmt,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// How often a failure that lasts is said again.
@@ -80,7 +81,7 @@ impl Outage {
         }
         let now = Instant::now();
         let cause = cause(why);
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = self.told.lock();
         self.lasts.store(true, Ordering::Release);
         let told = told.get_or_insert_with(|| Told { since: now, causes: Vec::new(), unsaid: 0 });
         told.causes.retain(|(_, said_at)| now.duration_since(*said_at) < SAID_EVERY);
@@ -97,7 +98,7 @@ impl Outage {
         if !self.lasts.load(Ordering::Acquire) {
             return None;
         }
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = self.told.lock();
         self.lasts.store(false, Ordering::Release);
         told.take().map(|told| told.since.elapsed())
     }

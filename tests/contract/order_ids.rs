@@ -5,7 +5,7 @@ use std::{collections::HashSet, sync::Arc};
 use futures_util::{FutureExt as _, future::join_all};
 use ordersystem::{
     application::{
-        AppError, Handlers, Mediator, OrderRequest, command_handler::CommandHandler, ids::IdHandler,
+        AppError, Mediator, OrderRequest, command_handler::CommandHandler, ids::IdHandler,
         order_cache::OrderCacheBounds, order_repository::Orders, permits::Permits, pipeline::Pipeline,
         queries::QueryHandler,
     },
@@ -73,12 +73,11 @@ fn node(store: &Store, clock: &Arc<ManualClock>) -> Mediator {
     let read_model: Arc<dyn ReadModel> = Arc::new(MemoryReadModel::default());
     let progress = OrderProjection::new(Arc::clone(store), Arc::clone(&read_model)).progress();
     let permits = Arc::new(Permits::new(1_000, CancellationToken::new()));
-    let handlers = Handlers {
-        commands: CommandHandler::new(Arc::clone(store), Arc::clone(&orders), Arc::clone(&ids), clock),
-        queries: QueryHandler::new(Arc::clone(store), orders, read_model, progress, Arc::clone(&permits)),
-        ids: IdHandler::new(Arc::clone(&ids), Arc::clone(&permits)),
-    };
-    Mediator::new(handlers, Pipeline::new(std::time::Duration::from_secs(50), permits))
+    let commands = CommandHandler::new(Arc::clone(store), Arc::clone(&orders), Arc::clone(&ids), clock);
+    let queries = QueryHandler::new(Arc::clone(store), orders, read_model, progress, Arc::clone(&permits));
+    let id_handler = IdHandler::new(Arc::clone(&ids), Arc::clone(&permits));
+    let pipeline = Pipeline::new(std::time::Duration::from_secs(50), permits);
+    Mediator::new(commands, queries, id_handler, pipeline)
 }
 
 fn new_order(request_id: Option<&str>) -> OrderRequest {
@@ -102,7 +101,7 @@ fn new_order(request_id: Option<&str>) -> OrderRequest {
 }
 
 async fn create(node: &Mediator, request_id: Option<&str>) -> Result<OrderId, AppError> {
-    Ok(node.send(new_order(request_id)).await?.order.id)
+    Ok(node.execute(new_order(request_id)).await?.order.id)
 }
 
 /// Creates orders on both nodes at the same moments of their clocks, so that most ids are drawn on both.

@@ -1,7 +1,6 @@
 //! What one follower has been handed and has not taken yet.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use super::{Handed, Reached};
@@ -30,7 +29,7 @@ struct Inside {
 
 impl Queue {
     fn inside(&self) -> MutexGuard<'_, Inside> {
-        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inside.lock()
     }
 
     /// Lacks nothing from here on.

@@ -1,11 +1,9 @@
 //! Checkpoints in a map.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, PoisonError},
-};
+use std::collections::HashMap;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 
 use crate::ports::checkpoint_store::{Checkpoint, CheckpointError, CheckpointStore, is_valid_name};
 
@@ -29,14 +27,14 @@ impl CheckpointStore for MemoryCheckpointStore {
         if !is_valid_name(name) {
             return Err(CheckpointError::InvalidName);
         }
-        Ok(self.checkpoints.lock().unwrap_or_else(PoisonError::into_inner).get(name).copied())
+        Ok(self.checkpoints.lock().get(name).copied())
     }
 
     async fn save(&self, name: &str, checkpoint: Checkpoint) -> Result<(), CheckpointError> {
         if !is_valid_name(name) {
             return Err(CheckpointError::InvalidName);
         }
-        let mut checkpoints = self.checkpoints.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut checkpoints = self.checkpoints.lock();
         if let Some(current) = checkpoints.get_mut(name) {
             current.allows(&checkpoint)?;
             *current = checkpoint;

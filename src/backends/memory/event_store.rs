@@ -10,12 +10,13 @@ use std::{
     collections::HashMap,
     hash::{BuildHasher, RandomState},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        Arc,
         atomic::{Ordering, fence},
     },
 };
 
 use async_trait::async_trait;
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use tokio::sync::watch;
 
 use self::log::Log;
@@ -108,7 +109,7 @@ impl MemoryEventStore {
 
     fn requests(&self, id: &str) -> MutexGuard<'_, LogRequests> {
         let shard = self.request_hasher.hash_one(id) as usize % SHARDS;
-        self.requests[shard].lock().unwrap_or_else(PoisonError::into_inner)
+        self.requests[shard].lock()
     }
 
     fn append_once_in_log(&self, commit: Commit, request: &RequestKey) -> Result<Appended, AppendError> {
@@ -123,7 +124,7 @@ impl MemoryEventStore {
 
     fn append_to_stream(&self, commit: Commit, request: Option<&RequestKey>) -> Result<Appended, AppendError> {
         let Commit { stream: id, expected, events, .. } = commit;
-        let mut streams = self.streams(id).write().unwrap_or_else(PoisonError::into_inner);
+        let mut streams = self.streams(id).write();
         let stream = streams.get(&id.0);
         if let Some((stream, request)) = stream.zip(request)
             && let Some(earlier) = stream.find(id, request)?
@@ -164,13 +165,13 @@ impl MemoryEventStore {
             let Some((stream, last)) = commit.events.last().map(|event| (event.stream, event.revision)) else {
                 continue;
             };
-            let streams = self.streams(stream).read().unwrap_or_else(PoisonError::into_inner);
+            let streams = self.streams(stream).read();
             commit.request = streams.get(&stream.0).and_then(|known| known.request_of(last));
             drop(streams);
             by_position.insert(commit.position().0, commit);
         }
         for shard in &self.requests {
-            for (id, request) in shard.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            for (id, request) in shard.lock().iter() {
                 if let Some(commit) = by_position.get_mut(&request.position.into()) {
                     commit.request = Some(request.print.key(RequestScope::Log, id));
                 }
@@ -230,7 +231,7 @@ impl EventStore for MemoryEventStore {
                 self.requests(&request.id).get(&request.id).map(|earlier| earlier.repeat(request)).transpose()
             }
             RequestScope::Stream => {
-                let streams = self.streams(stream).read().unwrap_or_else(PoisonError::into_inner);
+                let streams = self.streams(stream).read();
                 streams.get(&stream.0).map_or(Ok(None), |known| known.find(stream, request))
             }
         }
@@ -244,7 +245,7 @@ impl EventStore for MemoryEventStore {
         max_events: usize,
     ) -> Result<Vec<StoredEvent>, StoreError> {
         let positions: Vec<u32> = {
-            let streams = self.streams(stream).read().unwrap_or_else(PoisonError::into_inner);
+            let streams = self.streams(stream).read();
             let Some(stream) = streams.get(&stream.0) else { return Ok(Vec::new()) };
             let all = stream.positions.as_slice();
             let from = usize::try_from(from).unwrap_or(usize::MAX);

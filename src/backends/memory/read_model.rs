@@ -7,9 +7,10 @@ mod rebuild;
 mod row_set;
 mod table;
 
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, atomic::AtomicU64};
+use std::sync::{Arc, atomic::AtomicU64};
 
 use async_trait::async_trait;
+use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use self::{
     rebuild::MemoryRebuild,
@@ -44,11 +45,11 @@ impl MemoryReadModel {
 
 impl Served {
     fn table(&self) -> RwLockReadGuard<'_, Table> {
-        self.table.read().unwrap_or_else(PoisonError::into_inner)
+        self.table.read()
     }
 
     fn table_mut(&self) -> RwLockWriteGuard<'_, Table> {
-        self.table.write().unwrap_or_else(PoisonError::into_inner)
+        self.table.write()
     }
 }
 

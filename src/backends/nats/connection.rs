@@ -9,11 +9,12 @@
 use std::{
     fmt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use async_nats::{Client, ConnectOptions, Event, Server, ServerAddr, connection::State, jetstream};
+use parking_lot::Mutex;
 use tokio::{
     task::JoinHandle,
     time::{Instant, sleep},
@@ -446,7 +447,7 @@ impl Contact {
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut Talk) -> T) -> T {
-        work(&mut self.talk.lock().unwrap_or_else(PoisonError::into_inner))
+        work(&mut self.talk.lock())
     }
 
     fn failure(&self) -> Option<String> {

@@ -31,13 +31,11 @@ mod ring;
 mod streams;
 mod tail;
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::{
     sync::{Semaphore, watch},
     time::{Instant, timeout_at},
@@ -193,7 +191,7 @@ impl Shared {
         let sequence = commit.sequence;
         self.ring.add(sequence, Ok(Entry::Commit(Arc::new(commit))));
         self.announce(last_position(sequence));
-        *self.full.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.full.lock() = None;
     }
 
     /// The subject of an order.
@@ -229,7 +227,7 @@ impl Shared {
 
     /// Remembers that there is no space.
     fn is_full(&self, error: &CallError) -> AppendError {
-        *self.full.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), error.to_string()));
+        *self.full.lock() = Some((Instant::now(), error.to_string()));
         AppendError::Full(error.to_string())
     }
 
@@ -250,7 +248,7 @@ impl Shared {
         timeout_at(deadline, look).await.map_err(|_| StoreError::Unavailable("NATS does not answer".to_owned()))??;
         self.log.probe(deadline).await.map_err(|error| StoreError::Unavailable(error.to_string()))?;
         self.check_permitted()?;
-        match &*self.full.lock().unwrap_or_else(PoisonError::into_inner) {
+        match &*self.full.lock() {
             Some((at, why)) if at.elapsed() < FULL_FOR => {
                 Err(StoreError::Unavailable(format!("NATS takes no more: {why}")))
             }

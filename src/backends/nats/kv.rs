@@ -7,10 +7,7 @@
 //! A bucket that vanishes while nodes run, as with a server that comes back without its data, is made again at its next use and is empty then.
 //! Its revisions begin again at 1. What must not begin again is told apart by [`Made`].
 
-use std::{
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
 use async_nats::{
     HeaderMap,
@@ -20,6 +17,7 @@ use async_nats::{
     },
 };
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
 use super::{
@@ -158,12 +156,12 @@ impl Bucket {
 
     /// Whether it vanished and was found made again less than `time` ago.
     pub(super) fn was_made_again_within(&self, time: Duration) -> bool {
-        let at = *self.made_again_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = *self.made_again_at.lock();
         at.is_some_and(|at| at.elapsed() < time)
     }
 
     fn with_made<T>(&self, work: impl FnOnce(&mut Option<Made>) -> T) -> T {
-        work(&mut self.made.lock().unwrap_or_else(PoisonError::into_inner))
+        work(&mut self.made.lock())
     }
 
     /// What `key` holds; `None` if it was never written.

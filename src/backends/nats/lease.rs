@@ -16,14 +16,11 @@
 //! The price: who sees a lease for the first time waits for its time to live, from then on, even if its owner has long been gone. A node
 //! that asks now and then has seen it before, and loses nothing but the time between two of its questions.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -100,7 +97,7 @@ impl NatsLeaseStore {
     }
 
     fn with_seen<T>(&self, work: impl FnOnce(&mut HashMap<String, Sighting>) -> T) -> T {
-        work(&mut self.seen.lock().unwrap_or_else(PoisonError::into_inner))
+        work(&mut self.seen.lock())
     }
 
     /// What `name` holds, with its revision; 0 if it was never written.

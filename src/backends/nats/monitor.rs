@@ -7,17 +7,13 @@
 //! What a server said stays valid while it cannot be asked, until the leader of the stream has lost it: it may come back with another
 //! setting. As long as it is lost it acknowledges nothing, and a majority that syncs is enough.
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::join_all;
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use serde::Deserialize;
 use tokio::{
     net::TcpStream,
@@ -181,14 +177,14 @@ impl Monitors {
         let alone: [&[Replica]; 1] = [&connected];
         let streams = if streams.iter().all(|replicas| replicas.is_empty()) { &alone } else { streams };
         let synced = known.judge(streams, nats.options().synced);
-        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = known;
+        *self.known.lock() = known;
         // A server that was given no name goes by its id, which tells nobody which it is.
         synced.naming(&info.server_id, || format!("{}:{}", nats.hosts().join(" or "), info.port))
     }
 
     /// Asks each server, and adds what it says to what is known, unless that is new enough. Returns with it who has fallen silent, and why.
     async fn ask_all(&self, nats: &Nats) -> (Known, Vec<(String, String)>) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut known = self.known.lock().clone();
         let connections = nats.connections();
         // A server that did not answer may be back. Where no one has ever answered, nobody monitors.
         let is_complete = known.silent.is_empty() || known.said.is_empty();

@@ -1,7 +1,6 @@
 //! Whether a server is used: what it is, which log it holds, and what its user may do.
 
 use redis::{ErrorKind, RedisError, Value, aio::MultiplexedConnection};
-use std::sync::PoisonError;
 
 use super::{
     ends::{ENDS, Ends},
@@ -43,7 +42,7 @@ impl Shared {
                 self.admit_token_key(connection).await?;
             }
         }
-        *self.facts.lock().unwrap_or_else(PoisonError::into_inner) = Some(facts.clone());
+        *self.facts.lock() = Some(facts.clone());
         Ok(facts)
     }
 
@@ -124,7 +123,7 @@ impl Shared {
         let refusal = |error: RedisError| self.key_refusal(&name, &error);
         let mut found: Option<Vec<u8>> = redis::cmd("GET").arg(&name).query_async(connection).await.map_err(refusal)?;
         if found.is_none() {
-            let known = *self.token_key.lock().unwrap_or_else(PoisonError::into_inner);
+            let known = *self.token_key.lock();
             let new = known.map_or_else(TokenKey::random, Ok).map_err(|why| Refusal::passing(why.to_string()))?;
             // Of nodes that do this together one makes it, and all read it.
             let mut make = redis::cmd("SET");
@@ -135,7 +134,7 @@ impl Shared {
         let Some(found) = found.as_deref().and_then(TokenKey::from_hex) else {
             return Err(Refusal::lasting(format!("{name} is not the key of a log, 64 hexadecimal digits")));
         };
-        *self.token_key.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
+        *self.token_key.lock() = Some(found);
         Ok(())
     }
 

@@ -8,10 +8,11 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use redis::{Cmd, RedisError, Value};
 use tokio::{
     sync::{Notify, watch},
@@ -248,7 +249,7 @@ impl Redis {
     /// The key of that log; `None` also for a connection that does not write it.
     #[must_use]
     pub fn token_key(&self) -> Option<TokenKey> {
-        *self.shared.token_key.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.shared.token_key.lock()
     }
 
     /// How often a connection has been made. Whoever sees another number than before may talk to a server that has lost what it held: it
@@ -277,7 +278,7 @@ impl Redis {
     /// What the server was found to be when last looked at.
     #[must_use]
     pub fn facts(&self) -> Option<ServerFacts> {
-        self.shared.facts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.shared.facts.lock().clone()
     }
 
     /// What to do about what a script was refused.

@@ -5,13 +5,11 @@
 
 use std::{
     future::Future,
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use tokio::time::{Instant, sleep_until};
 
 /// The questions that were answered, and the one that is under way. `T` is what an answer says.
@@ -50,7 +48,7 @@ impl<T: Copy, E: Clone> Confirmations<T, E> {
 
     /// What began at `begun` was answered.
     pub fn acknowledged(&self, begun: u64, answer: T) {
-        let mut proof = self.proof.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut proof = self.proof.lock();
         if proof.as_ref().is_none_or(|(before, _)| begun > *before) {
             *proof = Some((begun, answer));
         }
@@ -58,7 +56,7 @@ impl<T: Copy, E: Clone> Confirmations<T, E> {
 
     /// The answer to what began after `waiter`.
     fn since(&self, waiter: u64) -> Option<T> {
-        let proof = self.proof.lock().unwrap_or_else(PoisonError::into_inner);
+        let proof = self.proof.lock();
         proof.as_ref().filter(|(begun, _)| *begun > waiter).map(|(_, answer)| *answer)
     }
 

@@ -13,15 +13,10 @@
 //! one bus share their handlers, too. It only keeps nodes from taking the consumer from each other; that a name has one live consumer is
 //! held by the bus. Whatever is out of reach is tried again for as long as the node runs.
 
-use std::{
-    future::Future,
-    panic::AssertUnwindSafe,
-    pin::pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{future::Future, panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration};
 
 use futures_util::FutureExt as _;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -233,7 +228,7 @@ impl Subscription {
     }
 
     fn remembered(&self) -> MutexGuard<'_, RememberedRevisions> {
-        self.remembered.lock().unwrap_or_else(PoisonError::into_inner)
+        self.remembered.lock()
     }
 
     /// Receives from one consumer until `stop` or an error. What was not acknowledged then comes again, and is remembered.

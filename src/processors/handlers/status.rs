@@ -2,14 +2,12 @@
 
 use std::{
     fmt,
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::SystemTime,
 };
 
 use metrics::{Counter, Gauge};
+use parking_lot::Mutex;
 
 /// What a subscription does at the moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -103,7 +101,7 @@ impl SubscriptionStatus {
     /// What the subscription does at the moment.
     #[must_use]
     pub fn role(&self) -> Role {
-        self.role.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.role.lock().clone()
     }
 
     /// Deliveries from the bus, repeated ones included.
@@ -139,7 +137,7 @@ impl SubscriptionStatus {
     /// The last failure of the handler or the bus, if there was one; stays after things went well again.
     #[must_use]
     pub fn last_error(&self) -> Option<LastError> {
-        self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.last_error.lock().clone()
     }
 
     pub(super) fn add_received(&self, count: usize) {
@@ -168,7 +166,7 @@ impl SubscriptionStatus {
 
     pub(super) fn play(&self, role: Role) {
         self.active.set(if role == Role::Active { 1.0 } else { 0.0 });
-        let mut now = self.role.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut now = self.role.lock();
         if *now != role {
             // A failure is said by the subscription, which knows what of it is news.
             if !matches!(role, Role::Failing(_)) {
@@ -180,6 +178,6 @@ impl SubscriptionStatus {
 
     pub(super) fn failed(&self, reason: String) {
         let error = LastError { at: SystemTime::now(), reason };
-        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+        *self.last_error.lock() = Some(error);
     }
 }

@@ -3,14 +3,12 @@
 use std::{
     collections::HashMap,
     io,
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
-    },
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use parking_lot::Mutex;
 use prost::Message as _;
 use tokio::{task::JoinHandle, time::Instant};
 
@@ -43,7 +41,7 @@ impl<F: Fn(&ReceivedEvent) -> Result<(), HandlerError> + Send + Sync + 'static> 
 
     async fn handle(&self, event: &ReceivedEvent) -> Result<(), HandlerError> {
         let seen = (event.event_id().to_string(), event.attempt(), event.replayed());
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).push(seen);
+        self.seen.lock().push(seen);
         (self.script)(event)
     }
 }
@@ -54,7 +52,7 @@ impl<F> Scripted<F> {
     }
 
     fn seen(&self) -> Vec<Seen> {
-        self.seen.lock().unwrap().clone()
+        self.seen.lock().clone()
     }
 
     fn seen_ids(&self) -> Vec<String> {
@@ -268,7 +266,7 @@ impl EventHandler for Slow {
 
     async fn handle(&self, event: &ReceivedEvent) -> Result<(), HandlerError> {
         sleep(self.pause).await;
-        self.handled.lock().unwrap().push(format!("{} {}", event.event_id(), event.attempt()));
+        self.handled.lock().push(format!("{} {}", event.event_id(), event.attempt()));
         Ok(())
     }
 }
@@ -292,7 +290,7 @@ async fn a_slow_handler_gets_each_event_once_however_long_the_batch_takes() {
     let sent: Vec<_> = (1..=50).map(|key| message(key, 1)).collect();
     bus.publish(&sent).await.unwrap();
     running.until(|status| status.handled() == 50).await;
-    assert_eq!(*slow.handled.lock().unwrap(), (1..=50).map(|key| format!("{key}-1 1")).collect::<Vec<_>>());
+    assert_eq!(*slow.handled.lock(), (1..=50).map(|key| format!("{key}-1 1")).collect::<Vec<_>>());
     assert_eq!((running.status.received(), running.status.deduplicated()), (50, 0));
     // The ack-wait is 30 s: in 250 s it would have ended many times.
     assert!((15..=50).contains(&luck.extended.load(SeqCst)), "{luck:?}");
@@ -307,10 +305,10 @@ async fn a_stop_lets_the_event_in_hand_finish_and_leaves_the_rest_to_the_next_ru
     bus.publish(&[message(1, 1), message(1, 2), message(2, 1)]).await.unwrap();
     running.until(|status| status.received() == 3).await;
     running.stop().await;
-    assert_eq!(*slow.handled.lock().unwrap(), ["1-1 1"]);
+    assert_eq!(*slow.handled.lock(), ["1-1 1"]);
     let again = Running::start(&bus, slow.clone(), options());
     again.until(|status| status.handled() == 2).await;
-    assert_eq!(*slow.handled.lock().unwrap(), ["1-1 1", "1-2 2", "2-1 2"]);
+    assert_eq!(*slow.handled.lock(), ["1-1 1", "1-2 2", "2-1 2"]);
     again.stop().await;
 }
 
@@ -490,7 +488,7 @@ fn flaky(seed: Option<u64>) -> (Arc<dyn MessageBus>, Arc<Luck>) {
 impl<T: ?Sized> Flaky<T> {
     fn luck(&self) -> Result<(), BusError> {
         match &self.luck.random {
-            Some(random) if random.lock().unwrap().u8(..3) == 0 => Err(BusError::Unavailable("no luck".to_owned())),
+            Some(random) if random.lock().u8(..3) == 0 => Err(BusError::Unavailable("no luck".to_owned())),
             _ => Ok(()),
         }
     }
@@ -566,7 +564,7 @@ async fn bus_errors_are_waited_out_and_no_event_is_lost_repeated_or_out_of_order
             if event.revision().is_multiple_of(5) && event.attempt() == 1 {
                 return retry();
             }
-            let last = ok.lock().unwrap().insert(event.order_number(), event.revision()).unwrap_or(0);
+            let last = ok.lock().insert(event.order_number(), event.revision()).unwrap_or(0);
             assert_eq!(event.revision(), last + 1, "out of order");
             Ok(())
         });
@@ -599,7 +597,7 @@ struct Written(Arc<Mutex<Vec<u8>>>);
 
 impl io::Write for Written {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
+        self.0.lock().extend_from_slice(bytes);
         Ok(bytes.len())
     }
     fn flush(&mut self) -> io::Result<()> {
@@ -623,7 +621,7 @@ async fn log_with(filter: &str) -> (OrderEventLogger, String) {
     for message in [message(7, 1), odd, damaged] {
         logger.handle(&ReceivedEvent { message, attempt: 1, replayed: false }).await.unwrap();
     }
-    let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+    let text = String::from_utf8(written.0.lock().clone()).unwrap();
     (logger, text)
 }
 

@@ -1,11 +1,9 @@
 //! How far the outbox is behind: measured beside the relay, so that it stays true while the relay stands still.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use metrics::Gauge;
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::{NAME, OutboxStatus, text};
@@ -93,7 +91,7 @@ impl OutboxMeter {
         };
         let head = self.store.head().await.map_err(text)?;
         let oldest_at = if head > position { self.recorded_after(position).await? } else { None };
-        *self.oldest_at.lock().unwrap_or_else(PoisonError::into_inner) = oldest_at;
+        *self.oldest_at.lock() = oldest_at;
         let mut past_the_end = None;
         if position > head {
             // What was asked first may be behind.
@@ -116,7 +114,7 @@ impl OutboxMeter {
     }
 
     fn age(&self) -> f64 {
-        let oldest_at = *self.oldest_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let oldest_at = *self.oldest_at.lock();
         let age_micros = |at: Timestamp| self.clock.now_micros().saturating_sub(at.as_micros()).max(0);
         #[allow(clippy::cast_precision_loss, reason = "an age in seconds; microseconds are more than enough")]
         oldest_at.map_or(0.0, |at| age_micros(at) as f64 / 1e6)

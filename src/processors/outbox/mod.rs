@@ -5,14 +5,10 @@
 //! does not ([`MessageBus::at_risk`]), what the handlers have acknowledged, too. One relay at a time holds the lease; its fencing token keeps
 //! a relay that has lost it from moving the checkpoint.
 
-use std::{
-    borrow::Cow,
-    fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
 use metrics::Counter;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -342,7 +338,7 @@ impl OutboxRelay {
     }
 
     fn trail(&self) -> MutexGuard<'_, Trail> {
-        self.trail.lock().unwrap_or_else(PoisonError::into_inner)
+        self.trail.lock()
     }
 
     /// Waits until the bus will keep for every handler what is published.

@@ -1,6 +1,6 @@
 //! How the relay does.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::ports::event_store::Position;
 
@@ -46,7 +46,7 @@ impl OutboxStatus {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     pub(super) fn published(&self, position: Position) {

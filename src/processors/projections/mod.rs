@@ -13,13 +13,14 @@ mod rebuild;
 use std::{
     fmt,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
 use metrics::{Counter, Gauge};
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
@@ -89,27 +90,27 @@ impl ProjectionProgress {
     /// Why the projection stands still, if it does.
     #[must_use]
     pub fn failure(&self) -> Option<String> {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.failure.lock().clone()
     }
 
     /// What the log was last found to have lost while this node ran, if it has.
     #[must_use]
     pub fn loss(&self) -> Option<String> {
-        self.loss.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.loss.lock().clone()
     }
 
     /// How far it is on the way to the end of the log, while it is far from it.
     #[must_use]
     pub fn catch_up(&self) -> Option<CatchUp> {
-        *self.catch_up.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.catch_up.lock()
     }
 
     fn set_catch_up(&self, catch_up: Option<CatchUp>) {
-        *self.catch_up.lock().unwrap_or_else(PoisonError::into_inner) = catch_up;
+        *self.catch_up.lock() = catch_up;
     }
 
     fn set_failure(&self, failure: Option<String>) {
-        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
+        *self.failure.lock() = failure;
     }
 }
 
@@ -312,7 +313,7 @@ impl OrderProjection {
         );
         self.losses.increment(1);
         let text = format!("the log has lost events: {what}");
-        *self.parts.progress.loss.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
+        *self.parts.progress.loss.lock() = Some(text);
     }
 
     /// The same place with the event there as a follower looks for it.

@@ -3,11 +3,9 @@
 //! The new one is fed from the start of the log to its end. The last events it gets while nobody feeds the old one, so that it is at least
 //! as far when it takes its place: who has waited for a position never sees less than that.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use tokio::{sync::watch, time::Instant};
 
 use super::{
@@ -98,7 +96,7 @@ impl Rebuilds {
     /// How long until another one should begin, where that is not now. One that has failed may be tried again at once.
     #[must_use]
     pub fn wait(&self) -> Option<Duration> {
-        let done_at = *self.0.done_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let done_at = *self.0.done_at.lock();
         REBUILD_INTERVAL.checked_sub(done_at?.elapsed()).filter(|wait| !wait.is_zero())
     }
 
@@ -111,7 +109,7 @@ impl Rebuilds {
             let phase = match self.rebuild(parts).await {
                 Ok(summary) => {
                     tracing::info!("{summary}; it serves now");
-                    *self.0.done_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+                    *self.0.done_at.lock() = Some(Instant::now());
                     Phase::Done
                 }
                 Err(error) => {

@@ -1,11 +1,9 @@
 //! What waits for the one thread that writes: commits first, and one other piece of work after each batch of them.
 
-use std::{
-    collections::VecDeque,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{super::event_store::append::LogWriter, WriteConnection};
@@ -100,7 +98,7 @@ impl Queue {
             if state.is_closed {
                 return None;
             }
-            state = self.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
+            self.ready.wait(&mut state);
         }
         Some(state.take())
     }
@@ -112,7 +110,7 @@ impl Queue {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 

@@ -1,11 +1,8 @@
 //! The one connection that writes.
 
-use std::{
-    path::Path,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{path::Path, sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use rusqlite::Connection;
 
 use super::super::{error::DbError, new_store::WRITES};
@@ -44,11 +41,11 @@ pub(in super::super) struct WriteConnection {
 
 impl WriteHealth {
     pub(in super::super) fn failure(&self) -> Option<DbError> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.lock().clone()
     }
 
     fn note(&self, result: Result<(), DbError>) -> Result<(), DbError> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = result.clone().err();
+        *self.0.lock() = result.clone().err();
         result
     }
 }

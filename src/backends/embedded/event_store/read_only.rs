@@ -1,12 +1,9 @@
 //! The log of a data folder for whoever only reads it: whether or not a service uses the folder, and without changing anything in it.
 
-use std::{
-    path::Path,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use rusqlite::Connection;
 use tokio::{sync::watch, task::JoinHandle};
 
@@ -109,7 +106,7 @@ where
     E: From<DbError> + Send + 'static,
 {
     let connection = Arc::clone(connection);
-    let reading = tokio::task::spawn_blocking(move || work(&connection.lock().unwrap_or_else(PoisonError::into_inner)));
+    let reading = tokio::task::spawn_blocking(move || work(&connection.lock()));
     reading.await.map_err(|_| DbError::Unavailable("the reader has ended".to_owned()))?
 }
 

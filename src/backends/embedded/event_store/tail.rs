@@ -2,12 +2,10 @@
 
 use std::{
     collections::VecDeque,
-    sync::{
-        PoisonError, RwLock,
-        atomic::{AtomicU64, Ordering, fence},
-    },
+    sync::atomic::{AtomicU64, Ordering, fence},
 };
 
+use parking_lot::RwLock;
 use rusqlite::Connection;
 use tokio::sync::watch;
 
@@ -55,7 +53,7 @@ impl Tail {
     /// Makes the events of a synced transaction visible, all at once.
     pub(super) fn publish(&self, events: Vec<StoredEvent>) {
         let Some(last) = events.last().map(|event| event.position) else { return };
-        self.recent.write().unwrap_or_else(PoisonError::into_inner).push(events.into_iter());
+        self.recent.write().push(events.into_iter());
         self.head.store(last.0, Ordering::Release);
         // Pairs with the fence in `subscribe`: either this sees the new receiver, or the receiver's next read sees the events.
         fence(Ordering::SeqCst);
@@ -76,7 +74,7 @@ impl Tail {
         if max_events == 0 || (direction == Direction::Forward && from >= self.head()) {
             return Some(Vec::new());
         }
-        let recent = self.recent.read().unwrap_or_else(PoisonError::into_inner);
+        let recent = self.recent.read();
         let first = recent.events.front()?.position.0;
         match direction {
             Direction::Forward => {

@@ -6,12 +6,13 @@
 use std::{
     ops::RangeInclusive,
     sync::{
-        Arc, Mutex, OnceLock, PoisonError, RwLock,
+        Arc, OnceLock,
         atomic::{AtomicU32, Ordering},
     },
 };
 
 use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
 
 use crate::ports::event_store::{
     CommitPage, MAX_READ_BYTES, MAX_READ_EVENTS, Position, RecordedCommit, StoreError, StoredEvent, StreamId,
@@ -103,7 +104,7 @@ impl Log {
         payloads: Vec<Bytes>,
         max: u32,
     ) -> Option<RangeInclusive<u32>> {
-        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut writer = self.writer.lock();
         // Only the holder of the lock moves the head.
         let before = self.head.load(Ordering::Relaxed);
         let count = u32::try_from(payloads.len()).ok()?;
@@ -128,7 +129,7 @@ impl Log {
             let (bucket, index) = locate(segment);
             let segments =
                 self.directory[bucket].get_or_init(|| (0..1_usize << bucket).map(|_| Segment::default()).collect());
-            *segments[index].block.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&block));
+            *segments[index].block.write() = Some(Arc::clone(&block));
             block
         })
     }
@@ -230,16 +231,16 @@ impl Segment {
         if let Some(merged) = self.merged.get() {
             return Some(View::Merged(merged));
         }
-        let block = self.block.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let block = self.block.read().clone();
         // The block goes away only after the merged form is there.
         block.map(View::Block).or_else(|| self.merged.get().map(View::Merged))
     }
 
     fn merge(&self) {
-        let block = self.block.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let block = self.block.read().clone();
         let Some(merged) = block.and_then(|block| Merged::of(&block)) else { return };
         if self.merged.set(merged).is_ok() {
-            *self.block.write().unwrap_or_else(PoisonError::into_inner) = None;
+            *self.block.write() = None;
         }
     }
 }

@@ -1,8 +1,9 @@
 //! A second table beside the one that serves.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering};
+use std::sync::{Arc, atomic::Ordering};
 
 use async_trait::async_trait;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::{Served, table::Table};
 use crate::ports::read_model::{LogPlace, ReadModelError, Rebuild, RowChange};
@@ -24,7 +25,7 @@ impl MemoryRebuild {
     }
 
     fn table(&self) -> MutexGuard<'_, Option<Table>> {
-        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut table = self.table.lock();
         if self.served.last_rebuild.load(Ordering::Acquire) != self.number
             && let Some(overtaken) = table.take()
         {

@@ -5,13 +5,14 @@
 
 use std::{
     sync::{
-        Mutex, OnceLock, PoisonError,
+        OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use async_nats::{HeaderMap, header};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 
@@ -104,7 +105,7 @@ impl Log {
     }
 
     pub(super) fn token_key(&self) -> Option<TokenKey> {
-        *self.token_key.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.token_key.lock()
     }
 
     pub(super) fn durability(&self) -> Durability {
@@ -127,7 +128,7 @@ impl Log {
     }
 
     fn facts(&self) -> Option<Facts> {
-        self.facts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.facts.lock().clone()
     }
 
     /// Makes sure that the streams have been looked at on this connection.
@@ -229,8 +230,7 @@ impl Log {
             format!("{}; {}", log.summary(&synced), requests.summary(&synced))
         };
         let summary = format!("{}, {streams}", server.summary());
-        *self.facts.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some(Facts { durability, detail, is_replicated, summary });
+        *self.facts.lock() = Some(Facts { durability, detail, is_replicated, summary });
         Ok(())
     }
 
@@ -336,7 +336,7 @@ impl Log {
         };
         match found {
             Ok(key) => {
-                *self.token_key.lock().unwrap_or_else(PoisonError::into_inner) = Some(key);
+                *self.token_key.lock() = Some(key);
                 Ok(())
             }
             Err(_) if known.is_some() => Ok(()),

@@ -1,11 +1,8 @@
 //! Reading the log and its streams, in batches, in pages that are bounded in events and bytes.
 
-use std::{
-    collections::VecDeque,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
 use super::{
@@ -172,19 +169,19 @@ impl Kept {
 impl Readers {
     /// Takes the one that goes on where `fits` says.
     fn take(&self, of: Option<StreamId>, fits: impl Fn(&Kept) -> bool) -> Option<Kept> {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.0.lock();
         let found = kept.iter().position(|kept| kept.of == of && kept.reader.is_current() && fits(kept))?;
         kept.remove(found)
     }
 
     /// Closes them all.
     pub(super) fn clear(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.0.lock().clear();
     }
 
     /// Keeps one, and closes the one that has to go for it.
     fn keep(&self, reader: Kept) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.0.lock();
         kept.push_back(reader);
         if kept.len() > MAX_KEPT {
             kept.pop_front();

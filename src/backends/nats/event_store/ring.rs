@@ -1,9 +1,8 @@
 //! The newest commits of the log, in memory: whoever follows the log from near its end reads them here.
 
-use std::{
-    collections::VecDeque,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{collections::VecDeque, sync::Arc};
+
+use parking_lot::Mutex;
 
 use super::commit::{Marker, StoredCommit};
 use crate::ports::event_store::StoreError;
@@ -114,7 +113,7 @@ impl Ring {
         Some(content.slots.iter().skip(skip).take(count).cloned().collect())
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Content> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> parking_lot::MutexGuard<'_, Content> {
+        self.0.lock()
     }
 }

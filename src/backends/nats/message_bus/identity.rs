@@ -4,8 +4,7 @@
 //! was not dealt with everywhere is gone then, and has to be published again; sequences of before say nothing of it. A stream is known by the
 //! time of its making.
 
-use std::sync::{Mutex, PoisonError};
-
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::backends::nats::provision::Made;
@@ -29,7 +28,7 @@ struct State {
 
 impl Identity {
     fn with<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {
-        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        work(&mut self.0.lock())
     }
 
     /// Takes note that `made` is there. The first that a process finds is taken to be whole: it cannot know better.

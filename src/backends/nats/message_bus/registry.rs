@@ -12,11 +12,11 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::time::Instant;
 
@@ -149,7 +149,7 @@ impl Registry {
     }
 
     fn with_written<T>(&self, work: impl FnOnce(&mut HashMap<String, StoredCursor>) -> T) -> T {
-        work(&mut self.written.lock().unwrap_or_else(PoisonError::into_inner))
+        work(&mut self.written.lock())
     }
 
     /// The names, with the revision of their key.

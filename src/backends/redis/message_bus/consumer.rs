@@ -5,11 +5,12 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use redis::Value;
 use tokio::{
     sync::Notify,
@@ -133,7 +134,7 @@ impl State {
 
 impl Inner {
     fn with<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {
-        work(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+        work(&mut self.state.lock())
     }
 
     /// The same for a caller, who must hear that the consumer has been replaced.

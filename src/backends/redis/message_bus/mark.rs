@@ -5,7 +5,7 @@
 //!
 //! [`Message::position`]: crate::ports::message_bus::Message::position
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use parking_lot::{Mutex, MutexGuard};
 
 #[derive(Debug, Default)]
 pub(super) struct Mark(Mutex<State>);
@@ -26,7 +26,7 @@ struct State {
 
 impl Mark {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// What the server must have for something to be published; `None`: whatever it has.

@@ -4,7 +4,7 @@
 use std::{
     io::{Read as _, Take},
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -12,6 +12,7 @@ use std::{
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use flate2::read::GzDecoder;
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use parking_lot::Mutex;
 use pin_project_lite::pin_project;
 use tokio::time::{Sleep, sleep};
 use tonic::Status;
@@ -50,7 +51,7 @@ impl RequestBytes {
 
     /// Holds `bytes` from now on.
     fn set(&self, bytes: usize) -> Result<(), Status> {
-        if self.0.lock().unwrap_or_else(PoisonError::into_inner).set(bytes) {
+        if self.0.lock().set(bytes) {
             return Ok(());
         }
         Err(ApiError::too_many_request_bytes().to_status())
