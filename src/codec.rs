@@ -13,7 +13,7 @@ use prost::{
 use crate::{
     domain::{
         money::{Currency, Money},
-        order::{Change, Item, Items, OrderEvent, Quantity},
+        order::{Change, EventKind, Item, Items, OrderEvent, Quantity, Status},
         text::{Actor, RequestId, Text, TextRule},
         timestamp::Timestamp,
     },
@@ -227,38 +227,6 @@ fn corrupt(what: impl Into<String>) -> CodecError {
     CodecError::Corrupt(what.into())
 }
 
-/// The kinds of events.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum EventKind {
-    /// The order was placed.
-    Created,
-    /// It was paid.
-    Paid,
-    /// It was shipped.
-    Shipped,
-    /// It was delivered.
-    Delivered,
-    /// It was cancelled.
-    Cancelled,
-}
-
-impl EventKind {
-    /// Every kind.
-    pub const ALL: [Self; 5] = [Self::Created, Self::Paid, Self::Shipped, Self::Delivered, Self::Cancelled];
-
-    /// The name that people read: "OrderPaid".
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Created => "OrderCreated",
-            Self::Paid => "OrderPaid",
-            Self::Shipped => "OrderShipped",
-            Self::Delivered => "OrderDelivered",
-            Self::Cancelled => "OrderCancelled",
-        }
-    }
-}
-
 /// The facts that every event has, read without decoding what happened: for filters, projections and the bus.
 #[derive(Clone, PartialEq, Message)]
 pub struct EventHeader {
@@ -285,6 +253,24 @@ enum HeaderChange {
     Delivered(Bytes),
     #[prost(bytes = "bytes", tag = "20")]
     Cancelled(Bytes),
+}
+
+/// The number under which stored state keeps a status. Stored: never renumbered.
+#[must_use]
+pub const fn status_code(status: Status) -> u8 {
+    match status {
+        Status::Pending => 1,
+        Status::Paid => 2,
+        Status::Shipped => 3,
+        Status::Delivered => 4,
+        Status::Cancelled => 5,
+    }
+}
+
+/// The status that stored state keeps under a number.
+#[must_use]
+pub fn status_of_code(code: u8) -> Option<Status> {
+    Status::ALL.into_iter().find(|status| status_code(*status) == code)
 }
 
 /// What a list shows of a new order.

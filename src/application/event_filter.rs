@@ -3,11 +3,7 @@
 use std::collections::HashSet;
 
 use super::AppError;
-use crate::{
-    codec::{EventHeader, EventKind},
-    domain::order::Status,
-    ports::event_store::StoredEvent,
-};
+use crate::{codec::EventHeader, domain::order::EventKind, domain::order::Status, ports::event_store::StoredEvent};
 
 /// Which events pass. All conditions must hold; an empty one lets everything pass.
 #[derive(Clone, Debug, Default)]
@@ -47,16 +43,9 @@ impl EventFilter {
     }
 }
 
-/// The kind of event that brings an order into `status`.
-#[must_use]
-pub const fn kind_leading_to(status: Status) -> EventKind {
-    match status {
-        Status::Pending => EventKind::Created,
-        Status::Paid => EventKind::Paid,
-        Status::Shipped => EventKind::Shipped,
-        Status::Delivered => EventKind::Delivered,
-        Status::Cancelled => EventKind::Cancelled,
-    }
+/// The kinds of event after which an order has `status`.
+pub fn kinds_leading_to(status: Status) -> impl Iterator<Item = EventKind> {
+    EventKind::ALL.into_iter().filter(move |kind| kind.status_after() == status)
 }
 
 /// The header of an event, read once, when it is needed.

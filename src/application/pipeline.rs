@@ -13,6 +13,7 @@ use std::{
 
 use metrics::{Counter, Gauge, Histogram};
 use pin_project_lite::pin_project;
+use strum::{IntoStaticStr, VariantArray};
 use tokio::time::{Sleep, sleep_until};
 
 use super::{
@@ -25,7 +26,7 @@ use crate::{
 };
 
 /// What requests are counted as.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantArray)]
 #[allow(missing_docs, reason = "named as the calls of the API are")]
 pub enum Operation {
     CreateOrder,
@@ -39,38 +40,6 @@ pub enum Operation {
     GetOrderStats,
     GenerateId,
     GenerateIds,
-}
-
-impl Operation {
-    const ALL: [Self; 11] = [
-        Self::CreateOrder,
-        Self::PayOrder,
-        Self::ShipOrder,
-        Self::DeliverOrder,
-        Self::CancelOrder,
-        Self::GetOrder,
-        Self::BatchGetOrders,
-        Self::ListOrders,
-        Self::GetOrderStats,
-        Self::GenerateId,
-        Self::GenerateIds,
-    ];
-
-    const fn name(self) -> &'static str {
-        match self {
-            Self::CreateOrder => "CreateOrder",
-            Self::PayOrder => "PayOrder",
-            Self::ShipOrder => "ShipOrder",
-            Self::DeliverOrder => "DeliverOrder",
-            Self::CancelOrder => "CancelOrder",
-            Self::GetOrder => "GetOrder",
-            Self::BatchGetOrders => "BatchGetOrders",
-            Self::ListOrders => "ListOrders",
-            Self::GetOrderStats => "GetOrderStats",
-            Self::GenerateId => "GenerateId",
-            Self::GenerateIds => "GenerateIds",
-        }
-    }
 }
 
 /// What every command and query passes.
@@ -97,7 +66,7 @@ impl Pipeline {
     /// Lets requests take `request_timeout`, and as many be worked on at a time as `permits` has room for.
     #[must_use]
     pub fn new(request_timeout: Duration, permits: Arc<Permits>) -> Self {
-        let meters = Operation::ALL.iter().map(|operation| Meter::new(operation.name())).collect();
+        let meters = Operation::VARIANTS.iter().map(|operation| Meter::new(operation.into())).collect();
         let in_flight_gauge = metrics::gauge!("ordersystem_requests_in_flight");
         let waiting_gauge = metrics::gauge!("ordersystem_reads_waiting");
         Self { request_timeout, permits, in_flight_gauge, waiting_gauge, meters, outage: Outage::default() }
@@ -127,17 +96,17 @@ impl Pipeline {
         let took = started.elapsed();
         self.meters[operation as usize].count(took, outcome.as_ref().err());
         match outcome {
-            Ok(_) => tracing::debug!(operation = operation.name(), ?took, "answered"),
+            Ok(_) => tracing::debug!(operation = <&str>::from(operation), ?took, "answered"),
             // Damage is said each time. The rest comes in thousands while a backend is away.
             Err(error @ AppError::Corrupt(_)) => {
-                tracing::warn!(operation = operation.name(), ?took, %error, "request failed");
+                tracing::warn!(operation = <&str>::from(operation), ?took, %error, "request failed");
             }
             Err(error) if error.is_internal() => {
                 if let Some(unsaid) = self.outage.failed(&error.to_string()) {
-                    tracing::warn!(operation = operation.name(), ?took, %error, unsaid, "requests fail");
+                    tracing::warn!(operation = <&str>::from(operation), ?took, %error, unsaid, "requests fail");
                 }
             }
-            Err(error) => tracing::debug!(operation = operation.name(), ?took, %error, "refused"),
+            Err(error) => tracing::debug!(operation = <&str>::from(operation), ?took, %error, "refused"),
         }
     }
 

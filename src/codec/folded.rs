@@ -6,10 +6,12 @@
 use bytes::Bytes;
 use prost::Message;
 
-use super::{CodecError, corrupt, item_from_proto, item_to_proto, optional, required, stored, text};
+use super::{
+    CodecError, corrupt, item_from_proto, item_to_proto, optional, required, status_code, status_of_code, stored, text,
+};
 use crate::domain::{
     ids::OrderId,
-    order::{Cancellation, Items, Order, Payment, Shipment, Status},
+    order::{Cancellation, Items, Order, Payment, Shipment},
     timestamp::Timestamp,
 };
 
@@ -66,7 +68,7 @@ pub fn encode_folded(order: &Order, position: u64) -> Bytes {
         customer_id: order.customer_id.to_string(),
         items: order.items.lines().iter().map(item_to_proto).collect(),
         shipping_address: text(order.shipping_address.as_ref()),
-        status: status_number(order.status),
+        status: status_code(order.status).into(),
         revision: order.revision,
         created_at: order.created_at.as_micros(),
         updated_at: order.updated_at.as_micros(),
@@ -99,7 +101,7 @@ pub fn decode_folded(bytes: &[u8]) -> Result<(Order, u64), CodecError> {
         customer_id: required(&folded.customer_id)?,
         items: Items::new(lines).map_err(|error| corrupt(format!("items: {error}")))?,
         shipping_address: optional(&folded.shipping_address)?,
-        status: status_of_number(folded.status).ok_or_else(|| corrupt("status"))?,
+        status: u8::try_from(folded.status).ok().and_then(status_of_code).ok_or_else(|| corrupt("status"))?,
         revision: folded.revision,
         created_at: at(folded.created_at),
         updated_at: at(folded.updated_at),
@@ -123,18 +125,4 @@ fn shipment(step: FoldedStep) -> Result<Shipment, CodecError> {
 
 fn cancellation(step: FoldedStep) -> Result<Cancellation, CodecError> {
     Ok(Cancellation { reason: optional(&step.more)?, at: Timestamp::from_micros(step.at) })
-}
-
-const fn status_number(status: Status) -> u32 {
-    match status {
-        Status::Pending => 1,
-        Status::Paid => 2,
-        Status::Shipped => 3,
-        Status::Delivered => 4,
-        Status::Cancelled => 5,
-    }
-}
-
-fn status_of_number(number: u32) -> Option<Status> {
-    Status::ALL.into_iter().find(|status| status_number(*status) == number)
 }

@@ -155,3 +155,25 @@ fn times_outside_the_years_1_to_9999_are_no_times() {
     let at = Timestamp::from_micros(-1);
     assert_eq!(timestamp_from_proto(&timestamp_to_proto(at)), Some(at));
 }
+
+/// Every kind and status of the protos, by name and number: one that is added there and forgotten here would stop whatever follows the log.
+#[test]
+fn the_domain_knows_every_kind_and_status_of_the_protos() {
+    let files = prost_types::FileDescriptorSet::decode(proto::DESCRIPTORS).unwrap().file;
+    let messages = || files.iter().flat_map(|file| &file.message_type);
+    let event = messages().find(|message| message.name() == "OrderEvent" && !message.oneof_decl.is_empty()).unwrap();
+    let kinds = event.field.iter().filter(|field| field.oneof_index.is_some() && field.number() >= 16);
+    let kinds: Vec<_> = kinds.map(|field| field.type_name().rsplit('.').next().unwrap()).collect();
+    assert_eq!(kinds, EventKind::ALL.map(EventKind::name));
+
+    let names_of = |name: &str, prefix: &str| -> Vec<String> {
+        let enums = files.iter().flat_map(|file| &file.enum_type);
+        let found = enums.into_iter().find(|found| found.name() == name).unwrap();
+        let names = found.value.iter().filter(|value| value.number() != 0).map(|value| value.name());
+        names.map(|name| name.strip_prefix(prefix).unwrap().replace('_', "").to_lowercase()).collect()
+    };
+    let lower = |name: &str| name.to_lowercase();
+    assert_eq!(names_of("OrderStatus", "ORDER_STATUS_"), Status::ALL.map(Status::name).map(lower));
+    assert_eq!(names_of("OrderEventType", "ORDER_EVENT_TYPE_"), EventKind::ALL.map(EventKind::name).map(lower));
+    assert_eq!(Status::ALL.map(status_code), [1, 2, 3, 4, 5], "stored numbers are those of the protos, and stay");
+}

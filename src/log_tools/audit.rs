@@ -220,7 +220,7 @@ impl<R: FnMut(Finding) + Send> Audit<'_, R> {
     }
 
     fn kept(&mut self, mut order: Order) -> History {
-        if matches!(order.status, Status::Delivered | Status::Cancelled) {
+        if order.status.is_final() {
             return History::Ended(order.status);
         }
         order.items = self.any_items.get_or_insert(order.items).clone();

@@ -18,7 +18,8 @@ use crate::{
         fan_out::FanOut,
     },
     backends::memory::event_store::MemoryEventStore,
-    codec::{self, EventKind, Record},
+    codec::{self, Record},
+    domain::order::EventKind,
     domain::{
         ids::OrderId,
         money::{Currency, Money},

@@ -7,7 +7,7 @@ use crate::{
         AppError,
         event_filter::{EventFilter, LazyHeader},
     },
-    codec::EventKind,
+    domain::order::EventKind,
     ports::event_store::StoredEvent,
 };
 

@@ -13,6 +13,6 @@ mod tests;
 pub use command::{Action, OrderCommand};
 pub use decider::{decide, evolve};
 pub use error::{CorruptHistory, OrderError};
-pub use event::{Change, OrderEvent};
+pub use event::{Change, EventKind, OrderEvent};
 pub use item::{Item, Items, ItemsError, Quantity};
 pub use state::{Cancellation, Order, Payment, Shipment, Status};

@@ -39,6 +39,24 @@ impl Status {
             Self::Cancelled => "Cancelled",
         }
     }
+
+    /// Whether no command changes the order any more.
+    #[must_use]
+    pub const fn is_final(self) -> bool {
+        match self {
+            Self::Pending | Self::Paid | Self::Shipped => false,
+            Self::Delivered | Self::Cancelled => true,
+        }
+    }
+
+    /// Whether the total of the order is part of the revenue.
+    #[must_use]
+    pub const fn counts_as_revenue(self) -> bool {
+        match self {
+            Self::Pending | Self::Paid | Self::Shipped | Self::Delivered => true,
+            Self::Cancelled => false,
+        }
+    }
 }
 
 impl fmt::Display for Status {

@@ -25,7 +25,7 @@ use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 pub use catch_up::CatchUp;
-pub use order_rows::{row_change, status_code, status_of_code};
+pub use order_rows::row_change;
 pub use rebuild::{Phase, RebuildState, Rebuilds};
 
 use self::{

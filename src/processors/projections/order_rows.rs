@@ -3,31 +3,13 @@
 use std::sync::Arc;
 
 use crate::{
-    codec::{CodecError, EventHeader, EventKind},
-    domain::order::Status,
+    codec::{CodecError, EventHeader, status_code},
+    domain::order::{EventKind, Status},
     ports::{
         event_store::StoredEvent,
         read_model::{Row, RowChange},
     },
 };
-
-/// The number under which the read model keeps a status. Stored: never renumbered.
-#[must_use]
-pub const fn status_code(status: Status) -> u8 {
-    match status {
-        Status::Pending => 1,
-        Status::Paid => 2,
-        Status::Shipped => 3,
-        Status::Delivered => 4,
-        Status::Cancelled => 5,
-    }
-}
-
-/// The status that the read model keeps under a number.
-#[must_use]
-pub fn status_of_code(code: u8) -> Option<Status> {
-    Status::ALL.into_iter().find(|status| status_code(*status) == code)
-}
 
 /// What an event changes in the list.
 ///
@@ -36,16 +18,13 @@ pub fn status_of_code(code: u8) -> Option<Status> {
 pub fn row_change(stored: &StoredEvent) -> Result<RowChange, CodecError> {
     let header = EventHeader::read(&stored.payload)?;
     let at = header.at()?.as_micros();
-    let status = match header.kind()? {
-        EventKind::Created => return inserted(stored, &header, at),
-        EventKind::Paid => Status::Paid,
-        EventKind::Shipped => Status::Shipped,
-        EventKind::Delivered => Status::Delivered,
-        EventKind::Cancelled => Status::Cancelled,
-    };
+    let kind = header.kind()?;
+    if kind == EventKind::Created {
+        return inserted(stored, &header, at);
+    }
     Ok(RowChange::Update {
         id: stored.stream.0,
-        status: status_code(status),
+        status: status_code(kind.status_after()),
         revision: stored.revision,
         updated_at_micros: at,
     })

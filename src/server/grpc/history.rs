@@ -13,7 +13,8 @@ use crate::{
         requests::Violations,
         tokens,
     },
-    codec::{EncodedEvent, EventKind},
+    codec::EncodedEvent,
+    domain::order::EventKind,
     ports::event_store::{LogPoint, Revision, StoredEvent},
     proto::catga::orders::v1::{
         self as pb, order_history_service_server::OrderHistoryService, stream_events_response,

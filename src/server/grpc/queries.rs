@@ -12,7 +12,7 @@ use crate::{
         requests::{self, Violations},
         tokens::{self, PageKey},
     },
-    codec::{money_to_proto, timestamp_to_proto},
+    codec::{money_to_proto, status_code, status_of_code, timestamp_to_proto},
     domain::{
         money::{Currency, Money},
         order::Status as OrderStatus,
@@ -20,7 +20,6 @@ use crate::{
         timestamp::Timestamp,
     },
     ports::read_model::{ListFilter, ListOrder, ListQuery, Page, Row, RowKey, Totals},
-    processors::projections::{status_code, status_of_code},
     proto::catga::orders::v1::{self as pb, order_query_service_server::OrderQueryService},
     server::{Context, MAX_BATCH_SIZE, Signer, error::ApiError},
 };
@@ -246,7 +245,7 @@ pub async fn get_order_stats(
     })
 }
 
-/// The totals of all orders that are not cancelled, by currency.
+/// The revenue by currency.
 fn revenue(totals: &[Totals]) -> Result<Vec<crate::proto::Money>, ApiError> {
     revenue_by_currency(totals).into_iter().map(|(code, minor)| large_money(code, minor)).collect()
 }
@@ -255,7 +254,8 @@ fn revenue(totals: &[Totals]) -> Result<Vec<crate::proto::Money>, ApiError> {
 #[must_use]
 pub fn revenue_by_currency(totals: &[Totals]) -> std::collections::BTreeMap<[u8; 3], i128> {
     let mut sums = std::collections::BTreeMap::new();
-    for group in totals.iter().filter(|group| group.status != status_code(OrderStatus::Cancelled)) {
+    for group in totals.iter().filter(|group| status_of_code(group.status).is_some_and(OrderStatus::counts_as_revenue))
+    {
         *sums.entry(group.currency).or_default() += group.amount_minor;
     }
     sums

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     application::{AppError, tokens},
-    codec::{self, EventKind},
+    codec,
     domain::order::{Change, OrderEvent},
     ports::event_store::{LogPoint, StoredEvent},
     server::Signer,
@@ -76,7 +76,7 @@ pub fn write(stored: &StoredEvent, log: &Signer, out: &mut Vec<u8>) -> Result<()
     let message = codec::decode_message(&stored.payload)?;
     let event = codec::decode(&stored.payload)?;
     let view = EventView {
-        kind: kind(&event.change).name(),
+        kind: event.change.kind().name(),
         event_id: &message.event_id,
         order_id: &message.order_id,
         revision: stored.revision,
@@ -87,16 +87,6 @@ pub fn write(stored: &StoredEvent, log: &Signer, out: &mut Vec<u8>) -> Result<()
         change: change(&event),
     };
     serde_json::to_writer(out, &view).map_err(|error| AppError::Corrupt(error.to_string()))
-}
-
-const fn kind(change: &Change) -> EventKind {
-    match change {
-        Change::Created { .. } => EventKind::Created,
-        Change::Paid { .. } => EventKind::Paid,
-        Change::Shipped { .. } => EventKind::Shipped,
-        Change::Delivered => EventKind::Delivered,
-        Change::Cancelled { .. } => EventKind::Cancelled,
-    }
 }
 
 fn change(event: &OrderEvent) -> ChangeView<'_> {

@@ -12,19 +12,18 @@ use tokio::time::Instant;
 use super::{
     Reply, Shared, events, headers,
     orders::{Id, path_id},
-    queries::STATUSES,
     query::Query,
     sse::{self, Source},
     view,
 };
 use crate::{
     application::{
-        event_filter::{EventFilter, kind_leading_to},
+        event_filter::{EventFilter, kinds_leading_to},
         event_streams::{EventFeed, OrderHistory, Step},
         requests::{self, Violations},
         tokens,
     },
-    codec::EventKind,
+    domain::order::{EventKind, Status},
     domain::text::CustomerIdRule,
     ports::event_store::{LogPoint, Revision, StoredEvent},
     server::{Signer, error::ApiError},
@@ -32,15 +31,6 @@ use crate::{
 
 /// How long one page of JSON may take to gather.
 const PAGE_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Every kind of event by its name.
-pub const KINDS: [(&str, EventKind); 5] = [
-    (EventKind::Created.name(), EventKind::Created),
-    (EventKind::Paid.name(), EventKind::Paid),
-    (EventKind::Shipped.name(), EventKind::Shipped),
-    (EventKind::Delivered.name(), EventKind::Delivered),
-    (EventKind::Cancelled.name(), EventKind::Cancelled),
-];
 
 /// The cursor that stands for the end of the log as it is now.
 pub const LATEST: &str = "latest";
@@ -160,14 +150,18 @@ fn start(
 
 fn filter(query: &Query<5>, violations: &mut Violations) -> EventFilter {
     let customer_id = query.get("customerId").and_then(|id| violations.required::<CustomerIdRule>("customerId", id));
-    let by_status = query.choice("status", &STATUSES, violations).map(kind_leading_to);
-    let by_type = query.choice("type", &KINDS, violations);
-    if by_status.is_some() && by_type.is_some() && by_status != by_type {
+    let by_status = query.choice("status", &Status::ALL, Status::name, violations);
+    let by_type = query.choice("type", &EventKind::ALL, EventKind::name, violations);
+    if by_status.zip(by_type).is_some_and(|(status, kind)| kind.status_after() != status) {
         violations.add("status", "does not go together with this type: no event would ever pass");
     }
     EventFilter {
         customer_ids: customer_id.into_iter().map(|id| id.to_string()).collect(),
-        kinds: by_type.or(by_status).into_iter().collect(),
+        kinds: match (by_type, by_status) {
+            (Some(kind), _) => vec![kind],
+            (None, Some(status)) => kinds_leading_to(status).collect(),
+            (None, None) => Vec::new(),
+        },
         ..EventFilter::default()
     }
 }

@@ -86,18 +86,17 @@ fn time_of<const N: usize>(query: &Query<N>, name: &str, violations: &mut Violat
     at
 }
 
-/// Every status by its name.
-pub const STATUSES: [(&str, Status); 5] = [
-    (Status::Pending.name(), Status::Pending),
-    (Status::Paid.name(), Status::Paid),
-    (Status::Shipped.name(), Status::Shipped),
-    (Status::Delivered.name(), Status::Delivered),
-    (Status::Cancelled.name(), Status::Cancelled),
-];
+/// The orders in which orders are listed.
+pub const ORDERS_BY: [pb::OrderBy; 2] = [pb::OrderBy::CreatedDesc, pb::OrderBy::CreatedAsc];
 
-/// Every order of a list by its name.
-pub const ORDERS_BY: [(&str, pb::OrderBy); 2] =
-    [("createdDesc", pb::OrderBy::CreatedDesc), ("createdAsc", pb::OrderBy::CreatedAsc)];
+/// The name of an order of a list.
+#[must_use]
+pub const fn order_by_name(order: pb::OrderBy) -> &'static str {
+    match order {
+        pb::OrderBy::CreatedAsc => "createdAsc",
+        pb::OrderBy::CreatedDesc | pb::OrderBy::Unspecified => "createdDesc",
+    }
+}
 
 /// The parameters of `GET /orders`.
 pub const LIST_PARAMETERS: [&str; 7] =
@@ -130,8 +129,9 @@ pub async fn list(State(context): State<Shared>, request: Request) -> Reply {
 fn list_request(query: &Query<7>, headers: &HeaderMap, noted: &mut Violations) -> pb::ListOrdersRequest {
     let text = |name| query.get(name).unwrap_or_default().to_owned();
     let page_size = query.number("pageSize", noted).map_or(0, |size| requests::page_size(noted, "pageSize", size));
-    let status = query.choice("status", &STATUSES, noted).map_or(pb::OrderStatus::Unspecified, status_to_proto);
-    let order_by = query.choice("orderBy", &ORDERS_BY, noted).unwrap_or_default();
+    let status =
+        query.choice("status", &Status::ALL, Status::name, noted).map_or(pb::OrderStatus::Unspecified, status_to_proto);
+    let order_by = query.choice("orderBy", &ORDERS_BY, order_by_name, noted).unwrap_or_default();
     let consistency = headers::consistency_token(headers, noted)
         .map(|token| pb::ReadConsistency { level: pb::ConsistencyLevel::AtLeast.into(), token: token.to_owned() });
     pb::ListOrdersRequest {
@@ -153,20 +153,10 @@ pub const REVENUE_CURRENCY: &str = super::input::DEFAULT_CURRENCY;
 #[serde(rename_all = "camelCase")]
 struct StatsView {
     total_orders: u64,
-    by_status: ByStatus,
+    by_status: BTreeMap<&'static str, u64>,
     total_revenue: Amount,
     revenue_by_currency: BTreeMap<String, Amount>,
     timestamp: Rfc3339,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct ByStatus {
-    pending: u64,
-    paid: u64,
-    shipped: u64,
-    delivered: u64,
-    cancelled: u64,
 }
 
 /// `GET /stats`
@@ -198,13 +188,7 @@ fn stats_view(context: &Context, totals: &[Totals]) -> Result<StatsView, ApiErro
     });
     Ok(StatsView {
         total_orders: Status::ALL.into_iter().map(count).sum(),
-        by_status: ByStatus {
-            pending: count(Status::Pending),
-            paid: count(Status::Paid),
-            shipped: count(Status::Shipped),
-            delivered: count(Status::Delivered),
-            cancelled: count(Status::Cancelled),
-        },
+        by_status: Status::ALL.into_iter().map(|status| (status.name(), count(status))).collect(),
         total_revenue: Amount::of_minor(revenue.get(&main.code_bytes()).copied().unwrap_or_default(), main),
         revenue_by_currency: by_currency.collect::<Result<_, ApiError>>()?,
         timestamp: Rfc3339(Timestamp::from_micros(context.clock.now_micros())),

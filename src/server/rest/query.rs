@@ -69,11 +69,17 @@ impl<const N: usize> Query<N> {
     }
 
     /// The value of a parameter that is one of `choices`, by their names; notes when it is none of them.
-    pub fn choice<T: Copy>(&self, name: &str, choices: &[(&str, T)], violations: &mut Violations) -> Option<T> {
+    pub fn choice<T: Copy>(
+        &self,
+        name: &str,
+        choices: &[T],
+        name_of: fn(T) -> &'static str,
+        violations: &mut Violations,
+    ) -> Option<T> {
         let text = self.get(name)?;
-        let choice = choices.iter().find(|(known, _)| *known == text).map(|(_, choice)| *choice);
+        let choice = choices.iter().copied().find(|choice| name_of(*choice) == text);
         if choice.is_none() {
-            let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+            let names: Vec<&str> = choices.iter().map(|choice| name_of(*choice)).collect();
             violations.add(name, format!("must be one of {}", names.join(", ")));
         }
         choice

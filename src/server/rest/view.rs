@@ -10,13 +10,13 @@ use serde::{Serialize, Serializer};
 use super::{decimal::Amount, problem::CONSISTENCY_TOKEN, time::Rfc3339};
 use crate::{
     application::{LoadedOrder, tokens},
+    codec::status_of_code,
     domain::{
         money::Currency,
         order::{Item, Order},
         timestamp::Timestamp,
     },
     ports::{event_store::Position, read_model::Row},
-    processors::projections::status_of_code,
     server::{Signer, error::ApiError, grpc::queries},
 };
 

@@ -5,12 +5,12 @@ use std::sync::LazyLock;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    domain::{money::Currency, order::item::MAX_QUANTITY, visible},
-    server::{
-        MAX_ITEMS,
-        error::Reason,
-        rest::{history::KINDS, input::DEFAULT_CURRENCY, queries::STATUSES},
+    domain::{
+        money::Currency,
+        order::{EventKind, Status, item::MAX_QUANTITY},
+        visible,
     },
+    server::{MAX_ITEMS, error::Reason, rest::input::DEFAULT_CURRENCY},
 };
 
 /// No control or format characters, and not white space only or otherwise nothing to see.
@@ -74,8 +74,8 @@ fn simple() -> Schemas {
             "Id",
             json!({ "type": "string", "pattern": "^[1-9][0-9]{0,18}$", "description": "A Snowflake id, up to 9223372036854775807." }),
         ),
-        ("Status", names(STATUSES.iter().map(|(name, _)| *name).collect())),
-        ("EventType", names(KINDS.iter().map(|(name, _)| *name).collect())),
+        ("Status", names(Status::ALL.map(Status::name).to_vec())),
+        ("EventType", names(EventKind::ALL.map(EventKind::name).to_vec())),
         ("Time", json!({ "type": "string", "format": "date-time" })),
         (
             "Amount",
@@ -178,8 +178,9 @@ fn orders() -> Schemas {
             "createdAt": reference("Time"), "updatedAt": reference("Time"),
         }),
     );
-    let by_status: Map<_, _> = STATUSES.iter().map(|(name, _)| ((*name).to_owned(), reference("Count"))).collect();
-    let status_names: Vec<_> = STATUSES.iter().map(|(name, _)| *name).collect();
+    let by_status: Map<_, _> =
+        Status::ALL.iter().map(|status| (status.name().to_owned(), reference("Count"))).collect();
+    let status_names: Vec<_> = Status::ALL.map(Status::name).to_vec();
     let stats = object(
         &["totalOrders", "byStatus", "totalRevenue", "revenueByCurrency", "timestamp"],
         json!({
@@ -218,7 +219,7 @@ fn events() -> Schemas {
     });
     let paid = json!({ "paymentMethod": string(), "paymentReference": string(), "paidAt": reference("Time") });
     let shipped = json!({ "trackingNumber": string(), "carrier": string(), "shippedAt": reference("Time") });
-    let kinds = ["OrderCreated", "OrderPaid", "OrderShipped", "OrderDelivered", "OrderCancelled"];
+    let kinds = EventKind::ALL.map(EventKind::name);
     named([
         ("OrderCreated", event(kinds[0], &["items", "total", "currency", "createdAt"], created)),
         ("OrderPaid", event(kinds[1], &["paymentMethod", "paidAt"], paid)),
