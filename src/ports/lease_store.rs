@@ -22,15 +22,8 @@ pub const MIN_TTL: Duration = Duration::from_millis(10);
 /// The longest time to live of a lease.
 pub const MAX_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// For how long a node owns the work that it does alone (see [`keep`]): the longest time for which nobody does it after a crash.
+/// For how long a node owns the work that it does alone: the longest time for which nobody does it after a crash.
 pub const WORK_TTL: Duration = Duration::from_secs(6);
-/// How often the owner of such work renews its lease.
-const RENEW_EVERY: Duration = Duration::from_secs(2);
-/// How often a node that stands by asks whether it may take over.
-pub const STANDBY_LOOK: Duration = Duration::from_secs(1);
-/// The pause before a renewal that failed is tried again.
-const RENEW_AGAIN: Duration = Duration::from_millis(250);
-
 /// One ownership.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
@@ -131,40 +124,6 @@ pub trait LeaseStore: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// [`LeaseError::Invalid`], [`LeaseError::Unavailable`].
     async fn holder(&self, name: &str) -> Result<Option<LeaseOwner>, LeaseError>;
-}
-
-/// Renews `lease` every few seconds, for [`WORK_TTL`] each time, until it is lost; answers why. A store that is out of reach is asked again
-/// for as long as the lease is still in force. Run it beside the work, and end the work with it.
-pub async fn keep(store: &dyn LeaseStore, lease: &Lease) -> LeaseError {
-    let mut expires_at = lease.expires_at;
-    let mut pause = RENEW_EVERY;
-    loop {
-        tokio::time::sleep(pause).await;
-        pause = match tokio::time::timeout_at(expires_at, store.renew(lease, WORK_TTL)).await {
-            Ok(Ok(renewed)) => {
-                expires_at = renewed.expires_at;
-                RENEW_EVERY
-            }
-            Ok(Err(error @ LeaseError::Unavailable(_))) if Instant::now() + RENEW_AGAIN >= expires_at => return error,
-            Ok(Err(LeaseError::Unavailable(_))) => RENEW_AGAIN,
-            Ok(Err(error)) => return error,
-            Err(_) => return LeaseError::Unavailable("a renewal was not answered in time".to_owned()),
-        };
-    }
-}
-
-/// In words for the operator, why `lease` was lost; `error` is what [`keep`] said.
-pub async fn why_lost(store: &dyn LeaseStore, lease: &Lease, error: LeaseError) -> String {
-    let now = match error {
-        LeaseError::Lost => store.holder(&lease.name).await.ok().flatten(),
-        _ => return error.to_string(),
-    };
-    match now {
-        Some(owner) if owner.holder == lease.holder && owner.fencing_token > lease.fencing_token => {
-            format!("another node has the same name, {}", lease.holder)
-        }
-        _ => error.to_string(),
-    }
 }
 
 impl fmt::Display for LeaseError {

@@ -13,7 +13,7 @@
 //! one bus share their handlers, too. It only keeps nodes from taking the consumer from each other; that a name has one live consumer is
 //! held by the bus. Whatever is out of reach is tried again for as long as the node runs.
 
-use std::{future::Future, panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration};
 
 use futures_util::FutureExt as _;
 use parking_lot::{Mutex, MutexGuard};
@@ -22,9 +22,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     ports::{
-        lease_store::{self, Lease, LeaseStore, STANDBY_LOOK, WORK_TTL},
+        lease_store::{Lease, LeaseStore},
         message_bus::{BusError, Delivery, MessageBus},
     },
+    processors::leader::{Ended, Leadership, STANDBY_POLL_INTERVAL, run_as_leader},
     telemetry::outage::{Away, Outage},
 };
 
@@ -44,8 +45,6 @@ pub use status::{LastError, Role, SubscriptionStatus};
 
 /// The longest pause before a bus or a lease store that was out of reach is tried again.
 const MAX_RECONNECT_PAUSE: Duration = Duration::from_secs(5);
-/// How long the lease store may take to answer before the try counts as failed, and a stop goes on without its answer.
-const LEASE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How a subscription works.
 #[derive(Clone, Copy, Debug)]
@@ -113,16 +112,6 @@ enum Next {
     Stop,
 }
 
-/// How a turn of running the handler ended.
-enum Turn {
-    /// It was asked to stop.
-    Stopped,
-    /// Another node runs the handler, if it is known which.
-    StandBy(Option<String>),
-    /// Something failed.
-    Failed(String),
-}
-
 /// Notes the end of a subscription, however it comes.
 struct EndNote(Arc<SubscriptionStatus>);
 
@@ -156,75 +145,62 @@ impl Subscription {
         let mut failures = 0;
         loop {
             let received_before = self.status.received();
-            let pause = match self.take_turn(&stop).await {
-                Turn::Stopped => return,
-                Turn::StandBy(owner) => {
+            if stop.is_cancelled() {
+                return;
+            }
+            let work = async |_: &Lease, lost: CancellationToken| self.receive_under(&stop, &lost).await;
+            let name = lease_name(self.handler.name());
+            let pause = match run_as_leader(&*self.parts.leases, &name, &self.parts.node, work).await {
+                Leadership::Ended(Ok(())) => return,
+                Leadership::Standby(leader) => {
                     failures = 0;
                     outage.works();
-                    self.status.play(Role::StandingBy(owner));
-                    STANDBY_LOOK
+                    self.status.play(Role::StandingBy(leader));
+                    STANDBY_POLL_INTERVAL
                 }
-                Turn::Failed(reason) => {
+                Leadership::Ended(Err(error)) => {
                     // A connection that worked for a while starts over with a short delay.
                     failures = if self.status.received() > received_before { 1 } else { failures + 1 };
-                    let delay = self.options.backoff(failures).min(MAX_RECONNECT_PAUSE);
-                    if failures == 1 {
-                        outage.works();
-                    }
-                    if let Some(unsaid) = outage.failed(&reason) {
-                        let handler = self.handler.name();
-                        tracing::warn!(handler, reason, unsaid, "the subscription cannot work, it is tried again");
-                    }
-                    self.status.failed(reason.clone());
-                    self.status.play(Role::Failing(reason));
-                    delay
+                    self.failed(format!("message bus: {error}"), failures, &outage)
+                }
+                Leadership::Failed(reason) | Leadership::Lost(reason) => {
+                    failures = if self.status.received() > received_before { 1 } else { failures + 1 };
+                    self.failed(reason, failures, &outage)
                 }
             };
-            if or_stop(&stop, sleep(pause)).await.is_none() {
+            if stop.run_until_cancelled(sleep(pause)).await.is_none() {
                 return;
             }
         }
     }
 
-    /// Runs the handler if the lease is to be had, for as long as it is.
-    async fn take_turn(&self, stop: &CancellationToken) -> Turn {
-        if stop.is_cancelled() {
-            return Turn::Stopped;
+    /// Reports the last of so many failures in a row; returns the pause before the next try.
+    fn failed(&self, reason: String, failures: u32, outage: &Outage) -> Duration {
+        if failures == 1 {
+            outage.works();
         }
-        let (leases, name) = (Arc::clone(&self.parts.leases), lease_name(self.handler.name()));
-        // Not given up halfway: the lease might have been granted.
-        let lease = match timeout(LEASE_TIMEOUT, leases.acquire(&name, &self.parts.node, WORK_TTL)).await {
-            Ok(Ok(Some(lease))) => lease,
-            Ok(Ok(None)) => {
-                let owner = timeout(LEASE_TIMEOUT, leases.holder(&name)).await;
-                return Turn::StandBy(owner.ok().and_then(Result::ok).flatten().map(|owner| owner.holder));
-            }
-            Ok(Err(error)) => return Turn::Failed(error.to_string()),
-            Err(_) => return Turn::Failed("the lease store does not answer".to_owned()),
-        };
-        let turn = self.receive_under(&*leases, &lease, stop).await;
-        // Whoever stands by need not wait for the lease to expire. If that fails, it will expire.
-        let _ = timeout(LEASE_TIMEOUT, leases.release(&lease)).await;
-        turn
+        if let Some(unsaid) = outage.failed(&reason) {
+            let handler = self.handler.name();
+            tracing::warn!(handler, reason, unsaid, "the subscription cannot work, it is tried again");
+        }
+        self.status.failed(reason.clone());
+        self.status.play(Role::Failing(reason));
+        self.options.backoff(failures).min(MAX_RECONNECT_PAUSE)
     }
 
     /// Receives until `stop`, an error, or the loss of the lease.
-    async fn receive_under(&self, leases: &dyn LeaseStore, lease: &Lease, stop: &CancellationToken) -> Turn {
+    async fn receive_under(&self, stop: &CancellationToken, lost: &CancellationToken) -> Ended<Result<(), BusError>> {
         let own_stop = stop.child_token();
         let mut receiving = pin!(self.receive(&own_stop));
-        let received = tokio::select! {
+        let outcome = tokio::select! {
             received = &mut receiving => received,
-            error = lease_store::keep(leases, lease) => {
+            () = lost.cancelled() => {
                 own_stop.cancel();
-                // The event in hand is finished: the next owner may be at it already, and handling is at least once.
-                let _ = receiving.await;
-                return Turn::Failed(lease_store::why_lost(leases, lease, error).await);
+                // The event in hand is finished: the next leader may handle it already, and handling is at least once.
+                receiving.await
             }
         };
-        match received {
-            Ok(()) => Turn::Stopped,
-            Err(error) => Turn::Failed(format!("message bus: {error}")),
-        }
+        Ended { outcome, releases: true }
     }
 
     fn remembered(&self) -> MutexGuard<'_, RememberedRevisions> {
@@ -235,13 +211,13 @@ impl Subscription {
     async fn receive(&self, stop: &CancellationToken) -> Result<(), BusError> {
         let handler = self.handler.clone();
         let bus = Arc::clone(&self.parts.bus);
-        let Some(consumer) = or_stop(stop, bus.consumer(handler.name())).await.transpose()? else {
+        let Some(consumer) = stop.run_until_cancelled(bus.consumer(handler.name())).await.transpose()? else {
             return Ok(());
         };
         self.status.play(Role::Active);
         loop {
             let next_batch = consumer.next_batch(self.options.batch_size);
-            let Some(batch) = or_stop(stop, next_batch).await.transpose()? else {
+            let Some(batch) = stop.run_until_cancelled(next_batch).await.transpose()? else {
                 return Ok(());
             };
             self.status.add_received(batch.len());
@@ -335,7 +311,7 @@ impl Subscription {
             }
             failures += 1;
             let delay = self.options.backoff(failures).min(in_hand.consumer.ack_wait() / 4);
-            if or_stop(stop, sleep(delay)).await.is_none() {
+            if stop.run_until_cancelled(sleep(delay)).await.is_none() {
                 return Ok(Next::Stop);
             }
             in_hand.keep(index).await?;
@@ -343,15 +319,6 @@ impl Subscription {
         self.status.add_dead_lettered();
         self.remembered().insert(&delivery.message);
         Ok(Next::Continue)
-    }
-}
-
-/// The output of `work`, or `None` if `stop` comes first; then `work` is dropped.
-async fn or_stop<T>(stop: &CancellationToken, work: impl Future<Output = T>) -> Option<T> {
-    tokio::select! {
-        biased;
-        () = stop.cancelled() => None,
-        output = work => Some(output),
     }
 }
 

@@ -19,7 +19,7 @@ use crate::{
         message_bus::{MemoryBusOptions, MemoryMessageBus},
     },
     ports::{
-        lease_store::{LeaseError, LeaseOwner},
+        lease_store::{LeaseError, LeaseOwner, WORK_TTL},
         message_bus::{AtRisk, Consumer, DeadLetter, EventId, Message, Receipt},
     },
     proto::catga::events::v1::OrderEvent,
@@ -369,7 +369,7 @@ async fn one_node_handles_and_the_others_stand_by_until_it_stops() {
     let stopped = Instant::now();
     first.stop().await;
     second.until(|status| status.role() == Role::Active).await;
-    assert!(stopped.elapsed() <= STANDBY_LOOK + Duration::from_millis(100), "{:?}", stopped.elapsed());
+    assert!(stopped.elapsed() <= STANDBY_POLL_INTERVAL + Duration::from_millis(100), "{:?}", stopped.elapsed());
     bus.publish(&[message(1, 101)]).await.unwrap();
     second.until(|status| status.handled() == 1).await;
     second.stop().await;
@@ -389,7 +389,7 @@ async fn when_the_node_that_handles_dies_another_goes_on_within_seconds() {
     let died = Instant::now();
     bus.publish(&[message(1, 1)]).await.unwrap();
     second.until(|status| status.handled() == 1).await;
-    assert!(died.elapsed() <= WORK_TTL + STANDBY_LOOK + Duration::from_millis(100), "{:?}", died.elapsed());
+    assert!(died.elapsed() <= WORK_TTL + STANDBY_POLL_INTERVAL + Duration::from_millis(100), "{:?}", died.elapsed());
     second.stop().await;
 }
 

@@ -18,9 +18,10 @@ use crate::{
         checkpoint_store::{Checkpoint, CheckpointStore},
         clock::Clock,
         event_store::{Durability, EventStore, LogFollower, LogPoint, Position, StoreError, StoredEvent},
-        lease_store::{self, Lease, LeaseStore, STANDBY_LOOK, WORK_TTL},
+        lease_store::{Lease, LeaseStore},
         message_bus::{AtRisk, Message, MessageBus},
     },
+    processors::leader::{Ended, Leadership, STANDBY_POLL_INTERVAL, run_as_leader},
     telemetry::outage::{Away, Outage},
 };
 
@@ -151,7 +152,7 @@ impl OutboxRelay {
         let mut failures = 0_u32;
         let mut give_up_at = None;
         loop {
-            match self.own_and_relay(&flush).await {
+            match self.relay_while_leader(&flush).await {
                 Pause::Flushed => return,
                 Pause::LogReplaced => {
                     failures = 0;
@@ -160,7 +161,7 @@ impl OutboxRelay {
                 Pause::NotOwner(owner) => {
                     failures = 0;
                     self.status.stands_by(owner);
-                    if flush.run_until_cancelled(sleep(STANDBY_LOOK)).await.is_none() {
+                    if flush.run_until_cancelled(sleep(STANDBY_POLL_INTERVAL)).await.is_none() {
                         return;
                     }
                 }
@@ -203,24 +204,20 @@ impl OutboxRelay {
         tracing::warn!(failure, published_to, "the outbox cannot be flushed: {rest}");
     }
 
-    async fn own_and_relay(&self, flush: &CancellationToken) -> Pause {
-        let leases = &*self.parts.leases;
-        let lease = match leases.acquire(NAME, &self.parts.node, WORK_TTL).await {
-            Ok(Some(lease)) => lease,
-            Ok(None) => return Pause::NotOwner(leases.holder(NAME).await.ok().flatten().map(|owner| owner.holder)),
-            Err(error) => return Pause::Failed(error.to_string()),
-        };
-        let pause = tokio::select! {
-            relayed = self.relay(&lease, flush) => relayed.unwrap_or_else(Pause::Failed),
+    async fn relay_while_leader(&self, flush: &CancellationToken) -> Pause {
+        let work = async |lease: &Lease, lost: CancellationToken| {
             // Also while the bus keeps a publish waiting.
-            error = lease_store::keep(leases, &lease) => Pause::Failed(lease_store::why_lost(leases, &lease, error).await),
+            let relayed = lost.run_until_cancelled(self.relay(lease, flush)).await;
+            let outcome = relayed.unwrap_or_else(|| Err("the lease is lost".to_owned()));
+            // A relay that knows of a loss acquires the lease again: another leader may not know.
+            let releases = !lost.is_cancelled() && matches!(self.lost_from(Position(0)).await, Ok(None));
+            Ended { outcome, releases }
         };
-        // The next owner need not wait for the lease to expire. If that fails, it will expire. One that knows of a loss keeps it, under a new
-        // token: the next owner may not know.
-        if matches!(self.lost_from(Position(0)).await, Ok(None)) {
-            let _ = leases.release(&lease).await;
+        match run_as_leader(&*self.parts.leases, NAME, &self.parts.node, work).await {
+            Leadership::Standby(leader) => Pause::NotOwner(leader),
+            Leadership::Failed(why) | Leadership::Lost(why) => Pause::Failed(why),
+            Leadership::Ended(relayed) => relayed.unwrap_or_else(Pause::Failed),
         }
-        pause
     }
 
     async fn relay(&self, lease: &Lease, flush: &CancellationToken) -> Result<Pause, String> {
