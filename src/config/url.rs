@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+
 /// The address of a Redis or NATS server. `Debug` and `Display` hide the password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ServerUrl(String);
@@ -62,7 +64,7 @@ impl ServerUrl {
         if user.contains([':', ',']) {
             return Err(TWICE.to_owned());
         }
-        Ok(self.with_login(&format!("{user}:{}", encoded(password)), scheme))
+        Ok(self.with_login(&format!("{user}:{}", utf8_percent_encode(password, NON_ALPHANUMERIC)), scheme))
     }
 
     /// The same with a token in the place of a user.
@@ -73,7 +75,7 @@ impl ServerUrl {
         if self.login().is_some() {
             return Err(TWICE.to_owned());
         }
-        Ok(self.with_login(&encoded(token), scheme))
+        Ok(self.with_login(&utf8_percent_encode(token, NON_ALPHANUMERIC).to_string(), scheme))
     }
 
     /// What stands before the last '@'.
@@ -96,19 +98,6 @@ impl ServerUrl {
 }
 
 const TWICE: &str = "the address names a password or token too: give it in one place";
-
-/// So that it stands for itself in an address, whatever it is made of.
-fn encoded(secret: &str) -> String {
-    let mut text = String::new();
-    for byte in secret.bytes() {
-        if byte.is_ascii_alphanumeric() {
-            text.push(char::from(byte));
-        } else {
-            text.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    text
-}
 
 /// The one option that a client library takes is the protocol of Redis. Others may be passwords, and would be passed over.
 fn check_options(host_and_path: &str, text: &str) -> Result<(), String> {

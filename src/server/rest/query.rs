@@ -1,6 +1,9 @@
 //! Query parameters: every one is known, given once and well-formed, or the request is refused.
 
+use std::borrow::Cow;
+
 use http::Uri;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use crate::application::requests::Violations;
 
@@ -8,6 +11,9 @@ use crate::application::requests::Violations;
 const MAX_NAMED: usize = 16;
 /// The most characters of an unknown name that are given back.
 const MAX_NAME_CHARS: usize = 64;
+
+/// All but the unreserved characters of RFC 3986.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// The parameters of one request.
 #[derive(Clone, Debug)]
@@ -95,7 +101,7 @@ impl<const N: usize> Query<N> {
             link.push(if index == 0 { '?' } else { '&' });
             link.push_str(name);
             link.push('=');
-            encode(value, &mut link);
+            link.extend(utf8_percent_encode(value, RESERVED));
         }
         link.push_str(">; rel=\"next\"");
         link
@@ -108,34 +114,13 @@ pub fn none(uri: &Uri, violations: &mut Violations) {
 }
 
 fn decode(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        bytes.push(match byte {
-            b'+' => b' ',
-            b'%' => {
-                let high = char::from(rest.next()?).to_digit(16)?;
-                let low = char::from(rest.next()?).to_digit(16)?;
-                u8::try_from(high * 16 + low).ok()?
-            }
-            _ => byte,
-        });
+    // The crate leaves a malformed escape as it is; here it is an error.
+    let is_escape = |rest: &str| rest.as_bytes().get(..2).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit));
+    if !text.split('%').skip(1).all(is_escape) {
+        return None;
     }
-    String::from_utf8(bytes).ok()
-}
-
-fn encode(text: &str, into: &mut String) {
-    const HEX: &[u8; 16] = b"0123456789ABCDEF";
-    for byte in text.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => into.push(byte.into()),
-            _ => {
-                into.push('%');
-                into.push(HEX[usize::from(byte >> 4)].into());
-                into.push(HEX[usize::from(byte & 15)].into());
-            }
-        }
-    }
+    let with_spaces = text.replace('+', " ");
+    percent_decode_str(&with_spaces).decode_utf8().ok().map(Cow::into_owned)
 }
 
 #[cfg(test)]

@@ -3,11 +3,12 @@
 use std::fmt;
 
 use serde::{Serialize, Serializer};
+use time::{OffsetDateTime, UtcOffset, format_description::well_known};
 
 use crate::domain::timestamp::Timestamp;
 
-const MICROS_PER_SECOND: i64 = 1_000_000;
-const SECONDS_PER_DAY: i64 = 86_400;
+/// The most digits of a fraction of a second that are read.
+const MAX_FRACTION_DIGITS: usize = 9;
 
 /// A time, to be shown as RFC 3339 in UTC: with no fraction, milliseconds or microseconds, whichever is enough.
 #[derive(Clone, Copy, Debug)]
@@ -15,16 +16,15 @@ pub struct Rfc3339(pub Timestamp);
 
 impl fmt::Display for Rfc3339 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let micros = self.0.as_micros();
-        let (seconds, fraction) = (micros.div_euclid(MICROS_PER_SECOND), micros.rem_euclid(MICROS_PER_SECOND));
-        let (days, second) = (seconds.div_euclid(SECONDS_PER_DAY), seconds.rem_euclid(SECONDS_PER_DAY));
-        let (year, month, day) = civil_of_days(days);
-        let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
-        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}")?;
-        match fraction {
+        let nanos = i128::from(self.0.as_micros()) * 1_000;
+        let at = OffsetDateTime::from_unix_timestamp_nanos(nanos).map_err(|_| fmt::Error)?;
+        let (year, month, day) = at.to_calendar_date();
+        let (hour, minute, second, micros) = at.to_hms_micro();
+        write!(f, "{year:04}-{:02}-{day:02}T{hour:02}:{minute:02}:{second:02}", u8::from(month))?;
+        match micros {
             0 => f.write_str("Z"),
-            _ if fraction % 1_000 == 0 => write!(f, ".{:03}Z", fraction / 1_000),
-            _ => write!(f, ".{fraction:06}Z"),
+            _ if micros % 1_000 == 0 => write!(f, ".{:03}Z", micros / 1_000),
+            _ => write!(f, ".{micros:06}Z"),
         }
     }
 }
@@ -35,88 +35,20 @@ impl Serialize for Rfc3339 {
     }
 }
 
-/// A time from RFC 3339 text, cut to microseconds; `None` if it is none, or outside the years 1 to 9999.
+/// A time from RFC 3339 text, cut to microseconds; `None` if it is invalid, or outside the years 1 to 9999.
 #[must_use]
 pub fn parse(text: &str) -> Option<Timestamp> {
-    let bytes = text.as_bytes();
-    let separators = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':')];
-    if separators.iter().any(|&(at, byte)| !bytes.get(at).is_some_and(|found| found.eq_ignore_ascii_case(&byte))) {
+    // RFC 3339 has a space in the place of the T, which this API never had; leap seconds, which a timestamp has not; and any number of
+    // digits, of which those past the ninth would be ignored.
+    let has_letter = matches!(text.as_bytes().get(10), Some(b'T' | b't'));
+    let is_leap_second = text.get(17..19) == Some("60");
+    let fraction = text.get(20..).unwrap_or_default();
+    if !has_letter || is_leap_second || fraction.bytes().take_while(u8::is_ascii_digit).count() > MAX_FRACTION_DIGITS {
         return None;
     }
-    let (year, month, day) = (digits(bytes, 0, 4)?, digits(bytes, 5, 2)?, digits(bytes, 8, 2)?);
-    let (hour, minute, second) = (digits(bytes, 11, 2)?, digits(bytes, 14, 2)?, digits(bytes, 17, 2)?);
-    let is_date = year >= 1 && (1..=12).contains(&month) && (1..=days_of_month(year, month)).contains(&day);
-    if !is_date || hour > 23 || minute > 59 || second > 59 {
-        return None;
-    }
-    let (fraction_micros, zone) = fraction(&bytes[19..])?;
-    let seconds = days_of_civil(year, month, day) * SECONDS_PER_DAY + hour * 3_600 + minute * 60 + second;
-    let micros = (seconds - offset_seconds(zone)?) * MICROS_PER_SECOND + fraction_micros;
-    let is_in_range = (days_of_civil(1, 1, 1)..days_of_civil(10_000, 1, 1))
-        .contains(&micros.div_euclid(MICROS_PER_SECOND * SECONDS_PER_DAY));
-    is_in_range.then(|| Timestamp::from_micros(micros))
-}
-
-/// Microseconds of a fraction such as ".25", and what follows it.
-fn fraction(rest: &[u8]) -> Option<(i64, &[u8])> {
-    let Some(rest) = rest.strip_prefix(b".") else {
-        return Some((0, rest));
-    };
-    let count = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    if !(1..=9).contains(&count) {
-        return None;
-    }
-    let micros = (0..6).fold(0, |sum, at| sum * 10 + if at < count { i64::from(rest[at] - b'0') } else { 0 });
-    Some((micros, &rest[count..]))
-}
-
-fn offset_seconds(zone: &[u8]) -> Option<i64> {
-    match zone {
-        b"Z" | b"z" => Some(0),
-        [sign @ (b'+' | b'-'), _, _, b':', _, _] => {
-            let (hours, minutes) = (digits(zone, 1, 2)?, digits(zone, 4, 2)?);
-            let seconds = hours * 3_600 + minutes * 60;
-            (hours <= 23 && minutes <= 59).then_some(if *sign == b'-' { -seconds } else { seconds })
-        }
-        _ => None,
-    }
-}
-
-fn digits(bytes: &[u8], from: usize, count: usize) -> Option<i64> {
-    let digits = bytes.get(from..from + count)?;
-    digits.iter().try_fold(0, |sum, byte| byte.is_ascii_digit().then(|| sum * 10 + i64::from(byte - b'0')))
-}
-
-const fn days_of_month(year: i64, month: i64) -> i64 {
-    match month {
-        2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
-        2 => 28,
-        4 | 6 | 9 | 11 => 30,
-        _ => 31,
-    }
-}
-
-/// Days since 1970-01-01. Source: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", `days_from_civil`.
-const fn days_of_civil(year: i64, month: i64, day: i64) -> i64 {
-    // The year begins in March, so that the leap day is its last.
-    let year = if month <= 2 { year - 1 } else { year };
-    let month = if month > 2 { month - 3 } else { month + 9 };
-    let (era, year_of_era) = (year.div_euclid(400), year.rem_euclid(400));
-    let day_of_year = (153 * month + 2) / 5 + day - 1;
-    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-    era * 146_097 + day_of_era - 719_468
-}
-
-/// The date of a day since 1970-01-01. Source: as above, `civil_from_days`.
-const fn civil_of_days(days: i64) -> (i64, i64, i64) {
-    let days = days + 719_468;
-    let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    (year_of_era + era * 400 + if month <= 2 { 1 } else { 0 }, month, day)
+    let at = OffsetDateTime::parse(text, &well_known::Rfc3339).ok()?.checked_to_offset(UtcOffset::UTC)?;
+    let micros = i64::try_from(at.unix_timestamp_nanos().div_euclid(1_000)).ok()?;
+    (1..=9_999).contains(&at.year()).then(|| Timestamp::from_micros(micros))
 }
 
 #[cfg(test)]
@@ -139,7 +71,7 @@ mod tests {
     #[test]
     fn what_is_shown_is_read_back() {
         for day in (-719_162..2_932_896).step_by(997) {
-            let micros = day * SECONDS_PER_DAY * MICROS_PER_SECOND + 45_296_123_456;
+            let micros = day * 86_400_000_000 + 45_296_123_456;
             assert_eq!(parse(&show(micros)).map(Timestamp::as_micros), Some(micros), "{}", show(micros));
         }
     }
