@@ -6,9 +6,11 @@ use crate::application::{
 };
 
 /// The bytes that have been read from the log, or made by commands, and wait to be sent, of all streams of a node.
-const READ_BYTES: usize = 48 * 1024 * 1024;
+const READ_BYTES: usize = 40 * 1024 * 1024;
 /// The bytes that are being sent. Apart from the others, which may take long: what has been begun goes on.
-const SENT_BYTES: usize = 32 * 1024 * 1024;
+const SENT_BYTES: usize = 24 * 1024 * 1024;
+/// The bytes of the last messages of streams that end because there is no room among those: so that a client that reads gets on with each try.
+const LAST_BYTES: usize = 16 * 1024 * 1024;
 /// The share of one connection in both.
 const CONNECTION_SHARE: usize = 4;
 
@@ -19,6 +21,7 @@ pub struct EventStreams {
     places_of_connection: usize,
     read: ByteBudget,
     sent: ByteBudget,
+    last: ByteBudget,
 }
 
 /// A place among the open streams of events; given back when dropped.
@@ -36,6 +39,7 @@ impl EventStreams {
             places_of_connection: max_of_connection,
             read: ByteBudget::new(READ_BYTES),
             sent: ByteBudget::new(SENT_BYTES),
+            last: ByteBudget::new(LAST_BYTES),
         }
     }
 
@@ -47,6 +51,7 @@ impl EventStreams {
             places_of_connection: self.places_of_connection,
             read: self.read.share(READ_BYTES / CONNECTION_SHARE),
             sent: self.sent.share(SENT_BYTES / CONNECTION_SHARE),
+            last: self.last.share(LAST_BYTES / CONNECTION_SHARE),
         }
     }
 
@@ -73,8 +78,54 @@ impl EventStreams {
 
     /// None yet of the bytes that may be on their way to clients.
     #[must_use]
-    pub fn sent_bytes(&self) -> HeldBytes {
-        HeldBytes::none(self.sent.clone())
+    pub fn sent_bytes(&self) -> SentBytes {
+        SentBytes { sent: HeldBytes::none(self.sent.clone()), last: HeldBytes::none(self.last.clone()) }
+    }
+}
+
+/// The bytes that one reply is sending.
+#[derive(Debug)]
+pub struct SentBytes {
+    sent: HeldBytes,
+    last: HeldBytes,
+}
+
+/// Whether there is room for a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// There is.
+    Yes,
+    /// Once more, and the reply ends after it.
+    ForTheLast,
+    /// Not even that.
+    None,
+}
+
+impl SentBytes {
+    /// At most `max` bytes, and at most `max_of_last` bytes of last messages.
+    #[must_use]
+    pub fn new(max: &ByteBudget, max_of_last: &ByteBudget) -> Self {
+        Self { sent: HeldBytes::none(max.clone()), last: HeldBytes::none(max_of_last.clone()) }
+    }
+
+    /// Without a bound, for what no listener has given one.
+    #[must_use]
+    pub fn unbounded() -> Self {
+        Self::new(&ByteBudget::unbounded(), &ByteBudget::unbounded())
+    }
+
+    /// Holds `bytes` instead of what it held.
+    #[must_use]
+    pub fn set(&mut self, bytes: usize) -> Room {
+        if self.sent.set(bytes) {
+            return Room::Yes;
+        }
+        if self.last.set(bytes) { Room::ForTheLast } else { Room::None }
+    }
+
+    /// Holds nothing any more.
+    pub fn clear(&mut self) {
+        let _less = self.sent.set(0) && self.last.set(0);
     }
 }
 

@@ -15,8 +15,11 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::time::{Instant, sleep_until};
 
-use super::error::ApiError;
-use crate::application::{AppError, byte_budget::HeldBytes};
+use super::{
+    error::ApiError,
+    event_streams::{Room, SentBytes},
+};
+use crate::application::AppError;
 
 /// How long clients have to take what is sent to them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,7 +98,7 @@ struct Reply {
     inner: Option<Body>,
     /// What has been made and not been handed over.
     rest: Bytes,
-    held: HeldBytes,
+    held: SentBytes,
     ending: Ending,
     /// Set where the ending is still to be sent.
     is_ended_by: Option<AppError>,
@@ -106,7 +109,7 @@ struct Reply {
 impl PacedBody {
     /// Paces `inner`, whose bytes count in `held` while they wait.
     #[must_use]
-    pub fn new(inner: Body, held: HeldBytes, ending: Ending) -> Self {
+    pub fn new(inner: Body, held: SentBytes, ending: Ending) -> Self {
         // Not taken at all is not taken either.
         let waits_since = Some(Instant::now());
         let reply = Reply { inner: Some(inner), rest: Bytes::new(), held, ending, is_ended_by: None, waits_since };
@@ -138,7 +141,7 @@ impl Reply {
                 let piece = self.rest.split_to(self.rest.len().min(PIECE_BYTES));
                 return Poll::Ready(Some(Ok(Frame::data(piece))));
             }
-            let _less = self.held.set(0);
+            self.held.clear();
             let Some(inner) = &mut self.inner else { return Poll::Ready(self.last_frame()) };
             let frame = match Pin::new(inner).poll_frame(task) {
                 Poll::Pending => return Poll::Pending,
@@ -150,10 +153,12 @@ impl Reply {
             };
             match frame.into_data() {
                 Ok(data) => {
-                    // It is there: without room it ends here, after the message that it is the end of.
-                    let has_room = self.held.set(data.len());
-                    self.rest = data;
-                    if !has_room {
+                    // Whole messages. One that has no room is dropped, and the client asks for it again when it resumes.
+                    let room = self.held.set(data.len());
+                    if room != Room::None {
+                        self.rest = data;
+                    }
+                    if room != Room::Yes {
                         self.end(AppError::ReadersBehind);
                     }
                 }
@@ -218,7 +223,7 @@ mod tests {
 
     fn endless(piece: usize, held: &ByteBudget) -> PacedBody {
         let pieces = stream::repeat_with(move || Ok::<_, std::convert::Infallible>(Bytes::from(vec![0; piece])));
-        PacedBody::new(Body::from_stream(pieces), HeldBytes::none(held.clone()), Ending::Trailers)
+        PacedBody::new(Body::from_stream(pieces), SentBytes::new(held, &ByteBudget::unbounded()), Ending::Trailers)
     }
 
     async fn status(body: &mut PacedBody) -> Status {
@@ -289,7 +294,11 @@ mod tests {
             async move {
                 let word = async { Ok::<_, std::convert::Infallible>(said.await.expect("said")) };
                 let body = Body::from_stream(stream::once(word).boxed());
-                let mut body = PacedBody::new(body, HeldBytes::none(ByteBudget::new(100)), Ending::Trailers);
+                let mut body = PacedBody::new(
+                    body,
+                    SentBytes::new(&ByteBudget::new(100), &ByteBudget::new(100)),
+                    Ending::Trailers,
+                );
                 let _ = heard.send(body.frame().await.expect("not over").expect("no error").into_data().expect("data"));
             },
             Pace::DEFAULT,
@@ -298,6 +307,24 @@ mod tests {
         says.send(Bytes::from_static(b"word")).expect("waited for");
         assert_eq!(hears.await.expect("heard"), "word");
         stream.await.expect("no panic");
+    }
+
+    #[tokio::test]
+    async fn a_message_that_has_not_even_room_as_the_last_one_is_dropped_whole() {
+        let (sent, last) = (ByteBudget::new(1_000), ByteBudget::new(5_000));
+        let reply = |bytes: usize| {
+            let pieces = stream::iter([Ok::<_, std::convert::Infallible>(Bytes::from(vec![0; bytes]))]);
+            PacedBody::new(Body::from_stream(pieces), SentBytes::new(&sent, &last), Ending::Trailers)
+        };
+        let mut first = reply(4_000);
+        let frame = first.frame().await.expect("not over").expect("no error");
+        assert_eq!((frame.into_data().expect("data").len(), last.held()), (4_000, 4_000), "as the last one");
+        let mut second = reply(4_000);
+        assert_eq!(status(&mut second).await.code(), Code::ResourceExhausted, "at once, without a part of the message");
+        assert_eq!(status(&mut first).await.code(), Code::ResourceExhausted);
+        assert_eq!((sent.held(), last.held()), (0, 0));
+        let mut third = reply(4_000);
+        assert!(third.frame().await.expect("not over").expect("no error").is_data(), "there is room again");
     }
 
     #[tokio::test]

@@ -19,14 +19,12 @@ use tower::{BoxError, Service};
 
 use super::request::{Method, RequestBody, RequestBytes, replies_many};
 use crate::{
-    application::{
-        AppError,
-        byte_budget::{ByteBudget, HeldBytes},
-    },
+    application::AppError,
     ports::deadline,
     server::{
         EventStreams,
         error::{ApiError, PANIC, Reason},
+        event_streams::SentBytes,
         paced::{Ending, PacedBody},
         request_budget,
     },
@@ -72,13 +70,12 @@ where
             Ok(timeout) => timeout.map(|timeout| Instant::now() + timeout),
             Err(error) => return std::future::ready(Ok(error.to_status().into_http())).boxed(),
         };
-        let unbounded = || HeldBytes::none(ByteBudget::unbounded());
         let mut paced = None;
         if replies_many(request.uri().path()) {
             // Messages of streams are small, and each would be compressed by itself. The library has no other way to leave them as they are:
             // it heeds `disable_compression` in unary replies only.
             request.headers_mut().remove("grpc-accept-encoding");
-            paced = Some(request.extensions().get().map_or_else(unbounded, EventStreams::sent_bytes));
+            paced = Some(request.extensions().get().map_or_else(SentBytes::unbounded, EventStreams::sent_bytes));
         }
         let method = Method::at(request.uri().path(), self.max_message_bytes);
         let max_message_bytes = method.max_bytes;

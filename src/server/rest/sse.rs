@@ -14,7 +14,6 @@ use super::{events, problem};
 use crate::{
     application::{
         AppError,
-        byte_budget::HeldBytes,
         event_streams::{EventFeed, OrderHistory, Step},
         tokens,
     },
@@ -22,6 +21,7 @@ use crate::{
     server::{
         EventStreamPlace, Signer,
         error::ApiError,
+        event_streams::SentBytes,
         paced::{Ending, PacedBody},
     },
 };
@@ -94,7 +94,7 @@ struct Tail {
 /// A reply that sends what comes from `source` until the client goes or the node drains; what it has made and the client has not taken counts
 /// in `held`.
 #[must_use]
-pub fn reply(source: Source, log: Signer, path: String, place: EventStreamPlace, held: HeldBytes) -> Response<Body> {
+pub fn reply(source: Source, log: Signer, path: String, place: EventStreamPlace, held: SentBytes) -> Response<Body> {
     let ending = last_words(AppError::ReadersBehind, &path);
     let tail = Tail { source, log, path, batch: VecDeque::new(), is_over: false, _place: place };
     let greeting = Bytes::from_static(b"retry: 1000\n: connected\n\n");

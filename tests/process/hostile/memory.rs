@@ -122,5 +122,5 @@ async fn followers_that_do_not_read_hold_no_more_than_a_batch_each() {
         tokio::time::timeout(PATIENCE, events.message()).await.expect("in time").expect("no error").expect("an event");
     }
     let grown = memory.peak_mib().saturating_sub(before);
-    assert!(grown < 130, "{grown} MiB for {} followers", open.len());
+    assert!(grown < 100, "{grown} MiB for {} followers", open.len());
 }
