@@ -10,12 +10,15 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{Meter, compare::difference, cursor::Cursor};
-use crate::ports::event_store::{AppendError, EventStore, LogWake, Position, RecordedCommit, StoreError};
+use crate::ports::{
+    backoff::Backoff,
+    event_store::{AppendError, EventStore, LogWake, Position, RecordedCommit, StoreError},
+};
 
 /// How long the stores may fail without anything being copied.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(60);
-/// The longest pause between two tries.
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// The pauses between two tries.
+const RETRIES: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
 /// So often another writer may be first at the same place.
 const MAX_CONFLICTS: u32 = 5;
 /// How often the source is looked at without being told of anything new.
@@ -141,8 +144,8 @@ impl Copying<'_> {
                 return Err(CopyError::Failed(why));
             }
             tracing::warn!(why, "copying failed and is tried again");
-            let pause = Duration::from_millis(50).saturating_mul(1 << tries.min(10)).min(LONGEST_PAUSE);
             tries += 1;
+            let pause = RETRIES.after(tries);
             tokio::select! {
                 () = stop.cancelled() => return Ok(true),
                 () = sleep(pause) => {}

@@ -16,15 +16,18 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::ports::event_store::{
-    AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, Position, RecordedCommit, RequestKey,
-    Revision, StoreError, StoredEvent, StreamId, TokenKey,
+use crate::ports::{
+    backoff::Backoff,
+    event_store::{
+        AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, Position, RecordedCommit, RequestKey,
+        Revision, StoreError, StoredEvent, StreamId, TokenKey,
+    },
 };
 
 /// How long one question may go without an answer.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(30);
-/// The longest pause before a question is asked again.
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// The pauses before a question is asked again.
+const RETRIES: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
 
 /// Asks again what passes by itself, for half a minute or until stopped, and says so once.
 #[derive(Clone, Debug, Default)]
@@ -63,7 +66,7 @@ impl Patience {
     /// # Errors
     /// As `ask` does: what does not pass by itself at once.
     pub async fn ask<T, E: Passing, F: Future<Output = Result<T, E>>>(&self, ask: impl Fn() -> F) -> Result<T, E> {
-        let (give_up_at, mut pause) = (Instant::now() + GIVE_UP_AFTER, Duration::from_millis(50));
+        let (give_up_at, mut pauses) = (Instant::now() + GIVE_UP_AFTER, RETRIES.pauses());
         loop {
             let error = match ask().await {
                 Err(error) if error.passes() && Instant::now() < give_up_at && !self.stop.is_cancelled() => error,
@@ -76,8 +79,7 @@ impl Patience {
                 let seconds = GIVE_UP_AFTER.as_secs();
                 tracing::warn!(why = %error, "the log cannot be read now, it is tried again for {seconds} s");
             }
-            let _ = self.stop.run_until_cancelled(sleep(pause)).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            let _ = self.stop.run_until_cancelled(sleep(pauses.next_pause())).await;
         }
     }
 }

@@ -24,7 +24,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    ports::health::{self, Condition, Health, HealthCheck},
+    ports::{
+        backoff::Backoff,
+        health::{self, Condition, Health, HealthCheck},
+    },
     telemetry::outage::Away,
 };
 
@@ -36,26 +39,16 @@ const BEAT: Duration = Duration::from_secs(1);
 pub struct RecoveryOptions {
     /// How often each component is looked at while it is well.
     pub interval: Duration,
-    /// The longest pause after the first failed repair; it doubles with each further one. The real pause is random, between half of it and all.
-    pub first_backoff: Duration,
-    /// What the pause does not grow beyond.
-    pub max_backoff: Duration,
+    /// The pauses between two tries to repair a component.
+    pub backoff: Backoff,
 }
 
 impl Default for RecoveryOptions {
     fn default() -> Self {
         Self {
             interval: Duration::from_secs(30),
-            first_backoff: Duration::from_secs(1),
-            max_backoff: Duration::from_secs(60),
+            backoff: Backoff::new(Duration::from_secs(1), Duration::from_secs(60)),
         }
-    }
-}
-
-impl RecoveryOptions {
-    fn backoff(&self, failures: u32) -> Duration {
-        let doubled = self.first_backoff.saturating_mul(1 << failures.saturating_sub(1).min(16));
-        doubled.min(self.max_backoff).mul_f64(0.5 + 0.5 * fastrand::f64())
     }
 }
 
@@ -139,7 +132,7 @@ impl RecoveryService {
             if found.condition == Condition::Unhealthy {
                 failures = failures.saturating_add(1);
                 patient.attempts.increment(1);
-                let pause = self.options.backoff(failures);
+                let pause = self.options.backoff.after(failures);
                 let (component, why, pause_ms) = (check.name(), found.detail, pause.as_millis() as u64);
                 // What connects to a broker says by itself that it is away, and tries again.
                 match self.away.why() {

@@ -16,6 +16,7 @@ use ordersystem::{
     },
     node::Backends,
     ports::{
+        backoff::Backoff,
         checkpoint_store::{Checkpoint, CheckpointError, CheckpointStore},
         clock::{Clock, ManualClock, SystemClock},
         event_store::{
@@ -376,7 +377,7 @@ fn process(handler: &Arc<Durable>) -> (Arc<dyn MessageBus>, tokio::task::JoinHan
     let options = SubscriptionOptions {
         batch_size: 3,
         max_attempts: u32::MAX,
-        first_backoff: Duration::from_millis(2),
+        backoff: Backoff::new(Duration::from_millis(2), Duration::from_secs(30)),
         ..SubscriptionOptions::default()
     };
     let subscription = Subscription::new(parts, Arc::clone(handler) as Arc<dyn EventHandler>, options);

@@ -20,7 +20,10 @@ use super::{
     pools::{PoolError, Pools},
     server::ServerFacts,
 };
-use crate::ports::event_store::{Confirmations, LogId, TokenKey};
+use crate::ports::{
+    backoff::Backoff,
+    event_store::{Confirmations, LogId, TokenKey},
+};
 
 /// The pause before the second try to connect; doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -127,8 +130,8 @@ impl Shared {
     }
 
     async fn connect_again(self: &Arc<Self>, number: u64, said: &mut Said) -> Link {
-        let (mut pause, mut is_first_try) = (FIRST_PAUSE, true);
         let max_pause = if self.address.has_sentinels() { MAX_PAUSE_WITH_SENTINELS } else { MAX_PAUSE };
+        let (mut pauses, mut is_first_try) = (Backoff::new(FIRST_PAUSE, max_pause).pauses(), true);
         loop {
             match self.establish(number).await {
                 Ok(link) => return link,
@@ -148,8 +151,7 @@ impl Shared {
                     self.state.send_replace(State::Down(Down { why, is_final, since, was_tried: true }));
                 }
             }
-            sleep(pause.mul_f64(0.5 + 0.5 * fastrand::f64())).await;
-            pause = (pause * 2).min(max_pause);
+            sleep(pauses.next_pause()).await;
         }
     }
 

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     ports::{
+        backoff::Backoff,
         lease_store::{Lease, LeaseStore},
         message_bus::{BusError, Delivery, MessageBus},
     },
@@ -53,10 +54,8 @@ pub struct SubscriptionOptions {
     pub batch_size: usize,
     /// After how many failed tries an event goes to the dead letters; at least 1.
     pub max_attempts: u32,
-    /// The longest delay before the second try. It doubles with each further one; the real delay is random, between half of it and all.
-    pub first_backoff: Duration,
-    /// What the delay does not grow beyond, for the handler's retries and the bus's alike.
-    pub max_backoff: Duration,
+    /// The delays before an event is handled again, and before a bus that failed is tried again.
+    pub backoff: Backoff,
     /// How long a handler may take for one event. No more than half of the bus's ack-wait counts.
     pub handler_timeout: Duration,
     /// Of how many orders the last revisions are remembered at least; at least 1. About 200 bytes each.
@@ -68,20 +67,10 @@ impl Default for SubscriptionOptions {
         Self {
             batch_size: 256,
             max_attempts: 8,
-            first_backoff: Duration::from_millis(100),
-            max_backoff: Duration::from_secs(30),
+            backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(30)),
             handler_timeout: Duration::from_secs(10),
             remembered_orders: 65_536,
         }
-    }
-}
-
-impl SubscriptionOptions {
-    /// The delay after `failures` failures in a row (from 1): exponential, bounded, jittered so that many do not return at once.
-    fn backoff(&self, failures: u32) -> Duration {
-        let doubled =
-            self.first_backoff.saturating_mul(1_u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX));
-        doubled.min(self.max_backoff).mul_f64(0.5 + 0.5 * fastrand::f64())
     }
 }
 
@@ -185,7 +174,7 @@ impl Subscription {
         }
         self.status.failed(reason.clone());
         self.status.play(Role::Failing(reason));
-        self.options.backoff(failures).min(MAX_RECONNECT_PAUSE)
+        self.options.backoff.after(failures).min(MAX_RECONNECT_PAUSE)
     }
 
     /// Receives until `stop`, an error, or the loss of the lease.
@@ -269,7 +258,7 @@ impl Subscription {
         let event_id = delivery.message.event_id();
         self.status.failed(format!("event {event_id}: {}", error.reason()));
         if matches!(error, HandlerError::Retry(_)) && delivery.attempt < self.options.max_attempts {
-            let delay = self.options.backoff(delivery.attempt);
+            let delay = self.options.backoff.after(delivery.attempt);
             tracing::debug!(handler = self.handler.name(), %event_id, reason = error.reason(), ?delay, "event is retried");
             in_hand.retry(delivery, delay).await?;
             self.status.add_retried();
@@ -310,7 +299,7 @@ impl Subscription {
                 Err(error) => return Err(error),
             }
             failures += 1;
-            let delay = self.options.backoff(failures).min(in_hand.consumer.ack_wait() / 4);
+            let delay = self.options.backoff.after(failures).min(in_hand.consumer.ack_wait() / 4);
             if stop.run_until_cancelled(sleep(delay)).await.is_none() {
                 return Ok(Next::Stop);
             }

@@ -584,7 +584,7 @@ fn delays_double_up_to_the_bound_and_are_spread() {
     for (failures, full_ms) in
         [(1, 100), (2, 200), (5, 1_600), (9, 25_600), (10, 30_000), (40, 30_000), (u32::MAX, 30_000)]
     {
-        let delays: Vec<_> = (0..200).map(|_| options.backoff(failures)).collect();
+        let delays: Vec<_> = (0..200).map(|_| options.backoff.after(failures)).collect();
         let full = Duration::from_millis(full_ms);
         assert!(delays.iter().all(|delay| (full / 2..=full).contains(delay)), "{failures}");
         assert!(delays.iter().max() > delays.iter().min(), "{failures}: no jitter");

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     codec::EventHeader,
     ports::{
+        backoff::Backoff,
         checkpoint_store::{Checkpoint, CheckpointStore},
         clock::Clock,
         event_store::{Durability, EventStore, LogFollower, LogPoint, Position, StoreError, StoredEvent},
@@ -35,8 +36,8 @@ use trail::Trail;
 
 /// The name of the lease and of the checkpoint.
 pub const NAME: &str = "outbox";
-/// The longest pause between attempts after failures.
-const MAX_RETRY_PAUSE: Duration = Duration::from_secs(5);
+/// The pauses between attempts after failures.
+const RETRIES: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
 /// How often to look whether handlers have acknowledged what has been published.
 const ACKS_LOOK: Duration = Duration::from_millis(100);
 /// How long the end of the relay waits for them: what they have not handled by then is published again after the next start.
@@ -156,7 +157,7 @@ impl OutboxRelay {
                 Pause::Flushed => return,
                 Pause::LogReplaced => {
                     failures = 0;
-                    sleep(retry_pause(failures)).await;
+                    sleep(RETRIES.after(failures)).await;
                 }
                 Pause::NotOwner(owner) => {
                     failures = 0;
@@ -178,9 +179,9 @@ impl OutboxRelay {
                     }
                     self.status.failed(failure);
                     failures = failures.saturating_add(1);
-                    let _ = flush.run_until_cancelled(sleep(retry_pause(failures))).await;
+                    let _ = flush.run_until_cancelled(sleep(RETRIES.after(failures))).await;
                     if flush.is_cancelled() {
-                        sleep(retry_pause(0)).await;
+                        sleep(RETRIES.after(0)).await;
                     }
                 }
             }
@@ -415,11 +416,6 @@ fn message(stored: &StoredEvent) -> Result<Message, String> {
         kind: Cow::Borrowed(kind.name()),
         payload: stored.payload.clone(),
     })
-}
-
-fn retry_pause(failures: u32) -> Duration {
-    let longest = (Duration::from_millis(50) * 2_u32.pow(failures.min(10))).min(MAX_RETRY_PAUSE);
-    longest.mul_f64(0.5 + 0.5 * fastrand::f64())
 }
 
 fn text(error: impl fmt::Display) -> String {

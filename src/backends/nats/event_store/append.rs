@@ -14,7 +14,10 @@ use super::{
 };
 use crate::{
     backends::nats::api::{CallError, only_after},
-    ports::event_store::{AppendError, Appended, Commit, CommitId, ExpectedRevision, RequestKey, StoreError, StreamId},
+    ports::{
+        backoff::Backoff,
+        event_store::{AppendError, Appended, Commit, CommitId, ExpectedRevision, RequestKey, StoreError, StreamId},
+    },
 };
 
 /// How long an append whose answer was lost is looked into before its outcome is called unknown.
@@ -303,18 +306,18 @@ impl Shared {
     /// Finds out what became of a publish that was not acknowledged, for as long as [`RESOLVE_WITHIN`] and NATS is not away: there is nobody to
     /// ask then.
     async fn resolve(&self, conditional: &Conditional, unanswered: CallError) -> Result<Written, AppendError> {
-        let mut pause = RESOLVE_PAUSE;
+        let mut first = RESOLVE_PAUSE;
         if matches!(unanswered, CallError::Lost(_)) {
             let lost = unanswered.to_string();
             // Of many appends at once, and their server says by itself that it is unreachable.
             tracing::debug!(stream = %conditional.stream, lost, "the answer to an append was lost, looking for what became of it");
         } else {
-            pause = FIRST_PAUSE;
+            first = FIRST_PAUSE;
         }
+        let mut pauses = Backoff::new(first, RESOLVE_PAUSE).pauses();
         let give_up = Instant::now() + RESOLVE_WITHIN;
         while Instant::now() < give_up && !self.nats.is_away() {
-            sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
-            pause = (pause * 2).min(RESOLVE_PAUSE);
+            sleep(pauses.next_pause()).await;
             // Not into a log that has come in the place of this one.
             if self.ready().await.is_err() {
                 continue;

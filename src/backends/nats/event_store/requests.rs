@@ -13,7 +13,10 @@ use super::{
 };
 use crate::{
     backends::nats::api::{CallError, Which, only_after},
-    ports::event_store::{AppendError, Appended, Commit, RequestKey, StoreError},
+    ports::{
+        backoff::Backoff,
+        event_store::{AppendError, Appended, Commit, RequestKey, StoreError},
+    },
 };
 
 /// A reservation with the sequence of its message.
@@ -147,7 +150,7 @@ impl Shared {
     ) -> Result<Claim, AppendError> {
         let message = encode_reservation(&conditional.message);
         let mut unanswered: Option<CallError> = None;
-        let mut pause = FIRST_PAUSE;
+        let mut pauses = Backoff::new(FIRST_PAUSE, RESOLVE_PAUSE).pauses();
         let give_up = Instant::now() + RESOLVE_WITHIN;
         loop {
             match self.publish_reservation(request, replaces, message.clone()).await {
@@ -170,8 +173,7 @@ impl Shared {
                 let why = unanswered.map_or_else(String::new, |error| error.to_string());
                 return Err(AppendError::OutcomeUnknown(why));
             }
-            sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
-            pause = (pause * 2).min(RESOLVE_PAUSE);
+            sleep(pauses.next_pause()).await;
             // If the streams cannot be used yet, the next try says so.
             let _ = self.ready().await;
         }

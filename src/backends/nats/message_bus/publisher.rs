@@ -39,7 +39,10 @@ use crate::{
         connection::NotConnected,
         provision::{Made, ask_again, connected, make_stream},
     },
-    ports::message_bus::{BusError, Message},
+    ports::{
+        backoff::Backoff,
+        message_bus::{BusError, Message},
+    },
 };
 
 /// How many messages are on their way at once.
@@ -54,10 +57,10 @@ const MAX_STREAM_TRIES: usize = 10;
 const LOST: &str = "the stream of events was lost with what it held, which is published again first";
 /// How often to look who keeps the stream full, if others keep changing the list of consumers.
 const MAX_TRIM_TRIES: usize = 20;
-/// The first pause between two tries.
-const MIN_PAUSE: Duration = Duration::from_millis(20);
-/// The longest pause between two tries to publish into a full stream.
-const MAX_ROOM_PAUSE: Duration = Duration::from_millis(500);
+/// The longest pause before a message is published again that another one got ahead of.
+const AGAIN_PAUSE: Duration = Duration::from_millis(20);
+/// The pauses between two tries to publish into a stream that is full or does not answer.
+const RETRIES: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(500));
 
 /// What is known of the stream.
 #[derive(Debug, Default)]
@@ -112,7 +115,7 @@ pub(super) async fn publish(shared: &Shared, messages: &[Message]) -> Result<(),
     let mut rest: Vec<&Message> = messages.iter().collect();
     // Whoever publishes does so in the order of the log: all before this batch has been accepted.
     let after = messages.iter().map(|message| message.position).min().unwrap_or_default().saturating_sub(1);
-    let (mut pause, mut tries) = (MIN_PAUSE, 0);
+    let (mut pauses, mut tries) = (RETRIES.pauses(), 0);
     while !rest.is_empty() {
         connected(&shared.nats).await.map_err(BusError::Unavailable)?;
         // Made before looking: from its making on it is woken, even before it is awaited.
@@ -127,7 +130,7 @@ pub(super) async fn publish(shared: &Shared, messages: &[Message]) -> Result<(),
             // A consumer on another node tells nobody that it has made room.
             tokio::select! {
                 () = made_room => {}
-                () = sleep(pause) => pause = (pause * 2).min(MAX_ROOM_PAUSE),
+                () = sleep(pauses.next_pause()) => {}
             }
             continue;
         }
@@ -143,18 +146,18 @@ pub(super) async fn publish(shared: &Shared, messages: &[Message]) -> Result<(),
         rest.retain(|_| !accepted.next().unwrap_or(false));
         let progress = before - rest.len();
         if progress > 0 {
-            (pause, tries) = (MIN_PAUSE, 0);
+            pauses.reset();
+            tries = 0;
         }
         tries += 1;
         match stop {
             None => end.room = room - progress,
-            Some(Stop::Again) if tries < MAX_TRIES => sleep(MIN_PAUSE.mul_f64(fastrand::f64())).await,
+            Some(Stop::Again) if tries < MAX_TRIES => sleep(AGAIN_PAUSE.mul_f64(fastrand::f64())).await,
             Some(Stop::Again) => return Err(BusError::Unavailable("others keep publishing".to_owned())),
             Some(Stop::NoStream) if tries < MAX_STREAM_TRIES => {
                 make(shared).await?;
                 // One that was there all the time has no leader now.
-                sleep(pause).await;
-                pause = (pause * 2).min(MAX_ROOM_PAUSE);
+                sleep(pauses.next_pause()).await;
             }
             Some(Stop::NoStream) => {
                 let why = format!("the stream {} does not take anything: it has no leader", shared.stream);
