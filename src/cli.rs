@@ -19,7 +19,7 @@ pub mod operator;
 pub mod probe;
 mod projections;
 
-pub use log_tools::{CopyCall, VerifyCall};
+pub use log_tools::{CopyArgs, VerifyArgs};
 
 /// How long `ordersystem health` and `ordersystem dead-letters` wait for the answer, unless told otherwise, in milliseconds.
 const HEALTH_TIMEOUT_MS: &str = "2000";
@@ -52,9 +52,9 @@ pub enum Invocation {
         target: PathBuf,
     },
     /// Copy a log into another store.
-    Copy(CopyCall),
+    Copy(CopyArgs),
     /// Audit a log, or compare two.
-    Verify(VerifyCall),
+    Verify(VerifyArgs),
     /// Print the effective configuration.
     PrintConfig(Box<Config>),
 }
@@ -208,7 +208,7 @@ fn setting_args() -> Vec<Arg> {
 fn setting_arg(setting: &'static Setting) -> Arg {
     let arg = Arg::new(setting.key).long(setting.key).help(help(setting));
     let arg = match setting.kind {
-        Kind::Switch => return arg.action(ArgAction::SetTrue),
+        Kind::Flag => return arg.action(ArgAction::SetTrue),
         Kind::Choice(_) => arg.value_name("NAME"),
         // So that -1 gets our error with the range instead of "unexpected argument".
         Kind::Integer { .. } => arg.value_name("N").allow_negative_numbers(true),
@@ -234,7 +234,7 @@ fn help(setting: &Setting) -> String {
 
 fn flags(matches: &ArgMatches) -> FlagValues {
     let value_of = |setting: &Setting| match setting.kind {
-        Kind::Switch => matches.get_flag(setting.key).then(|| OsString::from("true")),
+        Kind::Flag => matches.get_flag(setting.key).then(|| OsString::from("true")),
         _ => matches.get_one::<OsString>(setting.key).cloned(),
     };
     FlagValues {

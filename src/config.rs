@@ -21,7 +21,7 @@ use std::fmt;
 
 pub use crate::telemetry::{LogConfig, LogFormat};
 pub use error::ConfigError;
-pub use log_address::{LogAddress, NamedLog};
+pub use log_address::{LogAddress, LogRef};
 pub use secrets::SecretFiles;
 pub use settings::SETTINGS;
 pub use sources::{ENV_PREFIX, FlagValues, Source, env_name};
@@ -35,7 +35,7 @@ use values::Values;
 
 /// One row of `ordersystem config`: a setting as it is in effect, secrets hidden.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Effective {
+pub struct EffectiveSetting {
     /// The name of the setting, as its flag spells it.
     pub key: &'static str,
     /// The value as TOML, secrets hidden; `None` for an optional setting that is not set.
@@ -44,7 +44,7 @@ pub struct Effective {
     pub source: Source,
 }
 
-impl fmt::Display for Effective {
+impl fmt::Display for EffectiveSetting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let key = settings::file_key(self.key);
         match &self.value {

@@ -165,7 +165,7 @@ impl IdGenerator {
 
     /// A generator that issues nothing until [`IdGenerator::rebase`] has said as which node, and its mark was moved.
     #[must_use]
-    pub fn unclaimed(node: NodeIdentity, clock: Arc<dyn Clock>, mark: Box<dyn HighWaterMark>) -> Self {
+    pub fn without_worker_id(node: NodeIdentity, clock: Arc<dyn Clock>, mark: Box<dyn HighWaterMark>) -> Self {
         Self::starting_at(0, node, clock, Some(Mutex::new(mark)))
     }
 

@@ -3,7 +3,7 @@
 use std::{io::Write, process::ExitCode};
 
 use ordersystem::{
-    cli::{self, CliError, CopyCall, Invocation, VerifyCall},
+    cli::{self, CliError, CopyArgs, Invocation, VerifyArgs},
     config::{Config, LogConfig, LogFormat},
     node::{self, App, StartError},
     private_files, telemetry,
@@ -71,12 +71,12 @@ async fn serve(config: &Config) -> Result<(), StartError> {
     Ok(())
 }
 
-async fn copy(call: &CopyCall) -> Result<(), StartError> {
+async fn copy(call: &CopyArgs) -> Result<(), StartError> {
     log_of_a_tool()?;
     node::copy(call, &stop_on_signals()?).await
 }
 
-async fn verify(call: &VerifyCall) -> Result<bool, StartError> {
+async fn verify(call: &VerifyArgs) -> Result<bool, StartError> {
     log_of_a_tool()?;
     node::verify(call).await
 }

@@ -6,8 +6,8 @@ use metrics::Counter;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::{
-    AppError, LoadedOrder,
-    order_repository::{MAX_LOADS, Orders, Until, does_not_last, pause_before_reload},
+    AppError, VersionedOrder,
+    order_repository::{AsOf, MAX_LOADS, OrderRepository, does_not_last, pause_before_reload},
     pipeline::Operation,
 };
 use crate::{
@@ -55,13 +55,13 @@ pub struct OrderRequest {
 }
 
 /// The order as the command has left it.
-pub type CommandReply = Arc<LoadedOrder>;
+pub type CommandReply = Arc<VersionedOrder>;
 
 /// Runs commands.
 #[derive(Debug)]
 pub struct CommandHandler {
     store: Arc<dyn EventStore>,
-    orders: Arc<Orders>,
+    orders: Arc<OrderRepository>,
     ids: Arc<IdGenerator>,
     clock: Arc<dyn Clock>,
     conflicts: Counter,
@@ -85,7 +85,12 @@ impl OrderRequest {
 impl CommandHandler {
     /// A handler that writes to `store` and keeps what it folds in `orders`.
     #[must_use]
-    pub fn new(store: Arc<dyn EventStore>, orders: Arc<Orders>, ids: Arc<IdGenerator>, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(
+        store: Arc<dyn EventStore>,
+        orders: Arc<OrderRepository>,
+        ids: Arc<IdGenerator>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         Self {
             store,
             orders,
@@ -105,13 +110,13 @@ impl CommandHandler {
         let connection = self.orders.connection();
         let outcome = match request.order_id {
             Some(order_id) => {
-                let attempt = Attempt { key, command: OrderCommand { order_id, at, action }, actor };
-                self.run(&attempt, request_id, expected).await
+                let prepared = PreparedCommand { key, command: OrderCommand { order_id, at, action }, actor };
+                self.run(&prepared, request_id, expected).await
             }
             None => {
                 let order_id = self.new_order_id(0).await?;
-                let attempt = Attempt { key, command: OrderCommand { order_id, at, action }, actor };
-                self.create(attempt, request_id, expected).await
+                let prepared = PreparedCommand { key, command: OrderCommand { order_id, at, action }, actor };
+                self.create(prepared, request_id, expected).await
             }
         };
         if let Err(AppError::RequestReused(_)) = outcome {
@@ -125,26 +130,26 @@ impl CommandHandler {
     /// clock that was set back, nothing has been written under it, and another one does as well.
     async fn create(
         &self,
-        mut attempt: Attempt,
+        mut prepared: PreparedCommand,
         request_id: Option<&RequestId>,
         expected: Option<Revision>,
     ) -> Result<CommandReply, AppError> {
         for tries in 1..=MAX_NEW_IDS {
             let connection = self.orders.connection();
-            let decided = match decide_expecting(None, &attempt.command, expected) {
+            let decided = match decide_expecting(None, &prepared.command, expected) {
                 Ok(events) => events,
                 Err(refusal) => {
-                    let first = self.refuse(&attempt, None, connection, refusal).await?;
+                    let first = self.replay_or_reject(&prepared, None, connection, refusal).await?;
                     return first.ok_or_else(|| AppError::unavailable("the id of the new order is being taken"));
                 }
             };
-            match self.append(attempt.commit(None, &decided, request_id)).await {
-                Ok(appended) if appended.replayed => return self.replay(&attempt, connection, appended).await,
+            match self.append(prepared.commit(None, &decided, request_id)).await {
+                Ok(appended) if appended.replayed => return self.replay(&prepared, connection, appended).await,
                 Ok(appended) => return self.accept(None, &decided, appended),
                 Err(AppendError::Conflict { .. }) => {
                     self.taken_ids.increment(1);
-                    tracing::warn!(order_id = %attempt.command.order_id, tries, "the id of a new order is taken");
-                    attempt.command.order_id = self.new_order_id(tries).await?;
+                    tracing::warn!(order_id = %prepared.command.order_id, tries, "the id of a new order is taken");
+                    prepared.command.order_id = self.new_order_id(tries).await?;
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -169,11 +174,11 @@ impl CommandHandler {
     /// Decides and appends until the append's condition holds, a bounded number of times.
     async fn run(
         &self,
-        attempt: &Attempt,
+        prepared: &PreparedCommand,
         request_id: Option<&RequestId>,
         expected: Option<Revision>,
     ) -> Result<CommandReply, AppError> {
-        let id = attempt.command.order_id;
+        let id = prepared.command.order_id;
         // The caches may lag behind other nodes: good enough to append on, not good enough to refuse on.
         let mut current = self.orders.cached(id);
         if current.is_none() {
@@ -187,13 +192,13 @@ impl CommandHandler {
                 current = self.orders.load(id).await?;
                 is_fresh = true;
             }
-            let decided = match decide_expecting(current.as_deref(), &attempt.command, expected) {
+            let decided = match decide_expecting(current.as_deref(), &prepared.command, expected) {
                 Ok(events) => events,
                 Err(_) if !is_fresh => {
                     current = None;
                     continue;
                 }
-                Err(refusal) => match self.refuse(attempt, current.as_deref(), loaded_on, refusal).await? {
+                Err(refusal) => match self.replay_or_reject(prepared, current.as_deref(), loaded_on, refusal).await? {
                     Some(first) => return Ok(first),
                     None => {
                         // What it was decided on is not the newest: a server of the store is behind.
@@ -203,10 +208,10 @@ impl CommandHandler {
                     }
                 },
             };
-            let commit = attempt.commit(current.as_deref(), &decided, request_id);
+            let commit = prepared.commit(current.as_deref(), &decided, request_id);
             let connection = self.orders.connection();
             match self.append(commit).await {
-                Ok(appended) if appended.replayed => return self.replay(attempt, connection, appended).await,
+                Ok(appended) if appended.replayed => return self.replay(prepared, connection, appended).await,
                 Ok(appended) => return self.accept(current.as_deref(), &decided, appended),
                 Err(AppendError::Conflict { .. }) => {
                     self.conflicts.increment(1);
@@ -230,7 +235,7 @@ impl CommandHandler {
     /// The append is done: folds the new events into the order and keeps it.
     fn accept(
         &self,
-        before: Option<&LoadedOrder>,
+        before: Option<&VersionedOrder>,
         events: &[OrderEvent],
         appended: Appended,
     ) -> Result<CommandReply, AppError> {
@@ -239,26 +244,26 @@ impl CommandHandler {
             order = Some(evolve(order.as_ref(), event)?);
         }
         let order = order.ok_or_else(|| AppError::Corrupt("a command without events".into()))?;
-        let reply = Arc::new(LoadedOrder { order, position: appended.position });
+        let reply = Arc::new(VersionedOrder { order, position: appended.position });
         self.orders.keep(&reply);
         Ok(reply)
     }
 
     /// The rules refuse the command, unless it is the retry of one that they allowed: then the first answer stands. `None`: what they were asked
     /// of, which was loaded on the connection `loaded_on`, is not the newest, so that nothing is refused.
-    async fn refuse(
+    async fn replay_or_reject(
         &self,
-        attempt: &Attempt,
-        current: Option<&LoadedOrder>,
+        prepared: &PreparedCommand,
+        current: Option<&VersionedOrder>,
         loaded_on: u64,
         refusal: AppError,
     ) -> Result<Option<CommandReply>, AppError> {
-        let stream = StreamId(attempt.command.order_id.get());
+        let stream = StreamId(prepared.command.order_id.get());
         let connection = self.orders.connection();
-        if let Some(key) = &attempt.key
+        if let Some(key) = &prepared.key
             && let Some(appended) = self.store.find_request(stream, key).await?
         {
-            return self.replay(attempt, connection, appended).await.map(Some);
+            return self.replay(prepared, connection, appended).await.map(Some);
         }
         let revision = current.map_or(0, |loaded| loaded.order.revision);
         if !self.store.confirms(stream, revision).await? || self.orders.connection() != loaded_on {
@@ -272,14 +277,19 @@ impl CommandHandler {
     ///
     /// A request that is known and whose events are not there is damage only where one connection shows both: between two, the store may have
     /// failed over to a log that has neither.
-    async fn replay(&self, attempt: &Attempt, connection: u64, first: Appended) -> Result<CommandReply, AppError> {
+    async fn replay(
+        &self,
+        prepared: &PreparedCommand,
+        connection: u64,
+        first: Appended,
+    ) -> Result<CommandReply, AppError> {
         self.replays.increment(1);
-        let stream = StreamId(attempt.command.order_id.get());
+        let stream = StreamId(prepared.command.order_id.get());
         let (mut connection, mut first, mut doubted_on) = (connection, first, None);
         for _ in 0..MAX_LOADS {
             let id = OrderId::new(first.stream.0).map_err(|_| AppError::Corrupt("order id of a stream".into()))?;
             let known = (first.last_revision, first.position);
-            let then = self.orders.fold_known(id, Until::Revision(first.last_revision), known).await?;
+            let then = self.orders.fold_known(id, AsOf::Revision(first.last_revision), known).await?;
             let now = self.orders.connection();
             if now == connection {
                 match then {
@@ -291,7 +301,7 @@ impl CommandHandler {
                 }
             }
             connection = now;
-            let Some(key) = &attempt.key else { break };
+            let Some(key) = &prepared.key else { break };
             first = self.store.find_request(stream, key).await?.ok_or_else(|| {
                 AppError::unavailable("the log that knew this request has been replaced by one that does not")
             })?;
@@ -301,14 +311,14 @@ impl CommandHandler {
 }
 
 /// A command with its idempotency key, prepared once: what every try of it shares.
-struct Attempt {
+struct PreparedCommand {
     key: Option<RequestKey>,
     command: OrderCommand,
     actor: Option<Actor>,
 }
 
-impl Attempt {
-    fn commit(&self, before: Option<&LoadedOrder>, events: &[OrderEvent], request_id: Option<&RequestId>) -> Commit {
+impl PreparedCommand {
+    fn commit(&self, before: Option<&VersionedOrder>, events: &[OrderEvent], request_id: Option<&RequestId>) -> Commit {
         let (last, expected) = before.map_or((0, ExpectedRevision::NoStream), |loaded| {
             let revision = loaded.order.revision;
             (revision, ExpectedRevision::After { revision, position: loaded.position })
@@ -328,7 +338,7 @@ impl Attempt {
 }
 
 fn decide_expecting(
-    current: Option<&LoadedOrder>,
+    current: Option<&VersionedOrder>,
     command: &OrderCommand,
     expected: Option<Revision>,
 ) -> Result<Vec<OrderEvent>, AppError> {

@@ -28,7 +28,7 @@ pub enum AppError {
         known: Vec<String>,
     },
     /// The order has not got as far as the revision or time that was asked for.
-    NotYetThen(OrderId),
+    RevisionNotReached(OrderId),
     /// A history was asked for from behind the end of the order: the event before it, which the reader must have seen, is not there.
     HistoryEndsBefore {
         /// The order.
@@ -71,7 +71,7 @@ pub enum AppError {
     /// The answer was not there in time. A command may or may not have taken effect.
     DeadlineExceeded,
     /// The read model did not reach the position in time.
-    NotFreshInTime(Position),
+    ConsistencyTimeout(Position),
     /// The node is shutting down; another one, or this one soon, will answer.
     ShuttingDown,
     /// The store does not know whether the command took effect.
@@ -129,7 +129,7 @@ impl AppError {
         matches!(
             self,
             Self::OrderNotFound(_)
-                | Self::NotYetThen(_)
+                | Self::RevisionNotReached(_)
                 | Self::HistoryEndsBefore { .. }
                 | Self::IllegalTransition { .. }
                 | Self::RevisionConflict { .. }
@@ -161,7 +161,7 @@ impl fmt::Display for AppError {
             Self::UnknownHandler { name, known } => {
                 write!(f, "there is no handler {name:?} here, but {}", known.join(", "))
             }
-            Self::NotYetThen(id) => write!(f, "order {id} did not exist at that revision or time"),
+            Self::RevisionNotReached(id) => write!(f, "order {id} did not exist at that revision or time"),
             Self::HistoryEndsBefore { order_id, from, actual } => {
                 write!(f, "order {order_id} is at revision {actual}: its history cannot go on with revision {from}")
             }
@@ -177,7 +177,7 @@ impl fmt::Display for AppError {
             Self::TooManyStreams => f.write_str("as many streams of events are open as may be, on the node or on this connection"),
             Self::ReadersBehind => f.write_str("what was sent has not been read in time, or as much waits to be read as may: resume after the last cursor"),
             Self::DeadlineExceeded => f.write_str("the deadline passed before the answer was there"),
-            Self::NotFreshInTime(_) => f.write_str("the read model was not as fresh as asked for in time"),
+            Self::ConsistencyTimeout(_) => f.write_str("the read model was not as fresh as asked for in time"),
             Self::ShuttingDown => f.write_str("the node is shutting down"),
             Self::OutcomeUnknown(why) => write!(f, "it is not known whether the command took effect: {why}"),
             Self::StoreFull(why) => write!(f, "the event store is full: {why}"),

@@ -3,7 +3,7 @@
 use std::{future::Future, sync::Arc};
 
 use super::{
-    AppError, LoadedOrder,
+    AppError, VersionedOrder,
     command_handler::{CommandHandler, CommandReply, OrderRequest},
     ids::IdHandler,
     pipeline::{Operation, Pipeline},
@@ -44,7 +44,7 @@ impl Mediator {
     ///
     /// # Errors
     /// [`AppError`].
-    pub fn get_order(&self, query: GetOrder) -> impl Future<Output = Result<Arc<LoadedOrder>, AppError>> + Send {
+    pub fn get_order(&self, query: GetOrder) -> impl Future<Output = Result<Arc<VersionedOrder>, AppError>> + Send {
         self.run(Operation::GetOrder, self.shared.queries.get_order(query))
     }
 
@@ -55,7 +55,7 @@ impl Mediator {
     pub fn batch_get_orders(
         &self,
         query: BatchGetOrders,
-    ) -> impl Future<Output = Result<Vec<Option<Arc<LoadedOrder>>>, AppError>> + Send {
+    ) -> impl Future<Output = Result<Vec<Option<Arc<VersionedOrder>>>, AppError>> + Send {
         self.run(Operation::BatchGetOrders, self.shared.queries.batch_get_orders(query))
     }
 

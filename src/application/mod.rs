@@ -27,4 +27,4 @@ pub use command_handler::{CommandReply, OrderRequest};
 pub use consistency::Consistency;
 pub use error::AppError;
 pub use mediator::Mediator;
-pub use order_repository::LoadedOrder;
+pub use order_repository::VersionedOrder;

@@ -7,7 +7,7 @@ use quick_cache::{
     sync::{Cache, DefaultLifecycle, EntryAction, EntryResult},
 };
 
-use super::order_repository::LoadedOrder;
+use super::order_repository::VersionedOrder;
 use crate::{
     domain::order::{Item, Order},
     ports::event_store::Revision,
@@ -37,7 +37,7 @@ pub(super) struct OrderCache(Cache<u64, Kept, KeptWeighter>);
 
 #[derive(Clone, Debug)]
 struct Kept {
-    loaded: Arc<LoadedOrder>,
+    loaded: Arc<VersionedOrder>,
     bytes: usize,
 }
 
@@ -71,12 +71,12 @@ impl OrderCache {
         Self(Cache::with_options(options, weighter, DefaultHashBuilder::default(), DefaultLifecycle::default()))
     }
 
-    pub fn get(&self, id: u64) -> Option<Arc<LoadedOrder>> {
+    pub fn get(&self, id: u64) -> Option<Arc<VersionedOrder>> {
         self.0.get(&id).map(|kept| kept.loaded)
     }
 
     /// Keeps an order unless a newer state of it is there. Of one that has become too large nothing is kept.
-    pub fn keep(&self, loaded: &Arc<LoadedOrder>) {
+    pub fn keep(&self, loaded: &Arc<VersionedOrder>) {
         let key = loaded.order.id.get();
         let bytes = bytes_of(&loaded.order);
         if bytes > MAX_KEPT_BYTES {
@@ -123,7 +123,7 @@ fn bytes_of(order: &Order) -> usize {
     let payment = order.payment.as_ref();
     let shipment = order.shipment.as_ref();
     ENTRY_BYTES
-        + size_of::<LoadedOrder>()
+        + size_of::<VersionedOrder>()
         + lines.sum::<usize>()
         + text_bytes(Some(&order.customer_id))
         + text_bytes(order.shipping_address.as_ref())
@@ -155,7 +155,7 @@ mod tests {
 
     const MIB: usize = 1024 * 1024;
 
-    fn order(id: u64, items: usize) -> Arc<LoadedOrder> {
+    fn order(id: u64, items: usize) -> Arc<VersionedOrder> {
         let price = Money::from_minor(100, Currency::parse("USD").unwrap()).unwrap();
         let (product_id, quantity) = (Text::parse("product").unwrap(), Quantity::new(1).unwrap());
         let name = Some(Text::parse(&"n".repeat(100)).unwrap());
@@ -166,10 +166,10 @@ mod tests {
             at: Timestamp::from_micros(0),
             change: Change::Created { items: Items::new(vec![item; items]).unwrap(), shipping_address: None },
         };
-        Arc::new(LoadedOrder { order: evolve(None, &event).unwrap(), position: Position(1) })
+        Arc::new(VersionedOrder { order: evolve(None, &event).unwrap(), position: Position(1) })
     }
 
-    fn kept(cache: &OrderCache, ids: std::ops::RangeInclusive<u64>) -> Vec<Arc<LoadedOrder>> {
+    fn kept(cache: &OrderCache, ids: std::ops::RangeInclusive<u64>) -> Vec<Arc<VersionedOrder>> {
         ids.filter_map(|id| cache.get(id)).collect()
     }
 
@@ -204,7 +204,7 @@ mod tests {
         assert!(cache.get(1).is_none());
         cache.keep(&order(2, 10));
         assert!(cache.get(2).is_some());
-        let mut grown = LoadedOrder::clone(&order(2, 1_000));
+        let mut grown = VersionedOrder::clone(&order(2, 1_000));
         grown.order.revision = 2;
         cache.keep(&Arc::new(grown));
         assert!(cache.get(2).is_none());

@@ -34,7 +34,7 @@ const MAX_FOLDS: usize = 16;
 
 /// An order together with the place of its last event in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LoadedOrder {
+pub struct VersionedOrder {
     /// The order.
     pub order: Order,
     /// Where its last event stands.
@@ -43,9 +43,9 @@ pub struct LoadedOrder {
 
 /// Up to which event of its history to fold an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Until {
+pub enum AsOf {
     /// The last.
-    Now,
+    Latest,
     /// The one with this revision, inclusive.
     Revision(Revision),
     /// The last one recorded at or before this time.
@@ -55,7 +55,7 @@ pub enum Until {
 /// The orders of the log, folded. The cache is bounded; it may be behind the log, never wrong: whoever writes on its word is
 /// refused by the append's own condition.
 #[derive(Debug)]
-pub struct Orders {
+pub struct OrderRepository {
     store: Arc<dyn EventStore>,
     connections: watch::Receiver<u64>,
     shared: Option<SharedCache>,
@@ -69,7 +69,7 @@ pub struct Orders {
     hit_ratio: Gauge,
 }
 
-impl Orders {
+impl OrderRepository {
     /// Keeps folded orders within `bounds`.
     #[must_use]
     pub fn new(store: Arc<dyn EventStore>, bounds: OrderCacheBounds) -> Self {
@@ -109,12 +109,12 @@ impl Orders {
 
     /// The order as the cache has it.
     #[must_use]
-    pub fn cached(&self, id: OrderId) -> Option<Arc<LoadedOrder>> {
+    pub fn cached(&self, id: OrderId) -> Option<Arc<VersionedOrder>> {
         self.cache.get(id.get())
     }
 
-    /// The order as some node left it in the shared cache: like [`Orders::cached`] it may be behind the log.
-    pub async fn shared(&self, id: OrderId) -> Option<Arc<LoadedOrder>> {
+    /// The order as some node left it in the shared cache: like [`OrderRepository::cached`] it may be behind the log.
+    pub async fn shared(&self, id: OrderId) -> Option<Arc<VersionedOrder>> {
         self.in_shared(id).await.map(Arc::new)
     }
 
@@ -122,10 +122,10 @@ impl Orders {
     ///
     /// # Errors
     /// [`AppError::Unavailable`] or [`AppError::Corrupt`].
-    pub async fn load(&self, id: OrderId) -> Result<Option<Arc<LoadedOrder>>, AppError> {
+    pub async fn load(&self, id: OrderId) -> Result<Option<Arc<VersionedOrder>>, AppError> {
         let known = self.in_shared(id).await;
         let known_revision = known.as_ref().map_or(0, |loaded| loaded.order.revision);
-        let Some(loaded) = self.fold_from(known, id, Until::Now).await? else {
+        let Some(loaded) = self.fold_from(known, id, AsOf::Latest).await? else {
             return Ok(None);
         };
         let loaded = Arc::new(loaded);
@@ -137,11 +137,11 @@ impl Orders {
         Ok(Some(loaded))
     }
 
-    /// The order with everything up to `position`, as [`Orders::load`] may be shown less by a server of the store that is behind.
+    /// The order with everything up to `position`, as [`OrderRepository::load`] may be shown less by a server of the store that is behind.
     ///
     /// # Errors
-    /// As [`Orders::load`]; [`AppError::Unavailable`] if the store goes on showing less.
-    pub async fn load_with(&self, id: OrderId, position: Position) -> Result<Option<Arc<LoadedOrder>>, AppError> {
+    /// As [`OrderRepository::load`]; [`AppError::Unavailable`] if the store goes on showing less.
+    pub async fn load_with(&self, id: OrderId, position: Position) -> Result<Option<Arc<VersionedOrder>>, AppError> {
         let mut loaded = self.load(id).await?;
         for tries in 0..MAX_LOADS {
             if self.has(id, loaded.as_deref(), position).await? {
@@ -156,8 +156,8 @@ impl Orders {
     /// The order with everything that was acknowledged before this call, anywhere.
     ///
     /// # Errors
-    /// As [`Orders::load_with`].
-    pub async fn load_confirmed(&self, id: OrderId) -> Result<Option<Arc<LoadedOrder>>, AppError> {
+    /// As [`OrderRepository::load_with`].
+    pub async fn load_confirmed(&self, id: OrderId) -> Result<Option<Arc<VersionedOrder>>, AppError> {
         let confirmed = async { Ok(self.store.confirmed().await?) };
         let (position, loaded) = tokio::try_join!(confirmed, self.load(id))?;
         if self.has(id, loaded.as_deref(), position).await? {
@@ -167,13 +167,13 @@ impl Orders {
     }
 
     /// Whether what was loaded has everything up to `position`.
-    async fn has(&self, id: OrderId, loaded: Option<&LoadedOrder>, position: Position) -> Result<bool, AppError> {
+    async fn has(&self, id: OrderId, loaded: Option<&VersionedOrder>, position: Position) -> Result<bool, AppError> {
         let (revision, at) = loaded.map_or((0, Position(0)), |loaded| (loaded.order.revision, loaded.position));
         Ok(at >= position || self.store.contains(StreamId(id.get()), revision, position).await?)
     }
 
     /// Puts an order into the caches unless a newer one is there.
-    pub fn keep(&self, loaded: &Arc<LoadedOrder>) {
+    pub fn keep(&self, loaded: &Arc<VersionedOrder>) {
         self.keep_here(loaded);
         if let (Some(shared), Some(log)) = (&self.shared, self.store.log_id()) {
             shared.put(log, loaded);
@@ -181,11 +181,11 @@ impl Orders {
     }
 
     /// Nothing is shared before it is known which log it is of.
-    async fn in_shared(&self, id: OrderId) -> Option<LoadedOrder> {
+    async fn in_shared(&self, id: OrderId) -> Option<VersionedOrder> {
         self.shared.as_ref()?.get(self.store.log_id()?, id).await
     }
 
-    fn keep_here(&self, loaded: &Arc<LoadedOrder>) {
+    fn keep_here(&self, loaded: &Arc<VersionedOrder>) {
         let key = loaded.order.id.get();
         self.cache.keep(loaded);
         // Read before another node's write, and kept only after the log has shown that write: nothing else would end its life.
@@ -198,20 +198,20 @@ impl Orders {
     ///
     /// # Errors
     /// [`AppError::Unavailable`] or [`AppError::Corrupt`].
-    pub async fn fold(&self, id: OrderId, until: Until) -> Result<Option<LoadedOrder>, AppError> {
+    pub async fn fold(&self, id: OrderId, until: AsOf) -> Result<Option<VersionedOrder>, AppError> {
         self.fold_from(None, id, until).await
     }
 
     /// The same of an order of which it is known that it has got as far as `known`.
     ///
     /// # Errors
-    /// As [`Orders::fold`]; [`AppError::Unavailable`] if the store goes on showing less.
+    /// As [`OrderRepository::fold`]; [`AppError::Unavailable`] if the store goes on showing less.
     pub async fn fold_known(
         &self,
         id: OrderId,
-        until: Until,
+        until: AsOf,
         known: (Revision, Position),
-    ) -> Result<Option<LoadedOrder>, AppError> {
+    ) -> Result<Option<VersionedOrder>, AppError> {
         let (revision, position) = known;
         for tries in 0..MAX_LOADS {
             let mut shown = 0;
@@ -227,10 +227,10 @@ impl Orders {
 
     async fn fold_from(
         &self,
-        folded: Option<LoadedOrder>,
+        folded: Option<VersionedOrder>,
         id: OrderId,
-        until: Until,
-    ) -> Result<Option<LoadedOrder>, AppError> {
+        until: AsOf,
+    ) -> Result<Option<VersionedOrder>, AppError> {
         self.fold_showing(folded, id, until, &mut 0).await
     }
 
@@ -238,11 +238,11 @@ impl Orders {
     /// and make no sense together.
     async fn fold_showing(
         &self,
-        mut folded: Option<LoadedOrder>,
+        mut folded: Option<VersionedOrder>,
         id: OrderId,
-        until: Until,
+        until: AsOf,
         shown: &mut Revision,
-    ) -> Result<Option<LoadedOrder>, AppError> {
+    ) -> Result<Option<VersionedOrder>, AppError> {
         for _ in 0..MAX_FOLDS {
             let connection = self.connection();
             let outcome = self.fold_once(folded.take(), id, until, shown).await;
@@ -256,11 +256,11 @@ impl Orders {
 
     async fn fold_once(
         &self,
-        mut folded: Option<LoadedOrder>,
+        mut folded: Option<VersionedOrder>,
         id: OrderId,
-        until: Until,
+        until: AsOf,
         shown: &mut Revision,
-    ) -> Result<Option<LoadedOrder>, AppError> {
+    ) -> Result<Option<VersionedOrder>, AppError> {
         let stream = StreamId(id.get());
         if let Some(known) = &folded {
             let last =
@@ -293,7 +293,7 @@ impl Orders {
 }
 
 /// Where other nodes write too, what they write ends the life of older cached orders.
-impl LogWatcher for Orders {
+impl LogWatcher for OrderRepository {
     fn saw(&self, events: &[StoredEvent]) {
         let seen = self.seen.get_or_init(|| Cache::new(self.max_seen));
         for event in events {
@@ -311,7 +311,7 @@ impl LogWatcher for Orders {
 }
 
 /// Whether `event` is the last one that `loaded` was folded from.
-fn ends_with(loaded: &LoadedOrder, event: &StoredEvent) -> Result<bool, AppError> {
+fn ends_with(loaded: &VersionedOrder, event: &StoredEvent) -> Result<bool, AppError> {
     Ok(event.position == loaded.position && codec::decode(&event.payload)?.at == loaded.order.updated_at)
 }
 
@@ -331,12 +331,16 @@ pub(super) async fn pause_before_reload(tries: u32) {
 }
 
 /// One event further, or `None` if the event lies past the point wanted.
-fn step(before: Option<&LoadedOrder>, stored: &StoredEvent, until: Until) -> Result<Option<LoadedOrder>, AppError> {
-    if matches!(until, Until::Revision(last) if stored.revision > last) {
+fn step(
+    before: Option<&VersionedOrder>,
+    stored: &StoredEvent,
+    until: AsOf,
+) -> Result<Option<VersionedOrder>, AppError> {
+    if matches!(until, AsOf::Revision(last) if stored.revision > last) {
         return Ok(None);
     }
     let event = codec::decode(&stored.payload)?;
-    if matches!(until, Until::Time(last) if event.at > last) {
+    if matches!(until, AsOf::Time(last) if event.at > last) {
         return Ok(None);
     }
     let order = evolve(before.map(|loaded| &loaded.order), &event)?;
@@ -346,7 +350,7 @@ fn step(before: Option<&LoadedOrder>, stored: &StoredEvent, until: Until) -> Res
             stored.revision, stored.stream
         )));
     }
-    Ok(Some(LoadedOrder { order, position: stored.position }))
+    Ok(Some(VersionedOrder { order, position: stored.position }))
 }
 
 #[cfg(test)]
@@ -363,7 +367,7 @@ mod tests {
         },
     };
 
-    fn placed(id: OrderId) -> Arc<LoadedOrder> {
+    fn placed(id: OrderId) -> Arc<VersionedOrder> {
         let price = Money::from_minor(100, Currency::parse("USD").unwrap()).unwrap();
         let (product_id, quantity) = (Text::parse("p").unwrap(), Quantity::new(1).unwrap());
         let items = Items::new(vec![Item { product_id, name: None, quantity, unit_price: price }]).unwrap();
@@ -373,13 +377,15 @@ mod tests {
             at: Timestamp::from_micros(0),
             change: Change::Created { items, shipping_address: None },
         };
-        Arc::new(LoadedOrder { order: evolve(None, &event).unwrap(), position: Position(1) })
+        Arc::new(VersionedOrder { order: evolve(None, &event).unwrap(), position: Position(1) })
     }
 
     #[test]
     fn an_order_read_before_a_write_that_the_log_has_shown_since_is_not_kept() {
-        let orders =
-            Orders::new(Arc::new(MemoryEventStore::default()), OrderCacheBounds { orders: 100, bytes: 1 << 24 });
+        let orders = OrderRepository::new(
+            Arc::new(MemoryEventStore::default()),
+            OrderCacheBounds { orders: 100, bytes: 1 << 24 },
+        );
         let id = OrderId::new(7).unwrap();
         orders.keep(&placed(id));
         assert!(orders.cached(id).is_some());

@@ -5,9 +5,9 @@ use std::{sync::Arc, time::Duration};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{
-    AppError, Consistency, LoadedOrder,
+    AppError, Consistency, VersionedOrder,
     admission::aside,
-    order_repository::{Orders, Until},
+    order_repository::{AsOf, OrderRepository},
     permits::Permits,
 };
 use crate::{
@@ -23,7 +23,7 @@ use crate::{
 #[derive(Debug)]
 pub struct QueryHandler {
     store: Arc<dyn EventStore>,
-    orders: Arc<Orders>,
+    orders: Arc<OrderRepository>,
     read_model: Arc<dyn ReadModel>,
     progress: ProjectionProgress,
     permits: Arc<Permits>,
@@ -35,7 +35,7 @@ pub struct GetOrder {
     /// The order.
     pub order_id: OrderId,
     /// Which moment of its history.
-    pub until: Until,
+    pub until: AsOf,
     /// How fresh.
     pub consistency: Consistency,
 }
@@ -74,8 +74,8 @@ pub struct Projected<T> {
     pub position: Position,
 }
 
-fn reached(order: &LoadedOrder, until: Until) -> bool {
-    !matches!(until, Until::Revision(wanted) if order.order.revision < wanted)
+fn reached(order: &VersionedOrder, until: AsOf) -> bool {
+    !matches!(until, AsOf::Revision(wanted) if order.order.revision < wanted)
 }
 
 /// How long a query waits for freshness at the most; the deadline of the call ends the wait earlier.
@@ -94,7 +94,7 @@ impl QueryHandler {
     #[must_use]
     pub fn new(
         store: Arc<dyn EventStore>,
-        orders: Arc<Orders>,
+        orders: Arc<OrderRepository>,
         read_model: Arc<dyn ReadModel>,
         progress: ProjectionProgress,
         permits: Arc<Permits>,
@@ -102,12 +102,12 @@ impl QueryHandler {
         Self { store, orders, read_model, progress, permits }
     }
 
-    pub(super) async fn get_order(&self, query: GetOrder) -> Result<Arc<LoadedOrder>, AppError> {
+    pub(super) async fn get_order(&self, query: GetOrder) -> Result<Arc<VersionedOrder>, AppError> {
         let GetOrder { order_id, until, consistency } = query;
         let read = || async move {
             aside(self.check_reachable(consistency)).await?;
             match until {
-                Until::Now => self.current(order_id, consistency).await?.ok_or(AppError::OrderNotFound(order_id)),
+                AsOf::Latest => self.current(order_id, consistency).await?.ok_or(AppError::OrderNotFound(order_id)),
                 then => self.then(order_id, then, consistency).await,
             }
         };
@@ -117,7 +117,7 @@ impl QueryHandler {
     pub(super) async fn batch_get_orders(
         &self,
         query: BatchGetOrders,
-    ) -> Result<Vec<Option<Arc<LoadedOrder>>>, AppError> {
+    ) -> Result<Vec<Option<Arc<VersionedOrder>>>, AppError> {
         let (order_ids, consistency) = (&query.order_ids, query.consistency);
         let read = || async move {
             aside(self.check_reachable(consistency)).await?;
@@ -182,7 +182,7 @@ impl QueryHandler {
     }
 
     /// The order as it is now: from the cache unless that has to be fresher than the cache can promise.
-    async fn current(&self, id: OrderId, consistency: Consistency) -> Result<Option<Arc<LoadedOrder>>, AppError> {
+    async fn current(&self, id: OrderId, consistency: Consistency) -> Result<Option<Arc<VersionedOrder>>, AppError> {
         if consistency == Consistency::Eventual
             && let Some(cached) = self.orders.cached(id)
         {
@@ -196,10 +196,10 @@ impl QueryHandler {
     }
 
     /// The order as it was at a moment of its history.
-    async fn then(&self, id: OrderId, then: Until, consistency: Consistency) -> Result<Arc<LoadedOrder>, AppError> {
+    async fn then(&self, id: OrderId, then: AsOf, consistency: Consistency) -> Result<Arc<VersionedOrder>, AppError> {
         let mut order = self.orders.fold(id, then).await?;
         // A revision stays what it is. Whatever else was found may be for want of later events.
-        let is_settled = |order: &LoadedOrder| matches!(then, Until::Revision(_)) && reached(order, then);
+        let is_settled = |order: &VersionedOrder| matches!(then, AsOf::Revision(_)) && reached(order, then);
         let mut exists = order.is_some();
         let is_enough = match consistency {
             Consistency::Eventual => order.is_some(),
@@ -214,7 +214,7 @@ impl QueryHandler {
         }
         match order {
             Some(order) if reached(&order, then) => Ok(Arc::new(order)),
-            _ if exists => Err(AppError::NotYetThen(id)),
+            _ if exists => Err(AppError::RevisionNotReached(id)),
             _ => Err(AppError::OrderNotFound(id)),
         }
     }
@@ -231,13 +231,13 @@ impl QueryHandler {
             while self.store.head().await? < wanted {
                 // A server that is behind may be followed by one that is not, with nothing appended.
                 if let Ok(Err(_)) = tokio::time::timeout(LOOK_AGAIN, wake.changed()).await {
-                    return Err(AppError::NotFreshInTime(wanted));
+                    return Err(AppError::ConsistencyTimeout(wanted));
                 }
             }
             Ok(())
         };
         let reached = tokio::time::timeout(MAX_FRESHNESS_WAIT, reached);
-        self.permits.wait(reached).await?.unwrap_or(Err(AppError::NotFreshInTime(wanted)))
+        self.permits.wait(reached).await?.unwrap_or(Err(AppError::ConsistencyTimeout(wanted)))
     }
 
     /// Waits until the read model is as fresh as wanted, and of the log as it is now.
@@ -262,7 +262,7 @@ impl QueryHandler {
         };
         match self.permits.wait(tokio::time::timeout(longest, fresh)).await? {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(ProjectionEnded)) | Err(_) => Err(AppError::NotFreshInTime(wanted)),
+            Ok(Err(ProjectionEnded)) | Err(_) => Err(AppError::ConsistencyTimeout(wanted)),
         }
     }
 }

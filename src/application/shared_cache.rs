@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use metrics::Counter;
 use tokio::time::timeout;
 
-use super::order_repository::LoadedOrder;
+use super::order_repository::VersionedOrder;
 use crate::{
     circuit_breaker::CircuitBreaker,
     codec::{FOLDED_SCHEMA, decode_folded, encode_folded},
@@ -41,7 +41,7 @@ impl SharedCache {
     }
 
     /// The order as some node left it; `None` if it is not there, or the cache does not answer in time.
-    pub async fn get(&self, log: LogId, id: OrderId) -> Option<LoadedOrder> {
+    pub async fn get(&self, log: LogId, id: OrderId) -> Option<VersionedOrder> {
         let get = async {
             let answer = timeout(GET_TIMEOUT, self.cache.get(key(log, id))).await;
             answer.unwrap_or_else(|_| Err(CacheError("no answer in time".to_owned())))
@@ -60,16 +60,16 @@ impl SharedCache {
     }
 
     /// Leaves an order for other nodes.
-    pub fn put(&self, log: LogId, loaded: &LoadedOrder) {
+    pub fn put(&self, log: LogId, loaded: &VersionedOrder) {
         self.cache.put(key(log, loaded.order.id), encode_folded(&loaded.order, loaded.position.0));
     }
 
     /// What is damaged, or is another order, counts as an error and as not there.
-    fn decode(&self, bytes: &[u8], id: OrderId) -> Option<LoadedOrder> {
+    fn decode(&self, bytes: &[u8], id: OrderId) -> Option<VersionedOrder> {
         match decode_folded(bytes) {
             Ok((order, position)) if order.id == id => {
                 self.hits.increment(1);
-                Some(LoadedOrder { order, position: Position(position) })
+                Some(VersionedOrder { order, position: Position(position) })
             }
             _ => {
                 tracing::warn!(order = %id, "what the shared cache holds is not this order");

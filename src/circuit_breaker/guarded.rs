@@ -16,7 +16,7 @@ use crate::ports::{
         RequestKey, Revision, StoreError, StoredEvent, StreamId, TokenKey, confirmed,
     },
     lease_store::{Lease, LeaseError, LeaseOwner, LeaseStore},
-    message_bus::{AtRisk, BusError, Consumer, DeadLetter, EventId, Message, MessageBus},
+    message_bus::{BusError, Consumer, DeadLetter, EventId, Message, MessageBus, VolatileMessages},
 };
 
 /// An event store behind a circuit breaker.
@@ -64,7 +64,7 @@ impl GuardedStore {
     }
 
     async fn read<T>(&self, call: impl Future<Output = Result<T, StoreError>> + Send) -> Result<T, StoreError> {
-        match self.breaker.call_counting(call, |error| matches!(error, StoreError::Unavailable(_))).await {
+        match self.breaker.call_with(call, |error| matches!(error, StoreError::Unavailable(_))).await {
             Ok(value) => Ok(value),
             Err(BreakerError::Failed(error)) => Err(error),
             Err(BreakerError::Refused(refused)) => Err(unavailable(refused)),
@@ -75,7 +75,7 @@ impl GuardedStore {
         let is_failure = |error: &AppendError| {
             matches!(error, AppendError::OutcomeUnknown(_) | AppendError::Store(StoreError::Unavailable(_)))
         };
-        match self.breaker.call_counting(call, is_failure).await {
+        match self.breaker.call_with(call, is_failure).await {
             Ok(value) => Ok(value),
             Err(BreakerError::Failed(error)) => Err(error),
             Err(BreakerError::Refused(refused)) => Err(unavailable(refused).into()),
@@ -219,7 +219,7 @@ impl GuardedBus {
     }
 
     async fn call<T>(&self, call: impl Future<Output = Result<T, BusError>> + Send) -> Result<T, BusError> {
-        let outcome = self.breaker.call_counting(call, |error| matches!(error, BusError::Unavailable(_))).await;
+        let outcome = self.breaker.call_with(call, |error| matches!(error, BusError::Unavailable(_))).await;
         outcome.map_err(|error| or_refused(error, BusError::Unavailable))
     }
 }
@@ -234,8 +234,8 @@ impl MessageBus for GuardedBus {
         self.call(self.inner.publish(messages)).await
     }
 
-    fn at_risk(&self, consumers: &[String]) -> AtRisk {
-        self.inner.at_risk(consumers)
+    fn oldest_unpersisted(&self, consumers: &[String]) -> VolatileMessages {
+        self.inner.oldest_unpersisted(consumers)
     }
 
     async fn lost_from(&self, consumers: &[String], log: u32, published_to: u64) -> Result<Option<u64>, BusError> {
@@ -292,7 +292,7 @@ impl GuardedLeases {
     }
 
     async fn call<T>(&self, call: impl Future<Output = Result<T, LeaseError>> + Send) -> Result<T, LeaseError> {
-        let outcome = self.breaker.call_counting(call, |error| matches!(error, LeaseError::Unavailable(_))).await;
+        let outcome = self.breaker.call_with(call, |error| matches!(error, LeaseError::Unavailable(_))).await;
         outcome.map_err(|error| or_refused(error, LeaseError::Unavailable))
     }
 }
@@ -335,7 +335,7 @@ impl GuardedCheckpoints {
         call: impl Future<Output = Result<T, CheckpointError>> + Send,
     ) -> Result<T, CheckpointError> {
         let is_failure = |error: &CheckpointError| matches!(error, CheckpointError::Unavailable(_));
-        let outcome = self.breaker.call_counting(call, is_failure).await;
+        let outcome = self.breaker.call_with(call, is_failure).await;
         outcome.map_err(|error| or_refused(error, CheckpointError::Unavailable))
     }
 }

@@ -145,14 +145,14 @@ impl CircuitBreaker {
     /// # Errors
     /// [`BreakerError`].
     pub async fn call<T, E>(&self, call: impl Future<Output = Result<T, E>>) -> Result<T, BreakerError<E>> {
-        self.call_counting(call, |_| true).await
+        self.call_with(call, |_| true).await
     }
 
     /// The same, where only errors for which `is_failure` holds count as failures.
     ///
     /// # Errors
     /// [`BreakerError`].
-    pub async fn call_counting<T, E>(
+    pub async fn call_with<T, E>(
         &self,
         call: impl Future<Output = Result<T, E>>,
         is_failure: impl Fn(&E) -> bool,
@@ -358,7 +358,7 @@ mod tests {
     async fn errors_that_are_no_failures_never_open_it() {
         let breaker = CircuitBreaker::new("test", BreakerOptions::default());
         for _ in 0..100 {
-            let refused = breaker.call_counting(async { Err::<(), _>("conflict") }, |_| false).await;
+            let refused = breaker.call_with(async { Err::<(), _>("conflict") }, |_| false).await;
             assert_eq!(refused, Err(BreakerError::Failed("conflict")));
         }
         assert_eq!(breaker.state(), BreakerState::Closed);

@@ -5,18 +5,18 @@ use std::{ffi::OsString, path::PathBuf};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use super::{CliError, Invocation};
-use crate::config::{LogAddress, NamedLog, NatsAccess, SETTINGS, SecretFiles, env_name};
+use crate::config::{LogAddress, LogRef, NatsAccess, SETTINGS, SecretFiles, env_name};
 
 /// A variable of the environment.
 type Variable = (OsString, OsString);
 
 /// A log that is to be copied.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CopyCall {
+pub struct CopyArgs {
     /// The source.
-    pub from: NamedLog,
+    pub from: LogRef,
     /// The target.
-    pub to: NamedLog,
+    pub to: LogRef,
     /// On how many servers a stream that is made in NATS is kept.
     pub replicas: usize,
     /// Whether to go on as the source grows.
@@ -25,11 +25,11 @@ pub struct CopyCall {
 
 /// A log that is to be audited, or compared with another.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct VerifyCall {
+pub struct VerifyArgs {
     /// The log.
-    pub log: NamedLog,
+    pub log: LogRef,
     /// The one to compare it with.
-    pub other: Option<NamedLog>,
+    pub other: Option<LogRef>,
     /// Whether to print JSON, an object a line.
     pub json: bool,
 }
@@ -111,9 +111,9 @@ fn unusable(key: &str, why: impl std::fmt::Display) -> CliError {
 }
 
 /// Refuses a file with a password that is given for no log.
-fn check_used(matches: &ArgMatches, logs: &[&NamedLog]) -> Result<(), CliError> {
+fn check_used(matches: &ArgMatches, logs: &[&LogRef]) -> Result<(), CliError> {
     for key in SecretFiles::SETTINGS.into_iter().filter(|key| matches.contains_id(key)) {
-        let is_for = |log: &&NamedLog| log.lacks_password_of().is_some_and(|broker| key.starts_with(broker));
+        let is_for = |log: &&LogRef| log.lacks_password_of().is_some_and(|broker| key.starts_with(broker));
         if !logs.iter().any(is_for) {
             return Err(unusable(
                 key,
@@ -136,7 +136,7 @@ pub(super) fn parse_copy(
     let (from, to) = (named(matches, "from", "from-prefix")?, named(matches, "to", "to-prefix")?);
     check_used(matches, &[&from, &to])?;
     let replicas = matches.get_one::<String>("to-replicas").and_then(|text| text.parse().ok()).unwrap_or(1);
-    Ok(Invocation::Copy(CopyCall {
+    Ok(Invocation::Copy(CopyArgs {
         from: with_access(from, &access)?,
         to: with_access(to, &access)?,
         replicas,
@@ -154,17 +154,17 @@ pub(super) fn parse_verify(
     check_used(matches, &[Some(&log), other.as_ref()].into_iter().flatten().collect::<Vec<_>>())?;
     let log = with_access(log, &access)?;
     let other = other.map(|other| with_access(other, &access)).transpose()?;
-    Ok(Invocation::Verify(VerifyCall { log, other, json: matches.get_flag("json") }))
+    Ok(Invocation::Verify(VerifyArgs { log, other, json: matches.get_flag("json") }))
 }
 
-fn named(matches: &ArgMatches, log: &str, prefix: &str) -> Result<NamedLog, CliError> {
+fn named(matches: &ArgMatches, log: &str, prefix: &str) -> Result<LogRef, CliError> {
     let text = matches.get_one::<String>(log).map_or("", String::as_str);
     let address = text.parse::<LogAddress>().map_err(|why| CliError::Usage(format!("{log}: {why}")))?;
     let given = matches.get_one::<String>(prefix).map(String::as_str);
-    NamedLog::new(address, given).map_err(|why| unusable(prefix, why))
+    LogRef::new(address, given).map_err(|why| unusable(prefix, why))
 }
 
-fn with_access(log: NamedLog, access: &Access) -> Result<NamedLog, CliError> {
+fn with_access(log: LogRef, access: &Access) -> Result<LogRef, CliError> {
     let log = log.with_nats_access(&access.nats).with_secrets(&access.secrets);
     log.map_err(|(key, why)| unusable(key, why))
 }

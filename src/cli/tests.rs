@@ -52,10 +52,10 @@ fn settings_work_bare_and_under_serve() {
 fn every_setting_is_a_flag() {
     for setting in SETTINGS {
         let flag = format!("--{}", setting.key);
-        let line = if setting.kind == Kind::Switch { vec![flag] } else { vec![flag, "\u{1}".to_owned()] };
+        let line = if setting.kind == Kind::Flag { vec![flag] } else { vec![flag, "\u{1}".to_owned()] };
         let line: Vec<&str> = line.iter().map(String::as_str).collect();
         match run(&line) {
-            Ok(Invocation::Serve(_)) => assert!(matches!(setting.kind, Kind::Text | Kind::Switch), "{}", setting.key),
+            Ok(Invocation::Serve(_)) => assert!(matches!(setting.kind, Kind::Text | Kind::Flag), "{}", setting.key),
             Err(CliError::Config(error)) => assert!(error.to_string().contains(setting.key), "{error}"),
             other => panic!("{}: {other:?}", setting.key),
         }

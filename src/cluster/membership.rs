@@ -35,7 +35,7 @@ const FREE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What a membership works with.
 #[derive(Clone, Debug)]
-pub struct MembershipParts {
+pub struct MembershipDeps {
     /// Where names and worker numbers are leased: where the log is.
     pub leases: Arc<dyn LeaseStore>,
     /// Where marks and places are kept.
@@ -113,7 +113,7 @@ impl MembershipStatus {
 /// Makes a node a member of those that use a log.
 #[derive(Debug)]
 pub struct Membership {
-    parts: MembershipParts,
+    parts: MembershipDeps,
     /// Tells this process from another that goes by the same name.
     instance: String,
     process: Option<Process>,
@@ -126,7 +126,7 @@ pub struct Membership {
 impl Membership {
     /// A node that is no member yet.
     #[must_use]
-    pub fn new(parts: MembershipParts) -> Self {
+    pub fn new(parts: MembershipDeps) -> Self {
         let not_yet = JoinError::Unavailable("not joined yet".to_owned());
         Self {
             parts,

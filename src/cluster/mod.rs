@@ -22,8 +22,8 @@ mod process;
 mod view;
 
 pub use id_mark::LeasedMark;
-pub use membership::{JoinError, Member, Membership, MembershipParts, MembershipStatus};
-pub use view::{ClusterNode, ClusterReader, ClusterReaderParts, ClusterView};
+pub use membership::{JoinError, Member, Membership, MembershipDeps, MembershipStatus};
+pub use view::{ClusterNode, ClusterReader, ClusterReaderDeps, ClusterView};
 
 use data_encoding::BASE32_NOPAD;
 

@@ -50,7 +50,7 @@ pub struct ClusterView {
 
 /// What a view is made from.
 #[derive(Clone, Debug)]
-pub struct ClusterReaderParts {
+pub struct ClusterReaderDeps {
     /// The log.
     pub store: Arc<dyn EventStore>,
     /// Where names, worker numbers and the outbox are leased.
@@ -76,14 +76,14 @@ pub struct ClusterReaderParts {
 /// Looks at the cluster, at the most twice a second however many ask.
 #[derive(Debug)]
 pub struct ClusterReader {
-    parts: ClusterReaderParts,
+    parts: ClusterReaderDeps,
     seen: Mutex<Option<(Instant, Arc<ClusterView>)>>,
 }
 
 impl ClusterReader {
     /// A reader that has not looked yet.
     #[must_use]
-    pub fn new(parts: ClusterReaderParts) -> Self {
+    pub fn new(parts: ClusterReaderDeps) -> Self {
         Self { parts, seen: Mutex::new(None) }
     }
 

@@ -60,7 +60,7 @@ impl fmt::Display for LogAddress {
 
 /// A log with what its keys, or its streams and subjects, begin with.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NamedLog {
+pub struct LogRef {
     /// Where it is.
     pub address: LogAddress,
     /// As of `--redis-prefix` or `--nats-prefix`; without meaning for a folder.
@@ -69,7 +69,7 @@ pub struct NamedLog {
     pub nats_access: NatsAccess,
 }
 
-impl NamedLog {
+impl LogRef {
     /// Checks the prefix as the backend wants it.
     ///
     /// # Errors
@@ -85,7 +85,7 @@ impl NamedLog {
     }
 }
 
-impl NamedLog {
+impl LogRef {
     /// The same with these files, if it is in NATS.
     #[must_use]
     pub fn with_nats_access(self, access: &NatsAccess) -> Self {
@@ -96,7 +96,7 @@ impl NamedLog {
     }
 }
 
-impl NamedLog {
+impl LogRef {
     /// The broker of the log, if it is told neither password nor token in its address: what a file may be for.
     #[must_use]
     pub fn lacks_password_of(&self) -> Option<&'static str> {
@@ -124,7 +124,7 @@ impl NamedLog {
     }
 }
 
-impl fmt::Display for NamedLog {
+impl fmt::Display for LogRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.address {
             LogAddress::Embedded(_) => self.address.fmt(f),
@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn a_prefix_is_as_the_backend_wants_it() {
-        let named = |address: &str, prefix| NamedLog::new(address.parse().unwrap(), prefix);
+        let named = |address: &str, prefix| LogRef::new(address.parse().unwrap(), prefix);
         assert_eq!(named("redis:cache", None).unwrap().prefix, "ordersystem");
         assert_eq!(named("redis:cache", Some("a.b")).unwrap().prefix, "a.b");
         for (address, prefix) in [("nats:x", "a.b"), ("nats:x", ""), ("redis:x", "a b"), ("embedded:x", "a")] {

@@ -4,7 +4,7 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// `true` or `false`; as a flag it has no value.
-    Switch,
+    Flag,
     /// One of these words.
     Choice(&'static [&'static str]),
     /// A decimal integer of this range, both ends included.
@@ -79,7 +79,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("redis-prefix", Kind::Text, "ordersystem", "Prefix of Redis keys: 1 to 64 of A-Z a-z 0-9 . _ -"),
     setting(
         "redis-cache",
-        Kind::Switch,
+        Kind::Flag,
         "false",
         "Keep the state of orders in Redis too, shared by all nodes of the log",
     ),
@@ -131,17 +131,17 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting(
         "nats-synced",
-        Kind::Switch,
+        Kind::Flag,
         "false",
         "Assert that all NATS servers have sync_interval: always, where their monitoring ports cannot be reached",
     ),
     setting(
         "require-durable",
-        Kind::Switch,
+        Kind::Flag,
         "false",
         "Refuse to start unless acknowledged commands survive a power loss",
     ),
-    setting("cluster", Kind::Switch, "false", "Serve one set of orders with other nodes, on redis or nats persistence"),
+    setting("cluster", Kind::Flag, "false", "Serve one set of orders with other nodes, on redis or nats persistence"),
     setting("node-id", Kind::Text, "auto", "Name of this node: 1 to 64 of A-Z a-z 0-9 . _ -, or auto"),
     setting("port", integer(0, PORT), "5000", "Port for gRPC and HTTP; 0 takes any free port"),
     setting("bind", Kind::Text, "127.0.0.1", "IP address to listen on, or its name; 0.0.0.0 or :: for all"),

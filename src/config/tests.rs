@@ -433,7 +433,7 @@ fn every_key_is_unique_and_in_kebab_case() {
 /// What the page of settings says of the values that one takes.
 fn values_of(kind: Kind) -> String {
     match kind {
-        Kind::Switch => "`true`, `false`".to_owned(),
+        Kind::Flag => "`true`, `false`".to_owned(),
         Kind::Choice(words) => words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", "),
         Kind::Integer { min, max } => format!("{min} to {max}"),
         Kind::Text => "text".to_owned(),

@@ -9,7 +9,7 @@ use tracing_subscriber::filter::LevelFilter;
 use super::secrets;
 use super::url::ServerUrl;
 use super::values::{self, Values, integer, quoted};
-use super::{ConfigError, Effective};
+use super::{ConfigError, EffectiveSetting};
 use crate::id_generator::NodeIdentity;
 use crate::telemetry::{LogConfig, LogFormat};
 
@@ -63,7 +63,7 @@ pub struct Config {
     /// How much memory they may take, in MiB.
     pub cache_mib: usize,
     /// Every setting with its source, secrets hidden, in the order of the table.
-    pub effective: Vec<Effective>,
+    pub effective: Vec<EffectiveSetting>,
 }
 
 /// Who a node is to NATS and whom it trusts, beside what the address says: files.

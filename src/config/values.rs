@@ -6,7 +6,7 @@ use std::fmt;
 use super::settings::{Kind, SETTINGS, Setting};
 use super::sources::{Raw, Source};
 use super::url::ServerUrl;
-use super::{ConfigError, Effective};
+use super::{ConfigError, EffectiveSetting};
 
 /// All settings, each value within what its kind allows.
 pub(super) struct Values {
@@ -75,8 +75,8 @@ impl Values {
     }
 
     /// The rows of `ordersystem config`.
-    pub(super) fn effective(&self) -> Vec<Effective> {
-        let row = |setting: &Setting| Effective {
+    pub(super) fn effective(&self) -> Vec<EffectiveSetting> {
+        let row = |setting: &Setting| EffectiveSetting {
             key: setting.key,
             value: self.raws.get(setting.key).map(|raw| as_toml(setting.kind, &raw.value)),
             source: self.source(setting.key).clone(),
@@ -105,14 +105,14 @@ fn error(key: &str, what: &dyn fmt::Display, source: &Source) -> ConfigError {
 
 fn check(setting: &Setting, value: &str) -> Result<(), String> {
     match setting.kind {
-        Kind::Switch if value != "true" && value != "false" => Err(format!("{} is not true or false", quoted(value))),
+        Kind::Flag if value != "true" && value != "false" => Err(format!("{} is not true or false", quoted(value))),
         Kind::Choice(words) if !words.contains(&value) => {
             Err(format!("{} is not one of {}", quoted(value), words.join(", ")))
         }
         Kind::Integer { min, max } => check_integer(value, min, max),
         Kind::Text if value.is_empty() => Err("is empty".to_owned()),
         Kind::ServerUrl => ServerUrl::parse(value, schemes(setting.key)).map(drop),
-        Kind::Switch | Kind::Choice(_) | Kind::Text | Kind::List => Ok(()),
+        Kind::Flag | Kind::Choice(_) | Kind::Text | Kind::List => Ok(()),
     }
 }
 
@@ -132,7 +132,7 @@ pub(super) fn schemes(key: &str) -> &'static [&'static str] {
 
 fn as_toml(kind: Kind, value: &str) -> String {
     match kind {
-        Kind::Switch => value.to_owned(),
+        Kind::Flag => value.to_owned(),
         // Without leading zeros, which TOML does not take.
         Kind::Integer { .. } => value.parse::<u64>().map_or_else(|_| toml_text(value), |number| number.to_string()),
         Kind::Choice(_) | Kind::Text => toml_text(value),

@@ -6,7 +6,7 @@ use super::{Finding, FindingKind, Meter};
 use crate::{
     ports::{
         event_store::{Direction, EventStore, MAX_READ_EVENTS, Position, StoreError, StreamId},
-        read_model::{LogPlace, RowChange, RowDigest, StoredRows},
+        read_model::{LogCheckpoint, RowChange, RowDigest, StoredRows},
     },
     processors::projections::row_change,
 };
@@ -63,7 +63,7 @@ pub async fn audit_rows(
 /// The rows that the log gives up to `place`; in words why there are none to compare with.
 async fn fold(
     store: &Arc<dyn EventStore>,
-    place: LogPlace,
+    place: LogCheckpoint,
     meter: &Meter,
 ) -> Result<Result<HashMap<u64, RowDigest>, String>, StoreError> {
     meter.begin("rows compared with", store.distance(Position(0), place.position));
@@ -80,7 +80,7 @@ async fn fold(
         }
         for event in page.iter().take_while(|event| event.position <= place.position) {
             last = event.position;
-            let is_other = place.event != 0 && LogPlace::after(place.log, event).event != place.event;
+            let is_other = place.event != 0 && LogCheckpoint::after(place.log, event).event != place.event;
             if event.position == place.position && is_other {
                 let what = "the event at this position is not the one up to which the list of orders has come";
                 return Ok(Err(what.to_owned()));

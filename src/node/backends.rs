@@ -24,7 +24,7 @@ use crate::{
         },
         nats::{
             checkpoint_store::NatsCheckpointStore,
-            connection::{Nats, NatsAccess, NatsOptions, NotConnected as NatsNotConnected},
+            connection::{ConnectError as NatsConnectError, Nats, NatsAccess, NatsOptions},
             event_store::NatsEventStore,
             lease::NatsLeaseStore,
             message_bus::{NatsBusOptions, NatsMessageBus},
@@ -32,7 +32,7 @@ use crate::{
         redis::{
             cache::RedisOrderCache,
             checkpoint_store::RedisCheckpointStore,
-            connection::{NotConnected, Redis, RedisOptions},
+            connection::{ConnectError, Redis, RedisOptions},
             event_store::RedisEventStore,
             lease::RedisLeaseStore,
             message_bus::{RedisBusOptions, RedisMessageBus},
@@ -357,13 +357,15 @@ async fn arrival_of_nats(
 async fn is_usable<'a>(
     nats: &Nats,
     shown: &str,
-    admit: impl Fn() -> BoxFuture<'a, Result<(), NatsNotConnected>>,
+    admit: impl Fn() -> BoxFuture<'a, Result<(), NatsConnectError>>,
 ) -> Result<bool, StartError> {
-    let mut found = NatsNotConnected::Yet("it does not answer".to_owned());
+    let mut found = NatsConnectError::Retryable("it does not answer".to_owned());
     let admitted = async {
         loop {
             match admit().await {
-                Err(NatsNotConnected::Yet(why)) if nats.is_connected() => found = NatsNotConnected::Yet(why),
+                Err(NatsConnectError::Retryable(why)) if nats.is_connected() => {
+                    found = NatsConnectError::Retryable(why)
+                }
                 decided => return decided,
             }
             sleep(PAUSE_AT_START).await;
@@ -371,14 +373,14 @@ async fn is_usable<'a>(
     };
     match timeout(WAIT_AT_START, admitted).await.unwrap_or(Err(found)) {
         Ok(()) => Ok(true),
-        Err(NatsNotConnected::Yet(why)) => {
+        Err(NatsConnectError::Retryable(why)) => {
             // That it is unreachable the connection says itself.
             if nats.is_connected() {
                 tracing::warn!(server = shown, why, "NATS cannot be used yet, the node serves when it can");
             }
             Ok(false)
         }
-        Err(NatsNotConnected::Ever(why)) => Err(format!("NATS at {shown}: {why}").into()),
+        Err(NatsConnectError::Fatal(why)) => Err(format!("NATS at {shown}: {why}").into()),
     }
 }
 
@@ -399,8 +401,8 @@ async fn arrival_of_redis(redis: Redis, shown: String) -> Result<(), StartError>
             Ok(())
         }
         // It has been said, and is said again: the node serves when Redis comes.
-        Err(NotConnected::Yet(_)) => Ok(()),
-        Err(NotConnected::Ever(why)) => Err(why.into()),
+        Err(ConnectError::Retryable(_)) => Ok(()),
+        Err(ConnectError::Fatal(why)) => Err(why.into()),
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{
     server::paced::Pace,
 };
 
-/// What a node is made of besides its configuration. [`Setup::new`] is what the program itself uses; a program that embeds the node adds
+/// What a node is made of besides its configuration. [`NodeBuilder::new`] is what the program itself uses; a program that embeds the node adds
 /// its own handlers.
 ///
 /// ```no_run
@@ -20,7 +20,7 @@ use crate::{
 /// App::start_as(config, setup).await
 /// # }
 /// ```
-pub struct Setup {
+pub struct NodeBuilder {
     /// What the node stores in and sends over.
     pub backends: Backends,
     /// The time.
@@ -31,7 +31,7 @@ pub struct Setup {
     pub pace: Pace,
 }
 
-impl Setup {
+impl NodeBuilder {
     /// With the clock of the system and the [`OrderEventLogger`].
     #[must_use]
     pub fn new(backends: Backends) -> Self {

@@ -2,20 +2,20 @@
 
 use std::sync::Arc;
 
-use super::{StartError, services::Ground};
+use super::{StartError, services::NodeDeps};
 use crate::{
-    cluster::{ClusterReader, ClusterReaderParts, LeasedMark, Membership, MembershipParts},
+    cluster::{ClusterReader, ClusterReaderDeps, LeasedMark, Membership, MembershipDeps},
     id_generator::FolderMarks,
     ports::{event_store::EventStore, lease_store::LeaseStore},
     processors::{handlers, outbox, projections::ProjectionProgress},
 };
 
 /// What takes a name and a worker number by lease. `handlers` are the names of those that one node runs at a time.
-pub(super) fn membership(ground: &Ground<'_>, mark: LeasedMark, handlers: &[String]) -> Arc<Membership> {
-    let Ground { config, node, address, backends, ids, clock, .. } = *ground;
+pub(super) fn membership(ground: &NodeDeps<'_>, mark: LeasedMark, handlers: &[String]) -> Arc<Membership> {
+    let NodeDeps { config, node, address, backends, ids, clock, .. } = *ground;
     let role = |leases: &Arc<dyn LeaseStore>, name: String| (Arc::clone(leases), name);
     let handled = handlers.iter().map(|name| role(&backends.bus_leases, handlers::lease_name(name)));
-    let membership = Membership::new(MembershipParts {
+    let membership = Membership::new(MembershipDeps {
         leases: Arc::clone(&backends.leases),
         checkpoints: Arc::clone(&backends.checkpoints),
         ids: Arc::clone(ids),
@@ -42,9 +42,9 @@ pub(super) async fn join(membership: &Membership, store: &dyn EventStore) -> Res
 }
 
 /// Shows the cluster, or the node alone; `handlers` are the names of those that one node runs at a time.
-pub(super) fn reader(ground: &Ground<'_>, progress: ProjectionProgress, handlers: &[String]) -> ClusterReader {
-    let Ground { node, address, backends, ids, .. } = *ground;
-    ClusterReader::new(ClusterReaderParts {
+pub(super) fn reader(ground: &NodeDeps<'_>, progress: ProjectionProgress, handlers: &[String]) -> ClusterReader {
+    let NodeDeps { node, address, backends, ids, .. } = *ground;
+    ClusterReader::new(ClusterReaderDeps {
         store: Arc::clone(&backends.store),
         leases: Arc::clone(&backends.leases),
         bus_leases: Arc::clone(&backends.bus_leases),

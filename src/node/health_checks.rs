@@ -44,7 +44,7 @@ impl HealthCheck for StoreCheck {
         "store"
     }
 
-    fn needed_to_serve(&self) -> bool {
+    fn required_for_readiness(&self) -> bool {
         true
     }
 
@@ -69,7 +69,7 @@ impl HealthCheck for TransportCheck {
         "transport"
     }
 
-    fn needed_to_serve(&self) -> bool {
+    fn required_for_readiness(&self) -> bool {
         true
     }
 
@@ -97,7 +97,7 @@ impl HealthCheck for CacheCheck {
     }
 
     /// Whatever it holds is in the log as well.
-    fn needed_to_serve(&self) -> bool {
+    fn required_for_readiness(&self) -> bool {
         false
     }
 
@@ -130,7 +130,7 @@ impl HealthCheck for OutboxCheck {
     }
 
     /// Commands are kept in the log and published later.
-    fn needed_to_serve(&self) -> bool {
+    fn required_for_readiness(&self) -> bool {
         false
     }
 
@@ -189,7 +189,7 @@ impl HealthCheck for ProjectionCheck {
         "projections"
     }
 
-    fn needed_to_serve(&self) -> bool {
+    fn required_for_readiness(&self) -> bool {
         true
     }
 
@@ -250,7 +250,7 @@ impl HealthCheck for BreakerCheck {
     }
 
     /// What is behind an open one has a check of its own.
-    fn needed_to_serve(&self) -> bool {
+    fn required_for_readiness(&self) -> bool {
         false
     }
 
@@ -281,7 +281,7 @@ impl HealthCheck for SubscriptionCheck {
         "subscriptions"
     }
 
-    fn needed_to_serve(&self) -> bool {
+    fn required_for_readiness(&self) -> bool {
         false
     }
 
@@ -343,7 +343,7 @@ impl HealthCheck for MembershipCheck {
         if self.is_cluster { "cluster" } else { "worker_number" }
     }
 
-    fn needed_to_serve(&self) -> bool {
+    fn required_for_readiness(&self) -> bool {
         true
     }
 
@@ -367,7 +367,7 @@ impl HealthCheck for IdCheck {
         "ids"
     }
 
-    fn needed_to_serve(&self) -> bool {
+    fn required_for_readiness(&self) -> bool {
         true
     }
 

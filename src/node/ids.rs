@@ -28,7 +28,7 @@ pub(super) fn id_generator(
     let node = &config.node;
     if backends.is_shared {
         let mark = LeasedMark::new(Arc::clone(&backends.checkpoints));
-        let ids = IdGenerator::unclaimed(node.identity, Arc::clone(clock), Box::new(mark.clone()));
+        let ids = IdGenerator::without_worker_id(node.identity, Arc::clone(clock), Box::new(mark.clone()));
         return Ok((ids, Numbers::Leased(mark)));
     }
     if let Some(dir) = &node.data_dir {

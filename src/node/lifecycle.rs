@@ -15,7 +15,7 @@ use crate::{
         health::{Health, HealthReport},
         message_bus::MessageBus,
     },
-    server::{Context, grpc::health::HealthDoor},
+    server::{ApiState, grpc::health::GrpcHealthReporter},
     telemetry::outage::Away,
 };
 
@@ -83,7 +83,7 @@ impl Work {
 #[derive(Debug)]
 pub struct Node {
     /// What the doors work with.
-    pub context: Context,
+    pub context: ApiState,
     /// Its place in the cluster, if it is one of many.
     pub membership: Option<Arc<Membership>>,
     /// The message bus.
@@ -343,8 +343,8 @@ async fn close_connections(servers: &mut JoinSet<()>, deadline: tokio::time::Ins
 #[derive(Debug)]
 pub struct Monitor {
     health: Arc<Health>,
-    door: HealthDoor,
-    context: Context,
+    door: GrpcHealthReporter,
+    context: ApiState,
     recorder: PrometheusRecorder,
     ready: Gauge,
     log_position: Gauge,
@@ -360,8 +360,8 @@ impl Monitor {
     /// A monitor that has not looked yet, of a store that was `found` to be so durable.
     #[must_use]
     pub fn new(
-        context: &Context,
-        door: HealthDoor,
+        context: &ApiState,
+        door: GrpcHealthReporter,
         recorder: PrometheusRecorder,
         found: Durability,
         requirement: Option<DurabilityRequirement>,

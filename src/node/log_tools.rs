@@ -20,17 +20,17 @@ use crate::{
             read_model::at_rest::stored_rows,
         },
         nats::{
-            connection::{Nats, NatsOptions, NotConnected as NatsNotConnected},
+            connection::{ConnectError as NatsConnectError, Nats, NatsOptions},
             event_store::NatsEventStore,
         },
         redis::{
-            connection::{NotConnected, Redis, RedisOptions},
+            connection::{ConnectError, Redis, RedisOptions},
             event_store::RedisEventStore,
             permissions::Roles,
         },
     },
-    cli::{CopyCall, VerifyCall},
-    config::{LogAddress, NamedLog},
+    cli::{CopyArgs, VerifyArgs},
+    config::{LogAddress, LogRef},
     log_tools::{self, CopyOptions, Finding, Looked, Meter, Passing, Patience, PatientStore},
     ports::event_store::EventStore,
 };
@@ -46,7 +46,7 @@ const BAR_WIDTH: usize = 30;
 ///
 /// # Errors
 /// In one line: a store that cannot be used, a target that is no copy, an end before all was copied.
-pub async fn copy(call: &CopyCall, stop: &CancellationToken) -> Result<(), StartError> {
+pub async fn copy(call: &CopyArgs, stop: &CancellationToken) -> Result<(), StartError> {
     let patience = || Patience::until(stop);
     let from = open(&call.from, Use::Read, patience()).await?;
     let to = open(&call.to, Use::Write { replicas: call.replicas }, patience()).await?;
@@ -72,7 +72,7 @@ pub async fn copy(call: &CopyCall, stop: &CancellationToken) -> Result<(), Start
 ///
 /// # Errors
 /// In one line: a log that cannot be read.
-pub async fn verify(call: &VerifyCall) -> Result<bool, StartError> {
+pub async fn verify(call: &VerifyArgs) -> Result<bool, StartError> {
     let log = open(&call.log, Use::Read, Patience::default()).await?;
     let other = match &call.other {
         Some(other) => Some(open(other, Use::Read, Patience::default()).await?),
@@ -118,7 +118,7 @@ pub async fn verify(call: &VerifyCall) -> Result<bool, StartError> {
 
 /// Audits a log, and the list of orders beside it where it is in a data folder.
 async fn audit(
-    call: &VerifyCall,
+    call: &VerifyArgs,
     log: &Arc<dyn EventStore>,
     meter: &Meter,
     mut report: impl FnMut(Finding) + Send,
@@ -149,7 +149,7 @@ enum Use {
     },
 }
 
-async fn open(log: &NamedLog, how: Use, patience: Patience) -> Result<Arc<dyn EventStore>, StartError> {
+async fn open(log: &LogRef, how: Use, patience: Patience) -> Result<Arc<dyn EventStore>, StartError> {
     let opened = match &log.address {
         LogAddress::Embedded(dir) => open_folder(dir, how),
         LogAddress::Redis(url) => {
@@ -189,13 +189,13 @@ async fn open_redis(options: RedisOptions) -> Result<Arc<dyn EventStore>, StartE
     let redis = Redis::start(options, true)?;
     match redis.first_connection().await {
         Ok(()) => Ok(Arc::new(RedisEventStore::new(redis))),
-        Err(NotConnected::Yet(why) | NotConnected::Ever(why)) => Err(why.into()),
+        Err(ConnectError::Retryable(why) | ConnectError::Fatal(why)) => Err(why.into()),
     }
 }
 
-impl Passing for NatsNotConnected {
+impl Passing for NatsConnectError {
     fn passes(&self) -> bool {
-        matches!(self, Self::Yet(_))
+        matches!(self, Self::Retryable(_))
     }
 }
 

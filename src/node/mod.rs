@@ -24,11 +24,11 @@ use tokio_util::sync::CancellationToken;
 
 use backends::Arrival;
 pub use backends::Backends;
-pub use builder::Setup;
+pub use builder::NodeBuilder;
 use ids::Numbers;
 use listeners::{Addresses, Listeners, bind, door_options, max_connections, server_options, warn_if_open};
 pub use log_tools::{copy, verify};
-use services::{Ground, Parts};
+use services::{NodeDeps, Services};
 use tls_check::TlsCheck;
 
 use crate::{
@@ -39,7 +39,7 @@ use crate::{
     domain::timestamp::Timestamp,
     node::{
         lifecycle::{DurabilityRequirement, Monitor, Node, RunError, Stop, Work},
-        recovery::{Alarms, RecoveryOptions, RecoveryService},
+        recovery::{FailureNotifier, RecoveryOptions, RecoveryService},
     },
     ports::{
         clock::Clock,
@@ -47,9 +47,9 @@ use crate::{
         health::Health,
     },
     server::{
-        Context, EventStreams, ServerInfo,
-        dispatch::Doors,
-        grpc::health::HealthDoor,
+        ApiState, EventStreams, ServerInfo,
+        dispatch::ProtocolDispatcher,
+        grpc::health::GrpcHealthReporter,
         listener::{self, Ends},
         tls::{Tls, TlsFiles},
     },
@@ -88,7 +88,7 @@ impl App {
         // Before any broker is waited for: a port in use is said at once, and the node answers how it is.
         let listeners = bind(config)?;
         let (backends, arrival) = Backends::begin(config).await?;
-        Self::start_on(listeners, config, Setup::new(backends), arrival).await
+        Self::start_on(listeners, config, NodeBuilder::new(backends), arrival).await
     }
 
     /// The same with backends and a clock of one's own.
@@ -96,25 +96,25 @@ impl App {
     /// # Errors
     /// As [`App::start`].
     pub async fn start_with(config: &Config, backends: Backends, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
-        Self::start_as(config, Setup::new(backends).with_clock(clock)).await
+        Self::start_as(config, NodeBuilder::new(backends).with_clock(clock)).await
     }
 
     /// The same with all that an embedding program brings along: handlers of its own, backends, a clock.
     ///
     /// # Errors
     /// As [`App::start`]; for handlers whose names are none, or the same.
-    pub async fn start_as(config: &Config, setup: Setup) -> Result<Self, StartError> {
+    pub async fn start_as(config: &Config, setup: NodeBuilder) -> Result<Self, StartError> {
         Self::start_on(bind(config)?, config, setup, std::future::ready(Ok(())).boxed()).await
     }
 
     async fn start_on(
         listeners: Listeners,
         config: &Config,
-        setup: Setup,
+        setup: NodeBuilder,
         arrival: Arrival,
     ) -> Result<Self, StartError> {
         let handler_names = setup.handler_names()?;
-        let Setup { backends, clock, handlers, pace } = setup;
+        let NodeBuilder { backends, clock, handlers, pace } = setup;
         let required = config.require_durable.then_some(Durability::Machine);
         let requirement = required.map(|required| {
             let server = store_server(config);
@@ -138,7 +138,7 @@ impl App {
         let info = Arc::new(server_info(config, &backends, &*clock));
         let (ids, numbers) = ids::id_generator(config, &backends, &clock)?;
         let ids = Arc::new(ids);
-        let ground = Ground {
+        let ground = NodeDeps {
             config,
             node: &info.node,
             address,
@@ -153,7 +153,7 @@ impl App {
         };
         let parts = metrics::with_local_recorder(&recorder, || {
             announce(&info);
-            Parts::assemble(&ground, handlers, &stop.draining)
+            Services::assemble(&ground, handlers, &stop.draining)
         });
         let mut checks = parts.checks(&ground);
         if let Some(membership) = &membership {
@@ -166,7 +166,7 @@ impl App {
         let progress = parts.projection.progress();
         let max_in_flight = config.server.max_in_flight;
         let fan_out = FanOut::new(Arc::clone(&backends.store));
-        let context = Context {
+        let context = ApiState {
             mediator: parts.mediator.clone(),
             admission: metrics::with_local_recorder(&recorder, || Arc::new(Admission::new(max_in_flight))),
             store: Arc::clone(&backends.store),
@@ -189,8 +189,8 @@ impl App {
             metrics::with_local_recorder(&recorder, || recovery(config, &context.health, parts.alarms.clone()));
         let recovery = recovery.quiet_while(backends.away());
         let (reporter, _) = tonic_health::server::health_reporter();
-        let doors = Doors::open(&context, reporter.clone(), &door_options(config))?;
-        let door = HealthDoor::new(reporter).await;
+        let doors = ProtocolDispatcher::open(&context, reporter.clone(), &door_options(config))?;
+        let door = GrpcHealthReporter::new(reporter).await;
         let scheme = if tls.is_some() { "https" } else { "http" };
         let mut work = Work::default();
         let options = server_options(config, context.info.max_connections, context.event_streams.clone(), pace);
@@ -295,7 +295,7 @@ fn breaker_options(config: &Config) -> BreakerOptions {
     }
 }
 
-fn recovery(config: &Config, health: &Arc<Health>, alarms: Arc<Alarms>) -> RecoveryService {
+fn recovery(config: &Config, health: &Arc<Health>, alarms: Arc<FailureNotifier>) -> RecoveryService {
     let interval = Duration::from_millis(config.recovery_interval_ms);
     RecoveryService::new(Arc::clone(health), RecoveryOptions { interval, ..RecoveryOptions::default() }, alarms)
 }
@@ -329,7 +329,7 @@ fn node_name(config: &Config, backends: &Backends) -> String {
 }
 
 /// What the node is and where, for people.
-fn say_listening(context: &Context, scheme: &str, Addresses { main: address, grpc, admin }: Addresses) {
+fn say_listening(context: &ApiState, scheme: &str, Addresses { main: address, grpc, admin }: Addresses) {
     let info = &context.info;
     tracing::info!(
         version = crate::server::VERSION,

@@ -56,21 +56,21 @@ impl Default for RecoveryOptions {
 #[derive(Debug)]
 pub struct RecoveryService {
     health: Arc<Health>,
-    patients: Vec<Patient>,
+    monitored: Vec<Monitored>,
     options: RecoveryOptions,
-    alarms: Arc<Alarms>,
+    alarms: Arc<FailureNotifier>,
     away: Away,
 }
 
 /// A component, and what was done about it.
 #[derive(Debug)]
-struct Patient {
+struct Monitored {
     check: Arc<dyn HealthCheck>,
     attempts: Counter,
     recoveries: Counter,
 }
 
-impl Patient {
+impl Monitored {
     fn new(check: &Arc<dyn HealthCheck>) -> Self {
         Self {
             check: Arc::clone(check),
@@ -82,14 +82,14 @@ impl Patient {
 
 /// Tells the recovery service that something has just ended: it looks at every component at once.
 #[derive(Debug, Default)]
-pub struct Alarms(watch::Sender<()>);
+pub struct FailureNotifier(watch::Sender<()>);
 
 impl RecoveryService {
     /// A service for what `health` looks at; wakes up early when `alarms` says so.
     #[must_use]
-    pub fn new(health: Arc<Health>, options: RecoveryOptions, alarms: Arc<Alarms>) -> Self {
-        let patients = health.checks().iter().map(Patient::new).collect();
-        Self { health, patients, options, alarms, away: Away::default() }
+    pub fn new(health: Arc<Health>, options: RecoveryOptions, alarms: Arc<FailureNotifier>) -> Self {
+        let monitored = health.checks().iter().map(Monitored::new).collect();
+        Self { health, monitored, options, alarms, away: Away::default() }
     }
 
     /// What is unwell while a broker is `away` is no news.
@@ -100,7 +100,7 @@ impl RecoveryService {
 
     /// Watches until `stop`.
     pub async fn run(self, stop: CancellationToken) {
-        let components = join_all(self.patients.iter().map(|patient| self.watch(patient)));
+        let components = join_all(self.monitored.iter().map(|patient| self.watch(patient)));
         tokio::select! {
             _ = components => {}
             () = self.beat() => {}
@@ -116,7 +116,7 @@ impl RecoveryService {
         }
     }
 
-    async fn watch(&self, patient: &Patient) {
+    async fn watch(&self, patient: &Monitored) {
         let check = &patient.check;
         let mut alarm = self.alarms.0.subscribe();
         let mut failures = 0_u32;
@@ -158,13 +158,13 @@ pub struct Supervised {
     has_ended: AtomicBool,
     why: Mutex<&'static str>,
     restart: Notify,
-    alarms: Arc<Alarms>,
+    alarms: Arc<FailureNotifier>,
 }
 
 impl Supervised {
     /// Work called `name` in logs, whose end is told to `alarms`.
     #[must_use]
-    pub fn new(name: &'static str, alarms: Arc<Alarms>) -> Self {
+    pub fn new(name: &'static str, alarms: Arc<FailureNotifier>) -> Self {
         Self { name, has_ended: AtomicBool::new(false), why: Mutex::new(""), restart: Notify::new(), alarms }
     }
 
@@ -226,7 +226,7 @@ mod tests {
             "patient"
         }
 
-        fn needed_to_serve(&self) -> bool {
+        fn required_for_readiness(&self) -> bool {
             true
         }
 
@@ -257,7 +257,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn work_that_panics_is_reported_at_once_and_started_again() {
-        let alarms = Arc::new(Alarms::default());
+        let alarms = Arc::new(FailureNotifier::default());
         let mut alarm = alarms.0.subscribe();
         let supervised = Arc::new(Supervised::new("work", Arc::clone(&alarms)));
         let starts = Arc::new(AtomicU32::new(0));

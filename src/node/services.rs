@@ -12,26 +12,26 @@ use super::{Backends, backends::Breakers, health_checks};
 use crate::{
     application::{
         Mediator, command_handler::CommandHandler, ids::IdHandler, order_cache::OrderCacheBounds,
-        order_repository::Orders, permits::Permits, pipeline::Pipeline, queries::QueryHandler,
+        order_repository::OrderRepository, permits::Permits, pipeline::Pipeline, queries::QueryHandler,
         shared_cache::SharedCache,
     },
     config::Config,
     id_generator::IdGenerator,
     node::{
         lifecycle::{Stop, Work},
-        recovery::{Alarms, Supervised},
+        recovery::{FailureNotifier, Supervised},
     },
     ports::{clock::Clock, health::HealthCheck},
     processors::{
-        handlers::{EventHandler, Subscription, SubscriptionOptions, SubscriptionParts},
-        outbox::{OutboxMeter, OutboxOptions, OutboxParts, OutboxRelay},
+        handlers::{EventHandler, Subscription, SubscriptionDeps, SubscriptionOptions},
+        outbox::{OutboxDeps, OutboxMeter, OutboxOptions, OutboxRelay},
         projections::{LogWatcher, OrderProjection},
     },
 };
 
 /// What all parts of a node stand on.
 #[derive(Clone, Copy)]
-pub(super) struct Ground<'a> {
+pub(super) struct NodeDeps<'a> {
     pub config: &'a Config,
     /// The name of the node.
     pub node: &'a str,
@@ -44,9 +44,9 @@ pub(super) struct Ground<'a> {
 }
 
 /// The parts between the doors and the backends.
-pub(super) struct Parts {
+pub(super) struct Services {
     pub mediator: Mediator,
-    pub alarms: Arc<Alarms>,
+    pub alarms: Arc<FailureNotifier>,
     pub projection: OrderProjection,
     projection_work: Arc<Supervised>,
     relay: OutboxRelay,
@@ -55,14 +55,14 @@ pub(super) struct Parts {
     subscriptions: Vec<(Subscription, Arc<Supervised>)>,
 }
 
-impl Parts {
-    pub fn assemble(ground: &Ground<'_>, handlers: Vec<Arc<dyn EventHandler>>, draining: &CancellationToken) -> Self {
-        let Ground { config, node, backends, breakers, ids, clock, .. } = *ground;
+impl Services {
+    pub fn assemble(ground: &NodeDeps<'_>, handlers: Vec<Arc<dyn EventHandler>>, draining: &CancellationToken) -> Self {
+        let NodeDeps { config, node, backends, breakers, ids, clock, .. } = *ground;
         let store = &backends.store;
         let shared =
             backends.cache.as_ref().map(|cache| SharedCache::new(Arc::clone(cache), Arc::clone(&breakers.cache)));
         let bounds = OrderCacheBounds { orders: config.cached_orders, bytes: config.cache_mib << 20 };
-        let orders = Arc::new(Orders::new(Arc::clone(store), bounds).sharing(shared));
+        let orders = Arc::new(OrderRepository::new(Arc::clone(store), bounds).sharing(shared));
         let mut projection = OrderProjection::new(Arc::clone(store), Arc::clone(&backends.read_model));
         if backends.is_shared {
             projection = projection.watched_by(Arc::clone(&orders) as Arc<dyn LogWatcher>);
@@ -82,7 +82,7 @@ impl Parts {
             batch_size: config.outbox.batch_size,
             scan_interval: Duration::from_millis(config.outbox.scan_interval_ms),
         };
-        let outbox_parts = OutboxParts {
+        let outbox_parts = OutboxDeps {
             store: Arc::clone(store),
             bus: Arc::clone(&backends.bus),
             consumers: handlers.iter().map(|handler| handler.name().to_owned()).collect(),
@@ -91,7 +91,7 @@ impl Parts {
             node: node.to_owned(),
         };
         let relay = OutboxRelay::new(outbox_parts, outbox);
-        let alarms = Arc::new(Alarms::default());
+        let alarms = Arc::new(FailureNotifier::default());
         let pipeline = Pipeline::new(request_timeout, permits).quiet_while(backends.away());
         Self {
             mediator: Mediator::new(commands, queries, id_handler, pipeline),
@@ -105,8 +105,8 @@ impl Parts {
         }
     }
 
-    pub fn checks(&self, ground: &Ground<'_>) -> Vec<Arc<dyn HealthCheck>> {
-        let Ground { backends, ids, .. } = *ground;
+    pub fn checks(&self, ground: &NodeDeps<'_>) -> Vec<Arc<dyn HealthCheck>> {
+        let NodeDeps { backends, ids, .. } = *ground;
         let breakers = ground.breakers.clone();
         let store = || Arc::clone(&backends.store);
         let mut in_use = vec![breakers.store, breakers.transport];
@@ -158,13 +158,13 @@ impl Parts {
 
 /// One for each handler.
 fn subscriptions(
-    ground: &Ground<'_>,
+    ground: &NodeDeps<'_>,
     handlers: Vec<Arc<dyn EventHandler>>,
-    alarms: &Arc<Alarms>,
+    alarms: &Arc<FailureNotifier>,
 ) -> Vec<(Subscription, Arc<Supervised>)> {
-    let Ground { config, node, backends, .. } = *ground;
+    let NodeDeps { config, node, backends, .. } = *ground;
     let options = SubscriptionOptions { max_attempts: config.consumer.max_attempts, ..SubscriptionOptions::default() };
-    let parts = SubscriptionParts {
+    let parts = SubscriptionDeps {
         bus: Arc::clone(&backends.bus),
         leases: Arc::clone(&backends.bus_leases),
         node: node.to_owned(),

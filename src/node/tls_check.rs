@@ -18,7 +18,7 @@ impl HealthCheck for TlsCheck {
     }
 
     /// Whether a client takes a certificate is the client's to decide.
-    fn needed_to_serve(&self) -> bool {
+    fn required_for_readiness(&self) -> bool {
         false
     }
 

@@ -69,7 +69,7 @@ pub trait HealthCheck: fmt::Debug + Send + Sync + 'static {
     fn name(&self) -> &'static str;
 
     /// Whether readiness requires this component.
-    fn needed_to_serve(&self) -> bool;
+    fn required_for_readiness(&self) -> bool;
 
     /// How the component is now.
     async fn look(&self) -> Finding;
@@ -88,7 +88,7 @@ pub struct ComponentHealth {
     /// How long looking took.
     pub latency: Duration,
     /// Whether readiness requires this component.
-    pub needed_to_serve: bool,
+    pub required_for_readiness: bool,
 }
 
 /// How the node is.
@@ -105,7 +105,7 @@ impl HealthReport {
     #[must_use]
     pub fn condition(&self) -> Condition {
         let worst = |component: &ComponentHealth| match component.finding.condition {
-            Condition::Unhealthy if !component.needed_to_serve => Condition::Degraded,
+            Condition::Unhealthy if !component.required_for_readiness => Condition::Degraded,
             condition => condition,
         };
         let of_components = self.components.iter().map(worst).max().unwrap_or(Condition::Healthy);
@@ -128,7 +128,7 @@ impl HealthReport {
 
     fn in_the_way(&self) -> impl Iterator<Item = &ComponentHealth> {
         let stops_serving = |component: &&ComponentHealth| {
-            component.needed_to_serve && component.finding.condition == Condition::Unhealthy
+            component.required_for_readiness && component.finding.condition == Condition::Unhealthy
         };
         self.components.iter().filter(stops_serving)
     }
@@ -139,15 +139,15 @@ impl HealthReport {
 pub struct Health {
     checks: Vec<Arc<dyn HealthCheck>>,
     draining: tokio_util::sync::CancellationToken,
-    monitor: Heart,
-    recovery: Heart,
+    monitor: Heartbeat,
+    recovery: Heartbeat,
 }
 
 /// When something last showed that it gets work done.
 #[derive(Debug)]
-struct Heart(Mutex<Instant>);
+struct Heartbeat(Mutex<Instant>);
 
-impl Heart {
+impl Heartbeat {
     fn new() -> Self {
         Self(Mutex::new(Instant::now()))
     }
@@ -168,7 +168,7 @@ impl Health {
     /// Looks through `checks`; not ready once `draining` is cancelled.
     #[must_use]
     pub fn new(checks: Vec<Arc<dyn HealthCheck>>, draining: tokio_util::sync::CancellationToken) -> Self {
-        Self { checks, draining, monitor: Heart::new(), recovery: Heart::new() }
+        Self { checks, draining, monitor: Heartbeat::new(), recovery: Heartbeat::new() }
     }
 
     /// Looks at every component now, all at the same time.
@@ -213,6 +213,6 @@ pub async fn look(check: &Arc<dyn HealthCheck>) -> ComponentHealth {
         name: check.name(),
         finding,
         latency: started.elapsed(),
-        needed_to_serve: check.needed_to_serve(),
+        required_for_readiness: check.required_for_readiness(),
     }
 }

@@ -10,7 +10,7 @@
 //!   acknowledged comes again. A name has one live [`Consumer`]: a new one replaces it. Spread work by names, not by copies.
 //! - **Nothing is lost to slowness**: where a slow consumer keeps the bus full, publishing waits or fails. With no consumer at all the bus
 //!   may drop the oldest messages: it carries news, the log keeps history.
-//! - **What outlives the process is said**: [`MessageBus::at_risk`] names what a publisher has to be able to publish again.
+//! - **What outlives the process is said**: [`MessageBus::oldest_unpersisted`] names what a publisher has to be able to publish again.
 //! - **Cancel-safe**: dropping any of these futures loses nothing. What a dropped call was about may or may not have happened.
 
 use std::{
@@ -132,9 +132,9 @@ impl BusError {
     }
 }
 
-/// What of the accepted messages would be lost with this process. See [`MessageBus::at_risk`].
+/// What of the accepted messages would be lost with this process. See [`MessageBus::oldest_unpersisted`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AtRisk {
+pub enum VolatileMessages {
     /// Nothing.
     Nothing,
     /// Messages from this [`Message::position`] on, and none before it.
@@ -161,8 +161,8 @@ pub trait MessageBus: fmt::Debug + Send + Sync + 'static {
     /// For a bus that lives in the process that is what they have not acknowledged; whoever publishes from a log then keeps his place there
     /// and publishes it again. Everything of one publisher has to be published in the order of its positions, and again from where it is at risk.
     /// Whatever a bus keeps outside the process is not at risk, however long its server lives: the answer of such a bus is
-    /// [`AtRisk::Nothing`]. Dead letters count as dealt with; in the process they are lost with it.
-    fn at_risk(&self, consumers: &[String]) -> AtRisk;
+    /// [`VolatileMessages::Nothing`]. Dead letters count as dealt with; in the process they are lost with it.
+    fn oldest_unpersisted(&self, consumers: &[String]) -> VolatileMessages;
 
     /// From which [`Message::position`] on messages that were accepted may be missing, since the bus has lost its data while this process was
     /// connected to it, or has failed over to a server that lacks some; `None` if it has lost nothing. Asks nobody as long as that is so and the

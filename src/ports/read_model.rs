@@ -74,7 +74,7 @@ pub struct RowDigest {
 #[derive(Debug, Default)]
 pub struct StoredRows {
     /// How far it has followed which log.
-    pub place: Option<LogPlace>,
+    pub place: Option<LogCheckpoint>,
     /// The rows, by the number of the order.
     pub rows: HashMap<u64, RowDigest>,
     /// What is wrong with it by itself, for people: rows that cannot be read, totals that are not those of the rows.
@@ -83,7 +83,7 @@ pub struct StoredRows {
 
 /// How far a read model has followed a log, and which log that is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LogPlace {
+pub struct LogCheckpoint {
     /// The log.
     pub log: LogId,
     /// Up to where events are in the rows.
@@ -197,7 +197,7 @@ impl RowDigest {
     }
 }
 
-impl LogPlace {
+impl LogCheckpoint {
     /// The place after `event` of `log`.
     #[must_use]
     pub fn after(log: LogId, event: &StoredEvent) -> Self {
@@ -248,13 +248,13 @@ pub trait ReadModel: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// [`ReadModelError::Corrupt`] if a row to be updated is neither there nor inserted before it in `changes`, or if the rows come from
     /// another log; [`ReadModelError::Unavailable`]. Nothing has changed then.
-    async fn apply(&self, changes: Vec<RowChange>, checkpoint: LogPlace) -> Result<(), ReadModelError>;
+    async fn apply(&self, changes: Vec<RowChange>, checkpoint: LogCheckpoint) -> Result<(), ReadModelError>;
 
     /// The place in the log up to which events are in the rows; `None` when new or cleared.
     ///
     /// # Errors
     /// [`ReadModelError`].
-    async fn checkpoint(&self) -> Result<Option<LogPlace>, ReadModelError>;
+    async fn checkpoint(&self) -> Result<Option<LogCheckpoint>, ReadModelError>;
 
     /// A page of the rows.
     ///
@@ -280,7 +280,7 @@ pub trait ReadModel: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// [`ReadModelError`].
-    async fn begin_rebuild(&self) -> Result<Box<dyn Rebuild>, ReadModelError>;
+    async fn begin_rebuild(&self) -> Result<Box<dyn ShadowReadModel>, ReadModelError>;
 
     /// Whether it can be read and fed now.
     ///
@@ -290,14 +290,14 @@ pub trait ReadModel: fmt::Debug + Send + Sync + 'static {
 }
 
 /// A read model that is built beside the one that serves, and takes its place when it is as far. It may leave the making of what is only
-/// needed to read until [`Rebuild::index`]. Nothing of it outlives the process before [`Rebuild::swap_in`].
+/// needed to read until [`Rebuild::index`]. Nothing of it outlives the process before [`Rebuild::promote`].
 #[async_trait]
-pub trait Rebuild: fmt::Debug + Send + Sync {
+pub trait ShadowReadModel: fmt::Debug + Send + Sync {
     /// As [`ReadModel::apply`].
     ///
     /// # Errors
     /// As [`ReadModel::apply`]; [`ReadModelError::Unavailable`] when it has been swapped in, discarded, or overtaken by another rebuild.
-    async fn apply(&self, changes: Vec<RowChange>, checkpoint: LogPlace) -> Result<(), ReadModelError>;
+    async fn apply(&self, changes: Vec<RowChange>, checkpoint: LogCheckpoint) -> Result<(), ReadModelError>;
 
     /// Makes what lists need. To be called once, when most rows are in: it takes time in proportion to them.
     ///
@@ -311,7 +311,7 @@ pub trait Rebuild: fmt::Debug + Send + Sync {
     /// # Errors
     /// [`ReadModelError::Unavailable`] if this one is not as far as the one that serves, which then stays, and this one may catch up;
     /// as [`Rebuild::apply`].
-    async fn swap_in(&self) -> Result<(), ReadModelError>;
+    async fn promote(&self) -> Result<(), ReadModelError>;
 
     /// Gives up: what has been built is cleared away.
     ///

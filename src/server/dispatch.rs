@@ -16,7 +16,7 @@ use tower::{Layer, Service};
 use tower_http::cors::{AllowHeaders, AllowOrigin, Cors, CorsLayer};
 
 use super::{
-    Context,
+    ApiState,
     admission::{AdmittedBody, GrpcRefusal, SmallBody, class_of_method, class_of_route, overloaded},
     browsers::{self, BrowserGate},
     error::{ApiError, Reason},
@@ -32,7 +32,7 @@ type Answer = BoxFuture<'static, Result<Response<Body>, Infallible>>;
 
 /// Both doors behind one service. Cloned for each request, so what is long to clone is shared.
 #[derive(Clone, Debug)]
-pub struct Doors {
+pub struct ProtocolDispatcher {
     grpc: Grpc,
     rest: RestEdge<Router>,
     operators: Operators,
@@ -74,13 +74,13 @@ struct Browsers {
     is_tls: bool,
 }
 
-impl Doors {
+impl ProtocolDispatcher {
     /// Opens both doors.
     ///
     /// # Errors
     /// If an origin is none, or what was compiled in is damaged.
     pub fn open(
-        context: &Context,
+        context: &ApiState,
         health: HealthReporter,
         options: &DoorOptions,
     ) -> Result<Self, Box<dyn Error + Send + Sync>> {
@@ -235,7 +235,7 @@ impl Protocol {
     }
 }
 
-impl Service<Request<Body>> for Doors {
+impl Service<Request<Body>> for ProtocolDispatcher {
     type Response = Response<Body>;
     type Error = Infallible;
     type Future = Answer;

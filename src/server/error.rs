@@ -33,10 +33,10 @@ static FAULTS: Outage = Outage::new();
 #[allow(missing_docs, reason = "`Reason::spec` says what each one means")]
 pub enum Reason {
     InvalidArgument,
-    CursorOfAnotherLog,
+    CursorLogMismatch,
     OrderNotFound,
     HandlerNotFound,
-    NotYetThen,
+    RevisionNotReached,
     RouteNotFound,
     ServiceNotFound,
     MethodNotAllowed,
@@ -60,7 +60,7 @@ pub enum Reason {
     ShuttingDown,
     OutcomeUnknown,
     DeadlineExceeded,
-    NotFreshInTime,
+    ConsistencyTimeout,
     DataCorrupt,
     Internal,
 }
@@ -82,10 +82,10 @@ impl Reason {
     /// Every reason.
     pub const ALL: [Self; 31] = [
         Self::InvalidArgument,
-        Self::CursorOfAnotherLog,
+        Self::CursorLogMismatch,
         Self::OrderNotFound,
         Self::HandlerNotFound,
-        Self::NotYetThen,
+        Self::RevisionNotReached,
         Self::RouteNotFound,
         Self::ServiceNotFound,
         Self::MethodNotAllowed,
@@ -109,7 +109,7 @@ impl Reason {
         Self::ShuttingDown,
         Self::OutcomeUnknown,
         Self::DeadlineExceeded,
-        Self::NotFreshInTime,
+        Self::ConsistencyTimeout,
         Self::DataCorrupt,
         Self::Internal,
     ];
@@ -119,10 +119,10 @@ impl Reason {
     pub const fn spec(self) -> ReasonSpec {
         let (name, code, http_status, title) = match self {
             Self::InvalidArgument => ("INVALID_ARGUMENT", Code::InvalidArgument, 400, "Invalid input"),
-            Self::CursorOfAnotherLog => ("CURSOR_OF_ANOTHER_LOG", Code::InvalidArgument, 400, "Cursor of another log"),
+            Self::CursorLogMismatch => ("CURSOR_OF_ANOTHER_LOG", Code::InvalidArgument, 400, "Cursor of another log"),
             Self::OrderNotFound => ("ORDER_NOT_FOUND", Code::NotFound, 404, "Order not found"),
             Self::HandlerNotFound => ("HANDLER_NOT_FOUND", Code::NotFound, 404, "Handler not found"),
-            Self::NotYetThen => ("NOT_YET_THEN", Code::NotFound, 404, "The order was not there then"),
+            Self::RevisionNotReached => ("NOT_YET_THEN", Code::NotFound, 404, "The order was not there then"),
             Self::RouteNotFound => ("ROUTE_NOT_FOUND", Code::Unimplemented, 404, "No such route"),
             Self::ServiceNotFound => ("SERVICE_NOT_FOUND", Code::NotFound, 404, "No such service"),
             Self::MethodNotAllowed => ("METHOD_NOT_ALLOWED", Code::Unimplemented, 405, "Method not allowed"),
@@ -158,7 +158,7 @@ impl Reason {
             Self::ShuttingDown => ("SHUTTING_DOWN", Code::Unavailable, 503, "Shutting down"),
             Self::OutcomeUnknown => ("OUTCOME_UNKNOWN", Code::Unavailable, 503, "Outcome unknown"),
             Self::DeadlineExceeded => ("DEADLINE_EXCEEDED", Code::DeadlineExceeded, 504, "Deadline exceeded"),
-            Self::NotFreshInTime => ("NOT_FRESH_IN_TIME", Code::DeadlineExceeded, 504, "Not fresh enough in time"),
+            Self::ConsistencyTimeout => ("NOT_FRESH_IN_TIME", Code::DeadlineExceeded, 504, "Not fresh enough in time"),
             Self::DataCorrupt => ("DATA_CORRUPT", Code::DataLoss, 500, "Stored data is damaged"),
             Self::Internal => ("INTERNAL", Code::Internal, 500, "Internal error"),
         };
@@ -301,9 +301,9 @@ impl From<AppError> for ApiError {
             AppError::UnknownHandler { name, known } => {
                 of(Reason::HandlerNotFound).with("handler", name).with("known_handlers", known.join(","))
             }
-            AppError::NotYetThen(id) => of(Reason::NotYetThen).with("order_id", id),
+            AppError::RevisionNotReached(id) => of(Reason::RevisionNotReached).with("order_id", id),
             AppError::HistoryEndsBefore { order_id, actual, .. } => {
-                of(Reason::NotYetThen).with("order_id", order_id).with("actual_revision", actual)
+                of(Reason::RevisionNotReached).with("order_id", order_id).with("actual_revision", actual)
             }
             AppError::IllegalTransition { order_id, status, revision, command } => of(Reason::IllegalTransition)
                 .with("order_id", order_id)
@@ -320,7 +320,7 @@ impl From<AppError> for ApiError {
                 of(Reason::Overloaded).retry(RETRY_AFTER)
             }
             AppError::DeadlineExceeded => of(Reason::DeadlineExceeded),
-            AppError::NotFreshInTime(_) => of(Reason::NotFreshInTime),
+            AppError::ConsistencyTimeout(_) => of(Reason::ConsistencyTimeout),
             AppError::ShuttingDown => of(Reason::ShuttingDown).retry(RETRY_AFTER),
             // What lies behind these is for the log of the service, where the pipeline has put it.
             AppError::OutcomeUnknown(_) => Self::new(
@@ -335,7 +335,7 @@ impl From<AppError> for ApiError {
                 Self::new(Reason::Unavailable, "something that the service needs is out of reach").retry(retry_after)
             }
             AppError::LogReplaced(_) => Self::new(
-                Reason::CursorOfAnotherLog,
+                Reason::CursorLogMismatch,
                 "the log was put back to an earlier state: it no longer has all that had been read or was asked for",
             ),
             AppError::Corrupt(_) => Self::new(Reason::DataCorrupt, "stored data is damaged; the log of the service has more"),
@@ -348,7 +348,7 @@ impl From<Violations> for ApiError {
         if violations.is_only_unknown() {
             return AppError::unavailable("a cursor or token came before the event store has been reached").into();
         }
-        let reason = if violations.names_another_log() { Reason::CursorOfAnotherLog } else { Reason::InvalidArgument };
+        let reason = if violations.names_another_log() { Reason::CursorLogMismatch } else { Reason::InvalidArgument };
         let violations = violations.into_vec();
         let mut message = violations
             .iter()

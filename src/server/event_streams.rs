@@ -26,7 +26,7 @@ pub struct EventStreams {
 
 /// A place among the open streams of events; given back when dropped.
 #[derive(Debug)]
-pub struct EventStreamPlace {
+pub struct EventStreamPermit {
     _place: HeldBytes,
 }
 
@@ -59,9 +59,9 @@ impl EventStreams {
     ///
     /// # Errors
     /// [`AppError::TooManyStreams`] where there is none.
-    pub fn enter(&self) -> Result<EventStreamPlace, AppError> {
+    pub fn enter(&self) -> Result<EventStreamPermit, AppError> {
         let mut place = HeldBytes::none(self.places.clone());
-        if place.grow(1) { Ok(EventStreamPlace { _place: place }) } else { Err(AppError::TooManyStreams) }
+        if place.grow(1) { Ok(EventStreamPermit { _place: place }) } else { Err(AppError::TooManyStreams) }
     }
 
     /// None yet of the bytes that may wait to be sent.

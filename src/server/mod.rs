@@ -18,7 +18,7 @@ use std::{sync::Arc, time::Instant};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio_util::sync::CancellationToken;
 
-pub use self::event_streams::{EventStreamPlace, EventStreams};
+pub use self::event_streams::{EventStreamPermit, EventStreams};
 pub use crate::application::limits::*;
 pub use crate::application::tokens::Signer;
 use crate::{
@@ -69,7 +69,7 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// What the doors work with. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Context {
+pub struct ApiState {
     /// The way into the application.
     pub mediator: Mediator,
     /// How many calls it is given at a time.
@@ -100,7 +100,7 @@ pub struct Context {
     pub event_streams: EventStreams,
 }
 
-impl Context {
+impl ApiState {
     /// Which log the positions in a reply are of, and what signs them.
     ///
     /// # Errors

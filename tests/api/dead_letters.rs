@@ -3,7 +3,7 @@
 use std::{collections::HashSet, process::Stdio, sync::Arc};
 
 use ordersystem::{
-    node::{Backends, Setup},
+    node::{Backends, NodeBuilder},
     proto::catga::system::v1::{
         DeadLetter, DiscardDeadLettersRequest, ListDeadLettersRequest, ReplayDeadLettersRequest,
     },
@@ -19,7 +19,7 @@ use crate::{
 async fn node_with_dead_letters(orders: usize) -> (TestServer, Arc<Noting>, Vec<String>) {
     let mail = Noting::new("mail");
     mail.reject(|event| event.kind() == "OrderPaid");
-    let server = TestServer::start_as(&[], Setup::new(Backends::memory()).with_handler(mail.clone())).await;
+    let server = TestServer::start_as(&[], NodeBuilder::new(Backends::memory()).with_handler(mail.clone())).await;
     let client = server.commands().await;
     let mut events = Vec::new();
     for _ in 0..orders {

@@ -17,7 +17,7 @@ use ordersystem::{
             AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, Position, RecordedCommit,
             RequestKey, Revision, StoreError, StoredEvent, StreamId, TokenKey,
         },
-        message_bus::{AtRisk, BusError, Consumer, DeadLetter, EventId, Message, MessageBus},
+        message_bus::{BusError, Consumer, DeadLetter, EventId, Message, MessageBus, VolatileMessages},
     },
 };
 use tokio::sync::watch;
@@ -311,8 +311,8 @@ impl MessageBus for FaultyBus {
         self.inner.publish(messages).await
     }
 
-    fn at_risk(&self, consumers: &[String]) -> AtRisk {
-        self.inner.at_risk(consumers)
+    fn oldest_unpersisted(&self, consumers: &[String]) -> VolatileMessages {
+        self.inner.oldest_unpersisted(consumers)
     }
 
     async fn consumer(&self, name: &str) -> Result<Box<dyn Consumer>, BusError> {

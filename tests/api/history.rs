@@ -4,7 +4,7 @@ use std::{collections::HashMap, time::Duration};
 
 use ordersystem::{
     codec,
-    node::{Backends, Setup},
+    node::{Backends, NodeBuilder},
     proto::catga::{
         events::v1::OrderEvent,
         orders::v1::{
@@ -348,7 +348,7 @@ async fn a_follower_that_stalls_while_thousands_of_events_are_written_loses_noth
     const ORDERS: usize = 2_000;
     // However long the others take to write.
     let pace = Pace { taken_within: Duration::from_secs(3_600), reset_after: Duration::from_secs(3_600) };
-    let server = TestServer::start_as(&[], Setup::new(Backends::memory()).with_pace(pace)).await;
+    let server = TestServer::start_as(&[], NodeBuilder::new(Backends::memory()).with_pace(pace)).await;
     // A window of 64 KiB: the server can send some hundred events, then has to wait for the reader.
     let endpoint = server.endpoint().initial_stream_window_size(65_535).initial_connection_window_size(65_535);
     let mut history = OrderHistoryServiceClient::new(endpoint.connect().await.expect("connects"));

@@ -23,11 +23,11 @@ use ordersystem::{
             AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, Position, RecordedCommit,
             RequestKey, Revision, StoreError, StoredEvent, StreamId, TokenKey,
         },
-        message_bus::{AtRisk, BusError, Consumer, DeadLetter, EventId, Message, MessageBus},
+        message_bus::{BusError, Consumer, DeadLetter, EventId, Message, MessageBus, VolatileMessages},
     },
     processors::{
-        handlers::{EventHandler, HandlerError, ReceivedEvent, Subscription, SubscriptionOptions, SubscriptionParts},
-        outbox::{OutboxOptions, OutboxParts, OutboxRelay},
+        handlers::{EventHandler, HandlerError, ReceivedEvent, Subscription, SubscriptionDeps, SubscriptionOptions},
+        outbox::{OutboxDeps, OutboxOptions, OutboxRelay},
     },
 };
 use tokio::sync::{Notify, watch};
@@ -179,8 +179,8 @@ impl MessageBus for Trapped<dyn MessageBus> {
         self.trap.pass(Point::AfterPublish).await;
         Ok(())
     }
-    fn at_risk(&self, consumers: &[String]) -> AtRisk {
-        self.inner.at_risk(consumers)
+    fn oldest_unpersisted(&self, consumers: &[String]) -> VolatileMessages {
+        self.inner.oldest_unpersisted(consumers)
     }
     async fn consumer(&self, name: &str) -> Result<Box<dyn Consumer>, BusError> {
         self.inner.consumer(name).await
@@ -219,8 +219,8 @@ impl MessageBus for Recorder {
         self.accepted.lock().unwrap().extend_from_slice(messages);
         Ok(())
     }
-    fn at_risk(&self, _consumers: &[String]) -> AtRisk {
-        AtRisk::Nothing
+    fn oldest_unpersisted(&self, _consumers: &[String]) -> VolatileMessages {
+        VolatileMessages::Nothing
     }
     async fn consumer(&self, _name: &str) -> Result<Box<dyn Consumer>, BusError> {
         Err(BusError::UnknownConsumer)
@@ -273,8 +273,8 @@ fn assert_at_least_once_in_order(told: impl IntoIterator<Item = EventId>, orders
     assert!(last.values().all(|&revision| revision == 3), "{context}: {last:?}");
 }
 
-fn parts(store: &Arc<dyn EventStore>, bus: &Arc<dyn MessageBus>, consumers: &[&str]) -> OutboxParts {
-    OutboxParts {
+fn parts(store: &Arc<dyn EventStore>, bus: &Arc<dyn MessageBus>, consumers: &[&str]) -> OutboxDeps {
+    OutboxDeps {
         store: Arc::clone(store),
         bus: Arc::clone(bus),
         consumers: consumers.iter().map(|&name| name.to_owned()).collect(),
@@ -284,8 +284,8 @@ fn parts(store: &Arc<dyn EventStore>, bus: &Arc<dyn MessageBus>, consumers: &[&s
     }
 }
 
-fn with_trap(parts: &OutboxParts, trap: &Arc<Trap>) -> OutboxParts {
-    OutboxParts {
+fn with_trap(parts: &OutboxDeps, trap: &Arc<Trap>) -> OutboxDeps {
+    OutboxDeps {
         store: Arc::new(Trapped { trap: Arc::clone(trap), inner: Arc::clone(&parts.store) }),
         bus: Arc::new(Trapped { trap: Arc::clone(trap), inner: Arc::clone(&parts.bus) }),
         checkpoints: Arc::new(Trapped { trap: Arc::clone(trap), inner: Arc::clone(&parts.checkpoints) }),
@@ -297,12 +297,12 @@ fn in_batches_of(batch_size: usize) -> OutboxOptions {
     OutboxOptions { batch_size, scan_interval: Duration::from_millis(20) }
 }
 
-async fn saved(parts: &OutboxParts) -> u64 {
+async fn saved(parts: &OutboxDeps) -> u64 {
     parts.checkpoints.load("outbox").await.expect("in memory").map_or(0, |checkpoint| checkpoint.position.0)
 }
 
 /// Relays to the end of the log and ends in an orderly way.
-async fn finish(parts: &OutboxParts) {
+async fn finish(parts: &OutboxDeps) {
     let flush = CancellationToken::new();
     flush.cancel();
     let relay = OutboxRelay::new(parts.clone(), in_batches_of(4));
@@ -373,7 +373,7 @@ impl EventHandler for Durable {
 fn process(handler: &Arc<Durable>) -> (Arc<dyn MessageBus>, tokio::task::JoinHandle<()>) {
     let bus: Arc<dyn MessageBus> = Arc::new(MemoryMessageBus::default());
     let leases = Arc::new(MemoryLeaseStore::new());
-    let parts = SubscriptionParts { bus: Arc::clone(&bus), leases, node: "node-1".to_owned() };
+    let parts = SubscriptionDeps { bus: Arc::clone(&bus), leases, node: "node-1".to_owned() };
     let options = SubscriptionOptions {
         batch_size: 3,
         max_attempts: u32::MAX,
@@ -398,14 +398,14 @@ async fn a_process_that_ends_at_any_moment_loses_no_event_for_the_handlers_of_it
         let lasting = parts(&store, &nothing, &["durable"]);
         for _ in 0..6 {
             let (bus, subscription) = process(&handler);
-            let relay = OutboxRelay::new(OutboxParts { bus, ..lasting.clone() }, in_batches_of(random.usize(1..8)));
+            let relay = OutboxRelay::new(OutboxDeps { bus, ..lasting.clone() }, in_batches_of(random.usize(1..8)));
             let life = Duration::from_micros(random.u64(..15_000));
             let _ = tokio::time::timeout(life, relay.run(CancellationToken::new())).await;
             subscription.abort();
             let _ = subscription.await;
         }
         let (bus, subscription) = process(&handler);
-        let relay = OutboxRelay::new(OutboxParts { bus, ..lasting.clone() }, in_batches_of(5));
+        let relay = OutboxRelay::new(OutboxDeps { bus, ..lasting.clone() }, in_batches_of(5));
         let relay = tokio::spawn(async move { relay.run(CancellationToken::new()).await });
         until("everything is acknowledged", async || (saved(&lasting).await == head.0).then_some(())).await;
         relay.abort();
@@ -422,7 +422,7 @@ async fn what_no_handler_has_acknowledged_is_published_again_by_the_next_process
     let lasting = parts(&store, &nothing, &["slow"]);
     let bus: Arc<dyn MessageBus> = Arc::new(MemoryMessageBus::default());
     let consumer = bus.consumer("slow").await.expect("in memory");
-    let relay = OutboxRelay::new(OutboxParts { bus, ..lasting.clone() }, in_batches_of(10));
+    let relay = OutboxRelay::new(OutboxDeps { bus, ..lasting.clone() }, in_batches_of(10));
     let status = relay.status();
     let running = tokio::spawn(async move { relay.run(CancellationToken::new()).await });
     until("published", async || (status.published_to() == Some(head)).then_some(())).await;
@@ -433,7 +433,7 @@ async fn what_no_handler_has_acknowledged_is_published_again_by_the_next_process
     running.abort();
     let next: Arc<dyn MessageBus> = Arc::new(MemoryMessageBus::default());
     let consumer = next.consumer("slow").await.expect("in memory");
-    let relay = OutboxRelay::new(OutboxParts { bus: next, ..lasting.clone() }, in_batches_of(10));
+    let relay = OutboxRelay::new(OutboxDeps { bus: next, ..lasting.clone() }, in_batches_of(10));
     let running = tokio::spawn(async move { relay.run(CancellationToken::new()).await });
     assert_eq!(consumer.next_batch(1).await.expect("the third")[0].message.position, batch[1].message.position + 1);
     running.abort();

@@ -14,8 +14,8 @@ use ordersystem::{
             AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, Position, RecordedCommit,
             RequestKey, Revision, StoreError, StoredEvent, StreamId, TokenKey,
         },
-        message_bus::{AtRisk, BusError, Consumer, DeadLetter, EventId, Message, MessageBus},
-        read_model::{ListQuery, LogPlace, Page, ReadModel, ReadModelError, Rebuild, RowChange, Totals},
+        message_bus::{BusError, Consumer, DeadLetter, EventId, Message, MessageBus, VolatileMessages},
+        read_model::{ListQuery, LogCheckpoint, Page, ReadModel, ReadModelError, RowChange, ShadowReadModel, Totals},
     },
     proto::catga::orders::v1::GetOrderStatsRequest,
 };
@@ -115,8 +115,8 @@ impl MessageBus for Fragile<dyn MessageBus> {
         self.down(BusError::Unavailable).await?;
         self.inner.publish(messages).await
     }
-    fn at_risk(&self, consumers: &[String]) -> AtRisk {
-        self.inner.at_risk(consumers)
+    fn oldest_unpersisted(&self, consumers: &[String]) -> VolatileMessages {
+        self.inner.oldest_unpersisted(consumers)
     }
     async fn consumer(&self, name: &str) -> Result<Box<dyn Consumer>, BusError> {
         self.down(BusError::Unavailable).await?;
@@ -142,11 +142,11 @@ impl MessageBus for Fragile<dyn MessageBus> {
 
 #[async_trait]
 impl ReadModel for Fragile<dyn ReadModel> {
-    async fn apply(&self, changes: Vec<RowChange>, checkpoint: LogPlace) -> Result<(), ReadModelError> {
+    async fn apply(&self, changes: Vec<RowChange>, checkpoint: LogCheckpoint) -> Result<(), ReadModelError> {
         self.down(ReadModelError::Unavailable).await?;
         self.inner.apply(changes, checkpoint).await
     }
-    async fn checkpoint(&self) -> Result<Option<LogPlace>, ReadModelError> {
+    async fn checkpoint(&self) -> Result<Option<LogCheckpoint>, ReadModelError> {
         self.inner.checkpoint().await
     }
     async fn list(&self, query: &ListQuery) -> Result<Page, ReadModelError> {
@@ -159,7 +159,7 @@ impl ReadModel for Fragile<dyn ReadModel> {
     async fn clear(&self) -> Result<(), ReadModelError> {
         self.inner.clear().await
     }
-    async fn begin_rebuild(&self) -> Result<Box<dyn Rebuild>, ReadModelError> {
+    async fn begin_rebuild(&self) -> Result<Box<dyn ShadowReadModel>, ReadModelError> {
         self.down(ReadModelError::Unavailable).await?;
         self.inner.begin_rebuild().await
     }
@@ -261,8 +261,8 @@ impl MessageBus for NoConsumers {
     async fn publish(&self, messages: &[Message]) -> Result<(), BusError> {
         self.0.publish(messages).await
     }
-    fn at_risk(&self, consumers: &[String]) -> AtRisk {
-        self.0.at_risk(consumers)
+    fn oldest_unpersisted(&self, consumers: &[String]) -> VolatileMessages {
+        self.0.oldest_unpersisted(consumers)
     }
     async fn consumer(&self, _name: &str) -> Result<Box<dyn Consumer>, BusError> {
         Err(BusError::Unavailable("no consumers today".to_owned()))

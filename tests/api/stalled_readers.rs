@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use h2::{RecvStream, client::SendRequest};
 use http::{HeaderMap, Request};
 use ordersystem::{
-    node::{Backends, Setup},
+    node::{Backends, NodeBuilder},
     proto::catga::orders::v1::{
         CreateOrderRequest, StreamEventsRequest, StreamEventsResponse, StreamStart, stream_events_response::Item,
     },
@@ -27,7 +27,7 @@ const ORDERS: usize = 30;
 /// A node with room for one stream, whose clients have not long; and more events than any buffer on the way holds.
 async fn server(pace: Pace) -> TestServer {
     let server =
-        TestServer::start_as(&[("max-event-streams", "1")], Setup::new(Backends::memory()).with_pace(pace)).await;
+        TestServer::start_as(&[("max-event-streams", "1")], NodeBuilder::new(Backends::memory()).with_pace(pace)).await;
     let mut commands = server.commands().await;
     for _ in 0..ORDERS {
         commands.create_order(large_order()).await.expect("placed");

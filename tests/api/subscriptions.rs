@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use ordersystem::{
-    node::{App, Backends, Setup},
+    node::{App, Backends, NodeBuilder},
     ports::message_bus::EventId,
     processors::handlers::{EventHandler, HandlerError, ReceivedEvent},
 };
@@ -55,7 +55,7 @@ impl EventHandler for Noting {
 async fn every_handler_of_an_embedding_program_gets_every_event_and_is_seen_by_its_name() {
     let (mail, stock) = (Noting::new("mail"), Noting::new("stock_keeper"));
     stock.reject(|event| event.kind() == "OrderPaid");
-    let setup = Setup::new(Backends::memory()).with_handler(mail.clone()).with_handler(stock.clone());
+    let setup = NodeBuilder::new(Backends::memory()).with_handler(mail.clone()).with_handler(stock.clone());
     let server = TestServer::start_as(&[], setup).await;
     let id = server.place_order("customer-1").await.order_id;
     for step in [Step::Pay, Step::Ship] {
@@ -98,8 +98,9 @@ async fn handlers_with_the_same_name_or_none_are_refused_at_the_start() {
         (["mail", "a b"], "the name of a handler is"),
         (["mail", long], "the name of a handler is"),
     ] {
-        let setup =
-            names.iter().fold(Setup::new(Backends::memory()), |setup, name| setup.with_handler(Noting::new(name)));
+        let setup = names
+            .iter()
+            .fold(NodeBuilder::new(Backends::memory()), |setup, name| setup.with_handler(Noting::new(name)));
         let error = App::start_as(&config(&[]), setup).await.expect_err("refused").to_string();
         assert!(error.contains(expected), "{error}");
     }
@@ -113,7 +114,7 @@ async fn two_nodes() -> ((TestServer, Arc<Noting>), (TestServer, Arc<Noting>)) {
 async fn two_nodes_on(backends: &Backends) -> ((TestServer, Arc<Noting>), (TestServer, Arc<Noting>)) {
     let start = async |worker: &str| {
         let mail = Noting::new("mail");
-        let setup = Setup::new(backends.clone()).with_handler(mail.clone());
+        let setup = NodeBuilder::new(backends.clone()).with_handler(mail.clone());
         let name = format!("node-0-{worker}");
         (TestServer::start_as(&[("worker-id", worker), ("node-id", &name)], setup).await, mail)
     };

@@ -9,7 +9,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use ordersystem::{
     cli::{node_client::Target, probe},
     config::{Config, FlagValues},
-    node::{App, Backends, Setup},
+    node::{App, Backends, NodeBuilder},
     ports::{
         clock::{Clock, SystemClock},
         event_store::EventStore,
@@ -62,10 +62,10 @@ impl TestServer {
     }
 
     pub async fn start_on(settings: &[(&'static str, &str)], backends: Backends, clock: Arc<dyn Clock>) -> Self {
-        Self::start_as(settings, Setup::new(backends).with_clock(clock)).await
+        Self::start_as(settings, NodeBuilder::new(backends).with_clock(clock)).await
     }
 
-    pub async fn start_as(settings: &[(&'static str, &str)], setup: Setup) -> Self {
+    pub async fn start_as(settings: &[(&'static str, &str)], setup: NodeBuilder) -> Self {
         let config = config(settings);
         let store = Arc::clone(&setup.backends.store);
         let app = App::start_as(&config, setup).await.expect("the server starts");

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use data_encoding::BASE64URL_NOPAD;
 use ordersystem::{
     backends::nats::{
-        connection::{Nats, NatsOptions, NotConnected},
+        connection::{ConnectError, Nats, NatsOptions},
         event_store::NatsEventStore,
     },
     ports::event_store::{
@@ -220,7 +220,7 @@ async fn a_store_whose_nats_is_down_serves_when_it_comes() {
     server.kill();
     let nats = Nats::start(server.options(&fresh_prefix())).await.unwrap();
     let store = NatsEventStore::new(nats);
-    assert!(matches!(store.first_admission().await, Err(NotConnected::Yet(_))), "time may mend it");
+    assert!(matches!(store.first_admission().await, Err(ConnectError::Retryable(_))), "time may mend it");
     let started = Instant::now();
     assert!(matches!(store.check().await, Err(StoreError::Unavailable(_))));
     assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
@@ -239,7 +239,7 @@ async fn a_store_whose_nats_is_down_serves_when_it_comes() {
 async fn refusal(options: NatsOptions) -> String {
     let store = NatsEventStore::new(Nats::start(options).await.unwrap());
     match store.first_admission().await {
-        Err(NotConnected::Ever(why)) => why,
+        Err(ConnectError::Fatal(why)) => why,
         other => panic!("{other:?}"),
     }
 }

@@ -8,7 +8,7 @@ use nkeys::KeyPair;
 use ordersystem::{
     backends::nats::{
         checkpoint_store::NatsCheckpointStore,
-        connection::{Nats, NatsAccess, NatsOptions, NotConnected},
+        connection::{ConnectError, Nats, NatsAccess, NatsOptions},
         event_store::NatsEventStore,
         lease::NatsLeaseStore,
         message_bus::{NatsBusOptions, NatsMessageBus},
@@ -81,15 +81,15 @@ async fn refusal(options: NatsOptions) -> String {
     let give_up_at = Instant::now() + Duration::from_secs(30);
     loop {
         match nats.connected().await {
-            Err(NotConnected::Ever(why)) => return why,
+            Err(ConnectError::Fatal(why)) => return why,
             // What the first attempt failed with is known after the second.
-            Err(NotConnected::Yet(why))
+            Err(ConnectError::Retryable(why))
                 if ["127.0.0.1:", "localhost:"].iter().any(|host| why.contains(host))
                     || Instant::now() >= give_up_at =>
             {
                 return why;
             }
-            Err(NotConnected::Yet(_)) => sleep(Duration::from_millis(50)).await,
+            Err(ConnectError::Retryable(_)) => sleep(Duration::from_millis(50)).await,
             Ok(()) => panic!("it is let in"),
         }
     }
@@ -370,7 +370,7 @@ async fn what_a_user_may_not_do_ends_the_start_and_is_named_with_what_to_permit(
         let refused = admitted.await.unwrap_err();
         println!("without {denied} and with {subscribe}: {refused:?}");
         assert!(
-            matches!(&refused, NotConnected::Ever(why) if why.contains(&permit.replace("PREFIX", &prefix))),
+            matches!(&refused, ConnectError::Fatal(why) if why.contains(&permit.replace("PREFIX", &prefix))),
             "{refused:?}"
         );
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use ordersystem::{
     backends::nats::{
         checkpoint_store::NatsCheckpointStore,
-        connection::{Nats, NatsOptions, NotConnected},
+        connection::{ConnectError, Nats, NatsOptions},
         event_store::NatsEventStore,
         lease::NatsLeaseStore,
         message_bus::{NatsBusOptions, NatsMessageBus},
@@ -38,8 +38,8 @@ async fn claimed(options: NatsOptions) -> Result<(Durability, String), String> {
                 assert!(summary.contains(&detail), "the log says at the start what is shown later: {summary}");
                 return Ok((store.durability(), detail));
             }
-            Err(NotConnected::Ever(why)) => return Err(why),
-            Err(NotConnected::Yet(why)) => assert!(Instant::now() < give_up_at, "{why}"),
+            Err(ConnectError::Fatal(why)) => return Err(why),
+            Err(ConnectError::Retryable(why)) => assert!(Instant::now() < give_up_at, "{why}"),
         }
         sleep(Duration::from_millis(50)).await;
     }
@@ -193,7 +193,7 @@ async fn more_replicas_than_a_stream_or_bucket_has_are_refused_with_how_to_chang
         (checkpoints.admit().await, format!("KV_{prefix}-checkpoints")),
         (bus.admit().await, format!("{prefix}-events")),
     ] {
-        let Err(NotConnected::Ever(why)) = refused else { panic!("{refused:?}") };
+        let Err(ConnectError::Fatal(why)) = refused else { panic!("{refused:?}") };
         assert!(why.contains(&format!("nats stream edit {stream} --replicas 3")), "{why}");
     }
 }
@@ -203,6 +203,6 @@ async fn a_bus_on_a_nats_without_jetstream_is_refused_for_good() {
     let server = NatsServer::start_with("");
     let nats = Nats::start(server.options(&fresh_prefix())).await.unwrap();
     let refused = NatsMessageBus::new(nats, NatsBusOptions::default()).admit().await;
-    let Err(NotConnected::Ever(why)) = refused else { panic!("{refused:?}") };
+    let Err(ConnectError::Fatal(why)) = refused else { panic!("{refused:?}") };
     assert!(why.contains("start it with -js"), "{why}");
 }

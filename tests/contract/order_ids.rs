@@ -6,7 +6,7 @@ use futures_util::{FutureExt as _, future::join_all};
 use ordersystem::{
     application::{
         AppError, Mediator, OrderRequest, command_handler::CommandHandler, ids::IdHandler,
-        order_cache::OrderCacheBounds, order_repository::Orders, permits::Permits, pipeline::Pipeline,
+        order_cache::OrderCacheBounds, order_repository::OrderRepository, permits::Permits, pipeline::Pipeline,
         queries::QueryHandler,
     },
     backends::{
@@ -69,7 +69,7 @@ const ROUNDS: usize = 16;
 fn node(store: &Store, clock: &Arc<ManualClock>) -> Mediator {
     let clock = Arc::clone(clock) as Arc<dyn Clock>;
     let ids = Arc::new(IdGenerator::new(NodeIdentity::new(0, 0).unwrap(), Arc::clone(&clock)).unwrap());
-    let orders = Arc::new(Orders::new(Arc::clone(store), OrderCacheBounds { orders: 100, bytes: 1 << 24 }));
+    let orders = Arc::new(OrderRepository::new(Arc::clone(store), OrderCacheBounds { orders: 100, bytes: 1 << 24 }));
     let read_model: Arc<dyn ReadModel> = Arc::new(MemoryReadModel::default());
     let progress = OrderProjection::new(Arc::clone(store), Arc::clone(&read_model)).progress();
     let permits = Arc::new(Permits::new(1_000, CancellationToken::new()));

@@ -8,7 +8,7 @@ use ordersystem::{
     backends::embedded::{database::Database, read_model::EmbeddedReadModel},
     ports::{
         event_store::{EventStore as _, LogId, Position},
-        read_model::{ListFilter, ListOrder, ListQuery, LogPlace, MAX_PAGE_ROWS, ReadModel, Row, RowChange},
+        read_model::{ListFilter, ListOrder, ListQuery, LogCheckpoint, MAX_PAGE_ROWS, ReadModel, Row, RowChange},
     },
     processors::projections::{OrderProjection, Phase, ProjectionProgress, Rebuilds},
 };
@@ -197,7 +197,7 @@ fn a_checkpoint_of_an_earlier_version_that_knows_no_event_is_taken_as_it_is() {
         let place = model.checkpoint().await.unwrap().unwrap();
         let all = rows(&model).await.into_values().map(RowChange::Insert).collect();
         model.clear().await.unwrap();
-        model.apply(all, LogPlace { event: 0, ..place }).await.unwrap();
+        model.apply(all, LogCheckpoint { event: 0, ..place }).await.unwrap();
         let before = log.events_read();
         log.place_and_pay(11..=12).await;
         feed(&log, &model).await;
@@ -294,7 +294,7 @@ fn a_model_that_is_damaged_is_mended_by_a_rebuild() {
         // Its checkpoint is further than its rows: the next change of order 11 finds no row.
         log.place(11).await;
         let head = log.read_all().await.pop().unwrap();
-        model.apply(vec![], LogPlace::after(LogId(1), &head)).await.unwrap();
+        model.apply(vec![], LogCheckpoint::after(LogId(1), &head)).await.unwrap();
         log.pay(11).await;
         let running = run(&log, &model);
         timeout(PATIENCE, async {

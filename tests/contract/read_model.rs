@@ -15,8 +15,8 @@ use ordersystem::{
     ports::{
         event_store::{LogId, Position},
         read_model::{
-            ListFilter, ListOrder, ListQuery, LogPlace, MAX_PAGE_ROWS, Page, ReadModel, ReadModelError, Row, RowChange,
-            RowKey, Totals,
+            ListFilter, ListOrder, ListQuery, LogCheckpoint, MAX_PAGE_ROWS, Page, ReadModel, ReadModelError, Row,
+            RowChange, RowKey, Totals,
         },
     },
 };
@@ -60,8 +60,8 @@ fn row(id: u64, created_at_micros: i64) -> Row {
 }
 
 /// A place in the log of these tests.
-fn at(position: u64) -> LogPlace {
-    LogPlace { log: LogId(7), position: Position(position), event: position | 1 << 63 }
+fn at(position: u64) -> LogCheckpoint {
+    LogCheckpoint { log: LogId(7), position: Position(position), event: position | 1 << 63 }
 }
 
 fn insert(id: u64, created_at_micros: i64) -> RowChange {

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use ordersystem::{
     backends::redis::{
-        connection::{NotConnected, Redis, RedisOptions},
+        connection::{ConnectError, Redis, RedisOptions},
         event_store::RedisEventStore,
         message_bus::{RedisBusOptions, RedisMessageBus},
         permissions::Roles,
@@ -167,7 +167,7 @@ async fn a_change_of_settings_is_seen_at_the_next_check() {
 /// Why this server will not serve.
 async fn refusal(options: RedisOptions) -> String {
     match Redis::start(options, true).unwrap().first_connection().await {
-        Err(NotConnected::Ever(why)) => why,
+        Err(ConnectError::Fatal(why)) => why,
         other => panic!("{other:?}"),
     }
 }
@@ -232,7 +232,7 @@ async fn a_server_that_throws_data_away_is_refused_for_what_must_last() {
         let with = |roles| RedisOptions { roles, ..log.clone() };
         for (options, holds_log) in [(log.clone(), true), (with(Roles { bus: true, ..nothing }), false)] {
             let why = match Redis::start(options, holds_log).unwrap().first_connection().await {
-                Err(NotConnected::Ever(why)) => why,
+                Err(ConnectError::Fatal(why)) => why,
                 other => panic!("{other:?}"),
             };
             assert!(why.contains(policy) && why.contains("CONFIG SET maxmemory-policy noeviction"), "{why}");
@@ -304,7 +304,7 @@ async fn a_store_whose_redis_is_down_serves_when_it_comes() {
     server.kill();
     let redis = Redis::start(RedisOptions::new(server.url(), fresh_prefix()), true).unwrap();
     let store = RedisEventStore::new(redis.clone());
-    assert!(matches!(redis.first_connection().await, Err(NotConnected::Yet(_))), "time may mend it");
+    assert!(matches!(redis.first_connection().await, Err(ConnectError::Retryable(_))), "time may mend it");
     assert!(matches!(store.check().await, Err(StoreError::Unavailable(_))));
     assert_eq!(store.durability(), Durability::Unknown);
     let refused = store.append(commit(1, ExpectedRevision::Any, "a")).await;

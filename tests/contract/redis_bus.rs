@@ -23,7 +23,7 @@ use ordersystem::{
         event_store::{Commit, CommitId, EventStore, ExpectedRevision, Position, StreamId},
         message_bus::{BusError, Consumer, Message, MessageBus},
     },
-    processors::outbox::{OutboxOptions, OutboxParts, OutboxRelay},
+    processors::outbox::{OutboxDeps, OutboxOptions, OutboxRelay},
 };
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -219,7 +219,7 @@ async fn a_relay_publishes_again_what_a_server_that_takes_over_lacks() {
         let keys = ["events", &published, "checkpoint:outbox"];
         let keys = if with_checkpoint { &keys[..] } else { &keys[..2] };
         let checkpoints = Arc::new(RedisCheckpointStore::new(redis.clone()));
-        let parts = OutboxParts {
+        let parts = OutboxDeps {
             store: Arc::<RedisEventStore>::clone(&store),
             bus: Arc::new(RedisMessageBus::new(redis.clone(), RedisBusOptions::default())),
             consumers: Vec::new(),

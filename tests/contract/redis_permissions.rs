@@ -7,7 +7,7 @@ use ordersystem::{
     backends::redis::{
         cache::RedisOrderCache,
         checkpoint_store::RedisCheckpointStore,
-        connection::{NotConnected, Redis, RedisOptions},
+        connection::{ConnectError, Redis, RedisOptions},
         event_store::RedisEventStore,
         lease::RedisLeaseStore,
         message_bus::{RedisBusOptions, RedisMessageBus},
@@ -131,7 +131,7 @@ async fn the_documented_user_can_do_all_that_a_node_does() {
 /// Why the user is refused, as he is now.
 async fn refusal(options: RedisOptions, holds_log: bool) -> String {
     match Redis::start(options, holds_log).unwrap().first_connection().await {
-        Err(NotConnected::Ever(why)) => why,
+        Err(ConnectError::Fatal(why)) => why,
         other => panic!("{other:?}"),
     }
 }

@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use ordersystem::{
     backends::redis::{
-        connection::{NotConnected, Redis, RedisOptions},
+        connection::{ConnectError, Redis, RedisOptions},
         event_store::RedisEventStore,
         lease::RedisLeaseStore,
         message_bus::{RedisBusOptions, RedisMessageBus},
@@ -132,7 +132,7 @@ async fn connect_with(options: RedisOptions) -> Redis {
     let redis = Redis::start(options, true).unwrap();
     let deadline = Instant::now() + PATIENCE;
     while let Err(why) = redis.first_connection().await {
-        assert!(matches!(why, NotConnected::Yet(_)) && Instant::now() < deadline, "{why:?}");
+        assert!(matches!(why, ConnectError::Retryable(_)) && Instant::now() < deadline, "{why:?}");
     }
     redis
 }
@@ -358,7 +358,7 @@ async fn a_minority_of_the_sentinels_confirms_nothing_and_starts_no_node() {
     assert!(matches!(&alone, Err(StoreError::Unavailable(why)) if why.contains("1 of 3 Sentinels")), "{alone:?}");
     store.append(commit(1)).await.expect("what is connected stays connected");
     let new = Redis::start(RedisOptions::new(all.url(), fresh_prefix()), true).unwrap().first_connection().await;
-    let Err(NotConnected::Yet(why)) = new else { panic!("{new:?}") };
+    let Err(ConnectError::Retryable(why)) = new else { panic!("{new:?}") };
     assert!(why.contains("1 of 3 Sentinels name 127.0.0.1:"), "{why}");
     // A Sentinel that comes back is asked on a new connection.
     all.sentinels[1].start_again();
@@ -397,6 +397,6 @@ async fn a_service_that_no_sentinel_knows_is_refused_by_name() {
     let sentinel = RedisServer::start_sentinel("");
     let url = format!("redis+sentinel://127.0.0.1:{}/elsewhere", sentinel.port);
     let refused = Redis::start(RedisOptions::new(url, fresh_prefix()), true).unwrap().first_connection().await;
-    let Err(NotConnected::Ever(why)) = refused else { panic!("{refused:?}") };
+    let Err(ConnectError::Fatal(why)) = refused else { panic!("{refused:?}") };
     assert!(why.contains(&format!("127.0.0.1:{} knows no service elsewhere", sentinel.port)), "{why}");
 }

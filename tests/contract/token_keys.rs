@@ -11,7 +11,7 @@ use ordersystem::{
             event_store::NatsEventStore,
         },
         redis::{
-            connection::{NotConnected, Redis, RedisOptions},
+            connection::{ConnectError, Redis, RedisOptions},
             event_store::RedisEventStore,
             permissions::Roles,
         },
@@ -112,7 +112,7 @@ async fn what_is_no_key_in_redis_is_refused_and_not_shown() {
     server.cli(&["SET", &redis_key(&prefix), "half-a-secret"]);
     let redis = Redis::start(RedisOptions::new(server.url(), prefix.as_str()), true).unwrap();
     match redis.first_connection().await {
-        Err(NotConnected::Ever(why)) => {
+        Err(ConnectError::Fatal(why)) => {
             assert!(why.contains(&redis_key(&prefix)) && !why.contains("half-a-secret"), "{why}");
         }
         other => panic!("{other:?}"),
@@ -128,7 +128,7 @@ async fn a_redis_that_takes_no_writes_serves_no_log_without_a_key() {
     server.cli(&read_only);
     let redis = Redis::start(RedisOptions::new(server.url(), prefix), true).unwrap();
     match redis.first_connection().await {
-        Err(NotConnected::Yet(why)) => assert!(why.contains("log-key"), "{why}"),
+        Err(ConnectError::Retryable(why)) => assert!(why.contains("log-key"), "{why}"),
         other => panic!("{other:?}"),
     }
     server.cli(&["CONFIG", "SET", "min-replicas-to-write", "0"]);

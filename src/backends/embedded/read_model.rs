@@ -22,7 +22,9 @@ use super::{
     database::{Database, Sync},
     error::DbError,
 };
-use crate::ports::read_model::{ListQuery, LogPlace, Page, ReadModel, ReadModelError, Rebuild, Row, RowChange, Totals};
+use crate::ports::read_model::{
+    ListQuery, LogCheckpoint, Page, ReadModel, ReadModelError, Row, RowChange, ShadowReadModel, Totals,
+};
 
 /// A [`ReadModel`] in a data folder. A batch outlives the process at once, and a power loss with the next commit that is synced:
 /// until then rows and checkpoint stand together at an earlier batch, and the log gives the rest again.
@@ -39,12 +41,12 @@ impl EmbeddedReadModel {
 
 #[async_trait]
 impl ReadModel for EmbeddedReadModel {
-    async fn apply(&self, changes: Vec<RowChange>, checkpoint: LogPlace) -> Result<(), ReadModelError> {
+    async fn apply(&self, changes: Vec<RowChange>, checkpoint: LogCheckpoint) -> Result<(), ReadModelError> {
         let apply = move |connection: &Connection| apply(connection, Sql::served(connection)?, changes, checkpoint);
         self.0.write(Sync::Later, apply).await
     }
 
-    async fn checkpoint(&self) -> Result<Option<LogPlace>, ReadModelError> {
+    async fn checkpoint(&self) -> Result<Option<LogCheckpoint>, ReadModelError> {
         let checkpoint = |connection: &Connection| {
             let snapshot = connection.unchecked_transaction().map_err(DbError::from)?;
             Ok(Sql::served(&snapshot)?.place(&snapshot)?)
@@ -71,7 +73,7 @@ impl ReadModel for EmbeddedReadModel {
         Ok(self.0.write(Sync::Later, clear).await?)
     }
 
-    async fn begin_rebuild(&self) -> Result<Box<dyn Rebuild>, ReadModelError> {
+    async fn begin_rebuild(&self) -> Result<Box<dyn ShadowReadModel>, ReadModelError> {
         Ok(Box::new(EmbeddedRebuild::begin(Arc::clone(&self.0)).await?))
     }
 
@@ -85,7 +87,7 @@ fn apply(
     connection: &Connection,
     sql: &Sql,
     changes: Vec<RowChange>,
-    checkpoint: LogPlace,
+    checkpoint: LogCheckpoint,
 ) -> Result<(), ReadModelError> {
     let moved = checkpoint.following(sql.place(connection)?)?;
     let mut batch = Batch::new(connection, sql)?;

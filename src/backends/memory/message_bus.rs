@@ -19,8 +19,8 @@ use tokio::{
 use crate::ports::{
     checkpoint_store::is_valid_name,
     message_bus::{
-        AtRisk, BusError, Consumer, DeadLetter, Delivery, DeliveryWindow, EventId, MAX_DEAD_LETTERS, Message,
-        MessageBus, Receipt, bounded_reason,
+        BusError, Consumer, DeadLetter, Delivery, DeliveryWindow, EventId, MAX_DEAD_LETTERS, Message, MessageBus,
+        Receipt, VolatileMessages, bounded_reason,
     },
 };
 
@@ -171,11 +171,15 @@ impl State {
     }
 
     /// The position of the oldest message that the consumer `name` has not acknowledged.
-    fn unacknowledged_from(&self, name: &str) -> AtRisk {
-        let Some(cursor) = self.consumers.get(name) else { return AtRisk::NoConsumer };
+    fn unacknowledged_from(&self, name: &str) -> VolatileMessages {
+        let Some(cursor) = self.consumers.get(name) else { return VolatileMessages::NoConsumer };
         // What is in the window came before what is still in the queue, and the queue holds everything from the lowest cursor on.
         let queued = || self.queue.get(usize::try_from(cursor.next - self.first).ok()?);
-        cursor.window.oldest().or_else(queued).map_or(AtRisk::Nothing, |message| AtRisk::From(message.position))
+        cursor
+            .window
+            .oldest()
+            .or_else(queued)
+            .map_or(VolatileMessages::Nothing, |message| VolatileMessages::From(message.position))
     }
 
     /// What is ready for `cursor`, up to `max`.
@@ -237,13 +241,13 @@ impl MessageBus for MemoryMessageBus {
         Ok(())
     }
 
-    fn at_risk(&self, consumers: &[String]) -> AtRisk {
+    fn oldest_unpersisted(&self, consumers: &[String]) -> VolatileMessages {
         let of_each =
             |state: &mut State| consumers.iter().map(|name| state.unacknowledged_from(name)).collect::<Vec<_>>();
-        self.shared.with(of_each).into_iter().fold(AtRisk::Nothing, |sum, one| match (sum, one) {
-            (AtRisk::NoConsumer, _) | (_, AtRisk::NoConsumer) => AtRisk::NoConsumer,
-            (AtRisk::From(a), AtRisk::From(b)) => AtRisk::From(a.min(b)),
-            (AtRisk::Nothing, other) | (other, AtRisk::Nothing) => other,
+        self.shared.with(of_each).into_iter().fold(VolatileMessages::Nothing, |sum, one| match (sum, one) {
+            (VolatileMessages::NoConsumer, _) | (_, VolatileMessages::NoConsumer) => VolatileMessages::NoConsumer,
+            (VolatileMessages::From(a), VolatileMessages::From(b)) => VolatileMessages::From(a.min(b)),
+            (VolatileMessages::Nothing, other) | (other, VolatileMessages::Nothing) => other,
         })
     }
 

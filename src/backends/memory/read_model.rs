@@ -17,8 +17,8 @@ use self::{
     table::{Table, sort_key},
 };
 use crate::ports::read_model::{
-    ListFilter, ListOrder, ListQuery, LogPlace, MAX_PAGE_ROWS, Page, ReadModel, ReadModelError, Rebuild, Row,
-    RowChange, RowKey, Totals,
+    ListFilter, ListOrder, ListQuery, LogCheckpoint, MAX_PAGE_ROWS, Page, ReadModel, ReadModelError, Row, RowChange,
+    RowKey, ShadowReadModel, Totals,
 };
 
 /// A [`ReadModel`] in the memory of this process: it begins empty.
@@ -61,11 +61,11 @@ impl Default for MemoryReadModel {
 
 #[async_trait]
 impl ReadModel for MemoryReadModel {
-    async fn apply(&self, changes: Vec<RowChange>, checkpoint: LogPlace) -> Result<(), ReadModelError> {
+    async fn apply(&self, changes: Vec<RowChange>, checkpoint: LogCheckpoint) -> Result<(), ReadModelError> {
         self.served.table_mut().apply(changes, checkpoint)
     }
 
-    async fn checkpoint(&self) -> Result<Option<LogPlace>, ReadModelError> {
+    async fn checkpoint(&self) -> Result<Option<LogCheckpoint>, ReadModelError> {
         Ok(self.served.table().checkpoint)
     }
 
@@ -83,7 +83,7 @@ impl ReadModel for MemoryReadModel {
         Ok(())
     }
 
-    async fn begin_rebuild(&self) -> Result<Box<dyn Rebuild>, ReadModelError> {
+    async fn begin_rebuild(&self) -> Result<Box<dyn ShadowReadModel>, ReadModelError> {
         Ok(Box::new(MemoryRebuild::begin(Arc::clone(&self.served))))
     }
 

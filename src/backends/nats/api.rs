@@ -8,7 +8,7 @@ use data_encoding::BASE64;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::connection::{Nats, NotConnected};
+use super::connection::{ConnectError, Nats};
 
 /// JetStream's numbers for its errors, as in its `errors.json`.
 pub(super) mod code {
@@ -283,10 +283,10 @@ impl Nats {
     /// Whether this user may publish to `subject`. Whatever else keeps NATS from taking it is told by who needs it.
     ///
     /// # Errors
-    /// [`NotConnected::Ever`] names what is missing.
-    pub(super) async fn may_publish(&self, subject: String) -> Result<(), NotConnected> {
+    /// [`ConnectError::Fatal`] names what is missing.
+    pub(super) async fn may_publish(&self, subject: String) -> Result<(), ConnectError> {
         match self.probe(subject, Instant::now() + self.options().request_timeout).await {
-            Err(CallError::Forbidden(why)) => Err(NotConnected::Ever(why)),
+            Err(CallError::Forbidden(why)) => Err(ConnectError::Fatal(why)),
             _ => Ok(()),
         }
     }

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::{
-    connection::{Nats, NotConnected},
+    connection::{ConnectError, Nats},
     kv::{Bucket, Entry, WriteError},
 };
 use crate::ports::checkpoint_store::{Checkpoint, CheckpointError, CheckpointStore, is_valid_name};
@@ -31,8 +31,8 @@ impl NatsCheckpointStore {
     /// Finds the bucket, or makes it.
     ///
     /// # Errors
-    /// [`NotConnected`] says why it cannot be used, and whether waiting helps.
-    pub async fn admit(&self) -> Result<(), NotConnected> {
+    /// [`ConnectError`] says why it cannot be used, and whether waiting helps.
+    pub async fn admit(&self) -> Result<(), ConnectError> {
         self.bucket.admit_writer().await
     }
 

@@ -93,24 +93,24 @@ impl fmt::Debug for NatsOptions {
 
 /// Why a server is not served from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NotConnected {
+pub enum ConnectError {
     /// Not now. It is being tried again.
-    Yet(String),
+    Retryable(String),
     /// Not before an operator does something: a wrong password, no JetStream, a stream that would lose data.
-    Ever(String),
+    Fatal(String),
 }
 
-impl NotConnected {
+impl ConnectError {
     /// Why, for people.
     #[must_use]
     pub fn why(&self) -> &str {
         match self {
-            Self::Yet(why) | Self::Ever(why) => why,
+            Self::Retryable(why) | Self::Fatal(why) => why,
         }
     }
 }
 
-impl fmt::Display for NotConnected {
+impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.why())
     }
@@ -178,8 +178,8 @@ impl Nats {
     /// Waits until connected, as long as a connection may take.
     ///
     /// # Errors
-    /// [`NotConnected`] says why not, and whether waiting helps.
-    pub async fn connected(&self) -> Result<(), NotConnected> {
+    /// [`ConnectError`] says why not, and whether waiting helps.
+    pub async fn connected(&self) -> Result<(), ConnectError> {
         self.connected_or(|| false).await
     }
 
@@ -187,17 +187,17 @@ impl Nats {
     ///
     /// # Errors
     /// As [`Nats::connected`].
-    pub async fn first_try(&self) -> Result<(), NotConnected> {
+    pub async fn first_try(&self) -> Result<(), ConnectError> {
         self.connected_or(|| self.contact.with(|talk| talk.all_failed)).await
     }
 
     /// Waits until connected, or `is_over`; no longer than a connection may take, reckoned from when the last one was lost.
-    async fn connected_or(&self, is_over: impl Fn() -> bool) -> Result<(), NotConnected> {
+    async fn connected_or(&self, is_over: impl Fn() -> bool) -> Result<(), ConnectError> {
         while !self.is_connected() {
             match self.failure() {
-                Some(why) if is_denial(&why) => return Err(NotConnected::Ever(why)),
+                Some(why) if is_denial(&why) => return Err(ConnectError::Fatal(why)),
                 why if is_over() || self.down_for() >= self.options.connect_timeout => {
-                    return Err(NotConnected::Yet(why.unwrap_or_else(|| "no answer yet".to_owned())));
+                    return Err(ConnectError::Retryable(why.unwrap_or_else(|| "no answer yet".to_owned())));
                 }
                 _ => sleep(Duration::from_millis(10)).await,
             }

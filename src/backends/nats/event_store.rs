@@ -51,7 +51,7 @@ use self::{
 };
 use super::{
     api::CallError,
-    connection::{AbortOnDrop, Nats, NotConnected},
+    connection::{AbortOnDrop, ConnectError, Nats},
     permissions::FORBIDDEN_FOR,
 };
 use crate::ports::event_store::{
@@ -114,15 +114,17 @@ impl NatsEventStore {
     /// Waits until the streams of the log have been found in order, or made, as long as a connection may take.
     ///
     /// # Errors
-    /// [`NotConnected`] says why not, and whether waiting helps.
-    pub async fn first_admission(&self) -> Result<(), NotConnected> {
+    /// [`ConnectError`] says why not, and whether waiting helps.
+    pub async fn first_admission(&self) -> Result<(), ConnectError> {
         let Shared { nats, log, .. } = &*self.shared;
         nats.connected().await?;
         let deadline = Instant::now() + nats.options().connect_timeout;
         loop {
             let pause = match log.admit().await {
-                Err(NotConnected::Yet(why)) if Instant::now() >= deadline => return Err(NotConnected::Yet(why)),
-                Err(NotConnected::Yet(_)) => Duration::from_millis(100),
+                Err(ConnectError::Retryable(why)) if Instant::now() >= deadline => {
+                    return Err(ConnectError::Retryable(why));
+                }
+                Err(ConnectError::Retryable(_)) => Duration::from_millis(100),
                 decided => return decided,
             };
             tokio::time::sleep(pause).await;

@@ -22,7 +22,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     api::{CallError, only_after},
-    connection::{Nats, NotConnected},
+    connection::{ConnectError, Nats},
     provision::{Made, ask_again, connected, make_stream},
 };
 
@@ -88,8 +88,8 @@ impl Bucket {
     /// Finds the bucket, or makes it.
     ///
     /// # Errors
-    /// [`NotConnected`] says why it cannot be used, and whether waiting helps.
-    pub(super) async fn admit(&self) -> Result<Made, NotConnected> {
+    /// [`ConnectError`] says why it cannot be used, and whether waiting helps.
+    pub(super) async fn admit(&self) -> Result<Made, ConnectError> {
         let config = Config {
             name: self.stream(),
             subjects: vec![self.subject(">")],
@@ -141,7 +141,7 @@ impl Bucket {
     ///
     /// # Errors
     /// As [`Bucket::admit`].
-    pub(super) async fn admit_writer(&self) -> Result<(), NotConnected> {
+    pub(super) async fn admit_writer(&self) -> Result<(), ConnectError> {
         self.admit().await?;
         self.nats.may_publish(self.subject("probe")).await
     }

@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::{
-    connection::{Nats, NotConnected},
+    connection::{ConnectError, Nats},
     kv::{Bucket, Entry, WriteError},
     provision::Made,
 };
@@ -91,8 +91,8 @@ impl NatsLeaseStore {
     /// Finds the bucket, or makes it.
     ///
     /// # Errors
-    /// [`NotConnected`] says why it cannot be used, and whether waiting helps.
-    pub async fn admit(&self) -> Result<(), NotConnected> {
+    /// [`ConnectError`] says why it cannot be used, and whether waiting helps.
+    pub async fn admit(&self) -> Result<(), ConnectError> {
         self.bucket.admit_writer().await
     }
 

@@ -39,14 +39,14 @@ use tokio::{
 
 use self::{consumer::NatsConsumer, dead_letters::DeadLetters, identity::Identity, publisher::End, registry::Registry};
 use super::{
-    connection::{Nats, NotConnected},
+    connection::{ConnectError, Nats},
     permissions::FORBIDDEN_FOR,
     server::ServerFacts,
 };
 use crate::ports::{
     checkpoint_store::is_valid_name,
     message_bus::{
-        AtRisk, BusError, Consumer, DeadLetter, Description, EventId, MAX_DEAD_LETTERS, Message, MessageBus,
+        BusError, Consumer, DeadLetter, Description, EventId, MAX_DEAD_LETTERS, Message, MessageBus, VolatileMessages,
     },
 };
 
@@ -144,13 +144,13 @@ impl NatsMessageBus {
     /// Finds the stream and the bucket of the bus, or makes them.
     ///
     /// # Errors
-    /// [`NotConnected`] says why they cannot be used, and whether waiting helps.
-    pub async fn admit(&self) -> Result<(), NotConnected> {
+    /// [`ConnectError`] says why they cannot be used, and whether waiting helps.
+    pub async fn admit(&self) -> Result<(), ConnectError> {
         let nats = &self.shared.nats;
         nats.connected().await?;
         let server = ServerFacts::read(nats).await?;
         if let Some(why) = server.unfit_for_replicas(nats.options().replicas as u64) {
-            return Err(NotConnected::Ever(why));
+            return Err(ConnectError::Fatal(why));
         }
         publisher::admit(&self.shared).await?;
         nats.may_publish(self.shared.probe_subject()).await?;
@@ -210,8 +210,8 @@ impl MessageBus for NatsMessageBus {
     }
 
     /// What JetStream has accepted it keeps, whatever becomes of this process.
-    fn at_risk(&self, _consumers: &[String]) -> AtRisk {
-        AtRisk::Nothing
+    fn oldest_unpersisted(&self, _consumers: &[String]) -> VolatileMessages {
+        VolatileMessages::Nothing
     }
 
     async fn lost_from(&self, consumers: &[String], _log: u32, _published_to: u64) -> Result<Option<u64>, BusError> {

@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout};
 
 use super::{
     api::passes,
-    connection::{Nats, NotConnected},
+    connection::{ConnectError, Nats},
     server::too_few_replicas,
 };
 
@@ -44,13 +44,13 @@ pub(super) async fn connected(nats: &Nats) -> Result<(), String> {
 ///
 /// # Errors
 /// Says why there is none, or why the one that is there cannot be used, and whether waiting helps.
-pub(super) async fn make_stream(nats: &Nats, wanted: Config) -> Result<Info, NotConnected> {
+pub(super) async fn make_stream(nats: &Nats, wanted: Config) -> Result<Info, ConnectError> {
     nats.connected().await?;
     let name = wanted.name.clone();
     let asked_at = Instant::now();
     let unanswered = |what: String| match nats.forbidden().publish_below("$JS.API.STREAM.", asked_at) {
-        Some(why) => NotConnected::Ever(why),
-        None => NotConnected::Yet(nats.forbidden().subscription().unwrap_or(what)),
+        Some(why) => ConnectError::Fatal(why),
+        None => ConnectError::Retryable(nats.forbidden().subscription().unwrap_or(what)),
     };
     for _ in 0..2 {
         let found = match ask_again(|| nats.jetstream().get_stream(&name)).await {
@@ -62,7 +62,7 @@ pub(super) async fn make_stream(nats: &Nats, wanted: Config) -> Result<Info, Not
         };
         if let Some(found) = found {
             return match unfit(&found.cached_info().config, &wanted) {
-                Some(why) => Err(NotConnected::Ever(format!("the stream {name} {why}"))),
+                Some(why) => Err(ConnectError::Fatal(format!("the stream {name} {why}"))),
                 None => Ok(found.cached_info().clone()),
             };
         }
@@ -72,13 +72,13 @@ pub(super) async fn make_stream(nats: &Nats, wanted: Config) -> Result<Info, Not
                 // Another node was first, with other settings: what it made is looked at.
                 CreateStreamErrorKind::JetStream(why) if why.error_code() == ErrorCode::STREAM_NAME_EXIST => {}
                 CreateStreamErrorKind::JetStream(why) if !passes(why.code() as u64, why.error_code().0) => {
-                    return Err(NotConnected::Ever(format!("the stream {name} cannot be made: {why}")));
+                    return Err(ConnectError::Fatal(format!("the stream {name} cannot be made: {why}")));
                 }
                 _ => return Err(unanswered(format!("the stream {name} cannot be made: {}", in_words(&error)))),
             },
         }
     }
-    Err(NotConnected::Yet(format!("the stream {name} is gone as soon as it is made")))
+    Err(ConnectError::Retryable(format!("the stream {name} is gone as soon as it is made")))
 }
 
 /// Asks what may be asked any number of times. A request about a stream whose leader is just being elected is lost without an answer, so that the

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{
     api::{CallError, code},
-    connection::{Nats, NotConnected},
+    connection::{ConnectError, Nats},
     monitor::{Replica, Synced},
 };
 use crate::ports::event_store::Durability;
@@ -50,12 +50,12 @@ impl ServerFacts {
     /// Looks at the server that is connected to.
     ///
     /// # Errors
-    /// [`NotConnected`] if it is too old, or has no JetStream for us.
-    pub(super) async fn read(nats: &Nats) -> Result<Self, NotConnected> {
+    /// [`ConnectError`] if it is too old, or has no JetStream for us.
+    pub(super) async fn read(nats: &Nats) -> Result<Self, ConnectError> {
         let version = nats.client().server_info().version;
         if Version::read(&version).is_some_and(|found| found < OLDEST) {
             let Version(major, minor, _) = OLDEST;
-            return Err(NotConnected::Ever(format!("NATS {version} is too old: {major}.{minor} or newer is needed")));
+            return Err(ConnectError::Fatal(format!("NATS {version} is too old: {major}.{minor} or newer is needed")));
         }
         let answer = nats.ask::<Value>("INFO", &()).await;
         let Some(lack) = answer.as_ref().err().and_then(|error| Lack::of(nats, error)) else {
@@ -64,16 +64,16 @@ impl ServerFacts {
                 (Ok(_), _) => Ok(Self { version }),
                 // Without it no answer ever comes.
                 (Err(CallError::Lost(_)), Some(why)) | (Err(CallError::Forbidden(why)), _) => {
-                    Err(NotConnected::Ever(why))
+                    Err(ConnectError::Fatal(why))
                 }
-                (Err(error), _) => Err(NotConnected::Yet(error.to_string())),
+                (Err(error), _) => Err(ConnectError::Retryable(error.to_string())),
             };
         };
         let lacks_for = nats.lacks_jetstream();
         Err(match lack {
-            Lack::Settled(why) => NotConnected::Ever(why),
-            Lack::Perhaps(why) if lacks_for >= SETTLES_WITHIN => NotConnected::Ever(why),
-            Lack::Perhaps(why) | Lack::OfOthers(why) => NotConnected::Yet(why),
+            Lack::Settled(why) => ConnectError::Fatal(why),
+            Lack::Perhaps(why) if lacks_for >= SETTLES_WITHIN => ConnectError::Fatal(why),
+            Lack::Perhaps(why) | Lack::OfOthers(why) => ConnectError::Retryable(why),
         })
     }
 

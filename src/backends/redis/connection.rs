@@ -77,11 +77,11 @@ impl fmt::Debug for RedisOptions {
 
 /// Why a server is not connected to.
 #[derive(Clone, Debug)]
-pub enum NotConnected {
+pub enum ConnectError {
     /// Not now. It is being tried again.
-    Yet(String),
+    Retryable(String),
     /// Not before an operator does something: a wrong password, a replica, a server too old.
-    Ever(String),
+    Fatal(String),
 }
 
 /// What became of a call that has no result.
@@ -154,8 +154,8 @@ impl Redis {
     /// Waits until connected, as long as a connection may take.
     ///
     /// # Errors
-    /// [`NotConnected`] says why not, and whether waiting helps.
-    pub async fn first_connection(&self) -> Result<(), NotConnected> {
+    /// [`ConnectError`] says why not, and whether waiting helps.
+    pub async fn first_connection(&self) -> Result<(), ConnectError> {
         self.decided(|down| down.is_final).await
     }
 
@@ -163,11 +163,11 @@ impl Redis {
     ///
     /// # Errors
     /// As [`Redis::first_connection`].
-    pub async fn first_try(&self) -> Result<(), NotConnected> {
+    pub async fn first_try(&self) -> Result<(), ConnectError> {
         self.decided(|down| down.was_tried).await
     }
 
-    async fn decided(&self, is_decided: impl Fn(&Down) -> bool) -> Result<(), NotConnected> {
+    async fn decided(&self, is_decided: impl Fn(&Down) -> bool) -> Result<(), ConnectError> {
         let mut state = self.shared.state.subscribe();
         let decided = state.wait_for(|state| match state {
             State::Live(_) => true,
@@ -178,8 +178,8 @@ impl Redis {
         let _ = timeout_at(deadline, decided).await;
         match &*self.shared.state.borrow() {
             State::Live(_) => Ok(()),
-            State::Down(Down { why, is_final: false, .. }) => Err(NotConnected::Yet(why.clone())),
-            State::Down(Down { why, is_final: true, .. }) => Err(NotConnected::Ever(why.clone())),
+            State::Down(Down { why, is_final: false, .. }) => Err(ConnectError::Retryable(why.clone())),
+            State::Down(Down { why, is_final: true, .. }) => Err(ConnectError::Fatal(why.clone())),
         }
     }
 

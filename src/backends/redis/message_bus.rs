@@ -37,7 +37,7 @@ use super::{
 use crate::ports::{
     checkpoint_store::is_valid_name,
     message_bus::{
-        AtRisk, BusError, Consumer, DeadLetter, Description, EventId, MAX_DEAD_LETTERS, Message, MessageBus,
+        BusError, Consumer, DeadLetter, Description, EventId, MAX_DEAD_LETTERS, Message, MessageBus, VolatileMessages,
     },
 };
 
@@ -284,8 +284,8 @@ impl MessageBus for RedisMessageBus {
     }
 
     /// What Redis has accepted it keeps, whatever becomes of this process.
-    fn at_risk(&self, _consumers: &[String]) -> AtRisk {
-        AtRisk::Nothing
+    fn oldest_unpersisted(&self, _consumers: &[String]) -> VolatileMessages {
+        VolatileMessages::Nothing
     }
 
     /// A server that has taken over may lack the last of what was accepted.

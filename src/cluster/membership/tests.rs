@@ -24,16 +24,16 @@ fn node_as(
     leases: &Arc<MemoryLeaseStore>,
     checkpoints: &Arc<MemoryCheckpointStore>,
     behind_ms: i64,
-    change: impl FnOnce(&mut MembershipParts),
+    change: impl FnOnce(&mut MembershipDeps),
 ) -> Node {
     let clock = Arc::new(ManualClock::new(START_MICROS - behind_ms * 1_000));
     let (leases, checkpoints) =
         (Arc::clone(leases) as Arc<dyn LeaseStore>, Arc::clone(checkpoints) as Arc<dyn CheckpointStore>);
     let mark = LeasedMark::new(Arc::clone(&checkpoints));
     let preferred = NodeIdentity::new(1, 7).unwrap();
-    let ids = Arc::new(IdGenerator::unclaimed(preferred, clock.clone(), Box::new(mark.clone())));
+    let ids = Arc::new(IdGenerator::without_worker_id(preferred, clock.clone(), Box::new(mark.clone())));
     let (name, address) = (name.to_owned(), "127.0.0.1:1".to_owned());
-    let mut parts = MembershipParts {
+    let mut parts = MembershipDeps {
         leases,
         checkpoints,
         ids: ids.clone(),

@@ -41,7 +41,7 @@ struct Entry {
 
 #[derive(Clone, Copy, Debug)]
 enum State {
-    InHand { until: Instant },
+    InFlight { until: Instant },
     Held { not_before: Option<Instant> },
 }
 
@@ -136,21 +136,21 @@ impl DeliveryWindow {
         if self.holds(receipt)
             && let Some(entry) = self.entries.get_mut(&receipt.slot)
         {
-            entry.state = State::InHand { until: now + self.ack_wait };
+            entry.state = State::InFlight { until: now + self.ack_wait };
         }
     }
 
     /// Takes a message back, and the later ones of its key, to be delivered again from `not_before` on; does nothing if the receipt is void.
     pub fn retry(&mut self, receipt: Receipt, not_before: Instant) {
         if self.holds(receipt) {
-            self.take_back(receipt.slot, Some(not_before));
+            self.requeue(receipt.slot, Some(not_before));
         }
     }
 
     /// Takes everything back that is in hand: the consumer is gone.
     pub fn take_all_back(&mut self) {
         for slot in self.slots_in_hand(|_| true) {
-            self.take_back(slot, None);
+            self.requeue(slot, None);
         }
     }
 
@@ -174,7 +174,7 @@ impl DeliveryWindow {
         let entry = self.entries.get_mut(&slot)?;
         entry.attempt = entry.attempt.saturating_add(1);
         entry.delivery = entry.delivery.wrapping_add(1);
-        entry.state = State::InHand { until };
+        entry.state = State::InFlight { until };
         self.next_due = Some(self.next_due.map_or(until, |due| due.min(until)));
         Some(Delivery {
             message: entry.message.clone(),
@@ -187,19 +187,19 @@ impl DeliveryWindow {
     fn in_hand(&self, receipt: Receipt) -> Option<&Entry> {
         self.entries
             .get(&receipt.slot)
-            .filter(|entry| entry.delivery == receipt.delivery && matches!(entry.state, State::InHand { .. }))
+            .filter(|entry| entry.delivery == receipt.delivery && matches!(entry.state, State::InFlight { .. }))
     }
 
     fn slots_in_hand(&self, wanted: impl Fn(Instant) -> bool) -> Vec<u64> {
-        let wanted = |entry: &Entry| matches!(entry.state, State::InHand { until } if wanted(until));
+        let wanted = |entry: &Entry| matches!(entry.state, State::InFlight { until } if wanted(until));
         self.entries.iter().filter(|(_, entry)| wanted(entry)).map(|(&slot, _)| slot).collect()
     }
 
-    fn take_back(&mut self, slot: u64, not_before: Option<Instant>) {
+    fn requeue(&mut self, slot: u64, not_before: Option<Instant>) {
         let Some(key) = self.entries.get(&slot).map(|entry| entry.message.key) else { return };
         let held = self.held.entry(key).or_default();
         for (&later, entry) in self.entries.range_mut(slot..) {
-            if entry.message.key != key || !matches!(entry.state, State::InHand { .. }) {
+            if entry.message.key != key || !matches!(entry.state, State::InFlight { .. }) {
                 continue;
             }
             if later == slot {
@@ -225,13 +225,13 @@ impl DeliveryWindow {
             return;
         }
         for slot in self.slots_in_hand(|until| until <= now) {
-            self.take_back(slot, None);
+            self.requeue(slot, None);
         }
         let mut next_due = None;
         let mut over = Vec::new();
         for entry in self.entries.values_mut() {
             let due = match entry.state {
-                State::InHand { until } => until,
+                State::InFlight { until } => until,
                 State::Held { not_before: None } => continue,
                 State::Held { not_before: Some(at) } if at <= now => {
                     entry.state = State::Held { not_before: None };

@@ -31,7 +31,7 @@ use crate::{
 };
 
 mod handler;
-mod in_hand;
+mod in_flight;
 mod order_event_logger;
 mod remembered;
 mod status;
@@ -39,9 +39,9 @@ mod status;
 mod tests;
 
 pub use handler::{EventHandler, HandlerError, ReceivedEvent, is_valid_handler_name, lease_name};
-use in_hand::InHand;
+use in_flight::InFlightBatch;
 pub use order_event_logger::OrderEventLogger;
-use remembered::RememberedRevisions;
+use remembered::ProcessedRevisions;
 pub use status::{LastError, Role, SubscriptionStatus};
 
 /// The longest pause before a bus or a lease store that was out of reach is tried again.
@@ -76,7 +76,7 @@ impl Default for SubscriptionOptions {
 
 /// What a subscription works with.
 #[derive(Clone, Debug)]
-pub struct SubscriptionParts {
+pub struct SubscriptionDeps {
     /// Where events come from.
     pub bus: Arc<dyn MessageBus>,
     /// Who may run which handler: leases among all nodes that use the bus.
@@ -87,11 +87,11 @@ pub struct SubscriptionParts {
 
 /// One handler on the bus.
 pub struct Subscription {
-    parts: SubscriptionParts,
+    parts: SubscriptionDeps,
     handler: Arc<dyn EventHandler>,
     options: SubscriptionOptions,
     status: Arc<SubscriptionStatus>,
-    remembered: Mutex<RememberedRevisions>,
+    remembered: Mutex<ProcessedRevisions>,
 }
 
 /// Whether to go on.
@@ -102,9 +102,9 @@ enum Next {
 }
 
 /// Notes the end of a subscription, however it comes.
-struct EndNote(Arc<SubscriptionStatus>);
+struct StoppedGuard(Arc<SubscriptionStatus>);
 
-impl Drop for EndNote {
+impl Drop for StoppedGuard {
     fn drop(&mut self) {
         self.0.play(Role::Ended);
     }
@@ -113,8 +113,8 @@ impl Drop for EndNote {
 impl Subscription {
     /// A subscription that does nothing until it is [`run`](Self::run).
     #[must_use]
-    pub fn new(parts: SubscriptionParts, handler: Arc<dyn EventHandler>, options: SubscriptionOptions) -> Self {
-        let remembered = Mutex::new(RememberedRevisions::new(options.remembered_orders));
+    pub fn new(parts: SubscriptionDeps, handler: Arc<dyn EventHandler>, options: SubscriptionOptions) -> Self {
+        let remembered = Mutex::new(ProcessedRevisions::new(options.remembered_orders));
         let status = Arc::new(SubscriptionStatus::of(handler.name()));
         Self { parts, handler, options, status, remembered }
     }
@@ -128,7 +128,7 @@ impl Subscription {
     /// Handles events, whenever no other node does, until `stop` is cancelled; the event in hand is finished first. Errors of the bus and of
     /// the lease store are waited out.
     pub async fn run(&self, stop: CancellationToken) {
-        let _ended = EndNote(self.status());
+        let _ended = StoppedGuard(self.status());
         let bus = Arc::clone(&self.parts.bus);
         let outage = Outage::while_not(Away::new(move || bus.unreachable()));
         let mut failures = 0;
@@ -192,7 +192,7 @@ impl Subscription {
         Ended { outcome, releases: true }
     }
 
-    fn remembered(&self) -> MutexGuard<'_, RememberedRevisions> {
+    fn remembered(&self) -> MutexGuard<'_, ProcessedRevisions> {
         self.remembered.lock()
     }
 
@@ -210,9 +210,9 @@ impl Subscription {
                 return Ok(());
             };
             self.status.add_received(batch.len());
-            let mut in_hand = InHand::new(&*consumer, &batch);
-            let next = self.handle_batch(&mut in_hand, &batch, stop).await?;
-            in_hand.ack_done().await?;
+            let mut in_flight = InFlightBatch::new(&*consumer, &batch);
+            let next = self.handle_batch(&mut in_flight, &batch, stop).await?;
+            in_flight.ack_done().await?;
             if next == Next::Stop {
                 return Ok(());
             }
@@ -221,7 +221,7 @@ impl Subscription {
 
     async fn handle_batch(
         &self,
-        in_hand: &mut InHand<'_>,
+        in_flight: &mut InFlightBatch<'_>,
         batch: &[Delivery],
         stop: &CancellationToken,
     ) -> Result<Next, BusError> {
@@ -229,14 +229,14 @@ impl Subscription {
             if stop.is_cancelled() {
                 return Ok(Next::Stop);
             }
-            if in_hand.is_taken_back(delivery) {
+            if in_flight.is_taken_back(delivery) {
                 continue;
             }
-            in_hand.keep(index).await?;
+            in_flight.keep(index).await?;
             if !delivery.replayed && self.remembered().covers(&delivery.message) {
                 self.status.add_deduplicated();
-                in_hand.done.push(delivery.receipt);
-            } else if self.handle(in_hand, index, stop).await? == Next::Stop {
+                in_flight.done.push(delivery.receipt);
+            } else if self.handle(in_flight, index, stop).await? == Next::Stop {
                 return Ok(Next::Stop);
             }
         }
@@ -244,13 +244,18 @@ impl Subscription {
     }
 
     /// Handles one delivery and sees to what becomes of it.
-    async fn handle(&self, in_hand: &mut InHand<'_>, index: usize, stop: &CancellationToken) -> Result<Next, BusError> {
-        let delivery = &in_hand.batch[index];
-        let error = match self.call(delivery, in_hand.consumer.ack_wait() / 2).await {
+    async fn handle(
+        &self,
+        in_flight: &mut InFlightBatch<'_>,
+        index: usize,
+        stop: &CancellationToken,
+    ) -> Result<Next, BusError> {
+        let delivery = &in_flight.batch[index];
+        let error = match self.call(delivery, in_flight.consumer.ack_wait() / 2).await {
             Ok(()) => {
                 self.status.add_handled();
                 self.remembered().insert(&delivery.message);
-                in_hand.done.push(delivery.receipt);
+                in_flight.done.push(delivery.receipt);
                 return Ok(Next::Continue);
             }
             Err(error) => error,
@@ -260,12 +265,12 @@ impl Subscription {
         if matches!(error, HandlerError::Retry(_)) && delivery.attempt < self.options.max_attempts {
             let delay = self.options.backoff.after(delivery.attempt);
             tracing::debug!(handler = self.handler.name(), %event_id, reason = error.reason(), ?delay, "event is retried");
-            in_hand.retry(delivery, delay).await?;
+            in_flight.retry(delivery, delay).await?;
             self.status.add_retried();
             return Ok(Next::Continue);
         }
         tracing::warn!(handler = self.handler.name(), %event_id, reason = error.reason(), "event becomes a dead letter");
-        self.give_up(in_hand, index, error.reason(), stop).await
+        self.give_up(in_flight, index, error.reason(), stop).await
     }
 
     /// Calls the handler; whatever it does, an answer comes in time.
@@ -285,25 +290,25 @@ impl Subscription {
     /// Moves an event to the dead letters. Where they are full it waits: nothing is dropped, and nothing else gets ahead.
     async fn give_up(
         &self,
-        in_hand: &mut InHand<'_>,
+        in_flight: &mut InFlightBatch<'_>,
         index: usize,
         reason: &str,
         stop: &CancellationToken,
     ) -> Result<Next, BusError> {
-        let delivery = &in_hand.batch[index];
+        let delivery = &in_flight.batch[index];
         let mut failures = 0;
         loop {
-            match in_hand.consumer.dead_letter(delivery, reason).await {
+            match in_flight.consumer.dead_letter(delivery, reason).await {
                 Ok(()) => break,
                 Err(error @ BusError::DeadLettersFull { .. }) => self.status.failed(error.to_string()),
                 Err(error) => return Err(error),
             }
             failures += 1;
-            let delay = self.options.backoff.after(failures).min(in_hand.consumer.ack_wait() / 4);
+            let delay = self.options.backoff.after(failures).min(in_flight.consumer.ack_wait() / 4);
             if stop.run_until_cancelled(sleep(delay)).await.is_none() {
                 return Ok(Next::Stop);
             }
-            in_hand.keep(index).await?;
+            in_flight.keep(index).await?;
         }
         self.status.add_dead_lettered();
         self.remembered().insert(&delivery.message);

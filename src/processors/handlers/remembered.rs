@@ -12,7 +12,7 @@ const MAX_EVENTS: usize = 8;
 /// Two generations: an order is written to the new one, and when that is full it takes the place of the old one. So the last `capacity`
 /// orders are always remembered, and never more than twice as many; unlike a list in order of use, it costs nothing to keep.
 #[derive(Debug)]
-pub(super) struct RememberedRevisions {
+pub(super) struct ProcessedRevisions {
     capacity: usize,
     new: HashMap<u64, Handled>,
     old: HashMap<u64, Handled>,
@@ -48,7 +48,7 @@ impl Handled {
     }
 }
 
-impl RememberedRevisions {
+impl ProcessedRevisions {
     pub(super) fn new(capacity: usize) -> Self {
         Self { capacity: capacity.max(1), new: HashMap::new(), old: HashMap::new() }
     }
@@ -86,7 +86,7 @@ mod tests {
 
     #[test]
     fn the_last_orders_are_remembered_and_memory_is_bounded() {
-        let mut remembered = RememberedRevisions::new(10);
+        let mut remembered = ProcessedRevisions::new(10);
         for key in 0..1_000 {
             remembered.insert(&event(key, 5));
             for recent in key.saturating_sub(9)..=key {
@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn an_earlier_revision_does_not_take_the_place_of_a_later_one() {
-        let mut remembered = RememberedRevisions::new(2);
+        let mut remembered = ProcessedRevisions::new(2);
         remembered.insert(&event(1, 7));
         remembered.insert(&event(2, 1));
         remembered.insert(&event(3, 1));
@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn another_event_at_a_revision_that_was_handled_is_new_and_so_are_those_after_it() {
-        let mut remembered = RememberedRevisions::new(2);
+        let mut remembered = ProcessedRevisions::new(2);
         (1..=3).for_each(|sequence| remembered.insert(&event(1, sequence)));
         assert!(remembered.covers(&event(1, 1)));
         // The log has lost revisions 2 and 3, and has others there now.
@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn memory_of_one_order_is_bounded_and_what_is_older_counts_as_handled() {
-        let mut remembered = RememberedRevisions::new(2);
+        let mut remembered = ProcessedRevisions::new(2);
         (1..=1_000).for_each(|sequence| remembered.insert(&event(1, sequence)));
         assert_eq!(remembered.new[&1].0.len(), MAX_EVENTS);
         assert!(remembered.covers(&event(1, 5)) && remembered.covers(&event(1, 1_000)));

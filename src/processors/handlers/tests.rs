@@ -20,7 +20,7 @@ use crate::{
     },
     ports::{
         lease_store::{LeaseError, LeaseOwner, WORK_TTL},
-        message_bus::{AtRisk, Consumer, DeadLetter, EventId, Message, Receipt},
+        message_bus::{Consumer, DeadLetter, EventId, Message, Receipt, VolatileMessages},
     },
     proto::catga::events::v1::OrderEvent,
 };
@@ -78,7 +78,7 @@ impl Running {
         handler: Arc<dyn EventHandler>,
         options: SubscriptionOptions,
     ) -> Self {
-        let parts = SubscriptionParts { bus: bus.clone(), leases: leases.clone(), node: node.to_owned() };
+        let parts = SubscriptionDeps { bus: bus.clone(), leases: leases.clone(), node: node.to_owned() };
         let subscription = Subscription::new(parts, handler, options);
         let (status, stop) = (subscription.status(), CancellationToken::new());
         let own_stop = stop.clone();
@@ -502,8 +502,8 @@ impl MessageBus for Flaky<MemoryMessageBus> {
     async fn publish(&self, messages: &[Message]) -> Result<(), BusError> {
         self.inner.publish(messages).await
     }
-    fn at_risk(&self, consumers: &[String]) -> AtRisk {
-        self.inner.at_risk(consumers)
+    fn oldest_unpersisted(&self, consumers: &[String]) -> VolatileMessages {
+        self.inner.oldest_unpersisted(consumers)
     }
     async fn consumer(&self, name: &str) -> Result<Box<dyn Consumer>, BusError> {
         self.luck()?;

@@ -2,7 +2,7 @@
 //!
 //! At least once, in order: the checkpoint moves only over what would not be lost with this process, so a crash at any moment publishes
 //! a part of the log again and never leaves one out. On a bus that outlives the process that is what the bus has accepted; on one that
-//! does not ([`MessageBus::at_risk`]), what the handlers have acknowledged, too. One relay at a time holds the lease; its fencing token keeps
+//! does not ([`MessageBus::oldest_unpersisted`]), what the handlers have acknowledged, too. One relay at a time holds the lease; its fencing token keeps
 //! a relay that has lost it from moving the checkpoint.
 
 use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
@@ -20,7 +20,7 @@ use crate::{
         clock::Clock,
         event_store::{Durability, EventStore, LogFollower, LogPoint, Position, StoreError, StoredEvent},
         lease_store::{Lease, LeaseStore},
-        message_bus::{AtRisk, Message, MessageBus},
+        message_bus::{Message, MessageBus, VolatileMessages},
     },
     processors::leader::{Ended, Leadership, STANDBY_POLL_INTERVAL, run_as_leader},
     telemetry::outage::{Away, Outage},
@@ -58,7 +58,7 @@ pub struct OutboxOptions {
 
 /// What the relay reads from and writes to.
 #[derive(Clone, Debug)]
-pub struct OutboxParts {
+pub struct OutboxDeps {
     /// The log.
     pub store: Arc<dyn EventStore>,
     /// Where events go.
@@ -76,7 +76,7 @@ pub struct OutboxParts {
 /// The relay from the log to the bus.
 #[derive(Debug)]
 pub struct OutboxRelay {
-    parts: OutboxParts,
+    parts: OutboxDeps,
     options: OutboxOptions,
     status: Arc<OutboxStatus>,
     published: Counter,
@@ -88,7 +88,7 @@ pub struct OutboxRelay {
 }
 
 /// Why the relay paused.
-enum Pause {
+enum RelayOutcome {
     /// Another node has the lease, if it is known which.
     NotOwner(Option<String>),
     /// Something failed.
@@ -111,7 +111,7 @@ struct Progress {
 impl OutboxRelay {
     /// A relay that has not started yet.
     #[must_use]
-    pub fn new(parts: OutboxParts, options: OutboxOptions) -> Self {
+    pub fn new(parts: OutboxDeps, options: OutboxOptions) -> Self {
         let published = metrics::counter!("ordersystem_outbox_published_total");
         let losses = metrics::counter!("ordersystem_log_losses_total", "reader" => "outbox");
         let away = away(&parts);
@@ -136,7 +136,7 @@ impl OutboxRelay {
     /// What measures how far it is behind, by `clock`.
     #[must_use]
     pub fn meter(&self, clock: Arc<dyn Clock>) -> Arc<OutboxMeter> {
-        let OutboxParts { store, checkpoints, .. } = &self.parts;
+        let OutboxDeps { store, checkpoints, .. } = &self.parts;
         Arc::new(OutboxMeter::new(self.status(), Arc::clone(store), Arc::clone(checkpoints), clock))
     }
 
@@ -154,19 +154,19 @@ impl OutboxRelay {
         let mut give_up_at = None;
         loop {
             match self.relay_while_leader(&flush).await {
-                Pause::Flushed => return,
-                Pause::LogReplaced => {
+                RelayOutcome::Flushed => return,
+                RelayOutcome::LogReplaced => {
                     failures = 0;
                     sleep(RETRIES.after(failures)).await;
                 }
-                Pause::NotOwner(owner) => {
+                RelayOutcome::NotOwner(owner) => {
                     failures = 0;
                     self.status.stands_by(owner);
                     if flush.run_until_cancelled(sleep(STANDBY_POLL_INTERVAL)).await.is_none() {
                         return;
                     }
                 }
-                Pause::Failed(failure) => {
+                RelayOutcome::Failed(failure) => {
                     if flush.is_cancelled()
                         && (self.away.why().is_some()
                             || Instant::now() >= *give_up_at.get_or_insert(Instant::now() + RETRIES_AT_END))
@@ -205,7 +205,7 @@ impl OutboxRelay {
         tracing::warn!(failure, published_to, "the outbox cannot be flushed: {rest}");
     }
 
-    async fn relay_while_leader(&self, flush: &CancellationToken) -> Pause {
+    async fn relay_while_leader(&self, flush: &CancellationToken) -> RelayOutcome {
         let work = async |lease: &Lease, lost: CancellationToken| {
             // Also while the bus keeps a publish waiting.
             let relayed = lost.run_until_cancelled(self.relay(lease, flush)).await;
@@ -215,13 +215,13 @@ impl OutboxRelay {
             Ended { outcome, releases }
         };
         match run_as_leader(&*self.parts.leases, NAME, &self.parts.node, work).await {
-            Leadership::Standby(leader) => Pause::NotOwner(leader),
-            Leadership::Failed(why) | Leadership::Lost(why) => Pause::Failed(why),
-            Leadership::Ended(relayed) => relayed.unwrap_or_else(Pause::Failed),
+            Leadership::Standby(leader) => RelayOutcome::NotOwner(leader),
+            Leadership::Failed(why) | Leadership::Lost(why) => RelayOutcome::Failed(why),
+            Leadership::Ended(relayed) => relayed.unwrap_or_else(RelayOutcome::Failed),
         }
     }
 
-    async fn relay(&self, lease: &Lease, flush: &CancellationToken) -> Result<Pause, String> {
+    async fn relay(&self, lease: &Lease, flush: &CancellationToken) -> Result<RelayOutcome, String> {
         self.until_subscribed().await?;
         let start = self.start(lease.fencing_token).await?;
         let start = self.before_what_was_lost(lease, start).await?;
@@ -234,7 +234,7 @@ impl OutboxRelay {
             let batch = match follower.poll_batch(self.options.batch_size).await {
                 Err(StoreError::LogReplaced(what)) => {
                     self.lost(&what);
-                    return Ok(Pause::LogReplaced);
+                    return Ok(RelayOutcome::LogReplaced);
                 }
                 batch => batch.map_err(text)?,
             };
@@ -250,7 +250,7 @@ impl OutboxRelay {
             } else if waits_for_acks && Instant::now() < *end_at.get_or_insert(Instant::now() + ACKS_AT_END) {
                 sleep(ACKS_LOOK / 5).await;
             } else {
-                return Ok(Pause::Flushed);
+                return Ok(RelayOutcome::Flushed);
             }
         }
     }
@@ -342,7 +342,7 @@ impl OutboxRelay {
     /// Waits until the bus will keep for every handler what is published.
     async fn until_subscribed(&self) -> Result<(), String> {
         let give_up_at = Instant::now() + MAX_SUBSCRIBING;
-        while self.parts.bus.at_risk(&self.parts.consumers) == AtRisk::NoConsumer {
+        while self.parts.bus.oldest_unpersisted(&self.parts.consumers) == VolatileMessages::NoConsumer {
             if Instant::now() >= give_up_at {
                 return Err("not every handler has subscribed to the message bus".to_owned());
             }
@@ -383,10 +383,10 @@ impl OutboxRelay {
 
     /// Moves the checkpoint over what would not be lost with this process.
     async fn save(&self, progress: &mut Progress) -> Result<(), String> {
-        let position = match self.parts.bus.at_risk(&self.parts.consumers) {
-            AtRisk::Nothing => progress.published_to,
-            AtRisk::From(first) => progress.published_to.min(Position(first.saturating_sub(1))),
-            AtRisk::NoConsumer => return Ok(()),
+        let position = match self.parts.bus.oldest_unpersisted(&self.parts.consumers) {
+            VolatileMessages::Nothing => progress.published_to,
+            VolatileMessages::From(first) => progress.published_to.min(Position(first.saturating_sub(1))),
+            VolatileMessages::NoConsumer => return Ok(()),
         };
         if position > progress.saved.position {
             // The checkpoint may be kept where the bus is: what has taken the place of that server is not told of what it lacks.
@@ -401,7 +401,7 @@ impl OutboxRelay {
 }
 
 /// Whether the log or the bus is known to be unreachable.
-fn away(parts: &OutboxParts) -> Away {
+fn away(parts: &OutboxDeps) -> Away {
     let (store, bus) = (Arc::clone(&parts.store), Arc::clone(&parts.bus));
     Away::new(move || store.unreachable().or_else(|| bus.unreachable()))
 }

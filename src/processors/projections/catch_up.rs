@@ -8,7 +8,7 @@ use std::{
 use crate::ports::event_store::{EventStore, Position};
 
 /// How often the log of the node tells how far it is.
-const TELL_EVERY: Duration = Duration::from_secs(3);
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(3);
 
 /// How far a read model is.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -83,7 +83,7 @@ impl Meter {
         // Positions may leave gaps: what was estimated was too much or too little.
         self.state.total = self.state.total.max(self.state.events);
         self.state.elapsed = self.started.elapsed();
-        if self.told.elapsed() >= TELL_EVERY {
+        if self.told.elapsed() >= PROGRESS_INTERVAL {
             self.told = Instant::now();
             tracing::info!("the list of orders is built: {}", self.state);
         }

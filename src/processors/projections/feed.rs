@@ -12,7 +12,7 @@ use super::{
 };
 use crate::ports::{
     event_store::{Direction, EventStore, LogId, Position, StoreError, StoredEvent},
-    read_model::{LogPlace, ReadModel, ReadModelError, Rebuild, RowChange},
+    read_model::{LogCheckpoint, ReadModel, ReadModelError, RowChange, ShadowReadModel},
 };
 
 /// Batches that are read ahead, and the most that are applied as one.
@@ -24,7 +24,7 @@ const READ_ATTEMPTS: usize = 60;
 #[derive(Debug)]
 pub(super) enum Sink<'a> {
     Serving(&'a dyn ReadModel),
-    Rebuild(&'a dyn Rebuild),
+    Rebuild(&'a dyn ShadowReadModel),
 }
 
 /// What it is fed from.
@@ -37,7 +37,7 @@ pub(super) struct Feed {
 
 struct Batch {
     changes: Vec<RowChange>,
-    place: LogPlace,
+    place: LogCheckpoint,
 }
 
 impl Sink<'_> {
@@ -58,12 +58,12 @@ impl Feed {
         sink: &Sink<'_>,
         meter: &mut Meter,
         mut tell: impl FnMut(CatchUp),
-    ) -> Result<LogPlace, String> {
+    ) -> Result<LogCheckpoint, String> {
         let (batches, mut ready) = mpsc::channel(READ_AHEAD);
         let reader = Reader { store: Arc::clone(&self.store), log: self.log, watcher: self.watcher.clone(), batches };
         // However this ends, the reader ends with it.
         let _reading = AbortOnDropHandle::new(tokio::spawn(reader.run(start, target)));
-        let mut reached = LogPlace { log: self.log, position: start, event: 0 };
+        let mut reached = LogCheckpoint { log: self.log, position: start, event: 0 };
         let mut taken = Vec::with_capacity(READ_AHEAD);
         while ready.recv_many(&mut taken, READ_AHEAD).await > 0 {
             let Some(batch) = merged(taken.drain(..).collect::<Result<Vec<_>, _>>()?) else { continue };
@@ -136,6 +136,6 @@ impl Reader {
         }
         let changes = events.iter().map(row_change).collect::<Result<_, _>>().map_err(text)?;
         let last = events.last().ok_or("a batch without events")?;
-        Ok(Batch { changes, place: LogPlace::after(self.log, last) })
+        Ok(Batch { changes, place: LogCheckpoint::after(self.log, last) })
     }
 }

@@ -35,7 +35,7 @@ use self::{
 use crate::{
     ports::{
         event_store::{Direction, EventStore, LogFollower, LogId, LogPoint, Position, StoreError, StoredEvent},
-        read_model::{LogPlace, ReadModel},
+        read_model::{LogCheckpoint, ReadModel},
     },
     telemetry::outage::{Away, Outage},
 };
@@ -278,7 +278,7 @@ impl OrderProjection {
             }
             let changes = batch.iter().map(row_change).collect::<Result<Vec<_>, _>>().map_err(text)?;
             let _turn = self.parts.feeding.lock().await;
-            self.parts.read_model.apply(changes, LogPlace::after(log, last)).await.map_err(text)?;
+            self.parts.read_model.apply(changes, LogCheckpoint::after(log, last)).await.map_err(text)?;
             self.at(follower.position());
             self.found_on(found_on);
         }
@@ -317,7 +317,7 @@ impl OrderProjection {
     }
 
     /// The same place with the event there as a follower looks for it.
-    async fn point(&self, place: Option<LogPlace>) -> Result<LogPoint, String> {
+    async fn point(&self, place: Option<LogCheckpoint>) -> Result<LogPoint, String> {
         let Some(place) = place else { return Ok(LogPoint::START) };
         match event_of(&*self.parts.store, place).await? {
             Some(event) => Ok(LogPoint::after(&event)),
@@ -333,7 +333,7 @@ impl OrderProjection {
     }
 
     /// Where to go on, if the rows are of this log as it is now; else they are dropped, and said to be.
-    async fn resume(&self, log: LogId, head: Position) -> Result<Option<LogPlace>, String> {
+    async fn resume(&self, log: LogId, head: Position) -> Result<Option<LogCheckpoint>, String> {
         let Parts { store, read_model, .. } = &self.parts;
         let Some(place) = read_model.checkpoint().await.map_err(text)? else { return Ok(None) };
         let connection = *store.connections().borrow();
@@ -373,7 +373,12 @@ impl OrderProjection {
     }
 
     /// Follows the log from `place` to `head`, reading ahead; a read model that is empty is filled aside.
-    async fn catch_up(&self, log: LogId, place: Option<LogPlace>, head: Position) -> Result<LogPlace, String> {
+    async fn catch_up(
+        &self,
+        log: LogId,
+        place: Option<LogCheckpoint>,
+        head: Position,
+    ) -> Result<LogCheckpoint, String> {
         let Parts { store, progress, read_model, .. } = &self.parts;
         let start = place.map_or(Position(0), |place| place.position);
         let mut meter = Meter::start(&**store, start, head);
@@ -396,7 +401,7 @@ impl OrderProjection {
                 let reached = feed.run(start, head, &sink, &mut meter, tell).await?;
                 model.index().await.map_err(text)?;
                 let _turn = self.parts.feeding.lock().await;
-                model.swap_in().await.map_err(text)?;
+                model.promote().await.map_err(text)?;
                 reached
             }
         };
@@ -406,10 +411,10 @@ impl OrderProjection {
 }
 
 /// The event that `place` comes after, if the log still has it.
-async fn event_of(store: &dyn EventStore, place: LogPlace) -> Result<Option<StoredEvent>, String> {
+async fn event_of(store: &dyn EventStore, place: LogCheckpoint) -> Result<Option<StoredEvent>, String> {
     let Some(before) = place.position.0.checked_sub(1) else { return Ok(None) };
     let found = store.read_log(Position(before), Direction::Forward, 1).await.map_err(text)?;
-    let place_of = |event: &StoredEvent| LogPlace::after(place.log, event);
+    let place_of = |event: &StoredEvent| LogCheckpoint::after(place.log, event);
     Ok(found
         .into_iter()
         .next()

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::ports::{
     event_store::Position,
-    read_model::{LogPlace, Rebuild},
+    read_model::{LogCheckpoint, ShadowReadModel},
 };
 
 /// What a rebuild is doing.
@@ -133,13 +133,13 @@ impl Rebuilds {
         built
     }
 
-    async fn build(&self, parts: &Parts, model: &dyn Rebuild) -> Result<String, String> {
+    async fn build(&self, parts: &Parts, model: &dyn ShadowReadModel) -> Result<String, String> {
         let (log, head) = parts.log().await?;
         let mut feed = Feed { store: Arc::clone(&parts.store), log, watcher: None };
         let mut meter = Meter::start(&*parts.store, Position(0), head);
         let sink = Sink::Rebuild(model);
         let tell = |progress| self.0.state.send_modify(|state| state.progress = progress);
-        let mut place = LogPlace { log, position: Position(0), event: 0 };
+        let mut place = LogCheckpoint { log, position: Position(0), event: 0 };
         place = feed.run(place.position, head, &sink, &mut meter, tell).await?;
         self.0.state.send_modify(|state| state.phase = Phase::Indexing);
         model.index().await.map_err(text)?;
@@ -155,7 +155,7 @@ impl Rebuilds {
         if place.position > Position(0) && event_of(&*parts.store, place).await?.is_none() {
             return Err(format!("the log has lost the event at position {} meanwhile", place.position));
         }
-        model.swap_in().await.map_err(text)?;
+        model.promote().await.map_err(text)?;
         parts.has_reached(place.position);
         Ok(meter.summary())
     }
@@ -164,12 +164,12 @@ impl Rebuilds {
 async fn more(
     parts: &Parts,
     feed: &mut Feed,
-    place: LogPlace,
+    place: LogCheckpoint,
     target: Position,
     sink: &Sink<'_>,
     meter: &mut Meter,
     tell: impl FnMut(CatchUp),
-) -> Result<LogPlace, String> {
+) -> Result<LogCheckpoint, String> {
     if target <= place.position {
         return Ok(place);
     }

@@ -20,22 +20,22 @@ use crate::{
     ports::message_bus::{DeadLetter, EventId, MAX_DEAD_LETTERS},
     processors::projections::{Phase, RebuildState},
     proto::catga::system::v1::{self as pb, admin_service_server::AdminService},
-    server::{Context, EventStreamPlace, MAX_DEAD_LETTERS_PER_CALL, error::ApiError},
+    server::{ApiState, EventStreamPermit, MAX_DEAD_LETTERS_PER_CALL, error::ApiError},
 };
 
 /// How often a rebuild is told about.
-const TELL_EVERY: Duration = Duration::from_millis(500);
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 
 /// What operators may do to the node.
 #[derive(Debug)]
 pub struct Admin {
-    context: Context,
+    context: ApiState,
 }
 
 impl Admin {
     /// Over the node of `context`.
     #[must_use]
-    pub const fn new(context: Context) -> Self {
+    pub const fn new(context: ApiState) -> Self {
         Self { context }
     }
 }
@@ -97,23 +97,24 @@ impl AdminService for Admin {
             return Err(ApiError::rebuilt_lately(wait).to_status());
         }
         let (state, has_begun) = self.context.rebuilds.start();
-        let told = Told { state, joined: !has_begun, draining: self.context.draining.clone(), _place: place };
+        let told =
+            RebuildProgressStream { state, joined: !has_begun, draining: self.context.draining.clone(), _place: place };
         Ok(Response::new(told.replies()))
     }
 }
 
 /// Someone who is told how far a rebuild is.
-struct Told {
+struct RebuildProgressStream {
     state: watch::Receiver<RebuildState>,
     joined: bool,
     draining: CancellationToken,
-    _place: EventStreamPlace,
+    _place: EventStreamPermit,
 }
 
-impl Told {
+impl RebuildProgressStream {
     fn replies(mut self) -> Replies<pb::RebuildProjectionsResponse> {
         let number = self.state.borrow_and_update().number;
-        let mut ticks = interval(TELL_EVERY);
+        let mut ticks = interval(PROGRESS_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Box::pin(stream::unfold(Some((self, ticks)), move |told| async move {
             let (mut told, mut ticks) = told?;

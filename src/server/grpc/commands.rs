@@ -10,19 +10,19 @@ use crate::{
     },
     domain::order::Action,
     proto::catga::orders::v1::{self as pb, order_command_service_server::OrderCommandService},
-    server::{Context, error::ApiError},
+    server::{ApiState, error::ApiError},
 };
 
 /// The commands.
 #[derive(Debug)]
 pub struct Commands {
-    context: Context,
+    context: ApiState,
 }
 
 impl Commands {
     /// Commands through the mediator of `context`.
     #[must_use]
-    pub const fn new(context: Context) -> Self {
+    pub const fn new(context: ApiState) -> Self {
         Self { context }
     }
 
@@ -33,7 +33,7 @@ impl Commands {
 
 /// Gives a command to the mediator.
 pub(super) async fn run(
-    context: &Context,
+    context: &ApiState,
     request: Result<OrderRequest, Violations>,
 ) -> Result<pb::CommandSuccess, ApiError> {
     let reply = context.mediator.execute(request?).await?;

@@ -2,7 +2,7 @@
 
 use crate::{
     application::{
-        Consistency, LoadedOrder,
+        Consistency, VersionedOrder,
         requests::{self, Violations},
     },
     codec::{money_to_proto, timestamp_from_proto, timestamp_to_proto},
@@ -69,7 +69,7 @@ pub fn revision_to_proto(revision: u64) -> i64 {
 
 /// A command's reply: the order, its revision and a consistency token.
 #[must_use]
-pub fn success(loaded: &LoadedOrder, log: &Signer) -> pb::CommandSuccess {
+pub fn success(loaded: &VersionedOrder, log: &Signer) -> pb::CommandSuccess {
     pb::CommandSuccess {
         revision: revision_to_proto(loaded.order.revision),
         consistency_token: crate::application::tokens::encode_token(log, loaded.position),

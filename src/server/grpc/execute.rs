@@ -33,7 +33,7 @@ use crate::{
     },
     proto::catga::orders::v1::{self as pb, execute_commands_request::Command, execute_commands_response::Outcome},
     server::{
-        Context, EventStreams,
+        ApiState, EventStreams,
         admission::overloaded,
         error::{ApiError, PANIC},
     },
@@ -60,7 +60,7 @@ pub type Replies = Pin<Box<dyn Stream<Item = Result<pb::ExecuteCommandsResponse,
 type Running = Pin<Box<dyn Future<Output = (Option<u64>, Reply)> + Send>>;
 
 /// Answers every command of `requests`.
-pub fn run_all(context: Context, streams: &EventStreams, requests: Streaming<pb::ExecuteCommandsRequest>) -> Replies {
+pub fn run_all(context: ApiState, streams: &EventStreams, requests: Streaming<pb::ExecuteCommandsRequest>) -> Replies {
     let (sender, replies) = mpsc::channel::<Result<Reply, Status>>(SENDING);
     let room = Arc::new(Room::new(streams.share_of_read_bytes(MAX_REPLY_BYTES)));
     let execution = Execution {
@@ -121,7 +121,7 @@ struct Accepted {
 }
 
 struct Execution {
-    context: Context,
+    context: ApiState,
     /// `None` once the client has sent everything.
     requests: Option<Streaming<pb::ExecuteCommandsRequest>>,
     running: FuturesUnordered<Running>,
@@ -259,7 +259,7 @@ async fn next(
     requests.as_mut()?.next().await
 }
 
-async fn execute(context: &Context, mut accepted: Accepted) -> Reply {
+async fn execute(context: &ApiState, mut accepted: Accepted) -> Reply {
     let request = std::mem::replace(&mut accepted.request, Err(Violations::default()));
     // A panic is the end of one command, as it is the end of one unary call, and not of all that share this one.
     let work = AssertUnwindSafe(commands::run(context, request)).catch_unwind();

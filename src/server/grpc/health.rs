@@ -26,14 +26,14 @@ const LIVENESS: &str = "liveness";
 
 /// Tells the health service how the node is.
 #[derive(Clone, Debug)]
-pub struct HealthDoor {
+pub struct GrpcHealthReporter {
     reporter: HealthReporter,
     ready_names: Vec<String>,
     /// What was told last of readiness: telling it again would wake every Watch for nothing.
     told: Option<bool>,
 }
 
-impl HealthDoor {
+impl GrpcHealthReporter {
     /// Reports through `reporter`; NOT_SERVING until told otherwise.
     pub async fn new(reporter: HealthReporter) -> Self {
         let mut door = Self { reporter, ready_names: service_names().collect(), told: None };
@@ -103,7 +103,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_monitor_that_no_longer_runs_makes_liveness_fail_until_it_runs_again() {
         let (reporter, _) = tonic_health::server::health_reporter();
-        let door = HealthDoor::new(reporter.clone()).await;
+        let door = GrpcHealthReporter::new(reporter.clone()).await;
         let health = Arc::new(Health::new(Vec::new(), CancellationToken::new()));
         tokio::spawn(door.watch_liveness(Arc::clone(&health), CancellationToken::new()));
         let (serving, not_serving) = (1, 2);

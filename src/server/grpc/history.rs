@@ -20,7 +20,7 @@ use crate::{
         self as pb, order_history_service_server::OrderHistoryService, stream_events_response,
         stream_order_history_response,
     },
-    server::{Context, EventStreamPlace, Signer, error::ApiError},
+    server::{ApiState, EventStreamPermit, Signer, error::ApiError},
 };
 
 /// The most customers or orders in a filter.
@@ -31,13 +31,13 @@ const HEARTBEAT_RANGE: std::ops::RangeInclusive<Duration> = Duration::from_milli
 /// The histories.
 #[derive(Debug)]
 pub struct History {
-    context: Context,
+    context: ApiState,
 }
 
 impl History {
     /// Histories from the log of `context`.
     #[must_use]
-    pub const fn new(context: Context) -> Self {
+    pub const fn new(context: ApiState) -> Self {
         Self { context }
     }
 }
@@ -182,7 +182,7 @@ enum Shown {
 fn order_history(
     history: OrderHistory,
     log: Signer,
-    place: EventStreamPlace,
+    place: EventStreamPermit,
 ) -> Replies<pb::StreamOrderHistoryResponse> {
     use stream_order_history_response::Item;
     replies(history, place, move |point, shown| {
@@ -195,7 +195,7 @@ fn order_history(
     })
 }
 
-fn events(feed: EventFeed, log: Signer, place: EventStreamPlace) -> Replies<pb::StreamEventsResponse> {
+fn events(feed: EventFeed, log: Signer, place: EventStreamPermit) -> Replies<pb::StreamEventsResponse> {
     use stream_events_response::Item;
     replies(feed, place, move |point, shown| {
         let item = match shown {
@@ -213,13 +213,13 @@ struct State<S, F> {
     message: F,
     batch: VecDeque<StoredEvent>,
     is_over: bool,
-    _place: EventStreamPlace,
+    _place: EventStreamPermit,
 }
 
 /// The steps of `source` as messages, until its end or an error.
 fn replies<S: EventSource, M: Send + 'static>(
     source: S,
-    place: EventStreamPlace,
+    place: EventStreamPermit,
     message: impl Fn(LogPoint, Shown) -> M + Send + 'static,
 ) -> Replies<M> {
     let state = State { source, message, batch: VecDeque::new(), is_over: false, _place: place };

@@ -12,7 +12,7 @@ use crate::{
     domain::timestamp::Timestamp,
     id_generator,
     proto::catga::ids::v1::{self as pb, id_service_server::IdService},
-    server::{Context, MAX_IDS_PER_CALL, error::ApiError},
+    server::{ApiState, MAX_IDS_PER_CALL, error::ApiError},
 };
 
 const DEFAULT_BATCH_SIZE: usize = 1_000;
@@ -22,13 +22,13 @@ const MAX_STREAMED_IDS: u64 = 1_000_000_000;
 /// The ids.
 #[derive(Debug)]
 pub struct Ids {
-    context: Context,
+    context: ApiState,
 }
 
 impl Ids {
     /// Ids from the generator of `context`.
     #[must_use]
-    pub const fn new(context: Context) -> Self {
+    pub const fn new(context: ApiState) -> Self {
         Self { context }
     }
 
@@ -128,7 +128,7 @@ pub fn issued_at(parts: &id_generator::IdParts) -> Timestamp {
 }
 
 fn stream_of(
-    context: Context,
+    context: ApiState,
     remaining: u64,
     batch_size: usize,
 ) -> Pin<Box<dyn Stream<Item = Result<pb::StreamIdsResponse, Status>> + Send>> {

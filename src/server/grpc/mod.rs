@@ -21,7 +21,7 @@ use tonic_health::{
     server::{HealthReporter, HealthService},
 };
 
-use super::Context;
+use super::ApiState;
 use crate::proto::{
     self,
     catga::{
@@ -43,7 +43,7 @@ const MIN_COMPRESSED_BYTES: usize = 4 * 1024;
 /// # Errors
 /// If the descriptors that were compiled in cannot be read.
 pub fn routes(
-    context: &Context,
+    context: &ApiState,
     health: HealthReporter,
     has_reflection: bool,
 ) -> Result<Routes, Box<dyn Error + Send + Sync>> {

@@ -7,7 +7,7 @@ use xxhash_rust::xxh3::Xxh3;
 use super::{convert, reply};
 use crate::{
     application::{
-        order_repository::Until,
+        order_repository::AsOf,
         queries::{BatchGetOrders, GetOrder, GetOrderStats, ListOrders},
         requests::{self, Violations},
         tokens::{self, PageKey},
@@ -21,19 +21,19 @@ use crate::{
     },
     ports::read_model::{ListFilter, ListOrder, ListQuery, Page, Row, RowKey, Totals},
     proto::catga::orders::v1::{self as pb, order_query_service_server::OrderQueryService},
-    server::{Context, MAX_BATCH_SIZE, Signer, error::ApiError},
+    server::{ApiState, MAX_BATCH_SIZE, Signer, error::ApiError},
 };
 
 /// The queries.
 #[derive(Debug)]
 pub struct Queries {
-    context: Context,
+    context: ApiState,
 }
 
 impl Queries {
     /// Queries through the mediator of `context`.
     #[must_use]
-    pub const fn new(context: Context) -> Self {
+    pub const fn new(context: ApiState) -> Self {
         Self { context }
     }
 }
@@ -95,15 +95,15 @@ fn get_order(request: &pb::GetOrderRequest, log: Option<&Signer>) -> Result<GetO
     let mut violations = Violations::default();
     let order_id = violations.order_id("order_id", &request.order_id);
     let until = match &request.at {
-        None => Some(Until::Now),
+        None => Some(AsOf::Latest),
         Some(At::Revision(revision)) => match u64::try_from(*revision) {
-            Ok(revision) if revision > 0 => Some(Until::Revision(revision)),
+            Ok(revision) if revision > 0 => Some(AsOf::Revision(revision)),
             _ => {
                 violations.add("revision", "must be at least 1");
                 None
             }
         },
-        Some(At::AsOf(at)) => convert::time_from_proto(&mut violations, "as_of", Some(at)).map(Until::Time),
+        Some(At::AsOf(at)) => convert::time_from_proto(&mut violations, "as_of", Some(at)).map(AsOf::Time),
     };
     let consistency = convert::consistency(&mut violations, request.consistency.as_ref(), log);
     let query = order_id.zip(until).map(|(order_id, until)| GetOrder { order_id, until, consistency });
@@ -128,7 +128,7 @@ fn batch_get_orders(request: &pb::BatchGetOrdersRequest, log: Option<&Signer>) -
 /// # Errors
 /// [`ApiError`].
 pub async fn list_orders(
-    context: &Context,
+    context: &ApiState,
     request: &pb::ListOrdersRequest,
 ) -> Result<pb::ListOrdersResponse, ApiError> {
     let (list, fingerprint) = parse_list(request, context.known_log().as_ref())?;
@@ -224,7 +224,7 @@ pub fn money(currency: [u8; 3], minor: i64) -> Option<Money> {
 /// # Errors
 /// [`ApiError`].
 pub async fn get_order_stats(
-    context: &Context,
+    context: &ApiState,
     request: &pb::GetOrderStatsRequest,
 ) -> Result<pb::GetOrderStatsResponse, ApiError> {
     let mut violations = Violations::default();

@@ -13,8 +13,8 @@ use crate::{
     ports::event_store::Durability,
     proto::catga::system::v1::{self as pb, system_service_server::SystemService},
     server::{
-        Context, MAX_BATCH_SIZE, MAX_IDS_PER_CALL, MAX_ITEMS, MAX_METADATA_BYTES, MAX_PAGE_SIZE, SERVICE_NAME, VERSION,
-        error::ApiError,
+        ApiState, MAX_BATCH_SIZE, MAX_IDS_PER_CALL, MAX_ITEMS, MAX_METADATA_BYTES, MAX_PAGE_SIZE, SERVICE_NAME,
+        VERSION, error::ApiError,
     },
 };
 
@@ -24,13 +24,13 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 /// The node.
 #[derive(Debug)]
 pub struct System {
-    context: Context,
+    context: ApiState,
 }
 
 impl System {
     /// The node of `context`.
     #[must_use]
-    pub const fn new(context: Context) -> Self {
+    pub const fn new(context: ApiState) -> Self {
         Self { context }
     }
 }
@@ -83,7 +83,7 @@ impl SystemService for System {
 }
 
 /// Waits until the cluster is not as it was.
-async fn changed(context: &Context, last: Option<&pb::Cluster>) -> Result<pb::Cluster, Status> {
+async fn changed(context: &ApiState, last: Option<&pb::Cluster>) -> Result<pb::Cluster, Status> {
     let mut pause = Duration::ZERO;
     loop {
         tokio::select! {
@@ -98,7 +98,7 @@ async fn changed(context: &Context, last: Option<&pb::Cluster>) -> Result<pb::Cl
     }
 }
 
-async fn cluster(context: &Context) -> Result<pb::Cluster, Status> {
+async fn cluster(context: &ApiState) -> Result<pb::Cluster, Status> {
     let view = context.cluster.view().await.map_err(|what| ApiError::from(AppError::unavailable(what)).to_status())?;
     let log = context.log()?;
     let nodes = view.nodes.iter().map(|node| pb::ClusterNode {
@@ -114,7 +114,7 @@ async fn cluster(context: &Context) -> Result<pb::Cluster, Status> {
     Ok(pb::Cluster { mode: mode(context).into(), nodes: nodes.collect() })
 }
 
-fn mode(context: &Context) -> pb::Mode {
+fn mode(context: &ApiState) -> pb::Mode {
     if context.info.is_cluster { pb::Mode::Cluster } else { pb::Mode::Standalone }
 }
 
@@ -128,7 +128,7 @@ const fn durability(durability: Durability) -> pb::Durability {
     }
 }
 
-fn limits(context: &Context) -> pb::Limits {
+fn limits(context: &ApiState) -> pb::Limits {
     let info = &context.info;
     // A new order is about as large as what asks for it.
     let max_message_bytes =

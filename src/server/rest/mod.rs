@@ -32,12 +32,12 @@ use axum::{
 use http::{HeaderValue, Response, StatusCode, header};
 
 use super::{
-    Context, dashboard,
+    ApiState, dashboard,
     error::{ApiError, Reason},
 };
 
 /// What every handler works with.
-type Shared = Arc<Context>;
+type Shared = Arc<ApiState>;
 
 /// What every handler answers.
 type Reply = Result<Response<Body>, ApiError>;
@@ -85,7 +85,7 @@ pub fn paths() -> Vec<&'static str> {
 }
 
 /// Every REST route; the page to try them out with `has_swagger`.
-pub fn router(context: &Context, has_swagger: bool) -> Router {
+pub fn router(context: &ApiState, has_swagger: bool) -> Router {
     let shared = Arc::new(context.clone());
     let routes = routes().into_iter().filter(|(path, _)| has_swagger || !path.starts_with("/swagger"));
     let router = routes.fold(Router::new(), |router, (path, route)| router.route(path, route));

@@ -18,13 +18,13 @@ use crate::{
     application::{
         AppError, CommandReply, Consistency, OrderRequest,
         byte_budget::HeldBytes,
-        order_repository::Until,
+        order_repository::AsOf,
         queries::GetOrder,
         requests::{self, Violations},
     },
     domain::{ids::OrderId, order::Action},
     server::{
-        Context,
+        ApiState,
         error::{ApiError, Reason},
         request_budget,
     },
@@ -105,7 +105,7 @@ pub async fn cancel(State(context): State<Shared>, id: Id, request: Request) -> 
 /// A command for the order of the path. `read` makes the action of the body; it notes what is wrong in the client's names (first) and
 /// finds what is wrong in those of the protos (second).
 async fn change(
-    context: &Context,
+    context: &ApiState,
     id: Id,
     request: Request,
     read: impl FnOnce(&str, &mut Violations, &mut Violations) -> Option<Action>,
@@ -138,9 +138,9 @@ pub fn path_id(id: Id, noted: &mut Violations) -> Option<String> {
 }
 
 /// The order's revision if it is one of `wanted`.
-async fn revision_of(context: &Context, order_id: Option<OrderId>, wanted: &[u64]) -> Result<u64, ApiError> {
+async fn revision_of(context: &ApiState, order_id: Option<OrderId>, wanted: &[u64]) -> Result<u64, ApiError> {
     let order_id = order_id.ok_or_else(|| ApiError::internal("a path without an order id"))?;
-    let query = GetOrder { order_id, until: Until::Now, consistency: Consistency::Strong };
+    let query = GetOrder { order_id, until: AsOf::Latest, consistency: Consistency::Strong };
     let actual = context.mediator.get_order(query).await?.order.revision;
     if wanted.contains(&actual) {
         return Ok(actual);
@@ -153,7 +153,7 @@ async fn revision_of(context: &Context, order_id: Option<OrderId>, wanted: &[u64
     Err(error)
 }
 
-async fn send(context: &Context, command: OrderRequest) -> Result<CommandReply, ApiError> {
+async fn send(context: &ApiState, command: OrderRequest) -> Result<CommandReply, ApiError> {
     context.mediator.execute(command).await.map_err(|error| {
         // Here an expected revision is always what the client has put into If-Match.
         let is_precondition = matches!(error, AppError::RevisionConflict { .. });
@@ -172,7 +172,7 @@ struct Incoming {
 }
 
 impl Incoming {
-    async fn read(context: &Context, request: Request<Body>) -> Result<Self, ApiError> {
+    async fn read(context: &ApiState, request: Request<Body>) -> Result<Self, ApiError> {
         let (parts, body) = request.into_parts();
         let mut held = HeldBytes::none(request_budget(&parts.extensions));
         let bytes = body::read(&parts.headers, body, context.info.max_message_bytes, &mut held).await?;

@@ -16,13 +16,13 @@ const MAX_VIOLATIONS: usize = 1_000;
 
 /// Marks a reply whose body is still to be written: only the edge knows the path that the problem names.
 #[derive(Clone, Debug)]
-pub struct Unwritten(ApiError);
+pub struct DeferredProblem(ApiError);
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response<Body> {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = status(self.reason);
-        response.extensions_mut().insert(Unwritten(self));
+        response.extensions_mut().insert(DeferredProblem(self));
         response
     }
 }
@@ -34,8 +34,8 @@ fn status(reason: Reason) -> StatusCode {
 
 /// Writes the body of a reply that stands for an error; leaves every other as it is.
 pub fn write(response: &mut Response<Body>, path: &str) {
-    let error = match response.extensions_mut().remove::<Unwritten>() {
-        Some(Unwritten(error)) => error,
+    let error = match response.extensions_mut().remove::<DeferredProblem>() {
+        Some(DeferredProblem(error)) => error,
         // The router's own refusals come without a body of ours.
         None if response.status() == StatusCode::METHOD_NOT_ALLOWED => ApiError::new(
             Reason::MethodNotAllowed,
@@ -69,7 +69,7 @@ pub fn to_json(error: &ApiError, path: &str) -> Vec<u8> {
         detail: &error.message,
         instance: path,
         reason: spec.name,
-        violations: error.violations.iter().take(MAX_VIOLATIONS).map(Shown::from).collect(),
+        violations: error.violations.iter().take(MAX_VIOLATIONS).map(ProblemViolation::from).collect(),
         order_id: fact("order_id"),
         order_status: fact("status"),
         command: fact("command"),
@@ -93,7 +93,7 @@ struct Problem<'a> {
     instance: &'a str,
     reason: &'a str,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    violations: Vec<Shown<'a>>,
+    violations: Vec<ProblemViolation<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     order_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -111,12 +111,12 @@ struct Problem<'a> {
 }
 
 #[derive(Serialize)]
-struct Shown<'a> {
+struct ProblemViolation<'a> {
     field: &'a str,
     description: &'a str,
 }
 
-impl<'a> From<&'a Violation> for Shown<'a> {
+impl<'a> From<&'a Violation> for ProblemViolation<'a> {
     fn from(violation: &'a Violation) -> Self {
         Self { field: &violation.field, description: &violation.description }
     }

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     application::{
-        order_repository::Until,
+        order_repository::AsOf,
         queries::{GetOrder, GetOrderStats},
         requests::{self, Violations},
         tokens::{self, PageKey},
@@ -28,7 +28,7 @@ use crate::{
     ports::read_model::Totals,
     proto::catga::orders::v1 as pb,
     server::{
-        Context,
+        ApiState,
         error::ApiError,
         grpc::{convert::status_to_proto, queries},
     },
@@ -57,7 +57,7 @@ pub async fn get(State(context): State<Shared>, id: Id, request: Request) -> Rep
     view::order(StatusCode::OK, &loaded, &log)
 }
 
-fn until(query: &Query<2>, violations: &mut Violations) -> Option<Until> {
+fn until(query: &Query<2>, violations: &mut Violations) -> Option<AsOf> {
     if query.get("revision").is_some() && query.get("asOf").is_some() {
         violations.add("asOf", "must be left out together with revision");
     }
@@ -67,13 +67,13 @@ fn until(query: &Query<2>, violations: &mut Violations) -> Option<Until> {
                 violations.add("revision", "must be at least 1");
                 None
             }
-            revision => revision.map(Until::Revision),
+            revision => revision.map(AsOf::Revision),
         };
     }
     if query.get("asOf").is_some() {
-        return time_of(query, "asOf", violations).map(Until::Time);
+        return time_of(query, "asOf", violations).map(AsOf::Time);
     }
-    Some(Until::Now)
+    Some(AsOf::Latest)
 }
 
 /// The value of a parameter that is a time; notes when it is none.
@@ -177,7 +177,7 @@ pub async fn stats(State(context): State<Shared>, request: Request) -> Reply {
     Ok(response)
 }
 
-fn stats_view(context: &Context, totals: &[Totals]) -> Result<StatsView, ApiError> {
+fn stats_view(context: &ApiState, totals: &[Totals]) -> Result<StatsView, ApiError> {
     let currency = |code: &str| Currency::parse(code).map_err(ApiError::internal);
     let main = currency(REVENUE_CURRENCY)?;
     let revenue = queries::revenue_by_currency(totals);

@@ -19,7 +19,7 @@ use crate::{
     },
     ports::event_store::{LogPoint, Revision, StoredEvent},
     server::{
-        EventStreamPlace, Signer,
+        EventStreamPermit, Signer,
         error::ApiError,
         event_streams::SentBytes,
         paced::{Ending, PacedBody},
@@ -88,13 +88,13 @@ struct Tail {
     path: String,
     batch: VecDeque<StoredEvent>,
     is_over: bool,
-    _place: EventStreamPlace,
+    _place: EventStreamPermit,
 }
 
 /// A reply that sends what comes from `source` until the client goes or the node drains; what it has made and the client has not taken counts
 /// in `held`.
 #[must_use]
-pub fn reply(source: Source, log: Signer, path: String, place: EventStreamPlace, held: SentBytes) -> Response<Body> {
+pub fn reply(source: Source, log: Signer, path: String, place: EventStreamPermit, held: SentBytes) -> Response<Body> {
     let ending = last_words(AppError::ReadersBehind, &path);
     let tail = Tail { source, log, path, batch: VecDeque::new(), is_over: false, _place: place };
     let greeting = Bytes::from_static(b"retry: 1000\n: connected\n\n");

@@ -17,14 +17,14 @@ use crate::{
     application::{AppError, requests::Violations, tokens},
     domain::timestamp::Timestamp,
     ports::health::{ComponentHealth, HealthReport},
-    server::{Context, SERVICE_NAME, VERSION, error::ApiError, grpc::ids, operators},
+    server::{ApiState, SERVICE_NAME, VERSION, error::ApiError, grpc::ids, operators},
 };
 
-fn now(context: &Context) -> Rfc3339 {
+fn now(context: &ApiState) -> Rfc3339 {
     Rfc3339(Timestamp::from_micros(context.clock.now_micros()))
 }
 
-fn mode(context: &Context) -> &'static str {
+fn mode(context: &ApiState) -> &'static str {
     if context.info.is_cluster { "Cluster" } else { "Standalone" }
 }
 
@@ -140,7 +140,7 @@ pub async fn ready(State(context): State<Shared>, uri: Uri, extensions: Extensio
     let report = context.health.report().await;
     let status = if report.is_ready() { "Ready" } else { "NotReady" };
     let is_operator = operators::require(&extensions).is_ok();
-    Ok(health_reply(status, report.is_ready(), &report, |component| component.needed_to_serve, is_operator))
+    Ok(health_reply(status, report.is_ready(), &report, |component| component.required_for_readiness, is_operator))
 }
 
 #[derive(Serialize)]

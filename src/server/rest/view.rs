@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer};
 
 use super::{decimal::Amount, problem::CONSISTENCY_TOKEN, time::Rfc3339};
 use crate::{
-    application::{LoadedOrder, tokens},
+    application::{VersionedOrder, tokens},
     codec::status_of_code,
     domain::{
         money::Currency,
@@ -55,7 +55,7 @@ pub fn set_token(response: &mut Response<Body>, log: &Signer, position: Position
 ///
 /// # Errors
 /// None in practice.
-pub fn order(status: StatusCode, loaded: &LoadedOrder, log: &Signer) -> Result<Response<Body>, ApiError> {
+pub fn order(status: StatusCode, loaded: &VersionedOrder, log: &Signer) -> Result<Response<Body>, ApiError> {
     let mut response = json(status, &OrderView::from(&loaded.order));
     tag(&mut response, loaded, log)?;
     Ok(response)
@@ -65,14 +65,14 @@ pub fn order(status: StatusCode, loaded: &LoadedOrder, log: &Signer) -> Result<R
 ///
 /// # Errors
 /// None in practice.
-pub fn not_modified(loaded: &LoadedOrder, log: &Signer) -> Result<Response<Body>, ApiError> {
+pub fn not_modified(loaded: &VersionedOrder, log: &Signer) -> Result<Response<Body>, ApiError> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NOT_MODIFIED;
     tag(&mut response, loaded, log)?;
     Ok(response)
 }
 
-fn tag(response: &mut Response<Body>, loaded: &LoadedOrder, log: &Signer) -> Result<(), ApiError> {
+fn tag(response: &mut Response<Body>, loaded: &VersionedOrder, log: &Signer) -> Result<(), ApiError> {
     let etag = header_value(format!("\"{}\"", loaded.order.revision))?;
     response.headers_mut().insert(header::ETAG, etag);
     set_token(response, log, loaded.position)

@@ -9,7 +9,7 @@ use ordersystem::{
         checkpoint_store::{Checkpoint, CheckpointStore},
         event_store::{Appended, Durability, LogId, RequestKey, RequestScope},
         lease_store::LeaseStore,
-        read_model::{ListFilter, ListOrder, ListQuery, LogPlace, ReadModel, Row, RowChange},
+        read_model::{ListFilter, ListOrder, ListQuery, LogCheckpoint, ReadModel, Row, RowChange},
     },
 };
 
@@ -72,7 +72,7 @@ async fn checkpoints_the_read_model_and_the_growth_of_tokens_outlive_the_process
     };
     let changes = vec![RowChange::Insert(row.clone()), RowChange::Insert(Row { id: 6, ..row })];
     let model = EmbeddedReadModel::new(database);
-    let place = LogPlace { log: LogId(3), position: Position(9), event: u64::MAX };
+    let place = LogCheckpoint { log: LogId(3), position: Position(9), event: u64::MAX };
     model.apply(changes, place).await.unwrap();
     let query = ListQuery { filter: ListFilter::default(), order: ListOrder::NewestFirst, after: None, limit: 10 };
     let before = (model.list(&query).await, model.totals().await, model.checkpoint().await);
@@ -176,7 +176,7 @@ async fn a_file_of_version_1_keeps_its_read_model_and_where_that_is() {
     let database = Database::open(folder.path()).unwrap();
     assert_eq!(EmbeddedEventStore::new(database.clone()).log_id(), Some(LogId(77)));
     let model = EmbeddedReadModel::new(database);
-    let place = LogPlace { log: LogId(77), position: Position(2), event: 0 };
+    let place = LogCheckpoint { log: LogId(77), position: Position(2), event: 0 };
     assert_eq!(model.checkpoint().await, Ok(Some(place)));
     let query = ListQuery { filter: ListFilter::default(), order: ListOrder::NewestFirst, after: None, limit: 10 };
     assert_eq!(model.list(&query).await.unwrap().rows.len(), 2);
@@ -196,15 +196,15 @@ async fn a_backup_has_the_read_model_of_its_own_log_also_of_a_file_of_version_1(
     store.append(commit(1, "x")).await.unwrap();
     let log = store.log_id().unwrap();
     drop(store);
-    let place = LogPlace { log, position: Position(1), event: 5 };
+    let place = LogCheckpoint { log, position: Position(1), event: 5 };
     EmbeddedReadModel::new(database).apply(vec![], place).await.unwrap();
     std::fs::create_dir(&old).unwrap();
     file_of_version_1(&old);
     for (dir, copy, place) in
-        [(dir, copy, place), (old, old_copy, LogPlace { position: Position(2), event: 0, ..place })]
+        [(dir, copy, place), (old, old_copy, LogCheckpoint { position: Position(2), event: 0, ..place })]
     {
         let done = backup(&dir, &copy).unwrap();
         let copied = EmbeddedReadModel::new(Database::open(&copy).unwrap());
-        assert_eq!(copied.checkpoint().await, Ok(Some(LogPlace { log: done.log_id, ..place })));
+        assert_eq!(copied.checkpoint().await, Ok(Some(LogCheckpoint { log: done.log_id, ..place })));
     }
 }

@@ -3,13 +3,13 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::backend::race_on_each;
 
-async fn whole(model: &Model) -> (Vec<Row>, Vec<Totals>, Option<LogPlace>) {
+async fn whole(model: &Model) -> (Vec<Row>, Vec<Totals>, Option<LogCheckpoint>) {
     let rows = list(model, NO_FILTER, ListOrder::OldestFirst).await;
     (rows, model.totals().await.unwrap(), model.checkpoint().await.unwrap())
 }
 
-fn of_another_log(position: u64) -> LogPlace {
-    LogPlace { log: LogId(8), ..at(position) }
+fn of_another_log(position: u64) -> LogCheckpoint {
+    LogCheckpoint { log: LogId(8), ..at(position) }
 }
 
 #[test]
@@ -52,7 +52,7 @@ fn a_rebuild_is_seen_by_nobody_until_it_takes_the_place_as_a_whole() {
             model.apply(vec![insert(999, 11)], at(round * 100 + 1)).await.unwrap();
             assert_eq!(whole(&model).await.0.len(), before.0.len() + 1);
             rebuild.apply(vec![insert(1_001, 6)], at(round * 100 + 2)).await.unwrap();
-            rebuild.swap_in().await.unwrap();
+            rebuild.promote().await.unwrap();
 
             let (rows, totals, place) = whole(&model).await;
             let updated = Row { status: 2, revision: 2, updated_at_micros: 1_002, ..row(1_000, 5) };
@@ -76,11 +76,11 @@ fn a_rebuild_that_is_behind_does_not_take_the_place_and_may_catch_up() {
         rebuild.apply(vec![insert(1, 10)], at(9)).await.unwrap();
         model.apply(vec![insert(1, 10), insert(2, 20)], at(10)).await.unwrap();
         let before = whole(&model).await;
-        let refused = rebuild.swap_in().await;
+        let refused = rebuild.promote().await;
         assert!(matches!(refused, Err(ReadModelError::Unavailable(_))), "{refused:?}");
         assert_eq!(whole(&model).await, before);
         rebuild.apply(vec![insert(2, 20)], at(10)).await.unwrap();
-        rebuild.swap_in().await.unwrap();
+        rebuild.promote().await.unwrap();
         assert_eq!(whole(&model).await, before);
     });
 }
@@ -96,7 +96,7 @@ fn a_rebuild_holds_to_the_same_rules_as_the_one_that_serves() {
         assert!(matches!(refused, Err(ReadModelError::Corrupt(_))), "{refused:?}");
         // Again, as after a failure whose outcome was not known; and ids below the highest.
         rebuild.apply(vec![insert(5, 99), insert(4, 40), update(3, 2, 2)], at(3)).await.unwrap();
-        rebuild.swap_in().await.unwrap();
+        rebuild.promote().await.unwrap();
         let (rows, _, place) = whole(&model).await;
         assert_eq!(rows.iter().map(|row| (row.id, row.status)).collect::<Vec<_>>(), [(3, 2), (4, 1), (5, 1)]);
         assert_eq!(rows[2].created_at_micros, 50);
@@ -117,9 +117,9 @@ fn a_rebuild_that_is_over_changes_nothing_more() {
         done.apply(vec![insert(4, 40)], at(4)).await.unwrap();
         // What is overtaken cleans up nothing that is not its own.
         overtaken.discard().await.unwrap();
-        done.swap_in().await.unwrap();
+        done.promote().await.unwrap();
         for over in [overtaken, discarded, done] {
-            let results = [over.apply(vec![insert(9, 90)], at(9)).await, over.index().await, over.swap_in().await];
+            let results = [over.apply(vec![insert(9, 90)], at(9)).await, over.index().await, over.promote().await];
             assert!(results.iter().all(|result| matches!(result, Err(ReadModelError::Unavailable(_)))), "{results:?}");
             over.discard().await.unwrap();
         }
@@ -142,7 +142,7 @@ fn readers_see_the_old_rows_or_the_new_ones_while_one_rebuild_follows_another() 
                     for part in generation(of).chunks(7) {
                         rebuild.apply(part.to_vec(), at(of)).await.unwrap();
                     }
-                    rebuild.swap_in().await.unwrap();
+                    rebuild.promote().await.unwrap();
                 }
             }
         });

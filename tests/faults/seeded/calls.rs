@@ -129,8 +129,8 @@ impl Node {
         let request =
             GetOrderRequest { order_id: order.to_string(), consistency: Some(consistency), ..Default::default() };
         match within(self.queries.clone().get_order(with_deadline(request))).await {
-            Ok(reply) => Answer::Orders(vec![reply.order.as_ref().map(row)]),
-            Err(status) if reason(&status).as_deref() == Some("ORDER_NOT_FOUND") => Answer::Orders(vec![None]),
+            Ok(reply) => Answer::OrderRepository(vec![reply.order.as_ref().map(row)]),
+            Err(status) if reason(&status).as_deref() == Some("ORDER_NOT_FOUND") => Answer::OrderRepository(vec![None]),
             Err(status) => failed(&status),
         }
     }
@@ -142,7 +142,7 @@ impl Node {
         match within(self.queries.clone().batch_get_orders(with_deadline(request))).await {
             Ok(reply) => {
                 let found = |id: &OrderId| reply.orders.iter().find(|order| order.order_id == id.to_string()).map(row);
-                Answer::Orders(ids.iter().map(found).collect())
+                Answer::OrderRepository(ids.iter().map(found).collect())
             }
             Err(status) => failed(&status),
         }

@@ -126,13 +126,14 @@ impl Client {
         let node = self.any_node();
         let one = &known[self.random.usize(..known.len())];
         let asked = match self.random.u8(..100) {
-            0..45 => Asked::Orders { ids: vec![one.order], freshness: Freshness::Strong },
-            45..60 => {
-                Asked::Orders { ids: vec![one.order], freshness: Freshness::AtLeast(one.order, one.row.revision) }
-            }
+            0..45 => Asked::OrderRepository { ids: vec![one.order], freshness: Freshness::Strong },
+            45..60 => Asked::OrderRepository {
+                ids: vec![one.order],
+                freshness: Freshness::AtLeast(one.order, one.row.revision),
+            },
             60..80 => {
                 let ids = self.random.choose_multiple(known.iter(), BATCH).into_iter().map(|known| known.order);
-                Asked::Orders { ids: ids.collect(), freshness: Freshness::Strong }
+                Asked::OrderRepository { ids: ids.collect(), freshness: Freshness::Strong }
             }
             80..90 => Asked::List { customer: self.customer() },
             _ => Asked::Totals,
@@ -140,7 +141,7 @@ impl Client {
         let sent_at = self.board.now();
         let at = &self.nodes[node];
         let answer = match &asked {
-            Asked::Orders { ids, freshness } => {
+            Asked::OrderRepository { ids, freshness } => {
                 let consistency = match freshness {
                     Freshness::Strong => calls::strong(),
                     Freshness::AtLeast(..) => calls::at_least(&one.token),

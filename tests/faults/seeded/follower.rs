@@ -97,7 +97,7 @@ impl Follow {
             _ => return,
         };
         let ids = if let Follows::Order(order) = self.what { vec![order] } else { Vec::new() };
-        let asked = Asked::Orders { ids, freshness: Freshness::Strong };
+        let asked = Asked::OrderRepository { ids, freshness: Freshness::Strong };
         let answer = Answer::Wrong { reason, message };
         let name = format!("follower of {:?}, resumed {} times", self.what, self.resumed);
         self.board.note(Call { name, node, sent_at, answered_at: self.board.now(), asked, answer });

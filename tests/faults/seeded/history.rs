@@ -67,7 +67,7 @@ pub enum Asked {
     /// A command that leads to `to`. The order of a new one is not known before.
     Command { to: Status, order: Option<OrderId>, request: Option<String>, expected: Option<u64> },
     /// These orders, one or several, from one node.
-    Orders { ids: Vec<OrderId>, freshness: Freshness },
+    OrderRepository { ids: Vec<OrderId>, freshness: Freshness },
     /// All orders of a customer, with STRONG.
     List { customer: String },
     /// The totals, with STRONG.
@@ -106,7 +106,7 @@ pub enum Answer {
     /// An answer that nothing explains, such as `DATA_CORRUPT`.
     Wrong { reason: String, message: String },
     /// The orders asked for, in the order of the question.
-    Orders(Vec<Option<Row>>),
+    OrderRepository(Vec<Option<Row>>),
     /// The orders of a customer.
     List(Vec<(OrderId, Row)>),
     /// The number of orders by status, as [`Status::ALL`], and of all; the dollars that they are worth.

@@ -383,7 +383,7 @@ fn written(history: &History, findings: &[Finding]) -> String {
     let mut calls: BTreeMap<_, Vec<String>> = BTreeMap::new();
     for call in &history.calls {
         let answer = match &call.answer {
-            Answer::Orders(rows) => format!("{rows:?}"),
+            Answer::OrderRepository(rows) => format!("{rows:?}"),
             other => format!("{other:?}"),
         };
         let line = format!(

@@ -4,7 +4,7 @@ use ordersystem::{
     backends::embedded::read_model::EmbeddedReadModel,
     ports::{
         event_store::{Direction, Position},
-        read_model::{LogPlace, ReadModel},
+        read_model::{LogCheckpoint, ReadModel},
     },
     processors::projections::row_change,
 };
@@ -151,7 +151,7 @@ async fn verify_holds_the_list_of_orders_of_a_folder_against_its_log() {
             store.append_all(five_events()).await.unwrap();
             let list = EmbeddedReadModel::new(database);
             for event in store.read_log(Position(0), Direction::Forward, 100).await.unwrap() {
-                let place = LogPlace::after(store.log_id().unwrap(), &event);
+                let place = LogCheckpoint::after(store.log_id().unwrap(), &event);
                 list.apply(vec![row_change(&event).unwrap()], place).await.unwrap();
             }
         }

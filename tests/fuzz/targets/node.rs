@@ -7,7 +7,7 @@ use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::{body::Incoming, client::conn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use ordersystem::{node::{App, Backends, Setup}, ports::clock::SystemClock, config::{Config, FlagValues}};
+use ordersystem::{node::{App, Backends, NodeBuilder}, ports::clock::SystemClock, config::{Config, FlagValues}};
 use tokio::{net::TcpStream, runtime::Runtime};
 use tokio_util::sync::CancellationToken;
 
@@ -37,7 +37,7 @@ impl Node {
         let address = runtime.block_on(async {
             let flags = FlagValues { config_file: None, values: vec![("port", "0".into()), ("log-level", "off".into())] };
             let config = Config::load(&flags, []).expect("valid settings");
-            let setup = Setup::new(Backends::memory()).with_clock(Arc::new(SystemClock));
+            let setup = NodeBuilder::new(Backends::memory()).with_clock(Arc::new(SystemClock));
             let app = App::start_as(&config, setup).await.expect("it starts");
             let address = app.address();
             tokio::spawn(app.run(CancellationToken::new()));

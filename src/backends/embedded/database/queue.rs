@@ -30,7 +30,7 @@ pub(in super::super) struct PendingCommit {
 }
 
 /// A piece of work other than one commit; makes its own transaction and tells whoever waits for it.
-pub(super) type Chore = Box<dyn FnOnce(&mut WriteConnection, &mut LogWriter) + Send>;
+pub(super) type WriteTask = Box<dyn FnOnce(&mut WriteConnection, &mut LogWriter) + Send>;
 
 /// The queue has no place left, or the writer has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +43,7 @@ pub(in super::super) enum Refused {
 #[derive(Default)]
 pub(super) struct Work {
     pub(super) commits: Vec<PendingCommit>,
-    pub(super) chore: Option<Chore>,
+    pub(super) chore: Option<WriteTask>,
 }
 
 #[derive(Default)]
@@ -56,7 +56,7 @@ pub(super) struct Queue {
 struct State {
     commits: VecDeque<PendingCommit>,
     bytes: usize,
-    chores: VecDeque<Chore>,
+    chores: VecDeque<WriteTask>,
     is_closed: bool,
 }
 
@@ -78,7 +78,7 @@ impl Queue {
         Ok(())
     }
 
-    pub(super) fn push_chore(&self, chore: Chore) -> Result<(), Refused> {
+    pub(super) fn push_chore(&self, chore: WriteTask) -> Result<(), Refused> {
         let mut state = self.state();
         if state.is_closed {
             return Err(Refused::Closed);

@@ -16,7 +16,7 @@ use super::{
     apply,
     slot::Sql,
 };
-use crate::ports::read_model::{LogPlace, ReadModelError, Rebuild, RowChange};
+use crate::ports::read_model::{LogCheckpoint, ReadModelError, RowChange, ShadowReadModel};
 
 /// A rebuild in a set of tables of its own.
 #[derive(Debug)]
@@ -69,8 +69,8 @@ impl EmbeddedRebuild {
 }
 
 #[async_trait]
-impl Rebuild for EmbeddedRebuild {
-    async fn apply(&self, changes: Vec<RowChange>, checkpoint: LogPlace) -> Result<(), ReadModelError> {
+impl ShadowReadModel for EmbeddedRebuild {
+    async fn apply(&self, changes: Vec<RowChange>, checkpoint: LogCheckpoint) -> Result<(), ReadModelError> {
         self.write(move |connection, sql| apply(connection, sql, changes, checkpoint)).await
     }
 
@@ -82,10 +82,10 @@ impl Rebuild for EmbeddedRebuild {
         Ok(())
     }
 
-    async fn swap_in(&self) -> Result<(), ReadModelError> {
+    async fn promote(&self) -> Result<(), ReadModelError> {
         self.index().await?;
         let swap = |connection: &Connection, sql: &'static Sql| {
-            LogPlace::may_replace(sql.place(connection)?, sql.other().place(connection)?)?;
+            LogCheckpoint::may_replace(sql.place(connection)?, sql.other().place(connection)?)?;
             let swap = "UPDATE read_models SET is_served = 1 - is_served, build = 0";
             connection.execute(swap, []).map_err(DbError::from)?;
             Ok(())

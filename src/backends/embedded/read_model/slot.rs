@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use super::super::error::DbError;
 use crate::ports::{
     event_store::{LogId, Position},
-    read_model::LogPlace,
+    read_model::LogCheckpoint,
 };
 
 /// The statements for one set of tables.
@@ -109,18 +109,18 @@ impl Sql {
     }
 
     /// How far this set has followed which log.
-    pub(super) fn place(&self, connection: &Connection) -> Result<Option<LogPlace>, DbError> {
+    pub(super) fn place(&self, connection: &Connection) -> Result<Option<LogCheckpoint>, DbError> {
         let sql = "SELECT log, position, event FROM read_models WHERE slot = ?1";
         let number = |row: &rusqlite::Row<'_>, index| row.get::<_, i64>(index).map(i64::cast_unsigned);
         let (log, position, event) = connection
             .prepare_cached(sql)?
             .query_row([self.slot], |row| Ok((row.get::<_, u32>(0)?, number(row, 1)?, number(row, 2)?)))?;
-        Ok((log != 0).then_some(LogPlace { log: LogId(log), position: Position(position), event }))
+        Ok((log != 0).then_some(LogCheckpoint { log: LogId(log), position: Position(position), event }))
     }
 
-    pub(super) fn set_place(&self, connection: &Connection, place: Option<LogPlace>) -> Result<(), DbError> {
-        let LogPlace { log, position, event } =
-            place.unwrap_or(LogPlace { log: LogId(0), position: Position(0), event: 0 });
+    pub(super) fn set_place(&self, connection: &Connection, place: Option<LogCheckpoint>) -> Result<(), DbError> {
+        let LogCheckpoint { log, position, event } =
+            place.unwrap_or(LogCheckpoint { log: LogId(0), position: Position(0), event: 0 });
         let position = i64::try_from(position.0)
             .map_err(|_| DbError::Corrupt(format!("position {position} is more than this file can say")))?;
         let sql = "UPDATE read_models SET log = ?2, position = ?3, event = ?4 WHERE slot = ?1";

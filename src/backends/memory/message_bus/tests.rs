@@ -133,30 +133,30 @@ fn names(names: &[&str]) -> Vec<String> {
 async fn what_a_consumer_has_not_acknowledged_is_at_risk_wherever_it_waits() {
     let bus = bus(100, usize::MAX, 2);
     let both = names(&["a", "b"]);
-    assert_eq!(bus.at_risk(&names(&[])), AtRisk::Nothing);
+    assert_eq!(bus.oldest_unpersisted(&names(&[])), VolatileMessages::Nothing);
     let a = bus.consumer("a").await.unwrap();
-    assert_eq!(bus.at_risk(&both), AtRisk::NoConsumer, "there is no b yet");
+    assert_eq!(bus.oldest_unpersisted(&both), VolatileMessages::NoConsumer, "there is no b yet");
     let b = bus.consumer("b").await.unwrap();
-    assert_eq!(bus.at_risk(&both), AtRisk::Nothing);
+    assert_eq!(bus.oldest_unpersisted(&both), VolatileMessages::Nothing);
     bus.publish(&messages(1..=4)).await.unwrap();
-    assert_eq!(bus.at_risk(&both), AtRisk::From(1), "in the queue");
+    assert_eq!(bus.oldest_unpersisted(&both), VolatileMessages::From(1), "in the queue");
     let batch = a.next_batch(2).await.unwrap();
-    assert_eq!(bus.at_risk(&both), AtRisk::From(1), "in hand");
+    assert_eq!(bus.oldest_unpersisted(&both), VolatileMessages::From(1), "in hand");
     a.ack(&[batch[0].receipt]).await.unwrap();
-    assert_eq!(bus.at_risk(&names(&["a"])), AtRisk::From(2));
-    assert_eq!(bus.at_risk(&both), AtRisk::From(1), "b has had nothing");
+    assert_eq!(bus.oldest_unpersisted(&names(&["a"])), VolatileMessages::From(2));
+    assert_eq!(bus.oldest_unpersisted(&both), VolatileMessages::From(1), "b has had nothing");
     assert_eq!(take(&*b, 2).await, [1, 2]);
-    assert_eq!(bus.at_risk(&both), AtRisk::From(2), "a has not acknowledged it");
+    assert_eq!(bus.oldest_unpersisted(&both), VolatileMessages::From(2), "a has not acknowledged it");
     a.retry(batch[1].receipt, Duration::from_secs(600)).await.unwrap();
-    assert_eq!(bus.at_risk(&both), AtRisk::From(2), "given back");
+    assert_eq!(bus.oldest_unpersisted(&both), VolatileMessages::From(2), "given back");
     drop(a);
-    assert_eq!(bus.at_risk(&both), AtRisk::From(2), "the name outlives its consumer");
+    assert_eq!(bus.oldest_unpersisted(&both), VolatileMessages::From(2), "the name outlives its consumer");
     let a = bus.consumer("a").await.unwrap();
     assert_eq!(take(&*a, 1).await, [2]);
     assert_eq!((take(&*a, 2).await, take(&*b, 2).await), (vec![3, 4], vec![3, 4]));
-    assert_eq!(bus.at_risk(&both), AtRisk::Nothing);
+    assert_eq!(bus.oldest_unpersisted(&both), VolatileMessages::Nothing);
     bus.remove_consumer("b").await.unwrap();
-    assert_eq!(bus.at_risk(&both), AtRisk::NoConsumer);
+    assert_eq!(bus.oldest_unpersisted(&both), VolatileMessages::NoConsumer);
 }
 
 #[tokio::test(start_paused = true)]
@@ -166,8 +166,8 @@ async fn a_dead_letter_is_dealt_with_and_its_replay_puts_nothing_before_it_at_ri
     bus.publish(&messages(1..=2)).await.unwrap();
     let batch = consumer.next_batch(2).await.unwrap();
     consumer.dead_letter(&batch[0], "no").await.unwrap();
-    assert_eq!(bus.at_risk(&name), AtRisk::From(2));
+    assert_eq!(bus.oldest_unpersisted(&name), VolatileMessages::From(2));
     consumer.ack(&[batch[1].receipt]).await.unwrap();
     assert_eq!(bus.replay("a", &[EventId { key: 1, sequence: 1 }]).await, Ok(1));
-    assert_eq!(bus.at_risk(&name), AtRisk::Nothing);
+    assert_eq!(bus.oldest_unpersisted(&name), VolatileMessages::Nothing);
 }

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::{Served, table::Table};
-use crate::ports::read_model::{LogPlace, ReadModelError, Rebuild, RowChange};
+use crate::ports::read_model::{LogCheckpoint, ReadModelError, RowChange, ShadowReadModel};
 
 /// A table that takes the place of the one that serves when it is as far.
 #[derive(Debug)]
@@ -36,8 +36,8 @@ impl MemoryRebuild {
 }
 
 #[async_trait]
-impl Rebuild for MemoryRebuild {
-    async fn apply(&self, changes: Vec<RowChange>, checkpoint: LogPlace) -> Result<(), ReadModelError> {
+impl ShadowReadModel for MemoryRebuild {
+    async fn apply(&self, changes: Vec<RowChange>, checkpoint: LogCheckpoint) -> Result<(), ReadModelError> {
         self.table().as_mut().ok_or_else(over)?.apply(changes, checkpoint)
     }
 
@@ -46,11 +46,11 @@ impl Rebuild for MemoryRebuild {
         self.table().as_ref().map(drop).ok_or_else(over)
     }
 
-    async fn swap_in(&self) -> Result<(), ReadModelError> {
+    async fn promote(&self) -> Result<(), ReadModelError> {
         let mut table = self.table();
         let new = table.take().ok_or_else(over)?;
         let mut served = self.served.table_mut();
-        if let Err(behind) = LogPlace::may_replace(new.checkpoint, served.checkpoint) {
+        if let Err(behind) = LogCheckpoint::may_replace(new.checkpoint, served.checkpoint) {
             *table = Some(new);
             return Err(behind);
         }

@@ -10,7 +10,7 @@ use super::{
     super::numbers::{NumberHasher, NumberMap, SHARDS, shard},
     row_set::RowSet,
 };
-use crate::ports::read_model::{LogPlace, ReadModelError, Row, RowChange, RowKey, Totals};
+use crate::ports::read_model::{LogCheckpoint, ReadModelError, Row, RowChange, RowKey, Totals};
 
 /// Rows a piece of memory: growing moves none of them.
 const PIECE_ROWS: usize = 4_096;
@@ -35,7 +35,7 @@ struct CompactRow {
 
 #[derive(Debug)]
 pub(super) struct Table {
-    pub(super) checkpoint: Option<LogPlace>,
+    pub(super) checkpoint: Option<LogCheckpoint>,
     pub(super) rows: Rows,
     numbers: Box<[NumberMap<u32>]>,
     customers: Vec<Customer>,
@@ -73,7 +73,7 @@ impl Table {
     }
 
     /// Makes a batch as a whole or not at all.
-    pub(super) fn apply(&mut self, changes: Vec<RowChange>, checkpoint: LogPlace) -> Result<(), ReadModelError> {
+    pub(super) fn apply(&mut self, changes: Vec<RowChange>, checkpoint: LogCheckpoint) -> Result<(), ReadModelError> {
         let moved = checkpoint.following(self.checkpoint)?;
         self.check(&changes)?;
         changes.into_iter().for_each(|change| self.change(change));

@@ -47,7 +47,7 @@ pub(super) enum Written {
 }
 
 /// What a try of an append did.
-pub(super) enum Belief {
+pub(super) enum ExpectationCheck {
     /// The expectation holds for this end of the stream, as far as known.
     Holds(End),
     /// An earlier try has made the commit.
@@ -62,10 +62,10 @@ impl Shared {
         let mut state = known.lock().await;
         let mut is_fresh = false;
         for _ in 0..MAX_TRIES {
-            let end = match self.believe(&mut state, commit, &mut is_fresh).await? {
-                Belief::Holds(end) => end,
-                Belief::Replayed(appended) => return Ok(appended),
-                Belief::Fails(end) => return Err(AppendError::Conflict { actual: end.revision }),
+            let end = match self.check_expectation(&mut state, commit, &mut is_fresh).await? {
+                ExpectationCheck::Holds(end) => end,
+                ExpectationCheck::Replayed(appended) => return Ok(appended),
+                ExpectationCheck::Fails(end) => return Err(AppendError::Conflict { actual: end.revision }),
             };
             let message = self.encode(commit, end)?;
             let conditional = Conditional { id: commit.id, stream: commit.stream, after: end.sequence, message };
@@ -101,32 +101,32 @@ impl Shared {
     }
 
     /// Compares what `commit` expects with what is known of its stream; looks at the stream itself before it says no.
-    pub(super) async fn believe(
+    pub(super) async fn check_expectation(
         &self,
         state: &mut StreamState,
         commit: &Commit,
         is_fresh: &mut bool,
-    ) -> Result<Belief, AppendError> {
+    ) -> Result<ExpectationCheck, AppendError> {
         let in_stream =
             commit.request.as_ref().filter(|request| request.scope == crate::ports::event_store::RequestScope::Stream);
         let is_new = commit.expected.revision() == Some(0);
         if state.end.is_none() && is_new && !*is_fresh {
             // If there is a stream after all, NATS says so.
-            return Ok(Belief::Holds(End::default()));
+            return Ok(ExpectationCheck::Holds(End::default()));
         }
         loop {
             if let Some(request) = in_stream
                 && let Some(appended) = state.find(commit.stream, request)?
             {
-                return Ok(Belief::Replayed(appended));
+                return Ok(ExpectationCheck::Replayed(appended));
             }
             let is_known = in_stream.is_none() || state.requests.is_some();
             match state.end.filter(|_| is_known) {
-                Some(end) if commit.expected.holds(end.revision) => return Ok(Belief::Holds(end)),
+                Some(end) if commit.expected.holds(end.revision) => return Ok(ExpectationCheck::Holds(end)),
                 Some(end) if *is_fresh => {
                     let end = self.certain_end(state, commit, end).await?;
                     let holds = commit.expected.holds(end.revision);
-                    return Ok(if holds { Belief::Holds(end) } else { Belief::Fails(end) });
+                    return Ok(if holds { ExpectationCheck::Holds(end) } else { ExpectationCheck::Fails(end) });
                 }
                 _ => {
                     self.refresh(state, commit.stream, in_stream.is_some()).await?;

@@ -16,7 +16,7 @@ use tokio::{
 
 use super::{
     Shared,
-    append::{Belief, Conditional, FIRST_PAUSE, RESOLVE_PAUSE, RESOLVE_WITHIN, stored},
+    append::{Conditional, ExpectationCheck, FIRST_PAUSE, RESOLVE_PAUSE, RESOLVE_WITHIN, stored},
     commit::encode_reservation,
     log::head_position,
     streams::End,
@@ -113,10 +113,10 @@ impl Shared {
     async fn end_for(&self, commit: &Commit) -> Result<End, AppendError> {
         let known = self.streams.of(commit.stream);
         let mut state = known.lock().await;
-        match self.believe(&mut state, commit, &mut false).await? {
-            Belief::Holds(end) => Ok(end),
-            Belief::Replayed(_) => Err(AppendError::RequestReused),
-            Belief::Fails(end) => Err(AppendError::Conflict { actual: end.revision }),
+        match self.check_expectation(&mut state, commit, &mut false).await? {
+            ExpectationCheck::Holds(end) => Ok(end),
+            ExpectationCheck::Replayed(_) => Err(AppendError::RequestReused),
+            ExpectationCheck::Fails(end) => Err(AppendError::Conflict { actual: end.revision }),
         }
     }
 

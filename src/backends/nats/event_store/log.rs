@@ -20,7 +20,7 @@ use super::commit::last_position;
 use crate::{
     backends::nats::{
         api::{CallError, Which, code},
-        connection::{Nats, NotConnected},
+        connection::{ConnectError, Nats},
         kv::{Bucket, WriteError},
         monitor::{Synced, Unread},
         server::{ServerFacts, StreamFacts},
@@ -52,7 +52,7 @@ pub(super) struct Log {
     /// The connection on which all was found in order; 0: none.
     admitted: AtomicU64,
     facts: Mutex<Option<Facts>>,
-    looking: tokio::sync::Mutex<Option<(Instant, NotConnected)>>,
+    looking: tokio::sync::Mutex<Option<(Instant, ConnectError)>>,
     head: HeadQuestion,
 }
 
@@ -154,15 +154,15 @@ impl Log {
     /// Looks at the streams once, whoever asks meanwhile gets the same answer.
     ///
     /// # Errors
-    /// [`NotConnected`] says why they cannot be used, and whether waiting helps.
-    pub(super) async fn admit(&self) -> Result<(), NotConnected> {
+    /// [`ConnectError`] says why they cannot be used, and whether waiting helps.
+    pub(super) async fn admit(&self) -> Result<(), ConnectError> {
         let mut failed = self.looking.lock().await;
         if self.is_admitted() {
             return Ok(());
         }
         if !self.nats.is_connected() {
             let why = self.nats.failure().unwrap_or_else(|| "not connected".to_owned());
-            return Err(NotConnected::Yet(format!("NATS is unreachable: {why}")));
+            return Err(ConnectError::Retryable(format!("NATS is unreachable: {why}")));
         }
         if let Some((at, why)) = &*failed
             && at.elapsed() < PAUSE
@@ -191,25 +191,25 @@ impl Log {
     /// Looks at the server and both streams, also when they were in order before.
     ///
     /// # Errors
-    /// [`NotConnected`].
-    pub(super) async fn look(&self) -> Result<(), NotConnected> {
+    /// [`ConnectError`].
+    pub(super) async fn look(&self) -> Result<(), ConnectError> {
         let server = ServerFacts::read(&self.nats).await?;
         if let Some(why) = server.unfit_for_sync().filter(|_| self.nats.options().synced) {
-            return Err(NotConnected::Ever(why));
+            return Err(ConnectError::Fatal(why));
         }
         let log = self.stream_facts(&self.stream, &self.log_subjects()).await?;
         let requests = self.stream_facts(&self.requests, &self.request_subjects()).await?;
         for facts in [&log, &requests] {
             if let Some(why) = server.unfit_for(facts, self.nats.options().replicas) {
-                return Err(NotConnected::Ever(why));
+                return Err(ConnectError::Fatal(why));
             }
         }
         let synced = self.nats.synced(&[log.servers(), requests.servers()]).await;
         if let (Synced::Unknown(Unread { server, may_be_away: true, .. }), None) = (&synced, self.facts()) {
-            return Err(NotConnected::Yet(format!("whether {server} is there shows within seconds; {synced}")));
+            return Err(ConnectError::Retryable(format!("whether {server} is there shows within seconds; {synced}")));
         }
         if let (Synced::Not(server), true) = (&synced, self.nats.options().synced) {
-            return Err(NotConnected::Ever(format!(
+            return Err(ConnectError::Fatal(format!(
                 "--nats-synced asserts what is not so: {server} is not set to sync_interval: always"
             )));
         }
@@ -248,29 +248,29 @@ impl Log {
     }
 
     /// What stream `name` is; makes it if there is none and there never was.
-    async fn stream_facts(&self, name: &str, subjects: &str) -> Result<StreamFacts, NotConnected> {
+    async fn stream_facts(&self, name: &str, subjects: &str) -> Result<StreamFacts, ConnectError> {
         let info = format!("STREAM.INFO.{name}");
         let found: Result<Value, _> = self.nats.ask(&info, &()).await;
         let found = match found {
             Err(error) if error.is(code::STREAM_NOT_FOUND) => {
                 if self.id.get().is_some() {
-                    return Err(NotConnected::Yet(format!(
+                    return Err(ConnectError::Retryable(format!(
                         "stream {name} is gone, and the log that this node has been working on with it: bring it back, or start the node again to \
                          begin a new one"
                     )));
                 }
                 if !self.nats.options().makes_log {
-                    return Err(NotConnected::Ever(format!("there is no log here: no stream {name}")));
+                    return Err(ConnectError::Fatal(format!("there is no log here: no stream {name}")));
                 }
                 self.make_stream(name, subjects).await?;
                 self.nats.ask(&info, &()).await.map_err(passing)?
             }
             found => found.map_err(passing)?,
         };
-        StreamFacts::read(name, subjects, &found).map_err(NotConnected::Ever)
+        StreamFacts::read(name, subjects, &found).map_err(ConnectError::Fatal)
     }
 
-    async fn make_stream(&self, name: &str, subjects: &str) -> Result<(), NotConnected> {
+    async fn make_stream(&self, name: &str, subjects: &str) -> Result<(), ConnectError> {
         let replicas = self.nats.options().replicas;
         let config = json!({
             "name": name, "subjects": [subjects], "storage": "file", "num_replicas": replicas, "retention": "limits", "discard": "new",
@@ -284,13 +284,15 @@ impl Log {
             }
             // Another node was first; what it is will be looked at.
             Err(error) if error.is(code::STREAM_NAME_IN_USE) => Ok(()),
-            Err(error) if error.passes() => Err(NotConnected::Yet(format!("stream {name} cannot be made: {error}"))),
-            Err(error) => Err(NotConnected::Ever(format!("stream {name} cannot be made: {error}"))),
+            Err(error) if error.passes() => {
+                Err(ConnectError::Retryable(format!("stream {name} cannot be made: {error}")))
+            }
+            Err(error) => Err(ConnectError::Fatal(format!("stream {name} cannot be made: {error}"))),
         }
     }
 
     /// Checks that it is the log that it was before; the first time finds out which, or makes it.
-    async fn find_id(&self, log: &StreamFacts) -> Result<LogId, NotConnected> {
+    async fn find_id(&self, log: &StreamFacts) -> Result<LogId, ConnectError> {
         let known = self.id();
         let mut found = self.first_message().await?;
         if found == First::Missing && log.is_empty() && known.is_none() && self.nats.options().makes_log {
@@ -310,15 +312,15 @@ impl Log {
             }
             (First::Names(found), Some(known)) if found == known => Ok(found),
             // A leader that is new, or that has been deposed, may not have it.
-            (First::Missing, _) if log.is_replicated() => Err(NotConnected::Yet(format!(
+            (First::Missing, _) if log.is_replicated() => Err(ConnectError::Retryable(format!(
                 "the server that answers does not show the first message of stream {}",
                 self.stream
             ))),
-            (_, Some(_)) => Err(NotConnected::Yet(format!(
+            (_, Some(_)) => Err(ConnectError::Retryable(format!(
                 "stream {} holds another log than this node has been working on",
                 self.stream
             ))),
-            (First::Missing | First::Strange, None) => Err(NotConnected::Ever(format!(
+            (First::Missing | First::Strange, None) => Err(ConnectError::Fatal(format!(
                 "the first message of stream {} is not the one that names a log",
                 self.stream
             ))),
@@ -327,7 +329,7 @@ impl Log {
 
     /// Finds out the key of the log, or makes it: a log of an earlier version has none. Where the bucket was lost with it, it gets again what this
     /// node knows; a node that knows the key needs no bucket.
-    async fn find_token_key(&self, id: LogId) -> Result<(), NotConnected> {
+    async fn find_token_key(&self, id: LogId) -> Result<(), ConnectError> {
         let known = self.token_key();
         let looked = self.shared_token_key(id, known);
         let found = match known {
@@ -340,7 +342,7 @@ impl Log {
                 Ok(())
             }
             Err(_) if known.is_some() => Ok(()),
-            Err(why) => Err(NotConnected::Yet(format!("the key of the log cannot be had: {why}"))),
+            Err(why) => Err(ConnectError::Retryable(format!("the key of the log cannot be had: {why}"))),
         }
     }
 
@@ -363,7 +365,7 @@ impl Log {
         TokenKey::from_hex(&found).ok_or_else(|| format!("what is kept as {name} is none"))
     }
 
-    async fn first_message(&self) -> Result<First, NotConnected> {
+    async fn first_message(&self) -> Result<First, ConnectError> {
         let which = Which { seq: Some(FIRST_SEQUENCE), ..Which::default() };
         let first = self.nats.message(&self.stream, which).await.map_err(passing)?;
         let Some(first) = first else { return Ok(First::Missing) };
@@ -447,9 +449,9 @@ pub(super) const fn head_position(sequence: u64) -> Position {
     if sequence > FIRST_SEQUENCE { last_position(sequence) } else { Position(0) }
 }
 
-fn passing(error: CallError) -> NotConnected {
+fn passing(error: CallError) -> ConnectError {
     match error {
-        CallError::Forbidden(why) => NotConnected::Ever(why),
-        error => NotConnected::Yet(error.to_string()),
+        CallError::Forbidden(why) => ConnectError::Fatal(why),
+        error => ConnectError::Retryable(error.to_string()),
     }
 }

@@ -6,7 +6,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     Shared,
-    append::{Belief, Conditional, FIRST_PAUSE, MAX_TRIES, RESOLVE_PAUSE, RESOLVE_WITHIN, Written, stored},
+    append::{Conditional, ExpectationCheck, FIRST_PAUSE, MAX_TRIES, RESOLVE_PAUSE, RESOLVE_WITHIN, Written, stored},
     commit::{Reservation, StoredCommit, decode_reservation, encode_reservation},
     foreign,
     streams::StreamState,
@@ -58,10 +58,10 @@ impl Shared {
         let mut state = known.lock().await;
         let (mut is_fresh, mut replaces) = (false, 0);
         for _ in 0..MAX_TRIES {
-            let end = match self.believe(&mut state, commit, &mut is_fresh).await? {
-                Belief::Holds(end) => end,
-                Belief::Replayed(appended) => return Ok(appended),
-                Belief::Fails(end) => {
+            let end = match self.check_expectation(&mut state, commit, &mut is_fresh).await? {
+                ExpectationCheck::Holds(end) => end,
+                ExpectationCheck::Replayed(appended) => return Ok(appended),
+                ExpectationCheck::Fails(end) => {
                     let found = self.find_reserved(request).await?;
                     return found.ok_or(AppendError::Conflict { actual: end.revision });
                 }

@@ -19,11 +19,11 @@ pub(super) type Known = Arc<Mutex<StreamState>>;
 
 /// The streams that are remembered.
 #[derive(Debug)]
-pub(super) struct Streams(Cache<u64, Weighed, Weigh>);
+pub(super) struct Streams(Cache<u64, CacheEntry, EntryWeighter>);
 
 /// What is known, with its weight when it was put in: the cache counts on a value that does not change.
 #[derive(Clone, Debug)]
-struct Weighed {
+struct CacheEntry {
     known: Known,
     weight: u64,
 }
@@ -55,17 +55,17 @@ pub(super) struct Remembered {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Weigh;
+struct EntryWeighter;
 
-impl Weighter<u64, Weighed> for Weigh {
-    fn weight(&self, _: &u64, weighed: &Weighed) -> u64 {
+impl Weighter<u64, CacheEntry> for EntryWeighter {
+    fn weight(&self, _: &u64, weighed: &CacheEntry) -> u64 {
         weighed.weight
     }
 }
 
 impl Streams {
     pub(super) fn new() -> Self {
-        Self(Cache::with_weighter(CAPACITY as usize, CAPACITY, Weigh))
+        Self(Cache::with_weighter(CAPACITY as usize, CAPACITY, EntryWeighter))
     }
 
     /// Forgets everything.
@@ -75,7 +75,7 @@ impl Streams {
 
     /// What is known of `stream`.
     pub(super) fn of(&self, stream: StreamId) -> Known {
-        let new = || Ok::<_, std::convert::Infallible>(Weighed { known: Known::default(), weight: 1 });
+        let new = || Ok::<_, std::convert::Infallible>(CacheEntry { known: Known::default(), weight: 1 });
         match self.0.get_or_insert_with(&stream.0, new) {
             Ok(weighed) => weighed.known,
             Err(never) => match never {},
@@ -87,7 +87,7 @@ impl Streams {
         let requests = state.requests.as_ref().map_or(0, HashMap::len);
         if requests >= REQUESTS_A_UNIT && requests.is_power_of_two() {
             let weight = 1 + (requests / REQUESTS_A_UNIT) as u64;
-            self.0.insert(stream.0, Weighed { known: Arc::clone(known), weight });
+            self.0.insert(stream.0, CacheEntry { known: Arc::clone(known), weight });
         }
     }
 

@@ -21,7 +21,7 @@ use tokio::{
 use super::{
     Shared,
     dead_letters::{DeadLetters, Replayed, Seen},
-    dealt::Dealt,
+    dealt::AckedRanges,
     envelope, publisher,
     reader::{Read, Reader},
     registry::{Cursor, Progress},
@@ -71,14 +71,14 @@ struct Written(u64);
 struct State {
     window: DeliveryWindow,
     /// Read from NATS, and not in the window yet.
-    laid_ready: VecDeque<(Place, Message)>,
+    prefetched: VecDeque<(Place, Message)>,
     /// Where the messages in the window are, by event: one place for each time that it was published.
     places: HashMap<EventId, VecDeque<Place>>,
     /// The parts of a message that has not come yet.
     parts: Vec<(u64, Bytes)>,
     /// Which making of the stream the sequences here are of; `None` until that is known.
     stream: Option<Made>,
-    dealt: Dealt,
+    dealt: AckedRanges,
     /// Up to which position of the log all events are dealt with.
     position: u64,
     /// To which positions that goes on when all before a sequence is dealt with; both grow.
@@ -109,7 +109,7 @@ impl NatsConsumer {
         let Progress { stream, dealt, position } = progress;
         let state = State {
             window: DeliveryWindow::new(shared.options.ack_wait, shared.options.max_unacked),
-            laid_ready: VecDeque::new(),
+            prefetched: VecDeque::new(),
             places: HashMap::new(),
             next: dealt.floor() + 1,
             parts: Vec::new(),
@@ -127,14 +127,14 @@ impl NatsConsumer {
         let cursor = tokio::sync::Mutex::new((cursor, Written::default()));
         let (state, ready, room) = (Mutex::new(state), Notify::new(), Notify::new());
         let inner = Arc::new(Inner { shared, name, dead_letters, state, cursor, ready, room });
-        let reading = tokio::spawn(Arc::clone(&inner).keep_reading());
+        let reading = tokio::spawn(Arc::clone(&inner).fetch_loop());
         Self { inner, reading }
     }
 }
 
 impl State {
     fn room(&self) -> usize {
-        self.window.room().saturating_sub(self.laid_ready.len())
+        self.window.room().saturating_sub(self.prefetched.len())
     }
 
     /// What is ready, up to `max`.
@@ -143,7 +143,7 @@ impl State {
         let mut batch = Vec::new();
         self.window.redeliver(now, max, &mut batch);
         while batch.len() < max {
-            let Some((place, message)) = self.laid_ready.pop_front() else { break };
+            let Some((place, message)) = self.prefetched.pop_front() else { break };
             self.places.entry(message.event_id()).or_default().push_back(place);
             if matches!(place, Place::Replayed(_)) {
                 self.window.replay(message);
@@ -202,7 +202,7 @@ impl State {
         // One that ends before what was dealt with is another one, too: its data was put back to an earlier state.
         let is_lost = self.stream.is_some_and(|stream| stream != made) || self.next > last + 1;
         if is_lost {
-            (self.next, self.dealt) = (1, Dealt::default());
+            (self.next, self.dealt) = (1, AckedRanges::default());
             self.parts.clear();
             self.marks.clear();
             self.changes += 1;
@@ -212,7 +212,7 @@ impl State {
     }
 
     /// Takes in what was read from the stream.
-    fn lay_ready(&mut self, read: Read) {
+    fn prefetch(&mut self, read: Read) {
         let Read { sequence, headers, payload, .. } = read;
         if let Some((made, position)) = envelope::stamped(&headers)
             && self.stream == Some(made)
@@ -241,7 +241,7 @@ impl State {
         match whole.and_then(|(_, payload)| envelope::open(&headers, payload)) {
             Some(message) => {
                 let place = Place::Stream { stream: self.stream, first, last: sequence };
-                self.laid_ready.push_back((place, message));
+                self.prefetched.push_back((place, message));
             }
             None => {
                 tracing::error!(
@@ -284,7 +284,7 @@ impl Inner {
     }
 
     /// Reads while there is room, until the consumer is replaced.
-    async fn keep_reading(self: Arc<Self>) {
+    async fn fetch_loop(self: Arc<Self>) {
         loop {
             let Err(error) = self.read_on().await;
             let is_over = !error.is_transient();
@@ -338,7 +338,7 @@ impl Inner {
             tokio::select! {
                 read = reader.next() => match read.map_err(BusError::Unavailable)? {
                     Some(read) => {
-                        self.with(|state| state.lay_ready(read));
+                        self.with(|state| state.prefetch(read));
                         self.ready.notify_waiters();
                     }
                     None if Instant::now() < *look_at => return Ok(()),
@@ -368,7 +368,7 @@ impl Inner {
             state.replayed_up_to = seen;
             let replayed = replayed.into_iter();
             let replayed = replayed.map(|Replayed { sequence, message }| (Place::Replayed(sequence), message));
-            state.laid_ready.extend(replayed);
+            state.prefetched.extend(replayed);
         });
         if came {
             self.ready.notify_waiters();
@@ -433,7 +433,7 @@ impl Inner {
 }
 
 /// Runs `work` to its end, also when the caller is dropped.
-async fn to_the_end<T: Send + 'static>(
+async fn run_to_completion<T: Send + 'static>(
     work: impl Future<Output = Result<T, BusError>> + Send + 'static,
 ) -> Result<T, BusError> {
     tokio::spawn(work).await.unwrap_or_else(|error| Err(BusError::Unavailable(error.to_string())))
@@ -481,7 +481,7 @@ impl Consumer for NatsConsumer {
             }
         })?;
         let inner = Arc::clone(&self.inner);
-        to_the_end(async move { inner.flush_and_notice().await }).await
+        run_to_completion(async move { inner.flush_and_notice().await }).await
     }
 
     async fn extend(&self, receipts: &[Receipt]) -> Result<(), BusError> {
@@ -510,6 +510,6 @@ impl Consumer for NatsConsumer {
             return Ok(());
         }
         let (inner, delivery, reason) = (Arc::clone(&self.inner), delivery.clone(), reason.to_owned());
-        to_the_end(async move { inner.give_up(&delivery, &reason).await }).await
+        run_to_completion(async move { inner.give_up(&delivery, &reason).await }).await
     }
 }

@@ -4,19 +4,19 @@ use std::collections::BTreeMap;
 
 /// Everything up to a floor, and what lies above it. As many ranges as there are messages in hand, and one more, at the most.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Dealt {
+pub(super) struct AckedRanges {
     floor: u64,
     /// First and last of each range above the floor; neither adjacent to another nor to the floor.
     ranges: BTreeMap<u64, u64>,
 }
 
-impl Dealt {
+impl AckedRanges {
     /// Everything up to `floor`, inclusive.
     pub(super) fn up_to(floor: u64) -> Self {
         Self { floor, ranges: BTreeMap::new() }
     }
 
-    /// As [`Dealt::floor`] and [`Dealt::ranges`] told it.
+    /// As [`AckedRanges::floor`] and [`AckedRanges::ranges`] told it.
     pub(super) fn restored(floor: u64, ranges: &[(u64, u64)]) -> Self {
         let mut dealt = Self::up_to(floor);
         ranges.iter().for_each(|&(first, last)| dealt.add(first, last));
@@ -72,7 +72,7 @@ mod tests {
         let mut random = fastrand::Rng::with_seed(seed);
         for _ in 0..200 {
             let floor = random.u64(0..5);
-            let mut dealt = Dealt::up_to(floor);
+            let mut dealt = AckedRanges::up_to(floor);
             let mut set: BTreeSet<u64> = (0..=floor).collect();
             for _ in 0..40 {
                 let first = random.u64(1..60);
@@ -82,7 +82,7 @@ mod tests {
                 assert!((0..70).all(|sequence| dealt.contains(sequence) == set.contains(&sequence)));
                 let gaps = (1..70).filter(|at| set.contains(at) && !set.contains(&(at - 1))).count();
                 assert_eq!(dealt.ranges().len(), gaps);
-                assert_eq!(Dealt::restored(dealt.floor(), &dealt.ranges()), dealt);
+                assert_eq!(AckedRanges::restored(dealt.floor(), &dealt.ranges()), dealt);
             }
         }
     }

@@ -36,7 +36,7 @@ use super::{Shared, envelope, others};
 use crate::{
     backends::nats::{
         api::code,
-        connection::NotConnected,
+        connection::ConnectError,
         provision::{Made, ask_again, connected, make_stream},
     },
     ports::{
@@ -312,8 +312,8 @@ impl Stop {
 /// Finds the stream, or makes it.
 ///
 /// # Errors
-/// [`NotConnected`] says why it cannot be used, and whether waiting helps.
-pub(super) async fn admit(shared: &Shared) -> Result<(), NotConnected> {
+/// [`ConnectError`] says why it cannot be used, and whether waiting helps.
+pub(super) async fn admit(shared: &Shared) -> Result<(), ConnectError> {
     let options = &shared.options;
     let config = Config {
         name: shared.stream.clone(),

@@ -20,10 +20,10 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::time::Instant;
 
-use super::dealt::Dealt;
+use super::dealt::AckedRanges;
 use crate::{
     backends::nats::{
-        connection::{Nats, NotConnected},
+        connection::{ConnectError, Nats},
         kv::{Bucket, WriteError},
         provision::Made,
     },
@@ -79,7 +79,7 @@ pub(super) struct Progress {
     /// Which making of the stream the sequences are of; `None` if that is not known.
     pub stream: Option<Made>,
     /// The sequences that it has dealt with.
-    pub dealt: Dealt,
+    pub dealt: AckedRanges,
     /// All events up to this position of the log are dealt with.
     pub position: u64,
 }
@@ -112,7 +112,7 @@ impl StoredCursor {
     fn progress(&self) -> Progress {
         Progress {
             stream: Some(Made(self.stream)).filter(|stream| stream.0 != 0),
-            dealt: Dealt::restored(self.floor, &self.ranges),
+            dealt: AckedRanges::restored(self.floor, &self.ranges),
             position: self.position,
         }
     }
@@ -132,7 +132,7 @@ impl Registry {
     }
 
     /// Finds the bucket, or makes it.
-    pub(super) async fn admit(&self) -> Result<(), NotConnected> {
+    pub(super) async fn admit(&self) -> Result<(), ConnectError> {
         self.bucket.admit_writer().await
     }
 
@@ -200,7 +200,7 @@ impl Registry {
                 Some(former) => former.progress(),
                 None => {
                     let stream = Some(Made(names.stream)).filter(|stream| stream.0 != 0);
-                    Progress { stream, dealt: Dealt::up_to(names.floor), position: 0 }
+                    Progress { stream, dealt: AckedRanges::up_to(names.floor), position: 0 }
                 }
             };
             let value = StoredCursor::new(&incarnation, &handle, &progress);

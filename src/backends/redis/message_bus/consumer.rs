@@ -59,7 +59,7 @@ struct Inner {
 struct State {
     window: DeliveryWindow,
     /// Taken from Redis, and not in the window yet.
-    laid_ready: VecDeque<Taken>,
+    prefetched: VecDeque<Taken>,
     /// The ids of what is in the window, by event: one for each time that it was published.
     ids: HashMap<EventId, VecDeque<String>>,
     /// Acknowledged here, and in Redis as soon as that works.
@@ -85,7 +85,7 @@ impl RedisConsumer {
     pub(super) fn new(shared: Arc<Shared>, name: String, handle: String) -> Self {
         let state = State {
             window: DeliveryWindow::new(shared.options.ack_wait, shared.options.max_unacked),
-            laid_ready: VecDeque::new(),
+            prefetched: VecDeque::new(),
             ids: HashMap::new(),
             to_ack: Vec::new(),
             failure: None,
@@ -93,14 +93,14 @@ impl RedisConsumer {
         };
         let (ready, room) = (Notify::new(), Notify::new());
         let inner = Arc::new(Inner { shared, name, handle, state: Mutex::new(state), ready, room });
-        let taker = AbortOnDrop(tokio::spawn(Arc::clone(&inner).keep_taking()));
+        let taker = AbortOnDrop(tokio::spawn(Arc::clone(&inner).fetch_loop()));
         Self { inner, _taker: taker }
     }
 }
 
 impl State {
     fn room(&self) -> usize {
-        self.window.room().saturating_sub(self.laid_ready.len())
+        self.window.room().saturating_sub(self.prefetched.len())
     }
 
     /// What is ready, up to `max`.
@@ -109,7 +109,7 @@ impl State {
         let mut batch = Vec::new();
         self.window.redeliver(now, max, &mut batch);
         while batch.len() < max {
-            let Some(Taken { id, message, replayed }) = self.laid_ready.pop_front() else { break };
+            let Some(Taken { id, message, replayed }) = self.prefetched.pop_front() else { break };
             self.ids.entry(message.event_id()).or_default().push_back(id);
             if replayed {
                 self.window.replay(message);
@@ -143,7 +143,7 @@ impl Inner {
     }
 
     /// Takes messages while there is room for them, until the consumer is replaced.
-    async fn keep_taking(self: Arc<Self>) {
+    async fn fetch_loop(self: Arc<Self>) {
         let mut place = Place { unacknowledged_after: Some("0-0".to_owned()), replayed_after: "0-0".to_owned() };
         loop {
             // Made before looking: from its making on it is woken, even before it is awaited.
@@ -203,11 +203,11 @@ impl Inner {
         if let Some(last) = replayed.last() {
             place.replayed_after.clone_from(&last.id);
         }
-        self.lay_ready(news, replayed);
+        self.prefetch(news, replayed);
         Ok(more)
     }
 
-    fn lay_ready(&self, news: Vec<Entry>, replayed: Vec<Entry>) {
+    fn prefetch(&self, news: Vec<Entry>, replayed: Vec<Entry>) {
         if news.is_empty() && replayed.is_empty() {
             return;
         }
@@ -216,7 +216,7 @@ impl Inner {
         self.with(|state| {
             for (id, entry, replayed) in replayed.chain(news) {
                 match entry.message {
-                    Some(message) => state.laid_ready.push_back(Taken { id, message, replayed }),
+                    Some(message) => state.prefetched.push_back(Taken { id, message, replayed }),
                     None => {
                         tracing::error!(id, "an entry of the bus is not a message and is passed over");
                         state.to_ack.push(id);
@@ -281,7 +281,7 @@ fn read_entries(entries: Value) -> Vec<Entry> {
 }
 
 /// Runs `work` to its end, also when the caller is dropped.
-async fn to_the_end<T: Send + 'static>(
+async fn run_to_completion<T: Send + 'static>(
     work: impl Future<Output = Result<T, BusError>> + Send + 'static,
 ) -> Result<T, BusError> {
     tokio::spawn(work).await.unwrap_or_else(|error| Err(BusError::Unavailable(error.to_string())))
@@ -330,7 +330,7 @@ impl Consumer for RedisConsumer {
             }
         })?;
         let inner = Arc::clone(&self.inner);
-        to_the_end(async move { inner.acknowledge().await }).await
+        run_to_completion(async move { inner.acknowledge().await }).await
     }
 
     async fn extend(&self, receipts: &[Receipt]) -> Result<(), BusError> {
@@ -360,6 +360,6 @@ impl Consumer for RedisConsumer {
         })?;
         let Some(id) = id else { return Ok(()) };
         let (inner, delivery, reason) = (Arc::clone(&self.inner), delivery.clone(), reason.to_owned());
-        to_the_end(async move { inner.give_up(&delivery, id, &reason).await }).await
+        run_to_completion(async move { inner.give_up(&delivery, id, &reason).await }).await
     }
 }

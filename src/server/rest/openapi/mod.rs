@@ -24,7 +24,7 @@ pub fn document() -> Value {
         "info": {
             "title": SERVICE_NAME,
             "version": VERSION,
-            "description": "Orders, event-sourced. The same operations as over gRPC. Every error is application/problem+json; every \
+            "description": "OrderRepository, event-sourced. The same operations as over gRPC. Every error is application/problem+json; every \
                 input is read strictly: unknown or repeated fields and parameters are refused, and all violations are named at once. \
                 An unknown path answers 404, an unknown method 405 with Allow.",
             "license": { "name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0" },

@@ -85,11 +85,13 @@ impl Losses {
         }
         let is_within = self.windows.iter().any(|(window, _)| overlaps(call, window));
         let is_explained = match (&call.asked, &call.answer) {
-            (Asked::Orders { freshness, .. }, Answer::Wrong { reason, .. }) if reason == "CURSOR_OF_ANOTHER_LOG" => {
+            (Asked::OrderRepository { freshness, .. }, Answer::Wrong { reason, .. })
+                if reason == "CURSOR_OF_ANOTHER_LOG" =>
+            {
                 is_within || freshness.order().is_some_and(|order| self.was_touched(order, call))
             }
             // A follower of a single order that is gone.
-            (Asked::Orders { ids, .. }, Answer::Wrong { reason, .. }) if reason == "ORDER_NOT_FOUND" => {
+            (Asked::OrderRepository { ids, .. }, Answer::Wrong { reason, .. }) if reason == "ORDER_NOT_FOUND" => {
                 ids.iter().any(|order| self.was_touched(*order, call))
             }
             (Asked::Command { order: Some(order), .. }, Answer::Refused { .. }) => self.is_touched(*order, call),
@@ -100,7 +102,8 @@ impl Losses {
             return None;
         }
         let mut rest = call.clone();
-        if let (Asked::Orders { ids, .. }, Answer::Orders(rows)) = (&mut rest.asked, &mut rest.answer) {
+        if let (Asked::OrderRepository { ids, .. }, Answer::OrderRepository(rows)) = (&mut rest.asked, &mut rest.answer)
+        {
             let left = ids.iter().zip(rows.iter()).filter(|(order, _)| !self.is_touched(**order, call));
             let (ids_left, rows_left) = left.map(|(order, row)| (*order, *row)).unzip();
             (*ids, *rows) = (ids_left, rows_left);

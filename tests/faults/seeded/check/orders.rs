@@ -48,7 +48,7 @@ fn seen(call: &Call) -> Vec<(OrderId, u64, Micros)> {
         (Asked::Command { order, .. }, Answer::Refused { revision, .. }) => {
             order.iter().map(|order| (*order, *revision, call.sent_at)).collect()
         }
-        (Asked::Orders { ids, freshness }, Answer::Orders(rows)) => {
+        (Asked::OrderRepository { ids, freshness }, Answer::OrderRepository(rows)) => {
             // With a token the answer may be as old as that.
             let from = if *freshness == Freshness::Strong { call.sent_at } else { 0 };
             ids.iter().zip(rows).map(|(order, row)| (*order, row.map_or(0, |row| row.revision), from)).collect()
@@ -99,8 +99,8 @@ fn in_time_order(order: OrderId, all: &[Placed<'_>]) -> Option<Finding> {
 }
 
 fn at_least_its_token(call: &Call) -> Option<Finding> {
-    let Asked::Orders { ids, freshness: Freshness::AtLeast(order, least) } = &call.asked else { return None };
-    let Answer::Orders(rows) = &call.answer else { return None };
+    let Asked::OrderRepository { ids, freshness: Freshness::AtLeast(order, least) } = &call.asked else { return None };
+    let Answer::OrderRepository(rows) = &call.answer else { return None };
     let at = ids.iter().position(|id| id == order)?;
     let revision = rows.get(at)?.map_or(0, |row| row.revision);
     (revision < *least).then(|| Finding::new("older than the token", describe(call)))
@@ -109,7 +109,7 @@ fn at_least_its_token(call: &Call) -> Option<Finding> {
 /// An order that was shown was so at some time.
 fn rows_that_were(call: &Call, index: &Index<'_>) -> Option<Finding> {
     let rows: Vec<_> = match (&call.asked, &call.answer) {
-        (Asked::Orders { ids, .. }, Answer::Orders(rows)) => {
+        (Asked::OrderRepository { ids, .. }, Answer::OrderRepository(rows)) => {
             ids.iter().zip(rows).filter_map(|(order, row)| Some((*order, (*row)?))).collect()
         }
         (_, Answer::List(rows)) => rows.clone(),

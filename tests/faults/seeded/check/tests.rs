@@ -22,8 +22,8 @@ fn done(name: &str, times: (u64, u64), to: Status, revision: u64) -> Call {
 }
 
 fn read(name: &str, times: (u64, u64), seen: Option<Row>) -> Call {
-    let asked = Asked::Orders { ids: vec![ORDER], freshness: Freshness::Strong };
-    let answer = Answer::Orders(vec![seen]);
+    let asked = Asked::OrderRepository { ids: vec![ORDER], freshness: Freshness::Strong };
+    let answer = Answer::OrderRepository(vec![seen]);
     Call { name: name.to_owned(), node: 1, sent_at: times.0, answered_at: times.1, asked, answer }
 }
 
@@ -245,7 +245,7 @@ fn an_order_that_never_was_so_is_found() {
 fn an_answer_older_than_its_token_is_found() {
     assert_found("older than the token", |history| {
         let mut call = read("token", (90, 95), Some(row(1, Status::Pending)));
-        call.asked = Asked::Orders { ids: vec![ORDER], freshness: Freshness::AtLeast(ORDER, 2) };
+        call.asked = Asked::OrderRepository { ids: vec![ORDER], freshness: Freshness::AtLeast(ORDER, 2) };
         history.calls.push(call);
     });
 }
@@ -254,7 +254,7 @@ fn an_answer_older_than_its_token_is_found() {
 fn a_token_may_be_answered_with_what_is_older_than_now() {
     let mut history = sound();
     let mut call = read("token", (90, 95), Some(row(2, Status::Paid)));
-    call.asked = Asked::Orders { ids: vec![ORDER], freshness: Freshness::AtLeast(ORDER, 2) };
+    call.asked = Asked::OrderRepository { ids: vec![ORDER], freshness: Freshness::AtLeast(ORDER, 2) };
     history.calls.push(call);
     assert_eq!(check(&history), []);
 }
@@ -315,7 +315,7 @@ fn with_a_loss() -> History {
 }
 
 fn of_8(mut call: Call) -> Call {
-    if let Asked::Orders { ids, .. } = &mut call.asked {
+    if let Asked::OrderRepository { ids, .. } = &mut call.asked {
         *ids = vec![8];
     }
     call

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use crate::ports::message_bus::{BusError, Consumer, Delivery, Receipt};
 
 /// The deliveries of one batch that are being worked on.
-pub(super) struct InHand<'a> {
+pub(super) struct InFlightBatch<'a> {
     pub(super) consumer: &'a dyn Consumer,
     pub(super) batch: &'a [Delivery],
     /// Dealt with, not acknowledged yet.
@@ -18,7 +18,7 @@ pub(super) struct InHand<'a> {
     since: Instant,
 }
 
-impl<'a> InHand<'a> {
+impl<'a> InFlightBatch<'a> {
     pub(super) fn new(consumer: &'a dyn Consumer, batch: &'a [Delivery]) -> Self {
         let done = Vec::with_capacity(batch.len());
         Self { consumer, batch, done, taken_back: Vec::new(), since: Instant::now() }
