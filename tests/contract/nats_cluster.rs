@@ -206,7 +206,7 @@ impl NatsCluster {
         client.request(format!("$JS.API.STREAM.LEADER.STEPDOWN.{stream}"), "".into()).await.unwrap();
     }
 
-    /// Waits until JetStream answers at every server.
+    /// Waits until JetStream answers at every server, and a stream can be placed on all of them.
     fn await_leader(&self) {
         // A thread of its own: the caller may be in a runtime already.
         std::thread::scope(|scope| {
@@ -220,9 +220,28 @@ impl NatsCluster {
                             tokio::time::sleep(Duration::from_millis(50)).await;
                         }
                     }
+                    while !self.places_replicas().await {
+                        assert!(Instant::now() < deadline, "the servers of the tests do not find each other");
+                        tokio::time::sleep(Duration::from_millis(50)).await;
+                    }
                 });
             });
         });
+    }
+
+    /// Whether a stream with a replica on each server can be made: the leader may not know of the others yet.
+    async fn places_replicas(&self) -> bool {
+        let Ok(client) = async_nats::connect(self.direct_url(0)).await else { return false };
+        let request =
+            |payload: String| async_nats::Request::new().timeout(Some(Duration::from_secs(2))).payload(payload.into());
+        let stream = format!(
+            "{{\"name\":\"placed\",\"subjects\":[\"placed\"],\"storage\":\"file\",\"num_replicas\":{SERVERS}}}"
+        );
+        let made = client.send_request("$JS.API.STREAM.CREATE.placed".to_owned(), request(stream)).await;
+        let made = made.ok().and_then(|answer| serde_json::from_slice::<Value>(&answer.payload).ok());
+        let is_made = made.is_some_and(|answer| answer["error"].is_null() && answer["config"].is_object());
+        let _ = client.send_request("$JS.API.STREAM.DELETE.placed".to_owned(), request(String::new())).await;
+        is_made
     }
 
     async fn answers(&self, server: usize) -> bool {

@@ -28,7 +28,7 @@ const STARTS_WITHIN: Duration = Duration::from_secs(60);
 pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let give_up_at = Instant::now() + Duration::from_secs(60);
     while !holds().await {
-        assert!(Instant::now() < give_up_at, "not within 30 s: {what}");
+        assert!(Instant::now() < give_up_at, "not within 60 s: {what}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }

@@ -52,12 +52,13 @@ impl ServerFacts {
     /// # Errors
     /// [`ConnectError`] if it is too old, or has no JetStream for us.
     pub(super) async fn read(nats: &Nats) -> Result<Self, ConnectError> {
+        let answer = nats.ask::<Value>("INFO", &()).await;
+        // Only now: before the connection is made, the client knows of no version, and any check of it would pass.
         let version = nats.client().server_info().version;
         if Version::read(&version).is_some_and(|found| found < OLDEST) {
             let Version(major, minor, _) = OLDEST;
             return Err(ConnectError::Fatal(format!("NATS {version} is too old: {major}.{minor} or newer is needed")));
         }
-        let answer = nats.ask::<Value>("INFO", &()).await;
         let Some(lack) = answer.as_ref().err().and_then(|error| Lack::of(nats, error)) else {
             nats.has_jetstream();
             return match (answer, nats.forbidden().subscription()) {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use axum::extract::{Request, State};
 use http::{HeaderMap, StatusCode};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::{
     Reply, Shared,
@@ -153,10 +153,19 @@ pub const REVENUE_CURRENCY: &str = super::input::DEFAULT_CURRENCY;
 #[serde(rename_all = "camelCase")]
 struct StatsView {
     total_orders: u64,
-    by_status: BTreeMap<&'static str, u64>,
+    by_status: ByStatus,
     total_revenue: Amount,
     revenue_by_currency: BTreeMap<String, Amount>,
     timestamp: Rfc3339,
+}
+
+/// How many orders have each status, in the order of an order's life.
+struct ByStatus([(&'static str, u64); Status::ALL.len()]);
+
+impl Serialize for ByStatus {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0)
+    }
 }
 
 /// `GET /stats`
@@ -188,7 +197,7 @@ fn stats_view(context: &ApiState, totals: &[Totals]) -> Result<StatsView, ApiErr
     });
     Ok(StatsView {
         total_orders: Status::ALL.into_iter().map(count).sum(),
-        by_status: Status::ALL.into_iter().map(|status| (status.name(), count(status))).collect(),
+        by_status: ByStatus(Status::ALL.map(|status| (status.name(), count(status)))),
         total_revenue: Amount::of_minor(revenue.get(&main.code_bytes()).copied().unwrap_or_default(), main),
         revenue_by_currency: by_currency.collect::<Result<_, ApiError>>()?,
         timestamp: Rfc3339(Timestamp::from_micros(context.clock.now_micros())),
