@@ -133,7 +133,10 @@ async fn a_call_whose_client_stops_reading_ends_with_its_reason_and_is_resumed_a
         }
         None => StreamEventsRequest::default(),
     };
-    let mut events = server.history().await.stream_events(resume).await.expect("opens").into_inner();
+    // The place that was given back was taken for a moment to see that.
+    let opened =
+        until("the stream is resumed", async || server.history().await.stream_events(resume.clone()).await.ok());
+    let mut events = opened.await.into_inner();
     while let Some(event) = soon("an event", events.message()).await.expect("no error") {
         seen.push(event);
     }
