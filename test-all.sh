@@ -57,7 +57,11 @@ step_tools() {
 
 step_format() { cargo fmt --check; }
 
-step_lint() { cargo clippy --locked --all-targets -- -D warnings; }
+# The lock file of the fuzz targets follows the service's.
+step_lint() {
+    cargo clippy --locked --all-targets -- -D warnings &&
+        cargo metadata --locked --format-version 1 --manifest-path tests/fuzz/Cargo.toml >/dev/null
+}
 
 # What may come in as a dependency: deny.toml. The advisories need their database, which is a repository: where that cannot be had, the
 # step says so and checks all the rest.
