@@ -14,10 +14,10 @@ use crate::{
 ///
 /// ```no_run
 /// # use std::sync::Arc;
-/// # use ordersystem::{app::{App, Backends, Setup, StartError}, config::Config, subscriptions::EventHandler};
+/// # use ordersystem::{config::Config, node::{App, Backends, NodeBuilder, StartError}, processors::handlers::EventHandler};
 /// # async fn start(config: &Config, my_handler: Arc<dyn EventHandler>) -> Result<App, StartError> {
-/// let setup = Setup::new(Backends::of(config).await?).with_handler(my_handler);
-/// App::start_as(config, setup).await
+/// let builder = NodeBuilder::new(Backends::of(config).await?).with_handler(my_handler);
+/// App::start_as(config, builder).await
 /// # }
 /// ```
 pub struct NodeBuilder {
