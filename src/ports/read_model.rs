@@ -7,7 +7,7 @@
 //!   is inserted meanwhile.
 //! - **Bounded reads**: a page costs as much as its rows, not as the rows that the filter leaves out.
 //! - **One log**: it knows which log its rows come from, and takes changes of no other.
-//! - **Built anew beside itself**: see [`Rebuild`]. Readers see the old rows until they see all of the new ones.
+//! - **Built anew beside itself**: see [`ShadowReadModel`]. Readers see the old rows until they see all of the new ones.
 
 use std::{collections::HashMap, fmt, sync::Arc};
 
@@ -290,7 +290,7 @@ pub trait ReadModel: fmt::Debug + Send + Sync + 'static {
 }
 
 /// A read model that is built beside the one that serves, and takes its place when it is as far. It may leave the making of what is only
-/// needed to read until [`Rebuild::index`]. Nothing of it outlives the process before [`Rebuild::promote`].
+/// needed to read until [`ShadowReadModel::index`]. Nothing of it outlives the process before [`ShadowReadModel::promote`].
 #[async_trait]
 pub trait ShadowReadModel: fmt::Debug + Send + Sync {
     /// As [`ReadModel::apply`].
@@ -302,7 +302,7 @@ pub trait ShadowReadModel: fmt::Debug + Send + Sync {
     /// Makes what lists need. To be called once, when most rows are in: it takes time in proportion to them.
     ///
     /// # Errors
-    /// As [`Rebuild::apply`].
+    /// As [`ShadowReadModel::apply`].
     async fn index(&self) -> Result<(), ReadModelError>;
 
     /// Takes the place of the one that serves: a read that begins from here on sees these rows, and one that has begun sees the old ones
@@ -310,7 +310,7 @@ pub trait ShadowReadModel: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// [`ReadModelError::Unavailable`] if this one is not as far as the one that serves, which then stays, and this one may catch up;
-    /// as [`Rebuild::apply`].
+    /// as [`ShadowReadModel::apply`].
     async fn promote(&self) -> Result<(), ReadModelError>;
 
     /// Gives up: what has been built is cleared away.
