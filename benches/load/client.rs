@@ -138,7 +138,7 @@ pub fn create_order() -> CreateOrderRequest {
 }
 
 /// A message as gRPC frames it: not compressed, its length, itself.
-fn framed(message: &impl Message) -> Bytes {
+pub fn framed(message: &impl Message) -> Bytes {
     let mut frame = BytesMut::with_capacity(5 + message.encoded_len());
     frame.put_u8(0);
     frame.put_u32(u32::try_from(message.encoded_len()).expect("small"));

@@ -5,7 +5,9 @@
 //! (A B A B …) and medians are compared, since the speed of a shared machine drifts. Server CPU per call (user and system time
 //! of the server process, from /proc) is steadier than throughput.
 //!
-//! S1 offers more than the service can do, see [`overload`]; for Redis it wants `REDIS_URL`.
+//! S1 offers more than the service can do, see [`overload`], on one store with `S1 STORE`; for Redis it wants `REDIS_URL`. `attacks [NAME]` runs hostile clients beside
+//! ordinary ones, see [`attacks`]. `beside BINARY` compares the service with another build of it. `BENCH_BINARY` names the binary to
+//! measure instead of the one of this build.
 
 #![allow(
     clippy::unwrap_used,
@@ -14,6 +16,7 @@
 )]
 #![allow(missing_docs, reason = "a program, not a library")]
 
+mod attacks;
 mod ceilings;
 mod client;
 mod overload;
@@ -31,10 +34,15 @@ async fn main() {
     let mut args = std::env::args().skip(1).filter(|arg| arg != "--bench");
     match args.next().as_deref() {
         Some("--ceiling") => ceilings::serve(&args.next().expect("a kind of ceiling")).await,
-        Some("S1") => overload::compare().await,
+        Some("attacks") => {
+            let only = args.next();
+            tokio::task::spawn_blocking(move || attacks::run(only.as_deref())).await.expect("no panic");
+        }
+        Some("beside") => beside(&args.next().expect("another binary of the service").into()).await,
+        Some("S1") => overload::compare(args.next().as_deref()).await,
         None => {
             compare_all(None).await;
-            overload::compare().await;
+            overload::compare(None).await;
         }
         only => compare_all(only).await,
     }
@@ -111,6 +119,31 @@ async fn compare(scenario: &Scenario) {
         scenario.goal,
         cpu / ceiling_cpu,
     );
+}
+
+/// CreateOrder on this service and on another binary of it: what has come in between costs.
+async fn beside(other: &std::ffi::OsString) {
+    let (scenario, this) = (&SCENARIOS[0], Server::service().await);
+    let other = Server::service_of(other).await;
+    let body = client::body(scenario.path, &this).await;
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for round in 0..=ROUNDS * 2 {
+        let a = measure(&this, scenario, &body).await;
+        let b = measure(&other, scenario, &body).await;
+        // The first round warms up.
+        if round > 0 {
+            ours.push(a);
+            theirs.push(b);
+        }
+    }
+    println!("{:<10} {:>10} {:>10}", "CreateOrder", "calls/s", "us/call");
+    for (name, figures) in [("this", &ours), ("other", &theirs)] {
+        let (rate, cpu) = (median(figures.iter().map(|m| m.0)), median(figures.iter().map(|m| m.1)));
+        println!("{name:<10} {rate:>10.0} {cpu:>10.1}");
+    }
+    let pairs = || ours.iter().zip(&theirs);
+    let (rate, cpu) = (median(pairs().map(|(a, b)| a.0 / b.0)), median(pairs().map(|(a, b)| a.1 / b.1)));
+    println!("{:<10} {rate:>10.3} {cpu:>10.3}", "ratio");
 }
 
 /// Calls a second, and microseconds of server CPU a call.

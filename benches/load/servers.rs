@@ -1,38 +1,86 @@
 //! The processes under load.
 
 use std::{
+    ffi::OsString,
+    fs,
+    io::{BufRead as _, BufReader},
     net::SocketAddr,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
 };
 
+/// The variable that names another binary of the service than the one of this build.
+const BINARY: &str = "BENCH_BINARY";
+
+/// The binary that is measured.
+fn binary() -> OsString {
+    std::env::var_os(BINARY).unwrap_or_else(|| env!("CARGO_BIN_EXE_ordersystem").into())
+}
+
+/// What a server may take of the machine.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Limits {
+    /// Open files.
+    pub files: Option<u32>,
+    /// Memory in MiB, if this program may make a control group.
+    pub memory_mib: Option<u64>,
+    /// Time of processors in percent of one, if it may.
+    pub cpu_percent: Option<u64>,
+}
+
 /// A server process; ended when dropped.
+#[derive(Debug)]
 pub struct Server {
     pub address: SocketAddr,
     process: Child,
+    group: Option<ControlGroup>,
 }
 
 impl Server {
     /// The service, as it is released.
     pub async fn service() -> Self {
+        Self::service_of(&binary()).await
+    }
+
+    /// The service as another binary has it.
+    pub async fn service_of(binary: &OsString) -> Self {
         let address = free_address();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ordersystem"));
+        let mut command = Command::new(binary);
         command.args(["--log-level", "warn", "--port", &address.port().to_string()]);
         Self::start(command, address).await
     }
 
+    /// The service with these flags, on the port that it takes, with the log that it has by default: nobody reads it, but it is written.
+    pub fn on_any_port(flags: &[String], limits: Limits) -> Self {
+        let group = ControlGroup::new(limits);
+        let mut script = String::new();
+        if let Some(files) = limits.files {
+            script.push_str(&format!("ulimit -n {files}; "));
+        }
+        for folder in group.iter().flat_map(|group| &group.0) {
+            script.push_str(&format!("echo $$ > {}/cgroup.procs; ", folder.display()));
+        }
+        let mut command = Command::new("sh");
+        command.args(["-c", &(script + "exec \"$0\" \"$@\"")]).arg(binary()).args(["--port", "0"]).args(flags);
+        let mut process = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("starts");
+        let mut log = BufReader::new(process.stderr.take().expect("stderr")).lines().map_while(Result::ok);
+        let banner = log.find(|line| line.contains("is listening on")).expect("it listens");
+        let url = banner.split("is listening on ").nth(1).and_then(|rest| rest.split_whitespace().next());
+        let address = url.and_then(|url| url.split("://").nth(1)?.parse().ok()).expect("an address");
+        std::thread::spawn(move || log.for_each(drop));
+        Self { address, process, group }
+    }
+
     /// The service on a store: "embedded" in `folder`, "redis" where REDIS_URL says; `None` if it does not.
-    pub async fn service_on(store: &str, folder: &Path) -> Option<Self> {
-        let address = free_address();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ordersystem"));
-        command.args(["--log-level", "error", "--port", &address.port().to_string(), "--persistence", store]);
+    pub fn service_on(store: &str, folder: &Path, limits: Limits) -> Option<Self> {
+        let mut flags = ["--persistence", store].map(str::to_owned).to_vec();
         match store {
-            "embedded" => command.arg("--data-dir").arg(folder),
-            "redis" => command.args(["--redis", &std::env::var("REDIS_URL").ok()?]),
-            _ => &mut command,
-        };
-        Some(Self::start(command, address).await)
+            "embedded" => flags.extend(["--data-dir".to_owned(), folder.to_str()?.to_owned()]),
+            "redis" => flags.extend(["--redis".to_owned(), std::env::var("REDIS_URL").ok()?]),
+            _ => {}
+        }
+        Some(Self::on_any_port(&flags, limits))
     }
 
     /// A server of this program that does nothing but answer.
@@ -45,7 +93,7 @@ impl Server {
 
     async fn start(mut command: Command, address: SocketAddr) -> Self {
         let process = command.stdout(Stdio::null()).spawn().expect("starts");
-        let server = Self { address, process };
+        let server = Self { address, process, group: None };
         for _ in 0..500 {
             if tokio::net::TcpStream::connect(address).await.is_ok() {
                 return server;
@@ -64,15 +112,91 @@ impl Server {
         // USER_HZ is 100 on every Linux that matters.
         Duration::from_millis(ticks * 10)
     }
+
+    /// Forgets how much memory the process has held at the most.
+    pub fn forget_peak(&self) {
+        let _ = fs::write(format!("/proc/{}/clear_refs", self.process.id()), "5");
+    }
+
+    /// The most memory that it has held since, in MiB; `None` if it has ended.
+    pub fn peak_mib(&self) -> Option<u64> {
+        self.memory_mib("VmHWM:")
+    }
+
+    /// The memory that it holds, in MiB; `None` if it has ended.
+    pub fn held_mib(&self) -> Option<u64> {
+        self.memory_mib("VmRSS:")
+    }
+
+    fn memory_mib(&self, field: &str) -> Option<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).ok()?;
+        let line = status.lines().find(|line| line.starts_with(field))?;
+        Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? / 1024)
+    }
+
+    /// Whether the system bounds it.
+    pub fn is_confined(&self) -> bool {
+        self.group.is_some()
+    }
 }
 
-impl Drop for Server {
+/// Groups of processes that share bounds; removed when dropped.
+#[derive(Debug)]
+struct ControlGroup(Vec<PathBuf>);
+
+/// How long the system counts before it gives a group time of processors again: shorter than what clients notice.
+const CPU_PERIOD_US: u64 = 10_000;
+
+impl ControlGroup {
+    /// `None` where there is no bound, or where this program may make no group.
+    fn new(limits: Limits) -> Option<Self> {
+        let memory = limits.memory_mib.map(|mib| (mib << 20).to_string());
+        let quota = limits.cpu_percent.map(|percent| (percent * CPU_PERIOD_US / 100).to_string());
+        // The files of version 1, with a folder for each kind, and of version 2.
+        let mut first = Vec::new();
+        first.extend(memory.iter().map(|bytes| ("memory", "memory.limit_in_bytes", bytes.clone())));
+        if let Some(quota) = &quota {
+            first.push(("cpu", "cpu.cfs_period_us", CPU_PERIOD_US.to_string()));
+            first.push(("cpu", "cpu.cfs_quota_us", quota.clone()));
+        }
+        let mut second = Vec::new();
+        second.extend(memory.iter().map(|bytes| ("", "memory.max", bytes.clone())));
+        second.extend(quota.iter().map(|quota| ("", "cpu.max", format!("{quota} {CPU_PERIOD_US}"))));
+        if first.is_empty() {
+            return None;
+        }
+        Self::with(&first).or_else(|| Self::with(&second))
+    }
+
+    fn with(bounds: &[(&str, &str, String)]) -> Option<Self> {
+        let mut group = Self(Vec::new());
+        for (kind, file, value) in bounds {
+            let folder =
+                Path::new("/sys/fs/cgroup").join(kind).join(format!("ordersystem-bench-{}", std::process::id()));
+            if !group.0.contains(&folder) {
+                fs::create_dir(&folder).ok()?;
+                group.0.push(folder.clone());
+            }
+            fs::write(folder.join(file), value).ok()?;
+        }
+        Some(group)
+    }
+}
+
+impl Drop for ControlGroup {
     fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        for folder in &self.0 {
+            let _ = fs::remove_dir(folder);
+        }
     }
 }
 
 fn free_address() -> SocketAddr {
     std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port")
+}
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
 }

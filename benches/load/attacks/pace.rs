@@ -1,0 +1,55 @@
+//! How fast attackers are: their work must not be what takes the machine from the others.
+
+use std::{
+    future::Future,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::{sync::Semaphore, task::JoinSet};
+
+/// Makes calls at `rate` a second, `at_once` of them at the most; one that is due while as many are open is left out.
+pub async fn at_rate<F>(rate: f64, at_once: usize, call: impl Fn(usize) -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let (room, began) = (Arc::new(Semaphore::new(at_once)), Instant::now());
+    let mut calls = JoinSet::new();
+    let mut made = 0;
+    loop {
+        let due = (began.elapsed().as_secs_f64() * rate) as usize;
+        for number in made..due {
+            let Ok(permit) = Arc::clone(&room).try_acquire_owned() else { break };
+            let call = call(number);
+            calls.spawn(async move {
+                call.await;
+                drop(permit);
+            });
+        }
+        made = due;
+        while calls.try_join_next().is_some() {}
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Runs `attackers` side by side; one that has ended begins again after a tenth of a second.
+pub async fn for_ever<F>(attackers: usize, attack: impl Fn(usize) -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let again = |number| {
+        let attack = attack(number);
+        async move {
+            attack.await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            number
+        }
+    };
+    let mut running: JoinSet<usize> = JoinSet::new();
+    for number in 0..attackers {
+        running.spawn(again(number));
+    }
+    while let Some(ended) = running.join_next().await {
+        running.spawn(again(ended.expect("no panic")));
+    }
+}
