@@ -6,6 +6,10 @@
 //! which the node waits for its client or for others to write. Commands and reads have a limit each, so that commands that hang in an absent
 //! store keep no reads out; a list or a batch is refused when half of the reads are being worked on.
 //!
+//! The limit is shared fairly by the connections that have calls in progress: one that has less than its share of it is let in beyond the
+//! limit, up to half of it. Without that, a client that floods the node takes the permits as fast as they are free, and the calls of a client
+//! that makes few are refused as often as its own.
+//!
 //! A store that is far away is no overload. Where so few calls as are always let in take longer than they should, that is not for their number:
 //! twice as long is the target then.
 
@@ -50,7 +54,19 @@ pub enum Class {
 pub struct Admission {
     commands: Arc<Limiter>,
     reads: Arc<Limiter>,
+    /// Connections that have calls in progress.
+    active: Arc<AtomicUsize>,
     refused: [Counter; 3],
+}
+
+/// The calls in progress of one connection, among those of all. Cheap to clone; clones are the same connection.
+#[derive(Clone, Debug)]
+pub struct Caller(Arc<Calls>);
+
+#[derive(Debug)]
+struct Calls {
+    own: AtomicUsize,
+    active: Arc<AtomicUsize>,
 }
 
 /// The calls of a kind that are worked on, and how many may be.
@@ -79,6 +95,7 @@ struct Window {
 #[derive(Debug)]
 pub struct Call {
     limiter: Arc<Limiter>,
+    caller: Option<Caller>,
     time: Mutex<Time>,
 }
 
@@ -101,20 +118,29 @@ impl Admission {
         Self {
             commands: Arc::new(Limiter::new("command", max_in_flight)),
             reads: Arc::new(Limiter::new("read", max_in_flight)),
+            active: Arc::default(),
             refused: ["command", "read", "bulk_read"].map(refused),
         }
     }
 
-    /// Lets a call in, or not: `None`.
+    /// The calls of a connection that begins.
     #[must_use]
-    pub fn admit(&self, class: Class) -> Option<Arc<Call>> {
+    pub fn caller(&self) -> Caller {
+        Caller(Arc::new(Calls { own: AtomicUsize::new(0), active: Arc::clone(&self.active) }))
+    }
+
+    /// Lets a call of `caller` in, or not: `None`.
+    #[must_use]
+    pub fn admit(&self, class: Class, caller: Option<&Caller>) -> Option<Arc<Call>> {
         let (limiter, part) = match class {
             Class::Command => (&self.commands, 1),
             Class::Read => (&self.reads, 1),
             Class::BulkRead => (&self.reads, 2),
         };
         let limit = limiter.limit.load(Ordering::Relaxed).div_ceil(part);
-        let admitted = limiter.enter(limit).then(|| Call::begin(limiter));
+        let has_few = caller.is_some_and(|caller| caller.has_less_than_its_share(limit));
+        let room = if has_few { limit + limit / 2 } else { limit };
+        let admitted = limiter.enter(room).then(|| Call::begin(limiter, caller.cloned()));
         if admitted.is_none() {
             self.refused[class as usize].increment(1);
         }
@@ -132,7 +158,7 @@ impl Admission {
     #[must_use]
     pub fn join(&self) -> Arc<Call> {
         self.commands.busy.fetch_add(1, Ordering::Relaxed);
-        Arc::new(Call::begin(&self.commands))
+        Arc::new(Call::begin(&self.commands, None))
     }
 
     /// Counts a command of a stream for which there was no room.
@@ -145,6 +171,29 @@ impl Admission {
         for limiter in [&self.commands, &self.reads] {
             #[allow(clippy::cast_precision_loss, reason = "a gauge; far below 2^52")]
             limiter.gauge.set(limiter.limit.load(Ordering::Relaxed) as f64);
+        }
+    }
+}
+
+impl Caller {
+    fn has_less_than_its_share(&self, limit: usize) -> bool {
+        // Itself among them, if it has none yet.
+        self.own() < limit / self.0.active.load(Ordering::Relaxed).max(1)
+    }
+
+    fn own(&self) -> usize {
+        self.0.own.load(Ordering::Relaxed)
+    }
+
+    fn enter(&self) {
+        if self.0.own.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.0.active.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn leave(&self) {
+        if self.0.own.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.0.active.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }
@@ -210,9 +259,19 @@ impl Window {
 
 impl Call {
     /// A call that has been counted, from now on.
-    fn begin(limiter: &Arc<Limiter>) -> Self {
+    fn begin(limiter: &Arc<Limiter>, caller: Option<Caller>) -> Self {
+        if let Some(caller) = &caller {
+            caller.enter();
+        }
         let time = Time { since: Some(Instant::now()), worked: Duration::ZERO };
-        Self { limiter: Arc::clone(limiter), time: Mutex::new(time) }
+        Self { limiter: Arc::clone(limiter), caller, time: Mutex::new(time) }
+    }
+
+    fn leave(&self) {
+        self.limiter.leave();
+        if let Some(caller) = &self.caller {
+            caller.leave();
+        }
     }
 
     /// Lets `work` run as this call, and measures it unless it is given up.
@@ -232,7 +291,7 @@ impl Call {
         let mut time = self.time();
         if let Some(since) = time.since.take() {
             time.worked += since.elapsed();
-            self.limiter.leave();
+            self.leave();
         }
     }
 
@@ -242,7 +301,12 @@ impl Call {
         if time.since.is_none() {
             time.since = Some(Instant::now());
             let limit = self.limiter.limit.load(Ordering::Relaxed);
-            return self.limiter.busy.fetch_add(1, Ordering::Relaxed) < limit + limit / 4;
+            let has_few = self.caller.as_ref().is_some_and(|caller| caller.has_less_than_its_share(limit));
+            let room = if has_few { limit + limit / 2 } else { limit + limit / 4 };
+            if let Some(caller) = &self.caller {
+                caller.enter();
+            }
+            return self.limiter.busy.fetch_add(1, Ordering::Relaxed) < room;
         }
         true
     }
@@ -255,7 +319,7 @@ impl Call {
 impl Drop for Call {
     fn drop(&mut self) {
         if self.time().since.is_some() {
-            self.limiter.leave();
+            self.leave();
         }
     }
 }
@@ -318,20 +382,62 @@ mod tests {
     #[tokio::test]
     async fn a_call_counts_while_it_is_worked_on_and_commands_keep_no_reads_out() {
         let admission = Admission::new(4);
-        let commands: Vec<_> = (0..4).map(|_| admission.admit(Class::Command).unwrap()).collect();
-        assert!(admission.admit(Class::Command).is_none());
-        let reads: Vec<_> = (0..2).map(|_| admission.admit(Class::BulkRead).unwrap()).collect();
-        assert!(admission.admit(Class::BulkRead).is_none());
-        drop([admission.admit(Class::Read).unwrap(), admission.admit(Class::Read).unwrap()]);
+        let commands: Vec<_> = (0..4).map(|_| admission.admit(Class::Command, None).unwrap()).collect();
+        assert!(admission.admit(Class::Command, None).is_none());
+        let reads: Vec<_> = (0..2).map(|_| admission.admit(Class::BulkRead, None).unwrap()).collect();
+        assert!(admission.admit(Class::BulkRead, None).is_none());
+        drop([admission.admit(Class::Read, None).unwrap(), admission.admit(Class::Read, None).unwrap()]);
         drop(reads);
         commands[0].pause();
         commands[0].pause();
-        let other = admission.admit(Class::Command).unwrap();
-        assert!(admission.admit(Class::Command).is_none());
+        let other = admission.admit(Class::Command, None).unwrap();
+        assert!(admission.admit(Class::Command, None).is_none());
         assert!(commands[0].resume(), "one more than fit is as good as room");
         drop((other, commands));
-        let call = admission.admit(Class::Command).unwrap();
+        let call = admission.admit(Class::Command, None).unwrap();
         call.run(aside(async { assert_eq!(admission.commands.busy.load(Ordering::Relaxed), 0) })).await;
         assert_eq!(admission.commands.busy.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn who_makes_few_calls_is_let_in_beside_who_takes_all_there_is() {
+        let admission = Admission::new(100);
+        let (flood, few) = (admission.caller(), admission.caller());
+        let mut calls = Vec::new();
+        while let Some(call) = admission.admit(Class::Command, Some(&flood)) {
+            calls.push(call);
+        }
+        // All of the limit, and what was given to it while it had less than its share: it was alone.
+        assert_eq!(calls.len(), 100);
+        assert!(admission.admit(Class::Command, None).is_none());
+        let mut own = Vec::new();
+        while let Some(call) = admission.admit(Class::Command, Some(&few)) {
+            own.push(call);
+        }
+        assert_eq!(own.len(), 50, "half of the limit, which is the share of one of two");
+        assert!(admission.admit(Class::Command, Some(&flood)).is_none(), "it has all of its share");
+        calls[0].pause();
+        assert!(!calls[0].resume(), "there is no room for it while another one needs its share");
+        own.clear();
+        calls.truncate(10);
+        assert_eq!((flood.own(), few.own(), admission.active.load(Ordering::Relaxed)), (10, 0, 1));
+        own.extend(admission.admit(Class::Command, Some(&few)));
+        own[0].pause();
+        own[0].pause();
+        assert_eq!((few.own(), admission.active.load(Ordering::Relaxed)), (0, 1), "what waits is not in progress");
+        assert!(own[0].resume());
+        drop(own);
+        drop(calls);
+        assert_eq!((flood.own(), few.own(), admission.active.load(Ordering::Relaxed)), (0, 0, 0));
+    }
+
+    #[test]
+    fn many_connections_are_no_way_around_the_limit() {
+        let admission = Admission::new(100);
+        let mut calls = Vec::new();
+        for _ in 0..1_000 {
+            calls.extend(admission.admit(Class::Command, Some(&admission.caller())));
+        }
+        assert!(calls.len() <= 150, "{} calls", calls.len());
     }
 }

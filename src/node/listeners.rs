@@ -1,6 +1,6 @@
 //! The ports of the node: where it listens, how many clients it takes, and what it lets them do.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::net::TcpListener;
 
@@ -9,7 +9,7 @@ use crate::{
     application::byte_budget::ByteBudget,
     config::Config,
     server::{
-        EventStreams,
+        ApiState,
         browsers::{BrowserGate, Hosts},
         dispatch::DoorOptions,
         listener::{self, REQUEST_BYTES, ServerOptions, descriptors},
@@ -99,23 +99,19 @@ pub fn max_connections(config: &Config) -> usize {
     served
 }
 
-pub fn server_options(
-    config: &Config,
-    max_connections: usize,
-    event_streams: EventStreams,
-    pace: Pace,
-) -> ServerOptions {
+pub fn server_options(config: &Config, state: &ApiState, pace: Pace) -> ServerOptions {
     let server = &config.server;
     let age = server.max_connection_age_ms;
     ServerOptions {
-        max_connections,
+        max_connections: state.info.max_connections,
         max_concurrent_streams: server.max_concurrent_streams,
         keepalive_interval: Duration::from_millis(server.keepalive_interval_ms),
         keepalive_timeout: Duration::from_millis(server.keepalive_timeout_ms),
         max_connection_age: (age > 0).then(|| Duration::from_millis(age)),
         max_connection_age_grace: Duration::from_millis(server.max_connection_age_grace_ms),
         request_bytes: ByteBudget::new(REQUEST_BYTES),
-        event_streams,
+        event_streams: state.event_streams.clone(),
+        admission: Arc::clone(&state.admission),
         pace,
     }
 }

@@ -193,7 +193,7 @@ impl App {
         let door = GrpcHealthReporter::new(reporter).await;
         let scheme = if tls.is_some() { "https" } else { "http" };
         let mut work = Work::default();
-        let options = server_options(config, context.info.max_connections, context.event_streams.clone(), pace);
+        let options = server_options(config, &context, pace);
         let ends = Ends { announced: stop.draining.clone(), closed: stop.closing.clone() };
         if let Some(tls) = &tls {
             work.follow(tls.clone().keep_current(stop.ended.clone()));

@@ -268,7 +268,7 @@ impl Service<Request<Body>> for ProtocolDispatcher {
             Protocol::Rest | Protocol::Other => class_of_route(request.method(), request.uri().path()),
         };
         let Some(class) = class else { return self.dispatch(request, protocol) };
-        match self.gatekeeper.admission.admit(class) {
+        match self.gatekeeper.admission.admit(class, request.extensions().get()) {
             Some(call) => {
                 let request = request.map(|body| AdmittedBody::of(body, &call));
                 call.run(self.dispatch(request, protocol)).boxed()

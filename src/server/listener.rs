@@ -35,7 +35,10 @@ use super::{
     paced::{self, Pace},
     tls::{Tls, is_http2, refusal},
 };
-use crate::{application::byte_budget::ByteBudget, telemetry::outage::Outage};
+use crate::{
+    application::{admission::Admission, byte_budget::ByteBudget},
+    telemetry::outage::Outage,
+};
 
 /// Connections that the kernel may hold before they are accepted.
 const LISTEN_BACKLOG: u32 = 1_024;
@@ -114,6 +117,8 @@ pub struct ServerOptions {
     pub request_bytes: ByteBudget,
     /// The streams of events of all connections.
     pub event_streams: EventStreams,
+    /// What lets calls in: connections share it fairly.
+    pub admission: Arc<Admission>,
     /// How long clients have to take what is sent to them.
     pub pace: Pace,
 }
@@ -248,10 +253,12 @@ async fn connection<S>(
     let peer = stream.peer_addr().map(Peer).ok();
     let share = options.request_bytes.share(CONNECTION_REQUEST_BYTES);
     let streams = options.event_streams.of_connection();
+    let caller = options.admission.caller();
     let service = service.map_request(move |mut request: Request<Incoming>| {
         // What bounds the bodies of its requests, and who sends them.
         request.extensions_mut().insert(share.clone());
         request.extensions_mut().insert(streams.clone());
+        request.extensions_mut().insert(caller.clone());
         if let Some(peer) = peer {
             request.extensions_mut().insert(peer);
         }
