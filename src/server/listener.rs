@@ -60,6 +60,8 @@ const FIRST_CALL_TIMEOUT: Duration = Duration::from_secs(60);
 const EVICTED_AFTER: Duration = Duration::from_secs(1);
 /// How long a call may take that has come meanwhile.
 const EVICTION_GRACE: Duration = Duration::from_secs(1);
+/// How long its client may take to answer that it has understood, if it makes no call.
+const EVICTION_ANSWER: Duration = Duration::from_millis(100);
 /// How often to look for such a one.
 const EVICTION_INTERVAL: Duration = Duration::from_millis(50);
 /// How often to look at a client that has said no more than the beginning of HTTP/2.
@@ -217,13 +219,16 @@ async fn accept(
 
 /// A place for one more connection: a free one, or that of a connection that nobody uses.
 async fn place(places: &Arc<Semaphore>, open: &Connections) -> Option<OwnedSemaphorePermit> {
+    if let Ok(free) = Arc::clone(places).try_acquire_owned() {
+        return Some(free);
+    }
     loop {
+        // At once: a client that connects again each time that its connection is closed takes no longer for that than others.
+        open.evict_idlest(EVICTED_AFTER);
         let free = Arc::clone(places).acquire_owned();
         match tokio::time::timeout(EVICTION_INTERVAL, free).await {
             Ok(place) => return place.ok(),
-            Err(_all_taken) => {
-                open.evict_idlest(EVICTED_AFTER);
-            }
+            Err(_all_taken) => {}
         }
     }
 }
@@ -346,8 +351,14 @@ async fn drive_http2<I, S>(
         }
         () = activity.is_idle_for(IDLE_TIMEOUT, FIRST_CALL_TIMEOUT) => connection.as_mut().graceful_shutdown(),
         () = activity.is_evicted() => {
+            // The library waits for what HTTP/2 begins with, and then for an answer to its GOAWAY: who keeps silent keeps no place by that.
+            if activity.read_bytes() < HTTP2_PREFACE.len() {
+                return;
+            }
             connection.as_mut().graceful_shutdown();
-            let _ = tokio::time::timeout(EVICTION_GRACE, connection).await;
+            if tokio::time::timeout(EVICTION_ANSWER, connection.as_mut()).await.is_err() && activity.is_busy() {
+                let _ = tokio::time::timeout(EVICTION_GRACE, connection).await;
+            }
             return;
         }
         () = age => connection.as_mut().graceful_shutdown(),
@@ -493,5 +504,56 @@ async fn age_limit(age: Option<Duration>) {
     match age {
         Some(age) => tokio::time::sleep(age.mul_f64(0.9 + 0.2 * fastrand::f64())).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+
+    fn options() -> ServerOptions {
+        ServerOptions {
+            max_connections: 1,
+            max_concurrent_streams: 10,
+            keepalive_interval: Duration::from_secs(30),
+            keepalive_timeout: Duration::from_secs(10),
+            max_connection_age: None,
+            max_connection_age_grace: Duration::from_secs(30),
+            request_bytes: ByteBudget::unbounded(),
+            event_streams: EventStreams::new(1, 1),
+            admission: Arc::new(Admission::new(1)),
+            pace: Pace::DEFAULT,
+        }
+    }
+
+    /// How long a client that has sent `said` and nothing more keeps its connection when another one needs it.
+    async fn kept_for(said: &[u8]) -> Duration {
+        let (connections, service) = (Connections::default(), tower::service_fn(answer));
+        let entered = connections.enter();
+        let (mut client, stream) = tokio::io::duplex(64 * 1024);
+        client.write_all(said).await.expect("sent");
+        let serving = drive(stream, true, service, options(), Ends::default(), Arc::clone(&entered.activity));
+        let serving = tokio::spawn(serving);
+        tokio::time::sleep(EVICTED_AFTER).await;
+        let needed = Instant::now();
+        assert!(connections.evict_idlest(EVICTED_AFTER));
+        serving.await.expect("no panic");
+        needed.elapsed()
+    }
+
+    async fn answer(_request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+        Ok(Response::new(Body::empty()))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_client_does_not_delay_the_one_that_needs_its_connection() {
+        let begun = [&HTTP2_PREFACE[..], b"\0\0\0\x04\0\0\0\0\0"].concat();
+        for silent in [&b""[..], &HTTP2_PREFACE[..20]] {
+            assert_eq!(kept_for(silent).await, Duration::ZERO, "{silent:?}");
+        }
+        let kept = kept_for(&begun).await;
+        assert!(kept <= EVICTION_ANSWER + Duration::from_millis(1), "{kept:?}: it has made no call");
     }
 }

@@ -79,9 +79,14 @@ impl Activity {
         }
     }
 
+    /// Whether there is a request.
+    pub fn is_busy(&self) -> bool {
+        self.open.load(Ordering::Acquire) > 0
+    }
+
     /// For how long there has been no request; `None` while there is one.
     fn idle_for(&self) -> Option<Duration> {
-        if self.open.load(Ordering::Acquire) > 0 {
+        if self.is_busy() {
             return None;
         }
         let since = Duration::from_millis(self.idle_since_ms.load(Ordering::Acquire));
