@@ -1,4 +1,4 @@
-//! Requests to JetStream: what became of each is one of few things, and nothing is repeated here.
+//! Requests to JetStream: each has one of a few outcomes, and nothing is retried here.
 
 use std::{fmt, time::Duration};
 
@@ -10,9 +10,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::connection::{ConnectError, Nats};
 
-/// JetStream's numbers for its errors, as in its `errors.json`.
+/// JetStream's error numbers, as in its `errors.json`.
 pub(super) mod code {
-    /// No servers for a stream: too few, or not all of them there (yet).
+    /// No servers for a stream: too few, or not all of them available (yet).
     pub(crate) const NO_PEERS: u64 = 10_005;
     /// There is no such message.
     pub(crate) const NO_MESSAGE: u64 = 10_037;
@@ -22,9 +22,9 @@ pub(super) mod code {
     pub(crate) const STREAM_NAME_IN_USE: u64 = 10_058;
     /// There is no such stream.
     pub(crate) const STREAM_NOT_FOUND: u64 = 10_059;
-    /// The settings of a stream are none.
+    /// The settings of a stream are invalid.
     pub(crate) const INVALID_SETTINGS: u64 = 10_052;
-    /// Replicas are asked for of a server that is in no cluster.
+    /// Replicas were requested from a server that is not in a cluster.
     pub(crate) const NO_CLUSTER: u64 = 10_074;
     /// JetStream is not enabled at all.
     pub(crate) const NOT_ENABLED: u64 = 10_076;
@@ -34,34 +34,33 @@ pub(super) mod code {
     pub(crate) const NO_SPACE: [u64; 4] = [10_002, 10_023, 10_047, 10_028];
     /// A message with this id is being stored.
     pub(crate) const ON_ITS_WAY: u64 = 10_158;
-    /// A conditional publish to the same subject, or one with the same id, is under way: nothing was decided, ask again in a moment.
+    /// A conditional publish to the same subject, or one with the same id, is in flight: nothing was decided, retry in a moment.
     pub(crate) const ASK_AGAIN: [u64; 2] = [ON_ITS_WAY, 10_164];
     /// The message is larger than the stream takes.
     pub(crate) const MESSAGE_TOO_LARGE: u64 = 10_054;
 }
 
-/// What became of a request that has no result.
+/// Why a request has no result.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum CallError {
-    /// Nothing was sent, or nobody took it.
+    /// Nothing was sent, or no server received it.
     NotSent(String),
-    /// The answer did not come, or said nothing: it may have been done, or may be done yet.
+    /// The reply did not come, or was inconclusive: the request may have been executed, or may still be.
     Lost(String),
-    /// JetStream answered with an error: it was not done.
+    /// JetStream replied with an error: the request was not executed.
     Refused {
-        /// Its kind, as of HTTP.
+        /// The status, as in HTTP.
         status: u64,
         /// JetStream's number for the error.
         code: u64,
-        /// The error for people.
+        /// The human-readable error.
         text: String,
     },
-    /// Another publish to the same subject, or an earlier one of this message, is under way, so that the condition was not looked at: to be
-    /// asked again in a moment.
+    /// Another publish to the same subject, or an earlier one of this message, is in flight, so the condition was not checked: retry in a moment.
     UnderWay(String),
-    /// It is larger than the server takes, and was not sent.
+    /// The message is larger than the server accepts, and was not sent.
     TooLarge(String),
-    /// The user may not send it, and NATS has let it through to nobody: nothing was done.
+    /// The user may not send it, and NATS has delivered it to nobody: nothing was executed.
     Forbidden(String),
 }
 
@@ -76,7 +75,7 @@ impl CallError {
         matches!(self, Self::Refused { code, text, .. } if is_full(*code, text))
     }
 
-    /// Whether it may pass by itself.
+    /// Whether the error may be temporary.
     pub(super) fn passes(&self) -> bool {
         match self {
             Self::Refused { status, code, .. } => passes(*status, *code),
@@ -104,7 +103,7 @@ impl fmt::Display for CallError {
     }
 }
 
-/// An error as JetStream's answers hold it.
+/// The error in a JetStream reply.
 #[derive(Debug, Deserialize)]
 struct ApiError {
     #[serde(default)]
@@ -120,12 +119,12 @@ struct Refusal {
     error: Option<ApiError>,
 }
 
-/// Where a published message stands.
+/// The acknowledgement of a stored message.
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub(super) struct PublishAck {
     /// The sequence of the message.
     pub seq: u64,
-    /// Whether it was stored by an earlier publish with its id. The leader says so alone, without asking the other replicas.
+    /// Whether it was stored by an earlier publish with its id. The leader decides this alone, without asking the other replicas.
     #[serde(default)]
     pub duplicate: bool,
 }
@@ -151,10 +150,10 @@ struct MessageJson {
     data: String,
 }
 
-/// Which message of a stream.
+/// Selects a message of a stream.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub(super) struct Which<'a> {
-    /// This one; with `next_by_subj` that one or the first after it.
+    /// This sequence; with `next_by_subj` it or the first after it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seq: Option<u64>,
     /// The last with this subject.
@@ -166,7 +165,7 @@ pub(super) struct Which<'a> {
 }
 
 impl Nats {
-    /// Asks JetStream's API, `what` being the subject after `$JS.API.`.
+    /// Calls JetStream's API, `what` being the subject after `$JS.API.`.
     ///
     /// # Errors
     /// [`CallError`].
@@ -174,7 +173,7 @@ impl Nats {
         self.ask_within(what, body, self.options().request_timeout).await
     }
 
-    /// The same, where an answer may take `most`.
+    /// Like [`Nats::ask`], with the time that a reply may take, `most`.
     ///
     /// # Errors
     /// [`CallError`].
@@ -190,8 +189,8 @@ impl Nats {
         read_answer(&answer.payload)
     }
 
-    /// Publishes to the stream that takes `subject`, which answers with the sequence of the message: the one of the first try for a
-    /// message with an id that it still remembers.
+    /// Publishes to the stream that takes `subject`, and returns the sequence of the message: that of the first try for a message with an id that the
+    /// stream still remembers.
     ///
     /// # Errors
     /// [`CallError`].
@@ -199,7 +198,7 @@ impl Nats {
         self.publish(subject, headers, payload).await.map(|ack| ack.seq)
     }
 
-    /// The same, with all that the answer says.
+    /// Like [`Nats::store`], with the whole acknowledgement.
     ///
     /// # Errors
     /// [`CallError`].
@@ -214,7 +213,7 @@ impl Nats {
         read_answer(&answer.payload)
     }
 
-    /// One message of `stream`, as its leader has it.
+    /// One message of `stream`, read from its leader.
     ///
     /// # Errors
     /// [`CallError`].
@@ -234,7 +233,7 @@ impl Nats {
             return Err(CallError::NotSent(self.failure().unwrap_or_else(|| "not connected to NATS".to_owned())));
         }
         let asked_at = Instant::now();
-        // Once more here: within the client the wait for a place in its queue has no end.
+        // A timeout here as well: the client waits for a slot in its queue without a limit.
         let answer = timeout(most + Duration::from_millis(100), self.client().send_request(subject.clone(), request));
         let answer = tokio::select! {
             answer = answer => answer,
@@ -254,20 +253,20 @@ impl Nats {
 }
 
 impl Nats {
-    /// Why there is no answer to a request: one that the user may not hear does not come.
+    /// The reason for a missing reply: a reply that the user may not receive never comes.
     fn no_answer(&self, asked_at: Instant, why: String) -> CallError {
         let forbidden = self.forbidden().subscription().or_else(|| self.forbidden().since(asked_at));
         CallError::Lost(forbidden.unwrap_or(why))
     }
 
-    /// Whether a publish to `subject` would be decided: one whose condition cannot hold is refused by whoever decides all of them, before it
-    /// is proposed to others. Nothing is stored.
+    /// Whether a publish to `subject` would be decided: the server that decides all publishes refuses one whose condition cannot hold before it
+    /// proposes it to others. Nothing is stored.
     ///
     /// # Errors
-    /// Why not.
+    /// The reason why not.
     pub(super) async fn probe(&self, subject: String, deadline: Instant) -> Result<(), CallError> {
         match timeout_at(deadline, self.store(subject.clone(), only_after(u64::from(u32::MAX)), "probe".into())).await {
-            // Another probe may be under way.
+            // Another probe may be in flight.
             Ok(Err(error)) if error.is_wrong_sequence() || matches!(error, CallError::UnderWay(_)) => Ok(()),
             Ok(Err(error)) => Err(error),
             Ok(Ok(sequence)) => {
@@ -280,7 +279,7 @@ impl Nats {
         }
     }
 
-    /// Whether this user may publish to `subject`. Whatever else keeps NATS from taking it is told by who needs it.
+    /// Whether this user may publish to `subject`. Other reasons why NATS would not accept a publish are reported by the caller that publishes.
     ///
     /// # Errors
     /// [`ConnectError::Fatal`] names what is missing.
@@ -294,7 +293,7 @@ impl Nats {
 
 fn read_answer<T: DeserializeOwned>(payload: &[u8]) -> Result<T, CallError> {
     let unreadable = |error: serde_json::Error| CallError::Lost(format!("JetStream's answer cannot be read: {error}"));
-    // First whether it is an error: such an answer may hold the other fields as well, without meaning.
+    // Check for an error first: an error reply may hold the other fields as well, without meaning.
     let Refusal { error } = serde_json::from_slice(payload).map_err(unreadable)?;
     match error {
         None => serde_json::from_slice(payload).map_err(unreadable),
@@ -306,7 +305,7 @@ fn read_answer<T: DeserializeOwned>(payload: &[u8]) -> Result<T, CallError> {
 }
 
 impl ApiError {
-    /// Whether it says nothing of what became of the request: a leader is being elected.
+    /// Whether it does not reveal the outcome of the request: a leader is being elected.
     fn is_passing(&self) -> bool {
         let is_answer = is_full(self.err_code, &self.description)
             || [code::NOT_ENABLED, code::NOT_ENABLED_FOR_ACCOUNT].contains(&self.err_code);
@@ -314,15 +313,15 @@ impl ApiError {
     }
 }
 
-/// Whether an error says that there is no space: by its number, or as the cause of a message that could not be stored (10077), as where a stream
-/// has reached its own bounds.
+/// Whether an error reports a lack of space: by its number, or as the cause of a message that could not be stored (10077), as when a stream has
+/// reached its own bounds.
 fn is_full(number: u64, text: &str) -> bool {
     let says = |what: &str| text.contains(what);
     code::NO_SPACE.contains(&number) || says("maximum bytes") || says("maximum messages") || says("no space left")
 }
 
-/// Whether a refusal with this status and number passes by itself. What begins with 4 is wrong with the request and stays wrong; what begins
-/// with 5 is about the servers, such as no leader, no quorum, or a server that is just starting.
+/// Whether a refusal with this status and number is temporary. A 4xx status means that the request is wrong and stays wrong; a 5xx status concerns
+/// the servers, such as no leader, no quorum, or a server that is just starting.
 pub(super) fn passes(status: u64, number: u64) -> bool {
     let is_settled = [code::INVALID_SETTINGS, code::NO_CLUSTER].contains(&number);
     let awaits_servers = number == code::NO_PEERS || code::NO_SPACE.contains(&number);

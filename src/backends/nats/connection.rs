@@ -1,10 +1,11 @@
-//! The one connection that a node shares among all that it keeps in NATS.
+//! The one connection to NATS, shared by all components of a node.
 //!
-//! The client library makes it, and makes it again when it is lost: a node may start before its NATS. A call made meanwhile fails after
-//! [`NatsOptions::request_timeout`] or waits in the client's bounded queue; nothing is repeated here, since only the caller knows what may be.
+//! The client library makes it, and reconnects when it is lost: a node may start before its NATS. A call made meanwhile fails after
+//! [`NatsOptions::request_timeout`] or waits in the client's bounded queue; nothing is retried here, since only the caller knows whether a retry is
+//! safe.
 //!
-//! What the library says of itself goes to no log by default (it names neither address nor cause); what is to be known is said here, once a
-//! change and every half a minute while it lasts.
+//! The library's own events are not logged by default (they name neither address nor cause); this module logs each change of state once, and a
+//! lasting failure every half minute.
 
 use std::{
     fmt,
@@ -26,48 +27,48 @@ use super::{
     stranger,
 };
 
-/// How often it is said that NATS is still unreachable.
+/// How often it is logged that NATS is still unreachable.
 const SAY_AGAIN_EVERY: Duration = Duration::from_secs(30);
 
-/// Where NATS is and how long to wait for it.
+/// NATS's address and the timeouts.
 #[derive(Clone)]
 pub struct NatsOptions {
-    /// `nats://[user:password@]host[:port]`, `nats://token@host`, `tls://…`, or `host:port`; several servers of a cluster comma separated,
-    /// of which the first names user and password for all.
+    /// `nats://[user:password@]host[:port]`, `nats://token@host`, `tls://…`, or `host:port`; several servers of a cluster are comma separated, and
+    /// the first names user and password for all.
     pub url: String,
-    /// Who this is and whom it trusts, beside what the address says.
+    /// Credentials and trusted certificates, in addition to those in the address.
     pub access: NatsAccess,
-    /// What the names of streams and buckets, and all subjects, begin with: 1 to 64 characters of `A-Z a-z 0-9 _ -`.
+    /// The prefix of the names of streams and buckets, and of all subjects: 1 to 64 characters of `A-Z a-z 0-9 _ -`.
     pub prefix: String,
     /// On how many servers of a cluster each stream is kept: 1, 3 or 5.
     pub replicas: usize,
-    /// The monitoring ports of the servers, `host:port`; none: port 8222 of the hosts of `url`.
+    /// The monitoring ports of the servers, `host:port`; if empty, port 8222 of the hosts of `url`.
     pub monitors: Vec<String>,
     /// Whether the operator asserts that all servers sync before they acknowledge.
     pub synced: bool,
-    /// Whether a log is made where there is none.
+    /// Whether a log is created if there is none.
     pub makes_log: bool,
-    /// How long making a connection may take.
+    /// How long connecting may take.
     pub connect_timeout: Duration,
-    /// How long NATS may take for an answer.
+    /// How long NATS may take to reply.
     pub request_timeout: Duration,
 }
 
-/// Who a client is to NATS and whom it trusts: files, read when it starts.
+/// A client's credentials and trusted certificates: files that are read at start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NatsAccess {
     /// A credentials file (`.creds`), with a JWT and the seed of an nkey.
     pub credentials: Option<PathBuf>,
     /// A file with the seed of an nkey alone.
     pub nkey: Option<PathBuf>,
-    /// PEM file with the certificates that sign the server's, beside those that the system trusts.
+    /// PEM file with the certificates that sign the server's, in addition to those that the system trusts.
     pub ca: Option<PathBuf>,
-    /// PEM files with the certificate to show and its private key.
+    /// PEM files with the client certificate and its private key.
     pub certificate: Option<(PathBuf, PathBuf)>,
 }
 
 impl NatsOptions {
-    /// The options for `url` with names that begin with `prefix` and times fit for a server in the same data center.
+    /// The options for `url` with the name prefix `prefix` and timeouts suited to a server in the same data center.
     #[must_use]
     pub fn new(url: impl Into<String>, prefix: impl Into<String>) -> Self {
         Self {
@@ -86,22 +87,22 @@ impl NatsOptions {
 
 impl fmt::Debug for NatsOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Without the address, which may hold a password.
+        // The address is left out, since it may hold a password.
         f.debug_struct("NatsOptions").field("prefix", &self.prefix).finish_non_exhaustive()
     }
 }
 
-/// Why a server is not served from.
+/// Why a server cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConnectError {
-    /// Not now. It is being tried again.
+    /// A temporary failure. Connecting is being retried.
     Retryable(String),
-    /// Not before an operator does something: a wrong password, no JetStream, a stream that would lose data.
+    /// A failure that needs an operator: a wrong password, no JetStream, a stream that would lose data.
     Fatal(String),
 }
 
 impl ConnectError {
-    /// Why, for people.
+    /// The human-readable reason.
     #[must_use]
     pub fn why(&self) -> &str {
         match self {
@@ -116,7 +117,7 @@ impl fmt::Display for ConnectError {
     }
 }
 
-/// A NATS server, connected to or not. Cloning shares the connection.
+/// A NATS server, connected or not. Clones share the connection.
 #[derive(Clone, Debug)]
 pub struct Nats {
     client: Client,
@@ -125,11 +126,11 @@ pub struct Nats {
     /// The hosts of the address.
     hosts: Arc<[String]>,
     monitors: Arc<Monitors>,
-    /// What is known of the connection.
+    /// The state of the connection.
     contact: Arc<Contact>,
 }
 
-/// A task that ends with its owner.
+/// A task that is aborted when its owner is dropped.
 #[derive(Debug)]
 pub(super) struct AbortOnDrop(pub JoinHandle<()>);
 
@@ -140,10 +141,10 @@ impl Drop for AbortOnDrop {
 }
 
 impl Nats {
-    /// Begins to connect; to be called within a tokio runtime.
+    /// Begins to connect; must be called within a tokio runtime.
     ///
     /// # Errors
-    /// For an address that is not one, without its password.
+    /// If the address is invalid; the message does not contain its password.
     pub async fn start(options: NatsOptions) -> Result<Self, String> {
         let (servers, login) = addresses(&options.url)?;
         let hosts = servers.iter().map(|server| bracketed(server.host())).collect();
@@ -155,7 +156,7 @@ impl Nats {
                 let told = Arc::clone(&told);
                 async move { told.note(&event) }
             })
-            // Chooses nothing: here the library tells what became of the last attempt at each server.
+            // Does not choose a server: the library passes the result of the last attempt at each server to this callback.
             .reconnect_to_server_callback(move |servers, _| {
                 let seen = Arc::clone(&seen);
                 async move {
@@ -166,7 +167,7 @@ impl Nats {
             .retry_on_initial_connect()
             .connection_timeout(options.connect_timeout)
             .request_timeout(Some(options.request_timeout))
-            // Two pings without an answer and the connection is given up.
+            // After two pings without a reply the connection is dropped.
             .ping_interval(Duration::from_secs(1));
         let client =
             connect.connect(servers).await.map_err(|error| format!("the address of NATS: {}", error.kind()))?;
@@ -175,15 +176,15 @@ impl Nats {
         Ok(Self { client, jetstream, options: Arc::new(options), hosts, monitors: Arc::default(), contact })
     }
 
-    /// Waits until connected, as long as a connection may take.
+    /// Waits until connected, at most for the connect timeout.
     ///
     /// # Errors
-    /// [`ConnectError`] says why not, and whether waiting helps.
+    /// [`ConnectError`] gives the reason, and whether waiting helps.
     pub async fn connected(&self) -> Result<(), ConnectError> {
         self.connected_or(|| false).await
     }
 
-    /// Waits for what comes of the first try to connect to every server, as long as a connection may take.
+    /// Waits for the result of the first try to connect to every server, at most for the connect timeout.
     ///
     /// # Errors
     /// As [`Nats::connected`].
@@ -191,7 +192,7 @@ impl Nats {
         self.connected_or(|| self.contact.with(|talk| talk.all_failed)).await
     }
 
-    /// Waits until connected, or `is_over`; no longer than a connection may take, reckoned from when the last one was lost.
+    /// Waits until connected, or `is_over`; at most for the connect timeout, counted from when the last connection was lost.
     async fn connected_or(&self, is_over: impl Fn() -> bool) -> Result<(), ConnectError> {
         while !self.is_connected() {
             match self.failure() {
@@ -214,7 +215,7 @@ impl Nats {
         Some(format!("NATS is unreachable: {}", why.as_deref().unwrap_or("not connected yet")))
     }
 
-    /// Whether to wait for an answer is in vain: requests are not sent, and will not be soon. Where another server may take over, never.
+    /// Whether waiting for a reply is futile: requests are not sent, and will not be soon. Always false if another server may take over.
     pub(super) fn is_away(&self) -> bool {
         self.hosts.len() == 1 && self.options.replicas == 1 && self.down_for() >= self.options.connect_timeout
     }
@@ -229,17 +230,17 @@ impl Nats {
         self.contact.failure()
     }
 
-    /// JetStream answers.
+    /// Records that JetStream replies.
     pub(super) fn has_jetstream(&self) {
         self.contact.with(|talk| talk.lacks_jetstream_since = None);
     }
 
-    /// The server says that it has no JetStream for us; for how long it has said nothing else.
+    /// Records that the server reports no JetStream for this account; returns for how long it has reported nothing else.
     pub(super) fn lacks_jetstream(&self) -> Duration {
         self.contact.with(|talk| talk.lacks_jetstream_since.get_or_insert_with(Instant::now).elapsed())
     }
 
-    /// What the server does not permit this user.
+    /// The operations that the server denies this user.
     pub(super) fn forbidden(&self) -> &Forbidden {
         &self.contact.forbidden
     }
@@ -249,12 +250,12 @@ impl Nats {
         &self.hosts
     }
 
-    /// Whether the servers that keep these streams sync what they acknowledge; the one that is connected to, if there is no cluster.
+    /// Whether the servers that keep these streams sync the messages that they acknowledge; without a cluster, whether the connected server does.
     pub(super) async fn synced(&self, streams: &[&[Replica]]) -> Synced {
         self.monitors.synced(self, streams).await
     }
 
-    /// How often a connection has been made: whoever sees another number than before talks to a server that may be another one.
+    /// How often a connection has been made: if this number changes, the server may be another one.
     #[must_use]
     pub fn connections(&self) -> u64 {
         self.client.statistics().connects.load(Ordering::Relaxed)
@@ -272,7 +273,7 @@ impl Nats {
         &self.options
     }
 
-    /// The client: for what JetStream's own calls do not cover.
+    /// The client, for operations that JetStream's own calls do not cover.
     #[must_use]
     pub const fn client(&self) -> &Client {
         &self.client
@@ -284,7 +285,7 @@ impl Nats {
         &self.jetstream
     }
 
-    /// The name `{prefix}-<name>` of a stream or bucket, which must not hold dots.
+    /// The name `{prefix}-<name>` of a stream or bucket, which must not contain dots.
     #[must_use]
     pub fn stream_name(&self, name: &str) -> String {
         format!("{}-{name}", self.options.prefix)
@@ -297,7 +298,7 @@ impl Nats {
     }
 }
 
-/// Who we are to the server.
+/// The client's identity on the server.
 enum Login {
     Nobody,
     Token(String),
@@ -314,12 +315,12 @@ impl Login {
     }
 }
 
-/// The servers without user and password, which the client library would send as they stand in the address, encoded.
+/// The servers without user and password, which the client library would send exactly as they appear in the address, encoded.
 fn addresses(url: &str) -> Result<(Vec<ServerAddr>, Login), String> {
     let (mut servers, mut login) = (Vec::new(), Login::Nobody);
     for url in split_servers(url) {
         let (scheme, rest) = url.split_once("://").unwrap_or(("nats", url));
-        // Up to the last '@' all is user and password, as the configuration reads it too.
+        // Everything up to the last '@' is user and password, as in the configuration's parser.
         let (user_info, host) = rest.rsplit_once('@').map_or((None, rest), |(user_info, host)| (Some(user_info), host));
         if let (Some(user_info), Login::Nobody) = (user_info, &login) {
             login = match user_info.split_once(':') {
@@ -333,7 +334,7 @@ fn addresses(url: &str) -> Result<(Vec<ServerAddr>, Login), String> {
     Ok((servers, login))
 }
 
-/// A comma begins another server only where an address can begin: passwords may hold commas.
+/// A comma begins another server only if an address can begin there: passwords may contain commas.
 fn split_servers(url: &str) -> Vec<&str> {
     let mut servers = Vec::new();
     let mut rest = url;
@@ -352,7 +353,7 @@ fn split_servers(url: &str) -> Vec<&str> {
     servers
 }
 
-/// Takes back the percent encoding of special characters; what is none stays as it is.
+/// Decodes percent-encoded special characters; text that is not valid encoding stays unchanged.
 fn decode(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -377,7 +378,7 @@ fn bracketed(host: &str) -> String {
     if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host.to_owned() }
 }
 
-/// Adds what the files say.
+/// Adds the contents of the files.
 fn with_access(connect: ConnectOptions, access: &NatsAccess) -> Result<ConnectOptions, String> {
     let mut connect = connect;
     if let Some(file) = &access.credentials {
@@ -403,20 +404,20 @@ fn read(file: &Path, setting: &str) -> Result<String, String> {
     std::fs::read_to_string(file).map_err(|error| format!("{setting}: {} cannot be read: {error}", file.display()))
 }
 
-/// The seed in the text of a file: its only line that is one.
+/// The seed in the text of a file: the only line that is a seed.
 fn seed(text: &str, file: &Path) -> Result<String, String> {
     let seed = text.lines().map(str::trim).find(|line| line.starts_with('S') && line.len() > 40);
     seed.map(str::to_owned).ok_or_else(|| format!("nats-nkey: {} holds no seed of an nkey (SU…)", file.display()))
 }
 
-/// What is known of the connection.
+/// The state of the connection.
 #[derive(Debug)]
 struct Contact {
     talk: Mutex<Talk>,
     forbidden: Forbidden,
 }
 
-/// Why connecting fails, and when that was said last.
+/// Why connecting fails, and when that was last logged.
 
 #[derive(Debug)]
 struct Talk {
@@ -426,11 +427,11 @@ struct Talk {
     all_failed: bool,
     /// Why the last try failed; `None` while connected.
     failure: Option<String>,
-    /// The failures of the single servers at the last attempt, with their addresses.
+    /// The failures of the individual servers at the last attempt, with their addresses.
     attempts: Option<String>,
-    /// When it was last said that it fails; `None` if it was not, or is over.
+    /// When the failure was last logged; `None` if it was not, or is over.
     said_at: Option<Instant>,
-    /// Since when the server has said that it has no JetStream for us.
+    /// Since when the server has reported no JetStream for this account.
     lacks_jetstream_since: Option<Instant>,
 }
 
@@ -473,7 +474,7 @@ impl Contact {
             }
             Event::ServerError(error) if is_forbidden(&error.to_string()) => self.forbidden(&error.to_string()),
             Event::ServerError(error) => self.fails(stranger::in_words(&error.to_string())),
-            // Without a cause unless it is a denial: that is told with the next attempt.
+            // The error has no cause unless it is a denial, which is logged with the next attempt.
             Event::ClientError(error) => {
                 let why = self.with(|talk| talk.attempts.clone());
                 let said = error.to_string();
@@ -483,18 +484,18 @@ impl Contact {
         }
     }
 
-    /// Remembers what this user may not do, and says so: a request that is not permitted gets no answer.
+    /// Records and logs an operation that this user may not do: a denied request gets no reply.
     fn forbidden(&self, said: &str) {
         if let Some(what) = self.forbidden.note(said, SAY_AGAIN_EVERY) {
             tracing::error!(what, "NATS does not permit this user what the service needs");
         }
     }
 
-    /// Says that NATS is unreachable, unless that was said a moment ago.
+    /// Logs that NATS is unreachable, unless that was logged a moment ago.
     fn fails(&self, why: String) {
         let is_to_be_said = self.with(|talk| {
             talk.failure = Some(why.clone());
-            // A loss of the connection is not worth a line: what comes of it is.
+            // The loss of a connection is not worth a log line: its consequence is.
             let is_due = talk.attempts.is_some() && talk.is_due();
             if is_due {
                 talk.said_at = Some(Instant::now());
@@ -507,7 +508,7 @@ impl Contact {
     }
 }
 
-/// Takes note of what became of the last attempt at each server.
+/// Records the result of the last attempt at each server.
 fn attempts(contact: &Arc<Contact>, servers: &[Server]) {
     let failed = |server: &Server| Some((address(&server.addr), server.last_error.clone()?));
     let failed: Vec<_> = servers.iter().filter_map(failed).collect();
@@ -517,7 +518,7 @@ fn attempts(contact: &Arc<Contact>, servers: &[Server]) {
     let all_failed = failed.len() == servers.len();
     let contact = Arc::clone(contact);
     let is_due = contact.with(Talk::is_due);
-    // Within a task: the library waits for this.
+    // In a separate task: the library waits for this callback.
     tokio::spawn(async move {
         let mut all = Vec::new();
         for (address, why) in failed {
@@ -530,7 +531,7 @@ fn attempts(contact: &Arc<Contact>, servers: &[Server]) {
         }
         let all = all.join("; ");
         let is_down = contact.with(|talk| {
-            // What was found out before says more.
+            // The earlier finding is more specific.
             if is_due || talk.attempts.is_none() {
                 talk.attempts = Some(all.clone());
             }
@@ -544,13 +545,13 @@ fn attempts(contact: &Arc<Contact>, servers: &[Server]) {
 }
 
 impl Talk {
-    /// Whether it is time to say that NATS is unreachable.
+    /// Whether it is time to log that NATS is unreachable.
     fn is_due(&mut self) -> bool {
         self.said_at.is_none_or(|at| at.elapsed() >= SAY_AGAIN_EVERY)
     }
 }
 
-/// Whether the server lets us in and forbids something.
+/// Whether the server accepts the login and denies an operation.
 fn is_forbidden(why: &str) -> bool {
     why.to_ascii_lowercase().contains("permissions violation")
 }
@@ -560,10 +561,10 @@ fn address(server: &ServerAddr) -> String {
     format!("{}:{}", bracketed(server.host()), server.port())
 }
 
-/// Whether the server knows us and does not want us.
+/// Whether the server knows the user and denies the login.
 fn is_denial(why: &str) -> bool {
     let why = why.to_ascii_lowercase();
-    // A busy server tells a client that was slow to say who it is of an authentication timeout.
+    // A busy server reports an authentication timeout to a client that was slow to log in.
     let was_slow = why.contains("authentication timeout");
     !was_slow && (why.contains("authorization") || why.contains("authentication") || why.contains("signing nonce"))
 }

@@ -1,22 +1,22 @@
 //! The event store in NATS JetStream: the log is one stream, each order a subject of it, each commit one message.
 //!
-//! **How an append is atomic**: a commit is one message, and it is published with the condition that the last message of its order is the one
-//! that the writer knows (`Nats-Expected-Last-Subject-Sequence`), which JetStream decides. Whoever knows the last message knows the revision
-//! and all request ids of the order, so that one condition covers them all. What a node knows may be behind; then the publish is refused, and
-//! it looks again.
+//! **How an append is atomic**: a commit is one message, published on the condition that the last message of its order is the one that the writer
+//! knows (`Nats-Expected-Last-Subject-Sequence`), which JetStream checks. A writer that knows the last message knows the revision and all request ids
+//! of the order, so this one condition covers them all. A node's knowledge may be stale; then the publish is refused, and the node reads the order
+//! again.
 //!
-//! **A request id that is unique in the log** (of a command whose order is new with each try) is reserved first, in a stream of its own: the
-//! reservation holds the whole commit. Who finds a reservation looks whether its commit has been made and, if not, makes it: it can be made
-//! once only, by whomever, because its condition is a part of it. A reservation whose order has moved on otherwise stands for nothing.
+//! **A request id that is unique in the log** (of a command whose order is new with each try) is reserved first, in a separate stream: the
+//! reservation holds the whole commit. A node that finds a reservation checks whether its commit has been made and, if not, makes it: any node can
+//! make it, but only once, because its condition is part of it. A reservation whose order has moved on otherwise is void.
 //!
-//! **An acknowledgement that is lost** leaves open whether the message was stored. It is then published again, which is harmless: only one of
-//! them can find the order as the condition says. The answer, or the message that stands in its place, tells what happened.
+//! **A lost acknowledgement** leaves open whether the message was stored. It is then published again, which is harmless: only one of the two can find
+//! the order as the condition requires. The reply, or the message stored in its place, gives the outcome.
 //!
-//! **With replicas** a server may answer that is behind and does not know it: what it shows is true, and what it does not show is confirmed before
-//! anything is said on it, see `confirm`. A refused publish is looked for by its id, as another server may have stored it.
+//! **With replicas** a reply may come from a server that is behind without knowing it: the messages that it returns exist, and the absence of others
+//! is confirmed before it is relied on, see `confirm`. A refused publish is looked up by its id, as another server may have stored it.
 //!
-//! **Reads** go through consumers in batches; the newest commits are held in memory, fed by one consumer and by this node's own appends. No
-//! read ends short without having asked the leader of the stream where it ends.
+//! **Reads** go through consumers in batches; the newest commits are held in memory, fed by one consumer and by this node's own appends. No read ends
+//! early unless the leader of the stream has confirmed that the stream ends there.
 
 mod append;
 mod append_all;
@@ -61,12 +61,12 @@ use crate::ports::event_store::{
 
 /// How long a check may take.
 const CHECK_WITHIN: Duration = Duration::from_millis(800);
-/// For how long a refusal for want of space is reported: NATS tells of it only when something is written.
+/// For how long a refusal for lack of space is reported: NATS reports it only on a write.
 const FULL_FOR: Duration = Duration::from_secs(10);
 /// How many reads use a consumer at once; further ones wait.
 const MAX_READS: usize = 32;
 
-/// An [`EventStore`] in NATS JetStream. See the module, and [`super`] for what NATS must be set to.
+/// An [`EventStore`] in NATS JetStream. See the module, and [`super`] for the settings that NATS needs.
 #[derive(Debug)]
 pub struct NatsEventStore {
     shared: Arc<Shared>,
@@ -80,18 +80,18 @@ struct Shared {
     streams: Streams,
     ring: Ring,
     latest: watch::Sender<Position>,
-    /// The connection from which all that is held in memory has come.
+    /// The connection that all data held in memory was read from.
     connection: watch::Sender<u64>,
     readers: Readers,
     reads: Semaphore,
     confirmations: Confirmations,
     request_confirmations: Confirmations,
-    /// When NATS last refused something for want of space, and its words.
+    /// When NATS last refused a write for lack of space, and its message.
     full: Mutex<Option<(Instant, String)>>,
 }
 
 impl NatsEventStore {
-    /// The store in `nats`. To be called within a tokio runtime. It need not be connected yet.
+    /// The store in `nats`. Must be called within a tokio runtime. `nats` need not be connected yet.
     #[must_use]
     pub fn new(nats: Nats) -> Self {
         let shared = Arc::new(Shared {
@@ -111,10 +111,10 @@ impl NatsEventStore {
         Self { shared, _tail: tail }
     }
 
-    /// Waits until the streams of the log have been found in order, or made, as long as a connection may take.
+    /// Waits until the log's streams have been checked or created, at most for the connect timeout.
     ///
     /// # Errors
-    /// [`ConnectError`] says why not, and whether waiting helps.
+    /// [`ConnectError`] gives the reason, and whether waiting helps.
     pub async fn first_admission(&self) -> Result<(), ConnectError> {
         let Shared { nats, log, .. } = &*self.shared;
         nats.connected().await?;
@@ -131,7 +131,7 @@ impl NatsEventStore {
         }
     }
 
-    /// What the streams were found to be, for the log.
+    /// The properties found of the streams, for the log.
     #[must_use]
     pub fn summary(&self) -> String {
         self.shared.log.summary()
@@ -139,11 +139,11 @@ impl NatsEventStore {
 }
 
 impl Shared {
-    /// Makes sure that the streams have been looked at on this connection, and that nothing in memory comes from an earlier one: the log
-    /// may have been put back to an earlier state meanwhile.
+    /// Ensures that the streams have been checked on this connection, and that no data in memory comes from an earlier one: the log may have been
+    /// restored to an earlier state meanwhile.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] says why they cannot be used.
+    /// [`StoreError::Unavailable`] gives the reason why they cannot be used.
     async fn ready(&self) -> Result<(), StoreError> {
         self.log.ready().await?;
         let connection = self.nats.connections();
@@ -153,7 +153,7 @@ impl Shared {
         Ok(())
     }
 
-    /// Forgets what was read on other connections than `connection`, before anybody learns that there is another one.
+    /// Drops data read on connections other than `connection`, before any observer is notified of the new one.
     fn forget(&self, connection: u64) {
         self.connection.send_if_modified(|known| {
             if *known == connection {
@@ -168,7 +168,7 @@ impl Shared {
         });
     }
 
-    /// Takes in a message of the log, read or just written, and wakes who waits for it.
+    /// Adds a message of the log, read or just written, and wakes its waiters.
     fn saw(&self, sequence: u64, slot: Slot) {
         if let Ok(Entry::Commit(commit)) = &slot {
             self.streams.saw(commit);
@@ -188,7 +188,7 @@ impl Shared {
         });
     }
 
-    /// Takes in a commit of this node's own.
+    /// Adds a commit that this node has made.
     fn wrote(&self, commit: StoredCommit) {
         let sequence = commit.sequence;
         self.ring.add(sequence, Ok(Entry::Commit(Arc::new(commit))));
@@ -201,9 +201,9 @@ impl Shared {
         self.nats.subject(&format!("log.{stream}"))
     }
 
-    /// What a call that has written nothing, or was not to write, failed with.
+    /// The error of a call that has written nothing, or was not to write.
     fn store_error(&self, error: CallError) -> StoreError {
-        // Whatever it is, the streams may not be what they were.
+        // Whatever the error is, the streams may have changed.
         self.log.doubt();
         StoreError::Unavailable(error.to_string())
     }
@@ -213,7 +213,7 @@ impl Shared {
         self.nats.client().max_payload().saturating_sub(commit::AROUND)
     }
 
-    /// The message of `commit`, which is to stand after `end`, if NATS takes one so large.
+    /// The message of `commit`, which is to follow `end`, if NATS accepts a message of that size.
     fn encode(&self, commit: &Commit, end: End) -> Result<Bytes, AppendError> {
         let (bytes, max_bytes) = (commit.events.iter().map(Bytes::len).sum(), self.max_commit_bytes());
         if bytes > max_bytes {
@@ -227,13 +227,13 @@ impl Shared {
         AppendError::TooLarge { stream, bytes, max_bytes: self.max_commit_bytes(), setting }
     }
 
-    /// Remembers that there is no space.
+    /// Records that there is no space.
     fn is_full(&self, error: &CallError) -> AppendError {
         *self.full.lock() = Some((Instant::now(), error.to_string()));
         AppendError::Full(error.to_string())
     }
 
-    /// Says that this user may not publish what it was to publish a moment ago: it may be permitted some subjects and not others.
+    /// Returns an error if NATS recently denied this user a publish: a user may have permission for some subjects and not for others.
     fn check_permitted(&self) -> Result<(), StoreError> {
         let Some(since) = Instant::now().checked_sub(FORBIDDEN_FOR) else { return Ok(()) };
         let begins = ["log.", "request."].map(|begin| self.nats.subject(begin));
@@ -259,7 +259,7 @@ impl Shared {
     }
 }
 
-/// A message that is not a commit of the order that its subject names, or none at all.
+/// The error for a message that is not a commit of the order that its subject names, or not a commit at all.
 fn foreign(what: &str, sequence: u64, why: &str) -> StoreError {
     StoreError::Corrupt(format!("message {sequence} of {what} {why}"))
 }
@@ -278,7 +278,7 @@ impl EventStore for NatsEventStore {
         self.shared.connection.subscribe()
     }
 
-    /// As the streams were when last looked at; none until then.
+    /// According to the streams when last checked; `None` until then.
     fn durability(&self) -> Durability {
         self.shared.log.durability()
     }
@@ -332,7 +332,7 @@ impl EventStore for NatsEventStore {
             Direction::Forward => self.shared.read_forward(from, max_events).await?,
             Direction::Backward => self.shared.read_backward(from, max_events).await?,
         };
-        // Half of it may come from another state of the log.
+        // Half of the data may come from another state of the log.
         if self.shared.nats.connections() != connection {
             return Err(StoreError::Unavailable("the connection to NATS was lost while the log was read".to_owned()));
         }

@@ -1,21 +1,21 @@
 //! The message bus in JetStream: one stream for all messages, one subject for each order.
 //!
-//! The stream `{prefix}-events` takes `{prefix}.events.<key>`, and as JetStream captures what is published anyway, a plain subscriber of
-//! `{prefix}.events.>` sees every event, and anyone's durable consumer of these subjects gets every event. Every message is a CloudEvent. One
-//! that is larger than the server's `max_payload` is preceded by parts on `{prefix}.parts.<key>`. Such a one cannot become a dead letter.
+//! The stream `{prefix}-events` takes `{prefix}.events.<key>`. JetStream captures messages that are published normally, so a plain subscriber of
+//! `{prefix}.events.>` sees every event, and any durable consumer of these subjects gets every event. Every message is a CloudEvent. A message larger
+//! than the server's `max_payload` is preceded by parts on `{prefix}.parts.<key>`, and cannot become a dead letter.
 //!
-//! The stream is bounded and refuses what is beyond its bound. What every consumer has dealt with is dropped when room is needed; where a
-//! consumer keeps it full, publishing waits; with no consumer at all the oldest messages give way.
+//! The stream is bounded and refuses messages beyond its bound. Messages that every consumer has processed are dropped when room is needed; if a
+//! consumer keeps the stream full, publishing waits; with no consumer at all the oldest messages are dropped.
 //!
-//! A stream or a bucket that vanishes while nodes run is made again. Sequences of before say nothing then (see `identity.rs`): consumers read the new
-//! stream from its beginning, and what they had not dealt with is published again from the log. A loss that happens while no node
-//! runs is not noticed as far as it concerns events that were accepted before.
+//! A stream or a bucket that vanishes while nodes run is recreated. Earlier sequences are then meaningless (see `identity.rs`): consumers read the
+//! new stream from its beginning, and the events that they had not processed are published again from the log. A loss while no node runs is not
+//! detected for events that were accepted before.
 //!
-//! Our own consumers keep their place themselves, in a bucket, and not in a durable consumer of JetStream's. JetStream
-//! writes acknowledgements down some time after it has taken them, so a crash of the server would bring back what was dealt with; it cannot
-//! tell a consumer that has been replaced from the one that has replaced it; and what the former one held comes again only after its
-//! ack-wait. A key of a bucket, written on condition of its revision, does all three. Messages are read by an ephemeral
-//! consumer from that place on. Retries, ack-waits and the order of keys are the live consumer's own affair ([`DeliveryWindow`]).
+//! Our own consumers keep their position themselves, in a bucket, and not in a durable JetStream consumer. JetStream persists acknowledgements some
+//! time after it has received them, so a crash of the server would redeliver processed messages; it cannot distinguish a replaced consumer from its
+//! replacement; and the messages that the previous one held are redelivered only after its ack-wait. A key of a bucket, written on condition of its
+//! revision, solves all three. An ephemeral consumer reads messages from that position on. Retries, ack-waits and the order of keys are handled by
+//! the live consumer alone ([`DeliveryWindow`]).
 //!
 //! [`DeliveryWindow`]: crate::ports::message_bus::DeliveryWindow
 
@@ -50,27 +50,27 @@ use crate::ports::{
     },
 };
 
-/// How long a check waits for an answer.
+/// How long a check waits for a reply.
 const CHECK_WITHIN: Duration = Duration::from_secs(2);
-/// How long after a loss a consumer is waited for that knows how far it had come.
+/// How long after a loss to wait for a consumer that knows its own position.
 const COMES_BACK_WITHIN: Duration = Duration::from_secs(30);
 
-/// The bounds of a [`NatsMessageBus`], all at least 1, and what it tells other listeners.
+/// The bounds of a [`NatsMessageBus`], all at least 1, and the attributes of its CloudEvents.
 #[derive(Clone, Copy, Debug)]
 pub struct NatsBusOptions {
-    /// How many messages the stream holds. A stream that is there already keeps its own bounds.
+    /// How many messages the stream holds. An existing stream keeps its own bounds.
     pub capacity_messages: usize,
     /// How many bytes the stream holds, headers included; at least 2 MiB.
     pub capacity_bytes: i64,
-    /// For how long the server knows an event that is published again.
+    /// For how long the server detects that an event is published again.
     pub duplicate_window: Duration,
     /// How many messages a consumer may hold unacknowledged.
     pub max_unacked: usize,
-    /// After what time they are taken back.
+    /// The time after which they are redelivered.
     pub ack_wait: Duration,
     /// How many dead letters a consumer may have.
     pub max_dead_letters: usize,
-    /// What messages say of themselves to listeners that are not ours.
+    /// Describes a message to external listeners.
     pub describe: fn(&Message) -> Description,
 }
 
@@ -99,19 +99,19 @@ struct Shared {
     nats: Nats,
     options: NatsBusOptions,
     stream: String,
-    /// What the subjects of messages begin with.
+    /// The prefix of the subjects of messages.
     subject: String,
-    /// What the subjects of parts of large messages begin with.
+    /// The prefix of the subjects of parts of large messages.
     parts_subject: String,
-    /// The source that messages name.
+    /// The source attribute of messages.
     source: String,
     registry: Registry,
     identity: Identity,
-    /// One batch at a time is published from here.
+    /// The state of the publisher; one batch at a time is published.
     end: Mutex<End>,
-    /// Something may have become ready for some consumer, or another may have taken its place.
+    /// Notified when a consumer may have messages ready, or may have been replaced.
     arrived: Notify,
-    /// The stream may have room again.
+    /// Notified when the stream may have room again.
     room: Notify,
 }
 
@@ -141,10 +141,10 @@ impl NatsMessageBus {
         }
     }
 
-    /// Finds the stream and the bucket of the bus, or makes them.
+    /// Finds or creates the stream and the bucket of the bus.
     ///
     /// # Errors
-    /// [`ConnectError`] says why they cannot be used, and whether waiting helps.
+    /// [`ConnectError`] gives the reason why they cannot be used, and whether waiting helps.
     pub async fn admit(&self) -> Result<(), ConnectError> {
         let nats = &self.shared.nats;
         nats.connected().await?;
@@ -159,7 +159,7 @@ impl NatsMessageBus {
 }
 
 impl Shared {
-    /// From which position of the log on events may be missing that are still needed.
+    /// The position of the log from which on events that are still needed may be missing.
     async fn missing_from(&self, consumers: &[String], lost_at: Instant) -> Result<u64, BusError> {
         let (names, _) = self.registry.names().await?;
         let mut first = u64::MAX;
@@ -171,7 +171,7 @@ impl Shared {
                         "the consumer {name} has not said yet how far it had come"
                     )));
                 }
-                // Nobody knows: all of it.
+                // Unknown: all of it may be missing.
                 None => 1,
             });
         }
@@ -184,13 +184,13 @@ impl Shared {
 }
 
 impl Shared {
-    /// Where it is tried whether a publish would be stored. A subject of parts: one that is refused reaches all the same everybody who listens
-    /// to events without JetStream.
+    /// The subject that probes whether a publish would be stored. It is a subject of parts: a refused publish still reaches all plain subscribers of
+    /// events.
     fn probe_subject(&self) -> String {
         format!("{}.probe", self.parts_subject)
     }
 
-    /// Says that events may not be published, if NATS has said so when the relay last tried.
+    /// Returns an error if NATS denied the relay's last publish.
     fn check_permitted(&self) -> Result<(), BusError> {
         let since = Instant::now().checked_sub(FORBIDDEN_FOR);
         let begin = format!("{}.", self.subject);
@@ -209,7 +209,7 @@ impl MessageBus for NatsMessageBus {
         publisher::publish(&self.shared, messages).await
     }
 
-    /// What JetStream has accepted it keeps, whatever becomes of this process.
+    /// JetStream keeps the messages that it has accepted, even if this process ends.
     fn oldest_unpersisted(&self, _consumers: &[String]) -> VolatileMessages {
         VolatileMessages::Nothing
     }
@@ -229,7 +229,7 @@ impl MessageBus for NatsMessageBus {
             return Err(BusError::InvalidName);
         }
         let (cursor, progress) = self.shared.registry.open(name).await?;
-        // The former one is to notice now.
+        // Lets the previous consumer notice now that it was replaced.
         self.shared.arrived.notify_waiters();
         Ok(Box::new(NatsConsumer::new(Arc::clone(&self.shared), name.to_owned(), cursor, progress)))
     }
@@ -272,7 +272,7 @@ impl MessageBus for NatsMessageBus {
         self.shared.nats.unreachable()
     }
 
-    /// It answers, there is room, and what is published would be stored: by this user, too, and by a leader.
+    /// JetStream replies, there is room, and a publish would be stored: by this user, too, and by a leader.
     async fn check(&self) -> Result<(), BusError> {
         let Shared { nats, registry, .. } = &*self.shared;
         if !nats.is_connected() {

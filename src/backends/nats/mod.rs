@@ -1,18 +1,18 @@
 //! The NATS backend: event store, message bus, leases and checkpoints in JetStream, nats-server 2.9 or newer.
 //!
-//! **How an append is atomic**: a commit is one message, stored only if its order has not changed, see [`event_store`]. Several nodes may
-//! use one NATS; the leader of the stream is the one that decides.
+//! **How an append is atomic**: a commit is one message, stored only if its order has not changed, see [`event_store`]. Several nodes may share one
+//! NATS; the leader of the stream decides every append.
 //!
-//! **What is durable when**: whatever JetStream has acknowledged survives the end of this process and a crash of `nats-server`. It
-//! acknowledges before it has synced, with replicas as well, so that a power loss of all its servers takes the newest messages away, unless
-//! they are set to `sync_interval: always` (2.10 or newer). They do not tell that to their clients, only to whoever asks their monitoring ports
-//! (see `monitor.rs`): where each server of a stream says so there, or the operator asserts it, an acknowledged message survives a power loss
-//! (`machine`), and on three servers or five the loss of a minority of them as well (`quorum`). Otherwise it is `process`.
+//! **What is durable when**: every message that JetStream has acknowledged survives the end of this process and a crash of `nats-server`. It
+//! acknowledges before it has synced, with replicas as well, so a power loss of all its servers loses the newest messages, unless they are set to
+//! `sync_interval: always` (2.10 or newer). The servers report this setting only on their monitoring ports, not to clients (see `monitor.rs`): if
+//! each server of a stream reports it there, or the operator asserts it, an acknowledged message survives a power loss (`machine`), and on three or
+//! five servers the loss of a minority of them as well (`quorum`). Otherwise durability is `process`.
 //!
-//! **What NATS must be set to**: JetStream enabled, with a `store_dir` that lasts. The streams are made by the first node that comes. Ones
-//! that are there are looked at, and refused if they would lose anything: storage in memory, a maximum age, a limit that discards old
-//! messages, deleting or purging allowed, and the like. A limit of bytes with `discard: new` is no loss: whoever writes is told.
-//! With replicas nats-server 2.9.25 or newer is needed, see `docs/decisions/0008`, and none of 2.10.20 to 2.10.22.
+//! **What NATS must be set to**: JetStream enabled, with a persistent `store_dir`. The first node to connect creates the streams. Existing streams
+//! are checked, and refused if they could lose data: storage in memory, a maximum age, a limit that discards old messages, deleting or purging
+//! allowed, and the like. A limit of bytes with `discard: new` loses nothing: the writer gets an error. With replicas nats-server 2.9.25 or newer is
+//! needed, see `docs/decisions/0008`, and none of 2.10.20 to 2.10.22.
 //!
 //! **Its streams and subjects**:
 //!
@@ -23,7 +23,7 @@
 //!   ordersystem.log.confirm           markers: only where there are replicas, see `docs/decisions/0017`
 //! ordersystem-requests                stream: request ids that are unique in the log, each with its commit
 //!   ordersystem.request.<id, base64>
-//! KV_ordersystem-checkpoints          bucket: how far followers are, and as `token-key-<log>` what signs the tokens of the log
+//! KV_ordersystem-checkpoints          bucket: positions of followers, and as `token-key-<log>` the key that signs the log's tokens
 //! ```
 
 mod api;

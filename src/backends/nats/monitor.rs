@@ -1,11 +1,11 @@
-//! Whether the servers sync what they acknowledge: only their monitoring ports tell, not the connection of a client.
+//! Whether the servers sync the messages that they acknowledge: only their monitoring ports report it, not a client connection.
 //!
-//! `GET /varz` names the server and says `sync_always` of JetStream (`sync_interval: always`, nats-server 2.10 or newer; before, none does). What
-//! is asked is what `--nats-monitor` names, or port 8222 of the hosts of `--nats`. An answer counts for the server whose name it bears: a
-//! stream is known to be synced when each of the servers that keep it has said so.
+//! `GET /varz` names the server and returns JetStream's `sync_always` (`sync_interval: always`, nats-server 2.10 or newer; older servers never sync).
+//! The addresses asked are those of `--nats-monitor`, or port 8222 of the hosts of `--nats`. A reply counts for the server that it names: a stream is
+//! known to be synced when each of its servers has reported so.
 //!
-//! What a server said stays valid while it cannot be asked, until the leader of the stream has lost it: it may come back with another
-//! setting. As long as it is lost it acknowledges nothing, and a majority that syncs is enough.
+//! A server's report stays valid while the server cannot be asked, until the leader of the stream has lost it: it may come back with another setting.
+//! While it is lost it acknowledges nothing, and a majority that syncs is enough.
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
@@ -22,47 +22,47 @@ use tokio::{
 
 use super::connection::Nats;
 
-/// Where nats-server's monitoring usually is.
+/// The default monitoring port of nats-server.
 const USUAL_PORT: u16 = 8222;
-/// How long a server may take to answer.
+/// How long a server may take to reply.
 const ANSWERS_WITHIN: Duration = Duration::from_millis(300);
-/// How much of an answer is read.
+/// The most bytes of a reply that are read.
 const MAX_ANSWER_BYTES: usize = 1024 * 1024;
-/// For how long answers are believed: an operator may start a server again with other settings.
+/// For how long replies are trusted: an operator may restart a server with other settings.
 const BELIEVED_FOR: Duration = Duration::from_secs(30);
-/// A replica of which the leader has heard nothing for so long is lost: it hears of each about once a second. The server itself says that a
-/// replica is offline only minutes after a crash.
+/// A replica that the leader has had no contact with for this long is lost: normally there is contact about once a second. The server itself reports
+/// a replica as offline only minutes after a crash.
 const LOST_AFTER: Duration = Duration::from_secs(5);
-/// A replica of which the leader has heard nothing for so long may be lost.
+/// A replica that the leader has had no contact with for this long may be lost.
 const LATE_AFTER: Duration = Duration::from_secs(2);
 
-/// Whether what is acknowledged is on the disks of all servers that were asked about.
+/// Whether acknowledged messages are on the disks of all servers in question.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Synced {
-    /// Each of them says so.
+    /// Each of them reports it.
     Read,
-    /// Each of a majority says so, and these acknowledge nothing, since they are away.
+    /// A majority reports it, and these acknowledge nothing, since they are away.
     Without(Vec<String>),
-    /// The operator says so (`--nats-synced`), and none of them says otherwise.
+    /// The operator asserts it (`--nats-synced`), and no server reports otherwise.
     Asserted,
-    /// This one says that it does not.
+    /// This server reports that it does not sync.
     Not(String),
-    /// What this one does is not known.
+    /// It is unknown whether this server syncs.
     Unknown(Unread),
 }
 
-/// A server that has not said whether it syncs.
+/// A server that has not reported whether it syncs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Unread {
     pub server: String,
-    /// The addresses at which it may be, and where nobody answers.
+    /// The addresses at which it may be, and that do not reply.
     pub silent: Vec<String>,
     /// Whether it may turn out within seconds that it is away, and that the others are enough.
     pub may_be_away: bool,
 }
 
 impl Synced {
-    /// The same with another name for the server that goes by `id`.
+    /// The same with another name for the server whose name is `id`.
     fn naming(self, id: &str, name: impl FnOnce() -> String) -> Self {
         match self {
             Self::Not(server) if server == id => Self::Not(name()),
@@ -71,7 +71,7 @@ impl Synced {
         }
     }
 
-    /// Whether it is, by what was read or asserted.
+    /// Whether messages are synced, as reported or asserted.
     pub(super) const fn holds(&self) -> bool {
         matches!(self, Self::Read | Self::Without(_) | Self::Asserted)
     }
@@ -100,17 +100,17 @@ impl fmt::Display for Synced {
     }
 }
 
-/// One of the servers that keep a stream, as the leader of the stream sees it.
+/// One of the servers that keep a stream, as seen by the stream's leader.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Replica {
     pub name: String,
     /// Whether the servers know that it is away.
     pub offline: bool,
-    /// For how long the leader has heard nothing of it; none: since it leads.
+    /// For how long the leader has had no contact with it; `None`: since it became leader.
     pub unheard_for: Option<Duration>,
 }
 
-/// What is known of the servers.
+/// The reports of the servers.
 #[derive(Debug, Default)]
 pub(super) struct Monitors {
     known: Mutex<Known>,
@@ -118,19 +118,19 @@ pub(super) struct Monitors {
 
 #[derive(Clone, Debug, Default)]
 struct Known {
-    /// On which connection they were asked for, and when.
+    /// The connection on which they were last asked, and when.
     asked: Option<(u64, Instant)>,
-    /// What was last said, by the address.
+    /// The last reports, by address.
     said: BTreeMap<String, Said>,
-    /// The addresses at which nobody answered when last asked.
+    /// The addresses that did not reply when last asked.
     silent: Vec<String>,
-    /// Since when some have not answered, where others have.
+    /// Since when some have not replied while others have.
     silent_since: Option<Instant>,
-    /// Since when this node has known that the leader has never heard of these.
+    /// Since when this node has known that the leader has never had contact with these servers.
     unheard: BTreeMap<String, Instant>,
 }
 
-/// What a server said of itself.
+/// A server's own report.
 #[derive(Clone, Debug)]
 struct Said {
     /// Its name and its id.
@@ -139,7 +139,7 @@ struct Said {
     syncs: Option<bool>,
 }
 
-/// What is read of `/varz`.
+/// The fields of `/varz` that are read.
 #[derive(Debug, Deserialize)]
 struct Varz {
     server_name: Option<String>,
@@ -150,7 +150,7 @@ struct Varz {
 
 #[derive(Debug, Default, Deserialize)]
 struct JetStreamVarz {
-    /// None while JetStream does not run.
+    /// `None` while JetStream does not run.
     config: Option<JetStreamConfig>,
 }
 
@@ -161,7 +161,7 @@ struct JetStreamConfig {
 }
 
 impl Monitors {
-    /// Whether all servers sync that keep these streams; for none, the one that is connected to.
+    /// Whether all servers that keep these streams sync; if there are none, whether the connected server does.
     pub(super) async fn synced(&self, nats: &Nats, streams: &[&[Replica]]) -> Synced {
         let (mut known, news) = self.ask_all(nats).await;
         for (address, why) in news {
@@ -178,15 +178,15 @@ impl Monitors {
         let streams = if streams.iter().all(|replicas| replicas.is_empty()) { &alone } else { streams };
         let synced = known.judge(streams, nats.options().synced);
         *self.known.lock() = known;
-        // A server that was given no name goes by its id, which tells nobody which it is.
+        // A server without a configured name is named by its id, which does not help an operator identify it.
         synced.naming(&info.server_id, || format!("{}:{}", nats.hosts().join(" or "), info.port))
     }
 
-    /// Asks each server, and adds what it says to what is known, unless that is new enough. Returns with it who has fallen silent, and why.
+    /// Asks each server and adds its report, unless the reports are new enough. Also returns the servers that have stopped replying, and why.
     async fn ask_all(&self, nats: &Nats) -> (Known, Vec<(String, String)>) {
         let mut known = self.known.lock().clone();
         let connections = nats.connections();
-        // A server that did not answer may be back. Where no one has ever answered, nobody monitors.
+        // A server that did not reply may be back. If none has ever replied, monitoring is not enabled.
         let is_complete = known.silent.is_empty() || known.said.is_empty();
         if is_complete && known.asked.is_some_and(|(on, at)| on == connections && at.elapsed() < BELIEVED_FOR) {
             return (known, Vec::new());
@@ -214,7 +214,7 @@ impl Monitors {
 }
 
 impl Known {
-    /// What a server says replaces what it said before, also at another address.
+    /// A server's report replaces its previous one, also at another address.
     fn add(&mut self, address: String, names: Vec<String>, syncs: bool) {
         self.said.retain(|at, said| !self.silent.contains(at) || !said.names.iter().any(|name| names.contains(name)));
         self.said.insert(address, Said { names, syncs: Some(syncs) });
@@ -224,7 +224,7 @@ impl Known {
     fn judge(&mut self, streams: &[&[Replica]], asserted: bool) -> Synced {
         let replicas = merged(streams);
         self.unheard.retain(|name, _| replicas.get(name).is_some_and(|replica| replica.unheard_for.is_none()));
-        // One that has just crashed was heard of a moment ago.
+        // The leader had contact a moment ago with a server that has just crashed.
         let may_have_crashed = self.silent_since.is_some_and(|since| since.elapsed() < LATE_AFTER);
         let (mut away, mut late, mut unread) = (Vec::new(), Vec::new(), Vec::new());
         for (name, replica) in &replicas {
@@ -264,13 +264,13 @@ impl Known {
         }
     }
 
-    /// Whether a server syncs, by what it says now or last said.
+    /// Whether a server syncs, by its current or last report.
     fn syncs(&self, name: &str) -> Option<bool> {
         let said = self.said.values().filter(|said| said.names.iter().any(|known| known == name));
         said.filter_map(|said| said.syncs).min()
     }
 
-    /// A server that was lost and does not answer may have been started with another setting when it is next seen.
+    /// A server that was lost and does not reply may have been restarted with another setting when it is next seen.
     fn forget_silent(&mut self, name: &str) {
         for (address, said) in &mut self.said {
             if self.silent.contains(address) && said.names.iter().any(|known| known == name) {
@@ -279,7 +279,7 @@ impl Known {
         }
     }
 
-    /// Where a server is that does not answer: where it once answered, or else where nobody ever has.
+    /// The addresses of a server that does not reply: those where it once replied, or else those that never replied.
     fn silent_addresses(&self, name: &str) -> Vec<String> {
         let is_its = |address: &&String| {
             self.said.get(*address).is_some_and(|said| said.names.iter().any(|known| known == name))
@@ -292,7 +292,7 @@ impl Known {
     }
 }
 
-/// Each server once: one that the leader of any stream hears is there.
+/// Each server once: it counts as present if the leader of any stream has contact with it.
 fn merged(streams: &[&[Replica]]) -> BTreeMap<String, Replica> {
     let mut all: BTreeMap<String, Replica> = BTreeMap::new();
     for replica in streams.iter().copied().flatten() {
@@ -309,7 +309,7 @@ fn merged(streams: &[&[Replica]]) -> BTreeMap<String, Replica> {
     all
 }
 
-/// Host and port of what is to be asked.
+/// Host and port of each address to ask.
 fn addresses(nats: &Nats) -> Vec<String> {
     let options = nats.options();
     if !options.monitors.is_empty() {
@@ -346,7 +346,7 @@ async fn get(address: &str) -> Result<Varz, String> {
     tokio::pin!(exchange);
     tokio::select! {
         answer = &mut exchange => answer,
-        // The connection may end before the answer has been read to its end.
+        // The connection may end before the whole reply has been read.
         ended = connection => match ended {
             Ok(()) => exchange.await,
             Err(error) => Err(error.to_string()),
@@ -377,7 +377,7 @@ mod tests {
         (0..).zip(unheard_for).map(replica).collect()
     }
 
-    /// The servers that answer are `s0`, `s1` ... at `a0`, `a1` ...; the others are silent.
+    /// The servers that reply are `s0`, `s1` ... at `a0`, `a1` ...; the others are silent.
     fn asked(known: &mut Known, answers: [Option<bool>; 3]) {
         known.silent.clear();
         for (server, answer) in answers.into_iter().enumerate() {

@@ -1,4 +1,4 @@
-//! Where Redis is: one address, or a service that Sentinels know the primary of.
+//! Redis's address: one server, or a service whose primary is known to Sentinels.
 
 use std::{
     sync::{
@@ -13,18 +13,18 @@ use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, RedisError}
 
 use super::sentinel::Sentinel;
 
-/// Where Sentinels listen if their address has no port.
+/// The Sentinel port if an address names none.
 const SENTINEL_PORT: u16 = 26_379;
 
-/// What an address says.
+/// A parsed address.
 #[derive(Clone)]
 pub(super) struct Address {
-    /// The server, with the user; of a service the server that was named first, which is replaced by the primary.
+    /// The server, with the user; for a service the server that was named first, which is replaced by the primary.
     server: ConnectionInfo,
     service: Option<Service>,
 }
 
-/// A primary that changes, and who knows which it is.
+/// A primary that changes, and the Sentinels that know it.
 #[derive(Clone)]
 struct Service {
     name: String,
@@ -33,7 +33,7 @@ struct Service {
     used_epoch: Arc<AtomicU64>,
 }
 
-/// What Sentinels have decided on: which server is the primary.
+/// A decision of the Sentinels: which server is the primary.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Decision {
     /// Its `config-epoch`: a later decision has a larger one.
@@ -41,13 +41,13 @@ pub(super) struct Decision {
     pub address: ConnectionAddr,
 }
 
-/// The server to use, and the decision that says so if there are Sentinels.
+/// The server to use, and the decision that names it if there are Sentinels.
 pub(super) struct Primary {
     pub server: ConnectionInfo,
     pub decision: Option<Decision>,
 }
 
-/// What Sentinels say when they are asked once.
+/// The Sentinels' answers to one question.
 struct Answers {
     /// How many are asked.
     asked: usize,
@@ -61,34 +61,34 @@ impl Answers {
         Self { asked, said: Vec::new(), used_epoch }
     }
 
-    /// Adds an answer; whether no more are needed.
+    /// Adds an answer; returns whether no more are needed.
     fn add(&mut self, decision: Decision) -> bool {
         self.said.push(decision);
         self.agreed().is_some()
     }
 
-    /// Whether most of all that are asked say this.
+    /// Whether a majority of all Sentinels asked gives this decision.
     fn most_say(&self, decision: &Decision) -> bool {
         self.said.iter().filter(|said| *said == decision).count() * 2 > self.asked
     }
 
-    /// The newest decision that has been heard of.
+    /// The newest decision among the answers.
     fn newest(&self) -> Option<&Decision> {
         self.said.iter().max_by_key(|said| said.epoch)
     }
 
-    /// The newest decision, if most of all that are asked know it, and no newer one has been used. One that fewer know is waited for: other
-    /// nodes may be told the one before it yet, and confirm what they read by that.
+    /// The newest decision, if a majority of all Sentinels asked know it and no newer one has been used. A decision that fewer know is waited for:
+    /// other nodes may still be given the previous one, and confirm their reads by it.
     fn agreed(&self) -> Option<&Decision> {
         let newest = self.newest()?.epoch;
         let of_most = self.said.iter().find(|said| said.epoch == newest && self.most_say(said));
         of_most.filter(|said| said.epoch >= self.used_epoch)
     }
 
-    /// What most have agreed on.
+    /// The decision that the majority agrees on.
     ///
     /// # Errors
-    /// What is known instead, for people; `None` if no Sentinel has named a primary.
+    /// The human-readable state instead; `None` if no Sentinel has named a primary.
     fn decision(&self) -> Result<Decision, Option<String>> {
         if let Some(agreed) = self.agreed() {
             return Ok(agreed.clone());
@@ -112,14 +112,14 @@ impl Answers {
 /// Why a primary is not confirmed.
 pub(super) struct Doubt {
     pub why: String,
-    /// A Sentinel names another one by a decision that is as new or newer.
+    /// A Sentinel names another primary by a decision that is as new or newer.
     pub is_replaced: bool,
 }
 
 /// Why no primary is known.
 pub(super) struct Unknown {
     pub why: String,
-    /// All who know have said that there is none.
+    /// All Sentinels that answered report that there is no primary.
     pub is_final: bool,
 }
 
@@ -128,14 +128,14 @@ impl Address {
     /// `redis[s]+sentinel://[user[:password]@]host[:port],…/service[/db]`.
     ///
     /// # Errors
-    /// What is wrong with it, without a password.
+    /// A description of the error, without a password.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let unreadable = |error: RedisError| format!("the address of Redis: {error}");
         let Some((scheme, rest)) = text.split_once("+sentinel://") else {
             let server = client_url(text).into_connection_info().map_err(unreadable)?;
             return Ok(Self { server, service: None });
         };
-        // Up to the last '@' all is user and password, as the configuration reads it too.
+        // Everything up to the last '@' is user and password, as in the configuration's parser.
         let (user, rest) = rest.rsplit_once('@').map_or(("", rest), |(user, rest)| (user, rest));
         let (hosts, path) = rest.split_once('/').unwrap_or((rest, ""));
         let (name, db) = path.split_once('/').unwrap_or((path, ""));
@@ -159,7 +159,7 @@ impl Address {
         Ok(Self { server, service: Some(Service { name: name.to_owned(), sentinels, used_epoch: Arc::default() }) })
     }
 
-    /// As whom the server is used.
+    /// The user name on the server.
     pub(super) fn user(&self) -> &str {
         self.server.redis_settings().username().unwrap_or("default")
     }
@@ -173,7 +173,7 @@ impl Address {
         self.service.is_some()
     }
 
-    /// For people: where it is, without a password.
+    /// The human-readable address, without a password.
     pub(super) fn shown(&self) -> String {
         match &self.service {
             None => self.server.addr().to_string(),
@@ -184,8 +184,8 @@ impl Address {
         }
     }
 
-    /// The server to use now: what the Sentinels decided last, once most of them know it. One that was cut off may not have heard of it, and what
-    /// is written to a deposed primary is lost: a decision older than one that was used is never taken.
+    /// The server to use now: the Sentinels' latest decision, once a majority knows it. A Sentinel that was cut off may not know it, and writes to a
+    /// deposed primary are lost: a decision older than one already used is never taken.
     pub(super) async fn primary(&self, within: Duration) -> Result<Primary, Unknown> {
         let Some(Service { name, sentinels, used_epoch }) = &self.service else {
             return Ok(Primary { server: self.server.clone(), decision: None });
@@ -222,8 +222,9 @@ impl Address {
         }
     }
 
-    /// Checks that `decision` still holds: that most Sentinels name it, and none that answers a newer one. Since each node uses a decision only when
-    /// most name it, no other node has used a newer one before this is asked: two majorities have a Sentinel in common, and none goes back.
+    /// Checks that `decision` still holds: that a majority of Sentinels names it, and that none that answers knows a newer one. Since each node uses
+    /// a decision only when a majority names it, no other node used a newer one before this question: two majorities share a Sentinel, and no
+    /// Sentinel goes back.
     ///
     /// # Errors
     /// [`Doubt`].
@@ -255,15 +256,15 @@ impl Address {
     }
 }
 
-/// What is said of a server that closes a connection at once and has served before.
+/// The text for a server that closes a connection at once and has served before.
 pub(super) const ENDS_OR_STARTS: &str = "it closes the connection at once, as a server does that ends or starts";
 
-/// Whether a server is talked to through TLS.
+/// Whether the connection to a server uses TLS.
 pub(super) fn is_tls(server: &ConnectionInfo) -> bool {
     matches!(server.addr(), ConnectionAddr::TcpTls { .. })
 }
 
-/// What kept a server from answering as Redis does, for people. One that `was_reached` before speaks what it spoke then.
+/// A human-readable reason why a server did not answer as Redis does. A server that `was_reached` before is assumed to use the same protocol.
 pub(super) fn in_words(error: &RedisError, is_tls: bool, was_reached: bool) -> String {
     let text = error.to_string();
     if error.kind() == redis::ErrorKind::Parse {
@@ -273,12 +274,12 @@ pub(super) fn in_words(error: &RedisError, is_tls: bool, was_reached: bool) -> S
         return "connection refused: nothing listens there".to_owned();
     }
     if error.is_timeout() {
-        // A server without TLS waits for the rest of what it takes for a command.
+        // A server without TLS waits for the rest of a supposed command.
         let perhaps =
             if is_tls && !was_reached { ", as from a server that speaks no TLS (then write redis://)" } else { "" };
         return format!("no answer in time{perhaps}");
     }
-    // The signature is bad of an authority that has the name of a trusted one and another key.
+    // A bad signature comes from an authority that has the name of a trusted one and another key.
     if text.contains("UnknownIssuer") || text.contains("BadSignature") {
         return format!(
             "its certificate is not signed by an authority that this machine trusts: name the file of the authority in SSL_CERT_FILE ({text})"
@@ -303,7 +304,7 @@ pub(super) fn in_words(error: &RedisError, is_tls: bool, was_reached: bool) -> S
     text
 }
 
-/// Whether a certificate is not for the name that was asked for; with the names that it is for, where the library tells them.
+/// Whether a certificate is not valid for the requested name; with the names that it is valid for, if the library gives them.
 fn wrong_name(text: &str) -> Option<String> {
     if !text.contains("not valid for name") && !text.contains("NotValidForName") {
         return None;
@@ -312,11 +313,11 @@ fn wrong_name(text: &str) -> Option<String> {
     Some(names.map_or_else(String::new, |names| format!(" (it is for {names})")))
 }
 
-/// The address as the client library takes it: with a scheme, and with the special characters of a password encoded. What has been encoded
-/// already stays as it is.
+/// The address in the form that the client library takes: with a scheme, and with the special characters of a password encoded. Characters that are
+/// already encoded stay unchanged.
 fn client_url(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return format!("redis://{url}") };
-    // Up to the last '@' all is user and password, as the configuration reads it too.
+    // Everything up to the last '@' is user and password, as in the configuration's parser.
     let Some((userinfo, host)) = rest.rsplit_once('@') else { return url.to_owned() };
     let (user, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
     let encode = |text: &str| {
@@ -338,7 +339,7 @@ mod tests {
         Decision { epoch, address: ConnectionAddr::Tcp("redis".to_owned(), port) }
     }
 
-    /// What is decided when three Sentinels are asked and these answer, in this order; how many of the answers that takes.
+    /// The decision when three Sentinels are asked and these answer, in this order; and how many of the answers it takes.
     fn decided(used_epoch: u64, said: &[(u64, u16)]) -> (Result<Decision, Option<String>>, usize) {
         let mut answers = Answers::new(3, used_epoch);
         let taken = said.iter().position(|(epoch, port)| answers.add(decision(*epoch, *port)));
@@ -350,13 +351,13 @@ mod tests {
         assert_eq!(decided(0, &[(0, 1), (0, 1), (0, 1)]), (Ok(decision(0, 1)), 2));
         assert_eq!(decided(1, &[(1, 1), (2, 2), (2, 2)]), (Ok(decision(2, 2)), 3));
         assert_eq!(decided(2, &[(1, 1), (2, 2), (2, 2)]), (Ok(decision(2, 2)), 3));
-        // The one that decided is the first to know it: the others are waited for, also where two of three do not answer.
+        // The Sentinel that decided knows it first: the others are waited for, even if two of three do not answer.
         for early in [&[(2, 2), (1, 1), (1, 1)][..], &[(2, 2), (1, 1)], &[(2, 2)], &[(1, 2), (1, 1)]] {
             let (early, _) = decided(1, early);
             let why = early.unwrap_err().unwrap();
             assert!(why.contains("1 of 3 Sentinels name redis:"), "{why}");
         }
-        // Two that have not heard of it do not lead back.
+        // Two Sentinels that do not know it do not cause a step back.
         for behind in [&[(1, 1), (1, 1)][..], &[(1, 1), (1, 1), (0, 3)], &[(1, 1)]] {
             let (older, taken) = decided(2, behind);
             let why = older.unwrap_err().unwrap();

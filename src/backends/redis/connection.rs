@@ -1,10 +1,10 @@
-//! The connections that a node shares among all that it keeps in Redis, and their replacement when they fail.
+//! The connections to Redis, shared by all components of a node, and their replacement when they fail.
 //!
-//! They are made by a task of its own, again and again until they are there: a node may start before its Redis. Each call learns which of
-//! three things happened to it ([`CallError`]); nothing is repeated here, since only the caller knows what may be.
+//! A separate task makes them and retries until it succeeds: a node may start before its Redis. Each call learns which of three outcomes it had
+//! ([`CallError`]); nothing is retried here, since only the caller knows whether a retry is safe.
 //!
-//! Commands share one multiplexed connection: a call waits for no other one's answer to be sent. What is large, blocks, or must not wait
-//! behind that has connections out of pools (`Lane`): an answer of some megabytes stands before all others of its connection.
+//! Commands share one multiplexed connection: a call does not wait for the replies to others before it is sent. Calls that are large, that block, or
+//! that must not wait behind such calls use pooled connections (`Lane`): a reply of some megabytes delays all others on its connection.
 
 use std::{
     fmt,
@@ -32,7 +32,7 @@ use crate::ports::event_store::{Confirmations, LogId, TokenKey};
 
 static WRITE: Script = Script::new(include_str!("write.lua"));
 
-/// Where Redis is and how long to wait for it.
+/// Redis's address and the timeouts.
 #[derive(Clone)]
 pub struct RedisOptions {
     /// `redis[s]://[user[:password]@]host[:port][/db]`, `host:port`, or
@@ -40,20 +40,20 @@ pub struct RedisOptions {
     pub url: String,
     /// The hash tag that all keys begin with: `{prefix}:…`, so that they live on one node of a Redis Cluster.
     pub prefix: String,
-    /// How long making a connection may take, and how long a call waits for one that is being made.
+    /// How long connecting may take, and how long a call waits for a connection that is being made.
     pub connect_timeout: Duration,
-    /// How long Redis may take for an answer.
+    /// How long Redis may take to reply.
     pub response_timeout: Duration,
-    /// How many calls may wait for their answers; further ones wait to be sent, for as long as an answer may take.
+    /// How many calls may be in flight; further ones wait to be sent, for at most the response timeout.
     pub max_in_flight: usize,
-    /// Whether a log is made where there is none.
+    /// Whether a log is created if there is none.
     pub makes_log: bool,
-    /// What Redis is used for, and so what its user must be allowed to.
+    /// The roles that Redis has here, which determine the permissions that its user needs.
     pub roles: Roles,
 }
 
 impl RedisOptions {
-    /// The options for `url` with the keys `{prefix}:…` and times fit for a server in the same data center.
+    /// The options for `url` with the keys `{prefix}:…` and timeouts suited to a server in the same data center.
     #[must_use]
     pub fn new(url: impl Into<String>, prefix: impl Into<String>) -> Self {
         Self {
@@ -70,32 +70,32 @@ impl RedisOptions {
 
 impl fmt::Debug for RedisOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Without the address, which may hold a password.
+        // The address is left out, since it may hold a password.
         f.debug_struct("RedisOptions").field("prefix", &self.prefix).finish_non_exhaustive()
     }
 }
 
-/// Why a server is not connected to.
+/// Why there is no connection to a server.
 #[derive(Clone, Debug)]
 pub enum ConnectError {
-    /// Not now. It is being tried again.
+    /// A temporary failure. Connecting is being retried.
     Retryable(String),
-    /// Not before an operator does something: a wrong password, a replica, a server too old.
+    /// A failure that needs an operator: a wrong password, a replica, a server too old.
     Fatal(String),
 }
 
-/// What became of a call that has no result.
+/// Why a call has no result.
 #[derive(Clone, Debug)]
 pub enum CallError {
     /// There is no connection: nothing was sent.
     NotSent(String),
-    /// The answer did not come: it may have been done, or may be done yet.
+    /// No reply came: the call may have been executed, or may still be.
     Lost(String),
-    /// Redis answered with an error: it was not done.
+    /// Redis replied with an error: the call was not executed.
     Refused {
         /// The error code, such as `OOM`.
         code: String,
-        /// The error for people.
+        /// The human-readable error.
         text: String,
     },
 }
@@ -108,15 +108,15 @@ impl fmt::Display for CallError {
     }
 }
 
-/// A Redis server, connected to or not. Cloning shares the connections.
+/// A Redis server, connected or not. Clones share the connections.
 #[derive(Clone, Debug)]
 pub struct Redis {
     shared: Arc<Shared>,
-    /// The task that connects; ends with the last clone.
+    /// The task that connects; it ends with the last clone.
     _keeper: Arc<AbortOnDrop>,
 }
 
-/// A task that ends with its owner.
+/// A task that is aborted when its owner is dropped.
 #[derive(Debug)]
 pub(super) struct AbortOnDrop(pub JoinHandle<()>);
 
@@ -127,11 +127,11 @@ impl Drop for AbortOnDrop {
 }
 
 impl Redis {
-    /// Begins to connect; to be called within a tokio runtime. With `holds_log` the server keeps an event log, whose id is made when it
-    /// is not there yet; a server that is found with another log later is refused.
+    /// Begins to connect; must be called within a tokio runtime. With `holds_log` the server keeps an event log, whose id is created if it does not
+    /// exist yet; a server found later with another log is refused.
     ///
     /// # Errors
-    /// For an address that is not one, without its password.
+    /// If the address is invalid; the message does not contain its password.
     pub fn start(options: RedisOptions, holds_log: bool) -> Result<Self, String> {
         let address = Address::parse(&options.url)?;
         let state = watch::Sender::new(State::Down(Down::now("not connected yet".to_owned())));
@@ -151,15 +151,15 @@ impl Redis {
         Ok(Self { shared, _keeper: keeper })
     }
 
-    /// Waits until connected, as long as a connection may take.
+    /// Waits until connected, at most for the connect timeout.
     ///
     /// # Errors
-    /// [`ConnectError`] says why not, and whether waiting helps.
+    /// [`ConnectError`] gives the reason, and whether waiting helps.
     pub async fn first_connection(&self) -> Result<(), ConnectError> {
         self.decided(|down| down.is_final).await
     }
 
-    /// Waits for what comes of the first try to connect, as long as a connection may take.
+    /// Waits for the result of the first try to connect, at most for the connect timeout.
     ///
     /// # Errors
     /// As [`Redis::first_connection`].
@@ -174,7 +174,7 @@ impl Redis {
             State::Down(down) => is_decided(down),
         });
         let deadline = Instant::now() + self.shared.options.connect_timeout;
-        // Whether in time or not, the state says what to answer.
+        // Timed out or not, the state determines the result.
         let _ = timeout_at(deadline, decided).await;
         match &*self.shared.state.borrow() {
             State::Live(_) => Ok(()),
@@ -191,7 +191,7 @@ impl Redis {
         }
     }
 
-    /// Whether to wait for an answer is in vain: calls are not sent, and will not be soon. Where another server may take over, never.
+    /// Whether waiting for a reply is futile: calls are not sent, and will not be soon. Always false if another server may take over.
     pub(super) fn is_away(&self) -> bool {
         match &*self.shared.state.borrow() {
             State::Down(down) if !self.shared.address.has_sentinels() => Instant::now() >= self.until(down),
@@ -199,7 +199,7 @@ impl Redis {
         }
     }
 
-    /// Until when calls wait for a connection.
+    /// The time until which calls wait for a connection.
     fn until(&self, down: &Down) -> Instant {
         down.since + self.shared.options.connect_timeout
     }
@@ -209,12 +209,12 @@ impl Redis {
         format!("{{{}}}:{name}", self.shared.options.prefix)
     }
 
-    /// The key that names the log.
+    /// The key that holds the log id.
     pub(super) fn log_id_key(&self) -> String {
         self.key("log-id")
     }
 
-    /// What that key must hold, for scripts; empty before the log has been seen.
+    /// The value that this key must have, for scripts; empty before the log has been seen.
     pub(super) fn log_id_text(&self) -> String {
         self.log_id().map_or_else(String::new, |id| id.0.to_string())
     }
@@ -225,13 +225,13 @@ impl Redis {
         &self.shared.options
     }
 
-    /// Where it is, for people: without a password.
+    /// The human-readable address, without a password.
     #[must_use]
     pub fn shown(&self) -> String {
         self.shared.address.shown()
     }
 
-    /// Which server is connected to now, as `host:port`.
+    /// The server of the current connection, as `host:port`.
     #[must_use]
     pub fn server(&self) -> Option<String> {
         match &*self.shared.state.borrow() {
@@ -240,30 +240,30 @@ impl Redis {
         }
     }
 
-    /// Which log the server holds; `None` before it has been reached for the first time, and for a connection that serves no log.
+    /// The id of the server's log; `None` before the first connection, and for a connection that serves no log.
     #[must_use]
     pub fn log_id(&self) -> Option<LogId> {
         self.shared.log.get().copied()
     }
 
-    /// The key of that log; `None` also for a connection that does not write it.
+    /// The signing key of that log; `None` also for a connection that does not write it.
     #[must_use]
     pub fn token_key(&self) -> Option<TokenKey> {
         *self.shared.token_key.lock()
     }
 
-    /// How often a connection has been made. Whoever sees another number than before may talk to a server that has lost what it held: it
-    /// has been restored since, or another one has taken its place.
+    /// How often a connection has been made. If this number changes, the server may have lost data: it may have been restored or replaced by another
+    /// one.
     #[must_use]
     pub fn connections(&self) -> watch::Receiver<u64> {
         self.shared.connections.subscribe()
     }
 
-    /// Checks that what has been read since [`Redis::connections`] was `connection` was read of the one primary, as it was after this call: its
-    /// Sentinels are asked, if it has any. Another node may have connected to another one already, and this one not know it.
+    /// Checks that everything read since [`Redis::connections`] was `connection` came from the one primary, in its state after this call: its
+    /// Sentinels are asked, if it has any. Another node may already have connected to another primary without this node knowing.
     ///
     /// # Errors
-    /// Why that is not certain.
+    /// The reason if that is not certain.
     pub(super) async fn confirm(&self, connection: u64) -> Result<(), String> {
         if !self.shared.address.has_sentinels() {
             return Ok(());
@@ -275,18 +275,18 @@ impl Redis {
         Err("the node has connected to Redis again since this was read".to_owned())
     }
 
-    /// What the server was found to be when last looked at.
+    /// The properties of the server when last checked.
     #[must_use]
     pub fn facts(&self) -> Option<ServerFacts> {
         self.shared.facts.lock().clone()
     }
 
-    /// What to do about what a script was refused.
+    /// Explains how to resolve a refusal of a script.
     pub(super) fn refusal_in_words(&self, refusal: &str) -> String {
         self.shared.refusal_in_words(refusal)
     }
 
-    /// Makes one call among the commands.
+    /// Makes one call on the shared connection for commands.
     ///
     /// # Errors
     /// [`CallError`].
@@ -296,7 +296,7 @@ impl Redis {
         answer.map_err(|error| self.shared.call_error(&error, link.number))
     }
 
-    /// Makes one call beside the commands.
+    /// Makes one call on a pooled connection.
     ///
     /// # Errors
     /// [`CallError`].
@@ -305,7 +305,7 @@ impl Redis {
         let mut connection = link.pools.get(lane).await.map_err(|error| self.shared.pool_error(&error, link.number))?;
         let within = self.shared.options.response_timeout;
         let Ok(answer) = timeout(within, command.query_async::<Value>(&mut connection)).await else {
-            // Its answer may come yet, which nobody is to wait for.
+            // Its reply may still arrive, and the next user must not read it.
             drop(deadpool_redis::Connection::take(connection));
             return Err(CallError::Lost(format!("Redis at {} did not answer within {within:?}", link.server)));
         };
@@ -317,10 +317,10 @@ impl Redis {
         })
     }
 
-    /// Whether the server can be used now, for all that it is used for: it is looked at again, and written to.
+    /// Whether the server can be used now for all its roles: checks it again, including a write.
     ///
     /// # Errors
-    /// Why it cannot be used.
+    /// The reason if it cannot be used.
     pub(super) async fn check(&self) -> Result<(), String> {
         let link = self.link().await.map_err(|error| error.to_string())?;
         let mut connection = link.connection.clone();
@@ -329,7 +329,7 @@ impl Redis {
             Err(refusal) => Err(refusal),
         };
         let facts = looked.map_err(|refusal| {
-            // What else the user may do still works.
+            // All other operations of the user still work.
             if !refusal.is_permission {
                 self.shared.replace(link.number);
             }
@@ -350,7 +350,7 @@ impl Redis {
         }
     }
 
-    /// A connection of a lane for calls that block, no longer than [`LONGEST_BLOCK`]; to be given back when its link is gone.
+    /// A connection of a lane for calls that block, no longer than [`LONGEST_BLOCK`]; it must be returned when its link is gone.
     ///
     /// [`LONGEST_BLOCK`]: super::pools::LONGEST_BLOCK
     pub(super) async fn hold(&self, lane: Lane) -> Result<Held, CallError> {
@@ -359,12 +359,12 @@ impl Redis {
         Ok(Held { connection, number: link.number })
     }
 
-    /// Whether a connection goes to the server that is used now.
+    /// Whether a connection goes to the server in use now.
     pub(super) fn is_current(&self, held: &Held) -> bool {
         matches!(&*self.shared.state.borrow(), State::Live(link) if link.number == held.number)
     }
 
-    /// Gives the connections up and makes others: what has been read is looked for again on them.
+    /// Drops the connections and makes new ones: readers read again on them.
     pub(super) fn connect_again(&self) {
         let number = match &*self.shared.state.borrow() {
             State::Live(link) => link.number,
@@ -373,20 +373,20 @@ impl Redis {
         self.shared.replace(number);
     }
 
-    /// What an error on a connection of its own says: the server may have gone.
+    /// Classifies an error on a dedicated connection: the server may have gone.
     pub(super) fn lost(&self, held: &Held, error: &RedisError) -> CallError {
         self.shared.call_error(error, held.number)
     }
 
-    /// The connection to make a call on. One that was lost a moment ago is waited for, as long as making one may take; not longer, however
-    /// many calls come meanwhile.
+    /// The connection to make a call on. If it was lost a moment ago, this waits for the next one, for at most the connect timeout in total over all
+    /// calls.
     async fn link(&self) -> Result<Arc<Link>, CallError> {
         let deadline = match &*self.shared.state.borrow() {
             State::Live(link) => return Ok(Arc::clone(link)),
             State::Down(down) => self.until(down),
         };
         let mut state = self.shared.state.subscribe();
-        // Whether in time or not, the state says what to answer.
+        // Timed out or not, the state determines the result.
         let _ = timeout_at(deadline, state.wait_for(|state| matches!(state, State::Live(_)))).await;
         match &*self.shared.state.borrow() {
             State::Live(link) => Ok(Arc::clone(link)),
@@ -395,7 +395,7 @@ impl Redis {
     }
 }
 
-/// A connection that one task has for as long as it needs it.
+/// A connection that one task owns for as long as it needs it.
 pub(super) struct Held {
     pub connection: deadpool_redis::Connection,
     number: u64,

@@ -1,11 +1,11 @@
-//! The event store in Redis: the log is one stream, and each order has a list of the numbers of its entries.
+//! The event store in Redis: the log is one stream, and each order has a list of its entry numbers.
 //!
-//! How an append is atomic: one Lua script checks the expected revision and the request id, adds the events to the log and to the index of
-//! the order. Redis runs nothing else meanwhile, and writes its changes to the append-only file as one transaction.
+//! How an append is atomic: one Lua script checks the expected revision and the request id, then adds the events to the log and to the order's index.
+//! Redis runs nothing else meanwhile, and writes the changes to the append-only file as one transaction.
 //!
-//! An answer that is lost leaves open whether the script ran, or will run yet. Such an append is tried again for a while where that is
-//! harmless, namely where a revision or a request id lets only one of the tries write: the last answer then says what happened, and the
-//! commit's id tells our own events from another writer's. Otherwise the commit is looked for; not finding it proves nothing.
+//! A lost reply leaves open whether the script ran or will still run. Such an append is retried for a while if that is harmless, namely if a revision
+//! or a request id lets only one of the tries write: the last reply then gives the outcome, and the commit's id distinguishes our own events from
+//! another writer's. Otherwise the store searches for the commit; not finding it proves nothing.
 
 mod append_all;
 mod commits;
@@ -43,25 +43,25 @@ static APPEND: Script = Script::new(concat!(
 ));
 static LOG_ENDS: Script = Script::new(concat!(include_str!("event_store/ours.lua"), include_str!("ends.lua")));
 
-/// How long an append whose answer was lost is looked into before its outcome is called unknown.
+/// How long the outcome of an append whose reply was lost is investigated before it is reported as unknown.
 const RESOLVE_WITHIN: Duration = Duration::from_secs(8);
-/// What Redis says of a log that has an entry with another number than ours.
+/// Redis's error for a log that has an entry with a number not assigned by us.
 const NUMBERED_OTHERWISE: &str = "The ID specified in XADD";
-/// The pause between two looks.
+/// The pause between two checks.
 const RESOLVE_PAUSE: Duration = Duration::from_millis(100);
 
-/// An [`EventStore`] in Redis. See the module, and [`super`] for what Redis must be set to.
+/// An [`EventStore`] in Redis. See the module, and [`super`] for the settings that Redis needs.
 #[derive(Debug)]
 pub struct RedisEventStore {
     redis: Redis,
     log: String,
     latest: Arc<watch::Sender<Position>>,
-    /// The requests of the commits that were written before the log had them.
+    /// The requests of the commits that were written before the log stored request keys.
     early_requests: OnceCell<EarlyRequests>,
     _tail: AbortOnDrop,
 }
 
-/// What the script answered.
+/// The script's reply.
 enum Answer {
     Appended {
         last_revision: Revision,
@@ -72,7 +72,7 @@ enum Answer {
     },
     /// The request is known.
     Known,
-    /// Another log has taken the place of the one that was seen: it ends earlier.
+    /// The log that was seen has been replaced by another one, which ends earlier.
     Shorter {
         seen: Position,
         newest: Position,
@@ -80,7 +80,7 @@ enum Answer {
 }
 
 impl RedisEventStore {
-    /// The store in `redis`, which was started with `holds_log`. To be called within a tokio runtime. It need not be connected yet.
+    /// The store in `redis`, which was started with `holds_log`. Must be called within a tokio runtime. `redis` need not be connected yet.
     #[must_use]
     pub fn new(redis: Redis) -> Self {
         let log = redis.key("log");
@@ -93,9 +93,9 @@ impl RedisEventStore {
             move || seen.borrow().0,
             move |Look { last, before, is_other }| {
                 match before {
-                    // Where the log has become shorter, its end would not be news for long.
+                    // If the log has become shorter, its end would not count as new for a long time.
                     None => drop(announced.send_replace(Position(last))),
-                    // It has lost what it had before this look, while the connection stayed open.
+                    // It has lost entries that existed before this check, while the connection stayed open.
                     Some(before) if last < before || is_other => {
                         connected.connect_again();
                         announced.send_replace(Position(last));
@@ -152,7 +152,7 @@ impl RedisEventStore {
         call.arg(self.redis.log_id_text())
     }
 
-    /// Says what an answer means. With `in_doubt` an earlier try may have been the one that wrote.
+    /// Interprets a reply. With `in_doubt` an earlier try may have been the one that wrote.
     async fn settle(&self, answer: Answer, commit: &Commit, in_doubt: bool) -> Result<Appended, AppendError> {
         match answer {
             Answer::Appended { last_revision, position } => Ok(appended(commit, last_revision, position)),
@@ -183,9 +183,9 @@ impl RedisEventStore {
         }
     }
 
-    /// Makes everyone who reads the log look again for what was read last, as on any new connection, since the log ends before what was `seen`.
+    /// Makes all readers of the log read again, as after a reconnect, since the log ends before the position that was `seen`.
     fn look_again(&self, seen: Position, newest: Position) -> StoreError {
-        // Of many appends at once the first one.
+        // Only the first of many concurrent appends does this.
         let is_first = self.latest.send_if_modified(|latest| {
             let is_first = *latest >= seen;
             if is_first {
@@ -201,20 +201,19 @@ impl RedisEventStore {
         ))
     }
 
-    /// Finds out what became of an append whose answer was lost, for as long as [`RESOLVE_WITHIN`] and Redis is not away: there is nobody to ask
-    /// then.
+    /// Determines the outcome of an append whose reply was lost, for as long as [`RESOLVE_WITHIN`] and while Redis is reachable.
     async fn resolve(&self, commit: &Commit, lost: String) -> Result<Appended, AppendError> {
-        // Of many appends at once, and their server says by itself that it is unreachable.
+        // Debug level: many appends fail at once, and the connection reports the unreachable server itself.
         tracing::debug!(stream = %commit.stream, lost, "the answer to an append was lost, looking for what became of it");
         let give_up = Instant::now() + RESOLVE_WITHIN;
-        // Only one of the tries can write, whenever they arrive.
+        // Only one of the tries can write, in whatever order they arrive.
         let repeatable = commit.request.is_some() || commit.expected.revision().is_some();
         while Instant::now() < give_up && !self.redis.is_away() {
             sleep(RESOLVE_PAUSE.mul_f64(0.5 + fastrand::f64())).await;
             let found = if repeatable {
                 match self.try_append(commit).await {
                     Ok(answer) => self.settle(answer, commit, true).await,
-                    // Neither an error nor silence tells of the earlier try.
+                    // Neither an error nor a timeout reveals the outcome of the earlier try.
                     Err(_) => continue,
                 }
             } else {
@@ -232,8 +231,8 @@ impl RedisEventStore {
         Err(AppendError::OutcomeUnknown(lost))
     }
 
-    /// The commit that a request has made. What is remembered and where its events stand is read on one connection: another one may lead to
-    /// a log that has neither, or other events there.
+    /// The commit that a request has made. The remembered request and the position of its events are read on one connection: another connection may
+    /// lead to a log that has neither, or that has other events at that position.
     async fn known_request(&self, stream: StreamId, request: &RequestKey) -> Result<Option<Appended>, AppendError> {
         on_one(&self.redis.connections(), || self.look_for_request(stream, request)).await
     }
@@ -278,10 +277,10 @@ fn read_answer(answer: &Value, seen: Position) -> Option<Answer> {
     }
 }
 
-/// A failure of a call that writes nothing, or that is known to have written nothing.
+/// The error of a call that writes nothing, or that is known to have written nothing.
 fn store_error(error: CallError) -> StoreError {
     match error {
-        // A key that is not what it should be: something else has written here.
+        // A key has the wrong type: another program has written here.
         CallError::Refused { code, text } if code == "WRONGTYPE" || text.contains(NUMBERED_OTHERWISE) => {
             StoreError::Corrupt(text)
         }
@@ -303,7 +302,7 @@ impl EventStore for RedisEventStore {
         self.redis.connections()
     }
 
-    /// As Redis's settings were when last looked at; none until then.
+    /// According to Redis's settings when last checked; `None` until then.
     fn durability(&self) -> Durability {
         self.redis.facts().map_or(Durability::Unknown, |facts| facts.durability())
     }

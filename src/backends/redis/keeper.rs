@@ -1,4 +1,4 @@
-//! The task that keeps a node connected to Redis, and what it shares with those who make calls.
+//! The task that keeps a node connected to Redis, and the state that it shares with callers.
 
 use std::{
     fmt,
@@ -29,32 +29,32 @@ use crate::ports::{
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// The longest pause between two tries.
 const MAX_PAUSE: Duration = Duration::from_secs(2);
-/// The longest pause where another server may take over at any time.
+/// The longest pause if another server may take over at any time.
 const MAX_PAUSE_WITH_SENTINELS: Duration = Duration::from_millis(500);
-/// How often Sentinels are asked whether the primary is still the same: one that is cut off does not say so itself.
+/// How often Sentinels are asked whether the primary is still the same: a primary that is cut off does not report it.
 const ASK_SENTINELS_EVERY: Duration = Duration::from_millis(500);
 /// How long Sentinels may take to confirm the primary.
 const CONFIRM_WITHIN: Duration = Duration::from_secs(1);
-/// They are asked for that no more often than this.
+/// The shortest interval between two such questions.
 pub(super) const CONFIRM_PACE: Duration = Duration::from_millis(1);
-/// How often the same failure is said again.
+/// How often the same failure is logged.
 const SAY_AGAIN_AFTER: Duration = Duration::from_secs(30);
 
-/// What all clones of a connection share.
+/// The state shared by all clones of a connection.
 pub(super) struct Shared {
     pub options: RedisOptions,
     pub address: Address,
     pub state: watch::Sender<State>,
     pub lost: Notify,
-    /// How often a connection has been made; counted before it is used.
+    /// How often a connection has been made; incremented before the connection is used.
     pub connections: watch::Sender<u64>,
-    /// Which log the server held when it was first seen, if this connection serves a log.
+    /// The id of the server's log when it was first seen, if this connection serves a log.
     pub log: OnceLock<LogId>,
-    /// The key of that log, as it was last seen, if this connection writes it.
+    /// The signing key of that log when last seen, if this connection writes it.
     pub token_key: Mutex<Option<TokenKey>>,
     pub holds_log: bool,
     pub facts: Mutex<Option<ServerFacts>>,
-    /// The links that Sentinels have confirmed, by their numbers.
+    /// The links that Sentinels have confirmed, by number.
     pub confirmations: Confirmations<u64, String>,
 }
 
@@ -65,21 +65,21 @@ pub(super) enum State {
     Live(Arc<Link>),
 }
 
-/// Since when there is no connection, and why.
+/// When the connection was lost, and why.
 #[derive(Clone)]
 pub(super) struct Down {
     /// Why the last try failed.
     pub why: String,
-    /// Whether waiting does not mend it.
+    /// Whether waiting cannot resolve the failure.
     pub is_final: bool,
-    /// Since when: calls wait for the next connection no longer than making one may take, reckoned from then.
+    /// When the connection was lost: calls wait for the next connection no longer than the connect timeout, counted from then.
     pub since: Instant,
-    /// Whether connecting again has failed.
+    /// Whether reconnecting has failed.
     pub was_tried: bool,
 }
 
 impl Down {
-    /// From now on; nothing has been tried yet.
+    /// Lost now; reconnecting has not been tried yet.
     pub(super) fn now(why: String) -> Self {
         Self { why, is_final: false, since: Instant::now(), was_tried: false }
     }
@@ -89,17 +89,17 @@ impl Down {
 pub(super) struct Link {
     /// For commands.
     pub connection: MultiplexedConnection,
-    /// For all else.
+    /// For all other calls.
     pub pools: Pools,
-    /// Where the server is.
+    /// The server's address.
     pub server: String,
-    /// What the Sentinels said when it was connected to, if there are any.
+    /// The Sentinels' decision when it was connected, if there are any.
     pub decision: Option<Decision>,
-    /// Tells one link from the next: how often a connection has been made.
+    /// The number of the link: how often a connection has been made.
     pub number: u64,
 }
 
-/// What was said last of a failure, so that it is said once.
+/// The failure that was logged last, so that it is logged once.
 #[derive(Default)]
 struct Said(Option<(String, Instant)>);
 
@@ -114,7 +114,7 @@ impl Said {
 }
 
 impl Shared {
-    /// Makes the connections, and others whenever they are lost.
+    /// Makes the connections, and replaces them whenever they are lost.
     pub(super) async fn keep_connected(self: Arc<Self>) {
         let mut said = Said::default();
         for number in 1_u64.. {
@@ -122,7 +122,7 @@ impl Shared {
             let (server, decision) = (link.server.clone(), link.decision.clone());
             tracing::info!(server, "connected to Redis");
             said = Said::default();
-            // Before anything is read on it.
+            // Before any read on the connection.
             self.connections.send_modify(|made| *made += 1);
             self.state.send_replace(State::Live(Arc::new(link)));
             self.until_lost(number, &server, decision).await;
@@ -136,9 +136,9 @@ impl Shared {
             match self.establish(number).await {
                 Ok(link) => return link,
                 Err(Refusal { why, is_final, .. }) => {
-                    // The first refusal that waiting does not mend ends the start, with the same words.
+                    // The first refusal that waiting cannot resolve aborts the start, with the same message.
                     let ends_start = is_final && number == 1 && said.0.is_none();
-                    // What a server that ends does first is not worth a line: what comes of it is.
+                    // The first error of a server that is shutting down is not worth a log line: the failure that follows is.
                     let is_passing = is_first_try && why.contains(address::ENDS_OR_STARTS);
                     is_first_try = false;
                     if !is_passing && said.is_news(&why) && !ends_start {
@@ -189,7 +189,7 @@ impl Shared {
             } else {
                 format!("Redis at {server}, {shown}, cannot be used: {}", refusal.why)
             },
-            // Where another one may take over there is nothing that waiting does not mend, but for the user.
+            // If another server may take over, only a permission error is final.
             is_final: refusal.is_final && (refusal.is_permission || !self.address.has_sentinels()),
             ..refusal
         })
@@ -208,7 +208,7 @@ impl Shared {
         }
         let server = primary.addr().to_string();
         if self.address.has_sentinels() {
-            // It may have stood still while another one was chosen, and answer now as if nothing had happened.
+            // The primary may have been paused while another one was elected, and reply now as if nothing had happened.
             let now = self.address.primary(self.options.connect_timeout).await;
             let now = now.map_err(|unknown| Refusal::passing(unknown.why))?;
             if now.decision != decision {
@@ -229,13 +229,13 @@ impl Shared {
         Client::open(primary)?.get_multiplexed_async_connection_with_config(&config).await
     }
 
-    /// Why there is no connection.
+    /// The reason why connecting failed.
     fn connect_refusal(&self, error: &RedisError) -> Refusal {
         let refusal = self.refusal(error);
         if error.code().is_some() || admission::is_login_refused(error) {
             return refusal;
         }
-        // What speaks another protocol does not change by waiting.
+        // A server that speaks another protocol does not change by waiting.
         let is_final = refusal.is_final || error.kind() == ErrorKind::Parse;
         let was_reached = *self.connections.borrow() > 0;
         Refusal { why: address::in_words(error, self.address.is_tls(), was_reached), is_final, ..refusal }
@@ -245,7 +245,7 @@ impl Shared {
         match error.kind() {
             ErrorKind::Server(_) | ErrorKind::Extension => {
                 let code = error.code().unwrap_or_default().to_owned();
-                // A server that has become a replica, or is being loaded, is not the one that was looked at.
+                // A server that has become a replica, or is loading its data, no longer is as it was when checked.
                 if matches!(code.as_str(), "READONLY" | "LOADING" | "NOAUTH" | "UNBLOCKED" | "NOLOG") {
                     self.replace(number);
                 }
@@ -258,7 +258,7 @@ impl Shared {
         }
     }
 
-    /// Why a pool gave no connection.
+    /// Why a pool returned no connection.
     pub(super) fn pool_error(&self, error: &PoolError, number: u64) -> CallError {
         if !error.is_busy {
             self.replace(number);
@@ -266,10 +266,10 @@ impl Shared {
         CallError::NotSent(format!("Redis at {}: {}", self.address.shown(), error.why))
     }
 
-    /// The number of the link that is used now, after the Sentinels have said that it leads to the primary. One that does not is given up.
+    /// The number of the link in use, after the Sentinels have confirmed that it leads to the primary. An unconfirmed link is dropped.
     ///
     /// # Errors
-    /// Why that is not certain.
+    /// The reason if that is not certain.
     pub(super) async fn confirmed_link(&self) -> Result<u64, String> {
         let link = match &*self.state.borrow() {
             State::Live(link) => Arc::clone(link),
@@ -288,7 +288,7 @@ impl Shared {
         }
     }
 
-    /// Gives the link with this number up: calls that wait for their answers on it may still get them.
+    /// Drops the link with this number: calls in flight on it may still receive their replies.
     pub(super) fn replace(&self, number: u64) {
         let was_live = self.state.send_if_modified(|state| {
             let is_current = matches!(state, State::Live(link) if link.number == number);

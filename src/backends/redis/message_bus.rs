@@ -1,11 +1,11 @@
 //! The message bus in Redis: one stream for all messages, and a consumer group for each name.
 //!
-//! An entry stays until every group has acknowledged it. At the capacity, entries that nobody needs any more give way; where there are none,
-//! publishing waits. What a group was given and has not acknowledged is kept by Redis in its list of pending entries, from where a
-//! consumer made again takes it. Retries, ack-waits and the order of keys are the live consumer's own affair ([`DeliveryWindow`]).
+//! An entry stays until every group has acknowledged it. At capacity, entries that no group needs any more are dropped; if there are none, publishing
+//! waits. Redis keeps delivered but unacknowledged entries in the group's list of pending entries, from which a recreated consumer takes them.
+//! Retries, ack-waits and the order of keys are handled by the live consumer alone ([`DeliveryWindow`]).
 //!
-//! For listeners that are not ours every entry is a CloudEvent, and its data is also published on the channel `<prefix>:events:<type>`,
-//! to whoever listens at that moment.
+//! For external listeners every entry is a CloudEvent, and its data is also published on the channel `<prefix>:events:<type>`, to the current
+//! subscribers.
 //!
 //! [`DeliveryWindow`]: crate::ports::message_bus::DeliveryWindow
 
@@ -48,23 +48,23 @@ static REMOVE: Script = Script::new(concat!(include_str!("need.lua"), include_st
 
 /// How many messages one call publishes: nothing else runs in Redis meanwhile.
 const PUBLISH_AT_ONCE: usize = 256;
-/// How many dead letters one call takes away.
+/// How many dead letters one call removes.
 const TAKE_AT_ONCE: usize = 1_000;
 /// The longest pause between two tries to publish into a full stream.
 const MAX_ROOM_PAUSE: Duration = Duration::from_millis(500);
 
-/// The bounds of a [`RedisMessageBus`], all at least 1, and what it tells other listeners.
+/// The bounds of a [`RedisMessageBus`], all at least 1, and the attributes of its CloudEvents.
 #[derive(Clone, Copy, Debug)]
 pub struct RedisBusOptions {
     /// How many messages the stream holds.
     pub capacity_messages: usize,
     /// How many messages a consumer may hold unacknowledged.
     pub max_unacked: usize,
-    /// After what time they are taken back.
+    /// The time after which they are redelivered.
     pub ack_wait: Duration,
     /// How many dead letters a consumer may have.
     pub max_dead_letters: usize,
-    /// What messages say of themselves to listeners that are not ours.
+    /// Describes a message to external listeners.
     pub describe: fn(&Message) -> Description,
 }
 
@@ -93,17 +93,17 @@ struct Shared {
     stream: String,
     consumers: String,
     mark: Mark,
-    /// Something may have become ready for some consumer.
+    /// Notified when a consumer may have messages ready.
     arrived: Arc<Notify>,
-    /// The stream may have room again.
+    /// Notified when the stream may have room again.
     room: Notify,
-    /// Plain listeners did not hear of the last messages.
+    /// The last messages were not published to the channels of external listeners.
     is_unheard: AtomicBool,
     _tail: AbortOnDrop,
 }
 
 impl RedisMessageBus {
-    /// The bus in `redis`, which need not be connected yet. To be called within a tokio runtime.
+    /// The bus in `redis`, which need not be connected yet. Must be called within a tokio runtime.
     #[must_use]
     pub fn new(redis: Redis, options: RedisBusOptions) -> Self {
         let stream = redis.key("events");
@@ -152,7 +152,7 @@ impl RedisMessageBus {
         Ok(published)
     }
 
-    /// Says once that plain listeners hear nothing, and once that they hear again.
+    /// Logs once when external listeners receive nothing, and once when they receive again.
     fn report_unheard(&self, published: &Published) {
         if published.accepted == 0 {
             return;
@@ -191,13 +191,13 @@ impl RedisMessageBus {
     }
 }
 
-/// What became of a publish.
+/// The result of a publish.
 struct Published {
     accepted: usize,
     room: i64,
     /// The consumer that keeps the stream full, if any does.
     slowest: String,
-    /// Why plain listeners have not heard of what was accepted; empty if they have.
+    /// Why the accepted messages did not reach external listeners; empty if they did.
     unheard: String,
 }
 
@@ -215,7 +215,7 @@ impl Published {
     }
 }
 
-/// The position of the last message that Redis has, if it has answered that it lacks some.
+/// The position of the last message that Redis has, if its reply reports missing messages.
 fn read_lost(answer: &Value) -> Option<u64> {
     let Value::Array(parts) = answer else { return None };
     let [what, last] = &parts[..] else { return None };
@@ -223,7 +223,7 @@ fn read_lost(answer: &Value) -> Option<u64> {
 }
 
 impl Shared {
-    /// Where the position of the last message of a log is.
+    /// The key with the position of the last message of a log.
     fn published_key(&self, log: u32) -> String {
         self.redis.key(&format!("published:{log}"))
     }
@@ -240,7 +240,7 @@ impl Shared {
         self.redis.key(&format!("dead-index:{name}"))
     }
 
-    /// A call with the keys that a consumer's scripts begin with, its name and its handle.
+    /// A call with the keys that all consumer scripts begin with, the consumer's name and its handle.
     fn consumer_call(&self, script: &'static Script, name: &str, handle: &str, more_keys: &[String]) -> ScriptCall {
         let call = script.prepare().key(&self.stream).key(&self.consumers).key(&self.replayed_key(name));
         more_keys.iter().fold(call, |call, key| call.key(key)).arg(name).arg(handle)
@@ -265,7 +265,7 @@ impl MessageBus for RedisMessageBus {
         let mut rest = messages;
         let mut pause = Duration::from_millis(20);
         while !rest.is_empty() {
-            // Made before looking: from its making on it is woken, even before it is awaited.
+            // Created before the check: it is woken from its creation on, even before it is awaited.
             let room = self.shared.room.notified();
             let Published { accepted, .. } = self.publish_some(rest).await?;
             rest = &rest[accepted.min(rest.len())..];
@@ -273,7 +273,7 @@ impl MessageBus for RedisMessageBus {
                 pause = Duration::from_millis(20);
                 self.shared.arrived.notify_waiters();
             } else if !rest.is_empty() {
-                // A consumer on another node tells nobody that it has made room.
+                // A consumer on another node does not notify this one when it has made room.
                 tokio::select! {
                     () = room => {}
                     () = sleep(pause) => pause = (pause * 2).min(MAX_ROOM_PAUSE),
@@ -283,12 +283,12 @@ impl MessageBus for RedisMessageBus {
         Ok(())
     }
 
-    /// What Redis has accepted it keeps, whatever becomes of this process.
+    /// Redis keeps the messages that it has accepted, even if this process ends.
     fn oldest_unpersisted(&self, _consumers: &[String]) -> VolatileMessages {
         VolatileMessages::Nothing
     }
 
-    /// A server that has taken over may lack the last of what was accepted.
+    /// A server that has taken over may lack the last accepted messages.
     async fn lost_from(&self, _consumers: &[String], log: u32, published_to: u64) -> Result<Option<u64>, BusError> {
         let Shared { redis, mark, .. } = &*self.shared;
         let connections = redis.connections();
@@ -312,11 +312,11 @@ impl MessageBus for RedisMessageBus {
         if !is_valid_name(name) {
             return Err(BusError::InvalidName);
         }
-        // Random: a handle from before a removal must not come to life again.
+        // Random: a handle from before a removal must not become valid again.
         let handle = format!("{:032x}", fastrand::u128(..));
         let call = OPEN.prepare().key(&self.shared.stream).key(&self.shared.consumers).arg(name).arg(&*handle);
         call.run(&self.shared.redis).await.map_err(unavailable)?;
-        // The former one is to notice now.
+        // Lets the previous consumer notice now that it was replaced.
         self.shared.arrived.notify_waiters();
         Ok(Box::new(RedisConsumer::new(Arc::clone(&self.shared), name.to_owned(), handle)))
     }
