@@ -1,4 +1,4 @@
-//! Whether a server is used: what it is, which log it holds, and what its user may do.
+//! Decides whether a server is used: by its properties, the log that it holds, and its user's permissions.
 
 use redis::{ErrorKind, RedisError, Value, aio::MultiplexedConnection};
 
@@ -14,7 +14,7 @@ use crate::ports::event_store::{LogId, TokenKey};
 pub(super) struct Refusal {
     pub why: String,
     pub is_final: bool,
-    /// Only something that the user may not do.
+    /// The user lacks a permission, and nothing else is wrong.
     pub is_permission: bool,
 }
 
@@ -29,7 +29,7 @@ impl Refusal {
 }
 
 impl Shared {
-    /// Looks at the server and decides whether it can be used.
+    /// Checks the server and decides whether it can be used.
     pub(super) async fn admit(&self, connection: &mut MultiplexedConnection) -> Result<ServerFacts, Refusal> {
         let mut facts = ServerFacts::read(connection).await.map_err(|error| self.refusal(&error))?;
         facts.has_sentinels = self.address.has_sentinels();
@@ -46,7 +46,7 @@ impl Shared {
         Ok(facts)
     }
 
-    /// Whether the user may do all that the server is used for.
+    /// Checks that the user has all permissions that the server's roles need.
     pub(super) async fn check_permissions(&self, connection: &mut MultiplexedConnection) -> Result<(), Refusal> {
         let (roles, user) = (self.roles(), self.address.user());
         let lacking = permissions::lacking(connection, roles, user, &self.options.prefix).await;
@@ -57,7 +57,7 @@ impl Shared {
         Err(Refusal { is_permission: true, ..Refusal::lasting(lacking.join("; ")) })
     }
 
-    /// What the server is used for: the log only where this connection serves one.
+    /// The roles of the server: the log only if this connection serves one.
     fn roles(&self) -> Roles {
         let Roles { reads_log, writes_log, .. } = self.options.roles;
         Roles { reads_log: reads_log && self.holds_log, writes_log: writes_log && self.holds_log, ..self.options.roles }
@@ -68,12 +68,12 @@ impl Shared {
         Refusal { why: self.error_in_words(error), is_final: is_denied(error), is_permission }
     }
 
-    /// What to do about what a script was refused.
+    /// How to resolve a script's refusal.
     pub(super) fn refusal_in_words(&self, refusal: &str) -> String {
         permissions::in_words(refusal, self.address.user(), &self.options.prefix)
     }
 
-    /// Says at once that a log is damaged. It is served all the same, as far as it is whole: the checks say the same again.
+    /// Reports at once that a log is damaged. Its intact part is still served: the checks report the same again.
     pub(super) async fn report_damage(&self, connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
         let log = format!("{{{}}}:log", self.options.prefix);
         let ends = ENDS.prepare().key(&log).run_on(connection).await?;
@@ -83,7 +83,7 @@ impl Shared {
         Ok(())
     }
 
-    /// Checks that the server holds the log that it held before; the first time, finds out which, or makes it.
+    /// Checks that the server holds the same log as before; the first time, reads its id or creates it.
     async fn admit_log(&self, connection: &mut MultiplexedConnection) -> Result<(), Refusal> {
         let key = format!("{{{}}}:log-id", self.options.prefix);
         let refusal = |error: RedisError| self.key_refusal(&key, &error);
@@ -93,8 +93,8 @@ impl Shared {
             return Err(Refusal::lasting(format!("there is no log here: no key {key}")));
         }
         if found.is_none() && known.is_none() {
-            // Of nodes that start together one makes it, and all read it. A log that was there before is never made again: where its id
-            // is gone, so are its events.
+            // Of nodes that start together one creates it, and all read it. An existing log is never created again: if its id is gone, so are its
+            // events.
             let mut make = redis::cmd("SET");
             make.arg(&key).arg(fastrand::u32(1..)).arg("NX");
             let _: Value = make.query_async(connection).await.map_err(refusal)?;
@@ -106,7 +106,7 @@ impl Shared {
         let found = found.and_then(|id| id.parse().ok()).filter(|id| *id != 0).map(LogId);
         match (found, known) {
             (Some(found), None) => {
-                // If another task was first, it has found the same.
+                // If another task was first, it has found the same id.
                 let _ = self.log.set(found);
                 Ok(())
             }
@@ -116,8 +116,8 @@ impl Shared {
         }
     }
 
-    /// Finds out the key of the log, or makes it: a log of an earlier version has none. Where the server has lost it, as one that took over too
-    /// early, it gets again what this node knows.
+    /// Reads the key of the log, or creates it: a log of an earlier version has none. If the server has lost it, as after a premature fail-over, the
+    /// key known to this node is written again.
     async fn admit_token_key(&self, connection: &mut MultiplexedConnection) -> Result<(), Refusal> {
         let name = format!("{{{}}}:log-key", self.options.prefix);
         let refusal = |error: RedisError| self.key_refusal(&name, &error);
@@ -125,7 +125,7 @@ impl Shared {
         if found.is_none() {
             let known = *self.token_key.lock();
             let new = known.map_or_else(TokenKey::random, Ok).map_err(|why| Refusal::passing(why.to_string()))?;
-            // Of nodes that do this together one makes it, and all read it.
+            // Of nodes that do this together one creates it, and all read it.
             let mut make = redis::cmd("SET");
             make.arg(&name).arg(new.to_hex()).arg("NX");
             let _: Value = make.query_async(connection).await.map_err(refusal)?;
@@ -138,7 +138,7 @@ impl Shared {
         Ok(())
     }
 
-    /// Why what is kept under `key` cannot be used.
+    /// The reason why the value of `key` cannot be used.
     fn key_refusal(&self, key: &str, error: &RedisError) -> Refusal {
         Refusal {
             is_final: is_denied(error) || error.code() == Some("WRONGTYPE"),
@@ -147,7 +147,7 @@ impl Shared {
         }
     }
 
-    /// What is said where the log is not the one that this node has been working on: there is another one, or none.
+    /// The message for a log that is not the one this node has been working on, or that is gone.
     fn lost_log(&self, is_other: bool) -> String {
         let key = format!("{{{}}}:log-id", self.options.prefix);
         if is_other {
@@ -162,7 +162,7 @@ impl Shared {
         )
     }
 
-    /// What went wrong, and what to do about it where that is known.
+    /// A description of the error, and of its resolution if known.
     pub(super) fn error_in_words(&self, error: &RedisError) -> String {
         let text = error.to_string();
         if is_login_refused(error) {
@@ -187,12 +187,12 @@ impl Shared {
     }
 }
 
-/// Whether Redis asks for a login, or refuses the one that was given.
+/// Whether Redis requires a login, or refuses the one that was given.
 pub(super) fn is_login_refused(error: &RedisError) -> bool {
     error.kind() == ErrorKind::AuthenticationFailed || matches!(error.code(), Some("WRONGPASS" | "NOAUTH"))
 }
 
-/// Whether Redis knows us and does not want us.
+/// Whether Redis knows the user and denies access.
 fn is_denied(error: &RedisError) -> bool {
     is_login_refused(error) || error.code() == Some("NOPERM") || matches!(error.kind(), ErrorKind::InvalidClientConfig)
 }

@@ -13,9 +13,9 @@ use super::{
 };
 use crate::ports::order_cache::{CacheError, CacheKey, OrderCache};
 
-/// How long an order is kept after it was last put, in seconds.
+/// How long an order is cached after its last write, in seconds.
 const KEEP_SECONDS: u64 = 3_600;
-/// How many orders may wait to be put; more are passed over.
+/// How many orders may wait to be written; further ones are skipped.
 const MAX_WAITING: usize = 1_024;
 
 /// An [`OrderCache`] in Redis: the keys `{prefix}:folded:<log>:<schema>:<number>`.
@@ -23,19 +23,19 @@ const MAX_WAITING: usize = 1_024;
 pub struct RedisOrderCache {
     redis: Redis,
     waiting: mpsc::Sender<Cmd>,
-    /// The task that puts.
+    /// The task that writes.
     _writer: Arc<AbortOnDrop>,
 }
 
 impl RedisOrderCache {
-    /// The cache in `redis`, which need not be connected yet; to be made within a tokio runtime.
+    /// The cache in `redis`, which need not be connected yet; must be created within a tokio runtime.
     #[must_use]
     pub fn new(redis: Redis) -> Self {
         let (waiting, mut next) = mpsc::channel::<Cmd>(MAX_WAITING);
         let connection = redis.clone();
         let writer = tokio::spawn(async move {
             while let Some(command) = next.recv().await {
-                // Whatever comes of it: the cache owes nothing.
+                // The result is ignored: the cache gives no guarantee.
                 let _ = connection.call(&command).await;
             }
         });
@@ -55,7 +55,7 @@ impl OrderCache for RedisOrderCache {
     }
 
     fn put(&self, key: CacheKey, folded: Bytes) {
-        // Encoding the call costs; under load it is not worth while.
+        // Encoding the call is expensive; under load it is not worthwhile.
         if let Ok(place) = self.waiting.try_reserve() {
             place.send(Cmd::set_ex(self.key(key), &*folded, KEEP_SECONDS));
         }

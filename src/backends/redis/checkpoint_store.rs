@@ -13,7 +13,7 @@ use crate::ports::checkpoint_store::{Checkpoint, CheckpointError, CheckpointStor
 
 static SAVE: Script = Script::new(include_str!("checkpoint_store/save.lua"));
 
-/// A [`CheckpointStore`] in Redis: among all nodes that use the same one.
+/// A [`CheckpointStore`] in Redis, shared by all nodes that use the same one.
 #[derive(Debug)]
 pub struct RedisCheckpointStore {
     redis: Redis,
@@ -39,7 +39,7 @@ fn unavailable(error: CallError) -> CheckpointError {
     CheckpointError::Unavailable(error.to_string())
 }
 
-/// Reads what is stored; `None` if there is nothing.
+/// Reads the stored value; `None` if there is none.
 fn read(stored: &Value) -> Result<Option<Checkpoint>, CheckpointError> {
     if matches!(stored, Value::Nil) {
         return Ok(None);
@@ -61,7 +61,7 @@ impl CheckpointStore for RedisCheckpointStore {
         let call = call.arg(checkpoint.to_text());
         match read(&call.run_in(&self.redis, Lane::Steady).await.map_err(unavailable)?)? {
             None => Ok(()),
-            // What is there may have moved on, but only so that it refuses still.
+            // The stored checkpoint may have moved on, but it still refuses the save.
             Some(current) => current.allows(&checkpoint),
         }
     }

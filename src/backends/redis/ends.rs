@@ -1,4 +1,4 @@
-//! The two ends of a stream whose entries are numbered `0-1`, `0-2`, `0-3` … without gaps: what is missing shows in its length.
+//! The two ends of a stream whose entries are numbered `0-1`, `0-2`, `0-3` … without gaps: its length reveals missing entries.
 
 use redis::Value;
 
@@ -6,19 +6,19 @@ use super::{script::Script, values};
 
 pub(super) static ENDS: Script = Script::new(include_str!("ends.lua"));
 
-/// What a stream has and has had.
+/// The length of a stream and its last assigned number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Ends {
     /// How many entries there are.
     length: u64,
-    /// The number that was last given to an entry, whether it is there or not.
+    /// The last assigned entry number, whether the entry exists or not.
     pub last_given: u64,
     first: Option<u64>,
     last: Option<u64>,
 }
 
 impl Ends {
-    /// Reads what the script answers; `None` for a stream with other numbers than ours.
+    /// Reads the script's reply; `None` for a stream with numbers not assigned by us.
     pub(super) fn read(answer: Value) -> Option<Self> {
         let [length, last_given, first, last] = <[Value; 4]>::try_from(values::list(answer)?).ok()?;
         let end = |id: &Value| match values::text(id) {
@@ -33,7 +33,7 @@ impl Ends {
         })
     }
 
-    /// Which entries of a log are gone, if any are.
+    /// Describes the missing entries of a log, if any.
     pub(super) fn missing(&self) -> Option<String> {
         let Self { length, last_given, first, last } = *self;
         if length == last_given {

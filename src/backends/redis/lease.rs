@@ -1,4 +1,4 @@
-//! Leases as keys that expire by Redis's clock, with a counter of tokens a name that does not.
+//! Leases as keys that expire by Redis's clock, with a token counter for each name that does not expire.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::ports::lease_store::{Lease, LeaseError, LeaseOwner, LeaseStore, valid
 static ACQUIRE: Script = Script::new(concat!(include_str!("need.lua"), include_str!("lease/acquire.lua")));
 static CHANGE: Script = Script::new(include_str!("lease/change.lua"));
 
-/// A [`LeaseStore`] in Redis: among all nodes that use the same one. A fail-over to a replica may forget tokens.
+/// A [`LeaseStore`] in Redis, shared by all nodes that use the same one. A fail-over to a replica may lose tokens.
 #[derive(Debug)]
 pub struct RedisLeaseStore {
     redis: Redis,
@@ -51,7 +51,7 @@ impl RedisLeaseStore {
     }
 }
 
-/// Rounded up: the owner must stop counting on a lease before Redis forgets it.
+/// Rounded up: the owner must stop relying on a lease before Redis expires it.
 fn milliseconds(ttl: Duration) -> u128 {
     ttl.as_nanos().div_ceil(1_000_000)
 }

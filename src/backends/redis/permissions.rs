@@ -1,7 +1,7 @@
-//! What the user of Redis must be allowed to, and the words for what it may not.
+//! The permissions that the Redis user needs, and the messages for missing ones.
 //!
-//! Redis does not take back what a script has written when it refuses one of the script's later commands. A user that lacks a command is
-//! therefore refused when a connection is made and noticed by each check, and every script asks before its first write (`need.lua`).
+//! Redis does not roll back a script's writes when it refuses one of the script's later commands. A user that lacks a command is therefore refused
+//! when a connection is made and detected by each check, and every script checks before its first write (`need.lua`).
 
 use redis::{RedisError, aio::MultiplexedConnection};
 
@@ -9,31 +9,31 @@ use super::{script::Script, values};
 
 static PERMISSIONS: Script = Script::new(include_str!("permissions.lua"));
 
-/// What a node uses Redis for.
+/// The roles of Redis for a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Roles {
     /// It reads the log.
     pub reads_log: bool,
-    /// It writes the log, and keeps leases and checkpoints beside it.
+    /// It writes the log, and stores leases and checkpoints next to it.
     pub writes_log: bool,
-    /// It publishes and consumes events, and keeps the leases of handlers.
+    /// It publishes and consumes events, and stores the leases of handlers.
     pub bus: bool,
-    /// It keeps folded orders.
+    /// It caches folded orders.
     pub cache: bool,
 }
 
 impl Roles {
     /// Everything.
     pub const ALL: Self = Self { reads_log: true, writes_log: true, bus: true, cache: true };
-    /// A log that is looked at and not changed.
+    /// A log that is only read.
     pub const READ_LOG: Self = Self { reads_log: true, writes_log: false, bus: false, cache: false };
 
-    /// Whether anything is written that must not be lost.
+    /// Whether it writes data that must not be lost.
     pub(super) const fn writes(self) -> bool {
         self.writes_log || self.bus
     }
 
-    /// The commands, with keys and channels as they are used; `{p}` stands for the hash tag.
+    /// The commands, with the keys and channels that they use; `{p}` stands for the hash tag.
     fn commands(self) -> impl Iterator<Item = &'static str> {
         let lists = [
             (true, EVERYBODY),
@@ -122,7 +122,7 @@ const BUS: &[&str] = &[
 ];
 const CACHE: &[&str] = &["GET {p}:folded:-", "SETEX {p}:folded:- 1 -"];
 
-/// Asks what the user may not do of what `roles` need; answers in words, one sentence each.
+/// The permissions that the user lacks for `roles`, one sentence each.
 pub(super) async fn lacking(
     connection: &mut MultiplexedConnection,
     roles: Roles,
@@ -146,7 +146,7 @@ pub(super) async fn lacking(
     Ok(lacking)
 }
 
-/// What to do about a refusal: `[command argument] why`, as the scripts say it, or what Redis answers to a command itself.
+/// How to resolve a refusal: `[command argument] why`, as the scripts report it, or Redis's reply to a command itself.
 pub(super) fn in_words(refusal: &str, user: &str, prefix: &str) -> String {
     let inner = refusal.split_once('[').and_then(|(_, rest)| rest.split_once(']'));
     let (command, why) = match inner {

@@ -1,4 +1,4 @@
-//! Connections beside the one for commands, in two pools: those that wait for large answers, and those that must not wait for these.
+//! Connections in addition to the one for commands, in two pools: those that wait for large replies, and those that must not wait for these.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,21 +7,21 @@ use redis::{AsyncConnectionConfig, ConnectionInfo};
 
 use super::{address, keeper::Shared};
 
-/// Connections for large reads, at the most. More than these at once would be Redis's own bound: it answers one at a time.
+/// The most connections for large reads. More would not help: Redis replies to one at a time.
 const READS: usize = 12;
-/// Connections for leases, checkpoints, and the watches of two streams, at the most.
+/// The most connections for leases, checkpoints, and the watches of two streams.
 const STEADY: usize = 6;
-/// How long a read waits for one of the connections.
+/// How long a read waits for a connection.
 const WAIT_FOR_READS: Duration = Duration::from_secs(5);
-/// The longest time that a call on one of them may block.
+/// The longest time that a call on such a connection may block.
 pub(super) const LONGEST_BLOCK: Duration = Duration::from_secs(1);
 
 /// Which connections a call is made on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lane {
-    /// For what may have a large answer.
+    /// For calls that may have a large reply.
     Reads,
-    /// For what must not wait for large answers.
+    /// For calls that must not wait for large replies.
     Steady,
 }
 
@@ -35,12 +35,12 @@ pub(super) struct Pools {
 /// Why there is no connection.
 pub(super) struct PoolError {
     pub why: String,
-    /// All are in use: it says nothing about the server.
+    /// All are in use: no conclusion about the server.
     pub is_busy: bool,
 }
 
 impl Pools {
-    /// Pools of connections to `server`, each looked at when it is made: it must lead to a primary that holds the same log.
+    /// Pools of connections to `server`. Each new connection is verified: it must lead to a primary that holds the same log.
     pub(super) fn new(shared: &Arc<Shared>, server: ConnectionInfo) -> Result<Self, String> {
         let make = |size, wait| {
             let options = &shared.options;
@@ -48,7 +48,7 @@ impl Pools {
                 .set_connection_timeout(Some(options.connect_timeout))
                 .set_response_timeout(Some(LONGEST_BLOCK + options.response_timeout));
             let manager = Manager::new_with_config(server.clone(), config).map_err(|error| error.to_string())?;
-            // The pool is part of what is shared.
+            // Weak, since the pool is part of the shared state.
             let looking = Arc::downgrade(shared);
             let look = Hook::async_fn(move |connection: &mut redis::aio::MultiplexedConnection, _| {
                 let looking = looking.upgrade();
@@ -75,7 +75,7 @@ impl Pools {
         })
     }
 
-    /// A connection of this lane, given back when it is dropped.
+    /// A connection of this lane, returned when it is dropped.
     pub(super) async fn get(&self, lane: Lane) -> Result<Connection, PoolError> {
         let (pool, size) = match lane {
             Lane::Reads => (&self.reads, READS),

@@ -1,4 +1,4 @@
-//! Lua scripts: sent once, called by their hash.
+//! Lua scripts: sent once, then called by their hash.
 
 use std::sync::OnceLock;
 
@@ -9,7 +9,7 @@ use super::{
     pools::Lane,
 };
 
-/// One script, which Redis keeps under its hash.
+/// One script, which Redis caches under its hash.
 pub(super) struct Script {
     code: &'static str,
     hash: OnceLock<String>,
@@ -23,12 +23,12 @@ pub(super) struct ScriptCall {
 }
 
 impl Script {
-    /// The script of this text.
+    /// The script with this text.
     pub(super) const fn new(code: &'static str) -> Self {
         Self { code, hash: OnceLock::new() }
     }
 
-    /// What Redis calls it.
+    /// Its hash in Redis.
     fn hash(&self) -> &str {
         self.hash.get_or_init(|| redis::Script::new(self.code).get_hash().to_owned())
     }
@@ -40,7 +40,7 @@ impl Script {
 }
 
 impl ScriptCall {
-    /// Adds a key; before the first argument.
+    /// Adds a key; must come before the first argument.
     pub(super) fn key(mut self, key: &str) -> Self {
         self.keys += 1;
         self.arguments.push(key.as_bytes().to_vec());
@@ -68,7 +68,7 @@ impl ScriptCall {
         command
     }
 
-    /// Runs it. A server that does not know the script yet gets its text.
+    /// Runs it. If the server does not have the script yet, its text is sent.
     ///
     /// # Errors
     /// [`CallError`].
@@ -82,7 +82,7 @@ impl ScriptCall {
         }
     }
 
-    /// The same beside the commands.
+    /// Like [`ScriptCall::run`], on a pooled connection.
     ///
     /// # Errors
     /// [`CallError`].
@@ -96,14 +96,14 @@ impl ScriptCall {
         }
     }
 
-    /// The same on a connection that is not in use yet.
+    /// Like [`ScriptCall::run`], on a connection that is not in use yet.
     ///
     /// # Errors
-    /// What Redis or the network says.
+    /// The error of Redis or the network.
     pub(super) async fn run_on(&self, connection: &mut MultiplexedConnection) -> Result<Value, RedisError> {
         let answer = self.command("EVALSHA", self.script.hash()).query_async(connection).await;
         match answer {
-            // Whoever may run no EVALSHA is to hear that from the look at what may be run.
+            // A user without EVALSHA gets that error from the permission check instead.
             Err(error) if matches!(error.code(), Some("NOSCRIPT" | "NOPERM")) => {
                 self.command("EVAL", self.script.code).query_async(connection).await
             }

@@ -1,4 +1,4 @@
-//! One Sentinel, which knows the primary of a service, and the connection to it that is kept.
+//! One Sentinel, which knows the primary of a service, and the connection to it.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -15,14 +15,14 @@ use super::{
     values,
 };
 
-/// How soon one that did not answer is tried again: who asks meanwhile gets no answer of it at once.
+/// How soon a Sentinel that did not reply is tried again: queries in the meantime fail at once.
 const TRY_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
-/// Where a Sentinel is. Clones share the connection.
+/// A Sentinel's address. Clones share the connection.
 #[derive(Clone)]
 pub(super) struct Sentinel {
     server: ConnectionInfo,
-    /// Held while it is asked: it has one question at a time, whoever gives up waiting for the answer.
+    /// Held during a query: there is one at a time, even if its caller stops waiting for the reply.
     line: Arc<Mutex<Line>>,
 }
 
@@ -30,9 +30,9 @@ pub(super) struct Sentinel {
 #[derive(Default)]
 struct Line {
     kept: Option<MultiplexedConnection>,
-    /// Whether it has ever answered as one does.
+    /// Whether it has ever replied as a Sentinel.
     has_answered: bool,
-    /// When it last did not answer, and why.
+    /// When it last failed to reply, and why.
     failed: Option<(Instant, String)>,
 }
 
@@ -41,12 +41,12 @@ impl Sentinel {
         Self { server, line: Arc::default() }
     }
 
-    /// For people: where it is.
+    /// The human-readable address.
     pub(super) fn shown(&self) -> String {
         self.server.addr().to_string()
     }
 
-    /// What it says, when asked from now on: how new that is, and the primary of `service`, where one is used as `user` is.
+    /// Queries it now: returns how new its decision is, and the primary of `service`, to be used as `user`.
     pub(super) async fn ask(
         &self,
         service: &str,
@@ -63,7 +63,7 @@ impl Sentinel {
             return Err(passing(why));
         }
         let (server, user_there, service_there) = (self.server.clone(), user.clone(), service.to_owned());
-        // Ends by itself where nobody waits for it any more, so that a Sentinel that is silent is noticed by somebody.
+        // Ends by itself even if no caller waits for it any more, so that a silent Sentinel is always detected.
         let asking = tokio::spawn(async move {
             let answer = bounded(within, line.ask(server, &user_there, &service_there, within)).await;
             let failure = answer.as_ref().err().filter(|error| error.code().is_none());
@@ -126,18 +126,18 @@ async fn connect(server: ConnectionInfo, within: Duration) -> Result<Multiplexed
     Client::open(server)?.get_multiplexed_async_connection_with_config(&config).await
 }
 
-/// What a Sentinel knows of the service, and its primary. The latter is asked for by itself: while the Sentinel that leads a fail-over
-/// tells the replicas, the former has the new `config-epoch` with the old address already.
+/// A Sentinel's view of the service, and its primary. The primary is queried separately: while the Sentinel that leads a fail-over notifies the
+/// replicas, its view already has the new `config-epoch` with the old address.
 async fn question(connection: &MultiplexedConnection, service: &str) -> Result<(Value, Value), RedisError> {
     let ask = |about: &'static str| {
         let mut connection = connection.clone();
         async move { redis::cmd("SENTINEL").arg(about).arg(service).query_async(&mut connection).await }
     };
-    // One right after the other: what is decided between them gives an older epoch to a new address, and not the reverse.
+    // In this order: a decision between the two gives an older epoch to a new address, and not the reverse.
     tokio::try_join!(ask("MASTER"), ask("GET-MASTER-ADDR-BY-NAME"))
 }
 
-/// Reads the two answers.
+/// Reads the two replies.
 fn read(about: Value, primary: Value, user: &ConnectionInfo) -> Option<Decision> {
     let (about, primary) = (values::list(about).unwrap_or_default(), values::list(primary).unwrap_or_default());
     let field = |wanted: &str| {

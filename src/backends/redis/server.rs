@@ -1,14 +1,14 @@
-//! What a Redis server is, as it says itself: whether it can be used, and what an acknowledged write survives on it.
+//! The properties of a Redis server, as it reports them: whether it can be used, and what an acknowledged write survives on it.
 
 use redis::{RedisError, aio::MultiplexedConnection};
 
 use super::values;
 use crate::ports::event_store::Durability;
 
-/// The oldest version that will do: it numbers entries as `0-*`, and takes `SET` with `NX` and `GET`.
+/// The oldest supported version: it numbers entries as `0-*`, and accepts `SET` with `NX` and `GET`.
 const OLDEST_MAJOR: u32 = 7;
 
-/// What was found. A setting that Redis did not tell is `None`.
+/// The properties found. A setting that Redis did not report is `None`.
 #[derive(Clone, Debug, Default)]
 pub struct ServerFacts {
     version: String,
@@ -23,15 +23,15 @@ pub struct ServerFacts {
     last_snapshot: Option<String>,
     last_append: Option<String>,
     min_replicas_to_write: Option<String>,
-    /// Another server may take its place, which may lack what this one has acknowledged.
+    /// Another server may take its place, and may lack writes that this one has acknowledged.
     pub(super) has_sentinels: bool,
 }
 
 impl ServerFacts {
-    /// Asks the server. Where `CONFIG` is forbidden its settings stay unknown.
+    /// Asks the server. If `CONFIG` is forbidden its settings stay unknown.
     ///
     /// # Errors
-    /// If it does not answer, or forbids `INFO` as well.
+    /// If it does not reply, or forbids `INFO` as well.
     pub async fn read(connection: &mut MultiplexedConnection) -> Result<Self, RedisError> {
         let mut facts = Self::default();
         let info: String = redis::cmd("INFO").query_async(connection).await?;
@@ -78,7 +78,7 @@ impl ServerFacts {
         }
     }
 
-    /// Why the server cannot be used at all, if so.
+    /// The reason why the server cannot be used at all, if any.
     #[must_use]
     pub fn unfit(&self) -> Option<String> {
         let major = self.version.split('.').next().and_then(|major| major.parse::<u32>().ok());
@@ -98,13 +98,13 @@ impl ServerFacts {
         None
     }
 
-    /// Whether nothing more can be written for want of memory.
+    /// Whether writes fail for lack of memory.
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.max_memory.is_some_and(|most| most > 0 && self.used_memory >= most)
     }
 
-    /// Why what is written may be thrown away to make room, if so.
+    /// The reason why written data may be evicted to make room, if any.
     #[must_use]
     pub fn evicts(&self) -> Option<String> {
         let policy = self.maxmemory_policy.as_deref().filter(|policy| *policy != "noeviction")?;
@@ -114,7 +114,7 @@ impl ServerFacts {
         ))
     }
 
-    /// Which of Redis's own writes to its disk have failed, for people; empty if none has.
+    /// A human-readable list of Redis's own disk writes that have failed; empty if none has.
     #[must_use]
     pub fn failed_writes(&self) -> String {
         let failed = |status: &Option<String>| status.as_deref().is_some_and(|status| status != "ok");
@@ -126,11 +126,11 @@ impl ServerFacts {
         }
     }
 
-    /// What an acknowledged write survives, no more than what is proven by the settings.
+    /// The durability of an acknowledged write, no more than the settings prove.
     ///
-    /// Redis is a process of its own, so a write survives the end of ours; unless Redis may evict it to make room, which is no promise at all.
-    /// Where Sentinels may promote a replica, that is all: the replica may lack it, and what it lacks is thrown away when the old primary
-    /// comes back, whatever that one had synced.
+    /// Redis is a separate process, so a write survives the end of ours; unless Redis may evict it to make room, which gives no guarantee at all. If
+    /// Sentinels may promote a replica, there is no further guarantee: the replica may lack the write, and the write is then discarded when the old
+    /// primary comes back, even if that one had synced it.
     #[must_use]
     pub fn durability(&self) -> Durability {
         let evicts = self.maxmemory_policy.as_deref().is_some_and(|policy| policy.starts_with("allkeys"));
@@ -146,7 +146,7 @@ impl ServerFacts {
         if synced { Durability::Machine } else { Durability::Process }
     }
 
-    /// The settings that decide durability, for the log.
+    /// The settings that determine durability, for the log.
     #[must_use]
     pub fn summary(&self) -> String {
         let show = |value: &Option<String>| value.clone().unwrap_or_else(|| "unknown".to_owned());

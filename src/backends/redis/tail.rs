@@ -1,4 +1,4 @@
-//! Watches the end of a stream, so that what other nodes add is noticed at once.
+//! Watches the end of a stream, so that entries of other nodes are noticed at once.
 
 use std::time::Duration;
 
@@ -11,25 +11,25 @@ use super::{
     values,
 };
 
-/// How long one look waits for something new; also how late a missed notice is made up for.
+/// How long one check waits for new entries; also the delay after which a missed notification is made up for.
 const BLOCK: Duration = LONGEST_BLOCK;
-/// On a busy stream it looks this often, and not once an entry.
+/// On a busy stream it checks this often, and not once per entry.
 const PACE: Duration = Duration::from_millis(2);
 
-/// What a look at the end of a stream shows.
+/// The result of checking the end of a stream.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Look {
-    /// The number that was last given to an entry.
+    /// The last assigned entry number.
     pub last: u64,
-    /// What was known to have been given before it; `None` for the first look on a connection, before which the stream may have been put back to
-    /// an earlier state.
+    /// The number known to have been assigned before it; `None` for the first check on a connection, before which the stream may have been restored
+    /// to an earlier state.
     pub before: Option<u64>,
-    /// Whether the entry that the look before this one found last is another one now: the stream was put back, and has grown since.
+    /// Whether the entry that the previous check found last has been replaced: the stream was restored, and has grown since.
     pub is_other: bool,
 }
 
-/// Follows the number that was last given to an entry of the stream `key`; each look is answered through `found`, also when nothing is new.
-/// `seen` says what is known to have been given.
+/// Follows the last assigned entry number of the stream `key`; the result of each check goes to `found`, also when nothing is new. `seen` returns the
+/// number known to have been assigned.
 pub(super) fn watch(
     redis: &Redis,
     key: String,
@@ -53,16 +53,16 @@ async fn follow(
     seen: &(impl Fn() -> u64 + Sync),
     found: &(impl Fn(Look) + Sync),
 ) -> Result<(), CallError> {
-    // Of its own: a call that blocks would hold up all others.
+    // A dedicated connection: a blocking call would delay all others.
     let mut held = redis.hold(Lane::Steady).await?;
     let mut is_first = true;
     let mut mark = None;
-    // A server that is not used any more may answer all the same.
+    // A server that is no longer in use may still reply.
     while redis.is_current(&held) {
         let before = (!is_first).then(seen);
         let looked = async {
             let (last, entry) = last_given(&mut held.connection, key).await?;
-            // After the look: what was put back between the two shows here.
+            // After the check: a restore between the two is detected here.
             let is_other = match &mark {
                 Some(mark) => is_other(&mut held.connection, key, mark).await?,
                 None => false,
@@ -76,7 +76,7 @@ async fn follow(
         let mut wait = redis::cmd("XREAD");
         wait.arg("COUNT").arg(1).arg("BLOCK").arg(BLOCK.as_millis() as u64);
         wait.arg("STREAMS").arg(key).arg(format!("0-{last}"));
-        // The first to notice that Redis has gone: it is at this call nearly all the time.
+        // Usually the first call to detect that Redis has gone: it is in flight nearly all the time.
         let waited = wait.query_async::<Value>(&mut held.connection).await;
         waited.map_err(|error| redis.lost(&held, &error))?;
         sleep(PACE).await;
@@ -84,10 +84,9 @@ async fn follow(
     Ok(())
 }
 
-/// The number that was last given to an entry, and the last entry that is there; 0 for a stream that is not there, and for one with other numbers
-/// than ours.
+/// The last assigned entry number, and the last existing entry; 0 for a stream that does not exist, and for one with numbers not assigned by us.
 async fn last_given(connection: &mut MultiplexedConnection, key: &str) -> Result<(u64, Option<Value>), RedisError> {
-    // A plain command, and not the script: these calls are many, and do not have to be one with others.
+    // A plain command, and not the script: these calls are frequent, and need no atomicity with others.
     let info = match redis::cmd("XINFO").arg("STREAM").arg(key).query_async(connection).await {
         Err(error) if error.code() == Some("ERR") => return Ok((0, None)),
         info => values::list(info?).unwrap_or_default(),
@@ -97,7 +96,7 @@ async fn last_given(connection: &mut MultiplexedConnection, key: &str) -> Result
     Ok((last, says("last-entry").filter(|entry| matches!(entry, Value::Array(_))).cloned()))
 }
 
-/// Whether another entry stands where `mark` stood. That none does may have been wanted.
+/// Whether a different entry is now at the position of `mark`. A missing entry may be intended.
 async fn is_other(connection: &mut MultiplexedConnection, key: &str, mark: &Value) -> Result<bool, RedisError> {
     let Value::Array(parts) = mark else { return Ok(false) };
     let Some(id) = parts.first().and_then(values::text) else { return Ok(false) };
@@ -105,7 +104,7 @@ async fn is_other(connection: &mut MultiplexedConnection, key: &str, mark: &Valu
     Ok(values::list(found).unwrap_or_default().first().is_some_and(|found| found != mark))
 }
 
-/// Raises `latest` to `number` and wakes who waits for it; answers whether it is news.
+/// Raises `latest` to `number` and wakes its waiters; returns whether it is new.
 pub(super) fn announce<T: Copy + PartialOrd>(latest: &watch::Sender<T>, number: T) -> bool {
     latest.send_if_modified(|last| {
         let newer = number > *last;

@@ -1,4 +1,4 @@
-//! Reading what Redis answers.
+//! Reads the values in Redis's replies.
 
 use redis::Value;
 
@@ -11,12 +11,12 @@ pub(super) fn bytes(value: &Value) -> Option<&[u8]> {
     }
 }
 
-/// A string that is text.
+/// A string that is valid text.
 pub(super) fn text(value: &Value) -> Option<&str> {
     std::str::from_utf8(bytes(value)?).ok()
 }
 
-/// A number, or the text of one.
+/// A number, or a string that holds one.
 pub(super) fn number(value: &Value) -> Option<u64> {
     match value {
         Value::Int(number) => u64::try_from(*number).ok(),
@@ -32,7 +32,7 @@ pub(super) fn list(value: Value) -> Option<Vec<Value>> {
     }
 }
 
-/// The number `n` of an entry `0-n` of a stream: ours are numbered by the second part alone.
+/// The number `n` of an entry `0-n` of a stream: our entries are numbered by the second part alone.
 pub(super) fn entry_number(id: &Value) -> Option<u64> {
     text(id)?.strip_prefix("0-")?.parse().ok()
 }

@@ -1,4 +1,4 @@
-//! Appending many commits in order: some hundred with each call of a script, which stops at the first that cannot be appended.
+//! Appends many commits in order: some hundred with each script call, which stops at the first that cannot be appended.
 
 use redis::Value;
 
@@ -37,7 +37,7 @@ impl RedisEventStore {
                         return Err(StoreError::Unavailable(what).into());
                     }
                 }
-                // What is written of it is a beginning; how much of it, the end of the log tells.
+                // A part of it may be written, always a prefix; the end of the log shows how much.
                 Err(CallError::Lost(why)) => return Err(AppendError::OutcomeUnknown(why)),
                 Err(CallError::Refused { code, text }) if code == "OOM" => return Err(AppendError::Full(text)),
                 Err(other) => return Err(store_error(other).into()),
@@ -58,7 +58,7 @@ impl RedisEventStore {
         }
         call = call.key(&self.redis.log_id_key());
         for commit in commits {
-            // Nobody who knows the order of commits needs another condition.
+            // A caller that knows the order of commits needs no other condition.
             let before = commit.expected.revision().ok_or_else(|| {
                 StoreError::Corrupt("commits that are appended in order must name the revision before them".to_owned())
             })?;

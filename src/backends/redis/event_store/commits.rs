@@ -1,7 +1,7 @@
-//! Whole commits: entries that stand one after the other with the same commit id, and the request key that the first of them has.
+//! Whole commits: consecutive entries with the same commit id, and the request key stored in the first of them.
 //!
-//! The first logs were written without request keys: those of an order are then looked up with the order, and those that are unique in the log
-//! are found by going through all keys once.
+//! The first logs were written without request keys: those of an order are then looked up with the order, and those that are unique in the log are
+//! found by scanning all keys once.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -17,30 +17,30 @@ use crate::{
     },
 };
 
-/// Events asked for at once at the most, when a commit goes on past what was asked for.
+/// The most events of one request when a commit continues past the requested range.
 const NEXT_EVENTS: usize = 256;
-/// Keys that Redis looks at for one answer while all keys are gone through.
+/// The keys that Redis checks for one reply during a scan of all keys.
 const SCAN_KEYS: usize = 1_000;
-/// Orders whose requests are asked for at once.
+/// Orders whose requests are read at once.
 const ORDERS_AT_ONCE: usize = 64;
 
-/// The requests that are unique in the log, of commits whose entries do not have them: by the order and the first revision.
+/// The requests that are unique in the log, of commits whose entries do not hold them: by order and first revision.
 pub(super) type EarlyRequests = HashMap<(StreamId, Revision), RequestKey>;
 
-/// Commits put together from entries.
+/// Commits assembled from entries.
 struct Gathering {
     from: Position,
     page: CommitPage,
-    /// The commit that `from` is in, of which nothing is taken.
+    /// The commit that contains `from`, which is skipped.
     passing: Option<CommitId>,
-    /// The entries of a commit that may go on.
+    /// The entries of a commit that may not be complete.
     open: Vec<Entry>,
     /// Whether each commit of the page was written before the log had request keys.
     is_early: Vec<bool>,
 }
 
 impl Gathering {
-    /// Takes in the next entry; answers whether there is place for more.
+    /// Adds the next entry; returns whether there is room for more.
     fn add(&mut self, entry: Entry) -> Result<bool, StoreError> {
         if entry.event.position <= self.from {
             self.passing = Some(entry.commit);
@@ -58,7 +58,7 @@ impl Gathering {
         Ok(!self.page.is_full())
     }
 
-    /// Puts the open commit, which is whole, into the page; answers whether it has a place there.
+    /// Adds the open commit, which is complete, to the page; returns whether it fits.
     fn close(&mut self) -> Result<bool, StoreError> {
         let open = std::mem::take(&mut self.open);
         let Some(first) = open.first() else { return Ok(true) };
@@ -86,9 +86,9 @@ impl RedisEventStore {
         from: Position,
         max_events: usize,
     ) -> Result<Vec<RecordedCommit>, StoreError> {
-        // The event at `from` tells whether it is the end of its commit.
+        // The event at `from` shows whether it is the end of its commit.
         match self.commits_beside(from, Position(from.0.saturating_sub(1)), max_events).await {
-            // Where it is gone, nothing tells: what comes after it is taken as it is there.
+            // If that event is gone, the boundary is unknown: the entries after it are taken as they are.
             Err(StoreError::Corrupt(_)) if from.0 > 0 && self.is_missing(from.0).await? => {
                 self.commits_beside(from, from, max_events).await
             }
@@ -96,7 +96,7 @@ impl RedisEventStore {
         }
     }
 
-    /// The commits after `from`, where what comes after `last` is looked at.
+    /// The commits after `from`, read from the entries after `last`.
     async fn commits_beside(
         &self,
         from: Position,
@@ -105,12 +105,13 @@ impl RedisEventStore {
     ) -> Result<Vec<RecordedCommit>, StoreError> {
         let page = CommitPage::new(max_events);
         let (mut last, mut found) = (last, None);
-        // One event more tells whether the last commit is whole.
+        // One more event shows whether the last commit is complete.
         let mut count = max_events.min(MAX_READ_EVENTS) + 2;
         let mut gathering = Gathering { from, page, passing: None, open: Vec::new(), is_early: Vec::new() };
         'pages: while !gathering.page.is_full() {
             let (entries, is_end) = match self.entries(last, Direction::Forward, count).await {
-                // Who asks for one event, as an audit does of what is damaged, gets what stands before the damage: it may be all of its commit.
+                // A caller that asks for one event, such as an audit of a damaged log, gets the events before the damage: they may be the whole
+                // commit.
                 Err(damage @ StoreError::Corrupt(_)) if max_events == 1 => {
                     let before = self.entries_before(last, count).await?;
                     found = Some(damage);
@@ -139,7 +140,7 @@ impl RedisEventStore {
         Ok(commits)
     }
 
-    /// Up to `count` entries after `last`, as far as they can be read.
+    /// Up to `count` entries after `last`, as far as they are readable.
     async fn entries_before(&self, last: Position, count: usize) -> Result<Vec<Entry>, StoreError> {
         let (mut last, mut before) = (last, Vec::new());
         while before.len() < count {
@@ -197,7 +198,7 @@ impl RedisEventStore {
         pairs.iter().map(|(id, remembered)| remembered_request(RequestScope::Stream, id, remembered)).collect()
     }
 
-    /// Goes through all keys for the requests that are unique in the log.
+    /// Scans all keys for the requests that are unique in the log.
     async fn find_early_requests(&self) -> Result<EarlyRequests, StoreError> {
         let prefix = self.redis.key("request:");
         let mut found = EarlyRequests::new();

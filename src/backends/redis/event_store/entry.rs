@@ -1,7 +1,7 @@
-//! One event as an entry of the log: the fields `r`, its revision, `e`, what the writer made of it, and `q`, the request key of its commit if
-//! it is the first of one that has a request key, else nothing. The first logs were written without `q`.
+//! One event as an entry of the log: the fields `r`, its revision, `e`, its encoding, and `q`, the request key of its commit if it is the first event
+//! of a commit with one, else empty. The first logs were written without `q`.
 //!
-//! `e` is 32 bytes and then the payload: the checksum of all that follows it (XXH3, 8 bytes), the commit (16), the stream (8), all big endian.
+//! `e` is 32 bytes and then the payload: the checksum of the rest (XXH3, 8 bytes), the commit (16), the stream (8), all big endian.
 
 use bytes::Bytes;
 use redis::Value;
@@ -37,10 +37,10 @@ pub(super) fn encode(commit: CommitId, stream: StreamId, payload: &[u8]) -> Vec<
     entry
 }
 
-/// Reads an entry as `XRANGE` gives it.
+/// Reads an entry as returned by `XRANGE`.
 ///
 /// # Errors
-/// [`StoreError::Corrupt`] names the entry and what is wrong with it.
+/// [`StoreError::Corrupt`] names the entry and the defect.
 pub(super) fn decode(value: Value) -> Result<Entry, StoreError> {
     let mut parts = values::list(value).unwrap_or_default().into_iter();
     let id = parts.next().unwrap_or_default();
@@ -85,7 +85,7 @@ fn are<const N: usize>(names: [&Value; N], expected: [&str; N]) -> bool {
     names.map(values::text) == expected.map(Some)
 }
 
-/// The `N` bytes from `at` on.
+/// The `N` bytes starting at `at`.
 fn number<const N: usize>(entry: &[u8], at: usize) -> Option<[u8; N]> {
     entry.get(at..at + N)?.try_into().ok()
 }

@@ -1,4 +1,4 @@
-//! From what points into the log to the log: what a look at the log alone cannot show, since what is gone is not there to be looked at.
+//! Checks the indexes against the log: a scan of the log alone cannot find entries that are missing from it.
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use redis::{Cmd, Value};
@@ -11,16 +11,16 @@ use crate::{
 
 static INDEX: Script = Script::new(include_str!("index.lua"));
 
-/// Keys that Redis looks at for one answer while all keys are gone through.
+/// The keys that Redis checks for one reply during a scan of all keys.
 const SCAN_KEYS: usize = 1_000;
 /// How many keys are compared with the log at once.
 const AT_ONCE: usize = 64;
 /// How many events of an order are compared by one call: nothing else runs in Redis meanwhile.
 const EVENTS_AT_ONCE: u64 = 512;
-/// After so many findings no more are looked for.
+/// The search ends after this many findings.
 const MAX_FINDINGS: usize = 1_000;
 
-/// What points into the log.
+/// The kinds of keys that refer to the log.
 #[derive(Clone, Copy)]
 enum Kind {
     /// The index of an order.
@@ -40,7 +40,7 @@ impl RedisEventStore {
         Ok(findings)
     }
 
-    /// Goes through all keys that begin with `prefix`.
+    /// Scans all keys that begin with `prefix`.
     async fn compare_keys(&self, kind: Kind, prefix: &str, findings: &mut Vec<String>) -> Result<(), StoreError> {
         let mut cursor = "0".to_owned();
         loop {
@@ -56,7 +56,7 @@ impl RedisEventStore {
                 if findings.len() >= MAX_FINDINGS {
                     return Ok(());
                 }
-                // Redis may name a key twice.
+                // Redis may return a key twice.
                 if !findings.contains(&finding) {
                     findings.push(finding);
                 }
@@ -74,7 +74,7 @@ impl RedisEventStore {
             Kind::Order => self.compare_order(name).await,
             Kind::Request => {
                 let remembered = self.redis.call(&Cmd::get(&key)).await.map_err(store_error)?;
-                // What has been deleted meanwhile was not asked for.
+                // The key was deleted meanwhile and needs no check.
                 if matches!(remembered, Value::Nil) { Ok(None) } else { self.compare_request(name, &remembered).await }
             }
             Kind::Requests => {
@@ -120,7 +120,7 @@ impl RedisEventStore {
         }))
     }
 
-    /// Whether the order has the events that a request is said to have made.
+    /// Checks that the order has the events that a request is recorded to have made.
     async fn compare_request(&self, id: &str, remembered: &Value) -> Result<Option<String>, StoreError> {
         let Some(Remembered { stream, last_revision, .. }) = values::text(remembered).and_then(Remembered::parse)
         else {

@@ -19,14 +19,14 @@ static READ_STREAM: Script = Script::new(concat!(include_str!("ours.lua"), inclu
 
 /// The most events that the script looks up at once: nothing else runs in Redis meanwhile.
 const STREAM_PAGE: usize = 512;
-/// The most events asked for before anything is known of their size.
+/// The most events requested before anything is known of their size.
 const FIRST_PAGE: usize = 64;
-/// How many of the newest events of a stream are looked through for a commit.
+/// How many of the newest events of a stream are searched for a commit.
 const LOOK_BACK: usize = 256;
-/// Beyond this Redis's scripts, which count in floating point, cannot tell numbers apart. No stream ever gets there.
+/// Beyond this number Redis's scripts, which count in floating point, cannot distinguish numbers. No stream ever gets there.
 const MAX_REVISION: Revision = 1 << 53;
 
-/// What has been read so far, and how much more may be.
+/// The entries read so far, and the room for more.
 struct Page {
     max_events: usize,
     bytes: usize,
@@ -42,7 +42,7 @@ impl Page {
         self.entries.len() >= self.max_events || self.bytes >= MAX_READ_BYTES
     }
 
-    /// How many to ask for: no more than fit, judging by those that have come, so that an answer stays bounded.
+    /// How many to request: no more than fit, estimated from those that have come, so that a reply stays bounded.
     fn next_count(&self) -> usize {
         let fit = match self.bytes / self.entries.len().max(1) {
             _ if self.entries.is_empty() => FIRST_PAGE,
@@ -51,7 +51,7 @@ impl Page {
         fit.min(self.max_events - self.entries.len())
     }
 
-    /// Takes in an answer; answers how many entries it had.
+    /// Adds a reply; returns how many entries it had.
     fn take(&mut self, answer: Value) -> Result<usize, StoreError> {
         let answer = values::list(answer)
             .ok_or_else(|| StoreError::Corrupt("Redis answers a read with something else than entries".to_owned()))?;
@@ -79,8 +79,8 @@ impl RedisEventStore {
         Ok(entries.into_iter().map(|entry| entry.event).collect())
     }
 
-    /// What comes after an event that was read, with that event before it: a log that was put back while the connection stayed open may have
-    /// grown past it since, and nothing else would show it.
+    /// The events after one that was read, with that event before them: a log that was restored while the connection stayed open may have grown past
+    /// it since, which only this check detects.
     pub(super) async fn events_after(
         &self,
         point: LogPoint,
@@ -107,7 +107,7 @@ impl RedisEventStore {
         )))
     }
 
-    /// Up to `max_events` entries, fewer at [`MAX_READ_BYTES`]; and whether the log has no more.
+    /// Up to `max_events` entries, fewer at [`MAX_READ_BYTES`]; and whether the end of the log was reached.
     pub(super) async fn entries(
         &self,
         from: Position,
@@ -117,10 +117,10 @@ impl RedisEventStore {
         let mut page = Page { max_events, bytes: 0, entries: Vec::new() };
         let mut from = from.0;
         let mut is_end = false;
-        // A number that the log has given, if it has been asked: what is not there up to it is missing.
+        // The last number that the log has assigned, if known: an absent entry up to it is missing.
         let mut given = 0;
         while !page.is_full() {
-            // Neither is an entry number that Redis takes as an open end.
+            // Redis takes neither of these entry numbers as an open end.
             if (direction == Direction::Forward && from == u64::MAX) || (direction == Direction::Backward && from == 0)
             {
                 is_end = true;
@@ -139,7 +139,7 @@ impl RedisEventStore {
                 self.check_newest(from, news).await?;
             }
             from = news.last().map_or(from, |last| last.event.position.0);
-            // With enough bytes not all that came has been taken.
+            // At the byte limit not all entries of the reply have been taken.
             is_end = came < count && page.bytes < MAX_READ_BYTES;
             if !is_end {
                 continue;
@@ -147,7 +147,7 @@ impl RedisEventStore {
             match direction {
                 Direction::Backward if from > 1 && !page.entries.is_empty() => return Err(missing(from - 1)),
                 Direction::Backward => break,
-                // As far as anybody has heard, the log ends here.
+                // According to the latest known position, the log ends here.
                 Direction::Forward if from >= self.latest.borrow().0 => break,
                 Direction::Forward if given > from => return Err(missing(from + 1)),
                 Direction::Forward => {
@@ -155,21 +155,21 @@ impl RedisEventStore {
                     if given <= from {
                         break;
                     }
-                    // Written meanwhile, or missing: the next look tells.
+                    // Written meanwhile, or missing: the next read shows which.
                 }
             }
         }
         Ok((page.entries, is_end))
     }
 
-    /// Whether `news`, read backward from before `from`, begin with the newest entry that they can.
+    /// Whether `news`, read backward from before `from`, begins with the newest possible entry.
     async fn check_newest(&self, from: u64, news: &[Entry]) -> Result<(), StoreError> {
         let newest = news.first().map_or(0, |entry| entry.event.position.0);
         if newest + 1 == from || (newest > 0 && newest >= self.latest.borrow().0) {
             return Ok(());
         }
         let wanted = self.ends().await?.last_given.min(from - 1);
-        // What was written after the answer is no part of it.
+        // Entries written after the reply are not part of it.
         if newest < wanted && self.is_missing(newest + 1).await? {
             return Err(missing(newest + 1));
         }
@@ -205,7 +205,7 @@ impl RedisEventStore {
                 .arg(if direction == Direction::Forward { "forward" } else { "backward" })
                 .number(MAX_READ_BYTES - page.bytes)
                 .arg(self.redis.log_id_text());
-            // An order is mostly short, and a command waits for it; the rest of a long one is nobody's hurry.
+            // Most orders are short, and a command waits for the read; the rest of a long one is not urgent.
             let answer = match before {
                 0 => call.run(&self.redis).await,
                 _ => call.run_in(&self.redis, Lane::Reads).await,
@@ -214,7 +214,7 @@ impl RedisEventStore {
             let came = page.take(answer)?;
             check_order(stream, from, direction, &page.entries[before..])?;
             match page.entries.last() {
-                // The script stops early where it has read enough bytes.
+                // The script stops early when it has read enough bytes.
                 Some(last) if came == count => match direction {
                     Direction::Forward => from = last.event.revision + 1,
                     Direction::Backward => from = last.event.revision - 1,
@@ -241,7 +241,7 @@ impl RedisEventStore {
         })
     }
 
-    /// Where `commit` stands, if it is among the newest events of its stream.
+    /// The position of `commit`, if it is among the newest events of its stream.
     pub(super) async fn find_commit(&self, commit: &Commit) -> Result<Option<Appended>, StoreError> {
         let newest = self.stream_entries(commit.stream, u64::MAX, Direction::Backward, LOOK_BACK).await?;
         let last = newest.into_iter().find(|entry| entry.commit == commit.id);
@@ -253,7 +253,7 @@ fn missing(number: u64) -> StoreError {
     StoreError::Corrupt(format!("the entry 0-{number} of the log is missing"))
 }
 
-/// Whether entries stand one after the other, without gaps, from beside `from` on; without it from wherever they begin.
+/// Checks that entries are consecutive, without gaps, starting next to `from`; without `from`, starting anywhere.
 fn check_numbers(from: Option<u64>, direction: Direction, entries: &[Entry]) -> Result<(), StoreError> {
     let mut last = from;
     for entry in entries {
@@ -271,7 +271,7 @@ fn check_numbers(from: Option<u64>, direction: Direction, entries: &[Entry]) -> 
     Ok(())
 }
 
-/// Whether these are the events of `stream` from revision `from` on, without gaps. Backward the first may be any below.
+/// Checks that these are the events of `stream` from revision `from` on, without gaps. Backward, the first may have any lower revision.
 fn check_order(stream: StreamId, from: Revision, direction: Direction, entries: &[Entry]) -> Result<(), StoreError> {
     let mut expected = match (direction, entries.first()) {
         (_, None) => return Ok(()),

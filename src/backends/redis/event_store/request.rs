@@ -1,11 +1,11 @@
-//! What is remembered of a request id: `<fingerprint> <stream> <events> <first revision>`, the numbers decimal but for the fingerprint; and
-//! the request key in the log, `<scope> <fingerprint> <id>`.
+//! The stored record of a request id: `<fingerprint> <stream> <events> <first revision>`, the numbers decimal except for the fingerprint; and the
+//! request key in the log, `<scope> <fingerprint> <id>`.
 
 use crate::ports::event_store::{
     AppendError, Appended, Commit, Position, RequestKey, RequestScope, Revision, StoreError, StreamId,
 };
 
-/// A request as it was remembered.
+/// The stored record of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Remembered {
     pub fingerprint: u128,
@@ -14,12 +14,12 @@ pub(super) struct Remembered {
     pub last_revision: Revision,
 }
 
-/// What the script remembers of `commit`, before it adds the first revision.
+/// The record that the script stores for `commit`, before it adds the first revision.
 pub(super) fn to_remember(commit: &Commit, request: &RequestKey) -> String {
     format!("{:032x} {} {}", request.fingerprint, commit.stream, commit.events.len())
 }
 
-/// The request key as the log has it.
+/// The request key as stored in the log.
 pub(super) fn to_log(request: &RequestKey) -> String {
     let scope = match request.scope {
         RequestScope::Stream => "stream",
@@ -28,7 +28,7 @@ pub(super) fn to_log(request: &RequestKey) -> String {
     format!("{scope} {:032x} {}", request.fingerprint, request.id)
 }
 
-/// Reads what [`to_log`] has written.
+/// Reads a key written by [`to_log`].
 pub(super) fn from_log(text: &[u8]) -> Option<RequestKey> {
     let mut parts = std::str::from_utf8(text).ok()?.splitn(3, ' ');
     let scope = match parts.next()? {
@@ -41,7 +41,7 @@ pub(super) fn from_log(text: &[u8]) -> Option<RequestKey> {
 }
 
 impl Remembered {
-    /// Reads what was remembered, and compares it with the request.
+    /// Reads the record and compares it with the request.
     ///
     /// # Errors
     /// [`AppendError::RequestReused`] for another payload, [`StoreError::Corrupt`].
@@ -67,7 +67,7 @@ impl Remembered {
         })
     }
 
-    /// The commit that it made, whose last event stands at `position`.
+    /// The commit that it made, whose last event is at `position`.
     pub(super) const fn appended(self, position: Position, replayed: bool) -> Appended {
         Appended {
             stream: self.stream,

@@ -1,7 +1,7 @@
 //! The live consumer of one name.
 //!
-//! A task of its own takes messages from Redis and lays them ready, so that a caller that drops its wait loses nothing. What it takes is
-//! bounded by the window: a consumer that acknowledges nothing gets nothing more.
+//! A separate task prefetches messages from Redis, so that a caller that drops its wait loses nothing. The window bounds the prefetched messages: a
+//! consumer that acknowledges nothing gets nothing more.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -31,7 +31,7 @@ static DEAD_LETTER: Script = Script::new(concat!(include_str!("../need.lua"), in
 const TAKE_AT_ONCE: usize = 512;
 /// How many ids one call acknowledges.
 const ACK_AT_ONCE: usize = 1_000;
-/// How often to look without being woken: for what another node has replayed, and for a handle that has been replaced there.
+/// How often to check without being woken: for messages that another node has replayed, and for a handle that has been replaced there.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The pause after a failure.
 const FAILURE_PAUSE: Duration = Duration::from_millis(200);
@@ -49,20 +49,20 @@ struct Inner {
     name: String,
     handle: String,
     state: Mutex<State>,
-    /// There may be something for a caller.
+    /// Notified when there may be messages for a caller.
     ready: Notify,
-    /// There may be room for more messages.
+    /// Notified when there may be room for more messages.
     room: Notify,
 }
 
 #[derive(Debug)]
 struct State {
     window: DeliveryWindow,
-    /// Taken from Redis, and not in the window yet.
+    /// Taken from Redis, not in the window yet.
     prefetched: VecDeque<Taken>,
-    /// The ids of what is in the window, by event: one for each time that it was published.
+    /// The ids of the messages in the window, by event: one for each time that it was published.
     ids: HashMap<EventId, VecDeque<String>>,
-    /// Acknowledged here, and in Redis as soon as that works.
+    /// Acknowledged here, to be acknowledged in Redis as soon as possible.
     to_ack: Vec<String>,
     failure: Option<BusError>,
     is_replaced: bool,
@@ -75,7 +75,7 @@ struct Taken {
     replayed: bool,
 }
 
-/// How far the task is: first what was unacknowledged when the consumer was made, then what is new.
+/// The task's progress: first the messages unacknowledged when the consumer was made, then new ones.
 struct Place {
     unacknowledged_after: Option<String>,
     replayed_after: String,
@@ -103,7 +103,7 @@ impl State {
         self.window.room().saturating_sub(self.prefetched.len())
     }
 
-    /// What is ready, up to `max`.
+    /// The ready messages, up to `max`.
     fn take(&mut self, max: usize) -> Vec<Delivery> {
         let now = Instant::now();
         let mut batch = Vec::new();
@@ -121,7 +121,7 @@ impl State {
         batch
     }
 
-    /// The id to acknowledge for an event that is dealt with.
+    /// The id to acknowledge for a processed event.
     fn forget(&mut self, event: EventId) -> Option<String> {
         let ids = self.ids.get_mut(&event)?;
         let id = ids.pop_front();
@@ -137,7 +137,7 @@ impl Inner {
         work(&mut self.state.lock())
     }
 
-    /// The same for a caller, who must hear that the consumer has been replaced.
+    /// Like `with`, for a caller, which gets an error if the consumer has been replaced.
     fn with_live<T>(&self, work: impl FnOnce(&mut State) -> T) -> Result<T, BusError> {
         self.with(|state| if state.is_replaced { Err(BusError::Replaced) } else { Ok(work(state)) })
     }
@@ -146,9 +146,9 @@ impl Inner {
     async fn fetch_loop(self: Arc<Self>) {
         let mut place = Place { unacknowledged_after: Some("0-0".to_owned()), replayed_after: "0-0".to_owned() };
         loop {
-            // Made before looking: from its making on it is woken, even before it is awaited.
+            // Created before the check: it is woken from its creation on, even before it is awaited.
             let (arrived, room) = (self.shared.arrived.notified(), self.room.notified());
-            // Without room as well: to notice that the consumer has been replaced.
+            // Without room as well, to detect that the consumer has been replaced.
             let count = self.with(|state| state.room()).min(TAKE_AT_ONCE);
             match self.take(&mut place, count).await {
                 Ok(true) => continue,
@@ -175,11 +175,11 @@ impl Inner {
         }
     }
 
-    /// Takes up to `count` messages; answers whether there may be more at once.
+    /// Takes up to `count` messages; returns whether more may be available at once.
     async fn take(&self, place: &mut Place, count: usize) -> Result<bool, BusError> {
         self.acknowledge().await?;
         if count == 0 {
-            // An empty acknowledgement tells whether the consumer is the live one.
+            // An empty acknowledgement reveals whether the consumer is the live one.
             self.send_acks(&[]).await?;
             return Ok(false);
         }
@@ -196,7 +196,7 @@ impl Inner {
         let [news, replayed] = lists.ok_or_else(|| malformed("a consumer"))?.map(read_entries);
         let mut more = news.len() + replayed.len() >= count;
         if place.unacknowledged_after.is_some() {
-            // An empty answer: they have all come.
+            // An empty reply means that all have been read.
             place.unacknowledged_after = news.last().map(|last| last.id.clone());
             more = true;
         }
@@ -227,7 +227,7 @@ impl Inner {
         self.ready.notify_waiters();
     }
 
-    /// Acknowledges in Redis what has been acknowledged here. What fails is tried again with the next.
+    /// Acknowledges in Redis the messages that were acknowledged here. A failure is retried with the next.
     async fn acknowledge(&self) -> Result<(), BusError> {
         loop {
             let ids = self.with(|state| {
@@ -280,7 +280,7 @@ fn read_entries(entries: Value) -> Vec<Entry> {
     values::list(entries).unwrap_or_default().into_iter().filter_map(Entry::read).collect()
 }
 
-/// Runs `work` to its end, also when the caller is dropped.
+/// Runs `work` to completion even if the caller is dropped.
 async fn run_to_completion<T: Send + 'static>(
     work: impl Future<Output = Result<T, BusError>> + Send + 'static,
 ) -> Result<T, BusError> {
@@ -295,11 +295,11 @@ impl Consumer for RedisConsumer {
 
     async fn next_batch(&self, max: usize) -> Result<Vec<Delivery>, BusError> {
         loop {
-            // Made before looking: from its making on it is woken, even before it is awaited.
+            // Created before the check: it is woken from its creation on, even before it is awaited.
             let ready = self.inner.ready.notified();
             let (batch, failure, next_due) = self.inner.with_live(|state| {
                 let batch = state.take(max.max(1));
-                // Told once; the task goes on trying.
+                // Reported once; the task keeps retrying.
                 let failure = if batch.is_empty() { state.failure.take() } else { None };
                 (batch, failure, state.window.next_due())
             })?;
@@ -342,7 +342,7 @@ impl Consumer for RedisConsumer {
 
     async fn retry(&self, receipt: Receipt, after: Duration) -> Result<(), BusError> {
         let now = Instant::now();
-        // A delay beyond the end of time is no reason to panic.
+        // A delay beyond the end of time must not panic.
         let not_before = now.checked_add(after).unwrap_or(now + Duration::from_secs(u64::from(u32::MAX)));
         self.inner.with_live(|state| state.window.retry(receipt, not_before))?;
         self.inner.ready.notify_waiters();
@@ -354,7 +354,7 @@ impl Consumer for RedisConsumer {
             if !state.window.holds(delivery.receipt) {
                 return None;
             }
-            // Not to be taken back while Redis is asked.
+            // Prevents a redelivery while Redis is asked.
             state.window.extend(delivery.receipt, Instant::now());
             state.ids.get(&delivery.message.event_id()).and_then(|ids| ids.front().cloned())
         })?;

@@ -13,7 +13,7 @@ use crate::{
     ports::message_bus::{DeadLetter, Description, EventId, Message},
 };
 
-/// The content type of what is stored.
+/// The content type of the stored data.
 const STORED_TYPE: &str = "application/protobuf";
 
 /// Adds the arguments that `publish.lua` takes for a message.
@@ -30,14 +30,14 @@ pub(super) fn add(call: ScriptCall, message: &Message, description: Description)
 /// An entry of a stream with its id.
 pub(super) struct Entry {
     pub id: String,
-    /// `None` if it is not a message of ours.
+    /// `None` if it was not written by this service.
     pub message: Option<Message>,
     reason: String,
     attempts: u32,
 }
 
 impl Entry {
-    /// Reads an entry as `XRANGE` gives it; `None` without an id.
+    /// Reads an entry as returned by `XRANGE`; `None` without an id.
     pub(super) fn read(value: Value) -> Option<Self> {
         let mut parts = values::list(value)?.into_iter();
         let id = values::text(&parts.next()?)?.to_owned();
@@ -65,7 +65,7 @@ impl Entry {
         Some(entry)
     }
 
-    /// The dead letter that it is; the milliseconds in its id say since when.
+    /// The entry as a dead letter; the milliseconds in its id give its time.
     pub(super) fn into_dead_letter(self) -> Option<DeadLetter> {
         let since_epoch = Duration::from_millis(self.id.split_once('-')?.0.parse().ok()?);
         let at = SystemTime::UNIX_EPOCH + since_epoch;

@@ -1,7 +1,7 @@
-//! Up to where the stream has everything, to notice what it has lost.
+//! The position up to which the stream is complete, to detect lost messages.
 //!
-//! The stream is written together with a key for each log, which has the [`Message::position`] of its last message: a server that takes over has both as they were
-//! at one moment. What a publisher has been told is there, and is beyond that of the server, is lost.
+//! The stream is written together with a key for each log, which has the [`Message::position`] of its last message: a server that takes over has both
+//! in a consistent state. Messages that were acknowledged to a publisher and are beyond that server's position are lost.
 //!
 //! [`Message::position`]: crate::ports::message_bus::Message::position
 
@@ -12,15 +12,15 @@ pub(super) struct Mark(Mutex<State>);
 
 #[derive(Clone, Copy, Debug, Default)]
 struct State {
-    /// The log that is published in the order of its positions; `None` where nobody asks what is lost: then positions say nothing.
+    /// The log that is published in the order of its positions; `None` if no caller asks for lost messages: then positions mean nothing.
     log: Option<u32>,
-    /// Up to where the stream has everything, as far as this publisher knows.
+    /// The position up to which the stream is complete, as far as this publisher knows.
     believed: u64,
-    /// Whether the server has said so, or has accepted a message since.
+    /// Whether the server has confirmed it, or has accepted a message since.
     is_marked: bool,
-    /// The connection on which it has been compared.
+    /// The connection on which it was compared.
     looked_on: Option<u64>,
-    /// From where on messages are lost, until they are published again.
+    /// The position from which on messages are lost, until they are published again.
     lost_from: Option<u64>,
 }
 
@@ -29,18 +29,18 @@ impl Mark {
         self.0.lock()
     }
 
-    /// What the server must have for something to be published; `None`: whatever it has.
+    /// The position that the server must have to accept a publish; `None`: any.
     pub(super) fn required(&self) -> Option<u64> {
         let state = self.state();
         state.is_marked.then_some(state.believed)
     }
 
-    /// The log that is published, if it is known which.
+    /// The published log, if known.
     pub(super) fn log(&self) -> Option<u32> {
         self.state().log
     }
 
-    /// Takes note of the last message that was accepted.
+    /// Records the last message that was accepted.
     pub(super) fn accepted(&self, position: u64) {
         let mut state = self.state();
         if state.log.is_some() {
@@ -48,13 +48,13 @@ impl Mark {
         }
     }
 
-    /// Takes note that the server has no more than what `mark` says, where more was required.
+    /// Records that the server has messages only up to `mark`, although more was required.
     pub(super) fn fell_to(&self, mark: u64) {
         let mut state = self.state();
         state.lost_from = Some(state.lost_from.unwrap_or(u64::MAX).min(mark.saturating_add(1)));
     }
 
-    /// From where on messages are lost; `Err` if that takes a look at the server, where the publisher has published up to `published_to`.
+    /// The position from which on messages are lost; `Err` if the server must be asked first, where the publisher has published up to `published_to`.
     pub(super) fn lost_from(&self, connection: u64, log: u32, published_to: u64) -> Result<Option<u64>, ()> {
         let state = *self.state();
         let is_known = state.lost_from.is_some()
@@ -62,7 +62,7 @@ impl Mark {
         if is_known { Ok(state.lost_from) } else { Err(()) }
     }
 
-    /// Compares with what the server was found to have on `connection`, `None` if it says nothing.
+    /// Compares with the server's position on `connection`; `None` if it has none.
     pub(super) fn compare(&self, connection: u64, log: u32, published_to: u64, mark: Option<u64>) {
         let mut state = self.state();
         if state.log.is_some_and(|before| before != log) {
@@ -70,7 +70,7 @@ impl Mark {
         }
         state.log = Some(log);
         let believed = published_to.max(state.believed);
-        // A server of before there was a mark, or one that has never had a message of anybody, says nothing.
+        // A server from before marks existed, or one that never had a message, has none.
         if mark.is_some() || state.is_marked {
             let has = mark.unwrap_or(0);
             state.is_marked = mark.is_some();
@@ -82,7 +82,7 @@ impl Mark {
         (state.believed, state.looked_on) = (believed, Some(connection));
     }
 
-    /// What is lost is published again from here on.
+    /// Lost messages are published again from here on.
     pub(super) fn resume(&self) {
         let mut state = self.state();
         if let Some(first) = state.lost_from.take() {
@@ -111,7 +111,7 @@ mod tests {
         mark.compare(2, LOG, 5, Some(5));
         assert_eq!(mark.lost_from(2, LOG, 5), Ok(None));
         mark.accepted(9);
-        // And one that has not.
+        // Another server, which lacks some.
         assert_eq!(mark.lost_from(3, LOG, 9), Err(()));
         mark.compare(3, LOG, 9, Some(7));
         assert_eq!(mark.lost_from(3, LOG, 9), Ok(Some(8)));
@@ -127,11 +127,11 @@ mod tests {
         mark.compare(1, LOG, 9, Some(20));
         assert_eq!((mark.lost_from(1, LOG, 9), mark.required()), (Ok(None), Some(9)));
         mark.accepted(15);
-        // It begins again at its checkpoint, or is asked in the middle of a publish: what it has published must be there all the same.
+        // It resumes from its checkpoint, or is asked in the middle of a publish: its published messages must still be there.
         assert_eq!((mark.lost_from(1, LOG, 12), mark.required()), (Ok(None), Some(15)));
         mark.accepted(13);
         assert_eq!(mark.required(), Some(13));
-        // Another one was further.
+        // Another publisher was further.
         assert_eq!(mark.lost_from(1, LOG, 14), Err(()));
         mark.accepted(30);
         mark.compare(2, LOG, 14, Some(22));
@@ -147,7 +147,7 @@ mod tests {
         assert_eq!(mark.lost_from(2, LOG, 5), Ok(Some(1)));
         mark.resume();
         assert_eq!(mark.required(), None);
-        // What was published before there was a mark is not known to be lost.
+        // Messages published before marks existed are not known to be lost.
         let upgraded = Mark::default();
         upgraded.compare(1, LOG, 500, None);
         assert_eq!((upgraded.lost_from(1, LOG, 500), upgraded.required()), (Ok(None), None));
