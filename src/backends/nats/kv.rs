@@ -1,11 +1,11 @@
-//! A bucket of NATS KV, by the publish conditions of its stream.
+//! A bucket of NATS KV, implemented with the publish conditions of its stream.
 //!
-//! A bucket is a stream `KV_<bucket>` that keeps the last message of each subject `$KV.<bucket>.<key>`, so `nats kv` shows what is here.
-//! The client library's own way of making one asks for the account's limits, which nats-server 2.9 answers in a form that it cannot read:
-//! hence by hand. Reads are answered by the stream's leader, not by a replica that may lag.
+//! A bucket is a stream `KV_<bucket>` that keeps the last message of each subject `$KV.<bucket>.<key>`, so `nats kv` shows its contents. The client
+//! library's own way of creating one asks for the account's limits, which nats-server 2.9 returns in a form that the library cannot read: hence this
+//! implementation. The stream's leader answers reads, not a replica that may lag.
 //!
-//! A bucket that vanishes while nodes run, as with a server that comes back without its data, is made again at its next use and is empty then.
-//! Its revisions begin again at 1. What must not begin again is told apart by [`Made`].
+//! A bucket that vanishes while nodes run, as with a server that comes back without its data, is recreated empty at its next use. Its revisions
+//! restart at 1. [`Made`] distinguishes the incarnations where the difference matters.
 
 use std::time::Duration;
 
@@ -26,29 +26,29 @@ use super::{
     provision::{Made, ask_again, connected, make_stream},
 };
 
-/// The header by which a message says that its key is deleted.
+/// The header by which a message marks its key as deleted.
 const OPERATION: &str = "KV-Operation";
-/// The longest pause before a write is sent again because another to the same key was under way.
+/// The longest pause before a write is retried because another to the same key was in flight.
 const MAX_BUSY_PAUSE: Duration = Duration::from_millis(20);
 
-/// What a key holds.
+/// The content of a key.
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
-    /// The sequence of the message: grows with every write to the bucket.
+    /// The sequence of the message: it grows with every write to the bucket.
     pub revision: u64,
-    /// When it was written, by the server's clock, in nanoseconds since 1970: tells two writes apart that a server which lost its data gave
+    /// The time of the write, by the server's clock, in nanoseconds since 1970: distinguishes two writes to which a server that lost its data gave
     /// the same revision.
     pub written_at: i128,
     /// `None` if the key was deleted.
     pub value: Option<Bytes>,
 }
 
-/// Why a write was not made, or may not have been.
+/// Why a write was not made, or may not have been made.
 #[derive(Debug)]
 pub(super) enum WriteError {
     /// The key has another revision: nothing was written.
     Conflict,
-    /// It is not known whether it was written.
+    /// It is unknown whether it was written.
     Unavailable(String),
 }
 
@@ -56,16 +56,16 @@ pub(super) enum WriteError {
 pub(super) struct Bucket {
     nats: Nats,
     name: String,
-    /// Which making of the bucket was found last; `None` if it has to be looked at.
+    /// The incarnation of the bucket that was found last; `None` if it must be checked.
     made: Mutex<Option<Made>>,
-    /// Whoever looks; the others wait for what it finds.
+    /// Held during a check; concurrent callers share its result.
     looking: tokio::sync::Mutex<()>,
-    /// When it was found to have been made again, if it was.
+    /// When the bucket was found to have been recreated, if it was.
     made_again_at: Mutex<Option<Instant>>,
 }
 
 impl Bucket {
-    /// The bucket `{prefix}-<name>`, made at its first use.
+    /// The bucket `{prefix}-<name>`, created at its first use.
     pub(super) fn new(nats: Nats, name: &str) -> Self {
         let name = nats.stream_name(name);
         Self {
@@ -85,10 +85,10 @@ impl Bucket {
         format!("$KV.{}.{key}", self.name)
     }
 
-    /// Finds the bucket, or makes it.
+    /// Finds or creates the bucket.
     ///
     /// # Errors
-    /// [`ConnectError`] says why it cannot be used, and whether waiting helps.
+    /// [`ConnectError`] gives the reason why it cannot be used, and whether waiting helps.
     pub(super) async fn admit(&self) -> Result<Made, ConnectError> {
         let config = Config {
             name: self.stream(),
@@ -113,18 +113,18 @@ impl Bucket {
         Ok(made)
     }
 
-    /// Which making of the bucket is there, as NATS says now.
+    /// The current incarnation of the bucket, as NATS reports it now.
     ///
     /// # Errors
-    /// Says what is wrong with NATS.
+    /// A description of the problem with NATS.
     pub(super) async fn made_now(&self) -> Result<Made, String> {
         self.admit().await.map_err(|error| format!("the bucket {}: {}", self.name, error.why()))
     }
 
-    /// Which making of the bucket was found last.
+    /// The incarnation of the bucket that was found last.
     ///
     /// # Errors
-    /// Says what is wrong with NATS.
+    /// A description of the problem with NATS.
     pub(super) async fn made(&self) -> Result<Made, String> {
         connected(&self.nats).await?;
         if let Some(made) = self.with_made(|known| *known) {
@@ -137,7 +137,7 @@ impl Bucket {
         }
     }
 
-    /// Finds the bucket, or makes it, and whether this user may write to it.
+    /// Finds or creates the bucket, and checks that this user may write to it.
     ///
     /// # Errors
     /// As [`Bucket::admit`].
@@ -146,15 +146,15 @@ impl Bucket {
         self.nats.may_publish(self.subject("probe")).await
     }
 
-    /// Whether it would take a write.
+    /// Whether it would accept a write.
     ///
     /// # Errors
-    /// Why not.
+    /// The reason why not.
     pub(super) async fn probe(&self, deadline: Instant) -> Result<(), String> {
         self.nats.probe(self.subject("probe"), deadline).await.map_err(|why| format!("the bucket {}: {why}", self.name))
     }
 
-    /// Whether it vanished and was found made again less than `time` ago.
+    /// Whether it vanished and was found recreated less than `time` ago.
     pub(super) fn was_made_again_within(&self, time: Duration) -> bool {
         let at = *self.made_again_at.lock();
         at.is_some_and(|at| at.elapsed() < time)
@@ -164,10 +164,10 @@ impl Bucket {
         work(&mut self.made.lock())
     }
 
-    /// What `key` holds; `None` if it was never written.
+    /// The content of `key`; `None` if it was never written.
     ///
     /// # Errors
-    /// Says what is wrong with NATS.
+    /// A description of the problem with NATS.
     pub(super) async fn get(&self, key: &str) -> Result<Option<Entry>, String> {
         self.made().await?;
         let stream =
@@ -194,7 +194,7 @@ impl Bucket {
         }
     }
 
-    /// Writes `value`, or deletes the key, if its revision is still `expected`; 0 for a key that was never written. Answers the new one.
+    /// Writes `value`, or deletes the key, if its revision is still `expected`; 0 for a key that was never written. Returns the new revision.
     ///
     /// # Errors
     /// [`WriteError`].
@@ -212,7 +212,7 @@ impl Bucket {
                 Err(error) => error,
             };
             match error {
-                // Another write to the key is under way: whether this one would be refused is not decided yet.
+                // Another write to the key is in flight: it is not yet decided whether this one would be refused.
                 error if error.is_undecided() && Instant::now() < give_up_at => {
                     sleep(MAX_BUSY_PAUSE.mul_f64(fastrand::f64())).await;
                 }
@@ -225,7 +225,7 @@ impl Bucket {
         }
     }
 
-    /// The same once; where nobody takes it the bucket may have vanished, and is made again.
+    /// Like `write`, once; if no server takes it the bucket may have vanished, and is recreated.
     async fn store(&self, key: &str, headers: HeaderMap, value: Bytes) -> Result<u64, CallError> {
         match self.nats.store(self.subject(key), headers.clone(), value.clone()).await {
             Err(CallError::NotSent(_)) if self.nats.is_connected() => {
@@ -238,7 +238,7 @@ impl Bucket {
 }
 
 impl CallError {
-    /// Whether JetStream did not decide, because another publish is under way.
+    /// Whether JetStream did not decide, because another publish is in flight.
     fn is_undecided(&self) -> bool {
         matches!(self, Self::UnderWay(_))
     }

@@ -1,20 +1,20 @@
-//! Leases as one key each of a bucket; the token is the revision that the key had when the lease was acquired, on top of the time at which
-//! the bucket was made.
+//! Leases, each stored as one key of a bucket; the token is the revision that the key had when the lease was acquired, plus the creation time of the
+//! bucket.
 //!
-//! Every change is written on condition of the revision that was read, so of any number of holders one wins, and no write that arrives late
-//! undoes a newer one. Revisions are the sequences of the bucket's stream, which grow for as long as the bucket is there. One that has vanished
-//! is made again and counts from 1; the time of its making, in microseconds, keeps its tokens above all of the former one, which was not written
-//! to a million times a second. That relies on the clock of the server not having gone back behind the making of the former one.
+//! Every change is written on condition of the revision that was read, so of any number of holders one wins, and no late write undoes a newer one.
+//! Revisions are the sequences of the bucket's stream, which grow for as long as the bucket exists. A bucket that has vanished is recreated and
+//! counts from 1; its creation time, in microseconds, keeps its tokens above all tokens of the previous one, which was not written to a million times
+//! a second. That assumes that the server's clock has not gone back beyond the creation of the previous bucket.
 //!
-//! **When a lease has expired.** JetStream cannot tell: it has no condition on time, its messages carry the clock of whichever server led
-//! the stream then, and the clocks of servers and nodes differ and jump. So nobody compares clocks. A holder may take over a lease when it
-//! has itself seen the same revision, unchanged, for the whole time to live that is written there, by its own monotonic clock, reckoned
-//! from when the answer that showed it had come. That is sound: the owner reckons from before it asked for that revision, so from
-//! earlier, and has stopped counting on the lease by then; and had it renewed meanwhile, the take-over's condition would fail. All that it
-//! relies on is that the clocks of two machines run at the same rate.
+//! **When a lease has expired.** JetStream cannot decide this: it has no condition on time, its messages carry the clock of the server that led the
+//! stream then, and the clocks of servers and nodes differ and jump. So no clocks are compared. A holder may take over a lease when it has itself
+//! seen the same revision, unchanged, for the whole time to live that is written there, by its own monotonic clock, counted from when the reply that
+//! showed it had come. That is sound: the owner counts from before it asked for that revision, so from earlier, and has stopped relying on the lease
+//! by then; and if it had renewed meanwhile, the take-over's condition would fail. The only assumption is that the clocks of two machines run at the
+//! same rate.
 //!
-//! The price: who sees a lease for the first time waits for its time to live, from then on, even if its owner has long been gone. A node
-//! that asks now and then has seen it before, and loses nothing but the time between two of its questions.
+//! The price: a node that sees a lease for the first time waits for its time to live from then on, even if its owner has long been gone. A node that
+//! polls has seen it before, and loses no more than its polling interval.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -31,24 +31,24 @@ use super::{
 };
 use crate::ports::lease_store::{Lease, LeaseError, LeaseOwner, LeaseStore, validate, validate_name, validate_ttl};
 
-/// How often one call is tried against others of the same name. Each try that fails is one of theirs that did not.
+/// How often one call is retried against others of the same name. Each failed try means that another's succeeded.
 const MAX_TRIES: usize = 16;
 
-/// A [`LeaseStore`] in the bucket `{prefix}-leases`: among all nodes that use the same NATS. See the module for when a lease expires.
+/// A [`LeaseStore`] in the bucket `{prefix}-leases`, shared by all nodes that use the same NATS. See the module for when a lease expires.
 #[derive(Debug)]
 pub struct NatsLeaseStore {
     bucket: Bucket,
-    /// What each name was last seen to hold. As many as there are names.
+    /// The last known content of each name. As many entries as there are names.
     seen: Mutex<HashMap<String, Sighting>>,
 }
 
-/// What is stored under a name.
+/// The value stored under a name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Stored {
     holder: String,
     /// 0 in the write that acquired the lease, whose token is `base` and the revision.
     token: u64,
-    /// When the bucket was made.
+    /// When the bucket was created.
     #[serde(default)]
     base: u64,
     ttl_ns: u64,
@@ -62,11 +62,11 @@ struct Owned {
     written_at: i128,
 }
 
-/// When a revision was first seen, or, if it was written here, from when on its owner reckons.
+/// When a revision was first seen, or, if it was written here, when its owner starts to count.
 #[derive(Clone, Copy, Debug)]
 struct Sighting {
     revision: u64,
-    /// `None` for what was written here.
+    /// `None` for a revision written here.
     written_at: Option<i128>,
     ends_at: Instant,
 }
@@ -88,10 +88,10 @@ impl NatsLeaseStore {
         Self { bucket: Bucket::new(nats, "leases"), seen: Mutex::default() }
     }
 
-    /// Finds the bucket, or makes it.
+    /// Finds or creates the bucket.
     ///
     /// # Errors
-    /// [`ConnectError`] says why it cannot be used, and whether waiting helps.
+    /// [`ConnectError`] gives the reason why it cannot be used, and whether waiting helps.
     pub async fn admit(&self) -> Result<(), ConnectError> {
         self.bucket.admit_writer().await
     }
@@ -100,7 +100,7 @@ impl NatsLeaseStore {
         work(&mut self.seen.lock())
     }
 
-    /// What `name` holds, with its revision; 0 if it was never written.
+    /// The content of `name`, with its revision; 0 if it was never written.
     async fn read(&self, name: &str) -> Result<(Option<Owned>, u64), LeaseError> {
         let Some(Entry { revision, written_at, value }) =
             self.bucket.get(name).await.map_err(LeaseError::Unavailable)?
@@ -113,7 +113,7 @@ impl NatsLeaseStore {
         Ok((Some(Owned { stored, revision, written_at }), revision))
     }
 
-    /// When the ownership ends as far as this node can tell: from now on, if this is the first that it sees of this revision.
+    /// When the ownership ends as far as this node knows: counted from now if it sees this revision for the first time.
     fn ends_at(&self, name: &str, owned: &Owned) -> Instant {
         let now = Instant::now();
         self.with_seen(|seen| {
@@ -131,7 +131,7 @@ impl NatsLeaseStore {
         })
     }
 
-    /// Writes an ownership that its owner reckons to end at `ends_at`.
+    /// Writes an ownership that ends at `ends_at` by its owner's count.
     async fn write(&self, name: &str, stored: &Stored, expected: u64, ends_at: Instant) -> Result<u64, WriteError> {
         let value = serde_json::to_vec(stored).map_err(|error| WriteError::Unavailable(error.to_string()))?;
         let revision = self.bucket.write(name, Some(Bytes::from(value)), expected).await?;
@@ -139,12 +139,12 @@ impl NatsLeaseStore {
         Ok(revision)
     }
 
-    /// The revision of `lease` if it is still its owner's.
+    /// The revision of `lease` if its owner still holds it.
     async fn current(&self, lease: &Lease) -> Result<u64, LeaseError> {
         let known_end = self.with_seen(|seen| seen.get(&lease.name).map(|known| (known.revision, known.ends_at)));
         let (owned, revision) = self.read(&lease.name).await?;
         let owned = owned.filter(|owned| owned.belongs_to(lease)).ok_or(LeaseError::Lost)?;
-        // What this node has seen of it; if it has not seen it before, what the owner itself reckoned.
+        // The end known to this node; if it has not seen the lease before, the owner's own count.
         let ends_at = match known_end {
             Some((known, _)) if known == revision => self.ends_at(&lease.name, &owned),
             _ => lease.expires_at.min(self.ends_at(&lease.name, &owned)),
@@ -153,7 +153,7 @@ impl NatsLeaseStore {
     }
 }
 
-/// How many nanoseconds a time to live has; it is 24 hours at most.
+/// A time to live in nanoseconds; it is 24 hours at most.
 fn nanoseconds(ttl: Duration) -> u64 {
     u64::try_from(ttl.as_nanos()).unwrap_or(u64::MAX)
 }
@@ -175,7 +175,8 @@ impl LeaseStore for NatsLeaseStore {
             let expires_at = Instant::now() + ttl;
             match self.write(name, &stored, revision, expires_at).await {
                 Ok(revision) => {
-                    // Was it written into the bucket whose making is in the token? If it was made again meanwhile, it was not, or is gone.
+                    // Checks that it was written into the bucket whose creation time is in the token. If the bucket was recreated meanwhile, the
+                    // lease was not written there, or is gone.
                     if self.bucket.made_now().await.map_err(LeaseError::Unavailable)? != Made(base) {
                         continue;
                     }
@@ -184,7 +185,7 @@ impl LeaseStore for NatsLeaseStore {
                     return Ok(Some(Lease { name, holder, fencing_token, expires_at }));
                 }
                 Err(WriteError::Conflict) => {}
-                // If it was written all the same, the holder need only acquire it again: it is not kept out by itself.
+                // If it was written nevertheless, the holder need only acquire it again: its own lease does not lock it out.
                 Err(WriteError::Unavailable(why)) => return Err(LeaseError::Unavailable(why)),
             }
         }
@@ -200,7 +201,7 @@ impl LeaseStore for NatsLeaseStore {
             let stored = Stored { holder: lease.holder.clone(), token, base: 0, ttl_ns: nanoseconds(ttl) };
             match self.write(&lease.name, &stored, revision, expires_at).await {
                 Ok(_) => return Ok(Lease { expires_at, ..lease.clone() }),
-                // By another, then it is lost; or by a renewal of the same owner.
+                // By another node, then the lease is lost; or by a renewal of the same owner.
                 Err(WriteError::Conflict) => {}
                 Err(WriteError::Unavailable(why)) => return Err(LeaseError::Unavailable(why)),
             }

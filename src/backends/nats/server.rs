@@ -1,4 +1,4 @@
-//! What a NATS server and a stream on it are, as they say themselves: whether they can be used, and what an acknowledged write survives.
+//! The properties of a NATS server and of its streams, as they report them: whether they can be used, and what an acknowledged write survives.
 
 use std::{fmt, time::Duration};
 
@@ -11,16 +11,16 @@ use super::{
 };
 use crate::ports::event_store::Durability;
 
-/// The oldest version that will do.
+/// The oldest supported version.
 const OLDEST: Version = Version(2, 9, 0);
-/// The oldest version that will do for a stream on several servers: before, of two publishes under way with one condition both were stored.
+/// The oldest supported version for a replicated stream: before it, two publishes in flight with the same condition were both stored.
 const OLDEST_WITH_REPLICAS: Version = Version(2, 9, 25);
-/// The oldest version that can be told to sync before it acknowledges (`sync_interval: always`).
+/// The oldest version that can be set to sync before it acknowledges (`sync_interval: always`).
 const OLDEST_THAT_SYNCS: Version = Version(2, 10, 0);
-/// The first and the last version that may lose a stream with replicas when a server crashes.
+/// The first and the last version that may lose a replicated stream when a server crashes.
 const LOSE_REPLICAS: (Version, Version) = (Version(2, 10, 20), Version(2, 10, 22));
 
-/// For how long a server must say that it has no JetStream for us to be believed.
+/// For how long a server must report that it has no JetStream for us before that is accepted.
 const SETTLES_WITHIN: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,20 +40,20 @@ impl Version {
     }
 }
 
-/// What the server is.
+/// The server's properties.
 #[derive(Clone, Debug)]
 pub(super) struct ServerFacts {
     version: String,
 }
 
 impl ServerFacts {
-    /// Looks at the server that is connected to.
+    /// Checks the server of the current connection.
     ///
     /// # Errors
     /// [`ConnectError`] if it is too old, or has no JetStream for us.
     pub(super) async fn read(nats: &Nats) -> Result<Self, ConnectError> {
         let answer = nats.ask::<Value>("INFO", &()).await;
-        // Only now: before the connection is made, the client knows of no version, and any check of it would pass.
+        // Not earlier: before the connection is made the client knows no version, and any check of it would pass.
         let version = nats.client().server_info().version;
         if Version::read(&version).is_some_and(|found| found < OLDEST) {
             let Version(major, minor, _) = OLDEST;
@@ -63,7 +63,7 @@ impl ServerFacts {
             nats.has_jetstream();
             return match (answer, nats.forbidden().subscription()) {
                 (Ok(_), _) => Ok(Self { version }),
-                // Without it no answer ever comes.
+                // Without this permission no reply ever comes.
                 (Err(CallError::Lost(_)), Some(why)) | (Err(CallError::Forbidden(why)), _) => {
                     Err(ConnectError::Fatal(why))
                 }
@@ -83,7 +83,7 @@ impl ServerFacts {
         format!("NATS {}", self.version)
     }
 
-    /// Why it cannot be so that this server syncs before it acknowledges, as `--nats-synced` asserts, if it cannot.
+    /// The reason why this server cannot sync before it acknowledges, as `--nats-synced` asserts, if there is one.
     pub(super) fn unfit_for_sync(&self) -> Option<String> {
         let version = Version::read(&self.version).filter(|version| *version < OLDEST_THAT_SYNCS)?;
         let Version(major, minor, _) = OLDEST_THAT_SYNCS;
@@ -93,7 +93,7 @@ impl ServerFacts {
         ))
     }
 
-    /// Why `stream` cannot be used on this server, if so, where `wanted` replicas were asked for.
+    /// The reason why `stream` cannot be used on this server, if any, given that `wanted` replicas were requested.
     pub(super) fn unfit_for(&self, stream: &StreamFacts, wanted: usize) -> Option<String> {
         let StreamFacts { name, replicas, .. } = stream;
         too_few_replicas(name, *replicas, wanted)
@@ -101,7 +101,7 @@ impl ServerFacts {
             .or_else(|| self.unfit_for_replicas(*replicas))
     }
 
-    /// Why this server cannot keep streams with so many replicas, if so.
+    /// The reason why this server cannot keep streams with so many replicas, if any.
     pub(super) fn unfit_for_replicas(&self, replicas: u64) -> Option<String> {
         let version = Version::read(&self.version).filter(|_| replicas > 1)?;
         let (first, last) = LOSE_REPLICAS;
@@ -115,18 +115,18 @@ impl ServerFacts {
     }
 }
 
-/// That the server that is connected to has no JetStream for us, and what that tells.
+/// The connected server has no JetStream for us, with the conclusion to draw.
 enum Lack {
     /// It has none.
     Settled(String),
-    /// It says so; a server that starts or ends says it for a moment, too.
+    /// It reports so; a server that starts or stops also reports it for a moment.
     Perhaps(String),
-    /// It has none, and others of its cluster may have.
+    /// It has none, but others of its cluster may have.
     OfOthers(String),
 }
 
 impl Lack {
-    /// What the refusal of the most harmless question means; `None` if nothing of the kind.
+    /// Interprets the refusal of the most harmless request; `None` if it is not about JetStream.
     fn of(nats: &Nats, error: &CallError) -> Option<Self> {
         if error.is(code::NOT_ENABLED_FOR_ACCOUNT) || error.is(code::NOT_ENABLED) {
             return Some(Self::Perhaps(format!("JetStream is not enabled for this account: {error}")));
@@ -151,21 +151,21 @@ impl Lack {
     }
 }
 
-/// What a stream is.
+/// The properties of a stream.
 #[derive(Clone, Debug)]
 pub(super) struct StreamFacts {
     name: String,
     replicas: u64,
-    /// The servers that keep it; empty where there is no cluster.
+    /// The servers that keep it; empty without a cluster.
     servers: Vec<Replica>,
     messages: u64,
 }
 
 impl StreamFacts {
-    /// Reads the answer to `STREAM.INFO` of the stream `name`, which must take `subjects`.
+    /// Reads the reply to `STREAM.INFO` of the stream `name`, which must take `subjects`.
     ///
     /// # Errors
-    /// Why the stream cannot be used: it would lose, or refuse, what it must keep.
+    /// The reason why the stream cannot be used: it would lose, or refuse, messages that it must keep.
     pub(super) fn read(name: &str, subjects: &str, info: &Value) -> Result<Self, String> {
         let config = &info["config"];
         let wrong = wrong_settings(subjects, config);
@@ -177,7 +177,7 @@ impl StreamFacts {
         Ok(Self { name: name.to_owned(), replicas, servers: servers(&info["cluster"]), messages })
     }
 
-    /// The servers that keep it; empty where there is no cluster.
+    /// The servers that keep it; empty without a cluster.
     pub(super) fn servers(&self) -> &[Replica] {
         &self.servers
     }
@@ -192,8 +192,8 @@ impl StreamFacts {
         self.messages == 0
     }
 
-    /// What an acknowledged message survives, no more than what is known. A server acknowledges before it has synced, unless it is told
-    /// otherwise, and so do three or five of them: a majority has taken the message in then, and a power loss of all takes it away.
+    /// The durability of an acknowledged message, no more than is known. A server acknowledges before it has synced, unless configured otherwise, and
+    /// so do three or five of them: a majority has received the message by then, and a power loss of all servers loses it.
     pub(super) fn durability(&self, synced: &Synced) -> Durability {
         match (synced.holds(), self.replicas) {
             (true, 3..) => Durability::Quorum,
@@ -202,12 +202,12 @@ impl StreamFacts {
         }
     }
 
-    /// For people, what the stream is.
+    /// A human-readable summary of the stream.
     pub(super) fn summary(&self, synced: &Synced) -> String {
         format!("stream {}: {}", self.name, self.survival(synced))
     }
 
-    /// For people, what an acknowledged message survives and why that is known.
+    /// A human-readable statement of the durability of an acknowledged message, and its basis.
     pub(super) fn survival(&self, synced: &Synced) -> String {
         let replicas = &self.replicas;
         let survives = match (synced.holds(), replicas) {
@@ -220,12 +220,12 @@ impl StreamFacts {
     }
 }
 
-/// The servers of a stream, as `STREAM.INFO` has them: its leader answers.
+/// The servers of a stream, as listed in `STREAM.INFO`: its leader replies.
 fn servers(cluster: &Value) -> Vec<Replica> {
     let replicas = cluster["replicas"].as_array().map_or(&[][..], Vec::as_slice);
     let replica = |replica: &Value| {
         let is = |key: &str| replica[key].as_bool().unwrap_or_default();
-        // 0 and not current: the leader has never heard of it.
+        // 0 and not current: the leader has never had contact with it.
         let unheard_for = replica["active"].as_u64().filter(|nanos| *nanos > 0 || is("current"));
         let name = replica["name"].as_str()?.to_owned();
         Some(Replica { name, offline: is("offline"), unheard_for: unheard_for.map(Duration::from_nanos) })
@@ -236,7 +236,7 @@ fn servers(cluster: &Value) -> Vec<Replica> {
     replicas.iter().filter_map(replica).chain(leader).collect()
 }
 
-/// The settings that would lose data, or keep it from being stored.
+/// The settings that would lose data, or prevent it from being stored.
 fn wrong_settings(subjects: &str, config: &Value) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut need = |holds: bool, what: &str| {
@@ -252,7 +252,7 @@ fn wrong_settings(subjects: &str, config: &Value) -> Vec<String> {
     need(config["retention"].as_str() == Some("limits"), "its retention is not by limits");
     need(limit("max_age").is_none(), "it has a maximum age");
     need(limit("max_msgs_per_subject").is_none(), "it has a maximum of messages a subject");
-    // With discard new a limit is a full store, which is told to whoever writes.
+    // With discard new a limit means a full store, which is reported to the writer.
     need(discards_new || limit("max_msgs").is_none(), "it has a maximum of messages and discards old ones");
     need(discards_new || limit("max_bytes").is_none(), "it has a maximum of bytes and discards old messages");
     need(is("deny_delete"), "messages may be deleted (deny_delete)");
@@ -275,7 +275,7 @@ fn counted(replicas: u64) -> String {
     if replicas == 1 { "1 replica".to_owned() } else { format!("{replicas} replicas") }
 }
 
-/// Why a stream with `found` replicas will not do where `wanted` were asked for, if so.
+/// The reason why a stream with `found` replicas is not enough if `wanted` were requested, if so.
 pub(super) fn too_few_replicas(name: &str, found: u64, wanted: usize) -> Option<String> {
     (found < wanted as u64).then(|| {
         format!(

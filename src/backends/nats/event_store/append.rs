@@ -1,4 +1,4 @@
-//! Appending to a stream, and finding out what became of it when nobody says.
+//! Appends to a stream, and determines the outcome of an append without a reply.
 
 use std::time::Duration;
 
@@ -20,16 +20,16 @@ use crate::{
     },
 };
 
-/// How long an append whose answer was lost is looked into before its outcome is called unknown.
+/// How long the outcome of an append whose reply was lost is investigated before it is reported as unknown.
 pub(super) const RESOLVE_WITHIN: Duration = Duration::from_secs(8);
-/// The pause between two looks, at the most.
+/// The longest pause between two checks.
 pub(super) const RESOLVE_PAUSE: Duration = Duration::from_millis(100);
-/// The first pause, where another publish is under way: most are there in a few milliseconds.
+/// The first pause while another publish is in flight: most complete within a few milliseconds.
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(5);
-/// How often an append finds that others were first before it gives up; each time one of them has been stored.
+/// How often an append may lose to other writers before it gives up; each time one of theirs has been stored.
 pub(super) const MAX_TRIES: usize = 100;
 
-/// A message to be stored if the last of its order has the sequence `after`.
+/// A message that is stored only if the last one of its order has the sequence `after`.
 #[derive(Clone, Debug)]
 pub(super) struct Conditional {
     pub id: CommitId,
@@ -38,17 +38,17 @@ pub(super) struct Conditional {
     pub message: Bytes,
 }
 
-/// What has become of it.
+/// The outcome of a publish.
 pub(super) enum Written {
     /// It is stored.
     At(u64),
-    /// It is not, and never will be: another commit has been seen in its place. On one server its refusal proves that as well.
+    /// It is not stored, and never will be: another commit has been seen in its place. On one server its refusal proves that as well.
     Passed,
 }
 
-/// What a try of an append did.
+/// The result of comparing a commit's expectation with its stream.
 pub(super) enum ExpectationCheck {
-    /// The expectation holds for this end of the stream, as far as known.
+    /// The expectation holds for this end of the stream, as far as is known.
     Holds(End),
     /// An earlier try has made the commit.
     Replayed(Appended),
@@ -71,7 +71,7 @@ impl Shared {
             let conditional = Conditional { id: commit.id, stream: commit.stream, after: end.sequence, message };
             let written = self.write(&conditional, false).await;
             if matches!(written, Err(AppendError::OutcomeUnknown(_))) {
-                // What is known may be of a log that is no more.
+                // The known state may come from a log that no longer exists.
                 *state = StreamState::default();
             }
             match written? {
@@ -92,7 +92,7 @@ impl Shared {
         Err(StoreError::Unavailable(format!("others append to order {} all the time", commit.stream)).into())
     }
 
-    /// Takes in a commit of our own, stored after `end`.
+    /// Adds a commit of our own, stored after `end`.
     pub(super) fn learn(&self, state: &mut StreamState, stored: &StoredCommit, end: End) {
         if end == End::default() {
             *state = StreamState::empty();
@@ -100,7 +100,7 @@ impl Shared {
         state.saw(stored);
     }
 
-    /// Compares what `commit` expects with what is known of its stream; looks at the stream itself before it says no.
+    /// Compares the expectation of `commit` with the known state of its stream; reads the stream itself before it refuses.
     pub(super) async fn check_expectation(
         &self,
         state: &mut StreamState,
@@ -111,7 +111,7 @@ impl Shared {
             commit.request.as_ref().filter(|request| request.scope == crate::ports::event_store::RequestScope::Stream);
         let is_new = commit.expected.revision() == Some(0);
         if state.end.is_none() && is_new && !*is_fresh {
-            // If there is a stream after all, NATS says so.
+            // If the stream exists after all, NATS refuses the publish.
             return Ok(ExpectationCheck::Holds(End::default()));
         }
         loop {
@@ -136,8 +136,8 @@ impl Shared {
         }
     }
 
-    /// The end of the stream on which `commit` is refused: read from a leader that has been deposed it may be too old for that. An order that is
-    /// past what is expected stays past it.
+    /// The end of the stream that justifies refusing `commit`: one read from a deposed leader may be too old for that. An order that is past the
+    /// expected revision stays past it.
     async fn certain_end(&self, state: &mut StreamState, commit: &Commit, end: End) -> Result<End, StoreError> {
         let is_past = match commit.expected {
             ExpectedRevision::NoStream | ExpectedRevision::Any => true,
@@ -153,7 +153,7 @@ impl Shared {
         self.confirmed_end(state, commit.stream, upto).await
     }
 
-    /// Brings what is known of a stream up to its end; with `requests` all request ids as well.
+    /// Updates the known state of a stream up to its end; with `requests` all request ids as well.
     pub(super) async fn refresh(
         &self,
         state: &mut StreamState,
@@ -163,7 +163,7 @@ impl Shared {
         let last = self.last_commit(stream).await?;
         let shown = last.as_ref().map_or(0, |last| last.sequence);
         if self.log.is_replicated() && state.end.is_some_and(|end| end.sequence > shown) {
-            // A leader that has been deposed shows less than has been seen.
+            // A deposed leader shows less than has already been seen.
             return match requests && state.requests.is_none() {
                 true => Err(StoreError::Unavailable(format!("the server that answers is behind with order {stream}"))),
                 false => Ok(()),
@@ -215,28 +215,28 @@ impl Shared {
         state.find(stream, request)
     }
 
-    /// Publishes a commit with its condition. With `look` another may have written it too, under the same id: a try of the same request, which
-    /// has found its reservation.
+    /// Publishes a commit with its condition. With `look` another node may have written it too, under the same id: a try of the same request that has
+    /// found its reservation.
     ///
     /// # Errors
-    /// [`AppendError::Full`] and [`AppendError::Store`]: nothing was written, with replicas as a quorum shows, and of a commit that is reserved
-    /// nothing is written unless its request comes again. [`AppendError::OutcomeUnknown`].
+    /// [`AppendError::Full`] and [`AppendError::Store`]: nothing was written, with replicas as confirmed by a quorum, and a reserved commit is not
+    /// written unless its request comes again. [`AppendError::OutcomeUnknown`].
     pub(super) async fn write(&self, conditional: &Conditional, look: bool) -> Result<Written, AppendError> {
         match self.publish(conditional).await {
             Ok(sequence) => Ok(Written::At(sequence)),
             Err(error) if error.is_wrong_sequence() => match self.look_after(conditional, look).await {
                 Ok(Some(written)) => Ok(written),
                 Ok(None) => self.resolve(conditional, error).await,
-                // What was refused by one leader another may have stored.
+                // A message refused by one leader may have been stored by another.
                 Err(StoreError::Unavailable(_)) if self.log.is_replicated() => self.resolve(conditional, error).await,
                 Err(StoreError::Unavailable(why)) if look => Err(reserved_only(&why)),
                 Err(unseen) => Err(unseen.into()),
             },
             Err(error @ (CallError::Lost(_) | CallError::UnderWay(_))) => self.resolve(conditional, error).await,
             Err(error) if error.is_full() => self.refused_as_full(conditional, &error).await,
-            // It is checked before: a stream may have a bound of its own.
+            // The size was checked before, but a stream may have a bound of its own.
             Err(CallError::TooLarge(_)) => Err(self.is_too_large(conditional.stream, conditional.message.len())),
-            // NATS has said no: there is nothing to find out.
+            // NATS has refused it: the outcome is certain.
             Err(error @ (CallError::Refused { .. } | CallError::Forbidden(_))) => Err(self.store_error(error).into()),
             Err(error) if look => {
                 self.log.doubt();
@@ -248,7 +248,7 @@ impl Shared {
 
     async fn publish(&self, conditional: &Conditional) -> Result<u64, CallError> {
         let mut headers = only_after(conditional.after);
-        // By this NATS knows a message again for a while; and whoever looks at the stream with its tools knows the commit.
+        // NATS detects duplicates by this id for a while, and users of NATS's tools can identify the commit by it.
         headers.insert(header::NATS_MESSAGE_ID, format!("{:032x}", conditional.id.0));
         let begun = self.confirmations.begin();
         let ack = self.nats.publish(self.subject(conditional.stream), headers, conditional.message.clone()).await?;
@@ -258,8 +258,8 @@ impl Shared {
         Ok(ack.seq)
     }
 
-    /// What stands where a refused message was to stand: it itself, or another. `None`: nothing is seen there, so that a leader has refused it
-    /// which is behind, or the one that shows it is; another may have stored it.
+    /// The message stored at the position of a refused one: itself, or another. `None`: no message is seen there, so either the leader that refused
+    /// it or the server that replied is behind; another server may have stored it.
     async fn look_after(&self, conditional: &Conditional, look: bool) -> Result<Option<Written>, StoreError> {
         let is_replicated = self.log.is_replicated();
         if !look && !is_replicated {
@@ -274,8 +274,8 @@ impl Shared {
         })
     }
 
-    /// What became of a commit for which a server says that it has no space. With replicas that may be one that has been deposed while another
-    /// has stored it: that nothing was written is said only where a quorum shows it.
+    /// Determines the outcome of a commit for which a server reports no space. With replicas that server may be deposed while another has stored the
+    /// commit: the commit is reported as not written only if a quorum confirms it.
     async fn refused_as_full(&self, conditional: &Conditional, error: &CallError) -> Result<Written, AppendError> {
         let full = self.is_full(error);
         if !self.log.is_replicated() {
@@ -290,7 +290,7 @@ impl Shared {
         }
     }
 
-    /// What stands where a message was to stand, as a quorum has it; `None`: nothing does.
+    /// The message stored at the position of this one, as confirmed by a quorum; `None`: there is none.
     async fn confirmed_after(&self, conditional: &Conditional) -> Result<Option<Written>, StoreError> {
         let Conditional { stream, after, .. } = *conditional;
         let upto = self.confirm().await?;
@@ -303,13 +303,12 @@ impl Shared {
         Ok(Some(if next.id == conditional.id { Written::At(next.sequence) } else { Written::Passed }))
     }
 
-    /// Finds out what became of a publish that was not acknowledged, for as long as [`RESOLVE_WITHIN`] and NATS is not away: there is nobody to
-    /// ask then.
+    /// Determines the outcome of a publish that was not acknowledged, for as long as [`RESOLVE_WITHIN`] and while NATS is reachable.
     async fn resolve(&self, conditional: &Conditional, unanswered: CallError) -> Result<Written, AppendError> {
         let mut first = RESOLVE_PAUSE;
         if matches!(unanswered, CallError::Lost(_)) {
             let lost = unanswered.to_string();
-            // Of many appends at once, and their server says by itself that it is unreachable.
+            // Debug level: many appends fail at once, and the connection reports the unreachable server itself.
             tracing::debug!(stream = %conditional.stream, lost, "the answer to an append was lost, looking for what became of it");
         } else {
             first = FIRST_PAUSE;
@@ -318,14 +317,14 @@ impl Shared {
         let give_up = Instant::now() + RESOLVE_WITHIN;
         while Instant::now() < give_up && !self.nats.is_away() {
             sleep(pauses.next_pause()).await;
-            // Not into a log that has come in the place of this one.
+            // It must not be published into a log that has replaced this one.
             if self.ready().await.is_err() {
                 continue;
             }
             let found = match self.publish(conditional).await {
                 Ok(sequence) => return Ok(Written::At(sequence)),
                 Err(error) if error.is_wrong_sequence() => self.look_after(conditional, true).await,
-                // Neither an error nor silence tells of the earlier try.
+                // Neither an error nor a timeout reveals the outcome of the earlier try.
                 Err(_) => continue,
             };
             match found {
@@ -338,7 +337,7 @@ impl Shared {
     }
 }
 
-/// What is said of a commit whose request id is reserved and which may be being made by another try of the request.
+/// The error for a commit whose request id is reserved and which another try of the request may be making.
 fn reserved_only(why: &str) -> AppendError {
     AppendError::OutcomeUnknown(format!("its request id is reserved, and then: {why}"))
 }

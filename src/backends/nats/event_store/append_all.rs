@@ -1,7 +1,7 @@
-//! Appending many commits in order: many messages under way, each on the condition that it follows the one before it.
+//! Appends many commits in order: many messages in flight, each on the condition that it follows the one before it.
 //!
-//! Beside the condition on its order, each message names the sequence of the last message of the whole log: where one is not stored none after it
-//! is. Request ids that are unique in the log are reserved before any commit of a batch is published, so that no commit is ever there without its
+//! In addition to the condition on its order, each message names the sequence of the last message of the whole log: if one is not stored, none after
+//! it is. Request ids that are unique in the log are reserved before any commit of a batch is published, so that no commit ever exists without its
 //! reservation.
 
 use std::collections::{HashMap, HashSet};
@@ -26,14 +26,14 @@ use crate::{
     ports::event_store::{AppendError, Commit, Position, RequestKey, RequestScope, StoreError, StreamId},
 };
 
-/// The most messages under way.
+/// The most messages in flight.
 const MAX_COMMITS: usize = 256;
-/// The most payload under way, unless one commit has more, in bytes.
+/// The most payload in flight, unless one commit has more, in bytes.
 const MAX_BYTES: usize = 4 * 1024 * 1024;
-/// Orders that are looked at at once.
+/// The most orders that are read concurrently.
 const LOOKS_AT_ONCE: usize = 32;
 
-/// A commit with the end of its stream that it goes by.
+/// A commit with the assumed end of its stream.
 struct Planned<'a> {
     commit: &'a Commit,
     end: End,
@@ -42,9 +42,9 @@ struct Planned<'a> {
 
 /// Where publishing a batch stopped.
 enum Stopped {
-    /// The first was refused, and so were all: the log does not end where it was believed to.
+    /// The first was refused, and so were all: the log does not end where it was assumed to.
     AtFirst(AppendError),
-    /// Later, or for another reason.
+    /// A later one failed, or the first failed for another reason.
     Later(AppendError),
 }
 
@@ -59,14 +59,15 @@ impl Shared {
             let planned = self.plan(now, last).await?;
             self.reserve_all(&planned).await?;
             if is_replicated {
-                // What was looked at may have been confirmed by a marker.
+                // Reading the streams may have published a confirmation marker.
                 last = self.last_sequence().await?;
             }
             match self.publish_all(&planned, last).await {
                 Ok(()) => {
                     (last, rest, give_up) = (last + now.len() as u64, later, None);
                 }
-                // A marker of another node, or a leader that is behind: of these commits none is there, and a look at the end of the log tells.
+                // A marker of another node, or a leader that is behind: none of these commits was written, and reading the end of the log again
+                // resolves it.
                 Err(Stopped::AtFirst(_))
                     if is_replicated
                         && Instant::now() < *give_up.get_or_insert_with(|| Instant::now() + RESOLVE_WITHIN) =>
@@ -80,7 +81,7 @@ impl Shared {
         Ok(head_position(last))
     }
 
-    /// Says what each message must be if all are stored after message `last` of the log.
+    /// Computes the messages under the assumption that all are stored after message `last` of the log.
     async fn plan<'a>(&self, commits: &'a [Commit], last: u64) -> Result<Vec<Planned<'a>>, AppendError> {
         self.look_at_streams(commits).await?;
         let mut ends: HashMap<StreamId, End> = HashMap::new();
@@ -100,7 +101,7 @@ impl Shared {
         Ok(planned)
     }
 
-    /// Makes known what is not yet known of the streams that these commits go on.
+    /// Reads the streams that these commits continue, unless they are known.
     async fn look_at_streams(&self, commits: &[Commit]) -> Result<(), AppendError> {
         let mut seen = HashSet::new();
         let first_of_each = commits.iter().filter(|commit| seen.insert(commit.stream));
@@ -109,7 +110,7 @@ impl Shared {
         stream::iter(looks).buffer_unordered(LOOKS_AT_ONCE).try_for_each(|_| async { Ok(()) }).await
     }
 
-    /// The end of the stream as `commit` expects it.
+    /// The end of the stream that `commit` expects.
     async fn end_for(&self, commit: &Commit) -> Result<End, AppendError> {
         let known = self.streams.of(commit.stream);
         let mut state = known.lock().await;
@@ -130,13 +131,13 @@ impl Shared {
         stream::iter(reservations).buffer_unordered(MAX_COMMITS).try_for_each(|()| async { Ok(()) }).await
     }
 
-    /// Reserves a request id for a commit; in the place of a reservation whose commit was never made.
+    /// Reserves a request id for a commit, replacing a reservation whose commit was never made.
     async fn reserve_for(&self, request: &RequestKey, planned: &Conditional) -> Result<(), AppendError> {
         let reservation = encode_reservation(&planned.message);
         let mut replaces = 0;
         let give_up = Instant::now() + RESOLVE_WITHIN;
         loop {
-            // Whatever becomes of it: of the commits nothing is written.
+            // Whatever the outcome, none of the commits has been written.
             match self.publish_reservation(request, replaces, reservation.clone()).await {
                 Ok(_) => return Ok(()),
                 Err(error) if error.is_wrong_sequence() => match self.reserved(request).await? {
@@ -149,7 +150,7 @@ impl Shared {
                         continue;
                     }
                     _ if Instant::now() >= give_up => return Err(self.store_error(error).into()),
-                    // A server that is behind refuses it, or shows what is there.
+                    // A server that is behind refuses it, or returns the existing reservation.
                     _ => {}
                 },
                 Err(CallError::UnderWay(_)) if Instant::now() < give_up => {}
@@ -164,7 +165,7 @@ impl Shared {
         let mut under_way = Vec::with_capacity(planned.len());
         let mut answers: Vec<Option<Result<u64, CallError>>> = Vec::with_capacity(planned.len());
         for (planned, last) in planned.iter().zip(last..) {
-            // Begun one after the other: the client sends in the order in which it is asked. Constrained, the runtime would put off some.
+            // Started one after the other: the client sends in the order of the calls. Unconstrained, since the runtime would otherwise delay some.
             let mut publish = Box::pin(unconstrained(self.publish_after(&planned.message, last)));
             let answer = match poll!(&mut publish) {
                 std::task::Poll::Ready(answer) => Some(answer),
@@ -221,9 +222,9 @@ impl Shared {
 
     fn not_published(&self, error: CallError) -> AppendError {
         match error {
-            // Another writer has appended something, to this order or another.
+            // Another writer has appended to this order or another.
             error if error.is_wrong_sequence() && self.log.is_replicated() => {
-                // One leader has refused it; another may have stored it.
+                // A message refused by one leader may have been stored by another.
                 AppendError::OutcomeUnknown(format!(
                     "another writer appends to the log, or the servers disagree: {error}"
                 ))
@@ -233,7 +234,7 @@ impl Shared {
             }
             CallError::Lost(why) | CallError::UnderWay(why) => AppendError::OutcomeUnknown(why),
             error if error.is_full() => match self.is_full(&error) {
-                // It may be full where it was asked, and have room where it was stored.
+                // The server that refused it may be full while the one that stored it has room.
                 AppendError::Full(why) if self.log.is_replicated() => AppendError::OutcomeUnknown(why),
                 full => full,
             },
@@ -242,7 +243,7 @@ impl Shared {
     }
 }
 
-/// How many of `commits` are under way at once. With replicas no two of one order: NATS does not look at the condition of the second before the
+/// How many of `commits` are in flight at once. With replicas never two of one order: NATS does not check the condition of the second before the
 /// first is stored.
 fn batch(commits: &[Commit], is_replicated: bool) -> usize {
     let mut bytes = 0;

@@ -1,12 +1,13 @@
 //! A commit as one message, which holds all of it.
 //!
-//! In big endian: the checksum of all that follows (XXH3, 8 bytes), the form (1), the commit (16), the stream (8), the sequence of the
-//! message before it in its stream (8; 0: none), which is the condition that it was published with, the first revision (8), the scope of the request id (1; 0: it has none), with one its fingerprint (16), length (1) and text, then each event as its length (4) and
-//! its bytes. A reservation is the checksum and another form before a whole commit. A marker is the checksum, a third form, the sequence of
-//! the last message that its writer had seen (8) and the one of the last commit among those (8).
+//! In big endian: the checksum of the rest (XXH3, 8 bytes), the form (1), the commit (16), the stream (8), the sequence of the previous message of
+//! its stream (8; 0: none), which is the condition that it was published with, the first revision (8), the scope of the request id (1; 0: no request
+//! id), if present its fingerprint (16), length (1) and text, then each event as its length (4) and its bytes. A reservation is the checksum and
+//! another form before a whole commit. A marker is the checksum, a third form, the sequence of the last message that its writer had seen (8) and that
+//! of the last commit among those (8).
 //!
-//! The place of an event in the log is the sequence of its message and, in the low eight bits, its place in the commit: counted so that the
-//! last event of each commit has 255. So a follower that has read a commit to its end is seen to have, without looking at it again.
+//! The position of an event is the sequence of its message and, in the low eight bits, its index in the commit, counted so that the last event of
+//! each commit has 255. So a follower's position shows that it has read a commit to its end, without reading it again.
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use xxhash_rust::xxh3::xxh3_64;
@@ -16,12 +17,12 @@ use crate::ports::event_store::{
     StreamId,
 };
 
-/// The most events that one commit may have: their places fill the low bits of a position.
+/// The most events of one commit: their indexes fill the low bits of a position.
 pub(super) const MAX_EVENTS: usize = 1 << INDEX_BITS;
 const INDEX_BITS: u32 = 8;
 const LAST_INDEX: u64 = MAX_EVENTS as u64 - 1;
 
-/// What a message has beside the events of its commit, at the most: their lengths, the request id, the form of a reservation around it, and the
+/// The most bytes of a message in addition to the events of its commit: their lengths, the request id, the form of a reservation around it, and the
 /// headers of its publish.
 pub(super) const AROUND: usize = 4 * 1024;
 
@@ -46,13 +47,13 @@ pub(super) const fn sequence_before(position: Position) -> u64 {
     position.0 >> INDEX_BITS
 }
 
-/// A commit as the log holds it.
+/// A commit as stored in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct StoredCommit {
     pub sequence: u64,
     pub id: CommitId,
     pub stream: StreamId,
-    /// The sequence of the message before it in its stream; 0: none.
+    /// The sequence of the previous message of its stream; 0: none.
     pub after: u64,
     pub first_revision: Revision,
     pub request: Option<RequestKey>,
@@ -130,10 +131,10 @@ pub(super) fn encode(commit: &Commit, after: u64, first_revision: Revision) -> R
     Ok(seal(message))
 }
 
-/// Reads the message of a commit, whose bytes are copied: what came with them is not kept.
+/// Reads the message of a commit. Its bytes are copied, so the buffer that they came in is released.
 ///
 /// # Errors
-/// What is wrong with it.
+/// A description of the defect.
 pub(super) fn decode(sequence: u64, message: &[u8]) -> Result<StoredCommit, String> {
     let mut rest = open(COMMIT, message)?;
     let mut read = || {
@@ -170,12 +171,12 @@ fn decode_request(scope: u8, rest: &mut Bytes) -> Option<RequestKey> {
     Some(RequestKey { scope, id, fingerprint })
 }
 
-/// A request id that is unique in the log, with the commit that it stands for. Whether that has been made the log tells.
+/// A request id that is unique in the log, with its commit. Only the log shows whether that was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Reservation {
     /// The message of the commit.
     pub message: Bytes,
-    /// The same read; without a sequence of its own.
+    /// The decoded commit; it has no sequence of its own.
     pub commit: StoredCommit,
 }
 
@@ -189,25 +190,25 @@ pub(super) fn encode_reservation(message: &[u8]) -> Bytes {
 /// Reads the message of a reservation.
 ///
 /// # Errors
-/// What is wrong with it.
+/// A description of the defect.
 pub(super) fn decode_reservation(message: &[u8]) -> Result<Reservation, String> {
     let message = open(RESERVATION, message)?;
     let commit = decode(0, &message)?;
     Ok(Reservation { message, commit })
 }
 
-/// A message of the log that holds no commit: it was written to see that a quorum takes it. Its writer says what came before, so that a reader
-/// of many in a row finds the last commit without reading them all.
+/// A message of the log that holds no commit: it was written to prove that a quorum accepts it. It names the last commit before it, so that a reader
+/// of many consecutive markers finds that commit without reading them all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Marker {
-    /// The sequence of the last message that its writer had seen; 0: not known.
+    /// The sequence of the last message that its writer had seen; 0: unknown.
     pub seen: u64,
-    /// The sequence of the last commit up to there; 0: there is none.
+    /// The sequence of the last commit up to there; 0: none.
     pub last_commit: u64,
 }
 
 impl Marker {
-    /// The message of it.
+    /// The encoded marker.
     pub(super) fn encode(self) -> Bytes {
         let mut message = begin(MARKER, 16);
         message.put_u64(self.seen);
@@ -215,7 +216,7 @@ impl Marker {
         seal(message)
     }
 
-    /// Reads one. From one that is damaged nothing is learned, and nothing is missing.
+    /// Decodes one. A damaged marker gives no information, and nothing is lost by it.
     pub(super) fn decode(message: &[u8]) -> Self {
         let read = || {
             let mut rest = open(MARKER, message).ok()?;
@@ -224,7 +225,7 @@ impl Marker {
         read().unwrap_or_default()
     }
 
-    /// The message before this marker, message `sequence`, that may be the last commit: between them are only markers.
+    /// The message before this marker, message `sequence`, that may be the last commit: all messages between them are markers.
     pub(super) fn before(self, sequence: u64) -> u64 {
         if self.seen > 0 && self.seen + 1 >= sequence { self.last_commit } else { sequence - 1 }
     }

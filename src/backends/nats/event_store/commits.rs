@@ -1,4 +1,4 @@
-//! Whole commits: each is one message, which has all of it.
+//! Whole commits: each is one message.
 
 use super::{
     Shared,
@@ -7,7 +7,7 @@ use super::{
 };
 use crate::ports::event_store::{CommitPage, Position, RecordedCommit, StoreError};
 
-/// A page of commits that ends early before a message that is none.
+/// A page of commits that ends early before an invalid message.
 struct Gathered {
     page: CommitPage,
     is_empty: bool,
@@ -30,7 +30,7 @@ impl Gather for Gathered {
             Ok(Entry::Marker(_)) => {}
             Ok(Entry::Commit(commit)) => {
                 let events: Vec<_> = commit.stored_events().collect();
-                // Of a commit that `from` is in nothing is taken.
+                // A commit that contains `from` is skipped entirely.
                 if events.first().is_none_or(|first| first.position <= from) {
                     return Ok(true);
                 }

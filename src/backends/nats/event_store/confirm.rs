@@ -1,20 +1,20 @@
-//! What a read proves where a stream has replicas, and how more is had.
+//! What a read of a replicated stream proves, and how to prove more.
 //!
-//! A leader that has been deposed does not know it: it answers `STREAM.MSG.GET` and `STREAM.INFO` for up to 20 s from when it was cut off, and for
-//! about a second after that has ended, and so may two leaders at once. What it shows was committed by a quorum, so that **what is there is
-//! true; that nothing more is there is not**. Only a publish to the log that is acknowledged has been taken by a quorum: whatever was
-//! acknowledged before it was sent stands before it.
+//! A deposed leader does not know that it is deposed: it answers `STREAM.MSG.GET` and `STREAM.INFO` for up to 20 s after it was cut off, and for
+//! about a second after the partition has ended, so two leaders may answer at once. Messages that it returns were committed by a quorum, so **a
+//! message that is returned exists; that a message does not exist is not proven**. Only an acknowledged publish to the log has been accepted by a
+//! quorum: every message that was acknowledged before it was sent precedes it.
 //!
-//! - A **confirmation** is the sequence of a publish to the stream that was sent after the question and acknowledged: a commit of this node
-//!   where one falls into that time, otherwise a *marker*, a message of about 100 bytes on a subject of its own that every reader skips. One serves
-//!   all who wait, a node has one under way, and sends no more than one each [`PACE`]: 200 a second, 20 kB/s of the log at the very
-//!   most, under strong reads without a pause. Nobody who only appends or reads eventually causes one.
-//! - Something is **not there** when one answer to `STREAM.INFO`, of one server, shows that the server has the stream up to the confirmation
-//!   and how many messages the order has: as many as have been read. Otherwise the question is asked again, as another server may answer it, for as
-//!   long as an answer may take.
+//! - A **confirmation** is the sequence of a publish to the stream that was sent after the read began and acknowledged: a commit of this node if one
+//!   falls into that time, otherwise a *marker*, a message of about 100 bytes on a separate subject that every reader skips. One confirmation serves
+//!   all waiting callers. A node has one in flight, and sends at most one each [`PACE`]: 200 a second, 20 kB/s of the log at the very most, under
+//!   continuous strong reads. Callers that only append or read eventually never cause one.
+//! - A message **does not exist** if one reply to `STREAM.INFO`, of one server, shows that the server has the stream up to the confirmation, and that
+//!   the order has as many messages as have been read. Otherwise the question is repeated, as another server may answer it, for at most the request
+//!   timeout.
 //!
-//! What it costs in round trips: on one server nothing, as its reads are the truth. With replicas a read that must be strong has one for the
-//! confirmation, beside the read, and one for the count; so has a refusal. Commands that are accepted have none.
+//! The cost in round trips: none on one server, whose reads are authoritative. With replicas a strong read has one for the confirmation, concurrent
+//! with the read, and one for the count; so has a refusal. Accepted commands have none.
 
 use std::time::Duration;
 
@@ -32,24 +32,24 @@ use crate::{
     ports::event_store::{Position, Revision, StoreError, StreamId},
 };
 
-/// Markers follow each other no closer than this.
+/// The shortest interval between two markers.
 pub(super) const PACE: Duration = Duration::from_millis(5);
-/// The pause before a question is asked again that a server has answered which is behind.
+/// The pause before a question is repeated because the server that answered is behind.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// The acknowledged publishes to one stream, by their sequences, as proofs for who asks.
+/// The acknowledged publishes to one stream, by sequence, as proofs for readers.
 pub(super) type Confirmations = crate::ports::event_store::Confirmations<u64, CallError>;
 
 impl Shared {
-    /// The subject of markers in the log. No order has it: those are numbers.
+    /// The subject of markers in the log. It cannot be an order's: those are numbers.
     pub(super) fn marker_subject(&self) -> String {
         self.nats.subject("log.confirm")
     }
 
-    /// A sequence of the log that every commit which was acknowledged before this call stands before.
+    /// A sequence of the log that follows every commit acknowledged before this call.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`]: no quorum takes anything.
+    /// [`StoreError::Unavailable`]: no quorum accepts messages.
     pub(super) async fn confirm(&self) -> Result<u64, StoreError> {
         if !self.log.is_replicated() {
             return self.last_sequence().await;
@@ -63,14 +63,14 @@ impl Shared {
         self.confirmations.confirm(publish).await.map_err(|error| self.store_error(error))
     }
 
-    /// The same for the stream of request ids.
+    /// Like [`Shared::confirm`], for the stream of request ids.
     pub(super) async fn confirm_requests(&self) -> Result<u64, StoreError> {
-        // The ids of requests are encoded without a '~'.
+        // Encoded request ids contain no '~'.
         let publish = || self.publish_marker(self.nats.subject("request.~confirm"), Marker::default());
         self.request_confirmations.confirm(publish).await.map_err(|error| self.store_error(error))
     }
 
-    /// Publishes a marker; again, where nobody takes it because a leader is being elected, for as long as an answer may take.
+    /// Publishes a marker; retries for at most the request timeout while no server takes it because a leader is being elected.
     async fn publish_marker(&self, subject: String, marker: Marker) -> Result<u64, CallError> {
         let give_up = Instant::now() + self.nats.options().request_timeout;
         loop {
@@ -83,13 +83,13 @@ impl Shared {
         }
     }
 
-    /// The position of the last commit, as a quorum has it.
+    /// The position of the last commit, as confirmed by a quorum.
     pub(super) async fn confirmed_head(&self) -> Result<Position, StoreError> {
         let sequence = self.confirm().await?;
         self.last_commit_at(sequence).await
     }
 
-    /// The position of the last commit that is message `sequence` or before it, which is there.
+    /// The position of the last commit at or before message `sequence`, which exists.
     pub(super) async fn last_commit_at(&self, sequence: u64) -> Result<Position, StoreError> {
         let mut at = sequence;
         while at > FIRST_SEQUENCE {
@@ -99,7 +99,7 @@ impl Shared {
                 break;
             }
             match self.entry(at).await? {
-                // What is damaged is no marker.
+                // A damaged message is not a marker.
                 Ok(Entry::Commit(_)) | Err(_) => break,
                 Ok(Entry::Marker(marker)) => at = marker.before(at),
             }
@@ -107,24 +107,24 @@ impl Shared {
         Ok(if at > FIRST_SEQUENCE { last_position(at) } else { Position(0) })
     }
 
-    /// Whether nothing up to message `upto` is missing from what was read of a stream, whose last event then had `revision`.
+    /// Whether a read of a stream, whose last event then had `revision`, contains everything up to message `upto`.
     pub(super) async fn contains(&self, stream: StreamId, revision: Revision, upto: u64) -> Result<bool, StoreError> {
         if !self.log.is_replicated() || upto <= FIRST_SEQUENCE {
             return Ok(true);
         }
         let known = self.streams.of(stream);
         let mut scratch = StreamState::default();
-        // Who appends to the stream holds it for as long as that takes.
+        // A writer holds the lock of the stream for as long as its append takes.
         let mut held = known.try_lock();
         let state = held.as_deref_mut().unwrap_or(&mut scratch);
-        // What was read is there, wherever it was read.
+        // Events that were read exist, whichever server returned them.
         Ok(self.confirmed_end(state, stream, upto).await?.revision <= revision)
     }
 
-    /// The end of a stream, with everything up to message `upto`; brings `state` up to it.
+    /// The end of a stream, including everything up to message `upto`; updates `state` to it.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`]: no server that has all of it answers.
+    /// [`StoreError::Unavailable`]: no server that has all of it replies.
     pub(super) async fn confirmed_end(
         &self,
         state: &mut StreamState,
@@ -153,7 +153,7 @@ impl Shared {
         }
     }
 
-    /// The end of a stream, if `state` has `count` commits of it, as it is or read anew.
+    /// The end of a stream, if `state`, unchanged or after another read, has `count` commits of it.
     async fn bring_to(&self, state: &mut StreamState, stream: StreamId, count: u64) -> Result<Option<End>, StoreError> {
         if count == 0 && state.end.is_none() {
             *state = StreamState::empty();
@@ -165,10 +165,10 @@ impl Shared {
         Ok(state.end.filter(|_| is_whole))
     }
 
-    /// Whether message `sequence`, which the log must have, has been removed from it. Else the server that did not show it is behind.
+    /// Whether message `sequence`, which the log must have, has been removed from it. Otherwise the server that did not return it is behind.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] where no server knows.
+    /// [`StoreError::Unavailable`] if no server knows.
     pub(super) async fn is_missing(&self, sequence: u64) -> Result<bool, StoreError> {
         if !self.log.is_replicated() {
             return Ok(true);
@@ -176,7 +176,7 @@ impl Shared {
         self.log.is_deleted(sequence).await.map_err(|error| self.store_error(error))
     }
 
-    /// What is said of message `sequence`, which the log must have and which was not shown.
+    /// The error for message `sequence`, which the log must have and which was not returned.
     pub(super) async fn missing(&self, sequence: u64) -> StoreError {
         match self.is_missing(sequence).await {
             Ok(true) => StoreError::Corrupt(format!("message {sequence} of the log is missing")),

@@ -1,7 +1,6 @@
-//! The two streams of a log: makes them, looks whether they keep what they are given, and finds out which log it is.
+//! The two streams of a log: creates them, checks that they do not lose messages, and reads the id of the log.
 //!
-//! Nothing is read or written on a connection before this. A log that was there before is never made again: where its stream is gone, so are
-//! its events.
+//! Nothing is read or written on a connection before this check. An existing log is never created again: if its stream is gone, so are its events.
 
 use std::{
     sync::{
@@ -28,16 +27,16 @@ use crate::{
     ports::event_store::{Durability, LogId, Position, StoreError, TokenKey},
 };
 
-/// What the first message of the log says, before the number of the log.
+/// The text of the first message of the log, before the log's number.
 const FIRST_MESSAGE: &str = "log of ordersystem, number ";
 /// The sequence of the first message, which names the log and holds no event.
 pub(super) const FIRST_SEQUENCE: u64 = 1;
-/// After a failure the streams are not looked at again for so long.
+/// The pause before the streams are checked again after a failure.
 const PAUSE: Duration = Duration::from_millis(100);
-/// How long it is looked whether the key of the log is still kept, where it is known.
+/// How long the check may take that the key of the log is still stored, if this node knows it.
 const CONFIRM_KEY_WITHIN: Duration = Duration::from_millis(300);
 
-/// The streams on the server that is connected to.
+/// The streams on the connected server.
 #[derive(Debug)]
 pub(super) struct Log {
     nats: Nats,
@@ -46,38 +45,38 @@ pub(super) struct Log {
     /// The stream of request ids.
     pub requests: String,
     id: OnceLock<LogId>,
-    /// Where the key of the log is kept: beside it, since a message of the log would be an event to earlier versions.
+    /// The bucket of the log's key: separate from the log, since earlier versions would take another message there for an event.
     keys: Bucket,
     token_key: Mutex<Option<TokenKey>>,
-    /// The connection on which all was found in order; 0: none.
+    /// The connection on which all checks passed; 0: none.
     admitted: AtomicU64,
     facts: Mutex<Option<Facts>>,
     looking: tokio::sync::Mutex<Option<(Instant, ConnectError)>>,
     head: HeadQuestion,
 }
 
-/// What the streams were found to be when last looked at.
+/// The properties of the streams when last checked.
 #[derive(Clone, Debug)]
 struct Facts {
     durability: Durability,
-    /// Why it is that.
+    /// The reason for that durability.
     detail: String,
     is_replicated: bool,
     summary: String,
 }
 
-/// The first message of the log, as a server shows it.
+/// The first message of the log, as returned by a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum First {
-    /// It names the log.
+    /// It holds the log's id.
     Names(LogId),
-    /// It is something else.
+    /// It is another message.
     Strange,
-    /// It shows none.
+    /// The server returns none.
     Missing,
 }
 
-/// Asks for the end of the log; whoever asks while an older question is under way shares the next answer.
+/// Reads the end of the log; callers that come while an older request is in flight share the next reply.
 #[derive(Debug, Default)]
 struct HeadQuestion {
     asked: AtomicU64,
@@ -112,17 +111,17 @@ impl Log {
         self.facts().map_or(Durability::Unknown, |facts| facts.durability)
     }
 
-    /// Why the durability is what it is, for people.
+    /// A human-readable reason for the durability.
     pub(super) fn durability_detail(&self) -> Option<String> {
         self.facts().map(|facts| facts.detail)
     }
 
-    /// Whether a stream is kept on several servers, so that one which thinks that it leads may be behind. Before it is known: yes.
+    /// Whether a stream is kept on several servers, so that one that takes itself for the leader may be behind. True until it is known.
     pub(super) fn is_replicated(&self) -> bool {
         self.facts().is_none_or(|facts| facts.is_replicated)
     }
 
-    /// What was found, for people.
+    /// A human-readable summary.
     pub(super) fn summary(&self) -> String {
         self.facts().map_or_else(|| "not seen yet".to_owned(), |facts| facts.summary)
     }
@@ -131,10 +130,10 @@ impl Log {
         self.facts.lock().clone()
     }
 
-    /// Makes sure that the streams have been looked at on this connection.
+    /// Ensures that the streams have been checked on this connection.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] says why they cannot be used.
+    /// [`StoreError::Unavailable`] gives the reason why they cannot be used.
     pub(super) async fn ready(&self) -> Result<(), StoreError> {
         if self.is_admitted() {
             return Ok(());
@@ -146,15 +145,15 @@ impl Log {
         self.nats.is_connected() && self.admitted.load(Ordering::Acquire) == self.nats.connections()
     }
 
-    /// Looks at the streams before the next call: something was not as it should be.
+    /// Checks the streams again before the next call: something unexpected happened.
     pub(super) fn doubt(&self) {
         self.admitted.store(0, Ordering::Release);
     }
 
-    /// Looks at the streams once, whoever asks meanwhile gets the same answer.
+    /// Checks the streams once; concurrent callers get the same result.
     ///
     /// # Errors
-    /// [`ConnectError`] says why they cannot be used, and whether waiting helps.
+    /// [`ConnectError`] gives the reason why they cannot be used, and whether waiting helps.
     pub(super) async fn admit(&self) -> Result<(), ConnectError> {
         let mut failed = self.looking.lock().await;
         if self.is_admitted() {
@@ -178,7 +177,7 @@ impl Log {
             }
             Err(refused) => {
                 let is_news = failed.as_ref().is_none_or(|(_, before)| *before != refused);
-                // The first failure of a node that starts is told by whoever starts it, with the address.
+                // The code that starts a node reports its first failure, with the address.
                 if is_news && (failed.is_some() || self.id().is_some()) {
                     tracing::warn!(why = refused.why(), "the log in NATS cannot be used");
                 }
@@ -188,7 +187,7 @@ impl Log {
         }
     }
 
-    /// Looks at the server and both streams, also when they were in order before.
+    /// Checks the server and both streams, even if they passed before.
     ///
     /// # Errors
     /// [`ConnectError`].
@@ -218,7 +217,7 @@ impl Log {
         let detail = least.survival(&synced);
         let is_replicated = log.is_replicated() || requests.is_replicated();
         let id = self.find_id(&log).await?;
-        // A log that is only looked at may be read by somebody who may not write.
+        // A user without write permission may read a log that is only read.
         if self.nats.options().makes_log {
             let [log, requests] = self.probe_subjects();
             tokio::try_join!(self.nats.may_publish(log), self.nats.may_publish(requests))?;
@@ -242,12 +241,12 @@ impl Log {
         self.nats.subject("request.*")
     }
 
-    /// Where it is tried whether a publish would be stored, in each stream.
+    /// The subjects that probe whether a publish would be stored, one in each stream.
     fn probe_subjects(&self) -> [String; 2] {
         ["log.id", "request.probe"].map(|subject| self.nats.subject(subject))
     }
 
-    /// What stream `name` is; makes it if there is none and there never was.
+    /// The properties of stream `name`; creates it if it does not exist and never did.
     async fn stream_facts(&self, name: &str, subjects: &str) -> Result<StreamFacts, ConnectError> {
         let info = format!("STREAM.INFO.{name}");
         let found: Result<Value, _> = self.nats.ask(&info, &()).await;
@@ -282,7 +281,7 @@ impl Log {
                 tracing::info!(stream = name, replicas, "made a stream in NATS");
                 Ok(())
             }
-            // Another node was first; what it is will be looked at.
+            // Another node was first; the stream that it created is checked below.
             Err(error) if error.is(code::STREAM_NAME_IN_USE) => Ok(()),
             Err(error) if error.passes() => {
                 Err(ConnectError::Retryable(format!("stream {name} cannot be made: {error}")))
@@ -291,12 +290,12 @@ impl Log {
         }
     }
 
-    /// Checks that it is the log that it was before; the first time finds out which, or makes it.
+    /// Checks that it is the same log as before; the first time reads its id, or creates it.
     async fn find_id(&self, log: &StreamFacts) -> Result<LogId, ConnectError> {
         let known = self.id();
         let mut found = self.first_message().await?;
         if found == First::Missing && log.is_empty() && known.is_none() && self.nats.options().makes_log {
-            // Of nodes that start together one makes it, and all read it.
+            // Of nodes that start together one creates it, and all read it.
             let mut headers = HeaderMap::new();
             headers.insert(header::NATS_EXPECTED_LAST_SEQUENCE, "0");
             let text = format!("{FIRST_MESSAGE}{}", fastrand::u32(1..));
@@ -307,11 +306,11 @@ impl Log {
         }
         match (found, known) {
             (First::Names(found), None) => {
-                // Only one looks at a time.
+                // Only one check runs at a time.
                 Ok(*self.id.get_or_init(|| found))
             }
             (First::Names(found), Some(known)) if found == known => Ok(found),
-            // A leader that is new, or that has been deposed, may not have it.
+            // A new leader, or a deposed one, may not have it.
             (First::Missing, _) if log.is_replicated() => Err(ConnectError::Retryable(format!(
                 "the server that answers does not show the first message of stream {}",
                 self.stream
@@ -327,8 +326,8 @@ impl Log {
         }
     }
 
-    /// Finds out the key of the log, or makes it: a log of an earlier version has none. Where the bucket was lost with it, it gets again what this
-    /// node knows; a node that knows the key needs no bucket.
+    /// Reads the key of the log, or creates it: a log of an earlier version has none. If it was lost with the bucket, the key known to this node is
+    /// written again; a node that knows the key needs no bucket.
     async fn find_token_key(&self, id: LogId) -> Result<(), ConnectError> {
         let known = self.token_key();
         let looked = self.shared_token_key(id, known);
@@ -347,14 +346,14 @@ impl Log {
     }
 
     async fn shared_token_key(&self, id: LogId, known: Option<TokenKey>) -> Result<TokenKey, String> {
-        // A log that is made again is another one, and the bucket may still be there.
+        // A recreated log is another one, and the bucket may still exist.
         let name = format!("token-key-{:08x}", id.0);
         let new = known.map_or_else(TokenKey::random, Ok).map_err(|why| why.to_string())?;
         let entry = self.keys.get(&name).await?;
         let expected = entry.as_ref().map_or(0, |entry| entry.revision);
         let mut found = entry.and_then(|entry| entry.value);
         if found.is_none() {
-            // Of nodes that do this together one makes it, and all read it.
+            // Of nodes that do this together one creates it, and all read it.
             match self.keys.write(&name, Some(new.to_hex().into()), expected).await {
                 Ok(_) => return Ok(new),
                 Err(WriteError::Conflict) => found = self.keys.get(&name).await?.and_then(|entry| entry.value),
@@ -375,7 +374,7 @@ impl Log {
         Ok(number.filter(|number| *number != 0).map_or(First::Strange, |number| First::Names(LogId(number))))
     }
 
-    /// The sequence of the last message, as the leader of the stream knows it after this was called.
+    /// The sequence of the last message, as known to the leader of the stream after this call began.
     ///
     /// # Errors
     /// [`CallError`].
@@ -394,7 +393,7 @@ impl Log {
         Ok(last)
     }
 
-    /// The sequence of the last message that a server has, and how many messages with `subject` it has: both of one server, which may be behind.
+    /// The sequence of the last message of a server, and its number of messages with `subject`: both of one server, which may be behind.
     ///
     /// # Errors
     /// [`CallError`].
@@ -402,7 +401,7 @@ impl Log {
         Self::count_in(&self.nats, &self.stream, subject).await
     }
 
-    /// The same of the stream of request ids.
+    /// Like [`Log::count`], for the stream of request ids.
     ///
     /// # Errors
     /// [`CallError`].
@@ -419,7 +418,7 @@ impl Log {
         Ok((last, state["subjects"][subject].as_u64().unwrap_or_default()))
     }
 
-    /// Whether message `sequence` has been removed from the log, as a server says which has had it.
+    /// Whether message `sequence` has been removed from the log, according to a server that has had it.
     ///
     /// # Errors
     /// [`CallError`].
@@ -436,7 +435,7 @@ impl Log {
     /// Whether publishes to the log and to the requests would be decided.
     ///
     /// # Errors
-    /// Why not.
+    /// The reason why not.
     pub(super) async fn probe(&self, deadline: Instant) -> Result<(), CallError> {
         let [log, requests] = self.probe_subjects();
         tokio::try_join!(self.nats.probe(log, deadline), self.nats.probe(requests, deadline))?;

@@ -1,7 +1,7 @@
-//! Reads many messages with one request: a consumer of the stream that delivers what is asked for in batches.
+//! Reads many messages with one request: a consumer of the stream that delivers messages in batches.
 //!
-//! A consumer is NATS's word for a place in a stream. It keeps nothing but that place, in memory; NATS removes it when nobody has asked for
-//! a while, or when it starts anew, and then a reader is opened again where it was.
+//! A consumer is NATS's word for a position in a stream. It keeps only that position, in memory; NATS removes it when it has been idle for a while,
+//! or when the server restarts, and then a reader is reopened at the same position.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -13,19 +13,19 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::backends::nats::{api::CallError, connection::Nats};
 
-/// A consumer that nobody asks for so long is removed.
+/// A consumer that is idle for this long is removed.
 const INACTIVE: Duration = Duration::from_secs(30);
-/// A batch ends before it has more bytes than this, but for one larger message.
+/// A batch ends before it exceeds this many bytes, unless one message is larger.
 pub(super) const BATCH_BYTES: usize = 8 * 1024 * 1024;
-/// What a message has around its payload at most, in bytes.
+/// The most bytes of a message in addition to its payload.
 const AROUND: usize = 64 * 1024;
 
-/// For so long a consumer that was just made may not be known where it is asked for: 5 % of those of a cluster are not at once.
+/// For this long a new consumer may be unknown to the server that is asked: 5 % of those of a cluster are not known at once.
 const NEW_FOR: Duration = Duration::from_secs(2);
-/// The pause until it is asked for again.
+/// The pause before the request is repeated.
 const NEW_PAUSE: Duration = Duration::from_millis(20);
 
-/// A place in a stream, from which messages are fetched.
+/// A position in a stream, from which messages are fetched.
 #[derive(Debug)]
 pub(super) struct Reader {
     nats: Nats,
@@ -33,18 +33,18 @@ pub(super) struct Reader {
     consumer: String,
     inbox: String,
     messages: Subscriber,
-    /// The sequence that the next message has at least.
+    /// The lowest possible sequence of the next message.
     next: u64,
-    /// Messages that have been delivered so far: each must say so too, or one was lost on its way.
+    /// The number of messages delivered so far: each carries its own count, which shows whether one was lost on its way.
     delivered: u64,
-    /// How many messages NATS said come after the last one; they may have become more.
+    /// How many messages follow the last one, as reported by NATS; there may be more by now.
     pub pending: u64,
     connections: u64,
     fetches: u64,
     opened: Instant,
 }
 
-/// One message as it came, not looked into.
+/// One message as received, not decoded.
 #[derive(Debug)]
 pub(super) struct Raw {
     pub sequence: u64,
@@ -58,7 +58,7 @@ struct ConsumerInfo {
 }
 
 impl Reader {
-    /// Opens one that begins with message `from` of `stream`, and delivers only those with subject `filter` if there is one.
+    /// Opens one that begins with message `from` of `stream`, and delivers only messages with subject `filter` if there is one.
     ///
     /// # Errors
     /// [`CallError`].
@@ -92,25 +92,25 @@ impl Reader {
         })
     }
 
-    /// The sequence that the next message has at least.
+    /// The lowest possible sequence of the next message.
     pub(super) const fn next(&self) -> u64 {
         self.next
     }
 
-    /// Whether it may still be good: NATS may have forgotten it on another connection.
+    /// Whether it may still be valid: on another connection NATS may have removed it.
     pub(super) fn is_current(&self) -> bool {
         self.connections == self.nats.connections() && self.nats.is_connected()
     }
 
-    /// Up to `count` further messages, of which the first may take `wait` to come; fewer at the end and at [`BATCH_BYTES`]. None: there was
-    /// nothing for so long.
+    /// Up to `count` further messages, of which the first may take `wait` to come; fewer at the end and at [`BATCH_BYTES`]. Empty if none came in
+    /// that time.
     ///
     /// # Errors
-    /// [`CallError`]; the reader is of no use then.
+    /// [`CallError`]; the reader must not be used any more.
     pub(super) async fn fetch(&mut self, count: usize, wait: Duration) -> Result<VecDeque<Raw>, CallError> {
         loop {
             match self.fetch_once(count, wait).await {
-                // The server that keeps a new consumer may not listen for it yet.
+                // The server of a new consumer may not be subscribed for it yet.
                 Err(CallError::NotSent(_)) if self.delivered == 0 && self.opened.elapsed() < NEW_FOR => {
                     sleep(NEW_PAUSE).await;
                 }
@@ -158,7 +158,7 @@ impl Reader {
 
     async fn next_message(&mut self, most: Duration) -> Result<Message, CallError> {
         let deadline = Instant::now() + most;
-        // In short steps, so that the end of the connection is noticed at once.
+        // In short steps, so that the end of the connection is detected at once.
         while Instant::now() < deadline {
             match timeout(Duration::from_millis(250), self.messages.next()).await {
                 Ok(Some(message)) => return Ok(message),
@@ -172,7 +172,7 @@ impl Reader {
         Err(CallError::Lost(format!("NATS delivered nothing within {most:?}")))
     }
 
-    /// Counts a message; answers it with its sequence.
+    /// Counts a message; returns it with its sequence.
     fn take(&mut self, message: Message) -> Result<Raw, CallError> {
         let place = message.reply.as_ref().and_then(|reply| Place::read(reply));
         let Some(place) = place else {
@@ -189,12 +189,12 @@ impl Reader {
 }
 
 impl Drop for Reader {
-    /// Removes the consumer, without waiting for it: however a read ends, also one that is given up.
+    /// Removes the consumer without waiting: however a read ends, even if it is abandoned.
     fn drop(&mut self) {
         let what = format!("$JS.API.CONSUMER.DELETE.{}.{}", self.stream, self.consumer);
         let nats = self.nats.clone();
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            // If it cannot be asked for now, NATS removes it by itself.
+            // If this request fails, NATS removes it by itself.
             runtime.spawn(async move { publish(&nats, what, None, String::new()).await });
         }
     }
@@ -229,8 +229,8 @@ async fn publish(nats: &Nats, subject: String, reply: Option<String>, body: Stri
     }
 }
 
-/// Where a delivered message stands: the subject for its acknowledgement says so (ADR-15 of NATS), as `$JS.ACK.` and, perhaps after a domain
-/// and an account, `<stream>.<consumer>.<tries>.<sequence>.<delivered>.<time>.<pending>`.
+/// The position of a delivered message, parsed from its acknowledgement subject (ADR-15 of NATS): `$JS.ACK.` and, perhaps after a domain and an
+/// account, `<stream>.<consumer>.<tries>.<sequence>.<delivered>.<time>.<pending>`.
 struct Place {
     sequence: u64,
     delivered: u64,

@@ -31,19 +31,19 @@ impl Reserved {
         Conditional { id: commit.id, stream: commit.stream, after: commit.after, message: message.clone() }
     }
 
-    /// Whether it is the one of this very message.
+    /// Whether it is the reservation of this very message.
     pub(super) fn is_for(&self, message: &Conditional) -> bool {
         let commit = &self.reservation.commit;
         commit.id == message.id && commit.after == message.after
     }
 
-    /// The commit as the log has it.
+    /// The commit as stored in the log.
     fn made(&self, sequence: u64) -> StoredCommit {
         StoredCommit { sequence, ..self.reservation.commit.clone() }
     }
 }
 
-/// What was found when an id was to be reserved.
+/// The result of reserving an id.
 enum Claim {
     /// It is ours, under this sequence.
     Ours(u64),
@@ -78,7 +78,7 @@ impl Shared {
                         return Ok(appended);
                     }
                     Written::Passed => {
-                        // The order has moved on, so that the reservation stands for nothing: another takes its place.
+                        // The order has moved on, so the reservation is void and is replaced.
                         replaces = sequence;
                         self.refresh(&mut state, commit.stream, false).await?;
                         is_fresh = true;
@@ -118,7 +118,7 @@ impl Shared {
     }
 
     pub(super) fn request_subject(&self, request: &RequestKey) -> String {
-        // A subject gives some characters a meaning of its own.
+        // Encoded, since some characters have a special meaning in a subject.
         self.nats.subject(&format!("request.{}", BASE64URL_NOPAD.encode(request.id.as_bytes())))
     }
 
@@ -141,7 +141,7 @@ impl Shared {
         Ok(Some(Reserved { sequence: found.sequence, reservation }))
     }
 
-    /// Reserves a request id for a commit, in the place of the reservation `replaces` (0: of none).
+    /// Reserves a request id for a commit, replacing the reservation `replaces` (0: none).
     async fn reserve(
         &self,
         request: &RequestKey,
@@ -156,14 +156,14 @@ impl Shared {
             match self.publish_reservation(request, replaces, message.clone()).await {
                 Ok(sequence) => return Ok(Claim::Ours(sequence)),
                 Err(error) if error.is_wrong_sequence() => match self.reserved(request).await {
-                    // Newer than the one that it was to replace: that is why it was refused.
+                    // It is newer than the one to replace, which is why the publish was refused.
                     Ok(Some(found)) if found.sequence > replaces => return Ok(claim(found, conditional)),
-                    // Who refuses it, or who shows what is there, is behind.
+                    // The server that refuses it, or the one that replies, is behind.
                     Ok(_) | Err(StoreError::Unavailable(_)) => drop(unanswered.get_or_insert(error)),
                     Err(error) => return Err(error.into()),
                 },
                 Err(error @ (CallError::Lost(_) | CallError::UnderWay(_))) => drop(unanswered.get_or_insert(error)),
-                // Neither an error nor silence tells of an earlier try.
+                // Neither an error nor a timeout reveals the outcome of an earlier try.
                 Err(_) if unanswered.is_some() => {}
                 Err(error) if error.is_full() => return Err(self.is_full(&error)),
                 Err(CallError::TooLarge(_)) => return Err(self.is_too_large(conditional.stream, message.len())),
@@ -174,7 +174,7 @@ impl Shared {
                 return Err(AppendError::OutcomeUnknown(why));
             }
             sleep(pauses.next_pause()).await;
-            // If the streams cannot be used yet, the next try says so.
+            // If the streams cannot be used yet, the next try reports it.
             let _ = self.ready().await;
         }
     }
@@ -192,7 +192,7 @@ impl Shared {
         Ok(ack.seq)
     }
 
-    /// The commit of a reservation, made now if nobody has made it; `None` if it stands for nothing.
+    /// The commit of a reservation, made now if it has not been made; `None` if the reservation is void.
     async fn settle(&self, reserved: &Reserved) -> Result<Option<StoredCommit>, AppendError> {
         let commit = &reserved.reservation.commit;
         let next = self.next_commit(commit.stream, commit.after + 1).await?;
@@ -208,20 +208,20 @@ impl Shared {
                 Ok(Some(made))
             }
             Ok(Written::Passed) => Ok(None),
-            // Of the commit that is to be appended nothing has been written.
+            // Nothing of the commit to be appended has been written.
             Err(AppendError::OutcomeUnknown(why)) => Err(StoreError::Unavailable(why).into()),
             Err(error) => Err(error),
         }
     }
 
-    /// The commit of a reservation, if a server shows that it has been made.
+    /// The commit of a reservation, if a server returns it.
     async fn made_as_shown(&self, reserved: &Reserved) -> Result<Option<StoredCommit>, StoreError> {
         let commit = &reserved.reservation.commit;
         let next = self.next_commit(commit.stream, commit.after + 1).await?;
         Ok(next.filter(|next| next.id == commit.id))
     }
 
-    /// The commit of a reservation, if it has been made; that it has not is certain.
+    /// The commit of a reservation, if it has been made; `None` is certain.
     pub(super) async fn made(&self, reserved: &Reserved) -> Result<Option<StoredCommit>, StoreError> {
         let commit = &reserved.reservation.commit;
         let mut next = self.next_commit(commit.stream, commit.after + 1).await?;
@@ -241,7 +241,7 @@ impl Shared {
         Ok(next.filter(|next| next.id == commit.id))
     }
 
-    /// The newest reservation of a request, as a quorum has it: that there is none, or none newer, is certain.
+    /// The newest reservation of a request, as confirmed by a quorum: that there is none, or none newer, is certain.
     async fn confirmed_reservation(&self, request: &RequestKey) -> Result<Option<Reserved>, StoreError> {
         let upto = self.confirm_requests().await?;
         let subject = self.request_subject(request);
@@ -266,7 +266,7 @@ impl Shared {
         }
     }
 
-    /// The reservation of a request that is its message number `count`, of which there are rarely more than one.
+    /// The reservation that is message number `count` of a request; there are rarely more than one.
     async fn nth_reservation(&self, request: &RequestKey, count: u64) -> Result<Option<Reserved>, StoreError> {
         let subject = self.request_subject(request);
         let mut newest: Option<Reserved> = None;
@@ -282,7 +282,7 @@ impl Shared {
     }
 }
 
-/// Whose reservation it is: an earlier try of ours may have made it, its answer lost.
+/// Whose reservation it is: an earlier try of ours whose reply was lost may have made it.
 fn claim(found: Reserved, ours: &Conditional) -> Claim {
     if found.is_for(ours) { Claim::Ours(found.sequence) } else { Claim::Theirs(found) }
 }

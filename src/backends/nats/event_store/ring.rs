@@ -1,4 +1,4 @@
-//! The newest commits of the log, in memory: whoever follows the log from near its end reads them here.
+//! The newest commits of the log, in memory: followers near the end of the log read them here.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -9,13 +9,13 @@ use crate::ports::event_store::StoreError;
 
 /// The most commits that are kept.
 const MAX_COMMITS: usize = 8_192;
-/// The most payload bytes that are kept, but for the newest commit.
+/// The most payload bytes that are kept, except for the newest commit.
 const MAX_BYTES: usize = 16 * 1024 * 1024;
 
-/// A message of the log, or what is wrong with it.
+/// A message of the log, or its defect.
 pub(super) type Slot = Result<Entry, StoreError>;
 
-/// What a message of the log is.
+/// The decoded content of a message of the log.
 #[derive(Clone, Debug)]
 pub(super) enum Entry {
     Commit(Arc<StoredCommit>),
@@ -32,7 +32,7 @@ struct Content {
     first: u64,
     slots: VecDeque<Slot>,
     bytes: usize,
-    /// The sequence of the last commit before the next message; a message that is none of ours counts as one.
+    /// The sequence of the last commit before the next message; a foreign message counts as one.
     last_commit: u64,
 }
 
@@ -64,13 +64,13 @@ impl Ring {
         self.lock().restart(0, 0);
     }
 
-    /// Whether what is there goes on from closer before message `next` than the ring is long, or from there.
+    /// Whether the held messages end at message `next`, or fewer messages before it than the ring holds.
     pub(super) fn leads_to(&self, next: u64) -> bool {
         let content = self.lock();
         content.first > 0 && content.next() + MAX_COMMITS as u64 / 2 >= next && content.next() <= next
     }
 
-    /// Begins with message `next`, before which `last_commit` is the last commit.
+    /// Begins with message `next`; `last_commit` is the last commit before it.
     pub(super) fn start(&self, next: u64, last_commit: u64) {
         self.lock().restart(next, last_commit);
     }
@@ -84,7 +84,7 @@ impl Ring {
         Marker { seen: content.next() - 1, last_commit: content.last_commit }
     }
 
-    /// Adds message `sequence` if it is the next one; answers whether it was.
+    /// Adds message `sequence` if it is the next one; returns whether it was.
     pub(super) fn add(&self, sequence: u64, slot: Slot) -> bool {
         let mut content = self.lock();
         if content.first == 0 || sequence != content.next() {

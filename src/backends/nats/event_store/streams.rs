@@ -1,6 +1,6 @@
-//! What a node remembers of the newest streams, so that an append needs one round trip.
+//! A node's memory of the newest streams, so that an append needs one round trip.
 //!
-//! It may be behind: every publish names the sequence that it goes by, and NATS refuses it when the stream has moved on.
+//! It may be stale: every publish names the sequence that it assumes, and NATS refuses it if the stream has moved on.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -10,18 +10,18 @@ use tokio::sync::Mutex;
 use super::commit::{StoredCommit, last_position};
 use crate::ports::event_store::{AppendError, Appended, RequestKey, RequestScope, Revision, StoreError, StreamId};
 
-/// How much is remembered: a stream counts one, and one more for each [`REQUESTS_A_UNIT`] request ids.
+/// The capacity: a stream counts one, and one more for each [`REQUESTS_A_UNIT`] request ids.
 const CAPACITY: u64 = 65_536;
 const REQUESTS_A_UNIT: usize = 4;
 
-/// What is known of one stream. Whoever appends to it holds the lock, so that the writers of one node do not race each other.
+/// The known state of one stream. A writer holds the lock while it appends, so that the writers of one node do not race each other.
 pub(super) type Known = Arc<Mutex<StreamState>>;
 
 /// The streams that are remembered.
 #[derive(Debug)]
 pub(super) struct Streams(Cache<u64, CacheEntry, EntryWeighter>);
 
-/// What is known, with its weight when it was put in: the cache counts on a value that does not change.
+/// The state with its weight at insertion: the cache requires that a value's weight does not change.
 #[derive(Clone, Debug)]
 struct CacheEntry {
     known: Known,
@@ -31,9 +31,9 @@ struct CacheEntry {
 /// The end of a stream, as far as it is known.
 #[derive(Debug, Default)]
 pub(super) struct StreamState {
-    /// The sequence and the revision of its last event; `None`: not known. Zeros: there is no such stream.
+    /// The sequence and the revision of its last event; `None`: unknown. Zeros: there is no such stream.
     pub end: Option<End>,
-    /// The request ids of all its commits up to there; `None`: not known.
+    /// The request ids of all its commits up to there; `None`: unknown.
     pub requests: Option<HashMap<Arc<str>, Remembered>>,
     /// How many commits it has, if `requests` is known.
     commits: u64,
@@ -73,7 +73,7 @@ impl Streams {
         self.0.clear();
     }
 
-    /// What is known of `stream`.
+    /// The known state of `stream`.
     pub(super) fn of(&self, stream: StreamId) -> Known {
         let new = || Ok::<_, std::convert::Infallible>(CacheEntry { known: Known::default(), weight: 1 });
         match self.0.get_or_insert_with(&stream.0, new) {
@@ -82,7 +82,7 @@ impl Streams {
         }
     }
 
-    /// Counts anew how much is remembered of `stream`, if its request ids have become many more.
+    /// Updates the weight of `stream` if it has gained many request ids.
     pub(super) fn weigh(&self, stream: StreamId, known: &Known, state: &StreamState) {
         let requests = state.requests.as_ref().map_or(0, HashMap::len);
         if requests >= REQUESTS_A_UNIT && requests.is_power_of_two() {
@@ -91,7 +91,7 @@ impl Streams {
         }
     }
 
-    /// Takes in a stream from its first commit on.
+    /// Records a stream from its first commit on.
     pub(super) fn saw_whole<'a>(&self, stream: StreamId, commits: impl Iterator<Item = &'a StoredCommit>) {
         if let Ok(mut state) = self.of(stream).try_lock() {
             if state.requests.is_none() {
@@ -101,11 +101,11 @@ impl Streams {
         }
     }
 
-    /// Takes in a commit that another node may have made. Where a writer holds the stream it finds out by itself.
+    /// Records a commit that another node may have made. A writer that holds the stream finds it by itself.
     pub(super) fn saw(&self, commit: &StoredCommit) {
         let known = match self.0.peek(&commit.stream.0) {
             Some(weighed) => weighed.known,
-            // From its beginning a stream is known wholly.
+            // A stream seen from its first commit on is known completely.
             None if commit.first_revision == 1 => self.of(commit.stream),
             None => return,
         };
@@ -116,22 +116,22 @@ impl Streams {
 }
 
 impl StreamState {
-    /// A stream that is not there.
+    /// A stream that does not exist.
     pub(super) fn empty() -> Self {
         Self { end: Some(End::default()), requests: Some(HashMap::new()), commits: 0 }
     }
 
-    /// A stream of which nothing is known but its end.
+    /// A stream of which only the end is known.
     pub(super) const fn ending(end: End) -> Self {
         Self { end: Some(end), requests: None, commits: 0 }
     }
 
-    /// How many commits it has up to its end; `None`: not known.
+    /// How many commits it has up to its end; `None`: unknown.
     pub(super) fn commits(&self) -> Option<u64> {
         self.requests.is_some().then_some(self.commits)
     }
 
-    /// Takes in the commit that follows what is known; forgets what a gap makes useless.
+    /// Adds the commit that follows the known ones; after a gap, drops the state that is no longer valid.
     pub(super) fn saw(&mut self, commit: &StoredCommit) {
         if self.end.is_some_and(|end| commit.sequence <= end.sequence) {
             return;
@@ -161,7 +161,7 @@ impl StreamState {
         }
     }
 
-    /// What `saw` does for a commit just read, which must follow.
+    /// Like `saw`, for a commit just read, which must follow.
     ///
     /// # Errors
     /// [`StoreError::Corrupt`] names the gap.
@@ -195,7 +195,7 @@ impl StreamState {
     }
 }
 
-/// A commit that does not follow the one before.
+/// The error for a commit that does not follow the previous one.
 pub(super) fn gap(commit: &StoredCommit, expected: Revision) -> StoreError {
     StoreError::Corrupt(format!(
         "message {} of the log begins with revision {} of order {}, where {expected} must follow",

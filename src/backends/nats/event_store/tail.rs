@@ -1,4 +1,4 @@
-//! Follows the end of the log: what other nodes append is in memory before it is asked for.
+//! Follows the end of the log, so that commits of other nodes are in memory before they are requested.
 
 use std::{sync::Weak, time::Duration};
 
@@ -9,9 +9,9 @@ use crate::ports::event_store::StoreError;
 
 /// How many messages are fetched at once.
 const BATCH: usize = 512;
-/// How long one fetch waits for something new.
+/// How long one fetch waits for new messages.
 const WAIT: Duration = Duration::from_secs(5);
-/// On a busy log it fetches this often, and not once a message.
+/// On a busy log it fetches this often, and not once per message.
 const PACE: Duration = Duration::from_millis(2);
 /// The pause after a failure.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -41,7 +41,7 @@ async fn open(shared: &Shared) -> Result<Reader, StoreError> {
         shared.ring.start(last + 1, sequence_before(head));
     }
     let reader = shared.open_reader(None, shared.ring.next()).await?;
-    // What was appended while nobody followed.
+    // Commits appended while the log was not followed.
     shared.announce(head);
     Ok(reader)
 }
@@ -51,14 +51,14 @@ async fn run(store: &Weak<Shared>, mut reader: Reader) -> Result<(), StoreError>
     loop {
         let batch = tokio::select! {
             batch = reader.fetch(BATCH, WAIT) => batch.map_err(|error| StoreError::Unavailable(error.to_string()))?,
-            // What is held in memory was dropped: this reader goes on where nobody needs it.
+            // The data held in memory was dropped: this reader would continue at the wrong position.
             _ = connection.changed() => return Err(StoreError::Unavailable("connected again".to_owned())),
         };
         let Some(shared) = store.upgrade() else { return Ok(()) };
         let is_busy = !batch.is_empty();
         for raw in batch {
             let sequence = raw.sequence;
-            // Its own appends are there already.
+            // The node's own appends are there already.
             if sequence >= shared.ring.next() {
                 let slot = shared.read_message(raw);
                 shared.saw(sequence, slot);
