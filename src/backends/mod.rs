@@ -1,4 +1,4 @@
-//! One folder a backend; each implements the traits over bytes and knows neither the domain nor the others.
+//! One folder for each backend; each implements the traits over bytes and knows neither the domain nor the others.
 
 pub mod embedded;
 pub mod memory;

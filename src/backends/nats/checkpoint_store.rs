@@ -1,7 +1,7 @@
-//! Checkpoints as one key each of a bucket, read and then written on condition that nobody else has.
+//! Checkpoints, each stored as one key of a bucket: read, and then written on condition that it has not changed.
 //!
-//! A bucket that has vanished is made again, empty: its checkpoints are gone, and the work since the beginning is done once more. Tokens given out
-//! before are below those of leases acquired since (see [`super::lease`]), so an owner of before is shut out from the first save of the next.
+//! A bucket that has vanished is recreated empty: its checkpoints are lost, and the work since the beginning is repeated. Tokens issued before are
+//! below those of leases acquired since (see [`super::lease`]), so an earlier owner is locked out from the first save of the next.
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -12,10 +12,10 @@ use super::{
 };
 use crate::ports::checkpoint_store::{Checkpoint, CheckpointError, CheckpointStore, is_valid_name};
 
-/// How often a save is tried against others of the same name. Each try that fails is one of theirs that did not.
+/// How often a save is retried against others of the same name. Each failed try means that another's succeeded.
 const MAX_TRIES: usize = 256;
 
-/// A [`CheckpointStore`] in the bucket `{prefix}-checkpoints`: among all nodes that use the same NATS.
+/// A [`CheckpointStore`] in the bucket `{prefix}-checkpoints`, shared by all nodes that use the same NATS.
 #[derive(Debug)]
 pub struct NatsCheckpointStore {
     bucket: Bucket,
@@ -28,10 +28,10 @@ impl NatsCheckpointStore {
         Self { bucket: Bucket::new(nats, "checkpoints") }
     }
 
-    /// Finds the bucket, or makes it.
+    /// Finds or creates the bucket.
     ///
     /// # Errors
-    /// [`ConnectError`] says why it cannot be used, and whether waiting helps.
+    /// [`ConnectError`] gives the reason why it cannot be used, and whether waiting helps.
     pub async fn admit(&self) -> Result<(), ConnectError> {
         self.bucket.admit_writer().await
     }
@@ -44,7 +44,7 @@ impl NatsCheckpointStore {
     }
 }
 
-/// Reads what is stored; `None` if there is nothing.
+/// Reads the stored value; `None` if there is none.
 fn read(entry: Option<&Entry>) -> Result<Option<Checkpoint>, CheckpointError> {
     let Some(value) = entry.and_then(|entry| entry.value.as_ref()) else { return Ok(None) };
     match std::str::from_utf8(value).ok().and_then(Checkpoint::from_text) {

@@ -1,18 +1,18 @@
-//! What the user of NATS may not do, and what to permit.
+//! The operations that the NATS user is denied, and the permissions to grant.
 //!
-//! NATS does not answer a request that it does not permit. It says on the connection, beside the answers, which subject it has refused: a publish
-//! that it names has reached nobody.
+//! NATS does not reply to a request that it denies. It reports the denied subject on the connection, separately from replies: a denied publish has
+//! reached nobody.
 
 use std::{collections::VecDeque, fmt, time::Duration};
 
 use tokio::{sync::watch, time::Instant};
 
-/// For how long a publish that was not permitted is reported, where it cannot be tried without doing it.
+/// For how long a denied publish is reported, if the permission cannot be tested without publishing.
 pub(super) const FORBIDDEN_FOR: Duration = Duration::from_secs(60);
-/// How many refusals are remembered.
+/// How many denials are remembered.
 const MAX_REMEMBERED: usize = 256;
 
-/// What a user needs whose streams have the prefix PREFIX, as docs/deploy.md has it. The first that matches is named.
+/// The permissions of a user whose streams have the prefix PREFIX, as in docs/deploy.md. The first match is named.
 const NEEDED: &[&str] = &[
     "PREFIX.>",
     "$KV.PREFIX-leases.>",
@@ -30,17 +30,17 @@ const NEEDED: &[&str] = &[
     "$JS.API.CONSUMER.MSG.NEXT.>",
 ];
 
-/// What was refused on the connection of one node.
+/// The denials on the connection of one node.
 pub(super) struct Forbidden {
     prefix: String,
     refusals: watch::Sender<VecDeque<Refusal>>,
 }
 
-/// A refusal.
+/// A denial.
 #[derive(Clone, Debug)]
 struct Refusal {
     at: Instant,
-    /// Whether a message was not let through; else a subscription.
+    /// Whether a publish was denied; otherwise a subscription.
     is_publish: bool,
     subject: String,
     words: String,
@@ -53,12 +53,12 @@ impl fmt::Debug for Forbidden {
 }
 
 impl Forbidden {
-    /// Nothing yet, of the streams with this prefix.
+    /// No denials yet, for the streams with this prefix.
     pub(super) fn new(prefix: &str) -> Self {
         Self { prefix: prefix.to_owned(), refusals: watch::Sender::default() }
     }
 
-    /// Remembers what the server says. Answers what to tell of it, if that was not remembered for the last `lately`.
+    /// Records the server's report. Returns the message to log, unless it was already recorded within `lately`.
     pub(super) fn note(&self, said: &str, lately: Duration) -> Option<String> {
         let is_publish = said.to_ascii_lowercase().contains("for publish");
         let subject = said.split('"').nth(1).unwrap_or_default().to_owned();
@@ -74,27 +74,27 @@ impl Forbidden {
         is_news.then_some(words)
     }
 
-    /// Forgets what was refused before: another connection asks for its subscriptions again.
+    /// Forgets earlier denied subscriptions: a new connection requests them again.
     pub(super) fn forget_subscriptions(&self) {
         self.refusals.send_modify(|refusals| refusals.retain(|refusal| refusal.is_publish));
     }
 
-    /// What was last refused since `then`, in words.
+    /// The last denial since `then`, as text.
     pub(super) fn since(&self, then: Instant) -> Option<String> {
         self.last(|refusal| refusal.at >= then)
     }
 
-    /// What was last refused since `then` of publishes to subjects that begin with `begin`, in words.
+    /// The last denial since `then` of publishes to subjects that begin with `begin`, as text.
     pub(super) fn publish_below(&self, begin: &str, then: Instant) -> Option<String> {
         self.last(|refusal| refusal.at >= then && refusal.is_publish && refusal.subject.starts_with(begin))
     }
 
-    /// The subscription that was refused on this connection, in words: without it no answer comes.
+    /// The subscription that was denied on this connection, as text: without it no reply comes.
     pub(super) fn subscription(&self) -> Option<String> {
         self.last(|refusal| !refusal.is_publish)
     }
 
-    /// Waits until a publish to `subject` is refused that was made after `then`; answers with the refusal in words.
+    /// Waits until a publish to `subject` that was made after `then` is denied; returns the denial as text.
     pub(super) async fn publish_to(&self, subject: &str, then: Instant) -> String {
         let mut refusals = self.refusals.subscribe();
         loop {
@@ -130,7 +130,7 @@ impl Forbidden {
     }
 }
 
-/// Whether `pattern`, which ends with `*` or `>` or is a whole subject, takes `subject`.
+/// Whether `pattern`, which ends with `*` or `>` or is a whole subject, matches `subject`.
 fn matches(pattern: &str, subject: &str) -> bool {
     match pattern.strip_suffix(['*', '>']) {
         Some(begin) => subject.strip_prefix(begin).is_some_and(|rest| !rest.is_empty()),

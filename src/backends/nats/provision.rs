@@ -1,4 +1,4 @@
-//! Streams: made where they are not there yet, and never changed where they are.
+//! Streams: created if they do not exist, and never changed if they do.
 
 use std::time::Duration;
 
@@ -16,12 +16,12 @@ use super::{
     server::too_few_replicas,
 };
 
-/// How often what may be asked again is asked with a short time to wait.
+/// How many tries of a repeatable request have a short timeout.
 const SHORT_TRIES: usize = 3;
-/// That time.
+/// That timeout.
 const SHORT_TRY: Duration = Duration::from_millis(700);
 
-/// Tells one making of a stream from the next of the same name: when it was made, by the server's clock, in microseconds since 1970.
+/// Distinguishes the incarnations of a stream of one name: its creation time, by the server's clock, in microseconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Made(pub u64);
 
@@ -31,7 +31,7 @@ impl Made {
     }
 }
 
-/// Waits for the connection, as long as one may take.
+/// Waits for the connection, at most for the connect timeout.
 ///
 /// # Errors
 /// If there is none: nothing was sent.
@@ -39,11 +39,11 @@ pub(super) async fn connected(nats: &Nats) -> Result<(), String> {
     nats.connected().await.map_err(|error| error.why().to_owned())
 }
 
-/// Sees to it that there is a stream that keeps what `wanted` keeps. One that an operator has made larger, or keeps on more servers, stays
-/// as it is.
+/// Ensures that a stream with at least the settings `wanted` exists. A stream that an operator has enlarged, or keeps on more servers, stays
+/// unchanged.
 ///
 /// # Errors
-/// Says why there is none, or why the one that is there cannot be used, and whether waiting helps.
+/// The reason why there is none, or why the existing one cannot be used, and whether waiting helps.
 pub(super) async fn make_stream(nats: &Nats, wanted: Config) -> Result<Info, ConnectError> {
     nats.connected().await?;
     let name = wanted.name.clone();
@@ -69,7 +69,7 @@ pub(super) async fn make_stream(nats: &Nats, wanted: Config) -> Result<Info, Con
         match ask_again(|| nats.jetstream().create_stream(wanted.clone())).await {
             Ok(made) => return Ok(made.cached_info().clone()),
             Err(error) => match error.kind() {
-                // Another node was first, with other settings: what it made is looked at.
+                // Another node was first, with other settings: the stream that it created is checked.
                 CreateStreamErrorKind::JetStream(why) if why.error_code() == ErrorCode::STREAM_NAME_EXIST => {}
                 CreateStreamErrorKind::JetStream(why) if !passes(why.code() as u64, why.error_code().0) => {
                     return Err(ConnectError::Fatal(format!("the stream {name} cannot be made: {why}")));
@@ -81,11 +81,11 @@ pub(super) async fn make_stream(nats: &Nats, wanted: Config) -> Result<Info, Con
     Err(ConnectError::Retryable(format!("the stream {name} is gone as soon as it is made")))
 }
 
-/// Asks what may be asked any number of times. A request about a stream whose leader is just being elected is lost without an answer, so that the
-/// first tries wait a short time only.
+/// Sends a request that may be repeated any number of times. A request about a stream whose leader is just being elected is lost without a reply, so
+/// the first tries have a short timeout.
 ///
 /// # Errors
-/// As `ask` does.
+/// Those of `ask`.
 pub(super) async fn ask_again<T, F: Future<Output = T>>(ask: impl Fn() -> F) -> T {
     for _ in 0..SHORT_TRIES {
         if let Ok(answer) = timeout(SHORT_TRY, ask()).await {
@@ -95,7 +95,7 @@ pub(super) async fn ask_again<T, F: Future<Output = T>>(ask: impl Fn() -> F) -> 
     ask().await
 }
 
-/// An error of the client library with what caused it.
+/// An error of the client library with its cause.
 fn in_words(error: &dyn std::error::Error) -> String {
     match error.source() {
         Some(source) if !error.to_string().contains(&source.to_string()) => format!("{error}: {}", in_words(source)),
@@ -103,7 +103,7 @@ fn in_words(error: &dyn std::error::Error) -> String {
     }
 }
 
-/// Why a stream that is there would lose what it is to keep.
+/// The reason why an existing stream would lose messages that it must keep.
 fn unfit(found: &Config, wanted: &Config) -> Option<String> {
     let why = if !wanted.subjects.iter().all(|subject| found.subjects.contains(subject)) {
         "does not take the subjects that it is to take"

@@ -1,4 +1,4 @@
-//! What went wrong in an attempt to connect, in words: the client library's own are terse, and it does not tell who answered instead of NATS.
+//! Describes a failed attempt to connect: the client library's own messages are terse, and do not name the program that replied instead of NATS.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use tokio::{
     time::timeout,
 };
 
-/// How long one may take to say something. NATS speaks first, and at once.
+/// How long a server may take to send something. NATS speaks first, and at once.
 const SPEAKS_WITHIN: Duration = Duration::from_millis(300);
 
-/// The words for what the client library says of an attempt.
+/// A description of the client library's error for an attempt.
 pub(super) fn in_words(error: &str) -> String {
     let lower = error.to_ascii_lowercase();
     let says = |what: &str| lower.contains(what);
@@ -45,14 +45,14 @@ pub(super) fn is_silence(error: &str) -> bool {
     error.to_ascii_lowercase().contains("timed out")
 }
 
-/// Looks who is at `address` where the client library has waited in vain for a word of NATS.
+/// Determines which program listens at `address` if the client library has waited in vain for NATS.
 pub(super) async fn who_is_at(address: &str) -> String {
     let spoken = async {
         let mut stream = TcpStream::connect(address).await.ok()?;
         if let Some(first) = hear(&mut stream).await {
             return Some(first);
         }
-        // What NATS takes for a PING, Redis answers, and a web server refuses.
+        // NATS takes this for a PING, Redis replies to it, and a web server refuses it.
         stream.write_all(b"PING\r\n\r\n").await.ok()?;
         hear(&mut stream).await
     };

@@ -1,4 +1,4 @@
-//! Reading the log and its streams, in batches, in pages that are bounded in events and bytes.
+//! Reads the log and its streams in batches, in pages that are bounded in events and bytes.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -21,39 +21,39 @@ use crate::{
     },
 };
 
-/// The most messages asked for before anything is known of their size.
+/// The most messages requested before anything is known of their size.
 const FIRST_BATCH: usize = 64;
-/// So few commits before the last one of a stream are asked for one by one: that is quicker than to make a consumer.
+/// This few commits before the last one of a stream are read one by one, which is quicker than creating a consumer.
 const MAX_WALK: u64 = 4;
-/// How long a fetch waits for a message that must be there.
+/// How long a fetch waits for a message that must exist.
 const WAIT: Duration = Duration::from_secs(1);
 /// How often such a fetch is made before the read fails.
 const MAX_EMPTY_FETCHES: usize = 2;
-/// How often a reader that fails is opened again where it was before the read fails.
+/// How often a failing reader is reopened at its position before the read fails.
 const MAX_REOPENINGS: usize = 2;
-/// So many messages are asked for where no commit comes, as many markers may stand in a row.
+/// How many messages are requested where no commit comes, as there may be as many consecutive markers.
 const MARKERS_BATCH: usize = 512;
-/// The pause before a server is asked again that is behind.
+/// The pause before a server that is behind is asked again.
 const PAUSE: Duration = Duration::from_millis(50);
-/// How many readers are kept for the next read that goes on where they stopped.
+/// How many readers are kept for a next read that continues where they stopped.
 const MAX_KEPT: usize = 8;
 
-/// What gathers messages of the log as they are read forward.
+/// Gathers messages of the log as they are read forward.
 pub(super) trait Gather {
-    /// Whether it takes no more.
+    /// Whether it accepts no more.
     fn is_full(&self) -> bool;
 
-    /// How many messages to ask for.
+    /// How many messages to request.
     fn next_count(&self) -> usize;
 
-    /// Takes what a message has after `from`; answers whether it took all. Before a message that is not a commit it ends.
+    /// Takes the events of a message after `from`; returns whether it took all. It ends before a message that is not a commit.
     ///
     /// # Errors
     /// [`StoreError::Corrupt`] if such a message would be its first.
     fn take_slot(&mut self, slot: &Slot, from: Position) -> Result<bool, StoreError>;
 }
 
-/// What has been read so far, and how much more may be.
+/// The events read so far, and the room for more.
 struct Page {
     max_events: usize,
     bytes: usize,
@@ -65,7 +65,7 @@ impl Page {
         Self { max_events: max_events.min(MAX_READ_EVENTS), bytes: 0, events: Vec::new() }
     }
 
-    /// Takes events until it is full; answers whether it took them all.
+    /// Takes events until it is full; returns whether it took them all.
     fn take(&mut self, events: impl Iterator<Item = StoredEvent>) -> bool {
         for event in events {
             if self.is_full() {
@@ -83,7 +83,7 @@ impl Gather for Page {
         self.events.len() >= self.max_events || self.bytes >= MAX_READ_BYTES
     }
 
-    /// No more than fit, judging by the events that have come, so that a batch stays bounded.
+    /// No more than fit, estimated from the events that have come, so that a batch stays bounded.
     fn next_count(&self) -> usize {
         let fit = match self.bytes / self.events.len().max(1) {
             _ if self.events.is_empty() => FIRST_BATCH.max(self.max_events),
@@ -105,7 +105,7 @@ impl Gather for Page {
     }
 }
 
-/// Takes messages that were held in memory, of which `next` is the first.
+/// Takes messages that were held in memory, starting with `next`.
 fn take_slots(page: &mut impl Gather, next: &mut u64, from: Position, slots: Vec<Slot>) -> Result<(), StoreError> {
     for slot in slots {
         if !page.take_slot(&slot, from)? {
@@ -116,20 +116,20 @@ fn take_slots(page: &mut impl Gather, next: &mut u64, from: Position, slots: Vec
     Ok(())
 }
 
-/// Readers that have more to give, each with what it has fetched and not given yet.
+/// Readers that have more to deliver, each with its fetched messages that have not been taken.
 #[derive(Debug, Default)]
 pub(super) struct Readers(Mutex<VecDeque<Kept>>);
 
 #[derive(Debug)]
 struct Kept {
     reader: Reader,
-    /// Which stream, or the whole log.
+    /// The stream that it reads; `None`: the whole log.
     of: Option<StreamId>,
-    /// The message that has to come next: those between it and the first that has been fetched are missing.
+    /// The next expected message: those between it and the first fetched one are missing.
     at: u64,
-    /// Messages that have been fetched and not been taken, in order, with their sequences.
+    /// The fetched messages that have not been taken, in order, with their sequences.
     fetched: VecDeque<(u64, Slot)>,
-    /// The revision that a reader of a stream goes on with.
+    /// The revision at which a reader of a stream continues.
     next_revision: Revision,
 }
 
@@ -139,7 +139,7 @@ impl Kept {
         Self { reader, of, at, fetched: VecDeque::new(), next_revision: 1 }
     }
 
-    /// Whether it says what message `sequence` is, or that it is missing.
+    /// Whether it knows the content of message `sequence`, or that it is missing.
     fn covers(&self, sequence: u64) -> bool {
         self.at <= sequence && self.fetched.front().map_or(self.reader.next(), |(first, _)| *first) >= sequence
     }
@@ -147,7 +147,7 @@ impl Kept {
     /// The next commit of a stream, which stays until it is taken.
     ///
     /// # Errors
-    /// [`StoreError::Corrupt`] if it is none, or does not follow the one before.
+    /// [`StoreError::Corrupt`] if it is invalid, or does not follow the previous one.
     fn front_of_stream(&self) -> Result<Option<Arc<StoredCommit>>, StoreError> {
         let Some((sequence, slot)) = self.fetched.front() else { return Ok(None) };
         let Entry::Commit(commit) = slot.clone()? else {
@@ -159,7 +159,7 @@ impl Kept {
         Ok(Some(commit))
     }
 
-    /// Goes on after `commit`, the front one.
+    /// Continues after `commit`, the front one.
     fn pass(&mut self, commit: &StoredCommit) {
         self.next_revision = commit.last_revision() + 1;
         self.fetched.pop_front();
@@ -167,7 +167,7 @@ impl Kept {
 }
 
 impl Readers {
-    /// Takes the one that goes on where `fits` says.
+    /// Takes the reader that continues at the position that `fits` accepts.
     fn take(&self, of: Option<StreamId>, fits: impl Fn(&Kept) -> bool) -> Option<Kept> {
         let mut kept = self.0.lock();
         let found = kept.iter().position(|kept| kept.of == of && kept.reader.is_current() && fits(kept))?;
@@ -179,7 +179,7 @@ impl Readers {
         self.0.lock().clear();
     }
 
-    /// Keeps one, and closes the one that has to go for it.
+    /// Keeps one, and closes the one that it displaces.
     fn keep(&self, reader: Kept) {
         let mut kept = self.0.lock();
         kept.push_back(reader);
@@ -201,7 +201,7 @@ impl Shared {
         opened.map_err(|error| self.store_error(error))
     }
 
-    /// What a message of the log holds.
+    /// Decodes a message of the log.
     pub(super) fn read_message(&self, raw: Raw) -> Slot {
         let Raw { sequence, message } = raw;
         self.read_entry(sequence, &message.subject, &message.payload)
@@ -218,7 +218,7 @@ impl Shared {
         self.read_commit(stored.sequence, &stored.subject, &stored.payload)
     }
 
-    /// What message `sequence` holds, which must be there.
+    /// The content of message `sequence`, which must exist.
     pub(super) async fn entry(&self, sequence: u64) -> Result<Slot, StoreError> {
         if let Some(slot) = self.ring.read(sequence, 1).and_then(|slots| slots.into_iter().next()) {
             return Ok(slot);
@@ -227,7 +227,7 @@ impl Shared {
         Ok(self.read_entry(sequence, &stored.subject, &stored.payload))
     }
 
-    /// Message `sequence`, which must be there; asks again where a server is behind, for as long as an answer may take.
+    /// Message `sequence`, which must exist; while a server is behind it is asked again, for at most the request timeout.
     async fn message_that_is_there(&self, sequence: u64) -> Result<Stored, StoreError> {
         let give_up = Instant::now() + self.nats.options().request_timeout;
         let which = Which { seq: Some(sequence), ..Which::default() };
@@ -259,7 +259,7 @@ impl Shared {
         self.one_commit(which).await
     }
 
-    /// The first commit of a stream with message `from` or a later one.
+    /// The first commit of a stream at or after message `from`.
     pub(super) async fn next_commit(&self, stream: StreamId, from: u64) -> Result<Option<StoredCommit>, StoreError> {
         let subject = self.subject(stream);
         let which = Which { seq: Some(from), next_by_subj: Some(&subject), ..Which::default() };
@@ -302,24 +302,24 @@ impl Shared {
         Ok(page.events)
     }
 
-    /// Gathers what is after `from`.
+    /// Gathers the events after `from`.
     pub(super) async fn gather(&self, page: &mut impl Gather, from: Position) -> Result<(), StoreError> {
         let mut next = sequence_after(from).max(FIRST_SEQUENCE + 1);
-        // Whatever is before `next` has been read; whatever is up to `end` must be.
+        // All messages before `next` have been read; all up to `end` must be.
         let mut end = None;
         while !page.is_full() && end.is_none_or(|end| next <= end) {
             if let Some(slots) = self.ring.read(next, page.next_count()).filter(|slots| !slots.is_empty()) {
                 take_slots(page, &mut next, from, slots)?;
                 continue;
             }
-            // Up to there messages are known to be; past that only the leader knows.
+            // Messages up to there are known to exist; beyond it only the leader knows.
             let held = self.ring.next().saturating_sub(1);
             let until = match end {
                 Some(end) => end,
                 None if next <= held => held,
                 None => *end.insert(self.last_sequence().await?),
             };
-            // What has come into memory meanwhile is read there.
+            // Messages that have come into memory meanwhile are read there.
             if next <= until && self.ring.read(next, 1).is_none_or(|slots| slots.is_empty()) {
                 self.read_on(page, &mut next, from, until).await?;
             }
@@ -327,7 +327,7 @@ impl Shared {
         Ok(())
     }
 
-    /// Reads on through a consumer, until the page is full or message `end` has been read.
+    /// Continues the read through a consumer, until the page is full or message `end` has been read.
     async fn read_on(
         &self,
         page: &mut impl Gather,
@@ -342,7 +342,7 @@ impl Shared {
             None => Kept::new(self.open_reader(None, at).await?, None),
         };
         let read = self.read_with(&mut kept, page, next, from, end).await;
-        // Also past a gap: the next read may ask for what comes after it, or for what is missing as well.
+        // Also after a gap: the next read may ask for the messages after it, or again for the missing ones.
         self.readers.keep(kept);
         read
     }
@@ -377,7 +377,7 @@ impl Shared {
         Ok(())
     }
 
-    /// Fetches messages that must be there.
+    /// Fetches messages that must exist.
     async fn fetch(&self, kept: &mut Kept, count: usize) -> Result<(), StoreError> {
         let (mut empty, mut reopened) = (0, 0);
         while empty < MAX_EMPTY_FETCHES {
@@ -414,7 +414,7 @@ impl Shared {
     ) -> Result<Vec<StoredEvent>, StoreError> {
         let mut page = Page::new(max_events);
         let mut last = sequence_before(from);
-        // Positions up to the newest that is held are of messages that are there.
+        // Positions up to the newest held message belong to messages that exist.
         if last >= self.ring.next() {
             last = last.min(self.last_sequence().await?);
         }
@@ -445,7 +445,7 @@ impl Shared {
         Ok(page.events)
     }
 
-    /// Messages `first` to `last` of the log, all of which are there.
+    /// Messages `first` to `last` of the log, all of which exist.
     async fn slots(&self, first: u64, last: u64) -> Result<Vec<Slot>, StoreError> {
         let count = usize::try_from(last - first + 1).unwrap_or(usize::MAX);
         if let Some(slots) = self.ring.read(first, count).filter(|slots| slots.len() == count) {
@@ -514,7 +514,7 @@ impl Shared {
             let commit = match kept.front_of_stream() {
                 Ok(Some(commit)) => commit,
                 Err(error) if page.events.is_empty() => return Err(error),
-                // What is whole is read, up to what is not.
+                // Intact messages are read, up to the first damaged one.
                 Ok(None) | Err(_) => break,
             };
             if !page.take(commit.stored_events().filter(|event| event.revision >= from)) {
@@ -556,7 +556,7 @@ impl Shared {
         Ok(())
     }
 
-    /// All commits of a stream from message `from` to message `to`, which is its last, through `take`.
+    /// Passes all commits of a stream from message `from` to message `to`, its last, to `take`.
     pub(super) async fn each_commit(
         &self,
         stream: StreamId,
@@ -580,7 +580,7 @@ impl Shared {
     }
 }
 
-/// The newest events of a stream, no more than one page has bytes for.
+/// The newest events of a stream, at most as many bytes as one page holds.
 #[derive(Default)]
 struct Newest {
     events: VecDeque<StoredEvent>,

@@ -1,7 +1,7 @@
 //! The live consumer of one name.
 //!
-//! A task of its own reads messages from the stream and lays them ready, so that a caller that drops its wait loses nothing. What it reads is
-//! bounded by the window: a consumer that acknowledges nothing gets nothing more.
+//! A separate task prefetches messages from the stream, so that a caller that drops its wait loses nothing. The window bounds the prefetched
+//! messages: a consumer that acknowledges nothing gets nothing more.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -29,9 +29,9 @@ use super::{
 use crate::backends::nats::provision::Made;
 use crate::ports::message_bus::{BusError, Consumer, Delivery, DeliveryWindow, EventId, Message, Receipt};
 
-/// How many messages one pull asks for.
+/// How many messages one pull requests.
 const PULL_AT_ONCE: usize = 512;
-/// How often to look without being woken: for what another node has replayed, and for another node that has taken the name over.
+/// How often to check without being woken: for messages that another node has replayed, and for another node that has taken the name over.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The pause after a failure.
 const FAILURE_PAUSE: Duration = Duration::from_millis(200);
@@ -55,50 +55,50 @@ struct Inner {
     name: String,
     dead_letters: DeadLetters,
     state: Mutex<State>,
-    /// Writes of the cursor follow one another, each with all that was acknowledged before it.
+    /// Writes of the cursor are serialized; each includes everything acknowledged before it.
     cursor: tokio::sync::Mutex<(Cursor, Written)>,
-    /// There may be something for a caller.
+    /// Notified when there may be messages for a caller.
     ready: Notify,
-    /// There may be room for more messages.
+    /// Notified when there may be room for more messages.
     room: Notify,
 }
 
-/// Up to which change of the state the cursor has been written.
+/// The last change of the state that has been written to the cursor.
 #[derive(Debug, Default)]
 struct Written(u64);
 
 #[derive(Debug)]
 struct State {
     window: DeliveryWindow,
-    /// Read from NATS, and not in the window yet.
+    /// Read from NATS, not in the window yet.
     prefetched: VecDeque<(Place, Message)>,
-    /// Where the messages in the window are, by event: one place for each time that it was published.
+    /// The places of the messages in the window, by event: one for each time that it was published.
     places: HashMap<EventId, VecDeque<Place>>,
     /// The parts of a message that has not come yet.
     parts: Vec<(u64, Bytes)>,
-    /// Which making of the stream the sequences here are of; `None` until that is known.
+    /// The incarnation of the stream that the sequences here belong to; `None` until it is known.
     stream: Option<Made>,
     dealt: AckedRanges,
-    /// Up to which position of the log all events are dealt with.
+    /// The position of the log up to which all events are processed.
     position: u64,
-    /// To which positions that goes on when all before a sequence is dealt with; both grow.
+    /// The positions that this advances to when everything before a sequence is processed; both grow.
     marks: VecDeque<(u64, u64)>,
     /// Counts the changes of `dealt`.
     changes: u64,
-    /// Replayed letters that are dealt with, to be deleted as soon as that works.
+    /// Replayed letters that are processed, to be deleted as soon as possible.
     to_delete: Vec<u64>,
-    /// The sequence from which on nothing has been read.
+    /// The first sequence that has not been read.
     next: u64,
-    /// The place up to which the dead letters are known.
+    /// The sequence up to which the dead letters are known.
     replayed_up_to: Seen,
     failure: Option<BusError>,
     is_replaced: bool,
 }
 
-/// Where a message is, by its sequence there.
+/// The place of a message, by its sequence there.
 #[derive(Clone, Copy, Debug)]
 enum Place {
-    /// The first of its parts, if it has any, and itself, in the stream of this making.
+    /// In the stream of this incarnation: the sequences of its first part, if it has any, and of itself.
     Stream { stream: Option<Made>, first: u64, last: u64 },
     /// Among the dead letters, to be replayed.
     Replayed(u64),
@@ -137,7 +137,7 @@ impl State {
         self.window.room().saturating_sub(self.prefetched.len())
     }
 
-    /// What is ready, up to `max`.
+    /// The ready messages, up to `max`.
     fn take(&mut self, max: usize) -> Vec<Delivery> {
         let now = Instant::now();
         let mut batch = Vec::new();
@@ -155,7 +155,7 @@ impl State {
         batch
     }
 
-    /// Takes a message out of the window that is dealt with. Answers where it was; nothing if the receipt is void.
+    /// Takes a processed message out of the window. Returns its place; `None` if the receipt is void.
     fn finish(&mut self, receipt: Receipt) -> Option<Place> {
         let event = self.window.remove(receipt)?.event_id();
         let places = self.places.get_mut(&event)?;
@@ -163,7 +163,7 @@ impl State {
         if places.is_empty() {
             self.places.remove(&event);
         }
-        // Of a stream that has vanished meanwhile the sequences say nothing: it comes once more.
+        // The sequences of a stream that has vanished meanwhile are meaningless: the message is redelivered.
         if let Some(Place::Stream { stream, first, last }) = place
             && stream == self.stream
         {
@@ -178,7 +178,7 @@ impl State {
         self.raise_position();
     }
 
-    /// All events up to `position` come before `sequence`.
+    /// Records that all events up to `position` come before `sequence`.
     fn mark(&mut self, sequence: u64, position: u64) {
         if position > self.marks.back().map_or(self.position, |(_, position)| *position) {
             self.marks.push_back((sequence, position));
@@ -197,9 +197,9 @@ impl State {
         Progress { stream: self.stream, dealt: self.dealt.clone(), position: self.position }
     }
 
-    /// Reads from the beginning if the stream, which is of this making and ends at `last`, is another one than before. Answers whether it is.
+    /// Restarts from the beginning if the stream, which is of this incarnation and ends at `last`, is not the previous one. Returns whether it does.
     fn begin_again_if_lost(&mut self, made: Made, last: u64) -> bool {
-        // One that ends before what was dealt with is another one, too: its data was put back to an earlier state.
+        // A stream that ends before processed messages has changed, too: its data was restored to an earlier state.
         let is_lost = self.stream.is_some_and(|stream| stream != made) || self.next > last + 1;
         if is_lost {
             (self.next, self.dealt) = (1, AckedRanges::default());
@@ -211,7 +211,7 @@ impl State {
         is_lost
     }
 
-    /// Takes in what was read from the stream.
+    /// Adds a message that was read from the stream.
     fn prefetch(&mut self, read: Read) {
         let Read { sequence, headers, payload, .. } = read;
         if let Some((made, position)) = envelope::stamped(&headers)
@@ -219,7 +219,7 @@ impl State {
         {
             self.mark(sequence, position);
         }
-        // What is not between the last one and this one is not there any more.
+        // Messages between the last one and this one no longer exist.
         let (first_missing, next) = (self.next, sequence + 1);
         self.next = self.next.max(next);
         if first_missing < sequence && !self.dealt.contains(sequence - 1) {
@@ -253,8 +253,8 @@ impl State {
         }
     }
 
-    /// The parts of the message at `sequence` as one, with the sequence of the first. `None` unless all come directly before it: the oldest
-    /// have given way.
+    /// The parts of the message at `sequence` as one, with the sequence of the first. `None` unless all come directly before it: the oldest may have
+    /// been dropped.
     fn join_parts(&mut self, sequence: u64, count: usize) -> Option<(u64, Bytes)> {
         let first = sequence.saturating_sub(count as u64);
         let sequences = self.parts.iter().map(|(at, _)| *at);
@@ -265,7 +265,7 @@ impl State {
         Some((first, Bytes::from(parts.concat())))
     }
 
-    /// Passes over parts that no message follows: whoever published them has begun anew.
+    /// Skips parts that no message follows: their publisher has started over.
     fn drop_parts(&mut self) {
         for (sequence, _) in std::mem::take(&mut self.parts) {
             self.deal_with(sequence, sequence);
@@ -278,7 +278,7 @@ impl Inner {
         work(&mut self.state.lock())
     }
 
-    /// The same for a caller, who must hear that the consumer has been replaced.
+    /// Like `with`, for a caller, which gets an error if the consumer has been replaced.
     fn with_live<T>(&self, work: impl FnOnce(&mut State) -> T) -> Result<T, BusError> {
         self.with(|state| if state.is_replaced { Err(BusError::Replaced) } else { Ok(work(state)) })
     }
@@ -304,7 +304,7 @@ impl Inner {
         self.ready.notify_waiters();
     }
 
-    /// Reads from where it was, until something fails.
+    /// Reads from its position until something fails.
     async fn read_on(&self) -> Result<std::convert::Infallible, BusError> {
         self.look().await?;
         self.begin_again_if_lost().await?;
@@ -314,7 +314,7 @@ impl Inner {
         let mut reader = opened.map_err(BusError::Unavailable)?;
         let mut look_at = Instant::now() + LOOK_EVERY;
         loop {
-            // Made before looking: from its making on it is woken, even before it is awaited.
+            // Created before the check: it is woken from its creation on, even before it is awaited.
             let (arrived, room) = (self.shared.arrived.notified(), self.room.notified());
             let count = self.with(|state| state.room()).min(PULL_AT_ONCE);
             if count == 0 {
@@ -331,7 +331,7 @@ impl Inner {
         }
     }
 
-    /// Lays ready what a pull brings, and looks in between whenever something may have changed.
+    /// Prefetches the messages of a pull, with checks in between whenever something may have changed.
     async fn read_pulled(&self, reader: &mut Reader, look_at: &mut Instant) -> Result<(), BusError> {
         loop {
             let arrived = self.shared.arrived.notified();
@@ -346,7 +346,7 @@ impl Inner {
                 },
                 () = arrived => *look_at = Instant::now(),
             }
-            // A stream that never pauses must not keep it from noticing that it has been replaced.
+            // A stream that never pauses must not prevent the detection of a replacement.
             if Instant::now() >= *look_at {
                 self.look().await?;
                 *look_at = Instant::now() + LOOK_EVERY;
@@ -354,7 +354,7 @@ impl Inner {
         }
     }
 
-    /// Sees whether it is still the live one, writes what could not be written before, and takes what is to be replayed.
+    /// Checks that it is still the live one, writes pending acknowledgements, and takes the letters to be replayed.
     async fn look(&self) -> Result<(), BusError> {
         self.flush().await?;
         {
@@ -376,7 +376,7 @@ impl Inner {
         Ok(())
     }
 
-    /// A stream that is not the one that was read before is read from its beginning.
+    /// Restarts from the beginning if the stream is not the one that was read before.
     async fn begin_again_if_lost(&self) -> Result<(), BusError> {
         let stream = publisher::stream(&self.shared).await?;
         let (made, last) = (Made::of(stream.cached_info()), stream.cached_info().state.last_sequence);
@@ -386,13 +386,13 @@ impl Inner {
         Ok(())
     }
 
-    /// Writes down what has been dealt with. What fails is tried again with the next.
+    /// Persists the processed messages. A failure is retried with the next.
     async fn flush(&self) -> Result<(), BusError> {
         let wanted = self.with(|state| state.changes);
         {
             let mut cursor = self.cursor.lock().await;
             let (cursor, written) = &mut *cursor;
-            // Another call may have written it along with its own.
+            // Another call may have written it together with its own.
             if written.0 < wanted {
                 let (changes, progress) = self.with(|state| (state.changes, state.progress()));
                 self.shared.registry.save(&self.name, cursor, &progress).await?;
@@ -407,24 +407,24 @@ impl Inner {
         Ok(())
     }
 
-    /// Writes down what has been dealt with, for a caller; who takes over is noticed here too.
+    /// Persists the processed messages, for a caller; a take-over is detected here too.
     async fn flush_and_notice(&self) -> Result<(), BusError> {
         let flushed = self.flush().await;
         if flushed == Err(BusError::Replaced) {
             self.fail(BusError::Replaced);
         }
-        // In the window there is room, whether it could be written or not.
+        // The window has room, whether the write succeeded or not.
         self.room.notify_waiters();
         flushed
     }
 
     async fn give_up(&self, delivery: &Delivery, reason: &str) -> Result<(), BusError> {
         let sequence = self.dead_letters.add(delivery, reason).await?;
-        // One that was replayed has had its place among the dead letters taken by this one.
+        // A replayed letter has been replaced by the new dead letter.
         self.with(|state| state.finish(delivery.receipt));
         let finished = self.flush_and_notice().await;
         if finished == Err(BusError::Replaced) {
-            // The message is another's to deal with.
+            // Another consumer processes the message.
             let _ = self.dead_letters.delete(sequence).await;
         }
         self.ready.notify_waiters();
@@ -432,7 +432,7 @@ impl Inner {
     }
 }
 
-/// Runs `work` to its end, also when the caller is dropped.
+/// Runs `work` to completion even if the caller is dropped.
 async fn run_to_completion<T: Send + 'static>(
     work: impl Future<Output = Result<T, BusError>> + Send + 'static,
 ) -> Result<T, BusError> {
@@ -447,11 +447,11 @@ impl Consumer for NatsConsumer {
 
     async fn next_batch(&self, max: usize) -> Result<Vec<Delivery>, BusError> {
         loop {
-            // Made before looking: from its making on it is woken, even before it is awaited.
+            // Created before the check: it is woken from its creation on, even before it is awaited.
             let ready = self.inner.ready.notified();
             let (batch, failure, next_due) = self.inner.with_live(|state| {
                 let batch = state.take(max.max(1));
-                // Told once; the task goes on trying.
+                // Reported once; the task keeps retrying.
                 let failure = if batch.is_empty() { state.failure.take() } else { None };
                 (batch, failure, state.window.next_due())
             })?;
@@ -493,7 +493,7 @@ impl Consumer for NatsConsumer {
 
     async fn retry(&self, receipt: Receipt, after: Duration) -> Result<(), BusError> {
         let now = Instant::now();
-        // A delay beyond the end of time is no reason to panic.
+        // A delay beyond the end of time must not panic.
         let not_before = now.checked_add(after).unwrap_or(now + Duration::from_secs(u64::from(u32::MAX)));
         self.inner.with_live(|state| state.window.retry(receipt, not_before))?;
         self.inner.ready.notify_waiters();
@@ -502,7 +502,7 @@ impl Consumer for NatsConsumer {
 
     async fn dead_letter(&self, delivery: &Delivery, reason: &str) -> Result<(), BusError> {
         let is_held = self.inner.with_live(|state| {
-            // Not to be taken back while NATS is asked.
+            // Prevents a redelivery while NATS is asked.
             state.window.extend(delivery.receipt, Instant::now());
             state.window.holds(delivery.receipt)
         })?;

@@ -1,8 +1,8 @@
-//! Dead letters: a stream for each consumer that has any, with one subject an event.
+//! Dead letters: a stream for each consumer that has any, with one subject for each event.
 //!
-//! It keeps one message a subject and refuses new subjects beyond its bound, so an event is there once and the bound is the server's to hold.
-//! A letter that is to be replayed is written again in its place, with a header that says so: it is never in two places nor in none. The
-//! consumer finds it there and, when it is dealt with, deletes it; where it is given up again, a dead letter takes its place.
+//! It keeps one message per subject and refuses new subjects beyond its bound, so an event has at most one letter and the server enforces the bound.
+//! A letter to be replayed is rewritten in its place, with a header that marks it: it is never in two places or in none. The consumer finds it there
+//! and deletes it once it is processed; if it is given up again, a dead letter replaces it.
 
 use std::time::{Duration, SystemTime};
 
@@ -31,16 +31,16 @@ use crate::{
     ports::message_bus::{BusError, DeadLetter, Delivery, Description, EventId, Message, bounded_reason},
 };
 
-/// Why it was given up, as a JSON text: on one line, whatever it holds.
+/// Why it was given up, as a JSON text: always on one line.
 const REASON: &str = "Ordersystem-Reason";
 const ATTEMPTS: &str = "Ordersystem-Attempts";
 const REPLAY: &str = "Ordersystem-Replay";
 
-/// How many letters one pull brings.
+/// How many letters one pull requests.
 const PULL_AT_ONCE: usize = 1_000;
-/// How often a letter is written again because another write of it was under way.
+/// How often the write of a letter is retried because another write of it was in flight.
 const MAX_UNDECIDED: usize = 20;
-/// The longest pause before it is.
+/// The longest pause before a retry.
 const UNDECIDED_PAUSE: Duration = Duration::from_millis(50);
 
 /// The dead letters of one consumer.
@@ -53,14 +53,14 @@ pub(super) struct DeadLetters {
     capacity: usize,
 }
 
-/// Up to where the letters are known: the sequence, and of which making of the stream.
+/// The sequence up to which the letters are known, and the incarnation of the stream.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Seen {
     stream: Option<Made>,
     sequence: u64,
 }
 
-/// A letter that is to be replayed, with its place in the stream.
+/// A letter that is to be replayed, with its sequence in the stream.
 pub(super) struct Replayed {
     pub sequence: u64,
     pub message: Message,
@@ -133,7 +133,7 @@ impl DeadLetters {
         })
     }
 
-    /// The same, asked again while another publish to the subject is under way.
+    /// Like `publish`, retried while another publish to the subject is in flight.
     async fn publish_decided(&self, event: EventId, message: PublishMessage) -> Result<u64, Refusal> {
         for _ in 0..MAX_UNDECIDED {
             match self.publish(event, message.clone()).await {
@@ -144,10 +144,10 @@ impl DeadLetters {
         Err(Refusal::Other(self.failed("others keep changing it")))
     }
 
-    /// Adds a delivery that is given up, in place of an earlier letter of the event. Answers its sequence.
+    /// Adds a delivery that is given up, replacing an earlier letter of the event. Returns its sequence.
     pub(super) async fn add(&self, delivery: &Delivery, reason: &str) -> Result<u64, BusError> {
         connected(&self.nats).await.map_err(BusError::Unavailable)?;
-        // In one message: a letter that is larger than the server takes is refused, and its message stays where it is.
+        // In one message: a letter that is larger than the server accepts is refused, and its message stays in the stream.
         let sealed = envelope::seal(&delivery.message, Description::default(), &self.source, usize::MAX);
         let (mut headers, payload) = (sealed.headers, sealed.payload);
         let reason = serde_json::to_string(&bounded_reason(reason)).map_err(|error| self.failed(error))?;
@@ -180,7 +180,7 @@ impl DeadLetters {
         Ok(letters)
     }
 
-    /// What is to be replayed and came after `seen`; and up to where that is known now.
+    /// The letters to be replayed that came after `seen`; and the sequence up to which they are now known.
     pub(super) async fn to_replay(&self, seen: Seen) -> Result<(Vec<Replayed>, Seen), BusError> {
         let Some(stream) = self.stream().await? else { return Ok((Vec::new(), seen)) };
         let made = Some(Made::of(stream.cached_info()));
@@ -198,7 +198,7 @@ impl DeadLetters {
         Ok((found, Seen { stream: made, sequence: last }))
     }
 
-    /// Shows `visit` the letters from the sequence `start` on, until it has enough.
+    /// Passes the letters from the sequence `start` on to `visit`, until it has enough.
     async fn each_from(
         &self,
         stream: &Stream<Info>,
@@ -253,7 +253,7 @@ impl DeadLetters {
         Ok(found)
     }
 
-    /// Marks the letters of `events` as to be replayed; answers how many there were.
+    /// Marks the letters of `events` as to be replayed; returns how many there were.
     pub(super) async fn replay(&self, events: &[EventId]) -> Result<usize, BusError> {
         let Some(stream) = self.stream().await? else { return Ok(0) };
         let mut count = 0;
@@ -269,7 +269,7 @@ impl DeadLetters {
                 Err(Refusal::NoStream) => return Ok(count),
                 Err(Refusal::Full) => return Err(self.failed("it is full")),
                 Err(Refusal::Undecided) => return Err(self.failed("others keep changing it")),
-                // Another has changed it meanwhile.
+                // Another node has changed it meanwhile.
                 Err(Refusal::Other(error)) if self.find(&stream, event).await?.is_none() => drop(error),
                 Err(Refusal::Other(error)) => return Err(error),
             }
@@ -277,7 +277,7 @@ impl DeadLetters {
         Ok(count)
     }
 
-    /// Drops the letters of `events`; answers how many there were.
+    /// Drops the letters of `events`; returns how many there were.
     pub(super) async fn discard(&self, events: &[EventId]) -> Result<usize, BusError> {
         let Some(stream) = self.stream().await? else { return Ok(0) };
         let mut count = 0;
@@ -287,7 +287,7 @@ impl DeadLetters {
         Ok(count)
     }
 
-    /// Deletes the letter at `sequence`, if it is still there.
+    /// Deletes the letter at `sequence`, if it still exists.
     pub(super) async fn delete(&self, sequence: u64) -> Result<(), BusError> {
         let Some(stream) = self.stream().await? else { return Ok(()) };
         self.delete_from(&stream, sequence).await.map(drop)
@@ -296,7 +296,7 @@ impl DeadLetters {
     async fn delete_from(&self, stream: &Stream<Info>, sequence: u64) -> Result<bool, BusError> {
         match stream.delete_message(sequence).await {
             Ok(is_deleted) => Ok(is_deleted),
-            // JetStream answered: there is none.
+            // JetStream replied: there is none.
             Err(error) if matches!(error.kind(), DeleteMessageErrorKind::JetStream(_)) => Ok(false),
             Err(error) => Err(self.failed(error)),
         }
@@ -307,7 +307,7 @@ impl DeadLetters {
 enum Refusal {
     NoStream,
     Full,
-    /// Another publish to the subject is under way.
+    /// Another publish to the subject is in flight.
     Undecided,
     Other(BusError),
 }

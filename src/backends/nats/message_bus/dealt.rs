@@ -1,12 +1,12 @@
-//! Which messages of a stream a consumer has dealt with.
+//! The messages of a stream that a consumer has processed.
 
 use std::collections::BTreeMap;
 
-/// Everything up to a floor, and what lies above it. As many ranges as there are messages in hand, and one more, at the most.
+/// Everything up to a floor, and ranges above it. At most as many ranges as there are messages in flight, plus one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct AckedRanges {
     floor: u64,
-    /// First and last of each range above the floor; neither adjacent to another nor to the floor.
+    /// First and last of each range above the floor; none is adjacent to another or to the floor.
     ranges: BTreeMap<u64, u64>,
 }
 
@@ -16,19 +16,19 @@ impl AckedRanges {
         Self { floor, ranges: BTreeMap::new() }
     }
 
-    /// As [`AckedRanges::floor`] and [`AckedRanges::ranges`] told it.
+    /// Restores the values of [`AckedRanges::floor`] and [`AckedRanges::ranges`].
     pub(super) fn restored(floor: u64, ranges: &[(u64, u64)]) -> Self {
         let mut dealt = Self::up_to(floor);
         ranges.iter().for_each(|&(first, last)| dealt.add(first, last));
         dealt
     }
 
-    /// All messages up to here are dealt with.
+    /// All messages up to here are processed.
     pub(super) fn floor(&self) -> u64 {
         self.floor
     }
 
-    /// What is dealt with above the floor.
+    /// The processed ranges above the floor.
     pub(super) fn ranges(&self) -> Vec<(u64, u64)> {
         self.ranges.iter().map(|(&first, &last)| (first, last)).collect()
     }
@@ -43,7 +43,7 @@ impl AckedRanges {
             return;
         }
         let (mut first, mut last) = (first, last);
-        // The ranges that touch or overlap the new one become part of it.
+        // Ranges that touch or overlap the new one are merged into it.
         while let Some((&start, &end)) = self.ranges.range(..=last.saturating_add(1)).next_back() {
             if end.saturating_add(1) < first {
                 break;

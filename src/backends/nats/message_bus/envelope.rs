@@ -1,7 +1,7 @@
-//! A message as one of NATS: a CloudEvent 1.0 in binary mode, its attributes as headers `ce-…` and its data as the payload.
+//! A message as a NATS message: a CloudEvent 1.0 in binary mode, its attributes as headers `ce-…` and its data as the payload.
 //!
-//! What is too large for one message of the server comes in several: parts of what is stored, on a subject of their own, and directly after
-//! them the event, which says how many they are. Its payload is then the data in the other form, if there is one and it fits, or empty.
+//! A message too large for one message of the server is split: parts of the stored data, on a separate subject, and directly after them the event,
+//! with the number of parts. Its payload is then the data in the other form, if there is one and it fits, or empty.
 
 use std::borrow::Cow;
 
@@ -14,30 +14,30 @@ use crate::{
     ports::message_bus::{Description, EventId, Message},
 };
 
-/// What is stored, in base64, where the payload is another form of it.
+/// The stored data in base64, if the payload is another form of it.
 const STORED: &str = "Ordersystem-Stored";
-/// The content type of what is stored.
+/// The content type of the stored data.
 const STORED_TYPE: &str = "application/protobuf";
 /// How many parts come directly before the event.
 const PARTS: &str = "Ordersystem-Parts";
-/// Which part it is, from 1.
+/// The number of the part, from 1.
 const PART: &str = "Ordersystem-Part";
-/// Which making of the stream it was published into, and up to which position of the log all events had been accepted before.
+/// The incarnation of the stream that it was published into, and the position of the log up to which all events had been accepted before.
 const AFTER: &str = "Ordersystem-After";
-/// How many bytes the headers may have: the server's bound for a stream is 64 KiB.
+/// The most bytes of headers: the server's bound for a stream is 64 KiB.
 const MAX_HEADER_BYTES: usize = 60 * 1024;
-/// The smallest payload that a message is cut into, whatever the server says.
+/// The smallest payload of a part, whatever the server's limit is.
 const MIN_PART_BYTES: usize = 16 * 1024;
 
-/// What carries a message.
+/// The NATS messages that carry a message.
 pub(super) struct Sealed {
-    /// To be published before the event, each as one message.
+    /// Published before the event, each as one message.
     pub parts: Vec<(HeaderMap, Bytes)>,
     pub headers: HeaderMap,
     pub payload: Bytes,
 }
 
-/// The message as it goes to a server that takes payloads of `max_payload` bytes, headers included.
+/// Encodes the message for a server that accepts payloads of `max_payload` bytes, headers included.
 pub(super) fn seal(message: &Message, description: Description, source: &str, max_payload: usize) -> Sealed {
     let fits = max_payload.saturating_sub(MAX_HEADER_BYTES).max(MIN_PART_BYTES);
     let mut headers = attributes(message, description.time, source);
@@ -76,18 +76,18 @@ fn attributes(message: &Message, time: String, source: &str) -> HeaderMap {
     headers
 }
 
-/// Says in `headers` that all events up to `position` had been accepted into the stream of this making before.
+/// Records in `headers` that all events up to `position` had been accepted into the stream of this incarnation before.
 pub(super) fn stamp(headers: &mut HeaderMap, made: Made, position: u64) {
     headers.insert(AFTER, format!("{}:{position}", made.0));
 }
 
-/// What [`stamp`] has said.
+/// The values recorded by [`stamp`].
 pub(super) fn stamped(headers: &HeaderMap) -> Option<(Made, u64)> {
     let (made, position) = headers.get(AFTER)?.as_str().split_once(':')?;
     Some((Made(made.parse().ok()?), position.parse().ok()?))
 }
 
-/// Which part of a message it is, from 1, if it is one.
+/// The number of a part, from 1, if the message is one.
 pub(super) fn part_number(headers: &HeaderMap) -> Option<usize> {
     headers.get(PART)?.as_str().parse().ok()
 }
@@ -97,7 +97,7 @@ pub(super) fn part_count(headers: &HeaderMap) -> usize {
     headers.get(PARTS).and_then(|count| count.as_str().parse().ok()).unwrap_or_default()
 }
 
-/// The message that a message of NATS carries; `None` if it is none of ours.
+/// Decodes a NATS message; `None` if it was not written by this service.
 pub(super) fn open(headers: &HeaderMap, payload: Bytes) -> Option<Message> {
     let header = |name: &str| headers.get(name).map(|value| value.as_str());
     let EventId { key, sequence } = parse_event_id(header("ce-id")?)?;

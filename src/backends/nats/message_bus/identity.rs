@@ -1,8 +1,8 @@
-//! Which making of the stream is there, and whether it holds what has been accepted.
+//! The current incarnation of the stream, and whether it holds all accepted messages.
 //!
-//! A stream that was deleted, or has vanished with the data of its server, is made again under its name and counts from 1. What it held and
-//! was not dealt with everywhere is gone then, and has to be published again; sequences of before say nothing of it. A stream is known by the
-//! time of its making.
+//! A stream that was deleted, or has vanished with the data of its server, is recreated under its name and counts from 1. Its messages that were not
+//! processed by all consumers are then lost and must be published again; earlier sequences are meaningless. An incarnation is identified by its
+//! creation time.
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -14,15 +14,15 @@ pub(super) struct Identity(Mutex<State>);
 
 #[derive(Clone, Copy, Debug, Default)]
 struct State {
-    /// The making that was found last.
+    /// The incarnation that was found last.
     found: Option<Made>,
-    /// The making that holds whatever was accepted and is still needed.
+    /// The incarnation that holds all accepted messages that are still needed.
     whole: Option<Made>,
-    /// The making into which publishing begins again.
+    /// The incarnation into which messages are being published again.
     resumed: Option<Made>,
-    /// When it was noticed that the two differ.
+    /// When the first two were found to differ.
     lost_at: Option<Instant>,
-    /// The highest sequence that was answered for a message stored in `found`.
+    /// The highest sequence returned for a message stored in `found`.
     highest: u64,
 }
 
@@ -31,7 +31,7 @@ impl Identity {
         work(&mut self.0.lock())
     }
 
-    /// Takes note that `made` is there. The first that a process finds is taken to be whole: it cannot know better.
+    /// Records that `made` exists. The first incarnation that a process finds is assumed to be complete: it cannot know better.
     pub(super) fn found(&self, made: Made, stream: &str) {
         let is_news = self.with(|state| {
             let is_news = state.found.is_some_and(|before| before != made);
@@ -50,8 +50,8 @@ impl Identity {
         }
     }
 
-    /// Takes note of the sequences of messages that were stored one after the other. Answers whether they can be of the stream that was found
-    /// last: in that, sequences grow.
+    /// Records the sequences of messages that were stored one after the other. Returns whether they can belong to the stream that was found last, in
+    /// which sequences grow.
     pub(super) fn stored(&self, lowest: u64, highest: u64) -> bool {
         self.with(|state| {
             let fits = lowest > state.highest;
@@ -60,22 +60,22 @@ impl Identity {
         })
     }
 
-    /// The making that holds whatever was accepted and is still needed; `None` if none was found yet.
+    /// The incarnation that holds all accepted messages that are still needed; `None` if none was found yet.
     pub(super) fn whole(&self) -> Option<Made> {
         self.with(|state| state.whole)
     }
 
-    /// Since when it has been known that something may be missing; `None` if nothing is.
+    /// Since when messages have been known to be possibly missing; `None` if they are not.
     pub(super) fn lost_since(&self) -> Option<Instant> {
         self.with(|state| state.lost_at.filter(|_| state.found != state.whole))
     }
 
-    /// What may be missing is about to be found out; what is lost from here on is lost again.
+    /// The caller is about to determine the missing messages; a loss after this call is a new one.
     pub(super) fn begin_resuming(&self) {
         self.with(|state| state.resumed = state.found);
     }
 
-    /// It is published again before anything else.
+    /// The missing messages are published again before any others.
     pub(super) fn resume(&self) {
         self.with(|state| state.whole = state.resumed.or(state.whole));
     }
@@ -95,7 +95,7 @@ mod tests {
         assert_eq!(identity.whole(), Some(Made(1)));
         assert!(identity.lost_since().is_some());
         identity.begin_resuming();
-        // Lost once more meanwhile.
+        // Another loss meanwhile.
         identity.found(Made(3), "events");
         identity.resume();
         assert!(identity.lost_since().is_some());

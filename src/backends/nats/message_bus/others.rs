@@ -1,4 +1,4 @@
-//! The durable consumers that others have made on the stream: what one of them waits for is not dropped.
+//! The durable consumers of others on the stream: messages that one of them still needs are not dropped.
 
 use std::time::Duration;
 
@@ -7,19 +7,19 @@ use serde_json::{Value, json};
 use super::reader;
 use crate::{backends::nats::connection::Nats, ports::message_bus::BusError};
 
-/// How long a list may take: a cluster waits 4 s for the servers of consumers that are away before it answers without them.
+/// How long a list may take: a cluster waits 4 s for the servers of unavailable consumers before it replies without them.
 const LISTED_WITHIN: Duration = Duration::from_secs(6);
 
-/// What a page of the list tells.
+/// A page of the list.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Page {
-    /// How far those have come that still need something.
+    /// The positions of the consumers that still need messages.
     floors: Vec<(u64, String)>,
-    /// How many consumers the page is about.
+    /// How many consumers the page covers.
     count: usize,
 }
 
-/// How far the durable consumers of others have come that need something of the stream; 0 for one of which that is not known.
+/// The positions of others' durable consumers that need messages of the stream; 0 for a consumer whose position is unknown.
 ///
 /// # Errors
 /// [`BusError::Unavailable`].
@@ -39,7 +39,7 @@ pub(super) async fn floors(nats: &Nats, stream: &str) -> Result<Vec<(u64, String
             return Ok(floors);
         }
         if page.count == 0 {
-            // An older server does not name those of which it knows nothing now.
+            // An older server does not name the consumers whose state it does not know now.
             floors.push((0, "that NATS does not name, of a server that is away".to_owned()));
             return Ok(floors);
         }
@@ -48,7 +48,7 @@ pub(super) async fn floors(nats: &Nats, stream: &str) -> Result<Vec<(u64, String
 
 fn read(answer: &Value) -> Page {
     let list = |key: &str| answer[key].as_array().map_or(&[][..], Vec::as_slice);
-    // Of those nothing is known, though a server may put them among the others by hand.
+    // Their state is unknown, though a server may add them to the others itself.
     let missing: Vec<&str> = list("missing").iter().filter_map(Value::as_str).collect();
     let mut page = Page::default();
     let mut listed = Vec::new();
@@ -63,7 +63,7 @@ fn read(answer: &Value) -> Page {
             continue;
         }
         let number = |value: &Value| value.as_u64().unwrap_or_default();
-        // One that wants few subjects may have acknowledged nothing for long and yet wait for nothing.
+        // A consumer of few subjects may have acknowledged nothing for long and still need nothing.
         let is_done = number(&info["num_pending"]) == 0 && number(&info["num_ack_pending"]) == 0;
         if missing.contains(&name) {
             page.floors.push((0, unknown(name)));
@@ -73,7 +73,7 @@ fn read(answer: &Value) -> Page {
     }
     for name in missing.into_iter().filter(|name| !listed.contains(name)) {
         page.count += 1;
-        // Readers need nothing: who reads keeps its place itself.
+        // Readers are ignored: their owners keep their positions themselves.
         if !reader::is_ours(name) {
             page.floors.push((0, unknown(name)));
         }

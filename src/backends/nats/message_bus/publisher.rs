@@ -1,20 +1,20 @@
 //! Publishes in order, many messages at once.
 //!
-//! Order is promised within one key. So a message is sent only when the one of its key before it has been accepted, and messages of other keys
-//! do not wait for it: at most one message of each key is on its way. Whatever is refused, lost with a connection or delayed, whatever a leader
-//! that steps down leaves undone, and however many publishers there are, none is ever stored before one of its key that it follows. That needs
-//! no condition on what the stream holds. There was one, `Nats-Expected-Last-Msg-Id`, until nats-server 2.11: it checks
-//! that header in a stream with replicas only when a message is applied, and one refusal there stops all replicas for ever. **Never send it.**
+//! Order is guaranteed within one key. So a message is sent only when the previous one of its key has been accepted, and messages of other keys do
+//! not wait for it: at most one message of each key is in flight. So no message is ever stored before an earlier one of its key, even if messages are
+//! refused, lost with a connection or delayed, if a leader that steps down leaves work undone, or if there are many publishers. That needs no
+//! condition on the content of the stream. There was one, `Nats-Expected-Last-Msg-Id`, until nats-server 2.11: it checks that header in a replicated
+//! stream only when a message is applied, and one refusal there stops all replicas for ever. **Never send it.**
 //!
-//! A message that the server still knows by its id is answered as a duplicate and not stored again. The id has a fingerprint of the event: a log that
-//! has lost its end may have another event at the same revision, which is no duplicate. One that arrives after the time for which
-//! it knows them is stored again, behind those that follow it: at least once.
+//! A message whose id the server still remembers is acknowledged as a duplicate and not stored again. The id has a fingerprint of the event: a log
+//! that has lost its end may have another event at the same revision, which is not a duplicate. A message that arrives after the server has forgotten
+//! its id is stored again, after those that follow it: at least once.
 //!
-//! The parts of a large message must stand together. They are sent one by one, each on condition that the one before it is the last message of
-//! the stream, with nothing else on its way from here. That condition, `Nats-Expected-Last-Sequence`, is decided before a message is proposed.
+//! The parts of a large message must be consecutive. They are sent one by one, each on condition that the previous one is the last message of the
+//! stream, with nothing else in flight from here. That condition, `Nats-Expected-Last-Sequence`, is decided before a message is proposed.
 //!
-//! The stream takes no more than it may hold. Before it is full, what every consumer has dealt with is dropped, our own ones and whatever
-//! durable consumers others have made on it; with none at all, the oldest are.
+//! The stream is bounded. Before it is full, messages that every consumer has processed are dropped, counting our own and others' durable consumers;
+//! without any consumers, the oldest are.
 
 use std::{
     collections::{HashMap, VecDeque, hash_map::Entry},
@@ -45,31 +45,31 @@ use crate::{
     },
 };
 
-/// How many messages are on their way at once.
+/// How many messages are in flight at once.
 const PUBLISH_AT_ONCE: usize = 512;
-/// How many bytes the stream must have left for it not to be full: as large as a message may be.
+/// How many bytes the stream must have left so as not to count as full: the largest size of a message.
 const SPARE_BYTES: i64 = 1024 * 1024;
-/// How often a batch is tried again without any of it being accepted, while others publish or the stream is made.
+/// How often a batch is retried without any of it being accepted, while others publish or the stream is created.
 const MAX_TRIES: usize = 100;
-/// How often a batch is tried while the stream does not answer: for some seconds.
+/// How often a batch is tried while the stream does not respond: for some seconds.
 const MAX_STREAM_TRIES: usize = 10;
-/// What is said until what may be missing is published again.
+/// Logged until the possibly missing messages are published again.
 const LOST: &str = "the stream of events was lost with what it held, which is published again first";
-/// How often to look who keeps the stream full, if others keep changing the list of consumers.
+/// How often to check which consumer keeps the stream full, if others keep changing the list of consumers.
 const MAX_TRIM_TRIES: usize = 20;
-/// The longest pause before a message is published again that another one got ahead of.
+/// The longest pause before a message is published again after another one got ahead of it.
 const AGAIN_PAUSE: Duration = Duration::from_millis(20);
-/// The pauses between two tries to publish into a stream that is full or does not answer.
+/// The pauses between two tries to publish into a stream that is full or does not respond.
 const RETRIES: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(500));
 
-/// What is known of the stream.
+/// The known state of the stream.
 #[derive(Debug, Default)]
 pub(super) struct End {
-    /// For how many messages there is room, unless others have published since; 0 if that is not known.
+    /// For how many messages there is room, unless others have published since; 0 if unknown.
     room: usize,
 }
 
-/// What a look at the stream shows.
+/// The result of checking the stream.
 pub(super) struct Room {
     last: u64,
     pub room: usize,
@@ -80,22 +80,22 @@ pub(super) struct Room {
 /// Why a message was not accepted.
 #[derive(Debug)]
 enum Stop {
-    /// Others have published between the parts of a large message, or the same message is on its way already.
+    /// Others have published between the parts of a large message, or the same message is in flight already.
     Again,
-    /// JetStream would not store it: the stream may be full.
+    /// JetStream did not store it: the stream may be full.
     Refused(String),
     NoStream,
-    /// It is not known whether it was.
+    /// It is unknown whether it was stored.
     Unknown(String),
 }
 
-/// What became of some messages.
+/// The result of sending some messages.
 struct Sent {
-    /// Those that were accepted, by their place.
+    /// Whether each was accepted, by index.
     accepted: Vec<bool>,
     /// Why the others were not.
     stop: Option<Stop>,
-    /// The lowest and the highest sequence that was given to one.
+    /// The lowest and the highest sequence assigned to one.
     sequences: Option<(u64, u64)>,
 }
 
@@ -109,16 +109,16 @@ impl Sent {
     }
 }
 
-/// Publishes all of `messages`, waiting for room where there is none.
+/// Publishes all of `messages`; waits for room if there is none.
 pub(super) async fn publish(shared: &Shared, messages: &[Message]) -> Result<(), BusError> {
     let mut end = shared.end.lock().await;
     let mut rest: Vec<&Message> = messages.iter().collect();
-    // Whoever publishes does so in the order of the log: all before this batch has been accepted.
+    // Publishers publish in the order of the log: all events before this batch have been accepted.
     let after = messages.iter().map(|message| message.position).min().unwrap_or_default().saturating_sub(1);
     let (mut pauses, mut tries) = (RETRIES.pauses(), 0);
     while !rest.is_empty() {
         connected(&shared.nats).await.map_err(BusError::Unavailable)?;
-        // Made before looking: from its making on it is woken, even before it is awaited.
+        // Created before the check: it is woken from its creation on, even before it is awaited.
         let made_room = shared.room.notified();
         if end.room == 0 {
             end.room = look(shared, rest.len()).await?.room;
@@ -127,7 +127,7 @@ pub(super) async fn publish(shared: &Shared, messages: &[Message]) -> Result<(),
             return Err(BusError::Unavailable(LOST.to_owned()));
         }
         if end.room == 0 {
-            // A consumer on another node tells nobody that it has made room.
+            // A consumer on another node does not notify this one when it has made room.
             tokio::select! {
                 () = made_room => {}
                 () = sleep(pauses.next_pause()) => {}
@@ -135,7 +135,7 @@ pub(super) async fn publish(shared: &Shared, messages: &[Message]) -> Result<(),
             continue;
         }
         let count = rest.len().min(end.room).min(PUBLISH_AT_ONCE);
-        // Unknown until all is well: the future may be dropped.
+        // Unknown until the publish succeeds: the future may be dropped.
         let room = std::mem::take(&mut end.room);
         let Sent { accepted, stop, sequences } = send(shared, &rest[..count], after).await;
         if sequences.is_some_and(|(lowest, highest)| !shared.identity.stored(lowest, highest)) {
@@ -156,7 +156,7 @@ pub(super) async fn publish(shared: &Shared, messages: &[Message]) -> Result<(),
             Some(Stop::Again) => return Err(BusError::Unavailable("others keep publishing".to_owned())),
             Some(Stop::NoStream) if tries < MAX_STREAM_TRIES => {
                 make(shared).await?;
-                // One that was there all the time has no leader now.
+                // A stream that existed all the time has no leader now.
                 sleep(pauses.next_pause()).await;
             }
             Some(Stop::NoStream) => {
@@ -164,7 +164,7 @@ pub(super) async fn publish(shared: &Shared, messages: &[Message]) -> Result<(),
                 return Err(BusError::Unavailable(why));
             }
             Some(Stop::Refused(why) | Stop::Unknown(why)) => {
-                // Where it is full, the next look finds out.
+                // If it is full, the next check detects it.
                 if progress == 0 && look(shared, 1).await?.room > 0 {
                     shared.check_permitted()?;
                     return Err(BusError::Unavailable(why));
@@ -175,7 +175,7 @@ pub(super) async fn publish(shared: &Shared, messages: &[Message]) -> Result<(),
     Ok(())
 }
 
-/// Sends `messages`: those that are one message of NATS side by side, a larger one when all before it have been answered.
+/// Sends `messages`: those that fit in one NATS message concurrently, a larger one when all before it have been acknowledged.
 async fn send(shared: &Shared, messages: &[&Message], after: u64) -> Sent {
     let mut sent = Sent { accepted: vec![false; messages.len()], stop: None, sequences: None };
     let stamp = shared.identity.whole().map(|made| (made, after));
@@ -203,7 +203,7 @@ async fn send(shared: &Shared, messages: &[&Message], after: u64) -> Sent {
     sent
 }
 
-/// Messages of which each waits for the one of its key before it, and for no other.
+/// Messages of which each waits for the previous one of its key, and for no other.
 #[derive(Default)]
 struct SideBySide(Vec<(usize, u64, Outgoing)>);
 
@@ -212,7 +212,7 @@ impl SideBySide {
         self.0.push((place, key, message));
     }
 
-    /// Sends all that were added. Nothing more is sent once one has been refused, but what is on its way is awaited.
+    /// Sends all that were added. Nothing more is sent once one has been refused, but messages in flight are awaited.
     async fn send(&mut self, shared: &Shared, sent: &mut Sent) {
         let mut waiting: HashMap<u64, VecDeque<(usize, Outgoing)>> = HashMap::new();
         let mut on_their_way = FuturesUnordered::new();
@@ -249,7 +249,7 @@ impl SideBySide {
     }
 }
 
-/// Sends `parts` and then the `event` that they belong to, so that they stand together.
+/// Sends `parts` and then their `event`, so that they are consecutive.
 async fn send_in_parts(shared: &Shared, parts: Vec<Outgoing>, event: Outgoing) -> Result<PublishAck, Stop> {
     let found = look(shared, parts.len() + 1).await.map_err(|error| Stop::Unknown(error.to_string()))?;
     let mut last = found.last;
@@ -267,14 +267,14 @@ async fn send_after(shared: &Shared, message: Outgoing, last: u64) -> Result<Pub
     sent.await.map_err(|error| Stop::of(&error))
 }
 
-/// One message of NATS.
+/// One NATS message.
 struct Outgoing {
     subject: String,
     id: String,
     publish: PublishMessage,
 }
 
-/// What carries `message`, in the order in which it is to be stored: parts, if it is large, and the event itself.
+/// The NATS messages of `message`, in the order in which they are to be stored: parts, if it is large, and the event itself.
 fn outgoing(shared: &Shared, message: &Message, stamp: Option<(Made, u64)>) -> Vec<Outgoing> {
     let max_payload = shared.nats.client().server_info().max_payload;
     let mut sealed = envelope::seal(message, (shared.options.describe)(message), &shared.source, max_payload);
@@ -284,7 +284,7 @@ fn outgoing(shared: &Shared, message: &Message, stamp: Option<(Made, u64)>) -> V
     let (key, id) = (message.key, format!("{}-{:016x}", message.event_id(), xxh3_64(&message.payload)));
     let publish = |headers, payload| PublishMessage::build().headers(headers).payload(payload);
     let part = |(headers, payload)| {
-        // Another id each time: a part that is stored already must come again, directly before its event.
+        // A different id each time: a part that is stored already must be stored again, directly before its event.
         let id = format!("{id}:{:016x}", fastrand::u64(..));
         Outgoing { subject: format!("{}.{key}", shared.parts_subject), id, publish: publish(headers, payload) }
     };
@@ -309,10 +309,10 @@ impl Stop {
     }
 }
 
-/// Finds the stream, or makes it.
+/// Finds or creates the stream.
 ///
 /// # Errors
-/// [`ConnectError`] says why it cannot be used, and whether waiting helps.
+/// [`ConnectError`] gives the reason why it cannot be used, and whether waiting helps.
 pub(super) async fn admit(shared: &Shared) -> Result<(), ConnectError> {
     let options = &shared.options;
     let config = Config {
@@ -336,7 +336,7 @@ async fn make(shared: &Shared) -> Result<(), BusError> {
     admit(shared).await.map_err(|error| BusError::Unavailable(error.why().to_owned()))
 }
 
-/// The stream as it is now, made if it is not there.
+/// The current state of the stream, which is created if it does not exist.
 pub(super) async fn stream(shared: &Shared) -> Result<Stream<Info>, BusError> {
     for _ in 0..2 {
         match ask_again(|| shared.nats.jetstream().get_stream(&shared.stream)).await {
@@ -355,7 +355,7 @@ pub(super) async fn stream(shared: &Shared) -> Result<Stream<Info>, BusError> {
     Err(BusError::Unavailable(format!("the stream {} is gone as soon as it is made", shared.stream)))
 }
 
-/// Looks for how many messages there is room, and makes some if that is less than `wanted`.
+/// Checks for how many messages there is room, and makes some if that is less than `wanted`.
 pub(super) async fn look(shared: &Shared, wanted: usize) -> Result<Room, BusError> {
     let mut slowest = None;
     for is_trimmed in [false, true] {
@@ -382,7 +382,7 @@ fn room(info: &Info) -> usize {
     usize::try_from(left).unwrap_or_default()
 }
 
-/// Drops what nobody needs, to make room for `wanted` messages. Answers which consumer needs the oldest that is left.
+/// Drops messages that are no longer needed, to make room for `wanted` messages. Returns the consumer that needs the oldest remaining one.
 async fn trim(shared: &Shared, stream: &Stream<Info>, wanted: usize) -> Result<Option<String>, BusError> {
     let (state, capacity) = (&stream.cached_info().state, shared.options.capacity_messages);
     let made = Made::of(stream.cached_info());
@@ -398,7 +398,7 @@ async fn trim(shared: &Shared, stream: &Stream<Info>, wanted: usize) -> Result<O
                 needed = Some((floor, name.clone()));
             }
         }
-        // None at all is cheap to know.
+        // That there are none is cheap to detect.
         let has_others = stream.cached_info().state.consumer_count > 0;
         let others = if has_others { others::floors(&shared.nats, &shared.stream).await? } else { Vec::new() };
         for (floor, name) in others {
@@ -406,7 +406,7 @@ async fn trim(shared: &Shared, stream: &Stream<Info>, wanted: usize) -> Result<O
                 needed = Some((floor, name));
             }
         }
-        // With nobody there, some more than is wanted now, so as not to be here again for the next message.
+        // Without consumers, more is dropped than is wanted now, so that the next message need not repeat this.
         let oldest = (wanted.min(capacity).max(capacity / 8) as u64).min(state.messages);
         let floor = needed.as_ref().map_or((state.first_sequence + oldest).saturating_sub(1), |(floor, _)| *floor);
         if floor > names.floor_in(made) && !shared.registry.raise_floor(&names, revision, made, floor).await? {

@@ -1,7 +1,7 @@
 //! Reads a stream from a sequence on, in order and without gaps.
 //!
-//! An ephemeral pull consumer without acknowledgements, made by this node and gone with it. The server numbers its deliveries: where a
-//! number is missing one was lost on the way, and the reader is of no use any more. Its owner makes another from where it was.
+//! An ephemeral pull consumer without acknowledgements, created and removed by this node. The server numbers its deliveries: a missing number means
+//! that one was lost on the way, and the reader must not be used any more. Its owner opens another at the same position.
 
 use std::time::Duration;
 
@@ -20,16 +20,16 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::backends::nats::{api::CallError, connection::Nats};
 
-/// After what time without a pull the server forgets a reader.
+/// The time without a pull after which the server removes a reader.
 const INACTIVE_THRESHOLD: Duration = Duration::from_secs(30);
 
-/// What the names of our consumers begin with: where a list of consumers names one and knows nothing of it, it is still known to be a reader.
+/// The prefix of the names of our consumers: if a list names a consumer without its state, it is still recognized as a reader.
 const NAMES: &str = "ordersystem-reader-";
-/// How often it is tried to remove one, and the pause between two tries: a leader may have to be elected first.
+/// How often the removal of one is tried, and the pause between two tries: a leader may have to be elected first.
 const REMOVE_TRIES: usize = 15;
 const REMOVE_PAUSE: Duration = Duration::from_secs(1);
 
-/// The name of a reader that no other has.
+/// A unique name for a reader.
 pub(super) fn fresh_name() -> String {
     format!("{NAMES}{:032x}", fastrand::u128(..))
 }
@@ -65,8 +65,8 @@ pub(super) struct Reader {
     open_pull: Option<(usize, Instant)>,
 }
 
-/// A consumer that is removed with its owner. NATS does that too, unless the server that keeps it is away; and while it is, whoever asks for
-/// the consumers of the stream waits for it.
+/// A consumer that is removed with its owner. NATS does that too, unless the consumer's server is away; and while it is, every request for the
+/// consumers of the stream waits for it.
 #[derive(Debug)]
 struct Removed {
     nats: Nats,
@@ -81,7 +81,7 @@ impl Drop for Removed {
         runtime.spawn(async move {
             for _ in 0..REMOVE_TRIES {
                 match nats.ask::<Value>(&what, &()).await {
-                    // One whose server is away is removed without an answer: the next try finds it gone.
+                    // If its server is away, it is removed without a reply: the next try finds it gone.
                     Err(CallError::Lost(_) | CallError::NotSent(_) | CallError::UnderWay(_)) => {}
                     _ => return,
                 }
@@ -92,10 +92,10 @@ impl Drop for Removed {
 }
 
 impl Reader {
-    /// A reader of `stream` from the first message at or after `start` on. `purpose` is for people who look at the server.
+    /// A reader of `stream` from the first message at or after `start` on. `purpose` is shown to users who inspect the server.
     ///
     /// # Errors
-    /// Says what is wrong with NATS, or that there is no such stream.
+    /// A description of the problem with NATS, or that there is no such stream.
     pub(super) async fn open(nats: &Nats, stream: &str, start: u64, purpose: &str) -> Result<Self, String> {
         let name = fresh_name();
         let config = pull::Config {
@@ -105,12 +105,12 @@ impl Reader {
             ack_policy: AckPolicy::None,
             replay_policy: ReplayPolicy::Instant,
             inactive_threshold: INACTIVE_THRESHOLD,
-            // Nothing that is worth keeping: after a crash of the server another is made.
+            // It holds no state worth keeping: after a crash of the server another is created.
             memory_storage: true,
             num_replicas: 1,
             ..pull::Config::default()
         };
-        // Removed also where the answer does not come, or what follows fails.
+        // Removed also if the reply does not come, or a later step fails.
         let consumer = Removed { nats: nats.clone(), consumer: format!("{stream}.{name}") };
         let made = nats.jetstream().create_consumer_on_stream(config, stream).await;
         made.map_err(|error| format!("the stream {stream} cannot be read: {error}"))?;
@@ -121,7 +121,7 @@ impl Reader {
         Ok(Self { nats, _consumer: consumer, pull_subject, inbox, replies, delivered: 0, pulls: 0, open_pull: None })
     }
 
-    /// Asks for up to `count` messages, which [`Reader::next`] brings as they come; for what is there now if `wait` is zero.
+    /// Requests up to `count` messages, which [`Reader::next`] returns as they come; only those available now if `wait` is zero.
     ///
     /// # Errors
     /// If there is no connection.
@@ -141,10 +141,10 @@ impl Reader {
         Ok(())
     }
 
-    /// The next message that was asked for; `None` when the pull has brought what it will. Dropping the future loses nothing.
+    /// The next requested message; `None` when the pull is complete. Dropping the future loses nothing.
     ///
     /// # Errors
-    /// The reader is of no use any more.
+    /// The reader must not be used any more.
     pub(super) async fn next(&mut self) -> Result<Option<Read>, String> {
         while let Some((left, deadline)) = self.open_pull.filter(|(left, _)| *left > 0) {
             let reply = timeout_at(deadline, self.replies.next()).await;

@@ -1,14 +1,14 @@
-//! Who consumes, and how far each has come: what may be dropped from the stream follows from it.
+//! The consumers and their positions, which determine the messages that may be dropped from the stream.
 //!
-//! One key of the bucket, `names`, lists the consumers and a floor: no message above it is ever dropped without this key having been written
-//! first, on condition that nobody else has. So a consumer that has entered its name, and starts at the floor that it found there, knows that
-//! nothing it has not dealt with is dropped, however late a purge arrives that was decided on before.
+//! One key of the bucket, `names`, lists the consumers and a floor: no message above it is ever dropped before this key has been written, on
+//! condition that it has not changed. So a consumer that has entered its name, and starts at the floor that it found there, is guaranteed that no
+//! message it has not processed is dropped, however late an earlier purge arrives.
 //!
-//! One key a consumer, `cursor.<name>`, holds what it has dealt with and which handle is the live one: whoever writes it under another
-//! handle has taken the name over, and the former one's next write fails.
+//! One key for each consumer, `cursor.<name>`, holds the messages that it has processed and its live handle: a write under another handle takes the
+//! name over, and the previous handle's next write fails.
 //!
-//! What is said by sequences is said of one making of the stream ([`Made`]): of a later one of the same name, sequences of before say nothing.
-//! A bucket that has vanished with the names is filled again by those that know: each process remembers what it last wrote.
+//! Sequences refer to one incarnation of the stream ([`Made`]): for a later one of the same name, earlier sequences are meaningless. If the bucket
+//! with the names has vanished, the consumers' processes fill it again: each remembers its last write.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -30,68 +30,68 @@ use crate::{
     ports::message_bus::BusError,
 };
 
-/// How many consumers there may be.
+/// The most consumers.
 const MAX_CONSUMERS: usize = 1_000;
-/// How often one change is tried against others. Each try that fails is one of theirs that did not.
+/// How often one change is retried against others. Each failed try means that another's succeeded.
 const MAX_TRIES: usize = 100;
-/// For how long after the bucket had to be made again nothing is dropped for want of consumers: so long they have to enter their names again.
+/// For how long after the bucket was recreated nothing is dropped for lack of consumers: they have this long to enter their names again.
 const COME_BACK_WITHIN: Duration = Duration::from_secs(30);
 const NAMES: &str = "names";
 
 #[derive(Debug)]
 pub(super) struct Registry {
     bucket: Bucket,
-    /// What this process last wrote of each consumer. As many as there are consumers here.
+    /// The last write of this process for each consumer. As many as there are consumers here.
     written: Mutex<HashMap<String, StoredCursor>>,
 }
 
-/// What the key `names` holds.
+/// The content of the key `names`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Names {
     /// Everything up to here may have been dropped.
     floor: u64,
-    /// Of which making of the stream; 0 if that was not written down.
+    /// The incarnation of the stream; 0 if it was not stored.
     #[serde(default)]
     stream: u64,
-    /// Each name with a random text that tells one making of it from the next.
+    /// Each name with a random text that distinguishes its incarnations.
     pub consumers: BTreeMap<String, String>,
 }
 
-/// What the key of a cursor holds.
+/// The content of a cursor's key.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct StoredCursor {
-    /// Which making of the name it belongs to.
+    /// The incarnation of the name that it belongs to.
     incarnation: String,
     handle: String,
-    /// Which making of the stream the sequences are of; 0 if that was not written down.
+    /// The incarnation of the stream that the sequences belong to; 0 if it was not stored.
     #[serde(default)]
     stream: u64,
     floor: u64,
     ranges: Vec<(u64, u64)>,
-    /// All events up to this position of the log are dealt with.
+    /// All events up to this position of the log are processed.
     #[serde(default)]
     position: u64,
 }
 
-/// How far a consumer has come.
+/// The progress of a consumer.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Progress {
-    /// Which making of the stream the sequences are of; `None` if that is not known.
+    /// The incarnation of the stream that the sequences belong to; `None` if unknown.
     pub stream: Option<Made>,
-    /// The sequences that it has dealt with.
+    /// The sequences that it has processed.
     pub dealt: AckedRanges,
-    /// All events up to this position of the log are dealt with.
+    /// All events up to this position of the log are processed.
     pub position: u64,
 }
 
 impl Names {
-    /// Everything up to here may have been dropped from the stream of this making.
+    /// Everything up to here may have been dropped from the stream of this incarnation.
     pub(super) fn floor_in(&self, stream: Made) -> u64 {
         if is_of(self.stream, stream) { self.floor } else { 0 }
     }
 }
 
-/// Whether what was written down of the making `written` may be of `stream`.
+/// Whether the stored incarnation `written` may be that of `stream`.
 const fn is_of(written: u64, stream: Made) -> bool {
     written == 0 || written == stream.0
 }
@@ -118,7 +118,7 @@ impl StoredCursor {
     }
 }
 
-/// The place of a live consumer, as it was last written.
+/// The cursor of a live consumer, as last written.
 #[derive(Clone, Debug)]
 pub(super) struct Cursor {
     incarnation: String,
@@ -131,18 +131,18 @@ impl Registry {
         Self { bucket: Bucket::new(nats, "consumers"), written: Mutex::default() }
     }
 
-    /// Finds the bucket, or makes it.
+    /// Finds or creates the bucket.
     pub(super) async fn admit(&self) -> Result<(), ConnectError> {
         self.bucket.admit_writer().await
     }
 
-    /// Whether it would take a write.
+    /// Whether it would accept a write.
     pub(super) async fn probe(&self, deadline: Instant) -> Result<(), String> {
         self.bucket.made().await?;
         self.bucket.probe(deadline).await
     }
 
-    /// Whether it is known who the consumers are: not while they may still have to enter their names again.
+    /// Whether the list of consumers is known to be complete: not while they may still have to enter their names again.
     pub(super) async fn is_complete(&self) -> Result<bool, BusError> {
         self.bucket.made_now().await.map_err(BusError::Unavailable)?;
         Ok(!self.bucket.was_made_again_within(COME_BACK_WITHIN))
@@ -158,7 +158,7 @@ impl Registry {
         Ok((names.unwrap_or_default(), revision))
     }
 
-    /// Raises the floor, if nobody has changed the names since `revision`; answers whether nobody has.
+    /// Raises the floor, if the names have not changed since `revision`; returns whether they have not.
     pub(super) async fn raise_floor(
         &self,
         names: &Names,
@@ -170,16 +170,17 @@ impl Registry {
         Ok(self.write(NAMES, Some(&names), revision).await?.is_some())
     }
 
-    /// How far the consumer `name` has come in the stream of this making: nothing up to here is needed by it.
+    /// The position of the consumer `name` in the stream of this incarnation: it needs no message up to here.
     pub(super) async fn floor_of(&self, names: &Names, name: &str, stream: Made) -> Result<u64, BusError> {
         let own = self.cursor_of(names, name).await?;
         Ok(own.map_or(names.floor_in(stream), |cursor| if is_of(cursor.stream, stream) { cursor.floor } else { 0 }))
     }
 
-    /// Up to which position of the log the consumer `name` has dealt with all events; `None` if there is no such consumer, or no word of it.
+    /// The position of the log up to which the consumer `name` has processed all events; `None` if there is no such consumer, or its position is
+    /// unknown.
     pub(super) async fn position_of(&self, names: &Names, name: &str) -> Result<Option<u64>, BusError> {
         let known = self.cursor_of(names, name).await?.map(|cursor| cursor.position);
-        // What was once dealt with stays so, whether or not the bucket still says it.
+        // A processed event stays processed, whether or not the bucket still records it.
         Ok(known.or_else(|| self.with_written(|written| written.get(name).map(|cursor| cursor.position))))
     }
 
@@ -188,13 +189,13 @@ impl Registry {
         Ok(cursor.filter(|cursor| names.consumers.get(name) == Some(&cursor.incarnation)))
     }
 
-    /// Makes the consumer `name` or takes it over.
+    /// Creates the consumer `name` or takes it over.
     pub(super) async fn open(&self, name: &str) -> Result<(Cursor, Progress), BusError> {
         let (handle, key) = (random_text(), cursor_key(name));
         for _ in 0..MAX_TRIES {
             let Some((names, incarnation)) = self.enter(name).await? else { continue };
             let (former, revision) = self.read::<StoredCursor>(&key).await?;
-            // Never written: if it was written from here, then into a bucket that has vanished since.
+            // The cursor was never written: if this process wrote it, then into a bucket that has vanished since.
             let vanished = || self.with_written(|written| written.get(name).cloned()).filter(|_| revision == 0);
             let progress = match former.filter(|former| former.incarnation == incarnation).or_else(vanished) {
                 Some(former) => former.progress(),
@@ -205,7 +206,7 @@ impl Registry {
             };
             let value = StoredCursor::new(&incarnation, &handle, &progress);
             let Some(revision) = self.write(&key, Some(&value), revision).await? else { continue };
-            // Removed meanwhile: whoever did it may have looked for the cursor before it was there.
+            // Removed meanwhile: the removal may have looked for the cursor before it was written.
             let (names, _) = self.names().await?;
             if names.consumers.get(name) == Some(&incarnation) {
                 self.with_written(|written| written.insert(name.to_owned(), value));
@@ -215,10 +216,10 @@ impl Registry {
         Err(contended(name))
     }
 
-    /// Writes how far `cursor` has come.
+    /// Writes the progress of `cursor`.
     ///
     /// # Errors
-    /// [`BusError::Replaced`] if it is not the live one any more; [`BusError::Unavailable`].
+    /// [`BusError::Replaced`] if it is no longer the live one; [`BusError::Unavailable`].
     pub(super) async fn save(&self, name: &str, cursor: &mut Cursor, progress: &Progress) -> Result<(), BusError> {
         let key = cursor_key(name);
         for _ in 0..MAX_TRIES {
@@ -228,7 +229,7 @@ impl Registry {
                 self.with_written(|written| written.insert(name.to_owned(), value));
                 return Ok(());
             }
-            // By another handle, or by an earlier write of this one whose answer did not come.
+            // Written by another handle, or by an earlier write of this one whose reply did not come.
             self.look(name, cursor).await?;
         }
         Err(contended(name))
@@ -245,13 +246,13 @@ impl Registry {
                 cursor.revision = revision;
                 Ok(())
             }
-            // Never written: the bucket into which it was has vanished.
+            // The cursor was never written: its bucket has vanished.
             None if revision == 0 => self.enter_again(name, cursor).await,
             _ => Err(BusError::Replaced),
         }
     }
 
-    /// Writes `cursor` as it was last written, unless another has taken the name meanwhile.
+    /// Writes `cursor` as last written, unless another handle has taken the name meanwhile.
     async fn enter_again(&self, name: &str, cursor: &mut Cursor) -> Result<(), BusError> {
         let written = self.with_written(|written| written.get(name).cloned());
         let written = written.filter(|written| written.handle == cursor.handle).ok_or(BusError::Replaced)?;
@@ -270,7 +271,7 @@ impl Registry {
         Ok(())
     }
 
-    /// Forgets the consumer `name`.
+    /// Removes the consumer `name`.
     pub(super) async fn remove(&self, name: &str) -> Result<(), BusError> {
         self.with_written(|written| written.remove(name));
         for _ in 0..MAX_TRIES {
@@ -289,7 +290,7 @@ impl Registry {
         Err(contended(name))
     }
 
-    /// Enters `name`, unless it is there; answers the names and its incarnation, or `None` if another changed them meanwhile.
+    /// Enters `name`, unless it is present; returns the names and its incarnation, or `None` if another node changed them meanwhile.
     async fn enter(&self, name: &str) -> Result<Option<(Names, String)>, BusError> {
         let (mut names, revision) = self.names().await?;
         if let Some(incarnation) = names.consumers.get(name).cloned() {
