@@ -1,4 +1,4 @@
-//! A copy of a data folder, taken while it is in use or not.
+//! A copy of a data folder, whether or not it is in use.
 
 use std::{fs, path::Path};
 
@@ -21,7 +21,7 @@ use crate::{
     private_files,
 };
 
-/// What a backup holds.
+/// The content of a backup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BackedUp {
     /// The position of the last event in it.
@@ -32,12 +32,12 @@ pub struct BackedUp {
 
 /// Copies the data folder `dir` into `target`, which must not have a database yet, and which is then a data folder itself.
 ///
-/// The copy is what was committed at one moment; whoever uses `dir`, this process or another, goes on as if nothing were. It gets a
-/// log id and a key of its own: from here on the two logs grow apart, so that the cursor of one means nothing in the other. It is checked,
-/// every event by its checksum, before it gets its name: a copy that is there is whole and synced.
+/// The copy is the committed state at one moment; users of `dir`, in this process or another, continue undisturbed. The copy gets its own log id and
+/// key: from here on the two logs diverge, so a cursor of one is invalid in the other. It is verified, every event by its checksum, before it gets
+/// its name: an existing copy is complete and synced.
 ///
 /// # Errors
-/// [`OpenError`] names the folder that it is about: nothing to copy, a target that is taken, damage, no space.
+/// [`OpenError`] names the folder concerned: nothing to copy, a target that is taken, damage, no space.
 pub fn backup(dir: &Path, target: &Path) -> Result<BackedUp, OpenError> {
     let source = open_source(dir).map_err(|error| error.at(dir))?;
     copy_to(&source, target).map_err(|error| error.at(target))
@@ -68,19 +68,19 @@ fn copy(source: &Connection, file: &Path) -> Result<BackedUp, OpenError> {
     let mut copy = Connection::open_with_flags(file, WRITES).map_err(DbError::from)?;
     // It is synced as a whole at the end.
     copy.execute_batch("PRAGMA synchronous = OFF").map_err(DbError::from)?;
-    // All pages in one step: one snapshot, and no starting over when someone writes meanwhile.
+    // All pages in one step: one snapshot, and no restart when another process writes meanwhile.
     let step = Backup::new(source, &mut copy).and_then(|backup| backup.step(-1)).map_err(DbError::from)?;
     if step != StepResult::Done {
         return Err(OpenError::new(format!("the copy could not be made: {step:?}")));
     }
     let done = BackedUp { head: check(&copy)?, log_id: LogId(fastrand::u32(1..)) };
-    // Without a WAL beside it, so that the one file is all of it; whoever opens it sets that again.
+    // Without a WAL, so that the one file is complete; opening it sets WAL mode again.
     let journal: String =
         copy.pragma_update_and_check(None, "journal_mode", "DELETE", |row| row.get(0)).map_err(DbError::from)?;
     if journal != "delete" {
         return Err(OpenError::new(format!("the copy keeps its journal mode {journal}")));
     }
-    // The rows are of this history, whatever its name.
+    // The rows belong to this history, whatever its log id.
     if copy.table_exists(None, "read_models").map_err(DbError::from)? {
         let renamed = "UPDATE read_models SET log = ?1 WHERE log = (SELECT value FROM facts WHERE name = 'log_id')";
         copy.execute(renamed, [done.log_id.0]).map_err(DbError::from)?;
@@ -91,7 +91,7 @@ fn copy(source: &Connection, file: &Path) -> Result<BackedUp, OpenError> {
     Ok(done)
 }
 
-/// Reads the whole copy; its last position.
+/// Reads the whole copy; returns its last position.
 fn check(copy: &Connection) -> Result<Position, OpenError> {
     let verdict: String = copy.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(DbError::from)?;
     if verdict != "ok" {

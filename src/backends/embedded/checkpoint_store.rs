@@ -15,8 +15,8 @@ use crate::ports::{
     event_store::Position,
 };
 
-/// Checkpoints in a data folder. A save outlives the process at once, and a power loss with the next commit that is synced: until
-/// then the checkpoint before it stands, which costs repeated work, not an event.
+/// Checkpoints in a data folder. A save survives the end of the process at once, and a power loss with the next synced commit: until then the
+/// previous checkpoint is valid, which costs repeated work, but no event.
 #[derive(Clone, Debug)]
 pub struct EmbeddedCheckpointStore(Arc<Database>);
 

@@ -1,4 +1,4 @@
-//! The folder of a node on disk: one process at a time.
+//! The folder of a node on disk, used by one process at a time.
 
 use std::{
     ffi::OsStr,
@@ -10,17 +10,16 @@ use std::{
 use super::error::OpenError;
 use crate::private_files;
 
-/// The one file that everything is in, beside SQLite's own `-wal` and `-shm`.
+/// The one file that holds all data, in addition to SQLite's own `-wal` and `-shm`.
 pub(super) const DATABASE: &str = "orders.db";
 /// The file of a read model whose log is elsewhere. It has the same tables, those of the log being empty.
 pub(super) const READ_MODEL: &str = "read_model.db";
-/// Locked by the process that uses the folder, whose number it holds.
+/// Locked by the process that uses the folder; it contains the process id.
 const LOCK: &str = "orders.lock";
-/// What the names of files begin with that are the node's own, marks of issued ids among them.
+/// The prefixes of the node's own files, marks of issued ids among them.
 const OURS: [&str; 3] = ["orders.", "read_model.", "snowflake-"];
 
-/// A data folder in the hands of this process, until dropped. The lock is the operating system's: it ends with the process,
-/// however that ends.
+/// A data folder held by this process until dropped. The lock is the operating system's: it ends with the process, however that ends.
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
@@ -28,11 +27,11 @@ pub struct DataDir {
 }
 
 impl DataDir {
-    /// Takes the folder, making it if it is not there. Both it and the node's files in it are for this user alone from here on.
+    /// Takes the folder, creating it if it does not exist. From here on only this user can access it and the node's files in it.
     ///
     /// # Errors
-    /// [`OpenError`] if another process has it, naming that process where it can, if it cannot be made or written, if others may change
-    /// what is in it, and if a link stands in the place of a file.
+    /// [`OpenError`] if another process has it, naming that process if possible, if it cannot be created or written, if other users may change its
+    /// content, and if there is a link in the place of a file.
     pub fn take(path: &Path) -> Result<Self, OpenError> {
         create(path)?;
         let path = real(path)?;
@@ -59,14 +58,14 @@ impl DataDir {
         self.path.join(name)
     }
 
-    /// Whether the folder is in memory and not on a disk, as far as the system tells: then nothing outlives the machine.
+    /// Whether the folder is in memory and not on a disk, as far as the system reports it: then its data does not survive the machine.
     pub(super) fn is_volatile(&self) -> bool {
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
         file_system_of(&self.path, &mounts).is_some_and(|kind| matches!(kind, "tmpfs" | "ramfs"))
     }
 }
 
-/// Makes the folder so that it outlives a power loss.
+/// Creates the folder so that it survives a power loss.
 fn create(path: &Path) -> Result<(), OpenError> {
     if path.is_dir() {
         return Ok(());
@@ -78,16 +77,15 @@ fn create(path: &Path) -> Result<(), OpenError> {
     sync_parent(&real(path)?)
 }
 
-/// The path without links, as SQLite wants it where a link in the place of a file is to be an error; an absolute path is never taken for
-/// an SQLite URI.
+/// The path without links, as SQLite needs it to reject a link in the place of a file; an absolute path is never taken for an SQLite URI.
 pub(super) fn real(path: &Path) -> Result<PathBuf, OpenError> {
     Ok(fs::canonicalize(path)?)
 }
 
-/// The database of the folder `dir`, for whoever only reads it.
+/// The database of the folder `dir`, for read-only callers.
 ///
 /// # Errors
-/// If there is none, and for a link in its place.
+/// If there is none, or if there is a link in its place.
 pub(super) fn database_in(dir: &Path) -> Result<PathBuf, OpenError> {
     let file = fs::canonicalize(dir).unwrap_or_else(|_| dir.to_owned()).join(DATABASE);
     match private_files::is_file(&file) {
@@ -97,7 +95,7 @@ pub(super) fn database_in(dir: &Path) -> Result<PathBuf, OpenError> {
     }
 }
 
-/// Syncs the folder that `path` is in: a new name is durable only when that is.
+/// Syncs the folder that contains `path`: a new name is durable only after that.
 pub(super) fn sync_parent(path: &Path) -> Result<(), OpenError> {
     match path.parent() {
         Some(parent) if cfg!(unix) => Ok(File::open(parent)?.sync_all()?),
@@ -114,7 +112,7 @@ fn in_use(lock: &mut File) -> OpenError {
     }
 }
 
-/// The kind of the file system that `path` is on: of the mounts above it, the nearest one, and of those the latest.
+/// The type of the file system of `path`: of the mounts above it, the nearest one, and of those the latest.
 fn file_system_of<'a>(path: &Path, mounts: &'a str) -> Option<&'a str> {
     let above = mounts.lines().filter_map(|line| {
         let mut fields = line.split(' ');

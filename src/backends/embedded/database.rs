@@ -1,4 +1,4 @@
-//! The file of a data folder, opened: one thread that writes, some connections that read, and the end of the log in memory.
+//! The opened file of a data folder: one thread that writes, some connections that read, and the end of the log in memory.
 
 mod queue;
 mod readers;
@@ -32,8 +32,8 @@ use crate::{
     private_files,
 };
 
-/// An open data folder, held by this process alone. When the last user drops it, what waits is written, the WAL is put into the
-/// file, and another process may open it; that drop waits until all is done.
+/// An open data folder, held by this process alone. When the last user drops it, waiting work is written, the WAL is checkpointed into the file, and
+/// another process may open it; that drop waits until all is done.
 #[derive(Debug)]
 pub struct Database {
     log_id: LogId,
@@ -43,14 +43,14 @@ pub struct Database {
     readers: Readers,
     queue: Arc<Queue>,
     health: Arc<WriteHealth>,
-    /// What was found damaged when the file was opened.
+    /// The damage found when the file was opened.
     damage: Option<String>,
     writer: Option<JoinHandle<()>>,
 }
 
 impl Database {
-    /// Opens the data folder `dir`, making it if it is not there. Costs no more with a large log: a file that was not closed in order is recovered
-    /// from its WAL by SQLite, every row is checked when it is read, and of what leads to rows some are looked at here (`start_check`).
+    /// Opens the data folder `dir`, creating it if it does not exist. A large log does not make this slower: SQLite recovers a file that was not
+    /// closed properly from its WAL, every row is verified when it is read, and some of the index rows are checked here (`start_check`).
     ///
     /// # Errors
     /// [`OpenError`] names the folder: in use by another process, written by a newer version, damaged, not writable.
@@ -61,8 +61,8 @@ impl Database {
         Self::open_file(dir, DATABASE).map_err(named).map(Arc::new)
     }
 
-    /// The same for a read model alone, in a file of its own: for a node whose log is elsewhere. Whoever deletes that file loses nothing
-    /// but the time to build it anew.
+    /// Like [`Database::open`], for a read model alone, in a separate file: for a node whose log is elsewhere. Deleting that file loses nothing but
+    /// the time to rebuild it.
     ///
     /// # Errors
     /// As [`Database::open`], naming the file.
@@ -80,7 +80,7 @@ impl Database {
         let mut connection = WriteConnection::open(&file)?;
         schema::migrate(connection.connection())?;
         clear_left_over(connection.connection())?;
-        // Whatever the settings say, the folder can be written only if something has been.
+        // Only a write proves that the folder is writable.
         connection.probe()?;
         let is_durable = connection.is_synced()? && !dir.is_volatile();
         if is_new {
@@ -88,7 +88,7 @@ impl Database {
         }
         let damage = start_check::damage(connection.connection());
         if let Some(what) = &damage {
-            // What is whole is served: the rows of the log are checked when they are read.
+            // The intact data is served: the rows of the log are verified when they are read.
             tracing::error!(
                 file = %file.display(),
                 what,
@@ -142,7 +142,7 @@ impl Database {
     pub(super) async fn append_all(&self, commits: Vec<Commit>) -> Result<Position, AppendError> {
         let (reply, answer) = oneshot::channel();
         let chore = move |connection: &mut WriteConnection, log: &mut LogWriter| {
-            // Whoever asked may have gone meanwhile.
+            // The caller may have gone meanwhile.
             let _ = reply.send(log.append_all(connection, &commits));
         };
         let refused = |refused: Refused| StoreError::Unavailable(refused.to_string());
@@ -182,14 +182,14 @@ impl Database {
     {
         let (reply, answer) = oneshot::channel();
         let chore = move |connection: &mut WriteConnection, _: &mut LogWriter| {
-            // Whoever asked may have gone meanwhile.
+            // The caller may have gone meanwhile.
             let _ = reply.send(connection.transaction(sync, work));
         };
         self.queue.push_chore(Box::new(chore)).map_err(|refused| DbError::Unavailable(refused.to_string()))?;
         answer.await.map_err(|_| DbError::Unavailable("the writer has ended".to_owned()))?
     }
 
-    /// Whether the file can be read, and written as far as the last write tells; if that failed, tries again.
+    /// Whether the file is readable, and writable according to the last write; if that failed, tries again.
     pub(super) async fn check(self: &Arc<Self>) -> Result<(), DbError> {
         if let Some(what) = &self.damage {
             return Err(DbError::Corrupt(what.clone()));
@@ -198,7 +198,7 @@ impl Database {
         if self.health.failure().is_some() {
             return self.probe().await;
         }
-        // A writer that has ended takes no more work; otherwise an empty piece costs nothing.
+        // A writer that has ended accepts no more work; otherwise an empty task costs nothing.
         let (reply, answer) = oneshot::channel();
         self.chore(reply, |_| Ok(()), answer).await
     }
@@ -222,7 +222,7 @@ impl Database {
 
 impl Drop for Database {
     fn drop(&mut self) {
-        // Readers first: whoever closes the file last puts the WAL into it, which only the writer can.
+        // Readers first: the last connection to close checkpoints the WAL, which only the writer can.
         self.readers.close();
         self.queue.close();
         if let Some(writer) = self.writer.take()
@@ -233,7 +233,7 @@ impl Drop for Database {
     }
 }
 
-/// The life of the writer. The folder is let go of last, when the file is closed.
+/// The writer thread. The folder is released last, when the file is closed.
 fn write(queue: &Arc<Queue>, mut connection: WriteConnection, mut log: LogWriter, dir: DataDir) {
     let closing = CloseOnDrop(Arc::clone(queue));
     while let Some(work) = queue.take() {

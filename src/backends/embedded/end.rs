@@ -1,4 +1,4 @@
-//! Where the log ends, as several pages of the file say: one that has gone bad, be it the last one of the log, does not go unnoticed.
+//! The end of the log, recorded in several pages of the file: a damaged page, even the last one of the log, is detected.
 
 use rusqlite::{Connection, OptionalExtension as _};
 
@@ -9,12 +9,12 @@ use super::{
 };
 use crate::ports::event_store::Position;
 
-/// The checkpoint that is always one of this log. Others may be numbers of another kind.
+/// The checkpoint that always belongs to this log. Others may be numbers of another kind.
 const OUTBOX: &str = "outbox";
 /// How many findings of SQLite are reported.
 const MAX_FINDINGS: usize = 100;
 
-/// Writes down where the log ends, in the transaction that appends to it.
+/// Records the end of the log, in the transaction that appends to it.
 pub(super) fn set(connection: &Connection, head: Position) -> Result<(), DbError> {
     let mut statement = connection.prepare_cached("UPDATE facts SET value = ?1 WHERE name = 'head'")?;
     match statement.execute([bits(head.0)])? {
@@ -23,10 +23,10 @@ pub(super) fn set(connection: &Connection, head: Position) -> Result<(), DbError
     }
 }
 
-/// Checks that the log ends where the file says, and that nothing in the same file has been further: no backup brings that about.
+/// Checks that the log ends at the recorded position, and that no other record in the same file is further: no backup causes that.
 ///
 /// # Errors
-/// [`DbError::Corrupt`] says who disagrees.
+/// [`DbError::Corrupt`] names the records that disagree.
 pub(super) fn check(connection: &Connection) -> Result<(), DbError> {
     match disagreements(connection)? {
         what if what.is_empty() => Ok(()),
@@ -34,7 +34,7 @@ pub(super) fn check(connection: &Connection) -> Result<(), DbError> {
     }
 }
 
-/// Whoever knows of another end of the log.
+/// The records that give another end of the log.
 fn disagreements(connection: &Connection) -> Result<Vec<String>, DbError> {
     let mut found = Vec::new();
     let head = rows::head(connection)?;
@@ -69,7 +69,7 @@ fn disagreements(connection: &Connection) -> Result<Vec<String>, DbError> {
     Ok(found)
 }
 
-/// Everything that is wrong with the file: its pages and indexes, its end, and what points into the log and finds nothing there.
+/// All defects of the file: its pages and indexes, its end, and references into the log without a target.
 pub(super) fn audit(connection: &Connection) -> Result<Vec<String>, DbError> {
     let mut statement = connection.prepare(&format!("PRAGMA integrity_check({MAX_FINDINGS})"))?;
     let said = statement.query_map([], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()?;

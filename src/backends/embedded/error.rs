@@ -1,4 +1,4 @@
-//! What SQLite's errors mean for us.
+//! Maps SQLite's errors to ours.
 
 use std::{fmt, path::Path};
 
@@ -11,14 +11,14 @@ use crate::ports::{
     read_model::ReadModelError,
 };
 
-/// Why a piece of work on the file failed.
+/// Why an operation on the file failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum DbError {
     /// No space is left.
     Full(String),
-    /// It failed for now.
+    /// A temporary failure.
     Unavailable(String),
-    /// What the file holds is damaged.
+    /// The content of the file is damaged.
     Corrupt(String),
 }
 
@@ -28,7 +28,7 @@ impl From<Error> for DbError {
         match &error {
             Error::SqliteFailure(failure, _) => match failure.code {
                 ErrorCode::DiskFull => Self::Full(text),
-                // A constraint is only ever broken by rows that cannot be there; trying again what is too big is in vain, too.
+                // A constraint is only ever violated by rows that cannot exist; retrying an oversized write is futile, too.
                 ErrorCode::DatabaseCorrupt
                 | ErrorCode::NotADatabase
                 | ErrorCode::ConstraintViolation
@@ -97,7 +97,7 @@ impl From<DbError> for LeaseError {
     }
 }
 
-/// Why a data folder cannot be used; one line for people.
+/// Why a data folder cannot be used, as one human-readable line.
 #[derive(Debug)]
 pub struct OpenError(String);
 
@@ -106,7 +106,7 @@ impl OpenError {
         Self(why.to_string())
     }
 
-    /// Says which file or folder it is about.
+    /// Adds the file or folder concerned.
     pub(super) fn at(self, path: &Path) -> Self {
         Self(format!("{}: {}", path.display(), self.0))
     }

@@ -1,4 +1,4 @@
-//! The event store in SQLite. See the folder for how an append is atomic and what is durable when.
+//! The event store in SQLite. See the parent module for how an append is atomic and what is durable when.
 
 pub(super) mod append;
 pub(super) mod commits;
@@ -87,7 +87,7 @@ impl EventStore for EmbeddedEventStore {
         if let Some(events) = tail.read(from, direction, max_events) {
             return Ok(events);
         }
-        // Taken before the read: the file holds at least this much.
+        // Read before the query: the file holds at least this much.
         let head = tail.head();
         self.0.read(move |connection| rows::read_log(connection, from, direction, max_events, head)).await
     }

@@ -1,5 +1,5 @@
-//! Leases. Who owns what is in memory: one process at a time has the data folder, so all owners are in this one, and with it they
-//! are gone. What has to outlive it is that tokens grow: the last one is in the file, synced before it is given out.
+//! Leases. Ownership is in memory: one process at a time has the data folder, so all owners are in this one, and end with it. Only the growth of
+//! tokens must survive it: the last one is in the file, synced before it is issued.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -21,13 +21,13 @@ pub struct EmbeddedLeaseStore {
 }
 
 impl EmbeddedLeaseStore {
-    /// Nobody owns anything yet: whoever did was a process that is no more.
+    /// Initially nothing is owned: earlier owners were in a process that has ended.
     #[must_use]
     pub fn new(database: Arc<Database>) -> Self {
         Self { database, owned: Mutex::default() }
     }
 
-    /// One counter for all names: tokens of a name grow although nothing is kept of a lease that is over.
+    /// One counter for all names: tokens of a name grow although nothing is stored of an ended lease.
     async fn next_token(&self) -> Result<u64, LeaseError> {
         let next = |connection: &rusqlite::Connection| {
             let sql = "UPDATE facts SET value = value + 1 WHERE name = 'lease_token' RETURNING value";
@@ -37,7 +37,7 @@ impl EmbeddedLeaseStore {
     }
 }
 
-/// The ownership that `lease` stands for, if it is still in force.
+/// The ownership that `lease` refers to, if it is still in force.
 fn current<'a>(owned: &'a mut HashMap<String, Lease>, lease: &Lease) -> Result<&'a mut Lease, LeaseError> {
     owned
         .get_mut(&lease.name)

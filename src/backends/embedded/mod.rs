@@ -1,16 +1,16 @@
-//! The embedded backend: everything of a node in one SQLite file, `orders.db` in its data folder.
+//! The embedded backend: all data of a node in one SQLite file, `orders.db` in its data folder.
 //!
-//! How an append is atomic: one thread owns the one connection that writes. It takes all commits that wait, checks and writes
-//! each inside one transaction, and answers them only after that transaction has been synced (WAL, `synchronous=FULL`): the more
-//! callers wait, the more share one sync. Read models, checkpoints and leases are written by the same thread, one piece of work
-//! after each batch of commits, so that neither can starve the other and nobody ever waits for a lock of SQLite's.
+//! How an append is atomic: one thread owns the only writing connection. It takes all waiting commits, checks and writes each inside one transaction,
+//! and replies only after that transaction has been synced (WAL, `synchronous=FULL`): the more callers wait, the more share one sync. The same thread
+//! writes read models, checkpoints and leases, one task after each batch of commits, so that neither can starve the other and no caller ever waits
+//! for an SQLite lock.
 //!
-//! What is durable when: a commit and the token of a lease, when it is acknowledged, through a power loss. Read model and
-//! checkpoints are derived from the log: they survive the end of the process, and after a power loss stand where an earlier
-//! moment left them, never ahead of the log, since they are written to the same WAL after the commits that they follow.
+//! What is durable when: an acknowledged commit, or lease token, survives a power loss. Read model and checkpoints are derived from the log: they
+//! survive the end of the process, and after a power loss are in an earlier state, never ahead of the log, since they are written to the same WAL
+//! after the commits that they follow.
 //!
-//! What is noticed: every event and request carries a checksum over its content and its place, and revisions and positions have
-//! no gaps. Whatever is read is held against both; what does not fit is reported, not returned.
+//! What is detected: every event and request carries a checksum over its content and its position, and revisions and positions have no gaps. Every
+//! read verifies both; a mismatch is reported, and the data is not returned.
 
 pub mod backup;
 pub mod checkpoint_store;

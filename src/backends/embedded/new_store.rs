@@ -1,4 +1,4 @@
-//! The making of a store: its file is there whole, or not at all, so that an empty one is always damage.
+//! The creation of a store: its file exists completely or not at all, so an empty one is always damage.
 
 use std::{
     fs, io,
@@ -14,19 +14,19 @@ use super::{
 };
 use crate::private_files;
 
-/// What SQLite may have left of a file that was removed while it was in use: it would be taken for a part of the next one.
+/// SQLite's files of a database that was removed while in use: they would be taken for a part of the next one.
 const LEFT_OVER: [&str; 3] = ["-wal", "-journal", "-shm"];
-/// What is added to the name of the first two, which may hold commits of the file that was removed.
+/// The suffix added to the names of the first two, which may hold commits of the removed file.
 const SET_ASIDE: &str = ".removed-store";
 
-/// How a file is opened that is written. The journals that SQLite puts beside it have the mode of the file.
+/// The flags to open a file for writing. SQLite's journals get the mode of the file.
 pub(super) const WRITES: OpenFlags =
     OpenFlags::SQLITE_OPEN_READ_WRITE.union(OpenFlags::SQLITE_OPEN_NO_MUTEX).union(OpenFlags::SQLITE_OPEN_NOFOLLOW);
 
-/// Makes `file` if there is none.
+/// Creates `file` if it does not exist.
 ///
 /// # Errors
-/// [`OpenError`] for a file that is empty, for a link, and for one that cannot be made.
+/// [`OpenError`] for a file that is empty, for a link, and for one that cannot be created.
 pub(super) fn make_if_missing(file: &Path) -> Result<(), OpenError> {
     private_files::is_file(file)
         .map_err(|refused| OpenError::new(refused).at(Path::new(file.file_name().unwrap_or_default())))?;
@@ -54,7 +54,7 @@ pub(super) fn make_if_missing(file: &Path) -> Result<(), OpenError> {
             file.file_name().unwrap_or_default().display()
         );
     } else {
-        // A path with a typing error is a new, empty store.
+        // Logged because a path with a typing error is a new, empty store.
         tracing::info!("made a new store in {}", file.display());
     }
     Ok(())
@@ -70,7 +70,7 @@ fn make(file: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// Whether the folder shows that there was a store: the mark of issued ids, or commits that had not been put into the file.
+/// Whether the folder shows that there was a store: the mark of issued ids, or commits that were not checkpointed into the file.
 fn was_used(file: &Path) -> Result<bool, OpenError> {
     let Some((dir, name)) = file.parent().zip(file.file_name().and_then(|name| name.to_str())) else {
         return Ok(false);
@@ -106,11 +106,11 @@ fn with_suffix(file: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// A file that goes away unless it has got its name.
+/// A file that is deleted unless it has got its final name.
 pub(super) struct Unfinished(PathBuf);
 
 impl Unfinished {
-    /// What becomes `file`, without what an earlier process may have left that was killed.
+    /// The temporary form of `file`, without the remains of an earlier process that was killed.
     pub(super) fn of(file: &Path) -> Self {
         let unfinished = Self(with_suffix(file, ".unfinished"));
         unfinished.remove();
@@ -121,7 +121,7 @@ impl Unfinished {
         &self.0
     }
 
-    /// Gives it its name, when all of it is on the disk.
+    /// Gives it its final name, after all of it is on the disk.
     pub(super) fn finish(self, file: &Path) -> Result<(), OpenError> {
         fs::File::open(&self.0)?.sync_all()?;
         fs::rename(&self.0, file)?;

@@ -1,10 +1,10 @@
 //! The read model in SQLite: rows, totals and checkpoint in one transaction.
 //!
-//! There are two sets of tables: one serves, and the other one is there while the read model is built anew. Which one serves is a row that
-//! every read looks at in its own snapshot.
+//! There are two sets of tables: one serves, and the other one exists during a rebuild of the read model. A row records which one serves; every read
+//! checks it in its own snapshot.
 //!
-//! Rows are found by status, once for all and once for each customer. Every filter is then a merge of one index range a status,
-//! so that a page costs the same whatever the filter and however many rows there are.
+//! Rows are indexed by status, once for all and once for each customer. Every filter is then a merge of one index range per status, so a page costs
+//! the same for any filter and any number of rows.
 
 pub mod at_rest;
 mod batch;
@@ -26,8 +26,8 @@ use crate::ports::read_model::{
     ListQuery, LogCheckpoint, Page, ReadModel, ReadModelError, Row, RowChange, ShadowReadModel, Totals,
 };
 
-/// A [`ReadModel`] in a data folder. A batch outlives the process at once, and a power loss with the next commit that is synced:
-/// until then rows and checkpoint stand together at an earlier batch, and the log gives the rest again.
+/// A [`ReadModel`] in a data folder. A batch survives the end of the process at once, and a power loss with the next synced commit: until then rows
+/// and checkpoint are consistent at an earlier batch, and the rest is read again from the log.
 #[derive(Clone, Debug)]
 pub struct EmbeddedReadModel(Arc<Database>);
 
@@ -82,7 +82,7 @@ impl ReadModel for EmbeddedReadModel {
     }
 }
 
-/// Makes the changes in the tables of `sql`; to be called in a transaction.
+/// Applies the changes to the tables of `sql`; must be called in a transaction.
 fn apply(
     connection: &Connection,
     sql: &Sql,
@@ -97,7 +97,7 @@ fn apply(
 }
 
 fn totals(connection: &Connection) -> Result<Vec<Totals>, DbError> {
-    // One snapshot for which tables serve and what is in them.
+    // One snapshot for the choice of the tables and their content.
     let snapshot = connection.unchecked_transaction()?;
     totals_of(&snapshot, Sql::served(&snapshot)?)
 }

@@ -1,4 +1,4 @@
-//! What is in the file, and how files of earlier versions become files of this one.
+//! The schema of the file, and the migration of earlier versions to this one.
 
 use rusqlite::{Connection, OptionalExtension as _};
 
@@ -8,7 +8,7 @@ use super::{
 };
 use crate::ports::event_store::{LogId, TokenKey};
 
-/// One script a version, in order: never changed once released, only added to.
+/// One script per version, in order: never changed once released, only added to.
 pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("schema.sql"),
     include_str!("schema-2.sql"),
@@ -21,19 +21,19 @@ const APPLICATION_ID: i32 = 0x4341_5447;
 /// The version that this program writes, and the newest that it reads.
 pub(super) const VERSION: usize = MIGRATIONS.len();
 
-/// The first version that says which log the rows of its read model come from.
+/// The first version that records the log of its read model's rows.
 pub(super) const READ_MODELS_SINCE: usize = 2;
 
-/// The first version that says where its log ends.
+/// The first version that records the end of its log.
 pub(super) const END_SINCE: usize = 4;
 
-/// The first version that knows where a commit ends, and finds its request by its position.
+/// The first version that records the end of each commit, and finds its request by its position.
 pub(super) const COMMITS_SINCE: usize = 3;
 
-/// Brings the file to [`VERSION`], a new one as well.
+/// Migrates the file to [`VERSION`], a new one as well.
 ///
 /// # Errors
-/// [`OpenError`] for a file of a newer version or of another program; it is left as it is.
+/// [`OpenError`] for a file of a newer version or of another program; it is left unchanged.
 pub(super) fn migrate(connection: &Connection) -> Result<(), OpenError> {
     let version = check(connection)?;
     for (done, script) in MIGRATIONS.iter().enumerate().skip(version) {
@@ -44,7 +44,7 @@ pub(super) fn migrate(connection: &Connection) -> Result<(), OpenError> {
         ));
         result.map_err(DbError::from)?;
     }
-    // A log that has events has had a name: where that is gone, something else is as well.
+    // A log with events has had an id: if that is gone, other data is missing as well.
     connection
         .execute(
             "INSERT INTO facts SELECT name, value FROM (SELECT 'log_id' AS name, ?1 AS value UNION ALL SELECT 'lease_token', 0) \
@@ -85,10 +85,10 @@ pub(super) fn check(connection: &Connection) -> Result<usize, OpenError> {
     }
 }
 
-/// Which log the file holds.
+/// The id of the file's log.
 ///
 /// # Errors
-/// [`DbError::Corrupt`] if the file does not say.
+/// [`DbError::Corrupt`] if the file has none.
 pub(super) fn log_id(connection: &Connection) -> Result<LogId, DbError> {
     let value: i64 = connection.query_row("SELECT value FROM facts WHERE name = 'log_id'", [], |row| row.get(0))?;
     match u32::try_from(value) {
@@ -100,7 +100,7 @@ pub(super) fn log_id(connection: &Connection) -> Result<LogId, DbError> {
 /// The facts that hold the key of the log, 64 bits each: a fact is a number, in the files of all versions.
 const TOKEN_KEY: [&str; 4] = ["token_key_1", "token_key_2", "token_key_3", "token_key_4"];
 
-/// Makes the key of the log unless it has one: a log of an earlier version has none.
+/// Creates the key of the log unless it has one: a log of an earlier version has none.
 fn make_token_key(connection: &Connection) -> Result<(), OpenError> {
     if has_token_key(connection)? {
         return Ok(());
@@ -136,7 +136,7 @@ pub(super) fn token_key(connection: &Connection) -> Result<TokenKey, DbError> {
     Ok(TokenKey::of(key))
 }
 
-/// Takes the key away: the log has become another one, and gets its own when it is opened.
+/// Deletes the key: the log has become another one, and gets its own when it is opened.
 pub(super) fn forget_token_key(connection: &Connection) -> Result<(), DbError> {
     connection.execute("DELETE FROM facts WHERE name LIKE 'token_key_%'", [])?;
     Ok(())

@@ -1,8 +1,8 @@
-//! What is looked at when a file is opened: the indexes by which events and request ids are found. The log itself is checked row by row when it
-//! is read; a row of an index that has gone bad only makes something not be found.
+//! The checks at opening a file: the indexes by which events and request ids are found. The log itself is verified row by row when it is read; a
+//! damaged index row only makes an entry impossible to find.
 //!
-//! A small file is looked at whole, of a larger one the newest rows and as many anywhere: a start costs no more with a large log. All of it is
-//! for `ordersystem verify`.
+//! A small file is checked completely, in a larger one the newest rows and as many anywhere: a large log does not make the start slower. `ordersystem
+//! verify` checks all of it.
 
 use rusqlite::Connection;
 
@@ -12,17 +12,17 @@ use super::{
 };
 use crate::ports::event_store::Position;
 
-/// A file that is no larger is looked at whole: some tens of milliseconds.
+/// A file up to this size is checked completely: some tens of milliseconds.
 const WHOLE_BYTES: i64 = 16 * 1024 * 1024;
-/// Of a larger one so many rows of each kind are looked at among the newest, and as many anywhere.
+/// In a larger one this many rows of each kind are checked among the newest, and as many anywhere.
 const SAMPLES: u64 = 64;
 
-/// What is wrong with the indexes of the log and with the request ids; `None`: nothing that was seen.
+/// The damage of the log's indexes and of the request ids; `None` if none was found.
 pub(super) fn damage(connection: &Connection) -> Option<String> {
     match look(connection) {
         Ok(found) => found,
         Err(DbError::Corrupt(what)) => Some(what),
-        // A file that cannot be read now says so to whoever reads it.
+        // If the file is not readable now, later reads report it.
         Err(DbError::Full(_) | DbError::Unavailable(_)) => None,
     }
 }
@@ -55,7 +55,7 @@ fn look(connection: &Connection) -> Result<Option<String>, DbError> {
     Ok(None)
 }
 
-/// Says that the event at `position` is not found by its order, if so.
+/// Reports the event at `position` if it is not found by its order.
 fn not_found(connection: &Connection, position: Position) -> Result<Option<String>, DbError> {
     let event = rows::event_at(connection, position)?;
     let found = rows::position_of(connection, event.stream, event.revision)?;

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 
 use crate::ports::checkpoint_store::{Checkpoint, CheckpointError, CheckpointStore, is_valid_name};
 
-/// Checkpoints that live as long as the process. One entry a name; the program names them, not its clients.
+/// Checkpoints that live as long as the process. One entry for each name; the program chooses the names, not its clients.
 #[derive(Debug, Default)]
 pub struct MemoryCheckpointStore {
     checkpoints: Mutex<HashMap<String, Checkpoint>>,

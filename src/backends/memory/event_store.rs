@@ -1,8 +1,8 @@
 //! The event store in memory: nothing survives the process.
 //!
-//! How an append is atomic: the stream's shard is locked from the check of the expected revision to the end of the append, and
-//! the log publishes all events of a commit with one store. Locks are taken in this order, so that none waits in a circle:
-//! requests shard, streams shard, writer of the log. Reads of the log take no lock that an append holds for long.
+//! How an append is atomic: the stream's shard is locked from the check of the expected revision to the end of the append, and the log publishes all
+//! events of a commit with one store. Locks are taken in this order, which prevents deadlocks: requests shard, streams shard, writer of the log.
+//! Reads of the log take no lock that an append holds for long.
 
 mod log;
 
@@ -26,7 +26,7 @@ use crate::ports::event_store::{
     RequestScope, Revision, StoreError, StoredEvent, StreamId, TokenKey,
 };
 
-/// How many events a store holds unless told otherwise.
+/// How many events a store holds by default.
 pub const DEFAULT_MAX_EVENTS: u32 = 100_000_000;
 
 /// An [`EventStore`] in the memory of this process. Durability: none.
@@ -45,11 +45,11 @@ pub struct MemoryEventStore {
 type Streams = NumberMap<Stream>;
 type LogRequests = HashMap<Arc<str>, LogRequest>;
 
-/// Where the events of a stream are, and the requests of [`RequestScope::Stream`] that it has seen.
+/// The positions of a stream's events, and its requests of [`RequestScope::Stream`].
 #[derive(Debug, Default)]
 struct Stream {
     positions: Positions,
-    /// Searched from end to end: there is at most one a commit, and a stream is a handful of commits.
+    /// Searched linearly: there is at most one per commit, and a stream has a handful of commits.
     requests: Box<[StreamRequest]>,
 }
 
@@ -85,13 +85,12 @@ struct LogRequest {
 struct Fingerprint([u8; 16]);
 
 impl MemoryEventStore {
-    /// An empty store with a log id of its own, for up to `max_events` events; after that appends answer
-    /// [`AppendError::Full`].
+    /// An empty store with a log id of its own, for up to `max_events` events; beyond that appends return [`AppendError::Full`].
     #[must_use]
     pub fn new(max_events: u32) -> Self {
         Self {
             id: LogId(fastrand::u32(1..)),
-            // An operating system without random bytes gives out no tokens.
+            // If the operating system has no random bytes, no tokens are issued.
             token_key: TokenKey::random().ok(),
             // One less than a u32 has, so that "the next position" always exists.
             max_events: max_events.min(u32::MAX - 1),
@@ -157,8 +156,8 @@ impl MemoryEventStore {
         })
     }
 
-    /// Puts the requests to their commits. A request is remembered under the lock that its append has held: whoever gets the lock after
-    /// it has seen the commit finds it.
+    /// Adds the requests to their commits. A request is remembered under the lock of its append: a caller that gets the lock after it has seen the
+    /// commit finds the request.
     fn add_requests(&self, commits: &mut [RecordedCommit]) {
         let mut by_position: HashMap<u64, &mut RecordedCommit> = HashMap::with_capacity(commits.len());
         for commit in commits {
@@ -277,8 +276,8 @@ impl EventStore for MemoryEventStore {
         }
     }
 
-    /// Looks through all requests that are unique in the log for those of each page: a log that lives in this process is read so by
-    /// tests and tools, not by its node.
+    /// Searches all requests that are unique in the log for those of each page: a log that lives in this process is read this way by tests and tools,
+    /// not by its node.
     async fn read_commits(&self, from: Position, max_events: usize) -> Result<Vec<RecordedCommit>, StoreError> {
         let head = self.log.head();
         let from = u32::try_from(from.0).unwrap_or(u32::MAX).min(head);

@@ -16,7 +16,7 @@ pub struct MemoryLeaseStore {
 
 #[derive(Debug, Default)]
 struct State {
-    /// One counter for all names: tokens of a name grow although nothing is kept of a lease that is over.
+    /// One counter for all names: tokens of a name grow although nothing is stored of an ended lease.
     last_token: u64,
     owned: HashMap<String, Lease>,
 }
@@ -34,7 +34,7 @@ impl MemoryLeaseStore {
 }
 
 impl State {
-    /// The ownership that `lease` stands for, if it is still in force.
+    /// The ownership that `lease` refers to, if it is still in force.
     fn current(&mut self, lease: &Lease, now: Instant) -> Result<&mut Lease, LeaseError> {
         self.owned
             .get_mut(&lease.name)

@@ -1,6 +1,6 @@
 //! The message bus in one queue.
 //!
-//! The queue holds what at least one consumer has not been handed yet. What has been handed out and not acknowledged is in the consumer's
+//! The queue holds messages that have not been delivered to all consumers. Delivered but unacknowledged messages are in the consumer's
 //! [`DeliveryWindow`]. Both are bounded: a consumer whose window is full gets nothing more, so the queue fills up, so publishers wait.
 
 use std::{
@@ -29,11 +29,11 @@ use crate::ports::{
 pub struct MemoryBusOptions {
     /// How many messages the queue holds.
     pub capacity_messages: usize,
-    /// How many payload bytes the queue holds; one message is always taken, whatever its size.
+    /// How many payload bytes the queue holds; one message is always accepted, whatever its size.
     pub capacity_bytes: usize,
     /// How many messages a consumer may hold unacknowledged.
     pub max_unacked: usize,
-    /// After what time they are taken back.
+    /// The time after which they are redelivered.
     pub ack_wait: Duration,
     /// How many dead letters a consumer may have.
     pub max_dead_letters: usize,
@@ -61,9 +61,9 @@ pub struct MemoryMessageBus {
 struct Shared {
     options: MemoryBusOptions,
     state: Mutex<State>,
-    /// Something may have become ready for some consumer.
+    /// Notified when a consumer may have messages ready.
     arrived: Notify,
-    /// The queue may have room again.
+    /// Notified when the queue may have room again.
     room: Notify,
 }
 
@@ -80,7 +80,7 @@ struct State {
 
 #[derive(Debug)]
 struct Cursor {
-    /// Which handle is the live one.
+    /// Identifies the live handle.
     epoch: u64,
     /// The number of the first message that has not entered the window.
     next: u64,
@@ -107,7 +107,7 @@ impl Shared {
         work(&mut self.state.lock())
     }
 
-    /// Takes messages from the front of `messages` while there is room; answers how many.
+    /// Takes messages from the front of `messages` while there is room; returns how many.
     fn accept(&self, messages: &[Message]) -> usize {
         let accepted = self.with(|state| {
             let taken = messages.iter().take_while(|message| state.push(message, &self.options)).count();
@@ -153,14 +153,14 @@ impl State {
         }
     }
 
-    /// Keeps to the bounds by dropping the oldest messages, which nobody waits for.
+    /// Enforces the bounds by dropping the oldest messages, which no consumer waits for.
     fn drop_oldest(&mut self, options: &MemoryBusOptions) {
         while self.queue.len() > 1 && self.queue_bytes > options.capacity_bytes {
             self.pop();
         }
     }
 
-    /// Frees what every consumer has in its window or behind it; answers whether that made room.
+    /// Frees messages that every consumer has in its window or behind it; returns whether that made room.
     fn free(&mut self) -> bool {
         let first = self.first;
         let Some(needed_from) = self.consumers.values().map(|cursor| cursor.next).min() else { return false };
@@ -173,7 +173,7 @@ impl State {
     /// The position of the oldest message that the consumer `name` has not acknowledged.
     fn unacknowledged_from(&self, name: &str) -> VolatileMessages {
         let Some(cursor) = self.consumers.get(name) else { return VolatileMessages::NoConsumer };
-        // What is in the window came before what is still in the queue, and the queue holds everything from the lowest cursor on.
+        // Messages in the window precede those still in the queue, and the queue holds everything from the lowest cursor on.
         let queued = || self.queue.get(usize::try_from(cursor.next - self.first).ok()?);
         cursor
             .window
@@ -182,7 +182,7 @@ impl State {
             .map_or(VolatileMessages::Nothing, |message| VolatileMessages::From(message.position))
     }
 
-    /// What is ready for `cursor`, up to `max`.
+    /// The ready messages for `cursor`, up to `max`.
     fn take(&mut self, name: &str, epoch: u64, max: usize) -> Result<Taken, BusError> {
         let now = Instant::now();
         let (first, end) = (self.first, self.end());
@@ -202,7 +202,7 @@ impl State {
     }
 }
 
-/// What [`State::take`] found.
+/// The result of [`State::take`].
 struct Taken {
     batch: Vec<Delivery>,
     next_due: Option<Instant>,
@@ -231,7 +231,7 @@ impl MessageBus for MemoryMessageBus {
     async fn publish(&self, messages: &[Message]) -> Result<(), BusError> {
         let mut rest = &messages[self.shared.accept(messages)..];
         while !rest.is_empty() {
-            // Made before looking: from its making on it is woken, even before it is awaited.
+            // Created before the check: it is woken from its creation on, even before it is awaited.
             let room = self.shared.room.notified();
             rest = &rest[self.shared.accept(rest)..];
             if !rest.is_empty() {
@@ -259,7 +259,7 @@ impl MessageBus for MemoryMessageBus {
         let epoch = self.shared.with(|state| {
             let first = state.first;
             let cursor = state.consumers.entry(name.to_owned()).or_insert_with(|| Cursor {
-                // Not 0: a handle from before a removal must not come to life again.
+                // Not 0: a handle from before a removal must not become valid again.
                 epoch: fastrand::u64(..),
                 next: first,
                 window: DeliveryWindow::new(options.ack_wait, options.max_unacked),
@@ -333,7 +333,7 @@ struct MemoryConsumer {
 }
 
 impl MemoryConsumer {
-    /// Works on the window; whatever changes there may make something ready, or room for more.
+    /// Runs `work` on the window; a change there may make messages ready, or room for more.
     fn with_window<T>(&self, work: impl FnOnce(&mut DeliveryWindow) -> T) -> Result<T, BusError> {
         let done = self.shared.with(|state| {
             cursor(&mut state.consumers, &self.name, self.epoch).map(|cursor| work(&mut cursor.window))
@@ -351,7 +351,7 @@ impl Consumer for MemoryConsumer {
 
     async fn next_batch(&self, max: usize) -> Result<Vec<Delivery>, BusError> {
         loop {
-            // Made before looking: from its making on it is woken, even before it is awaited.
+            // Created before the check: it is woken from its creation on, even before it is awaited.
             let arrived = self.shared.arrived.notified();
             let taken = self.shared.with(|state| state.take(&self.name, self.epoch, max.max(1)))?;
             if taken.made_room {
@@ -391,7 +391,7 @@ impl Consumer for MemoryConsumer {
 
     async fn retry(&self, receipt: Receipt, after: Duration) -> Result<(), BusError> {
         let now = Instant::now();
-        // A delay beyond the end of time is no reason to panic.
+        // A delay beyond the end of time must not panic.
         let not_before = now.checked_add(after).unwrap_or(now + Duration::from_secs(u64::from(u32::MAX)));
         self.with_window(|window| window.retry(receipt, not_before))
     }

@@ -1,4 +1,4 @@
-//! The memory backend: everything is gone when the process ends.
+//! The memory backend: all data is lost when the process ends.
 
 pub mod checkpoint_store;
 pub mod event_store;

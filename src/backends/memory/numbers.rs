@@ -8,10 +8,10 @@ use std::{
 /// A map keyed by the number of a stream or row.
 pub(super) type NumberMap<V> = HashMap<u64, V, BuildHasherDefault<NumberHasher>>;
 
-/// Power of two. Many, so that one of the maps growing stops few, and those shortly.
+/// Power of two. Many, so that the growth of one of the maps blocks few callers, and only briefly.
 pub(super) const SHARDS: usize = 256;
 
-/// Which of [`SHARDS`] maps has `number`.
+/// The index of the one of [`SHARDS`] maps for `number`.
 pub(super) fn shard(number: u64) -> usize {
     let mut hasher = NumberHasher::default();
     hasher.write_u64(number);
@@ -19,7 +19,7 @@ pub(super) fn shard(number: u64) -> usize {
     (hasher.finish() >> 32) as usize % SHARDS
 }
 
-/// Spreads the numbers of orders. The service makes them, so nobody can choose them to collide.
+/// Spreads the numbers of orders. The service assigns them, so clients cannot choose them to collide.
 #[derive(Debug, Default)]
 pub(super) struct NumberHasher(u64);
 

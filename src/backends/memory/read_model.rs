@@ -1,7 +1,7 @@
-//! The read model in memory: plain maps under one lock, written once a batch.
+//! The read model in memory: plain maps under one lock, written once per batch.
 //!
-//! Rows are kept apart by status, once for all and once for each customer. Every filter is then a merge of at most as many sorted
-//! sets as there are statuses, so that a page costs the same whatever the filter and however many rows there are.
+//! Rows are separated by status, once for all and once for each customer. Every filter is then a merge of at most as many sorted sets as there are
+//! statuses, so a page costs the same for any filter and any number of rows.
 
 mod rebuild;
 mod row_set;
@@ -21,7 +21,7 @@ use crate::ports::read_model::{
     RowKey, ShadowReadModel, Totals,
 };
 
-/// A [`ReadModel`] in the memory of this process: it begins empty.
+/// A [`ReadModel`] in the memory of this process; initially empty.
 #[derive(Debug)]
 pub struct MemoryReadModel {
     served: Arc<Served>,
@@ -102,7 +102,7 @@ fn page(table: &Table, query: &ListQuery) -> Page {
         ListOrder::OldestFirst => range.next(),
         ListOrder::NewestFirst => range.next_back(),
     };
-    // The next row of each set, and what follows it there.
+    // The next row of each set, and the iterator over the rows after it.
     let sets = table.sets(filter.customer.as_deref(), filter.status);
     let mut heads: Vec<_> = sets
         .filter_map(|set| {
@@ -125,7 +125,7 @@ fn page(table: &Table, query: &ListQuery) -> Page {
     Page { rows, next }
 }
 
-/// Which of `keys` comes next.
+/// The index of the next one of `keys`.
 fn next_head(order: ListOrder, keys: impl Iterator<Item = i128>) -> Option<usize> {
     let keys = keys.enumerate();
     let next = match order {
@@ -135,7 +135,7 @@ fn next_head(order: ListOrder, keys: impl Iterator<Item = i128>) -> Option<usize
     next.map(|(index, _)| index)
 }
 
-/// The first and the last sort key that a page may have; `None` if it can have none.
+/// The first and the last possible sort key of a page; `None` if there is none.
 fn bounds(filter: &ListFilter, order: ListOrder, after: Option<RowKey>) -> Option<(i128, i128)> {
     let begin_of = |created_at_micros| sort_key(RowKey { created_at_micros, id: 0 });
     let mut first = filter.created_from_micros.map_or(i128::MIN, begin_of);

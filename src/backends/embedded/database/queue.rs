@@ -1,4 +1,4 @@
-//! What waits for the one thread that writes: commits first, and one other piece of work after each batch of them.
+//! The queue of the single writer thread: commits first, and one other task after each batch of them.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -9,37 +9,37 @@ use tokio::{sync::oneshot, time::Instant};
 use super::{super::event_store::append::LogWriter, WriteConnection};
 use crate::ports::event_store::{AppendError, Appended, Commit};
 
-/// The most commits that wait; more are refused at once.
+/// The most waiting commits; further ones are refused at once.
 const MAX_WAITING_COMMITS: usize = 16_384;
-/// The most payload that waits, unless it is that of one commit, in bytes.
+/// The most waiting payload, unless it is that of one commit, in bytes.
 const MAX_WAITING_BYTES: usize = 64 * 1024 * 1024;
-/// The most other pieces of work that wait.
+/// The most other waiting tasks.
 const MAX_WAITING_CHORES: usize = 1_024;
 /// The most commits in one transaction: some ten milliseconds of work.
 const MAX_BATCH_COMMITS: usize = 1_024;
 /// A batch ends with the commit that brings its payload to this many bytes.
 const MAX_BATCH_BYTES: usize = 8 * 1024 * 1024;
 
-/// A commit and who waits for it.
+/// A commit and its waiting caller.
 #[derive(Debug)]
 pub(in super::super) struct PendingCommit {
     pub(in super::super) commit: Commit,
     pub(in super::super) reply: oneshot::Sender<Result<Appended, AppendError>>,
-    /// Until when that is.
+    /// When the caller stops waiting.
     pub(in super::super) deadline: Option<Instant>,
 }
 
-/// A piece of work other than one commit; makes its own transaction and tells whoever waits for it.
+/// A task other than one commit; it makes its own transaction and notifies its caller.
 pub(super) type WriteTask = Box<dyn FnOnce(&mut WriteConnection, &mut LogWriter) + Send>;
 
-/// The queue has no place left, or the writer has ended.
+/// The queue is full, or the writer has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in super::super) enum Refused {
     Full,
     Closed,
 }
 
-/// What to do next.
+/// The next work of the writer.
 #[derive(Default)]
 pub(super) struct Work {
     pub(super) commits: Vec<PendingCommit>,
@@ -103,7 +103,7 @@ impl Queue {
         Some(state.take())
     }
 
-    /// Takes no more; what waits is still done.
+    /// Accepts no more work; waiting work is still done.
     pub(super) fn close(&self) {
         self.state().is_closed = true;
         self.ready.notify_one();
@@ -131,7 +131,7 @@ impl State {
     }
 }
 
-/// Held by the writer: however it ends, nobody waits for it in vain.
+/// Held by the writer: however it ends, no caller waits for it in vain.
 pub(super) struct CloseOnDrop(pub(super) Arc<Queue>);
 
 impl Drop for CloseOnDrop {

@@ -1,4 +1,4 @@
-//! Connections that read, beside the one that writes: each read is a snapshot of what is committed and synced.
+//! Connections that read, in addition to the writing one: each read is a snapshot of the committed and synced data.
 
 use std::{
     path::{Path, PathBuf},
@@ -12,9 +12,9 @@ use tokio::sync::Semaphore;
 
 use super::super::error::DbError;
 
-/// Reads that go on at once; more wait for their turn. Reading is CPU and page cache, so a few are enough.
+/// Concurrent reads; further ones wait for their turn. Reading is CPU and page cache, so a few are enough.
 const MAX_READERS: usize = 4;
-/// Pages that a reader keeps in memory, in KiB.
+/// A reader's page cache, in KiB.
 const CACHE_KIB: i64 = 8 * 1024;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -54,14 +54,14 @@ impl Readers {
             None => open_reader(&self.file)?,
         };
         let result = work(&connection);
-        // One that is still in a transaction would go on seeing an old snapshot.
+        // A connection that is still in a transaction would continue to see an old snapshot.
         if connection.is_autocommit() {
             self.idle.lock().push(connection);
         }
         result
     }
 
-    /// Closes what is open and not in use.
+    /// Closes the open connections that are not in use.
     pub(super) fn close(&self) {
         self.idle.lock().clear();
     }

@@ -1,4 +1,4 @@
-//! The one connection that writes.
+//! The only writing connection.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -7,23 +7,23 @@ use rusqlite::Connection;
 
 use super::super::{error::DbError, new_store::WRITES};
 
-/// Pages that the writer keeps in memory, in KiB.
+/// The writer's page cache, in KiB.
 const CACHE_KIB: i64 = 64 * 1024;
-/// The WAL goes into the file when it has grown by this many pages of 4 KiB. More makes it rarer, and a restart longer.
+/// The WAL is checkpointed into the file when it has grown by this many pages of 4 KiB. A higher value makes that rarer, and a restart longer.
 const CHECKPOINT_PAGES: i64 = 4_000;
-/// What stays of a WAL that has been longer, in bytes.
+/// The size that a longer WAL is truncated to, in bytes.
 const WAL_KEPT_BYTES: i64 = 64 * 1024 * 1024;
-/// What a probe writes: the order of the largest usual commit, so that it does not find space where commits find none.
+/// The size of a probe: like the largest usual commit, so that it does not find space where commits find none.
 const PROBE_BYTES: i64 = 64 * 1024;
-/// Nobody else writes; this is for a backup that opens or closes the file at that moment.
+/// There is no other writer; this is for a backup that opens or closes the file at that moment.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// When a transaction must outlive a power loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in super::super) enum Sync {
-    /// Before it is answered.
+    /// Before the reply.
     Now,
-    /// With the next one that is synced: it outlives the process at once.
+    /// With the next synced transaction: it survives the end of the process at once.
     Later,
 }
 
@@ -64,7 +64,7 @@ impl WriteConnection {
         Ok(Self { connection, sync: None, health: Arc::default() })
     }
 
-    /// Whether SQLite has taken the settings that make a commit outlive a power loss: as read back, not as hoped for.
+    /// Whether SQLite has accepted the settings that make a commit survive a power loss, as read back from it.
     pub(super) fn is_synced(&self) -> Result<bool, DbError> {
         let journal: String = self.connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
         let synchronous: i64 = self.connection.pragma_query_value(None, "synchronous", |row| row.get(0))?;
@@ -84,8 +84,8 @@ impl WriteConnection {
         if result.is_err() { self.health.note(result) } else { result }
     }
 
-    /// After an error the transaction is over too. With [`DbError::Full`] nothing has been written. After any other error a crash
-    /// could bring it back, until something else has been written, see [`WriteConnection::probe`].
+    /// After an error the transaction has ended, too. With [`DbError::Full`] nothing has been written. After any other error a crash could bring it
+    /// back, until another write has succeeded, see [`WriteConnection::probe`].
     pub(in super::super) fn commit(&mut self) -> Result<(), DbError> {
         let result = self.run("COMMIT");
         if result.is_err() {
@@ -94,7 +94,7 @@ impl WriteConnection {
         self.health.note(result)
     }
 
-    /// Ends a transaction as if it had not been. It cannot fail in a way that matters: what is not committed is never there.
+    /// Undoes a transaction. A failure of the rollback does not matter: uncommitted data is never visible.
     pub(in super::super) fn roll_back(&mut self) {
         if !self.connection.is_autocommit()
             && let Err(error) = self.run("ROLLBACK")
@@ -103,16 +103,16 @@ impl WriteConnection {
         }
     }
 
-    /// Notes that a write failed inside its transaction.
+    /// Records that a write failed inside its transaction.
     pub(in super::super) fn note_failure(&self, error: &DbError) {
         let _ = self.health.note(Err(error.clone()));
     }
 
-    /// Writes and syncs as much as a large commit. When that works, the store works again, and a transaction whose commit failed before is
-    /// surely gone: this one has taken its place in the WAL.
+    /// Writes and syncs as much as a large commit. When that succeeds, the store works again, and a transaction whose commit failed before is
+    /// certainly gone: this one has replaced it in the WAL.
     pub(in super::super) fn probe(&mut self) -> Result<(), DbError> {
         self.transaction(Sync::Now, |connection| {
-            // Random, since SQLite does not write what is there already.
+            // Random, since SQLite does not rewrite unchanged data.
             let sql = "INSERT OR REPLACE INTO probe VALUES (1, randomblob(?1))";
             connection.prepare_cached(sql)?.execute([PROBE_BYTES])?;
             Ok(())
@@ -138,8 +138,8 @@ impl WriteConnection {
         }
     }
 
-    /// Whether commits are synced is a setting of the connection. One connection for both kinds of transaction, since a second
-    /// one would make each drop the other's cache at every write.
+    /// Whether commits are synced is a setting of the connection. One connection for both kinds of transaction, since a second one would make each
+    /// drop the other's cache at every write.
     fn set_sync(&mut self, sync: Sync) -> Result<(), DbError> {
         if self.sync != Some(sync) {
             self.sync = None;

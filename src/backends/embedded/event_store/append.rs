@@ -16,27 +16,26 @@ use super::{
 };
 use crate::ports::event_store::{AppendError, Appended, Commit, Position, Revision, StoreError, StoredEvent, StreamId};
 
-/// Last revisions kept in memory: twice as many at most.
+/// Last revisions kept in memory; up to twice as many at times.
 const KEPT_REVISIONS: usize = 65_536;
 
-/// What the writer knows of the log besides what is in the file.
+/// The writer's knowledge of the log in addition to the file.
 #[derive(Debug)]
 pub(in super::super) struct LogWriter {
     tail: Arc<Tail>,
     revisions: Revisions,
 }
 
-/// The last revisions of streams that were written lately, those of the transaction under way included.
+/// The last revisions of recently written streams, including those of the current transaction.
 #[derive(Debug, Default)]
 struct Revisions {
     newer: HashMap<StreamId, Revision>,
     older: HashMap<StreamId, Revision>,
-    /// No stream with a higher number has events: new orders have growing numbers, so most need no look-up. In the order of
-    /// SQLite's numbers.
+    /// No stream with a higher number has events: new orders have growing numbers, so most need no look-up. In the order of SQLite's numbers.
     highest_stream: Option<i64>,
 }
 
-/// What became of a commit inside its transaction.
+/// The result of a commit inside its transaction.
 type Answer = Result<Appended, AppendError>;
 
 impl LogWriter {
@@ -45,7 +44,7 @@ impl LogWriter {
         Ok(Self { tail, revisions: Revisions { highest_stream, ..Revisions::default() } })
     }
 
-    /// Writes a batch and answers everyone in it.
+    /// Writes a batch and replies to all its callers.
     pub(in super::super) fn append(&mut self, connection: &mut WriteConnection, batch: Vec<PendingCommit>) {
         let now = Instant::now();
         let mut awaited = Vec::with_capacity(batch.len());
@@ -53,7 +52,7 @@ impl LogWriter {
             if pending.deadline.is_some_and(|deadline| deadline <= now) {
                 let _ = pending.reply.send(Err(AppendError::TooLate));
             } else if !pending.reply.is_closed() {
-                // Where nobody waits any more, nobody will know that it was not written.
+                // A commit whose caller has gone is skipped: no caller is told that it was not written.
                 awaited.push(pending);
             }
         }
@@ -67,7 +66,7 @@ impl LogWriter {
                     let _ = pending.reply.send(answer);
                 }
             }
-            // Damage that one commit has met is not the others' affair.
+            // Damage found by one commit does not fail the others.
             Err(AppendError::Store(StoreError::Corrupt(_))) if batch.len() > 1 => {
                 batch.into_iter().for_each(|pending| self.append(connection, vec![pending]));
             }
@@ -79,7 +78,7 @@ impl LogWriter {
         }
     }
 
-    /// One transaction with all of `batch`; the answers hold when it returns. An error is the answer to all.
+    /// One transaction with all of `batch`; the results are final when it returns. An error is the result of all.
     fn write(&mut self, connection: &mut WriteConnection, batch: &[PendingCommit]) -> Result<Vec<Answer>, AppendError> {
         connection.begin(Sync::Now)?;
         let mut stored = Vec::with_capacity(batch.len());
@@ -150,7 +149,7 @@ impl LogWriter {
         }
     }
 
-    /// Adds a commit to the transaction, or refuses it and adds nothing. An error spoils the transaction.
+    /// Adds a commit to the transaction, or refuses it and adds nothing. An error invalidates the transaction.
     fn apply(
         &mut self,
         connection: &Connection,
@@ -196,8 +195,7 @@ impl LogWriter {
     }
 }
 
-/// A failed commit is not there; but unless there is no space, or something else has taken its place in the WAL since, it could
-/// come back after a crash.
+/// A failed commit is not stored; but unless there is no space, or another write has replaced it in the WAL since, it could reappear after a crash.
 fn after_failed_commit(connection: &mut WriteConnection, error: DbError) -> AppendError {
     match error {
         DbError::Full(why) => AppendError::Full(why),
@@ -227,7 +225,7 @@ impl Revisions {
         self.highest_stream = self.highest_stream.max(Some(rows::bits(stream.0)));
     }
 
-    /// After a transaction that has not been.
+    /// Called after a transaction that was not committed.
     fn forget(&mut self) {
         self.newer.clear();
         self.older.clear();

@@ -1,4 +1,4 @@
-//! Whole commits: the events of the log, where each commit ends, and the request that made it.
+//! Whole commits: the events of the log, the end of each commit, and the request that made it.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::ports::event_store::{CommitPage, Direction, Position, RecordedCommit, RequestKey, StoreError, StoredEvent};
 
-/// Remembers that the last `events` events up to `position` are one commit; one event alone is one without a word.
+/// Records that the last `events` events up to `position` are one commit; a commit of one event needs no record.
 pub(super) fn remember(connection: &Connection, position: Position, events: u64) -> Result<(), DbError> {
     if events > 1 {
         let mut statement = connection.prepare_cached("INSERT INTO commits VALUES (?1, ?2)")?;
@@ -20,7 +20,7 @@ pub(super) fn remember(connection: &Connection, position: Position, events: u64)
     Ok(())
 }
 
-/// What [`crate::ports::event_store::EventStore::read_commits`] promises, for a log that reaches at least to `head`.
+/// Implements [`crate::ports::event_store::EventStore::read_commits`], for a log that reaches at least to `head`.
 pub(in super::super) fn read(
     connection: &Connection,
     from: Position,
@@ -45,7 +45,7 @@ pub(in super::super) fn read(
     Ok(commits)
 }
 
-/// Where the commit ends that has an event at `position`, and others after it; `position` itself if there is none.
+/// The end of the commit that has an event at `position`, and others after it; `position` itself if there is none.
 fn end_of_commit_at(connection: &Connection, position: Position) -> Result<Position, DbError> {
     let mut statement = connection
         .prepare_cached("SELECT position, events FROM commits WHERE position > ?1 ORDER BY position LIMIT 1")?;
@@ -72,7 +72,7 @@ fn sizes(connection: &Connection, from: Position, last: Position) -> Result<BTre
     Ok(sizes)
 }
 
-/// The commit of `size` events that begins with `first`: its further events come from the page, and past its end from the log.
+/// The commit of `size` events that begins with `first`: its further events come from the page, and beyond its end from the log.
 fn whole_commit(
     connection: &Connection,
     first: StoredEvent,

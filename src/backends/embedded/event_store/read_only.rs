@@ -1,4 +1,4 @@
-//! The log of a data folder for whoever only reads it: whether or not a service uses the folder, and without changing anything in it.
+//! The log of a data folder for read-only callers: it works whether or not a service uses the folder, and changes nothing in it.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -22,7 +22,7 @@ use crate::{
     },
 };
 
-/// How often it looks whether a service has appended something.
+/// How often it checks whether a service has appended events.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// An [`EventStore`] that refuses every append.
@@ -35,11 +35,11 @@ pub struct ReadOnlyEventStore {
 }
 
 impl ReadOnlyEventStore {
-    /// Opens the log in the folder `dir`; to be called within a tokio runtime. A file of an earlier version is read as it is at this moment,
-    /// whatever a service writes to it meanwhile; one of this version is read as it grows.
+    /// Opens the log in the folder `dir`; must be called within a tokio runtime. A file of an earlier version is read as it is at this moment, even
+    /// if a service writes to it meanwhile; one of this version is read as it grows.
     ///
     /// # Errors
-    /// [`OpenError`] names the folder: nothing there, not ours, of a newer version.
+    /// [`OpenError`] names the folder: it is empty, of another program, or of a newer version.
     pub fn open(dir: &Path) -> Result<Self, OpenError> {
         Self::open_file(dir).map_err(|error| error.at(dir))
     }
@@ -74,8 +74,8 @@ impl Drop for ReadOnlyEventStore {
     }
 }
 
-/// Puts in place, for this connection alone, what a file of an earlier version does not have. The transaction that begins here keeps all of it
-/// true: a service of that version would go on writing without these.
+/// Adds, for this connection alone, the tables that a file of an earlier version lacks. The transaction that begins here keeps them valid: a service
+/// of that version would continue to write without them.
 fn add_commits(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch(
         "BEGIN; \
@@ -116,7 +116,7 @@ impl EventStore for ReadOnlyEventStore {
         Some(self.log_id)
     }
 
-    /// None: whoever only reads gives out no tokens.
+    /// `None`: a read-only store issues no tokens.
     fn token_key(&self) -> Option<TokenKey> {
         None
     }
@@ -125,7 +125,7 @@ impl EventStore for ReadOnlyEventStore {
         watch::channel(0).1
     }
 
-    /// None: nothing is ever acknowledged.
+    /// None: no write is ever acknowledged.
     fn durability(&self) -> Durability {
         Durability::None
     }

@@ -1,4 +1,4 @@
-//! The commits that carry a request id, found by it.
+//! The commits that carry a request id, indexed by it.
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
@@ -81,7 +81,7 @@ fn load(connection: &Connection, stream: StreamId, request: &RequestKey) -> Resu
     }
 }
 
-/// The requests of the commits that end from position `first` to `last`, and of how many events each commit is.
+/// The requests of the commits that end from position `first` to `last`, and the number of events of each commit.
 pub(super) fn between(
     connection: &Connection,
     first: Position,
@@ -111,8 +111,8 @@ pub(super) fn between(
     Ok(requests)
 }
 
-/// What is wrong with the requests of the commits that end from position `first` to `last`, if anything: one that is damaged, that is not found by
-/// its id, or that leads to no commit of its order.
+/// Describes a defective request among those of the commits that end from position `first` to `last`, if any: one that is damaged, that is not found
+/// by its id, or that leads to no commit of its order.
 pub(in super::super) fn wrong_between(
     connection: &Connection,
     first: Position,
@@ -136,7 +136,7 @@ pub(in super::super) fn wrong_between(
     Ok(None)
 }
 
-/// The first columns of the key. In the log every id is in one stream, so to speak.
+/// The first columns of the key. In the log's scope all ids share one stream number.
 const fn key(stream: StreamId, scope: RequestScope) -> (i64, i64) {
     match scope {
         RequestScope::Stream => (0, bits(stream.0)),
@@ -145,7 +145,7 @@ const fn key(stream: StreamId, scope: RequestScope) -> (i64, i64) {
 }
 
 impl Remembered {
-    /// Over the whole row. Stored: never changed.
+    /// Covers the whole row. Stored: never changed.
     fn checksum(&self, scope: i64, stream: i64, id: &str) -> i64 {
         let mut numbers = [0; 48];
         numbers[..8].copy_from_slice(&scope.to_le_bytes());

@@ -1,4 +1,4 @@
-//! Rows of the log, each held against its checksum and its place.
+//! Rows of the log, each verified against its checksum and its position.
 
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension as _, Params, Row, params};
@@ -9,7 +9,7 @@ use crate::ports::event_store::{
     Direction, MAX_READ_BYTES, MAX_READ_EVENTS, Position, Revision, StoreError, StoredEvent, StreamId,
 };
 
-/// A number as SQLite has it: the same 64 bits.
+/// A number in SQLite's representation: the same 64 bits.
 pub(in super::super) const fn bits(number: u64) -> i64 {
     number.cast_signed()
 }
@@ -19,7 +19,7 @@ pub(super) fn bounded(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// Over the content of an event and everything that says where it belongs. Stored: never changed.
+/// Covers the content of an event and all fields that locate it. Stored: never changed.
 pub(super) fn checksum(stream: StreamId, revision: Revision, position: Position, payload: &[u8]) -> i64 {
     let mut place = [0; 24];
     place[..8].copy_from_slice(&stream.0.to_le_bytes());
@@ -53,7 +53,7 @@ pub(in super::super) fn head(connection: &Connection) -> Result<Position, DbErro
     Ok(Position(last.map_or(0, i64::cast_unsigned)))
 }
 
-/// Where the event with this revision of a stream is, by the index of streams.
+/// The position of the event with this revision of a stream, by the index of streams.
 pub(in super::super) fn position_of(
     connection: &Connection,
     stream: StreamId,
@@ -65,14 +65,14 @@ pub(in super::super) fn position_of(
     Ok(found.map(|position| Position(position.cast_unsigned())))
 }
 
-/// The event at `position`, which is known to be there.
+/// The event at `position`, which is known to exist.
 pub(in super::super) fn event_at(connection: &Connection, position: Position) -> Result<StoredEvent, DbError> {
     let mut statement = connection.prepare_cached("SELECT * FROM log WHERE position = ?1")?;
     let event = statement.query_row([bits(position.0)], |row| Ok(event(row))).optional()?;
     event.unwrap_or_else(|| Err(missing(position)))
 }
 
-/// What [`crate::ports::event_store::EventStore::read_log`] promises, for a log that reaches at least to `head`.
+/// Implements [`crate::ports::event_store::EventStore::read_log`], for a log that reaches at least to `head`.
 pub(in super::super) fn read_log(
     connection: &Connection,
     from: Position,
@@ -106,7 +106,7 @@ pub(in super::super) fn read_log(
     Ok(events)
 }
 
-/// What [`crate::ports::event_store::EventStore::read_stream`] promises.
+/// Implements [`crate::ports::event_store::EventStore::read_stream`].
 pub(super) fn read_stream(
     connection: &Connection,
     stream: StreamId,
@@ -168,7 +168,7 @@ fn read(
     Ok((events, is_cut))
 }
 
-/// The event in a whole row of the log, if it is as it was written.
+/// The event in a whole row of the log, if it is intact.
 fn event(row: &Row<'_>) -> Result<StoredEvent, DbError> {
     let number = |index| row.get::<_, i64>(index).map(i64::cast_unsigned);
     let (position, stream, revision) = (Position(number(0)?), StreamId(number(1)?), number(2)?);

@@ -1,4 +1,4 @@
-//! The end of the log in memory: followers of a busy log read what has just been appended from here.
+//! The end of the log in memory: followers of a busy log read new events from here.
 
 use std::{
     collections::VecDeque,
@@ -35,7 +35,7 @@ struct Recent {
 }
 
 impl Tail {
-    /// The end of the log in the file. Damage there is left for whoever reads it to report.
+    /// The end of the log in the file. Damage there is reported by later reads.
     pub(in super::super) fn load(connection: &Connection) -> Result<Self, DbError> {
         let head = rows::head(connection)?;
         let mut recent = Recent::default();
@@ -68,7 +68,7 @@ impl Tail {
         receiver
     }
 
-    /// What a read of the log gives, if all of it is here.
+    /// The result of a read of the log, if all of it is here.
     pub(super) fn read(&self, from: Position, direction: Direction, max_events: usize) -> Option<Vec<StoredEvent>> {
         let max_events = max_events.min(MAX_READ_EVENTS);
         if max_events == 0 || (direction == Direction::Forward && from >= self.head()) {
@@ -91,7 +91,7 @@ impl Tail {
 }
 
 impl Recent {
-    /// Adds what follows, and forgets from the front.
+    /// Adds the following events, and drops from the front.
     fn push(&mut self, events: impl Iterator<Item = StoredEvent>) {
         for event in events {
             self.bytes += event.payload.len();

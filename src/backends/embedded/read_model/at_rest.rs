@@ -1,4 +1,4 @@
-//! The read model of a data folder for whoever only looks at it: whether or not a service uses the folder.
+//! The read model of a data folder for read-only callers, whether or not a service uses the folder.
 
 use std::{collections::HashMap, path::Path};
 
@@ -15,7 +15,7 @@ use crate::{
     ports::read_model::{StoredRows, Totals},
 };
 
-/// All rows of the list of orders in the folder `dir`, as they are at one moment; `None` in a file of a version that had another list.
+/// All rows of the list of orders in the folder `dir`, in their state at one moment; `None` in a file of a version that had another list.
 ///
 /// # Errors
 /// [`OpenError`] names the folder.
@@ -64,7 +64,7 @@ fn rows(connection: &Connection) -> Result<StoredRows, DbError> {
     Ok(stored)
 }
 
-/// Which totals are not those of the rows.
+/// The totals that differ from those of the rows.
 fn wrong_totals(totals: &[Totals], mut counted: HashMap<(u8, [u8; 3]), (u64, i128)>) -> Vec<String> {
     let named = |status: u8, currency: [u8; 3]| {
         format!("the total of status {status} in {}", String::from_utf8_lossy(&currency))

@@ -11,19 +11,19 @@ use crate::ports::read_model::{ReadModelError, Row, RowChange};
 pub(super) struct Batch<'a> {
     connection: &'a Connection,
     sql: &'a Sql,
-    /// Rows beyond this id are not there before the batch: new orders mostly are, and need not be looked for.
+    /// Rows beyond this id do not exist before the batch: most new orders have such ids, and need no look-up.
     last_id: Option<u64>,
     rows: BTreeMap<u64, Touched>,
 }
 
 struct Touched {
-    /// As it is in the table.
+    /// Its content in the table.
     before: Option<Row>,
-    /// As it is to be; `None` for one that is neither there nor inserted.
+    /// Its new content; `None` for a row that neither exists nor is inserted.
     after: Option<Row>,
 }
 
-/// What the rows of one status and currency gain or lose.
+/// The difference in the rows of one status and currency.
 #[derive(Default)]
 struct Change {
     count: i64,
@@ -37,7 +37,7 @@ impl<'a> Batch<'a> {
         Ok(Self { connection, sql, last_id: last_id.map(i64::cast_unsigned), rows: BTreeMap::new() })
     }
 
-    /// Takes in the next change. Reads only.
+    /// Adds the next change. Reads only.
     pub(super) fn change(&mut self, change: RowChange) -> Result<(), ReadModelError> {
         match change {
             RowChange::Insert(row) => {
@@ -69,7 +69,7 @@ impl<'a> Batch<'a> {
         })
     }
 
-    /// Writes what has changed.
+    /// Writes the changes.
     pub(super) fn write(&self) -> Result<(), DbError> {
         let (connection, sql) = (self.connection, self.sql);
         let mut totals: BTreeMap<(u8, [u8; 3]), Change> = BTreeMap::new();
@@ -90,7 +90,7 @@ impl<'a> Batch<'a> {
     }
 }
 
-/// Whether `after` is what an update makes of `before`.
+/// Whether `after` differs from `before` as an update makes it differ.
 fn differs_in_status_only(before: &Row, after: &Row) -> bool {
     before.created_at_micros == after.created_at_micros
         && before.customer == after.customer

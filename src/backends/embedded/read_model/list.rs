@@ -1,11 +1,11 @@
-//! A page of a list: the keys from one index range a status, merged; then the rows of those keys.
+//! A page of a list: the keys from one index range per status, merged; then the rows of those keys.
 
 use rusqlite::{Connection, params};
 
 use super::{super::error::DbError, load, slot::Sql};
 use crate::ports::read_model::{ListFilter, ListOrder, ListQuery, MAX_PAGE_ROWS, Page, Row, RowKey};
 
-/// The first and the last key that a page may have, both included; ids as SQLite has them.
+/// The first and the last possible key of a page, both included; ids in SQLite's representation.
 #[derive(Clone, Copy)]
 struct Bounds {
     first: (i64, i64),
@@ -22,7 +22,7 @@ pub(super) fn page(connection: &Connection, query: &ListQuery) -> Result<Page, D
     let sql = Sql::served(&snapshot)?;
     let mut keys = Vec::new();
     for status in statuses(&snapshot, sql, query.filter.status)? {
-        // One more than the page has, to know whether it goes on.
+        // One more than the page has, to know whether there is a next page.
         keys.extend(keys_of(&snapshot, sql, query, status, bounds, limit + 1)?);
     }
     keys.sort_unstable();
@@ -40,7 +40,7 @@ pub(super) fn page(connection: &Connection, query: &ListQuery) -> Result<Page, D
     Ok(Page { rows, next })
 }
 
-/// Those that rows have, or the one that is asked for.
+/// The statuses of existing rows, or the requested one.
 fn statuses(connection: &Connection, sql: &Sql, wanted: Option<u8>) -> Result<Vec<u8>, DbError> {
     if let Some(status) = wanted {
         return Ok(vec![status]);
@@ -90,7 +90,7 @@ fn bounds(filter: &ListFilter, order: ListOrder, after: Option<RowKey>) -> Optio
     (first <= last).then_some(Bounds { first, last })
 }
 
-/// The first key after `key`. Rows have ids up to 2^63 - 1, keys that clients give back may have any.
+/// The first key after `key`. Rows have ids up to 2^63 - 1, keys that clients send may have any.
 fn following(key: RowKey) -> Option<(i64, i64)> {
     match key.id.checked_add(1).and_then(|id| i64::try_from(id).ok()) {
         Some(id) => Some((key.created_at_micros, id)),

@@ -1,7 +1,7 @@
-//! The other set of tables, filled while the first one serves.
+//! The shadow set of tables, filled while the first one serves.
 //!
-//! Its indexes are made when the rows are in: sorting them once costs far less than keeping them in order while rows come. Making them
-//! and dropping the old tables are the only long transactions, one a piece, since commits wait for the writer meanwhile.
+//! Its indexes are created after the rows are inserted: sorting them once costs far less than keeping them in order during the inserts. Creating them
+//! and dropping the old tables are the only long transactions, one for each, since commits wait for the writer meanwhile.
 
 use std::sync::Arc;
 
@@ -18,12 +18,12 @@ use super::{
 };
 use crate::ports::read_model::{LogCheckpoint, ReadModelError, RowChange, ShadowReadModel};
 
-/// A rebuild in a set of tables of its own.
+/// A rebuild in a separate set of tables.
 #[derive(Debug)]
 pub(super) struct EmbeddedRebuild {
     database: Arc<Database>,
     sql: &'static Sql,
-    /// Which rebuild this is, as noted beside the tables.
+    /// The number of this rebuild, as stored with the tables.
     build: i64,
 }
 
@@ -58,7 +58,7 @@ impl EmbeddedRebuild {
         self.database.write(Sync::Later, write).await
     }
 
-    /// Each table and index in a transaction of its own, so that what waits to be written gets its turn between them.
+    /// Each table and index in a separate transaction, so that waiting writes get their turn between them.
     async fn drop_tables(&self, of: &'static Sql) -> Result<(), ReadModelError> {
         for statement in &of.drop {
             let drop = move |connection: &Connection| Ok::<_, DbError>(connection.execute_batch(statement)?);
@@ -91,7 +91,7 @@ impl ShadowReadModel for EmbeddedRebuild {
             Ok(())
         };
         self.write(swap).await?;
-        // From here on the new one serves. What cannot be cleared away now is cleared away when the folder is opened, or by the next rebuild.
+        // From here on the new set serves. If the old one cannot be dropped now, that is done when the folder is opened, or by the next rebuild.
         let old = self.sql.other();
         let cleared = match self.drop_tables(old).await {
             Ok(()) => self.database.write(Sync::Later, forget(old, 0)).await,
@@ -104,7 +104,7 @@ impl ShadowReadModel for EmbeddedRebuild {
     }
 
     async fn discard(&self) -> Result<(), ReadModelError> {
-        // Over, and only then dropped: tables of a rebuild that goes on are never half there.
+        // Ended first, and only then dropped: tables of an active rebuild are never incomplete.
         match self.write(|_, _| Ok(())).await {
             Ok(()) => {}
             Err(ReadModelError::Unavailable(_)) => return Ok(()),

@@ -1,4 +1,4 @@
-//! The two sets of tables that a read model may be in, and the statements for each.
+//! The two sets of tables of a read model, and the statements for each.
 
 use std::sync::LazyLock;
 
@@ -16,7 +16,7 @@ pub(super) struct Sql {
     pub(super) slot: i64,
     pub(super) create: String,
     pub(super) indexes: [String; 2],
-    /// Each takes a while, so each is a piece of work of its own.
+    /// Each takes a while, so each is a separate task.
     pub(super) drop: [String; 4],
     pub(super) load: String,
     pub(super) all: String,
@@ -73,7 +73,7 @@ fn sql(slot: i64, suffix: &str) -> Sql {
             "SELECT id, customer, status, created_at, updated_at, amount, currency, item_count, revision FROM {orders}"
         ),
         last_id: format!("SELECT max(id) FROM {orders}"),
-        // Not one statement for both: what may have to take another row's place costs SQLite a journal a statement.
+        // Not one statement for both: if an insert may replace another row, SQLite keeps a journal for each statement.
         insert: format!("INSERT INTO {orders} VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"),
         replace: format!(
             "UPDATE {orders} SET customer = ?2, status = ?3, created_at = ?4, updated_at = ?5, amount = ?6, \
@@ -102,13 +102,13 @@ impl Sql {
         if self.slot == SQL[0].slot { &SQL[1] } else { &SQL[0] }
     }
 
-    /// The set that serves. To be asked in the same transaction as what is asked of the set.
+    /// The set that serves. Must be read in the same transaction as the set itself.
     pub(super) fn served(connection: &Connection) -> Result<&'static Self, DbError> {
         let sql = "SELECT slot FROM read_models WHERE is_served = 1";
         Self::of(connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
     }
 
-    /// How far this set has followed which log.
+    /// The log that this set has followed, and its checkpoint.
     pub(super) fn place(&self, connection: &Connection) -> Result<Option<LogCheckpoint>, DbError> {
         let sql = "SELECT log, position, event FROM read_models WHERE slot = ?1";
         let number = |row: &rusqlite::Row<'_>, index| row.get::<_, i64>(index).map(i64::cast_unsigned);
@@ -128,14 +128,14 @@ impl Sql {
         Ok(())
     }
 
-    /// Which rebuild fills this set, if it does not serve.
+    /// The number of the rebuild that fills this set, if it does not serve.
     pub(super) fn build(&self, connection: &Connection) -> Result<Option<i64>, DbError> {
         let sql = "SELECT build FROM read_models WHERE slot = ?1 AND is_served = 0";
         Ok(connection.prepare_cached(sql)?.query_row([self.slot], |row| row.get(0)).optional()?)
     }
 }
 
-/// Drops the set that does not serve, if it is there: what a rebuild has left that was cut off.
+/// Drops the set that does not serve, if it exists: the remains of an interrupted rebuild.
 pub(in super::super) fn clear_left_over(connection: &Connection) -> Result<(), DbError> {
     let left_over = Sql::served(connection)?.other();
     if left_over.build(connection)?.is_some() {
@@ -184,7 +184,7 @@ mod tests {
                 let plan = plan(&connection, text).join("; ");
                 assert!(plan.starts_with("SEARCH ") && plan.contains("PRIMARY KEY"), "{text}: {plan}");
             }
-            // The totals are a row a status and currency; the last id is the end of the table.
+            // The totals have a row for each status and currency; the last id is the end of the table.
             for text in [&sql.statuses, &sql.totals, &sql.last_id] {
                 let plan = plan(&connection, text).join("; ");
                 assert!(!plan.contains("B-TREE"), "{text}: {plan}");

@@ -1,7 +1,7 @@
 //! The log: read without a lock, appended under a short one.
 //!
-//! Events go into segments of [`SEGMENT_EVENTS`]. A segment begins as a block of slots, each written once; when it is full its
-//! payloads are merged into one buffer and its slots into 16 bytes an event, which is most of what keeps the log lean.
+//! Events go into segments of [`SEGMENT_EVENTS`]. A segment begins as a block of slots, each written once; when it is full its payloads are merged
+//! into one buffer and its slots into 16 bytes per event, which keeps the log small.
 
 use std::{
     ops::RangeInclusive,
@@ -18,12 +18,11 @@ use crate::ports::event_store::{
     CommitPage, MAX_READ_BYTES, MAX_READ_EVENTS, Position, RecordedCommit, StoreError, StoredEvent, StreamId,
 };
 
-/// Events a segment. Small, so that the append that fills one pays only some microseconds for the merge.
+/// Events per segment. Small, so that the append that fills one spends only some microseconds on the merge.
 const SEGMENT_EVENTS: u32 = 256;
 /// Bucket `b` of the directory has 2^b segments: enough for 2^32 events.
 const BUCKETS: usize = 25;
-/// Segments with more payload stay as they are: merging large payloads saves nothing, and one event that a reader holds keeps
-/// its whole buffer alive.
+/// Segments with more payload are not merged: merging large payloads saves nothing, and one event held by a reader keeps its whole buffer alive.
 const MAX_MERGED_BYTES: usize = 1024 * 1024;
 
 /// The events of all streams, by position: 1, 2, 3 … without gaps.
@@ -37,7 +36,7 @@ pub(super) struct Log {
 
 #[derive(Debug, Default)]
 struct Writer {
-    /// The segment that `block` belongs to.
+    /// The number of the segment that `block` belongs to.
     segment: u32,
     block: Option<Arc<Block>>,
 }
@@ -69,11 +68,11 @@ struct Merged {
 struct Entry {
     stream: u64,
     revision: u32,
-    /// Where its payload ends in the buffer; it begins where the one before it ends. With [`ENDS_COMMIT`].
+    /// The end of its payload in the buffer; it begins at the end of the previous one. Combined with [`ENDS_COMMIT`].
     end: u32,
 }
 
-/// The bit that tells the last event of a commit: a buffer is far too short to need it.
+/// The bit that marks the last event of a commit: a buffer is far too short to need it.
 const ENDS_COMMIT: u32 = 1 << 31;
 
 impl Entry {
@@ -95,8 +94,8 @@ impl Log {
         self.head.load(Ordering::Acquire)
     }
 
-    /// Appends `payloads` as revisions `first_revision` and up of `stream`, all visible at once; the positions they got. `None`,
-    /// with nothing written, when the log would grow beyond position `max`.
+    /// Appends `payloads` as revisions `first_revision` and up of `stream`, all visible at once; returns their positions. `None`, with nothing
+    /// written, if the log would grow beyond position `max`.
     pub(super) fn append(
         &self,
         stream: StreamId,
@@ -112,14 +111,14 @@ impl Log {
         for ((payload, position), revision) in payloads.into_iter().zip(before + 1..).zip(first_revision..) {
             let (segment, slot) = place(position);
             let block = self.block(&mut writer, segment);
-            // Never taken already: positions above the head are handed out once, by the holder of the lock.
+            // Never taken already: positions above the head are assigned once, by the holder of the lock.
             let _ = block[slot].set(Slot { stream: stream.0, revision, ends_commit: position == last, payload });
         }
         self.head.store(last, Ordering::Release);
         Some(before + 1..=last)
     }
 
-    /// The block to write `segment` into, made at its first event.
+    /// The block to write `segment` into, created at its first event.
     fn block<'a>(&self, writer: &'a mut Writer, segment: u32) -> &'a Arc<Block> {
         if writer.segment != segment {
             *writer = Writer { segment, block: None };
@@ -148,7 +147,7 @@ impl Log {
         self.directory[bucket].get()?.get(index)
     }
 
-    /// The events at `positions`, at most `max_events` of them and within the bounds of every read.
+    /// The events at `positions`, at most `max_events` and within the bounds of every read.
     pub(super) fn read(
         &self,
         positions: impl ExactSizeIterator<Item = u32>,
@@ -177,7 +176,7 @@ impl Log {
     /// The whole commits that begin after position `from`; without their requests.
     pub(super) fn commits(&self, from: u32, max_events: usize) -> Result<Vec<RecordedCommit>, StoreError> {
         let (mut page, head) = (CommitPage::new(max_events), self.head());
-        // What is left of a commit that `from` is in is passed over.
+        // The rest of a commit that contains `from` is skipped.
         let mut is_whole = from == 0 || self.event(from)?.1;
         let mut events = Vec::new();
         for position in from.saturating_add(1)..=head {
@@ -220,7 +219,7 @@ const fn locate(segment: u32) -> (usize, usize) {
     (bucket as usize, (segment + 1 - (1 << bucket)) as usize)
 }
 
-/// What a reader sees of one segment.
+/// A reader's view of one segment.
 enum View<'a> {
     Merged(&'a Merged),
     Block(Arc<Block>),
@@ -232,7 +231,7 @@ impl Segment {
             return Some(View::Merged(merged));
         }
         let block = self.block.read().clone();
-        // The block goes away only after the merged form is there.
+        // The block is dropped only after the merged form exists.
         block.map(View::Block).or_else(|| self.merged.get().map(View::Merged))
     }
 

@@ -1,4 +1,4 @@
-//! The bounds of the memory bus; the rest is in the contract suite.
+//! Tests the bounds of the memory bus; the rest is in the contract suite.
 
 use std::time::Duration;
 

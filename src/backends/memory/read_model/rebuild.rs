@@ -1,4 +1,4 @@
-//! A second table beside the one that serves.
+//! A shadow table for a rebuild.
 
 use std::sync::{Arc, atomic::Ordering};
 
@@ -8,11 +8,11 @@ use parking_lot::{Mutex, MutexGuard};
 use super::{Served, table::Table};
 use crate::ports::read_model::{LogCheckpoint, ReadModelError, RowChange, ShadowReadModel};
 
-/// A table that takes the place of the one that serves when it is as far.
+/// A table that replaces the serving one when it has caught up.
 #[derive(Debug)]
 pub(super) struct MemoryRebuild {
     served: Arc<Served>,
-    /// Which rebuild this is: the last one that has begun is the one that goes on.
+    /// The number of this rebuild: only the last one that has begun continues.
     number: u64,
     /// `None` when it is over.
     table: Mutex<Option<Table>>,
@@ -41,7 +41,7 @@ impl ShadowReadModel for MemoryRebuild {
         self.table().as_mut().ok_or_else(over)?.apply(changes, checkpoint)
     }
 
-    /// Rows are found as soon as they are there.
+    /// Rows are found as soon as they are inserted.
     async fn index(&self) -> Result<(), ReadModelError> {
         self.table().as_ref().map(drop).ok_or_else(over)
     }
@@ -72,10 +72,10 @@ fn over() -> ReadModelError {
     ReadModelError::Unavailable("this rebuild is over".to_owned())
 }
 
-/// Millions of rows take a while to give back: that must not hold up whoever runs on this thread.
+/// Freeing millions of rows takes a while, which must not block the tasks of this thread.
 pub(super) fn drop_aside(table: Table) {
     if table.is_large() {
-        // Without a thread to be had, here.
+        // If no thread can be spawned, it is dropped here.
         let _ = std::thread::Builder::new().name("drop-read-model".to_owned()).spawn(move || drop(table));
     }
 }

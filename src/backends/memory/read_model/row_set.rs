@@ -1,7 +1,7 @@
-//! A set of rows in the order of their keys, at little more than 4 bytes a row.
+//! A set of rows in the order of their keys, at little more than 4 bytes per row.
 //!
-//! The numbers of the rows lie in sorted chunks; the keys are looked up in the rows. Orders come nearly in the order of their
-//! keys, so that chunks are filled from end to end.
+//! The numbers of the rows lie in sorted chunks; the keys are looked up in the rows. Orders arrive nearly in the order of their keys, so chunks are
+//! filled from end to end.
 
 use super::table::Rows;
 
@@ -11,13 +11,13 @@ const CHUNK_ROWS: usize = 512;
 /// Numbers of rows, sorted by the keys of the rows.
 #[derive(Debug)]
 pub(super) enum RowSet {
-    /// What most customers need: no list of chunks.
+    /// Enough for most customers: no list of chunks.
     One(Vec<u32>),
     /// Chunks that are not empty.
     Many(Vec<Vec<u32>>),
 }
 
-/// A place in a set: a chunk and a place in it, or behind the last chunk and 0.
+/// A position in a set: a chunk and an index in it, or the number of chunks and 0.
 type Place = (usize, usize);
 
 impl RowSet {
@@ -29,11 +29,11 @@ impl RowSet {
         self.chunks().iter().all(Vec::is_empty)
     }
 
-    /// Adds `row`, which must not be there.
+    /// Adds `row`, which must not be present.
     pub(super) fn insert(&mut self, row: u32, rows: &Rows) {
         let (mut chunk, mut index) = self.locate(rows.key(row), rows);
         if chunk > 0 && chunk == self.chunks().len() {
-            // Behind everything: at the end of the last chunk.
+            // After all keys: at the end of the last chunk.
             chunk -= 1;
             index = self.chunks()[chunk].len();
         }
@@ -53,12 +53,12 @@ impl RowSet {
         }
     }
 
-    /// Takes `row` out; its key must be the one that it was inserted with.
+    /// Removes `row`; its key must be the one that it was inserted with.
     pub(super) fn remove(&mut self, row: u32, rows: &Rows) {
         let (chunk, index) = self.locate(rows.key(row), rows);
         let Some(rows) = self.chunk_mut(chunk).filter(|rows| rows.get(index) == Some(&row)) else { return };
         rows.remove(index);
-        // A set that empties (orders not yet paid) gives its memory back, rarely enough to cost nothing.
+        // A set that empties (orders not yet paid) frees its memory, rarely enough to cost nothing.
         if rows.len() < rows.capacity() / 4 {
             rows.shrink_to(rows.len() * 2);
         }
@@ -102,11 +102,11 @@ impl RowSet {
         }
     }
 
-    /// Where the first row is whose key is not below `key`.
+    /// The position of the first row whose key is not below `key`.
     fn locate(&self, key: i128, rows: &Rows) -> Place {
         let chunks = self.chunks();
         let is_below = |chunk: &Vec<u32>| chunk.last().is_none_or(|&row| rows.key(row) < key);
-        // Most changes are near the end: look there first, in growing steps.
+        // Most changes are near the end: search there first, in growing steps.
         let (mut start, mut end, mut step) = (0, chunks.len(), 1);
         while start < end {
             let probe = end.saturating_sub(step).max(start);

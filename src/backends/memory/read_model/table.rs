@@ -1,4 +1,4 @@
-//! The rows and everything that is found by them. Not atomic: the read model locks it and checks a batch before.
+//! The rows and all their indexes. Not atomic: the read model locks it and checks a batch before applying it.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -12,10 +12,10 @@ use super::{
 };
 use crate::ports::read_model::{LogCheckpoint, ReadModelError, Row, RowChange, RowKey, Totals};
 
-/// Rows a piece of memory: growing moves none of them.
+/// Rows per piece of memory: growing moves none of them.
 const PIECE_ROWS: usize = 4_096;
 
-/// All rows, by the number that they got here: 0, 1, 2 …
+/// All rows, by the number assigned here: 0, 1, 2 …
 #[derive(Debug, Default)]
 pub(super) struct Rows(Vec<Vec<CompactRow>>);
 
@@ -50,11 +50,11 @@ struct Customer {
     by_status: ByStatus,
 }
 
-/// Rows apart by status, for the few statuses that there are.
+/// Rows separated by status, for the few statuses that exist.
 #[derive(Debug, Default)]
 struct ByStatus(Vec<(u8, RowSet)>);
 
-/// The order of lists as one number: by time, then by id.
+/// The sort order of lists as one number: by time, then by id.
 pub(super) const fn sort_key(key: RowKey) -> i128 {
     ((key.created_at_micros as i128) << 64) | key.id as i128
 }
@@ -72,7 +72,7 @@ impl Table {
         }
     }
 
-    /// Makes a batch as a whole or not at all.
+    /// Applies a batch as a whole or not at all.
     pub(super) fn apply(&mut self, changes: Vec<RowChange>, checkpoint: LogCheckpoint) -> Result<(), ReadModelError> {
         let moved = checkpoint.following(self.checkpoint)?;
         self.check(&changes)?;
@@ -81,12 +81,12 @@ impl Table {
         Ok(())
     }
 
-    /// Whether giving it back takes long enough to be noticed.
+    /// Whether freeing it takes long enough to be noticed.
     pub(super) fn is_large(&self) -> bool {
         self.rows.len() > PIECE_ROWS
     }
 
-    /// Refuses a batch that cannot be made as a whole.
+    /// Refuses a batch that cannot be applied as a whole.
     pub(super) fn check(&self, changes: &[RowChange]) -> Result<(), ReadModelError> {
         let mut inserted: HashSet<u64, BuildHasherDefault<NumberHasher>> = HashSet::default();
         for change in changes {
@@ -105,7 +105,7 @@ impl Table {
         Ok(())
     }
 
-    /// Makes one change of a batch that has been checked.
+    /// Applies one change of a batch that has been checked.
     fn change(&mut self, change: RowChange) {
         match change {
             RowChange::Insert(row) => self.insert(&row),
@@ -152,7 +152,7 @@ impl Table {
         self.put_in(number);
     }
 
-    /// Adds a row to all that is found by its status.
+    /// Adds a row to all indexes by its status.
     fn put_in(&mut self, number: u32) {
         let row = self.rows.get(number);
         self.by_status.set(row.status).insert(number, &self.rows);
@@ -243,7 +243,7 @@ impl Rows {
         &mut self.0[number as usize / PIECE_ROWS][number as usize % PIECE_ROWS]
     }
 
-    /// Adds a row and numbers it; [`Table::check`] has seen that the number fits.
+    /// Adds a row and numbers it; [`Table::check`] has ensured that the number fits.
     fn push(&mut self, row: CompactRow) -> u32 {
         let number = self.len();
         match self.0.last_mut() {
