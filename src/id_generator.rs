@@ -9,13 +9,13 @@
 //!
 //! - **Saturation.** When the 4096 ids of a millisecond are used up, the generator borrows at most [`MAX_BORROW_MS`] from
 //!   the future, so that a caller whose sleep overshoots still gets the full rate, and then makes callers wait.
-//! - **A clock stepped back.** Ids go on from the last timestamp: first what is left of its sequence, then one further
-//!   millisecond for each millisecond that really passes. So the rate of the layout holds here too, and with fewer ids
-//!   than that the clock catches up. More than [`MAX_CLOCK_LEAD_MS`] ahead of the clock it refuses.
-//! - **Another worker number.** [`IdGenerator::rebase`] lets the generator issue the ids of another number: of one that has been leased, or of
-//!   one that is free of a clock that was ahead once. Ids grow for as long as a node keeps its number.
-//! - **A restart.** A [`HighWaterMark`] is stored ahead of what is issued, and a new generator starts at it. The hot path
-//!   never waits for the disk: it refuses to pass the mark until the mark's keeper has moved it.
+//! - **A clock stepped back.** Ids continue from the last timestamp: first the rest of its sequence, then one further millisecond for each
+//!   millisecond that really passes. So the rate of the layout holds here too, and with fewer ids than that the clock catches up. More than
+//!   [`MAX_CLOCK_LEAD_MS`] ahead of the clock the generator refuses.
+//! - **Another worker number.** [`IdGenerator::rebase`] lets the generator issue the ids of another number: one that has been leased, or one
+//!   unaffected by a clock that was ahead once. Ids grow for as long as a node keeps its number.
+//! - **A restart.** A [`HighWaterMark`] is stored ahead of the issued ids, and a new generator starts at it. The hot path never waits for the disk:
+//!   it refuses to pass the mark until the mark's keeper has moved it.
 
 mod bulk;
 mod error;
@@ -57,7 +57,7 @@ pub const MAX_WAIT_MS: u64 = 250;
 
 /// How long one async call waits for a mark whose store is slow, in milliseconds, before it fails with [`IdError::MarkBehind`].
 pub const MAX_MARK_WAIT_MS: u64 = 2_000;
-/// The pause before it looks at the mark again.
+/// The pause between two checks of the mark.
 const MARK_LOOK_MS: u64 = 20;
 
 /// How far the mark is put ahead of the clock. It must outlast a tick and a slow disk.
@@ -65,24 +65,24 @@ const MARK_AHEAD_MS: u64 = 3_000;
 /// How far the mark is put ahead of the next id. Smaller than [`MARK_AHEAD_MS`], because after a crash ids start at the
 /// mark: a crash loop must not push them [`MAX_CLOCK_LEAD_MS`] ahead of the clock.
 const MARK_PAST_NEXT_MS: u64 = 1_500;
-/// A mark that would move by less is left alone, to spare the disk.
+/// A mark that would move by less is left unchanged, to spare the disk.
 const MARK_STEP_MS: u64 = 250;
-/// How often the keeper looks at the mark.
+/// How often the keeper checks the mark.
 const MARK_TICK: Duration = Duration::from_millis(500);
 
-/// What a sealed generator holds: a slot far beyond the 53 bits of a real one.
+/// The value of a sealed generator: a slot far beyond the 53 bits of a real one.
 const SEALED: u64 = u64::MAX;
-/// Where in the generator's number the node begins: after the slot, which may reach 2^53 when the last id has been issued.
+/// The bit of the generator's number at which the node begins: after the slot, which may reach 2^53 when the last id has been issued.
 const NODE_SHIFT: u32 = 54;
 const SLOT_MASK: u64 = (1 << NODE_SHIFT) - 1;
 const MICROS_PER_MS: i64 = 1_000;
 
-/// What [`IdGenerator::reserve`] answers.
+/// The result of [`IdGenerator::reserve`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reservation {
-    /// These ids are yours.
+    /// These ids belong to the caller.
     Ids(IdRun),
-    /// Every id that may be issued now is taken: ask again after this many microseconds.
+    /// Every id that may be issued now is taken: retry after this many microseconds.
     WaitMicros(u64),
 }
 
@@ -91,7 +91,7 @@ pub enum Reservation {
 pub struct IdRun {
     /// The first id.
     pub first: u64,
-    /// How many ids, 0 only if none were asked for.
+    /// How many ids; 0 only if none were requested.
     pub count: u32,
 }
 
@@ -102,7 +102,7 @@ impl IdRun {
     }
 }
 
-/// Issues the ids of one node. Shared by reference; safe from any number of threads; see the module for what it promises.
+/// Issues the ids of one node. Shared by reference; safe from any number of threads; see the module for its guarantees.
 #[derive(Debug)]
 pub struct IdGenerator {
     clock: Arc<dyn Clock>,
@@ -112,22 +112,21 @@ pub struct IdGenerator {
     node: AtomicU16,
     /// Milliseconds of the layout; slots at or past it must not be issued yet.
     mark_ms: AtomicU64,
-    /// Whether the mark could not be stored when that was last tried: no call waits for it then.
+    /// Whether the last try to store the mark failed: no call waits for it then.
     mark_fails: AtomicBool,
     /// Clock reading in microseconds up to which milliseconds opened *ahead of a stepped-back clock* are paid for.
     opened_micros: AtomicI64,
     /// Held while the mark is written, never on the hot path.
     mark: Option<Mutex<Box<dyn HighWaterMark>>>,
-    /// Held by the one whose turn it is of those who want many ids.
+    /// Held by the caller whose turn it is, among those that want many ids.
     turns: tokio::sync::Mutex<()>,
 }
 
 impl IdGenerator {
-    /// A generator without a mark, for nodes that keep nothing on disk.
+    /// A generator without a mark, for nodes that store nothing on disk.
     ///
-    /// It starts past anything that a generator with a healthy clock may have borrowed a moment ago, so a restart repeats
-    /// no id *as long as the clock does not step back between or during the runs*. Where that matters, use
-    /// [`IdGenerator::with_mark`].
+    /// It starts past anything that a generator with a healthy clock may have borrowed a moment ago, so a restart repeats no id *as long as the clock
+    /// does not step back between or during the runs*. If that matters, use [`IdGenerator::with_mark`].
     ///
     /// # Errors
     /// [`IdError::BeforeEpoch`] and [`IdError::PastEnd`] if the clock is outside of the layout's years, 2024 to 2093.
@@ -136,13 +135,13 @@ impl IdGenerator {
         Ok(Self::starting_at(start_ms, node, clock, None))
     }
 
-    /// A generator that never repeats an id of an earlier run with the same mark, whatever the clock did between.
+    /// A generator that never repeats an id of an earlier run with the same mark, regardless of the clock in between.
     ///
-    /// It blocks on the disk to move the mark once; from then on somebody must run [`IdGenerator::keep_mark_ahead`], or
-    /// call [`IdGenerator::advance_mark`] every second.
+    /// It blocks on the disk to move the mark once; from then on the owner must run [`IdGenerator::keep_mark_ahead`], or call
+    /// [`IdGenerator::advance_mark`] every second.
     ///
-    /// Where the clock is more than [`MAX_CLOCK_LEAD_MS`] behind the mark no id is issued, and the mark is not moved, until the clock has
-    /// caught up: [`IdError::ClockBehind`].
+    /// If the clock is more than [`MAX_CLOCK_LEAD_MS`] behind the mark no id is issued, and the mark is not moved, until the clock has caught up:
+    /// [`IdError::ClockBehind`].
     ///
     /// # Errors
     /// [`StartError::Mark`] if the mark cannot be read, is damaged or cannot be written; [`StartError::Clock`] if the
@@ -154,7 +153,7 @@ impl IdGenerator {
     ) -> Result<Self, StartError> {
         let now_ms = now_ms(&*clock)?;
         let start_ms = match mark.load()? {
-            // A mark before the epoch bounds nothing.
+            // A mark before the epoch has no effect.
             Some(unix_ms) => now_ms.max(unix_ms.saturating_sub(EPOCH_UNIX_MS)),
             None => now_ms + MAX_BORROW_MS + 1,
         };
@@ -163,7 +162,7 @@ impl IdGenerator {
         Ok(generator)
     }
 
-    /// A generator that issues nothing until [`IdGenerator::rebase`] has said as which node, and its mark was moved.
+    /// A generator that issues nothing until [`IdGenerator::rebase`] has set its node, and its mark was moved.
     #[must_use]
     pub fn without_worker_id(node: NodeIdentity, clock: Arc<dyn Clock>, mark: Box<dyn HighWaterMark>) -> Self {
         Self::starting_at(0, node, clock, Some(Mutex::new(mark)))
@@ -193,7 +192,7 @@ impl IdGenerator {
         NodeIdentity::from_number(self.node.load(Ordering::Acquire))
     }
 
-    /// How many milliseconds the next id is ahead of the clock, where that is further than may be bridged: no id is issued now.
+    /// How many milliseconds the next id is ahead of the clock, if that is more than the allowed lead: no id is issued now.
     #[must_use]
     pub fn is_ahead_by_ms(&self) -> Option<u64> {
         let next = self.next.load(Ordering::Acquire);
@@ -201,19 +200,19 @@ impl IdGenerator {
         (next != SEALED && lead_ms > MAX_CLOCK_LEAD_MS).then_some(lead_ms)
     }
 
-    /// Issues ids as `node` from now on, none of them before `from_unix_ms`, which is past all that was ever issued as that node, by this
-    /// generator too if it was another one meanwhile. With a mark, which must be that node's by now, nothing is issued until
-    /// [`IdGenerator::advance_mark`] has stored one. A sealed generator stays sealed.
+    /// Issues ids as `node` from now on, none of them before `from_unix_ms`, which is past all that was ever issued as that node, by this generator
+    /// too if it used another node meanwhile. With a mark, which must already be that node's, nothing is issued until [`IdGenerator::advance_mark`]
+    /// has stored one. A sealed generator stays sealed.
     pub fn rebase(&self, node: NodeIdentity, from_unix_ms: u64) {
         let _mark = self.mark.as_ref().map(|mark| mark.lock());
         if self.mark.is_some() {
-            // Whoever has looked at the old mark loses the exchange below.
+            // A thread that has read the old mark loses the exchange below.
             self.mark_ms.store(0, Ordering::Release);
         }
         let from_slot = from_unix_ms.saturating_sub(EPOCH_UNIX_MS).min(MAX_MS + 1) << SEQUENCE_BITS;
         let number = u64::from(node.number()) << NODE_SHIFT;
         let rebased = |next: u64| {
-            // What was issued under another number bounds nothing under this one.
+            // Ids issued under another number do not limit those of this one.
             let own_slot = if next >> NODE_SHIFT == number >> NODE_SHIFT { next & SLOT_MASK } else { 0 };
             (next != SEALED).then(|| number | own_slot.max(from_slot))
         };
@@ -222,16 +221,16 @@ impl IdGenerator {
         }
     }
 
-    /// Takes up to `max` consecutive ids, at most what is left of one millisecond. It never waits: when nothing may be
-    /// issued now it says how long to sleep.
+    /// Takes up to `max` consecutive ids, at most the rest of one millisecond. It never waits: if no id may be issued now, it returns how long to
+    /// sleep.
     ///
     /// # Errors
-    /// Every [`IdError`] but [`IdError::Saturated`].
+    /// Every [`IdError`] except [`IdError::Saturated`].
     pub fn reserve(&self, max: u32) -> Result<Reservation, IdError> {
         self.reserve_of(max, Share::WHOLE)
     }
 
-    /// The same of a share.
+    /// Like [`IdGenerator::reserve`], limited to a share.
     fn reserve_of(&self, max: u32, share: Share) -> Result<Reservation, IdError> {
         loop {
             // Read before the clock: read after it, another thread's progress would look like a clock that stepped back.
@@ -287,13 +286,13 @@ impl IdGenerator {
         Ok(self.wait_to_open_ahead(now_micros))
     }
 
-    /// The clock stepped back: one millisecond may be opened for each one that passes on the stepped-back clock. Winning
-    /// the exchange is the right to open one; if it is then not used, an unused millisecond is all that is lost.
+    /// The clock stepped back: one millisecond may be opened for each one that passes on the stepped-back clock. Winning the exchange is the right to
+    /// open one; if it is then not used, only an unused millisecond is lost.
     fn wait_to_open_ahead(&self, now_micros: i64) -> Option<u64> {
         let opened = self.opened_micros.load(Ordering::Acquire);
         let since = now_micros.saturating_sub(opened);
         let paid = if since < 0 {
-            // It stepped back once more, nobody knows how much time passed: count from here.
+            // It stepped back once more, and the elapsed time is unknown: count from here.
             now_micros
         } else if since < MICROS_PER_MS {
             return Some((MICROS_PER_MS - since).unsigned_abs());
@@ -304,7 +303,7 @@ impl IdGenerator {
         match self.opened_micros.compare_exchange(opened, paid, Ordering::AcqRel, Ordering::Relaxed) {
             Ok(_) if since < 0 => Some(MICROS_PER_MS.unsigned_abs()),
             Ok(_) => None,
-            // Another thread is opening it this very moment.
+            // Another thread is opening it right now.
             Err(_) => Some(10),
         }
     }
@@ -410,7 +409,7 @@ impl IdGenerator {
     /// the clock is outside of the layout's years.
     pub fn advance_mark(&self) -> Result<(), StartError> {
         let Some(mark) = &self.mark else { return Ok(()) };
-        // A panic while storing leaves nothing half done in here, so a poisoned lock is as good as new.
+        // A panic while storing leaves no partial state in here, so a poisoned lock is as good as new.
         let mark = mark.lock();
         let next = self.next.load(Ordering::Acquire);
         if next == SEALED {
@@ -419,7 +418,7 @@ impl IdGenerator {
         let next_ms = (next & SLOT_MASK) >> SEQUENCE_BITS;
         let now_ms = now_ms(&*self.clock)?;
         if next_ms > now_ms + MAX_CLOCK_LEAD_MS {
-            // Nothing can be issued, so nothing needs a mark: it would only lie further ahead.
+            // No id can be issued, so none needs a mark: it would only lie further ahead.
             return Ok(());
         }
         let target = (now_ms + MARK_AHEAD_MS).max(next_ms + MARK_PAST_NEXT_MS);
@@ -427,15 +426,15 @@ impl IdGenerator {
             let stored = mark.store(target + EPOCH_UNIX_MS);
             self.mark_fails.store(stored.is_err(), Ordering::Release);
             stored?;
-            // Only now: a mark that is not stored yet protects nothing.
+            // Not earlier: a mark that is not stored yet protects nothing.
             self.mark_ms.store(target, Ordering::Release);
         }
         Ok(())
     }
 
-    /// Keeps the mark ahead until `cancel`; one such task runs for each generator with a mark. A failure is logged and
-    /// tried again; when the mark is reached meanwhile, ids are refused with [`IdError::MarkBehind`]. Cancel it only
-    /// after the last command is done, then [`IdGenerator::seal`].
+    /// Keeps the mark ahead until `cancel`; one such task runs for each generator with a mark. A failure is logged and retried; if the mark is
+    /// reached meanwhile, ids are refused with [`IdError::MarkBehind`]. Cancel it only after the last command is done, then call
+    /// [`IdGenerator::seal`].
     pub async fn keep_mark_ahead(self: Arc<Self>, cancel: CancellationToken, away: Away) {
         let outage = Outage::while_not(away);
         while cancel.run_until_cancelled(tokio::time::sleep(MARK_TICK)).await.is_some() {
@@ -459,8 +458,8 @@ impl IdGenerator {
         }
     }
 
-    /// Ends the generator: no id is issued any more, and the mark is lowered to what was really issued, so that the next
-    /// run need not start ahead of its clock. Blocks on the disk. Sealing twice is harmless.
+    /// Ends the generator: no id is issued any more, and the mark is lowered to the ids really issued, so that the next run need not start ahead of
+    /// its clock. Blocks on the disk. Sealing twice is harmless.
     ///
     /// # Errors
     /// [`MarkError`] if the mark cannot be written; the old, higher mark then stays, which is safe.

@@ -16,7 +16,7 @@ use crate::{
 /// How long saving the mark may take.
 const STORE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Under which lease the mark is saved.
+/// The lease under which the mark is saved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Claim {
     /// The name of the checkpoint.
@@ -25,19 +25,18 @@ pub(super) struct Claim {
     pub fencing_token: u64,
 }
 
-/// A [`HighWaterMark`] in the checkpoint store. Cloning shares it. Without a claim it refuses to be moved, and so the generator to
-/// issue beyond it.
+/// A [`HighWaterMark`] in the checkpoint store. Clones share it. Without a claim it refuses to be moved, so the generator cannot issue ids beyond it.
 #[derive(Clone, Debug)]
 pub struct LeasedMark {
     checkpoints: Arc<dyn CheckpointStore>,
     claim: Arc<Mutex<Option<Claim>>>,
-    /// Past what was issued, once the generator has ended.
+    /// A bound above all issued ids, once the generator has ended.
     sealed_at_ms: Arc<Mutex<Option<u64>>>,
     runtime: Handle,
 }
 
 impl LeasedMark {
-    /// A mark that nobody has claimed yet; to be made within a tokio runtime.
+    /// A mark without a claim; must be created within a tokio runtime.
     #[must_use]
     pub fn new(checkpoints: Arc<dyn CheckpointStore>) -> Self {
         Self { checkpoints, claim: Arc::default(), sealed_at_ms: Arc::default(), runtime: Handle::current() }
@@ -48,7 +47,7 @@ impl LeasedMark {
         *self.claim.lock() = claim;
     }
 
-    /// Past what was issued, in Unix milliseconds, once the generator has ended.
+    /// A bound above all issued ids, in Unix milliseconds, once the generator has ended.
     pub(super) fn sealed_at_ms(&self) -> Option<u64> {
         *self.sealed_at_ms.lock()
     }
@@ -58,7 +57,7 @@ impl LeasedMark {
         let claim = claim.ok_or_else(|| MarkError::new("of the cluster", "this node owns no worker number now"))?;
         let checkpoint = Checkpoint::at(Position(unix_ms).into(), claim.fencing_token);
         match timeout(STORE_TIMEOUT, self.checkpoints.save(&claim.checkpoint, checkpoint)).await {
-            // A higher mark of one's own is as good: it bounds more than was issued.
+            // A higher mark of this owner is as good: it also bounds the issued ids.
             Ok(Ok(()) | Err(CheckpointError::Regressed { .. })) => Ok(()),
             Ok(Err(error)) => Err(MarkError::new(claim.checkpoint, error)),
             Err(_) => Err(MarkError::new(claim.checkpoint, "no answer in time")),
@@ -66,10 +65,10 @@ impl LeasedMark {
     }
 }
 
-/// Blocks: to be called where blocking is allowed, not by a task of the runtime.
+/// Blocking: must be called where blocking is allowed, not by a task of the runtime.
 impl HighWaterMark for LeasedMark {
     fn load(&self) -> Result<Option<u64>, MarkError> {
-        // Read when a worker number is claimed, together with it.
+        // The mark is read when a worker number is claimed.
         Ok(None)
     }
 
@@ -77,7 +76,7 @@ impl HighWaterMark for LeasedMark {
         self.runtime.block_on(self.save(unix_ms))
     }
 
-    /// Under its claim a mark cannot go back: [`super::Membership::leave`] stores this one under a new claim.
+    /// Under one claim a mark cannot go back: [`super::Membership::leave`] stores this one under a new claim.
     fn store_last(&self, unix_ms: u64) -> Result<(), MarkError> {
         *self.sealed_at_ms.lock() = Some(unix_ms);
         Ok(())

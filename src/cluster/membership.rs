@@ -1,4 +1,4 @@
-//! A node's place among the nodes of a log: taken, kept, taken again when it was lost, given up.
+//! A node's membership among the nodes of a log: joined, renewed, rejoined after a loss, given up.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -24,66 +24,66 @@ use crate::{
     telemetry::outage::{Away, Outage},
 };
 
-/// How often a member renews its leases and says how far it is.
+/// How often a member renews its leases and saves its position.
 const KEEP_EVERY: Duration = Duration::from_secs(1);
-/// The pause before a node that is no member tries to become one.
+/// The pause before a node that is not a member tries to join.
 const JOIN_AGAIN: Duration = Duration::from_millis(500);
-/// How often a node whose ids wait for its clock looks for another worker number.
+/// How often a node whose ids wait for its clock tries to find another worker number.
 const LOOK_FOR_ANOTHER: Duration = Duration::from_secs(10);
-/// How long taking one lease from a process that has ended may take; else it expires.
+/// How long taking one lease from an ended process may take; otherwise it expires.
 const FREE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What a membership works with.
+/// The dependencies of a membership.
 #[derive(Clone, Debug)]
 pub struct MembershipDeps {
-    /// Where names and worker numbers are leased: where the log is.
+    /// The store of leases for names and worker numbers, which is with the log.
     pub leases: Arc<dyn LeaseStore>,
-    /// Where marks and places are kept.
+    /// The store of marks and positions.
     pub checkpoints: Arc<dyn CheckpointStore>,
-    /// What issues the ids of the worker number.
+    /// The generator that issues the ids of the worker number.
     pub ids: Arc<IdGenerator>,
     /// The mark of those ids.
     pub mark: LeasedMark,
     /// The marks that a node without a lease has left in this node's folder, if it has one.
     pub left_marks: Option<FolderMarks>,
-    /// The time that the mark is reckoned in.
+    /// The clock that the mark refers to.
     pub clock: Arc<dyn Clock>,
     /// The name of the node.
     pub name: String,
-    /// Where it can be reached, `host:port`: shown to others.
+    /// The node's address for others, `host:port`.
     pub address: String,
     /// The datacenter of the node, and the worker number that is tried first.
     pub preferred: NodeIdentity,
-    /// Whether it is that worker number or none.
+    /// Whether no other worker number may be used.
     pub is_pinned: bool,
-    /// The leases of work that one node does at a time, held under the names of nodes.
+    /// The leases of single-owner work, held under the names of nodes.
     pub roles: Vec<(Arc<dyn LeaseStore>, String)>,
 }
 
 /// Why a node is not a member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum JoinError {
-    /// Another live node has the name. It may be what is left of this one, until its lease ends.
+    /// Another live node has the name. It may be an earlier process of this one, until its lease ends.
     NameTaken {
-        /// Where the other one can be reached.
+        /// The address of the other node.
         address: String,
     },
-    /// Another live node has the worker number that this one was given.
+    /// Another live node has the worker number assigned to this one.
     NumberTaken {
         /// The number.
         identity: NodeIdentity,
-        /// The name of the other one.
+        /// The name of the other node.
         name: String,
-        /// Where it can be reached.
+        /// The address of the other node.
         address: String,
     },
     /// All worker numbers of the datacenter are taken.
     Full,
-    /// Out of reach: trying again helps.
+    /// The store is unreachable: retrying helps.
     Unavailable(String),
 }
 
-/// A place among the nodes of a log.
+/// A membership among the nodes of a log.
 #[derive(Clone, Debug)]
 pub struct Member {
     /// The worker number.
@@ -114,7 +114,7 @@ impl MembershipStatus {
 #[derive(Debug)]
 pub struct Membership {
     parts: MembershipDeps,
-    /// Tells this process from another that goes by the same name.
+    /// Distinguishes this process from another with the same name.
     instance: String,
     process: Option<Process>,
     status: Arc<MembershipStatus>,
@@ -124,7 +124,7 @@ pub struct Membership {
 }
 
 impl Membership {
-    /// A node that is no member yet.
+    /// A node that is not a member yet.
     #[must_use]
     pub fn new(parts: MembershipDeps) -> Self {
         let not_yet = JoinError::Unavailable("not joined yet".to_owned());
@@ -139,23 +139,23 @@ impl Membership {
         }
     }
 
-    /// That there is no place is no news while the broker that has the leases is `away`.
+    /// Does not log a failure to join while the broker of the leases is `away`.
     #[must_use]
     pub fn quiet_while(self, away: Away) -> Self {
         Self { away, ..self }
     }
 
-    /// Where to see whether it is a member.
+    /// The status of the membership, shared with health checks.
     #[must_use]
     pub fn status(&self) -> Arc<MembershipStatus> {
         Arc::clone(&self.status)
     }
 
-    /// Becomes a member. A name or number that is taken is waited for as long as the lease of a process that was killed may last; a store
-    /// that is out of reach is not waited for: [`Membership::keep`] tries again and again.
+    /// Becomes a member. Waits for a name or number that is taken for as long as the lease of a killed process may last; does not wait for an
+    /// unreachable store: [`Membership::keep`] retries.
     ///
     /// # Errors
-    /// [`JoinError::NameTaken`], [`JoinError::NumberTaken`] and [`JoinError::Full`], which waiting has not mended.
+    /// [`JoinError::NameTaken`], [`JoinError::NumberTaken`] and [`JoinError::Full`], if waiting has not resolved them.
     pub async fn join(&self) -> Result<(), JoinError> {
         let give_up_at = Instant::now() + WORK_TTL + Duration::from_secs(4);
         let mut said = None;
@@ -174,7 +174,7 @@ impl Membership {
         }
     }
 
-    /// Stays a member until `stop`, and becomes one again when it has lost its place. `position` says how far the node has followed the log.
+    /// Stays a member until `stop`, and rejoins after it has lost its membership. `position` returns how far the node has followed the log.
     pub async fn keep(self: Arc<Self>, position: impl Fn() -> Position, stop: CancellationToken) {
         let outage = Outage::while_not(self.away.clone());
         let keep = async {
@@ -203,12 +203,12 @@ impl Membership {
         stop.run_until_cancelled(keep).await;
     }
 
-    /// Gives the place up, so that the next one need not wait. To be called when no more ids are issued.
+    /// Gives the membership up, so that the next node need not wait. Must be called when no more ids are issued.
     pub async fn leave(&self) {
         let sealed_at_ms = self.parts.mark.sealed_at_ms();
         self.parts.mark.set_claim(None);
         if let Some(member) = self.member() {
-            // If it fails they expire.
+            // Leases that cannot be released expire.
             let worker_lease = match sealed_at_ms {
                 Some(unix_ms) => self.lower_mark(&member, unix_ms).await.unwrap_or(member.worker_lease),
                 None => member.worker_lease,
@@ -219,12 +219,12 @@ impl Membership {
         self.set_member(None);
     }
 
-    /// Sets the mark back to what was really issued, under a token of its own, so that the next start need not begin ahead of its clock.
+    /// Lowers the mark to the ids really issued, under a new token, so that the next start need not begin ahead of its clock.
     async fn lower_mark(&self, member: &Member, unix_ms: u64) -> Option<Lease> {
         let (former, checkpoint) = (&member.worker_lease, mark_checkpoint(member.identity));
         let lease = self.parts.leases.acquire(&former.name, &self.parts.name, WORK_TTL).await.ok()??;
         let mark = self.parts.checkpoints.load(&checkpoint).await;
-        // Whoever has had the number since has saved a mark before it issued anything. Whoever gets it from here on has a higher token.
+        // A later owner of the number has saved a mark before it issued any id. A future owner gets a higher token.
         if matches!(mark, Ok(Some(mark)) if mark.fencing_token == former.fencing_token) {
             let lowered = Checkpoint::at(Position(unix_ms).into(), lease.fencing_token);
             let _ = self.parts.checkpoints.save(&checkpoint, lowered).await;
@@ -265,7 +265,7 @@ impl Membership {
         match taken {
             Ok((identity, worker_lease)) => Ok(Member { identity, name_lease, worker_lease }),
             Err(error) => {
-                // A node that does not start must not keep the name from the one that will.
+                // A node that does not start must not block the name for the one that will.
                 let _ = self.parts.leases.release(&name_lease).await;
                 Err(error)
             }
@@ -288,14 +288,14 @@ impl Membership {
         Err(JoinError::NameTaken { address: owner.map(|owner| address_of(&owner.holder)).unwrap_or_default() })
     }
 
-    /// What this process writes under its name: which it is, which process, and where it can be reached.
+    /// This process's value for its name's lease: its instance, its process, and its address.
     fn holder(&self) -> String {
         let process = self.process.map_or_else(String::new, |process| format!(".{process}"));
         format!("{}{process}@{}", self.instance, self.parts.address)
     }
 
-    /// The first worker number that is free and not ahead of the clock, beginning with the preferred one; with `or_ahead`, where there is
-    /// none, the free one that is the least ahead.
+    /// The first worker number that is free and not ahead of the clock, beginning with the preferred one; with `or_ahead`, if there is none, the free
+    /// one that is the least ahead.
     async fn take_worker_number(&self, or_ahead: bool) -> Result<(NodeIdentity, Lease), JoinError> {
         let mut ahead = Vec::new();
         for identity in self.candidates() {
@@ -347,7 +347,7 @@ impl Membership {
         Err(JoinError::NumberTaken { identity, name, address })
     }
 
-    /// The lease of a worker number, if it is to be had.
+    /// The lease of a worker number, if it is available.
     async fn take(&self, identity: NodeIdentity) -> Result<Option<Lease>, JoinError> {
         let (lease, leases) = (worker_lease(identity), &self.parts.leases);
         let taken = leases.acquire(&lease, &self.parts.name, WORK_TTL).await.map_err(unavailable)?;
@@ -361,10 +361,10 @@ impl Membership {
         Ok(None)
     }
 
-    /// Where the process that has `name` has surely ended, gives up what it has left: its work, its worker number and its name.
+    /// If the process that has `name` has certainly ended, releases its leases: its work, its worker number and its name.
     ///
     /// # Errors
-    /// [`JoinError::Unavailable`]: a store without a quorum may show what it does not let anyone change.
+    /// [`JoinError::Unavailable`]: a store without a quorum may return leases and refuse to change them.
     async fn free_if_ended(&self, name: &str, worker: Option<&str>) -> Result<bool, JoinError> {
         let lease = name_lease(name);
         let Some(owner) = self.parts.leases.holder(&lease).await.map_err(unavailable)? else { return Ok(false) };
@@ -377,7 +377,7 @@ impl Membership {
         if !has_ended {
             return Ok(false);
         }
-        // Who has the name has the rest: a process that was started again under it is kept out until this is done.
+        // The owner of the name has the rest: a restarted process with that name is kept out until this is done.
         let acquired = timeout(FREE_TIMEOUT, self.parts.leases.acquire(&lease, &owner.holder, WORK_TTL)).await;
         let silent = |_| JoinError::Unavailable("the lease store does not answer".to_owned());
         let Some(named) = acquired.map_err(silent)?.map_err(unavailable)? else { return Ok(false) };
@@ -392,7 +392,7 @@ impl Membership {
         Ok(true)
     }
 
-    /// How far what may have been issued under a worker number is ahead of the clock, in milliseconds.
+    /// How far ids that may have been issued under a worker number are ahead of the clock, in milliseconds.
     async fn is_ahead_by_ms(&self, identity: NodeIdentity) -> Result<u64, JoinError> {
         Ok(self.mark_of(identity).await?.unwrap_or(0).saturating_sub(self.now_unix_ms()))
     }
@@ -401,7 +401,7 @@ impl Membership {
         self.parts.left_marks.as_ref().is_some_and(|left| left.load_of(identity).is_err())
     }
 
-    /// Up to which Unix millisecond ids of a worker number may have been issued.
+    /// The Unix millisecond up to which ids of a worker number may have been issued.
     async fn mark_of(&self, identity: NodeIdentity) -> Result<Option<u64>, JoinError> {
         let stored = self.parts.checkpoints.load(&mark_checkpoint(identity)).await.map_err(mark_unavailable)?;
         let left = self.parts.left_marks.as_ref().map_or(Ok(None), |left| left.load_of(identity));
@@ -413,7 +413,7 @@ impl Membership {
         u64::try_from(self.parts.clock.now_micros() / 1_000).unwrap_or(0)
     }
 
-    /// Lets ids be issued under a worker number, past all that a former owner may have issued.
+    /// Lets ids be issued under a worker number, after all that a previous owner may have issued.
     async fn issue_as(&self, identity: NodeIdentity, fencing_token: u64) -> Result<(), JoinError> {
         let mark = self.mark_of(identity).await?;
         let past_borrowed = self.now_unix_ms() + MAX_BORROW_MS + 1;
@@ -430,7 +430,7 @@ impl Membership {
         }
     }
 
-    /// A clock that was ahead for a moment takes the worker number with it, not the node: another number issues ids at once.
+    /// A clock that was ahead for a moment blocks the worker number, not the node: another number issues ids at once.
     async fn leave_a_number_that_is_ahead(&self) {
         let Some(member) = self.member() else { return };
         if self.parts.is_pinned || self.parts.ids.is_ahead_by_ms().is_none() || !self.may_look_for_another() {
@@ -469,7 +469,7 @@ impl Membership {
                 self.set_member(Some(renewed));
                 self.save_position(&member, position).await;
             }
-            // As long as the leases are in force nothing is lost by waiting.
+            // While the leases are in force nothing is lost by waiting.
             Err(LeaseError::Unavailable(_)) if Instant::now() < member.worker_lease.expires_at => {}
             Err(error) => self.lose(&member, &error.to_string(), JoinError::Unavailable(error.to_string())),
         }
@@ -489,7 +489,7 @@ impl Membership {
 
     async fn save_position(&self, member: &Member, position: Position) {
         let fencing_token = member.worker_lease.fencing_token;
-        // News for people: what fails now is right a second later.
+        // Informational: a failure now is corrected a second later.
         let _ = self
             .parts
             .checkpoints
@@ -498,7 +498,7 @@ impl Membership {
     }
 }
 
-/// Takes a lease from a holder that is no more, and gives it up. If it fails it expires.
+/// Takes a lease from an ended holder, and releases it. If that fails, the lease expires.
 async fn free(store: &dyn LeaseStore, lease: &str, holder: &str) {
     let freed = async {
         if store.holder(lease).await?.is_some_and(|owner| owner.holder == holder)

@@ -1,20 +1,19 @@
-//! The nodes that use one log, whether or not they were told of each other (`--cluster`).
+//! The nodes that use one log, whether or not they are configured to know of each other (`--cluster`).
 //!
-//! Nothing that a node promises of orders needs this: the log decides every append, whoever writes. What is here keeps nodes apart where they
-//! must not be the same, and shows them to each other. It is for every node on a log that others can use, since nobody can tell from
-//! within whether others do:
+//! No guarantee about orders depends on this module: the log arbitrates all appends, from any node. This module keeps nodes apart where they must
+//! differ, and makes them visible to each other. It is for every node on a log that others can use, since a node cannot tell whether others do:
 //!
 //! - **Names.** A node owns the lease `node-<its name>`: two nodes of one name would take work from each other.
-//! - **Worker numbers.** A node owns the lease `worker-<datacenter>-<worker>`, and with it a part of all ids. How far ids of that part may
-//!   have been issued is a mark in the checkpoint store, saved ahead of use and fenced by the lease: the next owner starts past it. So no id
-//!   is issued twice even by a node that was paused past its lease and wakes up believing in it.
-//!   A number whose mark lies ahead of the clock, because some clock was ahead once, is passed over.
-//! - **Places.** A node saves how far it has followed the log under `position-<datacenter>-<worker>`.
+//! - **Worker numbers.** A node owns the lease `worker-<datacenter>-<worker>`, and with it a part of all ids. A mark in the checkpoint store bounds
+//!   the ids of that part that may have been issued; it is saved ahead of use and fenced by the lease, and the next owner starts past it. So no id is
+//!   issued twice, even by a node that was paused past its lease and resumes in the belief that it holds it. A number whose mark lies ahead of the
+//!   clock, because some clock was ahead once, is skipped.
+//! - **Positions.** A node saves how far it has followed the log under `position-<datacenter>-<worker>`.
 //!
-//! A process that was killed leaves its leases behind. Who sees for itself that it is gone (see `process`) takes them at once; all others wait
-//! until they expire.
+//! A process that was killed leaves its leases behind. A node that can verify that the process is gone (see `process`) takes them at once; all others
+//! wait until they expire.
 //!
-//! Work that one node does at a time (outbox, subscriptions) has leases of its own; whoever owns one has that role.
+//! Single-owner work (outbox, subscriptions) has separate leases; their owner has that role.
 
 mod id_mark;
 mod membership;
@@ -41,7 +40,7 @@ fn worker_lease(identity: NodeIdentity) -> String {
     format!("worker-{}-{}", identity.datacenter_id(), identity.worker_id())
 }
 
-/// The checkpoint that holds, in place of a position, up to which Unix millisecond ids may have been issued.
+/// The checkpoint that holds, instead of a position, the Unix millisecond up to which ids may have been issued.
 fn mark_checkpoint(identity: NodeIdentity) -> String {
     format!("ids-{}-{}", identity.datacenter_id(), identity.worker_id())
 }

@@ -1,46 +1,46 @@
-//! Which process has a node's name, and whether it has surely ended.
+//! Which process has a node's name, and whether it has certainly ended.
 //!
-//! A node that was killed leaves its leases behind. Who can see for itself that the process is gone need not wait for them to expire. It can
-//! only be seen from the same running kernel, the same process and time namespaces and by the same user: the numbers of processes mean
-//! something else in another container or on another machine, the start times differ between time namespaces, and a user may be kept from
-//! seeing the processes of others. All of these are part of what is compared, and whatever is not certain counts as running.
+//! A node that was killed leaves its leases behind. A node that can verify that the process is gone need not wait for them to expire. That is
+//! possible only from the same running kernel, the same process and time namespaces and by the same user: process numbers mean something else in
+//! another container or on another machine, the start times differ between time namespaces, and a user may be unable to see the processes of others.
+//! All of these are compared, and an uncertain result counts as running.
 
 use std::{fmt, fs, io};
 
 use xxhash_rust::xxh3::xxh3_64;
 
-/// A process, told apart from any other that has had its number.
+/// A process, distinguished from any other that has had its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Process {
-    /// A hash of what makes process numbers comparable: the boot of the kernel, the namespaces, the user.
+    /// A hash of the properties that make process numbers comparable: the boot of the kernel, the namespaces, the user.
     view: u64,
     pid: u32,
     /// In ticks since the kernel started.
     started: u64,
 }
 
-/// What can be seen of a process number.
+/// The visible state of a process number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sight {
     /// No process has it.
     Absent,
-    /// A process has it that started then.
+    /// A process has it, with this start time.
     Runs {
         /// In ticks since the kernel started.
         started: u64,
     },
-    /// The process has ended, and only its parent has not asked for its end yet.
+    /// The process has ended, and its parent has not reaped it yet.
     Ended,
-    /// It cannot be told.
+    /// The state cannot be determined.
     Unclear,
 }
 
 impl Process {
-    /// This process; `None` where there is no way to tell it apart.
+    /// This process; `None` if it cannot be distinguished from others.
     pub(super) fn this() -> Option<Self> {
         let stat = fs::read_to_string("/proc/self/stat").ok()?;
         let pid = stat.split_whitespace().next()?.parse().ok()?;
-        // A /proc of another namespace numbers processes otherwise than this process does.
+        // A /proc of another namespace has other process numbers than this process.
         if pid != std::process::id() {
             return None;
         }
@@ -48,7 +48,7 @@ impl Process {
         Some(Self { view: view()?, pid, started })
     }
 
-    /// Whether this process, whose word was left behind, has surely ended, as far as `of`, which asks, can tell.
+    /// Whether this process, which was recorded in a lease, has certainly ended, as far as the process `of` can tell.
     pub(super) fn has_ended(self, of: Self, look: impl FnOnce(u32) -> Sight) -> bool {
         if self.view != of.view {
             return false;
@@ -61,7 +61,7 @@ impl Process {
         }
     }
 
-    /// Reads what [`Process`] writes.
+    /// Parses the display form of [`Process`].
     pub(super) fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split('.');
         let (view, pid, started) = (parts.next()?, parts.next()?, parts.next()?);
@@ -78,7 +78,7 @@ impl fmt::Display for Process {
     }
 }
 
-/// What makes process numbers, start times and their visibility the same for two processes.
+/// The properties that make process numbers, start times and their visibility the same for two processes.
 fn view() -> Option<u64> {
     use std::os::unix::fs::MetadataExt as _;
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
@@ -90,7 +90,7 @@ fn view() -> Option<u64> {
     Some(xxh3_64(format!("{}|{}|{}|{user}", boot.trim(), pids.display(), time.display()).as_bytes()))
 }
 
-/// What this process sees of a process number now.
+/// The current state of a process number, as visible to this process.
 pub(super) fn look(pid: u32) -> Sight {
     match fs::read_to_string(format!("/proc/{pid}/stat")) {
         Ok(stat) => sight_in(&stat),
@@ -99,7 +99,7 @@ pub(super) fn look(pid: u32) -> Sight {
     }
 }
 
-/// Reads `/proc/<pid>/stat`: the name, in parentheses, may itself hold anything.
+/// Parses `/proc/<pid>/stat`: the name, in parentheses, may itself contain any characters.
 fn sight_in(stat: &str) -> Sight {
     let Some((_, fields)) = stat.rsplit_once(')') else { return Sight::Unclear };
     let mut fields = fields.split_whitespace();

@@ -1,4 +1,4 @@
-//! Who is in the cluster, as the shared leases and checkpoints say.
+//! The members of the cluster, according to the shared leases and checkpoints.
 
 use std::{
     sync::Arc,
@@ -19,7 +19,7 @@ use crate::{
     processors::projections::ProjectionProgress,
 };
 
-/// For how long a view is good enough for everyone who asks.
+/// For how long a view is cached for all callers.
 const MAX_AGE: Duration = Duration::from_millis(500);
 
 /// A node of the cluster.
@@ -27,11 +27,11 @@ const MAX_AGE: Duration = Duration::from_millis(500);
 pub struct ClusterNode {
     /// Its name.
     pub name: String,
-    /// Where it says that it can be reached, `host:port`.
+    /// Its own address, `host:port`.
     pub address: String,
     /// Its part of ids.
     pub identity: NodeIdentity,
-    /// What it does alone: `outbox`, `subscription-<handler>`.
+    /// Its single-owner work: `outbox`, `subscription-<handler>`.
     pub roles: Vec<String>,
     /// How far it has followed the log; within about a second.
     pub position: Position,
@@ -48,24 +48,24 @@ pub struct ClusterView {
     pub head: Position,
 }
 
-/// What a view is made from.
+/// The dependencies of a view.
 #[derive(Clone, Debug)]
 pub struct ClusterReaderDeps {
     /// The log.
     pub store: Arc<dyn EventStore>,
-    /// Where names, worker numbers and the outbox are leased.
+    /// The leases of names, worker numbers and the outbox.
     pub leases: Arc<dyn LeaseStore>,
-    /// Where handlers are leased.
+    /// The leases of handlers.
     pub bus_leases: Arc<dyn LeaseStore>,
-    /// Where nodes say how far they are.
+    /// The positions of nodes.
     pub checkpoints: Arc<dyn CheckpointStore>,
-    /// What this node is: the only one where nobody else uses the log.
+    /// The name of this node: the only one if no other node uses the log.
     pub name: String,
-    /// Where this node can be reached.
+    /// The address of this node.
     pub address: String,
     /// This node's ids.
     pub ids: Arc<IdGenerator>,
-    /// How far this node is.
+    /// The position of this node.
     pub progress: ProjectionProgress,
     /// The names of the roles in the leases of the log and of the bus.
     pub roles: (Vec<String>, Vec<String>),
@@ -73,7 +73,7 @@ pub struct ClusterReaderDeps {
     pub is_shared: bool,
 }
 
-/// Looks at the cluster, at the most twice a second however many ask.
+/// Reads the state of the cluster, at most twice a second for any number of callers.
 #[derive(Debug)]
 pub struct ClusterReader {
     parts: ClusterReaderDeps,
@@ -81,7 +81,7 @@ pub struct ClusterReader {
 }
 
 impl ClusterReader {
-    /// A reader that has not looked yet.
+    /// A reader that has not read yet.
     #[must_use]
     pub fn new(parts: ClusterReaderDeps) -> Self {
         Self { parts, seen: Mutex::new(None) }
@@ -96,7 +96,7 @@ impl ClusterReader {
     /// The cluster, as it was within the last half second.
     ///
     /// # Errors
-    /// In words: what is out of reach.
+    /// A description of the unreachable store.
     pub async fn view(&self) -> Result<Arc<ClusterView>, String> {
         let mut seen = self.seen.lock().await;
         if let Some((at, view)) = &*seen
@@ -121,7 +121,7 @@ impl ClusterReader {
         Ok(ClusterView { nodes, head })
     }
 
-    /// Which role has which node.
+    /// Each role with the name of its node.
     async fn roles(&self) -> Result<Vec<(String, String)>, String> {
         let (of_log, of_bus) = &self.parts.roles;
         let of_log = of_log.iter().map(|role| (role, &self.parts.leases));
@@ -148,7 +148,7 @@ impl ClusterReader {
         let named = parts.leases.holder(&name_lease(&name)).await.map_err(text)?;
         let address = named.and_then(|named| named.holder.split_once('@').map(|(_, address)| address.to_owned()));
         let saved = parts.checkpoints.load(&position_checkpoint(identity)).await.map_err(text)?;
-        // What a former owner has saved says nothing of this one.
+        // A previous owner's saved position does not apply to this one.
         let saved = saved.filter(|saved| saved.fencing_token == owner.fencing_token);
         let position = saved.map_or(Position(0), |saved| saved.position);
         let (address, lag) = (address.unwrap_or_default(), parts.store.distance(position, head));

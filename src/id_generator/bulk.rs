@@ -1,34 +1,34 @@
-//! Ids for callers who want many: they take turns, and leave a share of each millisecond to new orders.
+//! Ids for callers that want many: they take turns, and leave a share of each millisecond to new orders.
 
 use super::{IdError, IdGenerator, IdRun, MAX_BORROW_MS, MAX_RUN, layout::SEQUENCES};
 
 /// The most ids of one turn.
 pub const MAX_TURN: u32 = 512;
 
-/// What a caller may take.
+/// The limits of a caller.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Share {
-    /// Of the ids of each millisecond, from the first one on.
+    /// How many ids of each millisecond, from the first one on.
     pub(super) sequences: u64,
     /// How far ahead of a healthy clock it may open milliseconds.
     pub(super) borrow_ms: u64,
 }
 
 impl Share {
-    /// That of single ids and of new orders.
+    /// The share of single ids and of new orders.
     pub(super) const WHOLE: Self = Self { sequences: SEQUENCES, borrow_ms: MAX_BORROW_MS };
-    /// That of callers who want many: there is always a quarter of a millisecond left, and one that can be opened.
+    /// The share of callers that want many: a quarter of a millisecond is always left, and one millisecond that can be opened.
     pub(super) const BULK: Self = Self { sequences: SEQUENCES / 4 * 3, borrow_ms: MAX_BORROW_MS - 1 };
 }
 
-/// As many of the missing ids as one run may have.
+/// The number of missing ids that fit in one run.
 pub(super) fn run_of(missing: usize) -> u32 {
     u32::try_from(missing).unwrap_or(MAX_RUN).min(MAX_RUN)
 }
 
 impl IdGenerator {
-    /// Up to `max` consecutive ids, at most [`MAX_TURN`], for a caller who wants many: in turn with others of its kind, in the order in which
-    /// they ask, and out of three quarters of each millisecond.
+    /// Up to `max` consecutive ids, at most [`MAX_TURN`], for a caller that wants many: in turn with others of its kind, in the order of their calls,
+    /// and out of three quarters of each millisecond.
     ///
     /// # Errors
     /// See [`IdError`].
@@ -59,7 +59,7 @@ mod tests {
         drain(&generator, Share::BULK);
         for _ in 0..100 {
             assert_eq!(drain(&generator, Share::BULK), 0);
-            // At once, whatever the others do.
+            // At once, regardless of the other callers.
             for _ in 0..SEQUENCES / 4 {
                 assert!(matches!(generator.reserve(1), Ok(Reservation::Ids(_))));
             }

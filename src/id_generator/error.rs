@@ -1,4 +1,4 @@
-//! What can go wrong with ids, and whether trying again helps.
+//! The errors of id generation, and whether retrying helps.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use super::{MAX_CLOCK_LEAD_MS, MarkError};
 pub enum IdError {
     /// The clock stepped back too far: it is `by_ms` milliseconds behind ids that may have been issued.
     ClockBehind {
-        /// Milliseconds from the clock to the next id that is surely unused.
+        /// Milliseconds from the clock to the next id that is certainly unused.
         by_ms: u64,
     },
     /// The clock is before 2024-01-01T00:00:00Z.
@@ -22,7 +22,7 @@ pub enum IdError {
     Unclaimed,
     /// The stored high-water mark was not moved in time.
     MarkBehind,
-    /// All ids of the time that the call may wait went to other callers.
+    /// Other callers got all ids of the time that the call may wait.
     Saturated,
     /// The generator was sealed: the node is stopping.
     Sealed,
@@ -38,7 +38,7 @@ impl IdError {
         }
     }
 
-    /// How long it is until ids are issued again, where that is known.
+    /// How long it is until ids are issued again, if known.
     #[must_use]
     pub fn wait(self) -> Option<Duration> {
         match self {
@@ -48,7 +48,7 @@ impl IdError {
     }
 }
 
-/// A length of time for people, in its two largest units: `24 h 58 m`; less than a second is a second.
+/// A human-readable length of time, in its two largest units: `24 h 58 m`; less than a second is a second.
 fn in_words(time: Duration) -> String {
     let seconds = time.as_millis().div_ceil(1_000).max(1);
     match (seconds / 86_400, seconds / 3_600, seconds / 60) {

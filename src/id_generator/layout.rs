@@ -17,7 +17,7 @@ const MS_SHIFT: u32 = DATACENTER_SHIFT + NODE_FIELD_BITS;
 /// The last millisecond of the 41 bits.
 pub(super) const MAX_MS: u64 = (1 << 41) - 1;
 
-/// Which node issues the ids; two nodes with the same one would repeat each other's ids.
+/// The node that issues the ids; two nodes with the same identity would repeat each other's ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct NodeIdentity {
     datacenter_id: u8,
@@ -85,10 +85,10 @@ impl fmt::Display for InvalidNodeIdentity {
 
 impl std::error::Error for InvalidNodeIdentity {}
 
-/// What an id says.
+/// The parts of an id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IdParts {
-    /// When it was issued, Unix milliseconds; it may be a little ahead of the clock of that moment.
+    /// When it was issued, in Unix milliseconds; it may be a little ahead of the clock of that moment.
     pub timestamp_ms_unix: u64,
     /// 0 to 31.
     pub datacenter_id: u8,
@@ -98,7 +98,7 @@ pub struct IdParts {
     pub sequence: u16,
 }
 
-/// A number that is no id.
+/// A number that is not a valid id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InvalidId(pub u64);
 
@@ -110,7 +110,7 @@ impl fmt::Display for InvalidId {
 
 impl std::error::Error for InvalidId {}
 
-/// Takes an id apart. It cannot know whether the id was ever issued.
+/// Splits an id into its parts. It cannot know whether the id was ever issued.
 ///
 /// # Errors
 /// [`InvalidId`] for 0 and for numbers of more than 63 bits.

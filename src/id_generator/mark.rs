@@ -10,7 +10,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::private_files::{self, Refused};
 
-/// Where a generator keeps its mark. One generator at a time uses a mark.
+/// The store of a generator's mark. One generator at a time uses a mark.
 pub trait HighWaterMark: Send + Debug {
     /// The stored mark in Unix milliseconds; `None` if none was ever stored.
     ///
@@ -18,14 +18,14 @@ pub trait HighWaterMark: Send + Debug {
     /// If it cannot be read or is damaged; never a guess.
     fn load(&self) -> Result<Option<u64>, MarkError>;
 
-    /// Stores the mark. When it returns `Ok`, the mark survives a crash as far as this kind of mark promises to; on an
-    /// error the old mark or the new one is stored, never anything else.
+    /// Stores the mark. When it returns `Ok`, the mark survives a crash as far as this kind of mark guarantees; after an error the old mark or the
+    /// new one is stored, never another value.
     ///
     /// # Errors
     /// If it cannot be stored.
     fn store(&self, unix_ms: u64) -> Result<(), MarkError>;
 
-    /// Stores the mark of a generator that has ended, which is lower than the one before: what was really issued.
+    /// Stores the mark of a generator that has ended, lower than the one before: a bound of the ids really issued.
     ///
     /// # Errors
     /// As [`HighWaterMark::store`].
@@ -59,8 +59,8 @@ impl std::error::Error for MarkError {}
 
 /// A mark in a file of one line, `<unix ms> <xxh3 of the number, hex>`; survives a power loss.
 ///
-/// The file stays open, so that the mark can be moved when the process has no file descriptor left. It is written over in place: the line is
-/// far shorter than the sector that a disk writes all or nothing.
+/// The file stays open, so that the mark can be moved when the process has no file descriptor left. It is overwritten in place: the line is far
+/// shorter than the sector that a disk writes all or nothing.
 #[derive(Debug)]
 pub struct FileMark {
     path: PathBuf,
@@ -88,11 +88,11 @@ impl FileMark {
         Ok(())
     }
 
-    /// Makes the file anew, or what is in its place.
+    /// Recreates the file, or replaces whatever has its name.
     fn create(&self, text: &str) -> io::Result<File> {
         let mut temporary = self.path.clone().into_os_string();
         temporary.push(".tmp");
-        // One that a crash has left behind, or a link that somebody has put there, is not written through.
+        // A file left by a crash, or a link that another user has put there, is not written through.
         match fs::remove_file(&temporary) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -101,7 +101,7 @@ impl FileMark {
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         fs::rename(&temporary, &self.path)?;
-        // The new name is durable only when the folder is.
+        // The new name is durable only after the folder is.
         let folder = match self.path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
@@ -113,7 +113,7 @@ impl FileMark {
     }
 }
 
-/// Whether `file` still has a name, and is as long as what is to be written over it.
+/// Whether `file` still has a name, and is as long as the text that is to overwrite it.
 fn is_current(file: &File, length: usize) -> io::Result<bool> {
     let metadata = file.metadata()?;
     #[cfg(unix)]
@@ -158,7 +158,7 @@ fn encode(unix_ms: u64) -> String {
 fn decode(text: &str) -> Option<u64> {
     let (number, _) = text.split_once(' ')?;
     let unix_ms = number.parse().ok()?;
-    // Exactly what would have been written, so a lost or added byte anywhere counts as damage.
+    // Exactly the text that would have been written, so a lost or added byte anywhere counts as damage.
     (encode(unix_ms) == text).then_some(unix_ms)
 }
 
@@ -189,7 +189,7 @@ mod tests {
         fs::remove_file(&path).unwrap();
         mark.store(1_900_000_000_002).unwrap();
         assert_eq!(FileMark::new(&path).load().unwrap(), Some(1_900_000_000_002));
-        // No new descriptor is needed, nor a name in the folder.
+        // Neither a new descriptor nor a name in the folder is needed.
         let links = |path: &Path| std::os::unix::fs::MetadataExt::ino(&fs::metadata(path).unwrap());
         let before = links(&path);
         mark.store(1_900_000_000_003).unwrap();

@@ -18,10 +18,10 @@ use crate::ports::clock::Clock;
 
 /// How many worker numbers a datacenter has.
 const WORKERS: u8 = 32;
-/// How often to look whether the ids of the number wait for the clock.
+/// How often to check whether the ids of the number wait for the clock.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// The marks of all worker numbers in one folder, a file each. As a mark it is the one of the number that was taken last.
+/// The marks of all worker numbers in one folder, a file each. As a [`HighWaterMark`] it is that of the number that was taken last.
 #[derive(Clone, Debug)]
 pub struct FolderMarks {
     dir: PathBuf,
@@ -67,15 +67,15 @@ impl HighWaterMark for FolderMarks {
     }
 }
 
-/// Chooses the worker number, so that a clock that was ahead once does not keep the node from issuing ids.
+/// Chooses the worker number, so that a clock that was ahead once does not prevent the node from issuing ids.
 #[derive(Debug)]
 pub struct OwnNumbers {
     preferred: NodeIdentity,
     is_pinned: bool,
     clock: Arc<dyn Clock>,
     marks: Option<FolderMarks>,
-    /// Up to where ids of the numbers may have been issued that this process has left, in Unix milliseconds: without a folder nobody else
-    /// knows.
+    /// The Unix millisecond up to which ids may have been issued of the numbers that this process has left: without a folder it is recorded nowhere
+    /// else.
     left: Mutex<HashMap<NodeIdentity, u64>>,
 }
 
@@ -87,8 +87,8 @@ impl OwnNumbers {
         Self { preferred, is_pinned, clock, marks, left: Mutex::default() }
     }
 
-    /// A generator for the first number whose ids are not ahead of the clock; if all are, for the one that is the least ahead, which issues
-    /// ids when the clock has caught up. It blocks on the disk.
+    /// A generator for the first number whose ids are not ahead of the clock; if all are, for the one that is the least ahead, which issues ids when
+    /// the clock has caught up. It blocks on the disk.
     ///
     /// # Errors
     /// [`StartError`] for a mark of the preferred number that cannot be read, a mark that cannot be written, and a clock out of bounds.
@@ -113,7 +113,7 @@ impl OwnNumbers {
                 continue;
             }
             let (numbers, ids) = (Arc::clone(&self), Arc::clone(&ids));
-            // It reads and writes marks.
+            // Blocking: it reads and writes marks.
             match tokio::task::spawn_blocking(move || numbers.take_another(&ids)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::warn!(%error, "no other worker number could be taken"),
@@ -149,7 +149,7 @@ impl OwnNumbers {
         Ok(())
     }
 
-    /// The number to issue under, and how far what may have been issued under it is ahead of the clock.
+    /// The number to issue under, and how far its possibly issued ids are ahead of the clock.
     fn choose(&self) -> Result<(NodeIdentity, u64), StartError> {
         let now_unix_ms = self.now_unix_ms()?;
         let mut least: Option<(NodeIdentity, u64)> = None;
@@ -228,7 +228,7 @@ mod tests {
             let node = start(Some(folder.path()), &clock, false);
             assert_eq!(worker_of_the_next(&node, &clock), Ok(worker));
             jump(&node, &clock);
-            // Killed: the mark stays where it is.
+            // Killed: the mark stays unchanged.
         }
         clock.advance_ms(DAY_MS);
         let node = start(Some(folder.path()), &clock, false);

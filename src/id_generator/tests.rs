@@ -25,7 +25,7 @@ pub(super) fn running() -> (IdGenerator, Arc<ManualClock>) {
     (generator, clock)
 }
 
-/// Everything that may be issued at this moment.
+/// All ids that may be issued at this moment.
 fn drain(generator: &IdGenerator) -> Vec<u64> {
     let mut ids = Vec::new();
     while let Reservation::Ids(run) = generator.reserve(u32::MAX).unwrap() {
@@ -42,7 +42,7 @@ fn assert_growing(ids: &[u64]) {
     assert!(ids.windows(2).all(|pair| pair[0] < pair[1]), "ids must grow");
 }
 
-/// A mark that survives its generator, as a file does; it can be told to fail.
+/// A mark that survives its generator, as a file does; it can be made to fail.
 #[derive(Debug, Clone, Default)]
 struct SharedMark {
     stored: Arc<Mutex<Option<u64>>>,
@@ -459,7 +459,7 @@ fn a_rebased_generator_issues_as_the_other_node_past_what_that_has_issued_and_on
     assert!(after.timestamp_ms_unix >= others_mark);
     assert!(mark.stored.lock().unwrap() > after.timestamp_ms_unix);
 
-    // A clock that was a day ahead for a moment: another number is free of what was issued then.
+    // A clock that was a day ahead for a moment: another number is unaffected by the ids issued then.
     clock.advance_ms(86_400_000);
     generator.advance_mark().unwrap();
     let ahead = parse(generator.next().unwrap()).unwrap();
@@ -472,7 +472,7 @@ fn a_rebased_generator_issues_as_the_other_node_past_what_that_has_issued_and_on
     let healed = parse(generator.next().unwrap()).unwrap();
     assert_eq!(healed.worker_id, 4);
     assert!((now_ms..ahead.timestamp_ms_unix).contains(&healed.timestamp_ms_unix));
-    // Under the number of before what was issued under it still counts.
+    // Under the previous number the ids issued under it still count.
     generator.rebase(identity(4), 0);
     generator.advance_mark().unwrap();
     assert!(parse(generator.next().unwrap()).unwrap().timestamp_ms_unix >= healed.timestamp_ms_unix);

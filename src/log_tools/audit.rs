@@ -1,4 +1,4 @@
-//! One log held against everything that the service relies on.
+//! Checks one log against all properties that the service relies on.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -14,12 +14,12 @@ use crate::{
     },
 };
 
-/// Requests and orders that are looked up at once.
+/// Requests and orders that are looked up concurrently.
 const LOOKS_AT_ONCE: usize = 64;
-/// How many entries that cannot be read are passed over in a row: on NATS messages, elsewhere events.
+/// How many consecutive unreadable entries are skipped: on NATS messages, elsewhere events.
 const MAX_SKIPPED: u64 = 1_024;
 
-/// Audits all that the log held when this began; reports what is not as it should be, in the order of the log.
+/// Audits all that the log held when this began; reports findings in the order of the log.
 ///
 /// # Errors
 /// [`StoreError`] if the store cannot be reached.
@@ -59,21 +59,21 @@ pub async fn audit(
     Ok(audit.looked)
 }
 
-/// What is remembered of an order.
+/// The recorded state of an order.
 struct Known {
     revision: Revision,
-    /// Where the event with that revision stands.
+    /// The position of the event with that revision.
     position: Position,
     history: History,
 }
 
-/// How an order stands, as far as the rules have to know.
+/// The state of an order, as far as the rules need it.
 enum History {
     /// It may change.
     Open(Box<Order>),
     /// It is final.
     Ended(Status),
-    /// Something in it makes no sense: what follows cannot be judged.
+    /// Its history is inconsistent: later events cannot be judged.
     Unknown,
 }
 
@@ -81,16 +81,16 @@ struct Audit<'a, R> {
     store: &'a Arc<dyn EventStore>,
     report: R,
     looked: Looked,
-    /// The position of the last event that was looked at.
+    /// The position of the last event that was checked.
     last: Position,
     orders: HashMap<StreamId, Known>,
-    /// Kept in the place of all items: the rules do not look at them, and they are most of an order.
+    /// Stored in place of all items: the rules do not use them, and they are most of an order.
     any_items: Option<Items>,
     page_size: usize,
 }
 
 impl<R: FnMut(Finding) + Send> Audit<'_, R> {
-    /// The next commits; past what cannot be read, which is reported.
+    /// The next commits, past unreadable ones, which are reported.
     async fn next_page(&mut self, head: Position) -> Result<Vec<RecordedCommit>, StoreError> {
         let mut from = self.last;
         let (mut damage, mut skipped) = (None, 0);
@@ -101,7 +101,7 @@ impl<R: FnMut(Finding) + Send> Audit<'_, R> {
                     return Ok(page);
                 }
                 Err(error @ (StoreError::Unavailable(_) | StoreError::LogReplaced(_))) => return Err(error),
-                // Perhaps what comes first can be read.
+                // A smaller page may be readable.
                 Err(StoreError::Corrupt(_)) if self.page_size > 1 => self.page_size = (self.page_size / 8).max(1),
                 Err(StoreError::Corrupt(what)) => {
                     if damage.is_none() {
@@ -228,7 +228,7 @@ impl<R: FnMut(Finding) + Send> Audit<'_, R> {
         History::Open(Box::new(order))
     }
 
-    /// Whether each request id leads to its commit: a retry must get the first answer.
+    /// Checks that each request id leads to its commit: a retry must get the first response.
     async fn requests(&mut self, page: &[RecordedCommit]) -> Result<(), StoreError> {
         let with_requests = page.iter().filter_map(|commit| Some((commit, commit.request.as_ref()?)));
         let looks: Vec<_> = with_requests.map(|(commit, request)| look_up(self.store, commit, request)).collect();
@@ -241,7 +241,7 @@ impl<R: FnMut(Finding) + Send> Audit<'_, R> {
         Ok(())
     }
 
-    /// Whether the last event of each order is found by its order too.
+    /// Checks that the last event of each order is also found by its order.
     async fn streams(&mut self, meter: &Meter) -> Result<(), StoreError> {
         meter.begin("orders looked up", self.orders.len() as u64);
         let mut orders: Vec<_> =
@@ -277,7 +277,7 @@ impl<R: FnMut(Finding) + Send> Audit<'_, R> {
     }
 }
 
-/// What is wrong with a request, if anything, and where.
+/// The defect of a request, if any, and its position.
 async fn look_up(
     store: &Arc<dyn EventStore>,
     commit: &RecordedCommit,

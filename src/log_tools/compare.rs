@@ -1,4 +1,4 @@
-//! Two logs, commit by commit: they are the same if whoever reads one cannot tell it from the other, but by its positions.
+//! Compares two logs, commit by commit: they are the same if a reader cannot distinguish them except by their positions.
 
 use std::sync::Arc;
 
@@ -46,10 +46,10 @@ pub async fn compare(
     }
 }
 
-/// What two commits at the same place of two logs differ in.
+/// The difference of two commits at the same place of two logs.
 pub(super) struct Difference {
     pub finding: Finding,
-    /// Whether they are the same commit nevertheless, so that the next ones may be compared.
+    /// Whether they are the same commit nevertheless, so that the next ones can be compared.
     is_in_step: bool,
 }
 
@@ -67,7 +67,7 @@ impl Difference {
     }
 }
 
-/// What is different, if anything, but positions. The place is the one in the log of `one`.
+/// The difference, if any, ignoring positions. Its position is the one in the log of `one`.
 pub(super) fn difference(one: &RecordedCommit, other: &RecordedCommit) -> Option<Difference> {
     let place = |commit: &RecordedCommit| commit.events.first().map(|event| (event.stream, event.revision));
     if place(one) != place(other) {

@@ -1,8 +1,8 @@
-//! A log copied into another store: the same commits in the same order, under other positions.
+//! Copies a log into another store: the same commits in the same order, under other positions.
 //!
-//! The target itself tells how far an earlier run has come: it must hold the first commits of the source and nothing else, which is compared
-//! before anything is written. Commits are appended so that whatever fails leaves a beginning of the source; after a failure the end of the target is looked at
-//! again, and the copy goes on from there.
+//! The target itself shows how far an earlier run has come: it must hold the first commits of the source and nothing else, which is compared before
+//! anything is written. Commits are appended so that any failure leaves a prefix of the source; after a failure the end of the target is read again,
+//! and the copy continues from there.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -19,22 +19,22 @@ use crate::ports::{
 const GIVE_UP_AFTER: Duration = Duration::from_secs(60);
 /// The pauses between two tries.
 const RETRIES: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
-/// So often another writer may be first at the same place.
+/// How often another writer may win the same position.
 const MAX_CONFLICTS: u32 = 5;
-/// How often the source is looked at without being told of anything new.
+/// How often the source is checked without a notification.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// What is wanted.
+/// The options of a copy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CopyOptions {
-    /// Whether to go on with what is appended to the source meanwhile, until stopped; else up to its end as it was at the beginning.
+    /// Whether to continue with new commits of the source until stopped; otherwise up to its end at the beginning.
     pub follow: bool,
 }
 
-/// What was done.
+/// The result of a copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Copied {
-    /// Events that the target had already.
+    /// Events that the target already had.
     pub found: u64,
     /// Events that were appended.
     pub events: u64,
@@ -46,16 +46,16 @@ pub struct Copied {
     pub is_stopped: bool,
 }
 
-/// Why not all was copied; one line for people.
+/// Why not all was copied; one human-readable line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CopyError {
-    /// The target holds something else than the first commits of the source.
+    /// The target's content is not a prefix of the source.
     NotACopy(String),
-    /// A store failed. What was copied stays; the same call goes on.
+    /// A store failed. The copied part stays; the same call resumes.
     Failed(String),
 }
 
-/// Copies all of `from` that is not in `to` yet.
+/// Copies all commits of `from` that are not in `to` yet.
 ///
 /// # Errors
 /// [`CopyError`].
@@ -66,7 +66,7 @@ pub async fn copy(
     meter: &Meter,
     stop: &CancellationToken,
 ) -> Result<Copied, CopyError> {
-    // A store knows its log once it has answered.
+    // A store knows its log after its first response.
     let until = from.head().await.map_err(|error| failed("source", &error))?;
     let found = to.head().await.map_err(|error| failed("target", &error))?;
     if let (Some(source), Some(target)) = (from.log_id(), to.log_id())
@@ -85,7 +85,7 @@ pub async fn copy(
     Ok(Copied { found, events, commits, took: begun.elapsed(), is_stopped })
 }
 
-/// Up to where the two logs are known to be the same.
+/// The positions up to which the two logs are known to be the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Place {
     from: Position,
@@ -108,18 +108,18 @@ struct Copying<'a> {
     done: Progress,
 }
 
-/// What a step failed with.
+/// Why a step failed.
 enum Failure {
-    /// It may work when tried again.
+    /// A retry may succeed.
     Passing(String),
     /// Another writer was there first, or seems to have been.
     Conflict(String),
-    /// It will not.
+    /// A retry will not succeed.
     Final(CopyError),
 }
 
 impl Copying<'_> {
-    /// Copies until the end, or until stopped: that it answers.
+    /// Copies until the end, or until stopped; returns whether it was stopped.
     async fn run(&mut self, until: Position, stop: &CancellationToken) -> Result<bool, CopyError> {
         let (mut tries, mut conflicts, mut last_success) = (0_u32, 0_u32, Instant::now());
         loop {
@@ -155,12 +155,12 @@ impl Copying<'_> {
                 Ok(()) | Err(Failure::Passing(_)) => {}
                 Err(failure) => return Err(failure.named(&self.place)),
             }
-            // Written by this call, though nobody said so.
+            // Written by this call, although it was not acknowledged.
             self.done.events += self.done.found - found;
         }
     }
 
-    /// Goes forward over what the target has already, which must be what the source has.
+    /// Advances over the commits that the target already has, which must match the source.
     async fn catch_up(&mut self) -> Result<(), Failure> {
         let to_head = self.to.head().await.map_err(|error| passing("target", error))?;
         let from_head = self.from.head().await.map_err(|error| passing("source", error))?;
@@ -192,7 +192,7 @@ impl Copying<'_> {
         Ok(())
     }
 
-    /// Appends what the source has after the place; answers whether it was stopped.
+    /// Appends the source's commits after the place; returns whether it was stopped.
     async fn write_all(&mut self, mut until: Position, stop: &CancellationToken) -> Result<bool, Failure> {
         let mut wake = LogWake::new(&**self.from);
         loop {
@@ -218,7 +218,7 @@ impl Copying<'_> {
             }
             tokio::select! {
                 () = stop.cancelled() => return Ok(true),
-                // Woken or not, it looks.
+                // Woken or not, it checks.
                 _ = timeout(LOOK_EVERY, wake.wait()) => {}
             }
         }
@@ -230,7 +230,7 @@ impl Copying<'_> {
         };
         let commits = page.iter().map(RecordedCommit::to_commit).collect();
         let to = self.to.append_all(commits).await.map_err(append_failure)?;
-        // If another writer has been there since the last page, its commit stands before these.
+        // If another writer has appended since the last page, its commit precedes these.
         let first = self.to.read_commits(self.place.to, 1).await.map_err(|error| passing("target", error))?;
         if first.first().zip(page.first()).is_none_or(|(has, wanted)| difference(wanted, has).is_some()) {
             return Err(Failure::Conflict("another writer appends to the target".to_owned()));

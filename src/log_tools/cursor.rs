@@ -1,4 +1,4 @@
-//! A place in a log, from which commits are read one by one.
+//! A position in a log, from which commits are read one by one.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -8,11 +8,11 @@ use crate::ports::event_store::{EventStore, MAX_READ_EVENTS, Position, RecordedC
 
 type Page = Result<Vec<RecordedCommit>, StoreError>;
 
-/// Reads commits up to a position, one page ahead of whoever takes them.
+/// Reads commits up to a position, one page ahead of the caller.
 #[derive(Debug)]
 pub(super) struct Cursor {
     store: Arc<dyn EventStore>,
-    /// After the last commit that was read.
+    /// The position after the last commit that was read.
     read: Position,
     until: Position,
     page: VecDeque<RecordedCommit>,
@@ -20,7 +20,7 @@ pub(super) struct Cursor {
 }
 
 impl Cursor {
-    /// Begins after `from`, where a commit ends, and goes no further than `until`.
+    /// Begins after `from`, where a commit ends, and stops at `until`.
     pub(super) fn new(store: &Arc<dyn EventStore>, from: Position, until: Position) -> Self {
         Self { store: Arc::clone(store), read: from, until, page: VecDeque::new(), ahead: None }
     }
@@ -28,7 +28,7 @@ impl Cursor {
     /// The next commit; `None` at the end.
     ///
     /// # Errors
-    /// [`StoreError`]; what was not read is read the next time.
+    /// [`StoreError`]; the commits that were not read are read the next time.
     pub(super) async fn next(&mut self) -> Result<Option<RecordedCommit>, StoreError> {
         if self.page.is_empty() {
             self.page = self.next_page().await?.into();
@@ -36,7 +36,7 @@ impl Cursor {
         Ok(self.page.pop_front())
     }
 
-    /// The next commits; none at the end.
+    /// The next commits; empty at the end.
     ///
     /// # Errors
     /// As [`Cursor::next`].

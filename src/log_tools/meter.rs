@@ -1,10 +1,10 @@
-//! How far a piece of work on a log is, for whoever shows it.
+//! The progress of work on a log, for display.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-/// Counts events while others look.
+/// Counts events while other threads read the count.
 #[derive(Debug, Default)]
 pub struct Meter {
     phase: Mutex<&'static str>,
@@ -12,10 +12,10 @@ pub struct Meter {
     total: AtomicU64,
 }
 
-/// What a [`Meter`] says at one moment.
+/// The state of a [`Meter`] at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reading {
-    /// What is being done; empty before the first.
+    /// The current phase; empty before the first.
     pub phase: &'static str,
     /// Events done in this phase.
     pub done: u64,
@@ -24,7 +24,7 @@ pub struct Reading {
 }
 
 impl Meter {
-    /// Begins with something else, of about `total` events.
+    /// Begins another phase, of about `total` events.
     pub fn begin(&self, phase: &'static str, total: u64) {
         let mut current = self.phase.lock();
         *current = phase;
@@ -37,7 +37,7 @@ impl Meter {
         self.done.fetch_add(events as u64, Ordering::Relaxed);
     }
 
-    /// How far it is.
+    /// The current progress.
     #[must_use]
     pub fn read(&self) -> Reading {
         let phase = self.phase.lock();

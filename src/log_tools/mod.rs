@@ -1,4 +1,4 @@
-//! What is done with a whole log, commit by commit from its beginning: copy it, compare it with another, audit it.
+//! Tools for a whole log, which process it commit by commit from its beginning: copy, compare with another, audit.
 
 mod audit;
 mod compare;
@@ -17,33 +17,33 @@ pub use rows::audit_rows;
 
 use crate::ports::event_store::{Position, Revision, StreamId};
 
-/// Something that should not be so.
+/// A defect or a difference.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     /// What kind of thing it is.
     pub kind: FindingKind,
-    /// Where it is in the log; `None` if it is not at one place.
+    /// The position in the log; `None` if there is no single one.
     pub position: Option<Position>,
-    /// Which order it is about, if one.
+    /// The order concerned, if any.
     pub stream: Option<StreamId>,
-    /// Where it is in the history of that order.
+    /// The revision in the history of that order.
     pub revision: Option<Revision>,
-    /// What it is, for people.
+    /// A human-readable description.
     pub detail: String,
 }
 
 /// The kinds of findings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FindingKind {
-    /// The store itself says that what it holds is damaged.
+    /// The store itself reports that its data is damaged.
     Unreadable,
     /// A position is not after the one before it.
     Position,
     /// The revisions of an order are not 1, 2, 3 …
     Revision,
-    /// The bytes are no event that this program can read.
+    /// The bytes are not an event that this program can read.
     Undecodable,
-    /// What the event says of itself is not where it stands.
+    /// The event's own fields do not match its place in the log.
     Misplaced,
     /// The history of an order does not begin with its creation.
     Beginning,
@@ -53,7 +53,7 @@ pub enum FindingKind {
     Request,
     /// An event is not found by its order.
     Stream,
-    /// A row or a total of the list of orders is not what the log gives.
+    /// A row or a total of the list of orders does not match the log.
     Row,
     /// Two logs are not the same.
     Difference,
@@ -79,7 +79,7 @@ impl FindingKind {
     }
 }
 
-/// What was looked at.
+/// The totals of what was checked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Looked {
     /// Events, of both logs together if there are two.
@@ -88,6 +88,6 @@ pub struct Looked {
     pub commits: u64,
     /// Orders; zero where they were not counted.
     pub orders: u64,
-    /// How many things are not as they should be.
+    /// The number of findings.
     pub findings: u64,
 }

@@ -1,4 +1,4 @@
-//! A store that is read with patience: what passes by itself, such as an election among servers, is asked again for a while.
+//! A store whose reads are patient: temporary failures, such as an election among servers, are retried for a while.
 
 use std::{
     fmt,
@@ -24,21 +24,21 @@ use crate::ports::{
     },
 };
 
-/// How long one question may go without an answer.
+/// How long one request may go without a result.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(30);
-/// The pauses before a question is asked again.
+/// The pauses between retries.
 const RETRIES: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
 
-/// Asks again what passes by itself, for half a minute or until stopped, and says so once.
+/// Retries temporary failures, for half a minute or until stopped, and logs that once.
 #[derive(Clone, Debug, Default)]
 pub struct Patience {
     stop: CancellationToken,
     has_failed: Arc<AtomicBool>,
 }
 
-/// An error that may be another one, or none, a moment later.
+/// An error that may be different, or gone, a moment later.
 pub trait Passing: fmt::Display {
-    /// Whether it may pass by itself.
+    /// Whether it may be temporary.
     fn passes(&self) -> bool;
 }
 
@@ -61,10 +61,10 @@ impl Patience {
         Self { stop: stop.clone(), ..Self::default() }
     }
 
-    /// What `ask` answers in the end.
+    /// The final result of `ask`.
     ///
     /// # Errors
-    /// As `ask` does: what does not pass by itself at once.
+    /// Those of `ask` that are not temporary.
     pub async fn ask<T, E: Passing, F: Future<Output = Result<T, E>>>(&self, ask: impl Fn() -> F) -> Result<T, E> {
         let (give_up_at, mut pauses) = (Instant::now() + GIVE_UP_AFTER, RETRIES.pauses());
         loop {
@@ -84,7 +84,7 @@ impl Patience {
     }
 }
 
-/// An event store whose reads have patience. What appends has its own ways.
+/// An event store whose reads have patience. Appends have their own retries.
 #[derive(Debug)]
 pub struct PatientStore {
     inner: Arc<dyn EventStore>,
@@ -176,7 +176,7 @@ impl EventStore for PatientStore {
         self.patience.ask(|| self.inner.confirmed_head()).await
     }
 
-    /// Once: what was read before is not confirmed by waiting.
+    /// Once: waiting does not confirm earlier reads.
     async fn confirm_connection(&self, connection: u64) -> Result<(), StoreError> {
         self.inner.confirm_connection(connection).await
     }

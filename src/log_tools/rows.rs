@@ -1,4 +1,4 @@
-//! The rows of a read model held against the log that they come from.
+//! Checks the rows of a read model against the log that they come from.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -11,11 +11,10 @@ use crate::{
     processors::projections::row_change,
 };
 
-/// After so many findings no more are told.
+/// Findings beyond this number are not reported.
 const MAX_FINDINGS: u64 = 1_000;
 
-/// Compares what was stored of the list of orders with what the log gives up to the same place; answers how many things are not as they should
-/// be.
+/// Compares the stored list of orders with the rows computed from the log up to the same position; returns the number of findings.
 ///
 /// # Errors
 /// [`StoreError`] if the store cannot be reached.
@@ -60,7 +59,7 @@ pub async fn audit_rows(
     Ok(found)
 }
 
-/// The rows that the log gives up to `place`; in words why there are none to compare with.
+/// The rows computed from the log up to `place`; or the reason why there are none to compare with.
 async fn fold(
     store: &Arc<dyn EventStore>,
     place: LogCheckpoint,
@@ -92,7 +91,7 @@ async fn fold(
                         *row = row.updated(status, revision, updated_at_micros);
                     }
                 }
-                // The audit of the log has told.
+                // The audit of the log has reported it.
                 Err(_) => {}
             }
         }
@@ -107,7 +106,7 @@ async fn fold(
     Ok(Ok(rows))
 }
 
-/// The orders whose rows are not what the log gives, the lowest number first.
+/// The orders whose rows do not match the log, the lowest number first.
 fn differences(stored: &StoredRows, expected: &HashMap<u64, RowDigest>) -> Vec<(StreamId, String)> {
     let mut different: Vec<_> = Vec::new();
     for (id, row) in &stored.rows {

@@ -50,7 +50,7 @@ fn node_as(
     Node { membership: Membership::new(parts), ids, clock }
 }
 
-/// Some ids of each millisecond that the node issues any in, while its clock goes on for `ms`.
+/// Some ids of each millisecond in which the node issues any, while its clock advances by `ms`.
 fn issue(node: &Node, ms: u64) -> Vec<u64> {
     let mut issued = Vec::new();
     for _ in 0..ms {
@@ -69,7 +69,7 @@ async fn who_takes_a_worker_number_over_repeats_no_id_of_a_former_owner_that_sti
     assert!(one.ids.next().is_err(), "not a member, no ids");
     one.membership.join().await.unwrap();
     let mut issued = issue(&one, 100);
-    // The lease ends; its owner does not know. The other one's clock is behind.
+    // The lease ends without its owner noticing. The other one's clock is behind.
     let lost = one.membership.member().unwrap();
     leases.release(&lost.worker_lease).await.unwrap();
     other.membership.join().await.unwrap();
@@ -123,13 +123,13 @@ async fn a_worker_number_whose_mark_lies_ahead_of_the_clock_is_passed_over() {
     let (leases, checkpoints) = stores();
     mark_ahead(&checkpoints, 7, DAY_MS).await;
     mark_ahead(&checkpoints, 8, 60_000).await;
-    // Within what ids may be ahead of the clock.
+    // Within the allowed lead of ids over the clock.
     mark_ahead(&checkpoints, 9, 4_000).await;
     let one = node("one", &leases, &checkpoints, 0);
     one.membership.join().await.unwrap();
     assert_eq!(worker_of(&one), 9);
     assert!(issue(&one, 10).len() > 1);
-    // What was passed over is kept for nobody.
+    // The skipped numbers are not held.
     assert_eq!(leases.holder("worker-1-7").await, Ok(None));
 }
 
@@ -144,7 +144,7 @@ async fn where_all_numbers_are_ahead_the_node_takes_the_one_that_is_the_least_an
     assert_eq!(worker_of(&one), 0);
     let waiting = one.ids.next().unwrap_err();
     assert_eq!(waiting.to_string(), "new ids wait 23 h 59 m: the clock is behind ids that may have been issued");
-    // The mark stays where it is, however often the node starts.
+    // The mark stays unchanged, however often the node starts.
     one.membership.leave().await;
     let again = node("again", &leases, &checkpoints, 0);
     again.membership.join().await.unwrap();
@@ -229,7 +229,7 @@ async fn the_mark_of_a_folder_counts_where_it_is_further_than_the_stored_one() {
 async fn a_node_that_has_left_in_order_leaves_a_mark_that_keeps_nobody_waiting() {
     let (leases, checkpoints) = stores();
     let mut issued = Vec::new();
-    // Faster than the clock can make good for marks that lie ahead of it.
+    // Faster than the clock can catch up with marks that lie ahead of it.
     for _ in 0..10 {
         let one = node("one", &leases, &checkpoints, START_MICROS / 1_000 - now_of(&issued));
         one.membership.join().await.unwrap();
@@ -271,7 +271,7 @@ fn now_of(issued: &[u64]) -> i64 {
     last.map_or(START_MICROS / 1_000, |unix_ms| i64::try_from(unix_ms).unwrap())
 }
 
-/// What a process that is no more has left: its name, its work and its worker number.
+/// The leases left by an ended process: its name, its work and its worker number.
 async fn leave_behind(leases: &MemoryLeaseStore, name: &str, process: &str) {
     let holder = format!("0123456789abcdef.{process}@127.0.0.1:9");
     for (lease, holder) in [(name_lease(name), holder.as_str()), ("worker-1-7".into(), name), ("outbox".into(), name)] {
