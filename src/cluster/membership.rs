@@ -97,7 +97,7 @@ pub struct Member {
 pub struct MembershipStatus(Mutex<Result<NodeIdentity, JoinError>>);
 
 impl MembershipStatus {
-    /// The node's part of ids, or why it has none.
+    /// The node's identity, or the reason why it has none.
     ///
     /// # Errors
     /// [`JoinError`].

@@ -29,7 +29,7 @@ pub struct ClusterNode {
     pub name: String,
     /// Its own address, `host:port`.
     pub address: String,
-    /// Its part of ids.
+    /// Its datacenter and worker number.
     pub identity: NodeIdentity,
     /// Its single-owner work: `outbox`, `subscription-<handler>`.
     pub roles: Vec<String>,

@@ -19,7 +19,7 @@ pub struct Reading {
     pub phase: &'static str,
     /// Events done in this phase.
     pub done: u64,
-    /// About how many there are in it; less than `done` where that is not known.
+    /// About how many there are in it; less than `done` if unknown.
     pub total: u64,
 }
 

@@ -20,7 +20,7 @@ use crate::ports::event_store::{Position, Revision, StreamId};
 /// A defect or a difference.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// What kind of thing it is.
+    /// Its kind.
     pub kind: FindingKind,
     /// The position in the log; `None` if there is no single one.
     pub position: Option<Position>,
@@ -86,7 +86,7 @@ pub struct Looked {
     pub events: u64,
     /// Commits, likewise.
     pub commits: u64,
-    /// Orders; zero where they were not counted.
+    /// Orders; zero if they were not counted.
     pub orders: u64,
     /// The number of findings.
     pub findings: u64,

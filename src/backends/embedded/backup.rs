@@ -26,7 +26,7 @@ use crate::{
 pub struct BackedUp {
     /// The position of the last event in it.
     pub head: Position,
-    /// The name of its log.
+    /// The id of its log.
     pub log_id: LogId,
 }
 

@@ -74,7 +74,7 @@ struct State {
     /// The number of the first message in the queue; messages are numbered in the order of publication.
     first: u64,
     consumers: HashMap<String, Cursor>,
-    /// By consumer; they outlive its removal.
+    /// By consumer; they are kept after its removal.
     dead_letters: HashMap<String, VecDeque<DeadLetter>>,
 }
 
@@ -192,7 +192,7 @@ impl State {
         let news = usize::try_from(end - cursor.next).unwrap_or(usize::MAX);
         batch.reserve(news.min(max - batch.len()));
         while batch.len() < max && cursor.next < end && cursor.window.room() > 0 {
-            // The queue holds everything from the lowest cursor on, and it is no longer than memory.
+            // The queue holds everything from the lowest cursor on, and memory limits its length.
             let message = self.queue[(cursor.next - first) as usize].clone();
             cursor.next += 1;
             batch.extend(cursor.window.deliver(message, now));

@@ -35,7 +35,7 @@ struct Served {
 }
 
 impl MemoryReadModel {
-    /// An empty one.
+    /// An empty read model.
     #[must_use]
     pub fn new() -> Self {
         let served = Served { table: RwLock::new(Table::new()), last_rebuild: AtomicU64::new(0) };

@@ -156,10 +156,10 @@ pub(super) struct Which<'a> {
     /// This sequence; with `next_by_subj` it or the first after it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seq: Option<u64>,
-    /// The last with this subject.
+    /// The last message with this subject.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_by_subj: Option<&'a str>,
-    /// The next with this subject.
+    /// The next message with this subject.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_by_subj: Option<&'a str>,
 }

@@ -20,7 +20,7 @@
 //! ordersystem-log                     stream: all commits; a subject an order
 //!   ordersystem.log.id                its first message: which log this is
 //!   ordersystem.log.<number>          the commits of one order
-//!   ordersystem.log.confirm           markers: only where there are replicas, see `docs/decisions/0017`
+//!   ordersystem.log.confirm           markers: only with replicas, see `docs/decisions/0017`
 //! ordersystem-requests                stream: request ids that are unique in the log, each with its commit
 //!   ordersystem.request.<id, base64>
 //! KV_ordersystem-checkpoints          bucket: positions of followers, and as `token-key-<log>` the key that signs the log's tokens

@@ -78,7 +78,7 @@ impl ServerFacts {
         })
     }
 
-    /// For the log.
+    /// A summary for the log.
     pub(super) fn summary(&self) -> String {
         format!("NATS {}", self.version)
     }

@@ -23,7 +23,7 @@ pub struct Roles {
 }
 
 impl Roles {
-    /// Everything.
+    /// All roles.
     pub const ALL: Self = Self { reads_log: true, writes_log: true, bus: true, cache: true };
     /// A log that is only read.
     pub const READ_LOG: Self = Self { reads_log: true, writes_log: false, bus: false, cache: false };

@@ -27,7 +27,7 @@ pub(in super::super) struct Tail {
     wake: watch::Sender<Position>,
 }
 
-/// Without gaps, up to the head or a little beyond.
+/// The newest events, without gaps, up to the head or a little beyond.
 #[derive(Debug, Default)]
 struct Recent {
     events: VecDeque<StoredEvent>,

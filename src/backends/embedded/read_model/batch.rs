@@ -31,7 +31,7 @@ struct Change {
 }
 
 impl<'a> Batch<'a> {
-    /// An empty one for the tables of `sql`.
+    /// An empty batch for the tables of `sql`.
     pub(super) fn new(connection: &'a Connection, sql: &'a Sql) -> Result<Self, DbError> {
         let last_id: Option<i64> = connection.prepare_cached(&sql.last_id)?.query_row([], |row| row.get(0))?;
         Ok(Self { connection, sql, last_id: last_id.map(i64::cast_unsigned), rows: BTreeMap::new() })

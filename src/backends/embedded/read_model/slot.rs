@@ -97,7 +97,7 @@ impl Sql {
         sql.ok_or_else(|| DbError::Corrupt(format!("a read model in slot {slot}")))
     }
 
-    /// Those for the other set.
+    /// The statements for the other set.
     pub(super) fn other(&self) -> &'static Self {
         if self.slot == SQL[0].slot { &SQL[1] } else { &SQL[0] }
     }

@@ -174,7 +174,7 @@ impl Readers {
         kept.remove(found)
     }
 
-    /// Closes them all.
+    /// Closes all readers.
     pub(super) fn clear(&self) {
         self.0.lock().clear();
     }

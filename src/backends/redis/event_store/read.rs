@@ -231,7 +231,7 @@ impl RedisEventStore {
         Ok(entries.first().map(|entry| entry.commit))
     }
 
-    /// The position of an event that must be there.
+    /// The position of an event that must exist.
     pub(super) async fn position_of(&self, stream: StreamId, revision: Revision) -> Result<Position, StoreError> {
         let mut command = redis::cmd("LINDEX");
         command.arg(self.index_key(stream)).arg(revision.saturating_sub(1));
