@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// The exit code of a process that a second signal has ended: 128 + SIGINT, as shells count.
+/// Exit code after a second signal: 128 + SIGINT, as shells count.
 const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
@@ -24,7 +24,7 @@ fn main() -> ExitCode {
         Err(error) => return exit_code(Err(error.into())),
     };
     let code = runtime.block_on(run());
-    // Not waiting for what may block as long as it likes, such as the look-up of a name that no name server answers.
+    // Does not wait for blocking work that may never end, such as a lookup of a name that no name server resolves.
     runtime.shutdown_background();
     code
 }
@@ -61,7 +61,7 @@ async fn serve(config: &Config) -> Result<(), StartError> {
     let app = tokio::select! {
         app = App::start(config) => app?,
         () = shutdown.cancelled() => {
-            // Whatever it has waited for, nothing was accepted.
+            // Nothing has been accepted yet.
             tracing::info!("stopped before it had started");
             return Ok(());
         }
@@ -81,14 +81,14 @@ async fn verify(call: &VerifyArgs) -> Result<bool, StartError> {
     node::verify(call).await
 }
 
-/// What is tried again is said; what fails for good is the answer.
+/// Logs retries; only the final failure is reported.
 fn log_of_a_tool() -> Result<(), StartError> {
     let level = "off,ordersystem::log_tools=warn".to_owned();
     telemetry::start_logging(&LogConfig { level, format: LogFormat::Text })?;
     Ok(())
 }
 
-/// Cancelled by the first SIGTERM or SIGINT; a second one ends the process at once.
+/// A token that the first SIGTERM or SIGINT cancels; a second signal ends the process at once.
 fn stop_on_signals() -> Result<CancellationToken, StartError> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -112,7 +112,7 @@ fn stop_on_signals() -> Result<CancellationToken, StartError> {
 /// Prints to standard output, which may be closed or full.
 fn say(text: &str) -> Result<(), StartError> {
     match std::io::stdout().write_all(text.as_bytes()) {
-        // Whoever reads has seen enough.
+        // The reader has closed the pipe (e.g. `| head`).
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         written => Ok(written?),
     }

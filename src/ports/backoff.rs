@@ -1,9 +1,9 @@
-//! How long to wait before the next try.
+//! Pauses between retries.
 
 use std::time::Duration;
 
-/// Exponential backoff: each failure in a row doubles the pause, up to a maximum; a random half of it is left out, so that many that fail at the same
-/// time do not return at the same time.
+/// Exponential backoff: each consecutive failure doubles the pause, up to a maximum. A random half of it is left out, so that clients that fail at
+/// the same time do not return at the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backoff {
     first: Duration,
@@ -11,13 +11,13 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Pauses of `first` and more, and never of more than `max`.
+    /// Pauses of at least `first` and at most `max`.
     #[must_use]
     pub const fn new(first: Duration, max: Duration) -> Self {
         Self { first, max }
     }
 
-    /// The pause after so many failures in a row, counted from 1.
+    /// The pause after this many consecutive failures, counted from 1.
     #[must_use]
     pub fn after(&self, failures: u32) -> Duration {
         self.longest(failures).mul_f64(0.5 + 0.5 * fastrand::f64())
@@ -35,7 +35,7 @@ impl Backoff {
     }
 }
 
-/// The pauses of one row of failures.
+/// The pauses of one run of failures.
 #[derive(Clone, Copy, Debug)]
 pub struct Pauses {
     backoff: Backoff,
@@ -49,7 +49,7 @@ impl Pauses {
         self.backoff.after(self.failures)
     }
 
-    /// Something worked: the next failure is the first again.
+    /// Records a success: the next failure counts as the first.
     pub const fn reset(&mut self) {
         self.failures = 0;
     }

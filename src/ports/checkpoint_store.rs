@@ -1,13 +1,13 @@
-//! Checkpoints: how far a follower of the log has come, kept under its name.
+//! Checkpoints: how far each log follower has come, stored by name.
 //!
-//! What every backend guarantees, held by one contract suite:
+//! Every backend guarantees the following, held by one contract suite:
 //! - **Atomic**: a save is checked against what is stored and written in one step.
-//! - **Fenced**: once a save with fencing token t was accepted, none with a lower token is, so an owner that lost its lease cannot
-//!   undo the work of the next.
+//! - **Fenced**: once a save with fencing token t was accepted, saves with lower tokens are refused, so an owner that lost its lease cannot undo the
+//!   work of the next.
 //! - **Forward**: under one token a position never goes back. A higher token may start again from an earlier position.
 //! - **Readable when acknowledged**: a load that starts after a save returned sees it, or a later one.
 //!
-//! How long a checkpoint lives is the backend's affair; losing one costs repeated work, never an event.
+//! The lifetime of a checkpoint is up to the backend; losing one costs repeated work, never an event.
 
 use std::fmt;
 
@@ -15,26 +15,26 @@ use async_trait::async_trait;
 
 use crate::ports::event_store::{LogPoint, Position};
 
-/// The longest name of a checkpoint, a lease or a consumer, in characters.
+/// The maximum length of a checkpoint, lease or consumer name, in characters.
 pub const MAX_NAME_CHARS: usize = 128;
 
-/// Whether `name` can name a checkpoint, a lease or a consumer: 1 to [`MAX_NAME_CHARS`] ASCII letters, digits, `-` and `_`,
-/// which is what every broker takes as a part of its own keys and subjects.
+/// Whether `name` is a valid checkpoint, lease or consumer name: 1 to [`MAX_NAME_CHARS`] ASCII letters, digits, `-` and `_`, which every broker
+/// accepts in its keys and subjects.
 #[must_use]
 pub fn is_valid_name(name: &str) -> bool {
     (1..=MAX_NAME_CHARS).contains(&name.len())
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
 }
 
-/// How far a follower of the log has come.
+/// The progress of a log follower.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Checkpoint {
-    /// Everything up to here, inclusive, has been dealt with.
+    /// Everything up to here, inclusive, has been processed.
     pub position: Position,
-    /// Tells the event at that position from another one, see [`LogPoint`]; `None` where the position is none of the log, and in what
-    /// earlier versions have saved.
+    /// Distinguishes the event at that position from any other, see [`LogPoint`]. `None` if the log has no event at the position, and in checkpoints
+    /// saved by earlier versions.
     pub fingerprint: Option<u32>,
-    /// The token of the lease under which it was; 0 where one node works alone.
+    /// The fencing token of the lease under which it was saved; 0 where one node works alone.
     pub fencing_token: u64,
 }
 
@@ -45,13 +45,13 @@ impl Checkpoint {
         Self { position: point.position, fingerprint: point.fingerprint, fencing_token }
     }
 
-    /// Where in the log it is.
+    /// The point of the log that it refers to.
     #[must_use]
     pub const fn point(&self) -> LogPoint {
         LogPoint { position: self.position, fingerprint: self.fingerprint }
     }
 
-    /// Reads what [`Checkpoint::to_text`] has written, also without the fingerprint.
+    /// Parses the output of [`Checkpoint::to_text`], with or without the fingerprint.
     #[must_use]
     pub fn from_text(text: &str) -> Option<Self> {
         let mut parts = text.split(':');
@@ -60,15 +60,14 @@ impl Checkpoint {
         parts.next().is_none().then_some(Self { position, fingerprint, fencing_token })
     }
 
-    /// Token, position and, where it is known, fingerprint, separated by colons. The numbers have 20 digits, so that texts compare as tokens
-    /// and then positions do.
+    /// Token, position and, if known, fingerprint, separated by colons. The numbers have 20 digits, so that texts sort by token and then by position.
     #[must_use]
     pub fn to_text(&self) -> String {
         let text = format!("{:020}:{:020}", self.fencing_token, self.position.0);
         self.fingerprint.map_or(text.clone(), |fingerprint| format!("{text}:{fingerprint}"))
     }
 
-    /// Whether `next` may take the place of this checkpoint.
+    /// Whether `next` may replace this checkpoint.
     ///
     /// # Errors
     /// [`CheckpointError::Fenced`] for a lower token, [`CheckpointError::Regressed`] for a lower position under the same one.
@@ -86,23 +85,23 @@ impl Checkpoint {
 /// Why a checkpoint could not be loaded or saved. Nothing was written, except perhaps after [`CheckpointError::Unavailable`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CheckpointError {
-    /// The name is not one: see [`is_valid_name`].
+    /// The name is invalid: see [`is_valid_name`].
     InvalidName,
-    /// A later owner has saved. Stop: the lease is lost.
+    /// A later owner has saved. Stop, since the lease is lost.
     Fenced {
         /// The token of the later owner.
         current_token: u64,
     },
     /// The same owner has already saved a later position.
     Regressed {
-        /// That position.
+        /// The later position.
         current: Position,
     },
-    /// Out of reach or overloaded. Trying again helps, and is harmless if the first try was written.
+    /// The store is unreachable or overloaded. A retry may help, and is harmless if the first attempt was written.
     Unavailable(String),
 }
 
-/// Keeps checkpoints by name. See the module for what every backend guarantees.
+/// Stores checkpoints by name. See the module for the guarantees of every backend.
 #[async_trait]
 pub trait CheckpointStore: fmt::Debug + Send + Sync + 'static {
     /// The last checkpoint saved under `name`, if any.
@@ -111,10 +110,10 @@ pub trait CheckpointStore: fmt::Debug + Send + Sync + 'static {
     /// [`CheckpointError::InvalidName`], [`CheckpointError::Unavailable`].
     async fn load(&self, name: &str) -> Result<Option<Checkpoint>, CheckpointError>;
 
-    /// Saves `checkpoint` under `name`. Saving what is stored already succeeds.
+    /// Saves `checkpoint` under `name`. Saving an identical checkpoint succeeds.
     ///
     /// # Errors
-    /// [`CheckpointError`] says why it was refused.
+    /// [`CheckpointError`] says why the save was refused.
     async fn save(&self, name: &str, checkpoint: Checkpoint) -> Result<(), CheckpointError>;
 }
 

@@ -1,4 +1,4 @@
-//! The time of day as a dependency, so that tests decide what time it is and when it steps back.
+//! The time of day as a dependency, so that tests control the time, including steps backwards.
 
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A source of the time of day.
 ///
-/// Readings are *not* monotonic: an operator or NTP may set the clock back. Whoever needs order must hold it itself.
+/// Readings are *not* monotonic: an operator or NTP may set the clock back. Callers that need ordering must enforce it.
 pub trait Clock: Send + Sync + Debug {
     /// Microseconds since 1970-01-01T00:00:00Z; negative before it.
     fn now_micros(&self) -> i64;
@@ -26,14 +26,14 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that stands still until it is told otherwise; for tests and simulations. It may go backwards.
+/// A clock that advances only when set; for tests and simulations. It may go backwards.
 #[derive(Debug, Default)]
 pub struct ManualClock {
     now_micros: AtomicI64,
 }
 
 impl ManualClock {
-    /// A clock standing at `now_micros` since the Unix epoch.
+    /// A clock that is set to `now_micros` since the Unix epoch.
     #[must_use]
     pub fn new(now_micros: i64) -> Self {
         Self { now_micros: AtomicI64::new(now_micros) }

@@ -1,4 +1,4 @@
-//! Until when the client of a call waits. What is not begun by then need not be: its client has been told, or will be, that it was late.
+//! The deadline of a client call. Work not begun by then may be dropped, because the client is told that the call timed out.
 
 use std::future::Future;
 
@@ -8,18 +8,18 @@ tokio::task_local! {
     static DEADLINE: Instant;
 }
 
-/// Lets `work` know that nobody waits for it after `deadline`.
+/// Tells `work` that nobody waits for it after `deadline`.
 pub async fn within<T>(deadline: Instant, work: impl Future<Output = T>) -> T {
     DEADLINE.scope(deadline, work).await
 }
 
-/// The deadline of the call that this task works on, if it has one.
+/// The deadline of the call that this task serves, if there is one.
 #[must_use]
 pub fn current() -> Option<Instant> {
     DEADLINE.try_with(|deadline| *deadline).ok()
 }
 
-/// Whether nobody waits any more for what this task works on.
+/// Whether the deadline of the call that this task serves has passed.
 #[must_use]
 pub fn has_passed() -> bool {
     current().is_some_and(|deadline| deadline <= Instant::now())

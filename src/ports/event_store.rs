@@ -1,11 +1,11 @@
-//! The event store: one log of all commits, read as a whole or one stream at a time.
+//! The event store: one log of all commits, read as a whole or by stream.
 //!
-//! What every backend guarantees, held by one contract suite:
-//! - **Atomic**: a commit's events are all there or none is; expected revision and request id are checked in the same step.
+//! Every backend guarantees the following, held by one contract suite:
+//! - **Atomic**: a commit is appended all or nothing; expected revision and request id are checked in the same step.
 //! - **Gapless**: the revisions of a stream are 1, 2, 3 …
 //! - **Ordered**: positions grow in commit order. A reader that has seen position p will never see a new event at or below p.
 //! - **Readable when acknowledged**: a read that starts after an append returned sees it.
-//! - **Once a request**: a request id takes effect once, for as long as the stream lives.
+//! - **Once per request**: a request id takes effect once, for as long as the stream lives.
 
 use std::{fmt, sync::Arc};
 
@@ -23,7 +23,7 @@ pub use follower::{Foothold, LogFollower, LogPoint, LogWake, fingerprint};
 pub use second_look::{ReadError, confirmed, on_one};
 pub use token_key::{NoRandomness, TokenKey};
 
-/// The most events that one read returns.
+/// The maximum number of events that one read returns.
 pub const MAX_READ_EVENTS: usize = 4_096;
 /// A read stops after the event that brings it to this many payload bytes.
 pub const MAX_READ_BYTES: usize = 8 * 1024 * 1024;
@@ -32,21 +32,21 @@ pub const MAX_READ_BYTES: usize = 8 * 1024 * 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId(pub u64);
 
-/// The place of an event in its stream: 1, 2, 3 …; 0 stands before the first.
+/// The revision of an event in its stream: 1, 2, 3 …; 0 is before the first.
 pub type Revision = u64;
 
-/// The place of an event in the whole log; grows in commit order, gaps allowed. Zero stands before the first.
+/// The position of an event in the whole log. Positions grow in commit order, possibly with gaps. Zero is before the first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position(pub u64);
 
-/// Which log it is: positions of one log mean nothing in another. Made once, when the log is.
+/// The identity of a log: positions of one log mean nothing in another. Created once, with the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct LogId(pub u32);
 
-/// What the writer believes about the stream.
+/// The writer's expectation about the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExpectedRevision {
-    /// Nothing.
+    /// No expectation.
     Any,
     /// The stream has no events.
     NoStream,
@@ -55,7 +55,7 @@ pub enum ExpectedRevision {
     /// The last event of the stream has this revision.
     Exactly(Revision),
     /// The last event of the stream has this revision, and was read at this position of the log. A store that may fail over to a log with other
-    /// events compares both: a command that was decided on what has been lost since must not be written after something else.
+    /// events compares both: a command decided on a lost event must not be written after a different one.
     After {
         /// The revision.
         revision: Revision,
@@ -76,7 +76,7 @@ impl ExpectedRevision {
         }
     }
 
-    /// The revision that the stream must have, if it is a certain one.
+    /// The exact revision that the stream must have, if the expectation names one.
     #[must_use]
     pub const fn revision(self) -> Option<Revision> {
         match self {
@@ -87,32 +87,32 @@ impl ExpectedRevision {
     }
 }
 
-/// Among which commits a request id is unique.
+/// The set of commits within which a request id is unique.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestScope {
     /// Among the commits of its stream.
     Stream,
-    /// Among all commits of this scope, whatever their stream: for a command whose stream is new with each try.
+    /// Among all commits of this scope, in any stream: for a command that creates a new stream on each attempt.
     Log,
 }
 
-/// The client's idempotency key, with what tells one payload from another.
+/// The client's idempotency key, with a fingerprint of the payload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestKey {
-    /// Where the id is unique.
+    /// The scope within which the id is unique.
     pub scope: RequestScope,
     /// The id, 1 to 128 visible ASCII characters.
     pub id: Arc<str>,
-    /// A hash of the payload: the same for a retry, another for another payload.
+    /// A hash of the payload: equal for a retry, different for another payload.
     pub fingerprint: u128,
 }
 
-/// Which commit it is, whatever became of it: a backend that has lost the answer to an append looks for it by this.
+/// The identity of a commit, whatever its outcome. A backend that did not receive the reply to an append finds the commit by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CommitId(pub u128);
 
 impl CommitId {
-    /// A new one. Random, and so unlike any other for all practical purposes.
+    /// A new random id, unique for all practical purposes.
     #[must_use]
     pub fn random() -> Self {
         Self(fastrand::u128(..))
@@ -122,11 +122,11 @@ impl CommitId {
 /// The events of one command, to be appended all or nothing.
 #[derive(Clone, Debug)]
 pub struct Commit {
-    /// Which commit it is.
+    /// The identity of the commit.
     pub id: CommitId,
-    /// Where to.
+    /// The target stream.
     pub stream: StreamId,
-    /// On what condition.
+    /// The condition of the append.
     pub expected: ExpectedRevision,
     /// The idempotency key, if the command has one.
     pub request: Option<RequestKey>,
@@ -134,10 +134,10 @@ pub struct Commit {
     pub events: Vec<Bytes>,
 }
 
-/// Where a commit stands in the log.
+/// The position of a commit in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Appended {
-    /// The stream: the one of the first try when a [`RequestScope::Log`] request is repeated.
+    /// The stream; for a repeated [`RequestScope::Log`] request, the stream of the first attempt.
     pub stream: StreamId,
     /// The revision of its first event.
     pub first_revision: Revision,
@@ -145,7 +145,7 @@ pub struct Appended {
     pub last_revision: Revision,
     /// The position of its last event.
     pub position: Position,
-    /// The commit was there already: an earlier try with the same request id made it.
+    /// The commit already existed: an earlier attempt with the same request id made it.
     pub replayed: bool,
 }
 
@@ -154,25 +154,25 @@ pub struct Appended {
 pub struct StoredEvent {
     /// Its stream.
     pub stream: StreamId,
-    /// Its place in the stream.
+    /// Its revision in the stream.
     pub revision: Revision,
-    /// Its place in the log.
+    /// Its position in the log.
     pub position: Position,
     /// Its encoded content, exactly as appended.
     pub payload: Bytes,
 }
 
-/// One commit as the log holds it: what somebody needs to make the same commit in another log.
+/// One commit as stored in the log, with everything needed to make the same commit in another log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordedCommit {
-    /// The idempotency key that it was made with, if it had one.
+    /// The idempotency key of the commit, if it has one.
     pub request: Option<RequestKey>,
     /// Its events, at least one, all of one stream and in order.
     pub events: Vec<StoredEvent>,
 }
 
 impl RecordedCommit {
-    /// The same commit for another log, where its stream must stand as it stood here.
+    /// The same commit for another log, where its stream must be at the same revision.
     #[must_use]
     pub fn to_commit(&self) -> Commit {
         let (stream, first) = self.events.first().map_or((StreamId(0), 1), |event| (event.stream, event.revision));
@@ -200,7 +200,7 @@ impl RecordedCommit {
     }
 }
 
-/// What [`EventStore::read_commits`] returns, as it is gathered: one commit, and then as many as the bounds allow.
+/// Collects the result of [`EventStore::read_commits`]: one commit, and then as many as the bounds allow.
 #[derive(Debug, Default)]
 pub struct CommitPage {
     max_events: usize,
@@ -210,19 +210,19 @@ pub struct CommitPage {
 }
 
 impl CommitPage {
-    /// An empty one for up to `max_events` events.
+    /// An empty page for up to `max_events` events.
     #[must_use]
     pub fn new(max_events: usize) -> Self {
         Self { max_events: max_events.min(MAX_READ_EVENTS), ..Self::default() }
     }
 
-    /// Whether it takes no more, however small.
+    /// Whether the page is full, even for the smallest commit.
     #[must_use]
     pub const fn is_full(&self) -> bool {
         self.events >= self.max_events || self.bytes >= MAX_READ_BYTES
     }
 
-    /// Takes the next commit, if it is the first or does not make too many events; answers whether it did.
+    /// Adds the next commit, if it is the first or fits; returns whether it was added.
     pub fn take(&mut self, commit: RecordedCommit) -> bool {
         let fits = self.commits.is_empty() || self.events + commit.events.len() <= self.max_events;
         if self.is_full() || !fits {
@@ -234,20 +234,20 @@ impl CommitPage {
         true
     }
 
-    /// How many events it takes at the most, besides those that it has.
+    /// How many more events fit.
     #[must_use]
     pub const fn missing(&self) -> usize {
         self.max_events.saturating_sub(self.events)
     }
 
-    /// The commits that it has taken.
+    /// The collected commits.
     #[must_use]
     pub fn into_commits(self) -> Vec<RecordedCommit> {
         self.commits
     }
 }
 
-/// Which way to read.
+/// The direction of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
     /// Older to newer.
@@ -257,11 +257,10 @@ pub enum Direction {
 }
 
 impl Commit {
-    /// Refuses a commit without events, which would be a bug of the caller: every backend asks this first, so that all refuse it
-    /// alike.
+    /// Refuses a commit without events, which would be a bug of the caller. Every backend calls this first, so that all refuse it alike.
     ///
     /// # Errors
-    /// [`StoreError::Corrupt`], since trying again does not help.
+    /// [`StoreError::Corrupt`], since a retry does not help.
     pub fn require_events(&self) -> Result<(), AppendError> {
         if self.events.is_empty() {
             return Err(AppendError::Store(StoreError::Corrupt("a commit without events".into())));
@@ -270,23 +269,23 @@ impl Commit {
     }
 }
 
-/// What an acknowledged commit survives, as found and not as hoped for.
+/// What an acknowledged commit survives, as detected from the backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Durability {
-    /// Not known yet: the store has not been reached since the start, so nothing has been acknowledged either.
+    /// Not known yet: the store has not been reached since the start, so nothing has been acknowledged.
     Unknown,
-    /// Nothing: it is gone when the process ends.
+    /// Nothing: commits are lost when the process ends.
     None,
     /// The end of the service process.
     Process,
-    /// A power loss of the machine that stores.
+    /// A power loss of the storing machine.
     Machine,
-    /// The loss of a minority of the machines that store.
+    /// The loss of a minority of the storing machines.
     Quorum,
 }
 
 impl Durability {
-    /// The name in logs, health and API.
+    /// The name in logs, health reports and the API.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -298,7 +297,7 @@ impl Durability {
         }
     }
 
-    /// The number in metrics, which grows with what is survived; -1 while it is not known.
+    /// The number in metrics, which grows with the durability; -1 while it is unknown.
     #[must_use]
     pub const fn level(self) -> f64 {
         match self {
@@ -311,10 +310,10 @@ impl Durability {
     }
 }
 
-/// Why an append did not happen, or may not have.
+/// Why an append did not happen, or may not have happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AppendError {
-    /// The stream is not as expected. Reload, decide again.
+    /// The stream does not match the expectation. Reload and decide again.
     Conflict {
         /// The last revision of the stream; 0: no stream.
         actual: Revision,
@@ -323,83 +322,82 @@ pub enum AppendError {
     RequestReused,
     /// The store is out of space. Nothing was written.
     Full(String),
-    /// The commit is larger than the store takes. Nothing was written, and nothing will be before an operator changes `setting`.
+    /// The commit is larger than the store accepts. Nothing was written; retries fail until an operator changes `setting`.
     TooLarge {
-        /// Where it was to go.
+        /// The target stream.
         stream: StreamId,
-        /// How large it is.
+        /// Its size.
         bytes: usize,
-        /// How large it may be.
+        /// The maximum size.
         max_bytes: usize,
-        /// What of the store's own settings says so.
+        /// The setting of the store that imposes the maximum.
         setting: &'static str,
     },
-    /// The deadline of the call had passed before the commit was begun. Nothing was written.
+    /// The deadline of the call passed before the commit was begun. Nothing was written.
     TooLate,
-    /// The store does not know whether the commit was written. Look for it before trying again.
+    /// It is unknown whether the commit was written. Look it up before retrying.
     OutcomeUnknown(String),
     /// The store failed; nothing was written.
     Store(StoreError),
 }
 
-/// Why the store could not answer.
+/// Why the store could not serve a read or write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreError {
-    /// Out of reach or overloaded. Trying again helps.
+    /// The store is unreachable or overloaded. A retry may help.
     Unavailable(String),
-    /// What it holds is damaged. Trying again does not help; nothing damaged is ever returned.
+    /// The stored data is damaged. A retry does not help; damaged data is never returned.
     Corrupt(String),
-    /// The log no longer has what was read from it before: it was put back to an earlier state, or lost its end. Trying again does not
-    /// help; reading from the beginning does.
+    /// The log no longer has events that were read from it before: it was restored to an earlier state, or lost its end. A retry does not help;
+    /// reading from the beginning does.
     LogReplaced(String),
 }
 
-/// The log and its streams. See the module for what every backend guarantees.
+/// The log and its streams. See the module for the guarantees of every backend.
 #[async_trait]
 pub trait EventStore: fmt::Debug + Send + Sync + 'static {
-    /// Which log this is; `None` until the store has been reached for the first time. Once known it stays the same.
+    /// The identity of this log; `None` until the store has been reached for the first time. It never changes once known.
     fn log_id(&self) -> Option<LogId>;
 
-    /// The key of the log, which every store of the same log knows, for tokens that nobody else can make. Known when the log is and before
-    /// anything is appended; `None` for a store that was opened to be read only, and looks for none.
+    /// The signing key for unforgeable tokens, shared by all stores of the same log. Known when the log is known, and before anything is appended;
+    /// `None` for a store opened read-only, which does not load one.
     fn token_key(&self) -> Option<TokenKey>;
 
-    /// Changes each time that this node has connected to the store again: what was read before may no longer be there, since the store may
-    /// have been restored or have failed over meanwhile. Changes before anything is read on the new connection. A store within the process
-    /// never changes it.
+    /// Changes each time this node has reconnected to the store. Events read before may be missing then, since the store may have been restored or
+    /// have failed over meanwhile. It changes before anything is read on the new connection; for a store within the process, never.
     fn connections(&self) -> watch::Receiver<u64>;
 
     /// What an acknowledged commit survives; [`Durability::Unknown`] until the store has been reached for the first time.
     fn durability(&self) -> Durability;
 
-    /// Why it is that, for people: what was found and what was asserted; `None` where the name says it all.
+    /// The reason for the durability, for people: what was detected and what was asserted; `None` where the name is self-explanatory.
     fn durability_detail(&self) -> Option<String> {
         None
     }
 
-    /// How large a commit may be, in bytes of its events, where the store has a bound of its own that is known.
+    /// The maximum size of a commit, in bytes of its events, if the store has a known bound of its own.
     fn max_commit_bytes(&self) -> Option<usize> {
         None
     }
 
-    /// Appends `commit` if its expectation holds. A repeated request (same id, same fingerprint) writes nothing and answers with
-    /// the first commit, whatever the expectation. A refused commit leaves nothing behind, so its request id is still free.
-    /// A commit without events is refused, see [`Commit::require_events`].
+    /// Appends `commit` if its expectation holds. A repeated request (same id, same fingerprint) writes nothing and returns the first commit,
+    /// whatever the expectation. A refused commit leaves nothing behind, so its request id is still free. A commit without events is refused, see
+    /// [`Commit::require_events`].
     ///
     /// # Errors
-    /// [`AppendError`] says what happened and whether anything may have been written.
+    /// [`AppendError`] says why the append failed and whether anything may have been written.
     async fn append(&self, commit: Commit) -> Result<Appended, AppendError>;
 
-    /// The commit that an earlier try of `request` on `stream` has made, if any. In [`RequestScope::Log`] `stream` is ignored: the
-    /// answer names the stream of the first try.
+    /// The commit that an earlier attempt of `request` on `stream` made, if any. In [`RequestScope::Log`] `stream` is ignored: the result names the
+    /// stream of the first attempt.
     ///
     /// # Errors
     /// [`AppendError::RequestReused`] if the id was used with another payload; [`AppendError::Store`].
     async fn find_request(&self, stream: StreamId, request: &RequestKey) -> Result<Option<Appended>, AppendError>;
 
-    /// Up to `max_events` events of one stream, starting with revision `from` (inclusive) in `direction`; empty for an unknown stream.
-    /// Forward, 0 means the same as 1; backward, any number beyond the last revision means the last. Returns fewer at
-    /// [`MAX_READ_EVENTS`] or [`MAX_READ_BYTES`], but at least one if there is one (and `max_events` is not 0).
+    /// Up to `max_events` events of one stream, starting with revision `from` (inclusive) in `direction`; empty for an unknown stream. Forward, 0
+    /// means the same as 1; backward, any number beyond the last revision means the last. A read stops early at [`MAX_READ_EVENTS`] or
+    /// [`MAX_READ_BYTES`], but returns at least one event if one exists (and `max_events` is not 0).
     ///
     /// # Errors
     /// [`StoreError`].
@@ -411,9 +409,9 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
         max_events: usize,
     ) -> Result<Vec<StoredEvent>, StoreError>;
 
-    /// Up to `max_events` events of the whole log: forward those after `from`, backward those before it (both exclusive), any
-    /// number being good for `from`. Returns fewer at [`MAX_READ_EVENTS`] or [`MAX_READ_BYTES`], but at least one if there is one
-    /// (and `max_events` is not 0).
+    /// Up to `max_events` events of the whole log: forward those after `from`, backward those before it (both exclusive). Any number is a valid
+    /// `from`. A read stops early at [`MAX_READ_EVENTS`] or [`MAX_READ_BYTES`], but returns at least one event if one exists (and `max_events` is not
+    /// 0).
     ///
     /// # Errors
     /// [`StoreError`].
@@ -424,31 +422,30 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
         max_events: usize,
     ) -> Result<Vec<StoredEvent>, StoreError>;
 
-    /// Up to `max_events` events of the whole log after `point`, which has been read on this connection: what [`EventStore::read_log`] reads forward.
-    /// A store whose log may be put back while the connection stays open makes sure that the event at `point` is there still.
+    /// Up to `max_events` events of the whole log after `point`, which was read on this connection; the same events as a forward
+    /// [`EventStore::read_log`]. A store whose log may be restored while the connection stays open verifies that the event at `point` still exists.
     ///
     /// # Errors
-    /// [`StoreError`]; where the event is not there the node connects again, so that whoever reads looks for it.
+    /// [`StoreError`]; if the event is missing the node reconnects, so that the reader verifies its point.
     async fn read_after(&self, point: LogPoint, max_events: usize) -> Result<Vec<StoredEvent>, StoreError> {
         self.read_log(point.position, Direction::Forward, max_events).await
     }
 
-    /// The commits that begin after `from`, each whole and with its request key, oldest first: about `max_events` events. The first
-    /// is returned whatever its size (if `max_events` is not 0), the next ones while all together have no more than `max_events` and
-    /// [`MAX_READ_EVENTS`] events; none after the one that brings them to [`MAX_READ_BYTES`]. Empty at the end of the log.
+    /// The commits that begin after `from`, each whole and with its request key, oldest first: about `max_events` events. The first commit is
+    /// returned whatever its size (if `max_events` is not 0). More follow while the total is at most `max_events` and [`MAX_READ_EVENTS`] events, and
+    /// until a commit brings it to [`MAX_READ_BYTES`]. Empty at the end of the log.
     ///
     /// # Errors
     /// [`StoreError`].
     async fn read_commits(&self, from: Position, max_events: usize) -> Result<Vec<RecordedCommit>, StoreError>;
 
-    /// Appends `commits`, no more than a page of [`EventStore::read_commits`], in this order; answers the position of the last event. Each must
-    /// name the revision before it: no stream, or exactly which. Whatever happens, what the log then has of them is the first few and
-    /// nothing of the rest: for whoever moves a log, whose order must stay. To be used by one writer at a time; others that write
-    /// meanwhile may make it fail, not break the order.
+    /// Appends `commits`, at most a page of [`EventStore::read_commits`], in this order; returns the position of the last event. Each commit must
+    /// name its stream's previous revision: no stream, or an exact one. On failure the log holds a prefix of `commits` and nothing of the rest, so a
+    /// copied log keeps its order. There must be one such writer at a time; concurrent writers may make the call fail, but cannot break the order.
     ///
     /// # Errors
-    /// As [`EventStore::append`] for the first commit that was not appended; [`AppendError::RequestReused`] for a request id that is known, also
-    /// with the same payload. Those before it may have been appended: look at the end of the log.
+    /// As [`EventStore::append`] for the first commit that was not appended; [`AppendError::RequestReused`] for a known request id, even with the
+    /// same payload. Earlier commits may have been appended: check the end of the log.
     async fn append_all(&self, commits: Vec<Commit>) -> Result<Position, AppendError> {
         let mut last = self.head().await?;
         for commit in commits {
@@ -467,8 +464,8 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
     /// [`StoreError`].
     async fn head(&self) -> Result<Position, StoreError>;
 
-    /// A position that no commit which was acknowledged before this call stands after, anywhere: for [`EventStore::contains`], and nothing
-    /// else. A store whose reads always show the newest needs none.
+    /// A position at or after every commit that any node had acknowledged before this call; only for [`EventStore::contains`]. A store whose reads
+    /// are always current needs none.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -476,8 +473,8 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
         Ok(Position(0))
     }
 
-    /// Whether what has been read of `stream`, whose last event then had `revision` (0: there was none), has everything up to `position`.
-    /// Where reads may show less than has been acknowledged, this does not.
+    /// Whether a read of `stream`, whose last event then had `revision` (0: it was empty), included everything up to `position`. The result is exact,
+    /// even where plain reads may lag behind acknowledged commits.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -486,8 +483,8 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
         Ok(true)
     }
 
-    /// Whether what has been read of `stream`, whose last event then had `revision` (0: there was none), has everything that was
-    /// acknowledged before this call, anywhere. To be asked before anything is refused on it.
+    /// Whether a read of `stream`, whose last event then had `revision` (0: it was empty), included every commit that any node had acknowledged
+    /// before this call. Callers must check this before they refuse anything based on the read.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -496,7 +493,7 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
         self.contains(stream, revision, position).await
     }
 
-    /// The position of the last event, as [`EventStore::head`], of a log that has everything that was acknowledged before this call, anywhere.
+    /// The position of the last event, as [`EventStore::head`], in a log with every commit that any node had acknowledged before this call.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -504,29 +501,29 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
         self.head().await
     }
 
-    /// Checks that what has been read since [`EventStore::connections`] was `connection` was read where all nodes write. To be asked after a read
-    /// that must be strong or has a token, and before anything is refused: another node may use a server already that has taken the place of this
-    /// one's. A store whose connection cannot outlive its server's office needs none.
+    /// Checks that reads made since [`EventStore::connections`] was `connection` came from the server to which all nodes write. Call it after a read
+    /// that must be strong or has a token, and before a refusal: another node may already use a server that has replaced this node's server. A store
+    /// whose connection cannot outlive its server's role needs no such check.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] where that is not certain, or the connection is another one by now.
+    /// [`StoreError::Unavailable`] if that is uncertain, or the connection has changed.
     async fn confirm_connection(&self, connection: u64) -> Result<(), StoreError> {
         let _ = connection;
         Ok(())
     }
 
-    /// About how many events lie after `from` up to `to`: for people, who cannot tell from positions, which may leave gaps.
+    /// The approximate number of events after `from` up to `to`: for people, since positions may have gaps.
     fn distance(&self, from: Position, to: Position) -> u64 {
         to.0.saturating_sub(from.0)
     }
 
-    /// The last position that the entry after `from` may hold, where one can be told by its place: to read on behind an entry that cannot be read.
+    /// The last position that the entry after `from` may hold, if it can be computed: lets a reader skip an unreadable entry.
     fn past_entry(&self, from: Position) -> Position {
         Position(from.0.saturating_add(1))
     }
 
-    /// Looks from everything that points into the log to the log: one sentence for each order or request whose events are gone, up to a
-    /// thousand. Nothing where the log is the only place: what is gone then shows as a gap.
+    /// Checks every index against the log: one sentence for each order or request whose events are missing, up to a thousand. Empty where the log is
+    /// the only structure; missing events then show as a gap.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -534,11 +531,11 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
         Ok(Vec::new())
     }
 
-    /// Changes when something has been appended. A hint to read, never the truth: it may be late, or repeat.
+    /// Changes after an append. It is only a hint to read: it may be late, or repeat.
     fn wake(&self) -> watch::Receiver<Position>;
 
-    /// Why the store is known to be unreachable, without asking it: there is no connection, and another one is being made. What comes of that
-    /// is said in the log where it is found, once a change. `None` while it is connected, and for a store within the process.
+    /// Why the store is known to be unreachable, without a call: there is no connection, and a new one is being made. Its outcome is logged at the
+    /// source, once per change. `None` while connected, and for a store within the process.
     fn unreachable(&self) -> Option<String> {
         None
     }
@@ -546,7 +543,7 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
     /// Whether the store can be written and read now.
     ///
     /// # Errors
-    /// [`StoreError`] says what is wrong.
+    /// [`StoreError`] says why not.
     async fn check(&self) -> Result<(), StoreError>;
 }
 

@@ -1,4 +1,4 @@
-//! How the node is: every component has a check that can fail, looked at by a monitor and by whoever asks.
+//! Node health: every component has a check that can fail, run by a monitor and on demand.
 
 use std::{fmt, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
@@ -7,15 +7,15 @@ use futures_util::FutureExt as _;
 use parking_lot::Mutex;
 use tokio::time::{Instant, timeout};
 
-/// How long one check may take; one that takes longer has failed.
+/// The timeout of one check; a check that takes longer has failed.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How a component, or the whole node, is.
+/// The condition of a component, or of the whole node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Condition {
-    /// As it should be.
+    /// Works as it should.
     Healthy,
-    /// Works, but not as it should: late, or with something out of order that does not stop it.
+    /// Works with defects: late, or with a problem that does not stop it.
     Degraded,
     /// Does not work.
     Unhealthy,
@@ -33,36 +33,36 @@ impl Condition {
     }
 }
 
-/// What a check has found.
+/// The result of a check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// How the component is.
+    /// The condition of the component.
     pub condition: Condition,
     /// More, for people.
     pub detail: String,
 }
 
 impl Finding {
-    /// As it should be.
+    /// A healthy result.
     #[must_use]
     pub fn healthy(detail: impl Into<String>) -> Self {
         Self { condition: Condition::Healthy, detail: detail.into() }
     }
 
-    /// Works, but not as it should.
+    /// A degraded result.
     #[must_use]
     pub fn degraded(detail: impl Into<String>) -> Self {
         Self { condition: Condition::Degraded, detail: detail.into() }
     }
 
-    /// Does not work.
+    /// An unhealthy result.
     #[must_use]
     pub fn unhealthy(detail: impl Into<String>) -> Self {
         Self { condition: Condition::Unhealthy, detail: detail.into() }
     }
 }
 
-/// Looks at one component.
+/// Checks one component.
 #[async_trait]
 pub trait HealthCheck: fmt::Debug + Send + Sync + 'static {
     /// The name of the component: "store".
@@ -71,27 +71,27 @@ pub trait HealthCheck: fmt::Debug + Send + Sync + 'static {
     /// Whether readiness requires this component.
     fn required_for_readiness(&self) -> bool;
 
-    /// How the component is now.
+    /// Runs the check.
     async fn look(&self) -> Finding;
 
-    /// Does what can be done about a component that does not work. Most recover by themselves, and have nothing here.
+    /// Attempts a repair; does nothing by default, since most components recover by themselves.
     async fn repair(&self) {}
 }
 
-/// What was found about one component.
+/// The result of the check of one component.
 #[derive(Clone, Debug)]
 pub struct ComponentHealth {
     /// The component.
     pub name: &'static str,
-    /// What was found.
+    /// The result.
     pub finding: Finding,
-    /// How long looking took.
+    /// How long the check took.
     pub latency: Duration,
     /// Whether readiness requires this component.
     pub required_for_readiness: bool,
 }
 
-/// How the node is.
+/// The health of the node.
 #[derive(Clone, Debug)]
 pub struct HealthReport {
     /// Every component.
@@ -101,7 +101,7 @@ pub struct HealthReport {
 }
 
 impl HealthReport {
-    /// The node as a whole: unhealthy if a component without which it cannot serve is, else degraded if anything is not healthy.
+    /// The node as a whole: unhealthy if a required component is, else degraded if any component is not healthy.
     #[must_use]
     pub fn condition(&self) -> Condition {
         let worst = |component: &ComponentHealth| match component.finding.condition {
@@ -112,13 +112,13 @@ impl HealthReport {
         if self.is_draining { of_components.max(Condition::Degraded) } else { of_components }
     }
 
-    /// Whether the node can serve: everything that it needs for that works, and it is not shutting down.
+    /// Whether the node can serve: every required component works, and it is not shutting down.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         !self.is_draining && self.in_the_way().next().is_none()
     }
 
-    /// What keeps the node from serving, for people: each component with what was found.
+    /// Why the node cannot serve, for people: each failed component with its result.
     #[must_use]
     pub fn reasons(&self) -> String {
         let draining = self.is_draining.then(|| "it is shutting down".to_owned());
@@ -134,7 +134,7 @@ impl HealthReport {
     }
 }
 
-/// Looks at every component of the node.
+/// Checks every component of the node.
 #[derive(Debug)]
 pub struct Health {
     checks: Vec<Arc<dyn HealthCheck>>,
@@ -143,7 +143,7 @@ pub struct Health {
     recovery: Heartbeat,
 }
 
-/// When something last showed that it gets work done.
+/// When a worker last showed progress.
 #[derive(Debug)]
 struct Heartbeat(Mutex<Instant>);
 
@@ -161,17 +161,17 @@ impl Heartbeat {
     }
 }
 
-/// The process is taken for hung when its monitor or its recovery service has not run for this long.
+/// The maximum age of a heartbeat of the monitor or the recovery service; beyond it the process counts as hung.
 const MAX_BEAT_AGE: Duration = Duration::from_secs(30);
 
 impl Health {
-    /// Looks through `checks`; not ready once `draining` is cancelled.
+    /// Runs `checks`; not ready once `draining` is cancelled.
     #[must_use]
     pub fn new(checks: Vec<Arc<dyn HealthCheck>>, draining: tokio_util::sync::CancellationToken) -> Self {
         Self { checks, draining, monitor: Heartbeat::new(), recovery: Heartbeat::new() }
     }
 
-    /// Looks at every component now, all at the same time.
+    /// Checks every component now, all concurrently.
     pub async fn report(&self) -> HealthReport {
         let components = futures_util::future::join_all(self.checks.iter().map(look)).await;
         HealthReport { components, is_draining: self.draining.is_cancelled() }
@@ -183,25 +183,25 @@ impl Health {
         &self.checks
     }
 
-    /// To be called regularly by the monitor: shows that the process still gets work done.
+    /// Records a heartbeat. The monitor must call this regularly.
     pub fn monitor_beat(&self) {
         self.monitor.beat();
     }
 
-    /// To be called regularly by the recovery service.
+    /// Records a heartbeat of the recovery service, which must call this regularly.
     pub fn recovery_beat(&self) {
         self.recovery.beat();
     }
 
-    /// Whether this process works: its monitor and its recovery service run. What it depends on does not count: a broker outage must not
-    /// get it killed.
+    /// Whether this process works: its monitor and its recovery service run. Dependencies do not count: a broker outage must not get the process
+    /// killed.
     #[must_use]
     pub fn is_live(&self) -> bool {
         self.monitor.beats() && self.recovery.beats()
     }
 }
 
-/// Makes one check; one that takes longer than two seconds has failed.
+/// Runs one check, with a timeout of two seconds.
 pub async fn look(check: &Arc<dyn HealthCheck>) -> ComponentHealth {
     let started = Instant::now();
     let finding = match timeout(CHECK_TIMEOUT, AssertUnwindSafe(check.look()).catch_unwind()).await {

@@ -1,14 +1,14 @@
 //! Leases: one owner at a time, with a fencing token.
 //!
-//! A lease saves work: it keeps nodes from doing the same thing twice. It does not make work safe, since an owner that was paused may
-//! wake up after its lease has passed on. What it writes must be conditional on the fencing token (see [`crate::ports::checkpoint_store`]) or
-//! on something else that is checked by the store written to.
+//! A lease saves work: it keeps nodes from doing the same thing twice. It does not make work safe, since a paused owner may wake up after its lease
+//! has passed to another. Its writes must be conditional on the fencing token (see [`crate::ports::checkpoint_store`]) or on another condition that
+//! the store checks.
 //!
-//! What every backend guarantees, held by one contract suite:
-//! - **One owner**: of any number of holders that race for a free lease exactly one gets it.
-//! - **Growing tokens**: every successful [`LeaseStore::acquire`] is a new ownership with a token above all earlier ones of that name,
-//!   after expiry and release as well, for as long as the backend keeps its data.
-//! - **Expiry**: an owner that does not renew in time loses the lease, and cannot renew it any more, even if nobody else took it.
+//! Every backend guarantees the following, held by one contract suite:
+//! - **One owner**: of any number of holders that race for a free lease, exactly one acquires it.
+//! - **Growing tokens**: every successful [`LeaseStore::acquire`] is a new ownership with a token above all earlier ones of that name, also after
+//!   expiry and release, for as long as the backend keeps its data.
+//! - **Expiry**: an owner that does not renew in time loses the lease and can no longer renew it, even if no other holder took it.
 
 use std::{fmt, time::Duration};
 
@@ -17,28 +17,28 @@ use tokio::time::Instant;
 
 use crate::ports::checkpoint_store::{MAX_NAME_CHARS, is_valid_name};
 
-/// The shortest time to live of a lease.
+/// The minimum time to live of a lease.
 pub const MIN_TTL: Duration = Duration::from_millis(10);
-/// The longest time to live of a lease.
+/// The maximum time to live of a lease.
 pub const MAX_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// For how long a node owns the work that it does alone: the longest time for which nobody does it after a crash.
+/// The time to live of leases for single-owner work: the longest pause of that work after a crash.
 pub const WORK_TTL: Duration = Duration::from_secs(6);
 /// One ownership.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
-    /// What is owned.
+    /// The name of the lease.
     pub name: String,
-    /// By whom.
+    /// The owner.
     pub holder: String,
     /// Grows with every ownership of this name.
     pub fencing_token: u64,
-    /// The moment by this process's monotonic clock from which the owner must no longer count on the lease. Reckoned from before the
-    /// store was asked, hence never later than the store's own expiry.
+    /// When the owner must stop relying on the lease, by this process's monotonic clock. Counted from before the request was sent, hence never later
+    /// than the store's own expiry.
     pub expires_at: Instant,
 }
 
-/// Who owns a lease now.
+/// The current owner of a lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaseOwner {
     /// The name that the owner acquired it under.
@@ -50,19 +50,19 @@ pub struct LeaseOwner {
 /// Why a lease operation failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LeaseError {
-    /// The lease has expired, was released, or was acquired again since: what the caller holds is worth nothing.
+    /// The lease has expired, was released, or has been acquired again: the caller's lease is void.
     Lost,
     /// The name or holder is not 1 to 128 allowed characters, or the time to live is not between [`MIN_TTL`] and [`MAX_TTL`].
     Invalid(&'static str),
-    /// Out of reach or overloaded; it is not known whether anything changed. Trying again helps.
+    /// The store is unreachable or overloaded; it is unknown whether anything changed. A retry may help.
     Unavailable(String),
 }
 
-/// Checks what every backend checks before an acquire.
+/// Validates the arguments of an acquire, for every backend.
 ///
 /// # Errors
-/// [`LeaseError::Invalid`] for a `name` that is not one ([`is_valid_name`]), a `holder` that is not 1 to 128 visible ASCII characters, or a
-/// `ttl` out of bounds.
+/// [`LeaseError::Invalid`] for an invalid `name` (see [`is_valid_name`]), a `holder` that is not 1 to 128 visible ASCII characters, or a `ttl` out of
+/// bounds.
 pub fn validate(name: &str, holder: &str, ttl: Duration) -> Result<(), LeaseError> {
     validate_name(name)?;
     if !(1..=MAX_NAME_CHARS).contains(&holder.len()) || !holder.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -95,13 +95,13 @@ pub fn validate_ttl(ttl: Duration) -> Result<(), LeaseError> {
     }
 }
 
-/// Grants leases. See the module for what every backend guarantees.
+/// Grants leases. See the module for the guarantees of every backend.
 #[async_trait]
 pub trait LeaseStore: fmt::Debug + Send + Sync + 'static {
     /// Makes `holder` the owner of `name` for `ttl`; `None` if another holder owns it.
     ///
-    /// A holder that owns it already gets it again, always as a new ownership with a new token; its earlier [`Lease`] is lost. So a node
-    /// that was restarted under its old name need not wait, and shuts out whatever is left of its former self.
+    /// A holder that already owns the lease acquires it again as a new ownership with a new token; its earlier [`Lease`] is lost. So a node restarted
+    /// under its old name need not wait, and any remnant of its former process is fenced out.
     ///
     /// # Errors
     /// [`LeaseError::Invalid`], [`LeaseError::Unavailable`].
@@ -110,16 +110,16 @@ pub trait LeaseStore: fmt::Debug + Send + Sync + 'static {
     /// Lets the owner keep `lease` for `ttl` from now, under the same token.
     ///
     /// # Errors
-    /// [`LeaseError::Lost`] if it is not the owner's any more; [`LeaseError::Invalid`], [`LeaseError::Unavailable`].
+    /// [`LeaseError::Lost`] if the caller no longer owns it; [`LeaseError::Invalid`], [`LeaseError::Unavailable`].
     async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<Lease, LeaseError>;
 
     /// Gives `lease` up, so that the next owner need not wait for it to expire.
     ///
     /// # Errors
-    /// [`LeaseError::Lost`] if it is not the owner's any more: nothing changes; [`LeaseError::Unavailable`].
+    /// [`LeaseError::Lost`] if the caller no longer owns it: nothing changes; [`LeaseError::Unavailable`].
     async fn release(&self, lease: &Lease) -> Result<(), LeaseError>;
 
-    /// Who owns `name`, if anyone does. Old news as soon as it is returned: to be shown, not to be acted on.
+    /// The current owner of `name`, if any. It may be outdated when returned: for display, not for decisions.
     ///
     /// # Errors
     /// [`LeaseError::Invalid`], [`LeaseError::Unavailable`].

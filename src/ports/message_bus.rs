@@ -1,17 +1,17 @@
-//! The message bus: carries committed events to whoever wants to know, at least once and in order for each order.
+//! The message bus: carries committed events to consumers, at least once and in order for each order.
 //!
-//! What every backend guarantees, held by one contract suite:
-//! - **At least once**: a message that was accepted reaches every consumer that exists, until the consumer acknowledges it or moves it to
-//!   its dead letters. It may come more than once; [`Message::event_id`] tells which it is.
-//! - **In order for each key**: messages of one key come first in the order of publication. While one waits for its retry, the later ones
-//!   of its key wait behind it, and those already handed out are taken back and come again after it. Other keys go on.
-//! - **Everyone sees everything**: each name has its own cursor. A new name starts with the oldest message that the bus still holds.
-//! - **Durable names**: a consumer made again under its name goes on where the former one had acknowledged; what was handed out and not
-//!   acknowledged comes again. A name has one live [`Consumer`]: a new one replaces it. Spread work by names, not by copies.
-//! - **Nothing is lost to slowness**: where a slow consumer keeps the bus full, publishing waits or fails. With no consumer at all the bus
-//!   may drop the oldest messages: it carries news, the log keeps history.
-//! - **What outlives the process is said**: [`MessageBus::oldest_unpersisted`] names what a publisher has to be able to publish again.
-//! - **Cancel-safe**: dropping any of these futures loses nothing. What a dropped call was about may or may not have happened.
+//! Every backend guarantees the following, held by one contract suite:
+//! - **At least once**: an accepted message reaches every existing consumer, until the consumer acknowledges it or moves it to its dead letters. It
+//!   may be delivered more than once; [`Message::event_id`] identifies the event.
+//! - **In order for each key**: messages of one key are first delivered in the order of publication. While one waits for its retry, the later ones of
+//!   its key wait behind it; those already delivered are requeued and redelivered after it. Other keys continue.
+//! - **Independent cursors**: each name has its own cursor. A new name starts with the oldest message that the bus still holds.
+//! - **Durable names**: a consumer re-created under its name resumes after the former one's acknowledgements; delivered, unacknowledged messages are
+//!   redelivered. A name has one live [`Consumer`]: a new one replaces it. Spread work by names, not by copies.
+//! - **Slowness loses nothing**: where a slow consumer keeps the bus full, publishing waits or fails. Without any consumer the bus may drop the
+//!   oldest messages: it carries news, the log keeps history.
+//! - **Volatility is reported**: [`MessageBus::oldest_unpersisted`] names the messages that a publisher must be able to publish again.
+//! - **Cancel-safe**: dropping any of these futures loses nothing. The dropped call may or may not have taken effect.
 
 use std::{
     borrow::Cow,
@@ -27,12 +27,12 @@ mod delivery_window;
 
 pub use delivery_window::DeliveryWindow;
 
-/// The most dead letters that a consumer may have.
+/// The maximum number of dead letters of a consumer.
 pub const MAX_DEAD_LETTERS: usize = 10_000;
-/// The longest reason of a dead letter, in bytes; the rest is cut off.
+/// The maximum length of a dead letter's reason, in bytes; the rest is cut off.
 pub const MAX_REASON_BYTES: usize = 1_024;
 
-/// Which event a message carries: stable over publishing again.
+/// Identifies the event of a message; stable when it is published again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventId {
     /// See [`Message::key`].
@@ -41,14 +41,14 @@ pub struct EventId {
     pub sequence: u64,
 }
 
-/// One event on its way. Cloning shares the payload.
+/// One event in transit. Cloning shares the payload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
     /// The order's number: order is kept among the messages of one key.
     pub key: u64,
     /// The event's revision in its order: 1, 2, 3 …
     pub sequence: u64,
-    /// The event's position in the log that it comes from.
+    /// The event's position in its log.
     pub position: u64,
     /// The type of the event, such as `OrderPaid`.
     pub kind: Cow<'static, str>,
@@ -57,39 +57,39 @@ pub struct Message {
 }
 
 impl Message {
-    /// Which event it carries; written out, `<key>-<sequence>`.
+    /// The id of its event; its text form is `<key>-<sequence>`.
     #[must_use]
     pub const fn event_id(&self) -> EventId {
         EventId { key: self.key, sequence: self.sequence }
     }
 }
 
-/// What a message says of itself to listeners that are not ours.
+/// The metadata of a message for listeners outside this service.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Description {
-    /// When it happened, RFC 3339; empty if that is not known.
+    /// When the event happened, RFC 3339; empty if unknown.
     pub time: String,
-    /// The content type and the data for listeners, where they are to get another form than what is stored.
+    /// The content type and the data for listeners, if they differ from the stored form.
     pub data: Option<(&'static str, Bytes)>,
 }
 
-/// Stands for one handing out of one message to one consumer; void when the message has been taken back.
+/// Identifies one delivery of one message to one consumer; void once the message has been requeued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Receipt {
     slot: u64,
     delivery: u32,
 }
 
-/// A message in a consumer's hands.
+/// A message delivered to a consumer.
 #[derive(Clone, Debug)]
 pub struct Delivery {
     /// The message.
     pub message: Message,
-    /// Which try this is, from 1; messages taken back because of an earlier one of their key have not been tried.
+    /// The number of this attempt, from 1; messages requeued because of an earlier one of their key do not count as attempted.
     pub attempt: u32,
-    /// It was a dead letter and somebody asked for another try: it comes out of order.
+    /// A replayed dead letter: it is delivered out of order.
     pub replayed: bool,
-    /// What to acknowledge it with.
+    /// The receipt to acknowledge it with.
     pub receipt: Receipt,
 }
 
@@ -98,52 +98,52 @@ pub struct Delivery {
 pub struct DeadLetter {
     /// The message.
     pub message: Message,
-    /// Why, at most [`MAX_REASON_BYTES`].
+    /// The reason, at most [`MAX_REASON_BYTES`].
     pub reason: String,
-    /// How often it was tried.
+    /// The number of attempts.
     pub attempts: u32,
     /// When it was given up, by the clock of the bus.
     pub at: SystemTime,
 }
 
-/// Why the bus did not do it.
+/// Why a call of the bus failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BusError {
-    /// The consumer's name is not one: see [`crate::ports::checkpoint_store::is_valid_name`].
+    /// The consumer's name is invalid: see [`crate::ports::checkpoint_store::is_valid_name`].
     InvalidName,
-    /// Another consumer was made under this name, or the name was removed: this one is at its end.
+    /// Another consumer was created under this name, or the name was removed: this one has ended.
     Replaced,
     /// No consumer has this name.
     UnknownConsumer,
-    /// The consumer has as many dead letters as it may have. Replay or discard some.
+    /// The consumer has reached its maximum of dead letters. Replay or discard some.
     DeadLettersFull {
-        /// As many.
+        /// The maximum.
         capacity: usize,
     },
-    /// Out of reach, overloaded or full; it is not known how much was done. Trying again helps.
+    /// The bus is unreachable, overloaded or full; it is unknown how much was done. A retry may help.
     Unavailable(String),
 }
 
 impl BusError {
-    /// Whether doing the same again may help.
+    /// Whether a retry may help.
     #[must_use]
     pub const fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable(_) | Self::DeadLettersFull { .. })
     }
 }
 
-/// What of the accepted messages would be lost with this process. See [`MessageBus::oldest_unpersisted`].
+/// Which accepted messages would be lost with this process. See [`MessageBus::oldest_unpersisted`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VolatileMessages {
     /// Nothing.
     Nothing,
-    /// Messages from this [`Message::position`] on, and none before it.
+    /// Messages from this [`Message::position`] on, and no earlier ones.
     From(u64),
-    /// Whatever is published: not every consumer exists yet.
+    /// All published messages: not every consumer exists yet.
     NoConsumer,
 }
 
-/// Carries messages from publishers to consumers. See the module for what every backend guarantees.
+/// Carries messages from publishers to consumers. See the module for the guarantees of every backend.
 #[async_trait]
 pub trait MessageBus: fmt::Debug + Send + Sync + 'static {
     /// The name of the backend, as in `--transport`.
@@ -152,45 +152,44 @@ pub trait MessageBus: fmt::Debug + Send + Sync + 'static {
     /// Publishes `messages` in their order. May wait for slow consumers.
     ///
     /// # Errors
-    /// [`BusError::Unavailable`]: any number of them may have been accepted, none before an earlier one of its key. Publish them all again, if
+    /// [`BusError::Unavailable`]: any number of them may have been accepted, but none before an earlier one of its key. Publish them all again, if
     /// nothing was lost ([`MessageBus::lost_from`]).
     async fn publish(&self, messages: &[Message]) -> Result<(), BusError>;
 
-    /// What of the accepted messages the consumers of these names would never get if this process ended now.
+    /// The accepted messages that the consumers of these names would never receive if this process ended now.
     ///
-    /// For a bus that lives in the process that is what they have not acknowledged; whoever publishes from a log then keeps his place there
-    /// and publishes it again. Everything of one publisher has to be published in the order of its positions, and again from where it is at risk.
-    /// Whatever a bus keeps outside the process is not at risk, however long its server lives: the answer of such a bus is
-    /// [`VolatileMessages::Nothing`]. Dead letters count as dealt with; in the process they are lost with it.
+    /// For a bus within the process these are the unacknowledged messages; a publisher that reads a log keeps its checkpoint before them and
+    /// publishes them again. A publisher must publish in the order of its positions, and again from the first volatile one. A bus outside the process
+    /// returns [`VolatileMessages::Nothing`], whatever the lifetime of its server. Dead letters count as processed; a bus within the process loses
+    /// them with it.
     fn oldest_unpersisted(&self, consumers: &[String]) -> VolatileMessages;
 
-    /// From which [`Message::position`] on messages that were accepted may be missing, since the bus has lost its data while this process was
-    /// connected to it, or has failed over to a server that lacks some; `None` if it has lost nothing. Asks nobody as long as that is so and the
-    /// connection lasts. `consumers` are those that must get every event; up to `published_to` everything of this log has been
-    /// accepted, by whomever. Others may publish other logs.
+    /// The [`Message::position`] from which accepted messages may be missing, because the bus lost its data while this process was connected, or
+    /// failed over to a server that lacks some; `None` if nothing was lost. Makes no request while nothing was lost and the connection lasts.
+    /// `consumers` must get every event; all events of this log up to `published_to` have been accepted, from any publisher. Other publishers may
+    /// publish other logs.
     ///
-    /// Until [`MessageBus::resume`] has been called, publishing fails: whatever comes from this position on has to be published again first.
+    /// Until [`MessageBus::resume`] is called, publishing fails: events from this position on must be published again first.
     ///
     /// # Errors
-    /// [`BusError::Unavailable`]: it is not known yet.
+    /// [`BusError::Unavailable`]: the answer is not known yet.
     async fn lost_from(&self, consumers: &[String], log: u32, published_to: u64) -> Result<Option<u64>, BusError> {
         let _ = (consumers, log, published_to);
         Ok(None)
     }
 
-    /// What was lost is published again from here on: the answer of [`MessageBus::lost_from`] has been written down.
+    /// Allows publishing again: the result of [`MessageBus::lost_from`] has been recorded, and lost messages will be published again.
     fn resume(&self) {}
 
-    /// The consumer of this name, made if it is new; replaces a live one.
+    /// The consumer of this name, created if it is new; replaces a live one.
     ///
-    /// From now on the bus keeps what this name has not acknowledged: one that never comes back holds publishers up in the end, until it is
-    /// removed.
+    /// From now on the bus keeps the unacknowledged messages of this name: an abandoned consumer eventually blocks publishers, until it is removed.
     ///
     /// # Errors
     /// [`BusError::InvalidName`], [`BusError::Unavailable`].
     async fn consumer(&self, name: &str) -> Result<Box<dyn Consumer>, BusError>;
 
-    /// Forgets the cursor and the unacknowledged messages of `name`, not its dead letters. Does nothing for an unknown name.
+    /// Removes the cursor and the unacknowledged messages of `name`, but not its dead letters. Does nothing for an unknown name.
     ///
     /// # Errors
     /// [`BusError::Unavailable`].
@@ -202,20 +201,20 @@ pub trait MessageBus: fmt::Debug + Send + Sync + 'static {
     /// [`BusError::Unavailable`].
     async fn dead_letters(&self, name: &str, max: usize) -> Result<Vec<DeadLetter>, BusError>;
 
-    /// Hands dead letters of the consumer `name` to it once more, as [`Delivery::replayed`] and with attempts counted from 1. Answers how
-    /// many of `events` were among them.
+    /// Redelivers dead letters of the consumer `name`, as [`Delivery::replayed`] and with attempts counted from 1. Returns how many of `events` were
+    /// among them.
     ///
     /// # Errors
     /// [`BusError::UnknownConsumer`], [`BusError::Unavailable`].
     async fn replay(&self, name: &str, events: &[EventId]) -> Result<usize, BusError>;
 
-    /// Drops dead letters of the consumer `name` for good. Answers how many of `events` were among them.
+    /// Permanently discards dead letters of the consumer `name`. Returns how many of `events` were among them.
     ///
     /// # Errors
     /// [`BusError::Unavailable`].
     async fn discard(&self, name: &str, events: &[EventId]) -> Result<usize, BusError>;
 
-    /// Why the bus is known to be unreachable, without asking it, as [`EventStore::unreachable`] says of a store.
+    /// Why the bus is known to be unreachable, without a call, as [`EventStore::unreachable`] does for a store.
     ///
     /// [`EventStore::unreachable`]: crate::ports::event_store::EventStore::unreachable
     fn unreachable(&self) -> Option<String> {
@@ -225,16 +224,16 @@ pub trait MessageBus: fmt::Debug + Send + Sync + 'static {
     /// Whether a message published now would be accepted.
     ///
     /// # Errors
-    /// [`BusError::Unavailable`] says what is wrong.
+    /// [`BusError::Unavailable`] says why not.
     async fn check(&self) -> Result<(), BusError>;
 }
 
-/// The receiving end of one name. One task asks for batches; dropping it keeps the name and its place.
+/// The receiving end of one name. One task reads batches; dropping the consumer keeps the name and its cursor.
 ///
-/// Receipts that are void (the message was acknowledged, or taken back and will come again) are passed over in silence.
+/// Void receipts (the message was acknowledged, or requeued for redelivery) are silently ignored.
 #[async_trait]
 pub trait Consumer: fmt::Debug + Send + Sync {
-    /// How long the consumer may hold a delivery before it is taken back and comes again.
+    /// How long the consumer may hold a delivery before it is requeued and redelivered.
     fn ack_wait(&self) -> Duration;
 
     /// The next 1 to `max` deliveries; waits until there is one. A `max` of 0 counts as 1.
@@ -243,31 +242,30 @@ pub trait Consumer: fmt::Debug + Send + Sync {
     /// [`BusError::Replaced`], [`BusError::Unavailable`].
     async fn next_batch(&self, max: usize) -> Result<Vec<Delivery>, BusError>;
 
-    /// These are dealt with and never come again.
+    /// Acknowledges deliveries: they are never delivered again.
     ///
     /// # Errors
     /// [`BusError::Replaced`], [`BusError::Unavailable`].
     async fn ack(&self, receipts: &[Receipt]) -> Result<(), BusError>;
 
-    /// Starts the wait for these anew: they are still being worked on.
+    /// Restarts the ack-wait of deliveries that are still being processed.
     ///
     /// # Errors
     /// [`BusError::Replaced`], [`BusError::Unavailable`].
     async fn extend(&self, receipts: &[Receipt]) -> Result<(), BusError>;
 
-    /// Gives the message back, to come again not before `after` has passed. Later messages of its key that have been handed out are taken back
-    /// with it: do not work on them.
+    /// Returns the message, to be redelivered no earlier than `after` from now. Later delivered messages of its key are requeued with it: do not
+    /// process them.
     ///
     /// # Errors
     /// [`BusError::Replaced`], [`BusError::Unavailable`].
     async fn retry(&self, receipt: Receipt, after: Duration) -> Result<(), BusError>;
 
-    /// Moves the message to the dead letters of this consumer, in place of an earlier dead letter of the same event; later ones of its key
-    /// go on.
+    /// Moves the message to the dead letters of this consumer, replacing an earlier dead letter of the same event; later messages of its key
+    /// continue.
     ///
     /// # Errors
-    /// [`BusError::DeadLettersFull`]: the message stays in hand, try again or let it come again. [`BusError::Replaced`],
-    /// [`BusError::Unavailable`].
+    /// [`BusError::DeadLettersFull`]: the message stays in flight; retry or let it be redelivered. [`BusError::Replaced`], [`BusError::Unavailable`].
     async fn dead_letter(&self, delivery: &Delivery, reason: &str) -> Result<(), BusError>;
 }
 

@@ -1,5 +1,4 @@
-//! The ports: traits that a backend implements, and the values that pass through them. What each trait guarantees is in its documentation, and
-//! `tests/contract` holds every backend to it.
+//! The ports: the traits that backends implement, and their values. Each trait documents its guarantees, and `tests/contract` verifies every backend.
 
 pub mod backoff;
 pub mod checkpoint_store;

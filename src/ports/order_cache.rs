@@ -1,9 +1,9 @@
-//! The shared cache: folded orders that one node has and another may save the folding of.
+//! The shared cache: folded orders that nodes share to save each other the folding.
 //!
-//! What every backend guarantees:
-//! - **Truth of the past**: what [`OrderCache::get`] returns was put under the same stream at some time, whole. It may be older than the
-//!   log; the revision inside tells how old.
-//! - **No promise to keep**: anything may be missing at any time, and what is put may not arrive. Nothing depends on the cache but speed.
+//! Every backend guarantees the following:
+//! - **True for the past**: [`OrderCache::get`] returns a whole value that was once put under the same stream. It may be older than the log; the
+//!   contained revision says how old.
+//! - **Best effort**: any entry may be missing at any time, and a put may be lost. Only speed depends on the cache.
 
 use std::fmt;
 
@@ -12,18 +12,18 @@ use bytes::Bytes;
 
 use crate::ports::event_store::{LogId, StreamId};
 
-/// Which folded order.
+/// Identifies a folded order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CacheKey {
-    /// The log that it was folded from.
+    /// The log from which it was folded.
     pub log: LogId,
-    /// The shape of the bytes: other versions of the service find only what they can read.
+    /// The version of the encoding: a service finds only the entries that it can read.
     pub schema: i32,
     /// The order.
     pub stream: StreamId,
 }
 
-/// The cache could not be asked; one line for people.
+/// The cache could not be read; one line for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CacheError(pub String);
 
@@ -35,26 +35,26 @@ impl fmt::Display for CacheError {
 
 impl std::error::Error for CacheError {}
 
-/// Keeps folded orders for other nodes. See the module for what every backend guarantees.
+/// Stores folded orders for other nodes. See the module for the guarantees of every backend.
 #[async_trait]
 pub trait OrderCache: fmt::Debug + Send + Sync + 'static {
-    /// What was last put under `key`, if it is still there.
+    /// The last value put under `key`, if it still exists.
     ///
     /// # Errors
-    /// [`CacheError`]; asking the log instead always works.
+    /// [`CacheError`]; reading the log instead is always possible.
     async fn get(&self, key: CacheKey) -> Result<Option<Bytes>, CacheError>;
 
-    /// Keeps `folded` under `key` for a while. Returns at once; under load, or without a connection, it is passed over.
+    /// Stores `folded` under `key` for a while. Returns at once; under load, or without a connection, the entry is dropped.
     fn put(&self, key: CacheKey, folded: Bytes);
 
-    /// Why the cache is known to be unreachable, without asking it; `None` while it is connected.
+    /// Why the cache is known to be unreachable, without a call; `None` while it is connected.
     fn unreachable(&self) -> Option<String> {
         None
     }
 
-    /// Whether the cache can be asked now.
+    /// Whether the cache can be read now.
     ///
     /// # Errors
-    /// [`CacheError`] says what is wrong.
+    /// [`CacheError`] says why not.
     async fn check(&self) -> Result<(), CacheError>;
 }

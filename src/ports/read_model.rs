@@ -1,13 +1,13 @@
-//! The read model: one row an order, to be listed and counted. Fed by a projection; it knows no domain types.
+//! The read model: one row per order, to be listed and counted. A projection feeds it; it knows no domain types.
 //!
-//! What every backend guarantees, held by one contract suite:
-//! - **Atomic**: the changes of a batch and its checkpoint take effect together or not at all; no reader sees a part.
-//! - **Idempotent**: a change at or below the revision of its row is skipped, so a batch may come again after a crash.
-//! - **Pages without gaps or repeats**: a row that is there while a list is paged through is on exactly one of its pages, whatever
-//!   is inserted meanwhile.
-//! - **Bounded reads**: a page costs as much as its rows, not as the rows that the filter leaves out.
-//! - **One log**: it knows which log its rows come from, and takes changes of no other.
-//! - **Built anew beside itself**: see [`ShadowReadModel`]. Readers see the old rows until they see all of the new ones.
+//! Every backend guarantees the following, held by one contract suite:
+//! - **Atomic**: the changes of a batch and its checkpoint take effect together or not at all; no reader sees a partial batch.
+//! - **Idempotent**: a change at or below the revision of its row is skipped, so a batch may be applied again after a crash.
+//! - **Pages without gaps or repeats**: a row that exists while a list is paged through is on exactly one of its pages, whatever is inserted
+//!   meanwhile.
+//! - **Bounded reads**: the cost of a page depends on its own rows, not on the rows that the filter excludes.
+//! - **One log**: it records the log of its rows, and refuses changes of any other.
+//! - **Shadow rebuild**: see [`ShadowReadModel`]. Readers see the old rows until they see all of the new ones.
 
 use std::{collections::HashMap, fmt, sync::Arc};
 
@@ -16,7 +16,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::ports::event_store::{LogId, Position, StoredEvent};
 
-/// The most rows that one page has.
+/// The maximum number of rows of a page.
 pub const MAX_PAGE_ROWS: usize = 1_000;
 
 /// One order in the list.
@@ -24,9 +24,9 @@ pub const MAX_PAGE_ROWS: usize = 1_000;
 pub struct Row {
     /// The number of the order, at most 2^63 - 1.
     pub id: u64,
-    /// Who ordered.
+    /// The customer of the order.
     pub customer: Arc<str>,
-    /// Where it stands: a code that only the projection understands.
+    /// The status: a code that only the projection understands.
     pub status: u8,
     /// When it was placed, in microseconds since the Unix epoch.
     pub created_at_micros: i64,
@@ -38,71 +38,71 @@ pub struct Row {
     pub currency: [u8; 3],
     /// The number of its lines.
     pub item_count: u32,
-    /// The revision of the last event that is in this row, at most 2^63 - 1.
+    /// The revision of the last event in this row, at most 2^63 - 1.
     pub revision: u64,
 }
 
-/// What one event changes in the list.
+/// The change that one event makes to the list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RowChange {
-    /// The row is as given here. Replaces a row of an earlier revision.
+    /// Sets the whole row. Replaces a row of an earlier revision.
     Insert(Row),
-    /// The row has another status.
+    /// Sets another status.
     Update {
-        /// Which row.
+        /// The order.
         id: u64,
-        /// Where it stands now.
+        /// The new status.
         status: u8,
         /// The revision of the event.
         revision: u64,
-        /// When, in microseconds since the Unix epoch.
+        /// The time of the change, in microseconds since the Unix epoch.
         updated_at_micros: i64,
     },
 }
 
-/// A row in few bytes, to compare many.
+/// A compact digest of a row, to compare many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RowDigest {
-    /// A hash of what never changes.
+    /// A hash of the immutable fields.
     placed: u64,
     status: u8,
     updated_at_micros: i64,
     revision: u64,
 }
 
-/// All rows of a read model as they are stored at one moment.
+/// All rows of a read model as stored at one moment.
 #[derive(Debug, Default)]
 pub struct StoredRows {
     /// How far it has followed which log.
     pub place: Option<LogCheckpoint>,
     /// The rows, by the number of the order.
     pub rows: HashMap<u64, RowDigest>,
-    /// What is wrong with it by itself, for people: rows that cannot be read, totals that are not those of the rows.
+    /// Internal inconsistencies, for people: unreadable rows, or totals that do not match the rows.
     pub wrong: Vec<String>,
 }
 
-/// How far a read model has followed a log, and which log that is.
+/// How far a read model has followed which log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogCheckpoint {
     /// The log.
     pub log: LogId,
-    /// Up to where events are in the rows.
+    /// The position up to which events are in the rows.
     pub position: Position,
-    /// Tells the event at that position from what another history has there: a log that was put back to an earlier state and has
-    /// grown again keeps its id and its positions. 0: not known.
+    /// Distinguishes the event at that position from that of another history: a log that was restored to an earlier state and has grown again keeps
+    /// its id and its positions. 0: unknown.
     pub event: u64,
 }
 
-/// Why the read model could not answer.
+/// Why a call of the read model failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReadModelError {
-    /// Out of reach, overloaded or full. Trying again may help.
+    /// The read model is unreachable, overloaded or full. A retry may help.
     Unavailable(String),
-    /// What it holds is damaged or does not fit the change. Trying again does not help; building it anew from the log does.
+    /// The stored data is damaged or does not fit the change. A retry does not help; a rebuild from the log does.
     Corrupt(String),
 }
 
-/// Which rows. A field that is `None` lets all through; the fields together narrow.
+/// Selects rows. A field that is `None` matches all; the fields are combined with AND.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ListFilter {
     /// Only those of this customer.
@@ -115,7 +115,7 @@ pub struct ListFilter {
     pub created_to_micros: Option<i64>,
 }
 
-/// In which order, by [`RowKey`].
+/// The sort order, by [`RowKey`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ListOrder {
     /// From the newest to the oldest.
@@ -124,7 +124,7 @@ pub enum ListOrder {
     OldestFirst,
 }
 
-/// The place of a row in a list: by time of placing, and by number where that is the same.
+/// The position of a row in a list: by time of placing, then by number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RowKey {
     /// When the order was placed, in microseconds since the Unix epoch.
@@ -133,16 +133,16 @@ pub struct RowKey {
     pub id: u64,
 }
 
-/// One page of one list.
+/// A request for one page of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListQuery {
-    /// Which rows.
+    /// The filter.
     pub filter: ListFilter,
-    /// In which order.
+    /// The sort order.
     pub order: ListOrder,
-    /// Only the rows that come after this place in that order; a row need not be there (any more).
+    /// Only the rows after this key in that order; the row itself need not exist (any more).
     pub after: Option<RowKey>,
-    /// The most rows; more than [`MAX_PAGE_ROWS`] means that many. None at all: an empty page that does not go on.
+    /// The maximum number of rows, capped at [`MAX_PAGE_ROWS`]. 0: an empty page without a next one.
     pub limit: usize,
 }
 
@@ -151,7 +151,7 @@ pub struct ListQuery {
 pub struct Page {
     /// The rows, in the order asked for.
     pub rows: Vec<Row>,
-    /// Where to go on, if rows follow: `after` of the next page.
+    /// If more rows follow: the `after` of the next page.
     pub next: Option<RowKey>,
 }
 
@@ -169,13 +169,13 @@ pub struct Totals {
 }
 
 impl Row {
-    /// Its place in a list.
+    /// Its key in a list.
     #[must_use]
     pub const fn key(&self) -> RowKey {
         RowKey { created_at_micros: self.created_at_micros, id: self.id }
     }
 
-    /// What tells it from another row of the same order.
+    /// A digest that distinguishes it from other versions of the same order's row.
     #[must_use]
     pub fn digest(&self) -> RowDigest {
         let mut numbers = [0; 23];
@@ -190,7 +190,7 @@ impl Row {
 }
 
 impl RowDigest {
-    /// The same after an update of the row.
+    /// The digest after an update of the row.
     #[must_use]
     pub const fn updated(self, status: u8, revision: u64, updated_at_micros: i64) -> Self {
         Self { status, updated_at_micros, revision, ..self }
@@ -198,7 +198,7 @@ impl RowDigest {
 }
 
 impl LogCheckpoint {
-    /// The place after `event` of `log`.
+    /// The checkpoint after `event` of `log`.
     #[must_use]
     pub fn after(log: LogId, event: &StoredEvent) -> Self {
         let mut place = [0; 16];
@@ -208,10 +208,10 @@ impl LogCheckpoint {
         Self { log, position: event.position, event: hash.max(1) }
     }
 
-    /// Where a checkpoint at `before` is when it has been told to move here.
+    /// The new checkpoint when one at `before` is moved here.
     ///
     /// # Errors
-    /// [`ReadModelError::Corrupt`] if that is in another log.
+    /// [`ReadModelError::Corrupt`] if `before` is in another log.
     pub fn following(self, before: Option<Self>) -> Result<Self, ReadModelError> {
         match before {
             Some(before) if before.log != self.log => Err(ReadModelError::Corrupt(format!(
@@ -223,10 +223,10 @@ impl LogCheckpoint {
         }
     }
 
-    /// Whether a rebuild that is at `new` may take the place of a read model that is at `served`.
+    /// Whether a rebuild at `new` may replace a read model at `served`.
     ///
     /// # Errors
-    /// [`ReadModelError::Unavailable`] if it is behind: what has been read must not be unread.
+    /// [`ReadModelError::Unavailable`] if it is behind: a reader must not go back in time.
     pub fn may_replace(new: Option<Self>, served: Option<Self>) -> Result<(), ReadModelError> {
         match (new, served) {
             (_, None) => Ok(()),
@@ -240,17 +240,17 @@ impl LogCheckpoint {
     }
 }
 
-/// The list of orders and its totals. See the module for what every backend guarantees.
+/// The list of orders and its totals. See the module for the guarantees of every backend.
 #[async_trait]
 pub trait ReadModel: fmt::Debug + Send + Sync + 'static {
-    /// Makes `changes`, in this order, and moves the checkpoint to `checkpoint`; it never moves back. All or nothing.
+    /// Applies `changes`, in this order, and moves the checkpoint to `checkpoint`, never backwards. All or nothing.
     ///
     /// # Errors
-    /// [`ReadModelError::Corrupt`] if a row to be updated is neither there nor inserted before it in `changes`, or if the rows come from
-    /// another log; [`ReadModelError::Unavailable`]. Nothing has changed then.
+    /// [`ReadModelError::Corrupt`] if a row to be updated neither exists nor is inserted before it in `changes`, or if the rows come from another
+    /// log; [`ReadModelError::Unavailable`]. Nothing changes in these cases.
     async fn apply(&self, changes: Vec<RowChange>, checkpoint: LogCheckpoint) -> Result<(), ReadModelError>;
 
-    /// The place in the log up to which events are in the rows; `None` when new or cleared.
+    /// The log position up to which events are in the rows; `None` when new or cleared.
     ///
     /// # Errors
     /// [`ReadModelError`].
@@ -262,8 +262,8 @@ pub trait ReadModel: fmt::Debug + Send + Sync + 'static {
     /// [`ReadModelError`].
     async fn list(&self, query: &ListQuery) -> Result<Page, ReadModelError>;
 
-    /// The totals of all rows, one for each pair of status and currency that has rows, in the order of that pair. Whoever reads
-    /// decides which of them count as revenue.
+    /// The totals of all rows, one for each pair of status and currency that has rows, in the order of that pair. The caller decides which of them
+    /// count as revenue.
     ///
     /// # Errors
     /// [`ReadModelError`].
@@ -275,48 +275,48 @@ pub trait ReadModel: fmt::Debug + Send + Sync + 'static {
     /// [`ReadModelError`]. Nothing has changed then.
     async fn clear(&self) -> Result<(), ReadModelError>;
 
-    /// Begins an empty one beside this one, which goes on as if nothing were. One at a time: what an earlier rebuild has left is
-    /// cleared away, and that rebuild, if it still goes on, fails.
+    /// Begins an empty shadow copy; this read model keeps serving unchanged. One rebuild runs at a time: the remains of an earlier rebuild are
+    /// removed, and if it is still running it fails.
     ///
     /// # Errors
     /// [`ReadModelError`].
     async fn begin_rebuild(&self) -> Result<Box<dyn ShadowReadModel>, ReadModelError>;
 
-    /// Whether it can be read and fed now.
+    /// Whether it can be read and updated now.
     ///
     /// # Errors
-    /// [`ReadModelError`] says what is wrong.
+    /// [`ReadModelError`] says why not.
     async fn check(&self) -> Result<(), ReadModelError>;
 }
 
-/// A read model that is built beside the one that serves, and takes its place when it is as far. It may leave the making of what is only
-/// needed to read until [`ShadowReadModel::index`]. Nothing of it outlives the process before [`ShadowReadModel::promote`].
+/// A shadow copy of the served read model, which replaces it once it has caught up. It may defer building read indexes until
+/// [`ShadowReadModel::index`]. Before [`ShadowReadModel::promote`] nothing of it outlives the process.
 #[async_trait]
 pub trait ShadowReadModel: fmt::Debug + Send + Sync {
     /// As [`ReadModel::apply`].
     ///
     /// # Errors
-    /// As [`ReadModel::apply`]; [`ReadModelError::Unavailable`] when it has been swapped in, discarded, or overtaken by another rebuild.
+    /// As [`ReadModel::apply`]; [`ReadModelError::Unavailable`] if it has been promoted, discarded, or superseded by another rebuild.
     async fn apply(&self, changes: Vec<RowChange>, checkpoint: LogCheckpoint) -> Result<(), ReadModelError>;
 
-    /// Makes what lists need. To be called once, when most rows are in: it takes time in proportion to them.
+    /// Builds the indexes for lists. Call it once, when most rows are in: its duration grows with their number.
     ///
     /// # Errors
     /// As [`ShadowReadModel::apply`].
     async fn index(&self) -> Result<(), ReadModelError>;
 
-    /// Takes the place of the one that serves: a read that begins from here on sees these rows, and one that has begun sees the old ones
-    /// to its end. The old ones are dropped.
+    /// Replaces the served read model: reads that begin from here on see these rows, and running reads see the old rows to their end. The old rows
+    /// are dropped.
     ///
     /// # Errors
-    /// [`ReadModelError::Unavailable`] if this one is not as far as the one that serves, which then stays, and this one may catch up;
-    /// as [`ShadowReadModel::apply`].
+    /// [`ReadModelError::Unavailable`] if this copy is behind the served one, which then stays, while this one may catch up; as
+    /// [`ShadowReadModel::apply`].
     async fn promote(&self) -> Result<(), ReadModelError>;
 
-    /// Gives up: what has been built is cleared away.
+    /// Abandons the rebuild: the shadow copy is removed.
     ///
     /// # Errors
-    /// [`ReadModelError`]; the next rebuild clears it away then.
+    /// [`ReadModelError`]; the next rebuild then removes it.
     async fn discard(&self) -> Result<(), ReadModelError>;
 }
 

@@ -1,7 +1,7 @@
-//! One question to the store, as a proof for all who wait for one.
+//! One request to the store as a proof for all waiters.
 //!
-//! Where a server may answer that has been replaced and does not know it, a read is proven only by a question to those who know that was asked
-//! after it, and answered. What a question is the backend knows: a publish that a quorum takes, or who the primary is.
+//! A replaced server may still respond without knowing that it was replaced. A read is proven only by a request that is sent after it, to servers
+//! that know, and acknowledged. The backend defines the request: a publish that a quorum accepts, or a query for the primary.
 
 use std::{
     future::Future,
@@ -12,41 +12,41 @@ use std::{
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep_until};
 
-/// The questions that were answered, and the one that is under way. `T` is what an answer says.
+/// The acknowledged requests, and the one in flight. `T` is the content of a reply.
 #[derive(Debug)]
 pub struct Confirmations<T, E> {
-    /// Counts waiters and questions as they begin.
+    /// Counts waiters and requests as they begin.
     clock: AtomicU64,
-    /// The latest question that was answered: when it began, and the answer.
+    /// The latest acknowledged request: when it began, and the reply.
     proof: Mutex<Option<(u64, T)>>,
-    /// Only one is asked at a time.
+    /// Serialises requests.
     asking: tokio::sync::Mutex<Asked<E>>,
-    /// Questions follow each other no closer than this.
+    /// The minimum interval between requests.
     pace: Duration,
 }
 
-/// The last question of this node.
+/// The last request of this node.
 #[derive(Debug)]
 struct Asked<E> {
     at: Option<Instant>,
-    /// When it began, and why it was not answered, if so: this is the answer for all who waited before.
+    /// When it began, and why it failed, if it did: the result for all earlier waiters.
     failed: Option<(u64, E)>,
 }
 
 impl<T: Copy, E: Clone> Confirmations<T, E> {
-    /// None yet.
+    /// No request yet.
     #[must_use]
     pub fn new(pace: Duration) -> Self {
         let asking = tokio::sync::Mutex::new(Asked { at: None, failed: None });
         Self { clock: AtomicU64::new(0), proof: Mutex::new(None), asking, pace }
     }
 
-    /// To be called before something is sent the answer to which may prove as much as a question's.
+    /// Call this before sending an operation whose reply may prove as much as a request's.
     pub fn begin(&self) -> u64 {
         self.clock.fetch_add(1, Ordering::SeqCst) + 1
     }
 
-    /// What began at `begun` was answered.
+    /// Records the reply to the operation that began at `begun`.
     pub fn acknowledged(&self, begun: u64, answer: T) {
         let mut proof = self.proof.lock();
         if proof.as_ref().is_none_or(|(before, _)| begun > *before) {
@@ -54,13 +54,13 @@ impl<T: Copy, E: Clone> Confirmations<T, E> {
         }
     }
 
-    /// The answer to what began after `waiter`.
+    /// The reply to an operation that began after `waiter`.
     fn since(&self, waiter: u64) -> Option<T> {
         let proof = self.proof.lock();
         proof.as_ref().filter(|(begun, _)| *begun > waiter).map(|(_, answer)| *answer)
     }
 
-    /// The answer to a question that is asked after this call; `ask` asks one, if nobody else does.
+    /// The reply to a request sent after this call; `ask` sends one, unless another waiter does.
     ///
     /// # Errors
     /// Those of `ask`.
@@ -121,7 +121,7 @@ mod tests {
         for asked in asked {
             asked.await.unwrap().unwrap();
         }
-        // The first one's question may have begun before the others asked.
+        // The first waiter's request may have begun before the others called.
         assert!(sent.load(Ordering::SeqCst) <= 2);
         let begun = Instant::now();
         for _ in 0..3 {
@@ -141,7 +141,7 @@ mod tests {
         let begun = confirmations.begin();
         confirmations.acknowledged(begun, 9);
         assert_eq!(confirmations.since(waiter), Some(9));
-        // A commit that was sent while a question waits for its turn answers it.
+        // A commit sent while a request waits for its turn serves as its proof.
         let held = confirmations.asking.lock().await;
         let publish = || async { panic!("no question is needed") };
         let mut waiting = Box::pin(confirmations.confirm(publish));

@@ -1,8 +1,7 @@
-//! Reading the log on, and noticing when it is no longer the log that was read.
+//! Follows the log, and detects when it has been replaced.
 //!
-//! A position says nothing about what stands there: a log that was put back to an earlier state keeps its id, and reaches the same positions
-//! again with other events. So a reader remembers the last event as well ([`LogPoint`]), and looks for it when it begins and each time that
-//! the node has connected to the store again, before it believes what it reads after it.
+//! A position does not identify an event: a restored log keeps its id, and reaches the same positions again with other events. So a reader also
+//! remembers the last event ([`LogPoint`]), and verifies it at the start and after each reconnect, before it trusts any read after it.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -14,13 +13,13 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::{Direction, EventStore, Position, Revision, StoreError, StoredEvent, StreamId};
 
-/// A reader that has just been woken is not woken again for this long: on a busy log it then finds a batch and not one event,
-/// and the writers do not pay for a wake-up each. A reader of a quiet log is woken at once.
+/// The minimum interval between wake-ups of a reader: on a busy log it then finds a batch instead of one event, and the writers do not pay for a
+/// wake-up each. A reader of a quiet log is woken at once.
 const PACE: Duration = Duration::from_millis(1);
-/// How often a read is made again because the node has connected again meanwhile.
+/// How often a read is repeated because the node has reconnected meanwhile.
 const MAX_READS: usize = 16;
 
-/// Up to where somebody has read the log, with what tells the event there from another one.
+/// How far a reader has read the log, with a fingerprint of the last event.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LogPoint {
     /// The position of the last event that was read.
@@ -39,11 +38,11 @@ impl LogPoint {
         Self { position: event.position, fingerprint: Some(event.fingerprint()) }
     }
 
-    /// Checks that `store` still has what was read up to here: the event at exactly this position, or, where only the position is known,
-    /// that the log reaches it.
+    /// Checks that `store` still has the events read up to here: the event at exactly this position or, if only the position is known, that the log
+    /// reaches it.
     ///
     /// # Errors
-    /// [`StoreError::LogReplaced`] if it has not; a server that merely lags behind is [`StoreError::Unavailable`].
+    /// [`StoreError::LogReplaced`] if it has not; [`StoreError::Unavailable`] if the server merely lags behind.
     pub async fn verify(self, store: &dyn EventStore) -> Result<(), StoreError> {
         let connection = *store.connections().borrow();
         let found = self.look_for(store).await;
@@ -61,7 +60,7 @@ impl LogPoint {
         if self.is_found(store, fingerprint).await? {
             return Ok(());
         }
-        // What was asked may be behind; what a quorum has confirmed is not.
+        // The server may be behind; a position confirmed by a quorum is not.
         self.verify_reach(store).await?;
         if self.is_found(store, fingerprint).await? {
             return Ok(());
@@ -79,7 +78,7 @@ impl LogPoint {
         }
     }
 
-    /// Whether the event is there; an error if another one is in its place.
+    /// Whether the event exists; an error if another one has its position.
     async fn is_found(self, store: &dyn EventStore, fingerprint: u32) -> Result<bool, StoreError> {
         let after = Position(self.position.0.saturating_add(1));
         let found = store.read_log(after, Direction::Backward, 1).await?;
@@ -109,14 +108,14 @@ impl LogPoint {
 }
 
 impl StoredEvent {
-    /// A hash of its payload, to tell it from another event in its place.
+    /// A hash of its payload, to distinguish it from another event at its position.
     #[must_use]
     pub fn fingerprint(&self) -> u32 {
         fingerprint(&self.payload)
     }
 }
 
-/// A hash of the payload of an event; never 0, which may stand for one that is not known.
+/// A hash of an event's payload; never 0, which may mean unknown.
 #[must_use]
 #[allow(
     clippy::cast_possible_truncation,
@@ -126,33 +125,33 @@ pub fn fingerprint(payload: &[u8]) -> u32 {
     (xxh3_64(payload) as u32).max(1)
 }
 
-/// Remembers what was last read, and looks for it again where it may have gone.
+/// Remembers the last event read, and verifies it again after a reconnect.
 #[derive(Debug)]
 pub struct Foothold {
     point: LogPoint,
     connections: watch::Receiver<u64>,
-    /// The connection on which the point has been found in the log.
+    /// The connection on which the point was verified.
     found_on: Option<u64>,
 }
 
 impl Foothold {
-    /// One that has not been looked for yet.
+    /// A point that is not verified yet.
     #[must_use]
     pub fn new(store: &dyn EventStore, point: LogPoint) -> Self {
         Self { point, connections: store.connections(), found_on: None }
     }
 
-    /// Where it is.
+    /// The point.
     #[must_use]
     pub const fn point(&self) -> LogPoint {
         self.point
     }
 
-    /// What comes after the point in the log, up to the event that brings it to `max_bytes`, read on a connection on which the point has been
-    /// found; moves on to the last of it.
+    /// Reads the log after the point, up to the event that brings the total to `max_bytes`, on a connection on which the point was verified; moves to
+    /// the last event read.
     ///
     /// # Errors
-    /// [`StoreError::LogReplaced`] if the point is no longer there; otherwise what the store says.
+    /// [`StoreError::LogReplaced`] if the point no longer exists; otherwise the store's error.
     pub async fn read_log(
         &mut self,
         store: &dyn EventStore,
@@ -195,18 +194,18 @@ impl Foothold {
         Err(does_not_last())
     }
 
-    /// The connection on which the point was found, which the last read was made on.
+    /// The connection on which the point was verified, which the last read used.
     #[must_use]
     pub const fn found_on(&self) -> Option<u64> {
         self.found_on
     }
 
-    /// Moves on to `point`, which has been read on the connection on which the last one was found.
+    /// Moves to `point`, which was read on the connection of the last verification.
     pub const fn pass(&mut self, point: LogPoint) {
         self.point = point;
     }
 
-    /// Looks for the point, if it has not been found on this connection, which is returned.
+    /// Verifies the point unless that was done on this connection; returns the connection.
     async fn find(&self, store: &dyn EventStore) -> Result<u64, StoreError> {
         let connection = *self.connections.borrow();
         if self.found_on != Some(connection) {
@@ -215,7 +214,7 @@ impl Foothold {
         Ok(connection)
     }
 
-    /// Whether what has just been read was read on `connection`: after it, it may be another log's.
+    /// Whether the last read was made on `connection`; otherwise it may come from another log.
     fn holds(&mut self, connection: u64) -> bool {
         let is_same = *self.connections.borrow() == connection;
         self.found_on = is_same.then_some(connection);
@@ -227,7 +226,7 @@ impl Foothold {
     }
 }
 
-/// Ends `events` with the one that brings them to `max_bytes`.
+/// Truncates `events` after the one that brings them to `max_bytes`.
 fn cut(events: &mut Vec<StoredEvent>, max_bytes: usize) {
     let mut bytes = 0;
     let end = events.iter().position(|event| {
@@ -250,19 +249,19 @@ pub struct LogWake {
 }
 
 impl LogWake {
-    /// Wakes for what is appended to `store` from now on.
+    /// Wakes after appends to `store` from now on.
     #[must_use]
     pub fn new(store: &dyn EventStore) -> Self {
         Self { appended: store.wake(), connections: store.connections(), woken_at: None }
     }
 
-    /// To be called before each read: whatever is appended from here on ends the next [`LogWake::wait`].
+    /// Call this before each read: any later append ends the next [`LogWake::wait`].
     pub fn arm(&mut self) {
         self.appended.borrow_and_update();
         self.connections.borrow_and_update();
     }
 
-    /// Waits until something may have been appended since [`LogWake::arm`], or the node has connected again.
+    /// Waits until something may have been appended since [`LogWake::arm`], or the node has reconnected.
     pub async fn wait(&mut self) {
         tokio::select! {
             () = changed(&mut self.appended) => {}
@@ -275,15 +274,15 @@ impl LogWake {
     }
 }
 
-/// Waits for a change; for ever where nobody is left to make one.
+/// Waits for a change; for ever if the sender is gone.
 async fn changed<T>(receiver: &mut watch::Receiver<T>) {
     if receiver.changed().await.is_err() {
         std::future::pending::<()>().await;
     }
 }
 
-/// Reads the log from a position to its end and on, as it grows: never skips, never repeats, holds one event between reads. A log that no
-/// longer has what was read ends it.
+/// Reads the log from a position to its end and on, as it grows: never skips, never repeats, holds one event between reads. It ends if the log no
+/// longer has the events that it has read.
 #[derive(Debug)]
 pub struct LogFollower {
     store: Arc<dyn EventStore>,
@@ -292,7 +291,7 @@ pub struct LogFollower {
 }
 
 impl LogFollower {
-    /// Starts after `point`, which is looked for before the first read.
+    /// Starts after `point`, which is verified before the first read.
     #[must_use]
     pub fn new(store: Arc<dyn EventStore>, point: impl Into<LogPoint>) -> Self {
         let (foothold, wake) = (Foothold::new(&*store, point.into()), LogWake::new(&*store));
@@ -305,7 +304,7 @@ impl LogFollower {
         self.foothold.point().position
     }
 
-    /// The same, with the event there.
+    /// The same, with the fingerprint of the event.
     #[must_use]
     pub const fn point(&self) -> LogPoint {
         self.foothold.point()
@@ -314,13 +313,13 @@ impl LogFollower {
     /// The next events, at once; empty at the end of the log.
     ///
     /// # Errors
-    /// [`StoreError::LogReplaced`] if what was read before is no longer there: then the follower is of no more use. Otherwise what the store
-    /// says; the follower may be used again and goes on where it was.
+    /// [`StoreError::LogReplaced`] if earlier events no longer exist: the follower is then useless. Otherwise the store's error; the follower may be
+    /// used again and resumes where it was.
     pub async fn poll_batch(&mut self, max_events: usize) -> Result<Vec<StoredEvent>, StoreError> {
         self.poll_within(max_events, usize::MAX).await
     }
 
-    /// The same, ending with the event that brings them to `max_bytes`.
+    /// The same, ending with the event that brings the total to `max_bytes`.
     ///
     /// # Errors
     /// As [`LogFollower::poll_batch`].
@@ -329,12 +328,12 @@ impl LogFollower {
         self.foothold.read_log(&*self.store, max_events, max_bytes).await
     }
 
-    /// Goes on after `point`, up to which somebody else has read on that connection.
+    /// Continues after `point`, up to which another reader has read on that connection.
     pub const fn pass(&mut self, point: LogPoint) {
         self.foothold.pass(point);
     }
 
-    /// The connection (see [`EventStore::connections`]) that the last [`LogFollower::poll_batch`] read on, which had what was read before.
+    /// The connection (see [`EventStore::connections`]) of the last [`LogFollower::poll_batch`], on which its point was verified.
     #[must_use]
     pub const fn found_on(&self) -> Option<u64> {
         self.foothold.found_on
@@ -346,7 +345,7 @@ impl LogFollower {
     }
 }
 
-/// A point of which only the position is known.
+/// A point with a known position only.
 impl From<Position> for LogPoint {
     fn from(position: Position) -> Self {
         Self { position, fingerprint: None }

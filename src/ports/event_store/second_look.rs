@@ -1,8 +1,8 @@
-//! Damage that is found is looked for once more before it is said.
+//! Apparent damage is verified before it is reported.
 //!
-//! What looks like damage is mostly two reads that contradict each other: a request that is known and the order of which is not there, an index
-//! that leads to nothing, an end that the log does not reach. Where the store has failed over or has been restored between the two, each of them
-//! is right, of another log. Only what one connection shows twice is damage.
+//! Most apparent damage is two reads that contradict each other: a known request whose order is missing, a dangling index entry, an end that the log
+//! does not reach. If the store failed over or was restored between the two, each is right about a different log. Only a finding that one connection
+//! shows twice is damage.
 
 use std::future::Future;
 
@@ -10,14 +10,14 @@ use tokio::sync::watch;
 
 use super::{AppendError, StoreError};
 
-/// How often to look before it is given up: each time a connection was lost.
+/// How many attempts are made when each one loses its connection.
 const MAX_LOOKS: usize = 16;
 
-/// Why something could not be read.
+/// Why a read failed.
 pub trait ReadError: From<StoreError> {
-    /// Whether it says that what is stored is damaged.
+    /// Whether the error reports damaged data.
     fn is_damage(&self) -> bool;
-    /// Whether it says nothing of what is stored.
+    /// Whether the error says nothing about the stored data.
     fn is_unavailable(&self) -> bool;
 }
 
@@ -41,11 +41,11 @@ impl ReadError for AppendError {
     }
 }
 
-/// What `look` finds, looking again until all of a look was on one of the `connections` (see [`super::EventStore::connections`]). It may be
-/// asked several times, so it must write nothing.
+/// Returns the result of `look`, repeated until one run was made entirely on one of the `connections` (see [`super::EventStore::connections`]).
+/// `look` may run several times, so it must not write.
 ///
 /// # Errors
-/// What `look` says; [`StoreError::Unavailable`] where no connection lasts for a look.
+/// The error of `look`; [`StoreError::Unavailable`] if no connection lasts for one run.
 pub async fn on_one<T, E, L>(connections: &watch::Receiver<u64>, mut look: impl FnMut() -> L) -> Result<T, E>
 where
     E: ReadError,
@@ -61,10 +61,10 @@ where
     Err(does_not_last())
 }
 
-/// What `look` finds; damage only if it has been found twice in a row on one of the `connections`. As [`on_one`] it may look several times.
+/// Returns the result of `look`; damage only if found twice in a row on one of the `connections`. As in [`on_one`], `look` may run several times.
 ///
 /// # Errors
-/// What `look` says; [`StoreError::Unavailable`] where no connection lasts for two looks.
+/// The error of `look`; [`StoreError::Unavailable`] if no connection lasts for two runs.
 pub async fn confirmed<T, E, L>(connections: &watch::Receiver<u64>, mut look: impl FnMut() -> L) -> Result<T, E>
 where
     E: ReadError,
@@ -98,7 +98,7 @@ mod tests {
         StoreError::Corrupt("the entry 0-7 of the log is missing".to_owned())
     }
 
-    /// What comes of looks that find this, the connection having changed within some of them, and how many there were.
+    /// The outcome when runs find these results, with the connection changing within some of them, and the number of runs.
     async fn looking(found: &[(Result<u8, StoreError>, bool)]) -> (Result<u8, StoreError>, usize) {
         let (connections, seen) = watch::channel(1);
         let mut looks = 0;

@@ -1,4 +1,4 @@
-//! The key of a log, with which the tokens and cursors of its positions are signed.
+//! The key of a log, which signs the tokens and cursors of its positions.
 
 use std::fmt;
 
@@ -8,20 +8,20 @@ use ring::{
     rand::{SecureRandom as _, SystemRandom},
 };
 
-/// A secret of 256 bits. It is made once for a log and kept with it, so that all nodes of the log accept each other's tokens, also after a
-/// restart; whoever does not have it can make none.
+/// A secret of 256 bits. It is created once per log and stored with it, so that all nodes of the log accept each other's tokens, also after a
+/// restart. Tokens cannot be forged without it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct TokenKey([u8; Self::BYTES]);
 
-/// The operating system gives no random bytes.
+/// The operating system provides no random bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoRandomness;
 
 impl TokenKey {
-    /// How long it is.
+    /// Its length.
     pub const BYTES: usize = 32;
 
-    /// A new one.
+    /// A new random key.
     ///
     /// # Errors
     /// [`NoRandomness`].
@@ -37,7 +37,7 @@ impl TokenKey {
         Self(bytes)
     }
 
-    /// Its bytes, to be kept where the log is and shown nowhere.
+    /// Its bytes, to be stored with the log and shown nowhere.
     #[must_use]
     pub const fn bytes(&self) -> &[u8; Self::BYTES] {
         &self.0
@@ -49,7 +49,7 @@ impl TokenKey {
         HEXLOWER_PERMISSIVE.encode(&self.0)
     }
 
-    /// The key that [`TokenKey::to_hex`] gave; `None` for any other text.
+    /// Parses the output of [`TokenKey::to_hex`]; `None` for any other text.
     #[must_use]
     pub fn from_hex(text: &[u8]) -> Option<Self> {
         let bytes = HEXLOWER_PERMISSIVE.decode(text).ok()?;
@@ -57,7 +57,7 @@ impl TokenKey {
     }
 }
 
-/// Without the secret.
+/// Omits the secret.
 impl fmt::Debug for TokenKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("TokenKey(..)")

@@ -1,7 +1,7 @@
-//! What one consumer has been handed and has not acknowledged: retries, ack-waits and the order of each key.
+//! The unacknowledged deliveries of one consumer: retries, ack-waits and the order of each key.
 //!
-//! Pure bookkeeping without I/O, for backends to build a [`super::Consumer`] from: brokers know acknowledgements and redelivery, but none
-//! of them holds back the later messages of a key while an earlier one waits for its retry.
+//! Pure bookkeeping without I/O, from which backends build a [`super::Consumer`]: brokers support acknowledgements and redelivery, but none of them
+//! holds back the later messages of a key while an earlier one waits for its retry.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -12,9 +12,9 @@ use tokio::time::Instant;
 
 use super::{Delivery, Message, Receipt};
 
-/// The unacknowledged messages of one consumer, in the order in which they came. See the module.
+/// The unacknowledged messages of one consumer, in order of arrival. See the module.
 ///
-/// Each is either in hand (delivered, to be taken back after the ack-wait) or held (to be delivered, perhaps not before some time).
+/// Each is either in flight (delivered, and requeued after the ack-wait) or held (to be delivered, perhaps after a delay).
 #[derive(Debug)]
 pub struct DeliveryWindow {
     ack_wait: Duration,
@@ -33,7 +33,7 @@ pub struct DeliveryWindow {
 struct Entry {
     message: Message,
     attempt: u32,
-    /// Counts every handing out, so that a receipt of an earlier one is known to be void.
+    /// Counts deliveries, so that a receipt of an earlier delivery is void.
     delivery: u32,
     replayed: bool,
     state: State,
@@ -46,7 +46,7 @@ enum State {
 }
 
 impl DeliveryWindow {
-    /// An empty window that takes up to `capacity` messages and takes them back after `ack_wait`.
+    /// An empty window for up to `capacity` messages with an ack-wait of `ack_wait`.
     #[must_use]
     pub fn new(ack_wait: Duration, capacity: usize) -> Self {
         Self {
@@ -60,13 +60,13 @@ impl DeliveryWindow {
         }
     }
 
-    /// How many more messages it should be given.
+    /// How many more messages fit.
     #[must_use]
     pub fn room(&self) -> usize {
         self.capacity.saturating_sub(self.entries.len())
     }
 
-    /// How many messages are unacknowledged.
+    /// The number of unacknowledged messages.
     #[must_use]
     pub fn len(&self) -> usize {
         self.entries.len()
@@ -78,21 +78,21 @@ impl DeliveryWindow {
         self.entries.is_empty()
     }
 
-    /// The unacknowledged message that came first; a replayed dead letter does not count.
+    /// The oldest unacknowledged message; a replayed dead letter does not count.
     #[must_use]
     pub fn oldest(&self) -> Option<&Message> {
         self.entries.values().find(|entry| !entry.replayed).map(|entry| &entry.message)
     }
 
-    /// When to ask for deliveries again although no message has come: an ack-wait or a delay may have ended by then.
+    /// When to poll again although no message has arrived: an ack-wait or a delay may have ended by then.
     #[must_use]
     pub const fn next_due(&self) -> Option<Instant> {
         self.next_due
     }
 
-    /// Takes in a message that is new to this consumer: returns its delivery, or holds it behind an earlier one of its key.
+    /// Adds a message that is new to this consumer: returns its delivery, or holds it behind an earlier one of its key.
     pub fn deliver(&mut self, message: Message, now: Instant) -> Option<Delivery> {
-        // Nearly always nothing is held: then this is all that a message costs.
+        // Fast path: nearly always no message is held.
         if !self.held.is_empty() && self.held.contains_key(&message.key) {
             self.hold(message, false);
             return None;
@@ -101,12 +101,12 @@ impl DeliveryWindow {
         self.hand_out(slot, now)
     }
 
-    /// Takes in a dead letter for another try.
+    /// Adds a dead letter for another attempt.
     pub fn replay(&mut self, message: Message) {
         self.hold(message, true);
     }
 
-    /// Delivers again what has been taken back or is due, until `batch` has `max` deliveries.
+    /// Redelivers requeued and due messages, until `batch` has `max` deliveries.
     pub fn redeliver(&mut self, now: Instant, max: usize, batch: &mut Vec<Delivery>) {
         self.take_back_due(now);
         while batch.len() < max {
@@ -119,19 +119,19 @@ impl DeliveryWindow {
         }
     }
 
-    /// Removes a message in hand; `None` if the receipt is void.
+    /// Removes a message in flight; `None` if the receipt is void.
     pub fn remove(&mut self, receipt: Receipt) -> Option<Message> {
         self.in_hand(receipt)?;
         self.entries.remove(&receipt.slot).map(|entry| entry.message)
     }
 
-    /// Whether the receipt is good: its message is in hand.
+    /// Whether the receipt is valid: its message is in flight.
     #[must_use]
     pub fn holds(&self, receipt: Receipt) -> bool {
         self.in_hand(receipt).is_some()
     }
 
-    /// Starts the ack-wait anew; does nothing if the receipt is void.
+    /// Restarts the ack-wait; does nothing if the receipt is void.
     pub fn extend(&mut self, receipt: Receipt, now: Instant) {
         if self.holds(receipt)
             && let Some(entry) = self.entries.get_mut(&receipt.slot)
@@ -140,14 +140,14 @@ impl DeliveryWindow {
         }
     }
 
-    /// Takes a message back, and the later ones of its key, to be delivered again from `not_before` on; does nothing if the receipt is void.
+    /// Requeues a message, and the later ones of its key, for redelivery from `not_before` on; does nothing if the receipt is void.
     pub fn retry(&mut self, receipt: Receipt, not_before: Instant) {
         if self.holds(receipt) {
             self.requeue(receipt.slot, Some(not_before));
         }
     }
 
-    /// Takes everything back that is in hand: the consumer is gone.
+    /// Requeues everything in flight: the consumer is gone.
     pub fn take_all_back(&mut self) {
         for slot in self.slots_in_hand(|_| true) {
             self.requeue(slot, None);
@@ -206,7 +206,7 @@ impl DeliveryWindow {
                 entry.state = State::Held { not_before };
             } else {
                 entry.state = State::Held { not_before: None };
-                // It was not tried: the next delivery is the same attempt.
+                // It was not attempted: the next delivery is the same attempt.
                 entry.attempt -= 1;
             }
             held.insert(later);
@@ -217,9 +217,9 @@ impl DeliveryWindow {
         self.refresh(key);
     }
 
-    /// Takes back what has been in hand for too long and ends the delays that are over.
+    /// Requeues messages whose ack-wait has ended and ends delays that are over.
     ///
-    /// Looks at the whole window, which is bounded, and only when something may be due: once an ack-wait, and once for each retry.
+    /// Scans the whole window, which is bounded, and only when a message may be due: once an ack-wait, and once for each retry.
     fn take_back_due(&mut self, now: Instant) {
         if self.next_due.is_none_or(|due| now < due) {
             return;
@@ -248,7 +248,7 @@ impl DeliveryWindow {
         }
     }
 
-    /// Brings `held` and `runnable` in line with the first held message of `key`.
+    /// Updates `held` and `runnable` for the first held message of `key`.
     fn refresh(&mut self, key: u64) {
         let first = self.held.get(&key).and_then(BTreeSet::first);
         let ready = first.is_some_and(|slot| {
