@@ -1,17 +1,13 @@
-//! How many calls are worked on at a time, by how long they take: decided when the head of a request has come, so that a refusal is cheap.
+//! Limits concurrent calls by their latency. It decides when the request headers have arrived, so that a refusal is cheap.
 //!
-//! A node that takes more than it can do answers everyone late, and in the end nobody in time. So each kind of call has a limit that grows
-//! while calls are quick and shrinks when they are not (additive increase, multiplicative decrease), between [`FLOOR`] and
-//! `--max-in-flight`. It follows the mean time of a tenth of a second: the time from the arrival of the head to the answer, without that in
-//! which the node waits for its client or for others to write. Commands and reads have a limit each, so that commands that hang in an absent
-//! store keep no reads out; a list or a batch is refused when half of the reads are being worked on.
+//! An overloaded node is late for every client, and in the end in time for none. So each kind of call has a limit that grows while calls are quick
+//! and shrinks when they are not (additive increase, multiplicative decrease), between [`FLOOR`] and `--max-in-flight`. The limit follows the mean
+//! latency over a tenth of a second: from the arrival of the headers to the response, without the time spent waiting for the client or for other
+//! writers. Commands and reads have separate limits, so that commands stuck in an absent store keep no reads out; a list or a batch is refused when
+//! half of the read limit is in use.
 //!
-//! The limit is shared fairly by the connections that have calls in progress: one that has less than its share of it is let in beyond the
-//! limit, up to half of it. Without that, a client that floods the node takes the permits as fast as they are free, and the calls of a client
-//! that makes few are refused as often as its own.
-//!
-//! A store that is far away is no overload. Where so few calls as are always let in take longer than they should, that is not for their number:
-//! twice as long is the target then.
+//! A distant store is no overload. If calls are slow even at the minimum limit, their number is not the cause: the target is then twice their
+//! latency.
 
 use std::{
     future::Future,
@@ -25,17 +21,17 @@ use std::{
 use metrics::{Counter, Gauge};
 use parking_lot::Mutex;
 
-/// Calls of a kind that are always worked on at a time, unless `--max-in-flight` is less.
+/// Concurrent calls of a kind that are always admitted, unless `--max-in-flight` is less.
 pub const FLOOR: usize = 512;
-/// The limit before anything has been measured.
+/// The limit before the first measurement.
 const INITIAL: usize = 1_024;
-/// How long calls may take on average.
+/// The target for the mean latency.
 const TARGET: Duration = Duration::from_millis(100);
-/// The same where they take long however few there are.
+/// The maximum target, for calls that are slow even when few.
 const MAX_TARGET: Duration = Duration::from_millis(500);
-/// How long is measured before the limit is set again.
+/// The length of a measurement; the limit is adjusted after it.
 const WINDOW: Duration = Duration::from_millis(100);
-/// How many calls that takes at least.
+/// The minimum number of calls in a measurement.
 const MIN_CALLS: u32 = 10;
 
 /// A kind of call.
@@ -80,18 +76,18 @@ struct Limiter {
     gauge: Gauge,
 }
 
-/// What has been measured since the limit was set.
+/// The measurements since the last adjustment.
 #[derive(Debug)]
 struct Window {
     began: Instant,
     calls: u32,
     total: Duration,
     most_busy: usize,
-    /// What calls take when there are few.
+    /// The latency of calls when few are in progress.
     base: Duration,
 }
 
-/// A call that was let in. It counts until it is dropped.
+/// An admitted call. It counts until it is dropped.
 #[derive(Debug)]
 pub struct Call {
     limiter: Arc<Limiter>,
@@ -99,7 +95,7 @@ pub struct Call {
     time: Mutex<Time>,
 }
 
-/// How long a call has been worked on, without the time since `since`; `None` while it waits for somebody else and counts for nothing.
+/// How long a call has been processed, without the time since `since`; `None` while it waits for others and does not count.
 #[derive(Debug)]
 struct Time {
     since: Option<Instant>,
@@ -123,7 +119,7 @@ impl Admission {
         }
     }
 
-    /// The calls of a connection that begins.
+    /// Admits a call; `None` if it is refused.
     #[must_use]
     pub fn caller(&self) -> Caller {
         Caller(Arc::new(Calls { own: AtomicUsize::new(0), active: Arc::clone(&self.active) }))
@@ -147,26 +143,26 @@ impl Admission {
         admitted.map(Arc::new)
     }
 
-    /// Whether a command would be let in.
+    /// Whether a command would be admitted.
     #[must_use]
     pub fn has_room(&self) -> bool {
         let commands = &self.commands;
         commands.busy.load(Ordering::Relaxed) < commands.limit.load(Ordering::Relaxed)
     }
 
-    /// Lets a command of a stream in, whether or not there is room: the stream has looked for that, and reads no further while there is none.
+    /// Admits a command of a stream unconditionally: the stream checks the limit first, and stops reading while it is reached.
     #[must_use]
     pub fn join(&self) -> Arc<Call> {
         self.commands.busy.fetch_add(1, Ordering::Relaxed);
         Arc::new(Call::begin(&self.commands, None))
     }
 
-    /// Counts a command of a stream for which there was no room.
+    /// Counts a command of a stream that exceeded the limit.
     pub fn shed(&self) {
         self.refused[Class::Command as usize].increment(1);
     }
 
-    /// Publishes what is cheaper to read now and then than to count each time.
+    /// Publishes gauges that are cheaper to sample than to update on each call.
     pub fn publish_gauges(&self) {
         for limiter in [&self.commands, &self.reads] {
             #[allow(clippy::cast_precision_loss, reason = "a gauge; far below 2^52")]
@@ -218,7 +214,7 @@ impl Limiter {
         self.busy.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// A call has been answered that took so long.
+    /// Records that a call took `took`.
     fn took(&self, now: Instant, took: Duration) {
         let busy = self.busy.load(Ordering::Relaxed);
         let mut window = self.window.lock();
@@ -230,7 +226,7 @@ impl Limiter {
         }
         let limit = self.limit.load(Ordering::Relaxed);
         let mean = window.total / window.calls;
-        // At its least, the limit is not what makes calls wait.
+        // At its minimum, the limit is not the cause of waiting.
         let base = if limit <= self.min { mean } else { window.base.min(mean) };
         self.limit.store(window.next_limit(limit, mean, base).clamp(self.min, self.max), Ordering::Relaxed);
         *window = Window::begin(now, base);
@@ -245,7 +241,7 @@ impl Window {
     fn next_limit(&self, limit: usize, mean: Duration, base: Duration) -> usize {
         let target = (base * 2).clamp(TARGET, MAX_TARGET);
         if mean > target {
-            // What is not used says nothing of how much is too much.
+            // An unused limit says nothing about the right limit.
             let used = limit.min(self.most_busy);
             let percent = (target.as_millis() * 100 / mean.as_millis().max(1)).clamp(50, 95);
             return used * usize::try_from(percent).unwrap_or(50) / 100;
@@ -274,7 +270,7 @@ impl Call {
         }
     }
 
-    /// Lets `work` run as this call, and measures it unless it is given up.
+    /// Runs `work` as this call, and measures it unless it is cancelled.
     pub async fn run<T>(self: Arc<Self>, work: impl Future<Output = T>) -> T {
         let done = CALL.scope(Arc::clone(&self), work).await;
         let now = Instant::now();
@@ -286,7 +282,7 @@ impl Call {
         done
     }
 
-    /// It waits for somebody else from now on, and does not count.
+    /// Stops counting the call while it waits for others.
     pub fn pause(&self) {
         let mut time = self.time();
         if let Some(since) = time.since.take() {
@@ -295,7 +291,7 @@ impl Call {
         }
     }
 
-    /// It is worked on again; whether there is room for it, or as good as.
+    /// Counts the call again; returns whether the limit allows it, or nearly.
     pub fn resume(&self) -> bool {
         let mut time = self.time();
         if time.since.is_none() {
@@ -324,7 +320,7 @@ impl Drop for Call {
     }
 }
 
-/// What `work` comes to, which is for others to do: the call of this task neither counts nor takes time meanwhile.
+/// Awaits `work` that others must do: meanwhile the call of this task neither counts nor takes time.
 pub async fn aside<T>(work: impl Future<Output = T>) -> T {
     let call = CALL.try_with(Arc::clone).ok();
     if let Some(call) = &call {
@@ -341,7 +337,7 @@ pub async fn aside<T>(work: impl Future<Output = T>) -> T {
 mod tests {
     use super::*;
 
-    /// Windows of calls that take as long as the limit makes them at `per_second`, all of it in use.
+    /// Simulates windows of calls whose latency follows from the limit at `per_second`, with the limit fully used.
     fn settled(limiter: &Limiter, per_second: f64, base: Duration, windows: u32) -> usize {
         let mut now = limiter.window.lock().began;
         for _ in 0..windows {

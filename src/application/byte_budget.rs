@@ -1,11 +1,11 @@
-//! How many bytes, or other things, the node holds at a time, all clients together.
+//! Bounds the bytes, or other units, that the node holds for all clients together.
 
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering},
 };
 
-/// A bound on bytes that are held for many callers. Cheap to clone; clones share the bound.
+/// A bound on bytes held for many callers. Cheap to clone; clones share the bound.
 #[derive(Clone, Debug)]
 pub struct ByteBudget(Arc<Shared>);
 
@@ -13,7 +13,7 @@ pub struct ByteBudget(Arc<Shared>);
 struct Shared {
     held: AtomicUsize,
     max: usize,
-    /// What this budget is a share of.
+    /// The budget of which this is a share.
     whole: Option<ByteBudget>,
 }
 
@@ -24,19 +24,19 @@ impl ByteBudget {
         Self(Arc::new(Shared { held: AtomicUsize::new(0), max, whole: None }))
     }
 
-    /// Without a bound, for what no listener has given one.
+    /// A budget without a bound, where no listener has set one.
     #[must_use]
     pub fn unbounded() -> Self {
         Self::new(usize::MAX)
     }
 
-    /// At most `max` bytes of this budget for one of its callers: bytes count against both.
+    /// A share of at most `max` bytes for one caller: bytes count against both.
     #[must_use]
     pub fn share(&self, max: usize) -> Self {
         Self(Arc::new(Shared { held: AtomicUsize::new(0), max, whole: Some(self.clone()) }))
     }
 
-    /// Bytes held now.
+    /// The bytes held now.
     #[must_use]
     pub fn held(&self) -> usize {
         self.0.held.load(Ordering::Relaxed)
@@ -63,7 +63,7 @@ impl ByteBudget {
     }
 }
 
-/// Bytes that one caller holds of a budget; given back when dropped.
+/// The bytes of a budget that one caller holds; released when dropped.
 #[derive(Debug)]
 pub struct HeldBytes {
     budget: ByteBudget,
@@ -71,13 +71,13 @@ pub struct HeldBytes {
 }
 
 impl HeldBytes {
-    /// None of `budget` yet.
+    /// Holds nothing of `budget` yet.
     #[must_use]
     pub const fn none(budget: ByteBudget) -> Self {
         Self { budget, bytes: 0 }
     }
 
-    /// Holds `bytes` more; `false`, and nothing is taken, if the budget has no room for them.
+    /// Reserves `bytes` more; returns `false` and reserves nothing if the budget has no room for them.
     #[must_use]
     pub fn grow(&mut self, bytes: usize) -> bool {
         let is_taken = self.budget.take(bytes);
@@ -85,7 +85,7 @@ impl HeldBytes {
         is_taken
     }
 
-    /// Holds `bytes` instead of what it held; `false`, and nothing changes, if the budget has no room for them.
+    /// Replaces the reservation by `bytes`; returns `false` and changes nothing if the budget has no room for them.
     #[must_use]
     pub fn set(&mut self, bytes: usize) -> bool {
         if let Some(less) = self.bytes.checked_sub(bytes) {

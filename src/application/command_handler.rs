@@ -1,4 +1,4 @@
-//! Runs a command: fold the order, decide, append what was decided on condition that nothing came between.
+//! Runs a command: fold the order, decide, append the events on condition that the stream has not changed.
 
 use std::{sync::Arc, time::Duration};
 
@@ -29,32 +29,31 @@ use crate::{
     },
 };
 
-/// How often a command is decided anew when others write to the same order first.
+/// How often a command is decided again after conflicts with other writers of the same order.
 const MAX_ATTEMPTS: u32 = 10;
-/// The longest pause before deciding anew, in microseconds; the actual one is random, so that rivals part.
+/// The maximum pause before deciding again, in microseconds; the actual pause is random, so that competing writers separate.
 const MAX_CONFLICT_PAUSE_MICROS: u64 = 2_000;
-/// How many ids are drawn for a new order before the command is refused: each one before the last was taken.
+/// How many ids are drawn for a new order before the command is refused, if each one is already in use.
 const MAX_NEW_IDS: u32 = 8;
-/// After an id that was taken, the next one is a random one of so many: a generator that issues the same ids would meet this one again
-/// at the very next.
+/// After an id in use, the next one is chosen at random from this many: a generator that issues the same ids would collide again at the next one.
 const REDRAWN_FROM: usize = 64;
 
-/// A command as it comes through a door.
+/// A command as received by a protocol server.
 #[derive(Clone, Debug)]
 pub struct OrderRequest {
     /// The client's idempotency key.
     pub request_id: Option<RequestId>,
-    /// The revision at which the client believes the order to be.
+    /// The revision that the client expects the order to have.
     pub expected_revision: Option<Revision>,
-    /// Who gives the command.
+    /// The originator of the command.
     pub actor: Option<Actor>,
     /// The order; `None` for a new one.
     pub order_id: Option<OrderId>,
-    /// What to do.
+    /// The action.
     pub action: Action,
 }
 
-/// The order as the command has left it.
+/// The order as the command left it.
 pub type CommandReply = Arc<VersionedOrder>;
 
 /// Runs commands.
@@ -70,7 +69,7 @@ pub struct CommandHandler {
 }
 
 impl OrderRequest {
-    /// What the command is counted as.
+    /// The operation under which the command is counted.
     pub(super) const fn operation(&self) -> Operation {
         match self.action {
             Action::Create { .. } => Operation::CreateOrder,
@@ -83,7 +82,7 @@ impl OrderRequest {
 }
 
 impl CommandHandler {
-    /// A handler that writes to `store` and keeps what it folds in `orders`.
+    /// A handler that writes to `store` and caches folded orders in `orders`.
     #[must_use]
     pub fn new(
         store: Arc<dyn EventStore>,
@@ -126,8 +125,8 @@ impl CommandHandler {
         outcome
     }
 
-    /// Makes a new order. Its id is the service's own choice: where one is taken, which takes another node with the same worker number or a
-    /// clock that was set back, nothing has been written under it, and another one does as well.
+    /// Creates an order. The service chooses its id. An id is in use only if another node has the same worker number or a clock was set back; nothing
+    /// was written under it then, and another id serves as well.
     async fn create(
         &self,
         mut prepared: PreparedCommand,
@@ -159,7 +158,7 @@ impl CommandHandler {
         )))
     }
 
-    /// The id for a new order, after `taken` ones that were taken.
+    /// The id for a new order, after `taken` ids that were in use.
     async fn new_order_id(&self, taken: u32) -> Result<OrderId, AppError> {
         let id = if taken == 0 {
             self.ids.next_async().await?
@@ -171,7 +170,7 @@ impl CommandHandler {
         OrderId::new(id).map_err(|_| AppError::Corrupt("generated order id".into()))
     }
 
-    /// Decides and appends until the append's condition holds, a bounded number of times.
+    /// Decides and appends until the append succeeds, a bounded number of times.
     async fn run(
         &self,
         prepared: &PreparedCommand,
@@ -179,7 +178,7 @@ impl CommandHandler {
         expected: Option<Revision>,
     ) -> Result<CommandReply, AppError> {
         let id = prepared.command.order_id;
-        // The caches may lag behind other nodes: good enough to append on, not good enough to refuse on.
+        // The caches may lag behind other nodes: good enough to append on, but not to refuse on.
         let mut current = self.orders.cached(id);
         if current.is_none() {
             current = self.orders.shared(id).await;
@@ -201,7 +200,7 @@ impl CommandHandler {
                 Err(refusal) => match self.replay_or_reject(prepared, current.as_deref(), loaded_on, refusal).await? {
                     Some(first) => return Ok(first),
                     None => {
-                        // What it was decided on is not the newest: a server of the store is behind.
+                        // The decision was based on a stale revision: a server of the store is behind.
                         (current, is_fresh, is_behind) = (None, false, true);
                         pause_before_reload(tries).await;
                         continue;
@@ -227,12 +226,12 @@ impl CommandHandler {
         Err(AppError::Contention)
     }
 
-    /// Appends, unless nobody waits for it any more: nothing is written behind the back of a client that has been told that it was late.
+    /// Appends, unless the deadline has passed: nothing is written after the client was told that the call timed out.
     async fn append(&self, commit: Commit) -> Result<Appended, AppendError> {
         if deadline::has_passed() { Err(AppendError::TooLate) } else { self.store.append(commit).await }
     }
 
-    /// The append is done: folds the new events into the order and keeps it.
+    /// After a successful append: folds the new events into the order and caches it.
     fn accept(
         &self,
         before: Option<&VersionedOrder>,
@@ -249,8 +248,8 @@ impl CommandHandler {
         Ok(reply)
     }
 
-    /// The rules refuse the command, unless it is the retry of one that they allowed: then the first answer stands. `None`: what they were asked
-    /// of, which was loaded on the connection `loaded_on`, is not the newest, so that nothing is refused.
+    /// Handles a domain rejection: if the command is the retry of an accepted one, the first response is replayed. `None`: the order loaded on the
+    /// connection `loaded_on` is stale, so nothing is refused.
     async fn replay_or_reject(
         &self,
         prepared: &PreparedCommand,
@@ -273,10 +272,10 @@ impl CommandHandler {
         Err(refusal)
     }
 
-    /// The first answer to a request: the order as that commit left it. `first` was found on `connection`, or after it.
+    /// The replayed response to a request: the order as that commit left it. `first` was found on `connection`, or after it.
     ///
-    /// A request that is known and whose events are not there is damage only where one connection shows both: between two, the store may have
-    /// failed over to a log that has neither.
+    /// A known request whose events are missing is damage only where one connection shows both: between two, the store may have failed over to a log
+    /// that has neither.
     async fn replay(
         &self,
         prepared: &PreparedCommand,
@@ -310,7 +309,7 @@ impl CommandHandler {
     }
 }
 
-/// A command with its idempotency key, prepared once: what every try of it shares.
+/// A command with its idempotency key, prepared once and shared by all attempts.
 struct PreparedCommand {
     key: Option<RequestKey>,
     command: OrderCommand,
@@ -346,7 +345,7 @@ fn decide_expecting(
     let revision = order.map_or(0, |order| order.revision);
     let decided = decide(order, command).map_err(|error| AppError::refused(command.order_id, revision, error));
     match expected {
-        // A client that is behind learns that first: what it asks for was decided on an order that is no more.
+        // A stale expected revision is reported first: the decision was based on an outdated order.
         Some(expected) if expected != revision && !matches!(decided, Err(AppError::OrderNotFound(_))) => {
             Err(AppError::RevisionConflict { order_id: command.order_id, expected, actual: revision })
         }
@@ -356,14 +355,13 @@ fn decide_expecting(
 
 async fn pause(tries: u32) {
     let most = (100_u64 << tries.min(10)).min(MAX_CONFLICT_PAUSE_MICROS);
-    // The first conflict costs a reload, which is pause enough.
+    // The first conflict costs a reload, which is enough of a pause.
     if tries > 0 {
         tokio::time::sleep(Duration::from_micros(fastrand::u64(0..=most))).await;
     }
 }
 
-/// The key under which the store remembers a request. A retry of [`Action::Create`] has a new order id, so its key counts
-/// over the whole log.
+/// The key under which the store records a request. A retry of [`Action::Create`] has a new order id, so its key has the scope of the whole log.
 fn request_key(id: &RequestId, request: &OrderRequest) -> RequestKey {
     let scope = match request.action {
         Action::Create { .. } => RequestScope::Log,
@@ -372,8 +370,8 @@ fn request_key(id: &RequestId, request: &OrderRequest) -> RequestKey {
     RequestKey { scope, id: id.shared(), fingerprint: fingerprint(request) }
 }
 
-/// A hash of what the client asked for. It is stored, so its input is spelled out and never changes: the command's name, the
-/// expected revision and every field, each with its length before it.
+/// A hash of the request. It is stored, so its input is explicit and must never change: the command's name, the expected revision and every field,
+/// each prefixed with its length.
 fn fingerprint(request: &OrderRequest) -> u128 {
     let mut hash = Xxh3::new();
     let mut field = |bytes: &[u8]| {

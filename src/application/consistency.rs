@@ -1,15 +1,15 @@
-//! How fresh an answer has to be.
+//! The freshness that a query requires.
 
 use crate::ports::event_store::Position;
 
-/// How fresh an answer has to be.
+/// The freshness that a query requires.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Consistency {
-    /// Whatever this node knows now.
+    /// The current state of this node.
     #[default]
     Eventual,
     /// At least as fresh as this position of the log.
     AtLeast(Position),
-    /// At least as fresh as everything committed before the query came.
+    /// At least as fresh as everything committed before the query arrived.
     Strong,
 }

@@ -1,54 +1,54 @@
-//! What handlers gave up: for operators to look at, to hand out once more, or to drop.
+//! Dead letters of handlers: operators can list, redeliver or discard them.
 
 use std::{sync::Arc, time::SystemTime};
 
 use super::AppError;
 use crate::ports::message_bus::{BusError, DeadLetter, EventId, MAX_DEAD_LETTERS, MessageBus};
 
-/// The dead letters of the handlers that this node knows. A bus in the process has those of this node alone.
+/// The dead letters of the handlers of this node. A bus within the process has those of this node only.
 #[derive(Debug)]
 pub struct DeadLetters {
     bus: Arc<dyn MessageBus>,
     handlers: Vec<String>,
 }
 
-/// Which dead letters.
+/// Selects dead letters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Which {
-    /// All that there are when the call begins.
+    /// All that exist when the call begins.
     All,
-    /// Those of these events.
+    /// The letters of these events.
     Events(Vec<EventId>),
 }
 
-/// A part of the dead letters of a handler, the oldest first.
+/// A page of the dead letters of a handler, the oldest first.
 #[derive(Debug)]
 pub struct DeadLetterPage {
-    /// What it holds.
+    /// The letters.
     pub letters: Vec<DeadLetter>,
-    /// Whether more came after it.
+    /// Whether more follow.
     pub has_more: bool,
 }
 
-/// Where a page begins: after this letter.
+/// The start of a page: after this letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct After {
-    /// How many letters were shown so far.
+    /// The number of letters shown so far.
     pub shown: usize,
     /// The event of the last one.
     pub event: EventId,
-    /// When that one was given up.
+    /// When that event became a dead letter.
     pub at: SystemTime,
 }
 
 impl DeadLetters {
-    /// Those of `handlers` on `bus`.
+    /// The dead letters of `handlers` on `bus`.
     #[must_use]
     pub const fn new(bus: Arc<dyn MessageBus>, handlers: Vec<String>) -> Self {
         Self { bus, handlers }
     }
 
-    /// Up to `max` letters of `handler` after `after`. Letters that go away between two pages shift the rest, and none that stays is left out.
+    /// Up to `max` letters of `handler` after `after`. Letters removed between two pages shift the rest, but no remaining letter is skipped.
     ///
     /// # Errors
     /// [`AppError::UnknownHandler`], [`AppError::Unavailable`].
@@ -59,7 +59,7 @@ impl DeadLetters {
         let mut letters = self.bus.dead_letters(handler, wanted).await.map_err(unavailable)?;
         if let Some(After { event, at, .. }) = after {
             let last = letters.iter().position(|letter| letter.message.event_id() == event);
-            // Where the last one has gone away, its time tells; rather is a letter shown twice than left out.
+            // If the last letter was removed, its time is used; showing a letter twice is better than skipping one.
             let seen = last.map_or_else(|| letters.iter().take_while(|letter| letter.at < at).count(), |last| last + 1);
             letters.drain(..seen);
         }
@@ -68,7 +68,7 @@ impl DeadLetters {
         Ok(DeadLetterPage { letters, has_more })
     }
 
-    /// Hands letters to `handler` once more; answers how many there were.
+    /// Redelivers letters to `handler`; returns how many there were.
     ///
     /// # Errors
     /// [`AppError::UnknownHandler`], [`AppError::Unavailable`]: some may have been replayed.
@@ -77,16 +77,16 @@ impl DeadLetters {
         self.bus.replay(handler, &events).await.map_err(unavailable)
     }
 
-    /// Drops letters of `handler` for good; answers how many there were.
+    /// Permanently discards letters of `handler`; returns how many there were.
     ///
     /// # Errors
-    /// [`AppError::UnknownHandler`], [`AppError::Unavailable`]: some may have been dropped.
+    /// [`AppError::UnknownHandler`], [`AppError::Unavailable`]: some may have been discarded.
     pub async fn discard(&self, handler: &str, which: Which) -> Result<usize, AppError> {
         let events = self.events(handler, which).await?;
         self.bus.discard(handler, &events).await.map_err(unavailable)
     }
 
-    /// A replayed letter may fail and be back at once: `All` is what was there before.
+    /// A replayed letter may fail and return at once: `All` means the letters that existed before.
     async fn events(&self, handler: &str, which: Which) -> Result<Vec<EventId>, AppError> {
         self.known(handler)?;
         match which {

@@ -1,4 +1,4 @@
-//! Everything that can go wrong between a door and the log, in terms of what the client can do about it.
+//! All errors between the protocol servers and the log, in terms of the client's options.
 
 use std::{fmt, time::Duration};
 
@@ -15,34 +15,34 @@ use crate::{
     },
 };
 
-/// Why a command or query was not answered.
+/// Why a command or query failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AppError {
     /// There is no such order.
     OrderNotFound(OrderId),
-    /// This node has no such handler of events.
+    /// This node has no event handler of this name.
     UnknownHandler {
-        /// What was asked for.
+        /// The requested name.
         name: String,
-        /// What there is.
+        /// The existing names.
         known: Vec<String>,
     },
-    /// The order has not got as far as the revision or time that was asked for.
+    /// The order has not reached the requested revision or time.
     RevisionNotReached(OrderId),
-    /// A history was asked for from behind the end of the order: the event before it, which the reader must have seen, is not there.
+    /// The requested history starts after the end of the order: the event before it, which the reader must have seen, does not exist.
     HistoryEndsBefore {
         /// The order.
         order_id: OrderId,
-        /// From which revision on it was asked for.
+        /// The requested first revision.
         from: Revision,
-        /// Where the order is.
+        /// The actual revision of the order.
         actual: Revision,
     },
     /// The order's status does not allow the command.
     IllegalTransition {
         /// The order.
         order_id: OrderId,
-        /// Where it stands.
+        /// Its status.
         status: Status,
         /// Its revision.
         revision: Revision,
@@ -53,59 +53,59 @@ pub enum AppError {
     RevisionConflict {
         /// The order.
         order_id: OrderId,
-        /// What the client expects.
+        /// The expected revision.
         expected: Revision,
-        /// Where the order is; 0: there is none.
+        /// The actual revision; 0: the order does not exist.
         actual: Revision,
     },
     /// The request id was used before with another payload.
     RequestReused(String),
-    /// Other writers kept winning. Nothing was written; trying again helps.
+    /// Other writers kept winning. Nothing was written; a retry may help.
     Contention,
-    /// As many commands and queries as allowed are being worked on.
+    /// The limit of concurrent commands and queries is reached.
     Overloaded,
-    /// There are as many streams of events as there may be, on the node or on the connection.
+    /// The limit of event streams is reached, on the node or on the connection.
     TooManyStreams,
-    /// What is sent waits for too long to be read, or as much waits as may.
+    /// Responses have waited too long to be read, or the limit of waiting data is reached.
     ReadersBehind,
-    /// The answer was not there in time. A command may or may not have taken effect.
+    /// The call timed out. A command may or may not have taken effect.
     DeadlineExceeded,
     /// The read model did not reach the position in time.
     ConsistencyTimeout(Position),
-    /// The node is shutting down; another one, or this one soon, will answer.
+    /// The node is shutting down; another node, or this one soon, can serve the request.
     ShuttingDown,
-    /// The store does not know whether the command took effect.
+    /// It is unknown to the store whether the command took effect.
     OutcomeUnknown(String),
     /// The store is out of space. Nothing was written.
     StoreFull(String),
-    /// No new ids are issued now. What needs none is served.
+    /// No new ids can be issued now. Requests that need none are served.
     NewIds {
-        /// Why, in words for the client.
+        /// The reason, worded for the client.
         why: String,
-        /// When to try again.
+        /// The time until a retry.
         retry_after: Duration,
     },
-    /// What the command makes is larger than the store takes. Nothing was written.
+    /// The commit of the command is larger than the store accepts. Nothing was written.
     TooLarge {
-        /// How large it is.
+        /// Its size.
         bytes: usize,
-        /// How large it may be.
+        /// The maximum size.
         max_bytes: usize,
     },
-    /// Something that the service needs is out of reach.
+    /// A required backend is unavailable.
     Unavailable {
-        /// What, for the log.
+        /// The details, for the log.
         what: String,
-        /// When to try again.
+        /// The time until a retry.
         retry_after: Duration,
     },
-    /// The log no longer has what had been read from it: a reader has to start over.
+    /// The log no longer has events that were read from it: the reader has to start over.
     LogReplaced(String),
-    /// What is stored does not make sense. For the log; trying again does not help.
+    /// The stored data is inconsistent. The text is for the log; a retry does not help.
     Corrupt(String),
 }
 
-/// When a client is told to come back if nothing better is known.
+/// The default retry delay for clients.
 pub const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 impl AppError {
@@ -115,7 +115,7 @@ impl AppError {
             OrderError::IllegalTransition { status, command } => {
                 Self::IllegalTransition { order_id, status, revision, command }
             }
-            // The id is the service's own choice, and another one may be free.
+            // The service chooses the id, and another one may be free.
             OrderError::AlreadyExists => Self::unavailable(format_args!("the new order id {order_id} is taken")),
         }
     }
@@ -124,7 +124,7 @@ impl AppError {
         Self::Unavailable { what: what.to_string(), retry_after: RETRY_AFTER }
     }
 
-    /// Whether it says what the log holds, or does not hold.
+    /// Whether the error makes a claim about the content of the log.
     pub(super) const fn is_claim(&self) -> bool {
         matches!(
             self,
@@ -138,7 +138,7 @@ impl AppError {
         )
     }
 
-    /// Whether the fault lies with the service or what it depends on, and not with the client.
+    /// Whether the service or a dependency is at fault, not the client.
     #[must_use]
     pub const fn is_internal(&self) -> bool {
         matches!(
@@ -208,7 +208,7 @@ impl From<AppendError> for AppError {
     fn from(error: AppendError) -> Self {
         match error {
             AppendError::Conflict { .. } => Self::Contention,
-            // The id is added where it is known.
+            // The caller, which knows the id, adds it.
             AppendError::RequestReused => Self::RequestReused(String::new()),
             AppendError::Full(why) => Self::StoreFull(why),
             AppendError::TooLate => Self::DeadlineExceeded,

@@ -1,33 +1,33 @@
-//! Which events somebody wants to see.
+//! A filter of events.
 
 use std::collections::HashSet;
 
 use super::AppError;
 use crate::{codec::EventHeader, domain::order::EventKind, domain::order::Status, ports::event_store::StoredEvent};
 
-/// Which events pass. All conditions must hold; an empty one lets everything pass.
+/// The conditions of a filter. All must hold; an empty one matches every event.
 #[derive(Clone, Debug, Default)]
 pub struct EventFilter {
-    /// Of these customers.
+    /// Events of these customers.
     pub customer_ids: HashSet<String>,
-    /// Of these kinds.
+    /// Events of these kinds.
     pub kinds: Vec<EventKind>,
-    /// Of these orders.
+    /// Events of these orders.
     pub order_ids: HashSet<u64>,
 }
 
 impl EventFilter {
-    /// Lets the events of one order pass.
+    /// Matches the events of one order.
     pub(super) fn order(id: u64) -> Self {
         Self { order_ids: HashSet::from([id]), ..Self::default() }
     }
 
-    /// Whether `stored` passes.
+    /// Whether `stored` matches.
     pub(super) fn passes(&self, stored: &StoredEvent) -> Result<bool, AppError> {
         self.passes_with(&mut LazyHeader::of(stored))
     }
 
-    /// Whether the event of `header` passes.
+    /// Whether the event of `header` matches.
     pub(super) fn passes_with(&self, header: &mut LazyHeader<'_>) -> Result<bool, AppError> {
         if !self.order_ids.is_empty() && !self.order_ids.contains(&header.event.stream.0) {
             return Ok(false);
@@ -48,7 +48,7 @@ pub fn kinds_leading_to(status: Status) -> impl Iterator<Item = EventKind> {
     EventKind::ALL.into_iter().filter(move |kind| kind.status_after() == status)
 }
 
-/// The header of an event, read once, when it is needed.
+/// The header of an event, decoded once, on demand.
 #[derive(Debug)]
 pub(super) struct LazyHeader<'a> {
     event: &'a StoredEvent,

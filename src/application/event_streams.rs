@@ -1,4 +1,4 @@
-//! Streams of events: catch up from the log, then follow it; never skipping, holding one batch at a time.
+//! Event streams: catch up from the log, then follow it; never skipping, holding one batch at a time.
 
 mod batch;
 mod feed;
@@ -14,33 +14,33 @@ pub use self::{feed::EventFeed, order::OrderHistory};
 use super::{AppError, fan_out::Subscription};
 use crate::ports::event_store::{LogPoint, Revision, StoredEvent};
 
-/// One step of a stream of events.
+/// One step of an event stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Events that pass the filter, at least one.
+    /// Events that match the filter, at least one.
     Events(Vec<StoredEvent>),
-    /// Everything that was there when the stream opened has been passed. Comes once, to those who follow.
+    /// All events that existed when the stream opened have been passed. Sent once, to followers only.
     CaughtUp,
-    /// Nothing has passed the filter for a while.
+    /// No event has matched the filter for a while.
     Heartbeat,
-    /// There is nothing more, and the reader does not follow.
+    /// There are no more events, and the reader does not follow.
     End,
 }
 
-/// Either of the two, for those who show them alike.
+/// Either kind of event stream, for callers that treat them alike.
 pub trait EventSource: Send + 'static {
-    /// The next step. To be called until it answers [`Step::End`] or an error, and only when the events of the one before have been passed on:
-    /// what they hold of the bytes for readers is given back then.
+    /// The next step. Call it until it returns [`Step::End`] or an error, and only after the previous events have been passed on: their share of the
+    /// byte budget for readers is released then.
     ///
     /// # Errors
-    /// [`AppError::ShuttingDown`] when the node drains; [`AppError::LogReplaced`] when the log no longer has what was streamed;
-    /// [`AppError::ReadersBehind`] when readers have not made room for more events in time; otherwise what the store says.
+    /// [`AppError::ShuttingDown`] when the node drains; [`AppError::LogReplaced`] when the log no longer has the streamed events;
+    /// [`AppError::ReadersBehind`] when readers have not made room for more events in time; otherwise the store's error.
     fn next(&mut self) -> impl Future<Output = Result<Step, AppError>> + Send;
 
-    /// How far the stream has come in the log.
+    /// The point of the log that the stream has reached.
     fn point(&self) -> LogPoint;
 
-    /// How far it has come in the history of its order; 0 where it has none.
+    /// The revision that the stream has reached in the history of its order; 0 for a stream of all orders.
     fn revision(&self) -> Revision;
 }
 
@@ -77,7 +77,7 @@ fn far_from_now(by: Duration) -> Instant {
     Instant::now() + by.min(A_YEAR)
 }
 
-/// Waits until there is something new for a follower who is handed new events.
+/// Waits for news for a follower of the fan-out.
 async fn changed(subscription: Option<&Subscription>) {
     match subscription {
         Some(subscription) => subscription.changed().await,

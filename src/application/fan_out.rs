@@ -1,8 +1,8 @@
-//! New events for those who follow the log: one reader hands each event to the followers whose filter it passes.
+//! Fan-out of new events: one reader of the log hands each event to the followers whose filter matches.
 //!
-//! A follower reads the log by itself until it has caught up, and joins then: from the point on that the reader had reached at that moment,
-//! nothing that passes its filter is missing in its queue. It leaves again, and reads by itself from where it is, when its queue is full,
-//! when the reader fails, and when the node has connected to the store again, since what it read last must be looked for then.
+//! A follower reads the log by itself until it has caught up, and then joins: its queue receives every matching event after the reader's position at
+//! that moment. It leaves again, and reads by itself from its own position, when its queue is full, when the reader fails, and when the node has
+//! reconnected to the store, since it must then verify its last event.
 
 mod index;
 mod queue;
@@ -18,9 +18,9 @@ use self::{index::Index, queue::Queue};
 use super::{AppError, event_filter::EventFilter};
 use crate::ports::event_store::{Direction, EventStore, LogFollower, LogPoint, Position, StoredEvent};
 
-/// Events read at a time.
+/// The number of events per read.
 const BATCH_EVENTS: usize = 256;
-/// How long to wait after the store has failed.
+/// The pause after a failure of the store.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(200);
 
 /// The reader of a node, and its followers. Cheap to clone.
@@ -37,7 +37,7 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Up to where events have been handed out; `None` while nobody reads.
+    /// The point up to which events have been handed out; `None` while the reader is idle.
     reached: Option<Reached>,
     followers: HashMap<u64, Follower>,
     index: Index,
@@ -50,27 +50,27 @@ struct Follower {
     queue: Arc<Queue>,
 }
 
-/// How far the reader is.
+/// The progress of the reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Reached {
     pub point: LogPoint,
-    /// The connection to the store on which it was read.
+    /// The connection to the store on which the point was read.
     pub connection: u64,
 }
 
-/// What a follower is handed.
+/// The result of [`Subscription::take`].
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Handed {
-    /// Events that pass its filter, in order.
+    /// Events that match its filter, in order.
     Events(Vec<StoredEvent>),
-    /// None now.
+    /// No events now.
     Nothing,
-    /// Nothing more: the follower has to read the log by itself.
+    /// The follower has been removed, and has to read the log by itself.
     Left,
 }
 
 impl FanOut {
-    /// New events of `store`, as long as [`FanOut::run`] runs.
+    /// A fan-out of new events of `store`, active while [`FanOut::run`] runs.
     #[must_use]
     pub fn new(store: Arc<dyn EventStore>) -> Self {
         Self(Arc::new(Shared { store, state: Mutex::default(), joined: Notify::new() }))
@@ -81,7 +81,7 @@ impl FanOut {
         &self.0.store
     }
 
-    /// Joins those who are handed new events that pass `filter`.
+    /// Adds a follower of new events that match `filter`.
     pub(super) fn join(&self, filter: Arc<EventFilter>) -> Subscription {
         let queue = Arc::new(Queue::default());
         let mut state = self.0.state();
@@ -99,7 +99,7 @@ impl FanOut {
 
     /// Reads the log as long as there are followers.
     pub async fn run(self, ended: CancellationToken) {
-        // Whatever becomes of this task, nobody waits for it.
+        // When this task ends, however it ends, no follower keeps waiting for it.
         let _reading = Reading(&self.0);
         let mut connections = self.0.store.connections();
         while !ended.is_cancelled() {
@@ -124,7 +124,7 @@ impl Shared {
         self.state.lock()
     }
 
-    /// Waits for followers, and reads for them from the end of the log on until they have all gone.
+    /// Waits for followers, and reads for them from the end of the log on until all have left.
     async fn read_on(&self, connections: &mut watch::Receiver<u64>) -> Result<(), AppError> {
         while self.state().followers.is_empty() {
             self.joined.notified().await;
@@ -133,13 +133,13 @@ impl Shared {
         let last = self.store.read_log(Position(u64::MAX), Direction::Backward, 1).await?;
         let last = last.first().map_or(LogPoint::START, LogPoint::after);
         let mut follower = LogFollower::new(Arc::clone(&self.store), last);
-        // What was read at first is looked for as well, if the connection is another one by then.
+        // The first read is verified, too, if the connection has changed by then.
         self.begin(Reached { point: last, connection });
         loop {
             let events = follower.poll_batch(BATCH_EVENTS).await?;
             let now = *connections.borrow();
             if now != connection {
-                // Each of them has to look for what it read last.
+                // Each of them has to verify the last event that it read.
                 self.let_all_go();
                 connection = now;
                 self.begin(Reached { point: follower.point(), connection });
@@ -183,7 +183,7 @@ impl Shared {
                 Ok(())
             });
             if handed.is_err() {
-                // Who is shown the event finds out by itself what is wrong with it.
+                // The followers that read the event will find the error by themselves.
                 state.let_all_go();
             }
             for id in gone.drain(..) {
@@ -221,7 +221,7 @@ impl State {
     }
 }
 
-/// Lets all followers go when the reader ends, however it does.
+/// Removes all followers when the reader ends, however it ends.
 struct Reading<'a>(&'a Shared);
 
 impl Drop for Reading<'_> {
@@ -230,7 +230,7 @@ impl Drop for Reading<'_> {
     }
 }
 
-/// A follower among those who are handed events; leaves them when dropped.
+/// A follower's membership in the fan-out; it leaves when this is dropped.
 #[derive(Debug)]
 pub(super) struct Subscription {
     fan_out: FanOut,
@@ -239,22 +239,22 @@ pub(super) struct Subscription {
 }
 
 impl Subscription {
-    /// From which point on the queue lacks nothing; `None` while the reader has not begun.
+    /// The point after which the queue is complete; `None` while the reader has not begun.
     pub fn begins_after(&self) -> Option<LogPoint> {
         self.queue.begins_after()
     }
 
-    /// Whether it has been let go.
+    /// Whether it has been removed.
     pub fn has_left(&self) -> bool {
         self.queue.has_ended()
     }
 
-    /// What has come, for one that has found what it read last on `connection`.
+    /// Takes the queued events, for a follower that has verified its last event on `connection`.
     pub fn take(&self, connection: Option<u64>) -> Handed {
         self.queue.take(connection)
     }
 
-    /// How far the reader is on `connection`, if everything that it had for this follower by then has been taken.
+    /// The reader's point on `connection`, if the follower has taken all of its events up to there.
     pub fn passed(&self, connection: Option<u64>) -> Option<LogPoint> {
         let state = self.fan_out.0.state();
         let reached = state.reached.filter(|reached| Some(reached.connection) == connection);
@@ -262,7 +262,7 @@ impl Subscription {
         reached.filter(|_| has_all).map(|reached| reached.point)
     }
 
-    /// Waits until there may be something to take, or to begin with.
+    /// Waits until there may be events to take, or a point to begin with.
     pub async fn changed(&self) {
         self.queue.changed().await;
     }

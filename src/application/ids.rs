@@ -1,4 +1,4 @@
-//! New ids for whoever asks. Single ones come at once; many come in turns, of a share that leaves the rest to new orders.
+//! New ids for clients. Single ones are issued at once; bulk calls take turns, within a share that leaves the rest to new orders.
 
 use std::sync::Arc;
 
@@ -7,9 +7,9 @@ use tokio::sync::Semaphore;
 use super::{AppError, permits::Permits};
 use crate::id_generator::{IdGenerator, MAX_TURN};
 
-/// Calls for many ids that are open at a time; one more is refused at once.
+/// The maximum number of open bulk calls; one more is refused at once.
 const MAX_BULK_CALLS: usize = 512;
-/// Ids that are gathered at a time for calls that have not got all of theirs: 32 MiB. Calls that do not fit wait, the first one first.
+/// The maximum number of ids gathered for incomplete bulk calls: 32 MiB. Calls that do not fit wait in order of arrival.
 const MAX_GATHERED: usize = 4 * 1024 * 1024;
 
 /// Issues ids.
@@ -22,7 +22,7 @@ pub struct IdHandler {
 }
 
 impl IdHandler {
-    /// Issues the ids of `ids`. Calls for many are at most a quarter of those that may be in flight.
+    /// Issues the ids of `ids`. Bulk calls are at most a quarter of the calls that may be in flight.
     #[must_use]
     pub fn new(ids: Arc<IdGenerator>, permits: Arc<Permits>) -> Self {
         let bulk_calls = Semaphore::new((permits.max_in_flight() / 4).clamp(1, MAX_BULK_CALLS));
@@ -35,7 +35,7 @@ impl IdHandler {
         }
         let _call = self.bulk_calls.try_acquire().map_err(|_| AppError::Overloaded)?;
         let gathered = u32::try_from(count.min(MAX_GATHERED)).unwrap_or(u32::MAX);
-        // Fails only when it is closed, which it never is.
+        // Fails only when the semaphore is closed, which never happens.
         let _gathered = self.gathered.acquire_many(gathered).await.map_err(|_| AppError::Overloaded)?;
         let mut fresh = Vec::with_capacity(count);
         while fresh.len() < count {

@@ -35,12 +35,12 @@ impl Mediator {
     /// Executes `command` on one order.
     ///
     /// # Errors
-    /// [`AppError`], from the pipeline or from the handler. So it is with every method here.
+    /// [`AppError`], from the pipeline or from the handler. The same holds for every method here.
     pub fn execute(&self, command: OrderRequest) -> impl Future<Output = Result<CommandReply, AppError>> + Send {
         self.run(command.operation(), self.shared.commands.execute(command))
     }
 
-    /// One order, now or as it was.
+    /// One order, now or at an earlier moment.
     ///
     /// # Errors
     /// [`AppError`].
@@ -48,7 +48,7 @@ impl Mediator {
         self.run(Operation::GetOrder, self.shared.queries.get_order(query))
     }
 
-    /// Several orders as they are now; `None` for each that does not exist.
+    /// Several orders in their current state; `None` for each that does not exist.
     ///
     /// # Errors
     /// [`AppError`].
@@ -78,7 +78,7 @@ impl Mediator {
         self.run(Operation::GetOrderStats, self.shared.queries.get_order_stats(query))
     }
 
-    /// So many fresh ids.
+    /// `count` fresh ids.
     ///
     /// # Errors
     /// [`AppError`].
@@ -96,13 +96,13 @@ impl Mediator {
         self.shared.pipeline.run(operation, work)
     }
 
-    /// Requests that are not answered yet: worked on, or waiting.
+    /// The number of unfinished requests: in progress, or waiting.
     #[must_use]
     pub fn unanswered(&self) -> usize {
         self.shared.pipeline.unanswered()
     }
 
-    /// Updates the gauges that are read now and then rather than counted each time.
+    /// Publishes gauges that are cheaper to sample than to update on each call.
     pub fn publish_gauges(&self) {
         self.shared.pipeline.publish_gauges();
         self.shared.queries.publish_gauges();

@@ -1,4 +1,4 @@
-//! What the service does with a command or a query, whatever door it came through.
+//! Processes commands and queries, independently of the protocol.
 //!
 //! mediator -> pipeline -> command handler or query; the command handler decides on the folded order and appends.
 

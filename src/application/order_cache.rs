@@ -1,4 +1,4 @@
-//! The folded orders that a node keeps in memory: bounded in number and in bytes.
+//! The in-memory cache of folded orders: bounded in number and in bytes.
 
 use std::{mem::size_of, ops::Deref, sync::Arc};
 
@@ -13,25 +13,25 @@ use crate::{
     ports::event_store::Revision,
 };
 
-/// The largest order that is kept. A larger one is read from the log each time: so few of them fit that others would lose their place.
+/// The maximum size of a cached order. A larger one is read from the log each time, since few would fit and they would evict many others.
 pub const MAX_KEPT_BYTES: usize = 64 * 1024;
-/// What the cache itself needs for an order, about.
+/// The approximate overhead of the cache per order.
 const ENTRY_BYTES: usize = 128;
-/// Each part of the cache has its own share of the bounds: so many bytes at the least, or hardly anything would fit.
+/// Each part of the cache has its own share of the bounds, at least this many bytes, since otherwise hardly anything would fit.
 const MIN_PART_BYTES: usize = 16 * MAX_KEPT_BYTES;
-/// The most parts: more do not make it faster.
+/// The maximum number of parts: more do not make the cache faster.
 const MAX_PARTS: usize = 32;
 
 /// The bounds of a cache of orders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OrderCacheBounds {
-    /// The most orders, at least one.
+    /// The maximum number of orders, at least one.
     pub orders: usize,
-    /// The most bytes.
+    /// The maximum number of bytes.
     pub bytes: usize,
 }
 
-/// The orders that are kept. The cache may be behind the log, never wrong.
+/// The cached orders. The cache may be behind the log, but is never wrong.
 #[derive(Debug)]
 pub(super) struct OrderCache(Cache<u64, Kept, KeptWeighter>);
 
@@ -41,7 +41,7 @@ struct Kept {
     bytes: usize,
 }
 
-/// An order weighs its bytes, and no less than what the bound in orders leaves for each.
+/// An order weighs its bytes, and at least the average that the bound on orders leaves for each.
 #[derive(Clone, Debug)]
 struct KeptWeighter {
     min_bytes: usize,
@@ -54,7 +54,7 @@ impl Weighter<u64, Kept> for KeptWeighter {
 }
 
 impl OrderCache {
-    /// An empty one.
+    /// An empty cache.
     pub fn new(bounds: OrderCacheBounds) -> Self {
         let orders = bounds.orders.max(1);
         let options = OptionsBuilder::new()
@@ -62,10 +62,10 @@ impl OrderCache {
             .weight_capacity(bounds.bytes as u64)
             .shards((bounds.bytes / MIN_PART_BYTES).clamp(1, MAX_PARTS))
             .build();
-        // Both that it needs are given.
+        // Both required options are set.
         #[allow(clippy::expect_used, reason = "cannot fail")]
         let options = options.expect("both bounds");
-        // The cache refuses what takes all of it, or nearly: the few that are wanted have to fit.
+        // The cache refuses entries of nearly its whole capacity, but the few orders must fit.
         let shared_bytes = if orders < 24 { bounds.bytes / 100 * 96 } else { bounds.bytes };
         let weighter = KeptWeighter { min_bytes: shared_bytes.div_ceil(orders) };
         Self(Cache::with_options(options, weighter, DefaultHashBuilder::default(), DefaultLifecycle::default()))
@@ -75,7 +75,7 @@ impl OrderCache {
         self.0.get(&id).map(|kept| kept.loaded)
     }
 
-    /// Keeps an order unless a newer state of it is there. Of one that has become too large nothing is kept.
+    /// Caches an order unless a newer state of it is cached. A too large order is removed.
     pub fn keep(&self, loaded: &Arc<VersionedOrder>) {
         let key = loaded.order.id.get();
         let bytes = bytes_of(&loaded.order);
@@ -90,12 +90,12 @@ impl OrderCache {
             EntryAction::Retain(())
         });
         if let EntryResult::Vacant(place) = entry {
-            // Fails only if someone else has filled the place meanwhile; the next reader sorts that out.
+            // Fails only if another thread has filled the entry meanwhile; the next reader resolves that.
             let _ = place.insert(Kept { loaded: Arc::clone(loaded), bytes });
         }
     }
 
-    /// Forgets an order that is known to have a later revision.
+    /// Removes an order that is known to have a later revision.
     pub fn forget_before(&self, id: u64, revision: Revision) {
         self.0.remove_if(&id, |kept| kept.loaded.order.revision < revision);
     }
@@ -113,7 +113,7 @@ impl OrderCache {
     }
 }
 
-/// The memory that an order takes, about.
+/// The approximate memory size of an order.
 fn bytes_of(order: &Order) -> usize {
     let lines = order
         .items
@@ -134,7 +134,7 @@ fn bytes_of(order: &Order) -> usize {
         + text_bytes(order.cancellation.as_ref().and_then(|cancellation| cancellation.reason.as_ref()))
 }
 
-/// A text is an allocation of its own, with two counters before it.
+/// A text is a separate allocation, with two counters before it.
 fn text_bytes(text: Option<&impl Deref<Target = str>>) -> usize {
     text.map_or(0, |text| (2 * size_of::<usize>() + text.len()).next_multiple_of(16))
 }

@@ -1,4 +1,4 @@
-//! Folded orders: from the cache of hot ones, else from the log.
+//! Folded orders: from the cache of hot orders, else from the log.
 
 use std::{
     sync::{Arc, OnceLock},
@@ -25,43 +25,43 @@ use crate::{
     processors::projections::LogWatcher,
 };
 
-/// How often an order is read again of which the store shows less than it has acknowledged.
+/// How often an order is read again if the store returns less than it has acknowledged.
 pub(super) const MAX_LOADS: u32 = 6;
-/// The pause before the first of those; each is longer by as much.
+/// The pause before the first reload; each further pause is longer by this.
 const RELOAD_PAUSE: Duration = Duration::from_millis(20);
-/// How often an order is folded again because the node has connected to the store again meanwhile.
+/// How often an order is folded again because the node has reconnected to the store meanwhile.
 const MAX_FOLDS: usize = 16;
 
-/// An order together with the place of its last event in the log.
+/// An order with the log position of its last event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VersionedOrder {
     /// The order.
     pub order: Order,
-    /// Where its last event stands.
+    /// The position of its last event.
     pub position: Position,
 }
 
-/// Up to which event of its history to fold an order.
+/// The last event up to which an order is folded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AsOf {
-    /// The last.
+    /// The last event.
     Latest,
-    /// The one with this revision, inclusive.
+    /// The event with this revision, inclusive.
     Revision(Revision),
-    /// The last one recorded at or before this time.
+    /// The last event recorded at or before this time.
     Time(Timestamp),
 }
 
-/// The orders of the log, folded. The cache is bounded; it may be behind the log, never wrong: whoever writes on its word is
-/// refused by the append's own condition.
+/// Loads and folds the orders of the log. The cache is bounded; it may be behind the log, but is never wrong: stale entries are caught by the
+/// expected-revision check on append.
 #[derive(Debug)]
 pub struct OrderRepository {
     store: Arc<dyn EventStore>,
     connections: watch::Receiver<u64>,
     shared: Option<SharedCache>,
     cache: OrderCache,
-    /// The last revision that the log has shown of an order: what is older is not kept. Made when the log is first shown, which is where
-    /// other nodes write too.
+    /// The highest revision observed in the log per order; older states are not cached. Initialised by the first observation, and so only where other
+    /// nodes write, too.
     seen: OnceLock<Cache<u64, Revision>>,
     max_seen: usize,
     hits: Counter,
@@ -70,7 +70,7 @@ pub struct OrderRepository {
 }
 
 impl OrderRepository {
-    /// Keeps folded orders within `bounds`.
+    /// Caches folded orders within `bounds`.
     #[must_use]
     pub fn new(store: Arc<dyn EventStore>, bounds: OrderCacheBounds) -> Self {
         let lookups = |result| metrics::counter!("ordersystem_order_cache_lookups_total", "result" => result);
@@ -87,18 +87,18 @@ impl OrderRepository {
         }
     }
 
-    /// The connection to the store that is used now (see [`EventStore::connections`]): what is read on two of them may be of two logs.
+    /// The current connection to the store (see [`EventStore::connections`]): reads on two of them may be of two logs.
     pub(super) fn connection(&self) -> u64 {
         *self.connections.borrow()
     }
 
-    /// Looks into `shared` for what is not in this node's own cache, and leaves there what it has folded.
+    /// Looks orders that this node has not cached up in `shared`, and stores its own folded orders there.
     #[must_use]
     pub fn sharing(self, shared: Option<SharedCache>) -> Self {
         Self { shared, ..self }
     }
 
-    /// Brings the metrics up to date: the cache itself counts.
+    /// Updates the metrics of the cache.
     pub fn publish_gauges(&self) {
         let (hits, misses) = (self.cache.hits(), self.cache.misses());
         self.hits.absolute(hits);
@@ -107,18 +107,18 @@ impl OrderRepository {
         self.hit_ratio.set(hits as f64 / (hits + misses).max(1) as f64);
     }
 
-    /// The order as the cache has it.
+    /// The cached order.
     #[must_use]
     pub fn cached(&self, id: OrderId) -> Option<Arc<VersionedOrder>> {
         self.cache.get(id.get())
     }
 
-    /// The order as some node left it in the shared cache: like [`OrderRepository::cached`] it may be behind the log.
+    /// The order in the shared cache: like [`OrderRepository::cached`] it may be behind the log.
     pub async fn shared(&self, id: OrderId) -> Option<Arc<VersionedOrder>> {
         self.in_shared(id).await.map(Arc::new)
     }
 
-    /// The order as the log has it now; kept in the caches.
+    /// The current order from the log; cached afterwards.
     ///
     /// # Errors
     /// [`AppError::Unavailable`] or [`AppError::Corrupt`].
@@ -137,10 +137,10 @@ impl OrderRepository {
         Ok(Some(loaded))
     }
 
-    /// The order with everything up to `position`, as [`OrderRepository::load`] may be shown less by a server of the store that is behind.
+    /// The order with everything up to `position`; [`OrderRepository::load`] may return less from a server of the store that is behind.
     ///
     /// # Errors
-    /// As [`OrderRepository::load`]; [`AppError::Unavailable`] if the store goes on showing less.
+    /// As [`OrderRepository::load`]; [`AppError::Unavailable`] if the store keeps returning less.
     pub async fn load_with(&self, id: OrderId, position: Position) -> Result<Option<Arc<VersionedOrder>>, AppError> {
         let mut loaded = self.load(id).await?;
         for tries in 0..MAX_LOADS {
@@ -153,7 +153,7 @@ impl OrderRepository {
         Err(behind(id))
     }
 
-    /// The order with everything that was acknowledged before this call, anywhere.
+    /// The order with everything that any node had acknowledged before this call.
     ///
     /// # Errors
     /// As [`OrderRepository::load_with`].
@@ -166,13 +166,13 @@ impl OrderRepository {
         self.load_with(id, position).await
     }
 
-    /// Whether what was loaded has everything up to `position`.
+    /// Whether `loaded` includes everything up to `position`.
     async fn has(&self, id: OrderId, loaded: Option<&VersionedOrder>, position: Position) -> Result<bool, AppError> {
         let (revision, at) = loaded.map_or((0, Position(0)), |loaded| (loaded.order.revision, loaded.position));
         Ok(at >= position || self.store.contains(StreamId(id.get()), revision, position).await?)
     }
 
-    /// Puts an order into the caches unless a newer one is there.
+    /// Caches an order unless a newer state is cached.
     pub fn keep(&self, loaded: &Arc<VersionedOrder>) {
         self.keep_here(loaded);
         if let (Some(shared), Some(log)) = (&self.shared, self.store.log_id()) {
@@ -180,7 +180,7 @@ impl OrderRepository {
         }
     }
 
-    /// Nothing is shared before it is known which log it is of.
+    /// Nothing is shared before the id of the log is known.
     async fn in_shared(&self, id: OrderId) -> Option<VersionedOrder> {
         self.shared.as_ref()?.get(self.store.log_id()?, id).await
     }
@@ -188,7 +188,7 @@ impl OrderRepository {
     fn keep_here(&self, loaded: &Arc<VersionedOrder>) {
         let key = loaded.order.id.get();
         self.cache.keep(loaded);
-        // Read before another node's write, and kept only after the log has shown that write: nothing else would end its life.
+        // It may have been read before another node's write and cached after that write was observed; no later event would evict it.
         if let Some(seen) = self.seen.get().and_then(|seen| seen.get(&key)) {
             self.cache.forget_before(key, seen);
         }
@@ -202,10 +202,10 @@ impl OrderRepository {
         self.fold_from(None, id, until).await
     }
 
-    /// The same of an order of which it is known that it has got as far as `known`.
+    /// The same for an order that is known to have reached `known`.
     ///
     /// # Errors
-    /// As [`OrderRepository::fold`]; [`AppError::Unavailable`] if the store goes on showing less.
+    /// As [`OrderRepository::fold`]; [`AppError::Unavailable`] if the store keeps returning less.
     pub async fn fold_known(
         &self,
         id: OrderId,
@@ -216,7 +216,7 @@ impl OrderRepository {
         for tries in 0..MAX_LOADS {
             let mut shown = 0;
             let folded = self.fold_showing(None, id, until, &mut shown).await?;
-            // A store that has all of it and shows less has lost it, which is for the caller to say.
+            // A store that has everything and still returns less has lost events; the caller reports that.
             if shown >= revision || self.store.contains(StreamId(id.get()), shown, position).await? {
                 return Ok(folded);
             }
@@ -234,8 +234,8 @@ impl OrderRepository {
         self.fold_showing(folded, id, until, &mut 0).await
     }
 
-    /// Folds what one connection shows, and notes the last revision of it. A history from before a fail-over and one from after it may differ,
-    /// and make no sense together.
+    /// Folds the events read on one connection, and returns their last revision. Histories from before and after a failover may differ, and must not
+    /// be combined.
     async fn fold_showing(
         &self,
         mut folded: Option<VersionedOrder>,
@@ -292,7 +292,7 @@ impl OrderRepository {
     }
 }
 
-/// Where other nodes write too, what they write ends the life of older cached orders.
+/// Where other nodes write, too, their events evict older cached orders.
 impl LogWatcher for OrderRepository {
     fn saw(&self, events: &[StoredEvent]) {
         let seen = self.seen.get_or_init(|| Cache::new(self.max_seen));
@@ -310,12 +310,12 @@ impl LogWatcher for OrderRepository {
     }
 }
 
-/// Whether `event` is the last one that `loaded` was folded from.
+/// Whether `event` is the last event of `loaded`.
 fn ends_with(loaded: &VersionedOrder, event: &StoredEvent) -> Result<bool, AppError> {
     Ok(event.position == loaded.position && codec::decode(&event.payload)?.at == loaded.order.updated_at)
 }
 
-/// No connection lasts long enough for what has to be read on one.
+/// No connection lasts long enough for reads that must share one.
 pub(super) fn does_not_last() -> AppError {
     AppError::unavailable("the connection to the event store does not last")
 }
@@ -324,13 +324,13 @@ fn behind(id: OrderId) -> AppError {
     AppError::unavailable(format!("the servers of the store that answer are behind with order {id}"))
 }
 
-/// The pause before an order is read again that was shown too short.
+/// The pause before an incompletely returned order is read again.
 pub(super) async fn pause_before_reload(tries: u32) {
     let longest = RELOAD_PAUSE * (tries + 1);
     tokio::time::sleep(longest.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
 }
 
-/// One event further, or `None` if the event lies past the point wanted.
+/// Applies one event, or returns `None` if the event is past the requested point.
 fn step(
     before: Option<&VersionedOrder>,
     stored: &StoredEvent,
@@ -392,7 +392,7 @@ mod tests {
         let later = StoredEvent { stream: StreamId(7), revision: 2, position: Position(2), payload: Bytes::new() };
         orders.saw(&[later]);
         assert_eq!(orders.cached(id), None);
-        // A reader that began before comes late with what it has read.
+        // A slow reader that began earlier caches its stale result.
         orders.keep(&placed(id));
         assert_eq!(orders.cached(id), None);
     }

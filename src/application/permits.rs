@@ -1,4 +1,4 @@
-//! How much is done at a time: requests that are worked on, and apart from them reads that wait until the node has caught up.
+//! Bounds concurrent work: requests in flight and, separately, reads that wait until the node has caught up.
 
 use std::{
     future::Future,
@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::AppError;
 
-/// Reads that wait at a time for the read model, or for what this node is shown of the log; one more is refused at once.
+/// The maximum number of reads that wait for the read model, or for the log as this node reads it; one more is refused at once.
 pub const MAX_WAITING_READS: usize = 256;
 
 /// The permits of a node.
@@ -23,46 +23,46 @@ pub struct Permits {
     draining: CancellationToken,
 }
 
-/// A permit among the requests in flight; given back when dropped, however the request ends.
+/// A permit for a request in flight; released when dropped, however the request ends.
 #[derive(Debug)]
 pub struct InFlight<'a>(&'a Permits);
 
-/// A permit among the reads that wait, held instead of one in flight.
+/// A permit for a waiting read, held instead of one in flight.
 #[derive(Debug)]
 struct Waiting<'a>(&'a Permits);
 
 impl Permits {
-    /// Permits for `max_in_flight` requests at a time, none of them once `draining` is cancelled.
+    /// Permits for `max_in_flight` concurrent requests; none once `draining` is cancelled.
     #[must_use]
     pub const fn new(max_in_flight: usize, draining: CancellationToken) -> Self {
         Self { max_in_flight, in_flight: AtomicUsize::new(0), waiting: AtomicUsize::new(0), draining }
     }
 
-    /// Requests being worked on now.
+    /// The number of requests in flight.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Relaxed)
     }
 
-    /// Reads that wait now.
+    /// The number of waiting reads.
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// Requests that may be worked on at a time.
+    /// The maximum number of requests in flight.
     #[must_use]
     pub const fn max_in_flight(&self) -> usize {
         self.max_in_flight
     }
 
-    /// Whether the node drains: nothing that takes long is begun.
+    /// Whether the node drains: no long work is begun.
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.draining.is_cancelled()
     }
 
-    /// Takes a permit in flight.
+    /// Acquires a permit in flight.
     ///
     /// # Errors
     /// [`AppError::ShuttingDown`] or [`AppError::Overloaded`].
@@ -78,9 +78,9 @@ impl Permits {
         Ok(permit)
     }
 
-    /// What `until` comes to, for a request that holds a permit in flight. If it takes any time, that permit is for others meanwhile, and the
-    /// request has one of [`MAX_WAITING_READS`]. It takes its own back afterwards, be there one or not: what has waited is nearly done.
-    ///
+    /// Awaits `until` for a request that holds a permit in flight. If that is not ready at once, the request swaps its permit for one of
+    /// [`MAX_WAITING_READS`], and other requests may use it. Afterwards it takes a permit back even beyond the limit, since the request is nearly
+    /// done.
     /// # Errors
     /// [`AppError::Overloaded`] if too many wait; [`AppError::ShuttingDown`] as soon as the node drains.
     pub async fn wait<T>(&self, until: impl Future<Output = T>) -> Result<T, AppError> {
@@ -116,7 +116,7 @@ impl Drop for InFlight<'_> {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        // First: the two together are never fewer than the requests that are not finished.
+        // First, so that the sum of both counters is never less than the number of unfinished requests.
         self.0.in_flight.fetch_add(1, Ordering::Relaxed);
         self.0.waiting.fetch_sub(1, Ordering::Relaxed);
     }

@@ -1,7 +1,7 @@
-//! What every command and query passes: drain gate, load shedding, time limit, metrics, and the log: a line at DEBUG, and at WARN
-//! when the service is at fault, for each cause at most one in half a minute.
+//! The pipeline around every command and query: drain gate, load shedding, time limit, metrics and logging. It logs a line at DEBUG and, when the
+//! service is at fault, at WARN, at most once in half a minute per cause.
 //!
-//! Idempotency and the retry on conflict belong to the command handler, since the append itself decides both.
+//! Idempotency and the retry on conflict belong to the command handler, since the append decides both.
 
 use std::{
     future::Future,
@@ -25,7 +25,7 @@ use crate::{
     telemetry::outage::{Away, Outage},
 };
 
-/// What requests are counted as.
+/// The operations by which requests are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantArray)]
 #[allow(missing_docs, reason = "named as the calls of the API are")]
 pub enum Operation {
@@ -42,7 +42,7 @@ pub enum Operation {
     GenerateIds,
 }
 
-/// What every command and query passes.
+/// The pipeline around every command and query.
 #[derive(Debug)]
 pub struct Pipeline {
     request_timeout: Duration,
@@ -53,7 +53,7 @@ pub struct Pipeline {
     outage: Outage,
 }
 
-/// Ready-made handles, so that counting a request is a few atomic additions.
+/// Pre-registered handles, so that counting a request costs a few atomic additions.
 #[derive(Debug)]
 struct Meter {
     succeeded: Counter,
@@ -63,7 +63,7 @@ struct Meter {
 }
 
 impl Pipeline {
-    /// Lets requests take `request_timeout`, and as many be worked on at a time as `permits` has room for.
+    /// Gives each request `request_timeout`, and limits concurrent requests to `permits`.
     #[must_use]
     pub fn new(request_timeout: Duration, permits: Arc<Permits>) -> Self {
         let meters = Operation::VARIANTS.iter().map(|operation| Meter::new(operation.into())).collect();
@@ -72,19 +72,19 @@ impl Pipeline {
         Self { request_timeout, permits, in_flight_gauge, waiting_gauge, meters, outage: Outage::default() }
     }
 
-    /// Requests that fail while a broker is `away` are no news.
+    /// Does not log failures of requests while a broker is `away`.
     #[must_use]
     pub fn quiet_while(self, away: Away) -> Self {
         Self { outage: Outage::while_not(away), ..self }
     }
 
-    /// Requests that are not answered yet: worked on, or waiting.
+    /// The number of unfinished requests: in progress, or waiting.
     #[must_use]
     pub fn unanswered(&self) -> usize {
         self.permits.in_flight() + self.permits.waiting()
     }
 
-    /// Lets `work` run under the bounds of the pipeline.
+    /// Runs `work` under the bounds of the pipeline.
     ///
     /// # Errors
     /// [`AppError::ShuttingDown`], [`AppError::Overloaded`] or [`AppError::DeadlineExceeded`]; otherwise those of `work`.
@@ -97,7 +97,7 @@ impl Pipeline {
         self.meters[operation as usize].count(took, outcome.as_ref().err());
         match outcome {
             Ok(_) => tracing::debug!(operation = <&str>::from(operation), ?took, "answered"),
-            // Damage is said each time. The rest comes in thousands while a backend is away.
+            // Damage is logged each time. Other errors come in thousands while a backend is away.
             Err(error @ AppError::Corrupt(_)) => {
                 tracing::warn!(operation = <&str>::from(operation), ?took, %error, "request failed");
             }
@@ -111,11 +111,11 @@ impl Pipeline {
     }
 
     fn enter(&self) -> Result<InFlight<'_>, AppError> {
-        // What nobody waits for is not begun.
+        // Work is not begun after its deadline.
         if deadline::has_passed() { Err(AppError::DeadlineExceeded) } else { self.permits.enter() }
     }
 
-    /// Publishes what is cheaper to read now and then than to count each time.
+    /// Publishes gauges that are cheaper to sample than to update on each call.
     pub fn publish_gauges(&self) {
         #[allow(clippy::cast_precision_loss, reason = "gauges; far below 2^52")]
         {
@@ -126,17 +126,17 @@ impl Pipeline {
 }
 
 pin_project! {
-    /// Work under the bounds of the pipeline. A future of its own, since an `async fn` would hold the work twice: once as its
-    /// argument and once as what it awaits.
+    /// Work under the bounds of the pipeline. It is a handwritten future, since an `async fn` would hold the work twice: as its argument and as the
+    /// awaited future.
     #[must_use = "futures do nothing unless polled"]
     pub struct Run<'a, F> {
         pipeline: &'a Pipeline,
         operation: Operation,
         #[pin]
         work: F,
-        // When the work was let in, and its permit; `None` before the first poll.
+        // When the work was admitted, and its permit; `None` before the first poll.
         entered: Option<(Instant, InFlight<'a>)>,
-        // Made only for work that is not done at once: most is.
+        // Created only for work that is not ready at once: most is.
         time_limit: Option<Pin<Box<Sleep>>>,
     }
 }

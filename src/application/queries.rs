@@ -1,4 +1,4 @@
-//! Answers queries: one order from the log, lists and counts from the read model.
+//! Runs queries: one order from the log, lists and counts from the read model.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,7 +19,7 @@ use crate::{
     processors::projections::{ProjectionEnded, ProjectionProgress},
 };
 
-/// Answers queries.
+/// Runs queries.
 #[derive(Debug)]
 pub struct QueryHandler {
     store: Arc<dyn EventStore>,
@@ -29,48 +29,48 @@ pub struct QueryHandler {
     permits: Arc<Permits>,
 }
 
-/// Asks for one order.
+/// A query for one order.
 #[derive(Clone, Copy, Debug)]
 pub struct GetOrder {
     /// The order.
     pub order_id: OrderId,
-    /// Which moment of its history.
+    /// The moment of its history.
     pub until: AsOf,
-    /// How fresh.
+    /// The required freshness.
     pub consistency: Consistency,
 }
 
-/// Asks for several orders as they are now.
+/// A query for the current state of several orders.
 #[derive(Clone, Debug)]
 pub struct BatchGetOrders {
     /// The orders.
     pub order_ids: Vec<OrderId>,
-    /// How fresh.
+    /// The required freshness.
     pub consistency: Consistency,
 }
 
-/// Asks for a page of the list of orders.
+/// A query for a page of the list of orders.
 #[derive(Clone, Debug)]
 pub struct ListOrders {
-    /// Which page of what.
+    /// The filter and the page.
     pub query: ListQuery,
-    /// How fresh.
+    /// The required freshness.
     pub consistency: Consistency,
 }
 
-/// Asks for counts and revenue.
+/// A query for counts and revenue.
 #[derive(Clone, Copy, Debug)]
 pub struct GetOrderStats {
-    /// How fresh.
+    /// The required freshness.
     pub consistency: Consistency,
 }
 
-/// An answer from the read model, with the position of the log that it reflects.
+/// A result from the read model, with the log position that it reflects.
 #[derive(Clone, Debug)]
 pub struct Projected<T> {
-    /// The answer.
+    /// The result.
     pub answer: T,
-    /// How far the read model had followed the log.
+    /// The position up to which the read model had followed the log.
     pub position: Position,
 }
 
@@ -78,19 +78,19 @@ fn reached(order: &VersionedOrder, until: AsOf) -> bool {
     !matches!(until, AsOf::Revision(wanted) if order.order.revision < wanted)
 }
 
-/// How long a query waits for freshness at the most; the deadline of the call ends the wait earlier.
+/// The maximum wait of a query for freshness; the deadline of the call may end it earlier.
 const MAX_FRESHNESS_WAIT: Duration = Duration::from_secs(20);
-/// The same where it cannot be told whether there is such a position: the store does not say where the log ends.
+/// The same when the store does not report the end of the log, so that the position may not exist.
 const MAX_UNCERTAIN_WAIT: Duration = Duration::from_secs(1);
-/// How soon the end of the log is looked at again by who waits for it, if nothing has been heard of it.
+/// The poll interval for the end of the log, if no append is signalled.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
-/// So many orders of one query are loaded at once.
+/// How many orders of one query are loaded concurrently.
 const LOADS_AT_ONCE: usize = 16;
-/// How often a query reads again because the node has connected to the store again meanwhile.
+/// How often a query reads again because the node has reconnected to the store meanwhile.
 const MAX_READS: usize = 4;
 
 impl QueryHandler {
-    /// A handler that folds orders from `store` and lists from `read_model`. What has to wait for them has one of `permits`.
+    /// A handler that folds orders from `store` and lists from `read_model`. Waiting queries use `permits`.
     #[must_use]
     pub fn new(
         store: Arc<dyn EventStore>,
@@ -121,7 +121,7 @@ impl QueryHandler {
         let (order_ids, consistency) = (&query.order_ids, query.consistency);
         let read = || async move {
             aside(self.check_reachable(consistency)).await?;
-            // One confirmation serves all of them.
+            // One confirmation covers all of them.
             let consistency = match consistency {
                 Consistency::Strong => Consistency::AtLeast(aside(self.store.confirmed()).await?),
                 other => other,
@@ -156,8 +156,8 @@ impl QueryHandler {
         self.orders.publish_gauges();
     }
 
-    /// What `read` answers, or refuses, once the store has confirmed that this was read where all nodes write. An eventual read needs no more than
-    /// that it was there.
+    /// The result of `read`, success or refusal, once the store has confirmed that it was read from the server to which all nodes write. An eventual
+    /// read needs no confirmation of success.
     async fn confirmed<T, R>(&self, consistency: Consistency, read: impl Fn() -> R) -> Result<T, AppError>
     where
         R: Future<Output = Result<T, AppError>>,
@@ -181,7 +181,7 @@ impl QueryHandler {
         }
     }
 
-    /// The order as it is now: from the cache unless that has to be fresher than the cache can promise.
+    /// The current order: from the cache, unless a greater freshness is required.
     async fn current(&self, id: OrderId, consistency: Consistency) -> Result<Option<Arc<VersionedOrder>>, AppError> {
         if consistency == Consistency::Eventual
             && let Some(cached) = self.orders.cached(id)
@@ -198,7 +198,7 @@ impl QueryHandler {
     /// The order as it was at a moment of its history.
     async fn then(&self, id: OrderId, then: AsOf, consistency: Consistency) -> Result<Arc<VersionedOrder>, AppError> {
         let mut order = self.orders.fold(id, then).await?;
-        // A revision stays what it is. Whatever else was found may be for want of later events.
+        // An existing revision never changes. Any other result may lack later events.
         let is_settled = |order: &VersionedOrder| matches!(then, AsOf::Revision(_)) && reached(order, then);
         let mut exists = order.is_some();
         let is_enough = match consistency {
@@ -219,8 +219,8 @@ impl QueryHandler {
         }
     }
 
-    /// Waits until what this node is shown of the log has got to a token. A token from beyond what all who decide have confirmed is none of this
-    /// log as it is now.
+    /// If the token is ahead of the log as this node reads it, waits until the log catches up. A token beyond the confirmed end does not belong to
+    /// the current log.
     async fn check_reachable(&self, consistency: Consistency) -> Result<(), AppError> {
         let Consistency::AtLeast(wanted) = consistency else {
             return Ok(());
@@ -229,7 +229,7 @@ impl QueryHandler {
         let mut wake = self.store.wake();
         let reached = async {
             while self.store.head().await? < wanted {
-                // A server that is behind may be followed by one that is not, with nothing appended.
+                // A server that is behind may be replaced by a current one without an append.
                 if let Ok(Err(_)) = tokio::time::timeout(LOOK_AGAIN, wake.changed()).await {
                     return Err(AppError::ConsistencyTimeout(wanted));
                 }
@@ -240,14 +240,14 @@ impl QueryHandler {
         self.permits.wait(reached).await?.unwrap_or(Err(AppError::ConsistencyTimeout(wanted)))
     }
 
-    /// Waits until the read model is as fresh as wanted, and of the log as it is now.
+    /// Waits until the read model has the required freshness, and matches the current log.
     async fn await_projection(&self, consistency: Consistency) -> Result<(), AppError> {
         let connection = self.orders.connection();
         let (wanted, longest) = match consistency {
             Consistency::Eventual => return Ok(()),
             Consistency::AtLeast(position) if self.progress.position() >= position => (position, MAX_FRESHNESS_WAIT),
             Consistency::AtLeast(position) => {
-                // What cannot be told now is waited for a moment; what can never come is not.
+                // If the position cannot be verified now, waits a moment; if it can never exist, fails.
                 match LogPoint::from(position).verify(&*self.store).await {
                     Ok(()) => (position, MAX_FRESHNESS_WAIT),
                     Err(gone @ StoreError::LogReplaced(_)) => return Err(gone.into()),

@@ -1,6 +1,6 @@
-//! Input from outside to requests of the application, with every violation named at once.
+//! Converts external input to requests of the application, and reports every violation at once.
 //!
-//! Both doors fill the same drafts. A draft's field is `None` if the door could not even read it and has said so already.
+//! Both protocols fill the same drafts. A draft's field is `None` if the protocol layer could not read it and has already reported that.
 
 use crate::{
     application::{
@@ -16,39 +16,39 @@ use crate::{
     },
 };
 
-/// One thing that is wrong with the input.
+/// One violation in the input.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
     /// The field, as the API's protos name it: `items[0].unit_price`.
     pub field: String,
-    /// What it must be.
+    /// The constraint.
     pub description: String,
 }
 
-/// Violations of one request that are kept.
+/// The maximum number of reported violations of one request.
 const MAX_VIOLATIONS: usize = 1_000;
 
-/// Everything that is wrong with the input.
+/// All violations in the input.
 #[derive(Clone, Debug, Default)]
 pub struct Violations {
     list: Vec<Violation>,
-    /// One of them is a cursor or token of another log.
+    /// One of them concerns a cursor or token of another log.
     names_another_log: bool,
-    /// There is a cursor or token that cannot be checked yet: no violation of the client's, and no reason to go on either.
+    /// A cursor or token cannot be checked yet: not a violation by the client, but the request cannot proceed.
     log_is_unknown: bool,
 }
 
 impl Violations {
-    /// Notes that `field` is wrong.
+    /// Records a violation of `field`.
     pub fn add(&mut self, field: impl Into<String>, description: impl ToString) {
-        // More help nobody.
+        // More would not help the client.
         if self.list.len() >= MAX_VIOLATIONS {
             return;
         }
         self.list.push(Violation { field: field.into(), description: description.to_string() });
     }
 
-    /// Notes what is wrong with a cursor or token.
+    /// Records a violation by a cursor or token.
     pub fn add_cursor(&mut self, field: &str, error: InvalidCursor) {
         match error {
             InvalidCursor::LogUnknown => self.log_is_unknown = true,
@@ -60,37 +60,37 @@ impl Violations {
         }
     }
 
-    /// Whether nothing is wrong.
+    /// Whether there are no violations.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.list.is_empty() && !self.log_is_unknown
     }
 
-    /// Whether nothing is wrong but that a cursor or token cannot be checked yet.
+    /// Whether the only problem is a cursor or token that cannot be checked yet.
     #[must_use]
     pub fn is_only_unknown(&self) -> bool {
         self.list.is_empty() && self.log_is_unknown
     }
 
-    /// Whether one of them is a cursor or token of another log: the client has to start over rather than to correct its input.
+    /// Whether a cursor or token belongs to another log: the client has to start over rather than correct its input.
     #[must_use]
     pub const fn names_another_log(&self) -> bool {
         self.names_another_log
     }
 
-    /// What is wrong.
+    /// The violations.
     #[must_use]
     pub fn into_vec(self) -> Vec<Violation> {
         self.list
     }
 
-    /// Takes over what `other` knows of the logs of cursors and tokens.
+    /// Copies the findings of `other` about the logs of cursors and tokens.
     pub const fn adopt_logs(&mut self, other: &Self) {
         self.names_another_log |= other.names_another_log;
         self.log_is_unknown |= other.log_is_unknown;
     }
 
-    /// `value` if nothing is wrong; otherwise everything that is.
+    /// Returns `value` if there are no violations; otherwise all of them.
     ///
     /// # Errors
     /// All violations.
@@ -105,18 +105,18 @@ impl Violations {
         }
     }
 
-    /// Unwraps a parsed field or notes why it could not be parsed.
+    /// Unwraps a parsed field or records its error.
     pub fn check<T>(&mut self, field: &str, parsed: Result<T, impl ToString>) -> Option<T> {
         parsed.map_err(|error| self.add(field, error.to_string())).ok()
     }
 
-    /// Text that must be there.
+    /// Required text.
     pub fn required<R: TextRule>(&mut self, field: &str, text: &str) -> Option<Text<R>> {
         let parsed = Text::parse(text).and_then(|parsed| visible::check(text).map(|()| parsed));
         self.check(field, parsed.map_err(|error| error.to_string()))
     }
 
-    /// Text that may be left out: `Some(None)` if it was.
+    /// Optional text: `Some(None)` if omitted.
     #[allow(clippy::option_option, reason = "wrong, left out and given are three things")]
     pub fn optional<R: TextRule>(&mut self, field: &str, text: &str) -> Option<Option<Text<R>>> {
         let parsed = Text::parse_optional(text).and_then(|parsed| visible::check(text).map(|()| parsed));
@@ -129,14 +129,14 @@ impl Violations {
     }
 }
 
-/// What every command carries besides its payload.
+/// The common fields of every command.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct MetaDraft<'a> {
     /// The idempotency key; empty: none.
     pub request_id: &'a str,
-    /// The revision at which the client believes the order to be.
+    /// The revision that the client expects the order to have.
     pub expected_revision: Option<i64>,
-    /// Who gives the command; empty: not said.
+    /// The originator of the command; empty: unknown.
     pub actor: &'a str,
 }
 
@@ -147,7 +147,7 @@ pub struct ItemDraft<'a> {
     pub product_id: Option<&'a str>,
     /// A name to show; empty: none.
     pub name: Option<&'a str>,
-    /// How many pieces.
+    /// The number of pieces.
     pub quantity: Option<i64>,
     /// The price of one piece.
     pub unit_price: Option<Result<Money, MoneyError>>,
@@ -160,14 +160,14 @@ pub struct OrderDraft<'a> {
     pub customer_id: Option<&'a str>,
     /// The lines.
     pub items: Option<Vec<ItemDraft<'a>>>,
-    /// Where to send it; empty: not said.
+    /// The delivery address; empty: unknown.
     pub shipping_address: Option<&'a str>,
 }
 
-/// A command for an order that exists, or is to exist (`order_id` is `None`).
+/// A command for an existing order, or for a new one (`order_id` is `None`).
 ///
 /// # Errors
-/// All violations, those that `violations` held before included.
+/// All violations, including earlier ones in `violations`.
 pub fn request(
     mut violations: Violations,
     meta: MetaDraft<'_>,
@@ -216,7 +216,7 @@ pub fn create_order(violations: &mut Violations, draft: OrderDraft<'_>) -> Optio
 
 fn items(violations: &mut Violations, drafts: Vec<ItemDraft<'_>>) -> Option<Items> {
     if drafts.len() > MAX_ITEMS {
-        // One violation is enough: nobody wants to read those of ten thousand items.
+        // One violation is enough: reporting ten thousand items would not help.
         violations.add("items", ItemsError::TooMany);
         return None;
     }
@@ -236,7 +236,7 @@ fn items(violations: &mut Violations, drafts: Vec<ItemDraft<'_>>) -> Option<Item
 }
 
 fn item(violations: &mut Violations, index: usize, draft: ItemDraft<'_>) -> Option<Item> {
-    // The name of the field is only made when something is wrong with it.
+    // The field name is only formatted if there is a violation.
     let mut note = |field: &str, description: String| violations.add(format!("items[{index}].{field}"), description);
     let product_id =
         draft.product_id.and_then(|text| Text::parse(text).map_err(|e| note("product_id", e.to_string())).ok());
@@ -267,7 +267,7 @@ pub fn cancel_order(violations: &mut Violations, reason: Option<&str>) -> Option
     Some(Action::Cancel { reason: reason? })
 }
 
-/// A consistency token; empty: whatever the node knows.
+/// A consistency token; empty: the current state of the node.
 pub fn consistency_token(violations: &mut Violations, field: &str, token: &str, log: Option<&Signer>) -> Consistency {
     match tokens::decode_token(token, log) {
         Ok(position) => Consistency::AtLeast(position),
@@ -278,7 +278,7 @@ pub fn consistency_token(violations: &mut Violations, field: &str, token: &str, 
     }
 }
 
-/// A number of rows a page: 0 means the default.
+/// A page size: 0 means the default.
 pub fn page_size(violations: &mut Violations, field: &str, size: i64) -> usize {
     match usize::try_from(size) {
         Ok(0) => super::limits::DEFAULT_PAGE_SIZE,
@@ -290,7 +290,7 @@ pub fn page_size(violations: &mut Violations, field: &str, size: i64) -> usize {
     }
 }
 
-/// Two lists of violations as one.
+/// Merges two lists of violations.
 #[must_use]
 pub fn join(mut first: Violations, second: Option<Violations>) -> Violations {
     if let Some(second) = second {

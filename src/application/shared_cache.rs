@@ -1,7 +1,7 @@
-//! Folded orders in a cache that nodes share: saves the reading and folding of a history.
+//! Folded orders in a cache that nodes share: avoids reading and folding a history.
 //!
-//! What is found may be behind the log. A command may decide on it all the same, since its append is refused then; a query must look
-//! for later events first.
+//! A cached order may be behind the log. A command may still decide on it, since a stale append is refused; a query must check for later events
+//! first.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,10 +19,10 @@ use crate::{
     },
 };
 
-/// How long the cache may take for an answer: longer, and the log would have been faster.
+/// The timeout of a cache read: beyond it, the log would have been faster.
 const GET_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// Finds and leaves folded orders for other nodes.
+/// Reads and stores folded orders that nodes share.
 #[derive(Debug)]
 pub struct SharedCache {
     cache: Arc<dyn OrderCache>,
@@ -33,14 +33,14 @@ pub struct SharedCache {
 }
 
 impl SharedCache {
-    /// Works with `cache`, as long as `breaker` lets it.
+    /// Uses `cache`, as long as `breaker` permits it.
     #[must_use]
     pub fn new(cache: Arc<dyn OrderCache>, breaker: Arc<CircuitBreaker>) -> Self {
         let lookups = |result| metrics::counter!("ordersystem_shared_cache_lookups_total", "result" => result);
         Self { cache, breaker, hits: lookups("hit"), misses: lookups("miss"), errors: lookups("error") }
     }
 
-    /// The order as some node left it; `None` if it is not there, or the cache does not answer in time.
+    /// The order as some node stored it; `None` if it is missing, or the cache times out.
     pub async fn get(&self, log: LogId, id: OrderId) -> Option<VersionedOrder> {
         let get = async {
             let answer = timeout(GET_TIMEOUT, self.cache.get(key(log, id))).await;
@@ -59,12 +59,12 @@ impl SharedCache {
         }
     }
 
-    /// Leaves an order for other nodes.
+    /// Stores an order for other nodes.
     pub fn put(&self, log: LogId, loaded: &VersionedOrder) {
         self.cache.put(key(log, loaded.order.id), encode_folded(&loaded.order, loaded.position.0));
     }
 
-    /// What is damaged, or is another order, counts as an error and as not there.
+    /// Decodes an entry; a damaged one, or one of another order, counts as an error and as missing.
     fn decode(&self, bytes: &[u8], id: OrderId) -> Option<VersionedOrder> {
         match decode_folded(bytes) {
             Ok((order, position)) if order.id == id => {

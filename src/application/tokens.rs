@@ -1,7 +1,7 @@
-//! Cursors, consistency tokens and page tokens: opaque text for clients, checked when it comes back.
+//! Cursors, consistency tokens and page tokens: opaque text for clients, validated on return.
 //!
-//! Each carries the id of its log, since a position means nothing in another one, and is signed with the key of the log: what this service has
-//! not given out it does not take back, whether mistyped or made up. All nodes of a log have its key.
+//! Each contains the id of its log, since a position means nothing in another one, and is signed with the key of the log: mistyped or forged text is
+//! refused. All nodes of a log have its key.
 //!
 //! The bytes, in base64url: the kind, 4 of the log's id, the body, and the first 12 of an HMAC-SHA256 (RFC 2104) over those.
 
@@ -11,10 +11,10 @@ use subtle::ConstantTimeEq as _;
 
 use crate::ports::event_store::{EventStore, LogId, LogPoint, Position, TokenKey};
 
-/// The bytes of a signature. Who makes one up has to ask the service about each try, and finds one in 2^96.
+/// The length of a signature in bytes. A forger needs one request to the service per guess, and succeeds once in 2^96.
 const SIGNATURE_BYTES: usize = 12;
 
-/// Which log text is of, and the key that signs it.
+/// The identity of a log, and its signing key.
 #[derive(Clone, Debug)]
 pub struct Signer {
     log: LogId,
@@ -45,7 +45,7 @@ impl Signer {
     }
 }
 
-/// What the text stands for.
+/// The kind of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Cursor = b'c' as isize,
@@ -53,21 +53,21 @@ enum Kind {
     Page = b'p' as isize,
 }
 
-/// Why text is not what it should be.
+/// Why a text is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InvalidCursor {
-    /// Never made by this service, or damaged on the way.
+    /// It was not issued by this service, or was damaged in transit.
     Malformed,
-    /// Made for another log: for example before a restart without persistence.
+    /// It was issued for another log: for example before a restart without persistence.
     AnotherLog,
-    /// It cannot be told yet whether it is of this log: the store has not been reached since the start of the node.
+    /// It is not known yet whether it belongs to this log: the store has not been reached since the start of the node.
     LogUnknown,
-    /// A page token made for a query with other filters.
+    /// A page token issued for a query with other filters.
     AnotherQuery,
 }
 
 impl InvalidCursor {
-    /// What to tell the client.
+    /// The message for the client.
     #[must_use]
     pub const fn description(self) -> &'static str {
         match self {
@@ -79,7 +79,7 @@ impl InvalidCursor {
     }
 }
 
-/// Where a list goes on: after this row.
+/// The start of a page of a list: after this row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PageKey {
     /// The creation time of the row, in microseconds since the Unix epoch.
@@ -88,7 +88,7 @@ pub struct PageKey {
     pub order_id: u64,
 }
 
-/// A point of the log as text. With what tells its event from another one, since a log that was put back to an earlier state keeps its id.
+/// A point of the log as text. It includes the event's fingerprint, since a restored log keeps its id.
 #[must_use]
 pub fn encode_cursor(log: &Signer, point: LogPoint) -> String {
     let position = point.position.0.to_be_bytes();
@@ -99,7 +99,7 @@ pub fn encode_cursor(log: &Signer, point: LogPoint) -> String {
     seal(Kind::Cursor, log, &body)
 }
 
-/// Takes those with and without a fingerprint: earlier versions have given out the latter.
+/// Accepts cursors with and without a fingerprint: earlier versions issued the latter.
 ///
 /// # Errors
 /// [`InvalidCursor`].
@@ -116,7 +116,7 @@ pub fn decode_cursor(text: &str, log: Option<&Signer>) -> Result<LogPoint, Inval
     Ok(LogPoint { position, fingerprint: Some(u32::from_be_bytes(fingerprint)) })
 }
 
-/// How fresh a reader wants to be, as text.
+/// The required freshness as text.
 #[must_use]
 pub fn encode_token(log: &Signer, position: Position) -> String {
     seal(Kind::Token, log, &position.0.to_be_bytes())
@@ -128,7 +128,7 @@ pub fn decode_token(text: &str, log: Option<&Signer>) -> Result<Position, Invali
     open(Kind::Token, text, log).map(|bytes| Position(u64::from_be_bytes(bytes)))
 }
 
-/// Where the next page begins, as text. `query` is a hash of the filters.
+/// The start of the next page, as text. `query` is a hash of the filters.
 #[must_use]
 pub fn encode_page_token(log: &Signer, query: u64, key: PageKey) -> String {
     let mut body = [0; 24];
@@ -162,9 +162,9 @@ fn seal(kind: Kind, signer: &Signer, body: &[u8]) -> String {
     BASE64URL_NOPAD.encode(&bytes)
 }
 
-/// The kind and the log.
+/// The length of the kind and the log id.
 const HEAD_BYTES: usize = 5;
-/// What is longer cannot be ours; it is not worth decoding.
+/// Longer text cannot be ours and is not decoded.
 const MAX_CHARS: usize = 64;
 
 fn open<const N: usize>(kind: Kind, text: &str, signer: Option<&Signer>) -> Result<[u8; N], InvalidCursor> {
@@ -176,7 +176,7 @@ fn open<const N: usize>(kind: Kind, text: &str, signer: Option<&Signer>) -> Resu
         return Err(InvalidCursor::Malformed);
     }
     let signer = signer.ok_or(InvalidCursor::LogUnknown)?;
-    // The key of another log is not known here: whose text it is can only be told by what it says.
+    // The key of another log is unknown here: a foreign text is recognised only by its log id.
     if bytes[1..HEAD_BYTES] != signer.log.0.to_be_bytes() {
         return Err(InvalidCursor::AnotherLog);
     }
@@ -242,7 +242,7 @@ mod tests {
         let forger = Signer::new(LOG, TokenKey::of([8; TokenKey::BYTES]));
         let token = encode_token(&forger, Position(1 << 50));
         assert_eq!(decode_token(&token, Some(&signer)), Err(InvalidCursor::Malformed));
-        // As earlier versions made them, with a checksum that everybody can make.
+        // The format of earlier versions, with a checksum that anybody can compute.
         let mut unsigned = vec![b't', 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 42];
         let checksum = xxhash_rust::xxh3::xxh3_64(&unsigned).to_be_bytes();
         unsigned.extend_from_slice(&checksum[..2]);

@@ -1,4 +1,4 @@
-//! How much is read from the log at a time for one stream.
+//! The size of the batches that one stream reads from the log.
 
 use std::time::Duration;
 
@@ -9,18 +9,18 @@ use crate::{
     ports::event_store::StoredEvent,
 };
 
-/// The most events of a batch.
+/// The maximum number of events of a batch.
 const MAX_EVENTS: usize = 256;
-/// The events of the first one.
+/// The number of events of the first batch.
 const FIRST_EVENTS: usize = 32;
-/// A batch ends with the event that brings it to so many bytes.
+/// A batch ends with the event that brings it to this many bytes.
 pub const BATCH_BYTES: usize = 256 * 1024;
-/// What a read is taken to bring where the one before has found nothing.
+/// The expected size of a read after an empty one.
 const EXPECTED_BYTES: usize = 8 * 1024;
-/// How long to wait for room before a stream ends.
+/// How long a stream waits for room before it ends.
 const ROOM_WITHIN: Duration = Duration::from_secs(60);
 
-/// The batches of one stream: as large as its reader may make them wait.
+/// The batches of one stream, sized by the byte budget for readers.
 #[derive(Debug)]
 pub(super) struct Batches {
     max_events: usize,
@@ -29,22 +29,22 @@ pub(super) struct Batches {
 }
 
 impl Batches {
-    /// Takes the bytes of each batch from those for readers, of which `held` are.
+    /// Takes the bytes of each batch from the budget of `held`.
     pub const fn new(held: HeldBytes) -> Self {
         Self { max_events: FIRST_EVENTS, expected_bytes: BATCH_BYTES, held }
     }
 
-    /// How many events to ask for: about as many as make a batch, or they would be read in vain.
+    /// How many events to request: about one batch, since more would be read in vain.
     pub const fn max_events(&self) -> usize {
         self.max_events
     }
 
-    /// What was read has been passed on.
+    /// Releases the bytes of the last batch, which has been passed on.
     pub fn passed_on(&mut self) {
         let _less_is_always_given = self.held.set(0);
     }
 
-    /// Waits until the next batch has room among what waits for readers.
+    /// Waits until the byte budget for readers has room for the next batch.
     pub async fn room(&mut self) -> Result<(), AppError> {
         let give_up_at = Instant::now() + ROOM_WITHIN;
         while !self.held.set(self.expected_bytes) {
@@ -56,7 +56,7 @@ impl Batches {
         Ok(())
     }
 
-    /// Notes what was read.
+    /// Records the events of a read.
     pub fn read(&mut self, events: &[StoredEvent]) {
         let bytes: usize = events.iter().map(|event| event.payload.len()).sum();
         self.expected_bytes = if events.is_empty() { EXPECTED_BYTES } else { BATCH_BYTES };
@@ -64,7 +64,7 @@ impl Batches {
             let fitting = BATCH_BYTES / average.max(1);
             self.max_events = fitting.clamp(1, (self.max_events * 2).min(MAX_EVENTS));
         }
-        // One event may be larger than a batch: it is there now, and waits as it is.
+        // One event may be larger than a batch: it has already been read, and waits as it is.
         let _ = self.held.set(bytes);
     }
 }

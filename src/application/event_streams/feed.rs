@@ -1,4 +1,4 @@
-//! The events of all orders.
+//! The stream of the events of all orders.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,17 +20,17 @@ use crate::{
     ports::event_store::{Direction, LogFollower, LogPoint, Position, StoredEvent},
 };
 
-/// The events of all orders.
+/// The stream of the events of all orders.
 #[derive(Debug)]
 pub struct EventFeed {
     fan_out: FanOut,
     follower: LogFollower,
     filter: Arc<EventFilter>,
-    /// The end of the log when the stream opened; `None` once a reader who follows has been told.
+    /// The end of the log when the stream opened; `None` once a follower has been told that it has caught up.
     catching_up_to: Option<Position>,
-    /// The place among those who are handed new events.
+    /// The membership in the fan-out of new events.
     subscription: Option<Subscription>,
-    /// Whether the log has been read up to where that begins.
+    /// Whether the log has been read up to the start of the subscription.
     is_live: bool,
     batches: Batches,
     follow: bool,
@@ -40,11 +40,10 @@ pub struct EventFeed {
 }
 
 impl EventFeed {
-    /// Streams what comes after `after` (`None`: after what is there now).
+    /// Streams the events after `after` (`None`: after the current end).
     ///
     /// # Errors
-    /// [`AppError::LogReplaced`] if the log does not have what `after` says, not even when all who decide have been asked;
-    /// [`AppError::Unavailable`].
+    /// [`AppError::LogReplaced`] if the log does not have the event at `after`, as confirmed by a quorum; [`AppError::Unavailable`].
     pub async fn open(
         fan_out: FanOut,
         after: Option<LogPoint>,
@@ -56,7 +55,7 @@ impl EventFeed {
         let store = Arc::clone(fan_out.store());
         let (after, head) = match after {
             Some(after) => {
-                // Now, and not with the first event: a client may wait for that for long.
+                // Checked now and not with the first event, for which a client may wait for a long time.
                 after.verify(&*store).await?;
                 (after, store.head().await?)
             }
@@ -82,7 +81,7 @@ impl EventFeed {
         })
     }
 
-    /// How far the stream has come: resume after this.
+    /// The point to resume after.
     #[must_use]
     pub const fn point(&self) -> LogPoint {
         self.follower.point()
@@ -91,7 +90,7 @@ impl EventFeed {
     /// The next step, see [`EventSource::next`](super::EventSource::next).
     ///
     /// # Errors
-    /// As there.
+    /// As for the trait method.
     pub async fn next(&mut self) -> Result<Step, AppError> {
         self.batches.passed_on();
         loop {
@@ -100,7 +99,7 @@ impl EventFeed {
             }
             if self.catching_up_to.is_some_and(|end| self.follower.position() >= end) {
                 if !self.follow {
-                    // Not the end of the log as it is now: a reader slower than the writers would never get there.
+                    // Not the current end of the log: a reader slower than the writers would never reach it.
                     return Ok(Step::End);
                 }
                 self.catching_up_to = None;
@@ -113,7 +112,7 @@ impl EventFeed {
         }
     }
 
-    /// Reads from the log; waits for more where it has nothing.
+    /// Reads from the log; waits for more at its end.
     async fn read(&mut self) -> Result<Option<Step>, AppError> {
         self.batches.room().await?;
         let batch = self.follower.poll_within(self.batches.max_events(), BATCH_BYTES).await?;
@@ -132,7 +131,7 @@ impl EventFeed {
         if self.follow && Instant::now() >= self.heartbeat_at {
             return Ok(Some(self.heartbeat()));
         }
-        // A long stretch that the filter hides must not keep the thread from others.
+        // A long stretch of filtered events must not block the thread.
         tokio::task::yield_now().await;
         Ok(None)
     }
@@ -148,14 +147,14 @@ impl EventFeed {
         failed.map_or(Ok(batch), Err)
     }
 
-    /// At the end of the log, joins those who are handed new events; `false` where that takes waiting.
+    /// At the end of the log, joins the fan-out of new events; returns `false` if that requires waiting.
     fn joins(&mut self) -> bool {
         if self.catching_up_to.is_some() {
             return false;
         }
         let Some(subscription) = &self.subscription else {
             self.subscription = Some(self.fan_out.join(Arc::clone(&self.filter)));
-            // What has come meanwhile is read first.
+            // Events that arrived meanwhile are read first.
             return true;
         };
         if subscription.has_left() {
@@ -176,13 +175,13 @@ impl EventFeed {
         }
     }
 
-    /// What this follower is handed; `None` when it has to look again.
+    /// The events handed to this follower; `None` when it has to read the log again.
     async fn next_live(&mut self) -> Result<Option<Step>, AppError> {
         let handed = self.subscription.as_ref().map(|subscription| subscription.take(self.follower.found_on()));
         match handed {
             Some(Handed::Events(mut events)) => {
                 let seen = self.follower.position();
-                // It may have read further than the reader was when it joined.
+                // The fan-out reader may have been behind this stream when it joined.
                 events.retain(|event| event.position > seen);
                 let Some(last) = events.last() else { return Ok(None) };
                 self.follower.pass(LogPoint::after(last));
@@ -203,7 +202,7 @@ impl EventFeed {
             () = changed(self.subscription.as_ref()) => Ok(None),
             () = self.draining.cancelled() => Err(AppError::ShuttingDown),
             () = sleep_until(self.heartbeat_at) => {
-                // What the filter has hidden is passed as well.
+                // Filtered events count as passed, too.
                 let passed = self.subscription.as_ref().and_then(|subscription| subscription.passed(self.follower.found_on()));
                 if let Some(point) = passed.filter(|point| point.position > self.follower.position()) {
                     self.follower.pass(point);

@@ -1,4 +1,4 @@
-//! The history of one order.
+//! The stream of the history of one order.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use crate::{
     ports::event_store::{Direction, EventStore, Foothold, LogPoint, LogWake, Revision, StoredEvent, StreamId},
 };
 
-/// The history of one order.
+/// The stream of the history of one order.
 #[derive(Debug)]
 pub struct OrderHistory {
     fan_out: FanOut,
@@ -29,28 +29,28 @@ pub struct OrderHistory {
     stream: StreamId,
     /// The last revision sent, or skipped by request.
     revision: Revision,
-    /// An event of the order that was in the log.
+    /// An event of the order that was found in the log.
     foothold: Foothold,
     catching_up_to: Option<Revision>,
-    /// The last revision when the stream opened: what is read ends no earlier.
+    /// The last revision when the stream opened: the history read reaches at least this.
     ends_after: Revision,
     behind: u32,
     follow: bool,
     wake: LogWake,
-    /// The place among those who are handed new events.
+    /// The membership in the fan-out of new events.
     subscription: Option<Subscription>,
-    /// Whether the order has been read up to where that begins.
+    /// Whether the order has been read up to the start of the subscription.
     is_live: bool,
     batches: Batches,
     draining: CancellationToken,
 }
 
 impl OrderHistory {
-    /// Streams the events of `order_id` from revision `from` (at least 1) on, which is at most the one that comes next: whoever asks for a later
-    /// one has seen events that are not there (the log was restored, or failed over), and would miss as many of those that come.
+    /// Streams the events of `order_id` from revision `from` (at least 1) on, which is at most the next one: a client that requests a later one has
+    /// seen events that no longer exist (the log was restored, or failed over), and would miss as many new ones.
     ///
     /// # Errors
-    /// [`AppError::OrderNotFound`], [`AppError::HistoryEndsBefore`]; otherwise what the store says.
+    /// [`AppError::OrderNotFound`], [`AppError::HistoryEndsBefore`]; otherwise the store's error.
     pub async fn open(
         fan_out: FanOut,
         order_id: OrderId,
@@ -110,7 +110,7 @@ impl OrderHistory {
         self.revision
     }
 
-    /// A point of the log up to which nothing of this order is missing.
+    /// A point of the log up to which no event of this order is missing.
     #[must_use]
     pub const fn point(&self) -> LogPoint {
         self.foothold.point()
@@ -119,7 +119,7 @@ impl OrderHistory {
     /// The next step, see [`EventSource::next`](super::EventSource::next).
     ///
     /// # Errors
-    /// As there.
+    /// As for the trait method.
     pub async fn next(&mut self) -> Result<Step, AppError> {
         self.batches.passed_on();
         loop {
@@ -137,11 +137,11 @@ impl OrderHistory {
         }
     }
 
-    /// Reads from the log; waits for more where it has nothing.
+    /// Reads from the log; waits for more at its end.
     async fn read(&mut self) -> Result<Option<Step>, AppError> {
         self.wake.arm();
         self.batches.room().await?;
-        // Before the read, which then shows all up to there.
+        // Taken before the read, which then includes everything up to there.
         let begins_after = self.subscription.as_ref().and_then(Subscription::begins_after);
         let (next, max_events) = (self.revision + 1, self.batches.max_events());
         let batch = self.foothold.read_stream(&*self.store, self.stream, next, max_events, BATCH_BYTES).await?;
@@ -154,7 +154,7 @@ impl OrderHistory {
             return Ok(Some(Step::End));
         }
         if !self.follow {
-            // Another server of the store answered, which is behind.
+            // Another server of the store responded, and it is behind.
             self.behind += 1;
             if self.behind > MAX_LOADS {
                 return Err(AppError::unavailable("the servers of the store that answer are behind with this order"));
@@ -172,8 +172,8 @@ impl OrderHistory {
         Ok(None)
     }
 
-    /// At the end of the history, joins those who are handed new events, or begins with what they are handed after `begins_after`; `false`
-    /// where that takes waiting.
+    /// At the end of the history, joins the fan-out of new events, or starts with its events after `begins_after`; returns `false` if that requires
+    /// waiting.
     async fn joins(&mut self, begins_after: Option<LogPoint>) -> Result<bool, AppError> {
         if self.catching_up_to.is_some() {
             return Ok(false);
@@ -188,13 +188,13 @@ impl OrderHistory {
             return Ok(false);
         }
         if let Some(begins_after) = begins_after {
-            // Not where what was asked is behind.
+            // Not if the server that was read is behind.
             self.is_live = self.store.contains(self.stream, self.revision, begins_after.position).await?;
         }
         Ok(self.is_live)
     }
 
-    /// What this follower is handed; `None` when it has to look again.
+    /// The events handed to this follower; `None` when it has to read the log again.
     async fn next_live(&mut self) -> Result<Option<Step>, AppError> {
         let handed = self.subscription.as_ref().map(|subscription| subscription.take(self.foothold.found_on()));
         match handed {
@@ -220,7 +220,7 @@ impl OrderHistory {
     }
 }
 
-/// Whether what comes after `revision` in `events` follows on it without a gap.
+/// Whether the events after `revision` in `events` continue it without a gap.
 fn follow_on(revision: Revision, events: &[StoredEvent]) -> bool {
     let later = events.iter().map(|event| event.revision).filter(|later| *later > revision);
     later.zip(revision + 1..).all(|(later, next)| later == next)

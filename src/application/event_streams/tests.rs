@@ -36,7 +36,7 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(60);
 const HEARTBEAT: Duration = Duration::from_secs(3_600);
 
-/// A store in memory whose reads are counted, and which may be connected to again, and be another one then.
+/// A store in memory that counts its reads, and that can simulate a reconnect, also to another log.
 #[derive(Debug)]
 struct Store {
     log: Mutex<Arc<MemoryEventStore>>,
@@ -174,7 +174,7 @@ async fn step(source: &mut impl EventSource) -> Result<Step, AppError> {
     tokio::time::timeout(PATIENCE, source.next()).await.expect("in time")
 }
 
-/// The next `count` events. With `until` it takes a few, and no more until that holds: its queue runs over.
+/// The next `count` events. With `until` it takes a few, and then no more until that holds: its queue overflows.
 async fn take(mut source: impl EventSource, count: usize, until: Option<watch::Receiver<bool>>) -> Vec<StoredEvent> {
     let (mut events, mut until) = (Vec::new(), until);
     while events.len() < count {
@@ -190,7 +190,7 @@ async fn take(mut source: impl EventSource, count: usize, until: Option<watch::R
     events
 }
 
-/// Waits until nobody reads any more; how often the log has been read by then.
+/// Waits until there are no more reads; returns how often the log has been read by then.
 async fn until_quiet(store: &Store) -> usize {
     let mut before = 0;
     for _ in 0..200 {
@@ -243,7 +243,7 @@ async fn each_follower_is_shown_what_passes_its_filter_once_and_in_order() {
                 tokio::time::sleep(Duration::from_micros(fastrand::u64(0..1_500))).await;
             }
             if n.is_multiple_of(500) {
-                // Connected again, to the same log.
+                // Simulates a reconnect to the same log.
                 writer.connections.send_modify(|connection| *connection += 1);
             }
         }
@@ -263,7 +263,7 @@ async fn each_follower_is_shown_what_passes_its_filter_once_and_in_order() {
     }
 }
 
-/// What follower `n` is shown: of one order, or of all that some filter lets pass.
+/// The events shown to follower `n`: of one order, or of all that match some filter.
 async fn follow(n: u64, fan_out: FanOut, ended: watch::Receiver<bool>) -> (EventFilter, Vec<StoredEvent>) {
     tokio::time::sleep(Duration::from_millis(fastrand::u64(0..200))).await;
     let until = n.is_multiple_of(4).then_some(ended);
@@ -273,7 +273,7 @@ async fn follow(n: u64, fan_out: FanOut, ended: watch::Receiver<bool>) -> (Event
         return (EventFilter::order(order), take(history(&fan_out, order).await, count, until).await);
     }
     let filter = some_filter();
-    // How many there will be is known before.
+    // Their number is known beforehand.
     let passes = |n: u64| {
         let order = n % ORDERS + 1;
         let kind = if n < ORDERS { EventKind::Created } else { EventKind::Cancelled };

@@ -1,4 +1,4 @@
-//! Which followers may be shown an event, without asking each.
+//! An index of the followers that may match an event, so that not every filter is evaluated.
 
 use std::collections::{HashMap, HashSet};
 
@@ -13,7 +13,7 @@ use crate::{
 
 type Ids = HashSet<u64>;
 
-/// Each follower stands under the narrowest condition of its filter.
+/// Each follower is listed under the narrowest condition of its filter.
 #[derive(Debug, Default)]
 pub(super) struct Index {
     by_order: HashMap<u64, Ids>,
@@ -48,7 +48,7 @@ impl Index {
         self.all.remove(&id);
     }
 
-    /// Calls `found` once for each follower that `event` may be for.
+    /// Calls `found` once for each follower that `event` may match.
     pub fn each_candidate(
         &self,
         event: &StoredEvent,

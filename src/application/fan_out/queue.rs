@@ -1,4 +1,4 @@
-//! What one follower has been handed and has not taken yet.
+//! The queue of one follower: events handed to it and not yet taken.
 
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
@@ -6,9 +6,9 @@ use tokio::sync::Notify;
 use super::{Handed, Reached};
 use crate::ports::event_store::{LogPoint, StoredEvent};
 
-/// The most events in a queue.
+/// The maximum number of events in a queue.
 const MAX_EVENTS: usize = 256;
-/// The most bytes of more than one event.
+/// The maximum size of a queue with more than one event, in bytes.
 const MAX_BYTES: usize = 256 * 1024;
 
 #[derive(Debug, Default)]
@@ -22,7 +22,7 @@ struct Inside {
     begins_after: Option<LogPoint>,
     events: Vec<StoredEvent>,
     bytes: usize,
-    /// The connection on which the events were read: all on one, since a queue ends with it.
+    /// The connection on which all queued events were read: a queue ends with its connection.
     connection: u64,
     has_ended: bool,
 }
@@ -32,7 +32,7 @@ impl Queue {
         self.inside.lock()
     }
 
-    /// Lacks nothing from here on.
+    /// Declares the queue complete from `reached` on.
     pub fn begin(&self, reached: Reached) {
         let mut inside = self.inside();
         inside.begins_after.get_or_insert(reached.point);
@@ -45,7 +45,7 @@ impl Queue {
         self.inside().begins_after
     }
 
-    /// Whether there was room for `event`.
+    /// Adds `event`; returns whether there was room for it.
     pub fn push(&self, event: &StoredEvent, connection: u64) -> bool {
         let mut inside = self.inside();
         let bytes = inside.bytes + event.payload.len();
@@ -78,7 +78,7 @@ impl Queue {
         self.inside().has_ended
     }
 
-    /// Hands out nothing more; what has not been taken is to be read from the log.
+    /// Ends the queue; events not yet taken must be read from the log.
     pub fn end(&self) {
         let mut inside = self.inside();
         inside.has_ended = true;
