@@ -1,4 +1,4 @@
-//! Work that one node does at a time, under a lease.
+//! Single-owner work under a lease.
 
 use std::time::Duration;
 
@@ -7,39 +7,40 @@ use tokio_util::sync::CancellationToken;
 
 use crate::ports::lease_store::{Lease, LeaseError, LeaseStore, WORK_TTL};
 
-/// How often a standby asks whether it may lead.
+/// The interval at which a standby tries to become the leader.
 pub const STANDBY_POLL_INTERVAL: Duration = Duration::from_secs(1);
-/// How often the leader renews its lease.
+/// The interval at which the leader renews its lease.
 const RENEW_INTERVAL: Duration = Duration::from_secs(2);
-/// The pause before a renewal that failed is tried again.
+/// The pause before a failed renewal is retried.
 const RENEW_RETRY_INTERVAL: Duration = Duration::from_millis(250);
-/// How long the lease store may take to answer before the call counts as failed.
+/// The timeout of a call to the lease store.
 const LEASE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How a time of leadership ended, or why there was none.
+/// How a leadership ended, or why it did not begin.
 #[derive(Debug)]
 pub enum Leadership<T> {
-    /// Another node leads; its name, if that is known.
+    /// Another node leads; its name, if known.
     Standby(Option<String>),
     /// The lease could not be acquired.
     Failed(String),
-    /// The lease was lost before the work ended: why.
+    /// The lease was lost before the work ended; the reason.
     Lost(String),
     /// The work ended by itself.
     Ended(T),
 }
 
-/// What work that ended by itself leaves behind.
+/// The result of work that ended by itself.
 #[derive(Debug)]
 pub struct Ended<T> {
     /// Its outcome.
     pub outcome: T,
-    /// Whether the next leader may start at once. Otherwise it waits for the lease to expire, unless this node acquires it again.
+    /// Whether to release the lease, so that the next leader can start at once. Otherwise it waits for the lease to expire, unless this node acquires
+    /// it again.
     pub releases: bool,
 }
 
-/// Runs `work` as the leader of `name`, if `node` can be that. The token given to `work` is cancelled when the lease is lost; `work` then ends
-/// as soon as it can, and is awaited.
+/// Runs `work` as the leader of `name`, if `node` can acquire the lease. The token passed to `work` is cancelled when the lease is lost; `work` must
+/// then end promptly, and is awaited.
 pub async fn run_as_leader<T>(
     leases: &dyn LeaseStore,
     name: &str,
@@ -73,8 +74,8 @@ pub async fn run_as_leader<T>(
     Leadership::Ended(ended.outcome)
 }
 
-/// Renews `lease` every few seconds, for [`WORK_TTL`] each time, until it is lost; returns why. An unavailable store is asked again for as long as
-/// the lease is in force.
+/// Renews `lease` every few seconds, for [`WORK_TTL`] each time, until it is lost; returns the reason. An unavailable store is retried while the
+/// lease is valid.
 async fn renew_until_lost(store: &dyn LeaseStore, lease: &Lease) -> LeaseError {
     let mut expires_at = lease.expires_at;
     let mut pause = RENEW_INTERVAL;

@@ -1,4 +1,4 @@
-//! Background work that follows the log: the outbox relay publishes it, handlers react to what was published, projections keep read models.
+//! Background log followers: the outbox relay publishes events, handlers react to published events, projections maintain read models.
 
 pub mod handlers;
 pub mod leader;

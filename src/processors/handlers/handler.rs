@@ -1,4 +1,4 @@
-//! What embedders write: a handler of events.
+//! The handler trait for embedders.
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -11,35 +11,35 @@ use crate::{
     proto::catga::events::v1::OrderEvent,
 };
 
-/// What the lease of a handler is called: this and the handler's name.
+/// The prefix of a handler's lease name, followed by the handler's name.
 const LEASE_PREFIX: &str = "subscription-";
 
-/// What a subscriber does with an event. Handle each order's events idempotently: delivery is at least once.
+/// An application's reaction to events. Handle each order's events idempotently: delivery is at least once.
 #[async_trait::async_trait]
 pub trait EventHandler: Send + Sync + 'static {
-    /// The name of its consumer on the bus, of its dead letters, its lease and its metrics; never change it. 1 to 115 ASCII letters, digits,
-    /// `-` and `_`.
+    /// The name of its consumer on the bus, its dead letters, its lease and its metrics; never change it. 1 to 115 ASCII letters, digits, `-` and
+    /// `_`.
     fn name(&self) -> &str;
 
-    /// Deals with one event. Dropped when it takes longer than [`super::SubscriptionOptions::handler_timeout`]; a panic counts as
+    /// Processes one event. Cancelled when it takes longer than [`super::SubscriptionOptions::handler_timeout`]; a panic counts as
     /// [`HandlerError::Retry`].
     ///
     /// # Errors
-    /// [`HandlerError`] says what to do with the event.
+    /// [`HandlerError`] says how to proceed with the event.
     async fn handle(&self, event: &ReceivedEvent) -> Result<(), HandlerError>;
 }
 
-/// Why an event was not dealt with.
+/// Why an event was not processed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HandlerError {
-    /// Not now: try again later.
+    /// A temporary failure: retry later.
     Retry(String),
-    /// Never: move it to the dead letters at once.
+    /// A permanent failure: move the event to the dead letters at once.
     Reject(String),
 }
 
 impl HandlerError {
-    /// The reason, in the words of the handler.
+    /// The reason given by the handler.
     #[must_use]
     pub fn reason(&self) -> &str {
         match self {
@@ -54,7 +54,7 @@ impl From<prost::DecodeError> for HandlerError {
     }
 }
 
-/// An event as a handler gets it.
+/// An event as delivered to a handler.
 #[derive(Clone, Debug)]
 pub struct ReceivedEvent {
     pub(super) message: Message,
@@ -63,25 +63,25 @@ pub struct ReceivedEvent {
 }
 
 impl ReceivedEvent {
-    /// Its stable id, written out `<order number>-<revision>`.
+    /// Its stable id; the text form is `<order number>-<revision>`.
     #[must_use]
     pub const fn event_id(&self) -> EventId {
         self.message.event_id()
     }
 
-    /// The order that changed.
+    /// The changed order.
     #[must_use]
     pub const fn order_number(&self) -> u64 {
         self.message.key
     }
 
-    /// Its place in the history of its order: 1, 2, 3 …
+    /// Its revision in its order: 1, 2, 3 …
     #[must_use]
     pub const fn revision(&self) -> u64 {
         self.message.sequence
     }
 
-    /// Its place in the log.
+    /// Its position in the log.
     #[must_use]
     pub const fn position(&self) -> u64 {
         self.message.position
@@ -99,19 +99,19 @@ impl ReceivedEvent {
         &self.message.payload
     }
 
-    /// Which try this is, from 1.
+    /// The number of this attempt, from 1.
     #[must_use]
     pub const fn attempt(&self) -> u32 {
         self.attempt
     }
 
-    /// It was a dead letter: later events of its order may have been handled before.
+    /// Whether it is a replayed dead letter: later events of its order may have been handled before.
     #[must_use]
     pub const fn replayed(&self) -> bool {
         self.replayed
     }
 
-    /// Decodes the payload, anew with every call.
+    /// Decodes the payload on each call.
     ///
     /// # Errors
     /// `DecodeError` if it is not an event; by `?` it becomes [`HandlerError::Reject`].

@@ -1,4 +1,4 @@
-//! A batch while it is worked on.
+//! A batch in progress.
 
 use std::time::Duration;
 
@@ -6,13 +6,13 @@ use tokio::time::Instant;
 
 use crate::ports::message_bus::{BusError, Consumer, Delivery, Receipt};
 
-/// The deliveries of one batch that are being worked on.
+/// The deliveries of one batch in progress.
 pub(super) struct InFlightBatch<'a> {
     pub(super) consumer: &'a dyn Consumer,
     pub(super) batch: &'a [Delivery],
-    /// Dealt with, not acknowledged yet.
+    /// Processed, but not acknowledged yet.
     pub(super) done: Vec<Receipt>,
-    /// The orders of which an event was given back, and with it all later ones.
+    /// The orders with a requeued event; all later events were requeued with it.
     taken_back: Vec<u64>,
     /// When the wait for the rest of the batch began.
     since: Instant,
@@ -28,7 +28,7 @@ impl<'a> InFlightBatch<'a> {
         self.taken_back.contains(&delivery.message.key)
     }
 
-    /// With a slow handler, tells the bus in good time that the batch from `index` on is still worked on, and what is done.
+    /// With a slow handler, extends the batch from `index` on before its ack-wait ends, and acknowledges the processed deliveries.
     pub(super) async fn keep(&mut self, index: usize) -> Result<(), BusError> {
         if self.since.elapsed() < self.consumer.ack_wait() / 4 {
             return Ok(());

@@ -1,17 +1,16 @@
-//! Subscriptions: run an [`EventHandler`] over what the message bus delivers.
+//! Subscriptions: run an [`EventHandler`] on the deliveries of the message bus.
 //!
-//! An event is handled at least once, and the events of one order in their order. A handler that fails is tried again after a growing
-//! delay; meanwhile the other orders go on and the later events of the same order wait. An event that fails for good goes to the dead
-//! letters of its handler, **and the later events of its order go on without it**: a handler that cannot live with a gap looks at
-//! [`ReceivedEvent::revision`].
+//! An event is handled at least once, and the events of one order in their order. A failed event is retried after a growing delay; meanwhile the
+//! other orders continue and the later events of the same order wait. An event that fails permanently goes to the dead letters of its handler, **and
+//! the later events of its order continue without it**: a handler that cannot tolerate a gap should check [`ReceivedEvent::revision`].
 //!
-//! A subscription remembers the last revisions that it handled of as many orders as [`SubscriptionOptions::remembered_orders`], and
-//! passes over what comes again. The memory is that of the process: after a restart an event may be handled again.
+//! A subscription remembers the last handled revisions of as many orders as [`SubscriptionOptions::remembered_orders`], and skips redelivered events.
+//! The memory is in the process: after a restart an event may be handled again.
 //!
-//! **One node at a time** runs a handler, under the lease `subscription-<name>`; the others stand by and take over within seconds when the
-//! owner stops or dies. The lease lives where the bus is, since what it guards is the consumer on that bus: nodes with logs of their own on
-//! one bus share their handlers, too. It only keeps nodes from taking the consumer from each other; that a name has one live consumer is
-//! held by the bus. Whatever is out of reach is tried again for as long as the node runs.
+//! **One node at a time** runs a handler, under the lease `subscription-<name>`; the others stand by and take over within seconds when the owner
+//! stops or dies. The lease is stored on the same backend as the bus, since it guards the consumer on that bus: nodes with separate logs on one bus
+//! share their handlers, too. The lease only prevents nodes from taking the consumer from each other; the bus guarantees that a name has one live
+//! consumer. Unreachable backends are retried for as long as the node runs.
 
 use std::{panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration};
 
@@ -44,21 +43,21 @@ pub use order_event_logger::OrderEventLogger;
 use remembered::ProcessedRevisions;
 pub use status::{LastError, Role, SubscriptionStatus};
 
-/// The longest pause before a bus or a lease store that was out of reach is tried again.
+/// The maximum pause before an unreachable bus or lease store is retried.
 const MAX_RECONNECT_PAUSE: Duration = Duration::from_secs(5);
 
-/// How a subscription works.
+/// The options of a subscription.
 #[derive(Clone, Copy, Debug)]
 pub struct SubscriptionOptions {
-    /// How many events are fetched and acknowledged at once; at least 1.
+    /// The number of events fetched and acknowledged at once; at least 1.
     pub batch_size: usize,
-    /// After how many failed tries an event goes to the dead letters; at least 1.
+    /// The number of failed attempts after which an event goes to the dead letters; at least 1.
     pub max_attempts: u32,
-    /// The delays before an event is handled again, and before a bus that failed is tried again.
+    /// The delays before an event is handled again, and before a failed bus is retried.
     pub backoff: Backoff,
-    /// How long a handler may take for one event. No more than half of the bus's ack-wait counts.
+    /// The time limit of a handler for one event, capped at half of the bus's ack-wait.
     pub handler_timeout: Duration,
-    /// Of how many orders the last revisions are remembered at least; at least 1. About 200 bytes each.
+    /// The minimum number of orders whose last revisions are remembered; at least 1. About 200 bytes each.
     pub remembered_orders: usize,
 }
 
@@ -74,12 +73,12 @@ impl Default for SubscriptionOptions {
     }
 }
 
-/// What a subscription works with.
+/// The dependencies of a subscription.
 #[derive(Clone, Debug)]
 pub struct SubscriptionDeps {
-    /// Where events come from.
+    /// The source of events.
     pub bus: Arc<dyn MessageBus>,
-    /// Who may run which handler: leases among all nodes that use the bus.
+    /// The leases for handlers, shared by all nodes that use the bus.
     pub leases: Arc<dyn LeaseStore>,
     /// The name of this node, for the lease.
     pub node: String,
@@ -94,14 +93,14 @@ pub struct Subscription {
     remembered: Mutex<ProcessedRevisions>,
 }
 
-/// Whether to go on.
+/// Whether to continue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Next {
     Continue,
     Stop,
 }
 
-/// Notes the end of a subscription, however it comes.
+/// Records the end of a subscription, however it ends.
 struct StoppedGuard(Arc<SubscriptionStatus>);
 
 impl Drop for StoppedGuard {
@@ -111,7 +110,7 @@ impl Drop for StoppedGuard {
 }
 
 impl Subscription {
-    /// A subscription that does nothing until it is [`run`](Self::run).
+    /// A subscription, inactive until [`run`](Self::run).
     #[must_use]
     pub fn new(parts: SubscriptionDeps, handler: Arc<dyn EventHandler>, options: SubscriptionOptions) -> Self {
         let remembered = Mutex::new(ProcessedRevisions::new(options.remembered_orders));
@@ -119,14 +118,14 @@ impl Subscription {
         Self { parts, handler, options, status, remembered }
     }
 
-    /// How it is doing; stays readable after its end.
+    /// Its status; it stays readable after its end.
     #[must_use]
     pub fn status(&self) -> Arc<SubscriptionStatus> {
         self.status.clone()
     }
 
-    /// Handles events, whenever no other node does, until `stop` is cancelled; the event in hand is finished first. Errors of the bus and of
-    /// the lease store are waited out.
+    /// Handles events, whenever no other node does, until `stop` is cancelled; the current event is finished first. Errors of the bus and of the
+    /// lease store are retried.
     pub async fn run(&self, stop: CancellationToken) {
         let _ended = StoppedGuard(self.status());
         let bus = Arc::clone(&self.parts.bus);
@@ -148,7 +147,7 @@ impl Subscription {
                     STANDBY_POLL_INTERVAL
                 }
                 Leadership::Ended(Err(error)) => {
-                    // A connection that worked for a while starts over with a short delay.
+                    // A connection that worked for a while restarts with a short delay.
                     failures = if self.status.received() > received_before { 1 } else { failures + 1 };
                     self.failed(format!("message bus: {error}"), failures, &outage)
                 }
@@ -163,7 +162,7 @@ impl Subscription {
         }
     }
 
-    /// Reports the last of so many failures in a row; returns the pause before the next try.
+    /// Reports the last of `failures` consecutive failures; returns the pause before the next attempt.
     fn failed(&self, reason: String, failures: u32, outage: &Outage) -> Duration {
         if failures == 1 {
             outage.works();
@@ -185,7 +184,7 @@ impl Subscription {
             received = &mut receiving => received,
             () = lost.cancelled() => {
                 own_stop.cancel();
-                // The event in hand is finished: the next leader may handle it already, and handling is at least once.
+                // The current event is finished: the next leader may already handle it, too, since handling is at least once.
                 receiving.await
             }
         };
@@ -196,7 +195,7 @@ impl Subscription {
         self.remembered.lock()
     }
 
-    /// Receives from one consumer until `stop` or an error. What was not acknowledged then comes again, and is remembered.
+    /// Receives from one consumer until `stop` or an error. Unacknowledged events are redelivered, and remembered.
     async fn receive(&self, stop: &CancellationToken) -> Result<(), BusError> {
         let handler = self.handler.clone();
         let bus = Arc::clone(&self.parts.bus);
@@ -243,7 +242,7 @@ impl Subscription {
         Ok(Next::Continue)
     }
 
-    /// Handles one delivery and sees to what becomes of it.
+    /// Handles one delivery and processes the outcome.
     async fn handle(
         &self,
         in_flight: &mut InFlightBatch<'_>,
@@ -273,12 +272,12 @@ impl Subscription {
         self.give_up(in_flight, index, error.reason(), stop).await
     }
 
-    /// Calls the handler; whatever it does, an answer comes in time.
+    /// Calls the handler with a time limit; a panic becomes an error.
     async fn call(&self, delivery: &Delivery, longest: Duration) -> Result<(), HandlerError> {
         let event =
             ReceivedEvent { message: delivery.message.clone(), attempt: delivery.attempt, replayed: delivery.replayed };
         let limit = self.options.handler_timeout.min(longest);
-        // A handler that has panicked is called again: whether its own state is still sound is for it to know.
+        // A handler that has panicked is called again: it is responsible for its own state.
         let handled = AssertUnwindSafe(async { self.handler.handle(&event).await }).catch_unwind();
         match timeout(limit, handled).await {
             Ok(Ok(answer)) => answer,
@@ -287,7 +286,7 @@ impl Subscription {
         }
     }
 
-    /// Moves an event to the dead letters. Where they are full it waits: nothing is dropped, and nothing else gets ahead.
+    /// Moves an event to the dead letters. Where they are full it waits: nothing is dropped or overtaken.
     async fn give_up(
         &self,
         in_flight: &mut InFlightBatch<'_>,

@@ -1,4 +1,4 @@
-//! A handler that logs what happens to orders.
+//! A handler that logs the events of orders.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -7,11 +7,11 @@ use async_trait::async_trait;
 use super::{EventHandler, HandlerError, ReceivedEvent};
 use crate::domain::order::EventKind;
 
-/// The name under which kinds of event are counted that this version does not know.
+/// The name under which events of unknown kinds are counted.
 const OTHER: &str = "other";
 
-/// Logs every event at DEBUG on the target `order_events` and counts them by type. Where that level is off, an event costs a few
-/// nanoseconds and is not decoded.
+/// Logs every event at DEBUG on the target `order_events` and counts them by type. If that level is off, an event costs a few nanoseconds and is not
+/// decoded.
 #[derive(Debug, Default)]
 pub struct OrderEventLogger {
     counts: [AtomicU64; EventKind::ALL.len()],
@@ -20,19 +20,19 @@ pub struct OrderEventLogger {
 }
 
 impl OrderEventLogger {
-    /// A logger that has seen nothing.
+    /// A logger with empty counters.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// How many events of each type it has seen, repeated ones included; all other types count as `other`.
+    /// The number of events of each type, including redeliveries; all other types count as `other`.
     pub fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
         let named = EventKind::ALL.into_iter().map(EventKind::name).zip(&self.counts);
         named.chain([(OTHER, &self.others)]).map(|(name, count)| (name, count.load(Relaxed)))
     }
 
-    /// How many of the events that it has logged could not be decoded.
+    /// The number of logged events that could not be decoded.
     #[must_use]
     pub fn undecodable(&self) -> u64 {
         self.undecodable.load(Relaxed)

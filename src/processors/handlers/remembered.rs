@@ -1,16 +1,16 @@
-//! Which events have been handled, in bounded memory.
+//! Remembers handled events in bounded memory.
 
 use std::collections::HashMap;
 
 use crate::ports::{event_store::fingerprint, message_bus::Message};
 
-/// The newest events of an order that are told apart: no order has more unless it is changed as nobody changes an order.
+/// The number of newest events per order that are distinguished: no order has more under normal use.
 const MAX_EVENTS: usize = 8;
 
-/// The events handled, of the orders that were active last.
+/// The handled events of the recently active orders.
 ///
-/// Two generations: an order is written to the new one, and when that is full it takes the place of the old one. So the last `capacity`
-/// orders are always remembered, and never more than twice as many; unlike a list in order of use, it costs nothing to keep.
+/// Two generations: an order is written to the new one, which replaces the old one when it is full. So the last `capacity` orders are always
+/// remembered, and at most twice as many; unlike an LRU list, it costs nothing to maintain.
 #[derive(Debug)]
 pub(super) struct ProcessedRevisions {
     capacity: usize,
@@ -18,13 +18,13 @@ pub(super) struct ProcessedRevisions {
     old: HashMap<u64, Handled>,
 }
 
-/// The revisions of one order that were handled, each with the fingerprint of its event: a log that has lost its end may have another event at
-/// a revision that was handled.
+/// The handled revisions of one order, each with the fingerprint of its event: a log that has lost its end may have another event at a handled
+/// revision.
 #[derive(Clone, Debug, Default)]
 struct Handled(Vec<(u64, u32)>);
 
 impl Handled {
-    /// Whether this event was handled. An older one than all that are known counts as handled: it came before them.
+    /// Whether this event was handled. An event older than all known ones counts as handled.
     fn covers(&self, sequence: u64, fingerprint: u32) -> bool {
         match self.0.iter().find(|(handled, _)| *handled == sequence) {
             Some((_, handled)) => *handled == fingerprint,
@@ -36,7 +36,7 @@ impl Handled {
         match self.0.binary_search_by_key(&sequence, |(handled, _)| *handled) {
             Ok(index) if self.0.get(index).is_some_and(|(_, handled)| *handled == fingerprint) => {}
             Ok(index) => {
-                // Another history of the order: what came after this revision is not a part of it.
+                // Another history of the order, which does not include the revisions after this one.
                 self.0.truncate(index);
                 self.0.push((sequence, fingerprint));
             }
@@ -59,7 +59,7 @@ impl ProcessedRevisions {
         handled.is_some_and(|handled| handled.covers(event.sequence, fingerprint(&event.payload)))
     }
 
-    /// This event has been handled.
+    /// Records that this event was handled.
     pub(super) fn insert(&mut self, event: &Message) {
         if self.new.len() >= self.capacity && !self.new.contains_key(&event.key) {
             self.old = std::mem::take(&mut self.new);
@@ -112,7 +112,7 @@ mod tests {
         let mut remembered = ProcessedRevisions::new(2);
         (1..=3).for_each(|sequence| remembered.insert(&event(1, sequence)));
         assert!(remembered.covers(&event(1, 1)));
-        // The log has lost revisions 2 and 3, and has others there now.
+        // The log has lost revisions 2 and 3, and has different ones there now.
         for sequence in 2..=3 {
             let other = of_content(1, sequence, "second");
             assert!(!remembered.covers(&other), "revision {sequence}");

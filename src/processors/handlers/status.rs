@@ -1,4 +1,4 @@
-//! How a subscription is doing.
+//! The status of a subscription.
 
 use std::{
     fmt,
@@ -9,24 +9,24 @@ use std::{
 use metrics::{Counter, Gauge};
 use parking_lot::Mutex;
 
-/// What a subscription does at the moment.
+/// The state of a subscription.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Role {
-    /// It has not found out yet whether another node runs the handler.
+    /// It is not known yet whether another node runs the handler.
     #[default]
     Starting,
-    /// It runs the handler.
+    /// This node runs the handler.
     Active,
-    /// Another node runs the handler, if it is known which.
+    /// Another node runs the handler; its name, if known.
     StandingBy(Option<String>),
-    /// The bus or the lease store fails, in words; it is tried again.
+    /// The bus or the lease store fails, with a description; it is being retried.
     Failing(String),
     /// It was stopped, or has panicked.
     Ended,
 }
 
 impl fmt::Display for Role {
-    /// What follows "the subscription …".
+    /// Completes the phrase "the subscription …".
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Starting => f.write_str("is starting"),
@@ -39,16 +39,16 @@ impl fmt::Display for Role {
     }
 }
 
-/// The last thing that went wrong.
+/// The last failure.
 #[derive(Clone, Debug)]
 pub struct LastError {
-    /// When.
+    /// When it happened.
     pub at: SystemTime,
-    /// What, in words for the operator.
+    /// A description for the operator.
     pub reason: String,
 }
 
-/// Counters of one subscription since its start, for health and metrics. Each grows; they are not read as of one moment.
+/// Counters of one subscription since its start, for health and metrics. They only grow; they are not read as one snapshot.
 #[derive(Debug)]
 pub struct SubscriptionStatus {
     handler: String,
@@ -67,7 +67,7 @@ pub struct SubscriptionStatus {
 }
 
 impl SubscriptionStatus {
-    /// Of the handler `name`, which has had no events yet.
+    /// The status of the handler `name`, before any event.
     #[must_use]
     pub(super) fn of(name: &str) -> Self {
         let handler = name.to_owned();
@@ -98,43 +98,43 @@ impl SubscriptionStatus {
         &self.handler
     }
 
-    /// What the subscription does at the moment.
+    /// The current state of the subscription.
     #[must_use]
     pub fn role(&self) -> Role {
         self.role.lock().clone()
     }
 
-    /// Deliveries from the bus, repeated ones included.
+    /// Deliveries from the bus, including redeliveries.
     #[must_use]
     pub fn received(&self) -> u64 {
         self.received.load(Relaxed)
     }
 
-    /// Events that the handler has dealt with.
+    /// Events processed by the handler.
     #[must_use]
     pub fn handled(&self) -> u64 {
         self.handled.load(Relaxed)
     }
 
-    /// Failed tries that another one follows.
+    /// Failed attempts that will be retried.
     #[must_use]
     pub fn retried(&self) -> u64 {
         self.retried.load(Relaxed)
     }
 
-    /// Events given up.
+    /// Events moved to the dead letters.
     #[must_use]
     pub fn dead_lettered(&self) -> u64 {
         self.dead_lettered.load(Relaxed)
     }
 
-    /// Events that came again and were passed over.
+    /// Redelivered events that were skipped.
     #[must_use]
     pub fn deduplicated(&self) -> u64 {
         self.deduplicated.load(Relaxed)
     }
 
-    /// The last failure of the handler or the bus, if there was one; stays after things went well again.
+    /// The last failure of the handler or the bus, if any; kept after a recovery.
     #[must_use]
     pub fn last_error(&self) -> Option<LastError> {
         self.last_error.lock().clone()
@@ -168,7 +168,7 @@ impl SubscriptionStatus {
         self.active.set(if role == Role::Active { 1.0 } else { 0.0 });
         let mut now = self.role.lock();
         if *now != role {
-            // A failure is said by the subscription, which knows what of it is news.
+            // The subscription itself logs failures, since it knows which are new.
             if !matches!(role, Role::Failing(_)) {
                 tracing::info!(handler = self.handler, "the subscription {role}");
             }

@@ -1,4 +1,4 @@
-//! Subscriptions over the memory bus, in simulated time.
+//! Tests of subscriptions over the memory bus, in simulated time.
 
 use std::{
     collections::HashMap,
@@ -27,7 +27,7 @@ use crate::{
 
 type Seen = (String, u32, bool);
 
-/// Does with an event what a test says, and notes it.
+/// Runs a test's script for each event, and records the event.
 struct Scripted<F> {
     script: F,
     seen: Mutex<Vec<Seen>>,
@@ -170,7 +170,7 @@ async fn a_failed_event_is_retried_with_growing_delays_while_other_orders_go_on(
     running.until(|status| status.handled() == 4).await;
     let seen: Vec<_> = handler.seen().into_iter().map(|(id, attempt, _)| format!("{id} {attempt}")).collect();
     assert_eq!(seen, ["1-1 1", "2-1 1", "2-2 1", "1-1 2", "1-1 3", "1-1 4", "1-2 1", "1-2 2", "1-2 3", "1-2 4"]);
-    // 100 + 200 + 400 ms for each of two events, and no less than half of it.
+    // 100 + 200 + 400 ms for each of two events; at least half of it.
     let (least, most) = (Duration::from_millis(700), Duration::from_millis(1_450));
     assert!((least..=most).contains(&started.elapsed()), "{:?}", started.elapsed());
     assert_eq!((running.status.retried(), running.status.dead_lettered()), (6, 0));
@@ -192,7 +192,7 @@ async fn after_the_last_attempt_an_event_is_a_dead_letter_and_its_order_goes_on(
     let letters = bus.dead_letters("scripted", 10).await.unwrap();
     assert_eq!((letters[0].message.event_id().to_string().as_str(), letters[0].attempts), ("1-1", 3));
     assert_eq!(letters[0].reason, "not now");
-    // Published again, they are known to be dealt with.
+    // When published again, they are recognised as processed.
     bus.publish(&[message(1, 1), message(2, 1)]).await.unwrap();
     running.until(|status| status.deduplicated() == 2).await;
     assert_eq!(handler.seen().len(), 7);
@@ -252,7 +252,7 @@ async fn a_panic_is_a_failure_of_one_event_only() {
     running.stop().await;
 }
 
-/// Takes its time.
+/// A slow handler.
 struct Slow {
     pause: Duration,
     handled: Mutex<Vec<String>>,
@@ -384,7 +384,7 @@ async fn when_the_node_that_handles_dies_another_goes_on_within_seconds() {
     first.until(|status| status.role() == Role::Active).await;
     let second = Running::start_as("node-2", &bus, &leases, handler.clone(), options());
     second.until(|status| matches!(status.role(), Role::StandingBy(_))).await;
-    // Dropped without a chance to release anything, as by kill -9.
+    // Aborted without a chance to release anything, as by kill -9.
     first.task.abort();
     let died = Instant::now();
     bus.publish(&[message(1, 1)]).await.unwrap();
@@ -406,7 +406,7 @@ async fn a_node_that_has_lost_the_lease_stops_handling() {
     first.stop().await;
 }
 
-/// A lease store that is out of reach when told so.
+/// A lease store that tests can make unreachable.
 #[derive(Debug)]
 struct Outage {
     inner: MemoryLeaseStore,
@@ -451,7 +451,7 @@ async fn an_outage_of_the_lease_store_is_waited_out_however_long_it_lasts() {
     outage.is_out.store(false, SeqCst);
     sleep(MAX_RECONNECT_PAUSE).await;
     running.until(|status| status.role() == Role::Active).await;
-    // A short one does not even interrupt the work.
+    // A short outage does not even interrupt the work.
     outage.is_out.store(true, SeqCst);
     sleep(Duration::from_secs(3)).await;
     outage.is_out.store(false, SeqCst);
@@ -465,7 +465,7 @@ async fn an_outage_of_the_lease_store_is_waited_out_however_long_it_lasts() {
     running.stop().await;
 }
 
-/// A bus and its consumers that fail as `luck` will have it and count what is extended.
+/// A bus and its consumers that fail according to `luck` and count extensions.
 #[derive(Debug)]
 struct Flaky<T: ?Sized> {
     luck: Arc<Luck>,
@@ -591,7 +591,7 @@ fn delays_double_up_to_the_bound_and_are_spread() {
     }
 }
 
-/// What a subscriber wrote.
+/// The log output of a subscriber.
 #[derive(Clone, Default)]
 struct Written(Arc<Mutex<Vec<u8>>>);
 
@@ -605,7 +605,7 @@ impl io::Write for Written {
     }
 }
 
-/// Logs three events, one of them damaged, with `filter`; returns the logger and what was written.
+/// Logs three events, one of them damaged, with `filter`; returns the logger and its output.
 async fn log_with(filter: &str) -> (OrderEventLogger, String) {
     let written = Written::default();
     let writer = written.clone();

@@ -1,4 +1,4 @@
-//! How far the outbox is behind: measured beside the relay, so that it stays true while the relay stands still.
+//! The backlog of the outbox, measured independently of the relay, so that it stays correct while the relay is stalled.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,31 +17,31 @@ use crate::{
     },
 };
 
-/// How often the gauges are brought up to date.
+/// How often the gauges are updated.
 const MEASURE_EVERY: Duration = Duration::from_secs(1);
-/// How long one measurement may take; then the age goes on from what was known before.
+/// The timeout of one measurement; after it the age is derived from the previous measurement.
 const MEASURE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What the log holds and the bus has not accepted yet.
+/// The events in the log that the bus has not accepted yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Backlog {
-    /// Positions of the log from the last one that is published to the end.
+    /// The number of positions from the last published one to the end of the log.
     pub positions: u64,
-    /// How long ago the oldest of these events was recorded, by the clock of this node; 0 if there are none.
+    /// The age of the oldest of these events, by the clock of this node; 0 if there are none.
     pub oldest_seconds: f64,
-    /// Where the log ends and what has been published after that, if the log does not reach as far as has been published: it has lost events.
+    /// The end of the log and the published position after it, if the log ends before the published position: it has lost events.
     pub past_the_end: Option<(Position, Position)>,
 }
 
-/// Measures the [`Backlog`] of the log, whoever relays it. The node that relays knows how far it is; every other one goes by the relay's
-/// checkpoint, so all nodes of one log show the same backlog, and go on doing so when the relay is gone.
+/// Measures the [`Backlog`] of the log, whichever node relays it. The relaying node uses its own progress; every other node uses the relay's
+/// checkpoint, so all nodes of one log show the same backlog, also when the relay is gone.
 #[derive(Debug)]
 pub struct OutboxMeter {
     status: Arc<OutboxStatus>,
     store: Arc<dyn EventStore>,
     checkpoints: Arc<dyn CheckpointStore>,
     clock: Arc<dyn Clock>,
-    /// When the oldest event that was pending at the last measurement had been recorded.
+    /// The time of the oldest event that was pending at the last measurement.
     oldest_at: Mutex<Option<Timestamp>>,
     lag: Gauge,
     oldest: Gauge,
@@ -65,13 +65,13 @@ impl OutboxMeter {
         }
     }
 
-    /// Keeps the gauges up to date until `stop`.
+    /// Updates the gauges until `stop`.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         let measure = async {
             loop {
                 match tokio::time::timeout(MEASURE_TIMEOUT, self.measure()).await {
                     Ok(Ok(backlog)) => self.show(backlog),
-                    // What was pending still is, as far as this node knows, and it grows older.
+                    // As far as this node knows, the same events are pending, and growing older.
                     Ok(Err(_)) | Err(_) => self.oldest.set(self.age()),
                 }
                 tokio::time::sleep(MEASURE_EVERY).await;
@@ -80,10 +80,10 @@ impl OutboxMeter {
         stop.run_until_cancelled(measure).await;
     }
 
-    /// The backlog now.
+    /// The current backlog.
     ///
     /// # Errors
-    /// In words, if the log or the checkpoint cannot be read.
+    /// A description, if the log or the checkpoint cannot be read.
     pub async fn measure(&self) -> Result<Backlog, String> {
         let position = match self.status.published_to() {
             Some(position) => position,
@@ -94,7 +94,7 @@ impl OutboxMeter {
         *self.oldest_at.lock() = oldest_at;
         let mut past_the_end = None;
         if position > head {
-            // What was asked first may be behind.
+            // The first read may have been behind.
             let head = self.store.confirmed_head().await.map_err(text)?;
             past_the_end = (position > head).then_some((head, position));
         }

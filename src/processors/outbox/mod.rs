@@ -1,9 +1,9 @@
-//! The outbox: publishes what the log holds, from its checkpoint. The log itself is the outbox; there is no second table.
+//! The outbox: publishes the log from its checkpoint. The log itself is the outbox; there is no second table.
 //!
-//! At least once, in order: the checkpoint moves only over what would not be lost with this process, so a crash at any moment publishes
-//! a part of the log again and never leaves one out. On a bus that outlives the process that is what the bus has accepted; on one that
-//! does not ([`MessageBus::oldest_unpersisted`]), what the handlers have acknowledged, too. One relay at a time holds the lease; its fencing token keeps
-//! a relay that has lost it from moving the checkpoint.
+//! At least once, in order: the checkpoint moves only past events that would survive this process, so a crash at any moment publishes a part of the
+//! log again and never skips events. On a bus that outlives the process these are the accepted events; on one that does not
+//! ([`MessageBus::oldest_unpersisted`]), the handlers must have acknowledged them, too. One relay at a time holds the lease; its fencing token
+//! prevents a relay that has lost the lease from moving the checkpoint.
 
 use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
@@ -38,36 +38,36 @@ use trail::Trail;
 pub const NAME: &str = "outbox";
 /// The pauses between attempts after failures.
 const RETRIES: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
-/// How often to look whether handlers have acknowledged what has been published.
+/// The poll interval for acknowledgements of published events by handlers.
 const ACKS_LOOK: Duration = Duration::from_millis(100);
-/// How long the end of the relay waits for them: what they have not handled by then is published again after the next start.
+/// How long a stopping relay waits for acknowledgements: events not handled by then are published again after the next start.
 const ACKS_AT_END: Duration = Duration::from_secs(2);
-/// How long the end of the relay goes on trying after failures. What cannot be reached cannot be flushed, and the log has it all.
+/// How long a stopping relay keeps retrying after failures. An unreachable backend cannot be flushed to, and the log keeps everything.
 const RETRIES_AT_END: Duration = Duration::from_secs(1);
-/// How long the handlers may take to subscribe, which they do at the start, before it is reported.
+/// How long the handlers, which subscribe at the start, may take before it is reported.
 const MAX_SUBSCRIBING: Duration = Duration::from_secs(5);
 
-/// How the outbox works.
+/// The options of the outbox.
 #[derive(Clone, Copy, Debug)]
 pub struct OutboxOptions {
-    /// The most events published at once.
+    /// The maximum number of events published at once.
     pub batch_size: usize,
-    /// How often to look even if nothing has woken the relay.
+    /// The interval at which the relay reads the log without being woken.
     pub scan_interval: Duration,
 }
 
-/// What the relay reads from and writes to.
+/// The dependencies of the relay.
 #[derive(Clone, Debug)]
 pub struct OutboxDeps {
     /// The log.
     pub store: Arc<dyn EventStore>,
-    /// Where events go.
+    /// The target of the events.
     pub bus: Arc<dyn MessageBus>,
-    /// The consumers on the bus that must get every event: the handlers of this node.
+    /// The consumers on the bus that must receive every event: the handlers of this node.
     pub consumers: Vec<String>,
-    /// Where the relay remembers how far it is.
+    /// The store of the relay's checkpoint.
     pub checkpoints: Arc<dyn CheckpointStore>,
-    /// Who may relay.
+    /// The leases for the relay.
     pub leases: Arc<dyn LeaseStore>,
     /// The name of this node, for the lease.
     pub node: String,
@@ -81,7 +81,7 @@ pub struct OutboxRelay {
     status: Arc<OutboxStatus>,
     published: Counter,
     outage: Outage,
-    /// Whether what it needs is known to be unreachable.
+    /// Whether a dependency is known to be unreachable.
     away: Away,
     losses: Counter,
     trail: Mutex<Trail>,
@@ -89,20 +89,20 @@ pub struct OutboxRelay {
 
 /// Why the relay paused.
 enum RelayOutcome {
-    /// Another node has the lease, if it is known which.
+    /// Another node has the lease; its name, if known.
     NotOwner(Option<String>),
     /// Something failed.
     Failed(String),
-    /// Asked to stop, and everything is published.
+    /// A stop was requested, and everything is published.
     Flushed,
-    /// The log has lost events that were published: under another lease the checkpoint may go back.
+    /// The log has lost published events: under another lease the checkpoint may go back.
     LogReplaced,
 }
 
-/// How far the owner of the lease is.
+/// The progress of the lease owner.
 struct Progress {
     fencing_token: u64,
-    /// What the bus has accepted.
+    /// The last position accepted by the bus.
     published_to: Position,
     /// The checkpoint.
     saved: LogPoint,
@@ -127,28 +127,28 @@ impl OutboxRelay {
         }
     }
 
-    /// Where to see how it does.
+    /// The status of the relay.
     #[must_use]
     pub fn status(&self) -> Arc<OutboxStatus> {
         Arc::clone(&self.status)
     }
 
-    /// What measures how far it is behind, by `clock`.
+    /// A meter of the backlog, by `clock`.
     #[must_use]
     pub fn meter(&self, clock: Arc<dyn Clock>) -> Arc<OutboxMeter> {
         let OutboxDeps { store, checkpoints, .. } = &self.parts;
         Arc::new(OutboxMeter::new(self.status(), Arc::clone(store), Arc::clone(checkpoints), clock))
     }
 
-    /// The same as [`OutboxRelay::run`] until `give_up` is cancelled: what is being asked then will not be answered.
+    /// The same as [`OutboxRelay::run`] until `give_up` is cancelled: pending requests will not be answered.
     pub async fn run_until(&self, flush: CancellationToken, give_up: CancellationToken) {
         if give_up.run_until_cancelled(self.run(flush)).await.is_none() {
             self.leave_the_rest(&self.away.why().unwrap_or_else(|| "no answer in time".to_owned()));
         }
     }
 
-    /// Relays until `flush` is cancelled and the log has been published to its end, or cannot be since the log or the bus is unreachable:
-    /// the next start publishes the rest. Drop the future to end it earlier.
+    /// Relays until `flush` is cancelled and the log has been published to its end, or cannot be because the log or the bus is unreachable: the next
+    /// start publishes the rest. Drop the future to end it earlier.
     pub async fn run(&self, flush: CancellationToken) {
         let mut failures = 0_u32;
         let mut give_up_at = None;
@@ -188,14 +188,14 @@ impl OutboxRelay {
         }
     }
 
-    /// The last words of a relay that has not flushed.
+    /// Logs the end of a relay that has not flushed.
     fn leave_the_rest(&self, failure: &str) {
         let published_to = self.status.published_to().map(|position| position.to_string());
         let store = &self.parts.store;
         let rest = match store.durability() {
-            // A log that ends with the process takes what was not published with it.
+            // With an in-memory log, unpublished events are lost, too.
             Durability::None => "what it has not published is lost with the log, which is kept in memory",
-            // Nothing was ever written to it.
+            // Nothing was ever written to the log.
             Durability::Unknown => "its log was never reached, so this node has accepted nothing",
             _ if store.unreachable().is_some() => {
                 "what it has not published is published by the next node that reaches the log"
@@ -207,10 +207,10 @@ impl OutboxRelay {
 
     async fn relay_while_leader(&self, flush: &CancellationToken) -> RelayOutcome {
         let work = async |lease: &Lease, lost: CancellationToken| {
-            // Also while the bus keeps a publish waiting.
+            // Also cancelled while the bus blocks a publish.
             let relayed = lost.run_until_cancelled(self.relay(lease, flush)).await;
             let outcome = relayed.unwrap_or_else(|| Err("the lease is lost".to_owned()));
-            // A relay that knows of a loss acquires the lease again: another leader may not know.
+            // A relay that has detected a loss acquires the lease again, since another leader may not detect it.
             let releases = !lost.is_cancelled() && matches!(self.lost_from(Position(0)).await, Ok(None));
             Ended { outcome, releases }
         };
@@ -267,7 +267,7 @@ impl OutboxRelay {
         self.parts.bus.lost_from(&self.parts.consumers, log, published_to.0).await.map_err(text)
     }
 
-    /// Checks that the bus still has what it has accepted.
+    /// Checks that the bus still has the accepted events.
     async fn check_bus(&self, progress: &Progress) -> Result<(), String> {
         match self.lost_from(progress.published_to).await? {
             None => Ok(()),
@@ -275,7 +275,7 @@ impl OutboxRelay {
         }
     }
 
-    /// The position to begin after: `checkpoint`, or an earlier one if the bus has lost what it had accepted, which is written down first.
+    /// The position to begin after: `checkpoint`, or an earlier one if the bus has lost accepted events; that one is saved first.
     async fn before_what_was_lost(&self, lease: &Lease, checkpoint: LogPoint) -> Result<LogPoint, String> {
         let Some(first) = self.lost_from(checkpoint.position).await? else { return Ok(checkpoint) };
         let mut point = checkpoint;
@@ -294,8 +294,8 @@ impl OutboxRelay {
         Ok(point)
     }
 
-    /// Where to begin: at the checkpoint, or, if the log no longer has that, at the newest point before it that it has. What came after that point
-    /// is published, some of it again: consumers know what they have had.
+    /// The starting point: the checkpoint or, if the log no longer has it, the newest earlier point that the log has. Later events are published,
+    /// some of them again: consumers recognise duplicates.
     async fn start(&self, fencing_token: u64) -> Result<LogPoint, String> {
         let saved = self.parts.checkpoints.load(NAME).await.map_err(text)?;
         let saved = saved.map_or(LogPoint::START, |checkpoint| checkpoint.point());
@@ -312,7 +312,7 @@ impl OutboxRelay {
         Ok(start)
     }
 
-    /// The newest point of the trail that the log still has; its beginning, if it has none of them.
+    /// The newest point of the trail that the log still has; the beginning of the log, if there is none.
     async fn newest_left(&self) -> Result<LogPoint, String> {
         let trail = self.trail().newest_first();
         for point in trail {
@@ -339,7 +339,7 @@ impl OutboxRelay {
         self.trail.lock()
     }
 
-    /// Waits until the bus will keep for every handler what is published.
+    /// Waits until the bus retains published events for every handler.
     async fn until_subscribed(&self) -> Result<(), String> {
         let give_up_at = Instant::now() + MAX_SUBSCRIBING;
         while self.parts.bus.oldest_unpersisted(&self.parts.consumers) == VolatileMessages::NoConsumer {
@@ -366,7 +366,7 @@ impl OutboxRelay {
         loop {
             tokio::select! {
                 published = &mut publishing => break published.map_err(text)?,
-                // A full bus waits for slow handlers: what they get done counts meanwhile.
+                // A full bus waits for slow handlers: their progress counts meanwhile.
                 () = sleep(ACKS_LOOK) => self.save(progress).await?,
             }
         }
@@ -381,7 +381,7 @@ impl OutboxRelay {
         Ok(())
     }
 
-    /// Moves the checkpoint over what would not be lost with this process.
+    /// Moves the checkpoint past events that would survive this process.
     async fn save(&self, progress: &mut Progress) -> Result<(), String> {
         let position = match self.parts.bus.oldest_unpersisted(&self.parts.consumers) {
             VolatileMessages::Nothing => progress.published_to,
@@ -389,7 +389,7 @@ impl OutboxRelay {
             VolatileMessages::NoConsumer => return Ok(()),
         };
         if position > progress.saved.position {
-            // The checkpoint may be kept where the bus is: what has taken the place of that server is not told of what it lacks.
+            // The checkpoint may be stored on the same server as the bus: a replacement server does not know which messages it lacks.
             self.check_bus(progress).await?;
             let point = self.trail().at(position);
             let checkpoint = Checkpoint::at(point, progress.fencing_token);
@@ -406,7 +406,7 @@ fn away(parts: &OutboxDeps) -> Away {
     Away::new(move || store.unreachable().or_else(|| bus.unreachable()))
 }
 
-/// A stored event as the bus carries it: the same bytes.
+/// A stored event as a message: the same bytes.
 fn message(stored: &StoredEvent) -> Result<Message, String> {
     let kind = EventHeader::read(&stored.payload).and_then(|header| header.kind()).map_err(text)?;
     Ok(Message {

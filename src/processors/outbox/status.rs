@@ -1,10 +1,10 @@
-//! How the relay does.
+//! The status of the relay.
 
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::ports::event_store::Position;
 
-/// How the outbox does on this node. Shared with health and metrics.
+/// The status of the outbox on this node. Shared with health and metrics.
 #[derive(Debug, Default)]
 pub struct OutboxStatus {
     state: Mutex<State>,
@@ -16,30 +16,30 @@ struct State {
     relayed_by: Option<String>,
     failure: Option<String>,
     loss: Option<String>,
-    /// The loss has been told of, and nothing has been published since.
+    /// The loss has been reported, and nothing has been published since.
     is_told: bool,
 }
 
 impl OutboxStatus {
-    /// The position up to which the bus has accepted everything from this node's relay; `None` if another node relays, or nobody yet.
+    /// The position up to which the bus has accepted everything from this node's relay; `None` if another node relays, or none yet.
     #[must_use]
     pub fn published_to(&self) -> Option<Position> {
         self.state().published_to
     }
 
-    /// The node that relays in the place of this one, if one does.
+    /// The node that relays instead of this one, if any.
     #[must_use]
     pub fn relayed_by(&self) -> Option<String> {
         self.state().relayed_by.clone()
     }
 
-    /// Why the relay stands still, if it does.
+    /// Why the relay is stalled, if it is.
     #[must_use]
     pub fn failure(&self) -> Option<String> {
         self.state().failure.clone()
     }
 
-    /// What the log was last found to have lost while this node ran, if it has.
+    /// The last detected loss of log events while this node ran, if any.
     #[must_use]
     pub fn loss(&self) -> Option<String> {
         self.state().loss.clone()
@@ -54,13 +54,13 @@ impl OutboxStatus {
         (state.published_to, state.relayed_by) = (Some(position), None);
     }
 
-    /// A failure counts until something has gone well.
+    /// Clears the failure after a success.
     pub(super) fn works(&self) {
         let mut state = self.state();
         (state.failure, state.is_told) = (None, false);
     }
 
-    /// The log has lost events; answers whether that is news.
+    /// Records that the log has lost events; returns whether the loss is new.
     pub(super) fn lost(&self, loss: String) -> bool {
         let mut state = self.state();
         state.loss = Some(loss);
@@ -73,7 +73,7 @@ impl OutboxStatus {
         *state = State { relayed_by, loss, ..State::default() };
     }
 
-    /// What has been published stays published: the backlog grows from there.
+    /// Records a failure. Published events stay published: the backlog grows from there.
     pub(super) fn failed(&self, failure: String) {
         self.state().failure = Some(failure);
     }

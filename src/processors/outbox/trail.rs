@@ -1,11 +1,11 @@
-//! Where the relay has been: after the log has lost events, it resumes at the newest of these points that the log still has.
+//! The trail of the relay: after the log has lost events, the relay resumes at the newest of these points that the log still has.
 
 use crate::ports::event_store::{LogPoint, Position};
 
-/// The most points that are kept.
+/// The maximum number of points.
 const MAX_POINTS: usize = 256;
 
-/// Points of the log that have been published, oldest first: the newest ones all, older ones ever more sparsely.
+/// Published points of the log, oldest first: all recent ones, and older ones ever more sparsely.
 #[derive(Debug, Default)]
 pub(super) struct Trail(Vec<LogPoint>);
 
@@ -17,13 +17,13 @@ impl Trail {
         }
         self.0.push(point);
         if self.0.len() > MAX_POINTS {
-            // Half of the older half goes; what has been thinned before is thinned again, so that the whole log stays covered.
+            // Half of the older half is removed; repeated thinning keeps the whole log covered.
             let newer = self.0.split_off(MAX_POINTS / 2);
             self.0 = self.0.iter().copied().step_by(2).chain(newer).collect();
         }
     }
 
-    /// Forgets the points at `position` and after it.
+    /// Removes the points at and after `position`.
     pub(super) fn cut(&mut self, position: Position) {
         self.0.retain(|point| point.position < position);
     }
@@ -33,7 +33,7 @@ impl Trail {
         self.0.iter().rev().copied().collect()
     }
 
-    /// The point at `position`; only the position is known of one that is not kept.
+    /// The point at `position`, without a fingerprint if it is not in the trail.
     pub(super) fn at(&self, position: Position) -> LogPoint {
         let found = self.0.binary_search_by_key(&position, |point| point.position);
         found.ok().and_then(|index| self.0.get(index)).copied().unwrap_or_else(|| position.into())

@@ -1,4 +1,4 @@
-//! How far a read model is on its long way to the end of the log, how fast, and how long it will take.
+//! The progress, speed and remaining time of a read model that catches up with the log.
 
 use std::{
     fmt,
@@ -7,33 +7,33 @@ use std::{
 
 use crate::ports::event_store::{EventStore, Position};
 
-/// How often the log of the node tells how far it is.
+/// The interval between progress lines in the log of the node.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(3);
 
-/// How far a read model is.
+/// The progress of a read model.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CatchUp {
     /// The position up to which events are in it.
     pub position: Position,
-    /// Where it goes to.
+    /// The target position.
     pub target: Position,
-    /// How many events have been taken in since it began.
+    /// The number of events applied since the start.
     pub events: u64,
-    /// About how many there are to take in.
+    /// The approximate number of events to apply.
     pub total: u64,
-    /// Since when.
+    /// The time since the start.
     pub elapsed: Duration,
 }
 
 impl CatchUp {
-    /// Events a second; 0 before the first.
+    /// Events per second; 0 before the first.
     #[must_use]
     #[allow(clippy::cast_precision_loss, reason = "a rate")]
     pub fn events_per_second(&self) -> f64 {
         self.events as f64 / self.elapsed.as_secs_f64().max(0.001)
     }
 
-    /// How long it will take if it goes on as it has; not known at the beginning.
+    /// The estimated remaining time at the current speed; unknown at the beginning.
     #[must_use]
     #[allow(clippy::cast_precision_loss, reason = "an estimate")]
     pub fn remaining(&self) -> Option<Duration> {
@@ -52,7 +52,7 @@ impl fmt::Display for CatchUp {
     }
 }
 
-/// Measures it, and tells the log of the node.
+/// Measures the progress, and logs it.
 #[derive(Debug)]
 pub(super) struct Meter {
     started: Instant,
@@ -71,7 +71,7 @@ impl Meter {
         self.state
     }
 
-    /// There are more events to take in than thought.
+    /// Extends the target: there are more events to apply than estimated.
     pub(super) fn extend(&mut self, store: &dyn EventStore, target: Position) {
         self.state.total = self.state.events + store.distance(self.state.position, target);
         self.state.target = target;
@@ -80,7 +80,7 @@ impl Meter {
     pub(super) fn took_in(&mut self, events: usize, position: Position) -> CatchUp {
         self.state.events += events as u64;
         self.state.position = position;
-        // Positions may leave gaps: what was estimated was too much or too little.
+        // Positions may have gaps: the estimate was too high or too low.
         self.state.total = self.state.total.max(self.state.events);
         self.state.elapsed = self.started.elapsed();
         if self.told.elapsed() >= PROGRESS_INTERVAL {

@@ -1,4 +1,4 @@
-//! From the log into a read model as fast as both can: the next batches are read and decoded while the ones before are applied.
+//! Feeds a read model from the log at full speed: the next batches are read and decoded while earlier ones are applied.
 
 use std::sync::Arc;
 
@@ -15,19 +15,19 @@ use crate::ports::{
     read_model::{LogCheckpoint, ReadModel, ReadModelError, RowChange, ShadowReadModel},
 };
 
-/// Batches that are read ahead, and the most that are applied as one.
+/// The number of batches read ahead, and the maximum number applied as one.
 const READ_AHEAD: usize = 8;
-/// How often a store that is out of reach is tried again, [`RETRY_PAUSE`] apart, before all that was built is given up.
+/// How often an unreachable store is retried, [`RETRY_PAUSE`] apart, before the build is abandoned.
 const READ_ATTEMPTS: usize = 60;
 
-/// What is fed.
+/// The target read model.
 #[derive(Debug)]
 pub(super) enum Sink<'a> {
     Serving(&'a dyn ReadModel),
     Rebuild(&'a dyn ShadowReadModel),
 }
 
-/// What it is fed from.
+/// The source of the events.
 #[derive(Debug)]
 pub(super) struct Feed {
     pub(super) store: Arc<dyn EventStore>,
@@ -50,7 +50,7 @@ impl Sink<'_> {
 }
 
 impl Feed {
-    /// Applies the events after `start` up to `target` at least; answers how far it has got.
+    /// Applies the events after `start` up to `target` at least; returns the position reached.
     pub(super) async fn run(
         &mut self,
         start: Position,
@@ -61,7 +61,7 @@ impl Feed {
     ) -> Result<LogCheckpoint, String> {
         let (batches, mut ready) = mpsc::channel(READ_AHEAD);
         let reader = Reader { store: Arc::clone(&self.store), log: self.log, watcher: self.watcher.clone(), batches };
-        // However this ends, the reader ends with it.
+        // The reader ends with this future, however it ends.
         let _reading = AbortOnDropHandle::new(tokio::spawn(reader.run(start, target)));
         let mut reached = LogCheckpoint { log: self.log, position: start, event: 0 };
         let mut taken = Vec::with_capacity(READ_AHEAD);
@@ -79,7 +79,7 @@ impl Feed {
     }
 }
 
-/// Several batches as one, which costs a read model less.
+/// Merges several batches into one, which is cheaper for a read model.
 fn merged(batches: Vec<Batch>) -> Option<Batch> {
     batches.into_iter().reduce(|mut first, second| {
         first.changes.extend(second.changes);
@@ -99,7 +99,7 @@ impl Reader {
         let mut position = start;
         while position < target {
             let batch = match self.read(position).await {
-                // The log has been cut off meanwhile.
+                // The log has lost its end meanwhile.
                 Ok(events) if events.is_empty() => return,
                 Ok(events) => self.batch(&events),
                 Err(error) => Err(error),

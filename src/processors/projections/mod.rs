@@ -1,9 +1,10 @@
-//! Read models fed by the log: the list of orders and their totals.
+//! Read models fed from the log: the list of orders and their totals.
 //!
-//! Off the reply path: a command is acknowledged before its row is there. Whoever needs the row waits for its position.
+//! Projections are off the reply path: a command is acknowledged before its row exists. Callers that need read-your-writes wait for the commit's
+//! position.
 //!
-//! A read model that is new, or whose rows come from another log, is built beside itself and swapped in when it has caught up; one that has
-//! been fed before goes on from its checkpoint. An operator may have it built anew at any time, see [`Rebuilds`].
+//! A read model that is new, or whose rows come from another log, is built as a shadow copy and promoted when it has caught up; any other resumes
+//! from its checkpoint. An operator may request a rebuild at any time, see [`Rebuilds`].
 
 mod catch_up;
 mod feed;
@@ -40,11 +41,11 @@ use crate::{
     telemetry::outage::{Away, Outage},
 };
 
-/// Events taken from the log at a time.
+/// The number of events read from the log at a time.
 const BATCH_EVENTS: usize = 4_096;
-/// A read model that is this many events behind reads ahead and tells how far it is.
+/// A read model that is this many events behind reads ahead and reports its progress.
 const CATCH_UP_EVENTS: u64 = 20_000;
-/// The pause before trying again after a failure.
+/// The pause before a retry after a failure.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
 /// How far the read model has followed the log. Cheap to clone.
@@ -77,8 +78,8 @@ impl ProjectionProgress {
         position.wait_for(|reached| *reached >= wanted).await.map(|_| ()).map_err(|_| ProjectionEnded)
     }
 
-    /// Waits until what the read model was fed with has been found in the log on `connection` (see [`EventStore::connections`]) or a later one:
-    /// until then it may have events that the log has lost.
+    /// Waits until the last event in the read model was verified in the log on `connection` (see [`EventStore::connections`]) or a later one: until
+    /// then it may contain events that the log has lost.
     ///
     /// # Errors
     /// [`ProjectionEnded`] when the node stops before that.
@@ -87,19 +88,19 @@ impl ProjectionProgress {
         found_on.wait_for(|found| *found >= connection).await.map(|_| ()).map_err(|_| ProjectionEnded)
     }
 
-    /// Why the projection stands still, if it does.
+    /// Why the projection is stalled, if it is.
     #[must_use]
     pub fn failure(&self) -> Option<String> {
         self.failure.lock().clone()
     }
 
-    /// What the log was last found to have lost while this node ran, if it has.
+    /// The last detected loss of log events while this node ran, if any.
     #[must_use]
     pub fn loss(&self) -> Option<String> {
         self.loss.lock().clone()
     }
 
-    /// How far it is on the way to the end of the log, while it is far from it.
+    /// The progress towards the end of the log, while the read model is far behind.
     #[must_use]
     pub fn catch_up(&self) -> Option<CatchUp> {
         *self.catch_up.lock()
@@ -114,12 +115,12 @@ impl ProjectionProgress {
     }
 }
 
-/// Someone who wants to see every event of the log as it is projected.
+/// An observer of every event of the log as it is projected.
 pub trait LogWatcher: fmt::Debug + Send + Sync + 'static {
-    /// These events are in the log. Called in order; to return quickly.
+    /// Observes these events of the log. Called in order; it must return quickly.
     fn saw(&self, events: &[StoredEvent]);
 
-    /// The log has lost events that had been shown: nothing that was made of them holds. It is shown again from its beginning.
+    /// The log has lost observed events: all state derived from them is invalid. The log is observed again from its beginning.
     fn lost(&self);
 }
 
@@ -130,12 +131,12 @@ pub struct OrderProjection {
     parts: Parts,
     position_gauge: Gauge,
     losses: Counter,
-    /// A loss has been told of, and the rows that come from it have not been dropped yet.
+    /// A loss has been reported, and the rows that come from it have not been dropped yet.
     is_told: AtomicBool,
     rebuilds: Rebuilds,
 }
 
-/// What the projection and a rebuild share.
+/// The state shared by the projection and a rebuild.
 #[derive(Clone, Debug)]
 struct Parts {
     store: Arc<dyn EventStore>,
@@ -143,14 +144,14 @@ struct Parts {
     progress: ProjectionProgress,
     reached: Arc<watch::Sender<Position>>,
     found_on: Arc<watch::Sender<u64>>,
-    /// Held by whoever feeds the read model that serves, and while another one takes its place.
+    /// Held while the served read model is being fed or replaced.
     feeding: Arc<tokio::sync::Mutex<()>>,
-    /// Held by whoever builds one beside it: one at a time.
+    /// Held during a shadow rebuild: one at a time.
     building: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Parts {
-    /// The read model that serves has events up to `position`.
+    /// Records that the served read model has events up to `position`.
     fn has_reached(&self, position: Position) {
         self.reached.send_if_modified(|reached| {
             let moves = position > *reached;
@@ -159,7 +160,7 @@ impl Parts {
         });
     }
 
-    /// The end of the log, and which log it is.
+    /// The end of the log, and its id.
     async fn log(&self) -> Result<(LogId, Position), String> {
         let head = self.store.head().await.map_err(text)?;
         let log = self.store.log_id().ok_or("it is not known yet which log it is")?;
@@ -196,25 +197,25 @@ impl OrderProjection {
         }
     }
 
-    /// Shows every event to `watcher`, too.
+    /// Adds `watcher` as an observer of every event.
     #[must_use]
     pub fn watched_by(self, watcher: Arc<dyn LogWatcher>) -> Self {
         Self { watcher: Some(watcher), ..self }
     }
 
-    /// Where to see how far it is.
+    /// The progress of the projection.
     #[must_use]
     pub fn progress(&self) -> ProjectionProgress {
         self.parts.progress.clone()
     }
 
-    /// Where to ask for a rebuild; it takes place while [`OrderProjection::run`] runs.
+    /// Requests rebuilds, which run while [`OrderProjection::run`] runs.
     #[must_use]
     pub fn rebuilds(&self) -> Rebuilds {
         self.rebuilds.clone()
     }
 
-    /// Follows the log until `stop`. A failure is reported and tried again: the projection never skips an event.
+    /// Follows the log until `stop`. A failure is reported and retried: the projection never skips an event.
     pub async fn run(&self, stop: CancellationToken) {
         let work = async {
             let store = Arc::clone(&self.parts.store);
@@ -234,7 +235,7 @@ impl OrderProjection {
                 tokio::time::sleep(RETRY_PAUSE).await;
             }
         };
-        // A task of its own: a rebuild must not hold up what is followed meanwhile.
+        // A separate task: a rebuild must not delay the projection.
         let (rebuilds, parts) = (self.rebuilds.clone(), self.parts.clone());
         let rebuilding = AbortOnDropHandle::new(tokio::spawn(async move { rebuilds.serve(&parts).await }));
         tokio::select! {
@@ -262,7 +263,7 @@ impl OrderProjection {
         self.at(start.position);
         loop {
             let batch = match follower.poll_batch(BATCH_EVENTS).await {
-                // What has followed it is dropped before it is followed again.
+                // The rows are dropped before the log is followed again.
                 Err(StoreError::LogReplaced(what)) => return Err(self.lost(what)),
                 batch => batch.map_err(text)?,
             };
@@ -284,25 +285,25 @@ impl OrderProjection {
         }
     }
 
-    /// What the read model was fed with has been found in the log on this connection.
+    /// Records that the last event in the read model was verified in the log on this connection.
     fn found_on(&self, connection: Option<u64>) {
         let newest = connection.unwrap_or_default();
         self.parts.found_on.send_if_modified(|found| std::mem::replace(found, newest.max(*found)) < newest);
     }
 
-    /// Says that the log has lost events, to whom it concerns.
+    /// Reports that the log has lost events.
     fn lost(&self, what: String) -> String {
         if let Some(watcher) = &self.watcher {
             watcher.lost();
         }
-        // Before it is followed again from its beginning: who waits for a position waits for one of the log as it is now.
+        // Before the log is followed again from its beginning: waiters need a position of the current log.
         self.parts.reached.send_replace(Position(0));
         self.note_loss(&what);
         self.is_told.store(true, Ordering::Relaxed);
         format!("the log has lost events: {what}")
     }
 
-    /// Counts it, and keeps it for health, until the node ends.
+    /// Counts the loss, and keeps it for health until the node ends.
     fn note_loss(&self, what: &str) {
         let position = self.parts.progress.position();
         tracing::error!(
@@ -316,7 +317,7 @@ impl OrderProjection {
         *self.parts.progress.loss.lock() = Some(text);
     }
 
-    /// The same place with the event there as a follower looks for it.
+    /// The checkpoint as a log point, with the fingerprint that a follower verifies.
     async fn point(&self, place: Option<LogCheckpoint>) -> Result<LogPoint, String> {
         let Some(place) = place else { return Ok(LogPoint::START) };
         match event_of(&*self.parts.store, place).await? {
@@ -332,7 +333,7 @@ impl OrderProjection {
         self.position_gauge.set(position.0 as f64);
     }
 
-    /// Where to go on, if the rows are of this log as it is now; else they are dropped, and said to be.
+    /// Returns the checkpoint to resume from, if the rows match the current log; else drops the rows and reports that.
     async fn resume(&self, log: LogId, head: Position) -> Result<Option<LogCheckpoint>, String> {
         let Parts { store, read_model, .. } = &self.parts;
         let Some(place) = read_model.checkpoint().await.map_err(text)? else { return Ok(None) };
@@ -366,13 +367,13 @@ impl OrderProjection {
         read_model.clear().await.map_err(text)?;
         self.parts.reached.send_replace(Position(0));
         if let Some(watcher) = &self.watcher {
-            // Once more: what was read before the loss may have been kept since.
+            // Repeated: stale state may have been cached since.
             watcher.lost();
         }
         Ok(None)
     }
 
-    /// Follows the log from `place` to `head`, reading ahead; a read model that is empty is filled aside.
+    /// Follows the log from `place` to `head`, reading ahead; an empty read model is filled as a shadow copy.
     async fn catch_up(
         &self,
         log: LogId,
@@ -410,7 +411,7 @@ impl OrderProjection {
     }
 }
 
-/// The event that `place` comes after, if the log still has it.
+/// The event at `place`, if the log still has it.
 async fn event_of(store: &dyn EventStore, place: LogCheckpoint) -> Result<Option<StoredEvent>, String> {
     let Some(before) = place.position.0.checked_sub(1) else { return Ok(None) };
     let found = store.read_log(Position(before), Direction::Forward, 1).await.map_err(text)?;

@@ -1,4 +1,4 @@
-//! From stored events to the rows of the list of orders.
+//! Converts stored events to rows of the list of orders.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::{
     },
 };
 
-/// What an event changes in the list.
+/// The change that an event makes to the list.
 ///
 /// # Errors
 /// [`CodecError`] if the event cannot be read.

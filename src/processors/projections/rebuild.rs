@@ -1,7 +1,7 @@
-//! The read model, built anew beside the one that serves.
+//! Shadow rebuilds of the read model.
 //!
-//! The new one is fed from the start of the log to its end. The last events it gets while nobody feeds the old one, so that it is at least
-//! as far when it takes its place: who has waited for a position never sees less than that.
+//! The shadow copy is fed from the start of the log to its end. While it receives the last events the served read model is not fed, so that the copy
+//! is at least as far when it is promoted: a caller that has waited for a position never sees an earlier one.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,48 +20,48 @@ use crate::ports::{
     read_model::{LogCheckpoint, ShadowReadModel},
 };
 
-/// What a rebuild is doing.
+/// The phase of a rebuild.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// There is none, and was none.
+    /// No rebuild has been started.
     None,
-    /// It takes in the log.
+    /// It reads the log.
     Reading,
-    /// It makes what lists need.
+    /// It builds the indexes for lists.
     Indexing,
-    /// It has taken the place of the old one.
+    /// It has been promoted.
     Done,
-    /// It was given up; the old one goes on.
+    /// It was abandoned; the old read model stays.
     Failed(String),
 }
 
-/// How far a rebuild is.
+/// The progress of a rebuild.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RebuildState {
-    /// Which one, since the node started: 1, 2, 3 …
+    /// Its number since the node started: 1, 2, 3 …
     pub number: u64,
-    /// What it is doing.
+    /// Its phase.
     pub phase: Phase,
-    /// How far it is.
+    /// Its progress.
     pub progress: CatchUp,
 }
 
-/// How long after one that is done the next may begin: it costs what reading the whole log costs.
+/// The minimum interval after a finished rebuild: a rebuild costs as much as reading the whole log.
 const REBUILD_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Where to ask for a rebuild, and to see how far it is. Cheap to clone.
+/// Requests rebuilds, and reports their progress. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Rebuilds(Arc<Asked>);
 
 #[derive(Debug)]
 struct Asked {
     state: watch::Sender<RebuildState>,
-    /// When the last one was done.
+    /// When the last rebuild finished.
     done_at: Mutex<Option<Instant>>,
 }
 
 impl RebuildState {
-    /// Whether it still goes on.
+    /// Whether it is running.
     #[must_use]
     pub const fn is_going_on(&self) -> bool {
         matches!(self.phase, Phase::Reading | Phase::Indexing)
@@ -80,7 +80,7 @@ const fn nothing() -> CatchUp {
 }
 
 impl Rebuilds {
-    /// Begins one, unless one goes on: then it is that one that is seen. The second value says whether this call has begun it.
+    /// Starts a rebuild, or joins the running one. The second value says whether this call started it.
     #[must_use]
     pub fn start(&self) -> (watch::Receiver<RebuildState>, bool) {
         let begun = self.0.state.send_if_modified(|state| {
@@ -93,17 +93,17 @@ impl Rebuilds {
         (self.0.state.subscribe(), begun)
     }
 
-    /// How long until another one should begin, where that is not now. One that has failed may be tried again at once.
+    /// How long to wait before another rebuild, if it must wait. A failed one may be retried at once.
     #[must_use]
     pub fn wait(&self) -> Option<Duration> {
         let done_at = *self.0.done_at.lock();
         REBUILD_INTERVAL.checked_sub(done_at?.elapsed()).filter(|wait| !wait.is_zero())
     }
 
-    /// Does what is asked for, for ever.
+    /// Runs requested rebuilds, for ever.
     pub(super) async fn serve(&self, parts: &Parts) {
         let mut asked = self.0.state.subscribe();
-        // The sender is here, so this ends with whoever runs it.
+        // `self` owns the sender, so this ends only with its task.
         while asked.wait_for(RebuildState::is_going_on).await.is_ok() {
             tracing::info!("the list of orders is built anew beside the one that serves");
             let phase = match self.rebuild(parts).await {
@@ -143,7 +143,7 @@ impl Rebuilds {
         place = feed.run(place.position, head, &sink, &mut meter, tell).await?;
         self.0.state.send_modify(|state| state.phase = Phase::Indexing);
         model.index().await.map_err(text)?;
-        // What has come meanwhile, and then the little that has come while that was taken in.
+        // First the events that arrived meanwhile, and then the few that arrived during that.
         for _ in 0..2 {
             let (_, head) = parts.log().await?;
             place = more(parts, &mut feed, place, head, &sink, &mut meter, tell).await?;
