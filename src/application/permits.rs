@@ -81,6 +81,7 @@ impl Permits {
     /// Awaits `until` for a request that holds a permit in flight. If that is not ready at once, the request swaps its permit for one of
     /// [`MAX_WAITING_READS`], and other requests may use it. Afterwards it takes a permit back even beyond the limit, since the request is nearly
     /// done.
+    ///
     /// # Errors
     /// [`AppError::Overloaded`] if too many wait; [`AppError::ShuttingDown`] as soon as the node drains.
     pub async fn wait<T>(&self, until: impl Future<Output = T>) -> Result<T, AppError> {

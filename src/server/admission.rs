@@ -1,4 +1,4 @@
-//! Who is let in when there is much to do: by the head of a request, before its body is read.
+//! Admission under load: decided by the headers of a request, before its body is read.
 
 use std::{
     error::Error,
@@ -21,11 +21,11 @@ use crate::application::{
     admission::{Call, Class},
 };
 
-/// What kind of call a method of gRPC is; `None` for what is always let in: streams, ids, and what tells how the node is.
+/// The kind of call of a gRPC method; `None` for methods that are always admitted: streams, ids, and health.
 #[must_use]
 pub fn class_of_method(path: &str) -> Option<Class> {
     match path.strip_prefix("/catga.orders.v1.")? {
-        // Each of its commands is let in by itself.
+        // Each of its commands is admitted separately.
         "OrderCommandService/ExecuteCommands" => None,
         "OrderQueryService/GetOrder" | "OrderQueryService/GetOrderStats" => Some(Class::Read),
         "OrderQueryService/ListOrders" | "OrderQueryService/BatchGetOrders" => Some(Class::BulkRead),
@@ -34,7 +34,7 @@ pub fn class_of_method(path: &str) -> Option<Class> {
     }
 }
 
-/// The same of a route of REST.
+/// The same for a REST route.
 #[must_use]
 pub fn class_of_route(method: &Method, path: &str) -> Option<Class> {
     if path == "/stats" {
@@ -49,18 +49,18 @@ pub fn class_of_route(method: &Method, path: &str) -> Option<Class> {
     }
 }
 
-/// The answer of the gRPC door to a call that is not let in, made once.
+/// The gRPC reply to a refused call, built once.
 #[derive(Clone, Debug)]
 pub struct GrpcRefusal(Arc<HeaderMap>);
 
 impl GrpcRefusal {
-    /// Makes it.
+    /// Builds the reply.
     #[must_use]
     pub fn new() -> Self {
         Self(Arc::new(overloaded().to_status().into_http::<Body>().into_parts().0.headers))
     }
 
-    /// The answer.
+    /// The reply.
     #[must_use]
     pub fn response(&self) -> Response<Body> {
         let mut response = Response::new(Body::empty());
@@ -75,18 +75,18 @@ impl Default for GrpcRefusal {
     }
 }
 
-/// Why a call is not let in.
+/// The error of a refused call.
 #[must_use]
 pub fn overloaded() -> ApiError {
     AppError::Overloaded.into()
 }
 
-/// While its body was on its way, all room was taken.
+/// While the body was arriving, the limit was reached.
 #[derive(Clone, Copy, Debug)]
 pub struct Shed;
 
 impl Shed {
-    /// Whether this is why a body ended early.
+    /// Whether this is the reason why a body ended early.
     #[must_use]
     pub fn is_in(error: &(dyn Error + 'static)) -> bool {
         error.is::<Self>() || error.source().is_some_and(Self::is_in)
@@ -101,8 +101,7 @@ impl fmt::Display for Shed {
 
 impl Error for Shed {}
 
-/// The body of a request that was let in. While the client takes its time over it, its call does not count; when it is there, there must
-/// still be room.
+/// The body of an admitted request. While it is arriving slowly, its call does not count; once it is complete, the limit must still permit the call.
 #[derive(Debug)]
 pub struct AdmittedBody {
     inner: Body,
@@ -145,29 +144,29 @@ impl HttpBody for AdmittedBody {
     }
 }
 
-/// The largest body of a refused request that is read and thrown away, and for how long: over HTTP/1 the next request can follow it then.
+/// The largest body of a refused request that is drained, and for how long: over HTTP/1 the next request can then follow it.
 const MAX_READ_AWAY_BYTES: usize = 16 * 1024;
 const READ_AWAY_WITHIN: Duration = Duration::from_millis(100);
 
-/// The body of a request over HTTP/1 that is not let in.
+/// The body of a refused request over HTTP/1.
 #[derive(Debug)]
 pub struct SmallBody {
     inner: Body,
-    /// Whether it is worth reading.
+    /// Whether it is small enough to drain.
     is_small: bool,
 }
 
 impl SmallBody {
-    /// The body `inner` of the request with this head.
+    /// The body `inner` of the request with these headers.
     #[must_use]
     pub fn of(head: &http::request::Parts, inner: Body) -> Self {
         let may_fit = inner.size_hint().lower() <= MAX_READ_AWAY_BYTES as u64;
-        // Who asks before sending need not send.
+        // A client that sends `Expect` need not send the body.
         let is_asked_for = head.headers.contains_key(header::EXPECT);
         Self { is_small: may_fit && !is_asked_for, inner }
     }
 
-    /// Whether nothing of it is left on the connection: most bodies come with their heads.
+    /// Drains the body; returns whether nothing of it is left on the connection. Most bodies arrive with their headers.
     pub async fn is_read_away(mut self) -> bool {
         if !self.is_small {
             return self.inner.is_end_stream();

@@ -1,5 +1,5 @@
-//! What pages in browsers may do. A browser reaches ports of its own machine and network on behalf of any page that it shows, so what it
-//! says of that page is heeded before anything else is done.
+//! Restrictions for web pages. A browser sends requests to ports of its own machine and network on behalf of any page that it shows, so its
+//! statements about the page are checked first.
 //!
 //! Sources: the Fetch standard for `Origin`, Fetch Metadata Request Headers (W3C) for `Sec-Fetch-Site`, RFC 9110 section 7.2 for `Host`.
 
@@ -11,23 +11,23 @@ use super::error::{ApiError, Reason};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
-/// For a year.
+/// One year.
 const HSTS: HeaderValue = HeaderValue::from_static("max-age=31536000");
-/// Of what is no page: it loads nothing, and nothing shows it.
+/// For responses that are no pages: they load nothing, and must not be framed.
 const NOTHING_LOADED: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
 
-/// The names under which the node is served.
+/// The host names under which the node is served.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Hosts {
-    /// Whatever a client calls it.
+    /// Any name.
     Any,
     /// These, in lower case and without ports.
     Named(Vec<String>),
 }
 
 impl Hosts {
-    /// Those that are configured; without any, a node that listens on the machine alone is served under the machine's own names: a page
-    /// whose name has been made to lead to this machine has another one.
+    /// The configured names. If there are none, a node that listens only on the local machine is served under the machine's own names: a page whose
+    /// host name was rebound to this machine has another name.
     #[must_use]
     pub fn of(configured: &[String], bind: IpAddr) -> Self {
         if configured.iter().any(|name| name == "*") || (configured.is_empty() && !bind.is_loopback()) {
@@ -48,25 +48,25 @@ impl Hosts {
     }
 }
 
-/// Lets through what no page of another site has made a browser send.
+/// Refuses requests that a page of another site has made a browser send.
 #[derive(Clone, Debug)]
 pub struct BrowserGate {
     hosts: Hosts,
-    /// Origins that may call, beside pages of the node itself; `*` for all.
+    /// Origins that may send requests, in addition to pages of the node itself; `*` for all.
     allowed_origins: Vec<String>,
 }
 
 impl BrowserGate {
-    /// Served under `hosts`, to pages of the node itself and of `allowed_origins`.
+    /// Serves `hosts`, for pages of the node itself and of `allowed_origins`.
     #[must_use]
     pub const fn new(hosts: Hosts, allowed_origins: Vec<String>) -> Self {
         Self { hosts, allowed_origins }
     }
 
-    /// Whether `request` may come in.
+    /// Whether `request` is permitted.
     ///
     /// # Errors
-    /// `INVALID_ARGUMENT` without a host that can be read, `HOST_NOT_ALLOWED`, and `CROSS_SITE_REQUEST` for what changes something.
+    /// `INVALID_ARGUMENT` without a readable host, `HOST_NOT_ALLOWED`, and `CROSS_SITE_REQUEST` for requests that change state.
     pub fn check<B>(&self, request: &Request<B>) -> Result<(), ApiError> {
         let authority = authority(request)?;
         if let Some(authority) = &authority
@@ -76,7 +76,7 @@ impl BrowserGate {
             return Err(ApiError::new(Reason::HostNotAllowed, message));
         }
         if matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
-            // They change nothing, and a page of another origin is not shown the answer.
+            // They change nothing, and browsers hide the response from pages of other origins.
             return Ok(());
         }
         self.check_origin(request.headers(), authority.as_ref())
@@ -104,7 +104,7 @@ fn cross_site() -> ApiError {
     ApiError::new(Reason::CrossSiteRequest, message)
 }
 
-/// Whom the request is for, by its address or its `Host`. Every request of HTTP/1.1 has exactly one (RFC 9112 section 3.2).
+/// The target host of the request, from its URI or its `Host`. Every HTTP/1.1 request has exactly one (RFC 9112 section 3.2).
 fn authority<B>(request: &Request<B>) -> Result<Option<Authority>, ApiError> {
     let mut hosts = request.headers().get_all(header::HOST).iter();
     let host = hosts.next();
@@ -129,7 +129,7 @@ fn bad_host(description: &str) -> ApiError {
     ApiError::invalid("Host", description)
 }
 
-/// Whether `origin` is that of pages which `host` itself serves. The scheme is not compared: what ends TLS may stand before the node.
+/// Whether `origin` is that of pages which `host` itself serves. The scheme is ignored: a TLS terminator may be in front of the node.
 fn is_origin_of(origin: &HeaderValue, host: &Authority) -> bool {
     let parsed = origin.to_str().ok().and_then(|origin| {
         let (scheme, authority) = origin.split_once("://")?;
@@ -142,7 +142,7 @@ fn is_origin_of(origin: &HeaderValue, host: &Authority) -> bool {
     })
 }
 
-/// Tells browsers what they may not do with the answer. A page has its own policy for what it loads.
+/// Sets the security headers of a response. A page has its own policy for its resources.
 pub fn secure(headers: &mut HeaderMap, is_tls: bool) {
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));

@@ -1,4 +1,4 @@
-//! Which door a request goes through: gRPC and gRPC-Web by their content type, everything else REST.
+//! Dispatches requests by protocol: gRPC and gRPC-Web by their content type, everything else to REST.
 
 use std::{
     convert::Infallible,
@@ -27,10 +27,10 @@ use super::{
 use crate::application::admission::Admission;
 
 type Grpc = GrpcEdge<Router>;
-/// An answer on its way.
+/// A pending response.
 type Answer = BoxFuture<'static, Result<Response<Body>, Infallible>>;
 
-/// Both doors behind one service. Cloned for each request, so what is long to clone is shared.
+/// Both protocols behind one service. Cloned for each request, so expensive parts are shared.
 #[derive(Clone, Debug)]
 pub struct ProtocolDispatcher {
     grpc: Grpc,
@@ -40,31 +40,31 @@ pub struct ProtocolDispatcher {
     browsers: Arc<Browsers>,
 }
 
-/// Who lets calls in, and its answer to those that it does not.
+/// The admission control, and its prepared reply for refused calls.
 #[derive(Debug)]
 struct Gatekeeper {
     admission: Arc<Admission>,
     grpc_refusal: GrpcRefusal,
 }
 
-/// How the doors are opened.
+/// The options of the dispatcher.
 #[derive(Clone, Debug)]
 pub struct DoorOptions {
-    /// What browsers may do.
+    /// The restrictions for browsers.
     pub gate: BrowserGate,
-    /// Web origins that may call, beside pages of the node itself; `*` alone for all.
+    /// Web origins that may send requests, in addition to pages of the node itself; `*` alone for all.
     pub cors_allowed_origins: Vec<String>,
-    /// Who is taken for an operator.
+    /// Which clients count as operators.
     pub operators: Operators,
-    /// Whether the port speaks TLS.
+    /// Whether the port uses TLS.
     pub is_tls: bool,
-    /// Whether the services describe themselves to clients that ask.
+    /// Whether gRPC reflection is enabled.
     pub has_reflection: bool,
-    /// Whether there is a page to try the REST door out.
+    /// Whether Swagger UI is enabled.
     pub has_swagger: bool,
 }
 
-/// The same doors for requests that only browsers send, from pages of whatever origin.
+/// The services for requests that only browsers send, from pages of any origin.
 #[derive(Debug)]
 struct Browsers {
     grpc_web: Cors<GrpcWebService<Grpc>>,
@@ -75,10 +75,10 @@ struct Browsers {
 }
 
 impl ProtocolDispatcher {
-    /// Opens both doors.
+    /// Builds both APIs.
     ///
     /// # Errors
-    /// If an origin is none, or what was compiled in is damaged.
+    /// If an origin is invalid, or the embedded descriptors cannot be parsed.
     pub fn open(
         context: &ApiState,
         health: HealthReporter,
@@ -95,23 +95,23 @@ impl ProtocolDispatcher {
         Ok(Self { grpc, rest, operators, gatekeeper, browsers: Arc::new(browsers) })
     }
 
-    /// The gRPC door alone, for a port of its own.
+    /// The gRPC server only, for a separate port.
     #[must_use]
     pub fn grpc_only(&self) -> Self {
         let Browsers { cors, gate, is_tls, .. } = &*self.browsers;
-        // What is left of REST answers the preflights of gRPC-Web.
+        // REST only answers the preflight requests of gRPC-Web here.
         let rest = rest::closed();
         let browsers = Browsers::of(&self.grpc, &rest, cors.clone(), gate.clone(), *is_tls);
         Self { rest: RestEdge::new(rest, *is_tls), browsers: Arc::new(browsers), ..self.clone() }
     }
 
-    /// The same doors for a port of which every client is an operator.
+    /// The same for a port whose clients are all operators.
     #[must_use]
     pub fn for_operators(&self) -> Self {
         Self { operators: Operators::Anyone, ..self.clone() }
     }
 
-    /// Gives a request that was let in to its door.
+    /// Passes an admitted request to its protocol server.
     fn dispatch(&mut self, request: Request<Body>, protocol: Protocol) -> Answer {
         match protocol {
             Protocol::GrpcWeb => {
@@ -130,7 +130,7 @@ impl ProtocolDispatcher {
         }
     }
 
-    /// Refuses a request for which there is no room, with as little work as may be.
+    /// Refuses a request under overload, with as little work as possible.
     fn shed(&self, request: Request<Body>, protocol: Protocol) -> Answer {
         let mut response = match protocol {
             Protocol::Grpc => return std::future::ready(Ok(self.gatekeeper.grpc_refusal.response())).boxed(),
@@ -150,7 +150,7 @@ impl ProtocolDispatcher {
                 response.headers_mut().remove(header::CONNECTION);
             }
             let Some(cors) = cors else { return Ok(response) };
-            // A page may read why.
+            // CORS headers let a page read the reason.
             let mut response = Some(response);
             let answer = tower::service_fn(move |_: Request<Body>| {
                 std::future::ready(Ok::<_, Infallible>(response.take().unwrap_or_default()))
@@ -174,7 +174,7 @@ impl Browsers {
     }
 }
 
-/// Whether a request that a browser may send may come in.
+/// Whether a request that a browser may send is permitted.
 fn check(request: &Request<Body>, protocol: Protocol) -> Result<(), ApiError> {
     let path = request.uri().path();
     match protocol {
@@ -183,7 +183,7 @@ fn check(request: &Request<Body>, protocol: Protocol) -> Result<(), ApiError> {
             let message = "of gRPC, application/grpc and application/grpc-web are spoken here, with +proto";
             return Err(ApiError::new(Reason::UnsupportedMediaType, message));
         }
-        // Its status comes after the body, where HTTP/1.1 has nothing that clients read.
+        // Its status is in the trailers, which clients do not read over HTTP/1.1.
         Protocol::Grpc if request.version() < Version::HTTP_2 => {
             let message = "gRPC needs HTTP/2; gRPC-Web and REST are served over HTTP/1.1";
             return Err(ApiError::new(Reason::HttpVersionNotSupported, message));
@@ -196,18 +196,18 @@ fn check(request: &Request<Body>, protocol: Protocol) -> Result<(), ApiError> {
     if operators::is_for_operators(path) { operators::require(request.extensions()) } else { Ok(()) }
 }
 
-/// Whether `path` is one that only tells whether the node serves.
+/// Whether `path` is a probe that only reports whether the node serves.
 fn is_probe(path: &str) -> bool {
     matches!(path, "/health/live" | "/health/ready") || path.starts_with("/grpc.health.v1.Health/")
 }
 
-/// What a request speaks, by its content type.
+/// The protocol of a request, by its content type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Protocol {
     Grpc,
     GrpcWeb,
     Rest,
-    /// A kind of gRPC that nobody here understands.
+    /// An unsupported variant of gRPC.
     Other,
 }
 
@@ -217,7 +217,7 @@ impl Protocol {
         let Some(kind) = content_type.strip_prefix(b"application/grpc") else { return Self::Rest };
         let end = kind.iter().position(|byte| *byte == b';' || *byte == b' ').unwrap_or(kind.len());
         match &kind[..end] {
-            // Any other method cannot have come from a client of gRPC.
+            // A gRPC client uses no other method.
             _ if request.method() != Method::POST && request.method() != Method::OPTIONS => Self::Rest,
             b"" | b"+proto" => Self::Grpc,
             b"-web" | b"-web+proto" | b"-web-text" | b"-web-text+proto" => Self::GrpcWeb,
@@ -225,7 +225,7 @@ impl Protocol {
         }
     }
 
-    /// The answer to a request that may not come in.
+    /// The response to a refused request.
     fn refuse(self, request: &Request<Body>, error: &ApiError) -> Response<Body> {
         match self {
             Self::Grpc if request.version() >= Version::HTTP_2 => error.to_status().into_http(),
@@ -241,7 +241,7 @@ impl Service<Request<Body>> for ProtocolDispatcher {
     type Future = Answer;
 
     fn poll_ready(&mut self, _task: &mut TaskContext<'_>) -> Poll<Result<(), Infallible>> {
-        // All of them are always ready: what bounds the work stands behind them.
+        // All services are always ready: the limits are applied behind them.
         Poll::Ready(Ok(()))
     }
 
@@ -249,7 +249,7 @@ impl Service<Request<Body>> for ProtocolDispatcher {
         let protocol = Protocol::of(&request);
         let checked = self.browsers.gate.check(&request);
         let checked = match checked {
-            // Probes call a node by whatever address it has, and are told nothing else.
+            // Probes use any address of the node, and learn nothing but its health.
             Err(error) if !is_probe(request.uri().path()) => Err(error),
             checked => {
                 if checked.is_ok() {
@@ -278,8 +278,8 @@ impl Service<Request<Body>> for ProtocolDispatcher {
     }
 }
 
-/// A request that was refused for its size has not been read to its end, and over HTTP/1 nothing can follow it on its connection: the
-/// client is told, or it would send the next request into a connection that is being closed.
+/// A request refused for its size has not been read to its end, and over HTTP/1 nothing can follow it on its connection. The response says so;
+/// otherwise the client would send the next request into a closing connection.
 fn end_if_unread(version: Version, mut response: Response<Body>) -> Response<Body> {
     let refused = tonic::Status::from_header_map(response.headers());
     let is_unread =
@@ -313,7 +313,7 @@ fn cors_from(origins: AllowOrigin) -> CorsLayer {
     CorsLayer::new()
         .allow_origin(origins)
         .allow_methods([Method::GET, Method::POST])
-        // Those that are asked for: `*` does not cover Authorization, by the Fetch standard.
+        // Mirrors the requested headers: by the Fetch standard `*` does not cover Authorization.
         .allow_headers(AllowHeaders::mirror_request())
         .expose_headers(exposed.map(HeaderName::from_static))
 }

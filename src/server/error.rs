@@ -1,4 +1,4 @@
-//! One table of everything that can go wrong, with its gRPC code and its HTTP status.
+//! The single table of all errors, with their gRPC codes and HTTP statuses.
 
 use std::{fmt::Display, time::Duration};
 
@@ -16,19 +16,19 @@ use crate::{
 /// The `domain` of every `google.rpc.ErrorInfo`.
 pub const ERROR_DOMAIN: &str = "ordersystem";
 
-/// The trailer by which gRPC's own retries are told how long to wait, in ms: gRFC A6.
+/// The trailer that tells gRPC's built-in retries how long to wait, in ms: gRFC A6.
 const RETRY_PUSHBACK: &str = "grpc-retry-pushback-ms";
 
-/// Violations that fit into the trailers of a gRPC reply: some clients take 8 KiB of them and no more.
+/// The maximum number of violations in the trailers of a gRPC reply: some clients accept at most 8 KiB of trailers.
 const MAX_GRPC_VIOLATIONS: usize = 40;
 
-/// The cause of an internal error that is a panic, which the log has already.
+/// The cause of an internal error that is a panic, which has already been logged.
 pub const PANIC: &str = "a panic while a request was worked on";
 
-/// Answers that say no more than that the service is at fault.
+/// Replies that only say that the service is at fault.
 static FAULTS: Outage = Outage::new();
 
-/// Why a request failed: one stable word for programs.
+/// The reason of a failed request: one stable word for programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "`Reason::spec` says what each one means")]
 pub enum Reason {
@@ -65,10 +65,10 @@ pub enum Reason {
     Internal,
 }
 
-/// What a [`Reason`] looks like from outside.
+/// The public representation of a [`Reason`].
 #[derive(Clone, Copy, Debug)]
 pub struct ReasonSpec {
-    /// The word: `ErrorInfo.reason`, and `reason` of a problem.
+    /// The stable word: `ErrorInfo.reason`, and `reason` of a problem.
     pub name: &'static str,
     /// The gRPC code.
     pub code: Code,
@@ -79,7 +79,7 @@ pub struct ReasonSpec {
 }
 
 impl Reason {
-    /// Every reason.
+    /// All reasons.
     pub const ALL: [Self; 31] = [
         Self::InvalidArgument,
         Self::CursorLogMismatch,
@@ -114,7 +114,7 @@ impl Reason {
         Self::Internal,
     ];
 
-    /// What it looks like from outside.
+    /// The public representation.
     #[must_use]
     pub const fn spec(self) -> ReasonSpec {
         let (name, code, http_status, title) = match self {
@@ -166,18 +166,18 @@ impl Reason {
     }
 }
 
-/// An error as it leaves the service, through whichever door.
+/// An error as sent to clients, over either protocol.
 #[derive(Clone, Debug)]
 pub struct ApiError {
-    /// Why.
+    /// The reason.
     pub reason: Reason,
-    /// In words, for people; never with internals.
+    /// A description for people; it never contains internals.
     pub message: String,
-    /// What is wrong with the input, field by field.
+    /// The violations in the input, field by field.
     pub violations: Vec<Violation>,
-    /// More facts for programs, by name: `order_id`, `expected_revision` …
+    /// Additional facts for programs, by name: `order_id`, `expected_revision` …
     pub facts: Vec<(&'static str, String)>,
-    /// When to try again, where that helps.
+    /// The time until a retry, if one may help.
     pub retry_after: Option<Duration>,
 }
 
@@ -188,7 +188,7 @@ impl ApiError {
         Self { reason, message: message.into(), violations: Vec::new(), facts: Vec::new(), retry_after: None }
     }
 
-    /// A request of which one field is wrong.
+    /// A request with one invalid field.
     #[must_use]
     pub fn invalid(field: &str, description: impl Display) -> Self {
         let mut violations = Violations::default();
@@ -203,12 +203,12 @@ impl ApiError {
             .with("max_message_bytes", max_bytes)
     }
 
-    /// Refuses `headers` that are larger than any request needs.
+    /// Refuses `headers` that are larger than any valid request needs.
     ///
     /// # Errors
     /// [`Reason::MetadataTooLarge`] with the bound.
     pub fn check_metadata(headers: &HeaderMap) -> Result<(), Self> {
-        // As HTTP/2 counts them: RFC 9113, section 6.5.2.
+        // Counted as in HTTP/2: RFC 9113, section 6.5.2.
         let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
         if bytes <= MAX_METADATA_BYTES {
             return Ok(());
@@ -224,20 +224,20 @@ impl ApiError {
         Self::new(Reason::MessageTooLarge, message).with("max_message_bytes", max_bytes)
     }
 
-    /// A request that is too large for what the node, or its connection, holds of others already.
+    /// A request that does not fit into the node's or the connection's budget of request bytes.
     #[must_use]
     pub fn too_many_request_bytes() -> Self {
         let message = "requests that are not finished hold as many bytes as they may: try again";
         Self::new(Reason::Overloaded, message).retry(RETRY_AFTER)
     }
 
-    /// A rebuild that comes too soon after the last one.
+    /// A rebuild requested too soon after the last one.
     #[must_use]
     pub fn rebuilt_lately(wait: Duration) -> Self {
         Self::new(Reason::Overloaded, "the list was built anew less than a minute ago").retry(wait)
     }
 
-    /// A fault of the service: nothing that the client did or can mend. The log has `why`.
+    /// A fault of the service, which the client can neither cause nor fix. `why` is logged.
     #[must_use]
     pub fn internal(why: impl Display) -> Self {
         let why = why.to_string();
@@ -247,7 +247,7 @@ impl ApiError {
         Self::new(Reason::Internal, "an internal error; the log of the service has more")
     }
 
-    /// The same with one more fact for programs.
+    /// Adds a fact for programs.
     #[must_use]
     pub fn with(mut self, name: &'static str, value: impl ToString) -> Self {
         self.facts.push((name, value.to_string()));
@@ -285,7 +285,7 @@ impl ApiError {
         details.set_error_info(spec.name, ERROR_DOMAIN, metadata);
         let mut status = Status::with_error_details(spec.code, self.message.clone(), details);
         if let Some(after) = self.retry_after {
-            // The retries that gRPC libraries make by themselves do not look into the details.
+            // The built-in retries of gRPC libraries ignore the details.
             status.metadata_mut().insert(RETRY_PUSHBACK, AsciiMetadataValue::from(after.as_millis() as u64));
         }
         status
@@ -322,7 +322,7 @@ impl From<AppError> for ApiError {
             AppError::DeadlineExceeded => of(Reason::DeadlineExceeded),
             AppError::ConsistencyTimeout(_) => of(Reason::ConsistencyTimeout),
             AppError::ShuttingDown => of(Reason::ShuttingDown).retry(RETRY_AFTER),
-            // What lies behind these is for the log of the service, where the pipeline has put it.
+            // The pipeline has logged their causes.
             AppError::OutcomeUnknown(_) => Self::new(
                 Reason::OutcomeUnknown,
                 "it is not known whether the command took effect: retry it with the same request id, or look at the order",
@@ -373,7 +373,7 @@ impl From<ApiError> for Status {
 mod tests {
     use super::*;
 
-    /// The name that the protocol gives a code: "NOT_FOUND".
+    /// The protocol's name of a code: "NOT_FOUND".
     fn code_name(code: Code) -> String {
         let mut name = String::new();
         for letter in format!("{code:?}").chars() {

@@ -1,20 +1,20 @@
-//! The streams of events that a node has open, and what waits in them for clients to read it.
+//! The open event streams of a node, and their data that waits to be read by clients.
 
 use crate::application::{
     AppError,
     byte_budget::{ByteBudget, HeldBytes},
 };
 
-/// The bytes that have been read from the log, or made by commands, and wait to be sent, of all streams of a node.
+/// The bytes read from the log, or produced by commands, that wait to be sent, for all streams of a node.
 const READ_BYTES: usize = 40 * 1024 * 1024;
-/// The bytes that are being sent. Apart from the others, which may take long: what has been begun goes on.
+/// The bytes being sent. A separate budget, since the other may stay full for long: begun messages continue.
 const SENT_BYTES: usize = 24 * 1024 * 1024;
-/// The bytes of the last messages of streams that end because there is no room among those: so that a client that reads gets on with each try.
+/// The bytes of the last messages of streams that end because the send budget is full: a client that reads makes progress with each attempt.
 const LAST_BYTES: usize = 16 * 1024 * 1024;
-/// The share of one connection in both.
+/// One connection's share of both budgets is this fraction.
 const CONNECTION_SHARE: usize = 4;
 
-/// The bounds of streams of events: on a whole node, or on one connection out of those. Cheap to clone; clones share them.
+/// The bounds of event streams: of a whole node, or of one connection within it. Cheap to clone; clones share them.
 #[derive(Clone, Debug)]
 pub struct EventStreams {
     places: ByteBudget,
@@ -24,14 +24,14 @@ pub struct EventStreams {
     last: ByteBudget,
 }
 
-/// A place among the open streams of events; given back when dropped.
+/// A permit for an open event stream; released when dropped.
 #[derive(Debug)]
 pub struct EventStreamPermit {
     _place: HeldBytes,
 }
 
 impl EventStreams {
-    /// Those of a node: at most `max` streams at a time, and `max_of_connection` on one connection.
+    /// The bounds of a node: at most `max` concurrent streams, and `max_of_connection` on one connection.
     #[must_use]
     pub fn new(max: usize, max_of_connection: usize) -> Self {
         Self {
@@ -55,16 +55,16 @@ impl EventStreams {
         }
     }
 
-    /// Takes a place for one more stream.
+    /// Acquires a permit for one more stream.
     ///
     /// # Errors
-    /// [`AppError::TooManyStreams`] where there is none.
+    /// [`AppError::TooManyStreams`] if there is none.
     pub fn enter(&self) -> Result<EventStreamPermit, AppError> {
         let mut place = HeldBytes::none(self.places.clone());
         if place.grow(1) { Ok(EventStreamPermit { _place: place }) } else { Err(AppError::TooManyStreams) }
     }
 
-    /// None yet of the bytes that may wait to be sent.
+    /// An empty reservation of the bytes that wait to be sent.
     #[must_use]
     pub fn read_bytes(&self) -> HeldBytes {
         HeldBytes::none(self.read.clone())
@@ -76,7 +76,7 @@ impl EventStreams {
         self.read.share(max)
     }
 
-    /// None yet of the bytes that may be on their way to clients.
+    /// An empty reservation of the bytes being sent to clients.
     #[must_use]
     pub fn sent_bytes(&self) -> SentBytes {
         SentBytes { sent: HeldBytes::none(self.sent.clone()), last: HeldBytes::none(self.last.clone()) }
@@ -90,14 +90,14 @@ pub struct SentBytes {
     last: HeldBytes,
 }
 
-/// Whether there is room for a message.
+/// Whether the budget has room for a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Room {
-    /// There is.
+    /// It has.
     Yes,
-    /// Once more, and the reply ends after it.
+    /// Only for a last message, after which the reply ends.
     ForTheLast,
-    /// Not even that.
+    /// Not even for a last message.
     None,
 }
 
@@ -108,13 +108,13 @@ impl SentBytes {
         Self { sent: HeldBytes::none(max.clone()), last: HeldBytes::none(max_of_last.clone()) }
     }
 
-    /// Without a bound, for what no listener has given one.
+    /// Without a bound, where no listener has set one.
     #[must_use]
     pub fn unbounded() -> Self {
         Self::new(&ByteBudget::unbounded(), &ByteBudget::unbounded())
     }
 
-    /// Holds `bytes` instead of what it held.
+    /// Replaces the reservation by `bytes`.
     #[must_use]
     pub fn set(&mut self, bytes: usize) -> Room {
         if self.sent.set(bytes) {
@@ -123,7 +123,7 @@ impl SentBytes {
         if self.last.set(bytes) { Room::ForTheLast } else { Room::None }
     }
 
-    /// Holds nothing any more.
+    /// Releases the reservation.
     pub fn clear(&mut self) {
         let _less = self.sent.set(0) && self.last.set(0);
     }

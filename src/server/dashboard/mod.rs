@@ -1,4 +1,4 @@
-//! The dashboard: one plain page that shows the node to people. It reads the REST door as any client does.
+//! The dashboard: one plain page that shows the node to people. It uses the REST gateway like any client.
 
 use axum::{
     body::Body,
@@ -15,14 +15,14 @@ const PAGE: &str = include_str!("index.html");
 const SCRIPT: &str = include_str!("dashboard.js");
 const STYLE: &str = include_str!("dashboard.css");
 
-/// Nothing but the page's own files, and the node's own replies.
+/// Only the page's own files and the node's own replies.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; \
                       frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
 
 /// `GET /dashboard`
 ///
 /// # Errors
-/// None.
+/// Never.
 pub async fn page() -> Result<Response<Body>, ApiError> {
     Ok(text(PAGE, "text/html; charset=utf-8"))
 }

@@ -23,17 +23,17 @@ use crate::{
     server::{ApiState, EventStreamPermit, MAX_DEAD_LETTERS_PER_CALL, error::ApiError},
 };
 
-/// How often a rebuild is told about.
+/// The interval between progress messages of a rebuild.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 
-/// What operators may do to the node.
+/// The AdminService.
 #[derive(Debug)]
 pub struct Admin {
     context: ApiState,
 }
 
 impl Admin {
-    /// Over the node of `context`.
+    /// The service for the node of `context`.
     #[must_use]
     pub const fn new(context: ApiState) -> Self {
         Self { context }
@@ -88,7 +88,7 @@ impl AdminService for Admin {
         &self,
         request: Request<pb::RebuildProjectionsRequest>,
     ) -> Result<Response<Self::RebuildProjectionsStream>, Status> {
-        // One that comes after the end of the node has begun would wait for what nobody does any more.
+        // During shutdown no worker remains to run the rebuild.
         if self.context.draining.is_cancelled() {
             return Err(ApiError::from(AppError::ShuttingDown).to_status());
         }
@@ -103,7 +103,7 @@ impl AdminService for Admin {
     }
 }
 
-/// Someone who is told how far a rebuild is.
+/// A client that follows the progress of a rebuild.
 struct RebuildProgressStream {
     state: watch::Receiver<RebuildState>,
     joined: bool,
@@ -120,7 +120,7 @@ impl RebuildProgressStream {
             let (mut told, mut ticks) = told?;
             tokio::select! {
                 _ = ticks.tick() => {}
-                // At its end at once.
+                // Ready immediately at the end of the rebuild.
                 _ = told.state.wait_for(|state| state.number != number || !state.is_going_on()) => {}
                 () = told.draining.cancelled() => {
                     return Some((Err(ApiError::from(AppError::ShuttingDown).to_status()), None));
@@ -128,7 +128,7 @@ impl RebuildProgressStream {
             }
             let state = told.state.borrow().clone();
             let phase = match &state.phase {
-                // The next one has begun, so this one has ended; how, is in the log of the node.
+                // The next rebuild has begun, so this one has ended; its outcome is in the log of the node.
                 _ if state.number != number => pb::RebuildPhase::Unspecified,
                 Phase::None => pb::RebuildPhase::Unspecified,
                 Phase::Reading => pb::RebuildPhase::Reading,
@@ -183,7 +183,7 @@ fn which(event_ids: &[String], all: bool) -> Result<Which, Violations> {
     violations.finish(Some(Which::Events(events)))
 }
 
-/// Opaque to clients: how many letters were shown, the event of the last one, and its microseconds since the epoch.
+/// Opaque to clients: the number of letters shown, the event of the last one, and its microseconds since the epoch.
 fn page_token_after(shown: usize, last: &DeadLetter) -> String {
     format!("{shown}.{}.{}", last.message.event_id(), since_epoch(last.at).as_micros())
 }

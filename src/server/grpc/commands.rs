@@ -13,7 +13,7 @@ use crate::{
     server::{ApiState, error::ApiError},
 };
 
-/// The commands.
+/// The OrderCommandService.
 #[derive(Debug)]
 pub struct Commands {
     context: ApiState,
@@ -31,7 +31,7 @@ impl Commands {
     }
 }
 
-/// Gives a command to the mediator.
+/// Passes a command to the mediator.
 pub(super) async fn run(
     context: &ApiState,
     request: Result<OrderRequest, Violations>,
@@ -100,7 +100,7 @@ pub(super) fn create_order(request: &pb::CreateOrderRequest) -> Result<OrderRequ
         actor: &request.actor,
     };
     let mut violations = Violations::default();
-    // Too many items are one violation: those of each would hide it.
+    // Too many items are reported as one violation: violations of single items would hide it.
     let is_bounded = request.items.len() <= crate::server::MAX_ITEMS;
     let items = request.items.iter().enumerate().map(|(index, item)| ItemDraft {
         product_id: Some(&item.product_id),
@@ -124,7 +124,7 @@ pub(super) fn create_order(request: &pb::CreateOrderRequest) -> Result<OrderRequ
     requests::request(violations, meta, None, |violations| requests::create_order(violations, draft))
 }
 
-/// One item more than allowed is enough to know that there are too many.
+/// One item beyond the limit is enough to detect that there are too many.
 const fn validation_limit() -> usize {
     crate::server::MAX_ITEMS + 1
 }

@@ -1,4 +1,4 @@
-//! Domain to proto and back.
+//! Converts between domain and proto types.
 
 use crate::{
     application::{
@@ -16,7 +16,7 @@ use crate::{
     server::{Signer, error::ApiError},
 };
 
-/// An order as the API shows it.
+/// An order as a proto message.
 #[must_use]
 pub fn order_to_proto(order: &Order) -> pb::Order {
     pb::Order {
@@ -89,7 +89,7 @@ pub const fn status_to_proto(status: Status) -> pb::OrderStatus {
     }
 }
 
-/// A status from the wire; `None` for UNSPECIFIED and, with a violation, for a number that is none.
+/// A status from the wire; `None` for UNSPECIFIED and, with a violation, for an unknown number.
 pub fn status_from_proto(violations: &mut Violations, field: &str, status: i32) -> Option<Status> {
     match pb::OrderStatus::try_from(status) {
         Ok(pb::OrderStatus::Unspecified) => None,
@@ -114,7 +114,7 @@ pub fn money_from_proto(money: &proto::Money) -> Result<Money, MoneyError> {
     Money::from_units_and_nanos(money.units, money.nanos, currency)
 }
 
-/// A time from the wire; `None` if it was left out or, with a violation, if it is none.
+/// A time from the wire; `None` if omitted or, with a violation, if invalid.
 pub fn time_from_proto(
     violations: &mut Violations,
     field: &str,
@@ -127,8 +127,8 @@ pub fn time_from_proto(
     parsed
 }
 
-/// The bound of a range of times from the wire, as [`time_from_proto`]. A time between two microseconds becomes the later one:
-/// what is recorded in whole microseconds is before the one exactly if it is before the other.
+/// The bound of a range of times from the wire, as [`time_from_proto`]. Rounds up to whole microseconds, so that comparison with microsecond
+/// timestamps is unaffected.
 pub fn bound_from_proto(
     violations: &mut Violations,
     field: &str,
@@ -138,7 +138,7 @@ pub fn bound_from_proto(
     time_from_proto(violations, field, at).map(|at| Timestamp::from_micros(at.as_micros() + i64::from(between)))
 }
 
-/// How fresh an answer has to be.
+/// The required freshness of a reply.
 pub fn consistency(
     violations: &mut Violations,
     wanted: Option<&pb::ReadConsistency>,

@@ -1,10 +1,9 @@
-//! `ExecuteCommands`: many commands over one call.
+//! `ExecuteCommands`: many commands in one call.
 //!
-//! Commands for one order run one after the other, in the order sent; different orders run side by side. At most
-//! `MAX_OPEN` commands are read and not yet answered, and replies of at most `MAX_REPLY_BYTES` wait for the client; past that the call reads
-//! no further until the client has taken replies.
-//! Where there is no room for one more command on the node, the call waits with it, and answers it with OVERLOADED after `MAX_KEPT`.
-//! A task of its own drives the call, so that a client that takes no replies stops no command halfway.
+//! Commands for one order run one after the other, in the order sent; different orders run concurrently. At most `MAX_OPEN` commands are read and not
+//! yet answered, and replies of at most `MAX_REPLY_BYTES` wait for the client; beyond these bounds the call stops reading until the client has read
+//! replies. If the node refuses one more command, the call waits with it, and fails it with OVERLOADED after `MAX_KEPT`. A separate task drives the
+//! call, so that a client that reads no replies stops no command halfway.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -39,27 +38,27 @@ use crate::{
     },
 };
 
-/// Commands of one call that are read and not yet answered, at the most.
+/// The maximum number of commands of one call that are read and not yet answered.
 const MAX_OPEN: usize = 256;
-/// Replies that are on their way to the connection; they count as open as well.
+/// Replies in transit to the connection; they count as open as well.
 const SENDING: usize = 64;
-/// The bytes of replies, of commands that run as well, that one call holds until its client takes them.
+/// The maximum size of the replies of one call, including those of running commands, that wait for the client.
 const MAX_REPLY_BYTES: usize = 4 * 1024 * 1024;
-/// How large a reply is taken to be before there is one.
+/// The estimated size of the first reply.
 const FIRST_REPLY_BYTES: usize = 16 * 1024;
-/// How often to look whether there is room for one more reply, where nobody tells.
+/// The poll interval for room for one more reply, if it is not signalled.
 const ROOM_POLL: Duration = Duration::from_millis(100);
-/// How long a command waits for room on the node before it is refused. No other is read meanwhile.
+/// How long a command waits for admission before it is refused. No other command is read meanwhile.
 const MAX_KEPT: Duration = Duration::from_secs(1);
-/// The longest correlation id, in characters.
+/// The maximum length of a correlation id, in characters.
 const MAX_CORRELATION_ID_CHARS: usize = 128;
 
-/// The replies, as they come.
+/// The stream of replies.
 pub type Replies = Pin<Box<dyn Stream<Item = Result<pb::ExecuteCommandsResponse, Status>> + Send>>;
 
 type Running = Pin<Box<dyn Future<Output = (Option<u64>, Reply)> + Send>>;
 
-/// Answers every command of `requests`.
+/// Runs every command of `requests`, and replies to each.
 pub fn run_all(context: ApiState, streams: &EventStreams, requests: Streaming<pb::ExecuteCommandsRequest>) -> Replies {
     let (sender, replies) = mpsc::channel::<Result<Reply, Status>>(SENDING);
     let room = Arc::new(Room::new(streams.share_of_read_bytes(MAX_REPLY_BYTES)));
@@ -84,10 +83,10 @@ pub fn run_all(context: ApiState, streams: &EventStreams, requests: Streaming<pb
     }))
 }
 
-/// What replies may take of memory.
+/// The memory budget of replies.
 struct Room {
     bytes: ByteBudget,
-    /// Notified when the client has taken a reply.
+    /// Notified when the client has read a reply.
     freed: Notify,
 }
 
@@ -96,27 +95,27 @@ impl Room {
         Self { bytes, freed: Notify::new() }
     }
 
-    /// Waits until there may be more of it.
+    /// Waits until there may be more room.
     async fn more(&self) {
         tokio::select! {
             () = self.freed.notified() => {}
-            // Other calls have a part in it.
+            // Other calls use the same budget.
             () = tokio::time::sleep(ROOM_POLL) => {}
         }
     }
 }
 
-/// A reply, with the bytes that it holds until the client takes it.
+/// A reply, with the bytes that it reserves until the client reads it.
 struct Reply {
     message: pb::ExecuteCommandsResponse,
     _bytes: HeldBytes,
 }
 
-/// A command that has been read. What the client sent is not kept: it may be far larger.
+/// A command that has been read. The client's message is not kept: it may be far larger.
 struct Accepted {
     correlation_id: String,
     request: Result<OrderRequest, Violations>,
-    /// What is held for the reply.
+    /// The reservation for the reply.
     bytes: HeldBytes,
 }
 
@@ -125,25 +124,25 @@ struct Execution {
     /// `None` once the client has sent everything.
     requests: Option<Streaming<pb::ExecuteCommandsRequest>>,
     running: FuturesUnordered<Running>,
-    /// The orders that have a command running, with those that wait behind it.
+    /// The orders with a running command, and the commands queued behind it.
     waiting: HashMap<u64, VecDeque<Accepted>>,
-    /// Replies that the client has not taken yet.
+    /// Replies that the client has not read yet.
     answered: VecDeque<Reply>,
     room: Arc<Room>,
-    /// What is held for the reply to the next command; `None` where there is no room.
+    /// The reservation for the next reply; `None` if there is no room.
     next_bytes: Option<HeldBytes>,
-    /// A command for which there is no room on the node, since when.
+    /// A command that waits for admission, and since when.
     kept: Option<(Accepted, Instant)>,
-    /// How large replies have been lately.
+    /// The recent size of replies.
     reply_bytes: usize,
-    /// Commands read and not yet handed to the connection.
+    /// Commands read whose replies are not yet handed to the connection.
     open: usize,
-    /// Ends the call once everything read has been answered.
+    /// Ends the call with this status once everything read has been answered.
     failed: Option<Status>,
 }
 
 impl Execution {
-    /// Runs until everything is answered, or the client is gone.
+    /// Runs until every command is answered, or the client is gone.
     async fn run(mut self, replies: mpsc::Sender<Result<Reply, Status>>) {
         let draining = self.context.draining.clone();
         while self.open > 0 || self.requests.is_some() {
@@ -153,10 +152,10 @@ impl Execution {
             let lacks_room = self.kept.is_some() || (would_read && !may_read);
             let room = Arc::clone(&self.room);
             tokio::select! {
-                // Answers first: a client that sends faster than it is answered must not grow the backlog.
+                // Replies first: a client that sends faster than it reads must not grow the backlog.
                 biased;
                 place = replies.reserve(), if !self.answered.is_empty() => {
-                    // Fails when the client is gone; the rest is then dropped as that of a unary call is.
+                    // Fails when the client is gone; the rest is then dropped like a unary call.
                     let (Ok(place), Some(answer)) = (place, self.answered.pop_front()) else { return };
                     self.open -= 1;
                     place.send(Ok(answer));
@@ -187,7 +186,7 @@ impl Execution {
         self.failed = failed;
     }
 
-    /// Whether there is room for one more reply, which is held then.
+    /// Whether there is room for one more reply; reserves it.
     fn has_room(&mut self) -> bool {
         if self.next_bytes.is_none() {
             let mut bytes = HeldBytes::none(self.room.bytes.clone());
@@ -199,13 +198,13 @@ impl Execution {
     fn accept(&mut self, request: &pb::ExecuteCommandsRequest) {
         self.open += 1;
         let mut bytes = self.next_bytes.take().unwrap_or_else(|| HeldBytes::none(self.room.bytes.clone()));
-        // A new order is about as large as what asks for it. Without room for that, the reply counts when it is there.
+        // A new order is about as large as its request. If there is no room for that, the reply counts once it exists.
         let _ = bytes.set(self.reply_bytes.max(request.encoded_len()));
         let accepted = Accepted { correlation_id: correlation_id(request), request: parse(request), bytes };
         self.kept = Some((accepted, Instant::now()));
     }
 
-    /// Begins the command that has been read, if there is room for it, and refuses it if there has been none for too long.
+    /// Starts the waiting command if it is admitted, and refuses it if it has waited too long.
     fn settle_kept(&mut self) {
         let Some((accepted, since)) = self.kept.take() else { return };
         if self.context.admission.has_room() {
@@ -218,7 +217,7 @@ impl Execution {
         }
     }
 
-    /// Begins a command, or lets it wait for those of the same order.
+    /// Starts a command, or queues it behind those of the same order.
     fn begin(&mut self, accepted: Accepted) {
         let order_id = accepted.request.as_ref().ok().and_then(|request| request.order_id).map(|id| id.get());
         match order_id.and_then(|id| self.waiting.get_mut(&id)) {
@@ -238,7 +237,7 @@ impl Execution {
     }
 
     fn finish(&mut self, order_id: Option<u64>, answer: Reply) {
-        // Large ones are remembered for a while: as many as had room as small ones would be far too many.
+        // The estimate follows large replies for a while: otherwise far too many would be read as if they were small.
         self.reply_bytes = answer.message.encoded_len().max(self.reply_bytes - self.reply_bytes / 64);
         self.answered.push_back(answer);
         let Some(id) = order_id else {
@@ -261,7 +260,7 @@ async fn next(
 
 async fn execute(context: &ApiState, mut accepted: Accepted) -> Reply {
     let request = std::mem::replace(&mut accepted.request, Err(Violations::default()));
-    // A panic is the end of one command, as it is the end of one unary call, and not of all that share this one.
+    // A panic ends one command, like one unary call, but not the others of this call.
     let work = AssertUnwindSafe(commands::run(context, request)).catch_unwind();
     let outcome = context.admission.join().run(work).await;
     reply_to(accepted, outcome.unwrap_or_else(|_panic| Err(ApiError::internal(PANIC))))
@@ -274,7 +273,7 @@ fn reply_to(accepted: Accepted, outcome: Result<pb::CommandSuccess, ApiError>) -
         Err(error) => Outcome::Error(to_rpc_status(&error)),
     };
     let message = pb::ExecuteCommandsResponse { correlation_id, outcome: Some(outcome) };
-    // Without room for a larger one than was thought of, no further command is read before the client has taken some.
+    // If the reply is larger than its reservation, no further command is read before the client has read some replies.
     let _ = bytes.set(message.encoded_len());
     Reply { message, _bytes: bytes }
 }
@@ -298,7 +297,7 @@ fn parse(request: &pb::ExecuteCommandsRequest) -> Result<OrderRequest, Violation
     if violations.is_empty() { parsed } else { Err(requests::join(violations, parsed.err())) }
 }
 
-/// The correlation id to answer under. One that is too long is refused; what comes back of it is only as much as is allowed.
+/// The correlation id of the reply. One that is too long is refused, and truncated in the reply.
 fn correlation_id(request: &pb::ExecuteCommandsRequest) -> String {
     let id = &request.correlation_id;
     let end = id.char_indices().nth(MAX_CORRELATION_ID_CHARS).map_or(id.len(), |(end, _)| end);

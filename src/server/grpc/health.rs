@@ -7,10 +7,10 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{ports::health::Health, proto::DESCRIPTORS};
 
-/// How often liveness is looked at.
+/// The interval of liveness checks.
 const LIVENESS_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The services whose health can be asked for: the node as a whole (`""`), the probes, and every service of the API.
+/// The services with a health status: the node as a whole (`""`), the probes, and every service of the API.
 fn service_names() -> impl Iterator<Item = String> {
     use prost::Message;
     let descriptors = prost_types::FileDescriptorSet::decode(DESCRIPTORS).unwrap_or_default();
@@ -21,20 +21,20 @@ fn service_names() -> impl Iterator<Item = String> {
     [String::new(), "readiness".to_owned()].into_iter().chain(of_api)
 }
 
-/// The name under which liveness is asked for.
+/// The service name of liveness.
 const LIVENESS: &str = "liveness";
 
-/// Tells the health service how the node is.
+/// Reports the health of the node to the health service.
 #[derive(Clone, Debug)]
 pub struct GrpcHealthReporter {
     reporter: HealthReporter,
     ready_names: Vec<String>,
-    /// What was told last of readiness: telling it again would wake every Watch for nothing.
+    /// The last reported readiness: reporting it again would wake every Watch for nothing.
     told: Option<bool>,
 }
 
 impl GrpcHealthReporter {
-    /// Reports through `reporter`; NOT_SERVING until told otherwise.
+    /// Reports through `reporter`; NOT_SERVING until changed.
     pub async fn new(reporter: HealthReporter) -> Self {
         let mut door = Self { reporter, ready_names: service_names().collect(), told: None };
         door.reporter.set_service_status(LIVENESS, ServingStatus::Serving).await;
@@ -42,7 +42,7 @@ impl GrpcHealthReporter {
         door
     }
 
-    /// Everything but `liveness` follows readiness.
+    /// Sets the status of everything but `liveness`.
     pub async fn set_ready(&mut self, is_ready: bool) {
         if self.told == Some(is_ready) {
             return;
@@ -50,11 +50,11 @@ impl GrpcHealthReporter {
         for name in &self.ready_names {
             self.reporter.set_service_status(name, status(is_ready)).await;
         }
-        // Noted last: whoever drops this halfway tells all of it again.
+        // Recorded last: if this future is dropped halfway, everything is reported again.
         self.told = Some(is_ready);
     }
 
-    /// Keeps `liveness` up to date until `stop`. Not the monitor's business: what this tells of is whether that still runs.
+    /// Updates `liveness` until `stop`. Runs outside the monitor because it reports the monitor's own liveness.
     pub fn watch_liveness(
         &self,
         health: Arc<Health>,
@@ -73,7 +73,7 @@ impl GrpcHealthReporter {
         }
     }
 
-    /// Ends every Watch, so that a connection that only watches does not hold up the end of the process.
+    /// Ends every Watch, so that a connection with nothing else does not delay the end of the process.
     pub async fn close(&mut self) {
         for name in &self.ready_names {
             self.reporter.clear_service_status(name).await;

@@ -23,12 +23,12 @@ use crate::{
     server::{ApiState, EventStreamPermit, Signer, error::ApiError},
 };
 
-/// The most customers or orders in a filter.
+/// The maximum number of customers or orders in a filter.
 pub const MAX_FILTER_VALUES: usize = 100;
 const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(15);
 const HEARTBEAT_RANGE: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3_600);
 
-/// The histories.
+/// The OrderHistoryService.
 #[derive(Debug)]
 pub struct History {
     context: ApiState,
@@ -89,7 +89,7 @@ impl OrderHistoryService for History {
     }
 }
 
-/// Where to start (`None`: now), what passes, and how often to send a heartbeat.
+/// The start (`None`: now), the filter, and the heartbeat interval.
 fn parse(
     request: &pb::StreamEventsRequest,
     log: Option<&Signer>,
@@ -161,7 +161,7 @@ fn parse_heartbeat(violations: &mut Violations, interval: Option<&prost_types::D
     let Some(interval) = interval else {
         return DEFAULT_HEARTBEAT;
     };
-    // By its parts: prost's own conversion panics at the smallest number of nanos.
+    // Converted by parts: prost's own conversion panics at the minimum number of nanos.
     let parts = u64::try_from(interval.seconds).ok().zip(u32::try_from(interval.nanos).ok());
     match parts.filter(|(_, nanos)| *nanos < 1_000_000_000).map(|(seconds, nanos)| Duration::new(seconds, nanos)) {
         Some(interval) if HEARTBEAT_RANGE.contains(&interval) => interval,
@@ -172,7 +172,7 @@ fn parse_heartbeat(violations: &mut Violations, interval: Option<&prost_types::D
     }
 }
 
-/// One message of a stream, whichever of the two it is.
+/// One message of a stream, of either kind.
 enum Shown {
     Event(EncodedEvent),
     CaughtUp(Revision),
@@ -207,7 +207,7 @@ fn events(feed: EventFeed, log: Signer, place: EventStreamPermit) -> Replies<pb:
     })
 }
 
-/// What a stream holds between two messages: the source and the rest of one batch.
+/// The state of a stream between two messages: the source and the rest of one batch.
 struct State<S, F> {
     source: S,
     message: F,

@@ -19,7 +19,7 @@ const DEFAULT_BATCH_SIZE: usize = 1_000;
 const MAX_BATCH_SIZE: usize = 10_000;
 const MAX_STREAMED_IDS: u64 = 1_000_000_000;
 
-/// The ids.
+/// The IdService.
 #[derive(Debug)]
 pub struct Ids {
     context: ApiState,
@@ -95,7 +95,7 @@ impl IdService for Ids {
     }
 }
 
-/// How many ids a call asks for.
+/// The requested number of ids.
 ///
 /// # Errors
 /// A violation outside 1 to [`MAX_IDS_PER_CALL`].
@@ -113,7 +113,7 @@ pub fn id_count(count: i64) -> Result<usize, Violations> {
 /// The parts of an id.
 ///
 /// # Errors
-/// A violation if the text is no id.
+/// A violation if the text is not an id.
 pub fn parse(text: &str) -> Result<id_generator::IdParts, Violations> {
     let mut violations = Violations::default();
     let id = violations.order_id("id", text);

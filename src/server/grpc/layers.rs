@@ -1,4 +1,4 @@
-//! What every gRPC call passes before and after its service: deadline, panics, and the errors that tonic makes itself.
+//! The layers around every gRPC call: deadline, panics, and the errors that tonic creates itself.
 
 use std::{
     convert::Infallible,
@@ -30,10 +30,10 @@ use crate::{
     },
 };
 
-/// The edge of the gRPC door around all its services.
+/// The outer layer around all gRPC services.
 ///
-/// It answers an expired deadline with DEADLINE_EXCEEDED (tonic alone would say CANCELLED), a panic with INTERNAL, and gives
-/// the errors that tonic makes itself the code and the details that ours have.
+/// It answers an expired deadline with DEADLINE_EXCEEDED (tonic alone would return CANCELLED), a panic with INTERNAL, and gives tonic's own errors
+/// the codes and details of ours.
 #[derive(Clone, Debug)]
 pub struct GrpcEdge<S> {
     inner: S,
@@ -41,7 +41,7 @@ pub struct GrpcEdge<S> {
 }
 
 impl<S> GrpcEdge<S> {
-    /// Puts the edge around `inner`, which takes messages of at most `max_message_bytes`.
+    /// Wraps `inner`, which accepts messages of at most `max_message_bytes`.
     pub const fn new(inner: S, max_message_bytes: usize) -> Self {
         Self { inner, max_message_bytes }
     }
@@ -72,8 +72,8 @@ where
         };
         let mut paced = None;
         if replies_many(request.uri().path()) {
-            // Messages of streams are small, and each would be compressed by itself. The library has no other way to leave them as they are:
-            // it heeds `disable_compression` in unary replies only.
+            // Messages of streams are small, and each would be compressed separately. Removing the header is the only way to leave them uncompressed:
+            // the library honours `disable_compression` in unary replies only.
             request.headers_mut().remove("grpc-accept-encoding");
             paced = Some(request.extensions().get().map_or_else(SentBytes::unbounded, EventStreams::sent_bytes));
         }
@@ -82,7 +82,7 @@ where
         let (request, bytes) = guard(request, method);
         let work = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
         async move {
-            // A call holds what it was sent until it is answered.
+            // A call holds its request bytes until it is answered.
             let _bytes = bytes;
             let outcome = match deadline {
                 Some(deadline) => match tokio::time::timeout_at(deadline, deadline::within(deadline, work)).await {
@@ -105,7 +105,7 @@ where
     }
 }
 
-/// Puts the guard of `method` around the body of `request`.
+/// Wraps the body of `request` in the guard of `method`.
 fn guard<B>(request: Request<B>, method: Method) -> (Request<Body>, RequestBytes)
 where
     B: HttpBody<Data = Bytes> + Send + 'static,
@@ -133,21 +133,21 @@ fn too_late() -> Status {
     ApiError::from(AppError::DeadlineExceeded).to_status()
 }
 
-/// Gives an error that tonic has made the code and the details that ours have; leaves ours as they are.
+/// Gives an error from tonic the code and details of ours; leaves our errors unchanged.
 pub fn refine(status: Status, max_message_bytes: usize) -> Status {
     if !status.details().is_empty() {
         return status;
     }
     let message = status.message();
     match status.code() {
-        // Of a message as it came, and of one that does not stop growing while it is decompressed.
+        // For a message that is too large as received, or while it is being decompressed.
         Code::OutOfRange | Code::ResourceExhausted => ApiError::too_large(max_message_bytes).to_status(),
         Code::Internal if message.contains("decode Protobuf") => {
             ApiError::invalid("request", "is not an encoded message of this call's type").to_status()
         }
         Code::Unimplemented if message.contains("compressed with") => {
             let mut refined = ApiError::new(Reason::CompressionNotSupported, message).to_status();
-            // Carries what the client may use instead.
+            // Carries the encodings that the client may use instead.
             *refined.metadata_mut() = status.metadata().clone();
             refined
         }
@@ -155,9 +155,9 @@ pub fn refine(status: Status, max_message_bytes: usize) -> Status {
             let message = if message.is_empty() { "there is no such service or method" } else { message };
             ApiError::new(Reason::RouteNotFound, message).to_status()
         }
-        // Only the health service says so.
+        // Only the health service returns this.
         Code::NotFound => ApiError::new(Reason::ServiceNotFound, message).to_status(),
-        // The frames of the call are broken, or it ended in the middle of one; its text is no base64.
+        // The frames of the call are malformed, or it ended within one; its text is not base64.
         Code::Internal | Code::DataLoss => {
             ApiError::invalid("request", "is not a well-formed gRPC message").to_status()
         }
@@ -165,7 +165,7 @@ pub fn refine(status: Status, max_message_bytes: usize) -> Status {
     }
 }
 
-/// The time that the client gives the call, from its `grpc-timeout` header.
+/// The timeout that the client set for the call, from its `grpc-timeout` header.
 ///
 /// Source: the gRPC over HTTP/2 protocol: at most 8 digits and a unit.
 fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, ApiError> {
@@ -195,7 +195,7 @@ fn parse_timeout(text: &str) -> Option<Duration> {
     }
 }
 
-/// The body of a reply, ended at the deadline of its call and kept from taking the whole connection down by a panic.
+/// The body of a reply, ended at the deadline of its call and guarded against panics, which would end the whole connection.
 struct GuardedBody {
     /// `None` once the body has been ended.
     inner: Option<Body>,
@@ -206,7 +206,7 @@ impl GuardedBody {
     fn end(&mut self, status: &Status) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         self.inner = None;
         let mut trailers = HeaderMap::new();
-        // Fails only for a message that is no header value; the details then say what the message would have.
+        // Fails only for a message that is not a valid header value; the details then carry the message.
         let _ = status.add_header(&mut trailers);
         Poll::Ready(Some(Ok(Frame::trailers(trailers))))
     }
@@ -221,7 +221,7 @@ impl HttpBody for GuardedBody {
         let Some(inner) = &mut this.inner else {
             return Poll::Ready(None);
         };
-        // First, since a body that always has more would never be too late.
+        // Checked first, since a body that always has more data would never time out.
         if this.deadline.as_mut().is_some_and(|deadline| deadline.as_mut().poll(task).is_ready()) {
             return this.end(&too_late());
         }

@@ -1,4 +1,4 @@
-//! The gRPC door: one file a service, each a translation and nothing more.
+//! The gRPC server: one file per service, each a translation only.
 
 pub mod admin;
 pub mod commands;
@@ -35,20 +35,20 @@ use crate::proto::{
     },
 };
 
-/// Replies below this size are sent as they are: compressing them costs more than it saves.
+/// Smaller replies are sent uncompressed: compressing them costs more than it saves.
 const MIN_COMPRESSED_BYTES: usize = 4 * 1024;
 
-/// Every gRPC service of the node, and with `has_reflection` those that describe them.
+/// Every gRPC service of the node; with `has_reflection` also the reflection services.
 ///
 /// # Errors
-/// If the descriptors that were compiled in cannot be read.
+/// If the embedded descriptors cannot be parsed.
 pub fn routes(
     context: &ApiState,
     health: HealthReporter,
     has_reflection: bool,
 ) -> Result<Routes, Box<dyn Error + Send + Sync>> {
     let max_bytes = context.info.max_message_bytes;
-    // The same bounds for every service; the generated servers share no trait to say so once.
+    // The same bounds for every service; the generated servers share no trait to set them once.
     let commands = OrderCommandServiceServer::new(commands::Commands::new(context.clone()))
         .max_decoding_message_size(max_bytes)
         .accept_compressed(CompressionEncoding::Gzip)
@@ -77,7 +77,7 @@ pub fn routes(
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            // Not served, but what the details of errors are made of: with it grpcurl can show them.
+            // Not a service, but the types of error details: with them grpcurl can show the details.
             .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
     };
     let routes = Routes::new(commands)
@@ -94,7 +94,7 @@ pub fn routes(
     Ok(routes.prepare())
 }
 
-/// A unary reply, compressed only where that is worth it.
+/// A unary reply, compressed only where that is worthwhile.
 fn reply<M: Message>(message: M) -> Response<M> {
     let is_small = message.encoded_len() < MIN_COMPRESSED_BYTES;
     let mut response = Response::new(message);

@@ -24,7 +24,7 @@ use crate::{
     server::{ApiState, MAX_BATCH_SIZE, Signer, error::ApiError},
 };
 
-/// The queries.
+/// The OrderQueryService.
 #[derive(Debug)]
 pub struct Queries {
     context: ApiState,
@@ -71,7 +71,7 @@ impl OrderQueryService for Queries {
         let query = batch_get_orders(request.get_ref(), self.context.known_log().as_ref()).map_err(ApiError::from)?;
         let found = self.context.mediator.batch_get_orders(query).await.map_err(ApiError::from)?;
         let log = self.context.log()?;
-        // What was not found is missing as of the end of the log that the answer cannot be older than.
+        // A missing order is missing as of the end of the log that the reply is at least as fresh as.
         let freshest = found.iter().flatten().map(|loaded| loaded.position).max().unwrap_or_default();
         let missing = request.get_ref().order_ids.iter().zip(&found).filter(|(_, order)| order.is_none());
         let response = pb::BatchGetOrdersResponse {
@@ -86,8 +86,7 @@ impl OrderQueryService for Queries {
     }
 }
 
-/// What gRPC clients take unless told otherwise: a larger reply would be an error of their own without a reason. No other reply to one
-/// call can be as large.
+/// The default limit of gRPC clients: a larger reply would fail in the client without a reason. No other unary reply can be as large.
 const MAX_REPLY_BYTES: usize = 4 * 1024 * 1024;
 
 fn get_order(request: &pb::GetOrderRequest, log: Option<&Signer>) -> Result<GetOrder, Violations> {
@@ -143,7 +142,7 @@ pub async fn list_orders(
     })
 }
 
-/// The query that `request` asks for, with a hash of its filters for the tokens of its pages.
+/// The query in `request`, with a hash of its filters for its page tokens.
 ///
 /// # Errors
 /// All violations.
@@ -181,7 +180,7 @@ pub fn parse_list(request: &pb::ListOrdersRequest, log: Option<&Signer>) -> Resu
     violations.finish(Some((ListOrders { query, consistency }, fingerprint)))
 }
 
-/// A page token goes on with the query that it was made for, and no other.
+/// A page token is only valid for the query that it was issued for.
 fn list_fingerprint(
     customer: Option<&CustomerId>,
     status: Option<OrderStatus>,
@@ -261,13 +260,13 @@ pub fn revenue_by_currency(totals: &[Totals]) -> std::collections::BTreeMap<[u8;
     sums
 }
 
-/// How many orders stand in `status`.
+/// The number of orders with `status`.
 #[must_use]
 pub fn count_in(totals: &[Totals], status: OrderStatus) -> u64 {
     totals.iter().filter(|group| group.status == status_code(status)).map(|group| group.count).sum()
 }
 
-/// A sum over many orders. The proto has 64 bits for its whole units: a larger sum is told as the largest that they hold.
+/// A sum over many orders. The proto has 64 bits for its whole units: a larger sum is reported as the maximum.
 fn large_money(code: [u8; 3], minor: i128) -> Result<crate::proto::Money, ApiError> {
     let currency = std::str::from_utf8(&code).ok().and_then(|code| Currency::parse(code).ok());
     let currency = currency.ok_or_else(|| ApiError::internal(format_args!("the totals have the currency {code:?}")))?;

@@ -18,10 +18,10 @@ use crate::{
     },
 };
 
-/// How often someone who watches the cluster is told, at the most.
+/// The minimum interval between messages to a client that watches the cluster.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The node.
+/// The SystemService.
 #[derive(Debug)]
 pub struct System {
     context: ApiState,
@@ -82,7 +82,7 @@ impl SystemService for System {
     }
 }
 
-/// Waits until the cluster is not as it was.
+/// Waits until the cluster has changed.
 async fn changed(context: &ApiState, last: Option<&pb::Cluster>) -> Result<pb::Cluster, Status> {
     let mut pause = Duration::ZERO;
     loop {
@@ -130,7 +130,7 @@ const fn durability(durability: Durability) -> pb::Durability {
 
 fn limits(context: &ApiState) -> pb::Limits {
     let info = &context.info;
-    // A new order is about as large as what asks for it.
+    // A new order is about as large as its request.
     let max_message_bytes =
         context.store.max_commit_bytes().map_or(info.max_message_bytes, |bytes| bytes.min(info.max_message_bytes));
 

@@ -1,5 +1,5 @@
-//! Messages are held back until they are whole: of the announced length nothing is believed, and an unfinished message costs what has
-//! come of it, for a bounded time, out of a bounded budget.
+//! Messages are held back until they are complete: announced lengths are not trusted, and an unfinished message costs only its received bytes, for a
+//! bounded time, out of a bounded budget.
 
 use std::{
     io::{Read as _, Take},
@@ -29,27 +29,27 @@ use crate::{
     },
 };
 
-/// The flag and the length before each message.
+/// The flag and the length that precede each message.
 const HEADER_BYTES: usize = 5;
-/// How long a client may take over a message, and over all of a request that has one.
+/// The time limit for a message, and for a whole request with a single message.
 const WHOLE_WITHIN: Duration = Duration::from_secs(30);
-/// A compressed message may become this many times larger …
+/// The maximum ratio of decompression …
 const MAX_RATIO: usize = 50;
-/// … or as large as this.
+/// … and the size up to which any ratio is accepted.
 const ALWAYS_DECOMPRESSED_BYTES: usize = 64 * 1024;
 
-/// The bytes that a call holds of the budget: those of its last message, until the next one comes or the call is answered.
+/// The budget bytes that a call holds: those of its last message, until the next one arrives or the call is answered.
 #[derive(Clone, Debug)]
 pub struct RequestBytes(Arc<Mutex<HeldBytes>>);
 
 impl RequestBytes {
-    /// None of `budget` yet.
+    /// An empty reservation of `budget`.
     #[must_use]
     pub fn none(budget: ByteBudget) -> Self {
         Self(Arc::new(Mutex::new(HeldBytes::none(budget))))
     }
 
-    /// Holds `bytes` from now on.
+    /// Replaces the reservation by `bytes`.
     fn set(&self, bytes: usize) -> Result<(), Status> {
         if self.0.lock().set(bytes) {
             return Ok(());
@@ -59,14 +59,14 @@ impl RequestBytes {
 }
 
 pin_project! {
-    /// The body of a request, which yields whole messages, uncompressed where they came with gzip.
+    /// The body of a request, which yields whole messages, decompressed if they came with gzip.
     pub struct RequestBody<B> {
         #[pin]
         inner: B,
         method: Method,
         is_gzip: bool,
         bytes: RequestBytes,
-        // What has come of the next messages.
+        // The received part of the next messages.
         unread: BytesMut,
         messages: usize,
         has_ended: bool,
@@ -75,7 +75,7 @@ pin_project! {
 }
 
 impl<B> RequestBody<B> {
-    /// Guards `inner`, the body of a request to `method`, whose messages are compressed with gzip if `is_gzip`.
+    /// Wraps `inner`, the body of a request to `method`, whose messages are compressed with gzip if `is_gzip`.
     pub fn new(inner: B, method: Method, is_gzip: bool, bytes: RequestBytes) -> Self {
         Self { inner, method, is_gzip, bytes, unread: BytesMut::new(), messages: 0, has_ended: false, time_limit: None }
     }
@@ -136,7 +136,7 @@ where
 }
 
 impl<B> RequestBody<B> {
-    /// Takes `data` in; the message that it is, where it is just that: most are, and need no copy.
+    /// Adds `data`; returns it if it is exactly one message: most are, and need no copy.
     fn take_in(self: Pin<&mut Self>, data: Bytes) -> Result<Option<Bytes>, Status> {
         if self.unread.is_empty()
             && let Some((0, length)) = header(&data)
@@ -154,7 +154,7 @@ impl<B> RequestBody<B> {
         Ok(None)
     }
 
-    /// The next message that has come whole.
+    /// The next complete message.
     fn next_message(self: Pin<&mut Self>) -> Result<Option<Bytes>, Status> {
         let this = self.project();
         let Some((flag, length)) = header(this.unread) else { return Ok(None) };
@@ -172,19 +172,19 @@ impl<B> RequestBody<B> {
                 let hold = |bytes| this.bytes.set(rest + message.len() + bytes);
                 decompressed(&message[HEADER_BYTES..], this.method.max_bytes, hold)?
             }
-            // Another flag, or a compression that was not agreed upon: refused where it is decoded.
+            // Another flag, or a compression that was not negotiated: the decoder refuses it.
             _ => message,
         };
         finish(this.method, &message[HEADER_BYTES..])?;
         this.bytes.set(rest + message.len())?;
-        // The time of the next one begins when its first byte comes.
+        // The time limit of the next message starts with its first byte.
         if this.method.takes_many {
             *this.time_limit = None;
         }
         Ok(Some(message))
     }
 
-    /// Is ready when the client has taken too long over what it sends.
+    /// Ready when the client has exceeded the time limit for sending.
     fn poll_time_limit(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<()> {
         let this = self.project();
         if this.method.takes_many && this.unread.is_empty() {
@@ -200,7 +200,7 @@ fn header(bytes: &[u8]) -> Option<(u8, usize)> {
     Some((header.get_u8(), header.get_u32() as usize))
 }
 
-/// Counts a message, which is all there is to one of its `length`.
+/// Counts a message and checks its `length`.
 fn begin(method: &Method, messages: &mut usize, length: usize) -> Result<(), Status> {
     *messages += 1;
     if *messages > 1 && !method.takes_many {
@@ -209,10 +209,10 @@ fn begin(method: &Method, messages: &mut usize, length: usize) -> Result<(), Sta
     if length > method.max_bytes { Err(too_large(method.max_bytes)) } else { Ok(()) }
 }
 
-/// Looks at a message as it is going to be decoded.
+/// Checks a message that is about to be decoded.
 fn finish(method: &Method, message: &[u8]) -> Result<(), Status> {
     for list in method.lists {
-        // An element has two bytes at the least, a number one.
+        // An element has at least two bytes, a number one.
         if message.len() > list.max
             && elements::count(message, list.path, list.is_packed, list.too_many()) == list.too_many()
         {
@@ -222,7 +222,7 @@ fn finish(method: &Method, message: &[u8]) -> Result<(), Status> {
     Ok(())
 }
 
-/// The message that `compressed` holds, with a header of its own. `hold` is asked for the bytes that it comes to.
+/// Decompresses the message in `compressed`, with a header of its own. `hold` reserves the decompressed bytes.
 fn decompressed(
     compressed: &[u8],
     max_bytes: usize,
@@ -292,7 +292,7 @@ mod tests {
     const EXECUTE: &str = "/catga.orders.v1.OrderCommandService/ExecuteCommands";
     const STREAM_EVENTS: &str = "/catga.orders.v1.OrderHistoryService/StreamEvents";
 
-    /// What a client sends, as it sends it.
+    /// The bytes of a client, as sent.
     struct Wire(mpsc::UnboundedReceiver<Bytes>);
 
     impl HttpBody for Wire {
@@ -410,7 +410,7 @@ mod tests {
             let begun = Instant::now();
             call.send(sent);
             let refusal = match call.message().await.expect("not the end") {
-                // A message, and then not the end of the request.
+                // A message, but then not the end of the request.
                 Ok(_) => call.refusal().await,
                 Err(refusal) => refusal,
             };

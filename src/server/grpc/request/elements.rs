@@ -1,6 +1,6 @@
-//! Counts the elements of repeated fields in an encoded message: decoding makes a value of each, however few bytes it has on the wire.
+//! Counts the elements of repeated fields in an encoded message: decoding allocates a value for each, however few bytes it has on the wire.
 //!
-//! Source: the encoding of Protocol Buffers. What this does not understand, decoding refuses at the same place or before.
+//! Source: the encoding of Protocol Buffers. Decoding refuses malformed input at the same position as this, or earlier.
 
 const VARINT: u64 = 0;
 const FIXED_64: u64 = 1;
@@ -9,10 +9,10 @@ const GROUP_START: u64 = 3;
 const GROUP_END: u64 = 4;
 const FIXED_32: u64 = 5;
 
-/// How many elements `bytes` has of the repeated field at `path`: its number, with those of the messages around it before it. Counts no
-/// further than `enough`.
+/// The number of elements in `bytes` of the repeated field at `path`: its number, preceded by those of the enclosing messages. Stops counting at
+/// `enough`.
 ///
-/// A field of numbers counts those of a packed element.
+/// For a packed field of numbers, it counts the numbers.
 pub fn count(bytes: &[u8], path: &[u64], is_packed: bool, enough: usize) -> usize {
     let mut total = 0;
     count_into(&mut total, bytes, path, is_packed, enough);
@@ -42,7 +42,7 @@ fn count_into(total: &mut usize, mut bytes: &[u8], path: &[u64], is_packed: bool
     }
 }
 
-/// The payload of a field, and what follows it. A group has none: its fields are read as if they stood outside.
+/// The payload of a field, and the remaining bytes. A group has none: its fields are read as if they were outside.
 fn field(wire_type: u64, bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     match wire_type {
         VARINT => varint(bytes).map(|(_, after)| (&bytes[..0], after)),

@@ -1,22 +1,22 @@
-//! What each method takes: how large a message, how many of them, and how many elements of its repeated fields.
+//! The bounds of each method: the size of a message, the number of messages, and the number of elements of repeated fields.
 
 use crate::server::{MAX_BATCH_SIZE, MAX_DEAD_LETTERS_PER_CALL, MAX_ITEMS, grpc::history::MAX_FILTER_VALUES};
 
-/// What a command with the largest valid order needs: 1,000 items with 128 and 256 characters of 4 bytes each, and what is around them.
+/// The size of a command with the largest valid order: 1,000 items with 128 and 256 characters of 4 bytes each, and overhead.
 const MAX_COMMAND_BYTES: usize = 1_600 * 1024;
-/// What everything else needs: filters of 100 customers are the largest.
+/// The size of all other requests: filters of 100 customers are the largest.
 const MAX_OTHER_BYTES: usize = 64 * 1024;
-/// Kinds of events that a filter may name; there are five.
+/// The maximum number of event kinds in a filter; there are five.
 const MAX_KINDS: usize = 100;
-/// A request is answered with all that is wrong with it where it has some elements too many, and refused undecoded from here on.
+/// A request with slightly too many elements gets all its violations; from this multiple on it is refused undecoded.
 const EXCESS: usize = 4;
 
 /// The bounds of one method.
 #[derive(Clone, Copy, Debug)]
 pub struct Method {
-    /// The largest message, in bytes, as it is when it is not compressed.
+    /// The maximum size of an uncompressed message, in bytes.
     pub max_bytes: usize,
-    /// Whether its client may send more than one message.
+    /// Whether the client may send more than one message.
     pub takes_many: bool,
     /// Its repeated fields.
     pub lists: &'static [List],
@@ -25,13 +25,13 @@ pub struct Method {
 /// A repeated field of a request.
 #[derive(Clone, Copy, Debug)]
 pub struct List {
-    /// What it is called in the answer to its client.
+    /// Its name in violations.
     pub field: &'static str,
-    /// Its number, with those of the messages around it before it.
+    /// Its number, preceded by those of the enclosing messages.
     pub path: &'static [u64],
     /// Whether its elements are numbers, which may be packed.
     pub is_packed: bool,
-    /// The most elements that are allowed.
+    /// The maximum number of elements.
     pub max: usize,
 }
 
@@ -40,14 +40,14 @@ impl List {
         Self { field, path, is_packed: false, max }
     }
 
-    /// From how many elements on the message is not decoded.
+    /// The number of elements from which the message is not decoded.
     pub const fn too_many(&self) -> usize {
         self.max * EXCESS + 1
     }
 }
 
 impl Method {
-    /// The bounds of the method at `path` ("/package.Service/Method"), which takes at most `max_bytes` by the configuration.
+    /// The bounds of the method at `path` ("/package.Service/Method"), which accepts at most `max_bytes` by configuration.
     #[must_use]
     pub fn at(path: &str, max_bytes: usize) -> Self {
         let method = Self::named(path);
@@ -90,7 +90,7 @@ impl Method {
     }
 }
 
-/// Whether the method at `path` answers with a stream of messages.
+/// Whether the method at `path` returns a stream of messages.
 #[must_use]
 pub fn replies_many(path: &str) -> bool {
     matches!(
@@ -119,7 +119,7 @@ mod tests {
 
     type Messages = HashMap<String, DescriptorProto>;
 
-    /// Every repeated field of `message` and of the messages in it, by its path; not those in repeated ones, which are bounded with them.
+    /// Every repeated field of `message` and of its nested messages, by path; not those within repeated messages, which are bounded with them.
     fn lists(messages: &Messages, message: &str, path: &[u64], found: &mut Vec<(Vec<u64>, bool)>) {
         for field in &messages.get(message).expect("a message of these files").field {
             let path = [path, &[field.number() as u64]].concat();

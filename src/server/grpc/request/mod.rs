@@ -1,4 +1,4 @@
-//! What the body of a gRPC request passes before anything of it is decoded.
+//! Guards the body of a gRPC request before it is decoded.
 
 mod body;
 mod elements;
