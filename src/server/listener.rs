@@ -1,4 +1,4 @@
-//! One listener for both doors: bounds on connections, keepalive, age, and a drain that lets calls finish.
+//! The shared listener of both protocols: limits on connections, keepalive, age, and a drain that lets calls finish.
 
 mod activity;
 pub mod descriptors;
@@ -40,84 +40,84 @@ use crate::{
     telemetry::outage::Outage,
 };
 
-/// Connections that the kernel may hold before they are accepted.
+/// The maximum number of connections in the kernel's accept queue.
 const LISTEN_BACKLOG: u32 = 1_024;
-/// How long a client may take to say which protocol it speaks, and then to send the head of an HTTP/1 request.
+/// The time limit for a client to start its protocol, and then to send the headers of an HTTP/1 request.
 const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long an idle HTTP/1 connection stays open at the end of the server, so that a client that is about to send is told.
+/// How long an idle HTTP/1 connection stays open during shutdown, so that a client that is about to send is notified.
 const ANNOUNCED_FOR: Duration = Duration::from_secs(1);
-/// How long to look whether there is one more connection that the kernel has accepted.
+/// How long shutdown waits for one more connection that the kernel has accepted.
 const LAST_ACCEPT: Duration = Duration::from_millis(10);
-/// How long a connection that has just been made may take to say something when the server ends.
+/// How long a new connection may take to send its first bytes during shutdown.
 const BEGINS_AT_END_WITHIN: Duration = Duration::from_millis(500);
-/// How long an HTTP/1 connection whose time is over has to end by itself.
+/// How long an HTTP/1 connection past its age has to end by itself.
 const LAST_MOMENT: Duration = Duration::from_millis(100);
-/// How long a connection may be open without a call: of HTTP/2, since one of HTTP/1 that is idle ends after [`HEADER_READ_TIMEOUT`].
+/// How long an HTTP/2 connection may be open without a call; an idle HTTP/1 connection ends after [`HEADER_READ_TIMEOUT`].
 const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
-/// How long its first call may take.
+/// The time limit for its first call.
 const FIRST_CALL_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long a connection must have been idle for its place to be given to another one when all are taken.
+/// How long a connection must have been idle to be evicted when all permits are taken.
 const EVICTED_AFTER: Duration = Duration::from_secs(1);
-/// How long a call may take that has come meanwhile.
+/// The time limit for a call that arrives during the eviction.
 const EVICTION_GRACE: Duration = Duration::from_secs(1);
 /// How long its client may take to answer that it has understood, if it makes no call.
 const EVICTION_ANSWER: Duration = Duration::from_millis(100);
 /// How often to look for such a one.
 const EVICTION_INTERVAL: Duration = Duration::from_millis(50);
-/// How often to look at a client that has said no more than the beginning of HTTP/2.
+/// The poll interval for a client that has sent only the beginning of HTTP/2.
 const PREFACE_POLL: Duration = Duration::from_millis(20);
-/// What every TLS connection begins with: a record of this type.
+/// The record type that begins every TLS connection.
 const TLS_HANDSHAKE: u8 = 0x16;
-/// How long a connection that has been closed for writing is still read: a socket that is closed over bytes that nobody has read resets the
-/// connection, and the client loses what it has not read yet.
+/// How long a connection closed for writing is still read: closing a socket with unread bytes resets the connection, and the client loses unread
+/// data.
 const LINGER: Duration = Duration::from_secs(1);
-/// The most that is read then.
+/// The maximum number of bytes read then.
 const LINGER_BYTES: u64 = 1024 * 1024;
-/// Clients whose handshake has failed that are waited for at a time.
+/// The maximum number of clients with a failed handshake that are awaited concurrently.
 static LINGERING: Semaphore = Semaphore::const_new(256);
-/// What is said of clients that do not get in.
+/// Rate-limits log lines about refused clients.
 static REFUSED_HANDSHAKES: Outage = Outage::new();
 static TLS_IN_THE_CLEAR: Outage = Outage::new();
-/// What is said when no connection can be accepted.
+/// Rate-limits log lines about failed accepts.
 static NOT_ACCEPTED: Outage = Outage::new();
-/// What every HTTP/2 connection begins with.
+/// The bytes that begin every HTTP/2 connection.
 const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// Header bytes of one HTTP/2 request that are read at all. What is over [`MAX_METADATA_BYTES`](super::MAX_METADATA_BYTES) is refused by the
-/// doors, in their own words and for that one call; over this HTTP/2 itself answers, with a bare 431. A client that goes on to send over a
-/// quarter more at once has its connection closed, since a block of headers that is not read to its end makes all later ones unreadable.
+/// The maximum size of the headers of one HTTP/2 request. Headers over [`MAX_METADATA_BYTES`](super::MAX_METADATA_BYTES) are refused by the protocol
+/// servers, with a proper error for that one call; over this limit HTTP/2 itself answers, with a bare 431. A client that sends over a quarter more at
+/// once has its connection closed, since a partly read header block makes all later ones unreadable.
 ///
-/// What a connection may hold for this is less than what its messages may: see the windows below.
+/// A connection can hold less for this than for its messages: see the windows below.
 const MAX_HEADER_LIST_BYTES: u32 = 1024 * 1024;
-/// Calls that a client has given up before they were looked at. More at once end the connection, and the calls of others on it: the limit of
-/// the library (20) is reached by a client that gives up a batch of calls after a pause of the network.
+/// The maximum number of calls cancelled before they were processed. More at once end the connection, and its other calls: a client that cancels a
+/// batch of calls after a network pause reaches the library's limit (20).
 const MAX_GIVEN_UP_CALLS: usize = 1_000;
-/// What one HTTP/2 stream, and all streams of a connection, may send ahead of being read.
+/// The flow-control window of one HTTP/2 stream, and of all streams of a connection.
 const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 
-/// The bytes of requests that a node holds at a time: of those that have not come whole, and of those that are being answered.
+/// The maximum bytes of requests of a node: incomplete ones, and those being answered.
 pub const REQUEST_BYTES: usize = 64 * 1024 * 1024;
-/// Those of one connection.
+/// The same for one connection.
 const CONNECTION_REQUEST_BYTES: usize = REQUEST_BYTES / 4;
 
 /// The bounds of the listener.
 #[derive(Clone, Debug)]
 pub struct ServerOptions {
-    /// Connections open at a time; one more waits in the listen backlog.
+    /// The maximum number of open connections; one more waits in the listen backlog.
     pub max_connections: usize,
-    /// Calls open at a time on one connection.
+    /// The maximum number of open calls on one connection.
     pub max_concurrent_streams: u32,
-    /// How often to ask a silent HTTP/2 client whether it is still there.
+    /// The interval of keepalive pings to a silent HTTP/2 client.
     pub keepalive_interval: Duration,
-    /// How long it may take to answer.
+    /// The timeout of a keepalive ping.
     pub keepalive_timeout: Duration,
-    /// After this a client is asked to reconnect; `None`: never.
+    /// The age at which a client is asked to reconnect; `None`: never.
     pub max_connection_age: Option<Duration>,
-    /// How long calls may go on after that.
+    /// How long calls may continue after that.
     pub max_connection_age_grace: Duration,
-    /// The bytes of requests that all connections hold at a time.
+    /// The budget of request bytes of all connections.
     pub request_bytes: ByteBudget,
-    /// The streams of events of all connections.
+    /// The event streams of all connections.
     pub event_streams: EventStreams,
     /// What lets calls in: connections share it fairly.
     pub admission: Arc<Admission>,
@@ -128,28 +128,28 @@ pub struct ServerOptions {
 /// Binds a listener with an explicit backlog.
 ///
 /// # Errors
-/// What the operating system says, for example that the address is in use.
+/// The error of the operating system, for example that the address is in use.
 pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    // A restart must not wait for connections of the former process to time out.
+    // A restart must not wait for connections of the previous process to time out.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(LISTEN_BACKLOG)
 }
 
-/// When the connections of a server end.
+/// The signals that end the connections of a server.
 #[derive(Clone, Debug, Default)]
 pub struct Ends {
-    /// Responses over HTTP/1 say from then on that their connection ends, and it does after them.
+    /// From then on, HTTP/1 responses announce the end of their connection, which ends after them.
     pub announced: CancellationToken,
-    /// No more connections; open calls finish, and what is idle is closed.
+    /// No more connections are accepted; open calls finish, and idle connections are closed.
     pub closed: CancellationToken,
 }
 
-/// Serves `service` on `listener` until `ends` says so; then lets open calls finish. Ends when all connections have; drop the future to end
-/// them at once.
+/// Serves `service` on `listener` until `ends` is signalled; then lets open calls finish. Ends when all connections have ended; drop the future to
+/// end them at once.
 ///
-/// With `tls` no connection is served without it.
+/// With `tls` every connection requires TLS.
 pub async fn serve<S>(listener: TcpListener, tls: Option<Tls>, service: S, options: ServerOptions, ends: Ends)
 where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
@@ -159,7 +159,7 @@ where
     let open = Connections::default();
     let connections = TaskTracker::new();
     let aborted = CancellationToken::new();
-    // Dropping this future ends the connections, whose tasks are not part of it.
+    // Dropping this future ends the connections, whose tasks are separate.
     let _abort_on_drop = aborted.clone().drop_guard();
     let spawn = |stream, place| {
         let acceptor = tls.as_ref().map(Tls::acceptor);
@@ -188,7 +188,7 @@ where
     connections.wait().await;
 }
 
-/// The next connection that there is a place for; `None` once the server stops.
+/// The next connection that gets a permit; `None` once the server stops.
 async fn accept(
     listener: &TcpListener,
     places: &Arc<Semaphore>,
@@ -200,7 +200,7 @@ async fn accept(
             match listener.accept().await {
                 Ok((stream, _)) => break stream,
                 Err(error) => {
-                    // Out of file descriptors, or the client is gone already: a moment later it may work.
+                    // Out of file descriptors, or the client is already gone: a retry after a moment may work.
                     if let Some(unsaid) = NOT_ACCEPTED.failed(&error.to_string()) {
                         tracing::warn!(%error, unsaid, "cannot accept a connection");
                     }
@@ -217,7 +217,7 @@ async fn accept(
     }
 }
 
-/// A place for one more connection: a free one, or that of a connection that nobody uses.
+/// A permit for one more connection: a free one, or that of an evicted idle connection.
 async fn place(places: &Arc<Semaphore>, open: &Connections) -> Option<OwnedSemaphorePermit> {
     if let Ok(free) = Arc::clone(places).try_acquire_owned() {
         return Some(free);
@@ -233,8 +233,8 @@ async fn place(places: &Arc<Semaphore>, open: &Connections) -> Option<OwnedSemap
     }
 }
 
-/// The next connection that the kernel has accepted before the server stopped, if there is a place for it: its client may have sent a
-/// request already, which would end in a reset.
+/// The next connection that the kernel accepted before the server stopped, if there is a permit: its client may have sent a request, which would end
+/// in a reset.
 async fn accept_waiting(listener: &TcpListener, places: &Arc<Semaphore>) -> Option<(TcpStream, OwnedSemaphorePermit)> {
     let place = Arc::clone(places).try_acquire_owned().ok()?;
     let (stream, _) = tokio::time::timeout(LAST_ACCEPT, listener.accept()).await.ok()?.ok()?;
@@ -253,14 +253,14 @@ async fn connection<S>(
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
 {
-    // Small replies must not wait for more to send.
+    // Small replies must not be delayed by Nagle's algorithm.
     let _ = stream.set_nodelay(true);
     let peer = stream.peer_addr().map(Peer).ok();
     let share = options.request_bytes.share(CONNECTION_REQUEST_BYTES);
     let streams = options.event_streams.of_connection();
     let caller = options.admission.caller();
     let service = service.map_request(move |mut request: Request<Incoming>| {
-        // What bounds the bodies of its requests, and who sends them.
+        // The budget for the bodies of its requests, and the client's address.
         request.extensions_mut().insert(share.clone());
         request.extensions_mut().insert(streams.clone());
         request.extensions_mut().insert(caller.clone());
@@ -294,11 +294,11 @@ async fn connection<S>(
     }
 }
 
-/// What the beginning of a connection came to; `None` if it took too long, its place is needed, or the server stops.
+/// The result of `beginning`; `None` if it takes too long, the connection is evicted, or the server stops.
 async fn begun<T>(beginning: impl Future<Output = T>, stop: &CancellationToken, activity: &Activity) -> Option<T> {
     let is_over = async {
         stop.cancelled().await;
-        // What its client has sent already is answered.
+        // Requests that the client has already sent are answered.
         tokio::time::sleep(BEGINS_AT_END_WITHIN).await;
     };
     tokio::select! {
@@ -308,7 +308,7 @@ async fn begun<T>(beginning: impl Future<Output = T>, stop: &CancellationToken, 
     }
 }
 
-/// Serves a connection that has begun.
+/// Serves an established connection.
 async fn drive<I, S>(stream: I, is_http2: bool, service: S, options: ServerOptions, ends: Ends, activity: Arc<Activity>)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -323,7 +323,7 @@ where
     }
 }
 
-/// HTTP/2 says GOAWAY: calls that are open finish, and the client makes further ones elsewhere.
+/// HTTP/2 sends GOAWAY: open calls finish, and the client makes further ones elsewhere.
 async fn drive_http2<I, S>(
     stream: I,
     service: S,
@@ -340,9 +340,9 @@ async fn drive_http2<I, S>(
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service)));
     let age = age_limit(options.max_connection_age);
     tokio::select! {
-        // What a client does wrong on its own connection is nobody else's business.
+        // A protocol error of a client on its own connection is not worth a log line.
         _ = connection.as_mut() => return,
-        // The library waits for it without end, and would not answer either before it has come.
+        // The library waits for the preface without end, and does not respond before it has arrived.
         () = lacks_preface(&activity) => return,
         () = stop.cancelled() => {
             connection.as_mut().graceful_shutdown();
@@ -366,7 +366,7 @@ async fn drive_http2<I, S>(
     let _ = tokio::time::timeout(options.max_connection_age_grace, connection).await;
 }
 
-/// Ends when a client has taken too long to send what HTTP/2 begins with.
+/// Ends when a client has taken too long to send the HTTP/2 preface.
 async fn lacks_preface(activity: &Activity) {
     tokio::time::sleep(HEADER_READ_TIMEOUT).await;
     if activity.read_bytes() >= HTTP2_PREFACE.len() {
@@ -374,7 +374,7 @@ async fn lacks_preface(activity: &Activity) {
     }
 }
 
-/// HTTP/1 can announce its end only in a response: the next one does.
+/// HTTP/1 can announce the end only in a response: the next one does.
 async fn drive_http1<I, S>(stream: I, service: S, options: ServerOptions, ends: Ends, activity: Arc<Activity>)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -421,17 +421,17 @@ where
     }
 }
 
-/// What a client begins with.
+/// The protocol of a client's first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Protocol {
     Http1,
     Http2,
-    /// A handshake, where nobody expects one.
+    /// A TLS handshake on a plaintext port.
     Tls,
 }
 
-/// Waits until the client has said enough to tell its protocol: what serves the connection from there has no time limit for that. A
-/// connection that says nothing would hold its place for ever.
+/// Waits until the client has sent enough to detect its protocol; later code has no time limit for that. A silent connection would hold its permit
+/// for ever.
 async fn speaks(stream: &TcpStream) -> io::Result<Protocol> {
     let mut head = [0; HTTP2_PREFACE.len()];
     loop {
@@ -452,7 +452,7 @@ async fn speaks(stream: &TcpStream) -> io::Result<Protocol> {
     }
 }
 
-/// Says why a client is not served, as often as is worth a line: anyone may try as often as they like.
+/// Logs why a client is refused, at a limited rate: clients may retry as often as they like.
 fn tell_refused(outage: &Outage, client: &TcpStream, why: &str) {
     if let Some(unsaid) = outage.failed(why) {
         let client = client.peer_addr().map(|address| address.to_string()).ok();
@@ -460,20 +460,20 @@ fn tell_refused(outage: &Outage, client: &TcpStream, why: &str) {
     }
 }
 
-/// Ends a connection on which an alert has been sent: what the client has sent meanwhile is read, since the connection would be reset
-/// otherwise, and the client would not see why it was refused.
+/// Ends a connection on which an alert was sent: pending input is read first, since the connection would otherwise be reset, and the client would not
+/// see why it was refused.
 async fn linger(mut stream: TcpStream) {
-    // So that clients with nothing to lose do not take the places of others for long.
+    // Bounded, so that useless clients do not hold connection permits for long.
     let Ok(_place) = LINGERING.try_acquire() else { return };
     let rest = async {
         stream.shutdown().await?;
         tokio::io::copy(&mut (&mut stream).take(LINGER_BYTES), &mut tokio::io::sink()).await
     };
-    // Whatever it comes to, there is nothing more to say.
+    // The outcome does not matter.
     let _ = tokio::time::timeout(LINGER, rest).await;
 }
 
-/// Runs each stream of HTTP/2 until its client takes no more of it.
+/// Runs each HTTP/2 stream as long as its client reads it.
 #[derive(Clone, Copy, Debug)]
 struct StreamExecutor(Pace);
 
@@ -499,7 +499,7 @@ fn protocol(options: &ServerOptions) -> auto::Builder<StreamExecutor> {
     builder
 }
 
-/// Ends a tenth early or late, so that the clients of a restarted node do not all come back at once.
+/// Ends up to a tenth earlier or later, so that the clients of a restarted node do not all return at once.
 async fn age_limit(age: Option<Duration>) {
     match age {
         Some(age) => tokio::time::sleep(age.mul_f64(0.9 + 0.2 * fastrand::f64())).await,

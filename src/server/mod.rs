@@ -1,4 +1,4 @@
-//! The doors: gRPC and REST on one port. They translate, and do nothing else; status codes live here and nowhere else.
+//! The protocol servers: gRPC and REST on one port. They only translate; all status codes are defined here.
 
 pub mod admission;
 pub mod browsers;
@@ -32,17 +32,17 @@ use crate::{
     processors::projections::Rebuilds,
 };
 
-/// The budget for the bytes of requests that the listener has given to the connection of a request.
+/// The budget for request bytes of the connection of a request, set by the listener.
 fn request_budget(extensions: &http::Extensions) -> ByteBudget {
     extensions.get().cloned().unwrap_or_else(ByteBudget::unbounded)
 }
 
-/// What this node is, as it tells everyone who asks.
+/// Static node information, returned by GetServerInfo.
 #[derive(Clone, Debug)]
 pub struct ServerInfo {
     /// The name of the node.
     pub node: String,
-    /// Whether it is one of many.
+    /// Whether it is in cluster mode.
     pub is_cluster: bool,
     /// The message bus, as in `--transport`.
     pub transport: &'static str,
@@ -50,61 +50,61 @@ pub struct ServerInfo {
     pub persistence: &'static str,
     /// When the node started.
     pub started_at: Timestamp,
-    /// The same, for the uptime.
+    /// The same as an instant, for the uptime.
     pub started: Instant,
-    /// The largest request, in bytes.
+    /// The maximum size of a request, in bytes.
     pub max_message_bytes: usize,
-    /// Commands and queries worked on at a time.
+    /// The maximum number of commands and queries in flight.
     pub max_in_flight: usize,
-    /// Calls open at a time on one connection.
+    /// The maximum number of open calls on one connection.
     pub max_concurrent_streams: u32,
-    /// Connections open at a time.
+    /// The maximum number of open connections.
     pub max_connections: usize,
 }
 
-/// The name of the service, as the seeds have it.
+/// The name of the service, as in the seeds.
 pub const SERVICE_NAME: &str = "Catga OrderSystem";
 /// The version of the service.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// What the doors work with. Cheap to clone.
+/// The shared state of the protocol servers. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct ApiState {
-    /// The way into the application.
+    /// The entry to the application.
     pub mediator: Mediator,
-    /// How many calls it is given at a time.
+    /// The admission control of calls.
     pub admission: Arc<Admission>,
-    /// The log, for streams of events.
+    /// The log, for event streams.
     pub store: Arc<dyn EventStore>,
     /// The id generator.
     pub ids: Arc<IdGenerator>,
-    /// What handlers of events gave up.
+    /// The dead letters of event handlers.
     pub dead_letters: Arc<DeadLetters>,
-    /// Where to ask for the read model to be built anew.
+    /// Requests read model rebuilds.
     pub rebuilds: Rebuilds,
-    /// What this node is.
+    /// Static node information.
     pub info: Arc<ServerInfo>,
-    /// Who else serves.
+    /// The cluster view.
     pub cluster: Arc<ClusterReader>,
-    /// How this node feels.
+    /// The health of this node.
     pub health: Arc<Health>,
-    /// The time.
+    /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// What `/metrics` shows.
+    /// The metrics for `/metrics`.
     pub metrics: PrometheusHandle,
     /// Cancelled when the node begins to shut down: streams end, new work is refused.
     pub draining: CancellationToken,
-    /// New events of the log, for who follows them.
+    /// The fan-out of new log events to followers.
     pub fan_out: FanOut,
-    /// Streams of events open now.
+    /// The open event streams.
     pub event_streams: EventStreams,
 }
 
 impl ApiState {
-    /// Which log the positions in a reply are of, and what signs them.
+    /// The signer of the log, which identifies and signs positions in a reply.
     ///
     /// # Errors
-    /// UNAVAILABLE before the event store has been reached for the first time: no cursor or token can be given out then.
+    /// UNAVAILABLE before the event store has been reached for the first time: no cursor or token can be issued then.
     pub fn log(&self) -> Result<Signer, error::ApiError> {
         let unknown = || AppError::unavailable("the event store has not been reached yet").into();
         self.known_log().ok_or_else(unknown)
@@ -116,7 +116,7 @@ impl ApiState {
         Signer::of(&*self.store)
     }
 
-    /// The bounds of streams on the connection of the request with `extensions`.
+    /// The bounds of event streams on the connection of the request with `extensions`.
     #[must_use]
     pub fn streams_of(&self, extensions: &http::Extensions) -> EventStreams {
         extensions.get().unwrap_or(&self.event_streams).clone()

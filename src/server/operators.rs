@@ -1,4 +1,4 @@
-//! What is for operators: dead letters, rebuilds, metrics, and the details of health.
+//! Access for operators: dead letters, rebuilds, metrics, and the details of health.
 
 use std::net::SocketAddr;
 
@@ -10,21 +10,21 @@ use super::error::{ApiError, Reason};
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub SocketAddr);
 
-/// That the request may do what is for operators, in its extensions.
+/// In the extensions of a request: marks its client as an operator.
 #[derive(Clone, Copy, Debug)]
 pub struct IsOperator;
 
-/// Who is taken for an operator.
+/// Which clients count as operators.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operators {
-    /// Clients on the machine of the node.
+    /// Clients on the node's machine.
     Local,
-    /// Every client: of the port for operators, or where the configuration says so.
+    /// Every client: on the port for operators, or if configured.
     Anyone,
 }
 
 impl Operators {
-    /// Notes on `request` whether its client is an operator.
+    /// Marks `request` if its client is an operator.
     pub fn mark<B>(self, request: &mut Request<B>) {
         let is_local = request.extensions().get::<Peer>().is_some_and(|Peer(address)| is_loopback(address));
         if self == Self::Anyone || is_local {
@@ -33,12 +33,12 @@ impl Operators {
     }
 }
 
-/// Whether `address` is of this machine, also where it comes as one of IPv6.
+/// Whether `address` is of this machine, also if mapped to IPv6.
 fn is_loopback(address: &SocketAddr) -> bool {
     address.ip().to_canonical().is_loopback()
 }
 
-/// Lets only operators through.
+/// Refuses clients that are not operators.
 ///
 /// # Errors
 /// `OPERATORS_ONLY`.
@@ -50,7 +50,7 @@ pub fn require(extensions: &http::Extensions) -> Result<(), ApiError> {
     Err(ApiError::new(Reason::OperatorsOnly, message))
 }
 
-/// Whether `path` is of the service for operators.
+/// Whether `path` belongs to the service for operators.
 #[must_use]
 pub fn is_for_operators(path: &str) -> bool {
     path.starts_with("/catga.system.v1.AdminService/")

@@ -1,5 +1,5 @@
-//! Replies that are taken by their clients, or end: what is sent is handed over in pieces, counts while it waits, and a client that takes none
-//! of it for too long loses the rest.
+//! Replies to slow readers: data is handed over in pieces, counts against a budget while it waits, and a client that reads nothing for too long loses
+//! the rest.
 
 use std::{
     pin::Pin,
@@ -21,33 +21,33 @@ use super::{
 };
 use crate::application::AppError;
 
-/// How long clients have to take what is sent to them.
+/// The time limits for clients to read what is sent to them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
-    /// How long a client may take none of a stream before that ends, or none of a connection before that is closed.
+    /// How long a client may read nothing of a stream before the stream ends, or nothing of a connection before it is closed.
     pub taken_within: Duration,
-    /// How long it may leave the end unread as well before the stream is reset, and what it has not taken forgotten.
+    /// How long it may also leave the end unread before the stream is reset and its unread data dropped.
     pub reset_after: Duration,
 }
 
 impl Pace {
-    /// A minute, and five.
+    /// One minute, and five.
     pub const DEFAULT: Self = Self { taken_within: Duration::from_secs(60), reset_after: Duration::from_secs(300) };
 }
 
-/// Bytes that are handed over at a time: whoever takes these goes on.
+/// The number of bytes handed over at a time: reading them counts as progress.
 const PIECE_BYTES: usize = 64 * 1024;
 
 tokio::task_local! {
-    /// The stream of HTTP/2 that the task serves.
+    /// The HTTP/2 stream of this task.
     static STREAM: Arc<Stream>;
 }
 
-/// One stream of HTTP/2, whose reply may wait for its client.
+/// One HTTP/2 stream, whose reply may wait for its client.
 #[derive(Debug, Default)]
 struct Stream(Mutex<Weak<Mutex<Reply>>>);
 
-/// Drives a stream of HTTP/2, and ends it when its client takes nothing.
+/// Drives an HTTP/2 stream, and ends it when its client does not read.
 pub async fn drive(work: impl Future<Output = ()>, pace: Pace) {
     let Pace { taken_within, reset_after } = pace;
     let stream = Arc::new(Stream::default());
@@ -79,49 +79,49 @@ pub async fn drive(work: impl Future<Output = ()>, pace: Pace) {
     }
 }
 
-/// How a reply ends that its client does not take.
+/// How an unread reply ends.
 #[derive(Clone, Debug)]
 pub enum Ending {
-    /// With the status of gRPC in its trailers.
+    /// With the gRPC status in its trailers.
     Trailers,
-    /// With some last bytes.
+    /// With these last bytes.
     Bytes(Bytes),
 }
 
-/// The body of a reply that counts while it waits to be taken.
+/// The body of a reply that counts against a budget while it waits to be read.
 #[derive(Debug)]
 pub struct PacedBody(Arc<Mutex<Reply>>);
 
 #[derive(Debug)]
 struct Reply {
-    /// `None` once it has ended, or is ended.
+    /// `None` once it has ended, or was ended early.
     inner: Option<Body>,
-    /// What has been made and not been handed over.
+    /// Data produced and not handed over yet.
     rest: Bytes,
     held: SentBytes,
     ending: Ending,
-    /// Set where the ending is still to be sent.
+    /// Set while the ending has not been sent yet.
     is_ended_by: Option<AppError>,
-    /// Since when what has been handed over waits to be taken.
+    /// Since when handed-over data has been waiting to be read.
     waits_since: Option<Instant>,
 }
 
 impl PacedBody {
-    /// Paces `inner`, whose bytes count in `held` while they wait.
+    /// Paces `inner`, whose bytes are reserved in `held` while they wait.
     #[must_use]
     pub fn new(inner: Body, held: SentBytes, ending: Ending) -> Self {
-        // Not taken at all is not taken either.
+        // The wait starts before the first read.
         let waits_since = Some(Instant::now());
         let reply = Reply { inner: Some(inner), rest: Bytes::new(), held, ending, is_ended_by: None, waits_since };
         let reply = Arc::new(Mutex::new(reply));
-        // Elsewhere, over HTTP/1, a connection ends as a whole whose client takes nothing.
+        // Over HTTP/1 there is no such stream: the whole connection ends if its client does not read.
         let _ = STREAM.try_with(|stream| *lock(&stream.0) = Arc::downgrade(&reply));
         Self(reply)
     }
 }
 
 impl Reply {
-    /// Ends it if nothing has been taken since then. What has been begun of a message is sent to its end all the same, if it is ever taken.
+    /// Ends the reply if nothing has been read since `since`. A partly sent message is still completed, if the client ever reads it.
     fn end_unread(&mut self, since: Instant) {
         if self.waits_since == Some(since) {
             self.end(AppError::ReadersBehind);
@@ -153,7 +153,7 @@ impl Reply {
             };
             match frame.into_data() {
                 Ok(data) => {
-                    // Whole messages. One that has no room is dropped, and the client asks for it again when it resumes.
+                    // Whole messages. One without room is dropped, and the client requests it again when it resumes.
                     let room = self.held.set(data.len());
                     if room != Room::None {
                         self.rest = data;
@@ -172,7 +172,7 @@ impl Reply {
         Some(Ok(match &self.ending {
             Ending::Trailers => {
                 let mut trailers = HeaderMap::new();
-                // Fails only for a message that is no header value; the details then say what the message would have.
+                // Fails only for a message that is not a valid header value; the details then carry the message.
                 let _ = ApiError::from(why).to_status().add_header(&mut trailers);
                 Frame::trailers(trailers)
             }
@@ -244,7 +244,7 @@ mod tests {
         let stream = tokio::spawn(drive(
             async move {
                 let mut body = endless(100_000, &held);
-                // A window for one piece at a time.
+                // A flow-control window for one piece at a time.
                 while pieces.recv().await.is_some() {
                     if body.frame().await.expect("not over").expect("no error").is_trailers() {
                         panic!("ended while it is taken");

@@ -1,4 +1,4 @@
-//! TLS for both doors: the certificate, read anew when its files change, and who may come in.
+//! TLS for both protocols: the certificate, reloaded when its files change, and the verification of clients.
 
 mod validity;
 
@@ -25,27 +25,27 @@ use tokio_util::sync::CancellationToken;
 
 use self::validity::{Use, Validity};
 
-/// How often the files are looked at: certificates are renewed in place.
+/// The interval at which the files are checked: certificates are renewed in place.
 const RELOAD_INTERVAL: Duration = Duration::from_secs(30);
-/// How often it is said again that a certificate is about to expire.
+/// The interval of repeated warnings about an expiring certificate.
 const SAY_AGAIN_EVERY: Duration = Duration::from_secs(86_400);
-/// What both doors speak, the better first.
+/// The protocols of the port, in order of preference.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
-/// The files of a listener with TLS, all PEM.
+/// The files of a listener with TLS, all in PEM format.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// The certificate of the server, and those between it and the root, in this order.
+    /// The certificate of the server, followed by its intermediate certificates.
     pub certificate: PathBuf,
     /// Its private key.
     pub key: PathBuf,
-    /// Who signs the certificates of clients, which must have one then.
+    /// The CA of client certificates, which clients must have then.
     pub client_ca: Option<PathBuf>,
-    /// Which certificates of clients those who sign them have revoked.
+    /// The revocation list for client certificates.
     pub client_crl: Option<PathBuf>,
 }
 
-/// What accepts connections by TLS. Cloning shares it.
+/// Accepts TLS connections. Cloning shares the state.
 #[derive(Clone)]
 pub struct Tls {
     files: Arc<TlsFiles>,
@@ -53,7 +53,7 @@ pub struct Tls {
     expiry: Arc<[(Use, Gauge)]>,
 }
 
-/// What the files held when they were last read.
+/// The content of the files when last read.
 struct Current {
     config: Arc<ServerConfig>,
     certificates: Vec<Validity>,
@@ -73,10 +73,10 @@ impl fmt::Debug for Tls {
 }
 
 impl Tls {
-    /// Reads `files`, and says which certificates are not valid or are about to expire; their metrics are those of the recorder of here.
+    /// Reads `files`, and logs invalid and expiring certificates; their metrics use the current recorder.
     ///
     /// # Errors
-    /// One line that names the file that cannot be used.
+    /// One line that names the unusable file.
     pub fn load(files: TlsFiles) -> Result<Self, String> {
         let current = watch::Sender::new(Arc::new(read(&files)?));
         let mut expiry = vec![Use::Server];
@@ -89,13 +89,13 @@ impl Tls {
         Ok(tls)
     }
 
-    /// What is wrong with the certificates of now, or will be soon; a line for each.
+    /// The current and upcoming problems of the certificates; one line each.
     #[must_use]
     pub fn troubles(&self) -> Vec<String> {
         self.current.borrow().troubles()
     }
 
-    /// Sets the metrics, and says what is wrong.
+    /// Updates the metrics, and logs the problems.
     fn tell(&self) {
         let current = Arc::clone(&self.current.borrow());
         for (used_for, gauge) in self.expiry.iter() {
@@ -109,13 +109,13 @@ impl Tls {
         }
     }
 
-    /// Accepts with the certificate of now.
+    /// An acceptor with the current certificate.
     #[must_use]
     pub fn acceptor(&self) -> TlsAcceptor {
         TlsAcceptor::from(Arc::clone(&self.current.borrow().config))
     }
 
-    /// Takes changed files into use, until `stop`. What cannot be used is reported and passed over: the former goes on.
+    /// Loads changed files, until `stop`. Invalid files are logged; the previous certificate stays active.
     pub async fn keep_current(self, stop: CancellationToken) {
         let mut seen = self.files.changed_at();
         let mut told_at = Instant::now();
@@ -140,7 +140,7 @@ impl Tls {
                     told_at = Instant::now();
                     self.tell();
                 }
-                // Not seen: files that are being written are whole the next time.
+                // Not recorded as seen: files that are being written are complete the next time.
                 Err(error) => tracing::warn!(error, "the changed TLS files cannot be used, the former go on"),
             }
         }
@@ -168,7 +168,7 @@ fn read(files: &TlsFiles) -> Result<Current, String> {
             validities.extend(Validity::of_all(Use::ClientCa, path, &certificates(path)?));
             let mut verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(path)?), provider);
             if let Some(crl) = &files.client_crl {
-                // What no list of its signer tells about is not let in.
+                // Clients whose issuer is covered by no list are refused.
                 verifier = verifier.with_crls(revocations(crl)?).only_check_end_entity_revocation();
             }
             let file = files.client_crl.as_ref().unwrap_or(path);
@@ -197,7 +197,7 @@ fn revocations(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>
     if found.is_empty() { Err(said(path, "no revocation list in it")) } else { Ok(found) }
 }
 
-/// The cryptography that is built in.
+/// The built-in cryptography provider.
 pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
@@ -237,7 +237,7 @@ fn in_words(error: &PemError) -> String {
     }
 }
 
-/// Why a client did not get through the handshake, for the operator; `None` for one that only tried the port.
+/// Why a client failed the handshake, for the operator; `None` for one that only probed the port.
 #[must_use]
 pub fn refusal(error: &io::Error) -> Option<String> {
     let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>()) else {
@@ -259,7 +259,7 @@ pub fn refusal(error: &io::Error) -> Option<String> {
     })
 }
 
-/// Whether the other side ends the handshake since it does not accept our certificate.
+/// Whether the peer ended the handshake because it does not accept our certificate.
 pub(crate) const fn is_mistrust(alert: AlertDescription) -> bool {
     matches!(
         alert,
@@ -271,7 +271,7 @@ pub(crate) const fn is_mistrust(alert: AlertDescription) -> bool {
     )
 }
 
-/// What is wrong with a certificate, and what to do about it.
+/// A description of a certificate error, and its remedy.
 pub(crate) fn certificate_in_words(error: &CertificateError) -> String {
     match error {
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => "it has expired: renew it".to_owned(),
@@ -287,7 +287,7 @@ pub(crate) fn certificate_in_words(error: &CertificateError) -> String {
             format!("it is for another name ({error})")
         }
         CertificateError::ApplicationVerificationFailure => "it is not the one that was given".to_owned(),
-        // Nearly always an authority of the same name, as one that was made anew, and hardly ever a bit that has flipped.
+        // Nearly always a different CA of the same name, such as a regenerated one, and hardly ever a flipped bit.
         CertificateError::BadSignature => {
             "it is signed by no authority that is trusted here, but by another one of the same name".to_owned()
         }
@@ -299,7 +299,7 @@ pub(crate) fn certificate_in_words(error: &CertificateError) -> String {
     }
 }
 
-/// The certificates of a PEM file as roots of trust.
+/// The certificates of a PEM file as trusted roots.
 pub(crate) fn roots(path: &Path) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(path)? {
@@ -312,7 +312,7 @@ fn said(path: &Path, error: impl fmt::Display) -> String {
     format!("{}: {error}", path.display())
 }
 
-/// Whether a connection has agreed on HTTP/2.
+/// Whether a connection has negotiated HTTP/2.
 #[must_use]
 pub fn is_http2<I>(stream: &tokio_rustls::server::TlsStream<I>) -> bool {
     stream.get_ref().1.alpn_protocol() == Some(PROTOCOLS[0])
@@ -341,7 +341,7 @@ mod tests {
         tokio::spawn(tls.clone().keep_current(CancellationToken::new()));
         tokio::time::sleep(RELOAD_INTERVAL * 3).await;
         assert!(!renewals.has_changed().unwrap(), "nothing has changed");
-        // As while they are being written: the certificate is there, its key is not yet.
+        // As while the files are being written: the certificate exists, its key does not yet.
         std::fs::write(&files.key, "half").unwrap();
         tokio::time::sleep(RELOAD_INTERVAL * 3).await;
         assert!(!renewals.has_changed().unwrap(), "half a file is not used");

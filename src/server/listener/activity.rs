@@ -1,4 +1,4 @@
-//! What goes on on the connections: which are idle, since when, and which may go if their place is needed.
+//! The activity of connections: which are idle, since when, and which may be evicted.
 
 use std::{
     collections::HashMap,
@@ -24,19 +24,19 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
-/// Requests that are being answered on one connection, and what else tells whether anyone needs it.
+/// The requests being answered on one connection, and other signs of its use.
 #[derive(Debug)]
 pub(super) struct Activity {
     accepted_at: Instant,
-    /// Requests whose response is not all handed over.
+    /// Requests whose response is not completely handed over.
     open: AtomicUsize,
-    /// All requests that have come.
+    /// All requests received.
     requests: AtomicUsize,
-    /// When the last response was handed over, in ms since the connection was accepted.
+    /// When the last response was completed, in ms since the connection was accepted.
     idle_since_ms: AtomicU64,
-    /// Bytes that the client has sent.
+    /// Bytes received from the client.
     read_bytes: AtomicUsize,
-    /// Cancelled when the place of the connection is needed.
+    /// Cancelled when the permit of the connection is needed.
     evicted: CancellationToken,
 }
 
@@ -52,22 +52,22 @@ impl Activity {
         }
     }
 
-    /// Counts `bytes` that the client has sent.
+    /// Counts `bytes` received from the client.
     pub fn has_read(&self, bytes: usize) {
         self.read_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Bytes that the client has sent.
+    /// Bytes received from the client.
     pub fn read_bytes(&self) -> usize {
         self.read_bytes.load(Ordering::Relaxed)
     }
 
-    /// Ends when the connection is to go since its place is needed.
+    /// Ends when the connection is evicted.
     pub async fn is_evicted(&self) {
         self.evicted.cancelled().await;
     }
 
-    /// Ends when there has been no request for `limit`, or not even a first one for `first`.
+    /// Ends when there has been no request for `limit`, or no first request for `first`.
     pub async fn is_idle_for(&self, limit: Duration, first: Duration) {
         loop {
             let limit = if self.requests.load(Ordering::Acquire) == 0 { first } else { limit };
@@ -94,7 +94,7 @@ impl Activity {
     }
 }
 
-/// A request that is being answered, to the end of its response.
+/// A request being answered, until the end of its response.
 #[derive(Debug)]
 pub(super) struct OpenRequest(Arc<Activity>);
 
@@ -114,7 +114,7 @@ impl Drop for OpenRequest {
     }
 }
 
-/// The connections that are open.
+/// The open connections.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Connections(Arc<Mutex<Open>>);
 
@@ -129,7 +129,7 @@ impl Connections {
         self.0.lock()
     }
 
-    /// Counts one more.
+    /// Adds a connection.
     pub fn enter(&self) -> Entered {
         let activity = Arc::new(Activity::begin());
         let mut open = self.open();
@@ -139,7 +139,7 @@ impl Connections {
         Entered { connections: self.clone(), number, activity }
     }
 
-    /// Ends the connection that has been idle for the longest, if one has been for `at_least`.
+    /// Evicts the connection that has been idle longest, if that is `at_least`.
     pub fn evict_idlest(&self, at_least: Duration) -> bool {
         let open = self.open();
         let idle = |activity: &Arc<Activity>| activity.idle_for().filter(|_| !activity.evicted.is_cancelled());
@@ -154,7 +154,7 @@ impl Connections {
     }
 }
 
-/// A connection among those that are open, until it is dropped.
+/// The registration of an open connection; removed when dropped.
 #[derive(Debug)]
 pub(super) struct Entered {
     connections: Connections,
@@ -194,7 +194,7 @@ where
 }
 
 pin_project! {
-    /// A response in the making, with its place among the open requests.
+    /// A pending response, counted as an open request.
     pub(super) struct Counted<F> {
         #[pin]
         inner: F,

@@ -1,26 +1,26 @@
-//! File descriptors: each connection takes one, and what the node itself opens must not lack them.
+//! File descriptors: each connection needs one, and the node's own files must not run out.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Descriptors that are kept for stores, brokers, logs and whatever else the node opens.
+/// Descriptors reserved for stores, brokers, logs and other files of the node.
 pub const RESERVED: u64 = 256;
 
-/// Raises the soft limit of open files as far as the system allows; what it is then, `None` if there is no limit.
+/// Raises the soft limit of open files as far as the system permits; returns the new limit, `None` if there is none.
 pub fn raise_limit() -> Option<u64> {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     match setrlimit(Resource::Nofile, raised) {
         Ok(()) => limit.maximum,
-        // As it was.
+        // Unchanged.
         Err(_) => limit.current,
     }
 }
 
-/// How many of `wanted` connections a node may serve that may open `files` at a time.
+/// The number of connections, up to `wanted`, that a node may serve when it may open `files` files.
 #[must_use]
 pub fn connections_within(files: Option<u64>, wanted: usize) -> usize {
     let Some(files) = files else { return wanted };
-    // Of few there is at least one half for clients.
+    // If there are few, at least half are for clients.
     let left = files.saturating_sub(RESERVED.min(files / 2)).max(1);
     wanted.min(usize::try_from(left).unwrap_or(usize::MAX))
 }

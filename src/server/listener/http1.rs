@@ -1,8 +1,8 @@
-//! HTTP/1.1 connections that end announced.
+//! HTTP/1.1 connections whose end is announced.
 //!
-//! A kept connection that is closed under the next request leaves its client in doubt: it sees a reset or an end, and cannot know whether
-//! the request took effect. So a connection that is to end says `Connection: close` in its next response, and one on which nothing is
-//! going on is closed only when nothing has come that has not been read.
+//! A kept connection that is closed during the next request leaves its client in doubt: it sees a reset or an end, and cannot know whether the
+//! request took effect. So a connection that is to end sends `Connection: close` in its next response, and an idle one is closed only when there is
+//! no unread input.
 
 use std::{
     convert::Infallible,
@@ -35,24 +35,24 @@ use super::{
     activity::{Activity, OpenRequest},
 };
 
-/// What is going on on one connection.
+/// The state of one connection.
 #[derive(Debug)]
 pub(super) struct Course {
     activity: Arc<Activity>,
-    /// Responses say that the connection ends.
+    /// Responses announce the end of the connection.
     is_announced: AtomicBool,
-    /// It ends as soon as nothing is going on.
+    /// The connection ends as soon as it is idle.
     ends_when_idle: AtomicBool,
-    /// Requests whose head has come and whose response is not all handed over.
+    /// Requests whose headers have arrived and whose response is not completely handed over.
     open: AtomicUsize,
-    /// Bytes have come that belong to no request yet.
+    /// Bytes have arrived that belong to no request yet.
     head_begun: AtomicBool,
-    /// The client takes no more bytes at the moment.
+    /// The client is currently not reading.
     is_writing: AtomicBool,
 }
 
 impl Course {
-    /// The course of the connection that `activity` is of.
+    /// The state of the connection of `activity`.
     pub const fn of(activity: Arc<Activity>) -> Self {
         Self {
             activity,
@@ -64,12 +64,12 @@ impl Course {
         }
     }
 
-    /// Every response from now on says that the connection ends, and it does after it.
+    /// Every response from now on announces the end of the connection, which ends after it.
     pub fn announce(&self) {
         self.is_announced.store(true, Ordering::Release);
     }
 
-    /// Ends the connection as soon as nothing is going on. It has to be polled once more.
+    /// Ends the connection as soon as it is idle. It must be polled once more.
     pub fn end_when_idle(&self) {
         self.ends_when_idle.store(true, Ordering::Release);
     }
@@ -82,7 +82,7 @@ impl Course {
     }
 }
 
-/// A request that is being answered, to the end of its response.
+/// A request being answered, until the end of its response.
 struct Open {
     course: Arc<Course>,
     _activity: OpenRequest,
@@ -98,19 +98,19 @@ impl Open {
 
 impl Drop for Open {
     fn drop(&mut self) {
-        // What has come since then was its body.
+        // Bytes received since then belong to its body.
         self.course.head_begun.store(false, Ordering::Release);
         self.course.open.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
-/// A service whose responses say whether and how long the connection lasts.
+/// A service whose responses say whether and how long the connection is kept.
 #[derive(Clone, Debug)]
 pub(super) struct Announcing<S> {
     pub inner: S,
     pub course: Arc<Course>,
-    /// Cancelled when all connections of the server are about to end: asked here too, since a refusal may be ready before the
-    /// connection has heard of it.
+    /// Cancelled when all connections of the server are about to end: also checked here, since a refusal may be ready before the connection is
+    /// notified.
     pub announced: CancellationToken,
 }
 
@@ -137,7 +137,7 @@ where
             if announced.is_cancelled() || open.course.is_announced.load(Ordering::Acquire) {
                 headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
             } else if !headers.contains_key(header::CONNECTION) {
-                // Clients that heed it do not send the next request into the end of the connection.
+                // Clients that honour it do not send the next request into a closing connection.
                 headers.insert(HeaderName::from_static("keep-alive"), keep_alive());
             }
             Ok(response.map(|body| Body::new(OpenBody { body, _open: open })))
@@ -146,7 +146,7 @@ where
     }
 }
 
-/// How long an idle connection is kept: as long as the head of its next request may take.
+/// How long an idle connection is kept: the time limit for the headers of its next request.
 fn keep_alive() -> HeaderValue {
     const { assert!(HEADER_READ_TIMEOUT.as_secs() == 10) };
     HeaderValue::from_static("timeout=10")
@@ -179,7 +179,7 @@ impl HttpBody for OpenBody {
 }
 
 pin_project! {
-    /// The bytes of one connection, and what they tell of its course.
+    /// The bytes of one connection, which update its state.
     pub(super) struct Watched<I> {
         #[pin]
         io: I,
@@ -199,7 +199,7 @@ impl<I: AsyncRead> AsyncRead for Watched<I> {
         let this = self.project();
         let before = buf.filled().len();
         match this.io.poll_read(task, buf) {
-            // Nothing has come that would be lost: the connection looks as if the client had closed it.
+            // No input would be lost: report an end of input, as if the client had closed the connection.
             Poll::Pending if this.course.may_end() => Poll::Ready(Ok(())),
             Poll::Ready(Ok(())) if buf.filled().len() > before => {
                 this.course.head_begun.store(true, Ordering::Release);
@@ -237,7 +237,7 @@ impl<I: AsyncRead + AsyncWrite> AsyncWrite for Watched<I> {
         self.project().io.poll_flush(task)
     }
 
-    /// Ends the writing side, and with it the connection when the client has ended its side, or does not in time.
+    /// Ends the writing side, and then the connection, once the client has ended its side or a time limit expires.
     fn poll_shutdown(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut this = self.project();
         if this.linger.is_none() {
@@ -252,7 +252,7 @@ impl<I: AsyncRead + AsyncWrite> AsyncWrite for Watched<I> {
                 Poll::Ready(Ok(())) if !buf.filled().is_empty() && buf.filled().len() as u64 <= *left => {
                     *left -= buf.filled().len() as u64;
                 }
-                // The client has ended it, in whatever way, or sends without end.
+                // The client has ended it somehow, or sends without end.
                 Poll::Ready(_) => break,
             }
         }

@@ -1,4 +1,4 @@
-//! The bytes of one connection, with a limit for a client that takes none of them.
+//! The bytes of one connection, with a time limit for a client that does not read.
 
 use std::{
     io,
@@ -22,9 +22,9 @@ pin_project! {
         #[pin]
         io: I,
         activity: Arc<Activity>,
-        // How long a client may take none of what is sent to it.
+        // How long a client may read nothing.
         taken_within: Duration,
-        // Since when bytes wait to be taken.
+        // Since when bytes have been waiting to be read.
         write_limit: Option<Pin<Box<Sleep>>>,
     }
 }
@@ -35,7 +35,7 @@ impl<I> Timed<I> {
     }
 }
 
-/// What a write came to, or that it has taken too long.
+/// The result of a write, or an error if it has taken too long.
 fn limited<T>(
     limit: &mut Option<Pin<Box<Sleep>>>,
     taken_within: Duration,

@@ -1,4 +1,4 @@
-//! The bytes of a request's body: bounded, in time and of the right kind.
+//! The body of a request: bounded in size and time, and of the right type.
 
 use std::time::Duration;
 
@@ -15,22 +15,22 @@ use crate::{
     },
 };
 
-/// How long a client may take to send a body.
+/// The time limit for a client to send a body.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How much of a body that is too large is read on, and for how long.
+/// How much of an oversized body is discarded, and for how long.
 const MAX_DISCARDED_BYTES: usize = 64 * 1024 * 1024;
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The JSON text of a request; empty if there is none. Its bytes are in `held` from their coming on.
+/// The JSON text of a request; empty if there is none. Its bytes are reserved in `held` as they arrive.
 ///
 /// # Errors
-/// Larger than `max_bytes`, too large for what others hold, not sent in time, not said to be JSON, or not UTF-8.
+/// If it is larger than `max_bytes`, exceeds the budget, is not sent in time, is not declared as JSON, or is not UTF-8.
 pub async fn read(headers: &HeaderMap, body: Body, max_bytes: usize, held: &mut HeldBytes) -> Result<Bytes, ApiError> {
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     let mut body = body;
     if announced.is_some_and(|length| length > max_bytes) {
-        // Who asks before sending is told before sending; who sends already listens only afterwards.
+        // With `Expect: 100-continue` reply at once; otherwise drain first, since the client reads only after sending.
         if !headers.contains_key(header::EXPECT) {
             discard(body, announced).await;
         }
@@ -60,7 +60,7 @@ async fn collect(body: &mut Body, max_bytes: usize, held: &mut HeldBytes) -> Res
             true => overloaded(),
             false => malformed("ended before all of it was there"),
         })?;
-        // Trailers say nothing here.
+        // Trailers are ignored.
         let Ok(data) = frame.into_data() else { continue };
         let length = collected.len() + data.len();
         if length > max_bytes {
@@ -70,7 +70,7 @@ async fn collect(body: &mut Body, max_bytes: usize, held: &mut HeldBytes) -> Res
             return Err(ApiError::too_many_request_bytes());
         }
         if length == data.len() && body.is_end_stream() {
-            // Most come in one piece, which needs no copy.
+            // Most arrive in one piece, which needs no copy.
             return Ok(data);
         }
         collected.extend_from_slice(&data);
@@ -82,8 +82,8 @@ fn not_in_time() -> ApiError {
     ApiError::new(Reason::RequestTimeout, format!("the request was not sent within {} s", READ_TIMEOUT.as_secs()))
 }
 
-/// Reads on without keeping anything, within bounds: a connection that is closed in the middle of a body looks broken to the
-/// client, which then never sees why its request was refused.
+/// Discards the rest of a body, within bounds: a connection that is closed in the middle of a body looks broken to the client, which then never sees
+/// why its request was refused.
 async fn discard(mut body: Body, announced: Option<usize>) {
     if announced.is_some_and(|length| length > MAX_DISCARDED_BYTES) {
         return;
@@ -96,7 +96,7 @@ async fn discard(mut body: Body, announced: Option<usize>) {
             discarded += frame.data_ref().map_or(0, Bytes::len);
         }
     };
-    // Whether all of it has come makes no difference any more.
+    // It does not matter whether everything has arrived.
     let _ = tokio::time::timeout(DISCARD_TIMEOUT, rest).await;
 }
 

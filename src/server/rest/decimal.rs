@@ -7,11 +7,11 @@ use serde_json::value::RawValue;
 
 use crate::domain::money::{Currency, Money, MoneyError};
 
-/// Text is no decimal number.
+/// The text is not a decimal number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotADecimal;
 
-/// A decimal number as JSON writes numbers: its digits, without zeros at either end, times ten to the power of `-scale`.
+/// A decimal number in JSON syntax: its digits, without zeros at either end, times ten to the power of `-scale`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decimal<'a> {
     is_negative: bool,
@@ -21,7 +21,7 @@ pub struct Decimal<'a> {
 }
 
 impl<'a> Decimal<'a> {
-    /// Reads the grammar of JSON's numbers, and nothing else: no sign of plus, no white space, no NaN.
+    /// Parses exactly the grammar of JSON numbers: no plus sign, no white space, no NaN.
     ///
     /// # Errors
     /// [`NotADecimal`].
@@ -60,13 +60,13 @@ impl<'a> Decimal<'a> {
         }
         let trailing_zeros = digits().rev().take_while(|digit| *digit == b'0').count();
         let length = |length: usize| i64::try_from(length).unwrap_or(i64::MAX);
-        // How many of the digits that matter stand behind the decimal point.
+        // The number of significant digits after the decimal point.
         let scale = length(self.fraction.len()).saturating_sub(length(trailing_zeros)).saturating_sub(self.exponent);
         let max_decimals = currency.exponent();
         if scale > max_decimals.into() {
             return Err(MoneyError::TooPrecise { max_decimals });
         }
-        // 10^19 units are more than 64 bits of minor units hold in any currency.
+        // 10^19 units exceed 64 bits of minor units in every currency.
         let significant = count - leading_zeros - trailing_zeros;
         if length(significant).saturating_sub(scale) > 19 {
             return Err(MoneyError::TooLarge);
@@ -93,12 +93,12 @@ fn read_exponent(text: &str) -> Result<i64, NotADecimal> {
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(NotADecimal);
     }
-    // An exponent that does not fit is beyond every currency either way.
+    // An exponent that does not fit is out of range in every currency anyway.
     let exponent = digits.parse().unwrap_or(i64::MAX / 2).min(i64::MAX / 2);
     Ok(if is_negative { -exponent } else { exponent })
 }
 
-/// An amount in minor units, to be written as a plain JSON number with all its decimals.
+/// An amount in minor units, serialised as a plain JSON number with all its decimals.
 #[derive(Clone, Copy, Debug)]
 pub struct Amount {
     minor: i128,
@@ -134,7 +134,7 @@ impl Serialize for Amount {
         written.map_err(S::Error::custom)?;
         let unused = rest.len();
         let text = std::str::from_utf8(&buffer[..buffer.len() - unused]).map_err(S::Error::custom)?;
-        // The number goes out as these very digits; through f64 it would not.
+        // The number is sent with exactly these digits; through f64 it would not be.
         serde_json::from_str::<&RawValue>(text).map_err(S::Error::custom)?.serialize(serializer)
     }
 }

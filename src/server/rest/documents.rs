@@ -1,4 +1,4 @@
-//! The OpenAPI document, and Swagger UI with nothing loaded from outside.
+//! The OpenAPI document, and Swagger UI without external resources.
 
 use std::sync::{Arc, LazyLock};
 
@@ -12,16 +12,16 @@ use http::{HeaderName, HeaderValue, Response, header};
 use super::{Reply, openapi, redirect};
 use crate::server::error::{ApiError, Reason};
 
-/// Written once: the document does not change while the node runs.
+/// Serialised once: the document does not change while the node runs.
 static OPENAPI: LazyLock<Bytes> = LazyLock::new(|| Bytes::from(openapi::document().to_string()));
 
-/// Swagger UI styles its elements in place; everything else comes from files of this node.
+/// Swagger UI uses inline styles; everything else comes from files of this node.
 const SWAGGER_POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'";
 
 /// `GET /openapi.json`
 ///
 /// # Errors
-/// None.
+/// Never.
 pub async fn openapi() -> Reply {
     let mut response = Response::new(Body::from(OPENAPI.clone()));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -31,19 +31,19 @@ pub async fn openapi() -> Reply {
 /// `GET /swagger`
 ///
 /// # Errors
-/// None.
+/// Never.
 pub async fn swagger() -> Reply {
-    // Its page names its files relative to itself.
+    // The page refers to its files by relative paths.
     Ok(redirect("/swagger/index.html"))
 }
 
 /// `GET /swagger/{file}`
 ///
 /// # Errors
-/// If there is no such file.
+/// If the file does not exist.
 pub async fn swagger_file(file: Result<Path<String>, PathRejection>) -> Reply {
     static CONFIG: LazyLock<Arc<utoipa_swagger_ui::Config<'static>>> = LazyLock::new(|| {
-        // Without this the page would ask a validator on the Internet.
+        // Without this the page would query a validator on the Internet.
         Arc::new(utoipa_swagger_ui::Config::new(["/openapi.json"]).validator_url("none"))
     });
     let missing = || ApiError::new(Reason::RouteNotFound, "there is no such file");
@@ -60,7 +60,7 @@ pub async fn swagger_file(file: Result<Path<String>, PathRejection>) -> Reply {
     Ok(response)
 }
 
-/// Keeps a page to what `policy` allows, out of frames of others, and quiet about where it was.
+/// Sets CSP, X-Frame-Options and Referrer-Policy.
 pub fn secure_page(response: &mut Response<Body>, policy: &'static str) {
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));

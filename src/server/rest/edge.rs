@@ -1,4 +1,4 @@
-//! What every REST request passes before and after its route: panics, problems, and headers that all replies have.
+//! The outer layer of every REST request: panics, problems, and the headers of all replies.
 
 use std::{
     convert::Infallible,
@@ -17,7 +17,7 @@ use crate::server::{
     error::{ApiError, PANIC},
 };
 
-/// The edge of the REST door around all its routes.
+/// The outer layer around all REST routes.
 #[derive(Clone, Debug)]
 pub struct RestEdge<S> {
     inner: S,
@@ -25,7 +25,7 @@ pub struct RestEdge<S> {
 }
 
 impl<S> RestEdge<S> {
-    /// Puts the edge around `inner`, on a port that speaks TLS or not.
+    /// Wraps `inner`, on a port with or without TLS.
     pub const fn new(inner: S, is_tls: bool) -> Self {
         Self { inner, is_tls }
     }
@@ -52,7 +52,7 @@ where
             return std::future::ready(Ok(response)).boxed();
         }
         let is_tls = self.is_tls;
-        // A panic is for this one request to answer; others on the connection go on.
+        // A panic fails only this request; others on the connection continue.
         let work = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
         async move {
             let mut response = match work.await {
@@ -62,7 +62,7 @@ where
             problem::write(&mut response, uri.path());
             let headers = response.headers_mut();
             browsers::secure(headers, is_tls);
-            // Orders change at any time: a cache has to ask, which is cheap with their ETag.
+            // Orders change at any time: a cache has to revalidate, which is cheap with their ETag.
             headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache"));
             Ok(response)
         }
@@ -70,12 +70,12 @@ where
     }
 }
 
-/// The answer to `request`, of which nothing but its head is read.
+/// The response to `request`, of which only the headers are read.
 pub fn refuse<B>(request: &Request<B>, error: ApiError) -> Response<Body> {
     let mut response = error.into_response();
     problem::write(&mut response, request.uri().path());
     if request.version() < Version::HTTP_2 {
-        // Its body is not read, so nothing can follow it on its connection.
+        // The body is not read, so no request can follow on the connection.
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response

@@ -1,4 +1,4 @@
-//! One event as JSON: flat, as the history of the seed has it.
+//! One event as JSON: flat, as in the history of the seed.
 
 use serde::Serialize;
 
@@ -15,7 +15,7 @@ use crate::{
     server::Signer,
 };
 
-/// What every event has, with what only its kind has.
+/// The common fields of events, with those of its kind.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct EventView<'a> {
@@ -72,7 +72,7 @@ enum ChangeView<'a> {
 /// # Errors
 /// [`AppError::Corrupt`] if the event cannot be read.
 pub fn write(stored: &StoredEvent, log: &Signer, out: &mut Vec<u8>) -> Result<(), AppError> {
-    // The message has who caused the event, the domain what it means.
+    // The message contains the actor of the event, the domain event its meaning.
     let message = codec::decode_message(&stored.payload)?;
     let event = codec::decode(&stored.payload)?;
     let view = EventView {

@@ -1,4 +1,4 @@
-//! The request headers that mean something to the service.
+//! The request headers that the service uses.
 
 use http::{HeaderMap, header};
 
@@ -12,7 +12,7 @@ use crate::{
     server::Signer,
 };
 
-/// The value of the header `name` if it is there; notes when it is there twice, empty, or not text.
+/// The value of the header `name` if present; records a violation if it is repeated, empty, or not text.
 pub fn single<'a>(headers: &'a HeaderMap, name: &str, violations: &mut Violations) -> Option<&'a str> {
     let mut values = headers.get_all(name).iter();
     let value = values.next()?;
@@ -28,14 +28,14 @@ pub fn single<'a>(headers: &'a HeaderMap, name: &str, violations: &mut Violation
     None
 }
 
-/// What a client demands of the order with `If-Match`.
+/// The condition of `If-Match` on the order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IfMatch {
-    /// Nothing, or that there is an order, which a command needs in any case.
+    /// None, or that the order exists, which a command requires anyway.
     Anything,
-    /// That it is at this revision.
+    /// The order is at this revision.
     Revision(i64),
-    /// That it is at one of these; none if the tags cannot be those of an order.
+    /// The order is at one of these revisions; empty if the tags cannot be those of an order.
     OneOf(Vec<Revision>),
 }
 
@@ -55,13 +55,13 @@ impl<'a> CommandHeaders<'a> {
         let actor = single(headers, "X-Actor", violations).unwrap_or_default();
         let if_match = if_match(headers, violations);
         if matches!(&if_match, IfMatch::OneOf(revisions) if !revisions.is_empty()) && !request_id.is_empty() {
-            // The retry of such a command could not tell on which of the revisions it was decided the first time.
+            // A retry of such a command could not know on which of the revisions it was first decided.
             violations.add("If-Match", "must be a single strong entity tag, or *, together with Idempotency-Key");
         }
         Self { request_id, actor, if_match }
     }
 
-    /// The same for a command that is for an existing order: that is at no revision 0, so the tag "0" can only fail.
+    /// The same for a command on an existing order: it is never at revision 0, so the tag "0" can only fail.
     #[must_use]
     pub fn of_existing_order(self) -> Self {
         let if_match = match self.if_match {
@@ -71,7 +71,7 @@ impl<'a> CommandHeaders<'a> {
         Self { if_match, ..self }
     }
 
-    /// The same for the application.
+    /// The headers in the application's form.
     #[must_use]
     pub const fn draft(&self) -> MetaDraft<'a> {
         let expected_revision = match self.if_match {
@@ -89,7 +89,7 @@ fn if_match(headers: &HeaderMap, violations: &mut Violations) -> IfMatch {
             [Tag { revision: Some(revision), is_weak: false }] => {
                 i64::try_from(*revision).map_or(IfMatch::OneOf(Vec::new()), IfMatch::Revision)
             }
-            // A weak tag never passes the strong comparison that If-Match asks for (RFC 9110, 13.1.1).
+            // A weak tag never passes the strong comparison that If-Match requires (RFC 9110, 13.1.1).
             several => {
                 IfMatch::OneOf(several.iter().filter(|tag| !tag.is_weak).filter_map(|tag| tag.revision).collect())
             }
@@ -101,7 +101,7 @@ fn if_match(headers: &HeaderMap, violations: &mut Violations) -> IfMatch {
     }
 }
 
-/// Whether the client has the order at `revision` already.
+/// Whether the client already has the order at `revision`.
 #[must_use]
 pub fn has_already(headers: &HeaderMap, revision: Revision) -> bool {
     match tags(headers, header::IF_NONE_MATCH.as_str()) {
@@ -111,7 +111,7 @@ pub fn has_already(headers: &HeaderMap, revision: Revision) -> bool {
     }
 }
 
-/// Notes when `If-None-Match` is no list of entity tags.
+/// Records a violation if `If-None-Match` is not a list of entity tags.
 pub fn check_if_none_match(headers: &HeaderMap, violations: &mut Violations) {
     if let Err(description) = tags(headers, header::IF_NONE_MATCH.as_str()) {
         violations.add("If-None-Match", description);
@@ -125,7 +125,7 @@ enum Tags {
 }
 
 struct Tag {
-    /// `None` for a tag that is not one of ours.
+    /// `None` for a tag that is not one of this service.
     revision: Option<Revision>,
     is_weak: bool,
 }
@@ -156,11 +156,11 @@ fn tags(headers: &HeaderMap, name: &str) -> Result<Tags, &'static str> {
 
 fn own_revision(opaque: &str) -> Option<Revision> {
     let revision: Revision = opaque.parse().ok()?;
-    // Tags are compared byte by byte: "03" is not "3".
+    // Tags are compared bytewise: "03" is not "3".
     (revision.to_string() == opaque).then_some(revision)
 }
 
-/// How fresh the answer has to be.
+/// The required freshness of the reply.
 pub fn consistency(headers: &HeaderMap, violations: &mut Violations, log: Option<&Signer>) -> Consistency {
     match consistency_token(headers, violations) {
         Some(token) => requests::consistency_token(violations, "X-Consistency-Token", token, log),
@@ -168,19 +168,19 @@ pub fn consistency(headers: &HeaderMap, violations: &mut Violations, log: Option
     }
 }
 
-/// The token that says how fresh the answer has to be.
+/// The consistency token for the required freshness.
 pub fn consistency_token<'a>(headers: &'a HeaderMap, violations: &mut Violations) -> Option<&'a str> {
     single(headers, CONSISTENCY_TOKEN.as_str(), violations)
 }
 
-/// Whether the client asks for `media_type` by its name.
+/// Whether the client requests `media_type` explicitly.
 #[must_use]
 pub fn accepts(headers: &HeaderMap, media_type: &str) -> bool {
     let values = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).any(|range| {
         let mut parts = range.split(';').map(str::trim);
         let is_named = parts.next().is_some_and(|name| name.eq_ignore_ascii_case(media_type));
-        // A weight of zero means: anything but this (RFC 9110, 12.4.2).
+        // A weight of zero excludes the type (RFC 9110, 12.4.2).
         is_named && !parts.any(|part| matches!(part, "q=0" | "q=0." | "q=0.0" | "q=0.00" | "q=0.000"))
     })
 }

@@ -1,4 +1,4 @@
-//! The histories: of one order and of all, as JSON pages or as server-sent events.
+//! The histories of one order and of all, as JSON pages or as server-sent events.
 
 use std::time::Duration;
 
@@ -29,10 +29,10 @@ use crate::{
     server::{Signer, error::ApiError},
 };
 
-/// How long one page of JSON may take to gather.
+/// The time limit for collecting one JSON page.
 const PAGE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The cursor that stands for the end of the log as it is now.
+/// The cursor for the current end of the log.
 pub const LATEST: &str = "latest";
 
 /// The parameters of `GET /events`.
@@ -41,7 +41,7 @@ pub const EVENTS_PARAMETERS: [&str; 5] = ["cursor", "status", "customerId", "typ
 /// `GET /orders/{id}/history`
 ///
 /// # Errors
-/// As the table of reasons has them.
+/// As in the table of reasons.
 pub async fn of_order(State(context): State<Shared>, id: Id, request: Request) -> Reply {
     let request = request.into_parts().0;
     let mut violations = Violations::default();
@@ -58,7 +58,7 @@ pub async fn of_order(State(context): State<Shared>, id: Id, request: Request) -
     }
     let order_id = violations.finish(order_id)?;
     let streams = context.streams_of(&request.extensions);
-    // A page is a request as any other.
+    // A page is an ordinary request.
     let place = if follow { Some(streams.enter()?) } else { None };
     let (fan_out, draining) = (context.fan_out.clone(), context.draining.clone());
     let history = OrderHistory::open(fan_out, order_id, from, follow, streams.read_bytes(), draining).await?;
@@ -74,7 +74,7 @@ pub async fn of_order(State(context): State<Shared>, id: Id, request: Request) -
     page_reply(&page.events, &log, next)
 }
 
-/// The first revision that a client which has seen `Last-Event-ID` has not seen.
+/// The first revision after the `Last-Event-ID` of the client.
 fn resumed_revision(headers: &HeaderMap, violations: &mut Violations) -> Option<Revision> {
     let text = headers::single(headers, "Last-Event-ID", violations)?;
     let last = text.parse::<u64>().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()));
@@ -85,7 +85,7 @@ fn resumed_revision(headers: &HeaderMap, violations: &mut Violations) -> Option<
     next
 }
 
-/// Notes `Last-Event-ID` on a request for a page, which goes on with `parameter`: the header would not be heeded.
+/// Records a violation if a request for a page, which resumes with `parameter`, has `Last-Event-ID`: the header would be ignored.
 fn check_not_resumed(headers: &HeaderMap, parameter: &str, violations: &mut Violations) {
     if headers.contains_key("Last-Event-ID") {
         violations.add("Last-Event-ID", format!("is for Accept: text/event-stream; a page goes on with {parameter}"));
@@ -95,7 +95,7 @@ fn check_not_resumed(headers: &HeaderMap, parameter: &str, violations: &mut Viol
 /// `GET /events`
 ///
 /// # Errors
-/// As the table of reasons has them.
+/// As in the table of reasons.
 pub async fn of_all(State(context): State<Shared>, request: Request) -> Reply {
     let request = request.into_parts().0;
     let mut violations = Violations::default();
@@ -128,7 +128,7 @@ pub async fn of_all(State(context): State<Shared>, request: Request) -> Reply {
     page_reply(&page.events, &log, next)
 }
 
-/// After which position to start; `None`: now.
+/// The position to start after; `None`: now.
 fn start(
     cursor: Option<(&str, &str)>,
     mut violations: Violations,
@@ -171,35 +171,35 @@ fn page_size<const N: usize>(query: &Query<N>, violations: &mut Violations) -> u
     requests::page_size(violations, "pageSize", size)
 }
 
-/// Some events of a source.
+/// A page of events of a source.
 struct Page {
     events: Vec<StoredEvent>,
     end: PageEnd,
 }
 
-/// Why a page has no more events.
+/// Why a page ends.
 enum PageEnd {
-    /// There are no more.
+    /// There are no more events.
     End,
-    /// It is full.
+    /// The page is full.
     Full,
-    /// Time was up.
+    /// The time limit has expired.
     Late,
 }
 
 impl Page {
-    /// How far the reader has come, if there may be more.
+    /// The reader's position, if there may be more events.
     fn seen(&self, source: &Source) -> Option<(Revision, LogPoint)> {
         match (&self.end, self.events.last()) {
             (PageEnd::End, _) => None,
             (PageEnd::Full, Some(last)) => Some((last.revision, LogPoint::after(last))),
-            // What the filter has hidden counts as seen.
+            // Filtered events count as seen.
             _ => Some(source.reached()),
         }
     }
 }
 
-/// Up to `size` events of `source`, at its end or when time is up fewer.
+/// Up to `size` events of `source`; fewer at its end or when the time limit expires.
 async fn gather(size: usize, source: &mut Source) -> Result<Page, ApiError> {
     let deadline = Instant::now() + PAGE_TIMEOUT;
     let mut events = Vec::new();

@@ -1,4 +1,4 @@
-//! The JSON bodies of commands, read into the drafts that both doors share.
+//! The JSON bodies of commands, parsed into the drafts that both protocols share.
 
 use std::borrow::Cow;
 
@@ -15,7 +15,7 @@ use crate::{
 /// The currency of prices when neither the order nor the item names one.
 pub const DEFAULT_CURRENCY: &str = "USD";
 
-/// What a new order's body holds. What could not be read is `None`, and noted.
+/// The body of a new order. An unreadable field is `None`, with a recorded violation.
 #[derive(Debug, Default)]
 pub struct NewOrder<'a> {
     customer_id: Option<Cow<'a, str>>,
@@ -32,7 +32,7 @@ struct NewItem<'a> {
 }
 
 impl<'a> NewOrder<'a> {
-    /// Reads the body of a `POST /orders`.
+    /// Parses the body of a `POST /orders`.
     pub fn read(text: &'a str, violations: &mut Violations) -> Self {
         let names = ["customerId", "items", "shippingAddress", "currency"];
         let Some([customer_id, items, shipping_address, currency]) = body(text, &names, violations) else {
@@ -46,7 +46,7 @@ impl<'a> NewOrder<'a> {
         Self { customer_id, items, shipping_address }
     }
 
-    /// The same for the shared validation.
+    /// The draft for the shared validation.
     #[must_use]
     pub fn draft(&self) -> OrderDraft<'_> {
         let items = self.items.as_deref().map(|items| items.iter().map(NewItem::draft).collect());
@@ -69,7 +69,7 @@ impl NewItem<'_> {
     }
 }
 
-/// Two texts of a body, the first of which must be there: how to pay, how to ship.
+/// Two texts of a body, the first of which is required: for payment and shipment.
 pub fn two_texts<'a>(
     text: &'a str,
     names: [&'static str; 2],
@@ -82,7 +82,7 @@ pub fn two_texts<'a>(
     [reader.required(names[0], first, json::text), reader.optional(names[1], second)]
 }
 
-/// One text of a body that may be left out, as may be the body.
+/// One optional text of an optional body.
 pub fn one_text<'a>(text: &'a str, name: &'static str, violations: &mut Violations) -> Option<Cow<'a, str>> {
     if text.is_empty() {
         return Some(Cow::Borrowed(""));
@@ -91,7 +91,7 @@ pub fn one_text<'a>(text: &'a str, name: &'static str, violations: &mut Violatio
     Reader { path: "", violations }.optional(name, only)
 }
 
-/// A body that has nothing to say: empty, or an object without fields.
+/// A body without content: empty, or an object without fields.
 pub fn nothing(text: &str, violations: &mut Violations) {
     if !text.is_empty() {
         body(text, &[], violations);
@@ -137,12 +137,12 @@ impl Reader<'_> {
         }
     }
 
-    /// Text that may be left out: empty then.
+    /// Optional text: empty if omitted.
     fn optional<'a>(&mut self, field: &str, raw: Option<&'a str>) -> Option<Cow<'a, str>> {
         raw.map_or(Some(Cow::Borrowed("")), |raw| self.required(field, Some(raw), json::text))
     }
 
-    /// The currency that is named, or else `otherwise`; `None` if it is wrong, which has been noted.
+    /// The named currency, or else `otherwise`; `None` if it is invalid, with a recorded violation.
     fn currency(&mut self, raw: Option<&str>, otherwise: Option<Currency>) -> Option<Currency> {
         let Some(raw) = raw else {
             return otherwise;
@@ -152,17 +152,17 @@ impl Reader<'_> {
     }
 
     fn items<'a>(&mut self, raw: Option<&'a str>, currency: Option<Currency>) -> Option<Vec<NewItem<'a>>> {
-        // One item more than allowed is enough to know that there are too many.
+        // One item beyond the limit is enough to detect that there are too many.
         let array = |raw| json::array(raw, MAX_ITEMS).ok_or("must be an array");
         let elements = self.required("items", raw, array)?;
         if elements.len() > MAX_ITEMS {
-            // The shared validation says so, and looks at none of them.
+            // The shared validation reports that, and does not check the items.
             return Some(elements.iter().map(|_| NewItem::UNREAD).collect());
         }
         let mut path = String::new();
         let items = elements.into_iter().enumerate().map(|(index, raw)| {
             path.clear();
-            // Writing to a string does not fail.
+            // Writing to a string cannot fail.
             let _ = std::fmt::Write::write_fmt(&mut path, format_args!("items[{index}]."));
             NewItem::read(raw, &path, currency, self.violations)
         });
@@ -210,7 +210,7 @@ fn read_quantity(raw: &str) -> Result<i64, &'static str> {
     if !json::is_integer(raw) {
         return Err("must be a whole number, as a JSON number without decimals");
     }
-    // What does not fit is out of range all the same; the shared validation knows the range.
+    // A number that does not fit is out of range anyway; the shared validation knows the range.
     Ok(raw.parse().unwrap_or(i64::MAX))
 }
 

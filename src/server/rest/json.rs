@@ -1,7 +1,7 @@
-//! Reads JSON objects strictly: numbers stay text, and unknown, repeated and wrongly typed fields are named, all at once.
+//! Strict parsing of JSON objects: numbers stay text, and all unknown, repeated and wrongly typed fields are reported at once.
 //!
-//! Nothing here recurses: what the service takes is at most three levels deep, and whatever lies deeper is refused by its type
-//! at the level above, skipped over without a stack.
+//! Nothing here recurses: valid input is at most three levels deep, and a deeper value is refused by its type at the level above, skipped without a
+//! stack.
 
 use std::{borrow::Cow, fmt};
 
@@ -13,18 +13,18 @@ use serde_json::{Deserializer, value::RawValue};
 
 use crate::application::requests::Violations;
 
-/// The most unknown fields of one object that are named; more are counted.
+/// The maximum number of unknown fields of one object that are named; more are counted.
 const MAX_UNKNOWN_NAMED: usize = 16;
-/// The most characters of an unknown name that are given back.
+/// The maximum length of an unknown name in a violation, in characters.
 const MAX_NAME_CHARS: usize = 64;
 
-/// The fields of one object: `None` for those that were left out or `null`.
+/// The fields of one object: `None` for omitted ones and `null`.
 pub type Slots<'a, const N: usize> = [Option<&'a str>; N];
 
-/// The fields `names` of the object `text`; notes everything that does not belong there under `path` ("items[0].").
+/// The fields `names` of the object `text`; records unexpected fields as violations under `path` ("items[0].").
 ///
 /// # Errors
-/// In words: not well-formed JSON, or not an object.
+/// A description: the text is not well-formed JSON, or not an object.
 pub fn object<'a, const N: usize>(
     text: &'a str,
     names: &[&'static str; N],
@@ -61,7 +61,7 @@ fn malformed(error: &serde_json::Error) -> String {
     format!("is not well-formed JSON: {error}")
 }
 
-/// The elements of the array `text`, `max + 1` of them at the most; `None` if it is no array.
+/// The elements of the array `text`, at most `max + 1` of them; `None` if it is not an array.
 #[must_use]
 pub fn array(text: &str, max: usize) -> Option<Vec<&str>> {
     let mut reader = Deserializer::from_str(text);
@@ -71,7 +71,7 @@ pub fn array(text: &str, max: usize) -> Option<Vec<&str>> {
 /// The text of a JSON string.
 ///
 /// # Errors
-/// In words.
+/// A description.
 pub fn text(raw: &str) -> Result<Cow<'_, str>, &'static str> {
     let Some(inner) = raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else {
         return Err("must be a string");
@@ -79,14 +79,14 @@ pub fn text(raw: &str) -> Result<Cow<'_, str>, &'static str> {
     if !inner.contains('\\') {
         return Ok(Cow::Borrowed(inner));
     }
-    // Fails for half of a surrogate pair, which is no character.
+    // Fails for half of a surrogate pair, which is not a character.
     serde_json::from_str(raw).map(Cow::Owned).map_err(|_| "must be well-formed text")
 }
 
 /// The text of a JSON string, or the digits of an integer.
 ///
 /// # Errors
-/// In words.
+/// A description.
 pub fn text_or_integer(raw: &str) -> Result<Cow<'_, str>, &'static str> {
     if is_integer(raw) { Ok(Cow::Borrowed(raw)) } else { text(raw).map_err(|error| or_integer(raw, error)) }
 }
@@ -95,7 +95,7 @@ fn or_integer(raw: &str, error: &'static str) -> &'static str {
     if raw.starts_with('"') { error } else { "must be a string or an integer" }
 }
 
-/// Whether `raw` is an integer as JSON writes it.
+/// Whether `raw` is an integer in JSON syntax.
 #[must_use]
 pub fn is_integer(raw: &str) -> bool {
     let digits = raw.strip_prefix('-').unwrap_or(raw);

@@ -1,7 +1,7 @@
-//! The REST door: a thin gateway that fills the drafts which gRPC fills, and calls the same mediator.
+//! The REST gateway: thin; it fills the same drafts as gRPC, and calls the same mediator.
 //!
-//! Every input is read strictly: an unknown field or parameter, a repeated one, a wrong type is refused, and everything that is
-//! wrong is named at once. Every error is `application/problem+json`.
+//! All input is parsed strictly: an unknown or repeated field or parameter and a wrong type are refused, and all violations are reported at once.
+//! Every error is `application/problem+json`.
 
 mod body;
 mod decimal;
@@ -36,13 +36,13 @@ use super::{
     error::{ApiError, Reason},
 };
 
-/// What every handler works with.
+/// The state of every handler.
 type Shared = Arc<ApiState>;
 
-/// What every handler answers.
+/// The result of every handler.
 type Reply = Result<Response<Body>, ApiError>;
 
-/// Every path with the handlers of its methods: the one list that the router is made of and the OpenAPI document is held against.
+/// Every path with the handlers of its methods: the single list that builds the router and that the OpenAPI document is checked against.
 fn routes() -> Vec<(&'static str, MethodRouter<Shared>)> {
     let collection = || post(orders::create).get(queries::list);
     vec![
@@ -78,13 +78,13 @@ fn routes() -> Vec<(&'static str, MethodRouter<Shared>)> {
     ]
 }
 
-/// Every path that the door serves.
+/// Every path of the gateway.
 #[must_use]
 pub fn paths() -> Vec<&'static str> {
     routes().into_iter().map(|(path, _)| path).collect()
 }
 
-/// Every REST route; the page to try them out with `has_swagger`.
+/// Every REST route; with `has_swagger` also Swagger UI.
 pub fn router(context: &ApiState, has_swagger: bool) -> Router {
     let shared = Arc::new(context.clone());
     let routes = routes().into_iter().filter(|(path, _)| has_swagger || !path.starts_with("/swagger"));
@@ -92,7 +92,7 @@ pub fn router(context: &ApiState, has_swagger: bool) -> Router {
     router.fallback(no_route).with_state(shared)
 }
 
-/// A door without routes, for a port that is not for REST.
+/// A router without routes, for a port without REST.
 pub fn closed() -> Router {
     Router::new().fallback(no_route)
 }
@@ -101,7 +101,7 @@ async fn no_route() -> ApiError {
     ApiError::new(Reason::RouteNotFound, "there is no such route; /openapi.json names those that there are")
 }
 
-/// Sends the client to another page of this node.
+/// Redirects the client to another page of this node.
 fn redirect(to: &'static str) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::FOUND;

@@ -36,7 +36,7 @@ pub type Id = Result<Path<String>, PathRejection>;
 /// `POST /orders`
 ///
 /// # Errors
-/// As the table of reasons has them.
+/// As in the table of reasons.
 pub async fn create(State(context): State<Shared>, request: Request) -> Reply {
     let incoming = Incoming::read(&context, request).await?;
     let mut noted = Violations::default();
@@ -58,7 +58,7 @@ pub async fn create(State(context): State<Shared>, request: Request) -> Reply {
 /// `POST /orders/{id}/pay`
 ///
 /// # Errors
-/// As the table of reasons has them.
+/// As in the table of reasons.
 pub async fn pay(State(context): State<Shared>, id: Id, request: Request) -> Reply {
     change(&context, id, request, |text, noted, found| {
         let [method, reference] = input::two_texts(text, ["paymentMethod", "paymentReference"], noted);
@@ -70,7 +70,7 @@ pub async fn pay(State(context): State<Shared>, id: Id, request: Request) -> Rep
 /// `POST /orders/{id}/ship`
 ///
 /// # Errors
-/// As the table of reasons has them.
+/// As in the table of reasons.
 pub async fn ship(State(context): State<Shared>, id: Id, request: Request) -> Reply {
     change(&context, id, request, |text, noted, found| {
         let [number, carrier] = input::two_texts(text, ["trackingNumber", "carrier"], noted);
@@ -82,7 +82,7 @@ pub async fn ship(State(context): State<Shared>, id: Id, request: Request) -> Re
 /// `POST /orders/{id}/deliver`
 ///
 /// # Errors
-/// As the table of reasons has them.
+/// As in the table of reasons.
 pub async fn deliver(State(context): State<Shared>, id: Id, request: Request) -> Reply {
     change(&context, id, request, |text, noted, _| {
         input::nothing(text, noted);
@@ -94,7 +94,7 @@ pub async fn deliver(State(context): State<Shared>, id: Id, request: Request) ->
 /// `POST /orders/{id}/cancel`
 ///
 /// # Errors
-/// As the table of reasons has them.
+/// As in the table of reasons.
 pub async fn cancel(State(context): State<Shared>, id: Id, request: Request) -> Reply {
     change(&context, id, request, |text, noted, found| {
         requests::cancel_order(found, input::one_text(text, "reason", noted).as_deref())
@@ -102,8 +102,8 @@ pub async fn cancel(State(context): State<Shared>, id: Id, request: Request) -> 
     .await
 }
 
-/// A command for the order of the path. `read` makes the action of the body; it notes what is wrong in the client's names (first) and
-/// finds what is wrong in those of the protos (second).
+/// A command for the order of the path. `read` parses the body to an action; it records violations under the client's names (first) and returns those
+/// under the names of the protos (second).
 async fn change(
     context: &ApiState,
     id: Id,
@@ -125,13 +125,13 @@ async fn change(
     view::order(StatusCode::OK, &reply, &context.log()?)
 }
 
-/// The id of the path as text; notes when it is not even that.
+/// The id of the path as text; records a violation if it is not text.
 pub fn path_id(id: Id, noted: &mut Violations) -> Option<String> {
     match id {
         Ok(Path(id)) => Some(id),
         Err(_) => {
             noted.add("id", "must be percent-encoded UTF-8");
-            // Not `None`, which stands for an order that is yet to be made.
+            // Not `None`, which means a new order.
             Some("1".to_owned())
         }
     }
@@ -155,7 +155,7 @@ async fn revision_of(context: &ApiState, order_id: Option<OrderId>, wanted: &[u6
 
 async fn send(context: &ApiState, command: OrderRequest) -> Result<CommandReply, ApiError> {
     context.mediator.execute(command).await.map_err(|error| {
-        // Here an expected revision is always what the client has put into If-Match.
+        // Here an expected revision always comes from If-Match.
         let is_precondition = matches!(error, AppError::RevisionConflict { .. });
         let error = ApiError::from(error);
         if is_precondition { ApiError { reason: Reason::IfMatchFailed, ..error } } else { error }
@@ -167,7 +167,7 @@ struct Incoming {
     headers: HeaderMap,
     uri: Uri,
     bytes: Bytes,
-    /// Until it is answered.
+    /// Held until the request is answered.
     _held: HeldBytes,
 }
 

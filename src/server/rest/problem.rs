@@ -11,10 +11,10 @@ use crate::{
 
 /// The media type of a problem.
 pub const CONTENT_TYPE: &str = "application/problem+json";
-/// The most violations that one problem names; its detail says how many there are.
+/// The maximum number of violations in one problem; its detail gives their total number.
 const MAX_VIOLATIONS: usize = 1_000;
 
-/// Marks a reply whose body is still to be written: only the edge knows the path that the problem names.
+/// Marks a reply whose body is not written yet: only the outer layer knows the path that the problem names.
 #[derive(Clone, Debug)]
 pub struct DeferredProblem(ApiError);
 
@@ -32,11 +32,11 @@ fn status(reason: Reason) -> StatusCode {
     StatusCode::from_u16(reason.spec().http_status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
-/// Writes the body of a reply that stands for an error; leaves every other as it is.
+/// Writes the body of an error reply; leaves every other reply unchanged.
 pub fn write(response: &mut Response<Body>, path: &str) {
     let error = match response.extensions_mut().remove::<DeferredProblem>() {
         Some(DeferredProblem(error)) => error,
-        // The router's own refusals come without a body of ours.
+        // The router's own refusals have no body.
         None if response.status() == StatusCode::METHOD_NOT_ALLOWED => ApiError::new(
             Reason::MethodNotAllowed,
             "the route does not have this method; Allow names those that it has",
@@ -49,14 +49,14 @@ pub fn write(response: &mut Response<Body>, path: &str) {
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
     headers.insert(header::CONTENT_LENGTH, body.len().into());
     if let Some(after) = error.retry_after {
-        // Whole seconds, and zero would mean at once.
+        // Whole seconds; zero would mean at once.
         let seconds = after.as_millis().div_ceil(1_000).max(1);
         headers.insert(header::RETRY_AFTER, HeaderValue::from(u64::try_from(seconds).unwrap_or(u64::MAX)));
     }
     *response.body_mut() = Body::from(body);
 }
 
-/// The problem that `error` is, seen at `path`.
+/// The problem document of `error` at `path`.
 #[must_use]
 pub fn to_json(error: &ApiError, path: &str) -> Vec<u8> {
     let spec = error.reason.spec();
@@ -78,7 +78,7 @@ pub fn to_json(error: &ApiError, path: &str) -> Vec<u8> {
         request_id: fact("request_id"),
         max_message_bytes: number("max_message_bytes"),
     };
-    // Text and numbers only: that cannot fail.
+    // Text and numbers only, so this cannot fail.
     serde_json::to_vec(&problem).unwrap_or_default()
 }
 
@@ -122,7 +122,7 @@ impl<'a> From<&'a Violation> for ProblemViolation<'a> {
     }
 }
 
-/// What both the door (`noted`, in the client's names) and the shared validation (`outcome`, in the names of the protos) have found.
+/// Merges the violations of the gateway (`noted`, in the client's names) and of the shared validation (`outcome`, in the names of the protos).
 ///
 /// # Errors
 /// All violations, in the client's names.
@@ -134,7 +134,7 @@ pub fn settle<T>(noted: Violations, outcome: Result<T, Violations>) -> Result<T,
             all.adopt_logs(&found);
             let is_incomplete = |violation: &Violation| violation.field == "request";
             for violation in found.into_vec() {
-                // A draft is incomplete because of what the door has noted already.
+                // A draft is incomplete because of a violation that the gateway has already recorded.
                 if all.is_empty() || !is_incomplete(&violation) {
                     all.add(client_name(&violation.field), violation.description);
                 }
@@ -144,7 +144,7 @@ pub fn settle<T>(noted: Violations, outcome: Result<T, Violations>) -> Result<T,
     }
 }
 
-/// The name under which a REST client has sent what the protos call `field`.
+/// The name in the REST request of the proto field `field`.
 fn client_name(field: &str) -> String {
     match field {
         "request_id" => "Idempotency-Key".to_owned(),
@@ -173,7 +173,7 @@ fn camel_case(field: &str) -> String {
     name
 }
 
-/// The name of the header with a consistency token.
+/// The name of the header for consistency tokens.
 pub const CONSISTENCY_TOKEN: HeaderName = HeaderName::from_static("x-consistency-token");
 
 #[cfg(test)]

@@ -37,7 +37,7 @@ use crate::{
 /// `GET /orders/{id}`
 ///
 /// # Errors
-/// As the table of reasons has them.
+/// As in the table of reasons.
 pub async fn get(State(context): State<Shared>, id: Id, request: Request) -> Reply {
     let request = request.into_parts().0;
     let log = context.known_log();
@@ -76,7 +76,7 @@ fn until(query: &Query<2>, violations: &mut Violations) -> Option<AsOf> {
     Some(AsOf::Latest)
 }
 
-/// The value of a parameter that is a time; notes when it is none.
+/// The value of a time parameter; records a violation if it is invalid.
 fn time_of<const N: usize>(query: &Query<N>, name: &str, violations: &mut Violations) -> Option<Timestamp> {
     let text = query.get(name)?;
     let at = time::parse(text);
@@ -86,10 +86,10 @@ fn time_of<const N: usize>(query: &Query<N>, name: &str, violations: &mut Violat
     at
 }
 
-/// The orders in which orders are listed.
+/// The sort orders of the list.
 pub const ORDERS_BY: [pb::OrderBy; 2] = [pb::OrderBy::CreatedDesc, pb::OrderBy::CreatedAsc];
 
-/// The name of an order of a list.
+/// The name of a sort order.
 #[must_use]
 pub const fn order_by_name(order: pb::OrderBy) -> &'static str {
     match order {
@@ -105,7 +105,7 @@ pub const LIST_PARAMETERS: [&str; 7] =
 /// `GET /orders`
 ///
 /// # Errors
-/// As the table of reasons has them.
+/// As in the table of reasons.
 pub async fn list(State(context): State<Shared>, request: Request) -> Reply {
     let request = request.into_parts().0;
     let log = context.known_log();
@@ -159,7 +159,7 @@ struct StatsView {
     timestamp: Rfc3339,
 }
 
-/// How many orders have each status, in the order of an order's life.
+/// The number of orders per status, in life cycle order.
 struct ByStatus([(&'static str, u64); Status::ALL.len()]);
 
 impl Serialize for ByStatus {
@@ -171,7 +171,7 @@ impl Serialize for ByStatus {
 /// `GET /stats`
 ///
 /// # Errors
-/// As the table of reasons has them.
+/// As in the table of reasons.
 pub async fn stats(State(context): State<Shared>, request: Request) -> Reply {
     let request = request.into_parts().0;
     let log = context.known_log();

@@ -1,4 +1,4 @@
-//! Query parameters: every one is known, given once and well-formed, or the request is refused.
+//! Query parameters: each must be known, given once and well-formed, or the request is refused.
 
 use std::borrow::Cow;
 
@@ -7,9 +7,9 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 
 use crate::application::requests::Violations;
 
-/// The most wrong parameters that are named.
+/// The maximum number of invalid parameters that are named.
 const MAX_NAMED: usize = 16;
-/// The most characters of an unknown name that are given back.
+/// The maximum length of an unknown name in a violation, in characters.
 const MAX_NAME_CHARS: usize = 64;
 
 /// All but the unreserved characters of RFC 3986.
@@ -23,7 +23,7 @@ pub struct Query<const N: usize> {
 }
 
 impl<const N: usize> Query<N> {
-    /// Reads the parameters `names`; notes every other one, and those given twice, empty or malformed.
+    /// Parses the parameters `names`; records violations for all others, and for repeated, empty or malformed ones.
     pub fn read(uri: &Uri, names: [&'static str; N], violations: &mut Violations) -> Self {
         let mut query = Self { names, values: [const { None }; N] };
         let mut wrong = 0;
@@ -63,7 +63,7 @@ impl<const N: usize> Query<N> {
         self.values[index].as_deref()
     }
 
-    /// The value of a parameter that is a whole number of at least 0; notes when it is none.
+    /// The value of a parameter that is a non-negative integer; records a violation if it is invalid.
     pub fn number(&self, name: &str, violations: &mut Violations) -> Option<i64> {
         let text = self.get(name)?;
         let is_digits = text.bytes().all(|byte| byte.is_ascii_digit());
@@ -74,7 +74,7 @@ impl<const N: usize> Query<N> {
         number
     }
 
-    /// The value of a parameter that is one of `choices`, by their names; notes when it is none of them.
+    /// The value of a parameter that is one of `choices`, by name; records a violation if it is invalid.
     pub fn choice<T: Copy>(
         &self,
         name: &str,
@@ -108,13 +108,13 @@ impl<const N: usize> Query<N> {
     }
 }
 
-/// Notes every parameter, for a route that has none.
+/// Records a violation for every parameter, for a route that has none.
 pub fn none(uri: &Uri, violations: &mut Violations) {
     Query::read(uri, [], violations);
 }
 
 fn decode(text: &str) -> Option<String> {
-    // The crate leaves a malformed escape as it is; here it is an error.
+    // The crate leaves a malformed escape unchanged; here it is an error.
     let is_escape = |rest: &str| rest.as_bytes().get(..2).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit));
     if !text.split('%').skip(1).all(is_escape) {
         return None;

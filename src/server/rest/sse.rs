@@ -1,7 +1,7 @@
 //! Server-sent events. Source: the HTML standard, 9.2.
 //!
-//! Each event has the id after which to resume, so that a browser that reconnects on its own skips nothing. The stream holds
-//! one batch of events at a time and writes the next bytes only when the client has taken those before.
+//! Each event has the id after which to resume, so that a browser that reconnects by itself skips nothing. The stream holds one batch of events at a
+//! time and writes further bytes only when the client has read the previous ones.
 
 use std::{collections::VecDeque, convert::Infallible, time::Duration};
 
@@ -28,12 +28,12 @@ use crate::{
 
 /// The media type.
 pub const CONTENT_TYPE: &str = "text/event-stream";
-/// How often a silent stream shows that it is alive.
+/// The interval of heartbeats on a silent stream.
 pub const HEARTBEAT: Duration = Duration::from_secs(15);
-/// Bytes written at a time, give or take one event.
+/// The approximate number of bytes written at a time.
 const CHUNK_BYTES: usize = 64 * 1024;
 
-/// Where the events come from.
+/// The source of the events.
 #[derive(Debug)]
 pub enum Source {
     /// The history of one order; resumed by revision.
@@ -46,10 +46,10 @@ impl Source {
     /// The next step.
     ///
     /// # Errors
-    /// What the source says.
+    /// The error of the source.
     pub async fn next(&mut self) -> Result<Step, AppError> {
         match self {
-            // Giving up a wait half-way loses nothing: the history moves on only with what it returns.
+            // Cancelling the wait loses nothing: the history advances only with the events that it returns.
             Self::Order(history) => {
                 tokio::time::timeout(HEARTBEAT, history.next()).await.unwrap_or(Ok(Step::Heartbeat))
             }
@@ -57,7 +57,7 @@ impl Source {
         }
     }
 
-    /// The last revision (of one order; else 0) and the point that have been passed.
+    /// The last revision (for one order; else 0) and the point that the stream has passed.
     #[must_use]
     pub const fn reached(&self) -> (Revision, LogPoint) {
         match self {
@@ -66,7 +66,7 @@ impl Source {
         }
     }
 
-    /// The id after which to resume once everything up to now has been seen.
+    /// The id after which to resume once everything up to now has been read.
     fn id(&self, log: &Signer) -> String {
         match self {
             Self::Order(history) => history.revision().to_string(),
@@ -91,8 +91,7 @@ struct Tail {
     _place: EventStreamPermit,
 }
 
-/// A reply that sends what comes from `source` until the client goes or the node drains; what it has made and the client has not taken counts
-/// in `held`.
+/// A reply that streams `source` until the client leaves or the node drains; data that the client has not read yet is reserved in `held`.
 #[must_use]
 pub fn reply(source: Source, log: Signer, path: String, place: EventStreamPermit, held: SentBytes) -> Response<Body> {
     let ending = last_words(AppError::ReadersBehind, &path);
@@ -110,7 +109,7 @@ pub fn reply(source: Source, log: Signer, path: String, place: EventStreamPermit
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    // nginx would hold back what is meant to arrive now.
+    // Otherwise nginx would buffer the stream.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     response
 }
@@ -129,7 +128,7 @@ impl Tail {
                         self.id()
                     )));
                 }
-                // An id without data moves the place to resume from and is not shown to the page.
+                // An id without data moves the resume position and is not shown to the page.
                 Ok(Step::Heartbeat) => return Some(Bytes::from(format!(": heartbeat\nid: {}\n\n", self.id()))),
                 Ok(Step::End) => return None,
                 Err(error) => return Some(self.end(error)),
@@ -157,7 +156,7 @@ impl Tail {
         Bytes::from(out)
     }
 
-    /// The last words of a stream: why it ends. Whoever listens reconnects and goes on after the last id.
+    /// The final event with the reason; clients reconnect with `Last-Event-ID`.
     fn end(&mut self, error: AppError) -> Bytes {
         self.is_over = true;
         last_words(error, &self.path)

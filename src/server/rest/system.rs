@@ -1,4 +1,4 @@
-//! The node: what it is, how it is, what it has counted, and the ids that it issues.
+//! The node: its information, health and metrics, and new ids.
 
 use std::collections::BTreeMap;
 
@@ -53,7 +53,7 @@ struct RootView<'a> {
 /// `GET /`
 ///
 /// # Errors
-/// As the table of reasons has them.
+/// As in the table of reasons.
 pub async fn root(State(context): State<Shared>, uri: Uri, headers: HeaderMap) -> Reply {
     no_parameters(&uri)?;
     let mut response = if headers::accepts(&headers, "text/html") {
@@ -104,10 +104,10 @@ fn health_reply(
 ) -> Response<Body> {
     let checks = report.components.iter().filter(|component| shown(component)).map(|component| {
         let finding = &component.finding;
-        // Microseconds are as exact as anyone needs.
+        // Microsecond precision is sufficient.
         #[allow(clippy::cast_precision_loss, reason = "a few seconds at the most")]
         let latency_ms = component.latency.as_micros() as f64 / 1_000.0;
-        // Addresses, paths and what brokers say are nobody else's business.
+        // Addresses, paths and broker errors are for operators only.
         let detail = if is_operator { &*finding.detail } else { "" };
         (component.name, CheckView { status: finding.condition.name(), latency_ms, detail })
     });
@@ -121,7 +121,7 @@ fn health_reply(
 /// `GET /health`
 ///
 /// # Errors
-/// For parameters, which it has none of.
+/// For parameters, since it has none.
 pub async fn health(State(context): State<Shared>, uri: Uri, extensions: Extensions) -> Reply {
     no_parameters(&uri)?;
     let report = context.health.report().await;
@@ -134,7 +134,7 @@ pub async fn health(State(context): State<Shared>, uri: Uri, extensions: Extensi
 /// `GET /health/ready`
 ///
 /// # Errors
-/// For parameters, which it has none of.
+/// For parameters, since it has none.
 pub async fn ready(State(context): State<Shared>, uri: Uri, extensions: Extensions) -> Reply {
     no_parameters(&uri)?;
     let report = context.health.report().await;
@@ -151,7 +151,7 @@ struct LiveView {
 /// `GET /health/live`
 ///
 /// # Errors
-/// For parameters, which it has none of.
+/// For parameters, since it has none.
 pub async fn live(State(context): State<Shared>, uri: Uri) -> Reply {
     no_parameters(&uri)?;
     let (code, status) = match context.health.is_live() {
@@ -164,7 +164,7 @@ pub async fn live(State(context): State<Shared>, uri: Uri) -> Reply {
 /// `GET /metrics`
 ///
 /// # Errors
-/// For parameters, which it has none of, and for clients that are no operators.
+/// For parameters, since it has none, and for clients that are not operators.
 pub async fn metrics(State(context): State<Shared>, uri: Uri, extensions: Extensions) -> Reply {
     operators::require(&extensions)?;
     no_parameters(&uri)?;
@@ -193,10 +193,10 @@ struct NodeView<'a> {
     is_this_node: bool,
 }
 
-/// `GET /cluster`: the nodes that serve this set of orders, what each does alone, and how far each has followed the log.
+/// `GET /cluster`: the nodes that serve this set of orders, their single-owner work, and how far each has followed the log.
 ///
 /// # Errors
-/// As the table of reasons has them.
+/// As in the table of reasons.
 pub async fn cluster(State(context): State<Shared>, uri: Uri) -> Reply {
     no_parameters(&uri)?;
     let view = context.cluster.view().await.map_err(AppError::unavailable)?;
@@ -231,7 +231,7 @@ struct IdsView {
 /// `GET /api/id`
 ///
 /// # Errors
-/// As the table of reasons has them.
+/// As in the table of reasons.
 pub async fn new_ids(State(context): State<Shared>, uri: Uri) -> Reply {
     let mut violations = Violations::default();
     let query = Query::read(&uri, ["count"], &mut violations);
@@ -246,7 +246,7 @@ pub async fn new_ids(State(context): State<Shared>, uri: Uri) -> Reply {
         let id = *ids.first().ok_or_else(|| ApiError::internal("no id was generated"))?;
         view::json(StatusCode::OK, &IdView { id, id_string: Text(id) })
     };
-    // An id is handed out once.
+    // An id is issued once.
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
 }
@@ -265,7 +265,7 @@ struct PartsView<'a> {
 /// `GET /api/id/{id}`
 ///
 /// # Errors
-/// As the table of reasons has them.
+/// As in the table of reasons.
 pub async fn id_parts(id: Id, uri: Uri) -> Reply {
     let mut violations = Violations::default();
     query::none(&uri, &mut violations);
@@ -274,7 +274,7 @@ pub async fn id_parts(id: Id, uri: Uri) -> Reply {
     let id = id.unwrap_or_default();
     let parts = ids::parse(&id)?;
     let view = PartsView {
-        // What has been parsed as an id is digits, which are a JSON number.
+        // A parsed id consists of digits, which are a JSON number.
         id: serde_json::from_str(&id).map_err(ApiError::internal)?,
         id_string: &id,
         timestamp: Rfc3339(ids::issued_at(&parts)),

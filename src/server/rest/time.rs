@@ -7,10 +7,10 @@ use time::{OffsetDateTime, UtcOffset, format_description::well_known};
 
 use crate::domain::timestamp::Timestamp;
 
-/// The most digits of a fraction of a second that are read.
+/// The maximum number of fraction digits that are accepted.
 const MAX_FRACTION_DIGITS: usize = 9;
 
-/// A time, to be shown as RFC 3339 in UTC: with no fraction, milliseconds or microseconds, whichever is enough.
+/// A time, formatted as RFC 3339 in UTC: without a fraction, or with milliseconds or microseconds, whichever suffices.
 #[derive(Clone, Copy, Debug)]
 pub struct Rfc3339(pub Timestamp);
 
@@ -35,10 +35,10 @@ impl Serialize for Rfc3339 {
     }
 }
 
-/// A time from RFC 3339 text, cut to microseconds; `None` if it is invalid, or outside the years 1 to 9999.
+/// Parses RFC 3339 text, truncated to microseconds; `None` if it is invalid, or outside the years 1 to 9999.
 #[must_use]
 pub fn parse(text: &str) -> Option<Timestamp> {
-    // RFC 3339 has a space in the place of the T, which this API never had; leap seconds, which a timestamp has not; and any number of
+    // RFC 3339 permits a space instead of the T, which this API never accepted; leap seconds, which a timestamp cannot hold; and any number of
     // digits, of which those past the ninth would be ignored.
     let has_letter = matches!(text.as_bytes().get(10), Some(b'T' | b't'));
     let is_leap_second = text.get(17..19) == Some("60");

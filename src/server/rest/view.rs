@@ -1,4 +1,4 @@
-//! What replies look like: written straight from the domain to JSON.
+//! The JSON of replies, serialised directly from the domain.
 
 use std::fmt;
 
@@ -23,7 +23,7 @@ use crate::{
 /// A reply with a JSON body.
 pub fn json(status: StatusCode, body: &impl Serialize) -> Response<Body> {
     let mut bytes = Vec::with_capacity(512);
-    // Fails only for what these views do not hold: maps with keys that are not text.
+    // Fails only for maps with keys that are not text, which these views do not contain.
     if let Err(error) = serde_json::to_writer(&mut bytes, body) {
         return ApiError::internal(error).into_response();
     }
@@ -33,15 +33,15 @@ pub fn json(status: StatusCode, body: &impl Serialize) -> Response<Body> {
     response
 }
 
-/// Text of ours as the value of a header.
+/// Text of this service as a header value.
 ///
 /// # Errors
-/// If the text has characters that no header takes, which would be a fault of ours.
+/// If the text has characters that no header accepts, which would be a bug of the service.
 pub fn header_value(text: String) -> Result<HeaderValue, ApiError> {
     HeaderValue::from_maybe_shared(Bytes::from(text)).map_err(ApiError::internal)
 }
 
-/// Tells the client how fresh the reply is.
+/// Adds the consistency token of the reply.
 ///
 /// # Errors
 /// None in practice.
@@ -61,7 +61,7 @@ pub fn order(status: StatusCode, loaded: &VersionedOrder, log: &Signer) -> Resul
     Ok(response)
 }
 
-/// A reply that says: you have it already.
+/// A reply that the client's copy is current.
 ///
 /// # Errors
 /// None in practice.
@@ -142,7 +142,7 @@ impl<'a> From<&'a Order> for OrderView<'a> {
     }
 }
 
-/// The lines of an order.
+/// The items of an order.
 pub struct Items<'a>(pub &'a [Item]);
 
 #[derive(Serialize)]
@@ -182,10 +182,10 @@ pub struct RowView<'a> {
 }
 
 impl<'a> RowView<'a> {
-    /// Shows `row`.
+    /// The JSON of `row`.
     ///
     /// # Errors
-    /// If the row holds a status or a currency that there is not: the read model is damaged.
+    /// If the row has an unknown status or currency: the read model is damaged.
     pub fn of(row: &'a Row) -> Result<Self, ApiError> {
         let total = queries::money(row.currency, row.amount_minor)
             .ok_or_else(|| ApiError::internal("a row of the list has a currency that there is not"))?;

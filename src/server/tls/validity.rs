@@ -1,4 +1,4 @@
-//! From when to when certificates are valid, and what is to be said about that.
+//! The validity periods of certificates, and warnings about them.
 
 use std::{
     path::{Path, PathBuf},
@@ -15,19 +15,19 @@ use rustls::{
 
 use super::provider;
 
-/// A certificate that ends within this time is reported.
+/// A certificate that expires within this time is reported.
 const REPORTED_BEFORE_DAYS: i64 = 14;
 const DAY_SECONDS: i64 = 86_400;
 const HOUR_SECONDS: i64 = 3_600;
-/// The end of the year 9999, which is what a certificate says that has no end (RFC 5280 section 4.1.2.5).
+/// The end of the year 9999, which a certificate without an expiry contains (RFC 5280 section 4.1.2.5).
 const NO_END_SECONDS: u64 = 253_402_300_799;
 
-/// What a certificate is for.
+/// The use of a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Use {
-    /// The node shows it, or one above it in its chain.
+    /// The server certificate, or another one of its chain.
     Server,
-    /// It signs those of clients.
+    /// It signs client certificates.
     ClientCa,
 }
 
@@ -40,13 +40,13 @@ impl Use {
         }
     }
 
-    /// When the first certificate for this use ends.
+    /// The gauge of the earliest expiry for this use.
     pub(super) fn gauge(self) -> Gauge {
         metrics::gauge!("ordersystem_certificate_expiry_seconds", "use" => self.name())
     }
 }
 
-/// How long a certificate of a file is valid, in seconds of Unix time, both ends included.
+/// The validity period of a certificate of a file, in seconds of Unix time, both ends included.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Validity {
     pub(super) used_for: Use,
@@ -56,7 +56,7 @@ pub(super) struct Validity {
 }
 
 impl Validity {
-    /// Of each certificate in `chain` that can be read.
+    /// The validity of each readable certificate in `chain`.
     pub(super) fn of_all(used_for: Use, file: &Path, chain: &[CertificateDer<'static>]) -> Vec<Self> {
         let of = |certificate: &CertificateDer<'static>| {
             let (from, until) = bounds(certificate)?;
@@ -65,7 +65,7 @@ impl Validity {
         chain.iter().filter_map(of).collect()
     }
 
-    /// What is to be said about it at `now`, if anything.
+    /// The warning about it at `now`, if any.
     pub(super) fn trouble(&self, now: i64) -> Option<String> {
         let left = self.until - now;
         let state = if now < self.from {
@@ -92,8 +92,8 @@ impl Validity {
     }
 }
 
-/// From when to when a certificate is valid. The verifier looks at that before anything else, and says why a time is not within it: before
-/// all time the one, after all time the other.
+/// The validity period of a certificate. The verifier checks it before anything else, and reports the violated bound: verifying at the lowest time
+/// yields the start, at the highest time the end.
 fn bounds(certificate: &CertificateDer<'static>) -> Option<(i64, i64)> {
     let mut roots = RootCertStore::empty();
     roots.add(certificate.clone()).ok()?;
@@ -108,7 +108,7 @@ fn bounds(certificate: &CertificateDer<'static>) -> Option<(i64, i64)> {
         Some(TlsError::InvalidCertificate(CertificateError::NotValidYetContext { not_before, .. })) => {
             seconds(not_before)?
         }
-        // Since before there was Unix time.
+        // Valid since before Unix time.
         _ => 0,
     };
     let until = match refusal_at(NO_END_SECONDS) {
@@ -118,12 +118,12 @@ fn bounds(certificate: &CertificateDer<'static>) -> Option<(i64, i64)> {
     Some((from, until))
 }
 
-/// When the first of `all` for this use ends.
+/// The earliest expiry among `all` for this use.
 pub(super) fn first_end(all: &[Validity], used_for: Use) -> Option<i64> {
     all.iter().filter(|validity| validity.used_for == used_for).map(|validity| validity.until).min()
 }
 
-/// Seconds of Unix time.
+/// The current time in seconds of Unix time.
 pub(super) fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)

@@ -1,4 +1,4 @@
-//! The OpenAPI 3.1 document of the REST door, held against the live server by tests.
+//! The OpenAPI 3.1 document of the REST gateway, checked against the live server by tests.
 
 mod operations;
 mod schemas;

@@ -1,4 +1,4 @@
-//! Every operation: its parameters, its body and all that it can answer.
+//! Every operation: its parameters, its body and all its responses.
 
 use serde_json::{Map, Value, json};
 
@@ -12,16 +12,16 @@ pub struct Operation {
     pub value: Value,
 }
 
-/// Statuses that any route can answer: a parameter that it does not have, a fault of ours.
+/// The error statuses of any route: for an unknown parameter, and a fault of the service.
 const ANY: [u16; 2] = [400, 500];
-/// What a query through the mediator can answer besides.
+/// The additional error statuses of a query through the mediator.
 const QUERY: [u16; 3] = [429, 503, 504];
-/// What a command can answer besides.
+/// The additional error statuses of a command.
 const COMMAND: [u16; 7] = [408, 413, 415, 422, 429, 503, 504];
-/// What a command for an order that exists can answer besides.
+/// The additional error statuses of a command for an existing order.
 const CHANGE: [u16; 3] = [404, 409, 412];
 
-/// All of them.
+/// All operations.
 pub fn all() -> Vec<Operation> {
     let mut all = system();
     for prefix in ["", "/api"] {
@@ -212,7 +212,7 @@ fn documents() -> Vec<Operation> {
     let any_file: Vec<_> = files.iter().map(|kind| (*kind, text())).collect();
     let get = |path: &str, id: &str, summary: &str| {
         let mut builder = Builder::get(path, "System", id, summary);
-        // These take no notice of parameters: browsers and caches add their own.
+        // These ignore parameters: browsers and caches add their own.
         builder.value["responses"] = json!({});
         builder.problems(&[500])
     };

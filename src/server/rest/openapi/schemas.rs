@@ -1,4 +1,4 @@
-//! The shapes of what goes in and out.
+//! The schemas of requests and responses.
 
 use std::sync::LazyLock;
 
@@ -13,9 +13,9 @@ use crate::{
     server::{MAX_ITEMS, error::Reason, rest::input::DEFAULT_CURRENCY},
 };
 
-/// No control or format characters, and not white space only or otherwise nothing to see.
+/// Text without control or format characters, and with something visible.
 static VISIBLE: LazyLock<String> = LazyLock::new(|| {
-    // By their numbers where a regular expression has a form for them, else as they are.
+    // By their numbers where a regular expression has a syntax for them, else literally.
     let character = |code: &u32| match char::from_u32(*code) {
         Some(character) if *code > 0xFFFF => character.to_string(),
         _ => format!("\\u{code:04x}"),
@@ -27,7 +27,7 @@ static VISIBLE: LazyLock<String> = LazyLock::new(|| {
     format!("^[^{hidden}]*[^\\s{hidden}{}][^{hidden}]*$", class(&visible::INVISIBLE))
 });
 
-/// Where the schema `name` is.
+/// A reference to the schema `name`.
 pub fn reference(name: &str) -> Value {
     json!({ "$ref": format!("#/components/schemas/{name}") })
 }
@@ -37,17 +37,17 @@ pub fn text(max_chars: usize) -> Value {
     json!({ "type": "string", "minLength": 1, "maxLength": max_chars, "pattern": VISIBLE.as_str() })
 }
 
-/// Text that may be left out, which `null` and the empty string stand for as well.
+/// Optional text; `null` and the empty string count as omitted.
 fn optional_text(max_chars: usize) -> Value {
     json!({ "anyOf": [text(max_chars), { "type": "string", "const": "" }, { "type": "null" }] })
 }
 
-/// Text, or an integer that stands for its digits.
+/// Text, or an integer that is read as its digits.
 fn text_or_integer(max_chars: usize) -> Value {
     json!({ "anyOf": [text(max_chars), { "type": "integer" }] })
 }
 
-/// An object with `required` fields and others, and no more than these.
+/// An object with `required` fields and optional ones, and no others.
 fn object(required: &[&str], properties: Value) -> Value {
     json!({ "type": "object", "required": required, "properties": properties, "additionalProperties": false })
 }
