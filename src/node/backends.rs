@@ -1,4 +1,4 @@
-//! Which backends a configuration asks for.
+//! Builds the configured backends.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -52,11 +52,11 @@ use crate::{
     telemetry::outage::Away,
 };
 
-/// How long a node that starts waits for a NATS that it is connected to before it goes on without, and the pause before it looks again.
+/// How long a starting node waits for a connected NATS before it continues without, and the pause between checks.
 const WAIT_AT_START: Duration = Duration::from_secs(4);
 const PAUSE_AT_START: Duration = Duration::from_millis(100);
 
-/// What a node stores in and sends over.
+/// The storage and messaging backends of a node.
 #[derive(Clone, Debug)]
 pub struct Backends {
     /// The log.
@@ -65,17 +65,17 @@ pub struct Backends {
     pub bus: Arc<dyn MessageBus>,
     /// The list of orders.
     pub read_model: Arc<dyn ReadModel>,
-    /// Who may do what only one node does.
+    /// Leases for single-owner work.
     pub leases: Arc<dyn LeaseStore>,
-    /// Who may run which handler on the bus: it lives where the bus is, among all nodes that share the bus.
+    /// Leases for handlers on the bus: stored on the bus's backend, for all nodes that share the bus.
     pub bus_leases: Arc<dyn LeaseStore>,
-    /// How far followers have come.
+    /// Checkpoints of log followers.
     pub checkpoints: Arc<dyn CheckpointStore>,
-    /// Folded orders for all nodes of the log, if that is asked for.
+    /// The cache of folded orders shared by all nodes of the log, if configured.
     pub cache: Option<Arc<dyn OrderCache>>,
     /// Whether other nodes may write to the same log.
     pub is_shared: bool,
-    /// The folder of a node that keeps no orders in it: no other process may use it, whatever for.
+    /// The lock on the folder of a node that stores no orders in it: no other process may use it.
     pub folder: Option<Arc<DataDir>>,
     /// The name of the event store, as in `--persistence`.
     pub persistence: &'static str,
@@ -83,18 +83,18 @@ pub struct Backends {
     pub transport: &'static str,
 }
 
-/// Waits until the brokers have answered for the first time, or are known not to: then the node serves when they come. Fails for a broker that
-/// will not serve before an operator does something.
+/// Waits until the brokers have responded for the first time, or are known to be unreachable: the node then becomes ready once connected. Fails for a
+/// broker that needs an operator's action.
 pub(super) type Arrival = BoxFuture<'static, Result<(), StartError>>;
 
-/// What is kept in NATS where it has the log.
+/// The NATS backends of a node whose log is in NATS.
 struct NatsLog {
     store: Arc<NatsEventStore>,
     leases: Arc<NatsLeaseStore>,
     checkpoints: Arc<NatsCheckpointStore>,
 }
 
-/// What is kept in NATS where it is the bus.
+/// The NATS backends of a node whose bus is NATS.
 struct NatsBus {
     bus: Arc<NatsMessageBus>,
     leases: Arc<NatsLeaseStore>,
@@ -103,30 +103,29 @@ struct NatsBus {
 /// The circuit breakers of a node.
 #[derive(Clone, Debug)]
 pub(super) struct Breakers {
-    /// Before all that is kept where the log is.
+    /// Guards everything stored with the log.
     pub store: Arc<CircuitBreaker>,
-    /// Before the message bus.
+    /// Guards the message bus.
     pub transport: Arc<CircuitBreaker>,
-    /// Before the shared cache.
+    /// Guards the shared cache.
     pub cache: Arc<CircuitBreaker>,
 }
 
 impl Backends {
-    /// The backends that `config` asks for; never others in their place. A broker that is out of reach is connected to later: until then
-    /// the backend says that it is unavailable.
+    /// The backends in `config`, without substitutes. An unreachable broker is connected to later: until then the backend is unavailable.
     ///
     /// # Errors
-    /// For a data dir that cannot be opened, and for a broker that will not serve (a wrong password, a replica, a version too old).
+    /// For an unusable data dir, and for a broker that cannot serve (a wrong password, a replica, a too old version).
     pub async fn of(config: &Config) -> Result<Self, StartError> {
         let (backends, arrival) = Self::begin(config).await?;
         arrival.await?;
         Ok(backends)
     }
 
-    /// The same before any broker has answered, and what waits for its first answer.
+    /// The same before any broker has responded, with a future that waits for the first response.
     ///
     /// # Errors
-    /// For a data dir that cannot be opened, and for settings that cannot be used.
+    /// For an unusable data dir, and for invalid settings.
     pub(super) async fn begin(config: &Config) -> Result<(Self, Arrival), StartError> {
         let mut arrivals = Vec::new();
         let mut backends = Self::memory();
@@ -146,7 +145,7 @@ impl Backends {
             );
         }
         if config.persistence == Persistence::Redis || config.transport == Transport::Redis || config.redis_cache {
-            // One connection for all. What follows the log keeps its place where the log is.
+            // One connection for all. Log followers keep their checkpoints with the log.
             let redis = connect_to_redis(config)?;
             arrivals.push(arrival_of_redis(redis.clone(), config.redis.to_string()).boxed());
             if config.persistence == Persistence::Redis {
@@ -169,7 +168,7 @@ impl Backends {
         if matches!(config.persistence, Persistence::Redis | Persistence::Nats)
             && let Some(dir) = &config.node.data_dir
         {
-            // The log is elsewhere; what is made from it stays here, so that a restart goes on where it was.
+            // The log is elsewhere; derived data stays here, so that a restart resumes from its checkpoint.
             let database = Database::open_for_read_model(dir).map_err(|error| format!("data dir {error}"))?;
             backends.read_model = Arc::new(EmbeddedReadModel::new(database));
         }
@@ -188,16 +187,16 @@ impl Backends {
         Away::new(move || store.unreachable().or_else(|| bus.unreachable()))
     }
 
-    /// Whether the log is, with all that is kept where it is.
+    /// Whether the log, with everything stored with it, is known to be unreachable.
     pub(super) fn store_away(&self) -> Away {
         let store = Arc::clone(&self.store);
         Away::new(move || store.unreachable())
     }
 
-    /// The same with a circuit breaker before the I/O of each backend: one for all that is kept where the log is, one for the message bus.
-    /// None before the leases of handlers: they are few, and their subscriptions back off by themselves.
+    /// Adds a circuit breaker to the I/O of each backend: one for everything stored with the log, one for the message bus. The leases of handlers
+    /// have none: their calls are few, and subscriptions back off by themselves.
     ///
-    /// Commits are refused while the log is not known to keep them as well as `required`.
+    /// Commits are refused until the log is known to be at least as durable as `required`.
     pub(super) fn guarded(self, options: BreakerOptions, required: Option<Durability>) -> (Self, Breakers) {
         let (bus, shared) = (Arc::clone(&self.bus), self.cache.clone());
         let is_bus_away = Away::new(move || bus.unreachable());
@@ -274,7 +273,7 @@ impl Backends {
         }
     }
 
-    /// Everything that has to last in the data folder `dir`, the message bus in memory.
+    /// Everything durable in the data folder `dir`, the message bus in memory.
     ///
     /// # Errors
     /// [`OpenError`] names the folder.
@@ -291,7 +290,7 @@ impl Backends {
     }
 }
 
-/// What published events say of themselves.
+/// The metadata of published events.
 fn description_in(format: EventFormat) -> fn(&Message) -> Description {
     match format {
         EventFormat::Protobuf => cloud_event::protobuf,
@@ -310,8 +309,8 @@ async fn connect_to_nats(config: &Config) -> Result<Nats, StartError> {
     Ok(Nats::start(options).await?)
 }
 
-/// Waits for what comes of the first try to connect, and looks at what is kept there; `shown` is the address for people. What has waited for the
-/// connection in vain does not wait again.
+/// Waits for the first connection attempt, and verifies the server; `shown` is the address for people. After a failed connection attempt it does not
+/// wait again.
 async fn arrival_of_nats(
     nats: Nats,
     shown: String,
@@ -350,10 +349,10 @@ async fn arrival_of_nats(
     Ok(())
 }
 
-/// Whether `admit` finds it in order before long. It may be unreachable now, or without a quorum, and then the node serves when it comes.
+/// Whether `admit` succeeds soon. NATS may be unreachable or without a quorum now; the node then becomes ready once it works.
 ///
 /// # Errors
-/// For what will not be in order before an operator does something.
+/// For a problem that needs an operator's action.
 async fn is_usable<'a>(
     nats: &Nats,
     shown: &str,
@@ -374,7 +373,7 @@ async fn is_usable<'a>(
     match timeout(WAIT_AT_START, admitted).await.unwrap_or(Err(found)) {
         Ok(()) => Ok(true),
         Err(NatsConnectError::Retryable(why)) => {
-            // That it is unreachable the connection says itself.
+            // The connection itself logs that it is unreachable.
             if nats.is_connected() {
                 tracing::warn!(server = shown, why, "NATS cannot be used yet, the node serves when it can");
             }
@@ -391,7 +390,7 @@ fn connect_to_redis(config: &Config) -> Result<Redis, StartError> {
     Ok(Redis::start(options, keeps_log)?)
 }
 
-/// Waits for what comes of the first try to connect; `shown` is the address for people.
+/// Waits for the first connection attempt; `shown` is the address for people.
 async fn arrival_of_redis(redis: Redis, shown: String) -> Result<(), StartError> {
     match redis.first_try().await {
         Ok(()) => {
@@ -400,13 +399,13 @@ async fn arrival_of_redis(redis: Redis, shown: String) -> Result<(), StartError>
             }
             Ok(())
         }
-        // It has been said, and is said again: the node serves when Redis comes.
+        // Already logged, and repeated: the node becomes ready once connected.
         Err(ConnectError::Retryable(_)) => Ok(()),
         Err(ConnectError::Fatal(why)) => Err(why.into()),
     }
 }
 
-/// The same in the backend's words.
+/// The same in the backend's type.
 pub(super) fn nats_access(access: &config::NatsAccess) -> NatsAccess {
     let config::NatsAccess { credentials, nkey, ca, certificate } = access.clone();
     NatsAccess { credentials, nkey, ca, certificate }

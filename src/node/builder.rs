@@ -1,4 +1,4 @@
-//! What an embedding program brings along.
+//! The builder for programs that embed a node.
 
 use std::sync::Arc;
 
@@ -9,8 +9,7 @@ use crate::{
     server::paced::Pace,
 };
 
-/// What a node is made of besides its configuration. [`NodeBuilder::new`] is what the program itself uses; a program that embeds the node adds
-/// its own handlers.
+/// The parts of a node besides its configuration. The program itself uses [`NodeBuilder::new`]; a program that embeds the node adds its own handlers.
 ///
 /// ```no_run
 /// # use std::sync::Arc;
@@ -21,37 +20,37 @@ use crate::{
 /// # }
 /// ```
 pub struct NodeBuilder {
-    /// What the node stores in and sends over.
+    /// The storage and messaging backends.
     pub backends: Backends,
-    /// The time.
+    /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// The handlers of events, each with a subscription, dead letters and a name of its own.
+    /// The event handlers, each with its own subscription, dead letters and name.
     pub handlers: Vec<Arc<dyn EventHandler>>,
-    /// How long clients have to take what is sent to them.
+    /// The time limits for clients to read what is sent to them.
     pub pace: Pace,
 }
 
 impl NodeBuilder {
-    /// With the clock of the system and the [`OrderEventLogger`].
+    /// A builder with the system clock and the [`OrderEventLogger`].
     #[must_use]
     pub fn new(backends: Backends) -> Self {
         let handlers: Vec<Arc<dyn EventHandler>> = vec![Arc::new(OrderEventLogger::new())];
         Self { backends, clock: Arc::new(SystemClock), handlers, pace: Pace::DEFAULT }
     }
 
-    /// With another clock.
+    /// Replaces the clock.
     #[must_use]
     pub fn with_clock(self, clock: Arc<dyn Clock>) -> Self {
         Self { clock, ..self }
     }
 
-    /// With clients that have as long as this.
+    /// Replaces the time limits for clients.
     #[must_use]
     pub fn with_pace(self, pace: Pace) -> Self {
         Self { pace, ..self }
     }
 
-    /// With one more handler.
+    /// Adds a handler.
     #[must_use]
     pub fn with_handler(mut self, handler: Arc<dyn EventHandler>) -> Self {
         self.handlers.push(handler);
@@ -61,7 +60,7 @@ impl NodeBuilder {
     /// The names of the handlers.
     ///
     /// # Errors
-    /// If one is no name, or there twice: the second would take the events of the first.
+    /// If a name is invalid or duplicated: the second handler would take the events of the first.
     pub(super) fn handler_names(&self) -> Result<Vec<String>, StartError> {
         let names: Vec<_> = self.handlers.iter().map(|handler| handler.name().to_owned()).collect();
         for (index, name) in names.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! This node's place among the nodes of its log, and its view of the others.
+//! This node's membership among the nodes of its log, and its view of the others.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::{
     processors::{handlers, outbox, projections::ProjectionProgress},
 };
 
-/// What takes a name and a worker number by lease. `handlers` are the names of those that one node runs at a time.
+/// The membership, which leases a name and a worker number. `handlers` are the names of the single-owner handlers.
 pub(super) fn membership(ground: &NodeDeps<'_>, mark: LeasedMark, handlers: &[String]) -> Arc<Membership> {
     let NodeDeps { config, node, address, backends, ids, clock, .. } = *ground;
     let role = |leases: &Arc<dyn LeaseStore>, name: String| (Arc::clone(leases), name);
@@ -20,7 +20,7 @@ pub(super) fn membership(ground: &NodeDeps<'_>, mark: LeasedMark, handlers: &[St
         checkpoints: Arc::clone(&backends.checkpoints),
         ids: Arc::clone(ids),
         mark,
-        // What this node has issued as one that takes no lease, on another log or by an earlier version.
+        // The marks of ids that this node issued without a lease, on another log or by an earlier version.
         left_marks: config.node.data_dir.as_deref().map(|dir| FolderMarks::new(dir, config.node.identity)),
         clock: Arc::clone(clock),
         name: node.to_owned(),
@@ -32,7 +32,7 @@ pub(super) fn membership(ground: &NodeDeps<'_>, mark: LeasedMark, handlers: &[St
     Arc::new(membership.quiet_while(backends.store_away()))
 }
 
-/// Takes them, or leaves that to the background while the store is out of reach.
+/// Acquires the leases, or leaves that to the background while the store is unreachable.
 pub(super) async fn join(membership: &Membership, store: &dyn EventStore) -> Result<(), StartError> {
     if store.unreachable().is_some() || store.log_id().is_none() {
         return Ok(());
@@ -41,7 +41,7 @@ pub(super) async fn join(membership: &Membership, store: &dyn EventStore) -> Res
     joined.map_err(|error| format!("no place among the nodes of this log: {error}").into())
 }
 
-/// Shows the cluster, or the node alone; `handlers` are the names of those that one node runs at a time.
+/// The view of the cluster, or of the node alone; `handlers` are the names of the single-owner handlers.
 pub(super) fn reader(ground: &NodeDeps<'_>, progress: ProjectionProgress, handlers: &[String]) -> ClusterReader {
     let NodeDeps { node, address, backends, ids, .. } = *ground;
     ClusterReader::new(ClusterReaderDeps {

@@ -1,4 +1,4 @@
-//! What `/health` looks at: one check a component, each of which can fail.
+//! The checks of `/health`: one per component, each of which can fail.
 
 use std::sync::{
     Arc,
@@ -26,15 +26,15 @@ use crate::{
     },
 };
 
-/// A follower that is further behind than this many positions is reported.
+/// The lag of a follower, in positions, above which it is reported.
 const MAX_LAG_POSITIONS: u64 = 100_000;
 
-/// An event that has waited longer than this to be published is reported.
+/// The age of a pending event above which it is reported.
 const MAX_PENDING_SECONDS: f64 = 60.0;
-/// How many dead letters of a handler are counted.
+/// The maximum number of dead letters of a handler that are counted.
 const COUNTED_DEAD_LETTERS: usize = 100;
 
-/// The event store answers.
+/// Checks that the event store responds.
 #[derive(Debug)]
 pub struct StoreCheck(pub Arc<dyn EventStore>);
 
@@ -59,7 +59,7 @@ impl HealthCheck for StoreCheck {
     }
 }
 
-/// The message bus answers.
+/// Checks that the message bus responds.
 #[derive(Debug)]
 pub struct TransportCheck(pub Arc<dyn MessageBus>);
 
@@ -81,12 +81,12 @@ impl HealthCheck for TransportCheck {
     }
 }
 
-/// The shared cache answers.
+/// Checks that the shared cache responds.
 #[derive(Debug)]
 pub struct CacheCheck {
     /// The cache.
     pub cache: Arc<dyn OrderCache>,
-    /// What keeps calls from it when it fails.
+    /// The circuit breaker in front of it.
     pub breaker: Arc<CircuitBreaker>,
 }
 
@@ -96,7 +96,7 @@ impl HealthCheck for CacheCheck {
         "cache"
     }
 
-    /// Whatever it holds is in the log as well.
+    /// All of its content is in the log as well.
     fn required_for_readiness(&self) -> bool {
         false
     }
@@ -112,14 +112,14 @@ impl HealthCheck for CacheCheck {
     }
 }
 
-/// The outbox publishes, and is not far behind.
+/// Checks that the outbox publishes, and is not far behind.
 #[derive(Debug)]
 pub struct OutboxCheck {
-    /// How the relay does.
+    /// The status of the relay.
     pub status: Arc<OutboxStatus>,
-    /// How far behind it is.
+    /// The meter of its backlog.
     pub meter: Arc<OutboxMeter>,
-    /// Its work.
+    /// Its background task.
     pub work: Arc<Supervised>,
 }
 
@@ -129,7 +129,7 @@ impl HealthCheck for OutboxCheck {
         "outbox"
     }
 
-    /// Commands are kept in the log and published later.
+    /// Commands are stored in the log and published later.
     fn required_for_readiness(&self) -> bool {
         false
     }
@@ -168,18 +168,18 @@ impl HealthCheck for OutboxCheck {
     }
 }
 
-/// The read model follows the log, and has caught up with what was there at the start.
+/// Checks that the read model follows the log, and has caught up with the log as of the start.
 #[derive(Debug)]
 pub struct ProjectionCheck {
-    /// How far it is.
+    /// Its progress.
     pub progress: ProjectionProgress,
     /// The read model itself.
     pub read_model: Arc<dyn ReadModel>,
-    /// What it follows.
+    /// The log that it follows.
     pub store: Arc<dyn EventStore>,
-    /// The end of the log at the first look, plus one; 0: not looked yet.
+    /// The end of the log at the first check, plus one; 0: not checked yet.
     pub start_head: AtomicU64,
-    /// Its work.
+    /// Its background task.
     pub work: Arc<Supervised>,
 }
 
@@ -203,7 +203,7 @@ impl HealthCheck for ProjectionCheck {
         if let Err(error) = self.read_model.check().await {
             return Finding::unhealthy(error.to_string());
         }
-        // Before the end of the log, which may grow meanwhile, and this with it.
+        // Read before the end of the log, since both may grow meanwhile.
         let position = self.progress.position().0;
         let mut head = match self.store.head().await {
             Ok(head) => head.0,
@@ -216,7 +216,7 @@ impl HealthCheck for ProjectionCheck {
             };
         }
         let _ = self.start_head.compare_exchange(0, head + 1, Ordering::AcqRel, Ordering::Acquire);
-        // A log that has become shorter since need not be followed to where it ended then.
+        // A log that has become shorter need not be followed to its former end.
         let at_start = (self.start_head.load(Ordering::Acquire) - 1).min(head);
         if position > head {
             return Finding::unhealthy(past(Position(position), Position(head)));
@@ -239,7 +239,7 @@ impl HealthCheck for ProjectionCheck {
     }
 }
 
-/// The circuit breakers are closed.
+/// Checks that the circuit breakers are closed.
 #[derive(Debug)]
 pub struct BreakerCheck(pub Vec<Arc<CircuitBreaker>>);
 
@@ -249,7 +249,7 @@ impl HealthCheck for BreakerCheck {
         "circuit_breakers"
     }
 
-    /// What is behind an open one has a check of its own.
+    /// The guarded backends have their own checks.
     fn required_for_readiness(&self) -> bool {
         false
     }
@@ -266,12 +266,12 @@ impl HealthCheck for BreakerCheck {
     }
 }
 
-/// Every subscription runs, here or on another node.
+/// Checks that every subscription runs, here or on another node.
 #[derive(Debug)]
 pub struct SubscriptionCheck {
-    /// How they do, and their work.
+    /// Their statuses and background tasks.
     pub subscriptions: Vec<(Arc<SubscriptionStatus>, Arc<Supervised>)>,
-    /// Where their dead letters are.
+    /// The bus with their dead letters.
     pub bus: Arc<dyn MessageBus>,
 }
 
@@ -320,7 +320,7 @@ impl SubscriptionCheck {
     }
 }
 
-/// A handler that runs here, with what waits for the operator.
+/// The result for a handler that runs here, with its dead letters.
 fn running(name: &str, handled: u64, dead_letters: usize) -> Finding {
     let more = if dead_letters > COUNTED_DEAD_LETTERS { "more than " } else { "" };
     let dead = dead_letters.min(COUNTED_DEAD_LETTERS);
@@ -328,12 +328,12 @@ fn running(name: &str, handled: u64, dead_letters: usize) -> Finding {
     if dead > 0 { Finding::degraded(detail) } else { Finding::healthy(detail) }
 }
 
-/// The node has its name and its worker number among the nodes of the log.
+/// Checks that the node has its name and its worker number among the nodes of the log.
 #[derive(Debug)]
 pub struct MembershipCheck {
-    /// Whether it has.
+    /// The status of the membership.
     pub status: Arc<MembershipStatus>,
-    /// Whether the node was told that it is one of many.
+    /// Whether the node is configured as one of many.
     pub is_cluster: bool,
 }
 
@@ -357,7 +357,7 @@ impl HealthCheck for MembershipCheck {
     }
 }
 
-/// The node may issue ids.
+/// Checks that the node may issue ids.
 #[derive(Debug)]
 pub struct IdCheck(pub Arc<IdGenerator>);
 
@@ -374,14 +374,14 @@ impl HealthCheck for IdCheck {
     async fn look(&self) -> Finding {
         match self.0.reserve(1) {
             Ok(Reservation::Ids(_) | Reservation::WaitMicros(_)) => Finding::healthy("issuing"),
-            // Reads and commands for orders that exist need no new id: the node is of use.
+            // Reads and commands on existing orders need no new id: the node can still serve.
             Err(error @ IdError::ClockBehind { .. }) => Finding::degraded(error.to_string()),
             Err(error) => Finding::unhealthy(error.to_string()),
         }
     }
 }
 
-/// A lag would be no more than 0, and hide it.
+/// The lag would be shown as 0, and hide this.
 fn past(position: Position, head: Position) -> String {
     format!("the checkpoint is at {position}, past the end of the log at {head}")
 }

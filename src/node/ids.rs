@@ -1,4 +1,4 @@
-//! The id generator of a node, and what its worker number comes from.
+//! The id generator of a node, and the source of its worker number.
 
 use std::sync::Arc;
 
@@ -11,15 +11,15 @@ use crate::{
     private_files,
 };
 
-/// What a node's worker number comes from.
+/// The source of a node's worker number.
 pub(super) enum Numbers {
-    /// Other nodes may use the same log: a lease, with its mark where the log is.
+    /// Other nodes may use the same log: a lease, with its mark stored with the log.
     Leased(LeasedMark),
-    /// No other node uses its log: the node itself.
+    /// No other node uses its log: the node's own numbers.
     Own(Arc<OwnNumbers>),
 }
 
-/// The generator: one that issues nothing before it has a number by lease, or one that has a number.
+/// The generator: without a number until a lease is acquired, or with a fixed number.
 pub(super) fn id_generator(
     config: &Config,
     backends: &Backends,

@@ -1,4 +1,4 @@
-//! A node from its first request to its last: serve, drain, flush, stop.
+//! The life cycle of a node: serve, drain, flush, stop.
 
 use std::{future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
@@ -19,24 +19,23 @@ use crate::{
     telemetry::outage::Away,
 };
 
-/// How often the monitor looks at every component.
+/// The interval at which the monitor checks every component.
 const MONITOR_INTERVAL: Duration = Duration::from_secs(1);
-/// How long the monitor waits for the position that it shows as a gauge.
+/// The timeout of the monitor for the log position in its gauge.
 const HEAD_TIMEOUT: Duration = Duration::from_millis(500);
-/// How long the node goes on answering, with refusals, after it has said that it is shutting down: long enough for a client
-/// or a probe on an open connection to be told.
+/// How long the node keeps refusing requests after it has announced its shutdown: long enough to notify a client or a probe on an open connection.
 const DRAIN_NOTICE: Duration = Duration::from_millis(500);
 
-/// How long clients may take to read the ends of their calls, at the most; never more than half of what the grace leaves.
+/// How long clients may take to read the ends of their calls; at most half of the remaining grace period.
 const MAX_CLOSING: Duration = Duration::from_secs(5);
 
-/// How long a broker may take to show at the end that it is there, once no request is in flight. What does not answer for so long is away: nothing
-/// can be flushed into it, and no lease be given back to it, which expires then.
+/// How long a broker may take to respond during shutdown, once no request is in flight. A broker that does not respond counts as away: nothing can be
+/// flushed to it, and leases on it are left to expire.
 const ANSWERS_WITHIN: Duration = Duration::from_millis(400);
-/// How long background work that has to do with an absent broker may take to end by itself.
+/// How long background work on an absent broker may take to end by itself.
 const LAST_STEPS: Duration = Duration::from_millis(200);
 
-/// How long giving up the place in the cluster may take.
+/// The timeout for releasing the cluster membership.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The stages of a shutdown, cancelled in this order.
@@ -46,15 +45,15 @@ pub struct Stop {
     pub draining: CancellationToken,
     /// No more connections; open calls finish.
     pub closing: CancellationToken,
-    /// The outbox publishes what is left and ends.
+    /// The outbox publishes the rest and ends.
     pub flushing: CancellationToken,
-    /// The outbox ends without that: its log or its bus is away.
+    /// The outbox ends without flushing: its log or its bus is away.
     pub given_up: CancellationToken,
     /// Everything else ends.
     pub ended: CancellationToken,
 }
 
-/// What runs beside each other in a node.
+/// The concurrent tasks of a node.
 #[derive(Debug, Default)]
 pub struct Work {
     servers: JoinSet<()>,
@@ -63,7 +62,7 @@ pub struct Work {
 }
 
 impl Work {
-    /// Runs a listener, which ends when it is closed and its connections are done.
+    /// Runs a listener, which ends when it is closed and its connections have ended.
     pub fn serve(&mut self, server: impl Future<Output = ()> + Send + 'static) {
         self.servers.spawn(server);
     }
@@ -73,35 +72,35 @@ impl Work {
         self.relay.spawn(relay);
     }
 
-    /// Runs what follows the log or the bus, or keeps something up to date.
+    /// Runs a follower of the log or the bus, or a task that updates state.
     pub fn follow(&mut self, follower: impl Future<Output = ()> + Send + 'static) {
         self.followers.spawn(follower);
     }
 }
 
-/// A node at work.
+/// A running node.
 #[derive(Debug)]
 pub struct Node {
-    /// What the doors work with.
+    /// The shared state of the protocol servers.
     pub context: ApiState,
-    /// Its place in the cluster, if it is one of many.
+    /// Its cluster membership, if it is one of many.
     pub membership: Option<Arc<Membership>>,
     /// The message bus.
     pub bus: Arc<dyn MessageBus>,
-    /// Who looks after it.
+    /// The monitor of its health.
     pub monitor: Monitor,
-    /// What runs.
+    /// Its tasks.
     pub work: Work,
-    /// How it is stopped.
+    /// Its shutdown stages.
     pub stop: Stop,
-    /// How long a shutdown may take.
+    /// The grace period of a shutdown.
     pub grace: Duration,
 }
 
-/// Something was still going on when the grace period was over.
+/// A task was still running at the end of the grace period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GraceExceeded(
-    /// What was waited for.
+    /// The unfinished task.
     pub &'static str,
 );
 
@@ -113,22 +112,22 @@ impl std::fmt::Display for GraceExceeded {
 
 impl std::error::Error for GraceExceeded {}
 
-/// What a node must be able to promise, `--require-durable`.
+/// The required durability, `--require-durable`.
 #[derive(Clone, Debug)]
 pub struct DurabilityRequirement {
-    /// What an acknowledged commit has to survive.
+    /// The durability of an acknowledged commit.
     pub required: Durability,
     /// The event store, as in `--persistence`.
     pub persistence: &'static str,
-    /// Where the event store is, without a password; `None` where it is no server.
+    /// The address of the event store, without a password; `None` if it is not a server.
     pub server: Option<String>,
 }
 
 impl DurabilityRequirement {
-    /// Whether what `store` is found to promise is enough, or is not known yet.
+    /// Whether the detected durability of `store` is sufficient, or is not known yet.
     ///
     /// # Errors
-    /// [`NotDurable`] if it is known and too little.
+    /// [`NotDurable`] if it is known and insufficient.
     pub fn holds(&self, store: &dyn EventStore) -> Result<(), NotDurable> {
         let found = store.durability();
         if found == Durability::Unknown || found >= self.required {
@@ -144,19 +143,19 @@ impl DurabilityRequirement {
     }
 }
 
-/// What the store acknowledges survives less than is required.
+/// The durability of the store is below the requirement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotDurable {
     persistence: &'static str,
     server: Option<String>,
     found: Durability,
     required: Durability,
-    /// What of the store's settings was read or asserted.
+    /// The detected or asserted settings of the store.
     detail: Option<String>,
 }
 
 impl NotDurable {
-    /// What to do about it.
+    /// The remedy for the operator.
     fn remedy(&self) -> &'static str {
         match self.persistence {
             "redis" => {
@@ -189,12 +188,12 @@ impl std::fmt::Display for NotDurable {
 
 impl std::error::Error for NotDurable {}
 
-/// Why a node ended otherwise than it should have.
+/// Why a node ended abnormally.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RunError {
-    /// It was asked to stop and was not done in time.
+    /// A stop was requested and was not completed in time.
     GraceExceeded(GraceExceeded),
-    /// It has reached its store for the first time, which is not what is required of it.
+    /// It has reached its store for the first time, and the store does not meet the requirement.
     NotDurable(NotDurable),
 }
 
@@ -210,10 +209,10 @@ impl std::fmt::Display for RunError {
 impl std::error::Error for RunError {}
 
 impl Node {
-    /// Runs until `shutdown` is cancelled, and then through an orderly shutdown.
+    /// Runs until `shutdown` is cancelled, and then shuts down in order.
     ///
     /// # Errors
-    /// [`RunError`] if the shutdown took longer than the grace period, or the node has ended by itself; everything has been ended then.
+    /// [`RunError`] if the shutdown exceeded the grace period, or the node has ended by itself; all tasks have ended then.
     pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), RunError> {
         let unfit = tokio::select! {
             () = shutdown.cancelled() => None,
@@ -252,7 +251,7 @@ impl Node {
         }
     }
 
-    /// Ends the id generator, and gives the place among the nodes of the log back.
+    /// Closes the id generator, and releases the cluster membership.
     async fn give_back(&self) {
         // Stores the mark, which blocks.
         let ids = Arc::clone(&self.context.ids);
@@ -260,12 +259,12 @@ impl Node {
             tracing::warn!(%error, "the id generator could not be sealed");
         }
         if let Some(membership) = &self.membership {
-            // Only now that no more ids are issued. If it takes too long the leases expire.
+            // Only after the last id was issued. If it times out the leases expire.
             let _ = tokio::time::timeout(LEAVE_TIMEOUT, membership.leave()).await;
         }
     }
 
-    /// Drains, and tells what of the node is away.
+    /// Drains, and determines which backends are away.
     async fn drained(&self, is_heard: bool) -> Absent {
         let (store, bus) = (&self.context.store, &self.bus);
         let draining = self.drain_for(is_heard).shared();
@@ -275,8 +274,8 @@ impl Node {
         Absent { store: !store, bus: !bus }
     }
 
-    /// Waits until no request is in flight and everyone has had a chance to hear of the shutdown, where it `is_heard` of: a node that was not
-    /// ready is out of service already.
+    /// Waits until no request is in flight and, if `is_heard`, until clients could notice the shutdown: a node that was not ready is already out of
+    /// service.
     async fn drain_for(&self, is_heard: bool) {
         if is_heard {
             tokio::time::sleep(DRAIN_NOTICE).await;
@@ -287,7 +286,7 @@ impl Node {
     }
 }
 
-/// What of a node is away when it ends.
+/// Which backends of a node are away when it ends.
 #[derive(Clone, Copy, Debug, Default)]
 struct Absent {
     store: bool,
@@ -300,7 +299,7 @@ impl Absent {
     }
 }
 
-/// Whether the `answer` of a broker is there, and good, by the time that it may take.
+/// Whether the `answer` of a broker arrives in time and is good.
 async fn answers(drained: &Shared<impl Future<Output = ()>>, answer: impl Future<Output = bool>) -> bool {
     let is_over = async {
         tokio::time::sleep(ANSWERS_WITHIN).await;
@@ -316,7 +315,7 @@ async fn answers(drained: &Shared<impl Future<Output = ()>>, answer: impl Future
     }
 }
 
-/// Waits for the end of background work; what hangs on a broker that is `away` is dropped, as it would be by a crash.
+/// Waits for the end of background work; tasks that wait for a broker that is `away` are dropped, as in a crash.
 async fn end_followers(followers: &mut JoinSet<()>, away: Absent) {
     let ended = async { while followers.join_next().await.is_some() {} };
     if !away.is_any() {
@@ -328,8 +327,8 @@ async fn end_followers(followers: &mut JoinSet<()>, away: Absent) {
     }
 }
 
-/// Lets clients read the ends of their calls, then closes what is still open: no command or query is in flight any more,
-/// and a client that does not read must not keep the outbox from its part of the grace period.
+/// Lets clients read the ends of their calls, then closes open connections: no command or query is in flight any more, and a client that does not
+/// read must not use up the outbox's share of the grace period.
 async fn close_connections(servers: &mut JoinSet<()>, deadline: tokio::time::Instant) {
     let left = deadline.saturating_duration_since(tokio::time::Instant::now());
     let closed = async { while servers.join_next().await.is_some() {} };
@@ -339,7 +338,7 @@ async fn close_connections(servers: &mut JoinSet<()>, deadline: tokio::time::Ins
     }
 }
 
-/// Looks at the components of the node regularly and tells those who wait for changes.
+/// Checks the components of the node regularly and publishes changes.
 #[derive(Debug)]
 pub struct Monitor {
     health: Arc<Health>,
@@ -352,12 +351,12 @@ pub struct Monitor {
     requirement: Option<DurabilityRequirement>,
     found: Durability,
     was_ready: Option<bool>,
-    /// What explains that the node is not ready, and is said elsewhere.
+    /// An outage that explains why the node is not ready, and is logged elsewhere.
     away: Away,
 }
 
 impl Monitor {
-    /// A monitor that has not looked yet, of a store that was `found` to be so durable.
+    /// A monitor before its first check, of a store whose durability was `found`.
     #[must_use]
     pub fn new(
         context: &ApiState,
@@ -386,13 +385,13 @@ impl Monitor {
         }
     }
 
-    /// That the node is not ready while a broker is `away` is less than a warning.
+    /// While a broker is `away`, logs a node that is not ready below WARN.
     #[must_use]
     pub fn quiet_while(self, away: Away) -> Self {
         Self { away, ..self }
     }
 
-    /// Watches until the store turns out, when it is reached for the first time, to be less durable than required.
+    /// Monitors until the store, when first reached, turns out to be less durable than required.
     async fn watch(&mut self) -> NotDurable {
         loop {
             let report = self.look().await;
@@ -406,7 +405,7 @@ impl Monitor {
                     "what an acknowledged command survives"
                 );
             }
-            // Settings that are changed later make the node refuse commands until they are put right.
+            // If settings change later, the node refuses commands until they are corrected.
             if before == Durability::Unknown
                 && let Some(requirement) = &self.requirement
                 && let Err(not_durable) = requirement.holds(&*self.context.store)
@@ -422,20 +421,20 @@ impl Monitor {
                 }
                 Some(_) => tracing::warn!(why = report.reasons(), "the node is not ready any more"),
             }
-            // Until the node is ready for the first time, someone is waiting for that.
+            // Until the node is first ready, its readiness is being waited for.
             let pause = if is_ready { MONITOR_INTERVAL } else { MONITOR_INTERVAL / 10 };
             tokio::time::sleep(pause).await;
         }
     }
 
-    /// Looks once.
+    /// Checks all components once.
     async fn look(&mut self) -> HealthReport {
         self.health.monitor_beat();
         let report = self.health.report().await;
         let is_ready = report.is_ready();
         self.door.set_ready(is_ready).await;
         self.ready.set(if is_ready { 1.0 } else { 0.0 });
-        // A store that does not answer, or panics, must not end the looking.
+        // A store that hangs or panics must not end the monitoring.
         let head = AssertUnwindSafe(self.context.store.head()).catch_unwind();
         if let Ok(Ok(Ok(head))) = tokio::time::timeout(HEAD_TIMEOUT, head).await {
             #[allow(clippy::cast_precision_loss, reason = "a gauge; far below 2^52")]
@@ -448,18 +447,18 @@ impl Monitor {
         report
     }
 
-    /// Keeps telling whether the monitor itself still runs, until `stop`.
+    /// Reports whether the monitor itself still runs, until `stop`.
     pub fn watch_liveness(&self, stop: CancellationToken) -> impl Future<Output = ()> + Send + 'static {
         self.door.watch_liveness(Arc::clone(&self.health), stop)
     }
 
-    /// Tells those who watch that the node is going, without looking at anything: that may take as long as a broker lets it wait.
+    /// Publishes the shutdown, without any check: a check may take as long as a broker blocks it.
     async fn draining(&mut self) {
         self.door.set_ready(false).await;
         self.ready.set(0.0);
     }
 
-    /// Whether the node was ready when it was last looked at.
+    /// Whether the node was ready at the last check.
     const fn was_ready(&self) -> bool {
         matches!(self.was_ready, Some(true))
     }

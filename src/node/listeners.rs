@@ -1,4 +1,4 @@
-//! The ports of the node: where it listens, how many clients it takes, and what it lets them do.
+//! The ports of the node: their addresses, connection limits and access rules.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-/// Says it where all orders are open to whoever reaches the node.
+/// Warns if all orders are accessible to every client that can reach the node.
 pub fn warn_if_open(config: &Config) {
     let server = &config.server;
     let identifies = server.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
@@ -53,7 +53,7 @@ pub struct Listeners {
     pub admin: Option<TcpListener>,
 }
 
-/// Where they are.
+/// Their addresses.
 #[derive(Clone, Copy, Debug)]
 pub struct Addresses {
     pub main: SocketAddr,
@@ -83,7 +83,7 @@ pub fn bind(config: &Config) -> Result<Listeners, StartError> {
     })
 }
 
-/// Connections that the node serves at a time: as many as are configured, or as the system has file descriptors for.
+/// The maximum number of connections: as configured, or as limited by the system's file descriptors.
 pub fn max_connections(config: &Config) -> usize {
     let wanted = config.server.max_connections;
     let files = descriptors::raise_limit();

@@ -1,4 +1,4 @@
-//! `ordersystem copy` and `ordersystem verify`: opens the logs, does the work and says how far it is and what came of it.
+//! `ordersystem copy` and `ordersystem verify`: open the logs, run, and report progress and results.
 
 use std::{
     io::{IsTerminal as _, Write as _},
@@ -35,17 +35,17 @@ use crate::{
     ports::event_store::EventStore,
 };
 
-/// How long a tool waits for an answer of a broker: longer than a node, which has somebody waiting.
+/// The timeout of a tool for a broker: longer than that of a node, which has waiting clients.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
-/// How often progress is shown on a terminal, and elsewhere.
+/// The interval of progress updates on a terminal, and elsewhere.
 const BAR_EVERY: Duration = Duration::from_millis(200);
 const LINE_EVERY: Duration = Duration::from_secs(5);
 const BAR_WIDTH: usize = 30;
 
-/// Copies a log, and says on standard output how much.
+/// Copies a log, and prints the totals to standard output.
 ///
 /// # Errors
-/// In one line: a store that cannot be used, a target that is no copy, an end before all was copied.
+/// One line: an unusable store, a target that is not a copy, or an interrupted copy.
 pub async fn copy(call: &CopyArgs, stop: &CancellationToken) -> Result<(), StartError> {
     let patience = || Patience::until(stop);
     let from = open(&call.from, Use::Read, patience()).await?;
@@ -68,10 +68,10 @@ pub async fn copy(call: &CopyArgs, stop: &CancellationToken) -> Result<(), Start
     Ok(())
 }
 
-/// Audits a log or compares two; answers whether all is well. What is not goes to standard output, each thing on a line.
+/// Audits a log or compares two; returns whether no problem was found. Problems go to standard output, one per line.
 ///
 /// # Errors
-/// In one line: a log that cannot be read.
+/// One line: an unreadable log.
 pub async fn verify(call: &VerifyArgs) -> Result<bool, StartError> {
     let log = open(&call.log, Use::Read, Patience::default()).await?;
     let other = match &call.other {
@@ -116,14 +116,14 @@ pub async fn verify(call: &VerifyArgs) -> Result<bool, StartError> {
     Ok(is_well)
 }
 
-/// Audits a log, and the list of orders beside it where it is in a data folder.
+/// Audits a log, and the read model in the same data folder, if there is one.
 async fn audit(
     call: &VerifyArgs,
     log: &Arc<dyn EventStore>,
     meter: &Meter,
     mut report: impl FnMut(Finding) + Send,
 ) -> Result<Looked, StartError> {
-    // Before the log, which is further then.
+    // Read before the log, which is then further.
     let rows = match call.log.address.clone() {
         LogAddress::Embedded(dir) => tokio::task::spawn_blocking(move || stored_rows(&dir)).await??,
         LogAddress::Redis(_) | LogAddress::Nats(_) => None,
@@ -139,10 +139,10 @@ fn counted(number: u64, one: &str, more: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { more })
 }
 
-/// What a log is opened for.
+/// The access mode of a log.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Use {
-    /// Nothing is made, and nothing changed.
+    /// Read-only: nothing is created or changed.
     Read,
     Write {
         replicas: usize,
@@ -203,12 +203,12 @@ async fn open_nats(options: NatsOptions, patience: &Patience) -> Result<Arc<dyn 
     let nats = Nats::start(options).await?;
     nats.connected().await.map_err(|error| error.why().to_owned())?;
     let store = NatsEventStore::new(nats);
-    // The servers are there; whether they have a quorum shows now.
+    // The servers are reachable; this checks for a quorum.
     patience.ask(|| store.first_admission()).await.map_err(|error| error.why().to_owned())?;
     Ok(Arc::new(store))
 }
 
-/// Shows on standard error how far the work is: a bar on a terminal, else a line now and then.
+/// Shows progress on standard error: a bar on a terminal, else occasional lines.
 struct Shown {
     showing: JoinHandle<()>,
     is_terminal: bool,
@@ -224,7 +224,7 @@ impl Shown {
         self.showing.abort();
         let _ = self.showing.await;
         if self.is_terminal {
-            // Nothing stays of the bar. Whoever closed standard error does not want to know.
+            // Clears the bar. Errors on a closed standard error are ignored.
             let _ = write!(std::io::stderr(), "\r\x1b[K");
         }
     }
@@ -259,7 +259,7 @@ async fn show(meter: Arc<Meter>, is_terminal: bool) {
     }
 }
 
-/// Events a second.
+/// Events per second.
 fn rate(events: u64, time: Duration) -> u64 {
     let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1);
     events.saturating_mul(1_000) / millis
@@ -279,7 +279,7 @@ fn text_line(finding: &Finding) -> String {
 }
 
 fn json_line(finding: &Finding) -> String {
-    // Numbers of 64 bits are text, as everywhere in our JSON.
+    // 64-bit numbers are text, as everywhere in our JSON.
     let line = json!({
         "kind": finding.kind.name(),
         "position": finding.position.map(|position| position.to_string()),
@@ -290,13 +290,13 @@ fn json_line(finding: &Finding) -> String {
     format!("{line}\n")
 }
 
-/// Prints to standard output. Where the bar is, it comes again with the next look.
+/// Prints to standard output. A progress bar is redrawn at the next update.
 fn say(text: &str) -> Result<(), StartError> {
     if std::io::stderr().is_terminal() {
         let _ = write!(std::io::stderr(), "\r\x1b[K");
     }
     match std::io::stdout().write_all(text.as_bytes()) {
-        // Whoever reads has seen enough.
+        // The reader has closed the pipe (e.g. `| head`).
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         written => Ok(written?),
     }

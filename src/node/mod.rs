@@ -1,4 +1,4 @@
-//! The composition root: the only place that constructs backends and knows which part gets which.
+//! The composition root: the only module that constructs backends and connects the services.
 
 mod backends;
 mod builder;
@@ -59,39 +59,39 @@ use crate::{
 /// Why the node did not start; one line for people.
 pub type StartError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Copies the data folder `dir` into `target`, whether or not a node uses it, and says on standard output what it holds.
+/// Copies the data folder `dir` into `target`, whether or not a node uses it, and prints its content to standard output.
 ///
 /// # Errors
-/// One line that names the folder that it is about.
+/// One line that names the affected folder.
 pub fn backup(dir: &Path, target: &Path) -> Result<(), StartError> {
     let done = embedded::backup::backup(dir, target)?;
     println!("{}: a copy of {} up to position {}", target.display(), dir.display(), done.head);
     Ok(())
 }
 
-/// A node that listens and serves.
+/// A node with open ports.
 #[derive(Debug)]
 pub struct App {
     node: Node,
     addresses: Addresses,
     scheme: &'static str,
-    /// Held to the end of the node.
+    /// Held until the end of the node.
     _folder: Option<Arc<embedded::data_dir::DataDir>>,
 }
 
 impl App {
-    /// Starts the node that `config` describes.
+    /// Starts a node with `config`.
     ///
     /// # Errors
-    /// One clear line: a backend that cannot be had, a port in use, a clock that is wrong.
+    /// One clear line: an unusable backend, a port in use, or a wrong clock.
     pub async fn start(config: &Config) -> Result<Self, StartError> {
-        // Before any broker is waited for: a port in use is said at once, and the node answers how it is.
+        // Before waiting for any broker: a port in use is reported at once, and the node serves its health.
         let listeners = bind(config)?;
         let (backends, arrival) = Backends::begin(config).await?;
         Self::start_on(listeners, config, NodeBuilder::new(backends), arrival).await
     }
 
-    /// The same with backends and a clock of one's own.
+    /// Like [`App::start`], with custom backends and clock.
     ///
     /// # Errors
     /// As [`App::start`].
@@ -99,10 +99,10 @@ impl App {
         Self::start_as(config, NodeBuilder::new(backends).with_clock(clock)).await
     }
 
-    /// The same with all that an embedding program brings along: handlers of its own, backends, a clock.
+    /// Like [`App::start`], with everything an embedding program supplies: handlers, backends, a clock.
     ///
     /// # Errors
-    /// As [`App::start`]; for handlers whose names are none, or the same.
+    /// As [`App::start`]; if a handler name is invalid or duplicated.
     pub async fn start_as(config: &Config, setup: NodeBuilder) -> Result<Self, StartError> {
         Self::start_on(bind(config)?, config, setup, std::future::ready(Ok(())).boxed()).await
     }
@@ -207,14 +207,14 @@ impl App {
         arrival.await?;
         let found = backends.store.durability();
         if let Some(requirement) = &requirement {
-            // A store that has not been reached yet is held to it when it is.
+            // A store that has not been reached yet is checked once it is.
             requirement.holds(&*backends.store)?;
         }
         if let Some(membership) = &membership {
             cluster::join(membership, &*backends.store).await?;
         }
         let monitor = Monitor::new(&context, door, recorder, found, requirement).quiet_while(backends.away());
-        // Before anything has news of its own.
+        // Before any task logs.
         say_listening(&context, scheme, addresses);
         warn_if_open(config);
         parts.run(&mut work, &stop);
@@ -234,46 +234,46 @@ impl App {
         Ok(Self { node, addresses, scheme, _folder: backends.folder })
     }
 
-    /// Where the node listens.
+    /// The address of the node.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.addresses.main
     }
 
-    /// What to begin the URL of the node with: `http`, or `https` when it speaks TLS.
+    /// The URL scheme of the node: `http`, or `https` with TLS.
     #[must_use]
     pub const fn scheme(&self) -> &'static str {
         self.scheme
     }
 
-    /// The separate gRPC port, if there is one.
+    /// The address of the separate gRPC port, if there is one.
     #[must_use]
     pub const fn grpc_address(&self) -> Option<SocketAddr> {
         self.addresses.grpc
     }
 
-    /// What an acknowledged command survives, as found by now.
+    /// The durability of acknowledged commands, as detected so far.
     #[must_use]
     pub fn durability(&self) -> Durability {
         self.node.context.store.durability()
     }
 
-    /// What the node is.
+    /// Static information about the node.
     #[must_use]
     pub fn info(&self) -> &ServerInfo {
         &self.node.context.info
     }
 
-    /// Runs until `shutdown` is cancelled, and then through an orderly shutdown.
+    /// Runs until `shutdown` is cancelled, and then shuts down in order.
     ///
     /// # Errors
-    /// [`RunError`] if that took longer than the grace period, or the node has ended by itself.
+    /// [`RunError`] if the shutdown exceeded the grace period, or the node has ended by itself.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), RunError> {
         self.node.run(shutdown).await
     }
 }
 
-/// Where the log is kept, for people; `None` where that is no server.
+/// The address of the log's server, for people; `None` if there is none.
 fn store_server(config: &Config) -> Option<String> {
     match config.persistence {
         Persistence::Redis => Some(config.redis.to_string()),
@@ -315,8 +315,8 @@ fn server_info(config: &Config, backends: &Backends, clock: &dyn Clock) -> Serve
     }
 }
 
-/// The name of the node: as configured, else made up where others use the log too. Where it alone has its log, it is named after that on a bus
-/// that others use, and otherwise after its Snowflake numbers.
+/// The name of the node: as configured, else generated if other nodes use the log. A node with its own log is named after the log on a shared bus,
+/// and otherwise after its Snowflake numbers.
 fn node_name(config: &Config, backends: &Backends) -> String {
     match &config.node.id {
         NodeId::Named(name) => name.clone(),
@@ -328,7 +328,7 @@ fn node_name(config: &Config, backends: &Backends) -> String {
     }
 }
 
-/// What the node is and where, for people.
+/// Logs the node's properties and addresses, for people.
 fn say_listening(context: &ApiState, scheme: &str, Addresses { main: address, grpc, admin }: Addresses) {
     let info = &context.info;
     tracing::info!(
@@ -346,7 +346,7 @@ fn say_listening(context: &ApiState, scheme: &str, Addresses { main: address, gr
     );
 }
 
-/// What the node is, where metrics are read.
+/// Publishes the node's properties as metrics.
 fn announce(info: &ServerInfo) {
     let labels = [
         ("version", crate::server::VERSION.to_owned()),

@@ -1,8 +1,8 @@
-//! The recovery service: looks at every component again and again, and puts right what it can.
+//! The recovery service: checks every component regularly, and repairs it if possible.
 //!
-//! Connections to brokers are made anew by the backends themselves as soon as that is possible. What is left for this service is what does
-//! not come back by itself: background work that has ended before its time ([`Supervised`]), and a circuit breaker that stays open although
-//! what is behind it works again. Between attempts at one component the pause grows, with jitter, so that nodes do not act in step.
+//! Backends reconnect to brokers by themselves as soon as possible. This service handles failures that do not recover by themselves: background work
+//! that has ended early ([`Supervised`]), and a circuit breaker that stays open although its backend works again. The pause between repairs of one
+//! component grows, with jitter, so that nodes do not act in step.
 
 use std::{
     future::Future,
@@ -31,15 +31,15 @@ use crate::{
     telemetry::outage::Away,
 };
 
-/// How often the service shows that it lives.
+/// The heartbeat interval of the service.
 const BEAT: Duration = Duration::from_secs(1);
 
-/// How the recovery service works.
+/// The options of the recovery service.
 #[derive(Clone, Copy, Debug)]
 pub struct RecoveryOptions {
-    /// How often each component is looked at while it is well.
+    /// The check interval of a healthy component.
     pub interval: Duration,
-    /// The pauses between two tries to repair a component.
+    /// The pauses between two repairs of a component.
     pub backoff: Backoff,
 }
 
@@ -52,7 +52,7 @@ impl Default for RecoveryOptions {
     }
 }
 
-/// Watches the components of a node and repairs them.
+/// Monitors the components of a node and repairs them.
 #[derive(Debug)]
 pub struct RecoveryService {
     health: Arc<Health>,
@@ -62,7 +62,7 @@ pub struct RecoveryService {
     away: Away,
 }
 
-/// A component, and what was done about it.
+/// A component, and the state of its repairs.
 #[derive(Debug)]
 struct Monitored {
     check: Arc<dyn HealthCheck>,
@@ -80,25 +80,25 @@ impl Monitored {
     }
 }
 
-/// Tells the recovery service that something has just ended: it looks at every component at once.
+/// Notifies the recovery service of a failure: it then checks every component at once.
 #[derive(Debug, Default)]
 pub struct FailureNotifier(watch::Sender<()>);
 
 impl RecoveryService {
-    /// A service for what `health` looks at; wakes up early when `alarms` says so.
+    /// A service for the checks of `health`; wakes up early on `alarms`.
     #[must_use]
     pub fn new(health: Arc<Health>, options: RecoveryOptions, alarms: Arc<FailureNotifier>) -> Self {
         let monitored = health.checks().iter().map(Monitored::new).collect();
         Self { health, monitored, options, alarms, away: Away::default() }
     }
 
-    /// What is unwell while a broker is `away` is no news.
+    /// Does not report unhealthy components while a broker is `away`.
     #[must_use]
     pub fn quiet_while(self, away: Away) -> Self {
         Self { away, ..self }
     }
 
-    /// Watches until `stop`.
+    /// Monitors until `stop`.
     pub async fn run(self, stop: CancellationToken) {
         let components = join_all(self.monitored.iter().map(|patient| self.watch(patient)));
         tokio::select! {
@@ -108,7 +108,7 @@ impl RecoveryService {
         }
     }
 
-    /// In the same task as the work: when that hangs, this stops.
+    /// In the same task as the work: when the work hangs, the heartbeat stops.
     async fn beat(&self) {
         loop {
             self.health.recovery_beat();
@@ -121,7 +121,7 @@ impl RecoveryService {
         let mut alarm = self.alarms.0.subscribe();
         let mut failures = 0_u32;
         loop {
-            // A node that has just started needs some time to get well by itself.
+            // Grace period after start before the first repair.
             if failures == 0 {
                 tokio::select! {
                     () = sleep(self.options.interval) => {}
@@ -134,12 +134,12 @@ impl RecoveryService {
                 patient.attempts.increment(1);
                 let pause = self.options.backoff.after(failures);
                 let (component, why, pause_ms) = (check.name(), found.detail, pause.as_millis() as u64);
-                // What connects to a broker says by itself that it is away, and tries again.
+                // Connections to a broker log its outage themselves, and retry.
                 match self.away.why() {
                     None => tracing::warn!(component, why, failures, pause_ms, "trying to recover"),
                     Some(_) => tracing::debug!(component, why, failures, pause_ms, "trying to recover"),
                 }
-                // One that takes too long is given up and tried again later.
+                // A repair that takes too long is cancelled and retried later.
                 let _ = timeout(self.options.interval, check.repair()).await;
                 sleep(pause).await;
             } else if failures > 0 {
@@ -151,7 +151,7 @@ impl RecoveryService {
     }
 }
 
-/// Background work that is started again when it has ended before its time, by a panic or otherwise.
+/// Background work that is restarted when it has ended early, by a panic or otherwise.
 #[derive(Debug)]
 pub struct Supervised {
     name: &'static str,
@@ -162,27 +162,27 @@ pub struct Supervised {
 }
 
 impl Supervised {
-    /// Work called `name` in logs, whose end is told to `alarms`.
+    /// Work called `name` in logs, whose end is reported to `alarms`.
     #[must_use]
     pub fn new(name: &'static str, alarms: Arc<FailureNotifier>) -> Self {
         Self { name, has_ended: AtomicBool::new(false), why: Mutex::new(""), restart: Notify::new(), alarms }
     }
 
-    /// How it ended, if it has and is to be started again.
+    /// How it ended, if it has and is to be restarted.
     #[must_use]
     pub fn end(&self) -> Option<&'static str> {
         let why = || *self.why.lock();
         self.has_ended.load(Ordering::Acquire).then(why)
     }
 
-    /// Starts it again, if it has ended.
+    /// Restarts it, if it has ended.
     pub fn restart(&self) {
         if self.has_ended.load(Ordering::Acquire) {
             self.restart.notify_one();
         }
     }
 
-    /// Does the work that `start` begins, and begins it again whenever it has ended and [`Supervised::restart`] is called, until `stop`.
+    /// Runs the work of `start`, and runs it again whenever it has ended and [`Supervised::restart`] is called, until `stop`.
     pub async fn run<F: Future<Output = ()>>(&self, start: impl Fn() -> F, stop: CancellationToken) {
         loop {
             let outcome = AssertUnwindSafe(async { start().await }).catch_unwind().await;
@@ -213,7 +213,7 @@ mod tests {
     use super::*;
     use crate::ports::health::Finding;
 
-    /// A component that is well after so many repairs, and notes when it was repaired.
+    /// A component that is healthy after a number of repairs, and records when it was repaired.
     #[derive(Debug)]
     struct Sick {
         repairs_needed: AtomicU32,

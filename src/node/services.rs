@@ -1,4 +1,4 @@
-//! The parts between the doors and the backends.
+//! The services between the protocol servers and the backends.
 
 use std::{
     net::SocketAddr,
@@ -29,13 +29,13 @@ use crate::{
     },
 };
 
-/// What all parts of a node stand on.
+/// Dependencies shared by all services of a node.
 #[derive(Clone, Copy)]
 pub(super) struct NodeDeps<'a> {
     pub config: &'a Config,
     /// The name of the node.
     pub node: &'a str,
-    /// Where it listens.
+    /// Its address.
     pub address: SocketAddr,
     pub backends: &'a Backends,
     pub breakers: &'a Breakers,
@@ -43,7 +43,7 @@ pub(super) struct NodeDeps<'a> {
     pub clock: &'a Arc<dyn Clock>,
 }
 
-/// The parts between the doors and the backends.
+/// The services between the protocol servers and the backends.
 pub(super) struct Services {
     pub mediator: Mediator,
     pub alarms: Arc<FailureNotifier>,
@@ -156,7 +156,7 @@ impl Services {
     }
 }
 
-/// One for each handler.
+/// One subscription per handler.
 fn subscriptions(
     ground: &NodeDeps<'_>,
     handlers: Vec<Arc<dyn EventHandler>>,

@@ -1,4 +1,4 @@
-//! What `/health` says about certificates.
+//! The health check of certificates.
 
 use async_trait::async_trait;
 
@@ -7,7 +7,7 @@ use crate::{
     server::tls::Tls,
 };
 
-/// The certificates are valid, and for a while yet.
+/// Checks that the certificates are valid and do not expire soon.
 #[derive(Debug)]
 pub struct TlsCheck(pub Tls);
 
@@ -17,7 +17,7 @@ impl HealthCheck for TlsCheck {
         "tls"
     }
 
-    /// Whether a client takes a certificate is the client's to decide.
+    /// Each client decides whether it accepts a certificate.
     fn required_for_readiness(&self) -> bool {
         false
     }
