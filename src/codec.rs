@@ -1,6 +1,6 @@
 //! Domain event <-> stored bytes.
 //!
-//! Stored bytes are never rewritten. What was written in an older shape is lifted to the current one when it is read.
+//! Stored bytes are never rewritten. Older versions are upcast when they are read.
 
 use std::fmt;
 
@@ -25,30 +25,30 @@ mod folded;
 
 pub use folded::{FOLDED_SCHEMA, decode_folded, encode_folded};
 
-/// The shape in which events are written; readers take this one and all before it.
+/// The schema version of written events; readers accept this one and all earlier ones.
 pub const SCHEMA_VERSION: i32 = 2;
 
-/// What an event is recorded with, besides what happened.
+/// The metadata recorded with an event.
 #[derive(Clone, Copy, Debug)]
 pub struct Record<'a> {
-    /// The place of the event in its stream.
+    /// The revision of the event in its stream.
     pub revision: u64,
     /// The idempotency key of the command.
     pub request_id: Option<&'a RequestId>,
-    /// Who gave the command.
+    /// The originator of the command.
     pub actor: Option<&'a Actor>,
 }
 
-/// Stored bytes are not an event that this version can read.
+/// Why stored bytes cannot be decoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CodecError {
-    /// Damaged, or never an event.
+    /// The bytes are damaged, or were never an event.
     Corrupt(String),
-    /// Written by a newer version of the service.
+    /// The event was written by a newer version of the service.
     TooNew(i32),
 }
 
-/// Encodes an event as the log and the bus carry it.
+/// Encodes an event for the log and the bus.
 #[must_use]
 pub fn encode(event: &OrderEvent, record: Record<'_>) -> Bytes {
     let order_id = event.order_id.to_string();
@@ -99,7 +99,7 @@ fn item_to_proto(item: &Item) -> stored::OrderedItem {
     }
 }
 
-/// The wire form of text that may be left out.
+/// The wire form of optional text.
 fn text<R: TextRule>(text: Option<&Text<R>>) -> String {
     text.map_or_else(String::new, ToString::to_string)
 }
@@ -119,17 +119,17 @@ pub fn timestamp_to_proto(at: Timestamp) -> prost_types::Timestamp {
     prost_types::Timestamp { seconds: micros.div_euclid(1_000_000), nanos }
 }
 
-/// A `google.protobuf.Timestamp` as a time, cut to microseconds; `None` outside the years 1 to 9999 or with malformed nanos.
+/// A `google.protobuf.Timestamp` as a time, truncated to microseconds; `None` outside the years 1 to 9999 or with malformed nanos.
 #[must_use]
 pub fn timestamp_from_proto(at: &prost_types::Timestamp) -> Option<Timestamp> {
-    // The range that the type's own documentation sets.
+    // The range in the documentation of the type.
     const FIRST_SECOND: i64 = -62_135_596_800;
     const LAST_SECOND: i64 = 253_402_300_799;
     let in_range = (FIRST_SECOND..=LAST_SECOND).contains(&at.seconds) && (0..1_000_000_000).contains(&at.nanos);
     in_range.then(|| Timestamp::from_micros(at.seconds * 1_000_000 + i64::from(at.nanos) / 1_000))
 }
 
-/// Decodes stored bytes to a message of the current shape.
+/// Decodes stored bytes to a message of the current version.
 ///
 /// # Errors
 /// [`CodecError`].
@@ -143,7 +143,7 @@ pub fn decode_message(payload: &[u8]) -> Result<stored::OrderEvent, CodecError> 
     }
 }
 
-/// Version 1 had prices in minor units and one currency beside the items.
+/// Version 1 had prices in minor units and one currency next to the items.
 #[allow(deprecated, reason = "the fields of version 1 are read here and nowhere else")]
 fn upcast_from_1(mut message: stored::OrderEvent) -> Result<stored::OrderEvent, CodecError> {
     if let Some(stored::order_event::Event::OrderCreated(created)) = &mut message.event {
@@ -167,7 +167,7 @@ pub fn decode(payload: &[u8]) -> Result<OrderEvent, CodecError> {
     event_of(decode_message(payload)?)
 }
 
-/// The domain event in a message of the current shape.
+/// Converts a message of the current version to a domain event.
 ///
 /// # Errors
 /// [`CodecError::Corrupt`].
@@ -227,16 +227,16 @@ fn corrupt(what: impl Into<String>) -> CodecError {
     CodecError::Corrupt(what.into())
 }
 
-/// The facts that every event has, read without decoding what happened: for filters, projections and the bus.
+/// The common fields of events, read without decoding the change: for filters, projections and the bus.
 #[derive(Clone, PartialEq, Message)]
 pub struct EventHeader {
     /// When it was recorded.
     #[prost(message, optional, tag = "4")]
     recorded_at: Option<prost_types::Timestamp>,
-    /// Whose order it is.
+    /// The customer of the order.
     #[prost(bytes = "bytes", tag = "7")]
     customer_id: Bytes,
-    /// What happened, still encoded.
+    /// The change, still encoded.
     #[prost(oneof = "HeaderChange", tags = "16, 17, 18, 19, 20")]
     change: Option<HeaderChange>,
 }
@@ -255,7 +255,7 @@ enum HeaderChange {
     Cancelled(Bytes),
 }
 
-/// The number under which stored state keeps a status. Stored: never renumbered.
+/// The number of a status in stored state. Never renumbered.
 #[must_use]
 pub const fn status_code(status: Status) -> u8 {
     match status {
@@ -267,13 +267,13 @@ pub const fn status_code(status: Status) -> u8 {
     }
 }
 
-/// The status that stored state keeps under a number.
+/// The status with a number in stored state.
 #[must_use]
 pub fn status_of_code(code: u8) -> Option<Status> {
     Status::ALL.into_iter().find(|status| status_code(*status) == code)
 }
 
-/// What a list shows of a new order.
+/// The fields of a new order that lists show.
 #[derive(Clone, PartialEq, Message)]
 struct CreatedSummary {
     #[prost(bytes = "bytes", repeated, tag = "1")]
@@ -283,7 +283,7 @@ struct CreatedSummary {
 }
 
 impl EventHeader {
-    /// Reads the header of stored bytes; shares them, copies nothing.
+    /// Reads the header of stored bytes without copying.
     ///
     /// # Errors
     /// [`CodecError::Corrupt`].
@@ -291,7 +291,7 @@ impl EventHeader {
         <Self as Message>::decode(payload.clone()).map_err(|error| corrupt(error.to_string()))
     }
 
-    /// What kind of event it is.
+    /// The kind of the event.
     ///
     /// # Errors
     /// [`CodecError::Corrupt`] for a kind that this version does not know.
@@ -306,7 +306,7 @@ impl EventHeader {
         }
     }
 
-    /// Whose order it is.
+    /// The customer of the order.
     ///
     /// # Errors
     /// [`CodecError::Corrupt`].
@@ -322,7 +322,7 @@ impl EventHeader {
         self.recorded_at.as_ref().and_then(timestamp_from_proto).ok_or_else(|| corrupt("recorded time"))
     }
 
-    /// Total and number of items, if the event is the placing of an order.
+    /// Total and number of items, if the event is an OrderCreated.
     ///
     /// # Errors
     /// [`CodecError::Corrupt`].
@@ -352,10 +352,9 @@ impl fmt::Display for CodecError {
 
 impl std::error::Error for CodecError {}
 
-/// A `catga.events.v1.OrderEvent` as the bytes that the log holds.
+/// A `catga.events.v1.OrderEvent` as stored bytes.
 ///
-/// On the wire it is the message itself, so a stored event is copied into any number of streams without being decoded or
-/// encoded again.
+/// Its wire form is the message itself, so a stored event is copied into any number of streams without being decoded or encoded again.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct EncodedEvent(pub Bytes);
 

@@ -1,4 +1,4 @@
-//! What a published event says of itself to listeners that are not ours: when it happened, and its content as JSON where that is asked for.
+//! The CloudEvents metadata of a published event: its time, and its content as JSON if configured.
 
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
@@ -12,14 +12,14 @@ use crate::{
     },
 };
 
-/// The content as it is stored.
+/// Publishes the stored bytes.
 pub fn protobuf(message: &Message) -> Description {
     let at = EventHeader::read(&message.payload).and_then(|header| header.at());
     let time = at.map(|at| codec::timestamp_to_proto(at).to_string()).unwrap_or_default();
     Description { time, data: None }
 }
 
-/// The content as JSON, in the mapping of proto3. An event that cannot be read is published as it is stored.
+/// Publishes JSON in the proto3 mapping. An event that cannot be decoded is published as stored bytes.
 pub fn json(message: &Message) -> Description {
     let description = protobuf(message);
     match codec::decode_message(&message.payload) {
@@ -33,7 +33,7 @@ pub fn json(message: &Message) -> Description {
     }
 }
 
-/// The mapping of proto3: names in camelCase, 64-bit integers as text, nothing for what has its default value.
+/// The proto3 mapping: names in camelCase, 64-bit integers as text, default values omitted.
 fn to_json(event: &OrderEvent) -> Value {
     let mut fields = Map::new();
     put_text(&mut fields, "eventId", &event.event_id);
@@ -54,7 +54,7 @@ fn to_json(event: &OrderEvent) -> Value {
     Value::Object(fields)
 }
 
-/// What happened, with the name of its field.
+/// The change, with the name of its field.
 fn content(event: &Event) -> (&'static str, Map<String, Value>) {
     let mut fields = Map::new();
     let name = match event {

@@ -1,7 +1,7 @@
-//! A folded order <-> the bytes that a shared cache holds.
+//! Folded order <-> the bytes in a shared cache.
 //!
-//! Unlike events these bytes live for minutes and are never the truth: a change of their shape is a new [`FOLDED_SCHEMA`], under which
-//! nothing is found at first.
+//! Unlike events these bytes live for minutes and are only a copy: a change of the encoding gets a new [`FOLDED_SCHEMA`], under which the cache is
+//! empty at first.
 
 use bytes::Bytes;
 use prost::Message;
@@ -15,7 +15,7 @@ use crate::domain::{
     timestamp::Timestamp,
 };
 
-/// The shape of the bytes.
+/// The version of the encoding.
 pub const FOLDED_SCHEMA: i32 = 1;
 
 #[derive(Clone, PartialEq, Message)]
@@ -59,7 +59,7 @@ struct FoldedStep {
     at: i64,
 }
 
-/// Encodes `order`, whose last event stands at `position`.
+/// Encodes `order`, whose last event is at `position`.
 #[must_use]
 pub fn encode_folded(order: &Order, position: u64) -> Bytes {
     let step = |what: String, more: String, at: Timestamp| FoldedStep { what, more, at: at.as_micros() };
@@ -88,7 +88,7 @@ pub fn encode_folded(order: &Order, position: u64) -> Bytes {
     .into()
 }
 
-/// Decodes what [`encode_folded`] made: the order, and where its last event stands.
+/// Decodes the output of [`encode_folded`]: the order, and the position of its last event.
 ///
 /// # Errors
 /// [`CodecError::Corrupt`].

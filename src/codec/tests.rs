@@ -5,9 +5,9 @@ use crate::domain::{
     text::{CustomerId, Text},
 };
 
-/// An OrderCreated as schema version 1 wrote it: prices in minor units, one currency beside the items.
+/// An OrderCreated written by schema version 1: prices in minor units, one currency next to the items.
 const CREATED_VERSION_1: &[u8] = include_bytes!("../../tests/fixtures/order_created_v1.bin");
-/// An OrderCreated and an OrderPaid as schema version 2 writes them. Bytes like these are in logs: they must be read for ever.
+/// An OrderCreated and an OrderPaid written by schema version 2. Logs contain such bytes, which must stay readable for ever.
 const CREATED_VERSION_2: &[u8] = include_bytes!("../../tests/fixtures/order_created_v2.bin");
 const PAID_VERSION_2: &[u8] = include_bytes!("../../tests/fixtures/order_paid_v2.bin");
 
@@ -73,7 +73,7 @@ fn a_folded_order_comes_back_as_it_was_at_every_step_of_its_life() {
 fn damaged_bytes_are_no_folded_order() {
     let whole = encode_folded(&evolve(None, &created()).unwrap(), 1);
     for cut in 0..whole.len() {
-        // A cut between two fields is well-formed: it may lack what comes after, never hold something else.
+        // A cut between two fields is well-formed: later fields may be missing, but never different.
         if let Ok((order, _)) = decode_folded(&whole[..cut]) {
             assert_eq!(order.customer_id, created().customer_id);
         }
@@ -156,7 +156,7 @@ fn times_outside_the_years_1_to_9999_are_no_times() {
     assert_eq!(timestamp_from_proto(&timestamp_to_proto(at)), Some(at));
 }
 
-/// Every kind and status of the protos, by name and number: one that is added there and forgotten here would stop whatever follows the log.
+/// Every kind and status of the protos, by name and number: one that is added there and missing here would stop the log followers.
 #[test]
 fn the_domain_knows_every_kind_and_status_of_the_protos() {
     let files = prost_types::FileDescriptorSet::decode(proto::DESCRIPTORS).unwrap().file;

@@ -6,12 +6,12 @@ use std::{fmt, num::NonZeroU64, str::FromStr};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OrderId(NonZeroU64);
 
-/// Text or a number is not an order id.
+/// The text or number is not an order id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidOrderId;
 
 impl OrderId {
-    /// Takes a number of 1 to 2^63 - 1.
+    /// Accepts a number from 1 to 2^63 - 1.
     ///
     /// # Errors
     /// [`InvalidOrderId`] outside that range.

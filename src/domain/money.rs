@@ -10,8 +10,8 @@ pub struct Currency {
     exponent: u8,
 }
 
-/// Codes by the number of decimal digits of their minor unit, from ISO 4217 list one. Precious metals, testing codes and
-/// funds are left out: nobody pays an order with them.
+/// Codes by the number of decimal digits of their minor unit, from ISO 4217 list one. Precious metals, testing codes and funds are omitted: they are
+/// not used to pay orders.
 const CODES_BY_EXPONENT: [(u8, &str); 4] = [
     (0, "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX VND VUV XAF XOF XPF"),
     (
@@ -33,7 +33,7 @@ impl Currency {
     /// [`MoneyError::UnknownCurrency`].
     pub fn parse(code: &str) -> Result<Self, MoneyError> {
         let bytes: [u8; 3] = code.as_bytes().try_into().map_err(|_| MoneyError::UnknownCurrency)?;
-        // The common case, without a search.
+        // Fast path for the common case.
         if code == "USD" || code == "EUR" {
             return Ok(Self { code: bytes, exponent: 2 });
         }
@@ -47,7 +47,7 @@ impl Currency {
             .ok_or(MoneyError::UnknownCurrency)
     }
 
-    /// The codes of all currencies that are taken.
+    /// The codes of all accepted currencies.
     pub fn codes() -> impl Iterator<Item = &'static str> {
         CODES_BY_EXPONENT.iter().flat_map(|(_, codes)| codes.split_ascii_whitespace())
     }
@@ -77,7 +77,7 @@ impl fmt::Debug for Currency {
     }
 }
 
-/// An amount that is not negative, in whole minor units of its currency.
+/// A non-negative amount, in whole minor units of its currency.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Money {
     minor: i64,
@@ -87,27 +87,27 @@ pub struct Money {
 /// Why an amount was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MoneyError {
-    /// Not the code of a known ISO 4217 currency.
+    /// The code is not a known ISO 4217 currency.
     UnknownCurrency,
-    /// Below zero.
+    /// The amount is negative.
     Negative,
-    /// Finer than the minor unit of its currency, for example a tenth of a cent.
+    /// The amount is finer than the minor unit of its currency, for example a tenth of a cent.
     TooPrecise {
-        /// Decimal digits that the currency has.
+        /// The number of decimal digits of the currency.
         max_decimals: u32,
     },
-    /// Too large for a 64-bit count of minor units.
+    /// The amount exceeds a 64-bit count of minor units.
     TooLarge,
     /// The two parts of a `google.type.Money` disagree: different signs, or nanos outside ±999 999 999.
     MalformedParts,
-    /// Two currencies in one sum.
+    /// A sum has two currencies.
     MixedCurrencies,
 }
 
 const NANO_DIGITS: u32 = 9;
 
 impl Money {
-    /// `minor` minor units of `currency`.
+    /// An amount of `minor` minor units of `currency`.
     ///
     /// # Errors
     /// [`MoneyError::Negative`].
@@ -115,7 +115,7 @@ impl Money {
         if minor < 0 { Err(MoneyError::Negative) } else { Ok(Self { minor, currency }) }
     }
 
-    /// `mantissa` times ten to the power of minus `scale` units of `currency`, if that is exact.
+    /// An amount of `mantissa` times ten to the power of minus `scale` units of `currency`, if that is exact.
     ///
     /// # Errors
     /// [`MoneyError::Negative`], [`MoneyError::TooPrecise`] or [`MoneyError::TooLarge`].
@@ -140,7 +140,7 @@ impl Money {
         Ok(Self { minor: i64::try_from(minor).map_err(|_| MoneyError::TooLarge)?, currency })
     }
 
-    /// The two parts of a `google.type.Money`.
+    /// An amount from the two parts of a `google.type.Money`.
     ///
     /// # Errors
     /// Any [`MoneyError`] but the one on mixed currencies.
@@ -152,12 +152,12 @@ impl Money {
         Self::from_decimal(i128::from(units) * 10_i128.pow(NANO_DIGITS) + i128::from(nanos), NANO_DIGITS, currency)
     }
 
-    /// Whole units and nanos (billionths of a unit), as `google.type.Money` has them.
+    /// Whole units and nanos (billionths of a unit), as in `google.type.Money`.
     #[must_use]
     pub fn units_and_nanos(&self) -> (i64, i32) {
         let exponent = self.currency.exponent();
         let minor_per_unit = 10_i64.pow(exponent);
-        // Below a thousand million: the remainder is smaller than one unit.
+        // Below one billion: the remainder is smaller than one unit.
         let nanos = (self.minor % minor_per_unit) * 10_i64.pow(NANO_DIGITS - exponent);
         (self.minor / minor_per_unit, i32::try_from(nanos).unwrap_or(i32::MAX))
     }
@@ -174,7 +174,7 @@ impl Money {
         self.currency
     }
 
-    /// This amount `factor` times.
+    /// This amount multiplied by `factor`.
     ///
     /// # Errors
     /// [`MoneyError::TooLarge`].
@@ -196,7 +196,7 @@ impl Money {
     }
 }
 
-/// A plain decimal number without the currency: "29.99", "1500".
+/// Formats a plain decimal number without the currency: "29.99", "1500".
 impl fmt::Display for Money {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let exponent = self.currency.exponent() as usize;

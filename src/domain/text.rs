@@ -1,18 +1,18 @@
-//! Text from outside, parsed once: bounded in length and free of control characters.
+//! External text, parsed once: bounded in length and free of control characters.
 
 use std::{fmt, marker::PhantomData, ops::Deref, sync::Arc};
 
-/// What a kind of text may hold.
+/// The rule of a kind of text.
 pub trait TextRule {
-    /// The fewest characters; from 1 on, text of nothing but white space is refused as well.
+    /// The minimum number of characters; if at least 1, text of only white space is refused as well.
     const MIN_CHARS: usize;
-    /// The most characters.
+    /// The maximum number of characters.
     const MAX_CHARS: usize;
-    /// Only visible ASCII characters (0x21 to 0x7E): fit for headers and keys.
+    /// Whether only visible ASCII characters (0x21 to 0x7E) are accepted, for headers and keys.
     const VISIBLE_ASCII_ONLY: bool = false;
 }
 
-/// Text that keeps the rule `R`. Cheap to clone.
+/// Text that satisfies the rule `R`. Cheap to clone.
 pub struct Text<R> {
     value: Arc<str>,
     rule: PhantomData<fn() -> R>,
@@ -21,28 +21,28 @@ pub struct Text<R> {
 /// Why text was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TextError {
-    /// Nothing, or white space only, where something is needed.
+    /// Required text is empty, or only white space.
     Empty,
-    /// More characters than allowed.
+    /// The text has too many characters.
     TooLong {
-        /// The most characters allowed.
+        /// The maximum number of characters.
         max_chars: usize,
     },
-    /// A control character, for example a line break or NUL.
+    /// The text contains a control character, for example a line break or NUL.
     ControlCharacter,
-    /// A character other than visible ASCII where only that is allowed.
+    /// The text contains a character other than visible ASCII, where only that is accepted.
     NotVisibleAscii,
-    /// A character that hides, reverses or joins others: text would look like what it is not.
+    /// The text contains a character that hides, reverses or joins others, so that it would look different from its content.
     FormatCharacter(char),
-    /// Nothing that is shown.
+    /// The text has no visible character.
     Invisible,
 }
 
 impl<R: TextRule> Text<R> {
-    /// Parses text from outside. Nothing is trimmed or cut.
+    /// Parses external text. Nothing is trimmed or truncated.
     ///
     /// # Errors
-    /// [`TextError`] says which rule the text breaks.
+    /// [`TextError`] names the violated rule.
     pub fn parse(text: &str) -> Result<Self, TextError> {
         if R::MIN_CHARS > 0 && text.trim().is_empty() {
             return Err(TextError::Empty);
@@ -60,10 +60,10 @@ impl<R: TextRule> Text<R> {
         Ok(Self { value: text.into(), rule: PhantomData })
     }
 
-    /// Like [`Text::parse`], with `None` for the empty string: how the wire says that optional text was left out.
+    /// Like [`Text::parse`], but returns `None` for the empty string, which stands for omitted text on the wire.
     ///
     /// # Errors
-    /// [`TextError`] says which rule the text breaks.
+    /// [`TextError`] names the violated rule.
     pub fn parse_optional(text: &str) -> Result<Option<Self>, TextError> {
         if text.is_empty() { Ok(None) } else { Self::parse(text).map(Some) }
     }
@@ -199,27 +199,27 @@ impl TextRule for ActorRule {
     const MAX_CHARS: usize = 128;
 }
 
-/// Who ordered: 1 to 128 characters.
+/// A customer: 1 to 128 characters.
 pub type CustomerId = Text<CustomerIdRule>;
-/// What was ordered: 1 to 128 characters.
+/// A product: 1 to 128 characters.
 pub type ProductId = Text<ProductIdRule>;
-/// The name of a product, to show: 1 to 256 characters.
+/// The displayed name of a product: 1 to 256 characters.
 pub type ProductName = Text<ProductNameRule>;
-/// Where to send an order: 1 to 1024 characters.
+/// The delivery address of an order: 1 to 1024 characters.
 pub type ShippingAddress = Text<ShippingAddressRule>;
-/// How an order was paid: 1 to 64 characters.
+/// The payment method of an order: 1 to 64 characters.
 pub type PaymentMethod = Text<PaymentMethodRule>;
 /// The payment provider's reference: 1 to 128 characters.
 pub type PaymentReference = Text<PaymentReferenceRule>;
 /// The carrier's tracking number: 1 to 128 characters.
 pub type TrackingNumber = Text<TrackingNumberRule>;
-/// Who carries an order: 1 to 64 characters.
+/// The carrier of an order: 1 to 64 characters.
 pub type Carrier = Text<CarrierRule>;
-/// Why an order was cancelled: 1 to 512 characters.
+/// The reason of a cancellation: 1 to 512 characters.
 pub type CancelReason = Text<CancelReasonRule>;
 /// The idempotency key of a command: 1 to 128 visible ASCII characters.
 pub type RequestId = Text<RequestIdRule>;
-/// Who gave a command: 1 to 128 characters.
+/// The originator of a command: 1 to 128 characters.
 pub type Actor = Text<ActorRule>;
 
 #[cfg(test)]

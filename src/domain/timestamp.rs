@@ -1,4 +1,4 @@
-//! Points in time, as the caller's clock gave them.
+//! Points in time, as read from the caller's clock.
 
 /// Microseconds since 1970-01-01T00:00:00Z; negative before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,4 +1,4 @@
-//! Text that looks like what it is: without characters that hide, reverse or join others, and with something to see.
+//! Text without deceptive characters: none that hide, reverse or join others, and at least one visible one.
 //!
 //! Source: the Unicode Character Database 16, general categories Cf, Zl and Zp, and the property Default_Ignorable_Code_Point.
 
@@ -27,12 +27,12 @@ pub const FORMAT: [(u32, u32); 23] = [
     (0x1_D173, 0x1_D17A),
     (0xE_0001, 0xE_0001),
     (0xE_0020, 0xE_007F),
-    // Not assigned yet, and ignored where they are shown.
+    // Not assigned yet, and ignored in display.
     (0xE_0080, 0xE_00FF),
     (0xE_01F0, 0xE_0FFF),
 ];
 
-/// Other characters that are shown as nothing: fillers, joiners, variation selectors, the blank of Braille.
+/// Other invisible characters: fillers, joiners, variation selectors, the Braille blank.
 pub const INVISIBLE: [(u32, u32); 10] = [
     (0x034F, 0x034F),
     (0x115F, 0x1160),
@@ -46,16 +46,16 @@ pub const INVISIBLE: [(u32, u32); 10] = [
     (0xE_0100, 0xE_01EF),
 ];
 
-/// They decide how letters of some scripts are joined, and which emoji several make together.
+/// They control the joining of letters in some scripts, and the combination of emoji.
 const JOINERS: [char; 2] = ['\u{200C}', '\u{200D}'];
 
 fn is_in(table: &[(u32, u32)], character: char) -> bool {
     let code = u32::from(character);
-    // Most text needs one comparison a character.
+    // Most text needs one comparison per character.
     code >= table[0].0 && table.iter().any(|(first, last)| (*first..=*last).contains(&code))
 }
 
-/// Refuses text that is not what it looks like. Joiners are taken where they have something to join that is not ASCII.
+/// Refuses deceptive text. Joiners are accepted between two characters that are not ASCII.
 ///
 /// # Errors
 /// [`TextError::FormatCharacter`] or [`TextError::Invisible`].

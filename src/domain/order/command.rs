@@ -1,4 +1,4 @@
-//! What a client may ask of an order.
+//! The commands on an order.
 
 use super::Items;
 use crate::domain::{
@@ -7,32 +7,32 @@ use crate::domain::{
     timestamp::Timestamp,
 };
 
-/// One command to one order. Time and id come from outside.
+/// One command on one order. The caller supplies time and id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OrderCommand {
-    /// The order; for [`Action::Create`] the id that it is to get.
+    /// The order; for [`Action::Create`] the id of the new order.
     pub order_id: OrderId,
     /// When the command was given.
     pub at: Timestamp,
-    /// What to do.
+    /// The action.
     pub action: Action,
 }
 
-/// What to do with an order.
+/// An action on an order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Place it.
     Create {
-        /// Who orders.
+        /// The customer.
         customer_id: CustomerId,
-        /// What.
+        /// The items.
         items: Items,
-        /// Where to send it.
+        /// The delivery address.
         shipping_address: Option<ShippingAddress>,
     },
     /// Pay it.
     Pay {
-        /// How.
+        /// The payment method.
         method: PaymentMethod,
         /// The payment provider's reference.
         reference: Option<PaymentReference>,
@@ -48,7 +48,7 @@ pub enum Action {
     Deliver,
     /// Cancel it.
     Cancel {
-        /// Why.
+        /// The reason.
         reason: Option<CancelReason>,
     },
 }

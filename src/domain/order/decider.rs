@@ -1,11 +1,11 @@
-//! The rules: what a command does to an order, and what an event has made of it.
+//! The rules: which events a command produces, and how an event changes an order.
 
 use super::{
     Action, Cancellation, Change, CorruptHistory, Order, OrderCommand, OrderError, OrderEvent, Payment, Shipment,
     Status,
 };
 
-/// Decides what happens when `command` meets the order as it stands (`None`: there is no such order yet).
+/// Decides the events of `command` on the current order (`None`: it does not exist yet).
 ///
 /// # Errors
 /// [`OrderError`] when the rules refuse the command.
@@ -19,7 +19,7 @@ pub fn decide(order: Option<&Order>, command: &OrderCommand) -> Result<Vec<Order
         (None, _) => return Err(OrderError::NotFound),
         (Some(order), action) => {
             let change = change(order.status, action)?;
-            // Clocks of two nodes may disagree; the history of one order still never runs backwards.
+            // Clocks of two nodes may disagree; the history of one order must still never go back in time.
             (order.customer_id.clone(), command.at.max(order.updated_at), change)
         }
     };
@@ -41,10 +41,10 @@ fn change(status: Status, action: &Action) -> Result<Change, OrderError> {
     }
 }
 
-/// What `event` makes of the order as it stood before (`None`: there was none).
+/// Applies `event` to the previous state of the order (`None`: it did not exist).
 ///
 /// # Errors
-/// [`CorruptHistory`] when no command could have led to `event` here.
+/// [`CorruptHistory`] if no command could have produced `event` here.
 pub fn evolve(order: Option<&Order>, event: &OrderEvent) -> Result<Order, CorruptHistory> {
     let Some(order) = order else {
         return created(event);

@@ -1,29 +1,29 @@
-//! What an order refuses, and what no history can hold.
+//! Domain rejections and corrupt histories.
 
 use std::{error::Error, fmt};
 
 use super::Status;
 
-/// A command that the rules refuse. Nothing is written.
+/// A command that the rules reject. Nothing is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OrderError {
     /// There is no such order.
     NotFound,
-    /// There is an order with this id already.
+    /// An order with this id already exists.
     AlreadyExists,
     /// The order's status does not allow the command.
     IllegalTransition {
-        /// Where the order stands.
+        /// The status of the order.
         status: Status,
         /// The command, as in the API: "PayOrder".
         command: &'static str,
     },
 }
 
-/// Events that no sequence of commands can have made: the log is damaged or was written by something else.
+/// Events that no sequence of commands can produce: the log is damaged or was written by another program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CorruptHistory {
-    /// The revision at which the history stops making sense.
+    /// The first inconsistent revision.
     pub revision: u64,
 }
 

@@ -1,4 +1,4 @@
-//! What has happened to an order.
+//! The events of an order.
 
 use super::{Items, Status};
 use crate::domain::{
@@ -12,27 +12,27 @@ use crate::domain::{
 pub struct OrderEvent {
     /// The order.
     pub order_id: OrderId,
-    /// Who ordered it.
+    /// The customer.
     pub customer_id: CustomerId,
-    /// When; never before the event that precedes it.
+    /// The time of the event; never before the previous event.
     pub at: Timestamp,
-    /// What.
+    /// The change.
     pub change: Change,
 }
 
-/// What has changed.
+/// The change of an order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     /// The order was placed.
     Created {
-        /// What was ordered.
+        /// The items.
         items: Items,
-        /// Where to send it.
+        /// The delivery address.
         shipping_address: Option<ShippingAddress>,
     },
     /// It was paid.
     Paid {
-        /// How.
+        /// The payment method.
         method: PaymentMethod,
         /// The payment provider's reference.
         reference: Option<PaymentReference>,
@@ -48,12 +48,12 @@ pub enum Change {
     Delivered,
     /// It was cancelled.
     Cancelled {
-        /// Why.
+        /// The reason.
         reason: Option<CancelReason>,
     },
 }
 
-/// The kinds of event; each is named as people read it: "OrderPaid".
+/// The kinds of event; their names are shown to people: "OrderPaid".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EventKind {
     /// The order was placed.
@@ -72,7 +72,7 @@ impl EventKind {
     /// Every kind.
     pub const ALL: [Self; 5] = [Self::Created, Self::Paid, Self::Shipped, Self::Delivered, Self::Cancelled];
 
-    /// The name of the kind, on every wire and in every log line.
+    /// The name of the kind, in all protocols and log lines.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {

@@ -1,4 +1,4 @@
-//! The lines of an order and their sum.
+//! The items of an order and their total.
 
 use std::{fmt, sync::Arc};
 
@@ -7,18 +7,18 @@ use crate::domain::{
     text::{ProductId, ProductName},
 };
 
-/// The most lines an order can have.
+/// The maximum number of items of an order.
 pub const MAX_ITEMS: usize = 1_000;
-/// The largest total of a new order, in minor units of its currency: no sum over orders comes near what its type holds.
+/// The maximum total of a new order, in minor units of its currency: sums over orders stay far below the limits of their type.
 pub const MAX_TOTAL_MINOR: i64 = 10_000_000_000_000_000;
-/// The most pieces one line can have.
+/// The maximum quantity of one item.
 pub const MAX_QUANTITY: u32 = 1_000_000;
 
 /// A number of pieces: 1 to [`MAX_QUANTITY`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quantity(u32);
 
-/// A number of pieces is out of range.
+/// The number of pieces is out of range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidQuantity;
 
@@ -39,42 +39,42 @@ impl Quantity {
     }
 }
 
-/// One line of an order.
+/// One item of an order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Item {
-    /// What.
+    /// The product.
     pub product_id: ProductId,
     /// A name to show.
     pub name: Option<ProductName>,
-    /// How many.
+    /// The quantity.
     pub quantity: Quantity,
     /// The price of one piece.
     pub unit_price: Money,
 }
 
-/// The lines of one order, 1 to [`MAX_ITEMS`] in one currency, with their exact total. Cheap to clone.
+/// The items of one order, 1 to [`MAX_ITEMS`] in one currency, with their exact total. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Items {
     lines: Arc<[Item]>,
     total: Money,
 }
 
-/// Why lines do not make an order.
+/// Why a list of items is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ItemsError {
-    /// None at all.
+    /// The list is empty.
     Empty,
-    /// More than [`MAX_ITEMS`].
+    /// There are more than [`MAX_ITEMS`].
     TooMany,
-    /// More than one currency; the index of the first line that differs from the first.
+    /// There is more than one currency; the index of the first item that differs from the first one.
     MixedCurrencies(usize),
-    /// The total is over [`MAX_TOTAL_MINOR`], or does not even fit into 64 bits of minor units.
+    /// The total exceeds [`MAX_TOTAL_MINOR`], or even 64 bits of minor units.
     TotalTooLarge,
 }
 
 impl Items {
     /// # Errors
-    /// [`ItemsError`] says what is wrong with the lines together.
+    /// [`ItemsError`] if the items together are invalid.
     pub fn new(lines: Vec<Item>) -> Result<Self, ItemsError> {
         let first = lines.first().ok_or(ItemsError::Empty)?;
         if lines.len() > MAX_ITEMS {
@@ -88,7 +88,7 @@ impl Items {
         Ok(Self { lines: lines.into(), total })
     }
 
-    /// The same items if they are fit for a new order. Those that are stored may have a larger total.
+    /// Returns the items if they are valid for a new order. Stored ones may have a larger total.
     ///
     /// # Errors
     /// [`ItemsError::TotalTooLarge`] above [`MAX_TOTAL_MINOR`].
@@ -101,13 +101,13 @@ impl Items {
         lines.iter().try_fold(zero, |sum, line| sum.plus(line.unit_price.times(line.quantity.get())?))
     }
 
-    /// The lines, in the order given.
+    /// The items, in the given order.
     #[must_use]
     pub fn lines(&self) -> &[Item] {
         &self.lines
     }
 
-    /// The sum of quantity times unit price over all lines.
+    /// The sum of quantity times unit price over all items.
     #[must_use]
     pub const fn total(&self) -> Money {
         self.total

@@ -1,4 +1,4 @@
-//! An order as its events have made it.
+//! The state of an order, folded from its events.
 
 use std::fmt;
 
@@ -9,14 +9,14 @@ use crate::domain::{
     timestamp::Timestamp,
 };
 
-/// Where an order stands.
+/// The status of an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Status {
     /// Placed, not yet paid.
     Pending,
     /// Paid, not yet shipped.
     Paid,
-    /// On its way.
+    /// Shipped, not yet delivered.
     Shipped,
     /// Received. Final.
     Delivered,
@@ -25,10 +25,10 @@ pub enum Status {
 }
 
 impl Status {
-    /// Every status, in the order of an order's life.
+    /// Every status, in life cycle order.
     pub const ALL: [Self; 5] = [Self::Pending, Self::Paid, Self::Shipped, Self::Delivered, Self::Cancelled];
 
-    /// The name that people read: "Pending".
+    /// The name that is shown to people: "Pending".
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -40,7 +40,7 @@ impl Status {
         }
     }
 
-    /// Whether no command changes the order any more.
+    /// Whether no further command can change the order.
     #[must_use]
     pub const fn is_final(self) -> bool {
         match self {
@@ -65,18 +65,18 @@ impl fmt::Display for Status {
     }
 }
 
-/// An order, folded from its events. Cheap to clone: what is long is shared.
+/// An order, folded from its events. Cheap to clone: long values are shared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Order {
     /// Its id.
     pub id: OrderId,
-    /// Who ordered.
+    /// The customer.
     pub customer_id: CustomerId,
-    /// What, and for how much.
+    /// The items, with their prices.
     pub items: Items,
-    /// Where to send it.
+    /// The delivery address.
     pub shipping_address: Option<ShippingAddress>,
-    /// Where it stands.
+    /// Its status.
     pub status: Status,
     /// The number of events folded into it.
     pub revision: u64,
@@ -84,43 +84,43 @@ pub struct Order {
     pub created_at: Timestamp,
     /// When it last changed.
     pub updated_at: Timestamp,
-    /// How it was paid.
+    /// The payment, once paid.
     pub payment: Option<Payment>,
-    /// How it was sent.
+    /// The shipment, once shipped.
     pub shipment: Option<Shipment>,
     /// When it was delivered.
     pub delivered_at: Option<Timestamp>,
-    /// Why it was cancelled.
+    /// The cancellation, if cancelled.
     pub cancellation: Option<Cancellation>,
 }
 
-/// How an order was paid.
+/// The payment of an order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Payment {
-    /// How.
+    /// The payment method.
     pub method: PaymentMethod,
     /// The payment provider's reference.
     pub reference: Option<PaymentReference>,
-    /// When.
+    /// The time of the payment.
     pub at: Timestamp,
 }
 
-/// How an order was sent.
+/// The shipment of an order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shipment {
     /// The carrier's tracking number.
     pub tracking_number: TrackingNumber,
     /// Who carries it.
     pub carrier: Option<Carrier>,
-    /// When.
+    /// The time of the shipment.
     pub at: Timestamp,
 }
 
-/// Why an order was cancelled.
+/// The cancellation of an order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cancellation {
-    /// Why.
+    /// The reason.
     pub reason: Option<CancelReason>,
-    /// When.
+    /// The time of the cancellation.
     pub at: Timestamp,
 }

@@ -1,4 +1,4 @@
-//! What orders promise, as given / when / then, and as properties of any history.
+//! The guarantees of orders, as given / when / then, and as properties of any history.
 
 use proptest::prelude::*;
 
@@ -29,7 +29,7 @@ fn items() -> Items {
     Items::new(vec![item(1, money(99_999, "USD")), item(2, money(2_999, "USD"))]).unwrap()
 }
 
-/// Text of any kind from a literal.
+/// Parses any kind of text from a literal.
 trait ParseAs {
     fn parse_as<R: TextRule>(&self) -> Text<R>;
 }
@@ -72,7 +72,7 @@ fn command(action: Action, at: i64) -> OrderCommand {
     OrderCommand { order_id: id(1), at: Timestamp::from_micros(at), action }
 }
 
-/// Decides and evolves; the one event that an accepted command makes, and the order after it.
+/// Decides and evolves; returns the single event of an accepted command, and the order after it.
 fn give(order: Option<&Order>, command: &OrderCommand) -> Result<(OrderEvent, Order), OrderError> {
     let mut events = decide(order, command)?;
     let event = events.pop().expect("an accepted command makes an event");
@@ -81,7 +81,7 @@ fn give(order: Option<&Order>, command: &OrderCommand) -> Result<(OrderEvent, Or
     Ok((event, next))
 }
 
-/// The events and the order after `actions`, given at 100, 200 … microseconds.
+/// The events and the order after `actions`, executed at 100, 200 … microseconds.
 fn given(actions: impl IntoIterator<Item = Action>) -> (Vec<OrderEvent>, Option<Order>) {
     let mut events = Vec::new();
     let mut order = None;
@@ -93,7 +93,7 @@ fn given(actions: impl IntoIterator<Item = Action>) -> (Vec<OrderEvent>, Option<
     (events, order)
 }
 
-/// The shortest way to each place where an order can stand; `None`: there is none.
+/// The shortest history to each status; `None`: the order does not exist.
 fn ways() -> [(Option<Status>, Vec<Action>); 6] {
     [
         (None, vec![]),
@@ -105,7 +105,7 @@ fn ways() -> [(Option<Status>, Vec<Action>); 6] {
     ]
 }
 
-/// The state machine once more, as a table: what each command (in the order of [`actions`]) makes of an order.
+/// The state machine again, as a table: the status after each command (in the order of [`actions`]).
 fn allowed(from: Option<Status>) -> [Option<Status>; 5] {
     use Status::{Cancelled, Delivered, Paid, Pending, Shipped};
     match from {
@@ -236,7 +236,7 @@ fn a_quantity_is_one_to_a_million() {
     for pieces in [1, 2, 999_999, 1_000_000] {
         assert_eq!(Quantity::new(pieces).map(|quantity| i64::from(quantity.get())), Ok(pieces));
     }
-    // The last ones are in range once cut to 32 bits.
+    // The last ones are in range when truncated to 32 bits.
     for pieces in [0, -1, 1_000_001, i64::MIN, i64::MAX, (1 << 32) + 1, -(1 << 32) + 1] {
         assert!(Quantity::new(pieces).is_err(), "{pieces}");
     }
@@ -249,7 +249,7 @@ fn a_total_that_does_not_fit_is_refused_and_never_wraps() {
     assert!(Items::new(vec![item(MAX_QUANTITY, money(largest, "USD"))]).is_ok());
     let too_large = Err(ItemsError::TotalTooLarge);
     assert_eq!(Items::new(vec![item(MAX_QUANTITY, money(largest + 1, "USD"))]), too_large);
-    // Each line fits, the sum does not: by one.
+    // Each item fits, but the sum exceeds the limit by one.
     let exact = vec![item(1, money(i64::MAX - 1, "USD")), item(1, money(1, "USD"))];
     assert_eq!(Items::new(exact).unwrap().total(), money(i64::MAX, "USD"));
     let by_one = vec![item(1, money(i64::MAX, "USD")), item(1, money(1, "USD"))];
@@ -260,7 +260,7 @@ fn a_total_that_does_not_fit_is_refused_and_never_wraps() {
 fn the_first_line_in_another_currency_is_named() {
     let lines = ["USD", "USD", "EUR", "JPY"].map(|currency| item(1, money(1, currency)));
     assert_eq!(Items::new(lines.to_vec()), Err(ItemsError::MixedCurrencies(2)));
-    // Free of charge is still an amount in a currency.
+    // A zero price still has a currency.
     let lines = vec![item(1, money(1, "USD")), item(1, money(0, "EUR"))];
     assert_eq!(Items::new(lines), Err(ItemsError::MixedCurrencies(1)));
     assert_eq!(Items::new(vec![item(3, money(0, "KWD"))]).unwrap().total(), money(0, "KWD"));
@@ -271,7 +271,7 @@ fn any_action() -> impl Strategy<Value = Action> {
         let lines = lines.into_iter().map(|(quantity, price)| item(quantity, money(price, "EUR"))).collect();
         Action::Create { customer_id: "c-1".parse_as(), items: Items::new(lines).unwrap(), shipping_address: None }
     });
-    // Create is left out of the rest often enough that most histories go on.
+    // Create is rare enough that most histories continue.
     prop_oneof![1 => create, 3 => Just(pay()), 3 => Just(ship()), 3 => Just(Action::Deliver), 1 => Just(cancel())]
 }
 
@@ -283,7 +283,7 @@ fn any_commands() -> impl Strategy<Value = Vec<OrderCommand>> {
     })
 }
 
-/// The history that `commands` make, those refused left out, with the state after each event.
+/// The history of `commands` without the rejected ones, with the state after each event.
 fn history(commands: &[OrderCommand]) -> (Vec<OrderEvent>, Vec<Order>) {
     let (mut events, mut states) = (Vec::new(), Vec::<Order>::new());
     for command in commands {
