@@ -1,4 +1,4 @@
-//! The command line: what the program is asked to do, and the flags of every setting.
+//! The command line: subcommands, and the flags of every setting.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -21,34 +21,34 @@ mod projections;
 
 pub use log_tools::{CopyArgs, VerifyArgs};
 
-/// How long `ordersystem health` and `ordersystem dead-letters` wait for the answer, unless told otherwise, in milliseconds.
+/// The default timeout of `ordersystem health` and `ordersystem dead-letters`, in milliseconds.
 const HEALTH_TIMEOUT_MS: &str = "2000";
-/// The longest `--timeout-ms`: an hour.
+/// The maximum `--timeout-ms`: one hour.
 const HEALTH_TIMEOUT_MAX_MS: u64 = 3_600_000;
 
-/// What the program is asked to do.
+/// A parsed command line.
 #[derive(Debug)]
 pub enum Invocation {
     /// Run the service.
     Serve(Box<Config>),
-    /// Ask a running service for its health and exit 0 or not.
+    /// Query the health of a running service; the exit code is 0 only if it serves.
     Health {
-        /// Where to ask, and how.
+        /// The node, and how to reach it.
         target: Target,
-        /// Which gRPC service to ask for; empty for the whole server.
+        /// The gRPC service to query; empty for the whole server.
         service: String,
-        /// How long to wait.
+        /// The timeout.
         timeout_ms: u64,
     },
-    /// Ask a running service about its dead letters.
+    /// Manage the dead letters of a running service.
     DeadLetters(DeadLetterCall),
-    /// Have a running service build its list of orders anew.
+    /// Rebuild the read model of a running service.
     RebuildProjections(RebuildCall),
     /// Copy a data folder, whether or not a service uses it.
     Backup {
-        /// Which one.
+        /// The data folder.
         data_dir: PathBuf,
-        /// Where to: a folder that has no copy yet.
+        /// The target: a folder without a copy yet.
         target: PathBuf,
     },
     /// Copy a log into another store.
@@ -64,14 +64,14 @@ pub enum Invocation {
 pub enum CliError {
     /// `--help` or `--version`: the text to print to standard output, exit code 0.
     Info(String),
-    /// A command line that cannot be understood, in one line.
+    /// An invalid command line, in one line.
     Usage(String),
-    /// A configuration that cannot be used.
+    /// An invalid configuration.
     Config(ConfigError),
 }
 
 impl CliError {
-    /// 0 for help and version, 2 for anything wrong.
+    /// 0 for help and version, 2 for any error.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
@@ -99,7 +99,7 @@ impl From<ConfigError> for CliError {
     }
 }
 
-/// Parses the command line, the program's name first, together with the environment.
+/// Parses the command line, starting with the program's name, together with the environment.
 ///
 /// # Errors
 /// See [`CliError`].
@@ -158,7 +158,7 @@ fn health_command() -> Command {
         .args(asking_args())
 }
 
-/// The arguments of a command that asks a running service.
+/// The arguments of a command for a running service.
 fn asking_args() -> Vec<Arg> {
     let address = Arg::new("address").long("address").value_name("HOST:PORT");
     let timeout = Arg::new("timeout-ms").long("timeout-ms").value_name("N").default_value(HEALTH_TIMEOUT_MS);
@@ -171,7 +171,7 @@ fn asking_args() -> Vec<Arg> {
     own.into_iter().chain(target_args()).chain(settings).collect()
 }
 
-/// How to reach a node by TLS. With `--address`, `--ca` says that it speaks TLS; without, the configuration says so.
+/// The TLS options for a node. With `--address`, `--ca` enables TLS; without, the configuration decides.
 fn target_args() -> [Arg; 4] {
     let file =
         |name, help| Arg::new(name).long(name).value_name("FILE").value_parser(PathBufValueParser::new()).help(help);
@@ -210,13 +210,13 @@ fn setting_arg(setting: &'static Setting) -> Arg {
     let arg = match setting.kind {
         Kind::Flag => return arg.action(ArgAction::SetTrue),
         Kind::Choice(_) => arg.value_name("NAME"),
-        // So that -1 gets our error with the range instead of "unexpected argument".
+        // So that -1 produces our error with the range instead of "unexpected argument".
         Kind::Integer { .. } => arg.value_name("N").allow_negative_numbers(true),
         Kind::Text => arg.value_name("TEXT"),
         Kind::ServerUrl => arg.value_name("ADDRESS"),
         Kind::List => arg.value_name("LIST"),
     };
-    // Values are checked in one place for all sources; here any text will do, an empty one too.
+    // All sources are validated in one place; here any text is accepted, even an empty one.
     arg.value_parser(ValueParser::os_string())
 }
 
@@ -249,11 +249,11 @@ fn health(matches: &ArgMatches, env: impl IntoIterator<Item = (OsString, OsStrin
 }
 
 fn timeout_of(matches: &ArgMatches) -> u64 {
-    // Never absent, the argument has a default; 0 would only time out at once.
+    // Never absent, since the argument has a default; 0 would only time out at once.
     matches.get_one::<u64>("timeout-ms").copied().unwrap_or_default()
 }
 
-/// The running service that a command is about: the one at `--address`, else the one of this configuration.
+/// The target service of a command: the one at `--address`, else the one of this configuration.
 fn target(matches: &ArgMatches, env: impl IntoIterator<Item = (OsString, OsString)>) -> Result<Target, CliError> {
     let file = |name| matches.get_one::<PathBuf>(name).cloned();
     let signed_by = file("ca").map(Trust::SignedBy);
@@ -276,7 +276,7 @@ fn backup(matches: &ArgMatches, env: impl IntoIterator<Item = (OsString, OsStrin
     let config = Config::load(&flags(matches), env)?;
     let data_dir = config.node.data_dir;
     let data_dir = data_dir.ok_or_else(|| CliError::Usage("--data-dir is needed: which folder to copy".to_owned()))?;
-    // Never absent, the argument is required.
+    // Never absent, since the argument is required.
     let target = matches.get_one::<PathBuf>("target").cloned().unwrap_or_default();
     Ok(Invocation::Backup { data_dir, target })
 }
@@ -292,7 +292,7 @@ fn checked_address(address: &str) -> Result<String, CliError> {
     }
 }
 
-/// Where the service of this configuration answers gRPC, seen from the same machine.
+/// The gRPC address of the service of this configuration, as seen from the same machine.
 fn address_of(config: &Config) -> Result<String, CliError> {
     let mut address = config.server.grpc_address().unwrap_or_else(|| config.server.address());
     if address.port() == 0 {
@@ -307,7 +307,7 @@ fn address_of(config: &Config) -> Result<String, CliError> {
     Ok(address.to_string())
 }
 
-/// One line out of clap's several: what is wrong, its tips, and where to read on.
+/// Joins clap's several lines into one: the error, its tips, and the hint at `--help`.
 fn usage_error(error: clap::Error) -> CliError {
     let text = error.to_string();
     if !error.use_stderr() {

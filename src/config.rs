@@ -1,8 +1,8 @@
 //! The effective configuration: flags over environment over file over defaults, checked as a whole before anything binds.
 //!
-//! Every setting is one row of [`settings::SETTINGS`]; flag, environment variable, file key, help text, range check and
-//! `ordersystem config` follow from the row, and one line in `typed.rs` reads it. A value that nobody understands, at any
-//! source, is an error: nothing is ignored, defaulted or truncated.
+//! Every setting is one row of [`settings::SETTINGS`]; flag, environment variable, file key, help text, range check and `ordersystem config` derive
+//! from the row, and one line in `typed.rs` reads it. An invalid or unknown value from any source is an error: nothing is ignored, defaulted or
+//! truncated.
 
 mod error;
 mod file;
@@ -33,14 +33,14 @@ pub use url::ServerUrl;
 
 use values::Values;
 
-/// One row of `ordersystem config`: a setting as it is in effect, secrets hidden.
+/// One row of `ordersystem config`: an effective setting, secrets hidden.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EffectiveSetting {
     /// The name of the setting, as its flag spells it.
     pub key: &'static str,
     /// The value as TOML, secrets hidden; `None` for an optional setting that is not set.
     pub value: Option<String>,
-    /// Where the value comes from.
+    /// The source of the value.
     pub source: Source,
 }
 
@@ -57,10 +57,10 @@ impl fmt::Display for EffectiveSetting {
 impl Config {
     /// Builds the configuration from the given flags and environment; reads the file that they name, if any.
     ///
-    /// `env` is the whole environment; only variables that begin with [`ENV_PREFIX`] are looked at.
+    /// `env` is the whole environment; only variables that begin with [`ENV_PREFIX`] are read.
     ///
     /// # Errors
-    /// The first thing that is wrong, as one line that names the setting and its source.
+    /// The first error, as one line that names the setting and its source.
     pub fn load(
         flags: &FlagValues,
         env: impl IntoIterator<Item = (std::ffi::OsString, std::ffi::OsString)>,
@@ -72,7 +72,7 @@ impl Config {
     }
 }
 
-/// One `key = value  # source` line for each setting: valid TOML, and with the secrets put back a valid `--config` file.
+/// One `key = value  # source` line per setting: valid TOML and, with the secrets filled in, a valid `--config` file.
 impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.effective.iter().try_for_each(|setting| writeln!(f, "{setting}"))

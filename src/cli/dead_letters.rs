@@ -1,4 +1,4 @@
-//! `ordersystem dead-letters`: the words of its command line.
+//! `ordersystem dead-letters`: the definition of its command line.
 
 use std::ffi::OsString;
 
@@ -42,7 +42,7 @@ pub(super) fn parse(
     matches: &ArgMatches,
     env: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<Invocation, CliError> {
-    // clap has seen to it that there is one.
+    // clap guarantees a subcommand.
     let Some((name, matches)) = matches.subcommand() else {
         return Err(CliError::Usage("dead-letters needs list, replay or discard".to_owned()));
     };

@@ -1,4 +1,4 @@
-//! `ordersystem copy` and `ordersystem verify`: the words of their command lines.
+//! `ordersystem copy` and `ordersystem verify`: the definitions of their command lines.
 
 use std::{ffi::OsString, path::PathBuf};
 
@@ -7,30 +7,30 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use super::{CliError, Invocation};
 use crate::config::{LogAddress, LogRef, NatsAccess, SETTINGS, SecretFiles, env_name};
 
-/// A variable of the environment.
+/// An environment variable.
 type Variable = (OsString, OsString);
 
-/// A log that is to be copied.
+/// The arguments of `copy`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CopyArgs {
     /// The source.
     pub from: LogRef,
     /// The target.
     pub to: LogRef,
-    /// On how many servers a stream that is made in NATS is kept.
+    /// The number of replicas of a stream created in NATS.
     pub replicas: usize,
-    /// Whether to go on as the source grows.
+    /// Whether to keep following the source.
     pub follow: bool,
 }
 
-/// A log that is to be audited, or compared with another.
+/// The arguments of `verify`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VerifyArgs {
-    /// The log.
+    /// The log to audit.
     pub log: LogRef,
-    /// The one to compare it with.
+    /// The log to compare it with.
     pub other: Option<LogRef>,
-    /// Whether to print JSON, an object a line.
+    /// Whether to print JSON, one object per line.
     pub json: bool,
 }
 
@@ -73,7 +73,7 @@ pub(super) fn verify_command() -> Command {
 }
 
 fn log(name: &'static str) -> Arg {
-    // Read as text: clap's own errors repeat what is wrong, and that may hold a password.
+    // Read as text: clap's own errors repeat the invalid value, which may contain a password.
     Arg::new(name).value_name("LOG")
 }
 
@@ -81,7 +81,7 @@ fn prefix(name: &'static str, help: &'static str) -> Arg {
     Arg::new(name).long(name).value_name("TEXT").help(format!("{help} [default: ordersystem]"))
 }
 
-/// Who the tool is to the brokers and whom it trusts: as a node is told, for every log that is there.
+/// The options for credentials and trust of the brokers, as for a node; they apply to every log of the command.
 fn broker_files() -> impl Iterator<Item = Arg> {
     SecretFiles::SETTINGS.into_iter().chain(NatsAccess::SETTINGS).filter_map(|key| {
         let setting = SETTINGS.iter().find(|setting| setting.key == key)?;
@@ -90,7 +90,7 @@ fn broker_files() -> impl Iterator<Item = Arg> {
     })
 }
 
-/// What is known of the brokers beside the addresses of the logs.
+/// The broker options besides the addresses of the logs.
 struct Access {
     nats: NatsAccess,
     secrets: SecretFiles,
@@ -110,7 +110,7 @@ fn unusable(key: &str, why: impl std::fmt::Display) -> CliError {
     CliError::Usage(format!("--{key}: {why}"))
 }
 
-/// Refuses a file with a password that is given for no log.
+/// Refuses a password file that applies to no log.
 fn check_used(matches: &ArgMatches, logs: &[&LogRef]) -> Result<(), CliError> {
     for key in SecretFiles::SETTINGS.into_iter().filter(|key| matches.contains_id(key)) {
         let is_for = |log: &&LogRef| log.lacks_password_of().is_some_and(|broker| key.starts_with(broker));

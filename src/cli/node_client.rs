@@ -1,4 +1,4 @@
-//! How the program itself reaches a node by gRPC: in the clear, or by TLS.
+//! The program's gRPC client for a node: plaintext, or with TLS.
 
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
@@ -21,37 +21,37 @@ use tower::service_fn;
 
 use crate::server::tls::{certificate_in_words, certificates, is_mistrust, private_key, provider, roots};
 
-/// Where a node is and how to reach it.
+/// The address of a node and how to reach it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     /// `host:port`.
     pub address: String,
-    /// With TLS: whom to trust.
+    /// The TLS options; `None` for plaintext.
     pub tls: Option<ClientTls>,
 }
 
-/// How to reach a node by TLS.
+/// The TLS options of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientTls {
-    /// Whom to trust.
+    /// The trusted certificates.
     pub trust: Trust,
-    /// The name that the certificate must have; the host of the address unless given.
+    /// The name that the certificate must have; by default the host of the address.
     pub server_name: Option<String>,
-    /// The certificate and key to show, where clients must have one.
+    /// The client certificate and key, where clients must have one.
     pub identity: Option<(PathBuf, PathBuf)>,
 }
 
-/// Whom to trust.
+/// The trusted certificates.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trust {
-    /// Certificates that the ones in this file have signed.
+    /// Certificates issued by the ones in this file.
     SignedBy(PathBuf),
-    /// The very certificate in this file, whatever its name: for a node that is asked from its own machine.
+    /// Exactly the certificate in this file, whatever its name: for a node reached from its own machine.
     Exactly(PathBuf),
 }
 
 impl Target {
-    /// A node that is reached in the clear.
+    /// A plaintext target.
     #[must_use]
     pub fn plain(address: impl Into<String>) -> Self {
         Self { address: address.into(), tls: None }
@@ -60,7 +60,7 @@ impl Target {
     /// Connects within `timeout`.
     ///
     /// # Errors
-    /// One line: out of reach, or not to be trusted.
+    /// One line: the node is unreachable, or not trusted.
     pub async fn connect(&self, timeout: Duration) -> Result<Channel, String> {
         let address = &self.address;
         let endpoint = Endpoint::from_shared(format!("http://{address}"))
@@ -82,10 +82,10 @@ impl Target {
         })
     }
 
-    /// What became of a call that has failed with `status`, in words.
+    /// A description of a call that failed with `status`.
     pub async fn why_failed(&self, status: &tonic::Status, timeout: Duration) -> String {
         let address = &self.address;
-        // A node answers with a reason of its own; what the library says of itself is about the connection.
+        // A node's own error has no source; an error of the library concerns the connection.
         let source = std::error::Error::source(status);
         let is_of_the_connection = source.is_some();
         if is_of_the_connection && self.tls.is_none() && speaks_tls(address, timeout).await {
@@ -96,7 +96,7 @@ impl Target {
         {
             return format!("{address} {why}");
         }
-        // The library says no more than "transport error" of what went wrong.
+        // The library only reports "transport error".
         let why = source.map_or_else(
             || status.message().to_owned(),
             |source| tls_in_words(source).unwrap_or_else(|| innermost(source)),
@@ -105,7 +105,7 @@ impl Target {
     }
 }
 
-/// Whether what answers at `address` speaks TLS: it shows a certificate, which is looked at no further.
+/// Whether the server at `address` uses TLS: it presents a certificate, which is not verified.
 async fn speaks_tls(address: &str, timeout: Duration) -> bool {
     let certificate = CertificateDer::from(Vec::new());
     let verifier = Arc::new(Pinned { certificate, provider: provider() });
@@ -134,8 +134,8 @@ async fn tls_stream(
 }
 
 impl ClientTls {
-    /// Why the node at `address` ends a connection that it has agreed on, for want of a certificate that it accepts. It says so after the
-    /// handshake, and what speaks HTTP/2 by then does not hear it.
+    /// Why the node at `address` closes a connection after the handshake: for lack of an accepted client certificate. Its alert arrives after the
+    /// handshake, when the HTTP/2 client no longer reports it.
     async fn refused_at(&self, address: &str, timeout: Duration) -> Option<String> {
         let (config, name) = (Arc::new(self.config().ok()?), self.name(address).ok()?);
         let handshake = async {
@@ -198,8 +198,8 @@ impl ClientTls {
     }
 }
 
-/// Trusts what the given certificates have signed, and themselves: `openssl req -x509` makes one certificate that is authority and server in
-/// one, which the library by itself takes for an authority only.
+/// Trusts certificates issued by the given ones, and the given ones themselves: `openssl req -x509` creates a certificate that is both CA and server
+/// certificate, which the library alone accepts only as a CA.
 #[derive(Debug)]
 struct Named {
     certificates: Vec<CertificateDer<'static>>,
@@ -245,7 +245,7 @@ impl ServerCertVerifier for Named {
     }
 }
 
-/// Trusts one certificate and no other. The handshake proves that the other side has its key.
+/// Trusts exactly one certificate. The handshake proves that the peer has its key.
 #[derive(Debug)]
 struct Pinned {
     certificate: CertificateDer<'static>,
@@ -291,7 +291,7 @@ impl ServerCertVerifier for Pinned {
     }
 }
 
-/// What is wrong with a certificate, if that is what went wrong.
+/// A description of the certificate error, if there was one.
 fn tls_in_words(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     let mut error = Some(error);
     while let Some(now) = error {
@@ -309,7 +309,7 @@ fn not_accepted(why: &CertificateError) -> String {
     format!("its certificate is not accepted: {}", certificate_in_words(why))
 }
 
-/// What really went wrong: the library says no more than "transport error".
+/// The root cause: the library only reports "transport error".
 fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     let mut error = error;
     while let Some(source) = error.source() {

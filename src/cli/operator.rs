@@ -1,4 +1,4 @@
-//! What operators ask a running node for from outside: `ordersystem dead-letters`, `ordersystem projections`.
+//! Operator commands for a running node: `ordersystem dead-letters`, `ordersystem projections`.
 
 mod rebuild;
 
@@ -22,37 +22,37 @@ use crate::{
 
 type Failure = Box<dyn Error + Send + Sync>;
 
-/// What is asked about dead letters.
+/// A command on dead letters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetterCall {
     /// The node.
     pub target: Target,
-    /// How long each call may take.
+    /// The timeout of each call.
     pub timeout_ms: u64,
-    /// Whose dead letters.
+    /// The handler with the dead letters.
     pub handler: String,
-    /// What about them.
+    /// The action.
     pub action: Action,
 }
 
-/// What is to be done with dead letters.
+/// An action on dead letters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Print them.
     List {
-        /// As JSON, an object a line.
+        /// As JSON, one object per line.
         json: bool,
     },
-    /// Hand these out once more; all, if none is named.
+    /// Redeliver these; all, if none is named.
     Replay(Vec<EventId>),
-    /// Drop these; all, if none is named.
+    /// Permanently discard these; all, if none is named.
     Discard(Vec<EventId>),
 }
 
-/// Does it, and says on standard output what came of it.
+/// Runs the command, and prints the result to standard output.
 ///
 /// # Errors
-/// In one line: out of reach, refused, or not all of the named events were there.
+/// One line: the node is unreachable, it refused, or some of the named events were missing.
 pub async fn run(call: DeadLetterCall) -> Result<(), Failure> {
     let DeadLetterCall { target, timeout_ms, handler, action } = call;
     let timeout = Duration::from_millis(timeout_ms);
@@ -73,14 +73,14 @@ struct Node {
 }
 
 impl Node {
-    /// The message with the time that the answer may take.
+    /// The message with the timeout of the call.
     fn request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         request.set_timeout(self.timeout);
         request
     }
 
-    /// What the node has answered, or why it has not.
+    /// The node's reply, or a description of the failure.
     async fn answer<T>(&self, answer: Result<tonic::Response<T>, tonic::Status>) -> Result<T, Failure> {
         match answer {
             Ok(answer) => Ok(answer.into_inner()),
@@ -104,7 +104,7 @@ impl Node {
         }
         let text = if json { json_lines(&letters)? } else { table(&letters) };
         match std::io::stdout().write_all(text.as_bytes()) {
-            // Whoever reads has seen enough.
+            // The reader has closed the pipe (e.g. `| head`).
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
             written => Ok(written?),
         }
@@ -141,7 +141,7 @@ impl Node {
     }
 }
 
-/// The events, as many as one call takes; one empty part if there are none.
+/// The events in chunks of the maximum size of a call; one empty chunk if there are none.
 fn parts(events: &[EventId]) -> Vec<Vec<String>> {
     if events.is_empty() {
         return vec![Vec::new()];
@@ -183,7 +183,7 @@ fn at(letter: &DeadLetter) -> Option<Rfc3339> {
     letter.dead_lettered_at.as_ref().and_then(timestamp_from_proto).map(Rfc3339)
 }
 
-/// Columns as wide as what is in them; the reason last, since it is as long as it likes.
+/// Columns as wide as their content; the reason last, since its length varies most.
 fn table(letters: &[DeadLetter]) -> String {
     let head = ["EVENT ID", "KIND", "ORDER", "ATTEMPTS", "TIME", "REASON"].map(str::to_owned);
     let rows = letters.iter().map(|letter| {
@@ -198,7 +198,7 @@ fn table(letters: &[DeadLetter]) -> String {
     let mut text = String::new();
     for row in &rows {
         for (cell, width) in row.iter().zip(&widths) {
-            // Writing to a String does not fail.
+            // Writing to a String cannot fail.
             let _ = write!(text, "{cell:<width$}  ");
         }
         text.push_str(&row[5]);
@@ -207,7 +207,7 @@ fn table(letters: &[DeadLetter]) -> String {
     text
 }
 
-/// One line, and nothing that a terminal would take for a command: a reason may quote whatever the handler was given.
+/// One line without terminal control sequences: a reason may quote any input of the handler.
 fn printable(text: &str) -> String {
     text.chars().map(|character| if character.is_control() { ' ' } else { character }).collect()
 }

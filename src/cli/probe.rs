@@ -1,4 +1,4 @@
-//! A gRPC health check from outside, for container probes: `ordersystem health`.
+//! A gRPC health check for container probes: `ordersystem health`.
 
 use std::{error::Error, time::Duration};
 
@@ -6,10 +6,10 @@ use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus,
 
 use super::node_client::Target;
 
-/// Asks the node at `target` how `service` is, within `timeout_ms`, and prints the answer.
+/// Queries the health of `service` of the node at `target`, within `timeout_ms`, and prints the result.
 ///
 /// # Errors
-/// In one line: out of reach, or not serving.
+/// One line: the node is unreachable, or not serving.
 pub async fn run(target: &Target, service: &str, timeout_ms: u64) -> Result<(), Box<dyn Error + Send + Sync>> {
     let is_serving = check(target, service, timeout_ms).await?;
     println!("{}", if is_serving { "SERVING" } else { "NOT_SERVING" });
@@ -19,7 +19,7 @@ pub async fn run(target: &Target, service: &str, timeout_ms: u64) -> Result<(), 
 /// Whether `service` of the node at `target` is serving.
 ///
 /// # Errors
-/// In one line: out of reach within `timeout_ms`, or no such service.
+/// One line: the node is unreachable within `timeout_ms`, or has no such service.
 pub async fn check(target: &Target, service: &str, timeout_ms: u64) -> Result<bool, String> {
     let address = &target.address;
     let timeout = Duration::from_millis(timeout_ms);

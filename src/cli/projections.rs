@@ -1,4 +1,4 @@
-//! `ordersystem projections`: the words of its command line.
+//! `ordersystem projections`: the definition of its command line.
 
 use std::ffi::OsString;
 
@@ -7,7 +7,7 @@ use clap::{ArgMatches, Command};
 use super::{CliError, Invocation, asking_args, target, timeout_of};
 use crate::cli::operator::RebuildCall;
 
-/// How long it waits for the node and for each news of it, unless told otherwise, in milliseconds. The node sends some every half second.
+/// The default timeout for the node and for each progress message, in milliseconds. The node sends one every half second.
 const TIMEOUT_MS: &str = "10000";
 
 pub(super) fn command() -> Command {
@@ -29,7 +29,7 @@ pub(super) fn parse(
     matches: &ArgMatches,
     env: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<Invocation, CliError> {
-    // clap has seen to it that there is one, and there is only one.
+    // clap guarantees a subcommand, and there is only one.
     let Some((_, matches)) = matches.subcommand() else {
         return Err(CliError::Usage("projections needs rebuild".to_owned()));
     };

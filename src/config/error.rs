@@ -1,15 +1,15 @@
-//! The one kind of configuration error: a line that names the setting and where it was set.
+//! The single type of configuration errors: a line that names the setting and its source.
 
 use std::fmt;
 
-/// A configuration that cannot be used. Displays as one line without secrets.
+/// An invalid configuration. Displays as one line without secrets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
     line: String,
 }
 
 impl ConfigError {
-    /// Control characters (a line break in a value, a parser's several lines) are escaped or joined here, once for all.
+    /// Control characters (a line break in a value, a parser's several lines) are escaped or joined here, for all errors.
     pub(super) fn new(line: impl fmt::Display) -> Self {
         let line = line.to_string();
         let lines: Vec<&str> = line.lines().map(str::trim).filter(|part| !part.is_empty()).collect();

@@ -1,5 +1,4 @@
-//! The configuration file: TOML or JSON, flat keys named as the flags, or the sections of the .NET samples'
-//! `appsettings.json`.
+//! The configuration file: TOML or JSON, with flat keys named like the flags, or with the sections of the .NET samples' `appsettings.json`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,7 +12,7 @@ use super::ConfigError;
 use super::settings::{self, Kind, SETTINGS, Setting};
 use super::sources::{Raw, Source};
 
-/// A value in the file, whatever its format.
+/// A value in the file, in either format.
 enum Node {
     Scalar(String),
     List(Vec<Node>),
@@ -21,7 +20,7 @@ enum Node {
     Null,
 }
 
-/// Reads the file; the extension tells its format.
+/// Reads the file; the extension determines its format.
 pub(super) fn read(path: &Path) -> Result<BTreeMap<&'static str, Raw>, ConfigError> {
     let fail = |what: &dyn fmt::Display| ConfigError::new(format_args!("config file {}: {what}", path.display()));
     let text = std::fs::read_to_string(path).map_err(|error| fail(&format_args!("cannot be read: {error}")))?;
@@ -69,8 +68,8 @@ fn raw_value(setting: &Setting, node: Node) -> Result<String, &'static str> {
     }
 }
 
-/// Joins sections into dotted keys, except below a key that is a setting itself, which then is an error of its own. An
-/// empty section stays, so that an unknown one is not overlooked.
+/// Joins sections into dotted keys, except below a key that is a setting itself, which is then an error of its own. An empty section is kept, so that
+/// an unknown one is detected.
 fn flatten(entries: Vec<(String, Node)>) -> Vec<(String, Node)> {
     let mut flat = Vec::new();
     for (key, node) in entries {
@@ -133,7 +132,7 @@ fn json_node(raw: &RawValue) -> Result<Node, String> {
     })
 }
 
-/// A JSON object that refuses a key that it has already, where `serde_json::Map` would keep the last one in silence.
+/// A JSON object that refuses duplicate keys, where `serde_json::Map` would silently keep the last one.
 struct JsonObject(Vec<(String, Box<RawValue>)>);
 
 impl<'de> Deserialize<'de> for JsonObject {

@@ -1,4 +1,4 @@
-//! Where a log is, in one word of a command line: `embedded:DIR`, `redis://…`, `nats://…`.
+//! The address of a log as one command line argument: `embedded:DIR`, `redis://…`, `nats://…`.
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
@@ -9,7 +9,7 @@ use super::{
     values,
 };
 
-/// A log in one of the backends that last. `Display` hides passwords.
+/// A log in one of the durable backends. `Display` hides passwords.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LogAddress {
     /// In a data folder.
@@ -37,7 +37,7 @@ impl FromStr for LogAddress {
                 server(values::schemes("redis")).map(Self::Redis)
             }
             "nats" | "tls" => server(values::schemes("nats")).map(Self::Nats),
-            // Without repeating what may hold a password.
+            // Does not repeat the value, which may contain a password.
             _ => Err("a log is embedded:DIR, redis://HOST:PORT, redis+sentinel://HOST:PORT,HOST:PORT/SERVICE or nats://HOST:PORT"
                 .to_owned()),
         }
@@ -58,22 +58,22 @@ impl fmt::Display for LogAddress {
     }
 }
 
-/// A log with what its keys, or its streams and subjects, begin with.
+/// A log with the prefix of its keys, or of its streams and subjects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogRef {
-    /// Where it is.
+    /// Its address.
     pub address: LogAddress,
-    /// As of `--redis-prefix` or `--nats-prefix`; without meaning for a folder.
+    /// As in `--redis-prefix` or `--nats-prefix`; unused for a folder.
     pub prefix: String,
-    /// Who the reader is to NATS, beside what the address says.
+    /// The reader's access to NATS, besides the address.
     pub nats_access: NatsAccess,
 }
 
 impl LogRef {
-    /// Checks the prefix as the backend wants it.
+    /// Validates the prefix for the backend.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// A description of the error.
     pub fn new(address: LogAddress, prefix: Option<&str>) -> Result<Self, String> {
         let text = prefix.unwrap_or("ordersystem");
         let prefix = match (&address, prefix) {
@@ -86,7 +86,7 @@ impl LogRef {
 }
 
 impl LogRef {
-    /// The same with these files, if it is in NATS.
+    /// Adds these files, if the log is in NATS.
     #[must_use]
     pub fn with_nats_access(self, access: &NatsAccess) -> Self {
         match self.address {
@@ -97,7 +97,7 @@ impl LogRef {
 }
 
 impl LogRef {
-    /// The broker of the log, if it is told neither password nor token in its address: what a file may be for.
+    /// The broker of the log, if its address contains neither password nor token: only then a secret file may apply.
     #[must_use]
     pub fn lacks_password_of(&self) -> Option<&'static str> {
         match &self.address {
@@ -107,10 +107,10 @@ impl LogRef {
         }
     }
 
-    /// The same with what these files say, unless its own address has a password.
+    /// Adds the secrets from these files, unless the address has a password.
     ///
     /// # Errors
-    /// The setting whose file cannot be used, and why.
+    /// The setting whose file is unusable, and the reason.
     pub fn with_secrets(self, files: &SecretFiles) -> Result<Self, (&'static str, String)> {
         if self.lacks_password_of().is_none() {
             return Ok(self);

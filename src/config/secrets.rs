@@ -1,4 +1,4 @@
-//! Passwords and tokens from files: a command line is for every user of the machine to read.
+//! Passwords and tokens from files, since every user of the machine can read a command line.
 
 use std::{
     fs::File,
@@ -14,24 +14,24 @@ const REDIS_PASSWORD: &str = "redis-password-file";
 const NATS_PASSWORD: &str = "nats-password-file";
 const NATS_TOKEN: &str = "nats-token-file";
 
-/// The longest password or token, in bytes.
+/// The maximum length of a password or token, in bytes.
 const MAX_BYTES: u64 = 4_096;
 
-/// The address of Redis, with the password of the file that is named for it.
+/// The address of Redis, with the password from its configured file.
 pub(super) fn redis(values: &Values) -> Result<ServerUrl, ConfigError> {
     let address = address(values, "redis")?;
     let files = SecretFiles::of(|key| values.parse_optional(key, |file| Ok(PathBuf::from(file))))?;
     files.redis(&address).map_err(|(key, what)| values.error(key, what))
 }
 
-/// The address of NATS, with the password or the token of the file that is named for it.
+/// The address of NATS, with the password or the token from its configured file.
 pub(super) fn nats(values: &Values) -> Result<ServerUrl, ConfigError> {
     let address = address(values, "nats")?;
     let files = SecretFiles::of(|key| values.parse_optional(key, |file| Ok(PathBuf::from(file))))?;
     files.nats(&address).map_err(|(key, what)| values.error(key, what))
 }
 
-/// The files with what the brokers are to be told.
+/// The files with secrets for the brokers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SecretFiles {
     redis_password: Option<PathBuf>,
@@ -39,14 +39,14 @@ pub struct SecretFiles {
     nats_token: Option<PathBuf>,
 }
 
-/// Which of the files cannot be used, and why.
+/// The setting of an unusable file, and the reason.
 type Unusable = (&'static str, String);
 
 impl SecretFiles {
-    /// The settings that they are named by.
+    /// The settings that name the files.
     pub const SETTINGS: [&str; 3] = [REDIS_PASSWORD, NATS_PASSWORD, NATS_TOKEN];
 
-    /// The files that `named` has for the settings.
+    /// The files that `named` returns for the settings.
     ///
     /// # Errors
     /// As `named`.
@@ -56,10 +56,10 @@ impl SecretFiles {
         Ok(Self { redis_password, nats_password, nats_token })
     }
 
-    /// The address of Redis with the password of the file.
+    /// The address of Redis with the password from the file.
     ///
     /// # Errors
-    /// The setting, and why its file cannot be used.
+    /// The setting, and why its file is unusable.
     pub(super) fn redis(&self, address: &ServerUrl) -> Result<ServerUrl, Unusable> {
         let unusable = |what| (REDIS_PASSWORD, what);
         match &self.redis_password {
@@ -71,7 +71,7 @@ impl SecretFiles {
         }
     }
 
-    /// The address of NATS with the password or the token of the file.
+    /// The address of NATS with the password or the token from the file.
     ///
     /// # Errors
     /// As [`SecretFiles::redis`].

@@ -1,6 +1,6 @@
-//! The table of settings. Adding one is a row here and a line in `typed.rs`.
+//! The table of settings. A new one needs a row here and a line in `typed.rs`.
 
-/// What values a setting takes.
+/// The kind of a setting's values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// `true` or `false`; as a flag it has no value.
@@ -9,16 +9,16 @@ pub enum Kind {
     Choice(&'static [&'static str]),
     /// A decimal integer of this range, both ends included.
     Integer {
-        /// The smallest value.
+        /// The minimum.
         min: u64,
-        /// The largest value.
+        /// The maximum.
         max: u64,
     },
-    /// Text with a form of its own, checked by the line in `typed.rs`.
+    /// Text with its own syntax, validated by the line in `typed.rs`.
     Text,
     /// The address of a server; may hold a password, which is never shown.
     ServerUrl,
-    /// Comma separated texts; in a file a list as well. May be empty.
+    /// Comma separated texts; in a file also a list. May be empty.
     List,
 }
 
@@ -27,9 +27,9 @@ pub enum Kind {
 pub struct Setting {
     /// Its name in kebab-case: the flag `--node-id`, the variable `ORDERSYSTEM_NODE_ID`, the file key `node_id`.
     pub key: &'static str,
-    /// What values it takes.
+    /// The kind of its values.
     pub kind: Kind,
-    /// Its value when nothing sets it; `None` if it may be left out.
+    /// Its default; `None` if it is optional.
     pub default: Option<&'static str>,
     /// The key of the same setting in the `appsettings.json` of the .NET samples.
     pub appsettings_key: Option<&'static str>,
@@ -56,7 +56,7 @@ const fn integer(min: u64, max: u64) -> Kind {
     Kind::Integer { min, max }
 }
 
-/// The longest duration of any setting: a day.
+/// The maximum of all durations: one day.
 const DAY_MS: u64 = 86_400_000;
 const PORT: u64 = u16::MAX as u64;
 

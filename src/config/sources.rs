@@ -1,4 +1,4 @@
-//! Where values come from. Every source becomes `setting -> (raw text, source)`; the strongest source wins.
+//! The sources of values. Every source becomes `setting -> (raw text, source)`; the strongest source wins.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -9,15 +9,15 @@ use super::ConfigError;
 use super::file;
 use super::settings::{self, SETTINGS};
 
-/// What environment variables of this program begin with. One that begins so and names no setting is an error.
+/// The prefix of this program's environment variables. A variable with it that names no setting is an error.
 pub const ENV_PREFIX: &str = "ORDERSYSTEM_";
 /// The flag and the variable suffix that name the configuration file; a file cannot name another one.
 const CONFIG_FLAG: &str = "config";
 
-/// Where a value comes from.
+/// The source of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
-    /// Nothing set it.
+    /// The default.
     Default,
     /// A flag of this setting, without the dashes.
     Flag(&'static str),
@@ -43,26 +43,26 @@ impl fmt::Display for Source {
     }
 }
 
-/// What the command line says. It has no `Debug`: a raw address may hold a password.
+/// The values from the command line. The type has no `Debug`: a raw address may contain a password.
 #[derive(Clone, Default)]
 pub struct FlagValues {
     /// The file named by `--config`.
     pub config_file: Option<PathBuf>,
-    /// The raw value of each flag that is given, by the key of its setting; `true` for a switch.
+    /// The raw value of each given flag, by the key of its setting; `true` for a switch.
     pub values: Vec<(&'static str, OsString)>,
 }
 
 impl FlagValues {
-    /// The name of one that is given, if any is.
+    /// The name of a given flag, if there is one.
     #[must_use]
     pub fn first(&self) -> Option<&'static str> {
         self.config_file.as_ref().map(|_| "config").or_else(|| self.values.first().map(|(key, _)| *key))
     }
 
-    /// These, given before a command, and `more`, given after it.
+    /// Merges these, given before a command, with `more`, given after it.
     ///
     /// # Errors
-    /// For one that is given in both places.
+    /// If a flag is given in both places.
     pub fn and(mut self, more: Self) -> Result<Self, ConfigError> {
         let twice = |key: &str| ConfigError::new(format!("--{key} is given twice"));
         if self.config_file.is_some() && more.config_file.is_some() {
@@ -79,7 +79,7 @@ impl FlagValues {
     }
 }
 
-/// A value before its form is checked.
+/// A value before validation.
 #[derive(Clone)]
 pub(super) struct Raw {
     pub(super) value: String,
@@ -118,7 +118,7 @@ type EnvValues = (Vec<(&'static str, Raw)>, Option<PathBuf>);
 
 fn read_env(env: impl IntoIterator<Item = (OsString, OsString)>) -> Result<EnvValues, ConfigError> {
     let (mut raws, mut config_file) = (Vec::new(), None);
-    // Sorted, so that of several errors always the same one is told.
+    // Sorted, so that of several errors always the same one is reported.
     let ours: BTreeMap<String, OsString> = env
         .into_iter()
         .map(|(name, value)| (name.to_string_lossy().into_owned(), value))
@@ -149,8 +149,8 @@ fn read_env(env: impl IntoIterator<Item = (OsString, OsString)>) -> Result<EnvVa
     Ok((raws, config_file))
 }
 
-/// Kubernetes gives every pod `<SERVICE>_PORT=tcp://…` for each Service: one called `ordersystem` or `ordersystem-grpc`
-/// collides with a port of ours.
+/// Kubernetes sets `<SERVICE>_PORT=tcp://…` in every pod for each Service: a Service called `ordersystem` or `ordersystem-grpc` collides with a port
+/// setting.
 fn is_service_link(key: &str, value: &str) -> bool {
     key.ends_with("port") && value.starts_with("tcp://")
 }

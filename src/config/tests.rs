@@ -17,7 +17,7 @@ const APPSETTINGS: &str = r#"{
   }
 }"#;
 
-/// What one test gives the program; the process environment stays out of it.
+/// The input of one test; the process environment is not used.
 #[derive(Default)]
 struct Given {
     flags: FlagValues,
@@ -430,7 +430,7 @@ fn every_key_is_unique_and_in_kebab_case() {
     }
 }
 
-/// What the page of settings says of the values that one takes.
+/// The description of a kind of values in the settings documentation.
 fn values_of(kind: Kind) -> String {
     match kind {
         Kind::Flag => "`true`, `false`".to_owned(),

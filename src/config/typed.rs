@@ -1,4 +1,4 @@
-//! The configuration as the rest of the program sees it: every value in a type that can only hold what is allowed.
+//! The typed configuration: every value in a type that only holds valid values.
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
@@ -20,23 +20,23 @@ pub struct Config {
     pub transport: Transport,
     /// The event store.
     pub persistence: Persistence,
-    /// The Redis server, for a Redis transport or persistence.
+    /// The address of the Redis server, for a Redis transport or persistence.
     pub redis: ServerUrl,
-    /// What keys in Redis begin with: 1 to 64 characters of `A-Z a-z 0-9 . _ -`.
+    /// The prefix of keys in Redis: 1 to 64 characters of `A-Z a-z 0-9 . _ -`.
     pub redis_prefix: String,
-    /// Whether folded orders are kept in Redis, whatever the persistence.
+    /// Whether folded orders are cached in Redis, whatever the persistence.
     pub redis_cache: bool,
-    /// In what form events are published on a broker.
+    /// The format of events published on a broker.
     pub event_format: EventFormat,
-    /// The NATS server, for a NATS transport or persistence.
+    /// The address of the NATS server, for a NATS transport or persistence.
     pub nats: ServerUrl,
-    /// What streams and subjects in NATS begin with: 1 to 64 characters of `A-Z a-z 0-9 _ -`.
+    /// The prefix of streams and subjects in NATS: 1 to 64 characters of `A-Z a-z 0-9 _ -`.
     pub nats_prefix: String,
-    /// On how many servers of a NATS cluster a stream that is made is kept: 1, 3 or 5.
+    /// The number of replicas of a stream created in NATS: 1, 3 or 5.
     pub nats_replicas: usize,
-    /// Who this is to NATS and whom it trusts.
+    /// The credentials and the trust for NATS.
     pub nats_access: NatsAccess,
-    /// The monitoring ports of the NATS servers, `host:port`; none for the usual one of their hosts.
+    /// The monitoring ports of the NATS servers, `host:port`; empty for the default port of their hosts.
     pub nats_monitor: Vec<String>,
     /// Whether the operator asserts that all NATS servers sync before they acknowledge.
     pub nats_synced: bool,
@@ -44,123 +44,123 @@ pub struct Config {
     pub require_durable: bool,
     /// Whether other nodes serve the same orders.
     pub cluster: bool,
-    /// Who this node is and where it keeps its files.
+    /// The name of the node and the location of its files.
     pub node: NodeConfig,
-    /// The listening side.
+    /// The server.
     pub server: ServerConfig,
     /// Logging.
     pub log: LogConfig,
-    /// The relay from the log to the message bus.
+    /// The outbox relay.
     pub outbox: OutboxConfig,
-    /// The handlers of events.
+    /// The event handlers.
     pub consumer: ConsumerConfig,
-    /// The circuit breakers before the backends.
+    /// The circuit breakers of the backends.
     pub breaker: BreakerConfig,
-    /// How often the recovery service looks.
+    /// The check interval of the recovery service.
     pub recovery_interval_ms: u64,
-    /// How many folded orders are kept in memory.
+    /// The maximum number of folded orders in memory.
     pub cached_orders: usize,
-    /// How much memory they may take, in MiB.
+    /// The maximum memory of these orders, in MiB.
     pub cache_mib: usize,
     /// Every setting with its source, secrets hidden, in the order of the table.
     pub effective: Vec<EffectiveSetting>,
 }
 
-/// Who a node is to NATS and whom it trusts, beside what the address says: files.
+/// The credentials of a node for NATS and its trust, besides the address: files.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NatsAccess {
     /// A credentials file with a JWT and the seed of an nkey.
     pub credentials: Option<PathBuf>,
     /// A file with the seed of an nkey.
     pub nkey: Option<PathBuf>,
-    /// PEM file with who signs the servers' certificates.
+    /// PEM file with the CA of the servers' certificates.
     pub ca: Option<PathBuf>,
-    /// PEM files with the certificate to show and its private key.
+    /// PEM files with the client certificate and its private key.
     pub certificate: Option<(PathBuf, PathBuf)>,
 }
 
-/// Who this node is and where it keeps its files.
+/// The name of a node and the location of its files.
 #[derive(Debug, Clone)]
 pub struct NodeConfig {
     /// The name of the node.
     pub id: NodeId,
     /// The node's part of issued ids.
     pub identity: NodeIdentity,
-    /// Whether the operator gave this node its worker number: then it is that one or none. One in the samples' `appsettings.json`, which
-    /// nodes share, is only tried first.
+    /// Whether the operator chose the worker number of this node: then no other one is used. A number in the samples' `appsettings.json`, which nodes
+    /// share, is only tried first.
     pub has_chosen_worker: bool,
-    /// The folder for what the node keeps on disk.
+    /// The folder for the node's files.
     pub data_dir: Option<PathBuf>,
 }
 
 /// The name of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NodeId {
-    /// The program makes one up.
+    /// Generated by the program.
     Auto,
     /// 1 to 64 characters of `A-Z a-z 0-9 . _ -`.
     Named(String),
 }
 
-/// The listening side: addresses and bounds.
+/// The server: addresses and bounds.
 #[derive(Debug, Clone)]
 pub struct ServerConfig {
     /// The address to listen on.
     pub bind: IpAddr,
     /// The port for gRPC and HTTP; 0 for any free one.
     pub port: u16,
-    /// A port of its own for gRPC; 0 for any free one.
+    /// A separate port for gRPC; 0 for any free one.
     pub grpc_port: Option<u16>,
-    /// A port more whose clients are all operators; 0 for any free one.
+    /// An additional port whose clients are all operators; 0 for any free one.
     pub admin_port: Option<u16>,
-    /// Whether every client is taken for an operator.
+    /// Whether every client counts as an operator.
     pub anyone_operates: bool,
-    /// The names under which the node is served; `*` for any; none: by the address that it listens on.
+    /// The host names under which the node is served; `*` for any; empty: determined by the listen address.
     pub allowed_hosts: Vec<String>,
-    /// Whether gRPC services describe themselves.
+    /// Whether gRPC reflection is enabled.
     pub has_reflection: bool,
-    /// Whether there is a page to try REST out.
+    /// Whether Swagger UI is enabled.
     pub has_swagger: bool,
-    /// How long running requests may take to end at a stop.
+    /// How long running requests may take to finish at shutdown.
     pub shutdown_grace_ms: u64,
-    /// The longest time for one request.
+    /// The maximum duration of a request.
     pub request_timeout_ms: u64,
-    /// Requests worked on at once.
+    /// The maximum number of concurrent requests.
     pub max_in_flight: usize,
-    /// Connections open at once.
+    /// The maximum number of open connections.
     pub max_connections: usize,
-    /// The largest request message, in bytes.
+    /// The maximum size of a request message, in bytes.
     pub max_message_bytes: usize,
-    /// HTTP/2 streams open at once on one connection.
+    /// The maximum number of open HTTP/2 streams on one connection.
     pub max_concurrent_streams: u32,
-    /// Streams of events open at once.
+    /// The maximum number of open event streams.
     pub max_event_streams: usize,
-    /// Those of one connection.
+    /// The same for one connection.
     pub max_event_streams_per_connection: usize,
     /// The age at which a connection is asked to close; 0 for never.
     pub max_connection_age_ms: u64,
-    /// How long after that it is closed anyway.
+    /// The time after that at which it is closed anyway.
     pub max_connection_age_grace_ms: u64,
-    /// HTTP/2 ping after this much silence.
+    /// The silence after which an HTTP/2 ping is sent.
     pub keepalive_interval_ms: u64,
-    /// A ping unanswered for this long closes the connection.
+    /// The time without a pong after which the connection is closed.
     pub keepalive_timeout_ms: u64,
-    /// The files for TLS, if the doors speak it.
+    /// The TLS files, if TLS is enabled.
     pub tls: Option<TlsConfig>,
-    /// Web origins that may call from a browser; `*` alone for all.
+    /// Web origins that may send requests from a browser; `*` alone for all.
     pub cors_allowed_origins: Vec<String>,
 }
 
-/// The files for TLS, all PEM.
+/// The TLS files, all PEM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsConfig {
     /// The server's certificate chain.
     pub cert: PathBuf,
     /// Its private key.
     pub key: PathBuf,
-    /// Who signs the certificates that clients must show then.
+    /// The CA of client certificates, which are then required.
     pub client_ca: Option<PathBuf>,
-    /// What those have revoked.
+    /// The revocation list of that CA.
     pub client_crl: Option<PathBuf>,
 }
 
@@ -171,43 +171,43 @@ impl ServerConfig {
         SocketAddr::new(self.bind, self.port)
     }
 
-    /// The address for operators alone, if there is one.
+    /// The address of the port for operators, if there is one.
     #[must_use]
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin_port.map(|port| SocketAddr::new(self.bind, port))
     }
 
-    /// The address for gRPC alone, if it has one.
+    /// The address of the separate gRPC port, if there is one.
     #[must_use]
     pub fn grpc_address(&self) -> Option<SocketAddr> {
         self.grpc_port.map(|port| SocketAddr::new(self.bind, port))
     }
 }
 
-/// The relay from the log to the message bus.
+/// The outbox relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OutboxConfig {
-    /// Events published at once.
+    /// The maximum number of events published at once.
     pub batch_size: usize,
-    /// How often it looks without being woken.
+    /// The interval at which it reads the log without being woken.
     pub scan_interval_ms: u64,
 }
 
-/// The handlers of events.
+/// The event handlers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConsumerConfig {
-    /// Deliveries before an event is a dead letter.
+    /// The number of deliveries before an event becomes a dead letter.
     pub max_attempts: u32,
 }
 
-/// The circuit breakers before the backends.
+/// The circuit breakers of the backends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BreakerConfig {
-    /// So many failures in a row open one.
+    /// The number of consecutive failures that open one.
     pub failures: u32,
-    /// So many successes in a row close a half-open one.
+    /// The number of consecutive successes that close a half-open one.
     pub successes: u32,
-    /// How long it stays open at the longest.
+    /// The maximum time for which it stays open.
     pub open_ms: u64,
 }
 
@@ -237,7 +237,7 @@ impl Transport {
 /// The event store of `--persistence`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Persistence {
-    /// Within this process, gone when it ends.
+    /// Within this process, lost when it ends.
     InMemory,
     /// SQLite in the data folder.
     Embedded,
@@ -260,10 +260,10 @@ impl Persistence {
     }
 }
 
-/// The form of events on a broker.
+/// The format of events on a broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EventFormat {
-    /// `catga.events.v1.OrderEvent` as it is stored.
+    /// `catga.events.v1.OrderEvent` as stored.
     Protobuf,
     /// The same as JSON.
     Json,
@@ -316,13 +316,13 @@ fn nats_access(values: &Values) -> Result<NatsAccess, ConfigError> {
 }
 
 impl NatsAccess {
-    /// The settings that it is made of, in this order.
+    /// The settings of this type, in this order.
     pub const SETTINGS: [&str; 5] = ["nats-credentials", "nats-nkey", "nats-ca", "nats-cert", "nats-key"];
 
-    /// What the files of [`NatsAccess::SETTINGS`] amount to.
+    /// The access with the files of [`NatsAccess::SETTINGS`].
     ///
     /// # Errors
-    /// The setting that does not go with the others, and why.
+    /// The setting that conflicts with the others, and the reason.
     pub fn of(
         [credentials, nkey, ca, certificate, key]: [Option<PathBuf>; 5],
     ) -> Result<Self, (&'static str, &'static str)> {
@@ -339,7 +339,7 @@ impl NatsAccess {
     }
 }
 
-/// `host:port`, comma separated, each perhaps with `http://` before it.
+/// `host:port`, comma separated, each optionally prefixed with `http://`.
 fn host_ports(text: &str) -> Result<Vec<String>, String> {
     let address = |text: &str| {
         let rest = text.strip_prefix("http://").unwrap_or(text);
@@ -457,7 +457,7 @@ pub(super) fn short_name(text: &str) -> Result<String, String> {
     }
 }
 
-/// A name that is one part of a subject of NATS, which dots divide.
+/// A name that is a single token of a NATS subject, which dots separate.
 pub(super) fn subject_name(text: &str) -> Result<String, String> {
     match short_name(text) {
         Ok(name) if !name.contains('.') => Ok(name),
@@ -475,17 +475,16 @@ fn bind(text: &str) -> Result<IpAddr, String> {
     }
     let found = (text, 0).to_socket_addrs().map_err(|error| format!("{}: {error}", quoted(text)))?;
     let mut found: Vec<IpAddr> = found.map(|address| address.ip()).collect();
-    // One listener: of the two that `localhost` has, the one that every client tries.
+    // A single listener: of the two addresses of `localhost`, the one that every client tries.
     found.sort_by_key(IpAddr::is_ipv6);
     found.first().copied().ok_or_else(|| format!("{} has no address", quoted(text)))
 }
 
-/// A lone word is taken for a level only: as a target, what [`EnvFilter`] makes of it, a misspelt level would silently
-/// log something else.
+/// A lone word must be a level: [`EnvFilter`] would treat a misspelt level as a target, and silently log something else.
 fn log_level(text: &str) -> Result<String, String> {
     for directive in text.split(',').map(str::trim) {
         let has_form = directive.contains(['=', '[', ']']);
-        // LevelFilter takes an empty text for "error".
+        // LevelFilter parses an empty text as "error".
         if directive.is_empty() || !has_form && directive.parse::<LevelFilter>().is_err() {
             return Err(format!(
                 "{} is not a level (off, error, warn, info, debug, trace) nor target=level",
@@ -520,7 +519,7 @@ fn origins(text: &str) -> Result<Vec<String>, String> {
     }
 }
 
-/// As browsers send it: scheme and host, perhaps a port, in lower case, without a path. Anything else never matches.
+/// As sent by browsers: scheme and host, optionally a port, in lower case, without a path. Anything else never matches.
 fn is_origin(text: &str) -> bool {
     let uri = text.parse::<http::Uri>().ok();
     let host = uri.as_ref().and_then(http::Uri::authority).map(|authority| authority.as_str());

@@ -1,4 +1,4 @@
-//! The address of a broker, which may hold a password.
+//! The address of a broker, which may contain a password.
 
 use std::fmt;
 
@@ -9,11 +9,11 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 pub struct ServerUrl(String);
 
 impl ServerUrl {
-    /// Checks `host[:port]` or `scheme://[user:password@]host[:port][/…]` with one of the `schemes`; NATS and the Sentinels of Redis are
+    /// Validates `host[:port]` or `scheme://[user:password@]host[:port][/…]` with one of the `schemes`; NATS and the Sentinels of Redis accept
     /// several, comma separated.
     ///
     /// # Errors
-    /// What is wrong with it, without repeating the value.
+    /// A description of the error, without the value.
     pub fn parse(text: &str, schemes: &[&str]) -> Result<Self, String> {
         if text.is_empty() {
             return Err("is empty".to_owned());
@@ -30,11 +30,11 @@ impl ServerUrl {
             None if text.contains('@') => return Err(format!("with a password must begin with {}://", schemes[0])),
             None => text,
         };
-        // Up to the last '@' all is user and password: passwords hold '@' and '/' more often than paths hold '@'.
+        // Everything up to the last '@' is user and password: passwords contain '@' and '/' more often than paths contain '@'.
         let host_and_path = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
         let authority = host_and_path.split(['/', '?', ',']).next().unwrap_or_default();
         check_options(host_and_path, text)?;
-        // Without a scheme there is no password in it, which must not be shown.
+        // Without a scheme it contains no password that must be hidden.
         let shown = |why| if text.contains("://") { why } else { format!("{why}: '{text}'") };
         check_authority(authority).map_err(shown)?;
         match text.split_once("://") {
@@ -45,20 +45,20 @@ impl ServerUrl {
         Ok(Self(text.to_owned()))
     }
 
-    /// Who logs in, where the address says no password: for NATS that is a token, unless the password is elsewhere.
+    /// The user, if the address has no password: for NATS that is a token, unless the password is elsewhere.
     pub(super) fn user(&self) -> Option<&str> {
         self.login()
     }
 
-    /// Whether it holds a password.
+    /// Whether it contains a password.
     pub(super) fn has_password(&self) -> bool {
         self.login().is_some_and(|login| login.contains(':'))
     }
 
-    /// The same with `password`, of the user that it names.
+    /// Adds `password` for the user that it names.
     ///
     /// # Errors
-    /// If it holds a password already.
+    /// If it already contains a password.
     pub(super) fn with_password(&self, password: &str, scheme: &str) -> Result<Self, String> {
         let user = self.login().unwrap_or_default();
         if user.contains([':', ',']) {
@@ -67,10 +67,10 @@ impl ServerUrl {
         Ok(self.with_login(&format!("{user}:{}", utf8_percent_encode(password, NON_ALPHANUMERIC)), scheme))
     }
 
-    /// The same with a token in the place of a user.
+    /// Adds a token in place of a user.
     ///
     /// # Errors
-    /// If it names a user or holds a token already.
+    /// If it already names a user or contains a token.
     pub(super) fn with_token(&self, token: &str, scheme: &str) -> Result<Self, String> {
         if self.login().is_some() {
             return Err(TWICE.to_owned());
@@ -78,7 +78,7 @@ impl ServerUrl {
         Ok(self.with_login(&utf8_percent_encode(token, NON_ALPHANUMERIC).to_string(), scheme))
     }
 
-    /// What stands before the last '@'.
+    /// The part before the last '@'.
     fn login(&self) -> Option<&str> {
         let (_, rest) = self.0.split_once("://")?;
         rest.rsplit_once('@').map(|(login, _)| login)
@@ -90,7 +90,7 @@ impl ServerUrl {
         Self(format!("{scheme}://{login}@{hosts}"))
     }
 
-    /// The whole address with the password, for the client library and for nothing else.
+    /// The whole address with the password, only for the client library.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
@@ -99,7 +99,7 @@ impl ServerUrl {
 
 const TWICE: &str = "the address names a password or token too: give it in one place";
 
-/// The one option that a client library takes is the protocol of Redis. Others may be passwords, and would be passed over.
+/// The only option that is accepted is the Redis protocol. Others may be passwords, and would be ignored.
 fn check_options(host_and_path: &str, text: &str) -> Result<(), String> {
     let is_nats = text.starts_with("nats://") || text.starts_with("tls://");
     match host_and_path.split_once('?') {
@@ -110,7 +110,7 @@ fn check_options(host_and_path: &str, text: &str) -> Result<(), String> {
     }
 }
 
-/// What only Redis has: a database, and Sentinels with the name of a service.
+/// Redis-specific parts: a database, and Sentinels with a service name.
 fn check_redis(scheme: &str, host_and_path: &str) -> Result<(), String> {
     let (hosts, path) = host_and_path.split_once('/').unwrap_or((host_and_path, ""));
     let db = if scheme.ends_with("+sentinel") {
@@ -137,7 +137,7 @@ fn check_redis(scheme: &str, host_and_path: &str) -> Result<(), String> {
 
 fn check_authority(authority: &str) -> Result<(), String> {
     let (host, port) = match authority.rsplit_once(':') {
-        // The colons within the brackets of an IPv6 address are no port.
+        // The colons within the brackets of an IPv6 address do not precede a port.
         Some((host, port)) if !port.contains(']') => (host, Some(port)),
         _ => (authority, None),
     };

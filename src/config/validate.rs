@@ -1,4 +1,4 @@
-//! What the settings must hold together.
+//! Validation across settings.
 
 use super::ConfigError;
 use super::typed::{Config, Persistence, Transport};
@@ -22,7 +22,7 @@ fn cluster(config: &Config, values: &Values) -> Result<(), ConfigError> {
     }
 }
 
-/// Data that is to last goes where the operator says, never to a place that the program makes up.
+/// Durable data must go to a folder that the operator chose, never to one that the program chose.
 fn data_dir(config: &Config, values: &Values) -> Result<(), ConfigError> {
     if config.persistence == Persistence::Embedded && config.node.data_dir.is_none() {
         let what =
@@ -32,8 +32,8 @@ fn data_dir(config: &Config, values: &Values) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// On the command line an address that nothing uses is a mistake. In a file or the environment it is not: the samples'
-/// `appsettings.json` always names both servers.
+/// On the command line an unused address is a mistake. In a file or the environment it is not: the samples' `appsettings.json` always names both
+/// servers.
 fn unused_broker(config: &Config, values: &Values) -> Result<(), ConfigError> {
     let redis = config.transport == Transport::Redis || config.persistence == Persistence::Redis || config.redis_cache;
     let nats = config.transport == Transport::Nats || config.persistence == Persistence::Nats;

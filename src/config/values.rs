@@ -1,4 +1,4 @@
-//! Raw values with their forms checked by the kind of their setting, and the readers that `typed.rs` uses.
+//! Raw values validated by the kind of their setting, and the accessors for `typed.rs`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,7 +8,7 @@ use super::sources::{Raw, Source};
 use super::url::ServerUrl;
 use super::{ConfigError, EffectiveSetting};
 
-/// All settings, each value within what its kind allows.
+/// All settings, each value valid for its kind.
 pub(super) struct Values {
     raws: BTreeMap<&'static str, Raw>,
 }
@@ -27,7 +27,7 @@ impl Values {
         self.raws.get(key).map_or(&Source::Default, |raw| &raw.source)
     }
 
-    /// Whether the operator gave this setting a value for this program; the samples' `appsettings.json` is written for another one.
+    /// Whether the operator set this value for this program; the samples' `appsettings.json` is written for another one.
     pub(super) fn is_chosen(&self, key: &str) -> bool {
         let samples_key =
             SETTINGS.iter().find(|setting| setting.key == key).and_then(|setting| setting.appsettings_key);
@@ -48,7 +48,7 @@ impl Values {
         parse(self.text(key)?).map_err(|what| self.error(key, what))
     }
 
-    /// As [`Values::parse`], for a setting that may be left out.
+    /// As [`Values::parse`], for an optional setting.
     pub(super) fn parse_optional<T>(
         &self,
         key: &str,
@@ -57,7 +57,7 @@ impl Values {
         if self.raws.contains_key(key) { self.parse(key, parse).map(Some) } else { Ok(None) }
     }
 
-    /// An integer; the range of the setting must fit `T`, a test of all ranges' ends holds that.
+    /// An integer; the range of the setting must fit `T`, which a test verifies for the ends of all ranges.
     pub(super) fn integer<T: std::str::FromStr>(&self, key: &str) -> Result<T, ConfigError> {
         self.parse(key, integer)
     }
@@ -89,12 +89,12 @@ pub(super) fn integer<T: std::str::FromStr>(text: &str) -> Result<T, String> {
     text.parse().map_err(|_| format!("{} is out of range", quoted(text)))
 }
 
-/// The value within quotes, safe to print on one line.
+/// The quoted value, safe to print on one line.
 pub(super) fn quoted(text: &str) -> String {
     format!("'{}'", text.escape_debug())
 }
 
-/// The entries of a comma separated list; an empty text has none.
+/// The entries of a comma separated list; empty for an empty text.
 pub(super) fn list(text: &str) -> Vec<&str> {
     if text.is_empty() { Vec::new() } else { text.split(',').map(str::trim).collect() }
 }
@@ -117,7 +117,7 @@ fn check(setting: &Setting, value: &str) -> Result<(), String> {
 }
 
 fn check_integer(value: &str, min: u64, max: u64) -> Result<(), String> {
-    // u64::from_str takes a leading '+', which no file format agrees on.
+    // u64::from_str accepts a leading '+', which not all file formats do.
     let digits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
     match value.parse::<u64>() {
         Ok(number) if digits && (min..=max).contains(&number) => Ok(()),
@@ -133,7 +133,7 @@ pub(super) fn schemes(key: &str) -> &'static [&'static str] {
 fn as_toml(kind: Kind, value: &str) -> String {
     match kind {
         Kind::Flag => value.to_owned(),
-        // Without leading zeros, which TOML does not take.
+        // Without leading zeros, which TOML does not accept.
         Kind::Integer { .. } => value.parse::<u64>().map_or_else(|_| toml_text(value), |number| number.to_string()),
         Kind::Choice(_) | Kind::Text => toml_text(value),
         Kind::ServerUrl => {
@@ -147,12 +147,12 @@ fn as_toml(kind: Kind, value: &str) -> String {
     }
 }
 
-/// TOML's basic strings are JSON's, but for the one control character that JSON leaves bare.
+/// TOML's basic strings are JSON's, except for one control character that JSON does not escape.
 fn toml_text(text: &str) -> String {
     serde_json::Value::from(text).to_string().replace('\u{7f}', "\\u007f")
 }
 
-/// Whether the operator wrote this on the command line.
+/// Whether the value comes from the command line.
 pub(super) fn is_flag(source: &Source) -> bool {
     matches!(source, Source::Flag(_))
 }

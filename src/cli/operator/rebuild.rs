@@ -15,24 +15,24 @@ use crate::{
     },
 };
 
-/// How often the progress is a line where it cannot be drawn over.
+/// The interval of progress lines where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(5);
-/// Characters of the bar.
+/// The width of the bar in characters.
 const BAR: usize = 30;
 
-/// What is asked for.
+/// The arguments of the command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RebuildCall {
     /// The node.
     pub target: Target,
-    /// How long to wait for the connection and for each news of the rebuild.
+    /// The timeout of the connection and of each progress message.
     pub timeout_ms: u64,
 }
 
-/// Has the node build its list of orders anew, shows how far it is, and returns when it serves.
+/// Rebuilds the read model of the node, shows the progress, and returns when the new one is served.
 ///
 /// # Errors
-/// In one line: out of reach, refused, failed, or no news.
+/// One line: the node is unreachable, refused, failed, or reported no progress in time.
 pub async fn rebuild_projections(call: RebuildCall) -> Result<(), Failure> {
     let RebuildCall { target, timeout_ms } = call;
     let (patience, address) = (Duration::from_millis(timeout_ms), &target.address);
@@ -62,7 +62,7 @@ pub async fn rebuild_projections(call: RebuildCall) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The progress on standard error: drawn over on a terminal, a line now and then elsewhere.
+/// The progress on standard error: redrawn on a terminal, else occasional lines.
 struct Display {
     is_terminal: bool,
     is_drawn: bool,
@@ -81,7 +81,7 @@ impl Display {
             self.has_said_joined = true;
             let _ = writeln!(out, "a rebuild was going on already: this is how far it is");
         }
-        // Whoever cannot be shown it, or has closed it, still gets the rebuild.
+        // Write errors are ignored: the rebuild continues even if standard error is closed.
         if self.is_terminal {
             let _ = write!(out, "\r\x1b[K{}", line(state));
             let _ = out.flush();
