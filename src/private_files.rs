@@ -1,4 +1,4 @@
-//! Files and folders of this node's user alone: orders name customers, and a mark that others may write makes ids repeat.
+//! Files and folders that only this node's user can access: orders name customers, and a mark written by others would make ids repeat.
 
 use std::{
     ffi::OsStr,
@@ -14,22 +14,22 @@ use rustix::{
     process,
 };
 
-/// What others than the owner may do, in the mode of a file.
+/// The permissions of users other than the owner, in the mode of a file.
 const OTHERS: u32 = 0o077;
 const SET_GROUP_ID: u32 = 0o2000;
 const GROUP_WRITES: u32 = 0o020;
 const ANYONE_WRITES: u32 = 0o002;
 
-/// Why a file or folder is not used; one line for people, without the name of what it is about.
+/// Why a file or folder is refused; one line for people, without its name.
 #[derive(Debug)]
 pub enum Refused {
-    /// A link stands in the place of a file.
+    /// The path is a link instead of a file.
     Link,
-    /// Something else than a folder stands in its place.
+    /// The path is not a folder.
     NoFolder,
-    /// Others could change what is in the folder; how, and how to mend it.
+    /// Other users could change the content of the folder; how, and the remedy.
     Open(String),
-    /// The system does not let us.
+    /// The operating system reported an error.
     Io(io::Error),
 }
 
@@ -48,25 +48,25 @@ impl std::error::Error for Refused {}
 
 impl From<io::Error> for Refused {
     fn from(error: io::Error) -> Self {
-        // What O_NOFOLLOW says.
+        // The error of O_NOFOLLOW.
         if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) { Self::Link } else { Self::Io(error) }
     }
 }
 
-/// Lets no file that this process makes from here on be read or written by others, whatever its parent has set.
+/// Makes all files that this process creates from here on inaccessible to other users, whatever its parent has set.
 pub fn keep_from_others() {
     process::umask(Mode::from_raw_mode(OTHERS));
 }
 
-/// Makes a folder, and those above it, for this user alone. One that is there stays as it is.
+/// Creates a folder, and its parents, for this user only. An existing one stays unchanged.
 ///
 /// # Errors
-/// As of the system.
+/// As reported by the system.
 pub fn make_folder(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
-/// How a file is opened that only this user may read and write: it is made so, and a link in its place is an error that becomes
+/// The options to open a file that only this user may read and write: it is created so, and a link at its path is an error that becomes
 /// [`Refused::Link`].
 #[must_use]
 pub fn options() -> OpenOptions {
@@ -75,10 +75,10 @@ pub fn options() -> OpenOptions {
     options
 }
 
-/// Makes an empty file for this user alone; what makes a file by its name only, as SQLite does, finds it.
+/// Creates an empty file for this user only; libraries that open files by name, such as SQLite, then use it.
 ///
 /// # Errors
-/// [`Refused::Io`] also if there is something of this name.
+/// [`Refused::Io`] also if the name already exists.
 pub fn make_file(path: &Path) -> Result<File, Refused> {
     Ok(options().write(true).create_new(true).open(path)?)
 }
@@ -86,7 +86,7 @@ pub fn make_file(path: &Path) -> Result<File, Refused> {
 /// Whether there is a file at `path`.
 ///
 /// # Errors
-/// [`Refused::Link`] for a link, also to a file that is not there.
+/// [`Refused::Link`] for a link, also to a missing file.
 pub fn is_file(path: &Path) -> Result<bool, Refused> {
     match fs::symlink_metadata(path) {
         Ok(found) if found.is_symlink() => Err(Refused::Link),
@@ -96,9 +96,8 @@ pub fn is_file(path: &Path) -> Result<bool, Refused> {
     }
 }
 
-/// Takes a folder that is there for private files: others must not be able to change what is in it, or else they could put a file of their
-/// own in the place of one of ours. What others may only read is taken from them, and said in the log.
-///
+/// Accepts an existing folder for private files: other users must not be able to change its content, or they could replace our files with their own.
+/// Read permission of others is revoked, and that is logged.
 /// # Errors
 /// [`Refused::Open`] for a folder that others own or may write, see `weakness`.
 pub fn take_folder(path: &Path) -> Result<(), Refused> {
@@ -117,7 +116,7 @@ pub fn take_folder(path: &Path) -> Result<(), Refused> {
     Ok(())
 }
 
-/// Takes from others what they may do with the files of `folder` that are `ours`, and says it in the log.
+/// Revokes the permissions of other users on the files of `folder` that are `ours`, and logs it.
 ///
 /// # Errors
 /// The file, and [`Refused::Link`] if it is a link.
@@ -132,7 +131,7 @@ pub fn tighten(folder: &Path, ours: impl Fn(&OsStr) -> bool) -> Result<(), (Path
     Ok(())
 }
 
-/// By its name and not by a descriptor: to close one would take from SQLite the locks that it holds on the file.
+/// By name instead of by descriptor: closing a descriptor would release the locks of SQLite on the file.
 fn tighten_file(path: &Path) -> Result<(), Refused> {
     let found = match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -161,7 +160,7 @@ impl Rights {
     }
 }
 
-/// Who this process is to the file system.
+/// The identity of this process in the file system.
 struct User {
     id: u32,
     groups: Vec<u32>,
@@ -176,10 +175,10 @@ impl User {
     }
 }
 
-/// How others than `user` and root could change what is in the folder, and how to mend it.
+/// How users other than `user` and root could change the content of the folder, and the remedy.
 ///
-/// Its group may write it in one case: it has the set-group-id bit, and the group is one of this process. So Kubernetes prepares a volume
-/// for the `fsGroup` of a pod, whose processes are all of that group; elsewhere nobody gets both by accident.
+/// Its group may write to it in one case: the folder has the set-group-id bit, and this process belongs to the group. Kubernetes prepares volumes
+/// that way for the `fsGroup` of a pod, whose processes all belong to that group; elsewhere both hardly occur by accident.
 fn weakness(path: &Path, rights: &Rights, user: &User) -> Option<String> {
     let (path, mode) = (path.display(), octal(rights.mode));
     if rights.owner != user.id && rights.owner != 0 {
@@ -217,7 +216,7 @@ mod tests {
         for (owner, group, mode, is_taken) in [
             (65_532, 65_532, 0o700, true),
             (65_532, 65_532, 0o755, true),
-            // As fsGroup prepares a volume: root's, set-group-id, of a group that the process is in.
+            // A volume prepared for fsGroup: owned by root, set-group-id, of a group of the process.
             (0, 65_532, 0o2775, true),
             (0, 100, 0o2770, true),
             (65_532, 65_532, 0o2775, true),

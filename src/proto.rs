@@ -1,7 +1,7 @@
 //! The Rust side of `proto/`, generated at build time.
 #![allow(missing_docs, clippy::all, clippy::pedantic)]
 
-/// Every file of `proto/`, encoded as a `google.protobuf.FileDescriptorSet`: what server reflection answers from.
+/// Every file of `proto/`, encoded as a `google.protobuf.FileDescriptorSet`, for server reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
 pub mod catga {

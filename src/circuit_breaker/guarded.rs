@@ -1,7 +1,7 @@
 //! Backends behind circuit breakers.
 //!
-//! A `check` asks the backend itself, whatever the breaker thinks, and lets calls through again when it succeeds: what works is not kept
-//! waiting for the breaker's time to pass.
+//! A `check` calls the backend itself, whatever the state of the breaker, and half-opens the breaker when it succeeds: a working backend need not
+//! wait for the open time to pass.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -28,13 +28,13 @@ pub struct GuardedStore {
 }
 
 impl GuardedStore {
-    /// Puts `breaker` before the I/O of `inner`.
+    /// Guards the I/O of `inner` with `breaker`.
     #[must_use]
     pub const fn new(inner: Arc<dyn EventStore>, breaker: Arc<CircuitBreaker>) -> Self {
         Self { inner, breaker, required: None }
     }
 
-    /// Commits are refused, and checks fail, unless the store is known to keep what it acknowledges as well as `required`.
+    /// Refuses commits, and fails checks, unless the durability of the store is known and at least `required`.
     #[must_use]
     pub const fn requiring(mut self, required: Option<Durability>) -> Self {
         self.required = required;
@@ -44,7 +44,7 @@ impl GuardedStore {
     async fn require_durable(&self) -> Result<(), StoreError> {
         let Some(required) = self.required else { return Ok(()) };
         if self.inner.durability() == Durability::Unknown {
-            // Not by way of a commit, which would be acknowledged before anyone knows what that is worth.
+            // Not through a commit, which would be acknowledged before its durability is known.
             self.inner.check().await?;
         }
         let found = self.inner.durability();
@@ -55,7 +55,7 @@ impl GuardedStore {
         Err(StoreError::Unavailable(format!("--require-durable: the durability is {found}, {required} is required")))
     }
 
-    /// Damage that a read finds is looked for once more: see [`confirmed`].
+    /// Apparent damage is verified before it is reported: see [`confirmed`].
     async fn read_twice<T: Send, C>(&self, call: impl Fn() -> C + Send + Sync) -> Result<T, StoreError>
     where
         C: Future<Output = Result<T, StoreError>> + Send,
@@ -174,7 +174,7 @@ impl EventStore for GuardedStore {
         self.read_twice(|| self.inner.confirmed_head()).await
     }
 
-    /// Asks beside the breaker: where nobody confirms anything, plain commands still work.
+    /// Bypasses the breaker: if confirmations fail, plain commands still work.
     async fn confirm_connection(&self, connection: u64) -> Result<(), StoreError> {
         self.inner.confirm_connection(connection).await
     }
@@ -195,7 +195,7 @@ impl EventStore for GuardedStore {
         self.inner.unreachable()
     }
 
-    /// Asks the store itself, whatever the breaker thinks: what works again is tried again at once.
+    /// Calls the store itself, whatever the state of the breaker: a recovered store is used again at once.
     async fn check(&self) -> Result<(), StoreError> {
         self.inner.check().await?;
         self.breaker.try_again();
@@ -203,8 +203,8 @@ impl EventStore for GuardedStore {
     }
 }
 
-/// A message bus behind a circuit breaker. Its consumers are not: they wait for messages as long as it takes, and back off by themselves.
-/// Nor are dead letters: what health and operators ask for now and then says nothing about publishing.
+/// A message bus behind a circuit breaker. Its consumers bypass the breaker: they wait for messages for as long as necessary, and back off by
+/// themselves. So do dead letters: occasional reads for health and operators say nothing about publishing.
 #[derive(Debug)]
 pub struct GuardedBus {
     inner: Arc<dyn MessageBus>,
@@ -212,7 +212,7 @@ pub struct GuardedBus {
 }
 
 impl GuardedBus {
-    /// Puts `breaker` before the I/O of `inner`.
+    /// Guards the I/O of `inner` with `breaker`.
     #[must_use]
     pub const fn new(inner: Arc<dyn MessageBus>, breaker: Arc<CircuitBreaker>) -> Self {
         Self { inner, breaker }
@@ -285,7 +285,7 @@ pub struct GuardedLeases {
 }
 
 impl GuardedLeases {
-    /// Puts `breaker` before the I/O of `inner`.
+    /// Guards the I/O of `inner` with `breaker`.
     #[must_use]
     pub const fn new(inner: Arc<dyn LeaseStore>, breaker: Arc<CircuitBreaker>) -> Self {
         Self { inner, breaker }
@@ -324,7 +324,7 @@ pub struct GuardedCheckpoints {
 }
 
 impl GuardedCheckpoints {
-    /// Puts `breaker` before the I/O of `inner`.
+    /// Guards the I/O of `inner` with `breaker`.
     #[must_use]
     pub const fn new(inner: Arc<dyn CheckpointStore>, breaker: Arc<CircuitBreaker>) -> Self {
         Self { inner, breaker }
@@ -351,7 +351,7 @@ impl CheckpointStore for GuardedCheckpoints {
     }
 }
 
-/// The error of the call, or what `unavailable` makes of a refusal.
+/// The error of the call; a refusal is converted by `unavailable`.
 fn or_refused<E>(error: BreakerError<E>, unavailable: impl FnOnce(String) -> E) -> E {
     match error {
         BreakerError::Failed(error) => error,

@@ -1,8 +1,8 @@
-//! The circuit breaker: stops asking what keeps failing, and tries again after a while.
+//! The circuit breaker: stops calling a backend that keeps failing, and retries after a while.
 //!
-//! Closed: calls go through; so many failures in a row open it. Open: calls are refused at once, until its time is over. Half-open:
-//! a few calls are let through; enough successes close it, one failure opens it again. Only failures to reach something count: what
-//! was reached and said no (a conflict, bad input) is a success to the breaker.
+//! Closed: calls pass; a number of consecutive failures opens it. Open: calls are refused at once, until its time is over. Half-open: a few calls
+//! pass; enough successes close it, one failure opens it again. Only unavailability counts as a failure: a reply with a refusal (a conflict, bad
+//! input) is a success for the breaker.
 
 use std::{
     fmt,
@@ -21,12 +21,12 @@ mod guarded;
 
 pub use guarded::{GuardedBus, GuardedCheckpoints, GuardedLeases, GuardedStore};
 
-/// When a breaker opens and closes.
+/// The thresholds of a breaker.
 #[derive(Clone, Copy, Debug)]
 pub struct BreakerOptions {
-    /// So many failures in a row open it.
+    /// The number of consecutive failures that open it.
     pub failures_to_open: u32,
-    /// So many successes, one after the other, close it from half-open; also the calls that it lets through at a time then.
+    /// The number of consecutive successes that close it from half-open; also the maximum of concurrent calls while half-open.
     pub successes_to_close: u32,
     /// How long it stays open.
     pub open_for: Duration,
@@ -38,19 +38,19 @@ impl Default for BreakerOptions {
     }
 }
 
-/// Where a breaker stands.
+/// The state of a breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BreakerState {
-    /// Calls go through.
+    /// Calls pass.
     Closed,
-    /// Some calls go through, to see whether it works again.
+    /// Some calls pass, as trials of the backend.
     HalfOpen,
     /// Calls are refused.
     Open,
 }
 
 impl BreakerState {
-    /// The name in logs and health.
+    /// The name in logs and health reports.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -64,7 +64,7 @@ impl BreakerState {
 /// The breaker is open: the call was not made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refused {
-    /// When the breaker will let a call through again, at the latest.
+    /// The maximum time until the breaker lets a call pass again.
     pub retry_after: Duration,
 }
 
@@ -76,7 +76,7 @@ impl fmt::Display for Refused {
 
 impl std::error::Error for Refused {}
 
-/// What came of a call through a breaker.
+/// Why a call through a breaker failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BreakerError<E> {
     /// The breaker is open: the call was not made.
@@ -103,22 +103,22 @@ enum State {
     HalfOpen { trials: u32, successes: u32 },
 }
 
-/// A circuit breaker. To be shared by all callers of one thing.
+/// A circuit breaker, shared by all callers of one backend.
 #[derive(Debug)]
 pub struct CircuitBreaker {
     name: &'static str,
     options: BreakerOptions,
     state: Mutex<State>,
-    /// Failures in a row while closed.
+    /// Consecutive failures while closed.
     failures: AtomicU32,
     state_gauge: Gauge,
     refused: Counter,
-    /// What explains that it opens, and is said elsewhere.
+    /// An outage that explains why it opens, and is logged elsewhere.
     away: Away,
 }
 
 impl CircuitBreaker {
-    /// A closed breaker, shown in the metrics under `name`.
+    /// A closed breaker, with metrics under `name`.
     #[must_use]
     pub fn new(name: &'static str, options: BreakerOptions) -> Self {
         let state_gauge = metrics::gauge!("ordersystem_circuit_breaker_state", "breaker" => name);
@@ -134,13 +134,13 @@ impl CircuitBreaker {
         }
     }
 
-    /// It is no news that it opens, and closes again, while a broker is `away`.
+    /// Does not log that it opens and closes while a broker is `away`.
     #[must_use]
     pub fn quiet_while(self, away: Away) -> Self {
         Self { away, ..self }
     }
 
-    /// Makes `call` if the breaker lets it; each error counts as a failure.
+    /// Makes `call` if the breaker permits it; each error counts as a failure.
     ///
     /// # Errors
     /// [`BreakerError`].
@@ -148,7 +148,7 @@ impl CircuitBreaker {
         self.call_with(call, |_| true).await
     }
 
-    /// The same, where only errors for which `is_failure` holds count as failures.
+    /// The same, but only errors for which `is_failure` returns true count as failures.
     ///
     /// # Errors
     /// [`BreakerError`].
@@ -163,13 +163,13 @@ impl CircuitBreaker {
         outcome.map_err(BreakerError::Failed)
     }
 
-    /// What it stands before.
+    /// The name of the guarded backend.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         self.name
     }
 
-    /// Where the breaker stands.
+    /// The current state.
     #[must_use]
     pub fn state(&self) -> BreakerState {
         match *self.lock() {
@@ -179,7 +179,7 @@ impl CircuitBreaker {
         }
     }
 
-    /// Someone has seen by other means that it works again: an open breaker need not wait for its time.
+    /// Half-opens an open breaker early: the backend is known to work again.
     pub fn try_again(&self) {
         let mut state = self.lock();
         if matches!(*state, State::Open { .. }) {
@@ -217,7 +217,7 @@ impl CircuitBreaker {
         }
         let mut state = self.lock();
         if let State::HalfOpen { trials, successes } = &mut *state {
-            // A trial may outlast the half-open time in which it was let in.
+            // A trial may outlast the half-open period in which it was admitted.
             *trials = trials.saturating_sub(1);
             *successes += 1;
             if *successes >= self.options.successes_to_close {
@@ -232,7 +232,7 @@ impl CircuitBreaker {
             return;
         }
         let mut state = self.lock();
-        // A call that was let in before the breaker opened says nothing new.
+        // A call that was admitted before the breaker opened gives no new information.
         if is_trial == matches!(*state, State::HalfOpen { .. }) && !matches!(*state, State::Open { .. }) {
             self.set(&mut state, State::Open { until: Instant::now() + self.options.open_for });
         }
@@ -264,7 +264,7 @@ impl CircuitBreaker {
     }
 }
 
-/// A call that was let in. One that is given up half-way counts for nothing, and frees its place.
+/// An admitted call. A cancelled one does not count, and frees its permit.
 struct Place<'a> {
     breaker: &'a CircuitBreaker,
     is_trial: bool,

@@ -5,9 +5,8 @@ pub mod outage;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use tracing_subscriber::EnvFilter;
 
-/// What libraries say that is not said. What the client of NATS says names neither address nor cause: the backend says it in its own words.
-/// What those of HTTP and TLS say below an error is about what a client does, which may do it as often as it likes. Who asks for it gets it,
-/// since what comes later wins.
+/// Silences the logs of libraries. The NATS client's lines name neither address nor cause: the backend logs its own. HTTP and TLS lines below ERROR
+/// concern client behaviour, which clients may repeat without limit. A configured directive enables them, since later directives win.
 const QUIET: &str = "async_nats=off,h2=error,hyper=error,hyper_util=error,rustls=error,tower=error";
 
 /// The upper bounds of the buckets of request durations, in seconds.
@@ -17,25 +16,25 @@ const DURATION_BUCKETS: [f64; 14] =
 /// Logging.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogConfig {
-    /// Directives that [`EnvFilter::try_new`] takes.
+    /// Directives for [`EnvFilter::try_new`].
     pub level: String,
-    /// The form of the lines.
+    /// The format of the lines.
     pub format: LogFormat,
 }
 
-/// The form of log lines.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
     /// For people.
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
 /// Sends the log of the process to standard error.
 ///
 /// # Errors
-/// In words, if the level is no filter or a log is set up already.
+/// A description, if the level is not a valid filter or logging is already set up.
 pub fn start_logging(config: &LogConfig) -> Result<(), String> {
     let filter = EnvFilter::try_new(format!("{QUIET},{}", config.level)).map_err(|error| error.to_string())?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
@@ -46,10 +45,10 @@ pub fn start_logging(config: &LogConfig) -> Result<(), String> {
     .map_err(|error| error.to_string())
 }
 
-/// Where metrics go, and how they are shown. One for each node: two nodes in one process do not mix theirs.
+/// The recorder of metrics and its renderer. One per node: two nodes in one process keep theirs separate.
 ///
 /// # Errors
-/// If the buckets are not accepted.
+/// If the buckets are invalid.
 pub fn metrics_recorder() -> Result<(PrometheusRecorder, PrometheusHandle), Box<dyn std::error::Error + Send + Sync>> {
     let recorder = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &DURATION_BUCKETS)?

@@ -1,4 +1,4 @@
-//! A lasting failure in the log: said when it begins, when its cause changes, and every half a minute while it lasts, not with every try.
+//! Logging of a lasting failure: when it begins, when its cause changes, and every 30 s while it lasts, instead of at each attempt.
 
 use std::{
     fmt,
@@ -12,18 +12,17 @@ use std::{
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// How often a failure that lasts is said again.
+/// The interval at which a lasting failure is logged again.
 pub const SAID_EVERY: Duration = Duration::from_secs(30);
-/// Causes that are told apart at a time; further ones wait until another has not been said for [`SAID_EVERY`].
+/// The maximum number of causes that are distinguished at a time; further ones wait until another has not been logged for [`SAID_EVERY`].
 const MAX_CAUSES: usize = 8;
 
-/// Whether something that a node works with, a broker, is known to be unreachable. Its connection says that in the log, so what stands still
-/// because of it need not.
+/// Whether a dependency of a node, a broker, is known to be unreachable. Its connection logs that, so work that is stalled because of it need not.
 #[derive(Clone, Default)]
 pub struct Away(Option<Arc<dyn Fn() -> Option<String> + Send + Sync>>);
 
 impl Away {
-    /// Asks `why`, which must not wait, each time: why it is unreachable, `None` if it is not known to be.
+    /// Calls `why` each time, which must not block: it returns the reason, or `None` if the dependency is not known to be unreachable.
     #[must_use]
     pub fn new(why: impl Fn() -> Option<String> + Send + Sync + 'static) -> Self {
         Self(Some(Arc::new(why)))
@@ -42,12 +41,12 @@ impl fmt::Debug for Away {
     }
 }
 
-/// One thing that fails and works again. It only decides what is worth a line; the caller logs, with fields of its own.
+/// A dependency that fails and recovers. This only decides when to log; the caller logs, with its own fields.
 #[derive(Debug, Default)]
 pub struct Outage {
-    /// What explains its failures, and is said elsewhere.
+    /// An outage that explains its failures, and is logged elsewhere.
     away: Away,
-    /// So that whatever works all the time pays no more than a look.
+    /// So that a dependency that works costs only one load.
     lasts: AtomicBool,
     told: Mutex<Option<Told>>,
 }
@@ -55,25 +54,25 @@ pub struct Outage {
 #[derive(Debug)]
 struct Told {
     since: Instant,
-    /// What has been said within [`SAID_EVERY`], and when.
+    /// The causes logged within [`SAID_EVERY`], and when.
     causes: Vec<(String, Instant)>,
     unsaid: u64,
 }
 
 impl Outage {
-    /// One that works.
+    /// An outage that has not begun.
     #[must_use]
     pub const fn new() -> Self {
         Self { away: Away(None), lasts: AtomicBool::new(false), told: Mutex::new(None) }
     }
 
-    /// One that is not worth a line while a broker is `away`.
+    /// Does not log while a broker is `away`.
     #[must_use]
     pub const fn while_not(away: Away) -> Self {
         Self { away, lasts: AtomicBool::new(false), told: Mutex::new(None) }
     }
 
-    /// It failed because of `why`. `Some` if that is worth a line now: the number of failures since the last line that were not.
+    /// Records a failure because of `why`. Returns `Some` if it should be logged now: the number of unlogged failures since the last line.
     pub fn failed(&self, why: &str) -> Option<u64> {
         if self.away.why().is_some() {
             tracing::debug!(why, "something stands still while a broker is unreachable");
@@ -93,7 +92,7 @@ impl Outage {
         None
     }
 
-    /// It works. How long it had not, if it had not.
+    /// Records a success. Returns how long the failure lasted, if there was one.
     pub fn works(&self) -> Option<Duration> {
         if !self.lasts.load(Ordering::Acquire) {
             return None;
@@ -104,7 +103,7 @@ impl Outage {
     }
 }
 
-/// The words without their numbers: the same cause with another time, port or position is no news.
+/// The text without its numbers: the same cause with another time, port or position is not new.
 fn cause(why: &str) -> String {
     why.chars().filter(|character| !character.is_ascii_digit()).collect()
 }
@@ -130,7 +129,7 @@ mod tests {
         assert_eq!(outage.failed("open for 17 ms"), Some(0));
         assert_eq!(outage.failed("open for 16 ms"), None);
         assert_eq!(outage.failed("connection refused"), Some(1));
-        // Two that take turns are not said in turns.
+        // Two alternating causes are not logged alternately.
         assert_eq!(outage.failed("open for 3 ms"), None);
         assert_eq!(outage.failed("connection refused"), None);
         for letter in 'a'..='z' {
