@@ -98,6 +98,7 @@ pub fn is_file(path: &Path) -> Result<bool, Refused> {
 
 /// Accepts an existing folder for private files: other users must not be able to change its content, or they could replace our files with their own.
 /// Read permission of others is revoked, and that is logged.
+///
 /// # Errors
 /// [`Refused::Open`] for a folder that others own or may write, see `weakness`.
 pub fn take_folder(path: &Path) -> Result<(), Refused> {

@@ -226,7 +226,7 @@ impl CommandHandler {
         Err(AppError::Contention)
     }
 
-    /// Appends, unless the deadline has passed: nothing is written after the client was told that the call timed out.
+    /// Appends, unless the deadline has passed: nothing is written after the client has received a timeout.
     async fn append(&self, commit: Commit) -> Result<Appended, AppendError> {
         if deadline::has_passed() { Err(AppendError::TooLate) } else { self.store.append(commit).await }
     }

@@ -18,7 +18,7 @@ use crate::{
 /// Why a command or query failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AppError {
-    /// There is no such order.
+    /// The order does not exist.
     OrderNotFound(OrderId),
     /// This node has no event handler of this name.
     UnknownHandler {

@@ -157,7 +157,7 @@ impl QueryHandler {
     }
 
     /// The result of `read`, success or refusal, once the store has confirmed that it was read from the server to which all nodes write. An eventual
-    /// read needs no confirmation of success.
+    /// read is returned without confirmation.
     async fn confirmed<T, R>(&self, consistency: Consistency, read: impl Fn() -> R) -> Result<T, AppError>
     where
         R: Future<Output = Result<T, AppError>>,

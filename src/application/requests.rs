@@ -140,12 +140,12 @@ pub struct MetaDraft<'a> {
     pub actor: &'a str,
 }
 
-/// One line of a new order.
+/// One item of a new order.
 #[derive(Clone, Debug)]
 pub struct ItemDraft<'a> {
     /// The product.
     pub product_id: Option<&'a str>,
-    /// A name to show; empty: none.
+    /// The displayed name; empty: none.
     pub name: Option<&'a str>,
     /// The number of pieces.
     pub quantity: Option<i64>,

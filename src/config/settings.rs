@@ -16,7 +16,7 @@ pub enum Kind {
     },
     /// Text with its own syntax, validated by the line in `typed.rs`.
     Text,
-    /// The address of a server; may hold a password, which is never shown.
+    /// The address of a server; it may contain a password, which is never shown.
     ServerUrl,
     /// Comma separated texts; in a file also a list. May be empty.
     List,

@@ -1,4 +1,4 @@
-//! The deadline of a client call. Work not begun by then may be dropped, because the client is told that the call timed out.
+//! The deadline of a client call. Work not begun by then may be dropped, because the client receives a timeout.
 
 use std::future::Future;
 
@@ -8,7 +8,7 @@ tokio::task_local! {
     static DEADLINE: Instant;
 }
 
-/// Tells `work` that nobody waits for it after `deadline`.
+/// Sets the `deadline` of the call for which `work` is done.
 pub async fn within<T>(deadline: Instant, work: impl Future<Output = T>) -> T {
     DEADLINE.scope(deadline, work).await
 }

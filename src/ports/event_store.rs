@@ -65,7 +65,7 @@ pub enum ExpectedRevision {
 }
 
 impl ExpectedRevision {
-    /// Whether a stream whose last revision is `actual` (0: no stream) is as expected.
+    /// Whether a stream whose last revision is `actual` (0: no stream) matches the expectation.
     #[must_use]
     pub const fn holds(self, actual: Revision) -> bool {
         match self {
@@ -149,7 +149,7 @@ pub struct Appended {
     pub replayed: bool,
 }
 
-/// One event as the log holds it.
+/// One event as stored in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredEvent {
     /// Its stream.

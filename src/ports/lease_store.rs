@@ -24,7 +24,7 @@ pub const MAX_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The time to live of leases for single-owner work: the longest pause of that work after a crash.
 pub const WORK_TTL: Duration = Duration::from_secs(6);
-/// One ownership.
+/// One ownership of a lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
     /// The name of the lease.
@@ -107,7 +107,7 @@ pub trait LeaseStore: fmt::Debug + Send + Sync + 'static {
     /// [`LeaseError::Invalid`], [`LeaseError::Unavailable`].
     async fn acquire(&self, name: &str, holder: &str, ttl: Duration) -> Result<Option<Lease>, LeaseError>;
 
-    /// Lets the owner keep `lease` for `ttl` from now, under the same token.
+    /// Extends `lease` to `ttl` from now, under the same token.
     ///
     /// # Errors
     /// [`LeaseError::Lost`] if the caller no longer owns it; [`LeaseError::Invalid`], [`LeaseError::Unavailable`].

@@ -52,7 +52,7 @@ pub struct Message {
     pub position: u64,
     /// The type of the event, such as `OrderPaid`.
     pub kind: Cow<'static, str>,
-    /// The encoded event, exactly as the log holds it.
+    /// The encoded event, exactly as stored in the log.
     pub payload: Bytes,
 }
 
@@ -93,7 +93,7 @@ pub struct Delivery {
     pub receipt: Receipt,
 }
 
-/// A message that a consumer gave up.
+/// A dead letter: a message that a consumer has given up.
 #[derive(Clone, Debug)]
 pub struct DeadLetter {
     /// The message.
@@ -102,7 +102,7 @@ pub struct DeadLetter {
     pub reason: String,
     /// The number of attempts.
     pub attempts: u32,
-    /// When it was given up, by the clock of the bus.
+    /// When it became a dead letter, by the clock of the bus.
     pub at: SystemTime,
 }
 

@@ -149,7 +149,7 @@ pub struct ListQuery {
 /// A page of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page {
-    /// The rows, in the order asked for.
+    /// The rows, in the requested order.
     pub rows: Vec<Row>,
     /// If more rows follow: the `after` of the next page.
     pub next: Option<RowKey>,
@@ -162,7 +162,7 @@ pub struct Totals {
     pub status: u8,
     /// The currency.
     pub currency: [u8; 3],
-    /// How many, at least 1.
+    /// The number of rows, at least 1.
     pub count: u64,
     /// The sum of their amounts, in minor units of `currency`.
     pub amount_minor: i128,

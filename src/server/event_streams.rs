@@ -11,7 +11,7 @@ const READ_BYTES: usize = 40 * 1024 * 1024;
 const SENT_BYTES: usize = 24 * 1024 * 1024;
 /// The bytes of the last messages of streams that end because the send budget is full: a client that reads makes progress with each attempt.
 const LAST_BYTES: usize = 16 * 1024 * 1024;
-/// One connection's share of both budgets is this fraction.
+/// The divisor of each budget that gives the share of one connection.
 const CONNECTION_SHARE: usize = 4;
 
 /// The bounds of event streams: of a whole node, or of one connection within it. Cheap to clone; clones share them.

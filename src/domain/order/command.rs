@@ -41,7 +41,7 @@ pub enum Action {
     Ship {
         /// The carrier's tracking number.
         tracking_number: TrackingNumber,
-        /// Who carries it.
+        /// The carrier.
         carrier: Option<Carrier>,
     },
     /// Mark it as delivered.

@@ -7,7 +7,7 @@ use super::Status;
 /// A command that the rules reject. Nothing is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OrderError {
-    /// There is no such order.
+    /// The order does not exist.
     NotFound,
     /// An order with this id already exists.
     AlreadyExists,

@@ -41,7 +41,7 @@ pub enum Change {
     Shipped {
         /// The carrier's tracking number.
         tracking_number: TrackingNumber,
-        /// Who carries it.
+        /// The carrier.
         carrier: Option<Carrier>,
     },
     /// It was delivered.

@@ -44,7 +44,7 @@ impl Quantity {
 pub struct Item {
     /// The product.
     pub product_id: ProductId,
-    /// A name to show.
+    /// The displayed name.
     pub name: Option<ProductName>,
     /// The quantity.
     pub quantity: Quantity,

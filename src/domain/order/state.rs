@@ -110,7 +110,7 @@ pub struct Payment {
 pub struct Shipment {
     /// The carrier's tracking number.
     pub tracking_number: TrackingNumber,
-    /// Who carries it.
+    /// The carrier.
     pub carrier: Option<Carrier>,
     /// The time of the shipment.
     pub at: Timestamp,

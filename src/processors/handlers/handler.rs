@@ -93,7 +93,7 @@ impl ReceivedEvent {
         &self.message.kind
     }
 
-    /// The encoded event, exactly as the log holds it.
+    /// The encoded event, exactly as stored in the log.
     #[must_use]
     pub const fn payload(&self) -> &Bytes {
         &self.message.payload
@@ -126,7 +126,7 @@ pub fn lease_name(name: &str) -> String {
     format!("{LEASE_PREFIX}{name}")
 }
 
-/// Whether `name` can name a handler: see [`EventHandler::name`].
+/// Whether `name` is a valid handler name: see [`EventHandler::name`].
 #[must_use]
 pub fn is_valid_handler_name(name: &str) -> bool {
     !name.is_empty() && is_valid_name(&lease_name(name))

@@ -30,7 +30,7 @@ pub async fn page() -> Result<Response<Body>, ApiError> {
 /// `GET /dashboard/{file}`
 ///
 /// # Errors
-/// If there is no such file.
+/// If the file does not exist.
 pub async fn file(file: Result<Path<String>, PathRejection>) -> Result<Response<Body>, ApiError> {
     match file.as_ref().map(|Path(file)| file.as_str()) {
         Ok("dashboard.js") => Ok(text(SCRIPT, "text/javascript; charset=utf-8")),

@@ -44,7 +44,7 @@ pub fn header_value(text: String) -> Result<HeaderValue, ApiError> {
 /// Adds the consistency token of the reply.
 ///
 /// # Errors
-/// None in practice.
+/// Never in practice.
 pub fn set_token(response: &mut Response<Body>, log: &Signer, position: Position) -> Result<(), ApiError> {
     let token = header_value(tokens::encode_token(log, position))?;
     response.headers_mut().insert(CONSISTENCY_TOKEN, token);
@@ -54,7 +54,7 @@ pub fn set_token(response: &mut Response<Body>, log: &Signer, position: Position
 /// A reply with an order, its entity tag and its consistency token.
 ///
 /// # Errors
-/// None in practice.
+/// Never in practice.
 pub fn order(status: StatusCode, loaded: &VersionedOrder, log: &Signer) -> Result<Response<Body>, ApiError> {
     let mut response = json(status, &OrderView::from(&loaded.order));
     tag(&mut response, loaded, log)?;
@@ -64,7 +64,7 @@ pub fn order(status: StatusCode, loaded: &VersionedOrder, log: &Signer) -> Resul
 /// A reply that the client's copy is current.
 ///
 /// # Errors
-/// None in practice.
+/// Never in practice.
 pub fn not_modified(loaded: &VersionedOrder, log: &Signer) -> Result<Response<Body>, ApiError> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NOT_MODIFIED;
