@@ -23,10 +23,13 @@ const SET_ASIDE: &str = ".removed-store";
 pub(super) const WRITES: OpenFlags =
     OpenFlags::SQLITE_OPEN_READ_WRITE.union(OpenFlags::SQLITE_OPEN_NO_MUTEX).union(OpenFlags::SQLITE_OPEN_NOFOLLOW);
 
+/// The smallest page of SQLite, and thus the smallest store.
+const SMALLEST_BYTES: u64 = 512;
+
 /// Creates `file` if it does not exist.
 ///
 /// # Errors
-/// [`OpenError`] for a file that is empty, for a link, and for one that cannot be created.
+/// [`OpenError`] for a file that is empty or shorter than any store, for a link, and for one that cannot be created.
 pub(super) fn make_if_missing(file: &Path) -> Result<(), OpenError> {
     private_files::is_file(file)
         .map_err(|refused| OpenError::new(refused).at(Path::new(file.file_name().unwrap_or_default())))?;
@@ -35,6 +38,14 @@ pub(super) fn make_if_missing(file: &Path) -> Result<(), OpenError> {
             return Err(OpenError::new(format!(
                 "{} is empty, which a store never is: restore a backup, or remove the file to begin a new store",
                 file.display()
+            )));
+        }
+        // SQLite takes such a file for an empty database, too.
+        Ok(there) if there.is_file() && there.len() < SMALLEST_BYTES => {
+            return Err(OpenError::new(format!(
+                "{} has {} bytes, fewer than any store: restore a backup, or remove the file to begin a new store",
+                file.display(),
+                there.len()
             )));
         }
         Ok(_) => return Ok(()),

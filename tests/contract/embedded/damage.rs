@@ -313,6 +313,20 @@ async fn an_empty_file_is_refused_and_left_as_it_is_also_beside_a_wal() {
 }
 
 #[tokio::test]
+async fn a_file_of_a_few_bytes_is_no_empty_store() {
+    for bytes in [1, 15, 99, 100, 511] {
+        let (folder, _) = filled(100).await;
+        let file = folder.path().join("orders.db");
+        let mut content = std::fs::read(&file).unwrap();
+        content.truncate(bytes);
+        std::fs::write(&file, &content).unwrap();
+        let error = refusal(folder.path());
+        assert!(error.contains(&format!("has {bytes} bytes, fewer than any store")), "{error}");
+        assert_eq!(std::fs::read(&file).unwrap(), content);
+    }
+}
+
+#[tokio::test]
 async fn a_store_that_was_removed_leaves_nothing_in_the_new_one() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path());
