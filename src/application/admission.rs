@@ -135,7 +135,8 @@ impl Admission {
         };
         let limit = limiter.limit.load(Ordering::Relaxed).div_ceil(part);
         let has_few = caller.is_some_and(|caller| caller.has_less_than_its_share(limit));
-        let room = if has_few { limit + limit / 2 } else { limit };
+        // Never more than the pipeline has permits for: it would refuse the call after its body has been read.
+        let room = if has_few { (limit + limit / 2).min(limiter.max.div_ceil(part)) } else { limit };
         let admitted = limiter.enter(room).then(|| Call::begin(limiter, caller.cloned()));
         if admitted.is_none() {
             self.refused[class as usize].increment(1);
@@ -397,7 +398,8 @@ mod tests {
 
     #[test]
     fn who_makes_few_calls_is_let_in_beside_who_takes_all_there_is() {
-        let admission = Admission::new(100);
+        let admission = Admission::new(1_000);
+        admission.commands.limit.store(100, Ordering::Relaxed);
         let (flood, few) = (admission.caller(), admission.caller());
         let mut calls = Vec::new();
         while let Some(call) = admission.admit(Class::Command, Some(&flood)) {
@@ -429,11 +431,18 @@ mod tests {
 
     #[test]
     fn many_connections_are_no_way_around_the_limit() {
-        let admission = Admission::new(100);
+        let admission = Admission::new(1_000);
+        admission.commands.limit.store(100, Ordering::Relaxed);
         let mut calls = Vec::new();
         for _ in 0..1_000 {
             calls.extend(admission.admit(Class::Command, Some(&admission.caller())));
         }
         assert!(calls.len() <= 150, "{} calls", calls.len());
+
+        // Where the limit is as high as it may be, it is the end for every connection.
+        let admission = Admission::new(40);
+        let calls: Vec<_> =
+            (0..100).filter_map(|_| admission.admit(Class::Command, Some(&admission.caller()))).collect();
+        assert_eq!(calls.len(), 40);
     }
 }
