@@ -42,6 +42,11 @@ impl ByteBudget {
         self.0.held.load(Ordering::Relaxed)
     }
 
+    fn has_room(&self, bytes: usize) -> bool {
+        let fits = self.held().checked_add(bytes).is_some_and(|sum| sum <= self.0.max);
+        fits && self.0.whole.as_ref().is_none_or(|whole| whole.has_room(bytes))
+    }
+
     fn take(&self, bytes: usize) -> bool {
         let shared = &*self.0;
         let fits = |held: usize| held.checked_add(bytes).filter(|sum| *sum <= shared.max);
@@ -95,11 +100,20 @@ impl HeldBytes {
         }
         self.grow(bytes - self.bytes)
     }
+
+    /// Whether the budget has room for `bytes` more now.
+    #[must_use]
+    pub fn has_room(&self, bytes: usize) -> bool {
+        self.budget.has_room(bytes)
+    }
 }
 
 impl Drop for HeldBytes {
     fn drop(&mut self) {
-        self.budget.give_back(self.bytes);
+        // Most callers hold nothing at their end, and the counters are shared by all.
+        if self.bytes > 0 {
+            self.budget.give_back(self.bytes);
+        }
     }
 }
 

@@ -7,6 +7,7 @@ pub mod dispatch;
 pub mod error;
 pub mod event_streams;
 pub mod grpc;
+pub mod large;
 pub mod listener;
 pub mod operators;
 pub mod paced;

@@ -99,6 +99,10 @@ struct Reply {
     /// Data produced and not handed over yet.
     rest: Bytes,
     held: SentBytes,
+    /// A single message, which nothing follows, rather than a stream of them.
+    is_whole: bool,
+    /// The size of a reply that is known from its start, without the part that has been handed over.
+    size: Option<u64>,
     ending: Ending,
     /// Set while the ending has not been sent yet.
     is_ended_by: Option<AppError>,
@@ -110,9 +114,21 @@ impl PacedBody {
     /// Paces `inner`, whose bytes are reserved in `held` while they wait.
     #[must_use]
     pub fn new(inner: Body, held: SentBytes, ending: Ending) -> Self {
+        Self::of(inner, held, ending, false)
+    }
+
+    /// Paces a reply that is one message. Without room it ends before the message, and is never cut after it.
+    #[must_use]
+    pub fn whole(inner: Body, held: SentBytes, ending: Ending) -> Self {
+        Self::of(inner, held, ending, true)
+    }
+
+    fn of(inner: Body, held: SentBytes, ending: Ending, is_whole: bool) -> Self {
         // The wait starts before the first read.
         let waits_since = Some(Instant::now());
-        let reply = Reply { inner: Some(inner), rest: Bytes::new(), held, ending, is_ended_by: None, waits_since };
+        let size = if is_whole { inner.size_hint().exact() } else { None };
+        let inner = Some(inner);
+        let reply = Reply { inner, rest: Bytes::new(), held, is_whole, size, ending, is_ended_by: None, waits_since };
         let reply = Arc::new(Mutex::new(reply));
         // Over HTTP/1 there is no such stream: the whole connection ends if its client does not read.
         let _ = STREAM.try_with(|stream| *lock(&stream.0) = Arc::downgrade(&reply));
@@ -139,6 +155,7 @@ impl Reply {
         loop {
             if !self.rest.is_empty() {
                 let piece = self.rest.split_to(self.rest.len().min(PIECE_BYTES));
+                self.size = self.size.map(|size| size.saturating_sub(piece.len() as u64));
                 return Poll::Ready(Some(Ok(Frame::data(piece))));
             }
             self.held.clear();
@@ -158,8 +175,11 @@ impl Reply {
                     if room != Room::None {
                         self.rest = data;
                     }
-                    if room != Room::Yes {
-                        self.end(AppError::ReadersBehind);
+                    match room {
+                        Room::Yes => {}
+                        Room::ForTheLast if self.is_whole => {}
+                        Room::None if self.is_whole => self.end(AppError::Overloaded),
+                        Room::ForTheLast | Room::None => self.end(AppError::ReadersBehind),
                     }
                 }
                 Err(other) => return Poll::Ready(Some(Ok(other))),
@@ -201,7 +221,7 @@ impl HttpBody for PacedBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::default()
+        lock(&self.0).size.map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }
 

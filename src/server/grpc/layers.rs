@@ -25,6 +25,7 @@ use crate::{
         EventStreams,
         error::{ApiError, PANIC, Reason},
         event_streams::SentBytes,
+        large::UnaryBody,
         paced::{Ending, PacedBody},
         request_budget,
     },
@@ -70,12 +71,12 @@ where
             Ok(timeout) => timeout.map(|timeout| Instant::now() + timeout),
             Err(error) => return std::future::ready(Ok(error.to_status().into_http())).boxed(),
         };
-        let mut paced = None;
-        if replies_many(request.uri().path()) {
+        let held = request.extensions().get().map_or_else(SentBytes::unbounded, EventStreams::sent_bytes);
+        let is_stream = replies_many(request.uri().path());
+        if is_stream {
             // Messages of streams are small, and each would be compressed separately. Removing the header is the only way to leave them uncompressed:
             // the library honours `disable_compression` in unary replies only.
             request.headers_mut().remove("grpc-accept-encoding");
-            paced = Some(request.extensions().get().map_or_else(SentBytes::unbounded, EventStreams::sent_bytes));
         }
         let method = Method::at(request.uri().path(), self.max_message_bytes);
         let max_message_bytes = method.max_bytes;
@@ -96,10 +97,10 @@ where
                 Err(_panic) => return Ok(ApiError::internal(PANIC).to_status().into_http()),
             };
             let response = finish(response, deadline, max_message_bytes);
-            Ok(match paced {
-                Some(held) => response.map(|body| Body::new(PacedBody::new(body, held, Ending::Trailers))),
-                None => response,
-            })
+            Ok(response.map(|body| match is_stream {
+                true => Body::new(PacedBody::new(body, held, Ending::Trailers)),
+                false => Body::new(UnaryBody::new(body, held)),
+            }))
         }
         .boxed()
     }

@@ -7,14 +7,22 @@ use std::{
 };
 
 use axum::{body::Body, response::IntoResponse};
+use bytes::Bytes;
 use futures_util::{FutureExt, future::BoxFuture};
 use http::{HeaderValue, Request, Response, Version, header};
+use http_body::Body as _;
 use tower::Service;
 
 use super::problem;
-use crate::server::{
-    browsers,
-    error::{ApiError, PANIC},
+use crate::{
+    application::AppError,
+    server::{
+        EventStreams, browsers,
+        error::{ApiError, PANIC},
+        event_streams::SentBytes,
+        large::LARGE_BYTES,
+        paced::{Ending, PacedBody},
+    },
 };
 
 /// The outer layer around all REST routes.
@@ -52,6 +60,7 @@ where
             return std::future::ready(Ok(response)).boxed();
         }
         let is_tls = self.is_tls;
+        let held = request.extensions().get().map_or_else(SentBytes::unbounded, EventStreams::sent_bytes);
         // A panic fails only this request; others on the connection continue.
         let work = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
         async move {
@@ -59,6 +68,7 @@ where
                 Ok(Ok(response)) => response,
                 Err(_panic) => ApiError::internal(PANIC).into_response(),
             };
+            response = hold(response, held);
             problem::write(&mut response, uri.path());
             let headers = response.headers_mut();
             browsers::secure(headers, is_tls);
@@ -67,6 +77,19 @@ where
             Ok(response)
         }
         .boxed()
+    }
+}
+
+/// Counts a large reply until it has been handed over to the connection; refuses it where there is no room.
+fn hold(response: Response<Body>, held: SentBytes) -> Response<Body> {
+    match response.body().size_hint().exact() {
+        Some(size) if size > LARGE_BYTES && !held.has_room(size) => {
+            ApiError::from(AppError::Overloaded).into_response()
+        }
+        Some(size) if size > LARGE_BYTES => {
+            response.map(|body| Body::new(PacedBody::whole(body, held, Ending::Bytes(Bytes::new()))))
+        }
+        _ => response,
     }
 }
 

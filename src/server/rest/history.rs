@@ -31,6 +31,8 @@ use crate::{
 
 /// The time limit for collecting one JSON page.
 const PAGE_TIMEOUT: Duration = Duration::from_secs(5);
+/// The stored bytes after which a page is full, whatever it may have in events.
+const PAGE_BYTES: usize = 4 * 1024 * 1024;
 
 /// The cursor for the current end of the log.
 pub const LATEST: &str = "latest";
@@ -202,17 +204,24 @@ impl Page {
 /// Up to `size` events of `source`; fewer at its end or when the time limit expires.
 async fn gather(size: usize, source: &mut Source) -> Result<Page, ApiError> {
     let deadline = Instant::now() + PAGE_TIMEOUT;
-    let mut events = Vec::new();
-    while events.len() < size {
+    let (mut events, mut bytes) = (Vec::new(), 0);
+    while events.len() < size && bytes < PAGE_BYTES {
         match tokio::time::timeout_at(deadline, source.next()).await {
-            Ok(Ok(Step::Events(batch))) => events.extend(batch),
+            Ok(Ok(Step::Events(batch))) => {
+                for event in batch {
+                    if events.len() == size || bytes >= PAGE_BYTES {
+                        break;
+                    }
+                    bytes += event.payload.len();
+                    events.push(event);
+                }
+            }
             Ok(Ok(Step::End)) => return Ok(Page { events, end: PageEnd::End }),
             Ok(Ok(Step::CaughtUp | Step::Heartbeat)) => {}
             Ok(Err(error)) => return Err(error.into()),
             Err(_) => return Ok(Page { events, end: PageEnd::Late }),
         }
     }
-    events.truncate(size);
     Ok(Page { events, end: PageEnd::Full })
 }
 

@@ -11,7 +11,11 @@ use ordersystem::proto::{
     },
 };
 use prost::Message as _;
-use tokio::task::JoinSet;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpSocket, TcpStream},
+    task::JoinSet,
+};
 
 use super::support::{EXECUTE, Memory, RawConnection, STREAM_EVENTS, framed};
 use crate::support::{PATIENCE, Process};
@@ -123,4 +127,46 @@ async fn followers_that_do_not_read_hold_no_more_than_a_batch_each() {
     }
     let grown = memory.peak_mib().saturating_sub(before);
     assert!(grown < 100, "{grown} MiB for {} followers", open.len());
+}
+
+/// Sends a request whose reply is never read, through a connection that buffers little of it.
+async fn asks_and_does_not_read(process: &Process, path: &str) -> TcpStream {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.set_recv_buffer_size(4_096).expect("set");
+    let mut connection = socket.connect(process.address).await.expect("connected");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", process.address);
+    connection.write_all(request.as_bytes()).await.expect("sent");
+    connection
+}
+
+#[tokio::test]
+async fn pages_and_orders_that_are_not_read_are_held_up_to_a_number_of_bytes() {
+    let process = Process::start(&[]).await;
+    let mut commands = process.commands().await;
+    let mut last = String::new();
+    for _ in 0..40 {
+        let order = commands.create_order(large_order(1_000)).await.expect("placed").into_inner().order;
+        last = order.expect("an order").order_id;
+    }
+    let first = process.get("/events?pageSize=500").await;
+    assert!((4 << 20..8 << 20).contains(&first.len()), "a page ends after so many bytes: {}", first.len());
+    let memory = Memory::of(&process);
+    let before = memory.now_mib();
+    memory.mark();
+    let mut open = Vec::new();
+    for _ in 0..40 {
+        open.push(asks_and_does_not_read(&process, "/events?pageSize=500").await);
+        open.push(asks_and_does_not_read(&process, &format!("/orders/{last}")).await);
+        // One after the other: what is measured is what is kept.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    // What is refused for want of room says so.
+    let mut refused = asks_and_does_not_read(&process, "/events?pageSize=500").await;
+    let mut head = vec![0; 12];
+    tokio::time::timeout(PATIENCE, refused.read_exact(&mut head)).await.expect("in time").expect("a head");
+    assert_eq!(head, b"HTTP/1.1 429");
+    // Small replies are for everybody.
+    process.places_an_order().await;
+    let grown = memory.peak_mib().saturating_sub(before);
+    assert!(grown < 140, "{grown} MiB for {} replies", open.len());
 }

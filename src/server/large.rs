@@ -1,0 +1,141 @@
+//! Large replies of one message: they count against the budget of replies that are being sent, like those of streams.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use axum::body::Body;
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+
+use super::{
+    event_streams::SentBytes,
+    paced::{Ending, PacedBody},
+};
+
+/// The size from which a reply counts: smaller ones are about as large as the buffers of their connection.
+pub const LARGE_BYTES: u64 = 16 * 1024;
+
+/// The body of a unary call of gRPC, whose size is known only once it is encoded.
+#[derive(Debug)]
+pub struct UnaryBody(State);
+
+#[derive(Debug)]
+enum State {
+    /// Nothing large has come.
+    Small {
+        inner: Body,
+        held: Option<SentBytes>,
+    },
+    Large(PacedBody),
+}
+
+impl UnaryBody {
+    /// Passes `inner` on; a large message is reserved in `held` until it has been handed over.
+    #[must_use]
+    pub const fn new(inner: Body, held: SentBytes) -> Self {
+        Self(State::Small { inner, held: Some(held) })
+    }
+}
+
+impl HttpBody for UnaryBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let (inner, held) = match &mut self.0 {
+            State::Small { inner, held } => (inner, held),
+            State::Large(body) => return Pin::new(body).poll_frame(task),
+        };
+        let frame = ready!(Pin::new(&mut *inner).poll_frame(task));
+        let is_large = |frame: &Frame<Bytes>| frame.data_ref().is_some_and(|data| data.len() as u64 > LARGE_BYTES);
+        match (frame, held.take()) {
+            (Some(Ok(first)), Some(held)) if is_large(&first) => {
+                let rest = std::mem::take(inner);
+                let body = Body::new(Begun { first: Some(first), rest });
+                self.0 = State::Large(PacedBody::whole(body, held, Ending::Trailers));
+                self.poll_frame(task)
+            }
+            (frame, unused) => {
+                *held = unused;
+                Poll::Ready(frame)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            State::Small { inner, .. } => inner.is_end_stream(),
+            State::Large(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            State::Small { inner, .. } => inner.size_hint(),
+            State::Large(body) => body.size_hint(),
+        }
+    }
+}
+
+/// A body whose first frame has been read already.
+#[derive(Debug)]
+struct Begun {
+    first: Option<Frame<Bytes>>,
+    rest: Body,
+}
+
+impl HttpBody for Begun {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        match self.first.take() {
+            Some(first) => Poll::Ready(Some(Ok(first))),
+            None => Pin::new(&mut self.rest).poll_frame(task),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.first.is_none() && self.rest.is_end_stream()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt as _;
+    use tonic::{Code, Status};
+
+    use super::*;
+    use crate::application::byte_budget::ByteBudget;
+
+    fn reply(bytes: usize, sent: &ByteBudget, last: &ByteBudget) -> UnaryBody {
+        UnaryBody::new(Body::from(vec![7; bytes]), SentBytes::new(sent, last))
+    }
+
+    #[tokio::test]
+    async fn a_large_reply_counts_until_it_is_handed_over_and_a_small_one_does_not() {
+        let (sent, last) = (ByteBudget::new(100_000), ByteBudget::new(50_000));
+        let mut small = reply(16_000, &sent, &last);
+        small.frame().await.expect("not over").expect("no error");
+        assert_eq!(sent.held(), 0);
+        let mut large = reply(90_000, &sent, &last);
+        let mut bytes = large.frame().await.expect("not over").expect("no error").into_data().expect("data").len();
+        assert_eq!(sent.held(), 90_000);
+        let mut second = reply(40_000, &sent, &last);
+        second.frame().await.expect("not over").expect("no error");
+        assert_eq!(last.held(), 40_000, "whole, from the reserve");
+        let mut third = reply(40_000, &sent, &last);
+        let frame = third.frame().await.expect("not over").expect("no error");
+        let status = Status::from_header_map(frame.trailers_ref().expect("no part of the message")).expect("a status");
+        assert_eq!(status.code(), Code::ResourceExhausted);
+        while let Some(frame) = large.frame().await {
+            bytes += frame.expect("no error").into_data().expect("data").len();
+        }
+        assert_eq!(bytes, 90_000);
+        assert!(second.frame().await.is_none(), "a whole reply has no end of its own");
+        drop((large, second, third));
+        assert_eq!((sent.held(), last.held()), (0, 0));
+    }
+}
