@@ -203,7 +203,8 @@ async fn a_server_that_stands_still_for_seconds_loses_no_event_and_no_order() {
     let failures = under_harm(&mut server, async |server, load| {
         load.go_on_for(1_000).await;
         server.signal("STOP");
-        sleep(Duration::from_secs(5)).await;
+        // Longer than any answer is waited for: six seconds for the list of consumers.
+        sleep(Duration::from_secs(9)).await;
         server.signal("CONT");
     })
     .await;
