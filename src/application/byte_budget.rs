@@ -42,11 +42,6 @@ impl ByteBudget {
         self.0.held.load(Ordering::Relaxed)
     }
 
-    fn has_room(&self, bytes: usize) -> bool {
-        let fits = self.held().checked_add(bytes).is_some_and(|sum| sum <= self.0.max);
-        fits && self.0.whole.as_ref().is_none_or(|whole| whole.has_room(bytes))
-    }
-
     fn take(&self, bytes: usize) -> bool {
         let shared = &*self.0;
         let fits = |held: usize| held.checked_add(bytes).filter(|sum| *sum <= shared.max);
@@ -99,12 +94,6 @@ impl HeldBytes {
             return true;
         }
         self.grow(bytes - self.bytes)
-    }
-
-    /// Whether the budget has room for `bytes` more now.
-    #[must_use]
-    pub fn has_room(&self, bytes: usize) -> bool {
-        self.budget.has_room(bytes)
     }
 }
 

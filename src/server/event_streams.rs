@@ -123,13 +123,6 @@ impl SentBytes {
         if self.last.set(bytes) { Room::ForTheLast } else { Room::None }
     }
 
-    /// Whether `bytes` would find room now.
-    #[must_use]
-    pub fn has_room(&self, bytes: u64) -> bool {
-        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
-        self.sent.has_room(bytes) || self.last.has_room(bytes)
-    }
-
     /// Releases the reservation.
     pub fn clear(&mut self) {
         let _less = self.sent.set(0) && self.last.set(0);

@@ -13,9 +13,20 @@ use super::{
     event_streams::SentBytes,
     paced::{Ending, PacedBody},
 };
+use crate::application::AppError;
 
 /// The size from which a reply counts: smaller ones are about as large as the buffers of their connection.
 pub const LARGE_BYTES: u64 = 16 * 1024;
+
+/// The error in place of a large reply that has no room, or is not read. A command has taken effect by then, which no refusal may deny.
+#[must_use]
+pub fn instead_of_reply(is_command: bool) -> AppError {
+    if is_command {
+        AppError::OutcomeUnknown("its reply had no room or was not read".to_owned())
+    } else {
+        AppError::Overloaded
+    }
+}
 
 /// The body of a unary call of gRPC, whose size is known only once it is encoded.
 #[derive(Debug)]
@@ -26,16 +37,16 @@ enum State {
     /// Nothing large has come.
     Small {
         inner: Body,
-        held: Option<SentBytes>,
+        reserve: Option<(SentBytes, AppError)>,
     },
     Large(PacedBody),
 }
 
 impl UnaryBody {
-    /// Passes `inner` on; a large message is reserved in `held` until it has been handed over.
+    /// Passes `inner` on; a large message is reserved in `held` until it has been handed over. Without room, the call ends with `instead`.
     #[must_use]
-    pub const fn new(inner: Body, held: SentBytes) -> Self {
-        Self(State::Small { inner, held: Some(held) })
+    pub const fn new(inner: Body, held: SentBytes, instead: AppError) -> Self {
+        Self(State::Small { inner, reserve: Some((held, instead)) })
     }
 }
 
@@ -44,21 +55,21 @@ impl HttpBody for UnaryBody {
     type Error = axum::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let (inner, held) = match &mut self.0 {
-            State::Small { inner, held } => (inner, held),
+        let (inner, reserve) = match &mut self.0 {
+            State::Small { inner, reserve } => (inner, reserve),
             State::Large(body) => return Pin::new(body).poll_frame(task),
         };
         let frame = ready!(Pin::new(&mut *inner).poll_frame(task));
         let is_large = |frame: &Frame<Bytes>| frame.data_ref().is_some_and(|data| data.len() as u64 > LARGE_BYTES);
-        match (frame, held.take()) {
-            (Some(Ok(first)), Some(held)) if is_large(&first) => {
+        match (frame, reserve.take()) {
+            (Some(Ok(first)), Some((held, instead))) if is_large(&first) => {
                 let rest = std::mem::take(inner);
                 let body = Body::new(Begun { first: Some(first), rest });
-                self.0 = State::Large(PacedBody::whole(body, held, Ending::Trailers));
+                self.0 = State::Large(PacedBody::whole(body, held, Ending::Trailers, instead));
                 self.poll_frame(task)
             }
             (frame, unused) => {
-                *held = unused;
+                *reserve = unused;
                 Poll::Ready(frame)
             }
         }
@@ -111,7 +122,7 @@ mod tests {
     use crate::application::byte_budget::ByteBudget;
 
     fn reply(bytes: usize, sent: &ByteBudget, last: &ByteBudget) -> UnaryBody {
-        UnaryBody::new(Body::from(vec![7; bytes]), SentBytes::new(sent, last))
+        UnaryBody::new(Body::from(vec![7; bytes]), SentBytes::new(sent, last), AppError::Overloaded)
     }
 
     #[tokio::test]
@@ -137,5 +148,11 @@ mod tests {
         assert!(second.frame().await.is_none(), "a whole reply has no end of its own");
         drop((large, second, third));
         assert_eq!((sent.held(), last.held()), (0, 0));
+    }
+
+    #[test]
+    fn a_command_whose_reply_has_no_room_is_not_said_to_have_been_refused() {
+        assert!(matches!(instead_of_reply(true), AppError::OutcomeUnknown(_)));
+        assert_eq!(instead_of_reply(false), AppError::Overloaded);
     }
 }

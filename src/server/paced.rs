@@ -99,8 +99,8 @@ struct Reply {
     /// Data produced and not handed over yet.
     rest: Bytes,
     held: SentBytes,
-    /// A single message, which nothing follows, rather than a stream of them.
-    is_whole: bool,
+    /// For a single message rather than a stream of them: the error that replaces it.
+    instead: Option<AppError>,
     /// The size of a reply that is known from its start, without the part that has been handed over.
     size: Option<u64>,
     ending: Ending,
@@ -114,21 +114,21 @@ impl PacedBody {
     /// Paces `inner`, whose bytes are reserved in `held` while they wait.
     #[must_use]
     pub fn new(inner: Body, held: SentBytes, ending: Ending) -> Self {
-        Self::of(inner, held, ending, false)
+        Self::of(inner, held, ending, None)
     }
 
-    /// Paces a reply that is one message. Without room it ends before the message, and is never cut after it.
+    /// Paces a reply that is one message. Without room, and if the client does not read, it ends with the error `instead`.
     #[must_use]
-    pub fn whole(inner: Body, held: SentBytes, ending: Ending) -> Self {
-        Self::of(inner, held, ending, true)
+    pub fn whole(inner: Body, held: SentBytes, ending: Ending, instead: AppError) -> Self {
+        Self::of(inner, held, ending, Some(instead))
     }
 
-    fn of(inner: Body, held: SentBytes, ending: Ending, is_whole: bool) -> Self {
+    fn of(inner: Body, held: SentBytes, ending: Ending, instead: Option<AppError>) -> Self {
         // The wait starts before the first read.
         let waits_since = Some(Instant::now());
-        let size = if is_whole { inner.size_hint().exact() } else { None };
+        let size = instead.as_ref().and_then(|_| inner.size_hint().exact());
         let inner = Some(inner);
-        let reply = Reply { inner, rest: Bytes::new(), held, is_whole, size, ending, is_ended_by: None, waits_since };
+        let reply = Reply { inner, rest: Bytes::new(), held, instead, size, ending, is_ended_by: None, waits_since };
         let reply = Arc::new(Mutex::new(reply));
         // Over HTTP/1 there is no such stream: the whole connection ends if its client does not read.
         let _ = STREAM.try_with(|stream| *lock(&stream.0) = Arc::downgrade(&reply));
@@ -140,7 +140,7 @@ impl Reply {
     /// Ends the reply if nothing has been read since `since`. A partly sent message is still completed, if the client ever reads it.
     fn end_unread(&mut self, since: Instant) {
         if self.waits_since == Some(since) {
-            self.end(AppError::ReadersBehind);
+            self.end(self.instead.clone().unwrap_or(AppError::ReadersBehind));
         }
     }
 
@@ -158,7 +158,10 @@ impl Reply {
                 self.size = self.size.map(|size| size.saturating_sub(piece.len() as u64));
                 return Poll::Ready(Some(Ok(Frame::data(piece))));
             }
-            self.held.clear();
+            // What a whole reply holds may have been reserved before it began.
+            if self.instead.is_none() {
+                self.held.clear();
+            }
             let Some(inner) = &mut self.inner else { return Poll::Ready(self.last_frame()) };
             let frame = match Pin::new(inner).poll_frame(task) {
                 Poll::Pending => return Poll::Pending,
@@ -175,11 +178,10 @@ impl Reply {
                     if room != Room::None {
                         self.rest = data;
                     }
-                    match room {
-                        Room::Yes => {}
-                        Room::ForTheLast if self.is_whole => {}
-                        Room::None if self.is_whole => self.end(AppError::Overloaded),
-                        Room::ForTheLast | Room::None => self.end(AppError::ReadersBehind),
+                    match (room, self.instead.clone()) {
+                        (Room::Yes, _) | (Room::ForTheLast, Some(_)) => {}
+                        (Room::None, Some(instead)) => self.end(instead),
+                        (Room::ForTheLast | Room::None, None) => self.end(AppError::ReadersBehind),
                     }
                 }
                 Err(other) => return Poll::Ready(Some(Ok(other))),

@@ -25,7 +25,7 @@ use crate::{
         EventStreams,
         error::{ApiError, PANIC, Reason},
         event_streams::SentBytes,
-        large::UnaryBody,
+        large::{UnaryBody, instead_of_reply},
         paced::{Ending, PacedBody},
         request_budget,
     },
@@ -73,6 +73,7 @@ where
         };
         let held = request.extensions().get().map_or_else(SentBytes::unbounded, EventStreams::sent_bytes);
         let is_stream = replies_many(request.uri().path());
+        let is_command = request.uri().path().contains(".OrderCommandService/");
         if is_stream {
             // Messages of streams are small, and each would be compressed separately. Removing the header is the only way to leave them uncompressed:
             // the library honours `disable_compression` in unary replies only.
@@ -99,7 +100,7 @@ where
             let response = finish(response, deadline, max_message_bytes);
             Ok(response.map(|body| match is_stream {
                 true => Body::new(PacedBody::new(body, held, Ending::Trailers)),
-                false => Body::new(UnaryBody::new(body, held)),
+                false => Body::new(UnaryBody::new(body, held, instead_of_reply(is_command))),
             }))
         }
         .boxed()

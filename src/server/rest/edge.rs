@@ -9,20 +9,17 @@ use std::{
 use axum::{body::Body, response::IntoResponse};
 use bytes::Bytes;
 use futures_util::{FutureExt, future::BoxFuture};
-use http::{HeaderValue, Request, Response, Version, header};
+use http::{HeaderValue, Method, Request, Response, Version, header};
 use http_body::Body as _;
 use tower::Service;
 
 use super::problem;
-use crate::{
-    application::AppError,
-    server::{
-        EventStreams, browsers,
-        error::{ApiError, PANIC},
-        event_streams::SentBytes,
-        large::LARGE_BYTES,
-        paced::{Ending, PacedBody},
-    },
+use crate::server::{
+    EventStreams, browsers,
+    error::{ApiError, PANIC},
+    event_streams::{Room, SentBytes},
+    large::{LARGE_BYTES, instead_of_reply},
+    paced::{Ending, PacedBody},
 };
 
 /// The outer layer around all REST routes.
@@ -60,6 +57,7 @@ where
             return std::future::ready(Ok(response)).boxed();
         }
         let is_tls = self.is_tls;
+        let is_command = request.method() == Method::POST;
         let held = request.extensions().get().map_or_else(SentBytes::unbounded, EventStreams::sent_bytes);
         // A panic fails only this request; others on the connection continue.
         let work = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
@@ -68,7 +66,7 @@ where
                 Ok(Ok(response)) => response,
                 Err(_panic) => ApiError::internal(PANIC).into_response(),
             };
-            response = hold(response, held);
+            response = hold(response, held, is_command);
             problem::write(&mut response, uri.path());
             let headers = response.headers_mut();
             browsers::secure(headers, is_tls);
@@ -81,15 +79,17 @@ where
 }
 
 /// Counts a large reply until it has been handed over to the connection; refuses it where there is no room.
-fn hold(response: Response<Body>, held: SentBytes) -> Response<Body> {
-    match response.body().size_hint().exact() {
-        Some(size) if size > LARGE_BYTES && !held.has_room(size) => {
-            ApiError::from(AppError::Overloaded).into_response()
+fn hold(response: Response<Body>, mut held: SentBytes, is_command: bool) -> Response<Body> {
+    let Some(size) = response.body().size_hint().exact().filter(|size| *size > LARGE_BYTES) else {
+        return response;
+    };
+    let instead = instead_of_reply(is_command);
+    // Before the status is sent: afterwards the reply could only be cut.
+    match held.set(usize::try_from(size).unwrap_or(usize::MAX)) {
+        Room::None => ApiError::from(instead).into_response(),
+        Room::Yes | Room::ForTheLast => {
+            response.map(|body| Body::new(PacedBody::whole(body, held, Ending::Bytes(Bytes::new()), instead)))
         }
-        Some(size) if size > LARGE_BYTES => {
-            response.map(|body| Body::new(PacedBody::whole(body, held, Ending::Bytes(Bytes::new()))))
-        }
-        _ => response,
     }
 }
 
