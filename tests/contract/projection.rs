@@ -60,6 +60,15 @@ async fn feed(log: &Arc<WatchedLog>, model: &Arc<dyn ReadModel>) {
     tokio::time::sleep(Duration::from_millis(20)).await;
 }
 
+async fn until(what: &str, holds: impl Fn() -> bool) {
+    let waiting = async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("not in time: {what}"));
+}
+
 async fn rows(model: &Arc<dyn ReadModel>) -> BTreeMap<u64, Row> {
     let mut query =
         ListQuery { filter: ListFilter::default(), order: ListOrder::OldestFirst, after: None, limit: MAX_PAGE_ROWS };
@@ -297,16 +306,31 @@ fn a_model_that_is_damaged_is_mended_by_a_rebuild() {
         model.apply(vec![], LogCheckpoint::after(LogId(1), &head)).await.unwrap();
         log.pay(11).await;
         let running = run(&log, &model);
-        timeout(PATIENCE, async {
-            while running.progress.failure().is_none() {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        })
-        .await
-        .expect("it stands still");
+        until("it is stalled", || running.progress.failure().is_some()).await;
         assert_eq!(running.rebuild().await, Phase::Done);
         running.caught_up(&log).await;
         assert_lists(&model, &log).await;
+    });
+}
+
+/// Under constant load a projection may never see the end of the log: it is well again as soon as it makes progress.
+#[test]
+fn a_projection_that_makes_progress_is_not_stalled_though_it_is_behind() {
+    race_on_each(BACKENDS, |model| async move {
+        let log = Arc::new(WatchedLog::new(1));
+        log.place_and_pay(1..=3_000).await;
+        log.damage_at(Some(Position(10)));
+        let running = run(&log, &model);
+        until("it is stalled", || running.progress.failure().is_some()).await;
+
+        // The first batch is read, and no other.
+        log.hold_at(log.head().await.unwrap());
+        log.damage_at(None);
+        timeout(PATIENCE, log.is_held()).await.expect("it reads on");
+        assert!(running.progress.position() < log.head().await.unwrap());
+        until("it is not stalled", || running.progress.failure().is_none()).await;
+        log.let_go();
+        running.caught_up(&log).await;
     });
 }
 

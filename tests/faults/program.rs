@@ -3,7 +3,7 @@
 use std::{
     path::Path,
     process::{Command, Output, Stdio},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -23,6 +23,9 @@ use tonic::transport::{Channel, Endpoint};
 
 /// Longer than any start takes, on a busy machine too.
 const STARTS_WITHIN: Duration = Duration::from_secs(60);
+
+/// So many lines of a node's log are shown when its test fails.
+const SHOWN_LINES: usize = 80;
 
 /// Waits until `holds`, and not for ever.
 pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
@@ -134,7 +137,7 @@ impl Program {
     /// kill -9, and no more of it when this returns. All that it has logged since it listens.
     pub async fn kill(mut self) -> Vec<String> {
         self.child.kill().await.unwrap();
-        self.reader.await.unwrap();
+        (&mut self.reader).await.unwrap();
         std::mem::take(&mut *self.said.lock().unwrap())
     }
 
@@ -175,6 +178,17 @@ impl Program {
 
     pub async fn channel(&self) -> Channel {
         Endpoint::from_shared(format!("http://{}", self.address)).unwrap().connect().await.unwrap()
+    }
+}
+
+/// A failed test shows the end of the node's log.
+impl Drop for Program {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+            let last = &said[said.len().saturating_sub(SHOWN_LINES)..];
+            eprintln!("the last lines logged by the node at {}:\n{}", self.address, last.join("\n"));
+        }
     }
 }
 
