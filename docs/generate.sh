@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Writes docs/api.md from proto/. Needs buf and python3.
+# Generates docs/api.md from proto/. Requires buf and python3.
 #
-#   ./generate.sh           writes it
-#   ./generate.sh --check   changes nothing; says whether what is committed is what would be written
+#   ./generate.sh           writes docs/api.md
+#   ./generate.sh --check   changes nothing; fails if the committed file is stale
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -26,11 +26,18 @@ if _version_not_supported:
 
 
 class IdServiceStub:
-    """Generates and explains ids.
+    """Generates and parses Snowflake ids.
 
-    An id has 63 bits: 41 of milliseconds since 2024-01-01T00:00:00Z, 5 of datacenter, 5 of worker, 12 of sequence; a node can
-    issue 4 096 000 a second. Errors: INVALID_ARGUMENT, RESOURCE_EXHAUSTED and UNAVAILABLE (the clock of the node has
-    stepped back too far), each with a google.rpc.ErrorInfo.
+    An id has 63 bits: 41 bits of milliseconds since 2024-01-01T00:00:00Z, 5 of datacenter, 5 of worker, 12 of sequence. A node issues at
+    most 4 096 000 ids per second. All calls are safe to retry: ids that were issued to a failed call are lost, and never issued again.
+
+    Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
+
+    - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field)
+    - RESOURCE_EXHAUSTED: OVERLOADED (RetryInfo; too many concurrent calls)
+    - UNAVAILABLE: UNAVAILABLE (RetryInfo; the clock of the node is behind ids that may have been issued, the node has no worker number, or
+    its ids of the moment are used up), SHUTTING_DOWN (RetryInfo)
+    - DEADLINE_EXCEEDED: DEADLINE_EXCEEDED
     """
 
     def __init__(self, channel):
@@ -62,36 +69,43 @@ class IdServiceStub:
 
 
 class IdServiceServicer:
-    """Generates and explains ids.
+    """Generates and parses Snowflake ids.
 
-    An id has 63 bits: 41 of milliseconds since 2024-01-01T00:00:00Z, 5 of datacenter, 5 of worker, 12 of sequence; a node can
-    issue 4 096 000 a second. Errors: INVALID_ARGUMENT, RESOURCE_EXHAUSTED and UNAVAILABLE (the clock of the node has
-    stepped back too far), each with a google.rpc.ErrorInfo.
+    An id has 63 bits: 41 bits of milliseconds since 2024-01-01T00:00:00Z, 5 of datacenter, 5 of worker, 12 of sequence. A node issues at
+    most 4 096 000 ids per second. All calls are safe to retry: ids that were issued to a failed call are lost, and never issued again.
+
+    Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
+
+    - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field)
+    - RESOURCE_EXHAUSTED: OVERLOADED (RetryInfo; too many concurrent calls)
+    - UNAVAILABLE: UNAVAILABLE (RetryInfo; the clock of the node is behind ids that may have been issued, the node has no worker number, or
+    its ids of the moment are used up), SHUTTING_DOWN (RetryInfo)
+    - DEADLINE_EXCEEDED: DEADLINE_EXCEEDED
     """
 
     def GenerateId(self, request, context):
-        """One id.
+        """Generates one id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GenerateIds(self, request, context):
-        """Up to 100 000 ids in one reply.
+        """Generates up to 100 000 ids in one reply.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StreamIds(self, request, context):
-        """As many ids as wanted, in batches, as fast as the client reads.
+        """Generates a stream of ids in batches, as fast as the client reads.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ParseId(self, request, context):
-        """The parts of an id.
+        """Splits an id into its parts. Any node can parse any id; whether the id was ever issued is not checked.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -129,11 +143,18 @@ def add_IdServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class IdService:
-    """Generates and explains ids.
+    """Generates and parses Snowflake ids.
 
-    An id has 63 bits: 41 of milliseconds since 2024-01-01T00:00:00Z, 5 of datacenter, 5 of worker, 12 of sequence; a node can
-    issue 4 096 000 a second. Errors: INVALID_ARGUMENT, RESOURCE_EXHAUSTED and UNAVAILABLE (the clock of the node has
-    stepped back too far), each with a google.rpc.ErrorInfo.
+    An id has 63 bits: 41 bits of milliseconds since 2024-01-01T00:00:00Z, 5 of datacenter, 5 of worker, 12 of sequence. A node issues at
+    most 4 096 000 ids per second. All calls are safe to retry: ids that were issued to a failed call are lost, and never issued again.
+
+    Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
+
+    - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field)
+    - RESOURCE_EXHAUSTED: OVERLOADED (RetryInfo; too many concurrent calls)
+    - UNAVAILABLE: UNAVAILABLE (RetryInfo; the clock of the node is behind ids that may have been issued, the node has no worker number, or
+    its ids of the moment are used up), SHUTTING_DOWN (RetryInfo)
+    - DEADLINE_EXCEEDED: DEADLINE_EXCEEDED
     """
 
     @staticmethod

@@ -26,20 +26,27 @@ if _version_not_supported:
 
 
 class OrderCommandServiceStub:
-    """Changes orders. Every command takes effect at once and wholly, or not at all.
+    """Changes orders. A command is atomic: either all of its events are appended to the log, or none.
 
-    Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") whose reason says what to do:
+    Idempotency: a command with a `request_id` takes effect at most once, on any node and for the lifetime of its order. A retry with the
+    same id and payload (`actor` may differ) returns the first reply. Without a `request_id` a command is not safe to retry.
 
-    - INVALID_ARGUMENT: INVALID_ARGUMENT (bad input; BadRequest names every violation)
+    Consistency: a command decides on the current state of its order, and a success is sent only once the event store has acknowledged
+    the commit. A query given the returned `consistency_token` sees the command, on any node.
+
+    Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
+
+    - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field)
     - NOT_FOUND: ORDER_NOT_FOUND
-    - FAILED_PRECONDITION: ILLEGAL_TRANSITION (the order's status does not allow it; PreconditionFailure)
-    - ABORTED: REVISION_CONFLICT (the expected revision is stale), CONTENTION (other commands kept coming first; RetryInfo)
-    - ALREADY_EXISTS: REQUEST_ID_REUSED (with another payload)
+    - FAILED_PRECONDITION: ILLEGAL_TRANSITION (the order's status does not allow the command; PreconditionFailure)
+    - ABORTED: REVISION_CONFLICT (the order is not at `expected_revision`), CONTENTION (concurrent commands for the same order kept
+    winning; RetryInfo)
+    - ALREADY_EXISTS: REQUEST_ID_REUSED (the `request_id` was used before with another payload)
     - RESOURCE_EXHAUSTED: OVERLOADED, STORE_FULL (RetryInfo), MESSAGE_TOO_LARGE
-    - UNAVAILABLE: UNAVAILABLE, SHUTTING_DOWN (RetryInfo), OUTCOME_UNKNOWN (RetryInfo; the command may or may not have taken
-    effect: retry with the same request id), or without details: the connection broke, as OUTCOME_UNKNOWN
-    - DEADLINE_EXCEEDED: DEADLINE_EXCEEDED (as OUTCOME_UNKNOWN)
-    - DATA_LOSS: DATA_CORRUPT; INTERNAL: INTERNAL (nothing that a retry mends)
+    - UNAVAILABLE: UNAVAILABLE, SHUTTING_DOWN (RetryInfo), OUTCOME_UNKNOWN (RetryInfo; the command may or may not have taken effect:
+    retry with the same `request_id`). UNAVAILABLE without details means that the connection broke: treat it as OUTCOME_UNKNOWN
+    - DEADLINE_EXCEEDED: DEADLINE_EXCEEDED (treat it as OUTCOME_UNKNOWN)
+    - DATA_LOSS: DATA_CORRUPT; INTERNAL: INTERNAL (a retry does not help)
     """
 
     def __init__(self, channel):
@@ -81,61 +88,69 @@ class OrderCommandServiceStub:
 
 
 class OrderCommandServiceServicer:
-    """Changes orders. Every command takes effect at once and wholly, or not at all.
+    """Changes orders. A command is atomic: either all of its events are appended to the log, or none.
 
-    Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") whose reason says what to do:
+    Idempotency: a command with a `request_id` takes effect at most once, on any node and for the lifetime of its order. A retry with the
+    same id and payload (`actor` may differ) returns the first reply. Without a `request_id` a command is not safe to retry.
 
-    - INVALID_ARGUMENT: INVALID_ARGUMENT (bad input; BadRequest names every violation)
+    Consistency: a command decides on the current state of its order, and a success is sent only once the event store has acknowledged
+    the commit. A query given the returned `consistency_token` sees the command, on any node.
+
+    Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
+
+    - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field)
     - NOT_FOUND: ORDER_NOT_FOUND
-    - FAILED_PRECONDITION: ILLEGAL_TRANSITION (the order's status does not allow it; PreconditionFailure)
-    - ABORTED: REVISION_CONFLICT (the expected revision is stale), CONTENTION (other commands kept coming first; RetryInfo)
-    - ALREADY_EXISTS: REQUEST_ID_REUSED (with another payload)
+    - FAILED_PRECONDITION: ILLEGAL_TRANSITION (the order's status does not allow the command; PreconditionFailure)
+    - ABORTED: REVISION_CONFLICT (the order is not at `expected_revision`), CONTENTION (concurrent commands for the same order kept
+    winning; RetryInfo)
+    - ALREADY_EXISTS: REQUEST_ID_REUSED (the `request_id` was used before with another payload)
     - RESOURCE_EXHAUSTED: OVERLOADED, STORE_FULL (RetryInfo), MESSAGE_TOO_LARGE
-    - UNAVAILABLE: UNAVAILABLE, SHUTTING_DOWN (RetryInfo), OUTCOME_UNKNOWN (RetryInfo; the command may or may not have taken
-    effect: retry with the same request id), or without details: the connection broke, as OUTCOME_UNKNOWN
-    - DEADLINE_EXCEEDED: DEADLINE_EXCEEDED (as OUTCOME_UNKNOWN)
-    - DATA_LOSS: DATA_CORRUPT; INTERNAL: INTERNAL (nothing that a retry mends)
+    - UNAVAILABLE: UNAVAILABLE, SHUTTING_DOWN (RetryInfo), OUTCOME_UNKNOWN (RetryInfo; the command may or may not have taken effect:
+    retry with the same `request_id`). UNAVAILABLE without details means that the connection broke: treat it as OUTCOME_UNKNOWN
+    - DEADLINE_EXCEEDED: DEADLINE_EXCEEDED (treat it as OUTCOME_UNKNOWN)
+    - DATA_LOSS: DATA_CORRUPT; INTERNAL: INTERNAL (a retry does not help)
     """
 
     def CreateOrder(self, request, context):
-        """Places an order. The service chooses its id.
+        """Places an order. The service assigns the order id. Without a `request_id`, a retry may place a second order.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PayOrder(self, request, context):
-        """Pays a pending order.
+        """Pays a pending order. ILLEGAL_TRANSITION in any other status.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ShipOrder(self, request, context):
-        """Ships a paid order.
+        """Ships a paid order. ILLEGAL_TRANSITION in any other status.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeliverOrder(self, request, context):
-        """Marks a shipped order as delivered.
+        """Marks a shipped order as delivered. ILLEGAL_TRANSITION in any other status.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CancelOrder(self, request, context):
-        """Cancels a pending or paid order.
+        """Cancels a pending or paid order. ILLEGAL_TRANSITION in any other status.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ExecuteCommands(self, request_iterator, context):
-        """Runs many commands over one call: the way to load fast. Each command is answered under its correlation id, a refused
-        one with its error; the call goes on. Commands for one order run in the order in which they were sent; commands for
-        different orders run side by side, so replies may overtake each other.
+        """Runs many commands over one call, for bulk loading. Each command gets one reply with its correlation id: a success, or the error that
+        the unary call would return. A failed command does not end the call. Commands for the same order run one after the other, in the
+        order in which they were sent; commands for different orders run concurrently, so their replies may arrive in any order. While the
+        client does not read replies, the server stops reading commands.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -183,20 +198,27 @@ def add_OrderCommandServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class OrderCommandService:
-    """Changes orders. Every command takes effect at once and wholly, or not at all.
+    """Changes orders. A command is atomic: either all of its events are appended to the log, or none.
 
-    Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") whose reason says what to do:
+    Idempotency: a command with a `request_id` takes effect at most once, on any node and for the lifetime of its order. A retry with the
+    same id and payload (`actor` may differ) returns the first reply. Without a `request_id` a command is not safe to retry.
 
-    - INVALID_ARGUMENT: INVALID_ARGUMENT (bad input; BadRequest names every violation)
+    Consistency: a command decides on the current state of its order, and a success is sent only once the event store has acknowledged
+    the commit. A query given the returned `consistency_token` sees the command, on any node.
+
+    Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
+
+    - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field)
     - NOT_FOUND: ORDER_NOT_FOUND
-    - FAILED_PRECONDITION: ILLEGAL_TRANSITION (the order's status does not allow it; PreconditionFailure)
-    - ABORTED: REVISION_CONFLICT (the expected revision is stale), CONTENTION (other commands kept coming first; RetryInfo)
-    - ALREADY_EXISTS: REQUEST_ID_REUSED (with another payload)
+    - FAILED_PRECONDITION: ILLEGAL_TRANSITION (the order's status does not allow the command; PreconditionFailure)
+    - ABORTED: REVISION_CONFLICT (the order is not at `expected_revision`), CONTENTION (concurrent commands for the same order kept
+    winning; RetryInfo)
+    - ALREADY_EXISTS: REQUEST_ID_REUSED (the `request_id` was used before with another payload)
     - RESOURCE_EXHAUSTED: OVERLOADED, STORE_FULL (RetryInfo), MESSAGE_TOO_LARGE
-    - UNAVAILABLE: UNAVAILABLE, SHUTTING_DOWN (RetryInfo), OUTCOME_UNKNOWN (RetryInfo; the command may or may not have taken
-    effect: retry with the same request id), or without details: the connection broke, as OUTCOME_UNKNOWN
-    - DEADLINE_EXCEEDED: DEADLINE_EXCEEDED (as OUTCOME_UNKNOWN)
-    - DATA_LOSS: DATA_CORRUPT; INTERNAL: INTERNAL (nothing that a retry mends)
+    - UNAVAILABLE: UNAVAILABLE, SHUTTING_DOWN (RetryInfo), OUTCOME_UNKNOWN (RetryInfo; the command may or may not have taken effect:
+    retry with the same `request_id`). UNAVAILABLE without details means that the connection broke: treat it as OUTCOME_UNKNOWN
+    - DEADLINE_EXCEEDED: DEADLINE_EXCEEDED (treat it as OUTCOME_UNKNOWN)
+    - DATA_LOSS: DATA_CORRUPT; INTERNAL: INTERNAL (a retry does not help)
     """
 
     @staticmethod

@@ -26,15 +26,21 @@ if _version_not_supported:
 
 
 class OrderHistoryServiceStub:
-    """Streams events: in order, without gaps, without duplicates.
+    """Streams events in order, without gaps and without duplicates. Streams have no side effects and are safe to reopen.
 
-    A stream that ends with UNAVAILABLE is to be reopened after the last cursor or revision seen: nothing is skipped and
-    nothing comes twice. A slow reader is neither dropped nor buffered for: it reads on from the log at its own pace.
+    Resuming: when a stream ends with UNAVAILABLE or RESOURCE_EXHAUSTED, or its connection breaks, reopen it after the last cursor or
+    revision received, on any node; no event is skipped or repeated. A client may read slowly, since events are then read from the log at
+    its pace, but a stream whose client accepts nothing for 60 s ends with OVERLOADED.
 
-    Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT with the reason INVALID_ARGUMENT (BadRequest
-    names every violation) or CURSOR_OF_ANOTHER_LOG (start over), NOT_FOUND (ORDER_NOT_FOUND, or
-    NOT_YET_THEN: the order has not got as far as what the reader says to have seen), RESOURCE_EXHAUSTED and UNAVAILABLE,
-    among them SHUTTING_DOWN at the end of a followed stream (RetryInfo), DEADLINE_EXCEEDED.
+    Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
+
+    - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field), CURSOR_OF_ANOTHER_LOG (the cursor was issued by
+    another event log, or the log lost events, also while it is streamed: start over without the cursor)
+    - NOT_FOUND: ORDER_NOT_FOUND, NOT_YET_THEN (the order has not reached the revision before `from_revision`)
+    - RESOURCE_EXHAUSTED: OVERLOADED (RetryInfo; too many open streams, or the client does not read)
+    - UNAVAILABLE: UNAVAILABLE, SHUTTING_DOWN (RetryInfo)
+    - DEADLINE_EXCEEDED: DEADLINE_EXCEEDED (the deadline that the client set)
+    - DATA_LOSS: DATA_CORRUPT; INTERNAL: INTERNAL (a retry does not help)
     """
 
     def __init__(self, channel):
@@ -56,26 +62,32 @@ class OrderHistoryServiceStub:
 
 
 class OrderHistoryServiceServicer:
-    """Streams events: in order, without gaps, without duplicates.
+    """Streams events in order, without gaps and without duplicates. Streams have no side effects and are safe to reopen.
 
-    A stream that ends with UNAVAILABLE is to be reopened after the last cursor or revision seen: nothing is skipped and
-    nothing comes twice. A slow reader is neither dropped nor buffered for: it reads on from the log at its own pace.
+    Resuming: when a stream ends with UNAVAILABLE or RESOURCE_EXHAUSTED, or its connection breaks, reopen it after the last cursor or
+    revision received, on any node; no event is skipped or repeated. A client may read slowly, since events are then read from the log at
+    its pace, but a stream whose client accepts nothing for 60 s ends with OVERLOADED.
 
-    Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT with the reason INVALID_ARGUMENT (BadRequest
-    names every violation) or CURSOR_OF_ANOTHER_LOG (start over), NOT_FOUND (ORDER_NOT_FOUND, or
-    NOT_YET_THEN: the order has not got as far as what the reader says to have seen), RESOURCE_EXHAUSTED and UNAVAILABLE,
-    among them SHUTTING_DOWN at the end of a followed stream (RetryInfo), DEADLINE_EXCEEDED.
+    Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
+
+    - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field), CURSOR_OF_ANOTHER_LOG (the cursor was issued by
+    another event log, or the log lost events, also while it is streamed: start over without the cursor)
+    - NOT_FOUND: ORDER_NOT_FOUND, NOT_YET_THEN (the order has not reached the revision before `from_revision`)
+    - RESOURCE_EXHAUSTED: OVERLOADED (RetryInfo; too many open streams, or the client does not read)
+    - UNAVAILABLE: UNAVAILABLE, SHUTTING_DOWN (RetryInfo)
+    - DEADLINE_EXCEEDED: DEADLINE_EXCEEDED (the deadline that the client set)
+    - DATA_LOSS: DATA_CORRUPT; INTERNAL: INTERNAL (a retry does not help)
     """
 
     def StreamOrderHistory(self, request, context):
-        """The history of one order.
+        """Streams the events of one order, by revision. Without `follow` the stream ends after the last event.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StreamEvents(self, request, context):
-        """The events of all orders, in commit order.
+        """Streams the events of all orders, in commit order. Without `follow` the stream ends after the last event.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -103,15 +115,21 @@ def add_OrderHistoryServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class OrderHistoryService:
-    """Streams events: in order, without gaps, without duplicates.
+    """Streams events in order, without gaps and without duplicates. Streams have no side effects and are safe to reopen.
 
-    A stream that ends with UNAVAILABLE is to be reopened after the last cursor or revision seen: nothing is skipped and
-    nothing comes twice. A slow reader is neither dropped nor buffered for: it reads on from the log at its own pace.
+    Resuming: when a stream ends with UNAVAILABLE or RESOURCE_EXHAUSTED, or its connection breaks, reopen it after the last cursor or
+    revision received, on any node; no event is skipped or repeated. A client may read slowly, since events are then read from the log at
+    its pace, but a stream whose client accepts nothing for 60 s ends with OVERLOADED.
 
-    Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT with the reason INVALID_ARGUMENT (BadRequest
-    names every violation) or CURSOR_OF_ANOTHER_LOG (start over), NOT_FOUND (ORDER_NOT_FOUND, or
-    NOT_YET_THEN: the order has not got as far as what the reader says to have seen), RESOURCE_EXHAUSTED and UNAVAILABLE,
-    among them SHUTTING_DOWN at the end of a followed stream (RetryInfo), DEADLINE_EXCEEDED.
+    Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
+
+    - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field), CURSOR_OF_ANOTHER_LOG (the cursor was issued by
+    another event log, or the log lost events, also while it is streamed: start over without the cursor)
+    - NOT_FOUND: ORDER_NOT_FOUND, NOT_YET_THEN (the order has not reached the revision before `from_revision`)
+    - RESOURCE_EXHAUSTED: OVERLOADED (RetryInfo; too many open streams, or the client does not read)
+    - UNAVAILABLE: UNAVAILABLE, SHUTTING_DOWN (RetryInfo)
+    - DEADLINE_EXCEEDED: DEADLINE_EXCEEDED (the deadline that the client set)
+    - DATA_LOSS: DATA_CORRUPT; INTERNAL: INTERNAL (a retry does not help)
     """
 
     @staticmethod

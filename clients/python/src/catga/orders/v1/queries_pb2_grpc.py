@@ -26,12 +26,19 @@ if _version_not_supported:
 
 
 class OrderQueryServiceStub:
-    """Answers questions about orders.
+    """Reads orders, lists and totals. Queries have no side effects and are safe to retry.
 
-    Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT (BadRequest names every violation),
-    NOT_FOUND with the reason ORDER_NOT_FOUND or NOT_YET_THEN (the order was not there at that revision or time),
-    RESOURCE_EXHAUSTED and UNAVAILABLE (RetryInfo), DEADLINE_EXCEEDED with the reason DEADLINE_EXCEEDED or NOT_FRESH_IN_TIME (the
-    consistency that was asked for).
+    Consistency: every request chooses the freshness of its reply with `consistency`, and every reply has a token for later queries.
+
+    Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
+
+    - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field), CURSOR_OF_ANOTHER_LOG (the token was issued by
+    another event log, or by this one before it lost events: repeat the query without it)
+    - NOT_FOUND: ORDER_NOT_FOUND, NOT_YET_THEN (the order has not reached the requested revision, or did not exist at the requested time)
+    - RESOURCE_EXHAUSTED: OVERLOADED (RetryInfo), MESSAGE_TOO_LARGE
+    - UNAVAILABLE: UNAVAILABLE, SHUTTING_DOWN (RetryInfo)
+    - DEADLINE_EXCEEDED: DEADLINE_EXCEEDED, NOT_FRESH_IN_TIME (the node did not reach the requested consistency in time)
+    - DATA_LOSS: DATA_CORRUPT; INTERNAL: INTERNAL (a retry does not help)
     """
 
     def __init__(self, channel):
@@ -63,37 +70,45 @@ class OrderQueryServiceStub:
 
 
 class OrderQueryServiceServicer:
-    """Answers questions about orders.
+    """Reads orders, lists and totals. Queries have no side effects and are safe to retry.
 
-    Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT (BadRequest names every violation),
-    NOT_FOUND with the reason ORDER_NOT_FOUND or NOT_YET_THEN (the order was not there at that revision or time),
-    RESOURCE_EXHAUSTED and UNAVAILABLE (RetryInfo), DEADLINE_EXCEEDED with the reason DEADLINE_EXCEEDED or NOT_FRESH_IN_TIME (the
-    consistency that was asked for).
+    Consistency: every request chooses the freshness of its reply with `consistency`, and every reply has a token for later queries.
+
+    Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
+
+    - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field), CURSOR_OF_ANOTHER_LOG (the token was issued by
+    another event log, or by this one before it lost events: repeat the query without it)
+    - NOT_FOUND: ORDER_NOT_FOUND, NOT_YET_THEN (the order has not reached the requested revision, or did not exist at the requested time)
+    - RESOURCE_EXHAUSTED: OVERLOADED (RetryInfo), MESSAGE_TOO_LARGE
+    - UNAVAILABLE: UNAVAILABLE, SHUTTING_DOWN (RetryInfo)
+    - DEADLINE_EXCEEDED: DEADLINE_EXCEEDED, NOT_FRESH_IN_TIME (the node did not reach the requested consistency in time)
+    - DATA_LOSS: DATA_CORRUPT; INTERNAL: INTERNAL (a retry does not help)
     """
 
     def GetOrder(self, request, context):
-        """One order: as it is now, as it was at a revision, or as it was at a time.
+        """Returns one order as it is now, as it was at a revision, or as it was at a time. ORDER_NOT_FOUND if there is no such order.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListOrders(self, request, context):
-        """Many orders, a page at a time, from the read model: a row may lag behind GetOrder by a moment unless `consistency` says otherwise.
+        """Returns a page of orders from the read model, which may lag behind GetOrder unless `consistency` requires otherwise.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetOrderStats(self, request, context):
-        """Counts and revenue over all orders, from the read model.
+        """Returns counts and revenue over all orders, from the read model.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def BatchGetOrders(self, request, context):
-        """Up to 500 orders by id in one call, and up to 4 MiB: RESOURCE_EXHAUSTED (MESSAGE_TOO_LARGE) asks for fewer.
+        """Returns up to 500 orders by id. Missing orders are listed in the reply, not an error. A reply larger than 4 MiB is refused with
+        MESSAGE_TOO_LARGE: request fewer orders per call.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -131,12 +146,19 @@ def add_OrderQueryServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class OrderQueryService:
-    """Answers questions about orders.
+    """Reads orders, lists and totals. Queries have no side effects and are safe to retry.
 
-    Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT (BadRequest names every violation),
-    NOT_FOUND with the reason ORDER_NOT_FOUND or NOT_YET_THEN (the order was not there at that revision or time),
-    RESOURCE_EXHAUSTED and UNAVAILABLE (RetryInfo), DEADLINE_EXCEEDED with the reason DEADLINE_EXCEEDED or NOT_FRESH_IN_TIME (the
-    consistency that was asked for).
+    Consistency: every request chooses the freshness of its reply with `consistency`, and every reply has a token for later queries.
+
+    Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
+
+    - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field), CURSOR_OF_ANOTHER_LOG (the token was issued by
+    another event log, or by this one before it lost events: repeat the query without it)
+    - NOT_FOUND: ORDER_NOT_FOUND, NOT_YET_THEN (the order has not reached the requested revision, or did not exist at the requested time)
+    - RESOURCE_EXHAUSTED: OVERLOADED (RetryInfo), MESSAGE_TOO_LARGE
+    - UNAVAILABLE: UNAVAILABLE, SHUTTING_DOWN (RetryInfo)
+    - DEADLINE_EXCEEDED: DEADLINE_EXCEEDED, NOT_FRESH_IN_TIME (the node did not reach the requested consistency in time)
+    - DATA_LOSS: DATA_CORRUPT; INTERNAL: INTERNAL (a retry does not help)
     """
 
     @staticmethod

@@ -26,7 +26,11 @@ if _version_not_supported:
 
 
 class SystemServiceStub:
-    """Tells about the server.
+    """Describes the node that answers, and its cluster. Read-only and safe to retry.
+
+    Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason: UNAVAILABLE with the reason UNAVAILABLE (RetryInfo;
+    the leases of the cluster cannot be read) or SHUTTING_DOWN, RESOURCE_EXHAUSTED with the reason OVERLOADED (RetryInfo; too many open
+    streams).
     """
 
     def __init__(self, channel):
@@ -53,26 +57,30 @@ class SystemServiceStub:
 
 
 class SystemServiceServicer:
-    """Tells about the server.
+    """Describes the node that answers, and its cluster. Read-only and safe to retry.
+
+    Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason: UNAVAILABLE with the reason UNAVAILABLE (RetryInfo;
+    the leases of the cluster cannot be read) or SHUTTING_DOWN, RESOURCE_EXHAUSTED with the reason OVERLOADED (RetryInfo; too many open
+    streams).
     """
 
     def GetServerInfo(self, request, context):
-        """Version, node, backends, durability and bounds of the node that answers.
+        """Returns the version, name, backends, durability and limits of the node. Does not access the backends.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetCluster(self, request, context):
-        """The nodes that serve this set of orders, what each does alone, and how far each has followed the log.
+        """Returns the nodes that share the log, with the roles that each holds and how far each has followed the log. Up to a second old.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchCluster(self, request, context):
-        """The same at once, and again whenever something has changed, at the most once a second. Ends with UNAVAILABLE (SHUTTING_DOWN) when
-        the node does.
+        """Streams the same: immediately, then whenever something has changed, at most once per second. Ends with SHUTTING_DOWN when the node
+        shuts down.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -105,7 +113,11 @@ def add_SystemServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class SystemService:
-    """Tells about the server.
+    """Describes the node that answers, and its cluster. Read-only and safe to retry.
+
+    Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason: UNAVAILABLE with the reason UNAVAILABLE (RetryInfo;
+    the leases of the cluster cannot be read) or SHUTTING_DOWN, RESOURCE_EXHAUSTED with the reason OVERLOADED (RetryInfo; too many open
+    streams).
     """
 
     @staticmethod
@@ -191,11 +203,17 @@ class SystemService:
 
 
 class AdminServiceStub:
-    """For operators. Like every service here it is open to whoever may use the port. Keep that to a trusted network, ask for client
-    certificates, or refuse /catga.system.v1.AdminService/ in the proxy before it.
+    """Operations on dead letters and the read model. Only operators may call it: clients on the node's own machine, clients of its
+    --admin-port, and with --operators anyone every client.
 
-    Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT (BadRequest names every violation), NOT_FOUND with
-    the reason HANDLER_NOT_FOUND (its metadata has the handlers that there are), UNAVAILABLE (RetryInfo).
+    Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
+
+    - PERMISSION_DENIED: OPERATORS_ONLY
+    - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field)
+    - NOT_FOUND: HANDLER_NOT_FOUND (`known_handlers` in the metadata lists the names)
+    - RESOURCE_EXHAUSTED: OVERLOADED (RetryInfo)
+    - UNAVAILABLE: UNAVAILABLE (RetryInfo; the message bus is unavailable, and a replay or discard may have been carried out in part, or the
+    rebuild has failed), SHUTTING_DOWN (RetryInfo)
     """
 
     def __init__(self, channel):
@@ -227,37 +245,45 @@ class AdminServiceStub:
 
 
 class AdminServiceServicer:
-    """For operators. Like every service here it is open to whoever may use the port. Keep that to a trusted network, ask for client
-    certificates, or refuse /catga.system.v1.AdminService/ in the proxy before it.
+    """Operations on dead letters and the read model. Only operators may call it: clients on the node's own machine, clients of its
+    --admin-port, and with --operators anyone every client.
 
-    Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT (BadRequest names every violation), NOT_FOUND with
-    the reason HANDLER_NOT_FOUND (its metadata has the handlers that there are), UNAVAILABLE (RetryInfo).
+    Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
+
+    - PERMISSION_DENIED: OPERATORS_ONLY
+    - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field)
+    - NOT_FOUND: HANDLER_NOT_FOUND (`known_handlers` in the metadata lists the names)
+    - RESOURCE_EXHAUSTED: OVERLOADED (RetryInfo)
+    - UNAVAILABLE: UNAVAILABLE (RetryInfo; the message bus is unavailable, and a replay or discard may have been carried out in part, or the
+    rebuild has failed), SHUTTING_DOWN (RetryInfo)
     """
 
     def ListDeadLetters(self, request, context):
-        """What a handler of events gave up, the oldest first.
+        """Lists the dead letters of an event handler, oldest first: the events that it failed to handle. At most 10 000 per handler are kept.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReplayDeadLetters(self, request, context):
-        """Hands dead letters to their handler once more. One that fails again is a dead letter again.
+        """Redelivers dead letters to their handler. An event that fails again becomes a dead letter again, and a retry of the call would
+        redeliver it once more.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DiscardDeadLetters(self, request, context):
-        """Drops dead letters for good. The events stay in the log.
+        """Permanently discards dead letters. The events remain in the log. A retry with `all` also discards letters that arrived meanwhile.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RebuildProjections(self, request, context):
-        """Builds the list of orders and its totals on this node anew from the log, and tells how far it is until the new ones serve. Until then
-        the old ones do. If a rebuild goes on already, it is that one that is told about. The rebuild goes on when this call ends.
+        """Rebuilds the read model of this node (lists and totals) from the log, and streams the progress. The current one serves queries until
+        the new one replaces it. If a rebuild is already running, joins it. The rebuild continues if this call ends early. Within a minute
+        after a rebuild has finished, another one is refused with OVERLOADED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -295,11 +321,17 @@ def add_AdminServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AdminService:
-    """For operators. Like every service here it is open to whoever may use the port. Keep that to a trusted network, ask for client
-    certificates, or refuse /catga.system.v1.AdminService/ in the proxy before it.
+    """Operations on dead letters and the read model. Only operators may call it: clients on the node's own machine, clients of its
+    --admin-port, and with --operators anyone every client.
 
-    Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT (BadRequest names every violation), NOT_FOUND with
-    the reason HANDLER_NOT_FOUND (its metadata has the handlers that there are), UNAVAILABLE (RetryInfo).
+    Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
+
+    - PERMISSION_DENIED: OPERATORS_ONLY
+    - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field)
+    - NOT_FOUND: HANDLER_NOT_FOUND (`known_handlers` in the metadata lists the names)
+    - RESOURCE_EXHAUSTED: OVERLOADED (RetryInfo)
+    - UNAVAILABLE: UNAVAILABLE (RetryInfo; the message bus is unavailable, and a replay or discard may have been carried out in part, or the
+    rebuild has failed), SHUTTING_DOWN (RetryInfo)
     """
 
     @staticmethod

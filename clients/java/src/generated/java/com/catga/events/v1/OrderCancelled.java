@@ -49,7 +49,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object reason_ = "";
   /**
    * <pre>
-   * Why; empty if the client did not say.
+   * The reason, as given by the client: at most 512 characters; empty if not given.
    * </pre>
    *
    * <code>string reason = 1;</code>
@@ -70,7 +70,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Why; empty if the client did not say.
+   * The reason, as given by the client: at most 512 characters; empty if not given.
    * </pre>
    *
    * <code>string reason = 1;</code>
@@ -424,7 +424,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object reason_ = "";
     /**
      * <pre>
-     * Why; empty if the client did not say.
+     * The reason, as given by the client: at most 512 characters; empty if not given.
      * </pre>
      *
      * <code>string reason = 1;</code>
@@ -444,7 +444,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Why; empty if the client did not say.
+     * The reason, as given by the client: at most 512 characters; empty if not given.
      * </pre>
      *
      * <code>string reason = 1;</code>
@@ -465,7 +465,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Why; empty if the client did not say.
+     * The reason, as given by the client: at most 512 characters; empty if not given.
      * </pre>
      *
      * <code>string reason = 1;</code>
@@ -482,7 +482,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Why; empty if the client did not say.
+     * The reason, as given by the client: at most 512 characters; empty if not given.
      * </pre>
      *
      * <code>string reason = 1;</code>
@@ -496,7 +496,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Why; empty if the client did not say.
+     * The reason, as given by the client: at most 512 characters; empty if not given.
      * </pre>
      *
      * <code>string reason = 1;</code>

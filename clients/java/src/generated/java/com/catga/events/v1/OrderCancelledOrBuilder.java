@@ -10,7 +10,7 @@ public interface OrderCancelledOrBuilder extends
 
   /**
    * <pre>
-   * Why; empty if the client did not say.
+   * The reason, as given by the client: at most 512 characters; empty if not given.
    * </pre>
    *
    * <code>string reason = 1;</code>
@@ -19,7 +19,7 @@ public interface OrderCancelledOrBuilder extends
   java.lang.String getReason();
   /**
    * <pre>
-   * Why; empty if the client did not say.
+   * The reason, as given by the client: at most 512 characters; empty if not given.
    * </pre>
    *
    * <code>string reason = 1;</code>

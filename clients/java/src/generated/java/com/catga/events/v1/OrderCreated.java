@@ -52,7 +52,7 @@ private static final long serialVersionUID = 0L;
   private java.util.List<com.catga.events.v1.OrderedItem> items_;
   /**
    * <pre>
-   * What was ordered: 1 to 1000 items, all in one currency.
+   * The ordered items: 1 to 1000, all in one currency.
    * </pre>
    *
    * <code>repeated .catga.events.v1.OrderedItem items = 1;</code>
@@ -63,7 +63,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What was ordered: 1 to 1000 items, all in one currency.
+   * The ordered items: 1 to 1000, all in one currency.
    * </pre>
    *
    * <code>repeated .catga.events.v1.OrderedItem items = 1;</code>
@@ -75,7 +75,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What was ordered: 1 to 1000 items, all in one currency.
+   * The ordered items: 1 to 1000, all in one currency.
    * </pre>
    *
    * <code>repeated .catga.events.v1.OrderedItem items = 1;</code>
@@ -86,7 +86,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What was ordered: 1 to 1000 items, all in one currency.
+   * The ordered items: 1 to 1000, all in one currency.
    * </pre>
    *
    * <code>repeated .catga.events.v1.OrderedItem items = 1;</code>
@@ -97,7 +97,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What was ordered: 1 to 1000 items, all in one currency.
+   * The ordered items: 1 to 1000, all in one currency.
    * </pre>
    *
    * <code>repeated .catga.events.v1.OrderedItem items = 1;</code>
@@ -151,7 +151,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object shippingAddress_ = "";
   /**
    * <pre>
-   * Where to send the order; empty if the client did not say.
+   * The delivery address: at most 1024 characters; empty if not given.
    * </pre>
    *
    * <code>string shipping_address = 3;</code>
@@ -172,7 +172,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Where to send the order; empty if the client did not say.
+   * The delivery address: at most 1024 characters; empty if not given.
    * </pre>
    *
    * <code>string shipping_address = 3;</code>
@@ -198,7 +198,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object currency_ = "";
   /**
    * <pre>
-   * Schema version 1 only: the ISO 4217 code of every price of the order.
+   * Schema version 1 only: the ISO 4217 code of the currency of all prices of the order.
    * </pre>
    *
    * <code>string currency = 4 [deprecated = true];</code>
@@ -221,7 +221,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Schema version 1 only: the ISO 4217 code of every price of the order.
+   * Schema version 1 only: the ISO 4217 code of the currency of all prices of the order.
    * </pre>
    *
    * <code>string currency = 4 [deprecated = true];</code>
@@ -730,7 +730,7 @@ private static final long serialVersionUID = 0L;
 
     /**
      * <pre>
-     * What was ordered: 1 to 1000 items, all in one currency.
+     * The ordered items: 1 to 1000, all in one currency.
      * </pre>
      *
      * <code>repeated .catga.events.v1.OrderedItem items = 1;</code>
@@ -744,7 +744,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What was ordered: 1 to 1000 items, all in one currency.
+     * The ordered items: 1 to 1000, all in one currency.
      * </pre>
      *
      * <code>repeated .catga.events.v1.OrderedItem items = 1;</code>
@@ -758,7 +758,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What was ordered: 1 to 1000 items, all in one currency.
+     * The ordered items: 1 to 1000, all in one currency.
      * </pre>
      *
      * <code>repeated .catga.events.v1.OrderedItem items = 1;</code>
@@ -772,7 +772,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What was ordered: 1 to 1000 items, all in one currency.
+     * The ordered items: 1 to 1000, all in one currency.
      * </pre>
      *
      * <code>repeated .catga.events.v1.OrderedItem items = 1;</code>
@@ -793,7 +793,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What was ordered: 1 to 1000 items, all in one currency.
+     * The ordered items: 1 to 1000, all in one currency.
      * </pre>
      *
      * <code>repeated .catga.events.v1.OrderedItem items = 1;</code>
@@ -811,7 +811,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What was ordered: 1 to 1000 items, all in one currency.
+     * The ordered items: 1 to 1000, all in one currency.
      * </pre>
      *
      * <code>repeated .catga.events.v1.OrderedItem items = 1;</code>
@@ -831,7 +831,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What was ordered: 1 to 1000 items, all in one currency.
+     * The ordered items: 1 to 1000, all in one currency.
      * </pre>
      *
      * <code>repeated .catga.events.v1.OrderedItem items = 1;</code>
@@ -852,7 +852,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What was ordered: 1 to 1000 items, all in one currency.
+     * The ordered items: 1 to 1000, all in one currency.
      * </pre>
      *
      * <code>repeated .catga.events.v1.OrderedItem items = 1;</code>
@@ -870,7 +870,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What was ordered: 1 to 1000 items, all in one currency.
+     * The ordered items: 1 to 1000, all in one currency.
      * </pre>
      *
      * <code>repeated .catga.events.v1.OrderedItem items = 1;</code>
@@ -888,7 +888,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What was ordered: 1 to 1000 items, all in one currency.
+     * The ordered items: 1 to 1000, all in one currency.
      * </pre>
      *
      * <code>repeated .catga.events.v1.OrderedItem items = 1;</code>
@@ -907,7 +907,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What was ordered: 1 to 1000 items, all in one currency.
+     * The ordered items: 1 to 1000, all in one currency.
      * </pre>
      *
      * <code>repeated .catga.events.v1.OrderedItem items = 1;</code>
@@ -924,7 +924,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What was ordered: 1 to 1000 items, all in one currency.
+     * The ordered items: 1 to 1000, all in one currency.
      * </pre>
      *
      * <code>repeated .catga.events.v1.OrderedItem items = 1;</code>
@@ -941,7 +941,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What was ordered: 1 to 1000 items, all in one currency.
+     * The ordered items: 1 to 1000, all in one currency.
      * </pre>
      *
      * <code>repeated .catga.events.v1.OrderedItem items = 1;</code>
@@ -952,7 +952,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What was ordered: 1 to 1000 items, all in one currency.
+     * The ordered items: 1 to 1000, all in one currency.
      * </pre>
      *
      * <code>repeated .catga.events.v1.OrderedItem items = 1;</code>
@@ -966,7 +966,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What was ordered: 1 to 1000 items, all in one currency.
+     * The ordered items: 1 to 1000, all in one currency.
      * </pre>
      *
      * <code>repeated .catga.events.v1.OrderedItem items = 1;</code>
@@ -981,7 +981,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What was ordered: 1 to 1000 items, all in one currency.
+     * The ordered items: 1 to 1000, all in one currency.
      * </pre>
      *
      * <code>repeated .catga.events.v1.OrderedItem items = 1;</code>
@@ -992,7 +992,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What was ordered: 1 to 1000 items, all in one currency.
+     * The ordered items: 1 to 1000, all in one currency.
      * </pre>
      *
      * <code>repeated .catga.events.v1.OrderedItem items = 1;</code>
@@ -1004,7 +1004,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What was ordered: 1 to 1000 items, all in one currency.
+     * The ordered items: 1 to 1000, all in one currency.
      * </pre>
      *
      * <code>repeated .catga.events.v1.OrderedItem items = 1;</code>
@@ -1188,7 +1188,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object shippingAddress_ = "";
     /**
      * <pre>
-     * Where to send the order; empty if the client did not say.
+     * The delivery address: at most 1024 characters; empty if not given.
      * </pre>
      *
      * <code>string shipping_address = 3;</code>
@@ -1208,7 +1208,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Where to send the order; empty if the client did not say.
+     * The delivery address: at most 1024 characters; empty if not given.
      * </pre>
      *
      * <code>string shipping_address = 3;</code>
@@ -1229,7 +1229,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Where to send the order; empty if the client did not say.
+     * The delivery address: at most 1024 characters; empty if not given.
      * </pre>
      *
      * <code>string shipping_address = 3;</code>
@@ -1246,7 +1246,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Where to send the order; empty if the client did not say.
+     * The delivery address: at most 1024 characters; empty if not given.
      * </pre>
      *
      * <code>string shipping_address = 3;</code>
@@ -1260,7 +1260,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Where to send the order; empty if the client did not say.
+     * The delivery address: at most 1024 characters; empty if not given.
      * </pre>
      *
      * <code>string shipping_address = 3;</code>
@@ -1280,7 +1280,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object currency_ = "";
     /**
      * <pre>
-     * Schema version 1 only: the ISO 4217 code of every price of the order.
+     * Schema version 1 only: the ISO 4217 code of the currency of all prices of the order.
      * </pre>
      *
      * <code>string currency = 4 [deprecated = true];</code>
@@ -1302,7 +1302,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Schema version 1 only: the ISO 4217 code of every price of the order.
+     * Schema version 1 only: the ISO 4217 code of the currency of all prices of the order.
      * </pre>
      *
      * <code>string currency = 4 [deprecated = true];</code>
@@ -1325,7 +1325,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Schema version 1 only: the ISO 4217 code of every price of the order.
+     * Schema version 1 only: the ISO 4217 code of the currency of all prices of the order.
      * </pre>
      *
      * <code>string currency = 4 [deprecated = true];</code>
@@ -1344,7 +1344,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Schema version 1 only: the ISO 4217 code of every price of the order.
+     * Schema version 1 only: the ISO 4217 code of the currency of all prices of the order.
      * </pre>
      *
      * <code>string currency = 4 [deprecated = true];</code>
@@ -1360,7 +1360,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Schema version 1 only: the ISO 4217 code of every price of the order.
+     * Schema version 1 only: the ISO 4217 code of the currency of all prices of the order.
      * </pre>
      *
      * <code>string currency = 4 [deprecated = true];</code>

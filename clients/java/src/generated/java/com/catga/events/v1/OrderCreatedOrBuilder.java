@@ -10,7 +10,7 @@ public interface OrderCreatedOrBuilder extends
 
   /**
    * <pre>
-   * What was ordered: 1 to 1000 items, all in one currency.
+   * The ordered items: 1 to 1000, all in one currency.
    * </pre>
    *
    * <code>repeated .catga.events.v1.OrderedItem items = 1;</code>
@@ -19,7 +19,7 @@ public interface OrderCreatedOrBuilder extends
       getItemsList();
   /**
    * <pre>
-   * What was ordered: 1 to 1000 items, all in one currency.
+   * The ordered items: 1 to 1000, all in one currency.
    * </pre>
    *
    * <code>repeated .catga.events.v1.OrderedItem items = 1;</code>
@@ -27,7 +27,7 @@ public interface OrderCreatedOrBuilder extends
   com.catga.events.v1.OrderedItem getItems(int index);
   /**
    * <pre>
-   * What was ordered: 1 to 1000 items, all in one currency.
+   * The ordered items: 1 to 1000, all in one currency.
    * </pre>
    *
    * <code>repeated .catga.events.v1.OrderedItem items = 1;</code>
@@ -35,7 +35,7 @@ public interface OrderCreatedOrBuilder extends
   int getItemsCount();
   /**
    * <pre>
-   * What was ordered: 1 to 1000 items, all in one currency.
+   * The ordered items: 1 to 1000, all in one currency.
    * </pre>
    *
    * <code>repeated .catga.events.v1.OrderedItem items = 1;</code>
@@ -44,7 +44,7 @@ public interface OrderCreatedOrBuilder extends
       getItemsOrBuilderList();
   /**
    * <pre>
-   * What was ordered: 1 to 1000 items, all in one currency.
+   * The ordered items: 1 to 1000, all in one currency.
    * </pre>
    *
    * <code>repeated .catga.events.v1.OrderedItem items = 1;</code>
@@ -81,7 +81,7 @@ public interface OrderCreatedOrBuilder extends
 
   /**
    * <pre>
-   * Where to send the order; empty if the client did not say.
+   * The delivery address: at most 1024 characters; empty if not given.
    * </pre>
    *
    * <code>string shipping_address = 3;</code>
@@ -90,7 +90,7 @@ public interface OrderCreatedOrBuilder extends
   java.lang.String getShippingAddress();
   /**
    * <pre>
-   * Where to send the order; empty if the client did not say.
+   * The delivery address: at most 1024 characters; empty if not given.
    * </pre>
    *
    * <code>string shipping_address = 3;</code>
@@ -101,7 +101,7 @@ public interface OrderCreatedOrBuilder extends
 
   /**
    * <pre>
-   * Schema version 1 only: the ISO 4217 code of every price of the order.
+   * Schema version 1 only: the ISO 4217 code of the currency of all prices of the order.
    * </pre>
    *
    * <code>string currency = 4 [deprecated = true];</code>
@@ -112,7 +112,7 @@ public interface OrderCreatedOrBuilder extends
   @java.lang.Deprecated java.lang.String getCurrency();
   /**
    * <pre>
-   * Schema version 1 only: the ISO 4217 code of every price of the order.
+   * Schema version 1 only: the ISO 4217 code of the currency of all prices of the order.
    * </pre>
    *
    * <code>string currency = 4 [deprecated = true];</code>

@@ -6,7 +6,7 @@ package com.catga.events.v1;
 
 /**
  * <pre>
- * The order reached the customer.
+ * The order was delivered.
  * </pre>
  *
  * Protobuf type {@code catga.events.v1.OrderDelivered}
@@ -191,7 +191,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The order reached the customer.
+   * The order was delivered.
    * </pre>
    *
    * Protobuf type {@code catga.events.v1.OrderDelivered}

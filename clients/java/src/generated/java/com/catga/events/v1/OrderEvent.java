@@ -6,7 +6,7 @@ package com.catga.events.v1;
 
 /**
  * <pre>
- * One change of one order, together with the facts that every change has.
+ * An event: one change of one order, with the fields that all events have.
  * </pre>
  *
  * Protobuf type {@code catga.events.v1.OrderEvent}
@@ -102,7 +102,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object eventId_ = "";
   /**
    * <pre>
-   * Stable id of the event, `{order id}-{revision}`. Use it to drop duplicates: delivery is at least once.
+   * The stable id of the event: `{order id}-{revision}`. Consumers of the message bus drop duplicates by it: delivery is at least once.
    * </pre>
    *
    * <code>string event_id = 1;</code>
@@ -123,7 +123,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Stable id of the event, `{order id}-{revision}`. Use it to drop duplicates: delivery is at least once.
+   * The stable id of the event: `{order id}-{revision}`. Consumers of the message bus drop duplicates by it: delivery is at least once.
    * </pre>
    *
    * <code>string event_id = 1;</code>
@@ -149,7 +149,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object orderId_ = "";
   /**
    * <pre>
-   * The order that changed: a Snowflake id as a decimal string.
+   * The order: a Snowflake id as a decimal string.
    * </pre>
    *
    * <code>string order_id = 2;</code>
@@ -170,7 +170,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The order that changed: a Snowflake id as a decimal string.
+   * The order: a Snowflake id as a decimal string.
    * </pre>
    *
    * <code>string order_id = 2;</code>
@@ -195,7 +195,7 @@ private static final long serialVersionUID = 0L;
   private long revision_ = 0L;
   /**
    * <pre>
-   * The place of the event in the history of its order: 1, 2, 3 … without gaps.
+   * The position of the event in the history of its order: 1, 2, 3 … without gaps.
    * </pre>
    *
    * <code>int64 revision = 3;</code>
@@ -296,7 +296,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object actor_ = "";
   /**
    * <pre>
-   * Who gave the command, in the words of the client; empty if it did not say.
+   * The originator of the command, as given by the client; empty if not given.
    * </pre>
    *
    * <code>string actor = 6;</code>
@@ -317,7 +317,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Who gave the command, in the words of the client; empty if it did not say.
+   * The originator of the command, as given by the client; empty if not given.
    * </pre>
    *
    * <code>string actor = 6;</code>
@@ -343,7 +343,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object customerId_ = "";
   /**
    * <pre>
-   * The customer of the order, repeated on every event so that a consumer can filter without a look-up.
+   * The customer of the order, repeated in every event so that consumers can filter without a lookup.
    * </pre>
    *
    * <code>string customer_id = 7;</code>
@@ -364,7 +364,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The customer of the order, repeated on every event so that a consumer can filter without a look-up.
+   * The customer of the order, repeated in every event so that consumers can filter without a lookup.
    * </pre>
    *
    * <code>string customer_id = 7;</code>
@@ -389,7 +389,7 @@ private static final long serialVersionUID = 0L;
   private int schemaVersion_ = 0;
   /**
    * <pre>
-   * The shape of `event`, counted from 1. Readers refuse a number that is larger than the one they know.
+   * The schema version of `event`, counted from 1. Readers refuse a version newer than the newest they know.
    * </pre>
    *
    * <code>int32 schema_version = 8;</code>
@@ -489,7 +489,7 @@ private static final long serialVersionUID = 0L;
   public static final int ORDER_SHIPPED_FIELD_NUMBER = 18;
   /**
    * <pre>
-   * The order left the warehouse.
+   * The order was shipped.
    * </pre>
    *
    * <code>.catga.events.v1.OrderShipped order_shipped = 18;</code>
@@ -501,7 +501,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The order left the warehouse.
+   * The order was shipped.
    * </pre>
    *
    * <code>.catga.events.v1.OrderShipped order_shipped = 18;</code>
@@ -516,7 +516,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The order left the warehouse.
+   * The order was shipped.
    * </pre>
    *
    * <code>.catga.events.v1.OrderShipped order_shipped = 18;</code>
@@ -532,7 +532,7 @@ private static final long serialVersionUID = 0L;
   public static final int ORDER_DELIVERED_FIELD_NUMBER = 19;
   /**
    * <pre>
-   * The order reached the customer. Nothing follows.
+   * The order was delivered. Always the last event.
    * </pre>
    *
    * <code>.catga.events.v1.OrderDelivered order_delivered = 19;</code>
@@ -544,7 +544,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The order reached the customer. Nothing follows.
+   * The order was delivered. Always the last event.
    * </pre>
    *
    * <code>.catga.events.v1.OrderDelivered order_delivered = 19;</code>
@@ -559,7 +559,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The order reached the customer. Nothing follows.
+   * The order was delivered. Always the last event.
    * </pre>
    *
    * <code>.catga.events.v1.OrderDelivered order_delivered = 19;</code>
@@ -575,7 +575,7 @@ private static final long serialVersionUID = 0L;
   public static final int ORDER_CANCELLED_FIELD_NUMBER = 20;
   /**
    * <pre>
-   * The order was cancelled before shipping. Nothing follows.
+   * The order was cancelled before shipping. Always the last event.
    * </pre>
    *
    * <code>.catga.events.v1.OrderCancelled order_cancelled = 20;</code>
@@ -587,7 +587,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The order was cancelled before shipping. Nothing follows.
+   * The order was cancelled before shipping. Always the last event.
    * </pre>
    *
    * <code>.catga.events.v1.OrderCancelled order_cancelled = 20;</code>
@@ -602,7 +602,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The order was cancelled before shipping. Nothing follows.
+   * The order was cancelled before shipping. Always the last event.
    * </pre>
    *
    * <code>.catga.events.v1.OrderCancelled order_cancelled = 20;</code>
@@ -936,7 +936,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * One change of one order, together with the facts that every change has.
+   * An event: one change of one order, with the fields that all events have.
    * </pre>
    *
    * Protobuf type {@code catga.events.v1.OrderEvent}
@@ -1338,7 +1338,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object eventId_ = "";
     /**
      * <pre>
-     * Stable id of the event, `{order id}-{revision}`. Use it to drop duplicates: delivery is at least once.
+     * The stable id of the event: `{order id}-{revision}`. Consumers of the message bus drop duplicates by it: delivery is at least once.
      * </pre>
      *
      * <code>string event_id = 1;</code>
@@ -1358,7 +1358,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Stable id of the event, `{order id}-{revision}`. Use it to drop duplicates: delivery is at least once.
+     * The stable id of the event: `{order id}-{revision}`. Consumers of the message bus drop duplicates by it: delivery is at least once.
      * </pre>
      *
      * <code>string event_id = 1;</code>
@@ -1379,7 +1379,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Stable id of the event, `{order id}-{revision}`. Use it to drop duplicates: delivery is at least once.
+     * The stable id of the event: `{order id}-{revision}`. Consumers of the message bus drop duplicates by it: delivery is at least once.
      * </pre>
      *
      * <code>string event_id = 1;</code>
@@ -1396,7 +1396,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Stable id of the event, `{order id}-{revision}`. Use it to drop duplicates: delivery is at least once.
+     * The stable id of the event: `{order id}-{revision}`. Consumers of the message bus drop duplicates by it: delivery is at least once.
      * </pre>
      *
      * <code>string event_id = 1;</code>
@@ -1410,7 +1410,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Stable id of the event, `{order id}-{revision}`. Use it to drop duplicates: delivery is at least once.
+     * The stable id of the event: `{order id}-{revision}`. Consumers of the message bus drop duplicates by it: delivery is at least once.
      * </pre>
      *
      * <code>string event_id = 1;</code>
@@ -1430,7 +1430,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object orderId_ = "";
     /**
      * <pre>
-     * The order that changed: a Snowflake id as a decimal string.
+     * The order: a Snowflake id as a decimal string.
      * </pre>
      *
      * <code>string order_id = 2;</code>
@@ -1450,7 +1450,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The order that changed: a Snowflake id as a decimal string.
+     * The order: a Snowflake id as a decimal string.
      * </pre>
      *
      * <code>string order_id = 2;</code>
@@ -1471,7 +1471,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The order that changed: a Snowflake id as a decimal string.
+     * The order: a Snowflake id as a decimal string.
      * </pre>
      *
      * <code>string order_id = 2;</code>
@@ -1488,7 +1488,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The order that changed: a Snowflake id as a decimal string.
+     * The order: a Snowflake id as a decimal string.
      * </pre>
      *
      * <code>string order_id = 2;</code>
@@ -1502,7 +1502,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The order that changed: a Snowflake id as a decimal string.
+     * The order: a Snowflake id as a decimal string.
      * </pre>
      *
      * <code>string order_id = 2;</code>
@@ -1522,7 +1522,7 @@ private static final long serialVersionUID = 0L;
     private long revision_ ;
     /**
      * <pre>
-     * The place of the event in the history of its order: 1, 2, 3 … without gaps.
+     * The position of the event in the history of its order: 1, 2, 3 … without gaps.
      * </pre>
      *
      * <code>int64 revision = 3;</code>
@@ -1534,7 +1534,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The place of the event in the history of its order: 1, 2, 3 … without gaps.
+     * The position of the event in the history of its order: 1, 2, 3 … without gaps.
      * </pre>
      *
      * <code>int64 revision = 3;</code>
@@ -1550,7 +1550,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The place of the event in the history of its order: 1, 2, 3 … without gaps.
+     * The position of the event in the history of its order: 1, 2, 3 … without gaps.
      * </pre>
      *
      * <code>int64 revision = 3;</code>
@@ -1815,7 +1815,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object actor_ = "";
     /**
      * <pre>
-     * Who gave the command, in the words of the client; empty if it did not say.
+     * The originator of the command, as given by the client; empty if not given.
      * </pre>
      *
      * <code>string actor = 6;</code>
@@ -1835,7 +1835,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Who gave the command, in the words of the client; empty if it did not say.
+     * The originator of the command, as given by the client; empty if not given.
      * </pre>
      *
      * <code>string actor = 6;</code>
@@ -1856,7 +1856,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Who gave the command, in the words of the client; empty if it did not say.
+     * The originator of the command, as given by the client; empty if not given.
      * </pre>
      *
      * <code>string actor = 6;</code>
@@ -1873,7 +1873,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Who gave the command, in the words of the client; empty if it did not say.
+     * The originator of the command, as given by the client; empty if not given.
      * </pre>
      *
      * <code>string actor = 6;</code>
@@ -1887,7 +1887,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Who gave the command, in the words of the client; empty if it did not say.
+     * The originator of the command, as given by the client; empty if not given.
      * </pre>
      *
      * <code>string actor = 6;</code>
@@ -1907,7 +1907,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object customerId_ = "";
     /**
      * <pre>
-     * The customer of the order, repeated on every event so that a consumer can filter without a look-up.
+     * The customer of the order, repeated in every event so that consumers can filter without a lookup.
      * </pre>
      *
      * <code>string customer_id = 7;</code>
@@ -1927,7 +1927,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The customer of the order, repeated on every event so that a consumer can filter without a look-up.
+     * The customer of the order, repeated in every event so that consumers can filter without a lookup.
      * </pre>
      *
      * <code>string customer_id = 7;</code>
@@ -1948,7 +1948,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The customer of the order, repeated on every event so that a consumer can filter without a look-up.
+     * The customer of the order, repeated in every event so that consumers can filter without a lookup.
      * </pre>
      *
      * <code>string customer_id = 7;</code>
@@ -1965,7 +1965,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The customer of the order, repeated on every event so that a consumer can filter without a look-up.
+     * The customer of the order, repeated in every event so that consumers can filter without a lookup.
      * </pre>
      *
      * <code>string customer_id = 7;</code>
@@ -1979,7 +1979,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The customer of the order, repeated on every event so that a consumer can filter without a look-up.
+     * The customer of the order, repeated in every event so that consumers can filter without a lookup.
      * </pre>
      *
      * <code>string customer_id = 7;</code>
@@ -1999,7 +1999,7 @@ private static final long serialVersionUID = 0L;
     private int schemaVersion_ ;
     /**
      * <pre>
-     * The shape of `event`, counted from 1. Readers refuse a number that is larger than the one they know.
+     * The schema version of `event`, counted from 1. Readers refuse a version newer than the newest they know.
      * </pre>
      *
      * <code>int32 schema_version = 8;</code>
@@ -2011,7 +2011,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The shape of `event`, counted from 1. Readers refuse a number that is larger than the one they know.
+     * The schema version of `event`, counted from 1. Readers refuse a version newer than the newest they know.
      * </pre>
      *
      * <code>int32 schema_version = 8;</code>
@@ -2027,7 +2027,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The shape of `event`, counted from 1. Readers refuse a number that is larger than the one they know.
+     * The schema version of `event`, counted from 1. Readers refuse a version newer than the newest they know.
      * </pre>
      *
      * <code>int32 schema_version = 8;</code>
@@ -2400,7 +2400,7 @@ private static final long serialVersionUID = 0L;
         com.catga.events.v1.OrderShipped, com.catga.events.v1.OrderShipped.Builder, com.catga.events.v1.OrderShippedOrBuilder> orderShippedBuilder_;
     /**
      * <pre>
-     * The order left the warehouse.
+     * The order was shipped.
      * </pre>
      *
      * <code>.catga.events.v1.OrderShipped order_shipped = 18;</code>
@@ -2412,7 +2412,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The order left the warehouse.
+     * The order was shipped.
      * </pre>
      *
      * <code>.catga.events.v1.OrderShipped order_shipped = 18;</code>
@@ -2434,7 +2434,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The order left the warehouse.
+     * The order was shipped.
      * </pre>
      *
      * <code>.catga.events.v1.OrderShipped order_shipped = 18;</code>
@@ -2454,7 +2454,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The order left the warehouse.
+     * The order was shipped.
      * </pre>
      *
      * <code>.catga.events.v1.OrderShipped order_shipped = 18;</code>
@@ -2472,7 +2472,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The order left the warehouse.
+     * The order was shipped.
      * </pre>
      *
      * <code>.catga.events.v1.OrderShipped order_shipped = 18;</code>
@@ -2499,7 +2499,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The order left the warehouse.
+     * The order was shipped.
      * </pre>
      *
      * <code>.catga.events.v1.OrderShipped order_shipped = 18;</code>
@@ -2522,7 +2522,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The order left the warehouse.
+     * The order was shipped.
      * </pre>
      *
      * <code>.catga.events.v1.OrderShipped order_shipped = 18;</code>
@@ -2532,7 +2532,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The order left the warehouse.
+     * The order was shipped.
      * </pre>
      *
      * <code>.catga.events.v1.OrderShipped order_shipped = 18;</code>
@@ -2550,7 +2550,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The order left the warehouse.
+     * The order was shipped.
      * </pre>
      *
      * <code>.catga.events.v1.OrderShipped order_shipped = 18;</code>
@@ -2578,7 +2578,7 @@ private static final long serialVersionUID = 0L;
         com.catga.events.v1.OrderDelivered, com.catga.events.v1.OrderDelivered.Builder, com.catga.events.v1.OrderDeliveredOrBuilder> orderDeliveredBuilder_;
     /**
      * <pre>
-     * The order reached the customer. Nothing follows.
+     * The order was delivered. Always the last event.
      * </pre>
      *
      * <code>.catga.events.v1.OrderDelivered order_delivered = 19;</code>
@@ -2590,7 +2590,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The order reached the customer. Nothing follows.
+     * The order was delivered. Always the last event.
      * </pre>
      *
      * <code>.catga.events.v1.OrderDelivered order_delivered = 19;</code>
@@ -2612,7 +2612,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The order reached the customer. Nothing follows.
+     * The order was delivered. Always the last event.
      * </pre>
      *
      * <code>.catga.events.v1.OrderDelivered order_delivered = 19;</code>
@@ -2632,7 +2632,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The order reached the customer. Nothing follows.
+     * The order was delivered. Always the last event.
      * </pre>
      *
      * <code>.catga.events.v1.OrderDelivered order_delivered = 19;</code>
@@ -2650,7 +2650,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The order reached the customer. Nothing follows.
+     * The order was delivered. Always the last event.
      * </pre>
      *
      * <code>.catga.events.v1.OrderDelivered order_delivered = 19;</code>
@@ -2677,7 +2677,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The order reached the customer. Nothing follows.
+     * The order was delivered. Always the last event.
      * </pre>
      *
      * <code>.catga.events.v1.OrderDelivered order_delivered = 19;</code>
@@ -2700,7 +2700,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The order reached the customer. Nothing follows.
+     * The order was delivered. Always the last event.
      * </pre>
      *
      * <code>.catga.events.v1.OrderDelivered order_delivered = 19;</code>
@@ -2710,7 +2710,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The order reached the customer. Nothing follows.
+     * The order was delivered. Always the last event.
      * </pre>
      *
      * <code>.catga.events.v1.OrderDelivered order_delivered = 19;</code>
@@ -2728,7 +2728,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The order reached the customer. Nothing follows.
+     * The order was delivered. Always the last event.
      * </pre>
      *
      * <code>.catga.events.v1.OrderDelivered order_delivered = 19;</code>
@@ -2756,7 +2756,7 @@ private static final long serialVersionUID = 0L;
         com.catga.events.v1.OrderCancelled, com.catga.events.v1.OrderCancelled.Builder, com.catga.events.v1.OrderCancelledOrBuilder> orderCancelledBuilder_;
     /**
      * <pre>
-     * The order was cancelled before shipping. Nothing follows.
+     * The order was cancelled before shipping. Always the last event.
      * </pre>
      *
      * <code>.catga.events.v1.OrderCancelled order_cancelled = 20;</code>
@@ -2768,7 +2768,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The order was cancelled before shipping. Nothing follows.
+     * The order was cancelled before shipping. Always the last event.
      * </pre>
      *
      * <code>.catga.events.v1.OrderCancelled order_cancelled = 20;</code>
@@ -2790,7 +2790,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The order was cancelled before shipping. Nothing follows.
+     * The order was cancelled before shipping. Always the last event.
      * </pre>
      *
      * <code>.catga.events.v1.OrderCancelled order_cancelled = 20;</code>
@@ -2810,7 +2810,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The order was cancelled before shipping. Nothing follows.
+     * The order was cancelled before shipping. Always the last event.
      * </pre>
      *
      * <code>.catga.events.v1.OrderCancelled order_cancelled = 20;</code>
@@ -2828,7 +2828,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The order was cancelled before shipping. Nothing follows.
+     * The order was cancelled before shipping. Always the last event.
      * </pre>
      *
      * <code>.catga.events.v1.OrderCancelled order_cancelled = 20;</code>
@@ -2855,7 +2855,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The order was cancelled before shipping. Nothing follows.
+     * The order was cancelled before shipping. Always the last event.
      * </pre>
      *
      * <code>.catga.events.v1.OrderCancelled order_cancelled = 20;</code>
@@ -2878,7 +2878,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The order was cancelled before shipping. Nothing follows.
+     * The order was cancelled before shipping. Always the last event.
      * </pre>
      *
      * <code>.catga.events.v1.OrderCancelled order_cancelled = 20;</code>
@@ -2888,7 +2888,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The order was cancelled before shipping. Nothing follows.
+     * The order was cancelled before shipping. Always the last event.
      * </pre>
      *
      * <code>.catga.events.v1.OrderCancelled order_cancelled = 20;</code>
@@ -2906,7 +2906,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The order was cancelled before shipping. Nothing follows.
+     * The order was cancelled before shipping. Always the last event.
      * </pre>
      *
      * <code>.catga.events.v1.OrderCancelled order_cancelled = 20;</code>

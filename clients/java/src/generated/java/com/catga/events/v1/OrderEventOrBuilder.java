@@ -10,7 +10,7 @@ public interface OrderEventOrBuilder extends
 
   /**
    * <pre>
-   * Stable id of the event, `{order id}-{revision}`. Use it to drop duplicates: delivery is at least once.
+   * The stable id of the event: `{order id}-{revision}`. Consumers of the message bus drop duplicates by it: delivery is at least once.
    * </pre>
    *
    * <code>string event_id = 1;</code>
@@ -19,7 +19,7 @@ public interface OrderEventOrBuilder extends
   java.lang.String getEventId();
   /**
    * <pre>
-   * Stable id of the event, `{order id}-{revision}`. Use it to drop duplicates: delivery is at least once.
+   * The stable id of the event: `{order id}-{revision}`. Consumers of the message bus drop duplicates by it: delivery is at least once.
    * </pre>
    *
    * <code>string event_id = 1;</code>
@@ -30,7 +30,7 @@ public interface OrderEventOrBuilder extends
 
   /**
    * <pre>
-   * The order that changed: a Snowflake id as a decimal string.
+   * The order: a Snowflake id as a decimal string.
    * </pre>
    *
    * <code>string order_id = 2;</code>
@@ -39,7 +39,7 @@ public interface OrderEventOrBuilder extends
   java.lang.String getOrderId();
   /**
    * <pre>
-   * The order that changed: a Snowflake id as a decimal string.
+   * The order: a Snowflake id as a decimal string.
    * </pre>
    *
    * <code>string order_id = 2;</code>
@@ -50,7 +50,7 @@ public interface OrderEventOrBuilder extends
 
   /**
    * <pre>
-   * The place of the event in the history of its order: 1, 2, 3 … without gaps.
+   * The position of the event in the history of its order: 1, 2, 3 … without gaps.
    * </pre>
    *
    * <code>int64 revision = 3;</code>
@@ -107,7 +107,7 @@ public interface OrderEventOrBuilder extends
 
   /**
    * <pre>
-   * Who gave the command, in the words of the client; empty if it did not say.
+   * The originator of the command, as given by the client; empty if not given.
    * </pre>
    *
    * <code>string actor = 6;</code>
@@ -116,7 +116,7 @@ public interface OrderEventOrBuilder extends
   java.lang.String getActor();
   /**
    * <pre>
-   * Who gave the command, in the words of the client; empty if it did not say.
+   * The originator of the command, as given by the client; empty if not given.
    * </pre>
    *
    * <code>string actor = 6;</code>
@@ -127,7 +127,7 @@ public interface OrderEventOrBuilder extends
 
   /**
    * <pre>
-   * The customer of the order, repeated on every event so that a consumer can filter without a look-up.
+   * The customer of the order, repeated in every event so that consumers can filter without a lookup.
    * </pre>
    *
    * <code>string customer_id = 7;</code>
@@ -136,7 +136,7 @@ public interface OrderEventOrBuilder extends
   java.lang.String getCustomerId();
   /**
    * <pre>
-   * The customer of the order, repeated on every event so that a consumer can filter without a look-up.
+   * The customer of the order, repeated in every event so that consumers can filter without a lookup.
    * </pre>
    *
    * <code>string customer_id = 7;</code>
@@ -147,7 +147,7 @@ public interface OrderEventOrBuilder extends
 
   /**
    * <pre>
-   * The shape of `event`, counted from 1. Readers refuse a number that is larger than the one they know.
+   * The schema version of `event`, counted from 1. Readers refuse a version newer than the newest they know.
    * </pre>
    *
    * <code>int32 schema_version = 8;</code>
@@ -211,7 +211,7 @@ public interface OrderEventOrBuilder extends
 
   /**
    * <pre>
-   * The order left the warehouse.
+   * The order was shipped.
    * </pre>
    *
    * <code>.catga.events.v1.OrderShipped order_shipped = 18;</code>
@@ -220,7 +220,7 @@ public interface OrderEventOrBuilder extends
   boolean hasOrderShipped();
   /**
    * <pre>
-   * The order left the warehouse.
+   * The order was shipped.
    * </pre>
    *
    * <code>.catga.events.v1.OrderShipped order_shipped = 18;</code>
@@ -229,7 +229,7 @@ public interface OrderEventOrBuilder extends
   com.catga.events.v1.OrderShipped getOrderShipped();
   /**
    * <pre>
-   * The order left the warehouse.
+   * The order was shipped.
    * </pre>
    *
    * <code>.catga.events.v1.OrderShipped order_shipped = 18;</code>
@@ -238,7 +238,7 @@ public interface OrderEventOrBuilder extends
 
   /**
    * <pre>
-   * The order reached the customer. Nothing follows.
+   * The order was delivered. Always the last event.
    * </pre>
    *
    * <code>.catga.events.v1.OrderDelivered order_delivered = 19;</code>
@@ -247,7 +247,7 @@ public interface OrderEventOrBuilder extends
   boolean hasOrderDelivered();
   /**
    * <pre>
-   * The order reached the customer. Nothing follows.
+   * The order was delivered. Always the last event.
    * </pre>
    *
    * <code>.catga.events.v1.OrderDelivered order_delivered = 19;</code>
@@ -256,7 +256,7 @@ public interface OrderEventOrBuilder extends
   com.catga.events.v1.OrderDelivered getOrderDelivered();
   /**
    * <pre>
-   * The order reached the customer. Nothing follows.
+   * The order was delivered. Always the last event.
    * </pre>
    *
    * <code>.catga.events.v1.OrderDelivered order_delivered = 19;</code>
@@ -265,7 +265,7 @@ public interface OrderEventOrBuilder extends
 
   /**
    * <pre>
-   * The order was cancelled before shipping. Nothing follows.
+   * The order was cancelled before shipping. Always the last event.
    * </pre>
    *
    * <code>.catga.events.v1.OrderCancelled order_cancelled = 20;</code>
@@ -274,7 +274,7 @@ public interface OrderEventOrBuilder extends
   boolean hasOrderCancelled();
   /**
    * <pre>
-   * The order was cancelled before shipping. Nothing follows.
+   * The order was cancelled before shipping. Always the last event.
    * </pre>
    *
    * <code>.catga.events.v1.OrderCancelled order_cancelled = 20;</code>
@@ -283,7 +283,7 @@ public interface OrderEventOrBuilder extends
   com.catga.events.v1.OrderCancelled getOrderCancelled();
   /**
    * <pre>
-   * The order was cancelled before shipping. Nothing follows.
+   * The order was cancelled before shipping. Always the last event.
    * </pre>
    *
    * <code>.catga.events.v1.OrderCancelled order_cancelled = 20;</code>

@@ -50,7 +50,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object paymentMethod_ = "";
   /**
    * <pre>
-   * How it was paid, for example "credit_card".
+   * The payment method, for example "credit_card": 1 to 64 characters.
    * </pre>
    *
    * <code>string payment_method = 1;</code>
@@ -71,7 +71,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * How it was paid, for example "credit_card".
+   * The payment method, for example "credit_card": 1 to 64 characters.
    * </pre>
    *
    * <code>string payment_method = 1;</code>
@@ -97,7 +97,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object paymentReference_ = "";
   /**
    * <pre>
-   * The payment provider's reference; empty if the client gave none.
+   * The payment provider's reference: at most 128 characters; empty if not given.
    * </pre>
    *
    * <code>string payment_reference = 2;</code>
@@ -118,7 +118,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The payment provider's reference; empty if the client gave none.
+   * The payment provider's reference: at most 128 characters; empty if not given.
    * </pre>
    *
    * <code>string payment_reference = 2;</code>
@@ -496,7 +496,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object paymentMethod_ = "";
     /**
      * <pre>
-     * How it was paid, for example "credit_card".
+     * The payment method, for example "credit_card": 1 to 64 characters.
      * </pre>
      *
      * <code>string payment_method = 1;</code>
@@ -516,7 +516,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How it was paid, for example "credit_card".
+     * The payment method, for example "credit_card": 1 to 64 characters.
      * </pre>
      *
      * <code>string payment_method = 1;</code>
@@ -537,7 +537,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How it was paid, for example "credit_card".
+     * The payment method, for example "credit_card": 1 to 64 characters.
      * </pre>
      *
      * <code>string payment_method = 1;</code>
@@ -554,7 +554,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How it was paid, for example "credit_card".
+     * The payment method, for example "credit_card": 1 to 64 characters.
      * </pre>
      *
      * <code>string payment_method = 1;</code>
@@ -568,7 +568,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How it was paid, for example "credit_card".
+     * The payment method, for example "credit_card": 1 to 64 characters.
      * </pre>
      *
      * <code>string payment_method = 1;</code>
@@ -588,7 +588,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object paymentReference_ = "";
     /**
      * <pre>
-     * The payment provider's reference; empty if the client gave none.
+     * The payment provider's reference: at most 128 characters; empty if not given.
      * </pre>
      *
      * <code>string payment_reference = 2;</code>
@@ -608,7 +608,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The payment provider's reference; empty if the client gave none.
+     * The payment provider's reference: at most 128 characters; empty if not given.
      * </pre>
      *
      * <code>string payment_reference = 2;</code>
@@ -629,7 +629,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The payment provider's reference; empty if the client gave none.
+     * The payment provider's reference: at most 128 characters; empty if not given.
      * </pre>
      *
      * <code>string payment_reference = 2;</code>
@@ -646,7 +646,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The payment provider's reference; empty if the client gave none.
+     * The payment provider's reference: at most 128 characters; empty if not given.
      * </pre>
      *
      * <code>string payment_reference = 2;</code>
@@ -660,7 +660,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The payment provider's reference; empty if the client gave none.
+     * The payment provider's reference: at most 128 characters; empty if not given.
      * </pre>
      *
      * <code>string payment_reference = 2;</code>

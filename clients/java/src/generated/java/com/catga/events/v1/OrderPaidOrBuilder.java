@@ -10,7 +10,7 @@ public interface OrderPaidOrBuilder extends
 
   /**
    * <pre>
-   * How it was paid, for example "credit_card".
+   * The payment method, for example "credit_card": 1 to 64 characters.
    * </pre>
    *
    * <code>string payment_method = 1;</code>
@@ -19,7 +19,7 @@ public interface OrderPaidOrBuilder extends
   java.lang.String getPaymentMethod();
   /**
    * <pre>
-   * How it was paid, for example "credit_card".
+   * The payment method, for example "credit_card": 1 to 64 characters.
    * </pre>
    *
    * <code>string payment_method = 1;</code>
@@ -30,7 +30,7 @@ public interface OrderPaidOrBuilder extends
 
   /**
    * <pre>
-   * The payment provider's reference; empty if the client gave none.
+   * The payment provider's reference: at most 128 characters; empty if not given.
    * </pre>
    *
    * <code>string payment_reference = 2;</code>
@@ -39,7 +39,7 @@ public interface OrderPaidOrBuilder extends
   java.lang.String getPaymentReference();
   /**
    * <pre>
-   * The payment provider's reference; empty if the client gave none.
+   * The payment provider's reference: at most 128 characters; empty if not given.
    * </pre>
    *
    * <code>string payment_reference = 2;</code>

@@ -6,7 +6,7 @@ package com.catga.events.v1;
 
 /**
  * <pre>
- * The order left the warehouse.
+ * The order was shipped.
  * </pre>
  *
  * Protobuf type {@code catga.events.v1.OrderShipped}
@@ -50,7 +50,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object trackingNumber_ = "";
   /**
    * <pre>
-   * The carrier's tracking number.
+   * The carrier's tracking number: 1 to 128 characters.
    * </pre>
    *
    * <code>string tracking_number = 1;</code>
@@ -71,7 +71,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The carrier's tracking number.
+   * The carrier's tracking number: 1 to 128 characters.
    * </pre>
    *
    * <code>string tracking_number = 1;</code>
@@ -97,7 +97,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object carrier_ = "";
   /**
    * <pre>
-   * Who carries it; empty if the client did not say.
+   * The carrier: at most 64 characters; empty if not given.
    * </pre>
    *
    * <code>string carrier = 2;</code>
@@ -118,7 +118,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Who carries it; empty if the client did not say.
+   * The carrier: at most 64 characters; empty if not given.
    * </pre>
    *
    * <code>string carrier = 2;</code>
@@ -307,7 +307,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The order left the warehouse.
+   * The order was shipped.
    * </pre>
    *
    * Protobuf type {@code catga.events.v1.OrderShipped}
@@ -496,7 +496,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object trackingNumber_ = "";
     /**
      * <pre>
-     * The carrier's tracking number.
+     * The carrier's tracking number: 1 to 128 characters.
      * </pre>
      *
      * <code>string tracking_number = 1;</code>
@@ -516,7 +516,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The carrier's tracking number.
+     * The carrier's tracking number: 1 to 128 characters.
      * </pre>
      *
      * <code>string tracking_number = 1;</code>
@@ -537,7 +537,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The carrier's tracking number.
+     * The carrier's tracking number: 1 to 128 characters.
      * </pre>
      *
      * <code>string tracking_number = 1;</code>
@@ -554,7 +554,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The carrier's tracking number.
+     * The carrier's tracking number: 1 to 128 characters.
      * </pre>
      *
      * <code>string tracking_number = 1;</code>
@@ -568,7 +568,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The carrier's tracking number.
+     * The carrier's tracking number: 1 to 128 characters.
      * </pre>
      *
      * <code>string tracking_number = 1;</code>
@@ -588,7 +588,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object carrier_ = "";
     /**
      * <pre>
-     * Who carries it; empty if the client did not say.
+     * The carrier: at most 64 characters; empty if not given.
      * </pre>
      *
      * <code>string carrier = 2;</code>
@@ -608,7 +608,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Who carries it; empty if the client did not say.
+     * The carrier: at most 64 characters; empty if not given.
      * </pre>
      *
      * <code>string carrier = 2;</code>
@@ -629,7 +629,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Who carries it; empty if the client did not say.
+     * The carrier: at most 64 characters; empty if not given.
      * </pre>
      *
      * <code>string carrier = 2;</code>
@@ -646,7 +646,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Who carries it; empty if the client did not say.
+     * The carrier: at most 64 characters; empty if not given.
      * </pre>
      *
      * <code>string carrier = 2;</code>
@@ -660,7 +660,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Who carries it; empty if the client did not say.
+     * The carrier: at most 64 characters; empty if not given.
      * </pre>
      *
      * <code>string carrier = 2;</code>

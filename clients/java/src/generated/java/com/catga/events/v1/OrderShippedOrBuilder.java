@@ -10,7 +10,7 @@ public interface OrderShippedOrBuilder extends
 
   /**
    * <pre>
-   * The carrier's tracking number.
+   * The carrier's tracking number: 1 to 128 characters.
    * </pre>
    *
    * <code>string tracking_number = 1;</code>
@@ -19,7 +19,7 @@ public interface OrderShippedOrBuilder extends
   java.lang.String getTrackingNumber();
   /**
    * <pre>
-   * The carrier's tracking number.
+   * The carrier's tracking number: 1 to 128 characters.
    * </pre>
    *
    * <code>string tracking_number = 1;</code>
@@ -30,7 +30,7 @@ public interface OrderShippedOrBuilder extends
 
   /**
    * <pre>
-   * Who carries it; empty if the client did not say.
+   * The carrier: at most 64 characters; empty if not given.
    * </pre>
    *
    * <code>string carrier = 2;</code>
@@ -39,7 +39,7 @@ public interface OrderShippedOrBuilder extends
   java.lang.String getCarrier();
   /**
    * <pre>
-   * Who carries it; empty if the client did not say.
+   * The carrier: at most 64 characters; empty if not given.
    * </pre>
    *
    * <code>string carrier = 2;</code>

@@ -6,7 +6,7 @@ package com.catga.events.v1;
 
 /**
  * <pre>
- * One line of an order.
+ * One item of an order.
  * </pre>
  *
  * Protobuf type {@code catga.events.v1.OrderedItem}
@@ -51,7 +51,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object productId_ = "";
   /**
    * <pre>
-   * The product, in the words of the client.
+   * The product: 1 to 128 characters.
    * </pre>
    *
    * <code>string product_id = 1;</code>
@@ -72,7 +72,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The product, in the words of the client.
+   * The product: 1 to 128 characters.
    * </pre>
    *
    * <code>string product_id = 1;</code>
@@ -98,7 +98,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object name_ = "";
   /**
    * <pre>
-   * A name to show; empty if the client did not give one.
+   * The name to display: at most 256 characters; empty if not given.
    * </pre>
    *
    * <code>string name = 2;</code>
@@ -119,7 +119,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * A name to show; empty if the client did not give one.
+   * The name to display: at most 256 characters; empty if not given.
    * </pre>
    *
    * <code>string name = 2;</code>
@@ -144,7 +144,7 @@ private static final long serialVersionUID = 0L;
   private long quantity_ = 0L;
   /**
    * <pre>
-   * How many pieces: 1 to 1000000.
+   * The number of pieces: 1 to 1000000.
    * </pre>
    *
    * <code>int64 quantity = 3;</code>
@@ -197,7 +197,7 @@ private static final long serialVersionUID = 0L;
   private long unitPriceMinor_ = 0L;
   /**
    * <pre>
-   * Schema version 1 only: the price of one piece in minor units of the order's currency.
+   * Schema version 1 only: the price of one piece, in minor units of the order's currency.
    * </pre>
    *
    * <code>int64 unit_price_minor = 5 [deprecated = true];</code>
@@ -418,7 +418,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * One line of an order.
+   * One item of an order.
    * </pre>
    *
    * Protobuf type {@code catga.events.v1.OrderedItem}
@@ -660,7 +660,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object productId_ = "";
     /**
      * <pre>
-     * The product, in the words of the client.
+     * The product: 1 to 128 characters.
      * </pre>
      *
      * <code>string product_id = 1;</code>
@@ -680,7 +680,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The product, in the words of the client.
+     * The product: 1 to 128 characters.
      * </pre>
      *
      * <code>string product_id = 1;</code>
@@ -701,7 +701,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The product, in the words of the client.
+     * The product: 1 to 128 characters.
      * </pre>
      *
      * <code>string product_id = 1;</code>
@@ -718,7 +718,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The product, in the words of the client.
+     * The product: 1 to 128 characters.
      * </pre>
      *
      * <code>string product_id = 1;</code>
@@ -732,7 +732,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The product, in the words of the client.
+     * The product: 1 to 128 characters.
      * </pre>
      *
      * <code>string product_id = 1;</code>
@@ -752,7 +752,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object name_ = "";
     /**
      * <pre>
-     * A name to show; empty if the client did not give one.
+     * The name to display: at most 256 characters; empty if not given.
      * </pre>
      *
      * <code>string name = 2;</code>
@@ -772,7 +772,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A name to show; empty if the client did not give one.
+     * The name to display: at most 256 characters; empty if not given.
      * </pre>
      *
      * <code>string name = 2;</code>
@@ -793,7 +793,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A name to show; empty if the client did not give one.
+     * The name to display: at most 256 characters; empty if not given.
      * </pre>
      *
      * <code>string name = 2;</code>
@@ -810,7 +810,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A name to show; empty if the client did not give one.
+     * The name to display: at most 256 characters; empty if not given.
      * </pre>
      *
      * <code>string name = 2;</code>
@@ -824,7 +824,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A name to show; empty if the client did not give one.
+     * The name to display: at most 256 characters; empty if not given.
      * </pre>
      *
      * <code>string name = 2;</code>
@@ -844,7 +844,7 @@ private static final long serialVersionUID = 0L;
     private long quantity_ ;
     /**
      * <pre>
-     * How many pieces: 1 to 1000000.
+     * The number of pieces: 1 to 1000000.
      * </pre>
      *
      * <code>int64 quantity = 3;</code>
@@ -856,7 +856,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many pieces: 1 to 1000000.
+     * The number of pieces: 1 to 1000000.
      * </pre>
      *
      * <code>int64 quantity = 3;</code>
@@ -872,7 +872,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many pieces: 1 to 1000000.
+     * The number of pieces: 1 to 1000000.
      * </pre>
      *
      * <code>int64 quantity = 3;</code>
@@ -1045,7 +1045,7 @@ private static final long serialVersionUID = 0L;
     private long unitPriceMinor_ ;
     /**
      * <pre>
-     * Schema version 1 only: the price of one piece in minor units of the order's currency.
+     * Schema version 1 only: the price of one piece, in minor units of the order's currency.
      * </pre>
      *
      * <code>int64 unit_price_minor = 5 [deprecated = true];</code>
@@ -1059,7 +1059,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Schema version 1 only: the price of one piece in minor units of the order's currency.
+     * Schema version 1 only: the price of one piece, in minor units of the order's currency.
      * </pre>
      *
      * <code>int64 unit_price_minor = 5 [deprecated = true];</code>
@@ -1077,7 +1077,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Schema version 1 only: the price of one piece in minor units of the order's currency.
+     * Schema version 1 only: the price of one piece, in minor units of the order's currency.
      * </pre>
      *
      * <code>int64 unit_price_minor = 5 [deprecated = true];</code>

@@ -10,7 +10,7 @@ public interface OrderedItemOrBuilder extends
 
   /**
    * <pre>
-   * The product, in the words of the client.
+   * The product: 1 to 128 characters.
    * </pre>
    *
    * <code>string product_id = 1;</code>
@@ -19,7 +19,7 @@ public interface OrderedItemOrBuilder extends
   java.lang.String getProductId();
   /**
    * <pre>
-   * The product, in the words of the client.
+   * The product: 1 to 128 characters.
    * </pre>
    *
    * <code>string product_id = 1;</code>
@@ -30,7 +30,7 @@ public interface OrderedItemOrBuilder extends
 
   /**
    * <pre>
-   * A name to show; empty if the client did not give one.
+   * The name to display: at most 256 characters; empty if not given.
    * </pre>
    *
    * <code>string name = 2;</code>
@@ -39,7 +39,7 @@ public interface OrderedItemOrBuilder extends
   java.lang.String getName();
   /**
    * <pre>
-   * A name to show; empty if the client did not give one.
+   * The name to display: at most 256 characters; empty if not given.
    * </pre>
    *
    * <code>string name = 2;</code>
@@ -50,7 +50,7 @@ public interface OrderedItemOrBuilder extends
 
   /**
    * <pre>
-   * How many pieces: 1 to 1000000.
+   * The number of pieces: 1 to 1000000.
    * </pre>
    *
    * <code>int64 quantity = 3;</code>
@@ -87,7 +87,7 @@ public interface OrderedItemOrBuilder extends
 
   /**
    * <pre>
-   * Schema version 1 only: the price of one piece in minor units of the order's currency.
+   * Schema version 1 only: the price of one piece, in minor units of the order's currency.
    * </pre>
    *
    * <code>int64 unit_price_minor = 5 [deprecated = true];</code>

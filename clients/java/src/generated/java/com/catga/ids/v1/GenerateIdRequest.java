@@ -6,7 +6,7 @@ package com.catga.ids.v1;
 
 /**
  * <pre>
- * Asks for one id.
+ * The request of GenerateId.
  * </pre>
  *
  * Protobuf type {@code catga.ids.v1.GenerateIdRequest}
@@ -191,7 +191,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Asks for one id.
+   * The request of GenerateId.
    * </pre>
    *
    * Protobuf type {@code catga.ids.v1.GenerateIdRequest}

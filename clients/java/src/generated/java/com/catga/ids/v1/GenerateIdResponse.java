@@ -6,7 +6,7 @@ package com.catga.ids.v1;
 
 /**
  * <pre>
- * One id.
+ * The reply of GenerateId.
  * </pre>
  *
  * Protobuf type {@code catga.ids.v1.GenerateIdResponse}
@@ -49,7 +49,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object id_ = "";
   /**
    * <pre>
-   * The id as a decimal string, safe in every language.
+   * The id as a decimal string, which does not lose precision in any language.
    * </pre>
    *
    * <code>string id = 1;</code>
@@ -70,7 +70,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The id as a decimal string, safe in every language.
+   * The id as a decimal string, which does not lose precision in any language.
    * </pre>
    *
    * <code>string id = 1;</code>
@@ -276,7 +276,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * One id.
+   * The reply of GenerateId.
    * </pre>
    *
    * Protobuf type {@code catga.ids.v1.GenerateIdResponse}
@@ -463,7 +463,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object id_ = "";
     /**
      * <pre>
-     * The id as a decimal string, safe in every language.
+     * The id as a decimal string, which does not lose precision in any language.
      * </pre>
      *
      * <code>string id = 1;</code>
@@ -483,7 +483,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The id as a decimal string, safe in every language.
+     * The id as a decimal string, which does not lose precision in any language.
      * </pre>
      *
      * <code>string id = 1;</code>
@@ -504,7 +504,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The id as a decimal string, safe in every language.
+     * The id as a decimal string, which does not lose precision in any language.
      * </pre>
      *
      * <code>string id = 1;</code>
@@ -521,7 +521,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The id as a decimal string, safe in every language.
+     * The id as a decimal string, which does not lose precision in any language.
      * </pre>
      *
      * <code>string id = 1;</code>
@@ -535,7 +535,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The id as a decimal string, safe in every language.
+     * The id as a decimal string, which does not lose precision in any language.
      * </pre>
      *
      * <code>string id = 1;</code>

@@ -10,7 +10,7 @@ public interface GenerateIdResponseOrBuilder extends
 
   /**
    * <pre>
-   * The id as a decimal string, safe in every language.
+   * The id as a decimal string, which does not lose precision in any language.
    * </pre>
    *
    * <code>string id = 1;</code>
@@ -19,7 +19,7 @@ public interface GenerateIdResponseOrBuilder extends
   java.lang.String getId();
   /**
    * <pre>
-   * The id as a decimal string, safe in every language.
+   * The id as a decimal string, which does not lose precision in any language.
    * </pre>
    *
    * <code>string id = 1;</code>

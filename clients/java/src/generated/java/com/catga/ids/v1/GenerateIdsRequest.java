@@ -6,7 +6,7 @@ package com.catga.ids.v1;
 
 /**
  * <pre>
- * Asks for several ids.
+ * The request of GenerateIds.
  * </pre>
  *
  * Protobuf type {@code catga.ids.v1.GenerateIdsRequest}
@@ -47,7 +47,7 @@ private static final long serialVersionUID = 0L;
   private int count_ = 0;
   /**
    * <pre>
-   * How many: 1 to 100000.
+   * The number of ids: 1 to 100000.
    * </pre>
    *
    * <code>int32 count = 1;</code>
@@ -217,7 +217,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Asks for several ids.
+   * The request of GenerateIds.
    * </pre>
    *
    * Protobuf type {@code catga.ids.v1.GenerateIdsRequest}
@@ -390,7 +390,7 @@ private static final long serialVersionUID = 0L;
     private int count_ ;
     /**
      * <pre>
-     * How many: 1 to 100000.
+     * The number of ids: 1 to 100000.
      * </pre>
      *
      * <code>int32 count = 1;</code>
@@ -402,7 +402,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many: 1 to 100000.
+     * The number of ids: 1 to 100000.
      * </pre>
      *
      * <code>int32 count = 1;</code>
@@ -418,7 +418,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many: 1 to 100000.
+     * The number of ids: 1 to 100000.
      * </pre>
      *
      * <code>int32 count = 1;</code>

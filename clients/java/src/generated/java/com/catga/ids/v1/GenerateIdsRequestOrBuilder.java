@@ -10,7 +10,7 @@ public interface GenerateIdsRequestOrBuilder extends
 
   /**
    * <pre>
-   * How many: 1 to 100000.
+   * The number of ids: 1 to 100000.
    * </pre>
    *
    * <code>int32 count = 1;</code>

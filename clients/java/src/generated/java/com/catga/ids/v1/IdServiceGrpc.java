@@ -4,10 +4,15 @@ import static io.grpc.MethodDescriptor.generateFullMethodName;
 
 /**
  * <pre>
- * Generates and explains ids.
- * An id has 63 bits: 41 of milliseconds since 2024-01-01T00:00:00Z, 5 of datacenter, 5 of worker, 12 of sequence; a node can
- * issue 4 096 000 a second. Errors: INVALID_ARGUMENT, RESOURCE_EXHAUSTED and UNAVAILABLE (the clock of the node has
- * stepped back too far), each with a google.rpc.ErrorInfo.
+ * Generates and parses Snowflake ids.
+ * An id has 63 bits: 41 bits of milliseconds since 2024-01-01T00:00:00Z, 5 of datacenter, 5 of worker, 12 of sequence. A node issues at
+ * most 4 096 000 ids per second. All calls are safe to retry: ids that were issued to a failed call are lost, and never issued again.
+ * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
+ * - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field)
+ * - RESOURCE_EXHAUSTED: OVERLOADED (RetryInfo; too many concurrent calls)
+ * - UNAVAILABLE: UNAVAILABLE (RetryInfo; the clock of the node is behind ids that may have been issued, the node has no worker number, or
+ *   its ids of the moment are used up), SHUTTING_DOWN (RetryInfo)
+ * - DEADLINE_EXCEEDED: DEADLINE_EXCEEDED
  * </pre>
  */
 @io.grpc.stub.annotations.GrpcGenerated
@@ -203,17 +208,22 @@ public final class IdServiceGrpc {
 
   /**
    * <pre>
-   * Generates and explains ids.
-   * An id has 63 bits: 41 of milliseconds since 2024-01-01T00:00:00Z, 5 of datacenter, 5 of worker, 12 of sequence; a node can
-   * issue 4 096 000 a second. Errors: INVALID_ARGUMENT, RESOURCE_EXHAUSTED and UNAVAILABLE (the clock of the node has
-   * stepped back too far), each with a google.rpc.ErrorInfo.
+   * Generates and parses Snowflake ids.
+   * An id has 63 bits: 41 bits of milliseconds since 2024-01-01T00:00:00Z, 5 of datacenter, 5 of worker, 12 of sequence. A node issues at
+   * most 4 096 000 ids per second. All calls are safe to retry: ids that were issued to a failed call are lost, and never issued again.
+   * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
+   * - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field)
+   * - RESOURCE_EXHAUSTED: OVERLOADED (RetryInfo; too many concurrent calls)
+   * - UNAVAILABLE: UNAVAILABLE (RetryInfo; the clock of the node is behind ids that may have been issued, the node has no worker number, or
+   *   its ids of the moment are used up), SHUTTING_DOWN (RetryInfo)
+   * - DEADLINE_EXCEEDED: DEADLINE_EXCEEDED
    * </pre>
    */
   public interface AsyncService {
 
     /**
      * <pre>
-     * One id.
+     * Generates one id.
      * </pre>
      */
     default void generateId(com.catga.ids.v1.GenerateIdRequest request,
@@ -223,7 +233,7 @@ public final class IdServiceGrpc {
 
     /**
      * <pre>
-     * Up to 100 000 ids in one reply.
+     * Generates up to 100 000 ids in one reply.
      * </pre>
      */
     default void generateIds(com.catga.ids.v1.GenerateIdsRequest request,
@@ -233,7 +243,7 @@ public final class IdServiceGrpc {
 
     /**
      * <pre>
-     * As many ids as wanted, in batches, as fast as the client reads.
+     * Generates a stream of ids in batches, as fast as the client reads.
      * </pre>
      */
     default void streamIds(com.catga.ids.v1.StreamIdsRequest request,
@@ -243,7 +253,7 @@ public final class IdServiceGrpc {
 
     /**
      * <pre>
-     * The parts of an id.
+     * Splits an id into its parts. Any node can parse any id; whether the id was ever issued is not checked.
      * </pre>
      */
     default void parseId(com.catga.ids.v1.ParseIdRequest request,
@@ -255,10 +265,15 @@ public final class IdServiceGrpc {
   /**
    * Base class for the server implementation of the service IdService.
    * <pre>
-   * Generates and explains ids.
-   * An id has 63 bits: 41 of milliseconds since 2024-01-01T00:00:00Z, 5 of datacenter, 5 of worker, 12 of sequence; a node can
-   * issue 4 096 000 a second. Errors: INVALID_ARGUMENT, RESOURCE_EXHAUSTED and UNAVAILABLE (the clock of the node has
-   * stepped back too far), each with a google.rpc.ErrorInfo.
+   * Generates and parses Snowflake ids.
+   * An id has 63 bits: 41 bits of milliseconds since 2024-01-01T00:00:00Z, 5 of datacenter, 5 of worker, 12 of sequence. A node issues at
+   * most 4 096 000 ids per second. All calls are safe to retry: ids that were issued to a failed call are lost, and never issued again.
+   * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
+   * - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field)
+   * - RESOURCE_EXHAUSTED: OVERLOADED (RetryInfo; too many concurrent calls)
+   * - UNAVAILABLE: UNAVAILABLE (RetryInfo; the clock of the node is behind ids that may have been issued, the node has no worker number, or
+   *   its ids of the moment are used up), SHUTTING_DOWN (RetryInfo)
+   * - DEADLINE_EXCEEDED: DEADLINE_EXCEEDED
    * </pre>
    */
   public static abstract class IdServiceImplBase
@@ -272,10 +287,15 @@ public final class IdServiceGrpc {
   /**
    * A stub to allow clients to do asynchronous rpc calls to service IdService.
    * <pre>
-   * Generates and explains ids.
-   * An id has 63 bits: 41 of milliseconds since 2024-01-01T00:00:00Z, 5 of datacenter, 5 of worker, 12 of sequence; a node can
-   * issue 4 096 000 a second. Errors: INVALID_ARGUMENT, RESOURCE_EXHAUSTED and UNAVAILABLE (the clock of the node has
-   * stepped back too far), each with a google.rpc.ErrorInfo.
+   * Generates and parses Snowflake ids.
+   * An id has 63 bits: 41 bits of milliseconds since 2024-01-01T00:00:00Z, 5 of datacenter, 5 of worker, 12 of sequence. A node issues at
+   * most 4 096 000 ids per second. All calls are safe to retry: ids that were issued to a failed call are lost, and never issued again.
+   * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
+   * - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field)
+   * - RESOURCE_EXHAUSTED: OVERLOADED (RetryInfo; too many concurrent calls)
+   * - UNAVAILABLE: UNAVAILABLE (RetryInfo; the clock of the node is behind ids that may have been issued, the node has no worker number, or
+   *   its ids of the moment are used up), SHUTTING_DOWN (RetryInfo)
+   * - DEADLINE_EXCEEDED: DEADLINE_EXCEEDED
    * </pre>
    */
   public static final class IdServiceStub
@@ -293,7 +313,7 @@ public final class IdServiceGrpc {
 
     /**
      * <pre>
-     * One id.
+     * Generates one id.
      * </pre>
      */
     public void generateId(com.catga.ids.v1.GenerateIdRequest request,
@@ -304,7 +324,7 @@ public final class IdServiceGrpc {
 
     /**
      * <pre>
-     * Up to 100 000 ids in one reply.
+     * Generates up to 100 000 ids in one reply.
      * </pre>
      */
     public void generateIds(com.catga.ids.v1.GenerateIdsRequest request,
@@ -315,7 +335,7 @@ public final class IdServiceGrpc {
 
     /**
      * <pre>
-     * As many ids as wanted, in batches, as fast as the client reads.
+     * Generates a stream of ids in batches, as fast as the client reads.
      * </pre>
      */
     public void streamIds(com.catga.ids.v1.StreamIdsRequest request,
@@ -326,7 +346,7 @@ public final class IdServiceGrpc {
 
     /**
      * <pre>
-     * The parts of an id.
+     * Splits an id into its parts. Any node can parse any id; whether the id was ever issued is not checked.
      * </pre>
      */
     public void parseId(com.catga.ids.v1.ParseIdRequest request,
@@ -339,10 +359,15 @@ public final class IdServiceGrpc {
   /**
    * A stub to allow clients to do synchronous rpc calls to service IdService.
    * <pre>
-   * Generates and explains ids.
-   * An id has 63 bits: 41 of milliseconds since 2024-01-01T00:00:00Z, 5 of datacenter, 5 of worker, 12 of sequence; a node can
-   * issue 4 096 000 a second. Errors: INVALID_ARGUMENT, RESOURCE_EXHAUSTED and UNAVAILABLE (the clock of the node has
-   * stepped back too far), each with a google.rpc.ErrorInfo.
+   * Generates and parses Snowflake ids.
+   * An id has 63 bits: 41 bits of milliseconds since 2024-01-01T00:00:00Z, 5 of datacenter, 5 of worker, 12 of sequence. A node issues at
+   * most 4 096 000 ids per second. All calls are safe to retry: ids that were issued to a failed call are lost, and never issued again.
+   * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
+   * - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field)
+   * - RESOURCE_EXHAUSTED: OVERLOADED (RetryInfo; too many concurrent calls)
+   * - UNAVAILABLE: UNAVAILABLE (RetryInfo; the clock of the node is behind ids that may have been issued, the node has no worker number, or
+   *   its ids of the moment are used up), SHUTTING_DOWN (RetryInfo)
+   * - DEADLINE_EXCEEDED: DEADLINE_EXCEEDED
    * </pre>
    */
   public static final class IdServiceBlockingV2Stub
@@ -360,7 +385,7 @@ public final class IdServiceGrpc {
 
     /**
      * <pre>
-     * One id.
+     * Generates one id.
      * </pre>
      */
     public com.catga.ids.v1.GenerateIdResponse generateId(com.catga.ids.v1.GenerateIdRequest request) throws io.grpc.StatusException {
@@ -370,7 +395,7 @@ public final class IdServiceGrpc {
 
     /**
      * <pre>
-     * Up to 100 000 ids in one reply.
+     * Generates up to 100 000 ids in one reply.
      * </pre>
      */
     public com.catga.ids.v1.GenerateIdsResponse generateIds(com.catga.ids.v1.GenerateIdsRequest request) throws io.grpc.StatusException {
@@ -380,7 +405,7 @@ public final class IdServiceGrpc {
 
     /**
      * <pre>
-     * As many ids as wanted, in batches, as fast as the client reads.
+     * Generates a stream of ids in batches, as fast as the client reads.
      * </pre>
      */
     @io.grpc.ExperimentalApi("https://github.com/grpc/grpc-java/issues/10918")
@@ -392,7 +417,7 @@ public final class IdServiceGrpc {
 
     /**
      * <pre>
-     * The parts of an id.
+     * Splits an id into its parts. Any node can parse any id; whether the id was ever issued is not checked.
      * </pre>
      */
     public com.catga.ids.v1.ParseIdResponse parseId(com.catga.ids.v1.ParseIdRequest request) throws io.grpc.StatusException {
@@ -404,10 +429,15 @@ public final class IdServiceGrpc {
   /**
    * A stub to allow clients to do limited synchronous rpc calls to service IdService.
    * <pre>
-   * Generates and explains ids.
-   * An id has 63 bits: 41 of milliseconds since 2024-01-01T00:00:00Z, 5 of datacenter, 5 of worker, 12 of sequence; a node can
-   * issue 4 096 000 a second. Errors: INVALID_ARGUMENT, RESOURCE_EXHAUSTED and UNAVAILABLE (the clock of the node has
-   * stepped back too far), each with a google.rpc.ErrorInfo.
+   * Generates and parses Snowflake ids.
+   * An id has 63 bits: 41 bits of milliseconds since 2024-01-01T00:00:00Z, 5 of datacenter, 5 of worker, 12 of sequence. A node issues at
+   * most 4 096 000 ids per second. All calls are safe to retry: ids that were issued to a failed call are lost, and never issued again.
+   * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
+   * - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field)
+   * - RESOURCE_EXHAUSTED: OVERLOADED (RetryInfo; too many concurrent calls)
+   * - UNAVAILABLE: UNAVAILABLE (RetryInfo; the clock of the node is behind ids that may have been issued, the node has no worker number, or
+   *   its ids of the moment are used up), SHUTTING_DOWN (RetryInfo)
+   * - DEADLINE_EXCEEDED: DEADLINE_EXCEEDED
    * </pre>
    */
   public static final class IdServiceBlockingStub
@@ -425,7 +455,7 @@ public final class IdServiceGrpc {
 
     /**
      * <pre>
-     * One id.
+     * Generates one id.
      * </pre>
      */
     public com.catga.ids.v1.GenerateIdResponse generateId(com.catga.ids.v1.GenerateIdRequest request) {
@@ -435,7 +465,7 @@ public final class IdServiceGrpc {
 
     /**
      * <pre>
-     * Up to 100 000 ids in one reply.
+     * Generates up to 100 000 ids in one reply.
      * </pre>
      */
     public com.catga.ids.v1.GenerateIdsResponse generateIds(com.catga.ids.v1.GenerateIdsRequest request) {
@@ -445,7 +475,7 @@ public final class IdServiceGrpc {
 
     /**
      * <pre>
-     * As many ids as wanted, in batches, as fast as the client reads.
+     * Generates a stream of ids in batches, as fast as the client reads.
      * </pre>
      */
     public java.util.Iterator<com.catga.ids.v1.StreamIdsResponse> streamIds(
@@ -456,7 +486,7 @@ public final class IdServiceGrpc {
 
     /**
      * <pre>
-     * The parts of an id.
+     * Splits an id into its parts. Any node can parse any id; whether the id was ever issued is not checked.
      * </pre>
      */
     public com.catga.ids.v1.ParseIdResponse parseId(com.catga.ids.v1.ParseIdRequest request) {
@@ -468,10 +498,15 @@ public final class IdServiceGrpc {
   /**
    * A stub to allow clients to do ListenableFuture-style rpc calls to service IdService.
    * <pre>
-   * Generates and explains ids.
-   * An id has 63 bits: 41 of milliseconds since 2024-01-01T00:00:00Z, 5 of datacenter, 5 of worker, 12 of sequence; a node can
-   * issue 4 096 000 a second. Errors: INVALID_ARGUMENT, RESOURCE_EXHAUSTED and UNAVAILABLE (the clock of the node has
-   * stepped back too far), each with a google.rpc.ErrorInfo.
+   * Generates and parses Snowflake ids.
+   * An id has 63 bits: 41 bits of milliseconds since 2024-01-01T00:00:00Z, 5 of datacenter, 5 of worker, 12 of sequence. A node issues at
+   * most 4 096 000 ids per second. All calls are safe to retry: ids that were issued to a failed call are lost, and never issued again.
+   * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
+   * - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field)
+   * - RESOURCE_EXHAUSTED: OVERLOADED (RetryInfo; too many concurrent calls)
+   * - UNAVAILABLE: UNAVAILABLE (RetryInfo; the clock of the node is behind ids that may have been issued, the node has no worker number, or
+   *   its ids of the moment are used up), SHUTTING_DOWN (RetryInfo)
+   * - DEADLINE_EXCEEDED: DEADLINE_EXCEEDED
    * </pre>
    */
   public static final class IdServiceFutureStub
@@ -489,7 +524,7 @@ public final class IdServiceGrpc {
 
     /**
      * <pre>
-     * One id.
+     * Generates one id.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<com.catga.ids.v1.GenerateIdResponse> generateId(
@@ -500,7 +535,7 @@ public final class IdServiceGrpc {
 
     /**
      * <pre>
-     * Up to 100 000 ids in one reply.
+     * Generates up to 100 000 ids in one reply.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<com.catga.ids.v1.GenerateIdsResponse> generateIds(
@@ -511,7 +546,7 @@ public final class IdServiceGrpc {
 
     /**
      * <pre>
-     * The parts of an id.
+     * Splits an id into its parts. Any node can parse any id; whether the id was ever issued is not checked.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<com.catga.ids.v1.ParseIdResponse> parseId(

@@ -6,7 +6,7 @@ package com.catga.ids.v1;
 
 /**
  * <pre>
- * Asks for the parts of an id.
+ * The request of ParseId.
  * </pre>
  *
  * Protobuf type {@code catga.ids.v1.ParseIdRequest}
@@ -249,7 +249,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Asks for the parts of an id.
+   * The request of ParseId.
    * </pre>
    *
    * Protobuf type {@code catga.ids.v1.ParseIdRequest}

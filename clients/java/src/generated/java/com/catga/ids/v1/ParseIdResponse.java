@@ -6,7 +6,7 @@ package com.catga.ids.v1;
 
 /**
  * <pre>
- * The parts of an id.
+ * The reply of ParseId.
  * </pre>
  *
  * Protobuf type {@code catga.ids.v1.ParseIdResponse}
@@ -96,7 +96,7 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.Timestamp issuedAt_;
   /**
    * <pre>
-   * When it was issued, to the millisecond, by the clock of its node.
+   * When the id was issued, in milliseconds, by the clock of its node.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp issued_at = 2;</code>
@@ -108,7 +108,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When it was issued, to the millisecond, by the clock of its node.
+   * When the id was issued, in milliseconds, by the clock of its node.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp issued_at = 2;</code>
@@ -120,7 +120,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When it was issued, to the millisecond, by the clock of its node.
+   * When the id was issued, in milliseconds, by the clock of its node.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp issued_at = 2;</code>
@@ -134,7 +134,7 @@ private static final long serialVersionUID = 0L;
   private int datacenterId_ = 0;
   /**
    * <pre>
-   * The datacenter of the node: 0 to 31.
+   * The datacenter number of the node: 0 to 31.
    * </pre>
    *
    * <code>int32 datacenter_id = 3;</code>
@@ -164,7 +164,7 @@ private static final long serialVersionUID = 0L;
   private int sequence_ = 0;
   /**
    * <pre>
-   * The number of the id within its millisecond: 0 to 4095.
+   * The sequence number of the id within its millisecond: 0 to 4095.
    * </pre>
    *
    * <code>int32 sequence = 5;</code>
@@ -382,7 +382,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The parts of an id.
+   * The reply of ParseId.
    * </pre>
    *
    * Protobuf type {@code catga.ids.v1.ParseIdResponse}
@@ -716,7 +716,7 @@ private static final long serialVersionUID = 0L;
         com.google.protobuf.Timestamp, com.google.protobuf.Timestamp.Builder, com.google.protobuf.TimestampOrBuilder> issuedAtBuilder_;
     /**
      * <pre>
-     * When it was issued, to the millisecond, by the clock of its node.
+     * When the id was issued, in milliseconds, by the clock of its node.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp issued_at = 2;</code>
@@ -727,7 +727,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it was issued, to the millisecond, by the clock of its node.
+     * When the id was issued, in milliseconds, by the clock of its node.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp issued_at = 2;</code>
@@ -742,7 +742,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it was issued, to the millisecond, by the clock of its node.
+     * When the id was issued, in milliseconds, by the clock of its node.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp issued_at = 2;</code>
@@ -762,7 +762,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it was issued, to the millisecond, by the clock of its node.
+     * When the id was issued, in milliseconds, by the clock of its node.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp issued_at = 2;</code>
@@ -780,7 +780,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it was issued, to the millisecond, by the clock of its node.
+     * When the id was issued, in milliseconds, by the clock of its node.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp issued_at = 2;</code>
@@ -805,7 +805,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it was issued, to the millisecond, by the clock of its node.
+     * When the id was issued, in milliseconds, by the clock of its node.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp issued_at = 2;</code>
@@ -822,7 +822,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it was issued, to the millisecond, by the clock of its node.
+     * When the id was issued, in milliseconds, by the clock of its node.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp issued_at = 2;</code>
@@ -834,7 +834,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it was issued, to the millisecond, by the clock of its node.
+     * When the id was issued, in milliseconds, by the clock of its node.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp issued_at = 2;</code>
@@ -849,7 +849,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it was issued, to the millisecond, by the clock of its node.
+     * When the id was issued, in milliseconds, by the clock of its node.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp issued_at = 2;</code>
@@ -871,7 +871,7 @@ private static final long serialVersionUID = 0L;
     private int datacenterId_ ;
     /**
      * <pre>
-     * The datacenter of the node: 0 to 31.
+     * The datacenter number of the node: 0 to 31.
      * </pre>
      *
      * <code>int32 datacenter_id = 3;</code>
@@ -883,7 +883,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The datacenter of the node: 0 to 31.
+     * The datacenter number of the node: 0 to 31.
      * </pre>
      *
      * <code>int32 datacenter_id = 3;</code>
@@ -899,7 +899,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The datacenter of the node: 0 to 31.
+     * The datacenter number of the node: 0 to 31.
      * </pre>
      *
      * <code>int32 datacenter_id = 3;</code>
@@ -959,7 +959,7 @@ private static final long serialVersionUID = 0L;
     private int sequence_ ;
     /**
      * <pre>
-     * The number of the id within its millisecond: 0 to 4095.
+     * The sequence number of the id within its millisecond: 0 to 4095.
      * </pre>
      *
      * <code>int32 sequence = 5;</code>
@@ -971,7 +971,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The number of the id within its millisecond: 0 to 4095.
+     * The sequence number of the id within its millisecond: 0 to 4095.
      * </pre>
      *
      * <code>int32 sequence = 5;</code>
@@ -987,7 +987,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The number of the id within its millisecond: 0 to 4095.
+     * The sequence number of the id within its millisecond: 0 to 4095.
      * </pre>
      *
      * <code>int32 sequence = 5;</code>

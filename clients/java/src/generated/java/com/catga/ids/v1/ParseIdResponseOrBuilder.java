@@ -30,7 +30,7 @@ public interface ParseIdResponseOrBuilder extends
 
   /**
    * <pre>
-   * When it was issued, to the millisecond, by the clock of its node.
+   * When the id was issued, in milliseconds, by the clock of its node.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp issued_at = 2;</code>
@@ -39,7 +39,7 @@ public interface ParseIdResponseOrBuilder extends
   boolean hasIssuedAt();
   /**
    * <pre>
-   * When it was issued, to the millisecond, by the clock of its node.
+   * When the id was issued, in milliseconds, by the clock of its node.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp issued_at = 2;</code>
@@ -48,7 +48,7 @@ public interface ParseIdResponseOrBuilder extends
   com.google.protobuf.Timestamp getIssuedAt();
   /**
    * <pre>
-   * When it was issued, to the millisecond, by the clock of its node.
+   * When the id was issued, in milliseconds, by the clock of its node.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp issued_at = 2;</code>
@@ -57,7 +57,7 @@ public interface ParseIdResponseOrBuilder extends
 
   /**
    * <pre>
-   * The datacenter of the node: 0 to 31.
+   * The datacenter number of the node: 0 to 31.
    * </pre>
    *
    * <code>int32 datacenter_id = 3;</code>
@@ -77,7 +77,7 @@ public interface ParseIdResponseOrBuilder extends
 
   /**
    * <pre>
-   * The number of the id within its millisecond: 0 to 4095.
+   * The sequence number of the id within its millisecond: 0 to 4095.
    * </pre>
    *
    * <code>int32 sequence = 5;</code>

@@ -6,7 +6,7 @@ package com.catga.ids.v1;
 
 /**
  * <pre>
- * Asks for a stream of ids.
+ * The request of StreamIds.
  * </pre>
  *
  * Protobuf type {@code catga.ids.v1.StreamIdsRequest}
@@ -47,7 +47,7 @@ private static final long serialVersionUID = 0L;
   private long count_ = 0L;
   /**
    * <pre>
-   * How many in all: 1 to 1000000000; 0: until the client ends the call.
+   * The total number of ids: 1 to 1000000000; 0: no limit, until the client ends the call.
    * </pre>
    *
    * <code>int64 count = 1;</code>
@@ -62,7 +62,7 @@ private static final long serialVersionUID = 0L;
   private int batchSize_ = 0;
   /**
    * <pre>
-   * How many a message: 1 to 10000; 0 means 1000.
+   * The number of ids per message: 1 to 10000; 0 means 1000.
    * </pre>
    *
    * <code>int32 batch_size = 2;</code>
@@ -244,7 +244,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Asks for a stream of ids.
+   * The request of StreamIds.
    * </pre>
    *
    * Protobuf type {@code catga.ids.v1.StreamIdsRequest}
@@ -429,7 +429,7 @@ private static final long serialVersionUID = 0L;
     private long count_ ;
     /**
      * <pre>
-     * How many in all: 1 to 1000000000; 0: until the client ends the call.
+     * The total number of ids: 1 to 1000000000; 0: no limit, until the client ends the call.
      * </pre>
      *
      * <code>int64 count = 1;</code>
@@ -441,7 +441,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many in all: 1 to 1000000000; 0: until the client ends the call.
+     * The total number of ids: 1 to 1000000000; 0: no limit, until the client ends the call.
      * </pre>
      *
      * <code>int64 count = 1;</code>
@@ -457,7 +457,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many in all: 1 to 1000000000; 0: until the client ends the call.
+     * The total number of ids: 1 to 1000000000; 0: no limit, until the client ends the call.
      * </pre>
      *
      * <code>int64 count = 1;</code>
@@ -473,7 +473,7 @@ private static final long serialVersionUID = 0L;
     private int batchSize_ ;
     /**
      * <pre>
-     * How many a message: 1 to 10000; 0 means 1000.
+     * The number of ids per message: 1 to 10000; 0 means 1000.
      * </pre>
      *
      * <code>int32 batch_size = 2;</code>
@@ -485,7 +485,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many a message: 1 to 10000; 0 means 1000.
+     * The number of ids per message: 1 to 10000; 0 means 1000.
      * </pre>
      *
      * <code>int32 batch_size = 2;</code>
@@ -501,7 +501,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many a message: 1 to 10000; 0 means 1000.
+     * The number of ids per message: 1 to 10000; 0 means 1000.
      * </pre>
      *
      * <code>int32 batch_size = 2;</code>

@@ -10,7 +10,7 @@ public interface StreamIdsRequestOrBuilder extends
 
   /**
    * <pre>
-   * How many in all: 1 to 1000000000; 0: until the client ends the call.
+   * The total number of ids: 1 to 1000000000; 0: no limit, until the client ends the call.
    * </pre>
    *
    * <code>int64 count = 1;</code>
@@ -20,7 +20,7 @@ public interface StreamIdsRequestOrBuilder extends
 
   /**
    * <pre>
-   * How many a message: 1 to 10000; 0 means 1000.
+   * The number of ids per message: 1 to 10000; 0 means 1000.
    * </pre>
    *
    * <code>int32 batch_size = 2;</code>

@@ -6,7 +6,7 @@ package com.catga.ids.v1;
 
 /**
  * <pre>
- * A batch of ids.
+ * One message of StreamIds: a batch of ids.
  * </pre>
  *
  * Protobuf type {@code catga.ids.v1.StreamIdsResponse}
@@ -50,7 +50,7 @@ private static final long serialVersionUID = 0L;
       emptyLongList();
   /**
    * <pre>
-   * The ids, each larger than the one before.
+   * The ids, in increasing order.
    * </pre>
    *
    * <code>repeated int64 ids = 1;</code>
@@ -63,7 +63,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The ids, each larger than the one before.
+   * The ids, in increasing order.
    * </pre>
    *
    * <code>repeated int64 ids = 1;</code>
@@ -74,7 +74,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The ids, each larger than the one before.
+   * The ids, in increasing order.
    * </pre>
    *
    * <code>repeated int64 ids = 1;</code>
@@ -262,7 +262,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * A batch of ids.
+   * One message of StreamIds: a batch of ids.
    * </pre>
    *
    * Protobuf type {@code catga.ids.v1.StreamIdsResponse}
@@ -461,7 +461,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The ids, each larger than the one before.
+     * The ids, in increasing order.
      * </pre>
      *
      * <code>repeated int64 ids = 1;</code>
@@ -474,7 +474,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The ids, each larger than the one before.
+     * The ids, in increasing order.
      * </pre>
      *
      * <code>repeated int64 ids = 1;</code>
@@ -485,7 +485,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The ids, each larger than the one before.
+     * The ids, in increasing order.
      * </pre>
      *
      * <code>repeated int64 ids = 1;</code>
@@ -497,7 +497,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The ids, each larger than the one before.
+     * The ids, in increasing order.
      * </pre>
      *
      * <code>repeated int64 ids = 1;</code>
@@ -516,7 +516,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The ids, each larger than the one before.
+     * The ids, in increasing order.
      * </pre>
      *
      * <code>repeated int64 ids = 1;</code>
@@ -533,7 +533,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The ids, each larger than the one before.
+     * The ids, in increasing order.
      * </pre>
      *
      * <code>repeated int64 ids = 1;</code>
@@ -551,7 +551,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The ids, each larger than the one before.
+     * The ids, in increasing order.
      * </pre>
      *
      * <code>repeated int64 ids = 1;</code>

@@ -10,7 +10,7 @@ public interface StreamIdsResponseOrBuilder extends
 
   /**
    * <pre>
-   * The ids, each larger than the one before.
+   * The ids, in increasing order.
    * </pre>
    *
    * <code>repeated int64 ids = 1;</code>
@@ -19,7 +19,7 @@ public interface StreamIdsResponseOrBuilder extends
   java.util.List<java.lang.Long> getIdsList();
   /**
    * <pre>
-   * The ids, each larger than the one before.
+   * The ids, in increasing order.
    * </pre>
    *
    * <code>repeated int64 ids = 1;</code>
@@ -28,7 +28,7 @@ public interface StreamIdsResponseOrBuilder extends
   int getIdsCount();
   /**
    * <pre>
-   * The ids, each larger than the one before.
+   * The ids, in increasing order.
    * </pre>
    *
    * <code>repeated int64 ids = 1;</code>

@@ -6,7 +6,7 @@ package com.catga.orders.v1;
 
 /**
  * <pre>
- * Asks for several orders.
+ * The request of BatchGetOrders.
  * </pre>
  *
  * Protobuf type {@code catga.orders.v1.BatchGetOrdersRequest}
@@ -52,7 +52,7 @@ private static final long serialVersionUID = 0L;
       com.google.protobuf.LazyStringArrayList.emptyList();
   /**
    * <pre>
-   * 1 to 500 order ids; a repeated id is answered once for each time.
+   * The ids of 1 to 500 orders, as decimal strings. An id that is repeated is returned each time.
    * </pre>
    *
    * <code>repeated string order_ids = 1;</code>
@@ -64,7 +64,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * 1 to 500 order ids; a repeated id is answered once for each time.
+   * The ids of 1 to 500 orders, as decimal strings. An id that is repeated is returned each time.
    * </pre>
    *
    * <code>repeated string order_ids = 1;</code>
@@ -75,7 +75,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * 1 to 500 order ids; a repeated id is answered once for each time.
+   * The ids of 1 to 500 orders, as decimal strings. An id that is repeated is returned each time.
    * </pre>
    *
    * <code>repeated string order_ids = 1;</code>
@@ -87,7 +87,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * 1 to 500 order ids; a repeated id is answered once for each time.
+   * The ids of 1 to 500 orders, as decimal strings. An id that is repeated is returned each time.
    * </pre>
    *
    * <code>repeated string order_ids = 1;</code>
@@ -103,7 +103,7 @@ private static final long serialVersionUID = 0L;
   private com.catga.orders.v1.ReadConsistency consistency_;
   /**
    * <pre>
-   * How fresh the answer has to be.
+   * The required freshness of the reply. If omitted: EVENTUAL.
    * </pre>
    *
    * <code>.catga.orders.v1.ReadConsistency consistency = 2;</code>
@@ -115,7 +115,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * How fresh the answer has to be.
+   * The required freshness of the reply. If omitted: EVENTUAL.
    * </pre>
    *
    * <code>.catga.orders.v1.ReadConsistency consistency = 2;</code>
@@ -127,7 +127,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * How fresh the answer has to be.
+   * The required freshness of the reply. If omitted: EVENTUAL.
    * </pre>
    *
    * <code>.catga.orders.v1.ReadConsistency consistency = 2;</code>
@@ -318,7 +318,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Asks for several orders.
+   * The request of BatchGetOrders.
    * </pre>
    *
    * Protobuf type {@code catga.orders.v1.BatchGetOrdersRequest}
@@ -537,7 +537,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 1 to 500 order ids; a repeated id is answered once for each time.
+     * The ids of 1 to 500 orders, as decimal strings. An id that is repeated is returned each time.
      * </pre>
      *
      * <code>repeated string order_ids = 1;</code>
@@ -550,7 +550,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 1 to 500 order ids; a repeated id is answered once for each time.
+     * The ids of 1 to 500 orders, as decimal strings. An id that is repeated is returned each time.
      * </pre>
      *
      * <code>repeated string order_ids = 1;</code>
@@ -561,7 +561,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 1 to 500 order ids; a repeated id is answered once for each time.
+     * The ids of 1 to 500 orders, as decimal strings. An id that is repeated is returned each time.
      * </pre>
      *
      * <code>repeated string order_ids = 1;</code>
@@ -573,7 +573,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 1 to 500 order ids; a repeated id is answered once for each time.
+     * The ids of 1 to 500 orders, as decimal strings. An id that is repeated is returned each time.
      * </pre>
      *
      * <code>repeated string order_ids = 1;</code>
@@ -586,7 +586,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 1 to 500 order ids; a repeated id is answered once for each time.
+     * The ids of 1 to 500 orders, as decimal strings. An id that is repeated is returned each time.
      * </pre>
      *
      * <code>repeated string order_ids = 1;</code>
@@ -605,7 +605,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 1 to 500 order ids; a repeated id is answered once for each time.
+     * The ids of 1 to 500 orders, as decimal strings. An id that is repeated is returned each time.
      * </pre>
      *
      * <code>repeated string order_ids = 1;</code>
@@ -623,7 +623,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 1 to 500 order ids; a repeated id is answered once for each time.
+     * The ids of 1 to 500 orders, as decimal strings. An id that is repeated is returned each time.
      * </pre>
      *
      * <code>repeated string order_ids = 1;</code>
@@ -641,7 +641,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 1 to 500 order ids; a repeated id is answered once for each time.
+     * The ids of 1 to 500 orders, as decimal strings. An id that is repeated is returned each time.
      * </pre>
      *
      * <code>repeated string order_ids = 1;</code>
@@ -656,7 +656,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * 1 to 500 order ids; a repeated id is answered once for each time.
+     * The ids of 1 to 500 orders, as decimal strings. An id that is repeated is returned each time.
      * </pre>
      *
      * <code>repeated string order_ids = 1;</code>
@@ -679,7 +679,7 @@ private static final long serialVersionUID = 0L;
         com.catga.orders.v1.ReadConsistency, com.catga.orders.v1.ReadConsistency.Builder, com.catga.orders.v1.ReadConsistencyOrBuilder> consistencyBuilder_;
     /**
      * <pre>
-     * How fresh the answer has to be.
+     * The required freshness of the reply. If omitted: EVENTUAL.
      * </pre>
      *
      * <code>.catga.orders.v1.ReadConsistency consistency = 2;</code>
@@ -690,7 +690,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How fresh the answer has to be.
+     * The required freshness of the reply. If omitted: EVENTUAL.
      * </pre>
      *
      * <code>.catga.orders.v1.ReadConsistency consistency = 2;</code>
@@ -705,7 +705,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How fresh the answer has to be.
+     * The required freshness of the reply. If omitted: EVENTUAL.
      * </pre>
      *
      * <code>.catga.orders.v1.ReadConsistency consistency = 2;</code>
@@ -725,7 +725,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How fresh the answer has to be.
+     * The required freshness of the reply. If omitted: EVENTUAL.
      * </pre>
      *
      * <code>.catga.orders.v1.ReadConsistency consistency = 2;</code>
@@ -743,7 +743,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How fresh the answer has to be.
+     * The required freshness of the reply. If omitted: EVENTUAL.
      * </pre>
      *
      * <code>.catga.orders.v1.ReadConsistency consistency = 2;</code>
@@ -768,7 +768,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How fresh the answer has to be.
+     * The required freshness of the reply. If omitted: EVENTUAL.
      * </pre>
      *
      * <code>.catga.orders.v1.ReadConsistency consistency = 2;</code>
@@ -785,7 +785,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How fresh the answer has to be.
+     * The required freshness of the reply. If omitted: EVENTUAL.
      * </pre>
      *
      * <code>.catga.orders.v1.ReadConsistency consistency = 2;</code>
@@ -797,7 +797,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How fresh the answer has to be.
+     * The required freshness of the reply. If omitted: EVENTUAL.
      * </pre>
      *
      * <code>.catga.orders.v1.ReadConsistency consistency = 2;</code>
@@ -812,7 +812,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How fresh the answer has to be.
+     * The required freshness of the reply. If omitted: EVENTUAL.
      * </pre>
      *
      * <code>.catga.orders.v1.ReadConsistency consistency = 2;</code>

@@ -10,7 +10,7 @@ public interface BatchGetOrdersRequestOrBuilder extends
 
   /**
    * <pre>
-   * 1 to 500 order ids; a repeated id is answered once for each time.
+   * The ids of 1 to 500 orders, as decimal strings. An id that is repeated is returned each time.
    * </pre>
    *
    * <code>repeated string order_ids = 1;</code>
@@ -20,7 +20,7 @@ public interface BatchGetOrdersRequestOrBuilder extends
       getOrderIdsList();
   /**
    * <pre>
-   * 1 to 500 order ids; a repeated id is answered once for each time.
+   * The ids of 1 to 500 orders, as decimal strings. An id that is repeated is returned each time.
    * </pre>
    *
    * <code>repeated string order_ids = 1;</code>
@@ -29,7 +29,7 @@ public interface BatchGetOrdersRequestOrBuilder extends
   int getOrderIdsCount();
   /**
    * <pre>
-   * 1 to 500 order ids; a repeated id is answered once for each time.
+   * The ids of 1 to 500 orders, as decimal strings. An id that is repeated is returned each time.
    * </pre>
    *
    * <code>repeated string order_ids = 1;</code>
@@ -39,7 +39,7 @@ public interface BatchGetOrdersRequestOrBuilder extends
   java.lang.String getOrderIds(int index);
   /**
    * <pre>
-   * 1 to 500 order ids; a repeated id is answered once for each time.
+   * The ids of 1 to 500 orders, as decimal strings. An id that is repeated is returned each time.
    * </pre>
    *
    * <code>repeated string order_ids = 1;</code>
@@ -51,7 +51,7 @@ public interface BatchGetOrdersRequestOrBuilder extends
 
   /**
    * <pre>
-   * How fresh the answer has to be.
+   * The required freshness of the reply. If omitted: EVENTUAL.
    * </pre>
    *
    * <code>.catga.orders.v1.ReadConsistency consistency = 2;</code>
@@ -60,7 +60,7 @@ public interface BatchGetOrdersRequestOrBuilder extends
   boolean hasConsistency();
   /**
    * <pre>
-   * How fresh the answer has to be.
+   * The required freshness of the reply. If omitted: EVENTUAL.
    * </pre>
    *
    * <code>.catga.orders.v1.ReadConsistency consistency = 2;</code>
@@ -69,7 +69,7 @@ public interface BatchGetOrdersRequestOrBuilder extends
   com.catga.orders.v1.ReadConsistency getConsistency();
   /**
    * <pre>
-   * How fresh the answer has to be.
+   * The required freshness of the reply. If omitted: EVENTUAL.
    * </pre>
    *
    * <code>.catga.orders.v1.ReadConsistency consistency = 2;</code>

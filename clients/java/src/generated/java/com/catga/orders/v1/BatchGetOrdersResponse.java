@@ -6,7 +6,7 @@ package com.catga.orders.v1;
 
 /**
  * <pre>
- * Several orders.
+ * The reply of BatchGetOrders.
  * </pre>
  *
  * Protobuf type {@code catga.orders.v1.BatchGetOrdersResponse}
@@ -52,7 +52,7 @@ private static final long serialVersionUID = 0L;
   private java.util.List<com.catga.orders.v1.Order> orders_;
   /**
    * <pre>
-   * The orders that exist, in the sequence in which they were asked for.
+   * The orders that exist, in the order of the request.
    * </pre>
    *
    * <code>repeated .catga.orders.v1.Order orders = 1;</code>
@@ -63,7 +63,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The orders that exist, in the sequence in which they were asked for.
+   * The orders that exist, in the order of the request.
    * </pre>
    *
    * <code>repeated .catga.orders.v1.Order orders = 1;</code>
@@ -75,7 +75,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The orders that exist, in the sequence in which they were asked for.
+   * The orders that exist, in the order of the request.
    * </pre>
    *
    * <code>repeated .catga.orders.v1.Order orders = 1;</code>
@@ -86,7 +86,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The orders that exist, in the sequence in which they were asked for.
+   * The orders that exist, in the order of the request.
    * </pre>
    *
    * <code>repeated .catga.orders.v1.Order orders = 1;</code>
@@ -97,7 +97,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The orders that exist, in the sequence in which they were asked for.
+   * The orders that exist, in the order of the request.
    * </pre>
    *
    * <code>repeated .catga.orders.v1.Order orders = 1;</code>
@@ -114,7 +114,7 @@ private static final long serialVersionUID = 0L;
       com.google.protobuf.LazyStringArrayList.emptyList();
   /**
    * <pre>
-   * The ids for which there is no order.
+   * The requested ids that have no order.
    * </pre>
    *
    * <code>repeated string not_found_order_ids = 2;</code>
@@ -126,7 +126,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The ids for which there is no order.
+   * The requested ids that have no order.
    * </pre>
    *
    * <code>repeated string not_found_order_ids = 2;</code>
@@ -137,7 +137,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The ids for which there is no order.
+   * The requested ids that have no order.
    * </pre>
    *
    * <code>repeated string not_found_order_ids = 2;</code>
@@ -149,7 +149,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The ids for which there is no order.
+   * The requested ids that have no order.
    * </pre>
    *
    * <code>repeated string not_found_order_ids = 2;</code>
@@ -166,7 +166,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object consistencyToken_ = "";
   /**
    * <pre>
-   * Give this to a later query for an answer that is at least as fresh as this reply.
+   * Pass this to a later query (AT_LEAST) to get a reply that is at least as fresh as this one.
    * </pre>
    *
    * <code>string consistency_token = 3;</code>
@@ -187,7 +187,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Give this to a later query for an answer that is at least as fresh as this reply.
+   * Pass this to a later query (AT_LEAST) to get a reply that is at least as fresh as this one.
    * </pre>
    *
    * <code>string consistency_token = 3;</code>
@@ -396,7 +396,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Several orders.
+   * The reply of BatchGetOrders.
    * </pre>
    *
    * Protobuf type {@code catga.orders.v1.BatchGetOrdersResponse}
@@ -663,7 +663,7 @@ private static final long serialVersionUID = 0L;
 
     /**
      * <pre>
-     * The orders that exist, in the sequence in which they were asked for.
+     * The orders that exist, in the order of the request.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.Order orders = 1;</code>
@@ -677,7 +677,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The orders that exist, in the sequence in which they were asked for.
+     * The orders that exist, in the order of the request.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.Order orders = 1;</code>
@@ -691,7 +691,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The orders that exist, in the sequence in which they were asked for.
+     * The orders that exist, in the order of the request.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.Order orders = 1;</code>
@@ -705,7 +705,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The orders that exist, in the sequence in which they were asked for.
+     * The orders that exist, in the order of the request.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.Order orders = 1;</code>
@@ -726,7 +726,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The orders that exist, in the sequence in which they were asked for.
+     * The orders that exist, in the order of the request.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.Order orders = 1;</code>
@@ -744,7 +744,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The orders that exist, in the sequence in which they were asked for.
+     * The orders that exist, in the order of the request.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.Order orders = 1;</code>
@@ -764,7 +764,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The orders that exist, in the sequence in which they were asked for.
+     * The orders that exist, in the order of the request.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.Order orders = 1;</code>
@@ -785,7 +785,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The orders that exist, in the sequence in which they were asked for.
+     * The orders that exist, in the order of the request.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.Order orders = 1;</code>
@@ -803,7 +803,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The orders that exist, in the sequence in which they were asked for.
+     * The orders that exist, in the order of the request.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.Order orders = 1;</code>
@@ -821,7 +821,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The orders that exist, in the sequence in which they were asked for.
+     * The orders that exist, in the order of the request.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.Order orders = 1;</code>
@@ -840,7 +840,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The orders that exist, in the sequence in which they were asked for.
+     * The orders that exist, in the order of the request.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.Order orders = 1;</code>
@@ -857,7 +857,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The orders that exist, in the sequence in which they were asked for.
+     * The orders that exist, in the order of the request.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.Order orders = 1;</code>
@@ -874,7 +874,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The orders that exist, in the sequence in which they were asked for.
+     * The orders that exist, in the order of the request.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.Order orders = 1;</code>
@@ -885,7 +885,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The orders that exist, in the sequence in which they were asked for.
+     * The orders that exist, in the order of the request.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.Order orders = 1;</code>
@@ -899,7 +899,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The orders that exist, in the sequence in which they were asked for.
+     * The orders that exist, in the order of the request.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.Order orders = 1;</code>
@@ -914,7 +914,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The orders that exist, in the sequence in which they were asked for.
+     * The orders that exist, in the order of the request.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.Order orders = 1;</code>
@@ -925,7 +925,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The orders that exist, in the sequence in which they were asked for.
+     * The orders that exist, in the order of the request.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.Order orders = 1;</code>
@@ -937,7 +937,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The orders that exist, in the sequence in which they were asked for.
+     * The orders that exist, in the order of the request.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.Order orders = 1;</code>
@@ -971,7 +971,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The ids for which there is no order.
+     * The requested ids that have no order.
      * </pre>
      *
      * <code>repeated string not_found_order_ids = 2;</code>
@@ -984,7 +984,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The ids for which there is no order.
+     * The requested ids that have no order.
      * </pre>
      *
      * <code>repeated string not_found_order_ids = 2;</code>
@@ -995,7 +995,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The ids for which there is no order.
+     * The requested ids that have no order.
      * </pre>
      *
      * <code>repeated string not_found_order_ids = 2;</code>
@@ -1007,7 +1007,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The ids for which there is no order.
+     * The requested ids that have no order.
      * </pre>
      *
      * <code>repeated string not_found_order_ids = 2;</code>
@@ -1020,7 +1020,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The ids for which there is no order.
+     * The requested ids that have no order.
      * </pre>
      *
      * <code>repeated string not_found_order_ids = 2;</code>
@@ -1039,7 +1039,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The ids for which there is no order.
+     * The requested ids that have no order.
      * </pre>
      *
      * <code>repeated string not_found_order_ids = 2;</code>
@@ -1057,7 +1057,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The ids for which there is no order.
+     * The requested ids that have no order.
      * </pre>
      *
      * <code>repeated string not_found_order_ids = 2;</code>
@@ -1075,7 +1075,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The ids for which there is no order.
+     * The requested ids that have no order.
      * </pre>
      *
      * <code>repeated string not_found_order_ids = 2;</code>
@@ -1090,7 +1090,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The ids for which there is no order.
+     * The requested ids that have no order.
      * </pre>
      *
      * <code>repeated string not_found_order_ids = 2;</code>
@@ -1111,7 +1111,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object consistencyToken_ = "";
     /**
      * <pre>
-     * Give this to a later query for an answer that is at least as fresh as this reply.
+     * Pass this to a later query (AT_LEAST) to get a reply that is at least as fresh as this one.
      * </pre>
      *
      * <code>string consistency_token = 3;</code>
@@ -1131,7 +1131,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Give this to a later query for an answer that is at least as fresh as this reply.
+     * Pass this to a later query (AT_LEAST) to get a reply that is at least as fresh as this one.
      * </pre>
      *
      * <code>string consistency_token = 3;</code>
@@ -1152,7 +1152,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Give this to a later query for an answer that is at least as fresh as this reply.
+     * Pass this to a later query (AT_LEAST) to get a reply that is at least as fresh as this one.
      * </pre>
      *
      * <code>string consistency_token = 3;</code>
@@ -1169,7 +1169,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Give this to a later query for an answer that is at least as fresh as this reply.
+     * Pass this to a later query (AT_LEAST) to get a reply that is at least as fresh as this one.
      * </pre>
      *
      * <code>string consistency_token = 3;</code>
@@ -1183,7 +1183,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Give this to a later query for an answer that is at least as fresh as this reply.
+     * Pass this to a later query (AT_LEAST) to get a reply that is at least as fresh as this one.
      * </pre>
      *
      * <code>string consistency_token = 3;</code>

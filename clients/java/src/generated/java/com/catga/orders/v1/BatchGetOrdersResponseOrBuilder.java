@@ -10,7 +10,7 @@ public interface BatchGetOrdersResponseOrBuilder extends
 
   /**
    * <pre>
-   * The orders that exist, in the sequence in which they were asked for.
+   * The orders that exist, in the order of the request.
    * </pre>
    *
    * <code>repeated .catga.orders.v1.Order orders = 1;</code>
@@ -19,7 +19,7 @@ public interface BatchGetOrdersResponseOrBuilder extends
       getOrdersList();
   /**
    * <pre>
-   * The orders that exist, in the sequence in which they were asked for.
+   * The orders that exist, in the order of the request.
    * </pre>
    *
    * <code>repeated .catga.orders.v1.Order orders = 1;</code>
@@ -27,7 +27,7 @@ public interface BatchGetOrdersResponseOrBuilder extends
   com.catga.orders.v1.Order getOrders(int index);
   /**
    * <pre>
-   * The orders that exist, in the sequence in which they were asked for.
+   * The orders that exist, in the order of the request.
    * </pre>
    *
    * <code>repeated .catga.orders.v1.Order orders = 1;</code>
@@ -35,7 +35,7 @@ public interface BatchGetOrdersResponseOrBuilder extends
   int getOrdersCount();
   /**
    * <pre>
-   * The orders that exist, in the sequence in which they were asked for.
+   * The orders that exist, in the order of the request.
    * </pre>
    *
    * <code>repeated .catga.orders.v1.Order orders = 1;</code>
@@ -44,7 +44,7 @@ public interface BatchGetOrdersResponseOrBuilder extends
       getOrdersOrBuilderList();
   /**
    * <pre>
-   * The orders that exist, in the sequence in which they were asked for.
+   * The orders that exist, in the order of the request.
    * </pre>
    *
    * <code>repeated .catga.orders.v1.Order orders = 1;</code>
@@ -54,7 +54,7 @@ public interface BatchGetOrdersResponseOrBuilder extends
 
   /**
    * <pre>
-   * The ids for which there is no order.
+   * The requested ids that have no order.
    * </pre>
    *
    * <code>repeated string not_found_order_ids = 2;</code>
@@ -64,7 +64,7 @@ public interface BatchGetOrdersResponseOrBuilder extends
       getNotFoundOrderIdsList();
   /**
    * <pre>
-   * The ids for which there is no order.
+   * The requested ids that have no order.
    * </pre>
    *
    * <code>repeated string not_found_order_ids = 2;</code>
@@ -73,7 +73,7 @@ public interface BatchGetOrdersResponseOrBuilder extends
   int getNotFoundOrderIdsCount();
   /**
    * <pre>
-   * The ids for which there is no order.
+   * The requested ids that have no order.
    * </pre>
    *
    * <code>repeated string not_found_order_ids = 2;</code>
@@ -83,7 +83,7 @@ public interface BatchGetOrdersResponseOrBuilder extends
   java.lang.String getNotFoundOrderIds(int index);
   /**
    * <pre>
-   * The ids for which there is no order.
+   * The requested ids that have no order.
    * </pre>
    *
    * <code>repeated string not_found_order_ids = 2;</code>
@@ -95,7 +95,7 @@ public interface BatchGetOrdersResponseOrBuilder extends
 
   /**
    * <pre>
-   * Give this to a later query for an answer that is at least as fresh as this reply.
+   * Pass this to a later query (AT_LEAST) to get a reply that is at least as fresh as this one.
    * </pre>
    *
    * <code>string consistency_token = 3;</code>
@@ -104,7 +104,7 @@ public interface BatchGetOrdersResponseOrBuilder extends
   java.lang.String getConsistencyToken();
   /**
    * <pre>
-   * Give this to a later query for an answer that is at least as fresh as this reply.
+   * Pass this to a later query (AT_LEAST) to get a reply that is at least as fresh as this one.
    * </pre>
    *
    * <code>string consistency_token = 3;</code>

@@ -6,7 +6,7 @@ package com.catga.orders.v1;
 
 /**
  * <pre>
- * Cancels a pending or paid order.
+ * The request of CancelOrder.
  * </pre>
  *
  * Protobuf type {@code catga.orders.v1.CancelOrderRequest}
@@ -53,7 +53,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object requestId_ = "";
   /**
    * <pre>
-   * Idempotency key, at most 128 visible ASCII characters, remembered for the order's lifetime. Empty: not retry-safe.
+   * The idempotency key: at most 128 visible ASCII characters, kept for the lifetime of the order. Empty: not safe to retry.
    * </pre>
    *
    * <code>string request_id = 1;</code>
@@ -74,7 +74,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Idempotency key, at most 128 visible ASCII characters, remembered for the order's lifetime. Empty: not retry-safe.
+   * The idempotency key: at most 128 visible ASCII characters, kept for the lifetime of the order. Empty: not safe to retry.
    * </pre>
    *
    * <code>string request_id = 1;</code>
@@ -99,7 +99,7 @@ private static final long serialVersionUID = 0L;
   private long expectedRevision_ = 0L;
   /**
    * <pre>
-   * If set, the command is refused with ABORTED unless the order is at this revision.
+   * If set (1 or more), the command fails with REVISION_CONFLICT unless the order is at this revision.
    * </pre>
    *
    * <code>optional int64 expected_revision = 2;</code>
@@ -111,7 +111,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * If set, the command is refused with ABORTED unless the order is at this revision.
+   * If set (1 or more), the command fails with REVISION_CONFLICT unless the order is at this revision.
    * </pre>
    *
    * <code>optional int64 expected_revision = 2;</code>
@@ -127,7 +127,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object actor_ = "";
   /**
    * <pre>
-   * Who gives the command, for the record: at most 128 characters.
+   * The originator of the command, recorded in its events: at most 128 characters, may be empty.
    * </pre>
    *
    * <code>string actor = 3;</code>
@@ -148,7 +148,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Who gives the command, for the record: at most 128 characters.
+   * The originator of the command, recorded in its events: at most 128 characters, may be empty.
    * </pre>
    *
    * <code>string actor = 3;</code>
@@ -174,7 +174,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object orderId_ = "";
   /**
    * <pre>
-   * The order to cancel.
+   * The order to cancel: a Snowflake id as a decimal string.
    * </pre>
    *
    * <code>string order_id = 4;</code>
@@ -195,7 +195,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The order to cancel.
+   * The order to cancel: a Snowflake id as a decimal string.
    * </pre>
    *
    * <code>string order_id = 4;</code>
@@ -221,7 +221,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object reason_ = "";
   /**
    * <pre>
-   * Why: at most 512 characters, may be empty.
+   * The reason for the cancellation: at most 512 characters, may be empty.
    * </pre>
    *
    * <code>string reason = 5;</code>
@@ -242,7 +242,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Why: at most 512 characters, may be empty.
+   * The reason for the cancellation: at most 512 characters, may be empty.
    * </pre>
    *
    * <code>string reason = 5;</code>
@@ -468,7 +468,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Cancels a pending or paid order.
+   * The request of CancelOrder.
    * </pre>
    *
    * Protobuf type {@code catga.orders.v1.CancelOrderRequest}
@@ -700,7 +700,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object requestId_ = "";
     /**
      * <pre>
-     * Idempotency key, at most 128 visible ASCII characters, remembered for the order's lifetime. Empty: not retry-safe.
+     * The idempotency key: at most 128 visible ASCII characters, kept for the lifetime of the order. Empty: not safe to retry.
      * </pre>
      *
      * <code>string request_id = 1;</code>
@@ -720,7 +720,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Idempotency key, at most 128 visible ASCII characters, remembered for the order's lifetime. Empty: not retry-safe.
+     * The idempotency key: at most 128 visible ASCII characters, kept for the lifetime of the order. Empty: not safe to retry.
      * </pre>
      *
      * <code>string request_id = 1;</code>
@@ -741,7 +741,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Idempotency key, at most 128 visible ASCII characters, remembered for the order's lifetime. Empty: not retry-safe.
+     * The idempotency key: at most 128 visible ASCII characters, kept for the lifetime of the order. Empty: not safe to retry.
      * </pre>
      *
      * <code>string request_id = 1;</code>
@@ -758,7 +758,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Idempotency key, at most 128 visible ASCII characters, remembered for the order's lifetime. Empty: not retry-safe.
+     * The idempotency key: at most 128 visible ASCII characters, kept for the lifetime of the order. Empty: not safe to retry.
      * </pre>
      *
      * <code>string request_id = 1;</code>
@@ -772,7 +772,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Idempotency key, at most 128 visible ASCII characters, remembered for the order's lifetime. Empty: not retry-safe.
+     * The idempotency key: at most 128 visible ASCII characters, kept for the lifetime of the order. Empty: not safe to retry.
      * </pre>
      *
      * <code>string request_id = 1;</code>
@@ -792,7 +792,7 @@ private static final long serialVersionUID = 0L;
     private long expectedRevision_ ;
     /**
      * <pre>
-     * If set, the command is refused with ABORTED unless the order is at this revision.
+     * If set (1 or more), the command fails with REVISION_CONFLICT unless the order is at this revision.
      * </pre>
      *
      * <code>optional int64 expected_revision = 2;</code>
@@ -804,7 +804,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * If set, the command is refused with ABORTED unless the order is at this revision.
+     * If set (1 or more), the command fails with REVISION_CONFLICT unless the order is at this revision.
      * </pre>
      *
      * <code>optional int64 expected_revision = 2;</code>
@@ -816,7 +816,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * If set, the command is refused with ABORTED unless the order is at this revision.
+     * If set (1 or more), the command fails with REVISION_CONFLICT unless the order is at this revision.
      * </pre>
      *
      * <code>optional int64 expected_revision = 2;</code>
@@ -832,7 +832,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * If set, the command is refused with ABORTED unless the order is at this revision.
+     * If set (1 or more), the command fails with REVISION_CONFLICT unless the order is at this revision.
      * </pre>
      *
      * <code>optional int64 expected_revision = 2;</code>
@@ -848,7 +848,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object actor_ = "";
     /**
      * <pre>
-     * Who gives the command, for the record: at most 128 characters.
+     * The originator of the command, recorded in its events: at most 128 characters, may be empty.
      * </pre>
      *
      * <code>string actor = 3;</code>
@@ -868,7 +868,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Who gives the command, for the record: at most 128 characters.
+     * The originator of the command, recorded in its events: at most 128 characters, may be empty.
      * </pre>
      *
      * <code>string actor = 3;</code>
@@ -889,7 +889,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Who gives the command, for the record: at most 128 characters.
+     * The originator of the command, recorded in its events: at most 128 characters, may be empty.
      * </pre>
      *
      * <code>string actor = 3;</code>
@@ -906,7 +906,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Who gives the command, for the record: at most 128 characters.
+     * The originator of the command, recorded in its events: at most 128 characters, may be empty.
      * </pre>
      *
      * <code>string actor = 3;</code>
@@ -920,7 +920,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Who gives the command, for the record: at most 128 characters.
+     * The originator of the command, recorded in its events: at most 128 characters, may be empty.
      * </pre>
      *
      * <code>string actor = 3;</code>
@@ -940,7 +940,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object orderId_ = "";
     /**
      * <pre>
-     * The order to cancel.
+     * The order to cancel: a Snowflake id as a decimal string.
      * </pre>
      *
      * <code>string order_id = 4;</code>
@@ -960,7 +960,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The order to cancel.
+     * The order to cancel: a Snowflake id as a decimal string.
      * </pre>
      *
      * <code>string order_id = 4;</code>
@@ -981,7 +981,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The order to cancel.
+     * The order to cancel: a Snowflake id as a decimal string.
      * </pre>
      *
      * <code>string order_id = 4;</code>
@@ -998,7 +998,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The order to cancel.
+     * The order to cancel: a Snowflake id as a decimal string.
      * </pre>
      *
      * <code>string order_id = 4;</code>
@@ -1012,7 +1012,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The order to cancel.
+     * The order to cancel: a Snowflake id as a decimal string.
      * </pre>
      *
      * <code>string order_id = 4;</code>
@@ -1032,7 +1032,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object reason_ = "";
     /**
      * <pre>
-     * Why: at most 512 characters, may be empty.
+     * The reason for the cancellation: at most 512 characters, may be empty.
      * </pre>
      *
      * <code>string reason = 5;</code>
@@ -1052,7 +1052,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Why: at most 512 characters, may be empty.
+     * The reason for the cancellation: at most 512 characters, may be empty.
      * </pre>
      *
      * <code>string reason = 5;</code>
@@ -1073,7 +1073,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Why: at most 512 characters, may be empty.
+     * The reason for the cancellation: at most 512 characters, may be empty.
      * </pre>
      *
      * <code>string reason = 5;</code>
@@ -1090,7 +1090,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Why: at most 512 characters, may be empty.
+     * The reason for the cancellation: at most 512 characters, may be empty.
      * </pre>
      *
      * <code>string reason = 5;</code>
@@ -1104,7 +1104,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Why: at most 512 characters, may be empty.
+     * The reason for the cancellation: at most 512 characters, may be empty.
      * </pre>
      *
      * <code>string reason = 5;</code>

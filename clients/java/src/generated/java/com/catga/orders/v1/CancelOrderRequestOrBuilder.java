@@ -10,7 +10,7 @@ public interface CancelOrderRequestOrBuilder extends
 
   /**
    * <pre>
-   * Idempotency key, at most 128 visible ASCII characters, remembered for the order's lifetime. Empty: not retry-safe.
+   * The idempotency key: at most 128 visible ASCII characters, kept for the lifetime of the order. Empty: not safe to retry.
    * </pre>
    *
    * <code>string request_id = 1;</code>
@@ -19,7 +19,7 @@ public interface CancelOrderRequestOrBuilder extends
   java.lang.String getRequestId();
   /**
    * <pre>
-   * Idempotency key, at most 128 visible ASCII characters, remembered for the order's lifetime. Empty: not retry-safe.
+   * The idempotency key: at most 128 visible ASCII characters, kept for the lifetime of the order. Empty: not safe to retry.
    * </pre>
    *
    * <code>string request_id = 1;</code>
@@ -30,7 +30,7 @@ public interface CancelOrderRequestOrBuilder extends
 
   /**
    * <pre>
-   * If set, the command is refused with ABORTED unless the order is at this revision.
+   * If set (1 or more), the command fails with REVISION_CONFLICT unless the order is at this revision.
    * </pre>
    *
    * <code>optional int64 expected_revision = 2;</code>
@@ -39,7 +39,7 @@ public interface CancelOrderRequestOrBuilder extends
   boolean hasExpectedRevision();
   /**
    * <pre>
-   * If set, the command is refused with ABORTED unless the order is at this revision.
+   * If set (1 or more), the command fails with REVISION_CONFLICT unless the order is at this revision.
    * </pre>
    *
    * <code>optional int64 expected_revision = 2;</code>
@@ -49,7 +49,7 @@ public interface CancelOrderRequestOrBuilder extends
 
   /**
    * <pre>
-   * Who gives the command, for the record: at most 128 characters.
+   * The originator of the command, recorded in its events: at most 128 characters, may be empty.
    * </pre>
    *
    * <code>string actor = 3;</code>
@@ -58,7 +58,7 @@ public interface CancelOrderRequestOrBuilder extends
   java.lang.String getActor();
   /**
    * <pre>
-   * Who gives the command, for the record: at most 128 characters.
+   * The originator of the command, recorded in its events: at most 128 characters, may be empty.
    * </pre>
    *
    * <code>string actor = 3;</code>
@@ -69,7 +69,7 @@ public interface CancelOrderRequestOrBuilder extends
 
   /**
    * <pre>
-   * The order to cancel.
+   * The order to cancel: a Snowflake id as a decimal string.
    * </pre>
    *
    * <code>string order_id = 4;</code>
@@ -78,7 +78,7 @@ public interface CancelOrderRequestOrBuilder extends
   java.lang.String getOrderId();
   /**
    * <pre>
-   * The order to cancel.
+   * The order to cancel: a Snowflake id as a decimal string.
    * </pre>
    *
    * <code>string order_id = 4;</code>
@@ -89,7 +89,7 @@ public interface CancelOrderRequestOrBuilder extends
 
   /**
    * <pre>
-   * Why: at most 512 characters, may be empty.
+   * The reason for the cancellation: at most 512 characters, may be empty.
    * </pre>
    *
    * <code>string reason = 5;</code>
@@ -98,7 +98,7 @@ public interface CancelOrderRequestOrBuilder extends
   java.lang.String getReason();
   /**
    * <pre>
-   * Why: at most 512 characters, may be empty.
+   * The reason for the cancellation: at most 512 characters, may be empty.
    * </pre>
    *
    * <code>string reason = 5;</code>

@@ -6,7 +6,7 @@ package com.catga.orders.v1;
 
 /**
  * <pre>
- * The cancelled order.
+ * The reply of CancelOrder.
  * </pre>
  *
  * Protobuf type {@code catga.orders.v1.CancelOrderResponse}
@@ -103,7 +103,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object consistencyToken_ = "";
   /**
    * <pre>
-   * Give this to a query for an answer that is at least as fresh as this reply.
+   * Pass this to a query (AT_LEAST) to get a reply that includes this command.
    * </pre>
    *
    * <code>string consistency_token = 3;</code>
@@ -124,7 +124,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Give this to a query for an answer that is at least as fresh as this reply.
+   * Pass this to a query (AT_LEAST) to get a reply that includes this command.
    * </pre>
    *
    * <code>string consistency_token = 3;</code>
@@ -331,7 +331,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The cancelled order.
+   * The reply of CancelOrder.
    * </pre>
    *
    * Protobuf type {@code catga.orders.v1.CancelOrderResponse}
@@ -748,7 +748,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object consistencyToken_ = "";
     /**
      * <pre>
-     * Give this to a query for an answer that is at least as fresh as this reply.
+     * Pass this to a query (AT_LEAST) to get a reply that includes this command.
      * </pre>
      *
      * <code>string consistency_token = 3;</code>
@@ -768,7 +768,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Give this to a query for an answer that is at least as fresh as this reply.
+     * Pass this to a query (AT_LEAST) to get a reply that includes this command.
      * </pre>
      *
      * <code>string consistency_token = 3;</code>
@@ -789,7 +789,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Give this to a query for an answer that is at least as fresh as this reply.
+     * Pass this to a query (AT_LEAST) to get a reply that includes this command.
      * </pre>
      *
      * <code>string consistency_token = 3;</code>
@@ -806,7 +806,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Give this to a query for an answer that is at least as fresh as this reply.
+     * Pass this to a query (AT_LEAST) to get a reply that includes this command.
      * </pre>
      *
      * <code>string consistency_token = 3;</code>
@@ -820,7 +820,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Give this to a query for an answer that is at least as fresh as this reply.
+     * Pass this to a query (AT_LEAST) to get a reply that includes this command.
      * </pre>
      *
      * <code>string consistency_token = 3;</code>

@@ -6,7 +6,7 @@ package com.catga.orders.v1;
 
 /**
  * <pre>
- * Why an order was cancelled.
+ * The cancellation of an order.
  * </pre>
  *
  * Protobuf type {@code catga.orders.v1.Cancellation}
@@ -50,7 +50,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object reason_ = "";
   /**
    * <pre>
-   * In the words of the client; empty if not given.
+   * The reason, as given by the client: at most 512 characters; empty if not given.
    * </pre>
    *
    * <code>string reason = 1;</code>
@@ -71,7 +71,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * In the words of the client; empty if not given.
+   * The reason, as given by the client: at most 512 characters; empty if not given.
    * </pre>
    *
    * <code>string reason = 1;</code>
@@ -96,7 +96,7 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.Timestamp cancelledAt_;
   /**
    * <pre>
-   * When.
+   * When the order was cancelled.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp cancelled_at = 2;</code>
@@ -108,7 +108,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When.
+   * When the order was cancelled.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp cancelled_at = 2;</code>
@@ -120,7 +120,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When.
+   * When the order was cancelled.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp cancelled_at = 2;</code>
@@ -304,7 +304,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Why an order was cancelled.
+   * The cancellation of an order.
    * </pre>
    *
    * Protobuf type {@code catga.orders.v1.Cancellation}
@@ -508,7 +508,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object reason_ = "";
     /**
      * <pre>
-     * In the words of the client; empty if not given.
+     * The reason, as given by the client: at most 512 characters; empty if not given.
      * </pre>
      *
      * <code>string reason = 1;</code>
@@ -528,7 +528,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In the words of the client; empty if not given.
+     * The reason, as given by the client: at most 512 characters; empty if not given.
      * </pre>
      *
      * <code>string reason = 1;</code>
@@ -549,7 +549,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In the words of the client; empty if not given.
+     * The reason, as given by the client: at most 512 characters; empty if not given.
      * </pre>
      *
      * <code>string reason = 1;</code>
@@ -566,7 +566,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In the words of the client; empty if not given.
+     * The reason, as given by the client: at most 512 characters; empty if not given.
      * </pre>
      *
      * <code>string reason = 1;</code>
@@ -580,7 +580,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In the words of the client; empty if not given.
+     * The reason, as given by the client: at most 512 characters; empty if not given.
      * </pre>
      *
      * <code>string reason = 1;</code>
@@ -602,7 +602,7 @@ private static final long serialVersionUID = 0L;
         com.google.protobuf.Timestamp, com.google.protobuf.Timestamp.Builder, com.google.protobuf.TimestampOrBuilder> cancelledAtBuilder_;
     /**
      * <pre>
-     * When.
+     * When the order was cancelled.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp cancelled_at = 2;</code>
@@ -613,7 +613,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When.
+     * When the order was cancelled.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp cancelled_at = 2;</code>
@@ -628,7 +628,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When.
+     * When the order was cancelled.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp cancelled_at = 2;</code>
@@ -648,7 +648,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When.
+     * When the order was cancelled.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp cancelled_at = 2;</code>
@@ -666,7 +666,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When.
+     * When the order was cancelled.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp cancelled_at = 2;</code>
@@ -691,7 +691,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When.
+     * When the order was cancelled.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp cancelled_at = 2;</code>
@@ -708,7 +708,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When.
+     * When the order was cancelled.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp cancelled_at = 2;</code>
@@ -720,7 +720,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When.
+     * When the order was cancelled.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp cancelled_at = 2;</code>
@@ -735,7 +735,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When.
+     * When the order was cancelled.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp cancelled_at = 2;</code>

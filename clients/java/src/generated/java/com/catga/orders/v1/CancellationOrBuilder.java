@@ -10,7 +10,7 @@ public interface CancellationOrBuilder extends
 
   /**
    * <pre>
-   * In the words of the client; empty if not given.
+   * The reason, as given by the client: at most 512 characters; empty if not given.
    * </pre>
    *
    * <code>string reason = 1;</code>
@@ -19,7 +19,7 @@ public interface CancellationOrBuilder extends
   java.lang.String getReason();
   /**
    * <pre>
-   * In the words of the client; empty if not given.
+   * The reason, as given by the client: at most 512 characters; empty if not given.
    * </pre>
    *
    * <code>string reason = 1;</code>
@@ -30,7 +30,7 @@ public interface CancellationOrBuilder extends
 
   /**
    * <pre>
-   * When.
+   * When the order was cancelled.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp cancelled_at = 2;</code>
@@ -39,7 +39,7 @@ public interface CancellationOrBuilder extends
   boolean hasCancelledAt();
   /**
    * <pre>
-   * When.
+   * When the order was cancelled.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp cancelled_at = 2;</code>
@@ -48,7 +48,7 @@ public interface CancellationOrBuilder extends
   com.google.protobuf.Timestamp getCancelledAt();
   /**
    * <pre>
-   * When.
+   * When the order was cancelled.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp cancelled_at = 2;</code>

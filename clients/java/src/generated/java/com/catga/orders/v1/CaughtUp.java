@@ -6,7 +6,7 @@ package com.catga.orders.v1;
 
 /**
  * <pre>
- * The reader has seen everything that was there when the stream opened; what follows is live.
+ * All events that existed when the stream opened have been sent; those that follow are live.
  * </pre>
  *
  * Protobuf type {@code catga.orders.v1.CaughtUp}
@@ -47,7 +47,7 @@ private static final long serialVersionUID = 0L;
   private long revision_ = 0L;
   /**
    * <pre>
-   * In the history of one order: the last revision sent or skipped. Otherwise 0.
+   * In StreamOrderHistory: the last revision sent, or skipped by `from_revision`. In StreamEvents: 0.
    * </pre>
    *
    * <code>int64 revision = 1;</code>
@@ -218,7 +218,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The reader has seen everything that was there when the stream opened; what follows is live.
+   * All events that existed when the stream opened have been sent; those that follow are live.
    * </pre>
    *
    * Protobuf type {@code catga.orders.v1.CaughtUp}
@@ -391,7 +391,7 @@ private static final long serialVersionUID = 0L;
     private long revision_ ;
     /**
      * <pre>
-     * In the history of one order: the last revision sent or skipped. Otherwise 0.
+     * In StreamOrderHistory: the last revision sent, or skipped by `from_revision`. In StreamEvents: 0.
      * </pre>
      *
      * <code>int64 revision = 1;</code>
@@ -403,7 +403,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In the history of one order: the last revision sent or skipped. Otherwise 0.
+     * In StreamOrderHistory: the last revision sent, or skipped by `from_revision`. In StreamEvents: 0.
      * </pre>
      *
      * <code>int64 revision = 1;</code>
@@ -419,7 +419,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * In the history of one order: the last revision sent or skipped. Otherwise 0.
+     * In StreamOrderHistory: the last revision sent, or skipped by `from_revision`. In StreamEvents: 0.
      * </pre>
      *
      * <code>int64 revision = 1;</code>

@@ -10,7 +10,7 @@ public interface CaughtUpOrBuilder extends
 
   /**
    * <pre>
-   * In the history of one order: the last revision sent or skipped. Otherwise 0.
+   * In StreamOrderHistory: the last revision sent, or skipped by `from_revision`. In StreamEvents: 0.
    * </pre>
    *
    * <code>int64 revision = 1;</code>

@@ -6,7 +6,7 @@ package com.catga.orders.v1;
 
 /**
  * <pre>
- * How fresh an answer has to be.
+ * The freshness of a reply.
  * </pre>
  *
  * Protobuf enum {@code catga.orders.v1.ConsistencyLevel}
@@ -23,7 +23,7 @@ public enum ConsistencyLevel
   CONSISTENCY_LEVEL_UNSPECIFIED(0),
   /**
    * <pre>
-   * Whatever this node knows now.
+   * The node's current state, without waiting. Other nodes may have committed more.
    * </pre>
    *
    * <code>CONSISTENCY_LEVEL_EVENTUAL = 1;</code>
@@ -31,7 +31,8 @@ public enum ConsistencyLevel
   CONSISTENCY_LEVEL_EVENTUAL(1),
   /**
    * <pre>
-   * At least as fresh as the token: waits for that, up to the call's deadline.
+   * At least as fresh as `token`. Waits up to 20 s, or until the deadline of the call if that is sooner; then NOT_FRESH_IN_TIME or
+   * DEADLINE_EXCEEDED.
    * </pre>
    *
    * <code>CONSISTENCY_LEVEL_AT_LEAST = 2;</code>
@@ -39,7 +40,8 @@ public enum ConsistencyLevel
   CONSISTENCY_LEVEL_AT_LEAST(2),
   /**
    * <pre>
-   * At least as fresh as everything committed before the call arrived: waits for that, up to the call's deadline.
+   * Linearizable: includes every command that was acknowledged, by any node, before the call began. UNAVAILABLE if that cannot be
+   * confirmed. Lists and totals wait as for AT_LEAST.
    * </pre>
    *
    * <code>CONSISTENCY_LEVEL_STRONG = 3;</code>
@@ -58,7 +60,7 @@ public enum ConsistencyLevel
   public static final int CONSISTENCY_LEVEL_UNSPECIFIED_VALUE = 0;
   /**
    * <pre>
-   * Whatever this node knows now.
+   * The node's current state, without waiting. Other nodes may have committed more.
    * </pre>
    *
    * <code>CONSISTENCY_LEVEL_EVENTUAL = 1;</code>
@@ -66,7 +68,8 @@ public enum ConsistencyLevel
   public static final int CONSISTENCY_LEVEL_EVENTUAL_VALUE = 1;
   /**
    * <pre>
-   * At least as fresh as the token: waits for that, up to the call's deadline.
+   * At least as fresh as `token`. Waits up to 20 s, or until the deadline of the call if that is sooner; then NOT_FRESH_IN_TIME or
+   * DEADLINE_EXCEEDED.
    * </pre>
    *
    * <code>CONSISTENCY_LEVEL_AT_LEAST = 2;</code>
@@ -74,7 +77,8 @@ public enum ConsistencyLevel
   public static final int CONSISTENCY_LEVEL_AT_LEAST_VALUE = 2;
   /**
    * <pre>
-   * At least as fresh as everything committed before the call arrived: waits for that, up to the call's deadline.
+   * Linearizable: includes every command that was acknowledged, by any node, before the call began. UNAVAILABLE if that cannot be
+   * confirmed. Lists and totals wait as for AT_LEAST.
    * </pre>
    *
    * <code>CONSISTENCY_LEVEL_STRONG = 3;</code>

@@ -6,7 +6,7 @@ package com.catga.orders.v1;
 
 /**
  * <pre>
- * Places an order.
+ * The request of CreateOrder.
  * </pre>
  *
  * Protobuf type {@code catga.orders.v1.CreateOrderRequest}
@@ -54,8 +54,8 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object requestId_ = "";
   /**
    * <pre>
-   * Idempotency key, at most 128 visible ASCII characters. A retry with the same key and payload gets the first answer and
-   * does not place a second order; the same key with another payload is refused. Empty: the command is not retry-safe.
+   * The idempotency key: at most 128 visible ASCII characters. A retry with the same key and payload returns the first reply and does not
+   * place a second order; the same key with another payload is REQUEST_ID_REUSED. Empty: the command is not safe to retry.
    * </pre>
    *
    * <code>string request_id = 1;</code>
@@ -76,8 +76,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Idempotency key, at most 128 visible ASCII characters. A retry with the same key and payload gets the first answer and
-   * does not place a second order; the same key with another payload is refused. Empty: the command is not retry-safe.
+   * The idempotency key: at most 128 visible ASCII characters. A retry with the same key and payload returns the first reply and does not
+   * place a second order; the same key with another payload is REQUEST_ID_REUSED. Empty: the command is not safe to retry.
    * </pre>
    *
    * <code>string request_id = 1;</code>
@@ -102,7 +102,7 @@ private static final long serialVersionUID = 0L;
   private long expectedRevision_ = 0L;
   /**
    * <pre>
-   * If set, must be 0: a new order has no revision yet.
+   * If set, it must be 0: a new order has no revision yet.
    * </pre>
    *
    * <code>optional int64 expected_revision = 2;</code>
@@ -114,7 +114,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * If set, must be 0: a new order has no revision yet.
+   * If set, it must be 0: a new order has no revision yet.
    * </pre>
    *
    * <code>optional int64 expected_revision = 2;</code>
@@ -130,7 +130,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object actor_ = "";
   /**
    * <pre>
-   * Who gives the command, for the record: at most 128 characters.
+   * The originator of the command, recorded in its events: at most 128 characters, may be empty.
    * </pre>
    *
    * <code>string actor = 3;</code>
@@ -151,7 +151,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Who gives the command, for the record: at most 128 characters.
+   * The originator of the command, recorded in its events: at most 128 characters, may be empty.
    * </pre>
    *
    * <code>string actor = 3;</code>
@@ -224,7 +224,7 @@ private static final long serialVersionUID = 0L;
   private java.util.List<com.catga.orders.v1.NewOrderItem> items_;
   /**
    * <pre>
-   * What is ordered: 1 to 1000 items, all in one currency.
+   * The ordered items: 1 to 1000, all in one currency.
    * </pre>
    *
    * <code>repeated .catga.orders.v1.NewOrderItem items = 5;</code>
@@ -235,7 +235,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What is ordered: 1 to 1000 items, all in one currency.
+   * The ordered items: 1 to 1000, all in one currency.
    * </pre>
    *
    * <code>repeated .catga.orders.v1.NewOrderItem items = 5;</code>
@@ -247,7 +247,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What is ordered: 1 to 1000 items, all in one currency.
+   * The ordered items: 1 to 1000, all in one currency.
    * </pre>
    *
    * <code>repeated .catga.orders.v1.NewOrderItem items = 5;</code>
@@ -258,7 +258,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What is ordered: 1 to 1000 items, all in one currency.
+   * The ordered items: 1 to 1000, all in one currency.
    * </pre>
    *
    * <code>repeated .catga.orders.v1.NewOrderItem items = 5;</code>
@@ -269,7 +269,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What is ordered: 1 to 1000 items, all in one currency.
+   * The ordered items: 1 to 1000, all in one currency.
    * </pre>
    *
    * <code>repeated .catga.orders.v1.NewOrderItem items = 5;</code>
@@ -285,7 +285,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object shippingAddress_ = "";
   /**
    * <pre>
-   * Where to send the order: at most 1024 characters, may be empty.
+   * The delivery address: at most 1024 characters, may be empty.
    * </pre>
    *
    * <code>string shipping_address = 6;</code>
@@ -306,7 +306,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Where to send the order: at most 1024 characters, may be empty.
+   * The delivery address: at most 1024 characters, may be empty.
    * </pre>
    *
    * <code>string shipping_address = 6;</code>
@@ -545,7 +545,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Places an order.
+   * The request of CreateOrder.
    * </pre>
    *
    * Protobuf type {@code catga.orders.v1.CreateOrderRequest}
@@ -836,8 +836,8 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object requestId_ = "";
     /**
      * <pre>
-     * Idempotency key, at most 128 visible ASCII characters. A retry with the same key and payload gets the first answer and
-     * does not place a second order; the same key with another payload is refused. Empty: the command is not retry-safe.
+     * The idempotency key: at most 128 visible ASCII characters. A retry with the same key and payload returns the first reply and does not
+     * place a second order; the same key with another payload is REQUEST_ID_REUSED. Empty: the command is not safe to retry.
      * </pre>
      *
      * <code>string request_id = 1;</code>
@@ -857,8 +857,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Idempotency key, at most 128 visible ASCII characters. A retry with the same key and payload gets the first answer and
-     * does not place a second order; the same key with another payload is refused. Empty: the command is not retry-safe.
+     * The idempotency key: at most 128 visible ASCII characters. A retry with the same key and payload returns the first reply and does not
+     * place a second order; the same key with another payload is REQUEST_ID_REUSED. Empty: the command is not safe to retry.
      * </pre>
      *
      * <code>string request_id = 1;</code>
@@ -879,8 +879,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Idempotency key, at most 128 visible ASCII characters. A retry with the same key and payload gets the first answer and
-     * does not place a second order; the same key with another payload is refused. Empty: the command is not retry-safe.
+     * The idempotency key: at most 128 visible ASCII characters. A retry with the same key and payload returns the first reply and does not
+     * place a second order; the same key with another payload is REQUEST_ID_REUSED. Empty: the command is not safe to retry.
      * </pre>
      *
      * <code>string request_id = 1;</code>
@@ -897,8 +897,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Idempotency key, at most 128 visible ASCII characters. A retry with the same key and payload gets the first answer and
-     * does not place a second order; the same key with another payload is refused. Empty: the command is not retry-safe.
+     * The idempotency key: at most 128 visible ASCII characters. A retry with the same key and payload returns the first reply and does not
+     * place a second order; the same key with another payload is REQUEST_ID_REUSED. Empty: the command is not safe to retry.
      * </pre>
      *
      * <code>string request_id = 1;</code>
@@ -912,8 +912,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Idempotency key, at most 128 visible ASCII characters. A retry with the same key and payload gets the first answer and
-     * does not place a second order; the same key with another payload is refused. Empty: the command is not retry-safe.
+     * The idempotency key: at most 128 visible ASCII characters. A retry with the same key and payload returns the first reply and does not
+     * place a second order; the same key with another payload is REQUEST_ID_REUSED. Empty: the command is not safe to retry.
      * </pre>
      *
      * <code>string request_id = 1;</code>
@@ -933,7 +933,7 @@ private static final long serialVersionUID = 0L;
     private long expectedRevision_ ;
     /**
      * <pre>
-     * If set, must be 0: a new order has no revision yet.
+     * If set, it must be 0: a new order has no revision yet.
      * </pre>
      *
      * <code>optional int64 expected_revision = 2;</code>
@@ -945,7 +945,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * If set, must be 0: a new order has no revision yet.
+     * If set, it must be 0: a new order has no revision yet.
      * </pre>
      *
      * <code>optional int64 expected_revision = 2;</code>
@@ -957,7 +957,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * If set, must be 0: a new order has no revision yet.
+     * If set, it must be 0: a new order has no revision yet.
      * </pre>
      *
      * <code>optional int64 expected_revision = 2;</code>
@@ -973,7 +973,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * If set, must be 0: a new order has no revision yet.
+     * If set, it must be 0: a new order has no revision yet.
      * </pre>
      *
      * <code>optional int64 expected_revision = 2;</code>
@@ -989,7 +989,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object actor_ = "";
     /**
      * <pre>
-     * Who gives the command, for the record: at most 128 characters.
+     * The originator of the command, recorded in its events: at most 128 characters, may be empty.
      * </pre>
      *
      * <code>string actor = 3;</code>
@@ -1009,7 +1009,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Who gives the command, for the record: at most 128 characters.
+     * The originator of the command, recorded in its events: at most 128 characters, may be empty.
      * </pre>
      *
      * <code>string actor = 3;</code>
@@ -1030,7 +1030,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Who gives the command, for the record: at most 128 characters.
+     * The originator of the command, recorded in its events: at most 128 characters, may be empty.
      * </pre>
      *
      * <code>string actor = 3;</code>
@@ -1047,7 +1047,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Who gives the command, for the record: at most 128 characters.
+     * The originator of the command, recorded in its events: at most 128 characters, may be empty.
      * </pre>
      *
      * <code>string actor = 3;</code>
@@ -1061,7 +1061,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Who gives the command, for the record: at most 128 characters.
+     * The originator of the command, recorded in its events: at most 128 characters, may be empty.
      * </pre>
      *
      * <code>string actor = 3;</code>
@@ -1184,7 +1184,7 @@ private static final long serialVersionUID = 0L;
 
     /**
      * <pre>
-     * What is ordered: 1 to 1000 items, all in one currency.
+     * The ordered items: 1 to 1000, all in one currency.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.NewOrderItem items = 5;</code>
@@ -1198,7 +1198,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What is ordered: 1 to 1000 items, all in one currency.
+     * The ordered items: 1 to 1000, all in one currency.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.NewOrderItem items = 5;</code>
@@ -1212,7 +1212,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What is ordered: 1 to 1000 items, all in one currency.
+     * The ordered items: 1 to 1000, all in one currency.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.NewOrderItem items = 5;</code>
@@ -1226,7 +1226,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What is ordered: 1 to 1000 items, all in one currency.
+     * The ordered items: 1 to 1000, all in one currency.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.NewOrderItem items = 5;</code>
@@ -1247,7 +1247,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What is ordered: 1 to 1000 items, all in one currency.
+     * The ordered items: 1 to 1000, all in one currency.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.NewOrderItem items = 5;</code>
@@ -1265,7 +1265,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What is ordered: 1 to 1000 items, all in one currency.
+     * The ordered items: 1 to 1000, all in one currency.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.NewOrderItem items = 5;</code>
@@ -1285,7 +1285,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What is ordered: 1 to 1000 items, all in one currency.
+     * The ordered items: 1 to 1000, all in one currency.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.NewOrderItem items = 5;</code>
@@ -1306,7 +1306,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What is ordered: 1 to 1000 items, all in one currency.
+     * The ordered items: 1 to 1000, all in one currency.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.NewOrderItem items = 5;</code>
@@ -1324,7 +1324,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What is ordered: 1 to 1000 items, all in one currency.
+     * The ordered items: 1 to 1000, all in one currency.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.NewOrderItem items = 5;</code>
@@ -1342,7 +1342,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What is ordered: 1 to 1000 items, all in one currency.
+     * The ordered items: 1 to 1000, all in one currency.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.NewOrderItem items = 5;</code>
@@ -1361,7 +1361,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What is ordered: 1 to 1000 items, all in one currency.
+     * The ordered items: 1 to 1000, all in one currency.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.NewOrderItem items = 5;</code>
@@ -1378,7 +1378,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What is ordered: 1 to 1000 items, all in one currency.
+     * The ordered items: 1 to 1000, all in one currency.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.NewOrderItem items = 5;</code>
@@ -1395,7 +1395,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What is ordered: 1 to 1000 items, all in one currency.
+     * The ordered items: 1 to 1000, all in one currency.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.NewOrderItem items = 5;</code>
@@ -1406,7 +1406,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What is ordered: 1 to 1000 items, all in one currency.
+     * The ordered items: 1 to 1000, all in one currency.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.NewOrderItem items = 5;</code>
@@ -1420,7 +1420,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What is ordered: 1 to 1000 items, all in one currency.
+     * The ordered items: 1 to 1000, all in one currency.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.NewOrderItem items = 5;</code>
@@ -1435,7 +1435,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What is ordered: 1 to 1000 items, all in one currency.
+     * The ordered items: 1 to 1000, all in one currency.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.NewOrderItem items = 5;</code>
@@ -1446,7 +1446,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What is ordered: 1 to 1000 items, all in one currency.
+     * The ordered items: 1 to 1000, all in one currency.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.NewOrderItem items = 5;</code>
@@ -1458,7 +1458,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What is ordered: 1 to 1000 items, all in one currency.
+     * The ordered items: 1 to 1000, all in one currency.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.NewOrderItem items = 5;</code>
@@ -1485,7 +1485,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object shippingAddress_ = "";
     /**
      * <pre>
-     * Where to send the order: at most 1024 characters, may be empty.
+     * The delivery address: at most 1024 characters, may be empty.
      * </pre>
      *
      * <code>string shipping_address = 6;</code>
@@ -1505,7 +1505,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Where to send the order: at most 1024 characters, may be empty.
+     * The delivery address: at most 1024 characters, may be empty.
      * </pre>
      *
      * <code>string shipping_address = 6;</code>
@@ -1526,7 +1526,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Where to send the order: at most 1024 characters, may be empty.
+     * The delivery address: at most 1024 characters, may be empty.
      * </pre>
      *
      * <code>string shipping_address = 6;</code>
@@ -1543,7 +1543,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Where to send the order: at most 1024 characters, may be empty.
+     * The delivery address: at most 1024 characters, may be empty.
      * </pre>
      *
      * <code>string shipping_address = 6;</code>
@@ -1557,7 +1557,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Where to send the order: at most 1024 characters, may be empty.
+     * The delivery address: at most 1024 characters, may be empty.
      * </pre>
      *
      * <code>string shipping_address = 6;</code>

@@ -10,8 +10,8 @@ public interface CreateOrderRequestOrBuilder extends
 
   /**
    * <pre>
-   * Idempotency key, at most 128 visible ASCII characters. A retry with the same key and payload gets the first answer and
-   * does not place a second order; the same key with another payload is refused. Empty: the command is not retry-safe.
+   * The idempotency key: at most 128 visible ASCII characters. A retry with the same key and payload returns the first reply and does not
+   * place a second order; the same key with another payload is REQUEST_ID_REUSED. Empty: the command is not safe to retry.
    * </pre>
    *
    * <code>string request_id = 1;</code>
@@ -20,8 +20,8 @@ public interface CreateOrderRequestOrBuilder extends
   java.lang.String getRequestId();
   /**
    * <pre>
-   * Idempotency key, at most 128 visible ASCII characters. A retry with the same key and payload gets the first answer and
-   * does not place a second order; the same key with another payload is refused. Empty: the command is not retry-safe.
+   * The idempotency key: at most 128 visible ASCII characters. A retry with the same key and payload returns the first reply and does not
+   * place a second order; the same key with another payload is REQUEST_ID_REUSED. Empty: the command is not safe to retry.
    * </pre>
    *
    * <code>string request_id = 1;</code>
@@ -32,7 +32,7 @@ public interface CreateOrderRequestOrBuilder extends
 
   /**
    * <pre>
-   * If set, must be 0: a new order has no revision yet.
+   * If set, it must be 0: a new order has no revision yet.
    * </pre>
    *
    * <code>optional int64 expected_revision = 2;</code>
@@ -41,7 +41,7 @@ public interface CreateOrderRequestOrBuilder extends
   boolean hasExpectedRevision();
   /**
    * <pre>
-   * If set, must be 0: a new order has no revision yet.
+   * If set, it must be 0: a new order has no revision yet.
    * </pre>
    *
    * <code>optional int64 expected_revision = 2;</code>
@@ -51,7 +51,7 @@ public interface CreateOrderRequestOrBuilder extends
 
   /**
    * <pre>
-   * Who gives the command, for the record: at most 128 characters.
+   * The originator of the command, recorded in its events: at most 128 characters, may be empty.
    * </pre>
    *
    * <code>string actor = 3;</code>
@@ -60,7 +60,7 @@ public interface CreateOrderRequestOrBuilder extends
   java.lang.String getActor();
   /**
    * <pre>
-   * Who gives the command, for the record: at most 128 characters.
+   * The originator of the command, recorded in its events: at most 128 characters, may be empty.
    * </pre>
    *
    * <code>string actor = 3;</code>
@@ -91,7 +91,7 @@ public interface CreateOrderRequestOrBuilder extends
 
   /**
    * <pre>
-   * What is ordered: 1 to 1000 items, all in one currency.
+   * The ordered items: 1 to 1000, all in one currency.
    * </pre>
    *
    * <code>repeated .catga.orders.v1.NewOrderItem items = 5;</code>
@@ -100,7 +100,7 @@ public interface CreateOrderRequestOrBuilder extends
       getItemsList();
   /**
    * <pre>
-   * What is ordered: 1 to 1000 items, all in one currency.
+   * The ordered items: 1 to 1000, all in one currency.
    * </pre>
    *
    * <code>repeated .catga.orders.v1.NewOrderItem items = 5;</code>
@@ -108,7 +108,7 @@ public interface CreateOrderRequestOrBuilder extends
   com.catga.orders.v1.NewOrderItem getItems(int index);
   /**
    * <pre>
-   * What is ordered: 1 to 1000 items, all in one currency.
+   * The ordered items: 1 to 1000, all in one currency.
    * </pre>
    *
    * <code>repeated .catga.orders.v1.NewOrderItem items = 5;</code>
@@ -116,7 +116,7 @@ public interface CreateOrderRequestOrBuilder extends
   int getItemsCount();
   /**
    * <pre>
-   * What is ordered: 1 to 1000 items, all in one currency.
+   * The ordered items: 1 to 1000, all in one currency.
    * </pre>
    *
    * <code>repeated .catga.orders.v1.NewOrderItem items = 5;</code>
@@ -125,7 +125,7 @@ public interface CreateOrderRequestOrBuilder extends
       getItemsOrBuilderList();
   /**
    * <pre>
-   * What is ordered: 1 to 1000 items, all in one currency.
+   * The ordered items: 1 to 1000, all in one currency.
    * </pre>
    *
    * <code>repeated .catga.orders.v1.NewOrderItem items = 5;</code>
@@ -135,7 +135,7 @@ public interface CreateOrderRequestOrBuilder extends
 
   /**
    * <pre>
-   * Where to send the order: at most 1024 characters, may be empty.
+   * The delivery address: at most 1024 characters, may be empty.
    * </pre>
    *
    * <code>string shipping_address = 6;</code>
@@ -144,7 +144,7 @@ public interface CreateOrderRequestOrBuilder extends
   java.lang.String getShippingAddress();
   /**
    * <pre>
-   * Where to send the order: at most 1024 characters, may be empty.
+   * The delivery address: at most 1024 characters, may be empty.
    * </pre>
    *
    * <code>string shipping_address = 6;</code>

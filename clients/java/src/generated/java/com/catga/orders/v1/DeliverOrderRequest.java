@@ -6,7 +6,7 @@ package com.catga.orders.v1;
 
 /**
  * <pre>
- * Marks a shipped order as delivered.
+ * The request of DeliverOrder.
  * </pre>
  *
  * Protobuf type {@code catga.orders.v1.DeliverOrderRequest}
@@ -52,7 +52,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object requestId_ = "";
   /**
    * <pre>
-   * Idempotency key, at most 128 visible ASCII characters, remembered for the order's lifetime. Empty: not retry-safe.
+   * The idempotency key: at most 128 visible ASCII characters, kept for the lifetime of the order. Empty: not safe to retry.
    * </pre>
    *
    * <code>string request_id = 1;</code>
@@ -73,7 +73,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Idempotency key, at most 128 visible ASCII characters, remembered for the order's lifetime. Empty: not retry-safe.
+   * The idempotency key: at most 128 visible ASCII characters, kept for the lifetime of the order. Empty: not safe to retry.
    * </pre>
    *
    * <code>string request_id = 1;</code>
@@ -98,7 +98,7 @@ private static final long serialVersionUID = 0L;
   private long expectedRevision_ = 0L;
   /**
    * <pre>
-   * If set, the command is refused with ABORTED unless the order is at this revision.
+   * If set (1 or more), the command fails with REVISION_CONFLICT unless the order is at this revision.
    * </pre>
    *
    * <code>optional int64 expected_revision = 2;</code>
@@ -110,7 +110,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * If set, the command is refused with ABORTED unless the order is at this revision.
+   * If set (1 or more), the command fails with REVISION_CONFLICT unless the order is at this revision.
    * </pre>
    *
    * <code>optional int64 expected_revision = 2;</code>
@@ -126,7 +126,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object actor_ = "";
   /**
    * <pre>
-   * Who gives the command, for the record: at most 128 characters.
+   * The originator of the command, recorded in its events: at most 128 characters, may be empty.
    * </pre>
    *
    * <code>string actor = 3;</code>
@@ -147,7 +147,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Who gives the command, for the record: at most 128 characters.
+   * The originator of the command, recorded in its events: at most 128 characters, may be empty.
    * </pre>
    *
    * <code>string actor = 3;</code>
@@ -173,7 +173,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object orderId_ = "";
   /**
    * <pre>
-   * The order that was delivered.
+   * The order that was delivered: a Snowflake id as a decimal string.
    * </pre>
    *
    * <code>string order_id = 4;</code>
@@ -194,7 +194,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The order that was delivered.
+   * The order that was delivered: a Snowflake id as a decimal string.
    * </pre>
    *
    * <code>string order_id = 4;</code>
@@ -410,7 +410,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Marks a shipped order as delivered.
+   * The request of DeliverOrder.
    * </pre>
    *
    * Protobuf type {@code catga.orders.v1.DeliverOrderRequest}
@@ -628,7 +628,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object requestId_ = "";
     /**
      * <pre>
-     * Idempotency key, at most 128 visible ASCII characters, remembered for the order's lifetime. Empty: not retry-safe.
+     * The idempotency key: at most 128 visible ASCII characters, kept for the lifetime of the order. Empty: not safe to retry.
      * </pre>
      *
      * <code>string request_id = 1;</code>
@@ -648,7 +648,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Idempotency key, at most 128 visible ASCII characters, remembered for the order's lifetime. Empty: not retry-safe.
+     * The idempotency key: at most 128 visible ASCII characters, kept for the lifetime of the order. Empty: not safe to retry.
      * </pre>
      *
      * <code>string request_id = 1;</code>
@@ -669,7 +669,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Idempotency key, at most 128 visible ASCII characters, remembered for the order's lifetime. Empty: not retry-safe.
+     * The idempotency key: at most 128 visible ASCII characters, kept for the lifetime of the order. Empty: not safe to retry.
      * </pre>
      *
      * <code>string request_id = 1;</code>
@@ -686,7 +686,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Idempotency key, at most 128 visible ASCII characters, remembered for the order's lifetime. Empty: not retry-safe.
+     * The idempotency key: at most 128 visible ASCII characters, kept for the lifetime of the order. Empty: not safe to retry.
      * </pre>
      *
      * <code>string request_id = 1;</code>
@@ -700,7 +700,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Idempotency key, at most 128 visible ASCII characters, remembered for the order's lifetime. Empty: not retry-safe.
+     * The idempotency key: at most 128 visible ASCII characters, kept for the lifetime of the order. Empty: not safe to retry.
      * </pre>
      *
      * <code>string request_id = 1;</code>
@@ -720,7 +720,7 @@ private static final long serialVersionUID = 0L;
     private long expectedRevision_ ;
     /**
      * <pre>
-     * If set, the command is refused with ABORTED unless the order is at this revision.
+     * If set (1 or more), the command fails with REVISION_CONFLICT unless the order is at this revision.
      * </pre>
      *
      * <code>optional int64 expected_revision = 2;</code>
@@ -732,7 +732,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * If set, the command is refused with ABORTED unless the order is at this revision.
+     * If set (1 or more), the command fails with REVISION_CONFLICT unless the order is at this revision.
      * </pre>
      *
      * <code>optional int64 expected_revision = 2;</code>
@@ -744,7 +744,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * If set, the command is refused with ABORTED unless the order is at this revision.
+     * If set (1 or more), the command fails with REVISION_CONFLICT unless the order is at this revision.
      * </pre>
      *
      * <code>optional int64 expected_revision = 2;</code>
@@ -760,7 +760,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * If set, the command is refused with ABORTED unless the order is at this revision.
+     * If set (1 or more), the command fails with REVISION_CONFLICT unless the order is at this revision.
      * </pre>
      *
      * <code>optional int64 expected_revision = 2;</code>
@@ -776,7 +776,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object actor_ = "";
     /**
      * <pre>
-     * Who gives the command, for the record: at most 128 characters.
+     * The originator of the command, recorded in its events: at most 128 characters, may be empty.
      * </pre>
      *
      * <code>string actor = 3;</code>
@@ -796,7 +796,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Who gives the command, for the record: at most 128 characters.
+     * The originator of the command, recorded in its events: at most 128 characters, may be empty.
      * </pre>
      *
      * <code>string actor = 3;</code>
@@ -817,7 +817,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Who gives the command, for the record: at most 128 characters.
+     * The originator of the command, recorded in its events: at most 128 characters, may be empty.
      * </pre>
      *
      * <code>string actor = 3;</code>
@@ -834,7 +834,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Who gives the command, for the record: at most 128 characters.
+     * The originator of the command, recorded in its events: at most 128 characters, may be empty.
      * </pre>
      *
      * <code>string actor = 3;</code>
@@ -848,7 +848,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Who gives the command, for the record: at most 128 characters.
+     * The originator of the command, recorded in its events: at most 128 characters, may be empty.
      * </pre>
      *
      * <code>string actor = 3;</code>
@@ -868,7 +868,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object orderId_ = "";
     /**
      * <pre>
-     * The order that was delivered.
+     * The order that was delivered: a Snowflake id as a decimal string.
      * </pre>
      *
      * <code>string order_id = 4;</code>
@@ -888,7 +888,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The order that was delivered.
+     * The order that was delivered: a Snowflake id as a decimal string.
      * </pre>
      *
      * <code>string order_id = 4;</code>
@@ -909,7 +909,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The order that was delivered.
+     * The order that was delivered: a Snowflake id as a decimal string.
      * </pre>
      *
      * <code>string order_id = 4;</code>
@@ -926,7 +926,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The order that was delivered.
+     * The order that was delivered: a Snowflake id as a decimal string.
      * </pre>
      *
      * <code>string order_id = 4;</code>
@@ -940,7 +940,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The order that was delivered.
+     * The order that was delivered: a Snowflake id as a decimal string.
      * </pre>
      *
      * <code>string order_id = 4;</code>

@@ -47,7 +47,7 @@ public interface DeliverOrderResponseOrBuilder extends
 
   /**
    * <pre>
-   * Give this to a query for an answer that is at least as fresh as this reply.
+   * Pass this to a query (AT_LEAST) to get a reply that includes this command.
    * </pre>
    *
    * <code>string consistency_token = 3;</code>
@@ -56,7 +56,7 @@ public interface DeliverOrderResponseOrBuilder extends
   java.lang.String getConsistencyToken();
   /**
    * <pre>
-   * Give this to a query for an answer that is at least as fresh as this reply.
+   * Pass this to a query (AT_LEAST) to get a reply that includes this command.
    * </pre>
    *
    * <code>string consistency_token = 3;</code>

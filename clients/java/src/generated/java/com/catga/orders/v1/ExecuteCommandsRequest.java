@@ -6,7 +6,7 @@ package com.catga.orders.v1;
 
 /**
  * <pre>
- * One command of a stream of commands.
+ * One command of ExecuteCommands.
  * </pre>
  *
  * Protobuf type {@code catga.orders.v1.ExecuteCommandsRequest}
@@ -97,7 +97,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object correlationId_ = "";
   /**
    * <pre>
-   * Comes back with the reply, so that the client can tell replies apart: at most 128 characters.
+   * Returned in the reply to this command: at most 128 characters. The server does not check that it is unique.
    * </pre>
    *
    * <code>string correlation_id = 1;</code>
@@ -118,7 +118,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Comes back with the reply, so that the client can tell replies apart: at most 128 characters.
+   * Returned in the reply to this command: at most 128 characters. The server does not check that it is unique.
    * </pre>
    *
    * <code>string correlation_id = 1;</code>
@@ -596,7 +596,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * One command of a stream of commands.
+   * One command of ExecuteCommands.
    * </pre>
    *
    * Protobuf type {@code catga.orders.v1.ExecuteCommandsRequest}
@@ -889,7 +889,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object correlationId_ = "";
     /**
      * <pre>
-     * Comes back with the reply, so that the client can tell replies apart: at most 128 characters.
+     * Returned in the reply to this command: at most 128 characters. The server does not check that it is unique.
      * </pre>
      *
      * <code>string correlation_id = 1;</code>
@@ -909,7 +909,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Comes back with the reply, so that the client can tell replies apart: at most 128 characters.
+     * Returned in the reply to this command: at most 128 characters. The server does not check that it is unique.
      * </pre>
      *
      * <code>string correlation_id = 1;</code>
@@ -930,7 +930,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Comes back with the reply, so that the client can tell replies apart: at most 128 characters.
+     * Returned in the reply to this command: at most 128 characters. The server does not check that it is unique.
      * </pre>
      *
      * <code>string correlation_id = 1;</code>
@@ -947,7 +947,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Comes back with the reply, so that the client can tell replies apart: at most 128 characters.
+     * Returned in the reply to this command: at most 128 characters. The server does not check that it is unique.
      * </pre>
      *
      * <code>string correlation_id = 1;</code>
@@ -961,7 +961,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Comes back with the reply, so that the client can tell replies apart: at most 128 characters.
+     * Returned in the reply to this command: at most 128 characters. The server does not check that it is unique.
      * </pre>
      *
      * <code>string correlation_id = 1;</code>

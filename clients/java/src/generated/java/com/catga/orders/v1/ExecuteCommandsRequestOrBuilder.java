@@ -10,7 +10,7 @@ public interface ExecuteCommandsRequestOrBuilder extends
 
   /**
    * <pre>
-   * Comes back with the reply, so that the client can tell replies apart: at most 128 characters.
+   * Returned in the reply to this command: at most 128 characters. The server does not check that it is unique.
    * </pre>
    *
    * <code>string correlation_id = 1;</code>
@@ -19,7 +19,7 @@ public interface ExecuteCommandsRequestOrBuilder extends
   java.lang.String getCorrelationId();
   /**
    * <pre>
-   * Comes back with the reply, so that the client can tell replies apart: at most 128 characters.
+   * Returned in the reply to this command: at most 128 characters. The server does not check that it is unique.
    * </pre>
    *
    * <code>string correlation_id = 1;</code>

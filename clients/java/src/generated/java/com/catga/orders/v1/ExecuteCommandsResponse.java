@@ -6,7 +6,7 @@ package com.catga.orders.v1;
 
 /**
  * <pre>
- * The answer to one command of a stream of commands.
+ * The reply to one command of ExecuteCommands.
  * </pre>
  *
  * Protobuf type {@code catga.orders.v1.ExecuteCommandsResponse}
@@ -179,7 +179,7 @@ private static final long serialVersionUID = 0L;
   public static final int ERROR_FIELD_NUMBER = 3;
   /**
    * <pre>
-   * The command was refused; the same code and details as the unary call would have.
+   * The command failed: the same code, message and details as the status of the unary call.
    * </pre>
    *
    * <code>.google.rpc.Status error = 3;</code>
@@ -191,7 +191,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The command was refused; the same code and details as the unary call would have.
+   * The command failed: the same code, message and details as the status of the unary call.
    * </pre>
    *
    * <code>.google.rpc.Status error = 3;</code>
@@ -206,7 +206,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The command was refused; the same code and details as the unary call would have.
+   * The command failed: the same code, message and details as the status of the unary call.
    * </pre>
    *
    * <code>.google.rpc.Status error = 3;</code>
@@ -416,7 +416,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The answer to one command of a stream of commands.
+   * The reply to one command of ExecuteCommands.
    * </pre>
    *
    * Protobuf type {@code catga.orders.v1.ExecuteCommandsResponse}
@@ -926,7 +926,7 @@ private static final long serialVersionUID = 0L;
         com.google.rpc.Status, com.google.rpc.Status.Builder, com.google.rpc.StatusOrBuilder> errorBuilder_;
     /**
      * <pre>
-     * The command was refused; the same code and details as the unary call would have.
+     * The command failed: the same code, message and details as the status of the unary call.
      * </pre>
      *
      * <code>.google.rpc.Status error = 3;</code>
@@ -938,7 +938,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The command was refused; the same code and details as the unary call would have.
+     * The command failed: the same code, message and details as the status of the unary call.
      * </pre>
      *
      * <code>.google.rpc.Status error = 3;</code>
@@ -960,7 +960,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The command was refused; the same code and details as the unary call would have.
+     * The command failed: the same code, message and details as the status of the unary call.
      * </pre>
      *
      * <code>.google.rpc.Status error = 3;</code>
@@ -980,7 +980,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The command was refused; the same code and details as the unary call would have.
+     * The command failed: the same code, message and details as the status of the unary call.
      * </pre>
      *
      * <code>.google.rpc.Status error = 3;</code>
@@ -998,7 +998,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The command was refused; the same code and details as the unary call would have.
+     * The command failed: the same code, message and details as the status of the unary call.
      * </pre>
      *
      * <code>.google.rpc.Status error = 3;</code>
@@ -1025,7 +1025,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The command was refused; the same code and details as the unary call would have.
+     * The command failed: the same code, message and details as the status of the unary call.
      * </pre>
      *
      * <code>.google.rpc.Status error = 3;</code>
@@ -1048,7 +1048,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The command was refused; the same code and details as the unary call would have.
+     * The command failed: the same code, message and details as the status of the unary call.
      * </pre>
      *
      * <code>.google.rpc.Status error = 3;</code>
@@ -1058,7 +1058,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The command was refused; the same code and details as the unary call would have.
+     * The command failed: the same code, message and details as the status of the unary call.
      * </pre>
      *
      * <code>.google.rpc.Status error = 3;</code>
@@ -1076,7 +1076,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The command was refused; the same code and details as the unary call would have.
+     * The command failed: the same code, message and details as the status of the unary call.
      * </pre>
      *
      * <code>.google.rpc.Status error = 3;</code>

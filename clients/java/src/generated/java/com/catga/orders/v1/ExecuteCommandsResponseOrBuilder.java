@@ -57,7 +57,7 @@ public interface ExecuteCommandsResponseOrBuilder extends
 
   /**
    * <pre>
-   * The command was refused; the same code and details as the unary call would have.
+   * The command failed: the same code, message and details as the status of the unary call.
    * </pre>
    *
    * <code>.google.rpc.Status error = 3;</code>
@@ -66,7 +66,7 @@ public interface ExecuteCommandsResponseOrBuilder extends
   boolean hasError();
   /**
    * <pre>
-   * The command was refused; the same code and details as the unary call would have.
+   * The command failed: the same code, message and details as the status of the unary call.
    * </pre>
    *
    * <code>.google.rpc.Status error = 3;</code>
@@ -75,7 +75,7 @@ public interface ExecuteCommandsResponseOrBuilder extends
   com.google.rpc.Status getError();
   /**
    * <pre>
-   * The command was refused; the same code and details as the unary call would have.
+   * The command failed: the same code, message and details as the status of the unary call.
    * </pre>
    *
    * <code>.google.rpc.Status error = 3;</code>

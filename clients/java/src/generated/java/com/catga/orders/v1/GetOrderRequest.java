@@ -6,7 +6,7 @@ package com.catga.orders.v1;
 
 /**
  * <pre>
- * Asks for one order.
+ * The request of GetOrder.
  * </pre>
  *
  * Protobuf type {@code catga.orders.v1.GetOrderRequest}
@@ -137,7 +137,7 @@ private static final long serialVersionUID = 0L;
   public static final int REVISION_FIELD_NUMBER = 2;
   /**
    * <pre>
-   * As it was right after this revision, counted from 1. NOT_FOUND if the order has not got that far.
+   * Immediately after this revision, counted from 1. NOT_YET_THEN if the order has not reached it.
    * </pre>
    *
    * <code>int64 revision = 2;</code>
@@ -149,7 +149,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * As it was right after this revision, counted from 1. NOT_FOUND if the order has not got that far.
+   * Immediately after this revision, counted from 1. NOT_YET_THEN if the order has not reached it.
    * </pre>
    *
    * <code>int64 revision = 2;</code>
@@ -166,7 +166,7 @@ private static final long serialVersionUID = 0L;
   public static final int AS_OF_FIELD_NUMBER = 3;
   /**
    * <pre>
-   * As it was at this time. NOT_FOUND if the order did not exist yet.
+   * At this time. NOT_YET_THEN if the order did not exist yet.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp as_of = 3;</code>
@@ -178,7 +178,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * As it was at this time. NOT_FOUND if the order did not exist yet.
+   * At this time. NOT_YET_THEN if the order did not exist yet.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp as_of = 3;</code>
@@ -193,7 +193,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * As it was at this time. NOT_FOUND if the order did not exist yet.
+   * At this time. NOT_YET_THEN if the order did not exist yet.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp as_of = 3;</code>
@@ -210,7 +210,7 @@ private static final long serialVersionUID = 0L;
   private com.catga.orders.v1.ReadConsistency consistency_;
   /**
    * <pre>
-   * How fresh the answer has to be.
+   * The required freshness of the reply. If omitted: EVENTUAL.
    * </pre>
    *
    * <code>.catga.orders.v1.ReadConsistency consistency = 4;</code>
@@ -222,7 +222,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * How fresh the answer has to be.
+   * The required freshness of the reply. If omitted: EVENTUAL.
    * </pre>
    *
    * <code>.catga.orders.v1.ReadConsistency consistency = 4;</code>
@@ -234,7 +234,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * How fresh the answer has to be.
+   * The required freshness of the reply. If omitted: EVENTUAL.
    * </pre>
    *
    * <code>.catga.orders.v1.ReadConsistency consistency = 4;</code>
@@ -460,7 +460,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Asks for one order.
+   * The request of GetOrder.
    * </pre>
    *
    * Protobuf type {@code catga.orders.v1.GetOrderRequest}
@@ -810,7 +810,7 @@ private static final long serialVersionUID = 0L;
 
     /**
      * <pre>
-     * As it was right after this revision, counted from 1. NOT_FOUND if the order has not got that far.
+     * Immediately after this revision, counted from 1. NOT_YET_THEN if the order has not reached it.
      * </pre>
      *
      * <code>int64 revision = 2;</code>
@@ -821,7 +821,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * As it was right after this revision, counted from 1. NOT_FOUND if the order has not got that far.
+     * Immediately after this revision, counted from 1. NOT_YET_THEN if the order has not reached it.
      * </pre>
      *
      * <code>int64 revision = 2;</code>
@@ -835,7 +835,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * As it was right after this revision, counted from 1. NOT_FOUND if the order has not got that far.
+     * Immediately after this revision, counted from 1. NOT_YET_THEN if the order has not reached it.
      * </pre>
      *
      * <code>int64 revision = 2;</code>
@@ -851,7 +851,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * As it was right after this revision, counted from 1. NOT_FOUND if the order has not got that far.
+     * Immediately after this revision, counted from 1. NOT_YET_THEN if the order has not reached it.
      * </pre>
      *
      * <code>int64 revision = 2;</code>
@@ -870,7 +870,7 @@ private static final long serialVersionUID = 0L;
         com.google.protobuf.Timestamp, com.google.protobuf.Timestamp.Builder, com.google.protobuf.TimestampOrBuilder> asOfBuilder_;
     /**
      * <pre>
-     * As it was at this time. NOT_FOUND if the order did not exist yet.
+     * At this time. NOT_YET_THEN if the order did not exist yet.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp as_of = 3;</code>
@@ -882,7 +882,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * As it was at this time. NOT_FOUND if the order did not exist yet.
+     * At this time. NOT_YET_THEN if the order did not exist yet.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp as_of = 3;</code>
@@ -904,7 +904,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * As it was at this time. NOT_FOUND if the order did not exist yet.
+     * At this time. NOT_YET_THEN if the order did not exist yet.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp as_of = 3;</code>
@@ -924,7 +924,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * As it was at this time. NOT_FOUND if the order did not exist yet.
+     * At this time. NOT_YET_THEN if the order did not exist yet.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp as_of = 3;</code>
@@ -942,7 +942,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * As it was at this time. NOT_FOUND if the order did not exist yet.
+     * At this time. NOT_YET_THEN if the order did not exist yet.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp as_of = 3;</code>
@@ -969,7 +969,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * As it was at this time. NOT_FOUND if the order did not exist yet.
+     * At this time. NOT_YET_THEN if the order did not exist yet.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp as_of = 3;</code>
@@ -992,7 +992,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * As it was at this time. NOT_FOUND if the order did not exist yet.
+     * At this time. NOT_YET_THEN if the order did not exist yet.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp as_of = 3;</code>
@@ -1002,7 +1002,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * As it was at this time. NOT_FOUND if the order did not exist yet.
+     * At this time. NOT_YET_THEN if the order did not exist yet.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp as_of = 3;</code>
@@ -1020,7 +1020,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * As it was at this time. NOT_FOUND if the order did not exist yet.
+     * At this time. NOT_YET_THEN if the order did not exist yet.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp as_of = 3;</code>
@@ -1049,7 +1049,7 @@ private static final long serialVersionUID = 0L;
         com.catga.orders.v1.ReadConsistency, com.catga.orders.v1.ReadConsistency.Builder, com.catga.orders.v1.ReadConsistencyOrBuilder> consistencyBuilder_;
     /**
      * <pre>
-     * How fresh the answer has to be.
+     * The required freshness of the reply. If omitted: EVENTUAL.
      * </pre>
      *
      * <code>.catga.orders.v1.ReadConsistency consistency = 4;</code>
@@ -1060,7 +1060,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How fresh the answer has to be.
+     * The required freshness of the reply. If omitted: EVENTUAL.
      * </pre>
      *
      * <code>.catga.orders.v1.ReadConsistency consistency = 4;</code>
@@ -1075,7 +1075,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How fresh the answer has to be.
+     * The required freshness of the reply. If omitted: EVENTUAL.
      * </pre>
      *
      * <code>.catga.orders.v1.ReadConsistency consistency = 4;</code>
@@ -1095,7 +1095,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How fresh the answer has to be.
+     * The required freshness of the reply. If omitted: EVENTUAL.
      * </pre>
      *
      * <code>.catga.orders.v1.ReadConsistency consistency = 4;</code>
@@ -1113,7 +1113,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How fresh the answer has to be.
+     * The required freshness of the reply. If omitted: EVENTUAL.
      * </pre>
      *
      * <code>.catga.orders.v1.ReadConsistency consistency = 4;</code>
@@ -1138,7 +1138,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How fresh the answer has to be.
+     * The required freshness of the reply. If omitted: EVENTUAL.
      * </pre>
      *
      * <code>.catga.orders.v1.ReadConsistency consistency = 4;</code>
@@ -1155,7 +1155,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How fresh the answer has to be.
+     * The required freshness of the reply. If omitted: EVENTUAL.
      * </pre>
      *
      * <code>.catga.orders.v1.ReadConsistency consistency = 4;</code>
@@ -1167,7 +1167,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How fresh the answer has to be.
+     * The required freshness of the reply. If omitted: EVENTUAL.
      * </pre>
      *
      * <code>.catga.orders.v1.ReadConsistency consistency = 4;</code>
@@ -1182,7 +1182,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How fresh the answer has to be.
+     * The required freshness of the reply. If omitted: EVENTUAL.
      * </pre>
      *
      * <code>.catga.orders.v1.ReadConsistency consistency = 4;</code>

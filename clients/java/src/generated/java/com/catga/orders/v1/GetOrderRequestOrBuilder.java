@@ -30,7 +30,7 @@ public interface GetOrderRequestOrBuilder extends
 
   /**
    * <pre>
-   * As it was right after this revision, counted from 1. NOT_FOUND if the order has not got that far.
+   * Immediately after this revision, counted from 1. NOT_YET_THEN if the order has not reached it.
    * </pre>
    *
    * <code>int64 revision = 2;</code>
@@ -39,7 +39,7 @@ public interface GetOrderRequestOrBuilder extends
   boolean hasRevision();
   /**
    * <pre>
-   * As it was right after this revision, counted from 1. NOT_FOUND if the order has not got that far.
+   * Immediately after this revision, counted from 1. NOT_YET_THEN if the order has not reached it.
    * </pre>
    *
    * <code>int64 revision = 2;</code>
@@ -49,7 +49,7 @@ public interface GetOrderRequestOrBuilder extends
 
   /**
    * <pre>
-   * As it was at this time. NOT_FOUND if the order did not exist yet.
+   * At this time. NOT_YET_THEN if the order did not exist yet.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp as_of = 3;</code>
@@ -58,7 +58,7 @@ public interface GetOrderRequestOrBuilder extends
   boolean hasAsOf();
   /**
    * <pre>
-   * As it was at this time. NOT_FOUND if the order did not exist yet.
+   * At this time. NOT_YET_THEN if the order did not exist yet.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp as_of = 3;</code>
@@ -67,7 +67,7 @@ public interface GetOrderRequestOrBuilder extends
   com.google.protobuf.Timestamp getAsOf();
   /**
    * <pre>
-   * As it was at this time. NOT_FOUND if the order did not exist yet.
+   * At this time. NOT_YET_THEN if the order did not exist yet.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp as_of = 3;</code>
@@ -76,7 +76,7 @@ public interface GetOrderRequestOrBuilder extends
 
   /**
    * <pre>
-   * How fresh the answer has to be.
+   * The required freshness of the reply. If omitted: EVENTUAL.
    * </pre>
    *
    * <code>.catga.orders.v1.ReadConsistency consistency = 4;</code>
@@ -85,7 +85,7 @@ public interface GetOrderRequestOrBuilder extends
   boolean hasConsistency();
   /**
    * <pre>
-   * How fresh the answer has to be.
+   * The required freshness of the reply. If omitted: EVENTUAL.
    * </pre>
    *
    * <code>.catga.orders.v1.ReadConsistency consistency = 4;</code>
@@ -94,7 +94,7 @@ public interface GetOrderRequestOrBuilder extends
   com.catga.orders.v1.ReadConsistency getConsistency();
   /**
    * <pre>
-   * How fresh the answer has to be.
+   * The required freshness of the reply. If omitted: EVENTUAL.
    * </pre>
    *
    * <code>.catga.orders.v1.ReadConsistency consistency = 4;</code>

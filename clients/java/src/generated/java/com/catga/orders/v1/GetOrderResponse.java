@@ -6,7 +6,7 @@ package com.catga.orders.v1;
 
 /**
  * <pre>
- * One order.
+ * The reply of GetOrder.
  * </pre>
  *
  * Protobuf type {@code catga.orders.v1.GetOrderResponse}
@@ -88,7 +88,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object consistencyToken_ = "";
   /**
    * <pre>
-   * Give this to a later query for an answer that is at least as fresh as this reply.
+   * Pass this to a later query (AT_LEAST) to get a reply that is at least as fresh as this one.
    * </pre>
    *
    * <code>string consistency_token = 2;</code>
@@ -109,7 +109,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Give this to a later query for an answer that is at least as fresh as this reply.
+   * Pass this to a later query (AT_LEAST) to get a reply that is at least as fresh as this one.
    * </pre>
    *
    * <code>string consistency_token = 2;</code>
@@ -304,7 +304,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * One order.
+   * The reply of GetOrder.
    * </pre>
    *
    * Protobuf type {@code catga.orders.v1.GetOrderResponse}
@@ -665,7 +665,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object consistencyToken_ = "";
     /**
      * <pre>
-     * Give this to a later query for an answer that is at least as fresh as this reply.
+     * Pass this to a later query (AT_LEAST) to get a reply that is at least as fresh as this one.
      * </pre>
      *
      * <code>string consistency_token = 2;</code>
@@ -685,7 +685,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Give this to a later query for an answer that is at least as fresh as this reply.
+     * Pass this to a later query (AT_LEAST) to get a reply that is at least as fresh as this one.
      * </pre>
      *
      * <code>string consistency_token = 2;</code>
@@ -706,7 +706,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Give this to a later query for an answer that is at least as fresh as this reply.
+     * Pass this to a later query (AT_LEAST) to get a reply that is at least as fresh as this one.
      * </pre>
      *
      * <code>string consistency_token = 2;</code>
@@ -723,7 +723,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Give this to a later query for an answer that is at least as fresh as this reply.
+     * Pass this to a later query (AT_LEAST) to get a reply that is at least as fresh as this one.
      * </pre>
      *
      * <code>string consistency_token = 2;</code>
@@ -737,7 +737,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Give this to a later query for an answer that is at least as fresh as this reply.
+     * Pass this to a later query (AT_LEAST) to get a reply that is at least as fresh as this one.
      * </pre>
      *
      * <code>string consistency_token = 2;</code>

@@ -37,7 +37,7 @@ public interface GetOrderResponseOrBuilder extends
 
   /**
    * <pre>
-   * Give this to a later query for an answer that is at least as fresh as this reply.
+   * Pass this to a later query (AT_LEAST) to get a reply that is at least as fresh as this one.
    * </pre>
    *
    * <code>string consistency_token = 2;</code>
@@ -46,7 +46,7 @@ public interface GetOrderResponseOrBuilder extends
   java.lang.String getConsistencyToken();
   /**
    * <pre>
-   * Give this to a later query for an answer that is at least as fresh as this reply.
+   * Pass this to a later query (AT_LEAST) to get a reply that is at least as fresh as this one.
    * </pre>
    *
    * <code>string consistency_token = 2;</code>

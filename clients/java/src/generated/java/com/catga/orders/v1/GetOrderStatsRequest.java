@@ -6,7 +6,7 @@ package com.catga.orders.v1;
 
 /**
  * <pre>
- * Asks for counts and revenue over all orders.
+ * The request of GetOrderStats.
  * </pre>
  *
  * Protobuf type {@code catga.orders.v1.GetOrderStatsRequest}
@@ -48,7 +48,7 @@ private static final long serialVersionUID = 0L;
   private com.catga.orders.v1.ReadConsistency consistency_;
   /**
    * <pre>
-   * How fresh the answer has to be.
+   * The required freshness of the reply. If omitted: EVENTUAL.
    * </pre>
    *
    * <code>.catga.orders.v1.ReadConsistency consistency = 1;</code>
@@ -60,7 +60,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * How fresh the answer has to be.
+   * The required freshness of the reply. If omitted: EVENTUAL.
    * </pre>
    *
    * <code>.catga.orders.v1.ReadConsistency consistency = 1;</code>
@@ -72,7 +72,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * How fresh the answer has to be.
+   * The required freshness of the reply. If omitted: EVENTUAL.
    * </pre>
    *
    * <code>.catga.orders.v1.ReadConsistency consistency = 1;</code>
@@ -246,7 +246,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Asks for counts and revenue over all orders.
+   * The request of GetOrderStats.
    * </pre>
    *
    * Protobuf type {@code catga.orders.v1.GetOrderStatsRequest}
@@ -438,7 +438,7 @@ private static final long serialVersionUID = 0L;
         com.catga.orders.v1.ReadConsistency, com.catga.orders.v1.ReadConsistency.Builder, com.catga.orders.v1.ReadConsistencyOrBuilder> consistencyBuilder_;
     /**
      * <pre>
-     * How fresh the answer has to be.
+     * The required freshness of the reply. If omitted: EVENTUAL.
      * </pre>
      *
      * <code>.catga.orders.v1.ReadConsistency consistency = 1;</code>
@@ -449,7 +449,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How fresh the answer has to be.
+     * The required freshness of the reply. If omitted: EVENTUAL.
      * </pre>
      *
      * <code>.catga.orders.v1.ReadConsistency consistency = 1;</code>
@@ -464,7 +464,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How fresh the answer has to be.
+     * The required freshness of the reply. If omitted: EVENTUAL.
      * </pre>
      *
      * <code>.catga.orders.v1.ReadConsistency consistency = 1;</code>
@@ -484,7 +484,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How fresh the answer has to be.
+     * The required freshness of the reply. If omitted: EVENTUAL.
      * </pre>
      *
      * <code>.catga.orders.v1.ReadConsistency consistency = 1;</code>
@@ -502,7 +502,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How fresh the answer has to be.
+     * The required freshness of the reply. If omitted: EVENTUAL.
      * </pre>
      *
      * <code>.catga.orders.v1.ReadConsistency consistency = 1;</code>
@@ -527,7 +527,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How fresh the answer has to be.
+     * The required freshness of the reply. If omitted: EVENTUAL.
      * </pre>
      *
      * <code>.catga.orders.v1.ReadConsistency consistency = 1;</code>
@@ -544,7 +544,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How fresh the answer has to be.
+     * The required freshness of the reply. If omitted: EVENTUAL.
      * </pre>
      *
      * <code>.catga.orders.v1.ReadConsistency consistency = 1;</code>
@@ -556,7 +556,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How fresh the answer has to be.
+     * The required freshness of the reply. If omitted: EVENTUAL.
      * </pre>
      *
      * <code>.catga.orders.v1.ReadConsistency consistency = 1;</code>
@@ -571,7 +571,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How fresh the answer has to be.
+     * The required freshness of the reply. If omitted: EVENTUAL.
      * </pre>
      *
      * <code>.catga.orders.v1.ReadConsistency consistency = 1;</code>

@@ -10,7 +10,7 @@ public interface GetOrderStatsRequestOrBuilder extends
 
   /**
    * <pre>
-   * How fresh the answer has to be.
+   * The required freshness of the reply. If omitted: EVENTUAL.
    * </pre>
    *
    * <code>.catga.orders.v1.ReadConsistency consistency = 1;</code>
@@ -19,7 +19,7 @@ public interface GetOrderStatsRequestOrBuilder extends
   boolean hasConsistency();
   /**
    * <pre>
-   * How fresh the answer has to be.
+   * The required freshness of the reply. If omitted: EVENTUAL.
    * </pre>
    *
    * <code>.catga.orders.v1.ReadConsistency consistency = 1;</code>
@@ -28,7 +28,7 @@ public interface GetOrderStatsRequestOrBuilder extends
   com.catga.orders.v1.ReadConsistency getConsistency();
   /**
    * <pre>
-   * How fresh the answer has to be.
+   * The required freshness of the reply. If omitted: EVENTUAL.
    * </pre>
    *
    * <code>.catga.orders.v1.ReadConsistency consistency = 1;</code>

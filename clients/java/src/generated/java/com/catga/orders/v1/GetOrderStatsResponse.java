@@ -6,7 +6,7 @@ package com.catga.orders.v1;
 
 /**
  * <pre>
- * Counts and revenue over all orders.
+ * The reply of GetOrderStats.
  * </pre>
  *
  * Protobuf type {@code catga.orders.v1.GetOrderStatsResponse}
@@ -50,7 +50,7 @@ private static final long serialVersionUID = 0L;
   private long totalOrders_ = 0L;
   /**
    * <pre>
-   * How many orders there are, cancelled ones included.
+   * The number of orders, including cancelled ones.
    * </pre>
    *
    * <code>int64 total_orders = 1;</code>
@@ -66,7 +66,7 @@ private static final long serialVersionUID = 0L;
   private java.util.List<com.catga.orders.v1.StatusCount> byStatus_;
   /**
    * <pre>
-   * How many orders stand in each status; every status is named, also at zero.
+   * The number of orders in each status. Every status is listed, even if its count is 0.
    * </pre>
    *
    * <code>repeated .catga.orders.v1.StatusCount by_status = 2;</code>
@@ -77,7 +77,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * How many orders stand in each status; every status is named, also at zero.
+   * The number of orders in each status. Every status is listed, even if its count is 0.
    * </pre>
    *
    * <code>repeated .catga.orders.v1.StatusCount by_status = 2;</code>
@@ -89,7 +89,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * How many orders stand in each status; every status is named, also at zero.
+   * The number of orders in each status. Every status is listed, even if its count is 0.
    * </pre>
    *
    * <code>repeated .catga.orders.v1.StatusCount by_status = 2;</code>
@@ -100,7 +100,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * How many orders stand in each status; every status is named, also at zero.
+   * The number of orders in each status. Every status is listed, even if its count is 0.
    * </pre>
    *
    * <code>repeated .catga.orders.v1.StatusCount by_status = 2;</code>
@@ -111,7 +111,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * How many orders stand in each status; every status is named, also at zero.
+   * The number of orders in each status. Every status is listed, even if its count is 0.
    * </pre>
    *
    * <code>repeated .catga.orders.v1.StatusCount by_status = 2;</code>
@@ -127,7 +127,7 @@ private static final long serialVersionUID = 0L;
   private java.util.List<com.google.type.Money> totalRevenue_;
   /**
    * <pre>
-   * The sum of the totals of all orders that are not cancelled, one entry a currency, ordered by currency code.
+   * The sum of the totals of all orders that are not cancelled: one entry per currency, sorted by currency code.
    * </pre>
    *
    * <code>repeated .google.type.Money total_revenue = 3;</code>
@@ -138,7 +138,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The sum of the totals of all orders that are not cancelled, one entry a currency, ordered by currency code.
+   * The sum of the totals of all orders that are not cancelled: one entry per currency, sorted by currency code.
    * </pre>
    *
    * <code>repeated .google.type.Money total_revenue = 3;</code>
@@ -150,7 +150,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The sum of the totals of all orders that are not cancelled, one entry a currency, ordered by currency code.
+   * The sum of the totals of all orders that are not cancelled: one entry per currency, sorted by currency code.
    * </pre>
    *
    * <code>repeated .google.type.Money total_revenue = 3;</code>
@@ -161,7 +161,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The sum of the totals of all orders that are not cancelled, one entry a currency, ordered by currency code.
+   * The sum of the totals of all orders that are not cancelled: one entry per currency, sorted by currency code.
    * </pre>
    *
    * <code>repeated .google.type.Money total_revenue = 3;</code>
@@ -172,7 +172,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The sum of the totals of all orders that are not cancelled, one entry a currency, ordered by currency code.
+   * The sum of the totals of all orders that are not cancelled: one entry per currency, sorted by currency code.
    * </pre>
    *
    * <code>repeated .google.type.Money total_revenue = 3;</code>
@@ -188,7 +188,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object consistencyToken_ = "";
   /**
    * <pre>
-   * Give this to a later query for an answer that is at least as fresh as this reply.
+   * Pass this to a later query (AT_LEAST) to get a reply that is at least as fresh as this one.
    * </pre>
    *
    * <code>string consistency_token = 4;</code>
@@ -209,7 +209,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Give this to a later query for an answer that is at least as fresh as this reply.
+   * Pass this to a later query (AT_LEAST) to get a reply that is at least as fresh as this one.
    * </pre>
    *
    * <code>string consistency_token = 4;</code>
@@ -426,7 +426,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Counts and revenue over all orders.
+   * The reply of GetOrderStats.
    * </pre>
    *
    * Protobuf type {@code catga.orders.v1.GetOrderStatsResponse}
@@ -727,7 +727,7 @@ private static final long serialVersionUID = 0L;
     private long totalOrders_ ;
     /**
      * <pre>
-     * How many orders there are, cancelled ones included.
+     * The number of orders, including cancelled ones.
      * </pre>
      *
      * <code>int64 total_orders = 1;</code>
@@ -739,7 +739,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many orders there are, cancelled ones included.
+     * The number of orders, including cancelled ones.
      * </pre>
      *
      * <code>int64 total_orders = 1;</code>
@@ -755,7 +755,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many orders there are, cancelled ones included.
+     * The number of orders, including cancelled ones.
      * </pre>
      *
      * <code>int64 total_orders = 1;</code>
@@ -782,7 +782,7 @@ private static final long serialVersionUID = 0L;
 
     /**
      * <pre>
-     * How many orders stand in each status; every status is named, also at zero.
+     * The number of orders in each status. Every status is listed, even if its count is 0.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.StatusCount by_status = 2;</code>
@@ -796,7 +796,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many orders stand in each status; every status is named, also at zero.
+     * The number of orders in each status. Every status is listed, even if its count is 0.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.StatusCount by_status = 2;</code>
@@ -810,7 +810,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many orders stand in each status; every status is named, also at zero.
+     * The number of orders in each status. Every status is listed, even if its count is 0.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.StatusCount by_status = 2;</code>
@@ -824,7 +824,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many orders stand in each status; every status is named, also at zero.
+     * The number of orders in each status. Every status is listed, even if its count is 0.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.StatusCount by_status = 2;</code>
@@ -845,7 +845,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many orders stand in each status; every status is named, also at zero.
+     * The number of orders in each status. Every status is listed, even if its count is 0.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.StatusCount by_status = 2;</code>
@@ -863,7 +863,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many orders stand in each status; every status is named, also at zero.
+     * The number of orders in each status. Every status is listed, even if its count is 0.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.StatusCount by_status = 2;</code>
@@ -883,7 +883,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many orders stand in each status; every status is named, also at zero.
+     * The number of orders in each status. Every status is listed, even if its count is 0.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.StatusCount by_status = 2;</code>
@@ -904,7 +904,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many orders stand in each status; every status is named, also at zero.
+     * The number of orders in each status. Every status is listed, even if its count is 0.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.StatusCount by_status = 2;</code>
@@ -922,7 +922,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many orders stand in each status; every status is named, also at zero.
+     * The number of orders in each status. Every status is listed, even if its count is 0.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.StatusCount by_status = 2;</code>
@@ -940,7 +940,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many orders stand in each status; every status is named, also at zero.
+     * The number of orders in each status. Every status is listed, even if its count is 0.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.StatusCount by_status = 2;</code>
@@ -959,7 +959,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many orders stand in each status; every status is named, also at zero.
+     * The number of orders in each status. Every status is listed, even if its count is 0.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.StatusCount by_status = 2;</code>
@@ -976,7 +976,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many orders stand in each status; every status is named, also at zero.
+     * The number of orders in each status. Every status is listed, even if its count is 0.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.StatusCount by_status = 2;</code>
@@ -993,7 +993,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many orders stand in each status; every status is named, also at zero.
+     * The number of orders in each status. Every status is listed, even if its count is 0.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.StatusCount by_status = 2;</code>
@@ -1004,7 +1004,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many orders stand in each status; every status is named, also at zero.
+     * The number of orders in each status. Every status is listed, even if its count is 0.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.StatusCount by_status = 2;</code>
@@ -1018,7 +1018,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many orders stand in each status; every status is named, also at zero.
+     * The number of orders in each status. Every status is listed, even if its count is 0.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.StatusCount by_status = 2;</code>
@@ -1033,7 +1033,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many orders stand in each status; every status is named, also at zero.
+     * The number of orders in each status. Every status is listed, even if its count is 0.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.StatusCount by_status = 2;</code>
@@ -1044,7 +1044,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many orders stand in each status; every status is named, also at zero.
+     * The number of orders in each status. Every status is listed, even if its count is 0.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.StatusCount by_status = 2;</code>
@@ -1056,7 +1056,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many orders stand in each status; every status is named, also at zero.
+     * The number of orders in each status. Every status is listed, even if its count is 0.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.StatusCount by_status = 2;</code>
@@ -1094,7 +1094,7 @@ private static final long serialVersionUID = 0L;
 
     /**
      * <pre>
-     * The sum of the totals of all orders that are not cancelled, one entry a currency, ordered by currency code.
+     * The sum of the totals of all orders that are not cancelled: one entry per currency, sorted by currency code.
      * </pre>
      *
      * <code>repeated .google.type.Money total_revenue = 3;</code>
@@ -1108,7 +1108,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The sum of the totals of all orders that are not cancelled, one entry a currency, ordered by currency code.
+     * The sum of the totals of all orders that are not cancelled: one entry per currency, sorted by currency code.
      * </pre>
      *
      * <code>repeated .google.type.Money total_revenue = 3;</code>
@@ -1122,7 +1122,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The sum of the totals of all orders that are not cancelled, one entry a currency, ordered by currency code.
+     * The sum of the totals of all orders that are not cancelled: one entry per currency, sorted by currency code.
      * </pre>
      *
      * <code>repeated .google.type.Money total_revenue = 3;</code>
@@ -1136,7 +1136,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The sum of the totals of all orders that are not cancelled, one entry a currency, ordered by currency code.
+     * The sum of the totals of all orders that are not cancelled: one entry per currency, sorted by currency code.
      * </pre>
      *
      * <code>repeated .google.type.Money total_revenue = 3;</code>
@@ -1157,7 +1157,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The sum of the totals of all orders that are not cancelled, one entry a currency, ordered by currency code.
+     * The sum of the totals of all orders that are not cancelled: one entry per currency, sorted by currency code.
      * </pre>
      *
      * <code>repeated .google.type.Money total_revenue = 3;</code>
@@ -1175,7 +1175,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The sum of the totals of all orders that are not cancelled, one entry a currency, ordered by currency code.
+     * The sum of the totals of all orders that are not cancelled: one entry per currency, sorted by currency code.
      * </pre>
      *
      * <code>repeated .google.type.Money total_revenue = 3;</code>
@@ -1195,7 +1195,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The sum of the totals of all orders that are not cancelled, one entry a currency, ordered by currency code.
+     * The sum of the totals of all orders that are not cancelled: one entry per currency, sorted by currency code.
      * </pre>
      *
      * <code>repeated .google.type.Money total_revenue = 3;</code>
@@ -1216,7 +1216,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The sum of the totals of all orders that are not cancelled, one entry a currency, ordered by currency code.
+     * The sum of the totals of all orders that are not cancelled: one entry per currency, sorted by currency code.
      * </pre>
      *
      * <code>repeated .google.type.Money total_revenue = 3;</code>
@@ -1234,7 +1234,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The sum of the totals of all orders that are not cancelled, one entry a currency, ordered by currency code.
+     * The sum of the totals of all orders that are not cancelled: one entry per currency, sorted by currency code.
      * </pre>
      *
      * <code>repeated .google.type.Money total_revenue = 3;</code>
@@ -1252,7 +1252,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The sum of the totals of all orders that are not cancelled, one entry a currency, ordered by currency code.
+     * The sum of the totals of all orders that are not cancelled: one entry per currency, sorted by currency code.
      * </pre>
      *
      * <code>repeated .google.type.Money total_revenue = 3;</code>
@@ -1271,7 +1271,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The sum of the totals of all orders that are not cancelled, one entry a currency, ordered by currency code.
+     * The sum of the totals of all orders that are not cancelled: one entry per currency, sorted by currency code.
      * </pre>
      *
      * <code>repeated .google.type.Money total_revenue = 3;</code>
@@ -1288,7 +1288,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The sum of the totals of all orders that are not cancelled, one entry a currency, ordered by currency code.
+     * The sum of the totals of all orders that are not cancelled: one entry per currency, sorted by currency code.
      * </pre>
      *
      * <code>repeated .google.type.Money total_revenue = 3;</code>
@@ -1305,7 +1305,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The sum of the totals of all orders that are not cancelled, one entry a currency, ordered by currency code.
+     * The sum of the totals of all orders that are not cancelled: one entry per currency, sorted by currency code.
      * </pre>
      *
      * <code>repeated .google.type.Money total_revenue = 3;</code>
@@ -1316,7 +1316,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The sum of the totals of all orders that are not cancelled, one entry a currency, ordered by currency code.
+     * The sum of the totals of all orders that are not cancelled: one entry per currency, sorted by currency code.
      * </pre>
      *
      * <code>repeated .google.type.Money total_revenue = 3;</code>
@@ -1330,7 +1330,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The sum of the totals of all orders that are not cancelled, one entry a currency, ordered by currency code.
+     * The sum of the totals of all orders that are not cancelled: one entry per currency, sorted by currency code.
      * </pre>
      *
      * <code>repeated .google.type.Money total_revenue = 3;</code>
@@ -1345,7 +1345,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The sum of the totals of all orders that are not cancelled, one entry a currency, ordered by currency code.
+     * The sum of the totals of all orders that are not cancelled: one entry per currency, sorted by currency code.
      * </pre>
      *
      * <code>repeated .google.type.Money total_revenue = 3;</code>
@@ -1356,7 +1356,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The sum of the totals of all orders that are not cancelled, one entry a currency, ordered by currency code.
+     * The sum of the totals of all orders that are not cancelled: one entry per currency, sorted by currency code.
      * </pre>
      *
      * <code>repeated .google.type.Money total_revenue = 3;</code>
@@ -1368,7 +1368,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The sum of the totals of all orders that are not cancelled, one entry a currency, ordered by currency code.
+     * The sum of the totals of all orders that are not cancelled: one entry per currency, sorted by currency code.
      * </pre>
      *
      * <code>repeated .google.type.Money total_revenue = 3;</code>
@@ -1395,7 +1395,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object consistencyToken_ = "";
     /**
      * <pre>
-     * Give this to a later query for an answer that is at least as fresh as this reply.
+     * Pass this to a later query (AT_LEAST) to get a reply that is at least as fresh as this one.
      * </pre>
      *
      * <code>string consistency_token = 4;</code>
@@ -1415,7 +1415,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Give this to a later query for an answer that is at least as fresh as this reply.
+     * Pass this to a later query (AT_LEAST) to get a reply that is at least as fresh as this one.
      * </pre>
      *
      * <code>string consistency_token = 4;</code>
@@ -1436,7 +1436,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Give this to a later query for an answer that is at least as fresh as this reply.
+     * Pass this to a later query (AT_LEAST) to get a reply that is at least as fresh as this one.
      * </pre>
      *
      * <code>string consistency_token = 4;</code>
@@ -1453,7 +1453,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Give this to a later query for an answer that is at least as fresh as this reply.
+     * Pass this to a later query (AT_LEAST) to get a reply that is at least as fresh as this one.
      * </pre>
      *
      * <code>string consistency_token = 4;</code>
@@ -1467,7 +1467,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Give this to a later query for an answer that is at least as fresh as this reply.
+     * Pass this to a later query (AT_LEAST) to get a reply that is at least as fresh as this one.
      * </pre>
      *
      * <code>string consistency_token = 4;</code>

@@ -10,7 +10,7 @@ public interface GetOrderStatsResponseOrBuilder extends
 
   /**
    * <pre>
-   * How many orders there are, cancelled ones included.
+   * The number of orders, including cancelled ones.
    * </pre>
    *
    * <code>int64 total_orders = 1;</code>
@@ -20,7 +20,7 @@ public interface GetOrderStatsResponseOrBuilder extends
 
   /**
    * <pre>
-   * How many orders stand in each status; every status is named, also at zero.
+   * The number of orders in each status. Every status is listed, even if its count is 0.
    * </pre>
    *
    * <code>repeated .catga.orders.v1.StatusCount by_status = 2;</code>
@@ -29,7 +29,7 @@ public interface GetOrderStatsResponseOrBuilder extends
       getByStatusList();
   /**
    * <pre>
-   * How many orders stand in each status; every status is named, also at zero.
+   * The number of orders in each status. Every status is listed, even if its count is 0.
    * </pre>
    *
    * <code>repeated .catga.orders.v1.StatusCount by_status = 2;</code>
@@ -37,7 +37,7 @@ public interface GetOrderStatsResponseOrBuilder extends
   com.catga.orders.v1.StatusCount getByStatus(int index);
   /**
    * <pre>
-   * How many orders stand in each status; every status is named, also at zero.
+   * The number of orders in each status. Every status is listed, even if its count is 0.
    * </pre>
    *
    * <code>repeated .catga.orders.v1.StatusCount by_status = 2;</code>
@@ -45,7 +45,7 @@ public interface GetOrderStatsResponseOrBuilder extends
   int getByStatusCount();
   /**
    * <pre>
-   * How many orders stand in each status; every status is named, also at zero.
+   * The number of orders in each status. Every status is listed, even if its count is 0.
    * </pre>
    *
    * <code>repeated .catga.orders.v1.StatusCount by_status = 2;</code>
@@ -54,7 +54,7 @@ public interface GetOrderStatsResponseOrBuilder extends
       getByStatusOrBuilderList();
   /**
    * <pre>
-   * How many orders stand in each status; every status is named, also at zero.
+   * The number of orders in each status. Every status is listed, even if its count is 0.
    * </pre>
    *
    * <code>repeated .catga.orders.v1.StatusCount by_status = 2;</code>
@@ -64,7 +64,7 @@ public interface GetOrderStatsResponseOrBuilder extends
 
   /**
    * <pre>
-   * The sum of the totals of all orders that are not cancelled, one entry a currency, ordered by currency code.
+   * The sum of the totals of all orders that are not cancelled: one entry per currency, sorted by currency code.
    * </pre>
    *
    * <code>repeated .google.type.Money total_revenue = 3;</code>
@@ -73,7 +73,7 @@ public interface GetOrderStatsResponseOrBuilder extends
       getTotalRevenueList();
   /**
    * <pre>
-   * The sum of the totals of all orders that are not cancelled, one entry a currency, ordered by currency code.
+   * The sum of the totals of all orders that are not cancelled: one entry per currency, sorted by currency code.
    * </pre>
    *
    * <code>repeated .google.type.Money total_revenue = 3;</code>
@@ -81,7 +81,7 @@ public interface GetOrderStatsResponseOrBuilder extends
   com.google.type.Money getTotalRevenue(int index);
   /**
    * <pre>
-   * The sum of the totals of all orders that are not cancelled, one entry a currency, ordered by currency code.
+   * The sum of the totals of all orders that are not cancelled: one entry per currency, sorted by currency code.
    * </pre>
    *
    * <code>repeated .google.type.Money total_revenue = 3;</code>
@@ -89,7 +89,7 @@ public interface GetOrderStatsResponseOrBuilder extends
   int getTotalRevenueCount();
   /**
    * <pre>
-   * The sum of the totals of all orders that are not cancelled, one entry a currency, ordered by currency code.
+   * The sum of the totals of all orders that are not cancelled: one entry per currency, sorted by currency code.
    * </pre>
    *
    * <code>repeated .google.type.Money total_revenue = 3;</code>
@@ -98,7 +98,7 @@ public interface GetOrderStatsResponseOrBuilder extends
       getTotalRevenueOrBuilderList();
   /**
    * <pre>
-   * The sum of the totals of all orders that are not cancelled, one entry a currency, ordered by currency code.
+   * The sum of the totals of all orders that are not cancelled: one entry per currency, sorted by currency code.
    * </pre>
    *
    * <code>repeated .google.type.Money total_revenue = 3;</code>
@@ -108,7 +108,7 @@ public interface GetOrderStatsResponseOrBuilder extends
 
   /**
    * <pre>
-   * Give this to a later query for an answer that is at least as fresh as this reply.
+   * Pass this to a later query (AT_LEAST) to get a reply that is at least as fresh as this one.
    * </pre>
    *
    * <code>string consistency_token = 4;</code>
@@ -117,7 +117,7 @@ public interface GetOrderStatsResponseOrBuilder extends
   java.lang.String getConsistencyToken();
   /**
    * <pre>
-   * Give this to a later query for an answer that is at least as fresh as this reply.
+   * Pass this to a later query (AT_LEAST) to get a reply that is at least as fresh as this one.
    * </pre>
    *
    * <code>string consistency_token = 4;</code>

@@ -6,7 +6,7 @@ package com.catga.orders.v1;
 
 /**
  * <pre>
- * Asks for a page of orders. All filters must hold.
+ * The request of ListOrders. An order is listed if it matches all filters.
  * </pre>
  *
  * Protobuf type {@code catga.orders.v1.ListOrdersRequest}
@@ -52,7 +52,7 @@ private static final long serialVersionUID = 0L;
   private int pageSize_ = 0;
   /**
    * <pre>
-   * How many rows at the most: 1 to 500; 0 means 50.
+   * The maximum number of rows: 1 to 500; 0 means 50.
    * </pre>
    *
    * <code>int32 page_size = 1;</code>
@@ -68,8 +68,8 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object pageToken_ = "";
   /**
    * <pre>
-   * The `next_page_token` of the page before; empty for the first page. The filters and `order_by` must stay as
-   * they were; `page_size` and `consistency` may change.
+   * The `next_page_token` of the previous page; empty for the first page. The filters and `order_by` must be the same as for that page;
+   * `page_size` and `consistency` may differ.
    * </pre>
    *
    * <code>string page_token = 2;</code>
@@ -90,8 +90,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The `next_page_token` of the page before; empty for the first page. The filters and `order_by` must stay as
-   * they were; `page_size` and `consistency` may change.
+   * The `next_page_token` of the previous page; empty for the first page. The filters and `order_by` must be the same as for that page;
+   * `page_size` and `consistency` may differ.
    * </pre>
    *
    * <code>string page_token = 2;</code>
@@ -117,7 +117,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object customerId_ = "";
   /**
    * <pre>
-   * Only orders of this customer.
+   * Only orders of this customer: at most 128 characters. Empty: of any customer.
    * </pre>
    *
    * <code>string customer_id = 3;</code>
@@ -138,7 +138,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Only orders of this customer.
+   * Only orders of this customer: at most 128 characters. Empty: of any customer.
    * </pre>
    *
    * <code>string customer_id = 3;</code>
@@ -163,7 +163,7 @@ private static final long serialVersionUID = 0L;
   private int status_ = 0;
   /**
    * <pre>
-   * Only orders in this status; UNSPECIFIED: any.
+   * Only orders with this status. UNSPECIFIED: with any status.
    * </pre>
    *
    * <code>.catga.orders.v1.OrderStatus status = 4;</code>
@@ -174,7 +174,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Only orders in this status; UNSPECIFIED: any.
+   * Only orders with this status. UNSPECIFIED: with any status.
    * </pre>
    *
    * <code>.catga.orders.v1.OrderStatus status = 4;</code>
@@ -265,7 +265,7 @@ private static final long serialVersionUID = 0L;
   private int orderBy_ = 0;
   /**
    * <pre>
-   * Newest or oldest first.
+   * The sort order.
    * </pre>
    *
    * <code>.catga.orders.v1.OrderBy order_by = 7;</code>
@@ -276,7 +276,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Newest or oldest first.
+   * The sort order.
    * </pre>
    *
    * <code>.catga.orders.v1.OrderBy order_by = 7;</code>
@@ -291,7 +291,7 @@ private static final long serialVersionUID = 0L;
   private com.catga.orders.v1.ReadConsistency consistency_;
   /**
    * <pre>
-   * How fresh the answer has to be.
+   * The required freshness of the reply. If omitted: EVENTUAL.
    * </pre>
    *
    * <code>.catga.orders.v1.ReadConsistency consistency = 8;</code>
@@ -303,7 +303,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * How fresh the answer has to be.
+   * The required freshness of the reply. If omitted: EVENTUAL.
    * </pre>
    *
    * <code>.catga.orders.v1.ReadConsistency consistency = 8;</code>
@@ -315,7 +315,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * How fresh the answer has to be.
+   * The required freshness of the reply. If omitted: EVENTUAL.
    * </pre>
    *
    * <code>.catga.orders.v1.ReadConsistency consistency = 8;</code>
@@ -572,7 +572,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Asks for a page of orders. All filters must hold.
+   * The request of ListOrders. An order is listed if it matches all filters.
    * </pre>
    *
    * Protobuf type {@code catga.orders.v1.ListOrdersRequest}
@@ -870,7 +870,7 @@ private static final long serialVersionUID = 0L;
     private int pageSize_ ;
     /**
      * <pre>
-     * How many rows at the most: 1 to 500; 0 means 50.
+     * The maximum number of rows: 1 to 500; 0 means 50.
      * </pre>
      *
      * <code>int32 page_size = 1;</code>
@@ -882,7 +882,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many rows at the most: 1 to 500; 0 means 50.
+     * The maximum number of rows: 1 to 500; 0 means 50.
      * </pre>
      *
      * <code>int32 page_size = 1;</code>
@@ -898,7 +898,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many rows at the most: 1 to 500; 0 means 50.
+     * The maximum number of rows: 1 to 500; 0 means 50.
      * </pre>
      *
      * <code>int32 page_size = 1;</code>
@@ -914,8 +914,8 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object pageToken_ = "";
     /**
      * <pre>
-     * The `next_page_token` of the page before; empty for the first page. The filters and `order_by` must stay as
-     * they were; `page_size` and `consistency` may change.
+     * The `next_page_token` of the previous page; empty for the first page. The filters and `order_by` must be the same as for that page;
+     * `page_size` and `consistency` may differ.
      * </pre>
      *
      * <code>string page_token = 2;</code>
@@ -935,8 +935,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The `next_page_token` of the page before; empty for the first page. The filters and `order_by` must stay as
-     * they were; `page_size` and `consistency` may change.
+     * The `next_page_token` of the previous page; empty for the first page. The filters and `order_by` must be the same as for that page;
+     * `page_size` and `consistency` may differ.
      * </pre>
      *
      * <code>string page_token = 2;</code>
@@ -957,8 +957,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The `next_page_token` of the page before; empty for the first page. The filters and `order_by` must stay as
-     * they were; `page_size` and `consistency` may change.
+     * The `next_page_token` of the previous page; empty for the first page. The filters and `order_by` must be the same as for that page;
+     * `page_size` and `consistency` may differ.
      * </pre>
      *
      * <code>string page_token = 2;</code>
@@ -975,8 +975,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The `next_page_token` of the page before; empty for the first page. The filters and `order_by` must stay as
-     * they were; `page_size` and `consistency` may change.
+     * The `next_page_token` of the previous page; empty for the first page. The filters and `order_by` must be the same as for that page;
+     * `page_size` and `consistency` may differ.
      * </pre>
      *
      * <code>string page_token = 2;</code>
@@ -990,8 +990,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The `next_page_token` of the page before; empty for the first page. The filters and `order_by` must stay as
-     * they were; `page_size` and `consistency` may change.
+     * The `next_page_token` of the previous page; empty for the first page. The filters and `order_by` must be the same as for that page;
+     * `page_size` and `consistency` may differ.
      * </pre>
      *
      * <code>string page_token = 2;</code>
@@ -1011,7 +1011,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object customerId_ = "";
     /**
      * <pre>
-     * Only orders of this customer.
+     * Only orders of this customer: at most 128 characters. Empty: of any customer.
      * </pre>
      *
      * <code>string customer_id = 3;</code>
@@ -1031,7 +1031,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only orders of this customer.
+     * Only orders of this customer: at most 128 characters. Empty: of any customer.
      * </pre>
      *
      * <code>string customer_id = 3;</code>
@@ -1052,7 +1052,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only orders of this customer.
+     * Only orders of this customer: at most 128 characters. Empty: of any customer.
      * </pre>
      *
      * <code>string customer_id = 3;</code>
@@ -1069,7 +1069,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only orders of this customer.
+     * Only orders of this customer: at most 128 characters. Empty: of any customer.
      * </pre>
      *
      * <code>string customer_id = 3;</code>
@@ -1083,7 +1083,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only orders of this customer.
+     * Only orders of this customer: at most 128 characters. Empty: of any customer.
      * </pre>
      *
      * <code>string customer_id = 3;</code>
@@ -1103,7 +1103,7 @@ private static final long serialVersionUID = 0L;
     private int status_ = 0;
     /**
      * <pre>
-     * Only orders in this status; UNSPECIFIED: any.
+     * Only orders with this status. UNSPECIFIED: with any status.
      * </pre>
      *
      * <code>.catga.orders.v1.OrderStatus status = 4;</code>
@@ -1114,7 +1114,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only orders in this status; UNSPECIFIED: any.
+     * Only orders with this status. UNSPECIFIED: with any status.
      * </pre>
      *
      * <code>.catga.orders.v1.OrderStatus status = 4;</code>
@@ -1129,7 +1129,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only orders in this status; UNSPECIFIED: any.
+     * Only orders with this status. UNSPECIFIED: with any status.
      * </pre>
      *
      * <code>.catga.orders.v1.OrderStatus status = 4;</code>
@@ -1142,7 +1142,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only orders in this status; UNSPECIFIED: any.
+     * Only orders with this status. UNSPECIFIED: with any status.
      * </pre>
      *
      * <code>.catga.orders.v1.OrderStatus status = 4;</code>
@@ -1160,7 +1160,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only orders in this status; UNSPECIFIED: any.
+     * Only orders with this status. UNSPECIFIED: with any status.
      * </pre>
      *
      * <code>.catga.orders.v1.OrderStatus status = 4;</code>
@@ -1490,7 +1490,7 @@ private static final long serialVersionUID = 0L;
     private int orderBy_ = 0;
     /**
      * <pre>
-     * Newest or oldest first.
+     * The sort order.
      * </pre>
      *
      * <code>.catga.orders.v1.OrderBy order_by = 7;</code>
@@ -1501,7 +1501,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Newest or oldest first.
+     * The sort order.
      * </pre>
      *
      * <code>.catga.orders.v1.OrderBy order_by = 7;</code>
@@ -1516,7 +1516,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Newest or oldest first.
+     * The sort order.
      * </pre>
      *
      * <code>.catga.orders.v1.OrderBy order_by = 7;</code>
@@ -1529,7 +1529,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Newest or oldest first.
+     * The sort order.
      * </pre>
      *
      * <code>.catga.orders.v1.OrderBy order_by = 7;</code>
@@ -1547,7 +1547,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Newest or oldest first.
+     * The sort order.
      * </pre>
      *
      * <code>.catga.orders.v1.OrderBy order_by = 7;</code>
@@ -1565,7 +1565,7 @@ private static final long serialVersionUID = 0L;
         com.catga.orders.v1.ReadConsistency, com.catga.orders.v1.ReadConsistency.Builder, com.catga.orders.v1.ReadConsistencyOrBuilder> consistencyBuilder_;
     /**
      * <pre>
-     * How fresh the answer has to be.
+     * The required freshness of the reply. If omitted: EVENTUAL.
      * </pre>
      *
      * <code>.catga.orders.v1.ReadConsistency consistency = 8;</code>
@@ -1576,7 +1576,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How fresh the answer has to be.
+     * The required freshness of the reply. If omitted: EVENTUAL.
      * </pre>
      *
      * <code>.catga.orders.v1.ReadConsistency consistency = 8;</code>
@@ -1591,7 +1591,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How fresh the answer has to be.
+     * The required freshness of the reply. If omitted: EVENTUAL.
      * </pre>
      *
      * <code>.catga.orders.v1.ReadConsistency consistency = 8;</code>
@@ -1611,7 +1611,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How fresh the answer has to be.
+     * The required freshness of the reply. If omitted: EVENTUAL.
      * </pre>
      *
      * <code>.catga.orders.v1.ReadConsistency consistency = 8;</code>
@@ -1629,7 +1629,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How fresh the answer has to be.
+     * The required freshness of the reply. If omitted: EVENTUAL.
      * </pre>
      *
      * <code>.catga.orders.v1.ReadConsistency consistency = 8;</code>
@@ -1654,7 +1654,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How fresh the answer has to be.
+     * The required freshness of the reply. If omitted: EVENTUAL.
      * </pre>
      *
      * <code>.catga.orders.v1.ReadConsistency consistency = 8;</code>
@@ -1671,7 +1671,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How fresh the answer has to be.
+     * The required freshness of the reply. If omitted: EVENTUAL.
      * </pre>
      *
      * <code>.catga.orders.v1.ReadConsistency consistency = 8;</code>
@@ -1683,7 +1683,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How fresh the answer has to be.
+     * The required freshness of the reply. If omitted: EVENTUAL.
      * </pre>
      *
      * <code>.catga.orders.v1.ReadConsistency consistency = 8;</code>
@@ -1698,7 +1698,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How fresh the answer has to be.
+     * The required freshness of the reply. If omitted: EVENTUAL.
      * </pre>
      *
      * <code>.catga.orders.v1.ReadConsistency consistency = 8;</code>

@@ -10,7 +10,7 @@ public interface ListOrdersRequestOrBuilder extends
 
   /**
    * <pre>
-   * How many rows at the most: 1 to 500; 0 means 50.
+   * The maximum number of rows: 1 to 500; 0 means 50.
    * </pre>
    *
    * <code>int32 page_size = 1;</code>
@@ -20,8 +20,8 @@ public interface ListOrdersRequestOrBuilder extends
 
   /**
    * <pre>
-   * The `next_page_token` of the page before; empty for the first page. The filters and `order_by` must stay as
-   * they were; `page_size` and `consistency` may change.
+   * The `next_page_token` of the previous page; empty for the first page. The filters and `order_by` must be the same as for that page;
+   * `page_size` and `consistency` may differ.
    * </pre>
    *
    * <code>string page_token = 2;</code>
@@ -30,8 +30,8 @@ public interface ListOrdersRequestOrBuilder extends
   java.lang.String getPageToken();
   /**
    * <pre>
-   * The `next_page_token` of the page before; empty for the first page. The filters and `order_by` must stay as
-   * they were; `page_size` and `consistency` may change.
+   * The `next_page_token` of the previous page; empty for the first page. The filters and `order_by` must be the same as for that page;
+   * `page_size` and `consistency` may differ.
    * </pre>
    *
    * <code>string page_token = 2;</code>
@@ -42,7 +42,7 @@ public interface ListOrdersRequestOrBuilder extends
 
   /**
    * <pre>
-   * Only orders of this customer.
+   * Only orders of this customer: at most 128 characters. Empty: of any customer.
    * </pre>
    *
    * <code>string customer_id = 3;</code>
@@ -51,7 +51,7 @@ public interface ListOrdersRequestOrBuilder extends
   java.lang.String getCustomerId();
   /**
    * <pre>
-   * Only orders of this customer.
+   * Only orders of this customer: at most 128 characters. Empty: of any customer.
    * </pre>
    *
    * <code>string customer_id = 3;</code>
@@ -62,7 +62,7 @@ public interface ListOrdersRequestOrBuilder extends
 
   /**
    * <pre>
-   * Only orders in this status; UNSPECIFIED: any.
+   * Only orders with this status. UNSPECIFIED: with any status.
    * </pre>
    *
    * <code>.catga.orders.v1.OrderStatus status = 4;</code>
@@ -71,7 +71,7 @@ public interface ListOrdersRequestOrBuilder extends
   int getStatusValue();
   /**
    * <pre>
-   * Only orders in this status; UNSPECIFIED: any.
+   * Only orders with this status. UNSPECIFIED: with any status.
    * </pre>
    *
    * <code>.catga.orders.v1.OrderStatus status = 4;</code>
@@ -135,7 +135,7 @@ public interface ListOrdersRequestOrBuilder extends
 
   /**
    * <pre>
-   * Newest or oldest first.
+   * The sort order.
    * </pre>
    *
    * <code>.catga.orders.v1.OrderBy order_by = 7;</code>
@@ -144,7 +144,7 @@ public interface ListOrdersRequestOrBuilder extends
   int getOrderByValue();
   /**
    * <pre>
-   * Newest or oldest first.
+   * The sort order.
    * </pre>
    *
    * <code>.catga.orders.v1.OrderBy order_by = 7;</code>
@@ -154,7 +154,7 @@ public interface ListOrdersRequestOrBuilder extends
 
   /**
    * <pre>
-   * How fresh the answer has to be.
+   * The required freshness of the reply. If omitted: EVENTUAL.
    * </pre>
    *
    * <code>.catga.orders.v1.ReadConsistency consistency = 8;</code>
@@ -163,7 +163,7 @@ public interface ListOrdersRequestOrBuilder extends
   boolean hasConsistency();
   /**
    * <pre>
-   * How fresh the answer has to be.
+   * The required freshness of the reply. If omitted: EVENTUAL.
    * </pre>
    *
    * <code>.catga.orders.v1.ReadConsistency consistency = 8;</code>
@@ -172,7 +172,7 @@ public interface ListOrdersRequestOrBuilder extends
   com.catga.orders.v1.ReadConsistency getConsistency();
   /**
    * <pre>
-   * How fresh the answer has to be.
+   * The required freshness of the reply. If omitted: EVENTUAL.
    * </pre>
    *
    * <code>.catga.orders.v1.ReadConsistency consistency = 8;</code>

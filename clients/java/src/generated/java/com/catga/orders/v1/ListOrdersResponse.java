@@ -6,7 +6,7 @@ package com.catga.orders.v1;
 
 /**
  * <pre>
- * A page of orders.
+ * The reply of ListOrders: one page.
  * </pre>
  *
  * Protobuf type {@code catga.orders.v1.ListOrdersResponse}
@@ -112,7 +112,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object nextPageToken_ = "";
   /**
    * <pre>
-   * Ask for the next page with this; empty on the last page.
+   * The `page_token` of the next page; empty on the last page.
    * </pre>
    *
    * <code>string next_page_token = 2;</code>
@@ -133,7 +133,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Ask for the next page with this; empty on the last page.
+   * The `page_token` of the next page; empty on the last page.
    * </pre>
    *
    * <code>string next_page_token = 2;</code>
@@ -159,7 +159,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object consistencyToken_ = "";
   /**
    * <pre>
-   * Give this to a later query for an answer that is at least as fresh as this reply.
+   * Pass this to a later query (AT_LEAST) to get a reply that is at least as fresh as this one.
    * </pre>
    *
    * <code>string consistency_token = 3;</code>
@@ -180,7 +180,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Give this to a later query for an answer that is at least as fresh as this reply.
+   * Pass this to a later query (AT_LEAST) to get a reply that is at least as fresh as this one.
    * </pre>
    *
    * <code>string consistency_token = 3;</code>
@@ -382,7 +382,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * A page of orders.
+   * The reply of ListOrders: one page.
    * </pre>
    *
    * Protobuf type {@code catga.orders.v1.ListOrdersResponse}
@@ -942,7 +942,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object nextPageToken_ = "";
     /**
      * <pre>
-     * Ask for the next page with this; empty on the last page.
+     * The `page_token` of the next page; empty on the last page.
      * </pre>
      *
      * <code>string next_page_token = 2;</code>
@@ -962,7 +962,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Ask for the next page with this; empty on the last page.
+     * The `page_token` of the next page; empty on the last page.
      * </pre>
      *
      * <code>string next_page_token = 2;</code>
@@ -983,7 +983,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Ask for the next page with this; empty on the last page.
+     * The `page_token` of the next page; empty on the last page.
      * </pre>
      *
      * <code>string next_page_token = 2;</code>
@@ -1000,7 +1000,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Ask for the next page with this; empty on the last page.
+     * The `page_token` of the next page; empty on the last page.
      * </pre>
      *
      * <code>string next_page_token = 2;</code>
@@ -1014,7 +1014,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Ask for the next page with this; empty on the last page.
+     * The `page_token` of the next page; empty on the last page.
      * </pre>
      *
      * <code>string next_page_token = 2;</code>
@@ -1034,7 +1034,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object consistencyToken_ = "";
     /**
      * <pre>
-     * Give this to a later query for an answer that is at least as fresh as this reply.
+     * Pass this to a later query (AT_LEAST) to get a reply that is at least as fresh as this one.
      * </pre>
      *
      * <code>string consistency_token = 3;</code>
@@ -1054,7 +1054,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Give this to a later query for an answer that is at least as fresh as this reply.
+     * Pass this to a later query (AT_LEAST) to get a reply that is at least as fresh as this one.
      * </pre>
      *
      * <code>string consistency_token = 3;</code>
@@ -1075,7 +1075,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Give this to a later query for an answer that is at least as fresh as this reply.
+     * Pass this to a later query (AT_LEAST) to get a reply that is at least as fresh as this one.
      * </pre>
      *
      * <code>string consistency_token = 3;</code>
@@ -1092,7 +1092,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Give this to a later query for an answer that is at least as fresh as this reply.
+     * Pass this to a later query (AT_LEAST) to get a reply that is at least as fresh as this one.
      * </pre>
      *
      * <code>string consistency_token = 3;</code>
@@ -1106,7 +1106,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Give this to a later query for an answer that is at least as fresh as this reply.
+     * Pass this to a later query (AT_LEAST) to get a reply that is at least as fresh as this one.
      * </pre>
      *
      * <code>string consistency_token = 3;</code>

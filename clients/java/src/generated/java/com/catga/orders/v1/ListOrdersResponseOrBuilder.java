@@ -54,7 +54,7 @@ public interface ListOrdersResponseOrBuilder extends
 
   /**
    * <pre>
-   * Ask for the next page with this; empty on the last page.
+   * The `page_token` of the next page; empty on the last page.
    * </pre>
    *
    * <code>string next_page_token = 2;</code>
@@ -63,7 +63,7 @@ public interface ListOrdersResponseOrBuilder extends
   java.lang.String getNextPageToken();
   /**
    * <pre>
-   * Ask for the next page with this; empty on the last page.
+   * The `page_token` of the next page; empty on the last page.
    * </pre>
    *
    * <code>string next_page_token = 2;</code>
@@ -74,7 +74,7 @@ public interface ListOrdersResponseOrBuilder extends
 
   /**
    * <pre>
-   * Give this to a later query for an answer that is at least as fresh as this reply.
+   * Pass this to a later query (AT_LEAST) to get a reply that is at least as fresh as this one.
    * </pre>
    *
    * <code>string consistency_token = 3;</code>
@@ -83,7 +83,7 @@ public interface ListOrdersResponseOrBuilder extends
   java.lang.String getConsistencyToken();
   /**
    * <pre>
-   * Give this to a later query for an answer that is at least as fresh as this reply.
+   * Pass this to a later query (AT_LEAST) to get a reply that is at least as fresh as this one.
    * </pre>
    *
    * <code>string consistency_token = 3;</code>

@@ -6,7 +6,7 @@ package com.catga.orders.v1;
 
 /**
  * <pre>
- * One line of a new order.
+ * One item of a new order.
  * </pre>
  *
  * Protobuf type {@code catga.orders.v1.NewOrderItem}
@@ -98,7 +98,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object name_ = "";
   /**
    * <pre>
-   * A name to show: at most 256 characters, may be empty.
+   * The name to display: at most 256 characters, may be empty.
    * </pre>
    *
    * <code>string name = 2;</code>
@@ -119,7 +119,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * A name to show: at most 256 characters, may be empty.
+   * The name to display: at most 256 characters, may be empty.
    * </pre>
    *
    * <code>string name = 2;</code>
@@ -144,7 +144,7 @@ private static final long serialVersionUID = 0L;
   private long quantity_ = 0L;
   /**
    * <pre>
-   * How many pieces: 1 to 1000000.
+   * The number of pieces: 1 to 1000000.
    * </pre>
    *
    * <code>int64 quantity = 3;</code>
@@ -159,7 +159,7 @@ private static final long serialVersionUID = 0L;
   private com.google.type.Money unitPrice_;
   /**
    * <pre>
-   * The price of one piece: an ISO 4217 currency, not negative, no finer than the currency's minor unit.
+   * The price of one piece: an ISO 4217 currency; not negative, and not finer than the currency's minor unit.
    * </pre>
    *
    * <code>.google.type.Money unit_price = 4;</code>
@@ -171,7 +171,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The price of one piece: an ISO 4217 currency, not negative, no finer than the currency's minor unit.
+   * The price of one piece: an ISO 4217 currency; not negative, and not finer than the currency's minor unit.
    * </pre>
    *
    * <code>.google.type.Money unit_price = 4;</code>
@@ -183,7 +183,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The price of one piece: an ISO 4217 currency, not negative, no finer than the currency's minor unit.
+   * The price of one piece: an ISO 4217 currency; not negative, and not finer than the currency's minor unit.
    * </pre>
    *
    * <code>.google.type.Money unit_price = 4;</code>
@@ -389,7 +389,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * One line of a new order.
+   * One item of a new order.
    * </pre>
    *
    * Protobuf type {@code catga.orders.v1.NewOrderItem}
@@ -711,7 +711,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object name_ = "";
     /**
      * <pre>
-     * A name to show: at most 256 characters, may be empty.
+     * The name to display: at most 256 characters, may be empty.
      * </pre>
      *
      * <code>string name = 2;</code>
@@ -731,7 +731,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A name to show: at most 256 characters, may be empty.
+     * The name to display: at most 256 characters, may be empty.
      * </pre>
      *
      * <code>string name = 2;</code>
@@ -752,7 +752,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A name to show: at most 256 characters, may be empty.
+     * The name to display: at most 256 characters, may be empty.
      * </pre>
      *
      * <code>string name = 2;</code>
@@ -769,7 +769,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A name to show: at most 256 characters, may be empty.
+     * The name to display: at most 256 characters, may be empty.
      * </pre>
      *
      * <code>string name = 2;</code>
@@ -783,7 +783,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * A name to show: at most 256 characters, may be empty.
+     * The name to display: at most 256 characters, may be empty.
      * </pre>
      *
      * <code>string name = 2;</code>
@@ -803,7 +803,7 @@ private static final long serialVersionUID = 0L;
     private long quantity_ ;
     /**
      * <pre>
-     * How many pieces: 1 to 1000000.
+     * The number of pieces: 1 to 1000000.
      * </pre>
      *
      * <code>int64 quantity = 3;</code>
@@ -815,7 +815,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many pieces: 1 to 1000000.
+     * The number of pieces: 1 to 1000000.
      * </pre>
      *
      * <code>int64 quantity = 3;</code>
@@ -831,7 +831,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many pieces: 1 to 1000000.
+     * The number of pieces: 1 to 1000000.
      * </pre>
      *
      * <code>int64 quantity = 3;</code>
@@ -849,7 +849,7 @@ private static final long serialVersionUID = 0L;
         com.google.type.Money, com.google.type.Money.Builder, com.google.type.MoneyOrBuilder> unitPriceBuilder_;
     /**
      * <pre>
-     * The price of one piece: an ISO 4217 currency, not negative, no finer than the currency's minor unit.
+     * The price of one piece: an ISO 4217 currency; not negative, and not finer than the currency's minor unit.
      * </pre>
      *
      * <code>.google.type.Money unit_price = 4;</code>
@@ -860,7 +860,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The price of one piece: an ISO 4217 currency, not negative, no finer than the currency's minor unit.
+     * The price of one piece: an ISO 4217 currency; not negative, and not finer than the currency's minor unit.
      * </pre>
      *
      * <code>.google.type.Money unit_price = 4;</code>
@@ -875,7 +875,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The price of one piece: an ISO 4217 currency, not negative, no finer than the currency's minor unit.
+     * The price of one piece: an ISO 4217 currency; not negative, and not finer than the currency's minor unit.
      * </pre>
      *
      * <code>.google.type.Money unit_price = 4;</code>
@@ -895,7 +895,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The price of one piece: an ISO 4217 currency, not negative, no finer than the currency's minor unit.
+     * The price of one piece: an ISO 4217 currency; not negative, and not finer than the currency's minor unit.
      * </pre>
      *
      * <code>.google.type.Money unit_price = 4;</code>
@@ -913,7 +913,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The price of one piece: an ISO 4217 currency, not negative, no finer than the currency's minor unit.
+     * The price of one piece: an ISO 4217 currency; not negative, and not finer than the currency's minor unit.
      * </pre>
      *
      * <code>.google.type.Money unit_price = 4;</code>
@@ -938,7 +938,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The price of one piece: an ISO 4217 currency, not negative, no finer than the currency's minor unit.
+     * The price of one piece: an ISO 4217 currency; not negative, and not finer than the currency's minor unit.
      * </pre>
      *
      * <code>.google.type.Money unit_price = 4;</code>
@@ -955,7 +955,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The price of one piece: an ISO 4217 currency, not negative, no finer than the currency's minor unit.
+     * The price of one piece: an ISO 4217 currency; not negative, and not finer than the currency's minor unit.
      * </pre>
      *
      * <code>.google.type.Money unit_price = 4;</code>
@@ -967,7 +967,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The price of one piece: an ISO 4217 currency, not negative, no finer than the currency's minor unit.
+     * The price of one piece: an ISO 4217 currency; not negative, and not finer than the currency's minor unit.
      * </pre>
      *
      * <code>.google.type.Money unit_price = 4;</code>
@@ -982,7 +982,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The price of one piece: an ISO 4217 currency, not negative, no finer than the currency's minor unit.
+     * The price of one piece: an ISO 4217 currency; not negative, and not finer than the currency's minor unit.
      * </pre>
      *
      * <code>.google.type.Money unit_price = 4;</code>

@@ -30,7 +30,7 @@ public interface NewOrderItemOrBuilder extends
 
   /**
    * <pre>
-   * A name to show: at most 256 characters, may be empty.
+   * The name to display: at most 256 characters, may be empty.
    * </pre>
    *
    * <code>string name = 2;</code>
@@ -39,7 +39,7 @@ public interface NewOrderItemOrBuilder extends
   java.lang.String getName();
   /**
    * <pre>
-   * A name to show: at most 256 characters, may be empty.
+   * The name to display: at most 256 characters, may be empty.
    * </pre>
    *
    * <code>string name = 2;</code>
@@ -50,7 +50,7 @@ public interface NewOrderItemOrBuilder extends
 
   /**
    * <pre>
-   * How many pieces: 1 to 1000000.
+   * The number of pieces: 1 to 1000000.
    * </pre>
    *
    * <code>int64 quantity = 3;</code>
@@ -60,7 +60,7 @@ public interface NewOrderItemOrBuilder extends
 
   /**
    * <pre>
-   * The price of one piece: an ISO 4217 currency, not negative, no finer than the currency's minor unit.
+   * The price of one piece: an ISO 4217 currency; not negative, and not finer than the currency's minor unit.
    * </pre>
    *
    * <code>.google.type.Money unit_price = 4;</code>
@@ -69,7 +69,7 @@ public interface NewOrderItemOrBuilder extends
   boolean hasUnitPrice();
   /**
    * <pre>
-   * The price of one piece: an ISO 4217 currency, not negative, no finer than the currency's minor unit.
+   * The price of one piece: an ISO 4217 currency; not negative, and not finer than the currency's minor unit.
    * </pre>
    *
    * <code>.google.type.Money unit_price = 4;</code>
@@ -78,7 +78,7 @@ public interface NewOrderItemOrBuilder extends
   com.google.type.Money getUnitPrice();
   /**
    * <pre>
-   * The price of one piece: an ISO 4217 currency, not negative, no finer than the currency's minor unit.
+   * The price of one piece: an ISO 4217 currency; not negative, and not finer than the currency's minor unit.
    * </pre>
    *
    * <code>.google.type.Money unit_price = 4;</code>

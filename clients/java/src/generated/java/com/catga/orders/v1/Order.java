@@ -6,7 +6,7 @@ package com.catga.orders.v1;
 
 /**
  * <pre>
- * One order, folded from its events.
+ * An order, folded from its events. All times have microsecond precision.
  * </pre>
  *
  * Protobuf type {@code catga.orders.v1.Order}
@@ -54,7 +54,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object orderId_ = "";
   /**
    * <pre>
-   * Snowflake id as a decimal string.
+   * A Snowflake id as a decimal string.
    * </pre>
    *
    * <code>string order_id = 1;</code>
@@ -75,7 +75,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Snowflake id as a decimal string.
+   * A Snowflake id as a decimal string.
    * </pre>
    *
    * <code>string order_id = 1;</code>
@@ -101,7 +101,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object customerId_ = "";
   /**
    * <pre>
-   * The customer, as given when the order was placed.
+   * The customer: 1 to 128 characters.
    * </pre>
    *
    * <code>string customer_id = 2;</code>
@@ -122,7 +122,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The customer, as given when the order was placed.
+   * The customer: 1 to 128 characters.
    * </pre>
    *
    * <code>string customer_id = 2;</code>
@@ -147,7 +147,7 @@ private static final long serialVersionUID = 0L;
   private int status_ = 0;
   /**
    * <pre>
-   * Where the order stands.
+   * The status of the order.
    * </pre>
    *
    * <code>.catga.orders.v1.OrderStatus status = 3;</code>
@@ -158,7 +158,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Where the order stands.
+   * The status of the order.
    * </pre>
    *
    * <code>.catga.orders.v1.OrderStatus status = 3;</code>
@@ -174,7 +174,7 @@ private static final long serialVersionUID = 0L;
   private java.util.List<com.catga.orders.v1.OrderItem> items_;
   /**
    * <pre>
-   * What was ordered.
+   * The ordered items: 1 to 1000, all in one currency.
    * </pre>
    *
    * <code>repeated .catga.orders.v1.OrderItem items = 4;</code>
@@ -185,7 +185,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What was ordered.
+   * The ordered items: 1 to 1000, all in one currency.
    * </pre>
    *
    * <code>repeated .catga.orders.v1.OrderItem items = 4;</code>
@@ -197,7 +197,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What was ordered.
+   * The ordered items: 1 to 1000, all in one currency.
    * </pre>
    *
    * <code>repeated .catga.orders.v1.OrderItem items = 4;</code>
@@ -208,7 +208,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What was ordered.
+   * The ordered items: 1 to 1000, all in one currency.
    * </pre>
    *
    * <code>repeated .catga.orders.v1.OrderItem items = 4;</code>
@@ -219,7 +219,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What was ordered.
+   * The ordered items: 1 to 1000, all in one currency.
    * </pre>
    *
    * <code>repeated .catga.orders.v1.OrderItem items = 4;</code>
@@ -273,7 +273,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object shippingAddress_ = "";
   /**
    * <pre>
-   * Where to send the order; empty if not given.
+   * The delivery address: at most 1024 characters; empty if not given.
    * </pre>
    *
    * <code>string shipping_address = 6;</code>
@@ -294,7 +294,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Where to send the order; empty if not given.
+   * The delivery address: at most 1024 characters; empty if not given.
    * </pre>
    *
    * <code>string shipping_address = 6;</code>
@@ -319,7 +319,7 @@ private static final long serialVersionUID = 0L;
   private long revision_ = 0L;
   /**
    * <pre>
-   * The number of events folded into this order; grows by one with every change.
+   * The number of events folded into this order; each change adds one.
    * </pre>
    *
    * <code>int64 revision = 7;</code>
@@ -883,7 +883,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * One order, folded from its events.
+   * An order, folded from its events. All times have microsecond precision.
    * </pre>
    *
    * Protobuf type {@code catga.orders.v1.Order}
@@ -1331,7 +1331,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object orderId_ = "";
     /**
      * <pre>
-     * Snowflake id as a decimal string.
+     * A Snowflake id as a decimal string.
      * </pre>
      *
      * <code>string order_id = 1;</code>
@@ -1351,7 +1351,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Snowflake id as a decimal string.
+     * A Snowflake id as a decimal string.
      * </pre>
      *
      * <code>string order_id = 1;</code>
@@ -1372,7 +1372,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Snowflake id as a decimal string.
+     * A Snowflake id as a decimal string.
      * </pre>
      *
      * <code>string order_id = 1;</code>
@@ -1389,7 +1389,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Snowflake id as a decimal string.
+     * A Snowflake id as a decimal string.
      * </pre>
      *
      * <code>string order_id = 1;</code>
@@ -1403,7 +1403,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Snowflake id as a decimal string.
+     * A Snowflake id as a decimal string.
      * </pre>
      *
      * <code>string order_id = 1;</code>
@@ -1423,7 +1423,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object customerId_ = "";
     /**
      * <pre>
-     * The customer, as given when the order was placed.
+     * The customer: 1 to 128 characters.
      * </pre>
      *
      * <code>string customer_id = 2;</code>
@@ -1443,7 +1443,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The customer, as given when the order was placed.
+     * The customer: 1 to 128 characters.
      * </pre>
      *
      * <code>string customer_id = 2;</code>
@@ -1464,7 +1464,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The customer, as given when the order was placed.
+     * The customer: 1 to 128 characters.
      * </pre>
      *
      * <code>string customer_id = 2;</code>
@@ -1481,7 +1481,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The customer, as given when the order was placed.
+     * The customer: 1 to 128 characters.
      * </pre>
      *
      * <code>string customer_id = 2;</code>
@@ -1495,7 +1495,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The customer, as given when the order was placed.
+     * The customer: 1 to 128 characters.
      * </pre>
      *
      * <code>string customer_id = 2;</code>
@@ -1515,7 +1515,7 @@ private static final long serialVersionUID = 0L;
     private int status_ = 0;
     /**
      * <pre>
-     * Where the order stands.
+     * The status of the order.
      * </pre>
      *
      * <code>.catga.orders.v1.OrderStatus status = 3;</code>
@@ -1526,7 +1526,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Where the order stands.
+     * The status of the order.
      * </pre>
      *
      * <code>.catga.orders.v1.OrderStatus status = 3;</code>
@@ -1541,7 +1541,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Where the order stands.
+     * The status of the order.
      * </pre>
      *
      * <code>.catga.orders.v1.OrderStatus status = 3;</code>
@@ -1554,7 +1554,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Where the order stands.
+     * The status of the order.
      * </pre>
      *
      * <code>.catga.orders.v1.OrderStatus status = 3;</code>
@@ -1572,7 +1572,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Where the order stands.
+     * The status of the order.
      * </pre>
      *
      * <code>.catga.orders.v1.OrderStatus status = 3;</code>
@@ -1599,7 +1599,7 @@ private static final long serialVersionUID = 0L;
 
     /**
      * <pre>
-     * What was ordered.
+     * The ordered items: 1 to 1000, all in one currency.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.OrderItem items = 4;</code>
@@ -1613,7 +1613,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What was ordered.
+     * The ordered items: 1 to 1000, all in one currency.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.OrderItem items = 4;</code>
@@ -1627,7 +1627,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What was ordered.
+     * The ordered items: 1 to 1000, all in one currency.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.OrderItem items = 4;</code>
@@ -1641,7 +1641,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What was ordered.
+     * The ordered items: 1 to 1000, all in one currency.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.OrderItem items = 4;</code>
@@ -1662,7 +1662,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What was ordered.
+     * The ordered items: 1 to 1000, all in one currency.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.OrderItem items = 4;</code>
@@ -1680,7 +1680,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What was ordered.
+     * The ordered items: 1 to 1000, all in one currency.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.OrderItem items = 4;</code>
@@ -1700,7 +1700,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What was ordered.
+     * The ordered items: 1 to 1000, all in one currency.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.OrderItem items = 4;</code>
@@ -1721,7 +1721,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What was ordered.
+     * The ordered items: 1 to 1000, all in one currency.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.OrderItem items = 4;</code>
@@ -1739,7 +1739,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What was ordered.
+     * The ordered items: 1 to 1000, all in one currency.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.OrderItem items = 4;</code>
@@ -1757,7 +1757,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What was ordered.
+     * The ordered items: 1 to 1000, all in one currency.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.OrderItem items = 4;</code>
@@ -1776,7 +1776,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What was ordered.
+     * The ordered items: 1 to 1000, all in one currency.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.OrderItem items = 4;</code>
@@ -1793,7 +1793,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What was ordered.
+     * The ordered items: 1 to 1000, all in one currency.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.OrderItem items = 4;</code>
@@ -1810,7 +1810,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What was ordered.
+     * The ordered items: 1 to 1000, all in one currency.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.OrderItem items = 4;</code>
@@ -1821,7 +1821,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What was ordered.
+     * The ordered items: 1 to 1000, all in one currency.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.OrderItem items = 4;</code>
@@ -1835,7 +1835,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What was ordered.
+     * The ordered items: 1 to 1000, all in one currency.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.OrderItem items = 4;</code>
@@ -1850,7 +1850,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What was ordered.
+     * The ordered items: 1 to 1000, all in one currency.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.OrderItem items = 4;</code>
@@ -1861,7 +1861,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What was ordered.
+     * The ordered items: 1 to 1000, all in one currency.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.OrderItem items = 4;</code>
@@ -1873,7 +1873,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What was ordered.
+     * The ordered items: 1 to 1000, all in one currency.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.OrderItem items = 4;</code>
@@ -2057,7 +2057,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object shippingAddress_ = "";
     /**
      * <pre>
-     * Where to send the order; empty if not given.
+     * The delivery address: at most 1024 characters; empty if not given.
      * </pre>
      *
      * <code>string shipping_address = 6;</code>
@@ -2077,7 +2077,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Where to send the order; empty if not given.
+     * The delivery address: at most 1024 characters; empty if not given.
      * </pre>
      *
      * <code>string shipping_address = 6;</code>
@@ -2098,7 +2098,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Where to send the order; empty if not given.
+     * The delivery address: at most 1024 characters; empty if not given.
      * </pre>
      *
      * <code>string shipping_address = 6;</code>
@@ -2115,7 +2115,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Where to send the order; empty if not given.
+     * The delivery address: at most 1024 characters; empty if not given.
      * </pre>
      *
      * <code>string shipping_address = 6;</code>
@@ -2129,7 +2129,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Where to send the order; empty if not given.
+     * The delivery address: at most 1024 characters; empty if not given.
      * </pre>
      *
      * <code>string shipping_address = 6;</code>
@@ -2149,7 +2149,7 @@ private static final long serialVersionUID = 0L;
     private long revision_ ;
     /**
      * <pre>
-     * The number of events folded into this order; grows by one with every change.
+     * The number of events folded into this order; each change adds one.
      * </pre>
      *
      * <code>int64 revision = 7;</code>
@@ -2161,7 +2161,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The number of events folded into this order; grows by one with every change.
+     * The number of events folded into this order; each change adds one.
      * </pre>
      *
      * <code>int64 revision = 7;</code>
@@ -2177,7 +2177,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The number of events folded into this order; grows by one with every change.
+     * The number of events folded into this order; each change adds one.
      * </pre>
      *
      * <code>int64 revision = 7;</code>

@@ -6,7 +6,7 @@ package com.catga.orders.v1;
 
 /**
  * <pre>
- * In which order a list comes.
+ * The sort order of a list.
  * </pre>
  *
  * Protobuf enum {@code catga.orders.v1.OrderBy}

@@ -4,18 +4,23 @@ import static io.grpc.MethodDescriptor.generateFullMethodName;
 
 /**
  * <pre>
- * Changes orders. Every command takes effect at once and wholly, or not at all.
- * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") whose reason says what to do:
- * - INVALID_ARGUMENT: INVALID_ARGUMENT (bad input; BadRequest names every violation)
+ * Changes orders. A command is atomic: either all of its events are appended to the log, or none.
+ * Idempotency: a command with a `request_id` takes effect at most once, on any node and for the lifetime of its order. A retry with the
+ * same id and payload (`actor` may differ) returns the first reply. Without a `request_id` a command is not safe to retry.
+ * Consistency: a command decides on the current state of its order, and a success is sent only once the event store has acknowledged
+ * the commit. A query given the returned `consistency_token` sees the command, on any node.
+ * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
+ * - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field)
  * - NOT_FOUND: ORDER_NOT_FOUND
- * - FAILED_PRECONDITION: ILLEGAL_TRANSITION (the order's status does not allow it; PreconditionFailure)
- * - ABORTED: REVISION_CONFLICT (the expected revision is stale), CONTENTION (other commands kept coming first; RetryInfo)
- * - ALREADY_EXISTS: REQUEST_ID_REUSED (with another payload)
+ * - FAILED_PRECONDITION: ILLEGAL_TRANSITION (the order's status does not allow the command; PreconditionFailure)
+ * - ABORTED: REVISION_CONFLICT (the order is not at `expected_revision`), CONTENTION (concurrent commands for the same order kept
+ *   winning; RetryInfo)
+ * - ALREADY_EXISTS: REQUEST_ID_REUSED (the `request_id` was used before with another payload)
  * - RESOURCE_EXHAUSTED: OVERLOADED, STORE_FULL (RetryInfo), MESSAGE_TOO_LARGE
- * - UNAVAILABLE: UNAVAILABLE, SHUTTING_DOWN (RetryInfo), OUTCOME_UNKNOWN (RetryInfo; the command may or may not have taken
- *   effect: retry with the same request id), or without details: the connection broke, as OUTCOME_UNKNOWN
- * - DEADLINE_EXCEEDED: DEADLINE_EXCEEDED (as OUTCOME_UNKNOWN)
- * - DATA_LOSS: DATA_CORRUPT; INTERNAL: INTERNAL (nothing that a retry mends)
+ * - UNAVAILABLE: UNAVAILABLE, SHUTTING_DOWN (RetryInfo), OUTCOME_UNKNOWN (RetryInfo; the command may or may not have taken effect:
+ *   retry with the same `request_id`). UNAVAILABLE without details means that the connection broke: treat it as OUTCOME_UNKNOWN
+ * - DEADLINE_EXCEEDED: DEADLINE_EXCEEDED (treat it as OUTCOME_UNKNOWN)
+ * - DATA_LOSS: DATA_CORRUPT; INTERNAL: INTERNAL (a retry does not help)
  * </pre>
  */
 @io.grpc.stub.annotations.GrpcGenerated
@@ -273,25 +278,30 @@ public final class OrderCommandServiceGrpc {
 
   /**
    * <pre>
-   * Changes orders. Every command takes effect at once and wholly, or not at all.
-   * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") whose reason says what to do:
-   * - INVALID_ARGUMENT: INVALID_ARGUMENT (bad input; BadRequest names every violation)
+   * Changes orders. A command is atomic: either all of its events are appended to the log, or none.
+   * Idempotency: a command with a `request_id` takes effect at most once, on any node and for the lifetime of its order. A retry with the
+   * same id and payload (`actor` may differ) returns the first reply. Without a `request_id` a command is not safe to retry.
+   * Consistency: a command decides on the current state of its order, and a success is sent only once the event store has acknowledged
+   * the commit. A query given the returned `consistency_token` sees the command, on any node.
+   * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
+   * - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field)
    * - NOT_FOUND: ORDER_NOT_FOUND
-   * - FAILED_PRECONDITION: ILLEGAL_TRANSITION (the order's status does not allow it; PreconditionFailure)
-   * - ABORTED: REVISION_CONFLICT (the expected revision is stale), CONTENTION (other commands kept coming first; RetryInfo)
-   * - ALREADY_EXISTS: REQUEST_ID_REUSED (with another payload)
+   * - FAILED_PRECONDITION: ILLEGAL_TRANSITION (the order's status does not allow the command; PreconditionFailure)
+   * - ABORTED: REVISION_CONFLICT (the order is not at `expected_revision`), CONTENTION (concurrent commands for the same order kept
+   *   winning; RetryInfo)
+   * - ALREADY_EXISTS: REQUEST_ID_REUSED (the `request_id` was used before with another payload)
    * - RESOURCE_EXHAUSTED: OVERLOADED, STORE_FULL (RetryInfo), MESSAGE_TOO_LARGE
-   * - UNAVAILABLE: UNAVAILABLE, SHUTTING_DOWN (RetryInfo), OUTCOME_UNKNOWN (RetryInfo; the command may or may not have taken
-   *   effect: retry with the same request id), or without details: the connection broke, as OUTCOME_UNKNOWN
-   * - DEADLINE_EXCEEDED: DEADLINE_EXCEEDED (as OUTCOME_UNKNOWN)
-   * - DATA_LOSS: DATA_CORRUPT; INTERNAL: INTERNAL (nothing that a retry mends)
+   * - UNAVAILABLE: UNAVAILABLE, SHUTTING_DOWN (RetryInfo), OUTCOME_UNKNOWN (RetryInfo; the command may or may not have taken effect:
+   *   retry with the same `request_id`). UNAVAILABLE without details means that the connection broke: treat it as OUTCOME_UNKNOWN
+   * - DEADLINE_EXCEEDED: DEADLINE_EXCEEDED (treat it as OUTCOME_UNKNOWN)
+   * - DATA_LOSS: DATA_CORRUPT; INTERNAL: INTERNAL (a retry does not help)
    * </pre>
    */
   public interface AsyncService {
 
     /**
      * <pre>
-     * Places an order. The service chooses its id.
+     * Places an order. The service assigns the order id. Without a `request_id`, a retry may place a second order.
      * </pre>
      */
     default void createOrder(com.catga.orders.v1.CreateOrderRequest request,
@@ -301,7 +311,7 @@ public final class OrderCommandServiceGrpc {
 
     /**
      * <pre>
-     * Pays a pending order.
+     * Pays a pending order. ILLEGAL_TRANSITION in any other status.
      * </pre>
      */
     default void payOrder(com.catga.orders.v1.PayOrderRequest request,
@@ -311,7 +321,7 @@ public final class OrderCommandServiceGrpc {
 
     /**
      * <pre>
-     * Ships a paid order.
+     * Ships a paid order. ILLEGAL_TRANSITION in any other status.
      * </pre>
      */
     default void shipOrder(com.catga.orders.v1.ShipOrderRequest request,
@@ -321,7 +331,7 @@ public final class OrderCommandServiceGrpc {
 
     /**
      * <pre>
-     * Marks a shipped order as delivered.
+     * Marks a shipped order as delivered. ILLEGAL_TRANSITION in any other status.
      * </pre>
      */
     default void deliverOrder(com.catga.orders.v1.DeliverOrderRequest request,
@@ -331,7 +341,7 @@ public final class OrderCommandServiceGrpc {
 
     /**
      * <pre>
-     * Cancels a pending or paid order.
+     * Cancels a pending or paid order. ILLEGAL_TRANSITION in any other status.
      * </pre>
      */
     default void cancelOrder(com.catga.orders.v1.CancelOrderRequest request,
@@ -341,9 +351,10 @@ public final class OrderCommandServiceGrpc {
 
     /**
      * <pre>
-     * Runs many commands over one call: the way to load fast. Each command is answered under its correlation id, a refused
-     * one with its error; the call goes on. Commands for one order run in the order in which they were sent; commands for
-     * different orders run side by side, so replies may overtake each other.
+     * Runs many commands over one call, for bulk loading. Each command gets one reply with its correlation id: a success, or the error that
+     * the unary call would return. A failed command does not end the call. Commands for the same order run one after the other, in the
+     * order in which they were sent; commands for different orders run concurrently, so their replies may arrive in any order. While the
+     * client does not read replies, the server stops reading commands.
      * </pre>
      */
     default io.grpc.stub.StreamObserver<com.catga.orders.v1.ExecuteCommandsRequest> executeCommands(
@@ -355,18 +366,23 @@ public final class OrderCommandServiceGrpc {
   /**
    * Base class for the server implementation of the service OrderCommandService.
    * <pre>
-   * Changes orders. Every command takes effect at once and wholly, or not at all.
-   * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") whose reason says what to do:
-   * - INVALID_ARGUMENT: INVALID_ARGUMENT (bad input; BadRequest names every violation)
+   * Changes orders. A command is atomic: either all of its events are appended to the log, or none.
+   * Idempotency: a command with a `request_id` takes effect at most once, on any node and for the lifetime of its order. A retry with the
+   * same id and payload (`actor` may differ) returns the first reply. Without a `request_id` a command is not safe to retry.
+   * Consistency: a command decides on the current state of its order, and a success is sent only once the event store has acknowledged
+   * the commit. A query given the returned `consistency_token` sees the command, on any node.
+   * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
+   * - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field)
    * - NOT_FOUND: ORDER_NOT_FOUND
-   * - FAILED_PRECONDITION: ILLEGAL_TRANSITION (the order's status does not allow it; PreconditionFailure)
-   * - ABORTED: REVISION_CONFLICT (the expected revision is stale), CONTENTION (other commands kept coming first; RetryInfo)
-   * - ALREADY_EXISTS: REQUEST_ID_REUSED (with another payload)
+   * - FAILED_PRECONDITION: ILLEGAL_TRANSITION (the order's status does not allow the command; PreconditionFailure)
+   * - ABORTED: REVISION_CONFLICT (the order is not at `expected_revision`), CONTENTION (concurrent commands for the same order kept
+   *   winning; RetryInfo)
+   * - ALREADY_EXISTS: REQUEST_ID_REUSED (the `request_id` was used before with another payload)
    * - RESOURCE_EXHAUSTED: OVERLOADED, STORE_FULL (RetryInfo), MESSAGE_TOO_LARGE
-   * - UNAVAILABLE: UNAVAILABLE, SHUTTING_DOWN (RetryInfo), OUTCOME_UNKNOWN (RetryInfo; the command may or may not have taken
-   *   effect: retry with the same request id), or without details: the connection broke, as OUTCOME_UNKNOWN
-   * - DEADLINE_EXCEEDED: DEADLINE_EXCEEDED (as OUTCOME_UNKNOWN)
-   * - DATA_LOSS: DATA_CORRUPT; INTERNAL: INTERNAL (nothing that a retry mends)
+   * - UNAVAILABLE: UNAVAILABLE, SHUTTING_DOWN (RetryInfo), OUTCOME_UNKNOWN (RetryInfo; the command may or may not have taken effect:
+   *   retry with the same `request_id`). UNAVAILABLE without details means that the connection broke: treat it as OUTCOME_UNKNOWN
+   * - DEADLINE_EXCEEDED: DEADLINE_EXCEEDED (treat it as OUTCOME_UNKNOWN)
+   * - DATA_LOSS: DATA_CORRUPT; INTERNAL: INTERNAL (a retry does not help)
    * </pre>
    */
   public static abstract class OrderCommandServiceImplBase
@@ -380,18 +396,23 @@ public final class OrderCommandServiceGrpc {
   /**
    * A stub to allow clients to do asynchronous rpc calls to service OrderCommandService.
    * <pre>
-   * Changes orders. Every command takes effect at once and wholly, or not at all.
-   * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") whose reason says what to do:
-   * - INVALID_ARGUMENT: INVALID_ARGUMENT (bad input; BadRequest names every violation)
+   * Changes orders. A command is atomic: either all of its events are appended to the log, or none.
+   * Idempotency: a command with a `request_id` takes effect at most once, on any node and for the lifetime of its order. A retry with the
+   * same id and payload (`actor` may differ) returns the first reply. Without a `request_id` a command is not safe to retry.
+   * Consistency: a command decides on the current state of its order, and a success is sent only once the event store has acknowledged
+   * the commit. A query given the returned `consistency_token` sees the command, on any node.
+   * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
+   * - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field)
    * - NOT_FOUND: ORDER_NOT_FOUND
-   * - FAILED_PRECONDITION: ILLEGAL_TRANSITION (the order's status does not allow it; PreconditionFailure)
-   * - ABORTED: REVISION_CONFLICT (the expected revision is stale), CONTENTION (other commands kept coming first; RetryInfo)
-   * - ALREADY_EXISTS: REQUEST_ID_REUSED (with another payload)
+   * - FAILED_PRECONDITION: ILLEGAL_TRANSITION (the order's status does not allow the command; PreconditionFailure)
+   * - ABORTED: REVISION_CONFLICT (the order is not at `expected_revision`), CONTENTION (concurrent commands for the same order kept
+   *   winning; RetryInfo)
+   * - ALREADY_EXISTS: REQUEST_ID_REUSED (the `request_id` was used before with another payload)
    * - RESOURCE_EXHAUSTED: OVERLOADED, STORE_FULL (RetryInfo), MESSAGE_TOO_LARGE
-   * - UNAVAILABLE: UNAVAILABLE, SHUTTING_DOWN (RetryInfo), OUTCOME_UNKNOWN (RetryInfo; the command may or may not have taken
-   *   effect: retry with the same request id), or without details: the connection broke, as OUTCOME_UNKNOWN
-   * - DEADLINE_EXCEEDED: DEADLINE_EXCEEDED (as OUTCOME_UNKNOWN)
-   * - DATA_LOSS: DATA_CORRUPT; INTERNAL: INTERNAL (nothing that a retry mends)
+   * - UNAVAILABLE: UNAVAILABLE, SHUTTING_DOWN (RetryInfo), OUTCOME_UNKNOWN (RetryInfo; the command may or may not have taken effect:
+   *   retry with the same `request_id`). UNAVAILABLE without details means that the connection broke: treat it as OUTCOME_UNKNOWN
+   * - DEADLINE_EXCEEDED: DEADLINE_EXCEEDED (treat it as OUTCOME_UNKNOWN)
+   * - DATA_LOSS: DATA_CORRUPT; INTERNAL: INTERNAL (a retry does not help)
    * </pre>
    */
   public static final class OrderCommandServiceStub
@@ -409,7 +430,7 @@ public final class OrderCommandServiceGrpc {
 
     /**
      * <pre>
-     * Places an order. The service chooses its id.
+     * Places an order. The service assigns the order id. Without a `request_id`, a retry may place a second order.
      * </pre>
      */
     public void createOrder(com.catga.orders.v1.CreateOrderRequest request,
@@ -420,7 +441,7 @@ public final class OrderCommandServiceGrpc {
 
     /**
      * <pre>
-     * Pays a pending order.
+     * Pays a pending order. ILLEGAL_TRANSITION in any other status.
      * </pre>
      */
     public void payOrder(com.catga.orders.v1.PayOrderRequest request,
@@ -431,7 +452,7 @@ public final class OrderCommandServiceGrpc {
 
     /**
      * <pre>
-     * Ships a paid order.
+     * Ships a paid order. ILLEGAL_TRANSITION in any other status.
      * </pre>
      */
     public void shipOrder(com.catga.orders.v1.ShipOrderRequest request,
@@ -442,7 +463,7 @@ public final class OrderCommandServiceGrpc {
 
     /**
      * <pre>
-     * Marks a shipped order as delivered.
+     * Marks a shipped order as delivered. ILLEGAL_TRANSITION in any other status.
      * </pre>
      */
     public void deliverOrder(com.catga.orders.v1.DeliverOrderRequest request,
@@ -453,7 +474,7 @@ public final class OrderCommandServiceGrpc {
 
     /**
      * <pre>
-     * Cancels a pending or paid order.
+     * Cancels a pending or paid order. ILLEGAL_TRANSITION in any other status.
      * </pre>
      */
     public void cancelOrder(com.catga.orders.v1.CancelOrderRequest request,
@@ -464,9 +485,10 @@ public final class OrderCommandServiceGrpc {
 
     /**
      * <pre>
-     * Runs many commands over one call: the way to load fast. Each command is answered under its correlation id, a refused
-     * one with its error; the call goes on. Commands for one order run in the order in which they were sent; commands for
-     * different orders run side by side, so replies may overtake each other.
+     * Runs many commands over one call, for bulk loading. Each command gets one reply with its correlation id: a success, or the error that
+     * the unary call would return. A failed command does not end the call. Commands for the same order run one after the other, in the
+     * order in which they were sent; commands for different orders run concurrently, so their replies may arrive in any order. While the
+     * client does not read replies, the server stops reading commands.
      * </pre>
      */
     public io.grpc.stub.StreamObserver<com.catga.orders.v1.ExecuteCommandsRequest> executeCommands(
@@ -479,18 +501,23 @@ public final class OrderCommandServiceGrpc {
   /**
    * A stub to allow clients to do synchronous rpc calls to service OrderCommandService.
    * <pre>
-   * Changes orders. Every command takes effect at once and wholly, or not at all.
-   * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") whose reason says what to do:
-   * - INVALID_ARGUMENT: INVALID_ARGUMENT (bad input; BadRequest names every violation)
+   * Changes orders. A command is atomic: either all of its events are appended to the log, or none.
+   * Idempotency: a command with a `request_id` takes effect at most once, on any node and for the lifetime of its order. A retry with the
+   * same id and payload (`actor` may differ) returns the first reply. Without a `request_id` a command is not safe to retry.
+   * Consistency: a command decides on the current state of its order, and a success is sent only once the event store has acknowledged
+   * the commit. A query given the returned `consistency_token` sees the command, on any node.
+   * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
+   * - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field)
    * - NOT_FOUND: ORDER_NOT_FOUND
-   * - FAILED_PRECONDITION: ILLEGAL_TRANSITION (the order's status does not allow it; PreconditionFailure)
-   * - ABORTED: REVISION_CONFLICT (the expected revision is stale), CONTENTION (other commands kept coming first; RetryInfo)
-   * - ALREADY_EXISTS: REQUEST_ID_REUSED (with another payload)
+   * - FAILED_PRECONDITION: ILLEGAL_TRANSITION (the order's status does not allow the command; PreconditionFailure)
+   * - ABORTED: REVISION_CONFLICT (the order is not at `expected_revision`), CONTENTION (concurrent commands for the same order kept
+   *   winning; RetryInfo)
+   * - ALREADY_EXISTS: REQUEST_ID_REUSED (the `request_id` was used before with another payload)
    * - RESOURCE_EXHAUSTED: OVERLOADED, STORE_FULL (RetryInfo), MESSAGE_TOO_LARGE
-   * - UNAVAILABLE: UNAVAILABLE, SHUTTING_DOWN (RetryInfo), OUTCOME_UNKNOWN (RetryInfo; the command may or may not have taken
-   *   effect: retry with the same request id), or without details: the connection broke, as OUTCOME_UNKNOWN
-   * - DEADLINE_EXCEEDED: DEADLINE_EXCEEDED (as OUTCOME_UNKNOWN)
-   * - DATA_LOSS: DATA_CORRUPT; INTERNAL: INTERNAL (nothing that a retry mends)
+   * - UNAVAILABLE: UNAVAILABLE, SHUTTING_DOWN (RetryInfo), OUTCOME_UNKNOWN (RetryInfo; the command may or may not have taken effect:
+   *   retry with the same `request_id`). UNAVAILABLE without details means that the connection broke: treat it as OUTCOME_UNKNOWN
+   * - DEADLINE_EXCEEDED: DEADLINE_EXCEEDED (treat it as OUTCOME_UNKNOWN)
+   * - DATA_LOSS: DATA_CORRUPT; INTERNAL: INTERNAL (a retry does not help)
    * </pre>
    */
   public static final class OrderCommandServiceBlockingV2Stub
@@ -508,7 +535,7 @@ public final class OrderCommandServiceGrpc {
 
     /**
      * <pre>
-     * Places an order. The service chooses its id.
+     * Places an order. The service assigns the order id. Without a `request_id`, a retry may place a second order.
      * </pre>
      */
     public com.catga.orders.v1.CreateOrderResponse createOrder(com.catga.orders.v1.CreateOrderRequest request) throws io.grpc.StatusException {
@@ -518,7 +545,7 @@ public final class OrderCommandServiceGrpc {
 
     /**
      * <pre>
-     * Pays a pending order.
+     * Pays a pending order. ILLEGAL_TRANSITION in any other status.
      * </pre>
      */
     public com.catga.orders.v1.PayOrderResponse payOrder(com.catga.orders.v1.PayOrderRequest request) throws io.grpc.StatusException {
@@ -528,7 +555,7 @@ public final class OrderCommandServiceGrpc {
 
     /**
      * <pre>
-     * Ships a paid order.
+     * Ships a paid order. ILLEGAL_TRANSITION in any other status.
      * </pre>
      */
     public com.catga.orders.v1.ShipOrderResponse shipOrder(com.catga.orders.v1.ShipOrderRequest request) throws io.grpc.StatusException {
@@ -538,7 +565,7 @@ public final class OrderCommandServiceGrpc {
 
     /**
      * <pre>
-     * Marks a shipped order as delivered.
+     * Marks a shipped order as delivered. ILLEGAL_TRANSITION in any other status.
      * </pre>
      */
     public com.catga.orders.v1.DeliverOrderResponse deliverOrder(com.catga.orders.v1.DeliverOrderRequest request) throws io.grpc.StatusException {
@@ -548,7 +575,7 @@ public final class OrderCommandServiceGrpc {
 
     /**
      * <pre>
-     * Cancels a pending or paid order.
+     * Cancels a pending or paid order. ILLEGAL_TRANSITION in any other status.
      * </pre>
      */
     public com.catga.orders.v1.CancelOrderResponse cancelOrder(com.catga.orders.v1.CancelOrderRequest request) throws io.grpc.StatusException {
@@ -558,9 +585,10 @@ public final class OrderCommandServiceGrpc {
 
     /**
      * <pre>
-     * Runs many commands over one call: the way to load fast. Each command is answered under its correlation id, a refused
-     * one with its error; the call goes on. Commands for one order run in the order in which they were sent; commands for
-     * different orders run side by side, so replies may overtake each other.
+     * Runs many commands over one call, for bulk loading. Each command gets one reply with its correlation id: a success, or the error that
+     * the unary call would return. A failed command does not end the call. Commands for the same order run one after the other, in the
+     * order in which they were sent; commands for different orders run concurrently, so their replies may arrive in any order. While the
+     * client does not read replies, the server stops reading commands.
      * </pre>
      */
     @io.grpc.ExperimentalApi("https://github.com/grpc/grpc-java/issues/10918")
@@ -574,18 +602,23 @@ public final class OrderCommandServiceGrpc {
   /**
    * A stub to allow clients to do limited synchronous rpc calls to service OrderCommandService.
    * <pre>
-   * Changes orders. Every command takes effect at once and wholly, or not at all.
-   * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") whose reason says what to do:
-   * - INVALID_ARGUMENT: INVALID_ARGUMENT (bad input; BadRequest names every violation)
+   * Changes orders. A command is atomic: either all of its events are appended to the log, or none.
+   * Idempotency: a command with a `request_id` takes effect at most once, on any node and for the lifetime of its order. A retry with the
+   * same id and payload (`actor` may differ) returns the first reply. Without a `request_id` a command is not safe to retry.
+   * Consistency: a command decides on the current state of its order, and a success is sent only once the event store has acknowledged
+   * the commit. A query given the returned `consistency_token` sees the command, on any node.
+   * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
+   * - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field)
    * - NOT_FOUND: ORDER_NOT_FOUND
-   * - FAILED_PRECONDITION: ILLEGAL_TRANSITION (the order's status does not allow it; PreconditionFailure)
-   * - ABORTED: REVISION_CONFLICT (the expected revision is stale), CONTENTION (other commands kept coming first; RetryInfo)
-   * - ALREADY_EXISTS: REQUEST_ID_REUSED (with another payload)
+   * - FAILED_PRECONDITION: ILLEGAL_TRANSITION (the order's status does not allow the command; PreconditionFailure)
+   * - ABORTED: REVISION_CONFLICT (the order is not at `expected_revision`), CONTENTION (concurrent commands for the same order kept
+   *   winning; RetryInfo)
+   * - ALREADY_EXISTS: REQUEST_ID_REUSED (the `request_id` was used before with another payload)
    * - RESOURCE_EXHAUSTED: OVERLOADED, STORE_FULL (RetryInfo), MESSAGE_TOO_LARGE
-   * - UNAVAILABLE: UNAVAILABLE, SHUTTING_DOWN (RetryInfo), OUTCOME_UNKNOWN (RetryInfo; the command may or may not have taken
-   *   effect: retry with the same request id), or without details: the connection broke, as OUTCOME_UNKNOWN
-   * - DEADLINE_EXCEEDED: DEADLINE_EXCEEDED (as OUTCOME_UNKNOWN)
-   * - DATA_LOSS: DATA_CORRUPT; INTERNAL: INTERNAL (nothing that a retry mends)
+   * - UNAVAILABLE: UNAVAILABLE, SHUTTING_DOWN (RetryInfo), OUTCOME_UNKNOWN (RetryInfo; the command may or may not have taken effect:
+   *   retry with the same `request_id`). UNAVAILABLE without details means that the connection broke: treat it as OUTCOME_UNKNOWN
+   * - DEADLINE_EXCEEDED: DEADLINE_EXCEEDED (treat it as OUTCOME_UNKNOWN)
+   * - DATA_LOSS: DATA_CORRUPT; INTERNAL: INTERNAL (a retry does not help)
    * </pre>
    */
   public static final class OrderCommandServiceBlockingStub
@@ -603,7 +636,7 @@ public final class OrderCommandServiceGrpc {
 
     /**
      * <pre>
-     * Places an order. The service chooses its id.
+     * Places an order. The service assigns the order id. Without a `request_id`, a retry may place a second order.
      * </pre>
      */
     public com.catga.orders.v1.CreateOrderResponse createOrder(com.catga.orders.v1.CreateOrderRequest request) {
@@ -613,7 +646,7 @@ public final class OrderCommandServiceGrpc {
 
     /**
      * <pre>
-     * Pays a pending order.
+     * Pays a pending order. ILLEGAL_TRANSITION in any other status.
      * </pre>
      */
     public com.catga.orders.v1.PayOrderResponse payOrder(com.catga.orders.v1.PayOrderRequest request) {
@@ -623,7 +656,7 @@ public final class OrderCommandServiceGrpc {
 
     /**
      * <pre>
-     * Ships a paid order.
+     * Ships a paid order. ILLEGAL_TRANSITION in any other status.
      * </pre>
      */
     public com.catga.orders.v1.ShipOrderResponse shipOrder(com.catga.orders.v1.ShipOrderRequest request) {
@@ -633,7 +666,7 @@ public final class OrderCommandServiceGrpc {
 
     /**
      * <pre>
-     * Marks a shipped order as delivered.
+     * Marks a shipped order as delivered. ILLEGAL_TRANSITION in any other status.
      * </pre>
      */
     public com.catga.orders.v1.DeliverOrderResponse deliverOrder(com.catga.orders.v1.DeliverOrderRequest request) {
@@ -643,7 +676,7 @@ public final class OrderCommandServiceGrpc {
 
     /**
      * <pre>
-     * Cancels a pending or paid order.
+     * Cancels a pending or paid order. ILLEGAL_TRANSITION in any other status.
      * </pre>
      */
     public com.catga.orders.v1.CancelOrderResponse cancelOrder(com.catga.orders.v1.CancelOrderRequest request) {
@@ -655,18 +688,23 @@ public final class OrderCommandServiceGrpc {
   /**
    * A stub to allow clients to do ListenableFuture-style rpc calls to service OrderCommandService.
    * <pre>
-   * Changes orders. Every command takes effect at once and wholly, or not at all.
-   * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") whose reason says what to do:
-   * - INVALID_ARGUMENT: INVALID_ARGUMENT (bad input; BadRequest names every violation)
+   * Changes orders. A command is atomic: either all of its events are appended to the log, or none.
+   * Idempotency: a command with a `request_id` takes effect at most once, on any node and for the lifetime of its order. A retry with the
+   * same id and payload (`actor` may differ) returns the first reply. Without a `request_id` a command is not safe to retry.
+   * Consistency: a command decides on the current state of its order, and a success is sent only once the event store has acknowledged
+   * the commit. A query given the returned `consistency_token` sees the command, on any node.
+   * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
+   * - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field)
    * - NOT_FOUND: ORDER_NOT_FOUND
-   * - FAILED_PRECONDITION: ILLEGAL_TRANSITION (the order's status does not allow it; PreconditionFailure)
-   * - ABORTED: REVISION_CONFLICT (the expected revision is stale), CONTENTION (other commands kept coming first; RetryInfo)
-   * - ALREADY_EXISTS: REQUEST_ID_REUSED (with another payload)
+   * - FAILED_PRECONDITION: ILLEGAL_TRANSITION (the order's status does not allow the command; PreconditionFailure)
+   * - ABORTED: REVISION_CONFLICT (the order is not at `expected_revision`), CONTENTION (concurrent commands for the same order kept
+   *   winning; RetryInfo)
+   * - ALREADY_EXISTS: REQUEST_ID_REUSED (the `request_id` was used before with another payload)
    * - RESOURCE_EXHAUSTED: OVERLOADED, STORE_FULL (RetryInfo), MESSAGE_TOO_LARGE
-   * - UNAVAILABLE: UNAVAILABLE, SHUTTING_DOWN (RetryInfo), OUTCOME_UNKNOWN (RetryInfo; the command may or may not have taken
-   *   effect: retry with the same request id), or without details: the connection broke, as OUTCOME_UNKNOWN
-   * - DEADLINE_EXCEEDED: DEADLINE_EXCEEDED (as OUTCOME_UNKNOWN)
-   * - DATA_LOSS: DATA_CORRUPT; INTERNAL: INTERNAL (nothing that a retry mends)
+   * - UNAVAILABLE: UNAVAILABLE, SHUTTING_DOWN (RetryInfo), OUTCOME_UNKNOWN (RetryInfo; the command may or may not have taken effect:
+   *   retry with the same `request_id`). UNAVAILABLE without details means that the connection broke: treat it as OUTCOME_UNKNOWN
+   * - DEADLINE_EXCEEDED: DEADLINE_EXCEEDED (treat it as OUTCOME_UNKNOWN)
+   * - DATA_LOSS: DATA_CORRUPT; INTERNAL: INTERNAL (a retry does not help)
    * </pre>
    */
   public static final class OrderCommandServiceFutureStub
@@ -684,7 +722,7 @@ public final class OrderCommandServiceGrpc {
 
     /**
      * <pre>
-     * Places an order. The service chooses its id.
+     * Places an order. The service assigns the order id. Without a `request_id`, a retry may place a second order.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<com.catga.orders.v1.CreateOrderResponse> createOrder(
@@ -695,7 +733,7 @@ public final class OrderCommandServiceGrpc {
 
     /**
      * <pre>
-     * Pays a pending order.
+     * Pays a pending order. ILLEGAL_TRANSITION in any other status.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<com.catga.orders.v1.PayOrderResponse> payOrder(
@@ -706,7 +744,7 @@ public final class OrderCommandServiceGrpc {
 
     /**
      * <pre>
-     * Ships a paid order.
+     * Ships a paid order. ILLEGAL_TRANSITION in any other status.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<com.catga.orders.v1.ShipOrderResponse> shipOrder(
@@ -717,7 +755,7 @@ public final class OrderCommandServiceGrpc {
 
     /**
      * <pre>
-     * Marks a shipped order as delivered.
+     * Marks a shipped order as delivered. ILLEGAL_TRANSITION in any other status.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<com.catga.orders.v1.DeliverOrderResponse> deliverOrder(
@@ -728,7 +766,7 @@ public final class OrderCommandServiceGrpc {
 
     /**
      * <pre>
-     * Cancels a pending or paid order.
+     * Cancels a pending or paid order. ILLEGAL_TRANSITION in any other status.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<com.catga.orders.v1.CancelOrderResponse> cancelOrder(

@@ -6,7 +6,7 @@ package com.catga.orders.v1;
 
 /**
  * <pre>
- * The kinds of events, for filters.
+ * The type of an event, for filters.
  * </pre>
  *
  * Protobuf enum {@code catga.orders.v1.OrderEventType}
@@ -15,7 +15,7 @@ public enum OrderEventType
     implements com.google.protobuf.ProtocolMessageEnum {
   /**
    * <pre>
-   * Not a kind.
+   * Not a type; refused in filters.
    * </pre>
    *
    * <code>ORDER_EVENT_TYPE_UNSPECIFIED = 0;</code>
@@ -66,7 +66,7 @@ public enum OrderEventType
 
   /**
    * <pre>
-   * Not a kind.
+   * Not a type; refused in filters.
    * </pre>
    *
    * <code>ORDER_EVENT_TYPE_UNSPECIFIED = 0;</code>

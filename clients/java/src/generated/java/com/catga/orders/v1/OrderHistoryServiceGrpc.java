@@ -4,13 +4,18 @@ import static io.grpc.MethodDescriptor.generateFullMethodName;
 
 /**
  * <pre>
- * Streams events: in order, without gaps, without duplicates.
- * A stream that ends with UNAVAILABLE is to be reopened after the last cursor or revision seen: nothing is skipped and
- * nothing comes twice. A slow reader is neither dropped nor buffered for: it reads on from the log at its own pace.
- * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT with the reason INVALID_ARGUMENT (BadRequest
- * names every violation) or CURSOR_OF_ANOTHER_LOG (start over), NOT_FOUND (ORDER_NOT_FOUND, or
- * NOT_YET_THEN: the order has not got as far as what the reader says to have seen), RESOURCE_EXHAUSTED and UNAVAILABLE,
- * among them SHUTTING_DOWN at the end of a followed stream (RetryInfo), DEADLINE_EXCEEDED.
+ * Streams events in order, without gaps and without duplicates. Streams have no side effects and are safe to reopen.
+ * Resuming: when a stream ends with UNAVAILABLE or RESOURCE_EXHAUSTED, or its connection breaks, reopen it after the last cursor or
+ * revision received, on any node; no event is skipped or repeated. A client may read slowly, since events are then read from the log at
+ * its pace, but a stream whose client accepts nothing for 60 s ends with OVERLOADED.
+ * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
+ * - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field), CURSOR_OF_ANOTHER_LOG (the cursor was issued by
+ *   another event log, or the log lost events, also while it is streamed: start over without the cursor)
+ * - NOT_FOUND: ORDER_NOT_FOUND, NOT_YET_THEN (the order has not reached the revision before `from_revision`)
+ * - RESOURCE_EXHAUSTED: OVERLOADED (RetryInfo; too many open streams, or the client does not read)
+ * - UNAVAILABLE: UNAVAILABLE, SHUTTING_DOWN (RetryInfo)
+ * - DEADLINE_EXCEEDED: DEADLINE_EXCEEDED (the deadline that the client set)
+ * - DATA_LOSS: DATA_CORRUPT; INTERNAL: INTERNAL (a retry does not help)
  * </pre>
  */
 @io.grpc.stub.annotations.GrpcGenerated
@@ -144,20 +149,25 @@ public final class OrderHistoryServiceGrpc {
 
   /**
    * <pre>
-   * Streams events: in order, without gaps, without duplicates.
-   * A stream that ends with UNAVAILABLE is to be reopened after the last cursor or revision seen: nothing is skipped and
-   * nothing comes twice. A slow reader is neither dropped nor buffered for: it reads on from the log at its own pace.
-   * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT with the reason INVALID_ARGUMENT (BadRequest
-   * names every violation) or CURSOR_OF_ANOTHER_LOG (start over), NOT_FOUND (ORDER_NOT_FOUND, or
-   * NOT_YET_THEN: the order has not got as far as what the reader says to have seen), RESOURCE_EXHAUSTED and UNAVAILABLE,
-   * among them SHUTTING_DOWN at the end of a followed stream (RetryInfo), DEADLINE_EXCEEDED.
+   * Streams events in order, without gaps and without duplicates. Streams have no side effects and are safe to reopen.
+   * Resuming: when a stream ends with UNAVAILABLE or RESOURCE_EXHAUSTED, or its connection breaks, reopen it after the last cursor or
+   * revision received, on any node; no event is skipped or repeated. A client may read slowly, since events are then read from the log at
+   * its pace, but a stream whose client accepts nothing for 60 s ends with OVERLOADED.
+   * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
+   * - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field), CURSOR_OF_ANOTHER_LOG (the cursor was issued by
+   *   another event log, or the log lost events, also while it is streamed: start over without the cursor)
+   * - NOT_FOUND: ORDER_NOT_FOUND, NOT_YET_THEN (the order has not reached the revision before `from_revision`)
+   * - RESOURCE_EXHAUSTED: OVERLOADED (RetryInfo; too many open streams, or the client does not read)
+   * - UNAVAILABLE: UNAVAILABLE, SHUTTING_DOWN (RetryInfo)
+   * - DEADLINE_EXCEEDED: DEADLINE_EXCEEDED (the deadline that the client set)
+   * - DATA_LOSS: DATA_CORRUPT; INTERNAL: INTERNAL (a retry does not help)
    * </pre>
    */
   public interface AsyncService {
 
     /**
      * <pre>
-     * The history of one order.
+     * Streams the events of one order, by revision. Without `follow` the stream ends after the last event.
      * </pre>
      */
     default void streamOrderHistory(com.catga.orders.v1.StreamOrderHistoryRequest request,
@@ -167,7 +177,7 @@ public final class OrderHistoryServiceGrpc {
 
     /**
      * <pre>
-     * The events of all orders, in commit order.
+     * Streams the events of all orders, in commit order. Without `follow` the stream ends after the last event.
      * </pre>
      */
     default void streamEvents(com.catga.orders.v1.StreamEventsRequest request,
@@ -179,13 +189,18 @@ public final class OrderHistoryServiceGrpc {
   /**
    * Base class for the server implementation of the service OrderHistoryService.
    * <pre>
-   * Streams events: in order, without gaps, without duplicates.
-   * A stream that ends with UNAVAILABLE is to be reopened after the last cursor or revision seen: nothing is skipped and
-   * nothing comes twice. A slow reader is neither dropped nor buffered for: it reads on from the log at its own pace.
-   * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT with the reason INVALID_ARGUMENT (BadRequest
-   * names every violation) or CURSOR_OF_ANOTHER_LOG (start over), NOT_FOUND (ORDER_NOT_FOUND, or
-   * NOT_YET_THEN: the order has not got as far as what the reader says to have seen), RESOURCE_EXHAUSTED and UNAVAILABLE,
-   * among them SHUTTING_DOWN at the end of a followed stream (RetryInfo), DEADLINE_EXCEEDED.
+   * Streams events in order, without gaps and without duplicates. Streams have no side effects and are safe to reopen.
+   * Resuming: when a stream ends with UNAVAILABLE or RESOURCE_EXHAUSTED, or its connection breaks, reopen it after the last cursor or
+   * revision received, on any node; no event is skipped or repeated. A client may read slowly, since events are then read from the log at
+   * its pace, but a stream whose client accepts nothing for 60 s ends with OVERLOADED.
+   * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
+   * - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field), CURSOR_OF_ANOTHER_LOG (the cursor was issued by
+   *   another event log, or the log lost events, also while it is streamed: start over without the cursor)
+   * - NOT_FOUND: ORDER_NOT_FOUND, NOT_YET_THEN (the order has not reached the revision before `from_revision`)
+   * - RESOURCE_EXHAUSTED: OVERLOADED (RetryInfo; too many open streams, or the client does not read)
+   * - UNAVAILABLE: UNAVAILABLE, SHUTTING_DOWN (RetryInfo)
+   * - DEADLINE_EXCEEDED: DEADLINE_EXCEEDED (the deadline that the client set)
+   * - DATA_LOSS: DATA_CORRUPT; INTERNAL: INTERNAL (a retry does not help)
    * </pre>
    */
   public static abstract class OrderHistoryServiceImplBase
@@ -199,13 +214,18 @@ public final class OrderHistoryServiceGrpc {
   /**
    * A stub to allow clients to do asynchronous rpc calls to service OrderHistoryService.
    * <pre>
-   * Streams events: in order, without gaps, without duplicates.
-   * A stream that ends with UNAVAILABLE is to be reopened after the last cursor or revision seen: nothing is skipped and
-   * nothing comes twice. A slow reader is neither dropped nor buffered for: it reads on from the log at its own pace.
-   * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT with the reason INVALID_ARGUMENT (BadRequest
-   * names every violation) or CURSOR_OF_ANOTHER_LOG (start over), NOT_FOUND (ORDER_NOT_FOUND, or
-   * NOT_YET_THEN: the order has not got as far as what the reader says to have seen), RESOURCE_EXHAUSTED and UNAVAILABLE,
-   * among them SHUTTING_DOWN at the end of a followed stream (RetryInfo), DEADLINE_EXCEEDED.
+   * Streams events in order, without gaps and without duplicates. Streams have no side effects and are safe to reopen.
+   * Resuming: when a stream ends with UNAVAILABLE or RESOURCE_EXHAUSTED, or its connection breaks, reopen it after the last cursor or
+   * revision received, on any node; no event is skipped or repeated. A client may read slowly, since events are then read from the log at
+   * its pace, but a stream whose client accepts nothing for 60 s ends with OVERLOADED.
+   * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
+   * - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field), CURSOR_OF_ANOTHER_LOG (the cursor was issued by
+   *   another event log, or the log lost events, also while it is streamed: start over without the cursor)
+   * - NOT_FOUND: ORDER_NOT_FOUND, NOT_YET_THEN (the order has not reached the revision before `from_revision`)
+   * - RESOURCE_EXHAUSTED: OVERLOADED (RetryInfo; too many open streams, or the client does not read)
+   * - UNAVAILABLE: UNAVAILABLE, SHUTTING_DOWN (RetryInfo)
+   * - DEADLINE_EXCEEDED: DEADLINE_EXCEEDED (the deadline that the client set)
+   * - DATA_LOSS: DATA_CORRUPT; INTERNAL: INTERNAL (a retry does not help)
    * </pre>
    */
   public static final class OrderHistoryServiceStub
@@ -223,7 +243,7 @@ public final class OrderHistoryServiceGrpc {
 
     /**
      * <pre>
-     * The history of one order.
+     * Streams the events of one order, by revision. Without `follow` the stream ends after the last event.
      * </pre>
      */
     public void streamOrderHistory(com.catga.orders.v1.StreamOrderHistoryRequest request,
@@ -234,7 +254,7 @@ public final class OrderHistoryServiceGrpc {
 
     /**
      * <pre>
-     * The events of all orders, in commit order.
+     * Streams the events of all orders, in commit order. Without `follow` the stream ends after the last event.
      * </pre>
      */
     public void streamEvents(com.catga.orders.v1.StreamEventsRequest request,
@@ -247,13 +267,18 @@ public final class OrderHistoryServiceGrpc {
   /**
    * A stub to allow clients to do synchronous rpc calls to service OrderHistoryService.
    * <pre>
-   * Streams events: in order, without gaps, without duplicates.
-   * A stream that ends with UNAVAILABLE is to be reopened after the last cursor or revision seen: nothing is skipped and
-   * nothing comes twice. A slow reader is neither dropped nor buffered for: it reads on from the log at its own pace.
-   * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT with the reason INVALID_ARGUMENT (BadRequest
-   * names every violation) or CURSOR_OF_ANOTHER_LOG (start over), NOT_FOUND (ORDER_NOT_FOUND, or
-   * NOT_YET_THEN: the order has not got as far as what the reader says to have seen), RESOURCE_EXHAUSTED and UNAVAILABLE,
-   * among them SHUTTING_DOWN at the end of a followed stream (RetryInfo), DEADLINE_EXCEEDED.
+   * Streams events in order, without gaps and without duplicates. Streams have no side effects and are safe to reopen.
+   * Resuming: when a stream ends with UNAVAILABLE or RESOURCE_EXHAUSTED, or its connection breaks, reopen it after the last cursor or
+   * revision received, on any node; no event is skipped or repeated. A client may read slowly, since events are then read from the log at
+   * its pace, but a stream whose client accepts nothing for 60 s ends with OVERLOADED.
+   * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
+   * - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field), CURSOR_OF_ANOTHER_LOG (the cursor was issued by
+   *   another event log, or the log lost events, also while it is streamed: start over without the cursor)
+   * - NOT_FOUND: ORDER_NOT_FOUND, NOT_YET_THEN (the order has not reached the revision before `from_revision`)
+   * - RESOURCE_EXHAUSTED: OVERLOADED (RetryInfo; too many open streams, or the client does not read)
+   * - UNAVAILABLE: UNAVAILABLE, SHUTTING_DOWN (RetryInfo)
+   * - DEADLINE_EXCEEDED: DEADLINE_EXCEEDED (the deadline that the client set)
+   * - DATA_LOSS: DATA_CORRUPT; INTERNAL: INTERNAL (a retry does not help)
    * </pre>
    */
   public static final class OrderHistoryServiceBlockingV2Stub
@@ -271,7 +296,7 @@ public final class OrderHistoryServiceGrpc {
 
     /**
      * <pre>
-     * The history of one order.
+     * Streams the events of one order, by revision. Without `follow` the stream ends after the last event.
      * </pre>
      */
     @io.grpc.ExperimentalApi("https://github.com/grpc/grpc-java/issues/10918")
@@ -283,7 +308,7 @@ public final class OrderHistoryServiceGrpc {
 
     /**
      * <pre>
-     * The events of all orders, in commit order.
+     * Streams the events of all orders, in commit order. Without `follow` the stream ends after the last event.
      * </pre>
      */
     @io.grpc.ExperimentalApi("https://github.com/grpc/grpc-java/issues/10918")
@@ -297,13 +322,18 @@ public final class OrderHistoryServiceGrpc {
   /**
    * A stub to allow clients to do limited synchronous rpc calls to service OrderHistoryService.
    * <pre>
-   * Streams events: in order, without gaps, without duplicates.
-   * A stream that ends with UNAVAILABLE is to be reopened after the last cursor or revision seen: nothing is skipped and
-   * nothing comes twice. A slow reader is neither dropped nor buffered for: it reads on from the log at its own pace.
-   * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT with the reason INVALID_ARGUMENT (BadRequest
-   * names every violation) or CURSOR_OF_ANOTHER_LOG (start over), NOT_FOUND (ORDER_NOT_FOUND, or
-   * NOT_YET_THEN: the order has not got as far as what the reader says to have seen), RESOURCE_EXHAUSTED and UNAVAILABLE,
-   * among them SHUTTING_DOWN at the end of a followed stream (RetryInfo), DEADLINE_EXCEEDED.
+   * Streams events in order, without gaps and without duplicates. Streams have no side effects and are safe to reopen.
+   * Resuming: when a stream ends with UNAVAILABLE or RESOURCE_EXHAUSTED, or its connection breaks, reopen it after the last cursor or
+   * revision received, on any node; no event is skipped or repeated. A client may read slowly, since events are then read from the log at
+   * its pace, but a stream whose client accepts nothing for 60 s ends with OVERLOADED.
+   * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
+   * - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field), CURSOR_OF_ANOTHER_LOG (the cursor was issued by
+   *   another event log, or the log lost events, also while it is streamed: start over without the cursor)
+   * - NOT_FOUND: ORDER_NOT_FOUND, NOT_YET_THEN (the order has not reached the revision before `from_revision`)
+   * - RESOURCE_EXHAUSTED: OVERLOADED (RetryInfo; too many open streams, or the client does not read)
+   * - UNAVAILABLE: UNAVAILABLE, SHUTTING_DOWN (RetryInfo)
+   * - DEADLINE_EXCEEDED: DEADLINE_EXCEEDED (the deadline that the client set)
+   * - DATA_LOSS: DATA_CORRUPT; INTERNAL: INTERNAL (a retry does not help)
    * </pre>
    */
   public static final class OrderHistoryServiceBlockingStub
@@ -321,7 +351,7 @@ public final class OrderHistoryServiceGrpc {
 
     /**
      * <pre>
-     * The history of one order.
+     * Streams the events of one order, by revision. Without `follow` the stream ends after the last event.
      * </pre>
      */
     public java.util.Iterator<com.catga.orders.v1.StreamOrderHistoryResponse> streamOrderHistory(
@@ -332,7 +362,7 @@ public final class OrderHistoryServiceGrpc {
 
     /**
      * <pre>
-     * The events of all orders, in commit order.
+     * Streams the events of all orders, in commit order. Without `follow` the stream ends after the last event.
      * </pre>
      */
     public java.util.Iterator<com.catga.orders.v1.StreamEventsResponse> streamEvents(
@@ -345,13 +375,18 @@ public final class OrderHistoryServiceGrpc {
   /**
    * A stub to allow clients to do ListenableFuture-style rpc calls to service OrderHistoryService.
    * <pre>
-   * Streams events: in order, without gaps, without duplicates.
-   * A stream that ends with UNAVAILABLE is to be reopened after the last cursor or revision seen: nothing is skipped and
-   * nothing comes twice. A slow reader is neither dropped nor buffered for: it reads on from the log at its own pace.
-   * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT with the reason INVALID_ARGUMENT (BadRequest
-   * names every violation) or CURSOR_OF_ANOTHER_LOG (start over), NOT_FOUND (ORDER_NOT_FOUND, or
-   * NOT_YET_THEN: the order has not got as far as what the reader says to have seen), RESOURCE_EXHAUSTED and UNAVAILABLE,
-   * among them SHUTTING_DOWN at the end of a followed stream (RetryInfo), DEADLINE_EXCEEDED.
+   * Streams events in order, without gaps and without duplicates. Streams have no side effects and are safe to reopen.
+   * Resuming: when a stream ends with UNAVAILABLE or RESOURCE_EXHAUSTED, or its connection breaks, reopen it after the last cursor or
+   * revision received, on any node; no event is skipped or repeated. A client may read slowly, since events are then read from the log at
+   * its pace, but a stream whose client accepts nothing for 60 s ends with OVERLOADED.
+   * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
+   * - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field), CURSOR_OF_ANOTHER_LOG (the cursor was issued by
+   *   another event log, or the log lost events, also while it is streamed: start over without the cursor)
+   * - NOT_FOUND: ORDER_NOT_FOUND, NOT_YET_THEN (the order has not reached the revision before `from_revision`)
+   * - RESOURCE_EXHAUSTED: OVERLOADED (RetryInfo; too many open streams, or the client does not read)
+   * - UNAVAILABLE: UNAVAILABLE, SHUTTING_DOWN (RetryInfo)
+   * - DEADLINE_EXCEEDED: DEADLINE_EXCEEDED (the deadline that the client set)
+   * - DATA_LOSS: DATA_CORRUPT; INTERNAL: INTERNAL (a retry does not help)
    * </pre>
    */
   public static final class OrderHistoryServiceFutureStub

@@ -10,7 +10,7 @@ public interface OrderItemOrBuilder extends
 
   /**
    * <pre>
-   * The product, as given by the client: 1 to 128 characters.
+   * The product: 1 to 128 characters.
    * </pre>
    *
    * <code>string product_id = 1;</code>
@@ -19,7 +19,7 @@ public interface OrderItemOrBuilder extends
   java.lang.String getProductId();
   /**
    * <pre>
-   * The product, as given by the client: 1 to 128 characters.
+   * The product: 1 to 128 characters.
    * </pre>
    *
    * <code>string product_id = 1;</code>
@@ -30,7 +30,7 @@ public interface OrderItemOrBuilder extends
 
   /**
    * <pre>
-   * A name to show: at most 256 characters, may be empty.
+   * The name to display: at most 256 characters; empty if not given.
    * </pre>
    *
    * <code>string name = 2;</code>
@@ -39,7 +39,7 @@ public interface OrderItemOrBuilder extends
   java.lang.String getName();
   /**
    * <pre>
-   * A name to show: at most 256 characters, may be empty.
+   * The name to display: at most 256 characters; empty if not given.
    * </pre>
    *
    * <code>string name = 2;</code>
@@ -50,7 +50,7 @@ public interface OrderItemOrBuilder extends
 
   /**
    * <pre>
-   * How many pieces: 1 to 1000000.
+   * The number of pieces: 1 to 1000000.
    * </pre>
    *
    * <code>int64 quantity = 3;</code>
@@ -60,7 +60,7 @@ public interface OrderItemOrBuilder extends
 
   /**
    * <pre>
-   * The price of one piece: not negative, no finer than the minor unit of its currency, the same currency in all items.
+   * The price of one piece: not negative, not finer than the currency's minor unit, and in the same currency for all items of an order.
    * </pre>
    *
    * <code>.google.type.Money unit_price = 4;</code>
@@ -69,7 +69,7 @@ public interface OrderItemOrBuilder extends
   boolean hasUnitPrice();
   /**
    * <pre>
-   * The price of one piece: not negative, no finer than the minor unit of its currency, the same currency in all items.
+   * The price of one piece: not negative, not finer than the currency's minor unit, and in the same currency for all items of an order.
    * </pre>
    *
    * <code>.google.type.Money unit_price = 4;</code>
@@ -78,7 +78,7 @@ public interface OrderItemOrBuilder extends
   com.google.type.Money getUnitPrice();
   /**
    * <pre>
-   * The price of one piece: not negative, no finer than the minor unit of its currency, the same currency in all items.
+   * The price of one piece: not negative, not finer than the currency's minor unit, and in the same currency for all items of an order.
    * </pre>
    *
    * <code>.google.type.Money unit_price = 4;</code>

@@ -10,7 +10,7 @@ public interface OrderOrBuilder extends
 
   /**
    * <pre>
-   * Snowflake id as a decimal string.
+   * A Snowflake id as a decimal string.
    * </pre>
    *
    * <code>string order_id = 1;</code>
@@ -19,7 +19,7 @@ public interface OrderOrBuilder extends
   java.lang.String getOrderId();
   /**
    * <pre>
-   * Snowflake id as a decimal string.
+   * A Snowflake id as a decimal string.
    * </pre>
    *
    * <code>string order_id = 1;</code>
@@ -30,7 +30,7 @@ public interface OrderOrBuilder extends
 
   /**
    * <pre>
-   * The customer, as given when the order was placed.
+   * The customer: 1 to 128 characters.
    * </pre>
    *
    * <code>string customer_id = 2;</code>
@@ -39,7 +39,7 @@ public interface OrderOrBuilder extends
   java.lang.String getCustomerId();
   /**
    * <pre>
-   * The customer, as given when the order was placed.
+   * The customer: 1 to 128 characters.
    * </pre>
    *
    * <code>string customer_id = 2;</code>
@@ -50,7 +50,7 @@ public interface OrderOrBuilder extends
 
   /**
    * <pre>
-   * Where the order stands.
+   * The status of the order.
    * </pre>
    *
    * <code>.catga.orders.v1.OrderStatus status = 3;</code>
@@ -59,7 +59,7 @@ public interface OrderOrBuilder extends
   int getStatusValue();
   /**
    * <pre>
-   * Where the order stands.
+   * The status of the order.
    * </pre>
    *
    * <code>.catga.orders.v1.OrderStatus status = 3;</code>
@@ -69,7 +69,7 @@ public interface OrderOrBuilder extends
 
   /**
    * <pre>
-   * What was ordered.
+   * The ordered items: 1 to 1000, all in one currency.
    * </pre>
    *
    * <code>repeated .catga.orders.v1.OrderItem items = 4;</code>
@@ -78,7 +78,7 @@ public interface OrderOrBuilder extends
       getItemsList();
   /**
    * <pre>
-   * What was ordered.
+   * The ordered items: 1 to 1000, all in one currency.
    * </pre>
    *
    * <code>repeated .catga.orders.v1.OrderItem items = 4;</code>
@@ -86,7 +86,7 @@ public interface OrderOrBuilder extends
   com.catga.orders.v1.OrderItem getItems(int index);
   /**
    * <pre>
-   * What was ordered.
+   * The ordered items: 1 to 1000, all in one currency.
    * </pre>
    *
    * <code>repeated .catga.orders.v1.OrderItem items = 4;</code>
@@ -94,7 +94,7 @@ public interface OrderOrBuilder extends
   int getItemsCount();
   /**
    * <pre>
-   * What was ordered.
+   * The ordered items: 1 to 1000, all in one currency.
    * </pre>
    *
    * <code>repeated .catga.orders.v1.OrderItem items = 4;</code>
@@ -103,7 +103,7 @@ public interface OrderOrBuilder extends
       getItemsOrBuilderList();
   /**
    * <pre>
-   * What was ordered.
+   * The ordered items: 1 to 1000, all in one currency.
    * </pre>
    *
    * <code>repeated .catga.orders.v1.OrderItem items = 4;</code>
@@ -140,7 +140,7 @@ public interface OrderOrBuilder extends
 
   /**
    * <pre>
-   * Where to send the order; empty if not given.
+   * The delivery address: at most 1024 characters; empty if not given.
    * </pre>
    *
    * <code>string shipping_address = 6;</code>
@@ -149,7 +149,7 @@ public interface OrderOrBuilder extends
   java.lang.String getShippingAddress();
   /**
    * <pre>
-   * Where to send the order; empty if not given.
+   * The delivery address: at most 1024 characters; empty if not given.
    * </pre>
    *
    * <code>string shipping_address = 6;</code>
@@ -160,7 +160,7 @@ public interface OrderOrBuilder extends
 
   /**
    * <pre>
-   * The number of events folded into this order; grows by one with every change.
+   * The number of events folded into this order; each change adds one.
    * </pre>
    *
    * <code>int64 revision = 7;</code>

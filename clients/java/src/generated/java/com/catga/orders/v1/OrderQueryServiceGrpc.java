@@ -4,11 +4,16 @@ import static io.grpc.MethodDescriptor.generateFullMethodName;
 
 /**
  * <pre>
- * Answers questions about orders.
- * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT (BadRequest names every violation),
- * NOT_FOUND with the reason ORDER_NOT_FOUND or NOT_YET_THEN (the order was not there at that revision or time),
- * RESOURCE_EXHAUSTED and UNAVAILABLE (RetryInfo), DEADLINE_EXCEEDED with the reason DEADLINE_EXCEEDED or NOT_FRESH_IN_TIME (the
- * consistency that was asked for).
+ * Reads orders, lists and totals. Queries have no side effects and are safe to retry.
+ * Consistency: every request chooses the freshness of its reply with `consistency`, and every reply has a token for later queries.
+ * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
+ * - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field), CURSOR_OF_ANOTHER_LOG (the token was issued by
+ *   another event log, or by this one before it lost events: repeat the query without it)
+ * - NOT_FOUND: ORDER_NOT_FOUND, NOT_YET_THEN (the order has not reached the requested revision, or did not exist at the requested time)
+ * - RESOURCE_EXHAUSTED: OVERLOADED (RetryInfo), MESSAGE_TOO_LARGE
+ * - UNAVAILABLE: UNAVAILABLE, SHUTTING_DOWN (RetryInfo)
+ * - DEADLINE_EXCEEDED: DEADLINE_EXCEEDED, NOT_FRESH_IN_TIME (the node did not reach the requested consistency in time)
+ * - DATA_LOSS: DATA_CORRUPT; INTERNAL: INTERNAL (a retry does not help)
  * </pre>
  */
 @io.grpc.stub.annotations.GrpcGenerated
@@ -204,18 +209,23 @@ public final class OrderQueryServiceGrpc {
 
   /**
    * <pre>
-   * Answers questions about orders.
-   * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT (BadRequest names every violation),
-   * NOT_FOUND with the reason ORDER_NOT_FOUND or NOT_YET_THEN (the order was not there at that revision or time),
-   * RESOURCE_EXHAUSTED and UNAVAILABLE (RetryInfo), DEADLINE_EXCEEDED with the reason DEADLINE_EXCEEDED or NOT_FRESH_IN_TIME (the
-   * consistency that was asked for).
+   * Reads orders, lists and totals. Queries have no side effects and are safe to retry.
+   * Consistency: every request chooses the freshness of its reply with `consistency`, and every reply has a token for later queries.
+   * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
+   * - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field), CURSOR_OF_ANOTHER_LOG (the token was issued by
+   *   another event log, or by this one before it lost events: repeat the query without it)
+   * - NOT_FOUND: ORDER_NOT_FOUND, NOT_YET_THEN (the order has not reached the requested revision, or did not exist at the requested time)
+   * - RESOURCE_EXHAUSTED: OVERLOADED (RetryInfo), MESSAGE_TOO_LARGE
+   * - UNAVAILABLE: UNAVAILABLE, SHUTTING_DOWN (RetryInfo)
+   * - DEADLINE_EXCEEDED: DEADLINE_EXCEEDED, NOT_FRESH_IN_TIME (the node did not reach the requested consistency in time)
+   * - DATA_LOSS: DATA_CORRUPT; INTERNAL: INTERNAL (a retry does not help)
    * </pre>
    */
   public interface AsyncService {
 
     /**
      * <pre>
-     * One order: as it is now, as it was at a revision, or as it was at a time.
+     * Returns one order as it is now, as it was at a revision, or as it was at a time. ORDER_NOT_FOUND if there is no such order.
      * </pre>
      */
     default void getOrder(com.catga.orders.v1.GetOrderRequest request,
@@ -225,7 +235,7 @@ public final class OrderQueryServiceGrpc {
 
     /**
      * <pre>
-     * Many orders, a page at a time, from the read model: a row may lag behind GetOrder by a moment unless `consistency` says otherwise.
+     * Returns a page of orders from the read model, which may lag behind GetOrder unless `consistency` requires otherwise.
      * </pre>
      */
     default void listOrders(com.catga.orders.v1.ListOrdersRequest request,
@@ -235,7 +245,7 @@ public final class OrderQueryServiceGrpc {
 
     /**
      * <pre>
-     * Counts and revenue over all orders, from the read model.
+     * Returns counts and revenue over all orders, from the read model.
      * </pre>
      */
     default void getOrderStats(com.catga.orders.v1.GetOrderStatsRequest request,
@@ -245,7 +255,8 @@ public final class OrderQueryServiceGrpc {
 
     /**
      * <pre>
-     * Up to 500 orders by id in one call, and up to 4 MiB: RESOURCE_EXHAUSTED (MESSAGE_TOO_LARGE) asks for fewer.
+     * Returns up to 500 orders by id. Missing orders are listed in the reply, not an error. A reply larger than 4 MiB is refused with
+     * MESSAGE_TOO_LARGE: request fewer orders per call.
      * </pre>
      */
     default void batchGetOrders(com.catga.orders.v1.BatchGetOrdersRequest request,
@@ -257,11 +268,16 @@ public final class OrderQueryServiceGrpc {
   /**
    * Base class for the server implementation of the service OrderQueryService.
    * <pre>
-   * Answers questions about orders.
-   * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT (BadRequest names every violation),
-   * NOT_FOUND with the reason ORDER_NOT_FOUND or NOT_YET_THEN (the order was not there at that revision or time),
-   * RESOURCE_EXHAUSTED and UNAVAILABLE (RetryInfo), DEADLINE_EXCEEDED with the reason DEADLINE_EXCEEDED or NOT_FRESH_IN_TIME (the
-   * consistency that was asked for).
+   * Reads orders, lists and totals. Queries have no side effects and are safe to retry.
+   * Consistency: every request chooses the freshness of its reply with `consistency`, and every reply has a token for later queries.
+   * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
+   * - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field), CURSOR_OF_ANOTHER_LOG (the token was issued by
+   *   another event log, or by this one before it lost events: repeat the query without it)
+   * - NOT_FOUND: ORDER_NOT_FOUND, NOT_YET_THEN (the order has not reached the requested revision, or did not exist at the requested time)
+   * - RESOURCE_EXHAUSTED: OVERLOADED (RetryInfo), MESSAGE_TOO_LARGE
+   * - UNAVAILABLE: UNAVAILABLE, SHUTTING_DOWN (RetryInfo)
+   * - DEADLINE_EXCEEDED: DEADLINE_EXCEEDED, NOT_FRESH_IN_TIME (the node did not reach the requested consistency in time)
+   * - DATA_LOSS: DATA_CORRUPT; INTERNAL: INTERNAL (a retry does not help)
    * </pre>
    */
   public static abstract class OrderQueryServiceImplBase
@@ -275,11 +291,16 @@ public final class OrderQueryServiceGrpc {
   /**
    * A stub to allow clients to do asynchronous rpc calls to service OrderQueryService.
    * <pre>
-   * Answers questions about orders.
-   * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT (BadRequest names every violation),
-   * NOT_FOUND with the reason ORDER_NOT_FOUND or NOT_YET_THEN (the order was not there at that revision or time),
-   * RESOURCE_EXHAUSTED and UNAVAILABLE (RetryInfo), DEADLINE_EXCEEDED with the reason DEADLINE_EXCEEDED or NOT_FRESH_IN_TIME (the
-   * consistency that was asked for).
+   * Reads orders, lists and totals. Queries have no side effects and are safe to retry.
+   * Consistency: every request chooses the freshness of its reply with `consistency`, and every reply has a token for later queries.
+   * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
+   * - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field), CURSOR_OF_ANOTHER_LOG (the token was issued by
+   *   another event log, or by this one before it lost events: repeat the query without it)
+   * - NOT_FOUND: ORDER_NOT_FOUND, NOT_YET_THEN (the order has not reached the requested revision, or did not exist at the requested time)
+   * - RESOURCE_EXHAUSTED: OVERLOADED (RetryInfo), MESSAGE_TOO_LARGE
+   * - UNAVAILABLE: UNAVAILABLE, SHUTTING_DOWN (RetryInfo)
+   * - DEADLINE_EXCEEDED: DEADLINE_EXCEEDED, NOT_FRESH_IN_TIME (the node did not reach the requested consistency in time)
+   * - DATA_LOSS: DATA_CORRUPT; INTERNAL: INTERNAL (a retry does not help)
    * </pre>
    */
   public static final class OrderQueryServiceStub
@@ -297,7 +318,7 @@ public final class OrderQueryServiceGrpc {
 
     /**
      * <pre>
-     * One order: as it is now, as it was at a revision, or as it was at a time.
+     * Returns one order as it is now, as it was at a revision, or as it was at a time. ORDER_NOT_FOUND if there is no such order.
      * </pre>
      */
     public void getOrder(com.catga.orders.v1.GetOrderRequest request,
@@ -308,7 +329,7 @@ public final class OrderQueryServiceGrpc {
 
     /**
      * <pre>
-     * Many orders, a page at a time, from the read model: a row may lag behind GetOrder by a moment unless `consistency` says otherwise.
+     * Returns a page of orders from the read model, which may lag behind GetOrder unless `consistency` requires otherwise.
      * </pre>
      */
     public void listOrders(com.catga.orders.v1.ListOrdersRequest request,
@@ -319,7 +340,7 @@ public final class OrderQueryServiceGrpc {
 
     /**
      * <pre>
-     * Counts and revenue over all orders, from the read model.
+     * Returns counts and revenue over all orders, from the read model.
      * </pre>
      */
     public void getOrderStats(com.catga.orders.v1.GetOrderStatsRequest request,
@@ -330,7 +351,8 @@ public final class OrderQueryServiceGrpc {
 
     /**
      * <pre>
-     * Up to 500 orders by id in one call, and up to 4 MiB: RESOURCE_EXHAUSTED (MESSAGE_TOO_LARGE) asks for fewer.
+     * Returns up to 500 orders by id. Missing orders are listed in the reply, not an error. A reply larger than 4 MiB is refused with
+     * MESSAGE_TOO_LARGE: request fewer orders per call.
      * </pre>
      */
     public void batchGetOrders(com.catga.orders.v1.BatchGetOrdersRequest request,
@@ -343,11 +365,16 @@ public final class OrderQueryServiceGrpc {
   /**
    * A stub to allow clients to do synchronous rpc calls to service OrderQueryService.
    * <pre>
-   * Answers questions about orders.
-   * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT (BadRequest names every violation),
-   * NOT_FOUND with the reason ORDER_NOT_FOUND or NOT_YET_THEN (the order was not there at that revision or time),
-   * RESOURCE_EXHAUSTED and UNAVAILABLE (RetryInfo), DEADLINE_EXCEEDED with the reason DEADLINE_EXCEEDED or NOT_FRESH_IN_TIME (the
-   * consistency that was asked for).
+   * Reads orders, lists and totals. Queries have no side effects and are safe to retry.
+   * Consistency: every request chooses the freshness of its reply with `consistency`, and every reply has a token for later queries.
+   * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
+   * - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field), CURSOR_OF_ANOTHER_LOG (the token was issued by
+   *   another event log, or by this one before it lost events: repeat the query without it)
+   * - NOT_FOUND: ORDER_NOT_FOUND, NOT_YET_THEN (the order has not reached the requested revision, or did not exist at the requested time)
+   * - RESOURCE_EXHAUSTED: OVERLOADED (RetryInfo), MESSAGE_TOO_LARGE
+   * - UNAVAILABLE: UNAVAILABLE, SHUTTING_DOWN (RetryInfo)
+   * - DEADLINE_EXCEEDED: DEADLINE_EXCEEDED, NOT_FRESH_IN_TIME (the node did not reach the requested consistency in time)
+   * - DATA_LOSS: DATA_CORRUPT; INTERNAL: INTERNAL (a retry does not help)
    * </pre>
    */
   public static final class OrderQueryServiceBlockingV2Stub
@@ -365,7 +392,7 @@ public final class OrderQueryServiceGrpc {
 
     /**
      * <pre>
-     * One order: as it is now, as it was at a revision, or as it was at a time.
+     * Returns one order as it is now, as it was at a revision, or as it was at a time. ORDER_NOT_FOUND if there is no such order.
      * </pre>
      */
     public com.catga.orders.v1.GetOrderResponse getOrder(com.catga.orders.v1.GetOrderRequest request) throws io.grpc.StatusException {
@@ -375,7 +402,7 @@ public final class OrderQueryServiceGrpc {
 
     /**
      * <pre>
-     * Many orders, a page at a time, from the read model: a row may lag behind GetOrder by a moment unless `consistency` says otherwise.
+     * Returns a page of orders from the read model, which may lag behind GetOrder unless `consistency` requires otherwise.
      * </pre>
      */
     public com.catga.orders.v1.ListOrdersResponse listOrders(com.catga.orders.v1.ListOrdersRequest request) throws io.grpc.StatusException {
@@ -385,7 +412,7 @@ public final class OrderQueryServiceGrpc {
 
     /**
      * <pre>
-     * Counts and revenue over all orders, from the read model.
+     * Returns counts and revenue over all orders, from the read model.
      * </pre>
      */
     public com.catga.orders.v1.GetOrderStatsResponse getOrderStats(com.catga.orders.v1.GetOrderStatsRequest request) throws io.grpc.StatusException {
@@ -395,7 +422,8 @@ public final class OrderQueryServiceGrpc {
 
     /**
      * <pre>
-     * Up to 500 orders by id in one call, and up to 4 MiB: RESOURCE_EXHAUSTED (MESSAGE_TOO_LARGE) asks for fewer.
+     * Returns up to 500 orders by id. Missing orders are listed in the reply, not an error. A reply larger than 4 MiB is refused with
+     * MESSAGE_TOO_LARGE: request fewer orders per call.
      * </pre>
      */
     public com.catga.orders.v1.BatchGetOrdersResponse batchGetOrders(com.catga.orders.v1.BatchGetOrdersRequest request) throws io.grpc.StatusException {
@@ -407,11 +435,16 @@ public final class OrderQueryServiceGrpc {
   /**
    * A stub to allow clients to do limited synchronous rpc calls to service OrderQueryService.
    * <pre>
-   * Answers questions about orders.
-   * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT (BadRequest names every violation),
-   * NOT_FOUND with the reason ORDER_NOT_FOUND or NOT_YET_THEN (the order was not there at that revision or time),
-   * RESOURCE_EXHAUSTED and UNAVAILABLE (RetryInfo), DEADLINE_EXCEEDED with the reason DEADLINE_EXCEEDED or NOT_FRESH_IN_TIME (the
-   * consistency that was asked for).
+   * Reads orders, lists and totals. Queries have no side effects and are safe to retry.
+   * Consistency: every request chooses the freshness of its reply with `consistency`, and every reply has a token for later queries.
+   * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
+   * - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field), CURSOR_OF_ANOTHER_LOG (the token was issued by
+   *   another event log, or by this one before it lost events: repeat the query without it)
+   * - NOT_FOUND: ORDER_NOT_FOUND, NOT_YET_THEN (the order has not reached the requested revision, or did not exist at the requested time)
+   * - RESOURCE_EXHAUSTED: OVERLOADED (RetryInfo), MESSAGE_TOO_LARGE
+   * - UNAVAILABLE: UNAVAILABLE, SHUTTING_DOWN (RetryInfo)
+   * - DEADLINE_EXCEEDED: DEADLINE_EXCEEDED, NOT_FRESH_IN_TIME (the node did not reach the requested consistency in time)
+   * - DATA_LOSS: DATA_CORRUPT; INTERNAL: INTERNAL (a retry does not help)
    * </pre>
    */
   public static final class OrderQueryServiceBlockingStub
@@ -429,7 +462,7 @@ public final class OrderQueryServiceGrpc {
 
     /**
      * <pre>
-     * One order: as it is now, as it was at a revision, or as it was at a time.
+     * Returns one order as it is now, as it was at a revision, or as it was at a time. ORDER_NOT_FOUND if there is no such order.
      * </pre>
      */
     public com.catga.orders.v1.GetOrderResponse getOrder(com.catga.orders.v1.GetOrderRequest request) {
@@ -439,7 +472,7 @@ public final class OrderQueryServiceGrpc {
 
     /**
      * <pre>
-     * Many orders, a page at a time, from the read model: a row may lag behind GetOrder by a moment unless `consistency` says otherwise.
+     * Returns a page of orders from the read model, which may lag behind GetOrder unless `consistency` requires otherwise.
      * </pre>
      */
     public com.catga.orders.v1.ListOrdersResponse listOrders(com.catga.orders.v1.ListOrdersRequest request) {
@@ -449,7 +482,7 @@ public final class OrderQueryServiceGrpc {
 
     /**
      * <pre>
-     * Counts and revenue over all orders, from the read model.
+     * Returns counts and revenue over all orders, from the read model.
      * </pre>
      */
     public com.catga.orders.v1.GetOrderStatsResponse getOrderStats(com.catga.orders.v1.GetOrderStatsRequest request) {
@@ -459,7 +492,8 @@ public final class OrderQueryServiceGrpc {
 
     /**
      * <pre>
-     * Up to 500 orders by id in one call, and up to 4 MiB: RESOURCE_EXHAUSTED (MESSAGE_TOO_LARGE) asks for fewer.
+     * Returns up to 500 orders by id. Missing orders are listed in the reply, not an error. A reply larger than 4 MiB is refused with
+     * MESSAGE_TOO_LARGE: request fewer orders per call.
      * </pre>
      */
     public com.catga.orders.v1.BatchGetOrdersResponse batchGetOrders(com.catga.orders.v1.BatchGetOrdersRequest request) {
@@ -471,11 +505,16 @@ public final class OrderQueryServiceGrpc {
   /**
    * A stub to allow clients to do ListenableFuture-style rpc calls to service OrderQueryService.
    * <pre>
-   * Answers questions about orders.
-   * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT (BadRequest names every violation),
-   * NOT_FOUND with the reason ORDER_NOT_FOUND or NOT_YET_THEN (the order was not there at that revision or time),
-   * RESOURCE_EXHAUSTED and UNAVAILABLE (RetryInfo), DEADLINE_EXCEEDED with the reason DEADLINE_EXCEEDED or NOT_FRESH_IN_TIME (the
-   * consistency that was asked for).
+   * Reads orders, lists and totals. Queries have no side effects and are safe to retry.
+   * Consistency: every request chooses the freshness of its reply with `consistency`, and every reply has a token for later queries.
+   * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
+   * - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field), CURSOR_OF_ANOTHER_LOG (the token was issued by
+   *   another event log, or by this one before it lost events: repeat the query without it)
+   * - NOT_FOUND: ORDER_NOT_FOUND, NOT_YET_THEN (the order has not reached the requested revision, or did not exist at the requested time)
+   * - RESOURCE_EXHAUSTED: OVERLOADED (RetryInfo), MESSAGE_TOO_LARGE
+   * - UNAVAILABLE: UNAVAILABLE, SHUTTING_DOWN (RetryInfo)
+   * - DEADLINE_EXCEEDED: DEADLINE_EXCEEDED, NOT_FRESH_IN_TIME (the node did not reach the requested consistency in time)
+   * - DATA_LOSS: DATA_CORRUPT; INTERNAL: INTERNAL (a retry does not help)
    * </pre>
    */
   public static final class OrderQueryServiceFutureStub
@@ -493,7 +532,7 @@ public final class OrderQueryServiceGrpc {
 
     /**
      * <pre>
-     * One order: as it is now, as it was at a revision, or as it was at a time.
+     * Returns one order as it is now, as it was at a revision, or as it was at a time. ORDER_NOT_FOUND if there is no such order.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<com.catga.orders.v1.GetOrderResponse> getOrder(
@@ -504,7 +543,7 @@ public final class OrderQueryServiceGrpc {
 
     /**
      * <pre>
-     * Many orders, a page at a time, from the read model: a row may lag behind GetOrder by a moment unless `consistency` says otherwise.
+     * Returns a page of orders from the read model, which may lag behind GetOrder unless `consistency` requires otherwise.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<com.catga.orders.v1.ListOrdersResponse> listOrders(
@@ -515,7 +554,7 @@ public final class OrderQueryServiceGrpc {
 
     /**
      * <pre>
-     * Counts and revenue over all orders, from the read model.
+     * Returns counts and revenue over all orders, from the read model.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<com.catga.orders.v1.GetOrderStatsResponse> getOrderStats(
@@ -526,7 +565,8 @@ public final class OrderQueryServiceGrpc {
 
     /**
      * <pre>
-     * Up to 500 orders by id in one call, and up to 4 MiB: RESOURCE_EXHAUSTED (MESSAGE_TOO_LARGE) asks for fewer.
+     * Returns up to 500 orders by id. Missing orders are listed in the reply, not an error. A reply larger than 4 MiB is refused with
+     * MESSAGE_TOO_LARGE: request fewer orders per call.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<com.catga.orders.v1.BatchGetOrdersResponse> batchGetOrders(

@@ -6,7 +6,7 @@ package com.catga.orders.v1;
 
 /**
  * <pre>
- * Where an order stands. Pending -&gt; Paid -&gt; Shipped -&gt; Delivered; cancelled from Pending or Paid only.
+ * The status of an order. Pending -&gt; Paid -&gt; Shipped -&gt; Delivered; an order can be cancelled while it is Pending or Paid.
  * </pre>
  *
  * Protobuf enum {@code catga.orders.v1.OrderStatus}
@@ -15,7 +15,7 @@ public enum OrderStatus
     implements com.google.protobuf.ProtocolMessageEnum {
   /**
    * <pre>
-   * Not a status. In a filter: any status.
+   * No status. In a filter: any status.
    * </pre>
    *
    * <code>ORDER_STATUS_UNSPECIFIED = 0;</code>
@@ -39,7 +39,7 @@ public enum OrderStatus
   ORDER_STATUS_PAID(2),
   /**
    * <pre>
-   * On its way.
+   * Shipped, not yet delivered.
    * </pre>
    *
    * <code>ORDER_STATUS_SHIPPED = 3;</code>
@@ -47,7 +47,7 @@ public enum OrderStatus
   ORDER_STATUS_SHIPPED(3),
   /**
    * <pre>
-   * Received by the customer. Final.
+   * Delivered to the customer. Final.
    * </pre>
    *
    * <code>ORDER_STATUS_DELIVERED = 4;</code>
@@ -66,7 +66,7 @@ public enum OrderStatus
 
   /**
    * <pre>
-   * Not a status. In a filter: any status.
+   * No status. In a filter: any status.
    * </pre>
    *
    * <code>ORDER_STATUS_UNSPECIFIED = 0;</code>
@@ -90,7 +90,7 @@ public enum OrderStatus
   public static final int ORDER_STATUS_PAID_VALUE = 2;
   /**
    * <pre>
-   * On its way.
+   * Shipped, not yet delivered.
    * </pre>
    *
    * <code>ORDER_STATUS_SHIPPED = 3;</code>
@@ -98,7 +98,7 @@ public enum OrderStatus
   public static final int ORDER_STATUS_SHIPPED_VALUE = 3;
   /**
    * <pre>
-   * Received by the customer. Final.
+   * Delivered to the customer. Final.
    * </pre>
    *
    * <code>ORDER_STATUS_DELIVERED = 4;</code>

@@ -6,7 +6,7 @@ package com.catga.orders.v1;
 
 /**
  * <pre>
- * One row of a list of orders. GetOrder and BatchGetOrders have the whole order.
+ * One row of a list of orders. GetOrder and BatchGetOrders return the whole order.
  * </pre>
  *
  * Protobuf type {@code catga.orders.v1.OrderSummary}
@@ -52,7 +52,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object orderId_ = "";
   /**
    * <pre>
-   * Snowflake id as a decimal string.
+   * A Snowflake id as a decimal string.
    * </pre>
    *
    * <code>string order_id = 1;</code>
@@ -73,7 +73,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Snowflake id as a decimal string.
+   * A Snowflake id as a decimal string.
    * </pre>
    *
    * <code>string order_id = 1;</code>
@@ -99,7 +99,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object customerId_ = "";
   /**
    * <pre>
-   * The customer.
+   * The customer: 1 to 128 characters.
    * </pre>
    *
    * <code>string customer_id = 2;</code>
@@ -120,7 +120,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The customer.
+   * The customer: 1 to 128 characters.
    * </pre>
    *
    * <code>string customer_id = 2;</code>
@@ -145,7 +145,7 @@ private static final long serialVersionUID = 0L;
   private int status_ = 0;
   /**
    * <pre>
-   * Where the order stands.
+   * The status of the order.
    * </pre>
    *
    * <code>.catga.orders.v1.OrderStatus status = 3;</code>
@@ -156,7 +156,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Where the order stands.
+   * The status of the order.
    * </pre>
    *
    * <code>.catga.orders.v1.OrderStatus status = 3;</code>
@@ -209,7 +209,7 @@ private static final long serialVersionUID = 0L;
   private int itemCount_ = 0;
   /**
    * <pre>
-   * How many lines the order has.
+   * The number of items (lines) of the order: 1 to 1000.
    * </pre>
    *
    * <code>int32 item_count = 5;</code>
@@ -224,7 +224,7 @@ private static final long serialVersionUID = 0L;
   private long revision_ = 0L;
   /**
    * <pre>
-   * The revision that this row shows.
+   * The revision of the order that this row reflects.
    * </pre>
    *
    * <code>int64 revision = 6;</code>
@@ -277,7 +277,7 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.Timestamp updatedAt_;
   /**
    * <pre>
-   * When the order last changed, as far as this row has seen.
+   * When the order last changed, as of `revision`.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp updated_at = 8;</code>
@@ -289,7 +289,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When the order last changed, as far as this row has seen.
+   * When the order last changed, as of `revision`.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp updated_at = 8;</code>
@@ -301,7 +301,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When the order last changed, as far as this row has seen.
+   * When the order last changed, as of `revision`.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp updated_at = 8;</code>
@@ -560,7 +560,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * One row of a list of orders. GetOrder and BatchGetOrders have the whole order.
+   * One row of a list of orders. GetOrder and BatchGetOrders return the whole order.
    * </pre>
    *
    * Protobuf type {@code catga.orders.v1.OrderSummary}
@@ -858,7 +858,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object orderId_ = "";
     /**
      * <pre>
-     * Snowflake id as a decimal string.
+     * A Snowflake id as a decimal string.
      * </pre>
      *
      * <code>string order_id = 1;</code>
@@ -878,7 +878,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Snowflake id as a decimal string.
+     * A Snowflake id as a decimal string.
      * </pre>
      *
      * <code>string order_id = 1;</code>
@@ -899,7 +899,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Snowflake id as a decimal string.
+     * A Snowflake id as a decimal string.
      * </pre>
      *
      * <code>string order_id = 1;</code>
@@ -916,7 +916,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Snowflake id as a decimal string.
+     * A Snowflake id as a decimal string.
      * </pre>
      *
      * <code>string order_id = 1;</code>
@@ -930,7 +930,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Snowflake id as a decimal string.
+     * A Snowflake id as a decimal string.
      * </pre>
      *
      * <code>string order_id = 1;</code>
@@ -950,7 +950,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object customerId_ = "";
     /**
      * <pre>
-     * The customer.
+     * The customer: 1 to 128 characters.
      * </pre>
      *
      * <code>string customer_id = 2;</code>
@@ -970,7 +970,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The customer.
+     * The customer: 1 to 128 characters.
      * </pre>
      *
      * <code>string customer_id = 2;</code>
@@ -991,7 +991,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The customer.
+     * The customer: 1 to 128 characters.
      * </pre>
      *
      * <code>string customer_id = 2;</code>
@@ -1008,7 +1008,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The customer.
+     * The customer: 1 to 128 characters.
      * </pre>
      *
      * <code>string customer_id = 2;</code>
@@ -1022,7 +1022,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The customer.
+     * The customer: 1 to 128 characters.
      * </pre>
      *
      * <code>string customer_id = 2;</code>
@@ -1042,7 +1042,7 @@ private static final long serialVersionUID = 0L;
     private int status_ = 0;
     /**
      * <pre>
-     * Where the order stands.
+     * The status of the order.
      * </pre>
      *
      * <code>.catga.orders.v1.OrderStatus status = 3;</code>
@@ -1053,7 +1053,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Where the order stands.
+     * The status of the order.
      * </pre>
      *
      * <code>.catga.orders.v1.OrderStatus status = 3;</code>
@@ -1068,7 +1068,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Where the order stands.
+     * The status of the order.
      * </pre>
      *
      * <code>.catga.orders.v1.OrderStatus status = 3;</code>
@@ -1081,7 +1081,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Where the order stands.
+     * The status of the order.
      * </pre>
      *
      * <code>.catga.orders.v1.OrderStatus status = 3;</code>
@@ -1099,7 +1099,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Where the order stands.
+     * The status of the order.
      * </pre>
      *
      * <code>.catga.orders.v1.OrderStatus status = 3;</code>
@@ -1272,7 +1272,7 @@ private static final long serialVersionUID = 0L;
     private int itemCount_ ;
     /**
      * <pre>
-     * How many lines the order has.
+     * The number of items (lines) of the order: 1 to 1000.
      * </pre>
      *
      * <code>int32 item_count = 5;</code>
@@ -1284,7 +1284,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many lines the order has.
+     * The number of items (lines) of the order: 1 to 1000.
      * </pre>
      *
      * <code>int32 item_count = 5;</code>
@@ -1300,7 +1300,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many lines the order has.
+     * The number of items (lines) of the order: 1 to 1000.
      * </pre>
      *
      * <code>int32 item_count = 5;</code>
@@ -1316,7 +1316,7 @@ private static final long serialVersionUID = 0L;
     private long revision_ ;
     /**
      * <pre>
-     * The revision that this row shows.
+     * The revision of the order that this row reflects.
      * </pre>
      *
      * <code>int64 revision = 6;</code>
@@ -1328,7 +1328,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The revision that this row shows.
+     * The revision of the order that this row reflects.
      * </pre>
      *
      * <code>int64 revision = 6;</code>
@@ -1344,7 +1344,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The revision that this row shows.
+     * The revision of the order that this row reflects.
      * </pre>
      *
      * <code>int64 revision = 6;</code>
@@ -1519,7 +1519,7 @@ private static final long serialVersionUID = 0L;
         com.google.protobuf.Timestamp, com.google.protobuf.Timestamp.Builder, com.google.protobuf.TimestampOrBuilder> updatedAtBuilder_;
     /**
      * <pre>
-     * When the order last changed, as far as this row has seen.
+     * When the order last changed, as of `revision`.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp updated_at = 8;</code>
@@ -1530,7 +1530,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When the order last changed, as far as this row has seen.
+     * When the order last changed, as of `revision`.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp updated_at = 8;</code>
@@ -1545,7 +1545,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When the order last changed, as far as this row has seen.
+     * When the order last changed, as of `revision`.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp updated_at = 8;</code>
@@ -1565,7 +1565,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When the order last changed, as far as this row has seen.
+     * When the order last changed, as of `revision`.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp updated_at = 8;</code>
@@ -1583,7 +1583,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When the order last changed, as far as this row has seen.
+     * When the order last changed, as of `revision`.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp updated_at = 8;</code>
@@ -1608,7 +1608,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When the order last changed, as far as this row has seen.
+     * When the order last changed, as of `revision`.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp updated_at = 8;</code>
@@ -1625,7 +1625,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When the order last changed, as far as this row has seen.
+     * When the order last changed, as of `revision`.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp updated_at = 8;</code>
@@ -1637,7 +1637,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When the order last changed, as far as this row has seen.
+     * When the order last changed, as of `revision`.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp updated_at = 8;</code>
@@ -1652,7 +1652,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When the order last changed, as far as this row has seen.
+     * When the order last changed, as of `revision`.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp updated_at = 8;</code>

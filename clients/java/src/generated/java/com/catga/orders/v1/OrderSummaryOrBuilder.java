@@ -10,7 +10,7 @@ public interface OrderSummaryOrBuilder extends
 
   /**
    * <pre>
-   * Snowflake id as a decimal string.
+   * A Snowflake id as a decimal string.
    * </pre>
    *
    * <code>string order_id = 1;</code>
@@ -19,7 +19,7 @@ public interface OrderSummaryOrBuilder extends
   java.lang.String getOrderId();
   /**
    * <pre>
-   * Snowflake id as a decimal string.
+   * A Snowflake id as a decimal string.
    * </pre>
    *
    * <code>string order_id = 1;</code>
@@ -30,7 +30,7 @@ public interface OrderSummaryOrBuilder extends
 
   /**
    * <pre>
-   * The customer.
+   * The customer: 1 to 128 characters.
    * </pre>
    *
    * <code>string customer_id = 2;</code>
@@ -39,7 +39,7 @@ public interface OrderSummaryOrBuilder extends
   java.lang.String getCustomerId();
   /**
    * <pre>
-   * The customer.
+   * The customer: 1 to 128 characters.
    * </pre>
    *
    * <code>string customer_id = 2;</code>
@@ -50,7 +50,7 @@ public interface OrderSummaryOrBuilder extends
 
   /**
    * <pre>
-   * Where the order stands.
+   * The status of the order.
    * </pre>
    *
    * <code>.catga.orders.v1.OrderStatus status = 3;</code>
@@ -59,7 +59,7 @@ public interface OrderSummaryOrBuilder extends
   int getStatusValue();
   /**
    * <pre>
-   * Where the order stands.
+   * The status of the order.
    * </pre>
    *
    * <code>.catga.orders.v1.OrderStatus status = 3;</code>
@@ -96,7 +96,7 @@ public interface OrderSummaryOrBuilder extends
 
   /**
    * <pre>
-   * How many lines the order has.
+   * The number of items (lines) of the order: 1 to 1000.
    * </pre>
    *
    * <code>int32 item_count = 5;</code>
@@ -106,7 +106,7 @@ public interface OrderSummaryOrBuilder extends
 
   /**
    * <pre>
-   * The revision that this row shows.
+   * The revision of the order that this row reflects.
    * </pre>
    *
    * <code>int64 revision = 6;</code>
@@ -143,7 +143,7 @@ public interface OrderSummaryOrBuilder extends
 
   /**
    * <pre>
-   * When the order last changed, as far as this row has seen.
+   * When the order last changed, as of `revision`.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp updated_at = 8;</code>
@@ -152,7 +152,7 @@ public interface OrderSummaryOrBuilder extends
   boolean hasUpdatedAt();
   /**
    * <pre>
-   * When the order last changed, as far as this row has seen.
+   * When the order last changed, as of `revision`.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp updated_at = 8;</code>
@@ -161,7 +161,7 @@ public interface OrderSummaryOrBuilder extends
   com.google.protobuf.Timestamp getUpdatedAt();
   /**
    * <pre>
-   * When the order last changed, as far as this row has seen.
+   * When the order last changed, as of `revision`.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp updated_at = 8;</code>

@@ -6,7 +6,7 @@ package com.catga.orders.v1;
 
 /**
  * <pre>
- * Pays a pending order.
+ * The request of PayOrder.
  * </pre>
  *
  * Protobuf type {@code catga.orders.v1.PayOrderRequest}
@@ -54,7 +54,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object requestId_ = "";
   /**
    * <pre>
-   * Idempotency key, at most 128 visible ASCII characters, remembered for the order's lifetime. Empty: not retry-safe.
+   * The idempotency key: at most 128 visible ASCII characters, kept for the lifetime of the order. Empty: not safe to retry.
    * </pre>
    *
    * <code>string request_id = 1;</code>
@@ -75,7 +75,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Idempotency key, at most 128 visible ASCII characters, remembered for the order's lifetime. Empty: not retry-safe.
+   * The idempotency key: at most 128 visible ASCII characters, kept for the lifetime of the order. Empty: not safe to retry.
    * </pre>
    *
    * <code>string request_id = 1;</code>
@@ -100,7 +100,7 @@ private static final long serialVersionUID = 0L;
   private long expectedRevision_ = 0L;
   /**
    * <pre>
-   * If set, the command is refused with ABORTED unless the order is at this revision.
+   * If set (1 or more), the command fails with REVISION_CONFLICT unless the order is at this revision.
    * </pre>
    *
    * <code>optional int64 expected_revision = 2;</code>
@@ -112,7 +112,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * If set, the command is refused with ABORTED unless the order is at this revision.
+   * If set (1 or more), the command fails with REVISION_CONFLICT unless the order is at this revision.
    * </pre>
    *
    * <code>optional int64 expected_revision = 2;</code>
@@ -128,7 +128,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object actor_ = "";
   /**
    * <pre>
-   * Who gives the command, for the record: at most 128 characters.
+   * The originator of the command, recorded in its events: at most 128 characters, may be empty.
    * </pre>
    *
    * <code>string actor = 3;</code>
@@ -149,7 +149,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Who gives the command, for the record: at most 128 characters.
+   * The originator of the command, recorded in its events: at most 128 characters, may be empty.
    * </pre>
    *
    * <code>string actor = 3;</code>
@@ -175,7 +175,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object orderId_ = "";
   /**
    * <pre>
-   * The order to pay.
+   * The order to pay: a Snowflake id as a decimal string.
    * </pre>
    *
    * <code>string order_id = 4;</code>
@@ -196,7 +196,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The order to pay.
+   * The order to pay: a Snowflake id as a decimal string.
    * </pre>
    *
    * <code>string order_id = 4;</code>
@@ -222,7 +222,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object paymentMethod_ = "";
   /**
    * <pre>
-   * How it is paid, for example "credit_card": 1 to 64 characters.
+   * The payment method, for example "credit_card": 1 to 64 characters.
    * </pre>
    *
    * <code>string payment_method = 5;</code>
@@ -243,7 +243,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * How it is paid, for example "credit_card": 1 to 64 characters.
+   * The payment method, for example "credit_card": 1 to 64 characters.
    * </pre>
    *
    * <code>string payment_method = 5;</code>
@@ -526,7 +526,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Pays a pending order.
+   * The request of PayOrder.
    * </pre>
    *
    * Protobuf type {@code catga.orders.v1.PayOrderRequest}
@@ -772,7 +772,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object requestId_ = "";
     /**
      * <pre>
-     * Idempotency key, at most 128 visible ASCII characters, remembered for the order's lifetime. Empty: not retry-safe.
+     * The idempotency key: at most 128 visible ASCII characters, kept for the lifetime of the order. Empty: not safe to retry.
      * </pre>
      *
      * <code>string request_id = 1;</code>
@@ -792,7 +792,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Idempotency key, at most 128 visible ASCII characters, remembered for the order's lifetime. Empty: not retry-safe.
+     * The idempotency key: at most 128 visible ASCII characters, kept for the lifetime of the order. Empty: not safe to retry.
      * </pre>
      *
      * <code>string request_id = 1;</code>
@@ -813,7 +813,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Idempotency key, at most 128 visible ASCII characters, remembered for the order's lifetime. Empty: not retry-safe.
+     * The idempotency key: at most 128 visible ASCII characters, kept for the lifetime of the order. Empty: not safe to retry.
      * </pre>
      *
      * <code>string request_id = 1;</code>
@@ -830,7 +830,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Idempotency key, at most 128 visible ASCII characters, remembered for the order's lifetime. Empty: not retry-safe.
+     * The idempotency key: at most 128 visible ASCII characters, kept for the lifetime of the order. Empty: not safe to retry.
      * </pre>
      *
      * <code>string request_id = 1;</code>
@@ -844,7 +844,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Idempotency key, at most 128 visible ASCII characters, remembered for the order's lifetime. Empty: not retry-safe.
+     * The idempotency key: at most 128 visible ASCII characters, kept for the lifetime of the order. Empty: not safe to retry.
      * </pre>
      *
      * <code>string request_id = 1;</code>
@@ -864,7 +864,7 @@ private static final long serialVersionUID = 0L;
     private long expectedRevision_ ;
     /**
      * <pre>
-     * If set, the command is refused with ABORTED unless the order is at this revision.
+     * If set (1 or more), the command fails with REVISION_CONFLICT unless the order is at this revision.
      * </pre>
      *
      * <code>optional int64 expected_revision = 2;</code>
@@ -876,7 +876,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * If set, the command is refused with ABORTED unless the order is at this revision.
+     * If set (1 or more), the command fails with REVISION_CONFLICT unless the order is at this revision.
      * </pre>
      *
      * <code>optional int64 expected_revision = 2;</code>
@@ -888,7 +888,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * If set, the command is refused with ABORTED unless the order is at this revision.
+     * If set (1 or more), the command fails with REVISION_CONFLICT unless the order is at this revision.
      * </pre>
      *
      * <code>optional int64 expected_revision = 2;</code>
@@ -904,7 +904,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * If set, the command is refused with ABORTED unless the order is at this revision.
+     * If set (1 or more), the command fails with REVISION_CONFLICT unless the order is at this revision.
      * </pre>
      *
      * <code>optional int64 expected_revision = 2;</code>
@@ -920,7 +920,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object actor_ = "";
     /**
      * <pre>
-     * Who gives the command, for the record: at most 128 characters.
+     * The originator of the command, recorded in its events: at most 128 characters, may be empty.
      * </pre>
      *
      * <code>string actor = 3;</code>
@@ -940,7 +940,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Who gives the command, for the record: at most 128 characters.
+     * The originator of the command, recorded in its events: at most 128 characters, may be empty.
      * </pre>
      *
      * <code>string actor = 3;</code>
@@ -961,7 +961,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Who gives the command, for the record: at most 128 characters.
+     * The originator of the command, recorded in its events: at most 128 characters, may be empty.
      * </pre>
      *
      * <code>string actor = 3;</code>
@@ -978,7 +978,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Who gives the command, for the record: at most 128 characters.
+     * The originator of the command, recorded in its events: at most 128 characters, may be empty.
      * </pre>
      *
      * <code>string actor = 3;</code>
@@ -992,7 +992,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Who gives the command, for the record: at most 128 characters.
+     * The originator of the command, recorded in its events: at most 128 characters, may be empty.
      * </pre>
      *
      * <code>string actor = 3;</code>
@@ -1012,7 +1012,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object orderId_ = "";
     /**
      * <pre>
-     * The order to pay.
+     * The order to pay: a Snowflake id as a decimal string.
      * </pre>
      *
      * <code>string order_id = 4;</code>
@@ -1032,7 +1032,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The order to pay.
+     * The order to pay: a Snowflake id as a decimal string.
      * </pre>
      *
      * <code>string order_id = 4;</code>
@@ -1053,7 +1053,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The order to pay.
+     * The order to pay: a Snowflake id as a decimal string.
      * </pre>
      *
      * <code>string order_id = 4;</code>
@@ -1070,7 +1070,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The order to pay.
+     * The order to pay: a Snowflake id as a decimal string.
      * </pre>
      *
      * <code>string order_id = 4;</code>
@@ -1084,7 +1084,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The order to pay.
+     * The order to pay: a Snowflake id as a decimal string.
      * </pre>
      *
      * <code>string order_id = 4;</code>
@@ -1104,7 +1104,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object paymentMethod_ = "";
     /**
      * <pre>
-     * How it is paid, for example "credit_card": 1 to 64 characters.
+     * The payment method, for example "credit_card": 1 to 64 characters.
      * </pre>
      *
      * <code>string payment_method = 5;</code>
@@ -1124,7 +1124,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How it is paid, for example "credit_card": 1 to 64 characters.
+     * The payment method, for example "credit_card": 1 to 64 characters.
      * </pre>
      *
      * <code>string payment_method = 5;</code>
@@ -1145,7 +1145,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How it is paid, for example "credit_card": 1 to 64 characters.
+     * The payment method, for example "credit_card": 1 to 64 characters.
      * </pre>
      *
      * <code>string payment_method = 5;</code>
@@ -1162,7 +1162,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How it is paid, for example "credit_card": 1 to 64 characters.
+     * The payment method, for example "credit_card": 1 to 64 characters.
      * </pre>
      *
      * <code>string payment_method = 5;</code>
@@ -1176,7 +1176,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How it is paid, for example "credit_card": 1 to 64 characters.
+     * The payment method, for example "credit_card": 1 to 64 characters.
      * </pre>
      *
      * <code>string payment_method = 5;</code>

@@ -6,7 +6,7 @@ package com.catga.orders.v1;
 
 /**
  * <pre>
- * How an order was paid.
+ * The payment of an order.
  * </pre>
  *
  * Protobuf type {@code catga.orders.v1.Payment}
@@ -51,7 +51,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object method_ = "";
   /**
    * <pre>
-   * For example "credit_card".
+   * The payment method, for example "credit_card": 1 to 64 characters.
    * </pre>
    *
    * <code>string method = 1;</code>
@@ -72,7 +72,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * For example "credit_card".
+   * The payment method, for example "credit_card": 1 to 64 characters.
    * </pre>
    *
    * <code>string method = 1;</code>
@@ -98,7 +98,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object reference_ = "";
   /**
    * <pre>
-   * The payment provider's reference; empty if not given.
+   * The payment provider's reference: at most 128 characters; empty if not given.
    * </pre>
    *
    * <code>string reference = 2;</code>
@@ -119,7 +119,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The payment provider's reference; empty if not given.
+   * The payment provider's reference: at most 128 characters; empty if not given.
    * </pre>
    *
    * <code>string reference = 2;</code>
@@ -144,7 +144,7 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.Timestamp paidAt_;
   /**
    * <pre>
-   * When.
+   * When the order was paid.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp paid_at = 3;</code>
@@ -156,7 +156,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When.
+   * When the order was paid.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp paid_at = 3;</code>
@@ -168,7 +168,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When.
+   * When the order was paid.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp paid_at = 3;</code>
@@ -362,7 +362,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * How an order was paid.
+   * The payment of an order.
    * </pre>
    *
    * Protobuf type {@code catga.orders.v1.Payment}
@@ -580,7 +580,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object method_ = "";
     /**
      * <pre>
-     * For example "credit_card".
+     * The payment method, for example "credit_card": 1 to 64 characters.
      * </pre>
      *
      * <code>string method = 1;</code>
@@ -600,7 +600,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * For example "credit_card".
+     * The payment method, for example "credit_card": 1 to 64 characters.
      * </pre>
      *
      * <code>string method = 1;</code>
@@ -621,7 +621,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * For example "credit_card".
+     * The payment method, for example "credit_card": 1 to 64 characters.
      * </pre>
      *
      * <code>string method = 1;</code>
@@ -638,7 +638,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * For example "credit_card".
+     * The payment method, for example "credit_card": 1 to 64 characters.
      * </pre>
      *
      * <code>string method = 1;</code>
@@ -652,7 +652,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * For example "credit_card".
+     * The payment method, for example "credit_card": 1 to 64 characters.
      * </pre>
      *
      * <code>string method = 1;</code>
@@ -672,7 +672,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object reference_ = "";
     /**
      * <pre>
-     * The payment provider's reference; empty if not given.
+     * The payment provider's reference: at most 128 characters; empty if not given.
      * </pre>
      *
      * <code>string reference = 2;</code>
@@ -692,7 +692,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The payment provider's reference; empty if not given.
+     * The payment provider's reference: at most 128 characters; empty if not given.
      * </pre>
      *
      * <code>string reference = 2;</code>
@@ -713,7 +713,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The payment provider's reference; empty if not given.
+     * The payment provider's reference: at most 128 characters; empty if not given.
      * </pre>
      *
      * <code>string reference = 2;</code>
@@ -730,7 +730,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The payment provider's reference; empty if not given.
+     * The payment provider's reference: at most 128 characters; empty if not given.
      * </pre>
      *
      * <code>string reference = 2;</code>
@@ -744,7 +744,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The payment provider's reference; empty if not given.
+     * The payment provider's reference: at most 128 characters; empty if not given.
      * </pre>
      *
      * <code>string reference = 2;</code>
@@ -766,7 +766,7 @@ private static final long serialVersionUID = 0L;
         com.google.protobuf.Timestamp, com.google.protobuf.Timestamp.Builder, com.google.protobuf.TimestampOrBuilder> paidAtBuilder_;
     /**
      * <pre>
-     * When.
+     * When the order was paid.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp paid_at = 3;</code>
@@ -777,7 +777,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When.
+     * When the order was paid.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp paid_at = 3;</code>
@@ -792,7 +792,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When.
+     * When the order was paid.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp paid_at = 3;</code>
@@ -812,7 +812,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When.
+     * When the order was paid.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp paid_at = 3;</code>
@@ -830,7 +830,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When.
+     * When the order was paid.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp paid_at = 3;</code>
@@ -855,7 +855,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When.
+     * When the order was paid.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp paid_at = 3;</code>
@@ -872,7 +872,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When.
+     * When the order was paid.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp paid_at = 3;</code>
@@ -884,7 +884,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When.
+     * When the order was paid.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp paid_at = 3;</code>
@@ -899,7 +899,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When.
+     * When the order was paid.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp paid_at = 3;</code>

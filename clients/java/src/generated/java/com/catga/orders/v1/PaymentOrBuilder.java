@@ -10,7 +10,7 @@ public interface PaymentOrBuilder extends
 
   /**
    * <pre>
-   * For example "credit_card".
+   * The payment method, for example "credit_card": 1 to 64 characters.
    * </pre>
    *
    * <code>string method = 1;</code>
@@ -19,7 +19,7 @@ public interface PaymentOrBuilder extends
   java.lang.String getMethod();
   /**
    * <pre>
-   * For example "credit_card".
+   * The payment method, for example "credit_card": 1 to 64 characters.
    * </pre>
    *
    * <code>string method = 1;</code>
@@ -30,7 +30,7 @@ public interface PaymentOrBuilder extends
 
   /**
    * <pre>
-   * The payment provider's reference; empty if not given.
+   * The payment provider's reference: at most 128 characters; empty if not given.
    * </pre>
    *
    * <code>string reference = 2;</code>
@@ -39,7 +39,7 @@ public interface PaymentOrBuilder extends
   java.lang.String getReference();
   /**
    * <pre>
-   * The payment provider's reference; empty if not given.
+   * The payment provider's reference: at most 128 characters; empty if not given.
    * </pre>
    *
    * <code>string reference = 2;</code>
@@ -50,7 +50,7 @@ public interface PaymentOrBuilder extends
 
   /**
    * <pre>
-   * When.
+   * When the order was paid.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp paid_at = 3;</code>
@@ -59,7 +59,7 @@ public interface PaymentOrBuilder extends
   boolean hasPaidAt();
   /**
    * <pre>
-   * When.
+   * When the order was paid.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp paid_at = 3;</code>
@@ -68,7 +68,7 @@ public interface PaymentOrBuilder extends
   com.google.protobuf.Timestamp getPaidAt();
   /**
    * <pre>
-   * When.
+   * When the order was paid.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp paid_at = 3;</code>

@@ -6,7 +6,7 @@ package com.catga.orders.v1;
 
 /**
  * <pre>
- * How fresh an answer has to be. Left out: EVENTUAL.
+ * The required freshness of a reply. If omitted: EVENTUAL.
  * </pre>
  *
  * Protobuf type {@code catga.orders.v1.ReadConsistency}
@@ -76,7 +76,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object token_ = "";
   /**
    * <pre>
-   * With AT_LEAST: the `consistency_token` of an earlier reply, from any node. Otherwise empty.
+   * With AT_LEAST: the `consistency_token` of an earlier reply from any node. Opaque. Otherwise it must be empty.
    * </pre>
    *
    * <code>string token = 2;</code>
@@ -97,7 +97,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * With AT_LEAST: the `consistency_token` of an earlier reply, from any node. Otherwise empty.
+   * With AT_LEAST: the `consistency_token` of an earlier reply from any node. Opaque. Otherwise it must be empty.
    * </pre>
    *
    * <code>string token = 2;</code>
@@ -286,7 +286,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * How fresh an answer has to be. Left out: EVENTUAL.
+   * The required freshness of a reply. If omitted: EVENTUAL.
    * </pre>
    *
    * Protobuf type {@code catga.orders.v1.ReadConsistency}
@@ -546,7 +546,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object token_ = "";
     /**
      * <pre>
-     * With AT_LEAST: the `consistency_token` of an earlier reply, from any node. Otherwise empty.
+     * With AT_LEAST: the `consistency_token` of an earlier reply from any node. Opaque. Otherwise it must be empty.
      * </pre>
      *
      * <code>string token = 2;</code>
@@ -566,7 +566,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With AT_LEAST: the `consistency_token` of an earlier reply, from any node. Otherwise empty.
+     * With AT_LEAST: the `consistency_token` of an earlier reply from any node. Opaque. Otherwise it must be empty.
      * </pre>
      *
      * <code>string token = 2;</code>
@@ -587,7 +587,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With AT_LEAST: the `consistency_token` of an earlier reply, from any node. Otherwise empty.
+     * With AT_LEAST: the `consistency_token` of an earlier reply from any node. Opaque. Otherwise it must be empty.
      * </pre>
      *
      * <code>string token = 2;</code>
@@ -604,7 +604,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With AT_LEAST: the `consistency_token` of an earlier reply, from any node. Otherwise empty.
+     * With AT_LEAST: the `consistency_token` of an earlier reply from any node. Opaque. Otherwise it must be empty.
      * </pre>
      *
      * <code>string token = 2;</code>
@@ -618,7 +618,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With AT_LEAST: the `consistency_token` of an earlier reply, from any node. Otherwise empty.
+     * With AT_LEAST: the `consistency_token` of an earlier reply from any node. Opaque. Otherwise it must be empty.
      * </pre>
      *
      * <code>string token = 2;</code>

@@ -29,7 +29,7 @@ public interface ReadConsistencyOrBuilder extends
 
   /**
    * <pre>
-   * With AT_LEAST: the `consistency_token` of an earlier reply, from any node. Otherwise empty.
+   * With AT_LEAST: the `consistency_token` of an earlier reply from any node. Opaque. Otherwise it must be empty.
    * </pre>
    *
    * <code>string token = 2;</code>
@@ -38,7 +38,7 @@ public interface ReadConsistencyOrBuilder extends
   java.lang.String getToken();
   /**
    * <pre>
-   * With AT_LEAST: the `consistency_token` of an earlier reply, from any node. Otherwise empty.
+   * With AT_LEAST: the `consistency_token` of an earlier reply from any node. Opaque. Otherwise it must be empty.
    * </pre>
    *
    * <code>string token = 2;</code>

@@ -6,7 +6,7 @@ package com.catga.orders.v1;
 
 /**
  * <pre>
- * Ships a paid order.
+ * The request of ShipOrder.
  * </pre>
  *
  * Protobuf type {@code catga.orders.v1.ShipOrderRequest}
@@ -54,7 +54,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object requestId_ = "";
   /**
    * <pre>
-   * Idempotency key, at most 128 visible ASCII characters, remembered for the order's lifetime. Empty: not retry-safe.
+   * The idempotency key: at most 128 visible ASCII characters, kept for the lifetime of the order. Empty: not safe to retry.
    * </pre>
    *
    * <code>string request_id = 1;</code>
@@ -75,7 +75,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Idempotency key, at most 128 visible ASCII characters, remembered for the order's lifetime. Empty: not retry-safe.
+   * The idempotency key: at most 128 visible ASCII characters, kept for the lifetime of the order. Empty: not safe to retry.
    * </pre>
    *
    * <code>string request_id = 1;</code>
@@ -100,7 +100,7 @@ private static final long serialVersionUID = 0L;
   private long expectedRevision_ = 0L;
   /**
    * <pre>
-   * If set, the command is refused with ABORTED unless the order is at this revision.
+   * If set (1 or more), the command fails with REVISION_CONFLICT unless the order is at this revision.
    * </pre>
    *
    * <code>optional int64 expected_revision = 2;</code>
@@ -112,7 +112,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * If set, the command is refused with ABORTED unless the order is at this revision.
+   * If set (1 or more), the command fails with REVISION_CONFLICT unless the order is at this revision.
    * </pre>
    *
    * <code>optional int64 expected_revision = 2;</code>
@@ -128,7 +128,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object actor_ = "";
   /**
    * <pre>
-   * Who gives the command, for the record: at most 128 characters.
+   * The originator of the command, recorded in its events: at most 128 characters, may be empty.
    * </pre>
    *
    * <code>string actor = 3;</code>
@@ -149,7 +149,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Who gives the command, for the record: at most 128 characters.
+   * The originator of the command, recorded in its events: at most 128 characters, may be empty.
    * </pre>
    *
    * <code>string actor = 3;</code>
@@ -175,7 +175,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object orderId_ = "";
   /**
    * <pre>
-   * The order to ship.
+   * The order to ship: a Snowflake id as a decimal string.
    * </pre>
    *
    * <code>string order_id = 4;</code>
@@ -196,7 +196,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The order to ship.
+   * The order to ship: a Snowflake id as a decimal string.
    * </pre>
    *
    * <code>string order_id = 4;</code>
@@ -269,7 +269,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object carrier_ = "";
   /**
    * <pre>
-   * Who carries it: at most 64 characters, may be empty.
+   * The carrier: at most 64 characters, may be empty.
    * </pre>
    *
    * <code>string carrier = 6;</code>
@@ -290,7 +290,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Who carries it: at most 64 characters, may be empty.
+   * The carrier: at most 64 characters, may be empty.
    * </pre>
    *
    * <code>string carrier = 6;</code>
@@ -526,7 +526,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Ships a paid order.
+   * The request of ShipOrder.
    * </pre>
    *
    * Protobuf type {@code catga.orders.v1.ShipOrderRequest}
@@ -772,7 +772,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object requestId_ = "";
     /**
      * <pre>
-     * Idempotency key, at most 128 visible ASCII characters, remembered for the order's lifetime. Empty: not retry-safe.
+     * The idempotency key: at most 128 visible ASCII characters, kept for the lifetime of the order. Empty: not safe to retry.
      * </pre>
      *
      * <code>string request_id = 1;</code>
@@ -792,7 +792,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Idempotency key, at most 128 visible ASCII characters, remembered for the order's lifetime. Empty: not retry-safe.
+     * The idempotency key: at most 128 visible ASCII characters, kept for the lifetime of the order. Empty: not safe to retry.
      * </pre>
      *
      * <code>string request_id = 1;</code>
@@ -813,7 +813,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Idempotency key, at most 128 visible ASCII characters, remembered for the order's lifetime. Empty: not retry-safe.
+     * The idempotency key: at most 128 visible ASCII characters, kept for the lifetime of the order. Empty: not safe to retry.
      * </pre>
      *
      * <code>string request_id = 1;</code>
@@ -830,7 +830,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Idempotency key, at most 128 visible ASCII characters, remembered for the order's lifetime. Empty: not retry-safe.
+     * The idempotency key: at most 128 visible ASCII characters, kept for the lifetime of the order. Empty: not safe to retry.
      * </pre>
      *
      * <code>string request_id = 1;</code>
@@ -844,7 +844,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Idempotency key, at most 128 visible ASCII characters, remembered for the order's lifetime. Empty: not retry-safe.
+     * The idempotency key: at most 128 visible ASCII characters, kept for the lifetime of the order. Empty: not safe to retry.
      * </pre>
      *
      * <code>string request_id = 1;</code>
@@ -864,7 +864,7 @@ private static final long serialVersionUID = 0L;
     private long expectedRevision_ ;
     /**
      * <pre>
-     * If set, the command is refused with ABORTED unless the order is at this revision.
+     * If set (1 or more), the command fails with REVISION_CONFLICT unless the order is at this revision.
      * </pre>
      *
      * <code>optional int64 expected_revision = 2;</code>
@@ -876,7 +876,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * If set, the command is refused with ABORTED unless the order is at this revision.
+     * If set (1 or more), the command fails with REVISION_CONFLICT unless the order is at this revision.
      * </pre>
      *
      * <code>optional int64 expected_revision = 2;</code>
@@ -888,7 +888,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * If set, the command is refused with ABORTED unless the order is at this revision.
+     * If set (1 or more), the command fails with REVISION_CONFLICT unless the order is at this revision.
      * </pre>
      *
      * <code>optional int64 expected_revision = 2;</code>
@@ -904,7 +904,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * If set, the command is refused with ABORTED unless the order is at this revision.
+     * If set (1 or more), the command fails with REVISION_CONFLICT unless the order is at this revision.
      * </pre>
      *
      * <code>optional int64 expected_revision = 2;</code>
@@ -920,7 +920,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object actor_ = "";
     /**
      * <pre>
-     * Who gives the command, for the record: at most 128 characters.
+     * The originator of the command, recorded in its events: at most 128 characters, may be empty.
      * </pre>
      *
      * <code>string actor = 3;</code>
@@ -940,7 +940,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Who gives the command, for the record: at most 128 characters.
+     * The originator of the command, recorded in its events: at most 128 characters, may be empty.
      * </pre>
      *
      * <code>string actor = 3;</code>
@@ -961,7 +961,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Who gives the command, for the record: at most 128 characters.
+     * The originator of the command, recorded in its events: at most 128 characters, may be empty.
      * </pre>
      *
      * <code>string actor = 3;</code>
@@ -978,7 +978,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Who gives the command, for the record: at most 128 characters.
+     * The originator of the command, recorded in its events: at most 128 characters, may be empty.
      * </pre>
      *
      * <code>string actor = 3;</code>
@@ -992,7 +992,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Who gives the command, for the record: at most 128 characters.
+     * The originator of the command, recorded in its events: at most 128 characters, may be empty.
      * </pre>
      *
      * <code>string actor = 3;</code>
@@ -1012,7 +1012,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object orderId_ = "";
     /**
      * <pre>
-     * The order to ship.
+     * The order to ship: a Snowflake id as a decimal string.
      * </pre>
      *
      * <code>string order_id = 4;</code>
@@ -1032,7 +1032,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The order to ship.
+     * The order to ship: a Snowflake id as a decimal string.
      * </pre>
      *
      * <code>string order_id = 4;</code>
@@ -1053,7 +1053,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The order to ship.
+     * The order to ship: a Snowflake id as a decimal string.
      * </pre>
      *
      * <code>string order_id = 4;</code>
@@ -1070,7 +1070,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The order to ship.
+     * The order to ship: a Snowflake id as a decimal string.
      * </pre>
      *
      * <code>string order_id = 4;</code>
@@ -1084,7 +1084,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The order to ship.
+     * The order to ship: a Snowflake id as a decimal string.
      * </pre>
      *
      * <code>string order_id = 4;</code>
@@ -1196,7 +1196,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object carrier_ = "";
     /**
      * <pre>
-     * Who carries it: at most 64 characters, may be empty.
+     * The carrier: at most 64 characters, may be empty.
      * </pre>
      *
      * <code>string carrier = 6;</code>
@@ -1216,7 +1216,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Who carries it: at most 64 characters, may be empty.
+     * The carrier: at most 64 characters, may be empty.
      * </pre>
      *
      * <code>string carrier = 6;</code>
@@ -1237,7 +1237,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Who carries it: at most 64 characters, may be empty.
+     * The carrier: at most 64 characters, may be empty.
      * </pre>
      *
      * <code>string carrier = 6;</code>
@@ -1254,7 +1254,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Who carries it: at most 64 characters, may be empty.
+     * The carrier: at most 64 characters, may be empty.
      * </pre>
      *
      * <code>string carrier = 6;</code>
@@ -1268,7 +1268,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Who carries it: at most 64 characters, may be empty.
+     * The carrier: at most 64 characters, may be empty.
      * </pre>
      *
      * <code>string carrier = 6;</code>

@@ -6,7 +6,7 @@ package com.catga.orders.v1;
 
 /**
  * <pre>
- * How an order was sent.
+ * The shipment of an order.
  * </pre>
  *
  * Protobuf type {@code catga.orders.v1.Shipment}
@@ -51,7 +51,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object trackingNumber_ = "";
   /**
    * <pre>
-   * The carrier's tracking number.
+   * The carrier's tracking number: 1 to 128 characters.
    * </pre>
    *
    * <code>string tracking_number = 1;</code>
@@ -72,7 +72,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The carrier's tracking number.
+   * The carrier's tracking number: 1 to 128 characters.
    * </pre>
    *
    * <code>string tracking_number = 1;</code>
@@ -98,7 +98,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object carrier_ = "";
   /**
    * <pre>
-   * Who carries it; empty if not given.
+   * The carrier: at most 64 characters; empty if not given.
    * </pre>
    *
    * <code>string carrier = 2;</code>
@@ -119,7 +119,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Who carries it; empty if not given.
+   * The carrier: at most 64 characters; empty if not given.
    * </pre>
    *
    * <code>string carrier = 2;</code>
@@ -144,7 +144,7 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.Timestamp shippedAt_;
   /**
    * <pre>
-   * When.
+   * When the order was shipped.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp shipped_at = 3;</code>
@@ -156,7 +156,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When.
+   * When the order was shipped.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp shipped_at = 3;</code>
@@ -168,7 +168,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When.
+   * When the order was shipped.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp shipped_at = 3;</code>
@@ -362,7 +362,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * How an order was sent.
+   * The shipment of an order.
    * </pre>
    *
    * Protobuf type {@code catga.orders.v1.Shipment}
@@ -580,7 +580,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object trackingNumber_ = "";
     /**
      * <pre>
-     * The carrier's tracking number.
+     * The carrier's tracking number: 1 to 128 characters.
      * </pre>
      *
      * <code>string tracking_number = 1;</code>
@@ -600,7 +600,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The carrier's tracking number.
+     * The carrier's tracking number: 1 to 128 characters.
      * </pre>
      *
      * <code>string tracking_number = 1;</code>
@@ -621,7 +621,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The carrier's tracking number.
+     * The carrier's tracking number: 1 to 128 characters.
      * </pre>
      *
      * <code>string tracking_number = 1;</code>
@@ -638,7 +638,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The carrier's tracking number.
+     * The carrier's tracking number: 1 to 128 characters.
      * </pre>
      *
      * <code>string tracking_number = 1;</code>
@@ -652,7 +652,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The carrier's tracking number.
+     * The carrier's tracking number: 1 to 128 characters.
      * </pre>
      *
      * <code>string tracking_number = 1;</code>
@@ -672,7 +672,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object carrier_ = "";
     /**
      * <pre>
-     * Who carries it; empty if not given.
+     * The carrier: at most 64 characters; empty if not given.
      * </pre>
      *
      * <code>string carrier = 2;</code>
@@ -692,7 +692,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Who carries it; empty if not given.
+     * The carrier: at most 64 characters; empty if not given.
      * </pre>
      *
      * <code>string carrier = 2;</code>
@@ -713,7 +713,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Who carries it; empty if not given.
+     * The carrier: at most 64 characters; empty if not given.
      * </pre>
      *
      * <code>string carrier = 2;</code>
@@ -730,7 +730,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Who carries it; empty if not given.
+     * The carrier: at most 64 characters; empty if not given.
      * </pre>
      *
      * <code>string carrier = 2;</code>
@@ -744,7 +744,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Who carries it; empty if not given.
+     * The carrier: at most 64 characters; empty if not given.
      * </pre>
      *
      * <code>string carrier = 2;</code>
@@ -766,7 +766,7 @@ private static final long serialVersionUID = 0L;
         com.google.protobuf.Timestamp, com.google.protobuf.Timestamp.Builder, com.google.protobuf.TimestampOrBuilder> shippedAtBuilder_;
     /**
      * <pre>
-     * When.
+     * When the order was shipped.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp shipped_at = 3;</code>
@@ -777,7 +777,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When.
+     * When the order was shipped.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp shipped_at = 3;</code>
@@ -792,7 +792,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When.
+     * When the order was shipped.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp shipped_at = 3;</code>
@@ -812,7 +812,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When.
+     * When the order was shipped.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp shipped_at = 3;</code>
@@ -830,7 +830,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When.
+     * When the order was shipped.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp shipped_at = 3;</code>
@@ -855,7 +855,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When.
+     * When the order was shipped.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp shipped_at = 3;</code>
@@ -872,7 +872,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When.
+     * When the order was shipped.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp shipped_at = 3;</code>
@@ -884,7 +884,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When.
+     * When the order was shipped.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp shipped_at = 3;</code>
@@ -899,7 +899,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When.
+     * When the order was shipped.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp shipped_at = 3;</code>

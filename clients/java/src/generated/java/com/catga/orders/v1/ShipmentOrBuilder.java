@@ -10,7 +10,7 @@ public interface ShipmentOrBuilder extends
 
   /**
    * <pre>
-   * The carrier's tracking number.
+   * The carrier's tracking number: 1 to 128 characters.
    * </pre>
    *
    * <code>string tracking_number = 1;</code>
@@ -19,7 +19,7 @@ public interface ShipmentOrBuilder extends
   java.lang.String getTrackingNumber();
   /**
    * <pre>
-   * The carrier's tracking number.
+   * The carrier's tracking number: 1 to 128 characters.
    * </pre>
    *
    * <code>string tracking_number = 1;</code>
@@ -30,7 +30,7 @@ public interface ShipmentOrBuilder extends
 
   /**
    * <pre>
-   * Who carries it; empty if not given.
+   * The carrier: at most 64 characters; empty if not given.
    * </pre>
    *
    * <code>string carrier = 2;</code>
@@ -39,7 +39,7 @@ public interface ShipmentOrBuilder extends
   java.lang.String getCarrier();
   /**
    * <pre>
-   * Who carries it; empty if not given.
+   * The carrier: at most 64 characters; empty if not given.
    * </pre>
    *
    * <code>string carrier = 2;</code>
@@ -50,7 +50,7 @@ public interface ShipmentOrBuilder extends
 
   /**
    * <pre>
-   * When.
+   * When the order was shipped.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp shipped_at = 3;</code>
@@ -59,7 +59,7 @@ public interface ShipmentOrBuilder extends
   boolean hasShippedAt();
   /**
    * <pre>
-   * When.
+   * When the order was shipped.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp shipped_at = 3;</code>
@@ -68,7 +68,7 @@ public interface ShipmentOrBuilder extends
   com.google.protobuf.Timestamp getShippedAt();
   /**
    * <pre>
-   * When.
+   * When the order was shipped.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp shipped_at = 3;</code>

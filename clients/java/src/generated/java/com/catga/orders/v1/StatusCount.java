@@ -6,7 +6,7 @@ package com.catga.orders.v1;
 
 /**
  * <pre>
- * How many orders stand in one status.
+ * The number of orders in one status.
  * </pre>
  *
  * Protobuf type {@code catga.orders.v1.StatusCount}
@@ -74,7 +74,7 @@ private static final long serialVersionUID = 0L;
   private long count_ = 0L;
   /**
    * <pre>
-   * How many.
+   * The number of orders.
    * </pre>
    *
    * <code>int64 count = 2;</code>
@@ -255,7 +255,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * How many orders stand in one status.
+   * The number of orders in one status.
    * </pre>
    *
    * Protobuf type {@code catga.orders.v1.StatusCount}
@@ -513,7 +513,7 @@ private static final long serialVersionUID = 0L;
     private long count_ ;
     /**
      * <pre>
-     * How many.
+     * The number of orders.
      * </pre>
      *
      * <code>int64 count = 2;</code>
@@ -525,7 +525,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many.
+     * The number of orders.
      * </pre>
      *
      * <code>int64 count = 2;</code>
@@ -541,7 +541,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many.
+     * The number of orders.
      * </pre>
      *
      * <code>int64 count = 2;</code>

@@ -29,7 +29,7 @@ public interface StatusCountOrBuilder extends
 
   /**
    * <pre>
-   * How many.
+   * The number of orders.
    * </pre>
    *
    * <code>int64 count = 2;</code>

@@ -6,7 +6,7 @@ package com.catga.orders.v1;
 
 /**
  * <pre>
- * Asks for the events of all orders. All filters must hold; an empty filter lets everything pass.
+ * The request of StreamEvents. An event is sent if it matches all filters; an empty filter matches every event.
  * </pre>
  *
  * Protobuf type {@code catga.orders.v1.StreamEventsRequest}
@@ -82,7 +82,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object cursor_ = "";
   /**
    * <pre>
-   * With AFTER: a cursor of an earlier reply of the same log. Otherwise empty.
+   * With AFTER: the cursor of an earlier message, from any node of the same log. Opaque. Otherwise it must be empty.
    * </pre>
    *
    * <code>string cursor = 2;</code>
@@ -103,7 +103,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * With AFTER: a cursor of an earlier reply of the same log. Otherwise empty.
+   * With AFTER: the cursor of an earlier message, from any node of the same log. Opaque. Otherwise it must be empty.
    * </pre>
    *
    * <code>string cursor = 2;</code>
@@ -128,7 +128,7 @@ private static final long serialVersionUID = 0L;
   private boolean follow_ = false;
   /**
    * <pre>
-   * Keep the stream open after the last event and send what comes.
+   * Keep the stream open after the last event, and send new events as they are committed.
    * </pre>
    *
    * <code>bool follow = 3;</code>
@@ -145,7 +145,7 @@ private static final long serialVersionUID = 0L;
       com.google.protobuf.LazyStringArrayList.emptyList();
   /**
    * <pre>
-   * Only events of these customers, at most 100.
+   * Only events of these customers: at most 100.
    * </pre>
    *
    * <code>repeated string customer_ids = 4;</code>
@@ -157,7 +157,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Only events of these customers, at most 100.
+   * Only events of these customers: at most 100.
    * </pre>
    *
    * <code>repeated string customer_ids = 4;</code>
@@ -168,7 +168,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Only events of these customers, at most 100.
+   * Only events of these customers: at most 100.
    * </pre>
    *
    * <code>repeated string customer_ids = 4;</code>
@@ -180,7 +180,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Only events of these customers, at most 100.
+   * Only events of these customers: at most 100.
    * </pre>
    *
    * <code>repeated string customer_ids = 4;</code>
@@ -206,7 +206,7 @@ private static final long serialVersionUID = 0L;
           };
   /**
    * <pre>
-   * Only events of these kinds.
+   * Only events of these types.
    * </pre>
    *
    * <code>repeated .catga.orders.v1.OrderEventType types = 5;</code>
@@ -219,7 +219,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Only events of these kinds.
+   * Only events of these types.
    * </pre>
    *
    * <code>repeated .catga.orders.v1.OrderEventType types = 5;</code>
@@ -231,7 +231,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Only events of these kinds.
+   * Only events of these types.
    * </pre>
    *
    * <code>repeated .catga.orders.v1.OrderEventType types = 5;</code>
@@ -244,7 +244,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Only events of these kinds.
+   * Only events of these types.
    * </pre>
    *
    * <code>repeated .catga.orders.v1.OrderEventType types = 5;</code>
@@ -257,7 +257,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Only events of these kinds.
+   * Only events of these types.
    * </pre>
    *
    * <code>repeated .catga.orders.v1.OrderEventType types = 5;</code>
@@ -276,7 +276,7 @@ private static final long serialVersionUID = 0L;
       com.google.protobuf.LazyStringArrayList.emptyList();
   /**
    * <pre>
-   * Only events of these orders, at most 100.
+   * Only events of these orders: at most 100.
    * </pre>
    *
    * <code>repeated string order_ids = 6;</code>
@@ -288,7 +288,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Only events of these orders, at most 100.
+   * Only events of these orders: at most 100.
    * </pre>
    *
    * <code>repeated string order_ids = 6;</code>
@@ -299,7 +299,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Only events of these orders, at most 100.
+   * Only events of these orders: at most 100.
    * </pre>
    *
    * <code>repeated string order_ids = 6;</code>
@@ -311,7 +311,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Only events of these orders, at most 100.
+   * Only events of these orders: at most 100.
    * </pre>
    *
    * <code>repeated string order_ids = 6;</code>
@@ -327,7 +327,7 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.Duration heartbeatInterval_;
   /**
    * <pre>
-   * With `follow`: how often to send a heartbeat while nothing passes the filters, 100 ms to 1 hour; left out: 15 s.
+   * With `follow`: the interval between heartbeats while no event matches the filters, 100 ms to 1 hour. If omitted: 15 s.
    * </pre>
    *
    * <code>.google.protobuf.Duration heartbeat_interval = 7;</code>
@@ -339,7 +339,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * With `follow`: how often to send a heartbeat while nothing passes the filters, 100 ms to 1 hour; left out: 15 s.
+   * With `follow`: the interval between heartbeats while no event matches the filters, 100 ms to 1 hour. If omitted: 15 s.
    * </pre>
    *
    * <code>.google.protobuf.Duration heartbeat_interval = 7;</code>
@@ -351,7 +351,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * With `follow`: how often to send a heartbeat while nothing passes the filters, 100 ms to 1 hour; left out: 15 s.
+   * With `follow`: the interval between heartbeats while no event matches the filters, 100 ms to 1 hour. If omitted: 15 s.
    * </pre>
    *
    * <code>.google.protobuf.Duration heartbeat_interval = 7;</code>
@@ -616,7 +616,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Asks for the events of all orders. All filters must hold; an empty filter lets everything pass.
+   * The request of StreamEvents. An event is sent if it matches all filters; an empty filter matches every event.
    * </pre>
    *
    * Protobuf type {@code catga.orders.v1.StreamEventsRequest}
@@ -999,7 +999,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object cursor_ = "";
     /**
      * <pre>
-     * With AFTER: a cursor of an earlier reply of the same log. Otherwise empty.
+     * With AFTER: the cursor of an earlier message, from any node of the same log. Opaque. Otherwise it must be empty.
      * </pre>
      *
      * <code>string cursor = 2;</code>
@@ -1019,7 +1019,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With AFTER: a cursor of an earlier reply of the same log. Otherwise empty.
+     * With AFTER: the cursor of an earlier message, from any node of the same log. Opaque. Otherwise it must be empty.
      * </pre>
      *
      * <code>string cursor = 2;</code>
@@ -1040,7 +1040,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With AFTER: a cursor of an earlier reply of the same log. Otherwise empty.
+     * With AFTER: the cursor of an earlier message, from any node of the same log. Opaque. Otherwise it must be empty.
      * </pre>
      *
      * <code>string cursor = 2;</code>
@@ -1057,7 +1057,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With AFTER: a cursor of an earlier reply of the same log. Otherwise empty.
+     * With AFTER: the cursor of an earlier message, from any node of the same log. Opaque. Otherwise it must be empty.
      * </pre>
      *
      * <code>string cursor = 2;</code>
@@ -1071,7 +1071,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With AFTER: a cursor of an earlier reply of the same log. Otherwise empty.
+     * With AFTER: the cursor of an earlier message, from any node of the same log. Opaque. Otherwise it must be empty.
      * </pre>
      *
      * <code>string cursor = 2;</code>
@@ -1091,7 +1091,7 @@ private static final long serialVersionUID = 0L;
     private boolean follow_ ;
     /**
      * <pre>
-     * Keep the stream open after the last event and send what comes.
+     * Keep the stream open after the last event, and send new events as they are committed.
      * </pre>
      *
      * <code>bool follow = 3;</code>
@@ -1103,7 +1103,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Keep the stream open after the last event and send what comes.
+     * Keep the stream open after the last event, and send new events as they are committed.
      * </pre>
      *
      * <code>bool follow = 3;</code>
@@ -1119,7 +1119,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Keep the stream open after the last event and send what comes.
+     * Keep the stream open after the last event, and send new events as they are committed.
      * </pre>
      *
      * <code>bool follow = 3;</code>
@@ -1142,7 +1142,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only events of these customers, at most 100.
+     * Only events of these customers: at most 100.
      * </pre>
      *
      * <code>repeated string customer_ids = 4;</code>
@@ -1155,7 +1155,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only events of these customers, at most 100.
+     * Only events of these customers: at most 100.
      * </pre>
      *
      * <code>repeated string customer_ids = 4;</code>
@@ -1166,7 +1166,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only events of these customers, at most 100.
+     * Only events of these customers: at most 100.
      * </pre>
      *
      * <code>repeated string customer_ids = 4;</code>
@@ -1178,7 +1178,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only events of these customers, at most 100.
+     * Only events of these customers: at most 100.
      * </pre>
      *
      * <code>repeated string customer_ids = 4;</code>
@@ -1191,7 +1191,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only events of these customers, at most 100.
+     * Only events of these customers: at most 100.
      * </pre>
      *
      * <code>repeated string customer_ids = 4;</code>
@@ -1210,7 +1210,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only events of these customers, at most 100.
+     * Only events of these customers: at most 100.
      * </pre>
      *
      * <code>repeated string customer_ids = 4;</code>
@@ -1228,7 +1228,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only events of these customers, at most 100.
+     * Only events of these customers: at most 100.
      * </pre>
      *
      * <code>repeated string customer_ids = 4;</code>
@@ -1246,7 +1246,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only events of these customers, at most 100.
+     * Only events of these customers: at most 100.
      * </pre>
      *
      * <code>repeated string customer_ids = 4;</code>
@@ -1261,7 +1261,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only events of these customers, at most 100.
+     * Only events of these customers: at most 100.
      * </pre>
      *
      * <code>repeated string customer_ids = 4;</code>
@@ -1289,7 +1289,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only events of these kinds.
+     * Only events of these types.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.OrderEventType types = 5;</code>
@@ -1301,7 +1301,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only events of these kinds.
+     * Only events of these types.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.OrderEventType types = 5;</code>
@@ -1312,7 +1312,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only events of these kinds.
+     * Only events of these types.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.OrderEventType types = 5;</code>
@@ -1324,7 +1324,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only events of these kinds.
+     * Only events of these types.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.OrderEventType types = 5;</code>
@@ -1344,7 +1344,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only events of these kinds.
+     * Only events of these types.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.OrderEventType types = 5;</code>
@@ -1362,7 +1362,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only events of these kinds.
+     * Only events of these types.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.OrderEventType types = 5;</code>
@@ -1380,7 +1380,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only events of these kinds.
+     * Only events of these types.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.OrderEventType types = 5;</code>
@@ -1394,7 +1394,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only events of these kinds.
+     * Only events of these types.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.OrderEventType types = 5;</code>
@@ -1406,7 +1406,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only events of these kinds.
+     * Only events of these types.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.OrderEventType types = 5;</code>
@@ -1418,7 +1418,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only events of these kinds.
+     * Only events of these types.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.OrderEventType types = 5;</code>
@@ -1435,7 +1435,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only events of these kinds.
+     * Only events of these types.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.OrderEventType types = 5;</code>
@@ -1450,7 +1450,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only events of these kinds.
+     * Only events of these types.
      * </pre>
      *
      * <code>repeated .catga.orders.v1.OrderEventType types = 5;</code>
@@ -1477,7 +1477,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only events of these orders, at most 100.
+     * Only events of these orders: at most 100.
      * </pre>
      *
      * <code>repeated string order_ids = 6;</code>
@@ -1490,7 +1490,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only events of these orders, at most 100.
+     * Only events of these orders: at most 100.
      * </pre>
      *
      * <code>repeated string order_ids = 6;</code>
@@ -1501,7 +1501,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only events of these orders, at most 100.
+     * Only events of these orders: at most 100.
      * </pre>
      *
      * <code>repeated string order_ids = 6;</code>
@@ -1513,7 +1513,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only events of these orders, at most 100.
+     * Only events of these orders: at most 100.
      * </pre>
      *
      * <code>repeated string order_ids = 6;</code>
@@ -1526,7 +1526,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only events of these orders, at most 100.
+     * Only events of these orders: at most 100.
      * </pre>
      *
      * <code>repeated string order_ids = 6;</code>
@@ -1545,7 +1545,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only events of these orders, at most 100.
+     * Only events of these orders: at most 100.
      * </pre>
      *
      * <code>repeated string order_ids = 6;</code>
@@ -1563,7 +1563,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only events of these orders, at most 100.
+     * Only events of these orders: at most 100.
      * </pre>
      *
      * <code>repeated string order_ids = 6;</code>
@@ -1581,7 +1581,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only events of these orders, at most 100.
+     * Only events of these orders: at most 100.
      * </pre>
      *
      * <code>repeated string order_ids = 6;</code>
@@ -1596,7 +1596,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Only events of these orders, at most 100.
+     * Only events of these orders: at most 100.
      * </pre>
      *
      * <code>repeated string order_ids = 6;</code>
@@ -1619,7 +1619,7 @@ private static final long serialVersionUID = 0L;
         com.google.protobuf.Duration, com.google.protobuf.Duration.Builder, com.google.protobuf.DurationOrBuilder> heartbeatIntervalBuilder_;
     /**
      * <pre>
-     * With `follow`: how often to send a heartbeat while nothing passes the filters, 100 ms to 1 hour; left out: 15 s.
+     * With `follow`: the interval between heartbeats while no event matches the filters, 100 ms to 1 hour. If omitted: 15 s.
      * </pre>
      *
      * <code>.google.protobuf.Duration heartbeat_interval = 7;</code>
@@ -1630,7 +1630,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With `follow`: how often to send a heartbeat while nothing passes the filters, 100 ms to 1 hour; left out: 15 s.
+     * With `follow`: the interval between heartbeats while no event matches the filters, 100 ms to 1 hour. If omitted: 15 s.
      * </pre>
      *
      * <code>.google.protobuf.Duration heartbeat_interval = 7;</code>
@@ -1645,7 +1645,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With `follow`: how often to send a heartbeat while nothing passes the filters, 100 ms to 1 hour; left out: 15 s.
+     * With `follow`: the interval between heartbeats while no event matches the filters, 100 ms to 1 hour. If omitted: 15 s.
      * </pre>
      *
      * <code>.google.protobuf.Duration heartbeat_interval = 7;</code>
@@ -1665,7 +1665,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With `follow`: how often to send a heartbeat while nothing passes the filters, 100 ms to 1 hour; left out: 15 s.
+     * With `follow`: the interval between heartbeats while no event matches the filters, 100 ms to 1 hour. If omitted: 15 s.
      * </pre>
      *
      * <code>.google.protobuf.Duration heartbeat_interval = 7;</code>
@@ -1683,7 +1683,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With `follow`: how often to send a heartbeat while nothing passes the filters, 100 ms to 1 hour; left out: 15 s.
+     * With `follow`: the interval between heartbeats while no event matches the filters, 100 ms to 1 hour. If omitted: 15 s.
      * </pre>
      *
      * <code>.google.protobuf.Duration heartbeat_interval = 7;</code>
@@ -1708,7 +1708,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With `follow`: how often to send a heartbeat while nothing passes the filters, 100 ms to 1 hour; left out: 15 s.
+     * With `follow`: the interval between heartbeats while no event matches the filters, 100 ms to 1 hour. If omitted: 15 s.
      * </pre>
      *
      * <code>.google.protobuf.Duration heartbeat_interval = 7;</code>
@@ -1725,7 +1725,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With `follow`: how often to send a heartbeat while nothing passes the filters, 100 ms to 1 hour; left out: 15 s.
+     * With `follow`: the interval between heartbeats while no event matches the filters, 100 ms to 1 hour. If omitted: 15 s.
      * </pre>
      *
      * <code>.google.protobuf.Duration heartbeat_interval = 7;</code>
@@ -1737,7 +1737,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With `follow`: how often to send a heartbeat while nothing passes the filters, 100 ms to 1 hour; left out: 15 s.
+     * With `follow`: the interval between heartbeats while no event matches the filters, 100 ms to 1 hour. If omitted: 15 s.
      * </pre>
      *
      * <code>.google.protobuf.Duration heartbeat_interval = 7;</code>
@@ -1752,7 +1752,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With `follow`: how often to send a heartbeat while nothing passes the filters, 100 ms to 1 hour; left out: 15 s.
+     * With `follow`: the interval between heartbeats while no event matches the filters, 100 ms to 1 hour. If omitted: 15 s.
      * </pre>
      *
      * <code>.google.protobuf.Duration heartbeat_interval = 7;</code>

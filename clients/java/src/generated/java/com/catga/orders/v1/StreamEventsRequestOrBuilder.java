@@ -29,7 +29,7 @@ public interface StreamEventsRequestOrBuilder extends
 
   /**
    * <pre>
-   * With AFTER: a cursor of an earlier reply of the same log. Otherwise empty.
+   * With AFTER: the cursor of an earlier message, from any node of the same log. Opaque. Otherwise it must be empty.
    * </pre>
    *
    * <code>string cursor = 2;</code>
@@ -38,7 +38,7 @@ public interface StreamEventsRequestOrBuilder extends
   java.lang.String getCursor();
   /**
    * <pre>
-   * With AFTER: a cursor of an earlier reply of the same log. Otherwise empty.
+   * With AFTER: the cursor of an earlier message, from any node of the same log. Opaque. Otherwise it must be empty.
    * </pre>
    *
    * <code>string cursor = 2;</code>
@@ -49,7 +49,7 @@ public interface StreamEventsRequestOrBuilder extends
 
   /**
    * <pre>
-   * Keep the stream open after the last event and send what comes.
+   * Keep the stream open after the last event, and send new events as they are committed.
    * </pre>
    *
    * <code>bool follow = 3;</code>
@@ -59,7 +59,7 @@ public interface StreamEventsRequestOrBuilder extends
 
   /**
    * <pre>
-   * Only events of these customers, at most 100.
+   * Only events of these customers: at most 100.
    * </pre>
    *
    * <code>repeated string customer_ids = 4;</code>
@@ -69,7 +69,7 @@ public interface StreamEventsRequestOrBuilder extends
       getCustomerIdsList();
   /**
    * <pre>
-   * Only events of these customers, at most 100.
+   * Only events of these customers: at most 100.
    * </pre>
    *
    * <code>repeated string customer_ids = 4;</code>
@@ -78,7 +78,7 @@ public interface StreamEventsRequestOrBuilder extends
   int getCustomerIdsCount();
   /**
    * <pre>
-   * Only events of these customers, at most 100.
+   * Only events of these customers: at most 100.
    * </pre>
    *
    * <code>repeated string customer_ids = 4;</code>
@@ -88,7 +88,7 @@ public interface StreamEventsRequestOrBuilder extends
   java.lang.String getCustomerIds(int index);
   /**
    * <pre>
-   * Only events of these customers, at most 100.
+   * Only events of these customers: at most 100.
    * </pre>
    *
    * <code>repeated string customer_ids = 4;</code>
@@ -100,7 +100,7 @@ public interface StreamEventsRequestOrBuilder extends
 
   /**
    * <pre>
-   * Only events of these kinds.
+   * Only events of these types.
    * </pre>
    *
    * <code>repeated .catga.orders.v1.OrderEventType types = 5;</code>
@@ -109,7 +109,7 @@ public interface StreamEventsRequestOrBuilder extends
   java.util.List<com.catga.orders.v1.OrderEventType> getTypesList();
   /**
    * <pre>
-   * Only events of these kinds.
+   * Only events of these types.
    * </pre>
    *
    * <code>repeated .catga.orders.v1.OrderEventType types = 5;</code>
@@ -118,7 +118,7 @@ public interface StreamEventsRequestOrBuilder extends
   int getTypesCount();
   /**
    * <pre>
-   * Only events of these kinds.
+   * Only events of these types.
    * </pre>
    *
    * <code>repeated .catga.orders.v1.OrderEventType types = 5;</code>
@@ -128,7 +128,7 @@ public interface StreamEventsRequestOrBuilder extends
   com.catga.orders.v1.OrderEventType getTypes(int index);
   /**
    * <pre>
-   * Only events of these kinds.
+   * Only events of these types.
    * </pre>
    *
    * <code>repeated .catga.orders.v1.OrderEventType types = 5;</code>
@@ -138,7 +138,7 @@ public interface StreamEventsRequestOrBuilder extends
   getTypesValueList();
   /**
    * <pre>
-   * Only events of these kinds.
+   * Only events of these types.
    * </pre>
    *
    * <code>repeated .catga.orders.v1.OrderEventType types = 5;</code>
@@ -149,7 +149,7 @@ public interface StreamEventsRequestOrBuilder extends
 
   /**
    * <pre>
-   * Only events of these orders, at most 100.
+   * Only events of these orders: at most 100.
    * </pre>
    *
    * <code>repeated string order_ids = 6;</code>
@@ -159,7 +159,7 @@ public interface StreamEventsRequestOrBuilder extends
       getOrderIdsList();
   /**
    * <pre>
-   * Only events of these orders, at most 100.
+   * Only events of these orders: at most 100.
    * </pre>
    *
    * <code>repeated string order_ids = 6;</code>
@@ -168,7 +168,7 @@ public interface StreamEventsRequestOrBuilder extends
   int getOrderIdsCount();
   /**
    * <pre>
-   * Only events of these orders, at most 100.
+   * Only events of these orders: at most 100.
    * </pre>
    *
    * <code>repeated string order_ids = 6;</code>
@@ -178,7 +178,7 @@ public interface StreamEventsRequestOrBuilder extends
   java.lang.String getOrderIds(int index);
   /**
    * <pre>
-   * Only events of these orders, at most 100.
+   * Only events of these orders: at most 100.
    * </pre>
    *
    * <code>repeated string order_ids = 6;</code>
@@ -190,7 +190,7 @@ public interface StreamEventsRequestOrBuilder extends
 
   /**
    * <pre>
-   * With `follow`: how often to send a heartbeat while nothing passes the filters, 100 ms to 1 hour; left out: 15 s.
+   * With `follow`: the interval between heartbeats while no event matches the filters, 100 ms to 1 hour. If omitted: 15 s.
    * </pre>
    *
    * <code>.google.protobuf.Duration heartbeat_interval = 7;</code>
@@ -199,7 +199,7 @@ public interface StreamEventsRequestOrBuilder extends
   boolean hasHeartbeatInterval();
   /**
    * <pre>
-   * With `follow`: how often to send a heartbeat while nothing passes the filters, 100 ms to 1 hour; left out: 15 s.
+   * With `follow`: the interval between heartbeats while no event matches the filters, 100 ms to 1 hour. If omitted: 15 s.
    * </pre>
    *
    * <code>.google.protobuf.Duration heartbeat_interval = 7;</code>
@@ -208,7 +208,7 @@ public interface StreamEventsRequestOrBuilder extends
   com.google.protobuf.Duration getHeartbeatInterval();
   /**
    * <pre>
-   * With `follow`: how often to send a heartbeat while nothing passes the filters, 100 ms to 1 hour; left out: 15 s.
+   * With `follow`: the interval between heartbeats while no event matches the filters, 100 ms to 1 hour. If omitted: 15 s.
    * </pre>
    *
    * <code>.google.protobuf.Duration heartbeat_interval = 7;</code>

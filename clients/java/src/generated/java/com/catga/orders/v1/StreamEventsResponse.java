@@ -6,7 +6,7 @@ package com.catga.orders.v1;
 
 /**
  * <pre>
- * One step of a stream of events.
+ * One message of StreamEvents.
  * </pre>
  *
  * Protobuf type {@code catga.orders.v1.StreamEventsResponse}
@@ -93,8 +93,8 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object cursor_ = "";
   /**
    * <pre>
-   * The place in the log that has been reached: resume with AFTER this cursor. Opaque. On a heartbeat it may lie well past
-   * the last event sent, since filtered events count as seen.
+   * The position in the log that the stream has reached: to resume, pass it as the `cursor` with AFTER. Opaque. In a heartbeat it may be
+   * far beyond the last event sent, since it also covers events that did not match the filters.
    * </pre>
    *
    * <code>string cursor = 1;</code>
@@ -115,8 +115,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The place in the log that has been reached: resume with AFTER this cursor. Opaque. On a heartbeat it may lie well past
-   * the last event sent, since filtered events count as seen.
+   * The position in the log that the stream has reached: to resume, pass it as the `cursor` with AFTER. Opaque. In a heartbeat it may be
+   * far beyond the last event sent, since it also covers events that did not match the filters.
    * </pre>
    *
    * <code>string cursor = 1;</code>
@@ -183,7 +183,7 @@ private static final long serialVersionUID = 0L;
   public static final int CAUGHT_UP_FIELD_NUMBER = 3;
   /**
    * <pre>
-   * With `follow`: everything that was there when the stream opened has been sent. Comes once.
+   * With `follow`: all events that existed when the stream opened have been sent. Sent once.
    * </pre>
    *
    * <code>.catga.orders.v1.CaughtUp caught_up = 3;</code>
@@ -195,7 +195,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * With `follow`: everything that was there when the stream opened has been sent. Comes once.
+   * With `follow`: all events that existed when the stream opened have been sent. Sent once.
    * </pre>
    *
    * <code>.catga.orders.v1.CaughtUp caught_up = 3;</code>
@@ -210,7 +210,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * With `follow`: everything that was there when the stream opened has been sent. Comes once.
+   * With `follow`: all events that existed when the stream opened have been sent. Sent once.
    * </pre>
    *
    * <code>.catga.orders.v1.CaughtUp caught_up = 3;</code>
@@ -226,7 +226,7 @@ private static final long serialVersionUID = 0L;
   public static final int HEARTBEAT_FIELD_NUMBER = 4;
   /**
    * <pre>
-   * With `follow`: nothing passed the filters for a while.
+   * With `follow`: no event has matched the filters for `heartbeat_interval`.
    * </pre>
    *
    * <code>.catga.orders.v1.Heartbeat heartbeat = 4;</code>
@@ -238,7 +238,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * With `follow`: nothing passed the filters for a while.
+   * With `follow`: no event has matched the filters for `heartbeat_interval`.
    * </pre>
    *
    * <code>.catga.orders.v1.Heartbeat heartbeat = 4;</code>
@@ -253,7 +253,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * With `follow`: nothing passed the filters for a while.
+   * With `follow`: no event has matched the filters for `heartbeat_interval`.
    * </pre>
    *
    * <code>.catga.orders.v1.Heartbeat heartbeat = 4;</code>
@@ -478,7 +478,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * One step of a stream of events.
+   * One message of StreamEvents.
    * </pre>
    *
    * Protobuf type {@code catga.orders.v1.StreamEventsResponse}
@@ -735,8 +735,8 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object cursor_ = "";
     /**
      * <pre>
-     * The place in the log that has been reached: resume with AFTER this cursor. Opaque. On a heartbeat it may lie well past
-     * the last event sent, since filtered events count as seen.
+     * The position in the log that the stream has reached: to resume, pass it as the `cursor` with AFTER. Opaque. In a heartbeat it may be
+     * far beyond the last event sent, since it also covers events that did not match the filters.
      * </pre>
      *
      * <code>string cursor = 1;</code>
@@ -756,8 +756,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The place in the log that has been reached: resume with AFTER this cursor. Opaque. On a heartbeat it may lie well past
-     * the last event sent, since filtered events count as seen.
+     * The position in the log that the stream has reached: to resume, pass it as the `cursor` with AFTER. Opaque. In a heartbeat it may be
+     * far beyond the last event sent, since it also covers events that did not match the filters.
      * </pre>
      *
      * <code>string cursor = 1;</code>
@@ -778,8 +778,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The place in the log that has been reached: resume with AFTER this cursor. Opaque. On a heartbeat it may lie well past
-     * the last event sent, since filtered events count as seen.
+     * The position in the log that the stream has reached: to resume, pass it as the `cursor` with AFTER. Opaque. In a heartbeat it may be
+     * far beyond the last event sent, since it also covers events that did not match the filters.
      * </pre>
      *
      * <code>string cursor = 1;</code>
@@ -796,8 +796,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The place in the log that has been reached: resume with AFTER this cursor. Opaque. On a heartbeat it may lie well past
-     * the last event sent, since filtered events count as seen.
+     * The position in the log that the stream has reached: to resume, pass it as the `cursor` with AFTER. Opaque. In a heartbeat it may be
+     * far beyond the last event sent, since it also covers events that did not match the filters.
      * </pre>
      *
      * <code>string cursor = 1;</code>
@@ -811,8 +811,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The place in the log that has been reached: resume with AFTER this cursor. Opaque. On a heartbeat it may lie well past
-     * the last event sent, since filtered events count as seen.
+     * The position in the log that the stream has reached: to resume, pass it as the `cursor` with AFTER. Opaque. In a heartbeat it may be
+     * far beyond the last event sent, since it also covers events that did not match the filters.
      * </pre>
      *
      * <code>string cursor = 1;</code>
@@ -1011,7 +1011,7 @@ private static final long serialVersionUID = 0L;
         com.catga.orders.v1.CaughtUp, com.catga.orders.v1.CaughtUp.Builder, com.catga.orders.v1.CaughtUpOrBuilder> caughtUpBuilder_;
     /**
      * <pre>
-     * With `follow`: everything that was there when the stream opened has been sent. Comes once.
+     * With `follow`: all events that existed when the stream opened have been sent. Sent once.
      * </pre>
      *
      * <code>.catga.orders.v1.CaughtUp caught_up = 3;</code>
@@ -1023,7 +1023,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With `follow`: everything that was there when the stream opened has been sent. Comes once.
+     * With `follow`: all events that existed when the stream opened have been sent. Sent once.
      * </pre>
      *
      * <code>.catga.orders.v1.CaughtUp caught_up = 3;</code>
@@ -1045,7 +1045,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With `follow`: everything that was there when the stream opened has been sent. Comes once.
+     * With `follow`: all events that existed when the stream opened have been sent. Sent once.
      * </pre>
      *
      * <code>.catga.orders.v1.CaughtUp caught_up = 3;</code>
@@ -1065,7 +1065,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With `follow`: everything that was there when the stream opened has been sent. Comes once.
+     * With `follow`: all events that existed when the stream opened have been sent. Sent once.
      * </pre>
      *
      * <code>.catga.orders.v1.CaughtUp caught_up = 3;</code>
@@ -1083,7 +1083,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With `follow`: everything that was there when the stream opened has been sent. Comes once.
+     * With `follow`: all events that existed when the stream opened have been sent. Sent once.
      * </pre>
      *
      * <code>.catga.orders.v1.CaughtUp caught_up = 3;</code>
@@ -1110,7 +1110,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With `follow`: everything that was there when the stream opened has been sent. Comes once.
+     * With `follow`: all events that existed when the stream opened have been sent. Sent once.
      * </pre>
      *
      * <code>.catga.orders.v1.CaughtUp caught_up = 3;</code>
@@ -1133,7 +1133,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With `follow`: everything that was there when the stream opened has been sent. Comes once.
+     * With `follow`: all events that existed when the stream opened have been sent. Sent once.
      * </pre>
      *
      * <code>.catga.orders.v1.CaughtUp caught_up = 3;</code>
@@ -1143,7 +1143,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With `follow`: everything that was there when the stream opened has been sent. Comes once.
+     * With `follow`: all events that existed when the stream opened have been sent. Sent once.
      * </pre>
      *
      * <code>.catga.orders.v1.CaughtUp caught_up = 3;</code>
@@ -1161,7 +1161,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With `follow`: everything that was there when the stream opened has been sent. Comes once.
+     * With `follow`: all events that existed when the stream opened have been sent. Sent once.
      * </pre>
      *
      * <code>.catga.orders.v1.CaughtUp caught_up = 3;</code>
@@ -1189,7 +1189,7 @@ private static final long serialVersionUID = 0L;
         com.catga.orders.v1.Heartbeat, com.catga.orders.v1.Heartbeat.Builder, com.catga.orders.v1.HeartbeatOrBuilder> heartbeatBuilder_;
     /**
      * <pre>
-     * With `follow`: nothing passed the filters for a while.
+     * With `follow`: no event has matched the filters for `heartbeat_interval`.
      * </pre>
      *
      * <code>.catga.orders.v1.Heartbeat heartbeat = 4;</code>
@@ -1201,7 +1201,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With `follow`: nothing passed the filters for a while.
+     * With `follow`: no event has matched the filters for `heartbeat_interval`.
      * </pre>
      *
      * <code>.catga.orders.v1.Heartbeat heartbeat = 4;</code>
@@ -1223,7 +1223,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With `follow`: nothing passed the filters for a while.
+     * With `follow`: no event has matched the filters for `heartbeat_interval`.
      * </pre>
      *
      * <code>.catga.orders.v1.Heartbeat heartbeat = 4;</code>
@@ -1243,7 +1243,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With `follow`: nothing passed the filters for a while.
+     * With `follow`: no event has matched the filters for `heartbeat_interval`.
      * </pre>
      *
      * <code>.catga.orders.v1.Heartbeat heartbeat = 4;</code>
@@ -1261,7 +1261,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With `follow`: nothing passed the filters for a while.
+     * With `follow`: no event has matched the filters for `heartbeat_interval`.
      * </pre>
      *
      * <code>.catga.orders.v1.Heartbeat heartbeat = 4;</code>
@@ -1288,7 +1288,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With `follow`: nothing passed the filters for a while.
+     * With `follow`: no event has matched the filters for `heartbeat_interval`.
      * </pre>
      *
      * <code>.catga.orders.v1.Heartbeat heartbeat = 4;</code>
@@ -1311,7 +1311,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With `follow`: nothing passed the filters for a while.
+     * With `follow`: no event has matched the filters for `heartbeat_interval`.
      * </pre>
      *
      * <code>.catga.orders.v1.Heartbeat heartbeat = 4;</code>
@@ -1321,7 +1321,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With `follow`: nothing passed the filters for a while.
+     * With `follow`: no event has matched the filters for `heartbeat_interval`.
      * </pre>
      *
      * <code>.catga.orders.v1.Heartbeat heartbeat = 4;</code>
@@ -1339,7 +1339,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With `follow`: nothing passed the filters for a while.
+     * With `follow`: no event has matched the filters for `heartbeat_interval`.
      * </pre>
      *
      * <code>.catga.orders.v1.Heartbeat heartbeat = 4;</code>

@@ -10,8 +10,8 @@ public interface StreamEventsResponseOrBuilder extends
 
   /**
    * <pre>
-   * The place in the log that has been reached: resume with AFTER this cursor. Opaque. On a heartbeat it may lie well past
-   * the last event sent, since filtered events count as seen.
+   * The position in the log that the stream has reached: to resume, pass it as the `cursor` with AFTER. Opaque. In a heartbeat it may be
+   * far beyond the last event sent, since it also covers events that did not match the filters.
    * </pre>
    *
    * <code>string cursor = 1;</code>
@@ -20,8 +20,8 @@ public interface StreamEventsResponseOrBuilder extends
   java.lang.String getCursor();
   /**
    * <pre>
-   * The place in the log that has been reached: resume with AFTER this cursor. Opaque. On a heartbeat it may lie well past
-   * the last event sent, since filtered events count as seen.
+   * The position in the log that the stream has reached: to resume, pass it as the `cursor` with AFTER. Opaque. In a heartbeat it may be
+   * far beyond the last event sent, since it also covers events that did not match the filters.
    * </pre>
    *
    * <code>string cursor = 1;</code>
@@ -59,7 +59,7 @@ public interface StreamEventsResponseOrBuilder extends
 
   /**
    * <pre>
-   * With `follow`: everything that was there when the stream opened has been sent. Comes once.
+   * With `follow`: all events that existed when the stream opened have been sent. Sent once.
    * </pre>
    *
    * <code>.catga.orders.v1.CaughtUp caught_up = 3;</code>
@@ -68,7 +68,7 @@ public interface StreamEventsResponseOrBuilder extends
   boolean hasCaughtUp();
   /**
    * <pre>
-   * With `follow`: everything that was there when the stream opened has been sent. Comes once.
+   * With `follow`: all events that existed when the stream opened have been sent. Sent once.
    * </pre>
    *
    * <code>.catga.orders.v1.CaughtUp caught_up = 3;</code>
@@ -77,7 +77,7 @@ public interface StreamEventsResponseOrBuilder extends
   com.catga.orders.v1.CaughtUp getCaughtUp();
   /**
    * <pre>
-   * With `follow`: everything that was there when the stream opened has been sent. Comes once.
+   * With `follow`: all events that existed when the stream opened have been sent. Sent once.
    * </pre>
    *
    * <code>.catga.orders.v1.CaughtUp caught_up = 3;</code>
@@ -86,7 +86,7 @@ public interface StreamEventsResponseOrBuilder extends
 
   /**
    * <pre>
-   * With `follow`: nothing passed the filters for a while.
+   * With `follow`: no event has matched the filters for `heartbeat_interval`.
    * </pre>
    *
    * <code>.catga.orders.v1.Heartbeat heartbeat = 4;</code>
@@ -95,7 +95,7 @@ public interface StreamEventsResponseOrBuilder extends
   boolean hasHeartbeat();
   /**
    * <pre>
-   * With `follow`: nothing passed the filters for a while.
+   * With `follow`: no event has matched the filters for `heartbeat_interval`.
    * </pre>
    *
    * <code>.catga.orders.v1.Heartbeat heartbeat = 4;</code>
@@ -104,7 +104,7 @@ public interface StreamEventsResponseOrBuilder extends
   com.catga.orders.v1.Heartbeat getHeartbeat();
   /**
    * <pre>
-   * With `follow`: nothing passed the filters for a while.
+   * With `follow`: no event has matched the filters for `heartbeat_interval`.
    * </pre>
    *
    * <code>.catga.orders.v1.Heartbeat heartbeat = 4;</code>

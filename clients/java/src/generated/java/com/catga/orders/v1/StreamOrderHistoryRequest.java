@@ -6,7 +6,7 @@ package com.catga.orders.v1;
 
 /**
  * <pre>
- * Asks for the history of one order.
+ * The request of StreamOrderHistory.
  * </pre>
  *
  * Protobuf type {@code catga.orders.v1.StreamOrderHistoryRequest}
@@ -49,7 +49,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object orderId_ = "";
   /**
    * <pre>
-   * The order: a Snowflake id as a decimal string. NOT_FOUND if there is no such order.
+   * The order: a Snowflake id as a decimal string. ORDER_NOT_FOUND if there is no such order.
    * </pre>
    *
    * <code>string order_id = 1;</code>
@@ -70,7 +70,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The order: a Snowflake id as a decimal string. NOT_FOUND if there is no such order.
+   * The order: a Snowflake id as a decimal string. ORDER_NOT_FOUND if there is no such order.
    * </pre>
    *
    * <code>string order_id = 1;</code>
@@ -95,8 +95,8 @@ private static final long serialVersionUID = 0L;
   private long fromRevision_ = 0L;
   /**
    * <pre>
-   * The first revision wanted, counted from 1; 0 means 1. At most the one after the last, to follow what comes: a later
-   * one is NOT_FOUND (NOT_YET_THEN), for its reader would miss what comes before it, as after a log was put back to an earlier state.
+   * The first revision to send, counted from 1; 0 means 1. At most the one after the last, to receive only new events. A later one is
+   * NOT_YET_THEN: the client has seen events that this log does not have, for example because it was restored from a backup.
    * </pre>
    *
    * <code>int64 from_revision = 2;</code>
@@ -111,7 +111,7 @@ private static final long serialVersionUID = 0L;
   private boolean follow_ = false;
   /**
    * <pre>
-   * Keep the stream open after the last event and send what comes.
+   * Keep the stream open after the last event, and send new events as they are committed.
    * </pre>
    *
    * <code>bool follow = 3;</code>
@@ -304,7 +304,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Asks for the history of one order.
+   * The request of StreamOrderHistory.
    * </pre>
    *
    * Protobuf type {@code catga.orders.v1.StreamOrderHistoryRequest}
@@ -503,7 +503,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object orderId_ = "";
     /**
      * <pre>
-     * The order: a Snowflake id as a decimal string. NOT_FOUND if there is no such order.
+     * The order: a Snowflake id as a decimal string. ORDER_NOT_FOUND if there is no such order.
      * </pre>
      *
      * <code>string order_id = 1;</code>
@@ -523,7 +523,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The order: a Snowflake id as a decimal string. NOT_FOUND if there is no such order.
+     * The order: a Snowflake id as a decimal string. ORDER_NOT_FOUND if there is no such order.
      * </pre>
      *
      * <code>string order_id = 1;</code>
@@ -544,7 +544,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The order: a Snowflake id as a decimal string. NOT_FOUND if there is no such order.
+     * The order: a Snowflake id as a decimal string. ORDER_NOT_FOUND if there is no such order.
      * </pre>
      *
      * <code>string order_id = 1;</code>
@@ -561,7 +561,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The order: a Snowflake id as a decimal string. NOT_FOUND if there is no such order.
+     * The order: a Snowflake id as a decimal string. ORDER_NOT_FOUND if there is no such order.
      * </pre>
      *
      * <code>string order_id = 1;</code>
@@ -575,7 +575,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The order: a Snowflake id as a decimal string. NOT_FOUND if there is no such order.
+     * The order: a Snowflake id as a decimal string. ORDER_NOT_FOUND if there is no such order.
      * </pre>
      *
      * <code>string order_id = 1;</code>
@@ -595,8 +595,8 @@ private static final long serialVersionUID = 0L;
     private long fromRevision_ ;
     /**
      * <pre>
-     * The first revision wanted, counted from 1; 0 means 1. At most the one after the last, to follow what comes: a later
-     * one is NOT_FOUND (NOT_YET_THEN), for its reader would miss what comes before it, as after a log was put back to an earlier state.
+     * The first revision to send, counted from 1; 0 means 1. At most the one after the last, to receive only new events. A later one is
+     * NOT_YET_THEN: the client has seen events that this log does not have, for example because it was restored from a backup.
      * </pre>
      *
      * <code>int64 from_revision = 2;</code>
@@ -608,8 +608,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The first revision wanted, counted from 1; 0 means 1. At most the one after the last, to follow what comes: a later
-     * one is NOT_FOUND (NOT_YET_THEN), for its reader would miss what comes before it, as after a log was put back to an earlier state.
+     * The first revision to send, counted from 1; 0 means 1. At most the one after the last, to receive only new events. A later one is
+     * NOT_YET_THEN: the client has seen events that this log does not have, for example because it was restored from a backup.
      * </pre>
      *
      * <code>int64 from_revision = 2;</code>
@@ -625,8 +625,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The first revision wanted, counted from 1; 0 means 1. At most the one after the last, to follow what comes: a later
-     * one is NOT_FOUND (NOT_YET_THEN), for its reader would miss what comes before it, as after a log was put back to an earlier state.
+     * The first revision to send, counted from 1; 0 means 1. At most the one after the last, to receive only new events. A later one is
+     * NOT_YET_THEN: the client has seen events that this log does not have, for example because it was restored from a backup.
      * </pre>
      *
      * <code>int64 from_revision = 2;</code>
@@ -642,7 +642,7 @@ private static final long serialVersionUID = 0L;
     private boolean follow_ ;
     /**
      * <pre>
-     * Keep the stream open after the last event and send what comes.
+     * Keep the stream open after the last event, and send new events as they are committed.
      * </pre>
      *
      * <code>bool follow = 3;</code>
@@ -654,7 +654,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Keep the stream open after the last event and send what comes.
+     * Keep the stream open after the last event, and send new events as they are committed.
      * </pre>
      *
      * <code>bool follow = 3;</code>
@@ -670,7 +670,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Keep the stream open after the last event and send what comes.
+     * Keep the stream open after the last event, and send new events as they are committed.
      * </pre>
      *
      * <code>bool follow = 3;</code>

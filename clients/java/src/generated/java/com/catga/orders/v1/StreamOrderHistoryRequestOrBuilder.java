@@ -10,7 +10,7 @@ public interface StreamOrderHistoryRequestOrBuilder extends
 
   /**
    * <pre>
-   * The order: a Snowflake id as a decimal string. NOT_FOUND if there is no such order.
+   * The order: a Snowflake id as a decimal string. ORDER_NOT_FOUND if there is no such order.
    * </pre>
    *
    * <code>string order_id = 1;</code>
@@ -19,7 +19,7 @@ public interface StreamOrderHistoryRequestOrBuilder extends
   java.lang.String getOrderId();
   /**
    * <pre>
-   * The order: a Snowflake id as a decimal string. NOT_FOUND if there is no such order.
+   * The order: a Snowflake id as a decimal string. ORDER_NOT_FOUND if there is no such order.
    * </pre>
    *
    * <code>string order_id = 1;</code>
@@ -30,8 +30,8 @@ public interface StreamOrderHistoryRequestOrBuilder extends
 
   /**
    * <pre>
-   * The first revision wanted, counted from 1; 0 means 1. At most the one after the last, to follow what comes: a later
-   * one is NOT_FOUND (NOT_YET_THEN), for its reader would miss what comes before it, as after a log was put back to an earlier state.
+   * The first revision to send, counted from 1; 0 means 1. At most the one after the last, to receive only new events. A later one is
+   * NOT_YET_THEN: the client has seen events that this log does not have, for example because it was restored from a backup.
    * </pre>
    *
    * <code>int64 from_revision = 2;</code>
@@ -41,7 +41,7 @@ public interface StreamOrderHistoryRequestOrBuilder extends
 
   /**
    * <pre>
-   * Keep the stream open after the last event and send what comes.
+   * Keep the stream open after the last event, and send new events as they are committed.
    * </pre>
    *
    * <code>bool follow = 3;</code>

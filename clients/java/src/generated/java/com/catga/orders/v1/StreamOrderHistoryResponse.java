@@ -6,7 +6,7 @@ package com.catga.orders.v1;
 
 /**
  * <pre>
- * One step of the history of one order.
+ * One message of StreamOrderHistory.
  * </pre>
  *
  * Protobuf type {@code catga.orders.v1.StreamOrderHistoryResponse}
@@ -91,8 +91,8 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object cursor_ = "";
   /**
    * <pre>
-   * The place in the whole log that has been reached, for a StreamEvents that goes on from here. Opaque. To resume the history of
-   * this order ask for the revision after the last one seen.
+   * The position in the whole log up to which no event of the order is missing, for use as the cursor of StreamEvents. Opaque. To resume
+   * this history, request the revision after the last one received.
    * </pre>
    *
    * <code>string cursor = 1;</code>
@@ -113,8 +113,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The place in the whole log that has been reached, for a StreamEvents that goes on from here. Opaque. To resume the history of
-   * this order ask for the revision after the last one seen.
+   * The position in the whole log up to which no event of the order is missing, for use as the cursor of StreamEvents. Opaque. To resume
+   * this history, request the revision after the last one received.
    * </pre>
    *
    * <code>string cursor = 1;</code>
@@ -181,7 +181,7 @@ private static final long serialVersionUID = 0L;
   public static final int CAUGHT_UP_FIELD_NUMBER = 3;
   /**
    * <pre>
-   * With `follow`: everything that was there when the stream opened has been sent. Comes once.
+   * With `follow`: all events that existed when the stream opened have been sent. Sent once.
    * </pre>
    *
    * <code>.catga.orders.v1.CaughtUp caught_up = 3;</code>
@@ -193,7 +193,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * With `follow`: everything that was there when the stream opened has been sent. Comes once.
+   * With `follow`: all events that existed when the stream opened have been sent. Sent once.
    * </pre>
    *
    * <code>.catga.orders.v1.CaughtUp caught_up = 3;</code>
@@ -208,7 +208,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * With `follow`: everything that was there when the stream opened has been sent. Comes once.
+   * With `follow`: all events that existed when the stream opened have been sent. Sent once.
    * </pre>
    *
    * <code>.catga.orders.v1.CaughtUp caught_up = 3;</code>
@@ -418,7 +418,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * One step of the history of one order.
+   * One message of StreamOrderHistory.
    * </pre>
    *
    * Protobuf type {@code catga.orders.v1.StreamOrderHistoryResponse}
@@ -657,8 +657,8 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object cursor_ = "";
     /**
      * <pre>
-     * The place in the whole log that has been reached, for a StreamEvents that goes on from here. Opaque. To resume the history of
-     * this order ask for the revision after the last one seen.
+     * The position in the whole log up to which no event of the order is missing, for use as the cursor of StreamEvents. Opaque. To resume
+     * this history, request the revision after the last one received.
      * </pre>
      *
      * <code>string cursor = 1;</code>
@@ -678,8 +678,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The place in the whole log that has been reached, for a StreamEvents that goes on from here. Opaque. To resume the history of
-     * this order ask for the revision after the last one seen.
+     * The position in the whole log up to which no event of the order is missing, for use as the cursor of StreamEvents. Opaque. To resume
+     * this history, request the revision after the last one received.
      * </pre>
      *
      * <code>string cursor = 1;</code>
@@ -700,8 +700,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The place in the whole log that has been reached, for a StreamEvents that goes on from here. Opaque. To resume the history of
-     * this order ask for the revision after the last one seen.
+     * The position in the whole log up to which no event of the order is missing, for use as the cursor of StreamEvents. Opaque. To resume
+     * this history, request the revision after the last one received.
      * </pre>
      *
      * <code>string cursor = 1;</code>
@@ -718,8 +718,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The place in the whole log that has been reached, for a StreamEvents that goes on from here. Opaque. To resume the history of
-     * this order ask for the revision after the last one seen.
+     * The position in the whole log up to which no event of the order is missing, for use as the cursor of StreamEvents. Opaque. To resume
+     * this history, request the revision after the last one received.
      * </pre>
      *
      * <code>string cursor = 1;</code>
@@ -733,8 +733,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The place in the whole log that has been reached, for a StreamEvents that goes on from here. Opaque. To resume the history of
-     * this order ask for the revision after the last one seen.
+     * The position in the whole log up to which no event of the order is missing, for use as the cursor of StreamEvents. Opaque. To resume
+     * this history, request the revision after the last one received.
      * </pre>
      *
      * <code>string cursor = 1;</code>
@@ -933,7 +933,7 @@ private static final long serialVersionUID = 0L;
         com.catga.orders.v1.CaughtUp, com.catga.orders.v1.CaughtUp.Builder, com.catga.orders.v1.CaughtUpOrBuilder> caughtUpBuilder_;
     /**
      * <pre>
-     * With `follow`: everything that was there when the stream opened has been sent. Comes once.
+     * With `follow`: all events that existed when the stream opened have been sent. Sent once.
      * </pre>
      *
      * <code>.catga.orders.v1.CaughtUp caught_up = 3;</code>
@@ -945,7 +945,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With `follow`: everything that was there when the stream opened has been sent. Comes once.
+     * With `follow`: all events that existed when the stream opened have been sent. Sent once.
      * </pre>
      *
      * <code>.catga.orders.v1.CaughtUp caught_up = 3;</code>
@@ -967,7 +967,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With `follow`: everything that was there when the stream opened has been sent. Comes once.
+     * With `follow`: all events that existed when the stream opened have been sent. Sent once.
      * </pre>
      *
      * <code>.catga.orders.v1.CaughtUp caught_up = 3;</code>
@@ -987,7 +987,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With `follow`: everything that was there when the stream opened has been sent. Comes once.
+     * With `follow`: all events that existed when the stream opened have been sent. Sent once.
      * </pre>
      *
      * <code>.catga.orders.v1.CaughtUp caught_up = 3;</code>
@@ -1005,7 +1005,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With `follow`: everything that was there when the stream opened has been sent. Comes once.
+     * With `follow`: all events that existed when the stream opened have been sent. Sent once.
      * </pre>
      *
      * <code>.catga.orders.v1.CaughtUp caught_up = 3;</code>
@@ -1032,7 +1032,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With `follow`: everything that was there when the stream opened has been sent. Comes once.
+     * With `follow`: all events that existed when the stream opened have been sent. Sent once.
      * </pre>
      *
      * <code>.catga.orders.v1.CaughtUp caught_up = 3;</code>
@@ -1055,7 +1055,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With `follow`: everything that was there when the stream opened has been sent. Comes once.
+     * With `follow`: all events that existed when the stream opened have been sent. Sent once.
      * </pre>
      *
      * <code>.catga.orders.v1.CaughtUp caught_up = 3;</code>
@@ -1065,7 +1065,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With `follow`: everything that was there when the stream opened has been sent. Comes once.
+     * With `follow`: all events that existed when the stream opened have been sent. Sent once.
      * </pre>
      *
      * <code>.catga.orders.v1.CaughtUp caught_up = 3;</code>
@@ -1083,7 +1083,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * With `follow`: everything that was there when the stream opened has been sent. Comes once.
+     * With `follow`: all events that existed when the stream opened have been sent. Sent once.
      * </pre>
      *
      * <code>.catga.orders.v1.CaughtUp caught_up = 3;</code>

@@ -10,8 +10,8 @@ public interface StreamOrderHistoryResponseOrBuilder extends
 
   /**
    * <pre>
-   * The place in the whole log that has been reached, for a StreamEvents that goes on from here. Opaque. To resume the history of
-   * this order ask for the revision after the last one seen.
+   * The position in the whole log up to which no event of the order is missing, for use as the cursor of StreamEvents. Opaque. To resume
+   * this history, request the revision after the last one received.
    * </pre>
    *
    * <code>string cursor = 1;</code>
@@ -20,8 +20,8 @@ public interface StreamOrderHistoryResponseOrBuilder extends
   java.lang.String getCursor();
   /**
    * <pre>
-   * The place in the whole log that has been reached, for a StreamEvents that goes on from here. Opaque. To resume the history of
-   * this order ask for the revision after the last one seen.
+   * The position in the whole log up to which no event of the order is missing, for use as the cursor of StreamEvents. Opaque. To resume
+   * this history, request the revision after the last one received.
    * </pre>
    *
    * <code>string cursor = 1;</code>
@@ -59,7 +59,7 @@ public interface StreamOrderHistoryResponseOrBuilder extends
 
   /**
    * <pre>
-   * With `follow`: everything that was there when the stream opened has been sent. Comes once.
+   * With `follow`: all events that existed when the stream opened have been sent. Sent once.
    * </pre>
    *
    * <code>.catga.orders.v1.CaughtUp caught_up = 3;</code>
@@ -68,7 +68,7 @@ public interface StreamOrderHistoryResponseOrBuilder extends
   boolean hasCaughtUp();
   /**
    * <pre>
-   * With `follow`: everything that was there when the stream opened has been sent. Comes once.
+   * With `follow`: all events that existed when the stream opened have been sent. Sent once.
    * </pre>
    *
    * <code>.catga.orders.v1.CaughtUp caught_up = 3;</code>
@@ -77,7 +77,7 @@ public interface StreamOrderHistoryResponseOrBuilder extends
   com.catga.orders.v1.CaughtUp getCaughtUp();
   /**
    * <pre>
-   * With `follow`: everything that was there when the stream opened has been sent. Comes once.
+   * With `follow`: all events that existed when the stream opened have been sent. Sent once.
    * </pre>
    *
    * <code>.catga.orders.v1.CaughtUp caught_up = 3;</code>

@@ -6,7 +6,7 @@ package com.catga.orders.v1;
 
 /**
  * <pre>
- * Where a stream of events starts.
+ * The start of a stream of events.
  * </pre>
  *
  * Protobuf enum {@code catga.orders.v1.StreamStart}
@@ -23,7 +23,7 @@ public enum StreamStart
   STREAM_START_UNSPECIFIED(0),
   /**
    * <pre>
-   * With the first event of the log.
+   * The first event of the log.
    * </pre>
    *
    * <code>STREAM_START_EARLIEST = 1;</code>
@@ -31,7 +31,7 @@ public enum StreamStart
   STREAM_START_EARLIEST(1),
   /**
    * <pre>
-   * With the first event after now. Makes sense with `follow` only.
+   * The first event committed after the stream opens. Useful only with `follow`.
    * </pre>
    *
    * <code>STREAM_START_LATEST = 2;</code>
@@ -39,7 +39,7 @@ public enum StreamStart
   STREAM_START_LATEST(2),
   /**
    * <pre>
-   * With the first event after `cursor`.
+   * The first event after `cursor`.
    * </pre>
    *
    * <code>STREAM_START_AFTER = 3;</code>
@@ -58,7 +58,7 @@ public enum StreamStart
   public static final int STREAM_START_UNSPECIFIED_VALUE = 0;
   /**
    * <pre>
-   * With the first event of the log.
+   * The first event of the log.
    * </pre>
    *
    * <code>STREAM_START_EARLIEST = 1;</code>
@@ -66,7 +66,7 @@ public enum StreamStart
   public static final int STREAM_START_EARLIEST_VALUE = 1;
   /**
    * <pre>
-   * With the first event after now. Makes sense with `follow` only.
+   * The first event committed after the stream opens. Useful only with `follow`.
    * </pre>
    *
    * <code>STREAM_START_LATEST = 2;</code>
@@ -74,7 +74,7 @@ public enum StreamStart
   public static final int STREAM_START_LATEST_VALUE = 2;
   /**
    * <pre>
-   * With the first event after `cursor`.
+   * The first event after `cursor`.
    * </pre>
    *
    * <code>STREAM_START_AFTER = 3;</code>

@@ -4,10 +4,15 @@ import static io.grpc.MethodDescriptor.generateFullMethodName;
 
 /**
  * <pre>
- * For operators. Like every service here it is open to whoever may use the port. Keep that to a trusted network, ask for client
- * certificates, or refuse /catga.system.v1.AdminService/ in the proxy before it.
- * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT (BadRequest names every violation), NOT_FOUND with
- * the reason HANDLER_NOT_FOUND (its metadata has the handlers that there are), UNAVAILABLE (RetryInfo).
+ * Operations on dead letters and the read model. Only operators may call it: clients on the node's own machine, clients of its
+ * --admin-port, and with --operators anyone every client.
+ * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
+ * - PERMISSION_DENIED: OPERATORS_ONLY
+ * - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field)
+ * - NOT_FOUND: HANDLER_NOT_FOUND (`known_handlers` in the metadata lists the names)
+ * - RESOURCE_EXHAUSTED: OVERLOADED (RetryInfo)
+ * - UNAVAILABLE: UNAVAILABLE (RetryInfo; the message bus is unavailable, and a replay or discard may have been carried out in part, or the
+ *   rebuild has failed), SHUTTING_DOWN (RetryInfo)
  * </pre>
  */
 @io.grpc.stub.annotations.GrpcGenerated
@@ -203,17 +208,22 @@ public final class AdminServiceGrpc {
 
   /**
    * <pre>
-   * For operators. Like every service here it is open to whoever may use the port. Keep that to a trusted network, ask for client
-   * certificates, or refuse /catga.system.v1.AdminService/ in the proxy before it.
-   * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT (BadRequest names every violation), NOT_FOUND with
-   * the reason HANDLER_NOT_FOUND (its metadata has the handlers that there are), UNAVAILABLE (RetryInfo).
+   * Operations on dead letters and the read model. Only operators may call it: clients on the node's own machine, clients of its
+   * --admin-port, and with --operators anyone every client.
+   * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
+   * - PERMISSION_DENIED: OPERATORS_ONLY
+   * - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field)
+   * - NOT_FOUND: HANDLER_NOT_FOUND (`known_handlers` in the metadata lists the names)
+   * - RESOURCE_EXHAUSTED: OVERLOADED (RetryInfo)
+   * - UNAVAILABLE: UNAVAILABLE (RetryInfo; the message bus is unavailable, and a replay or discard may have been carried out in part, or the
+   *   rebuild has failed), SHUTTING_DOWN (RetryInfo)
    * </pre>
    */
   public interface AsyncService {
 
     /**
      * <pre>
-     * What a handler of events gave up, the oldest first.
+     * Lists the dead letters of an event handler, oldest first: the events that it failed to handle. At most 10 000 per handler are kept.
      * </pre>
      */
     default void listDeadLetters(com.catga.system.v1.ListDeadLettersRequest request,
@@ -223,7 +233,8 @@ public final class AdminServiceGrpc {
 
     /**
      * <pre>
-     * Hands dead letters to their handler once more. One that fails again is a dead letter again.
+     * Redelivers dead letters to their handler. An event that fails again becomes a dead letter again, and a retry of the call would
+     * redeliver it once more.
      * </pre>
      */
     default void replayDeadLetters(com.catga.system.v1.ReplayDeadLettersRequest request,
@@ -233,7 +244,7 @@ public final class AdminServiceGrpc {
 
     /**
      * <pre>
-     * Drops dead letters for good. The events stay in the log.
+     * Permanently discards dead letters. The events remain in the log. A retry with `all` also discards letters that arrived meanwhile.
      * </pre>
      */
     default void discardDeadLetters(com.catga.system.v1.DiscardDeadLettersRequest request,
@@ -243,8 +254,9 @@ public final class AdminServiceGrpc {
 
     /**
      * <pre>
-     * Builds the list of orders and its totals on this node anew from the log, and tells how far it is until the new ones serve. Until then
-     * the old ones do. If a rebuild goes on already, it is that one that is told about. The rebuild goes on when this call ends.
+     * Rebuilds the read model of this node (lists and totals) from the log, and streams the progress. The current one serves queries until
+     * the new one replaces it. If a rebuild is already running, joins it. The rebuild continues if this call ends early. Within a minute
+     * after a rebuild has finished, another one is refused with OVERLOADED.
      * </pre>
      */
     default void rebuildProjections(com.catga.system.v1.RebuildProjectionsRequest request,
@@ -256,10 +268,15 @@ public final class AdminServiceGrpc {
   /**
    * Base class for the server implementation of the service AdminService.
    * <pre>
-   * For operators. Like every service here it is open to whoever may use the port. Keep that to a trusted network, ask for client
-   * certificates, or refuse /catga.system.v1.AdminService/ in the proxy before it.
-   * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT (BadRequest names every violation), NOT_FOUND with
-   * the reason HANDLER_NOT_FOUND (its metadata has the handlers that there are), UNAVAILABLE (RetryInfo).
+   * Operations on dead letters and the read model. Only operators may call it: clients on the node's own machine, clients of its
+   * --admin-port, and with --operators anyone every client.
+   * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
+   * - PERMISSION_DENIED: OPERATORS_ONLY
+   * - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field)
+   * - NOT_FOUND: HANDLER_NOT_FOUND (`known_handlers` in the metadata lists the names)
+   * - RESOURCE_EXHAUSTED: OVERLOADED (RetryInfo)
+   * - UNAVAILABLE: UNAVAILABLE (RetryInfo; the message bus is unavailable, and a replay or discard may have been carried out in part, or the
+   *   rebuild has failed), SHUTTING_DOWN (RetryInfo)
    * </pre>
    */
   public static abstract class AdminServiceImplBase
@@ -273,10 +290,15 @@ public final class AdminServiceGrpc {
   /**
    * A stub to allow clients to do asynchronous rpc calls to service AdminService.
    * <pre>
-   * For operators. Like every service here it is open to whoever may use the port. Keep that to a trusted network, ask for client
-   * certificates, or refuse /catga.system.v1.AdminService/ in the proxy before it.
-   * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT (BadRequest names every violation), NOT_FOUND with
-   * the reason HANDLER_NOT_FOUND (its metadata has the handlers that there are), UNAVAILABLE (RetryInfo).
+   * Operations on dead letters and the read model. Only operators may call it: clients on the node's own machine, clients of its
+   * --admin-port, and with --operators anyone every client.
+   * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
+   * - PERMISSION_DENIED: OPERATORS_ONLY
+   * - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field)
+   * - NOT_FOUND: HANDLER_NOT_FOUND (`known_handlers` in the metadata lists the names)
+   * - RESOURCE_EXHAUSTED: OVERLOADED (RetryInfo)
+   * - UNAVAILABLE: UNAVAILABLE (RetryInfo; the message bus is unavailable, and a replay or discard may have been carried out in part, or the
+   *   rebuild has failed), SHUTTING_DOWN (RetryInfo)
    * </pre>
    */
   public static final class AdminServiceStub
@@ -294,7 +316,7 @@ public final class AdminServiceGrpc {
 
     /**
      * <pre>
-     * What a handler of events gave up, the oldest first.
+     * Lists the dead letters of an event handler, oldest first: the events that it failed to handle. At most 10 000 per handler are kept.
      * </pre>
      */
     public void listDeadLetters(com.catga.system.v1.ListDeadLettersRequest request,
@@ -305,7 +327,8 @@ public final class AdminServiceGrpc {
 
     /**
      * <pre>
-     * Hands dead letters to their handler once more. One that fails again is a dead letter again.
+     * Redelivers dead letters to their handler. An event that fails again becomes a dead letter again, and a retry of the call would
+     * redeliver it once more.
      * </pre>
      */
     public void replayDeadLetters(com.catga.system.v1.ReplayDeadLettersRequest request,
@@ -316,7 +339,7 @@ public final class AdminServiceGrpc {
 
     /**
      * <pre>
-     * Drops dead letters for good. The events stay in the log.
+     * Permanently discards dead letters. The events remain in the log. A retry with `all` also discards letters that arrived meanwhile.
      * </pre>
      */
     public void discardDeadLetters(com.catga.system.v1.DiscardDeadLettersRequest request,
@@ -327,8 +350,9 @@ public final class AdminServiceGrpc {
 
     /**
      * <pre>
-     * Builds the list of orders and its totals on this node anew from the log, and tells how far it is until the new ones serve. Until then
-     * the old ones do. If a rebuild goes on already, it is that one that is told about. The rebuild goes on when this call ends.
+     * Rebuilds the read model of this node (lists and totals) from the log, and streams the progress. The current one serves queries until
+     * the new one replaces it. If a rebuild is already running, joins it. The rebuild continues if this call ends early. Within a minute
+     * after a rebuild has finished, another one is refused with OVERLOADED.
      * </pre>
      */
     public void rebuildProjections(com.catga.system.v1.RebuildProjectionsRequest request,
@@ -341,10 +365,15 @@ public final class AdminServiceGrpc {
   /**
    * A stub to allow clients to do synchronous rpc calls to service AdminService.
    * <pre>
-   * For operators. Like every service here it is open to whoever may use the port. Keep that to a trusted network, ask for client
-   * certificates, or refuse /catga.system.v1.AdminService/ in the proxy before it.
-   * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT (BadRequest names every violation), NOT_FOUND with
-   * the reason HANDLER_NOT_FOUND (its metadata has the handlers that there are), UNAVAILABLE (RetryInfo).
+   * Operations on dead letters and the read model. Only operators may call it: clients on the node's own machine, clients of its
+   * --admin-port, and with --operators anyone every client.
+   * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
+   * - PERMISSION_DENIED: OPERATORS_ONLY
+   * - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field)
+   * - NOT_FOUND: HANDLER_NOT_FOUND (`known_handlers` in the metadata lists the names)
+   * - RESOURCE_EXHAUSTED: OVERLOADED (RetryInfo)
+   * - UNAVAILABLE: UNAVAILABLE (RetryInfo; the message bus is unavailable, and a replay or discard may have been carried out in part, or the
+   *   rebuild has failed), SHUTTING_DOWN (RetryInfo)
    * </pre>
    */
   public static final class AdminServiceBlockingV2Stub
@@ -362,7 +391,7 @@ public final class AdminServiceGrpc {
 
     /**
      * <pre>
-     * What a handler of events gave up, the oldest first.
+     * Lists the dead letters of an event handler, oldest first: the events that it failed to handle. At most 10 000 per handler are kept.
      * </pre>
      */
     public com.catga.system.v1.ListDeadLettersResponse listDeadLetters(com.catga.system.v1.ListDeadLettersRequest request) throws io.grpc.StatusException {
@@ -372,7 +401,8 @@ public final class AdminServiceGrpc {
 
     /**
      * <pre>
-     * Hands dead letters to their handler once more. One that fails again is a dead letter again.
+     * Redelivers dead letters to their handler. An event that fails again becomes a dead letter again, and a retry of the call would
+     * redeliver it once more.
      * </pre>
      */
     public com.catga.system.v1.ReplayDeadLettersResponse replayDeadLetters(com.catga.system.v1.ReplayDeadLettersRequest request) throws io.grpc.StatusException {
@@ -382,7 +412,7 @@ public final class AdminServiceGrpc {
 
     /**
      * <pre>
-     * Drops dead letters for good. The events stay in the log.
+     * Permanently discards dead letters. The events remain in the log. A retry with `all` also discards letters that arrived meanwhile.
      * </pre>
      */
     public com.catga.system.v1.DiscardDeadLettersResponse discardDeadLetters(com.catga.system.v1.DiscardDeadLettersRequest request) throws io.grpc.StatusException {
@@ -392,8 +422,9 @@ public final class AdminServiceGrpc {
 
     /**
      * <pre>
-     * Builds the list of orders and its totals on this node anew from the log, and tells how far it is until the new ones serve. Until then
-     * the old ones do. If a rebuild goes on already, it is that one that is told about. The rebuild goes on when this call ends.
+     * Rebuilds the read model of this node (lists and totals) from the log, and streams the progress. The current one serves queries until
+     * the new one replaces it. If a rebuild is already running, joins it. The rebuild continues if this call ends early. Within a minute
+     * after a rebuild has finished, another one is refused with OVERLOADED.
      * </pre>
      */
     @io.grpc.ExperimentalApi("https://github.com/grpc/grpc-java/issues/10918")
@@ -407,10 +438,15 @@ public final class AdminServiceGrpc {
   /**
    * A stub to allow clients to do limited synchronous rpc calls to service AdminService.
    * <pre>
-   * For operators. Like every service here it is open to whoever may use the port. Keep that to a trusted network, ask for client
-   * certificates, or refuse /catga.system.v1.AdminService/ in the proxy before it.
-   * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT (BadRequest names every violation), NOT_FOUND with
-   * the reason HANDLER_NOT_FOUND (its metadata has the handlers that there are), UNAVAILABLE (RetryInfo).
+   * Operations on dead letters and the read model. Only operators may call it: clients on the node's own machine, clients of its
+   * --admin-port, and with --operators anyone every client.
+   * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
+   * - PERMISSION_DENIED: OPERATORS_ONLY
+   * - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field)
+   * - NOT_FOUND: HANDLER_NOT_FOUND (`known_handlers` in the metadata lists the names)
+   * - RESOURCE_EXHAUSTED: OVERLOADED (RetryInfo)
+   * - UNAVAILABLE: UNAVAILABLE (RetryInfo; the message bus is unavailable, and a replay or discard may have been carried out in part, or the
+   *   rebuild has failed), SHUTTING_DOWN (RetryInfo)
    * </pre>
    */
   public static final class AdminServiceBlockingStub
@@ -428,7 +464,7 @@ public final class AdminServiceGrpc {
 
     /**
      * <pre>
-     * What a handler of events gave up, the oldest first.
+     * Lists the dead letters of an event handler, oldest first: the events that it failed to handle. At most 10 000 per handler are kept.
      * </pre>
      */
     public com.catga.system.v1.ListDeadLettersResponse listDeadLetters(com.catga.system.v1.ListDeadLettersRequest request) {
@@ -438,7 +474,8 @@ public final class AdminServiceGrpc {
 
     /**
      * <pre>
-     * Hands dead letters to their handler once more. One that fails again is a dead letter again.
+     * Redelivers dead letters to their handler. An event that fails again becomes a dead letter again, and a retry of the call would
+     * redeliver it once more.
      * </pre>
      */
     public com.catga.system.v1.ReplayDeadLettersResponse replayDeadLetters(com.catga.system.v1.ReplayDeadLettersRequest request) {
@@ -448,7 +485,7 @@ public final class AdminServiceGrpc {
 
     /**
      * <pre>
-     * Drops dead letters for good. The events stay in the log.
+     * Permanently discards dead letters. The events remain in the log. A retry with `all` also discards letters that arrived meanwhile.
      * </pre>
      */
     public com.catga.system.v1.DiscardDeadLettersResponse discardDeadLetters(com.catga.system.v1.DiscardDeadLettersRequest request) {
@@ -458,8 +495,9 @@ public final class AdminServiceGrpc {
 
     /**
      * <pre>
-     * Builds the list of orders and its totals on this node anew from the log, and tells how far it is until the new ones serve. Until then
-     * the old ones do. If a rebuild goes on already, it is that one that is told about. The rebuild goes on when this call ends.
+     * Rebuilds the read model of this node (lists and totals) from the log, and streams the progress. The current one serves queries until
+     * the new one replaces it. If a rebuild is already running, joins it. The rebuild continues if this call ends early. Within a minute
+     * after a rebuild has finished, another one is refused with OVERLOADED.
      * </pre>
      */
     public java.util.Iterator<com.catga.system.v1.RebuildProjectionsResponse> rebuildProjections(
@@ -472,10 +510,15 @@ public final class AdminServiceGrpc {
   /**
    * A stub to allow clients to do ListenableFuture-style rpc calls to service AdminService.
    * <pre>
-   * For operators. Like every service here it is open to whoever may use the port. Keep that to a trusted network, ask for client
-   * certificates, or refuse /catga.system.v1.AdminService/ in the proxy before it.
-   * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem"): INVALID_ARGUMENT (BadRequest names every violation), NOT_FOUND with
-   * the reason HANDLER_NOT_FOUND (its metadata has the handlers that there are), UNAVAILABLE (RetryInfo).
+   * Operations on dead letters and the read model. Only operators may call it: clients on the node's own machine, clients of its
+   * --admin-port, and with --operators anyone every client.
+   * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
+   * - PERMISSION_DENIED: OPERATORS_ONLY
+   * - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field)
+   * - NOT_FOUND: HANDLER_NOT_FOUND (`known_handlers` in the metadata lists the names)
+   * - RESOURCE_EXHAUSTED: OVERLOADED (RetryInfo)
+   * - UNAVAILABLE: UNAVAILABLE (RetryInfo; the message bus is unavailable, and a replay or discard may have been carried out in part, or the
+   *   rebuild has failed), SHUTTING_DOWN (RetryInfo)
    * </pre>
    */
   public static final class AdminServiceFutureStub
@@ -493,7 +536,7 @@ public final class AdminServiceGrpc {
 
     /**
      * <pre>
-     * What a handler of events gave up, the oldest first.
+     * Lists the dead letters of an event handler, oldest first: the events that it failed to handle. At most 10 000 per handler are kept.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<com.catga.system.v1.ListDeadLettersResponse> listDeadLetters(
@@ -504,7 +547,8 @@ public final class AdminServiceGrpc {
 
     /**
      * <pre>
-     * Hands dead letters to their handler once more. One that fails again is a dead letter again.
+     * Redelivers dead letters to their handler. An event that fails again becomes a dead letter again, and a retry of the call would
+     * redeliver it once more.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<com.catga.system.v1.ReplayDeadLettersResponse> replayDeadLetters(
@@ -515,7 +559,7 @@ public final class AdminServiceGrpc {
 
     /**
      * <pre>
-     * Drops dead letters for good. The events stay in the log.
+     * Permanently discards dead letters. The events remain in the log. A retry with `all` also discards letters that arrived meanwhile.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<com.catga.system.v1.DiscardDeadLettersResponse> discardDeadLetters(

@@ -6,7 +6,7 @@ package com.catga.system.v1;
 
 /**
  * <pre>
- * The nodes that serve one set of orders.
+ * The nodes that share a log.
  * </pre>
  *
  * Protobuf type {@code catga.system.v1.Cluster}
@@ -49,7 +49,7 @@ private static final long serialVersionUID = 0L;
   private int mode_ = 0;
   /**
    * <pre>
-   * How the node that answers runs.
+   * The mode of the node that answers.
    * </pre>
    *
    * <code>.catga.system.v1.Mode mode = 1;</code>
@@ -60,7 +60,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * How the node that answers runs.
+   * The mode of the node that answers.
    * </pre>
    *
    * <code>.catga.system.v1.Mode mode = 1;</code>
@@ -76,7 +76,7 @@ private static final long serialVersionUID = 0L;
   private java.util.List<com.catga.system.v1.ClusterNode> nodes_;
   /**
    * <pre>
-   * The nodes, by worker number. A node that has died is among them until its lease ends, which takes some seconds.
+   * The nodes, sorted by worker number. A node that has died is listed until its lease expires, a few seconds later.
    * </pre>
    *
    * <code>repeated .catga.system.v1.ClusterNode nodes = 2;</code>
@@ -87,7 +87,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The nodes, by worker number. A node that has died is among them until its lease ends, which takes some seconds.
+   * The nodes, sorted by worker number. A node that has died is listed until its lease expires, a few seconds later.
    * </pre>
    *
    * <code>repeated .catga.system.v1.ClusterNode nodes = 2;</code>
@@ -99,7 +99,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The nodes, by worker number. A node that has died is among them until its lease ends, which takes some seconds.
+   * The nodes, sorted by worker number. A node that has died is listed until its lease expires, a few seconds later.
    * </pre>
    *
    * <code>repeated .catga.system.v1.ClusterNode nodes = 2;</code>
@@ -110,7 +110,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The nodes, by worker number. A node that has died is among them until its lease ends, which takes some seconds.
+   * The nodes, sorted by worker number. A node that has died is listed until its lease expires, a few seconds later.
    * </pre>
    *
    * <code>repeated .catga.system.v1.ClusterNode nodes = 2;</code>
@@ -121,7 +121,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The nodes, by worker number. A node that has died is among them until its lease ends, which takes some seconds.
+   * The nodes, sorted by worker number. A node that has died is listed until its lease expires, a few seconds later.
    * </pre>
    *
    * <code>repeated .catga.system.v1.ClusterNode nodes = 2;</code>
@@ -303,7 +303,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The nodes that serve one set of orders.
+   * The nodes that share a log.
    * </pre>
    *
    * Protobuf type {@code catga.system.v1.Cluster}
@@ -535,7 +535,7 @@ private static final long serialVersionUID = 0L;
     private int mode_ = 0;
     /**
      * <pre>
-     * How the node that answers runs.
+     * The mode of the node that answers.
      * </pre>
      *
      * <code>.catga.system.v1.Mode mode = 1;</code>
@@ -546,7 +546,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How the node that answers runs.
+     * The mode of the node that answers.
      * </pre>
      *
      * <code>.catga.system.v1.Mode mode = 1;</code>
@@ -561,7 +561,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How the node that answers runs.
+     * The mode of the node that answers.
      * </pre>
      *
      * <code>.catga.system.v1.Mode mode = 1;</code>
@@ -574,7 +574,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How the node that answers runs.
+     * The mode of the node that answers.
      * </pre>
      *
      * <code>.catga.system.v1.Mode mode = 1;</code>
@@ -592,7 +592,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How the node that answers runs.
+     * The mode of the node that answers.
      * </pre>
      *
      * <code>.catga.system.v1.Mode mode = 1;</code>
@@ -619,7 +619,7 @@ private static final long serialVersionUID = 0L;
 
     /**
      * <pre>
-     * The nodes, by worker number. A node that has died is among them until its lease ends, which takes some seconds.
+     * The nodes, sorted by worker number. A node that has died is listed until its lease expires, a few seconds later.
      * </pre>
      *
      * <code>repeated .catga.system.v1.ClusterNode nodes = 2;</code>
@@ -633,7 +633,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The nodes, by worker number. A node that has died is among them until its lease ends, which takes some seconds.
+     * The nodes, sorted by worker number. A node that has died is listed until its lease expires, a few seconds later.
      * </pre>
      *
      * <code>repeated .catga.system.v1.ClusterNode nodes = 2;</code>
@@ -647,7 +647,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The nodes, by worker number. A node that has died is among them until its lease ends, which takes some seconds.
+     * The nodes, sorted by worker number. A node that has died is listed until its lease expires, a few seconds later.
      * </pre>
      *
      * <code>repeated .catga.system.v1.ClusterNode nodes = 2;</code>
@@ -661,7 +661,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The nodes, by worker number. A node that has died is among them until its lease ends, which takes some seconds.
+     * The nodes, sorted by worker number. A node that has died is listed until its lease expires, a few seconds later.
      * </pre>
      *
      * <code>repeated .catga.system.v1.ClusterNode nodes = 2;</code>
@@ -682,7 +682,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The nodes, by worker number. A node that has died is among them until its lease ends, which takes some seconds.
+     * The nodes, sorted by worker number. A node that has died is listed until its lease expires, a few seconds later.
      * </pre>
      *
      * <code>repeated .catga.system.v1.ClusterNode nodes = 2;</code>
@@ -700,7 +700,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The nodes, by worker number. A node that has died is among them until its lease ends, which takes some seconds.
+     * The nodes, sorted by worker number. A node that has died is listed until its lease expires, a few seconds later.
      * </pre>
      *
      * <code>repeated .catga.system.v1.ClusterNode nodes = 2;</code>
@@ -720,7 +720,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The nodes, by worker number. A node that has died is among them until its lease ends, which takes some seconds.
+     * The nodes, sorted by worker number. A node that has died is listed until its lease expires, a few seconds later.
      * </pre>
      *
      * <code>repeated .catga.system.v1.ClusterNode nodes = 2;</code>
@@ -741,7 +741,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The nodes, by worker number. A node that has died is among them until its lease ends, which takes some seconds.
+     * The nodes, sorted by worker number. A node that has died is listed until its lease expires, a few seconds later.
      * </pre>
      *
      * <code>repeated .catga.system.v1.ClusterNode nodes = 2;</code>
@@ -759,7 +759,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The nodes, by worker number. A node that has died is among them until its lease ends, which takes some seconds.
+     * The nodes, sorted by worker number. A node that has died is listed until its lease expires, a few seconds later.
      * </pre>
      *
      * <code>repeated .catga.system.v1.ClusterNode nodes = 2;</code>
@@ -777,7 +777,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The nodes, by worker number. A node that has died is among them until its lease ends, which takes some seconds.
+     * The nodes, sorted by worker number. A node that has died is listed until its lease expires, a few seconds later.
      * </pre>
      *
      * <code>repeated .catga.system.v1.ClusterNode nodes = 2;</code>
@@ -796,7 +796,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The nodes, by worker number. A node that has died is among them until its lease ends, which takes some seconds.
+     * The nodes, sorted by worker number. A node that has died is listed until its lease expires, a few seconds later.
      * </pre>
      *
      * <code>repeated .catga.system.v1.ClusterNode nodes = 2;</code>
@@ -813,7 +813,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The nodes, by worker number. A node that has died is among them until its lease ends, which takes some seconds.
+     * The nodes, sorted by worker number. A node that has died is listed until its lease expires, a few seconds later.
      * </pre>
      *
      * <code>repeated .catga.system.v1.ClusterNode nodes = 2;</code>
@@ -830,7 +830,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The nodes, by worker number. A node that has died is among them until its lease ends, which takes some seconds.
+     * The nodes, sorted by worker number. A node that has died is listed until its lease expires, a few seconds later.
      * </pre>
      *
      * <code>repeated .catga.system.v1.ClusterNode nodes = 2;</code>
@@ -841,7 +841,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The nodes, by worker number. A node that has died is among them until its lease ends, which takes some seconds.
+     * The nodes, sorted by worker number. A node that has died is listed until its lease expires, a few seconds later.
      * </pre>
      *
      * <code>repeated .catga.system.v1.ClusterNode nodes = 2;</code>
@@ -855,7 +855,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The nodes, by worker number. A node that has died is among them until its lease ends, which takes some seconds.
+     * The nodes, sorted by worker number. A node that has died is listed until its lease expires, a few seconds later.
      * </pre>
      *
      * <code>repeated .catga.system.v1.ClusterNode nodes = 2;</code>
@@ -870,7 +870,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The nodes, by worker number. A node that has died is among them until its lease ends, which takes some seconds.
+     * The nodes, sorted by worker number. A node that has died is listed until its lease expires, a few seconds later.
      * </pre>
      *
      * <code>repeated .catga.system.v1.ClusterNode nodes = 2;</code>
@@ -881,7 +881,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The nodes, by worker number. A node that has died is among them until its lease ends, which takes some seconds.
+     * The nodes, sorted by worker number. A node that has died is listed until its lease expires, a few seconds later.
      * </pre>
      *
      * <code>repeated .catga.system.v1.ClusterNode nodes = 2;</code>
@@ -893,7 +893,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The nodes, by worker number. A node that has died is among them until its lease ends, which takes some seconds.
+     * The nodes, sorted by worker number. A node that has died is listed until its lease expires, a few seconds later.
      * </pre>
      *
      * <code>repeated .catga.system.v1.ClusterNode nodes = 2;</code>

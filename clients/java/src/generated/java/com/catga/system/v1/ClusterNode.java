@@ -53,7 +53,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object node_ = "";
   /**
    * <pre>
-   * Its name, as in --node-id.
+   * The name of the node, as in --node-id.
    * </pre>
    *
    * <code>string node = 1;</code>
@@ -74,7 +74,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Its name, as in --node-id.
+   * The name of the node, as in --node-id.
    * </pre>
    *
    * <code>string node = 1;</code>
@@ -100,7 +100,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object address_ = "";
   /**
    * <pre>
-   * Where it listens, as host:port; for people.
+   * The address on which it listens, as host:port; for people.
    * </pre>
    *
    * <code>string address = 2;</code>
@@ -121,7 +121,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Where it listens, as host:port; for people.
+   * The address on which it listens, as host:port; for people.
    * </pre>
    *
    * <code>string address = 2;</code>
@@ -146,7 +146,7 @@ private static final long serialVersionUID = 0L;
   private int datacenterId_ = 0;
   /**
    * <pre>
-   * Its Snowflake datacenter number.
+   * Its Snowflake datacenter number: 0 to 31.
    * </pre>
    *
    * <code>int32 datacenter_id = 3;</code>
@@ -161,7 +161,7 @@ private static final long serialVersionUID = 0L;
   private int workerId_ = 0;
   /**
    * <pre>
-   * Its Snowflake worker number, which no other live node has. It may change while the node lives.
+   * Its Snowflake worker number, 0 to 31, which no other live node of its datacenter has. It may change while the node runs.
    * </pre>
    *
    * <code>int32 worker_id = 4;</code>
@@ -178,7 +178,7 @@ private static final long serialVersionUID = 0L;
       com.google.protobuf.LazyStringArrayList.emptyList();
   /**
    * <pre>
-   * What this node does and no other: "outbox", or "subscription-" and the name of a handler.
+   * The roles of which this node is the leader: "outbox", and "subscription-" followed by the name of an event handler.
    * </pre>
    *
    * <code>repeated string roles = 5;</code>
@@ -190,7 +190,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What this node does and no other: "outbox", or "subscription-" and the name of a handler.
+   * The roles of which this node is the leader: "outbox", and "subscription-" followed by the name of an event handler.
    * </pre>
    *
    * <code>repeated string roles = 5;</code>
@@ -201,7 +201,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What this node does and no other: "outbox", or "subscription-" and the name of a handler.
+   * The roles of which this node is the leader: "outbox", and "subscription-" followed by the name of an event handler.
    * </pre>
    *
    * <code>repeated string roles = 5;</code>
@@ -213,7 +213,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What this node does and no other: "outbox", or "subscription-" and the name of a handler.
+   * The roles of which this node is the leader: "outbox", and "subscription-" followed by the name of an event handler.
    * </pre>
    *
    * <code>repeated string roles = 5;</code>
@@ -230,7 +230,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object cursor_ = "";
   /**
    * <pre>
-   * How far its read model has followed the log: a cursor. Up to a second old for other nodes.
+   * The position up to which its read model has followed the log, as a cursor. Up to a second old for other nodes.
    * </pre>
    *
    * <code>string cursor = 6;</code>
@@ -251,7 +251,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * How far its read model has followed the log: a cursor. Up to a second old for other nodes.
+   * The position up to which its read model has followed the log, as a cursor. Up to a second old for other nodes.
    * </pre>
    *
    * <code>string cursor = 6;</code>
@@ -276,7 +276,7 @@ private static final long serialVersionUID = 0L;
   private long lag_ = 0L;
   /**
    * <pre>
-   * About how many events it is behind the log.
+   * The approximate number of events that its read model is behind the log.
    * </pre>
    *
    * <code>int64 lag = 7;</code>
@@ -816,7 +816,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object node_ = "";
     /**
      * <pre>
-     * Its name, as in --node-id.
+     * The name of the node, as in --node-id.
      * </pre>
      *
      * <code>string node = 1;</code>
@@ -836,7 +836,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its name, as in --node-id.
+     * The name of the node, as in --node-id.
      * </pre>
      *
      * <code>string node = 1;</code>
@@ -857,7 +857,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its name, as in --node-id.
+     * The name of the node, as in --node-id.
      * </pre>
      *
      * <code>string node = 1;</code>
@@ -874,7 +874,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its name, as in --node-id.
+     * The name of the node, as in --node-id.
      * </pre>
      *
      * <code>string node = 1;</code>
@@ -888,7 +888,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its name, as in --node-id.
+     * The name of the node, as in --node-id.
      * </pre>
      *
      * <code>string node = 1;</code>
@@ -908,7 +908,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object address_ = "";
     /**
      * <pre>
-     * Where it listens, as host:port; for people.
+     * The address on which it listens, as host:port; for people.
      * </pre>
      *
      * <code>string address = 2;</code>
@@ -928,7 +928,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Where it listens, as host:port; for people.
+     * The address on which it listens, as host:port; for people.
      * </pre>
      *
      * <code>string address = 2;</code>
@@ -949,7 +949,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Where it listens, as host:port; for people.
+     * The address on which it listens, as host:port; for people.
      * </pre>
      *
      * <code>string address = 2;</code>
@@ -966,7 +966,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Where it listens, as host:port; for people.
+     * The address on which it listens, as host:port; for people.
      * </pre>
      *
      * <code>string address = 2;</code>
@@ -980,7 +980,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Where it listens, as host:port; for people.
+     * The address on which it listens, as host:port; for people.
      * </pre>
      *
      * <code>string address = 2;</code>
@@ -1000,7 +1000,7 @@ private static final long serialVersionUID = 0L;
     private int datacenterId_ ;
     /**
      * <pre>
-     * Its Snowflake datacenter number.
+     * Its Snowflake datacenter number: 0 to 31.
      * </pre>
      *
      * <code>int32 datacenter_id = 3;</code>
@@ -1012,7 +1012,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its Snowflake datacenter number.
+     * Its Snowflake datacenter number: 0 to 31.
      * </pre>
      *
      * <code>int32 datacenter_id = 3;</code>
@@ -1028,7 +1028,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its Snowflake datacenter number.
+     * Its Snowflake datacenter number: 0 to 31.
      * </pre>
      *
      * <code>int32 datacenter_id = 3;</code>
@@ -1044,7 +1044,7 @@ private static final long serialVersionUID = 0L;
     private int workerId_ ;
     /**
      * <pre>
-     * Its Snowflake worker number, which no other live node has. It may change while the node lives.
+     * Its Snowflake worker number, 0 to 31, which no other live node of its datacenter has. It may change while the node runs.
      * </pre>
      *
      * <code>int32 worker_id = 4;</code>
@@ -1056,7 +1056,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its Snowflake worker number, which no other live node has. It may change while the node lives.
+     * Its Snowflake worker number, 0 to 31, which no other live node of its datacenter has. It may change while the node runs.
      * </pre>
      *
      * <code>int32 worker_id = 4;</code>
@@ -1072,7 +1072,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Its Snowflake worker number, which no other live node has. It may change while the node lives.
+     * Its Snowflake worker number, 0 to 31, which no other live node of its datacenter has. It may change while the node runs.
      * </pre>
      *
      * <code>int32 worker_id = 4;</code>
@@ -1095,7 +1095,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What this node does and no other: "outbox", or "subscription-" and the name of a handler.
+     * The roles of which this node is the leader: "outbox", and "subscription-" followed by the name of an event handler.
      * </pre>
      *
      * <code>repeated string roles = 5;</code>
@@ -1108,7 +1108,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What this node does and no other: "outbox", or "subscription-" and the name of a handler.
+     * The roles of which this node is the leader: "outbox", and "subscription-" followed by the name of an event handler.
      * </pre>
      *
      * <code>repeated string roles = 5;</code>
@@ -1119,7 +1119,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What this node does and no other: "outbox", or "subscription-" and the name of a handler.
+     * The roles of which this node is the leader: "outbox", and "subscription-" followed by the name of an event handler.
      * </pre>
      *
      * <code>repeated string roles = 5;</code>
@@ -1131,7 +1131,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What this node does and no other: "outbox", or "subscription-" and the name of a handler.
+     * The roles of which this node is the leader: "outbox", and "subscription-" followed by the name of an event handler.
      * </pre>
      *
      * <code>repeated string roles = 5;</code>
@@ -1144,7 +1144,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What this node does and no other: "outbox", or "subscription-" and the name of a handler.
+     * The roles of which this node is the leader: "outbox", and "subscription-" followed by the name of an event handler.
      * </pre>
      *
      * <code>repeated string roles = 5;</code>
@@ -1163,7 +1163,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What this node does and no other: "outbox", or "subscription-" and the name of a handler.
+     * The roles of which this node is the leader: "outbox", and "subscription-" followed by the name of an event handler.
      * </pre>
      *
      * <code>repeated string roles = 5;</code>
@@ -1181,7 +1181,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What this node does and no other: "outbox", or "subscription-" and the name of a handler.
+     * The roles of which this node is the leader: "outbox", and "subscription-" followed by the name of an event handler.
      * </pre>
      *
      * <code>repeated string roles = 5;</code>
@@ -1199,7 +1199,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What this node does and no other: "outbox", or "subscription-" and the name of a handler.
+     * The roles of which this node is the leader: "outbox", and "subscription-" followed by the name of an event handler.
      * </pre>
      *
      * <code>repeated string roles = 5;</code>
@@ -1214,7 +1214,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What this node does and no other: "outbox", or "subscription-" and the name of a handler.
+     * The roles of which this node is the leader: "outbox", and "subscription-" followed by the name of an event handler.
      * </pre>
      *
      * <code>repeated string roles = 5;</code>
@@ -1235,7 +1235,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object cursor_ = "";
     /**
      * <pre>
-     * How far its read model has followed the log: a cursor. Up to a second old for other nodes.
+     * The position up to which its read model has followed the log, as a cursor. Up to a second old for other nodes.
      * </pre>
      *
      * <code>string cursor = 6;</code>
@@ -1255,7 +1255,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How far its read model has followed the log: a cursor. Up to a second old for other nodes.
+     * The position up to which its read model has followed the log, as a cursor. Up to a second old for other nodes.
      * </pre>
      *
      * <code>string cursor = 6;</code>
@@ -1276,7 +1276,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How far its read model has followed the log: a cursor. Up to a second old for other nodes.
+     * The position up to which its read model has followed the log, as a cursor. Up to a second old for other nodes.
      * </pre>
      *
      * <code>string cursor = 6;</code>
@@ -1293,7 +1293,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How far its read model has followed the log: a cursor. Up to a second old for other nodes.
+     * The position up to which its read model has followed the log, as a cursor. Up to a second old for other nodes.
      * </pre>
      *
      * <code>string cursor = 6;</code>
@@ -1307,7 +1307,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How far its read model has followed the log: a cursor. Up to a second old for other nodes.
+     * The position up to which its read model has followed the log, as a cursor. Up to a second old for other nodes.
      * </pre>
      *
      * <code>string cursor = 6;</code>
@@ -1327,7 +1327,7 @@ private static final long serialVersionUID = 0L;
     private long lag_ ;
     /**
      * <pre>
-     * About how many events it is behind the log.
+     * The approximate number of events that its read model is behind the log.
      * </pre>
      *
      * <code>int64 lag = 7;</code>
@@ -1339,7 +1339,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * About how many events it is behind the log.
+     * The approximate number of events that its read model is behind the log.
      * </pre>
      *
      * <code>int64 lag = 7;</code>
@@ -1355,7 +1355,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * About how many events it is behind the log.
+     * The approximate number of events that its read model is behind the log.
      * </pre>
      *
      * <code>int64 lag = 7;</code>

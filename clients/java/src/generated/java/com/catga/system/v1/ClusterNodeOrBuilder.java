@@ -10,7 +10,7 @@ public interface ClusterNodeOrBuilder extends
 
   /**
    * <pre>
-   * Its name, as in --node-id.
+   * The name of the node, as in --node-id.
    * </pre>
    *
    * <code>string node = 1;</code>
@@ -19,7 +19,7 @@ public interface ClusterNodeOrBuilder extends
   java.lang.String getNode();
   /**
    * <pre>
-   * Its name, as in --node-id.
+   * The name of the node, as in --node-id.
    * </pre>
    *
    * <code>string node = 1;</code>
@@ -30,7 +30,7 @@ public interface ClusterNodeOrBuilder extends
 
   /**
    * <pre>
-   * Where it listens, as host:port; for people.
+   * The address on which it listens, as host:port; for people.
    * </pre>
    *
    * <code>string address = 2;</code>
@@ -39,7 +39,7 @@ public interface ClusterNodeOrBuilder extends
   java.lang.String getAddress();
   /**
    * <pre>
-   * Where it listens, as host:port; for people.
+   * The address on which it listens, as host:port; for people.
    * </pre>
    *
    * <code>string address = 2;</code>
@@ -50,7 +50,7 @@ public interface ClusterNodeOrBuilder extends
 
   /**
    * <pre>
-   * Its Snowflake datacenter number.
+   * Its Snowflake datacenter number: 0 to 31.
    * </pre>
    *
    * <code>int32 datacenter_id = 3;</code>
@@ -60,7 +60,7 @@ public interface ClusterNodeOrBuilder extends
 
   /**
    * <pre>
-   * Its Snowflake worker number, which no other live node has. It may change while the node lives.
+   * Its Snowflake worker number, 0 to 31, which no other live node of its datacenter has. It may change while the node runs.
    * </pre>
    *
    * <code>int32 worker_id = 4;</code>
@@ -70,7 +70,7 @@ public interface ClusterNodeOrBuilder extends
 
   /**
    * <pre>
-   * What this node does and no other: "outbox", or "subscription-" and the name of a handler.
+   * The roles of which this node is the leader: "outbox", and "subscription-" followed by the name of an event handler.
    * </pre>
    *
    * <code>repeated string roles = 5;</code>
@@ -80,7 +80,7 @@ public interface ClusterNodeOrBuilder extends
       getRolesList();
   /**
    * <pre>
-   * What this node does and no other: "outbox", or "subscription-" and the name of a handler.
+   * The roles of which this node is the leader: "outbox", and "subscription-" followed by the name of an event handler.
    * </pre>
    *
    * <code>repeated string roles = 5;</code>
@@ -89,7 +89,7 @@ public interface ClusterNodeOrBuilder extends
   int getRolesCount();
   /**
    * <pre>
-   * What this node does and no other: "outbox", or "subscription-" and the name of a handler.
+   * The roles of which this node is the leader: "outbox", and "subscription-" followed by the name of an event handler.
    * </pre>
    *
    * <code>repeated string roles = 5;</code>
@@ -99,7 +99,7 @@ public interface ClusterNodeOrBuilder extends
   java.lang.String getRoles(int index);
   /**
    * <pre>
-   * What this node does and no other: "outbox", or "subscription-" and the name of a handler.
+   * The roles of which this node is the leader: "outbox", and "subscription-" followed by the name of an event handler.
    * </pre>
    *
    * <code>repeated string roles = 5;</code>
@@ -111,7 +111,7 @@ public interface ClusterNodeOrBuilder extends
 
   /**
    * <pre>
-   * How far its read model has followed the log: a cursor. Up to a second old for other nodes.
+   * The position up to which its read model has followed the log, as a cursor. Up to a second old for other nodes.
    * </pre>
    *
    * <code>string cursor = 6;</code>
@@ -120,7 +120,7 @@ public interface ClusterNodeOrBuilder extends
   java.lang.String getCursor();
   /**
    * <pre>
-   * How far its read model has followed the log: a cursor. Up to a second old for other nodes.
+   * The position up to which its read model has followed the log, as a cursor. Up to a second old for other nodes.
    * </pre>
    *
    * <code>string cursor = 6;</code>
@@ -131,7 +131,7 @@ public interface ClusterNodeOrBuilder extends
 
   /**
    * <pre>
-   * About how many events it is behind the log.
+   * The approximate number of events that its read model is behind the log.
    * </pre>
    *
    * <code>int64 lag = 7;</code>

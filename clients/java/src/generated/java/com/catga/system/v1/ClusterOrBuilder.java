@@ -10,7 +10,7 @@ public interface ClusterOrBuilder extends
 
   /**
    * <pre>
-   * How the node that answers runs.
+   * The mode of the node that answers.
    * </pre>
    *
    * <code>.catga.system.v1.Mode mode = 1;</code>
@@ -19,7 +19,7 @@ public interface ClusterOrBuilder extends
   int getModeValue();
   /**
    * <pre>
-   * How the node that answers runs.
+   * The mode of the node that answers.
    * </pre>
    *
    * <code>.catga.system.v1.Mode mode = 1;</code>
@@ -29,7 +29,7 @@ public interface ClusterOrBuilder extends
 
   /**
    * <pre>
-   * The nodes, by worker number. A node that has died is among them until its lease ends, which takes some seconds.
+   * The nodes, sorted by worker number. A node that has died is listed until its lease expires, a few seconds later.
    * </pre>
    *
    * <code>repeated .catga.system.v1.ClusterNode nodes = 2;</code>
@@ -38,7 +38,7 @@ public interface ClusterOrBuilder extends
       getNodesList();
   /**
    * <pre>
-   * The nodes, by worker number. A node that has died is among them until its lease ends, which takes some seconds.
+   * The nodes, sorted by worker number. A node that has died is listed until its lease expires, a few seconds later.
    * </pre>
    *
    * <code>repeated .catga.system.v1.ClusterNode nodes = 2;</code>
@@ -46,7 +46,7 @@ public interface ClusterOrBuilder extends
   com.catga.system.v1.ClusterNode getNodes(int index);
   /**
    * <pre>
-   * The nodes, by worker number. A node that has died is among them until its lease ends, which takes some seconds.
+   * The nodes, sorted by worker number. A node that has died is listed until its lease expires, a few seconds later.
    * </pre>
    *
    * <code>repeated .catga.system.v1.ClusterNode nodes = 2;</code>
@@ -54,7 +54,7 @@ public interface ClusterOrBuilder extends
   int getNodesCount();
   /**
    * <pre>
-   * The nodes, by worker number. A node that has died is among them until its lease ends, which takes some seconds.
+   * The nodes, sorted by worker number. A node that has died is listed until its lease expires, a few seconds later.
    * </pre>
    *
    * <code>repeated .catga.system.v1.ClusterNode nodes = 2;</code>
@@ -63,7 +63,7 @@ public interface ClusterOrBuilder extends
       getNodesOrBuilderList();
   /**
    * <pre>
-   * The nodes, by worker number. A node that has died is among them until its lease ends, which takes some seconds.
+   * The nodes, sorted by worker number. A node that has died is listed until its lease expires, a few seconds later.
    * </pre>
    *
    * <code>repeated .catga.system.v1.ClusterNode nodes = 2;</code>

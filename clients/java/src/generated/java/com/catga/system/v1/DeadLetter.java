@@ -6,7 +6,7 @@ package com.catga.system.v1;
 
 /**
  * <pre>
- * An event that a handler gave up.
+ * A dead letter: an event that a handler failed to handle.
  * </pre>
  *
  * Protobuf type {@code catga.system.v1.DeadLetter}
@@ -53,7 +53,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object eventId_ = "";
   /**
    * <pre>
-   * The event's stable id: the order id, "-" and the revision.
+   * The stable id of the event: `{order id}-{revision}`.
    * </pre>
    *
    * <code>string event_id = 1;</code>
@@ -74,7 +74,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The event's stable id: the order id, "-" and the revision.
+   * The stable id of the event: `{order id}-{revision}`.
    * </pre>
    *
    * <code>string event_id = 1;</code>
@@ -100,7 +100,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object orderId_ = "";
   /**
    * <pre>
-   * The order that changed.
+   * The order: a Snowflake id as a decimal string.
    * </pre>
    *
    * <code>string order_id = 2;</code>
@@ -121,7 +121,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The order that changed.
+   * The order: a Snowflake id as a decimal string.
    * </pre>
    *
    * <code>string order_id = 2;</code>
@@ -146,7 +146,7 @@ private static final long serialVersionUID = 0L;
   private long revision_ = 0L;
   /**
    * <pre>
-   * The place of the event in the history of its order.
+   * The revision of the event: its position in the history of its order, counted from 1.
    * </pre>
    *
    * <code>int64 revision = 3;</code>
@@ -162,7 +162,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object type_ = "";
   /**
    * <pre>
-   * What happened, for example "OrderPaid".
+   * The type of the event, for example "OrderPaid".
    * </pre>
    *
    * <code>string type = 4;</code>
@@ -183,7 +183,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What happened, for example "OrderPaid".
+   * The type of the event, for example "OrderPaid".
    * </pre>
    *
    * <code>string type = 4;</code>
@@ -208,7 +208,7 @@ private static final long serialVersionUID = 0L;
   private int attempts_ = 0;
   /**
    * <pre>
-   * How often it was tried.
+   * The number of attempts.
    * </pre>
    *
    * <code>int32 attempts = 5;</code>
@@ -223,7 +223,7 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.Timestamp deadLetteredAt_;
   /**
    * <pre>
-   * When it was given up, by the clock of the message bus.
+   * When the event became a dead letter, by the clock of the message bus.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp dead_lettered_at = 6;</code>
@@ -235,7 +235,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When it was given up, by the clock of the message bus.
+   * When the event became a dead letter, by the clock of the message bus.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp dead_lettered_at = 6;</code>
@@ -247,7 +247,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * When it was given up, by the clock of the message bus.
+   * When the event became a dead letter, by the clock of the message bus.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp dead_lettered_at = 6;</code>
@@ -262,7 +262,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object reason_ = "";
   /**
    * <pre>
-   * Why, in the words of the handler; at most 1024 bytes.
+   * The error of the last attempt, as the handler reported it; at most 1024 bytes.
    * </pre>
    *
    * <code>string reason = 7;</code>
@@ -283,7 +283,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Why, in the words of the handler; at most 1024 bytes.
+   * The error of the last attempt, as the handler reported it; at most 1024 bytes.
    * </pre>
    *
    * <code>string reason = 7;</code>
@@ -531,7 +531,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * An event that a handler gave up.
+   * A dead letter: an event that a handler failed to handle.
    * </pre>
    *
    * Protobuf type {@code catga.system.v1.DeadLetter}
@@ -801,7 +801,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object eventId_ = "";
     /**
      * <pre>
-     * The event's stable id: the order id, "-" and the revision.
+     * The stable id of the event: `{order id}-{revision}`.
      * </pre>
      *
      * <code>string event_id = 1;</code>
@@ -821,7 +821,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The event's stable id: the order id, "-" and the revision.
+     * The stable id of the event: `{order id}-{revision}`.
      * </pre>
      *
      * <code>string event_id = 1;</code>
@@ -842,7 +842,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The event's stable id: the order id, "-" and the revision.
+     * The stable id of the event: `{order id}-{revision}`.
      * </pre>
      *
      * <code>string event_id = 1;</code>
@@ -859,7 +859,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The event's stable id: the order id, "-" and the revision.
+     * The stable id of the event: `{order id}-{revision}`.
      * </pre>
      *
      * <code>string event_id = 1;</code>
@@ -873,7 +873,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The event's stable id: the order id, "-" and the revision.
+     * The stable id of the event: `{order id}-{revision}`.
      * </pre>
      *
      * <code>string event_id = 1;</code>
@@ -893,7 +893,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object orderId_ = "";
     /**
      * <pre>
-     * The order that changed.
+     * The order: a Snowflake id as a decimal string.
      * </pre>
      *
      * <code>string order_id = 2;</code>
@@ -913,7 +913,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The order that changed.
+     * The order: a Snowflake id as a decimal string.
      * </pre>
      *
      * <code>string order_id = 2;</code>
@@ -934,7 +934,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The order that changed.
+     * The order: a Snowflake id as a decimal string.
      * </pre>
      *
      * <code>string order_id = 2;</code>
@@ -951,7 +951,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The order that changed.
+     * The order: a Snowflake id as a decimal string.
      * </pre>
      *
      * <code>string order_id = 2;</code>
@@ -965,7 +965,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The order that changed.
+     * The order: a Snowflake id as a decimal string.
      * </pre>
      *
      * <code>string order_id = 2;</code>
@@ -985,7 +985,7 @@ private static final long serialVersionUID = 0L;
     private long revision_ ;
     /**
      * <pre>
-     * The place of the event in the history of its order.
+     * The revision of the event: its position in the history of its order, counted from 1.
      * </pre>
      *
      * <code>int64 revision = 3;</code>
@@ -997,7 +997,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The place of the event in the history of its order.
+     * The revision of the event: its position in the history of its order, counted from 1.
      * </pre>
      *
      * <code>int64 revision = 3;</code>
@@ -1013,7 +1013,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The place of the event in the history of its order.
+     * The revision of the event: its position in the history of its order, counted from 1.
      * </pre>
      *
      * <code>int64 revision = 3;</code>
@@ -1029,7 +1029,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object type_ = "";
     /**
      * <pre>
-     * What happened, for example "OrderPaid".
+     * The type of the event, for example "OrderPaid".
      * </pre>
      *
      * <code>string type = 4;</code>
@@ -1049,7 +1049,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What happened, for example "OrderPaid".
+     * The type of the event, for example "OrderPaid".
      * </pre>
      *
      * <code>string type = 4;</code>
@@ -1070,7 +1070,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What happened, for example "OrderPaid".
+     * The type of the event, for example "OrderPaid".
      * </pre>
      *
      * <code>string type = 4;</code>
@@ -1087,7 +1087,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What happened, for example "OrderPaid".
+     * The type of the event, for example "OrderPaid".
      * </pre>
      *
      * <code>string type = 4;</code>
@@ -1101,7 +1101,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What happened, for example "OrderPaid".
+     * The type of the event, for example "OrderPaid".
      * </pre>
      *
      * <code>string type = 4;</code>
@@ -1121,7 +1121,7 @@ private static final long serialVersionUID = 0L;
     private int attempts_ ;
     /**
      * <pre>
-     * How often it was tried.
+     * The number of attempts.
      * </pre>
      *
      * <code>int32 attempts = 5;</code>
@@ -1133,7 +1133,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How often it was tried.
+     * The number of attempts.
      * </pre>
      *
      * <code>int32 attempts = 5;</code>
@@ -1149,7 +1149,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How often it was tried.
+     * The number of attempts.
      * </pre>
      *
      * <code>int32 attempts = 5;</code>
@@ -1167,7 +1167,7 @@ private static final long serialVersionUID = 0L;
         com.google.protobuf.Timestamp, com.google.protobuf.Timestamp.Builder, com.google.protobuf.TimestampOrBuilder> deadLetteredAtBuilder_;
     /**
      * <pre>
-     * When it was given up, by the clock of the message bus.
+     * When the event became a dead letter, by the clock of the message bus.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp dead_lettered_at = 6;</code>
@@ -1178,7 +1178,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it was given up, by the clock of the message bus.
+     * When the event became a dead letter, by the clock of the message bus.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp dead_lettered_at = 6;</code>
@@ -1193,7 +1193,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it was given up, by the clock of the message bus.
+     * When the event became a dead letter, by the clock of the message bus.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp dead_lettered_at = 6;</code>
@@ -1213,7 +1213,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it was given up, by the clock of the message bus.
+     * When the event became a dead letter, by the clock of the message bus.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp dead_lettered_at = 6;</code>
@@ -1231,7 +1231,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it was given up, by the clock of the message bus.
+     * When the event became a dead letter, by the clock of the message bus.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp dead_lettered_at = 6;</code>
@@ -1256,7 +1256,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it was given up, by the clock of the message bus.
+     * When the event became a dead letter, by the clock of the message bus.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp dead_lettered_at = 6;</code>
@@ -1273,7 +1273,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it was given up, by the clock of the message bus.
+     * When the event became a dead letter, by the clock of the message bus.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp dead_lettered_at = 6;</code>
@@ -1285,7 +1285,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it was given up, by the clock of the message bus.
+     * When the event became a dead letter, by the clock of the message bus.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp dead_lettered_at = 6;</code>
@@ -1300,7 +1300,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * When it was given up, by the clock of the message bus.
+     * When the event became a dead letter, by the clock of the message bus.
      * </pre>
      *
      * <code>.google.protobuf.Timestamp dead_lettered_at = 6;</code>
@@ -1322,7 +1322,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object reason_ = "";
     /**
      * <pre>
-     * Why, in the words of the handler; at most 1024 bytes.
+     * The error of the last attempt, as the handler reported it; at most 1024 bytes.
      * </pre>
      *
      * <code>string reason = 7;</code>
@@ -1342,7 +1342,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Why, in the words of the handler; at most 1024 bytes.
+     * The error of the last attempt, as the handler reported it; at most 1024 bytes.
      * </pre>
      *
      * <code>string reason = 7;</code>
@@ -1363,7 +1363,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Why, in the words of the handler; at most 1024 bytes.
+     * The error of the last attempt, as the handler reported it; at most 1024 bytes.
      * </pre>
      *
      * <code>string reason = 7;</code>
@@ -1380,7 +1380,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Why, in the words of the handler; at most 1024 bytes.
+     * The error of the last attempt, as the handler reported it; at most 1024 bytes.
      * </pre>
      *
      * <code>string reason = 7;</code>
@@ -1394,7 +1394,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Why, in the words of the handler; at most 1024 bytes.
+     * The error of the last attempt, as the handler reported it; at most 1024 bytes.
      * </pre>
      *
      * <code>string reason = 7;</code>

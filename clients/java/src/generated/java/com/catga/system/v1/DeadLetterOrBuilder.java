@@ -10,7 +10,7 @@ public interface DeadLetterOrBuilder extends
 
   /**
    * <pre>
-   * The event's stable id: the order id, "-" and the revision.
+   * The stable id of the event: `{order id}-{revision}`.
    * </pre>
    *
    * <code>string event_id = 1;</code>
@@ -19,7 +19,7 @@ public interface DeadLetterOrBuilder extends
   java.lang.String getEventId();
   /**
    * <pre>
-   * The event's stable id: the order id, "-" and the revision.
+   * The stable id of the event: `{order id}-{revision}`.
    * </pre>
    *
    * <code>string event_id = 1;</code>
@@ -30,7 +30,7 @@ public interface DeadLetterOrBuilder extends
 
   /**
    * <pre>
-   * The order that changed.
+   * The order: a Snowflake id as a decimal string.
    * </pre>
    *
    * <code>string order_id = 2;</code>
@@ -39,7 +39,7 @@ public interface DeadLetterOrBuilder extends
   java.lang.String getOrderId();
   /**
    * <pre>
-   * The order that changed.
+   * The order: a Snowflake id as a decimal string.
    * </pre>
    *
    * <code>string order_id = 2;</code>
@@ -50,7 +50,7 @@ public interface DeadLetterOrBuilder extends
 
   /**
    * <pre>
-   * The place of the event in the history of its order.
+   * The revision of the event: its position in the history of its order, counted from 1.
    * </pre>
    *
    * <code>int64 revision = 3;</code>
@@ -60,7 +60,7 @@ public interface DeadLetterOrBuilder extends
 
   /**
    * <pre>
-   * What happened, for example "OrderPaid".
+   * The type of the event, for example "OrderPaid".
    * </pre>
    *
    * <code>string type = 4;</code>
@@ -69,7 +69,7 @@ public interface DeadLetterOrBuilder extends
   java.lang.String getType();
   /**
    * <pre>
-   * What happened, for example "OrderPaid".
+   * The type of the event, for example "OrderPaid".
    * </pre>
    *
    * <code>string type = 4;</code>
@@ -80,7 +80,7 @@ public interface DeadLetterOrBuilder extends
 
   /**
    * <pre>
-   * How often it was tried.
+   * The number of attempts.
    * </pre>
    *
    * <code>int32 attempts = 5;</code>
@@ -90,7 +90,7 @@ public interface DeadLetterOrBuilder extends
 
   /**
    * <pre>
-   * When it was given up, by the clock of the message bus.
+   * When the event became a dead letter, by the clock of the message bus.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp dead_lettered_at = 6;</code>
@@ -99,7 +99,7 @@ public interface DeadLetterOrBuilder extends
   boolean hasDeadLetteredAt();
   /**
    * <pre>
-   * When it was given up, by the clock of the message bus.
+   * When the event became a dead letter, by the clock of the message bus.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp dead_lettered_at = 6;</code>
@@ -108,7 +108,7 @@ public interface DeadLetterOrBuilder extends
   com.google.protobuf.Timestamp getDeadLetteredAt();
   /**
    * <pre>
-   * When it was given up, by the clock of the message bus.
+   * When the event became a dead letter, by the clock of the message bus.
    * </pre>
    *
    * <code>.google.protobuf.Timestamp dead_lettered_at = 6;</code>
@@ -117,7 +117,7 @@ public interface DeadLetterOrBuilder extends
 
   /**
    * <pre>
-   * Why, in the words of the handler; at most 1024 bytes.
+   * The error of the last attempt, as the handler reported it; at most 1024 bytes.
    * </pre>
    *
    * <code>string reason = 7;</code>
@@ -126,7 +126,7 @@ public interface DeadLetterOrBuilder extends
   java.lang.String getReason();
   /**
    * <pre>
-   * Why, in the words of the handler; at most 1024 bytes.
+   * The error of the last attempt, as the handler reported it; at most 1024 bytes.
    * </pre>
    *
    * <code>string reason = 7;</code>

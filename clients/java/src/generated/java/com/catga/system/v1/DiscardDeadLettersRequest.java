@@ -6,7 +6,7 @@ package com.catga.system.v1;
 
 /**
  * <pre>
- * Asks for dead letters to be dropped.
+ * The request of DiscardDeadLetters.
  * </pre>
  *
  * Protobuf type {@code catga.system.v1.DiscardDeadLettersRequest}
@@ -51,7 +51,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object handler_ = "";
   /**
    * <pre>
-   * The name of the handler.
+   * The name of the event handler. HANDLER_NOT_FOUND if this node has no such handler.
    * </pre>
    *
    * <code>string handler = 1;</code>
@@ -72,7 +72,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The name of the handler.
+   * The name of the event handler. HANDLER_NOT_FOUND if this node has no such handler.
    * </pre>
    *
    * <code>string handler = 1;</code>
@@ -99,7 +99,7 @@ private static final long serialVersionUID = 0L;
       com.google.protobuf.LazyStringArrayList.emptyList();
   /**
    * <pre>
-   * Which letters, at most 1000; not together with `all`.
+   * The event ids of the letters: 1 to 1000. Must be empty if `all` is set.
    * </pre>
    *
    * <code>repeated string event_ids = 2;</code>
@@ -111,7 +111,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Which letters, at most 1000; not together with `all`.
+   * The event ids of the letters: 1 to 1000. Must be empty if `all` is set.
    * </pre>
    *
    * <code>repeated string event_ids = 2;</code>
@@ -122,7 +122,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Which letters, at most 1000; not together with `all`.
+   * The event ids of the letters: 1 to 1000. Must be empty if `all` is set.
    * </pre>
    *
    * <code>repeated string event_ids = 2;</code>
@@ -134,7 +134,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Which letters, at most 1000; not together with `all`.
+   * The event ids of the letters: 1 to 1000. Must be empty if `all` is set.
    * </pre>
    *
    * <code>repeated string event_ids = 2;</code>
@@ -150,7 +150,7 @@ private static final long serialVersionUID = 0L;
   private boolean all_ = false;
   /**
    * <pre>
-   * All letters that there are now.
+   * Selects all letters that exist when the call begins.
    * </pre>
    *
    * <code>bool all = 3;</code>
@@ -348,7 +348,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Asks for dead letters to be dropped.
+   * The request of DiscardDeadLetters.
    * </pre>
    *
    * Protobuf type {@code catga.system.v1.DiscardDeadLettersRequest}
@@ -557,7 +557,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object handler_ = "";
     /**
      * <pre>
-     * The name of the handler.
+     * The name of the event handler. HANDLER_NOT_FOUND if this node has no such handler.
      * </pre>
      *
      * <code>string handler = 1;</code>
@@ -577,7 +577,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The name of the handler.
+     * The name of the event handler. HANDLER_NOT_FOUND if this node has no such handler.
      * </pre>
      *
      * <code>string handler = 1;</code>
@@ -598,7 +598,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The name of the handler.
+     * The name of the event handler. HANDLER_NOT_FOUND if this node has no such handler.
      * </pre>
      *
      * <code>string handler = 1;</code>
@@ -615,7 +615,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The name of the handler.
+     * The name of the event handler. HANDLER_NOT_FOUND if this node has no such handler.
      * </pre>
      *
      * <code>string handler = 1;</code>
@@ -629,7 +629,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The name of the handler.
+     * The name of the event handler. HANDLER_NOT_FOUND if this node has no such handler.
      * </pre>
      *
      * <code>string handler = 1;</code>
@@ -656,7 +656,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Which letters, at most 1000; not together with `all`.
+     * The event ids of the letters: 1 to 1000. Must be empty if `all` is set.
      * </pre>
      *
      * <code>repeated string event_ids = 2;</code>
@@ -669,7 +669,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Which letters, at most 1000; not together with `all`.
+     * The event ids of the letters: 1 to 1000. Must be empty if `all` is set.
      * </pre>
      *
      * <code>repeated string event_ids = 2;</code>
@@ -680,7 +680,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Which letters, at most 1000; not together with `all`.
+     * The event ids of the letters: 1 to 1000. Must be empty if `all` is set.
      * </pre>
      *
      * <code>repeated string event_ids = 2;</code>
@@ -692,7 +692,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Which letters, at most 1000; not together with `all`.
+     * The event ids of the letters: 1 to 1000. Must be empty if `all` is set.
      * </pre>
      *
      * <code>repeated string event_ids = 2;</code>
@@ -705,7 +705,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Which letters, at most 1000; not together with `all`.
+     * The event ids of the letters: 1 to 1000. Must be empty if `all` is set.
      * </pre>
      *
      * <code>repeated string event_ids = 2;</code>
@@ -724,7 +724,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Which letters, at most 1000; not together with `all`.
+     * The event ids of the letters: 1 to 1000. Must be empty if `all` is set.
      * </pre>
      *
      * <code>repeated string event_ids = 2;</code>
@@ -742,7 +742,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Which letters, at most 1000; not together with `all`.
+     * The event ids of the letters: 1 to 1000. Must be empty if `all` is set.
      * </pre>
      *
      * <code>repeated string event_ids = 2;</code>
@@ -760,7 +760,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Which letters, at most 1000; not together with `all`.
+     * The event ids of the letters: 1 to 1000. Must be empty if `all` is set.
      * </pre>
      *
      * <code>repeated string event_ids = 2;</code>
@@ -775,7 +775,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Which letters, at most 1000; not together with `all`.
+     * The event ids of the letters: 1 to 1000. Must be empty if `all` is set.
      * </pre>
      *
      * <code>repeated string event_ids = 2;</code>
@@ -796,7 +796,7 @@ private static final long serialVersionUID = 0L;
     private boolean all_ ;
     /**
      * <pre>
-     * All letters that there are now.
+     * Selects all letters that exist when the call begins.
      * </pre>
      *
      * <code>bool all = 3;</code>
@@ -808,7 +808,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * All letters that there are now.
+     * Selects all letters that exist when the call begins.
      * </pre>
      *
      * <code>bool all = 3;</code>
@@ -824,7 +824,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * All letters that there are now.
+     * Selects all letters that exist when the call begins.
      * </pre>
      *
      * <code>bool all = 3;</code>

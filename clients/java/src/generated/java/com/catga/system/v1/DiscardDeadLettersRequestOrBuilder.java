@@ -10,7 +10,7 @@ public interface DiscardDeadLettersRequestOrBuilder extends
 
   /**
    * <pre>
-   * The name of the handler.
+   * The name of the event handler. HANDLER_NOT_FOUND if this node has no such handler.
    * </pre>
    *
    * <code>string handler = 1;</code>
@@ -19,7 +19,7 @@ public interface DiscardDeadLettersRequestOrBuilder extends
   java.lang.String getHandler();
   /**
    * <pre>
-   * The name of the handler.
+   * The name of the event handler. HANDLER_NOT_FOUND if this node has no such handler.
    * </pre>
    *
    * <code>string handler = 1;</code>
@@ -30,7 +30,7 @@ public interface DiscardDeadLettersRequestOrBuilder extends
 
   /**
    * <pre>
-   * Which letters, at most 1000; not together with `all`.
+   * The event ids of the letters: 1 to 1000. Must be empty if `all` is set.
    * </pre>
    *
    * <code>repeated string event_ids = 2;</code>
@@ -40,7 +40,7 @@ public interface DiscardDeadLettersRequestOrBuilder extends
       getEventIdsList();
   /**
    * <pre>
-   * Which letters, at most 1000; not together with `all`.
+   * The event ids of the letters: 1 to 1000. Must be empty if `all` is set.
    * </pre>
    *
    * <code>repeated string event_ids = 2;</code>
@@ -49,7 +49,7 @@ public interface DiscardDeadLettersRequestOrBuilder extends
   int getEventIdsCount();
   /**
    * <pre>
-   * Which letters, at most 1000; not together with `all`.
+   * The event ids of the letters: 1 to 1000. Must be empty if `all` is set.
    * </pre>
    *
    * <code>repeated string event_ids = 2;</code>
@@ -59,7 +59,7 @@ public interface DiscardDeadLettersRequestOrBuilder extends
   java.lang.String getEventIds(int index);
   /**
    * <pre>
-   * Which letters, at most 1000; not together with `all`.
+   * The event ids of the letters: 1 to 1000. Must be empty if `all` is set.
    * </pre>
    *
    * <code>repeated string event_ids = 2;</code>
@@ -71,7 +71,7 @@ public interface DiscardDeadLettersRequestOrBuilder extends
 
   /**
    * <pre>
-   * All letters that there are now.
+   * Selects all letters that exist when the call begins.
    * </pre>
    *
    * <code>bool all = 3;</code>

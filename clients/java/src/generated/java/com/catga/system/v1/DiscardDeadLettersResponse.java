@@ -6,7 +6,7 @@ package com.catga.system.v1;
 
 /**
  * <pre>
- * What was dropped.
+ * The reply of DiscardDeadLetters.
  * </pre>
  *
  * Protobuf type {@code catga.system.v1.DiscardDeadLettersResponse}
@@ -47,7 +47,7 @@ private static final long serialVersionUID = 0L;
   private int discarded_ = 0;
   /**
    * <pre>
-   * How many letters; fewer than were named if some were not there.
+   * The number of discarded letters, without those that did not exist.
    * </pre>
    *
    * <code>int32 discarded = 1;</code>
@@ -217,7 +217,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What was dropped.
+   * The reply of DiscardDeadLetters.
    * </pre>
    *
    * Protobuf type {@code catga.system.v1.DiscardDeadLettersResponse}
@@ -390,7 +390,7 @@ private static final long serialVersionUID = 0L;
     private int discarded_ ;
     /**
      * <pre>
-     * How many letters; fewer than were named if some were not there.
+     * The number of discarded letters, without those that did not exist.
      * </pre>
      *
      * <code>int32 discarded = 1;</code>
@@ -402,7 +402,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many letters; fewer than were named if some were not there.
+     * The number of discarded letters, without those that did not exist.
      * </pre>
      *
      * <code>int32 discarded = 1;</code>
@@ -418,7 +418,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many letters; fewer than were named if some were not there.
+     * The number of discarded letters, without those that did not exist.
      * </pre>
      *
      * <code>int32 discarded = 1;</code>

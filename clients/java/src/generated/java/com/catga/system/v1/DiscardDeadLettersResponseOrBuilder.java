@@ -10,7 +10,7 @@ public interface DiscardDeadLettersResponseOrBuilder extends
 
   /**
    * <pre>
-   * How many letters; fewer than were named if some were not there.
+   * The number of discarded letters, without those that did not exist.
    * </pre>
    *
    * <code>int32 discarded = 1;</code>

@@ -15,7 +15,7 @@ public enum Durability
     implements com.google.protobuf.ProtocolMessageEnum {
   /**
    * <pre>
-   * Not known.
+   * Unknown.
    * </pre>
    *
    * <code>DURABILITY_UNSPECIFIED = 0;</code>
@@ -23,7 +23,7 @@ public enum Durability
   DURABILITY_UNSPECIFIED(0),
   /**
    * <pre>
-   * Nothing: it is gone when the process ends.
+   * Nothing: commands are lost when the process ends.
    * </pre>
    *
    * <code>DURABILITY_NONE = 1;</code>
@@ -31,7 +31,7 @@ public enum Durability
   DURABILITY_NONE(1),
   /**
    * <pre>
-   * The end of the service process; not a power loss of the machine that stores.
+   * The end of the service process, but not a power loss of the store's machine.
    * </pre>
    *
    * <code>DURABILITY_PROCESS = 2;</code>
@@ -39,7 +39,7 @@ public enum Durability
   DURABILITY_PROCESS(2),
   /**
    * <pre>
-   * A power loss of the machine that stores.
+   * A power loss of the store's machine.
    * </pre>
    *
    * <code>DURABILITY_MACHINE = 3;</code>
@@ -47,7 +47,7 @@ public enum Durability
   DURABILITY_MACHINE(3),
   /**
    * <pre>
-   * The loss of a minority of the machines that store.
+   * The loss of a minority of the store's machines.
    * </pre>
    *
    * <code>DURABILITY_QUORUM = 4;</code>
@@ -58,7 +58,7 @@ public enum Durability
 
   /**
    * <pre>
-   * Not known.
+   * Unknown.
    * </pre>
    *
    * <code>DURABILITY_UNSPECIFIED = 0;</code>
@@ -66,7 +66,7 @@ public enum Durability
   public static final int DURABILITY_UNSPECIFIED_VALUE = 0;
   /**
    * <pre>
-   * Nothing: it is gone when the process ends.
+   * Nothing: commands are lost when the process ends.
    * </pre>
    *
    * <code>DURABILITY_NONE = 1;</code>
@@ -74,7 +74,7 @@ public enum Durability
   public static final int DURABILITY_NONE_VALUE = 1;
   /**
    * <pre>
-   * The end of the service process; not a power loss of the machine that stores.
+   * The end of the service process, but not a power loss of the store's machine.
    * </pre>
    *
    * <code>DURABILITY_PROCESS = 2;</code>
@@ -82,7 +82,7 @@ public enum Durability
   public static final int DURABILITY_PROCESS_VALUE = 2;
   /**
    * <pre>
-   * A power loss of the machine that stores.
+   * A power loss of the store's machine.
    * </pre>
    *
    * <code>DURABILITY_MACHINE = 3;</code>
@@ -90,7 +90,7 @@ public enum Durability
   public static final int DURABILITY_MACHINE_VALUE = 3;
   /**
    * <pre>
-   * The loss of a minority of the machines that store.
+   * The loss of a minority of the store's machines.
    * </pre>
    *
    * <code>DURABILITY_QUORUM = 4;</code>

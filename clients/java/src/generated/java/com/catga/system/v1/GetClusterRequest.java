@@ -6,7 +6,7 @@ package com.catga.system.v1;
 
 /**
  * <pre>
- * Asks who serves.
+ * The request of GetCluster.
  * </pre>
  *
  * Protobuf type {@code catga.system.v1.GetClusterRequest}
@@ -191,7 +191,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Asks who serves.
+   * The request of GetCluster.
    * </pre>
    *
    * Protobuf type {@code catga.system.v1.GetClusterRequest}

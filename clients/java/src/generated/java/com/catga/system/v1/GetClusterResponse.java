@@ -6,7 +6,7 @@ package com.catga.system.v1;
 
 /**
  * <pre>
- * Who serves.
+ * The reply of GetCluster.
  * </pre>
  *
  * Protobuf type {@code catga.system.v1.GetClusterResponse}
@@ -48,7 +48,7 @@ private static final long serialVersionUID = 0L;
   private com.catga.system.v1.Cluster cluster_;
   /**
    * <pre>
-   * The cluster now.
+   * The current state of the cluster.
    * </pre>
    *
    * <code>.catga.system.v1.Cluster cluster = 1;</code>
@@ -60,7 +60,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The cluster now.
+   * The current state of the cluster.
    * </pre>
    *
    * <code>.catga.system.v1.Cluster cluster = 1;</code>
@@ -72,7 +72,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The cluster now.
+   * The current state of the cluster.
    * </pre>
    *
    * <code>.catga.system.v1.Cluster cluster = 1;</code>
@@ -246,7 +246,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Who serves.
+   * The reply of GetCluster.
    * </pre>
    *
    * Protobuf type {@code catga.system.v1.GetClusterResponse}
@@ -438,7 +438,7 @@ private static final long serialVersionUID = 0L;
         com.catga.system.v1.Cluster, com.catga.system.v1.Cluster.Builder, com.catga.system.v1.ClusterOrBuilder> clusterBuilder_;
     /**
      * <pre>
-     * The cluster now.
+     * The current state of the cluster.
      * </pre>
      *
      * <code>.catga.system.v1.Cluster cluster = 1;</code>
@@ -449,7 +449,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The cluster now.
+     * The current state of the cluster.
      * </pre>
      *
      * <code>.catga.system.v1.Cluster cluster = 1;</code>
@@ -464,7 +464,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The cluster now.
+     * The current state of the cluster.
      * </pre>
      *
      * <code>.catga.system.v1.Cluster cluster = 1;</code>
@@ -484,7 +484,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The cluster now.
+     * The current state of the cluster.
      * </pre>
      *
      * <code>.catga.system.v1.Cluster cluster = 1;</code>
@@ -502,7 +502,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The cluster now.
+     * The current state of the cluster.
      * </pre>
      *
      * <code>.catga.system.v1.Cluster cluster = 1;</code>
@@ -527,7 +527,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The cluster now.
+     * The current state of the cluster.
      * </pre>
      *
      * <code>.catga.system.v1.Cluster cluster = 1;</code>
@@ -544,7 +544,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The cluster now.
+     * The current state of the cluster.
      * </pre>
      *
      * <code>.catga.system.v1.Cluster cluster = 1;</code>
@@ -556,7 +556,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The cluster now.
+     * The current state of the cluster.
      * </pre>
      *
      * <code>.catga.system.v1.Cluster cluster = 1;</code>
@@ -571,7 +571,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The cluster now.
+     * The current state of the cluster.
      * </pre>
      *
      * <code>.catga.system.v1.Cluster cluster = 1;</code>

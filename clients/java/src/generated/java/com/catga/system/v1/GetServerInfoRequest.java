@@ -6,7 +6,7 @@ package com.catga.system.v1;
 
 /**
  * <pre>
- * Asks what the server is.
+ * The request of GetServerInfo.
  * </pre>
  *
  * Protobuf type {@code catga.system.v1.GetServerInfoRequest}
@@ -191,7 +191,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Asks what the server is.
+   * The request of GetServerInfo.
    * </pre>
    *
    * Protobuf type {@code catga.system.v1.GetServerInfoRequest}

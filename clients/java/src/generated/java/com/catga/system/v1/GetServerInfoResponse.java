@@ -6,7 +6,7 @@ package com.catga.system.v1;
 
 /**
  * <pre>
- * What the server is.
+ * The reply of GetServerInfo.
  * </pre>
  *
  * Protobuf type {@code catga.system.v1.GetServerInfoResponse}
@@ -151,7 +151,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object node_ = "";
   /**
    * <pre>
-   * The name of the node.
+   * The name of the node, as in --node-id.
    * </pre>
    *
    * <code>string node = 3;</code>
@@ -172,7 +172,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The name of the node.
+   * The name of the node, as in --node-id.
    * </pre>
    *
    * <code>string node = 3;</code>
@@ -197,7 +197,7 @@ private static final long serialVersionUID = 0L;
   private int mode_ = 0;
   /**
    * <pre>
-   * How the node runs.
+   * The mode of the node.
    * </pre>
    *
    * <code>.catga.system.v1.Mode mode = 4;</code>
@@ -208,7 +208,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * How the node runs.
+   * The mode of the node.
    * </pre>
    *
    * <code>.catga.system.v1.Mode mode = 4;</code>
@@ -224,7 +224,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object persistence_ = "";
   /**
    * <pre>
-   * The event store in use, as in --persistence.
+   * The event store, as in --persistence.
    * </pre>
    *
    * <code>string persistence = 5;</code>
@@ -245,7 +245,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The event store in use, as in --persistence.
+   * The event store, as in --persistence.
    * </pre>
    *
    * <code>string persistence = 5;</code>
@@ -271,7 +271,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object transport_ = "";
   /**
    * <pre>
-   * The message bus in use, as in --transport.
+   * The message bus, as in --transport.
    * </pre>
    *
    * <code>string transport = 6;</code>
@@ -292,7 +292,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The message bus in use, as in --transport.
+   * The message bus, as in --transport.
    * </pre>
    *
    * <code>string transport = 6;</code>
@@ -317,7 +317,8 @@ private static final long serialVersionUID = 0L;
   private int durability_ = 0;
   /**
    * <pre>
-   * What an acknowledged command survives, as the store was when it was last looked at. DURABILITY_UNSPECIFIED before it has been reached.
+   * What an acknowledged command survives, according to the store's settings when they were last read. DURABILITY_UNSPECIFIED until the
+   * node has reached the store.
    * </pre>
    *
    * <code>.catga.system.v1.Durability durability = 7;</code>
@@ -328,7 +329,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What an acknowledged command survives, as the store was when it was last looked at. DURABILITY_UNSPECIFIED before it has been reached.
+   * What an acknowledged command survives, according to the store's settings when they were last read. DURABILITY_UNSPECIFIED until the
+   * node has reached the store.
    * </pre>
    *
    * <code>.catga.system.v1.Durability durability = 7;</code>
@@ -343,7 +345,7 @@ private static final long serialVersionUID = 0L;
   private com.catga.system.v1.Limits limits_;
   /**
    * <pre>
-   * The bounds that requests are held to.
+   * The limits of requests.
    * </pre>
    *
    * <code>.catga.system.v1.Limits limits = 8;</code>
@@ -355,7 +357,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The bounds that requests are held to.
+   * The limits of requests.
    * </pre>
    *
    * <code>.catga.system.v1.Limits limits = 8;</code>
@@ -367,7 +369,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The bounds that requests are held to.
+   * The limits of requests.
    * </pre>
    *
    * <code>.catga.system.v1.Limits limits = 8;</code>
@@ -419,7 +421,7 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.Duration uptime_;
   /**
    * <pre>
-   * How long it has been running.
+   * The time since the node started.
    * </pre>
    *
    * <code>.google.protobuf.Duration uptime = 10;</code>
@@ -431,7 +433,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * How long it has been running.
+   * The time since the node started.
    * </pre>
    *
    * <code>.google.protobuf.Duration uptime = 10;</code>
@@ -443,7 +445,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * How long it has been running.
+   * The time since the node started.
    * </pre>
    *
    * <code>.google.protobuf.Duration uptime = 10;</code>
@@ -457,7 +459,7 @@ private static final long serialVersionUID = 0L;
   private int datacenterId_ = 0;
   /**
    * <pre>
-   * The Snowflake datacenter number of the node.
+   * The Snowflake datacenter number of the node: 0 to 31.
    * </pre>
    *
    * <code>int32 datacenter_id = 11;</code>
@@ -472,8 +474,8 @@ private static final long serialVersionUID = 0L;
   private int workerId_ = 0;
   /**
    * <pre>
-   * The Snowflake worker number that new ids have. On a log that nodes share it is leased: until the node has one this is the number that it
-   * tries first, and it is another one after the node has lost its lease, or has left a number that was ahead of its clock.
+   * The Snowflake worker number of new ids: 0 to 31. On a shared log it is leased. Before the node holds a lease, this is the number that
+   * it tries first; the number changes if the node loses its lease, or gives up a number whose ids are ahead of its clock.
    * </pre>
    *
    * <code>int32 worker_id = 12;</code>
@@ -489,8 +491,8 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object durabilityDetail_ = "";
   /**
    * <pre>
-   * Why the durability is what it is, for people: what was read of the store's settings, and what was only asserted. Empty where the name of
-   * the durability says it all, and while that is not known.
+   * An explanation of the durability for people: which settings of the store were read, and which were only asserted by the operator.
+   * Empty if there is nothing to explain, and while the durability is unknown.
    * </pre>
    *
    * <code>string durability_detail = 13;</code>
@@ -511,8 +513,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Why the durability is what it is, for people: what was read of the store's settings, and what was only asserted. Empty where the name of
-   * the durability says it all, and while that is not known.
+   * An explanation of the durability for people: which settings of the store were read, and which were only asserted by the operator.
+   * Empty if there is nothing to explain, and while the durability is unknown.
    * </pre>
    *
    * <code>string durability_detail = 13;</code>
@@ -831,7 +833,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What the server is.
+   * The reply of GetServerInfo.
    * </pre>
    *
    * Protobuf type {@code catga.system.v1.GetServerInfoResponse}
@@ -1381,7 +1383,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object node_ = "";
     /**
      * <pre>
-     * The name of the node.
+     * The name of the node, as in --node-id.
      * </pre>
      *
      * <code>string node = 3;</code>
@@ -1401,7 +1403,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The name of the node.
+     * The name of the node, as in --node-id.
      * </pre>
      *
      * <code>string node = 3;</code>
@@ -1422,7 +1424,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The name of the node.
+     * The name of the node, as in --node-id.
      * </pre>
      *
      * <code>string node = 3;</code>
@@ -1439,7 +1441,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The name of the node.
+     * The name of the node, as in --node-id.
      * </pre>
      *
      * <code>string node = 3;</code>
@@ -1453,7 +1455,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The name of the node.
+     * The name of the node, as in --node-id.
      * </pre>
      *
      * <code>string node = 3;</code>
@@ -1473,7 +1475,7 @@ private static final long serialVersionUID = 0L;
     private int mode_ = 0;
     /**
      * <pre>
-     * How the node runs.
+     * The mode of the node.
      * </pre>
      *
      * <code>.catga.system.v1.Mode mode = 4;</code>
@@ -1484,7 +1486,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How the node runs.
+     * The mode of the node.
      * </pre>
      *
      * <code>.catga.system.v1.Mode mode = 4;</code>
@@ -1499,7 +1501,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How the node runs.
+     * The mode of the node.
      * </pre>
      *
      * <code>.catga.system.v1.Mode mode = 4;</code>
@@ -1512,7 +1514,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How the node runs.
+     * The mode of the node.
      * </pre>
      *
      * <code>.catga.system.v1.Mode mode = 4;</code>
@@ -1530,7 +1532,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How the node runs.
+     * The mode of the node.
      * </pre>
      *
      * <code>.catga.system.v1.Mode mode = 4;</code>
@@ -1546,7 +1548,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object persistence_ = "";
     /**
      * <pre>
-     * The event store in use, as in --persistence.
+     * The event store, as in --persistence.
      * </pre>
      *
      * <code>string persistence = 5;</code>
@@ -1566,7 +1568,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The event store in use, as in --persistence.
+     * The event store, as in --persistence.
      * </pre>
      *
      * <code>string persistence = 5;</code>
@@ -1587,7 +1589,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The event store in use, as in --persistence.
+     * The event store, as in --persistence.
      * </pre>
      *
      * <code>string persistence = 5;</code>
@@ -1604,7 +1606,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The event store in use, as in --persistence.
+     * The event store, as in --persistence.
      * </pre>
      *
      * <code>string persistence = 5;</code>
@@ -1618,7 +1620,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The event store in use, as in --persistence.
+     * The event store, as in --persistence.
      * </pre>
      *
      * <code>string persistence = 5;</code>
@@ -1638,7 +1640,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object transport_ = "";
     /**
      * <pre>
-     * The message bus in use, as in --transport.
+     * The message bus, as in --transport.
      * </pre>
      *
      * <code>string transport = 6;</code>
@@ -1658,7 +1660,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The message bus in use, as in --transport.
+     * The message bus, as in --transport.
      * </pre>
      *
      * <code>string transport = 6;</code>
@@ -1679,7 +1681,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The message bus in use, as in --transport.
+     * The message bus, as in --transport.
      * </pre>
      *
      * <code>string transport = 6;</code>
@@ -1696,7 +1698,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The message bus in use, as in --transport.
+     * The message bus, as in --transport.
      * </pre>
      *
      * <code>string transport = 6;</code>
@@ -1710,7 +1712,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The message bus in use, as in --transport.
+     * The message bus, as in --transport.
      * </pre>
      *
      * <code>string transport = 6;</code>
@@ -1730,7 +1732,8 @@ private static final long serialVersionUID = 0L;
     private int durability_ = 0;
     /**
      * <pre>
-     * What an acknowledged command survives, as the store was when it was last looked at. DURABILITY_UNSPECIFIED before it has been reached.
+     * What an acknowledged command survives, according to the store's settings when they were last read. DURABILITY_UNSPECIFIED until the
+     * node has reached the store.
      * </pre>
      *
      * <code>.catga.system.v1.Durability durability = 7;</code>
@@ -1741,7 +1744,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What an acknowledged command survives, as the store was when it was last looked at. DURABILITY_UNSPECIFIED before it has been reached.
+     * What an acknowledged command survives, according to the store's settings when they were last read. DURABILITY_UNSPECIFIED until the
+     * node has reached the store.
      * </pre>
      *
      * <code>.catga.system.v1.Durability durability = 7;</code>
@@ -1756,7 +1760,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What an acknowledged command survives, as the store was when it was last looked at. DURABILITY_UNSPECIFIED before it has been reached.
+     * What an acknowledged command survives, according to the store's settings when they were last read. DURABILITY_UNSPECIFIED until the
+     * node has reached the store.
      * </pre>
      *
      * <code>.catga.system.v1.Durability durability = 7;</code>
@@ -1769,7 +1774,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What an acknowledged command survives, as the store was when it was last looked at. DURABILITY_UNSPECIFIED before it has been reached.
+     * What an acknowledged command survives, according to the store's settings when they were last read. DURABILITY_UNSPECIFIED until the
+     * node has reached the store.
      * </pre>
      *
      * <code>.catga.system.v1.Durability durability = 7;</code>
@@ -1787,7 +1793,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What an acknowledged command survives, as the store was when it was last looked at. DURABILITY_UNSPECIFIED before it has been reached.
+     * What an acknowledged command survives, according to the store's settings when they were last read. DURABILITY_UNSPECIFIED until the
+     * node has reached the store.
      * </pre>
      *
      * <code>.catga.system.v1.Durability durability = 7;</code>
@@ -1805,7 +1812,7 @@ private static final long serialVersionUID = 0L;
         com.catga.system.v1.Limits, com.catga.system.v1.Limits.Builder, com.catga.system.v1.LimitsOrBuilder> limitsBuilder_;
     /**
      * <pre>
-     * The bounds that requests are held to.
+     * The limits of requests.
      * </pre>
      *
      * <code>.catga.system.v1.Limits limits = 8;</code>
@@ -1816,7 +1823,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The bounds that requests are held to.
+     * The limits of requests.
      * </pre>
      *
      * <code>.catga.system.v1.Limits limits = 8;</code>
@@ -1831,7 +1838,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The bounds that requests are held to.
+     * The limits of requests.
      * </pre>
      *
      * <code>.catga.system.v1.Limits limits = 8;</code>
@@ -1851,7 +1858,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The bounds that requests are held to.
+     * The limits of requests.
      * </pre>
      *
      * <code>.catga.system.v1.Limits limits = 8;</code>
@@ -1869,7 +1876,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The bounds that requests are held to.
+     * The limits of requests.
      * </pre>
      *
      * <code>.catga.system.v1.Limits limits = 8;</code>
@@ -1894,7 +1901,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The bounds that requests are held to.
+     * The limits of requests.
      * </pre>
      *
      * <code>.catga.system.v1.Limits limits = 8;</code>
@@ -1911,7 +1918,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The bounds that requests are held to.
+     * The limits of requests.
      * </pre>
      *
      * <code>.catga.system.v1.Limits limits = 8;</code>
@@ -1923,7 +1930,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The bounds that requests are held to.
+     * The limits of requests.
      * </pre>
      *
      * <code>.catga.system.v1.Limits limits = 8;</code>
@@ -1938,7 +1945,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The bounds that requests are held to.
+     * The limits of requests.
      * </pre>
      *
      * <code>.catga.system.v1.Limits limits = 8;</code>
@@ -2119,7 +2126,7 @@ private static final long serialVersionUID = 0L;
         com.google.protobuf.Duration, com.google.protobuf.Duration.Builder, com.google.protobuf.DurationOrBuilder> uptimeBuilder_;
     /**
      * <pre>
-     * How long it has been running.
+     * The time since the node started.
      * </pre>
      *
      * <code>.google.protobuf.Duration uptime = 10;</code>
@@ -2130,7 +2137,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long it has been running.
+     * The time since the node started.
      * </pre>
      *
      * <code>.google.protobuf.Duration uptime = 10;</code>
@@ -2145,7 +2152,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long it has been running.
+     * The time since the node started.
      * </pre>
      *
      * <code>.google.protobuf.Duration uptime = 10;</code>
@@ -2165,7 +2172,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long it has been running.
+     * The time since the node started.
      * </pre>
      *
      * <code>.google.protobuf.Duration uptime = 10;</code>
@@ -2183,7 +2190,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long it has been running.
+     * The time since the node started.
      * </pre>
      *
      * <code>.google.protobuf.Duration uptime = 10;</code>
@@ -2208,7 +2215,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long it has been running.
+     * The time since the node started.
      * </pre>
      *
      * <code>.google.protobuf.Duration uptime = 10;</code>
@@ -2225,7 +2232,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long it has been running.
+     * The time since the node started.
      * </pre>
      *
      * <code>.google.protobuf.Duration uptime = 10;</code>
@@ -2237,7 +2244,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long it has been running.
+     * The time since the node started.
      * </pre>
      *
      * <code>.google.protobuf.Duration uptime = 10;</code>
@@ -2252,7 +2259,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How long it has been running.
+     * The time since the node started.
      * </pre>
      *
      * <code>.google.protobuf.Duration uptime = 10;</code>
@@ -2274,7 +2281,7 @@ private static final long serialVersionUID = 0L;
     private int datacenterId_ ;
     /**
      * <pre>
-     * The Snowflake datacenter number of the node.
+     * The Snowflake datacenter number of the node: 0 to 31.
      * </pre>
      *
      * <code>int32 datacenter_id = 11;</code>
@@ -2286,7 +2293,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The Snowflake datacenter number of the node.
+     * The Snowflake datacenter number of the node: 0 to 31.
      * </pre>
      *
      * <code>int32 datacenter_id = 11;</code>
@@ -2302,7 +2309,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The Snowflake datacenter number of the node.
+     * The Snowflake datacenter number of the node: 0 to 31.
      * </pre>
      *
      * <code>int32 datacenter_id = 11;</code>
@@ -2318,8 +2325,8 @@ private static final long serialVersionUID = 0L;
     private int workerId_ ;
     /**
      * <pre>
-     * The Snowflake worker number that new ids have. On a log that nodes share it is leased: until the node has one this is the number that it
-     * tries first, and it is another one after the node has lost its lease, or has left a number that was ahead of its clock.
+     * The Snowflake worker number of new ids: 0 to 31. On a shared log it is leased. Before the node holds a lease, this is the number that
+     * it tries first; the number changes if the node loses its lease, or gives up a number whose ids are ahead of its clock.
      * </pre>
      *
      * <code>int32 worker_id = 12;</code>
@@ -2331,8 +2338,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The Snowflake worker number that new ids have. On a log that nodes share it is leased: until the node has one this is the number that it
-     * tries first, and it is another one after the node has lost its lease, or has left a number that was ahead of its clock.
+     * The Snowflake worker number of new ids: 0 to 31. On a shared log it is leased. Before the node holds a lease, this is the number that
+     * it tries first; the number changes if the node loses its lease, or gives up a number whose ids are ahead of its clock.
      * </pre>
      *
      * <code>int32 worker_id = 12;</code>
@@ -2348,8 +2355,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The Snowflake worker number that new ids have. On a log that nodes share it is leased: until the node has one this is the number that it
-     * tries first, and it is another one after the node has lost its lease, or has left a number that was ahead of its clock.
+     * The Snowflake worker number of new ids: 0 to 31. On a shared log it is leased. Before the node holds a lease, this is the number that
+     * it tries first; the number changes if the node loses its lease, or gives up a number whose ids are ahead of its clock.
      * </pre>
      *
      * <code>int32 worker_id = 12;</code>
@@ -2365,8 +2372,8 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object durabilityDetail_ = "";
     /**
      * <pre>
-     * Why the durability is what it is, for people: what was read of the store's settings, and what was only asserted. Empty where the name of
-     * the durability says it all, and while that is not known.
+     * An explanation of the durability for people: which settings of the store were read, and which were only asserted by the operator.
+     * Empty if there is nothing to explain, and while the durability is unknown.
      * </pre>
      *
      * <code>string durability_detail = 13;</code>
@@ -2386,8 +2393,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Why the durability is what it is, for people: what was read of the store's settings, and what was only asserted. Empty where the name of
-     * the durability says it all, and while that is not known.
+     * An explanation of the durability for people: which settings of the store were read, and which were only asserted by the operator.
+     * Empty if there is nothing to explain, and while the durability is unknown.
      * </pre>
      *
      * <code>string durability_detail = 13;</code>
@@ -2408,8 +2415,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Why the durability is what it is, for people: what was read of the store's settings, and what was only asserted. Empty where the name of
-     * the durability says it all, and while that is not known.
+     * An explanation of the durability for people: which settings of the store were read, and which were only asserted by the operator.
+     * Empty if there is nothing to explain, and while the durability is unknown.
      * </pre>
      *
      * <code>string durability_detail = 13;</code>
@@ -2426,8 +2433,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Why the durability is what it is, for people: what was read of the store's settings, and what was only asserted. Empty where the name of
-     * the durability says it all, and while that is not known.
+     * An explanation of the durability for people: which settings of the store were read, and which were only asserted by the operator.
+     * Empty if there is nothing to explain, and while the durability is unknown.
      * </pre>
      *
      * <code>string durability_detail = 13;</code>
@@ -2441,8 +2448,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Why the durability is what it is, for people: what was read of the store's settings, and what was only asserted. Empty where the name of
-     * the durability says it all, and while that is not known.
+     * An explanation of the durability for people: which settings of the store were read, and which were only asserted by the operator.
+     * Empty if there is nothing to explain, and while the durability is unknown.
      * </pre>
      *
      * <code>string durability_detail = 13;</code>

@@ -50,7 +50,7 @@ public interface GetServerInfoResponseOrBuilder extends
 
   /**
    * <pre>
-   * The name of the node.
+   * The name of the node, as in --node-id.
    * </pre>
    *
    * <code>string node = 3;</code>
@@ -59,7 +59,7 @@ public interface GetServerInfoResponseOrBuilder extends
   java.lang.String getNode();
   /**
    * <pre>
-   * The name of the node.
+   * The name of the node, as in --node-id.
    * </pre>
    *
    * <code>string node = 3;</code>
@@ -70,7 +70,7 @@ public interface GetServerInfoResponseOrBuilder extends
 
   /**
    * <pre>
-   * How the node runs.
+   * The mode of the node.
    * </pre>
    *
    * <code>.catga.system.v1.Mode mode = 4;</code>
@@ -79,7 +79,7 @@ public interface GetServerInfoResponseOrBuilder extends
   int getModeValue();
   /**
    * <pre>
-   * How the node runs.
+   * The mode of the node.
    * </pre>
    *
    * <code>.catga.system.v1.Mode mode = 4;</code>
@@ -89,7 +89,7 @@ public interface GetServerInfoResponseOrBuilder extends
 
   /**
    * <pre>
-   * The event store in use, as in --persistence.
+   * The event store, as in --persistence.
    * </pre>
    *
    * <code>string persistence = 5;</code>
@@ -98,7 +98,7 @@ public interface GetServerInfoResponseOrBuilder extends
   java.lang.String getPersistence();
   /**
    * <pre>
-   * The event store in use, as in --persistence.
+   * The event store, as in --persistence.
    * </pre>
    *
    * <code>string persistence = 5;</code>
@@ -109,7 +109,7 @@ public interface GetServerInfoResponseOrBuilder extends
 
   /**
    * <pre>
-   * The message bus in use, as in --transport.
+   * The message bus, as in --transport.
    * </pre>
    *
    * <code>string transport = 6;</code>
@@ -118,7 +118,7 @@ public interface GetServerInfoResponseOrBuilder extends
   java.lang.String getTransport();
   /**
    * <pre>
-   * The message bus in use, as in --transport.
+   * The message bus, as in --transport.
    * </pre>
    *
    * <code>string transport = 6;</code>
@@ -129,7 +129,8 @@ public interface GetServerInfoResponseOrBuilder extends
 
   /**
    * <pre>
-   * What an acknowledged command survives, as the store was when it was last looked at. DURABILITY_UNSPECIFIED before it has been reached.
+   * What an acknowledged command survives, according to the store's settings when they were last read. DURABILITY_UNSPECIFIED until the
+   * node has reached the store.
    * </pre>
    *
    * <code>.catga.system.v1.Durability durability = 7;</code>
@@ -138,7 +139,8 @@ public interface GetServerInfoResponseOrBuilder extends
   int getDurabilityValue();
   /**
    * <pre>
-   * What an acknowledged command survives, as the store was when it was last looked at. DURABILITY_UNSPECIFIED before it has been reached.
+   * What an acknowledged command survives, according to the store's settings when they were last read. DURABILITY_UNSPECIFIED until the
+   * node has reached the store.
    * </pre>
    *
    * <code>.catga.system.v1.Durability durability = 7;</code>
@@ -148,7 +150,7 @@ public interface GetServerInfoResponseOrBuilder extends
 
   /**
    * <pre>
-   * The bounds that requests are held to.
+   * The limits of requests.
    * </pre>
    *
    * <code>.catga.system.v1.Limits limits = 8;</code>
@@ -157,7 +159,7 @@ public interface GetServerInfoResponseOrBuilder extends
   boolean hasLimits();
   /**
    * <pre>
-   * The bounds that requests are held to.
+   * The limits of requests.
    * </pre>
    *
    * <code>.catga.system.v1.Limits limits = 8;</code>
@@ -166,7 +168,7 @@ public interface GetServerInfoResponseOrBuilder extends
   com.catga.system.v1.Limits getLimits();
   /**
    * <pre>
-   * The bounds that requests are held to.
+   * The limits of requests.
    * </pre>
    *
    * <code>.catga.system.v1.Limits limits = 8;</code>
@@ -202,7 +204,7 @@ public interface GetServerInfoResponseOrBuilder extends
 
   /**
    * <pre>
-   * How long it has been running.
+   * The time since the node started.
    * </pre>
    *
    * <code>.google.protobuf.Duration uptime = 10;</code>
@@ -211,7 +213,7 @@ public interface GetServerInfoResponseOrBuilder extends
   boolean hasUptime();
   /**
    * <pre>
-   * How long it has been running.
+   * The time since the node started.
    * </pre>
    *
    * <code>.google.protobuf.Duration uptime = 10;</code>
@@ -220,7 +222,7 @@ public interface GetServerInfoResponseOrBuilder extends
   com.google.protobuf.Duration getUptime();
   /**
    * <pre>
-   * How long it has been running.
+   * The time since the node started.
    * </pre>
    *
    * <code>.google.protobuf.Duration uptime = 10;</code>
@@ -229,7 +231,7 @@ public interface GetServerInfoResponseOrBuilder extends
 
   /**
    * <pre>
-   * The Snowflake datacenter number of the node.
+   * The Snowflake datacenter number of the node: 0 to 31.
    * </pre>
    *
    * <code>int32 datacenter_id = 11;</code>
@@ -239,8 +241,8 @@ public interface GetServerInfoResponseOrBuilder extends
 
   /**
    * <pre>
-   * The Snowflake worker number that new ids have. On a log that nodes share it is leased: until the node has one this is the number that it
-   * tries first, and it is another one after the node has lost its lease, or has left a number that was ahead of its clock.
+   * The Snowflake worker number of new ids: 0 to 31. On a shared log it is leased. Before the node holds a lease, this is the number that
+   * it tries first; the number changes if the node loses its lease, or gives up a number whose ids are ahead of its clock.
    * </pre>
    *
    * <code>int32 worker_id = 12;</code>
@@ -250,8 +252,8 @@ public interface GetServerInfoResponseOrBuilder extends
 
   /**
    * <pre>
-   * Why the durability is what it is, for people: what was read of the store's settings, and what was only asserted. Empty where the name of
-   * the durability says it all, and while that is not known.
+   * An explanation of the durability for people: which settings of the store were read, and which were only asserted by the operator.
+   * Empty if there is nothing to explain, and while the durability is unknown.
    * </pre>
    *
    * <code>string durability_detail = 13;</code>
@@ -260,8 +262,8 @@ public interface GetServerInfoResponseOrBuilder extends
   java.lang.String getDurabilityDetail();
   /**
    * <pre>
-   * Why the durability is what it is, for people: what was read of the store's settings, and what was only asserted. Empty where the name of
-   * the durability says it all, and while that is not known.
+   * An explanation of the durability for people: which settings of the store were read, and which were only asserted by the operator.
+   * Empty if there is nothing to explain, and while the durability is unknown.
    * </pre>
    *
    * <code>string durability_detail = 13;</code>

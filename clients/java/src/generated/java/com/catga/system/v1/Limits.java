@@ -6,7 +6,7 @@ package com.catga.system.v1;
 
 /**
  * <pre>
- * The bounds that requests are held to.
+ * The limits of requests.
  * </pre>
  *
  * Protobuf type {@code catga.system.v1.Limits}
@@ -47,7 +47,7 @@ private static final long serialVersionUID = 0L;
   private long maxMessageBytes_ = 0L;
   /**
    * <pre>
-   * The largest request, in bytes.
+   * The maximum size of a request, in bytes.
    * </pre>
    *
    * <code>int64 max_message_bytes = 1;</code>
@@ -62,7 +62,7 @@ private static final long serialVersionUID = 0L;
   private int maxItemsPerOrder_ = 0;
   /**
    * <pre>
-   * The most items an order can have.
+   * The maximum number of items of an order.
    * </pre>
    *
    * <code>int32 max_items_per_order = 2;</code>
@@ -77,7 +77,7 @@ private static final long serialVersionUID = 0L;
   private long maxQuantity_ = 0L;
   /**
    * <pre>
-   * The largest quantity of one item.
+   * The maximum quantity of one item.
    * </pre>
    *
    * <code>int64 max_quantity = 3;</code>
@@ -92,7 +92,7 @@ private static final long serialVersionUID = 0L;
   private int maxPageSize_ = 0;
   /**
    * <pre>
-   * The largest page of a list.
+   * The maximum page size of a list.
    * </pre>
    *
    * <code>int32 max_page_size = 4;</code>
@@ -107,7 +107,7 @@ private static final long serialVersionUID = 0L;
   private int maxBatchSize_ = 0;
   /**
    * <pre>
-   * The most orders in one BatchGetOrders.
+   * The maximum number of orders in one BatchGetOrders.
    * </pre>
    *
    * <code>int32 max_batch_size = 5;</code>
@@ -122,7 +122,7 @@ private static final long serialVersionUID = 0L;
   private int maxIdsPerCall_ = 0;
   /**
    * <pre>
-   * The most ids in one GenerateIds.
+   * The maximum number of ids in one GenerateIds.
    * </pre>
    *
    * <code>int32 max_ids_per_call = 6;</code>
@@ -137,7 +137,7 @@ private static final long serialVersionUID = 0L;
   private int maxInFlight_ = 0;
   /**
    * <pre>
-   * Commands and queries worked on at a time by this node; one more is refused with RESOURCE_EXHAUSTED.
+   * The maximum number of commands and queries in flight on this node; one more is refused with OVERLOADED.
    * </pre>
    *
    * <code>int32 max_in_flight = 7;</code>
@@ -152,7 +152,7 @@ private static final long serialVersionUID = 0L;
   private int maxConcurrentStreams_ = 0;
   /**
    * <pre>
-   * Calls open at a time on one connection.
+   * The maximum number of concurrent calls on one connection.
    * </pre>
    *
    * <code>int32 max_concurrent_streams = 8;</code>
@@ -167,7 +167,7 @@ private static final long serialVersionUID = 0L;
   private int maxConnections_ = 0;
   /**
    * <pre>
-   * Connections open at a time to this node; one more waits in the listen backlog.
+   * The maximum number of connections to this node; further ones wait in the listen backlog.
    * </pre>
    *
    * <code>int32 max_connections = 9;</code>
@@ -182,8 +182,8 @@ private static final long serialVersionUID = 0L;
   private long maxMetadataBytes_ = 0L;
   /**
    * <pre>
-   * The most metadata (headers) of one call, in bytes: names, values and 32 for each. More is refused with RESOURCE_EXHAUSTED
-   * (METADATA_TOO_LARGE).
+   * The maximum size of the metadata (headers) of one call, in bytes: names, values, and 32 for each. Larger metadata is refused with
+   * METADATA_TOO_LARGE.
    * </pre>
    *
    * <code>int64 max_metadata_bytes = 10;</code>
@@ -455,7 +455,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The bounds that requests are held to.
+   * The limits of requests.
    * </pre>
    *
    * Protobuf type {@code catga.system.v1.Limits}
@@ -736,7 +736,7 @@ private static final long serialVersionUID = 0L;
     private long maxMessageBytes_ ;
     /**
      * <pre>
-     * The largest request, in bytes.
+     * The maximum size of a request, in bytes.
      * </pre>
      *
      * <code>int64 max_message_bytes = 1;</code>
@@ -748,7 +748,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The largest request, in bytes.
+     * The maximum size of a request, in bytes.
      * </pre>
      *
      * <code>int64 max_message_bytes = 1;</code>
@@ -764,7 +764,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The largest request, in bytes.
+     * The maximum size of a request, in bytes.
      * </pre>
      *
      * <code>int64 max_message_bytes = 1;</code>
@@ -780,7 +780,7 @@ private static final long serialVersionUID = 0L;
     private int maxItemsPerOrder_ ;
     /**
      * <pre>
-     * The most items an order can have.
+     * The maximum number of items of an order.
      * </pre>
      *
      * <code>int32 max_items_per_order = 2;</code>
@@ -792,7 +792,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The most items an order can have.
+     * The maximum number of items of an order.
      * </pre>
      *
      * <code>int32 max_items_per_order = 2;</code>
@@ -808,7 +808,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The most items an order can have.
+     * The maximum number of items of an order.
      * </pre>
      *
      * <code>int32 max_items_per_order = 2;</code>
@@ -824,7 +824,7 @@ private static final long serialVersionUID = 0L;
     private long maxQuantity_ ;
     /**
      * <pre>
-     * The largest quantity of one item.
+     * The maximum quantity of one item.
      * </pre>
      *
      * <code>int64 max_quantity = 3;</code>
@@ -836,7 +836,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The largest quantity of one item.
+     * The maximum quantity of one item.
      * </pre>
      *
      * <code>int64 max_quantity = 3;</code>
@@ -852,7 +852,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The largest quantity of one item.
+     * The maximum quantity of one item.
      * </pre>
      *
      * <code>int64 max_quantity = 3;</code>
@@ -868,7 +868,7 @@ private static final long serialVersionUID = 0L;
     private int maxPageSize_ ;
     /**
      * <pre>
-     * The largest page of a list.
+     * The maximum page size of a list.
      * </pre>
      *
      * <code>int32 max_page_size = 4;</code>
@@ -880,7 +880,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The largest page of a list.
+     * The maximum page size of a list.
      * </pre>
      *
      * <code>int32 max_page_size = 4;</code>
@@ -896,7 +896,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The largest page of a list.
+     * The maximum page size of a list.
      * </pre>
      *
      * <code>int32 max_page_size = 4;</code>
@@ -912,7 +912,7 @@ private static final long serialVersionUID = 0L;
     private int maxBatchSize_ ;
     /**
      * <pre>
-     * The most orders in one BatchGetOrders.
+     * The maximum number of orders in one BatchGetOrders.
      * </pre>
      *
      * <code>int32 max_batch_size = 5;</code>
@@ -924,7 +924,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The most orders in one BatchGetOrders.
+     * The maximum number of orders in one BatchGetOrders.
      * </pre>
      *
      * <code>int32 max_batch_size = 5;</code>
@@ -940,7 +940,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The most orders in one BatchGetOrders.
+     * The maximum number of orders in one BatchGetOrders.
      * </pre>
      *
      * <code>int32 max_batch_size = 5;</code>
@@ -956,7 +956,7 @@ private static final long serialVersionUID = 0L;
     private int maxIdsPerCall_ ;
     /**
      * <pre>
-     * The most ids in one GenerateIds.
+     * The maximum number of ids in one GenerateIds.
      * </pre>
      *
      * <code>int32 max_ids_per_call = 6;</code>
@@ -968,7 +968,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The most ids in one GenerateIds.
+     * The maximum number of ids in one GenerateIds.
      * </pre>
      *
      * <code>int32 max_ids_per_call = 6;</code>
@@ -984,7 +984,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The most ids in one GenerateIds.
+     * The maximum number of ids in one GenerateIds.
      * </pre>
      *
      * <code>int32 max_ids_per_call = 6;</code>
@@ -1000,7 +1000,7 @@ private static final long serialVersionUID = 0L;
     private int maxInFlight_ ;
     /**
      * <pre>
-     * Commands and queries worked on at a time by this node; one more is refused with RESOURCE_EXHAUSTED.
+     * The maximum number of commands and queries in flight on this node; one more is refused with OVERLOADED.
      * </pre>
      *
      * <code>int32 max_in_flight = 7;</code>
@@ -1012,7 +1012,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Commands and queries worked on at a time by this node; one more is refused with RESOURCE_EXHAUSTED.
+     * The maximum number of commands and queries in flight on this node; one more is refused with OVERLOADED.
      * </pre>
      *
      * <code>int32 max_in_flight = 7;</code>
@@ -1028,7 +1028,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Commands and queries worked on at a time by this node; one more is refused with RESOURCE_EXHAUSTED.
+     * The maximum number of commands and queries in flight on this node; one more is refused with OVERLOADED.
      * </pre>
      *
      * <code>int32 max_in_flight = 7;</code>
@@ -1044,7 +1044,7 @@ private static final long serialVersionUID = 0L;
     private int maxConcurrentStreams_ ;
     /**
      * <pre>
-     * Calls open at a time on one connection.
+     * The maximum number of concurrent calls on one connection.
      * </pre>
      *
      * <code>int32 max_concurrent_streams = 8;</code>
@@ -1056,7 +1056,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Calls open at a time on one connection.
+     * The maximum number of concurrent calls on one connection.
      * </pre>
      *
      * <code>int32 max_concurrent_streams = 8;</code>
@@ -1072,7 +1072,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Calls open at a time on one connection.
+     * The maximum number of concurrent calls on one connection.
      * </pre>
      *
      * <code>int32 max_concurrent_streams = 8;</code>
@@ -1088,7 +1088,7 @@ private static final long serialVersionUID = 0L;
     private int maxConnections_ ;
     /**
      * <pre>
-     * Connections open at a time to this node; one more waits in the listen backlog.
+     * The maximum number of connections to this node; further ones wait in the listen backlog.
      * </pre>
      *
      * <code>int32 max_connections = 9;</code>
@@ -1100,7 +1100,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Connections open at a time to this node; one more waits in the listen backlog.
+     * The maximum number of connections to this node; further ones wait in the listen backlog.
      * </pre>
      *
      * <code>int32 max_connections = 9;</code>
@@ -1116,7 +1116,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * Connections open at a time to this node; one more waits in the listen backlog.
+     * The maximum number of connections to this node; further ones wait in the listen backlog.
      * </pre>
      *
      * <code>int32 max_connections = 9;</code>
@@ -1132,8 +1132,8 @@ private static final long serialVersionUID = 0L;
     private long maxMetadataBytes_ ;
     /**
      * <pre>
-     * The most metadata (headers) of one call, in bytes: names, values and 32 for each. More is refused with RESOURCE_EXHAUSTED
-     * (METADATA_TOO_LARGE).
+     * The maximum size of the metadata (headers) of one call, in bytes: names, values, and 32 for each. Larger metadata is refused with
+     * METADATA_TOO_LARGE.
      * </pre>
      *
      * <code>int64 max_metadata_bytes = 10;</code>
@@ -1145,8 +1145,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The most metadata (headers) of one call, in bytes: names, values and 32 for each. More is refused with RESOURCE_EXHAUSTED
-     * (METADATA_TOO_LARGE).
+     * The maximum size of the metadata (headers) of one call, in bytes: names, values, and 32 for each. Larger metadata is refused with
+     * METADATA_TOO_LARGE.
      * </pre>
      *
      * <code>int64 max_metadata_bytes = 10;</code>
@@ -1162,8 +1162,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The most metadata (headers) of one call, in bytes: names, values and 32 for each. More is refused with RESOURCE_EXHAUSTED
-     * (METADATA_TOO_LARGE).
+     * The maximum size of the metadata (headers) of one call, in bytes: names, values, and 32 for each. Larger metadata is refused with
+     * METADATA_TOO_LARGE.
      * </pre>
      *
      * <code>int64 max_metadata_bytes = 10;</code>

@@ -10,7 +10,7 @@ public interface LimitsOrBuilder extends
 
   /**
    * <pre>
-   * The largest request, in bytes.
+   * The maximum size of a request, in bytes.
    * </pre>
    *
    * <code>int64 max_message_bytes = 1;</code>
@@ -20,7 +20,7 @@ public interface LimitsOrBuilder extends
 
   /**
    * <pre>
-   * The most items an order can have.
+   * The maximum number of items of an order.
    * </pre>
    *
    * <code>int32 max_items_per_order = 2;</code>
@@ -30,7 +30,7 @@ public interface LimitsOrBuilder extends
 
   /**
    * <pre>
-   * The largest quantity of one item.
+   * The maximum quantity of one item.
    * </pre>
    *
    * <code>int64 max_quantity = 3;</code>
@@ -40,7 +40,7 @@ public interface LimitsOrBuilder extends
 
   /**
    * <pre>
-   * The largest page of a list.
+   * The maximum page size of a list.
    * </pre>
    *
    * <code>int32 max_page_size = 4;</code>
@@ -50,7 +50,7 @@ public interface LimitsOrBuilder extends
 
   /**
    * <pre>
-   * The most orders in one BatchGetOrders.
+   * The maximum number of orders in one BatchGetOrders.
    * </pre>
    *
    * <code>int32 max_batch_size = 5;</code>
@@ -60,7 +60,7 @@ public interface LimitsOrBuilder extends
 
   /**
    * <pre>
-   * The most ids in one GenerateIds.
+   * The maximum number of ids in one GenerateIds.
    * </pre>
    *
    * <code>int32 max_ids_per_call = 6;</code>
@@ -70,7 +70,7 @@ public interface LimitsOrBuilder extends
 
   /**
    * <pre>
-   * Commands and queries worked on at a time by this node; one more is refused with RESOURCE_EXHAUSTED.
+   * The maximum number of commands and queries in flight on this node; one more is refused with OVERLOADED.
    * </pre>
    *
    * <code>int32 max_in_flight = 7;</code>
@@ -80,7 +80,7 @@ public interface LimitsOrBuilder extends
 
   /**
    * <pre>
-   * Calls open at a time on one connection.
+   * The maximum number of concurrent calls on one connection.
    * </pre>
    *
    * <code>int32 max_concurrent_streams = 8;</code>
@@ -90,7 +90,7 @@ public interface LimitsOrBuilder extends
 
   /**
    * <pre>
-   * Connections open at a time to this node; one more waits in the listen backlog.
+   * The maximum number of connections to this node; further ones wait in the listen backlog.
    * </pre>
    *
    * <code>int32 max_connections = 9;</code>
@@ -100,8 +100,8 @@ public interface LimitsOrBuilder extends
 
   /**
    * <pre>
-   * The most metadata (headers) of one call, in bytes: names, values and 32 for each. More is refused with RESOURCE_EXHAUSTED
-   * (METADATA_TOO_LARGE).
+   * The maximum size of the metadata (headers) of one call, in bytes: names, values, and 32 for each. Larger metadata is refused with
+   * METADATA_TOO_LARGE.
    * </pre>
    *
    * <code>int64 max_metadata_bytes = 10;</code>

@@ -6,7 +6,7 @@ package com.catga.system.v1;
 
 /**
  * <pre>
- * Asks for a page of the dead letters of a handler.
+ * The request of ListDeadLetters.
  * </pre>
  *
  * Protobuf type {@code catga.system.v1.ListDeadLettersRequest}
@@ -50,8 +50,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object handler_ = "";
   /**
    * <pre>
-   * The name of the handler, for example "order-event-logger". An unknown one is NOT_FOUND (HANDLER_NOT_FOUND), with those that
-   * there are.
+   * The name of the event handler, for example "order-event-logger". HANDLER_NOT_FOUND if this node has no such handler.
    * </pre>
    *
    * <code>string handler = 1;</code>
@@ -72,8 +71,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The name of the handler, for example "order-event-logger". An unknown one is NOT_FOUND (HANDLER_NOT_FOUND), with those that
-   * there are.
+   * The name of the event handler, for example "order-event-logger". HANDLER_NOT_FOUND if this node has no such handler.
    * </pre>
    *
    * <code>string handler = 1;</code>
@@ -98,7 +96,7 @@ private static final long serialVersionUID = 0L;
   private int pageSize_ = 0;
   /**
    * <pre>
-   * How many letters at the most: 1 to 500; 0 means 50.
+   * The maximum number of letters: 1 to 500; 0 means 50.
    * </pre>
    *
    * <code>int32 page_size = 2;</code>
@@ -114,7 +112,7 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object pageToken_ = "";
   /**
    * <pre>
-   * The `next_page_token` of the page before; empty for the first page. `page_size` may change.
+   * The `next_page_token` of the previous page; empty for the first page. `page_size` may differ.
    * </pre>
    *
    * <code>string page_token = 3;</code>
@@ -135,7 +133,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The `next_page_token` of the page before; empty for the first page. `page_size` may change.
+   * The `next_page_token` of the previous page; empty for the first page. `page_size` may differ.
    * </pre>
    *
    * <code>string page_token = 3;</code>
@@ -335,7 +333,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Asks for a page of the dead letters of a handler.
+   * The request of ListDeadLetters.
    * </pre>
    *
    * Protobuf type {@code catga.system.v1.ListDeadLettersRequest}
@@ -536,8 +534,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object handler_ = "";
     /**
      * <pre>
-     * The name of the handler, for example "order-event-logger". An unknown one is NOT_FOUND (HANDLER_NOT_FOUND), with those that
-     * there are.
+     * The name of the event handler, for example "order-event-logger". HANDLER_NOT_FOUND if this node has no such handler.
      * </pre>
      *
      * <code>string handler = 1;</code>
@@ -557,8 +554,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The name of the handler, for example "order-event-logger". An unknown one is NOT_FOUND (HANDLER_NOT_FOUND), with those that
-     * there are.
+     * The name of the event handler, for example "order-event-logger". HANDLER_NOT_FOUND if this node has no such handler.
      * </pre>
      *
      * <code>string handler = 1;</code>
@@ -579,8 +575,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The name of the handler, for example "order-event-logger". An unknown one is NOT_FOUND (HANDLER_NOT_FOUND), with those that
-     * there are.
+     * The name of the event handler, for example "order-event-logger". HANDLER_NOT_FOUND if this node has no such handler.
      * </pre>
      *
      * <code>string handler = 1;</code>
@@ -597,8 +592,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The name of the handler, for example "order-event-logger". An unknown one is NOT_FOUND (HANDLER_NOT_FOUND), with those that
-     * there are.
+     * The name of the event handler, for example "order-event-logger". HANDLER_NOT_FOUND if this node has no such handler.
      * </pre>
      *
      * <code>string handler = 1;</code>
@@ -612,8 +606,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The name of the handler, for example "order-event-logger". An unknown one is NOT_FOUND (HANDLER_NOT_FOUND), with those that
-     * there are.
+     * The name of the event handler, for example "order-event-logger". HANDLER_NOT_FOUND if this node has no such handler.
      * </pre>
      *
      * <code>string handler = 1;</code>
@@ -633,7 +626,7 @@ private static final long serialVersionUID = 0L;
     private int pageSize_ ;
     /**
      * <pre>
-     * How many letters at the most: 1 to 500; 0 means 50.
+     * The maximum number of letters: 1 to 500; 0 means 50.
      * </pre>
      *
      * <code>int32 page_size = 2;</code>
@@ -645,7 +638,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many letters at the most: 1 to 500; 0 means 50.
+     * The maximum number of letters: 1 to 500; 0 means 50.
      * </pre>
      *
      * <code>int32 page_size = 2;</code>
@@ -661,7 +654,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many letters at the most: 1 to 500; 0 means 50.
+     * The maximum number of letters: 1 to 500; 0 means 50.
      * </pre>
      *
      * <code>int32 page_size = 2;</code>
@@ -677,7 +670,7 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object pageToken_ = "";
     /**
      * <pre>
-     * The `next_page_token` of the page before; empty for the first page. `page_size` may change.
+     * The `next_page_token` of the previous page; empty for the first page. `page_size` may differ.
      * </pre>
      *
      * <code>string page_token = 3;</code>
@@ -697,7 +690,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The `next_page_token` of the page before; empty for the first page. `page_size` may change.
+     * The `next_page_token` of the previous page; empty for the first page. `page_size` may differ.
      * </pre>
      *
      * <code>string page_token = 3;</code>
@@ -718,7 +711,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The `next_page_token` of the page before; empty for the first page. `page_size` may change.
+     * The `next_page_token` of the previous page; empty for the first page. `page_size` may differ.
      * </pre>
      *
      * <code>string page_token = 3;</code>
@@ -735,7 +728,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The `next_page_token` of the page before; empty for the first page. `page_size` may change.
+     * The `next_page_token` of the previous page; empty for the first page. `page_size` may differ.
      * </pre>
      *
      * <code>string page_token = 3;</code>
@@ -749,7 +742,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The `next_page_token` of the page before; empty for the first page. `page_size` may change.
+     * The `next_page_token` of the previous page; empty for the first page. `page_size` may differ.
      * </pre>
      *
      * <code>string page_token = 3;</code>

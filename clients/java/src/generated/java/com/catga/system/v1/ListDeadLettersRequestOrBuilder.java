@@ -10,8 +10,7 @@ public interface ListDeadLettersRequestOrBuilder extends
 
   /**
    * <pre>
-   * The name of the handler, for example "order-event-logger". An unknown one is NOT_FOUND (HANDLER_NOT_FOUND), with those that
-   * there are.
+   * The name of the event handler, for example "order-event-logger". HANDLER_NOT_FOUND if this node has no such handler.
    * </pre>
    *
    * <code>string handler = 1;</code>
@@ -20,8 +19,7 @@ public interface ListDeadLettersRequestOrBuilder extends
   java.lang.String getHandler();
   /**
    * <pre>
-   * The name of the handler, for example "order-event-logger". An unknown one is NOT_FOUND (HANDLER_NOT_FOUND), with those that
-   * there are.
+   * The name of the event handler, for example "order-event-logger". HANDLER_NOT_FOUND if this node has no such handler.
    * </pre>
    *
    * <code>string handler = 1;</code>
@@ -32,7 +30,7 @@ public interface ListDeadLettersRequestOrBuilder extends
 
   /**
    * <pre>
-   * How many letters at the most: 1 to 500; 0 means 50.
+   * The maximum number of letters: 1 to 500; 0 means 50.
    * </pre>
    *
    * <code>int32 page_size = 2;</code>
@@ -42,7 +40,7 @@ public interface ListDeadLettersRequestOrBuilder extends
 
   /**
    * <pre>
-   * The `next_page_token` of the page before; empty for the first page. `page_size` may change.
+   * The `next_page_token` of the previous page; empty for the first page. `page_size` may differ.
    * </pre>
    *
    * <code>string page_token = 3;</code>
@@ -51,7 +49,7 @@ public interface ListDeadLettersRequestOrBuilder extends
   java.lang.String getPageToken();
   /**
    * <pre>
-   * The `next_page_token` of the page before; empty for the first page. `page_size` may change.
+   * The `next_page_token` of the previous page; empty for the first page. `page_size` may differ.
    * </pre>
    *
    * <code>string page_token = 3;</code>

@@ -10,7 +10,7 @@ public interface ListDeadLettersResponseOrBuilder extends
 
   /**
    * <pre>
-   * The letters, the oldest first.
+   * The letters, oldest first.
    * </pre>
    *
    * <code>repeated .catga.system.v1.DeadLetter dead_letters = 1;</code>
@@ -19,7 +19,7 @@ public interface ListDeadLettersResponseOrBuilder extends
       getDeadLettersList();
   /**
    * <pre>
-   * The letters, the oldest first.
+   * The letters, oldest first.
    * </pre>
    *
    * <code>repeated .catga.system.v1.DeadLetter dead_letters = 1;</code>
@@ -27,7 +27,7 @@ public interface ListDeadLettersResponseOrBuilder extends
   com.catga.system.v1.DeadLetter getDeadLetters(int index);
   /**
    * <pre>
-   * The letters, the oldest first.
+   * The letters, oldest first.
    * </pre>
    *
    * <code>repeated .catga.system.v1.DeadLetter dead_letters = 1;</code>
@@ -35,7 +35,7 @@ public interface ListDeadLettersResponseOrBuilder extends
   int getDeadLettersCount();
   /**
    * <pre>
-   * The letters, the oldest first.
+   * The letters, oldest first.
    * </pre>
    *
    * <code>repeated .catga.system.v1.DeadLetter dead_letters = 1;</code>
@@ -44,7 +44,7 @@ public interface ListDeadLettersResponseOrBuilder extends
       getDeadLettersOrBuilderList();
   /**
    * <pre>
-   * The letters, the oldest first.
+   * The letters, oldest first.
    * </pre>
    *
    * <code>repeated .catga.system.v1.DeadLetter dead_letters = 1;</code>
@@ -54,7 +54,7 @@ public interface ListDeadLettersResponseOrBuilder extends
 
   /**
    * <pre>
-   * Ask for the next page with this; empty on the last page.
+   * The `page_token` of the next page; empty on the last page.
    * </pre>
    *
    * <code>string next_page_token = 2;</code>
@@ -63,7 +63,7 @@ public interface ListDeadLettersResponseOrBuilder extends
   java.lang.String getNextPageToken();
   /**
    * <pre>
-   * Ask for the next page with this; empty on the last page.
+   * The `page_token` of the next page; empty on the last page.
    * </pre>
    *
    * <code>string next_page_token = 2;</code>

@@ -6,7 +6,7 @@ package com.catga.system.v1;
 
 /**
  * <pre>
- * How the node runs.
+ * The mode of a node.
  * </pre>
  *
  * Protobuf enum {@code catga.system.v1.Mode}
@@ -15,7 +15,7 @@ public enum Mode
     implements com.google.protobuf.ProtocolMessageEnum {
   /**
    * <pre>
-   * Not known.
+   * Unknown.
    * </pre>
    *
    * <code>MODE_UNSPECIFIED = 0;</code>
@@ -23,7 +23,7 @@ public enum Mode
   MODE_UNSPECIFIED(0),
   /**
    * <pre>
-   * One node.
+   * A single node.
    * </pre>
    *
    * <code>MODE_STANDALONE = 1;</code>
@@ -31,7 +31,7 @@ public enum Mode
   MODE_STANDALONE(1),
   /**
    * <pre>
-   * One of many nodes that serve one set of orders.
+   * One of several nodes that share a log.
    * </pre>
    *
    * <code>MODE_CLUSTER = 2;</code>
@@ -42,7 +42,7 @@ public enum Mode
 
   /**
    * <pre>
-   * Not known.
+   * Unknown.
    * </pre>
    *
    * <code>MODE_UNSPECIFIED = 0;</code>
@@ -50,7 +50,7 @@ public enum Mode
   public static final int MODE_UNSPECIFIED_VALUE = 0;
   /**
    * <pre>
-   * One node.
+   * A single node.
    * </pre>
    *
    * <code>MODE_STANDALONE = 1;</code>
@@ -58,7 +58,7 @@ public enum Mode
   public static final int MODE_STANDALONE_VALUE = 1;
   /**
    * <pre>
-   * One of many nodes that serve one set of orders.
+   * One of several nodes that share a log.
    * </pre>
    *
    * <code>MODE_CLUSTER = 2;</code>

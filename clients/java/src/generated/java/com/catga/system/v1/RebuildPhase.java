@@ -6,7 +6,7 @@ package com.catga.system.v1;
 
 /**
  * <pre>
- * What a rebuild is doing.
+ * The phase of a rebuild.
  * </pre>
  *
  * Protobuf enum {@code catga.system.v1.RebuildPhase}
@@ -15,7 +15,7 @@ public enum RebuildPhase
     implements com.google.protobuf.ProtocolMessageEnum {
   /**
    * <pre>
-   * Not known.
+   * Unknown.
    * </pre>
    *
    * <code>REBUILD_PHASE_UNSPECIFIED = 0;</code>
@@ -23,7 +23,7 @@ public enum RebuildPhase
   REBUILD_PHASE_UNSPECIFIED(0),
   /**
    * <pre>
-   * It takes in the events of the log.
+   * Reads the events of the log.
    * </pre>
    *
    * <code>REBUILD_PHASE_READING = 1;</code>
@@ -31,7 +31,7 @@ public enum RebuildPhase
   REBUILD_PHASE_READING(1),
   /**
    * <pre>
-   * It sorts what it has taken in.
+   * Builds the indexes for lists.
    * </pre>
    *
    * <code>REBUILD_PHASE_INDEXING = 2;</code>
@@ -39,7 +39,7 @@ public enum RebuildPhase
   REBUILD_PHASE_INDEXING(2),
   /**
    * <pre>
-   * What it has built serves. The last message.
+   * The new read model serves queries. This is the last message.
    * </pre>
    *
    * <code>REBUILD_PHASE_DONE = 3;</code>
@@ -50,7 +50,7 @@ public enum RebuildPhase
 
   /**
    * <pre>
-   * Not known.
+   * Unknown.
    * </pre>
    *
    * <code>REBUILD_PHASE_UNSPECIFIED = 0;</code>
@@ -58,7 +58,7 @@ public enum RebuildPhase
   public static final int REBUILD_PHASE_UNSPECIFIED_VALUE = 0;
   /**
    * <pre>
-   * It takes in the events of the log.
+   * Reads the events of the log.
    * </pre>
    *
    * <code>REBUILD_PHASE_READING = 1;</code>
@@ -66,7 +66,7 @@ public enum RebuildPhase
   public static final int REBUILD_PHASE_READING_VALUE = 1;
   /**
    * <pre>
-   * It sorts what it has taken in.
+   * Builds the indexes for lists.
    * </pre>
    *
    * <code>REBUILD_PHASE_INDEXING = 2;</code>
@@ -74,7 +74,7 @@ public enum RebuildPhase
   public static final int REBUILD_PHASE_INDEXING_VALUE = 2;
   /**
    * <pre>
-   * What it has built serves. The last message.
+   * The new read model serves queries. This is the last message.
    * </pre>
    *
    * <code>REBUILD_PHASE_DONE = 3;</code>

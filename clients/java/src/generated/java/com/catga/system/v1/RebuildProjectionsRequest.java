@@ -6,7 +6,7 @@ package com.catga.system.v1;
 
 /**
  * <pre>
- * Asks for the list of orders and its totals to be built anew.
+ * The request of RebuildProjections.
  * </pre>
  *
  * Protobuf type {@code catga.system.v1.RebuildProjectionsRequest}
@@ -191,7 +191,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Asks for the list of orders and its totals to be built anew.
+   * The request of RebuildProjections.
    * </pre>
    *
    * Protobuf type {@code catga.system.v1.RebuildProjectionsRequest}

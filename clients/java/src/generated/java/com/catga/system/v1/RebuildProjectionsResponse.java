@@ -6,7 +6,8 @@ package com.catga.system.v1;
 
 /**
  * <pre>
- * How far a rebuild is. One message a second at least, whatever happens; a rebuild that fails ends the call with UNAVAILABLE.
+ * One message of RebuildProjections: the progress of the rebuild, at least once per second. If the rebuild fails, the call ends with
+ * UNAVAILABLE, and the current read model stays.
  * </pre>
  *
  * Protobuf type {@code catga.system.v1.RebuildProjectionsResponse}
@@ -49,7 +50,7 @@ private static final long serialVersionUID = 0L;
   private int phase_ = 0;
   /**
    * <pre>
-   * What it is doing.
+   * The phase of the rebuild.
    * </pre>
    *
    * <code>.catga.system.v1.RebuildPhase phase = 1;</code>
@@ -60,7 +61,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What it is doing.
+   * The phase of the rebuild.
    * </pre>
    *
    * <code>.catga.system.v1.RebuildPhase phase = 1;</code>
@@ -75,7 +76,7 @@ private static final long serialVersionUID = 0L;
   private long events_ = 0L;
   /**
    * <pre>
-   * How many events have been taken in.
+   * The number of events processed so far.
    * </pre>
    *
    * <code>int64 events = 2;</code>
@@ -90,7 +91,7 @@ private static final long serialVersionUID = 0L;
   private long totalEvents_ = 0L;
   /**
    * <pre>
-   * About how many there are, those that came meanwhile included.
+   * The approximate number of events in the log, including those committed since the rebuild began.
    * </pre>
    *
    * <code>int64 total_events = 3;</code>
@@ -105,7 +106,7 @@ private static final long serialVersionUID = 0L;
   private double eventsPerSecond_ = 0D;
   /**
    * <pre>
-   * How many events a second have been taken in so far.
+   * The average number of events processed per second.
    * </pre>
    *
    * <code>double events_per_second = 4;</code>
@@ -120,7 +121,7 @@ private static final long serialVersionUID = 0L;
   private com.google.protobuf.Duration remaining_;
   /**
    * <pre>
-   * About how long it will take to take in the rest. Not set: not known.
+   * The estimated time until all events are processed. Not set if unknown.
    * </pre>
    *
    * <code>.google.protobuf.Duration remaining = 5;</code>
@@ -132,7 +133,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * About how long it will take to take in the rest. Not set: not known.
+   * The estimated time until all events are processed. Not set if unknown.
    * </pre>
    *
    * <code>.google.protobuf.Duration remaining = 5;</code>
@@ -144,7 +145,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * About how long it will take to take in the rest. Not set: not known.
+   * The estimated time until all events are processed. Not set if unknown.
    * </pre>
    *
    * <code>.google.protobuf.Duration remaining = 5;</code>
@@ -158,7 +159,7 @@ private static final long serialVersionUID = 0L;
   private boolean joined_ = false;
   /**
    * <pre>
-   * True: the rebuild was going on before this call.
+   * Whether the rebuild was already running when this call began.
    * </pre>
    *
    * <code>bool joined = 6;</code>
@@ -392,7 +393,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * How far a rebuild is. One message a second at least, whatever happens; a rebuild that fails ends the call with UNAVAILABLE.
+   * One message of RebuildProjections: the progress of the rebuild, at least once per second. If the rebuild fails, the call ends with
+   * UNAVAILABLE, and the current read model stays.
    * </pre>
    *
    * Protobuf type {@code catga.system.v1.RebuildProjectionsResponse}
@@ -642,7 +644,7 @@ private static final long serialVersionUID = 0L;
     private int phase_ = 0;
     /**
      * <pre>
-     * What it is doing.
+     * The phase of the rebuild.
      * </pre>
      *
      * <code>.catga.system.v1.RebuildPhase phase = 1;</code>
@@ -653,7 +655,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What it is doing.
+     * The phase of the rebuild.
      * </pre>
      *
      * <code>.catga.system.v1.RebuildPhase phase = 1;</code>
@@ -668,7 +670,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What it is doing.
+     * The phase of the rebuild.
      * </pre>
      *
      * <code>.catga.system.v1.RebuildPhase phase = 1;</code>
@@ -681,7 +683,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What it is doing.
+     * The phase of the rebuild.
      * </pre>
      *
      * <code>.catga.system.v1.RebuildPhase phase = 1;</code>
@@ -699,7 +701,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What it is doing.
+     * The phase of the rebuild.
      * </pre>
      *
      * <code>.catga.system.v1.RebuildPhase phase = 1;</code>
@@ -715,7 +717,7 @@ private static final long serialVersionUID = 0L;
     private long events_ ;
     /**
      * <pre>
-     * How many events have been taken in.
+     * The number of events processed so far.
      * </pre>
      *
      * <code>int64 events = 2;</code>
@@ -727,7 +729,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many events have been taken in.
+     * The number of events processed so far.
      * </pre>
      *
      * <code>int64 events = 2;</code>
@@ -743,7 +745,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many events have been taken in.
+     * The number of events processed so far.
      * </pre>
      *
      * <code>int64 events = 2;</code>
@@ -759,7 +761,7 @@ private static final long serialVersionUID = 0L;
     private long totalEvents_ ;
     /**
      * <pre>
-     * About how many there are, those that came meanwhile included.
+     * The approximate number of events in the log, including those committed since the rebuild began.
      * </pre>
      *
      * <code>int64 total_events = 3;</code>
@@ -771,7 +773,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * About how many there are, those that came meanwhile included.
+     * The approximate number of events in the log, including those committed since the rebuild began.
      * </pre>
      *
      * <code>int64 total_events = 3;</code>
@@ -787,7 +789,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * About how many there are, those that came meanwhile included.
+     * The approximate number of events in the log, including those committed since the rebuild began.
      * </pre>
      *
      * <code>int64 total_events = 3;</code>
@@ -803,7 +805,7 @@ private static final long serialVersionUID = 0L;
     private double eventsPerSecond_ ;
     /**
      * <pre>
-     * How many events a second have been taken in so far.
+     * The average number of events processed per second.
      * </pre>
      *
      * <code>double events_per_second = 4;</code>
@@ -815,7 +817,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many events a second have been taken in so far.
+     * The average number of events processed per second.
      * </pre>
      *
      * <code>double events_per_second = 4;</code>
@@ -831,7 +833,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many events a second have been taken in so far.
+     * The average number of events processed per second.
      * </pre>
      *
      * <code>double events_per_second = 4;</code>
@@ -849,7 +851,7 @@ private static final long serialVersionUID = 0L;
         com.google.protobuf.Duration, com.google.protobuf.Duration.Builder, com.google.protobuf.DurationOrBuilder> remainingBuilder_;
     /**
      * <pre>
-     * About how long it will take to take in the rest. Not set: not known.
+     * The estimated time until all events are processed. Not set if unknown.
      * </pre>
      *
      * <code>.google.protobuf.Duration remaining = 5;</code>
@@ -860,7 +862,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * About how long it will take to take in the rest. Not set: not known.
+     * The estimated time until all events are processed. Not set if unknown.
      * </pre>
      *
      * <code>.google.protobuf.Duration remaining = 5;</code>
@@ -875,7 +877,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * About how long it will take to take in the rest. Not set: not known.
+     * The estimated time until all events are processed. Not set if unknown.
      * </pre>
      *
      * <code>.google.protobuf.Duration remaining = 5;</code>
@@ -895,7 +897,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * About how long it will take to take in the rest. Not set: not known.
+     * The estimated time until all events are processed. Not set if unknown.
      * </pre>
      *
      * <code>.google.protobuf.Duration remaining = 5;</code>
@@ -913,7 +915,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * About how long it will take to take in the rest. Not set: not known.
+     * The estimated time until all events are processed. Not set if unknown.
      * </pre>
      *
      * <code>.google.protobuf.Duration remaining = 5;</code>
@@ -938,7 +940,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * About how long it will take to take in the rest. Not set: not known.
+     * The estimated time until all events are processed. Not set if unknown.
      * </pre>
      *
      * <code>.google.protobuf.Duration remaining = 5;</code>
@@ -955,7 +957,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * About how long it will take to take in the rest. Not set: not known.
+     * The estimated time until all events are processed. Not set if unknown.
      * </pre>
      *
      * <code>.google.protobuf.Duration remaining = 5;</code>
@@ -967,7 +969,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * About how long it will take to take in the rest. Not set: not known.
+     * The estimated time until all events are processed. Not set if unknown.
      * </pre>
      *
      * <code>.google.protobuf.Duration remaining = 5;</code>
@@ -982,7 +984,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * About how long it will take to take in the rest. Not set: not known.
+     * The estimated time until all events are processed. Not set if unknown.
      * </pre>
      *
      * <code>.google.protobuf.Duration remaining = 5;</code>
@@ -1004,7 +1006,7 @@ private static final long serialVersionUID = 0L;
     private boolean joined_ ;
     /**
      * <pre>
-     * True: the rebuild was going on before this call.
+     * Whether the rebuild was already running when this call began.
      * </pre>
      *
      * <code>bool joined = 6;</code>
@@ -1016,7 +1018,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * True: the rebuild was going on before this call.
+     * Whether the rebuild was already running when this call began.
      * </pre>
      *
      * <code>bool joined = 6;</code>
@@ -1032,7 +1034,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * True: the rebuild was going on before this call.
+     * Whether the rebuild was already running when this call began.
      * </pre>
      *
      * <code>bool joined = 6;</code>

@@ -10,7 +10,7 @@ public interface RebuildProjectionsResponseOrBuilder extends
 
   /**
    * <pre>
-   * What it is doing.
+   * The phase of the rebuild.
    * </pre>
    *
    * <code>.catga.system.v1.RebuildPhase phase = 1;</code>
@@ -19,7 +19,7 @@ public interface RebuildProjectionsResponseOrBuilder extends
   int getPhaseValue();
   /**
    * <pre>
-   * What it is doing.
+   * The phase of the rebuild.
    * </pre>
    *
    * <code>.catga.system.v1.RebuildPhase phase = 1;</code>
@@ -29,7 +29,7 @@ public interface RebuildProjectionsResponseOrBuilder extends
 
   /**
    * <pre>
-   * How many events have been taken in.
+   * The number of events processed so far.
    * </pre>
    *
    * <code>int64 events = 2;</code>
@@ -39,7 +39,7 @@ public interface RebuildProjectionsResponseOrBuilder extends
 
   /**
    * <pre>
-   * About how many there are, those that came meanwhile included.
+   * The approximate number of events in the log, including those committed since the rebuild began.
    * </pre>
    *
    * <code>int64 total_events = 3;</code>
@@ -49,7 +49,7 @@ public interface RebuildProjectionsResponseOrBuilder extends
 
   /**
    * <pre>
-   * How many events a second have been taken in so far.
+   * The average number of events processed per second.
    * </pre>
    *
    * <code>double events_per_second = 4;</code>
@@ -59,7 +59,7 @@ public interface RebuildProjectionsResponseOrBuilder extends
 
   /**
    * <pre>
-   * About how long it will take to take in the rest. Not set: not known.
+   * The estimated time until all events are processed. Not set if unknown.
    * </pre>
    *
    * <code>.google.protobuf.Duration remaining = 5;</code>
@@ -68,7 +68,7 @@ public interface RebuildProjectionsResponseOrBuilder extends
   boolean hasRemaining();
   /**
    * <pre>
-   * About how long it will take to take in the rest. Not set: not known.
+   * The estimated time until all events are processed. Not set if unknown.
    * </pre>
    *
    * <code>.google.protobuf.Duration remaining = 5;</code>
@@ -77,7 +77,7 @@ public interface RebuildProjectionsResponseOrBuilder extends
   com.google.protobuf.Duration getRemaining();
   /**
    * <pre>
-   * About how long it will take to take in the rest. Not set: not known.
+   * The estimated time until all events are processed. Not set if unknown.
    * </pre>
    *
    * <code>.google.protobuf.Duration remaining = 5;</code>
@@ -86,7 +86,7 @@ public interface RebuildProjectionsResponseOrBuilder extends
 
   /**
    * <pre>
-   * True: the rebuild was going on before this call.
+   * Whether the rebuild was already running when this call began.
    * </pre>
    *
    * <code>bool joined = 6;</code>

@@ -6,7 +6,7 @@ package com.catga.system.v1;
 
 /**
  * <pre>
- * What was replayed.
+ * The reply of ReplayDeadLetters.
  * </pre>
  *
  * Protobuf type {@code catga.system.v1.ReplayDeadLettersResponse}
@@ -47,7 +47,7 @@ private static final long serialVersionUID = 0L;
   private int replayed_ = 0;
   /**
    * <pre>
-   * How many letters; fewer than were named if some were not there.
+   * The number of redelivered letters, without those that did not exist.
    * </pre>
    *
    * <code>int32 replayed = 1;</code>
@@ -217,7 +217,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What was replayed.
+   * The reply of ReplayDeadLetters.
    * </pre>
    *
    * Protobuf type {@code catga.system.v1.ReplayDeadLettersResponse}
@@ -390,7 +390,7 @@ private static final long serialVersionUID = 0L;
     private int replayed_ ;
     /**
      * <pre>
-     * How many letters; fewer than were named if some were not there.
+     * The number of redelivered letters, without those that did not exist.
      * </pre>
      *
      * <code>int32 replayed = 1;</code>
@@ -402,7 +402,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many letters; fewer than were named if some were not there.
+     * The number of redelivered letters, without those that did not exist.
      * </pre>
      *
      * <code>int32 replayed = 1;</code>
@@ -418,7 +418,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * How many letters; fewer than were named if some were not there.
+     * The number of redelivered letters, without those that did not exist.
      * </pre>
      *
      * <code>int32 replayed = 1;</code>

@@ -10,7 +10,7 @@ public interface ReplayDeadLettersResponseOrBuilder extends
 
   /**
    * <pre>
-   * How many letters; fewer than were named if some were not there.
+   * The number of redelivered letters, without those that did not exist.
    * </pre>
    *
    * <code>int32 replayed = 1;</code>

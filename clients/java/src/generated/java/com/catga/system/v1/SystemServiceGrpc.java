@@ -4,7 +4,10 @@ import static io.grpc.MethodDescriptor.generateFullMethodName;
 
 /**
  * <pre>
- * Tells about the server.
+ * Describes the node that answers, and its cluster. Read-only and safe to retry.
+ * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason: UNAVAILABLE with the reason UNAVAILABLE (RetryInfo;
+ * the leases of the cluster cannot be read) or SHUTTING_DOWN, RESOURCE_EXHAUSTED with the reason OVERLOADED (RetryInfo; too many open
+ * streams).
  * </pre>
  */
 @io.grpc.stub.annotations.GrpcGenerated
@@ -169,14 +172,17 @@ public final class SystemServiceGrpc {
 
   /**
    * <pre>
-   * Tells about the server.
+   * Describes the node that answers, and its cluster. Read-only and safe to retry.
+   * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason: UNAVAILABLE with the reason UNAVAILABLE (RetryInfo;
+   * the leases of the cluster cannot be read) or SHUTTING_DOWN, RESOURCE_EXHAUSTED with the reason OVERLOADED (RetryInfo; too many open
+   * streams).
    * </pre>
    */
   public interface AsyncService {
 
     /**
      * <pre>
-     * Version, node, backends, durability and bounds of the node that answers.
+     * Returns the version, name, backends, durability and limits of the node. Does not access the backends.
      * </pre>
      */
     default void getServerInfo(com.catga.system.v1.GetServerInfoRequest request,
@@ -186,7 +192,7 @@ public final class SystemServiceGrpc {
 
     /**
      * <pre>
-     * The nodes that serve this set of orders, what each does alone, and how far each has followed the log.
+     * Returns the nodes that share the log, with the roles that each holds and how far each has followed the log. Up to a second old.
      * </pre>
      */
     default void getCluster(com.catga.system.v1.GetClusterRequest request,
@@ -196,8 +202,8 @@ public final class SystemServiceGrpc {
 
     /**
      * <pre>
-     * The same at once, and again whenever something has changed, at the most once a second. Ends with UNAVAILABLE (SHUTTING_DOWN) when
-     * the node does.
+     * Streams the same: immediately, then whenever something has changed, at most once per second. Ends with SHUTTING_DOWN when the node
+     * shuts down.
      * </pre>
      */
     default void watchCluster(com.catga.system.v1.WatchClusterRequest request,
@@ -209,7 +215,10 @@ public final class SystemServiceGrpc {
   /**
    * Base class for the server implementation of the service SystemService.
    * <pre>
-   * Tells about the server.
+   * Describes the node that answers, and its cluster. Read-only and safe to retry.
+   * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason: UNAVAILABLE with the reason UNAVAILABLE (RetryInfo;
+   * the leases of the cluster cannot be read) or SHUTTING_DOWN, RESOURCE_EXHAUSTED with the reason OVERLOADED (RetryInfo; too many open
+   * streams).
    * </pre>
    */
   public static abstract class SystemServiceImplBase
@@ -223,7 +232,10 @@ public final class SystemServiceGrpc {
   /**
    * A stub to allow clients to do asynchronous rpc calls to service SystemService.
    * <pre>
-   * Tells about the server.
+   * Describes the node that answers, and its cluster. Read-only and safe to retry.
+   * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason: UNAVAILABLE with the reason UNAVAILABLE (RetryInfo;
+   * the leases of the cluster cannot be read) or SHUTTING_DOWN, RESOURCE_EXHAUSTED with the reason OVERLOADED (RetryInfo; too many open
+   * streams).
    * </pre>
    */
   public static final class SystemServiceStub
@@ -241,7 +253,7 @@ public final class SystemServiceGrpc {
 
     /**
      * <pre>
-     * Version, node, backends, durability and bounds of the node that answers.
+     * Returns the version, name, backends, durability and limits of the node. Does not access the backends.
      * </pre>
      */
     public void getServerInfo(com.catga.system.v1.GetServerInfoRequest request,
@@ -252,7 +264,7 @@ public final class SystemServiceGrpc {
 
     /**
      * <pre>
-     * The nodes that serve this set of orders, what each does alone, and how far each has followed the log.
+     * Returns the nodes that share the log, with the roles that each holds and how far each has followed the log. Up to a second old.
      * </pre>
      */
     public void getCluster(com.catga.system.v1.GetClusterRequest request,
@@ -263,8 +275,8 @@ public final class SystemServiceGrpc {
 
     /**
      * <pre>
-     * The same at once, and again whenever something has changed, at the most once a second. Ends with UNAVAILABLE (SHUTTING_DOWN) when
-     * the node does.
+     * Streams the same: immediately, then whenever something has changed, at most once per second. Ends with SHUTTING_DOWN when the node
+     * shuts down.
      * </pre>
      */
     public void watchCluster(com.catga.system.v1.WatchClusterRequest request,
@@ -277,7 +289,10 @@ public final class SystemServiceGrpc {
   /**
    * A stub to allow clients to do synchronous rpc calls to service SystemService.
    * <pre>
-   * Tells about the server.
+   * Describes the node that answers, and its cluster. Read-only and safe to retry.
+   * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason: UNAVAILABLE with the reason UNAVAILABLE (RetryInfo;
+   * the leases of the cluster cannot be read) or SHUTTING_DOWN, RESOURCE_EXHAUSTED with the reason OVERLOADED (RetryInfo; too many open
+   * streams).
    * </pre>
    */
   public static final class SystemServiceBlockingV2Stub
@@ -295,7 +310,7 @@ public final class SystemServiceGrpc {
 
     /**
      * <pre>
-     * Version, node, backends, durability and bounds of the node that answers.
+     * Returns the version, name, backends, durability and limits of the node. Does not access the backends.
      * </pre>
      */
     public com.catga.system.v1.GetServerInfoResponse getServerInfo(com.catga.system.v1.GetServerInfoRequest request) throws io.grpc.StatusException {
@@ -305,7 +320,7 @@ public final class SystemServiceGrpc {
 
     /**
      * <pre>
-     * The nodes that serve this set of orders, what each does alone, and how far each has followed the log.
+     * Returns the nodes that share the log, with the roles that each holds and how far each has followed the log. Up to a second old.
      * </pre>
      */
     public com.catga.system.v1.GetClusterResponse getCluster(com.catga.system.v1.GetClusterRequest request) throws io.grpc.StatusException {
@@ -315,8 +330,8 @@ public final class SystemServiceGrpc {
 
     /**
      * <pre>
-     * The same at once, and again whenever something has changed, at the most once a second. Ends with UNAVAILABLE (SHUTTING_DOWN) when
-     * the node does.
+     * Streams the same: immediately, then whenever something has changed, at most once per second. Ends with SHUTTING_DOWN when the node
+     * shuts down.
      * </pre>
      */
     @io.grpc.ExperimentalApi("https://github.com/grpc/grpc-java/issues/10918")
@@ -330,7 +345,10 @@ public final class SystemServiceGrpc {
   /**
    * A stub to allow clients to do limited synchronous rpc calls to service SystemService.
    * <pre>
-   * Tells about the server.
+   * Describes the node that answers, and its cluster. Read-only and safe to retry.
+   * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason: UNAVAILABLE with the reason UNAVAILABLE (RetryInfo;
+   * the leases of the cluster cannot be read) or SHUTTING_DOWN, RESOURCE_EXHAUSTED with the reason OVERLOADED (RetryInfo; too many open
+   * streams).
    * </pre>
    */
   public static final class SystemServiceBlockingStub
@@ -348,7 +366,7 @@ public final class SystemServiceGrpc {
 
     /**
      * <pre>
-     * Version, node, backends, durability and bounds of the node that answers.
+     * Returns the version, name, backends, durability and limits of the node. Does not access the backends.
      * </pre>
      */
     public com.catga.system.v1.GetServerInfoResponse getServerInfo(com.catga.system.v1.GetServerInfoRequest request) {
@@ -358,7 +376,7 @@ public final class SystemServiceGrpc {
 
     /**
      * <pre>
-     * The nodes that serve this set of orders, what each does alone, and how far each has followed the log.
+     * Returns the nodes that share the log, with the roles that each holds and how far each has followed the log. Up to a second old.
      * </pre>
      */
     public com.catga.system.v1.GetClusterResponse getCluster(com.catga.system.v1.GetClusterRequest request) {
@@ -368,8 +386,8 @@ public final class SystemServiceGrpc {
 
     /**
      * <pre>
-     * The same at once, and again whenever something has changed, at the most once a second. Ends with UNAVAILABLE (SHUTTING_DOWN) when
-     * the node does.
+     * Streams the same: immediately, then whenever something has changed, at most once per second. Ends with SHUTTING_DOWN when the node
+     * shuts down.
      * </pre>
      */
     public java.util.Iterator<com.catga.system.v1.WatchClusterResponse> watchCluster(
@@ -382,7 +400,10 @@ public final class SystemServiceGrpc {
   /**
    * A stub to allow clients to do ListenableFuture-style rpc calls to service SystemService.
    * <pre>
-   * Tells about the server.
+   * Describes the node that answers, and its cluster. Read-only and safe to retry.
+   * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason: UNAVAILABLE with the reason UNAVAILABLE (RetryInfo;
+   * the leases of the cluster cannot be read) or SHUTTING_DOWN, RESOURCE_EXHAUSTED with the reason OVERLOADED (RetryInfo; too many open
+   * streams).
    * </pre>
    */
   public static final class SystemServiceFutureStub
@@ -400,7 +421,7 @@ public final class SystemServiceGrpc {
 
     /**
      * <pre>
-     * Version, node, backends, durability and bounds of the node that answers.
+     * Returns the version, name, backends, durability and limits of the node. Does not access the backends.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<com.catga.system.v1.GetServerInfoResponse> getServerInfo(
@@ -411,7 +432,7 @@ public final class SystemServiceGrpc {
 
     /**
      * <pre>
-     * The nodes that serve this set of orders, what each does alone, and how far each has followed the log.
+     * Returns the nodes that share the log, with the roles that each holds and how far each has followed the log. Up to a second old.
      * </pre>
      */
     public com.google.common.util.concurrent.ListenableFuture<com.catga.system.v1.GetClusterResponse> getCluster(

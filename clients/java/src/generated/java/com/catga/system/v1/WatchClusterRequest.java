@@ -6,7 +6,7 @@ package com.catga.system.v1;
 
 /**
  * <pre>
- * Asks to be told who serves.
+ * The request of WatchCluster.
  * </pre>
  *
  * Protobuf type {@code catga.system.v1.WatchClusterRequest}
@@ -191,7 +191,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * Asks to be told who serves.
+   * The request of WatchCluster.
    * </pre>
    *
    * Protobuf type {@code catga.system.v1.WatchClusterRequest}

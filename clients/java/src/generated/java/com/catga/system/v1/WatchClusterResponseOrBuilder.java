@@ -10,7 +10,7 @@ public interface WatchClusterResponseOrBuilder extends
 
   /**
    * <pre>
-   * The cluster now.
+   * The current state of the cluster.
    * </pre>
    *
    * <code>.catga.system.v1.Cluster cluster = 1;</code>
@@ -19,7 +19,7 @@ public interface WatchClusterResponseOrBuilder extends
   boolean hasCluster();
   /**
    * <pre>
-   * The cluster now.
+   * The current state of the cluster.
    * </pre>
    *
    * <code>.catga.system.v1.Cluster cluster = 1;</code>
@@ -28,7 +28,7 @@ public interface WatchClusterResponseOrBuilder extends
   com.catga.system.v1.Cluster getCluster();
   /**
    * <pre>
-   * The cluster now.
+   * The current state of the cluster.
    * </pre>
    *
    * <code>.catga.system.v1.Cluster cluster = 1;</code>
