@@ -1,4 +1,4 @@
-//! The layers of the house: upper rows may use lower ones, never the reverse.
+//! The layers of the crate: upper rows may use lower ones, never the reverse.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The rows from the ground up. A module may use those of its own row and of the rows before it.
+/// The rows from the bottom up. A module may use those of its own row and of the rows before it.
 const ROWS: &[&[&str]] = &[
     &["domain", "proto", "private_files"],
     &["ports", "telemetry"],
@@ -21,7 +21,7 @@ const ROWS: &[&[&str]] = &[
     &["main"],
 ];
 
-/// What a backend may use besides its own folder: the traits and bytes.
+/// The modules that a backend may use besides its own folder: the traits and bytes.
 const BACKENDS_MAY_USE: &[&str] = &["ports", "telemetry", "private_files"];
 
 #[test]
@@ -115,7 +115,7 @@ fn module_of(file: &Path) -> String {
     Path::new(&first).file_stem().unwrap().to_str().unwrap().to_owned()
 }
 
-/// Every module `m` that a text names as `crate::m` or inside `crate::{…}`.
+/// Every module `m` that a text refers to as `crate::m` or inside `crate::{…}`.
 fn modules_used(text: &str) -> BTreeSet<String> {
     let mut used = BTreeSet::new();
     for (at, found) in text.match_indices("crate::") {
@@ -151,7 +151,7 @@ fn names_at_depth_one(group: &str) -> Vec<String> {
 
 fn leading_name(text: &str) -> Option<String> {
     let name: String = text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
-    // Types and macros at the root of the crate are no modules.
+    // Types and macros at the root of the crate are not modules.
     name.starts_with(|c: char| c.is_lowercase()).then_some(name)
 }
 
@@ -170,7 +170,7 @@ fn sources() -> Vec<(PathBuf, String)> {
                 folders.push(path);
             } else if path.extension().is_some_and(|ext| ext == "rs") && !path.ends_with("tests.rs") {
                 let text = fs::read_to_string(&path).unwrap();
-                // Tests at the end of a file may use what they like.
+                // Tests at the end of a file may use anything.
                 let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap().to_owned();
                 sources.push((path, code));
             }

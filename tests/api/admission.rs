@@ -1,4 +1,4 @@
-//! Calls that there is no room for are refused by their heads, and a head alone takes no room.
+//! Calls beyond the limits are refused on their headers alone, and a call of which only the headers have arrived takes no capacity.
 
 use std::sync::Arc;
 
@@ -45,7 +45,7 @@ async fn raw(server: &TestServer) -> SendRequest<Bytes> {
     client
 }
 
-/// Begins a call of which no more than `bytes` are sent.
+/// Starts a call and sends only `bytes` of its body.
 async fn begin(client: &SendRequest<Bytes>, bytes: &'static [u8]) -> (ResponseFuture, h2::SendStream<Bytes>) {
     let request = Request::post(format!("http://localhost{CREATE}")).header("content-type", "application/grpc");
     let request = request.header("te", "trailers").body(()).expect("a request");
@@ -98,7 +98,7 @@ async fn one_call_too_many_is_refused_by_its_head_and_what_is_vital_is_answered(
     client.clone().create_order(new_order("customer-1")).await.expect("there is room again");
 }
 
-/// A server of which all room is taken by commands that hang.
+/// A server whose capacity is used up by commands that hang.
 async fn full() -> (TestServer, Arc<FaultyStore>, JoinSet<bool>) {
     let (backends, store) = FaultyStore::backends();
     let server = TestServer::start_on(&[("max-in-flight", "40")], backends, Arc::new(SystemClock)).await;
@@ -136,7 +136,7 @@ async fn a_refusal_keeps_the_connection_where_the_body_is_small() {
     assert_eq!(connection.place_order().await.expect("an answer").status, 201);
 }
 
-/// Commands that hang, of calls to ExecuteCommands; where to send more, and the replies.
+/// Hanging commands in calls to ExecuteCommands: the senders for more commands, and the replies.
 async fn bulk(server: &TestServer, commands: usize) -> (mpsc::Sender<ExecuteCommandsRequest>, Replies) {
     let (sender, receiver) = mpsc::channel(1_000);
     for _ in 0..commands {
@@ -161,15 +161,15 @@ async fn commands_of_bulk_calls_count_as_others_do_and_wait_a_moment_for_room() 
     let server = TestServer::start_on(&[("max-in-flight", "5000")], backends, Arc::new(SystemClock)).await;
     store.appends.set(Mode::Hangs);
     let mut calls = Vec::new();
-    // More than there is room for, and less than `--max-in-flight` has.
+    // More than the adaptive limit, and less than `--max-in-flight`.
     for _ in 0..6 {
         calls.push(bulk(&server, 200).await);
     }
     until("no more are let in", async || (*store.appending.borrow() >= FIRST_LIMIT).then_some(())).await;
-    // A client that makes few calls is let in beyond the limit.
+    // A client with few calls is admitted beyond the limit.
     let mut few = server.commands().await;
     let few = tokio::spawn(async move { few.create_order(new_order("customer-1")).await });
-    // Those that have waited for a second are answered; the rest is not read yet.
+    // Commands that have waited for a second are answered; the rest has not been read yet.
     let (_, replies) = calls.last_mut().expect("a call");
     let reply = soon("a refusal", replies.message()).await.expect("no error").expect("a reply");
     let Some(Outcome::Error(error)) = reply.outcome else { panic!("{reply:?}") };
@@ -207,7 +207,7 @@ async fn clients_that_send_nothing_after_a_head_take_no_room() {
         for _ in 0..30 {
             open.push(begin(&connection, &[0, 0, 0, 1, 0, 7]).await);
         }
-        // They come to stand aside as soon as they have been looked at.
+        // They are set aside as soon as their headers have been inspected.
         until("an order is placed", async || {
             server.commands().await.create_order(new_order("customer-1")).await.ok().map(drop)
         })

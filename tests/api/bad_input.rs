@@ -1,4 +1,4 @@
-//! Bad input to every call: refused with every violation named, and nothing is written.
+//! Bad input to every call: refused with every violation reported, and nothing is written.
 
 use std::fmt::Debug;
 
@@ -15,7 +15,7 @@ use tonic::{Code, Status};
 
 use crate::support::{TestServer, cancel, code_and_reason, deliver, facts, new_order, pay, ship, usd, violated_fields};
 
-/// Text that no id, cursor or token can be.
+/// Text that is not a valid id, cursor or token.
 const MALFORMED_IDS: [&str; 10] =
     ["", "0", "-1", "+1", "01", "1.0", " 1", "abc", "9223372036854775808", "99999999999999999999999"];
 
@@ -83,7 +83,7 @@ fn bad_orders() -> Vec<(CreateOrderRequest, Vec<&'static str>)> {
         (item(|item| item.name = long(257)), vec!["items[0].name"]),
         (item(|item| item.name = "\t".to_owned()), vec!["items[0].name"]),
         (item(|item| item.unit_price = None), vec!["items[0].unit_price"]),
-        // The total: too large for one line, and only as a sum.
+        // The total: too large for one line, and too large only as a sum.
         (
             item(|item| {
                 item.quantity = 1_000_000;
@@ -150,7 +150,7 @@ fn bad_orders() -> Vec<(CreateOrderRequest, Vec<&'static str>)> {
     for (currency, units, nanos) in amounts {
         cases.push((price(currency, units, nanos), vec!["items[0].unit_price"]));
     }
-    // What one piece may cost, and the order may not.
+    // A valid price for one piece, but not for the order.
     cases.push((price("USD", 100_000_000_000_000, 10_000_000), vec!["items"]));
     for text in ["ev\u{202E}il", "a\u{200B}b", "\u{3164}"] {
         cases.push((order(|order| order.customer_id = text.to_owned()), vec!["customer_id"]));
@@ -168,7 +168,7 @@ async fn a_bad_order_is_refused_with_every_violation_and_nothing_is_written() {
         let mut named = violated_fields(&refusal);
         let too_many = request.items.len() > 1_000;
         if too_many && request.items[0].unit_price.is_none() {
-            // Prices that are missing may be named as well as the number of items.
+            // Missing prices may be reported together with the number of items.
             named.retain(|field| !field.starts_with("items["));
         }
         named.sort();
@@ -287,7 +287,7 @@ async fn a_bad_command_for_an_order_is_refused_and_writes_nothing() {
     client.pay_order(pay(&id)).await.expect("the next request works");
 }
 
-/// Levels and tokens that mean nothing, with the fields that they break.
+/// Invalid levels and tokens, with the fields that they violate.
 fn bad_consistencies() -> Vec<(ReadConsistency, Vec<&'static str>)> {
     let token = || "x".repeat(60_000);
     vec![
@@ -300,7 +300,7 @@ fn bad_consistencies() -> Vec<(ReadConsistency, Vec<&'static str>)> {
     ]
 }
 
-/// Times that are none.
+/// Invalid times.
 fn bad_times() -> [Timestamp; 6] {
     [
         Timestamp { seconds: i64::MAX, nanos: 0 },

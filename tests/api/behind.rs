@@ -1,4 +1,4 @@
-//! A store that shows less than it has acknowledged, as the deposed leader of a cluster does: what is answered is right, or UNAVAILABLE.
+//! A store that returns less than it has acknowledged, like the deposed leader of a cluster: every answer is either correct or UNAVAILABLE.
 
 use std::sync::Arc;
 
@@ -16,17 +16,17 @@ use crate::{
     support::{Meta, Step, TestServer, code_and_reason, give, soon},
 };
 
-/// More reads than anything makes.
+/// More reads than any call makes.
 const FOR_EVER: u32 = u32::MAX;
 
-/// A node that remembers no order, and its store.
+/// A node with an empty order cache, and its store.
 async fn node() -> (TestServer, Arc<FaultyStore>) {
     let (backends, store) = FaultyStore::backends();
     let server = TestServer::start_on(&[("cached-orders", "1")], backends, Arc::new(SystemClock)).await;
     (server, store)
 }
 
-/// An order that was paid and shipped, and where its log stood before it was shipped; another order is what the node remembers.
+/// An order that was paid and shipped, and the position of the log before it was shipped; the node's cache holds another order.
 async fn shipped_order(server: &TestServer) -> (String, Position) {
     let commands = server.commands().await;
     let order = server.place_order("customer-1").await;
@@ -37,7 +37,7 @@ async fn shipped_order(server: &TestServer) -> (String, Position) {
     (order.order_id, before)
 }
 
-/// Makes the node remember other orders instead.
+/// Evicts the order from the node's cache.
 async fn forget(server: &TestServer) {
     for _ in 0..4 {
         server.place_order("another").await;
@@ -56,12 +56,12 @@ fn is_unavailable(status: &Status) -> bool {
 async fn nothing_is_refused_on_what_a_server_that_is_behind_shows() {
     let (server, store) = node().await;
     let commands = server.commands().await;
-    // For some reads: the command is decided on what there is.
+    // For a few reads: the command is decided once the order is complete.
     let (order, before) = shipped_order(&server).await;
     store.behind.send_replace(Behind::At(Position(0), 2));
     let delivered = give(&commands, Step::Deliver, &order, Meta::default()).await.expect("it is there, and shipped");
     assert_eq!(delivered.order.expect("order").revision, 4);
-    // For ever: it is not decided, whatever the state that is shown: none, and one in which it is not allowed.
+    // Indefinitely: it is not decided in either stale state, neither without the order nor in one in which the command is not allowed.
     for shown in [Position(0), before] {
         let (order, _) = shipped_order(&server).await;
         store.behind.send_replace(Behind::At(shown, FOR_EVER));
@@ -71,7 +71,7 @@ async fn nothing_is_refused_on_what_a_server_that_is_behind_shows() {
         assert!(is_unavailable(&refused), "{refused:?}");
         store.behind.send_replace(Behind::No);
     }
-    // What is so for a quorum is said.
+    // A statement confirmed by a quorum is returned.
     let (order, _) = shipped_order(&server).await;
     let refused = give(&commands, Step::Pay, &order, Meta::default()).await.expect_err("it is shipped");
     assert_eq!(code_and_reason(&refused), (Code::FailedPrecondition, "ILLEGAL_TRANSITION".to_owned()));
@@ -157,7 +157,7 @@ async fn a_history_is_neither_missing_nor_cut_short() {
         events += usize::from(matches!(reply.item, Some(Item::Event(_))));
     }
     assert_eq!(events, 3);
-    // Nor refused to a reader who has seen all of it.
+    // A reader that has seen all of it is not refused either.
     let rest = || StreamOrderHistoryRequest { from_revision: 4, ..request() };
     store.behind.send_replace(Behind::At(before, 2));
     let mut stream = history.stream_order_history(rest()).await.expect("opens").into_inner();

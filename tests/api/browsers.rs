@@ -1,4 +1,4 @@
-//! What pages of other sites make browsers send: refused at every door before anything is done.
+//! Requests that pages of other sites make browsers send: both APIs refuse them before anything is done.
 
 use ordersystem::proto::catga::orders::v1::{GetOrderRequest, order_query_service_client::OrderQueryServiceClient};
 use prost::Message;
@@ -35,7 +35,7 @@ async fn a_node_on_loopback_is_served_under_the_names_of_its_machine_at_every_do
     let reply = Reply::of(named.request(Method::GET, "/orders").header("host", "orders.example:8443")).await;
     assert_eq!(reply.status, 200);
     Reply::of(named.request(Method::GET, "/orders")).await.problem(421, "HOST_NOT_ALLOWED");
-    // Probes know no name of it.
+    // Probes do not know the node's host names.
     assert_eq!(named.get("/health/live").await.status, 200);
     let ready = named.get("/health/ready").await.json();
     assert_eq!((&ready["status"], &ready["checks"]["store"]["detail"]), (&json!("Ready"), &json!("")));

@@ -95,7 +95,7 @@ async fn a_stale_expected_revision_is_aborted_with_both_revisions() {
     let client = server.commands().await;
     let order = order_after(&client, "customer-1", &[Step::Pay]).await;
     let head = server.head().await;
-    // Stale, of the future, and of a command that the status would refuse as well: a client that is behind learns that first.
+    // Stale, in the future, and for a command that the status would refuse as well: a client that is behind learns that first.
     for (step, revision) in [(Step::Ship, 1), (Step::Ship, 3), (Step::Ship, i64::MAX), (Step::Pay, 1)] {
         let refusal = give(&client, step, &order.order_id, Meta::expecting(revision)).await.expect_err("stale");
         assert_eq!(code_and_reason(&refusal), (Code::Aborted, "REVISION_CONFLICT".to_owned()), "{step:?} {revision}");
@@ -159,7 +159,7 @@ async fn of_a_thousand_concurrent_payments_exactly_one_succeeds() {
     assert_eq!((paid.status(), paid.revision), (OrderStatus::Paid, 2));
 }
 
-/// Gives both commands at the same time, over two connections; whether each was accepted.
+/// Sends both commands at the same time, over two connections; returns whether each was accepted.
 async fn race(clients: &[CommandClient; 2], steps: [Step; 2], order_id: &str) -> [bool; 2] {
     let [first, second] = clients;
     let (first, second) = tokio::join!(
@@ -198,7 +198,7 @@ async fn racing_payment_and_cancellation_leave_a_legal_history() {
     for _ in 0..100 {
         let order = server.place_order("customer-1").await;
         let [paid, cancelled] = race(&clients, [Step::Pay, Step::Cancel], &order.order_id).await;
-        // A paid order may be cancelled as well, a cancelled one is never paid.
+        // A paid order may be cancelled as well; a cancelled one is never paid.
         assert!(cancelled);
         let last = get(&server, &order.order_id).await;
         assert_eq!((last.status(), last.revision), (OrderStatus::Cancelled, if paid { 3 } else { 2 }));
@@ -212,7 +212,7 @@ async fn a_command_for_a_hot_order_reads_nothing_before_it_writes() {
     let server = TestServer::start_on(&[], backends, std::sync::Arc::new(ordersystem::ports::clock::SystemClock)).await;
     let client = server.commands().await;
     let id = server.place_order("customer-1").await.order_id;
-    // Whoever read the order's history now would wait for ever.
+    // A reader of the order's history would wait forever now.
     store.reads.set(crate::faulty::Mode::Hangs);
     for step in [Step::Pay, Step::Ship, Step::Deliver] {
         crate::support::soon("an answer", give(&client, step, &id, Meta::default())).await.expect("accepted");

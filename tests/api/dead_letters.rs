@@ -15,7 +15,7 @@ use crate::{
     support::{Meta, Step, TestServer, code_and_reason, facts, give, until, violated_fields},
 };
 
-/// A node whose handler "mail" has given up the payments of `orders` orders, in this order.
+/// A node whose handler "mail" has rejected the payments of `orders` orders, in this order.
 async fn node_with_dead_letters(orders: usize) -> (TestServer, Arc<Noting>, Vec<String>) {
     let mail = Noting::new("mail");
     mail.reject(|event| event.kind() == "OrderPaid");
@@ -67,7 +67,7 @@ async fn a_letter_that_goes_away_between_two_pages_makes_none_of_the_rest_be_lef
     let mut client = server.admin().await;
     let request = |page_token| ListDeadLettersRequest { handler: "mail".to_owned(), page_size: 3, page_token };
     let first = client.list_dead_letters(request(String::new())).await.expect("answered").into_inner();
-    // The last of the page, after which the next one begins, and one before it.
+    // The last letter of the page, after which the next page starts, and one before it.
     let event_ids = vec![events[0].clone(), events[2].clone()];
     let gone = DiscardDeadLettersRequest { handler: "mail".to_owned(), event_ids, all: false };
     assert_eq!(client.discard_dead_letters(gone).await.expect("answered").into_inner().discarded, 2);
@@ -83,7 +83,7 @@ async fn a_replayed_letter_is_handled_or_comes_back_and_a_discarded_one_does_not
     let (server, mail, events) = node_with_dead_letters(4).await;
     let mut client = server.admin().await;
     let handler = || "mail".to_owned();
-    // One of them twice, and one that is none: each counts once, or not at all.
+    // One of them twice, and one that does not exist: each counts at most once.
     let event_ids = vec![events[0].clone(), events[0].clone(), "5-5".to_owned()];
     mail.reject(|_| false);
     let request = ReplayDeadLettersRequest { handler: handler(), event_ids, all: false };
@@ -134,7 +134,7 @@ async fn wrong_questions_about_dead_letters_are_refused_with_what_is_wrong() {
     assert_eq!(list(&server, 500).await.len(), 1);
 }
 
-/// Runs `ordersystem dead-letters` against the node: exit code, standard output, standard error.
+/// Runs `ordersystem dead-letters` against the node; returns exit code, standard output and standard error.
 async fn dead_letters(server: &TestServer, args: &[&str]) -> (Option<i32>, String, String) {
     let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_ordersystem"));
     command.env_clear().stdin(Stdio::null()).arg("dead-letters").args(args);

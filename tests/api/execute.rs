@@ -32,7 +32,7 @@ fn create(correlation_id: impl ToString) -> ExecuteCommandsRequest {
     command(correlation_id, Command::CreateOrder(new_order("customer-1")))
 }
 
-/// Sends everything, then half-closes; all replies by correlation id, in the order in which they came.
+/// Sends all commands, then half-closes; returns the replies by correlation id, in the order of arrival.
 async fn execute(client: &CommandClient, commands: Vec<ExecuteCommandsRequest>) -> Vec<ExecuteCommandsResponse> {
     let mut replies = client.clone().execute_commands(stream::iter(commands)).await.expect("opens").into_inner();
     let mut all = Vec::new();
@@ -49,7 +49,7 @@ fn success(reply: ExecuteCommandsResponse) -> CommandSuccess {
     }
 }
 
-/// The refusal as the status that a unary call would have ended with.
+/// The error as the status that a unary call would have returned.
 fn refusal(reply: &ExecuteCommandsResponse) -> Status {
     match reply.outcome.as_ref().expect("an outcome") {
         Outcome::Success(success) => panic!("not refused: {success:?}"),
@@ -60,7 +60,7 @@ fn refusal(reply: &ExecuteCommandsResponse) -> Status {
     }
 }
 
-/// A call that stays open: where to send commands, and the replies.
+/// A call that stays open: the sender of commands, and the replies.
 async fn open(client: &CommandClient) -> (mpsc::Sender<ExecuteCommandsRequest>, Streaming<ExecuteCommandsResponse>) {
     let (sender, commands) = mpsc::channel(10_000);
     let replies = client.clone().execute_commands(ReceiverStream::new(commands)).await.expect("opens").into_inner();
@@ -79,7 +79,7 @@ async fn thousands_of_interleaved_commands_are_each_answered_and_keep_the_order_
     let placed = execute(&client, (0..ORDERS).map(create).collect()).await;
     assert_eq!(placed.iter().map(|reply| &reply.correlation_id).collect::<HashSet<_>>().len(), ORDERS);
     let ids: Vec<String> = placed.into_iter().map(|reply| success(reply).order.expect("order").order_id).collect();
-    // Only in this order does every one of them succeed.
+    // They all succeed only in this order.
     let steps: [fn(&str) -> Command; 3] =
         [|id| Command::PayOrder(pay(id)), |id| Command::ShipOrder(ship(id)), |id| Command::DeliverOrder(deliver(id))];
     let commands = steps
@@ -208,7 +208,7 @@ async fn a_message_that_is_none_ends_the_call_with_a_reason() {
 async fn a_client_that_does_not_read_replies_is_held_up_and_takes_nothing_from_others() {
     let (backends, store) = FaultyStore::backends();
     let clock = std::sync::Arc::new(ordersystem::ports::clock::SystemClock);
-    // As many places as one call may use, and a few more.
+    // As many commands as one call may have open, and a few more.
     let server = TestServer::start_on(&[("max-in-flight", "300")], backends, clock).await;
     let endpoint = server.endpoint().initial_stream_window_size(65_535).initial_connection_window_size(65_535);
     let client = OrderCommandServiceClient::new(endpoint.connect().await.expect("connects"));
@@ -229,7 +229,7 @@ async fn a_client_that_does_not_read_replies_is_held_up_and_takes_nothing_from_o
     .await;
     let held_up = server.head().await;
     assert!(held_up < 4_000, "{held_up} commands ran with nobody reading their replies");
-    // What this call has begun is done with: it holds no place among the requests in flight.
+    // All work that this call has started is finished: it holds no permit of requests in flight.
     store.appends.set(Mode::Works);
     for _ in 0..3 {
         server.place_order("someone else").await;
@@ -249,7 +249,7 @@ async fn commands_go_on_while_their_client_does_not_read() {
     let endpoint = server.endpoint().initial_stream_window_size(1_024).initial_connection_window_size(65_535);
     let client = OrderCommandServiceClient::new(endpoint.connect().await.expect("connects"));
     let (sender, mut replies) = open(&client).await;
-    // Fill the window with replies, so that no more can be sent; then let commands be in the middle of their append.
+    // Fill the window with replies, so that no more can be sent; then have commands in the middle of their appends.
     for n in 0..40 {
         sender.send(create(n)).await.expect("open");
     }

@@ -1,5 +1,5 @@
-//! A store that fails over between two of a command's calls, to a server that lacks the last writes: what contradicts itself is UNAVAILABLE, and
-//! neither called damaged nor answered with what is of another log.
+//! A store that fails over, between two of a command's calls, to a server that lacks the last writes: contradictory reads are UNAVAILABLE.
+//! They are neither reported as damage nor answered with data of another log.
 
 use std::sync::{
     Arc,
@@ -26,7 +26,7 @@ use tonic::Code;
 
 use crate::support::{Meta, Step, TestServer, code_and_reason, give, new_order};
 
-/// Two servers; the second one has what was replicated.
+/// Two servers; the second one has only the replicated writes.
 #[derive(Debug)]
 struct TwoServers {
     first: MemoryEventStore,
@@ -34,11 +34,11 @@ struct TwoServers {
     connections: watch::Sender<u64>,
     /// The first one has failed.
     has_failed: AtomicBool,
-    /// It fails when it has found a request.
+    /// It fails after it has found a request.
     fails_next: AtomicBool,
-    /// It fails when it has shown an order.
+    /// It fails after it has returned an order.
     fails_after_read: AtomicBool,
-    /// Not a fail-over: both are asked, one for requests and the other one for events, which is damage.
+    /// Not a fail-over: requests are read from one server and events from the other, which is damage.
     is_damaged: AtomicBool,
 }
 
@@ -137,7 +137,7 @@ impl EventStore for TwoServers {
         events
     }
 
-    /// As a store with several servers, of which one is the right one at a time.
+    /// Like a store with several servers, one of which is the primary at a time.
     async fn confirm_connection(&self, connection: u64) -> Result<(), StoreError> {
         if *self.connections.borrow() == connection {
             return Ok(());

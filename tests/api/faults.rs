@@ -1,4 +1,4 @@
-//! What clients see when something behind the service fails: the right code, what to do, and nothing of the inside.
+//! The errors that clients get when something behind the service fails: the right code, the remedy, and no internals.
 
 use std::{sync::Arc, time::Duration};
 
@@ -117,7 +117,7 @@ async fn a_panic_in_a_stream_is_internal_and_the_same_connection_works_on() {
         .expect("opens")
         .into_inner();
     stream.message().await.expect("no error").expect("caught up");
-    // The projection and the relay read the log as well: they must survive what this stream gets.
+    // The projection and the relay read the log as well: they must survive the errors meant for this stream.
     store.log.set(Mode::Panics);
     server.commands().await.create_order(new_order("customer-1")).await.expect("accepted");
     let status = soon("the end of the stream", stream.message()).await.expect_err("a panic");
@@ -137,7 +137,7 @@ async fn an_expired_deadline_is_deadline_exceeded_from_the_server() {
     let refusal = outcome.expect_err("too late");
     assert_is(&refusal, Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
     assert!(started.elapsed() >= Duration::from_millis(100));
-    // Nothing is left behind: what was waiting has been given up.
+    // Nothing is left behind: waiting work has been abandoned.
     until("the append is given up", async || (*store.appending.borrow() == 0).then_some(())).await;
     store.appends.set(Mode::Works);
     assert_eq!(server.head().await, 0);
@@ -192,7 +192,7 @@ async fn freshness_that_does_not_come_in_time_is_deadline_exceeded() {
     let mut queries = OrderQueryServiceClient::new(PlainConnection::to(&server).await);
     let refusal = soon("an answer", queries.list_orders(within("300m", list.clone()))).await.expect_err("not fresh");
     assert_is(&refusal, Code::DeadlineExceeded, "DEADLINE_EXCEEDED");
-    // Whatever is fresh enough is answered at once, and the list catches up when it can.
+    // A reply that is fresh enough is sent at once, and the list catches up when it can.
     queries.list_orders(ListOrdersRequest::default()).await.expect("answered");
     store.log.set(Mode::Works);
     soon("the fresh list", queries.list_orders(list)).await.expect("answered");
@@ -207,7 +207,7 @@ async fn commands_go_on_while_the_read_model_and_the_outbox_cannot_follow() {
     assert_eq!(server.head().await, 4);
 }
 
-/// The state of the store's circuit breaker, as the metrics show it: 0 closed, 1 half-open, 2 open.
+/// The state of the store's circuit breaker, according to the metrics: 0 closed, 1 half-open, 2 open.
 async fn breaker_state(server: &TestServer) -> String {
     let text = reqwest::get(server.url("/metrics")).await.expect("answers").text().await.expect("text");
     let line = text.lines().find(|line| line.starts_with("ordersystem_circuit_breaker_state{breaker=\"store\"}"));
@@ -219,7 +219,7 @@ async fn the_circuit_breaker_opens_when_the_store_is_out_and_closes_when_it_is_b
     let (server, store) = faulty_server(&[]).await;
     let mut client = server.commands().await;
     let id = server.place_order("customer-1").await.order_id;
-    // What the rules refuse is no failure of the store, however often.
+    // Domain rejections are not failures of the store, however many there are.
     for _ in 0..20 {
         let deliver =
             ordersystem::proto::catga::orders::v1::DeliverOrderRequest { order_id: id.clone(), ..Default::default() };
@@ -232,7 +232,7 @@ async fn the_circuit_breaker_opens_when_the_store_is_out_and_closes_when_it_is_b
         client.create_order(new_order("customer-1")).await.expect_err("out");
     }
     assert_eq!(breaker_state(&server).await, "2");
-    // Nothing asks a store behind an open breaker: one that would hang answers at once.
+    // A store behind an open breaker is not called: a call that would hang fails at once.
     store.appends.set(Mode::Hangs);
     let refusal = soon("a refusal", client.create_order(new_order("customer-1"))).await.expect_err("open");
     assert_is(&refusal, Code::Unavailable, "UNAVAILABLE");

@@ -22,7 +22,7 @@ use ordersystem::{
 };
 use tokio::sync::watch;
 
-/// How something behaves.
+/// The behaviour of a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     Works,
@@ -57,29 +57,29 @@ impl Switch {
     }
 }
 
-/// What appends answer besides what the switch says.
+/// The outcome of appends, besides the switch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AppendAnswer {
     Honest,
-    /// Writes, and then does not know.
+    /// Writes, and then reports an unknown outcome.
     OutcomeUnknown,
     Full,
-    /// The order is there already, whatever its id.
+    /// Reports that the order exists already, whatever its id.
     Taken,
 }
 
-/// What a read of an order shows of what has been acknowledged.
+/// The part of the acknowledged events that a read of an order returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Behind {
-    /// All of it.
+    /// All of them.
     No,
-    /// What stood at this position or before it, in so many reads.
+    /// The events up to this position, for this many reads.
     At(Position, u32),
 }
 
 type Happening = dyn Fn() -> BoxFuture<'static, ()> + Send + Sync;
 
-/// What happens between the moment at which the store looks for the end of its log and its answer.
+/// Something that happens between the store's look at the end of its log and its answer.
 #[derive(Default)]
 pub struct Meanwhile(Mutex<Option<Arc<Happening>>>);
 
@@ -111,23 +111,23 @@ pub struct FaultyStore {
     pub reads: Switch,
     /// Reads of the log, its head, and the store's own check.
     pub log: Switch,
-    /// Reads of the log alone.
+    /// Reads of the log only.
     pub batches: Switch,
-    /// Whether what was read is confirmed.
+    /// Whether reads are confirmed.
     pub confirms: Switch,
     pub answer: watch::Sender<AppendAnswer>,
-    /// Whether the store says which log it is: a broker's store cannot before it has been reached.
+    /// Whether the store knows the id of its log: the store of a broker does not before it has connected.
     pub is_known: AtomicBool,
     /// Whether reads of orders are answered by a server that has been deposed and does not know it.
     pub behind: watch::Sender<Behind>,
     /// Appends that wait in the switch or behind it.
     pub appending: watch::Sender<usize>,
-    /// What happens while the end of the log is on its way to who asked for it.
+    /// Something that happens while the end of the log is on its way to the caller.
     pub while_head_is_read: Meanwhile,
 }
 
 impl FaultyStore {
-    /// Backends in memory with this store in front, which works until told otherwise.
+    /// Backends in memory with this store in front, which works unless told otherwise.
     pub fn backends() -> (Backends, Arc<Self>) {
         let mut backends = Backends::memory();
         let store = Arc::new(Self {
@@ -149,7 +149,7 @@ impl FaultyStore {
 }
 
 impl FaultyStore {
-    /// What it stands before, which never fails.
+    /// The store behind it, which never fails.
     pub fn inner(&self) -> Arc<dyn EventStore> {
         Arc::clone(&self.inner)
     }
@@ -234,7 +234,7 @@ impl EventStore for FaultyStore {
         self.inner.head().await
     }
 
-    /// As a store with replicas knows by asking a quorum.
+    /// Like a store with replicas, which asks a quorum.
     async fn contains(&self, stream: StreamId, revision: Revision, position: Position) -> Result<bool, StoreError> {
         let events = self.inner.read_stream(stream, Revision::MAX, Direction::Backward, usize::MAX).await?;
         let newest = events.iter().find(|event| event.position <= position);
@@ -287,7 +287,7 @@ pub struct FaultyBus {
 }
 
 impl FaultyBus {
-    /// Backends in memory with this bus in front, which works until told otherwise.
+    /// Backends in memory with this bus in front, which works unless told otherwise.
     pub fn backends() -> (Backends, Arc<Self>) {
         let mut backends = Backends::memory();
         let bus = Arc::new(Self { inner: Arc::clone(&backends.bus), publishing: Switch::new(), check: Switch::new() });

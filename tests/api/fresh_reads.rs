@@ -1,4 +1,4 @@
-//! Two nodes on one log: what was written on one is read on the other, as fresh as asked for, while its read model lags on purpose.
+//! Two nodes on one log: writes on one are read on the other, as fresh as requested, while its read model lags on purpose.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,7 +18,7 @@ use crate::{
     support::{TestServer, new_order, soon},
 };
 
-/// A node to write on, one to read on, and what holds the read model of the latter up.
+/// A node to write on, one to read on, and the switch that delays the read model of the latter.
 async fn two_nodes() -> (TestServer, TestServer, Arc<FaultyStore>) {
     let (reading, log) = FaultyStore::backends();
     let reading = Backends { is_shared: true, ..reading };
@@ -77,7 +77,7 @@ async fn an_order_on_another_node_is_as_fresh_as_the_token_though_its_read_model
     let seen = queries.get_order(get(None)).await.expect("found").into_inner().order.expect("order");
     assert_eq!(seen.revision, 1, "and the reader keeps it in memory");
 
-    // The read model stands still; the end of the log and single orders can be read.
+    // The read model is stalled; the end of the log and single orders can be read.
     log.batches.set(Mode::Hangs);
     let pay = PayOrderRequest { order_id: id.clone(), payment_method: "card".to_owned(), ..Default::default() };
     let token = commands.pay_order(pay).await.expect("accepted").into_inner().consistency_token;

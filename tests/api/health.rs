@@ -1,4 +1,4 @@
-//! gRPC health: every component that can break does, and everyone who asks or watches is told.
+//! gRPC health: every component that can fail does, and every caller and watcher is told.
 
 use std::sync::Arc;
 
@@ -44,7 +44,7 @@ async fn until_all(client: &HealthClient<Channel>, status: ServingStatus) {
     }
 }
 
-/// Breaks a component, mends it, and looks at what health says of it all the way.
+/// Breaks a component, repairs it, and checks the reported health at every step.
 async fn break_and_mend(server: TestServer, switch: &Switch, fault: Mode) {
     let client = HealthClient::new(server.channel().await);
     let mut watch = watch(&client, "catga.orders.v1.OrderCommandService").await;
@@ -93,7 +93,7 @@ async fn a_node_stops_in_time_while_its_store_does_not_answer() {
     let (backends, store) = FaultyStore::backends();
     let mut server = TestServer::start_on(&[("shutdown-grace-ms", "3000")], backends, Arc::new(SystemClock)).await;
     store.log.set(Mode::Hangs);
-    // The outbox cannot flush: that is said, but nothing hangs.
+    // The outbox cannot flush: that is reported, but nothing hangs.
     let _ = soon("the end", server.stop()).await;
 }
 

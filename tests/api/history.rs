@@ -1,4 +1,4 @@
-//! Streams of events: complete, in order, resumable, whatever the reader does.
+//! Event streams: complete, in order and resumable, however the reader behaves.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -41,7 +41,7 @@ async fn next(stream: &mut Streaming<StreamEventsResponse>) -> StreamEventsRespo
     soon("a message of the stream", stream.message()).await.expect("no error").expect("not the end")
 }
 
-/// The next event, past anything else.
+/// The next event; skips other messages.
 async fn next_event(stream: &mut Streaming<StreamEventsResponse>) -> (OrderEvent, String) {
     loop {
         let reply = next(stream).await;
@@ -93,7 +93,8 @@ async fn the_history_of_an_order_has_every_event_in_order() {
     assert!(open_order(&history, request).await.message().await.expect("no error").is_none());
 }
 
-/// Nothing would come for long, and then not what the reader has missed: so it is after a log was put back to an earlier state.
+/// Otherwise nothing would arrive for long, and then not the events that the reader missed: the case after a log was restored to an earlier
+/// state.
 #[tokio::test]
 async fn a_history_does_not_go_on_from_a_revision_that_the_order_has_not_reached() {
     let server = TestServer::start().await;
@@ -273,7 +274,7 @@ async fn a_heartbeat_carries_a_cursor_past_filtered_events() {
         server.place_order("customer-1").await;
     }
     server.place_order("nobody").await;
-    // Heartbeats while events are filtered, too: the log is busy, this stream is not.
+    // Heartbeats are also sent while events are filtered out: the log is busy, this stream is not.
     let mut heartbeats = Vec::new();
     loop {
         let reply = next(&mut stream).await;
@@ -286,7 +287,7 @@ async fn a_heartbeat_carries_a_cursor_past_filtered_events() {
     for _ in 0..5 {
         server.place_order("customer-1").await;
     }
-    // Somewhen a heartbeat stands behind everything: nothing comes after it.
+    // At some point a heartbeat covers everything: no event comes after it.
     crate::support::until("a heartbeat past all filtered events", async || {
         let reply = next(&mut stream).await;
         assert!(matches!(reply.item, Some(Item::Heartbeat(_))), "{reply:?}");
@@ -334,7 +335,7 @@ async fn whoever_resumes_by_cursor_misses_nothing_and_gets_nothing_twice() {
     assert_eq!(seen, all_events(&history, StreamEventsRequest::default()).await);
 }
 
-/// Events of orders, each order's revisions without gaps; how many.
+/// Reads events of orders and checks that each order's revisions have no gaps; returns their number.
 fn assert_complete(events: &[OrderEvent]) {
     let mut last = HashMap::new();
     for event in events {
@@ -346,10 +347,10 @@ fn assert_complete(events: &[OrderEvent]) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_follower_that_stalls_while_thousands_of_events_are_written_loses_nothing() {
     const ORDERS: usize = 2_000;
-    // However long the others take to write.
+    // However long the other writers take.
     let pace = Pace { taken_within: Duration::from_secs(3_600), reset_after: Duration::from_secs(3_600) };
     let server = TestServer::start_as(&[], NodeBuilder::new(Backends::memory()).with_pace(pace)).await;
-    // A window of 64 KiB: the server can send some hundred events, then has to wait for the reader.
+    // A window of 64 KiB: the server can send some hundred events, then it has to wait for the reader.
     let endpoint = server.endpoint().initial_stream_window_size(65_535).initial_connection_window_size(65_535);
     let mut history = OrderHistoryServiceClient::new(endpoint.connect().await.expect("connects"));
     let mut stalled = history.stream_events(follow()).await.expect("opens").into_inner();
@@ -364,7 +365,7 @@ async fn a_follower_that_stalls_while_thousands_of_events_are_written_loses_noth
             }
         });
     }
-    // The lively one is not held up by the stalled one.
+    // The fast reader is not delayed by the stalled one.
     let mut seen = Vec::new();
     while seen.len() < 2 * ORDERS {
         seen.push(next_event(&mut lively).await.0);

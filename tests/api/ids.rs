@@ -87,7 +87,7 @@ async fn a_stream_of_ids_has_the_count_and_batches_asked_for() {
         }
         assert_eq!(sizes, batches);
     }
-    // Without a count it goes on until the client has enough.
+    // Without a count the stream continues until the client has enough.
     let mut stream = ids.stream_ids(StreamIdsRequest::default()).await.expect("opens").into_inner();
     for _ in 0..20 {
         assert_eq!(soon("a batch", stream.message()).await.expect("no error").expect("no end").ids.len(), 1_000);
@@ -131,7 +131,7 @@ async fn who_asks_for_many_ids_leaves_some_of_each_millisecond_to_orders_and_is_
     let clock = Arc::new(ManualClock::new(SystemClock.now_micros()));
     let server =
         TestServer::start_on(&[("max-in-flight", "4")], Backends::memory(), Arc::<ManualClock>::clone(&clock)).await;
-    // And stands still from then on: what may be issued of it is soon gone.
+    // And stalls from then on: the ids that may be issued are soon used up.
     clock.advance_ms(10);
     let (ids, others) = (server.ids().await, server.ids().await);
     let many = |mut ids: IdServiceClient<Channel>| async move {

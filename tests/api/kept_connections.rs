@@ -1,4 +1,4 @@
-//! HTTP/1.1 connections that are kept: their end is announced, so no request is left without an answer.
+//! Persistent HTTP/1.1 connections: their end is announced, so no request is left without a reply.
 
 use std::sync::{
     Arc,
@@ -14,7 +14,7 @@ use tokio::{
 
 use crate::support::{TestServer, soon, until};
 
-/// A client that keeps its connection, as those of Node or Go do, and never sends a request again by itself.
+/// A client that keeps its connection, like those of Node or Go, and never resends a request by itself.
 pub struct KeptConnection(BufReader<TcpStream>);
 
 #[derive(Debug)]
@@ -28,14 +28,14 @@ impl KeptConnection {
         TcpStream::connect(server.address).await.ok().map(|stream| Self(BufReader::new(stream)))
     }
 
-    /// Places an order. `None` if the connection ends, in whatever way, without an answer.
+    /// Places an order. `None` if the connection ends, in whatever way, without a reply.
     pub async fn place_order(&mut self) -> Option<Answer> {
         let order =
             json!({ "customerId": "c", "items": [{ "productId": "p", "quantity": 1, "price": 1 }] }).to_string();
         self.post("/orders", "application/json", &order).await
     }
 
-    /// Posts a body to a path, all in one piece.
+    /// Posts a body to a path, all in one write.
     pub async fn post(&mut self, path: &str, content_type: &str, body: &str) -> Option<Answer> {
         let length = body.len();
         let head = format!(
@@ -68,13 +68,13 @@ impl KeptConnection {
         Some(Answer { status, closes })
     }
 
-    /// The connection ends in order: not by a reset, and with nothing more.
+    /// The connection ends in order: without a reset, and with no further data.
     async fn ends_in_order(mut self) -> bool {
         matches!(soon("the end of the connection", self.0.read(&mut [0])).await, Ok(0))
     }
 }
 
-/// What clients have met.
+/// The outcomes that clients have seen.
 #[derive(Default)]
 struct Met {
     ends: AtomicUsize,
@@ -82,14 +82,14 @@ struct Met {
     refused_unannounced: AtomicUsize,
 }
 
-/// Places orders on connections of its own until `enough`, or until nobody listens.
+/// Places orders on its own connections until `enough`, or until the server no longer listens.
 async fn places_orders(server: &TestServer, met: &Met, enough: impl Fn(&Met) -> bool) {
     while !enough(met)
         && let Some(mut connection) = KeptConnection::to(server).await
     {
         for number in 0.. {
             let Some(answer) = connection.place_order().await else {
-                // A connection that nobody has accepted when the listener is closed was never kept.
+                // A connection that was not accepted before the listener closed was never persistent.
                 if number > 0 {
                     met.unanswered.fetch_add(1, Ordering::Relaxed);
                 }
@@ -103,7 +103,7 @@ async fn places_orders(server: &TestServer, met: &Met, enough: impl Fn(&Met) -> 
             if answer.status == 503 {
                 met.refused_unannounced.fetch_add(1, Ordering::Relaxed);
             }
-            // A client thinks between requests: then its connection is idle.
+            // The client pauses between requests: its connection is idle then.
             tokio::time::sleep(std::time::Duration::from_micros(fastrand::u64(0..4_000))).await;
             if enough(met) {
                 return;
@@ -133,7 +133,7 @@ async fn a_connection_of_some_age_says_that_it_ends_and_no_request_is_left_witho
 async fn a_node_that_ends_says_so_in_every_answer_and_leaves_no_request_without_one() {
     for _ in 0..5 {
         let server = Arc::new(TestServer::start().await);
-        // One that nobody uses when the node ends.
+        // A connection that is idle when the node stops.
         let mut idle = KeptConnection::to(&server).await.expect("connects");
         assert!(!idle.place_order().await.expect("an answer").closes);
         let met = Arc::<Met>::default();

@@ -1,4 +1,4 @@
-//! The bounds of the node: past each one a clear refusal, and everyone else is served.
+//! The limits of the node: beyond each one a clear refusal, while all other clients are served.
 
 use std::{sync::Arc, time::Duration};
 
@@ -41,7 +41,7 @@ async fn one_request_more_than_may_be_in_flight_is_shed_at_once() {
         assert_eq!(code_and_reason(&refusal), (Code::ResourceExhausted, "OVERLOADED".to_owned()));
         assert_retry_info(&refusal);
     }
-    // What costs nothing is answered all the same.
+    // Requests that cost nothing are answered all the same.
     server.system().await.get_server_info(GetServerInfoRequest {}).await.expect("answered");
     store.appends.set(Mode::Works);
     for outcome in waiting.join_all().await {
@@ -115,14 +115,14 @@ async fn a_connection_of_some_age_is_asked_to_go_and_its_client_goes_on() {
     stream.message().await.expect("no error").expect("caught up");
     let deadline = tokio::time::Instant::now() + Duration::from_millis(1_500);
     while tokio::time::Instant::now() < deadline {
-        // A call may meet the moment at which its connection closes. It has then not left the client, which may send it again.
+        // A call may coincide with the closing of its connection. It has then not left the client, which may send it again.
         if let Err(status) = ids.generate_id(GenerateIdRequest {}).await {
             assert!(format!("{status:?}").contains("connection closed"), "{status:?}");
             ids.generate_id(GenerateIdRequest {}).await.expect("a new connection");
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    // The call that was open all the time still is.
+    // The call that was open throughout is still open.
     server.place_order("customer-1").await;
     assert!(soon("an event", stream.message()).await.expect("no error").is_some());
 }
@@ -137,7 +137,7 @@ async fn after_the_grace_an_old_connection_is_closed_with_its_calls() {
     soon("the end of the connection", stream.message()).await.expect_err("closed");
 }
 
-/// What a server does to a client that sends `bytes` and then nothing.
+/// How a server treats a client that sends `bytes` and then nothing.
 async fn closes_on(server: &TestServer, bytes: &[u8]) -> bool {
     let mut stream = TcpStream::connect(server.address).await.expect("connects");
     stream.write_all(bytes).await.expect("sent");

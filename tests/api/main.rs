@@ -1,4 +1,4 @@
-//! The service from outside: real sockets, each test a server of its own.
+//! The service from outside: real sockets, and a server for each test.
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "how a test fails")]
 
 mod faulty;

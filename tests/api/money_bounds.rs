@@ -1,4 +1,4 @@
-//! Every place where money is multiplied or added, at its bounds and beyond them, through both doors: each answer is the exact one or a refusal.
+//! Every place where money is multiplied or added, at its bounds and beyond them, through both APIs: each reply is exact or a refusal.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -33,15 +33,15 @@ use crate::{
     support::{CommandClient, Meta, Step, TestServer, code_and_reason, give},
 };
 
-/// A currency of each number of decimals that there is.
+/// A currency for each number of decimals.
 const CURRENCIES: [(&str, u32); 4] = [("JPY", 0), ("USD", 2), ("KWD", 3), ("UYW", 4)];
 const MOST: i128 = MAX_TOTAL_MINOR as i128;
 const MAX_64: i128 = i64::MAX as i128;
 
-/// Lines of an order: how many pieces, and the price of one in minor units.
+/// Lines of an order: the number of pieces, and the price of one in minor units.
 type Lines = Vec<(i64, i128)>;
 
-/// The total of an order, if it is one that may be placed.
+/// The total of an order, if the order is valid.
 fn total(lines: &Lines) -> Option<i128> {
     let is_valid = |(pieces, price): &(i64, i128)| (1..=1_000_000).contains(pieces) && (0..=MAX_64).contains(price);
     let total: i128 = lines.iter().map(|(pieces, price)| i128::from(*pieces) * price).sum();
@@ -58,7 +58,7 @@ fn all_lines() -> Vec<Lines> {
     lines.push([vec![(1, share); 999], vec![(1, share + 1)]].concat());
     lines.push(vec![(1_000_000, share / 1_000_000); 1_000]);
     lines.push(vec![(1_000_000, share / 1_000_000 + 1); 1_000]);
-    // Sums beyond 64 bits: of two, and of as many as there may be.
+    // Sums beyond 64 bits: of two amounts, and of as many as possible.
     lines.push(vec![(1, MAX_64); 2]);
     lines.push(vec![(1_000_000, MAX_64); 1_000]);
     lines.push(vec![(1, MOST), (1, 0)]);
@@ -66,7 +66,7 @@ fn all_lines() -> Vec<Lines> {
     lines
 }
 
-/// Minor units as the proto has them; those that it cannot hold as its largest number.
+/// Minor units as the proto represents them; amounts that it cannot hold as its largest number.
 fn money(code: &str, decimals: u32, minor: i128) -> Money {
     let per_unit = 10_i128.pow(decimals);
     let nanos = (minor % per_unit) * 10_i128.pow(9 - decimals);
@@ -107,7 +107,7 @@ async fn post(rest: &Rest, currency: &str, lines: &[(String, String)]) -> Reply 
     Reply::of(rest.posting("/orders", body)).await
 }
 
-/// The number behind `key`, digit by digit.
+/// The number after `key`, digit by digit.
 fn number<'a>(text: &'a str, key: &str) -> &'a str {
     let (_, rest) = text.split_once(&format!("\"{key}\":")).unwrap_or_else(|| panic!("no {key}: {text}"));
     rest.split([',', '}']).next().expect("a number")
@@ -118,7 +118,7 @@ fn assert_refused(what: &str, refused: &Status) {
     assert_eq!(code_and_reason(refused), (Code::InvalidArgument, "INVALID_ARGUMENT".to_owned()), "{what}");
 }
 
-/// Places all lines through both doors; what of them was taken, by currency.
+/// Places all lines through both APIs; returns the accepted totals by currency.
 async fn place_all(rest: &Rest) -> BTreeMap<&'static str, Vec<i128>> {
     let (client, mut taken) = (rest.server.commands().await, BTreeMap::<_, Vec<i128>>::new());
     for ((code, decimals), lines) in CURRENCIES.into_iter().flat_map(|of| all_lines().into_iter().map(move |l| (of, l)))
@@ -150,7 +150,7 @@ fn strong() -> Option<ReadConsistency> {
     Some(ReadConsistency { level: ConsistencyLevel::Strong.into(), token: String::new() })
 }
 
-/// What both doors say of the revenue must be these sums.
+/// Both APIs must report these sums as revenue.
 async fn assert_revenue(rest: &Rest, sums: &BTreeMap<&'static str, i128>) {
     let stats = GetOrderStatsRequest { consistency: strong() };
     let stats = rest.server.queries().await.get_order_stats(stats).await.expect("stats").into_inner();
@@ -167,7 +167,7 @@ async fn assert_revenue(rest: &Rest, sums: &BTreeMap<&'static str, i128>) {
     }
 }
 
-/// Every page of the list, at both doors: the totals in it, added up by currency.
+/// Every page of the list, from both APIs: its totals, added up by currency.
 async fn listed(rest: &Rest) -> BTreeMap<String, i128> {
     let (mut sums, mut page_token) = (BTreeMap::new(), String::new());
     let (mut rest_sums, mut path) = (BTreeMap::new(), "/orders?pageSize=100".to_owned());
@@ -219,7 +219,7 @@ async fn orders_at_the_bounds_are_exact_or_refused_and_so_are_their_sums() {
     assert_revenue(&rest, &sums_of(&taken)).await;
     let listed = listed(&rest).await;
     assert_eq!(listed, sums_of(&taken).into_iter().map(|(code, sum)| (code.to_owned(), sum)).collect());
-    // What is cancelled is taken off again, to the last one.
+    // Cancelled orders are subtracted again, down to the last one.
     let client = rest.server.commands().await;
     let first = rest.get("/orders?pageSize=500").await.json();
     for row in first.as_array().expect("rows").iter().filter(|row| row["currency"] == "UYW") {
@@ -292,7 +292,7 @@ async fn prices_that_no_currency_holds_are_refused_at_both_doors() {
     assert_eq!(rest.get("/stats").await.status, 200);
 }
 
-/// An order as earlier versions took it, with a total of up to 64 bits.
+/// An order as earlier versions accepted it, with a total of up to 64 bits.
 fn stored(number: u64, code: &str, minor: i64) -> Commit {
     let price = Amount::from_minor(minor, Currency::parse(code).expect("a currency")).expect("an amount");
     let (product_id, quantity) = (Text::parse("p").expect("an id"), Quantity::new(1).expect("one"));
@@ -321,7 +321,7 @@ async fn totals_of_earlier_versions_are_exact(backends: Backends) {
             assert_eq!(order.expect("an order").total, Some(money(code, decimals, MAX_64)));
             let reply = rest.get(&format!("/orders/{number}")).await;
             assert_eq!(self::number(&reply.text, "total"), decimal(decimals, MAX_64));
-            // Two of them no longer fit into 64 bits of minor units, three of whole units of some.
+            // Two of them no longer fit into 64 bits of minor units, three no longer into 64 bits of whole units.
             assert_revenue(&rest, &sums).await;
         }
     }

@@ -1,4 +1,4 @@
-//! The outbox relay: what it promises wherever it is stopped, and what it tells of itself.
+//! The outbox relay: its guarantees wherever it is stopped, and the state that it reports.
 
 use std::{
     collections::HashMap,
@@ -60,7 +60,7 @@ const POINTS: [Point; 7] = [
     Point::AfterCheckpoint,
 ];
 
-/// Stops whoever passes a point for the given time, for ever; then the test drops it, as kill -9 would.
+/// Blocks the caller that passes a point for the n-th time, forever; the test then drops it, as kill -9 would.
 #[derive(Debug)]
 struct Trap {
     point: Point,
@@ -73,7 +73,7 @@ impl Trap {
         Arc::new(Self { point, passes_left: AtomicUsize::new(passes), sprung: Notify::new() })
     }
 
-    /// Whether it ends here.
+    /// Whether the process ends here.
     fn is_sprung_at(&self, point: Point) -> bool {
         let springs = |left: usize| left.checked_sub(1);
         point == self.point && self.passes_left.fetch_update(SeqCst, SeqCst, springs).is_err()
@@ -87,7 +87,7 @@ impl Trap {
     }
 }
 
-/// What the relay works with, with a trap in it.
+/// The dependencies of the relay, one of them with a trap.
 #[derive(Debug)]
 struct Trapped<T: ?Sized> {
     trap: Arc<Trap>,
@@ -202,7 +202,7 @@ impl MessageBus for Trapped<dyn MessageBus> {
     }
 }
 
-/// A bus outside the process: it notes what it accepts, and keeps it whatever becomes of the relay.
+/// A bus outside the process: it records the messages that it accepts, and keeps them whatever happens to the relay.
 #[derive(Debug, Default)]
 struct Recorder {
     accepted: Mutex<Vec<Message>>,
@@ -242,7 +242,7 @@ impl MessageBus for Recorder {
     }
 }
 
-/// A log of `orders` orders with three events each, written by the service, and its last position.
+/// A log of `orders` orders with three events each, written by the service; returns its last position.
 async fn log_of(orders: usize) -> (Arc<dyn EventStore>, Position) {
     let backends = Backends::memory();
     let mut server = TestServer::start_on(&[], backends.clone(), Arc::new(SystemClock)).await;
@@ -261,7 +261,7 @@ async fn log_of(orders: usize) -> (Arc<dyn EventStore>, Position) {
     (backends.store, head)
 }
 
-/// Everything `told`, in the order of each stream; what comes again comes from an earlier point on, and nothing is left out.
+/// Checks that `told` has every event in the order of its stream; repetitions start at an earlier point, and nothing is skipped.
 fn assert_at_least_once_in_order(told: impl IntoIterator<Item = EventId>, orders: usize, context: &str) {
     let mut last: HashMap<u64, u64> = HashMap::new();
     for EventId { key, sequence } in told {
@@ -301,7 +301,7 @@ async fn saved(parts: &OutboxDeps) -> u64 {
     parts.checkpoints.load("outbox").await.expect("in memory").map_or(0, |checkpoint| checkpoint.position.0)
 }
 
-/// Relays to the end of the log and ends in an orderly way.
+/// Relays to the end of the log and stops in order.
 async fn finish(parts: &OutboxDeps) {
     let flush = CancellationToken::new();
     flush.cancel();
@@ -327,7 +327,7 @@ async fn a_relay_that_ends_at_any_step_loses_nothing_and_keeps_the_order_of_ever
                 tokio::select! {
                     () = relay.run(CancellationToken::new()) => unreachable!("nobody has asked it to end"),
                     () = trap.sprung.notified() => ends += 1,
-                    // Everything is published and the point is not passed any more.
+                    // Everything is published, and the point is not passed any more.
                     () = tokio::time::sleep(Duration::from_millis(300)) => {}
                 }
                 let published = recorder.accepted.lock().unwrap().iter().map(|message| message.position).max();
@@ -346,7 +346,7 @@ async fn a_relay_that_ends_at_any_step_loses_nothing_and_keeps_the_order_of_ever
     }
 }
 
-/// Notes what it has handled where the end of a process does not reach; some tries fail.
+/// Records the events that it has handled outside the process that ends; some attempts fail.
 struct Durable {
     handled: Mutex<Vec<EventId>>,
     random: Mutex<fastrand::Rng>,
@@ -453,7 +453,7 @@ async fn a_relay_publishes_no_more_at_once_than_the_batch_size() {
     }
 }
 
-/// A log whose wake-ups never come, as when what another node appends is announced nowhere.
+/// A log whose wake-ups never arrive, as if the appends of other nodes were not announced.
 #[derive(Debug)]
 struct Silent {
     inner: Arc<dyn EventStore>,
@@ -554,7 +554,7 @@ async fn a_bus_that_keeps_a_publish_waiting_does_not_cost_the_relay_its_lease() 
     running.abort();
 }
 
-/// The value of a metric of a node, which has this line but for the value.
+/// The value of a metric of a node, given its line without the value.
 pub async fn metric(server: &TestServer, name: &str) -> Option<f64> {
     let text = reqwest::get(server.url("/metrics")).await.expect("answers").text().await.expect("text");
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
@@ -585,7 +585,7 @@ async fn the_age_of_the_oldest_pending_event_grows_on_every_node_while_the_relay
             until("older", async || metric(server, AGE).await.filter(|age| *age > before + 0.9)).await;
             until("lag", async || (metric(server, LAG).await == Some(2.0)).then_some(())).await;
         }
-        // A node that the machine keeps from renewing its lease hands the work over: either may be the owner by now.
+        // A node that the machine keeps from renewing its lease hands the work over: either node may be the owner by now.
         for server in [&owner, &other] {
             until("told", async || {
                 let detail = server.health("outbox").await.1;
@@ -638,7 +638,7 @@ async fn the_backlog_is_measured_from_the_recorded_time_of_the_oldest_event() {
     clock.advance_ms(10_000);
     let older = meter.measure().await.expect("in memory").oldest_seconds;
     assert!((older - backlog.oldest_seconds - 10.0).abs() < 0.001, "{older}");
-    // A clock that is behind makes no negative age.
+    // A clock that is behind does not produce a negative age.
     clock.advance_ms(-1_000_000);
     assert_eq!(meter.measure().await.expect("in memory").oldest_seconds, 0.0);
 }

@@ -1,4 +1,4 @@
-//! Queries: one order at any moment, many by id, lists and counts.
+//! Queries: one order at any point in time, many by id, lists and counts.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -26,7 +26,7 @@ fn at(seconds: i64) -> Timestamp {
     Timestamp { seconds: START_SECONDS + seconds, nanos: 0 }
 }
 
-/// A server whose clock stands still at [`START_SECONDS`].
+/// A server whose clock is frozen at [`START_SECONDS`].
 async fn server_with_clock() -> (TestServer, Arc<ManualClock>) {
     // The id generator starts a little ahead of its clock: let some time pass.
     let clock = Arc::new(ManualClock::new((START_SECONDS - 60) * 1_000_000));
@@ -81,7 +81,7 @@ async fn an_order_can_be_seen_at_every_revision_and_time() {
     assert_eq!(&get_at(&queries, &id, None).await.expect("found"), &orders[3]);
     for (index, order) in (0_i64..).zip(&orders) {
         assert_eq!(&get_at(&queries, &id, Some(At::Revision(index + 1))).await.expect("found"), order);
-        // At the very moment, just before the next one, and nothing earlier.
+        // At that very moment, just before the next change, and nothing earlier.
         let late = Timestamp { nanos: 999_999_999, ..at(index * 10 + 9) };
         for moment in [at(index * 10), at(index * 10 + 5), late] {
             assert_eq!(&get_at(&queries, &id, Some(At::AsOf(moment))).await.expect("found"), order, "{moment:?}");
@@ -133,7 +133,7 @@ async fn up_to_500_orders_come_in_one_reply() {
     assert_eq!(violated_fields(&refusal), ["order_ids"]);
 }
 
-/// 60 orders of 3 customers over 20 seconds, three each second, and every tenth paid; with the ids in the order of creation.
+/// 60 orders of 3 customers over 20 seconds, three per second, every tenth one paid; returns the ids in the order of creation.
 async fn shop(server: &TestServer, clock: &ManualClock) -> Vec<Order> {
     let client = server.commands().await;
     let mut orders = Vec::new();
@@ -221,7 +221,7 @@ async fn every_filter_lets_through_exactly_what_it_names() {
             Box::new(move |order| created(order) < START_SECONDS + 5),
         ),
         (
-            // A bound between two microseconds is a bound all the same.
+            // A bound between two microseconds still counts.
             ListOrdersRequest { created_after: Some(Timestamp { nanos: 1, ..at(5) }), ..base() },
             Box::new(move |order| created(order) > START_SECONDS + 5),
         ),
@@ -290,7 +290,7 @@ async fn a_page_token_is_refused_by_any_other_query() {
     assert!(!page_token.is_empty());
     let request = ListOrdersRequest { page_token, ..request };
     queries.list_orders(request.clone()).await.expect("the next page");
-    // The size of a page may change.
+    // The page size may change between pages.
     queries.list_orders(ListOrdersRequest { page_size: 5, ..request.clone() }).await.expect("the next page");
     let others = [
         ListOrdersRequest { customer_id: "customer-2".to_owned(), ..request.clone() },

@@ -1,4 +1,4 @@
-//! Random bytes to every call that reflection finds: refused or answered, never a fault of the server.
+//! Random bytes to every method that reflection lists: refused or answered, but never a fault of the server.
 
 use std::time::Duration;
 
@@ -50,7 +50,7 @@ async fn every_method(channel: &Channel) -> Vec<String> {
     paths
 }
 
-/// Bytes that look like a message now and then: noise, damaged messages, and fields of random numbers and types.
+/// Bytes that resemble a message now and then: noise, damaged messages, and fields of random numbers and types.
 fn random_body(random: &mut fastrand::Rng) -> Bytes {
     let mut body = match random.u8(0..4) {
         0 => (0..random.usize(0..200)).map(|_| random.u8(..)).collect(),
@@ -107,7 +107,7 @@ async fn random_bytes_to_every_method_never_make_the_server_fail() {
     for path in &paths {
         for _ in 0..BODIES_PER_METHOD {
             let bodies: Vec<Bytes> = (0..random.usize(1..4)).map(|_| random_body(&mut random)).collect();
-            // Followers have no end of their own.
+            // Streams that follow do not end by themselves.
             let call = raw_call(&channel, path, bodies.clone(), 3);
             let Ok(Err(status)) = tokio::time::timeout(Duration::from_millis(100), call).await else {
                 continue;

@@ -1,4 +1,4 @@
-//! The list of orders, built anew on a running node: over gRPC, and with `ordersystem projections rebuild` from outside.
+//! The rebuild of the read model on a running node: over gRPC, and with `ordersystem projections rebuild` from outside.
 
 use std::process::Stdio;
 
@@ -38,7 +38,7 @@ async fn a_rebuild_tells_how_far_it_is_until_it_is_done() {
         }
     }
     assert_eq!(last, Some(RebuildPhase::Done));
-    // It costs what reading the log costs.
+    // It costs as much as reading the log.
     let again = server.admin().await.rebuild_projections(RebuildProjectionsRequest {}).await.expect_err("too soon");
     assert_eq!(code_and_reason(&again), (Code::ResourceExhausted, "OVERLOADED".to_owned()));
     assert_retry_info(&again);

@@ -1,4 +1,4 @@
-//! Background work that ends before its time is reported, started again, and goes on where it was.
+//! Background work that ends unexpectedly is reported, restarted, and resumes where it was.
 
 use std::sync::Arc;
 

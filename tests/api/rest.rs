@@ -1,4 +1,4 @@
-//! What the tests of the REST door share.
+//! Helpers of the REST tests.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::support::TestServer;
 
-/// A server and a client that follows no redirect.
+/// A server, and a client that does not follow redirects.
 pub struct Rest {
     pub server: TestServer,
     pub client: Client,
@@ -57,7 +57,7 @@ impl Rest {
         Reply::of(self.posting(path, body.to_string())).await
     }
 
-    /// Places an order of 10 dollars; its id.
+    /// Places an order of 10 dollars; returns its id.
     pub async fn order(&self, customer: &str) -> String {
         let body = json!({ "customerId": customer, "items": [{ "productId": "p", "quantity": 1, "price": 10 }] });
         let reply = self.post("/orders", &body).await;
@@ -97,7 +97,7 @@ impl Reply {
         self.json()[field].as_str().unwrap_or_else(|| panic!("no {field} in {self:?}")).to_owned()
     }
 
-    /// The reply is a problem with this status and reason; returns it.
+    /// Asserts that the reply is a problem with this status and reason; returns it.
     pub fn problem(&self, status: u16, reason: &str) -> Value {
         assert_eq!(self.status, status, "{self:?}");
         assert_eq!(self.header("content-type"), "application/problem+json");
@@ -109,7 +109,7 @@ impl Reply {
         problem
     }
 
-    /// The reply is a refusal of bad input; the fields that it names.
+    /// Asserts that the reply is a refusal of bad input; returns the fields that it names.
     pub fn violations(&self) -> Vec<String> {
         let problem = self.problem(400, "INVALID_ARGUMENT");
         let violations = problem["violations"].as_array().expect("violations");
@@ -130,7 +130,7 @@ pub struct Sse {
     buffer: String,
 }
 
-/// One block of a stream: its `event`, `id` and `data`, empty where there is none.
+/// One block of a stream: its `event`, `id` and `data`; absent ones are empty.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Block {
     pub event: String,

@@ -1,4 +1,4 @@
-//! The OpenAPI document against the live server: the same routes, the same methods, replies of the shapes that it promises.
+//! The OpenAPI document against the live server: the same routes, the same methods, and replies that match its schemas.
 
 use std::collections::BTreeSet;
 
@@ -129,7 +129,7 @@ async fn replies_have_the_status_the_headers_and_the_shape_that_the_document_pro
     }
 }
 
-/// The reply is one of those that the document has for `method` of `path`.
+/// Asserts that the reply is one of those that the document lists for `method` of `path`.
 fn check(document: &Value, method: &str, path: &str, reply: &Reply) {
     let mut response = &document["paths"][path][method]["responses"][reply.status.as_u16().to_string()];
     if let Some(reference) = response["$ref"].as_str() {
@@ -157,7 +157,7 @@ fn check(document: &Value, method: &str, path: &str, reply: &Reply) {
     }
 }
 
-/// The part of JSON Schema that the document uses for replies.
+/// The subset of JSON Schema that the document uses for replies.
 fn conforms(document: &Value, schema: &Value, value: &Value) -> Result<(), String> {
     let rules = schema.as_object().ok_or("a schema is an object")?;
     for (rule, wanted) in rules {

@@ -1,4 +1,4 @@
-//! Every health check can fail, and what that means for the node.
+//! Every health check can fail; the consequences for the node.
 
 use std::sync::{
     Arc,
@@ -28,7 +28,7 @@ use crate::{
     support::{TestServer, new_order, until},
 };
 
-/// Whether the backend that shares it is out.
+/// Whether the backend that shares it is down.
 type Outage = Arc<AtomicU8>;
 
 const WELL: u8 = 0;
@@ -218,7 +218,7 @@ async fn a_bus_out_of_reach_makes_the_node_unhealthy_and_the_outbox_with_it() {
     let (status, health) = health_once_failed(&rest, "transport").await;
     assert_eq!((status, &health["checks"]["transport"]["status"]), (503, &json!("Unhealthy")));
     assert_eq!(rest.get("/health/ready").await.status, 503);
-    // The command is kept all the same; publishing it fails.
+    // The command is stored all the same; publishing it fails.
     rest.order("c").await;
     let (_, health) = health_once_failed(&rest, "outbox").await;
     assert_eq!(health["checks"]["outbox"]["status"], "Unhealthy");
@@ -239,7 +239,7 @@ async fn a_read_model_that_fails_makes_the_projections_unhealthy() {
 #[tokio::test]
 async fn a_handler_that_cannot_receive_degrades_the_node() {
     let memory = Backends::memory();
-    // Only the subscription asks for a consumer: the bus as a whole is well.
+    // Only the event handler needs a consumer: the bus as a whole is healthy.
     let bus = Arc::new(NoConsumers(Arc::clone(&memory.bus)));
     let rest = Rest::start_on(Backends { bus, ..memory }).await;
     let (status, health) = health_once_failed(&rest, "subscriptions").await;

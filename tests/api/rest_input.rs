@@ -1,4 +1,4 @@
-//! Bad input: named, all of it at once, and never harmful.
+//! Bad input: all violations are reported at once, and it never does harm.
 
 use reqwest::{Method, StatusCode};
 use serde_json::json;
@@ -126,7 +126,7 @@ async fn the_media_type_and_the_size_of_a_body_are_checked() {
     assert_eq!(send(Some("Application/JSON; Charset=UTF-8"), pay()).await.status, 200);
 }
 
-/// A client that reads the reply only after it has sent everything must get one, and not a broken connection.
+/// A client that reads the reply only after it has sent everything must get one, not a broken connection.
 #[tokio::test]
 async fn a_client_that_sends_far_too_much_still_gets_its_answer() {
     let rest = Rest::start().await;
@@ -207,7 +207,7 @@ async fn every_query_parameter_is_known_given_once_and_valid() {
     assert_eq!(token.violations(), ["X-Consistency-Token"]);
 }
 
-/// Bytes that no client sends must not cost anyone else anything: no 5xx, and the next request works.
+/// Bytes that no real client sends must not affect anyone else: no 5xx, and the next request works.
 #[tokio::test]
 async fn random_bytes_to_every_route_never_harm_the_service() {
     let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| fastrand::u64(..));
@@ -232,7 +232,7 @@ async fn random_bytes_to_every_route_never_harm_the_service() {
             let length = random.usize(..200);
             let mut body: Vec<u8> = std::iter::repeat_with(|| random.u8(..)).take(length).collect();
             if random.bool() {
-                // Closer to what the reader takes: a valid body with one byte changed.
+                // Closer to valid input: a valid body with one byte changed.
                 body = br#"{"customerId":1,"items":[{"productId":"\u00e9","quantity":1,"price":1.5e1}]}"#.to_vec();
                 let at = random.usize(..body.len());
                 body[at] = random.u8(..);

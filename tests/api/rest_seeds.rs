@@ -1,4 +1,4 @@
-//! Every curl line of the two documents that the system comes from, one to one.
+//! Every curl line of the two documents that describe the original system, one to one.
 
 use reqwest::Method;
 use serde_json::{Value, json};

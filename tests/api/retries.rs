@@ -1,4 +1,4 @@
-//! Retries by request id: once an effect, always the first answer.
+//! Retries by request id: one effect, and always the first reply.
 
 use std::collections::HashSet;
 
@@ -25,7 +25,7 @@ async fn a_retry_of_any_command_returns_the_first_reply_byte_for_byte_after_late
     for step in [Step::Pay, Step::Ship, Step::Deliver] {
         let request_id = format!("{step:?}-1");
         let first = give(&client, step, &id, Meta::request(&request_id)).await.expect("accepted");
-        // At once, with nothing in between.
+        // Immediately, with nothing in between.
         let again = give(&client, step, &id, Meta::request(&request_id)).await.expect("a retry");
         assert_eq!(again.encode_to_vec(), first.encode_to_vec());
         firsts.push((step, request_id, first));
@@ -78,7 +78,7 @@ async fn a_request_id_with_another_payload_is_refused() {
     for other in others {
         refusals.push(client.pay_order(other).await.expect_err("another payload"));
     }
-    // Another command of the same order is another payload as well, whether its turn has come or not.
+    // Another command of the same order counts as another payload as well, whether or not the status allows it.
     let ship = ShipOrderRequest { request_id: request_id.clone(), ..ship(&id) };
     refusals.push(client.ship_order(ship).await.expect_err("another command"));
     let deliver = DeliverOrderRequest { request_id: request_id.clone(), ..deliver(&id) };

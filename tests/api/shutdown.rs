@@ -1,4 +1,4 @@
-//! A shutdown as clients see it: refusals that say so, what is in flight finishes, nobody holds it up.
+//! A shutdown as clients see it: refusals that say so, requests in flight finish, and no client can delay it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -82,7 +82,7 @@ async fn clients_that_do_not_read_hold_up_neither_the_outbox_nor_the_end() {
     };
     let mut stalled = ids.stream_ids(StreamIdsRequest::default()).await.expect("opens").into_inner();
     stalled.message().await.expect("no error").expect("a batch");
-    // An idle connection, one in the middle of a head, and one that says nothing.
+    // An idle connection, one in the middle of its headers, and one that has sent nothing.
     let idle = server.ids().await;
     let silent = TcpStream::connect(server.address).await.expect("connects");
     let mut slow = TcpStream::connect(server.address).await.expect("connects");
@@ -107,7 +107,7 @@ async fn everything_is_published_before_the_end() {
     let (backends, bus) = crate::faulty::FaultyBus::backends();
     let bus_inside = Arc::clone(&backends.bus);
     let mut server = TestServer::start_on(&[], backends, Arc::new(SystemClock)).await;
-    // Sees everything that the bus accepts from here on.
+    // Receives everything that the bus accepts from now on.
     let consumer = bus_inside.consumer("test").await.expect("a consumer");
     bus.publishing.set(Mode::Hangs);
     for _ in 0..50 {
@@ -115,7 +115,7 @@ async fn everything_is_published_before_the_end() {
     }
     let address = server.address;
     let mend = async {
-        // The doors are closed already, and the outbox has most of it to publish still.
+        // The listener is closed already, and the outbox still has most of it to publish.
         until("nobody listens", async || TcpStream::connect(address).await.is_err().then_some(())).await;
         bus.publishing.set(Mode::Works);
     };

@@ -1,4 +1,4 @@
-//! Streams whose clients stop reading: they end, give back what they hold, and are resumed without a gap.
+//! Streams whose clients stop reading: they end, release their resources, and are resumed without a gap.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ use crate::support::{TestServer, code_and_reason, new_order, soon, until};
 const STREAM_EVENTS: &str = "/catga.orders.v1.OrderHistoryService/StreamEvents";
 const ORDERS: usize = 30;
 
-/// A node with room for one stream, whose clients have not long; and more events than any buffer on the way holds.
+/// A node with a permit for one stream, whose clients have a short deadline; and more events than all buffers on the way can hold.
 async fn server(pace: Pace) -> TestServer {
     let server =
         TestServer::start_as(&[("max-event-streams", "1")], NodeBuilder::new(Backends::memory()).with_pace(pace)).await;
@@ -35,7 +35,7 @@ async fn server(pace: Pace) -> TestServer {
     server
 }
 
-/// About 400 KB of an event, and more as JSON.
+/// An event of about 400 KB, which is larger as JSON.
 fn large_order() -> CreateOrderRequest {
     let mut order = new_order("customer-1");
     order.items[0].product_id = "p".repeat(128);
@@ -44,7 +44,7 @@ fn large_order() -> CreateOrderRequest {
     order
 }
 
-/// What ends a stream long before what resets it.
+/// Ends a stream long before the limit that resets it.
 fn pace() -> Pace {
     Pace { taken_within: Duration::from_millis(300), reset_after: Duration::from_secs(3_600) }
 }
@@ -52,7 +52,7 @@ fn pace() -> Pace {
 async fn raw(server: &TestServer) -> SendRequest<Bytes> {
     let stream = TcpStream::connect(server.address).await.expect("connects");
     let (client, connection) = h2::client::handshake(stream).await.expect("HTTP/2");
-    // What comes is taken off the connection, pings are answered, and the window of a stream stays shut.
+    // Data is read from the connection and pings are answered, but the window of the stream stays closed.
     tokio::spawn(connection);
     client
 }
@@ -66,7 +66,7 @@ fn listen() -> Request<()> {
     Request::get("http://localhost/events").header("accept", "text/event-stream").body(()).expect("a request")
 }
 
-/// Opens a stream; nothing of its body is taken.
+/// Opens a stream whose body is not read.
 async fn open(client: &SendRequest<Bytes>, request: Request<()>) -> RecvStream {
     let mut client = client.clone().ready().await.expect("a stream");
     let message = StreamEventsRequest { follow: true, ..Default::default() }.encode_to_vec();
@@ -81,7 +81,7 @@ async fn open(client: &SendRequest<Bytes>, request: Request<()>) -> RecvStream {
     response.into_body()
 }
 
-/// Waits until the only place is free, while nobody reads the stream that has had it.
+/// Waits until the only permit is released, while nobody reads the stream that held it.
 async fn is_given_back(server: &TestServer) {
     until("the place is given back", async || {
         let request = StreamEventsRequest { follow: true, start: StreamStart::Latest.into(), ..Default::default() };
@@ -96,7 +96,7 @@ async fn is_given_back(server: &TestServer) {
     .await;
 }
 
-/// Reads a stream to its end; its bytes, and its trailers if it has some.
+/// Reads a stream to its end; returns its bytes, and its trailers if there are any.
 async fn rest_of(mut body: RecvStream) -> Result<(Bytes, Option<HeaderMap>), h2::Error> {
     let mut all = BytesMut::new();
     while let Some(data) = soon("the end", body.data()).await {
@@ -133,7 +133,7 @@ async fn a_call_whose_client_stops_reading_ends_with_its_reason_and_is_resumed_a
         }
         None => StreamEventsRequest::default(),
     };
-    // The place that was given back was taken for a moment to see that.
+    // The check itself took the released permit for a moment.
     let opened =
         until("the stream is resumed", async || server.history().await.stream_events(resume.clone()).await.ok());
     let mut events = opened.await.into_inner();
@@ -167,7 +167,7 @@ async fn a_stream_whose_end_is_not_read_either_is_reset() {
     let server = server(pace).await;
     let mut body = open(&raw(&server).await, follow()).await;
     let reset = async {
-        // Data that is not released leaves the window shut.
+        // Capacity that is not released keeps the window closed.
         loop {
             if let Err(error) = body.data().await.expect("not the end of a reply") {
                 return error;
@@ -183,7 +183,7 @@ async fn a_stream_whose_end_is_not_read_either_is_reset() {
 async fn a_connection_whose_client_stops_reading_is_closed() {
     let server = server(pace()).await;
     let socket = TcpSocket::new_v4().expect("a socket");
-    // So that little fits on the way.
+    // So that little fits into the buffers on the way.
     socket.set_recv_buffer_size(4_096).expect("a size");
     let mut stream = socket.connect(server.address).await.expect("connects");
     let head = "GET /events HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n";
@@ -193,7 +193,7 @@ async fn a_connection_whose_client_stops_reading_is_closed() {
     assert_eq!(&begin, b"HTTP/1.1 200");
     is_given_back(&server).await;
     let mut rest = Vec::new();
-    // Reset or not: it is over, and not as a whole reply is.
+    // Reset or not: it has ended, and not like a complete reply.
     let _ = soon("the end of the connection", stream.read_to_end(&mut rest)).await;
     assert!(!rest.ends_with(b"0\r\n\r\n"), "a reply that was cut off does not look whole");
 }

@@ -1,4 +1,4 @@
-//! Handlers of events: several on a node, one node at a time for each.
+//! Event handlers: several on a node, each active on one node at a time.
 
 use std::sync::{Arc, Mutex};
 
@@ -14,7 +14,7 @@ use crate::{
     support::{Meta, Step, TestServer, config, give, until},
 };
 
-/// Notes what it gets, and gives up what it is told to.
+/// Records the events that it gets, and rejects those that it is told to.
 pub struct Noting {
     name: &'static str,
     pub seen: Mutex<Vec<EventId>>,
@@ -26,7 +26,7 @@ impl Noting {
         Arc::new(Self { name, seen: Mutex::default(), rejects: Mutex::new(|_| false) })
     }
 
-    /// Gives up every event for which `rejects` is true, from now on.
+    /// Rejects every event for which `rejects` is true, from now on.
     pub fn reject(&self, rejects: fn(&ReceivedEvent) -> bool) {
         *self.rejects.lock().unwrap() = rejects;
     }
@@ -106,7 +106,7 @@ async fn handlers_with_the_same_name_or_none_are_refused_at_the_start() {
     }
 }
 
-/// Two nodes on one log and one bus, each with the handler "mail"; the first one handles.
+/// Two nodes on one log and one bus, each with the handler "mail"; the first one is active.
 async fn two_nodes() -> ((TestServer, Arc<Noting>), (TestServer, Arc<Noting>)) {
     two_nodes_on(&Backends { is_shared: true, ..Backends::memory() }).await
 }
@@ -152,7 +152,7 @@ async fn a_node_that_shuts_down_hands_its_handlers_over_at_once() {
     first.place_order("customer-1").await;
     of_first.until_seen(1).await;
     first.stop().await.expect("in time");
-    // Without the release the lease would be its own for the rest of six seconds.
+    // Without the release it would hold the lease for the rest of six seconds.
     let owner = backends.bus_leases.holder("subscription-mail").await.expect("in memory");
     assert!(owner.is_none_or(|owner| owner.holder != "node-0-1"), "released with the end");
     second.place_order("customer-1").await;

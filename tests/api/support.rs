@@ -1,4 +1,4 @@
-//! A server for one test, and the clients to talk to it.
+//! A server for one test, and clients for it.
 
 use std::{collections::HashMap, future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -37,12 +37,12 @@ use tonic::{
 };
 use tonic_types::StatusExt;
 
-/// How long anything that must happen may take.
+/// The deadline for anything that must happen.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub type CommandClient = OrderCommandServiceClient<Channel>;
 
-/// A node in this process, on a port of its own.
+/// A node in this process, on its own port.
 pub struct TestServer {
     pub address: SocketAddr,
     pub grpc_address: Option<SocketAddr>,
@@ -56,7 +56,7 @@ impl TestServer {
         Self::start_with(&[]).await
     }
 
-    /// With settings given as flags are: `[("max-in-flight", "2")]`.
+    /// With settings given as flags: `[("max-in-flight", "2")]`.
     pub async fn start_with(settings: &[(&'static str, &str)]) -> Self {
         Self::start_on(settings, Backends::memory(), Arc::new(SystemClock)).await
     }
@@ -85,7 +85,7 @@ impl TestServer {
         .await;
     }
 
-    /// What it keeps its log in.
+    /// The store of its log.
     pub fn store(&self) -> &dyn EventStore {
         &*self.store
     }
@@ -95,7 +95,7 @@ impl TestServer {
         self.store.head().await.expect("the store answers").0
     }
 
-    /// Stops the node in an orderly way and waits for its end.
+    /// Stops the node in order and waits for its end.
     pub async fn stop(&mut self) -> Result<(), ordersystem::node::lifecycle::RunError> {
         self.shutdown.cancel();
         self.running.take().expect("running").await.expect("no panic")
@@ -137,7 +137,7 @@ impl TestServer {
         AdminServiceClient::new(self.channel().await)
     }
 
-    /// What `/health` says about a component: its status and its detail.
+    /// The status and the detail of a component in `/health`.
     pub async fn health(&self, component: &str) -> (String, String) {
         let health = reqwest::get(self.url("/health")).await.expect("answers");
         let health: serde_json::Value = health.json().await.expect("JSON");
@@ -212,7 +212,7 @@ pub fn cancel(order_id: &str) -> CancelOrderRequest {
     CancelOrderRequest { order_id: order_id.to_owned(), reason: "changed my mind".to_owned(), ..Default::default() }
 }
 
-/// A command for an order that exists.
+/// A command for an existing order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     Pay,
@@ -225,7 +225,7 @@ impl Step {
     pub const ALL: [Self; 4] = [Self::Pay, Self::Ship, Self::Deliver, Self::Cancel];
 }
 
-/// What a command carries besides its payload.
+/// The fields that a command has besides its payload.
 #[derive(Clone, Debug, Default)]
 pub struct Meta {
     pub request_id: String,
@@ -242,7 +242,7 @@ impl Meta {
     }
 }
 
-/// Gives the command with its usual payload.
+/// Sends the command with its usual payload.
 pub async fn give(client: &CommandClient, step: Step, order_id: &str, meta: Meta) -> Result<CommandSuccess, Status> {
     let mut client = client.clone();
     let Meta { request_id, expected_revision } = meta;
@@ -282,7 +282,7 @@ pub async fn order_after(client: &CommandClient, customer: &str, steps: &[Step])
     order.expect("order")
 }
 
-/// Asks again and again until there is an answer.
+/// Retries until there is a result.
 pub async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {
@@ -294,12 +294,12 @@ pub async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T 
     }
 }
 
-/// What `work` answers, within [`PATIENCE`].
+/// The result of `work`, within [`PATIENCE`].
 pub async fn soon<T>(what: &str, work: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, work).await.unwrap_or_else(|_| panic!("not within {PATIENCE:?}: {what}"))
 }
 
-/// Passes messages as the bytes that they are, valid or not.
+/// Passes messages through as raw bytes, valid or not.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RawCodec;
 
@@ -337,12 +337,11 @@ impl Decoder for RawCodec {
     }
 }
 
-/// An HTTP/2 connection for generated clients that leaves deadlines to the server; tonic's own channel would end a call by
-/// itself.
+/// An HTTP/2 connection for generated clients that leaves deadlines to the server; tonic's own channel would end a call itself.
 #[derive(Clone)]
 pub struct PlainConnection {
     sender: SendRequest<tonic::body::Body>,
-    /// Whom its requests are for.
+    /// The authority of its requests.
     authority: &'static str,
 }
 
@@ -378,14 +377,14 @@ impl tower::Service<http::Request<tonic::body::Body>> for PlainConnection {
     }
 }
 
-/// A request that the server has `timeout` for, as the `grpc-timeout` header has it: "100m".
+/// A request with this `timeout` for the server, in the format of the `grpc-timeout` header: "100m".
 pub fn within<T>(timeout: &str, message: T) -> tonic::Request<T> {
     let mut request = tonic::Request::new(message);
     request.metadata_mut().insert("grpc-timeout", timeout.parse().expect("a value"));
     request
 }
 
-/// Calls `path` ("/package.Service/Method") with `messages` as they are; takes up to `max_replies` and no more.
+/// Calls `path` ("/package.Service/Method") with `messages` unchanged; reads at most `max_replies`.
 pub async fn raw_call(
     channel: &Channel,
     path: &str,
@@ -418,12 +417,12 @@ pub fn code_and_reason(status: &Status) -> (Code, String) {
     (status.code(), reason(status))
 }
 
-/// The facts in a status's `google.rpc.ErrorInfo`.
+/// The metadata in a status's `google.rpc.ErrorInfo`.
 pub fn facts(status: &Status) -> HashMap<String, String> {
     status.get_details_error_info().expect("every error has an ErrorInfo").metadata
 }
 
-/// Asserts that a status tells the client when to come back.
+/// Asserts that a status says when to retry.
 #[track_caller]
 pub fn assert_retry_info(status: &Status) {
     let info = status.get_details_retry_info();

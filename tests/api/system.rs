@@ -1,4 +1,4 @@
-//! What the server says of itself: server info and reflection.
+//! The server's information about itself: server info and reflection.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! Cursors, consistency tokens and page tokens that this service has not given out: refused at both doors, whatever was changed of them.
+//! Cursors, consistency tokens and page tokens that this service has not issued: both APIs refuse them, whichever byte was changed.
 
 use data_encoding::BASE64URL_NOPAD;
 use ordersystem::{
@@ -18,7 +18,7 @@ use crate::{
 const MADE_UP: &str = "INVALID_ARGUMENT";
 const FOREIGN: &str = "CURSOR_OF_ANOTHER_LOG";
 
-/// Whether a call shows what was given out, besides getting something.
+/// Whether a call takes a token, not only returns one.
 fn shows_something(call: &str) -> bool {
     ["token", "a page", "after"].iter().any(|word| call.contains(word)) && !call.contains("whose reply")
 }
@@ -56,7 +56,7 @@ async fn is_taken(rest: &Rest, shown: &Kept) {
     }
 }
 
-/// The text with another byte at `at`; past its end the last one.
+/// The text with another byte at `at`; beyond its end, the last byte.
 fn tampered(text: &str, at: usize) -> String {
     let mut bytes = BASE64URL_NOPAD.decode(text.as_bytes()).expect("base64");
     let at = at.min(bytes.len() - 1);
@@ -74,7 +74,7 @@ async fn a_change_of_any_byte_is_refused_at_both_doors() {
         let [cursor, token, page_token] =
             [&given.cursor, &given.token, &given.page_token].map(|text| tampered(text, at));
         let shown = Kept { order_id: given.order_id.clone(), cursor, token, page_token };
-        // The log is what the first bytes say; nobody but that log could tell more.
+        // The first bytes name the log; only that log could check more.
         let reason = if (1..5).contains(&at) { FOREIGN } else { MADE_UP };
         is_refused(&rest, &shown, reason, &format!("byte {at}")).await;
     }

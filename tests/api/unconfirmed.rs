@@ -1,4 +1,5 @@
-//! A node whose store answers, while it is not certain that all nodes write there: what is read may lack what was acknowledged elsewhere.
+//! A node whose store answers, while it is not certain that all nodes write to that store: reads may lack writes that were acknowledged
+//! elsewhere.
 
 use std::sync::Arc;
 
@@ -26,7 +27,7 @@ fn placed_with(request_id: &str, customer: &str) -> CreateOrderRequest {
     CreateOrderRequest { request_id: request_id.to_owned(), ..new_order(customer) }
 }
 
-/// Every read of this freshness.
+/// Every read with this consistency.
 async fn read(
     server: &TestServer,
     order: &str,
@@ -46,7 +47,7 @@ async fn read(
     ]
 }
 
-/// Everything that is refused for what the log holds, or does not hold.
+/// Every refusal that depends on the content of the log.
 async fn refusals(server: &TestServer, order: &str) -> Vec<(&'static str, Status)> {
     let (commands, mut queries, mut history) =
         (server.commands().await, server.queries().await, server.history().await);

@@ -1,4 +1,4 @@
-//! A node that has not reached its event store yet: it cannot tell whose cursors and tokens it is shown, and says so.
+//! A node that has not reached its event store yet: it cannot tell which log the cursors and tokens it receives belong to, and says so.
 
 use std::sync::{Arc, atomic::Ordering};
 
@@ -18,7 +18,7 @@ use crate::{
     support::{TestServer, assert_retry_info, code_and_reason, new_order, until},
 };
 
-/// What clients have kept from before.
+/// Tokens that clients have kept from before.
 pub struct Kept {
     pub order_id: String,
     pub cursor: String,
@@ -56,7 +56,7 @@ fn assert_unavailable(what: &str, refusal: &Status) {
     assert_retry_info(refusal);
 }
 
-/// Every call of gRPC that takes a cursor or token, or answers with one.
+/// Every gRPC call that takes or returns a cursor or token.
 pub async fn ask_by_grpc(server: &TestServer, kept: &Kept) -> Vec<(&'static str, Result<(), Status>)> {
     let (mut queries, mut history) = (server.queries().await, server.history().await);
     let after =
@@ -84,7 +84,7 @@ pub async fn ask_by_grpc(server: &TestServer, kept: &Kept) -> Vec<(&'static str,
     ]
 }
 
-/// The same of REST.
+/// The same for REST.
 pub async fn ask_by_rest(rest: &Rest, kept: &Kept) -> Vec<(&'static str, Reply)> {
     let get = |path: &str| rest.request(Method::GET, path);
     let by_token = |path: &str| get(path).header("X-Consistency-Token", &kept.token);
@@ -107,7 +107,7 @@ async fn cursors_and_tokens_are_unavailable_until_the_log_is_known_and_good_then
     let (backends, store) = FaultyStore::backends();
     let rest = Rest::of(TestServer::start_on(&[], backends, Arc::new(SystemClock)).await);
     let kept = keep(&rest).await;
-    // As a node is that has just been started while its broker is away: nothing can be read, and nobody knows which log it is.
+    // Like a node that was started while its broker is away: nothing can be read, and the log is not known.
     store.is_known.store(false, Ordering::SeqCst);
     for switch in [&store.appends, &store.reads, &store.log] {
         switch.set(Mode::Unavailable);
@@ -120,7 +120,7 @@ async fn cursors_and_tokens_are_unavailable_until_the_log_is_known_and_good_then
         reply.problem(503, "UNAVAILABLE");
         assert!(reply.headers.contains_key("retry-after"), "{what}: {reply:?}");
     }
-    // What no service has given out is bad input, whatever the log.
+    // A token that no service has issued is bad input, whatever the log.
     let malformed =
         StreamEventsRequest { start: StreamStart::After.into(), cursor: "x".to_owned(), ..Default::default() };
     let refusal = rest.server.history().await.stream_events(malformed).await.expect_err("malformed");

@@ -1,4 +1,4 @@
-//! Reads that wait for the node to catch up: they have a bounded room of their own, and nobody else waits with them.
+//! Reads that wait for the node to catch up: they have their own bounded capacity, and nobody else waits with them.
 
 use std::{sync::Arc, time::Duration};
 
@@ -39,7 +39,7 @@ async fn reads_that_wait_leave_their_permits_to_others_are_bounded_and_end_with_
     let (backends, store) = FaultyStore::backends();
     let most = MAX_WAITING_READS.to_string();
     let mut server = TestServer::start_on(&[("max-in-flight", &most)], backends, Arc::new(SystemClock)).await;
-    // The read model stands still, and the end of the log is known.
+    // The read model is stalled, and the end of the log is known.
     store.batches.set(Mode::Hangs);
     let placed = server.commands().await.create_order(new_order("customer-1")).await.expect("accepted").into_inner();
     let mut waiting = JoinSet::new();
@@ -76,7 +76,7 @@ async fn reads_that_wait_leave_their_permits_to_others_are_bounded_and_end_with_
     stopped.expect("within the grace period");
 }
 
-/// Reads by `token` of every kind.
+/// Reads of every kind with `token`.
 async fn read_all(queries: &OrderQueryServiceClient<Channel>, token: &str) -> Vec<(Code, String)> {
     let consistency = as_fresh_as(ConsistencyLevel::AtLeast, token);
     let mut queries = queries.clone();

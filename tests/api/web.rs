@@ -1,4 +1,4 @@
-//! gRPC-Web by raw HTTP/1.1, as browsers speak it.
+//! gRPC-Web over raw HTTP/1.1, as browsers use it.
 
 use data_encoding::BASE64;
 use http::HeaderMap;
@@ -35,7 +35,7 @@ fn parse(mut body: &[u8]) -> (Vec<Vec<u8>>, HeaderMap) {
     (messages, trailers)
 }
 
-/// The status of a reply, wherever it stands.
+/// The status of a reply, in its headers or trailers.
 pub async fn status(reply: Response) -> Status {
     assert_eq!(reply.status(), 200);
     let headers = reply.headers().clone();
@@ -78,7 +78,7 @@ async fn a_browser_places_an_order_with_text_bodies() {
     assert_eq!(server.head().await, 1);
 }
 
-/// Base64 of several parts, one after the other, each with its padding: four characters at a time.
+/// Base64 of several parts in sequence, each with its padding: four characters at a time.
 fn decode_parts(text: &str) -> Vec<u8> {
     text.as_bytes().chunks(4).flat_map(|four| BASE64.decode(four).expect("base64")).collect()
 }
@@ -145,7 +145,7 @@ async fn a_page_of_an_allowed_origin_may_call_and_others_may_not() {
             assert_eq!(is_allowed, passes, "{allowed:?} {origin:?}: {:?}", reply.headers());
         }
         if passes {
-            // By name: to a browser `*` stands for all headers but this one.
+            // By name: for browsers `*` covers all headers except this one.
             let allowed = preflight.headers()["access-control-allow-headers"].to_str().expect("text");
             assert!(allowed.split(',').any(|name| name.trim() == "authorization"), "{allowed}");
             let exposed = call.headers()["access-control-expose-headers"].to_str().expect("text");
@@ -163,7 +163,7 @@ async fn a_refusal_that_leaves_the_body_unread_ends_the_connection_and_says_so()
     let refused = call(&server, CREATE, content_type, frame(0, &large.encode_to_vec())).await;
     assert_eq!(refused.headers().get("connection").expect("told"), "close");
     assert_eq!(code_and_reason(&status(refused).await), (Code::ResourceExhausted, "MESSAGE_TOO_LARGE".to_owned()));
-    // Any other refusal has read its request, and the connection goes on.
+    // For any other refusal the request has been read, and the connection stays open.
     let invalid = call(&server, CREATE, content_type, frame(0, &new_order("").encode_to_vec())).await;
     assert_eq!(invalid.headers().get("connection"), None);
     assert_eq!(status(invalid).await.code(), Code::InvalidArgument);

@@ -29,7 +29,7 @@ async fn messages_are_compressed_both_ways_where_that_is_worth_it() {
     assert_eq!(reply.into_inner().orders.len(), 400);
     let small = BatchGetOrdersRequest { order_ids: vec![id], consistency: None };
     assert_eq!(queries.batch_get_orders(small).await.expect("answered").into_inner().orders.len(), 1);
-    // Whoever does not ask for it does not get it.
+    // A client that does not ask for it does not get it.
     let reply = server.queries().await.batch_get_orders(large).await.expect("answered");
     assert!(reply.metadata().get("grpc-encoding").is_none());
     let mut history = server.history().await.accept_compressed(gzip);
@@ -57,7 +57,7 @@ async fn a_large_reply_is_compressed_on_the_wire_and_a_small_one_is_not() {
     }
 }
 
-/// What the flags of the messages of a reply say, to a client that takes gzip.
+/// The flags of the messages of a reply to a client that accepts gzip.
 async fn flags(server: &TestServer, method: &str, request: &[u8]) -> Vec<u8> {
     let reply = reqwest::Client::new()
         .post(server.url(method))
@@ -92,7 +92,7 @@ async fn messages_of_streams_are_not_compressed() {
     ];
     for (method, request) in streams {
         let flags = flags(&server, &format!("/{method}"), &request).await;
-        // The last frame has the trailers.
+        // The last frame contains the trailers.
         assert_eq!(flags.last(), Some(&0x80), "{method}");
         assert!(flags.len() > 1 && flags[..flags.len() - 1].iter().all(|flag| *flag == 0), "{method}: {flags:?}");
     }
@@ -104,7 +104,7 @@ async fn a_message_over_the_limit_is_refused_with_the_limit_compressed_or_not() 
     let mut request = new_order("customer-1");
     request.shipping_address = "a".repeat(10_001);
     let plain = server.commands().await.create_order(request.clone()).await.expect_err("too large");
-    // Eight million bytes that travel as eight thousand: unpacked no further than the limit.
+    // Eight million bytes sent as eight thousand: decompressed only up to the limit.
     request.shipping_address = "a".repeat(1 << 23);
     let mut zipped = server.commands().await.send_compressed(CompressionEncoding::Gzip);
     let bomb = zipped.create_order(request.clone()).await.expect_err("too large");
@@ -228,7 +228,7 @@ async fn broken_frames_are_invalid() {
     assert_eq!(server.head().await, 0);
 }
 
-/// A token of so many bytes. Behind a proxy the calls of many clients share a connection.
+/// A token of this many bytes. Behind a proxy, calls of many clients share a connection.
 fn with_token<T>(bytes: usize, message: T) -> tonic::Request<T> {
     let mut request = tonic::Request::new(message);
     request.metadata_mut().insert("authorization", "x".repeat(bytes).parse().expect("a value"));
@@ -253,7 +253,7 @@ async fn metadata_over_the_limit_is_refused_and_touches_no_other_call_of_the_con
         assert_eq!(code_and_reason(&refused), (Code::ResourceExhausted, "METADATA_TOO_LARGE".to_owned()), "{bytes}");
         assert_eq!(facts(&refused)["max_metadata_bytes"], "65536");
     }
-    // Over what is read at all HTTP/2 itself answers, still for this call alone.
+    // Beyond the limit that is read at all, HTTP/2 itself answers, still for this call only.
     ids.generate_id(with_token(1_150_000, GenerateIdRequest {})).await.expect_err("over the limit");
     server.place_order("customer-1").await;
     soon("an event", neighbour.message()).await.expect("the neighbour is not touched").expect("an event");
@@ -300,7 +300,7 @@ async fn a_batch_of_calls_that_are_given_up_at_once_does_not_end_the_connection_
     const GOAWAY: u8 = 7;
     let server = TestServer::start().await;
     let mut stream = tokio::net::TcpStream::connect(server.address).await.expect("connects");
-    // GET, scheme http, the path /health/live, as HPACK writes them without its table.
+    // GET, scheme http, the path /health/live, encoded by HPACK without its dynamic table.
     let head = [&[0x82, 0x86, 0x04, 12][..], b"/health/live", &[0x01, 1, b't']].concat();
     let mut bytes = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &http2_frame(SETTINGS, 0, 0, &[])].concat();
     for id in (1..1_001).step_by(2) {

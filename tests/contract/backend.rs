@@ -1,15 +1,15 @@
-//! What the suites need to know of a backend, and how a test visits them all.
+//! A backend as the suites see it, and how a test runs on all of them.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 
-/// Whose clock a backend goes by.
+/// The clock of a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Time {
-    /// Tokio's: waiting takes no time.
+    /// Tokio's: waiting takes no real time.
     Simulated,
-    /// A broker's: waiting takes as long as it says.
+    /// A broker's: waiting takes real time.
     Real,
 }
 
@@ -21,7 +21,7 @@ pub struct Backend<T: ?Sized + 'static> {
     pub open: fn() -> BoxFuture<'static, Arc<T>>,
 }
 
-/// Runs `test` on each backend in turn, on one thread and with simulated time where the backend can.
+/// Runs `test` on each backend in turn, on one thread, and with simulated time where the backend supports it.
 pub fn on_each<'a, T: ?Sized + 'static, F: Future<Output = ()>>(
     backends: impl IntoIterator<Item = &'a Backend<T>>,
     test: impl Fn(Arc<T>) -> F,

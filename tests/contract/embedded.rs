@@ -1,4 +1,4 @@
-//! The embedded backend in the suites, and what it promises beyond them.
+//! The embedded backend in the suites, and its additional guarantees.
 
 mod backups;
 mod damage;
@@ -18,11 +18,11 @@ use ordersystem::{
 use tempfile::TempDir;
 
 thread_local! {
-    /// The folders of this test: they go away with its thread, after the databases in them.
+    /// The folders of this test: removed with its thread, after the databases in them.
     static FOLDERS: RefCell<Vec<TempDir>> = const { RefCell::new(Vec::new()) };
 }
 
-/// An empty data folder of its own, opened.
+/// A new, empty data folder, opened.
 pub fn scratch() -> Arc<Database> {
     let folder = tempfile::tempdir().unwrap();
     let database = Database::open(folder.path()).unwrap();
@@ -30,7 +30,7 @@ pub fn scratch() -> Arc<Database> {
     database
 }
 
-/// The event store in the folder `dir`, which nobody else must have open.
+/// The event store in the folder `dir`, which nothing else may have open.
 fn open(dir: &Path) -> EmbeddedEventStore {
     EmbeddedEventStore::new(Database::open(dir).unwrap())
 }
@@ -45,10 +45,10 @@ fn commit(stream: u64, payload: impl Into<Bytes>) -> Commit {
     Commit { id: CommitId::random(), stream: StreamId(stream), expected: ExpectedRevision::Any, request: None, events }
 }
 
-/// Appends `count` events to ten streams, each payload unlike any other.
+/// Appends `count` events to ten streams, each with a unique payload.
 async fn fill(store: &EmbeddedEventStore, count: u64) {
     let commits = (0..count).map(|index| commit(index % 10, format!("payload {index:06} {}", "x".repeat(60))));
-    // All at once, so that few syncs do for all; they are written in the order in which they are asked for.
+    // Concurrently, so that few syncs cover all; they are written in the order in which they are submitted.
     futures_util::future::try_join_all(commits.map(|commit| store.append(commit))).await.unwrap();
 }
 

@@ -72,7 +72,7 @@ fn request(scope: RequestScope, id: &str, fingerprint: u128) -> RequestKey {
     RequestKey { scope, id: id.into(), fingerprint }
 }
 
-/// Appends one event a payload, each in a commit of its own.
+/// Appends one event per payload, each in its own commit.
 async fn append_each(store: &Store, stream: u64, payloads: &[&str]) {
     for payload in payloads {
         store.append(commit(stream, ExpectedRevision::Any, &[payload])).await.unwrap();

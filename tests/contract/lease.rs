@@ -64,7 +64,7 @@ const BACKENDS: &[Backend<dyn LeaseStore>] = &[
     },
 ];
 
-/// Long enough not to run out in a test.
+/// Long enough not to expire during a test.
 const LONG: Duration = Duration::from_secs(60);
 /// Short enough to wait for.
 const SHORT: Duration = Duration::from_millis(400);
@@ -73,7 +73,7 @@ async fn take(leases: &Arc<dyn LeaseStore>, holder: &str, ttl: Duration) -> Leas
     leases.acquire("outbox", holder, ttl).await.unwrap().expect("the lease is free")
 }
 
-/// Tries until the lease is free; it must be within `limit`.
+/// Retries until the lease is free; it must be within `limit`.
 async fn take_when_free(leases: &Arc<dyn LeaseStore>, holder: &str, limit: Duration) -> Lease {
     let deadline = Instant::now() + limit;
     loop {

@@ -1,4 +1,4 @@
-//! One suite a trait, run on every backend.
+//! One suite per trait, run on every backend.
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "how a test fails")]
 
 mod backend;

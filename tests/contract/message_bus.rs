@@ -28,7 +28,7 @@ use crate::{
 
 mod random;
 
-/// Small bounds, so that tests reach them; [`DEAD_LETTERS`] is one of them.
+/// Small limits, so that tests reach them; [`DEAD_LETTERS`] is one of them.
 const BACKENDS: &[Backend<dyn MessageBus>] = &[
     Backend { name: "memory", time: Time::Simulated, open: || async { memory() }.boxed() },
     Backend { name: "redis", time: Time::Real, open: || redis().boxed() },
@@ -38,7 +38,7 @@ const BACKENDS: &[Backend<dyn MessageBus>] = &[
 
 const DEAD_LETTERS: usize = 20;
 const ACK_WAIT: Duration = Duration::from_secs(5);
-/// No delivery within this: there is none.
+/// If there is no delivery within this time, there is none.
 const QUIET: Duration = Duration::from_millis(500);
 
 fn memory() -> Arc<dyn MessageBus> {
@@ -94,7 +94,7 @@ fn receipts(deliveries: &[Delivery]) -> Vec<Receipt> {
     deliveries.iter().map(|delivery| delivery.receipt).collect()
 }
 
-/// Publishes as the relay does: again, until the bus can take it.
+/// Publishes as the relay does: retries until the bus accepts it.
 async fn publish(bus: &dyn MessageBus, messages: &[Message]) {
     let give_up_at = Instant::now() + Duration::from_secs(60);
     while let Err(error) = bus.publish(messages).await {
@@ -103,14 +103,14 @@ async fn publish(bus: &dyn MessageBus, messages: &[Message]) {
     }
 }
 
-/// Receives `count` deliveries, acknowledging nothing.
+/// Receives `count` deliveries without acknowledging any.
 async fn receive(consumer: &dyn Consumer, count: usize) -> Vec<Delivery> {
     let mut received = Vec::new();
     let give_up_at = Instant::now() + Duration::from_secs(60);
     while received.len() < count {
         let batch = timeout(ACK_WAIT * 5, consumer.next_batch(count - received.len())).await;
         let batch = match batch.unwrap_or_else(|_| panic!("only {:?} of {count} came", ids(&received))) {
-            // Told once, and tried again by the consumer itself.
+            // Reported once, and retried by the consumer itself.
             Err(BusError::Unavailable(why)) if Instant::now() < give_up_at => {
                 println!("{why}");
                 continue;
@@ -290,7 +290,7 @@ fn later_messages_of_a_key_wait_behind_the_one_that_is_retried() {
         let consumer = bus.consumer("log").await.unwrap();
         publish(&*bus, &[message(1, 1), message(1, 2), message(2, 1)]).await;
         let mut received = receive(&*consumer, 3).await;
-        // In what order those of different keys come is not promised.
+        // The order of those of different keys is not guaranteed.
         received.sort_by_key(|delivery| delivery.message.key);
         assert_eq!(ids(&received), ["1-1", "1-2", "2-1"]);
         consumer.retry(received[0].receipt, QUIET).await.unwrap();
@@ -414,7 +414,7 @@ fn a_dropped_wait_for_a_batch_loses_nothing() {
         let mut received = HashSet::new();
         for sequence in 1..=30 {
             publish(&*bus, &[message(1, sequence)]).await;
-            // Polled once and dropped: either it is ready or nothing was handed out.
+            // Polled once and dropped: either it is ready or nothing was delivered.
             if let Some(batch) = consumer.next_batch(10).now_or_never() {
                 let batch = batch.unwrap();
                 consumer.ack(&receipts(&batch)).await.unwrap();
@@ -478,7 +478,7 @@ fn publishers_that_race_lose_nothing_and_keep_the_order_of_each_key() {
     });
 }
 
-/// Receives `count` messages that were each published once, in the order of their keys.
+/// Receives `count` messages, each published once, in order for each key.
 async fn receive_in_order(consumer: &dyn Consumer, count: usize, pause: Duration) {
     let mut last = HashMap::new();
     let mut received = 0;

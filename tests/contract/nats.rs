@@ -1,4 +1,4 @@
-//! What only a real server shows: crashes, pauses, settings, and data that is not as it should be.
+//! Behaviour that only a real server shows: crashes, pauses, settings, and invalid data.
 
 use std::{sync::Arc, time::Duration};
 
@@ -53,7 +53,8 @@ async fn until_it_works(store: &NatsEventStore) {
     }
 }
 
-/// Appends to one stream until `end`, each event once as far as the answers tell. Returns what was acknowledged, and what is unknown.
+/// Appends to one stream until `end`, each event once as far as the replies tell. Returns the acknowledged events and those with an unknown
+/// outcome.
 async fn write_until(store: Arc<NatsEventStore>, stream: u64, end: Instant) -> (Vec<String>, Vec<String>) {
     let (mut acknowledged, mut unknown) = (Vec::new(), Vec::new());
     for number in 0.. {
@@ -71,7 +72,7 @@ async fn write_until(store: Arc<NatsEventStore>, stream: u64, end: Instant) -> (
                 acknowledged.push(text);
             }
             Err(AppendError::OutcomeUnknown(_)) => unknown.push(text),
-            // Nothing was written, so it must never be seen.
+            // It was not written, so it must never be seen.
             Err(AppendError::Store(StoreError::Unavailable(_)) | AppendError::Conflict { .. }) => {
                 sleep(Duration::from_millis(5)).await;
             }
@@ -81,7 +82,7 @@ async fn write_until(store: Arc<NatsEventStore>, stream: u64, end: Instant) -> (
     (acknowledged, unknown)
 }
 
-/// The last revision of a stream; asks until there is an answer.
+/// The last revision of a stream; retries until there is a reply.
 async fn last_revision(store: &NatsEventStore, stream: u64) -> u64 {
     loop {
         match store.read_stream(StreamId(stream), u64::MAX, Direction::Backward, 1).await {
@@ -92,8 +93,8 @@ async fn last_revision(store: &NatsEventStore, stream: u64) -> u64 {
     }
 }
 
-/// Runs writers and a follower while `harm` is done to the server; what was acknowledged must be there once, in order, and nothing else but
-/// the unknown, and the follower must have seen all of it.
+/// Runs writers and a follower while `harm` is done to the server. Every acknowledged event must be in the log once, in order, with nothing
+/// else except events with an unknown outcome, and the follower must have seen all of it.
 async fn under_harm(server: &mut NatsServer, harm: impl AsyncFnOnce(&mut NatsServer)) -> (usize, usize) {
     let store = Arc::new(server.store().await);
     let end = Instant::now() + Duration::from_secs(6);
@@ -135,7 +136,7 @@ fn log_end(log: &[StoredEvent]) -> Position {
     log.last().map_or(Position(0), |event| event.position)
 }
 
-/// Follows the log until `end`, whatever happens to it.
+/// Follows the log until `end`, through all errors.
 async fn follow(store: Arc<NatsEventStore>, end: Instant) -> (LogFollower, Vec<StoredEvent>) {
     let mut follower = LogFollower::new(store, Position(0));
     let mut seen = Vec::new();
@@ -201,7 +202,8 @@ async fn what_became_of_an_append_to_a_server_that_stood_still_is_found_by_its_c
     assert_eq!((appended.first_revision, appended.replayed), (2, false));
     assert_eq!(stream_texts(&store, 1).await, ["a", "b"]);
 
-    // One that does not come back in time leaves it unknown, where the order was known on this connection and so nothing had to be read.
+    // If the server does not return in time the outcome is unknown, where the order was known on this connection, so that nothing had to be
+    // read.
     store.append(commit(1, ExpectedRevision::Exactly(2), "b")).await.unwrap();
     server.signal("STOP");
     let unknown = store.append(commit(1, ExpectedRevision::Exactly(3), "c")).await;
@@ -235,7 +237,7 @@ async fn a_store_whose_nats_is_down_serves_when_it_comes() {
     assert_eq!(stream_texts(&store, 1).await, ["b"]);
 }
 
-/// Why this server will not serve.
+/// Why this server is refused.
 async fn refusal(options: NatsOptions) -> String {
     let store = NatsEventStore::new(Nats::start(options).await.unwrap());
     match store.first_admission().await {
@@ -295,7 +297,7 @@ async fn a_stream_that_would_lose_data_is_refused_with_every_reason() {
     raw.create_stream(good(&prefix)).await.unwrap();
     let store = server.store_of(&prefix).await;
     store.append(commit(1, ExpectedRevision::Any, "a")).await.unwrap();
-    // A stream of somebody else's messages is not taken for a log.
+    // A stream with foreign messages is not mistaken for a log.
     let prefix = fresh_prefix();
     raw.create_stream(good(&prefix)).await.unwrap();
     raw.publish(format!("{prefix}.log.7"), "theirs".into()).await.unwrap().await.unwrap();
@@ -328,7 +330,7 @@ async fn a_log_that_comes_back_as_another_is_not_taken_for_it() {
         raw.get_stream(format!("{prefix}-log")).await.is_err(),
         "nothing is made in the place of a log that is gone"
     );
-    // A node that starts now makes another log, which the first does not touch.
+    // A node that starts now creates another log, which the first one does not touch.
     let other = server.store_of(&prefix).await;
     sleep(Duration::from_millis(200)).await;
     let why = store.check().await.unwrap_err().to_string();
@@ -397,7 +399,7 @@ async fn a_stream_at_its_own_bounds_is_a_full_store_and_nothing_of_a_command_is_
         };
         assert!(matches!(full, AppendError::Full(_)), "{full}");
         let head = store.head().await.unwrap();
-        // Its request id has been reserved, in a stream that has room; the command has not been done for that.
+        // Its request id has been reserved, in a stream that has room; that does not count as execution of the command.
         let refused = store.append(create(2, "create-1", &large)).await;
         assert!(matches!(refused, Err(AppendError::Full(_))), "{refused:?}");
         let why = store.check().await.unwrap_err().to_string();
@@ -444,7 +446,7 @@ async fn a_commit_that_nats_does_not_take_is_refused_with_the_reason() {
     assert_eq!((read.len(), read[255].position), (256, appended.position));
 }
 
-/// The newest message of a request, as NATS has it.
+/// The newest message of a request in NATS.
 async fn reservation(raw: &jetstream::Context, prefix: &str, id: &str) -> (String, Bytes) {
     let subject = format!("{prefix}.request.{}", BASE64URL_NOPAD.encode(id.as_bytes()));
     let stream = raw.get_stream(format!("{prefix}-requests")).await.unwrap();
@@ -456,7 +458,7 @@ async fn reservation(raw: &jetstream::Context, prefix: &str, id: &str) -> (Strin
 async fn a_crash_between_reservation_and_append_is_healed_by_the_next_try() {
     let server = shared();
     let raw = server.raw().await;
-    // What a node has written that ended right after the reservation: taken from a log where it went on.
+    // The messages of a node that ended right after the reservation, taken from a log in which it continued.
     let source = fresh_prefix();
     let crashed = create(11, "create.*.>1", "first");
     server.store_of(&source).await.append(crashed.clone()).await.unwrap();
@@ -477,12 +479,12 @@ async fn a_crash_between_reservation_and_append_is_healed_by_the_next_try() {
         }
         assert_eq!(stream_texts(&store, 11).await, ["first"]);
         assert!(stream_texts(&store, 12).await.is_empty());
-        // The node itself, which has not crashed after all, learns that it is done.
+        // The node itself, which has not crashed after all, learns that the command was executed.
         let original = store.append(crashed.clone()).await.unwrap();
         assert_eq!((original.stream, original.last_revision), (StreamId(11), 1));
         assert_eq!(stream_texts(&store, 11).await, ["first"]);
     }
-    // A reservation whose order has gone on without it stands for nothing.
+    // A reservation whose order has continued without it has no effect.
     let prefix = fresh_prefix();
     let store = server.store_of(&prefix).await;
     raw.publish(subject.replacen(&source, &prefix, 1), message.clone()).await.unwrap().await.unwrap();
@@ -533,7 +535,7 @@ async fn two_stores_of_one_log_race_and_one_wins_each_time() {
         assert_eq!(stream_texts(store, 2).await, texts);
         assert_eq!(stream_texts(store, 1).await.len() as u64, ROUNDS);
     }
-    // What one has appended the other reads at once.
+    // Events appended by one are visible to the other at once.
     for round in 0..100 {
         let appended = stores[round % 2].append(commit(3, ExpectedRevision::Any, "x")).await.unwrap();
         let other = &stores[(round + 1) % 2];
@@ -542,7 +544,7 @@ async fn two_stores_of_one_log_race_and_one_wins_each_time() {
     }
 }
 
-/// How many messages the client of a store has sent while `work` was done.
+/// The number of messages that the client of a store has sent while `work` was done.
 async fn sent(nats: &Nats, work: impl Future<Output = ()>) -> u64 {
     let count = || nats.client().statistics().out_messages.load(std::sync::atomic::Ordering::Relaxed);
     let before = count();
@@ -561,7 +563,7 @@ async fn long_logs_and_long_orders_are_read_in_batches() {
         store.append(commit(1, ExpectedRevision::Exactly(revision), &format!("{revision}"))).await.unwrap();
     }
     let template = store.append(commit(2, ExpectedRevision::NoStream, "other")).await.unwrap();
-    // The rest is the same message again and again, published without waiting: a follower of the log does not compare revisions.
+    // The rest is the same message repeated, published without waiting: a follower of the log does not compare revisions.
     let raw = server.raw().await;
     let stream = raw.get_stream(format!("{prefix}-log")).await.unwrap();
     let message = stream.get_raw_message(template.position.0 >> 8).await.unwrap().payload;
@@ -610,7 +612,7 @@ async fn long_logs_and_long_orders_are_read_in_batches() {
                 Direction::Backward => u64::MAX - event.revision,
             }));
         }
-        // By pages, each going on where the one before stopped.
+        // By pages, each starting where the previous one ended.
         let mut from = 1;
         loop {
             let events = fresh.read_stream(StreamId(1), from, Direction::Forward, 100).await.unwrap();
@@ -622,7 +624,7 @@ async fn long_logs_and_long_orders_are_read_in_batches() {
     });
     let order = order.await;
     assert!(order < 150, "an order of {ORDER} events took {order} requests");
-    // Its state is found for an append that has to know every request id.
+    // Its state is found for an append that needs every request id.
     let append = sent(&nats, async {
         let request = RequestKey { scope: RequestScope::Stream, id: "pay".into(), fingerprint: 1 };
         let pay = Commit { request: Some(request), ..commit(1, ExpectedRevision::Exactly(ORDER), "pay") };
@@ -649,7 +651,7 @@ async fn a_foreign_message_is_named_and_neither_returned_nor_skipped() {
     let stream = raw.get_stream(format!("{prefix}-log")).await.unwrap();
     let message = stream.get_raw_message(good.position.0 >> 8).await.unwrap().payload;
     raw.publish(format!("{prefix}.log.5"), message).await.unwrap().await.unwrap();
-    // One that has it in memory, and one that has to fetch it.
+    // One store that has it in memory, and one that has to fetch it.
     sleep(Duration::from_millis(300)).await;
     for store in [writer, server.store_of(&prefix).await] {
         let read = store.read_log(Position(0), Direction::Forward, 10).await.unwrap();
@@ -709,7 +711,7 @@ async fn an_append_to_an_order_that_the_store_knows_is_one_message() {
             store.append(next).await.unwrap();
         }
     }
-    // Two messages an append would be 400. Beside them the live tail and its look-outs send one now and then.
+    // Two messages per append would be 400. In addition, the live tail and its checks send a message now and then.
     assert!((200..400).contains(&(sent() - before)), "{} messages for 200 appends", sent() - before);
 }
 

@@ -1,4 +1,4 @@
-//! Who is let in by NATS, whom a node trusts, what a user must be permitted, and what is said where it is not so.
+//! Authentication and trust between NATS and a node, the permissions that a user needs, and the errors where they are missing.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -33,7 +33,7 @@ use crate::{
     nats_server::{NatsServer, fresh_prefix},
 };
 
-/// Everything that a node keeps in NATS works.
+/// Everything that a node stores in NATS works.
 async fn all_works(options: NatsOptions) {
     let nats = Nats::start(options).await.unwrap();
     nats.connected().await.expect("it is let in");
@@ -55,7 +55,7 @@ async fn all_works(options: NatsOptions) {
     let lease = leases.acquire("outbox", "node-1", Duration::from_secs(60)).await.unwrap().unwrap();
     let checkpoint = Checkpoint::at(Position(1).into(), lease.fencing_token);
     checkpoints.save("outbox", checkpoint).await.unwrap();
-    // Small, so that what has been handled has to be dropped.
+    // Small, so that handled messages have to be dropped.
     let bus = NatsMessageBus::new(nats, NatsBusOptions { capacity_messages: 64, ..NatsBusOptions::default() });
     bus.admit().await.unwrap();
     let consumer = bus.consumer("log").await.unwrap();
@@ -75,14 +75,14 @@ async fn all_works(options: NatsOptions) {
     bus.remove_consumer("log").await.unwrap();
 }
 
-/// Waits for a connection, and says why there is none.
+/// Waits for a connection, and returns why there is none.
 async fn refusal(options: NatsOptions) -> String {
     let nats = Nats::start(options).await.unwrap();
     let give_up_at = Instant::now() + Duration::from_secs(30);
     loop {
         match nats.connected().await {
             Err(ConnectError::Fatal(why)) => return why,
-            // What the first attempt failed with is known after the second.
+            // The error of the first attempt is known after the second.
             Err(ConnectError::Retryable(why))
                 if ["127.0.0.1:", "localhost:"].iter().any(|host| why.contains(host))
                     || Instant::now() >= give_up_at =>
@@ -101,7 +101,7 @@ fn file(folder: &TempDir, name: &str, text: &str) -> PathBuf {
     path
 }
 
-/// A JWT as NATS has it, signed by `issuer`.
+/// A JWT in the format of NATS, signed by `issuer`.
 fn jwt(issuer: &KeyPair, subject: &KeyPair, name: &str, nats: &Value) -> String {
     let part = |value: &Value| BASE64URL_NOPAD.encode(value.to_string().as_bytes());
     let header = part(&json!({ "typ": "JWT", "alg": "ed25519-nkey" }));
@@ -225,7 +225,7 @@ async fn a_server_with_a_private_authority_is_trusted_if_that_is_named_and_shown
     let why = Nats::start(with(&server, NatsAccess { ca: Some(path("none.pem")), ..ca() })).await.unwrap_err();
     assert!(why.starts_with("nats-ca: ") && why.contains("none.pem cannot be read"), "{why}");
 
-    // Asked by a name that its certificate has not, and TLS asked of a server that has none.
+    // Contacted by a name that is not in its certificate; and TLS requested from a server without it.
     let elsewhere = NatsOptions { url: format!("nats://localhost:{}", server.port), ..with(&server, ca()) };
     let refused = refusal(elsewhere).await;
     assert!(refused.contains("for another name") && !refused.contains("NotValidForName"), "{refused}");
@@ -240,7 +240,7 @@ async fn a_server_with_a_private_authority_is_trusted_if_that_is_named_and_shown
     assert!(refused.contains("127.0.0.1:"), "{refused}");
 }
 
-/// Those of docs/deploy.md.
+/// The permissions of docs/deploy.md.
 const PUBLISH: &[&str] = &[
     "PREFIX.>",
     "$KV.PREFIX-leases.>",
@@ -294,7 +294,7 @@ async fn a_user_who_may_not_publish_is_not_served_as_if_he_could_and_what_is_mis
         let prefix = fresh_prefix();
         let server = NatsServer::start_current("");
         {
-            // By somebody who may.
+            // By a user with permission.
             let store = server.store_of(&prefix).await;
             let bus = NatsMessageBus::new(server.connect_to(&prefix).await, NatsBusOptions::default());
             bus.admit().await.unwrap();
@@ -309,7 +309,7 @@ async fn a_user_who_may_not_publish_is_not_served_as_if_he_could_and_what_is_mis
         let (bus, store) =
             (NatsMessageBus::new(nats.clone(), NatsBusOptions::default()), Arc::new(NatsEventStore::new(nats)));
         if denied.contains("events") {
-            // What is not permitted for events alone shows when one is published.
+            // A missing permission for events only shows when one is published.
             bus.publish(&[crate::nats_bus::message(1, 1)]).await.unwrap_err();
         }
         let (bus, store) = (bus.check().await, store.check().await);
@@ -327,7 +327,7 @@ async fn a_user_who_may_not_publish_is_not_served_as_if_he_could_and_what_is_mis
     }
 }
 
-/// A server on which everything has been made by somebody who may, with a user who may not do what is denied.
+/// A server on which everything has been created by a user with permission, with a user who lacks what is denied.
 async fn denying(prefix: &str, denied: &[&str], subscribe: &str) -> NatsServer {
     let mut server = NatsServer::start_current("");
     server.store_of(prefix).await;
@@ -376,7 +376,7 @@ async fn what_a_user_may_not_do_ends_the_start_and_is_named_with_what_to_permit(
     }
 }
 
-/// It may publish to the log, but not the events of one order: that shows only when one is to be appended.
+/// It may publish to the log, but not the events of one order: that shows only on an append.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_that_the_user_may_not_publish_is_refused_for_certain_and_the_node_is_not_ready() {
     let prefix = fresh_prefix();

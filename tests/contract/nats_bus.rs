@@ -1,4 +1,4 @@
-//! What the bus, the leases and the checkpoints in NATS do when the server crashes, stands still, or comes late.
+//! The bus, the leases and the checkpoints in NATS when the server crashes, stalls, or responds late.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -53,7 +53,7 @@ pub async fn receive(consumer: &dyn Consumer, count: usize) -> Vec<Delivery> {
         assert!(Instant::now() < deadline, "only {:?} of {count} came", ids(&received));
         match timeout(Duration::from_secs(1), consumer.next_batch(count - received.len())).await {
             Ok(Ok(batch)) => received.extend(batch),
-            // The server is away for a moment.
+            // The server is unavailable for a moment.
             Ok(Err(BusError::Unavailable(_))) | Err(_) => {}
             Ok(Err(other)) => panic!("{other}"),
         }
@@ -61,23 +61,23 @@ pub async fn receive(consumer: &dyn Consumer, count: usize) -> Vec<Delivery> {
     received
 }
 
-/// How many orders there are under load.
+/// The number of orders under load.
 const KEYS: u64 = 20;
 
-/// What the two ends of a test under load know of each other.
+/// The state shared by the two ends of a test under load.
 #[derive(Default)]
 pub struct Load {
     is_over: AtomicBool,
-    /// How many events were published so far.
+    /// The number of events published so far.
     published: AtomicU64,
-    /// What the last publish failed with.
+    /// The error of the last publish.
     failure: std::sync::Mutex<String>,
-    /// How many events each key has had published; 0 before all are.
+    /// The number of events published for each key; 0 before all are.
     each: AtomicU64,
 }
 
 impl Load {
-    /// Waits until so many events more are published.
+    /// Waits until this many more events are published.
     pub async fn go_on_for(&self, events: u64) {
         let enough = self.published.load(Ordering::Acquire) + events;
         let deadline = Instant::now() + Duration::from_secs(180);
@@ -89,8 +89,8 @@ impl Load {
     }
 }
 
-/// Publishes as the relay does, until the load is over: a batch that failed is published again, whole, before the next one. Answers how many
-/// times one failed.
+/// Publishes as the relay does, until the load is over: a failed batch is published again, as a whole, before the next one. Returns the
+/// number of failures.
 async fn publish_on(bus: Arc<NatsMessageBus>, load: Arc<Load>) -> usize {
     let (mut failures, mut each) = (0, 0);
     while !load.is_over.load(Ordering::Acquire) {
@@ -120,7 +120,7 @@ async fn the_consumer(bus: &NatsMessageBus) -> Box<dyn Consumer> {
     }
 }
 
-/// Consumes until all that was published has come. A first coming that is out of order is a panic. Answers how many came again.
+/// Consumes until everything published has arrived. Panics if a first delivery is out of order. Returns the number of redeliveries.
 async fn consume_all(bus: Arc<NatsMessageBus>, load: Arc<Load>) -> usize {
     let mut last: HashMap<u64, u64> = HashMap::new();
     let mut repeats = 0;
@@ -148,7 +148,7 @@ async fn consume_all(bus: Arc<NatsMessageBus>, load: Arc<Load>) -> usize {
             assert_eq!(*sequence, *before + 1, "key {key}: {sequence} came after {before}");
             *before = *sequence;
         }
-        // What is not acknowledged because the server is away is acknowledged with the next.
+        // Acknowledgements missed while the server is unavailable are sent with the next one.
         if let Err(error) = consumer.ack(&receipts(&batch)).await {
             assert!(error.is_transient(), "{error}");
         }
@@ -156,7 +156,7 @@ async fn consume_all(bus: Arc<NatsMessageBus>, load: Arc<Load>) -> usize {
     repeats
 }
 
-/// Publishes and consumes while `harm` is done to the server. Answers how many publishes failed.
+/// Publishes and consumes while `harm` is done to the server. Returns the number of failed publishes.
 async fn under_harm(server: &mut NatsServer, harm: impl AsyncFnOnce(&mut NatsServer, &Load)) -> usize {
     let prefix = fresh_prefix();
     let nodes = [server.connect_to(&prefix).await, server.connect_to(&prefix).await];
@@ -169,7 +169,7 @@ pub async fn under_load([publishing, consuming]: [Nats; 2], harm: impl AsyncFnOn
     let options = NatsBusOptions { capacity_messages: 1_000, ..NatsBusOptions::default() };
     let publishing = Arc::new(NatsMessageBus::new(publishing, options));
     let consuming = Arc::new(NatsMessageBus::new(consuming, options));
-    // From the beginning on, so that the bounded stream keeps all of it.
+    // From the beginning, so that the bounded stream keeps all of it.
     drop(the_consumer(&consuming).await);
     let publisher = tokio::spawn(publish_on(publishing, Arc::clone(&load)));
     let consumer = tokio::spawn(consume_all(consuming, Arc::clone(&load)));
@@ -203,7 +203,7 @@ async fn a_server_that_stands_still_for_seconds_loses_no_event_and_no_order() {
     let failures = under_harm(&mut server, async |server, load| {
         load.go_on_for(1_000).await;
         server.signal("STOP");
-        // Longer than any answer is waited for: six seconds for the list of consumers.
+        // Longer than the longest timeout: six seconds for the list of consumers.
         sleep(Duration::from_secs(9)).await;
         server.signal("CONT");
     })
@@ -220,10 +220,10 @@ async fn what_a_consumer_has_dealt_with_stays_so_over_a_crash_of_both() {
         let consumer = bus.consumer("log").await.unwrap();
         bus.publish(&[message(1, 1), message(2, 1), message(3, 1), message(4, 1)]).await.unwrap();
         let received = receive(&*consumer, 4).await;
-        // Not the first one: what lies above it must be known one by one.
+        // Not the first one: those above it must be recorded one by one.
         consumer.ack(&[received[1].receipt]).await.unwrap();
         consumer.dead_letter(&received[2], "no luck,\r\nat all").await.unwrap();
-        // The test goes on as another process would: nothing is released in good order.
+        // The test continues as another process would: nothing is released in order.
         std::mem::forget(consumer);
     }
     server.kill();
@@ -280,7 +280,7 @@ async fn a_plain_subscriber_and_a_durable_consumer_of_others_see_every_event_as_
     }
     assert!(headers.get("Nats-Msg-Id").unwrap().as_str().starts_with("9-5-"), "{headers:?}");
 
-    // Whoever made a durable consumer is not robbed of what it has not acknowledged.
+    // The owner of a durable consumer does not lose the messages that it has not acknowledged.
     let jetstream = async_nats::jetstream::new(other);
     let stream = jetstream.get_stream(format!("{prefix}-events")).await.unwrap();
     let config = async_nats::jetstream::consumer::pull::Config {
@@ -288,7 +288,7 @@ async fn a_plain_subscriber_and_a_durable_consumer_of_others_see_every_event_as_
         ..Default::default()
     };
     let durable = stream.create_consumer(config).await.unwrap();
-    // Nor does one that waits for nothing keep anything.
+    // Nor does one that waits for nothing retain anything.
     let config = async_nats::jetstream::consumer::pull::Config {
         durable_name: Some("one-order".to_owned()),
         filter_subject: format!("{prefix}.events.424242"),
@@ -310,7 +310,7 @@ async fn a_plain_subscriber_and_a_durable_consumer_of_others_see_every_event_as_
     assert_eq!(seen, expected.collect::<Vec<_>>());
     timeout(Duration::from_secs(60), bus.publish(&[message(7, 64)])).await.unwrap().unwrap();
     bus.check().await.unwrap();
-    // Our own consumers get what is stored, whatever others get.
+    // Our own consumers get the stored messages, whatever others get.
     let consumer = bus.consumer("late").await.unwrap();
     let oldest = receive(&*consumer, 1).await[0].message.clone();
     assert!(oldest == message(7, oldest.sequence) && oldest.sequence > 1, "{oldest:?}");
@@ -337,7 +337,7 @@ async fn an_event_that_is_larger_than_the_server_takes_comes_whole_and_once() {
     bus.publish(&sent[..2]).await.unwrap();
     let received = receive(&*former, 2).await;
     former.ack(&[received[0].receipt]).await.unwrap();
-    // A publisher that was ended in the middle, and parts of its that no event follows.
+    // A publisher that ended halfway, and left parts that no event follows.
     let parts = async_nats::HeaderMap::from_iter([("Ordersystem-Part".parse().unwrap(), "1".parse().unwrap())]);
     let jetstream = async_nats::jetstream::new(other);
     jetstream.publish_with_headers(format!("{prefix}.parts.1"), parts, "lost".into()).await.unwrap().await.unwrap();
@@ -356,7 +356,7 @@ async fn an_event_that_is_larger_than_the_server_takes_comes_whole_and_once() {
     while heard.len() < 5 {
         let message = timeout(Duration::from_secs(60), plain.next()).await.unwrap().unwrap();
         let id = message.headers.unwrap().get("ce-id").unwrap().to_string();
-        // What is published again reaches plain subscribers again: only the stream knows that it is there.
+        // Events that are published again reach plain subscribers again: only the stream can tell that it has them.
         if !heard.iter().any(|(known, _)| *known == id) {
             heard.push((id, message.payload.len()));
         }
@@ -365,8 +365,8 @@ async fn an_event_that_is_larger_than_the_server_takes_comes_whole_and_once() {
     assert_eq!(heard, expected.map(|(id, length)| (id.to_owned(), length)));
 }
 
-/// nats-server 2.11 and later look at `Nats-Expected-Last-Msg-Id` in a stream with replicas only when a message is applied, and one that does
-/// not hold stops the stream for ever.
+/// nats-server 2.11 and later check `Nats-Expected-Last-Msg-Id` in a stream with replicas only when a message is applied, and one whose
+/// condition fails stops the stream forever.
 #[tokio::test]
 async fn no_condition_is_sent_that_a_stream_with_replicas_can_refuse_only_when_it_is_applied() {
     let prefix = fresh_prefix();
@@ -423,7 +423,7 @@ async fn an_event_published_again_is_stored_once() {
     let bus = NatsMessageBus::new(shared().connect_to(&fresh_prefix()).await, NatsBusOptions::default());
     let sent: Vec<_> = (1..=10).map(|sequence| message(1, sequence)).collect();
     bus.publish(&sent[..6]).await.unwrap();
-    // As after an answer that did not come: all of it again, and more.
+    // As after a missing reply: all of it again, and more.
     bus.publish(&sent).await.unwrap();
     bus.publish(&sent).await.unwrap();
     let consumer = bus.consumer("log").await.unwrap();
@@ -453,7 +453,7 @@ async fn of_two_nodes_that_publish_the_same_events_neither_brings_them_out_of_or
     let seed = fastrand::u64(..);
     println!("seed: {seed}");
     let prefix = fresh_prefix();
-    // No duplicates are known: the order must not rest on them.
+    // The deduplication window is empty: the order must not depend on it.
     let options = NatsBusOptions { duplicate_window: Duration::from_millis(100), ..NatsBusOptions::default() };
     let mut publishers = Vec::new();
     for node in 0..2 {
@@ -536,7 +536,7 @@ async fn a_dead_or_paused_server_is_told_at_once_and_all_goes_on_when_it_is_back
     assert_eq!(ids(&receive(&*consumer, 1).await), ["1-1"]);
 }
 
-/// What `ask` answers as soon as it does: a server that has just come back may be slow.
+/// The result of `ask` as soon as there is one: a server that has just returned may be slow.
 async fn until_ok<T, E: std::fmt::Display>(mut ask: impl AsyncFnMut() -> Result<T, E>) -> T {
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
@@ -556,7 +556,7 @@ async fn until_it_works(bus: &NatsMessageBus) {
     }
 }
 
-/// Holds the lease whenever it can, and tells when it counted on it: from and until, with the token.
+/// Holds the lease whenever it can, and reports when it relied on it: from and until, with the token.
 fn contender(leases: NatsLeaseStore, holder: u64, seed: u64, stop: watch::Receiver<bool>) -> JoinHandle<Vec<Held>> {
     tokio::spawn(async move {
         let mut random = fastrand::Rng::with_seed(seed ^ holder);
@@ -572,13 +572,13 @@ fn contender(leases: NatsLeaseStore, holder: u64, seed: u64, stop: watch::Receiv
             for _ in 0..random.u8(0..4) {
                 sleep(ttl.mul_f64(random.f64() * 1.2)).await;
                 let now = Instant::now();
-                // Never shorter: an owner whose renewal was not answered counts on the former end.
+                // Never shorter: an owner whose renewal got no reply relies on the former end.
                 let Ok(renewed) = leases.renew(&lease, ttl).await else { break };
                 assert!(now < lease.expires_at, "an expired lease was renewed");
                 (until, lease) = (renewed.expires_at, renewed);
             }
             match random.u8(..3) {
-                // It crashes, and comes to its senses after its time.
+                // It crashes, and returns after its time.
                 0 => sleep(ttl * 2).await,
                 _ => {
                     let released_at = Instant::now();
@@ -609,7 +609,7 @@ async fn no_two_owners_count_on_a_lease_at_the_same_time_however_short_it_is() {
     let (stop, stopped) = watch::channel(false);
     let mut contenders = Vec::new();
     for holder in 0..5 {
-        // Each as on a node of its own.
+        // Each as on its own node.
         let leases = NatsLeaseStore::new(shared().connect_to(&prefix).await);
         contenders.push(contender(leases, holder, seed, stopped.clone()));
     }
@@ -644,7 +644,7 @@ async fn a_lease_outlives_a_crash_of_the_server_and_tokens_go_on_from_where_they
     let deadline = Instant::now() + Duration::from_secs(60);
     while let Err(error) = leases.renew(&first, long).await {
         assert!(matches!(error, LeaseError::Unavailable(_)) && Instant::now() < deadline, "{error}");
-        // While there is no connection it is refused at once, and this thread has to make another one.
+        // While there is no connection it is refused at once, and this thread has to establish another one.
         sleep(Duration::from_millis(20)).await;
     }
     leases.release(&first).await.unwrap();

@@ -1,5 +1,5 @@
-//! A cluster of three NATS servers for tests, with replicas as in production: real servers of the current version, between which a test can cut
-//! every way, since each of them reaches the others, and is reached by its clients, through a proxy.
+//! A cluster of three NATS servers for tests, with replicas as in production: real servers of the current version. A test can cut every
+//! connection, since servers and clients reach each server through a proxy.
 
 use std::{
     sync::OnceLock,
@@ -17,28 +17,28 @@ use crate::{
     proxy::{Proxy, Way},
 };
 
-/// How many servers there are.
+/// The number of servers.
 pub const SERVERS: usize = 3;
 
-/// How long the cluster may take to find a leader, on a machine that has other things to do.
+/// The time limit for the cluster to elect a leader, on a busy machine.
 const SETTLES_WITHIN: Duration = Duration::from_secs(60);
 
 pub struct NatsCluster {
     servers: Vec<NatsServer>,
-    /// `routes[from][to]`: the way on which server `from` connects to server `to`.
+    /// `routes[from][to]`: the proxy through which server `from` connects to server `to`.
     routes: Vec<Vec<Option<Proxy>>>,
-    /// The ways to the servers for clients.
+    /// The proxies through which clients connect.
     clients: Vec<Proxy>,
 }
 
-/// The cluster that the tests of this binary share which do it no harm, each with streams of its own.
+/// The cluster that the harmless tests of this binary share, each with its own streams.
 pub fn shared() -> &'static NatsCluster {
     static SHARED: OnceLock<NatsCluster> = OnceLock::new();
     SHARED.get_or_init(|| NatsCluster::start(""))
 }
 
 impl NatsCluster {
-    /// A new one, each server with JetStream and `settings` as in its configuration file. It has a leader when this returns.
+    /// A new one, each server with JetStream and `settings` in its configuration file. It has a leader when this returns.
     pub fn start(settings: &str) -> Self {
         Self::start_each(|_| format!("{JETSTREAM}\n{settings}"))
     }
@@ -51,8 +51,8 @@ impl NatsCluster {
         let routes: Vec<Vec<_>> = (0..SERVERS).map(|from| (0..SERVERS).map(|to| route(from, to)).collect()).collect();
         let configuration = |server: usize| {
             let to_others: Vec<_> = routes[server].iter().flatten().map(|way| nats_route(way.port())).collect();
-            // What the others are told of this server's own address leads nowhere: they reach it through their proxies only. Clients are
-            // not told of other servers than those that they were given.
+            // The address that this server advertises to the others leads nowhere: they reach it only through their proxies. Clients only
+            // learn the servers that they were given.
             format!(
                 "server_name: s{server}\n\
                  cluster {{ name: test, listen: \"127.0.0.1:{}\", cluster_advertise: \"127.0.0.1:1\", no_advertise: true, routes: [{}] }}\n\
@@ -81,7 +81,7 @@ impl NatsCluster {
         format!("nats://127.0.0.1:{}", self.clients[server].port())
     }
 
-    /// One server, on a way that no test cuts.
+    /// One server, through a proxy that no test cuts.
     pub fn direct_url(&self, server: usize) -> String {
         self.servers[server].url()
     }
@@ -91,7 +91,7 @@ impl NatsCluster {
         &self.servers[server]
     }
 
-    /// The way of clients to a server.
+    /// The proxy of clients to a server.
     pub fn client_way(&self, server: usize) -> &Proxy {
         &self.clients[server]
     }
@@ -111,31 +111,31 @@ impl NatsCluster {
         connected(self.options(prefix)).await
     }
 
-    /// The same of one that waits long for an answer: three servers and their disks are slow on a machine that has other things to do.
+    /// The same for a client that waits long for a reply: three servers and their disks are slow on a busy machine.
     pub async fn patient(&self, prefix: &str) -> Nats {
         connected(NatsOptions { request_timeout: Duration::from_secs(10), ..self.options(prefix) }).await
     }
-    /// A store with a log of its own.
+    /// A store with its own log.
     pub async fn store(&self) -> NatsEventStore {
         open(self.options(&fresh_prefix())).await
     }
 
-    /// A store with the log of this prefix, of a node that knows one server.
+    /// A store with the log of this prefix, on a node that knows one server.
     pub async fn store_at(&self, server: usize, prefix: &str) -> NatsEventStore {
         open(self.options_at(server, prefix)).await
     }
 
-    /// A client that knows nothing of ours, at one server, on a way that no test cuts.
+    /// An independent client, at one server, through a proxy that no test cuts.
     pub async fn raw(&self, server: usize) -> async_nats::jetstream::Context {
         async_nats::jetstream::new(async_nats::connect(self.direct_url(server)).await.unwrap())
     }
 
-    /// Cuts a server off from the other servers; its clients reach it still.
+    /// Cuts a server off from the other servers; its clients still reach it.
     pub fn isolate(&self, server: usize) {
         self.each_route_of(server, Proxy::cut);
     }
 
-    /// The same, but the connections stay: nothing more is delivered between them until it is healed, as with a cable that is pulled.
+    /// The same, but the connections stay: nothing is delivered between them until they are healed, as with an unplugged cable.
     pub fn hold_routes(&self, server: usize) {
         self.each_route_of(server, |way| {
             way.hold(Way::There);
@@ -143,7 +143,7 @@ impl NatsCluster {
         });
     }
 
-    /// All ways pass everything again.
+    /// All proxies pass everything again.
     pub fn heal(&self) {
         self.routes.iter().flatten().flatten().for_each(Proxy::heal);
         self.clients.iter().for_each(Proxy::heal);
@@ -157,12 +157,12 @@ impl NatsCluster {
         }
     }
 
-    /// Ends a server as a crash does.
+    /// Kills a server, as a crash would.
     pub fn kill(&mut self, server: usize) {
         self.servers[server].kill();
     }
 
-    /// Starts it again with its data.
+    /// Restarts it with its data.
     pub fn start_again(&mut self, server: usize) {
         self.servers[server].start_again();
     }
@@ -172,7 +172,8 @@ impl NatsCluster {
         self.servers[server].signal(name);
     }
 
-    /// Which server leads a stream, as `asked` sees it; `None` while it sees none. Two may see themselves as leaders for a while.
+    /// The server that leads a stream, according to `asked`; `None` while it knows of none. Two servers may consider themselves leaders for
+    /// a while.
     pub async fn leader_as_seen_by(&self, asked: usize, stream: &str) -> Option<usize> {
         let client = async_nats::connect(self.direct_url(asked)).await.ok()?;
         let request = async_nats::Request::new().timeout(Some(Duration::from_secs(2)));
@@ -181,7 +182,7 @@ impl NatsCluster {
         info["cluster"]["leader"].as_str()?.strip_prefix('s')?.parse().ok()
     }
 
-    /// The server that leads a stream, as most see it; waits until there is one.
+    /// The server that leads a stream, according to the majority; waits until there is one.
     pub async fn leader(&self, stream: &str) -> usize {
         let deadline = Instant::now() + SETTLES_WITHIN;
         loop {
@@ -199,7 +200,7 @@ impl NatsCluster {
         }
     }
 
-    /// Makes the leader of a stream give up the lead.
+    /// Makes the leader of a stream step down.
     pub async fn step_down(&self, stream: &str) {
         let leader = self.leader(stream).await;
         let client = async_nats::connect(self.direct_url(leader)).await.unwrap();
@@ -208,7 +209,7 @@ impl NatsCluster {
 
     /// Waits until JetStream answers at every server, and a stream can be placed on all of them.
     fn await_leader(&self) {
-        // A thread of its own: the caller may be in a runtime already.
+        // On its own thread: the caller may be in a runtime already.
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -229,7 +230,7 @@ impl NatsCluster {
         });
     }
 
-    /// Whether a stream with a replica on each server can be made: the leader may not know of the others yet.
+    /// Whether a stream with a replica on each server can be created: the leader may not know of the others yet.
     async fn places_replicas(&self) -> bool {
         let Ok(client) = async_nats::connect(self.direct_url(0)).await else { return false };
         let request =
@@ -277,7 +278,7 @@ async fn open(options: NatsOptions) -> NatsEventStore {
     store
 }
 
-/// Until `what` holds; fails with its name after a time that only a fault takes.
+/// Waits until `what` holds; fails with its name after a time that only a fault takes.
 pub async fn until<T>(what: &str, mut holds: impl AsyncFnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + SETTLES_WITHIN;
     loop {

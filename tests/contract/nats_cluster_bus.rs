@@ -1,4 +1,4 @@
-//! The message bus on three servers with replicas: leaders that change, servers that crash, and publishes that are refused.
+//! The message bus on three servers with replicas: leader changes, crashed servers, and refused publishes.
 
 use std::{sync::Arc, time::Duration};
 
@@ -55,7 +55,7 @@ async fn a_leader_that_crashes_or_is_cut_off_under_a_batch_loses_no_event_and_no
         load.go_on_for(500).await;
         let leader = cluster.leader(&stream).await;
         cluster.isolate(leader);
-        // Whoever is connected to it may go on only when it gives up the lead.
+        // Clients connected to it may continue only when it steps down.
         sleep(Duration::from_secs(6)).await;
         cluster.heal();
         load.go_on_for(500).await;
@@ -63,7 +63,7 @@ async fn a_leader_that_crashes_or_is_cut_off_under_a_batch_loses_no_event_and_no
     .await;
 }
 
-/// Every condition that is sent here can be refused, and the stream goes on, on every server.
+/// Every condition sent here can fail, and the stream continues on every server.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_publish_that_is_refused_does_not_stop_a_stream_with_replicas() {
     let cluster = nats_cluster::shared();
@@ -80,7 +80,7 @@ async fn a_publish_that_is_refused_does_not_stop_a_stream_with_replicas() {
             sent.await.expect_err("its condition does not hold");
         }
     }
-    // The same by the bus itself: large events of two publishers, whose parts get between each other's.
+    // The same by the bus itself: large events of two publishers, whose parts interleave.
     let others = NatsMessageBus::new(cluster.connect_to(&prefix).await, NatsBusOptions::default());
     let large = |key, sequence| Message { payload: Bytes::from(vec![7; 2_500_000]), ..message(key, sequence) };
     let (one, two) = ([large(2, 1), large(2, 2)], [large(3, 1), large(3, 2)]);
@@ -93,7 +93,7 @@ async fn a_publish_that_is_refused_does_not_stop_a_stream_with_replicas() {
     assert!(messages == [&[message(1, 1), message(1, 2)], &one[..], &two].concat(), "all came, whole");
 }
 
-/// What is left of a node that has crashed: its reader. While the server of the reader is away, nobody can say anything of it; it needs nothing.
+/// The remains of a crashed node: its reader. While the server of the reader is unavailable, its state is unknown; it retains nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_stream_is_emptied_while_the_server_of_a_reader_is_away() {
     const CAPACITY: u64 = 100;

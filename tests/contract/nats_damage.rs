@@ -1,4 +1,4 @@
-//! A log in NATS whose file has been damaged: what is gone is said, by every read of it, and it costs the running node nothing.
+//! A log in NATS with a damaged file: every read reports the missing messages, and a running node is not affected.
 
 use std::path::{Path, PathBuf};
 
@@ -10,10 +10,10 @@ use ordersystem::{
 
 use crate::nats_server::{NatsServer, fresh_prefix};
 
-/// With their size more than two blocks of the server's files.
+/// With this size they fill more than two blocks of the server's files.
 const ORDERS: u64 = 240;
 const EVENT_BYTES: usize = 100_000;
-/// Consumers that the readers of a node may keep for the next read, and a few more.
+/// More consumers than the readers of a node may keep for the next read.
 const FEW_CONSUMERS: usize = 20;
 
 async fn fill(store: &NatsEventStore) {
@@ -24,7 +24,7 @@ async fn fill(store: &NatsEventStore) {
     }
 }
 
-/// The files of the messages of a stream, the oldest first.
+/// The message files of a stream, oldest first.
 fn blocks(server: &NatsServer, stream: &str) -> Vec<PathBuf> {
     fn find(folder: &Path, name: &str) -> Option<PathBuf> {
         let entries: Vec<_> = std::fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path()).collect();
@@ -55,7 +55,7 @@ async fn reads_of_damage_say_so_and_use_up_no_consumers() {
 
     let store = server.store_of(&prefix).await;
     let (mut damaged, mut position) = (0, Position(0));
-    // As an audit does it: on after what cannot be read.
+    // As in an audit: continues after an unreadable message.
     for _ in 0..2_000 {
         match store.read_log(position, Direction::Forward, 8).await {
             Ok(events) if events.is_empty() => break,

@@ -1,4 +1,4 @@
-//! What is claimed to survive, by what the servers say of themselves at their monitoring ports, and what is refused at the start.
+//! The reported durability, derived from the servers' monitoring ports, and the configurations refused at startup.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use crate::{
     nats_server::{NatsServer, current_program, free_port, fresh_prefix},
 };
 
-/// One current server that syncs or not, with the address of its monitoring.
+/// One current server that syncs or not, with the address of its monitoring port.
 fn server(syncs: bool) -> (NatsServer, String) {
     let monitor = format!("127.0.0.1:{}", free_port());
     let sync = if syncs { "sync_interval: always" } else { "" };
@@ -27,7 +27,7 @@ fn server(syncs: bool) -> (NatsServer, String) {
     (NatsServer::start_program(&current_program(), free_port(), &settings), monitor)
 }
 
-/// What is claimed, and why; or why it is refused.
+/// The durability and its explanation; or why the start is refused.
 async fn claimed(options: NatsOptions) -> Result<(Durability, String), String> {
     let store = NatsEventStore::new(Nats::start(options).await.unwrap());
     let give_up_at = Instant::now() + Duration::from_secs(60);
@@ -63,7 +63,7 @@ async fn one_server_gives_machine_if_it_says_or_the_operator_asserts_that_it_syn
         (of(&syncs, &its_monitor, true), Durability::Machine, "synced before it is acknowledged; "),
         (of(&syncs, &nowhere, true), Durability::Machine, "as --nats-synced asserts"),
         (of(&syncs, &nowhere, false), Durability::Process, "not known to be synced"),
-        // What another server says is no word of this one.
+        // The settings of another server prove nothing about this one.
         (of(&careless, &its_monitor, false), Durability::Process, "not known to be synced"),
         (of(&careless, &careless_monitor, false), Durability::Process, "has no sync_interval: always"),
     ] {
@@ -82,7 +82,7 @@ async fn that_a_server_syncs_is_not_believed_of_one_that_is_too_old_for_it() {
     let version = Nats::start(options.clone()).await.unwrap();
     version.connected().await.unwrap();
     let version = version.client().server_info().version;
-    // Debian's nats-server is 2.9; one that is newer can do it.
+    // Debian's nats-server is 2.9; only newer ones support it.
     match claimed(options).await {
         Ok((durability, _)) => assert!(!version.starts_with("2.9.") && durability == Durability::Machine, "{version}"),
         Err(why) => {
@@ -137,7 +137,7 @@ async fn a_server_that_is_away_takes_nothing_from_the_durability() {
     until("the store is open", async || store.first_admission().await.ok()).await;
     assert_eq!(store.durability(), Durability::Quorum, "{}", store.summary());
 
-    // The server that the store is connected to: it has to connect again, and to look again.
+    // The server that the store is connected to: it has to reconnect, and to check again.
     let connections = nats.connections();
     let name = nats.client().server_info().server_name;
     let killed: usize = name.strip_prefix('s').unwrap().parse().unwrap();

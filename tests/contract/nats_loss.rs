@@ -1,5 +1,5 @@
-//! What the bus, the leases and the checkpoints do when their streams and buckets vanish while nodes run: a server that comes back without its
-//! data, an operator who deletes a stream. On the oldest server that will do and on a current one.
+//! The bus, the leases and the checkpoints when their streams and buckets vanish while nodes run: a server returns without its data, or an
+//! operator deletes a stream. On the oldest supported server and on a current one.
 
 use std::{
     collections::BTreeSet,
@@ -32,7 +32,7 @@ fn servers() -> [NatsServer; 2] {
     [NatsServer::start(""), NatsServer::start_current("")]
 }
 
-/// Deletes all streams of `prefix` whose names hold one of `what`.
+/// Deletes all streams of `prefix` whose names contain one of `what`.
 async fn delete(server: &NatsServer, prefix: &str, what: &[&str]) {
     let raw = server.raw().await;
     let names: Vec<String> = raw.stream_names().try_collect().await.unwrap();
@@ -44,7 +44,7 @@ async fn delete(server: &NatsServer, prefix: &str, what: &[&str]) {
     assert!(deleted > 0, "there is something to lose: {names:?}");
 }
 
-/// A log and how far it has been published, as the relay has it.
+/// A log and the position up to which it has been published, as in the relay.
 struct Relay<'a> {
     bus: &'a NatsMessageBus,
     log: Vec<Message>,
@@ -52,7 +52,7 @@ struct Relay<'a> {
 }
 
 impl Relay<'_> {
-    /// Appends `count` events, of seven orders, to the log and publishes them; what the bus has lost comes before them.
+    /// Appends `count` events, of seven orders, to the log and publishes them; events that the bus has lost come before them.
     async fn publish(&mut self, count: u64) {
         let start = self.log.len() as u64;
         self.log.extend((start + 1..=start + count).map(|position| {
@@ -84,7 +84,7 @@ impl Relay<'_> {
     }
 }
 
-/// Handles what comes as a subscription does, which opens its consumer again after an error, until all of `wanted` have come.
+/// Handles messages like an event handler, which reopens its consumer after an error, until all of `wanted` have arrived.
 async fn handle(bus: &NatsMessageBus, wanted: &BTreeSet<u64>) -> BTreeSet<u64> {
     let mut handled = BTreeSet::new();
     let give_up_at = Instant::now() + WITHIN;
@@ -131,7 +131,7 @@ async fn events_that_are_published_after_the_stream_was_deleted_are_all_handled(
     }
 }
 
-/// A consumer that stays open notices by itself, and another node's relay publishes.
+/// A consumer that stays open notices by itself, and the relay of another node publishes.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_consumer_that_stays_open_reads_a_stream_that_was_made_again_from_its_beginning() {
     for server in servers() {
@@ -168,7 +168,7 @@ async fn what_a_handler_had_not_dealt_with_when_the_stream_vanished_is_published
             let prefix = fresh_prefix();
             let bus = NatsMessageBus::new(server.connect_to(&prefix).await, NatsBusOptions::default());
             let mut relay = Relay { bus: &bus, log: Vec::new(), published: 0 };
-            // Several batches, so that the place of each can be known.
+            // Several batches, so that the position of each can be known.
             for _ in 0..10 {
                 relay.publish(20).await;
             }
@@ -225,7 +225,7 @@ async fn tokens_of_leases_grow_over_a_bucket_that_was_made_again_and_shut_former
             last = next.fencing_token;
             store.release(&next).await.unwrap();
         }
-        // A bucket of checkpoints that is gone is empty, and kept again.
+        // A lost bucket of checkpoints is empty, and is created again.
         delete(&server, &prefix, &["checkpoints"]).await;
         assert_eq!(checkpoints.load("outbox").await, Ok(None));
         delete(&server, &prefix, &["checkpoints"]).await;

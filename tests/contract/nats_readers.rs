@@ -1,4 +1,4 @@
-//! Consumers that NATS does not know yet where it is asked for them, though it has made them: of a cluster, one in twenty.
+//! Consumers that NATS has created but does not know yet when they are used: one in twenty on a cluster.
 
 use bytes::Bytes;
 use ordersystem::ports::event_store::{
@@ -9,7 +9,7 @@ use crate::nats_server::{JETSTREAM, NatsServer, fresh_prefix};
 
 const EVENTS: Revision = 12;
 const READERS: usize = 20;
-/// Four of five who ask for messages are told that nobody answers.
+/// Four of five requests for messages are answered with "no responders".
 const HARD_TO_FIND: &str = r#"mappings = { "$JS.API.CONSUMER.MSG.NEXT.*.*": [
     { destination: "nobody.$1.$2", weight: 80% }, { destination: "$JS.API.CONSUMER.MSG.NEXT.$1.$2", weight: 20% } ] }"#;
 
@@ -28,7 +28,7 @@ async fn a_new_reader_is_asked_again_where_nobody_knows_it_yet() {
     server.kill();
     server.start_again_with(&format!("{JETSTREAM}\n{HARD_TO_FIND}"));
     for _ in 0..READERS {
-        // A store that has nothing in memory.
+        // A store with nothing in memory.
         let store = server.store_of(&prefix).await;
         let of_stream = store.read_stream(StreamId(1), 1, Direction::Forward, 100).await.expect("read");
         let of_log = store.read_log(Position(0), Direction::Forward, 100).await.expect("read");

@@ -1,4 +1,4 @@
-//! What only a cluster shows: replicas, publishes that meet on their way, and leaders that have been deposed and do not know it.
+//! Behaviour that only a cluster shows: replicas, concurrent publishes, and deposed leaders that do not know it.
 
 use std::sync::Arc;
 
@@ -67,7 +67,7 @@ async fn a_refused_commit_that_stands_in_the_log_is_known_by_its_id() {
     let stream = raw.get_stream(format!("{source}-log")).await.unwrap();
     let message = stream.get_raw_message(first.position.0 >> 8).await.unwrap().payload;
 
-    // As when one leader has refused it and another has stored it: here the server cannot know it by its header.
+    // As if one leader had refused it and another had stored it: here the server cannot recognise it by its header.
     let prefix = fresh_prefix();
     let store = shared().store_at(0, &prefix).await;
     raw.publish(format!("{prefix}.log.1"), message).await.unwrap().await.unwrap();
@@ -97,14 +97,14 @@ async fn markers_are_skipped_by_every_reader_and_are_never_the_end_of_the_log() 
         assert!(store.confirmed().await.unwrap() > positions[positions.len() - 1]);
         assert_eq!(store.confirmed_head().await.as_ref(), Ok(&positions[positions.len() - 1]));
     }
-    // More than one batch, and more than the memory of the newest commits goes by.
+    // More than one batch, and more than the memory of the newest commits holds.
     for _ in 0..700 {
         let ack = raw.publish(format!("{prefix}.log.confirm"), Bytes::new()).await.unwrap();
         drop(ack);
     }
     let mut last = *positions.last().unwrap();
     until("the markers are stored", async || (store.confirmed().await.ok()?.0 >> 8 > 820).then_some(())).await;
-    // One that has seen them come, and one that comes now.
+    // One that has seen them arrive, and one that starts now.
     for store in [store, shared().store_at(1, &prefix).await] {
         assert_eq!(store.head().await, Ok(last));
         assert_eq!(store.confirmed_head().await, Ok(last));
@@ -172,7 +172,7 @@ async fn plain_commands_cause_no_marker_and_one_confirmation_serves_all_who_wait
 
 #[tokio::test(flavor = "multi_thread")]
 async fn that_a_full_store_has_taken_nothing_is_said_only_where_a_quorum_shows_it() {
-    // Of the account, which counts each replica.
+    // The limit of the account, which counts each replica.
     let account = "accounts { A { jetstream { max_file: 12MB }, users: [{ user: a, password: a }] } }\nno_auth_user: a";
     let cluster = NatsCluster::start(account);
     let prefix = fresh_prefix();
@@ -187,7 +187,7 @@ async fn that_a_full_store_has_taken_nothing_is_said_only_where_a_quorum_shows_i
         store.append(large(order)).await.err().filter(|error| !matches!(error, AppendError::Store(_)))
     })
     .await;
-    // Where there is no room for a marker either, no quorum can say that the commit is not there.
+    // Where there is no room for a marker either, no quorum can confirm that the commit is absent.
     assert!(matches!(refused, AppendError::Full(_) | AppendError::OutcomeUnknown(_)), "{refused}");
     assert!(store.check().await.is_err(), "it says so");
     let new = store.append(Commit { events: large(0).events, ..create(order + 1, "create") }).await;
@@ -196,7 +196,7 @@ async fn that_a_full_store_has_taken_nothing_is_said_only_where_a_quorum_shows_i
         "its request id is not reserved, so that nothing was written: {new:?}"
     );
 
-    // Another may have stored it where the one that is full no longer leads.
+    // Another server may have stored it after the full one had lost the lead.
     cluster.isolate(leader);
     let refused = until("the server that was cut off says that it is full", async || {
         match store.append(large(order + 1)).await {
@@ -208,7 +208,7 @@ async fn that_a_full_store_has_taken_nothing_is_said_only_where_a_quorum_shows_i
     assert!(matches!(refused, Err(AppendError::OutcomeUnknown(_))), "{refused:?}");
 }
 
-/// The bounds of the stream, and not of the account: a quorum still takes the marker that shows that nothing was written.
+/// The limit of the stream, not of the account: a quorum still accepts the marker, which shows that nothing was written.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replicated_stream_at_its_own_bounds_is_a_full_store_for_certain() {
     let cluster = NatsCluster::start("");
@@ -237,7 +237,7 @@ async fn a_replicated_stream_at_its_own_bounds_is_a_full_store_for_certain() {
     assert!(matches!(refused, Err(AppendError::Full(_))), "{refused:?}");
 }
 
-/// What must never be said where a server that has been deposed answers: that what has been acknowledged elsewhere is not there.
+/// A deposed server that still answers must never cause the claim that data acknowledged elsewhere does not exist.
 async fn is_never_wrong(behind: &NatsEventStore, paid: Appended, created: Appended, request: &RequestKey) {
     let (old, new) = (StreamId(1), created.stream);
     let never_true = |answer: Result<bool, StoreError>| assert!(!matches!(answer, Ok(true)), "{answer:?}");
@@ -279,14 +279,14 @@ async fn a_node_at_a_deposed_leader_says_nothing_that_is_not_true() {
     let paid = until("it takes a payment", async || ahead.append(pay(1, "pay")).await.ok()).await;
     let new = create(2, "create");
     let created = until("it takes a new order", async || ahead.append(new.clone()).await.ok()).await;
-    // What makes this a test: the old leader answers still, and shows less.
+    // The premise of this test: the old leader still answers, and has less.
     let raw = cluster.raw(old).await;
     let shown = raw.get_stream(&stream).await.map(|stream| stream.cached_info().state.last_sequence);
     println!("the deposed leader shows {shown:?}, the last is {}", created.position.0 >> 8);
     let request = new.request.unwrap();
     is_never_wrong(&behind, paid, created, &request).await;
     cluster.heal();
-    // While it learns that it is deposed, and until it has caught up.
+    // Until it learns that it is deposed, and has caught up.
     until("the node serves again, and is right", async || {
         is_never_wrong(&behind, paid, created, &request).await;
         (behind.confirms(StreamId(1), 2).await == Ok(true)).then_some(())

@@ -1,4 +1,4 @@
-//! NATS servers for tests: real ones, each on a free port with a folder of its own, gone when the test process is.
+//! NATS servers for tests: real ones, each on a free port with its own folder, removed with the test process.
 
 use std::{
     io::Write as _,
@@ -17,20 +17,20 @@ use ordersystem::backends::nats::{
 };
 use tempfile::TempDir;
 
-/// Names the server program, for a run on another version than the one that is installed.
+/// Names the server program, to run on another version than the installed one.
 const PROGRAM: &str = "NATS_SERVER";
 
-/// Names the program of a current release: Debian's is years older, and replicates in another way.
+/// Names the program of a current release: Debian's is years older, and replicates differently.
 const CURRENT_PROGRAM: &str = "NATS_SERVER_CURRENT";
-/// Its name where the environment does not give one. `./test-all.sh tools` builds it from `tests/faults/nats_server`.
+/// Its name if the environment does not set one. `./test-all.sh tools` builds it from `tests/faults/nats_server`.
 const CURRENT_NAME: &str = "nats-server-2.15";
 
-/// Ends the server at a line from the test. When the pipe closes without one the test process has ended, however that came, and the
-/// folder is of no use any more.
+/// Stops the server on a line from the test. If the pipe closes without one, the test process has ended in whatever way, and the folder is
+/// not needed any more.
 const WATCHED: &str = r#"program=$1; folder=$2; shift 2; "$program" "$@" & server=$!; echo $server; exec 1>&-
 read -r _ && keep=yes; kill -9 $server; wait $server; [ "$keep" ] || rm -rf "$folder""#;
 
-/// Streams reserve what they may hold: many together more than a disk has, which they never do hold.
+/// Streams reserve their maximum size: together more than the disk has, which they never use.
 pub const JETSTREAM: &str = "jetstream { store_dir: FOLDER, max_file_store: 1TB }";
 
 pub struct NatsServer {
@@ -43,7 +43,7 @@ pub struct NatsServer {
     leash: Option<ChildStdin>,
 }
 
-/// The server that all tests of this binary share, each with streams of its own.
+/// The server that all tests of this binary share, each with its own streams.
 pub fn shared() -> &'static NatsServer {
     static SHARED: OnceLock<NatsServer> = OnceLock::new();
     SHARED.get_or_init(|| NatsServer::start(""))
@@ -55,9 +55,9 @@ pub fn fresh_prefix() -> String {
     format!("test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// A port that nobody listens on.
+/// A port on which nothing listens.
 pub fn free_port() -> u16 {
-    // Below the ports that connections are given: while a server is down, or not up yet, no connection of this machine takes its port.
+    // Below the ephemeral ports: while a server is down, or not up yet, no connection of this machine takes its port.
     loop {
         let port = fastrand::u16(20_000..32_000);
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
@@ -86,17 +86,17 @@ pub fn current_program() -> String {
 }
 
 impl NatsServer {
-    /// A new one with JetStream, and `settings` as in its configuration file.
+    /// A new one with JetStream, and `settings` in its configuration file.
     pub fn start(settings: &str) -> Self {
         Self::start_with(&format!("{JETSTREAM}\n{settings}"))
     }
 
-    /// A new one with these settings alone, in which FOLDER stands for its folder.
+    /// A new one with only these settings, in which FOLDER stands for its folder.
     pub fn start_with(settings: &str) -> Self {
         Self::start_program(&program(), free_port(), settings)
     }
 
-    /// The same of a current release.
+    /// The same with a current release.
     pub fn start_current(settings: &str) -> Self {
         let settings = format!("{JETSTREAM}\n{settings}");
         Self::start_program(&current_program(), free_port(), &settings)
@@ -125,7 +125,7 @@ impl NatsServer {
         nats
     }
 
-    /// A store with a log of its own.
+    /// A store with its own log.
     pub async fn store(&self) -> NatsEventStore {
         self.store_of(&fresh_prefix()).await
     }
@@ -137,7 +137,7 @@ impl NatsServer {
         store
     }
 
-    /// A client that knows nothing of ours.
+    /// An independent client.
     pub async fn raw(&self) -> async_nats::jetstream::Context {
         async_nats::jetstream::new(async_nats::connect(self.url()).await.unwrap())
     }
@@ -148,7 +148,7 @@ impl NatsServer {
         assert!(sent.success(), "the server must be there to get {name}");
     }
 
-    /// Ends it as a crash does.
+    /// Kills it, as a crash would.
     pub fn kill(&mut self) {
         if let Some(mut leash) = self.leash.take() {
             leash.write_all(b"end\n").unwrap();
@@ -156,7 +156,7 @@ impl NatsServer {
         }
     }
 
-    /// Starts it again, after [`NatsServer::kill`], with the same port and data.
+    /// Restarts it, after [`NatsServer::kill`], with the same port and data.
     pub fn start_again(&mut self) {
         let settings = self.settings.clone();
         self.start_again_with(&settings);
@@ -192,7 +192,7 @@ fn launch(program: &str, port: u16, folder: &TempDir, settings: &str) -> (Child,
         .arg(&log)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        // The shell's word of each kill.
+        // The shell's message about each kill.
         .stderr(Stdio::null())
         .spawn()
         .unwrap();

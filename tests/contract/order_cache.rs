@@ -15,7 +15,7 @@ use crate::redis_server::{DURABLE, RedisServer, shared};
 
 const KEY: CacheKey = CacheKey { log: LogId(7), schema: 1, stream: StreamId(42) };
 
-/// What is under `key` as soon as something is; puts take place in the background.
+/// The value of `key` as soon as there is one; puts are done in the background.
 async fn until_there(cache: &RedisOrderCache, key: CacheKey) -> Bytes {
     for _ in 0..1_000 {
         if let Some(found) = cache.get(key).await.unwrap() {
@@ -39,7 +39,7 @@ async fn what_one_node_puts_another_finds_under_the_same_key_only() {
     {
         assert_eq!(other.get(elsewhere).await, Ok(None), "{elsewhere:?}");
     }
-    // What is later takes the place of what was there, and ends by itself.
+    // A later version replaces the stored one, and expires by itself.
     one.put(KEY, Bytes::from_static(b"second"));
     one.put(CacheKey { schema: 2, ..KEY }, Bytes::from_static(b"marker"));
     until_there(&other, CacheKey { schema: 2, ..KEY }).await;
@@ -58,7 +58,7 @@ async fn without_its_server_it_says_so_and_nobody_waits_to_put() {
     for _ in 0..10_000 {
         cache.put(KEY, Bytes::from_static(b"lost"));
     }
-    // Each would wait for seconds if it waited for a connection.
+    // Each would take seconds if it waited for a connection.
     assert!(started.elapsed() < Duration::from_secs(300), "{:?}", started.elapsed());
     assert!(cache.get(KEY).await.is_err());
     assert!(cache.check().await.is_err());

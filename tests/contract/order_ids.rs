@@ -61,11 +61,11 @@ const BACKENDS: &[Backend<dyn EventStore>] = &[
     },
 ];
 
-/// So many orders each node makes at the same time, so many times.
+/// Each node creates this many orders at the same time, this many times.
 const AT_ONCE: usize = 64;
 const ROUNDS: usize = 16;
 
-/// A node that issues the ids of worker 0, by a clock of its own.
+/// A node that issues the ids of worker 0, by its own clock.
 fn node(store: &Store, clock: &Arc<ManualClock>) -> Mediator {
     let clock = Arc::clone(clock) as Arc<dyn Clock>;
     let ids = Arc::new(IdGenerator::new(NodeIdentity::new(0, 0).unwrap(), Arc::clone(&clock)).unwrap());
@@ -104,7 +104,7 @@ async fn create(node: &Mediator, request_id: Option<&str>) -> Result<OrderId, Ap
     Ok(node.execute(new_order(request_id)).await?.order.id)
 }
 
-/// Creates orders on both nodes at the same moments of their clocks, so that most ids are drawn on both.
+/// Creates orders on both nodes at the same times of their clocks, so that both generate most ids.
 async fn each_order_is_made_once(store: Store, with_request_ids: bool) {
     let start = i64::try_from(EPOCH_UNIX_MS).unwrap() * 1_000 + 1_000_000_000;
     let clocks = [Arc::new(ManualClock::new(start)), Arc::new(ManualClock::new(start))];

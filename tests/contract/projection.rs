@@ -1,4 +1,4 @@
-//! The projection of orders on each read model: what it does when it starts, and rebuilds.
+//! The projection of orders on each read model: its start, and rebuilds.
 
 mod watched_log;
 
@@ -18,7 +18,7 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use self::watched_log::WatchedLog;
 use crate::{backend::race_on_each, read_model::BACKENDS};
 
-/// More than are taken in without reading ahead.
+/// More than are applied without reading ahead.
 const MANY: u64 = 12_000;
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -55,7 +55,7 @@ impl Running {
 async fn feed(log: &Arc<WatchedLog>, model: &Arc<dyn ReadModel>) {
     let running = run(log, model);
     running.caught_up(log).await;
-    // Aborted, and awaited: what it was about to apply would come after what the test does next.
+    // Aborted and awaited: otherwise its last batch would follow the next steps of the test.
     drop(running);
     tokio::time::sleep(Duration::from_millis(20)).await;
 }
@@ -107,7 +107,7 @@ fn a_restart_goes_on_from_the_checkpoint_and_reads_what_is_new_and_no_more() {
         assert_lists(&model, &log).await;
         assert_read_once(10, log.events_read() - before);
 
-        // Far behind, it reads ahead; what it has is still not read again.
+        // Far behind, it reads ahead; events that it has are still not read again.
         log.place_and_pay(MANY + 6..=MANY * 2).await;
         let before = log.events_read();
         feed(&log, &model).await;
@@ -116,7 +116,7 @@ fn a_restart_goes_on_from_the_checkpoint_and_reads_what_is_new_and_no_more() {
     });
 }
 
-/// Of `new` events each was read once, besides the last ones read before, which are looked at to see that it is the same log.
+/// Each of the `new` events was read once, besides the last ones before, which are checked to verify that it is the same log.
 #[track_caller]
 fn assert_read_once(new: u64, read: u64) {
     assert!((new + 1..=new + 4).contains(&read), "{read} for {new}");
@@ -143,7 +143,7 @@ fn while_a_new_one_is_filled_nothing_of_it_is_seen_and_it_tells_how_far_it_is() 
         assert_eq!((catch_up.total, catch_up.target), (MANY * 2, Position(MANY * 2)));
         assert!(catch_up.to_string().contains("ETA"), "{catch_up}");
         assert_eq!((rows(&model).await.len(), running.progress.position()), (0, Position(0)));
-        // Who asks for a rebuild now gets one when this one is done.
+        // A rebuild that is requested now runs after this one.
         let (mut state, _) = running.rebuilds.start();
         log.let_go();
         running.caught_up(&log).await;
@@ -174,7 +174,7 @@ fn a_log_that_was_put_back_to_an_earlier_state_is_noticed_whether_or_not_it_has_
         let log = Arc::new(WatchedLog::new(1));
         log.place_and_pay(1..=40).await;
         feed(&log, &model).await;
-        // Shorter than what was followed; then longer again, with others at the same positions.
+        // Shorter than the followed log; then longer again, with other events at the same positions.
         let shorter = Arc::new(WatchedLog::new(1));
         shorter.place_and_pay(1..=20).await;
         feed(&shorter, &model).await;
@@ -215,7 +215,7 @@ fn a_checkpoint_of_an_earlier_version_that_knows_no_event_is_taken_as_it_is() {
     });
 }
 
-/// A row that no event tells of: a rebuild shows by its going away.
+/// A row without any event: a rebuild removes it.
 async fn add_stray(model: &Arc<dyn ReadModel>) {
     let place = model.checkpoint().await.unwrap().unwrap();
     let row = rows(model).await.into_values().next().unwrap();
@@ -238,7 +238,7 @@ fn while_it_is_built_anew_the_old_one_serves_and_follows_and_then_the_new_one_is
         timeout(PATIENCE, log.is_held()).await.expect("it reads from the start");
         let (joined, begun_again) = running.rebuilds.start();
         assert!(!begun_again && joined.borrow().number == 1, "one at a time");
-        // What is new is in the old one, for who waits for it as well.
+        // New events are applied to the old one, for queries that wait for them as well.
         log.place_and_pay(MANY + 1..=MANY + 100).await;
         running.caught_up(&log).await;
         assert_eq!(rows(&model).await.len(), old + 100);
@@ -253,7 +253,7 @@ fn while_it_is_built_anew_the_old_one_serves_and_follows_and_then_the_new_one_is
                 }
             }
         });
-        // Whoever waits for a position sees at least that, across the swap.
+        // A caller that waits for a position sees at least that, across the promotion.
         let is_over = async { state.wait_for(|state| !state.is_going_on()).await.unwrap().phase.clone() };
         let mut is_over = std::pin::pin!(is_over);
         let phase = loop {
@@ -300,7 +300,7 @@ fn a_model_that_is_damaged_is_mended_by_a_rebuild() {
         let log = Arc::new(WatchedLog::new(1));
         log.place_and_pay(1..=10).await;
         feed(&log, &model).await;
-        // Its checkpoint is further than its rows: the next change of order 11 finds no row.
+        // Its checkpoint is ahead of its rows: the next change of order 11 finds no row.
         log.place(11).await;
         let head = log.read_all().await.pop().unwrap();
         model.apply(vec![], LogCheckpoint::after(LogId(1), &head)).await.unwrap();
@@ -313,7 +313,7 @@ fn a_model_that_is_damaged_is_mended_by_a_rebuild() {
     });
 }
 
-/// Under constant load a projection may never see the end of the log: it is well again as soon as it makes progress.
+/// Under constant load a projection may never see the end of the log: it counts as recovered as soon as it makes progress.
 #[test]
 fn a_projection_that_makes_progress_is_not_stalled_though_it_is_behind() {
     race_on_each(BACKENDS, |model| async move {
@@ -338,7 +338,7 @@ fn in_folder(dir: &Path) -> Arc<dyn ReadModel> {
     Arc::new(EmbeddedReadModel::new(Database::open_for_read_model(dir).unwrap()))
 }
 
-/// The tables of the file, and how many read models there are.
+/// The tables of the file, and the number of read models.
 fn tables(dir: &Path) -> (Vec<String>, i64) {
     let file = rusqlite::Connection::open(dir.join("read_model.db")).unwrap();
     let sql = "SELECT name FROM sqlite_schema WHERE type = 'table' AND (name GLOB 'orders*' OR name GLOB 'totals*') ORDER BY 1";
@@ -359,7 +359,7 @@ async fn a_crash_in_the_middle_of_a_rebuild_leaves_the_old_one_and_what_is_left_
     let (state, _) = running.rebuilds.start();
     timeout(PATIENCE, log.is_held()).await.expect("it reads from the start");
     assert!(state.borrow().is_going_on());
-    // What a process that is killed leaves is what the files hold at that moment.
+    // A killed process leaves the files as they are at that moment.
     for file in ["read_model.db", "read_model.db-wal"] {
         std::fs::copy(folder.path().join(file), copy.path().join(file)).unwrap();
     }
@@ -372,9 +372,9 @@ async fn a_crash_in_the_middle_of_a_rebuild_leaves_the_old_one_and_what_is_left_
     let running = run(&log, &model);
     running.caught_up(&log).await;
     assert!(log.events_read() - before <= MANY * 2 + 1);
-    // The first one was built aside, too.
+    // The first one was built as a shadow copy, too.
     assert_eq!(tables(copy.path()), (vec!["orders_1".to_owned(), "totals_1".to_owned()], 1));
-    // And the next one finds a clean place.
+    // And the next rebuild starts clean.
     assert_eq!(running.rebuild().await, Phase::Done);
     assert_lists(&model, &log).await;
     assert_eq!(tables(copy.path()), (vec!["orders".to_owned(), "totals".to_owned()], 1));

@@ -1,7 +1,7 @@
-//! A TCP proxy that a test stands between two programs, to do to their connections what networks do: delay, cut, hold in one direction or both,
-//! and close in the middle of an answer.
+//! A TCP proxy between two programs, with which a test simulates the network: delay, cut, hold back data in one direction or both, and
+//! close a connection in the middle of a reply.
 //!
-//! It runs on threads of its own, so that a test's runtime may end, or stand still, without it.
+//! It runs on its own threads, so that a test's runtime may end or stall without affecting it.
 
 use std::{
     net::SocketAddr,
@@ -24,12 +24,12 @@ use tokio::{
     time::sleep,
 };
 
-/// Which way bytes go.
+/// The direction of data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
-    /// From the one who connects to the target.
+    /// From the connecting side to the target.
     There,
-    /// From the target to the one who connected.
+    /// From the target to the connecting side.
     Back,
 }
 
@@ -50,7 +50,7 @@ impl Rules {
     }
 }
 
-/// Listens on a port of its own and passes each connection on to one target.
+/// Listens on its own port and passes each connection on to one target.
 #[derive(Debug)]
 pub struct Proxy {
     port: u16,
@@ -62,12 +62,12 @@ pub struct Proxy {
 struct Shared {
     target: u16,
     rules: watch::Sender<Rules>,
-    /// How many more bytes may come back, over all connections, before they are closed; `u64::MAX`: as many as like.
+    /// The number of bytes that may still come back, over all connections, before they are closed; `u64::MAX`: unlimited.
     bytes_back_left: AtomicU64,
     connections: AtomicU64,
 }
 
-/// Proxies have threads of their own: a test whose runtime is busy, or simulates time, does not hold them up.
+/// Proxies have their own threads: a test whose runtime is busy, or simulates time, does not delay them.
 fn runtime() -> &'static Runtime {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
     RUNTIME.get_or_init(|| {
@@ -92,12 +92,12 @@ impl Proxy {
         Self { port, shared, accepting }
     }
 
-    /// The port that it listens on.
+    /// Its port.
     pub const fn port(&self) -> u16 {
         self.port
     }
 
-    /// How many connections it has passed on so far.
+    /// The number of connections passed on so far.
     pub fn connections(&self) -> u64 {
         self.shared.connections.load(Ordering::SeqCst)
     }
@@ -107,7 +107,7 @@ impl Proxy {
         self.change(|rules| rules.is_cut = true);
     }
 
-    /// Delivers nothing more in one direction, over old connections and new ones, until [`Proxy::heal`]. What was sent is delivered then.
+    /// Holds back all data in one direction, over old and new connections, until [`Proxy::heal`], which delivers it.
     pub fn hold(&self, way: Way) {
         self.change(|rules| match way {
             Way::There => rules.holds_there = true,
@@ -115,12 +115,12 @@ impl Proxy {
         });
     }
 
-    /// Delivers whatever is sent so much later (up to twice that if more follows at once), until [`Proxy::heal`].
+    /// Delays all data by this time (up to twice that if more follows immediately), until [`Proxy::heal`].
     pub fn delay(&self, by: Duration) {
         self.change(|rules| rules.delay = by);
     }
 
-    /// Closes all connections when so many more bytes have come back from the target, once: in the middle of an answer.
+    /// Closes all connections, once, when this many more bytes have come back from the target: in the middle of a reply.
     pub fn close_after(&self, bytes_back: u64) {
         self.shared.bytes_back_left.store(bytes_back, Ordering::SeqCst);
     }
@@ -171,7 +171,7 @@ async fn pass_on(inner: TcpStream, shared: Arc<Shared>) {
     }
 }
 
-/// Passes bytes one way until either end closes, or the rules say so.
+/// Passes bytes in one direction until either end closes, or the rules require it.
 async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, way: Way, shared: &Shared) {
     let mut rules = shared.rules.subscribe();
     let mut buffer = vec![0; 64 * 1024];
@@ -188,7 +188,7 @@ async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, way: Way, shared:
             return;
         }
         if allowed < count {
-            // The other end gets what it was allowed, and then the end.
+            // The other end gets the permitted bytes, and then the end of the stream.
             let _ = to.shutdown().await;
             shared.bytes_back_left.store(u64::MAX, Ordering::SeqCst);
             return;
@@ -197,7 +197,7 @@ async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, way: Way, shared:
 }
 
 impl Shared {
-    /// How many of `count` bytes may still come back.
+    /// The number of bytes, up to `count`, that may still come back.
     fn take_back(&self, count: usize) -> usize {
         let left = self.bytes_back_left.load(Ordering::SeqCst);
         if left == u64::MAX {
@@ -219,7 +219,7 @@ mod tests {
 
     use super::{Proxy, Way};
 
-    /// A connection through a proxy: the one end, and the other.
+    /// A connection through a proxy: both ends.
     fn connected() -> (Proxy, TcpStream, TcpStream) {
         let target = TcpListener::bind("127.0.0.1:0").unwrap();
         let proxy = Proxy::to(target.local_addr().unwrap().port());

@@ -59,7 +59,7 @@ fn row(id: u64, created_at_micros: i64) -> Row {
     }
 }
 
-/// A place in the log of these tests.
+/// A checkpoint in the log of these tests.
 fn at(position: u64) -> LogCheckpoint {
     LogCheckpoint { log: LogId(7), position: Position(position), event: position | 1 << 63 }
 }
@@ -132,7 +132,7 @@ fn a_row_comes_back_as_it_was_given_and_changes_with_updates() {
         model.apply(vec![RowChange::Insert(first.clone())], at(1)).await.unwrap();
         assert_eq!(list(&model, NO_FILTER, ListOrder::NewestFirst).await, std::slice::from_ref(&first));
 
-        // A row that is inserted and updated in one batch, with revisions left out as a filter of events may do.
+        // A row that is inserted and updated in one batch, with revisions omitted, as by a filter of events.
         let changes = vec![insert(1, 50), update(1, 2, 2), update(first.id, 9, 8), update(1, 3, 5)];
         model.apply(changes, at(9)).await.unwrap();
         let expected = [
@@ -320,7 +320,7 @@ fn a_set_that_empties_and_fills_again_loses_nothing() {
     on_each(BACKENDS, |model| async move {
         const COUNT: u64 = 3_000;
         model.apply((0..COUNT).map(|id| insert(id, id as i64)).collect(), at(1)).await.unwrap();
-        // Out of status 1 in an order of their own, but for some all over or at both ends; then back again.
+        // Out of status 1 in a random order, except for some at both ends or throughout; then back again.
         let all_over: fn(u64) -> bool = |id| id.is_multiple_of(100);
         let at_ends: fn(u64) -> bool = |id| !(10..COUNT - 10).contains(&id);
         let changes = [(2, all_over, 30), (1, all_over, COUNT), (3, at_ends, 20), (1, at_ends, COUNT)];

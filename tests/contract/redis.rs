@@ -1,4 +1,4 @@
-//! What only a real server shows: crashes, pauses, settings, and data that is not as it should be.
+//! Behaviour that only a real server shows: crashes, pauses, settings, and invalid data.
 
 use std::{sync::Arc, time::Duration};
 
@@ -51,7 +51,8 @@ async fn until_it_works(store: &RedisEventStore) {
     }
 }
 
-/// Appends to one stream until `end`, each event once as far as the answers tell. Returns what was acknowledged, and what is unknown.
+/// Appends to one stream until `end`, each event once as far as the replies tell. Returns the acknowledged events and those with an unknown
+/// outcome.
 async fn write_until(store: Arc<RedisEventStore>, stream: u64, end: Instant) -> (Vec<String>, Vec<String>) {
     let (mut acknowledged, mut unknown) = (Vec::new(), Vec::new());
     for number in 0.. {
@@ -69,7 +70,7 @@ async fn write_until(store: Arc<RedisEventStore>, stream: u64, end: Instant) -> 
                 acknowledged.push(text);
             }
             Err(AppendError::OutcomeUnknown(_)) => unknown.push(text),
-            // Nothing was written, so it must never be seen.
+            // It was not written, so it must never be seen.
             Err(AppendError::Store(StoreError::Unavailable(_)) | AppendError::Conflict { .. }) => {}
             Err(other) => panic!("{other}"),
         }
@@ -77,7 +78,7 @@ async fn write_until(store: Arc<RedisEventStore>, stream: u64, end: Instant) -> 
     (acknowledged, unknown)
 }
 
-/// The last revision of a stream; asks until there is an answer.
+/// The last revision of a stream; retries until there is a reply.
 async fn stream_texts_len(store: &RedisEventStore, stream: u64) -> u64 {
     loop {
         match store.read_stream(StreamId(stream), u64::MAX, Direction::Backward, 1).await {
@@ -88,7 +89,8 @@ async fn stream_texts_len(store: &RedisEventStore, stream: u64) -> u64 {
     }
 }
 
-/// Runs writers while `harm` is done to the server; what was acknowledged must be there once, in order, and nothing else but the unknown.
+/// Runs writers while `harm` is done to the server. Every acknowledged event must be in the log once, in order, with nothing else except
+/// events with an unknown outcome.
 async fn under_harm(server: &mut RedisServer, harm: impl AsyncFnOnce(&mut RedisServer)) -> (usize, usize) {
     let store = Arc::new(RedisEventStore::new(server.connect().await));
     let end = Instant::now() + Duration::from_secs(6);
@@ -164,7 +166,7 @@ async fn a_change_of_settings_is_seen_at_the_next_check() {
     assert_eq!(store.durability(), Durability::Process);
 }
 
-/// Why this server will not serve.
+/// Why this server is refused.
 async fn refusal(options: RedisOptions) -> String {
     match Redis::start(options, true).unwrap().first_connection().await {
         Err(ConnectError::Fatal(why)) => why,
@@ -248,7 +250,7 @@ async fn a_server_that_throws_data_away_is_refused_for_what_must_last() {
     }
 }
 
-/// Waits for a check that fails, and answers why.
+/// Waits for a check that fails, and returns why.
 async fn until_not_ready(mut check: impl AsyncFnMut() -> Result<(), String>) -> String {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
@@ -291,7 +293,7 @@ async fn a_server_that_takes_no_writes_is_not_ready_and_says_why() {
     server.cli(&["CONFIG", "SET", "dir", gone.path().to_str().unwrap()]);
     std::fs::remove_dir(gone.path()).unwrap();
     server.cli(&["BGSAVE"]);
-    // Its settings say it, or the refusal of a write, whichever is looked at first.
+    // Reported by its settings, or by the refusal of a write, whichever is checked first.
     both(&["last snapshot failed", "cannot write to its own disk"]).await;
     server.cli(&["CONFIG", "SET", "stop-writes-on-bgsave-error", "no"]);
     until_it_works(&store).await;
@@ -476,7 +478,7 @@ async fn what_a_consumer_holds_is_not_trimmed_away_and_publishing_waits_for_it()
     bus.check().await.unwrap();
 }
 
-/// What `INFO commandstats` counts, scripts' own calls left out.
+/// The counts of `INFO commandstats`, without the calls of scripts.
 fn calls(server: &RedisServer) -> u64 {
     let stats = server.cli(&["INFO", "commandstats"]);
     let count = |line: &str| line.split("calls=").nth(1)?.split(',').next()?.parse::<u64>().ok();
@@ -521,7 +523,7 @@ async fn commits_of_a_log_that_was_written_without_request_keys_have_them_all_th
         store.append(commit.clone()).await.unwrap();
     }
     let expected = store.read_commits(Position(0), 500).await.unwrap();
-    // As the first version wrote it.
+    // In the format of the first version.
     let old = "local all = redis.call('XRANGE', KEYS[1], '-', '+') redis.call('DEL', KEYS[1]) \
                for _, entry in ipairs(all) do redis.call('XADD', KEYS[1], entry[1], 'r', entry[2][2], 'e', entry[2][4]) end";
     let log = format!("{{{prefix}}}:log");
@@ -531,7 +533,7 @@ async fn commits_of_a_log_that_was_written_without_request_keys_have_them_all_th
     let early = RedisEventStore::new(server.connect_to(&prefix).await);
     assert_eq!(early.read_commits(Position(0), 500).await.unwrap(), expected);
     assert_eq!(early.read_commits(expected[50].position(), 7).await.unwrap(), expected[51..54]);
-    // And it goes on in the form of today.
+    // And it continues in the current format.
     let next = Commit { id: CommitId::random(), ..commits[0].clone() };
     assert!(early.append(next.clone()).await.unwrap().replayed);
     early.append(Commit { request: None, ..next }).await.unwrap();

@@ -1,5 +1,5 @@
-//! A bus in Redis whose keys vanish while consumers live, or go back to what a replica had: what is published after that, and what was lost, is
-//! handed out, all of it.
+//! A bus in Redis whose keys vanish while consumers live, or revert to the state of a replica: all events that are published after that, or
+//! were lost, are delivered.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -36,7 +36,7 @@ fn message(sequence: u64) -> Message {
     Message { key: sequence % 7, sequence, position: sequence, kind: "order.paid".into(), payload: Bytes::new() }
 }
 
-/// Takes and acknowledges until all of `wanted` have come. A consumer that fails is made again, as a node does.
+/// Receives and acknowledges until all of `wanted` have arrived. A consumer that fails is recreated, as a node does.
 async fn handle(
     bus: &RedisMessageBus,
     mut consumer: Box<dyn Consumer>,
@@ -97,7 +97,7 @@ async fn dead_letters_are_replayed_to_a_live_consumer_after_the_replayed_ones_we
     }
 }
 
-/// A server that a test makes go back to what it had, as one does that takes over and lacks the last writes.
+/// A server that a test reverts to an earlier state, like a replica that takes over and lacks the last writes.
 struct Replaced {
     server: RedisServer,
     prefix: String,
@@ -108,7 +108,7 @@ impl Replaced {
         Self { server: RedisServer::start(DURABLE), prefix: fresh_prefix() }
     }
 
-    /// What a replica has of these keys.
+    /// The replica's copy of these keys.
     fn replicate(&self, keys: &[&str]) {
         self.copy(keys, "", "replica:");
     }
@@ -120,7 +120,7 @@ impl Replaced {
     }
 
     fn copy(&self, keys: &[&str], from: &str, to: &str) {
-        // In one step, since a relay may be at work.
+        // In one step, since a relay may be running.
         let script =
             "for i = 1, #KEYS, 2 do redis.call('DEL', KEYS[i + 1]) redis.call('COPY', KEYS[i], KEYS[i + 1]) end";
         let key = |before: &str, name: &&str| format!("{{{}}}:{before}{name}", self.prefix);
@@ -138,7 +138,7 @@ const LOG: u32 = 7;
 
 #[tokio::test]
 async fn what_a_server_that_takes_over_lacks_is_noticed_and_nothing_is_published_before_it() {
-    // Some of the messages, and all that there ever were.
+    // Some of the messages, and all of them.
     for replicated in [5, 0] {
         let replaced = Replaced::start();
         let bus = RedisMessageBus::new(replaced.server.connect_to(&replaced.prefix).await, RedisBusOptions::default());
@@ -149,7 +149,7 @@ async fn what_a_server_that_takes_over_lacks_is_noticed_and_nothing_is_published
         bus.publish(&messages[replicated..9]).await.unwrap();
         assert_eq!(bus.lost_from(&[], LOG, 9).await, Ok(None));
         replaced.fail_over(BUS);
-        // Also by one that does not ask first.
+        // Also by one that does not check first.
         let deadline = Instant::now() + PATIENCE;
         let lost_from = loop {
             let published = bus.publish(&messages[9..]).await;
@@ -175,7 +175,7 @@ async fn a_checkpoint_that_is_ahead_of_the_bus_is_noticed_by_a_publisher_that_ha
     let bus = RedisMessageBus::new(replaced.server.connect_to(&replaced.prefix).await, RedisBusOptions::default());
     assert_eq!(bus.lost_from(&[], LOG, 0).await, Ok(None));
     bus.publish(&(1..6).map(message).collect::<Vec<_>>()).await.unwrap();
-    // Another log on the same bus is not concerned.
+    // Another log on the same bus is not affected.
     let other = RedisMessageBus::new(replaced.server.connect_to(&replaced.prefix).await, RedisBusOptions::default());
     assert_eq!(other.lost_from(&[], 8, 0).await, Ok(None));
     other.publish(&[message(1)]).await.unwrap();
@@ -183,13 +183,13 @@ async fn a_checkpoint_that_is_ahead_of_the_bus_is_noticed_by_a_publisher_that_ha
     let next = RedisMessageBus::new(replaced.server.connect_to(&replaced.prefix).await, RedisBusOptions::default());
     assert_eq!(next.lost_from(&[], LOG, 6).await, Ok(None));
     assert_eq!(next.lost_from(&[], LOG, 9).await, Ok(Some(7)));
-    // A bus of before there was a mark says nothing.
+    // A bus without a mark, from an earlier version, reports nothing.
     replaced.server.cli(&["DEL", &format!("{{{}}}:published:7", replaced.prefix)]);
     let next = RedisMessageBus::new(replaced.server.connect_to(&replaced.prefix).await, RedisBusOptions::default());
     assert_eq!(next.lost_from(&[], LOG, 9).await, Ok(None));
 }
 
-/// Appends the payment of order `order`, whatever was before it: the relay does not ask.
+/// Appends the payment of order `order`, whatever its state: the relay does not check.
 async fn append(store: &RedisEventStore, order: u64) {
     let event = OrderEvent {
         order_id: OrderId::new(order).unwrap(),
@@ -207,10 +207,10 @@ async fn append(store: &RedisEventStore, order: u64) {
     }
 }
 
-/// The log is whole, and so is the connection of whoever reads it; the bus lacks the last events, and the checkpoint is theirs.
+/// The log is intact, and so is its reader's connection; the bus lacks the last events, and the checkpoint is beyond them.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_relay_publishes_again_what_a_server_that_takes_over_lacks() {
-    // Also where the checkpoint has reached it, as one does that is kept elsewhere.
+    // Also if the checkpoint has reached it, like one that is stored elsewhere.
     for with_checkpoint in [true, false] {
         let replaced = Replaced::start();
         let redis = replaced.server.connect_to(&replaced.prefix).await;

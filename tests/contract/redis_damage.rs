@@ -1,4 +1,4 @@
-//! A log in Redis from which something has been deleted or trimmed: every reader says so, and nobody reads past it.
+//! A log in Redis from which entries have been deleted or trimmed: every reader reports it, and none reads past the gap.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::redis_server::{fresh_prefix, shared};
 
 const ORDERS: u64 = 20;
 
-/// A log of twenty orders with one event each: order n stands at position n.
+/// A log of twenty orders with one event each: order n is at position n.
 async fn log() -> (String, RedisEventStore) {
     let prefix = fresh_prefix();
     let store = RedisEventStore::new(shared().connect_to(&prefix).await);
@@ -51,7 +51,7 @@ async fn an_entry_that_was_deleted_is_missed_by_every_reader() {
         assert_missing(store.read_log(Position(11), Direction::Backward, 1).await, 10);
         assert_missing(store.read_commits(Position(0), 100).await, 10);
         assert_missing(store.read_stream(StreamId(10), 1, Direction::Forward, 10).await, 10);
-        // What is whole is read.
+        // Intact entries are read.
         assert_eq!(store.read_log(Position(0), Direction::Forward, 9).await.unwrap().len(), 9);
         assert_eq!(store.read_log(Position(10), Direction::Forward, 100).await.unwrap().len(), 10);
         assert_eq!(store.read_stream(StreamId(11), 1, Direction::Forward, 10).await.unwrap().len(), 1);
@@ -89,7 +89,7 @@ async fn the_newest_entries_are_missed_as_well() {
         assert_eq!(store.head().await, Ok(Position(20)), "it was there");
         assert_missing(store.read_log(Position(21), Direction::Backward, 100).await, 19);
         assert_missing(store.read_log(Position(20), Direction::Backward, 100).await, 19);
-        // Forward they are missed as soon as this node has heard of them, and so of who waits to be woken.
+        // Forward reads report them as soon as this node has heard of them, and so do readers that wait to be woken.
         let deadline = Instant::now() + Duration::from_secs(30);
         while let Ok(events) = store.read_log(Position(0), Direction::Forward, 100).await {
             assert!(events.len() == 18 && Instant::now() < deadline, "{} events", events.len());

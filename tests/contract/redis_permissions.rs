@@ -1,4 +1,5 @@
-//! What a user of Redis may do: the documented one can do all, one who lacks something is told what, and nothing is ever half written.
+//! The permissions of a Redis user: the documented user can do everything; one that lacks a permission is told which, and nothing is ever
+//! half written.
 
 use std::time::Duration;
 
@@ -28,7 +29,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::redis_server::RedisServer;
 
-/// What the documentation tells an operator to type.
+/// The commands that the documentation tells an operator to type.
 fn documented_user() -> Vec<&'static str> {
     let page = include_str!("../../docs/deploy.md");
     let line = page.lines().find(|line| line.starts_with("ACL SETUSER ordersystem "));
@@ -128,7 +129,7 @@ async fn the_documented_user_can_do_all_that_a_node_does() {
     cache.check().await.unwrap();
 }
 
-/// Why the user is refused, as he is now.
+/// Why the user, with his current permissions, is refused.
 async fn refusal(options: RedisOptions, holds_log: bool) -> String {
     match Redis::start(options, holds_log).unwrap().first_connection().await {
         Err(ConnectError::Fatal(why)) => why,
@@ -242,7 +243,7 @@ async fn a_consumer_loses_nothing_to_a_command_that_is_refused_in_the_middle() {
     assert_eq!(pending().as_deref(), Some("0"), "given out to nobody");
     set_user(&server, &["+xrange"]);
     let delivery = loop {
-        // The failure is told once.
+        // The failure is reported once.
         if let Ok(batch) = timeout(Duration::from_secs(30), consumer.next_batch(1)).await.unwrap() {
             break batch.into_iter().next().unwrap();
         }

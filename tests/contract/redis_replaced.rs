@@ -1,4 +1,5 @@
-//! A log in Redis that is put back or deleted while nodes are connected to it: nothing is added to it by who has seen more than it has.
+//! A log in Redis that is restored or deleted while nodes are connected to it: a node that has seen more than it contains adds nothing to
+//! it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,7 +22,7 @@ async fn append(store: &RedisEventStore, order: u64) -> Result<Position, AppendE
     store.append(commit).await.map(|appended| appended.position)
 }
 
-/// Waits for a connection after `before`: on it everyone who reads looks again for what was read last.
+/// Waits for a connection after `before`: every reader on it checks the event that it read last.
 async fn connected_again(store: &RedisEventStore, before: u64) {
     let mut connections = store.connections();
     let again = connections.wait_for(|made| *made > before);
@@ -51,7 +52,7 @@ async fn a_log_that_was_deleted_under_an_open_connection_gets_nothing_before_it_
     shared().cli(&["DEL", &log]);
     match append(&store, 11).await {
         Err(AppendError::Store(StoreError::Unavailable(why))) => assert!(why.contains("before 10"), "{why}"),
-        // The watch of its end was there first.
+        // The reader of its end was there first.
         Ok(position) => panic!("appended at {position}"),
         Err(_) => {}
     }
@@ -76,7 +77,7 @@ async fn a_node_that_only_reads_notices_that_its_log_was_put_back() {
     connected_again(&reader, before).await;
 }
 
-/// Puts a log with `orders` other events in the place of the one with this prefix, at once: no connection is lost.
+/// Replaces the log with this prefix by one with `orders` other events, atomically: no connection is lost.
 async fn put_another_in_its_place(prefix: &str, orders: u64) {
     let other = fresh_prefix();
     let store = RedisEventStore::new(shared().connect_to(&other).await);
@@ -98,7 +99,7 @@ async fn a_node_that_only_reads_notices_a_log_that_was_put_back_and_has_grown_pa
     }
     let seen = tail.wait_for(|latest| *latest >= Position(10));
     tokio::time::timeout(Duration::from_secs(60), seen).await.expect("in time").expect("it lives");
-    // The watch has looked at it: what comes next is noticed by what it had seen.
+    // The reader of its end has checked it: the next difference is noticed by comparison with what it had seen.
     sleep(Duration::from_millis(1_200)).await;
     let before = *reader.connections().borrow();
     put_another_in_its_place(&prefix, 12).await;
@@ -129,7 +130,7 @@ async fn a_reader_of_a_log_that_was_put_back_and_has_grown_is_given_nothing_of_i
     }
 }
 
-/// Waits until the store says so of itself.
+/// Waits until the store reports it by itself.
 async fn until_it_says(store: &RedisEventStore, words: &str) -> String {
     let give_up = Instant::now() + Duration::from_secs(60);
     loop {
@@ -173,7 +174,7 @@ async fn a_log_that_has_lost_its_name_gets_nothing_until_it_has_it_again() {
     let [name, log] = ["log-id", "log"].map(|key| format!("{{{prefix}}}:{key}"));
     let id = server.cli(&["GET", &name]);
     server.cli(&["DEL", &name]);
-    // The first one already: nobody has looked at the server since.
+    // Already the first one: nothing has contacted the server since.
     let refused = append(&store, 11).await;
     assert!(
         matches!(&refused, Err(AppendError::Store(StoreError::Unavailable(why))) if why.contains("the log is gone")),

@@ -1,4 +1,4 @@
-//! A primary of Redis with replicas and Sentinels, all real, and what a node makes of a fail-over.
+//! A Redis primary with replicas and Sentinels, all real, and how a node handles a fail-over.
 
 use std::{
     sync::{
@@ -34,20 +34,20 @@ use crate::{
 
 /// The name of the service.
 const SERVICE: &str = "orders";
-/// After how long without an answer a Sentinel takes the primary for gone.
+/// The time without an answer after which a Sentinel considers the primary down.
 const DOWN_AFTER_MS: u64 = 1_000;
 /// Longer than any fail-over takes, on a busy machine too.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A primary, its replicas, and the Sentinels that watch them.
 pub struct Sentinels {
-    /// The first one begins as the primary.
+    /// The first one starts as the primary.
     pub servers: Vec<RedisServer>,
     pub sentinels: Vec<RedisServer>,
 }
 
 impl Sentinels {
-    /// Three servers and three Sentinels that know each other. All servers, but not the Sentinels, ask for `password` if there is one.
+    /// Three servers and three Sentinels that know each other. All servers, but not the Sentinels, require `password` if it is set.
     pub fn start(password: Option<&str>) -> Self {
         let mut settings = [DURABLE, &["--repl-diskless-sync-delay", "0"]].concat();
         if let Some(password) = password {
@@ -68,7 +68,7 @@ impl Sentinels {
         }
         let sentinels: Vec<_> = (0..3).map(|_| RedisServer::start_sentinel(&lines)).collect();
         let all = Self { servers, sentinels };
-        // A replica that has never had the log is as good a primary to a Sentinel as any.
+        // To a Sentinel a replica that has never had the log is as good a primary as any.
         all.wait_until("the replicas follow, and the Sentinels know all servers and each other", |all| {
             let password = password.map_or_else(Vec::new, |password| vec!["--no-auth-warning", "-a", password]);
             let replication = all.servers[0].cli(&[&password[..], &["INFO", "replication"]].concat());
@@ -91,7 +91,7 @@ impl Sentinels {
         format!("redis+sentinel://{}/{SERVICE}", hosts.join(","))
     }
 
-    /// Proxies to the Sentinels, and the address for a node that reaches them through these.
+    /// Proxies to the Sentinels, and the address for a node that uses them.
     pub fn proxies(&self) -> (Vec<Proxy>, String) {
         let proxies: Vec<_> = self.sentinels.iter().map(|sentinel| Proxy::to(sentinel.port)).collect();
         let hosts: Vec<_> = proxies.iter().map(|proxy| format!("127.0.0.1:{}", proxy.port())).collect();
@@ -107,14 +107,14 @@ impl Sentinels {
         });
     }
 
-    /// Which of the servers is the primary, as the first Sentinel says.
+    /// The server that is the primary, according to the first Sentinel.
     pub fn primary(&self) -> usize {
         let address = self.sentinels[0].cli(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE]);
         let port: u16 = address.lines().last().and_then(|port| port.parse().ok()).expect("a port");
         self.servers.iter().position(|server| server.port == port).expect("one of the servers")
     }
 
-    /// Waits, blocking, until something holds.
+    /// Waits, blocking, until a condition holds.
     pub fn wait_until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
         let deadline = Instant::now() + PATIENCE;
         while !holds(self) {
@@ -162,7 +162,7 @@ async fn is_there(store: &RedisEventStore, stream: u64) -> bool {
     }
 }
 
-/// Orders that writers make until they are told to end: which were acknowledged, in this order.
+/// Orders that writers create until they are told to stop: the acknowledged ones, in this order.
 struct Load {
     acknowledged: Arc<Mutex<Vec<u64>>>,
     is_over: Arc<AtomicBool>,
@@ -214,7 +214,8 @@ impl Load {
     }
 }
 
-/// Harms the primary under load; what is acknowledged before and after must be served, but for what the new primary never had.
+/// Harms the primary under load; orders that are acknowledged before and after it must be served, except for those that the new primary
+/// never had.
 async fn fail_over(harm: impl FnOnce(&mut Sentinels, usize)) {
     let mut all = Sentinels::start(None);
     let redis = connect(all.url(), &fresh_prefix()).await;
@@ -249,7 +250,7 @@ async fn fail_over(harm: impl FnOnce(&mut Sentinels, usize)) {
     println!("{} acknowledged, {} of them lost with the primary", acknowledged.len(), lost.len());
     let after = &acknowledged[acknowledged.len() - 200..];
     assert!(lost.iter().all(|order| !after.contains(order)), "acknowledged by the new primary, and not there");
-    // The log of the new primary is whole, whatever it lacks, and each order is in it once.
+    // The log of the new primary is intact, whatever it lacks, and each order is in it once.
     let head = store.head().await.unwrap();
     let (mut last, mut orders) = (Position(0), Vec::new());
     while last < head {
@@ -288,7 +289,7 @@ async fn a_primary_that_is_replaced_while_it_answers_is_left_as_well() {
     .await;
 }
 
-/// Waits until the node has connected again, to the primary that its Sentinels name.
+/// Waits until the node has reconnected, to the primary that its Sentinels name.
 async fn until_connected_to(redis: &Redis, server: &RedisServer) {
     let (wanted, deadline) = (Some(format!("127.0.0.1:{}", server.port)), Instant::now() + PATIENCE);
     while redis.server() != wanted {
@@ -302,7 +303,7 @@ async fn what_is_read_of_a_primary_that_was_replaced_is_not_confirmed() {
     let all = Sentinels::start(None);
     let (proxies, url) = all.proxies();
     let prefix = fresh_prefix();
-    // One node hears nothing more of the Sentinels, and stays with the old primary; the other one turns to the new one.
+    // One node loses contact with the Sentinels, and stays with the old primary; the other one switches to the new one.
     let patient = RedisOptions { response_timeout: PATIENCE, ..RedisOptions::new(url, &prefix) };
     let (late, early) = (connect_with(patient).await, connect(all.url(), &prefix).await);
     let (late_store, early_store) = (RedisEventStore::new(late.clone()), RedisEventStore::new(early.clone()));
@@ -319,7 +320,7 @@ async fn what_is_read_of_a_primary_that_was_replaced_is_not_confirmed() {
     until_connected_to(&early, &all.servers[all.primary()]).await;
     until_ready(&early_store).await;
     let added = early_store.append(commit(2)).await.expect("the new primary takes it");
-    // For some seconds the old one does not know that it has been replaced.
+    // For some seconds the old primary does not know that it has been replaced.
     assert!(!is_there(&late_store, 2).await);
     assert_eq!(*late_store.connections().borrow(), connection, "the node is still connected to the old primary");
     let silent = late_store.confirm_connection(connection).await;
@@ -327,7 +328,7 @@ async fn what_is_read_of_a_primary_that_was_replaced_is_not_confirmed() {
     let gone = LogPoint::from(added.position).verify(&late_store).await;
     assert!(matches!(gone, Err(StoreError::Unavailable(_))), "not there where it was looked for: {gone:?}");
 
-    // One that names another primary is enough for doubt, and the old one is left.
+    // One Sentinel that names another primary is enough for doubt, and the old one is left.
     proxies[0].heal();
     let deadline = Instant::now() + PATIENCE;
     while late.server().is_some() {
@@ -360,7 +361,7 @@ async fn a_minority_of_the_sentinels_confirms_nothing_and_starts_no_node() {
     let new = Redis::start(RedisOptions::new(all.url(), fresh_prefix()), true).unwrap().first_connection().await;
     let Err(ConnectError::Retryable(why)) = new else { panic!("{new:?}") };
     assert!(why.contains("1 of 3 Sentinels name 127.0.0.1:"), "{why}");
-    // A Sentinel that comes back is asked on a new connection.
+    // A Sentinel that returns is asked on a new connection.
     all.sentinels[1].start_again();
     let deadline = Instant::now() + PATIENCE;
     while let Err(why) = store.confirm_connection(connection).await {

@@ -1,4 +1,4 @@
-//! Redis servers for tests: real ones, each on a free port with a folder of its own, gone when the test process is.
+//! Redis servers for tests: real ones, each on a free port with its own folder, removed with the test process.
 
 use std::{
     io::Write as _,
@@ -14,11 +14,11 @@ use std::{
 use ordersystem::backends::redis::connection::{Redis, RedisOptions};
 use tempfile::TempDir;
 
-/// What a server needs so that an acknowledged write survives a power loss.
+/// The settings with which an acknowledged write survives a power loss.
 pub const DURABLE: &[&str] = &["--appendonly", "yes", "--appendfsync", "always", "--save", ""];
 
-/// Ends the server at a line from the test. When the pipe closes without one the test process has ended, however that came, and the
-/// folder is of no use any more.
+/// Stops the server on a line from the test. If the pipe closes without one, the test process has ended in whatever way, and the folder is
+/// not needed any more.
 const WATCHED: &str = r#"folder=$1; shift; redis-server "$@" & server=$!; echo $server; exec 1>&-
 read -r _ && keep=yes; kill -9 $server; wait $server; [ "$keep" ] || rm -rf "$folder""#;
 
@@ -31,7 +31,7 @@ pub struct RedisServer {
     leash: Option<ChildStdin>,
 }
 
-/// The server that all tests of this binary share, each with keys of its own.
+/// The server that all tests of this binary share, each with its own keys.
 pub fn shared() -> &'static RedisServer {
     static SHARED: OnceLock<RedisServer> = OnceLock::new();
     SHARED.get_or_init(|| RedisServer::start(DURABLE))
@@ -44,7 +44,7 @@ pub fn fresh_prefix() -> String {
 }
 
 pub fn free_port() -> u16 {
-    // Below the ports that connections are given: while a server is down, or not up yet, no connection of this machine takes its port.
+    // Below the ephemeral ports: while a server is down, or not up yet, no connection of this machine takes its port.
     loop {
         let port = fastrand::u16(20_000..32_000);
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
@@ -54,7 +54,7 @@ pub fn free_port() -> u16 {
 }
 
 impl RedisServer {
-    /// A new one with these settings, as on its command line.
+    /// A new one with these command-line settings.
     pub fn start(settings: &[&str]) -> Self {
         let (port, folder) = (free_port(), tempfile::tempdir().unwrap());
         let port_text = port.to_string();
@@ -65,7 +65,7 @@ impl RedisServer {
         Self::run(port, folder, arguments)
     }
 
-    /// A new Sentinel with this configuration, in which it keeps what it learns.
+    /// A new Sentinel with this configuration file, to which it writes its state.
     pub fn start_sentinel(configuration: &str) -> Self {
         let (port, folder) = (free_port(), tempfile::tempdir().unwrap());
         let (dir, file) = (folder.path().display(), folder.path().join("sentinel.conf"));
@@ -83,7 +83,7 @@ impl RedisServer {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// A connection for a log of its own, in the runtime of the caller.
+    /// A connection for a new log, in the runtime of the caller.
     pub async fn connect(&self) -> Redis {
         self.connect_to(&fresh_prefix()).await
     }
@@ -95,7 +95,7 @@ impl RedisServer {
         redis
     }
 
-    /// What `redis-cli` prints, without the last line end.
+    /// The output of `redis-cli`, without the last line end.
     pub fn cli(&self, arguments: &[&str]) -> String {
         let output = Command::new("redis-cli").arg("-p").arg(self.port.to_string()).args(arguments).output();
         let output = output.expect("redis-cli must be installed for the tests of the Redis backend");
@@ -108,7 +108,7 @@ impl RedisServer {
         assert!(sent.success(), "the server must be there to get {name}");
     }
 
-    /// Ends it as a crash does.
+    /// Kills it, as a crash would.
     pub fn kill(&mut self) {
         if let Some(mut leash) = self.leash.take() {
             leash.write_all(b"end\n").unwrap();
@@ -116,7 +116,7 @@ impl RedisServer {
         }
     }
 
-    /// Starts it again, after [`RedisServer::kill`], with the same port and data.
+    /// Restarts it, after [`RedisServer::kill`], with the same port and data.
     pub fn start_again(&mut self) {
         let (shell, leash, pid) = launch(self.port, &self.folder, &self.settings);
         (self.shell, self.leash, self.pid) = (shell, Some(leash), pid);
@@ -138,7 +138,7 @@ fn launch(port: u16, folder: &TempDir, settings: &[String]) -> (Child, ChildStdi
         .args(settings)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        // The shell's word of each kill.
+        // The shell's message about each kill.
         .stderr(Stdio::null())
         .spawn()
         .unwrap();

@@ -1,4 +1,4 @@
-//! The key of a log: made once, the same for all nodes and after a restart, and another one for another log.
+//! The key of a log: created once, the same for all nodes and after a restart, and different for another log.
 
 use std::path::Path;
 
@@ -171,7 +171,7 @@ async fn a_log_in_nats_without_a_key_gets_one_and_a_lost_one_is_put_back() {
     bucket.delete(&name).await.unwrap();
     store.check().await.unwrap();
     assert_eq!(bucket.get(&name).await.unwrap().unwrap(), first.to_hex(), "by a node that knows it");
-    // With nobody who knows it, as in a log of an earlier version.
+    // While no node knows it, as in a log of an earlier version.
     drop(store);
     raw.delete_stream(format!("KV_{prefix}-checkpoints")).await.unwrap();
     let store = nats_store(server, &prefix).await;

@@ -1,4 +1,4 @@
-//! What must hold when all is quiet again.
+//! The conditions that must hold when all is quiet again.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -26,7 +26,7 @@ pub async fn stats(service: &Program) -> GetOrderStatsResponse {
     service.queries().await.get_order_stats(request).await.unwrap().into_inner()
 }
 
-/// The list has exactly these orders, by their ids and with these revisions, and the totals count each as a dollar.
+/// Checks that the list has exactly these orders, with these ids and revisions, and that the totals count each as a dollar.
 pub async fn assert_list_and_stats(service: &Program, orders: &HashMap<String, i64>) {
     let stats = stats(service).await;
     assert_eq!(stats.total_orders, orders.len() as i64);
@@ -52,7 +52,7 @@ pub async fn listed(service: &Program) -> HashMap<String, i64> {
     }
 }
 
-/// The log itself, read without the service, holds these orders with revisions from 1 to theirs, and nothing else.
+/// Checks that the log itself, read without the service, contains these orders with revisions from 1 to theirs, and nothing else.
 pub async fn assert_log(store: &dyn EventStore, orders: &HashMap<String, i64>) {
     let mut revisions: HashMap<String, i64> = HashMap::new();
     let mut from = Position(0);
@@ -69,7 +69,7 @@ pub async fn assert_log(store: &dyn EventStore, orders: &HashMap<String, i64>) {
     assert_eq!(&revisions, orders);
 }
 
-/// The bus, read by a consumer of its own, has every event of these orders: after what comes twice is dropped, in order for each order.
+/// Checks that the bus, read by a new consumer, has every event of these orders: in order for each order, once duplicates are dropped.
 pub async fn assert_published(bus: Arc<dyn MessageBus>, orders: &HashMap<String, i64>) {
     let wanted: i64 = orders.values().sum();
     let consumer = bus.consumer("audit").await.unwrap();
@@ -93,7 +93,7 @@ pub async fn assert_published(bus: Arc<dyn MessageBus>, orders: &HashMap<String,
             }
         }
         let receipts: Vec<_> = batch.iter().map(|delivery| delivery.receipt).collect();
-        // What is not acknowledged comes again.
+        // Messages that are not acknowledged are redelivered.
         if let Err(error) = consumer.ack(&receipts).await {
             assert!(matches!(error, BusError::Unavailable(_)), "{error}");
         }

@@ -1,4 +1,4 @@
-//! A message bus that loses all that it holds while the program runs.
+//! A message bus that loses all its data while the program runs.
 
 use std::collections::BTreeSet;
 
@@ -29,7 +29,7 @@ async fn place(program: &Program, count: usize) -> BTreeSet<String> {
     placed
 }
 
-/// The server comes back without its streams and buckets, leases and consumers included, as one without a volume does.
+/// The server returns without its streams and buckets, including leases and consumers, like one without a volume.
 #[tokio::test(flavor = "multi_thread")]
 async fn handlers_do_not_stand_still_when_the_streams_of_their_bus_vanish_and_no_event_is_lost() {
     for server in [NatsServer::start(""), NatsServer::start_current("")] {

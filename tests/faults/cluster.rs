@@ -48,7 +48,7 @@ fn relaying(cluster: &Cluster) -> Option<String> {
     cluster.nodes.iter().find(|node| relaying(&node.roles)).map(|node| node.node.clone())
 }
 
-/// Takes ids from a node until `stop`, whatever happens to it, and finds out if anyone else has got one of them.
+/// Takes ids from a node until `stop`, through all errors, and checks that no other client has received one of them.
 async fn take_ids(
     node: &Program,
     all: Arc<Mutex<HashSet<i64>>>,
@@ -111,7 +111,7 @@ async fn three_nodes(backend: Durable) {
     nodes.insert(at, Program::serve(&again).await);
     work_goes_on(&known).await;
 
-    // One is paused for longer than its leases last, and wakes up believing in them.
+    // One is paused for longer than its leases last, and wakes up believing that it still holds them.
     let sleeper = random.usize(0..3);
     let witness = (sleeper + 1) % 3;
     let name = ["node1", "node2", "node3"][sleeper];
@@ -180,7 +180,7 @@ async fn two_nodes_cannot_have_one_name_and_who_watches_is_told_of_comings_and_g
     let this: Vec<_> = both.nodes.iter().filter(|node| node.is_this_node).map(|node| node.node.as_str()).collect();
     assert_eq!(this, ["node1"]);
     assert!(both.nodes.iter().any(|node| node.address == second.address));
-    // An orderly end gives the place up at once, and not only when the lease ends. What the first node shows may be half a second old.
+    // An orderly stop releases the role at once, not only when the lease expires. The first node's view may be half a second old.
     second.stop().await;
     let Durable::Broker(Broker::Redis(redis)) = &backend else { unreachable!("it is on Redis") };
     let numbers = redis.cli(&["--scan", "--pattern", "*:lease:worker-*"]);

@@ -1,4 +1,4 @@
-//! The durable backends, each with the servers that it needs.
+//! The durable backends, each with its servers.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -20,18 +20,18 @@ use crate::{
     redis_server::{DURABLE, RedisServer},
 };
 
-/// What keys in Redis, and streams in NATS, begin with when nothing else is said.
+/// The default prefix of keys in Redis and of streams in NATS.
 const PREFIX: &str = "ordersystem";
 
 /// A durable event store with a durable bus.
 pub enum Durable {
     /// A folder, and Redis for the bus.
     Embedded(TempDir, Broker),
-    /// A broker for both.
+    /// One broker for both.
     Broker(Broker),
 }
 
-/// A broker that can be killed, paused and started again.
+/// A broker that can be killed, paused and restarted.
 pub enum Broker {
     Redis(RedisServer),
     Nats(NatsServer),
@@ -56,7 +56,7 @@ impl Durable {
         }
     }
 
-    /// The settings of a node on it.
+    /// The settings of a node that uses it.
     pub fn settings(&self) -> Vec<String> {
         let settings = match self {
             Self::Embedded(folder, broker) => {
@@ -68,7 +68,7 @@ impl Durable {
                 [vec!["--persistence".to_owned(), broker.name().to_owned()], broker.transport()].concat()
             }
         };
-        // One NATS server answers before it has synced: it promises no more than to outlive the service.
+        // One NATS server answers before it has synced: it only guarantees to survive the end of the service.
         let is_synced = !matches!(self, Self::Broker(Broker::Nats(_)));
         settings.into_iter().chain(is_synced.then(|| "--require-durable".to_owned())).collect()
     }

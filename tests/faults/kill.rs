@@ -1,4 +1,4 @@
-//! kill -9 of the service at random moments under load: every acknowledged command is there, none twice, and everything was published.
+//! kill -9 of the service at random moments under load: every acknowledged command is there exactly once, and everything was published.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::{
 };
 
 const CLIENTS: usize = 24;
-/// As many orders at the least must have been acknowledged, and as many kills survived.
+/// The minimum number of acknowledged orders, and of kills.
 const ORDERS: usize = 2_000;
 const KILLS: usize = 4;
 
@@ -57,7 +57,7 @@ async fn on_nats_every_acknowledged_command_survives_kills_at_random_moments() {
     killed_at_random(Durable::nats()).await;
 }
 
-/// Under load the next commit would soon take along one that was acknowledged too early. Here nothing comes after it.
+/// Under load the next commit would soon persist one that was acknowledged too early. Here nothing follows it.
 async fn killed_when_it_has_acknowledged(backend: Durable) {
     let settings = backend.settings();
     let mut acknowledged = Vec::new();

@@ -1,4 +1,4 @@
-//! Clients that place and pay orders through whatever happens, and remember what they were told.
+//! Clients that place and pay orders through all faults, and remember the replies.
 
 use std::{
     collections::HashMap,
@@ -19,7 +19,7 @@ use tonic_types::StatusExt as _;
 
 use crate::program::Program;
 
-/// What the clients know.
+/// The clients' knowledge.
 #[derive(Clone, Default)]
 pub struct Known(Arc<Mutex<Notes>>);
 
@@ -27,19 +27,19 @@ pub struct Known(Arc<Mutex<Notes>>);
 struct Notes {
     /// The orders of acknowledged creations, and the revision that the last acknowledged command left, by request id.
     acknowledged: HashMap<String, (String, i64)>,
-    /// Creations that were asked for and never answered.
+    /// Creations that were sent and never answered.
     in_doubt: Vec<String>,
-    /// The reasons of refusals, and how often.
+    /// The reasons of refusals, with their counts.
     refusals: HashMap<String, usize>,
 }
 
 impl Known {
-    /// How many orders are known to be there.
+    /// The number of orders that are known to exist.
     pub fn acknowledged(&self) -> usize {
         self.0.lock().unwrap().acknowledged.len()
     }
 
-    /// The revision that each acknowledged order must have at the least, by order id.
+    /// The minimum revision of each acknowledged order, by order id.
     pub fn orders(&self) -> HashMap<String, i64> {
         self.0.lock().unwrap().acknowledged.values().cloned().collect()
     }
@@ -60,7 +60,7 @@ impl Known {
     }
 }
 
-/// One thing for one dollar, from a customer of the name `customer`.
+/// One item for one dollar, for a customer named `customer`.
 pub fn new_order(customer: &str, request_id: &str) -> CreateOrderRequest {
     CreateOrderRequest {
         customer_id: customer.to_owned(),
@@ -75,7 +75,7 @@ pub fn new_order(customer: &str, request_id: &str) -> CreateOrderRequest {
     }
 }
 
-/// The payment of an order that `request_id` has created.
+/// The payment of the order that `request_id` has created.
 pub fn payment(order_id: &str, request_id: &str) -> PayOrderRequest {
     PayOrderRequest {
         order_id: order_id.to_owned(),
@@ -108,8 +108,8 @@ async fn work_until_gone(mut client: OrderCommandServiceClient<Channel>, known: 
     }
 }
 
-/// Every command once more under its request id: what was acknowledged gives the same answer, what was in doubt takes effect now
-/// at the latest. In the end all orders are paid.
+/// Sends every command once more under its request id: acknowledged commands return the same reply, and commands with an unknown outcome
+/// take effect now at the latest. Finally all orders are paid.
 pub async fn retry_all(service: &Program, known: &Known) {
     let (acknowledged, in_doubt) = {
         let mut notes = known.0.lock().unwrap();
@@ -145,7 +145,7 @@ pub async fn through_all(service: &Program, clients: usize, known: &Known, stop:
     tasks
 }
 
-/// The same among others: `group` tells whose orders they are.
+/// The same among other clients: `group` marks whose orders they are.
 pub async fn through_all_as(
     service: &Program,
     group: usize,
@@ -194,7 +194,7 @@ impl Worker {
 
     /// Waits after a refusal that an outage explains. Any other would be a wrong answer.
     async fn bear(&self, status: &Status) {
-        // What the service says has a reason; what has none is a broken connection.
+        // Answers of the service have a reason; an error without one is a broken connection.
         let has_reason = status.get_details_error_info().is_some();
         let is_outage = matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::ResourceExhausted);
         assert!(is_outage || !has_reason, "{status:?}");

@@ -1,4 +1,4 @@
-//! The real program, killed, starved and misused, and its brokers killed and paused.
+//! The real program, killed, starved and misused, with its brokers killed and paused.
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "how a test fails")]
 
 mod audit;

@@ -1,5 +1,5 @@
-//! The broker is killed and started again, and paused, under load: no wrong answer, nothing acknowledged is lost, health and breaker tell
-//! the truth, and the node serves again by itself.
+//! The broker is killed and restarted, and paused, under load: no answer is wrong, no acknowledged command is lost, health and breaker
+//! report the truth, and the node recovers by itself.
 
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ async fn work_goes_on(known: &Known) {
     until("commands are acknowledged", async || known.acknowledged() > before + 20).await;
 }
 
-/// The broker does not answer: health says so within seconds, the breaker opens, the process stays alive.
+/// The broker does not answer: health reports it within seconds, the breaker opens, the process stays alive.
 async fn assert_it_tells(service: &Program) {
     until("not ready", async || !service.is_ready().await).await;
     until("the breaker opens", async || service.metric(BREAKER).await == OPEN).await;
@@ -77,10 +77,10 @@ async fn nats_is_paused_and_killed_under_load_and_the_node_tells_the_truth_and_r
     through_outages(Durable::nats()).await;
 }
 
-/// A node that starts before its broker says that it does not serve, and serves when the broker comes.
+/// A node that starts before its broker reports that it is not ready, and becomes ready when the broker is available.
 async fn started_before_its_broker(mut backend: Durable) {
     backend.broker().kill();
-    // Also one that must be durable: whether it is will be seen then.
+    // Also one that must be durable: that is checked later.
     let service = Program::listening(&backend.settings()).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert!(!service.is_ready().await);
@@ -103,7 +103,7 @@ async fn a_node_that_starts_before_nats_serves_when_it_comes() {
     started_before_its_broker(Durable::nats()).await;
 }
 
-/// The shared cache is for speed alone: without it the node serves, and says what is missing.
+/// The shared cache only improves speed: without it the node serves, and reports that it is missing.
 #[tokio::test]
 async fn a_node_whose_shared_cache_is_gone_serves_and_says_so() {
     let mut server = RedisServer::start(DURABLE);
@@ -125,7 +125,7 @@ async fn a_node_whose_shared_cache_is_gone_serves_and_says_so() {
         let request_id = format!("order-{number}");
         let order = client.create_order(load::new_order("c", &request_id)).await.unwrap().into_inner().order.unwrap();
         client.create_order(load::new_order("c", &format!("other-{number}"))).await.unwrap();
-        // Not in the node's own memory, which holds one order.
+        // Not in the node's own cache, which holds one order.
         client.pay_order(load::payment(&order.order_id, &request_id)).await.expect("served from the log");
     }
     server.start_again();

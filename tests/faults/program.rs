@@ -1,4 +1,4 @@
-//! The binary as a process of its own.
+//! The binary as a separate process.
 
 use std::{
     path::Path,
@@ -24,10 +24,10 @@ use tonic::transport::{Channel, Endpoint};
 /// Longer than any start takes, on a busy machine too.
 const STARTS_WITHIN: Duration = Duration::from_secs(60);
 
-/// So many lines of a node's log are shown when its test fails.
+/// The number of lines of a node's log that are shown when its test fails.
 const SHOWN_LINES: usize = 80;
 
-/// Waits until `holds`, and not for ever.
+/// Waits until `holds`, for a limited time.
 pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let give_up_at = Instant::now() + Duration::from_secs(60);
     while !holds().await {
@@ -40,10 +40,10 @@ pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 pub struct Program {
     child: Child,
     pub address: String,
-    /// What it logged before it listened.
+    /// The lines that it logged before it listened.
     before: Vec<String>,
     said: Arc<Mutex<Vec<String>>>,
-    /// Who has it may read the log.
+    /// Held by the one that may read the log.
     reading: Arc<tokio::sync::Mutex<()>>,
     reader: JoinHandle<()>,
 }
@@ -54,14 +54,14 @@ impl Program {
         Self::serve(&embedded(dir)).await
     }
 
-    /// The same with these settings, as on its command line.
+    /// The same with these command-line settings.
     pub async fn serve(settings: &[String]) -> Self {
         let program = Self::listening(settings).await;
         timeout(STARTS_WITHIN, program.until_ready()).await.expect("it is ready in time");
         program
     }
 
-    /// The same as soon as it listens, ready or not.
+    /// The same, but returns as soon as it listens, ready or not.
     pub async fn listening(settings: &[String]) -> Self {
         let started = async {
             Self::try_start(settings).await.unwrap_or_else(|said| panic!("it ends without listening: {said}"))
@@ -69,7 +69,7 @@ impl Program {
         timeout(STARTS_WITHIN, started).await.expect("it listens in time")
     }
 
-    /// The program as soon as it listens, or what it said when it ended before.
+    /// The program as soon as it listens, or its output if it ended before.
     async fn try_start(settings: &[String]) -> Result<Self, String> {
         let mut child = tokio::process::Command::from(serve(settings)).kill_on_drop(true).spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
@@ -77,7 +77,7 @@ impl Program {
         while let Some(line) = log.next_line().await.unwrap() {
             if let Some((_, address)) = line.split_once("listening on http://") {
                 let address = address.split_whitespace().next().unwrap().to_owned();
-                // Read on, so that a full pipe never stops it. What it wrote is in the pipe, whatever becomes of it.
+                // Keeps reading, so that a full pipe never blocks it. Its output stays in the pipe, whatever happens to it.
                 let said = Arc::new(Mutex::new(before.clone()));
                 let reading = Arc::<tokio::sync::Mutex<()>>::default();
                 let (lines, may_read) = (Arc::clone(&said), Arc::clone(&reading));
@@ -101,12 +101,12 @@ impl Program {
         }
     }
 
-    /// Whether it says by gRPC that it serves.
+    /// Whether it reports over gRPC that it serves.
     pub async fn is_ready(&self) -> bool {
         probe::check(&Target::plain(self.address.as_str()), "", 5_000).await == Ok(true)
     }
 
-    /// What a GET of `path` answers.
+    /// The reply to a GET of `path`.
     pub async fn get(&self, path: &str) -> String {
         reqwest::get(format!("http://{}{path}", self.address)).await.unwrap().text().await.unwrap()
     }
@@ -128,20 +128,20 @@ impl Program {
         assert!(sent.success());
     }
 
-    /// Lets it end in order.
+    /// Stops it in order.
     pub async fn stop(mut self) {
         self.signal("TERM");
         assert!(self.child.wait().await.unwrap().success());
     }
 
-    /// kill -9, and no more of it when this returns. All that it has logged since it listens.
+    /// kill -9; returns once it has ended, with everything that it has logged since it listened.
     pub async fn kill(mut self) -> Vec<String> {
         self.child.kill().await.unwrap();
         (&mut self.reader).await.unwrap();
         std::mem::take(&mut *self.said.lock().unwrap())
     }
 
-    /// The same after a `time` in which nobody reads its log: whatever logs waits when the pipe is full.
+    /// The same after a `time` in which its log is not read: logging blocks when the pipe is full.
     pub async fn kill_unread(mut self, time: Duration) -> Vec<String> {
         let unread = Arc::clone(&self.reading).lock_owned().await;
         tokio::time::sleep(time).await;
@@ -150,17 +150,17 @@ impl Program {
         self.kill().await
     }
 
-    /// What it logged before it listened.
+    /// The lines that it logged before it listened.
     pub fn said_before(&self) -> &[String] {
         &self.before
     }
 
-    /// What it has logged since it listens.
+    /// The lines that it has logged since it listened.
     pub fn said(&self) -> Vec<String> {
         self.said.lock().unwrap().clone()
     }
 
-    /// What `/health` says about a component: its status and its detail.
+    /// The status and the detail of a component in `/health`.
     pub async fn health(&self, component: &str) -> (String, String) {
         let health = reqwest::get(format!("http://{}/health", self.address)).await.unwrap();
         let health: serde_json::Value = health.json().await.unwrap();
@@ -197,7 +197,7 @@ pub fn spawn(settings: &[String]) -> Child {
     tokio::process::Command::from(serve(settings)).kill_on_drop(true).spawn().unwrap()
 }
 
-/// Reads what it logs up to a line with `text`.
+/// Reads its log up to a line with `text`.
 pub async fn line_with(child: &mut Child, text: &str) {
     let mut log = BufReader::new(child.stderr.as_mut().unwrap()).lines();
     let found = async {
@@ -211,7 +211,7 @@ pub fn run(args: &[&str]) -> Output {
     command().args(args).output().unwrap()
 }
 
-/// Runs the service on `dir`, expecting that it does not start; what it says.
+/// Runs the service on `dir`, expecting that it does not start; returns its output.
 pub fn refused(dir: &Path) -> String {
     refused_with(&embedded(dir))
 }
@@ -236,7 +236,7 @@ fn serve(settings: &[String]) -> Command {
     command
 }
 
-/// Without the settings that the environment of the test may have.
+/// Without the settings in the environment of the test.
 pub fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ordersystem"));
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ORDERSYSTEM_")) {

@@ -1,4 +1,4 @@
-//! Nodes on three NATS servers of which one or two are away.
+//! Nodes on three NATS servers, one or two of which are unavailable.
 
 use std::process::Stdio;
 
@@ -12,7 +12,7 @@ use crate::{
     program::{Program, command, line_with, refused_with, spawn, until},
 };
 
-/// Longer than any end takes, on a busy machine too.
+/// Longer than any shutdown takes, on a busy machine too.
 const ENDS_WITHIN: Duration = Duration::from_secs(60);
 
 fn settings(cluster: &NatsCluster, prefix: &str, more: &[&str]) -> Vec<String> {
@@ -25,7 +25,7 @@ async fn takes(node: &Program, order: CreateOrderRequest) -> bool {
     node.commands().await.create_order(order).await.is_ok()
 }
 
-/// Starts a node while no quorum is there, and looks what it does meanwhile.
+/// Starts a node while there is no quorum, and checks its behaviour meanwhile.
 async fn waits(settings: &[String], what: &str) -> Program {
     let node = Program::listening(settings).await;
     assert!(!node.is_ready().await, "{what}");
@@ -52,14 +52,14 @@ async fn a_node_that_starts_without_a_quorum_waits_for_it_and_serves_when_it_is_
         }
         cluster.kill(0);
         cluster.kill(1);
-        // One of the three that has just lost the others, and one that has just started and knows nobody.
+        // One of the three that has just lost the others, and one that has just started and knows none.
         let nodes = [waits(&settings, &what).await, {
             cluster.kill(2);
             cluster.start_again(2);
             waits(&settings, &what).await
         }];
         cluster.start_again(0);
-        // With a quorum, a stream of three replicas is not to be made before the third server is there.
+        // With a quorum, a stream of three replicas cannot be created before the third server is available.
         let third = Program::listening(&settings).await;
         cluster.start_again(1);
         for node in nodes.into_iter().chain([third]) {
@@ -111,7 +111,7 @@ async fn verify_and_copy_wait_a_while_for_a_quorum() {
     }
 }
 
-/// What the node says at `GET /` that an acknowledged command survives.
+/// The durability that the node reports at `GET /`.
 async fn durability(node: &Program) -> String {
     let said: serde_json::Value = serde_json::from_str(&node.get("/").await).unwrap();
     said["durability"].as_str().unwrap().to_owned()

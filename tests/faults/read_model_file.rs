@@ -1,4 +1,4 @@
-//! A read model that a node keeps in its data folder while its log is in a broker.
+//! A read model that a node stores in its data folder while its log is in a broker.
 
 use std::path::Path;
 
@@ -29,7 +29,7 @@ async fn place(service: &Program, known: &Known, names: impl IntoIterator<Item =
     }
 }
 
-/// Whether it has logged this by now; what it says before it listens is with it.
+/// Whether it has logged this by now, including the lines from before it listened.
 fn has_said(service: &Program, words: &str) -> bool {
     service.said().iter().any(|line| line.contains(words))
 }

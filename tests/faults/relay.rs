@@ -1,4 +1,4 @@
-//! From the log to the handlers with kill -9 in between: the handler is the OrderEventLogger, and its log lines are what it has done.
+//! From the log to the handlers with kill -9 in between: the handler is the OrderEventLogger, and its log lines are the record of its work.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -24,7 +24,7 @@ use crate::{
 const ROUNDS: usize = 6;
 const CLIENTS: usize = 16;
 const PATIENCE: Duration = Duration::from_secs(60);
-/// So that the handler leaves a trace.
+/// So that the handler logs each event.
 const TRACED: [&str; 2] = ["--log-level", "info,order_events=debug"];
 
 /// The events of acknowledged commands, by id.
@@ -34,7 +34,7 @@ fn new_order() -> CreateOrderRequest {
     let price = Money { currency_code: "USD".to_owned(), units: 1, nanos: 0 };
     let item =
         NewOrderItem { product_id: "prod-1".to_owned(), quantity: 1, unit_price: Some(price), ..Default::default() };
-    // Long, so that few events fill the pipe that the log goes through.
+    // Long, so that few events fill the pipe of the log.
     let request_id = format!("{:0>120}", fastrand::u64(..));
     CreateOrderRequest { customer_id: "c".repeat(100), request_id, items: vec![item], ..Default::default() }
 }
@@ -66,7 +66,7 @@ fn handled(lines: &[String]) -> Vec<String> {
     lines.iter().filter_map(event).collect()
 }
 
-/// Within the trace of one process after the other, no event of an order comes before those that it follows.
+/// Within the log of each process no event of an order precedes its predecessors.
 fn assert_in_order(trace: &[String], seed: u64) {
     let mut last: HashMap<&str, u64> = HashMap::new();
     for event in trace {
@@ -78,7 +78,7 @@ fn assert_in_order(trace: &[String], seed: u64) {
     }
 }
 
-/// Kills the service, with these settings, at random moments under load: everything that was acknowledged is handled in the end.
+/// Kills the service, with these settings, at random moments under load: every acknowledged event is handled in the end.
 async fn kill_again_and_again(settings: &[String]) {
     let seed = fastrand::u64(..);
     println!("seed {seed}");
@@ -92,7 +92,7 @@ async fn kill_again_and_again(settings: &[String]) {
             clients.spawn(work(service.commands().await, Arc::clone(&acknowledged)));
         }
         sleep(Duration::from_millis(random.u64(20..900))).await;
-        // Half of the times the handler, which logs, is far behind when the end comes.
+        // Half of the time the handler, which logs, is far behind at the kill.
         let unread = Duration::from_millis(random.u64(300..1_200));
         let lines = if random.bool() { service.kill().await } else { service.kill_unread(unread).await };
         trace.extend(handled(&lines));
@@ -148,7 +148,7 @@ async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     }
 }
 
-/// Two nodes on one bus, the first of which handles; then it is killed, and then Redis is, for a while.
+/// Two nodes on one bus, the first of which runs the handler; then it is killed, and then Redis, for a while.
 async fn one_handles_for_both(persistence: &str) {
     let mut redis = RedisServer::start(DURABLE);
     let url = redis.url();

@@ -1,5 +1,5 @@
-//! The log comes back shorter while a node runs: a broker restored, or failed over to a server that lacks the last writes, behind the same
-//! address. Nobody skips what comes next, and nobody is told that all is well.
+//! The log comes back shorter while a node runs: a broker was restored, or failed over to a server that lacks the last writes, at the same
+//! address. No reader skips the events that follow, and no client is told that all is well.
 
 use std::{
     collections::BTreeSet,
@@ -32,7 +32,7 @@ use crate::{
     redis_server::{DURABLE, RedisServer},
 };
 
-/// Redis that writes nothing to disk but the snapshots that it is asked for.
+/// A Redis that writes only the requested snapshots to disk.
 const SNAPSHOTS: &[&str] = &["--appendonly", "no", "--save", ""];
 const KEPT: u32 = 10;
 const LOST: u32 = 20;
@@ -51,7 +51,7 @@ async fn place(node: &Program, what: &str, count: u32) -> Vec<Placed> {
     for index in 0..count {
         let request = new_order("c", &format!("{what}-{index}"));
         let give_up_at = Instant::now() + PATIENCE;
-        // Each try finds the node on its way back to its broker, or past that; the same request id makes one order.
+        // Each attempt finds the node on its way back to its broker, or reconnected; with the same request id there is only one order.
         let reply = loop {
             match node.commands().await.create_order(request.clone()).await {
                 Ok(reply) => break reply.into_inner(),
@@ -81,7 +81,7 @@ fn reason(status: &Status) -> String {
     status.get_details_error_info().map(|info| info.reason).unwrap_or_default()
 }
 
-/// Follows all events from the beginning, as a client does: it resumes at its cursor whenever it is told to come again.
+/// Follows all events from the beginning, like a client: it resumes at its cursor whenever the stream asks it to reconnect.
 struct Follower {
     cursor: String,
     seen: BTreeSet<String>,
@@ -92,7 +92,7 @@ impl Follower {
         Self { cursor: String::new(), seen: BTreeSet::new() }
     }
 
-    /// Follows until `enough` orders have been seen, or until it is told that it cannot go on from where it is.
+    /// Follows until `enough` orders have been seen, or until it is told that it cannot resume from its cursor.
     async fn follow(&mut self, node: &Program, enough: usize) -> Result<(), String> {
         let give_up_at = Instant::now() + PATIENCE;
         while self.seen.len() < enough {
@@ -116,7 +116,7 @@ impl Follower {
         };
         let mut stream =
             OrderHistoryServiceClient::new(node.channel().await).stream_events(request).await?.into_inner();
-        // A stream that says nothing is opened again, where a client would wait on.
+        // A silent stream is reopened, where a client would keep waiting.
         while let Ok(reply) = timeout(Duration::from_secs(5), stream.message()).await {
             let Some(reply) = reply? else { return Ok(()) };
             self.cursor = reply.cursor;
@@ -139,11 +139,11 @@ async fn get(node: &Program, order: &Placed, level: ConsistencyLevel) -> Result<
     node.queries().await.get_order(request).await.map(drop)
 }
 
-/// Orders are kept, others lost, and new ones placed; `keep` and `lose` do to the broker what that takes.
+/// Some orders are kept, others lost, and new ones placed; `keep` and `lose` do the necessary to the broker.
 async fn the_loss_is_noticed(node: &Program, keep: impl AsyncFnOnce(), lose: impl AsyncFnOnce()) {
     let kept = place(node, "kept", KEPT).await;
     until("the kept ones are handled", async || handled(node).is_superset(&ids(&kept))).await;
-    // What the relay has published is saved with it.
+    // The relay's progress is saved with it.
     until("the outbox has caught up", async || node.health("outbox").await.1.contains("lag: 0")).await;
     keep().await;
     until("it is ready", async || node.is_ready().await).await;
@@ -206,7 +206,7 @@ async fn redis_back_from_its_last_snapshot() {
     the_loss_is_noticed(&node, keep, lose).await;
 }
 
-/// Passes connections on to one of several servers, all of them at once to another when told.
+/// Passes connections on to one of several servers, and switches all of them at once when told.
 struct Switch {
     address: String,
     to: Arc<AtomicU16>,
@@ -259,7 +259,7 @@ async fn a_replica_without_the_last_writes_takes_over_behind_the_same_address() 
     the_loss_is_noticed(&node, keep, async || switch.switch_to(replica.port)).await;
 }
 
-/// Copies a folder with all that is in it.
+/// Copies a folder with all its content.
 fn copy(from: &Path, to: &Path) {
     let copied = Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
     assert!(copied.success());

@@ -13,7 +13,7 @@ use crate::{
     program::{Program, until},
 };
 
-/// What a node has given out.
+/// The tokens that a node has issued.
 struct Given {
     order_id: String,
     token: String,
@@ -42,7 +42,7 @@ fn at_least(token: &str) -> Option<ReadConsistency> {
     Some(ReadConsistency { level: ConsistencyLevel::AtLeast.into(), token: token.to_owned() })
 }
 
-/// Shows all of it to a node, at both doors.
+/// Sends all of them to a node, over both APIs.
 async fn is_taken_by(node: &Program, given: &Given) {
     let get = GetOrderRequest { order_id: given.order_id.clone(), at: None, consistency: at_least(&given.token) };
     node.queries().await.get_order(get).await.unwrap();
@@ -65,7 +65,7 @@ async fn is_taken_by(node: &Program, given: &Given) {
     }
 }
 
-/// A node with a log of its own does not.
+/// A node with another log refuses them.
 async fn is_refused_by(node: &Program, given: &Given) {
     let get = GetOrderRequest { order_id: given.order_id.clone(), at: None, consistency: at_least(&given.token) };
     assert_eq!(node.queries().await.get_order(get).await.unwrap_err().code(), Code::InvalidArgument);

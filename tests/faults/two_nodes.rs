@@ -18,8 +18,8 @@ use crate::{
 
 const ORDERS: usize = 200;
 
-/// Each order is paid from both nodes and cancelled from both, all at the same time: one cancellation takes effect, and at the most one
-/// payment before it.
+/// Each order is paid and cancelled from both nodes, all at the same time: one cancellation takes effect, and at most one payment before
+/// it.
 async fn one_winner_each(backend: Durable, more: &[&str]) {
     let settings = |worker: &str| {
         let own = [&["--worker-id", worker], more].concat();
@@ -49,7 +49,7 @@ async fn one_winner_each(backend: Durable, more: &[&str]) {
     assert_log(&*backend.log().await, &orders).await;
 }
 
-/// The id of the order, and how many payments took effect.
+/// The id of the order, and the number of payments that took effect.
 async fn pay_and_cancel(clients: [OrderCommandServiceClient<Channel>; 2], name: String) -> (String, i64) {
     let [mut one, mut other] = clients.clone();
     let created = one.create_order(new_order("c", &name)).await.unwrap().into_inner();
@@ -68,7 +68,7 @@ async fn pay_and_cancel(clients: [OrderCommandServiceClient<Channel>; 2], name: 
     (id, payments)
 }
 
-/// How many took effect; the others were refused by the rules.
+/// The number that took effect; the others were refused by the rules.
 fn winners<T>(outcomes: [Result<T, Status>; 2]) -> i64 {
     let mut winners = 0;
     for outcome in outcomes {
@@ -100,7 +100,8 @@ async fn with_the_shared_cache_too() {
     one_winner_each(Durable::redis(), &["--redis-cache"]).await;
 }
 
-/// What one node has folded the other need not read: it finds it in the shared cache, and is right all the same when that is behind.
+/// An order that one node has folded need not be read by the other: that one finds it in the shared cache, and is correct even if the entry
+/// is stale.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_finds_in_the_shared_cache_what_another_has_folded() {
     let backend = Durable::redis();
@@ -118,7 +119,7 @@ async fn a_node_finds_in_the_shared_cache_what_another_has_folded() {
     }
     for (id, request_id) in &ids {
         assert_eq!(get(&other, id).await.order.unwrap().revision, 1);
-        // From here on the other node's own copy is behind; the log tells it so.
+        // From now on the other node's own copy is stale; the log tells it so.
         writing.pay_order(payment(id, request_id)).await.unwrap();
         while get(&other, id).await.order.unwrap().revision < 2 {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;

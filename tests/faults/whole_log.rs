@@ -32,7 +32,7 @@ use crate::{
     redis_server::{DURABLE, RedisServer},
 };
 
-/// The word for a data folder.
+/// The address of a data folder.
 fn folder(dir: &Path) -> String {
     format!("embedded:{}", dir.display())
 }
@@ -56,7 +56,7 @@ fn assert_same(one: &str, other: &str) {
     }
 }
 
-/// What `verify --json` says: its exit code and its lines.
+/// The output of `verify --json`: its exit code and its lines.
 fn findings(logs: &[&str]) -> (i32, Vec<serde_json::Value>) {
     let output = run(&[&["verify", "--json"], logs].concat());
     let text = String::from_utf8(output.stdout.clone()).unwrap();
@@ -64,7 +64,7 @@ fn findings(logs: &[&str]) -> (i32, Vec<serde_json::Value>) {
     (output.status.code().unwrap_or_else(|| panic!("{output:?}")), lines)
 }
 
-/// An order of that number, created at that second.
+/// An order with that number, created at that second.
 fn created(order: u64, second: i64) -> OrderEvent {
     let price = Money::from_minor(100, Currency::parse("USD").unwrap()).unwrap();
     let item = Item {
@@ -105,7 +105,7 @@ fn commit(before: u64, events: &[OrderEvent], scope: RequestScope) -> Commit {
     }
 }
 
-/// Orders that are created and paid, in turns; some of them in one commit.
+/// Orders that are created and paid, alternately; some of them in one commit.
 fn history(orders: u64) -> Vec<Commit> {
     let mut commits = Vec::new();
     for order in 1..=orders {
@@ -121,7 +121,7 @@ fn history(orders: u64) -> Vec<Commit> {
     commits
 }
 
-/// A folder with a log of so many orders; its events.
+/// A folder with a log of so many orders; returns its events.
 async fn filled(dir: &Path, orders: u64) -> u64 {
     let store = open(dir);
     let history = history(orders);
@@ -145,7 +145,7 @@ async fn a_log_that_goes_round_all_backends_comes_back_the_same_and_knows_its_re
         client.pay_order(payment(&order_id, &request_id)).await.unwrap();
         orders.push((request_id, order_id));
     }
-    // The service goes on meanwhile: its folder is only read.
+    // The service continues meanwhile: its folder is only read.
     let round = [folder(dirs[0].path()), redis.url(), nats.url(), folder(dirs[1].path())];
     for pair in round.windows(2) {
         let said = copy(&pair[0], &pair[1]);
@@ -194,7 +194,7 @@ fn bytes_in(folder: &Path) -> u64 {
         .sum()
 }
 
-/// Copies, and kills the copy [`KILLS`] times, each time when the files of its target have grown by a random part of what the copy takes.
+/// Copies, and kills the copy [`KILLS`] times, each time when its target's files have grown by a random part of the total.
 fn copy_with_kills(from: &str, to: &str, target: &Path, random: &mut fastrand::Rng) -> u64 {
     const KILLS: u64 = 6;
     let mut kills = 0;
@@ -264,7 +264,7 @@ async fn a_copy_goes_on_through_a_broker_that_dies_and_comes_back() {
         }
         let output = tokio::task::spawn_blocking(move || running.wait_with_output().unwrap());
         let output = tokio::time::timeout(Duration::from_secs(120), output).await.expect("it ends").unwrap();
-        // Killed in the first moment, before it has seen the log, it may end; then it goes on with the next run.
+        // If it is killed immediately, before it has seen the log, it may end; then the next run continues.
         if !output.status.success() {
             assert_eq!(output.status.code(), Some(1), "{output:?}");
             copy(&source, &target);

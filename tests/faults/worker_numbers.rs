@@ -1,4 +1,4 @@
-//! Nodes on one log that were not told of each other, clocks that were ahead once, and nodes that come back after a kill.
+//! Nodes on one log that were not told of each other, clocks that were ahead earlier, and nodes that return after a kill.
 
 use std::{
     collections::HashSet,
@@ -33,7 +33,7 @@ use crate::{
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const CLIENTS: usize = 6;
-/// The log line of a node that has taken what a killed process has left.
+/// The log line of a node that has released the leases of a killed process.
 const TAKEN_FROM_ENDED: &str = "a process of this host that has ended";
 
 fn settings(backend: &Durable, more: &[&str]) -> Vec<String> {
@@ -45,7 +45,7 @@ async fn info(node: &Program) -> GetServerInfoResponse {
     client.get_server_info(GetServerInfoRequest {}).await.unwrap().into_inner()
 }
 
-/// The answer, or nothing if it is "later", which a busy machine may have to say; nothing else may go wrong.
+/// The result, or `None` for a "retry later" that a busy machine may have to reply; nothing else may go wrong.
 fn answered<T>(reply: Result<Response<T>, Status>, give_up_at: Instant) -> Option<T> {
     match reply {
         Ok(reply) => Some(reply.into_inner()),
@@ -54,7 +54,7 @@ fn answered<T>(reply: Result<Response<T>, Status>, give_up_at: Instant) -> Optio
     }
 }
 
-/// Creates 2 400 orders and takes 60 000 ids through each node, through all at the same time.
+/// Creates 2 400 orders and takes 60 000 ids from each node, on all nodes at the same time.
 async fn assert_nothing_twice(backend: &Durable, nodes: &[&Program]) {
     let known = Known::default();
     let ids = Arc::new(Mutex::new(HashSet::new()));
@@ -109,7 +109,7 @@ async fn two_without_cluster(backend: Durable) {
     assert_ne!(info_of_one.worker_id, info_of_other.worker_id);
     assert_ne!(info_of_one.node, info_of_other.node);
     assert_nothing_twice(&backend, &[&one, &other]).await;
-    // A number that was chosen is refused while another node has it, with its name and address.
+    // An explicitly chosen number is refused while another node has it, with that node's name and address.
     let held = info_of_one.worker_id.to_string();
     let refusal = refused_with(&settings(&backend, &["--worker-id", &held]));
     let line = refusal.lines().last().unwrap();
@@ -155,7 +155,7 @@ async fn worker_of_an_order(node: &Program, request_id: &str) -> u8 {
     parse(reply.order.unwrap().order_id.parse().unwrap()).unwrap().worker_id
 }
 
-/// What a node can do whose new ids wait for its clock: all but what needs one.
+/// The operations of a node whose new ids wait for its clock: everything that needs no new id.
 async fn assert_only_new_ids_wait(node: &Program, order_id: &str) {
     let (status, detail) = node.health("ids").await;
     assert_eq!(status, "Degraded", "{detail}");
@@ -220,7 +220,7 @@ async fn two_nodes_with_logs_of_their_own_on_one_bus_have_different_names_and_ke
 }
 
 impl Durable {
-    /// Where the nodes keep their marks.
+    /// The location of the nodes' marks.
     async fn checkpoints(&mut self) -> Arc<dyn CheckpointStore> {
         match self.broker() {
             Broker::Redis(server) => Arc::new(RedisCheckpointStore::new(server.connect_to("ordersystem").await)),
@@ -229,7 +229,8 @@ impl Durable {
     }
 }
 
-/// The marks are where the log is, so a restart whose clock was set back repeats nothing, and one that was ahead costs a number.
+/// The marks are stored with the log, so a restart with a clock that was set back repeats no id, and one with a clock that was ahead costs
+/// a number.
 async fn marks_are_kept_with_the_log(mut backend: Durable) {
     let node = Program::serve(&settings(&backend, &[])).await;
     let order = node.commands().await.create_order(new_order("c", "first")).await.unwrap().into_inner().order.unwrap();
@@ -258,7 +259,7 @@ async fn on_nats_the_mark_of_issued_ids_is_kept_with_the_log_and_one_that_is_ahe
     marks_are_kept_with_the_log(Durable::nats()).await;
 }
 
-/// Kills a node under load, and starts it again under its old name: it does not wait for what it has left behind.
+/// Kills a node under load, and restarts it under its old name: it does not wait for its own leases to expire.
 async fn back_at_once(backend: Durable, own: &[&str]) {
     let own = settings(&backend, own);
     let other = Program::serve(&settings(&backend, &["--cluster", "--node-id", "other"])).await;

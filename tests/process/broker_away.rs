@@ -1,4 +1,4 @@
-//! A node whose broker is away: it says so, claims nothing, and ends at once when it is asked to.
+//! A node whose broker is unavailable: it says so, makes no false claim, and stops at once when it is asked to.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use crate::{
     support::{Outcome, Process, new_order, program, run},
 };
 
-/// Far longer than any test may take: an end that waits for the grace period is never seen.
+/// Far longer than any test may take: a shutdown that waits for the grace period would fail the test.
 const GRACE: [&str; 2] = ["--shutdown-grace-ms", "600000"];
 
-/// Longer than an end with an absent broker takes, on a busy machine too.
+/// Longer than a shutdown with an unavailable broker takes, on a busy machine too.
 const ENDS_WITHIN: Duration = Duration::from_secs(90);
 
 enum Broker {
@@ -55,7 +55,7 @@ async fn start(settings: &[String], more: &[&str]) -> Process {
     Process::start(&args).await
 }
 
-/// The end of `node`, which `signal` asks for, with what it has said meanwhile.
+/// The shutdown of `node`, requested by `signal`, with its output meanwhile.
 async fn ended_by(signal: &str, mut node: Process) -> Outcome {
     node.signal(signal);
     let (code, stderr) =
@@ -64,16 +64,16 @@ async fn ended_by(signal: &str, mut node: Process) -> Outcome {
     Outcome { code, stdout: String::new(), stderr }
 }
 
-/// When a line of the log was written, in milliseconds of its day.
+/// The time at which a line of the log was written, in milliseconds of its day.
 fn written_at(log: &str, text: &str) -> i64 {
     let line = log.lines().find(|line| line.contains(text)).unwrap_or_else(|| panic!("no {text:?} in {log}"));
     let time = line.split_once('T').and_then(|(_, rest)| rest.split_once('Z')).expect("a time").0;
-    // As 10:20:26.878097
+    // In the format 10:20:26.878097
     let number = |from: usize, to: usize| time[from..to].parse::<i64>().expect("a number");
     ((number(0, 2) * 60 + number(3, 5)) * 60 + number(6, 8)) * 1_000 + number(9, 12)
 }
 
-/// How long the node itself took from the signal to its end.
+/// The time that the node itself took from the signal to its end.
 fn end_took(end: &Outcome) -> Duration {
     let took = written_at(&end.stderr, " stopped") - written_at(&end.stderr, "shutting down");
     Duration::from_millis(took.rem_euclid(86_400_000).unsigned_abs())
@@ -85,11 +85,11 @@ fn assert_ended_at_once(end: &Outcome, what: &str) {
     let lines: Vec<_> = end.stderr.lines().filter(|line| line.contains("the outbox cannot be flushed")).collect();
     assert_eq!(lines.len(), 1, "{what}: one line says what stays for the next start: {}", end.stderr);
     assert!(end.stderr.contains("stopped"), "{what}: {}", end.stderr);
-    // The outbox's grace, which was waited for once, is 25 s; a machine that is busy takes some seconds for what is at once elsewhere.
+    // The outbox's grace period, which was waited for in the past, is 25 s; on a busy machine an immediate step may take some seconds.
     assert!(end_took(end) < Duration::from_secs(5), "{what}: {}", end.stderr);
 }
 
-/// An address that nobody listens on.
+/// An address on which nothing listens.
 fn nobody() -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.local_addr().expect("an address").to_string()
@@ -158,7 +158,7 @@ async fn two_signals_end_a_node_at_once_also_while_its_broker_is_paused() {
     assert_eq!(end.code, Some(130), "{}", end.stderr);
 }
 
-/// `--require-durable` is about what the store really is: until that has been read it is neither satisfied nor broken.
+/// `--require-durable` depends on the store's real settings: until they have been read it is neither satisfied nor violated.
 #[tokio::test]
 async fn a_node_that_is_to_be_durable_waits_for_its_store_and_refuses_a_careless_one() {
     for (settings, is_durable) in [(DURABLE, true), (&[][..], false)] {
@@ -200,7 +200,7 @@ async fn a_node_that_is_no_longer_ready_says_why_in_its_log() {
     assert!(line.contains("store: ") && line.contains("Redis"), "{line}");
 }
 
-/// Takes connections, and says nothing.
+/// Accepts connections, and sends nothing.
 struct Silent {
     _listener: std::net::TcpListener,
     address: String,
@@ -276,7 +276,7 @@ async fn a_broker_that_is_gone_is_said_in_one_line_and_not_by_everything_that_ne
         node.log.line_with("the node is ready").await;
         broker.go(Away::Gone);
         let give_up_at = tokio::time::Instant::now() + Duration::from_secs(60);
-        // Each has met it.
+        // Each has tried to connect to it.
         loop {
             let health: serde_json::Value = serde_json::from_str(&node.get("/health").await).expect("JSON");
             let is_well = |name: &str| health["checks"][name]["status"] == "Healthy";

@@ -1,4 +1,4 @@
-//! How long certificates last, and that those which were revoked open nothing.
+//! The validity of certificates, and that revoked ones are refused.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -18,7 +18,7 @@ fn in_days(days: u64) -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + days * DAY + 3_600
 }
 
-/// A certificate for the server that ends at this time, as arguments.
+/// A certificate for the server that expires at this time, as arguments.
 fn server_until(authority: &Authority, unix_s: u64) -> Vec<String> {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
@@ -29,7 +29,7 @@ fn server_until(authority: &Authority, unix_s: u64) -> Vec<String> {
     ["--tls-cert", &cert, "--tls-key", &keys].map(str::to_owned).into()
 }
 
-/// Writes a list of what has been revoked, by the names of their files.
+/// Writes a revocation list for the certificates in these files.
 fn revoke(authority: &Authority, files: &[&str]) -> String {
     let revoked = |file: &&str| RevokedCertParams {
         serial_number: SerialNumber::from_slice(file.as_bytes()),
@@ -46,7 +46,7 @@ fn revoke(authority: &Authority, files: &[&str]) -> String {
         key_identifier_method: KeyIdMethod::Sha256,
     };
     let path = authority.path("revoked.pem");
-    // Put in its place whole, as whoever publishes lists does.
+    // Replaced atomically, as publishers of lists do.
     std::fs::write(format!("{path}.new"), list.signed_by(&authority.issuer).unwrap().pem().unwrap()).unwrap();
     std::fs::rename(format!("{path}.new"), &path).unwrap();
     path
@@ -103,7 +103,7 @@ async fn a_revoked_client_is_refused_and_its_connection_ends_with_its_age() {
         ordersystem::proto::catga::orders::v1::order_command_service_client::OrderCommandServiceClient::new(channel);
     commands.create_order(new_order("customer-1")).await.expect("accepted");
     revoke(&authority, &["gone", "client"]);
-    // An older connection goes on until it is too old, and there is no other one.
+    // An older connection stays open until it is too old, and there is no other one.
     let give_up_at = tokio::time::Instant::now() + PATIENCE;
     let mut refused = 0;
     while refused < 5 {

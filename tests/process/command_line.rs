@@ -1,4 +1,4 @@
-//! Flags, variables, files and commands: what is wrong is said in one line, and nothing else is started instead.
+//! Flags, variables, files and commands: an error is reported in one line, and nothing else is started instead.
 
 use std::{io::Write, net::TcpListener};
 
@@ -174,7 +174,7 @@ async fn the_effective_configuration_names_every_source_and_no_secret() {
     assert_eq!(line("max_in_flight"), format!("max_in_flight = 7  # max_in_flight in {path}"));
     assert_eq!(line("transport"), "transport = \"inmemory\"  # default");
     assert!(!told.stdout.contains("s3cret"));
-    // What it prints is a file that it takes.
+    // Its output is a valid configuration file.
     let mut again = tempfile::Builder::new().suffix(".toml").tempfile().expect("a file");
     write!(again, "{}", told.stdout.replace("***", "s3cret")).expect("written");
     let told = run(&["config", "--config", again.path().to_str().expect("text")]).await;
@@ -192,7 +192,7 @@ async fn the_health_command_exits_with_what_it_finds() {
         vec!["health", "--address", &address, "--service", "liveness"],
         vec!["health", "--address", &address, "--service", "catga.orders.v1.OrderQueryService"],
     ] {
-        // A node that has just begun to listen may still be getting ready.
+        // A node that has just started to listen may not be ready yet.
         let mut told = run(&args).await;
         for _ in 0..100 {
             if told.code == Some(0) {
@@ -206,7 +206,7 @@ async fn the_health_command_exits_with_what_it_finds() {
     assert_refused(&unknown, 1, &[&address]);
     let nobody = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").to_string();
     assert_refused(&run(&["health", "--address", &nobody]).await, 1, &[&nobody]);
-    // Someone who accepts and never answers.
+    // A server that accepts and never answers.
     let mute = TcpListener::bind("127.0.0.1:0").expect("a port");
     let mute = mute.local_addr().map(|address| (mute, address.to_string())).expect("an address");
     let refused = run(&["health", "--address", &mute.1, "--timeout-ms", "300"]).await;

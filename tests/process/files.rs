@@ -1,4 +1,4 @@
-//! Who may read and change what a node keeps on disk: its own user alone.
+//! Access to a node's files on disk: only its own user may read and change them.
 
 use std::{
     fs,
@@ -12,14 +12,14 @@ fn mode(path: &Path) -> u32 {
     fs::symlink_metadata(path).expect("it is there").permissions().mode() & 0o7777
 }
 
-/// The folder and every file in it, each with what others may do.
+/// The folder and every file in it, each with the permissions of other users.
 fn open_to_others(folder: &Path) -> Vec<String> {
     let files = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
     let all = std::iter::once(folder.to_owned()).chain(files);
     all.filter(|path| mode(path) & 0o077 != 0).map(|path| format!("{} {:o}", path.display(), mode(&path))).collect()
 }
 
-/// Starts a node with this umask, which is what its parent lets others do.
+/// Starts a node with this umask, which determines the default permissions of others.
 async fn start(umask: &str, args: &[&str]) -> Process {
     let mut shell = tokio::process::Command::new("sh");
     shell.env_clear().stdin(std::process::Stdio::null()).stdout(std::process::Stdio::piped());

@@ -1,4 +1,4 @@
-//! The binary as its operators meet it: flags, exit codes, signals, sockets.
+//! The binary as operators see it: flags, exit codes, signals, sockets.
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "how a test fails")]
 
 mod broker_away;

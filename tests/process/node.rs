@@ -1,4 +1,4 @@
-//! A node as a process: it says where it is, and bad company does not bring it down.
+//! A node as a process: it reports its addresses, and badly behaved clients do not bring it down.
 
 use ordersystem::proto::catga::system::v1::{GetServerInfoRequest, system_service_client::SystemServiceClient};
 use tokio::{
@@ -28,7 +28,7 @@ async fn a_separate_grpc_port_serves_grpc_and_nothing_else() {
     process.commands().await.create_order(new_order("customer-1")).await.expect("accepted");
     let reply = reqwest::get(format!("http://{}/health", process.grpc_address)).await.expect("an answer");
     assert_eq!(reply.status(), 404, "no REST here");
-    // The common port still speaks both, so that nobody needs to be told twice.
+    // The common port still serves both, so that clients need not be reconfigured.
     let channel = tonic::transport::Endpoint::from_shared(format!("http://{}", process.address)).expect("url");
     let mut system = SystemServiceClient::new(channel.connect().await.expect("connects"));
     system.get_server_info(GetServerInfoRequest {}).await.expect("answered");

@@ -1,4 +1,4 @@
-//! What the program says of a Redis that is not there, is not one, or is reached in another way.
+//! The messages of the program about a Redis that is unavailable, is something else, or is reached in another way.
 
 use std::{process::Stdio, time::Duration};
 
@@ -72,7 +72,7 @@ async fn a_server_that_is_not_redis_is_named_as_such() {
     }
 }
 
-/// What a node says within some seconds.
+/// The output of a node within some seconds.
 async fn said(args: &[&str], within: Duration) -> Vec<String> {
     let mut child = program().args(["--port", "0"]).args(args).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
@@ -97,7 +97,7 @@ async fn a_redis_that_is_not_there_is_said_once_with_its_address() {
         said(&["--persistence", "redis", "--transport", "redis", "--redis", &address], Duration::from_secs(6)).await;
     let expected = format!("Redis at {address} cannot be used: connection refused");
     let said: Vec<_> = lines.iter().filter(|line| line.contains("WARN") && line.contains(&expected)).collect();
-    // Others may add that they wait for it.
+    // Other lines may report that they wait for it.
     let of_the_connection = said.iter().filter(|line| line.contains("redis::keeper")).count();
     assert_eq!(of_the_connection, 1, "{lines:#?}");
     let without = lines.iter().find(|line| line.contains("Redis") && !line.contains(&address));

@@ -1,4 +1,4 @@
-//! Passwords and tokens: where they may come from, and that nothing shows them.
+//! Passwords and tokens: their sources, and that nothing shows them.
 
 use std::{fs, path::Path};
 
@@ -23,7 +23,7 @@ fn shows_nothing(found: &Outcome, of: &str) {
 #[tokio::test]
 async fn no_form_of_a_password_is_shown_wherever_it_comes_from() {
     let folder = tempfile::tempdir().unwrap();
-    // Whether the form is one that is taken; others are refused, and their refusal must not show it either.
+    // Whether the form is accepted; others are refused, and the refusal must not show it either.
     for (key, address, is_taken) in [
         ("redis", "redis://user:s3cret@h:6379", true),
         ("redis", "redis://:s3cret@h", true),
@@ -66,7 +66,7 @@ async fn no_form_of_a_password_is_shown_wherever_it_comes_from() {
 
 #[tokio::test]
 async fn a_password_in_a_file_is_used_for_redis_and_never_shown() {
-    // What an address would have to encode.
+    // Characters that an address would have to encode.
     let password = "s3cret@/:%41?#,& x";
     let server = RedisServer::start(&[DURABLE, &["--requirepass", password]].concat());
     let folder = tempfile::tempdir().unwrap();

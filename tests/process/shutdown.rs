@@ -1,4 +1,4 @@
-//! Signals: an orderly end with everyone told, or an end at once.
+//! Signals: an orderly shutdown that notifies all clients, or an immediate one.
 
 use std::time::Duration;
 
@@ -72,7 +72,7 @@ fn reason(status: &Status) -> (Code, String) {
 
 #[tokio::test]
 async fn an_idle_node_ends_in_order_and_soon() {
-    // It would be waited for in vain if the node used up its grace period.
+    // If the node used its whole grace period, the wait would time out.
     let mut process = Process::start(&["--shutdown-grace-ms", "600000"]).await;
     process.signal("TERM");
     assert_eq!(process.end().await, Some(0));
@@ -81,7 +81,7 @@ async fn an_idle_node_ends_in_order_and_soon() {
 #[tokio::test]
 async fn a_second_signal_ends_the_node_at_once() {
     let mut process = Process::start(&[]).await;
-    // A client that is silent keeps the drain from being over before the second signal.
+    // A silent client keeps the drain from completing before the second signal.
     let _client = process.channel().await;
     process.signal("TERM");
     tokio::time::sleep(Duration::from_millis(100)).await;

@@ -1,4 +1,4 @@
-//! A process for one test: started, watched, and ended by its id.
+//! A process for one test: started, watched, and ended by its pid.
 
 use std::{net::SocketAddr, process::Stdio, time::Duration};
 
@@ -12,17 +12,17 @@ use tokio::{
 };
 use tonic::transport::{Channel, Endpoint};
 
-/// How long anything that must happen may take.
+/// The deadline for anything that must happen.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The program, with nothing of the environment of the tests but what is named.
+/// The program, with only the named variables in its environment.
 pub fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ordersystem"));
     command.env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     command
 }
 
-/// What a run came to.
+/// The result of a run.
 #[derive(Debug)]
 pub struct Outcome {
     pub code: Option<i32>,
@@ -41,18 +41,18 @@ pub async fn outcome(command: &mut Command) -> Outcome {
     Outcome { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
 }
 
-/// A node in a process of its own, on any free port.
+/// A node in its own process, on any free port.
 pub struct Process {
     pub child: Child,
     pub address: SocketAddr,
     pub grpc_address: SocketAddr,
-    /// What it said before it listened.
+    /// Its output before it listened.
     pub before: String,
     pub banner: String,
     pub log: Log,
 }
 
-/// What a process still has to say.
+/// The remaining output of a process.
 pub struct Log(Lines<BufReader<ChildStderr>>);
 
 impl Log {
@@ -83,7 +83,7 @@ impl Process {
         Self::spawn(program().args(["--port", "0"]).args(args)).await
     }
 
-    /// Starts one that may open no more than `files` files at a time.
+    /// Starts one that may open at most `files` files at a time.
     pub async fn start_with_files(files: u32, args: &[&str]) -> Self {
         let mut command = program();
         let program = command.as_std().get_program().to_owned();
@@ -112,17 +112,17 @@ impl Process {
         Self { child, address, grpc_address, before, banner, log: Log(lines) }
     }
 
-    /// The port for operators alone.
+    /// The port for operators.
     pub fn admin_port(&self) -> u16 {
         field(&self.banner, "admin_address=").expect("an address").port()
     }
 
-    /// Everything that it writes from here to its end.
+    /// Everything that it writes from now to its end.
     pub async fn rest_of_log(&mut self) -> String {
         self.log.rest_within(PATIENCE).await
     }
 
-    /// Places an order as soon as the node does; for a node whose store is about to be there.
+    /// Places an order as soon as the node accepts it; for a node whose store is about to become available.
     pub async fn places_an_order(&self) {
         let mut commands = self.commands().await;
         let give_up_at = tokio::time::Instant::now() + Duration::from_secs(60);
@@ -132,7 +132,7 @@ impl Process {
         }
     }
 
-    /// What a GET of `path` answers.
+    /// The reply to a GET of `path`.
     pub async fn get(&self, path: &str) -> String {
         reqwest::get(format!("http://{}{path}", self.address)).await.expect("an answer").text().await.expect("text")
     }
@@ -143,7 +143,7 @@ impl Process {
         assert!(sent.expect("a shell").success());
     }
 
-    /// Waits for its end; the exit code, `None` after a signal that it did not catch.
+    /// Waits for its end; returns the exit code, `None` after a signal that it did not catch.
     pub async fn end(&mut self) -> Option<i32> {
         tokio::time::timeout(PATIENCE, self.child.wait()).await.expect("it ends").expect("it ran").code()
     }

@@ -1,4 +1,4 @@
-//! TLS on both doors: who is let in, who is trusted, and what the probes need.
+//! TLS on both APIs: client certificates, trust, and the needs of probes.
 
 use std::{net::SocketAddr, path::Path, process::Stdio, sync::Arc, time::Duration};
 
@@ -36,7 +36,7 @@ impl Authority {
         authority
     }
 
-    /// Makes `file.pem` and `file.key`; the serial number is the name of the file.
+    /// Creates `file.pem` and `file.key`; the serial number is the name of the file.
     pub fn sign(&self, file: &str, names: &[&str]) {
         let key = KeyPair::generate().unwrap();
         let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
@@ -66,7 +66,7 @@ impl Authority {
         self.client_as(address, with_certificate.then_some("client"))
     }
 
-    /// A client that shows the certificate in `name.pem`.
+    /// A client that presents the certificate in `name.pem`.
     pub fn client_as(&self, address: SocketAddr, name: Option<&str>) -> Target {
         let file = |name: &str| Path::new(&self.path(name)).to_owned();
         let tls = ClientTls {
@@ -179,7 +179,7 @@ async fn what_is_wrong_with_the_files_is_said_at_the_start() {
     }
 }
 
-/// A client that has said all that it has to say before it reads, as HTTP/2 clients do, is refused: what it sees.
+/// A client that sends everything before it reads, as HTTP/2 clients do, is refused: its error.
 async fn refusal_of_an_early_writer(connector: &tokio_rustls::TlsConnector, address: SocketAddr) -> String {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let tcp = tokio::net::TcpStream::connect(address).await.expect("connects");
@@ -246,7 +246,7 @@ async fn files_that_cannot_be_used_are_refused_in_plain_words() {
     }
 }
 
-/// As `openssl req -x509` makes it: one certificate that is authority and server in one.
+/// As created by `openssl req -x509`: one certificate that is authority and server in one.
 fn self_signed(authority: &Authority, file: &str, until_year: i32) -> Vec<String> {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();

@@ -1,4 +1,4 @@
-//! Whatever happens to the bytes of the file: what is returned is what was appended, or an error that says where it is not.
+//! Arbitrary damage to the bytes of the file: every event returned is the one that was appended, or the error says where the damage is.
 
 use rusqlite::Connection;
 
@@ -89,7 +89,7 @@ async fn a_log_that_ends_before_what_the_same_file_has_seen_of_it_is_refused() {
     assert!(error.contains("position 100") && error.contains("the outbox has been at position 101"), "{error}");
 }
 
-/// What an audit finds in the file, if it can be opened at all.
+/// The findings of an audit of the file, if it can be opened at all.
 async fn audit(dir: &Path) -> Result<Vec<String>, StoreError> {
     match ReadOnlyEventStore::open(dir) {
         Ok(store) => store.check_indexes().await,
@@ -97,11 +97,11 @@ async fn audit(dir: &Path) -> Result<Vec<String>, StoreError> {
     }
 }
 
-/// Something that happens to pages of a file, not to single bits.
+/// Damage to whole pages of a file, not to single bits.
 fn harm(random: &mut fastrand::Rng, bytes: &mut Vec<u8>) -> String {
     const PAGE: usize = 4_096;
     let pages = bytes.len() / PAGE;
-    // The last ones as often as any other: that is where the log ends.
+    // The last pages as often as all others: that is where the log ends.
     let page = if random.bool() { pages - 1 - random.usize(..4) } else { random.usize(..pages) };
     match random.u8(..4) {
         0 => {
@@ -194,12 +194,12 @@ async fn a_damaged_request_is_reported_and_not_taken_for_another_payload() {
 #[tokio::test]
 async fn a_damaged_row_of_an_index_or_of_the_request_ids_is_noticed_by_the_start_and_by_an_audit() {
     use ordersystem::ports::event_store::{RequestKey, RequestScope};
-    // The second is larger than what is looked at whole.
+    // The second is larger than the part that is checked completely.
     for size in [100, 300_000] {
         for (damage, says) in [
             ("UPDATE requests SET fingerprint = zeroblob(16) WHERE id = 'request-60'", "'request-60'"),
             ("UPDATE requests SET events = 7 WHERE id = 'request-60'", "'request-60'"),
-            // An index that lacks what is in its table.
+            // An index that lacks a row of its table.
             (
                 "PRAGMA writable_schema = ON; \
                  UPDATE sqlite_schema SET sql = replace(sql, 'stream, revision', 'revision, stream') WHERE name = 'log_by_stream'; \
@@ -246,7 +246,7 @@ async fn whatever_byte_of_the_file_is_changed_nothing_wrong_is_ever_returned() {
     println!("{noticed} of 150 noticed");
 }
 
-/// Whether everything is there; that nothing wrong is, it asserts.
+/// Returns whether all events are present; asserts that none is wrong.
 async fn is_right_or_refused(dir: &Path, log: &[StoredEvent]) -> bool {
     let Ok(database) = Database::open(dir) else { return false };
     let store = EmbeddedEventStore::new(database);
@@ -261,7 +261,7 @@ async fn is_right_or_refused(dir: &Path, log: &[StoredEvent]) -> bool {
     for stream in 0..10 {
         let expected: Vec<_> = log.iter().filter(|event| event.stream.0 == stream).cloned().collect();
         match store.read_stream(StreamId(stream), 1, Direction::Forward, 1_000).await {
-            // A damaged index may hide the end of a stream; what it shows is right.
+            // A damaged index may hide the end of a stream; the events that it returns are right.
             Ok(events) => {
                 assert!(expected.starts_with(&events), "stream {stream}");
                 is_whole &= events.len() == expected.len();
@@ -331,14 +331,14 @@ async fn a_store_that_was_removed_leaves_nothing_in_the_new_one() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path());
     fill(&store, 100).await;
-    // As a killed process leaves it: what was committed is in the WAL alone.
+    // The state after a kill: committed data is in the WAL only.
     let wal = std::fs::read(folder.path().join("orders.db-wal")).unwrap();
     assert!(wal.len() > 4_096);
     let id = store.log_id();
     drop(store);
     std::fs::remove_file(folder.path().join("orders.db")).unwrap();
     std::fs::write(folder.path().join("orders.db-wal"), &wal).unwrap();
-    // What a process leaves that was killed while it made the store.
+    // The state after a process was killed while it created the store.
     std::fs::write(folder.path().join("orders.db.unfinished"), "").unwrap();
 
     let store = open(folder.path());

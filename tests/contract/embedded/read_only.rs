@@ -1,4 +1,4 @@
-//! A log that is only read: beside its service, without a trace, and from files of earlier versions.
+//! A log opened read-only: while its service runs, without leaving a trace, and from files of earlier versions.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ fn key(scope: RequestScope, id: &str, fingerprint: u128) -> RequestKey {
     RequestKey { scope, id: id.into(), fingerprint }
 }
 
-/// Commits with and without request ids, one of them of three events.
+/// Commits with and without request ids, one of them with three events.
 async fn mixed(store: &EmbeddedEventStore) {
     for stream in 1..=50 {
         let in_log = key(RequestScope::Log, &format!("create-{stream}"), stream.into());

@@ -82,7 +82,7 @@ async fn checkpoints_the_read_model_and_the_growth_of_tokens_outlive_the_process
     assert_eq!(EmbeddedCheckpointStore::new(database.clone()).load("reports").await, Ok(Some(checkpoint)));
     let model = EmbeddedReadModel::new(database.clone());
     assert_eq!((model.list(&query).await, model.totals().await, model.checkpoint().await), before);
-    // The owner before was a process that is no more, so nobody waits for it.
+    // The previous owner was a process that no longer exists, so nobody waits for it.
     let next = EmbeddedLeaseStore::new(database).acquire("outbox", "node-2", ttl).await.unwrap().unwrap();
     assert!(next.fencing_token > lease.fencing_token);
 }
@@ -136,7 +136,7 @@ async fn of_many_commits_that_wait_together_only_those_are_refused_that_must_be(
     let store = open(folder.path());
     let appends: Vec<_> = (0..600)
         .map(|index| {
-            // Every third expects a stream that is not there.
+            // Every third commit expects a stream that does not exist.
             let expected = if index % 3 == 0 { ExpectedRevision::Exists } else { ExpectedRevision::NoStream };
             let (store, commit) = (store.clone(), Commit { expected, ..commit(index, "x") });
             tokio::spawn(async move { store.append(commit).await.is_ok() })
@@ -151,7 +151,7 @@ async fn of_many_commits_that_wait_together_only_those_are_refused_that_must_be(
     assert!(log.iter().zip(1..).all(|(event, position)| event.position.0 == position && event.stream.0 % 3 != 0));
 }
 
-/// The file as version 1 of the schema had it, whose read model has followed the log to its end.
+/// The file with version 1 of the schema, whose read model has followed the log to its end.
 fn file_of_version_1(dir: &Path) {
     let file = rusqlite::Connection::open(dir.join("orders.db")).unwrap();
     file.execute_batch(include_str!("../../../src/backends/embedded/schema.sql")).unwrap();

@@ -40,7 +40,7 @@ fn an_append_after_an_event_at_a_known_position_appends() {
     });
 }
 
-/// A server that has taken over without the last events may have others with the same revisions by now.
+/// A server that has taken over without the last events may have other events with the same revisions by now.
 #[tokio::test]
 async fn redis_appends_nothing_after_an_event_with_the_same_revision_at_another_position() {
     let store: Store = Arc::new(RedisEventStore::new(redis_server::shared().connect().await));
@@ -108,7 +108,7 @@ fn the_events_of_a_commit_stand_together_in_the_log() {
 #[test]
 fn payloads_come_back_byte_for_byte() {
     race_on_each(BACKENDS, |store| async move {
-        // Enough events of all sizes that whatever a backend does to them in bulk is seen too.
+        // Enough events of all sizes to detect errors in bulk processing too.
         let payload = |index: usize| Bytes::from_iter((0..index % 700).map(|byte| (byte * 31 + index) as u8));
         for first in (0..1_200).step_by(3) {
             let events = (first..first + 3).map(payload).collect();
@@ -144,7 +144,7 @@ fn a_commit_without_events_is_refused_and_leaves_nothing() {
 #[test]
 fn streams_do_not_touch_each_other() {
     race_on_each(BACKENDS, |store| async move {
-        // Numbers that are alike in their low bits, in their high bits, and at both ends.
+        // Numbers that agree in their low bits, in their high bits, and at both ends.
         let streams = [0, 1, 2, 1 << 12, 1 << 22, 1 << 62, (1 << 62) + 1, (1 << 63) - 1];
         for round in 0..3 {
             for stream in streams {

@@ -1,4 +1,4 @@
-//! Whole commits, as somebody needs them who moves a log.
+//! Whole commits, as needed to copy a log.
 
 use super::*;
 
@@ -14,7 +14,7 @@ async fn all_commits(store: &Store, max_events: usize) -> Vec<RecordedCommit> {
     }
 }
 
-/// What must be the same in another log: all but positions.
+/// The parts that must be the same in another log: all except positions.
 fn content(commits: &[RecordedCommit]) -> Vec<RecordedCommit> {
     let mut commits = commits.to_vec();
     for commit in &mut commits {
@@ -87,7 +87,7 @@ fn a_page_of_commits_has_its_bound_and_at_least_one_commit() {
         for (max_events, expected) in [(1, &[3][..]), (3, &[3]), (4, &[3, 1]), (5, &[3, 1]), (6, &[3, 1, 2])] {
             assert_eq!(sizes(store.read_commits(Position(0), max_events).await.unwrap()), expected, "{max_events}");
         }
-        // From within a commit only the next ones begin after it.
+        // From a position within a commit, only the following commits are returned.
         let events = whole_log(&store, 10).await;
         for (from, expected) in
             [(0, &[1, 2, 1][..]), (1, &[1, 2, 1]), (2, &[1, 2, 1]), (3, &[2, 1]), (4, &[1]), (5, &[1])]
@@ -141,7 +141,7 @@ fn a_log_moved_to_any_backend_reads_the_same_and_remembers_the_same_requests() {
                 let other = RequestKey { fingerprint: key.fingerprint ^ 1, ..key.clone() };
                 assert_eq!(to.append(with_request(retry, &other)).await, Err(AppendError::RequestReused));
             }
-            // And it goes on as any log does.
+            // And it continues like any other log.
             let next = to.append(commit(1, ExpectedRevision::Exists, &["next"])).await.unwrap();
             assert!(next.position > moved[199].position());
         });
@@ -177,7 +177,7 @@ fn many_commits_are_appended_in_their_order_up_to_the_first_that_cannot_be() {
         };
         for (wrong, error) in wrong {
             let before = whole_log(&store, 4_096).await.len();
-            // More than any backend has under way at once.
+            // More than any backend has in flight at once.
             let (mut commits, rest) = (fresh(350), fresh(150));
             commits.push(wrong);
             commits.extend(rest);
@@ -191,7 +191,7 @@ fn many_commits_are_appended_in_their_order_up_to_the_first_that_cannot_be() {
                 .map(|event| (event.stream, event.payload.clone()))
                 .collect();
             assert!(found.len() <= 700 && given.starts_with(&found), "{error}: {} events", found.len());
-            // What was not appended has left no request id behind that would be in the way.
+            // The commits that were not appended have left no request ids behind that would conflict.
             let missing: Vec<_> =
                 given[found.len()..].iter().map(|(stream, _)| *stream).filter(|stream| stream.0 >= 1_000).collect();
             if let Some(stream) = missing.first() {

@@ -1,4 +1,4 @@
-//! The follower is the same for every backend, so its own promise is tested once, with a store that provokes it.
+//! The follower is the same for every backend, so its guarantee is tested once, with a store that provokes the race.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},

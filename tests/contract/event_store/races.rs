@@ -4,10 +4,10 @@ use tokio::{sync::Barrier, task::JoinSet};
 
 use super::{reads::next_batch, *};
 
-/// Long enough that only a hang reaches it; before the end of the whole test, to say what hangs.
+/// Reached only if something hangs; shorter than the limit of the whole test, to report what hangs.
 const HANGS_AFTER: Duration = Duration::from_secs(180);
 
-/// Runs `tasks` at once, started together, and returns what they gave.
+/// Runs `tasks` concurrently, started together, and returns their results.
 async fn race<T, F>(tasks: usize, task: impl Fn(usize) -> F) -> Vec<T>
 where
     T: Send + 'static,
@@ -25,13 +25,13 @@ where
     tokio::time::timeout(HANGS_AFTER, set.join_all()).await.expect("no task hangs")
 }
 
-/// Rounds of a race: enough that the racers meet even on two busy cores. They go through all of them without waiting for each
-/// other: whoever falls behind repeats what others have done, which is quicker than doing it, so that they stay side by side.
+/// Rounds of a race: enough for the racers to meet even on two busy cores. They go through the rounds without waiting for each other: a
+/// racer that falls behind repeats what others have done, which is faster than doing it, so that they stay close together.
 const ROUNDS: u64 = 3_000;
-/// Where each write goes to several servers.
+/// For stores in which each write goes to several servers.
 const REPLICATED_ROUNDS: u64 = 200;
 
-/// How many rounds a race has: fewer where the store has replicas, which is why it needs confirmations.
+/// The number of rounds of a race: fewer for stores with replicas, which need confirmations.
 async fn rounds(store: &Store) -> u64 {
     if store.confirmed().await.unwrap() == Position(0) { ROUNDS } else { REPLICATED_ROUNDS }
 }
@@ -81,7 +81,7 @@ fn racing_tries_of_one_request_in_the_log_make_one_stream() {
     });
 }
 
-/// Lets racers make the same requests, each on the stream that `stream` gives for a round and a racer.
+/// Lets racers send the same requests, each on the stream that `stream` returns for a round and a racer.
 async fn race_requests(store: &Store, scope: RequestScope, stream: fn(u64, u64) -> u64) {
     let rounds = rounds(store).await;
     let answers = race(4, |racer| {
@@ -140,7 +140,7 @@ fn racing_commits_are_never_seen_in_part() {
     race_on_each(BACKENDS, |store| async move {
         const WRITERS: usize = 4;
         const COMMITS: usize = 200;
-        // Long, so that a store that shows the events of a commit one by one is caught at it.
+        // Long, to catch a store that shows the events of a commit one by one.
         let mut commit_events = vec!["more"; 29];
         commit_events.push("last");
         race(WRITERS + 1, |index| {
@@ -160,8 +160,8 @@ fn racing_commits_are_never_seen_in_part() {
     });
 }
 
-/// Looks at the newest event until it has revision `until`: that one is in sight for the shortest time, and reading it waits for
-/// no lock of a stream.
+/// Reads the newest event until it has revision `until`: that event is visible for the shortest time, and reading it waits for no lock of a
+/// stream.
 async fn see_only_whole_commits(store: &Store, until: Revision) {
     let mut last_revision = 0;
     while last_revision < until {
@@ -222,7 +222,7 @@ async fn follow_until(mut follower: LogFollower, commits: usize) -> Vec<StoredEv
 #[test]
 fn a_follower_that_waits_is_always_woken() {
     race_on_each(BACKENDS, |store| async move {
-        // A follower that is made while an append is under way sees it or is woken by it; there is nobody else to wake it.
+        // A follower that is created during an append sees it or is woken by it; nothing else would wake it.
         for round in 1..=300 {
             let append = tokio::spawn({
                 let store = Arc::clone(&store);

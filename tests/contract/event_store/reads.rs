@@ -169,7 +169,7 @@ fn an_append_wakes_who_waits() {
     race_on_each(BACKENDS, |store| async move {
         append_each(&store, 1, &["before"]).await;
         let mut wake = store.wake();
-        // Not read until after the append: waking does not depend on who comes first.
+        // Not read until after the append: waking does not depend on which comes first.
         append_each(&store, 1, &["after"]).await;
         tokio::time::timeout(Duration::from_secs(60), wake.changed()).await.expect("woken in time").unwrap();
 
@@ -188,7 +188,7 @@ fn an_append_wakes_who_waits() {
     });
 }
 
-/// The next events, waiting for them if there are none.
+/// The next events; waits for them if there are none.
 pub async fn next_batch(follower: &mut LogFollower) -> Vec<StoredEvent> {
     loop {
         let batch = follower.poll_batch(64).await.unwrap();

@@ -11,7 +11,7 @@ fn a_repeated_request_gets_the_first_answer_even_after_later_events() {
         append_each(&store, 1, &["d"]).await;
         append_each(&store, 2, &["e"]).await;
 
-        // The expectation of the retry no longer holds; the request id decides before it.
+        // The expectation of the retry no longer holds; the request id is checked before it.
         for _ in 0..2 {
             assert_eq!(store.append(pay()).await, Ok(Appended { replayed: true, ..first }));
         }
@@ -39,7 +39,7 @@ fn a_repeated_request_in_the_log_gets_the_first_stream() {
 fn the_same_request_id_with_another_payload_is_refused() {
     race_on_each(BACKENDS, |store| async move {
         for (scope, stream) in [(RequestScope::Stream, 1), (RequestScope::Log, 2)] {
-            // Fingerprints that differ only in their upper half differ as well.
+            // Fingerprints that differ only in their upper half are different as well.
             let key = request(scope, "id", 5);
             let other = request(scope, "id", 5 | 1 << 100);
             store.append(with_request(commit(stream, ExpectedRevision::Any, &["a"]), &key)).await.unwrap();
@@ -81,7 +81,7 @@ fn scopes_and_streams_keep_their_request_ids_apart() {
             assert!(!appended.replayed, "{key:?} on stream {stream}");
         }
         assert_eq!(store.head().await.unwrap(), whole_log(&store, 10).await[2].position);
-        // Many ids on one stream are all remembered, and none for another.
+        // Many ids on one stream are all remembered, and none on another one.
         for id in 0..20 {
             let key = request(RequestScope::Stream, &format!("id-{id}"), id);
             assert!(
@@ -109,7 +109,7 @@ fn a_request_can_be_looked_up() {
         let found = |appended| Ok(Some(Appended { replayed: true, ..appended }));
         assert_eq!(store.find_request(StreamId(1), &in_stream).await, found(first));
         assert_eq!(store.find_request(StreamId(2), &in_stream).await, Ok(None));
-        // In the log the stream does not matter: the answer names the first one.
+        // In the scope of the log the stream does not matter: the result names the first one.
         for stream in [2, 1, 99] {
             assert_eq!(store.find_request(StreamId(stream), &in_log).await, found(second));
         }

@@ -1,18 +1,18 @@
-//! A consumer that does anything, at any time.
+//! A consumer that does anything at any time.
 
 use super::*;
 
 const KEYS: u64 = 5;
-/// How many messages a key has.
+/// The number of messages of a key.
 const EACH: u64 = 40;
-/// The same where waiting takes its time.
+/// The same where waiting takes real time.
 const EACH_IN_REAL_TIME: u64 = 12;
 const ROUNDS: usize = 10;
 
-/// What a consumer relies on, checked on every delivery.
+/// The guarantees that a consumer relies on, checked on every delivery.
 #[derive(Default)]
 struct Model {
-    /// The first sequence of each key that is not dealt with.
+    /// The first sequence of each key that is not acknowledged.
     next: HashMap<u64, u64>,
     dead: HashSet<EventId>,
 }
@@ -28,7 +28,7 @@ impl Model {
         let next = self.next(event.key);
         assert!(event.sequence >= *next, "{event} comes again although it was dealt with");
         if event.sequence > *next {
-            // It comes behind one that is still in hand or was just given back: it must come again, after that one.
+            // It follows one that is still in flight or was just returned: it must be redelivered, after that one.
             return;
         }
         match random.u8(..10) {

@@ -1,4 +1,4 @@
-//! A log in memory that counts what is read of it, and holds or fails readers on demand.
+//! A log in memory that counts reads, and delays or fails readers on demand.
 
 use std::{
     collections::BTreeMap,
@@ -52,12 +52,12 @@ impl WatchedLog {
         }
     }
 
-    /// How many events have been read from the log as a whole.
+    /// The number of events that have been read from the log.
     pub fn events_read(&self) -> u64 {
         self.read.load(Ordering::SeqCst)
     }
 
-    /// Whoever reads what is before `position`, but not the first of it, waits.
+    /// Delays readers of events before `position`, except of the first one.
     pub fn hold_at(&self, position: Position) {
         self.held_before.send_replace(Some(position));
     }
@@ -102,7 +102,7 @@ impl WatchedLog {
         self.add(order, 2, Change::Paid { method: Text::parse("card").unwrap(), reference: None }).await;
     }
 
-    /// Both events of an order have their revision for the code of the status that they lead to.
+    /// Both events of an order have as revision the code of the status that they lead to.
     async fn add(&self, order: u64, revision: u64, change: Change) {
         let event = OrderEvent {
             order_id: OrderId::new(order).unwrap(),

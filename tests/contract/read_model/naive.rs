@@ -1,4 +1,4 @@
-//! A read model that is too simple to be wrong, and what to ask it.
+//! A read model that is too simple to be wrong, and queries for it.
 
 use super::*;
 
@@ -6,7 +6,7 @@ use super::*;
 pub struct NaiveModel(BTreeMap<u64, Row>);
 
 impl NaiveModel {
-    /// Whether every update in `changes` has its row, there or before it.
+    /// Whether every update in `changes` has its row, stored or inserted before it.
     pub fn accepts(&self, changes: &[RowChange]) -> bool {
         let mut known: HashSet<u64> = self.0.keys().copied().collect();
         changes.iter().all(|change| match change {
@@ -78,7 +78,7 @@ impl NaiveModel {
             .collect()
     }
 
-    /// A new row, or another status for one that is there before this batch.
+    /// A new row, or another status for one that exists before this batch.
     pub fn random_change(&self, random: &mut fastrand::Rng, customers: &[Arc<str>]) -> RowChange {
         if self.0.is_empty() || random.bool() {
             return RowChange::Insert(Row {
@@ -112,7 +112,7 @@ pub fn random_query(random: &mut fastrand::Rng, customers: &[Arc<str>]) -> ListQ
     query(filter, order, random.usize(1..700))
 }
 
-/// From values so few that rows, times and customers often meet.
+/// With values so few that rows, times and customers often coincide.
 pub fn any_change() -> impl Strategy<Value = RowChange> {
     let row = (0..6_u64, 0..3_u8, 0..3_u8, 0..4_i64, any::<i64>(), any::<bool>(), 1..4_u64);
     let insert = row.prop_map(|(id, customer, status, created_at_micros, amount_minor, euro, revision)| {

@@ -4,7 +4,7 @@ use crate::backend::race_on_each;
 #[test]
 fn a_list_that_is_paged_while_rows_come_has_no_gaps_and_no_repeats() {
     race_on_each(BACKENDS, |model| async move {
-        // Rows that are there all the time have even times; those that come meanwhile fall between and around them.
+        // Rows that are there throughout have even times; rows added during the race fall between and around them.
         const STEADY: u64 = 2_000;
         let steady = (1..=STEADY).map(|id| insert(id, id as i64 * 2)).collect();
         model.apply(steady, at(1)).await.unwrap();

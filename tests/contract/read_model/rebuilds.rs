@@ -48,7 +48,7 @@ fn a_rebuild_is_seen_by_nobody_until_it_takes_the_place_as_a_whole() {
             assert_eq!(whole(&model).await, before);
             rebuild.index().await.unwrap();
             assert_eq!(whole(&model).await, before);
-            // The old one goes on meanwhile, and the new one after its index.
+            // The old one is updated meanwhile, and the new one after its index is built.
             model.apply(vec![insert(999, 11)], at(round * 100 + 1)).await.unwrap();
             assert_eq!(whole(&model).await.0.len(), before.0.len() + 1);
             rebuild.apply(vec![insert(1_001, 6)], at(round * 100 + 2)).await.unwrap();
@@ -59,7 +59,7 @@ fn a_rebuild_is_seen_by_nobody_until_it_takes_the_place_as_a_whole() {
             assert_eq!(rows, [updated, row(1_001, 6)]);
             assert_eq!(totals.iter().map(|totals| (totals.status, totals.count)).collect::<Vec<_>>(), [(1, 1), (2, 1)]);
             assert_eq!(place, Some(at(round * 100 + 2)));
-            // It is a read model like any other from here on.
+            // It is a read model like any other from now on.
             model.apply(vec![update(1_001, 3, 2)], at(round * 100 + 3)).await.unwrap();
             for status in [2, 3] {
                 let filter = ListFilter { status: Some(status), customer: Some("c-1".into()), ..NO_FILTER };
@@ -94,7 +94,7 @@ fn a_rebuild_holds_to_the_same_rules_as_the_one_that_serves() {
         assert!(matches!(refused, Err(ReadModelError::Corrupt(_))), "{refused:?}");
         let refused = rebuild.apply(vec![], of_another_log(3)).await;
         assert!(matches!(refused, Err(ReadModelError::Corrupt(_))), "{refused:?}");
-        // Again, as after a failure whose outcome was not known; and ids below the highest.
+        // Again, as after a failure with an unknown outcome; and ids below the highest.
         rebuild.apply(vec![insert(5, 99), insert(4, 40), update(3, 2, 2)], at(3)).await.unwrap();
         rebuild.promote().await.unwrap();
         let (rows, _, place) = whole(&model).await;
@@ -115,7 +115,7 @@ fn a_rebuild_that_is_over_changes_nothing_more() {
         discarded.discard().await.unwrap();
         let done = model.begin_rebuild().await.unwrap();
         done.apply(vec![insert(4, 40)], at(4)).await.unwrap();
-        // What is overtaken cleans up nothing that is not its own.
+        // An overtaken rebuild removes only its own tables.
         overtaken.discard().await.unwrap();
         done.promote().await.unwrap();
         for over in [overtaken, discarded, done] {
@@ -131,7 +131,7 @@ fn a_rebuild_that_is_over_changes_nothing_more() {
 #[test]
 fn readers_see_the_old_rows_or_the_new_ones_while_one_rebuild_follows_another() {
     race_on_each(BACKENDS, |model| async move {
-        // The rows of one generation all have its time; each has more of them than the one before.
+        // All rows of one generation have its time; each generation has more rows than the one before.
         let generation = |of: u64| (1..=of * 10).map(|id| insert(id, of as i64)).collect::<Vec<_>>();
         model.apply(generation(1), at(1)).await.unwrap();
         let writer = tokio::spawn({

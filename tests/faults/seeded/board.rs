@@ -1,4 +1,4 @@
-//! What all clients of a run share: the record of their calls, the orders that they know, and when commands were acknowledged.
+//! The state that all clients of a run share: the record of their calls, the known orders, and the times of acknowledged commands.
 
 use std::{
     collections::VecDeque,
@@ -8,7 +8,7 @@ use std::{
 
 use super::history::{Answer, Asked, Call, Micros, OrderId, Row};
 
-/// How many orders are kept to be worked on: few enough for clients to meet.
+/// The number of orders that clients work on: few enough for clients to meet.
 const KNOWN_ORDERS: usize = 40;
 
 pub struct Board {
@@ -19,7 +19,7 @@ pub struct Board {
 #[derive(Default)]
 struct Notes {
     calls: Vec<Call>,
-    /// When a command was acknowledged, and by which node.
+    /// The time at which a command was acknowledged, and the node.
     acknowledged: Vec<(Micros, usize)>,
     known: VecDeque<Known>,
 }
@@ -74,7 +74,7 @@ impl Board {
         self.notes().known.iter().cloned().collect()
     }
 
-    /// How many commands have been acknowledged.
+    /// The number of acknowledged commands.
     pub fn acknowledged(&self) -> usize {
         self.notes().acknowledged.len()
     }
@@ -84,7 +84,7 @@ impl Board {
         self.first_acknowledged(Some(node), since).is_some()
     }
 
-    /// When this node, or any, first acknowledged a command after that time.
+    /// The time at which this node, or any node, first acknowledged a command after that time.
     pub fn first_acknowledged(&self, node: Option<usize>, since: Micros) -> Option<Micros> {
         let notes = self.notes();
         let of_node = |by: usize| node.is_none_or(|node| node == by);
@@ -105,7 +105,7 @@ impl Board {
         self.notes().calls.clone()
     }
 
-    /// How many commands have had an unknown outcome since then.
+    /// The number of commands with an unknown outcome since then.
     pub fn unknown_since(&self, since: Micros) -> usize {
         let is_unknown = |call: &&Call| {
             call.sent_at >= since

@@ -1,4 +1,4 @@
-//! The calls of a client, by gRPC, and what their answers mean.
+//! The calls of a client, over gRPC, and the meaning of their replies.
 
 use std::time::Duration;
 
@@ -19,10 +19,10 @@ use tonic_types::StatusExt as _;
 
 use super::history::{Answer, OrderId, Row, Status};
 
-/// The deadline of a call: a node that says nothing costs a client so much.
+/// The deadline of a call: the most that a silent node costs a client.
 const DEADLINE: Duration = Duration::from_secs(4);
 
-/// A node as clients reach it. Connections are made when they are needed, again and again.
+/// A node as clients reach it. Connections are established when needed.
 #[derive(Clone)]
 pub struct Node {
     pub commands: OrderCommandServiceClient<Channel>,
@@ -30,7 +30,7 @@ pub struct Node {
     pub history: OrderHistoryServiceClient<Channel>,
 }
 
-/// A command, the same for each try.
+/// A command, the same for each attempt.
 #[derive(Clone, Debug)]
 pub struct Command {
     pub to: Status,
@@ -45,7 +45,7 @@ impl Node {
         let endpoint = Endpoint::from_shared(format!("http://127.0.0.1:{port}")).unwrap();
         let endpoint = endpoint.connect_timeout(Duration::from_secs(2));
         let channel = endpoint.connect_lazy();
-        // Streams have a connection of their own: calls given up on a silent node do not break them.
+        // Streams have their own connection: calls abandoned on a silent node do not break them.
         let streams = endpoint.connect_lazy();
         Self {
             commands: OrderCommandServiceClient::new(channel.clone()),
@@ -54,7 +54,7 @@ impl Node {
         }
     }
 
-    /// Gives a command as `actor`. The answer, and the token of what it did.
+    /// Sends a command as `actor`. Returns the outcome, and the token of its effect.
     pub async fn command(&self, command: &Command, actor: &str) -> (Answer, String) {
         let mut client = self.commands.clone();
         let actor = actor.to_owned();
@@ -148,7 +148,7 @@ impl Node {
         }
     }
 
-    /// All orders of a customer, who has no more than fit on a page.
+    /// All orders of a customer, who has at most one page of them.
     pub async fn list(&self, customer: &str) -> Answer {
         let request = ListOrdersRequest {
             page_size: 100,
@@ -212,7 +212,7 @@ fn with_deadline<T>(message: T) -> Request<T> {
     request
 }
 
-/// The reply, or a deadline of the client's own: a machine that is busy may be late with the other.
+/// The reply, or a deadline of the client's own: on a busy machine the other one may be late.
 async fn within<T>(call: impl Future<Output = Result<tonic::Response<T>, GrpcStatus>>) -> Result<T, GrpcStatus> {
     match tokio::time::timeout(DEADLINE * 2, call).await {
         Ok(reply) => reply.map(tonic::Response::into_inner),
@@ -235,16 +235,16 @@ fn status_of(status: OrderStatus) -> Status {
     }
 }
 
-/// The reason that the service gives; none if it is not the service that speaks.
+/// The reason given by the service; none if the error is not from the service.
 pub fn reason(status: &GrpcStatus) -> Option<String> {
     status.get_details_error_info().map(|info| info.reason)
 }
 
-/// What an error means, by docs/errors.md.
+/// The meaning of an error, according to docs/errors.md.
 pub fn failed(status: &GrpcStatus) -> Answer {
     let Some(info) = status.get_details_error_info() else {
         let reason = format!("{:?}: {}", status.code(), status.message());
-        // What has no reason comes from the connection, or from the client's own deadline.
+        // An error without a reason comes from the connection, or from the client's own deadline.
         return match status.code() {
             Code::Unavailable | Code::Unknown | Code::Cancelled | Code::DeadlineExceeded | Code::Internal => {
                 Answer::Unknown { reason }

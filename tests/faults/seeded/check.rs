@@ -1,8 +1,8 @@
-//! Whether a history is one that the service may leave: a pure function, so that it can be fed broken ones.
+//! Whether a history is one that the service may produce: a pure function, so that it can be tested with invalid ones.
 //!
-//! The log gives the order of all commands. That makes the question of linearizability easy to answer in full: a command stands where its
-//! event is, an answer that saw an order at a revision stands between the event of that revision and the next, and the history is linearizable
-//! if nothing that was answered before another call was sent stands after it.
+//! The log gives the order of all commands. That makes linearizability easy to check completely: a command takes the position of its event,
+//! a reply that saw an order at a revision comes between the event of that revision and the next one, and the history is linearizable if no
+//! call that was answered before another one was sent comes after it.
 
 mod answers;
 mod lists;
@@ -21,12 +21,12 @@ use std::{
 pub use self::losses::Losses;
 use super::history::{Event, History, OrderId, Row};
 
-/// What is wrong.
+/// A violation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// In a word.
+    /// Its kind.
     pub kind: &'static str,
-    /// Where, and how.
+    /// The place and the details.
     pub text: String,
 }
 
@@ -42,7 +42,7 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Everything that is wrong with a history.
+/// All violations in a history.
 pub fn check(history: &History) -> Vec<Finding> {
     let losses = Losses::of(history);
     let history = losses.rest_of(history);

@@ -1,4 +1,4 @@
-//! A client: places orders, moves them on, races others for them, retries what it does not know, and reads.
+//! A client: places orders, advances them, competes with others for them, retries unknown outcomes, and reads.
 
 use std::{
     sync::{Arc, Mutex},
@@ -17,12 +17,12 @@ use super::{
 
 /// How often a client tries a command before it leaves it for the end.
 const TRIES: usize = 5;
-/// How many orders a customer places: fewer than fit on a page of the list.
+/// The number of orders per customer: fewer than fit on a page of the list.
 const ORDERS_A_CUSTOMER: usize = 60;
-/// How many orders are read at once.
+/// The number of orders in one read.
 const BATCH: usize = 8;
 
-/// Commands with a request id whose outcome is not known yet, with the number of tries.
+/// Commands with a request id whose outcome is not known yet, with the number of attempts.
 pub type Open = Arc<Mutex<Vec<(String, Command, usize)>>>;
 
 pub struct Client {
@@ -55,7 +55,7 @@ impl Client {
         self.random.usize(..self.nodes.len())
     }
 
-    /// A new command, and what it is called.
+    /// A new command and its name.
     fn command(&mut self, to: Status, order: Option<OrderId>, expected: Option<u64>) -> (String, Command) {
         let name = format!("c{}-{}", self.number, self.commands);
         self.commands += 1;
@@ -89,7 +89,7 @@ impl Client {
         }
     }
 
-    /// One of the orders that all work on: mostly what may come next, now and then what may not.
+    /// A command for one of the shared orders: mostly a valid one, now and then an invalid one.
     async fn move_on(&mut self, known: &[Known]) {
         let known = &known[self.random.usize(..known.len())];
         let next: Vec<_> = Status::ALL.into_iter().filter(|status| status.may_follow(Some(known.row.status))).collect();
@@ -107,7 +107,7 @@ impl Client {
         self.carry_through(name, command, 0).await;
     }
 
-    /// Tries a command until its outcome is known. Without a request id there is one try.
+    /// Tries a command until its outcome is known. Without a request id there is one attempt.
     async fn carry_through(&mut self, name: String, command: Command, first: usize) {
         for tries in first..first + TRIES {
             let node = self.any_node();
@@ -155,7 +155,7 @@ impl Client {
     }
 }
 
-/// Gives a command once, as `name`, and notes what came of it.
+/// Sends a command once, as `name`, and records the outcome.
 pub async fn try_command(board: &Board, nodes: &[Node], node: usize, command: &Command, name: String) -> Answer {
     let sent_at = board.now();
     let (answer, token) = nodes[node].command(command, &name).await;

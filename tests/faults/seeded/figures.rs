@@ -1,4 +1,4 @@
-//! What a run amounted to, in one line of tab-separated values for each run and each fault: `seeded.sh` makes tables of them.
+//! The figures of a run, as one line of tab-separated values per run and per fault: `seeded.sh` makes tables of them.
 
 use super::{
     check::Losses,
@@ -6,14 +6,14 @@ use super::{
     plan::Plan,
 };
 
-/// How long writes were away in a fault.
+/// How long writes were unavailable in a fault.
 pub struct Away {
     pub kind: &'static str,
-    /// How long the fault itself lasted.
+    /// The duration of the fault itself.
     pub lasted: Micros,
     /// The longest time in which no node acknowledged a command, from its beginning until all nodes had after its end.
     pub everywhere: Micros,
-    /// From its end until each node had acknowledged a command.
+    /// The time from its end until each node had acknowledged a command.
     pub after: Micros,
     /// Commands whose outcome a client did not learn at first.
     pub unknown: usize,
@@ -30,9 +30,9 @@ pub struct Figures {
     events: usize,
     duplicates: usize,
     findings: usize,
-    /// Acknowledged commands that a fail-over has taken with it.
+    /// Acknowledged commands that a fail-over has lost.
     lost: usize,
-    /// How often nodes ended by themselves and were started again.
+    /// How often nodes ended by themselves and were restarted.
     pub ended: usize,
     pub away: Vec<Away>,
 }
@@ -74,7 +74,7 @@ impl Figures {
         }
     }
 
-    /// A line of the run, and one of each fault.
+    /// A line for the run, and one for each fault.
     pub fn lines(&self) -> String {
         let run = [
             self.calls,

@@ -1,4 +1,4 @@
-//! Followers: each reads a stream from its beginning through whatever happens, and resumes at another node where it was.
+//! Followers: each reads a stream from its beginning through all faults, and resumes on another node where it was.
 
 use std::{
     sync::{Arc, Mutex},
@@ -21,10 +21,10 @@ use super::{
     history::{Answer, Asked, Call, Followed, Follows, Freshness, Status},
 };
 
-/// A stream that says nothing for so long is given up, and resumed elsewhere.
+/// A stream that is silent for this long is abandoned, and resumed elsewhere.
 const SILENCE: Duration = Duration::from_secs(5);
 
-/// What a follower has been sent since it started, or started again, and before that.
+/// The events that a follower has been sent since its last start, and before it.
 #[derive(Default)]
 struct Sent {
     events: Vec<(u64, u64, String)>,
@@ -38,14 +38,14 @@ pub struct Follower {
 }
 
 impl Follower {
-    /// Begins at node `first`.
+    /// Starts on node `first`.
     pub fn start(what: Follows, first: usize, board: Arc<Board>, nodes: Arc<Vec<Node>>) -> Self {
         let sent = Arc::<Mutex<Sent>>::default();
         let follow = Follow { what: what.clone(), sent: Arc::clone(&sent), board, cursor: String::new(), resumed: 0 };
         Self { what, sent, task: tokio::spawn(follow.through_all(first, nodes)) }
     }
 
-    /// How many events it has been sent since it started, or started again.
+    /// The number of events that it has been sent since its last start.
     pub fn count(&self) -> usize {
         self.sent.lock().unwrap().events.len()
     }
@@ -54,7 +54,7 @@ impl Follower {
         &self.what
     }
 
-    /// What it was sent, once for each start.
+    /// The events that it was sent, for each start.
     pub fn end(self) -> Vec<Followed> {
         self.task.abort();
         let Sent { events, before: mut all } = std::mem::take(&mut *self.sent.lock().unwrap());
@@ -89,7 +89,7 @@ impl Follow {
         }
     }
 
-    /// An end that an outage explains is no news. An order that is followed is there, so that it cannot be not found.
+    /// An end that an outage explains is not recorded. A followed order exists, so NOT_FOUND is not accepted.
     fn note_if_wrong(&self, status: &GrpcStatus, node: usize, sent_at: u64) {
         let (reason, message) = match failed(status) {
             Answer::Wrong { reason, message } => (reason, message),
@@ -103,7 +103,7 @@ impl Follow {
         self.board.note(Call { name, node, sent_at, answered_at: self.board.now(), asked, answer });
     }
 
-    /// As it is told to: the checker says whether it was told rightly.
+    /// As it is told to: the checker decides whether that was justified.
     fn start_again_if_told(&mut self, status: &GrpcStatus) {
         let is_told = match reason(status).as_deref() {
             Some("CURSOR_OF_ANOTHER_LOG") => true,
@@ -163,7 +163,7 @@ fn seen(event: &EncodedEvent) -> (u64, u64, String) {
     (event.order_id.parse().unwrap(), event.revision as u64, event.actor)
 }
 
-/// Everything that `node` has, read to the end of the log.
+/// All events that `node` has, read to the end of the log.
 pub async fn read_all(node: &Node) -> Result<Followed, GrpcStatus> {
     use stream_events_response::Item;
     let mut stream =

@@ -1,5 +1,5 @@
-//! What a run leaves behind for the checker: every call with its time and its answer, the log as it is in the end, what followers were
-//! sent, and what the bus has.
+//! The record of a run for the checker: every call with its time and its reply, the final log, the events that followers were sent, and the
+//! messages on the bus.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ pub type Micros = u64;
 /// An order's id.
 pub type OrderId = u64;
 
-/// Where an order stands, and the command that leads there.
+/// The status of an order, and the command that leads to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Status {
     Pending,
@@ -22,7 +22,7 @@ pub enum Status {
 impl Status {
     pub const ALL: [Self; 5] = [Self::Pending, Self::Paid, Self::Shipped, Self::Delivered, Self::Cancelled];
 
-    /// Whether a command that leads to `self` is allowed in this status; `None`: there is no order.
+    /// Whether a command that leads to `self` is allowed in this status; `None`: the order does not exist.
     pub fn may_follow(self, before: Option<Self>) -> bool {
         match self {
             Self::Pending => before.is_none(),
@@ -47,7 +47,7 @@ pub struct Event {
     pub revision: u64,
     /// The status that it leads to.
     pub to: Status,
-    /// The call that it comes from: each call gives another name as the actor.
+    /// The call that caused it: each call uses a different name as the actor.
     pub call: String,
     /// The request id; empty if the call had none.
     pub request: String,
@@ -61,10 +61,10 @@ pub struct Row {
     pub status: Status,
 }
 
-/// What a call asked for.
+/// The request of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Asked {
-    /// A command that leads to `to`. The order of a new one is not known before.
+    /// A command that leads to `to`. The id of a new order is not known in advance.
     Command { to: Status, order: Option<OrderId>, request: Option<String>, expected: Option<u64> },
     /// These orders, one or several, from one node.
     OrderRepository { ids: Vec<OrderId>, freshness: Freshness },
@@ -74,11 +74,11 @@ pub enum Asked {
     Totals,
 }
 
-/// How fresh an answer has to be.
+/// The requested freshness.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Freshness {
     Strong,
-    /// Given the token of a command that left this order at that revision.
+    /// With the token of a command that left this order at that revision.
     AtLeast(OrderId, u64),
 }
 
@@ -92,28 +92,28 @@ impl Freshness {
     }
 }
 
-/// What came of a call.
+/// The outcome of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// The command took effect, now or at an earlier try.
+    /// The command took effect, now or at an earlier attempt.
     Done { order: OrderId, row: Row },
-    /// The rules, or the expected revision, do not allow it, at this revision (0: there is no order).
+    /// Not allowed by the rules or the expected revision, at this revision (0: the order does not exist).
     Refused { reason: String, row: Option<Row>, revision: u64 },
-    /// For a reason that says that nothing was written.
+    /// Refused with a reason that says that nothing was written.
     NotDone { reason: String },
-    /// Nobody knows: the connection broke, the deadline passed.
+    /// Unknown: the connection broke, or the deadline passed.
     Unknown { reason: String },
-    /// An answer that nothing explains, such as `DATA_CORRUPT`.
+    /// A reply that nothing explains, such as `DATA_CORRUPT`.
     Wrong { reason: String, message: String },
-    /// The orders asked for, in the order of the question.
+    /// The requested orders, in the order of the request.
     OrderRepository(Vec<Option<Row>>),
     /// The orders of a customer.
     List(Vec<(OrderId, Row)>),
-    /// The number of orders by status, as [`Status::ALL`], and of all; the dollars that they are worth.
+    /// The number of orders by status, as [`Status::ALL`], and in total; and their worth in dollars.
     Totals { by_status: [u64; 5], all: u64, dollars: u64 },
 }
 
-/// A call and its answer.
+/// A call and its reply.
 #[derive(Clone, Debug)]
 pub struct Call {
     /// No other call has this name. It is the actor of a command.
@@ -125,17 +125,17 @@ pub struct Call {
     pub answer: Answer,
 }
 
-/// What a follower was sent, over all its resumptions, until it was told that its cursor is of another log: then it starts again.
+/// The events that a follower was sent, over all its resumptions, until it was told that its cursor is of another log: then it starts over.
 #[derive(Clone, Debug)]
 pub struct Followed {
     pub what: Follows,
     /// The order, the revision and the call of each event.
     pub events: Vec<(OrderId, u64, String)>,
-    /// When it was told; `None`: never.
+    /// The time at which it was told; `None`: never.
     pub told_at: Option<Micros>,
 }
 
-/// Which events a follower wants.
+/// The filter of a follower.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Follows {
     Everything,
@@ -162,14 +162,14 @@ pub struct Window {
     pub until: Micros,
 }
 
-/// All of a run.
+/// The complete record of a run.
 #[derive(Clone, Debug, Default)]
 pub struct History {
     pub calls: Vec<Call>,
     pub log: Vec<Event>,
     pub followed: Vec<Followed>,
-    /// The order and the revision of each message on the bus, duplicates and all.
+    /// The order and the revision of each message on the bus, including duplicates.
     pub bus: Vec<(OrderId, u64)>,
-    /// Empty wherever no acknowledged write may be lost.
+    /// Empty unless acknowledged writes may be lost.
     pub windows: Vec<Window>,
 }

@@ -1,8 +1,8 @@
-//! Seeded runs: the program and its brokers as they run in production, under load, with faults that a seed has chosen, and a checker that
-//! knows every answer. The short form is one run of each topology; `tests/faults/seeded.sh 200` runs as many as it is told.
+//! Seeded runs: the program and its brokers as they run in production, under load, with faults chosen by a seed, and a checker that knows
+//! every reply. The short form is one run of each topology; `tests/faults/seeded.sh 200` does as many runs as requested.
 //!
-//! A run is repeated by its seed and its topology: the faults come in the same order, after the same numbers of acknowledged commands. What
-//! the machine makes of it may differ.
+//! A run is repeated by its seed and its topology: the faults come in the same order, after the same numbers of acknowledged commands. The
+//! timing on the machine may differ.
 
 mod board;
 mod calls;
@@ -28,9 +28,9 @@ use self::{
 
 /// Another seed than that of the short form.
 const SEED: &str = "SEEDED_SEED";
-/// How many faults, for other than the short form's.
+/// The number of faults, if different from the short form.
 const FAULTS: &str = "SEEDED_FAULTS";
-/// A file that figures are added to.
+/// A file to which figures are appended.
 const FIGURES: &str = "SEEDED_FIGURES";
 
 const FAULTS_OF_SHORT_FORM: usize = 3;
@@ -70,7 +70,7 @@ async fn seeded(name: &'static str, backend: Backend, nodes: usize, seed: u64) {
     std::fs::remove_dir_all(&folder).unwrap();
 }
 
-/// How many findings of each kind there are, and the first of each.
+/// The number of findings of each kind, and the first of each.
 fn by_kind(findings: &[Finding]) -> String {
     let mut kinds: BTreeMap<&str, Vec<&Finding>> = BTreeMap::new();
     for finding in findings {
@@ -135,7 +135,7 @@ async fn nats_cluster_three_nodes() {
     seeded("nats_cluster_three_nodes", Backend::NatsCluster, 3, 41).await;
 }
 
-/// Each node knows one server: it hears what that one believes.
+/// Each node knows one server, and sees only that server's state.
 #[tokio::test(flavor = "multi_thread")]
 async fn nats_cluster_three_pinned_nodes() {
     seeded("nats_cluster_three_pinned_nodes", Backend::PinnedNatsCluster, 3, 42).await;

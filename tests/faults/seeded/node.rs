@@ -1,4 +1,4 @@
-//! A node of a run: the program under somebody who starts it again when it ends, as a supervisor does.
+//! A node of a run: the program under a supervisor that restarts it when it ends.
 
 use std::{fs::OpenOptions, path::PathBuf, process::Stdio, time::Duration};
 
@@ -7,12 +7,12 @@ use tokio::process::Child;
 
 use crate::program::command;
 
-/// Names another build of the program, such as an older one in which a fault must be found.
+/// Names another build of the program, such as an older one in which a fault is to be found.
 const BINARY: &str = "SEEDED_BINARY";
-/// How long an orderly end may take on a busy machine.
+/// The time limit of an orderly shutdown on a busy machine.
 const ENDS_WITHIN: Duration = Duration::from_secs(60);
 
-/// The program that is tried.
+/// The program under test.
 pub fn program() -> std::process::Command {
     std::env::var_os(BINARY).map_or_else(command, std::process::Command::new)
 }
@@ -27,7 +27,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// With these settings, its port among them; what it says goes to `log`.
+    /// With these settings, including its port; its output goes to `log`.
     pub fn start(port: u16, settings: Vec<String>, log: PathBuf) -> Self {
         let mut process = Self { port, settings, log, child: None, ended: 0 };
         process.start_again();
@@ -46,7 +46,7 @@ impl Process {
         self.child = Some(child.unwrap());
     }
 
-    /// Starts it again if it has ended by itself.
+    /// Restarts it if it has ended by itself.
     pub fn tend(&mut self) {
         let has_ended = self.child.as_mut().is_some_and(|child| child.try_wait().unwrap().is_some());
         if has_ended {
@@ -62,7 +62,7 @@ impl Process {
         }
     }
 
-    /// Sends it a signal, if it runs.
+    /// Sends it a signal, if it is running.
     pub fn signal(&self, name: &str) {
         if let Some(pid) = self.child.as_ref().and_then(Child::id) {
             let sent = std::process::Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status();
@@ -70,7 +70,7 @@ impl Process {
         }
     }
 
-    /// Lets it end in order; says what is wrong with how it does.
+    /// Stops it in order; returns what is wrong with its shutdown.
     pub async fn stop(&mut self) -> Result<(), String> {
         self.signal("TERM");
         let Some(mut child) = self.child.take() else { return Ok(()) };
@@ -85,7 +85,7 @@ impl Process {
         probe::check(&Target::plain(format!("127.0.0.1:{}", self.port)), "", 5_000).await == Ok(true)
     }
 
-    /// Lines of its log that tell of a fault of its own.
+    /// Lines of its log that report a fault of its own.
     pub fn panics(&self) -> Vec<String> {
         let text = std::fs::read_to_string(&self.log).unwrap_or_default();
         text.lines().filter(|line| line.contains("panicked at")).map(str::to_owned).collect()

@@ -1,4 +1,4 @@
-//! What happens in a run: chosen by its seed alone.
+//! The events of a run: chosen by its seed alone.
 
 use std::fmt;
 
@@ -44,12 +44,12 @@ pub enum Fault {
         by_ms: u64,
         ms: u64,
     },
-    /// Answers of the server to this node break off, again and again.
+    /// Replies of the server to this node are cut off, again and again.
     CloseMidAnswer {
         node: usize,
         times: u64,
     },
-    /// The leader of a stream hears nothing of the other servers: its connections to them end, or, as with a pulled cable, are silent.
+    /// The leader of a stream is cut off from the other servers: its connections to them end, or are silent, as with an unplugged cable.
     IsolateLeader {
         stream: &'static str,
         is_silent: bool,
@@ -73,7 +73,7 @@ pub enum Fault {
         first: usize,
         ms: u64,
     },
-    /// Redis closes all connections of clients.
+    /// Redis closes all client connections.
     KillConnections {
         times: u64,
     },
@@ -83,11 +83,11 @@ pub enum Fault {
     KillPrimary {
         ms: u64,
     },
-    /// For long enough that another takes its place.
+    /// For long enough that another one takes over.
     PausePrimary {
         ms: u64,
     },
-    /// Sentinel is told to put another in its place.
+    /// Sentinel is told to promote another one.
     FailOver,
 }
 
@@ -135,7 +135,7 @@ pub struct Plan {
     pub seed: u64,
     pub topology: Topology,
     pub clients: usize,
-    /// Each comes when so many more commands have been acknowledged since the one before.
+    /// Each one starts when this many more commands have been acknowledged since the previous one.
     pub faults: Vec<(usize, Fault)>,
 }
 
@@ -158,7 +158,7 @@ impl fmt::Display for Plan {
 }
 
 fn fault(random: &mut Rng, topology: Topology) -> Fault {
-    // What is of this backend alone is half of all.
+    // Faults that are specific to this backend make up half of all.
     let of_backend = random.bool();
     if of_backend && topology.backend.is_nats_cluster() {
         return fault_of_cluster(random, topology);
@@ -213,7 +213,7 @@ fn fault_of_cluster(random: &mut Rng, topology: Topology) -> Fault {
     match random.u8(..10) {
         0..4 => {
             let node = random.bool().then_some(node).filter(|_| random.bool());
-            // The others elect a new one after some seconds; the old one believes in itself for 10 s and more.
+            // The others elect a new one after some seconds; the old one considers itself leader for 10 s and more.
             let ms = random.u64(4_000..14_000);
             Fault::IsolateLeader { stream, is_silent: random.bool(), ms, node }
         }

@@ -36,25 +36,26 @@ use super::{
     world::World,
 };
 
-/// How long it may take until all is as before, on a machine that has other things to do. Longer is a finding.
+/// The time limit for full recovery on a busy machine. Exceeding it is a finding.
 const RECOVERS_WITHIN: Duration = Duration::from_secs(120);
-/// How many commands are acknowledged after the last fault.
+/// The number of commands that are acknowledged after the last fault.
 const AT_THE_END: usize = 30;
 
-/// A fail-over may lose what was acknowledged so long before it: the replicas lag behind by no more.
+/// A fail-over may lose commands that were acknowledged up to this long before it: the replicas do not lag further behind.
 const REPLICAS_LAG_US: u64 = 1_000_000;
-/// So long after a fail-over, at the most, does an old primary go on by itself: Sentinels tell it when they have seen it for eight seconds.
+/// The maximum time for which an old primary continues after a fail-over: Sentinels reconfigure it when they have seen it for eight
+/// seconds.
 const OLD_PRIMARY_LASTS_US: u64 = 15_000_000;
-/// So long before a Sentinel names another primary may that one have been cut off from the old one.
+/// The maximum time before a Sentinel names another primary for which that one may have been cut off from the old one.
 const PROMOTED_BEFORE_US: u64 = 10_000_000;
-/// How many commands are acknowledged when Sentinels and servers agree again, and nothing may be lost any more.
+/// The number of commands that are acknowledged once Sentinels and servers agree again, and nothing may be lost any more.
 const AFTER_FAIL_OVERS: usize = 150;
 
-/// What came of a run.
+/// The result of a run.
 pub struct Outcome {
     pub findings: Vec<Finding>,
     pub figures: Figures,
-    /// Where the logs of the nodes and the history are.
+    /// The location of the nodes' logs and of the history.
     pub folder: PathBuf,
 }
 
@@ -67,11 +68,11 @@ struct Run {
     findings: Vec<Finding>,
     figures: Figures,
     windows: Vec<Window>,
-    /// When a Sentinel was seen to name another primary.
+    /// The time at which a Sentinel was seen to name another primary.
     changes: Arc<Mutex<Vec<u64>>>,
 }
 
-/// Runs a plan; what it leaves is in `folder`.
+/// Runs a plan; its files are in `folder`.
 pub async fn run(plan: Plan, folder: &Path) -> Outcome {
     std::fs::create_dir_all(folder).unwrap();
     let world = World::start(&plan, folder);
@@ -113,7 +114,7 @@ impl Run {
         self.what_is_left(followers).await
     }
 
-    /// Notes each change of the primary, also those that no fault has asked for, until the set is dropped.
+    /// Records each change of the primary, including those that no fault has caused, until the set is dropped.
     fn watch_sentinels(&self) -> JoinSet<()> {
         let mut watches = JoinSet::new();
         for port in self.world.servers.sentinel().into_iter().flat_map(|all| all.ports()) {
@@ -148,7 +149,7 @@ impl Run {
         self.findings.push(Finding::new(kind, text));
     }
 
-    /// Waits until it holds, and looks after the nodes meanwhile.
+    /// Waits until it holds, and supervises the nodes meanwhile.
     async fn until(&mut self, what: &str, mut holds: impl AsyncFnMut(&mut Self) -> bool) -> bool {
         let give_up_at = Instant::now() + RECOVERS_WITHIN;
         while !holds(self).await {
@@ -169,7 +170,7 @@ impl Run {
         }
     }
 
-    /// The faults, each after its number of acknowledged commands; the followers that were started on the way.
+    /// The faults, each after its number of acknowledged commands; returns the followers that were started meanwhile.
     async fn all_faults(&mut self) -> Vec<Follower> {
         let mut random = Rng::with_seed(!self.plan.seed);
         let mut followers = vec![
@@ -202,7 +203,7 @@ impl Run {
         followers
     }
 
-    /// Ends the windows: the servers agree, and each node has been heard of since. What comes now must hold without exception.
+    /// Closes the windows: the servers agree, and each node has replied since. From now on every check applies without exception.
     async fn until_agreed(&mut self) {
         tokio::task::block_in_place(|| self.world.servers.sentinel().unwrap().until_agreed());
         let agreed_at = self.board.now();
@@ -239,7 +240,7 @@ impl Run {
         }
     }
 
-    /// Every command with a request id whose outcome is unknown is given once more: now it must have one.
+    /// Sends every command with a request id and an unknown outcome once more: now its outcome must be known.
     async fn settle(&mut self) {
         let open = std::mem::take(&mut *self.open.lock().unwrap());
         for (name, command, mut tries) in open {
@@ -255,7 +256,7 @@ impl Run {
         }
     }
 
-    /// What nodes, followers and the bus have when all is quiet; then the log itself, and its audit.
+    /// The state of nodes, followers and the bus when all is quiet; then the log itself, and its audit.
     async fn what_is_left(&mut self, followers: Vec<Follower>) -> History {
         let mut history = History::default();
         for node in 0..self.nodes.len() {
@@ -291,7 +292,8 @@ impl Run {
         history
     }
 
-    /// The nodes are gone by now: what followers have not been sent, they never will be. They had all the time of the bus and the log.
+    /// The nodes have stopped by now: followers will never receive what they have not been sent. They had as much time as the bus and the
+    /// log.
     async fn until_followed(&self, followers: &[Follower], log: &[Event]) {
         for follower in followers {
             let wanted = log.iter().filter(|event| follower.what().wants(event)).count();
@@ -304,7 +306,7 @@ impl Run {
         }
     }
 
-    /// The bus from its beginning until it has all that a node shows, or is given up.
+    /// Reads the bus from its beginning until it has all that a node shows, or gives up.
     async fn read_bus(&mut self, bus: &dyn MessageBus, shown: Option<&Followed>) -> Vec<(OrderId, u64)> {
         let mut missing: HashMap<OrderId, u64> = HashMap::new();
         for (order, revision, _) in shown.iter().flat_map(|all| &all.events) {
@@ -373,7 +375,7 @@ async fn read_log(store: &dyn EventStore) -> Vec<Event> {
     }
 }
 
-/// The history as text, for whoever looks into a finding.
+/// The history as text, to investigate a finding.
 fn written(history: &History, findings: &[Finding]) -> String {
     let mut text = String::new();
     for finding in findings {

@@ -1,4 +1,4 @@
-//! A primary of Redis, two replicas, and three Sentinels that put another in its place.
+//! A Redis primary, two replicas, and three Sentinels that promote a replica.
 
 use std::time::{Duration, Instant};
 
@@ -10,15 +10,15 @@ use tokio::{
 
 use crate::redis_server::{DURABLE, RedisServer};
 
-/// How many servers there are, and how many Sentinels.
+/// The number of servers, and of Sentinels.
 pub const COUNT: usize = 3;
 /// The name of the service.
 const SERVICE: &str = "orders";
-/// Longer than any change takes, on a busy machine too.
+/// Longer than any fail-over takes, on a busy machine too.
 const SETTLES_WITHIN: Duration = Duration::from_secs(120);
 
 pub struct SentinelServers {
-    /// The first one begins as the primary.
+    /// The first one starts as the primary.
     servers: Vec<RedisServer>,
     sentinels: Vec<RedisServer>,
 }
@@ -64,7 +64,7 @@ impl SentinelServers {
         &mut self.servers[server]
     }
 
-    /// The primary, as the Sentinels say.
+    /// The primary, according to the Sentinels.
     pub fn primary(&self) -> usize {
         self.named_by(&self.sentinels[0])
     }
@@ -79,14 +79,14 @@ impl SentinelServers {
         &self.servers[self.primary()]
     }
 
-    /// Makes the Sentinels put another in the place of the primary, which lives on.
+    /// Makes the Sentinels replace the primary, which stays alive.
     pub fn fail_over(&self) {
         let before = self.primary();
         self.sentinels[0].cli(&["SENTINEL", "FAILOVER", SERVICE]);
         self.until("another primary", || self.primary() != before);
     }
 
-    /// Waits until all Sentinels name the same primary, and no other server takes writes.
+    /// Waits until all Sentinels name the same primary, and no other server accepts writes.
     pub fn until_agreed(&self) {
         self.until("one primary, that all Sentinels name", || {
             let named: Vec<_> = self.sentinels.iter().map(|sentinel| self.named_by(sentinel)).collect();
@@ -97,7 +97,7 @@ impl SentinelServers {
         self.until_replicated();
     }
 
-    /// Waits until the primary has both replicas: it alone would take what it has acknowledged with it.
+    /// Waits until the primary has both replicas: otherwise the writes that it has acknowledged could be lost with it.
     pub fn until_replicated(&self) {
         self.until("the primary has its replicas", || {
             let about = self.primary_server().cli(&["INFO", "replication"]);
@@ -114,7 +114,7 @@ impl SentinelServers {
     }
 }
 
-/// Calls `changed` whenever this Sentinel names another primary than before: on a busy machine they also decide on one by themselves.
+/// Calls `changed` whenever this Sentinel names another primary than before: on a busy machine Sentinels also fail over by themselves.
 pub async fn watch(port: u16, changed: impl Fn()) {
     let mut known = None;
     loop {
@@ -128,7 +128,7 @@ pub async fn watch(port: u16, changed: impl Fn()) {
     }
 }
 
-/// The answer as it is on the wire.
+/// The reply as sent over the wire.
 async fn primary_named_at(port: u16) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
     stream.write_all(format!("SENTINEL GET-MASTER-ADDR-BY-NAME {SERVICE}\r\n").as_bytes()).await?;

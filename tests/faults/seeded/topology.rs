@@ -1,4 +1,4 @@
-//! Where a run takes place: the servers that keep the log, and how many nodes serve it.
+//! The environment of a run: the servers that store the log, and the number of nodes.
 
 use std::{path::Path, sync::Arc};
 
@@ -27,7 +27,7 @@ use crate::{
     redis_server::{DURABLE, RedisServer},
 };
 
-/// What keys in Redis, and streams in NATS, begin with when nothing else is said.
+/// The default prefix of keys in Redis and of streams in NATS.
 const PREFIX: &str = "ordersystem";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +42,7 @@ pub enum Backend {
     Nats,
     /// Three servers, each stream on all of them; each node knows all.
     NatsCluster,
-    /// The same, and each node knows one.
+    /// The same, but each node knows one.
     PinnedNatsCluster,
 }
 
@@ -74,7 +74,7 @@ pub enum Servers {
 
 impl Servers {
     pub fn start(backend: Backend) -> Self {
-        // Each server syncs before it answers, so that what is promised of a power loss is what is tested as well.
+        // Each server syncs before it answers, so that the configuration that survives a power loss is the one that is tested.
         const SYNCED: &str = "jetstream { store_dir: FOLDER, sync_interval: always }";
         match backend {
             Backend::Embedded => Self::Embedded(tempfile::tempdir().unwrap(), RedisServer::start(DURABLE)),
@@ -86,11 +86,11 @@ impl Servers {
         }
     }
 
-    /// The ways of a node to its servers: to all, or to the one that it knows.
+    /// The proxies of a node to its servers: to all, or to the one that it knows.
     pub fn ways(&self, backend: Backend, node: usize) -> Vec<Proxy> {
         match self {
             Self::Embedded(_, server) | Self::Redis(server) => vec![Proxy::to(server.port)],
-            // Sentinels tell of servers at their own addresses, past any proxy.
+            // Sentinels report servers at their own addresses, bypassing any proxy.
             Self::Sentinel(_) => Vec::new(),
             Self::Nats(server) => vec![Proxy::to(server.port)],
             Self::Cluster(cluster) if backend == Backend::PinnedNatsCluster => {
@@ -100,7 +100,7 @@ impl Servers {
         }
     }
 
-    /// The settings of a node that reaches its servers on these ways.
+    /// The settings of a node that uses these proxies.
     pub fn settings(&self, ways: &[Proxy]) -> Vec<String> {
         let url = |scheme: &str| {
             let urls: Vec<_> = ways.iter().map(|way| format!("{scheme}://127.0.0.1:{}", way.port())).collect();
@@ -122,7 +122,7 @@ impl Servers {
                 let own = ["--persistence", "redis", "--require-durable"];
                 [own.map(str::to_owned).to_vec(), redis()].concat()
             }
-            // What is acknowledged may be lost by a fail-over: not durable as that flag means it.
+            // A fail-over may lose acknowledged commands: not durable in the sense of that flag.
             Self::Sentinel(all) => {
                 ["--persistence", "redis", "--transport", "redis", "--redis", &all.url()].map(str::to_owned).to_vec()
             }
@@ -158,7 +158,7 @@ impl Servers {
         }
     }
 
-    /// What `redis-cli` does; nothing where there is no Redis.
+    /// The effect of `redis-cli`; nothing without a Redis.
     pub fn redis_cli(&self, arguments: &[&str]) {
         if let Self::Embedded(_, server) | Self::Redis(server) = self {
             server.cli(arguments);
@@ -228,7 +228,7 @@ impl Servers {
         (0..SERVERS).map(|server| cluster.direct_url(server)).collect::<Vec<_>>().join(",")
     }
 
-    /// The log in one word, for `ordersystem verify`.
+    /// The address of the log, for `ordersystem verify`.
     pub fn address(&self) -> String {
         match self {
             Self::Embedded(folder, _) => folder_word(folder.path()),

@@ -1,4 +1,4 @@
-//! The servers and nodes of a run, and what is done to them.
+//! The servers and nodes of a run, and the faults applied to them.
 
 use std::{path::Path, time::Duration};
 
@@ -15,12 +15,12 @@ use crate::{nats_cluster::SERVERS, nats_server::free_port, proxy::Proxy};
 pub struct World {
     pub servers: Servers,
     pub nodes: Vec<Process>,
-    /// The ways of each node to its servers.
+    /// The proxies of each node to its servers.
     ways: Vec<Vec<Proxy>>,
 }
 
 impl World {
-    /// Starts all that the plan needs; the nodes write to files in `folder`.
+    /// Starts everything that the plan needs; the nodes write to files in `folder`.
     pub fn start(plan: &Plan, folder: &Path) -> Self {
         let topology = plan.topology;
         let servers = block_in_place(|| Servers::start(topology.backend));
@@ -38,12 +38,12 @@ impl World {
         Self { servers, nodes, ways }
     }
 
-    /// Starts again what has ended by itself.
+    /// Restarts processes that have ended by themselves.
     pub fn tend(&mut self) {
         self.nodes.iter_mut().for_each(Process::tend);
     }
 
-    /// Lets a fault happen, to its end: what was killed is started again, what was cut is whole.
+    /// Applies a fault from start to end: killed processes are restarted, cut connections restored.
     pub async fn suffer(&mut self, fault: &Fault, random: &mut Rng) {
         match *fault {
             Fault::KillNode { node } => self.kill_and_start(node).await,
@@ -59,7 +59,7 @@ impl World {
                 self.nodes[node].signal("CONT");
             }
             Fault::RestartNode { node } => {
-                // That it does not end in order is found at the end of the run as well, where it is reported.
+                // A shutdown that is not orderly is found at the end of the run as well, where it is reported.
                 let _ = self.nodes[node].stop().await;
                 self.nodes[node].start_again();
             }
@@ -108,7 +108,7 @@ impl World {
         }
     }
 
-    /// What has been acknowledged is on the replicas by then: that a fail-over may lose what is not is documented, and no fault.
+    /// By then acknowledged commands are on the replicas: that a fail-over may lose others is documented, and not a fault.
     async fn suffer_with_sentinel(&mut self, fault: &Fault) {
         let all = self.servers.sentinel().unwrap();
         let primary = block_in_place(|| {
@@ -168,7 +168,7 @@ impl World {
                 for server in 0..SERVERS {
                     self.kill_server(server);
                     self.start_server(server);
-                    // The next one goes when this one is a part of the cluster again, as an operator would wait for.
+                    // The next one is stopped once this one has rejoined the cluster, as an operator would wait for.
                     self.leader("ordersystem-log").await;
                     self.pass(2_000).await;
                 }
@@ -206,7 +206,7 @@ impl World {
         self.ways[node].iter().for_each(Proxy::heal);
     }
 
-    /// Lets time pass, and starts again what ends meanwhile.
+    /// Lets time pass, and restarts processes that end meanwhile.
     async fn pass(&mut self, ms: u64) {
         for _ in 0..ms.div_ceil(100) {
             sleep(Duration::from_millis(100)).await;

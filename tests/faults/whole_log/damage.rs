@@ -1,4 +1,4 @@
-//! Every kind of damage, made with a client that knows nothing of ours, is found where it is.
+//! Every kind of damage, caused by an independent client, is found where it is.
 
 use ordersystem::{
     backends::embedded::read_model::EmbeddedReadModel,
@@ -29,7 +29,7 @@ fn sql(dir: &Path, statement: &str) {
     assert!(connection.execute(statement, []).unwrap() > 0, "{statement}");
 }
 
-/// Puts these bytes in the place of an event, with the checksum that they must have.
+/// Replaces an event by these bytes, with a matching checksum.
 fn replace(dir: &Path, position: u64, stream: u64, revision: u64, payload: &[u8]) {
     let place: Vec<u8> = [stream, revision, position].iter().flat_map(|number| number.to_le_bytes()).collect();
     let checksum = xxh3_64_with_seed(payload, xxh3_64(&place)).cast_signed();
@@ -67,7 +67,7 @@ async fn verify_names_each_kind_of_damage_in_a_folder_and_its_place() {
             "position 3",
         ),
         (Box::new(|dir| sql(dir, "DELETE FROM log WHERE position = 2")), "unreadable", None, "2 is missing"),
-        // Revision 1 of order 2 is gone as well.
+        // Revision 1 of order 2 is missing as well.
         (Box::new(|dir| sql(dir, "DELETE FROM log WHERE position = 2")), "revision", Some(4), "revision 1 must follow"),
         (Box::new(|dir| replace(dir, 3, 1, 2, b"nonsense")), "undecodable", Some(3), "damaged"),
         (
@@ -116,7 +116,7 @@ async fn verify_names_each_kind_of_damage_in_a_folder_and_its_place() {
         assert_eq!(code, 1, "{kind} {words}: {lines:?}");
         assert_found(&lines, kind, position, words);
         assert_eq!(lines.last().unwrap()["ok"], false);
-        // What can be read after it was looked at.
+        // The readable part after it was checked.
         assert!(lines.last().unwrap()["events"].as_u64().unwrap() >= 2, "{lines:?}");
     }
 }
@@ -189,7 +189,7 @@ async fn verify_names_damage_in_redis() {
         let said = redis.cli(damage);
         assert!(!said.contains("ERR"), "{damage:?}: {said}");
         let (code, lines) = findings(&[&redis.url()]);
-        // An event that is gone leaves nothing wrong but that it is not found: order 1 ends with its first one.
+        // A missing event only shows in that it is not found: order 1 ends with its first one.
         if damage[0] == "XDEL" && kind == "stream" {
             assert_eq!(findings(&[&folder(dir.path()), &redis.url()]).0, 1, "compared, it is missed");
             continue;
@@ -207,7 +207,7 @@ async fn verify_names_damage_in_nats() {
     copy(&source, &target);
     assert_eq!(findings(&[&target]).0, 0);
     let raw = nats.raw().await;
-    // In the place of a reservation another commit's, and a message that is none after all others.
+    // Another commit's reservation in place of one, and a message that is not a reservation after all others.
     let requests = raw.get_stream("ordersystem-requests").await.unwrap();
     let (first, second) = (requests.get_raw_message(1).await.unwrap(), requests.get_raw_message(2).await.unwrap());
     raw.publish(second.subject.clone(), first.payload.clone()).await.unwrap().await.unwrap();

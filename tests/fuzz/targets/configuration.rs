@@ -1,4 +1,4 @@
-//! Settings from files and the environment: whatever they hold, a configuration or an error in words.
+//! Settings from files and the environment: whatever their content, the result is a configuration or a readable error.
 //!
 //! The first byte of the input chooses between TOML, JSON and the environment.
 
@@ -23,7 +23,7 @@ fuzz_target!(|input: &[u8]| {
         _ => {
             let text = String::from_utf8_lossy(text);
             let pairs = text.lines().filter_map(|line| line.split_once('='));
-            // Names are looked up, which is not for a fuzzer to do.
+            // Host names are resolved, which a fuzzer should not do.
             let pairs = pairs.filter(|(name, _)| *name != "ORDERSYSTEM_BIND");
             let variables: Vec<_> = pairs.map(|(name, value)| (name.into(), value.into())).collect();
             Config::load(&FlagValues { config_file: None, values: Vec::new() }, variables).map(|_| ())

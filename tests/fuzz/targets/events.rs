@@ -1,4 +1,4 @@
-//! Stored events: damaged ones are refused, sound ones come back as they were.
+//! Stored events: damaged ones are refused, and valid ones survive a round trip.
 
 #![no_main]
 
@@ -9,7 +9,7 @@ use ordersystem::codec::{self, EventHeader};
 fuzz_target!(|input: &[u8]| {
     let payload = Bytes::copy_from_slice(input);
     if let Ok(header) = EventHeader::read(&payload) {
-        // Each fails or not, and none panics.
+        // Each may fail, but must not panic.
         let _ = (header.kind().is_ok(), header.customer_id().is_ok(), header.at().is_ok(), header.created().is_ok());
     }
     let Ok(event) = codec::decode(input) else { return };

@@ -11,12 +11,12 @@ use ordersystem::{node::{App, Backends, NodeBuilder}, ports::clock::SystemClock,
 use tokio::{net::TcpStream, runtime::Runtime};
 use tokio_util::sync::CancellationToken;
 
-/// How long one answer may take; a follower never ends by itself.
+/// The time limit of one reply; a follower never ends by itself.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
-/// How much of an answer is read.
+/// The maximum number of bytes of a reply that are read.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
-/// A node, and a runtime that nothing else uses.
+/// A node, with its own runtime.
 pub struct Node {
     runtime: Runtime,
     address: SocketAddr,
@@ -24,7 +24,7 @@ pub struct Node {
     http2: Option<conn::http2::SendRequest<Full<Bytes>>>,
 }
 
-/// An answer as far as it was read.
+/// The part of a reply that was read.
 pub struct Answer {
     pub status: u16,
     pub grpc_status: Option<String>,
@@ -46,7 +46,7 @@ impl Node {
         Self { runtime, address, http1: None, http2: None }
     }
 
-    /// Sends a request over HTTP/1.1; `None` where it cannot be one.
+    /// Sends a request over HTTP/1.1; `None` if the input cannot form one.
     pub fn send_http1(&mut self, request: Request<Full<Bytes>>) -> Option<Answer> {
         let (address, kept) = (self.address, &mut self.http1);
         self.runtime.block_on(async move {
@@ -60,13 +60,13 @@ impl Node {
             sender.ready().await.ok()?;
             let reply = within(sender.send_request(request)).await.ok()?;
             let answer = read(reply).await;
-            // What is not read to its end blocks the next one.
+            // A reply that is not read to its end blocks the next one.
             *kept = None;
             Some(answer)
         })
     }
 
-    /// Calls a method of gRPC with a body as it is.
+    /// Calls a gRPC method with a raw body.
     pub fn call(&mut self, path: &str, encoding: Option<&str>, body: Vec<u8>) -> Option<Answer> {
         let mut request = Request::post(format!("http://localhost{path}")).header("te", "trailers");
         request = request.header("content-type", "application/grpc").header("grpc-timeout", "200m");

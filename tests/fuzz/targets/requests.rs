@@ -1,6 +1,6 @@
-//! Requests of every method of gRPC: whatever comes, the service is never at fault.
+//! Requests to every gRPC method: whatever the input, the service is never at fault.
 //!
-//! The first byte of the input chooses the method, the second what is done to the frame, and the rest is the message.
+//! The first byte of the input chooses the method, the second the change to the frame, and the rest is the message.
 
 #![no_main]
 

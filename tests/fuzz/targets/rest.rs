@@ -1,4 +1,4 @@
-//! Requests over HTTP/1.1: paths, parameters, headers and JSON. Whatever comes, the service is never at fault.
+//! Requests over HTTP/1.1: paths, parameters, headers and JSON. Whatever the input, the service is never at fault.
 //!
 //! The input is a line with the method and the target, lines of headers, an empty line, and the body.
 
@@ -27,7 +27,7 @@ fn parse(input: &[u8]) -> Option<Request<Full<Bytes>>> {
     let mut request = Request::builder().method(method).uri(target).header("host", "localhost");
     for line in lines {
         let (name, value) = line.split_once(':')?;
-        // Those decide what the client library does, and not what the service is told.
+        // These headers control the client library, not the service.
         if ["host", "content-length", "transfer-encoding", "connection", "upgrade", "expect"]
             .contains(&&*name.to_ascii_lowercase())
         {

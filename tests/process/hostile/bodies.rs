@@ -1,4 +1,4 @@
-//! Bodies of requests that are large, unfinished, or small on the wire only.
+//! Request bodies that are large, incomplete, or small only on the wire.
 
 use std::io::Write as _;
 
@@ -14,10 +14,10 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().expect("finished")
 }
 
-/// The `grpc-status` of the answer to a request that is sent whole.
+/// The `grpc-status` of the reply to a request that is sent completely.
 async fn status_of(connection: &mut RawConnection, path: &str, is_gzip: bool, message: Bytes) -> String {
     let (response, mut body) = connection.begin(path, is_gzip, message).await;
-    // Fails where it has been refused already.
+    // Fails if it has been refused already.
     let _ = body.send_data(Bytes::new(), true);
     let response = tokio::time::timeout(PATIENCE, response).await.expect("in time").expect("an answer");
     response.headers().get("grpc-status").expect("a refusal").to_str().expect("text").to_owned()
@@ -31,7 +31,7 @@ async fn a_length_that_is_only_announced_reserves_nothing() {
     let before = memory.now_mib();
     memory.mark();
     let (mut open, mut connections) = (Vec::new(), Vec::new());
-    // As many as one connection may have open but for one, on as many connections as it takes.
+    // One less than a connection may have open, on as many connections as needed.
     for _ in 0..8 {
         let mut connection = RawConnection::to(&process).await;
         for _ in 0..127 {
@@ -39,7 +39,7 @@ async fn a_length_that_is_only_announced_reserves_nothing() {
         }
         connections.push(connection);
     }
-    // All of them have come when something that came after them is answered, on each connection.
+    // All of them have arrived once a later request is answered, on each connection.
     for connection in &mut connections {
         assert_eq!(status_of(connection, STREAM_EVENTS, false, framed(0, &[0xff])).await, "3");
     }
@@ -68,7 +68,7 @@ async fn messages_that_are_never_finished_share_a_bounded_budget() {
             }));
         }
     }
-    // 128 MB have been begun, of which the budget takes half; the rest is told so.
+    // 128 MB have been started, half of which the budget accepts; the others are refused.
     for _ in 0..60 {
         tokio::time::sleep(std::time::Duration::from_millis(200)).await;
         refused = open.iter().filter(|call| call.is_finished()).count();
@@ -98,7 +98,7 @@ async fn what_is_small_on_the_wire_stays_small_in_memory() {
     let before = memory.now_mib();
     memory.mark();
     let mut connection = RawConnection::to(&process).await;
-    // Two million empty items; as many as the largest message holds; unknown kinds of events.
+    // Two million empty items; as many as the largest message holds; unknown event types.
     let items = |count: usize| [0x2a, 0].repeat(count);
     let kinds = [&[0x2a, 0x80, 0xf1, 0x04][..], &[0x7f].repeat(80_000)].concat();
     for _ in 0..5 {

@@ -1,4 +1,4 @@
-//! Connections that say nothing, never end, or talk for the sake of it.
+//! Connections that send nothing, never end, or send pointless frames.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,10 +21,10 @@ use crate::{
     tls::Authority,
 };
 
-/// What every HTTP/2 client begins with, and settings that say nothing.
+/// The preface of every HTTP/2 client, with empty settings.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
-/// A connection over TLS on which `protocol` is agreed upon.
+/// A connection over TLS on which `protocol` is negotiated.
 async fn secure(process: &Process, authority: &Authority, protocol: &[u8]) -> TlsStream<TcpStream> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(authority.path("ca.pem")).expect("a certificate")).expect("an authority");
@@ -125,7 +125,7 @@ async fn more_idle_connections_than_file_descriptors_stop_no_command() {
         stream.write_all(PREFACE).await.expect("sent");
         idle.push(stream);
     }
-    // The mark of the ids moves each second: over several of them.
+    // The mark of the ids moves every second: several times during this.
     for _ in 0..40 {
         commands.create_order(new_order("customer-1")).await.expect("answered");
         tokio::time::sleep(Duration::from_millis(100)).await;

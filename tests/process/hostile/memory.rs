@@ -1,4 +1,4 @@
-//! What a node keeps for its clients: orders, events and replies.
+//! The memory that a node uses for its clients: orders, events and replies.
 
 use std::time::Duration;
 
@@ -36,11 +36,11 @@ async fn folded_orders_take_no_more_memory_than_they_may() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().to_str().expect("text");
     let process = Process::start(&["--persistence", "embedded", "--data-dir", path, "--cache-mib", "16"]).await;
-    // What fits is kept, and publishing takes what it does.
+    // The cache takes its maximum, and publishing its share.
     place_large_orders(&process, 400).await;
     let memory = Memory::of(&process);
     let before = memory.now_mib();
-    // 120 MiB of folded orders, none of them too large to be kept.
+    // 120 MiB of folded orders, none of them too large for the cache.
     place_large_orders(&process, 2_400).await;
     let grown = memory.now_mib().saturating_sub(before);
     assert!(grown < 80, "{grown} MiB");
@@ -100,7 +100,7 @@ async fn followers_that_do_not_read_hold_no_more_than_a_batch_each() {
     let path = folder.path().to_str().expect("text");
     let process = Process::start(&["--persistence", "embedded", "--data-dir", path]).await;
     let mut commands = process.commands().await;
-    // Twice what the store keeps of the end of its log in memory, and shares among those who read it.
+    // Twice the size of the in-memory tail of the log, which its readers share.
     for _ in 0..80 {
         commands.create_order(large_order(1_000)).await.expect("placed");
     }
@@ -114,12 +114,12 @@ async fn followers_that_do_not_read_hold_no_more_than_a_batch_each() {
         for _ in 0..50 {
             let (response, mut body) = connection.begin(STREAM_EVENTS, false, framed(0, &follow)).await;
             body.send_data(Bytes::new(), true).expect("sent");
-            // The answer comes, and nothing of it is read.
+            // The reply arrives, and none of it is read.
             let response = tokio::time::timeout(PATIENCE, response).await.expect("in time").expect("an answer");
             open.push(response);
         }
     }
-    // Whoever reads is served meanwhile.
+    // Clients that read are served meanwhile.
     let mut events =
         process.history().await.stream_events(StreamEventsRequest::default()).await.expect("opens").into_inner();
     for _ in 0..20 {
@@ -129,7 +129,7 @@ async fn followers_that_do_not_read_hold_no_more_than_a_batch_each() {
     assert!(grown < 100, "{grown} MiB for {} followers", open.len());
 }
 
-/// Sends a request whose reply is never read, through a connection that buffers little of it.
+/// Sends a request whose reply is never read, over a connection with small buffers.
 async fn asks_and_does_not_read(process: &Process, path: &str) -> TcpStream {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.set_recv_buffer_size(4_096).expect("set");
@@ -157,15 +157,15 @@ async fn pages_and_orders_that_are_not_read_are_held_up_to_a_number_of_bytes() {
     for _ in 0..40 {
         open.push(asks_and_does_not_read(&process, "/events?pageSize=500").await);
         open.push(asks_and_does_not_read(&process, &format!("/orders/{last}")).await);
-        // One after the other: what is measured is what is kept.
+        // One after the other: only the retained memory is measured.
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    // What is refused for want of room says so.
+    // Refusals for lack of memory say so.
     let mut refused = asks_and_does_not_read(&process, "/events?pageSize=500").await;
     let mut head = vec![0; 12];
     tokio::time::timeout(PATIENCE, refused.read_exact(&mut head)).await.expect("in time").expect("a head");
     assert_eq!(head, b"HTTP/1.1 429");
-    // Small replies are for everybody.
+    // Small replies are still sent to everybody.
     process.places_an_order().await;
     let grown = memory.peak_mib().saturating_sub(before);
     assert!(grown < 140, "{grown} MiB for {} replies", open.len());

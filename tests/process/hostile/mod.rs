@@ -1,4 +1,4 @@
-//! Clients that mean harm, against a node in a process of its own: what they cost, and what others notice.
+//! Malicious clients against a node in its own process: their cost, and their effect on others.
 
 mod bodies;
 mod connections;

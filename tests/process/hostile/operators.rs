@@ -1,4 +1,4 @@
-//! What is for operators, seen from another machine: by an address of this one that is not its loopback, which no packet leaves for.
+//! Operator-only functions, requested from another machine: by a non-loopback address of this machine, which no packet leaves for.
 
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 
@@ -11,15 +11,15 @@ use crate::{
     tls::{Authority, curl},
 };
 
-/// The address by which this machine is known to others.
+/// The address by which other machines know this one.
 fn own_address() -> IpAddr {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a socket");
-    // Sends nothing: it only asks which way one would go.
+    // Sends nothing: it only determines the route.
     socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).expect("this machine has an address beside loopback");
     socket.local_addr().expect("an address").ip()
 }
 
-/// Whether a client at `host` is refused what is for operators.
+/// Whether a client at `host` is refused operator functions.
 async fn is_refused(host: IpAddr, port: u16) -> bool {
     let endpoint = Endpoint::from_shared(format!("http://{host}:{port}")).expect("a URL");
     let mut admin = AdminServiceClient::new(endpoint.connect().await.expect("connects"));
@@ -32,7 +32,7 @@ async fn get(host: IpAddr, port: u16, path: &str) -> (u16, String) {
     (reply.status().as_u16(), reply.text().await.expect("text"))
 }
 
-/// What the checks of health say.
+/// The results of the health checks.
 fn details(health: &str) -> Vec<String> {
     let health: Value = serde_json::from_str(health).expect("JSON");
     let checks = health["checks"].as_object().expect("checks").values();

@@ -1,4 +1,4 @@
-//! Raw HTTP/2, and what a process takes.
+//! Raw HTTP/2, and the memory of a process.
 
 use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
@@ -22,7 +22,7 @@ impl RawConnection {
         Self(client)
     }
 
-    /// Begins a call and sends `bytes` of its body, as far as the server takes them; the end of it is up to the caller.
+    /// Starts a call and sends `bytes` of its body, as far as the server accepts them; the caller ends it.
     pub async fn begin(&mut self, path: &str, gzip: bool, bytes: Bytes) -> (ResponseFuture, h2::SendStream<Bytes>) {
         self.0 = self.0.clone().ready().await.expect("a stream");
         let mut request = Request::post(format!("http://localhost{path}")).header("content-type", "application/grpc");
@@ -36,17 +36,17 @@ impl RawConnection {
     }
 }
 
-/// A message as it is framed.
+/// A framed message.
 pub fn framed(flag: u8, message: &[u8]) -> Bytes {
     [&[flag][..], &u32::try_from(message.len()).expect("short").to_be_bytes(), message].concat().into()
 }
 
-/// The header of a message that announces `length` bytes.
+/// The frame header of a message that announces `length` bytes.
 pub fn announcement(length: u32) -> Bytes {
     [&[0][..], &length.to_be_bytes()].concat().into()
 }
 
-/// What a process keeps in memory, and the most since the last [`Memory::mark`].
+/// The current memory of a process, and its peak since the last [`Memory::mark`].
 pub struct Memory {
     id: u32,
 }
@@ -56,7 +56,7 @@ impl Memory {
         Self { id: process.child.id().expect("running") }
     }
 
-    /// Forgets the peak.
+    /// Resets the peak.
     pub fn mark(&self) {
         std::fs::write(format!("/proc/{}/clear_refs", self.id), "5").expect("written");
     }

@@ -1,4 +1,5 @@
-//! Each answer against the log: what was acknowledged is there, what was not done is not, refusals are true, retries get the first answer.
+//! Each reply against the log: acknowledged commands are there, commands that were not executed are not, refusals are true, and retries
+//! return the first reply.
 
 use std::collections::{HashMap, HashSet};
 
@@ -68,7 +69,7 @@ fn check_call(call: &Call, index: &Index<'_>) -> Option<Finding> {
                     format!("{reason} at {at:?}, expected revision {expected:?}"),
                 );
             }
-            // Its own effect, or that of a try with the same request id, was there already at the state that it was refused on.
+            // Its own effect, or that of an attempt with the same request id, was already in the state on which it was refused.
             let effect = index.calls.get(call.name.as_str()).or_else(|| index.requests.get(request.as_deref()?));
             match effect {
                 Some(event) if event.call == call.name && request.is_none() => {
@@ -97,7 +98,7 @@ fn refusal_is_right(reason: &str, to: Status, expected: Option<u64>, at: Option<
     }
 }
 
-/// "Nothing was written" must be true: of the call, or, where it has a request id, of all calls that had it.
+/// "Nothing was written" must be true: of the call, or, if it has a request id, of all calls with that id.
 fn not_done(history: &History, index: &Index<'_>) -> Vec<Finding> {
     let may_have_done =
         |call: &Call| matches!(call.answer, Answer::Done { .. } | Answer::Unknown { .. } | Answer::Wrong { .. });
@@ -110,7 +111,7 @@ fn not_done(history: &History, index: &Index<'_>) -> Vec<Finding> {
     wrong.map(|call| Finding::new("said not to be done, and done", describe(call))).collect()
 }
 
-/// What tells effects apart: the request id, or the call.
+/// The identity of an effect: the request id, or the call.
 fn key(call: &Call) -> &str {
     match &call.asked {
         Asked::Command { request: Some(request), .. } => request,
@@ -118,7 +119,7 @@ fn key(call: &Call) -> &str {
     }
 }
 
-/// The call in a line.
+/// The call as one line.
 pub fn describe(call: &Call) -> String {
     let (from, to) = (call.sent_at as f64 / 1e6, call.answered_at as f64 / 1e6);
     format!(

@@ -1,4 +1,4 @@
-//! Lists and totals with STRONG: what they show is what the log held at one moment of the call.
+//! Lists and totals with STRONG: they reflect the log at one moment of the call.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -30,7 +30,7 @@ fn check_call(call: &Call, history: &History, times: &Times) -> Option<Finding> 
     (!fits).then(|| Finding::new("a list or totals of no moment of the call", describe(call)))
 }
 
-/// When each event of the log can have been written: at the earliest, and at the latest.
+/// The earliest and the latest time at which each event of the log can have been written.
 struct Times(Vec<(Micros, Micros)>);
 
 impl Times {
@@ -51,8 +51,8 @@ impl Times {
         Self(history.log.iter().map(times).collect())
     }
 
-    /// Whether there is a beginning of the log that may have been all of it at a moment of the call, and at which what `add` makes of
-    /// it `fits`.
+    /// Whether there is a prefix of the log that may have been the whole log at a moment of the call, and for which the result of `add`
+    /// `fits`.
     fn any_moment<S>(
         &self,
         call: &Call,
@@ -63,7 +63,7 @@ impl Times {
     where
         S: Default,
     {
-        // Everything acknowledged before the call was sent, nothing sent after it was answered.
+        // Everything acknowledged before the call was sent, and nothing sent after it was answered.
         let least = self.0.iter().rposition(|(_, until)| *until < call.sent_at).map_or(0, |at| at + 1);
         let most = self.0.iter().position(|(from, _)| *from > call.answered_at).unwrap_or(log.len());
         let mut state = S::default();
@@ -99,7 +99,7 @@ struct TotalState {
 }
 
 impl TotalState {
-    /// The counts by status, of all, and the dollars: each order is worth one, unless it is cancelled.
+    /// The counts by status and in total, and the dollars: each order is worth one, unless it is cancelled.
     fn add(&mut self, event: &Event) -> ([u64; 5], u64, u64) {
         match self.orders.insert(event.order, event.to) {
             Some(before) => self.by_status[before as usize] -= 1,

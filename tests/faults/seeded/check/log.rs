@@ -1,4 +1,4 @@
-//! The log by itself: revisions without gaps, histories that the rules allow, one effect a call and a request id.
+//! The log by itself: revisions without gaps, valid histories, and one effect per call and request id.
 
 use std::collections::HashMap;
 

@@ -1,7 +1,7 @@
-//! What a fail-over of Sentinel may take with it. Redis replicates after it has acknowledged, and the old primary acknowledges until it is
-//! told that it has been replaced: a command that was acknowledged in the window of such a fault may be missing in the log, and what was
-//! shown of its order in that window may never have been, by the log. Outside of the windows nothing is forgiven, and a window in which
-//! nothing was lost forgives nothing either. Other faults and other backends have no windows.
+//! The losses that a fail-over of Sentinel may cause. Redis replicates after it has acknowledged, and the old primary acknowledges until it
+//! learns that it has been replaced. A command that was acknowledged in the window of such a fault may be missing from the log, and states
+//! of its order that were shown in that window may contradict the log. Outside the windows no deviation is accepted, nor for a window in
+//! which nothing was lost. Other faults and other backends have no windows.
 
 use std::collections::BTreeSet;
 
@@ -10,14 +10,14 @@ use super::{
     Index,
 };
 
-/// The acknowledged commands that fail-overs have taken with them.
+/// The acknowledged commands that fail-overs have lost.
 pub struct Losses {
     /// The order and the revision that each of them had been given.
     pub commands: BTreeSet<(OrderId, u64)>,
     /// All orders whose state may have been shown as it was on the old primary.
     pub orders: BTreeSet<OrderId>,
     calls: BTreeSet<String>,
-    /// The windows in which something was lost, each with the orders that it touched.
+    /// The windows in which something was lost, each with the affected orders.
     windows: Vec<(Window, BTreeSet<OrderId>)>,
 }
 
@@ -39,7 +39,7 @@ impl Losses {
             if orders.is_empty() {
                 continue;
             }
-            // What had no answer may have been written to the old primary, and seen there, as well.
+            // A command without a reply may have been written to the old primary, and seen there, as well.
             let open = history.calls.iter().filter(|call| overlaps(call, window));
             orders.extend(open.filter_map(|call| unanswered(call, &index)));
             losses.orders.extend(&orders);
@@ -48,7 +48,7 @@ impl Losses {
         losses
     }
 
-    /// The history without what the losses explain: the rest must be as if nothing had been lost.
+    /// The history without the calls that the losses explain: the rest must be valid as if nothing had been lost.
     pub fn rest_of(&self, history: &History) -> History {
         let mut rest = history.clone();
         if self.windows.is_empty() {
@@ -57,7 +57,7 @@ impl Losses {
         rest.calls = history.calls.iter().filter_map(|call| self.rest_of_call(call)).collect();
         for followed in &mut rest.followed {
             followed.told_at = match followed.what {
-                // Its revisions do not say of which log they are.
+                // Its revisions do not say to which log they belong.
                 Follows::Order(order) if self.orders.contains(&order) => Some(followed.told_at.unwrap_or(0)),
                 _ => followed.told_at.filter(|at| self.is_in_a_window(*at)),
             };
@@ -69,7 +69,7 @@ impl Losses {
         self.windows.iter().any(|(window, _)| window.from <= at && at <= window.until)
     }
 
-    /// Whether this order was touched in a window that the call overlaps.
+    /// Whether this order was affected in a window that the call overlaps.
     fn is_touched(&self, order: OrderId, call: &Call) -> bool {
         self.windows.iter().any(|(window, orders)| overlaps(call, window) && orders.contains(&order))
     }
@@ -116,7 +116,7 @@ fn overlaps(call: &Call, window: &Window) -> bool {
     window.from <= call.answered_at && call.sent_at <= window.until
 }
 
-/// The order and the revision of an acknowledged command that the log does not have at all.
+/// The order and the revision of an acknowledged command that is missing from the log.
 fn lost(call: &Call, index: &Index<'_>) -> Option<(OrderId, u64)> {
     let Asked::Command { request, .. } = &call.asked else { return None };
     let Answer::Done { order, row } = call.answer else { return None };
@@ -125,7 +125,7 @@ fn lost(call: &Call, index: &Index<'_>) -> Option<(OrderId, u64)> {
     (!is_there && !index.calls.contains_key(call.name.as_str())).then_some((order, row.revision))
 }
 
-/// The order of a command that nobody knows the outcome of, and that the log does not have.
+/// The order of a command with an unknown outcome that is missing from the log.
 fn unanswered(call: &Call, index: &Index<'_>) -> Option<OrderId> {
     let Asked::Command { order, .. } = call.asked else { return None };
     let is_open = matches!(call.answer, Answer::Unknown { .. }) && !index.calls.contains_key(call.name.as_str());

@@ -1,4 +1,4 @@
-//! Linearizability, order by order. See the module above for why this is all of it.
+//! Linearizability, order by order. See the parent module for why this is sufficient.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -8,13 +8,13 @@ use super::{
     answers::describe,
 };
 
-/// Something that happened to an order, or was seen of it, at one moment between two others.
+/// A change of an order, or an observation of it, at one moment between two times.
 struct Placed<'a> {
-    /// Revision r is written at 2 r and seen at 2 r + 1.
+    /// Revision r is written at slot 2 r and observed at 2 r + 1.
     slot: u64,
-    /// Not before.
+    /// The earliest time.
     from: Micros,
-    /// Not after.
+    /// The latest time.
     until: Micros,
     what: &'a Call,
 }
@@ -42,14 +42,14 @@ pub fn check(history: &History, index: &Index<'_>) -> Vec<Finding> {
     findings
 }
 
-/// The revisions of orders that an answer tells of, each with the time before which it cannot have been so.
+/// The revisions of orders that a reply reports, each with the time before which it cannot have been true.
 fn seen(call: &Call) -> Vec<(OrderId, u64, Micros)> {
     match (&call.asked, &call.answer) {
         (Asked::Command { order, .. }, Answer::Refused { revision, .. }) => {
             order.iter().map(|order| (*order, *revision, call.sent_at)).collect()
         }
         (Asked::OrderRepository { ids, freshness }, Answer::OrderRepository(rows)) => {
-            // With a token the answer may be as old as that.
+            // With a token the reply may be as old as that.
             let from = if *freshness == Freshness::Strong { call.sent_at } else { 0 };
             ids.iter().zip(rows).map(|(order, row)| (*order, row.map_or(0, |row| row.revision), from)).collect()
         }
@@ -60,7 +60,7 @@ fn seen(call: &Call) -> Vec<(OrderId, u64, Micros)> {
     }
 }
 
-/// Each event of the log, between the time at which its call was sent and the first answer that acknowledged it.
+/// Each event of the log, between the time at which its call was sent and the first reply that acknowledged it.
 fn writes<'a>(history: &'a History, index: &Index<'_>) -> Vec<(OrderId, Placed<'a>)> {
     let mut acknowledged: HashMap<&str, Micros> = HashMap::new();
     for call in &history.calls {
@@ -78,7 +78,7 @@ fn writes<'a>(history: &'a History, index: &Index<'_>) -> Vec<(OrderId, Placed<'
     history.calls.iter().filter_map(write).collect()
 }
 
-/// What stands later may not have ended before what stands earlier began.
+/// A later slot must not have ended before an earlier one began.
 fn in_time_order(order: OrderId, all: &[Placed<'_>]) -> Option<Finding> {
     let mut first_end: Option<&Placed<'_>> = None;
     // Backwards, by slot: `first_end` is that of all later slots which ended first.
@@ -106,7 +106,7 @@ fn at_least_its_token(call: &Call) -> Option<Finding> {
     (revision < *least).then(|| Finding::new("older than the token", describe(call)))
 }
 
-/// An order that was shown was so at some time.
+/// An order that was shown had that state at some time.
 fn rows_that_were(call: &Call, index: &Index<'_>) -> Option<Finding> {
     let rows: Vec<_> = match (&call.asked, &call.answer) {
         (Asked::OrderRepository { ids, .. }, Answer::OrderRepository(rows)) => {

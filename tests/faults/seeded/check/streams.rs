@@ -1,4 +1,4 @@
-//! Followers and the bus: nothing missing, nothing twice where that is promised, all in order.
+//! Followers and the bus: nothing missing, no duplicates where that is guaranteed, everything in order.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -7,7 +7,7 @@ use super::{
     Finding,
 };
 
-/// `touched` are the orders that a fail-over has taken something of.
+/// `touched` are the orders that are affected by losses of a fail-over.
 pub fn check(history: &History, touched: &BTreeSet<OrderId>) -> Vec<Finding> {
     let mut findings: Vec<_> =
         history.followed.iter().filter_map(|followed| check_follower(followed, history)).collect();
@@ -15,8 +15,8 @@ pub fn check(history: &History, touched: &BTreeSet<OrderId>) -> Vec<Finding> {
     findings
 }
 
-/// What a follower was sent is what it wants of the log, from its beginning to its end. One that was told that its log is gone had all
-/// of it up to the first event that is gone.
+/// A follower was sent exactly the events of the log that match its filter, from the beginning to the end. One that was told that its log
+/// is gone has received all events before the first missing one.
 fn check_follower(followed: &Followed, history: &History) -> Option<Finding> {
     let mut wanted = history.log.iter().filter(|event| followed.what.wants(event));
     for (place, (order, revision, call)) in followed.events.iter().enumerate() {

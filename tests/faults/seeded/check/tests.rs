@@ -1,4 +1,4 @@
-//! The checker passes a sound history, and finds what is broken into it, kind by kind.
+//! The checker accepts a valid history, and detects every kind of violation that is introduced into it.
 
 use super::{
     super::history::{Answer, Asked, Call, Event, Followed, Follows, Freshness, History, Row, Status, Window},
@@ -53,7 +53,7 @@ fn event(call: &str, to: Status, revision: u64) -> Event {
     Event { order: ORDER, revision, to, call: call.to_owned(), request, customer: "c".to_owned() }
 }
 
-/// Created at 10 to 20, paid at 30 to 40, shipped at 50 to 60 without an answer; with reads, followers and the bus as they should be.
+/// Created at 10 to 20, paid at 30 to 40, shipped at 50 to 60 without a reply; with valid reads, followers and bus.
 fn sound() -> History {
     let log = vec![event("a", Status::Pending, 1), event("b", Status::Paid, 2), event("c", Status::Shipped, 3)];
     let events = |log: &[Event]| log.iter().map(|event| (event.order, event.revision, event.call.clone())).collect();
@@ -62,7 +62,7 @@ fn sound() -> History {
             done("a", (10, 20), Status::Pending, 1),
             read("g1", (25, 28), Some(row(1, Status::Pending))),
             done("b", (30, 40), Status::Paid, 2),
-            // While it was paid: either is right.
+            // While it was being paid: either is right.
             read("g2", (32, 38), Some(row(1, Status::Pending))),
             list((41, 43), &[row(2, Status::Paid)]),
             totals((41, 43), [0, 1, 0, 0, 0]),
@@ -86,7 +86,7 @@ fn kinds(history: &History) -> Vec<&'static str> {
     check(history).into_iter().map(|finding| finding.kind).collect()
 }
 
-/// What the checker says of the sound history after `breaking` it.
+/// The findings of the checker for the valid history after `breaking` it.
 #[track_caller]
 fn assert_found(kind: &str, breaking: impl FnOnce(&mut History)) {
     let mut history = sound();
@@ -144,7 +144,7 @@ fn a_refusal_that_the_state_does_not_explain_is_found() {
         history.calls.push(command("d", (45, 49), Status::Paid, answer));
     });
     assert_found("a refusal without a reason", |history| {
-        // Without an expected revision nothing can conflict.
+        // Without an expected revision there is no conflict.
         let answer = refused("REVISION_CONFLICT", Some(row(2, Status::Paid)));
         history.calls.push(command("d", (45, 49), Status::Paid, answer));
     });
@@ -155,7 +155,7 @@ fn a_command_that_is_refused_and_done_is_found() {
     assert_found("refused, and done", |history| {
         history.calls[7].answer = refused("ILLEGAL_TRANSITION", Some(row(3, Status::Shipped)));
     });
-    // And where a later try with the same request id is refused on the effect of the first.
+    // And if a later attempt with the same request id is refused because of the effect of the first.
     assert_found("refused, and done", |history| {
         let mut again =
             command("c2", (90, 95), Status::Shipped, refused("ILLEGAL_TRANSITION", Some(row(3, Status::Shipped))));
@@ -266,7 +266,7 @@ fn stale_lists_and_totals_are_found() {
     assert_found(KIND, |history| history.calls.push(list((41, 43), &[row(1, Status::Pending)])));
     assert_found(KIND, |history| history.calls.push(totals((41, 43), [1, 0, 0, 0, 0])));
     assert_found(KIND, |history| history.calls.push(totals((41, 43), [1, 1, 0, 0, 0])));
-    // From a time that has not come.
+    // From a time in the future.
     assert_found(KIND, |history| history.calls.push(list((41, 43), &[row(3, Status::Shipped)])));
 }
 
@@ -289,8 +289,8 @@ fn a_bus_that_skips_or_lacks_events_is_found() {
     assert_found("the bus has what the log has not", |history| history.bus.push((8, 1)));
 }
 
-/// The sound history on Sentinel: between 90 and 200 a second order was placed, paid and seen, and all of it is lost. A follower was sent it
-/// and told.
+/// The valid history on Sentinel: between 90 and 200 a second order was placed, paid and seen, and all of it is lost. A follower was sent
+/// it and told of the loss.
 fn with_a_loss() -> History {
     let mut history = sound();
     history.windows = vec![Window { from: 90, until: 200 }];
@@ -351,7 +351,7 @@ fn a_loss_outside_of_a_fail_over_is_found() {
     };
     assert_found_beside_a_loss(KIND, |history| history.calls.push(lost((201, 202))));
     assert_found_beside_a_loss(KIND, |history| history.calls.push(lost((85, 89))));
-    // And wherever there is no Sentinel, at any time.
+    // And without Sentinel, at any time.
     assert_found_beside_a_loss(KIND, |history| history.windows.clear());
 }
 
