@@ -2,22 +2,22 @@
 #
 # Nothing but crates.io is downloaded while building: the compiler of the protos is a crate, SQLite is built from source.
 
-# A digest is what `docker buildx imagetools inspect IMAGE --format '{{.Manifest.Digest}}'` says; renew it with the tag.
+# `docker buildx imagetools inspect IMAGE --format '{{.Manifest.Digest}}'` prints the digest; renew it together with the tag.
 ARG RUST_IMAGE=rust:1.95.0-slim-bookworm@sha256:d7482085ff5b415f84dba5647ae71606650bdef00db7aeb69f4b3d170c3e4082
-# glibc and libgcc, without a shell: nothing is run in this stage. Another one with both will do, such as debian:bookworm-slim.
+# glibc and libgcc, without a shell: no command is run in this stage. Another image with both works as well, such as debian:bookworm-slim.
 ARG RUNTIME_IMAGE=gcr.io/distroless/cc-debian12:nonroot@sha256:9dac0a79194e45a7da0158a9c6da57b217585af0786db3845d1f0ec1a0dd182f
 
 FROM ${RUST_IMAGE} AS builder
 WORKDIR /build
 
-# The dependencies, in a layer that stays until Cargo.toml or Cargo.lock change: built for a program that does nothing.
+# The dependencies, in a layer that is reused until Cargo.toml or Cargo.lock change: built for an empty program.
 COPY Cargo.toml Cargo.lock ./
 RUN mkdir src \
     && for file in src/main.rs build.rs; do echo 'fn main() {}' > "$file"; done \
     && touch src/lib.rs \
     && cargo build --locked --release --bin ordersystem
 
-# The service itself. What was copied may be older than what the stand-ins were built to, which cargo would take for built already.
+# The service itself. The copied files may be older than the build of the stand-ins, which cargo would mistake for up to date.
 COPY build.rs ./
 COPY proto proto
 COPY src src
@@ -46,12 +46,12 @@ COPY --from=builder --chown=65532:65532 /image/var/lib/ordersystem /var/lib/orde
 ENV ORDERSYSTEM_BIND=0.0.0.0 \
     ORDERSYSTEM_PORT=5000 \
     ORDERSYSTEM_DATA_DIR=/var/lib/ordersystem
-# A number, so that Kubernetes can tell that it is not root.
+# A number, so that Kubernetes can verify that it is not root.
 USER 65532:65532
 WORKDIR /var/lib/ordersystem
 VOLUME ["/var/lib/ordersystem"]
 EXPOSE 5000
-# SIGTERM drains: docker stop must wait longer than --shutdown-grace-ms, 25 s, which its own 10 s are not.
+# SIGTERM drains: docker stop must wait longer than --shutdown-grace-ms, 25 s; its default is 10 s.
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=5s --timeout=3s --start-period=30s --retries=3 CMD ["ordersystem", "health"]
 ENTRYPOINT ["ordersystem"]

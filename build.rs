@@ -1,4 +1,4 @@
-//! Compiles `proto/` with a compiler written in Rust: no protoc is needed on the machine.
+//! Compiles `proto/` with a compiler written in Rust: protoc is not needed.
 
 use std::{env, fs, path::PathBuf};
 
@@ -18,7 +18,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let out_dir = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out_dir.join("descriptors.bin"), prost::Message::encode_to_vec(&descriptors))?;
 
-    // What is stored, as messages.
+    // The stored events, as messages.
     let stored = out_dir.join("stored");
     fs::create_dir_all(&stored)?;
     tonic_prost_build::configure()
@@ -27,7 +27,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .build_server(false)
         .compile_fds(descriptors.clone())?;
 
-    // The API. Its streams carry stored events as the bytes that the log holds: encoded once, never again.
+    // The API. Its streams carry stored events as the raw bytes of the log: encoded once, never again.
     tonic_prost_build::configure()
         .out_dir(out_dir)
         .extern_path(".catga.events.v1.OrderEvent", "crate::codec::EncodedEvent")

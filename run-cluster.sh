@@ -9,7 +9,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-# A copy of where errors go: what a trap says is said while the loop below has the other one closed.
+# A copy of stderr: the loop below closes the original, and traps still print to this one.
 exec 3>&2
 say() { echo "run-cluster: $*" >&3; }
 usage() { sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//p}' "$0"; }
@@ -49,14 +49,14 @@ if [ -z "${ORDERSYSTEM:-}" ]; then
     ORDERSYSTEM=target/release/ordersystem
 fi
 
-# Everything runs in a session of its own: a Ctrl-C is for this script alone, which then ends the nodes before their broker.
+# Everything runs in its own session: a Ctrl-C only reaches this script, which then stops the nodes before their broker.
 FOLDER=$(mktemp -d)
 declare -A NAME_OF=()
 NODE_PIDS=()
 BROKER_PID=
 stop() {
     trap '' EXIT INT TERM
-    # The nodes first, the latest first: they still need their broker to leave in order.
+    # The nodes first, the latest first: they need their broker for an orderly shutdown.
     for ((i = ${#NODE_PIDS[@]} - 1; i >= 0; i--)); do
         kill "${NODE_PIDS[i]}" 2>/dev/null && wait "${NODE_PIDS[i]}" 2>/dev/null || true
     done
@@ -64,7 +64,7 @@ stop() {
     rm -rf "$FOLDER"
 }
 trap stop EXIT
-# A shell heeds no signal that was ignored when it began, as SIGINT is in a command that another script has put into the background.
+# A shell cannot trap signals that were ignored when it started, like SIGINT in a background command of another script.
 HOW="Ctrl-C"
 if [ "$(trap -p INT)" = "trap -- '' SIGINT" ]; then HOW="kill $$"; fi
 trap 'say "SIGINT: stopping"; exit 0' INT
@@ -99,11 +99,11 @@ say "who serves:      curl localhost:$((BASE_PORT + 1))/cluster"
 say "place an order:  curl localhost:$((BASE_PORT + 1))/orders -H 'content-type: application/json' -d '{\"customerId\":\"ann\",\"items\":[{\"productId\":\"tea\",\"quantity\":1,\"price\":4.5}]}'"
 say "lose a node:     kill -9 ${NODE_PIDS[0]}    (node1; the others take over its work)"
 
-# A death of one is not the end of the others: that is what a cluster is for.
+# The death of one node does not stop the others: that is the purpose of a cluster.
 RUNNING=$NODES
 while ((RUNNING > 0)); do
     code=0
-    # The signals interrupt this; their traps end the script. What bash itself says of a job that was killed is said below, in words.
+    # The signals interrupt this; their traps end the script. Bash's own messages about killed jobs are replaced by those below.
     { wait -n -p ended "${!NAME_OF[@]}" || code=$?; } 2>/dev/null
     [ -n "${ended:-}" ] || continue
     name=${NAME_OF[$ended]}

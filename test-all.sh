@@ -47,7 +47,7 @@ step_tools() {
     command -v buf >/dev/null || npm install --silent --no-audit --no-fund --prefix "$TOOLS_DIR" "@bufbuild/buf@$BUF_VERSION" || return 1
     command -v grpcurl >/dev/null ||
         GOBIN="$TOOLS_DIR/bin" go install "github.com/fullstorydev/grpcurl/cmd/grpcurl@$GRPCURL_VERSION" || return 1
-    # A current nats-server beside Debian's old one, from a module whose hashes are in this repository.
+    # A current nats-server in addition to Debian's old one, from a module whose hashes are in this repository.
     if [ -z "${NATS_SERVER_CURRENT:-}" ] && ! command -v nats-server-2.15 >/dev/null; then
         (cd tests/faults/nats_server &&
             go build -mod=readonly -buildvcs=false -o "$TOOLS_DIR/bin/nats-server-2.15" github.com/nats-io/nats-server/v2) || return 1
@@ -63,8 +63,8 @@ step_lint() {
         cargo metadata --locked --format-version 1 --manifest-path tests/fuzz/Cargo.toml >/dev/null
 }
 
-# What may come in as a dependency: deny.toml. The advisories need their database, which is a repository: where that cannot be had, the
-# step says so and checks all the rest.
+# The rules for dependencies: deny.toml. The advisories need their database, which is a repository: if it cannot be fetched, the step says
+# so and checks the rest.
 step_deny() {
     command -v cargo-deny >/dev/null ||
         cargo install --quiet --debug --locked --root "$TOOLS_DIR" --target-dir "$TOOLS_DIR/cargo-deny" "cargo-deny@$CARGO_DENY_VERSION" || return 1
@@ -74,13 +74,13 @@ step_deny() {
     else
         echo "NOT CHECKED: advisories, since their database cannot be fetched here"
     fi
-    # One line for each crate that is there twice, without its tree.
+    # One line for each crate that is present in two versions, without its tree.
     cargo deny check --hide-inclusion-graph "${checks[@]}"
 }
 
 step_docs() { RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps; }
 
-# The protos keep to the standard, break nobody who uses those of the commit before, and the reference says what they say.
+# The protos pass the linter and are compatible with the previous commit's, and the reference is current.
 step_protos() {
     buf lint || return 1
     docs/generate.sh --check || return 1
@@ -91,7 +91,7 @@ step_protos() {
     fi
 }
 
-# What waits for servers and clocks more than it computes runs side by side.
+# Tests that mostly wait for servers and clocks run concurrently.
 step_test() {
     cargo test --locked --no-run || return 1
     local others=() name
@@ -107,7 +107,7 @@ step_test() {
         cargo test --locked --doc
 }
 
-# Runs commands at the same time and shows what each printed, one after the other.
+# Runs commands concurrently and shows the output of each, one after the other.
 side_by_side() {
     local status=0 at processes=() logs=()
     for at in $(seq $#); do
@@ -123,7 +123,7 @@ side_by_side() {
     return $status
 }
 
-# Seeded faults under load, one run of each topology, checked call by call. They have the machine for themselves.
+# Seeded faults under load, one run of each topology, checked call by call. They run without other load on the machine.
 # The long form is tests/faults/seeded.sh.
 step_seeded() { cargo test --locked --no-fail-fast --test faults seeded:: -- --test-threads 2; }
 
@@ -141,7 +141,7 @@ step_readme() {
     return $failed
 }
 
-# Python packages of a folder under tests, in an environment of their own.
+# The Python packages of a folder under tests, in a separate environment.
 python_for() {
     local venv="$TOOLS_DIR/$1"
     [ -x "$venv/bin/python" ] || python3 -m venv "$venv" || return 1
@@ -151,7 +151,7 @@ python_for() {
 # REST from the outside: whatever the document allows and forbids, against the released binary.
 step_rest() { python_for rest && "$TOOLS_DIR/rest/bin/python" tests/rest/run.py "$ORDERSYSTEM"; }
 
-# What probes learn from the released binary. grpc_health_probe is built from a module whose hashes are in this repository.
+# The probes against the released binary. grpc_health_probe is built from a module whose hashes are in this repository.
 step_probes() {
     command -v grpc_health_probe >/dev/null ||
         (cd tests/probes/grpc_health_probe &&
@@ -159,25 +159,25 @@ step_probes() {
     python3 tests/probes/run.py "$ORDERSYSTEM"
 }
 
-# Every persistence with every transport, over the released binary, a real redis-server and a real nats-server.
+# Every persistence with every transport, with the released binary, a real redis-server and a real nats-server.
 step_matrix() { python3 tests/matrix/run.py "$ORDERSYSTEM"; }
 
-# What listeners get from the bus, read by Python's own clients of Redis and NATS.
+# The events that listeners receive from the bus, read by Python's own clients of Redis and NATS.
 step_listeners() { python_for listeners && "$TOOLS_DIR/listeners/bin/python" tests/listeners/run.py "$ORDERSYSTEM"; }
 
 # run-cluster.sh, from its start to Ctrl-C.
 step_cluster() { python3 tests/cluster/script.py "$ORDERSYSTEM"; }
 
-# Hostile bytes at every door, and each fuzz target for a short time; tests/fuzz/run.sh takes as long as one likes.
+# Hostile bytes to both APIs, and each fuzz target for a short time; tests/fuzz/run.sh runs for as long as you like.
 step_fuzz() { python3 tests/e2e/fuzz.py "$ORDERSYSTEM" && tests/fuzz/run.sh 20; }
 
-# Dockerfile, docker-compose.yml and deploy/, as far as that goes without Docker and a cluster.
+# Dockerfile, docker-compose.yml and deploy/, as far as possible without Docker and a cluster.
 step_deploy() {
     tests/deploy/tools.sh "$TOOLS_DIR/deploy" || return 1
     "$TOOLS_DIR/deploy/venv/bin/python" tests/deploy/check.py "$ORDERSYSTEM" --tools "$TOOLS_DIR/deploy"
 }
 
-# The dashboard and Swagger UI in a real browser, and what pages of other sites make it send.
+# The dashboard and Swagger UI in a real browser, and the requests that pages of other sites make it send.
 step_browser() { python3 tests/browser/dashboard.py "$ORDERSYSTEM" && python3 tests/browser/cross_site.py "$ORDERSYSTEM"; }
 
 # The clients in other languages: their generated code is current, and each passes its tests and all scenarios against the real server, on
@@ -196,7 +196,7 @@ usage() {
     sed -n '2,/^set -/p' "$0" | sed '$d; s/^# \{0,1\}//'
 }
 
-# The tests of Rust that failed in a log, each as the command that runs just that one.
+# The failed Rust tests in a log, each as the command that runs only that test.
 failed_rust_tests() {
     awk '
         /^ +Running unittests/ { split($3, path, "/"); target = path[2] == "lib.rs" ? "--lib" : "--bins" }
@@ -206,7 +206,7 @@ failed_rust_tests() {
     ' "$1"
 }
 
-# What a failed step says about itself at the end: its failed tests, or else its last lines.
+# The summary of a failed step: its failed tests, otherwise its last lines.
 describe_failure() {
     local log="$LOGS/$1.log" tests
     echo
@@ -220,11 +220,11 @@ describe_failure() {
 }
 
 LOGS=target/test-all
-# A step that does not end is a failure with a name, in seconds.
+# The time limit of a step, in seconds: a step that does not end fails.
 STEP_LIMIT=${STEP_LIMIT:-2400}
 running=
 
-# In a process group of its own, all of which ends when the time is up or the script is interrupted.
+# In its own process group, all of which is killed when the time is up or the script is interrupted.
 run_step() {
     timeout --kill-after=30 "$STEP_LIMIT" "$BASH" "./$(basename "$0")" --step "$1" > >(tee "$LOGS/$1.log") 2>&1 &
     running=$!

@@ -2,19 +2,19 @@
 # Generates the code of the clients from proto/ with pinned tools, the same on every machine.
 #
 #   ./generate.sh [LANGUAGE ...]           writes the generated code into clients/LANGUAGE; all languages if none is named
-#   ./generate.sh --check [LANGUAGE ...]   changes nothing; says whether what is committed is what would be written
+#   ./generate.sh --check [LANGUAGE ...]   changes nothing; fails if the committed code is stale
 #
-# A language is a folder here with an executable generate.sh of its own, which is called in two ways:
+# A language is a folder here with an executable generate.sh, which is called in two ways:
 #
-#   LANGUAGE/generate.sh owned      prints the files and folders that are generated, one a line, relative to its folder
+#   LANGUAGE/generate.sh owned      prints the generated files and folders, one per line, relative to its folder
 #   LANGUAGE/generate.sh into DIR   writes exactly those below DIR, which is empty
 #
-# and finds in its environment:
+# Its environment has:
 #
 #   PROTO_DIR     the protos of the service, with google/rpc/status.proto and google/type/money.proto
-#   VENDOR_DIR    the protos that clients need besides: google/rpc/error_details.proto and grpc/health/v1/health.proto
-#   PROTOS        the protos of the service, relative to PROTO_DIR, one a line
-#   CLIENTS_DIR   this folder; service_config.json lies in it
+#   VENDOR_DIR    the other protos that clients need: google/rpc/error_details.proto and grpc/health/v1/health.proto
+#   PROTOS        the protos of the service, relative to PROTO_DIR, one per line
+#   CLIENTS_DIR   this folder, which contains service_config.json
 #   TOOLS_DIR     where to install pinned tools; kept from run to run
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -40,7 +40,7 @@ fi
 WORK=$(mktemp -d)
 trap 'rm -rf "$WORK"' EXIT
 
-# Says how the committed paths of a language differ from the new ones.
+# Prints the differences between the committed paths of a language and the new ones.
 check() {
     local language=$1 path differs=
     while read -r path; do

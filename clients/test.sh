@@ -3,11 +3,11 @@
 #
 #   ./test.sh [LANGUAGE ...]   all languages if none is named
 #
-# A language is a folder here with an executable test.sh of its own, which installs what it needs and runs everything that the
-# language has. It finds in its environment:
+# A language is a folder here with an executable test.sh, which installs its dependencies and runs all tests of the language.
+# Its environment has:
 #
 #   ORDERSYSTEM_BINARY        the server; set here to the newer of target/release and target/debug if it is not set
-#   CONFORMANCE_PERSISTENCE   embedded (default) or redis: what the server stores in
+#   CONFORMANCE_PERSISTENCE   embedded (default) or redis: the server's store
 #   TOOLS_DIR                 where to install tools and dependencies; kept from run to run
 set -uo pipefail
 cd "$(dirname "$0")"

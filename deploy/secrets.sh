@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes what the brokers and their clients need to know each other, at random, in the folder that is given: once, what is there stays.
+# Creates the random credentials of the brokers and their clients in the given folder. Existing files are kept.
 #
 # usage: secrets.sh FOLDER
 #
@@ -13,10 +13,10 @@ for name in redis-password nats-password nats-routes-password grafana-password; 
     head -c 24 /dev/urandom | od -An -v -tx1 | tr -d ' \n' >"$name.new"
     mv "$name.new" "$name"
 done
-# What redis.conf and nats.conf include.
+# The files that redis.conf and nats.conf include.
 printf 'requirepass %s\n' "$(cat redis-password)" >redis.conf
 printf 'authorization { user: ordersystem, password: "%s" }\n' "$(cat nats-password)" >nats.conf
-# What the servers of a NATS cluster show each other; nats.conf of deploy/kubernetes includes it.
+# The credentials between the servers of a NATS cluster; nats.conf of deploy/kubernetes includes it.
 routes=$(cat nats-routes-password)
 {
     printf 'authorization { user: routes, password: "%s" }\nroutes: [\n' "$routes"

@@ -1,4 +1,4 @@
-//! Servers that do nothing but take a request and send a reply of the size that the service sends.
+//! Servers that only accept a request and send a reply of the size that the service sends.
 
 use std::{net::SocketAddr, pin::Pin};
 
@@ -32,7 +32,7 @@ pub async fn serve(kind: &str) {
     }
 }
 
-/// Parses the request, as any JSON handler must, and answers.
+/// Parses the request, as any JSON handler must, and replies.
 async fn created(body: Bytes) -> ([(&'static str, &'static str); 1], String) {
     let request: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
     ([("content-type", "application/json")], request.to_string())

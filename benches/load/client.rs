@@ -1,4 +1,4 @@
-//! A raw HTTP/2 client that costs little: prepared requests, replies counted and thrown away.
+//! A cheap raw HTTP/2 client: prepared requests; replies are counted and discarded.
 
 use std::{
     net::SocketAddr,
@@ -26,7 +26,7 @@ use crate::servers::Server;
 const CONNECTIONS: usize = 4;
 const IN_FLIGHT: usize = 64;
 
-/// Calls `path` as fast as replies come, for `time`; how many replies came.
+/// Calls `path` as fast as replies arrive, for `time`; returns the number of replies.
 pub async fn load(
     address: SocketAddr,
     path: &'static str,
@@ -87,12 +87,12 @@ async fn call(client: SendRequest<Bytes>, address: SocketAddr, path: &str, conte
     assert!(trailers.is_none_or(|trailers| trailers.get("grpc-status").is_none_or(|status| status == "0")));
 }
 
-/// Makes one call; whether it was answered OK, `None` where it was not answered at all.
+/// Makes one call; returns whether it was answered OK, `None` if it was not answered at all.
 pub async fn try_call(client: SendRequest<Bytes>, address: SocketAddr, path: &str, body: Bytes) -> Option<bool> {
     let request = Request::post(format!("http://{address}{path}")).header("content-type", "application/grpc");
     let mut client = client.ready().await.ok()?;
     let (response, mut stream) = client.send_request(request.header("te", "trailers").body(()).ok()?, false).ok()?;
-    // Fails where it has been refused already.
+    // Fails if it has been refused already.
     let _ = stream.send_data(body, true);
     let response = response.await.ok()?;
     if response.headers().contains_key("grpc-status") {
@@ -106,7 +106,7 @@ pub async fn try_call(client: SendRequest<Bytes>, address: SocketAddr, path: &st
     Some(trailers.is_some_and(|trailers| trailers.get("grpc-status").is_some_and(|status| status == "0")))
 }
 
-/// The request that `path` takes.
+/// A request for `path`.
 pub async fn body(path: &str, service: &Server) -> Bytes {
     if path == "/orders" {
         return Bytes::from_static(
@@ -137,7 +137,7 @@ pub fn create_order() -> CreateOrderRequest {
     }
 }
 
-/// A message as gRPC frames it: not compressed, its length, itself.
+/// A gRPC-framed message: the flag (not compressed), the length, the message.
 pub fn framed(message: &impl Message) -> Bytes {
     let mut frame = BytesMut::with_capacity(5 + message.encoded_len());
     frame.put_u8(0);

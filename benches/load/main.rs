@@ -1,13 +1,13 @@
 //! The service under load, each figure as a ratio to a bare ceiling taken in the same run.
 //!
-//! `cargo bench --bench load` starts the release binary and, in turn, a server that does nothing but take the same request and
-//! send a reply of the same size; both get the same load: 4 connections with 64 calls in flight each. Rounds alternate
-//! (A B A B …) and medians are compared, since the speed of a shared machine drifts. Server CPU per call (user and system time
-//! of the server process, from /proc) is steadier than throughput.
+//! `cargo bench --bench load` starts the release binary and, in turn, a server that only accepts the same request and sends a reply of the
+//! same size; both get the same load: 4 connections with 64 calls in flight each. Rounds alternate (A B A B …) and medians are compared,
+//! since the speed of a shared machine drifts. Server CPU per call (user and system time of the server process, from /proc) is steadier
+//! than throughput.
 //!
-//! S1 offers more than the service can do, see [`overload`], on one store with `S1 STORE`; for Redis it wants `REDIS_URL`. `attacks [NAME]` runs hostile clients beside
-//! ordinary ones, see [`attacks`]. `beside BINARY` compares the service with another build of it. `BENCH_BINARY` names the binary to
-//! measure instead of the one of this build.
+//! S1 offers more than the service can handle, see [`overload`], on one store with `S1 STORE`; for Redis it needs `REDIS_URL`. `attacks
+//! [NAME]` runs hostile clients alongside ordinary ones, see [`attacks`]. `beside BINARY` compares the service with another build of it.
+//! `BENCH_BINARY` names the binary to measure instead of the one of this build.
 
 #![allow(
     clippy::unwrap_used,
@@ -48,7 +48,7 @@ async fn main() {
     }
 }
 
-/// One thing to measure: the same load on the service and on its ceiling.
+/// One measurement: the same load on the service and on its ceiling.
 struct Scenario {
     id: &'static str,
     what: &'static str,
@@ -103,7 +103,7 @@ async fn compare(scenario: &Scenario) {
     for round in 0..=ROUNDS {
         let a = measure(&service, scenario, &body).await;
         let b = measure(&ceiling, scenario, &body).await;
-        // The first round warms up.
+        // The first round is a warm-up.
         if round > 0 {
             ours.push(a);
             theirs.push(b);
@@ -121,7 +121,7 @@ async fn compare(scenario: &Scenario) {
     );
 }
 
-/// CreateOrder on this service and on another binary of it: what has come in between costs.
+/// CreateOrder on this service and on another binary of it: the cost of the changes in between.
 async fn beside(other: &std::ffi::OsString) {
     let (scenario, this) = (&SCENARIOS[0], Server::service().await);
     let other = Server::service_of(other).await;
@@ -130,7 +130,7 @@ async fn beside(other: &std::ffi::OsString) {
     for round in 0..=ROUNDS * 2 {
         let a = measure(&this, scenario, &body).await;
         let b = measure(&other, scenario, &body).await;
-        // The first round warms up.
+        // The first round is a warm-up.
         if round > 0 {
             ours.push(a);
             theirs.push(b);
@@ -146,7 +146,7 @@ async fn beside(other: &std::ffi::OsString) {
     println!("{:<10} {rate:>10.3} {cpu:>10.3}", "ratio");
 }
 
-/// Calls a second, and microseconds of server CPU a call.
+/// Calls per second, and microseconds of server CPU per call.
 async fn measure(server: &Server, scenario: &Scenario, body: &bytes::Bytes) -> (f64, f64) {
     let cpu_before = server.cpu();
     let calls = client::load(server.address, scenario.path, scenario.content_type, body, ROUND).await;

@@ -1,4 +1,5 @@
-//! More than the service can do: calls come at a rate that does not wait for answers, and those are good that are answered OK within a second.
+//! More load than the service can handle: calls come at a rate that does not wait for replies, and those count as good that are answered OK
+//! within a second.
 
 use std::{
     net::SocketAddr,
@@ -16,17 +17,17 @@ use crate::{
     servers::{Limits, Server},
 };
 
-/// Of the capacity, what has to come through whatever is offered.
+/// The share of the capacity that must be served under any load.
 const GOAL: f64 = 0.80;
-/// What the node may take of the machine: what offers it four times as much needs the rest.
+/// The node's limit of the machine: the load generator, which offers four times as much, needs the rest.
 const LIMITS: Limits = Limits { files: None, memory_mib: None, cpu_percent: Some(30) };
 const CONNECTIONS: usize = 24;
-/// Callers who wait for their answers, and how many of them share a connection.
+/// Callers that wait for their replies, and how many of them share a connection.
 const CALLERS: usize = 256;
 const CALLERS_EACH: usize = 64;
 /// How long each rate is offered.
 const TIME: Duration = Duration::from_secs(8);
-/// Not measured: the beginning of it.
+/// Not measured: its beginning.
 const WARM_UP: Duration = Duration::from_secs(2);
 const GOOD_WITHIN: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_millis(2);
@@ -73,7 +74,7 @@ pub async fn compare(only: Option<&str>) {
                 rate(&counts.refused),
                 rate(&counts.late),
             );
-            // What is left of it is not for the next one.
+            // The rest of it must not affect the next one.
             tokio::time::sleep(Duration::from_secs(3)).await;
         }
         drop(service);
@@ -81,7 +82,7 @@ pub async fn compare(only: Option<&str>) {
     }
 }
 
-/// Calls a second that are answered OK where as many callers wait for their answers as keep the service busy.
+/// The calls per second that are answered OK with enough waiting callers to keep the service busy.
 pub async fn capacity(address: SocketAddr, body: &Bytes, time: Duration) -> f64 {
     let (answered, end) = (Arc::new(AtomicU64::new(0)), Instant::now() + time);
     let mut callers = tokio::task::JoinSet::new();
@@ -94,7 +95,7 @@ pub async fn capacity(address: SocketAddr, body: &Bytes, time: Duration) -> f64 
                 while Instant::now() < end {
                     match client::try_call(connection.clone(), address, PATH, body.clone()).await {
                         Some(true) => _ = answered.fetch_add(1, Ordering::Relaxed),
-                        // It has as much to do as it takes.
+                        // It is saturated.
                         _ => tokio::time::sleep(TICK).await,
                     }
                 }
@@ -105,7 +106,7 @@ pub async fn capacity(address: SocketAddr, body: &Bytes, time: Duration) -> f64 
     answered.load(Ordering::Relaxed) as f64 / time.as_secs_f64()
 }
 
-/// Calls at `rate` a second, whatever becomes of them.
+/// Makes calls at `rate` per second, whatever their outcome.
 async fn offer(service: &Server, body: &Bytes, rate: f64) -> Arc<Counts> {
     let counts = Arc::new(Counts::default());
     let mut connections = Vec::new();

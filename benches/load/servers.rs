@@ -13,19 +13,19 @@ use std::{
 /// The variable that names another binary of the service than the one of this build.
 const BINARY: &str = "BENCH_BINARY";
 
-/// The binary that is measured.
+/// The binary under measurement.
 fn binary() -> OsString {
     std::env::var_os(BINARY).unwrap_or_else(|| env!("CARGO_BIN_EXE_ordersystem").into())
 }
 
-/// What a server may take of the machine.
+/// The limits of a server.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Limits {
     /// Open files.
     pub files: Option<u32>,
-    /// Memory in MiB, if this program may make a control group.
+    /// Memory in MiB, if this program may create a control group.
     pub memory_mib: Option<u64>,
-    /// Time of processors in percent of one, if it may.
+    /// CPU time in percent of one processor, if permitted.
     pub cpu_percent: Option<u64>,
 }
 
@@ -38,12 +38,12 @@ pub struct Server {
 }
 
 impl Server {
-    /// The service, as it is released.
+    /// The service as released.
     pub async fn service() -> Self {
         Self::service_of(&binary()).await
     }
 
-    /// The service as another binary has it.
+    /// The service from another binary.
     pub async fn service_of(binary: &OsString) -> Self {
         let address = free_address();
         let mut command = Command::new(binary);
@@ -51,7 +51,7 @@ impl Server {
         Self::start(command, address).await
     }
 
-    /// The service with these flags, on the port that it takes, with the log that it has by default: nobody reads it, but it is written.
+    /// The service with these flags, on a free port, with its default log: nobody reads it, but it is written.
     pub fn on_any_port(flags: &[String], limits: Limits) -> Self {
         let group = ControlGroup::new(limits);
         let mut script = String::new();
@@ -72,7 +72,7 @@ impl Server {
         Self { address, process, group }
     }
 
-    /// The service on a store: "embedded" in `folder`, "redis" where REDIS_URL says; `None` if it does not.
+    /// The service on a store: "embedded" in `folder`, "redis" at REDIS_URL; `None` if that is not set.
     pub fn service_on(store: &str, folder: &Path, limits: Limits) -> Option<Self> {
         let mut flags = ["--persistence", store].map(str::to_owned).to_vec();
         match store {
@@ -83,7 +83,7 @@ impl Server {
         Some(Self::on_any_port(&flags, limits))
     }
 
-    /// A server of this program that does nothing but answer.
+    /// A server of this program that only replies.
     pub async fn ceiling(kind: &str) -> Self {
         let address = free_address();
         let mut command = Command::new(std::env::current_exe().expect("this program"));
@@ -103,27 +103,27 @@ impl Server {
         panic!("no server at {address} after 5 s");
     }
 
-    /// User and system time of the process so far.
+    /// The user and system time of the process so far.
     pub fn cpu(&self) -> Duration {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id())).expect("/proc");
-        // Fields 14 and 15, counted from 1; the second is the name in parentheses, which may hold spaces.
+        // Fields 14 and 15, counted from 1; the second is the name in parentheses, which may contain spaces.
         let after_name = &stat[stat.rfind(')').expect("stat") + 2..];
         let ticks: u64 = after_name.split(' ').skip(11).take(2).map(|field| field.parse::<u64>().expect("ticks")).sum();
-        // USER_HZ is 100 on every Linux that matters.
+        // USER_HZ is 100 on every relevant Linux.
         Duration::from_millis(ticks * 10)
     }
 
-    /// Forgets how much memory the process has held at the most.
+    /// Resets the peak of the memory of the process.
     pub fn forget_peak(&self) {
         let _ = fs::write(format!("/proc/{}/clear_refs", self.process.id()), "5");
     }
 
-    /// The most memory that it has held since, in MiB; `None` if it has ended.
+    /// Its peak memory since then, in MiB; `None` if it has ended.
     pub fn peak_mib(&self) -> Option<u64> {
         self.memory_mib("VmHWM:")
     }
 
-    /// The memory that it holds, in MiB; `None` if it has ended.
+    /// Its current memory, in MiB; `None` if it has ended.
     pub fn held_mib(&self) -> Option<u64> {
         self.memory_mib("VmRSS:")
     }
@@ -134,25 +134,25 @@ impl Server {
         Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? / 1024)
     }
 
-    /// Whether the system bounds it.
+    /// Whether the system limits it.
     pub fn is_confined(&self) -> bool {
         self.group.is_some()
     }
 }
 
-/// Groups of processes that share bounds; removed when dropped.
+/// Control groups of processes; removed when dropped.
 #[derive(Debug)]
 struct ControlGroup(Vec<PathBuf>);
 
-/// How long the system counts before it gives a group time of processors again: shorter than what clients notice.
+/// The period for which the system accounts CPU time of a group: too short for clients to notice.
 const CPU_PERIOD_US: u64 = 10_000;
 
 impl ControlGroup {
-    /// `None` where there is no bound, or where this program may make no group.
+    /// `None` if there is no limit, or if this program may not create a group.
     fn new(limits: Limits) -> Option<Self> {
         let memory = limits.memory_mib.map(|mib| (mib << 20).to_string());
         let quota = limits.cpu_percent.map(|percent| (percent * CPU_PERIOD_US / 100).to_string());
-        // The files of version 1, with a folder for each kind, and of version 2.
+        // The files of cgroup version 1, with a folder for each controller, and of version 2.
         let mut first = Vec::new();
         first.extend(memory.iter().map(|bytes| ("memory", "memory.limit_in_bytes", bytes.clone())));
         if let Some(quota) = &quota {

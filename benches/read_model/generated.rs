@@ -1,4 +1,4 @@
-//! A log of as many orders as one likes that takes no memory: each event is made when it is read.
+//! A log of arbitrarily many orders that needs no memory: each event is generated when it is read.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -22,7 +22,7 @@ use ordersystem::{
 };
 use tokio::sync::watch;
 
-/// Orders that lie between the events of one.
+/// The number of orders between the events of one.
 const APART: u64 = 1_000;
 const ORDERS_A_CUSTOMER: u64 = 50;
 /// 2026-01-01, in microseconds.
@@ -32,10 +32,10 @@ const MICROS_APART: i64 = 10_000;
 #[derive(Debug)]
 pub struct GeneratedLog {
     orders: u64,
-    /// An event of each kind, to be finished with its time and its customer: of a field that is there twice the last one counts.
+    /// An event of each kind, to be completed with its time and its customer: of a repeated field the last value counts.
     templates: [Bytes; 4],
     wake: watch::Sender<Position>,
-    /// How many events have been read.
+    /// The number of events that have been read.
     pub read: AtomicU64,
 }
 
@@ -67,13 +67,13 @@ impl GeneratedLog {
 
     pub fn events(&self) -> u64 {
         let (orders, apart) = (self.orders, APART.min(self.orders));
-        // All are created; of those that are long enough ago, each is paid or cancelled, and the paid ones are shipped.
+        // All are created; of those that are old enough, each is paid or cancelled, and the paid ones are shipped.
         let shipped = (2 * apart..orders).filter(|k| !is_cancelled(k - 2 * apart)).count() as u64;
         orders + (orders - apart) + shipped
     }
 
-    /// The event at `position`, if there is one: of three positions in a row one is for the new order, and the others are for orders
-    /// before it.
+    /// The event at `position`, if there is one: of three consecutive positions one is for the new order, and the others are for earlier
+    /// orders.
     fn event(&self, position: u64) -> Option<StoredEvent> {
         let (turn, step) = ((position - 1) / 3, (position - 1) % 3);
         let order = turn.checked_sub(step * APART)?;
@@ -91,7 +91,7 @@ impl GeneratedLog {
         prost::encoding::message::encode(4, &at, &mut payload);
         let customer = order.wrapping_mul(0x9E37_79B9_7F4A_7C15) % (self.orders / ORDERS_A_CUSTOMER).max(1);
         prost::encoding::string::encode(7, &format!("customer-{customer:07}"), &mut payload);
-        // As far apart as Snowflake ids are.
+        // As far apart as Snowflake ids.
         let stream = StreamId((1 << 60) + order * 4_194_304);
         Some(StoredEvent { stream, revision, position: Position(position), payload: payload.into() })
     }

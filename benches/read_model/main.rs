@@ -1,10 +1,10 @@
-//! The read model with millions of orders: how fast it is built from the log, how soon it is there after a restart, how long a page
-//! takes wherever it is, and what an order costs in memory and on disk.
+//! The read model with millions of orders: the speed of a rebuild, the time until it is ready after a restart, the latency of a page
+//! anywhere in a list, and the memory and disk space of an order.
 //!
-//! `cargo bench --bench read_model -- memory 5000000`; the first word is `memory`, `sqlite` (a file of its own, the log elsewhere) or
-//! `embedded` (in the file of the log, which is filled first), the second the number of orders. Each order has two or three events, a
-//! thousand orders apart, and one of as many customers as make 50 orders each. For `memory` and `sqlite` the events are made up as they
-//! are read, which costs what reading from memory costs.
+//! `cargo bench --bench read_model -- memory 5000000`; the first word is `memory`, `sqlite` (its own file, the log elsewhere) or `embedded`
+//! (in the file of the log, which is filled first), the second the number of orders. Each order has two or three events, a thousand orders
+//! apart, and belongs to one of as many customers as there are groups of 50 orders. For `memory` and `sqlite` the events are generated as
+//! they are read, which costs as much as reading from memory.
 
 #![allow(
     clippy::unwrap_used,
@@ -121,12 +121,12 @@ impl Node {
         if let Some(work) = work {
             work.await.unwrap();
         }
-        // What the rebuild has been given up for may still hold the file for a moment.
+        // The abandoned rebuild may still hold the file for a moment.
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 
-/// Beside the one that serves, which is asked for its first page all the time.
+/// As a shadow copy of the current one, whose first page is queried throughout.
 async fn rebuild(node: &Node, log: &GeneratedLog) {
     let query = ListQuery { filter: ListFilter::default(), order: ListOrder::NewestFirst, after: None, limit: 50 };
     let started = Instant::now();

@@ -1,4 +1,4 @@
-//! How long a page takes: the first and the last one of each list.
+//! The latency of a page: the first and the last one of each list.
 
 use std::{
     sync::Arc,
@@ -57,7 +57,7 @@ fn query(filter: ListFilter, order: ListOrder, after: Option<RowKey>) -> ListQue
     ListQuery { filter, order, after, limit: PAGE }
 }
 
-/// The key that the last full page comes after.
+/// The key after which the last full page starts.
 async fn before_last(model: &dyn ReadModel, filter: &ListFilter, order: ListOrder) -> Option<RowKey> {
     let reverse = match order {
         ListOrder::NewestFirst => ListOrder::OldestFirst,

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Where one log on Redis saturates: the append script of the service on a redis-server that syncs before it answers, by 1 to 256 callers.
+# Where one log on Redis saturates: the append script of the service on a redis-server that syncs before it answers, called by 1 to 256
+# clients.
 #
 #   benches/scaling/one_log.sh [APPENDS]
 #
-# Needs redis-server, redis-cli and redis-benchmark. Each append is one event of 250 bytes to an order of its own choice among a million.
-# Prints for each number of callers: appends a second, and the CPU time that redis-server took for one, in microseconds. One thread of Redis
-# runs all scripts: one log does no more than 1 000 000 / that time, however many callers and cores there are.
+# Needs redis-server, redis-cli and redis-benchmark. Each append is one event of 250 bytes to a random order among a million.
+# Prints for each number of clients the appends per second and the CPU time of redis-server per append, in microseconds. One thread of Redis
+# runs all scripts: one log does at most 1 000 000 / that time, however many clients and cores there are.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 APPENDS=${1:-60000}

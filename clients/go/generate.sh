@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# The generated part of the Go client; called by ../generate.sh, which says how.
+# The generated part of the Go client; called by ../generate.sh, which documents the interface.
 set -euo pipefail
 
 MODULE=github.com/catga/ordersystem/clients/go
-# The plugins write code for a runtime that is not older than they are (go.mod).
+# The generated code needs a runtime that is at least as new as the plugins (go.mod).
 BUF=@bufbuild/buf@1.75.0
 PLUGINS=(
     google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.12
@@ -28,7 +28,7 @@ tools() {
     export PATH="$folder/bin:$folder/node_modules/.bin:$PATH"
 }
 
-# How buf is to call the plugins: catga/orders/v1/*.proto says that it becomes package ordersv1 in catga/orders/v1 of the module.
+# How buf calls the plugins: catga/orders/v1/*.proto becomes package ordersv1 in catga/orders/v1 of the module.
 template() {
     cat <<YAML
 version: v2
@@ -44,7 +44,7 @@ into() {
     cp "$CLIENTS_DIR/service_config.json" "$CLIENTS_DIR/currencies.txt" "$1/ordersystem"
     tools
     for proto in $PROTOS; do paths+=(--path "$PROTO_DIR/$proto"); done
-    # A word for the format, since buf takes a template of one line only from a file whose name ends so.
+    # The file extension gives the format: buf only accepts a one-line template from a file with this extension.
     template "$1" > "$1/template.gen.yaml"
     buf generate "$PROTO_DIR" --template "$1/template.gen.yaml" "${paths[@]}"
     rm "$1/template.gen.yaml"
@@ -53,7 +53,7 @@ into() {
 case ${1:-} in
     owned) owned ;;
     into) into "$2" ;;
-    # For tests: what comes after is run with buf and the plugins at hand.
+    # For tests: the following arguments are run with buf and the plugins in the PATH.
     with_tools) tools && "${@:2}" ;;
     *) echo "called by ../generate.sh" >&2; exit 2 ;;
 esac

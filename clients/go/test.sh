@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything that the Go client has to pass; called by ../test.sh, which says how. Arguments go to `go test`.
+# All checks of the Go client; called by ../test.sh, which documents the interface. Arguments go to `go test`.
 set -euo pipefail
 cd "$(dirname "$0")"
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The generated part of the Java client; called by ../generate.sh, which says how.
+# The generated part of the Java client; called by ../generate.sh, which documents the interface.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -12,12 +12,12 @@ owned() {
     echo "$RESOURCES/currencies.txt"
 }
 
-# protoc has the version of the runtime that the client is built with. Of the plugin of gRPC it is the last that Maven Central has an
-# executable of for Linux; it must not be newer than grpc.version in pom.xml.
+# protoc has the version of the runtime that the client is built with. The gRPC plugin is the latest one with an executable for Linux on
+# Maven Central; it must not be newer than grpc.version in pom.xml.
 PROTOC=$(sed -n 's:.*<protobuf.version>\(.*\)</protobuf.version>.*:\1:p' pom.xml)
 GRPC_PLUGIN=1.81.0
 
-# The platform in the words of the Maven artifacts.
+# The platform, as named by the Maven artifacts.
 classifier() {
     local os machine
     case $(uname -s) in
@@ -33,7 +33,7 @@ classifier() {
     echo "$os-$machine"
 }
 
-# Runs a goal of the dependency plugin, away from pom.xml: none needs the project.
+# Runs a goal of the dependency plugin, outside pom.xml: none needs the project.
 dependency() {
     local goal=$1
     shift
@@ -41,7 +41,7 @@ dependency() {
         "org.apache.maven.plugins:maven-dependency-plugin:3.11.0:$goal" "$@")
 }
 
-# Puts an executable that is published as a Maven artifact at a path.
+# Installs an executable that is published as a Maven artifact at a path.
 fetch() {
     local artifact=$1 path=$2 folder
     [ ! -x "$path" ] || return 0
@@ -52,7 +52,7 @@ fetch() {
     rmdir "$folder"
 }
 
-# Puts the protos of google.protobuf, which come with the runtime, into a folder.
+# Unpacks the protos of google.protobuf, which are part of the runtime, into a folder.
 fetch_well_known() {
     local folder=$1
     [ ! -d "$folder" ] || return 0
@@ -61,8 +61,8 @@ fetch_well_known() {
     mv "$folder.new" "$folder"
 }
 
-# Copies the protos with what Java needs said in them: a package in Java's way, a file for each message, and a name for the class
-# of the file that hides nothing (`System` would). A proto that says so itself is left as it is.
+# Copies the protos and adds the options for Java: a Java package, one file per message, and an outer class name that hides nothing
+# (`System` would). A proto that already has these options is not changed.
 copy_protos() {
     local into=$1 proto
     rm -rf "$into"
@@ -72,7 +72,7 @@ copy_protos() {
             cp "$PROTO_DIR/$proto" "$into/$proto"
             continue
         fi
-        # On the line of the package: the generated code says on which lines of the proto things are.
+        # On the line of the package, so that the line numbers in the generated code stay correct.
         awk -v file="$(basename "$proto" .proto)" '
             /^package .*;$/ {
                 package = substr($2, 1, length($2) - 1)

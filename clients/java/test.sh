@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything that the Java client has to pass; called by ../test.sh, which says how.
+# All checks of the Java client; called by ../test.sh, which documents the interface.
 #
 #   ./test.sh [MAVEN_ARGUMENT ...]   such as -Dtest=FollowTest
 set -euo pipefail
@@ -8,15 +8,15 @@ cd "$(dirname "$0")"
 REPOSITORY=$TOOLS_DIR/java-m2
 MAVEN=(mvn --batch-mode --quiet -Dmaven.repo.local="$REPOSITORY")
 
-# After one good run with these versions nothing more is fetched.
+# After one successful run with these versions nothing is downloaded any more.
 WANTED=$(cksum pom.xml)
 if [ "$(cat "$REPOSITORY/wanted" 2>/dev/null)" = "$WANTED" ]; then
     MAVEN+=(--offline)
 fi
 
-# A class whose source is gone must not stay.
+# Classes whose source has been removed must not stay.
 rm -rf target
-# Compiles with every warning an error, runs the tests, and makes the jars; sources and documentation as well.
+# Compiles with warnings as errors, runs the tests, and builds the jars, including sources and documentation.
 "${MAVEN[@]}" verify "$@"
 [ $# != 0 ] || echo "$WANTED" > "$REPOSITORY/wanted"
 
@@ -35,6 +35,6 @@ for entry in \
     jar --list --file "${entry% *}" | grep -qx "${entry#* }" || { echo "${entry% *} lacks ${entry#* }" >&2; exit 1; }
 done
 
-# Maven says nothing when all is well.
+# Maven prints nothing on success.
 grep -ho '<testsuite [^>]*' target/surefire-reports/TEST-*.xml | sed 's/.* tests="\([0-9]*\)".*/\1/' |
     awk '{ tests += $1 } END { print tests " tests passed" }'

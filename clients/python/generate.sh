@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# The generated part of the Python client; called by ../generate.sh, which says how.
+# The generated part of the Python client; called by ../generate.sh, which documents the interface.
 set -euo pipefail
 
-# protoc comes with grpcio-tools; the runtime must not be older than what it generates for (pyproject.toml).
+# protoc is part of grpcio-tools; the runtime must be at least as new (pyproject.toml).
 REQUIREMENTS=(grpcio-tools==1.85.1 mypy-protobuf==5.1.0 setuptools==81.0.0)
 
 owned() {

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything that the Python client has to pass; called by ../test.sh, which says how.
+# All checks of the Python client; called by ../test.sh, which documents the interface.
 set -euo pipefail
 cd "$(dirname "$0")"
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The generated part of the Rust client; called by ../generate.sh, which says how. Cargo.lock pins the generator.
+# The generated part of the Rust client; called by ../generate.sh, which documents the interface. Cargo.lock pins the generator.
 set -euo pipefail
 HERE=$(cd "$(dirname "$0")" && pwd)
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Everything that the Rust client has to pass; called by ../test.sh, which says how.
+# All checks of the Rust client; called by ../test.sh, which documents the interface.
 #
-#   ./test.sh [PART ...]   only the tests whose name has one of the parts in it
+#   ./test.sh [PART ...]   only the tests with one of these parts in their names
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -11,5 +11,5 @@ if [ $# = 0 ]; then
     cargo clippy --quiet --locked --workspace --all-targets -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --no-deps --package ordersystem-client
 fi
-# All targets: that the example is there for its test.
+# All targets: the test of the example needs its binary.
 cargo test --quiet --locked --package ordersystem-client --no-fail-fast -- "$@"

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The generated part of the TypeScript client; called by ../generate.sh, which says how. The versions are those of package-lock.json.
+# The generated part of the TypeScript client; called by ../generate.sh, which documents the interface. The versions are those of
+# package-lock.json.
 set -euo pipefail
 HERE=$(cd "$(dirname "$0")" && pwd)
 

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Installs what package-lock.json names into TOOLS_DIR, and links it here as node_modules; next to it the programs buf and biome.
-# Nothing is done if all of it is there already.
+# Installs the packages of package-lock.json into TOOLS_DIR, and links them here as node_modules, along with the programs buf and biome.
+# Does nothing if all of it is installed already.
 set -euo pipefail
 cd "$(dirname "$0")"
 export TOOLS_DIR=${TOOLS_DIR:-$(cd ../.. && pwd)/target/tools}
 
-# Not among the dependencies: not every registry has their packages for all systems, so that they cannot be locked everywhere.
+# Not among the dependencies: not every registry has their packages for all systems, so they cannot be locked everywhere.
 PROGRAMS=(@bufbuild/buf@1.75.0 @biomejs/biome@2.6.8)
 INSTALLED=$TOOLS_DIR/typescript
 WANTED="${PROGRAMS[*]} $(cat package.json package-lock.json | cksum)"
@@ -20,6 +20,6 @@ if [ "$(cat "$INSTALLED/wanted" 2>/dev/null)" != "$WANTED" ]; then
     npm install --prefix "$INSTALLED/programs" --no-package-lock "${OPTIONS[@]}" "${PROGRAMS[@]}" >&2
     echo "$WANTED" > "$INSTALLED/wanted"
 fi
-# What npm has installed here itself may be of other versions.
+# An existing node_modules of npm may have other versions.
 [ -L node_modules ] || rm -rf node_modules
 ln -sfn "$INSTALLED/node_modules" node_modules

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what tests/deploy/check.py needs beside redis-server and grpcurl into a folder of its own, once.
+# Installs the tools of tests/deploy/check.py, except redis-server and grpcurl, into a separate folder, once.
 #
 # usage: tools.sh FOLDER      then: FOLDER/venv/bin/python tests/deploy/check.py BINARY --tools FOLDER
 set -euo pipefail
@@ -7,7 +7,7 @@ cd "$(dirname "$0")"
 
 mkdir -p "$1"
 TOOLS=$(realpath "$1")
-# The server of the image that docker-compose.yml names: Debian's knows no `sync_interval`.
+# The server of the image that docker-compose.yml names: Debian's does not know `sync_interval`.
 NATS_VERSION=v2.12.8
 # The loader of `docker compose`, with the schema of the Compose Specification.
 COMPOSE_VERSION=v2.9.0
@@ -19,7 +19,7 @@ go_install() {
     local built
     built=$(mktemp -d)
     GOBIN="$built" go install "$2"
-    # A program is called as its folder, which may be just `cmd`.
+    # A program is named after its folder, which may be just `cmd`.
     mv "$built"/* "$TOOLS/$1"
     rmdir "$built"
 }
@@ -28,7 +28,7 @@ go_install nats-server "github.com/nats-io/nats-server/v2@$NATS_VERSION"
 go_install compose-go "github.com/compose-spec/compose-go/v2/cmd@$COMPOSE_VERSION"
 go_install kustomize "sigs.k8s.io/kustomize/kustomize/v5@$KUSTOMIZE_VERSION"
 
-# Unpacked and not installed, which would make it a service of this machine.
+# Unpacked but not installed, which would make it a service of this machine.
 if [ ! -x "$TOOLS/promtool" ]; then
     download=$(mktemp -d)
     chmod 755 "$download"

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# The long form of the seeded runs: as many as are asked for, round-robin over all topologies, and a table of what they amounted to.
+# The long form of the seeded runs: as many as requested, round-robin over all topologies, with a table of their figures.
 #
 #   tests/faults/seeded.sh RUNS [FIRST_SEED]
 #
-# SEEDED_JOBS runs go on at once (1), each with SEEDED_FAULTS faults (4). SEEDED_TOPOLOGIES are those to take (all). SEEDED_OUT is where the
-# output of each run and the figures go (target/seeded/long). Exit code 0: no run found anything.
+# SEEDED_JOBS is the number of concurrent runs (1), SEEDED_FAULTS the number of faults in each (4), SEEDED_TOPOLOGIES a choice of topologies
+# (all), and SEEDED_OUT the folder for the output of each run and the figures (target/seeded/long). Exit code 0: no run has findings.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -13,7 +13,7 @@ first=${2:-1000}
 jobs=${SEEDED_JOBS:-1}
 out=${SEEDED_OUT:-$PWD/target/seeded/long}
 export SEEDED_FAULTS=${SEEDED_FAULTS:-4} RUST_BACKTRACE=0
-# Longer than any run takes: one that stands still is a finding.
+# Longer than any run takes: one that hangs is a finding.
 run_within_s=600
 
 mkdir -p "$out" && rm -f "$out"/*.txt "$out"/figures.tsv || exit 1
@@ -21,7 +21,7 @@ export SEEDED_FIGURES="$out/figures.tsv"
 cargo build --locked --quiet --bin ordersystem || exit 1
 binary=$(cargo test --locked --no-run --test faults --message-format=json 2>/dev/null |
     python3 -c 'import json, sys; print([e for e in map(json.loads, sys.stdin) if e.get("executable") and e["target"]["name"] == "faults"][-1]["executable"])') || exit 1
-# Copies, so that what is built meanwhile disturbs no run.
+# Copies, so that concurrent builds do not disturb the runs.
 cp "$binary" "$out/faults" && cp "${CARGO_TARGET_DIR:-target}/debug/ordersystem" "$out/ordersystem" || exit 1
 binary="$out/faults"
 export SEEDED_BINARY="${SEEDED_BINARY:-$out/ordersystem}"

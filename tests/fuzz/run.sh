@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Runs fuzz targets for a bounded time each, with the compiler that builds the service.
+# Runs fuzz targets for a limited time each, with the compiler that builds the service.
 #
 #   tests/fuzz/run.sh SECONDS [TARGET...]
 #
-# What is found is in tests/fuzz/artifacts/TARGET; the corpus that grows is in target/fuzz/corpus, and only tests/fuzz/corpus is committed.
-# FUZZ_SEED makes a run repeatable as far as the machine allows. Exit code 0: nothing was found.
+# Findings are in tests/fuzz/artifacts/TARGET; the growing corpus is in target/fuzz/corpus, and only tests/fuzz/corpus is committed.
+# FUZZ_SEED makes a run repeatable as far as the machine allows. Exit code 0: no findings.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -17,7 +17,7 @@ triple=$(rustc -vV | sed -n 's/^host: //p')
 folder=$PWD/target/fuzz
 echo "seed $seed"
 
-# What cargo-fuzz gives the compiler, without what needs a nightly one. With a target of its own, build scripts are not instrumented.
+# The compiler flags of cargo-fuzz, without those that need a nightly compiler. With an explicit target, build scripts are not instrumented.
 flags="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters"
 flags="$flags -Cllvm-args=-sanitizer-coverage-pc-table -Ccodegen-units=16 --cfg fuzzing"
 RUSTFLAGS="$flags" cargo build --release --locked --manifest-path tests/fuzz/Cargo.toml --target "$triple" \

@@ -1,4 +1,4 @@
-//! S1 to S4: what a few bytes of a request make a node hold.
+//! S1 to S4: the memory that a few bytes of a request make a node allocate.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,13 +21,13 @@ use crate::client;
 pub const CREATE: &str = "/catga.orders.v1.OrderCommandService/CreateOrder";
 const EXECUTE: &str = "/catga.orders.v1.OrderCommandService/ExecuteCommands";
 pub const STREAM_EVENTS: &str = "/catga.orders.v1.OrderHistoryService/StreamEvents";
-/// Calls that a connection may have open.
+/// The limit of concurrent calls on a connection.
 const STREAMS: usize = 128;
-/// Event streams that it may have open.
+/// The limit of event streams on a connection.
 const EVENT_STREAMS: usize = 100;
 const WINDOW: u32 = 1 << 20;
 
-/// An order of `items` lines, each of 400 bytes; gzipped it is 20 to 40 times smaller, which is as much as is taken.
+/// An order of `items` lines, each of 400 bytes; gzip makes it 20 to 40 times smaller, which is the highest accepted ratio.
 pub fn large_order(items: usize) -> CreateOrderRequest {
     let item = |number: usize| NewOrderItem {
         product_id: format!("{:016x}{}", (number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15), "p".repeat(112)),
@@ -39,7 +39,7 @@ pub fn large_order(items: usize) -> CreateOrderRequest {
     CreateOrderRequest { customer_id: "customer-1".to_owned(), items, ..Default::default() }
 }
 
-/// S1: small on the wire, large in memory. Four kinds in turn, 200 calls a second in all, 40 at once.
+/// S1: small on the wire, large in memory. Four kinds in turn, 200 calls per second in total, 40 concurrent ones.
 pub async fn inflated(target: Arc<Target>) {
     let items = |count: usize| [0x2a, 0].repeat(count);
     let kinds = [&[0x2a, 0x80, 0xf1, 0x04][..], &[0x7f].repeat(80_000)].concat();
@@ -57,19 +57,19 @@ pub async fn inflated(target: Arc<Target>) {
     .await;
 }
 
-/// S2: 1 024 calls that announce a message of 1 MB each and send nothing of it.
+/// S2: 1 024 calls that announce a message of 1 MB each and send none of it.
 pub async fn announced(target: Arc<Target>) {
     let announcement: Bytes = [&[0][..], &1_000_000_u32.to_be_bytes()].concat().into();
     unfinished(target, 8, STREAMS, announcement).await;
 }
 
-/// S2: 128 calls that send a message of 1 MB but for its last byte.
+/// S2: 128 calls that send a message of 1 MB except its last byte.
 pub async fn almost_whole(target: Arc<Target>) {
     let message = [&[0][..], &1_000_001_u32.to_be_bytes(), &[0; 1_000_000]].concat();
     unfinished(target, 8, 16, message.into()).await;
 }
 
-/// Holds `calls` on each of so many connections; one that is refused is made again, on each connection 10 a second at the most.
+/// Holds `calls` open on each of this many connections; a refused one is opened again, at most 10 per second on each connection.
 async fn unfinished(target: Arc<Target>, connections: usize, calls: usize, body: Bytes) {
     for_ever(connections, move |_| {
         let (target, body) = (Arc::clone(&target), body.clone());
@@ -126,7 +126,7 @@ pub async fn place_large_orders(target: Arc<Target>) {
     }
 }
 
-/// S3: 300 streams of those orders, of which nothing is read.
+/// S3: 300 streams of those orders, none of which is read.
 pub async fn stalled_followers(target: Arc<Target>) {
     let follow = framed(0, &StreamEventsRequest { follow: true, ..Default::default() }.encode_to_vec());
     for_ever(3, move |_| {
@@ -147,7 +147,7 @@ pub async fn stalled_followers(target: Arc<Target>) {
     .await;
 }
 
-/// S4: different large orders, gzipped, 60 a second.
+/// S4: different large orders, gzipped, 60 per second.
 pub async fn large_orders(target: Arc<Target>) {
     let order = gzip(&large_order(1_000).encode_to_vec());
     let connection = target.reach(WINDOW).await;
@@ -158,7 +158,7 @@ pub async fn large_orders(target: Arc<Target>) {
     .await;
 }
 
-/// S1 to S4 together.
+/// S1 to S4 combined.
 pub async fn all(target: Arc<Target>) {
     tokio::join!(
         inflated(Arc::clone(&target)),

@@ -1,4 +1,4 @@
-//! S5 to S8, S13 and S14: places that are taken from others.
+//! S5 to S8, S13 and S14: attacks that use up capacity which others need.
 
 use std::{
     sync::{
@@ -29,10 +29,10 @@ const GENERATE_IDS: &str = "/catga.ids.v1.IdService/GenerateIds";
 const STREAM_IDS: &str = "/catga.ids.v1.IdService/StreamIds";
 const STREAM_HISTORY: &str = "/catga.orders.v1.OrderHistoryService/StreamOrderHistory";
 const WINDOW: u32 = 1 << 20;
-/// What every HTTP/2 client begins with, and settings that say nothing.
+/// The preface of every HTTP/2 client, with empty settings.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
-/// Connections that calls are spread over.
+/// The number of connections that calls are spread over.
 async fn connections(target: &Target, count: usize) -> Vec<Connection> {
     let mut connections = Vec::new();
     for _ in 0..count {
@@ -48,7 +48,7 @@ pub async fn order(target: &Target) -> CreateOrderResponse {
     client.create_order(client::create_order()).await.expect("placed").into_inner()
 }
 
-/// S5: reads that want to be as fresh as a token says that was made up, 1 000 a second over 10 connections, as many open as there may be.
+/// S5: reads with a forged consistency token, 1 000 per second over 10 connections, with the maximum number of open ones.
 pub async fn made_up_tokens(target: Arc<Target>) {
     let token = order(&target).await.consistency_token;
     // The position is in the middle.
@@ -64,8 +64,8 @@ pub async fn made_up_tokens(target: Arc<Target>) {
     .await;
 }
 
-/// S6: as many TLS connections as there may be, which say nothing, or half of what HTTP/2 begins with; closed ones are made again, at most
-/// ten a second each.
+/// S6: the maximum number of TLS connections, which send nothing, or half of the HTTP/2 preface; closed ones are reopened, at most ten per
+/// second each.
 pub async fn silent_connections(target: Arc<Target>) {
     for_ever(100, move |number| {
         let target = Arc::clone(&target);
@@ -74,7 +74,7 @@ pub async fn silent_connections(target: Arc<Target>) {
     .await;
 }
 
-/// S7: 300 connections that are idle and answer pings, where there are 256 descriptors; closed ones are made again.
+/// S7: 300 idle connections that answer pings, with 256 descriptors; closed ones are reopened.
 pub async fn idle_connections(target: Arc<Target>) {
     for_ever(300, move |_| {
         let target = Arc::clone(&target);
@@ -83,7 +83,7 @@ pub async fn idle_connections(target: Arc<Target>) {
     .await;
 }
 
-/// S8: commands at twice the rate that the node can do, over 24 connections, whatever becomes of them.
+/// S8: commands at twice the rate that the node can handle, over 24 connections, whatever their outcome.
 pub async fn overload(target: Arc<Target>) {
     let body = client::framed(&client::create_order());
     let capacity = overload::capacity(target.address, &body, Duration::from_secs(3)).await;
@@ -95,7 +95,7 @@ pub async fn overload(target: Arc<Target>) {
     .await;
 }
 
-/// Makes a call on each of so many connections as often as it ends.
+/// Keeps one call open on each of this many connections.
 async fn callers(target: Arc<Target>, connections: usize, each: usize, path: &'static str, body: Bytes) {
     for_ever(connections, move |_| {
         let (target, body) = (Arc::clone(&target), body.clone());
@@ -117,7 +117,7 @@ async fn callers(target: Arc<Target>, connections: usize, each: usize, path: &'s
     .await;
 }
 
-/// S13: 400 calls for 100 000 ids each, again as soon as they are answered.
+/// S13: 400 calls for 100 000 ids each, repeated as soon as they are answered.
 pub async fn bulk_ids(target: Arc<Target>) {
     callers(target, 4, 100, GENERATE_IDS, client::framed(&GenerateIdsRequest { count: 100_000 })).await;
 }
@@ -128,7 +128,7 @@ pub async fn streams_of_ids(target: Arc<Target>) {
     callers(target, 2, 100, STREAM_IDS, client::framed(&request)).await;
 }
 
-/// Followers of a customer who does not exist, and of one order: 100 on each connection. `open` counts those that are there.
+/// Followers of a customer that does not exist, and of one order: 100 on each connection. `open` counts the open ones.
 pub async fn idle_followers(target: Arc<Target>, count: usize, open: Arc<AtomicUsize>) {
     let order_id = order(&target).await.order.expect("an order").order_id;
     let nobody = StreamEventsRequest { follow: true, customer_ids: vec!["nobody".to_owned()], ..Default::default() };
@@ -159,7 +159,7 @@ pub async fn followers_of_nothing(target: Arc<Target>) {
     idle_followers(target, 5_000, Arc::default()).await;
 }
 
-/// S14: a client that opens event streams wherever it can, up to 1 000 on each of 10 connections.
+/// S14: a client that opens as many event streams as it can, up to 1 000 on each of 10 connections.
 pub async fn as_many_streams_as_there_are(target: Arc<Target>) {
     let body = client::framed(&StreamEventsRequest { follow: true, ..Default::default() });
     callers(target, 10, 128, STREAM_EVENTS, body).await;

@@ -1,4 +1,5 @@
-//! Commands a second with and without 5 000 followers that are shown nothing: two nodes in turn, so that both meet the same machine.
+//! Commands per second with and without 5 000 followers that receive no events: two nodes in turn, so that both run under the same
+//! conditions.
 
 use std::{
     sync::{
@@ -12,7 +13,7 @@ use super::{calls, target::Target};
 use crate::{client, median, overload, servers::Limits};
 
 const FOLLOWERS: usize = 5_000;
-/// Of the commands a second, how many must be left.
+/// The share of the commands per second that must remain.
 const GOAL: f64 = 0.90;
 const ROUNDS: usize = 7;
 const ROUND: Duration = Duration::from_secs(2);
@@ -29,7 +30,7 @@ pub fn compare() {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
         runtime.block_on(compare_on(store));
-        // With all that holds the node, which ends with it.
+        // With everything that holds the node, which ends with it.
         runtime.shutdown_timeout(Duration::from_secs(5));
     }
 }
@@ -43,7 +44,7 @@ async fn compare_on(store: &str) {
     let (mut figures, mut bare) = (Vec::new(), Vec::new());
     for round in 0..=ROUNDS {
         let (a, b) = (measure(&with).await, measure(&without).await);
-        // The first round warms up.
+        // The first round is a warm-up.
         if round > 0 {
             figures.push(a);
             bare.push(b);
@@ -63,7 +64,7 @@ async fn compare_on(store: &str) {
     );
 }
 
-/// Waits until all of them are there.
+/// Waits until all of them are open.
 async fn until_all(open: &AtomicUsize) {
     for _ in 0..300 {
         if open.load(Ordering::Relaxed) == FOLLOWERS {

@@ -1,8 +1,8 @@
-//! Attacks over real sockets, and what two ordinary clients notice of them.
+//! Attacks over real sockets, and their effect on two ordinary clients.
 //!
-//! For each attack a node is started; two clients make 50 calls a second each for a while, alone and then beside the attack. All of it
-//! runs on one machine, so each attacker has a bound on its rate, which is printed: an attacker that takes the processors for itself
-//! shows nothing of the node.
+//! For each attack a node is started; two clients make 50 calls per second each for a while, first alone and then during the attack. All of
+//! it runs on one machine, so each attacker has a rate limit, which is printed: an attacker that uses up the processors would show nothing
+//! about the node.
 
 mod bodies;
 mod calls;
@@ -16,7 +16,7 @@ use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 use self::{ordinary::Outcome, target::Target};
 use crate::servers::Limits;
 
-/// Of the calls of ordinary clients, how many have to be answered in time.
+/// The share of the calls of ordinary clients that must be answered in time.
 const GOAL: f64 = 0.99;
 /// Not measured: until clients are connected.
 const SETTLING: Duration = Duration::from_millis(500);
@@ -27,7 +27,7 @@ const NONE: Limits = Limits { files: None, memory_mib: None, cpu_percent: None }
 
 type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// One thing to try.
+/// One attack.
 struct Attack {
     id: &'static str,
     what: &'static str,
@@ -35,14 +35,14 @@ struct Attack {
     flags: &'static [&'static str],
     is_tls: bool,
     limits: Limits,
-    /// Whether ordinary clients make new connections.
+    /// Whether ordinary clients open new connections.
     reconnects: bool,
-    /// What has to be there before.
+    /// Prepares the node.
     prepare: Option<fn(Arc<Target>) -> Running>,
     attack: fn(Arc<Target>) -> Running,
-    /// How long it takes to become what it is.
+    /// The time until the attack has its full effect.
     lead: Duration,
-    /// The most by which the memory of the node may grow, in MiB.
+    /// The maximum growth of the node's memory, in MiB.
     memory_goal: Option<u64>,
 }
 
@@ -152,7 +152,7 @@ fn attacks() -> Vec<Attack> {
     ]
 }
 
-/// Runs the attacks, or the one of this name, or all whose name begins with it.
+/// Runs all attacks, the one with this name, or all whose name begins with it.
 pub fn run(only: Option<&str>) {
     if only.is_none_or(|name| name != "followers") {
         println!(
@@ -211,7 +211,7 @@ fn report(attack: &Attack) {
     if let Some(failure) = beside.failure() {
         println!("       failed: {failure}");
     }
-    // With all that holds the node, which ends with it.
+    // With everything that holds the node, which ends with it.
     runtime.shutdown_timeout(Duration::from_secs(5));
 }
 

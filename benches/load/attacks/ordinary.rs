@@ -1,4 +1,4 @@
-//! Two ordinary clients: each makes 50 calls a second, whether or not earlier ones have been answered.
+//! Two ordinary clients: each makes 50 calls per second, whether or not earlier ones have been answered.
 
 use std::{
     sync::{
@@ -18,16 +18,16 @@ use crate::client;
 
 const CLIENTS: usize = 2;
 const INTERVAL: Duration = Duration::from_millis(20);
-/// A call that has no answer by then has failed.
+/// A call without a reply by then has failed.
 const PATIENCE: Duration = Duration::from_secs(10);
 pub const IN_TIME: Duration = Duration::from_millis(250);
 const CREATE: &str = "/catga.orders.v1.OrderCommandService/CreateOrder";
 const GET: &str = "/catga.orders.v1.OrderQueryService/GetOrder";
 
-/// What became of their calls.
+/// The outcomes of their calls.
 #[derive(Debug, Default)]
 pub struct Outcome {
-    /// How long those took that were answered OK, from the moment at which they were due.
+    /// The latencies of the calls that were answered OK, from the time at which they were due.
     took: Vec<Duration>,
     failed: Vec<String>,
 }
@@ -51,7 +51,7 @@ impl Outcome {
         self.took.iter().filter(|took| **took <= IN_TIME).count() as f64 / self.calls().max(1) as f64
     }
 
-    /// How long that share of the answered calls took at the most.
+    /// The maximum latency of that share of the answered calls.
     pub fn quantile(&mut self, share: f64) -> Duration {
         self.took.sort_unstable();
         let index = (self.took.len() as f64 * share) as usize;
@@ -59,10 +59,10 @@ impl Outcome {
     }
 }
 
-/// Runs both for `unseen`, which does not count, and `time`, on a thread of their own: what an attacker computes does not delay them more
+/// Runs both for `unseen`, which does not count, and `time`, on their own thread: the computations of an attacker do not delay them more
 /// than the machine does.
 ///
-/// With `reconnects` each makes a new connection every second, as clients do that have just been started.
+/// With `reconnects` each opens a new connection every second, like clients that have just been started.
 pub fn run(target: &Arc<Target>, unseen: Duration, time: Duration, reconnects: bool) -> JoinHandle<Outcome> {
     let target = Arc::clone(target);
     std::thread::spawn(move || {

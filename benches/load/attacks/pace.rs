@@ -1,4 +1,4 @@
-//! How fast attackers are: their work must not be what takes the machine from the others.
+//! The rate of attackers: they must not use up the machine that the others need.
 
 use std::{
     future::Future,
@@ -8,7 +8,7 @@ use std::{
 
 use tokio::{sync::Semaphore, task::JoinSet};
 
-/// Makes calls at `rate` a second, `at_once` of them at the most; one that is due while as many are open is left out.
+/// Makes calls at `rate` per second, at most `at_once` concurrently; a call that is due beyond that is omitted.
 pub async fn at_rate<F>(rate: f64, at_once: usize, call: impl Fn(usize) -> F)
 where
     F: Future<Output = ()> + Send + 'static,
@@ -32,7 +32,7 @@ where
     }
 }
 
-/// Runs `attackers` side by side; one that has ended begins again after a tenth of a second.
+/// Runs `attackers` concurrently; one that has ended restarts after a tenth of a second.
 pub async fn for_ever<F>(attackers: usize, attack: impl Fn(usize) -> F)
 where
     F: Future<Output = ()> + Send + 'static,

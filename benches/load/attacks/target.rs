@@ -1,4 +1,4 @@
-//! The node that is attacked, and raw connections to it.
+//! The node under attack, and raw connections to it.
 
 use std::{io::Write as _, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -19,10 +19,10 @@ use tokio_rustls::{
 use super::ordinary::Ended;
 use crate::servers::{Limits, Server};
 
-/// Bytes that a client lets the server send before it has read any: as many as make no difference.
+/// The bytes that a client lets the server send before it has read any: effectively unlimited.
 const WINDOW: u32 = 1 << 24;
 
-/// A node, and what its clients need to know.
+/// A node, and the data that its clients need.
 #[derive(Debug)]
 pub struct Target {
     pub server: Server,
@@ -31,7 +31,7 @@ pub struct Target {
     _folder: tempfile::TempDir,
 }
 
-/// What a client speaks through.
+/// The transport of a client.
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
@@ -62,7 +62,7 @@ impl Target {
         Ok(Box::new(TlsConnector::from(Arc::clone(tls)).connect(name, stream).await?))
     }
 
-    /// A connection that says nothing after its handshake; ends when the server closes it.
+    /// A connection that is silent after its handshake; ends when the server closes it.
     pub async fn say_nothing(&self, first: &[u8]) {
         use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
         let Ok(mut stream) = self.stream().await else { return };
@@ -75,7 +75,7 @@ impl Target {
         self.connect_with_window(WINDOW).await
     }
 
-    /// A connection that takes `window` bytes of each answer before it has read any.
+    /// A connection that accepts `window` bytes of each reply before it has read any.
     pub async fn connect_with_window(&self, window: u32) -> Result<Connection, String> {
         let stream = self.stream().await.map_err(|error| error.to_string())?;
         let mut builder = h2::client::Builder::new();
@@ -90,7 +90,7 @@ impl Target {
         Ok(Connection { requests, ended })
     }
 
-    /// Connects until it can; for attackers.
+    /// Connects, with retries; for attackers.
     pub async fn reach(&self, window: u32) -> Connection {
         loop {
             if let Ok(connection) = self.connect_with_window(window).await {
@@ -113,7 +113,7 @@ impl Connection {
         self.ended.is_set()
     }
 
-    /// Begins a call and sends `body`; whether that is all of it, `is_end` says.
+    /// Starts a call and sends `body`; `is_end` says whether that is all of it.
     pub async fn begin(
         &mut self,
         path: &str,
@@ -128,12 +128,12 @@ impl Connection {
         }
         let request = request.header("te", "trailers").body(()).expect("a request");
         let (response, mut stream) = requests.send_request(request, false).map_err(|error| error.to_string())?;
-        // Fails where it has been refused already.
+        // Fails if it has been refused already.
         let _ = stream.send_data(body, is_end);
         Ok((response, stream))
     }
 
-    /// Makes a call and throws its answer away.
+    /// Makes a call and discards its reply.
     pub async fn throw(&mut self, path: &str, is_gzip: bool, body: Bytes) {
         let Ok((response, _stream)) = self.begin(path, is_gzip, body, true).await else { return };
         let Ok(response) = response.await else { return };
@@ -144,7 +144,7 @@ impl Connection {
     }
 }
 
-/// A message as it is framed, with the flag of compressed ones or without.
+/// A framed message, with or without the compressed flag.
 pub fn framed(flag: u8, message: &[u8]) -> Bytes {
     [&[flag][..], &u32::try_from(message.len()).expect("short").to_be_bytes(), message].concat().into()
 }
@@ -155,7 +155,7 @@ pub fn gzip(message: &[u8]) -> Bytes {
     framed(1, &encoder.finish().expect("finished"))
 }
 
-/// Makes a certificate for `localhost` in `folder`; what trusts it.
+/// Creates a certificate for `localhost` in `folder`; returns what trusts it.
 fn certificates(folder: PathBuf) -> Arc<ClientConfig> {
     let mut params = CertificateParams::new(Vec::new()).expect("no names");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
