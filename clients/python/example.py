@@ -2,8 +2,8 @@
 
 usage: example.py ADDRESS
 
-Halfway it waits for a line on the standard input: restart the service there, and see the history resume. That needs a service that
-keeps what it has acknowledged, such as ``ordersystem --persistence embedded --data-dir DIR``.
+Halfway it waits for a line on standard input: restart the service then, and see the history resume. That needs a durable service, such as
+``ordersystem --persistence embedded --data-dir DIR``.
 """
 
 import sys
@@ -54,7 +54,7 @@ def place_and_pay(channel: grpc.Channel) -> Order:
         quantity=1,
         unit_price=money("999.99", "USD"),
     )
-    # A customer of this run's own, so that its events can be told from others.
+    # A customer unique to this run, to distinguish its events from others.
     create = CreateOrderRequest(customer_id=f"customer-{uuid.uuid4()}", items=[laptop])
     order = send(commands.CreateOrder, create).order
     print("placed:", OrderStatus.Name(order.status))
@@ -72,7 +72,7 @@ def place_and_pay(channel: grpc.Channel) -> Order:
 
 
 def read_history(channel: grpc.Channel, order: Order) -> str:
-    """Reads what there is; the cursor to go on from."""
+    """Reads the existing events; returns the cursor to resume from."""
     request = StreamEventsRequest(customer_ids=[order.customer_id], follow=True)
     with follow_events(OrderHistoryServiceStub(channel), request) as follow:
         for message in follow:
@@ -83,7 +83,7 @@ def read_history(channel: grpc.Channel, order: Order) -> str:
 
 
 def finish(channel: grpc.Channel, order: Order, cursor: str) -> None:
-    """Ships and delivers the order, and reads the history from where it was left."""
+    """Ships and delivers the order, and resumes reading the history."""
     commands = OrderCommandServiceStub(channel)
     request = StreamEventsRequest(
         customer_ids=[order.customer_id], start=STREAM_START_AFTER, cursor=cursor, follow=True
@@ -96,7 +96,7 @@ def finish(channel: grpc.Channel, order: Order, cursor: str) -> None:
 
 
 def show_next(follow: Follow[StreamEventsResponse]) -> None:
-    """Shows the next event, past anything else."""
+    """Shows the next event, and skips other messages."""
     for message in follow:
         if message.WhichOneof("item") == "event":
             show(message)
@@ -109,7 +109,7 @@ def show(message: StreamEventsResponse) -> None:
 
 def show_deadline(channel: grpc.Channel) -> None:
     try:
-        # A node issues 4096 ids a millisecond at the most.
+        # A node issues at most 4096 ids per millisecond.
         IdServiceStub(channel).GenerateIds(GenerateIdsRequest(count=100_000), timeout=0.005)
     except grpc.RpcError as error:
         print("too late:", OrderError.of(error).code.name)

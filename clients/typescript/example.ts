@@ -3,8 +3,8 @@
  *
  * usage: node build/example.js ADDRESS
  *
- * Halfway it waits for a line on the standard input: restart the service there, and see the history resume. That needs a service
- * that keeps what it has acknowledged, such as `ordersystem --persistence embedded --data-dir DIR`.
+ * Halfway it waits for a line on standard input: restart the service then, and see the history resume. That needs a durable service, such
+ * as `ordersystem --persistence embedded --data-dir DIR`.
  */
 
 import { randomUUID } from "node:crypto";
@@ -62,7 +62,7 @@ async function placeAndPay(channel: Channel): Promise<Order> {
   const commands = createClient(OrderCommandService, channel);
   const price = money("999.99", "USD");
   const { order } = await send(commands.createOrder, {
-    // A customer of this run's own, so that its events can be told from others.
+    // A customer unique to this run, to distinguish its events from others.
     customerId: `customer-${randomUUID()}`,
     items: [{ productId: "prod-1", name: "Laptop", quantity: 1n, unitPrice: price }],
   });
@@ -87,7 +87,7 @@ async function placeAndPay(channel: Channel): Promise<Order> {
   return order;
 }
 
-/** Reads what there is; the cursor to go on from. */
+/** Reads the existing events; returns the cursor to resume from. */
 async function readHistory(channel: Channel, order: Order): Promise<string> {
   const history = createClient(OrderHistoryService, channel);
   const follow = followEvents(history, { customerIds: [order.customerId], follow: true });
@@ -100,7 +100,7 @@ async function readHistory(channel: Channel, order: Order): Promise<string> {
   return follow.cursor;
 }
 
-/** Ships and delivers the order, and reads the history from where it was left. */
+/** Ships and delivers the order, and resumes reading the history. */
 async function finish(channel: Channel, { orderId, customerId }: Order, cursor: string): Promise<void> {
   const commands = createClient(OrderCommandService, channel);
   const history = createClient(OrderHistoryService, channel);
@@ -116,7 +116,7 @@ async function finish(channel: Channel, { orderId, customerId }: Order, cursor: 
   }
 }
 
-/** Shows the next event, past anything else. */
+/** Shows the next event, and skips other messages. */
 async function showNext(follow: Follow<StreamEventsResponse>): Promise<void> {
   for (;;) {
     const { done, value } = await follow.next();
@@ -138,7 +138,7 @@ function show({ item }: StreamEventsResponse): void {
 
 async function showDeadline(channel: Channel): Promise<void> {
   try {
-    // A node issues 4096 ids a millisecond at the most.
+    // A node issues at most 4096 ids per millisecond.
     await createClient(IdService, channel).generateIds({ count: 100_000 }, { timeoutMs: 5 });
   } catch (error) {
     console.log("too late:", Code[OrderError.of(error).code]);

@@ -2,8 +2,8 @@
 //
 // usage: example ADDRESS
 //
-// Halfway it waits for a line on the standard input: restart the service there, and see the history go on. That needs a service
-// that keeps what it has acknowledged, such as `ordersystem --persistence embedded --data-dir DIR`.
+// Halfway it waits for a line on standard input: restart the service then, and see the history resume. That needs a durable service, such
+// as `ordersystem --persistence embedded --data-dir DIR`.
 package main
 
 import (
@@ -55,7 +55,7 @@ func tour(ctx context.Context, address string) error {
 		return err
 	}
 	fmt.Println("restart the service if you like, then press Enter")
-	// At the end of the input it goes on as well.
+	// It also continues at the end of the input.
 	_, _ = bufio.NewReader(os.Stdin).ReadString('\n')
 	if err := finish(ctx, connection, order, cursor); err != nil {
 		return err
@@ -81,7 +81,7 @@ func placeAndPay(ctx context.Context, connection *grpc.ClientConn) (*ordersv1.Or
 		return nil, err
 	}
 	placed, err := ordersystem.Send(ctx, orders.CreateOrder, &ordersv1.CreateOrderRequest{
-		// A customer of this run's own, so that its events can be told from others.
+		// A customer unique to this run, to distinguish its events from others.
 		CustomerId: "customer-" + uuid.NewString(),
 		Items: []*ordersv1.NewOrderItem{{
 			ProductId: "prod-1",
@@ -117,7 +117,7 @@ func placeAndPay(ctx context.Context, connection *grpc.ClientConn) (*ordersv1.Or
 	return order, nil
 }
 
-// readHistory reads what there is, and gives the cursor to go on from.
+// readHistory reads the existing events, and returns the cursor to resume from.
 func readHistory(ctx context.Context, connection *grpc.ClientConn, order *ordersv1.Order) (string, error) {
 	history := ordersv1.NewOrderHistoryServiceClient(connection)
 	request := &ordersv1.StreamEventsRequest{CustomerIds: []string{order.GetCustomerId()}, Follow: true}
@@ -135,7 +135,7 @@ func readHistory(ctx context.Context, connection *grpc.ClientConn, order *orders
 	return follow.Cursor(), nil
 }
 
-// finish ships and delivers the order, and reads the history from where it was left.
+// finish ships and delivers the order, and resumes reading the history.
 func finish(ctx context.Context, connection *grpc.ClientConn, order *ordersv1.Order, cursor string) error {
 	orders := ordersv1.NewOrderCommandServiceClient(connection)
 	history := ordersv1.NewOrderHistoryServiceClient(connection)
@@ -160,7 +160,7 @@ func finish(ctx context.Context, connection *grpc.ClientConn, order *ordersv1.Or
 	return showNext(follow)
 }
 
-// showNext shows the next event, past anything else.
+// showNext shows the next event, and skips other messages.
 func showNext(follow *ordersystem.Follow[*ordersv1.StreamEventsResponse]) error {
 	for {
 		message, err := follow.Next()
@@ -190,7 +190,7 @@ func show(event *eventsv1.OrderEvent) {
 }
 
 func showDeadline(ctx context.Context, connection *grpc.ClientConn) error {
-	// A node issues 4096 ids a millisecond at the most.
+	// A node issues at most 4096 ids per millisecond.
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Millisecond)
 	defer cancel()
 	_, err := idsv1.NewIdServiceClient(connection).GenerateIds(ctx, &idsv1.GenerateIdsRequest{Count: 100_000})

@@ -18,8 +18,8 @@ var ServiceConfig string
 
 // Connect opens a connection to address (host:port). Close it after use.
 //
-// Without options it speaks plain text; give grpc.WithTransportCredentials for TLS. The options are applied after those of the client,
-// so that they win. As with [grpc.NewClient] nothing is sent before the first call, and an error here is one of the arguments.
+// Without options it speaks plain text; give grpc.WithTransportCredentials for TLS. The options are applied after those of the client, and
+// override them. As with [grpc.NewClient] nothing is sent before the first call, and an error here is one of the arguments.
 func Connect(address string, options ...grpc.DialOption) (*grpc.ClientConn, error) {
 	all := []grpc.DialOption{
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
@@ -27,12 +27,12 @@ func Connect(address string, options ...grpc.DialOption) (*grpc.ClientConn, erro
 		grpc.WithDefaultServiceConfig(ServiceConfig),
 		// A service config found by the resolver would take the place of this one, and might retry commands.
 		grpc.WithDisableServiceConfig(),
-		// The service may be back within a second of a restart: gRPC's own longest wait is two minutes.
+		// After a restart the service may be back within a second; gRPC's default maximum backoff is two minutes.
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: longestWait},
 			MinConnectTimeout: 20 * time.Second,
 		}),
-		// Notices that the other side is gone although nothing is being sent, as on a followed history.
+		// Detects a dead peer even while nothing is being sent, as on a followed stream.
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 20 * time.Second, Timeout: 10 * time.Second}),
 	}
 	return grpc.NewClient(address, append(all, options...)...)

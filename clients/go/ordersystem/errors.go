@@ -10,44 +10,44 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// FieldViolation is one thing that is wrong with the input.
+// FieldViolation is one violation in the input.
 type FieldViolation struct {
 	// The field as the proto names it: items[0].unit_price.
 	Field string
-	// What it must be.
+	// The constraint.
 	Description string
 }
 
-// Precondition is what stood against a command.
+// Precondition is a violated precondition of a command.
 type Precondition struct {
 	// ORDER_STATUS.
 	Type string
 	// orders/{order id}.
 	Subject string
-	// In words, for people.
+	// A description for people.
 	Description string
 }
 
 // OrderError is an error of a call with its details read.
 //
-// The errors of [Send] and [Follow] are of this type: find it with [errors.As]. [OrderErrorOf] makes one of what a stub returns. It
-// stands for the error that gRPC gave: Unwrap has it, and [status.FromError] and [status.Code] see through.
+// The errors of [Send] and [Follow] are of this type: find it with [errors.As]. [OrderErrorOf] converts the error of a stub. It wraps the
+// error of gRPC: Unwrap returns it, and [status.FromError] and [status.Code] work on it.
 type OrderError struct {
 	// The gRPC code.
 	Code codes.Code
-	// In words, for people.
+	// A description for people.
 	Message string
 	// One stable word for programs, such as ILLEGAL_TRANSITION; empty if the error did not come from the service.
 	Reason string
 	// ordersystem, or empty.
 	Domain string
-	// More facts by name: order_id, actual_revision ...
+	// Additional facts by name: order_id, actual_revision ...
 	Metadata map[string]string
-	// Everything that is wrong with the input.
+	// All violations in the input.
 	FieldViolations []FieldViolation
 	// Why the order's status does not allow the command.
 	Preconditions []Precondition
-	// When to try again; nil if the service did not say.
+	// The delay before a retry; nil if the service gave none.
 	RetryDelay *time.Duration
 
 	status *status.Status
@@ -81,7 +81,7 @@ func view(from *status.Status, cause error) *OrderError {
 		e.Code = codes.Unknown
 	}
 	for _, detail := range from.Details() {
-		// A detail that is damaged or not known comes as an error, and must not hide the error that it came with.
+		// A damaged or unknown detail is an error itself, and must not hide the one that it belongs to.
 		switch detail := detail.(type) {
 		case *errdetails.ErrorInfo:
 			e.Reason, e.Domain, e.Metadata = detail.GetReason(), detail.GetDomain(), detail.GetMetadata()
@@ -101,17 +101,17 @@ func view(from *status.Status, cause error) *OrderError {
 	return e
 }
 
-// IsRetryable says whether trying again may help. A command must then have the request id of the first attempt.
+// IsRetryable reports whether a retry may help. A command must then have the request id of the first attempt.
 func (e *OrderError) IsRetryable() bool {
 	return e.Code == codes.Unavailable || e.RetryDelay != nil
 }
 
-// isOfConnection says whether the service could not be reached; it always gives a reason when it answers.
+// isOfConnection reports whether the service could not be reached; its replies always have a reason.
 func (e *OrderError) isOfConnection() bool {
 	return e.Code == codes.Unavailable && e.Reason == ""
 }
 
-// Error is the text of the error that gRPC gave.
+// Error returns the text of the wrapped error.
 func (e *OrderError) Error() string {
 	if e.cause != nil {
 		return e.cause.Error()
@@ -119,8 +119,8 @@ func (e *OrderError) Error() string {
 	return "rpc error: code = " + e.Code.String() + " desc = " + e.Message
 }
 
-// Unwrap is the error that gRPC gave; nil for an error that came within a reply.
+// Unwrap returns the error of gRPC; nil for an error within a reply.
 func (e *OrderError) Unwrap() error { return e.cause }
 
-// GRPCStatus makes [status.FromError] see what the error stands for.
+// GRPCStatus returns the status of the wrapped error, for [status.FromError].
 func (e *OrderError) GRPCStatus() *status.Status { return e.status }

@@ -29,7 +29,7 @@ func seen(t *testing.T, failure failure) error {
 	return err
 }
 
-// wantFacts compares what is public.
+// wantFacts compares the public fields.
 func wantFacts(t *testing.T, got *ordersystem.OrderError, want ordersystem.OrderError) {
 	t.Helper()
 	g, w := reflect.ValueOf(*got), reflect.ValueOf(want)

@@ -53,7 +53,7 @@ func retryInfo(delay time.Duration) *errdetails.RetryInfo {
 	return &errdetails.RetryInfo{RetryDelay: durationpb.New(delay)}
 }
 
-// unavailable is what a broken connection gives: the service itself always says why.
+// unavailable is the error of a broken connection: the service itself always gives a reason.
 var unavailable = fail(codes.Unavailable)
 
 var (
@@ -61,9 +61,9 @@ var (
 	overloaded   = fail(codes.ResourceExhausted, info("OVERLOADED"), retryInfo(300*time.Millisecond))
 )
 
-// fake is a server in this process that answers as a test has written down: every call takes the next answer of the script, a message, a
-// failure, or for a stream a list of both. A stream whose list has no failure stays open until the client ends it, or ends with
-// OK where the list has an end.
+// fake is a server in this process that follows the script of a test: every call takes the next answer of the script, a message, a failure,
+// or for a stream a list of both. A stream whose list has no failure stays open until the client ends it, or ends with OK where the list
+// has an end.
 type fake struct {
 	ordersv1.UnimplementedOrderCommandServiceServer
 	ordersv1.UnimplementedOrderQueryServiceServer
@@ -72,10 +72,10 @@ type fake struct {
 	address string
 	mutex   sync.Mutex
 	script  []any
-	// What has been asked, and when.
+	// The requests, with their times.
 	requests []proto.Message
 	times    []time.Time
-	// How long each unary call was given.
+	// The time limit of each unary call.
 	allowed []time.Duration
 	// The headers of each call.
 	headers []metadata.MD
@@ -123,7 +123,7 @@ func (f *fake) history(t *testing.T) ordersv1.OrderHistoryServiceClient {
 	return ordersv1.NewOrderHistoryServiceClient(connect(t, f.address))
 }
 
-// asked is how often the server has been called.
+// asked returns how often the server has been called.
 func (f *fake) asked() int {
 	f.mutex.Lock()
 	defer f.mutex.Unlock()

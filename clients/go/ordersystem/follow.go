@@ -21,7 +21,7 @@ type HistoryMessage interface {
 	GetCaughtUp() *ordersv1.CaughtUp
 }
 
-// FollowOption changes how [FollowEvents] and [FollowOrder] go on.
+// FollowOption is an option of [FollowEvents] and [FollowOrder].
 type FollowOption func(*followSettings)
 
 type followSettings struct {
@@ -29,15 +29,16 @@ type followSettings struct {
 	giveUpAfter time.Duration
 }
 
-// WithGiveUpAfter sets how long to try without a single message before the last error is returned. Without it: for ever.
+// WithGiveUpAfter sets how long to try without a single message before the last error is returned. Without it: forever.
 func WithGiveUpAfter(d time.Duration) FollowOption {
 	return func(s *followSettings) { s.giveUpAfter = d }
 }
 
-// Follow is a stream that is reopened where it broke off: nothing is lost and nothing comes twice.
+// Follow is a stream that is reopened where it broke off: no message is lost or repeated.
 //
 // Read it in one goroutine; Cancel may be called from any. It holds a call open until it has ended: cancel it or its context after use.
-// Headers of the context go with each opening of the stream. CaughtUp comes once, however often it is reopened. An error that trying again does not mend is returned as an [*OrderError].
+// Headers of the context go with each opening of the stream. CaughtUp comes once, however often it is reopened. An error that a retry does
+// not fix is returned as an [*OrderError].
 type Follow[Message HistoryMessage] struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
@@ -51,7 +52,7 @@ type Follow[Message HistoryMessage] struct {
 	failingSince time.Time
 	hasCaughtUp  bool
 	cursor       string
-	// What it ended with.
+	// The error that ended it.
 	end error
 }
 
@@ -137,7 +138,7 @@ func (f *Follow[Message]) Next() (Message, error) {
 	return nil, f.end
 }
 
-// All ranges over the messages. Only the last may come with an error, and is nil then. It may be broken off and taken up again.
+// All ranges over the messages. Only the last may come with an error, and is nil then. The loop may be left and resumed.
 func (f *Follow[Message]) All() iter.Seq2[Message, error] {
 	return func(yield func(Message, error) bool) {
 		for {
@@ -149,7 +150,7 @@ func (f *Follow[Message]) All() iter.Seq2[Message, error] {
 	}
 }
 
-// Cursor is that of the last message; keep it to go on from here later with STREAM_START_AFTER. Empty before the first.
+// Cursor returns the cursor of the last message; keep it to resume from here later with STREAM_START_AFTER. Empty before the first.
 func (f *Follow[Message]) Cursor() string { return f.cursor }
 
 // Cancel ends the stream: Next then returns [io.EOF], also where it is waiting now.
@@ -171,7 +172,7 @@ func (f *Follow[Message]) receive() (Message, error) {
 	return f.stream.Recv()
 }
 
-// mend waits before the stream is reopened; it returns what the follow ends with if that would not help.
+// mend waits before the stream is reopened; it returns the final error if that would not help.
 func (f *Follow[Message]) mend(err error) error {
 	f.stream = nil
 	if err == io.EOF || f.isCancelled() {

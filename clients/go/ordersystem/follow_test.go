@@ -186,7 +186,7 @@ func TestItGivesUpWithTheLastErrorWhenNothingComesForTooLong(t *testing.T) {
 }
 
 func TestAMessageEndsTheTimeOfFailing(t *testing.T) {
-	// All waits together are longer than it is allowed to fail, and each is much shorter.
+	// All delays together exceed the allowed time of failure, and each is much shorter.
 	down := fail(codes.Unavailable, retryInfo(3*time.Second))
 	f := serve(t, []any{event("a"), down}, []any{event("b"), down}, []any{event("c"), down}, []any{event("d")})
 	follow := ordersystem.FollowEvents(t.Context(), f.history(t), following(), ordersystem.WithGiveUpAfter(8*time.Second))
@@ -194,7 +194,7 @@ func TestAMessageEndsTheTimeOfFailing(t *testing.T) {
 	take(t, follow, "a b c d")
 }
 
-// nextInBackground gives what Next returns once the server has been called.
+// nextInBackground returns the result of Next once the server has been called.
 func nextInBackground(f *fake, follow *ordersystem.Follow[*events]) <-chan error {
 	result := make(chan error, 1)
 	go func() {
@@ -255,7 +255,7 @@ func TestAConnectionThatIsCutWithinAMessageIsTakenUpAgain(t *testing.T) {
 	}
 }
 
-// cutOnceAfter passes connections on, and cuts the first one after so many bytes of the server.
+// cutOnceAfter passes connections on, and cuts the first one after this many bytes from the server.
 func cutOnceAfter(t *testing.T, server string, bytes int64) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

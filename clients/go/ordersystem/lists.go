@@ -10,8 +10,8 @@ import (
 	ordersv1 "github.com/catga/ordersystem/clients/go/catga/orders/v1"
 )
 
-// ListOrders ranges over every order that ListOrders with this request finds, from its page token on. The next page is asked for when
-// it is needed. Only the last step may come with an error, an [*OrderError], and has no order then. The request is not changed.
+// ListOrders ranges over every order that ListOrders finds with this request, from its page token on. The next page is fetched when it is
+// needed. Only the last step may come with an error, an [*OrderError], and has no order then. The request is not changed.
 //
 // The deadline of ctx holds for the whole list, and its headers go with every page, as do the options.
 func ListOrders(

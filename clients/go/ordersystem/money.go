@@ -14,7 +14,7 @@ import (
 const (
 	nanoDigits   = 9
 	nanosPerUnit = 1_000_000_000
-	// An amount has no more whole digits; so many are refused before they are read.
+	// The maximum number of whole digits; longer numbers are refused before they are parsed.
 	mostWholeDigits = 19
 )
 
@@ -41,8 +41,8 @@ func readCurrencies() map[string]int {
 
 // ParseMoney makes an amount as the protos have it of a plain decimal number and the code of a currency: ParseMoney("19.99", "USD").
 //
-// It is an error if the service does not take the currency, if the text is no plain decimal number (-1.75), or if the amount is finer
-// than the minor unit of the currency or larger than 2^63 - 1 minor units. A negative amount is one, although no order can have one.
+// It is an error if the service does not accept the currency, if the text is not a plain decimal number (-1.75), or if the amount is finer
+// than the minor unit of the currency or larger than 2^63 - 1 minor units. Negative amounts are valid, although no order can have one.
 func ParseMoney(amount, currency string) (*money.Money, error) {
 	digits, known := minorDigits[currency]
 	if !known {
@@ -67,7 +67,7 @@ func ParseMoney(amount, currency string) (*money.Money, error) {
 	return moneyOfMinor(minor.Int64(), currency, digits), nil
 }
 
-// MoneyOfMinor makes an amount of whole minor units: MoneyOfMinor(1999, "USD") is 19.99 USD. It is an error if the service does not take
+// MoneyOfMinor makes an amount of whole minor units: MoneyOfMinor(1999, "USD") is 19.99 USD. It is an error if the service does not accept
 // the currency.
 func MoneyOfMinor(minor int64, currency string) (*money.Money, error) {
 	digits, known := minorDigits[currency]
@@ -83,8 +83,8 @@ func moneyOfMinor(minor int64, currency string, digits int) *money.Money {
 	return &money.Money{CurrencyCode: currency, Units: minor / perUnit, Nanos: int32(nanos)}
 }
 
-// FormatMoney shows an amount as a plain decimal number, with all decimals of the currency: 19.99. It is an error if units and nanos do
-// not go together.
+// FormatMoney shows an amount as a plain decimal number, with all decimals of the currency: 19.99. It is an error if units and nanos
+// contradict each other.
 func FormatMoney(amount *money.Money) (string, error) {
 	units, nanos := amount.GetUnits(), int64(amount.GetNanos())
 	if (units > 0 && nanos < 0) || (units < 0 && nanos > 0) || nanos <= -nanosPerUnit || nanos >= nanosPerUnit {

@@ -19,7 +19,7 @@ type Command interface {
 	GetRequestId() string
 }
 
-// SendOption changes how [Send] tries.
+// SendOption is an option of [Send].
 type SendOption func(*sendSettings)
 
 type sendSettings struct {
@@ -28,8 +28,8 @@ type sendSettings struct {
 	callOptions    []grpc.CallOption
 }
 
-// WithAttempts sets how many answers of the service are taken at the most: at least 1. Without it as many as come in time. A
-// connection that cannot be opened or that breaks is no answer.
+// WithAttempts sets the maximum number of replies of the service, at least 1. Without it only time limits them. A connection that cannot be
+// opened or that breaks does not count.
 func WithAttempts(attempts int) SendOption {
 	return func(s *sendSettings) { s.limitsAttempts, s.attempts = true, attempts }
 }
@@ -39,12 +39,12 @@ func WithCallOptions(options ...grpc.CallOption) SendOption {
 	return func(s *sendSettings) { s.callOptions = append(s.callOptions, options...) }
 }
 
-// Send gives a command and retries it until it is answered: Send(ctx, orders.PayOrder, &ordersv1.PayOrderRequest{...}).
+// Send sends a command and retries it until it is answered: Send(ctx, orders.PayOrder, &ordersv1.PayOrderRequest{...}).
 //
-// A command without a request id gets one, in place, so that it takes effect once however often it is sent; the same message sent
-// again, after a DEADLINE_EXCEEDED for example, gets the first answer. Retried is what may help ([OrderError.IsRetryable]), never sooner
-// than the service asks for, until the deadline of ctx, or for 30 s without one: it gives up when the wait for the next attempt would
-// end later. Headers of ctx go with every attempt.
+// A command without a request id gets one, in place, so that it takes effect once however often it is sent; the same message sent again,
+// after a DEADLINE_EXCEEDED for example, gets the first reply. Errors for which a retry may help ([OrderError.IsRetryable]) are retried,
+// never earlier than the service requests, until the deadline of ctx, or for 30 s without one; no attempt starts later. Headers of ctx go
+// with every attempt.
 //
 // The error is the [*OrderError] of the last attempt, or that of a context that ended while waiting.
 func Send[C Command, Reply any](

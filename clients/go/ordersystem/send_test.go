@@ -167,7 +167,7 @@ func TestTheDeadlineOfTheContextEndsASendThatReachesNobodyAndNothingElseDoes(t *
 	began := time.Now()
 	_, err = ordersystem.Send(ctx, nobody.PayOrder, &ordersv1.PayOrderRequest{})
 	wantCode(t, err, codes.Unavailable)
-	// It gives up when the next wait, of 2 s at the most, would end too late.
+	// It gives up if the next delay, of at most 2 s, would end too late.
 	if took := time.Since(began); took < 3*time.Second || took > 25*time.Second {
 		t.Errorf("it took %s", took)
 	}

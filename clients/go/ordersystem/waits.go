@@ -10,20 +10,20 @@ import (
 
 const (
 	firstWait = 100 * time.Millisecond
-	// Short, so that a service that is back after an outage is used again soon.
+	// Short, so that a service is used again soon after an outage.
 	longestWait = 2 * time.Second
 )
 
-// waits grow from 0.1 s to 2 s, spread at random so that clients do not come back all at once.
+// waits grow from 0.1 s to 2 s, with jitter so that clients do not all return at once.
 type waits struct {
 	// Zero: firstWait.
 	next time.Duration
 }
 
-// reset begins again with the shortest: something has worked.
+// reset returns to the shortest delay, after a success.
 func (w *waits) reset() { w.next = 0 }
 
-// after says how long to wait after an error: never less than the service asks for.
+// after is the delay after an error: at least the one that the service requests.
 func (w *waits) after(err *OrderError) time.Duration {
 	grown := max(w.next, firstWait)
 	w.next = min(grown*2, longestWait)
@@ -38,7 +38,7 @@ func between(low, high float64, d time.Duration) time.Duration {
 	return time.Duration((low + (high-low)*rand.Float64()) * float64(d))
 }
 
-// sleep waits, or says as gRPC would that the context has ended.
+// sleep waits, or returns gRPC's error for a context that has ended.
 func sleep(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

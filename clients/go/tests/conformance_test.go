@@ -24,7 +24,7 @@ const (
 	messageTimeout = 30 * time.Second
 )
 
-// What a step does is said by the first of these that it has.
+// The action of a step is the first of these that it has.
 var kinds = []string{"call", "send", "execute", "stream", "follow", "take", "end", "cancel", "server"}
 
 // TestConformance runs the scenarios that every client runs; clients/conformance/README.md says what each step means.
@@ -166,7 +166,7 @@ func (s *scenario) unary(step object, table map[string]unaryMethod, name string)
 	return s.check(step, reply, err)
 }
 
-// startLater starts the server beside a step that says so; it gives one outcome.
+// startLater starts the server during a step that requests it; it sends one outcome.
 func (s *scenario) startLater(step object) <-chan error {
 	started := make(chan error, 1)
 	milliseconds, ok := step["start_after_ms"].(int)
@@ -178,7 +178,7 @@ func (s *scenario) startLater(step object) <-chan error {
 	return started
 }
 
-// check matches a reply or an error with what the step says of it.
+// check matches a reply or an error against the step.
 func (s *scenario) check(step object, reply any, err error) error {
 	pattern, wantsError := step["error"]
 	if wantsError != (err != nil) {
@@ -323,7 +323,7 @@ func (s *scenario) control(what string) error {
 
 var errNothingCame = fmt.Errorf("nothing came in %s", messageTimeout)
 
-// reader reads a stream in the background, so that a message can be waited for with a limit.
+// reader reads a stream in the background, so that waiting for a message can time out.
 type reader struct {
 	// Ends the stream.
 	end context.CancelFunc

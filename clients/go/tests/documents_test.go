@@ -52,7 +52,7 @@ func TestTheBlocksOfTheREADMERunOneAfterTheOtherAndPrintWhatTheySay(t *testing.T
 	source := filepath.Join(certificates.folder, "main.go")
 	check(t, os.WriteFile(source, []byte(program), 0o600))
 	run := exec.Command(build(t, source))
-	// Where ca.pem and the client's certificate lie.
+	// The folder of ca.pem and the client's certificate.
 	run.Dir = certificates.folder
 	var errors bytes.Buffer
 	run.Stderr = &errors

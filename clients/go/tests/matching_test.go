@@ -19,7 +19,7 @@ type object = map[string]any
 
 var variable = regexp.MustCompile(`\$\{(\w+)\}`)
 
-// resolve is the value with the variables put in.
+// resolve returns the value with variables substituted.
 func resolve(value any, variables object) (any, error) {
 	switch value := value.(type) {
 	case object:
@@ -91,7 +91,7 @@ func isScalar(value any) bool {
 
 func text(value any) string { return fmt.Sprint(value) }
 
-// isMissing takes nil for what is not there.
+// isMissing treats nil as missing.
 func isMissing(value any) bool {
 	if list, ok := value.([]any); ok {
 		return len(list) == 0
@@ -112,7 +112,7 @@ func mismatch(path string, pattern, actual any) error {
 	return fmt.Errorf("at %s: expected %v, came %v", path, pattern, actual)
 }
 
-// match is an error if the value is not what the pattern says; what the pattern saves goes into saved.
+// match returns an error if the value does not match the pattern; values that the pattern saves go into saved.
 func match(pattern, actual any, saved object, path string) error {
 	if mapping, ok := pattern.(object); ok {
 		return matchObject(mapping, actual, saved, path)
@@ -220,7 +220,7 @@ func matchers(name string, argument, actual any, saved object, path string) erro
 	return nil
 }
 
-// integer is the whole number that a value is; nil if it is none.
+// integer is the whole number that a value is; nil if it is not one.
 func integer(value any) *int64 {
 	var number int64
 	if isMissing(value) {

@@ -24,7 +24,7 @@ const (
 	stopTimeout  = 30 * time.Second
 )
 
-// redis is the redis-server of this run, if the server is to store in one.
+// redis is the redis-server of this run, if that is the persistence under test.
 var redis *redisServer
 
 func TestMain(m *testing.M) {
@@ -121,13 +121,13 @@ func (r *redisServer) stop() {
 	_ = os.RemoveAll(r.folder)
 }
 
-// server has an empty store of its own; a start after the first has the same port and data.
+// server has a new, empty store; it keeps its port and data across restarts.
 type server struct {
 	address string
 	log     string
 	command []string
 	process *exec.Cmd
-	// How to connect; of plain text if there are none.
+	// The options to connect; plain text if there are none.
 	options []grpc.DialOption
 }
 
@@ -171,7 +171,7 @@ func (s *server) start() error {
 	defer func() { _ = log.Close() }()
 	process := exec.Command(s.command[0], s.command[1:]...)
 	process.Stdout, process.Stderr = log, log
-	// The server takes settings from these variables, and refuses those that it does not know.
+	// The server reads settings from these variables, and refuses unknown ones.
 	for _, setting := range os.Environ() {
 		if !strings.HasPrefix(setting, "ORDERSYSTEM_") {
 			process.Env = append(process.Env, setting)
@@ -208,7 +208,7 @@ func (s *server) logged() string {
 	return string(content)
 }
 
-// stop ends it as an operator does.
+// stop stops it as an operator does.
 func (s *server) stop() error {
 	if s.process == nil {
 		return fmt.Errorf("the server does not run")
@@ -226,7 +226,7 @@ func (s *server) stop() error {
 	return nil
 }
 
-// kill ends it as a crash does; nothing happens if it does not run.
+// kill kills it, as a crash would; it does nothing if it is not running.
 func (s *server) kill() {
 	if s.process != nil {
 		_ = s.process.Process.Kill()

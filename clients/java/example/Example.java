@@ -31,8 +31,8 @@ import java.util.UUID;
 /**
  * A tour of the order service: the life of an order, errors, a retry, a followed history, health, a deadline.
  *
- * <p>Usage: {@code Example ADDRESS}. Halfway it waits for a line on the standard input: restart the service there, and see the history go
- * on. That needs a service that keeps what it has acknowledged, such as {@code ordersystem --persistence embedded --data-dir DIR}.
+ * <p>Usage: {@code Example ADDRESS}. Halfway it waits for a line on standard input: restart the service then, and see the history resume.
+ * That needs a durable service, such as {@code ordersystem --persistence embedded --data-dir DIR}.
  */
 public final class Example {
     private static final Duration CALL = Duration.ofSeconds(30);
@@ -76,7 +76,7 @@ public final class Example {
                 .setQuantity(1)
                 .setUnitPrice(Amounts.money("999.99", "USD"))
                 .build();
-        // A customer of this run's own, so that its events can be told from others.
+        // A customer unique to this run, to distinguish its events from others.
         var create = CreateOrderRequest.newBuilder().setCustomerId("customer-" + UUID.randomUUID()).addItems(laptop).build();
         Order order = send(commands::createOrder, create).getOrder();
         System.out.println("placed: " + order.getStatus());
@@ -100,7 +100,7 @@ public final class Example {
         return ShipOrderRequest.newBuilder().setOrderId(order.getOrderId()).setTrackingNumber("TRACK-1").build();
     }
 
-    /** Reads what there is; the cursor to go on from. */
+    /** Reads the existing events; returns the cursor to resume from. */
     private static String readHistory(OrderChannel channel, Order order) {
         var request = StreamEventsRequest.newBuilder().addCustomerIds(order.getCustomerId()).setFollow(true).build();
         try (var follow = followEvents(OrderHistoryServiceGrpc.newBlockingStub(channel), request)) {
@@ -114,7 +114,7 @@ public final class Example {
         }
     }
 
-    /** Ships and delivers the order, and reads the history from where it was left. */
+    /** Ships and delivers the order, and resumes reading the history. */
     private static void finish(OrderChannel channel, Order order, String cursor) {
         var commands = OrderCommandServiceGrpc.newBlockingStub(channel);
         var request = StreamEventsRequest.newBuilder()
@@ -131,7 +131,7 @@ public final class Example {
         }
     }
 
-    /** Shows the next event, past anything else. */
+    /** Shows the next event, and skips other messages. */
     private static void showNext(Follow<StreamEventsResponse> follow) {
         for (StreamEventsResponse message : follow) {
             if (message.hasEvent()) {
@@ -147,7 +147,7 @@ public final class Example {
 
     private static void showDeadline(OrderChannel channel) {
         try {
-            // A node issues 4096 ids a millisecond at the most.
+            // A node issues at most 4096 ids per millisecond.
             var ids = IdServiceGrpc.newBlockingStub(channel).withDeadlineAfter(Duration.ofMillis(5));
             ids.generateIds(GenerateIdsRequest.newBuilder().setCount(100_000).build());
         } catch (StatusRuntimeException error) {

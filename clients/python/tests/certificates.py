@@ -1,4 +1,4 @@
-"""Certificates for tests, made by openssl."""
+"""Certificates for tests, created by openssl."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Authority:
         self._openssl("x509", "-req", *request, *signer)
 
     def credentials(self, name: str | None = None) -> grpc.ChannelCredentials:
-        """Trusts this authority, and shows the certificate of this name."""
+        """Trusts this authority, and presents the certificate of this name."""
         own = [(self._folder / f"{name}.{kind}").read_bytes() for kind in ("key", "pem")] if name else [None, None]
         return grpc.ssl_channel_credentials((self._folder / "ca.pem").read_bytes(), own[0], own[1])
 

@@ -1,4 +1,4 @@
-"""What the tests share."""
+"""Fixtures that the tests share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from server import Redis, Server, persistence
 
 @pytest.fixture(scope="session")
 def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis | None]:
-    """The Redis server of this run, if the server is to store in one."""
+    """The Redis server of this run, if that is the persistence under test."""
     if persistence() != "redis":
         yield None
         return
@@ -22,7 +22,7 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis | None]:
 
 @pytest.fixture
 def server(tmp_path: Path, redis: Redis | None) -> Iterator[Server]:
-    """A server of the test's own."""
+    """A separate server for the test."""
     server = Server(tmp_path, redis, f"test-{tmp_path.name}"[:64])
     server.start()
     yield server

@@ -41,7 +41,7 @@ SERVICES = {
 
 
 class Synchronous:
-    """The client as it is without asyncio."""
+    """The synchronous client."""
 
     connect: Any = staticmethod(connect)
     send: Any = staticmethod(send)
@@ -65,7 +65,7 @@ class Synchronous:
 
 
 class Asyncio:
-    """``ordersystem_client.aio``, on an event loop in a thread of its own."""
+    """``ordersystem_client.aio``, on an event loop in its own thread."""
 
     FOLLOWS = {"StreamEvents": aio.follow_events, "StreamOrderHistory": aio.follow_order}
 
@@ -133,7 +133,7 @@ class _Blocking:
             try:
                 return await anext(self._messages, None)
             except asyncio.CancelledError:
-                # What a stream that has been cancelled raises.
+                # The error of a cancelled stream.
                 return None
 
         message = self._run(read())
@@ -167,7 +167,7 @@ def error_view(error: OrderError) -> Json:
 
 
 class Reader:
-    """Reads a stream in a thread of its own, so that a message can be waited for with a limit."""
+    """Reads a stream in its own thread, so that waiting for a message can time out."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -203,7 +203,7 @@ class Reader:
 
 
 class File:
-    """The scenarios of one file, on a server of their own."""
+    """The scenarios of one file, on a separate server."""
 
     def __init__(self, path: Path, name: str, folder: Path, redis: Redis | None) -> None:
         self.server = Server(folder, redis, name, load(path).get("server", {}).get("args", []))
@@ -254,7 +254,7 @@ class Run:
         return getattr(stub(self.channels[-1]), method), message
 
     def _check(self, expected: Json, reply: Any) -> None:
-        """Matches a reply or an error view with what the step says of it."""
+        """Matches a reply or an error view against the step."""
         is_error = isinstance(reply, dict)
         assert is_error == ("error" in expected), f"expected {'an error' if 'error' in expected else 'success'}, came {reply}"
         pattern = expected.get("error" if is_error else "expect", {})

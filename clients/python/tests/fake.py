@@ -1,4 +1,4 @@
-"""A server in this process that answers as a test has written down."""
+"""A server in this process that follows the script of a test."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def retry_info(milliseconds: int) -> error_details_pb2.RetryInfo:
     return error_details_pb2.RetryInfo(retry_delay=delay)
 
 
-#: What a broken connection gives: the service itself always says why.
+#: The error of a broken connection: the service itself always gives a reason.
 UNAVAILABLE = Failure(grpc.StatusCode.UNAVAILABLE)
 SHUTTING_DOWN = Failure(grpc.StatusCode.UNAVAILABLE, info("SHUTTING_DOWN"))
 OVERLOADED = Failure(grpc.StatusCode.RESOURCE_EXHAUSTED, info("OVERLOADED"), retry_info(300))

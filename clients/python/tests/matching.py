@@ -10,7 +10,7 @@ ABSENT = object()
 
 
 class Mismatch(Exception):
-    """What came is not what the pattern says."""
+    """The actual value does not match the pattern."""
 
     def __init__(self, path: str, pattern: Json, actual: Json) -> None:
         shown = "nothing" if actual is ABSENT else repr(actual)
@@ -18,7 +18,7 @@ class Mismatch(Exception):
 
 
 def resolve(value: Json, variables: dict[str, Json]) -> Json:
-    """``value`` with the variables put in."""
+    """``value`` with variables substituted."""
     if isinstance(value, dict):
         if "$times" in value:
             repeated = resolve(value.get("$text", [value.get("$list")]), variables)
@@ -51,7 +51,7 @@ def is_scalar(value: Json) -> bool:
 
 
 def match(pattern: Json, actual: Json, saved: dict[str, Json], path: str = "") -> None:
-    """Raises :class:`Mismatch`; what the pattern saves goes into ``saved``."""
+    """Raises :class:`Mismatch`; values that the pattern saves go into ``saved``."""
     if isinstance(pattern, dict) and any(key.startswith("$") for key in pattern):
         matchers = {key: value for key, value in pattern.items() if key.startswith("$")}
         rest = {key: value for key, value in pattern.items() if not key.startswith("$")}

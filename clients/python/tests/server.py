@@ -1,4 +1,4 @@
-"""The real server, and the Redis server that it stores in if asked to."""
+"""The real server, and the Redis server that stores its data if requested."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def free_port() -> int:
 
 
 def _environment() -> dict[str, str]:
-    """The server takes settings from variables that begin with ``ORDERSYSTEM_``, and refuses those that it does not know."""
+    """The server reads settings from variables that begin with ``ORDERSYSTEM_``, and refuses unknown ones."""
     return {name: value for name, value in os.environ.items() if not name.startswith("ORDERSYSTEM_")}
 
 
@@ -76,14 +76,14 @@ class Redis:
 
 
 class Server:
-    """The server with an empty store of its own; a start after the first has the same port and data."""
+    """The server with a new, empty store; it keeps its port and data across restarts."""
 
     def __init__(
         self, folder: Path, redis: Redis | None, name: str, args: Sequence[str] = (), credentials: grpc.ChannelCredentials | None = None
     ) -> None:
         self.port = free_port()
         self.address = f"127.0.0.1:{self.port}"
-        # What it is asked with whether it is ready.
+        # The channel for its health checks.
         self._credentials = credentials
         self._log = folder / f"{name}.log"
         self._args = [binary(), "--port", str(self.port), "--log-level", "warn", *args]
@@ -112,7 +112,7 @@ class Server:
                 time.sleep(0.02)
 
     def stop(self) -> None:
-        """Ends it as an operator does."""
+        """Stops it as an operator does."""
         assert self._process is not None, "the server does not run"
         self._process.send_signal(signal.SIGTERM)
         code = self._process.wait(STOP_SECONDS)
@@ -120,7 +120,7 @@ class Server:
         assert code == 0, f"the server ended with {code}: {self._log.read_text()}"
 
     def kill(self) -> None:
-        """Ends it as a crash does; nothing happens if it does not run."""
+        """Kills it, as a crash would; does nothing if it is not running."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()

@@ -1,4 +1,4 @@
-"""The helpers for asyncio keep to the rules of the synchronous ones."""
+"""The asyncio helpers follow the rules of the synchronous ones."""
 
 from __future__ import annotations
 
@@ -241,7 +241,7 @@ def test_a_wait_for_a_message_that_is_cut_short_loses_none() -> None:
 
 def test_the_end_of_a_stream_is_the_end_of_a_follow() -> None:
     class Ends:
-        """A stub whose stream ends, which that of the fake server does not."""
+        """A stub whose stream ends, unlike that of the fake server."""
 
         async def read(self) -> Any:
             return getattr(grpc.aio, "EOF")

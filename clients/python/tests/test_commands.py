@@ -1,4 +1,4 @@
-"""What is retried, and what is not."""
+"""Which errors are retried, and which are not."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_the_time_limit_ends_a_send_that_reaches_nobody_and_nothing_else_does() 
     with connect(f"127.0.0.1:{free_port()}") as channel:
         with pytest.raises(OrderError) as caught:
             send(OrderCommandServiceStub(channel).PayOrder, PayOrderRequest(), timeout_seconds=5)
-    # It gives up when the next wait, of 2 s at the most, would end too late.
+    # It gives up if the next delay, of at most 2 s, would end too late.
     assert 3 <= time.monotonic() - began < 25
     assert (caught.value.code, caught.value.reason) == (grpc.StatusCode.UNAVAILABLE, "")
 

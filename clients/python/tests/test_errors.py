@@ -1,4 +1,4 @@
-"""Errors are read whole, and never trip over what they carry."""
+"""Errors are read completely, and damaged details do not hide them."""
 
 from __future__ import annotations
 

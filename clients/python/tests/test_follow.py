@@ -1,4 +1,4 @@
-"""Followed histories go on where they broke off."""
+"""Followed streams resume where they broke off."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_it_gives_up_with_the_last_error_when_nothing_comes_for_too_long() -> No
 
 
 def test_a_message_ends_the_time_of_failing() -> None:
-    # All waits together are longer than it is allowed to fail, and each is much shorter.
+    # All delays together exceed the allowed time of failure, and each is much shorter.
     later = Failure(grpc.StatusCode.UNAVAILABLE, retry_info(3_000))
     with FakeServer([*[[event("a"), later]] * 3, [event("b")]]) as fake, connect(fake.address) as channel:
         history = OrderHistoryServiceStub(channel)

@@ -1,4 +1,4 @@
-"""Lists are read page after page."""
+"""Lists are read page by page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The package that is built has everything that it needs."""
+"""The built package is complete."""
 
 from __future__ import annotations
 

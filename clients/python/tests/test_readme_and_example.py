@@ -1,4 +1,4 @@
-"""What the README and the example show is what happens."""
+"""The README and the example match the actual behaviour."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CLIENT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture
 def secure(tmp_path: Path, redis: Redis | None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """A server that wants a certificate of the client; those that the README names are in the working folder."""
+    """A server that requires client certificates; those that the README names are in the working folder."""
     ca = Authority(tmp_path)
     ca.issue("server")
     ca.issue("client")

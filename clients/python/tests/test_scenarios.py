@@ -1,4 +1,4 @@
-"""The scenarios keep to what their README says, and leave out no part of the API."""
+"""The scenarios follow their README, and cover the whole API."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ KEYS = {
 ERROR_KEYS = {
     *("code", "message", "reason", "domain", "metadata", "fieldViolations", "preconditions", "retryDelayMs"),
 }
-# What no client can bring about with the generated stubs, or not at will.
+# Errors that no client can provoke with the generated stubs, or not reliably.
 UNREACHABLE = {
     *("CONTENTION", "OVERLOADED", "STORE_FULL", "UNAVAILABLE", "OUTCOME_UNKNOWN", "DATA_CORRUPT", "INTERNAL"),
     *("ROUTE_NOT_FOUND", "METHOD_NOT_ALLOWED", "IF_MATCH_FAILED", "REQUEST_TIMEOUT", "UNSUPPORTED_MEDIA_TYPE"),
@@ -34,7 +34,7 @@ UNREACHABLE = {
     *("COMPRESSION_NOT_SUPPORTED", "NOT_FRESH_IN_TIME"),
     # Scenarios send no headers; tests/api has it.
     "METADATA_TOO_LARGE",
-    # Whether the client's clock or the server's is first is open.
+    # Either the client's clock or the server's may be first.
     "DEADLINE_EXCEEDED",
 }
 

@@ -2,8 +2,8 @@
 //!
 //! usage: `example ADDRESS`
 //!
-//! Halfway it waits for a line on the standard input: restart the service there, and see the history resume. That needs a service that
-//! keeps what it has acknowledged, such as `ordersystem --persistence embedded --data-dir DIR`.
+//! Halfway it waits for a line on standard input: restart the service then, and see the history resume. That needs a durable service, such
+//! as `ordersystem --persistence embedded --data-dir DIR`.
 
 use std::{error::Error, time::Duration};
 
@@ -60,7 +60,7 @@ async fn place_and_pay(channel: &Channel) -> Result<Order, Box<dyn Error>> {
         quantity: 1,
         unit_price: Some(Money::parse("999.99", "USD")?),
     };
-    // A customer of this run's own, so that its events can be told from others.
+    // A customer unique to this run, to distinguish its events from others.
     let customer_id = format!("customer-{}", Uuid::new_v4());
     let create = CreateOrderRequest { customer_id, items: vec![laptop], ..Default::default() };
     let created = send(&commands, create).await?;
@@ -91,7 +91,7 @@ fn shipping(order: &Order) -> ShipOrderRequest {
     ShipOrderRequest { order_id, tracking_number, ..Default::default() }
 }
 
-/// Reads what there is; the cursor to go on from.
+/// Reads the existing events; returns the cursor to resume from.
 async fn read_history(channel: &Channel, order: &Order) -> Result<String, Box<dyn Error>> {
     let request =
         StreamEventsRequest { customer_ids: vec![order.customer_id.clone()], follow: true, ..Default::default() };
@@ -106,7 +106,7 @@ async fn read_history(channel: &Channel, order: &Order) -> Result<String, Box<dy
     Ok(events.cursor().to_owned())
 }
 
-/// Ships and delivers the order, and reads the history from where it was left.
+/// Ships and delivers the order, and resumes reading the history.
 async fn finish(channel: &Channel, order: &Order, cursor: String) -> Result<(), Box<dyn Error>> {
     let commands = OrderCommandServiceClient::new(channel.clone());
     let request = StreamEventsRequest {
@@ -124,7 +124,7 @@ async fn finish(channel: &Channel, order: &Order, cursor: String) -> Result<(), 
     show_next(&mut events).await
 }
 
-/// Shows the next event, past anything else.
+/// Shows the next event, and skips other messages.
 async fn show_next(events: &mut Follow<StreamEventsResponse>) -> Result<(), Box<dyn Error>> {
     while let Some(message) = events.message().await? {
         if let Some(Item::Event(event)) = message.item {
@@ -148,7 +148,7 @@ fn show(event: &OrderEvent) {
 }
 
 async fn show_deadline(channel: &Channel) {
-    // A node issues 4096 ids a millisecond at the most.
+    // A node issues at most 4096 ids per millisecond.
     let mut request = Request::new(GenerateIdsRequest { count: 100_000 });
     request.set_timeout(Duration::from_millis(5));
     if let Err(error) = IdServiceClient::new(channel.clone()).generate_ids(request).await {

@@ -1,14 +1,14 @@
-//! How long to wait before trying again.
+//! The delays between retries.
 
 use std::time::Duration;
 
 use crate::OrderError;
 
 const FIRST: Duration = Duration::from_millis(100);
-/// Short, so that a service that is back after an outage is used again soon.
+/// Short, so that a service is used again soon after an outage.
 const LONGEST: Duration = Duration::from_secs(2);
 
-/// Waits that grow from 0.1 s to 2 s, spread at random so that clients do not come back all at once.
+/// Delays that grow from 0.1 s to 2 s, with jitter so that clients do not all return at once.
 #[derive(Debug)]
 pub(crate) struct Backoff {
     next: Duration,
@@ -19,12 +19,12 @@ impl Backoff {
         Backoff { next: FIRST }
     }
 
-    /// Begins again with the shortest: something has worked.
+    /// Returns to the shortest delay, after a success.
     pub(crate) fn reset(&mut self) {
         self.next = FIRST;
     }
 
-    /// How long to wait after `error`: never less than the service asks for.
+    /// The delay after `error`: at least the one that the service requests.
     pub(crate) fn wait(&mut self, error: &OrderError) -> Duration {
         let wait = times_between(self.next, 0.5, 1.0);
         self.next = LONGEST.min(self.next * 2);

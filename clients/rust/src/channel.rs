@@ -21,11 +21,11 @@ use tower_service::Service;
 
 use crate::retry::{self, Throttle};
 
-/// How long to try to connect.
+/// The time limit of a connection attempt.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often to ask whether the other side is still there while calls are open, as on a followed history that is silent.
+/// The interval of keep-alive pings while calls are open, as on a silent stream.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
-/// How long the other side may take to say so.
+/// The time limit of their replies.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(crate) type Response = http::Response<Body>;
@@ -34,16 +34,16 @@ pub(crate) type Response = http::Response<Body>;
 ///
 /// # Errors
 ///
-/// If `address` is none.
+/// If `address` is invalid.
 pub fn connect(address: &str) -> Result<Channel, transport::Error> {
     Ok(open(&Endpoint::from_shared(format!("http://{address}"))?))
 }
 
-/// Opens a channel to `address` (`host:port`) over TLS: `tls` says whom to trust and, for mutual TLS, who the client is.
+/// Opens a channel to `address` (`host:port`) over TLS: `tls` has the trusted authorities and, for mutual TLS, the client certificate.
 ///
 /// # Errors
 ///
-/// If `address` or a certificate is none.
+/// If `address` or a certificate is invalid.
 pub fn connect_tls(address: &str, tls: ClientTlsConfig) -> Result<Channel, transport::Error> {
     Ok(open(&Endpoint::from_shared(format!("https://{address}"))?.tls_config(tls)?))
 }
@@ -57,14 +57,14 @@ fn open(endpoint: &Endpoint) -> Channel {
     endpoint.connect_lazy().into()
 }
 
-/// A channel for the stubs; clones share its connection. Besides what tonic's channel does it:
+/// A channel for the stubs; clones share its connection. In addition to tonic's channel it:
 ///
-/// - retries calls that change nothing when the service is UNAVAILABLE: the retry policy of `service_config.json`, up to four
-///   attempts in all. Commands are never retried here: [`send`](crate::send) does, which knows that they have a request id
+/// - retries calls without side effects when the service is UNAVAILABLE: the retry policy of `service_config.json`, up to four attempts in
+///   all. Commands are never retried here: [`send`](crate::send) does, which knows that they have a request id
 /// - reports a connection that cannot be opened or that breaks as UNAVAILABLE, whatever the reason
 /// - ends a call that has taken longer than its time limit with DEADLINE_EXCEEDED, attempts and streams included
 ///
-/// tonic connects anew when the next call is made, so that there is no wait between attempts to connect but that between calls.
+/// tonic reconnects on the next call, so there is no delay between connection attempts except the one between calls.
 #[derive(Clone, Debug)]
 pub struct Channel {
     inner: transport::Channel,
@@ -72,7 +72,7 @@ pub struct Channel {
 }
 
 impl From<transport::Channel> for Channel {
-    /// The same on top of a channel with settings of your own.
+    /// The same on top of a channel with your own settings.
     fn from(inner: transport::Channel) -> Self {
         Channel { inner, throttle: Arc::default() }
     }
@@ -84,7 +84,7 @@ impl Service<http::Request<Body>> for Channel {
     type Future = Pin<Box<dyn Future<Output = Result<Response, Status>> + Send>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Status>> {
-        // Every attempt waits for its own turn.
+        // Every attempt waits for readiness separately.
         Poll::Ready(Ok(()))
     }
 
@@ -119,7 +119,7 @@ impl Channel {
             None => call.await,
         };
         outcome.map_err(|error| {
-            // tonic has a clock of its own for the limit, and calls what it ends cancelled.
+            // tonic enforces the limit with its own timer, and reports it as cancelled.
             let is_late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
             if is_late { too_late() } else { broken(Status::from_error(error.into())) }
         })
@@ -160,8 +160,8 @@ impl HttpBody for Limited {
     }
 }
 
-/// What the transport says when it fails. tonic has several codes for it, of which no caller could tell that trying again may help. What
-/// the service says is not among them: that comes in headers and trailers.
+/// The error of a failed transport. tonic uses several codes for it, from which no caller could tell that a retry may help. Errors of the
+/// service are not among them: they are in headers and trailers.
 fn broken(error: Status) -> Status {
     Status::unavailable(error.message())
 }
@@ -170,7 +170,7 @@ fn too_late() -> Status {
     Status::deadline_exceeded("no answer in time")
 }
 
-/// The time limit of a call, as gRPC writes it: at most eight digits and a unit.
+/// The time limit of a call, in gRPC's format: at most eight digits and a unit.
 fn time_limit(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get("grpc-timeout")?.to_str().ok()?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;

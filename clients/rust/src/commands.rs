@@ -18,13 +18,13 @@ use crate::{
 
 /// A command: a message with a request id, and the method that it is for.
 pub trait Command: Clone + Send + Sync {
-    /// What it is answered with.
+    /// The reply.
     type Reply: Send;
 
     /// Its idempotency key; empty if it has none.
     fn request_id(&mut self) -> &mut String;
 
-    /// Gives it once: the method of the stub.
+    /// Sends it once, with the method of the stub.
     fn call<T: Transport>(
         commands: &mut OrderCommandServiceClient<T>,
         request: Request<Self>,
@@ -106,7 +106,7 @@ impl Command for CancelOrderRequest {
     }
 }
 
-/// What [`send`] takes: a command, or `&mut` of one to keep it with the request id that it is given.
+/// The argument of [`send`]: a command, or `&mut` of one, which keeps the request id that it is given.
 pub trait AsCommand: Send {
     /// Its kind.
     type Command: Command;
@@ -163,30 +163,29 @@ impl AsCommand for CancelOrderRequest {
     }
 }
 
-/// How long and how often [`send_with`] tries.
+/// The limits of [`send_with`].
 #[derive(Clone, Copy, Debug)]
 pub struct SendOptions {
-    /// How long for all attempts and the waits between them.
+    /// The time limit of all attempts and delays together.
     pub timeout: Duration,
-    /// How many answers of the service to take at the most; `None`: as many as come in time. A connection that cannot be opened or
-    /// that breaks is no answer.
+    /// The maximum number of replies of the service; `None`: limited by time only. A connection that cannot be opened or that breaks does
+    /// not count.
     pub attempts: Option<NonZeroU32>,
 }
 
 impl Default for SendOptions {
-    /// Half a minute, however many attempts that is.
+    /// Half a minute, with any number of attempts.
     fn default() -> Self {
         SendOptions { timeout: Duration::from_secs(30), attempts: None }
     }
 }
 
-/// Gives a command and retries it until it is answered: `send(&commands, PayOrderRequest { .. })`. The kind of the message says which
-/// method it is for.
+/// Sends a command and retries it until it is answered: `send(&commands, PayOrderRequest { .. })`. The type of the message determines the
+/// method.
 ///
 /// A command without a request id gets one, so that it takes effect once however often it is sent; the same message sent again, after a
-/// DEADLINE_EXCEEDED for example, gets the first answer. Give `&mut` of a message to have its id afterwards. Retried is what may help
-/// ([`OrderError::is_retryable`]), never sooner than the service asks for, for half a minute: it gives up when the wait for the next
-/// attempt would end later.
+/// DEADLINE_EXCEEDED for example, gets the first reply. Give `&mut` of a message to have its id afterwards. Errors for which a retry may
+/// help ([`OrderError::is_retryable`]) are retried, never earlier than the service requests, for half a minute; no attempt starts later.
 ///
 /// # Errors
 ///
@@ -198,7 +197,7 @@ pub async fn send<A: AsCommand, T: Transport>(
     send_with(commands, command, SendOptions::default()).await
 }
 
-/// As [`send`], with another time, or a limit of attempts.
+/// As [`send`], with another time limit, or a limit of attempts.
 ///
 /// # Errors
 ///
@@ -225,7 +224,7 @@ pub async fn send_with<A: AsCommand, T: Transport>(
             Err(error) => error,
         };
         let facts = OrderError::of(&error);
-        // A service that cannot be reached has not answered: only time limits how often that is tried.
+        // An unreachable service has not replied: only time limits these attempts.
         if !facts.is_of_connection() {
             answers += 1;
         }

@@ -1,4 +1,4 @@
-//! What an error of the order service says.
+//! The details of an error of the order service.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -7,23 +7,23 @@ use prost_types::Any;
 use tonic::{Code, Status};
 use tonic_types::pb;
 
-/// One thing that is wrong with the input.
+/// One violation in the input.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldViolation {
     /// The field as the proto names it: `items[0].unit_price`.
     pub field: String,
-    /// What it must be.
+    /// The constraint.
     pub description: String,
 }
 
-/// What stood against a command.
+/// A violated precondition of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Precondition {
     /// `ORDER_STATUS`.
     pub r#type: String,
     /// `orders/{order id}`.
     pub subject: String,
-    /// In words, for people.
+    /// A description for people.
     pub description: String,
 }
 
@@ -32,46 +32,46 @@ pub struct Precondition {
 pub struct OrderError {
     /// The gRPC code.
     pub code: Code,
-    /// In words, for people.
+    /// A description for people.
     pub message: String,
     /// One stable word for programs, such as `ILLEGAL_TRANSITION`; empty if the error did not come from the service.
     pub reason: String,
     /// `ordersystem`, or empty.
     pub domain: String,
-    /// More facts by name: `order_id`, `actual_revision` ...
+    /// Additional facts by name: `order_id`, `actual_revision` ...
     pub metadata: HashMap<String, String>,
-    /// Everything that is wrong with the input.
+    /// All violations in the input.
     pub field_violations: Vec<FieldViolation>,
     /// Why the order's status does not allow the command.
     pub preconditions: Vec<Precondition>,
-    /// When to try again; `None` if the service did not say.
+    /// The delay before a retry; `None` if the service gave none.
     pub retry_delay: Option<Duration>,
 }
 
 impl OrderError {
-    /// What the error of a call says.
+    /// The details of the error of a call.
     pub fn of(status: &Status) -> Self {
         let mut view = OrderError::bare(status.code(), status.message());
-        // Damaged details must not hide the error that they came with.
+        // Damaged details must not hide the error.
         if let Ok(carried) = pb::Status::decode(status.details()) {
             view.read_all(&carried.details);
         }
         view
     }
 
-    /// What the error of one command of an `ExecuteCommands` call says.
+    /// The details of the error of one command of an `ExecuteCommands` call.
     pub fn of_status(status: &tonic_types::Status) -> Self {
         let mut view = OrderError::bare(Code::from_i32(status.code), &status.message);
         view.read_all(&status.details);
         view
     }
 
-    /// Whether the service could not be reached; it always gives a reason when it answers.
+    /// Whether the service could not be reached; its replies always have a reason.
     pub(crate) fn is_of_connection(&self) -> bool {
         self.code == Code::Unavailable && self.reason.is_empty()
     }
 
-    /// Whether trying again may help. A command must then have the request id of the first attempt.
+    /// Whether a retry may help. A command must then have the request id of the first attempt.
     pub fn is_retryable(&self) -> bool {
         self.code == Code::Unavailable || self.retry_delay.is_some()
     }
@@ -95,7 +95,7 @@ impl OrderError {
         }
     }
 
-    /// Takes in one detail; nothing happens if it is damaged or of a kind that is not known.
+    /// Adds one detail; ignores a damaged or unknown one.
     fn read(&mut self, detail: &Any) {
         if let Some(info) = unpack::<pb::ErrorInfo>(detail, "google.rpc.ErrorInfo") {
             (self.reason, self.domain, self.metadata) = (info.reason, info.domain, info.metadata);
@@ -109,13 +109,13 @@ impl OrderError {
                 .map(|v| Precondition { r#type: v.r#type, subject: v.subject, description: v.description })
                 .collect();
         } else if let Some(retry) = unpack::<pb::RetryInfo>(detail, "google.rpc.RetryInfo") {
-            // A negative delay is as good as none to wait for.
+            // A negative delay counts as none.
             self.retry_delay = retry.retry_delay.map(|delay| Duration::try_from(delay).unwrap_or_default());
         }
     }
 }
 
-/// The message in `detail` if it is of the kind `name` and whole.
+/// The message in `detail` if it has the type `name` and is intact.
 fn unpack<M: Message + Default>(detail: &Any, name: &str) -> Option<M> {
     let is_wanted = detail.type_url.rsplit('/').next() == Some(name);
     is_wanted.then(|| M::decode(detail.value.as_slice()).ok()).flatten()

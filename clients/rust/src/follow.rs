@@ -1,4 +1,4 @@
-//! Histories that are followed over restarts of the service.
+//! Event streams that are followed across restarts of the service.
 
 use std::{
     fmt,
@@ -23,23 +23,23 @@ use crate::{
 
 type Opening<M> = Pin<Box<dyn Future<Output = Result<Response<Streaming<M>>, Status>> + Send>>;
 
-/// A history of which the place that has been reached is known.
+/// A history whose position is known.
 trait History<M>: Send {
-    /// Opens the stream at the place.
+    /// Opens the stream at the position.
     fn open(&mut self) -> Opening<M>;
-    /// Moves the place behind a message.
+    /// Moves the position past a message.
     fn note(&mut self, message: &M);
     /// The cursor of a message.
     fn cursor<'m>(&self, message: &'m M) -> &'m str;
-    /// Whether the message says that everything so far has been read.
+    /// Whether the message says that all existing events have been read.
     fn is_caught_up(&self, message: &M) -> bool;
 }
 
-/// The messages of a stream, which is reopened where it broke off: nothing is lost and nothing comes twice.
+/// The messages of a stream, which is reopened where it broke off: no message is lost or repeated.
 ///
-/// It is a [`Stream`], and [`message`](Follow::message) reads it without further traits. `caught_up` comes once, however often the
-/// stream is reopened. An error that trying again does not mend is returned as the [`Status`] that it is, and ends the stream. To
-/// cancel it, drop it. Nothing is read ahead beyond what HTTP/2 has under way.
+/// It is a [`Stream`], and [`message`](Follow::message) reads it without further traits. `caught_up` comes once, however often the stream
+/// is reopened. An error that a retry does not fix is returned as the [`Status`] that it is, and ends the stream. To cancel it, drop it.
+/// Nothing is read ahead beyond the HTTP/2 window.
 pub struct Follow<M> {
     history: Box<dyn History<M>>,
     state: State<M>,
@@ -51,7 +51,7 @@ pub struct Follow<M> {
 }
 
 enum State<M> {
-    /// Waiting before the stream is opened again.
+    /// The delay before the stream is reopened.
     Waiting(Pin<Box<Sleep>>),
     Opening(Opening<M>),
     Reading(Box<Streaming<M>>),
@@ -87,12 +87,12 @@ impl<M> Follow<M> {
     ///
     /// # Errors
     ///
-    /// What trying again does not mend, or what went on for longer than [`give_up_after`](Follow::give_up_after).
+    /// An error that a retry does not fix, or errors for longer than [`give_up_after`](Follow::give_up_after).
     pub async fn message(&mut self) -> Result<Option<M>, Status> {
         poll_fn(|context| Pin::new(&mut *self).poll_next(context)).await.transpose()
     }
 
-    /// Takes note of a message; whether it is one for the caller.
+    /// Records a message; returns whether it is for the caller.
     fn note(&mut self, message: &M) -> bool {
         self.failing_since = None;
         self.backoff.reset();
@@ -103,7 +103,7 @@ impl<M> Follow<M> {
         !again
     }
 
-    /// The wait before the stream is opened again, or `error` if that would not help.
+    /// The delay before the stream is reopened, or `error` if that would not help.
     fn recover(&mut self, error: Status) -> Result<State<M>, Status> {
         let facts = OrderError::of(&error);
         let now = Instant::now();
@@ -183,7 +183,7 @@ pub fn follow_order<T: Transport>(
     Follow::new(Box::new(Place { client: history.clone(), request }))
 }
 
-/// A request that is moved on as messages come.
+/// A request that advances with each message.
 struct Place<T, Q> {
     client: OrderHistoryServiceClient<T>,
     request: Q,

@@ -1,13 +1,13 @@
-//! Client of the order service: the generated messages and stubs, and a few helpers for where the stubs alone hurt.
+//! Client of the order service: the generated messages and stubs, and helpers for what the stubs alone make hard.
 //!
-//! - [`connect`]: a channel that retries what changes nothing, keeps itself alive and reports every broken connection as UNAVAILABLE
-//! - [`OrderError`]: what an error says, with its details read
-//! - [`send`]: a command with a request id, retried while that may help
+//! - [`connect`]: a channel that retries calls without side effects, keeps itself alive and reports every broken connection as UNAVAILABLE
+//! - [`OrderError`]: an error with its details
+//! - [`send`]: sends a command with a request id, with retries
 //! - [`follow_events`], [`follow_order`]: histories that resume where they broke off
 //! - [`list_orders`]: lists, page after page
 //! - `Money::parse` and `Money::amount` of `google::r#type`: exact money
 //!
-//! The messages and stubs themselves are in [`catga`]. README.md shows all of it at work.
+//! The messages and stubs themselves are in [`catga`]. README.md shows all of it in use.
 
 mod backoff;
 mod channel;

@@ -1,4 +1,4 @@
-//! Lists of orders, page after page.
+//! Lists of orders, page by page.
 
 use std::{
     fmt,
@@ -31,7 +31,7 @@ pub struct Orders {
     page_timeout: Duration,
 }
 
-/// Every order that `ListOrders` with `request` finds, from its `page_token` on. The next page is asked for when it is needed.
+/// Every order that `ListOrders` finds with `request`, from its `page_token` on. The next page is fetched when it is needed.
 pub fn list_orders<T: Transport>(queries: &OrderQueryServiceClient<T>, request: ListOrdersRequest) -> Orders {
     let queries = queries.clone();
     let ask = move |page, limit| -> Opening {
@@ -50,7 +50,7 @@ pub fn list_orders<T: Transport>(queries: &OrderQueryServiceClient<T>, request: 
 }
 
 impl Orders {
-    /// How long each page may take. Without it: half a minute.
+    /// The time limit of each page. Default: half a minute.
     #[must_use]
     pub fn page_timeout(mut self, limit: Duration) -> Self {
         self.page_timeout = limit;
@@ -61,12 +61,12 @@ impl Orders {
     ///
     /// # Errors
     ///
-    /// That of a page that cannot be had; the list has ended then.
+    /// The error of a page that cannot be fetched; the list has ended then.
     pub async fn order(&mut self) -> Result<Option<OrderSummary>, Status> {
         poll_fn(|context| Pin::new(&mut *self).poll_next(context)).await.transpose()
     }
 
-    /// Waits for the next page; whether there is one.
+    /// Waits for the next page; returns whether there is one.
     fn poll_page(&mut self, context: &mut Context<'_>) -> Poll<Result<bool, Status>> {
         let Some(request) = &mut self.request else { return Poll::Ready(Ok(false)) };
         let opening = self.opening.get_or_insert_with(|| (self.ask)(request.clone(), self.page_timeout));

@@ -13,7 +13,7 @@ const NANOS_PER_UNIT: u32 = 1_000_000_000;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MoneyError {
-    /// Not the code of a currency that the service takes.
+    /// Not the code of a currency that the service accepts.
     UnknownCurrency(String),
     /// Not a plain decimal number, such as `-1.75`.
     NotANumber(String),
@@ -24,7 +24,7 @@ pub enum MoneyError {
     },
     /// Larger than 2^63 - 1 minor units.
     TooLarge,
-    /// Units and nanos that do not go together: different signs, or a unit of nanos and more.
+    /// Units and nanos that contradict each other: different signs, or a unit of nanos and more.
     Malformed,
 }
 
@@ -45,8 +45,8 @@ impl fmt::Display for MoneyError {
 impl Error for MoneyError {}
 
 impl Money {
-    /// An amount of a plain decimal number and the code of a currency: `Money::parse("19.99", "USD")`. A negative amount is one,
-    /// although no order of the service can have one.
+    /// An amount of a plain decimal number and the code of a currency: `Money::parse("19.99", "USD")`. Negative amounts are valid, although
+    /// no order of the service can have one.
     ///
     /// # Errors
     ///
@@ -64,7 +64,7 @@ impl Money {
             return Err(MoneyError::TooPrecise { most_decimals: digits });
         }
         let sign = if amount.starts_with('-') { "-" } else { "" };
-        // Too many digits are the only thing that may be wrong with it now.
+        // The only possible error left is too many digits.
         let minor: i64 = format!("{sign}{whole}{decimals:0<digits$}").parse().map_err(|_| MoneyError::TooLarge)?;
         Money::from_minor(minor, currency)
     }

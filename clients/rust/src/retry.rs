@@ -1,4 +1,4 @@
-//! The retry policy of `service_config.json`. tonic does not read a service config; a test holds that this says the same.
+//! The retry policy of `service_config.json`. tonic does not read a service config; a test checks that this is equivalent.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -15,7 +15,7 @@ use crate::{
     channel::{Channel, Response},
 };
 
-/// What is safe to send again: it changes nothing, or only uses up ids. A service alone stands for all its methods.
+/// The calls that are safe to retry: they have no side effects, or only use up ids. A service without a method stands for all its methods.
 const SAFE: [(&str, Option<&str>); 7] = [
     ("catga.orders.v1.OrderQueryService", None),
     ("catga.system.v1.SystemService", Some("GetServerInfo")),
@@ -31,10 +31,10 @@ const MAX_BACKOFF: Duration = Duration::from_secs(2);
 const BACKOFF_MULTIPLIER: u32 = 2;
 const RETRYABLE: Code = Code::Unavailable;
 
-/// Tokens in thousandths: all there are, and what a success gives back.
+/// Tokens in thousandths: the maximum, and the refund of a success.
 const MAX_TOKENS: u64 = 100_000;
 const TOKEN_RATIO: u64 = 100;
-/// What a failure costs.
+/// The cost of a failure.
 const TOKEN: u64 = 1_000;
 
 /// Whether the call to `path` (`/package.Service/Method`) may be sent again.
@@ -43,7 +43,7 @@ pub(crate) fn is_safe(path: &str) -> bool {
     SAFE.iter().any(|(safe, only)| *safe == service && only.is_none_or(|only| only == method))
 }
 
-/// Stops retries while most calls fail, so that they do not add to the trouble: gRPC's retry throttling.
+/// Stops retries while most calls fail, so that they do not add to the load: gRPC's retry throttling.
 #[derive(Debug)]
 pub(crate) struct Throttle {
     tokens: AtomicU64,
@@ -56,7 +56,7 @@ impl Default for Throttle {
 }
 
 impl Throttle {
-    /// Takes note of a failure; whether a retry is allowed.
+    /// Records a failure; returns whether a retry is allowed.
     fn failed(&self) -> bool {
         self.change(|tokens| tokens.saturating_sub(TOKEN)) > MAX_TOKENS / 2
     }
@@ -73,7 +73,7 @@ impl Throttle {
 
 /// Makes a call that is safe to send again up to [`MAX_ATTEMPTS`] times, until `deadline`.
 ///
-/// As in every gRPC library an answer that has begun is an answer: retried is what fails before that.
+/// As in every gRPC library, a call is only retried if it fails before its reply has begun.
 pub(crate) async fn call(
     channel: &Channel,
     throttle: &Throttle,
@@ -114,7 +114,7 @@ fn code(outcome: &Result<Response, Status>) -> Code {
     }
 }
 
-/// The time until `deadline` as gRPC writes it: at most eight digits.
+/// The time until `deadline` in gRPC's format: at most eight digits.
 fn remaining(deadline: Instant) -> HeaderValue {
     let millis = deadline.saturating_duration_since(Instant::now()).as_millis().clamp(1, 99_999_999);
     HeaderValue::try_from(format!("{millis}m")).unwrap_or_else(|_| HeaderValue::from_static("1m"))

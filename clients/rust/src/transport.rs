@@ -1,10 +1,11 @@
-//! What the helpers need of the channel below the stubs.
+//! The requirements of the helpers on the channel below the stubs.
 
 use bytes::Bytes;
 use http_body::Body as HttpBody;
 use tonic::{body::Body, client::GrpcService, codegen::StdError};
 
-/// A channel that stubs can use in any task: [`Channel`](crate::Channel), also with an interceptor around it. Implemented for all that fits.
+/// A channel that stubs can use in any task: [`Channel`](crate::Channel), also with an interceptor around it. Implemented for every
+/// suitable type.
 pub trait Transport:
     GrpcService<
         Body,

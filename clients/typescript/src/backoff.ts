@@ -1,23 +1,23 @@
-/** How long to wait before trying again. */
+/** The delays between retries. */
 
 import type { OrderError } from "./errors.js";
 
 const FIRST_MS = 100;
-/** Short, so that a service that is back after an outage is used again soon. */
+/** Short, so that a service is used again soon after an outage. */
 const LONGEST_MS = 2_000;
-/** Timers take no more: beyond it they go off at once. */
+/** The maximum of timers: longer ones fire at once. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
-/** Waits that grow from 0.1 s to 2 s, spread at random so that clients do not come back all at once. */
+/** Delays that grow from 0.1 s to 2 s, with jitter so that clients do not all return at once. */
 export class Backoff {
   #nextMs = FIRST_MS;
 
-  /** Begins again with the shortest: something has worked. */
+  /** Returns to the shortest delay, after a success. */
   reset(): void {
     this.#nextMs = FIRST_MS;
   }
 
-  /** How long to wait after `error`: never less than the service asks for. */
+  /** The delay after `error`: at least the one that the service requests. */
   waitMs(error: OrderError): number {
     const wait = between(0.5, 1) * this.#nextMs;
     this.#nextMs = Math.min(this.#nextMs * 2, LONGEST_MS);
@@ -42,7 +42,7 @@ export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
       signal?.removeEventListener("abort", end);
       resolve();
     };
-    // A timer may go off a moment early; the service has asked for no less.
+    // A timer may fire slightly early, but the service requests a minimum.
     const timer = setTimeout(end, Math.min(Math.ceil(ms) + 1, LONGEST_TIMER_MS));
     signal?.addEventListener("abort", end);
   });

@@ -5,7 +5,7 @@ import { Backoff, sleep } from "./backoff.js";
 import { OrderError } from "./errors.js";
 import { type CallHeaders, withHeaders } from "./headers.js";
 
-/** What all commands have. */
+/** The fields that all commands have. */
 export interface Command {
   requestId?: string;
 }
@@ -15,23 +15,22 @@ export interface SendOptions {
   /** How long all attempts may take together, in milliseconds; left out: 30 000. */
   timeoutMs?: number;
   /**
-   * How many answers of the service to take, at least 1; left out: as many as come in time. A connection that cannot be opened or
-   * that breaks is no answer.
+   * The maximum number of replies of the service, at least 1; if omitted: limited by time only. A connection that cannot be opened or that
+   * breaks does not count.
    */
   attempts?: number;
-  /** What goes with every attempt. */
+  /** Headers of every attempt. */
   headers?: CallHeaders;
   /** Ends the call, and the wait for the next attempt, with the code `Canceled`. */
   signal?: AbortSignal;
 }
 
 /**
- * Gives a command and retries it until it is answered: `send(commands.payOrder, { orderId, paymentMethod })`.
+ * Sends a command and retries it until it is answered: `send(commands.payOrder, { orderId, paymentMethod })`.
  *
- * A `command` without a request id gets one, in place, so that it takes effect once however often it is sent; the same object
- * sent again, after a DeadlineExceeded for example, gets the first answer. Retried is what may help
- * ({@link OrderError.isRetryable}), never sooner than the service asks for, until the time is up: it gives up when the wait for the next
- * attempt would end later.
+ * A `command` without a request id gets one, in place, so that it takes effect once however often it is sent; the same object sent again,
+ * after a DeadlineExceeded for example, gets the first reply. Errors for which a retry may help ({@link OrderError.isRetryable}) are
+ * retried, never earlier than the service requests, until the time is up; no attempt starts later.
  *
  * @throws the `ConnectError` of the last attempt
  */
@@ -47,7 +46,7 @@ export async function send<C extends Command, R>(
   const deadline = performance.now() + timeoutMs;
   const backoff = new Backoff();
   for (let answers = 0; ; ) {
-    // Whole and not 0, which Connect takes for no limit.
+    // An integer other than 0, which Connect interprets as no limit.
     const remainingMs = Math.max(Math.ceil(deadline - performance.now()), 1);
     try {
       const options = { timeoutMs: remainingMs, ...(signal && { signal }) };
@@ -55,7 +54,7 @@ export async function send<C extends Command, R>(
     } catch (error) {
       const facts = OrderError.of(error);
       const wait = backoff.waitMs(facts);
-      // A service that cannot be reached has not answered; it always gives a reason when it does.
+      // An unreachable service has not replied; its replies always have a reason.
       if (facts.code !== Code.Unavailable || facts.reason !== "") {
         answers += 1;
       }
@@ -70,7 +69,7 @@ export async function send<C extends Command, R>(
   }
 }
 
-/** A random UUID. `crypto.randomUUID` is there only on pages that came over HTTPS. */
+/** A random UUID. `crypto.randomUUID` exists only on pages served over HTTPS. */
 function randomUuid(): string {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   bytes[6] = ((bytes[6] ?? 0) & 0x0f) | 0x40;

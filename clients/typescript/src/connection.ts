@@ -1,9 +1,9 @@
-/** Broken connections under the code that gRPC has for them. */
+/** Maps errors of broken connections to the code of gRPC. */
 
 import { Code, ConnectError, type Interceptor, type StreamResponse } from "@connectrpc/connect";
 
 /**
- * Gives errors of a broken connection the code `Unavailable`, as every gRPC library does. The transports of Connect have `Aborted`,
+ * Gives errors of a broken connection the code `Unavailable`, as every gRPC library does. The transports of Connect use `Aborted`,
  * `Canceled`, `Internal` or `Unknown` for them, depending on how and when it breaks.
  *
  * @param isClosed whether the client itself has closed the connection
@@ -29,14 +29,14 @@ async function* watched(reply: StreamResponse, seen: (error: unknown) => unknown
   }
 }
 
-/** Whether the connection failed, and not the service or what was sent over it. */
+/** Whether the connection failed, not the service or the transferred data. */
 function isBrokenConnection(error: unknown): boolean {
   const { code, metadata, cause, rawMessage } = ConnectError.from(error);
   if (metadata.has("grpc-status")) {
     return false;
   }
   if (code === Code.Aborted || code === Code.Canceled) {
-    // The caller has not ended the call, so that the other side is gone.
+    // The caller has not ended the call, so the peer is gone.
     return true;
   }
   const isCutShort = /missing (status|trailer)/.test(rawMessage);

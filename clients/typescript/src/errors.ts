@@ -1,4 +1,4 @@
-/** What an error of the order service says. */
+/** The details of an error of the order service. */
 
 import { Code, ConnectError } from "@connectrpc/connect";
 import {
@@ -9,21 +9,21 @@ import {
 } from "./gen/google/rpc/error_details_pb.js";
 import type { Status } from "./gen/google/rpc/status_pb.js";
 
-/** One thing that is wrong with the input. */
+/** One violation in the input. */
 export interface FieldViolation {
   /** The field as the proto names it: `items[0].unit_price`. */
   readonly field: string;
-  /** What it must be. */
+  /** The constraint. */
   readonly description: string;
 }
 
-/** What stood against a command. */
+/** A violated precondition of a command. */
 export interface Precondition {
   /** `ORDER_STATUS`. */
   readonly type: string;
   /** `orders/{order id}`. */
   readonly subject: string;
-  /** In words, for people. */
+  /** A description for people. */
   readonly description: string;
 }
 
@@ -31,19 +31,19 @@ export interface Precondition {
 export class OrderError {
   /** The gRPC code. */
   readonly code: Code;
-  /** In words, for people. */
+  /** A description for people. */
   readonly message: string;
   /** One stable word for programs, such as `ILLEGAL_TRANSITION`; empty if the error did not come from the service. */
   readonly reason: string;
   /** `ordersystem`, or empty. */
   readonly domain: string;
-  /** More facts by name: `order_id`, `actual_revision` ... */
+  /** Additional facts by name: `order_id`, `actual_revision` ... */
   readonly metadata: Readonly<Record<string, string>>;
-  /** Everything that is wrong with the input. */
+  /** All violations in the input. */
   readonly fieldViolations: readonly FieldViolation[];
   /** Why the order's status does not allow the command. */
   readonly preconditions: readonly Precondition[];
-  /** When to try again, in milliseconds; undefined if the service did not say. */
+  /** The delay before a retry, in milliseconds; undefined if the service gave none. */
   readonly retryDelayMs: number | undefined;
 
   private constructor(error: ConnectError) {
@@ -66,12 +66,12 @@ export class OrderError {
     this.retryDelayMs = delay && Number(delay.seconds) * 1_000 + delay.nanos / 1_000_000;
   }
 
-  /** What the error of a call says. Takes whatever was thrown: what is no `ConnectError` has the code `Unknown`. */
+  /** The details of the error of a call. Accepts anything thrown: values other than `ConnectError` have the code `Unknown`. */
   static of(error: unknown): OrderError {
     return new OrderError(ConnectError.from(error));
   }
 
-  /** What the error of one command of an `ExecuteCommands` call says. */
+  /** The details of the error of one command of an `ExecuteCommands` call. */
   static ofStatus(status: Status): OrderError {
     const error = new ConnectError(status.message, status.code);
     error.details = status.details.map(({ typeUrl, value }) => ({
@@ -81,7 +81,7 @@ export class OrderError {
     return new OrderError(error);
   }
 
-  /** Whether trying again may help. A command must then have the request id of the first attempt. */
+  /** Whether a retry may help. A command must then have the request id of the first attempt. */
   get isRetryable(): boolean {
     return this.code === Code.Unavailable || this.retryDelayMs !== undefined;
   }

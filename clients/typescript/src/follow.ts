@@ -1,4 +1,4 @@
-/** Histories that are followed over restarts of the service. */
+/** Event streams that are followed across restarts of the service. */
 
 import { clone, create, type MessageInitShape } from "@bufbuild/protobuf";
 import type { CallOptions, Client } from "@connectrpc/connect";
@@ -18,9 +18,9 @@ import { type CallHeaders, withHeaders } from "./headers.js";
 
 /** How to follow. */
 export interface FollowOptions {
-  /** How long to try without a single message before the last error is thrown, in milliseconds; left out: for ever. */
+  /** How long to try without a single message before the last error is thrown, in milliseconds; left out: forever. */
   giveUpAfterMs?: number;
-  /** What goes with each opening of the stream. */
+  /** Headers each time that the stream is opened. */
   headers?: CallHeaders;
   /** Ends the stream as {@link Follow.cancel} does. */
   signal?: AbortSignal;
@@ -29,10 +29,10 @@ export interface FollowOptions {
 type Reply = StreamEventsResponse | StreamOrderHistoryResponse;
 
 /**
- * The messages of a stream, which is reopened where it broke off: nothing is lost and nothing comes twice.
+ * The messages of a stream, which is reopened where it broke off: no message is lost or repeated.
  *
- * Iterate it once, with `for await` or {@link next}; leaving the loop ends the stream. `caughtUp` comes once, however often the
- * stream is reopened. An error that trying again does not mend is thrown as the `ConnectError` that it is.
+ * Iterate it once, with `for await` or {@link next}; leaving the loop ends the stream. `caughtUp` comes once, however often the stream is
+ * reopened. An error that a retry does not fix is thrown as the `ConnectError` that it is.
  */
 export class Follow<R extends Reply> implements AsyncIterableIterator<R, undefined> {
   /** The cursor of the last message; keep it to resume from here later with `StreamStart.AFTER`. Empty before the first. */
@@ -61,7 +61,7 @@ export class Follow<R extends Reply> implements AsyncIterableIterator<R, undefin
     this.#messages = this.#run();
     if (signal) {
       const cancel = () => this.cancel();
-      // The listener goes with the follow, lest a signal that lives long gathers them.
+      // The listener is removed with the stream, so that a long-lived signal does not accumulate listeners.
       signal.addEventListener("abort", cancel, { once: true, signal: this.#cancelled.signal });
       if (signal.aborted) {
         this.cancel();
@@ -112,7 +112,7 @@ export class Follow<R extends Reply> implements AsyncIterableIterator<R, undefin
     }
   }
 
-  /** Notes what a message says about the place; whether it is to be passed on. */
+  /** Records the position of a message; returns whether to pass it on. */
   #take(reply: R): boolean {
     this.#failingSince = undefined;
     this.#backoff.reset();
@@ -148,7 +148,7 @@ export function followEvents(
   request: MessageInitShape<typeof StreamEventsRequestSchema>,
   options: FollowOptions = {},
 ): Follow<StreamEventsResponse> {
-  // A copy: the caller's request stays as it is.
+  // A copy: the caller's request is not changed.
   const place: StreamEventsRequest = clone(StreamEventsRequestSchema, create(StreamEventsRequestSchema, request));
   const note = ({ cursor }: StreamEventsResponse) => {
     place.start = StreamStart.AFTER;

@@ -1,5 +1,5 @@
 /**
- * A client of the order service: messages, services, and helpers for where Connect alone hurts.
+ * A client of the order service: messages, services, and helpers for what Connect alone makes hard.
  *
  * Channels are opened by `connect` of `ordersystem-client/node` or `ordersystem-client/web`; everything else is here and runs in both.
  *

@@ -1,4 +1,4 @@
-/** Lists of orders, page after page. */
+/** Lists of orders, page by page. */
 
 import { clone, create, type MessageInitShape } from "@bufbuild/protobuf";
 import type { Client } from "@connectrpc/connect";
@@ -10,24 +10,24 @@ import { type CallHeaders, withHeaders } from "./headers.js";
 export interface ListOptions {
   /** How long each page may take, in milliseconds; left out: 30 000. */
   timeoutMs?: number;
-  /** What goes with the call for each page. */
+  /** Headers of the call for each page. */
   headers?: CallHeaders;
   /** Ends the list with the code `Canceled`. */
   signal?: AbortSignal;
 }
 
 /**
- * Every order that `ListOrders` with `request` finds, from its `pageToken` on: `for await (const order of listOrders(queries, {}))`. The
- * next page is asked for when it is needed.
+ * Every order that `ListOrders` finds with `request`, from its `pageToken` on: `for await (const order of listOrders(queries, {}))`. The
+ * next page is fetched when it is needed.
  *
- * @throws the `ConnectError` of a page that cannot be had
+ * @throws the `ConnectError` of a page that cannot be fetched
  */
 export async function* listOrders(
   queries: Client<typeof OrderQueryService>,
   request: MessageInitShape<typeof ListOrdersRequestSchema>,
   { timeoutMs = 30_000, headers, signal }: ListOptions = {},
 ): AsyncGenerator<OrderSummary, void, undefined> {
-  // A copy: the caller's request stays as it is.
+  // A copy: the caller's request is not changed.
   const page = clone(ListOrdersRequestSchema, create(ListOrdersRequestSchema, request));
   do {
     const options = await withHeaders({ timeoutMs, ...(signal && { signal }) }, headers);

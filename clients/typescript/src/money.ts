@@ -5,17 +5,17 @@ import { CURRENCIES } from "./gen/currencies.js";
 import { type Money, MoneySchema } from "./gen/google/type/money_pb.js";
 
 const NANO_DIGITS = 9;
-/** What the service counts with: minor units in 64 bits. */
+/** The service's range: 64 bits of minor units. */
 const MOST_MINOR_UNITS = 2n ** 63n - 1n;
-/** An amount has no more whole digits; so many are refused before they are read. */
+/** The maximum number of whole digits; longer numbers are refused before they are parsed. */
 const MOST_WHOLE_DIGITS = 19;
 
 /**
- * An amount as the protos have it: `money("19.99", "USD")`.
+ * An amount as a proto message: `money("19.99", "USD")`.
  *
  * @param amount a plain decimal number such as `-1.75`; never a `number`, which has no exact 19.99
- * @throws RangeError if the service does not take the currency, if the text is no plain decimal number, or if the amount is finer than the
- * minor unit of the currency or larger than 2^63 - 1 minor units. A negative amount is one, although no order can have one.
+ * @throws RangeError if the service does not accept the currency, if the text is not a plain decimal number, or if the amount is finer than
+ * the minor unit of the currency or larger than 2^63 - 1 minor units. Negative amounts are valid, although no order can have one.
  */
 export function money(amount: string, currency: string): Money {
   const digits = digitsOf(currency);
@@ -38,7 +38,7 @@ export function money(amount: string, currency: string): Money {
 /**
  * An amount of whole minor units: `moneyOfMinor(1999n, "USD")` is 19.99 USD.
  *
- * @throws RangeError if the service does not take the currency, or if the amount is larger than 2^63 - 1
+ * @throws RangeError if the service does not accept the currency, or if the amount is larger than 2^63 - 1
  */
 export function moneyOfMinor(minor: bigint, currency: string): Money {
   const digits = digitsOf(currency);
@@ -52,9 +52,9 @@ export function moneyOfMinor(minor: bigint, currency: string): Money {
 }
 
 /**
- * The amount of what the service says, with all decimals of the currency: `19.99`.
+ * The amount of a proto message, with all decimals of the currency: `19.99`.
  *
- * @throws RangeError if units and nanos do not go together
+ * @throws RangeError if units and nanos contradict each other
  */
 export function amountOf({ currencyCode, units, nanos }: Money): string {
   const signsAgree = !(units > 0n && nanos < 0) && !(units < 0n && nanos > 0);

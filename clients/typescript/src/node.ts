@@ -12,7 +12,7 @@ import { retries } from "./retries.js";
 
 /** A channel to the order service: give it to `createClient`. */
 export interface Channel extends Transport {
-  /** Closes the connection; calls that run end with the code `Canceled`, and so does every later call. */
+  /** Closes the connection; running calls end with the code `Canceled`, and so does every later call. */
   close(): void;
 }
 

@@ -1,4 +1,4 @@
-/** What a gRPC library does with a service config, which Connect does not know: retries of what changes nothing. */
+/** The part of a gRPC service config that Connect does not support: retries of calls without side effects. */
 
 import { Code, ConnectError, type Interceptor } from "@connectrpc/connect";
 import { between, sleep } from "./backoff.js";
@@ -22,8 +22,8 @@ interface RetryPolicy {
 }
 
 /**
- * Retries unary calls as `config` says, and commands never: those are retried by `send`, which knows whether they have a request id.
- * One for each channel, since the throttling counts what the channel sees.
+ * Retries unary calls as `config` says, and commands never: those are retried by `send`, which knows whether they have a request id. One
+ * per channel, since the throttling counts the calls of the channel.
  */
 export function retries(config: ServiceConfig = SERVICE_CONFIG): Interceptor {
   const budget = new Budget(config.retryThrottling);
@@ -69,13 +69,13 @@ export function policyOf(config: ServiceConfig, service: string, method: string)
   return (named(method) ?? named(undefined))?.retryPolicy;
 }
 
-/** How long the service asks to wait before a retry; undefined if it does not say, NaN if it asks for none. */
+/** The delay that the service requests before a retry; undefined if it gives none, NaN if it forbids retries. */
 function pushbackMs(error: unknown): number | undefined {
   const value = ConnectError.from(error).metadata.get("grpc-retry-pushback-ms");
   return value === null ? undefined : /^\d+$/.test(value) ? Number(value) : Number.NaN;
 }
 
-/** Stops retries while most calls fail, so that they do not bury a service that is in trouble. */
+/** Stops retries while most calls fail, so that they do not overload a failing service. */
 class Budget {
   readonly #max: number;
   readonly #ratio: number;

@@ -85,7 +85,7 @@ async function call<T>(method: string, url: string, body?: object): Promise<T> {
   return value;
 }
 
-/** Serves the page, with the package in it, on a port of its own: an origin that is not the service's. */
+/** Serves the page, with the package in it, on its own port: an origin other than the service's. */
 async function servePage(): Promise<{ origin: string; close: () => void }> {
   const bundle = await build({
     entryPoints: [join(CLIENT, "tests", "browser", "page.ts")],

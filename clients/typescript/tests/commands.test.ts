@@ -1,4 +1,4 @@
-/** What is retried, and what is not. */
+/** Which errors are retried, and which are not. */
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
@@ -38,7 +38,7 @@ import { freePort, ROOT } from "./server.js";
 const PAID = { revision: 2n };
 const PAY = { orderId: "1" };
 
-/** What a call that must fail fails with. */
+/** The error of a call that must fail. */
 async function failureOf(call: Promise<unknown>): Promise<OrderError> {
   const failure = await call.then(
     () => assert.fail("the call succeeds"),
@@ -204,7 +204,7 @@ for (const protocol of ["gRPC", "gRPC-Web"] satisfies Protocol[]) {
     const failure = await failureOf(send(commands.payOrder, { ...PAY }, { timeoutMs: 5_000 }));
     channel?.close();
     assert.deepEqual([failure.code, failure.reason], [Code.Unavailable, ""]);
-    // It gives up when the next wait, of 2 s at the most, would end too late.
+    // It gives up if the next delay, of at most 2 s, would end too late.
     const took = performance.now() - began;
     assert(took >= 3_000 && took < 25_000, `it took ${took} ms`);
   });

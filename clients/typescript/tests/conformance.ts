@@ -1,4 +1,4 @@
-/** Makes the scenarios tests: what the test files of both transports share. */
+/** Turns the scenarios into tests, for both transports. */
 
 import { after, before, describe, test } from "node:test";
 import { type Dial, FileRun, files, type Scenario } from "./driver.js";

@@ -52,7 +52,7 @@ export interface ScenarioFile {
   scenarios: Scenario[];
 }
 
-/** How to reach a server: a transport for it, and what closes that. */
+/** A transport to a server, and a function that closes it. */
 export type Dial = (address: string) => { transport: Transport; close: () => void };
 
 export function load(path: string): Json {
@@ -93,7 +93,7 @@ function errorView(error: OrderError): Json {
 type Outcome = { reply: Json } | { error: Json };
 type Item = { message: Json } | { error: Json } | "end";
 
-/** Reads a stream in the background, so that a message can be waited for with a limit. */
+/** Reads a stream in the background, so that waiting for a message can time out. */
 class Reader {
   // Bounded: an endless stream must not fill the memory.
   static readonly #MOST = 16;
@@ -147,7 +147,7 @@ class Reader {
   }
 }
 
-/** The scenarios of one file, on a server of their own. */
+/** The scenarios of one file, on a separate server. */
 export class FileRun {
   readonly #server: Server;
   readonly #dial: Dial;
@@ -225,7 +225,7 @@ class Run {
   #stub(name: string) {
     const method = methodOf(name);
     const client = createClient(method.parent, (this.#channels.at(-1) ?? assert.fail()).transport);
-    // biome-ignore lint/suspicious/noExplicitAny: which method it is is known at run time alone
+    // biome-ignore lint/suspicious/noExplicitAny: the method is only known at run time
     const stub = (client as Record<string, any>)[method.localName];
     return { method, stub };
   }
@@ -255,7 +255,7 @@ class Run {
     this.#check(step, outcome);
   }
 
-  /** Starts the server beside a step that says so. */
+  /** Starts the server during a step that requests it. */
   async #startLater(step: Step): Promise<void> {
     if (step.start_after_ms !== undefined) {
       await pause(Number(step.start_after_ms));

@@ -1,4 +1,4 @@
-/** Errors are read whole, and never trip over what they carry. */
+/** Errors are read completely, and damaged details do not hide them. */
 
 import assert from "node:assert/strict";
 import test from "node:test";
@@ -35,7 +35,7 @@ const EXPECTED = {
   retryDelayMs: 1_500,
 };
 
-/** The view of what a call fails with. */
+/** The view of the error of a call. */
 async function seen(failure: Failure, protocol: Protocol = "gRPC"): Promise<OrderError> {
   let view: OrderError | undefined;
   await FakeServer.run(

@@ -1,4 +1,4 @@
-/** A server in this process that answers as a test has written down. */
+/** A server in this process that follows the script of a test. */
 
 import assert from "node:assert/strict";
 import { once } from "node:events";
@@ -33,7 +33,7 @@ export interface Detail {
 export class Failure {
   readonly code: Code;
   readonly details: readonly Detail[];
-  /** Trailers on top of those that Connect makes. */
+  /** Trailers in addition to those of Connect. */
   readonly trailers: Readonly<Record<string, string>>;
 
   constructor(code: Code, details: readonly Detail[] = [], trailers: Readonly<Record<string, string>> = {}) {
@@ -45,7 +45,7 @@ export class Failure {
 
 /** The connection breaks instead of an answer. */
 export const BREAK = Symbol("the connection breaks");
-/** What a broken connection gives: the service itself always says why. */
+/** The error of a broken connection: the service itself always gives a reason. */
 export const UNAVAILABLE = new Failure(Code.Unavailable);
 
 export function detail<D extends DescMessage>(desc: D, value: MessageInitShape<D>): Detail {
@@ -63,10 +63,10 @@ export function retryInfo(ms: number): Detail {
 export const SHUTTING_DOWN = new Failure(Code.Unavailable, [info("SHUTTING_DOWN")]);
 export const OVERLOADED = new Failure(Code.ResourceExhausted, [info("OVERLOADED"), retryInfo(300)]);
 
-/** What one call is answered with: a message, a failure, a break, or for a stream a list of them. */
-// biome-ignore lint/suspicious/noExplicitAny: the reply of whatever method is called
+/** The answer to one call: a message, a failure, a break, or for a stream a list of them. */
+// biome-ignore lint/suspicious/noExplicitAny: the reply of any method
 type Answer = any;
-/** What the server has been asked, with the fields that the tests look at. */
+/** The requests to the server, with the fields that the tests check. */
 interface Asked {
   requestId: string;
   start: number;
@@ -154,7 +154,7 @@ export class FakeServer {
 
   async #give(answer: Answer, context: HandlerContext): Promise<Answer> {
     if (answer === BREAK) {
-      // What was sent before has to be on its way.
+      // Earlier messages must be on their way.
       await pause(20);
       this.#breakOff();
       throw new ConnectError("nobody sees this", Code.Internal);

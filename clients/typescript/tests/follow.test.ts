@@ -1,4 +1,4 @@
-/** Followed histories resume where they broke off. */
+/** Followed streams resume where they broke off. */
 
 import assert from "node:assert/strict";
 import { getEventListeners, once } from "node:events";
@@ -27,10 +27,10 @@ const caughtUp = (cursor: string) => ({ cursor, item: { case: "caughtUp", value:
 const heartbeat = (cursor: string) => ({ cursor, item: { case: "heartbeat", value: {} } });
 const step = (revision: bigint) => ({ cursor: `c${revision}`, item: { case: "event", value: { revision } } });
 
-/** What a message is and where: `event a`. */
+/** The kind and the cursor of a message: `event a`. */
 const shown = ({ cursor, item }: StreamEventsResponse | StreamOrderHistoryResponse) => `${item.case} ${cursor}`;
 
-/** So many messages of a follow that goes on. */
+/** This many messages of a stream that continues. */
 async function first(count: number, follow: Follow<StreamEventsResponse> | Follow<StreamOrderHistoryResponse>) {
   const seen: string[] = [];
   for await (const message of follow) {
@@ -147,7 +147,7 @@ test("it gives up with the last error when nothing comes for too long", () =>
   }));
 
 test("a message ends the time of failing", () => {
-  // All waits together are longer than it is allowed to fail, and each is much shorter.
+  // All delays together exceed the allowed time of failure, and each is much shorter.
   const later = new Failure(Code.Unavailable, [retryInfo(3_000)]);
   return FakeServer.run([...Array(3).fill([event("a"), later]), [event("b")]], async ({ history }) => {
     const follow = followEvents(history, { follow: true }, { giveUpAfterMs: 8_000 });

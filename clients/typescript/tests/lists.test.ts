@@ -1,4 +1,4 @@
-/** Lists are read page after page. */
+/** Lists are read page by page. */
 
 import assert from "node:assert/strict";
 import test from "node:test";

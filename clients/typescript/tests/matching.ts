@@ -8,7 +8,7 @@ type Mapping = { [key: string]: Json };
 /** A value, or undefined for a field that is not there. */
 type Actual = Json | undefined;
 
-/** What came is not what the pattern says. */
+/** The actual value does not match the pattern. */
 export class Mismatch extends Error {
   constructor(path: string, pattern: Json, actual: Actual) {
     const shown = actual === undefined ? "nothing" : JSON.stringify(actual);
@@ -16,7 +16,7 @@ export class Mismatch extends Error {
   }
 }
 
-/** `value` with the variables put in. */
+/** `value` with variables substituted. */
 export function resolve(value: Json, variables: Variables): Json {
   if (Array.isArray(value)) {
     return value.map((entry) => resolve(entry, variables));
@@ -71,7 +71,7 @@ function isMissing(value: Actual): boolean {
   return value === undefined || value === null || (isScalar(value) && ["", "0", "false"].includes(text(value)));
 }
 
-/** Throws {@link Mismatch}; what the pattern saves goes into `saved`. */
+/** Throws {@link Mismatch}; values that the pattern saves go into `saved`. */
 export function match(pattern: Json, actual: Actual, saved: Variables, path = ""): void {
   const fail = (part = pattern): never => {
     throw new Mismatch(path, part, actual);
@@ -132,7 +132,7 @@ function equal(one: Actual, other: Actual): boolean {
   return isScalar(one) && isScalar(other) && text(one) === text(other);
 }
 
-/** In 64 bits: a double has no room for an id. */
+/** In 64 bits: a double cannot hold an id. */
 function number(value: Actual): bigint {
   return isMissing(value) ? 0n : BigInt(text(value ?? null));
 }

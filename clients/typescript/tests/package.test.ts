@@ -1,4 +1,4 @@
-/** The package that is published has everything that it needs. */
+/** The published package is complete. */
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
@@ -12,7 +12,7 @@ test("an installed package is found by its three names, with code and types, and
   try {
     const run = (program: string, ...args: string[]) =>
       execFileSync(program, args, { cwd: folder.path, encoding: "utf8", stdio: ["ignore", "pipe", "inherit"] });
-    // The build is there already.
+    // It has been built already.
     const pack = ["pack", "--json", "--ignore-scripts", "--loglevel=error", "--pack-destination", folder.path, CLIENT];
     run("npm", ...pack);
     const modules = join(folder.path, "node_modules");

@@ -1,4 +1,4 @@
-/** What the README and the example show is what happens. */
+/** The README and the example match the actual behaviour. */
 
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";

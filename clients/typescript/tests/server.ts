@@ -1,4 +1,4 @@
-/** The real server, and the Redis server that it stores in if asked to. */
+/** The real server, and the Redis server that stores its data if requested. */
 
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
@@ -46,7 +46,7 @@ export async function freePort(): Promise<number> {
   return address.port;
 }
 
-/** A folder of the test's own, and how to remove it. */
+/** A folder for the test, and how to remove it. */
 export function temporaryFolder(): { path: string; remove: () => void } {
   const path = mkdtempSync(join(tmpdir(), "ordersystem-client-"));
   return { path, remove: () => rmSync(path, { recursive: true, force: true }) };
@@ -59,7 +59,7 @@ process.on("exit", () => {
   }
 });
 
-/** Starts a program that ends with these tests at the latest. Its output goes into `log`. */
+/** Starts a program that is stopped with these tests at the latest. Its output goes into `log`. */
 export function start(program: string, args: readonly string[], log: string, env = process.env): ChildProcess {
   const output = openSync(log, "a");
   const child = spawn(program, args, { env, stdio: ["ignore", output, output] });
@@ -69,7 +69,7 @@ export function start(program: string, args: readonly string[], log: string, env
   return child;
 }
 
-/** The code that it ended with; a signal is an error, as is taking too long. */
+/** Its exit code; a signal is an error, as is a timeout. */
 async function ended(child: ChildProcess, limitMs: number): Promise<number | null> {
   if (child.exitCode === null && child.signalCode === null) {
     await once(child, "exit", { signal: AbortSignal.timeout(limitMs) });
@@ -127,7 +127,7 @@ export class Redis {
   }
 }
 
-/** The server with an empty store of its own; a start after the first has the same port and data. */
+/** The server with a new, empty store; it keeps its port and data across restarts. */
 export class Server {
   readonly port: number;
   readonly address: string;
@@ -165,10 +165,10 @@ export class Server {
     }
   }
 
-  /** Starts it and waits only until it accepts connections: what it says of its health may need a certificate. */
+  /** Starts it and waits only until it accepts connections: the health check may need a certificate. */
   async launch(): Promise<void> {
     assert(!this.#process, "the server runs already");
-    // It takes settings from variables that begin with ORDERSYSTEM_, and refuses those that it does not know.
+    // It reads settings from variables that begin with ORDERSYSTEM_, and refuses unknown ones.
     const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("ORDERSYSTEM_")));
     this.#process = start(binary(), this.#args, this.#log, env);
     await this.#whenUp(async () => {
@@ -180,7 +180,7 @@ export class Server {
   async #whenUp(attempt: () => Promise<void>): Promise<void> {
     const process = this.#process;
     try {
-      // What has ended will never be up.
+      // A process that has ended will never be ready.
       await until(async () => (process?.exitCode == null ? attempt() : undefined));
       assert.equal(process?.exitCode, null);
     } catch (error) {
@@ -188,12 +188,12 @@ export class Server {
     }
   }
 
-  /** What it has written so far. */
+  /** Its output so far. */
   log(): string {
     return readFileSync(this.#log, "utf8");
   }
 
-  /** Ends it as an operator does. */
+  /** Stops it as an operator does. */
   async stop(): Promise<void> {
     const process = this.#process;
     assert(process, "the server does not run");
@@ -203,7 +203,7 @@ export class Server {
     assert.equal(code, 0, `the server ended with ${code}: ${this.log()}`);
   }
 
-  /** Ends it as a crash does; nothing happens if it does not run. */
+  /** Kills it, as a crash would; does nothing if it is not running. */
   async kill(): Promise<void> {
     const process = this.#process;
     this.#process = undefined;
@@ -214,7 +214,7 @@ export class Server {
   }
 }
 
-/** The Redis server of a test file, if the server is to store in one. */
+/** The Redis server of a test file, if that is the persistence under test. */
 export async function redisIfAsked(folder: string): Promise<Redis | undefined> {
   return persistence() === "redis" ? Redis.start(folder) : undefined;
 }

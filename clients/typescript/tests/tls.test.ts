@@ -84,7 +84,7 @@ async function withServer(name: string, args: readonly string[], body: (address:
   }
 }
 
-/** What a query over such a channel fails with; undefined if it succeeds. */
+/** The error of a query over such a channel; undefined if it succeeds. */
 async function failureOf(address: string, credentials?: SecureClientSessionOptions): Promise<OrderError | undefined> {
   const channel = connect(address, credentials);
   try {

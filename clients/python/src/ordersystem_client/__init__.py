@@ -1,4 +1,4 @@
-"""Helpers for clients of the order service, for where the generated stubs alone hurt.
+"""Helpers for clients of the order service, for what the generated stubs alone make hard.
 
 The messages and stubs themselves are in ``catga.orders.v1``, ``catga.ids.v1``, ``catga.system.v1`` and ``catga.events.v1``. The helpers
 here are for the stubs of a synchronous channel; those for asyncio are in ``ordersystem_client.aio``.

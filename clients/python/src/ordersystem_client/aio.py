@@ -1,6 +1,6 @@
 """The helpers for the stubs of an asyncio channel: ``from ordersystem_client import aio``.
 
-They keep to the rules of those in ``ordersystem_client`` and raise the same :class:`OrderError`; ``money`` and ``amount_of`` are there.
+They follow the rules of those in ``ordersystem_client`` and raise the same :class:`OrderError`; ``money`` and ``amount_of`` are there.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ __all__ = [
 
 ReplyT = TypeVar("ReplyT")
 
-# What ends a stream; the type stubs do not know it.
+# Marks the end of a stream; the type stubs lack it.
 _EOF: Any = grpc.aio.EOF  # type: ignore[attr-defined]
 
 
@@ -71,9 +71,9 @@ async def send(
     attempts: int | None = None,
     metadata: AsyncMetadataSource = None,
 ) -> ReplyT:
-    """Gives a command and retries it until it is answered: ``await send(stub.PayOrder, PayOrderRequest(...))``.
+    """Sends a command and retries it until it is answered: ``await send(stub.PayOrder, PayOrderRequest(...))``.
 
-    As ``ordersystem_client.send``. A task that is cancelled meanwhile ends it, as anything that is awaited.
+    As ``ordersystem_client.send``. Cancelling the task ends it, like anything that is awaited.
     """
     require_asynchronous(method, "send")
     fill_in_request_id(command)
@@ -91,11 +91,11 @@ async def send(
 
 
 class Follow(Generic[StreamReplyT], AsyncIterator[StreamReplyT]):
-    """The messages of a stream, which is reopened where it broke off: nothing is lost and nothing comes twice.
+    """The messages of a stream, which is reopened where it broke off: no message is lost or repeated.
 
-    Iterate it in one task; :meth:`cancel` may be called from any of the same event loop. ``caught_up`` comes once, however often the
-    stream is reopened. An error that trying again does not mend is raised as an :class:`OrderError`. A wait for a message that is
-    cancelled, by ``asyncio.wait_for`` for example, loses none: the next one reopens the stream.
+    Iterate it in one task; :meth:`cancel` may be called from any of the same event loop. ``caught_up`` comes once, however often the stream
+    is reopened. An error that a retry does not fix is raised as an :class:`OrderError`. A wait for a message that is cancelled, by
+    ``asyncio.wait_for`` for example, loses none: the next one reopens the stream.
     """
 
     def __init__(self, method: Any, resume: Resume[StreamReplyT], metadata: AsyncMetadataSource) -> None:
@@ -143,7 +143,7 @@ class Follow(Generic[StreamReplyT], AsyncIterator[StreamReplyT]):
         return None if reply is _EOF else cast(StreamReplyT, reply)
 
     async def _wait(self, seconds: float) -> None:
-        """Waits for so long, or until it is cancelled."""
+        """Waits for this long, or until it is cancelled."""
         try:
             await asyncio.wait_for(self._cancelled.wait(), seconds)
         except asyncio.TimeoutError:
@@ -193,7 +193,7 @@ def list_orders(
     timeout_seconds: float = 30.0,
     metadata: AsyncMetadataSource = None,
 ) -> AsyncIterator[OrderSummary]:
-    """Every order that ``ListOrders`` with ``request`` finds, as ``ordersystem_client.list_orders``: ``async for``."""
+    """Every order that ``ListOrders`` finds with ``request``, as ``ordersystem_client.list_orders``: ``async for``."""
     require_asynchronous(queries.ListOrders, "list_orders")
     page = ListOrdersRequest()
     page.CopyFrom(request)
@@ -225,6 +225,6 @@ async def _options_of(metadata: AsyncMetadataSource) -> dict[str, Any]:
 
 
 def _is_being_cancelled() -> bool:
-    """Whether the task itself is to end. Python 3.10 does not say."""
+    """Whether the task itself is being cancelled; Python 3.10 does not report it."""
     cancelling: Callable[[], int] | None = getattr(asyncio.current_task(), "cancelling", None)
     return cancelling is not None and cancelling() > 0

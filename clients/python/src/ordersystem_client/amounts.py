@@ -9,23 +9,23 @@ from importlib import resources
 from google.type.money_pb2 import Money
 
 _NANOS_PER_UNIT = 10**9
-#: What the service counts with: minor units in 64 bits.
+#: The service's range: 64 bits of minor units.
 _MOST_MINOR_UNITS = 2**63 - 1
-#: Does nothing that is not exact. More digits than an amount can have, but not more than a moment of work.
+#: Refuses inexact operations. More digits than an amount can have, but few enough to be cheap.
 _EXACT = Context(prec=60, Emin=MIN_EMIN, Emax=MAX_EMAX, traps=[Inexact])
 _LINES = resources.files(__package__).joinpath("currencies.txt").read_text("utf-8").split("\n")
 
-#: The currencies that the service takes, with the decimal digits of their minor unit: 2 for USD (cents), 0 for JPY.
+#: The currencies that the service accepts, with the decimal digits of their minor unit: 2 for USD (cents), 0 for JPY.
 CURRENCIES = {code: int(digits) for code, digits in (line.split() for line in _LINES if line)}
 
 
 def money(amount: Decimal | str | int, currency: str) -> Money:
-    """An amount as the protos have it: ``money("19.99", "USD")``.
+    """An amount as a proto message: ``money("19.99", "USD")``.
 
     ``amount`` is exact: a ``Decimal``, a plain decimal number as text (``-1.75``), or a whole number of units. Never a ``float``.
 
-    Raises ``ValueError`` if the currency is unknown, the text is no plain decimal number, the amount is finer than the minor unit of the
-    currency, or larger than 2^63 - 1 minor units. A negative amount is one, although no order of the service can have one.
+    Raises ``ValueError`` if the currency is unknown, the text is not a plain decimal number, the amount is finer than the minor unit of the
+    currency, or larger than 2^63 - 1 minor units. Negative amounts are valid, although no order of the service can have one.
     """
     if currency not in CURRENCIES:
         raise ValueError(f"{currency!r} is not the code of a currency that the service takes")
@@ -48,9 +48,9 @@ def money(amount: Decimal | str | int, currency: str) -> Money:
 
 
 def amount_of(money: Money) -> Decimal:
-    """The amount of what the service says: ``Decimal("19.99")``, with all decimals of the currency.
+    """The amount of a proto message: ``Decimal("19.99")``, with all decimals of the currency.
 
-    Raises ``ValueError`` if units and nanos do not go together.
+    Raises ``ValueError`` if units and nanos contradict each other.
     """
     signs_agree = money.units * money.nanos >= 0
     if not signs_agree or abs(money.nanos) >= _NANOS_PER_UNIT:

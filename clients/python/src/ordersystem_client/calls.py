@@ -1,4 +1,4 @@
-"""What the helpers for synchronous and for asyncio stubs share about calls."""
+"""Parts of calls that the helpers for synchronous and asyncio stubs share."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Union
 
 import grpc
 
-#: Headers of a call as gRPC has them: pairs of a lower-case name and a value, which is ``bytes`` if the name ends with ``-bin``.
+#: Headers of a call in gRPC's form: pairs of a lower-case name and a value, which is ``bytes`` if the name ends with ``-bin``.
 Metadata = Sequence[tuple[str, Union[str, bytes]]]
 
 #: Headers, or a function that gives those of each attempt: for a token that expires.
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def options_of(metadata: MetadataSource) -> dict[str, Any]:
-    """The arguments of a call with these headers; none where there are none, so that any callable will do for a method."""
+    """The arguments of a call with these headers; empty without headers, so that any callable works as a method."""
     if metadata is None:
         return {}
     return {"metadata": tuple(metadata() if callable(metadata) else metadata)}

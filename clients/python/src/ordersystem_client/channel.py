@@ -15,10 +15,10 @@ SERVICE_CONFIG = resources.files(__package__).joinpath("service_config.json").re
 #: Of every channel, for asyncio as well.
 OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.service_config", SERVICE_CONFIG),
-    # The service may be back within a second of a restart: gRPC's own longest wait is two minutes.
+    # After a restart the service may be back within a second; gRPC's default maximum backoff is two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2_000),
-    # Notices that the other side is gone although nothing is being sent, as on a followed history.
+    # Detects a dead peer even while nothing is being sent, as on a followed stream.
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
 )

@@ -30,15 +30,14 @@ def send(
     attempts: int | None = None,
     metadata: MetadataSource = None,
 ) -> ReplyT:
-    """Gives a command and retries it until it is answered: ``send(stub.PayOrder, PayOrderRequest(...))``.
+    """Sends a command and retries it until it is answered: ``send(stub.PayOrder, PayOrderRequest(...))``.
 
-    A ``command`` without a request id gets one, in place, so that it takes effect once however often it is sent; the same message
-    sent again, after a DEADLINE_EXCEEDED for example, gets the first answer. Retried is what may help
-    (:attr:`OrderError.is_retryable`), never sooner than the service asks for, until ``timeout_seconds`` from now: it gives up when
-    the wait for the next attempt would end later.
+    A ``command`` without a request id gets one, in place, so that it takes effect once however often it is sent; the same message sent
+    again, after a DEADLINE_EXCEEDED for example, gets the first reply. Errors for which a retry may help (:attr:`OrderError.is_retryable`)
+    are retried, never earlier than the service requests, until ``timeout_seconds`` from now; no attempt starts later.
 
-    ``attempts``: how many answers of the service to take at the most; None: as many as come in time. A connection that cannot be
-    opened or that breaks is no answer.
+    ``attempts``: the maximum number of replies of the service; None: limited by time only. A connection that cannot be opened or that
+    breaks does not count.
 
     ``metadata``: headers to send with every attempt, or a function that gives those of each.
 
@@ -60,6 +59,6 @@ def send(
 
 
 def fill_in_request_id(command: Command) -> None:
-    """Gives a command a request id if it has none."""
+    """Sets a request id if the command has none."""
     if not command.request_id:
         command.request_id = str(uuid.uuid4())

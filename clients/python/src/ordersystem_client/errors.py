@@ -1,4 +1,4 @@
-"""What an error of the order service says."""
+"""The details of an error of the order service."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 @dataclass(frozen=True)
 class FieldViolation:
-    """One thing that is wrong with the input."""
+    """One violation in the input."""
 
     #: The field as the proto names it: ``items[0].unit_price``.
     field: str
-    #: What it must be.
+    #: The constraint.
     description: str
 
 
 @dataclass(frozen=True)
 class Precondition:
-    """What stood against a command."""
+    """A violated precondition of a command."""
 
     #: ``ORDER_STATUS``.
     type: str
     #: ``orders/{order id}``.
     subject: str
-    #: In words, for people.
+    #: A description for people.
     description: str
 
 
@@ -48,19 +48,19 @@ class OrderError(grpc.RpcError):
 
     #: The gRPC code. (That ``RpcError`` has a method of this name is a word of its type stubs alone.)
     code: grpc.StatusCode  # type: ignore[assignment]
-    #: In words, for people.
+    #: A description for people.
     message: str
     #: One stable word for programs, such as ``ILLEGAL_TRANSITION``; empty if the error did not come from the service.
     reason: str = ""
     #: ``ordersystem``, or empty.
     domain: str = ""
-    #: More facts by name: ``order_id``, ``actual_revision`` ...
+    #: Additional facts by name: ``order_id``, ``actual_revision`` ...
     metadata: Mapping[str, str] = field(default_factory=dict)
-    #: Everything that is wrong with the input.
+    #: All violations in the input.
     field_violations: tuple[FieldViolation, ...] = ()
     #: Why the order's status does not allow the command.
     preconditions: tuple[Precondition, ...] = ()
-    #: When to try again, in seconds; None if the service did not say.
+    #: The delay before a retry, in seconds; None if the service gave none.
     retry_delay_seconds: float | None = None
 
     def __str__(self) -> str:
@@ -75,7 +75,7 @@ class OrderError(grpc.RpcError):
 
     @property
     def is_retryable(self) -> bool:
-        """Whether trying again may help. A command must then have the request id of the first attempt."""
+        """Whether a retry may help. A command must then have the request id of the first attempt."""
         return self.code is grpc.StatusCode.UNAVAILABLE or self.retry_delay_seconds is not None
 
     @classmethod
@@ -104,7 +104,7 @@ class OrderError(grpc.RpcError):
 
     @classmethod
     def of_status(cls, status: status_pb2.Status) -> OrderError:
-        """What the error of one command of an ``ExecuteCommands`` call says."""
+        """The details of the error of one command of an ``ExecuteCommands`` call."""
         return _view(_CODES.get(status.code, grpc.StatusCode.UNKNOWN), status.message, status.details)
 
 
@@ -120,7 +120,7 @@ def _view(code: grpc.StatusCode, message: str, details: Any) -> OrderError:
         try:
             found.update(_facts(detail))
         except DecodeError:
-            # A damaged detail must not hide the error that it came with.
+            # A damaged detail must not hide the error.
             continue
     return OrderError(code, message, **found)
 

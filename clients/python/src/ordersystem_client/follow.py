@@ -1,4 +1,4 @@
-"""Histories that are followed over restarts of the service."""
+"""Event streams that are followed across restarts of the service."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 
 class Follow(Generic[ReplyT], Iterator[ReplyT]):
-    """The messages of a stream, which is reopened where it broke off: nothing is lost and nothing comes twice.
+    """The messages of a stream, which is reopened where it broke off: no message is lost or repeated.
 
-    Iterate it in one thread; :meth:`cancel` may be called from any. ``caught_up`` comes once, however often the stream is
-    reopened. An error that trying again does not mend is raised as an :class:`OrderError`.
+    Iterate it in one thread; :meth:`cancel` may be called from any. ``caught_up`` comes once, however often the stream is reopened. An
+    error that a retry does not fix is raised as an :class:`OrderError`.
     """
 
     def __init__(self, method: Any, resume: Resume[ReplyT], metadata: MetadataSource) -> None:
@@ -89,7 +89,7 @@ def follow_events(
 ) -> Follow[StreamEventsResponse]:
     """The events of all orders, as ``StreamEvents`` with ``request`` would give them, resumed by cursor whenever it breaks off.
 
-    ``give_up_after_seconds``: how long to try without a single message before the last error is raised; None: for ever.
+    ``give_up_after_seconds``: how long to try without a single message before the last error is raised; None: forever.
 
     ``metadata``: headers to open the stream with, or a function that gives them each time that it is opened.
     """

@@ -1,4 +1,4 @@
-"""Lists of orders, page after page."""
+"""Lists of orders, page by page."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def list_orders(
     timeout_seconds: float = 30.0,
     metadata: MetadataSource = None,
 ) -> Iterator[OrderSummary]:
-    """Every order that ``ListOrders`` with ``request`` finds, from its ``page_token`` on: the next page is asked for when it is needed.
+    """Every order that ``ListOrders`` finds with ``request``, from its ``page_token`` on: the next page is fetched when it is needed.
 
     ``timeout_seconds`` holds for each page, of ``request.page_size`` orders; ``metadata`` as in :func:`send`. Raises the
-    :class:`OrderError` of a page that cannot be had.
+    :class:`OrderError` of a page that cannot be fetched.
     """
     require_synchronous(queries.ListOrders, "list_orders")
     page = ListOrdersRequest()

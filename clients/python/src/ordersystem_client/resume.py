@@ -1,4 +1,4 @@
-"""Where a followed stream is reopened, and when: for synchronous and for asyncio stubs."""
+"""When and where a followed stream is reopened, for synchronous and asyncio stubs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Resume(Generic[ReplyT]):
     """The request that reopens a stream after its last message."""
 
     def __init__(self, request: StreamEventsRequest | StreamOrderHistoryRequest, give_up_after_seconds: float | None) -> None:
-        # A copy: the caller's request stays as it is.
+        # A copy: the caller's request is not changed.
         self.request = copy.deepcopy(request)
         #: The cursor of the last message.
         self.cursor = ""
@@ -35,7 +35,7 @@ class Resume(Generic[ReplyT]):
         self._has_caught_up = False
 
     def take(self, reply: ReplyT) -> bool:
-        """Moves past a message; whether it is to be passed on."""
+        """Moves past a message; returns whether to pass it on."""
         self._failing_since = None
         self._backoff.reset()
         self._note(reply)
@@ -54,7 +54,7 @@ class Resume(Generic[ReplyT]):
             self.request.from_revision = reply.event.revision + 1
 
     def wait_seconds(self, error: grpc.RpcError) -> float:
-        """How long to wait before the stream is reopened; raises what the error says if that would not help."""
+        """The delay before the stream is reopened; raises the error if that would not help."""
         facts = OrderError.raised_by(error)
         now = time.monotonic()
         if self._failing_since is None:

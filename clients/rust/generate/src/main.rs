@@ -1,4 +1,4 @@
-//! Makes the messages and stubs of the client from the protos, with a compiler written in Rust: no protoc is needed.
+//! Generates the messages and stubs of the client from the protos, with a compiler written in Rust: protoc is not needed.
 //!
 //! usage: `generate PROTO_DIR OUT_DIR PROTO...`
 
@@ -14,7 +14,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         .out_dir(out_dir)
         .include_file("mod.rs")
-        // A channel comes from `connect`; the stubs have no way of their own to open one.
+        // Channels come from `connect`; the stubs cannot open one themselves.
         .build_transport(false)
         .build_server(false)
         .extern_path(".google.rpc.Status", "::tonic_types::Status")

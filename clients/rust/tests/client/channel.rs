@@ -1,4 +1,4 @@
-//! What the channel does for whoever calls.
+//! The behaviour of the channel.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ fn unavailable() -> Answer {
 }
 
 const LONG: Duration = Duration::from_secs(10);
-/// How long a test waits for what must come.
+/// The deadline for anything that must happen.
 const GIVE_UP: Duration = Duration::from_secs(20);
 
 #[tokio::test]

@@ -39,7 +39,7 @@ async fn refusal(fake: &FakeServer, options: SendOptions) -> OrderError {
     OrderError::of(&pay(fake, options).await.unwrap_err())
 }
 
-/// What a broken connection gives: the service itself always says why.
+/// The error of a broken connection: the service itself always gives a reason.
 fn unavailable() -> Answer {
     nothing().unavailable()
 }
@@ -137,7 +137,7 @@ async fn the_time_limit_ends_a_send_that_reaches_nobody_and_nothing_else_does() 
     let began = Instant::now();
     let error = OrderError::of(&send_with(&commands, PayOrderRequest::default(), options).await.unwrap_err());
     assert_eq!((error.code, error.reason.as_str()), (Code::Unavailable, ""));
-    // It gives up when the next wait, of 2 s at the most, would end too late.
+    // It gives up if the next delay, of at most 2 s, would end too late.
     assert!((3..25).contains(&began.elapsed().as_secs()), "it took {:?}", began.elapsed());
 }
 
@@ -161,7 +161,7 @@ async fn send_takes_a_command_by_value_as_well() {
     let fake = FakeServer::start([reply(&paid()), reply(&paid())]).await;
     let mut commands = commands(&fake);
     send(&commands, PayOrderRequest { order_id: "1".to_owned(), ..Default::default() }).await.unwrap();
-    // As it had to be given once.
+    // As the first attempt had to be sent.
     #[allow(clippy::unnecessary_mut_passed, reason = "it must compile")]
     send(&mut commands, &mut PayOrderRequest::default()).await.unwrap();
     assert!(fake.messages::<PayOrderRequest>().iter().all(|asked| !asked.request_id.is_empty()));

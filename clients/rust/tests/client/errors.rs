@@ -1,4 +1,4 @@
-//! Errors are read whole, and never trip over what they carry.
+//! Errors are read completely, and damaged details do not hide them.
 
 use std::time::Duration;
 
@@ -60,7 +60,7 @@ fn expected() -> OrderError {
     }
 }
 
-/// The error as it comes over the wire.
+/// The error as sent over the wire.
 async fn seen(status: Status) -> OrderError {
     let fake = FakeServer::start([nothing().fail(status)]).await;
     let mut queries = OrderQueryServiceClient::new(fake.channel());

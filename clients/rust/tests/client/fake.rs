@@ -1,4 +1,4 @@
-//! A server in this process that answers as a test has written down.
+//! A server in this process that follows the script of a test.
 
 use std::{
     collections::VecDeque,
@@ -30,7 +30,7 @@ use tonic_types::pb;
 /// How long messages may take to arrive before the stream breaks.
 const FLUSH: Duration = Duration::from_millis(100);
 
-/// What a call is answered with: messages, then an end.
+/// The answer to a call: messages, then an end.
 #[derive(Clone, Debug)]
 pub struct Answer {
     messages: Vec<Bytes>,
@@ -41,7 +41,7 @@ pub struct Answer {
 enum End {
     Ok,
     Fail(Status),
-    /// Nothing more comes, and the call does not end.
+    /// Nothing follows, and the call does not end.
     Open,
     /// The stream is reset.
     Reset,
@@ -118,7 +118,7 @@ pub fn retry_info(millis: i32) -> Any {
     any("RetryInfo", &pb::RetryInfo { retry_delay: Some(delay) })
 }
 
-/// A call as it came.
+/// A received call.
 #[derive(Clone, Debug)]
 pub struct Asked {
     pub path: String,
@@ -222,7 +222,7 @@ struct Scripted {
     frames: VecDeque<Bytes>,
     end: End,
     hang_up: Arc<tokio::sync::Notify>,
-    /// By then what was said has arrived, and does not get lost with the stream.
+    /// By then the messages have arrived, and are not lost with the stream.
     flushed: Pin<Box<Sleep>>,
 }
 

@@ -1,4 +1,4 @@
-//! Followed histories resume where they broke off.
+//! Followed streams resume where they broke off.
 
 use std::{slice, time::Duration};
 
@@ -161,7 +161,7 @@ async fn it_gives_up_with_the_last_error_when_nothing_comes_for_too_long() {
 
 #[tokio::test]
 async fn a_message_ends_the_time_of_failing() {
-    // All waits together are longer than it is allowed to fail, and each is much shorter.
+    // All delays together exceed the allowed time of failure, and each is much shorter.
     let later = failure(Code::Unavailable, vec![retry_info(3_000)]);
     let rounds = (0..3).map(|_| messages(&[event("a")]).fail(later.clone()));
     let fake = FakeServer::start(rounds.chain([messages(&[event("b")]).open()])).await;

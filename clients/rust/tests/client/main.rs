@@ -1,4 +1,4 @@
-//! The helpers against a server that misbehaves as it is told, and the page and the example against the real one.
+//! The helpers against a server that misbehaves on request, and the README and the example against the real one.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "how a test fails")]
 

@@ -1,4 +1,4 @@
-//! What the README and the example show is what happens.
+//! The README and the example match the actual behaviour.
 
 use std::{env, fs, path::Path, process::Stdio, time::Duration};
 
@@ -19,7 +19,7 @@ async fn server(folder: &TempDir) -> Server {
     server
 }
 
-/// A program of the blocks of the README, one after the other.
+/// A program made of the code blocks of the README.
 fn program(blocks: &[&str], address: &str) -> String {
     let body = blocks.concat().replace("127.0.0.1:5000", address);
     format!("#[tokio::main]\nasync fn main() -> Result<(), Box<dyn std::error::Error>> {{\n{body}\nOk(())\n}}\n")
@@ -29,14 +29,14 @@ fn blocks(page: &str) -> Vec<&str> {
     page.split("```rust\n").skip(1).map(|rest| rest.split_once("```").unwrap().0).collect()
 }
 
-/// What the comments behind `println!` say that it prints.
+/// The output that the comments after `println!` promise.
 fn promised(blocks: &[&str]) -> Vec<String> {
     let lines = blocks.iter().flat_map(|block| block.lines()).filter(|line| line.trim_start().starts_with("println!"));
     lines.map(|line| line.rsplit_once("; // ").expect("every println! says what it prints").1.to_owned()).collect()
 }
 
-/// Writes a package that uses the client as another program would. Its dependencies are those of the tests, so that nothing is
-/// compiled anew.
+/// Writes a package that uses the client as another program would. Its dependencies are those of the tests, so that nothing is compiled
+/// again.
 fn write_package(folder: &Path, program: &str) {
     let manifest = fs::read_to_string(Path::new(CLIENT).join("Cargo.toml")).unwrap();
     let section = |name: &str| {

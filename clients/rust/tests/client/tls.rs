@@ -1,4 +1,4 @@
-//! TLS with the real server: whom the client trusts, and who it is.
+//! TLS with the real server: trust in the server, and client certificates.
 
 use ordersystem_client::{
     Channel,
@@ -23,7 +23,7 @@ fn authority() -> Issuer {
     CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
 }
 
-/// A certificate for `name` and its key.
+/// A certificate for `name`, and its key.
 fn signed(issuer: &Issuer, name: &str) -> (String, String) {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();

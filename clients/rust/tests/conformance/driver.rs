@@ -36,7 +36,7 @@ type Outcome = Result<Value, Value>;
 
 const HISTORY: &str = "catga.orders.v1.OrderHistoryService";
 
-/// The methods that there are, to make messages of JSON and JSON of messages.
+/// The existing methods, to convert between messages and JSON.
 #[derive(Clone)]
 pub struct Api {
     pool: DescriptorPool,
@@ -109,7 +109,7 @@ fn code_name(code: tonic::Code) -> String {
     name
 }
 
-/// The scenarios of one file, on a server of their own.
+/// The scenarios of one file, on a separate server.
 pub struct File {
     api: Api,
     server: Server,
@@ -144,7 +144,7 @@ impl File {
     }
 }
 
-/// What came from a stream.
+/// A message or the end of a stream.
 #[derive(Debug)]
 enum Item {
     Message(Value),
@@ -152,7 +152,7 @@ enum Item {
     End,
 }
 
-/// Reads a stream in the background, so that a message can be waited for with a limit.
+/// Reads a stream in the background, so that waiting for a message can time out.
 struct Reader {
     items: mpsc::Receiver<Item>,
     task: JoinHandle<()>,
@@ -244,7 +244,7 @@ impl Run<'_> {
         self.channel = connect(&self.server.address).unwrap();
     }
 
-    /// Matches the reply or the error view with what the step says of it.
+    /// Matches the reply or the error view against the step.
     fn check(&mut self, expected: &Value, outcome: Outcome) -> Result<(), String> {
         match (outcome, expected.get("error")) {
             (Ok(reply), None) => {
@@ -335,7 +335,7 @@ impl Run<'_> {
         }
     }
 
-    /// Gives many commands on one call.
+    /// Sends many commands in one call.
     async fn execute(&mut self, step: &Value) -> Result<(), String> {
         let method = self.api.method("catga.orders.v1.OrderCommandService/ExecuteCommands")?;
         let requests = step["execute"].as_array().ok_or("execute must be a list")?;
@@ -493,7 +493,7 @@ where
     let reading = read(sender.clone());
     let task = tokio::spawn(async move {
         let last = reading.await.map_or_else(|error| Item::Error(error_view(&OrderError::of(&error))), |()| Item::End);
-        // Nobody may be waiting any more.
+        // Possibly nobody is waiting any more.
         let _ = sender.send(last).await;
     });
     Reader { items, task }

@@ -1,4 +1,4 @@
-//! The scenarios that every client runs, each as one test. Arguments that are no options choose tests by a part of their name.
+//! The scenarios that every client runs, each as one test. Arguments other than options select tests by a part of their name.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "how a test fails")]
 
@@ -77,7 +77,7 @@ fn run_matching_cases(suite: &mut Suite, path: &Path) {
     }
 }
 
-/// What has been run so far.
+/// The results so far.
 struct Suite {
     wanted: Vec<String>,
     passed: usize,

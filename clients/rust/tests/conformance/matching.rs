@@ -6,7 +6,7 @@ use yaml_rust2::{Yaml, YamlLoader};
 
 pub type Variables = Map<String, Value>;
 
-/// A file of YAML as JSON.
+/// A YAML file as JSON.
 pub fn load(path: &std::path::Path) -> Value {
     let documents = YamlLoader::load_from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
     assert_eq!(documents.len(), 1, "{} must be one document", path.display());
@@ -26,7 +26,7 @@ fn json(yaml: &Yaml) -> Value {
     }
 }
 
-/// `value` with the variables put in.
+/// `value` with variables substituted.
 pub fn resolve(value: &Value, variables: &Variables) -> Result<Value, String> {
     match value {
         Value::Object(entries) if entries.contains_key("$times") => {
@@ -75,13 +75,13 @@ pub fn text(value: &Value) -> Option<String> {
     }
 }
 
-/// A field that is not there is null.
+/// A missing field is null.
 fn is_missing(value: &Value) -> bool {
     let is_empty_list = value.as_array().is_some_and(Vec::is_empty);
     value.is_null() || is_empty_list || text(value).is_some_and(|text| ["", "0", "false"].contains(&text.as_str()))
 }
 
-/// Matches `actual` at `path` with `pattern`; what the pattern saves goes into `saved`.
+/// Matches `actual` at `path` with `pattern`; values that the pattern saves go into `saved`.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! The amounts that every client makes, shows and refuses.
+//! The amounts that every client parses, formats and refuses.
 
 use std::path::Path;
 

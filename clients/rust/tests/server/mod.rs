@@ -1,4 +1,4 @@
-//! The real server, and the Redis server that it stores in if asked to.
+//! The real server, and the Redis server that stores its data if requested.
 
 use std::{
     env, fs,
@@ -13,7 +13,7 @@ use std::{
 const START_LIMIT: Duration = Duration::from_secs(60);
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 
-/// The top of the repository.
+/// The root of the repository.
 pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
 }
@@ -76,7 +76,7 @@ impl Drop for Redis {
     }
 }
 
-/// The server with an empty store of its own; a start after the first has the same port and data.
+/// The server with a new, empty store; it keeps its port and data across restarts.
 pub struct Server {
     pub address: String,
     arguments: Vec<String>,
@@ -86,7 +86,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// One that does not run yet, with its files in `folder`.
+    /// One that is not running yet, with its files in `folder`.
     pub fn new(folder: &Path, redis: Option<Arc<Redis>>, name: &str, more: &[String]) -> Server {
         let port = free_port();
         let text = |path: PathBuf| path.to_str().unwrap().to_owned();
@@ -103,12 +103,12 @@ impl Server {
         Server { address, arguments, log, process: None, _redis: redis }
     }
 
-    /// Starts the process; whoever calls waits until it is ready.
+    /// Starts the process; the caller waits until it is ready.
     pub fn spawn(&mut self) {
         assert!(self.process.is_none(), "the server runs already");
         let log = fs::File::options().create(true).append(true).open(&self.log).unwrap();
         let mut command = Command::new(binary());
-        // The server takes settings from these variables, and refuses those that it does not know.
+        // The server reads settings from these variables, and refuses unknown ones.
         for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ORDERSYSTEM_")) {
             command.env_remove(name);
         }
@@ -116,14 +116,14 @@ impl Server {
         self.process = Some(command.spawn().unwrap());
     }
 
-    /// Starts it, and waits until it is ready as the health service says.
+    /// Starts it, and waits until the health service reports that it is ready.
     pub async fn start(&mut self) {
         self.spawn();
         let channel = ordersystem_client::connect(&self.address).unwrap();
         self.wait_until_ready(channel).await;
     }
 
-    /// Waits until the health service says on `channel` that it is ready.
+    /// Waits until the health service reports on `channel` that it is ready.
     pub async fn wait_until_ready(&mut self, channel: ordersystem_client::Channel) {
         use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
         let mut health = HealthClient::new(channel);
@@ -141,7 +141,7 @@ impl Server {
         }
     }
 
-    /// Ends it as an operator does.
+    /// Stops it as an operator does.
     pub async fn stop(&mut self) {
         let mut process = self.process.take().expect("the server does not run");
         assert!(Command::new("kill").arg(process.id().to_string()).status().unwrap().success());
@@ -159,7 +159,7 @@ impl Server {
         assert!(code.success(), "the server ended with {code}: {}", self.read_log());
     }
 
-    /// Ends it as a crash does; nothing happens if it does not run.
+    /// Kills it, as a crash would; does nothing if it is not running.
     pub fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
             end(&mut process);

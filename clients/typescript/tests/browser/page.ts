@@ -1,4 +1,4 @@
-/** A page that lists, creates, pays and follows orders of the service in its query: what it has seen is the text of its body. */
+/** A page that lists, creates, pays and follows orders of the service in its query: its body shows what it has received. */
 
 import { createClient } from "@connectrpc/connect";
 import {
