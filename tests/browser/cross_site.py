@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Pages of other sites in a real browser: what they have it send changes no order, and what they ask for they are not shown.
+"""Pages of other sites in a real browser: the requests that they make it send change no order, and the replies are not shown to them.
 
 usage: cross_site.py BINARY
 """
@@ -15,7 +15,7 @@ import urllib.request
 from dashboard import PORT, URL, Browser, post, until_ready
 
 ATTACKER_PORT = 5079
-# Each one tries to cancel the order that it is given, and tells in its title when it is done.
+# Each one tries to cancel the given order, and reports in its title when it is done.
 PAGES = {
     "a form": """<iframe name=f></iframe><form target=f method=post action="{url}/orders/{id}/cancel"></form>
         <script>document.forms[0].submit(); setTimeout(() => document.title = 'done', 2000)</script>""",
@@ -31,7 +31,7 @@ PAGES = {
     "gRPC-Web": """<script>fetch('{url}/catga.system.v1.AdminService/DiscardDeadLetters', {{method: 'POST', mode: 'no-cors',
         body: new Uint8Array(5)}}).catch(() => 0).finally(() => document.title = 'done')</script>""",
 }
-# What a page does whose own name has been made to lead to this machine: to the browser the node is its own server.
+# A page whose own name now resolves to this machine: to the browser the node is same-origin with it.
 REBOUND = """
     const done = arguments[arguments.length - 1];
     Promise.all([
@@ -78,7 +78,7 @@ def attack(browser):
         if status_of(order) != "Pending":
             yield f"{name} of another site has cancelled an order"
             return
-    # A page of the attacker's own, loaded before its name led here, has no policy of the node's.
+    # A page of the attacker's own, loaded before its name was changed, does not have the node's policy.
     browser.call("POST", "/goog/cdp/execute", {"cmd": "Page.setBypassCSP", "params": {"enabled": True}})
     browser.call("POST", "/url", {"url": f"http://rebound.example:{PORT}/health/live"})
     answers = browser.call("POST", "/execute/async", {"script": REBOUND, "args": [order]})

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The dashboard and Swagger UI in a real browser: what they show, live, and that nothing an order holds becomes markup.
+"""The dashboard and Swagger UI in a real browser: their live content, and that no content of an order becomes markup.
 
 usage: dashboard.py BINARY
 """
@@ -61,7 +61,7 @@ class Browser:
         self.call("POST", "/url", {"url": URL + path})
 
     def shows(self, text):
-        """Whether the text comes onto the page within some seconds."""
+        """Whether the text appears on the page within some seconds."""
         deadline = time.monotonic() + 15
         while time.monotonic() < deadline:
             if text in self.call("GET", "/source").replace("<wbr>", "").replace("\u200b", ""):
@@ -77,7 +77,7 @@ class Browser:
 
 
 def look(browser):
-    """Everything that is not as it should be."""
+    """All problems found."""
     items = [{"productId": "p", "quantity": 2, "price": "9.95"}]
     order = post("/orders", {"customerId": HOSTILE, "items": items})["orderId"]
     browser.open("/dashboard")

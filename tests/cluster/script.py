@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""run-cluster.sh as its users meet it: arguments that are checked first, nodes that know each other and serve one set of orders, the death
-of one of them, and nothing left after Ctrl-C or SIGTERM.
+"""run-cluster.sh as its users see it: arguments are checked first, nodes know each other and share one log, one of them may die, and
+nothing remains after Ctrl-C or SIGTERM.
 
 usage: script.py BINARY
 """
@@ -42,7 +42,7 @@ def until(what, holds):
 
 
 def free_base():
-    """A BASE_PORT whose ports nobody uses now."""
+    """A BASE_PORT whose ports are free."""
     while True:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -57,13 +57,13 @@ def free_base():
 
 
 class Script:
-    """The script at work, ended with all that it has started."""
+    """The running script, stopped together with everything that it has started."""
 
     def __init__(self, broker, binary, ignores_interrupts=False):
         self.base = free_base()
         self.ports = [self.base + 1, self.base + 2, self.base + 3]
         environment = {**os.environ, "BASE_PORT": str(self.base), "ORDERSYSTEM": binary}
-        # Whatever the parent of this test does with interrupts: a shell in the background ignores them.
+        # The parent of this test may ignore interrupts: a shell in the background does.
         handler = signal.SIG_IGN if ignores_interrupts else signal.SIG_DFL
         self.process = subprocess.Popen(
             ["./run-cluster.sh", "3", broker],
@@ -86,7 +86,7 @@ class Script:
             self.process.wait(timeout=120)
 
     def line(self, pattern):
-        """The match of what it says, sooner or later."""
+        """The match in its output, sooner or later."""
         return until(f"it says {pattern}", lambda: next(filter(None, (re.search(pattern, line) for line in list(self.said))), None))
 
     def knows_all(self, port):
@@ -119,7 +119,7 @@ def serves_until_interrupted(broker, binary):
     with Script(broker, binary) as script:
         script.until_complete()
         script.places_an_order(script.ports)
-        # As a terminal does it: to the whole group of the script.
+        # Like a terminal: to the whole process group of the script.
         os.killpg(script.process.pid, signal.SIGINT)
         script.ends(0)
         script.line("SIGINT: stopping")
@@ -169,7 +169,7 @@ def ends_with_its_broker(broker, binary):
 
 def checks_its_arguments_first(broker, binary):
     with tempfile.TemporaryDirectory() as folder:
-        # What a compilation would be: it leaves a trace.
+        # Stands in for a compilation: it leaves a trace.
         cargo = os.path.join(folder, "cargo")
         with open(cargo, "w", encoding="ascii") as file:
             file.write(f"#!/bin/sh\ntouch {folder}/compiled\nexit 1\n")

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""What is deployed, checked without Docker and without a cluster: Dockerfile, docker-compose.yml, deploy/.
+"""The deployment files, checked without Docker and without a cluster: Dockerfile, docker-compose.yml, deploy/.
 
 usage: check.py BINARY --tools FOLDER [--only WORD]     only checks with this word in their names
 
-tests/deploy/tools.sh fills the folder. Every setting goes through the real program, which runs on real brokers with the files that are
-deployed. Prints a table; exits with 1 if anything is not as it should be.
+tests/deploy/tools.sh fills the folder. Every setting goes through the real program, which runs on real brokers with the deployed
+files. Prints a table; exits with 1 if there are problems.
 """
 
 import argparse
@@ -23,7 +23,7 @@ def main():
     parser.add_argument("--only", default="", metavar="WORD")
     args = parser.parse_args()
     programs.BINARY, programs.TOOLS = args.binary.resolve(), args.tools.resolve()
-    # Only now that it is known what they run.
+    # Only now are their functions known.
     import compose
     import image
     import kubernetes

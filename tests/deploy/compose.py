@@ -1,4 +1,4 @@
-"""docker-compose.yml: loaded as `docker compose` loads it, then its services run here with the very settings that they get there."""
+"""docker-compose.yml: loaded as `docker compose` loads it; then its services run here with the settings that they get there."""
 
 import json
 import re
@@ -9,7 +9,7 @@ import image
 import programs
 from programs import ROOT, SECRETS, Nats, Node, Redis, accepted, clean_environment, get, has_digest, is_pinned, need, run, tool, until
 
-# What a profile starts, with the ports that docs and seeds speak of; "" is what starts without one.
+# The services of a profile, with the ports that the documentation names; "" stands for no profile.
 DOCUMENTED = {
     "": {"ordersystem": [5000], "redis": [6379], "nats": [4222, 8222]},
     "inmemory": {"ordersystem-inmemory": [5010]},
@@ -19,7 +19,7 @@ DOCUMENTED = {
     "cluster": {"node1": [5001], "node2": [5002], "node3": [5003]},
     "observability": {"prometheus": [9090], "grafana": [3000]},
 }
-# persistence, transport, durability that the service must find.
+# persistence, transport, and the durability that the service must detect.
 STATED = {
     "ordersystem": ("redis", "nats", "machine"),
     "ordersystem-inmemory": ("inmemory", "inmemory", "none"),
@@ -30,14 +30,14 @@ STATED = {
 }
 
 
-# What runs to its end before others start.
+# Services that run to completion before others start.
 ONCE = {"secrets"}
-# Where a node lets operators in, from within the network only.
+# The port for operators, reachable only from within the network.
 ADMIN_PORT = "5090"
 
 
 def model():
-    """The file as docker compose sees it; a file against the schema of the Compose Specification is refused here."""
+    """The file as docker compose sees it; refused here if it violates the schema of the Compose Specification."""
     return json.loads(run(tool("compose-go"), "-format", "json", "docker-compose.yml").stdout)
 
 
@@ -46,7 +46,7 @@ def nodes(services):
 
 
 def settings(service):
-    """What the service gets in the environment: the image's, then the file's."""
+    """The environment of the service: the image's, then the file's."""
     return {**image.settings(), **service["environment"]}
 
 
@@ -183,7 +183,7 @@ def every_node_runs(compose, redis, nats, folder):
 
 
 def careless_redis_is_refused(compose, nats, folder):
-    """That the settings of redis.conf are needed, and that the service sees it."""
+    """The settings of redis.conf are needed, and the service detects them."""
     given = settings(compose["services"]["ordersystem"])
     with Redis(folder / "redis", extra=["--appendfsync", "everysec"]) as redis, Node(given, folder / "node", redis, [nats]) as node:
         until("a node that is to be durable does not start on a careless Redis", lambda: node.process.poll() is not None)

@@ -1,4 +1,4 @@
-"""The Dockerfile: hadolint, then what its builder stage does, done here with a cargo that plans and does not build."""
+"""The Dockerfile: hadolint, then the steps of its builder stage, done here with a cargo that plans and does not build."""
 
 import json
 import os
@@ -11,7 +11,7 @@ import programs
 from programs import ROOT, Node, accepted, is_pinned, need, run, tool
 
 CARGO = """#!/usr/bin/env bash
-# Cargo itself reads the manifest, the lock file and the targets, and says which units it would build.
+# Cargo itself reads the manifest, the lock file and the targets, and reports which units it would build.
 set -euo pipefail
 [ "$1" = build ] || {{ echo "only cargo build is expected, not $*" >&2; exit 1; }}
 RUSTC_BOOTSTRAP=1 {cargo} "$@" --target-dir "$PLANS/target" -Z unstable-options --unit-graph > "$PLANS/$(ls "$PLANS" | wc -l).json"
@@ -31,7 +31,7 @@ def instructions():
 
 
 def settings():
-    """What the image sets in the environment."""
+    """The environment that the image sets."""
     last = max(stage for stage, _, _ in instructions())
     pairs = " ".join(argument for stage, name, argument in instructions() if (stage, name) == (last, "ENV"))
     return dict(pair.split("=", 1) for pair in shlex.split(pairs))
@@ -42,14 +42,14 @@ def hadolint():
 
 
 def allowed_in_context():
-    """What .dockerignore lets into the build."""
+    """The files that .dockerignore lets into the build."""
     rules = (ROOT / ".dockerignore").read_text().split("\n")
     need("*" in rules, ".dockerignore: everything is left out unless named")
     return {rule[1:] for rule in rules if rule.startswith("!")}
 
 
 def builder_stage(folder):
-    """Runs the first stage in a folder; the units of each call of cargo."""
+    """Runs the first stage in a folder; returns the units of each call of cargo."""
     build, plans, bin_folder = folder / "build", folder / "plans", folder / "bin"
     for made in (build, plans, bin_folder):
         made.mkdir(parents=True)
@@ -79,7 +79,7 @@ def builder_stage(folder):
 
 
 def sources_are_complete(build):
-    """A plan does not read sources: what the build script and the program compile in must have been copied."""
+    """A plan does not read sources: the files that the build script and the program compile in must have been copied."""
     for path in re.findall(r"rerun-if-changed=([\w./-]+)", (build / "build.rs").read_text()):
         need((build / path).exists(), f"build.rs needs {path}, which is not copied")
     for file in [*(ROOT / "src").rglob("*"), *(ROOT / "proto").rglob("*")]:
@@ -92,7 +92,7 @@ def sources_are_complete(build):
 
 
 def dependencies(units):
-    """What is built of the dependencies, with everything that decides whether it is built again."""
+    """The units built for the dependencies, with everything that determines whether they are rebuilt."""
     return sorted(
         json.dumps([unit["pkg_id"], unit["mode"], unit["features"], unit["profile"], unit["target"]["kind"]])
         for unit in units if "registry" in unit["pkg_id"]
@@ -130,7 +130,7 @@ def last_stage(folder):
     need(json.loads(of["ENTRYPOINT"]) == ["ordersystem"], "the entrypoint is the program")
     accepted(settings())
     probe = json.loads(of["HEALTHCHECK"].split(" CMD ", 1)[1])
-    # As the container has it, with nothing but the image's own settings, moved to a free port.
+    # As in the container, with only the image's settings, on a free port.
     with Node(settings(), folder / "data") as node:
         node.until_ready()
         command = [programs.BINARY, *probe[1:]]

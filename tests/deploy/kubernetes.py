@@ -1,4 +1,4 @@
-"""The manifests: built by kustomize, held against the schema of Kubernetes, and run here as far as it goes without a cluster."""
+"""The manifests: built by kustomize, validated against the schema of Kubernetes, and run here as far as possible without a cluster."""
 
 import contextlib
 import re
@@ -9,14 +9,14 @@ import yaml
 import image
 from programs import ROOT, Nats, Node, Redis, accepted, free_port, get, has_digest, is_pinned, need, run, tool, until
 
-# What the service is on in each, and the durability that it must find.
+# The store of the service in each, and the durability that it must detect.
 STATED = {
     "base": ("embedded", "inmemory", "machine"),
     "overlays/redis": ("redis", "redis", "machine"),
     "overlays/nats": ("nats", "nats", "quorum"),
     "overlays/cluster": ("redis", "redis", "machine"),
 }
-# The oldest that has the sleep of preStop, and the newest with a schema here.
+# The oldest version that has the sleep of preStop, and the newest with a schema here.
 VERSIONS = ["1.30", "1.37"]
 NATS_CONFIG = ROOT / "deploy/kubernetes/components/nats/nats.conf"
 
@@ -105,7 +105,7 @@ def hardened(manifests):
 
 
 def service(manifests):
-    """The StatefulSet of the service, its container, and the settings that its pods get, by the pods' names."""
+    """The StatefulSet of the service, its container, and the settings of its pods, by pod name."""
     workload = named(manifests, "StatefulSet", "ordersystem")
     container = workload["spec"]["template"]["spec"]["containers"][0]
     common = image.settings()
@@ -151,7 +151,7 @@ def settings(manifests, overlay):
 
 
 def only_monitoring_reads_metrics(manifests, container, pods):
-    """The port for operators; a policy lets nobody come to it but the namespace of Prometheus."""
+    """The port for operators; a policy admits only the namespace of Prometheus."""
     ports, = {given["ORDERSYSTEM_ADMIN_PORT"] for given in pods.values()}
     name, = [port["name"] for port in container["ports"] if str(port["containerPort"]) == ports]
     rules = named(manifests, "NetworkPolicy", "ordersystem")["spec"]["ingress"]
@@ -166,7 +166,7 @@ def only_monitoring_reads_metrics(manifests, container, pods):
 
 @contextlib.contextmanager
 def brokers(manifests, folder):
-    """The brokers with the files of their ConfigMaps, here."""
+    """The brokers with the files of their ConfigMaps, on this machine."""
     with contextlib.ExitStack() as stack:
         redis, nats = None, []
         for one in of_kind(manifests, "StatefulSet"):
@@ -206,7 +206,7 @@ def runs(manifests, overlay, folder):
             need((info["persistence"], info["transport"], info["durability"]) == STATED[overlay], f"{overlay} states {info}")
             node.create_order()
         if redis:
-            # A node without its broker is not ready, and must not be restarted for it.
+            # A node without its broker is not ready, and must not be restarted for that.
             redis.stop()
             until("without Redis it is not ready", lambda: nodes[0].probe("readiness") == "NOT_SERVING")
             need(nodes[0].probe("liveness") == "SERVING", "without Redis it is live")

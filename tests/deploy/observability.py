@@ -1,4 +1,4 @@
-"""Prometheus and Grafana: the files are right, and everything that they ask for is there in a real Prometheus that reads a real node."""
+"""Prometheus and Grafana: the files are valid, and everything that they query exists in a real Prometheus that scrapes a real node."""
 
 import json
 import re
@@ -73,14 +73,14 @@ def grafana():
 
 
 def asked_for():
-    """(where, metric, its matchers) of every metric that is asked for."""
+    """(where, metric, its matchers) of every queried metric."""
     for where, query in [*alert_queries(), *dashboard_queries()]:
         for metric, matchers in re.findall(r"\b(ordersystem_\w+)(?:\{([^}]*)\})?", query):
             yield where, metric, re.findall(r'(\w+)\s*(=~|=)\s*"([^"]*)"', matchers)
 
 
 def metrics_exist(folder):
-    """Metrics, and values of their labels, are there from the start: a counter that appears with its first failure hides that."""
+    """Metrics and their label values exist from the start: a counter that appears with its first failure would hide it."""
     with Node(image.settings() | {"ORDERSYSTEM_PERSISTENCE": "embedded"}, folder) as node:
         node.until_ready()
         lines = get(node.url("/metrics")).splitlines()
@@ -88,13 +88,13 @@ def metrics_exist(folder):
     asked = list(asked_for())
     need(len(asked) > 30, f"{len(asked)} are asked for")
     for where, metric, matchers in asked:
-        # Of a node with TLS only.
+        # Only of a node with TLS.
         if metric == "ordersystem_certificate_expiry_seconds":
             continue
         values = [labels for name, labels in have if name == metric]
         need(values, f"{where}: there is no metric {metric}")
         for label, operator, value in matchers:
-            # `log` comes from the scrape configuration; what a node is differs from node to node.
+            # `log` comes from the scrape configuration; the node information differs from node to node.
             if label == "log" or metric == "ordersystem_info":
                 continue
             fits = [labels for labels in values if label in labels and (labels[label] == value if operator == "=" else re.fullmatch(value, labels[label]))]
@@ -102,7 +102,7 @@ def metrics_exist(folder):
 
 
 def prometheus_reads_it(folder):
-    """The real thing: the rules are evaluated without an error, every panel has data, and a node that is well raises no alert."""
+    """The real thing: the rules are evaluated without an error, every panel has data, and a healthy node raises no alert."""
     config = yaml.safe_load((FOLDER / "prometheus.yml").read_text())
     folder.mkdir(parents=True)
     port = free_port()

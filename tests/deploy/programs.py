@@ -1,4 +1,4 @@
-"""What the checks run: the service, the brokers with the configuration that is deployed, and tools."""
+"""The programs of the checks: the service, the brokers with the deployed configuration, and tools."""
 
 import json
 import os
@@ -17,7 +17,7 @@ TOOLS = None
 
 
 class Wrong(Exception):
-    """Something that is deployed is not as it should be."""
+    """A problem in the deployment files."""
 
 
 def need(holds, what):
@@ -35,7 +35,7 @@ def tool(name):
 
 
 def run(*args, env=None, cwd=ROOT, ok=True):
-    """Runs a program to its end; its output. With `ok` it must succeed."""
+    """Runs a program to its end; returns its output. With `ok` it must succeed."""
     done = subprocess.run([str(arg) for arg in args], env=env, cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
     if ok:
         need(done.returncode == 0, f"{' '.join(map(str, args))}: {done.stdout}{done.stderr}")
@@ -54,7 +54,7 @@ def get(url):
 
 
 def until(what, holds, within_s=30):
-    """Waits until `holds` gives something true, which it returns."""
+    """Waits until `holds` returns something true, and returns that."""
     give_up_at, last = time.monotonic() + within_s, None
     while time.monotonic() < give_up_at:
         try:
@@ -74,7 +74,7 @@ class Program:
         self.process = subprocess.Popen([str(arg) for arg in args], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def stop(self):
-        """Asks it to end; its exit code."""
+        """Asks it to stop; returns its exit code."""
         self.process.terminate()
         try:
             return self.process.wait(timeout=45)
@@ -96,14 +96,14 @@ SECRETS = "/etc/ordersystem-secrets"
 
 
 def secrets(folder):
-    """What deploy/secrets.sh makes, which the brokers and their clients share."""
+    """The files that deploy/secrets.sh creates, shared by the brokers and their clients."""
     made = folder / "ordersystem-secrets"
     run(ROOT / "deploy/secrets.sh", made)
     return made
 
 
 class Redis(Program):
-    """redis-server with the configuration that is deployed, on a port and a folder of its own."""
+    """redis-server with the deployed configuration, on its own port and folder."""
 
     def __init__(self, folder, config=ROOT / "deploy/redis/redis.conf", extra=()):
         self.port = free_port()
@@ -114,7 +114,7 @@ class Redis(Program):
         self.secrets = secrets(folder)
         text = text.replace(SECRETS, str(self.secrets))
         here = folder / "redis.conf"
-        # Redis goes to the folder as it reads the line: a flag comes too late for that.
+        # Redis changes to the folder as it reads the line: a flag comes too late for that.
         here.write_text(text.replace("\ndir /data\n", f"\ndir {folder}\n"))
         super().__init__([tool("redis-server"), here, "--port", self.port, "--bind", "127.0.0.1", *extra])
         until("redis-server answers", lambda: "PONG" in self.cli("ping"))
@@ -125,7 +125,7 @@ class Redis(Program):
 
 
 class Nats(Program):
-    """nats-server with a configuration that is deployed, on ports and a folder of its own: it has no flags that win over these."""
+    """nats-server with a deployed configuration, on its own ports and folder: it has no flags that override these."""
 
     def __init__(self, folder, config=ROOT / "deploy/nats/nats.conf", name="nats", client=None, routes=None):
         self.port, self.monitor = client or free_port(), free_port()
@@ -151,7 +151,7 @@ class Nats(Program):
         until("nats-server answers", lambda: "ok" in get(f"http://127.0.0.1:{self.monitor}/healthz?js-enabled-only=true"))
 
     def asks_other_servers(self, port):
-        """Whether a server that comes by a route has to say who it is."""
+        """Whether a server that connects by a route has to authenticate."""
         with socket.create_connection(("127.0.0.1", port), timeout=10) as route:
             return json.loads(route.makefile().readline().removeprefix("INFO ")).get("auth_required", False)
 
@@ -160,7 +160,7 @@ class Nats(Program):
 
 
 class Node(Program):
-    """The service, with the settings that a container gets. Where it listens and what it connects to is moved to this machine."""
+    """The service with the settings of a container; its own address and those of its brokers are replaced by local ones."""
 
     def __init__(self, settings, folder, redis=None, nats=()):
         self.port = free_port()
@@ -169,18 +169,18 @@ class Node(Program):
                          "ORDERSYSTEM_DATA_DIR": str(folder), "ORDERSYSTEM_LOG_LEVEL": "error"}
         if "ORDERSYSTEM_ADMIN_PORT" in settings:
             self.settings["ORDERSYSTEM_ADMIN_PORT"] = str(self.admin_port)
-        # Deployed, they are in volumes.
+        # In the deployment they are in volumes.
         for broker in ("redis", "nats"):
             self.settings.pop(f"ORDERSYSTEM_{broker.upper()}_PASSWORD_FILE", None)
         if redis:
             self.settings["ORDERSYSTEM_REDIS"] = f"127.0.0.1:{redis.port}"
             self.settings["ORDERSYSTEM_REDIS_PASSWORD_FILE"] = str(redis.secrets / "redis-password")
         if nats and "ORDERSYSTEM_NATS" in settings:
-            # The first names the user for all.
+            # The first one names the user for all.
             user = re.match(r"nats://(\w+@)?", settings["ORDERSYSTEM_NATS"])[1] or ""
             self.settings["ORDERSYSTEM_NATS"] = f"nats://{user}" + ",nats://".join(f"127.0.0.1:{server.port}" for server in nats)
             self.settings["ORDERSYSTEM_NATS_PASSWORD_FILE"] = str(nats[0].secrets / "nats-password")
-            # Deployed, they are at the usual port of each host.
+            # In the deployment they are at the default port of each host.
             self.settings["ORDERSYSTEM_NATS_MONITOR"] = ",".join(f"127.0.0.1:{server.monitor}" for server in nats)
         folder.mkdir(parents=True, exist_ok=True)
         self.env = {**clean_environment(), **self.settings}
@@ -203,7 +203,7 @@ class Node(Program):
             return json.load(answer)["orderId"]
 
     def probe(self, service):
-        """The gRPC health check as the kubelet makes it; SERVING, or what went wrong."""
+        """The gRPC health check as the kubelet does it; SERVING, or the error."""
         asked = json.dumps({"service": service})
         address = f"127.0.0.1:{self.port}"
         done = run(tool("grpcurl"), "-plaintext", "-max-time", 5, "-d", asked, address, "grpc.health.v1.Health/Check", ok=False)
@@ -220,7 +220,7 @@ def clean_environment():
 
 
 def accepted(settings, args=()):
-    """The binary must take these settings, and no others that it does not know; how they come out. Files with passwords are made up."""
+    """The binary must accept these settings, without unknown ones; returns the effective ones. Files with passwords are invented."""
     made_up = tempfile.NamedTemporaryFile("w")
     print("made-up", file=made_up, flush=True)
     settings = {key: made_up.name if key.endswith("_PASSWORD_FILE") else value for key, value in settings.items()}
@@ -230,10 +230,10 @@ def accepted(settings, args=()):
 
 
 def has_digest(image):
-    """Whether an image is pinned by its digest. That of NATS's could not be looked up where this was written; its file says how."""
+    """Whether an image is pinned by its digest. That of NATS could not be determined; its file says how to."""
     return "@sha256:" in image or image == "nats:2.12.8-alpine"
 
 
 def is_pinned(image):
-    """Whether an image has a tag that is a version, all of it."""
+    """Whether an image has a full version as its tag."""
     return re.search(r":v?\d+\.\d+\.\d+(-[\w.-]+)?$|:bookworm-\d{8}-slim$|@sha256:[0-9a-f]{64}$", image) is not None

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Hostile bytes over real sockets, at every method of gRPC, every route and below: the node is never at fault and serves others throughout.
+"""Hostile bytes over real sockets, to every gRPC method, every route, and below: the node is never at fault and serves other clients.
 
 usage: fuzz.py BINARY [--seconds 20] [--seed N] [--workers 6]
 
-The seed decides what each worker sends; what the node makes of it in which order is up to the machine.
+The seed determines what each worker sends; the order in which the node processes it depends on the machine.
 """
 
 import argparse
@@ -28,13 +28,13 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 # UNKNOWN, INTERNAL and DATA_LOSS: the service would be at fault.
 FAULTS = {"2", "13", "15"}
-# Unavailable, and a version of HTTP that a protocol is not spoken over.
+# Unavailable, and an HTTP version that does not carry a protocol.
 ALLOWED_5XX = {503, 505}
 MAX_RSS_MIB = 400
 
 
 def methods():
-    """Every method of the protos, and those that libraries bring."""
+    """Every method of the protos, and those of libraries."""
     found = ["/grpc.health.v1.Health/Check", "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", "/no.such.Service/Method"]
     for path in glob.glob(f"{ROOT}/proto/catga/*/v1/*.proto"):
         text = re.sub(r"//.*", "", open(path, encoding="utf-8").read())
@@ -49,7 +49,7 @@ def corpus(target):
 
 
 def mutated(rng, data):
-    """Some bytes changed, cut out, doubled or put in."""
+    """Some bytes changed, removed, doubled or inserted."""
     data = bytearray(data)
     for _ in range(rng.choice([0, 1, 1, 2, 5, 20])):
         at = rng.randrange(len(data) + 1)
@@ -84,7 +84,7 @@ class Worker(threading.Thread):
             try:
                 kind()
             except (OSError, http.client.HTTPException):
-                # The node may end a connection on which nonsense is spoken.
+                # The node may close a connection that sends nonsense.
                 pass
             self.sent += 1
 
@@ -152,7 +152,7 @@ class Worker(threading.Thread):
                 pass
 
     def frames(self):
-        """HTTP/2 below gRPC: frames of all types, with lengths, flags and streams of any kind."""
+        """HTTP/2 below gRPC: frames of all types, with arbitrary lengths, flags and streams."""
         data = PREFACE + b"\0\0\0\x04\0\0\0\0\0"
         for _ in range(self.rng.randrange(1, 40)):
             payload = self.rng.randbytes(self.rng.choice([0, 1, 4, 5, 6, 8, 40, 300]))
@@ -199,13 +199,13 @@ class Node:
 
 
 def check(node, workers):
-    """Everything that is not as it should be."""
+    """All problems found."""
     places = 0
     while any(worker.is_alive() for worker in workers):
         if node.process.poll() is not None:
             yield f"the node has ended with {node.process.returncode}"
             return
-        # An ordinary client beside all this.
+        # An ordinary client at the same time.
         order = node.post("/orders", {"customerId": "c", "items": [{"productId": "p", "quantity": 1, "price": "1.50"}]})
         node.post(f"/orders/{order['orderId']}/pay", {"paymentMethod": "card"})
         places += 1

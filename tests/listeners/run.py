@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""What listeners that are not ours get from the bus, read by Python's own clients of the brokers.
+"""The events that external listeners receive from the bus, read by Python's own clients of the brokers.
 
 usage: run.py BINARY [REDIS_OR_NATS ...]
 
 Needs redis-server, nats-server and the packages of requirements.txt. NATS_SERVER names another nats-server program.
 
-For each transport and each format of events: some hundred orders are driven over REST, many at a time, while listeners of every kind
-read along. Each must have every event once after dropping duplicates by id, in the order of its order, with the attributes
-of a CloudEvent and a payload that can be decoded. Prints a table; exits with 1 if anything is not as it should be.
+For each transport and each event format some hundred orders are driven over REST, many at a time, while listeners of every kind read
+along. Each must receive every event once after dropping duplicates by id, in order for each order, with the attributes of a CloudEvent
+and a payload that can be decoded. Prints a table; exits with 1 if there are problems.
 """
 
 import asyncio
@@ -34,11 +34,11 @@ import redis
 
 ORDERS = 300
 DRIVERS = 16
-# How long listeners may take after the last command was answered.
+# The time limit of listeners after the last command was answered.
 PATIENCE_S = 30
 LIVES = [["pay", "ship", "deliver"], ["pay", "ship"], ["pay", "cancel"], ["cancel"], ["pay"], []]
 KINDS = {"create": "OrderCreated", "pay": "OrderPaid", "ship": "OrderShipped", "deliver": "OrderDelivered", "cancel": "OrderCancelled"}
-# The field of an OrderEvent that holds what happened.
+# The field of an OrderEvent that contains the change.
 FIELDS = {"OrderCreated": 16, "OrderPaid": 17, "OrderShipped": 18, "OrderDelivered": 19, "OrderCancelled": 20}
 # The same in JSON.
 NAMES = {kind: kind[0].lower() + kind[1:] for kind in FIELDS}
@@ -112,7 +112,7 @@ class Node:
 
 
 def live(node, number, steps):
-    """One order; its events as they must come: id -> (order, type, customer)."""
+    """One order; its expected events: id -> (order, type, customer)."""
     customer = f"customer-{number % 7} é"
     order = node.call("POST", "/orders", {"customerId": customer, "items": [{"productId": "p", "quantity": 2, "price": "9.99"}]})["orderId"]
     bodies = {"pay": {"paymentMethod": "card"}, "ship": {"trackingNumber": f"T-{number}"}, "deliver": {}, "cancel": {"reason": "changed"}}
@@ -131,7 +131,7 @@ def drive(node, rng):
 
 
 class Listener:
-    """What one listener has heard: (attributes of the CloudEvent or None where only the payload comes, payload)."""
+    """The record of one listener: (attributes of the CloudEvent, or None if only the payload is delivered; payload)."""
 
     def __init__(self, name):
         self.name, self.heard, self.lock = name, [], threading.Lock()
@@ -171,7 +171,7 @@ def fields_of(data):
 
 
 def decode(payload, event_format):
-    """The header of an event, with its type as told by the field that says what happened."""
+    """The header of an event, with its type derived from the field that contains the change."""
     if event_format == "json":
         event = json.loads(payload)
         kinds = [kind for kind, name in NAMES.items() if name in event]
@@ -193,7 +193,7 @@ def check(listener, expected, event_format, began):
         assert (event["order"], event["type"], event["customer"]) == (order, kind, customer), event
         assert event["id"] == f"{order}-{event['revision']}", event
         last = revisions.get(order, 0)
-        # Another coming of an earlier one is a duplicate; a gap is disorder.
+        # A repetition of an earlier one is a duplicate; a gap is a violation of the order.
         assert event["revision"] <= last + 1, f"{event['id']} came after revision {last}"
         revisions[order] = max(last, event["revision"])
         if attributes is None:
@@ -222,7 +222,7 @@ class RedisListeners:
         self.client.xgroup_create(self.STREAM, "billing", id="0", mkstream=True)
         self.channels = self.client.pubsub(ignore_subscribe_messages=True)
         self.channels.psubscribe("ordersystem:events:*")
-        # The answer to the subscription: from here on nothing is missed.
+        # The reply to the subscription: from now on nothing is missed.
         while not self.channels.subscribed:
             self.channels.get_message(timeout=1)
         self.failures = []
@@ -271,7 +271,7 @@ class RedisListeners:
 
 
 class NatsListeners:
-    """A plain subscriber and a durable pull consumer, in an event loop of their own."""
+    """A plain subscriber and a durable pull consumer, in their own event loop."""
 
     def __init__(self, broker):
         self.url = f"nats://127.0.0.1:{broker.port}"
@@ -331,7 +331,7 @@ class NatsListeners:
 
 
 def run(binary, transport, event_format, rng):
-    """One configuration: how many events there were, and how many each listener heard more than once."""
+    """One configuration: the number of events, and how many each listener received more than once."""
     with tempfile.TemporaryDirectory() as folder:
         broker = Broker(transport, folder)
         try:

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Every persistence with every transport, end to end over the real program and real brokers.
+"""Every persistence with every transport, end to end with the real program and real brokers.
 
 usage: run.py BINARY
 
-For each pair: the life of an order, its history, its events on the bus read by a client of the broker's own, and what a
-kill -9 leaves, held against the durability that the node states. Prints a table; exits with 1 if anything is not as it should be.
+For each pair: the life of an order, its history, its events on the bus read by the broker's own client, and the state after a kill -9,
+compared with the durability that the node reports. Prints a table; exits with 1 if there are problems.
 """
 
 import json
@@ -32,7 +32,7 @@ def free_port():
 
 
 class Redis:
-    """A redis-server of this run, synced before it answers."""
+    """A redis-server of this run, which syncs before it answers."""
 
     def __init__(self, folder):
         program = shutil.which("redis-server") or sys.exit("there is no redis-server on this machine")
@@ -55,7 +55,7 @@ class Redis:
 
 
 class Nats:
-    """A nats-server of this run, and a listener on its wire that knows nothing of JetStream."""
+    """A nats-server of this run, and a listener on its wire without JetStream."""
 
     def __init__(self, folder):
         program = shutil.which("nats-server") or sys.exit("there is no nats-server on this machine")
@@ -133,7 +133,7 @@ class Node:
 
 
 def live(node):
-    """The life of one order; its id."""
+    """The life of one order; returns its id."""
     new = {"customerId": "customer-1", "items": [{"productId": "p", "quantity": 2, "price": 9.99}]}
     order = node.call("POST", "/orders", new, {"Idempotency-Key": "first"})
     again = node.call("POST", "/orders", new, {"Idempotency-Key": "first"})
@@ -147,7 +147,7 @@ def live(node):
 
 
 def is_told(node, order):
-    """What queries say of the order, from the log and from the read model."""
+    """The replies of queries about the order, from the log and from the read model."""
     assert node.call("GET", f"/orders/{order}")["status"] == "Delivered"
     history = [event["type"] for event in node.call("GET", f"/orders/{order}/history")]
     assert history == ["OrderCreated", "OrderPaid", "OrderShipped", "OrderDelivered"], history
@@ -161,19 +161,19 @@ def is_told(node, order):
 
 
 def in_redis(redis, prefix, order):
-    """The ids of the order's events, as they stand in a stream of Redis."""
+    """The ids of the order's events in a Redis stream."""
     keys = [key for key in redis.cli("--scan", "--pattern", f"*{prefix}*").splitlines() if redis.cli("type", key) == "stream"]
     entries = [line for key in keys for line in redis.cli("xrange", key, "-", "+").splitlines()]
     return [line for line in entries if re.fullmatch(order + "-[0-9]+", line)]
 
 
 def on_nats(nats, prefix, order):
-    """The ids of the order's events, as they came over the wire."""
+    """The ids of the order's events, as received over the wire."""
     return re.findall(rf"ce-id: ?({order}-[0-9]+)", nats.heard.decode(errors="replace"), re.IGNORECASE)
 
 
 def is_published(transport, broker, prefix, order):
-    """What a client of the broker's own gets from the bus: every event, in order; any may come again."""
+    """The events that the broker's own client gets from the bus: every one, in order; any may be repeated."""
     expected = [f"{order}-{revision}" for revision in range(1, 5)]
     for _ in range(100):
         found = list(dict.fromkeys({"redis": in_redis, "nats": on_nats}[transport](broker, prefix, order)))

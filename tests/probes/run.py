@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""What container probes learn from the real program: plain and by TLS, at work, broken, while starting and while ending.
+"""Container probes against the real program: plain and with TLS, in normal operation, broken, while starting and while stopping.
 
 usage: run.py [--without-grpc-health-probe] BINARY
 
 Needs go, openssl and redis-server, and grpc_health_probe in the PATH unless told to do without. Three probes ask the same: the gRPC probe
 of Kubernetes (kubelet/main.go asks as it does), `ordersystem health` as an exec probe, and grpc_health_probe. Prints a line for each
-question; exits with 1 if an answer is not as it should be.
+question; exits with 1 if an answer is wrong.
 """
 
 import os
@@ -23,7 +23,7 @@ import urllib.request
 HERE = pathlib.Path(__file__).resolve().parent
 READY = ["", "readiness", "catga.orders.v1.OrderCommandService", "catga.system.v1.AdminService"]
 KUBELET_TIMEOUT_S = 1
-# How long a change may take to be seen by a probe.
+# The time limit for a probe to see a change.
 PATIENCE_S = 60
 
 failures = []
@@ -58,7 +58,7 @@ def ended(command, env=None):
 
 
 class Probes:
-    """The three, for one machine."""
+    """The three probes, for one machine."""
 
     def __init__(self, binary, folder, with_health_probe):
         self.binary = binary
@@ -71,7 +71,7 @@ class Probes:
             sys.exit("there is no grpc_health_probe on this machine")
 
     def by_kubelet(self, port, service=""):
-        """The answer, and whether the probe succeeds."""
+        """The answer, and whether the probe succeeded."""
         code, answer = ended([self.kubelet, f"127.0.0.1:{port}", service, f"{KUBELET_TIMEOUT_S}s"])
         return answer, code == 0
 
@@ -90,7 +90,7 @@ class Probes:
         return ended([self.health_probe, f"-addr=127.0.0.1:{port}", f"-service={service}", *more])[0]
 
     def expect_all(self, what, node, service, answer):
-        """All three agree that `service` of a node without TLS is as `answer` says."""
+        """All three agree that the state of `service` on a node without TLS is `answer`."""
         is_good = answer == "SERVING"
         name = f"{what}, {service or 'the whole node'}"
         expect(f"{name}, kubelet", (answer, is_good), self.by_kubelet(node.port, service))
@@ -129,7 +129,7 @@ class Node:
 
 
 class Redis:
-    """A redis-server that can be away for a while."""
+    """A redis-server that can be unavailable for a while."""
 
     def __init__(self, folder):
         self.port = free_port()
@@ -164,7 +164,7 @@ def nobody_there(probes):
 
 
 def silence(probes):
-    """A machine that takes connections and never says a word."""
+    """A server that accepts connections and never sends anything."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(100)
@@ -244,12 +244,12 @@ def mutual_tls(probes, folder):
 
 
 def broker_away(probes, folder):
-    """Starts while Redis is away, works when it is there, and is out of service when it is away again; alive all the time."""
+    """Starts while Redis is unavailable, works when it is available, and is out of service when it is unavailable again; alive throughout."""
     redis = Redis(folder)
     settings = {"persistence": "redis", "redis": f"127.0.0.1:{redis.port}"}
     try:
         with Node(probes.binary, **settings).until_listening() as node:
-            # It has its port before it has given Redis up for the time being, and answers then.
+            # It listens before it has stopped waiting for Redis, and answers then.
             probes.until_alive(node)
             probes.expect_all("started without Redis", node, "readiness", "NOT_SERVING")
             probes.expect_all("started without Redis", node, "liveness", "SERVING")
@@ -270,10 +270,10 @@ def broker_away(probes, folder):
 
 
 def ending(probes):
-    """A node that is told to end while a call is open: out of service at once, alive until it is gone."""
+    """A node that is told to stop while a call is open: out of service at once, alive until it has stopped."""
     with Node(probes.binary).until_listening() as node:
         until("ending, ready before", lambda: probes.by_exec(node) == 0)
-        # A body that does not come is a call in flight.
+        # A body that does not arrive keeps the call in flight.
         with socket.create_connection(("127.0.0.1", node.port)) as call:
             call.sendall(b"POST /orders HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 5\r\n\r\n{")
             time.sleep(0.5)

@@ -1,17 +1,17 @@
 #!/usr/bin/env python3
-"""Runs the commands of a page against a fresh server and compares what comes back with what the page shows.
+"""Runs the commands of a page against a fresh server and compares the output with the page.
 
 usage: check.py [--write] [--every-rpc PROTO_DIR] [--tables PROTO_DIR] BINARY PAGE
 
-Every fenced block marked `console` is a list of commands, each after `$ `, with the output that it has. They run one after
-the other in one shell, in an empty folder, on a server that was started with no flags; `ordersystem` is BINARY there. What
-differs from run to run (ids, times, cursors, tokens) is replaced by its kind on both sides before the two are compared; a
-line `…` in the page stands for any number of lines.
+Every fenced block marked `console` is a list of commands, each after `$ `, with its output. They run one after the other in one shell,
+in an empty folder, on a server that was started without flags; `ordersystem` is BINARY there. Values that differ from run to run (ids,
+times, cursors, tokens) are replaced by their kind on both sides before the comparison; a line `…` in the page stands for any number of
+lines.
 
---every-rpc: besides, the page has to call every RPC of the .proto files below PROTO_DIR and every other that the server has.
---tables: besides, the page's tables have to name every RPC of those files, in the row of its service, and every operation of the
-OpenAPI document that the server serves, as `GET /orders`. What is also below /api, and files of pages, count as the one without.
---write: what does not match is put right in the page instead.
+--every-rpc: in addition, the page has to call every RPC of the .proto files below PROTO_DIR and every other RPC of the server.
+--tables: in addition, the page's tables have to name every RPC of those files, in the row of its service, and every operation of the
+OpenAPI document that the server serves, as `GET /orders`. Paths that also exist below /api, and files of pages, count as the one without.
+--write: corrects the page instead.
 """
 
 import argparse
@@ -43,7 +43,7 @@ END = "--end-of-command--"
 
 
 def commands(page):
-    """Every command with the lines that it is shown with and its expected output, in order."""
+    """Every command with its lines in the page and its expected output, in order."""
     for block in re.findall(r"^```console\n(.*?)^```", page, re.S | re.M):
         command, shown, output = None, [], []
         for line in block.splitlines():
@@ -68,7 +68,7 @@ def normal(lines):
 
 
 def matches(expected, actual):
-    """Whether the lines are the same, where `…` stands for any number of lines."""
+    """Whether the lines are the same; `…` stands for any number of lines."""
     if not expected:
         return not actual
     if expected[0].strip() == "…":
@@ -108,7 +108,7 @@ def rpcs_of(folder):
 
 
 def rpcs_of_server():
-    """Every RPC that the server tells of by reflection."""
+    """Every RPC that the server lists by reflection."""
     def listed(*names):
         command = ["grpcurl", "-plaintext", "127.0.0.1:5000", "list", *names]
         return subprocess.run(command, capture_output=True, check=True, text=True).stdout.split()
@@ -136,7 +136,7 @@ def operations_of_server():
 
 
 def missing_in_tables(page, rpcs, operations):
-    """Those RPCs and operations that no row of a table of the page names."""
+    """The RPCs and operations that no table row of the page names."""
     rows = [line for line in page.splitlines() if line.startswith("|")]
     named = {name for row in rows for name in re.findall(r"`([A-Z]+ /[^`]*)`", row)}
     served = set(operations)
@@ -145,12 +145,12 @@ def missing_in_tables(page, rpcs, operations):
         if not any(row.startswith(f"| `{service}` |") and f"`{method}`" in row for row in rows):
             yield rpc
     yield from sorted(served - named)
-    # And the other way round: nothing that is not there.
+    # And the reverse: nothing that does not exist.
     yield from (f"{name}, which the server does not have" for name in sorted(named - served))
 
 
 def start(binary, folder):
-    """The server, and a shell in `folder` that finds it by its name."""
+    """The server, and a shell in `folder` in which its name works."""
     (folder / "bin").mkdir()
     (folder / "bin" / "ordersystem").symlink_to(pathlib.Path(binary).resolve())
     (folder / "work").mkdir()
@@ -164,7 +164,7 @@ def start(binary, folder):
 
 
 def stop(server, shell):
-    # With all that the page has started in it.
+    # With everything that the page has started in it.
     os.killpg(shell.pid, signal.SIGKILL)
     shell.wait()
     server.terminate()
@@ -183,7 +183,7 @@ def main():
     folder = tempfile.TemporaryDirectory()
     server, shell = start(args.binary, pathlib.Path(folder.name))
     failed = count = 0
-    # What the page should be, for --write.
+    # The corrected page, for --write.
     written, rest = "", page
     try:
         until_ready()
@@ -215,7 +215,7 @@ def main():
 
 
 def trimmed(lines):
-    """The lines without the empty ones around them."""
+    """The lines without leading and trailing empty ones."""
     return "\n".join(lines).strip("\n").split("\n") if any(lines) else []
 
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Checks that every relative link of the repository's pages leads to a file that is there, and to a heading of it.
+"""Checks that every relative link of the repository's pages leads to an existing file and an existing heading in it.
 
-usage: links.py [PAGE ...]      all Markdown files that git knows, unless pages are named
+usage: links.py [PAGE ...]      all Markdown files that git tracks, unless pages are named
 """
 
 import pathlib
@@ -20,7 +20,7 @@ def pages():
 
 
 def without_code(text):
-    """The text without fenced blocks and code spans, which show links rather than make them."""
+    """The text without fenced blocks and code spans, which show links but do not create them."""
     text = re.sub(r"^```.*?^```", "", text, flags=re.S | re.M)
     return re.sub(r"`[^`\n]*`", "", text)
 
@@ -36,7 +36,7 @@ def anchors(page):
         while f"{anchor}-{count}" in found or (count == 0 and anchor in found):
             count += 1
         found.add(f"{anchor}-{count}" if count else anchor)
-    # And those that a page sets itself.
+    # And those that a page defines itself.
     return found | set(re.findall(r'<a (?:id|name)="([^"]+)"', text))
 
 

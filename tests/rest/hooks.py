@@ -1,7 +1,7 @@
-"""What the OpenAPI document cannot say in schemas, told to schemathesis: which values exist, and which go together.
+"""The rules that schemas of the OpenAPI document cannot express, for schemathesis: which values exist, and which combinations are valid.
 
-Values that only the service can give out (ids of orders, page tokens, cursors, consistency tokens) are taken from its own
-replies, so that requests reach what lies behind the validation. Parts of a request that are meant to be wrong are left alone.
+Values that only the service can issue (ids of orders, page tokens, cursors, consistency tokens) are taken from its own replies, so that
+requests reach the code behind the validation. Parts of a request that are meant to be wrong are not changed.
 """
 
 import itertools
@@ -15,7 +15,7 @@ from schemathesis.core.parameters import ParameterLocation
 KEPT_IDS = 64
 MAX_PRICE = 1000
 COUNTER = itertools.count()
-# The ids of orders and what pages and replies have given out, the newest last. A page token belongs to one query.
+# The ids of orders, and the tokens from pages and replies, newest last. A page token belongs to one query.
 order_ids, seen = [], {}
 
 
@@ -26,7 +26,7 @@ def is_meant_to_be_right(case, location):
 @schemathesis.hook
 def before_call(context, case, kwargs):
     for name in ["If-Match", "If-None-Match"]:
-        # schemathesis 4.32 makes an empty value of this pattern, which does not match it.
+        # schemathesis 4.32 generates an empty value for this pattern, which does not match it.
         if case.headers.get(name) == "":
             case.headers[name] = '"1"'
     if is_meant_to_be_right(case, ParameterLocation.PATH):
@@ -41,7 +41,7 @@ def before_call(context, case, kwargs):
 
 
 def place_known_id(case):
-    """Three times of four an order that is there; else whatever was thought out."""
+    """Three times out of four an existing order; otherwise the generated value."""
     number = next(COUNTER)
     if "id" in case.path_parameters and order_ids and number % 4:
         case.path_parameters["id"] = order_ids[number % len(order_ids)]
@@ -54,7 +54,7 @@ def mend_query(query):
         query.pop("status", None)
     replace(query, "cursor", seen.get("cursor"))
     if query.pop("pageToken", None) is not None and "pageToken" in seen:
-        # A token goes with the filters that it was given out for.
+        # A token belongs to the filters that it was issued for.
         query.clear()
         query.update(seen["pageToken"])
 
@@ -68,7 +68,7 @@ def mend_headers(headers):
 
 
 def without_decimals(value):
-    """JSON Schema takes 2.0 for an integer; the service wants integers written as such."""
+    """JSON Schema accepts 2.0 as an integer; the service requires integers written as such."""
     if isinstance(value, dict):
         return {name: without_decimals(inner) for name, inner in value.items()}
     if isinstance(value, list):
@@ -77,7 +77,7 @@ def without_decimals(value):
 
 
 def mend_items(body):
-    """One currency, and prices that fit into it however many pieces there are."""
+    """One currency, and prices that fit into it for any number of pieces."""
     for item in body.get("items", []):
         item.pop("currency", None)
         decimals = 2 if body.get("currency") is None else 0
@@ -89,7 +89,7 @@ def fits(price, decimals):
     try:
         return Decimal(price) <= MAX_PRICE and Decimal(price) == round(Decimal(price), decimals)
     except InvalidOperation:
-        # An exponent that Python has no room for.
+        # An exponent that Python cannot handle.
         return False
 
 
@@ -100,7 +100,7 @@ def replace(values, name, value):
 
 @schemathesis.hook
 def after_call(context, case, response):
-    """Remembers what the service has given out."""
+    """Remembers the values that the service has issued."""
     headers = {name.lower(): values[0] for name, values in response.headers.items()}
     if "x-consistency-token" in headers:
         seen["token"] = headers["x-consistency-token"]

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""The OpenAPI document against the live server, by requests that schemathesis thinks out from the document alone.
+"""The OpenAPI document against the live server, with requests that schemathesis generates from the document alone.
 
 usage: run.py BINARY [SEED]
 
-Needs the packages of requirements.txt in the Python that runs this. For an embedded store and for one in memory: every operation gets
-requests that the document allows and requests that it does not. No reply may be a fault of the server; every one must have a
-status, a content type, headers and a body as the document says; what breaks the document must be refused, what keeps to it must
-not be. Prints the seed; exits with 1 if anything is not as it should be.
+Needs the packages of requirements.txt in the Python that runs this. With an embedded store and with one in memory, every operation gets
+requests that the document allows and requests that it does not. No reply may be a fault of the server; every reply must have a status, a
+content type, headers and a body according to the document; invalid requests must be refused, and valid ones must not. Prints the seed;
+exits with 1 if there are problems.
 """
 
 import os
@@ -20,7 +20,7 @@ import time
 import urllib.request
 
 HERE = pathlib.Path(__file__).parent
-# Phases that think out requests at random take what is left of this.
+# Phases with random requests take the rest of this time.
 MAX_TIME_S = 70
 
 
@@ -43,7 +43,7 @@ def until_ready(url, server):
 
 
 def check(binary, seed, name, settings):
-    """Whether the server with these settings is as its document says."""
+    """Whether the server with these settings matches its document."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     server = subprocess.Popen([binary, "--port", str(port), "--log-level", "error", *settings])

@@ -1,6 +1,6 @@
-"""Makes tables, as docs/seeded-runs.md has them, of the figures that seeded runs have written.
+"""Makes the tables of docs/seeded-runs.md from the figures that seeded runs have written.
 
-    python3 tests/faults/seeded/table.py FIGURES.tsv
+python3 tests/faults/seeded/table.py FIGURES.tsv
 """
 
 import collections
