@@ -1,7 +1,7 @@
--- What a stream has and has had.
+-- The ends of a stream.
 --
 -- KEYS  1 the stream
--- Answers {how many entries there are, the last id that was given, the id of the first entry or '', of the last one or ''}.
+-- Returns {number of entries, last generated id, id of the first entry or '', id of the last entry or ''}.
 
 if redis.call('EXISTS', KEYS[1]) == 0 then return {0, '0-0', '', ''} end
 local about, info = {}, redis.call('XINFO', 'STREAM', KEYS[1])

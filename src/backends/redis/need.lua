@@ -1,5 +1,5 @@
--- Every script begins with this. Redis does not take back what a script has written when it refuses one of the later commands: each script asks
--- before its first write for all that it is going to run.
+-- Prepended to every script. Redis does not roll back the writes of a script when it refuses one of its later commands: each script checks before
+-- its first write that all its commands are permitted.
 local function need(...)
   if redis.acl_check_cmd(...) then return end
   local words, why = {...}, redis.pcall(...)

@@ -1,7 +1,7 @@
--- Which of some commands the user may not run. None is run: what may not be is refused, which tells why.
+-- The commands that the user may not run. None is executed: a refused one says why.
 --
--- ARGV  for each: how many words it has, then the words
--- Answers for each that is refused '[command argument] why'.
+-- ARGV  for each: the number of its words, then the words
+-- Returns '[command argument] why' for each refused one.
 
 local refused, at = {}, 1
 while at <= #ARGV do

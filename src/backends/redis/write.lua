@@ -1,6 +1,6 @@
--- Writes, and leaves nothing: Redis refuses it wherever it refuses the writes of the other scripts.
+-- Writes, and leaves nothing behind: Redis refuses it whenever it refuses the writes of the other scripts.
 --
--- KEYS  1 a key of its own
+-- KEYS  1 a key for this purpose only
 
 redis.call('SET', KEYS[1], '1')
 redis.call('DEL', KEYS[1])

@@ -1,17 +1,17 @@
--- Appends one commit: all of it or nothing, in one step.
+-- Appends one commit atomically.
 --
--- KEYS  1 the log  2 the index of the order: the entry numbers of its events  3 where its request id is kept (if it has one)
--- ARGV  1 the revision that the order must have; -1: any, -2: one at least; then ' <entry number>' of the newest entry that the node has seen,
---         and ' <entry number>' of the order's last event where that matters
---       with KEYS[3]: 2 the field of the request in the hash KEYS[3], empty if KEYS[3] is a string  3 what to remember of the request
---         4 the request as the first entry of the commit has it
+-- KEYS  1 the log  2 the index of the order: the entry numbers of its events  3 the key of its request id (if it has one)
+-- ARGV  1 the expected revision of the order; -1: any, -2: at least one; then ' <entry number>' of the newest entry that the node has seen,
+--         and ' <entry number>' of the order's last event if it is to be checked
+--       with KEYS[3]: 2 the field of the request in the hash KEYS[3], empty if KEYS[3] is a string  3 the record of the request
+--         4 the request as stored in the first entry of the commit
 --       then the events
--- Answers {last revision, position}, {-1, actual revision}, {-2, what was remembered of the request} or {-3, the number of the log's newest
--- entry} where that is lower than what the node has seen: another log has taken the place of the one that it knows.
+-- Returns {last revision, position}, {-1, actual revision}, {-2, the record of the request} or {-3, the number of the log's newest entry} if
+-- that is lower than the entry that the node has seen: the log has been replaced by another one.
 
 local expected, seen, last = string.match(ARGV[1], '^(%S+) (%S+) ?(%S*)$')
 expected, seen = tonumber(expected), tonumber(seen)
--- Of a log that nobody has cut something out of the length says it.
+-- In a log from which nothing has been deleted, the length gives it.
 if redis.call('XLEN', KEYS[1]) < seen then
   local newest = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)
   newest = newest[1] and tonumber(string.sub(newest[1][1], 3)) or 0
@@ -19,7 +19,7 @@ if redis.call('XLEN', KEYS[1]) < seen then
 end
 local revision = redis.call('LLEN', KEYS[2])
 local holds = revision == expected or expected == -1 or (expected == -2 and revision > 0)
--- In a log that has taken the place of another one the revision may be the same, and the event another.
+-- In a log that has replaced another one, the revision may be the same although the event is not.
 if holds and last ~= '' then holds = redis.call('LINDEX', KEYS[2], -1) == last end
 local first, request, in_string = 2, '', ARGV[2] == ''
 
@@ -42,8 +42,8 @@ local remember = KEYS[3] and ARGV[3] .. ' ' .. revision + 1
 local position
 for i = first, #ARGV do
   revision = revision + 1
-  -- '0-*' numbers the entries 1, 2, 3 ...: positions need no counter of their own. Only the first can fail (the key is no stream, there is no
-  -- memory, Redis takes no writes), and then nothing has been written.
+  -- '0-*' numbers the entries 1, 2, 3 ...: positions need no separate counter. Only the first command can fail (the key is not a stream, memory is
+  -- exhausted, Redis refuses writes), and then nothing has been written.
   position = string.sub(redis.call('XADD', KEYS[1], '0-*', 'r', revision, 'e', ARGV[i], 'q', request), 3)
   request = ''
   redis.call('RPUSH', KEYS[2], position)

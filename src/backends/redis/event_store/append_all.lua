@@ -1,12 +1,12 @@
--- Appends commits one after the other, each as append.lua does, up to the first that cannot be.
+-- Appends commits one after the other, each as append.lua does, up to the first that fails.
 --
--- KEYS  1 the log  then for each commit: the index of its order, and where its request id is kept (if it has one)
--- ARGV  for each commit: the revision that the order must have  the number of its events
---       where its request is: '' none, 'hash' in a hash, 'string' in a string;  but for none: the field in the hash  what to remember of
---       the request, all of it  the request as the first entry of the commit has it
+-- KEYS  1 the log  then for each commit: the index of its order, and the key of its request id (if it has one)
+-- ARGV  for each commit: the expected revision of the order  the number of its events
+--       the place of its request: '' none, 'hash' in a hash, 'string' in a string;  except for none: the field in the hash  the complete
+--       record of the request  the request as stored in the first entry of the commit
 --       then its events
--- Answers {commits appended, position of the last event}, and if they are not all {commits appended, -1, actual revision}, {commits appended, -2} for a request that is
--- known, or {commits appended, -3, the error}.
+-- Returns {commits appended, position of the last event}, and if not all were appended {commits appended, -1, actual revision},
+-- {commits appended, -2} for a known request, or {commits appended, -3, the error}.
 
 local key, arg, done, position = 2, 1, 0, nil
 while arg <= #ARGV do
@@ -29,7 +29,7 @@ while arg <= #ARGV do
   if kind == 'hash' then need('HSET', requests, field, '') end
   for i = 1, count do
     local id = redis.pcall('XADD', KEYS[1], '0-*', 'r', revision + i, 'e', ARGV[arg], 'q', request)
-    -- Only the first can fail, and then nothing of this commit is there.
+    -- Only the first one can fail, and then nothing of this commit has been written.
     if type(id) == 'table' then return {done, -3, id.err} end
     position = string.sub(id, 3)
     redis.call('RPUSH', index, position)

@@ -1,8 +1,8 @@
 -- Compares a part of an order's index with the log.
 --
 -- KEYS  1 the log  2 the index of the order
--- ARGV  1 the revision to begin with, from 1  2 how many
--- Answers {how many were compared, how many of them are not in the log as the index says, the first such position or ''}.
+-- ARGV  1 the first revision, from 1  2 how many
+-- Returns {number compared, number of those that are not in the log where the index says, the first such position or ''}.
 
 local from, count = tonumber(ARGV[1]), tonumber(ARGV[2])
 local numbers = redis.call('LRANGE', KEYS[2], from - 1, from + count - 2)

@@ -1,6 +1,6 @@
--- Every script of the log begins with this: a log that is gone, or another one in its place, is neither read nor written.
+-- Prepended to every script of the log: a log that is gone, or has been replaced by another one, is neither read nor written.
 --
--- The last of KEYS names the log; the last of ARGV is the name that it must have, empty where that is not known yet. Both are taken away here.
+-- The last of KEYS names the log; the last of ARGV is its expected id, empty if that is not known yet. Both are removed here.
 local names_log, log_id = table.remove(KEYS), table.remove(ARGV)
 if log_id ~= '' then
   local found = redis.call('GET', names_log)

@@ -1,8 +1,8 @@
--- Reads events of one order: by its index, in one round trip.
+-- Reads events of one order through its index, in one round trip.
 --
 -- KEYS  1 the log  2 the index of the order
--- ARGV  1 the first revision to read, from 1  2 how many  3 'forward' or 'backward'  4 after how many bytes to stop
--- Answers the entries of the log, in the order asked for.
+-- ARGV  1 the first revision to read, from 1  2 how many  3 'forward' or 'backward'  4 the number of bytes after which to stop
+-- Returns the entries of the log, in the requested order.
 
 local from, count, limit = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[4])
 local numbers
@@ -21,13 +21,13 @@ local entries, bytes = {}, 0
 for i, number in ipairs(numbers) do
   local id = '0-' .. number
   local entry = redis.call('XRANGE', KEYS[1], id, id)[1]
-  -- An index that points to nothing is for the reader to name.
+  -- The caller reports an index that points to nothing.
   if not entry then
     entries[i] = {id}
     break
   end
   entries[i] = entry
-  -- Without the header, which is no part of the payload.
+  -- Without the header, which is not part of the payload.
   bytes = bytes + math.max(#(entry[2][4] or '') - 32, 0)
   if bytes >= limit then break end
 end

@@ -1,8 +1,8 @@
--- Makes a holder the owner of a lease, unless somebody else is.
+-- Makes a holder the owner of a lease, unless another holder owns it.
 --
--- KEYS  1 the lease, '<token> <holder>', gone when it expires  2 the last token of its name, which stays
+-- KEYS  1 the lease, '<token> <holder>', removed when it expires  2 the last token of its name, which is kept
 -- ARGV  1 the holder  2 the time to live in ms
--- Answers the token, or nothing.
+-- Returns the token, or nothing.
 
 local owner = redis.call('GET', KEYS[1])
 if owner and string.match(owner, '^%d+ (.*)$') ~= ARGV[1] then return false end

@@ -2,7 +2,7 @@
 --
 -- KEYS  1 the stream  2 the consumers  3 the replayed dead letters of this one
 -- ARGV  1 the name  2 its handle  then ids: '0-<number>' of the stream, 'r<id>' of the replayed
--- Answers 'done' or 'replaced'.
+-- Returns 'done' or 'replaced'.
 
 if redis.call('HGET', KEYS[2], ARGV[1]) ~= ARGV[2] then return 'replaced' end
 if #ARGV > 2 then

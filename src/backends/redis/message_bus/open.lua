@@ -1,9 +1,9 @@
--- Makes the consumer of a name, or takes it over.
+-- Creates the consumer of a name, or takes it over.
 --
--- KEYS  1 the stream  2 the hash of consumers: which handle of each name is the live one
+-- KEYS  1 the stream  2 the hash of consumers: the live handle of each name
 -- ARGV  1 the name  2 the new handle
 
--- Not after the group has been made: the key may be no hash, or the user may not write it.
+-- Before the group is created: the key may not be a hash, or the user may not write it.
 redis.call('HEXISTS', KEYS[2], ARGV[1])
 need('HSET', KEYS[2], ARGV[1], ARGV[2])
 local made = redis.pcall('XGROUP', 'CREATE', KEYS[1], ARGV[1], '0', 'MKSTREAM')

@@ -1,11 +1,11 @@
--- Publishes as many messages as there is room for, and says how many.
+-- Publishes as many messages as there is room for, and returns their number.
 --
--- KEYS  1 the stream  2 the position of the last message of the publisher's log (if it says which)
--- ARGV  1 how many messages the stream holds  2 the channel for plain listeners, before its ':<type>'  3 the source of all messages
---       4 the position that must have been published, empty if none must
---       then for each: id, type, subject, time, datacontenttype, position, data, stored (empty where data is what was stored)
--- Answers {'lost', the position of the last message} if that is an earlier one; else
---         {how many were accepted, how many more would be, the consumer that keeps the stream full or '', why plain listeners heard nothing or ''}.
+-- KEYS  1 the stream  2 the position of the last message of the publisher's log (if it is named)
+-- ARGV  1 the capacity of the stream in messages  2 the channel for plain listeners, before its ':<type>'  3 the source of all messages
+--       4 the position that must have been published, empty if there is none
+--       then for each: id, type, subject, time, datacontenttype, position, data, stored (empty if data are the stored bytes)
+-- Returns {'lost', the position of the last message} if that is an earlier one; otherwise
+--         {number accepted, number that would fit in addition, the consumer that keeps the stream full or '', the error of the channel or ''}.
 
 local capacity = tonumber(ARGV[1])
 local FIELDS = 8
@@ -16,11 +16,11 @@ local function number(id)
   return tonumber(string.match(id, '^0%-(%d+)$'))
 end
 
--- Frees what every consumer has acknowledged. Answers who needs the oldest entry.
+-- Removes entries that every consumer has acknowledged. Returns the consumer that needs the oldest remaining one.
 local function free()
   local groups = redis.call('EXISTS', KEYS[1]) == 1 and redis.call('XINFO', 'GROUPS', KEYS[1]) or {}
   if #groups == 0 then
-    -- Nobody waits for anything: the oldest give way.
+    -- Nothing waits for any entry: the oldest are removed.
     redis.call('XTRIM', KEYS[1], 'MAXLEN', math.max(capacity - math.max(count, 1), 0))
     return ''
   end
@@ -57,10 +57,10 @@ for message = 0, accepted - 1 do
   redis.call('XADD', KEYS[1], '0-*', 'specversion', '1.0', 'id', ARGV[at + 1], 'source', ARGV[3], 'type', ARGV[at + 2],
     'subject', ARGV[at + 3], 'time', ARGV[at + 4], 'datacontenttype', ARGV[at + 5], 'position', ARGV[at + 6],
     'data', ARGV[at + 7], 'stored', ARGV[at + 8])
-  -- Nobody is owed this: a listener may be away at any time. The entry is there, and must not be added again for it.
+  -- Not guaranteed: a listener may be disconnected at any time. The entry has been added, and must not be added again because of this.
   local heard = redis.pcall('PUBLISH', ARGV[2] .. ':' .. ARGV[at + 2], ARGV[at + 7])
   if type(heard) == 'table' then unheard = '[PUBLISH ' .. ARGV[2] .. ':' .. ARGV[at + 2] .. '] ' .. heard.err end
 end
--- With the messages, so that a server that has lost some of them has it as it was before them.
+-- Together with the messages, so that a server that loses some of them has the mark from before them.
 if KEYS[2] and accepted > 0 then redis.call('SET', KEYS[2], ARGV[FIRST + (accepted - 1) * FIELDS + 6]) end
 return {accepted, room - accepted, slowest, unheard}

@@ -1,4 +1,4 @@
--- Removes a consumer with all that is kept for it but its dead letters.
+-- Removes a consumer with everything that is stored for it, except its dead letters.
 --
 -- KEYS  1 the stream  2 the consumers  3 the replayed dead letters of this one
 -- ARGV  1 the name
@@ -7,7 +7,7 @@ need('HDEL', KEYS[2], ARGV[1])
 need('XGROUP', 'DESTROY', KEYS[1], ARGV[1])
 need('DEL', KEYS[3])
 redis.call('HDEL', KEYS[2], ARGV[1])
--- Where there is no stream, nothing was ever published or consumed.
+-- Without a stream, nothing was ever published or consumed.
 if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('XGROUP', 'DESTROY', KEYS[1], ARGV[1]) end
 redis.call('DEL', KEYS[3])
 return 1
