@@ -1,6 +1,6 @@
 //! The effective configuration: flags over environment over file over defaults, checked as a whole before anything binds.
 //!
-//! Every setting is one row of [`settings::SETTINGS`]; flag, environment variable, file key, help text, range check and `ordersystem config` derive
+//! Every setting is one row of [`settings::GROUPS`]; flag, environment variable, file key, help text, range check and `ordersystem config` derive
 //! from the row, and one line in `typed.rs` reads it. An invalid or unknown value from any source is an error: nothing is ignored, defaulted or
 //! truncated.
 
@@ -23,8 +23,7 @@ pub use crate::telemetry::{LogConfig, LogFormat};
 pub use error::ConfigError;
 pub use log_address::{LogAddress, LogRef};
 pub use secrets::SecretFiles;
-pub use settings::SETTINGS;
-pub use sources::{ENV_PREFIX, FlagValues, Source, env_name};
+pub use sources::{ENV_PREFIX, FlagValues, Source, Variable, env_name};
 pub use typed::{
     BreakerConfig, Config, ConsumerConfig, EventFormat, NatsAccess, NodeConfig, NodeId, OutboxConfig, Persistence,
     ServerConfig, TlsConfig, Transport,

@@ -1,20 +1,10 @@
-//! A gRPC health check for container probes: `ordersystem health`.
+//! A gRPC health check of a node.
 
-use std::{error::Error, time::Duration};
+use std::time::Duration;
 
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
 use super::node_client::Target;
-
-/// Queries the health of `service` of the node at `target`, within `timeout_ms`, and prints the result.
-///
-/// # Errors
-/// One line: the node is unreachable, or not serving.
-pub async fn run(target: &Target, service: &str, timeout_ms: u64) -> Result<(), Box<dyn Error + Send + Sync>> {
-    let is_serving = check(target, service, timeout_ms).await?;
-    println!("{}", if is_serving { "SERVING" } else { "NOT_SERVING" });
-    if is_serving { Ok(()) } else { Err(format!("{} is not serving", target.address).into()) }
-}
 
 /// Whether `service` of the node at `target` is serving.
 ///

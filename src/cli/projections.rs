@@ -1,37 +1,141 @@
-//! `ordersystem projections`: the definition of its command line.
+//! `ordersystem projections rebuild`.
 
-use std::ffi::OsString;
+use std::time::Duration;
 
-use clap::{ArgMatches, Command};
+use clap::{Args, Subcommand, value_parser};
+use tokio::time::timeout;
 
-use super::{CliError, Invocation, asking_args, target, timeout_of};
-use crate::cli::operator::RebuildCall;
+use super::{
+    error::{CliError, Failure},
+    node_client::Target,
+    output::say,
+    progress::{Progress, Reading, seconds_left},
+    target::{MAX_TIMEOUT_MS, TargetArgs},
+};
+use crate::{
+    config::Variable,
+    proto::catga::system::v1::{
+        RebuildPhase, RebuildProjectionsRequest, RebuildProjectionsResponse, admin_service_client::AdminServiceClient,
+    },
+};
 
-/// The default timeout for the node and for each progress message, in milliseconds. The node sends one every half second.
-const TIMEOUT_MS: &str = "10000";
+const EXAMPLES: &str = "\
+The node serves the old read model until the new one is complete. If this command ends early, the rebuild continues in the node.
 
-pub(super) fn command() -> Command {
-    let arguments = asking_args().into_iter().map(|arg| match arg.get_id() == "timeout-ms" {
-        true => arg.default_value(TIMEOUT_MS).help("How long to wait for the service, and for each news of it, ms"),
-        false => arg,
-    });
-    let rebuild = Command::new("rebuild")
-        .about("Build the list of orders and its totals anew from the log; the old ones serve until then")
-        .after_help("The rebuild goes on in the service if this command is ended.\nExit code 0: done; 1: failed; 2: wrong usage.")
-        .args(arguments);
-    Command::new("projections")
-        .about("What a running service derives from the log: build it anew")
-        .subcommand_required(true)
-        .subcommand(rebuild)
+Examples:
+  ordersystem projections rebuild
+  ordersystem projections rebuild --address orders-1.internal:5000
+
+Exit codes: 0 for success, 1 for a failure, 2 for a usage error.";
+
+/// Rebuild the read model of a running service
+#[derive(Args)]
+#[command(after_long_help = EXAMPLES, arg_required_else_help = false)]
+pub(super) struct ProjectionsArgs {
+    #[command(subcommand)]
+    action: ActionArgs,
 }
 
-pub(super) fn parse(
-    matches: &ArgMatches,
-    env: impl IntoIterator<Item = (OsString, OsString)>,
-) -> Result<Invocation, CliError> {
-    // clap guarantees a subcommand, and there is only one.
-    let Some((_, matches)) = matches.subcommand() else {
-        return Err(CliError::Usage("projections needs rebuild".to_owned()));
+#[derive(Subcommand)]
+enum ActionArgs {
+    /// Rebuild the list of orders and the totals from the log
+    #[command(after_long_help = EXAMPLES)]
+    Rebuild(RebuildArgs),
+}
+
+#[derive(Args)]
+struct RebuildArgs {
+    /// Time limit for the first answer and for each progress report, ms
+    // A node sends a report every half second.
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = value_parser!(u64).range(1..=MAX_TIMEOUT_MS))]
+    timeout_ms: u64,
+    #[command(flatten)]
+    target: TargetArgs,
+}
+
+/// A rebuild of the read model of a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RebuildCall {
+    /// The node.
+    pub target: Target,
+    /// The timeout of the connection and of each progress message.
+    pub timeout_ms: u64,
+}
+
+impl ProjectionsArgs {
+    pub(super) fn call(self, env: Vec<Variable>) -> Result<RebuildCall, CliError> {
+        let ActionArgs::Rebuild(RebuildArgs { timeout_ms, target }) = self.action;
+        Ok(RebuildCall { target: target.target(env)?, timeout_ms })
+    }
+}
+
+/// Rebuilds the read model of the node, shows the progress, and returns when the new one is served.
+///
+/// # Errors
+/// One line: the node is unreachable, refused, failed, or reported no progress in time.
+pub(super) async fn run(call: RebuildCall) -> Result<(), Failure> {
+    let RebuildCall { target, timeout_ms } = call;
+    let (patience, address) = (Duration::from_millis(timeout_ms), &target.address);
+    let mut client = AdminServiceClient::new(target.connect(patience).await?);
+    let refused = |status: tonic::Status| format!("{address}: {}", status.message());
+    let silent = |_| format!("{address}: no report for {timeout_ms} ms; a rebuild that has begun continues there");
+    let call = timeout(patience, client.rebuild_projections(RebuildProjectionsRequest {}));
+    let mut reports = call.await.map_err(silent)?.map_err(refused)?.into_inner();
+    let (progress, mut has_said_joined) = (Progress::begin(), false);
+    let end = loop {
+        match timeout(patience, reports.message()).await.map_err(silent) {
+            Ok(Ok(Some(state))) if state.phase() == RebuildPhase::Done => break Ok(state),
+            Ok(Ok(Some(state))) if state.phase() == RebuildPhase::Unspecified => {
+                break Err(format!("{address}: another rebuild has begun since; its log says how this one ended"));
+            }
+            Ok(Ok(Some(state))) => {
+                if state.joined && !has_said_joined {
+                    has_said_joined = true;
+                    progress.note("a rebuild was already running; this is its progress");
+                }
+                progress.show(&reading(&state));
+            }
+            Ok(Ok(None)) => break Err(format!("{address}: the service does not say how the rebuild ended")),
+            Ok(Err(status)) => break Err(refused(status)),
+            Err(silent) => break Err(silent),
+        }
     };
-    Ok(Invocation::RebuildProjections(RebuildCall { target: target(matches, env)?, timeout_ms: timeout_of(matches) }))
+    progress.end();
+    let state = end?;
+    Ok(say(&format!("rebuilt: {} events, {:.0} a second\n", state.events, state.events_per_second))?)
+}
+
+fn reading(state: &RebuildProjectionsResponse) -> Reading {
+    let count = |events: i64| events.max(0).unsigned_abs();
+    let left = match (state.phase(), &state.remaining) {
+        (RebuildPhase::Indexing, _) => Some("building indexes".to_owned()),
+        (_, Some(left)) => Some(seconds_left(count(left.seconds + i64::from(left.nanos > 0)))),
+        (_, None) => None,
+    };
+    let rate = state.events_per_second.max(0.0).round() as u64;
+    Reading { phase: "applied", done: count(state.events), total: count(state.total_events), rate, left }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_shows_how_far_the_rebuild_is_how_fast_and_what_is_left() {
+        let mut state = RebuildProjectionsResponse {
+            phase: RebuildPhase::Reading.into(),
+            events: 500,
+            total_events: 1_000,
+            events_per_second: 99.6,
+            remaining: Some(prost_types::Duration { seconds: 5, nanos: 20_000_000 }),
+            joined: false,
+        };
+        assert_eq!(reading(&state).to_string(), "applied 500 of about 1000 events, 100 events/s, 6 s left");
+        state.phase = RebuildPhase::Indexing.into();
+        state.events = 1_000;
+        let line = "applied 1000 of about 1000 events, 100 events/s, building indexes";
+        assert_eq!(reading(&state).to_string(), line);
+        let beginning = RebuildProjectionsResponse { phase: RebuildPhase::Reading.into(), ..Default::default() };
+        assert_eq!(reading(&beginning).to_string(), "applied 0 of about 0 events, 0 events/s");
+    }
 }

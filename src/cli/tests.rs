@@ -1,5 +1,8 @@
 use super::*;
-use crate::config::{NodeId, Persistence};
+use crate::config::{
+    NodeId, Persistence,
+    settings::{Kind, settings},
+};
 
 fn run(line: &[&str]) -> Result<Invocation, CliError> {
     run_with(line, &[])
@@ -27,7 +30,7 @@ fn error(line: &[&str]) -> String {
 
 fn health_of(line: &[&str]) -> (String, String, u64) {
     match run(line) {
-        Ok(Invocation::Health { target, service, timeout_ms }) => (target.address, service, timeout_ms),
+        Ok(Invocation::Health(call)) => (call.target.address, call.service, call.timeout_ms),
         other => panic!("{line:?}: {other:?}"),
     }
 }
@@ -50,12 +53,14 @@ fn settings_work_bare_and_under_serve() {
 
 #[test]
 fn every_setting_is_a_flag() {
-    for setting in SETTINGS {
+    for setting in settings() {
         let flag = format!("--{}", setting.key);
         let line = if setting.kind == Kind::Flag { vec![flag] } else { vec![flag, "\u{1}".to_owned()] };
         let line: Vec<&str> = line.iter().map(String::as_str).collect();
         match run(&line) {
-            Ok(Invocation::Serve(_)) => assert!(matches!(setting.kind, Kind::Text | Kind::Flag), "{}", setting.key),
+            Ok(Invocation::Serve(_)) => {
+                assert!(matches!(setting.kind, Kind::Text | Kind::File | Kind::Folder | Kind::Flag), "{}", setting.key)
+            }
             Err(CliError::Config(error)) => assert!(error.to_string().contains(setting.key), "{error}"),
             other => panic!("{}: {other:?}", setting.key),
         }
@@ -87,6 +92,11 @@ fn what_clap_refuses_comes_out_as_one_line() {
             .contains("unexpected argument '--prot' found; tip: a similar argument exists: '--port'")
     );
     assert!(error(&["--port"]).contains("--port <N>"));
+    assert!(
+        error(&["copy"]).contains("arguments were not provided: --from <LOG>; --to <LOG>; see"),
+        "{}",
+        error(&["copy"])
+    );
     assert!(error(&["--port", "1", "--port", "2"]).contains("cannot be used multiple times"));
     assert!(error(&["start"]).contains("'start'"));
     assert!(error(&["--port", "1", "config", "--port", "2"]).contains("--port is given twice"));
@@ -149,7 +159,7 @@ fn health_refuses_what_it_cannot_ask() {
 #[test]
 fn backup_takes_the_folder_of_the_configuration_and_a_target() {
     let backup = |line: &[&str], env: &[(&str, &str)]| match run_with(line, env) {
-        Ok(Invocation::Backup { data_dir, target }) => (data_dir, target),
+        Ok(Invocation::Backup(call)) => (call.data_dir, call.target),
         other => panic!("{line:?}: {other:?}"),
     };
     let expected = (PathBuf::from("/srv/a"), PathBuf::from("/srv/b"));

@@ -9,7 +9,7 @@ use serde::de::{MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::ConfigError;
-use super::settings::{self, Kind, SETTINGS, Setting};
+use super::settings::{self, Kind, Setting, settings};
 use super::sources::{Raw, Source};
 
 /// A value in the file, in either format.
@@ -46,7 +46,7 @@ pub(super) fn read(path: &Path) -> Result<BTreeMap<&'static str, Raw>, ConfigErr
 }
 
 fn find(key: &str) -> Option<&'static Setting> {
-    SETTINGS.iter().find(|setting| settings::file_key(setting.key) == key || setting.appsettings_key == Some(key))
+    settings().find(|setting| settings::file_key(setting.key) == key || setting.appsettings_key == Some(key))
 }
 
 fn raw_value(setting: &Setting, node: Node) -> Result<String, &'static str> {
@@ -85,7 +85,7 @@ fn flatten(entries: Vec<(String, Node)>) -> Vec<(String, Node)> {
 
 fn is_known_section(key: &str) -> bool {
     let has_prefix = |known: &str| known.strip_prefix(key).is_some_and(|rest| rest.starts_with('.'));
-    SETTINGS.iter().filter_map(|setting| setting.appsettings_key).any(has_prefix)
+    settings().filter_map(|setting| setting.appsettings_key).any(has_prefix)
 }
 
 fn from_toml(text: &str) -> Result<Vec<(String, Node)>, String> {

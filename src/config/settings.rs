@@ -16,6 +16,10 @@ pub enum Kind {
     },
     /// Text with its own syntax, validated by the line in `typed.rs`.
     Text,
+    /// The path of a file.
+    File,
+    /// The path of a folder.
+    Folder,
     /// The address of a server; it may contain a password, which is never shown.
     ServerUrl,
     /// Comma separated texts; in a file also a list. May be empty.
@@ -35,19 +39,35 @@ pub struct Setting {
     pub appsettings_key: Option<&'static str>,
     /// One sentence for `--help` and docs/configuration.md.
     pub help: &'static str,
+    /// Whether `-h` shows it, too.
+    pub is_common: bool,
+}
+
+/// The settings of one section of `--help` and docs/configuration.md.
+#[derive(Debug, Clone, Copy)]
+pub struct Group {
+    /// The name of the section.
+    pub heading: &'static str,
+    /// Its settings.
+    pub settings: &'static [Setting],
 }
 
 const fn setting(key: &'static str, kind: Kind, default: &'static str, help: &'static str) -> Setting {
-    Setting { key, kind, default: Some(default), appsettings_key: None, help }
+    Setting { key, kind, default: Some(default), appsettings_key: None, help, is_common: false }
 }
 
 const fn optional(key: &'static str, kind: Kind, help: &'static str) -> Setting {
-    Setting { key, kind, default: None, appsettings_key: None, help }
+    Setting { key, kind, default: None, appsettings_key: None, help, is_common: false }
 }
 
 impl Setting {
     const fn or_appsettings(mut self, key: &'static str) -> Self {
         self.appsettings_key = Some(key);
+        self
+    }
+
+    const fn common(mut self) -> Self {
+        self.is_common = true;
         self
     }
 }
@@ -60,20 +80,51 @@ const fn integer(min: u64, max: u64) -> Kind {
 const DAY_MS: u64 = 86_400_000;
 const PORT: u64 = u16::MAX as u64;
 
-/// Every setting, in the order of `--help` and `ordersystem config`.
-pub const SETTINGS: &[Setting] = &[
-    setting("transport", Kind::Choice(&["inmemory", "redis", "nats"]), "inmemory", "Message bus"),
-    setting("persistence", Kind::Choice(&["inmemory", "embedded", "redis", "nats"]), "inmemory", "Event store"),
+/// Every setting, by the sections of `--help` and docs/configuration.md, in their order.
+pub const GROUPS: &[Group] = &[
+    Group { heading: "Storage and transport", settings: STORAGE_AND_TRANSPORT },
+    Group { heading: "Redis", settings: REDIS },
+    Group { heading: "NATS", settings: NATS },
+    Group { heading: "Node and cluster", settings: NODE_AND_CLUSTER },
+    Group { heading: "Network and TLS", settings: NETWORK_AND_TLS },
+    Group { heading: "Access", settings: ACCESS },
+    Group { heading: "Logging", settings: LOGGING },
+    Group { heading: "Limits", settings: LIMITS },
+    Group { heading: "Tuning", settings: TUNING },
+];
+
+const STORAGE_AND_TRANSPORT: &[Setting] = &[
+    setting("persistence", Kind::Choice(&["inmemory", "embedded", "redis", "nats"]), "inmemory", "Event store")
+        .common(),
+    setting("transport", Kind::Choice(&["inmemory", "redis", "nats"]), "inmemory", "Message bus").common(),
+    optional("data-dir", Kind::Folder, "Folder for the data of this node").common(),
+    setting(
+        "require-durable",
+        Kind::Flag,
+        "false",
+        "Refuse to start unless acknowledged commands survive a power loss",
+    ),
+    setting(
+        "event-format",
+        Kind::Choice(&["protobuf", "json"]),
+        "protobuf",
+        "Encoding of the events that are published to a broker",
+    ),
+];
+
+const REDIS: &[Setting] = &[
     setting(
         "redis",
         Kind::ServerUrl,
         "localhost:6379",
-        "Redis server: host:port, redis[s]://[user:password@]host:port[/db], or redis[s]+sentinel://[user:password@]host:port,…/service[/db]",
+        "Redis server: host:port, redis[s]://[user:password@]host:port[/db], or \
+         redis[s]+sentinel://[user:password@]host:port,…/service[/db]",
     )
-    .or_appsettings("ConnectionStrings.Redis"),
+    .or_appsettings("ConnectionStrings.Redis")
+    .common(),
     optional(
         "redis-password-file",
-        Kind::Text,
+        Kind::File,
         "File with the password for Redis; its user, if any, is in the address",
     ),
     setting("redis-prefix", Kind::Text, "ordersystem", "Prefix of Redis keys: 1 to 64 of A-Z a-z 0-9 . _ -"),
@@ -83,19 +134,17 @@ pub const SETTINGS: &[Setting] = &[
         "false",
         "Keep the state of orders in Redis too, shared by all nodes of the log",
     ),
-    setting(
-        "event-format",
-        Kind::Choice(&["protobuf", "json"]),
-        "protobuf",
-        "Encoding of the events that are published to a broker",
-    ),
+];
+
+const NATS: &[Setting] = &[
     setting(
         "nats",
         Kind::ServerUrl,
         "nats://localhost:4222",
         "NATS server with JetStream: host:port or nats://[user:password@]host:port, several comma separated",
     )
-    .or_appsettings("Nats.Url"),
+    .or_appsettings("Nats.Url")
+    .common(),
     setting(
         "nats-prefix",
         Kind::Text,
@@ -110,19 +159,19 @@ pub const SETTINGS: &[Setting] = &[
     ),
     optional(
         "nats-password-file",
-        Kind::Text,
+        Kind::File,
         "File with the password for NATS; its user is in the address: nats://user@host:port",
     ),
-    optional("nats-token-file", Kind::Text, "File with the token for NATS"),
-    optional("nats-credentials", Kind::Text, "Credentials file (.creds) for NATS: a JWT and the seed of an nkey"),
-    optional("nats-nkey", Kind::Text, "File with the seed of an nkey for NATS"),
+    optional("nats-token-file", Kind::File, "File with the token for NATS"),
+    optional("nats-credentials", Kind::File, "Credentials file (.creds) for NATS: a JWT and the seed of an nkey"),
+    optional("nats-nkey", Kind::File, "File with the seed of an nkey for NATS"),
     optional(
         "nats-ca",
-        Kind::Text,
+        Kind::File,
         "PEM file with the authorities that sign the certificates of NATS, in addition to those of the system",
     ),
-    optional("nats-cert", Kind::Text, "PEM file with the client certificate for NATS"),
-    optional("nats-key", Kind::Text, "PEM file with the private key of that certificate"),
+    optional("nats-cert", Kind::File, "PEM file with the client certificate for NATS"),
+    optional("nats-key", Kind::File, "PEM file with the private key of that certificate"),
     setting(
         "nats-monitor",
         Kind::List,
@@ -135,34 +184,12 @@ pub const SETTINGS: &[Setting] = &[
         "false",
         "Assert that all NATS servers have sync_interval: always, where their monitoring ports cannot be reached",
     ),
-    setting(
-        "require-durable",
-        Kind::Flag,
-        "false",
-        "Refuse to start unless acknowledged commands survive a power loss",
-    ),
-    setting("cluster", Kind::Flag, "false", "Serve one set of orders with other nodes, on redis or nats persistence"),
+];
+
+const NODE_AND_CLUSTER: &[Setting] = &[
+    setting("cluster", Kind::Flag, "false", "Serve one set of orders with other nodes, on redis or nats persistence")
+        .common(),
     setting("node-id", Kind::Text, "auto", "Name of this node: 1 to 64 of A-Z a-z 0-9 . _ -, or auto"),
-    setting("port", integer(0, PORT), "5000", "Port for gRPC and HTTP; 0 takes any free port"),
-    setting("bind", Kind::Text, "127.0.0.1", "IP address to listen on, or its name; 0.0.0.0 or :: for all"),
-    optional("grpc-port", integer(0, PORT), "Separate port for gRPC; 0 takes any free port"),
-    optional(
-        "tls-cert",
-        Kind::Text,
-        "PEM file with the server's certificate chain; both APIs then accept TLS only",
-    ),
-    optional("tls-key", Kind::Text, "PEM file with the private key of that certificate"),
-    optional(
-        "tls-client-ca",
-        Kind::Text,
-        "PEM file with the authorities that sign client certificates; clients must then present one",
-    ),
-    optional(
-        "tls-client-crl",
-        Kind::Text,
-        "PEM file with the revocation lists of those authorities, one for each; reloaded when it changes",
-    ),
-    optional("data-dir", Kind::Text, "Folder for the data of this node"),
     setting(
         "worker-id",
         integer(0, 31),
@@ -172,6 +199,28 @@ pub const SETTINGS: &[Setting] = &[
     .or_appsettings("DistributedId.WorkerId"),
     setting("datacenter-id", integer(0, 31), "0", "Datacenter part of issued ids")
         .or_appsettings("DistributedId.DataCenterId"),
+];
+
+const NETWORK_AND_TLS: &[Setting] = &[
+    setting("port", integer(0, PORT), "5000", "Port for gRPC and HTTP; 0 takes any free port").common(),
+    setting("bind", Kind::Text, "127.0.0.1", "IP address to listen on, or its name; 0.0.0.0 or :: for all").common(),
+    optional("grpc-port", integer(0, PORT), "Separate port for gRPC; 0 takes any free port"),
+    optional("tls-cert", Kind::File, "PEM file with the server's certificate chain; both APIs then accept TLS only")
+        .common(),
+    optional("tls-key", Kind::File, "PEM file with the private key of that certificate").common(),
+    optional(
+        "tls-client-ca",
+        Kind::File,
+        "PEM file with the authorities that sign client certificates; clients must then present one",
+    ),
+    optional(
+        "tls-client-crl",
+        Kind::File,
+        "PEM file with the revocation lists of those authorities, one for each; reloaded when it changes",
+    ),
+];
+
+const ACCESS: &[Setting] = &[
     optional(
         "admin-port",
         integer(0, PORT),
@@ -190,6 +239,12 @@ pub const SETTINGS: &[Setting] = &[
         "Host names under which the node is served, comma separated, or *; empty: the machine's own names on loopback, otherwise any",
     ),
     setting(
+        "cors-allowed-origins",
+        Kind::List,
+        "",
+        "Web origins that may call the APIs from a browser, comma separated, or *",
+    ),
+    setting(
         "reflection",
         Kind::Choice(&["auto", "on", "off"]),
         "auto",
@@ -201,14 +256,15 @@ pub const SETTINGS: &[Setting] = &[
         "auto",
         "Whether Swagger UI is served at /swagger; auto: on loopback",
     ),
-    setting("log-level", Kind::Text, "info", "Log filter: a level, or directives as in info,ordersystem=debug"),
+];
+
+const LOGGING: &[Setting] = &[
+    setting("log-level", Kind::Text, "info", "Log filter: a level, or directives as in info,ordersystem=debug")
+        .common(),
     setting("log-format", Kind::Choice(&["text", "json"]), "text", "Format of the log lines"),
-    setting(
-        "shutdown-grace-ms",
-        integer(0, DAY_MS),
-        "25000",
-        "Time for running requests to finish at shutdown, ms",
-    ),
+];
+
+const LIMITS: &[Setting] = &[
     setting("request-timeout-ms", integer(1, DAY_MS), "30000", "Time limit of one request, ms"),
     setting(
         "max-in-flight",
@@ -216,20 +272,20 @@ pub const SETTINGS: &[Setting] = &[
         "10000",
         "Maximum number of requests in flight; lower while they are slow",
     ),
-    setting("max-connections", integer(1, 1_000_000), "10000", "Maximum number of open connections"),
     setting("max-message-bytes", integer(1_024, 1 << 30), "4194304", "Maximum size of a request message, bytes"),
-    setting(
-        "max-concurrent-streams",
-        integer(1, 1_000_000),
-        "128",
-        "Maximum number of open HTTP/2 streams on one connection",
-    ),
     setting("max-event-streams", integer(1, 1_000_000), "10000", "Maximum number of open event streams"),
     setting(
         "max-event-streams-per-connection",
         integer(1, 1_000_000),
         "100",
         "Maximum number of open event streams on one connection",
+    ),
+    setting("max-connections", integer(1, 1_000_000), "10000", "Maximum number of open connections"),
+    setting(
+        "max-concurrent-streams",
+        integer(1, 1_000_000),
+        "128",
+        "Maximum number of open HTTP/2 streams on one connection",
     ),
     setting(
         "max-connection-age-ms",
@@ -245,6 +301,10 @@ pub const SETTINGS: &[Setting] = &[
         "10000",
         "Time without an answer to a ping after which the connection is closed, ms",
     ),
+    setting("shutdown-grace-ms", integer(0, DAY_MS), "25000", "Time for running requests to finish at shutdown, ms"),
+];
+
+const TUNING: &[Setting] = &[
     setting("cached-orders", integer(1, 100_000_000), "100000", "Maximum number of orders cached in memory"),
     setting(
         "cache-mib",
@@ -253,11 +313,12 @@ pub const SETTINGS: &[Setting] = &[
         "Maximum memory of cached orders, MiB; none over 64 KiB is cached",
     ),
     setting("outbox-batch-size", integer(1, 100_000), "500", "Number of events that the outbox publishes in one batch"),
+    setting("outbox-scan-interval-ms", integer(10, DAY_MS), "2000", "Interval at which the outbox polls the log, ms"),
     setting(
-        "outbox-scan-interval-ms",
-        integer(10, DAY_MS),
-        "2000",
-        "Interval at which the outbox polls the log, ms",
+        "consumer-max-attempts",
+        integer(1, 1_000),
+        "10",
+        "Deliveries to a handler before an event becomes a dead letter",
     ),
     setting("breaker-failures", integer(1, 1_000_000), "5", "Consecutive failures that open a circuit breaker"),
     setting(
@@ -273,19 +334,18 @@ pub const SETTINGS: &[Setting] = &[
         "Maximum time that a circuit breaker stays open, ms; shorter when a health check succeeds",
     ),
     setting("recovery-interval-ms", integer(100, DAY_MS), "30000", "Interval of the recovery service, ms"),
-    setting(
-        "cors-allowed-origins",
-        Kind::List,
-        "",
-        "Web origins that may call the APIs from a browser, comma separated, or *",
-    ),
-    setting(
-        "consumer-max-attempts",
-        integer(1, 1_000),
-        "10",
-        "Deliveries to a handler before an event becomes a dead letter",
-    ),
 ];
+
+/// Every setting, in the order of [`GROUPS`].
+pub fn settings() -> impl Iterator<Item = &'static Setting> + Clone {
+    GROUPS.iter().flat_map(|group| group.settings)
+}
+
+/// The setting of this name.
+#[must_use]
+pub fn find(key: &str) -> Option<&'static Setting> {
+    settings().find(|setting| setting.key == key)
+}
 
 /// The name of a setting in a configuration file: `node_id`.
 #[must_use]

@@ -7,12 +7,15 @@ use std::path::PathBuf;
 
 use super::ConfigError;
 use super::file;
-use super::settings::{self, SETTINGS};
+use super::settings::{self, settings};
 
 /// The prefix of this program's environment variables. A variable with it that names no setting is an error.
 pub const ENV_PREFIX: &str = "ORDERSYSTEM_";
 /// The flag and the variable suffix that name the configuration file; a file cannot name another one.
 const CONFIG_FLAG: &str = "config";
+
+/// An environment variable: name and value.
+pub type Variable = (OsString, OsString);
 
 /// The source of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,7 +100,7 @@ pub(super) fn collect(
     flags: &FlagValues,
     env: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<BTreeMap<&'static str, Raw>, ConfigError> {
-    let mut raws: BTreeMap<_, _> = SETTINGS.iter().filter_map(default_of).collect();
+    let mut raws: BTreeMap<_, _> = settings().filter_map(default_of).collect();
     let (from_env, env_file) = read_env(env)?;
     if let Some(path) = flags.config_file.clone().or(env_file) {
         raws.extend(file::read(&path)?);
@@ -132,7 +135,7 @@ fn read_env(env: impl IntoIterator<Item = (OsString, OsString)>) -> Result<EnvVa
             config_file = Some(PathBuf::from(value));
             continue;
         }
-        let Some(setting) = SETTINGS.iter().find(|setting| env_name(setting.key) == name) else {
+        let Some(setting) = settings().find(|setting| env_name(setting.key) == name) else {
             return Err(unknown_variable(&name));
         };
         let source = Source::Env(name);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::settings::{Kind, SETTINGS, Setting};
+use super::settings::{self, Kind, Setting, settings};
 use super::sources::{Raw, Source};
 use super::url::ServerUrl;
 use super::{ConfigError, EffectiveSetting};
@@ -15,7 +15,7 @@ pub(super) struct Values {
 
 impl Values {
     pub(super) fn new(raws: BTreeMap<&'static str, Raw>) -> Result<Self, ConfigError> {
-        for setting in SETTINGS {
+        for setting in settings() {
             if let Some(raw) = raws.get(setting.key) {
                 check(setting, &raw.value).map_err(|what| error(setting.key, &what, &raw.source))?;
             }
@@ -29,8 +29,7 @@ impl Values {
 
     /// Whether the operator set this value for this program; the samples' `appsettings.json` is written for another one.
     pub(super) fn is_chosen(&self, key: &str) -> bool {
-        let samples_key =
-            SETTINGS.iter().find(|setting| setting.key == key).and_then(|setting| setting.appsettings_key);
+        let samples_key = settings::find(key).and_then(|setting| setting.appsettings_key);
         match self.source(key) {
             Source::Default => false,
             Source::File { key, .. } => samples_key != Some(key.as_str()),
@@ -81,7 +80,7 @@ impl Values {
             value: self.raws.get(setting.key).map(|raw| as_toml(setting.kind, &raw.value)),
             source: self.source(setting.key).clone(),
         };
-        SETTINGS.iter().map(row).collect()
+        settings().map(row).collect()
     }
 }
 
@@ -110,9 +109,9 @@ fn check(setting: &Setting, value: &str) -> Result<(), String> {
             Err(format!("{} is not one of {}", quoted(value), words.join(", ")))
         }
         Kind::Integer { min, max } => check_integer(value, min, max),
-        Kind::Text if value.is_empty() => Err("is empty".to_owned()),
+        Kind::Text | Kind::File | Kind::Folder if value.is_empty() => Err("is empty".to_owned()),
         Kind::ServerUrl => ServerUrl::parse(value, schemes(setting.key)).map(drop),
-        Kind::Flag | Kind::Choice(_) | Kind::Text | Kind::List => Ok(()),
+        Kind::Flag | Kind::Choice(_) | Kind::Text | Kind::File | Kind::Folder | Kind::List => Ok(()),
     }
 }
 
@@ -135,7 +134,7 @@ fn as_toml(kind: Kind, value: &str) -> String {
         Kind::Flag => value.to_owned(),
         // Without leading zeros, which TOML does not accept.
         Kind::Integer { .. } => value.parse::<u64>().map_or_else(|_| toml_text(value), |number| number.to_string()),
-        Kind::Choice(_) | Kind::Text => toml_text(value),
+        Kind::Choice(_) | Kind::Text | Kind::File | Kind::Folder => toml_text(value),
         Kind::ServerUrl => {
             ServerUrl::parse(value, &["redis", "rediss", "redis+sentinel", "rediss+sentinel", "nats", "tls"])
                 .map_or_else(|_| toml_text("***"), |url| toml_text(&url.to_string()))

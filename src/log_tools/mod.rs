@@ -15,7 +15,16 @@ pub use meter::{Meter, Reading};
 pub use patient::{Passing, Patience, PatientStore};
 pub use rows::audit_rows;
 
-use crate::ports::event_store::{Position, Revision, StreamId};
+use crate::{
+    ports::event_store::{Position, Revision, StreamId},
+    telemetry::{LogConfig, LogFormat},
+};
+
+/// What the tools log: retries. The final failure is their error.
+#[must_use]
+pub fn log_config() -> LogConfig {
+    LogConfig { level: "off,ordersystem::log_tools=warn".to_owned(), format: LogFormat::Text }
+}
 
 /// A defect or a difference.
 #[derive(Clone, Debug, PartialEq, Eq)]

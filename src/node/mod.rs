@@ -7,7 +7,7 @@ mod health_checks;
 mod ids;
 pub mod lifecycle;
 mod listeners;
-mod log_tools;
+pub mod logs;
 pub mod recovery;
 mod services;
 mod tls_check;
@@ -27,7 +27,6 @@ pub use backends::Backends;
 pub use builder::NodeBuilder;
 use ids::Numbers;
 use listeners::{Addresses, Listeners, bind, door_options, max_connections, server_options, warn_if_open};
-pub use log_tools::{copy, verify};
 use services::{NodeDeps, Services};
 use tls_check::TlsCheck;
 
@@ -43,7 +42,7 @@ use crate::{
     },
     ports::{
         clock::Clock,
-        event_store::{Durability, LogId},
+        event_store::{Durability, LogId, Position},
         health::Health,
     },
     server::{
@@ -59,14 +58,12 @@ use crate::{
 /// Why the node did not start; one line for people.
 pub type StartError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Copies the data folder `dir` into `target`, whether or not a node uses it, and prints its content to standard output.
+/// Copies the data folder `dir` into `target`, whether or not a node uses it; returns the position of the last event in the copy.
 ///
 /// # Errors
 /// One line that names the affected folder.
-pub fn backup(dir: &Path, target: &Path) -> Result<(), StartError> {
-    let done = embedded::backup::backup(dir, target)?;
-    println!("{}: a copy of {} up to position {}", target.display(), dir.display(), done.head);
-    Ok(())
+pub fn backup(dir: &Path, target: &Path) -> Result<Position, StartError> {
+    Ok(embedded::backup::backup(dir, target)?.head)
 }
 
 /// A node with open ports.

@@ -157,6 +157,67 @@ async fn help_and_version_go_to_standard_output() {
 }
 
 #[tokio::test]
+async fn an_error_suggests_what_was_meant_and_names_the_help_to_read() {
+    let cases = [
+        (&["helth"][..], "'health'; see ordersystem --help"),
+        (&["--prot", "1"], "'--port'; see ordersystem --help"),
+        (&["health", "--adress", "h:1"], "'--address'; see ordersystem health --help"),
+        (&["dead-letters", "lst", "h"], "'list'; see ordersystem dead-letters --help"),
+        (&["dead-letters"], "list, replay, discard"),
+        (&["completions", "bahs"], "'bash'"),
+        (&["--cluster", "man"], "ordersystem man does not take it"),
+    ];
+    for (args, words) in cases {
+        assert_refused(&run(args).await, 2, &[words]);
+    }
+}
+
+#[tokio::test]
+async fn the_short_help_has_the_common_settings_and_the_long_one_all_of_them_with_examples() {
+    let (short, long) = (run(&["-h"]).await, run(&["--help"]).await);
+    for part in ["--persistence", "--port", "dead-letters", "Storage and transport:"] {
+        assert!(short.stdout.contains(part) && long.stdout.contains(part), "{part}: {short:?} {long:?}");
+    }
+    for part in ["--breaker-open-ms", "ORDERSYSTEM_PORT", "Tuning:", "Examples:", "Exit codes:"] {
+        assert!(!short.stdout.contains(part) && long.stdout.contains(part), "{part}: {short:?} {long:?}");
+    }
+    let commands =
+        ["serve", "health", "projections rebuild", "backup", "copy", "verify", "config", "completions", "man"];
+    for command in commands.into_iter().chain(["dead-letters list", "dead-letters replay", "dead-letters discard"]) {
+        let args: Vec<&str> = command.split(' ').collect();
+        let (short, long) = (run(&[&args[..], &["-h"]].concat()).await, run(&[&args[..], &["--help"]].concat()).await);
+        assert!(long.stdout.contains("Example") && !short.stdout.contains("Example"), "{command}: {short:?} {long:?}");
+        assert!(short.stdout.contains(&format!("Usage: ordersystem {command}")), "{command}: {short:?}");
+    }
+}
+
+#[tokio::test]
+async fn completion_scripts_and_manual_pages_know_the_commands_and_the_settings() {
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let script = run(&["completions", shell]).await;
+        assert_eq!((script.code, script.stderr.as_str()), (Some(0), ""), "{shell}");
+        // PowerShell and elvish complete no values.
+        let values = if ["powershell", "elvish"].contains(&shell) { &[][..] } else { &["embedded"] };
+        for part in ["dead-letters", "persistence", "nats-replicas"].iter().chain(values) {
+            assert!(script.stdout.contains(part), "{part} is not in the script for {shell}");
+        }
+    }
+    let page = run(&["man"]).await;
+    assert_eq!((page.code, page.stderr.as_str()), (Some(0), ""));
+    for part in [".TH ordersystem", "persistence", "Storage and transport", "ordersystem\\-verify(1)"] {
+        assert!(page.stdout.contains(part), "{part} is not in {}", page.stdout);
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let pages = folder.path().join("share/man1");
+    let written = run(&["man", "--output-dir", pages.to_str().expect("text")]).await;
+    assert_eq!((written.code, written.stdout.as_str(), written.stderr.as_str()), (Some(0), "", ""));
+    for name in ["ordersystem", "ordersystem-copy", "ordersystem-dead-letters-list"] {
+        assert!(pages.join(format!("{name}.1")).is_file(), "{name}");
+    }
+    assert_refused(&run(&["man", "--output-dir", "/dev/null/x"]).await, 1, &["/dev/null/x"]);
+}
+
+#[tokio::test]
 async fn the_effective_configuration_names_every_source_and_no_secret() {
     let mut file = tempfile::Builder::new().suffix(".toml").tempfile().expect("a file");
     writeln!(file, "max_in_flight = 7\nworker_id = 3\nredis = \"redis://me:s3cret@cache:6379\"").expect("written");

@@ -1,0 +1,15 @@
+//! What a command prints.
+
+use std::io::{self, ErrorKind, Write as _};
+
+/// Prints to standard output. It is no error that its reader has closed it, as `| head` does.
+///
+/// # Errors
+/// If standard output takes no more, such as a full disk.
+pub fn say(text: &str) -> io::Result<()> {
+    let mut out = io::stdout();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
+}
