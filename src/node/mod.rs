@@ -46,7 +46,7 @@ use crate::{
         health::Health,
     },
     server::{
-        ApiState, EventStreams, ServerInfo,
+        ApiState, EventStreams, ServerInfo, SignerOfStore,
         dispatch::ProtocolDispatcher,
         grpc::health::GrpcHealthReporter,
         listener::{self, Ends},
@@ -167,6 +167,7 @@ impl App {
             mediator: parts.mediator.clone(),
             admission: metrics::with_local_recorder(&recorder, || Arc::new(Admission::new(max_in_flight))),
             store: Arc::clone(&backends.store),
+            signer: SignerOfStore::new(Arc::clone(&backends.store)),
             ids: Arc::clone(&ids),
             cluster: Arc::new(cluster::reader(&ground, parts.projection.progress(), &handler_names)),
             dead_letters: Arc::new(DeadLetters::new(Arc::clone(&backends.bus), handler_names)),

@@ -19,6 +19,7 @@ use super::{
     ApiState,
     admission::{AdmittedBody, GrpcRefusal, SmallBody, class_of_method, class_of_route, overloaded},
     browsers::{self, BrowserGate},
+    connection::Connection,
     error::{ApiError, Reason},
     grpc::{self, layers::GrpcEdge},
     operators::{self, Operators},
@@ -247,12 +248,17 @@ impl Service<Request<Body>> for ProtocolDispatcher {
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let protocol = Protocol::of(&request);
+        // Only orders have a class, and nothing about them depends on whether the client is an operator.
+        let class = match protocol {
+            Protocol::Grpc | Protocol::GrpcWeb => class_of_method(request.uri().path()),
+            Protocol::Rest | Protocol::Other => class_of_route(request.method(), request.uri().path()),
+        };
         let checked = self.browsers.gate.check(&request);
         let checked = match checked {
             // Probes use any address of the node, and learn nothing but its health.
             Err(error) if !is_probe(request.uri().path()) => Err(error),
             checked => {
-                if checked.is_ok() {
+                if checked.is_ok() && class.is_none() {
                     self.operators.mark(&mut request);
                 }
                 check(&request, protocol)
@@ -263,12 +269,12 @@ impl Service<Request<Body>> for ProtocolDispatcher {
             browsers::secure(response.headers_mut(), self.browsers.is_tls);
             return std::future::ready(Ok(response)).boxed();
         }
-        let class = match protocol {
-            Protocol::Grpc | Protocol::GrpcWeb => class_of_method(request.uri().path()),
-            Protocol::Rest | Protocol::Other => class_of_route(request.method(), request.uri().path()),
-        };
         let Some(class) = class else { return self.dispatch(request, protocol) };
-        match self.gatekeeper.admission.admit(class, request.extensions().get()) {
+        match self
+            .gatekeeper
+            .admission
+            .admit(class, Connection::of(request.extensions()).map(|connection| &connection.caller))
+        {
             Some(call) => {
                 let request = request.map(|body| AdmittedBody::of(body, &call));
                 call.run(self.dispatch(request, protocol)).boxed()

@@ -6,13 +6,15 @@ use crate::application::{
 };
 
 /// The bytes read from the log, or produced by commands, that wait to be sent, for all streams of a node.
-const READ_BYTES: usize = 40 * 1024 * 1024;
+const READ_BYTES: usize = 24 * 1024 * 1024;
 /// The bytes being sent. A separate budget, since the other may stay full for long: begun messages continue.
-const SENT_BYTES: usize = 24 * 1024 * 1024;
+const SENT_BYTES: usize = 20 * 1024 * 1024;
 /// The bytes of the last messages of streams that end because the send budget is full: a client that reads makes progress with each attempt.
-const LAST_BYTES: usize = 16 * 1024 * 1024;
+const LAST_BYTES: usize = 8 * 1024 * 1024;
 /// The divisor of each budget that gives the share of one connection.
 const CONNECTION_SHARE: usize = 4;
+/// The same for last messages: the largest message must fit into it.
+const CONNECTION_SHARE_OF_LAST: usize = 2;
 
 /// The bounds of event streams: of a whole node, or of one connection within it. Cheap to clone; clones share them.
 #[derive(Clone, Debug)]
@@ -51,7 +53,7 @@ impl EventStreams {
             places_of_connection: self.places_of_connection,
             read: self.read.share(READ_BYTES / CONNECTION_SHARE),
             sent: self.sent.share(SENT_BYTES / CONNECTION_SHARE),
-            last: self.last.share(LAST_BYTES / CONNECTION_SHARE),
+            last: self.last.share(LAST_BYTES / CONNECTION_SHARE_OF_LAST),
         }
     }
 

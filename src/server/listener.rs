@@ -31,7 +31,7 @@ use self::{
 };
 use super::{
     EventStreams,
-    operators::Peer,
+    connection::Connection,
     paced::{self, Pace},
     tls::{Tls, is_http2, refusal},
 };
@@ -255,18 +255,14 @@ async fn connection<S>(
 {
     // Small replies must not be delayed by Nagle's algorithm.
     let _ = stream.set_nodelay(true);
-    let peer = stream.peer_addr().map(Peer).ok();
-    let share = options.request_bytes.share(CONNECTION_REQUEST_BYTES);
-    let streams = options.event_streams.of_connection();
-    let caller = options.admission.caller();
+    let shared = Arc::new(Connection {
+        peer: stream.peer_addr().ok(),
+        request_bytes: options.request_bytes.share(CONNECTION_REQUEST_BYTES),
+        event_streams: options.event_streams.of_connection(),
+        caller: options.admission.caller(),
+    });
     let service = service.map_request(move |mut request: Request<Incoming>| {
-        // The budget for the bodies of its requests, and the client's address.
-        request.extensions_mut().insert(share.clone());
-        request.extensions_mut().insert(streams.clone());
-        request.extensions_mut().insert(caller.clone());
-        if let Some(peer) = peer {
-            request.extensions_mut().insert(peer);
-        }
+        request.extensions_mut().insert(Arc::clone(&shared));
         request.map(Body::new)
     });
     match tls {

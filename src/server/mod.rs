@@ -2,6 +2,7 @@
 
 pub mod admission;
 pub mod browsers;
+pub mod connection;
 pub mod dashboard;
 pub mod dispatch;
 pub mod error;
@@ -19,24 +20,18 @@ use std::{sync::Arc, time::Instant};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio_util::sync::CancellationToken;
 
+use self::connection::Connection;
 pub use self::event_streams::{EventStreamPermit, EventStreams};
 pub use crate::application::limits::*;
-pub use crate::application::tokens::Signer;
+pub use crate::application::tokens::{Signer, SignerOfStore};
 use crate::{
-    application::{
-        AppError, Mediator, admission::Admission, byte_budget::ByteBudget, dead_letters::DeadLetters, fan_out::FanOut,
-    },
+    application::{AppError, Mediator, admission::Admission, dead_letters::DeadLetters, fan_out::FanOut},
     cluster::ClusterReader,
     domain::timestamp::Timestamp,
     id_generator::IdGenerator,
     ports::{clock::Clock, event_store::EventStore, health::Health},
     processors::projections::Rebuilds,
 };
-
-/// The budget for request bytes of the connection of a request, set by the listener.
-fn request_budget(extensions: &http::Extensions) -> ByteBudget {
-    extensions.get().cloned().unwrap_or_else(ByteBudget::unbounded)
-}
 
 /// Static node information, returned by GetServerInfo.
 #[derive(Clone, Debug)]
@@ -77,6 +72,8 @@ pub struct ApiState {
     pub admission: Arc<Admission>,
     /// The log, for event streams.
     pub store: Arc<dyn EventStore>,
+    /// The signer of tokens and cursors.
+    pub signer: SignerOfStore,
     /// The id generator.
     pub ids: Arc<IdGenerator>,
     /// The dead letters of event handlers.
@@ -114,12 +111,12 @@ impl ApiState {
     /// The same; `None` before then.
     #[must_use]
     pub fn known_log(&self) -> Option<Signer> {
-        Signer::of(&*self.store)
+        self.signer.current()
     }
 
     /// The bounds of event streams on the connection of the request with `extensions`.
     #[must_use]
     pub fn streams_of(&self, extensions: &http::Extensions) -> EventStreams {
-        extensions.get().unwrap_or(&self.event_streams).clone()
+        Connection::of(extensions).map_or(&self.event_streams, |connection| &connection.event_streams).clone()
     }
 }

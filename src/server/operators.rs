@@ -4,11 +4,10 @@ use std::net::SocketAddr;
 
 use http::Request;
 
-use super::error::{ApiError, Reason};
-
-/// The client's address, in the extensions of each request.
-#[derive(Clone, Copy, Debug)]
-pub struct Peer(pub SocketAddr);
+use super::{
+    connection::Connection,
+    error::{ApiError, Reason},
+};
 
 /// In the extensions of a request: marks its client as an operator.
 #[derive(Clone, Copy, Debug)]
@@ -26,7 +25,9 @@ pub enum Operators {
 impl Operators {
     /// Marks `request` if its client is an operator.
     pub fn mark<B>(self, request: &mut Request<B>) {
-        let is_local = request.extensions().get::<Peer>().is_some_and(|Peer(address)| is_loopback(address));
+        let is_local = Connection::of(request.extensions())
+            .and_then(|connection| connection.peer)
+            .is_some_and(|peer| is_loopback(&peer));
         if self == Self::Anyone || is_local {
             request.extensions_mut().insert(IsOperator);
         }

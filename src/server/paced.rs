@@ -2,7 +2,7 @@
 //! the rest.
 
 use std::{
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{Arc, Weak},
     task::{Context, Poll},
     time::Duration,
@@ -47,35 +47,54 @@ tokio::task_local! {
 #[derive(Debug, Default)]
 struct Stream(Mutex<Weak<Mutex<Reply>>>);
 
+impl Stream {
+    fn has_reply(&self) -> bool {
+        lock(&self.0).strong_count() > 0
+    }
+}
+
 /// Drives an HTTP/2 stream, and ends it when its client does not read.
+///
+/// Most streams carry a small reply, which is not paced: they need no timer.
 pub async fn drive(work: impl Future<Output = ()>, pace: Pace) {
-    let Pace { taken_within, reset_after } = pace;
     let stream = Arc::new(Stream::default());
-    let taken = Arc::clone(&stream);
-    let is_stuck = async move {
-        loop {
-            let reply = lock(&taken.0).upgrade();
-            let waits_since = reply.as_ref().and_then(|reply| lock(reply).waits_since);
-            drop(reply);
-            let now = Instant::now();
-            let next = match waits_since {
-                Some(since) if now >= since + reset_after => return,
-                Some(since) if now >= since + taken_within => {
-                    if let Some(reply) = lock(&taken.0).upgrade() {
-                        lock(&reply).end_unread(since);
-                    }
-                    since + reset_after
-                }
-                Some(since) => since + taken_within,
-                None => now + taken_within,
-            };
-            sleep_until(next).await;
-        }
-    };
+    let mut work = pin!(STREAM.scope(Arc::clone(&stream), work));
+    let is_over = std::future::poll_fn(|task| match work.as_mut().poll(task) {
+        Poll::Ready(()) => Poll::Ready(true),
+        // A reply registers itself while the work is polled.
+        Poll::Pending if stream.has_reply() => Poll::Ready(false),
+        Poll::Pending => Poll::Pending,
+    });
+    if is_over.await {
+        return;
+    }
     tokio::select! {
         biased;
-        () = STREAM.scope(stream, work) => {}
-        () = is_stuck => {}
+        () = work => {}
+        () = is_stuck(&stream, pace) => {}
+    }
+}
+
+/// Waits until the client has read nothing of `stream` for so long that it is to be reset, and ends its reply before.
+async fn is_stuck(stream: &Stream, pace: Pace) {
+    let Pace { taken_within, reset_after } = pace;
+    loop {
+        let reply = lock(&stream.0).upgrade();
+        let waits_since = reply.as_ref().and_then(|reply| lock(reply).waits_since);
+        drop(reply);
+        let now = Instant::now();
+        let next = match waits_since {
+            Some(since) if now >= since + reset_after => return,
+            Some(since) if now >= since + taken_within => {
+                if let Some(reply) = lock(&stream.0).upgrade() {
+                    lock(&reply).end_unread(since);
+                }
+                since + reset_after
+            }
+            Some(since) => since + taken_within,
+            None => now + taken_within,
+        };
+        sleep_until(next).await;
     }
 }
 

@@ -22,12 +22,10 @@ use crate::{
     application::AppError,
     ports::deadline,
     server::{
-        EventStreams,
+        connection::{request_budget, sent_bytes},
         error::{ApiError, PANIC, Reason},
-        event_streams::SentBytes,
         large::{UnaryBody, instead_of_reply},
         paced::{Ending, PacedBody},
-        request_budget,
     },
 };
 
@@ -71,7 +69,7 @@ where
             Ok(timeout) => timeout.map(|timeout| Instant::now() + timeout),
             Err(error) => return std::future::ready(Ok(error.to_status().into_http())).boxed(),
         };
-        let held = request.extensions().get().map_or_else(SentBytes::unbounded, EventStreams::sent_bytes);
+        let held = sent_bytes(request.extensions());
         let is_stream = replies_many(request.uri().path());
         let is_command = request.uri().path().contains(".OrderCommandService/");
         if is_stream {

@@ -15,7 +15,8 @@ use tower::Service;
 
 use super::problem;
 use crate::server::{
-    EventStreams, browsers,
+    browsers,
+    connection::sent_bytes,
     error::{ApiError, PANIC},
     event_streams::{Room, SentBytes},
     large::{LARGE_BYTES, instead_of_reply},
@@ -58,7 +59,7 @@ where
         }
         let is_tls = self.is_tls;
         let is_command = request.method() == Method::POST;
-        let held = request.extensions().get().map_or_else(SentBytes::unbounded, EventStreams::sent_bytes);
+        let held = sent_bytes(request.extensions());
         // A panic fails only this request; others on the connection continue.
         let work = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
         async move {

@@ -25,8 +25,8 @@ use crate::{
     domain::{ids::OrderId, order::Action},
     server::{
         ApiState,
+        connection::request_budget,
         error::{ApiError, Reason},
-        request_budget,
     },
 };
 
