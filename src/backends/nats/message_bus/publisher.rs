@@ -55,6 +55,8 @@ const MAX_TRIES: usize = 100;
 const MAX_STREAM_TRIES: usize = 10;
 /// Logged until the possibly missing messages are published again.
 const LOST: &str = "the stream of events was lost with what it held, which is published again first";
+/// How often the stream is looked up after it has been created: for about a second.
+const MAX_LOOKUPS: u32 = 5;
 /// How often to check which consumer keeps the stream full, if others keep changing the list of consumers.
 const MAX_TRIM_TRIES: usize = 20;
 /// The longest pause before a message is published again after another one got ahead of it.
@@ -338,7 +340,7 @@ async fn make(shared: &Shared) -> Result<(), BusError> {
 
 /// The current state of the stream, which is created if it does not exist.
 pub(super) async fn stream(shared: &Shared) -> Result<Stream<Info>, BusError> {
-    for _ in 0..2 {
+    for attempt in 1..=MAX_LOOKUPS {
         match ask_again(|| shared.nats.jetstream().get_stream(&shared.stream)).await {
             Ok(stream) => {
                 shared.identity.found(Made::of(stream.cached_info()), &shared.stream);
@@ -347,6 +349,8 @@ pub(super) async fn stream(shared: &Shared) -> Result<Stream<Info>, BusError> {
             Err(error) => match error.kind() {
                 GetStreamErrorKind::JetStream(why) if why.error_code() == ErrorCode::STREAM_NOT_FOUND => {
                     make(shared).await?;
+                    // A server of a cluster that took no part in the creation hears of the stream a moment later.
+                    sleep(RETRIES.after(attempt)).await;
                 }
                 _ => return Err(BusError::Unavailable(format!("the stream {}: {error}", shared.stream))),
             },
