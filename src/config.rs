@@ -1,57 +1,32 @@
 //! The effective configuration: flags over environment over file over defaults, checked as a whole before anything binds.
 //!
-//! Every setting is one row of [`settings::GROUPS`]; flag, environment variable, file key, help text, range check and `ordersystem config` derive
-//! from the row, and one line in `typed.rs` reads it. An invalid or unknown value from any source is an error: nothing is ignored, defaulted or
-//! truncated.
+//! Every setting is one row of [`settings::groups`], to which each backend contributes its own; flag, environment variable, file key, help text, range
+//! check and `ordersystem config` derive from the row, and one line in `typed.rs`, or in the settings of the backend, reads it. An invalid or unknown
+//! value from any source is an error: nothing is ignored, defaulted or truncated.
 
-mod error;
 mod file;
-mod log_address;
-mod secrets;
+pub mod log_address;
 pub mod settings;
 mod sources;
 #[cfg(test)]
 mod tests;
 mod typed;
-mod url;
 mod validate;
-mod values;
 
 use std::fmt;
 
-pub use crate::telemetry::{LogConfig, LogFormat};
-pub use error::ConfigError;
-pub use log_address::{LogAddress, LogRef};
-pub use secrets::SecretFiles;
-pub use sources::{ENV_PREFIX, FlagValues, Source, Variable, env_name};
-pub use typed::{
-    BreakerConfig, Config, ConsumerConfig, EventFormat, NatsAccess, NodeConfig, NodeId, OutboxConfig, Persistence,
-    ServerConfig, TlsConfig, Transport,
+pub use crate::{
+    server::settings::{ServerConfig, TlsConfig},
+    settings::{ConfigError, ENV_PREFIX, EffectiveSetting, ServerUrl, Source, env_name},
+    telemetry::{LogConfig, LogFormat},
 };
-pub use url::ServerUrl;
+pub use log_address::{LogAddress, LogRef};
+pub use sources::{FlagValues, Variable};
+pub use typed::{
+    BreakerConfig, Config, ConfiguredBackend, ConsumerConfig, EventFormat, NodeConfig, NodeId, OutboxConfig,
+};
 
-use values::Values;
-
-/// One row of `ordersystem config`: an effective setting, secrets hidden.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EffectiveSetting {
-    /// The name of the setting, as its flag spells it.
-    pub key: &'static str,
-    /// The value as TOML, secrets hidden; `None` for an optional setting that is not set.
-    pub value: Option<String>,
-    /// The source of the value.
-    pub source: Source,
-}
-
-impl fmt::Display for EffectiveSetting {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let key = settings::file_key(self.key);
-        match &self.value {
-            Some(value) => write!(f, "{key} = {value}  # {}", self.source),
-            None => write!(f, "# {key} is not set"),
-        }
-    }
-}
+use crate::settings::Values;
 
 impl Config {
     /// Builds the configuration from the given flags and environment; reads the file that they name, if any.
@@ -64,7 +39,7 @@ impl Config {
         flags: &FlagValues,
         env: impl IntoIterator<Item = (std::ffi::OsString, std::ffi::OsString)>,
     ) -> Result<Self, ConfigError> {
-        let values = Values::new(sources::collect(flags, env)?)?;
+        let values = Values::new(settings::groups(), sources::collect(flags, env)?)?;
         let config = typed::build(&values)?;
         validate::check(&config, &values)?;
         Ok(config)

@@ -14,10 +14,11 @@
 //!  ports                traits that a backend implements: event store, message bus, read model, leases, checkpoints
 //!  domain               decide and evolve: pure
 //!
-//!  backends             one folder each, behind the ports
+//!  backends             the registry, and one folder each, behind the ports
 //!  circuit_breaker      guards every call to a backend
 //!  id_generator         Snowflake ids
-//!  config               layered settings: flags, environment, file
+//!  config               layers flags, environment and file over the settings of all modules and backends
+//!  settings             what a setting is, its values and their sources
 //!  telemetry            logs and metrics
 //!  private_files        files and folders that only this user may read
 //! ```
@@ -38,4 +39,5 @@ pub mod private_files;
 pub mod processors;
 pub mod proto;
 pub mod server;
+pub mod settings;
 pub mod telemetry;

@@ -10,19 +10,22 @@ use std::{
 
 /// The rows from the bottom up. A module may use those of its own row and of the rows before it.
 const ROWS: &[&[&str]] = &[
-    &["domain", "proto", "private_files"],
+    &["domain", "proto", "private_files", "settings"],
     &["ports", "telemetry"],
     &["codec", "id_generator", "circuit_breaker"],
-    &["config"],
     &["processors", "cluster", "log_tools"],
     &["application"],
     &["server"],
+    &["config"],
     &["cli", "node"],
     &["main"],
 ];
 
 /// The modules that a backend may use besides its own folder: the traits and bytes.
-const BACKENDS_MAY_USE: &[&str] = &["ports", "telemetry", "private_files"];
+const BACKENDS_MAY_USE: &[&str] = &["ports", "telemetry", "private_files", "settings"];
+
+/// The names in `backends` that belong to no single backend.
+const WHAT_BACKENDS_SHARE: &[&str] = &["self", "descriptor", "find"];
 
 #[test]
 fn no_module_uses_one_above_it() {
@@ -36,8 +39,11 @@ fn no_module_uses_one_above_it() {
         for used in modules_used(&text) {
             let is_allowed = match row_of(&used) {
                 Some(row) => row <= own,
-                // Only the composition root constructs backends.
-                None => used == "backends" && module == "node",
+                // Only the composition root opens backends. The configuration knows what each one tells of itself, and none by its name.
+                None => {
+                    let names_none = || backends_used(&text).iter().all(|name| WHAT_BACKENDS_SHARE.contains(&&**name));
+                    used == "backends" && (module == "node" || module == "config" && names_none())
+                }
             };
             if !is_allowed {
                 wrong.push(format!("{} uses crate::{used}", file.display()));
@@ -54,7 +60,8 @@ fn a_backend_knows_the_traits_and_neither_the_domain_nor_another_backend() {
         let Ok(inside) = file.strip_prefix("src/backends") else { continue };
         let backend = inside.components().next().unwrap().as_os_str().to_str().unwrap().to_owned();
         for used in modules_used(&text).iter().filter(|used| !BACKENDS_MAY_USE.contains(&used.as_str())) {
-            let is_own = used == "backends" && !names_other_backend(&text, &backend);
+            let is_own = used == "backends"
+                && backends_used(&text).iter().all(|name| *name == backend || WHAT_BACKENDS_SHARE.contains(&&**name));
             if !is_own {
                 wrong.push(format!("{} uses crate::{used}", file.display()));
             }
@@ -103,6 +110,8 @@ fn the_checks_see_a_module_that_is_used_wherever_it_is_named() {
     let text = "use crate::{\n    api::{Context, error::X},\n    codec,\n};\nfn f() { crate::outbox::run() }";
     let expected: BTreeSet<_> = ["api", "codec", "outbox"].map(str::to_owned).into();
     assert_eq!(modules_used(text), expected);
+    let text = "use crate::{backends::{self, REGISTRY, redis::lease}};\nfn f() { backends::nats::start() }";
+    assert_eq!(backends_used(text), ["nats", "redis", "self"].map(str::to_owned).into());
 }
 
 fn row_of(module: &str) -> Option<usize> {
@@ -155,8 +164,17 @@ fn leading_name(text: &str) -> Option<String> {
     name.starts_with(|c: char| c.is_lowercase()).then_some(name)
 }
 
-fn names_other_backend(text: &str, own: &str) -> bool {
-    text.match_indices("backends::").any(|(at, found)| !text[at + found.len()..].starts_with(own))
+/// The modules and functions of `backends` that a text names: the backends, and what they share.
+fn backends_used(text: &str) -> BTreeSet<String> {
+    let mut used = BTreeSet::new();
+    for (at, found) in text.match_indices("backends::") {
+        let rest = &text[at + found.len()..];
+        match rest.strip_prefix('{') {
+            Some(group) => used.extend(names_at_depth_one(group)),
+            None => used.extend(leading_name(rest)),
+        }
+    }
+    used
 }
 
 /// Every source file that is not a test, with its text.

@@ -9,13 +9,13 @@ use clap::{
 
 use super::{
     error::{CliError, Failure},
-    logs::{BrokerFiles, LOGS, log},
+    logs::{BrokerFiles, log},
     output::say,
     progress::{Following, rate},
     signals::stop_on_signals,
 };
 use crate::{
-    config::{LogRef, Variable},
+    config::{LogAddress, LogRef, Variable},
     log_tools::{self, CopyOptions, Meter, Patience},
     node::logs::{Access, open},
     telemetry,
@@ -34,7 +34,7 @@ usage error.";
 
 /// Copy a log into another store
 #[derive(Args)]
-#[command(after_help = LOGS, after_long_help = format!("{LOGS}\n\n{EXAMPLES}"))]
+#[command(after_help = LogAddress::help(), after_long_help = format!("{}\n\n{EXAMPLES}", LogAddress::help()))]
 pub(super) struct CopyFlags {
     /// Log to copy
     #[arg(long, value_name = "LOG")]

@@ -49,7 +49,7 @@ enum ActionArgs {
     List {
         #[command(flatten)]
         of: HandlerArgs,
-        /// Print a JSON object a line instead of a table
+        /// Print one JSON object per line instead of a table
         #[arg(long)]
         json: bool,
         #[command(flatten)]

@@ -5,12 +5,11 @@ use std::path::PathBuf;
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, ValueHint, builder::PathBufValueParser, error::Error};
 
 use super::error::CliError;
-use crate::config::{LogAddress, LogRef, NatsAccess, SecretFiles, Variable, env_name, settings};
-
-/// What the help of both commands says of addresses.
-pub(super) const LOGS: &str = "\
-A LOG is embedded:DIR, redis://HOST:PORT (or redis:HOST:PORT), redis+sentinel://HOST:PORT,HOST:PORT/SERVICE or nats://HOST:PORT \
-(or nats:HOST:PORT); rediss://, rediss+sentinel:// and tls:// use TLS.";
+use crate::config::{
+    LogAddress, LogRef, Variable, env_name,
+    log_address::{check_files, file_settings, secret_settings},
+    settings,
+};
 
 /// The options for credentials and trust of the brokers, as for a node; they apply to every log of the command.
 pub(super) struct BrokerFiles {
@@ -18,7 +17,7 @@ pub(super) struct BrokerFiles {
 }
 
 fn keys() -> impl Iterator<Item = &'static str> {
-    SecretFiles::SETTINGS.into_iter().chain(NatsAccess::SETTINGS)
+    file_settings().map(|(_, key)| key)
 }
 
 impl Args for BrokerFiles {
@@ -58,18 +57,15 @@ impl BrokerFiles {
     pub(super) fn apply(&self, env: &[Variable], logs: &mut [&mut LogRef]) -> Result<(), CliError> {
         let in_env = |key| env.iter().find(|(name, _)| *name == *env_name(key)).map(|(_, value)| PathBuf::from(value));
         let file = |key: &'static str| self.flag(key).or_else(|| in_env(key));
-        let nats = NatsAccess::of(NatsAccess::SETTINGS.map(file)).map_err(|(key, why)| unusable(key, why))?;
-        let secrets = SecretFiles::of(|key| Ok::<_, CliError>(file(key)))?;
-        for key in SecretFiles::SETTINGS.into_iter().filter(|key| self.flag(key).is_some()) {
-            let is_for = |log: &&mut LogRef| log.lacks_password_of().is_some_and(|broker| key.starts_with(broker));
-            if !logs.iter().any(is_for) {
+        check_files(file).map_err(|(key, why)| unusable(key, why))?;
+        for key in secret_settings().filter(|key| self.flag(key).is_some()) {
+            if !logs.iter().any(|log| log.takes(key)) {
                 let why = "there is no log that it is for: one on that broker whose address has no password";
                 return Err(unusable(key, why));
             }
         }
         for log in logs {
-            let with_access = log.clone().with_nats_access(&nats).with_secrets(&secrets);
-            **log = with_access.map_err(|(key, why)| unusable(key, why))?;
+            **log = log.clone().with_files(file).map_err(|(key, why)| unusable(key, why))?;
         }
         Ok(())
     }

@@ -8,9 +8,12 @@ use clap::{
     error::Error,
 };
 
-use crate::config::{
-    FlagValues, env_name,
-    settings::{GROUPS, Kind, Setting, settings},
+use crate::{
+    config::{
+        FlagValues, env_name,
+        settings::{groups, settings},
+    },
+    settings::{Kind, Setting},
 };
 
 /// How a command shows the flags of the settings.
@@ -58,7 +61,7 @@ impl<V: View> Args for SettingFlags<V> {
         let of_group = |heading: &'static str, settings: &'static [Setting]| {
             settings.iter().map(move |setting| flag(setting).help_heading(heading))
         };
-        let flags = GROUPS.iter().flat_map(|group| of_group(group.heading, group.settings));
+        let flags = groups().iter().flat_map(|group| of_group(group.heading, group.settings));
         command.arg(V::of(config_file())).args(flags.map(V::of))
     }
 
@@ -103,7 +106,7 @@ fn flag(setting: &'static Setting) -> Arg {
         Kind::Text => arg.value_name("TEXT"),
         Kind::File => arg.value_name("FILE").value_hint(ValueHint::FilePath),
         Kind::Folder => arg.value_name("DIR").value_hint(ValueHint::DirPath),
-        Kind::ServerUrl => arg.value_name("ADDRESS").value_hint(ValueHint::Hostname),
+        Kind::ServerUrl(_) => arg.value_name("ADDRESS").value_hint(ValueHint::Hostname),
         Kind::List => arg.value_name("LIST"),
     };
     arg.value_parser(AnyText { words: &[] })
@@ -113,7 +116,7 @@ fn help(setting: &Setting) -> String {
     match setting.default {
         None | Some("") => setting.help.to_owned(),
         // A switch is off unless it is given.
-        Some(_) if setting.kind == Kind::Flag => setting.help.to_owned(),
+        Some(_) if matches!(setting.kind, Kind::Flag) => setting.help.to_owned(),
         Some(default) => format!("{} [default: {default}]", setting.help),
     }
 }

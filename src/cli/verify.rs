@@ -7,12 +7,12 @@ use serde_json::json;
 
 use super::{
     error::{CliError, Failure},
-    logs::{BrokerFiles, LOGS, log},
+    logs::{BrokerFiles, log},
     output::say,
     progress::Following,
 };
 use crate::{
-    config::{LogRef, Variable},
+    config::{LogAddress, LogRef, Variable},
     log_tools::{self, Finding, Looked, Meter, Patience},
     node::logs::{Access, open, stored_rows},
     ports::event_store::EventStore,
@@ -31,7 +31,7 @@ Exit codes: 0 if all is well, 1 for a discrepancy or a log that cannot be read, 
 
 /// Audit a log, or compare two
 #[derive(Args)]
-#[command(after_help = LOGS, after_long_help = format!("{LOGS}\n\n{EXAMPLES}"))]
+#[command(after_help = LogAddress::help(), after_long_help = format!("{}\n\n{EXAMPLES}", LogAddress::help()))]
 pub(super) struct VerifyFlags {
     /// Log to audit
     #[arg(value_name = "LOG")]
@@ -45,7 +45,7 @@ pub(super) struct VerifyFlags {
     /// Prefix of the other log's keys or streams [default: ordersystem]
     #[arg(long, value_name = "TEXT", requires = "other")]
     other_prefix: Option<String>,
-    /// Print a JSON object a line for each discrepancy, and one for the result
+    /// Print one JSON object per line: one for each discrepancy, and one for the result
     #[arg(long)]
     json: bool,
     #[command(flatten)]

@@ -8,9 +8,8 @@ use serde::Deserialize;
 use serde::de::{MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::ConfigError;
-use super::settings::{self, Kind, Setting, settings};
-use super::sources::{Raw, Source};
+use super::settings::settings;
+use crate::settings::{ConfigError, Kind, Raw, Setting, Source};
 
 /// A value in the file, in either format.
 enum Node {
@@ -46,13 +45,13 @@ pub(super) fn read(path: &Path) -> Result<BTreeMap<&'static str, Raw>, ConfigErr
 }
 
 fn find(key: &str) -> Option<&'static Setting> {
-    settings().find(|setting| settings::file_key(setting.key) == key || setting.appsettings_key == Some(key))
+    settings().find(|setting| setting.file_key() == key || setting.appsettings_key == Some(key))
 }
 
 fn raw_value(setting: &Setting, node: Node) -> Result<String, &'static str> {
     match node {
         Node::Scalar(text) => Ok(text),
-        Node::List(nodes) if setting.kind == Kind::List => {
+        Node::List(nodes) if matches!(setting.kind, Kind::List) => {
             let texts: Result<Vec<String>, _> = nodes
                 .into_iter()
                 .map(|node| match node {

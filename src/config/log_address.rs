@@ -1,61 +1,147 @@
 //! The address of a log as one command line argument: `embedded:DIR`, `redis://…`, `nats://…`.
 
-use std::{fmt, path::PathBuf, str::FromStr};
+use std::{collections::BTreeMap, fmt, path::PathBuf, str::FromStr};
 
-use super::{
-    secrets::SecretFiles,
-    typed::{self, NatsAccess},
-    url::ServerUrl,
-    values,
+use crate::{
+    backends::{
+        REGISTRY,
+        descriptor::{Descriptor, Files, FolderLogs, LogTools, ServerLogs, Unusable},
+    },
+    settings::{Kind, ServerUrl},
 };
 
 /// A log in one of the durable backends. `Display` hides passwords.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 pub enum LogAddress {
-    /// In a data folder.
-    Embedded(PathBuf),
-    /// In Redis.
-    Redis(ServerUrl),
-    /// In NATS JetStream.
-    Nats(ServerUrl),
+    /// In a folder.
+    Folder {
+        /// The backend.
+        backend: &'static Descriptor,
+        /// How it opens folders.
+        logs: &'static FolderLogs,
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// On a server.
+    Server {
+        /// The backend.
+        backend: &'static Descriptor,
+        /// How it opens logs.
+        logs: &'static ServerLogs,
+        /// The server.
+        url: ServerUrl,
+    },
 }
 
 impl FromStr for LogAddress {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (backend, rest) = text.split_once(':').unwrap_or((text, ""));
-        // `redis:host:port` as well as `redis://host:port`.
-        let server = |schemes: &[&str]| {
-            let address = if rest.starts_with("//") { text } else { rest };
-            ServerUrl::parse(address, schemes).map_err(|why| format!("the address of {backend} {why}"))
-        };
-        match backend {
-            "embedded" if rest.is_empty() => Err("embedded: needs a folder, as in embedded:DIR".to_owned()),
-            "embedded" => Ok(Self::Embedded(PathBuf::from(rest))),
-            "redis" | "rediss" | "redis+sentinel" | "rediss+sentinel" => {
-                server(values::schemes("redis")).map(Self::Redis)
+        let (word, rest) = text.split_once(':').unwrap_or((text, ""));
+        for &backend in REGISTRY {
+            match &backend.log_tools {
+                Some(LogTools::Folder(_)) if word == backend.name && rest.is_empty() => {
+                    return Err(format!("{word}: needs a folder, as in {word}:DIR"));
+                }
+                Some(LogTools::Folder(logs)) if word == backend.name => {
+                    return Ok(Self::Folder { backend, logs, dir: PathBuf::from(rest) });
+                }
+                Some(LogTools::Server(logs)) if logs.form.schemes.contains(&word) => {
+                    // `redis:host:port` as well as `redis://host:port`.
+                    let address = if rest.starts_with("//") { text } else { rest };
+                    let url = logs.form.parse(address).map_err(|why| format!("the address of {word} {why}"))?;
+                    return Ok(Self::Server { backend, logs, url });
+                }
+                _ => {}
             }
-            "nats" | "tls" => server(values::schemes("nats")).map(Self::Nats),
-            // Does not repeat the value, which may contain a password.
-            _ => Err("a log is embedded:DIR, redis://HOST:PORT, redis+sentinel://HOST:PORT,HOST:PORT/SERVICE or nats://HOST:PORT"
-                .to_owned()),
+        }
+        // Does not repeat the value, which may contain a password.
+        let forms = forms();
+        let (last, others) = forms.split_last().map_or(("", &[][..]), |(last, others)| (last.as_str(), others));
+        Err(format!("a log is {} or {last}", others.join(", ")))
+    }
+}
+
+/// The forms of an address, for people.
+fn forms() -> Vec<String> {
+    let of = |backend: &&'static Descriptor| match &backend.log_tools {
+        None => Vec::new(),
+        Some(LogTools::Folder(_)) => vec![format!("{}:DIR", backend.name)],
+        Some(LogTools::Server(logs)) => logs.examples.iter().map(|form| (*form).to_owned()).collect(),
+    };
+    REGISTRY.iter().flat_map(of).collect()
+}
+
+impl LogAddress {
+    /// What the help says of addresses.
+    #[must_use]
+    pub fn help() -> String {
+        let with_tls = REGISTRY.iter().filter_map(|backend| match &backend.log_tools {
+            Some(LogTools::Server(logs)) => Some(logs.tls_schemes.iter().map(|scheme| format!("{scheme}://"))),
+            _ => None,
+        });
+        let with_tls: Vec<String> = with_tls.flatten().collect();
+        format!("A LOG is one of: {}. For TLS: {}.", forms().join(", "), with_tls.join(", "))
+    }
+
+    /// Its backend.
+    #[must_use]
+    pub const fn backend(&self) -> &'static Descriptor {
+        match self {
+            Self::Folder { backend, .. } | Self::Server { backend, .. } => backend,
         }
     }
 }
 
+impl PartialEq for LogAddress {
+    fn eq(&self, other: &Self) -> bool {
+        let is_same_place = match (self, other) {
+            (Self::Folder { dir, .. }, Self::Folder { dir: other, .. }) => dir == other,
+            (Self::Server { url, .. }, Self::Server { url: other, .. }) => url == other,
+            _ => false,
+        };
+        self.backend() == other.backend() && is_same_place
+    }
+}
+
+impl Eq for LogAddress {}
+
 impl fmt::Display for LogAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let with_backend = |backend: &str, url: &ServerUrl| {
-            let url = url.to_string();
-            if url.contains("://") { url } else { format!("{backend}:{url}") }
-        };
         match self {
-            Self::Embedded(dir) => write!(f, "embedded:{}", dir.display()),
-            Self::Redis(url) => f.write_str(&with_backend("redis", url)),
-            Self::Nats(url) => f.write_str(&with_backend("nats", url)),
+            Self::Folder { backend, dir, .. } => write!(f, "{}:{}", backend.name, dir.display()),
+            Self::Server { backend, url, .. } => {
+                let url = url.to_string();
+                if url.contains("://") { f.write_str(&url) } else { write!(f, "{}:{url}", backend.name) }
+            }
         }
     }
+}
+
+impl fmt::Debug for LogAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LogAddress({self})")
+    }
+}
+
+/// The settings that name files for access to the servers of logs, with their backends.
+pub fn file_settings() -> impl Iterator<Item = (&'static Descriptor, &'static str)> {
+    let has_server = |backend: &&&'static Descriptor| matches!(backend.log_tools, Some(LogTools::Server(_)));
+    REGISTRY.iter().filter(has_server).flat_map(|&backend| {
+        let files = backend.settings.iter().filter(|setting| matches!(setting.kind, Kind::File));
+        files.map(move |setting| (backend, setting.key))
+    })
+}
+
+/// The settings of files with secrets.
+pub fn secret_settings() -> impl Iterator<Item = &'static str> {
+    REGISTRY
+        .iter()
+        .flat_map(|backend| match &backend.log_tools {
+            Some(LogTools::Server(logs)) => logs.secrets,
+            _ => &[],
+        })
+        .copied()
 }
 
 /// A log with the prefix of its keys, or of its streams and subjects.
@@ -65,8 +151,8 @@ pub struct LogRef {
     pub address: LogAddress,
     /// As in `--redis-prefix` or `--nats-prefix`; unused for a folder.
     pub prefix: String,
-    /// The reader's access to NATS, besides the address.
-    pub nats_access: NatsAccess,
+    /// The files for access to the server, by the keys of their settings.
+    pub files: Files,
 }
 
 impl LogRef {
@@ -77,58 +163,52 @@ impl LogRef {
     pub fn new(address: LogAddress, prefix: Option<&str>) -> Result<Self, String> {
         let text = prefix.unwrap_or("ordersystem");
         let prefix = match (&address, prefix) {
-            (LogAddress::Embedded(_), Some(_)) => return Err(format!("{address} takes no prefix")),
-            (LogAddress::Nats(_), _) => typed::subject_name(text)?,
-            (LogAddress::Embedded(_) | LogAddress::Redis(_), _) => typed::short_name(text)?,
+            (LogAddress::Folder { .. }, Some(_)) => return Err(format!("{address} takes no prefix")),
+            (LogAddress::Folder { .. }, None) => text.to_owned(),
+            (LogAddress::Server { logs, .. }, _) => (logs.prefix)(text)?,
         };
-        Ok(Self { address, prefix, nats_access: NatsAccess::default() })
+        Ok(Self { address, prefix, files: BTreeMap::new() })
     }
-}
 
-impl LogRef {
-    /// Adds these files, if the log is in NATS.
+    /// Whether the file of the setting `key` is for this log: a secret is for an address that has none of its own.
     #[must_use]
-    pub fn with_nats_access(self, access: &NatsAccess) -> Self {
-        match self.address {
-            LogAddress::Nats(_) => Self { nats_access: access.clone(), ..self },
-            LogAddress::Embedded(_) | LogAddress::Redis(_) => self,
-        }
-    }
-}
-
-impl LogRef {
-    /// The broker of the log, if its address contains neither password nor token: only then a secret file may apply.
-    #[must_use]
-    pub fn lacks_password_of(&self) -> Option<&'static str> {
+    pub fn takes(&self, key: &str) -> bool {
         match &self.address {
-            LogAddress::Redis(url) if !url.has_password() => Some("redis"),
-            LogAddress::Nats(url) if !url.has_password() => Some("nats"),
-            _ => None,
+            LogAddress::Folder { .. } => false,
+            LogAddress::Server { logs, url, .. } => logs.secrets.contains(&key) && !url.has_password(),
         }
     }
 
-    /// Adds the secrets from these files, unless the address has a password.
+    /// Adds the files that `named` returns for the settings of the log's backend, and the secret that is in one of them unless the address has one.
     ///
     /// # Errors
     /// The setting whose file is unusable, and the reason.
-    pub fn with_secrets(self, files: &SecretFiles) -> Result<Self, (&'static str, String)> {
-        if self.lacks_password_of().is_none() {
-            return Ok(self);
-        }
-        let address = match self.address {
-            LogAddress::Redis(url) => LogAddress::Redis(files.redis(&url)?),
-            LogAddress::Nats(url) => LogAddress::Nats(files.nats(&url)?),
-            folder @ LogAddress::Embedded(_) => folder,
-        };
-        Ok(Self { address, ..self })
+    pub fn with_files(self, named: impl Fn(&'static str) -> Option<PathBuf>) -> Result<Self, Unusable> {
+        let LogAddress::Server { backend, logs, url } = self.address else { return Ok(self) };
+        let own = file_settings().filter(|(of, _)| *of == backend);
+        let files: Files = own.filter_map(|(_, key)| Some((key, named(key)?))).collect();
+        let url = if url.has_password() { url } else { (logs.unlock)(&url, &files)? };
+        Ok(Self { address: LogAddress::Server { backend, logs, url }, files, ..self })
     }
+}
+
+/// Whether the files that `named` returns fit each other, for every backend.
+///
+/// # Errors
+/// The setting whose file is unusable, and the reason.
+pub fn check_files(named: impl Fn(&'static str) -> Option<PathBuf>) -> Result<(), Unusable> {
+    let files: Files = file_settings().filter_map(|(_, key)| Some((key, named(key)?))).collect();
+    REGISTRY.iter().try_for_each(|backend| match &backend.log_tools {
+        Some(LogTools::Server(logs)) => (logs.check_files)(&files),
+        _ => Ok(()),
+    })
 }
 
 impl fmt::Display for LogRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.address {
-            LogAddress::Embedded(_) => self.address.fmt(f),
-            LogAddress::Redis(_) | LogAddress::Nats(_) => write!(f, "{} ({})", self.address, self.prefix),
+            LogAddress::Folder { .. } => self.address.fmt(f),
+            LogAddress::Server { .. } => write!(f, "{} ({})", self.address, self.prefix),
         }
     }
 }

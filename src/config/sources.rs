@@ -2,49 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fmt;
 use std::path::PathBuf;
 
-use super::ConfigError;
 use super::file;
-use super::settings::{self, settings};
+use super::settings::settings;
+use crate::settings::{ConfigError, ENV_PREFIX, Raw, Setting, Source, env_name};
 
-/// The prefix of this program's environment variables. A variable with it that names no setting is an error.
-pub const ENV_PREFIX: &str = "ORDERSYSTEM_";
 /// The flag and the variable suffix that name the configuration file; a file cannot name another one.
 const CONFIG_FLAG: &str = "config";
 
 /// An environment variable: name and value.
 pub type Variable = (OsString, OsString);
-
-/// The source of a value.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
-    /// The default.
-    Default,
-    /// A flag of this setting, without the dashes.
-    Flag(&'static str),
-    /// This environment variable.
-    Env(String),
-    /// This key in the configuration file.
-    File {
-        /// The file.
-        path: PathBuf,
-        /// The key in the file, sections joined by dots.
-        key: String,
-    },
-}
-
-impl fmt::Display for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Default => f.write_str("default"),
-            Self::Flag(key) => write!(f, "--{key}"),
-            Self::Env(name) => f.write_str(name),
-            Self::File { path, key } => write!(f, "{key} in {}", path.display()),
-        }
-    }
-}
 
 /// The values from the command line. The type has no `Debug`: a raw address may contain a password.
 #[derive(Clone, Default)]
@@ -82,19 +50,6 @@ impl FlagValues {
     }
 }
 
-/// A value before validation.
-#[derive(Clone)]
-pub(super) struct Raw {
-    pub(super) value: String,
-    pub(super) source: Source,
-}
-
-/// The environment variable of a setting: `ORDERSYSTEM_NODE_ID`.
-#[must_use]
-pub fn env_name(key: &str) -> String {
-    format!("{ENV_PREFIX}{}", settings::file_key(key).to_ascii_uppercase())
-}
-
 /// The raw values of all settings that have one.
 pub(super) fn collect(
     flags: &FlagValues,
@@ -113,7 +68,7 @@ pub(super) fn collect(
     Ok(raws)
 }
 
-fn default_of(setting: &settings::Setting) -> Option<(&'static str, Raw)> {
+fn default_of(setting: &Setting) -> Option<(&'static str, Raw)> {
     Some((setting.key, Raw { value: setting.default?.to_owned(), source: Source::Default }))
 }
 

@@ -1,8 +1,12 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use super::settings::{Kind, file_key, settings};
+use super::settings::settings;
 use super::*;
+use crate::{
+    backends::{nats::settings::NatsSettings, redis::settings::RedisSettings},
+    settings::{Kind, file_key},
+};
 
 const APPSETTINGS: &str = r#"{
   "DistributedId": {
@@ -48,6 +52,18 @@ impl Given {
         Config::load(&self.flags, self.env.clone())
     }
 
+    fn values(&self) -> Values {
+        Values::new(settings::groups(), sources::collect(&self.flags, self.env.clone()).unwrap()).unwrap()
+    }
+
+    fn redis(&self) -> RedisSettings {
+        RedisSettings::of(&self.values()).unwrap()
+    }
+
+    fn nats(&self) -> NatsSettings {
+        NatsSettings::of(&self.values()).unwrap()
+    }
+
     fn error(&self) -> String {
         let error = self.load().unwrap_err().to_string();
         assert!(!error.contains('\n'), "one line: {error}");
@@ -68,12 +84,12 @@ fn assert_has(text: &str, parts: &[&str]) {
 #[test]
 fn without_any_source_the_defaults_hold() {
     let config = given().load().unwrap();
-    assert_eq!((config.transport, config.persistence), (Transport::InMemory, Persistence::InMemory));
+    assert_eq!((config.transport.name, config.persistence.name), ("inmemory", "inmemory"));
     assert_eq!(config.server.address().to_string(), "127.0.0.1:5000");
     assert_eq!(config.server.grpc_address(), None);
     assert_eq!(config.node.id, NodeId::Auto);
     assert_eq!(config.node.data_dir, None);
-    assert_eq!(config.redis.expose(), "localhost:6379");
+    assert_eq!(given().redis().server.expose(), "localhost:6379");
     assert_eq!(config.server.max_message_bytes, 4 * 1024 * 1024);
     assert!(!config.cluster && config.server.cors_allowed_origins.is_empty());
     assert!(config.effective.iter().all(|row| row.source == Source::Default));
@@ -99,10 +115,11 @@ fn the_appsettings_of_the_dotnet_sample_is_accepted_as_json_and_as_toml() {
                 [ConnectionStrings]\nRedis = 'localhost:6379'\n";
     let with_mark = format!("\u{feff}{APPSETTINGS}");
     for (name, text) in [("appsettings.json", APPSETTINGS), ("bom.JSON", &with_mark), ("a.toml", toml)] {
-        let config = given().file(name, text).load().unwrap();
+        let given = given().file(name, text);
+        let config = given.load().unwrap();
         assert_eq!(config.node.identity.worker_id(), 1);
         assert_eq!(config.node.identity.datacenter_id(), 1);
-        assert_eq!(config.nats.expose(), "nats://localhost:4222");
+        assert_eq!(given.nats().server.expose(), "nats://localhost:4222");
         assert!(config.to_string().contains("worker_id = 1  # DistributedId.WorkerId in "), "{config}");
     }
 }
@@ -289,8 +306,9 @@ fn a_broker_flag_that_nothing_uses_is_an_error_but_not_elsewhere() {
     let nats = || given().flag("persistence", "nats");
     assert_has(&nats().flag("nats-prefix", "a.b").error(), &["nats-prefix", "'a.b'"]);
     assert_has(&nats().flag("nats-replicas", "2").error(), &["nats-replicas", "'2'"]);
-    let config = nats().flag("nats-prefix", "a-b").flag("nats-replicas", "3").load().unwrap();
-    assert_eq!((config.nats_prefix.as_str(), config.nats_replicas), ("a-b", 3));
+    let given_nats = nats().flag("nats-prefix", "a-b").flag("nats-replicas", "3");
+    assert!(given_nats.load().is_ok());
+    assert_eq!((given_nats.nats().prefix.as_str(), given_nats.nats().replicas), ("a-b", 3));
     assert!(given().env("ORDERSYSTEM_REDIS", "h:1").file("a.json", APPSETTINGS).load().is_ok());
 }
 
@@ -311,12 +329,13 @@ fn passwords_are_shown_nowhere() {
         ("ORDERSYSTEM_NATS", "nats://u:s3cret@h1,nats://u:s3cret@h2", "nats://***@h2"),
     ];
     for (name, value, hidden) in shown {
-        let config = given().env(name, value).load().unwrap();
+        let given = given().env(name, value);
+        let config = given.load().unwrap();
         let (printed, debug) = (config.to_string(), format!("{config:?}"));
         assert_has(&printed, &[hidden]);
         assert_has(&debug, &[hidden]);
         assert!(!printed.contains("s3cret") && !debug.contains("s3cret"), "{printed} {debug}");
-        assert!(config.redis.expose() == value || config.nats.expose() == value);
+        assert!(given.redis().server.expose() == value || given.nats().server.expose() == value);
     }
     let wrong = [
         ("ORDERSYSTEM_REDIS", "http://u:s3cret@h"),
@@ -441,7 +460,7 @@ fn values_of(kind: Kind) -> String {
         Kind::Text => "text".to_owned(),
         Kind::File => "file".to_owned(),
         Kind::Folder => "folder".to_owned(),
-        Kind::ServerUrl => "address".to_owned(),
+        Kind::ServerUrl(_) => "address".to_owned(),
         Kind::List => "list".to_owned(),
     }
 }

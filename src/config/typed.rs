@@ -1,45 +1,27 @@
 //! The typed configuration: every value in a type that only holds valid values.
 
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
-
-use super::secrets;
-use super::url::ServerUrl;
-use super::values::{self, Values, integer, quoted};
-use super::{ConfigError, EffectiveSetting};
+use crate::backends::descriptor::{Backend, Descriptor};
+use crate::backends::{self, REGISTRY};
 use crate::id_generator::NodeIdentity;
-use crate::telemetry::{LogConfig, LogFormat};
+use crate::server::settings::ServerConfig;
+use crate::settings::parse::{quoted, short_name};
+use crate::settings::{ConfigError, EffectiveSetting, Values};
+use crate::telemetry::LogConfig;
 
 /// The effective configuration.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The message bus.
-    pub transport: Transport,
-    /// The event store.
-    pub persistence: Persistence,
-    /// The address of the Redis server, for a Redis transport or persistence.
-    pub redis: ServerUrl,
-    /// The prefix of keys in Redis: 1 to 64 characters of `A-Z a-z 0-9 . _ -`.
-    pub redis_prefix: String,
-    /// Whether folded orders are cached in Redis, whatever the persistence.
-    pub redis_cache: bool,
+    /// The backend of the message bus.
+    pub transport: &'static Descriptor,
+    /// The backend of the event store.
+    pub persistence: &'static Descriptor,
+    /// All backends with their settings, in the order of the registry.
+    pub backends: Vec<ConfiguredBackend>,
     /// The format of events published on a broker.
     pub event_format: EventFormat,
-    /// The address of the NATS server, for a NATS transport or persistence.
-    pub nats: ServerUrl,
-    /// The prefix of streams and subjects in NATS: 1 to 64 characters of `A-Z a-z 0-9 _ -`.
-    pub nats_prefix: String,
-    /// The number of replicas of a stream created in NATS: 1, 3 or 5.
-    pub nats_replicas: usize,
-    /// The credentials and the trust for NATS.
-    pub nats_access: NatsAccess,
-    /// The monitoring ports of the NATS servers, `host:port`; empty for the default port of their hosts.
-    pub nats_monitor: Vec<String>,
-    /// Whether the operator asserts that all NATS servers sync before they acknowledge.
-    pub nats_synced: bool,
     /// Whether to refuse to start with a durability below [`Durability::Machine`](crate::ports::event_store::Durability::Machine).
     pub require_durable: bool,
     /// Whether other nodes serve the same orders.
@@ -66,17 +48,22 @@ pub struct Config {
     pub effective: Vec<EffectiveSetting>,
 }
 
-/// The credentials of a node for NATS and its trust, besides the address: files.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct NatsAccess {
-    /// A credentials file with a JWT and the seed of an nkey.
-    pub credentials: Option<PathBuf>,
-    /// A file with the seed of an nkey.
-    pub nkey: Option<PathBuf>,
-    /// PEM file with the CA of the servers' certificates.
-    pub ca: Option<PathBuf>,
-    /// PEM files with the client certificate and its private key.
-    pub certificate: Option<(PathBuf, PathBuf)>,
+/// A backend with its settings, used or not.
+#[derive(Debug, Clone)]
+pub struct ConfiguredBackend {
+    /// Its description.
+    pub descriptor: &'static Descriptor,
+    /// What opens it.
+    pub backend: Arc<dyn Backend>,
+}
+
+impl Config {
+    /// The address of the log's server, for people; `None` if there is none.
+    #[must_use]
+    pub fn store_server(&self) -> Option<String> {
+        let store = self.backends.iter().find(|backend| backend.descriptor == self.persistence)?;
+        store.backend.server()
+    }
 }
 
 /// The name of a node and the location of its files.
@@ -100,88 +87,6 @@ pub enum NodeId {
     Auto,
     /// 1 to 64 characters of `A-Z a-z 0-9 . _ -`.
     Named(String),
-}
-
-/// The server: addresses and bounds.
-#[derive(Debug, Clone)]
-pub struct ServerConfig {
-    /// The address to listen on.
-    pub bind: IpAddr,
-    /// The port for gRPC and HTTP; 0 for any free one.
-    pub port: u16,
-    /// A separate port for gRPC; 0 for any free one.
-    pub grpc_port: Option<u16>,
-    /// An additional port whose clients are all operators; 0 for any free one.
-    pub admin_port: Option<u16>,
-    /// Whether every client counts as an operator.
-    pub anyone_operates: bool,
-    /// The host names under which the node is served; `*` for any; empty: determined by the listen address.
-    pub allowed_hosts: Vec<String>,
-    /// Whether gRPC reflection is enabled.
-    pub has_reflection: bool,
-    /// Whether Swagger UI is enabled.
-    pub has_swagger: bool,
-    /// How long running requests may take to finish at shutdown.
-    pub shutdown_grace_ms: u64,
-    /// The maximum duration of a request.
-    pub request_timeout_ms: u64,
-    /// The maximum number of concurrent requests.
-    pub max_in_flight: usize,
-    /// The maximum number of open connections.
-    pub max_connections: usize,
-    /// The maximum size of a request message, in bytes.
-    pub max_message_bytes: usize,
-    /// The maximum number of open HTTP/2 streams on one connection.
-    pub max_concurrent_streams: u32,
-    /// The maximum number of open event streams.
-    pub max_event_streams: usize,
-    /// The same for one connection.
-    pub max_event_streams_per_connection: usize,
-    /// The age at which a connection is asked to close; 0 for never.
-    pub max_connection_age_ms: u64,
-    /// The time after that at which it is closed anyway.
-    pub max_connection_age_grace_ms: u64,
-    /// The silence after which an HTTP/2 ping is sent.
-    pub keepalive_interval_ms: u64,
-    /// The time without a pong after which the connection is closed.
-    pub keepalive_timeout_ms: u64,
-    /// The TLS files, if TLS is enabled.
-    pub tls: Option<TlsConfig>,
-    /// Web origins that may send requests from a browser; `*` alone for all.
-    pub cors_allowed_origins: Vec<String>,
-}
-
-/// The TLS files, all PEM.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TlsConfig {
-    /// The server's certificate chain.
-    pub cert: PathBuf,
-    /// Its private key.
-    pub key: PathBuf,
-    /// The CA of client certificates, which are then required.
-    pub client_ca: Option<PathBuf>,
-    /// The revocation list of that CA.
-    pub client_crl: Option<PathBuf>,
-}
-
-impl ServerConfig {
-    /// The address for HTTP, and for gRPC unless it has its own.
-    #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        SocketAddr::new(self.bind, self.port)
-    }
-
-    /// The address of the port for operators, if there is one.
-    #[must_use]
-    pub fn admin_address(&self) -> Option<SocketAddr> {
-        self.admin_port.map(|port| SocketAddr::new(self.bind, port))
-    }
-
-    /// The address of the separate gRPC port, if there is one.
-    #[must_use]
-    pub fn grpc_address(&self) -> Option<SocketAddr> {
-        self.grpc_port.map(|port| SocketAddr::new(self.bind, port))
-    }
 }
 
 /// The outbox relay.
@@ -211,55 +116,6 @@ pub struct BreakerConfig {
     pub open_ms: u64,
 }
 
-/// The message bus of `--transport`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Transport {
-    /// Within this process.
-    InMemory,
-    /// Redis streams.
-    Redis,
-    /// NATS JetStream.
-    Nats,
-}
-
-impl Transport {
-    /// The name, as in `--transport`.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::InMemory => "inmemory",
-            Self::Redis => "redis",
-            Self::Nats => "nats",
-        }
-    }
-}
-
-/// The event store of `--persistence`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Persistence {
-    /// Within this process, lost when it ends.
-    InMemory,
-    /// SQLite in the data folder.
-    Embedded,
-    /// Redis.
-    Redis,
-    /// NATS JetStream.
-    Nats,
-}
-
-impl Persistence {
-    /// The name, as in `--persistence`.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::InMemory => "inmemory",
-            Self::Embedded => "embedded",
-            Self::Redis => "redis",
-            Self::Nats => "nats",
-        }
-    }
-}
-
 /// The format of events on a broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EventFormat {
@@ -271,26 +127,15 @@ pub enum EventFormat {
 
 pub(super) fn build(values: &Values) -> Result<Config, ConfigError> {
     Ok(Config {
-        transport: values.parse("transport", transport)?,
-        persistence: values.parse("persistence", persistence)?,
-        redis: secrets::redis(values)?,
-        redis_prefix: values.parse("redis-prefix", short_name)?,
-        redis_cache: values.switch("redis-cache")?,
+        transport: values.parse("transport", backend)?,
+        persistence: values.parse("persistence", backend)?,
+        backends: backends(values)?,
         event_format: values.parse("event-format", event_format)?,
-        nats: secrets::nats(values)?,
-        nats_prefix: values.parse("nats-prefix", subject_name)?,
-        nats_replicas: values.integer("nats-replicas")?,
-        nats_access: nats_access(values)?,
-        nats_monitor: values.parse("nats-monitor", host_ports)?,
-        nats_synced: values.switch("nats-synced")?,
         require_durable: values.switch("require-durable")?,
         cluster: values.switch("cluster")?,
         node: node(values)?,
-        server: server(values)?,
-        log: LogConfig {
-            level: values.parse("log-level", log_level)?,
-            format: values.parse("log-format", log_format)?,
-        },
+        server: ServerConfig::of(values)?,
+        log: LogConfig::of(values)?,
         outbox: OutboxConfig {
             batch_size: values.integer("outbox-batch-size")?,
             scan_interval_ms: values.integer("outbox-scan-interval-ms")?,
@@ -308,49 +153,15 @@ pub(super) fn build(values: &Values) -> Result<Config, ConfigError> {
     })
 }
 
-fn nats_access(values: &Values) -> Result<NatsAccess, ConfigError> {
-    let file = |key| values.parse_optional(key, |text| Ok(PathBuf::from(text)));
-    let files =
-        [file("nats-credentials")?, file("nats-nkey")?, file("nats-ca")?, file("nats-cert")?, file("nats-key")?];
-    NatsAccess::of(files).map_err(|(key, why)| values.error(key, why))
+fn backend(name: &str) -> Result<&'static Descriptor, String> {
+    backends::find(name).ok_or_else(|| format!("{} is unknown", quoted(name)))
 }
 
-impl NatsAccess {
-    /// The settings of this type, in this order.
-    pub const SETTINGS: [&str; 5] = ["nats-credentials", "nats-nkey", "nats-ca", "nats-cert", "nats-key"];
-
-    /// The access with the files of [`NatsAccess::SETTINGS`].
-    ///
-    /// # Errors
-    /// The setting that conflicts with the others, and the reason.
-    pub fn of(
-        [credentials, nkey, ca, certificate, key]: [Option<PathBuf>; 5],
-    ) -> Result<Self, (&'static str, &'static str)> {
-        if credentials.is_some() && nkey.is_some() {
-            return Err(("nats-nkey", "a credentials file holds a key of its own: give one of the two"));
-        }
-        let certificate = match (certificate, key) {
-            (Some(certificate), Some(key)) => Some((certificate, key)),
-            (None, None) => None,
-            (Some(_), None) => return Err(("nats-cert", "needs its private key: --nats-key FILE")),
-            (None, Some(_)) => return Err(("nats-key", "needs its certificate: --nats-cert FILE")),
-        };
-        Ok(Self { credentials, nkey, ca, certificate })
-    }
-}
-
-/// `host:port`, comma separated, each optionally prefixed with `http://`.
-fn host_ports(text: &str) -> Result<Vec<String>, String> {
-    let address = |text: &str| {
-        let rest = text.strip_prefix("http://").unwrap_or(text);
-        let rest = rest.strip_suffix('/').unwrap_or(rest);
-        let port = rest.rsplit_once(':').map(|(host, port)| (host, port.parse::<u16>().unwrap_or_default()));
-        match port {
-            Some((host, 1..)) if !host.is_empty() && !host.contains(['/', '@', ' ']) => Ok(rest.to_owned()),
-            _ => Err(format!("{} is not host:port", quoted(text))),
-        }
+fn backends(values: &Values) -> Result<Vec<ConfiguredBackend>, ConfigError> {
+    let configured = |descriptor: &&'static Descriptor| {
+        Ok(ConfiguredBackend { descriptor, backend: (descriptor.configure)(values)? })
     };
-    values::list(text).into_iter().map(address).collect()
+    REGISTRY.iter().map(configured).collect()
 }
 
 fn node(values: &Values) -> Result<NodeConfig, ConfigError> {
@@ -359,73 +170,8 @@ fn node(values: &Values) -> Result<NodeConfig, ConfigError> {
         id: values.parse("node-id", node_id)?,
         identity: NodeIdentity::new(datacenter_id, worker_id).map_err(|error| values.error("worker-id", error))?,
         has_chosen_worker: values.is_chosen("worker-id"),
-        data_dir: values.parse_optional("data-dir", |text| Ok(PathBuf::from(text)))?,
+        data_dir: values.path("data-dir"),
     })
-}
-
-fn server(values: &Values) -> Result<ServerConfig, ConfigError> {
-    let bind = values.parse("bind", bind)?;
-    let is_on = |key| values.parse(key, |text| Ok(text == "on" || (text == "auto" && bind.is_loopback())));
-    Ok(ServerConfig {
-        bind,
-        port: values.integer("port")?,
-        grpc_port: values.parse_optional("grpc-port", integer)?,
-        admin_port: values.parse_optional("admin-port", integer)?,
-        anyone_operates: values.parse("operators", |text| Ok(text == "anyone"))?,
-        allowed_hosts: values.parse("allowed-hosts", hosts)?,
-        has_reflection: is_on("reflection")?,
-        has_swagger: is_on("swagger")?,
-        shutdown_grace_ms: values.integer("shutdown-grace-ms")?,
-        request_timeout_ms: values.integer("request-timeout-ms")?,
-        max_in_flight: values.integer("max-in-flight")?,
-        max_connections: values.integer("max-connections")?,
-        max_message_bytes: values.integer("max-message-bytes")?,
-        max_concurrent_streams: values.integer("max-concurrent-streams")?,
-        max_event_streams: values.integer("max-event-streams")?,
-        max_event_streams_per_connection: values.integer("max-event-streams-per-connection")?,
-        max_connection_age_ms: values.integer("max-connection-age-ms")?,
-        max_connection_age_grace_ms: values.integer("max-connection-age-grace-ms")?,
-        keepalive_interval_ms: values.integer("keepalive-interval-ms")?,
-        keepalive_timeout_ms: values.integer("keepalive-timeout-ms")?,
-        tls: tls(values)?,
-        cors_allowed_origins: values.parse("cors-allowed-origins", origins)?,
-    })
-}
-
-fn tls(values: &Values) -> Result<Option<TlsConfig>, ConfigError> {
-    let file = |key| values.parse_optional(key, |text| Ok(PathBuf::from(text)));
-    let client_crl = file("tls-client-crl")?;
-    match (file("tls-cert")?, file("tls-key")?, file("tls-client-ca")?) {
-        (_, _, None) if client_crl.is_some() => {
-            Err(values.error("tls-client-crl", "revoked by whom? It needs --tls-client-ca FILE"))
-        }
-        (None, None, None) => Ok(None),
-        (Some(cert), Some(key), client_ca) => Ok(Some(TlsConfig { cert, key, client_ca, client_crl })),
-        (None, Some(_), _) => Err(values.error("tls-key", "a key needs its certificate: --tls-cert FILE")),
-        (Some(_), None, _) => Err(values.error("tls-cert", "a certificate needs its private key: --tls-key FILE")),
-        (None, None, Some(_)) => {
-            Err(values.error("tls-client-ca", "client certificates need TLS: --tls-cert FILE --tls-key FILE"))
-        }
-    }
-}
-
-fn transport(text: &str) -> Result<Transport, String> {
-    match text {
-        "inmemory" => Ok(Transport::InMemory),
-        "redis" => Ok(Transport::Redis),
-        "nats" => Ok(Transport::Nats),
-        other => Err(format!("{} is unknown", quoted(other))),
-    }
-}
-
-fn persistence(text: &str) -> Result<Persistence, String> {
-    match text {
-        "inmemory" => Ok(Persistence::InMemory),
-        "embedded" => Ok(Persistence::Embedded),
-        "redis" => Ok(Persistence::Redis),
-        "nats" => Ok(Persistence::Nats),
-        other => Err(format!("{} is unknown", quoted(other))),
-    }
 }
 
 fn event_format(text: &str) -> Result<EventFormat, String> {
@@ -436,94 +182,6 @@ fn event_format(text: &str) -> Result<EventFormat, String> {
     }
 }
 
-fn log_format(text: &str) -> Result<LogFormat, String> {
-    match text {
-        "text" => Ok(LogFormat::Text),
-        "json" => Ok(LogFormat::Json),
-        other => Err(format!("{} is unknown", quoted(other))),
-    }
-}
-
 fn node_id(text: &str) -> Result<NodeId, String> {
     if text == "auto" { Ok(NodeId::Auto) } else { short_name(text).map(NodeId::Named) }
-}
-
-pub(super) fn short_name(text: &str) -> Result<String, String> {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    if (1..=64).contains(&text.len()) && text.chars().all(allowed) {
-        Ok(text.to_owned())
-    } else {
-        Err(format!("{} is not 1 to 64 of A-Z a-z 0-9 . _ -", quoted(text)))
-    }
-}
-
-/// A name that is a single token of a NATS subject, which dots separate.
-pub(super) fn subject_name(text: &str) -> Result<String, String> {
-    match short_name(text) {
-        Ok(name) if !name.contains('.') => Ok(name),
-        _ => Err(format!("{} is not 1 to 64 of A-Z a-z 0-9 _ -", quoted(text))),
-    }
-}
-
-fn bind(text: &str) -> Result<IpAddr, String> {
-    if let Ok(address) = text.parse() {
-        return Ok(address);
-    }
-    let is_name = !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '.');
-    if !is_name || text.ends_with(|c: char| c.is_ascii_digit()) {
-        return Err(format!("{} is not an IP address, nor the name of one", quoted(text)));
-    }
-    let found = (text, 0).to_socket_addrs().map_err(|error| format!("{}: {error}", quoted(text)))?;
-    let mut found: Vec<IpAddr> = found.map(|address| address.ip()).collect();
-    // A single listener: of the two addresses of `localhost`, the one that every client tries.
-    found.sort_by_key(IpAddr::is_ipv6);
-    found.first().copied().ok_or_else(|| format!("{} has no address", quoted(text)))
-}
-
-/// A lone word must be a level: [`EnvFilter`] would treat a misspelt level as a target, and silently log something else.
-fn log_level(text: &str) -> Result<String, String> {
-    for directive in text.split(',').map(str::trim) {
-        let has_form = directive.contains(['=', '[', ']']);
-        // LevelFilter parses an empty text as "error".
-        if directive.is_empty() || !has_form && directive.parse::<LevelFilter>().is_err() {
-            return Err(format!(
-                "{} is not a level (off, error, warn, info, debug, trace) nor target=level",
-                quoted(directive)
-            ));
-        }
-    }
-    EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|error| format!("{}: {error}", quoted(text)))
-}
-
-fn hosts(text: &str) -> Result<Vec<String>, String> {
-    let hosts = values::list(text);
-    let is_host = |host: &&str| {
-        let parsed = host.parse::<http::uri::Authority>();
-        let has_no_port = |authority: http::uri::Authority| authority.port().is_none() && authority.host() == *host;
-        **host == *"*" || host.parse::<std::net::Ipv6Addr>().is_ok() || parsed.is_ok_and(has_no_port)
-    };
-    match hosts.iter().find(|host| !is_host(host)) {
-        Some(wrong) => Err(format!("{} is not a host as in orders.example, without a port, nor *", quoted(wrong))),
-        None => Ok(hosts.into_iter().map(str::to_owned).collect()),
-    }
-}
-
-fn origins(text: &str) -> Result<Vec<String>, String> {
-    let origins = values::list(text);
-    if origins.contains(&"*") && origins.len() > 1 {
-        return Err("* already allows every origin: give it alone".to_owned());
-    }
-    match origins.iter().find(|origin| !is_origin(origin)) {
-        Some(wrong) => Err(format!("{} is not an origin as in https://shop.example:8443, nor *", quoted(wrong))),
-        None => Ok(origins.into_iter().map(str::to_owned).collect()),
-    }
-}
-
-/// As sent by browsers: scheme and host, optionally a port, in lower case, without a path. Anything else never matches.
-fn is_origin(text: &str) -> bool {
-    let uri = text.parse::<http::Uri>().ok();
-    let host = uri.as_ref().and_then(http::Uri::authority).map(|authority| authority.as_str());
-    let rebuilt = |scheme: &str| host.is_some_and(|host| format!("{scheme}://{host}") == text && !host.contains('@'));
-    let lower_case = !text.contains(|c: char| c.is_ascii_uppercase());
-    text == "*" || lower_case && (rebuilt("http") || rebuilt("https"))
 }

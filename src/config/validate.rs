@@ -1,8 +1,7 @@
 //! Validation across settings.
 
-use super::ConfigError;
-use super::typed::{Config, Persistence, Transport};
-use super::values::{Values, is_flag};
+use super::typed::Config;
+use crate::settings::{ConfigError, Values};
 
 pub(super) fn check(config: &Config, values: &Values) -> Result<(), ConfigError> {
     cluster(config, values)?;
@@ -12,21 +11,21 @@ pub(super) fn check(config: &Config, values: &Values) -> Result<(), ConfigError>
 }
 
 fn cluster(config: &Config, values: &Values) -> Result<(), ConfigError> {
-    match config.persistence {
-        Persistence::InMemory | Persistence::Embedded if config.cluster => {
-            let store = config.persistence.name();
-            let what = format!("nodes share no storage with persistence '{store}': each would have orders of its own");
-            Err(values.error("cluster", what))
-        }
-        _ => Ok(()),
+    if config.cluster && !config.persistence.is_shared {
+        let store = config.persistence.name;
+        let what = format!("nodes share no storage with persistence '{store}': each would have orders of its own");
+        return Err(values.error("cluster", what));
     }
+    Ok(())
 }
 
 /// Durable data must go to a folder that the operator chose, never to one that the program chose.
 fn data_dir(config: &Config, values: &Values) -> Result<(), ConfigError> {
-    if config.persistence == Persistence::Embedded && config.node.data_dir.is_none() {
-        let what =
-            "'embedded' keeps everything in a folder: say which with --data-dir DIR; it is made if it is not there";
+    if config.persistence.needs_data_dir && config.node.data_dir.is_none() {
+        let what = format!(
+            "'{}' keeps everything in a folder: say which with --data-dir DIR; it is made if it is not there",
+            config.persistence.name
+        );
         return Err(values.error("persistence", what));
     }
     Ok(())
@@ -35,30 +34,17 @@ fn data_dir(config: &Config, values: &Values) -> Result<(), ConfigError> {
 /// On the command line an unused address is a mistake. In a file or the environment it is not: the samples' `appsettings.json` always names both
 /// servers.
 fn unused_broker(config: &Config, values: &Values) -> Result<(), ConfigError> {
-    let redis = config.transport == Transport::Redis || config.persistence == Persistence::Redis || config.redis_cache;
-    let nats = config.transport == Transport::Nats || config.persistence == Persistence::Nats;
-    let broker = config.transport != Transport::InMemory;
-    for (key, name, used) in [
-        ("redis", "Redis", redis),
-        ("redis-prefix", "Redis", redis),
-        ("redis-password-file", "Redis", redis),
-        ("nats", "NATS", nats),
-        ("nats-prefix", "NATS", nats),
-        ("nats-replicas", "NATS", nats),
-        ("nats-password-file", "NATS", nats),
-        ("nats-token-file", "NATS", nats),
-        ("nats-credentials", "NATS", nats),
-        ("nats-nkey", "NATS", nats),
-        ("nats-ca", "NATS", nats),
-        ("nats-cert", "NATS", nats),
-        ("nats-key", "NATS", nats),
-        ("nats-monitor", "NATS", nats),
-        ("nats-synced", "NATS", nats),
-        ("event-format", "a broker", broker),
-    ] {
-        if !used && is_flag(values.source(key)) {
-            return Err(values.error(key, format_args!("--{key} is set but nothing uses {name}")));
+    let unused = |key: &str, name: &str| values.error(key, format_args!("--{key} is set but nothing uses {name}"));
+    for configured in &config.backends {
+        let descriptor = configured.descriptor;
+        let is_used = [config.transport, config.persistence].contains(&descriptor) || configured.backend.is_cache();
+        let given = descriptor.settings.iter().find(|setting| values.source(setting.key).is_flag());
+        if let Some(setting) = given.filter(|_| !is_used) {
+            return Err(unused(setting.key, descriptor.title));
         }
+    }
+    if values.source("event-format").is_flag() && !config.transport.is_shared {
+        return Err(unused("event-format", "a broker"));
     }
     Ok(())
 }

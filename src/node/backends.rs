@@ -1,8 +1,6 @@
 //! Builds the configured backends.
 
-use std::{path::Path, sync::Arc, time::Duration};
-
-use tokio::time::{sleep, timeout};
+use std::{path::Path, sync::Arc};
 
 use futures_util::{FutureExt as _, future::BoxFuture};
 
@@ -10,37 +8,20 @@ use super::StartError;
 use crate::codec::cloud_event;
 use crate::{
     backends::{
+        descriptor::{BusParts, Descriptor, LogParts, Opened, Parts},
         embedded::{
-            checkpoint_store::EmbeddedCheckpointStore,
+            self,
             data_dir::DataDir,
             database::{Database, OpenError},
-            event_store::EmbeddedEventStore,
-            lease::EmbeddedLeaseStore,
             read_model::EmbeddedReadModel,
         },
         memory::{
-            checkpoint_store::MemoryCheckpointStore, event_store::MemoryEventStore, lease::MemoryLeaseStore,
+            self, checkpoint_store::MemoryCheckpointStore, event_store::MemoryEventStore, lease::MemoryLeaseStore,
             message_bus::MemoryMessageBus, read_model::MemoryReadModel,
-        },
-        nats::{
-            checkpoint_store::NatsCheckpointStore,
-            connection::{ConnectError as NatsConnectError, Nats, NatsAccess, NatsOptions},
-            event_store::NatsEventStore,
-            lease::NatsLeaseStore,
-            message_bus::{NatsBusOptions, NatsMessageBus},
-        },
-        redis::{
-            cache::RedisOrderCache,
-            checkpoint_store::RedisCheckpointStore,
-            connection::{ConnectError, Redis, RedisOptions},
-            event_store::RedisEventStore,
-            lease::RedisLeaseStore,
-            message_bus::{RedisBusOptions, RedisMessageBus},
-            permissions::Roles,
         },
     },
     circuit_breaker::{BreakerOptions, CircuitBreaker, GuardedBus, GuardedCheckpoints, GuardedLeases, GuardedStore},
-    config::{self, Config, EventFormat, Persistence, Transport},
+    config::{Config, ConfiguredBackend, EventFormat},
     ports::{
         checkpoint_store::CheckpointStore,
         event_store::{Durability, EventStore},
@@ -51,10 +32,6 @@ use crate::{
     },
     telemetry::outage::Away,
 };
-
-/// How long a starting node waits for a connected NATS before it continues without, and the pause between checks.
-const WAIT_AT_START: Duration = Duration::from_secs(4);
-const PAUSE_AT_START: Duration = Duration::from_millis(100);
 
 /// The storage and messaging backends of a node.
 #[derive(Clone, Debug)]
@@ -87,19 +64,6 @@ pub struct Backends {
 /// broker that needs an operator's action.
 pub(super) type Arrival = BoxFuture<'static, Result<(), StartError>>;
 
-/// The NATS backends of a node whose log is in NATS.
-struct NatsLog {
-    store: Arc<NatsEventStore>,
-    leases: Arc<NatsLeaseStore>,
-    checkpoints: Arc<NatsCheckpointStore>,
-}
-
-/// The NATS backends of a node whose bus is NATS.
-struct NatsBus {
-    bus: Arc<NatsMessageBus>,
-    leases: Arc<NatsLeaseStore>,
-}
-
 /// The circuit breakers of a node.
 #[derive(Clone, Debug)]
 pub(super) struct Breakers {
@@ -127,50 +91,20 @@ impl Backends {
     /// # Errors
     /// For an unusable data dir, and for invalid settings.
     pub(super) async fn begin(config: &Config) -> Result<(Self, Arrival), StartError> {
-        let mut arrivals = Vec::new();
-        let mut backends = Self::memory();
-        if config.persistence == Persistence::Embedded {
-            let dir = config.node.data_dir.as_deref().ok_or("persistence embedded needs --data-dir")?;
-            backends = Self::embedded(dir).map_err(|error| format!("data dir {error}"))?;
-        }
-        if config.persistence == Persistence::InMemory
-            && let Some(dir) = &config.node.data_dir
-        {
-            let taken = DataDir::take(dir).map_err(|error| format!("data dir {}: {error}", dir.display()))?;
-            backends.folder = Some(Arc::new(taken));
-            tracing::warn!(
-                "orders are kept in memory only and are gone when the node ends: {} keeps no more than the mark of issued ids. \
-                 --persistence embedded keeps orders there",
-                dir.display()
-            );
-        }
-        if config.persistence == Persistence::Redis || config.transport == Transport::Redis || config.redis_cache {
-            // One connection for all. Log followers keep their checkpoints with the log.
-            let redis = connect_to_redis(config)?;
-            arrivals.push(arrival_of_redis(redis.clone(), config.redis.to_string()).boxed());
-            if config.persistence == Persistence::Redis {
-                backends.use_redis_log(&redis);
+        let (mut backends, mut arrivals) = (Self::memory(), Vec::new());
+        backends.use_data_dir(config)?;
+        for ConfiguredBackend { descriptor, backend } in &config.backends {
+            let parts = Parts {
+                log: *descriptor == config.persistence,
+                bus: (*descriptor == config.transport).then(|| description_in(config.event_format)),
+                cache: backend.is_cache(),
+                data_dir: config.node.data_dir.as_deref(),
+            };
+            if parts.is_any() {
+                let mut opened = backend.open(parts).await?;
+                arrivals.extend(opened.arrival.take());
+                backends.take(descriptor, opened);
             }
-            if config.redis_cache {
-                backends.cache = Some(Arc::new(RedisOrderCache::new(redis.clone())));
-            }
-            if config.transport == Transport::Redis {
-                backends.use_redis_bus(redis, config.event_format);
-            }
-        }
-        if config.persistence == Persistence::Nats || config.transport == Transport::Nats {
-            // One connection for both, as with Redis.
-            let nats = connect_to_nats(config).await?;
-            let log = (config.persistence == Persistence::Nats).then(|| backends.use_nats_log(&nats));
-            let bus = (config.transport == Transport::Nats).then(|| backends.use_nats_bus(&nats, config.event_format));
-            arrivals.push(arrival_of_nats(nats, config.nats.to_string(), log, bus).boxed());
-        }
-        if matches!(config.persistence, Persistence::Redis | Persistence::Nats)
-            && let Some(dir) = &config.node.data_dir
-        {
-            // The log is elsewhere; derived data stays here, so that a restart resumes from its checkpoint.
-            let database = Database::open_for_read_model(dir).map_err(|error| format!("data dir {error}"))?;
-            backends.read_model = Arc::new(EmbeddedReadModel::new(database));
         }
         let arrival = async {
             for arrival in arrivals {
@@ -214,45 +148,42 @@ impl Backends {
         (guarded, Breakers { store, transport, cache })
     }
 
-    fn use_redis_log(&mut self, redis: &Redis) {
-        self.store = Arc::new(RedisEventStore::new(redis.clone()));
-        self.leases = Arc::new(RedisLeaseStore::new(redis.clone()));
-        self.checkpoints = Arc::new(RedisCheckpointStore::new(redis.clone()));
-        self.is_shared = true;
-        self.persistence = Persistence::Redis.name();
-    }
-
-    fn use_nats_log(&mut self, nats: &Nats) -> NatsLog {
-        let log = NatsLog {
-            store: Arc::new(NatsEventStore::new(nats.clone())),
-            leases: Arc::new(NatsLeaseStore::new(nats.clone())),
-            checkpoints: Arc::new(NatsCheckpointStore::new(nats.clone())),
+    /// Uses a data folder for which the log has no use: for the read model of a log that is elsewhere.
+    fn use_data_dir(&mut self, config: &Config) -> Result<(), StartError> {
+        let Some(dir) = config.node.data_dir.as_deref().filter(|_| !config.persistence.needs_data_dir) else {
+            return Ok(());
         };
-        self.store = Arc::clone(&log.store) as _;
-        self.leases = Arc::clone(&log.leases) as _;
-        self.checkpoints = Arc::clone(&log.checkpoints) as _;
-        self.is_shared = true;
-        self.persistence = Persistence::Nats.name();
-        log
+        if config.persistence.is_shared {
+            // Derived data stays here, so that a restart resumes from its checkpoint.
+            let database = Database::open_for_read_model(dir).map_err(|error| format!("data dir {error}"))?;
+            self.read_model = Arc::new(EmbeddedReadModel::new(database));
+        } else {
+            let taken = DataDir::take(dir).map_err(|error| format!("data dir {}: {error}", dir.display()))?;
+            self.folder = Some(Arc::new(taken));
+            tracing::warn!(
+                "orders are kept in memory only and are gone when the node ends: {} keeps no more than the mark of issued ids. \
+                 --persistence embedded keeps orders there",
+                dir.display()
+            );
+        }
+        Ok(())
     }
 
-    fn use_redis_bus(&mut self, redis: Redis, format: EventFormat) {
-        let describe = description_in(format);
-        self.bus_leases = Arc::new(RedisLeaseStore::new(redis.clone()));
-        self.bus = Arc::new(RedisMessageBus::new(redis, RedisBusOptions { describe, ..RedisBusOptions::default() }));
-        self.transport = Transport::Redis.name();
-    }
-
-    fn use_nats_bus(&mut self, nats: &Nats, format: EventFormat) -> NatsBus {
-        let options = NatsBusOptions { describe: description_in(format), ..NatsBusOptions::default() };
-        let bus = NatsBus {
-            bus: Arc::new(NatsMessageBus::new(nats.clone(), options)),
-            leases: Arc::new(NatsLeaseStore::new(nats.clone())),
-        };
-        self.bus_leases = Arc::clone(&bus.leases) as _;
-        self.bus = Arc::clone(&bus.bus) as _;
-        self.transport = Transport::Nats.name();
-        bus
+    /// Replaces the parts that a backend has opened.
+    fn take(&mut self, backend: &Descriptor, opened: Opened) {
+        if let Some(LogParts { store, leases, checkpoints, read_model }) = opened.log {
+            (self.store, self.leases, self.checkpoints) = (store, leases, checkpoints);
+            (self.persistence, self.is_shared) = (backend.name, backend.is_shared);
+            if let Some(read_model) = read_model {
+                self.read_model = read_model;
+            }
+        }
+        if let Some(BusParts { bus, leases }) = opened.bus {
+            (self.bus, self.bus_leases, self.transport) = (bus, leases, backend.name);
+        }
+        if opened.cache.is_some() {
+            self.cache = opened.cache;
+        }
     }
 
     /// Everything in memory.
@@ -268,8 +199,8 @@ impl Backends {
             cache: None,
             is_shared: false,
             folder: None,
-            persistence: "inmemory",
-            transport: "inmemory",
+            persistence: memory::DESCRIPTOR.name,
+            transport: memory::DESCRIPTOR.name,
         }
     }
 
@@ -278,15 +209,10 @@ impl Backends {
     /// # Errors
     /// [`OpenError`] names the folder.
     pub fn embedded(dir: &Path) -> Result<Self, OpenError> {
-        let database = Database::open(dir)?;
-        Ok(Self {
-            store: Arc::new(EmbeddedEventStore::new(Arc::clone(&database))),
-            read_model: Arc::new(EmbeddedReadModel::new(Arc::clone(&database))),
-            leases: Arc::new(EmbeddedLeaseStore::new(Arc::clone(&database))),
-            checkpoints: Arc::new(EmbeddedCheckpointStore::new(database)),
-            persistence: Persistence::Embedded.name(),
-            ..Self::memory()
-        })
+        let log = embedded::log_parts(Database::open(dir)?);
+        let mut backends = Self::memory();
+        backends.take(&embedded::DESCRIPTOR, Opened { log: Some(log), ..Opened::default() });
+        Ok(backends)
     }
 }
 
@@ -296,117 +222,4 @@ fn description_in(format: EventFormat) -> fn(&Message) -> Description {
         EventFormat::Protobuf => cloud_event::protobuf,
         EventFormat::Json => cloud_event::json,
     }
-}
-
-async fn connect_to_nats(config: &Config) -> Result<Nats, StartError> {
-    let options = NatsOptions {
-        access: nats_access(&config.nats_access),
-        replicas: config.nats_replicas,
-        monitors: config.nats_monitor.clone(),
-        synced: config.nats_synced,
-        ..NatsOptions::new(config.nats.expose(), config.nats_prefix.as_str())
-    };
-    Ok(Nats::start(options).await?)
-}
-
-/// Waits for the first connection attempt, and verifies the server; `shown` is the address for people. After a failed connection attempt it does not
-/// wait again.
-async fn arrival_of_nats(
-    nats: Nats,
-    shown: String,
-    log: Option<NatsLog>,
-    bus: Option<NatsBus>,
-) -> Result<(), StartError> {
-    if !is_usable(&nats, &shown, || nats.first_try().boxed()).await? {
-        return Ok(());
-    }
-    tracing::info!(server = shown, "connected to NATS");
-    let mut waits = true;
-    if let Some(NatsLog { store, leases, checkpoints }) = log {
-        let admit = || {
-            let admission = async {
-                store.first_admission().await?;
-                leases.admit().await?;
-                checkpoints.admit().await
-            };
-            admission.boxed()
-        };
-        waits = is_usable(&nats, &shown, admit).await?;
-        if waits {
-            tracing::info!(server = shown, durability = store.durability().name(), "{}", store.summary());
-        }
-    }
-    if let Some(NatsBus { bus, leases }) = bus.filter(|_| waits && nats.is_connected()) {
-        let admit = || {
-            let admission = async {
-                bus.admit().await?;
-                leases.admit().await
-            };
-            admission.boxed()
-        };
-        is_usable(&nats, &shown, admit).await?;
-    }
-    Ok(())
-}
-
-/// Whether `admit` succeeds soon. NATS may be unreachable or without a quorum now; the node then becomes ready once it works.
-///
-/// # Errors
-/// For a problem that needs an operator's action.
-async fn is_usable<'a>(
-    nats: &Nats,
-    shown: &str,
-    admit: impl Fn() -> BoxFuture<'a, Result<(), NatsConnectError>>,
-) -> Result<bool, StartError> {
-    let mut found = NatsConnectError::Retryable("it does not answer".to_owned());
-    let admitted = async {
-        loop {
-            match admit().await {
-                Err(NatsConnectError::Retryable(why)) if nats.is_connected() => {
-                    found = NatsConnectError::Retryable(why)
-                }
-                decided => return decided,
-            }
-            sleep(PAUSE_AT_START).await;
-        }
-    };
-    match timeout(WAIT_AT_START, admitted).await.unwrap_or(Err(found)) {
-        Ok(()) => Ok(true),
-        Err(NatsConnectError::Retryable(why)) => {
-            // The connection itself logs that it is unreachable.
-            if nats.is_connected() {
-                tracing::warn!(server = shown, why, "NATS cannot be used yet, the node serves when it can");
-            }
-            Ok(false)
-        }
-        Err(NatsConnectError::Fatal(why)) => Err(format!("NATS at {shown}: {why}").into()),
-    }
-}
-
-fn connect_to_redis(config: &Config) -> Result<Redis, StartError> {
-    let (keeps_log, has_bus) = (config.persistence == Persistence::Redis, config.transport == Transport::Redis);
-    let roles = Roles { reads_log: keeps_log, writes_log: keeps_log, bus: has_bus, cache: config.redis_cache };
-    let options = RedisOptions { roles, ..RedisOptions::new(config.redis.expose(), config.redis_prefix.as_str()) };
-    Ok(Redis::start(options, keeps_log)?)
-}
-
-/// Waits for the first connection attempt; `shown` is the address for people.
-async fn arrival_of_redis(redis: Redis, shown: String) -> Result<(), StartError> {
-    match redis.first_try().await {
-        Ok(()) => {
-            if let Some(facts) = redis.facts() {
-                tracing::info!(server = shown, "{}", facts.summary());
-            }
-            Ok(())
-        }
-        // Already logged, and repeated: the node becomes ready once connected.
-        Err(ConnectError::Retryable(_)) => Ok(()),
-        Err(ConnectError::Fatal(why)) => Err(why.into()),
-    }
-}
-
-/// The same in the backend's type.
-pub(super) fn nats_access(access: &config::NatsAccess) -> NatsAccess {
-    let config::NatsAccess { credentials, nkey, ca, certificate } = access.clone();
-    NatsAccess { credentials, nkey, ca, certificate }
 }

@@ -34,7 +34,7 @@ use crate::{
     application::{admission::Admission, dead_letters::DeadLetters, fan_out::FanOut},
     backends::embedded,
     circuit_breaker::BreakerOptions,
-    config::{Config, NodeId, Persistence, TlsConfig, Transport},
+    config::{Config, NodeId, TlsConfig},
     domain::timestamp::Timestamp,
     node::{
         lifecycle::{DurabilityRequirement, Monitor, Node, RunError, Stop, Work},
@@ -114,7 +114,7 @@ impl App {
         let NodeBuilder { backends, clock, handlers, pace } = setup;
         let required = config.require_durable.then_some(Durability::Machine);
         let requirement = required.map(|required| {
-            let server = store_server(config);
+            let server = config.store_server();
             DurabilityRequirement { required, persistence: backends.persistence, server }
         });
         if let Some(requirement) = &requirement {
@@ -271,15 +271,6 @@ impl App {
     }
 }
 
-/// The address of the log's server, for people; `None` if there is none.
-fn store_server(config: &Config) -> Option<String> {
-    match config.persistence {
-        Persistence::Redis => Some(config.redis.to_string()),
-        Persistence::Nats => Some(config.nats.to_string()),
-        Persistence::InMemory | Persistence::Embedded => None,
-    }
-}
-
 fn tls_files(config: &TlsConfig) -> TlsFiles {
     let TlsConfig { cert, key, client_ca, client_crl } = config.clone();
     TlsFiles { certificate: cert, key, client_ca, client_crl }
@@ -320,7 +311,7 @@ fn node_name(config: &Config, backends: &Backends) -> String {
         NodeId::Named(name) => name.clone(),
         NodeId::Auto if config.cluster || backends.is_shared => format!("node-{:08x}", fastrand::u32(..)),
         NodeId::Auto => match backends.store.log_id() {
-            Some(LogId(log)) if config.transport != Transport::InMemory => format!("node-{log:08x}"),
+            Some(LogId(log)) if config.transport.is_shared => format!("node-{log:08x}"),
             _ => format!("node-{}-{}", config.node.identity.datacenter_id(), config.node.identity.worker_id()),
         },
     }

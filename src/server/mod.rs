@@ -13,6 +13,7 @@ pub mod listener;
 pub mod operators;
 pub mod paced;
 pub mod rest;
+pub mod settings;
 pub mod tls;
 
 use std::{sync::Arc, time::Instant};

@@ -1,6 +1,7 @@
 //! Logs and metrics.
 
 pub mod outage;
+pub mod settings;
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use tracing_subscriber::EnvFilter;

@@ -24,7 +24,7 @@ type Store = Arc<dyn CheckpointStore>;
 
 const BACKENDS: &[Backend<dyn CheckpointStore>] = &[
     Backend {
-        name: "memory",
+        name: "inmemory",
         time: Time::Simulated,
         open: || async { Arc::new(MemoryCheckpointStore::new()) as Store }.boxed(),
     },

@@ -6,7 +6,11 @@ mod full_disk;
 mod read_only;
 mod reopening;
 
-use std::{cell::RefCell, path::Path, sync::Arc};
+use std::{
+    cell::RefCell,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use ordersystem::{
@@ -24,10 +28,15 @@ thread_local! {
 
 /// A new, empty data folder, opened.
 pub fn scratch() -> Arc<Database> {
+    Database::open(&kept_folder()).unwrap()
+}
+
+/// A new folder that is there until the end of the test.
+pub fn kept_folder() -> PathBuf {
     let folder = tempfile::tempdir().unwrap();
-    let database = Database::open(folder.path()).unwrap();
+    let path = folder.path().to_owned();
     FOLDERS.with_borrow_mut(|folders| folders.push(folder));
-    database
+    path
 }
 
 /// The event store in the folder `dir`, which nothing else may have open.

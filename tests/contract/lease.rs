@@ -23,7 +23,7 @@ use crate::{
 
 const BACKENDS: &[Backend<dyn LeaseStore>] = &[
     Backend {
-        name: "memory",
+        name: "inmemory",
         time: Time::Simulated,
         open: || async { Arc::new(MemoryLeaseStore::new()) as Arc<dyn LeaseStore> }.boxed(),
     },

@@ -22,7 +22,7 @@ use ordersystem::{
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
-    backend::{Backend, Time, on_each, race_on_each},
+    backend::{Backend, Time, on_each, only_on, race_on_each},
     nats_cluster, nats_server, redis_server,
 };
 
@@ -30,7 +30,7 @@ mod random;
 
 /// Small limits, so that tests reach them; [`DEAD_LETTERS`] is one of them.
 const BACKENDS: &[Backend<dyn MessageBus>] = &[
-    Backend { name: "memory", time: Time::Simulated, open: || async { memory() }.boxed() },
+    Backend { name: "inmemory", time: Time::Simulated, open: || async { memory() }.boxed() },
     Backend { name: "redis", time: Time::Real, open: || redis().boxed() },
     Backend { name: "nats", time: Time::Real, open: || nats().boxed() },
     Backend { name: "nats on three servers", time: Time::Real, open: || nats_with_replicas().boxed() },

@@ -40,7 +40,7 @@ type Store = Arc<dyn EventStore>;
 
 const BACKENDS: &[Backend<dyn EventStore>] = &[
     Backend {
-        name: "memory",
+        name: "inmemory",
         time: Time::Real,
         open: || async { Arc::new(MemoryEventStore::default()) as Store }.boxed(),
     },

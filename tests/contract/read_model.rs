@@ -28,7 +28,7 @@ use crate::embedded::scratch;
 
 pub const BACKENDS: &[Backend<dyn ReadModel>] = &[
     Backend {
-        name: "memory",
+        name: "inmemory",
         time: Time::Simulated,
         open: || async { Arc::new(MemoryReadModel::new()) as Arc<dyn ReadModel> }.boxed(),
     },

@@ -16,6 +16,7 @@ pub mod backup;
 pub mod checkpoint_store;
 pub mod data_dir;
 pub mod database;
+mod descriptor;
 mod end;
 mod error;
 pub mod event_store;
@@ -24,3 +25,5 @@ mod new_store;
 pub mod read_model;
 mod schema;
 mod start_check;
+
+pub use descriptor::{DESCRIPTOR, log_parts};

@@ -29,6 +29,7 @@
 mod api;
 pub mod checkpoint_store;
 pub mod connection;
+mod descriptor;
 pub mod event_store;
 mod kv;
 pub mod lease;
@@ -37,4 +38,7 @@ mod monitor;
 mod permissions;
 mod provision;
 mod server;
+pub mod settings;
 mod stranger;
+
+pub use descriptor::DESCRIPTOR;

@@ -31,6 +31,7 @@ mod admission;
 pub mod cache;
 pub mod checkpoint_store;
 pub mod connection;
+mod descriptor;
 mod ends;
 pub mod event_store;
 mod keeper;
@@ -41,5 +42,8 @@ mod pools;
 mod script;
 mod sentinel;
 pub mod server;
+pub mod settings;
 mod tail;
 mod values;
+
+pub use descriptor::DESCRIPTOR;

@@ -1,35 +1,69 @@
-//! Raw values validated by the kind of their setting, and the accessors for `typed.rs`.
+//! Raw values validated by the kind of their setting, and the accessors for what reads them.
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 
-use super::settings::{self, Kind, Setting, settings};
-use super::sources::{Raw, Source};
-use super::url::ServerUrl;
-use super::{ConfigError, EffectiveSetting};
+use super::parse::{integer, list, quoted};
+use super::{ConfigError, Group, Kind, Raw, ServerUrl, Setting, Source, file_key};
+
+/// One row of `ordersystem config`: an effective setting, secrets hidden.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EffectiveSetting {
+    /// The name of the setting, as its flag spells it.
+    pub key: &'static str,
+    /// The value as TOML, secrets hidden; `None` for an optional setting that is not set.
+    pub value: Option<String>,
+    /// The source of the value.
+    pub source: Source,
+}
+
+impl fmt::Display for EffectiveSetting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let key = file_key(self.key);
+        match &self.value {
+            Some(value) => write!(f, "{key} = {value}  # {}", self.source),
+            None => write!(f, "# {key} is not set"),
+        }
+    }
+}
 
 /// All settings, each value valid for its kind.
-pub(super) struct Values {
+pub struct Values {
+    table: &'static [Group],
     raws: BTreeMap<&'static str, Raw>,
 }
 
 impl Values {
-    pub(super) fn new(raws: BTreeMap<&'static str, Raw>) -> Result<Self, ConfigError> {
-        for setting in settings() {
-            if let Some(raw) = raws.get(setting.key) {
+    /// The values of the settings of `table`.
+    ///
+    /// # Errors
+    /// The first one, in the order of the table, that is not of its kind.
+    pub fn new(table: &'static [Group], raws: BTreeMap<&'static str, Raw>) -> Result<Self, ConfigError> {
+        let values = Self { table, raws };
+        for setting in values.settings() {
+            if let Some(raw) = values.raws.get(setting.key) {
                 check(setting, &raw.value).map_err(|what| error(setting.key, &what, &raw.source))?;
             }
         }
-        Ok(Self { raws })
+        Ok(values)
     }
 
-    pub(super) fn source(&self, key: &str) -> &Source {
+    fn settings(&self) -> impl Iterator<Item = &'static Setting> + use<> {
+        self.table.iter().flat_map(|group| group.settings)
+    }
+
+    /// The source of a setting's value.
+    #[must_use]
+    pub fn source(&self, key: &str) -> &Source {
         self.raws.get(key).map_or(&Source::Default, |raw| &raw.source)
     }
 
     /// Whether the operator set this value for this program; the samples' `appsettings.json` is written for another one.
-    pub(super) fn is_chosen(&self, key: &str) -> bool {
-        let samples_key = settings::find(key).and_then(|setting| setting.appsettings_key);
+    #[must_use]
+    pub fn is_chosen(&self, key: &str) -> bool {
+        let samples_key =
+            self.settings().find(|setting| setting.key == key).and_then(|setting| setting.appsettings_key);
         match self.source(key) {
             Source::Default => false,
             Source::File { key, .. } => samples_key != Some(key.as_str()),
@@ -38,17 +72,24 @@ impl Values {
     }
 
     /// An error about this setting that names its source.
-    pub(super) fn error(&self, key: &str, what: impl fmt::Display) -> ConfigError {
+    #[must_use]
+    pub fn error(&self, key: &str, what: impl fmt::Display) -> ConfigError {
         error(key, &what, self.source(key))
     }
 
     /// The value parsed by `parse`, whose error continues "key: ".
-    pub(super) fn parse<T>(&self, key: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Result<T, ConfigError> {
+    ///
+    /// # Errors
+    /// That of `parse`; a setting without value and default.
+    pub fn parse<T>(&self, key: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Result<T, ConfigError> {
         parse(self.text(key)?).map_err(|what| self.error(key, what))
     }
 
     /// As [`Values::parse`], for an optional setting.
-    pub(super) fn parse_optional<T>(
+    ///
+    /// # Errors
+    /// That of `parse`.
+    pub fn parse_optional<T>(
         &self,
         key: &str,
         parse: impl FnOnce(&str) -> Result<T, String>,
@@ -57,12 +98,31 @@ impl Values {
     }
 
     /// An integer; the range of the setting must fit `T`, which a test verifies for the ends of all ranges.
-    pub(super) fn integer<T: std::str::FromStr>(&self, key: &str) -> Result<T, ConfigError> {
+    ///
+    /// # Errors
+    /// If it does not fit.
+    pub fn integer<T: std::str::FromStr>(&self, key: &str) -> Result<T, ConfigError> {
         self.parse(key, integer)
     }
 
+    /// The path that an optional setting names.
+    #[must_use]
+    pub fn path(&self, key: &str) -> Option<PathBuf> {
+        self.raws.get(key).map(|raw| PathBuf::from(&raw.value))
+    }
+
+    /// The files that those of `settings` name that are set.
+    #[must_use]
+    pub fn files(&self, settings: &[Setting]) -> BTreeMap<&'static str, PathBuf> {
+        let files = settings.iter().filter(|setting| matches!(setting.kind, Kind::File));
+        files.filter_map(|setting| Some((setting.key, self.path(setting.key)?))).collect()
+    }
+
     /// `true` or `false`.
-    pub(super) fn switch(&self, key: &str) -> Result<bool, ConfigError> {
+    ///
+    /// # Errors
+    /// A setting without value and default.
+    pub fn switch(&self, key: &str) -> Result<bool, ConfigError> {
         Ok(self.text(key)? == "true")
     }
 
@@ -74,28 +134,15 @@ impl Values {
     }
 
     /// The rows of `ordersystem config`.
-    pub(super) fn effective(&self) -> Vec<EffectiveSetting> {
+    #[must_use]
+    pub fn effective(&self) -> Vec<EffectiveSetting> {
         let row = |setting: &Setting| EffectiveSetting {
             key: setting.key,
             value: self.raws.get(setting.key).map(|raw| as_toml(setting.kind, &raw.value)),
             source: self.source(setting.key).clone(),
         };
-        settings().map(row).collect()
+        self.settings().map(row).collect()
     }
-}
-
-pub(super) fn integer<T: std::str::FromStr>(text: &str) -> Result<T, String> {
-    text.parse().map_err(|_| format!("{} is out of range", quoted(text)))
-}
-
-/// The quoted value, safe to print on one line.
-pub(super) fn quoted(text: &str) -> String {
-    format!("'{}'", text.escape_debug())
-}
-
-/// The entries of a comma separated list; empty for an empty text.
-pub(super) fn list(text: &str) -> Vec<&str> {
-    if text.is_empty() { Vec::new() } else { text.split(',').map(str::trim).collect() }
 }
 
 fn error(key: &str, what: &dyn fmt::Display, source: &Source) -> ConfigError {
@@ -110,7 +157,7 @@ fn check(setting: &Setting, value: &str) -> Result<(), String> {
         }
         Kind::Integer { min, max } => check_integer(value, min, max),
         Kind::Text | Kind::File | Kind::Folder if value.is_empty() => Err("is empty".to_owned()),
-        Kind::ServerUrl => ServerUrl::parse(value, schemes(setting.key)).map(drop),
+        Kind::ServerUrl(form) => form.parse(value).map(drop),
         Kind::Flag | Kind::Choice(_) | Kind::Text | Kind::File | Kind::Folder | Kind::List => Ok(()),
     }
 }
@@ -124,20 +171,14 @@ fn check_integer(value: &str, min: u64, max: u64) -> Result<(), String> {
     }
 }
 
-/// The URL schemes of a broker's setting.
-pub(super) fn schemes(key: &str) -> &'static [&'static str] {
-    if key == "redis" { &["redis", "rediss", "redis+sentinel", "rediss+sentinel"] } else { &["nats", "tls"] }
-}
-
 fn as_toml(kind: Kind, value: &str) -> String {
     match kind {
         Kind::Flag => value.to_owned(),
         // Without leading zeros, which TOML does not accept.
         Kind::Integer { .. } => value.parse::<u64>().map_or_else(|_| toml_text(value), |number| number.to_string()),
         Kind::Choice(_) | Kind::Text | Kind::File | Kind::Folder => toml_text(value),
-        Kind::ServerUrl => {
-            ServerUrl::parse(value, &["redis", "rediss", "redis+sentinel", "rediss+sentinel", "nats", "tls"])
-                .map_or_else(|_| toml_text("***"), |url| toml_text(&url.to_string()))
+        Kind::ServerUrl(form) => {
+            form.parse(value).map_or_else(|_| toml_text("***"), |url: ServerUrl| toml_text(&url.to_string()))
         }
         Kind::List => {
             let texts: Vec<String> = list(value).into_iter().map(toml_text).collect();
@@ -149,9 +190,4 @@ fn as_toml(kind: Kind, value: &str) -> String {
 /// TOML's basic strings are JSON's, except for one control character that JSON does not escape.
 fn toml_text(text: &str) -> String {
     serde_json::Value::from(text).to_string().replace('\u{7f}', "\\u007f")
-}
-
-/// Whether the value comes from the command line.
-pub(super) fn is_flag(source: &Source) -> bool {
-    matches!(source, Source::Flag(_))
 }

@@ -10,7 +10,8 @@ pub struct ConfigError {
 
 impl ConfigError {
     /// Control characters (a line break in a value, a parser's several lines) are escaped or joined here, for all errors.
-    pub(super) fn new(line: impl fmt::Display) -> Self {
+    #[must_use]
+    pub fn new(line: impl fmt::Display) -> Self {
         let line = line.to_string();
         let lines: Vec<&str> = line.lines().map(str::trim).filter(|part| !part.is_empty()).collect();
         Self { line: lines.join(" ").replace(char::is_control, "?") }

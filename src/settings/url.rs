@@ -4,17 +4,24 @@ use std::fmt;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-/// The address of a Redis or NATS server. `Debug` and `Display` hide the password.
-#[derive(Clone, PartialEq, Eq)]
-pub struct ServerUrl(String);
+/// The form of a broker's addresses: `host[:port]` or `scheme://[user:password@]host[:port][/…]`, perhaps several hosts, comma separated.
+#[derive(Debug)]
+pub struct UrlForm {
+    /// The schemes. The first one is meant where there is none.
+    pub schemes: &'static [&'static str],
+    /// The only option that is accepted after a `?`. Others may be passwords, and would be ignored.
+    pub option: Option<&'static str>,
+    /// Checks what comes after user and password, given the scheme.
+    pub check: fn(&str, &str) -> Result<(), String>,
+}
 
-impl ServerUrl {
-    /// Validates `host[:port]` or `scheme://[user:password@]host[:port][/…]` with one of the `schemes`; NATS and the Sentinels of Redis accept
-    /// several, comma separated.
+impl UrlForm {
+    /// Validates an address.
     ///
     /// # Errors
     /// A description of the error, without the value.
-    pub fn parse(text: &str, schemes: &[&str]) -> Result<Self, String> {
+    pub fn parse(&self, text: &str) -> Result<ServerUrl, String> {
+        let main = self.schemes.first().copied().unwrap_or_default();
         if text.is_empty() {
             return Err("is empty".to_owned());
         }
@@ -22,36 +29,53 @@ impl ServerUrl {
             return Err("contains white space or a control character: write each as %XX, a space as %20".to_owned());
         }
         if text.to_ascii_lowercase().contains("password=") {
-            return Err(format!("takes no password option: write {}://user:password@host:port", schemes[0]));
+            return Err(format!("takes no password option: write {main}://user:password@host:port"));
         }
-        let rest = match text.split_once("://") {
-            Some((scheme, rest)) if schemes.contains(&scheme) => rest,
-            Some(_) => return Err(format!("must begin with {}://", schemes.join(":// or "))),
-            None if text.contains('@') => return Err(format!("with a password must begin with {}://", schemes[0])),
-            None => text,
+        let (scheme, rest) = match text.split_once("://") {
+            Some((scheme, rest)) if self.schemes.contains(&scheme) => (scheme, rest),
+            Some(_) => return Err(format!("must begin with {}://", self.schemes.join(":// or "))),
+            None if text.contains('@') => return Err(format!("with a password must begin with {main}://")),
+            None => (main, text),
         };
         // Everything up to the last '@' is user and password: passwords contain '@' and '/' more often than paths contain '@'.
         let host_and_path = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
         let authority = host_and_path.split(['/', '?', ',']).next().unwrap_or_default();
-        check_options(host_and_path, text)?;
+        self.check_options(host_and_path)?;
         // Without a scheme it contains no password that must be hidden.
         let shown = |why| if text.contains("://") { why } else { format!("{why}: '{text}'") };
         check_authority(authority).map_err(shown)?;
-        match text.split_once("://") {
-            Some((scheme, _)) if scheme.starts_with("redis") => check_redis(scheme, host_and_path)?,
-            None if schemes.contains(&"redis") && !schemes.contains(&"nats") => check_redis("redis", host_and_path)?,
-            _ => {}
-        }
-        Ok(Self(text.to_owned()))
+        (self.check)(scheme, host_and_path)?;
+        Ok(ServerUrl(text.to_owned()))
     }
 
+    fn check_options(&self, host_and_path: &str) -> Result<(), String> {
+        let is_accepted = |given: &str| {
+            let name = given.split_once('=').map(|(name, _)| name);
+            name.is_some() && name == self.option && !given.contains('&')
+        };
+        match host_and_path.split_once('?') {
+            Some((_, given)) if !is_accepted(given) => {
+                Err("takes no options after a '?'; see the settings for passwords and tokens".to_owned())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The address of a broker. `Debug` and `Display` hide the password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ServerUrl(String);
+
+impl ServerUrl {
     /// The user, if the address has no password: for NATS that is a token, unless the password is elsewhere.
-    pub(super) fn user(&self) -> Option<&str> {
+    #[must_use]
+    pub fn user(&self) -> Option<&str> {
         self.login()
     }
 
     /// Whether it contains a password.
-    pub(super) fn has_password(&self) -> bool {
+    #[must_use]
+    pub fn has_password(&self) -> bool {
         self.login().is_some_and(|login| login.contains(':'))
     }
 
@@ -59,7 +83,7 @@ impl ServerUrl {
     ///
     /// # Errors
     /// If it already contains a password.
-    pub(super) fn with_password(&self, password: &str, scheme: &str) -> Result<Self, String> {
+    pub fn with_password(&self, password: &str, scheme: &str) -> Result<Self, String> {
         let user = self.login().unwrap_or_default();
         if user.contains([':', ',']) {
             return Err(TWICE.to_owned());
@@ -71,7 +95,7 @@ impl ServerUrl {
     ///
     /// # Errors
     /// If it already names a user or contains a token.
-    pub(super) fn with_token(&self, token: &str, scheme: &str) -> Result<Self, String> {
+    pub fn with_token(&self, token: &str, scheme: &str) -> Result<Self, String> {
         if self.login().is_some() {
             return Err(TWICE.to_owned());
         }
@@ -99,43 +123,11 @@ impl ServerUrl {
 
 const TWICE: &str = "the address names a password or token too: give it in one place";
 
-/// The only option that is accepted is the Redis protocol. Others may be passwords, and would be ignored.
-fn check_options(host_and_path: &str, text: &str) -> Result<(), String> {
-    let is_nats = text.starts_with("nats://") || text.starts_with("tls://");
-    match host_and_path.split_once('?') {
-        Some((_, option)) if is_nats || !option.starts_with("protocol=") || option.contains('&') => {
-            Err("takes no options after a '?'; see the settings for passwords and tokens".to_owned())
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Redis-specific parts: a database, and Sentinels with a service name.
-fn check_redis(scheme: &str, host_and_path: &str) -> Result<(), String> {
-    let (hosts, path) = host_and_path.split_once('/').unwrap_or((host_and_path, ""));
-    let db = if scheme.ends_with("+sentinel") {
-        hosts.split(',').try_for_each(check_authority)?;
-        let (service, db) = path.split_once('/').unwrap_or((path, ""));
-        if service.is_empty() {
-            return Err(
-                "names no service after the Sentinels: write redis+sentinel://host:port,host:port/service".to_owned()
-            );
-        }
-        db
-    } else if host_and_path.contains(',') {
-        return Err("takes one server and no options of other clients, such as abortConnect=false: write host:port, \
-                    redis[s]://[user:password@]host:port[/db], or redis[s]+sentinel://[user:password@]host:port,host:port/service[/db]"
-            .to_owned());
-    } else {
-        path.split('?').next().unwrap_or_default()
-    };
-    if db.is_empty() || db.parse::<u32>().is_ok() {
-        return Ok(());
-    }
-    Err("ends with a database that is no number".to_owned())
-}
-
-fn check_authority(authority: &str) -> Result<(), String> {
+/// Checks `host[:port]`.
+///
+/// # Errors
+/// A description of the error, without the value.
+pub fn check_authority(authority: &str) -> Result<(), String> {
     let (host, port) = match authority.rsplit_once(':') {
         // The colons within the brackets of an IPv6 address do not precede a port.
         Some((host, port)) if !port.contains(']') => (host, Some(port)),

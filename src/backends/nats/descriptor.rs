@@ -1,0 +1,212 @@
+//! What the NATS backend tells of itself.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use futures_util::{FutureExt as _, future::BoxFuture};
+use tokio::time::{sleep, timeout};
+
+use super::{
+    checkpoint_store::NatsCheckpointStore,
+    connection::{ConnectError, Nats, NatsOptions},
+    event_store::NatsEventStore,
+    lease::NatsLeaseStore,
+    message_bus::{NatsBusOptions, NatsMessageBus},
+    settings::{FORM, NatsSettings, SECRETS, SETTINGS, access, subject_name, unlock},
+};
+use crate::{
+    backends::descriptor::{
+        Access, Backend, BusParts, Descriptor, LogParts, LogTools, NotAdmitted, OpenError, Opened, OpenedLog, Parts,
+        ServerLog, ServerLogs, TOOL_TIMEOUT,
+    },
+    ports::{
+        event_store::EventStore as _,
+        message_bus::{Description, Message},
+    },
+};
+
+/// How long a starting node waits for a connected NATS before it continues without, and the pause between checks.
+const WAIT_AT_START: Duration = Duration::from_secs(4);
+const PAUSE_AT_START: Duration = Duration::from_millis(100);
+
+/// The NATS backend.
+pub const DESCRIPTOR: Descriptor = Descriptor {
+    name: "nats",
+    title: "NATS",
+    persistence: Some("NATS JetStream, nats-server 2.9 or newer"),
+    transport: Some("a JetStream stream of CloudEvents"),
+    durability: "`machine` on one server, `quorum` with `--nats-replicas 3` or `5`, where the servers sync each write; otherwise `process`",
+    is_shared: true,
+    needs_data_dir: false,
+    settings: SETTINGS,
+    configure: |values| Ok(Arc::new(NatsSettings::of(values)?)),
+    log_tools: Some(LogTools::Server(ServerLogs {
+        form: &FORM,
+        examples: &["nats://HOST:PORT"],
+        tls_schemes: &["tls"],
+        prefix: subject_name,
+        secrets: SECRETS,
+        check_files: |files| access(files).map(drop),
+        unlock,
+        open: |log, access| open(log, access).boxed(),
+    })),
+};
+
+#[async_trait]
+impl Backend for NatsSettings {
+    fn server(&self) -> Option<String> {
+        Some(self.server.to_string())
+    }
+
+    async fn open(&self, parts: Parts<'_>) -> Result<Opened, OpenError> {
+        // One connection for both. Log followers keep their checkpoints with the log.
+        let nats = Nats::start(self.options()).await?;
+        let log = parts.log.then(|| Log::new(&nats));
+        let bus = parts.bus.map(|describe| Bus::new(&nats, describe));
+        Ok(Opened {
+            log: log.as_ref().map(Log::parts),
+            bus: bus.as_ref().map(Bus::parts),
+            arrival: Some(arrival(nats, self.server.to_string(), log, bus).boxed()),
+            ..Opened::default()
+        })
+    }
+}
+
+/// The parts of a node whose log is in NATS.
+struct Log {
+    store: Arc<NatsEventStore>,
+    leases: Arc<NatsLeaseStore>,
+    checkpoints: Arc<NatsCheckpointStore>,
+}
+
+impl Log {
+    fn new(nats: &Nats) -> Self {
+        Self {
+            store: Arc::new(NatsEventStore::new(nats.clone())),
+            leases: Arc::new(NatsLeaseStore::new(nats.clone())),
+            checkpoints: Arc::new(NatsCheckpointStore::new(nats.clone())),
+        }
+    }
+
+    fn parts(&self) -> LogParts {
+        LogParts {
+            store: Arc::clone(&self.store) as _,
+            leases: Arc::clone(&self.leases) as _,
+            checkpoints: Arc::clone(&self.checkpoints) as _,
+            read_model: None,
+        }
+    }
+}
+
+/// The parts of a node whose bus is NATS.
+struct Bus {
+    bus: Arc<NatsMessageBus>,
+    leases: Arc<NatsLeaseStore>,
+}
+
+impl Bus {
+    fn new(nats: &Nats, describe: fn(&Message) -> Description) -> Self {
+        let options = NatsBusOptions { describe, ..NatsBusOptions::default() };
+        Self {
+            bus: Arc::new(NatsMessageBus::new(nats.clone(), options)),
+            leases: Arc::new(NatsLeaseStore::new(nats.clone())),
+        }
+    }
+
+    fn parts(&self) -> BusParts {
+        BusParts { bus: Arc::clone(&self.bus) as _, leases: Arc::clone(&self.leases) as _ }
+    }
+}
+
+/// Waits for the first connection attempt, and verifies the server; `shown` is the address for people. After a failed connection attempt it does not
+/// wait again.
+async fn arrival(nats: Nats, shown: String, log: Option<Log>, bus: Option<Bus>) -> Result<(), OpenError> {
+    if !is_usable(&nats, &shown, || nats.first_try().boxed()).await? {
+        return Ok(());
+    }
+    tracing::info!(server = shown, "connected to NATS");
+    let mut waits = true;
+    if let Some(Log { store, leases, checkpoints }) = log {
+        let admit = || {
+            let admission = async {
+                store.first_admission().await?;
+                leases.admit().await?;
+                checkpoints.admit().await
+            };
+            admission.boxed()
+        };
+        waits = is_usable(&nats, &shown, admit).await?;
+        if waits {
+            tracing::info!(server = shown, durability = store.durability().name(), "{}", store.summary());
+        }
+    }
+    if let Some(Bus { bus, leases }) = bus.filter(|_| waits && nats.is_connected()) {
+        let admit = || {
+            let admission = async {
+                bus.admit().await?;
+                leases.admit().await
+            };
+            admission.boxed()
+        };
+        is_usable(&nats, &shown, admit).await?;
+    }
+    Ok(())
+}
+
+/// Whether `admit` succeeds soon. NATS may be unreachable or without a quorum now; the node then becomes ready once it works.
+///
+/// # Errors
+/// For a problem that needs an operator's action.
+async fn is_usable<'a>(
+    nats: &Nats,
+    shown: &str,
+    admit: impl Fn() -> BoxFuture<'a, Result<(), ConnectError>>,
+) -> Result<bool, OpenError> {
+    let mut found = ConnectError::Retryable("it does not answer".to_owned());
+    let admitted = async {
+        loop {
+            match admit().await {
+                Err(ConnectError::Retryable(why)) if nats.is_connected() => found = ConnectError::Retryable(why),
+                decided => return decided,
+            }
+            sleep(PAUSE_AT_START).await;
+        }
+    };
+    match timeout(WAIT_AT_START, admitted).await.unwrap_or(Err(found)) {
+        Ok(()) => Ok(true),
+        Err(ConnectError::Retryable(why)) => {
+            // The connection itself logs that it is unreachable.
+            if nats.is_connected() {
+                tracing::warn!(server = shown, why, "NATS cannot be used yet, the node serves when it can");
+            }
+            Ok(false)
+        }
+        Err(ConnectError::Fatal(why)) => Err(format!("NATS at {shown}: {why}").into()),
+    }
+}
+
+async fn open(log: ServerLog, how: Access) -> Result<OpenedLog, OpenError> {
+    let options = NatsOptions {
+        request_timeout: TOOL_TIMEOUT,
+        makes_log: how != Access::Read,
+        replicas: if let Access::Write { replicas } = how { replicas } else { 1 },
+        access: access(&log.files).map_err(|(_, why)| why)?,
+        ..NatsOptions::new(log.address.expose(), log.prefix)
+    };
+    let nats = Nats::start(options).await?;
+    nats.connected().await.map_err(|error| error.why().to_owned())?;
+    let store = Arc::new(NatsEventStore::new(nats));
+    // The servers are reachable; this checks for a quorum.
+    let admitted = Arc::clone(&store);
+    let admit = move || {
+        let store = Arc::clone(&admitted);
+        async move { store.first_admission().await.map_err(NotAdmitted::from) }.boxed()
+    };
+    Ok(OpenedLog { store, admit: Some(Box::new(admit)) })
+}
+
+impl From<ConnectError> for NotAdmitted {
+    fn from(error: ConnectError) -> Self {
+        Self { why: error.why().to_owned(), passes: matches!(error, ConnectError::Retryable(_)) }
+    }
+}
