@@ -204,7 +204,7 @@ async fn completion_scripts_and_manual_pages_know_the_commands_and_the_settings(
     }
     let page = run(&["man"]).await;
     assert_eq!((page.code, page.stderr.as_str()), (Some(0), ""));
-    for part in [".TH ordersystem", "persistence", "Storage and transport", "ordersystem\\-verify(1)"] {
+    for part in [".TH ordersystem", "persistence", "STORAGE AND TRANSPORT", "ordersystem\\-verify(1)"] {
         assert!(page.stdout.contains(part), "{part} is not in {}", page.stdout);
     }
     let folder = tempfile::tempdir().expect("a folder");
