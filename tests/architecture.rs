@@ -13,12 +13,23 @@ const ROWS: &[&[&str]] = &[
     &["domain", "proto", "private_files", "settings"],
     &["ports", "telemetry"],
     &["codec", "id_generator", "circuit_breaker"],
-    &["processors", "cluster", "log_tools"],
+    &["processors"],
+    &["cluster", "log_tools"],
     &["application"],
     &["server"],
     &["config"],
     &["cli", "node"],
     &["main"],
+];
+
+/// Modules of one row that know nothing of others of it. REST is written on top of gRPC's requests, never the other way round.
+const APART: &[(&str, &[&str])] = &[
+    ("cluster", &["log_tools"]),
+    ("log_tools", &["cluster"]),
+    ("processors::handlers", &["processors::outbox", "processors::projections"]),
+    ("processors::outbox", &["processors::handlers", "processors::projections"]),
+    ("processors::projections", &["processors::handlers", "processors::outbox"]),
+    ("server::grpc", &["server::rest", "server::dashboard"]),
 ];
 
 /// The modules that a backend may use besides its own folder: the traits and bytes.
@@ -51,6 +62,29 @@ fn no_module_uses_one_above_it() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn modules_that_are_kept_apart_do_not_use_each_other() {
+    let mut wrong = Vec::new();
+    for (file, text) in sources() {
+        let own = path_of(&file);
+        let used = paths_used(&text, &own);
+        for (_, others) in APART.iter().filter(|(module, _)| is_within(&own, module)) {
+            for path in used.iter().filter(|path| others.iter().any(|other| is_within(path, other))) {
+                wrong.push(format!("{} uses {}", file.display(), path.join("::")));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn every_module_that_is_kept_apart_exists() {
+    let files: Vec<_> = sources().into_iter().map(|(file, _)| path_of(&file)).collect();
+    for module in APART.iter().flat_map(|(module, others)| [module].into_iter().chain(*others)) {
+        assert!(files.iter().any(|path| is_within(path, module)), "there is no {module}");
+    }
 }
 
 #[test]
@@ -112,6 +146,80 @@ fn the_checks_see_a_module_that_is_used_wherever_it_is_named() {
     assert_eq!(modules_used(text), expected);
     let text = "use crate::{backends::{self, REGISTRY, redis::lease}};\nfn f() { backends::nats::start() }";
     assert_eq!(backends_used(text), ["nats", "redis", "self"].map(str::to_owned).into());
+}
+
+#[test]
+fn the_checks_see_paths_in_nested_groups_and_relative_ones() {
+    let text =
+        "use crate::{codec, server::{rest::{Rest, json}, tls}};\nuse super::{super::grpc::Grpc, body};\nsuper::f();";
+    let own = ["server", "rest", "input"].map(str::to_owned);
+    let used: Vec<_> = paths_used(text, &own).into_iter().map(|path| path.join("::")).collect();
+    let expected = [
+        "codec",
+        "server::grpc::Grpc",
+        "server::rest::Rest",
+        "server::rest::body",
+        "server::rest::f",
+        "server::rest::json",
+        "server::tls",
+    ];
+    assert_eq!(used, expected);
+    assert!(is_within(&own, "server::rest") && !is_within(&own, "server::re") && !is_within(&own, "rest"));
+}
+
+/// The path of the module in a file: `server`, `grpc`, `ids` for `src/server/grpc/ids.rs`.
+fn path_of(file: &Path) -> Vec<String> {
+    let inside = file.strip_prefix("src").unwrap().with_extension("");
+    let names = inside.components().map(|name| name.as_os_str().to_str().unwrap().to_owned());
+    names.filter(|name| name != "mod").collect()
+}
+
+fn is_within(path: &[String], module: &str) -> bool {
+    let mut path = path.iter();
+    module.split("::").all(|name| path.next().is_some_and(|own| own == name))
+}
+
+/// Every path that a text names from the root of the crate or from a module above its own, `own`; groups in braces are taken apart.
+fn paths_used(text: &str, own: &[String]) -> BTreeSet<Vec<String>> {
+    let (mut used, mut rest) = (BTreeSet::new(), text);
+    while let Some(at) = ["crate::", "super::"].iter().filter_map(|root| rest.find(root)).min() {
+        let is_inside_of_a_path = rest[..at].ends_with("::") || rest[..at].ends_with(|c: char| c.is_alphanumeric());
+        rest = &rest[at..];
+        rest = if is_inside_of_a_path { &rest["crate::".len()..] } else { expand(rest, own.to_vec(), &mut used) };
+    }
+    used
+}
+
+/// Follows a path, or a group of paths, that begins in the module `base`; returns what comes after it.
+fn expand<'a>(text: &'a str, mut base: Vec<String>, used: &mut BTreeSet<Vec<String>>) -> &'a str {
+    let mut rest = text;
+    loop {
+        if let Some(mut group) = rest.strip_prefix('{') {
+            loop {
+                group = expand(group.trim_start_matches(|c: char| c.is_whitespace() || c == ','), base.clone(), used);
+                group = group.trim_start();
+                match group.chars().next() {
+                    Some(',') => {}
+                    Some('}') => return &group[1..],
+                    _ => return group,
+                }
+            }
+        }
+        let name: String = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+        rest = &rest[name.len()..];
+        match name.as_str() {
+            "" | "self" => {}
+            "crate" => base.clear(),
+            "super" => drop(base.pop()),
+            _ => base.push(name),
+        }
+        match rest.strip_prefix("::") {
+            Some(more) => rest = more,
+            None => break,
+        }
+    }
+    used.insert(base);
+    rest
 }
 
 fn row_of(module: &str) -> Option<usize> {

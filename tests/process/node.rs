@@ -1,5 +1,7 @@
 //! A node as a process: it reports its addresses, and badly behaved clients do not bring it down.
 
+use std::net::SocketAddr;
+
 use ordersystem::proto::catga::system::v1::{GetServerInfoRequest, system_service_client::SystemServiceClient};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -35,8 +37,12 @@ async fn a_separate_grpc_port_serves_grpc_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn two_hundred_connections_opened_and_dropped_leave_nothing_behind() {
-    let process = Process::start(&["--max-connections", "50"]).await;
+async fn two_hundred_dropped_connections_leave_no_open_file_and_no_taken_permit() {
+    const PERMITS: usize = 50;
+    let process = Process::start(&["--max-connections", &PERMITS.to_string()]).await;
+    // One exchange first, so that whatever a first connection opens for good is open.
+    answered(process.address).await;
+    let before = until_files_are_closed(&process, usize::MAX).await;
     let mut visits = JoinSet::new();
     for n in 0..200 {
         let address = process.address;
@@ -52,12 +58,42 @@ async fn two_hundred_connections_opened_and_dropped_leave_nothing_behind() {
         });
     }
     visits.join_all().await;
-    let placed = process.commands().await;
-    let mut client = placed;
-    tokio::time::timeout(PATIENCE, client.create_order(new_order("customer-1")))
-        .await
-        .expect("in time")
-        .expect("accepted");
+    until_files_are_closed(&process, before).await;
+    // Every permit is free: as many connections as there are permits are served at the same time.
+    let mut open = Vec::new();
+    for _ in 0..PERMITS {
+        open.push(answered(process.address).await);
+    }
+    drop(open);
+    until_files_are_closed(&process, before).await;
+    process.commands().await.create_order(new_order("customer-1")).await.expect("accepted");
+}
+
+/// A connection on which a request has been answered, and which stays open.
+async fn answered(address: SocketAddr) -> TcpStream {
+    let exchange = async {
+        let mut stream = TcpStream::connect(address).await.expect("connects");
+        stream.write_all(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("sent");
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).await.expect("an answer");
+        assert_eq!(&status, b"HTTP/1.1 200");
+        stream
+    };
+    tokio::time::timeout(PATIENCE, exchange).await.expect("answered in time")
+}
+
+/// Waits until the process has at most `most` files open; returns how many it has.
+async fn until_files_are_closed(process: &Process, most: usize) -> usize {
+    let folder = format!("/proc/{}/fd", process.child.id().expect("running"));
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let open = std::fs::read_dir(&folder).expect("running").count();
+        if open <= most {
+            return open;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{open} files stay open, there were {most}");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
 }
 
 #[tokio::test]

@@ -399,10 +399,16 @@ async fn a_node_that_has_lost_the_lease_stops_handling() {
     let handler = Scripted::new(|_: &ReceivedEvent| Ok(()));
     let first = Running::start_as("node-1", &bus, &leases, handler.clone(), options());
     first.until(|status| status.role() == Role::Active).await;
-    let stolen = store.acquire(&lease_name("scripted"), "node-1", WORK_TTL).await.unwrap().unwrap();
+    let held_for = Duration::from_secs(3_600);
+    let stolen = store.acquire(&lease_name("scripted"), "node-1", held_for).await.unwrap().unwrap();
     first.until(|status| matches!(status.role(), Role::Failing(reason) if reason.contains("same name"))).await;
+    bus.publish(&[message(1, 1), message(2, 1)]).await.unwrap();
+    sleep(held_for / 2).await;
+    assert_eq!(handler.seen_ids(), Vec::<String>::new(), "handled without the lease");
+    assert_eq!(first.status.received(), 0);
     store.release(&stolen).await.unwrap();
-    first.until(|status| status.role() == Role::Active).await;
+    first.until(|status| status.handled() == 2).await;
+    assert_eq!((first.status.role(), handler.seen_ids()), (Role::Active, vec!["1-1".to_owned(), "2-1".to_owned()]));
     first.stop().await;
 }
 
