@@ -13,8 +13,8 @@ use ordersystem::{
     ports::{
         clock::SystemClock,
         event_store::{
-            AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, Position, RecordedCommit,
-            RequestKey, Revision, StoreError, StoredEvent, StreamId, TokenKey,
+            AppendError, Appended, Commit, Direction, EventStore, LogId, Position, RequestKey, Revision, StoreError,
+            StoredEvent, StreamId, TokenKey,
         },
     },
     proto::catga::orders::v1::{
@@ -24,7 +24,11 @@ use ordersystem::{
 use tokio::sync::watch;
 use tonic::Code;
 
-use crate::support::{Meta, Step, TestServer, code_and_reason, give, new_order};
+use crate::support::{
+    Meta, Step, TestServer, code_and_reason, give,
+    intercepted::{Intercepted, StoreHooks},
+    new_order,
+};
 
 /// Two servers; the second one has only the replicated writes.
 #[derive(Debug)]
@@ -43,8 +47,8 @@ struct TwoServers {
 }
 
 impl TwoServers {
-    async fn start() -> (TestServer, Arc<Self>) {
-        let store = Arc::new(Self {
+    async fn start() -> (TestServer, Arc<Intercepted<Self>>) {
+        let store = Arc::new(Intercepted(Self {
             first: MemoryEventStore::default(),
             second: MemoryEventStore::default(),
             connections: watch::channel(1).0,
@@ -52,9 +56,9 @@ impl TwoServers {
             fails_next: AtomicBool::new(false),
             fails_after_read: AtomicBool::new(false),
             is_damaged: AtomicBool::new(false),
-        });
+        }));
         let mut backends = Backends::memory();
-        backends.store = Arc::<Self>::clone(&store);
+        backends.store = Arc::<Intercepted<Self>>::clone(&store);
         (TestServer::start_on(&[], backends, Arc::new(SystemClock)).await, store)
     }
 
@@ -90,7 +94,11 @@ impl TwoServers {
 }
 
 #[async_trait]
-impl EventStore for TwoServers {
+impl StoreHooks for TwoServers {
+    fn inner(&self) -> &dyn EventStore {
+        self.server()
+    }
+
     fn log_id(&self) -> Option<LogId> {
         self.first.log_id()
     }
@@ -101,10 +109,6 @@ impl EventStore for TwoServers {
 
     fn connections(&self) -> watch::Receiver<u64> {
         self.connections.subscribe()
-    }
-
-    fn durability(&self) -> Durability {
-        self.first.durability()
     }
 
     async fn append(&self, commit: Commit) -> Result<Appended, AppendError> {
@@ -143,31 +147,6 @@ impl EventStore for TwoServers {
             return Ok(());
         }
         Err(StoreError::Unavailable("another server has taken its place".to_owned()))
-    }
-
-    async fn read_log(
-        &self,
-        from: Position,
-        direction: Direction,
-        max_events: usize,
-    ) -> Result<Vec<StoredEvent>, StoreError> {
-        self.server().read_log(from, direction, max_events).await
-    }
-
-    async fn read_commits(&self, from: Position, max_events: usize) -> Result<Vec<RecordedCommit>, StoreError> {
-        self.server().read_commits(from, max_events).await
-    }
-
-    async fn head(&self) -> Result<Position, StoreError> {
-        self.server().head().await
-    }
-
-    fn wake(&self) -> watch::Receiver<Position> {
-        self.server().wake()
-    }
-
-    async fn check(&self) -> Result<(), StoreError> {
-        Ok(())
     }
 }
 

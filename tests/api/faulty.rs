@@ -14,13 +14,15 @@ use ordersystem::{
     node::Backends,
     ports::{
         event_store::{
-            AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, Position, RecordedCommit,
-            RequestKey, Revision, StoreError, StoredEvent, StreamId, TokenKey,
+            AppendError, Appended, Commit, Direction, EventStore, LogId, Position, Revision, StoreError, StoredEvent,
+            StreamId, TokenKey,
         },
-        message_bus::{BusError, Consumer, DeadLetter, EventId, Message, MessageBus, VolatileMessages},
+        message_bus::{BusError, MessageBus},
     },
 };
 use tokio::sync::watch;
+
+use crate::support::intercepted::{BusCall, BusHooks, Intercepted, StoreCall, StoreHooks};
 
 /// The behaviour of a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,8 +105,10 @@ impl fmt::Debug for Meanwhile {
 }
 
 /// An event store that fails on demand.
+pub type FaultyStore = Intercepted<StoreFaults>;
+
 #[derive(Debug)]
-pub struct FaultyStore {
+pub struct StoreFaults {
     inner: Arc<dyn EventStore>,
     pub appends: Switch,
     /// Reads of one order.
@@ -130,7 +134,7 @@ impl FaultyStore {
     /// Backends in memory with this store in front, which works unless told otherwise.
     pub fn backends() -> (Backends, Arc<Self>) {
         let mut backends = Backends::memory();
-        let store = Arc::new(Self {
+        let store = Arc::new(Intercepted(StoreFaults {
             inner: Arc::clone(&backends.store),
             appends: Switch::new(),
             reads: Switch::new(),
@@ -142,15 +146,15 @@ impl FaultyStore {
             behind: watch::channel(Behind::No).0,
             appending: watch::channel(0).0,
             while_head_is_read: Meanwhile::default(),
-        });
+        }));
         backends.store = Arc::<Self>::clone(&store);
         (backends, store)
     }
 }
 
-impl FaultyStore {
+impl StoreFaults {
     /// The store behind it, which never fails.
-    pub fn inner(&self) -> Arc<dyn EventStore> {
+    pub fn real(&self) -> Arc<dyn EventStore> {
         Arc::clone(&self.inner)
     }
 }
@@ -165,21 +169,30 @@ impl Drop for Appending<'_> {
 }
 
 #[async_trait]
-impl EventStore for FaultyStore {
+impl StoreHooks for StoreFaults {
+    fn inner(&self) -> &dyn EventStore {
+        &*self.inner
+    }
+
+    async fn before(&self, call: StoreCall) -> Result<(), StoreError> {
+        match call {
+            StoreCall::Append | StoreCall::FindRequest => Ok(()),
+            StoreCall::ReadStream => self.reads.pass().await,
+            StoreCall::ReadLog => {
+                self.log.pass().await?;
+                self.batches.pass().await
+            }
+            StoreCall::ReadCommits | StoreCall::Head | StoreCall::Check => self.log.pass().await,
+            StoreCall::ConfirmConnection => self.confirms.pass().await,
+        }
+    }
+
     fn log_id(&self) -> Option<LogId> {
         self.is_known.load(Ordering::SeqCst).then(|| self.inner.log_id()).flatten()
     }
 
     fn token_key(&self) -> Option<TokenKey> {
         self.is_known.load(Ordering::SeqCst).then(|| self.inner.token_key()).flatten()
-    }
-
-    fn connections(&self) -> watch::Receiver<u64> {
-        self.inner.connections()
-    }
-
-    fn durability(&self) -> Durability {
-        self.inner.durability()
     }
 
     async fn append(&self, commit: Commit) -> Result<Appended, AppendError> {
@@ -198,10 +211,6 @@ impl EventStore for FaultyStore {
         }
     }
 
-    async fn find_request(&self, stream: StreamId, request: &RequestKey) -> Result<Option<Appended>, AppendError> {
-        self.inner.find_request(stream, request).await
-    }
-
     async fn read_stream(
         &self,
         stream: StreamId,
@@ -209,7 +218,6 @@ impl EventStore for FaultyStore {
         direction: Direction,
         max_events: usize,
     ) -> Result<Vec<StoredEvent>, StoreError> {
-        self.reads.pass().await?;
         let mut shown = Position(u64::MAX);
         self.behind.send_modify(|behind| {
             if let Behind::At(position, reads) = *behind {
@@ -241,46 +249,18 @@ impl EventStore for FaultyStore {
         Ok(newest.is_none_or(|newest| newest.revision <= revision))
     }
 
-    async fn confirm_connection(&self, _: u64) -> Result<(), StoreError> {
-        self.confirms.pass().await
-    }
-
-    async fn read_log(
-        &self,
-        from: Position,
-        direction: Direction,
-        max_events: usize,
-    ) -> Result<Vec<StoredEvent>, StoreError> {
-        self.log.pass().await?;
-        self.batches.pass().await?;
-        self.inner.read_log(from, direction, max_events).await
-    }
-
-    async fn read_commits(&self, from: Position, max_events: usize) -> Result<Vec<RecordedCommit>, StoreError> {
-        self.log.pass().await?;
-        self.inner.read_commits(from, max_events).await
-    }
-
     async fn head(&self) -> Result<Position, StoreError> {
-        self.log.pass().await?;
         let head = self.inner.head().await;
         self.while_head_is_read.pass().await;
         head
     }
-
-    fn wake(&self) -> watch::Receiver<Position> {
-        self.inner.wake()
-    }
-
-    async fn check(&self) -> Result<(), StoreError> {
-        self.log.pass().await?;
-        self.inner.check().await
-    }
 }
 
 /// A message bus that fails on demand.
+pub type FaultyBus = Intercepted<BusFaults>;
+
 #[derive(Debug)]
-pub struct FaultyBus {
+pub struct BusFaults {
     inner: Arc<dyn MessageBus>,
     pub publishing: Switch,
     pub check: Switch,
@@ -290,53 +270,25 @@ impl FaultyBus {
     /// Backends in memory with this bus in front, which works unless told otherwise.
     pub fn backends() -> (Backends, Arc<Self>) {
         let mut backends = Backends::memory();
-        let bus = Arc::new(Self { inner: Arc::clone(&backends.bus), publishing: Switch::new(), check: Switch::new() });
+        let inner = Arc::clone(&backends.bus);
+        let bus = Arc::new(Intercepted(BusFaults { inner, publishing: Switch::new(), check: Switch::new() }));
         backends.bus = Arc::<Self>::clone(&bus);
         (backends, bus)
     }
 }
 
-fn bus_error(error: StoreError) -> BusError {
-    BusError::Unavailable(error.to_string())
-}
-
 #[async_trait]
-impl MessageBus for FaultyBus {
-    fn kind(&self) -> &'static str {
-        self.inner.kind()
+impl BusHooks for BusFaults {
+    fn inner(&self) -> &dyn MessageBus {
+        &*self.inner
     }
 
-    async fn publish(&self, messages: &[Message]) -> Result<(), BusError> {
-        self.publishing.pass().await.map_err(bus_error)?;
-        self.inner.publish(messages).await
-    }
-
-    fn oldest_unpersisted(&self, consumers: &[String]) -> VolatileMessages {
-        self.inner.oldest_unpersisted(consumers)
-    }
-
-    async fn consumer(&self, name: &str) -> Result<Box<dyn Consumer>, BusError> {
-        self.inner.consumer(name).await
-    }
-
-    async fn remove_consumer(&self, name: &str) -> Result<(), BusError> {
-        self.inner.remove_consumer(name).await
-    }
-
-    async fn dead_letters(&self, name: &str, max: usize) -> Result<Vec<DeadLetter>, BusError> {
-        self.inner.dead_letters(name, max).await
-    }
-
-    async fn replay(&self, name: &str, events: &[EventId]) -> Result<usize, BusError> {
-        self.inner.replay(name, events).await
-    }
-
-    async fn discard(&self, name: &str, events: &[EventId]) -> Result<usize, BusError> {
-        self.inner.discard(name, events).await
-    }
-
-    async fn check(&self) -> Result<(), BusError> {
-        self.check.pass().await.map_err(bus_error)?;
-        self.inner.check().await
+    async fn before(&self, call: BusCall) -> Result<(), BusError> {
+        let passed = match call {
+            BusCall::Publish => self.publishing.pass().await,
+            BusCall::Check => self.check.pass().await,
+            BusCall::Consumer => Ok(()),
+        };
+        passed.map_err(|error| BusError::Unavailable(error.to_string()))
     }
 }

@@ -22,7 +22,7 @@ use crate::{
 async fn two_nodes() -> (TestServer, TestServer, Arc<FaultyStore>) {
     let (reading, log) = FaultyStore::backends();
     let reading = Backends { is_shared: true, ..reading };
-    let writing = Backends { store: log.inner(), read_model: Arc::new(MemoryReadModel::default()), ..reading.clone() };
+    let writing = Backends { store: log.real(), read_model: Arc::new(MemoryReadModel::default()), ..reading.clone() };
     let clock = || Arc::new(SystemClock);
     let writer = TestServer::start_on(&[("worker-id", "1"), ("node-id", "writer")], writing, clock()).await;
     let reader = TestServer::start_on(&[("worker-id", "2"), ("node-id", "reader")], reading, clock()).await;

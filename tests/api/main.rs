@@ -2,6 +2,8 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "how a test fails")]
 
 mod faulty;
+#[path = "../support/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "each binary uses a part of it")]
 mod support;
 
 mod admission;

@@ -19,10 +19,7 @@ use ordersystem::{
         backoff::Backoff,
         checkpoint_store::{Checkpoint, CheckpointError, CheckpointStore},
         clock::{Clock, ManualClock, SystemClock},
-        event_store::{
-            AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, Position, RecordedCommit,
-            RequestKey, Revision, StoreError, StoredEvent, StreamId, TokenKey,
-        },
+        event_store::{Direction, EventStore, Position, StoreError, StoredEvent},
         message_bus::{BusError, Consumer, DeadLetter, EventId, Message, MessageBus, VolatileMessages},
     },
     processors::{
@@ -35,7 +32,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     faulty::{FaultyBus, FaultyStore, Mode},
-    support::{Meta, PATIENCE, Step, TestServer, give, until},
+    support::{
+        Meta, PATIENCE, Step, TestServer, give,
+        intercepted::{BusHooks, Intercepted, StoreHooks},
+        until,
+    },
 };
 
 /// A step of the relay at which its process may end.
@@ -95,36 +96,11 @@ struct Trapped<T: ?Sized> {
 }
 
 #[async_trait]
-impl EventStore for Trapped<dyn EventStore> {
-    fn log_id(&self) -> Option<LogId> {
-        self.inner.log_id()
+impl StoreHooks for Trapped<dyn EventStore> {
+    fn inner(&self) -> &dyn EventStore {
+        &*self.inner
     }
 
-    fn token_key(&self) -> Option<TokenKey> {
-        self.inner.token_key()
-    }
-
-    fn connections(&self) -> watch::Receiver<u64> {
-        self.inner.connections()
-    }
-    fn durability(&self) -> Durability {
-        self.inner.durability()
-    }
-    async fn append(&self, commit: Commit) -> Result<Appended, AppendError> {
-        self.inner.append(commit).await
-    }
-    async fn find_request(&self, stream: StreamId, request: &RequestKey) -> Result<Option<Appended>, AppendError> {
-        self.inner.find_request(stream, request).await
-    }
-    async fn read_stream(
-        &self,
-        stream: StreamId,
-        from: Revision,
-        direction: Direction,
-        max_events: usize,
-    ) -> Result<Vec<StoredEvent>, StoreError> {
-        self.inner.read_stream(stream, from, direction, max_events).await
-    }
     async fn read_log(
         &self,
         from: Position,
@@ -135,18 +111,6 @@ impl EventStore for Trapped<dyn EventStore> {
         let read = self.inner.read_log(from, direction, max_events).await;
         self.trap.pass(Point::AfterRead).await;
         read
-    }
-    async fn read_commits(&self, from: Position, max_events: usize) -> Result<Vec<RecordedCommit>, StoreError> {
-        self.inner.read_commits(from, max_events).await
-    }
-    async fn head(&self) -> Result<Position, StoreError> {
-        self.inner.head().await
-    }
-    fn wake(&self) -> watch::Receiver<Position> {
-        self.inner.wake()
-    }
-    async fn check(&self) -> Result<(), StoreError> {
-        self.inner.check().await
     }
 }
 
@@ -164,10 +128,11 @@ impl CheckpointStore for Trapped<dyn CheckpointStore> {
 }
 
 #[async_trait]
-impl MessageBus for Trapped<dyn MessageBus> {
-    fn kind(&self) -> &'static str {
-        self.inner.kind()
+impl BusHooks for Trapped<dyn MessageBus> {
+    fn inner(&self) -> &dyn MessageBus {
+        &*self.inner
     }
+
     async fn publish(&self, messages: &[Message]) -> Result<(), BusError> {
         self.trap.pass(Point::BeforePublish).await;
         if self.trap.is_sprung_at(Point::AmidPublish) {
@@ -178,27 +143,6 @@ impl MessageBus for Trapped<dyn MessageBus> {
         self.inner.publish(messages).await?;
         self.trap.pass(Point::AfterPublish).await;
         Ok(())
-    }
-    fn oldest_unpersisted(&self, consumers: &[String]) -> VolatileMessages {
-        self.inner.oldest_unpersisted(consumers)
-    }
-    async fn consumer(&self, name: &str) -> Result<Box<dyn Consumer>, BusError> {
-        self.inner.consumer(name).await
-    }
-    async fn remove_consumer(&self, name: &str) -> Result<(), BusError> {
-        self.inner.remove_consumer(name).await
-    }
-    async fn dead_letters(&self, name: &str, max: usize) -> Result<Vec<DeadLetter>, BusError> {
-        self.inner.dead_letters(name, max).await
-    }
-    async fn replay(&self, name: &str, events: &[EventId]) -> Result<usize, BusError> {
-        self.inner.replay(name, events).await
-    }
-    async fn discard(&self, name: &str, events: &[EventId]) -> Result<usize, BusError> {
-        self.inner.discard(name, events).await
-    }
-    async fn check(&self) -> Result<(), BusError> {
-        self.inner.check().await
     }
 }
 
@@ -286,8 +230,8 @@ fn parts(store: &Arc<dyn EventStore>, bus: &Arc<dyn MessageBus>, consumers: &[&s
 
 fn with_trap(parts: &OutboxDeps, trap: &Arc<Trap>) -> OutboxDeps {
     OutboxDeps {
-        store: Arc::new(Trapped { trap: Arc::clone(trap), inner: Arc::clone(&parts.store) }),
-        bus: Arc::new(Trapped { trap: Arc::clone(trap), inner: Arc::clone(&parts.bus) }),
+        store: Arc::new(Intercepted(Trapped { trap: Arc::clone(trap), inner: Arc::clone(&parts.store) })),
+        bus: Arc::new(Intercepted(Trapped { trap: Arc::clone(trap), inner: Arc::clone(&parts.bus) })),
         checkpoints: Arc::new(Trapped { trap: Arc::clone(trap), inner: Arc::clone(&parts.checkpoints) }),
         ..parts.clone()
     }
@@ -462,36 +406,15 @@ struct Silent {
 }
 
 #[async_trait]
-impl EventStore for Silent {
-    fn log_id(&self) -> Option<LogId> {
-        self.inner.log_id()
+impl StoreHooks for Silent {
+    fn inner(&self) -> &dyn EventStore {
+        &*self.inner
     }
 
-    fn token_key(&self) -> Option<TokenKey> {
-        self.inner.token_key()
+    fn wake(&self) -> watch::Receiver<Position> {
+        self.wake.subscribe()
     }
 
-    fn connections(&self) -> watch::Receiver<u64> {
-        self.inner.connections()
-    }
-    fn durability(&self) -> Durability {
-        self.inner.durability()
-    }
-    async fn append(&self, commit: Commit) -> Result<Appended, AppendError> {
-        self.inner.append(commit).await
-    }
-    async fn find_request(&self, stream: StreamId, request: &RequestKey) -> Result<Option<Appended>, AppendError> {
-        self.inner.find_request(stream, request).await
-    }
-    async fn read_stream(
-        &self,
-        stream: StreamId,
-        from: Revision,
-        direction: Direction,
-        max_events: usize,
-    ) -> Result<Vec<StoredEvent>, StoreError> {
-        self.inner.read_stream(stream, from, direction, max_events).await
-    }
     async fn read_log(
         &self,
         from: Position,
@@ -503,24 +426,17 @@ impl EventStore for Silent {
         read.retain(|event| event.position <= end);
         Ok(read)
     }
-    async fn read_commits(&self, from: Position, max_events: usize) -> Result<Vec<RecordedCommit>, StoreError> {
-        self.inner.read_commits(from, max_events).await
-    }
+
     async fn head(&self) -> Result<Position, StoreError> {
         Ok(*self.end.borrow())
-    }
-    fn wake(&self) -> watch::Receiver<Position> {
-        self.wake.subscribe()
-    }
-    async fn check(&self) -> Result<(), StoreError> {
-        self.inner.check().await
     }
 }
 
 #[tokio::test]
 async fn what_nobody_announces_is_found_within_the_scan_interval() {
     let (inner, head) = log_of(1).await;
-    let silent = Arc::new(Silent { inner, wake: watch::Sender::default(), end: watch::Sender::default() });
+    let silent = Silent { inner, wake: watch::Sender::default(), end: watch::Sender::default() };
+    let silent = Arc::new(Intercepted(silent));
     let store: Arc<dyn EventStore> = Arc::clone(&silent) as Arc<dyn EventStore>;
     tokio::time::pause();
     for seconds in [1, 60] {

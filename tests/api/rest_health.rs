@@ -10,22 +10,22 @@ use ordersystem::{
     node::Backends,
     ports::{
         clock::{Clock, ManualClock, SystemClock},
-        event_store::{
-            AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, Position, RecordedCommit,
-            RequestKey, Revision, StoreError, StoredEvent, StreamId, TokenKey,
-        },
-        message_bus::{BusError, Consumer, DeadLetter, EventId, Message, MessageBus, VolatileMessages},
+        event_store::{EventStore, StoreError},
+        message_bus::{BusError, MessageBus},
         read_model::{ListQuery, LogCheckpoint, Page, ReadModel, ReadModelError, RowChange, ShadowReadModel, Totals},
     },
     proto::catga::orders::v1::GetOrderStatsRequest,
 };
 use serde_json::{Value, json};
-use tokio::sync::watch;
 
 use crate::{
     faulty::FaultyStore,
     rest::Rest,
-    support::{TestServer, new_order, until},
+    support::{
+        TestServer,
+        intercepted::{BusCall, BusHooks, Intercepted, StoreCall, StoreHooks},
+        new_order, until,
+    },
 };
 
 /// Whether the backend that shares it is down.
@@ -52,91 +52,24 @@ impl<T: ?Sized> Fragile<T> {
 }
 
 #[async_trait]
-impl EventStore for Fragile<dyn EventStore> {
-    fn log_id(&self) -> Option<LogId> {
-        self.inner.log_id()
+impl StoreHooks for Fragile<dyn EventStore> {
+    fn inner(&self) -> &dyn EventStore {
+        &*self.inner
     }
 
-    fn token_key(&self) -> Option<TokenKey> {
-        self.inner.token_key()
-    }
-
-    fn connections(&self) -> watch::Receiver<u64> {
-        self.inner.connections()
-    }
-    fn durability(&self) -> Durability {
-        self.inner.durability()
-    }
-    async fn append(&self, commit: Commit) -> Result<Appended, AppendError> {
-        self.down(StoreError::Unavailable).await?;
-        self.inner.append(commit).await
-    }
-    async fn find_request(&self, stream: StreamId, request: &RequestKey) -> Result<Option<Appended>, AppendError> {
-        self.down(StoreError::Unavailable).await?;
-        self.inner.find_request(stream, request).await
-    }
-    async fn read_stream(
-        &self,
-        stream: StreamId,
-        from: Revision,
-        way: Direction,
-        max: usize,
-    ) -> Result<Vec<StoredEvent>, StoreError> {
-        self.down(StoreError::Unavailable).await?;
-        self.inner.read_stream(stream, from, way, max).await
-    }
-    async fn read_log(&self, from: Position, way: Direction, max: usize) -> Result<Vec<StoredEvent>, StoreError> {
-        self.down(StoreError::Unavailable).await?;
-        self.inner.read_log(from, way, max).await
-    }
-    async fn read_commits(&self, from: Position, max_events: usize) -> Result<Vec<RecordedCommit>, StoreError> {
-        self.down(StoreError::Unavailable).await?;
-        self.inner.read_commits(from, max_events).await
-    }
-    async fn head(&self) -> Result<Position, StoreError> {
-        self.down(StoreError::Unavailable).await?;
-        self.inner.head().await
-    }
-    fn wake(&self) -> tokio::sync::watch::Receiver<Position> {
-        self.inner.wake()
-    }
-    async fn check(&self) -> Result<(), StoreError> {
-        self.down(StoreError::Unavailable).await?;
-        self.inner.check().await
+    async fn before(&self, _: StoreCall) -> Result<(), StoreError> {
+        self.down(StoreError::Unavailable).await
     }
 }
 
 #[async_trait]
-impl MessageBus for Fragile<dyn MessageBus> {
-    fn kind(&self) -> &'static str {
-        self.inner.kind()
+impl BusHooks for Fragile<dyn MessageBus> {
+    fn inner(&self) -> &dyn MessageBus {
+        &*self.inner
     }
-    async fn publish(&self, messages: &[Message]) -> Result<(), BusError> {
-        self.down(BusError::Unavailable).await?;
-        self.inner.publish(messages).await
-    }
-    fn oldest_unpersisted(&self, consumers: &[String]) -> VolatileMessages {
-        self.inner.oldest_unpersisted(consumers)
-    }
-    async fn consumer(&self, name: &str) -> Result<Box<dyn Consumer>, BusError> {
-        self.down(BusError::Unavailable).await?;
-        self.inner.consumer(name).await
-    }
-    async fn remove_consumer(&self, name: &str) -> Result<(), BusError> {
-        self.inner.remove_consumer(name).await
-    }
-    async fn dead_letters(&self, name: &str, max: usize) -> Result<Vec<DeadLetter>, BusError> {
-        self.inner.dead_letters(name, max).await
-    }
-    async fn replay(&self, name: &str, events: &[EventId]) -> Result<usize, BusError> {
-        self.inner.replay(name, events).await
-    }
-    async fn discard(&self, name: &str, events: &[EventId]) -> Result<usize, BusError> {
-        self.inner.discard(name, events).await
-    }
-    async fn check(&self) -> Result<(), BusError> {
-        self.down(BusError::Unavailable).await?;
-        self.inner.check().await
+
+    async fn before(&self, _: BusCall) -> Result<(), BusError> {
+        self.down(BusError::Unavailable).await
     }
 }
 
@@ -189,7 +122,8 @@ async fn health_once_failed(rest: &Rest, check: &str) -> (u16, Value) {
 async fn a_store_out_of_reach_makes_the_node_unhealthy_and_not_ready_but_not_dead() {
     let outage = Outage::default();
     let memory = Backends::memory();
-    let store = Arc::new(Fragile { outage: Arc::clone(&outage), inner: Arc::clone(&memory.store) });
+    let store = Fragile { outage: Arc::clone(&outage), inner: Arc::clone(&memory.store) };
+    let store = Arc::new(Intercepted(store));
     let rest = Rest::start_on(Backends { store, ..memory }).await;
     let id = rest.order("c").await;
     pull(&outage);
@@ -212,7 +146,8 @@ async fn a_store_out_of_reach_makes_the_node_unhealthy_and_not_ready_but_not_dea
 async fn a_bus_out_of_reach_makes_the_node_unhealthy_and_the_outbox_with_it() {
     let outage = Outage::default();
     let memory = Backends::memory();
-    let bus = Arc::new(Fragile { outage: Arc::clone(&outage), inner: Arc::clone(&memory.bus) });
+    let bus = Fragile { outage: Arc::clone(&outage), inner: Arc::clone(&memory.bus) };
+    let bus = Arc::new(Intercepted(bus));
     let rest = Rest::start_on(Backends { bus, ..memory }).await;
     pull(&outage);
     let (status, health) = health_once_failed(&rest, "transport").await;
@@ -240,7 +175,7 @@ async fn a_read_model_that_fails_makes_the_projections_unhealthy() {
 async fn a_handler_that_cannot_receive_degrades_the_node() {
     let memory = Backends::memory();
     // Only the event handler needs a consumer: the bus as a whole is healthy.
-    let bus = Arc::new(NoConsumers(Arc::clone(&memory.bus)));
+    let bus = Arc::new(Intercepted(NoConsumers(Arc::clone(&memory.bus))));
     let rest = Rest::start_on(Backends { bus, ..memory }).await;
     let (status, health) = health_once_failed(&rest, "subscriptions").await;
     assert_eq!((status, &health["status"]), (200, &json!("Degraded")));
@@ -254,33 +189,16 @@ async fn a_handler_that_cannot_receive_degrades_the_node() {
 struct NoConsumers(Arc<dyn MessageBus>);
 
 #[async_trait]
-impl MessageBus for NoConsumers {
-    fn kind(&self) -> &'static str {
-        self.0.kind()
+impl BusHooks for NoConsumers {
+    fn inner(&self) -> &dyn MessageBus {
+        &*self.0
     }
-    async fn publish(&self, messages: &[Message]) -> Result<(), BusError> {
-        self.0.publish(messages).await
-    }
-    fn oldest_unpersisted(&self, consumers: &[String]) -> VolatileMessages {
-        self.0.oldest_unpersisted(consumers)
-    }
-    async fn consumer(&self, _name: &str) -> Result<Box<dyn Consumer>, BusError> {
-        Err(BusError::Unavailable("no consumers today".to_owned()))
-    }
-    async fn remove_consumer(&self, name: &str) -> Result<(), BusError> {
-        self.0.remove_consumer(name).await
-    }
-    async fn dead_letters(&self, name: &str, max: usize) -> Result<Vec<DeadLetter>, BusError> {
-        self.0.dead_letters(name, max).await
-    }
-    async fn replay(&self, name: &str, events: &[EventId]) -> Result<usize, BusError> {
-        self.0.replay(name, events).await
-    }
-    async fn discard(&self, name: &str, events: &[EventId]) -> Result<usize, BusError> {
-        self.0.discard(name, events).await
-    }
-    async fn check(&self) -> Result<(), BusError> {
-        self.0.check().await
+
+    async fn before(&self, call: BusCall) -> Result<(), BusError> {
+        match call {
+            BusCall::Consumer => Err(BusError::Unavailable("no consumers today".to_owned())),
+            BusCall::Publish | BusCall::Check => Ok(()),
+        }
     }
 }
 
@@ -330,7 +248,8 @@ async fn a_node_that_was_given_no_worker_number_leaves_one_that_is_ahead_of_its_
 async fn a_silent_store_is_answered_with_504_and_one_request_too_many_with_429() {
     let outage = Outage::default();
     let memory = Backends::memory();
-    let store = Arc::new(Fragile { outage: Arc::clone(&outage), inner: Arc::clone(&memory.store) });
+    let store = Fragile { outage: Arc::clone(&outage), inner: Arc::clone(&memory.store) };
+    let store = Arc::new(Intercepted(store));
     let backends = Backends { store, ..memory };
     let settings = [("max-in-flight", "1"), ("request-timeout-ms", "1000")];
     let rest = Rest::of(TestServer::start_on(&settings, backends, Arc::new(SystemClock)).await);

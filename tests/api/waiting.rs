@@ -119,7 +119,7 @@ async fn while_the_end_of_the_log_is_not_known_a_token_is_waited_for_a_moment_on
     let (backends, store) = FaultyStore::backends();
     let server = TestServer::start_on(&[], backends, Arc::new(SystemClock)).await;
     server.place_order("customer-1").await;
-    let token = encode_token(&Signer::of(&*store.inner()).expect("a log"), Position(1 << 50));
+    let token = encode_token(&Signer::of(&*store.real()).expect("a log"), Position(1 << 50));
     store.log.set(Mode::Unavailable);
     let began = Instant::now();
     let mut queries = server.queries().await;

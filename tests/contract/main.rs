@@ -10,20 +10,15 @@ mod message_bus;
 mod nats;
 mod nats_access;
 mod nats_bus;
-#[allow(dead_code, reason = "shared with the tests of faults")]
-mod nats_cluster;
 mod nats_cluster_bus;
 mod nats_damage;
 mod nats_durability;
 mod nats_loss;
 mod nats_readers;
 mod nats_replicas;
-mod nats_server;
 mod order_cache;
 mod order_ids;
 mod projection;
-#[allow(dead_code, reason = "shared with the tests of faults")]
-mod proxy;
 mod read_model;
 mod redis;
 mod redis_bus;
@@ -31,5 +26,9 @@ mod redis_damage;
 mod redis_permissions;
 mod redis_replaced;
 mod redis_sentinel;
-mod redis_server;
+#[path = "../support/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "each binary uses a part of it")]
+mod support;
 mod token_keys;
+
+use support::{nats_cluster, nats_server, proxy, redis_server};

@@ -17,7 +17,10 @@ use ordersystem::{
 };
 use tokio::time::{Instant, sleep};
 
-use crate::nats_server::{NatsServer, fresh_prefix, shared};
+use crate::{
+    nats_server::{NatsServer, fresh_prefix, shared},
+    support::until,
+};
 
 fn commit(stream: u64, expected: ExpectedRevision, text: &str) -> Commit {
     let events = vec![Bytes::copy_from_slice(text.as_bytes())];
@@ -43,14 +46,6 @@ async fn stream_texts(store: &NatsEventStore, stream: u64) -> Vec<String> {
 
 fn text(event: &StoredEvent) -> String {
     String::from_utf8(event.payload.to_vec()).unwrap()
-}
-
-async fn until_it_works(store: &NatsEventStore) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while let Err(error) = store.check().await {
-        assert!(Instant::now() < deadline, "{error}");
-        sleep(Duration::from_millis(50)).await;
-    }
 }
 
 /// Appends to one stream until `end`, each event once as far as the replies tell. Returns the acknowledged events and those with an unknown
@@ -105,7 +100,7 @@ async fn under_harm(server: &mut NatsServer, harm: impl AsyncFnOnce(&mut NatsSer
     let (mut all, mut all_unknown) = (0, 0);
     for (stream, writer) in writers.into_iter().enumerate() {
         let (acknowledged, unknown) = writer.await.unwrap();
-        until_it_works(&store).await;
+        until("the store works", async || store.check().await).await;
         let mut stored = stream_texts(&store, stream as u64).await;
         all += acknowledged.len();
         all_unknown += unknown.len();
@@ -211,7 +206,7 @@ async fn what_became_of_an_append_to_a_server_that_stood_still_is_found_by_its_c
     let not_sent = store.append(commit(1, ExpectedRevision::Exactly(3), "d")).await;
     assert!(matches!(not_sent, Err(AppendError::Store(StoreError::Unavailable(_)))), "{not_sent:?}");
     server.signal("CONT");
-    until_it_works(&store).await;
+    until("the store works", async || store.check().await).await;
     let texts = stream_texts(&store, 1).await;
     assert!(texts == ["a", "b", "b"] || texts == ["a", "b", "b", "c"], "{texts:?}");
 }
@@ -230,7 +225,7 @@ async fn a_store_whose_nats_is_down_serves_when_it_comes() {
     let refused = store.append(commit(1, ExpectedRevision::Any, "a")).await;
     assert!(matches!(refused, Err(AppendError::Store(StoreError::Unavailable(_)))), "nothing was sent: {refused:?}");
     server.start_again();
-    until_it_works(&store).await;
+    until("the store works", async || store.check().await).await;
     assert_ne!(store.log_id().unwrap().0, 0);
     assert_eq!(store.durability(), Durability::Process);
     store.append(commit(1, ExpectedRevision::NoStream, "b")).await.unwrap();

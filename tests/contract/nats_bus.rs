@@ -31,7 +31,10 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use crate::nats_server::{NatsServer, fresh_prefix, shared};
+use crate::{
+    nats_server::{NatsServer, fresh_prefix, shared},
+    support::until,
+};
 
 pub fn message(key: u64, sequence: u64) -> Message {
     let payload = Bytes::from(format!("payload of {key}-{sequence}"));
@@ -519,10 +522,10 @@ async fn a_dead_or_paused_server_is_told_at_once_and_all_goes_on_when_it_is_back
     assert!(matches!(leases.acquire("outbox", "node-1", lease).await, Err(LeaseError::Unavailable(_))));
     assert!(checkpoints.save("outbox", checkpoint).await.is_err());
     server.start_again();
-    until_it_works(&bus).await;
-    until_ok(async || bus.publish(&[message(1, 1)]).await).await;
-    assert!(until_ok(async || leases.acquire("outbox", "node-1", lease).await).await.is_some());
-    until_ok(async || checkpoints.save("outbox", checkpoint).await).await;
+    until("the bus works", async || bus.check().await).await;
+    until("it answers", async || bus.publish(&[message(1, 1)]).await).await;
+    assert!(until("it answers", async || leases.acquire("outbox", "node-1", lease).await).await.is_some());
+    until("it answers", async || checkpoints.save("outbox", checkpoint).await).await;
     server.signal("STOP");
     // It may answer once more before the signal has reached it.
     let asked_at = Instant::now();
@@ -530,30 +533,10 @@ async fn a_dead_or_paused_server_is_told_at_once_and_all_goes_on_when_it_is_back
         assert!(asked_at.elapsed() < Duration::from_secs(60), "it answers although it is paused");
     }
     server.signal("CONT");
-    until_it_works(&bus).await;
-    assert_eq!(until_ok(async || checkpoints.load("outbox").await).await, Some(checkpoint));
-    let consumer = until_ok(async || bus.consumer("log").await).await;
+    until("the bus works", async || bus.check().await).await;
+    assert_eq!(until("it answers", async || checkpoints.load("outbox").await).await, Some(checkpoint));
+    let consumer = until("it answers", async || bus.consumer("log").await).await;
     assert_eq!(ids(&receive(&*consumer, 1).await), ["1-1"]);
-}
-
-/// The result of `ask` as soon as there is one: a server that has just returned may be slow.
-async fn until_ok<T, E: std::fmt::Display>(mut ask: impl AsyncFnMut() -> Result<T, E>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    loop {
-        match ask().await {
-            Ok(answer) => return answer,
-            Err(error) => assert!(Instant::now() < deadline, "{error}"),
-        }
-        sleep(Duration::from_millis(50)).await;
-    }
-}
-
-async fn until_it_works(bus: &NatsMessageBus) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while let Err(error) = bus.check().await {
-        assert!(Instant::now() < deadline, "{error}");
-        sleep(Duration::from_millis(50)).await;
-    }
 }
 
 /// Holds the lease whenever it can, and reports when it relied on it: from and until, with the token.

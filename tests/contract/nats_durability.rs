@@ -15,8 +15,9 @@ use ordersystem::{
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    nats_cluster::{NatsCluster, SERVERS, until},
+    nats_cluster::{NatsCluster, SERVERS},
     nats_server::{NatsServer, current_program, free_port, fresh_prefix},
+    support::until,
 };
 
 /// One current server that syncs or not, with the address of its monitoring port.

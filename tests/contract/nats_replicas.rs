@@ -12,8 +12,9 @@ use ordersystem::{
 };
 
 use crate::{
-    nats_cluster::{NatsCluster, SERVERS, shared, until},
+    nats_cluster::{NatsCluster, SERVERS, shared},
     nats_server::fresh_prefix,
+    support::until,
 };
 
 fn commit(stream: u64, expected: ExpectedRevision, text: &str) -> Commit {

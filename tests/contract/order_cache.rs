@@ -11,19 +11,16 @@ use ordersystem::{
     },
 };
 
-use crate::redis_server::{DURABLE, RedisServer, shared};
+use crate::{
+    redis_server::{DURABLE, RedisServer, shared},
+    support::until,
+};
 
 const KEY: CacheKey = CacheKey { log: LogId(7), schema: 1, stream: StreamId(42) };
 
 /// The value of `key` as soon as there is one; puts are done in the background.
 async fn until_there(cache: &RedisOrderCache, key: CacheKey) -> Bytes {
-    for _ in 0..1_000 {
-        if let Some(found) = cache.get(key).await.unwrap() {
-            return found;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    panic!("{key:?} has not arrived");
+    until("the put has arrived", async || cache.get(key).await.unwrap()).await
 }
 
 #[tokio::test]

@@ -16,12 +16,15 @@ use tokio::time::timeout;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use self::watched_log::WatchedLog;
-use crate::{backend::race_on_each, read_model::BACKENDS};
+use crate::{
+    backend::race_on_each,
+    read_model::BACKENDS,
+    support::{PATIENCE, until},
+};
 
 /// More than are applied without reading ahead.
 const MANY: u64 = 12_000;
 /// Longer than anything here takes.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A projection that runs until it is dropped.
 struct Running {
@@ -58,15 +61,6 @@ async fn feed(log: &Arc<WatchedLog>, model: &Arc<dyn ReadModel>) {
     // Aborted and awaited: otherwise its last batch would follow the next steps of the test.
     drop(running);
     tokio::time::sleep(Duration::from_millis(20)).await;
-}
-
-async fn until(what: &str, holds: impl Fn() -> bool) {
-    let waiting = async {
-        while !holds() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("not in time: {what}"));
 }
 
 async fn rows(model: &Arc<dyn ReadModel>) -> BTreeMap<u64, Row> {
@@ -306,7 +300,7 @@ fn a_model_that_is_damaged_is_mended_by_a_rebuild() {
         model.apply(vec![], LogCheckpoint::after(LogId(1), &head)).await.unwrap();
         log.pay(11).await;
         let running = run(&log, &model);
-        until("it is stalled", || running.progress.failure().is_some()).await;
+        until("it is stalled", async || running.progress.failure().is_some()).await;
         assert_eq!(running.rebuild().await, Phase::Done);
         running.caught_up(&log).await;
         assert_lists(&model, &log).await;
@@ -321,14 +315,14 @@ fn a_projection_that_makes_progress_is_not_stalled_though_it_is_behind() {
         log.place_and_pay(1..=3_000).await;
         log.damage_at(Some(Position(10)));
         let running = run(&log, &model);
-        until("it is stalled", || running.progress.failure().is_some()).await;
+        until("it is stalled", async || running.progress.failure().is_some()).await;
 
         // The first batch is read, and no other.
         log.hold_at(log.head().await.unwrap());
         log.damage_at(None);
         timeout(PATIENCE, log.is_held()).await.expect("it reads on");
         assert!(running.progress.position() < log.head().await.unwrap());
-        until("it is not stalled", || running.progress.failure().is_none()).await;
+        until("it is not stalled", async || running.progress.failure().is_none()).await;
         log.let_go();
         running.caught_up(&log).await;
     });

@@ -20,7 +20,10 @@ use ordersystem::{
 };
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::redis_server::{DURABLE, RedisServer, fresh_prefix, shared};
+use crate::{
+    redis_server::{DURABLE, RedisServer, fresh_prefix, shared},
+    support::until,
+};
 
 fn commit(stream: u64, expected: ExpectedRevision, text: &str) -> Commit {
     let events = vec![Bytes::copy_from_slice(text.as_bytes())];
@@ -41,14 +44,6 @@ async fn stream_texts(store: &RedisEventStore, stream: u64) -> Vec<String> {
 
 fn text(event: &StoredEvent) -> String {
     String::from_utf8(event.payload.to_vec()).unwrap()
-}
-
-async fn until_it_works(store: &RedisEventStore) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while let Err(error) = store.check().await {
-        assert!(Instant::now() < deadline, "{error}");
-        sleep(Duration::from_millis(50)).await;
-    }
 }
 
 /// Appends to one stream until `end`, each event once as far as the replies tell. Returns the acknowledged events and those with an unknown
@@ -100,7 +95,7 @@ async fn under_harm(server: &mut RedisServer, harm: impl AsyncFnOnce(&mut RedisS
     let (mut all, mut all_unknown) = (0, 0);
     for (stream, writer) in writers.into_iter().enumerate() {
         let (acknowledged, unknown) = writer.await.unwrap();
-        until_it_works(&store).await;
+        until("the store works", async || store.check().await).await;
         let mut stored = stream_texts(&store, stream as u64).await;
         all += acknowledged.len();
         all_unknown += unknown.len();
@@ -250,18 +245,6 @@ async fn a_server_that_throws_data_away_is_refused_for_what_must_last() {
     }
 }
 
-/// Waits for a check that fails, and returns why.
-async fn until_not_ready(mut check: impl AsyncFnMut() -> Result<(), String>) -> String {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    loop {
-        match check().await {
-            Err(why) => return why,
-            Ok(()) => assert!(Instant::now() < deadline, "all is well"),
-        }
-        sleep(Duration::from_millis(50)).await;
-    }
-}
-
 #[tokio::test]
 async fn a_server_that_takes_no_writes_is_not_ready_and_says_why() {
     let server = RedisServer::start(&["--save", "3600 1", "--enable-protected-configs", "yes"]);
@@ -274,8 +257,8 @@ async fn a_server_that_takes_no_writes_is_not_ready_and_says_why() {
     assert_eq!(server.cli(&["DBSIZE"]), keys, "a check leaves nothing behind");
     let both = async |words: &[&str]| {
         for why in [
-            until_not_ready(async || store.check().await.map_err(|error| error.to_string())).await,
-            until_not_ready(async || bus.check().await.map_err(|error| error.to_string())).await,
+            until("the store says that it is not ready", async || store.check().await.err()).await.to_string(),
+            until("the bus says that it is not ready", async || bus.check().await.err()).await.to_string(),
         ] {
             assert!(words.iter().any(|words| why.contains(words)), "{why}");
         }
@@ -286,7 +269,7 @@ async fn a_server_that_takes_no_writes_is_not_ready_and_says_why() {
     server.cli(&["CONFIG", "SET", "min-replicas-to-write", "1"]);
     both(&["min-replicas-to-write"]).await;
     server.cli(&["CONFIG", "SET", "min-replicas-to-write", "0"]);
-    until_it_works(&store).await;
+    until("the store works", async || store.check().await).await;
 
     // A snapshot that fails, since its folder is gone.
     let gone = tempfile::tempdir().unwrap();
@@ -296,7 +279,7 @@ async fn a_server_that_takes_no_writes_is_not_ready_and_says_why() {
     // Reported by its settings, or by the refusal of a write, whichever is checked first.
     both(&["last snapshot failed", "cannot write to its own disk"]).await;
     server.cli(&["CONFIG", "SET", "stop-writes-on-bgsave-error", "no"]);
-    until_it_works(&store).await;
+    until("the store works", async || store.check().await).await;
     bus.check().await.unwrap();
 }
 
@@ -312,7 +295,7 @@ async fn a_store_whose_redis_is_down_serves_when_it_comes() {
     let refused = store.append(commit(1, ExpectedRevision::Any, "a")).await;
     assert!(matches!(refused, Err(AppendError::Store(StoreError::Unavailable(_)))), "nothing was sent: {refused:?}");
     server.start_again();
-    until_it_works(&store).await;
+    until("the store works", async || store.check().await).await;
     assert_ne!(store.log_id().unwrap().0, 0);
     store.append(commit(1, ExpectedRevision::NoStream, "b")).await.unwrap();
     assert_eq!(stream_texts(&store, 1).await, ["b"]);

@@ -28,9 +28,10 @@ use ordersystem::{
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::redis_server::{DURABLE, RedisServer, fresh_prefix, shared};
-
-const PATIENCE: Duration = Duration::from_secs(30);
+use crate::{
+    redis_server::{DURABLE, RedisServer, fresh_prefix, shared},
+    support::PATIENCE,
+};
 
 fn message(sequence: u64) -> Message {
     Message { key: sequence % 7, sequence, position: sequence, kind: "order.paid".into(), payload: Bytes::new() }

@@ -13,7 +13,10 @@ use ordersystem::{
 };
 use tokio::time::{Instant, sleep};
 
-use crate::redis_server::{DURABLE, RedisServer, fresh_prefix, shared};
+use crate::{
+    redis_server::{DURABLE, RedisServer, fresh_prefix, shared},
+    support::until,
+};
 
 async fn append(store: &RedisEventStore, order: u64) -> Result<Position, AppendError> {
     let (stream, expected) = (StreamId(order), ExpectedRevision::NoStream);
@@ -132,15 +135,11 @@ async fn a_reader_of_a_log_that_was_put_back_and_has_grown_is_given_nothing_of_i
 
 /// Waits until the store reports it by itself.
 async fn until_it_says(store: &RedisEventStore, words: &str) -> String {
-    let give_up = Instant::now() + Duration::from_secs(60);
-    loop {
+    until(&format!("the store says {words:?}"), async || {
         let why = store.check().await.err().map(|error| error.to_string()).unwrap_or_default();
-        if why.contains(words) {
-            return why;
-        }
-        assert!(Instant::now() < give_up, "{why}");
-        sleep(Duration::from_millis(20)).await;
-    }
+        if why.contains(words) { Ok(why) } else { Err(why) }
+    })
+    .await
 }
 
 #[tokio::test]

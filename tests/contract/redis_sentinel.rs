@@ -30,6 +30,7 @@ use tokio::time::sleep;
 use crate::{
     proxy::{Proxy, Way},
     redis_server::{DURABLE, RedisServer, fresh_prefix},
+    support::{PATIENCE, blocking_until, until},
 };
 
 /// The name of the service.
@@ -37,7 +38,6 @@ const SERVICE: &str = "orders";
 /// The time without an answer after which a Sentinel considers the primary down.
 const DOWN_AFTER_MS: u64 = 1_000;
 /// Longer than any fail-over takes, on a busy machine too.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A primary, its replicas, and the Sentinels that watch them.
 pub struct Sentinels {
@@ -116,11 +116,7 @@ impl Sentinels {
 
     /// Waits, blocking, until a condition holds.
     pub fn wait_until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
-        let deadline = Instant::now() + PATIENCE;
-        while !holds(self) {
-            assert!(Instant::now() < deadline, "not in time: {what}");
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        blocking_until(what, || holds(self));
     }
 }
 
@@ -140,14 +136,6 @@ async fn connect_with(options: RedisOptions) -> Redis {
 fn commit(stream: u64) -> Commit {
     let (expected, events) = (ExpectedRevision::NoStream, vec![Bytes::copy_from_slice(&stream.to_be_bytes())]);
     Commit { id: CommitId::random(), stream: StreamId(stream), expected, request: None, events }
-}
-
-async fn until_ready(store: &RedisEventStore) {
-    let deadline = Instant::now() + PATIENCE;
-    while let Err(error) = store.check().await {
-        assert!(Instant::now() < deadline, "{error}");
-        sleep(Duration::from_millis(50)).await;
-    }
 }
 
 async fn is_there(store: &RedisEventStore, stream: u64) -> bool {
@@ -198,11 +186,11 @@ impl Load {
     }
 
     async fn until(&self, count: usize) {
-        let deadline = Instant::now() + PATIENCE;
-        while self.acknowledged() < count {
-            assert!(Instant::now() < deadline, "{} of {count} are acknowledged", self.acknowledged());
-            sleep(Duration::from_millis(5)).await;
-        }
+        until("enough is acknowledged", async || match self.acknowledged() {
+            acknowledged if acknowledged < count => Err(format!("{acknowledged} of {count}")),
+            _ => Ok(()),
+        })
+        .await;
     }
 
     async fn end(self) -> Vec<u64> {
@@ -239,7 +227,7 @@ async fn fail_over(harm: impl FnOnce(&mut Sentinels, usize)) {
     println!("writes are back {:?} after the harm", harmed_at.elapsed());
     let acknowledged = load.end().await;
 
-    until_ready(&store).await;
+    until("the store works", async || store.check().await).await;
     assert!(*store.connections().borrow() > connections, "a fail-over is another connection");
     let mut lost = Vec::new();
     for &order in &acknowledged {
@@ -291,11 +279,12 @@ async fn a_primary_that_is_replaced_while_it_answers_is_left_as_well() {
 
 /// Waits until the node has reconnected, to the primary that its Sentinels name.
 async fn until_connected_to(redis: &Redis, server: &RedisServer) {
-    let (wanted, deadline) = (Some(format!("127.0.0.1:{}", server.port)), Instant::now() + PATIENCE);
-    while redis.server() != wanted {
-        assert!(Instant::now() < deadline, "it is connected to {:?}, and not to {wanted:?}", redis.server());
-        sleep(Duration::from_millis(5)).await;
-    }
+    let wanted = Some(format!("127.0.0.1:{}", server.port));
+    until("it is connected to the new primary", async || match redis.server() {
+        server if server == wanted => Ok(()),
+        other => Err(format!("{other:?} and not {wanted:?}")),
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -318,7 +307,7 @@ async fn what_is_read_of_a_primary_that_was_replaced_is_not_confirmed() {
     all.until_replaced(before);
     all.servers[before].signal("CONT");
     until_connected_to(&early, &all.servers[all.primary()]).await;
-    until_ready(&early_store).await;
+    until("the store works", async || early_store.check().await).await;
     let added = early_store.append(commit(2)).await.expect("the new primary takes it");
     // For some seconds the old primary does not know that it has been replaced.
     assert!(!is_there(&late_store, 2).await);

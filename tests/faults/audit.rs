@@ -17,17 +17,17 @@ use ordersystem::{
 };
 use tokio::time::{Instant, timeout};
 
-use crate::program::Program;
+use crate::support::Process;
 
 /// The totals, as fresh as the log.
-pub async fn stats(service: &Program) -> GetOrderStatsResponse {
+pub async fn stats(service: &Process) -> GetOrderStatsResponse {
     let consistency = ReadConsistency { level: ConsistencyLevel::Strong.into(), token: String::new() };
     let request = GetOrderStatsRequest { consistency: Some(consistency) };
     service.queries().await.get_order_stats(request).await.unwrap().into_inner()
 }
 
 /// Checks that the list has exactly these orders, with these ids and revisions, and that the totals count each as a dollar.
-pub async fn assert_list_and_stats(service: &Program, orders: &HashMap<String, i64>) {
+pub async fn assert_list_and_stats(service: &Process, orders: &HashMap<String, i64>) {
     let stats = stats(service).await;
     assert_eq!(stats.total_orders, orders.len() as i64);
     assert_eq!(stats.total_revenue.iter().map(|sum| sum.units).sum::<i64>(), orders.len() as i64, "a dollar each");
@@ -35,7 +35,7 @@ pub async fn assert_list_and_stats(service: &Program, orders: &HashMap<String, i
 }
 
 /// Every order of the list with its revision.
-pub async fn listed(service: &Program) -> HashMap<String, i64> {
+pub async fn listed(service: &Process) -> HashMap<String, i64> {
     let mut queries = service.queries().await;
     let mut listed = HashMap::new();
     let mut page_token = String::new();

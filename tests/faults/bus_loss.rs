@@ -7,11 +7,11 @@ use futures_util::TryStreamExt as _;
 use crate::{
     load::new_order,
     nats_server::{NatsServer, fresh_prefix},
-    program::{Program, until},
+    support::{Process, until},
 };
 
 /// The events that the handler has logged.
-fn handled(program: &Program) -> BTreeSet<String> {
+fn handled(program: &Process) -> BTreeSet<String> {
     let event = |line: &String| {
         let rest = line.split_once("order_events: order event event_id=")?.1;
         Some(rest.split_whitespace().next()?.to_owned())
@@ -19,7 +19,7 @@ fn handled(program: &Program) -> BTreeSet<String> {
     program.said().iter().filter_map(event).collect()
 }
 
-async fn place(program: &Program, count: usize) -> BTreeSet<String> {
+async fn place(program: &Process, count: usize) -> BTreeSet<String> {
     let mut client = program.commands().await;
     let mut placed = BTreeSet::new();
     for _ in 0..count {
@@ -48,7 +48,7 @@ async fn handlers_do_not_stand_still_when_the_streams_of_their_bus_vanish_and_no
             "--log-level",
             "info,order_events=debug",
         ];
-        let program = Program::serve(&settings.map(str::to_owned)).await;
+        let program = Process::serve(&settings.map(str::to_owned)).await;
         let mut placed = place(&program, 50).await;
         until("all are handled", async || placed.is_subset(&handled(&program))).await;
         let raw = server.raw().await;

@@ -17,7 +17,7 @@ use crate::{
     audit::{assert_log, assert_published, listed, stats},
     durable::{Broker, Durable},
     load::{self, Known},
-    program::{Program, refused_with, until},
+    support::{Process, refused, until},
 };
 
 const CLIENTS: usize = 6;
@@ -27,11 +27,11 @@ fn settings(backend: &Durable, node: &str) -> Vec<String> {
     backend.settings().into_iter().chain(own).collect()
 }
 
-async fn start(backend: &Durable, node: &str) -> Program {
-    Program::serve(&settings(backend, node)).await
+async fn start(backend: &Durable, node: &str) -> Process {
+    Process::serve(&settings(backend, node)).await
 }
 
-async fn cluster(node: &Program) -> Cluster {
+async fn cluster(node: &Process) -> Cluster {
     let mut client = SystemServiceClient::new(node.channel().await);
     client.get_cluster(GetClusterRequest {}).await.unwrap().into_inner().cluster.unwrap()
 }
@@ -50,7 +50,7 @@ fn relaying(cluster: &Cluster) -> Option<String> {
 
 /// Takes ids from a node until `stop`, through all errors, and checks that no other client has received one of them.
 async fn take_ids(
-    node: &Program,
+    node: &Process,
     all: Arc<Mutex<HashSet<i64>>>,
     stop: CancellationToken,
 ) -> impl Future<Output = ()> + use<> {
@@ -102,13 +102,13 @@ async fn three_nodes(backend: Durable) {
     // The node that relays is killed: another one takes over, and it comes back under its old name.
     let victim = relaying(&cluster(&nodes[0]).await).unwrap();
     let at = ["node1", "node2", "node3"].iter().position(|name| *name == victim).unwrap();
-    let address = nodes[at].address.clone();
+    let address = nodes[at].address;
     nodes.remove(at).kill().await;
     let witness = &nodes[random.usize(0..2)];
     until("another node relays", async || relaying(&cluster(witness).await).is_some_and(|name| name != victim)).await;
     let mut again = settings(&backend, &victim);
-    again.extend(["--port".to_owned(), address.rsplit_once(':').unwrap().1.to_owned()]);
-    nodes.insert(at, Program::serve(&again).await);
+    again.extend(["--port".to_owned(), address.port().to_string()]);
+    nodes.insert(at, Process::serve(&again).await);
     work_goes_on(&known).await;
 
     // One is paused for longer than its leases last, and wakes up believing that it still holds them.
@@ -161,8 +161,8 @@ async fn two_nodes_cannot_have_one_name_and_who_watches_is_told_of_comings_and_g
     let first = start(&backend, "node1").await;
     let mut watching = SystemServiceClient::new(first.channel().await);
     let mut watch = watching.watch_cluster(WatchClusterRequest {}).await.unwrap().into_inner();
-    let error = refused_with(&settings(&backend, "node1"));
-    assert!(error.contains("has the same --node-id") && error.contains(&first.address), "{error}");
+    let error = refused(&settings(&backend, "node1")).await;
+    assert!(error.contains("has the same --node-id") && error.contains(&first.address.to_string()), "{error}");
 
     let second = start(&backend, "node2").await;
     let mut told = async |wanted: &[&str]| {
@@ -179,7 +179,7 @@ async fn two_nodes_cannot_have_one_name_and_who_watches_is_told_of_comings_and_g
     let both = told(&["node1", "node2"]).await;
     let this: Vec<_> = both.nodes.iter().filter(|node| node.is_this_node).map(|node| node.node.as_str()).collect();
     assert_eq!(this, ["node1"]);
-    assert!(both.nodes.iter().any(|node| node.address == second.address));
+    assert!(both.nodes.iter().any(|node| node.address == second.address.to_string()));
     // An orderly stop releases the role at once, not only when the lease expires. The first node's view may be half a second old.
     second.stop().await;
     let Durable::Broker(Broker::Redis(redis)) = &backend else { unreachable!("it is on Redis") };

@@ -8,26 +8,26 @@ use tonic::Code;
 use crate::{
     audit,
     load::new_order,
-    program::{Program, refused, run},
+    support::{Process, embedded, refused, run},
 };
 
 #[tokio::test]
 async fn a_second_process_on_the_same_folder_is_refused_with_the_number_of_the_first() {
     let folder = tempfile::tempdir().unwrap();
-    let first = Program::start(folder.path()).await;
-    let error = refused(folder.path());
+    let first = Process::serve_from(folder.path()).await;
+    let error = refused(&embedded(folder.path())).await;
     let expected = format!("in use by process {}", first.pid());
     assert!(error.contains(&expected) && error.lines().last().unwrap().starts_with("error: data dir "), "{error}");
     first.commands().await.create_order(new_order("c", "r")).await.expect("the first goes on");
     first.kill().await;
-    Program::start(folder.path()).await;
+    Process::serve_from(folder.path()).await;
 }
 
-#[test]
-fn without_a_folder_the_program_says_what_is_missing() {
-    let output = run(&["--persistence", "embedded"]);
-    let error = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(2));
+#[tokio::test]
+async fn without_a_folder_the_program_says_what_is_missing() {
+    let outcome = run(&["--persistence", "embedded"]).await;
+    let error = &outcome.stderr;
+    assert_eq!(outcome.code, Some(2));
     assert!(error.starts_with("error: persistence: 'embedded'") && error.contains("--data-dir"), "{error}");
 }
 
@@ -35,19 +35,19 @@ fn without_a_folder_the_program_says_what_is_missing() {
 async fn the_backup_of_a_running_service_is_a_folder_to_serve_from() {
     let folder = tempfile::tempdir().unwrap();
     let (dir, copy) = (folder.path().join("data"), folder.path().join("copy"));
-    let service = Program::start(&dir).await;
+    let service = Process::serve_from(&dir).await;
     let mut client = service.commands().await;
     let mut ids = Vec::new();
     for index in 0..50 {
         let reply = client.create_order(new_order("c", &format!("r-{index}"))).await.unwrap().into_inner();
         ids.push(reply.order.unwrap().order_id);
     }
-    let output = run(&["backup", "--data-dir", dir.to_str().unwrap(), copy.to_str().unwrap()]);
-    assert!(output.status.success(), "{output:?}");
-    assert!(String::from_utf8(output.stdout).unwrap().contains("up to position 50"));
+    let outcome = run(&["backup", "--data-dir", dir.to_str().unwrap(), copy.to_str().unwrap()]).await;
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    assert!(outcome.stdout.contains("up to position 50"));
     client.create_order(new_order("c", "after")).await.expect("it goes on");
 
-    let restored = Program::start(&copy).await;
+    let restored = Process::serve_from(&copy).await;
     let mut queries = restored.queries().await;
     for order_id in ids {
         let request = GetOrderRequest { order_id, ..Default::default() };
@@ -88,7 +88,7 @@ async fn on_a_full_disk_commands_get_resource_exhausted_and_all_goes_on_when_the
     let ballast = disk.path().join("ballast");
     std::fs::write(&ballast, vec![0; 4 << 20]).unwrap();
     let dir = disk.path().join("data");
-    let service = Program::start(&dir).await;
+    let service = Process::serve_from(&dir).await;
     let mut client = service.commands().await;
     let (mut accepted, mut refusal) = (0, None);
     while refusal.is_none() {
@@ -106,6 +106,6 @@ async fn on_a_full_disk_commands_get_resource_exhausted_and_all_goes_on_when_the
         client.create_order(new_order("c", "")).await.expect("there is space again");
     }
     service.kill().await;
-    let service = Program::start(&dir).await;
+    let service = Process::serve_from(&dir).await;
     assert_eq!(audit::stats(&service).await.total_orders, accepted + 20);
 }

@@ -8,7 +8,7 @@ use crate::{
     audit::{assert_list_and_stats, assert_log, assert_published},
     durable::Durable,
     load::{self, Known, new_order},
-    program::Program,
+    support::Process,
 };
 
 const CLIENTS: usize = 24;
@@ -25,14 +25,14 @@ async fn killed_at_random(backend: Durable) {
     let mut kills = 0;
     while kills < KILLS || known.acknowledged() < ORDERS {
         assert!(kills < 60, "seed {seed}: only {} orders were acknowledged", known.acknowledged());
-        let service = Program::serve(&settings).await;
+        let service = Process::serve(&settings).await;
         let clients = load::until_gone(&service, CLIENTS, kills, &known).await;
         tokio::time::sleep(Duration::from_millis(random.u64(100..1_500))).await;
         service.kill().await;
         clients.join_all().await;
         kills += 1;
     }
-    let service = Program::serve(&settings).await;
+    let service = Process::serve(&settings).await;
     load::retry_all(&service, &known).await;
     let orders = known.orders();
     println!("{} orders, {kills} kills", orders.len());
@@ -62,7 +62,7 @@ async fn killed_when_it_has_acknowledged(backend: Durable) {
     let settings = backend.settings();
     let mut acknowledged = Vec::new();
     for round in 0..4 {
-        let service = Program::serve(&settings).await;
+        let service = Process::serve(&settings).await;
         let mut queries = service.queries().await;
         for order_id in acknowledged.clone() {
             queries.get_order(GetOrderRequest { order_id, ..Default::default() }).await.expect("it was acknowledged");

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, transport::Channel};
 use tonic_types::StatusExt as _;
 
-use crate::program::Program;
+use crate::support::Process;
 
 /// The clients' knowledge.
 #[derive(Clone, Default)]
@@ -86,7 +86,7 @@ pub fn payment(order_id: &str, request_id: &str) -> PayOrderRequest {
 }
 
 /// `clients` clients that work until the service is gone. Their orders are named after `round`.
-pub async fn until_gone(service: &Program, clients: usize, round: usize, known: &Known) -> JoinSet<()> {
+pub async fn until_gone(service: &Process, clients: usize, round: usize, known: &Known) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     for client in 0..clients {
         tasks.spawn(work_until_gone(service.commands().await, known.clone(), format!("{round}-{client}")));
@@ -110,7 +110,7 @@ async fn work_until_gone(mut client: OrderCommandServiceClient<Channel>, known: 
 
 /// Sends every command once more under its request id: acknowledged commands return the same reply, and commands with an unknown outcome
 /// take effect now at the latest. Finally all orders are paid.
-pub async fn retry_all(service: &Program, known: &Known) {
+pub async fn retry_all(service: &Process, known: &Known) {
     let (acknowledged, in_doubt) = {
         let mut notes = known.0.lock().unwrap();
         (notes.acknowledged.clone(), std::mem::take(&mut notes.in_doubt))
@@ -139,7 +139,7 @@ pub async fn retry_all(service: &Program, known: &Known) {
 }
 
 /// `clients` clients that work until `stop`, and repeat each command under its request id until it is answered.
-pub async fn through_all(service: &Program, clients: usize, known: &Known, stop: &CancellationToken) -> JoinSet<()> {
+pub async fn through_all(service: &Process, clients: usize, known: &Known, stop: &CancellationToken) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     through_all_as(service, 0, clients, known, stop, &mut tasks).await;
     tasks
@@ -147,7 +147,7 @@ pub async fn through_all(service: &Program, clients: usize, known: &Known, stop:
 
 /// The same among other clients: `group` marks whose orders they are.
 pub async fn through_all_as(
-    service: &Program,
+    service: &Process,
     group: usize,
     clients: usize,
     known: &Known,

@@ -8,26 +8,18 @@ mod durable;
 mod embedded;
 mod kill;
 mod load;
-#[path = "../contract/nats_cluster.rs"]
-#[allow(dead_code, reason = "shared with the contract suites")]
-mod nats_cluster;
-#[path = "../contract/nats_server.rs"]
-#[allow(dead_code, reason = "shared with the contract suites")]
-mod nats_server;
 mod outage;
-mod program;
-#[path = "../contract/proxy.rs"]
-#[allow(dead_code, reason = "shared with the contract suites")]
-mod proxy;
 mod quorum;
 mod read_model_file;
-#[path = "../contract/redis_server.rs"]
-#[allow(dead_code, reason = "shared with the contract suites")]
-mod redis_server;
 mod relay;
 mod seeded;
 mod shorter_log;
+#[path = "../support/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "each binary uses a part of it")]
+mod support;
 mod tokens;
 mod two_nodes;
 mod whole_log;
 mod worker_numbers;
+
+use support::{nats_cluster, nats_server, proxy, redis_server};

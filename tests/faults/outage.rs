@@ -9,8 +9,8 @@ use crate::{
     audit::{assert_list_and_stats, assert_log, assert_published},
     durable::Durable,
     load::{self, Known},
-    program::{Program, until},
     redis_server::{DURABLE, RedisServer},
+    support::{Process, until},
 };
 
 const CLIENTS: usize = 16;
@@ -24,7 +24,7 @@ async fn work_goes_on(known: &Known) {
 }
 
 /// The broker does not answer: health reports it within seconds, the breaker opens, the process stays alive.
-async fn assert_it_tells(service: &Program) {
+async fn assert_it_tells(service: &Process) {
     until("not ready", async || !service.is_ready().await).await;
     until("the breaker opens", async || service.metric(BREAKER).await == OPEN).await;
     assert!(service.get("/health/live").await.contains("\"Live\""));
@@ -32,14 +32,14 @@ async fn assert_it_tells(service: &Program) {
     assert!(health.contains("\"status\":\"Unhealthy\""), "{health}");
 }
 
-async fn assert_it_recovers(service: &Program, known: &Known) {
+async fn assert_it_recovers(service: &Process, known: &Known) {
     until("ready", async || service.is_ready().await).await;
     work_goes_on(known).await;
     until("the breaker closes", async || service.metric(BREAKER).await == CLOSED).await;
 }
 
 async fn through_outages(mut backend: Durable) {
-    let service = Program::serve(&backend.settings()).await;
+    let service = Process::serve(&backend.settings()).await;
     let (known, stop) = (Known::default(), CancellationToken::new());
     let clients = load::through_all(&service, CLIENTS, &known, &stop).await;
     work_goes_on(&known).await;
@@ -81,7 +81,7 @@ async fn nats_is_paused_and_killed_under_load_and_the_node_tells_the_truth_and_r
 async fn started_before_its_broker(mut backend: Durable) {
     backend.broker().kill();
     // Also one that must be durable: that is checked later.
-    let service = Program::listening(&backend.settings()).await;
+    let service = Process::listening(&backend.settings()).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert!(!service.is_ready().await);
     assert!(service.get("/health/live").await.contains("\"Live\""));
@@ -112,7 +112,7 @@ async fn a_node_whose_shared_cache_is_gone_serves_and_says_so() {
     let dir = folder.path().to_str().unwrap();
     let settings =
         ["--persistence", "embedded", "--data-dir", dir, "--redis-cache", "--redis", &url, "--cached-orders", "1"];
-    let service = Program::serve(&settings.map(str::to_owned)).await;
+    let service = Process::serve(&settings.map(str::to_owned)).await;
     assert!(service.get("/health").await.contains("\"cache\":{\"status\":\"Healthy\""));
     server.kill();
     until("the cache is reported", async || {

@@ -1,7 +1,5 @@
 //! Nodes on three NATS servers, one or two of which are unavailable.
 
-use std::process::Stdio;
-
 use ordersystem::proto::catga::orders::v1::CreateOrderRequest;
 use tokio::time::{Duration, timeout};
 
@@ -9,7 +7,7 @@ use crate::{
     load::new_order,
     nats_cluster::{NatsCluster, SERVERS},
     nats_server::{NatsServer, free_port, fresh_prefix},
-    program::{Program, command, line_with, refused_with, spawn, until},
+    support::{Process, program, refused, spawn, until},
 };
 
 /// Longer than any shutdown takes, on a busy machine too.
@@ -21,19 +19,19 @@ fn settings(cluster: &NatsCluster, prefix: &str, more: &[&str]) -> Vec<String> {
     own.iter().map(|setting| (*setting).to_owned()).collect()
 }
 
-async fn takes(node: &Program, order: CreateOrderRequest) -> bool {
+async fn takes(node: &Process, order: CreateOrderRequest) -> bool {
     node.commands().await.create_order(order).await.is_ok()
 }
 
 /// Starts a node while there is no quorum, and checks its behaviour meanwhile.
-async fn waits(settings: &[String], what: &str) -> Program {
-    let node = Program::listening(settings).await;
+async fn waits(settings: &[String], what: &str) -> Process {
+    let node = Process::listening(settings).await;
     assert!(!node.is_ready().await, "{what}");
     let (status, detail) = node.health("store").await;
     assert_eq!(status, "Unhealthy", "{what}: {detail}");
-    let before = node.said_before();
-    let lines: Vec<_> = before.iter().filter(|line| line.contains("NATS cannot be used yet")).collect();
-    assert_eq!(lines.len(), 1, "{what}: it is said once: {before:#?}");
+    let before = &node.before;
+    let lines: Vec<_> = before.lines().filter(|line| line.contains("NATS cannot be used yet")).collect();
+    assert_eq!(lines.len(), 1, "{what}: it is said once: {before}");
     assert!(lines[0].contains("why=") && lines[0].contains("nats://127.0.0.1:"), "{what}: {}", lines[0]);
     node
 }
@@ -46,7 +44,7 @@ async fn a_node_that_starts_without_a_quorum_waits_for_it_and_serves_when_it_is_
         let prefix = fresh_prefix();
         let settings = settings(&cluster, &prefix, &[]);
         if has_log {
-            let node = Program::serve(&settings).await;
+            let node = Process::serve(&settings).await;
             assert!(takes(&node, new_order("c", "before")).await);
             node.stop().await;
         }
@@ -60,7 +58,7 @@ async fn a_node_that_starts_without_a_quorum_waits_for_it_and_serves_when_it_is_
         }];
         cluster.start_again(0);
         // With a quorum, a stream of three replicas cannot be created before the third server is available.
-        let third = Program::listening(&settings).await;
+        let third = Process::listening(&settings).await;
         cluster.start_again(1);
         for node in nodes.into_iter().chain([third]) {
             until("it is ready", async || node.is_ready().await).await;
@@ -76,8 +74,9 @@ async fn a_node_ends_at_once_and_in_order_while_it_looks_for_a_quorum() {
     cluster.kill(0);
     cluster.kill(1);
     for signal in ["TERM", "INT"] {
-        let mut child = spawn(&settings(&cluster, &fresh_prefix(), &[]));
-        line_with(&mut child, "connected to NATS").await;
+        let (mut child, mut log) =
+            spawn(program().args(["--port", "0"]).args(settings(&cluster, &fresh_prefix(), &[])));
+        log.line_with("connected to NATS").await;
         let pid = child.id().unwrap().to_string();
         std::process::Command::new("kill").args([format!("-{signal}"), pid]).status().unwrap();
         let ended = timeout(ENDS_WITHIN, child.wait()).await.expect("it ends").unwrap();
@@ -89,7 +88,7 @@ async fn a_node_ends_at_once_and_in_order_while_it_looks_for_a_quorum() {
 async fn verify_and_copy_wait_a_while_for_a_quorum() {
     let mut cluster = NatsCluster::start("");
     let prefix = fresh_prefix();
-    let node = Program::serve(&settings(&cluster, &prefix, &[])).await;
+    let node = Process::serve(&settings(&cluster, &prefix, &[])).await;
     assert!(takes(&node, new_order("c", "one")).await);
     node.stop().await;
     let (url, folder) = (cluster.url(), tempfile::tempdir().unwrap());
@@ -100,10 +99,8 @@ async fn verify_and_copy_wait_a_while_for_a_quorum() {
     ] {
         cluster.kill(0);
         cluster.kill(1);
-        let mut running = tokio::process::Command::from(command());
-        running.args(tool).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
-        let mut running = running.spawn().unwrap();
-        line_with(&mut running, "it is tried again").await;
+        let (mut running, mut log) = spawn(program().args(tool));
+        log.line_with("it is tried again").await;
         cluster.start_again(0);
         cluster.start_again(1);
         let ended = timeout(ENDS_WITHIN, running.wait()).await.expect("it ends").unwrap();
@@ -112,7 +109,7 @@ async fn verify_and_copy_wait_a_while_for_a_quorum() {
 }
 
 /// The durability that the node reports at `GET /`.
-async fn durability(node: &Program) -> String {
+async fn durability(node: &Process) -> String {
     let said: serde_json::Value = serde_json::from_str(&node.get("/").await).unwrap();
     said["durability"].as_str().unwrap().to_owned()
 }
@@ -126,7 +123,7 @@ async fn nodes_that_require_durability_go_on_and_start_while_one_of_three_server
     });
     let more = ["--require-durable", "--nats-monitor", &monitors.join(",")].map(str::to_owned);
     let settings = [settings(&cluster, &fresh_prefix(), &[]), more.to_vec()].concat();
-    let nodes = [Program::serve(&settings).await, Program::serve(&settings).await];
+    let nodes = [Process::serve(&settings).await, Process::serve(&settings).await];
     for node in &nodes {
         assert_eq!(durability(node).await, "quorum");
     }
@@ -136,7 +133,7 @@ async fn nodes_that_require_durability_go_on_and_start_while_one_of_three_server
         until("it takes an order", async || takes(node, order()).await).await;
         assert_eq!(durability(node).await, "quorum");
     }
-    let third = Program::serve(&settings).await;
+    let third = Process::serve(&settings).await;
     until("it takes an order", async || takes(&third, new_order("c", "started-meanwhile")).await).await;
     assert_eq!(durability(&third).await, "quorum");
     cluster.start_again(1);
@@ -154,18 +151,18 @@ async fn what_never_passes_is_refused_at_the_start() {
         let own = ["--persistence", "nats", "--transport", "nats", "--nats", &server.url()];
         own.iter().chain(more).map(|setting| (*setting).to_owned()).collect()
     };
-    let said = refused_with(&one(&["--nats-replicas", "3"]));
+    let said = refused(&one(&["--nats-replicas", "3"])).await;
     assert!(said.contains("replicas > 1 not supported in non-clustered mode"), "{said}");
     let plain = NatsServer::start_with("");
     let of_plain = ["--transport", "nats", "--nats", &plain.url()].map(str::to_owned);
-    let said = refused_with(&of_plain);
+    let said = refused(&of_plain).await;
     assert!(said.contains("start it with -js"), "{said}");
     let accounts = "jetstream { store_dir: FOLDER }\naccounts { A { users: [{user: a, password: a}] }, \
                     J { jetstream: enabled, users: [{user: j, password: j}] } }";
     let other = NatsServer::start_with(accounts);
     let url = format!("nats://a:a@127.0.0.1:{}", other.port);
     for part in ["--persistence", "--transport"] {
-        let said = refused_with(&[part, "nats", "--nats", &url].map(str::to_owned));
+        let said = refused(&[part, "nats", "--nats", &url].map(str::to_owned)).await;
         assert!(said.contains("JetStream is not enabled for this account"), "{part}: {said}");
     }
 }

@@ -11,8 +11,8 @@ use crate::{
     audit::{assert_list_and_stats, listed, stats},
     durable::Durable,
     load::{Known, new_order},
-    program::{Program, run},
     redis_server::{DURABLE, RedisServer},
+    support::{Process, refused, run, until},
 };
 
 fn settings(server: &RedisServer, dir: &Path) -> Vec<String> {
@@ -20,7 +20,7 @@ fn settings(server: &RedisServer, dir: &Path) -> Vec<String> {
     ["--persistence", "redis", "--redis", &server.url(), "--data-dir", dir].map(str::to_owned).into()
 }
 
-async fn place(service: &Program, known: &Known, names: impl IntoIterator<Item = u32>) {
+async fn place(service: &Process, known: &Known, names: impl IntoIterator<Item = u32>) {
     let mut client = service.commands().await;
     for name in names {
         let request_id = format!("order-{name}");
@@ -30,18 +30,12 @@ async fn place(service: &Program, known: &Known, names: impl IntoIterator<Item =
 }
 
 /// Whether it has logged this by now, including the lines from before it listened.
-fn has_said(service: &Program, words: &str) -> bool {
+fn has_said(service: &Process, words: &str) -> bool {
     service.said().iter().any(|line| line.contains(words))
 }
 
-async fn until_said(service: &Program, words: &str) {
-    for _ in 0..500 {
-        if has_said(service, words) {
-            return;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
-    panic!("{words:?} is not in {:#?}", service.said());
+async fn until_said(service: &Process, words: &str) {
+    until(&format!("it says {words:?}"), async || has_said(service, words)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -49,7 +43,7 @@ async fn a_killed_node_goes_on_with_the_list_in_its_folder_and_rebuilds_it_when_
     let (server, folder) = (RedisServer::start(DURABLE), tempfile::tempdir().unwrap());
     let settings = settings(&server, folder.path());
     let known = Known::default();
-    let service = Program::serve(&settings).await;
+    let service = Process::serve(&settings).await;
     place(&service, &known, 0..300).await;
     assert_list_and_stats(&service, &known.orders()).await;
     service.kill().await;
@@ -59,7 +53,7 @@ async fn a_killed_node_goes_on_with_the_list_in_its_folder_and_rebuilds_it_when_
     let log = RedisEventStore::new(redis);
     let events = log.read_log(Position(0), Direction::Forward, 1_000).await.unwrap();
     assert_eq!(events.len(), 300);
-    let service = Program::serve(&settings).await;
+    let service = Process::serve(&settings).await;
     until_said(&service, "the list of orders goes on where it was").await;
     let at = events.last().unwrap().position;
     assert!(has_said(&service, &at.to_string()), "{:#?}", service.said());
@@ -67,13 +61,12 @@ async fn a_killed_node_goes_on_with_the_list_in_its_folder_and_rebuilds_it_when_
     place(&service, &known, 300..320).await;
     assert_list_and_stats(&service, &known.orders()).await;
 
-    let rebuilt = run(&["projections", "rebuild", "--address", &service.address]);
-    assert!(rebuilt.status.success(), "{rebuilt:?}");
-    let said = String::from_utf8(rebuilt.stdout).unwrap();
-    assert!(said.starts_with("rebuilt: 320 events, "), "{said}");
+    let rebuilt = run(&["projections", "rebuild", "--address", &service.address.to_string()]).await;
+    assert_eq!(rebuilt.code, Some(0), "{rebuilt:?}");
+    assert!(rebuilt.stdout.starts_with("rebuilt: 320 events, "), "{rebuilt:?}");
     assert_list_and_stats(&service, &known.orders()).await;
     service.kill().await;
-    let service = Program::serve(&settings).await;
+    let service = Process::serve(&settings).await;
     assert_list_and_stats(&service, &known.orders()).await;
 }
 
@@ -81,13 +74,13 @@ async fn a_killed_node_goes_on_with_the_list_in_its_folder_and_rebuilds_it_when_
 async fn a_node_whose_redis_was_emptied_says_so_and_serves_no_order_of_the_log_before() {
     let (server, folder) = (RedisServer::start(DURABLE), tempfile::tempdir().unwrap());
     let settings = settings(&server, folder.path());
-    let service = Program::serve(&settings).await;
+    let service = Process::serve(&settings).await;
     place(&service, &Known::default(), 0..50).await;
     assert_eq!(stats(&service).await.total_orders, 50);
     service.kill().await;
     assert_eq!(server.cli(&["FLUSHALL"]), "OK");
 
-    let service = Program::serve(&settings).await;
+    let service = Process::serve(&settings).await;
     until_said(&service, "the list of orders does not belong to the log").await;
     assert_eq!(listed(&service).await.len(), 0);
     let known = Known::default();
@@ -99,12 +92,10 @@ async fn a_node_whose_redis_was_emptied_says_so_and_serves_no_order_of_the_log_b
 async fn two_nodes_do_not_share_a_folder() {
     let (server, folder) = (RedisServer::start(DURABLE), tempfile::tempdir().unwrap());
     let mut settings = settings(&server, folder.path());
-    let service = Program::serve(&settings).await;
+    let service = Process::serve(&settings).await;
     settings.extend(["--worker-id", "2"].map(str::to_owned));
-    let arguments: Vec<_> = ["--port", "0"].into_iter().chain(settings.iter().map(String::as_str)).collect();
-    let refused = run(&arguments);
-    let said = String::from_utf8(refused.stderr).unwrap();
-    assert!(!refused.status.success() && said.contains("in use by process"), "{said}");
+    let said = refused(&settings).await;
+    assert!(said.contains("in use by process"), "{said}");
     drop(service);
 }
 
@@ -114,11 +105,11 @@ async fn on_nats_a_killed_node_goes_on_with_the_list_in_its_folder() {
     let more = ["--data-dir", folder.path().to_str().unwrap()].map(str::to_owned);
     let settings: Vec<_> = backend.settings().into_iter().chain(more).collect();
     let known = Known::default();
-    let service = Program::serve(&settings).await;
+    let service = Process::serve(&settings).await;
     place(&service, &known, 0..100).await;
     assert_list_and_stats(&service, &known.orders()).await;
     service.kill().await;
-    let service = Program::serve(&settings).await;
+    let service = Process::serve(&settings).await;
     until_said(&service, "the list of orders goes on where it was").await;
     place(&service, &known, 100..120).await;
     assert_list_and_stats(&service, &known.orders()).await;

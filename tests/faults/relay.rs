@@ -4,7 +4,7 @@ use std::{
     collections::{HashMap, HashSet},
     path::Path,
     sync::{Arc, Mutex},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use ordersystem::proto::{
@@ -17,13 +17,12 @@ use tokio::{task::JoinSet, time::sleep};
 use tonic::transport::Channel;
 
 use crate::{
-    program::Program,
     redis_server::{DURABLE, RedisServer},
+    support::{Process, until},
 };
 
 const ROUNDS: usize = 6;
 const CLIENTS: usize = 16;
-const PATIENCE: Duration = Duration::from_secs(60);
 /// So that the handler logs each event.
 const TRACED: [&str; 2] = ["--log-level", "info,order_events=debug"];
 
@@ -86,7 +85,7 @@ async fn kill_again_and_again(settings: &[String]) {
     let acknowledged = Acknowledged::default();
     let mut trace = Vec::new();
     for _ in 0..ROUNDS {
-        let service = Program::serve(settings).await;
+        let service = Process::serve(settings).await;
         let mut clients = JoinSet::new();
         for _ in 0..CLIENTS {
             clients.spawn(work(service.commands().await, Arc::clone(&acknowledged)));
@@ -98,7 +97,7 @@ async fn kill_again_and_again(settings: &[String]) {
         trace.extend(handled(&lines));
         clients.join_all().await;
     }
-    let service = Program::serve(settings).await;
+    let service = Process::serve(settings).await;
     let acknowledged = acknowledged.lock().unwrap().clone();
     assert!(acknowledged.len() > 200, "seed {seed}: too little was done: {}", acknowledged.len());
     let before: HashSet<_> = trace.iter().cloned().collect();
@@ -106,10 +105,11 @@ async fn kill_again_and_again(settings: &[String]) {
         let now: HashSet<_> = handled(lines).into_iter().collect();
         acknowledged.iter().filter(|event| !before.contains(*event) && !now.contains(*event)).count()
     };
-    let deadline = Instant::now() + PATIENCE;
-    while missing(&service.said()) > 0 && Instant::now() < deadline {
-        sleep(Duration::from_millis(100)).await;
-    }
+    until("every acknowledged event is handled", async || match missing(&service.said()) {
+        0 => Ok(()),
+        missing => Err(format!("seed {seed}: {missing} of {} events are missing", acknowledged.len())),
+    })
+    .await;
     let lines = service.kill().await;
     assert_eq!(missing(&lines), 0, "seed {seed}: of {} events", acknowledged.len());
     trace.extend(handled(&lines));
@@ -135,17 +135,9 @@ async fn killed_at_any_moment_it_loses_no_event_for_the_handlers_of_a_broker() {
     kill_again_and_again(&embedded(folder.path(), &["--transport", "redis", "--redis", &url])).await;
 }
 
-async fn place_order(node: &Program) -> String {
+async fn place_order(node: &Process) -> String {
     let reply = node.commands().await.create_order(new_order()).await.unwrap().into_inner();
     format!("{}-1", reply.order.unwrap().order_id)
-}
-
-async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !is_so().await {
-        assert!(Instant::now() < deadline, "not in time: {what}");
-        sleep(Duration::from_millis(50)).await;
-    }
 }
 
 /// Two nodes on one bus, the first of which runs the handler; then it is killed, and then Redis, for a while.
@@ -155,7 +147,7 @@ async fn one_handles_for_both(persistence: &str) {
     let start = async |name: &str, worker: &str| {
         let settings = ["--persistence", persistence, "--transport", "redis", "--redis", &url];
         let node = ["--node-id", name, "--worker-id", worker];
-        Program::serve(&[&settings[..], &node, &TRACED].concat().into_iter().map(str::to_owned).collect::<Vec<_>>())
+        Process::serve(&[&settings[..], &node, &TRACED].concat().into_iter().map(str::to_owned).collect::<Vec<_>>())
             .await
     };
     let first = start("first", "1").await;

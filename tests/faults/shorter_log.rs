@@ -28,8 +28,8 @@ use crate::{
     audit::listed,
     load::new_order,
     nats_server::{NatsServer, current_program},
-    program::{Program, until},
     redis_server::{DURABLE, RedisServer},
+    support::{PATIENCE, Process, until},
 };
 
 /// A Redis that writes only the requested snapshots to disk.
@@ -37,7 +37,6 @@ const SNAPSHOTS: &[&str] = &["--appendonly", "no", "--save", ""];
 const KEPT: u32 = 10;
 const LOST: u32 = 20;
 const NEW: u32 = 10;
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// An order that was acknowledged.
 #[derive(Clone, Debug)]
@@ -46,7 +45,7 @@ struct Placed {
     token: String,
 }
 
-async fn place(node: &Program, what: &str, count: u32) -> Vec<Placed> {
+async fn place(node: &Process, what: &str, count: u32) -> Vec<Placed> {
     let mut placed = Vec::new();
     for index in 0..count {
         let request = new_order("c", &format!("{what}-{index}"));
@@ -69,7 +68,7 @@ fn ids(orders: &[Placed]) -> BTreeSet<String> {
 }
 
 /// The orders whose creation the handler of the node has logged.
-fn handled(node: &Program) -> BTreeSet<String> {
+fn handled(node: &Process) -> BTreeSet<String> {
     let order = |line: &String| {
         let rest = line.split_once("order_events: order event event_id=")?.1;
         Some(rest.split_once('-')?.0.to_owned())
@@ -93,7 +92,7 @@ impl Follower {
     }
 
     /// Follows until `enough` orders have been seen, or until it is told that it cannot resume from its cursor.
-    async fn follow(&mut self, node: &Program, enough: usize) -> Result<(), String> {
+    async fn follow(&mut self, node: &Process, enough: usize) -> Result<(), String> {
         let give_up_at = Instant::now() + PATIENCE;
         while self.seen.len() < enough {
             assert!(Instant::now() < give_up_at, "it hears nothing: {} of {enough} orders seen", self.seen.len());
@@ -106,7 +105,7 @@ impl Follower {
         Ok(())
     }
 
-    async fn read(&mut self, node: &Program, enough: usize) -> Result<(), Status> {
+    async fn read(&mut self, node: &Process, enough: usize) -> Result<(), Status> {
         let start = if self.cursor.is_empty() { StreamStart::Earliest } else { StreamStart::After };
         let request = StreamEventsRequest {
             start: start.into(),
@@ -132,7 +131,7 @@ impl Follower {
     }
 }
 
-async fn get(node: &Program, order: &Placed, level: ConsistencyLevel) -> Result<(), Status> {
+async fn get(node: &Process, order: &Placed, level: ConsistencyLevel) -> Result<(), Status> {
     let token = if level == ConsistencyLevel::AtLeast { order.token.clone() } else { String::new() };
     let consistency = Some(ReadConsistency { level: level.into(), token });
     let request = GetOrderRequest { order_id: order.id.clone(), at: None, consistency };
@@ -140,7 +139,7 @@ async fn get(node: &Program, order: &Placed, level: ConsistencyLevel) -> Result<
 }
 
 /// Some orders are kept, others lost, and new ones placed; `keep` and `lose` do the necessary to the broker.
-async fn the_loss_is_noticed(node: &Program, keep: impl AsyncFnOnce(), lose: impl AsyncFnOnce()) {
+async fn the_loss_is_noticed(node: &Process, keep: impl AsyncFnOnce(), lose: impl AsyncFnOnce()) {
     let kept = place(node, "kept", KEPT).await;
     until("the kept ones are handled", async || handled(node).is_superset(&ids(&kept))).await;
     // The relay's progress is saved with it.
@@ -195,7 +194,7 @@ fn settings(settings: &[&str]) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_back_from_its_last_snapshot() {
     let server = RedisServer::start(SNAPSHOTS);
-    let node = Program::serve(&settings(&["--persistence", "redis", "--redis", &server.url()])).await;
+    let node = Process::serve(&settings(&["--persistence", "redis", "--redis", &server.url()])).await;
     let server = std::cell::RefCell::new(server);
     let keep = async || assert_eq!(server.borrow().cli(&["SAVE"]), "OK");
     let lose = async || {
@@ -245,7 +244,7 @@ async fn a_replica_without_the_last_writes_takes_over_behind_the_same_address() 
     let (primary, replica) = (RedisServer::start(DURABLE), RedisServer::start(DURABLE));
     let switch = Switch::before(primary.port).await;
     let url = format!("redis://{}", switch.address);
-    let node = Program::serve(&settings(&["--persistence", "redis", "--redis", &url])).await;
+    let node = Process::serve(&settings(&["--persistence", "redis", "--redis", &url])).await;
     assert_eq!(replica.cli(&["REPLICAOF", "127.0.0.1", &primary.port.to_string()]), "OK");
     let keep = async || {
         let length = || (primary.cli(&["XLEN", "{ordersystem}:log"]), replica.cli(&["XLEN", "{ordersystem}:log"]));
@@ -266,7 +265,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 async fn nats_back_with_an_earlier_folder(server: NatsServer) {
-    let node = Program::serve(&settings(&["--persistence", "nats", "--nats", &server.url()])).await;
+    let node = Process::serve(&settings(&["--persistence", "nats", "--nats", &server.url()])).await;
     let earlier = tempfile::tempdir().unwrap();
     let saved = earlier.path().join("jetstream");
     let store = server.folder.path().join("jetstream");
@@ -303,11 +302,11 @@ async fn an_embedded_folder_replaced_by_an_earlier_copy_refuses_the_cursors_of_w
     let (folder, earlier) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (dir, saved) = (folder.path().join("data"), earlier.path().join("data"));
     let settings = settings(&["--persistence", "embedded", "--data-dir", dir.to_str().unwrap()]);
-    let node = Program::serve(&settings).await;
+    let node = Process::serve(&settings).await;
     let kept = place(&node, "kept", KEPT).await;
     node.stop().await;
     copy(&dir, &saved);
-    let node = Program::serve(&settings).await;
+    let node = Process::serve(&settings).await;
     place(&node, "lost", LOST).await;
     let mut follower = Follower::new();
     follower.follow(&node, (KEPT + LOST) as usize).await.unwrap();
@@ -315,7 +314,7 @@ async fn an_embedded_folder_replaced_by_an_earlier_copy_refuses_the_cursors_of_w
     std::fs::remove_dir_all(&dir).unwrap();
     copy(&saved, &dir);
 
-    let node = Program::serve(&settings).await;
+    let node = Process::serve(&settings).await;
     assert_eq!(follower.follow(&node, usize::MAX).await, Err("CURSOR_OF_ANOTHER_LOG".to_owned()));
     // As many as were lost and more: the position of the cursor is reached again, with another event there.
     let new = place(&node, "new", LOST + NEW).await;

@@ -10,7 +10,7 @@ use tonic::Code;
 use crate::{
     durable::Durable,
     load::new_order,
-    program::{Program, until},
+    support::{Process, until},
 };
 
 /// The tokens that a node has issued.
@@ -21,7 +21,7 @@ struct Given {
     cursor: String,
 }
 
-async fn given_by(node: &Program) -> Given {
+async fn given_by(node: &Process) -> Given {
     let mut commands = node.commands().await;
     let first = commands.create_order(new_order("c", "one")).await.unwrap().into_inner();
     let last = commands.create_order(new_order("c", "two")).await.unwrap().into_inner();
@@ -43,7 +43,7 @@ fn at_least(token: &str) -> Option<ReadConsistency> {
 }
 
 /// Sends all of them to a node, over both APIs.
-async fn is_taken_by(node: &Program, given: &Given) {
+async fn is_taken_by(node: &Process, given: &Given) {
     let get = GetOrderRequest { order_id: given.order_id.clone(), at: None, consistency: at_least(&given.token) };
     node.queries().await.get_order(get).await.unwrap();
     let page = ListOrdersRequest { page_size: 1, page_token: given.page_token.clone(), ..Default::default() };
@@ -66,7 +66,7 @@ async fn is_taken_by(node: &Program, given: &Given) {
 }
 
 /// A node with another log refuses them.
-async fn is_refused_by(node: &Program, given: &Given) {
+async fn is_refused_by(node: &Process, given: &Given) {
     let get = GetOrderRequest { order_id: given.order_id.clone(), at: None, consistency: at_least(&given.token) };
     assert_eq!(node.queries().await.get_order(get).await.unwrap_err().code(), Code::InvalidArgument);
 }
@@ -76,14 +76,14 @@ async fn are_taken_by_all_nodes_also_after_a_restart(backend: Durable) {
         let own = ["--worker-id", worker].map(str::to_owned);
         backend.settings().into_iter().chain(own).collect::<Vec<_>>()
     };
-    let (one, other) = (Program::serve(&settings("1")).await, Program::serve(&settings("2")).await);
+    let (one, other) = (Process::serve(&settings("1")).await, Process::serve(&settings("2")).await);
     let given = given_by(&one).await;
     is_taken_by(&other, &given).await;
     one.kill().await;
     other.kill().await;
-    let again = Program::serve(&settings("1")).await;
+    let again = Process::serve(&settings("1")).await;
     is_taken_by(&again, &given).await;
-    let stranger = Program::serve(&[]).await;
+    let stranger = Process::serve::<&str>(&[]).await;
     is_refused_by(&stranger, &given).await;
 }
 
@@ -100,10 +100,10 @@ async fn on_nats_tokens_are_taken_by_all_nodes_also_after_a_restart() {
 #[tokio::test(flavor = "multi_thread")]
 async fn in_a_folder_tokens_are_taken_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
-    let node = Program::start(folder.path()).await;
+    let node = Process::serve_from(folder.path()).await;
     let given = given_by(&node).await;
     node.kill().await;
-    let again = Program::start(folder.path()).await;
+    let again = Process::serve_from(folder.path()).await;
     until("the list is there again", async || {
         let list = again.queries().await.list_orders(ListOrdersRequest::default()).await.unwrap().into_inner();
         list.orders.len() == 2

@@ -13,7 +13,7 @@ use crate::{
     audit::{assert_log, assert_published, listed, stats},
     durable::Durable,
     load::{new_order, payment},
-    program::Program,
+    support::Process,
 };
 
 const ORDERS: usize = 200;
@@ -25,7 +25,7 @@ async fn one_winner_each(backend: Durable, more: &[&str]) {
         let own = [&["--worker-id", worker], more].concat();
         backend.settings().into_iter().chain(own.into_iter().map(str::to_owned)).collect::<Vec<_>>()
     };
-    let (one, other) = (Program::serve(&settings("1")).await, Program::serve(&settings("2")).await);
+    let (one, other) = (Process::serve(&settings("1")).await, Process::serve(&settings("2")).await);
     let mut tasks = JoinSet::new();
     for number in 0..ORDERS {
         let clients = [one.commands().await, other.commands().await];
@@ -80,7 +80,7 @@ fn winners<T>(outcomes: [Result<T, Status>; 2]) -> i64 {
     winners
 }
 
-async fn get(node: &Program, id: &str) -> GetOrderResponse {
+async fn get(node: &Process, id: &str) -> GetOrderResponse {
     let request = GetOrderRequest { order_id: id.to_owned(), ..Default::default() };
     node.queries().await.get_order(request).await.unwrap().into_inner()
 }
@@ -109,7 +109,7 @@ async fn a_node_finds_in_the_shared_cache_what_another_has_folded() {
         let own = ["--redis-cache", "--worker-id", worker].map(str::to_owned);
         backend.settings().into_iter().chain(own).collect::<Vec<_>>()
     };
-    let (one, other) = (Program::serve(&settings("1")).await, Program::serve(&settings("2")).await);
+    let (one, other) = (Process::serve(&settings("1")).await, Process::serve(&settings("2")).await);
     let mut writing = one.commands().await;
     let mut ids = Vec::new();
     for number in 0..20 {

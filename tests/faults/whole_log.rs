@@ -28,8 +28,8 @@ use tonic::Code;
 use crate::{
     load::{new_order, payment},
     nats_server::NatsServer,
-    program::{Program, command, run},
     redis_server::{DURABLE, RedisServer},
+    support::{Process, command, run, run_blocking, until},
 };
 
 /// The address of a data folder.
@@ -43,25 +43,24 @@ fn open(dir: &Path) -> Arc<dyn EventStore> {
 
 #[track_caller]
 fn copy(from: &str, to: &str) -> String {
-    let output = run(&["copy", "--from", from, "--to", to]);
-    assert_eq!(output.status.code(), Some(0), "{output:?}");
-    String::from_utf8(output.stdout).unwrap()
+    let outcome = run_blocking(&["copy", "--from", from, "--to", to]);
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    outcome.stdout
 }
 
 #[track_caller]
 fn assert_same(one: &str, other: &str) {
     for logs in [&[one][..], &[other], &[one, other]] {
-        let output = run(&[&["verify"], logs].concat());
-        assert_eq!(output.status.code(), Some(0), "{logs:?}: {output:?}");
+        let outcome = run_blocking(&[&["verify"], logs].concat());
+        assert_eq!(outcome.code, Some(0), "{logs:?}: {outcome:?}");
     }
 }
 
 /// The output of `verify --json`: its exit code and its lines.
 fn findings(logs: &[&str]) -> (i32, Vec<serde_json::Value>) {
-    let output = run(&[&["verify", "--json"], logs].concat());
-    let text = String::from_utf8(output.stdout.clone()).unwrap();
-    let lines = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    (output.status.code().unwrap_or_else(|| panic!("{output:?}")), lines)
+    let outcome = run_blocking(&[&["verify", "--json"], logs].concat());
+    let lines = outcome.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    (outcome.code.unwrap_or_else(|| panic!("{outcome:?}")), lines)
 }
 
 /// An order with that number, created at that second.
@@ -135,7 +134,7 @@ async fn filled(dir: &Path, orders: u64) -> u64 {
 async fn a_log_that_goes_round_all_backends_comes_back_the_same_and_knows_its_requests() {
     let (redis, nats) = (RedisServer::start(DURABLE), NatsServer::start(""));
     let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
-    let service = Program::start(dirs[0].path()).await;
+    let service = Process::serve_from(dirs[0].path()).await;
     let mut client = service.commands().await;
     let mut orders = Vec::new();
     for index in 0..40 {
@@ -162,7 +161,7 @@ async fn a_log_that_goes_round_all_backends_comes_back_the_same_and_knows_its_re
         ["--persistence", "embedded", "--data-dir", dirs[1].path().to_str().unwrap()].map(str::to_owned),
     ];
     for settings in settings {
-        let copy = Program::serve(&settings).await;
+        let copy = Process::serve(&settings).await;
         let (mut client, mut queries) = (copy.commands().await, copy.queries().await);
         for (request_id, order_id) in &orders {
             let again = client.create_order(new_order("c", request_id)).await.unwrap().into_inner();
@@ -280,11 +279,10 @@ async fn a_target_that_is_no_copy_is_refused_with_the_place_and_left_as_it_is() 
     filled(dirs[0].path(), 50).await;
     let source = folder(dirs[0].path());
     let refused = |to: &str, words: &[&str]| {
-        let output = run(&["copy", "--from", &source, "--to", to]);
-        assert_eq!(output.status.code(), Some(1), "{output:?}");
-        let error = String::from_utf8(output.stderr).unwrap();
+        let outcome = run_blocking(&["copy", "--from", &source, "--to", to]);
+        assert_eq!(outcome.code, Some(1), "{outcome:?}");
         for word in words {
-            assert!(error.contains(word), "{word:?} is not in {error:?}");
+            assert!(outcome.stderr.contains(word), "{word:?} is not in {:?}", outcome.stderr);
         }
     };
 
@@ -318,14 +316,14 @@ async fn a_target_that_is_no_copy_is_refused_with_the_place_and_left_as_it_is() 
     refused(&source, &["the same log"]);
 
     // In use by a service.
-    let service = Program::start(dirs[3].path()).await;
+    let service = Process::serve_from(dirs[3].path()).await;
     refused(&folder(dirs[3].path()), &["in use by process", &service.pid().to_string()]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_that_follows_has_what_the_service_acknowledges_until_it_is_told_to_stop() {
     let (redis, dir) = (RedisServer::start(DURABLE), tempfile::tempdir().unwrap());
-    let service = Program::start(dir.path()).await;
+    let service = Process::serve_from(dir.path()).await;
     let (source, target) = (folder(dir.path()), redis.url());
     let mut follow = command();
     follow.args(["copy", "--follow", "--from", &source, "--to", &target]);
@@ -335,11 +333,7 @@ async fn a_copy_that_follows_has_what_the_service_acknowledges_until_it_is_told_
         client.create_order(new_order("c", &format!("c-{index}"))).await.unwrap();
     }
     let length = || redis.cli(&["XLEN", "{ordersystem}:log"]);
-    let give_up = std::time::Instant::now() + Duration::from_secs(60);
-    while length() != "100" {
-        assert!(std::time::Instant::now() < give_up, "{} events are there", length());
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    until("100 events are there", async || length() == "100").await;
     let sent = std::process::Command::new("kill").args(["-INT", &follow.id().to_string()]).status().unwrap();
     assert!(sent.success());
     let output = follow.wait_with_output().unwrap();
@@ -352,9 +346,9 @@ async fn a_copy_that_follows_has_what_the_service_acknowledges_until_it_is_told_
 async fn a_log_that_is_not_there_is_no_empty_log_and_nothing_is_made_by_looking() {
     let (redis, nats, dir) = (RedisServer::start(DURABLE), NatsServer::start(""), tempfile::tempdir().unwrap());
     for log in [redis.url(), nats.url(), folder(dir.path())] {
-        let output = run(&["verify", &log]);
-        assert_eq!(output.status.code(), Some(1), "{output:?}");
-        let error = String::from_utf8(output.stderr).unwrap();
+        let outcome = run(&["verify", &log]).await;
+        assert_eq!(outcome.code, Some(1), "{outcome:?}");
+        let error = &outcome.stderr;
         assert!(error.starts_with("error: ") && error.contains("there is no"), "{error}");
     }
     assert_eq!(redis.cli(&["DBSIZE"]), "0");
@@ -368,6 +362,6 @@ async fn a_log_that_is_not_there_is_no_empty_log_and_nothing_is_made_by_looking(
         &["verify", "embedded:x", "--prefix", "p"],
         &["copy", "--from", "redis:x"],
     ] {
-        assert_eq!(run(wrong).status.code(), Some(2), "{wrong:?}");
+        assert_eq!(run(wrong).await.code, Some(2), "{wrong:?}");
     }
 }

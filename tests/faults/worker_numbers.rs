@@ -28,7 +28,7 @@ use crate::{
     audit::{assert_log, assert_published},
     durable::{Broker, Durable},
     load::{self, Known, new_order, payment},
-    program::{Program, refused_with, until},
+    support::{Process, refused, until},
 };
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -40,7 +40,7 @@ fn settings(backend: &Durable, more: &[&str]) -> Vec<String> {
     backend.settings().into_iter().chain(more.iter().map(|&setting| setting.to_owned())).collect()
 }
 
-async fn info(node: &Program) -> GetServerInfoResponse {
+async fn info(node: &Process) -> GetServerInfoResponse {
     let mut client = SystemServiceClient::new(node.channel().await);
     client.get_server_info(GetServerInfoRequest {}).await.unwrap().into_inner()
 }
@@ -55,7 +55,7 @@ fn answered<T>(reply: Result<Response<T>, Status>, give_up_at: Instant) -> Optio
 }
 
 /// Creates 2 400 orders and takes 60 000 ids from each node, on all nodes at the same time.
-async fn assert_nothing_twice(backend: &Durable, nodes: &[&Program]) {
+async fn assert_nothing_twice(backend: &Durable, nodes: &[&Process]) {
     let known = Known::default();
     let ids = Arc::new(Mutex::new(HashSet::new()));
     let (give_up_at, pause) = (Instant::now() + Duration::from_secs(60), Duration::from_millis(50));
@@ -104,23 +104,23 @@ async fn assert_nothing_twice(backend: &Durable, nodes: &[&Program]) {
 }
 
 async fn two_without_cluster(backend: Durable) {
-    let (one, other) = (Program::serve(&settings(&backend, &[])).await, Program::serve(&settings(&backend, &[])).await);
+    let (one, other) = (Process::serve(&settings(&backend, &[])).await, Process::serve(&settings(&backend, &[])).await);
     let (info_of_one, info_of_other) = (info(&one).await, info(&other).await);
     assert_ne!(info_of_one.worker_id, info_of_other.worker_id);
     assert_ne!(info_of_one.node, info_of_other.node);
     assert_nothing_twice(&backend, &[&one, &other]).await;
     // An explicitly chosen number is refused while another node has it, with that node's name and address.
     let held = info_of_one.worker_id.to_string();
-    let refusal = refused_with(&settings(&backend, &["--worker-id", &held]));
+    let refusal = refused(&settings(&backend, &["--worker-id", &held])).await;
     let line = refusal.lines().last().unwrap();
-    for part in ["error: ", &info_of_one.node, &one.address, &format!("--worker-id {held}")] {
+    for part in ["error: ", &info_of_one.node, &one.address.to_string(), &format!("--worker-id {held}")] {
         assert!(line.contains(part), "{part} is not in {line}");
     }
     // In another datacenter it is another number.
-    Program::serve(&settings(&backend, &["--worker-id", &held, "--datacenter-id", "9"])).await.stop().await;
+    Process::serve(&settings(&backend, &["--worker-id", &held, "--datacenter-id", "9"])).await.stop().await;
     let worker = info_of_one.worker_id;
     one.stop().await;
-    let next = Program::serve(&settings(&backend, &["--worker-id", &held])).await;
+    let next = Process::serve(&settings(&backend, &["--worker-id", &held])).await;
     assert_eq!(info(&next).await.worker_id, worker, "an orderly end gives the number up at once");
 }
 
@@ -137,11 +137,11 @@ async fn on_nats_two_nodes_that_were_not_told_of_each_other_issue_nothing_twice(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stray_node_beside_a_cluster_issues_nothing_twice() {
     let backend = Durable::redis();
-    let member = Program::serve(&settings(&backend, &["--cluster", "--node-id", "node1"])).await;
-    let stray = Program::serve(&settings(&backend, &[])).await;
+    let member = Process::serve(&settings(&backend, &["--cluster", "--node-id", "node1"])).await;
+    let stray = Process::serve(&settings(&backend, &[])).await;
     assert_nothing_twice(&backend, &[&member, &stray]).await;
-    let refusal = refused_with(&settings(&backend, &["--node-id", "node1"]));
-    assert!(refusal.contains("has the same --node-id") && refusal.contains(&member.address), "{refusal}");
+    let refusal = refused(&settings(&backend, &["--node-id", "node1"])).await;
+    assert!(refusal.contains("has the same --node-id") && refusal.contains(&member.address.to_string()), "{refusal}");
 }
 
 /// A mark a day ahead of the clock.
@@ -150,13 +150,13 @@ fn ahead() -> u64 {
     u64::try_from((now + DAY).as_millis()).unwrap()
 }
 
-async fn worker_of_an_order(node: &Program, request_id: &str) -> u8 {
+async fn worker_of_an_order(node: &Process, request_id: &str) -> u8 {
     let reply = node.commands().await.create_order(new_order("c", request_id)).await.expect("created").into_inner();
     parse(reply.order.unwrap().order_id.parse().unwrap()).unwrap().worker_id
 }
 
 /// The operations of a node whose new ids wait for its clock: everything that needs no new id.
-async fn assert_only_new_ids_wait(node: &Program, order_id: &str) {
+async fn assert_only_new_ids_wait(node: &Process, order_id: &str) {
     let (status, detail) = node.health("ids").await;
     assert_eq!(status, "Degraded", "{detail}");
     assert!(detail.starts_with("new ids wait 23 h 5") || detail.starts_with("new ids wait 24 h"), "{detail}");
@@ -185,16 +185,16 @@ fn embedded(dir: &Path, more: &[&str]) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn on_embedded_a_clock_that_was_ahead_once_costs_no_outage() {
     let folder = tempfile::tempdir().unwrap();
-    let node = Program::serve(&embedded(folder.path(), &[])).await;
+    let node = Process::serve(&embedded(folder.path(), &[])).await;
     let order = node.commands().await.create_order(new_order("c", "first")).await.unwrap().into_inner().order.unwrap();
     node.stop().await;
     let mark = FileMark::new(folder.path().join("snowflake-0-0.mark"));
     mark.store(ahead()).unwrap();
-    let node = Program::serve(&embedded(folder.path(), &[])).await;
+    let node = Process::serve(&embedded(folder.path(), &[])).await;
     assert_eq!(worker_of_an_order(&node, "second").await, 1, "another number issues");
     assert_eq!(node.health("ids").await.0, "Healthy");
     node.kill().await;
-    let node = Program::serve(&embedded(folder.path(), &["--worker-id", "0"])).await;
+    let node = Process::serve(&embedded(folder.path(), &["--worker-id", "0"])).await;
     assert_only_new_ids_wait(&node, &order.order_id).await;
     node.stop().await;
 }
@@ -207,7 +207,7 @@ async fn two_nodes_with_logs_of_their_own_on_one_bus_have_different_names_and_ke
         other => other,
     });
     let (one, other) =
-        (Program::serve(&settings(&backend, &[])).await, Program::serve(&of_other.collect::<Vec<_>>()).await);
+        (Process::serve(&settings(&backend, &[])).await, Process::serve(&of_other.collect::<Vec<_>>()).await);
     let (name, of_other) = (info(&one).await.node, info(&other).await.node);
     assert_ne!(name, of_other);
     until("one of them handles and the other stands by", async || {
@@ -216,7 +216,7 @@ async fn two_nodes_with_logs_of_their_own_on_one_bus_have_different_names_and_ke
     })
     .await;
     one.kill().await;
-    assert_eq!(info(&Program::serve(&settings(&backend, &[])).await).await.node, name);
+    assert_eq!(info(&Process::serve(&settings(&backend, &[])).await).await.node, name);
 }
 
 impl Durable {
@@ -232,7 +232,7 @@ impl Durable {
 /// The marks are stored with the log, so a restart with a clock that was set back repeats no id, and one with a clock that was ahead costs
 /// a number.
 async fn marks_are_kept_with_the_log(mut backend: Durable) {
-    let node = Program::serve(&settings(&backend, &[])).await;
+    let node = Process::serve(&settings(&backend, &[])).await;
     let order = node.commands().await.create_order(new_order("c", "first")).await.unwrap().into_inner().order.unwrap();
     node.kill().await;
     let checkpoints = backend.checkpoints().await;
@@ -242,10 +242,10 @@ async fn marks_are_kept_with_the_log(mut backend: Durable) {
     assert!(mark.position.0 > issued.timestamp_ms_unix, "it bounds what was issued");
     checkpoints.save("ids-0-0", Checkpoint { position: Position(ahead()), ..mark }).await.unwrap();
 
-    let node = Program::serve(&settings(&backend, &[])).await;
+    let node = Process::serve(&settings(&backend, &[])).await;
     assert_eq!(worker_of_an_order(&node, "second").await, 1, "a number that is not ahead");
     node.stop().await;
-    let node = Program::serve(&settings(&backend, &["--worker-id", "0"])).await;
+    let node = Process::serve(&settings(&backend, &["--worker-id", "0"])).await;
     assert_only_new_ids_wait(&node, &order.order_id).await;
 }
 
@@ -262,16 +262,16 @@ async fn on_nats_the_mark_of_issued_ids_is_kept_with_the_log_and_one_that_is_ahe
 /// Kills a node under load, and restarts it under its old name: it does not wait for its own leases to expire.
 async fn back_at_once(backend: Durable, own: &[&str]) {
     let own = settings(&backend, own);
-    let other = Program::serve(&settings(&backend, &["--cluster", "--node-id", "other"])).await;
-    let node = Program::serve(&own).await;
+    let other = Process::serve(&settings(&backend, &["--cluster", "--node-id", "other"])).await;
+    let node = Process::serve(&own).await;
     let known = Known::default();
     let clients = load::until_gone(&node, CLIENTS, 0, &known).await;
     until("orders are acknowledged", async || known.acknowledged() > 100).await;
-    let address = node.address.clone();
+    let address = node.address;
     node.kill().await;
     clients.join_all().await;
-    let again = [own, vec!["--port".to_owned(), address.rsplit_once(':').unwrap().1.to_owned()]].concat();
-    let node = Program::serve(&again).await;
+    let again = [own, vec!["--port".to_owned(), address.port().to_string()]].concat();
+    let node = Process::serve(&again).await;
     let said = node.said();
     assert!(said.iter().any(|line| line.contains(TAKEN_FROM_ENDED)), "{said:#?}");
     assert!(!said.iter().any(|line| line.contains("waiting for a place")), "{said:#?}");

@@ -6,15 +6,13 @@ mod certificates;
 mod command_line;
 mod files;
 mod hostile;
-#[path = "../contract/nats_server.rs"]
-#[allow(dead_code, reason = "shared with the contract suites")]
-mod nats_server;
 mod node;
 mod redis;
-#[path = "../contract/redis_server.rs"]
-#[allow(dead_code, reason = "shared with the contract suites")]
-mod redis_server;
 mod secrets;
 mod shutdown;
+#[path = "../support/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "each binary uses a part of it")]
 mod support;
 mod tls;
+
+use support::{nats_server, redis_server};

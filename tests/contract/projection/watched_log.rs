@@ -21,14 +21,18 @@ use ordersystem::{
         timestamp::Timestamp,
     },
     ports::event_store::{
-        AppendError, Appended, Commit, CommitId, Direction, Durability, EventStore, ExpectedRevision, LogId, Position,
-        RecordedCommit, RequestKey, Revision, StoreError, StoredEvent, StreamId, TokenKey,
+        Commit, CommitId, Direction, EventStore, ExpectedRevision, LogId, Position, StoreError, StoredEvent, StreamId,
+        TokenKey,
     },
 };
 use tokio::sync::watch;
 
+use crate::support::intercepted::{Intercepted, StoreHooks};
+
+pub type WatchedLog = Intercepted<Watched>;
+
 #[derive(Debug)]
-pub struct WatchedLog {
+pub struct Watched {
     inner: MemoryEventStore,
     id: LogId,
     read: AtomicU64,
@@ -41,7 +45,7 @@ pub struct WatchedLog {
 
 impl WatchedLog {
     pub fn new(id: u32) -> Self {
-        Self {
+        Intercepted(Watched {
             inner: MemoryEventStore::default(),
             id: LogId(id),
             read: AtomicU64::new(0),
@@ -49,9 +53,11 @@ impl WatchedLog {
             is_held: watch::Sender::new(false),
             damaged_at: Mutex::default(),
             orders: Mutex::default(),
-        }
+        })
     }
+}
 
+impl Watched {
     /// The number of events that have been read from the log.
     pub fn events_read(&self) -> u64 {
         self.read.load(Ordering::SeqCst)
@@ -128,7 +134,11 @@ impl WatchedLog {
 }
 
 #[async_trait]
-impl EventStore for WatchedLog {
+impl StoreHooks for Watched {
+    fn inner(&self) -> &dyn EventStore {
+        &self.inner
+    }
+
     fn log_id(&self) -> Option<LogId> {
         Some(self.id)
     }
@@ -136,27 +146,7 @@ impl EventStore for WatchedLog {
     fn token_key(&self) -> Option<TokenKey> {
         None
     }
-    fn connections(&self) -> watch::Receiver<u64> {
-        self.inner.connections()
-    }
-    fn durability(&self) -> Durability {
-        self.inner.durability()
-    }
-    async fn append(&self, commit: Commit) -> Result<Appended, AppendError> {
-        self.inner.append(commit).await
-    }
-    async fn find_request(&self, stream: StreamId, request: &RequestKey) -> Result<Option<Appended>, AppendError> {
-        self.inner.find_request(stream, request).await
-    }
-    async fn read_stream(
-        &self,
-        stream: StreamId,
-        from: Revision,
-        direction: Direction,
-        max_events: usize,
-    ) -> Result<Vec<StoredEvent>, StoreError> {
-        self.inner.read_stream(stream, from, direction, max_events).await
-    }
+
     async fn read_log(
         &self,
         from: Position,
@@ -177,17 +167,5 @@ impl EventStore for WatchedLog {
         }
         self.read.fetch_add(events.len() as u64, Ordering::SeqCst);
         Ok(events)
-    }
-    async fn read_commits(&self, from: Position, max_events: usize) -> Result<Vec<RecordedCommit>, StoreError> {
-        self.inner.read_commits(from, max_events).await
-    }
-    async fn head(&self) -> Result<Position, StoreError> {
-        self.inner.head().await
-    }
-    fn wake(&self) -> watch::Receiver<Position> {
-        self.inner.wake()
-    }
-    async fn check(&self) -> Result<(), StoreError> {
-        self.inner.check().await
     }
 }

@@ -5,7 +5,7 @@ use std::{fs::OpenOptions, path::PathBuf, process::Stdio, time::Duration};
 use ordersystem::cli::{node_client::Target, probe};
 use tokio::process::Child;
 
-use crate::program::command;
+use crate::support::command;
 
 /// Names another build of the program, such as an older one in which a fault is to be found.
 const BINARY: &str = "SEEDED_BINARY";

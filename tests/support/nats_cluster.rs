@@ -12,16 +12,15 @@ use ordersystem::backends::nats::{
 };
 use serde_json::Value;
 
-use crate::{
+use super::{
+    PATIENCE,
     nats_server::{JETSTREAM, NatsServer, current_program, free_port, fresh_prefix},
     proxy::{Proxy, Way},
+    until,
 };
 
 /// The number of servers.
 pub const SERVERS: usize = 3;
-
-/// The time limit for the cluster to elect a leader, on a busy machine.
-const SETTLES_WITHIN: Duration = Duration::from_secs(60);
 
 pub struct NatsCluster {
     servers: Vec<NatsServer>,
@@ -184,20 +183,16 @@ impl NatsCluster {
 
     /// The server that leads a stream, according to the majority; waits until there is one.
     pub async fn leader(&self, stream: &str) -> usize {
-        let deadline = Instant::now() + SETTLES_WITHIN;
-        loop {
+        until(&format!("the stream {stream} has a leader"), async || {
             let mut votes = [0; SERVERS];
             for asked in 0..SERVERS {
                 if let Some(leader) = self.leader_as_seen_by(asked, stream).await {
                     votes[leader] += 1;
                 }
             }
-            if let Some(leader) = votes.iter().position(|votes| *votes > SERVERS / 2) {
-                return leader;
-            }
-            assert!(Instant::now() < deadline, "the stream {stream} finds no leader");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+            votes.iter().position(|votes| *votes > SERVERS / 2)
+        })
+        .await
     }
 
     /// Makes the leader of a stream step down.
@@ -214,17 +209,10 @@ impl NatsCluster {
             scope.spawn(|| {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
                 runtime.block_on(async {
-                    let deadline = Instant::now() + SETTLES_WITHIN;
                     for server in 0..SERVERS {
-                        while !self.answers(server).await {
-                            assert!(Instant::now() < deadline, "the cluster of the tests finds no leader");
-                            tokio::time::sleep(Duration::from_millis(50)).await;
-                        }
+                        until("the cluster of the tests has a leader", async || self.answers(server).await).await;
                     }
-                    while !self.places_replicas().await {
-                        assert!(Instant::now() < deadline, "the servers of the tests do not find each other");
-                        tokio::time::sleep(Duration::from_millis(50)).await;
-                    }
+                    until("the servers of the tests find each other", async || self.places_replicas().await).await;
                 });
             });
         });
@@ -258,9 +246,11 @@ fn nats_route(port: u16) -> String {
     format!("\"nats-route://127.0.0.1:{port}\"")
 }
 
+// Loops, since the future of an async closure that borrows cannot be shown to be `Send`.
+
 async fn connected(options: NatsOptions) -> Nats {
     let nats = Nats::start(options).await.unwrap();
-    let deadline = Instant::now() + SETTLES_WITHIN;
+    let deadline = Instant::now() + PATIENCE;
     while let Err(error) = nats.connected().await {
         assert!(Instant::now() < deadline, "the servers cannot be used: {}", error.why());
     }
@@ -270,22 +260,10 @@ async fn connected(options: NatsOptions) -> Nats {
 async fn open(options: NatsOptions) -> NatsEventStore {
     let nats = Nats::start(options).await.unwrap();
     let store = NatsEventStore::new(nats);
-    let deadline = Instant::now() + SETTLES_WITHIN;
+    let deadline = Instant::now() + PATIENCE;
     while let Err(error) = store.first_admission().await {
         assert!(Instant::now() < deadline, "the streams cannot be made: {}", error.why());
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     store
-}
-
-/// Waits until `what` holds; fails with its name after a time that only a fault takes.
-pub async fn until<T>(what: &str, mut holds: impl AsyncFnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + SETTLES_WITHIN;
-    loop {
-        if let Some(found) = holds().await {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "still not so after {SETTLES_WITHIN:?}: {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
 }

@@ -1,56 +1,29 @@
 //! Redis servers for tests: real ones, each on a free port with its own folder, removed with the test process.
 
-use std::{
-    io::Write as _,
-    net::{TcpListener, TcpStream},
-    process::{Child, ChildStdin, Command, Stdio},
-    sync::{
-        OnceLock,
-        atomic::{AtomicU32, Ordering},
-    },
-    time::{Duration, Instant},
-};
+use std::{path::Path, process::Command, sync::OnceLock};
 
 use ordersystem::backends::redis::connection::{Redis, RedisOptions};
 use tempfile::TempDir;
 
+use super::leash::Leash;
+pub use super::{free_port, fresh_prefix};
+
 /// The settings with which an acknowledged write survives a power loss.
 pub const DURABLE: &[&str] = &["--appendonly", "yes", "--appendfsync", "always", "--save", ""];
-
-/// Stops the server on a line from the test. If the pipe closes without one, the test process has ended in whatever way, and the folder is
-/// not needed any more.
-const WATCHED: &str = r#"folder=$1; shift; redis-server "$@" & server=$!; echo $server; exec 1>&-
-read -r _ && keep=yes; kill -9 $server; wait $server; [ "$keep" ] || rm -rf "$folder""#;
 
 pub struct RedisServer {
     pub port: u16,
     pub pid: u32,
-    pub folder: TempDir,
     settings: Vec<String>,
-    shell: Child,
-    leash: Option<ChildStdin>,
+    // Before the folder, which it must not outlive.
+    leash: Leash,
+    pub folder: TempDir,
 }
 
 /// The server that all tests of this binary share, each with its own keys.
 pub fn shared() -> &'static RedisServer {
     static SHARED: OnceLock<RedisServer> = OnceLock::new();
     SHARED.get_or_init(|| RedisServer::start(DURABLE))
-}
-
-/// A prefix that no other test has.
-pub fn fresh_prefix() -> String {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    format!("test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
-}
-
-pub fn free_port() -> u16 {
-    // Below the ephemeral ports: while a server is down, or not up yet, no connection of this machine takes its port.
-    loop {
-        let port = fastrand::u16(20_000..32_000);
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
 }
 
 impl RedisServer {
@@ -75,8 +48,8 @@ impl RedisServer {
     }
 
     fn run(port: u16, folder: TempDir, settings: Vec<String>) -> Self {
-        let (shell, leash, pid) = launch(port, &folder, &settings);
-        Self { port, pid, folder, settings, shell, leash: Some(leash) }
+        let leash = launch(port, folder.path(), &settings);
+        Self { port, pid: leash.pid, settings, leash, folder }
     }
 
     pub fn url(&self) -> String {
@@ -104,52 +77,23 @@ impl RedisServer {
 
     /// Sends the server itself a signal, such as `STOP`.
     pub fn signal(&self, name: &str) {
-        let sent = Command::new("kill").arg(format!("-{name}")).arg(self.pid.to_string()).status().unwrap();
-        assert!(sent.success(), "the server must be there to get {name}");
+        self.leash.signal(name);
     }
 
     /// Kills it, as a crash would.
     pub fn kill(&mut self) {
-        if let Some(mut leash) = self.leash.take() {
-            leash.write_all(b"end\n").unwrap();
-            self.shell.wait().unwrap();
-        }
+        self.leash.kill();
     }
 
     /// Restarts it, after [`RedisServer::kill`], with the same port and data.
     pub fn start_again(&mut self) {
-        let (shell, leash, pid) = launch(self.port, &self.folder, &self.settings);
-        (self.shell, self.leash, self.pid) = (shell, Some(leash), pid);
+        self.leash = launch(self.port, self.folder.path(), &self.settings);
+        self.pid = self.leash.pid;
     }
 }
 
-impl Drop for RedisServer {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
-fn launch(port: u16, folder: &TempDir, settings: &[String]) -> (Child, ChildStdin, u32) {
+fn launch(port: u16, folder: &Path, settings: &[String]) -> Leash {
     let found = Command::new("redis-server").arg("--version").output();
     found.expect("redis-server (7.0 or newer) must be installed for the tests of the Redis backend");
-    let mut shell = Command::new("sh")
-        .args(["-c", WATCHED, "redis-server"])
-        .arg(folder.path())
-        .args(settings)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        // The shell's message about each kill.
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let leash = shell.stdin.take().unwrap();
-    let mut line = String::new();
-    std::io::BufRead::read_line(&mut std::io::BufReader::new(shell.stdout.take().unwrap()), &mut line).unwrap();
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while TcpStream::connect(("127.0.0.1", port)).is_err() {
-        let log = || std::fs::read_to_string(folder.path().join("redis.log")).unwrap_or_default();
-        assert!(Instant::now() < deadline, "redis-server does not listen on {port}: {}", log());
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    (shell, leash, line.trim().parse().unwrap())
+    Leash::start("redis-server", settings, port, folder, &folder.join("redis.log"))
 }

@@ -1,21 +1,15 @@
 //! NATS servers for tests: real ones, each on a free port with its own folder, removed with the test process.
 
-use std::{
-    io::Write as _,
-    net::{TcpListener, TcpStream},
-    process::{Child, ChildStdin, Command, Stdio},
-    sync::{
-        OnceLock,
-        atomic::{AtomicU32, Ordering},
-    },
-    time::{Duration, Instant},
-};
+use std::{path::Path, process::Command, sync::OnceLock};
 
 use ordersystem::backends::nats::{
     connection::{Nats, NatsOptions},
     event_store::NatsEventStore,
 };
 use tempfile::TempDir;
+
+use super::leash::Leash;
+pub use super::{free_port, fresh_prefix};
 
 /// Names the server program, to run on another version than the installed one.
 const PROGRAM: &str = "NATS_SERVER";
@@ -25,45 +19,23 @@ const CURRENT_PROGRAM: &str = "NATS_SERVER_CURRENT";
 /// Its name if the environment does not set one. `./test-all.sh tools` builds it from `tests/faults/nats_server`.
 const CURRENT_NAME: &str = "nats-server-2.15";
 
-/// Stops the server on a line from the test. If the pipe closes without one, the test process has ended in whatever way, and the folder is
-/// not needed any more.
-const WATCHED: &str = r#"program=$1; folder=$2; shift 2; "$program" "$@" & server=$!; echo $server; exec 1>&-
-read -r _ && keep=yes; kill -9 $server; wait $server; [ "$keep" ] || rm -rf "$folder""#;
-
 /// Streams reserve their maximum size: together more than the disk has, which they never use.
 pub const JETSTREAM: &str = "jetstream { store_dir: FOLDER, max_file_store: 1TB }";
 
 pub struct NatsServer {
     pub port: u16,
     pub pid: u32,
-    pub folder: TempDir,
     program: String,
     settings: String,
-    shell: Child,
-    leash: Option<ChildStdin>,
+    // Before the folder, which it must not outlive.
+    leash: Leash,
+    pub folder: TempDir,
 }
 
 /// The server that all tests of this binary share, each with its own streams.
 pub fn shared() -> &'static NatsServer {
     static SHARED: OnceLock<NatsServer> = OnceLock::new();
     SHARED.get_or_init(|| NatsServer::start(""))
-}
-
-/// A prefix that no other test has.
-pub fn fresh_prefix() -> String {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    format!("test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
-}
-
-/// A port on which nothing listens.
-pub fn free_port() -> u16 {
-    // Below the ephemeral ports: while a server is down, or not up yet, no connection of this machine takes its port.
-    loop {
-        let port = fastrand::u16(20_000..32_000);
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
 }
 
 fn program() -> String {
@@ -106,8 +78,8 @@ impl NatsServer {
     pub fn start_program(program: &str, port: u16, settings: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let settings = settings.replace("FOLDER", &format!("\"{}\"", folder.path().display()));
-        let (shell, leash, pid) = launch(program, port, &folder, &settings);
-        Self { port, pid, folder, program: program.to_owned(), settings, shell, leash: Some(leash) }
+        let leash = launch(program, port, folder.path(), &settings);
+        Self { port, pid: leash.pid, program: program.to_owned(), settings, leash, folder }
     }
 
     pub fn url(&self) -> String {
@@ -144,16 +116,12 @@ impl NatsServer {
 
     /// Sends the server itself a signal, such as `STOP`.
     pub fn signal(&self, name: &str) {
-        let sent = Command::new("kill").arg(format!("-{name}")).arg(self.pid.to_string()).status().unwrap();
-        assert!(sent.success(), "the server must be there to get {name}");
+        self.leash.signal(name);
     }
 
     /// Kills it, as a crash would.
     pub fn kill(&mut self) {
-        if let Some(mut leash) = self.leash.take() {
-            leash.write_all(b"end\n").unwrap();
-            self.shell.wait().unwrap();
-        }
+        self.leash.kill();
     }
 
     /// Restarts it, after [`NatsServer::kill`], with the same port and data.
@@ -165,45 +133,18 @@ impl NatsServer {
     /// The same with other settings.
     pub fn start_again_with(&mut self, settings: &str) {
         self.settings = settings.replace("FOLDER", &format!("\"{}\"", self.folder.path().display()));
-        let (shell, leash, pid) = launch(&self.program, self.port, &self.folder, &self.settings);
-        (self.shell, self.leash, self.pid) = (shell, Some(leash), pid);
+        self.leash = launch(&self.program, self.port, self.folder.path(), &self.settings);
+        self.pid = self.leash.pid;
     }
 }
 
-impl Drop for NatsServer {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
-fn launch(program: &str, port: u16, folder: &TempDir, settings: &str) -> (Child, ChildStdin, u32) {
+fn launch(program: &str, port: u16, folder: &Path, settings: &str) -> Leash {
     let found = Command::new(program).arg("--version").output();
     found.expect("nats-server (2.9 or newer) must be installed for the tests of the NATS backend");
-    let file = folder.path().join("nats.conf");
+    let (file, log) = (folder.join("nats.conf"), folder.join("nats.log"));
     std::fs::write(&file, settings).unwrap();
-    let log = folder.path().join("nats.log");
-    let mut shell = Command::new("sh")
-        .args(["-c", WATCHED, "nats-server", program])
-        .arg(folder.path())
-        .args(["-a", "127.0.0.1", "-p", &port.to_string()])
-        .arg("-c")
-        .arg(file)
-        .arg("-l")
-        .arg(&log)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        // The shell's message about each kill.
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let leash = shell.stdin.take().unwrap();
-    let mut line = String::new();
-    std::io::BufRead::read_line(&mut std::io::BufReader::new(shell.stdout.take().unwrap()), &mut line).unwrap();
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while TcpStream::connect(("127.0.0.1", port)).is_err() {
-        let log = || std::fs::read_to_string(&log).unwrap_or_default();
-        assert!(Instant::now() < deadline, "nats-server does not listen on {port}: {}", log());
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    (shell, leash, line.trim().parse().unwrap())
+    let port_text = port.to_string();
+    let arguments = ["-a", "127.0.0.1", "-p", &port_text, "-c", file.to_str().unwrap(), "-l", log.to_str().unwrap()]
+        .map(str::to_owned);
+    Leash::start(program, &arguments, port, folder, &log)
 }

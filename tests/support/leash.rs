@@ -1,0 +1,69 @@
+//! A broker's process on a leash: it ends when the test says so, and when the test process does, however that comes.
+
+use std::{
+    io::{BufRead as _, BufReader, Write as _},
+    net::TcpStream,
+    path::Path,
+    process::{Child, ChildStdin, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use super::PATIENCE;
+
+/// Stops the server on a line from the test. If the pipe closes without one, the test process has ended in whatever way, and the folder is
+/// not needed any more.
+const WATCHED: &str = r#"folder=$1; shift; "$@" & server=$!; echo $server; exec 1>&-
+read -r _ && keep=yes; kill -9 $server; wait $server; [ "$keep" ] || rm -rf "$folder""#;
+
+pub struct Leash {
+    pub pid: u32,
+    shell: Child,
+    leash: Option<ChildStdin>,
+}
+
+impl Leash {
+    /// Runs `program`, which works in `folder` and logs to `log`, and waits until it listens on `port`.
+    pub fn start(program: &str, arguments: &[String], port: u16, folder: &Path, log: &Path) -> Self {
+        let mut shell = Command::new("sh")
+            .args(["-c", WATCHED, program])
+            .arg(folder)
+            .arg(program)
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            // The shell's word of each kill.
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let leash = shell.stdin.take();
+        let mut line = String::new();
+        BufReader::new(shell.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            let log = || std::fs::read_to_string(log).unwrap_or_default();
+            assert!(Instant::now() < deadline, "{program} does not listen on {port}: {}", log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Self { pid: line.trim().parse().unwrap(), shell, leash }
+    }
+
+    /// Sends the server itself a signal, such as `STOP`.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").arg(format!("-{name}")).arg(self.pid.to_string()).status().unwrap();
+        assert!(sent.success(), "the server must be there to get {name}");
+    }
+
+    /// Kills it, as a crash would.
+    pub fn kill(&mut self) {
+        if let Some(mut leash) = self.leash.take() {
+            leash.write_all(b"end\n").unwrap();
+            self.shell.wait().unwrap();
+        }
+    }
+}
+
+impl Drop for Leash {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
