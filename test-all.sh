@@ -132,41 +132,41 @@ step_release() { cargo build --locked --release; }
 # Every page that shows commands, command by command, against the released binary; the README's tables; and every link.
 step_readme() {
     local page failed=0
-    python3 tests/readme/links.py || failed=1
-    python3 tests/readme/check.py --tables proto "$ORDERSYSTEM" README.md || failed=1
-    python3 tests/readme/check.py --every-rpc proto "$ORDERSYSTEM" docs/grpcurl.md || failed=1
+    python3 tests/e2e/links.py || failed=1
+    python3 tests/e2e/readme.py --tables proto "$ORDERSYSTEM" README.md || failed=1
+    python3 tests/e2e/readme.py --every-rpc proto "$ORDERSYSTEM" docs/grpcurl.md || failed=1
     for page in rest configuration operations troubleshooting; do
-        python3 tests/readme/check.py "$ORDERSYSTEM" "docs/$page.md" || failed=1
+        python3 tests/e2e/readme.py "$ORDERSYSTEM" "docs/$page.md" || failed=1
     done
     return $failed
 }
 
-# The Python packages of a folder under tests, in a separate environment.
+# The Python packages of a folder under tests/e2e, in a separate environment.
 python_for() {
     local venv="$TOOLS_DIR/$1"
     [ -x "$venv/bin/python" ] || python3 -m venv "$venv" || return 1
-    "$venv/bin/pip" install --quiet --disable-pip-version-check -r "tests/$1/requirements.txt"
+    "$venv/bin/pip" install --quiet --disable-pip-version-check -r "tests/e2e/$1/requirements.txt"
 }
 
 # REST from the outside: whatever the document allows and forbids, against the released binary.
-step_rest() { python_for rest && "$TOOLS_DIR/rest/bin/python" tests/rest/run.py "$ORDERSYSTEM"; }
+step_rest() { python_for rest && "$TOOLS_DIR/rest/bin/python" tests/e2e/rest.py "$ORDERSYSTEM"; }
 
 # The probes against the released binary. grpc_health_probe is built from a module whose hashes are in this repository.
 step_probes() {
     command -v grpc_health_probe >/dev/null ||
-        (cd tests/probes/grpc_health_probe &&
+        (cd tests/e2e/probes/grpc_health_probe &&
             go build -mod=readonly -buildvcs=false -o "$TOOLS_DIR/bin/grpc_health_probe" github.com/grpc-ecosystem/grpc-health-probe) || return 1
-    python3 tests/probes/run.py "$ORDERSYSTEM"
+    python3 tests/e2e/probes.py "$ORDERSYSTEM"
 }
 
 # Every persistence with every transport, with the released binary, a real redis-server and a real nats-server.
-step_matrix() { python3 tests/matrix/run.py "$ORDERSYSTEM"; }
+step_matrix() { python3 tests/e2e/matrix.py "$ORDERSYSTEM"; }
 
 # The events that listeners receive from the bus, read by Python's own clients of Redis and NATS.
-step_listeners() { python_for listeners && "$TOOLS_DIR/listeners/bin/python" tests/listeners/run.py "$ORDERSYSTEM"; }
+step_listeners() { python_for listeners && "$TOOLS_DIR/listeners/bin/python" tests/e2e/listeners.py "$ORDERSYSTEM"; }
 
 # run-cluster.sh, from its start to Ctrl-C.
-step_cluster() { python3 tests/cluster/script.py "$ORDERSYSTEM"; }
+step_cluster() { python3 tests/e2e/cluster.py "$ORDERSYSTEM"; }
 
 # Hostile bytes to both APIs, and each fuzz target for a short time; tests/fuzz/run.sh runs for as long as you like.
 step_fuzz() { python3 tests/e2e/fuzz.py "$ORDERSYSTEM" && tests/fuzz/run.sh 20; }
@@ -178,7 +178,7 @@ step_deploy() {
 }
 
 # The dashboard and Swagger UI in a real browser, and the requests that pages of other sites make it send.
-step_browser() { python3 tests/browser/dashboard.py "$ORDERSYSTEM" && python3 tests/browser/cross_site.py "$ORDERSYSTEM"; }
+step_browser() { python3 tests/e2e/dashboard.py "$ORDERSYSTEM" && python3 tests/e2e/cross_site.py "$ORDERSYSTEM"; }
 
 # The clients in other languages: their generated code is current, and each passes its tests and all scenarios against the real server, on
 # embedded persistence and on Redis.

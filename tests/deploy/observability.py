@@ -8,7 +8,7 @@ import yaml
 
 import compose
 import image
-from programs import ROOT, Node, Program, free_port, get, need, run, tool, until
+from programs import ROOT, Node, Process, free_port, get, need, run, tool, until
 
 FOLDER = ROOT / "deploy/observability"
 
@@ -115,7 +115,7 @@ def prometheus_reads_it(folder):
         config["rule_files"] = [str(FOLDER / "alerts.yml")]
         (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
         args = [f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/tsdb", f"--web.listen-address=127.0.0.1:{port}"]
-        with Program([tool("prometheus"), *args]):
+        with Process([tool("prometheus"), *args]):
             api = f"http://127.0.0.1:{port}/api/v1"
 
             def query(text):
@@ -131,7 +131,7 @@ def prometheus_reads_it(folder):
             for rule in rules():
                 need(rule["health"] == "ok", f"{rule['name']}: {rule.get('lastError')}")
                 need(rule["state"] == "inactive", f"{rule['name']} is {rule['state']} for a node that is well")
-            node.process.kill()
+            node.kill()
             until("a node that is gone raises its alert", lambda: any(
                 rule["name"] == "OrderSystemUnreachable" and rule["state"] == "pending" for rule in rules()))
 

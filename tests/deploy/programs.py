@@ -6,10 +6,15 @@ import re
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
-import time
 import urllib.request
 from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "e2e"))
+
+import harness
+from harness import Process, free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 BINARY = None
@@ -42,54 +47,17 @@ def run(*args, env=None, cwd=ROOT, ok=True):
     return done
 
 
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
 def get(url):
     with urllib.request.urlopen(url, timeout=5) as answer:
         return answer.read().decode()
 
 
-def until(what, holds, within_s=30):
+def until(what, holds, within_s=harness.PATIENCE_S):
     """Waits until `holds` returns something true, and returns that."""
-    give_up_at, last = time.monotonic() + within_s, None
-    while time.monotonic() < give_up_at:
-        try:
-            last = holds()
-            if last:
-                return last
-        except (OSError, ValueError) as error:
-            last = error
-        time.sleep(0.1)
-    raise Wrong(f"not within {within_s} s: {what} ({last!r})")
-
-
-class Program:
-    """A process of this run."""
-
-    def __init__(self, args, env=None):
-        self.process = subprocess.Popen([str(arg) for arg in args], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-    def stop(self):
-        """Asks it to stop; returns its exit code."""
-        self.process.terminate()
-        try:
-            return self.process.wait(timeout=45)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-            return None
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
+    try:
+        return harness.until(what, holds, within_s)
+    except AssertionError as error:
+        raise Wrong(str(error)) from error
 
 
 SECRETS = "/etc/ordersystem-secrets"
@@ -102,7 +70,7 @@ def secrets(folder):
     return made
 
 
-class Redis(Program):
+class Redis(Process):
     """redis-server with the deployed configuration, on its own port and folder."""
 
     def __init__(self, folder, config=ROOT / "deploy/redis/redis.conf", extra=()):
@@ -124,7 +92,7 @@ class Redis(Program):
         return run("redis-cli", "-p", self.port, *args, env={**os.environ, "REDISCLI_AUTH": password}, ok=False).stdout
 
 
-class Nats(Program):
+class Nats(Process):
     """nats-server with a deployed configuration, on its own ports and folder: it has no flags that override these."""
 
     def __init__(self, folder, config=ROOT / "deploy/nats/nats.conf", name="nats", client=None, routes=None):
@@ -159,7 +127,7 @@ class Nats(Program):
         return json.loads(get(f"http://127.0.0.1:{self.monitor}/jsz"))
 
 
-class Node(Program):
+class Node(Process):
     """The service with the settings of a container; its own address and those of its brokers are replaced by local ones."""
 
     def __init__(self, settings, folder, redis=None, nats=()):
@@ -198,9 +166,7 @@ class Node(Program):
 
     def create_order(self):
         order = {"customerId": "c", "items": [{"productId": "p", "quantity": 1, "price": 9.99}]}
-        request = urllib.request.Request(self.url("/orders"), json.dumps(order).encode(), {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return json.load(answer)["orderId"]
+        return harness.call(self.port, "POST", "/orders", order)["orderId"]
 
     def probe(self, service):
         """The gRPC health check as the kubelet does it; SERVING, or the error."""

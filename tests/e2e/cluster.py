@@ -2,10 +2,9 @@
 """run-cluster.sh as its users see it: arguments are checked first, nodes know each other and share one log, one of them may die, and
 nothing remains after Ctrl-C or SIGTERM.
 
-usage: script.py BINARY
+usage: cluster.py BINARY
 """
 
-import json
 import os
 import re
 import shlex
@@ -16,29 +15,11 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 import urllib.request
 
+from harness import Process, call, until
+
 NAMES = ["node1", "node2", "node3"]
-
-
-def call(port, path, body=None):
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", data, {"Content-Type": "application/json"})
-    return json.load(urllib.request.urlopen(request, timeout=10))
-
-
-def until(what, holds):
-    end = time.monotonic() + 60
-    while time.monotonic() < end:
-        try:
-            found = holds()
-            if found:
-                return found
-        except OSError:
-            pass
-        time.sleep(0.1)
-    raise AssertionError(f"not within 60 s: {what}")
 
 
 def free_base():
@@ -90,17 +71,17 @@ class Script:
         return until(f"it says {pattern}", lambda: next(filter(None, (re.search(pattern, line) for line in list(self.said))), None))
 
     def knows_all(self, port):
-        return sorted(node["node"] for node in call(port, "/cluster")["nodes"]) == NAMES
+        return sorted(node["node"] for node in call(port, "GET", "/cluster")["nodes"]) == NAMES
 
     def until_complete(self):
         for port in self.ports:
             until(f"{port} knows all", lambda: self.knows_all(port))
-            until(f"{port} is ready", lambda: call(port, "/health/ready")["status"] == "Ready")
+            until(f"{port} is ready", lambda: call(port, "GET", "/health/ready")["status"] == "Ready")
 
     def places_an_order(self, ports):
-        order = call(ports[0], "/orders", {"customerId": "c", "items": [{"productId": "p", "quantity": 1, "price": 1}]})
+        order = call(ports[0], "POST", "/orders", {"customerId": "c", "items": [{"productId": "p", "quantity": 1, "price": 1}]})
         for port in ports:
-            until(f"{port} has the order", lambda: call(port, f"/orders/{order['orderId']}")["status"] == "Pending")
+            until(f"{port} has the order", lambda: call(port, "GET", f"/orders/{order['orderId']}")["status"] == "Pending")
 
     def ends(self, code):
         found = self.process.wait(timeout=120)
@@ -144,13 +125,10 @@ def survives_the_death_of_a_node(broker, binary):
         script.line("node1 was killed by signal 9; 2 of 3 nodes run")
         again = script.line(r"run-cluster:     (\S+ --cluster --node-id node1 .*)")[1]
         script.places_an_order(script.ports[1:])
-        node = subprocess.Popen(shlex.split(again), stderr=subprocess.DEVNULL)
-        try:
+        with Process(shlex.split(again)) as node:
             script.until_complete()
             script.places_an_order(script.ports)
-        finally:
-            node.terminate()
-            assert node.wait(timeout=120) == 0
+            assert node.stop() == 0
         script.process.send_signal(signal.SIGTERM)
         script.ends(0)
 

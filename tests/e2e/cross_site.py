@@ -5,16 +5,12 @@ usage: cross_site.py BINARY
 """
 
 import http.server
-import json
-import subprocess
 import sys
 import threading
-import time
-import urllib.request
 
-from dashboard import PORT, URL, Browser, post, until_ready
+from dashboard import Browser
+from harness import Node, until
 
-ATTACKER_PORT = 5079
 # Each one tries to cancel the given order, and reports in its title when it is done.
 PAGES = {
     "a form": """<iframe name=f></iframe><form target=f method=post action="{url}/orders/{id}/cancel"></form>
@@ -58,29 +54,25 @@ class Attacker(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def status_of(order):
-    return json.load(urllib.request.urlopen(f"{URL}/orders/{order}", timeout=5))["status"]
-
-
-def attack(browser):
+def attack(browser, attacker_port):
     """Everything that another site has brought about."""
-    order = post("/orders", {"customerId": "c", "items": [{"productId": "p", "quantity": 1, "price": "9.95"}]})["orderId"]
+    node = browser.node
+    status_of = lambda order: node.call("GET", f"/orders/{order}")["status"]
+    order = node.call("POST", "/orders", {"customerId": "c", "items": [{"productId": "p", "quantity": 1, "price": "9.95"}]})["orderId"]
     for name, page in PAGES.items():
-        Attacker.page = "<title>begun</title>" + page.format(url=URL, id=order)
+        Attacker.page = "<title>begun</title>" + page.format(url=node.url, id=order)
         # Another site than 127.0.0.1, to the browser.
-        browser.call("POST", "/url", {"url": f"http://localhost:{ATTACKER_PORT}/"})
-        deadline = time.monotonic() + 30
-        while browser.call("GET", "/title") != "done":
-            if time.monotonic() > deadline:
-                yield f"{name}: the page did not come to its end"
-                break
-            time.sleep(0.1)
+        browser.call("POST", "/url", {"url": f"http://localhost:{attacker_port}/"})
+        try:
+            until("the page is done", lambda: browser.call("GET", "/title") == "done")
+        except AssertionError:
+            yield f"{name}: the page did not come to its end"
         if status_of(order) != "Pending":
             yield f"{name} of another site has cancelled an order"
             return
     # A page of the attacker's own, loaded before its name was changed, does not have the node's policy.
     browser.call("POST", "/goog/cdp/execute", {"cmd": "Page.setBypassCSP", "params": {"enabled": True}})
-    browser.call("POST", "/url", {"url": f"http://rebound.example:{PORT}/health/live"})
+    browser.call("POST", "/url", {"url": f"http://rebound.example:{node.port}/health/live"})
     answers = browser.call("POST", "/execute/async", {"script": REBOUND, "args": [order]})
     if answers != [421, 421, "7"]:
         yield f"a page under another name is answered {answers}"
@@ -94,20 +86,11 @@ def attack(browser):
 
 
 def main():
-    server = subprocess.Popen([sys.argv[1], "--port", str(PORT)], stderr=subprocess.DEVNULL)
-    attacker = http.server.ThreadingHTTPServer(("127.0.0.1", ATTACKER_PORT), Attacker)
+    attacker = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Attacker)
     threading.Thread(target=attacker.serve_forever, daemon=True).start()
-    browser = None
-    try:
-        until_ready()
-        browser = Browser("--host-resolver-rules=MAP rebound.example 127.0.0.1")
-        failures = list(attack(browser))
-    finally:
-        if browser:
-            browser.close()
-        attacker.shutdown()
-        server.terminate()
-        server.wait()
+    with Node(sys.argv[1]).until_ready() as node, Browser(node, "--host-resolver-rules=MAP rebound.example 127.0.0.1") as browser:
+        failures = list(attack(browser, attacker.server_port))
+    attacker.shutdown()
     print("\n".join(failures) or "pages of other sites change nothing and see nothing")
     sys.exit(bool(failures))
 

@@ -6,80 +6,56 @@ usage: dashboard.py BINARY
 
 import http.client
 import json
-import shutil
-import subprocess
 import sys
-import time
-import urllib.request
 
-PORT = 5077
-DRIVER_PORT = 5078
-URL = f"http://127.0.0.1:{PORT}"
+from harness import Node, Process, free_port, tool, until
+
 HOSTILE = "<img src=x onerror=\"document.title='owned'\">"
 
 
-def post(path, body):
-    request = urllib.request.Request(URL + path, json.dumps(body).encode(), {"Content-Type": "application/json"})
-    return json.load(urllib.request.urlopen(request, timeout=5))
+class Browser(Process):
+    """Headless Chromium, driven over the WebDriver protocol, and looking at the pages of `node`."""
 
-
-def until_ready():
-    for _ in range(100):
-        try:
-            urllib.request.urlopen(URL + "/health/ready", timeout=1)
-            return
-        except OSError:
-            time.sleep(0.05)
-    sys.exit("the server is not ready after 5 s")
-
-
-class Browser:
-    """Headless Chromium, driven over the WebDriver protocol."""
-
-    def __init__(self, *flags):
-        driver = shutil.which("chromedriver") or sys.exit("there is no chromedriver on this machine")
-        self.driver = subprocess.Popen([driver, f"--port={DRIVER_PORT}"], stdout=subprocess.DEVNULL)
+    def __init__(self, node, *flags):
+        self.node, self.port, self.session = node, free_port(), ""
+        super().__init__([tool("chromedriver"), f"--port={self.port}"])
+        self.until_listening(self.port)
         quiet = ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"]
         options = {"args": ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", *quiet, *flags]}
         capabilities = {"capabilities": {"alwaysMatch": {"goog:chromeOptions": options}}}
-        self.session = ""
-        for _ in range(100):
-            try:
-                self.session = "/" + self.call("POST", "", capabilities)["sessionId"]
-                return
-            except ConnectionError:
-                time.sleep(0.1)
-        sys.exit("chromedriver does not answer")
+        try:
+            self.session = "/" + self.call("POST", "", capabilities)["sessionId"]
+        except Exception:
+            self.give_up()
+            raise
 
     def call(self, method, path, body=None):
         data = None if body is None else json.dumps(body).encode()
-        connection = http.client.HTTPConnection("127.0.0.1", DRIVER_PORT, timeout=60)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         connection.request(method, f"/session{self.session}{path}", data, {"Content-Type": "application/json"})
         return json.load(connection.getresponse())["value"]
 
     def open(self, path):
-        self.call("POST", "/url", {"url": URL + path})
+        self.call("POST", "/url", {"url": self.node.url + path})
 
     def shows(self, text):
-        """Whether the text appears on the page within some seconds."""
-        deadline = time.monotonic() + 15
-        while time.monotonic() < deadline:
-            if text in self.call("GET", "/source").replace("<wbr>", "").replace("\u200b", ""):
-                return True
-            time.sleep(0.2)
-        return False
+        """Whether the text comes onto the page in time."""
+        try:
+            return until(f"the page shows {text}", lambda: text in self.call("GET", "/source").replace("<wbr>", "").replace("\u200b", ""))
+        except AssertionError:
+            return False
 
-    def close(self):
-        if self.session:
+    def __exit__(self, *error):
+        if self.session and self.is_running():
+            # The browser is a process of its own, which the driver ends.
             self.call("DELETE", "")
-        self.driver.terminate()
-        self.driver.wait()
+        super().__exit__(*error)
 
 
 def look(browser):
     """All problems found."""
     items = [{"productId": "p", "quantity": 2, "price": "9.95"}]
-    order = post("/orders", {"customerId": HOSTILE, "items": items})["orderId"]
+    order = browser.node.call("POST", "/orders", {"customerId": HOSTILE, "items": items})["orderId"]
     browser.open("/dashboard")
     for what, text in [
         ("the order", order),
@@ -90,7 +66,7 @@ def look(browser):
     ]:
         if not browser.shows(text):
             yield f"{what} is not on the dashboard"
-    post(f"/orders/{order}/pay", {"paymentMethod": "card"})
+    browser.node.call("POST", f"/orders/{order}/pay", {"paymentMethod": "card"})
     if not browser.shows("OrderPaid"):
         yield "the payment does not come onto the open dashboard"
     if browser.call("GET", "/title") != "Catga OrderSystem":
@@ -101,17 +77,8 @@ def look(browser):
 
 
 def main():
-    server = subprocess.Popen([sys.argv[1], "--port", str(PORT)], stderr=subprocess.DEVNULL)
-    browser = None
-    try:
-        until_ready()
-        browser = Browser()
+    with Node(sys.argv[1]).until_ready() as node, Browser(node) as browser:
         failures = list(look(browser))
-    finally:
-        if browser:
-            browser.close()
-        server.terminate()
-        server.wait()
     print("\n".join(failures) or "the dashboard and Swagger UI show what they should")
     sys.exit(bool(failures))
 

@@ -13,8 +13,6 @@ import json
 import os
 import random
 import re
-import shutil
-import signal
 import socket
 import struct
 import subprocess
@@ -23,6 +21,8 @@ import tempfile
 import threading
 import time
 import urllib.request
+
+from harness import Node
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -165,36 +165,20 @@ class Worker(threading.Thread):
         self.raw(mutated(self.rng, b"POST /orders HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"))
 
 
-class Node:
-    def __init__(self, binary):
-        self.binary, self.folder = binary, tempfile.mkdtemp()
-        self.log = open(f"{self.folder}/log", "w+", encoding="utf-8")
-        arguments = [binary, "--port", "0", "--persistence", "embedded", "--data-dir", f"{self.folder}/data"]
-        self.process = subprocess.Popen(arguments, stderr=self.log)
-        deadline = time.monotonic() + 60
-        while not (found := re.search(r"listening on http://127\.0\.0\.1:(\d+)", self.said())):
-            if time.monotonic() > deadline or self.process.poll() is not None:
-                sys.exit(f"the node does not start: {self.said()}")
-            time.sleep(0.05)
-        self.port = int(found[1])
+class FuzzedNode(Node):
+    """A node with the embedded store in a folder of its own."""
 
-    def said(self):
-        return open(f"{self.folder}/log", encoding="utf-8").read()
+    def __init__(self, binary, folder):
+        self.data = f"{folder}/data"
+        super().__init__(binary, "--persistence", "embedded", "--data-dir", self.data)
 
     def rss_mib(self):
         status = open(f"/proc/{self.process.pid}/status", encoding="utf-8").read()
         return int(re.search(r"VmHWM:\s+(\d+)", status)[1]) // 1024
 
-    def post(self, path, body):
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", json.dumps(body).encode(), {"Content-Type": "application/json"})
-        return json.load(urllib.request.urlopen(request, timeout=30))
-
-    def end(self):
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout=60)
-
     def verify(self):
-        run = subprocess.run([self.binary, "verify", f"embedded:{self.folder}/data"], capture_output=True, text=True, timeout=300, check=False)
+        command = [self.args[0], "verify", f"embedded:{self.data}"]
+        run = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
         return run.returncode, run.stdout + run.stderr
 
 
@@ -202,22 +186,22 @@ def check(node, workers):
     """All problems found."""
     places = 0
     while any(worker.is_alive() for worker in workers):
-        if node.process.poll() is not None:
+        if not node.is_running():
             yield f"the node has ended with {node.process.returncode}"
             return
         # An ordinary client at the same time.
-        order = node.post("/orders", {"customerId": "c", "items": [{"productId": "p", "quantity": 1, "price": "1.50"}]})
-        node.post(f"/orders/{order['orderId']}/pay", {"paymentMethod": "card"})
+        order = node.call("POST", "/orders", {"customerId": "c", "items": [{"productId": "p", "quantity": 1, "price": "1.50"}]})
+        node.call("POST", f"/orders/{order['orderId']}/pay", {"paymentMethod": "card"})
         places += 1
         time.sleep(0.1)
     for worker in workers:
         yield from worker.findings
-    ready = json.load(urllib.request.urlopen(f"http://127.0.0.1:{node.port}/health/ready", timeout=30))
+    ready = node.call("GET", "/health/ready")
     if ready["status"] != "Ready":
         yield f"the node is not ready in the end: {ready}"
     if (rss := node.rss_mib()) > MAX_RSS_MIB:
         yield f"the node has taken {rss} MiB"
-    if (code := node.end()) != 0:
+    if (code := node.stop()) != 0:
         yield f"the node ended with {code}"
     said = node.said()
     for line in said.splitlines():
@@ -237,18 +221,12 @@ def main():
     parser.add_argument("--workers", type=int, default=6)
     arguments = parser.parse_args()
     print(f"seed {arguments.seed}", flush=True)
-    node = Node(os.path.abspath(arguments.binary))
-    try:
+    with tempfile.TemporaryDirectory() as folder, FuzzedNode(arguments.binary, folder).until_ready() as node:
         until = time.monotonic() + arguments.seconds
         workers = [Worker(number, arguments.seed, node.port, until) for number in range(arguments.workers)]
         for worker in workers:
             worker.start()
         findings = list(check(node, workers))
-    finally:
-        if node.process.poll() is None:
-            node.process.kill()
-            node.process.wait()
-        shutil.rmtree(node.folder, ignore_errors=True)
     print("\n".join(findings) or "the node was never at fault")
     sys.exit(bool(findings))
 

@@ -111,12 +111,17 @@ class Process:
         try:
             until(what, holds_or_has_ended)
         except AssertionError:
-            self.show()
+            self.give_up()
             raise
         if not self.is_running():
-            self.show()
+            self.give_up()
             raise AssertionError(f"{os.path.basename(self.args[0])} has ended with {self.process.returncode} before this: {what}")
         return self
+
+    def give_up(self):
+        """Leaves nothing behind, also where it was not a context yet."""
+        self.kill()
+        self.show()
 
     def until_listening(self, port):
         return self.until(f"it listens on {port}", lambda: listens(port))
@@ -125,14 +130,13 @@ class Process:
         self.process.send_signal(number)
 
     def stop(self):
-        """Asks it to end; its exit code."""
+        """Asks it to stop; returns its exit code."""
         if self.is_running():
             self.signal(signal.SIGTERM)
         try:
             return self.process.wait(timeout=PATIENCE_S)
         except subprocess.TimeoutExpired as error:
-            self.kill()
-            self.show()
+            self.give_up()
             raise AssertionError(f"{os.path.basename(self.args[0])} does not end within {PATIENCE_S} s of SIGTERM") from error
 
     def kill(self):

@@ -1,23 +1,21 @@
 #!/usr/bin/env python3
 """Every persistence with every transport, end to end with the real program and real brokers.
 
-usage: run.py BINARY
+usage: matrix.py BINARY
 
 For each pair: the life of an order, its history, its events on the bus read by the broker's own client, and the state after a kill -9,
 compared with the durability that the node reports. Prints a table; exits with 1 if there are problems.
 """
 
-import json
+import contextlib
 import re
-import shutil
 import socket
-import subprocess
 import sys
 import tempfile
 import threading
 import time
-import urllib.error
-import urllib.request
+
+from harness import Nats, Node, Redis, until
 
 PERSISTENCE = ["inmemory", "embedded", "redis", "nats"]
 TRANSPORT = ["inmemory", "redis", "nats"]
@@ -25,52 +23,12 @@ TRANSPORT = ["inmemory", "redis", "nats"]
 DURABILITY = {"inmemory": "none", "embedded": "machine", "redis": "machine", "nats": "process"}
 
 
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+class Wire:
+    """A listener on the wire of a nats-server that knows nothing of JetStream."""
 
-
-class Redis:
-    """A redis-server of this run, which syncs before it answers."""
-
-    def __init__(self, folder):
-        program = shutil.which("redis-server") or sys.exit("there is no redis-server on this machine")
-        self.port = str(free_port())
-        options = ["--port", self.port, "--dir", folder, "--appendonly", "yes", "--appendfsync", "always", "--save", ""]
-        self.process = subprocess.Popen([program, *options, "--maxmemory-policy", "noeviction"], stdout=subprocess.DEVNULL)
-        for _ in range(100):
-            if self.cli("ping") == "PONG":
-                return
-            time.sleep(0.05)
-        sys.exit("redis-server does not answer")
-
-    def cli(self, *args):
-        done = subprocess.run(["redis-cli", "-p", self.port, *args], capture_output=True, check=False)
-        return done.stdout.decode(errors="replace").strip()
-
-    def stop(self):
-        self.process.terminate()
-        self.process.wait()
-
-
-class Nats:
-    """A nats-server of this run, and a listener on its wire without JetStream."""
-
-    def __init__(self, folder):
-        program = shutil.which("nats-server") or sys.exit("there is no nats-server on this machine")
-        self.port = str(free_port())
-        options = ["-a", "127.0.0.1", "-p", self.port, "-js", "-sd", f"{folder}/jetstream"]
-        self.process = subprocess.Popen([program, *options], stderr=subprocess.DEVNULL)
+    def __init__(self, server):
         self.heard = b""
-        for _ in range(100):
-            try:
-                self.wire = socket.create_connection(("127.0.0.1", int(self.port)))
-                break
-            except OSError:
-                time.sleep(0.05)
-        else:
-            sys.exit("nats-server does not answer")
+        self.wire = socket.create_connection(("127.0.0.1", server.port))
         self.wire.sendall(b'CONNECT {"verbose":false,"headers":true}\r\nSUB *.events.> 1\r\nPING\r\n')
         threading.Thread(target=self.listen, daemon=True).start()
 
@@ -80,56 +38,16 @@ class Nats:
             if b"PING\r\n" in read:
                 self.wire.sendall(b"PONG\r\n")
 
-    def stop(self):
-        self.process.terminate()
-        self.process.wait()
 
-
-class Node:
-    """The program, for one pair of backends."""
-
-    def __init__(self, binary, persistence, transport, brokers, folder, prefix):
-        self.port = free_port()
-        self.args = [binary, "--port", str(self.port), "--log-level", "warn"]
-        self.args += ["--persistence", persistence, "--transport", transport]
-        if persistence == "embedded":
-            self.args += ["--data-dir", f"{folder}/{prefix}"]
-        if "redis" in (persistence, transport):
-            self.args += ["--redis", f"127.0.0.1:{brokers['redis'].port}", "--redis-prefix", prefix]
-        if "nats" in (persistence, transport):
-            self.args += ["--nats", f"127.0.0.1:{brokers['nats'].port}", "--nats-prefix", prefix]
-        self.start()
-
-    def start(self):
-        self.process = subprocess.Popen(self.args)
-        for _ in range(200):
-            try:
-                self.call("GET", "/health/ready")
-                return
-            except (OSError, urllib.error.HTTPError):
-                time.sleep(0.05)
-        raise AssertionError("not ready after 10 s")
-
-    def call(self, method, path, body=None, headers=None):
-        data = None if body is None else json.dumps(body).encode()
-        headers = {"Content-Type": "application/json", **(headers or {})}
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", data, headers, method=method)
-        return json.load(urllib.request.urlopen(request, timeout=10))
-
-    def status_of(self, method, path, body=None):
-        try:
-            self.call(method, path, body)
-            return 200
-        except urllib.error.HTTPError as error:
-            return error.code
-
-    def kill(self):
-        self.process.kill()
-        self.process.wait()
-
-    def stop(self):
-        self.process.terminate()
-        return self.process.wait(timeout=40)
+def flags(persistence, transport, ports, folder, prefix):
+    """The flags of a node with one pair of backends."""
+    flags = ["--log-level", "warn", "--persistence", persistence, "--transport", transport]
+    if persistence == "embedded":
+        flags += ["--data-dir", f"{folder}/{prefix}"]
+    for broker in ("redis", "nats"):
+        if broker in (persistence, transport):
+            flags += [f"--{broker}", f"127.0.0.1:{ports[broker]}", f"--{broker}-prefix", prefix]
+    return flags
 
 
 def live(node):
@@ -151,11 +69,8 @@ def is_told(node, order):
     assert node.call("GET", f"/orders/{order}")["status"] == "Delivered"
     history = [event["type"] for event in node.call("GET", f"/orders/{order}/history")]
     assert history == ["OrderCreated", "OrderPaid", "OrderShipped", "OrderDelivered"], history
-    for _ in range(100):
-        stats = node.call("GET", "/stats")
-        if stats["byStatus"]["Delivered"] == 1:
-            break
-        time.sleep(0.05)
+    until("the read model has the delivery", lambda: node.call("GET", "/stats")["byStatus"]["Delivered"] == 1)
+    stats = node.call("GET", "/stats")
     assert (stats["totalOrders"], stats["totalRevenue"]) == (1, 19.98), stats
     assert node.call("GET", "/health")["status"] == "Healthy"
 
@@ -167,62 +82,54 @@ def in_redis(redis, prefix, order):
     return [line for line in entries if re.fullmatch(order + "-[0-9]+", line)]
 
 
-def on_nats(nats, prefix, order):
+def on_nats(wire, prefix, order):
     """The ids of the order's events, as received over the wire."""
-    return re.findall(rf"ce-id: ?({order}-[0-9]+)", nats.heard.decode(errors="replace"), re.IGNORECASE)
+    return re.findall(rf"ce-id: ?({order}-[0-9]+)", wire.heard.decode(errors="replace"), re.IGNORECASE)
 
 
 def is_published(transport, broker, prefix, order):
     """The events that the broker's own client gets from the bus: every one, in order; any may be repeated."""
     expected = [f"{order}-{revision}" for revision in range(1, 5)]
-    for _ in range(100):
-        found = list(dict.fromkeys({"redis": in_redis, "nats": on_nats}[transport](broker, prefix, order)))
-        if found == expected:
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"the bus has {found}")
-
-
-def check(binary, persistence, transport, brokers, folder):
-    prefix = f"{persistence}-{transport}"
-    node = Node(binary, persistence, transport, brokers, folder, prefix)
+    found = lambda: list(dict.fromkeys({"redis": in_redis, "nats": on_nats}[transport](broker, prefix, order)))
     try:
+        until("all events are on the bus", lambda: found() == expected)
+    except AssertionError as error:
+        raise AssertionError(f"the bus has {found()}") from error
+
+
+def check(binary, persistence, transport, ports, listeners, folder):
+    prefix = f"{persistence}-{transport}"
+    with Node(binary, *flags(persistence, transport, ports, folder, prefix)).until_ready() as node:
         node_says = node.call("GET", "/")
         assert (node_says["persistence"], node_says["transport"]) == (persistence, transport)
         assert node_says["durability"] == DURABILITY[persistence], node_says["durability"]
         order = live(node)
         is_told(node, order)
-        if transport in brokers:
-            is_published(transport, brokers[transport], prefix, order)
+        if transport in listeners:
+            is_published(transport, listeners[transport], prefix, order)
         node.kill()
-        node.start()
+        node.start().until_ready()
         if DURABILITY[persistence] == "none":
             assert node.status_of("GET", f"/orders/{order}") == 404, "nothing survives the process"
         else:
             is_told(node, order)
         assert node.stop() == 0, "an orderly shutdown"
-    finally:
-        if node.process.poll() is None:
-            node.kill()
     return node_says["durability"]
 
 
 def main():
     rows, failed = [], 0
-    with tempfile.TemporaryDirectory() as folder:
-        brokers = {"redis": Redis(folder), "nats": Nats(folder)}
-        try:
-            for persistence in PERSISTENCE:
-                for transport in TRANSPORT:
-                    started = time.monotonic()
-                    try:
-                        outcome = "passed, durability " + check(sys.argv[1], persistence, transport, brokers, folder)
-                    except (AssertionError, OSError) as error:
-                        outcome, failed = f"FAILED: {error!r}", failed + 1
-                    rows.append(f"{persistence:<12} {transport:<10} {time.monotonic() - started:5.1f} s  {outcome}")
-        finally:
-            for broker in brokers.values():
-                broker.stop()
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as brokers:
+        redis, nats = brokers.enter_context(Redis(folder)), brokers.enter_context(Nats(f"{folder}/jetstream"))
+        ports, listeners = {"redis": redis.port, "nats": nats.port}, {"redis": redis, "nats": Wire(nats)}
+        for persistence in PERSISTENCE:
+            for transport in TRANSPORT:
+                started = time.monotonic()
+                try:
+                    outcome = "passed, durability " + check(sys.argv[1], persistence, transport, ports, listeners, folder)
+                except (AssertionError, OSError) as error:
+                    outcome, failed = f"FAILED: {error!r}", failed + 1
+                rows.append(f"{persistence:<12} {transport:<10} {time.monotonic() - started:5.1f} s  {outcome}")
     print("\n".join(["persistence  transport     time  outcome", *rows]))
     sys.exit(failed > 0)
 

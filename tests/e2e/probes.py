@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Container probes against the real program: plain and with TLS, in normal operation, broken, while starting and while stopping.
 
-usage: run.py [--without-grpc-health-probe] BINARY
+usage: probes.py [--without-grpc-health-probe] BINARY
 
 Needs go, openssl and redis-server, and grpc_health_probe in the PATH unless told to do without. Three probes ask the same: the gRPC probe
-of Kubernetes (kubelet/main.go asks as it does), `ordersystem health` as an exec probe, and grpc_health_probe. Prints a line for each
+of Kubernetes (probes/kubelet/main.go asks as it does), `ordersystem health` as an exec probe, and grpc_health_probe. Prints a line for each
 question; exits with 1 if an answer is wrong.
 """
 
@@ -17,22 +17,15 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 
-HERE = pathlib.Path(__file__).resolve().parent
+import harness
+from harness import Redis, free_port, status_of
+
+HERE = pathlib.Path(__file__).resolve().parent / "probes"
 READY = ["", "readiness", "catga.orders.v1.OrderCommandService", "catga.system.v1.AdminService"]
 KUBELET_TIMEOUT_S = 1
-# The time limit for a probe to see a change.
-PATIENCE_S = 60
 
 failures = []
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 def expect(what, wanted, actual):
@@ -43,13 +36,11 @@ def expect(what, wanted, actual):
 
 
 def until(what, holds):
-    deadline = time.monotonic() + PATIENCE_S
-    while not holds():
-        if time.monotonic() > deadline:
-            expect(f"{what}, within {PATIENCE_S} s", True, False)
-            return
-        time.sleep(0.1)
-    expect(what, True, True)
+    try:
+        harness.until(what, holds)
+        expect(what, True, True)
+    except AssertionError as error:
+        expect(what, True, str(error))
 
 
 def ended(command, env=None):
@@ -80,11 +71,7 @@ class Probes:
         return ended([self.binary, "health", "--service", service, *more], node.env)[0]
 
     def until_alive(self, node):
-        deadline = time.monotonic() + PATIENCE_S
-        while self.by_exec(node, "liveness") != 0:
-            if time.monotonic() > deadline:
-                sys.exit("the node does not come alive")
-            time.sleep(0.1)
+        node.until("the node is alive", lambda: self.by_exec(node, "liveness") == 0)
 
     def by_health_probe(self, port, service="", *more):
         return ended([self.health_probe, f"-addr=127.0.0.1:{port}", f"-service={service}", *more])[0]
@@ -100,56 +87,23 @@ class Probes:
             expect(f"{name}, grpc_health_probe", wanted, self.by_health_probe(node.port, service))
 
 
-class Node:
+class Node(harness.Node):
     """The program, configured by its environment as in a container."""
 
     def __init__(self, binary, **settings):
-        self.port = free_port()
+        port = free_port()
         named = {f"ORDERSYSTEM_{name.upper()}": str(value) for name, value in settings.items()}
-        own = {"ORDERSYSTEM_PORT": str(self.port), "ORDERSYSTEM_LOG_LEVEL": "off"}
-        self.env = {"PATH": os.environ["PATH"], **own, **named}
-        self.process = subprocess.Popen([binary], env=self.env)
+        own = {"ORDERSYSTEM_PORT": str(port), "ORDERSYSTEM_LOG_LEVEL": "off"}
+        super().__init__(binary, port=port, env={"PATH": os.environ["PATH"], **own, **named})
 
-    def until_listening(self, port=None):
-        deadline = time.monotonic() + PATIENCE_S
-        while time.monotonic() < deadline:
-            try:
-                socket.create_connection(("127.0.0.1", port or self.port), timeout=1).close()
-                return self
-            except OSError:
-                time.sleep(0.05)
-        sys.exit("the node does not listen")
-
-    def __enter__(self):
+    def until_serving(self, *more_ports):
+        for port in (self.port, *more_ports):
+            self.until_listening(port)
         return self
-
-    def __exit__(self, *_):
-        self.process.kill()
-        self.process.wait()
-
-
-class Redis:
-    """A redis-server that can be unavailable for a while."""
-
-    def __init__(self, folder):
-        self.port = free_port()
-        self.folder = folder
-        self.process = None
-
-    def start(self):
-        options = ["--port", str(self.port), "--dir", str(self.folder), "--save", ""]
-        options += ["--appendonly", "yes", "--appendfsync", "always"]
-        self.process = subprocess.Popen(["redis-server", *options], stdout=subprocess.DEVNULL)
-
-    def stop(self):
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-            self.process = None
 
 
 def plain(probes):
-    with Node(probes.binary).until_listening() as node:
+    with Node(probes.binary).until_serving() as node:
         until("plain, ready", lambda: probes.by_exec(node) == 0)
         for service in [*READY, "liveness"]:
             probes.expect_all("plain", node, service, "SERVING")
@@ -158,8 +112,7 @@ def plain(probes):
 
 def nobody_there(probes):
     with Node(probes.binary) as node:
-        node.process.kill()
-        node.process.wait()
+        node.kill()
         probes.expect_all("nobody listens", node, "", "DeadlineExceeded")
 
 
@@ -178,21 +131,14 @@ def silence(probes):
             expect("silence, grpc_health_probe", 2, probes.by_health_probe(port))
 
 
-def http_status(port, path):
-    try:
-        return urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5).status
-    except urllib.error.HTTPError as error:
-        return error.code
-
-
 def port_of_its_own(probes):
     grpc_port = free_port()
-    with Node(probes.binary, grpc_port=grpc_port).until_listening().until_listening(grpc_port) as node:
+    with Node(probes.binary, grpc_port=grpc_port).until_serving(grpc_port) as node:
         until("own port, ready", lambda: probes.by_exec(node) == 0)
         expect("own port, kubelet", ("SERVING", True), probes.by_kubelet(grpc_port, "readiness"))
         expect("own port, kubelet at the other port", ("SERVING", True), probes.by_kubelet(node.port, "readiness"))
-        expect("own port, HTTP there", 404, http_status(grpc_port, "/health/ready"))
-        expect("own port, HTTP at the other port", 200, http_status(node.port, "/health/ready"))
+        expect("own port, HTTP there", 404, status_of(grpc_port, "GET", "/health/ready"))
+        expect("own port, HTTP at the other port", 200, status_of(node.port, "GET", "/health/ready"))
         if probes.health_probe:
             expect("own port, grpc_health_probe", 0, probes.by_health_probe(grpc_port, "readiness"))
 
@@ -215,7 +161,7 @@ def certificates(folder):
 def tls(probes, folder):
     files = {"tls_cert": folder / "server.pem", "tls_key": folder / "server.key"}
     trusting = ["-tls", f"-tls-ca-cert={folder / 'ca.pem'}", "-tls-server-name=server.example"]
-    with Node(probes.binary, **files).until_listening() as node:
+    with Node(probes.binary, **files).until_serving() as node:
         until("TLS, ready", lambda: probes.by_exec(node) == 0)
         for service in ["readiness", "liveness"]:
             expect(f"TLS, {service}, exec", 0, probes.by_exec(node, service))
@@ -233,7 +179,7 @@ def mutual_tls(probes, folder):
     showing = ["--cert", str(folder / "client.pem"), "--key", str(folder / "client.key")]
     trusting = ["-tls", f"-tls-ca-cert={folder / 'ca.pem'}", "-tls-server-name=server.example"]
     own = [f"-tls-client-cert={folder / 'client.pem'}", f"-tls-client-key={folder / 'client.key'}"]
-    with Node(probes.binary, **files).until_listening() as node:
+    with Node(probes.binary, **files).until_serving() as node:
         until("mTLS, ready", lambda: probes.by_exec(node, "", *showing) == 0)
         for service in ["readiness", "liveness"]:
             expect(f"mTLS, {service}, exec", 0, probes.by_exec(node, service, *showing))
@@ -245,18 +191,16 @@ def mutual_tls(probes, folder):
 
 def broker_away(probes, folder):
     """Starts while Redis is unavailable, works when it is available, and is out of service when it is unavailable again; alive throughout."""
-    redis = Redis(folder)
-    settings = {"persistence": "redis", "redis": f"127.0.0.1:{redis.port}"}
-    try:
-        with Node(probes.binary, **settings).until_listening() as node:
-            # It listens before it has stopped waiting for Redis, and answers then.
-            probes.until_alive(node)
-            probes.expect_all("started without Redis", node, "readiness", "NOT_SERVING")
-            probes.expect_all("started without Redis", node, "liveness", "SERVING")
-            redis.start()
+    port = free_port()
+    with Node(probes.binary, persistence="redis", redis=f"127.0.0.1:{port}").until_serving() as node:
+        # It listens before it has stopped waiting for Redis, and answers then.
+        probes.until_alive(node)
+        probes.expect_all("started without Redis", node, "readiness", "NOT_SERVING")
+        probes.expect_all("started without Redis", node, "liveness", "SERVING")
+        with Redis(folder, port=port) as redis:
             until("Redis there, ready", lambda: probes.by_exec(node) == 0)
             probes.expect_all("Redis there", node, "readiness", "SERVING")
-            redis.stop()
+            redis.kill()
             until("Redis away, seen", lambda: probes.by_exec(node) != 0)
             probes.expect_all("Redis away", node, "readiness", "NOT_SERVING")
             probes.expect_all("Redis away", node, "catga.orders.v1.OrderCommandService", "NOT_SERVING")
@@ -265,19 +209,17 @@ def broker_away(probes, folder):
             until("Redis back, ready", lambda: probes.by_exec(node) == 0)
             probes.expect_all("Redis back", node, "readiness", "SERVING")
             probes.expect_all("Redis back", node, "liveness", "SERVING")
-    finally:
-        redis.stop()
 
 
 def ending(probes):
     """A node that is told to stop while a call is open: out of service at once, alive until it has stopped."""
-    with Node(probes.binary).until_listening() as node:
+    with Node(probes.binary).until_serving() as node:
         until("ending, ready before", lambda: probes.by_exec(node) == 0)
         # A body that does not arrive keeps the call in flight.
         with socket.create_connection(("127.0.0.1", node.port)) as call:
             call.sendall(b"POST /orders HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 5\r\n\r\n{")
             time.sleep(0.5)
-            node.process.send_signal(signal.SIGTERM)
+            node.signal(signal.SIGTERM)
             until("ending, out of service", lambda: not probes.by_kubelet(node.port, "readiness")[1])
             expect("ending, still there", None, node.process.poll())
             probes.expect_all("ending", node, "readiness", "NOT_SERVING")

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs the commands of a page against a fresh server and compares the output with the page.
 
-usage: check.py [--write] [--every-rpc PROTO_DIR] [--tables PROTO_DIR] BINARY PAGE
+usage: readme.py [--write] [--every-rpc PROTO_DIR] [--tables PROTO_DIR] BINARY PAGE
 
 Every fenced block marked `console` is a list of commands, each after `$ `, with its output. They run one after the other in one shell,
 in an empty folder, on a server that was started without flags; `ordersystem` is BINARY there. Values that differ from run to run (ids,
@@ -16,7 +16,6 @@ OpenAPI document that the server serves, as `GET /orders`. Paths that also exist
 
 import argparse
 import difflib
-import json
 import os
 import pathlib
 import re
@@ -24,8 +23,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-import urllib.request
+
+from harness import Node, call
 
 VARYING = [
     (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "<time>"),
@@ -39,6 +38,8 @@ VARYING = [
     (r'"(sequence)": ?\d+', r'"\1": <varies>'),
     (r"(_seconds_(sum|bucket|count)|_total|_position)(\{[^}]*\})? [0-9.e-]+", r"\1\3 <varies>"),
 ]
+# Where a server without flags listens.
+PORT = 5000
 END = "--end-of-command--"
 
 
@@ -76,16 +77,6 @@ def matches(expected, actual):
     return bool(actual) and expected[0] == actual[0] and matches(expected[1:], actual[1:])
 
 
-def until_ready():
-    for _ in range(100):
-        try:
-            urllib.request.urlopen("http://127.0.0.1:5000/health/ready", timeout=1)
-            return
-        except OSError:
-            time.sleep(0.05)
-    sys.exit("the server is not ready after 5 s")
-
-
 def run(shell, command):
     shell.stdin.write(f"{command}\nprintf '\\n%s\\n' {END}\n")
     shell.stdin.flush()
@@ -110,7 +101,7 @@ def rpcs_of(folder):
 def rpcs_of_server():
     """Every RPC that the server lists by reflection."""
     def listed(*names):
-        command = ["grpcurl", "-plaintext", "127.0.0.1:5000", "list", *names]
+        command = ["grpcurl", "-plaintext", f"127.0.0.1:{PORT}", "list", *names]
         return subprocess.run(command, capture_output=True, check=True, text=True).stdout.split()
 
     for service in listed():
@@ -126,9 +117,7 @@ def without_calls(page, rpcs):
 
 def operations_of_server():
     """Every operation of the server's OpenAPI document, as `GET /orders`."""
-    with urllib.request.urlopen("http://127.0.0.1:5000/openapi.json", timeout=5) as document:
-        paths = json.load(document)["paths"]
-    for path, methods in paths.items():
+    for path, methods in call(PORT, "GET", "/openapi.json")["paths"].items():
         path = re.sub(r"^/api(?=/orders)|/\{file\}$", "", path)
         for method in methods:
             if method in ("get", "post", "put", "patch", "delete", "head", "options"):
@@ -155,7 +144,7 @@ def start(binary, folder):
     (folder / "bin" / "ordersystem").symlink_to(pathlib.Path(binary).resolve())
     (folder / "work").mkdir()
     environment = {**os.environ, "PATH": f"{folder / 'bin'}:{os.environ['PATH']}"}
-    server = subprocess.Popen([binary], stderr=subprocess.DEVNULL)
+    server = Node(binary, port=PORT)
     shell = subprocess.Popen(
         ["bash"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         cwd=folder / "work", env=environment, start_new_session=True,
@@ -167,8 +156,7 @@ def stop(server, shell):
     # With everything that the page has started in it.
     os.killpg(shell.pid, signal.SIGKILL)
     shell.wait()
-    server.terminate()
-    server.wait()
+    server.stop()
 
 
 def main():
@@ -186,7 +174,7 @@ def main():
     # The corrected page, for --write.
     written, rest = "", page
     try:
-        until_ready()
+        server.until_ready()
         for command, shown, expected in commands(page):
             count += 1
             actual = run(shell, command)

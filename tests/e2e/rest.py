@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """The OpenAPI document against the live server, with requests that schemathesis generates from the document alone.
 
-usage: run.py BINARY [SEED]
+usage: rest.py BINARY [SEED]
 
-Needs the packages of requirements.txt in the Python that runs this. With an embedded store and with one in memory, every operation gets
+Needs the packages of rest/requirements.txt in the Python that runs this. For an embedded store and for one in memory: every operation gets
 requests that the document allows and requests that it does not. No reply may be a fault of the server; every reply must have a status, a
 content type, headers and a body according to the document; invalid requests must be refused, and valid ones must not. Prints the seed;
 exits with 1 if there are problems.
@@ -12,57 +12,33 @@ exits with 1 if there are problems.
 import os
 import pathlib
 import random
-import socket
 import subprocess
 import sys
 import tempfile
-import time
-import urllib.request
 
-HERE = pathlib.Path(__file__).parent
+from harness import Node
+
+HERE = pathlib.Path(__file__).resolve().parent / "rest"
 # Phases with random requests take the rest of this time.
 MAX_TIME_S = 70
 
 
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-def until_ready(url, server):
-    for _ in range(200):
-        if server.poll() is not None:
-            sys.exit(f"the server has ended with {server.returncode}")
-        try:
-            urllib.request.urlopen(f"{url}/health/ready", timeout=1)
-            return
-        except OSError:
-            time.sleep(0.05)
-    sys.exit("the server is not ready after 10 s")
-
-
 def check(binary, seed, name, settings):
     """Whether the server with these settings matches its document."""
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    server = subprocess.Popen([binary, "--port", str(port), "--log-level", "error", *settings])
-    try:
-        until_ready(url, server)
+    with Node(binary, "--log-level", "error", *settings).until_ready() as node:
         print(f"=== {name}, seed {seed}", flush=True)
         command = [pathlib.Path(sys.executable).parent / "schemathesis", "--config-file", HERE / "schemathesis.toml"]
-        command += ["run", f"{url}/openapi.json", "--seed", str(seed), "--max-time", str(MAX_TIME_S)]
+        command += ["run", f"{node.url}/openapi.json", "--seed", str(seed), "--max-time", str(MAX_TIME_S)]
         command += ["--checks", "all", "--continue-on-failure", "--output-sanitize", "false", "--no-color"]
         environment = {**os.environ, "SCHEMATHESIS_HOOKS": "hooks", "PYTHONPATH": str(HERE)}
         with tempfile.TemporaryDirectory() as folder:
             done = subprocess.run(command, cwd=folder, env=environment, timeout=10 * MAX_TIME_S, check=False)
-        if server.poll() is not None:
-            print(f"the server has ended with {server.returncode}")
+        if not node.is_running():
+            print(f"the server has ended with {node.process.returncode}")
             return False
+        if node.said():
+            node.show()
         return done.returncode == 0
-    finally:
-        server.terminate()
-        server.wait()
 
 
 def main():

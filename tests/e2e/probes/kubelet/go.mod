@@ -1,4 +1,4 @@
-module ordersystem/tests/probes/kubelet
+module ordersystem/tests/e2e/probes/kubelet
 
 go 1.26.0
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """The events that external listeners receive from the bus, read by Python's own clients of the brokers.
 
-usage: run.py BINARY [REDIS_OR_NATS ...]
+usage: listeners.py BINARY [REDIS_OR_NATS ...]
 
-Needs redis-server, nats-server and the packages of requirements.txt. NATS_SERVER names another nats-server program.
+Needs redis-server, nats-server and the packages of listeners/requirements.txt. NATS_SERVER names another nats-server program.
 
 For each transport and each event format some hundred orders are driven over REST, many at a time, while listeners of every kind read
 along. Each must receive every event once after dropping duplicates by id, in order for each order, with the attributes of a CloudEvent
@@ -18,19 +18,17 @@ import json
 import os
 import random
 import re
-import shutil
-import socket
-import subprocess
 import sys
 import tempfile
 import threading
 import time
 import urllib.error
-import urllib.request
 
 import nats
 import nats.js.api
 import redis
+
+from harness import Nats, Node, Redis, until
 
 ORDERS = 300
 DRIVERS = 16
@@ -44,80 +42,27 @@ FIELDS = {"OrderCreated": 16, "OrderPaid": 17, "OrderShipped": 18, "OrderDeliver
 NAMES = {kind: kind[0].lower() + kind[1:] for kind in FIELDS}
 
 
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+def call(node, method, path, body=None):
+    """What the node answers, as soon as it is not overloaded any more."""
+    def answer():
+        try:
+            return node.call(method, path, body)
+        except OSError as error:
+            if isinstance(error, urllib.error.HTTPError) and error.code == 429:
+                return None
+            # `until` would ask again.
+            raise AssertionError(f"{path}: {error}") from error
 
-
-class Broker:
-    """A redis-server or nats-server of this run."""
-
-    def __init__(self, transport, folder):
-        self.port = free_port()
-        if transport == "redis":
-            command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--dir", folder, "--save", ""]
-        else:
-            command = [os.environ.get("NATS_SERVER", "nats-server"), "-js", "-a", "127.0.0.1", "-p", str(self.port), "-sd", folder]
-        program = shutil.which(command[0]) or sys.exit(f"there is no {command[0]} on this machine")
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        self.process = subprocess.Popen([program, *command[1:]], **quiet)
-        for _ in range(200):
-            try:
-                socket.create_connection(("127.0.0.1", self.port)).close()
-                return
-            except OSError:
-                time.sleep(0.05)
-        raise AssertionError(f"{command[0]} does not listen")
-
-    def stop(self):
-        self.process.terminate()
-        self.process.wait()
-
-
-class Node:
-    """The program."""
-
-    def __init__(self, binary, transport, event_format, broker, folder):
-        self.port = free_port()
-        address = f"127.0.0.1:{broker.port}"
-        self.process = subprocess.Popen(
-            [binary, "--port", str(self.port), "--log-level", "warn", "--persistence", "embedded", "--data-dir", f"{folder}/data",
-             "--transport", transport, f"--{transport}", address, "--event-format", event_format])
-        for _ in range(200):
-            try:
-                self.call("GET", "/health/ready")
-                return
-            except (OSError, urllib.error.HTTPError):
-                time.sleep(0.05)
-        self.process.kill()
-        raise AssertionError("the node is not ready after 10 s")
-
-    def call(self, method, path, body=None):
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self.port}{path}", data, {"Content-Type": "application/json"}, method=method)
-        for _ in range(50):
-            try:
-                return json.load(urllib.request.urlopen(request, timeout=20))
-            except urllib.error.HTTPError as error:
-                if error.code != 429:
-                    raise
-                time.sleep(0.1)
-        raise AssertionError("the node stays overloaded")
-
-    def stop(self):
-        self.process.terminate()
-        assert self.process.wait(timeout=40) == 0, "an orderly shutdown"
+    return until("the node is not overloaded", answer)
 
 
 def live(node, number, steps):
     """One order; its expected events: id -> (order, type, customer)."""
     customer = f"customer-{number % 7} é"
-    order = node.call("POST", "/orders", {"customerId": customer, "items": [{"productId": "p", "quantity": 2, "price": "9.99"}]})["orderId"]
+    order = call(node, "POST", "/orders", {"customerId": customer, "items": [{"productId": "p", "quantity": 2, "price": "9.99"}]})["orderId"]
     bodies = {"pay": {"paymentMethod": "card"}, "ship": {"trackingNumber": f"T-{number}"}, "deliver": {}, "cancel": {"reason": "changed"}}
     for step in steps:
-        node.call("POST", f"/orders/{order}/{step}", bodies[step])
+        call(node, "POST", f"/orders/{order}/{step}", bodies[step])
     return {f"{order}-{revision}": (order, KINDS[step], customer) for revision, step in enumerate(["create", *steps], 1)}
 
 
@@ -332,28 +277,21 @@ class NatsListeners:
 
 def run(binary, transport, event_format, rng):
     """One configuration: the number of events, and how many each listener received more than once."""
-    with tempfile.TemporaryDirectory() as folder:
-        broker = Broker(transport, folder)
-        try:
-            began = time.time()
-            node = Node(binary, transport, event_format, broker, folder)
+    with tempfile.TemporaryDirectory() as folder, {"redis": Redis, "nats": Nats}[transport](folder) as broker:
+        began = time.time()
+        own = ["--log-level", "warn", "--persistence", "embedded", "--data-dir", f"{folder}/data"]
+        bus = ["--transport", transport, f"--{transport}", f"127.0.0.1:{broker.port}", "--event-format", event_format]
+        with Node(binary, *own, *bus).until_ready() as node:
+            listeners = {"redis": RedisListeners, "nats": NatsListeners}[transport](broker)
             try:
-                listeners = {"redis": RedisListeners, "nats": NatsListeners}[transport](broker)
-                try:
-                    expected = drive(node, rng)
-                    deadline = time.monotonic() + PATIENCE_S
-                    while time.monotonic() < deadline and any(each.count(event_format) < len(expected) for each in listeners.listeners):
-                        time.sleep(0.1)
-                finally:
-                    listeners.stop()
-                repeats = {each.name: check(each, expected, event_format, began) for each in listeners.listeners}
-                node.stop()
+                expected = drive(node, rng)
+                deadline = time.monotonic() + PATIENCE_S
+                while time.monotonic() < deadline and any(each.count(event_format) < len(expected) for each in listeners.listeners):
+                    time.sleep(0.1)
             finally:
-                if node.process.poll() is None:
-                    node.process.kill()
-                    node.process.wait()
-        finally:
-            broker.stop()
+                listeners.stop()
+            repeats = {each.name: check(each, expected, event_format, began) for each in listeners.listeners}
+            assert node.stop() == 0, "an orderly shutdown"
     return f"{len(expected)} events, heard again: " + ", ".join(f"{name} {count}" for name, count in repeats.items())
 
 
