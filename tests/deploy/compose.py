@@ -1,5 +1,6 @@
 """docker-compose.yml: loaded as `docker compose` loads it; then its services run here with the settings that they get there."""
 
+import contextlib
 import json
 import re
 import tempfile
@@ -159,8 +160,9 @@ def passwords_are_asked_for(compose, redis, nats):
 
 
 def every_node_runs(compose, redis, nats, folder):
-    started = {name: Node(settings(service), folder / name, redis, [nats]) for name, service in nodes(compose["services"]).items()}
-    try:
+    with contextlib.ExitStack() as stack:
+        services = nodes(compose["services"])
+        started = {name: stack.enter_context(Node(settings(service), folder / name, redis, [nats])) for name, service in services.items()}
         for name, node in started.items():
             node.until_ready()
             info = node.info()
@@ -177,9 +179,6 @@ def every_node_runs(compose, redis, nats, folder):
         need(run("curl", "-sf", started["ordersystem-redis"].url(f"/orders/{order}"), ok=False).returncode != 0, "other services have other orders")
         for name, node in started.items():
             need(node.stop() == 0, f"{name}: SIGTERM ends it in order")
-    finally:
-        for node in started.values():
-            node.__exit__()
 
 
 def careless_redis_is_refused(compose, nats, folder):
