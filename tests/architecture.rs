@@ -285,6 +285,10 @@ fn backends_used(text: &str) -> BTreeSet<String> {
     used
 }
 
+fn is_of_tests(path: &Path) -> bool {
+    path.components().any(|part| part.as_os_str() == "tests" || part.as_os_str() == "tests.rs")
+}
+
 /// Every source file that is not a test, with its text.
 fn sources() -> Vec<(PathBuf, String)> {
     let mut sources = Vec::new();
@@ -294,7 +298,7 @@ fn sources() -> Vec<(PathBuf, String)> {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 folders.push(path);
-            } else if path.extension().is_some_and(|ext| ext == "rs") && !path.ends_with("tests.rs") {
+            } else if path.extension().is_some_and(|ext| ext == "rs") && !is_of_tests(&path) {
                 let text = fs::read_to_string(&path).unwrap();
                 // Tests at the end of a file may use anything.
                 let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap().to_owned();

@@ -2,6 +2,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "how a test fails")]
 
 mod backend;
+mod broker_log;
 mod checkpoint_store;
 mod embedded;
 mod event_store;

@@ -21,97 +21,16 @@ use ordersystem::{
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
+    broker_log::{commit, stream_texts, under_harm},
     redis_server::{DURABLE, RedisServer, fresh_prefix, shared},
     support::until,
 };
 
-fn commit(stream: u64, expected: ExpectedRevision, text: &str) -> Commit {
-    let events = vec![Bytes::copy_from_slice(text.as_bytes())];
-    Commit { id: CommitId::random(), stream: StreamId(stream), expected, request: None, events }
-}
-
-async fn stream_texts(store: &RedisEventStore, stream: u64) -> Vec<String> {
-    let mut texts = Vec::new();
-    loop {
-        let from = texts.len() as u64 + 1;
-        let events = store.read_stream(StreamId(stream), from, Direction::Forward, usize::MAX).await.unwrap();
-        if events.is_empty() {
-            return texts;
-        }
-        texts.extend(events.iter().map(text));
-    }
-}
-
-fn text(event: &StoredEvent) -> String {
-    String::from_utf8(event.payload.to_vec()).unwrap()
-}
-
-/// Appends to one stream until `end`, each event once as far as the replies tell. Returns the acknowledged events and those with an unknown
-/// outcome.
-async fn write_until(store: Arc<RedisEventStore>, stream: u64, end: Instant) -> (Vec<String>, Vec<String>) {
-    let (mut acknowledged, mut unknown) = (Vec::new(), Vec::new());
-    for number in 0.. {
-        if Instant::now() >= end {
-            break;
-        }
-        let text = format!("{stream}-{number}");
-        let expected = match number % 3 {
-            0 => ExpectedRevision::Any,
-            _ => ExpectedRevision::Exactly(stream_texts_len(&store, stream).await),
-        };
-        match store.append(commit(stream, expected, &text)).await {
-            Ok(appended) => {
-                assert!(!appended.replayed);
-                acknowledged.push(text);
-            }
-            Err(AppendError::OutcomeUnknown(_)) => unknown.push(text),
-            // It was not written, so it must never be seen.
-            Err(AppendError::Store(StoreError::Unavailable(_)) | AppendError::Conflict { .. }) => {}
-            Err(other) => panic!("{other}"),
-        }
-    }
-    (acknowledged, unknown)
-}
-
-/// The last revision of a stream; retries until there is a reply.
-async fn stream_texts_len(store: &RedisEventStore, stream: u64) -> u64 {
-    loop {
-        match store.read_stream(StreamId(stream), u64::MAX, Direction::Backward, 1).await {
-            Ok(newest) => return newest.first().map_or(0, |event| event.revision),
-            Err(StoreError::Unavailable(_)) => sleep(Duration::from_millis(20)).await,
-            Err(other) => panic!("{other}"),
-        }
-    }
-}
-
-/// Runs writers while `harm` is done to the server. Every acknowledged event must be in the log once, in order, with nothing else except
-/// events with an unknown outcome.
-async fn under_harm(server: &mut RedisServer, harm: impl AsyncFnOnce(&mut RedisServer)) -> (usize, usize) {
-    let store = Arc::new(RedisEventStore::new(server.connect().await));
-    let end = Instant::now() + Duration::from_secs(6);
-    let writers: Vec<_> = (0..8).map(|stream| tokio::spawn(write_until(Arc::clone(&store), stream, end))).collect();
-    sleep(Duration::from_millis(500)).await;
-    harm(server).await;
-    let (mut all, mut all_unknown) = (0, 0);
-    for (stream, writer) in writers.into_iter().enumerate() {
-        let (acknowledged, unknown) = writer.await.unwrap();
-        until("the store works", async || store.check().await).await;
-        let mut stored = stream_texts(&store, stream as u64).await;
-        all += acknowledged.len();
-        all_unknown += unknown.len();
-        let before = stored.len();
-        stored.retain(|text| !unknown.contains(text));
-        assert!(before - stored.len() <= unknown.len(), "an unknown one is there twice: {unknown:?}");
-        assert_eq!(stored, acknowledged, "stream {stream}");
-    }
-    println!("acknowledged: {all}, unknown: {all_unknown}");
-    (all, all_unknown)
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_crashes_under_load_loses_nothing_acknowledged_and_keeps_nothing_twice() {
     let mut server = RedisServer::start(DURABLE);
-    let (acknowledged, _) = under_harm(&mut server, async |server| {
+    let store = RedisEventStore::new(server.connect().await);
+    let acknowledged = under_harm(Arc::new(store), async {
         for _ in 0..3 {
             server.kill();
             sleep(Duration::from_millis(200)).await;
@@ -125,8 +44,9 @@ async fn a_server_that_crashes_under_load_loses_nothing_acknowledged_and_keeps_n
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_stands_still_for_a_while_leaves_no_outcome_guessed() {
-    let mut server = RedisServer::start(DURABLE);
-    let (acknowledged, _) = under_harm(&mut server, async |server| {
+    let server = RedisServer::start(DURABLE);
+    let store = RedisEventStore::new(server.connect().await);
+    let acknowledged = under_harm(Arc::new(store), async {
         server.signal("STOP");
         sleep(Duration::from_secs(4)).await;
         server.signal("CONT");
