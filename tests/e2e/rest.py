@@ -3,7 +3,7 @@
 
 usage: rest.py BINARY [SEED]
 
-Needs the packages of rest/requirements.txt in the Python that runs this. For an embedded store and for one in memory: every operation gets
+Needs the packages of rest/requirements.txt in the Python that runs this. With an embedded store and with one in memory, every operation gets
 requests that the document allows and requests that it does not. No reply may be a fault of the server; every reply must have a status, a
 content type, headers and a body according to the document; invalid requests must be refused, and valid ones must not. Prints the seed;
 exits with 1 if there are problems.
