@@ -56,7 +56,7 @@ async fn begin(client: &SendRequest<Bytes>, bytes: &'static [u8]) -> (ResponseFu
 }
 
 #[tokio::test]
-async fn one_call_too_many_is_refused_by_its_head_and_what_is_vital_is_answered() {
+async fn one_call_too_many_is_refused_by_its_head_and_vital_calls_are_answered() {
     let (backends, store) = FaultyStore::backends();
     let server = TestServer::start_on(&[("max-in-flight", "40")], backends, Arc::new(SystemClock)).await;
     store.appends.set(Mode::Hangs);
@@ -218,7 +218,7 @@ async fn clients_that_send_nothing_after_a_head_take_no_room() {
 }
 
 #[tokio::test]
-async fn a_commit_that_nobody_waits_for_any_more_is_not_written() {
+async fn a_commit_whose_caller_has_gone_is_not_written() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = EmbeddedEventStore::new(Database::open(folder.path()).expect("opens"));
     let commit = || Commit {

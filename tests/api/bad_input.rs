@@ -182,7 +182,7 @@ async fn a_bad_order_is_refused_with_every_violation_and_nothing_is_written() {
 }
 
 #[tokio::test]
-async fn what_is_just_within_the_bounds_is_accepted() {
+async fn requests_just_within_the_bounds_are_accepted() {
     let server = TestServer::start().await;
     let mut client = server.commands().await;
     let good = [

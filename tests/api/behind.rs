@@ -53,7 +53,7 @@ fn is_unavailable(status: &Status) -> bool {
 }
 
 #[tokio::test]
-async fn nothing_is_refused_on_what_a_server_that_is_behind_shows() {
+async fn nothing_is_refused_because_of_a_stale_read() {
     let (server, store) = node().await;
     let commands = server.commands().await;
     // For a few reads: the command is decided once the order is complete.

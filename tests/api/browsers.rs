@@ -77,7 +77,7 @@ async fn a_command_from_a_page_of_another_site_is_refused_with_a_body_or_without
 }
 
 #[tokio::test]
-async fn every_answer_tells_browsers_what_they_may_not_do_with_it() {
+async fn every_answer_has_security_headers_for_browsers() {
     let rest = Rest::start().await;
     for path in ["/orders", "/stats", "/metrics", "/openapi.json", "/nowhere", "/dashboard", "/health/live"] {
         let reply = rest.get(path).await;
@@ -91,7 +91,7 @@ async fn every_answer_tells_browsers_what_they_may_not_do_with_it() {
 }
 
 #[tokio::test]
-async fn what_is_not_grpc_as_it_is_spoken_here_is_refused_by_http() {
+async fn requests_that_are_not_valid_grpc_are_refused_with_an_http_status() {
     let rest = Rest::start().await;
     let body = frame(0, &new_order("customer-1").encode_to_vec());
     let send = async |method: Method, content_type: &str, path: &str| {
@@ -108,7 +108,7 @@ async fn what_is_not_grpc_as_it_is_spoken_here_is_refused_by_http() {
 }
 
 #[tokio::test]
-async fn what_describes_the_services_can_be_switched_off() {
+async fn reflection_and_swagger_can_be_switched_off() {
     let server = TestServer::start_with(&[("reflection", "off"), ("swagger", "off")]).await;
     let rest = Rest::of(server);
     rest.get("/swagger").await.problem(404, "ROUTE_NOT_FOUND");

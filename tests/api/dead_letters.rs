@@ -102,7 +102,7 @@ async fn a_replayed_letter_is_handled_or_comes_back_and_a_discarded_one_does_not
 }
 
 #[tokio::test]
-async fn wrong_questions_about_dead_letters_are_refused_with_what_is_wrong() {
+async fn invalid_requests_about_dead_letters_are_refused_with_the_violation() {
     let (server, ..) = node_with_dead_letters(1).await;
     let mut client = server.admin().await;
     let request = ListDeadLettersRequest { handler: "nobody".to_owned(), ..Default::default() };

@@ -127,7 +127,7 @@ async fn a_command_waits_for_the_one_before_it_of_the_same_order() {
 }
 
 #[tokio::test]
-async fn a_refused_command_is_answered_with_its_details_and_the_call_goes_on() {
+async fn a_refused_command_is_answered_with_its_details_and_the_call_continues() {
     let server = TestServer::start().await;
     let client = server.commands().await;
     let id = server.place_order("customer-1").await.order_id;
@@ -194,7 +194,7 @@ async fn a_half_closed_call_answers_everything_and_ends_well() {
 }
 
 #[tokio::test]
-async fn a_message_that_is_none_ends_the_call_with_a_reason() {
+async fn a_malformed_message_ends_the_call_with_a_reason() {
     let server = TestServer::start().await;
     let good = prost::Message::encode_to_vec(&create("good"));
     let messages = vec![good.into(), vec![0xFF; 20].into()];
@@ -242,7 +242,7 @@ async fn a_client_that_does_not_read_replies_is_held_up_and_takes_nothing_from_o
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn commands_go_on_while_their_client_does_not_read() {
+async fn commands_are_executed_while_their_client_does_not_read() {
     let (backends, store) = FaultyStore::backends();
     let clock = std::sync::Arc::new(ordersystem::ports::clock::SystemClock);
     let server = TestServer::start_on(&[], backends, clock).await;
@@ -268,7 +268,7 @@ async fn commands_go_on_while_their_client_does_not_read() {
 }
 
 #[tokio::test]
-async fn a_panic_in_one_command_is_answered_and_the_call_goes_on() {
+async fn a_panic_in_one_command_is_answered_and_the_call_continues() {
     let (backends, store) = FaultyStore::backends();
     let clock = std::sync::Arc::new(ordersystem::ports::clock::SystemClock);
     let server = TestServer::start_on(&[], backends, clock).await;

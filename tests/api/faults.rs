@@ -67,7 +67,7 @@ async fn a_damaged_store_is_data_loss_and_a_full_one_is_exhausted() {
 }
 
 #[tokio::test]
-async fn an_unknown_outcome_is_said_and_the_retry_finds_what_took_effect() {
+async fn an_unknown_outcome_is_reported_and_the_retry_finds_the_effect() {
     let (server, store) = faulty_server(&[]).await;
     let client = server.commands().await;
     let id = server.place_order("customer-1").await.order_id;
@@ -199,7 +199,7 @@ async fn freshness_that_does_not_come_in_time_is_deadline_exceeded() {
 }
 
 #[tokio::test]
-async fn commands_go_on_while_the_read_model_and_the_outbox_cannot_follow() {
+async fn commands_are_accepted_while_the_read_model_and_the_outbox_cannot_follow() {
     let (server, store) = faulty_server(&[]).await;
     store.log.set(Mode::Unavailable);
     order_after(&server.commands().await, "customer-1", &[Step::Pay, Step::Ship, Step::Deliver]).await;

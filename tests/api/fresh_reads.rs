@@ -38,7 +38,7 @@ fn list(consistency: Option<ReadConsistency>) -> ListOrdersRequest {
 }
 
 #[tokio::test]
-async fn a_list_on_another_node_is_as_fresh_as_the_token_or_waits_or_says_that_it_is_late() {
+async fn a_list_on_another_node_is_as_fresh_as_the_token_or_fails_with_deadline_exceeded() {
     let (writer, reader, log) = two_nodes().await;
     let mut queries = reader.queries().await;
     log.log.set(Mode::Hangs);

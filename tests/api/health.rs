@@ -68,21 +68,21 @@ async fn everything_is_serving_when_all_is_well() {
 }
 
 #[tokio::test]
-async fn a_store_that_is_out_stops_serving_and_comes_back() {
+async fn a_node_is_not_serving_while_its_store_fails() {
     let (backends, store) = FaultyStore::backends();
     let server = TestServer::start_on(&[], backends, Arc::new(SystemClock)).await;
     break_and_mend(server, &store.log, Mode::Unavailable).await;
 }
 
 #[tokio::test]
-async fn a_store_that_does_not_answer_stops_serving_and_comes_back() {
+async fn a_node_is_not_serving_while_its_store_does_not_answer() {
     let (backends, store) = FaultyStore::backends();
     let server = TestServer::start_on(&[], backends, Arc::new(SystemClock)).await;
     break_and_mend(server, &store.log, Mode::Hangs).await;
 }
 
 #[tokio::test]
-async fn a_transport_that_is_out_stops_serving_and_comes_back() {
+async fn a_node_is_not_serving_while_its_transport_fails() {
     let (backends, bus) = FaultyBus::backends();
     let server = TestServer::start_on(&[], backends, Arc::new(SystemClock)).await;
     break_and_mend(server, &bus.check, Mode::Unavailable).await;
@@ -110,7 +110,7 @@ async fn an_unknown_service_is_not_found() {
 }
 
 #[tokio::test]
-async fn a_watch_is_told_of_the_shutdown_and_then_ended() {
+async fn a_health_watch_reports_the_shutdown_and_ends() {
     let mut server = TestServer::start().await;
     let client = HealthClient::new(server.channel().await);
     let mut watch = watch(&client, "").await;

@@ -176,7 +176,7 @@ async fn the_events_of_all_orders_come_in_commit_order_from_any_start() {
 }
 
 #[tokio::test]
-async fn a_follower_from_now_sees_only_what_comes() {
+async fn a_follower_from_now_sees_only_later_events() {
     let server = TestServer::start().await;
     server.place_order("customer-1").await;
     let request = StreamEventsRequest { start: StreamStart::Latest.into(), ..follow() };
@@ -204,7 +204,7 @@ async fn a_follower_is_told_once_that_it_has_caught_up() {
 }
 
 #[tokio::test]
-async fn filters_let_through_exactly_what_they_name() {
+async fn filters_pass_exactly_the_events_that_match() {
     let server = TestServer::start().await;
     let client = server.commands().await;
     for n in 0..12 {
@@ -309,7 +309,7 @@ async fn a_cursor_of_another_log_is_told_apart() {
 }
 
 #[tokio::test]
-async fn whoever_resumes_by_cursor_misses_nothing_and_gets_nothing_twice() {
+async fn resuming_by_cursor_neither_skips_nor_repeats_events() {
     let server = TestServer::start().await;
     let history = server.history().await;
     let writer = {

@@ -127,7 +127,7 @@ async fn text_that_is_no_id_is_refused() {
 }
 
 #[tokio::test]
-async fn who_asks_for_many_ids_leaves_some_of_each_millisecond_to_orders_and_is_one_of_a_bounded_number() {
+async fn bulk_requests_for_ids_leave_capacity_to_orders_and_are_bounded_in_number() {
     let clock = Arc::new(ManualClock::new(SystemClock.now_micros()));
     let server =
         TestServer::start_on(&[("max-in-flight", "4")], Backends::memory(), Arc::<ManualClock>::clone(&clock)).await;

@@ -113,7 +113,7 @@ async fn places_orders(server: &TestServer, met: &Met, enough: impl Fn(&Met) -> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_of_some_age_says_that_it_ends_and_no_request_is_left_without_an_answer() {
+async fn an_old_connection_announces_its_end_and_answers_every_request() {
     const ENDS: usize = 400;
     let server = Arc::new(TestServer::start_with(&[("max-connection-age-ms", "300")]).await);
     let met = Arc::<Met>::default();
@@ -130,7 +130,7 @@ async fn a_connection_of_some_age_says_that_it_ends_and_no_request_is_left_witho
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_ends_says_so_in_every_answer_and_leaves_no_request_without_one() {
+async fn a_stopping_node_announces_it_in_every_answer_and_answers_every_request() {
     for _ in 0..5 {
         let server = Arc::new(TestServer::start().await);
         // A connection that is idle when the node stops.

@@ -105,7 +105,7 @@ async fn one_connection_more_than_allowed_waits_until_another_closes() {
 }
 
 #[tokio::test]
-async fn a_connection_of_some_age_is_asked_to_go_and_its_client_goes_on() {
+async fn an_old_connection_is_closed_gracefully_and_its_client_reconnects() {
     let settings = [("max-connection-age-ms", "300"), ("max-connection-age-grace-ms", "60000")];
     let server = TestServer::start_with(&settings).await;
     let mut history = server.history().await;
@@ -147,7 +147,7 @@ async fn closes_on(server: &TestServer, bytes: &[u8]) -> bool {
 }
 
 #[tokio::test]
-async fn a_client_that_says_nothing_or_half_of_something_is_let_go() {
+async fn a_client_that_sends_nothing_or_half_a_request_is_disconnected() {
     let server = TestServer::start().await;
     let (silent, preface, head, hello) = tokio::join!(
         closes_on(&server, b""),

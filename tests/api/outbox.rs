@@ -360,7 +360,7 @@ async fn a_process_that_ends_at_any_moment_loses_no_event_for_the_handlers_of_it
 }
 
 #[tokio::test]
-async fn what_no_handler_has_acknowledged_is_published_again_by_the_next_process() {
+async fn events_not_acknowledged_by_a_handler_are_published_again_by_the_next_process() {
     let (store, head) = log_of(2).await;
     let nothing: Arc<dyn MessageBus> = Arc::new(Recorder::default());
     let lasting = parts(&store, &nothing, &["slow"]);
@@ -433,7 +433,7 @@ impl StoreHooks for Silent {
 }
 
 #[tokio::test]
-async fn what_nobody_announces_is_found_within_the_scan_interval() {
+async fn events_without_a_wake_up_are_found_within_the_scan_interval() {
     let (inner, head) = log_of(1).await;
     let silent = Silent { inner, wake: watch::Sender::default(), end: watch::Sender::default() };
     let silent = Arc::new(Intercepted(silent));
@@ -527,7 +527,7 @@ async fn the_age_of_the_oldest_pending_event_grows_on_every_node_while_the_relay
 }
 
 #[tokio::test]
-async fn the_age_goes_on_growing_when_the_log_cannot_be_read_any_more() {
+async fn the_age_of_the_oldest_pending_event_grows_while_the_log_cannot_be_read() {
     let (mut backends, store) = FaultyStore::backends();
     let (with_bus, bus) = FaultyBus::backends();
     backends.bus = with_bus.bus;

@@ -185,7 +185,7 @@ async fn orders_placed_between_two_pages_neither_shift_nor_repeat_rows() {
 }
 
 #[tokio::test]
-async fn every_filter_lets_through_exactly_what_it_names() {
+async fn every_filter_lists_exactly_the_orders_that_match() {
     let (server, clock) = server_with_clock().await;
     let orders = shop(&server, &clock).await;
     let queries = server.queries().await;
@@ -253,7 +253,7 @@ async fn every_filter_lets_through_exactly_what_it_names() {
 }
 
 #[tokio::test]
-async fn a_row_shows_what_the_order_is() {
+async fn a_row_shows_the_state_of_its_order() {
     let (server, clock) = server_with_clock().await;
     let client = server.commands().await;
     let placed = server.place_order("customer-1").await;

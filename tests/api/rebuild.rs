@@ -45,7 +45,7 @@ async fn a_rebuild_tells_how_far_it_is_until_it_is_done() {
 }
 
 #[tokio::test]
-async fn a_rebuild_that_goes_on_is_joined_and_ends_with_the_node() {
+async fn a_running_rebuild_is_joined_and_ends_with_the_node() {
     let (backends, store) = FaultyStore::backends();
     let mut server =
         TestServer::start_on(&[], backends, std::sync::Arc::new(ordersystem::ports::clock::SystemClock)).await;

@@ -13,7 +13,7 @@ fn pay() -> serde_json::Value {
 }
 
 #[tokio::test]
-async fn what_goes_wrong_with_an_order_has_its_own_status_and_reason() {
+async fn every_error_about_an_order_has_its_own_status_and_reason() {
     let rest = Rest::start().await;
     rest.get("/orders/1").await.problem(404, "ORDER_NOT_FOUND");
     rest.post("/orders/1/pay", &pay()).await.problem(404, "ORDER_NOT_FOUND");
@@ -168,7 +168,7 @@ async fn a_consistency_token_makes_lists_and_counts_as_fresh_as_the_command() {
 }
 
 #[tokio::test]
-async fn who_gives_a_command_stands_in_the_history() {
+async fn the_actor_of_a_command_is_in_the_history() {
     let rest = Rest::start().await;
     let id = rest.order("c").await;
     let request = rest.posting(&format!("/orders/{id}/pay"), pay().to_string());

@@ -24,7 +24,7 @@ async fn readiness(client: &mut HealthClient<Channel>) -> ServingStatus {
 }
 
 #[tokio::test]
-async fn new_work_is_refused_with_shutting_down_and_what_is_in_flight_finishes() {
+async fn new_work_is_refused_with_shutting_down_and_work_in_flight_finishes() {
     let (backends, store) = FaultyStore::backends();
     let mut server = TestServer::start_on(&[], backends, Arc::new(SystemClock)).await;
     let (mut client, mut queries, mut ids) = (server.commands().await, server.queries().await, server.ids().await);
@@ -60,7 +60,7 @@ async fn new_work_is_refused_with_shutting_down_and_what_is_in_flight_finishes()
 }
 
 #[tokio::test]
-async fn what_is_in_flight_for_longer_than_the_grace_is_cut_off_and_said() {
+async fn requests_that_outlast_the_grace_period_are_cut_off_and_reported() {
     let (backends, store) = FaultyStore::backends();
     let mut server = TestServer::start_on(&[("shutdown-grace-ms", "1000")], backends, Arc::new(SystemClock)).await;
     store.appends.set(Mode::Hangs);
@@ -135,7 +135,7 @@ async fn every_event_is_published_before_the_end() {
 }
 
 #[tokio::test]
-async fn a_follower_that_opens_while_the_node_drains_is_told_so() {
+async fn a_stream_opened_while_the_node_drains_ends_with_shutting_down() {
     let mut server = TestServer::start().await;
     let history = server.history().await;
     let outside = async {

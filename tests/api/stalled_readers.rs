@@ -151,7 +151,7 @@ async fn a_call_whose_client_stops_reading_ends_with_its_reason_and_is_resumed_a
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn server_sent_events_that_nobody_reads_end_with_a_problem() {
+async fn unread_server_sent_events_end_with_a_problem() {
     let server = server(pace()).await;
     let body = open(&raw(&server).await, listen()).await;
     is_given_back(&server).await;

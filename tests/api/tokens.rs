@@ -91,7 +91,7 @@ fn made_up(signer: &Signer, order_id: &str, position: u64) -> Kept {
 }
 
 #[tokio::test]
-async fn what_was_made_with_another_key_is_refused_at_both_doors_wherever_it_points() {
+async fn tokens_signed_with_another_key_are_refused_by_both_apis() {
     let rest = Rest::start().await;
     let given = keep(&rest).await;
     let log = rest.server.store().log_id().expect("a log");

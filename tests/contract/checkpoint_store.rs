@@ -67,7 +67,7 @@ const fn at(position: u64, fencing_token: u64) -> Checkpoint {
 }
 
 #[test]
-fn what_was_saved_is_loaded_by_its_name_only() {
+fn a_checkpoint_is_loaded_by_its_name_only() {
     on_each(BACKENDS, |store| async move {
         assert_eq!(store.load("outbox").await, Ok(None));
         store.save("outbox", at(7, 1)).await.unwrap();

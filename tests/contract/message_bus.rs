@@ -189,7 +189,7 @@ fn a_waiting_consumer_is_woken_by_a_publish() {
 }
 
 #[test]
-fn an_unacknowledged_message_comes_again_after_the_ack_wait_and_an_acknowledged_one_never() {
+fn an_unacknowledged_message_is_redelivered_after_the_ack_wait_and_an_acknowledged_one_never() {
     on_each(BACKENDS, |bus| async move {
         let consumer = bus.consumer("log").await.unwrap();
         assert_eq!(consumer.ack_wait(), ACK_WAIT);
@@ -239,7 +239,7 @@ fn a_message_in_work_does_not_come_again_while_its_wait_is_extended() {
 }
 
 #[test]
-fn a_consumer_made_again_goes_on_where_the_former_one_acknowledged() {
+fn a_recreated_consumer_continues_after_the_acknowledged_messages() {
     on_each(BACKENDS, |bus| async move {
         let former = bus.consumer("log").await.unwrap();
         publish(&*bus, &[message(1, 1), message(1, 2), message(1, 3)]).await;
@@ -268,7 +268,7 @@ fn a_new_consumer_of_a_name_replaces_the_live_one() {
 }
 
 #[test]
-fn a_retried_message_comes_again_after_its_delay_and_other_keys_go_on() {
+fn a_retried_message_is_redelivered_after_its_delay_while_other_keys_proceed() {
     on_each(BACKENDS, |bus| async move {
         let consumer = bus.consumer("log").await.unwrap();
         publish(&*bus, &[message(1, 1), message(2, 1)]).await;
@@ -306,7 +306,7 @@ fn later_messages_of_a_key_wait_behind_the_one_that_is_retried() {
 }
 
 #[test]
-fn a_dead_letter_is_listed_with_its_reason_and_lets_its_key_go_on() {
+fn a_dead_letter_is_listed_with_its_reason_and_its_key_proceeds() {
     on_each(BACKENDS, |bus| async move {
         let consumer = bus.consumer("log").await.unwrap();
         let other = bus.consumer("other").await.unwrap();

@@ -289,7 +289,7 @@ async fn the_documented_permissions_are_enough() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_user_who_may_not_publish_is_not_served_as_if_he_could_and_what_is_missing_is_named() {
+async fn a_user_without_permission_to_publish_is_refused_and_the_permission_is_named() {
     for denied in ["PREFIX.events.*", "PREFIX.parts.*", "$KV.PREFIX-consumers.>", "PREFIX.request.*"] {
         let prefix = fresh_prefix();
         let server = NatsServer::start_current("");
@@ -342,7 +342,7 @@ async fn denying(prefix: &str, denied: &[&str], subscribe: &str) -> NatsServer {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_user_may_not_do_ends_the_start_and_is_named_with_what_to_permit() {
+async fn a_missing_permission_ends_the_start_and_is_named() {
     for (denied, subscribe, permit) in [
         ("PREFIX.log.*", "_INBOX.>", "permit PREFIX.> for publishing"),
         ("PREFIX.request.*", "_INBOX.>", "permit PREFIX.> for publishing"),

@@ -26,7 +26,7 @@ async fn publish(bus: &NatsMessageBus, messages: &[Message]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn batches_that_are_cut_by_a_change_of_leader_are_whole_and_in_order_and_publishing_goes_on() {
+async fn batches_cut_by_a_change_of_leader_are_whole_and_in_order_and_publishing_continues() {
     let cluster = NatsCluster::start("");
     let prefix = fresh_prefix();
     let nodes = [cluster.connect_to(&prefix).await, cluster.connect_to(&prefix).await];

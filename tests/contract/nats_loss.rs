@@ -162,7 +162,7 @@ async fn a_consumer_that_stays_open_reads_a_stream_that_was_made_again_from_its_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_handler_had_not_dealt_with_when_the_stream_vanished_is_published_again() {
+async fn unprocessed_messages_of_a_deleted_stream_are_published_again() {
     for server in servers() {
         for gone in [&["events"][..], &["consumers"], &["events", "consumers"]] {
             let prefix = fresh_prefix();

@@ -172,7 +172,7 @@ async fn plain_commands_cause_no_marker_and_one_confirmation_serves_all_who_wait
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn that_a_full_store_has_taken_nothing_is_said_only_where_a_quorum_shows_it() {
+async fn a_full_store_is_reported_only_if_a_quorum_shows_that_nothing_was_written() {
     // The limit of the account, which counts each replica.
     let account = "accounts { A { jetstream { max_file: 12MB }, users: [{ user: a, password: a }] } }\nno_auth_user: a";
     let cluster = NatsCluster::start(account);
@@ -263,7 +263,7 @@ async fn is_never_wrong(behind: &NatsEventStore, paid: Appended, created: Append
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_at_a_deposed_leader_says_nothing_that_is_not_true() {
+async fn a_node_connected_to_a_deposed_leader_gives_no_wrong_answer() {
     let cluster = NatsCluster::start("");
     let prefix = fresh_prefix();
     let stream = format!("{prefix}-log");

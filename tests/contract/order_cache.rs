@@ -24,7 +24,7 @@ async fn until_there(cache: &RedisOrderCache, key: CacheKey) -> Bytes {
 }
 
 #[tokio::test]
-async fn what_one_node_puts_another_finds_under_the_same_key_only() {
+async fn a_cached_entry_is_found_by_other_nodes_under_the_same_key_only() {
     let prefix = crate::redis_server::fresh_prefix();
     let one = RedisOrderCache::new(shared().connect_to(&prefix).await);
     let other = RedisOrderCache::new(shared().connect_to(&prefix).await);
@@ -46,7 +46,7 @@ async fn what_one_node_puts_another_finds_under_the_same_key_only() {
 }
 
 #[tokio::test]
-async fn without_its_server_it_says_so_and_nobody_waits_to_put() {
+async fn without_its_server_the_cache_fails_and_puts_do_not_wait() {
     let mut server = RedisServer::start(DURABLE);
     let cache = RedisOrderCache::new(server.connect().await);
     cache.check().await.unwrap();

@@ -87,7 +87,7 @@ async fn assert_lists(model: &Arc<dyn ReadModel>, log: &WatchedLog) {
 }
 
 #[test]
-fn a_restart_goes_on_from_the_checkpoint_and_reads_what_is_new_and_no_more() {
+fn a_restart_continues_from_the_checkpoint_and_reads_only_new_events() {
     race_on_each(BACKENDS, |model| async move {
         let log = Arc::new(WatchedLog::new(1));
         log.place_and_pay(1..=MANY).await;
@@ -117,7 +117,7 @@ fn assert_read_once(new: u64, read: u64) {
 }
 
 #[test]
-fn while_a_new_one_is_filled_nothing_of_it_is_seen_and_it_tells_how_far_it_is() {
+fn a_read_model_being_filled_shows_nothing_and_reports_progress() {
     race_on_each(BACKENDS, |model| async move {
         let log = Arc::new(WatchedLog::new(1));
         log.place_and_pay(1..=MANY).await;
@@ -150,7 +150,7 @@ fn while_a_new_one_is_filled_nothing_of_it_is_seen_and_it_tells_how_far_it_is() 
 }
 
 #[test]
-fn rows_of_another_log_are_dropped_and_built_anew_from_the_start() {
+fn rows_of_another_log_are_dropped_and_rebuilt_from_the_start() {
     race_on_each(BACKENDS, |model| async move {
         for (number, orders) in [(1, 1..=30), (2, 20..=60), (3, 5..=MANY), (4, 1..=3)] {
             let log = Arc::new(WatchedLog::new(number));
@@ -217,7 +217,7 @@ async fn add_stray(model: &Arc<dyn ReadModel>) {
 }
 
 #[test]
-fn while_it_is_built_anew_the_old_one_serves_and_follows_and_then_the_new_one_is_there_as_a_whole() {
+fn during_a_rebuild_the_old_rows_are_served_and_updated_until_the_new_ones_replace_them_at_once() {
     race_on_each(BACKENDS, |model| async move {
         let log = Arc::new(WatchedLog::new(1));
         log.place_and_pay(1..=MANY).await;
@@ -342,7 +342,7 @@ fn tables(dir: &Path) -> (Vec<String>, i64) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_crash_in_the_middle_of_a_rebuild_leaves_the_old_one_and_what_is_left_over_is_cleared_away() {
+async fn a_crash_during_a_rebuild_leaves_the_old_rows_and_the_remains_are_removed() {
     let (folder, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let log = Arc::new(WatchedLog::new(1));
     log.place_and_pay(1..=MANY).await;

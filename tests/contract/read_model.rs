@@ -161,7 +161,7 @@ fn a_batch_that_updates_an_unknown_row_changes_nothing() {
 }
 
 #[test]
-fn a_batch_that_comes_again_changes_nothing() {
+fn a_repeated_batch_changes_nothing() {
     on_each(BACKENDS, |model| async move {
         let batch = vec![insert(1, 10), insert(2, 20), update(1, 2, 2), update(1, 3, 3)];
         model.apply(batch.clone(), at(4)).await.unwrap();

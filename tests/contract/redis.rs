@@ -56,7 +56,7 @@ async fn a_server_that_stands_still_for_a_while_leaves_no_outcome_guessed() {
 }
 
 #[tokio::test]
-async fn durability_is_what_the_settings_give_and_no_more() {
+async fn durability_follows_from_the_settings_of_the_server() {
     let with = |more: &[&'static str]| DURABLE.iter().copied().chain(more.iter().copied()).collect::<Vec<_>>();
     for (settings, expected) in [
         (with(&[]), Durability::Machine),
@@ -141,7 +141,7 @@ async fn a_redis_that_has_served_and_is_killed_is_not_said_to_speak_tls() {
 }
 
 #[tokio::test]
-async fn a_server_that_throws_data_away_is_refused_for_what_must_last() {
+async fn a_server_that_evicts_data_is_refused_for_logs_and_transports() {
     for policy in ["allkeys-lru", "volatile-ttl"] {
         let server = RedisServer::start(&["--maxmemory-policy", policy]);
         let log = RedisOptions::new(server.url(), fresh_prefix());
@@ -295,7 +295,7 @@ async fn a_damaged_entry_is_named_and_never_returned() {
 }
 
 #[tokio::test]
-async fn redis_cli_sees_what_the_documentation_says() {
+async fn keys_and_entries_are_as_documented() {
     let server = shared();
     let prefix = fresh_prefix();
     let redis = server.connect_to(&prefix).await;
@@ -327,7 +327,7 @@ fn message(sequence: u64) -> Message {
 }
 
 #[tokio::test]
-async fn what_a_consumer_has_not_acknowledged_survives_a_crash_of_both() {
+async fn unacknowledged_messages_survive_a_crash_of_server_and_consumer() {
     let mut server = RedisServer::start(DURABLE);
     let prefix = fresh_prefix();
     {
@@ -351,7 +351,7 @@ async fn what_a_consumer_has_not_acknowledged_survives_a_crash_of_both() {
 }
 
 #[tokio::test]
-async fn what_a_consumer_holds_is_not_trimmed_away_and_publishing_waits_for_it() {
+async fn unacknowledged_messages_are_not_trimmed_and_publishing_waits() {
     let options = RedisBusOptions { capacity_messages: 8, ..RedisBusOptions::default() };
     let bus = Arc::new(RedisMessageBus::new(shared().connect().await, options));
     let consumer = bus.consumer("log").await.unwrap();

@@ -138,7 +138,7 @@ const BUS: &[&str] = &["events", "published:7"];
 const LOG: u32 = 7;
 
 #[tokio::test]
-async fn what_a_server_that_takes_over_lacks_is_noticed_and_nothing_is_published_before_it() {
+async fn messages_missing_after_a_failover_are_noticed_before_anything_is_published() {
     // Some of the messages, and all of them.
     for replicated in [5, 0] {
         let replaced = Replaced::start();
@@ -210,7 +210,7 @@ async fn append(store: &RedisEventStore, order: u64) {
 
 /// The log is intact, and so is its reader's connection; the bus lacks the last events, and the checkpoint is beyond them.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_relay_publishes_again_what_a_server_that_takes_over_lacks() {
+async fn a_relay_publishes_messages_missing_after_a_failover_again() {
     // Also if the checkpoint has reached it, like one that is stored elsewhere.
     for with_checkpoint in [true, false] {
         let replaced = Replaced::start();

@@ -102,7 +102,7 @@ async fn the_newest_entries_are_missed_as_well() {
 }
 
 #[tokio::test]
-async fn a_log_that_is_gone_is_known_by_what_points_to_it() {
+async fn a_deleted_log_is_recognised_by_the_indexes_that_point_to_it() {
     let (prefix, store) = log().await;
     assert_eq!(store.check_indexes().await, Ok(Vec::new()));
     let key = |name: &str| format!("{{{prefix}}}:{name}");

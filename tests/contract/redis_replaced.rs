@@ -143,7 +143,7 @@ async fn until_it_says(store: &RedisEventStore, words: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_log_that_is_gone_is_said_to_be_gone_and_neither_read_nor_written() {
+async fn a_deleted_log_is_reported_and_neither_read_nor_written() {
     let server = RedisServer::start(DURABLE);
     let prefix = fresh_prefix();
     let store = RedisEventStore::new(server.connect_to(&prefix).await);

@@ -288,7 +288,7 @@ async fn until_connected_to(redis: &Redis, server: &RedisServer) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_read_of_a_primary_that_was_replaced_is_not_confirmed() {
+async fn reads_from_a_replaced_primary_are_not_confirmed() {
     let all = Sentinels::start(None);
     let (proxies, url) = all.proxies();
     let prefix = fresh_prefix();

@@ -107,7 +107,7 @@ async fn a_node_that_only_reads_makes_no_key_in_redis() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_key_in_redis_is_refused_and_not_shown() {
+async fn an_invalid_token_key_in_redis_is_refused_and_not_shown() {
     let (server, prefix) = (redis_server::shared(), redis_server::fresh_prefix());
     server.cli(&["SET", &redis_key(&prefix), "half-a-secret"]);
     let redis = Redis::start(RedisOptions::new(server.url(), prefix.as_str()), true).unwrap();
@@ -182,7 +182,7 @@ async fn a_log_in_nats_without_a_key_gets_one_and_a_lost_one_is_put_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_key_in_nats_is_refused_and_a_reader_looks_for_none() {
+async fn an_invalid_token_key_in_nats_is_refused_and_a_reader_loads_none() {
     let (server, prefix) = (nats_server::shared(), nats_server::fresh_prefix());
     let raw = server.raw().await;
     let store = nats_store(server, &prefix).await;

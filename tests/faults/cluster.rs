@@ -156,7 +156,7 @@ async fn on_nats_three_nodes_under_load_survive_a_kill_and_a_pause_past_a_lease(
 }
 
 #[tokio::test]
-async fn two_nodes_cannot_have_one_name_and_who_watches_is_told_of_comings_and_goings() {
+async fn two_nodes_cannot_share_a_name_and_watchers_see_nodes_join_and_leave() {
     let backend = Durable::redis();
     let first = start(&backend, "node1").await;
     let mut watching = SystemServiceClient::new(first.channel().await);

@@ -83,7 +83,7 @@ impl Drop for SmallDisk {
 }
 
 #[tokio::test]
-async fn on_a_full_disk_commands_get_resource_exhausted_and_all_goes_on_when_there_is_space() {
+async fn on_a_full_disk_commands_get_resource_exhausted_until_there_is_space() {
     let disk = SmallDisk::mount("6m");
     let ballast = disk.path().join("ballast");
     std::fs::write(&ballast, vec![0; 4 << 20]).unwrap();

@@ -76,16 +76,16 @@ async fn killed_when_it_has_acknowledged(backend: Durable) {
 }
 
 #[tokio::test]
-async fn on_embedded_it_has_what_it_acknowledged_in_the_moment_of_the_kill() {
+async fn on_embedded_commands_acknowledged_at_the_moment_of_the_kill_survive() {
     killed_when_it_has_acknowledged(Durable::embedded()).await;
 }
 
 #[tokio::test]
-async fn on_redis_it_has_what_it_acknowledged_in_the_moment_of_the_kill() {
+async fn on_redis_commands_acknowledged_at_the_moment_of_the_kill_survive() {
     killed_when_it_has_acknowledged(Durable::redis()).await;
 }
 
 #[tokio::test]
-async fn on_nats_it_has_what_it_acknowledged_in_the_moment_of_the_kill() {
+async fn on_nats_commands_acknowledged_at_the_moment_of_the_kill_survive() {
     killed_when_it_has_acknowledged(Durable::nats()).await;
 }

@@ -68,12 +68,12 @@ async fn through_outages(mut backend: Durable) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn redis_is_paused_and_killed_under_load_and_the_node_tells_the_truth_and_recovers() {
+async fn a_node_reports_a_paused_or_killed_redis_under_load_and_recovers() {
     through_outages(Durable::redis()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nats_is_paused_and_killed_under_load_and_the_node_tells_the_truth_and_recovers() {
+async fn a_node_reports_a_paused_or_killed_nats_under_load_and_recovers() {
     through_outages(Durable::nats()).await;
 }
 

@@ -115,7 +115,7 @@ async fn durability(node: &Process) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nodes_that_require_durability_go_on_and_start_while_one_of_three_servers_is_dead() {
+async fn nodes_that_require_durability_serve_and_start_while_one_of_three_servers_is_dead() {
     let monitors: Vec<_> = (0..SERVERS).map(|_| format!("127.0.0.1:{}", free_port())).collect();
     let mut cluster = NatsCluster::start_each(|server| {
         let monitor = &monitors[server];
@@ -145,7 +145,7 @@ async fn nodes_that_require_durability_go_on_and_start_while_one_of_three_server
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_never_passes_is_refused_at_the_start() {
+async fn permanent_errors_of_nats_are_refused_at_the_start() {
     let server = NatsServer::start("");
     let one = |more: &[&str]| -> Vec<String> {
         let own = ["--persistence", "nats", "--transport", "nats", "--nats", &server.url()];

@@ -39,7 +39,7 @@ async fn until_said(service: &Process, words: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_killed_node_goes_on_with_the_list_in_its_folder_and_rebuilds_it_when_asked() {
+async fn a_killed_node_resumes_from_the_list_in_its_folder_and_rebuilds_it_on_request() {
     let (server, folder) = (RedisServer::start(DURABLE), tempfile::tempdir().unwrap());
     let settings = settings(&server, folder.path());
     let known = Known::default();
@@ -100,7 +100,7 @@ async fn two_nodes_do_not_share_a_folder() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn on_nats_a_killed_node_goes_on_with_the_list_in_its_folder() {
+async fn on_nats_a_killed_node_resumes_from_the_list_in_its_folder() {
     let (backend, folder) = (Durable::nats(), tempfile::tempdir().unwrap());
     let more = ["--data-dir", folder.path().to_str().unwrap()].map(str::to_owned);
     let settings: Vec<_> = backend.settings().into_iter().chain(more).collect();

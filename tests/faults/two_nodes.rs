@@ -96,7 +96,7 @@ async fn on_nats_an_order_paid_and_cancelled_from_two_nodes_at_once_has_one_lega
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_the_shared_cache_too() {
+async fn with_a_shared_cache_an_order_paid_and_cancelled_from_two_nodes_at_once_has_one_legal_history() {
     one_winner_each(Durable::redis(), &["--redis-cache"]).await;
 }
 

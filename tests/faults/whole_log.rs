@@ -220,7 +220,7 @@ fn copy_with_kills(from: &str, to: &str, target: &Path, random: &mut fastrand::R
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_copy_that_is_killed_at_random_moments_goes_on_where_it_was() {
+async fn a_copy_killed_at_random_moments_resumes_where_it_was() {
     let seed = fastrand::u64(..);
     println!("seed {seed}");
     let mut random = fastrand::Rng::with_seed(seed);
@@ -242,7 +242,7 @@ async fn a_copy_that_is_killed_at_random_moments_goes_on_where_it_was() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_copy_goes_on_through_a_broker_that_dies_and_comes_back() {
+async fn a_copy_continues_through_a_crash_of_the_broker() {
     let dir = tempfile::tempdir().unwrap();
     filled(dir.path(), 12_000).await;
     let source = folder(dir.path());

@@ -138,7 +138,7 @@ async fn a_node_with_its_log_at_hand_ends_at_once_when_its_bus_is_paused_or_gone
 }
 
 #[tokio::test]
-async fn a_log_in_memory_takes_with_it_what_its_absent_bus_did_not_get_and_that_is_said() {
+async fn events_of_a_log_in_memory_that_an_absent_bus_did_not_get_are_lost_and_reported() {
     let settings = ["--transport", "redis", "--redis", &nobody()].map(str::to_owned);
     let node = start(&settings, &[]).await;
     node.commands().await.create_order(new_order("customer-1")).await.expect("placed");
@@ -191,7 +191,7 @@ async fn a_node_that_is_to_be_durable_waits_for_its_store_and_refuses_a_careless
 }
 
 #[tokio::test]
-async fn a_node_that_is_no_longer_ready_says_why_in_its_log() {
+async fn a_node_that_is_no_longer_ready_logs_why() {
     let mut broker = Broker::Redis(RedisServer::start(DURABLE));
     let mut node = start(&broker.settings(&["--persistence"]), &[]).await;
     node.log.line_with("the node is ready").await;
@@ -238,7 +238,7 @@ async fn a_node_that_waits_for_its_broker_answers_that_it_lives_and_ends_at_once
 }
 
 #[tokio::test]
-async fn a_port_in_use_is_said_before_a_broker_is_waited_for() {
+async fn a_port_in_use_is_reported_before_waiting_for_a_broker() {
     for broker in ["redis", "nats"] {
         let (silent, taken) = (Silent::listen(), Silent::listen());
         let port = taken.address.rsplit_once(':').expect("a port").1;
@@ -250,7 +250,7 @@ async fn a_port_in_use_is_said_before_a_broker_is_waited_for() {
 }
 
 #[tokio::test]
-async fn what_was_never_sent_to_a_broker_that_is_gone_is_unavailable_and_not_unknown() {
+async fn a_command_never_sent_to_an_absent_broker_is_unavailable_and_not_unknown() {
     for mut broker in [Broker::Redis(RedisServer::start(DURABLE)), Broker::Nats(NatsServer::start(""))] {
         let mut node = start(&broker.settings(&["--persistence"]), &[]).await;
         node.places_an_order().await;
@@ -269,7 +269,7 @@ async fn what_was_never_sent_to_a_broker_that_is_gone_is_unavailable_and_not_unk
 }
 
 #[tokio::test]
-async fn a_broker_that_is_gone_is_said_in_one_line_and_not_by_everything_that_needs_it() {
+async fn an_absent_broker_is_logged_in_one_line() {
     for mut broker in [Broker::Redis(RedisServer::start(DURABLE)), Broker::Nats(NatsServer::start(""))] {
         let mut node = start(&broker.settings(&["--persistence", "--transport"]), &[]).await;
         node.places_an_order().await;

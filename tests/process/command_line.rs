@@ -17,7 +17,7 @@ fn assert_refused(refused: &Outcome, code: i32, words: &[&str]) {
 }
 
 #[tokio::test]
-async fn what_nobody_understands_is_refused_in_one_line() {
+async fn invalid_flags_values_and_commands_are_refused_in_one_line() {
     assert_refused(&run(&["--no-such-flag"]).await, 2, &["--no-such-flag"]);
     assert_refused(&run(&["no-such-command"]).await, 2, &["no-such-command"]);
     assert_refused(&run(&["--port", "65536"]).await, 2, &["port", "65536"]);

@@ -29,7 +29,7 @@ async fn start(umask: &str, args: &[&str]) -> Process {
 }
 
 #[tokio::test]
-async fn what_a_node_keeps_is_for_its_user_alone_whatever_the_umask() {
+async fn files_of_a_node_are_private_to_its_user_whatever_the_umask() {
     for umask in ["000", "022"] {
         let folder = tempfile::tempdir().unwrap();
         let (dir, copy) = (folder.path().join("above/data"), folder.path().join("copy"));
@@ -50,7 +50,7 @@ async fn what_a_node_keeps_is_for_its_user_alone_whatever_the_umask() {
 }
 
 #[tokio::test]
-async fn files_and_a_folder_that_others_can_read_are_taken_from_them_and_it_is_said() {
+async fn files_and_a_folder_readable_by_others_are_made_private_and_it_is_logged() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().to_str().unwrap();
     let args = ["--persistence", "embedded", "--data-dir", dir];
@@ -93,7 +93,7 @@ async fn a_link_in_the_place_of_a_file_is_refused_and_its_target_stays_as_it_is(
 }
 
 #[tokio::test]
-async fn what_only_reads_a_data_folder_follows_no_link_either() {
+async fn readers_of_a_data_folder_follow_no_link() {
     let folder = tempfile::tempdir().unwrap();
     let [dir, other, copy] =
         ["data", "other", "copy"].map(|name| folder.path().join(name).to_str().unwrap().to_owned());

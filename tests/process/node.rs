@@ -13,7 +13,7 @@ use tonic::Code;
 use crate::support::{PATIENCE, Process, new_order};
 
 #[tokio::test]
-async fn a_node_without_flags_says_what_it_is_and_where() {
+async fn a_node_without_flags_logs_its_version_backends_and_address() {
     let process = Process::start(&[]).await;
     for word in ["Catga OrderSystem is listening on http://127.0.0.1:", "persistence", "inmemory", "durability", "none"]
     {
@@ -124,7 +124,7 @@ async fn heads_that_come_byte_by_byte_are_cut_off_and_others_are_served() {
 }
 
 #[tokio::test]
-async fn any_origin_may_be_allowed() {
+async fn any_origin_is_allowed_by_a_star_and_none_by_default() {
     for (arguments, is_allowed) in [(&["--cors-allowed-origins", "*"][..], true), (&[], false)] {
         let process = Process::start(arguments).await;
         let asked = reqwest::Client::new()
@@ -139,7 +139,7 @@ async fn any_origin_may_be_allowed() {
 }
 
 #[tokio::test]
-async fn what_was_placed_is_gone_after_the_end_as_the_durability_says() {
+async fn orders_in_memory_are_gone_after_the_end_of_the_process() {
     let mut process = Process::start(&[]).await;
     let placed = process.commands().await.create_order(new_order("customer-1")).await.expect("accepted").into_inner();
     process.signal("KILL");

@@ -36,7 +36,7 @@ async fn an_address_of_another_client_is_refused_with_the_setting_and_the_accept
 }
 
 #[tokio::test]
-async fn a_password_that_redis_does_not_take_is_said_in_words() {
+async fn a_password_refused_by_redis_is_explained() {
     let server = RedisServer::start(&[DURABLE, &["--requirepass", "s3cret"]].concat());
     for login in ["", ":wrong@"] {
         let address = format!("redis://{login}127.0.0.1:{}", server.port);
@@ -91,7 +91,7 @@ async fn said(args: &[&str], within: Duration) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_redis_that_is_not_there_is_said_once_with_its_address() {
+async fn an_absent_redis_is_logged_once_with_its_address() {
     let address = format!("127.0.0.1:{}", free_port());
     let lines =
         said(&["--persistence", "redis", "--transport", "redis", "--redis", &address], Duration::from_secs(6)).await;

@@ -115,7 +115,7 @@ async fn with_a_certificate_both_doors_speak_tls_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn with_a_client_authority_nobody_comes_in_without_a_certificate_of_it() {
+async fn with_a_client_authority_only_its_certificates_are_accepted() {
     let authority = Authority::with_files();
     let ca = authority.path("ca.pem");
     let node = authority.serve(&["--tls-client-ca", &ca]).await;
@@ -160,7 +160,7 @@ async fn the_probe_reaches_a_node_by_tls_and_trusts_only_the_right_one() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_the_files_is_said_at_the_start() {
+async fn invalid_tls_files_are_refused_at_the_start() {
     let authority = Authority::with_files();
     let (cert, key, ca) = (authority.path("server.pem"), authority.path("server.key"), authority.path("ca.pem"));
     let other_key = authority.path("client.key");

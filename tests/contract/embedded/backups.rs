@@ -66,7 +66,7 @@ async fn a_backup_never_overwrites_and_is_never_one_of_nothing() {
 }
 
 #[tokio::test]
-async fn what_is_damaged_is_not_backed_up() {
+async fn a_damaged_store_is_not_backed_up() {
     let folder = tempfile::tempdir().unwrap();
     let (dir, target) = (folder.path().join("data"), folder.path().join("copy"));
     fill(&open(&dir), 50).await;

@@ -88,7 +88,7 @@ async fn checkpoints_the_read_model_and_the_growth_of_tokens_outlive_the_process
 }
 
 #[tokio::test]
-async fn what_is_acknowledged_is_committed_to_the_file() {
+async fn acknowledged_commits_are_in_the_file() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path());
     let file = rusqlite::Connection::open(folder.path().join("orders.db")).unwrap();

@@ -6,7 +6,7 @@ use super::*;
 use Direction::{Backward, Forward};
 
 #[test]
-fn what_is_acknowledged_can_be_read_at_once() {
+fn acknowledged_commits_can_be_read_at_once() {
     race_on_each(BACKENDS, |store| async move {
         for round in 1..=600 {
             let appended = store.append(commit(round % 5, ExpectedRevision::Any, &["x"])).await.unwrap();
@@ -165,7 +165,7 @@ fn a_read_stops_at_the_most_bytes() {
 }
 
 #[test]
-fn an_append_wakes_who_waits() {
+fn an_append_wakes_waiting_followers() {
     race_on_each(BACKENDS, |store| async move {
         append_each(&store, 1, &["before"]).await;
         let mut wake = store.wake();

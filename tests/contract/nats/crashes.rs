@@ -32,7 +32,7 @@ async fn a_server_that_stands_still_for_a_while_leaves_no_outcome_guessed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_became_of_an_append_to_a_server_that_stood_still_is_found_by_its_commit() {
+async fn the_outcome_of_an_append_to_a_paused_server_is_found_by_its_commit_id() {
     let server = NatsServer::start("");
     let store = Arc::new(server.store().await);
     store.append(commit(1, ExpectedRevision::NoStream, "a")).await.unwrap();

@@ -128,7 +128,7 @@ async fn a_foreign_message_is_named_and_neither_returned_nor_skipped() {
 }
 
 #[tokio::test]
-async fn what_nats_tools_see_is_what_the_documentation_says() {
+async fn streams_and_messages_are_as_documented() {
     let server = shared();
     let prefix = fresh_prefix();
     let store = server.store_of(&prefix).await;

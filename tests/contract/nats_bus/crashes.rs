@@ -38,7 +38,7 @@ async fn a_server_that_stands_still_for_seconds_loses_no_event_and_no_order() {
 }
 
 #[tokio::test]
-async fn what_a_consumer_has_dealt_with_stays_so_over_a_crash_of_both() {
+async fn processed_messages_stay_processed_after_a_crash_of_server_and_consumer() {
     let mut server = NatsServer::start("");
     let prefix = fresh_prefix();
     {
@@ -74,7 +74,7 @@ async fn what_a_consumer_has_dealt_with_stays_so_over_a_crash_of_both() {
 }
 
 #[tokio::test]
-async fn a_dead_or_paused_server_is_told_at_once_and_all_goes_on_when_it_is_back() {
+async fn a_dead_or_paused_server_is_reported_at_once_and_used_again_when_it_is_back() {
     let mut server = NatsServer::start("");
     server.kill();
     let nats = Nats::start(server.options(&fresh_prefix())).await.unwrap();

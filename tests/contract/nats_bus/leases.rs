@@ -76,7 +76,7 @@ async fn no_two_owners_count_on_a_lease_at_the_same_time_however_short_it_is() {
 }
 
 #[tokio::test]
-async fn a_lease_outlives_a_crash_of_the_server_and_tokens_go_on_from_where_they_were() {
+async fn a_lease_survives_a_crash_of_the_server_and_fencing_tokens_continue() {
     let mut server = NatsServer::start("");
     let prefix = fresh_prefix();
     let leases = NatsLeaseStore::new(server.connect_to(&prefix).await);

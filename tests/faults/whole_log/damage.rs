@@ -282,7 +282,7 @@ async fn verify_finds_what_was_deleted_from_a_log_in_redis() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn verify_goes_on_behind_many_messages_that_cannot_be_read() {
+async fn verify_continues_after_many_unreadable_messages() {
     let nats = NatsServer::start("");
     let store = nats.store_of("ordersystem").await;
     let mut commits = five_events();

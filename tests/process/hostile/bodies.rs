@@ -91,7 +91,7 @@ async fn messages_that_are_never_finished_share_a_bounded_budget() {
 }
 
 #[tokio::test]
-async fn what_is_small_on_the_wire_stays_small_in_memory() {
+async fn small_compressed_messages_stay_small_in_memory() {
     let process = Process::start(&[]).await;
     process.places_an_order().await;
     let memory = Memory::of(&process);

@@ -67,7 +67,7 @@ async fn a_connection_that_never_says_what_it_wants_is_closed_in_the_clear_and_o
 }
 
 #[tokio::test]
-async fn what_was_agreed_upon_in_the_handshake_is_what_is_spoken() {
+async fn the_protocol_agreed_in_the_handshake_is_the_one_spoken() {
     let authority = Authority::with_files();
     let process = authority.serve(&[]).await;
     let mut stream = secure(&process, &authority, b"h2").await;
@@ -134,7 +134,7 @@ async fn more_idle_connections_than_file_descriptors_stop_no_command() {
 }
 
 #[tokio::test]
-async fn frames_that_nobody_asked_for_leave_no_line_in_the_log() {
+async fn unsolicited_frames_leave_no_line_in_the_log() {
     let mut process = Process::start(&[]).await;
     let mut stream = TcpStream::connect(process.address).await.expect("connects");
     stream.write_all(PREFACE).await.expect("sent");
