@@ -51,7 +51,7 @@ pub async fn until<A: Answer>(what: &str, mut ask: impl AsyncFnMut() -> A) -> A:
             Ok(value) => return value,
             Err(why) => assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}{why}"),
         }
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        tokio::time::sleep(Duration::from_millis(25)).await;
     }
 }
 
