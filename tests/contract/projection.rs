@@ -24,8 +24,6 @@ use crate::{
 
 /// More than are applied without reading ahead.
 const MANY: u64 = 12_000;
-/// Longer than anything here takes.
-
 /// A projection that runs until it is dropped.
 struct Running {
     progress: ProjectionProgress,

@@ -37,8 +37,6 @@ use crate::{
 const SERVICE: &str = "orders";
 /// The time without an answer after which a Sentinel considers the primary down.
 const DOWN_AFTER_MS: u64 = 1_000;
-/// Longer than any fail-over takes, on a busy machine too.
-
 /// A primary, its replicas, and the Sentinels that watch them.
 pub struct Sentinels {
     /// The first one starts as the primary.

@@ -32,8 +32,10 @@ async fn start(backend: &Durable, node: &str) -> Process {
 }
 
 async fn cluster(node: &Process) -> Cluster {
-    let mut client = SystemServiceClient::new(node.channel().await);
-    client.get_cluster(GetClusterRequest {}).await.unwrap().into_inner().cluster.unwrap()
+    let client = SystemServiceClient::new(node.channel().await);
+    // A busy machine may take too long for one of the node's own calls to the broker.
+    let reply = until("the node shows the cluster", async || client.clone().get_cluster(GetClusterRequest {}).await);
+    reply.await.into_inner().cluster.unwrap()
 }
 
 fn names(cluster: &Cluster) -> Vec<String> {

@@ -1,11 +1,11 @@
 //! Redis servers for tests: real ones, each on a free port with its own folder, removed with the test process.
 
-use std::{path::Path, process::Command, sync::OnceLock};
+use std::{path::Path, process::Command, sync::OnceLock, time::Instant};
 
-use ordersystem::backends::redis::connection::{Redis, RedisOptions};
+use ordersystem::backends::redis::connection::{ConnectError, Redis, RedisOptions};
 use tempfile::TempDir;
 
-use super::leash::Leash;
+use super::{PATIENCE, leash::Leash};
 pub use super::{free_port, fresh_prefix};
 
 /// The settings with which an acknowledged write survives a power loss.
@@ -64,7 +64,11 @@ impl RedisServer {
     /// The same for the log with this prefix.
     pub async fn connect_to(&self, prefix: &str) -> Redis {
         let redis = Redis::start(RedisOptions::new(self.url(), prefix), true).unwrap();
-        redis.first_connection().await.expect("the server of the tests can be used");
+        let deadline = Instant::now() + PATIENCE;
+        while let Err(error) = redis.first_connection().await {
+            let may_pass = matches!(error, ConnectError::Retryable(_)) && Instant::now() < deadline;
+            assert!(may_pass, "the server of the tests cannot be used: {error:?}");
+        }
         redis
     }
 
