@@ -13,6 +13,7 @@ use super::{
     end,
     error::{DbError, OpenError},
     event_store::rows,
+    file_header,
     new_store::{Unfinished, WRITES},
     schema,
 };
@@ -44,7 +45,9 @@ pub fn backup(dir: &Path, target: &Path) -> Result<BackedUp, OpenError> {
 }
 
 fn open_source(dir: &Path) -> Result<Connection, OpenError> {
-    let connection = open_reader(&data_dir::database_in(dir)?)?;
+    let file = data_dir::database_in(dir)?;
+    file_header::check(&file)?;
+    let connection = open_reader(&file)?;
     schema::check(&connection)?;
     Ok(connection)
 }

@@ -23,7 +23,7 @@ use super::{
     data_dir::{DATABASE, DataDir, READ_MODEL},
     error::DbError,
     event_store::{append::LogWriter, tail::Tail},
-    new_store,
+    file_header, new_store,
     read_model::slot::clear_left_over,
     schema, start_check,
 };
@@ -77,6 +77,7 @@ impl Database {
         if is_new {
             private_files::make_file(&file).map_err(OpenError::new)?;
         }
+        file_header::check(&file)?;
         let mut connection = WriteConnection::open(&file)?;
         schema::migrate(connection.connection())?;
         clear_left_over(connection.connection())?;

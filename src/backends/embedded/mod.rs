@@ -20,6 +20,7 @@ mod descriptor;
 mod end;
 mod error;
 pub mod event_store;
+mod file_header;
 pub mod lease;
 mod new_store;
 pub mod read_model;

@@ -111,7 +111,7 @@ fn set_left_over_aside(file: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 
-fn with_suffix(file: &Path, suffix: &str) -> PathBuf {
+pub(super) fn with_suffix(file: &Path, suffix: &str) -> PathBuf {
     let mut name = file.as_os_str().to_owned();
     name.push(suffix);
     name.into()

@@ -77,12 +77,31 @@ pub(super) fn check(connection: &Connection) -> Result<usize, OpenError> {
     if !is_new && application != APPLICATION_ID {
         return Err(OpenError::new("it is a database of another program"));
     }
+    let tables = tables_version(connection).map_err(DbError::from)?;
     match usize::try_from(version) {
+        // A migration would begin with a script that was run before.
+        Ok(version) if version < tables => Err(OpenError::new(format!(
+            "the header of the file is damaged (byte 60, schema version: {version}, and its tables are those of version {tables}): restore a backup"
+        ))),
         Ok(version) if version <= VERSION => Ok(version),
         _ => Err(OpenError::new(format!(
             "it has schema version {version}, this program knows versions up to {VERSION}: use the newer program that wrote it"
         ))),
     }
+}
+
+/// The earliest version that has all the tables of the file.
+fn tables_version(connection: &Connection) -> rusqlite::Result<usize> {
+    let main = Some("main");
+    Ok(if connection.column_exists(main, "checkpoints", "fingerprint")? {
+        END_SINCE
+    } else if connection.table_exists(main, "commits")? {
+        COMMITS_SINCE
+    } else if connection.table_exists(main, "read_models")? {
+        READ_MODELS_SINCE
+    } else {
+        usize::from(connection.table_exists(main, "log")?)
+    })
 }
 
 /// The id of the file's log.

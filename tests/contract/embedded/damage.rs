@@ -246,6 +246,47 @@ async fn whatever_byte_of_the_file_is_changed_nothing_wrong_is_ever_returned() {
     println!("{noticed} of 150 noticed");
 }
 
+#[tokio::test]
+async fn whatever_byte_of_the_header_is_changed_the_start_and_an_audit_find_it_or_it_has_no_effect() {
+    let (folder, log) = filled(600).await;
+    // Free pages: their list begins in the header.
+    let rows = "CREATE TABLE gone (x); INSERT INTO gone SELECT randomblob(3000) FROM log; DROP TABLE gone;";
+    Connection::open(folder.path().join("orders.db")).unwrap().execute_batch(rows).unwrap();
+    let file = folder.path().join("orders.db");
+    let good = std::fs::read(&file).unwrap();
+    assert_ne!(good[32..40], [0; 8], "there are free pages");
+    for (at, flipped) in (0..100).flat_map(|at| [1, 2, 4, 6, 7, 0x80, 0xff].map(|flipped| (at, flipped))) {
+        for left in ["orders.db-wal", "orders.db-shm"] {
+            let _ = std::fs::remove_file(folder.path().join(left));
+        }
+        let mut bytes = good.clone();
+        bytes[at] ^= flipped;
+        std::fs::write(&file, &bytes).unwrap();
+        let case = format!("byte {at} is {} instead of {}", bytes[at], good[at]);
+        let audited = audit(folder.path()).await;
+        match Database::open(folder.path()) {
+            Err(error) => {
+                let error = error.to_string();
+                let says = ["damaged", "database of another program", "schema version"];
+                assert!(says.iter().any(|words| error.contains(words)), "{case}: {error}");
+                assert!(!error.contains("readonly"), "{case}: {error}");
+                assert!(audited.is_err(), "{case}: an audit finds nothing, the start says: {error}");
+            }
+            Ok(database) => {
+                let store = EmbeddedEventStore::new(database);
+                assert_eq!(audited, Ok(Vec::new()), "{case}: the start finds nothing");
+                assert_eq!(whole_log(&store).await.as_ref(), Ok(&log), "{case}");
+                store.append(commit(8, "more")).await.unwrap();
+                store.check().await.unwrap();
+            }
+        }
+        let is_used = matches!(at, 0..=23 | 28..=39 | 44..=47 | 52..=71);
+        if is_used {
+            assert!(audited.is_err(), "{case}");
+        }
+    }
+}
+
 /// Returns whether all events are present; asserts that none is wrong.
 async fn is_right_or_refused(dir: &Path, log: &[StoredEvent]) -> bool {
     let Ok(database) = Database::open(dir) else { return false };

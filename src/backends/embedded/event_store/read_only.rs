@@ -14,7 +14,7 @@ use crate::{
         database::open_reader,
         end,
         error::{DbError, OpenError},
-        schema,
+        file_header, schema,
     },
     ports::event_store::{
         AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, Position, RecordedCommit, RequestKey,
@@ -46,6 +46,7 @@ impl ReadOnlyEventStore {
 
     fn open_file(dir: &Path) -> Result<Self, OpenError> {
         let file = data_dir::database_in(dir)?;
+        file_header::check(&file)?;
         let connection = open_reader(&file)?;
         match schema::check(&connection)? {
             0 => return Err(OpenError::new(format!("there is no log in {DATABASE}"))),
