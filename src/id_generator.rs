@@ -34,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     ports::clock::Clock,
-    telemetry::outage::{Away, Outage},
+    telemetry::outage::{Away, Line, Outage},
 };
 pub use bulk::MAX_TURN;
 pub use error::{IdError, StartError};
@@ -450,7 +450,7 @@ impl IdGenerator {
                     }
                 }
                 Err(error) => {
-                    if let Some(unsaid) = outage.failed(&error) {
+                    if let Some(Line { unsaid }) = outage.failed(&error) {
                         tracing::error!(error, unsaid, "cannot move the id mark; ids run out when it is reached");
                     }
                 }

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     ports::deadline,
-    telemetry::outage::{Away, Outage},
+    telemetry::outage::{Away, Line, Outage},
 };
 
 /// The operations by which requests are counted.
@@ -102,7 +102,7 @@ impl Pipeline {
                 tracing::warn!(operation = <&str>::from(operation), ?took, %error, "request failed");
             }
             Err(error) if error.is_internal() => {
-                if let Some(unsaid) = self.outage.failed(&error.to_string()) {
+                if let Some(Line { unsaid }) = self.outage.failed(&error.to_string()) {
                     tracing::warn!(operation = <&str>::from(operation), ?took, %error, unsaid, "requests fail");
                 }
             }

@@ -21,7 +21,7 @@ use crate::{
         event_store::Position,
         lease_store::{Lease, LeaseError, LeaseStore, WORK_TTL},
     },
-    telemetry::outage::{Away, Outage},
+    telemetry::outage::{Away, Line, Outage},
 };
 
 /// How often a member renews its leases and saves its position.
@@ -191,7 +191,7 @@ impl Membership {
                         match joined.as_ref().map_err(|error| outage.failed(error)) {
                             Ok(()) => drop(outage.works()),
                             Err(None) => {}
-                            Err(Some(unsaid)) => {
+                            Err(Some(Line { unsaid })) => {
                                 let error = joined.err();
                                 tracing::warn!(error, unsaid, "the node has no worker number, and issues no ids");
                             }

@@ -118,11 +118,22 @@ impl HealthReport {
         !self.is_draining && self.in_the_way().next().is_none()
     }
 
-    /// Why the node cannot serve, for people: each failed component with its result.
+    /// Why the node cannot serve, for people: each cause once, with the failed components that report it.
     #[must_use]
     pub fn reasons(&self) -> String {
+        let mut causes: Vec<(&ComponentHealth, Vec<&str>)> = Vec::new();
+        for component in self.in_the_way() {
+            let is_same = |first: &ComponentHealth| cause(&first.finding.detail) == cause(&component.finding.detail);
+            match causes.iter_mut().find(|(first, _)| is_same(first)) {
+                Some((_, others)) => others.push(component.name),
+                None => causes.push((component, Vec::new())),
+            }
+        }
         let draining = self.is_draining.then(|| "it is shutting down".to_owned());
-        let components = self.in_the_way().map(|one| format!("{}: {}", one.name, one.finding.detail));
+        let components = causes.into_iter().map(|(first, others)| match others[..] {
+            [] => format!("{}: {}", first.name, first.finding.detail),
+            _ => format!("{}: {} (also {})", first.name, first.finding.detail, others.join(", ")),
+        });
         draining.into_iter().chain(components).collect::<Vec<_>>().join("; ")
     }
 
@@ -132,6 +143,11 @@ impl HealthReport {
         };
         self.components.iter().filter(stops_serving)
     }
+}
+
+/// A result without the name of the port that failed: one broker may serve several of them.
+fn cause(detail: &str) -> &str {
+    detail.split_once(" is unavailable: ").map_or(detail, |(_, cause)| cause)
 }
 
 /// Checks every component of the node.
@@ -214,5 +230,31 @@ pub async fn look(check: &Arc<dyn HealthCheck>) -> ComponentHealth {
         finding,
         latency: started.elapsed(),
         required_for_readiness: check.required_for_readiness(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_that_several_components_report_is_said_once() {
+        let failed = |(name, detail)| ComponentHealth {
+            name,
+            finding: Finding::unhealthy(detail),
+            latency: Duration::ZERO,
+            required_for_readiness: true,
+        };
+        let components = [
+            ("store", "the event store is unavailable: connection refused"),
+            ("transport", "the message bus is unavailable: connection refused"),
+            ("ids", "this node has no worker number"),
+            ("projections", "the event store is unavailable: connection refused"),
+        ];
+        let report = HealthReport { components: components.map(failed).into(), is_draining: false };
+        let reasons = report.reasons();
+        let expected = "store: the event store is unavailable: connection refused (also transport, projections); \
+                        ids: this node has no worker number";
+        assert_eq!(reasons, expected);
     }
 }

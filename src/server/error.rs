@@ -10,7 +10,7 @@ use super::MAX_METADATA_BYTES;
 use crate::application::requests::{Violation, Violations};
 use crate::{
     application::{AppError, error::RETRY_AFTER},
-    telemetry::outage::Outage,
+    telemetry::outage::{Line, Outage},
 };
 
 /// The `domain` of every `google.rpc.ErrorInfo`.
@@ -241,7 +241,7 @@ impl ApiError {
     #[must_use]
     pub fn internal(why: impl Display) -> Self {
         let why = why.to_string();
-        if let Some(unsaid) = FAULTS.failed(&why) {
+        if let Some(Line { unsaid }) = FAULTS.failed(&why) {
             tracing::error!(unsaid, "an internal error is answered: {why}");
         }
         Self::new(Reason::Internal, "an internal error; the log of the service has more")

@@ -37,7 +37,7 @@ use super::{
 };
 use crate::{
     application::{admission::Admission, byte_budget::ByteBudget},
-    telemetry::outage::Outage,
+    telemetry::outage::{Line, Outage},
 };
 
 /// The maximum number of connections in the kernel's accept queue.
@@ -201,7 +201,7 @@ async fn accept(
                 Ok((stream, _)) => break stream,
                 Err(error) => {
                     // Out of file descriptors, or the client is already gone: a retry after a moment may work.
-                    if let Some(unsaid) = NOT_ACCEPTED.failed(&error.to_string()) {
+                    if let Some(Line { unsaid }) = NOT_ACCEPTED.failed(&error.to_string()) {
                         tracing::warn!(%error, unsaid, "cannot accept a connection");
                     }
                     tokio::time::sleep(Duration::from_millis(50)).await;
@@ -450,7 +450,7 @@ async fn speaks(stream: &TcpStream) -> io::Result<Protocol> {
 
 /// Logs why a client is refused, at a limited rate: clients may retry as often as they like.
 fn tell_refused(outage: &Outage, client: &TcpStream, why: &str) {
-    if let Some(unsaid) = outage.failed(why) {
+    if let Some(Line { unsaid }) = outage.failed(why) {
         let client = client.peer_addr().map(|address| address.to_string()).ok();
         tracing::info!(client, unsaid, "a client is refused: {why}");
     }

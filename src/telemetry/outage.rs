@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    num::NonZeroU64,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -41,6 +42,13 @@ impl fmt::Debug for Away {
     }
 }
 
+/// A failure to log now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// The number of unlogged failures since the last line; `None`, which is logged as no field, if each was logged.
+    pub unsaid: Option<NonZeroU64>,
+}
+
 /// A dependency that fails and recovers. This only decides when to log; the caller logs, with its own fields.
 #[derive(Debug, Default)]
 pub struct Outage {
@@ -72,8 +80,8 @@ impl Outage {
         Self { away, lasts: AtomicBool::new(false), told: Mutex::new(None) }
     }
 
-    /// Records a failure because of `why`. Returns `Some` if it should be logged now: the number of unlogged failures since the last line.
-    pub fn failed(&self, why: &str) -> Option<u64> {
+    /// Records a failure because of `why`. Returns `Some` if it should be logged now.
+    pub fn failed(&self, why: &str) -> Option<Line> {
         if self.away.why().is_some() {
             tracing::debug!(why, "something stands still while a broker is unreachable");
             return None;
@@ -86,7 +94,7 @@ impl Outage {
         told.causes.retain(|(_, said_at)| now.duration_since(*said_at) < SAID_EVERY);
         if told.causes.len() < MAX_CAUSES && !told.causes.iter().any(|(said, _)| *said == cause) {
             told.causes.push((cause, now));
-            return Some(std::mem::take(&mut told.unsaid));
+            return Some(Line { unsaid: NonZeroU64::new(std::mem::take(&mut told.unsaid)) });
         }
         told.unsaid += 1;
         None
@@ -112,6 +120,12 @@ fn cause(why: &str) -> String {
 mod tests {
     use super::*;
 
+    const FIRST: Option<Line> = Some(Line { unsaid: None });
+
+    fn after(unsaid: u64) -> Option<Line> {
+        Some(Line { unsaid: NonZeroU64::new(unsaid) })
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_failure_is_said_once_and_again_every_half_a_minute() {
         let outage = Outage::new();
@@ -120,15 +134,16 @@ mod tests {
             said.extend(outage.failed("no answer after 17 ms"));
             tokio::time::advance(Duration::from_millis(100)).await;
         }
-        assert_eq!(said, [0, 299, 299], "at 0, 30 and 60 of 70 seconds, with how many went unsaid");
+        let expected: Vec<_> = [FIRST, after(299), after(299)].into_iter().flatten().collect();
+        assert_eq!(said, expected, "at 0, 30 and 60 of 70 seconds, with how many went unsaid");
     }
 
     #[tokio::test(start_paused = true)]
     async fn another_cause_is_news_and_another_number_is_not() {
         let outage = Outage::default();
-        assert_eq!(outage.failed("open for 17 ms"), Some(0));
+        assert_eq!(outage.failed("open for 17 ms"), FIRST);
         assert_eq!(outage.failed("open for 16 ms"), None);
-        assert_eq!(outage.failed("connection refused"), Some(1));
+        assert_eq!(outage.failed("connection refused"), after(1));
         // Two alternating causes are not logged alternately.
         assert_eq!(outage.failed("open for 3 ms"), None);
         assert_eq!(outage.failed("connection refused"), None);
@@ -146,7 +161,7 @@ mod tests {
         tokio::time::advance(Duration::from_secs(3)).await;
         assert_eq!(outage.works(), Some(Duration::from_secs(3)));
         assert_eq!(outage.works(), None);
-        assert_eq!(outage.failed("x"), Some(0));
+        assert_eq!(outage.failed("x"), FIRST);
     }
 
     #[tokio::test(start_paused = true)]
@@ -157,6 +172,6 @@ mod tests {
         let outage = Outage::while_not(away);
         assert_eq!((outage.failed("no lease"), outage.works()), (None, None));
         is_away.store(false, Ordering::Relaxed);
-        assert_eq!(outage.failed("no lease"), Some(0));
+        assert_eq!(outage.failed("no lease"), FIRST);
     }
 }

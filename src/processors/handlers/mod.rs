@@ -26,7 +26,7 @@ use crate::{
         message_bus::{BusError, Delivery, MessageBus},
     },
     processors::leader::{Ended, Leadership, STANDBY_POLL_INTERVAL, run_as_leader},
-    telemetry::outage::{Away, Outage},
+    telemetry::outage::{Away, Line, Outage},
 };
 
 mod handler;
@@ -167,7 +167,7 @@ impl Subscription {
         if failures == 1 {
             outage.works();
         }
-        if let Some(unsaid) = outage.failed(&reason) {
+        if let Some(Line { unsaid }) = outage.failed(&reason) {
             let handler = self.handler.name();
             tracing::warn!(handler, reason, unsaid, "the subscription cannot work, it is tried again");
         }

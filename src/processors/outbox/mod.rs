@@ -23,7 +23,7 @@ use crate::{
         message_bus::{Message, MessageBus, VolatileMessages},
     },
     processors::leader::{Ended, Leadership, STANDBY_POLL_INTERVAL, run_as_leader},
-    telemetry::outage::{Away, Outage},
+    telemetry::outage::{Away, Line, Outage},
 };
 
 mod meter;
@@ -174,7 +174,7 @@ impl OutboxRelay {
                         self.leave_the_rest(&failure);
                         return;
                     }
-                    if let Some(unsaid) = self.outage.failed(&failure) {
+                    if let Some(Line { unsaid }) = self.outage.failed(&failure) {
                         tracing::warn!(failure, unsaid, "the outbox stands still");
                     }
                     self.status.failed(failure);

@@ -38,7 +38,7 @@ use crate::{
         event_store::{Direction, EventStore, LogFollower, LogId, LogPoint, Position, StoreError, StoredEvent},
         read_model::{LogCheckpoint, ReadModel},
     },
-    telemetry::outage::{Away, Outage},
+    telemetry::outage::{Away, Line, Outage},
 };
 
 /// The number of events read from the log at a time.
@@ -227,7 +227,7 @@ impl OrderProjection {
                 if progress.position() > reached {
                     outage.works();
                 }
-                if let Some(unsaid) = outage.failed(&failure) {
+                if let Some(Line { unsaid }) = outage.failed(&failure) {
                     let position = progress.position();
                     tracing::error!(failure, %position, unsaid, "the projection of orders stands still");
                 }
