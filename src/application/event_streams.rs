@@ -8,11 +8,11 @@ mod tests;
 
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 
 pub use self::{feed::EventFeed, order::OrderHistory};
 use super::{AppError, fan_out::Subscription};
-use crate::ports::event_store::{LogPoint, Revision, StoredEvent};
+use crate::ports::event_store::{EventStore, LogLoss, LogPoint, LossKind, Revision, StoredEvent};
 
 /// One step of an event stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +69,40 @@ impl EventSource for OrderHistory {
 
     fn revision(&self) -> Revision {
         self.revision()
+    }
+}
+
+/// Why a stream of a log that is not in its store cannot be continued.
+fn ended_by(loss: LogLoss) -> AppError {
+    match loss.kind {
+        LossKind::Gone => AppError::unavailable(loss),
+        LossKind::Replaced => AppError::LogReplaced(loss.why),
+    }
+}
+
+/// Refuses a new stream while the log is not in its store. Only a reader that has read `seen` of it is told that it was another log.
+fn require_log(store: &dyn EventStore, seen: LogPoint) -> Result<(), AppError> {
+    let loss = store.log_loss().borrow().clone();
+    loss.map_or(Ok(()), |loss| Err(if seen == LogPoint::START { AppError::unavailable(loss) } else { ended_by(loss) }))
+}
+
+/// Runs `step`, unless the log turns out not to be in its store any more: a stream that waits for events would not notice.
+async fn unless_lost(
+    mut loss: watch::Receiver<Option<LogLoss>>,
+    step: impl Future<Output = Result<Step, AppError>>,
+) -> Result<Step, AppError> {
+    let lost = async {
+        let found = loss.wait_for(Option::is_some).await.ok().and_then(|loss| loss.clone());
+        match found {
+            Some(loss) => ended_by(loss),
+            // A store within the process does not lose its log.
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        error = lost => Err(error),
+        step = step => step,
     }
 }
 

@@ -105,6 +105,7 @@ impl QueryHandler {
     pub(super) async fn get_order(&self, query: GetOrder) -> Result<Arc<VersionedOrder>, AppError> {
         let GetOrder { order_id, until, consistency } = query;
         let read = || async move {
+            self.require_log()?;
             aside(self.check_reachable(consistency)).await?;
             match until {
                 AsOf::Latest => self.current(order_id, consistency).await?.ok_or(AppError::OrderNotFound(order_id)),
@@ -120,6 +121,7 @@ impl QueryHandler {
     ) -> Result<Vec<Option<Arc<VersionedOrder>>>, AppError> {
         let (order_ids, consistency) = (&query.order_ids, query.consistency);
         let read = || async move {
+            self.require_log()?;
             aside(self.check_reachable(consistency)).await?;
             // One confirmation covers all of them.
             let consistency = match consistency {
@@ -240,8 +242,15 @@ impl QueryHandler {
         self.permits.wait(reached).await?.unwrap_or(Err(AppError::ConsistencyTimeout(wanted)))
     }
 
+    /// Refuses a query while the log is not in its store: cached orders and the rows of the list come from a log that may never be back.
+    fn require_log(&self) -> Result<(), AppError> {
+        let loss = self.store.log_loss();
+        loss.borrow().as_ref().map_or(Ok(()), |loss| Err(AppError::unavailable(loss)))
+    }
+
     /// Waits until the read model has the required freshness, and matches the current log.
     async fn await_projection(&self, consistency: Consistency) -> Result<(), AppError> {
+        self.require_log()?;
         let connection = self.orders.connection();
         let (wanted, longest) = match consistency {
             Consistency::Eventual => return Ok(()),

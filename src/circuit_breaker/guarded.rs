@@ -12,8 +12,8 @@ use super::{BreakerError, CircuitBreaker, Refused};
 use crate::ports::{
     checkpoint_store::{Checkpoint, CheckpointError, CheckpointStore},
     event_store::{
-        AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, LogPoint, Position, RecordedCommit,
-        RequestKey, Revision, StoreError, StoredEvent, StreamId, TokenKey, confirmed,
+        AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, LogLoss, LogPoint, Position,
+        RecordedCommit, RequestKey, Revision, StoreError, StoredEvent, StreamId, TokenKey, confirmed,
     },
     lease_store::{Lease, LeaseError, LeaseOwner, LeaseStore},
     message_bus::{BusError, Consumer, DeadLetter, EventId, Message, MessageBus, VolatileMessages},
@@ -99,6 +99,10 @@ impl EventStore for GuardedStore {
 
     fn connections(&self) -> watch::Receiver<u64> {
         self.inner.connections()
+    }
+
+    fn log_loss(&self) -> watch::Receiver<Option<LogLoss>> {
+        self.inner.log_loss()
     }
 
     fn durability(&self) -> Durability {

@@ -19,8 +19,8 @@ use tokio_util::sync::CancellationToken;
 use crate::ports::{
     backoff::Backoff,
     event_store::{
-        AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, Position, RecordedCommit, RequestKey,
-        Revision, StoreError, StoredEvent, StreamId, TokenKey,
+        AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, LogLoss, Position, RecordedCommit,
+        RequestKey, Revision, StoreError, StoredEvent, StreamId, TokenKey,
     },
 };
 
@@ -111,6 +111,10 @@ impl EventStore for PatientStore {
 
     fn connections(&self) -> watch::Receiver<u64> {
         self.inner.connections()
+    }
+
+    fn log_loss(&self) -> watch::Receiver<Option<LogLoss>> {
+        self.inner.log_loss()
     }
 
     fn durability(&self) -> Durability {

@@ -15,11 +15,13 @@ use tokio::sync::watch;
 
 mod confirmations;
 mod follower;
+mod log_loss;
 mod second_look;
 mod token_key;
 
 pub use confirmations::Confirmations;
 pub use follower::{Foothold, LogFollower, LogPoint, LogWake, fingerprint};
+pub use log_loss::{LogLoss, LossKind};
 pub use second_look::{ReadError, confirmed, on_one};
 pub use token_key::{NoRandomness, TokenKey};
 
@@ -366,6 +368,12 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
     /// Changes each time this node has reconnected to the store. Events read before may be missing then, since the store may have been restored or
     /// have failed over meanwhile. It changes before anything is read on the new connection; for a store within the process, never.
     fn connections(&self) -> watch::Receiver<u64>;
+
+    /// Whether the log that this store has been working on is gone, or another one is in its place. While it is, nothing is read or written. A store
+    /// that cannot lose its log while it is open never changes this.
+    fn log_loss(&self) -> watch::Receiver<Option<LogLoss>> {
+        watch::channel(None).1
+    }
 
     /// What an acknowledged commit survives; [`Durability::Unknown`] until the store has been reached for the first time.
     fn durability(&self) -> Durability;

@@ -7,11 +7,14 @@ use bytes::Bytes;
 use ordersystem::{
     backends::redis::event_store::RedisEventStore,
     ports::event_store::{
-        AppendError, Commit, CommitId, Direction, EventStore, ExpectedRevision, LogFollower, Position, StoreError,
-        StreamId,
+        AppendError, Commit, CommitId, Direction, EventStore, ExpectedRevision, LogFollower, LogLoss, LossKind,
+        Position, StoreError, StreamId,
     },
 };
-use tokio::time::{Instant, sleep};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
 
 use crate::{
     redis_server::{DURABLE, RedisServer, fresh_prefix, shared},
@@ -142,6 +145,11 @@ async fn until_it_says(store: &RedisEventStore, words: &str) -> String {
     .await
 }
 
+async fn until_the_loss_is(loss: &mut watch::Receiver<Option<LogLoss>>, kind: Option<LossKind>) {
+    let found = loss.wait_for(|loss| loss.as_ref().map(|loss| loss.kind) == kind);
+    tokio::time::timeout(Duration::from_secs(60), found).await.expect("in time").expect("it lives");
+}
+
 #[tokio::test]
 async fn a_deleted_log_is_reported_and_neither_read_nor_written() {
     let server = RedisServer::start(DURABLE);
@@ -188,10 +196,14 @@ async fn a_log_that_has_lost_its_name_gets_nothing_until_it_has_it_again() {
     };
     store.append_all(vec![commit]).await.unwrap_err();
     until_it_says(&store, "the log is gone").await;
+    let mut loss = store.log_loss();
+    until_the_loss_is(&mut loss, Some(LossKind::Gone)).await;
     server.cli(&["SET", &name, "4711"]);
     let why = until_it_says(&store, "names another log").await;
     assert!(why.contains("start the node again"), "{why}");
+    until_the_loss_is(&mut loss, Some(LossKind::Replaced)).await;
     assert_eq!(server.cli(&["XLEN", &log]), "10", "nothing was added");
     server.cli(&["SET", &name, &id]);
     assert_eq!(appends_again(&store, 13).await, Position(11));
+    until_the_loss_is(&mut loss, None).await;
 }

@@ -8,6 +8,7 @@ mod durable;
 mod embedded;
 mod kill;
 mod load;
+mod log_gone;
 mod outage;
 mod quorum;
 mod read_model_file;

@@ -40,12 +40,12 @@ const NEW: u32 = 10;
 
 /// An order that was acknowledged.
 #[derive(Clone, Debug)]
-struct Placed {
+pub struct Placed {
     id: String,
     token: String,
 }
 
-async fn place(node: &Process, what: &str, count: u32) -> Vec<Placed> {
+pub async fn place(node: &Process, what: &str, count: u32) -> Vec<Placed> {
     let mut placed = Vec::new();
     for index in 0..count {
         let request = new_order("c", &format!("{what}-{index}"));
@@ -76,7 +76,7 @@ fn handled(node: &Process) -> BTreeSet<String> {
     node.said().iter().filter_map(order).collect()
 }
 
-fn reason(status: &Status) -> String {
+pub fn reason(status: &Status) -> String {
     status.get_details_error_info().map(|info| info.reason).unwrap_or_default()
 }
 
@@ -131,7 +131,7 @@ impl Follower {
     }
 }
 
-async fn get(node: &Process, order: &Placed, level: ConsistencyLevel) -> Result<(), Status> {
+pub async fn get(node: &Process, order: &Placed, level: ConsistencyLevel) -> Result<(), Status> {
     let token = if level == ConsistencyLevel::AtLeast { order.token.clone() } else { String::new() };
     let consistency = Some(ReadConsistency { level: level.into(), token });
     let request = GetOrderRequest { order_id: order.id.clone(), at: None, consistency };

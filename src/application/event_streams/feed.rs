@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Step,
     batch::{BATCH_BYTES, Batches},
-    changed, far_from_now,
+    changed, far_from_now, require_log, unless_lost,
 };
 use crate::{
     application::{
@@ -53,6 +53,7 @@ impl EventFeed {
         draining: CancellationToken,
     ) -> Result<Self, AppError> {
         let store = Arc::clone(fan_out.store());
+        require_log(&*store, after.unwrap_or(LogPoint::START))?;
         let (after, head) = match after {
             Some(after) => {
                 // Checked now and not with the first event, for which a client may wait for a long time.
@@ -93,6 +94,11 @@ impl EventFeed {
     /// As for the trait method.
     pub async fn next(&mut self) -> Result<Step, AppError> {
         self.batches.passed_on();
+        let loss = self.fan_out.store().log_loss();
+        unless_lost(loss, self.step()).await
+    }
+
+    async fn step(&mut self) -> Result<Step, AppError> {
         loop {
             if self.draining.is_cancelled() {
                 return Err(AppError::ShuttingDown);

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Step,
     batch::{BATCH_BYTES, Batches},
-    changed,
+    changed, require_log, unless_lost,
 };
 use crate::{
     application::{
@@ -60,6 +60,7 @@ impl OrderHistory {
         draining: CancellationToken,
     ) -> Result<Self, AppError> {
         let store = Arc::clone(fan_out.store());
+        require_log(&*store, LogPoint::START)?;
         let stream = StreamId(order_id.get());
         let wake = LogWake::new(&*store);
         let mut tries = 0;
@@ -122,6 +123,11 @@ impl OrderHistory {
     /// As for the trait method.
     pub async fn next(&mut self) -> Result<Step, AppError> {
         self.batches.passed_on();
+        let loss = self.store.log_loss();
+        unless_lost(loss, self.step()).await
+    }
+
+    async fn step(&mut self) -> Result<Step, AppError> {
         loop {
             if self.draining.is_cancelled() {
                 return Err(AppError::ShuttingDown);

@@ -55,8 +55,8 @@ use super::{
     permissions::FORBIDDEN_FOR,
 };
 use crate::ports::event_store::{
-    AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, Position, RecordedCommit, RequestKey,
-    RequestScope, Revision, StoreError, StoredEvent, StreamId, TokenKey,
+    AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, LogLoss, Position, RecordedCommit,
+    RequestKey, RequestScope, Revision, StoreError, StoredEvent, StreamId, TokenKey,
 };
 
 /// How long a check may take.
@@ -276,6 +276,10 @@ impl EventStore for NatsEventStore {
 
     fn connections(&self) -> watch::Receiver<u64> {
         self.shared.connection.subscribe()
+    }
+
+    fn log_loss(&self) -> watch::Receiver<Option<LogLoss>> {
+        self.shared.log.loss()
     }
 
     /// According to the streams when last checked; `None` until then.

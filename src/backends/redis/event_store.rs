@@ -32,8 +32,8 @@ use super::{
     values,
 };
 use crate::ports::event_store::{
-    AppendError, Appended, Commit, Direction, Durability, EventStore, ExpectedRevision, LogId, LogPoint, Position,
-    RecordedCommit, RequestKey, RequestScope, Revision, StoreError, StoredEvent, StreamId, TokenKey, on_one,
+    AppendError, Appended, Commit, Direction, Durability, EventStore, ExpectedRevision, LogId, LogLoss, LogPoint,
+    Position, RecordedCommit, RequestKey, RequestScope, Revision, StoreError, StoredEvent, StreamId, TokenKey, on_one,
 };
 
 static APPEND: Script = Script::new(concat!(
@@ -300,6 +300,10 @@ impl EventStore for RedisEventStore {
 
     fn connections(&self) -> watch::Receiver<u64> {
         self.redis.connections()
+    }
+
+    fn log_loss(&self) -> watch::Receiver<Option<LogLoss>> {
+        self.redis.log_loss()
     }
 
     /// According to Redis's settings when last checked; `None` until then.

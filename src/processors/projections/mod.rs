@@ -35,7 +35,9 @@ use self::{
 };
 use crate::{
     ports::{
-        event_store::{Direction, EventStore, LogFollower, LogId, LogPoint, Position, StoreError, StoredEvent},
+        event_store::{
+            Direction, EventStore, LogFollower, LogId, LogLoss, LogPoint, LossKind, Position, StoreError, StoredEvent,
+        },
         read_model::{LogCheckpoint, ReadModel},
     },
     telemetry::outage::{Away, Line, Outage},
@@ -240,11 +242,50 @@ impl OrderProjection {
         let rebuilding = AbortOnDropHandle::new(tokio::spawn(async move { rebuilds.serve(&parts).await }));
         tokio::select! {
             () = work => {}
+            () = self.watch_for_loss() => {}
             ended = rebuilding => {
                 let error = ended.err().map(|error| error.to_string());
                 tracing::error!(error, "the list of orders can no longer be rebuilt: its task has ended");
             }
             () = stop.cancelled() => {}
+        }
+    }
+
+    /// Reports that the log is not in its store any more, once until it is back. The rows are kept, and not served: they are compared with the log
+    /// before they are used again.
+    async fn watch_for_loss(&self) {
+        let mut loss = self.parts.store.log_loss();
+        let mut is_told = false;
+        loop {
+            let found = loss.borrow_and_update().clone();
+            match found {
+                Some(LogLoss { why, .. }) if !is_told => {
+                    is_told = true;
+                    if let Some(watcher) = &self.watcher {
+                        watcher.lost();
+                    }
+                    tracing::error!(
+                        why,
+                        position = %self.parts.progress.position(),
+                        "the log that this node has been working on is not in its store any more: cached orders are dropped, lists, reads, \
+                         commands and event streams are refused"
+                    );
+                    self.count_loss(format!("the log was not in its store: {why}"));
+                }
+                Some(LogLoss { kind: LossKind::Replaced, why }) => {
+                    tracing::error!(why, "another log is in its place: this node must be restarted to work on it");
+                }
+                Some(_) => {}
+                None if is_told => {
+                    is_told = false;
+                    tracing::info!("the log that this node has been working on is back");
+                }
+                None => {}
+            }
+            if loss.changed().await.is_err() {
+                // A store within the process does not lose its log.
+                std::future::pending::<()>().await;
+            }
         }
     }
 
@@ -314,8 +355,11 @@ impl OrderProjection {
             "the log has lost events that this node had read: it was put back to an earlier state, or another server has taken its place; \
              what was made of them is dropped, and the list of orders is built from the log as it is now"
         );
+        self.count_loss(format!("the log has lost events: {what}"));
+    }
+
+    fn count_loss(&self, text: String) {
         self.losses.increment(1);
-        let text = format!("the log has lost events: {what}");
         *self.parts.progress.loss.lock() = Some(text);
     }
 

@@ -13,7 +13,10 @@ use std::{
 use async_nats::{HeaderMap, header};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use tokio::time::{Instant, timeout};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
 
 use super::commit::last_position;
 use crate::{
@@ -24,7 +27,7 @@ use crate::{
         monitor::{Synced, Unread},
         server::{ServerFacts, StreamFacts},
     },
-    ports::event_store::{Durability, LogId, Position, StoreError, TokenKey},
+    ports::event_store::{Durability, LogId, LogLoss, LossKind, Position, StoreError, TokenKey},
 };
 
 /// The text of the first message of the log, before the log's number.
@@ -35,6 +38,8 @@ pub(super) const FIRST_SEQUENCE: u64 = 1;
 const PAUSE: Duration = Duration::from_millis(100);
 /// How long the check may take that the key of the log is still stored, if this node knows it.
 const CONFIRM_KEY_WITHIN: Duration = Duration::from_millis(300);
+/// How long the log must be missing before it counts as gone: a server that has just been elected may not know all streams yet.
+const GONE_AFTER: Duration = Duration::from_secs(3);
 
 /// The streams on the connected server.
 #[derive(Debug)]
@@ -51,6 +56,9 @@ pub(super) struct Log {
     /// The connection on which all checks passed; 0: none.
     admitted: AtomicU64,
     facts: Mutex<Option<Facts>>,
+    /// Since when no check has found the log.
+    missing_since: Mutex<Option<Instant>>,
+    loss: watch::Sender<Option<LogLoss>>,
     looking: tokio::sync::Mutex<Option<(Instant, ConnectError)>>,
     head: HeadQuestion,
 }
@@ -94,6 +102,8 @@ impl Log {
             id: OnceLock::new(),
             admitted: AtomicU64::new(0),
             facts: Mutex::default(),
+            missing_since: Mutex::default(),
+            loss: watch::Sender::new(None),
             looking: tokio::sync::Mutex::new(None),
             head: HeadQuestion::default(),
         }
@@ -105,6 +115,31 @@ impl Log {
 
     pub(super) fn token_key(&self) -> Option<TokenKey> {
         *self.token_key.lock()
+    }
+
+    /// Whether the log is gone, or another one is in its place.
+    pub(super) fn loss(&self) -> watch::Receiver<Option<LogLoss>> {
+        self.loss.subscribe()
+    }
+
+    /// Records that a check did not find the log.
+    fn lost(&self, kind: LossKind, why: String) -> ConnectError {
+        let since = *self.missing_since.lock().get_or_insert_with(Instant::now);
+        if kind == LossKind::Replaced || since.elapsed() >= GONE_AFTER {
+            let found = Some(LogLoss { kind, why: why.clone() });
+            self.loss.send_if_modified(|loss| {
+                let is_news = *loss != found;
+                *loss = found;
+                is_news
+            });
+        }
+        ConnectError::Retryable(why)
+    }
+
+    /// Records that a check found it.
+    fn found(&self) {
+        *self.missing_since.lock() = None;
+        self.loss.send_if_modified(|loss| loss.take().is_some());
     }
 
     pub(super) fn durability(&self) -> Durability {
@@ -217,6 +252,7 @@ impl Log {
         let detail = least.survival(&synced);
         let is_replicated = log.is_replicated() || requests.is_replicated();
         let id = self.find_id(&log).await?;
+        self.found();
         // A user without write permission may read a log that is only read.
         if self.nats.options().makes_log {
             let [log, requests] = self.probe_subjects();
@@ -253,10 +289,11 @@ impl Log {
         let found = match found {
             Err(error) if error.is(code::STREAM_NOT_FOUND) => {
                 if self.id.get().is_some() {
-                    return Err(ConnectError::Retryable(format!(
+                    let why = format!(
                         "stream {name} is gone, and the log that this node has been working on with it: bring it back, or start the node again to \
                          begin a new one"
-                    )));
+                    );
+                    return Err(self.lost(LossKind::Gone, why));
                 }
                 if !self.nats.options().makes_log {
                     return Err(ConnectError::Fatal(format!("there is no log here: no stream {name}")));
@@ -315,10 +352,14 @@ impl Log {
                 "the server that answers does not show the first message of stream {}",
                 self.stream
             ))),
-            (_, Some(_)) => Err(ConnectError::Retryable(format!(
-                "stream {} holds another log than this node has been working on",
-                self.stream
-            ))),
+            (found, Some(_)) => {
+                let why = format!(
+                    "stream {} holds another log than this node has been working on: bring that one back, or start the node again to work on the \
+                     one that is there",
+                    self.stream
+                );
+                Err(self.lost(if found == First::Missing { LossKind::Gone } else { LossKind::Replaced }, why))
+            }
             (First::Missing | First::Strange, None) => Err(ConnectError::Fatal(format!(
                 "the first message of stream {} is not the one that names a log",
                 self.stream
