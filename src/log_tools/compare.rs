@@ -17,14 +17,14 @@ pub async fn compare(
     mut report: impl FnMut(Finding) + Send,
 ) -> Result<Looked, StoreError> {
     let (left_head, right_head) = (left.head().await?, right.head().await?);
-    let total = left.distance(Position(0), left_head) + right.distance(Position(0), right_head);
+    let total = left.distance(Position(0), left_head).max(right.distance(Position(0), right_head));
     meter.begin("compared", total);
     let mut lefts = Cursor::new(left, Position(0), left_head);
     let mut rights = Cursor::new(right, Position(0), right_head);
     let mut looked = Looked::default();
     loop {
         let (one, other) = (lefts.next().await?, rights.next().await?);
-        for commit in one.iter().chain(&other) {
+        if let Some(commit) = one.as_ref().or(other.as_ref()) {
             looked.commits += 1;
             looked.events += commit.events.len() as u64;
             meter.add(commit.events.len());

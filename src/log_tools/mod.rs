@@ -91,7 +91,7 @@ impl FindingKind {
 /// The totals of what was checked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Looked {
-    /// Events, of both logs together if there are two.
+    /// Events; those of two logs are counted once, up to the first place where the logs part.
     pub events: u64,
     /// Commits, likewise.
     pub commits: u64,

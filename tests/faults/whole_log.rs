@@ -54,6 +54,12 @@ fn assert_same(one: &str, other: &str) {
         let outcome = run_blocking(&[&["verify"], logs].concat());
         assert_eq!(outcome.code, Some(0), "{logs:?}: {outcome:?}");
     }
+    let counted = |logs: &[&str]| {
+        let (_, lines) = findings(logs);
+        let result = lines.last().unwrap();
+        (result["events"].clone(), result["commits"].clone())
+    };
+    assert_eq!(counted(&[one, other]), counted(&[one]), "what both have is counted once");
 }
 
 /// The output of `verify --json`: its exit code and its lines.
