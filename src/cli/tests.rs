@@ -203,6 +203,10 @@ fn copy_and_verify_name_their_logs_and_nothing_is_assumed() {
     };
     assert_eq!(call.log.to_string(), "redis://me:***@r:6379/2 (ordersystem)");
     assert!(call.json && call.other.is_some());
+    let line = ["verify", "rediss://r", "nats:n", "--redis-ca", "ca.pem"];
+    let Ok(Invocation::Verify(call)) = run(&line) else { panic!("an audit") };
+    assert_eq!(call.log.files.get("redis-ca").and_then(|file| file.to_str()), Some("ca.pem"));
+    assert!(call.other.unwrap().files.is_empty());
     let line = ["verify", "nats:n", "embedded:x", "--nats-ca", "ca.pem"];
     let env = [("ORDERSYSTEM_NATS_CREDENTIALS", "me.creds"), ("ORDERSYSTEM_NATS_CA", "other.pem")];
     let Ok(Invocation::Verify(call)) = run_with(&line, &env) else { panic!("an audit") };

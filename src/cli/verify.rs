@@ -133,7 +133,7 @@ fn result_line(call: &VerifyArgs, looked: &Looked) -> String {
     }
     let orders = match call.other {
         None => format!(" of {}", counted(looked.orders, "order", "orders")),
-        Some(_) => String::new(),
+        Some(_) => " compared".to_owned(),
     };
     let verdict = if is_well { "all is well".to_owned() } else { counted(looked.findings, "finding", "findings") };
     let (events, commits) = (counted(looked.events, "event", "events"), counted(looked.commits, "commit", "commits"));

@@ -10,3 +10,4 @@ pub mod lease_store;
 pub mod message_bus;
 pub mod order_cache;
 pub mod read_model;
+pub mod tls_errors;

@@ -72,6 +72,70 @@ async fn a_server_that_is_not_redis_is_named_as_such() {
     }
 }
 
+/// It ends by itself, and says all of this.
+async fn is_refused(args: &[&str], words: &[&str]) {
+    let outcome = run(&[&["--port", "0"], args].concat()).await;
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    for word in words {
+        assert!(outcome.stderr.contains(word), "{word:?} is not in {outcome:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_redis_does_not_have_ends_the_start() {
+    let server = RedisServer::start(DURABLE);
+    let address = format!("redis://127.0.0.1:{}/99", server.port);
+    let at = format!("Redis at 127.0.0.1:{} cannot be used: it has no database 99", server.port);
+    is_refused(&["--persistence", "redis", "--redis", &address], &[&at]).await;
+    is_refused(&["--transport", "redis", "--redis", &address], &[&at]).await;
+    let verified = run(&["verify", &address]).await;
+    assert!(verified.code == Some(1) && verified.stderr.contains("it has no database 99"), "{verified:?}");
+
+    let sentinel = RedisServer::start_sentinel(&format!("sentinel monitor orders 127.0.0.1 {} 1", server.port));
+    let address = format!("redis+sentinel://127.0.0.1:{}/orders/99", sentinel.port);
+    let at = format!("Redis at 127.0.0.1:{}", server.port);
+    is_refused(&["--persistence", "redis", "--redis", &address], &[&at, "it has no database 99"]).await;
+}
+
+#[tokio::test]
+async fn a_password_that_is_missing_with_sentinels_ends_the_start() {
+    let server = RedisServer::start(&[DURABLE, &["--requirepass", "s3cret"]].concat());
+    let monitor = format!("sentinel monitor orders 127.0.0.1 {} 1\nsentinel auth-pass orders s3cret", server.port);
+    let sentinel = RedisServer::start_sentinel(&monitor);
+    let address =
+        |login: &str, sentinel: &RedisServer| format!("redis+sentinel://{login}127.0.0.1:{}/orders", sentinel.port);
+    let at = format!("Redis at 127.0.0.1:{}", server.port);
+    for login in ["", ":wrong@"] {
+        let address = address(login, &sentinel);
+        let words = [&*at, "it does not accept the user name or the password, or asks for one"];
+        is_refused(&["--persistence", "redis", "--redis", &address], &words).await;
+    }
+    let locked = RedisServer::start_sentinel(&format!("{monitor}\nrequirepass another"));
+    let at = format!("the Sentinel at 127.0.0.1:{} asks for a password", locked.port);
+    is_refused(&["--persistence", "redis", "--redis", &address(":s3cret@", &locked)], &[&at]).await;
+    is_refused(&["--persistence", "redis", "--redis", &address("", &locked)], &[&at]).await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_nats_is_named_as_such() {
+    let (node, redis) = (Process::start(&[]).await, RedisServer::start(DURABLE));
+    let locked = RedisServer::start(&[DURABLE, &["--requirepass", "s3cret"]].concat());
+    for (address, who) in [
+        (format!("127.0.0.1:{}", redis.port), "it speaks like a Redis"),
+        (format!("127.0.0.1:{}", locked.port), "it speaks like a Redis"),
+        (node.address.to_string(), "it speaks HTTP"),
+    ] {
+        let says = format!("{address}: what answers there is not NATS: {who}");
+        is_refused(&["--transport", "nats", "--nats", &address], &[&says]).await;
+        is_refused(&["--persistence", "nats", "--nats", &address], &[&says]).await;
+        let verified = run(&["verify", &format!("nats:{address}")]).await;
+        assert!(verified.code == Some(1) && verified.stderr.contains(&says), "{verified:?}");
+    }
+    // As Sentinels.
+    let other = format!("redis+sentinel://{}/orders", node.address);
+    is_refused(&["--persistence", "redis", "--redis", &other], &["what answers there is not Redis"]).await;
+}
+
 /// The output of a node within some seconds.
 async fn said(args: &[&str], within: Duration) -> Vec<String> {
     let mut child = program().args(["--port", "0"]).args(args).spawn().unwrap();
@@ -102,6 +166,56 @@ async fn an_absent_redis_is_logged_once_with_its_address() {
     assert_eq!(of_the_connection, 1, "{lines:#?}");
     let without = lines.iter().find(|line| line.contains("Redis") && !line.contains(&address));
     assert_eq!(without, None, "a line about Redis without its address");
+}
+
+/// The settings of a Redis or a Sentinel, with dashes on its command line.
+fn tls_settings(authority: &Authority, port: &str) -> Vec<String> {
+    let (cert, key, ca) = (authority.path("server.pem"), authority.path("server.key"), authority.path("ca.pem"));
+    [("tls-port", port), ("tls-cert-file", &cert), ("tls-key-file", &key), ("tls-ca-cert-file", &ca)]
+        .into_iter()
+        .chain([("tls-auth-clients", "no"), ("tls-replication", "yes")])
+        .map(|(name, value)| format!("{name} {value}"))
+        .collect()
+}
+
+#[tokio::test]
+async fn a_redis_and_sentinels_with_tls_of_a_private_authority_are_trusted_by_redis_ca() {
+    let authority = Authority::with_files();
+    authority.sign("server", &["localhost", "127.0.0.1"]);
+    let [tls_port, sentinel_port] = [free_port(), free_port()].map(|port| port.to_string());
+    let settings = tls_settings(&authority, &tls_port).iter().map(|line| format!("--{line}")).collect::<Vec<_>>();
+    let settings: Vec<_> = settings.iter().flat_map(|line| line.split(' ')).map(str::to_owned).collect();
+    let settings: Vec<&str> = DURABLE.iter().copied().chain(settings.iter().map(String::as_str)).collect();
+    let server = RedisServer::start(&settings);
+    let monitor = format!("sentinel monitor orders 127.0.0.1 {tls_port} 1\n");
+    let _sentinel = RedisServer::start_sentinel(&(monitor + &tls_settings(&authority, &sentinel_port).join("\n")));
+    let ca = authority.path("ca.pem");
+    let one = format!("rediss://localhost:{tls_port}");
+    for address in [one.clone(), format!("rediss+sentinel://127.0.0.1:{sentinel_port}/orders")] {
+        let node =
+            Process::start(&["--persistence", "redis", "--transport", "redis", "--redis", &address, "--redis-ca", &ca])
+                .await;
+        node.places_an_order().await;
+        let verified = run(&["verify", &address, "--redis-ca", &ca]).await;
+        assert_eq!(verified.code, Some(0), "{verified:?}");
+    }
+    assert_eq!(server.cli(&["XLEN", "{ordersystem}:log"]), "2");
+
+    let stranger = Authority::with_files();
+    let (other, key, none) = (stranger.path("ca.pem"), stranger.path("server.key"), stranger.path("none.pem"));
+    let plain = server.url();
+    for (address, file, words) in [
+        (&one, &none, "none.pem cannot be read"),
+        (&one, &key, "server.key holds no certificate in PEM"),
+        (&plain, &ca, "the address asks for no TLS: write rediss://"),
+    ] {
+        is_refused(&["--persistence", "redis", "--redis", address, "--redis-ca", file], &["redis-ca: ", words]).await;
+    }
+    let args = ["--persistence", "redis", "--redis", &one, "--redis-ca", &other];
+    let lines = said(&args, Duration::from_secs(4)).await;
+    assert!(lines.iter().any(|line| line.contains("not signed by an authority that is trusted here")), "{lines:#?}");
+    let unused = run(&["--redis-ca", &ca]).await;
+    assert!(unused.code == Some(2) && unused.stderr.contains("nothing uses Redis"), "{unused:?}");
 }
 
 #[tokio::test]

@@ -125,6 +125,8 @@ pub struct Nats {
     options: Arc<NatsOptions>,
     /// The hosts of the address.
     hosts: Arc<[String]>,
+    /// The same with their ports.
+    addresses: Arc<[String]>,
     monitors: Arc<Monitors>,
     /// The state of the connection.
     contact: Arc<Contact>,
@@ -148,6 +150,7 @@ impl Nats {
     pub async fn start(options: NatsOptions) -> Result<Self, String> {
         let (servers, login) = addresses(&options.url)?;
         let hosts = servers.iter().map(|server| bracketed(server.host())).collect();
+        let addresses = servers.iter().map(address).collect();
         let contact = Arc::new(Contact::new(&options.prefix));
         let (told, seen) = (Arc::clone(&contact), Arc::clone(&contact));
         let connect = with_access(login.into_options(), &options.access)?
@@ -173,7 +176,7 @@ impl Nats {
             connect.connect(servers).await.map_err(|error| format!("the address of NATS: {}", error.kind()))?;
         let mut jetstream = jetstream::new(client.clone());
         jetstream.set_timeout(options.request_timeout);
-        Ok(Self { client, jetstream, options: Arc::new(options), hosts, monitors: Arc::default(), contact })
+        Ok(Self { client, jetstream, options: Arc::new(options), hosts, addresses, monitors: Arc::default(), contact })
     }
 
     /// Waits until connected, at most for the connect timeout.
@@ -198,12 +201,27 @@ impl Nats {
             match self.failure() {
                 Some(why) if is_denial(&why) => return Err(ConnectError::Fatal(why)),
                 why if is_over() || self.down_for() >= self.options.connect_timeout => {
-                    return Err(ConnectError::Retryable(why.unwrap_or_else(|| "no answer yet".to_owned())));
+                    return Err(match self.strangers().await {
+                        Some(why) => ConnectError::Fatal(why),
+                        None => ConnectError::Retryable(why.unwrap_or_else(|| "no answer yet".to_owned())),
+                    });
                 }
                 _ => sleep(Duration::from_millis(10)).await,
             }
         }
         Ok(())
+    }
+
+    /// Which other programs answer at all addresses, if NATS has never answered at one: that does not change by waiting.
+    async fn strangers(&self) -> Option<String> {
+        if self.connections() > 0 {
+            return None;
+        }
+        let looks = self.addresses.iter().map(async |address| (address, stranger::who_is_at(address).await));
+        let found = futures_util::future::join_all(looks).await;
+        let all_are = found.iter().all(|(_, words)| stranger::is_stranger(words));
+        let shown = found.iter().map(|(address, words)| format!("{address}: {words}")).collect::<Vec<_>>().join("; ");
+        all_are.then_some(shown)
     }
 
     /// Why NATS is known to be unreachable: there is no connection.

@@ -25,8 +25,8 @@ use crate::{
     },
 };
 
-/// How long a starting node waits for a connected NATS before it continues without, and the pause between checks.
-const WAIT_AT_START: Duration = Duration::from_secs(4);
+/// How long a starting node waits for NATS, and for the answer who is there in its place, before it continues without, and the pause between checks.
+const WAIT_AT_START: Duration = Duration::from_secs(5);
 const PAUSE_AT_START: Duration = Duration::from_millis(100);
 
 /// The NATS backend.

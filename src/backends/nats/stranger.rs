@@ -8,8 +8,13 @@ use tokio::{
     time::timeout,
 };
 
-/// How long a server may take to send something. NATS speaks first, and at once.
+use crate::ports::tls_errors::certificate_problem;
+
+/// How long a server may take to speak first, as NATS does, at once.
 const SPEAKS_WITHIN: Duration = Duration::from_millis(300);
+/// How long another one may take to reply, and how long all of it may take.
+const REPLIES_WITHIN: Duration = Duration::from_millis(1_500);
+const FOUND_WITHIN: Duration = Duration::from_millis(2_000);
 
 /// A description of the client library's error for an attempt.
 pub(super) fn in_words(error: &str) -> String {
@@ -22,6 +27,8 @@ pub(super) fn in_words(error: &str) -> String {
     } else if says("authorization violation") {
         "authorization violation: it knows no such user, password, token or key, or asks for one: give those that it knows, as in \
          nats://user:password@host:port, or by --nats-password-file, --nats-token-file, --nats-credentials or --nats-nkey"
+    } else if let Some(problem) = certificate_problem(error) {
+        problem
     } else if says("unknownissuer") || says("unknown issuer") || says("badsignature") {
         "its certificate is signed by nobody who is trusted here (--nats-ca FILE)"
     } else if says("invalidcontenttype") {
@@ -40,6 +47,11 @@ pub(super) fn in_words(error: &str) -> String {
 
 const NOT_NATS: &str = "what answers there is not NATS";
 
+/// Whether `words`, as found here, say that another program answers.
+pub(super) fn is_stranger(words: &str) -> bool {
+    words.starts_with(NOT_NATS)
+}
+
 /// Whether the client library has waited in vain.
 pub(super) fn is_silence(error: &str) -> bool {
     error.to_ascii_lowercase().contains("timed out")
@@ -49,14 +61,14 @@ pub(super) fn is_silence(error: &str) -> bool {
 pub(super) async fn who_is_at(address: &str) -> String {
     let spoken = async {
         let mut stream = TcpStream::connect(address).await.ok()?;
-        if let Some(first) = hear(&mut stream).await {
+        if let Some(first) = hear(&mut stream, SPEAKS_WITHIN).await {
             return Some(first);
         }
         // NATS takes this for a PING, Redis replies to it, and a web server refuses it.
         stream.write_all(b"PING\r\n\r\n").await.ok()?;
-        hear(&mut stream).await
+        hear(&mut stream, REPLIES_WITHIN).await
     };
-    let spoken = timeout(SPEAKS_WITHIN * 4, spoken).await.ok().flatten().unwrap_or_default();
+    let spoken = timeout(FOUND_WITHIN, spoken).await.ok().flatten().unwrap_or_default();
     if spoken.is_empty() || spoken.starts_with(b"INFO ") {
         return in_words("timed out");
     }
@@ -70,9 +82,9 @@ pub(super) async fn who_is_at(address: &str) -> String {
     format!("{NOT_NATS}{who}")
 }
 
-async fn hear(stream: &mut TcpStream) -> Option<Vec<u8>> {
+async fn hear(stream: &mut TcpStream, within: Duration) -> Option<Vec<u8>> {
     let mut first = vec![0; 64];
-    let length = timeout(SPEAKS_WITHIN, stream.read(&mut first)).await.ok()?.ok()?;
+    let length = timeout(within, stream.read(&mut first)).await.ok()?.ok()?;
     first.truncate(length);
     Some(first)
 }

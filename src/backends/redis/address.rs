@@ -9,9 +9,10 @@ use std::{
 };
 
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
-use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, RedisError};
+use redis::{Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, RedisError, TlsCertificates};
 
 use super::sentinel::Sentinel;
+use crate::ports::tls_errors::certificate_problem;
 
 /// The Sentinel port if an address names none.
 const SENTINEL_PORT: u16 = 26_379;
@@ -124,16 +125,21 @@ pub(super) struct Unknown {
 }
 
 impl Address {
+    /// Servers and Sentinels must have a certificate that the authorities in the PEM text `ca` have signed, if there is one; else those of the system.
+    ///
     /// Reads `[redis[s]://][user[:password]@]host[:port][/db]` or
     /// `redis[s]+sentinel://[user[:password]@]host[:port],…/service[/db]`.
     ///
     /// # Errors
     /// A description of the error, without a password.
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
-        let unreadable = |error: RedisError| format!("the address of Redis: {error}");
+    pub(super) fn parse(text: &str, ca: Option<&[u8]>) -> Result<Self, String> {
+        let read = |url: &str| {
+            let server =
+                client_url(url).into_connection_info().map_err(|error| format!("the address of Redis: {error}"))?;
+            trusting(server, ca)
+        };
         let Some((scheme, rest)) = text.split_once("+sentinel://") else {
-            let server = client_url(text).into_connection_info().map_err(unreadable)?;
-            return Ok(Self { server, service: None });
+            return Ok(Self { server: read(text)?, service: None });
         };
         // Everything up to the last '@' is user and password, as in the configuration's parser.
         let (user, rest) = rest.rsplit_once('@').map_or(("", rest), |(user, rest)| (user, rest));
@@ -150,13 +156,16 @@ impl Address {
         for host in hosts.split(',') {
             let has_port = host.rsplit_once(':').is_some_and(|(_, port)| !port.contains(']'));
             let host = if has_port { host.to_owned() } else { format!("{host}:{SENTINEL_PORT}") };
-            let sentinel = client_url(&format!("{scheme}://{host}")).into_connection_info().map_err(unreadable)?;
-            sentinels.push(Sentinel::new(sentinel));
-            let url = client_url(&format!("{scheme}://{at}{host}/{db}"));
-            server.get_or_insert(url.into_connection_info().map_err(unreadable)?);
+            sentinels.push(Sentinel::new(read(&format!("{scheme}://{host}"))?));
+            server.get_or_insert(read(&format!("{scheme}://{at}{host}/{db}"))?);
         }
         let server = server.ok_or("the address of Redis names no Sentinel")?;
         Ok(Self { server, service: Some(Service { name: name.to_owned(), sentinels, used_epoch: Arc::default() }) })
+    }
+
+    /// The number of the database.
+    pub(super) fn database(&self) -> i64 {
+        self.server.redis_settings().db()
     }
 
     /// The user name on the server.
@@ -256,6 +265,17 @@ impl Address {
     }
 }
 
+/// The server with the authorities in the PEM text `ca` in place of those of the system.
+fn trusting(server: ConnectionInfo, ca: Option<&[u8]>) -> Result<ConnectionInfo, String> {
+    let Some(ca) = ca else { return Ok(server) };
+    if !is_tls(&server) {
+        return Err("redis-ca: the address asks for no TLS: write rediss://".to_owned());
+    }
+    let certificates = TlsCertificates { client_tls: None, root_cert: Some(ca.to_vec()) };
+    let client = Client::build_with_tls(server, certificates).map_err(|error| format!("redis-ca: {error}"))?;
+    Ok(client.get_connection_info().clone())
+}
+
 /// The text for a server that closes a connection at once and has served before.
 pub(super) const ENDS_OR_STARTS: &str = "it closes the connection at once, as a server does that ends or starts";
 
@@ -279,10 +299,13 @@ pub(super) fn in_words(error: &RedisError, is_tls: bool, was_reached: bool) -> S
             if is_tls && !was_reached { ", as from a server that speaks no TLS (then write redis://)" } else { "" };
         return format!("no answer in time{perhaps}");
     }
+    if let Some(problem) = certificate_problem(&text) {
+        return format!("{problem} ({text})");
+    }
     // A bad signature comes from an authority that has the name of a trusted one and another key.
     if text.contains("UnknownIssuer") || text.contains("BadSignature") {
         return format!(
-            "its certificate is not signed by an authority that this machine trusts: name the file of the authority in SSL_CERT_FILE ({text})"
+            "its certificate is not signed by an authority that is trusted here: name the file of the authority with --redis-ca or in SSL_CERT_FILE ({text})"
         );
     }
     if text.contains("InvalidContentType") {
@@ -369,14 +392,14 @@ mod tests {
 
     #[test]
     fn an_address_names_a_server_or_a_service() {
-        let one = Address::parse("rediss://me:s3cret@cache:6390/2").unwrap();
+        let one = Address::parse("rediss://me:s3cret@cache:6390/2", None).unwrap();
         assert_eq!((one.shown().as_str(), one.user(), one.has_sentinels()), ("cache:6390", "me", false));
-        let service = Address::parse("redis+sentinel://me:a/b@c@one:26380,two,[::1]:5/orders/3").unwrap();
+        let service = Address::parse("redis+sentinel://me:a/b@c@one:26380,two,[::1]:5/orders/3", None).unwrap();
         assert_eq!(service.shown(), "the service orders of the Sentinels one:26380, two:26379, ::1:5");
         assert_eq!((service.user(), service.server.redis_settings().db()), ("me", 3));
         assert_eq!(service.server.redis_settings().password(), Some("a/b@c"));
         for wrong in ["redis+sentinel://one:26379", "redis+sentinel://one:x/orders", "redis://host:6379/nine"] {
-            assert!(Address::parse(wrong).is_err(), "{wrong}");
+            assert!(Address::parse(wrong, None).is_err(), "{wrong}");
         }
     }
 }

@@ -8,7 +8,7 @@ use super::{
     permissions::{self, Roles},
     server::ServerFacts,
 };
-use crate::ports::event_store::{LogId, TokenKey};
+use crate::ports::event_store::{LogId, LossKind, TokenKey};
 
 /// Why a server is not used, and whether that can change without an operator.
 pub(super) struct Refusal {
@@ -16,15 +16,19 @@ pub(super) struct Refusal {
     pub is_final: bool,
     /// The user lacks a permission, and nothing else is wrong.
     pub is_permission: bool,
+    /// The address is wrong, or lacks a password: no server of the service would take it.
+    pub is_of_address: bool,
+    /// The server does not have the log that this node has been working on.
+    pub loss: Option<LossKind>,
 }
 
 impl Refusal {
     pub(super) fn passing(why: String) -> Self {
-        Self { why, is_final: false, is_permission: false }
+        Self { why, is_final: false, is_permission: false, is_of_address: false, loss: None }
     }
 
     fn lasting(why: String) -> Self {
-        Self { why, is_final: true, is_permission: false }
+        Self { why, is_final: true, is_permission: false, is_of_address: false, loss: None }
     }
 }
 
@@ -65,7 +69,8 @@ impl Shared {
 
     pub(super) fn refusal(&self, error: &RedisError) -> Refusal {
         let is_permission = error.code() == Some("NOPERM");
-        Refusal { why: self.error_in_words(error), is_final: is_denied(error), is_permission }
+        let (why, is_of_address) = (self.error_in_words(error), is_login_refused(error));
+        Refusal { why, is_final: is_denied(error), is_permission, is_of_address, loss: None }
     }
 
     /// How to resolve a script's refusal.
@@ -101,7 +106,7 @@ impl Shared {
             found = redis::cmd("GET").arg(&key).query_async(connection).await.map_err(refusal)?;
         }
         if found.is_none() && known.is_some() {
-            return Err(Refusal::passing(self.lost_log(false)));
+            return Err(self.loss_refusal(LossKind::Gone));
         }
         let found = found.and_then(|id| id.parse().ok()).filter(|id| *id != 0).map(LogId);
         match (found, known) {
@@ -111,7 +116,7 @@ impl Shared {
                 Ok(())
             }
             (Some(found), Some(known)) if found == known => Ok(()),
-            (_, Some(_)) => Err(Refusal::passing(self.lost_log(true))),
+            (_, Some(_)) => Err(self.loss_refusal(LossKind::Replaced)),
             (None, None) => Err(Refusal::lasting(format!("{key} is not the number of a log"))),
         }
     }
@@ -144,13 +149,19 @@ impl Shared {
             is_final: is_denied(error) || error.code() == Some("WRONGTYPE"),
             why: format!("{key}: {}", self.error_in_words(error)),
             is_permission: false,
+            is_of_address: false,
+            loss: None,
         }
     }
 
+    fn loss_refusal(&self, kind: LossKind) -> Refusal {
+        Refusal { loss: Some(kind), ..Refusal::passing(self.lost_log(kind)) }
+    }
+
     /// The message for a log that is not the one this node has been working on, or that is gone.
-    fn lost_log(&self, is_other: bool) -> String {
+    fn lost_log(&self, kind: LossKind) -> String {
         let key = format!("{{{}}}:log-id", self.options.prefix);
-        if is_other {
+        if kind == LossKind::Replaced {
             return format!(
                 "{key} names another log than this node has been working on: put the data of that one back, or start the node again to work on the \
                  one that is there"
@@ -173,7 +184,7 @@ impl Shared {
         }
         match error.code() {
             Some("NOPERM") => self.refusal_in_words(&text),
-            Some("NOLOG") => self.lost_log(text.contains("another")),
+            Some("NOLOG") => self.lost_log(if text.contains("another") { LossKind::Replaced } else { LossKind::Gone }),
             Some("MISCONF") => format!("Redis takes no writes, since it cannot write to its own disk: {text}"),
             Some("NOREPLICAS") => {
                 format!(

@@ -8,6 +8,7 @@
 
 use std::{
     fmt,
+    path::{Path, PathBuf},
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -28,7 +29,10 @@ use super::{
     script::Script,
     server::ServerFacts,
 };
-use crate::ports::event_store::{Confirmations, LogId, TokenKey};
+use crate::ports::event_store::{Confirmations, LogId, LogLoss, TokenKey};
+
+/// Where a certificate begins in PEM.
+const PEM_CERTIFICATE: &[u8] = b"-----BEGIN CERTIFICATE-----";
 
 static WRITE: Script = Script::new(include_str!("write.lua"));
 
@@ -38,6 +42,8 @@ pub struct RedisOptions {
     /// `redis[s]://[user[:password]@]host[:port][/db]`, `host:port`, or
     /// `redis[s]+sentinel://[user[:password]@]host[:port],…/service[/db]`.
     pub url: String,
+    /// PEM file with the authorities that sign the certificates of the servers and Sentinels, in place of those that the system trusts.
+    pub ca: Option<PathBuf>,
     /// The hash tag that all keys begin with: `{prefix}:…`, so that they live on one node of a Redis Cluster.
     pub prefix: String,
     /// How long connecting may take, and how long a call waits for a connection that is being made.
@@ -58,6 +64,7 @@ impl RedisOptions {
     pub fn new(url: impl Into<String>, prefix: impl Into<String>) -> Self {
         Self {
             url: url.into(),
+            ca: None,
             prefix: prefix.into(),
             connect_timeout: Duration::from_secs(2),
             response_timeout: Duration::from_secs(2),
@@ -131,9 +138,10 @@ impl Redis {
     /// exist yet; a server found later with another log is refused.
     ///
     /// # Errors
-    /// If the address is invalid; the message does not contain its password.
+    /// If the address or the file of authorities is invalid; the message does not contain the password of the address.
     pub fn start(options: RedisOptions, holds_log: bool) -> Result<Self, String> {
-        let address = Address::parse(&options.url)?;
+        let ca = options.ca.as_deref().map(certificates).transpose()?;
+        let address = Address::parse(&options.url, ca.as_deref())?;
         let state = watch::Sender::new(State::Down(Down::now("not connected yet".to_owned())));
         let shared = Arc::new(Shared {
             options,
@@ -143,6 +151,7 @@ impl Redis {
             connections: watch::Sender::new(0),
             log: OnceLock::new(),
             token_key: Mutex::default(),
+            loss: watch::Sender::new(None),
             holds_log,
             facts: Mutex::default(),
             confirmations: Confirmations::new(CONFIRM_PACE),
@@ -250,6 +259,12 @@ impl Redis {
     #[must_use]
     pub fn token_key(&self) -> Option<TokenKey> {
         *self.shared.token_key.lock()
+    }
+
+    /// Whether the server has lost that log, or has another one in its place.
+    #[must_use]
+    pub fn log_loss(&self) -> watch::Receiver<Option<LogLoss>> {
+        self.shared.loss.subscribe()
     }
 
     /// How often a connection has been made. If this number changes, the server may have lost data: it may have been restored or replaced by another
@@ -393,6 +408,14 @@ impl Redis {
             State::Down(down) => Err(CallError::NotSent(down.why.clone())),
         }
     }
+}
+
+/// The content of a file with certificates.
+fn certificates(file: &Path) -> Result<Vec<u8>, String> {
+    let unfit = |why: &dyn fmt::Display| format!("redis-ca: {} {why}", file.display());
+    let text = std::fs::read(file).map_err(|error| unfit(&format_args!("cannot be read: {error}")))?;
+    let has_certificate = text.windows(PEM_CERTIFICATE.len()).any(|window| window == PEM_CERTIFICATE);
+    if has_certificate { Ok(text) } else { Err(unfit(&"holds no certificate in PEM")) }
 }
 
 /// A connection that one task owns for as long as it needs it.

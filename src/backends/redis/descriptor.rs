@@ -13,7 +13,7 @@ use super::{
     lease::RedisLeaseStore,
     message_bus::{RedisBusOptions, RedisMessageBus},
     permissions::Roles,
-    settings::{FORM, RedisSettings, SECRETS, SETTINGS, unlock},
+    settings::{CA, FORM, RedisSettings, SECRETS, SETTINGS, unlock},
 };
 use crate::{
     backends::descriptor::{
@@ -103,6 +103,7 @@ async fn open(log: ServerLog, access: Access) -> Result<OpenedLog, OpenError> {
     let options = RedisOptions {
         response_timeout: TOOL_TIMEOUT,
         makes_log: writes,
+        ca: log.files.get(CA).cloned(),
         roles: Roles { reads_log: true, writes_log: writes, bus: false, cache: false },
         ..RedisOptions::new(log.address.expose(), log.prefix)
     };

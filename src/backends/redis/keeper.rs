@@ -22,7 +22,7 @@ use super::{
 };
 use crate::ports::{
     backoff::Backoff,
-    event_store::{Confirmations, LogId, TokenKey},
+    event_store::{Confirmations, LogId, LogLoss, TokenKey},
 };
 
 /// The pause before the second try to connect; doubled each time.
@@ -52,6 +52,8 @@ pub(super) struct Shared {
     pub log: OnceLock<LogId>,
     /// The signing key of that log when last seen, if this connection writes it.
     pub token_key: Mutex<Option<TokenKey>>,
+    /// Set while the server does not have that log.
+    pub loss: watch::Sender<Option<LogLoss>>,
     pub holds_log: bool,
     pub facts: Mutex<Option<ServerFacts>>,
     /// The links that Sentinels have confirmed, by number.
@@ -124,6 +126,7 @@ impl Shared {
             said = Said::default();
             // Before any read on the connection.
             self.connections.send_modify(|made| *made += 1);
+            self.loss.send_if_modified(|loss| loss.take().is_some());
             self.state.send_replace(State::Live(Arc::new(link)));
             self.until_lost(number, &server, decision).await;
         }
@@ -135,7 +138,7 @@ impl Shared {
         loop {
             match self.establish(number).await {
                 Ok(link) => return link,
-                Err(Refusal { why, is_final, .. }) => {
+                Err(Refusal { why, is_final, loss, .. }) => {
                     // The first refusal that waiting cannot resolve aborts the start, with the same message.
                     let ends_start = is_final && number == 1 && said.0.is_none();
                     // The first error of a server that is shutting down is not worth a log line: the failure that follows is.
@@ -143,6 +146,14 @@ impl Shared {
                     is_first_try = false;
                     if !is_passing && said.is_news(&why) && !ends_start {
                         tracing::warn!("{why}");
+                    }
+                    if let Some(kind) = loss {
+                        let found = Some(LogLoss { kind, why: why.clone() });
+                        self.loss.send_if_modified(|loss| {
+                            let is_news = *loss != found;
+                            *loss = found;
+                            is_news
+                        });
                     }
                     let since = match &*self.state.borrow() {
                         State::Down(down) => down.since,
@@ -175,7 +186,7 @@ impl Shared {
         let shown = self.address.shown();
         let primary = self.address.primary(self.options.connect_timeout).await.map_err(|unknown| {
             let why = format!("Redis is unreachable, its primary is not known: {}", unknown.why);
-            Refusal { why, is_final: unknown.is_final, is_permission: false }
+            Refusal { is_final: unknown.is_final, ..Refusal::passing(why) }
         })?;
         let server = primary.server.addr().to_string();
         let connected = self.connect(primary.server.clone()).await;
@@ -189,8 +200,9 @@ impl Shared {
             } else {
                 format!("Redis at {server}, {shown}, cannot be used: {}", refusal.why)
             },
-            // If another server may take over, only a permission error is final.
-            is_final: refusal.is_final && (refusal.is_permission || !self.address.has_sentinels()),
+            // If another server may take over, only an error that each of them would give is final.
+            is_final: refusal.is_final
+                && (refusal.is_permission || refusal.is_of_address || !self.address.has_sentinels()),
             ..refusal
         })
     }
@@ -201,7 +213,15 @@ impl Shared {
         Primary { server: primary, decision }: Primary,
         number: u64,
     ) -> Result<Link, Refusal> {
-        self.admit(&mut connection).await?;
+        if let Err(refusal) = self.admit(&mut connection).await {
+            // A primary that has been replaced may have come back without its data.
+            let is_certain = refusal.loss.is_none()
+                || match &decision {
+                    Some(decision) => self.address.confirm(decision, CONFIRM_WITHIN).await.is_ok(),
+                    None => true,
+                };
+            return Err(Refusal { loss: refusal.loss.filter(|_| is_certain), ..refusal });
+        }
         self.check_permissions(&mut connection).await?;
         if self.holds_log {
             self.report_damage(&mut connection).await.map_err(|error| self.refusal(&error))?;
@@ -232,6 +252,13 @@ impl Shared {
     /// The reason why connecting failed.
     fn connect_refusal(&self, error: &RedisError) -> Refusal {
         let refusal = self.refusal(error);
+        if error.to_string().contains("DB index is out of range") {
+            let database = self.address.database();
+            let why = format!(
+                "it has no database {database}, the number at the end of the address: its setting databases says how many there are, counted from 0"
+            );
+            return Refusal { why, is_final: true, is_of_address: true, ..refusal };
+        }
         if error.code().is_some() || admission::is_login_refused(error) {
             return refusal;
         }

@@ -3,7 +3,8 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, RedisError, Value, aio::MultiplexedConnection,
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ErrorKind, RedisError, Value,
+    aio::MultiplexedConnection,
 };
 use tokio::{
     sync::Mutex,
@@ -12,6 +13,7 @@ use tokio::{
 
 use super::{
     address::{Decision, Unknown, in_words, is_tls},
+    admission::is_login_refused,
     values,
 };
 
@@ -89,7 +91,18 @@ impl Sentinel {
                 );
                 Err(Unknown { why, is_final: true })
             }
-            Err(error) => Err(passing(&in_words(&error, is_tls(user), false))),
+            Err(error) if is_login_refused(&error) => {
+                let why = format!(
+                    "the Sentinel at {at} asks for a password, and accepts none or not the user and password of the address, which are tried for \
+                     the Sentinels as well ({error})"
+                );
+                Err(Unknown { why, is_final: true })
+            }
+            Err(error) => {
+                let why = format!("the Sentinel at {at}: {}", in_words(&error, is_tls(user), false));
+                // A server that speaks another protocol does not change by waiting.
+                Err(Unknown { why, is_final: error.kind() == ErrorKind::Parse })
+            }
         }
     }
 }

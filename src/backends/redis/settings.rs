@@ -1,5 +1,7 @@
 //! The settings of Redis.
 
+use std::path::PathBuf;
+
 use super::connection::RedisOptions;
 use crate::{
     backends::descriptor::{Files, Unusable},
@@ -7,6 +9,7 @@ use crate::{
 };
 
 const PASSWORD_FILE: &str = "redis-password-file";
+pub(super) const CA: &str = "redis-ca";
 
 /// The settings that name a file with a secret.
 pub(super) const SECRETS: &[&str] = &[PASSWORD_FILE];
@@ -33,6 +36,11 @@ pub(super) const SETTINGS: &[Setting] = &[
         Kind::File,
         "File with the password for Redis; its user, if any, is in the address",
     ),
+    Setting::optional(
+        CA,
+        Kind::File,
+        "PEM file with the authorities that sign the certificates of Redis and its Sentinels, in place of those of the system",
+    ),
     Setting::new("redis-prefix", Kind::Text, "ordersystem", "Prefix of Redis keys: 1 to 64 of A-Z a-z 0-9 . _ -"),
     Setting::new(
         "redis-cache",
@@ -47,6 +55,8 @@ pub(super) const SETTINGS: &[Setting] = &[
 pub struct RedisSettings {
     /// The server, with its password.
     pub server: ServerUrl,
+    /// PEM file with the authorities that sign its certificates.
+    pub ca: Option<PathBuf>,
     /// The prefix of all keys: 1 to 64 characters of `A-Z a-z 0-9 . _ -`.
     pub prefix: String,
     /// Whether folded orders are cached in Redis, whatever the persistence.
@@ -63,6 +73,7 @@ impl RedisSettings {
         let files = values.files(SETTINGS);
         Ok(Self {
             server: unlock(&server, &files).map_err(|(key, what)| values.error(key, what))?,
+            ca: files.get(CA).cloned(),
             prefix: values.parse("redis-prefix", short_name)?,
             is_cache: values.switch("redis-cache")?,
         })
@@ -70,7 +81,7 @@ impl RedisSettings {
 
     /// The options of a connection.
     pub(super) fn options(&self) -> RedisOptions {
-        RedisOptions::new(self.server.expose(), self.prefix.as_str())
+        RedisOptions { ca: self.ca.clone(), ..RedisOptions::new(self.server.expose(), self.prefix.as_str()) }
     }
 }
 
