@@ -19,7 +19,7 @@ use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tower::service_fn;
 
-use crate::server::tls::{certificate_in_words, certificates, is_mistrust, private_key, provider, roots};
+use crate::server::tls::{certificate_in_words, certificates, check_period, is_mistrust, private_key, provider, roots};
 
 /// The address of a node and how to reach it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -217,6 +217,7 @@ impl ServerCertVerifier for Named {
     ) -> Result<ServerCertVerified, TlsError> {
         if self.certificates.iter().any(|certificate| certificate == shown) {
             verify_server_name(&ParsedCertificate::try_from(shown)?, name)?;
+            check_period(shown, now)?;
             return Ok(ServerCertVerified::assertion());
         }
         self.signed.verify_server_cert(shown, intermediates, name, ocsp, now)
@@ -259,13 +260,14 @@ impl ServerCertVerifier for Pinned {
         _intermediates: &[CertificateDer<'_>],
         _name: &ServerName<'_>,
         _ocsp: &[u8],
-        _now: UnixTime,
+        now: UnixTime,
     ) -> Result<ServerCertVerified, TlsError> {
-        if *shown == self.certificate {
-            Ok(ServerCertVerified::assertion())
-        } else {
-            Err(TlsError::InvalidCertificate(CertificateError::ApplicationVerificationFailure))
+        if *shown != self.certificate {
+            return Err(TlsError::InvalidCertificate(CertificateError::ApplicationVerificationFailure));
         }
+        // No other client would accept it, either.
+        check_period(shown, now)?;
+        Ok(ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(

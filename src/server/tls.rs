@@ -23,6 +23,7 @@ use tokio::{sync::watch, time::Instant};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::validity::check_period;
 use self::validity::{Use, Validity};
 
 /// The interval at which the files are checked: certificates are renewed in place.
@@ -295,6 +296,9 @@ pub(crate) fn certificate_in_words(error: &CertificateError) -> String {
         other if format!("{other:?}").contains("CaUsedAsEndEntity") => {
             "it is that of an authority: show one that the authority has signed".to_owned()
         }
+        other if format!("{other:?}").contains("UnsupportedCertVersion") => {
+            "it is of X.509 version 1: make one of version 3, with a subjectAltName".to_owned()
+        }
         other => other.to_string(),
     }
 }
@@ -303,7 +307,10 @@ pub(crate) fn certificate_in_words(error: &CertificateError) -> String {
 pub(crate) fn roots(path: &Path) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(path)? {
-        roots.add(certificate).map_err(|error| said(path, error))?;
+        roots.add(certificate).map_err(|error| match error {
+            TlsError::InvalidCertificate(why) => said(path, certificate_in_words(&why)),
+            other => said(path, other),
+        })?;
     }
     Ok(roots)
 }

@@ -160,6 +160,31 @@ async fn the_probe_reaches_a_node_by_tls_and_trusts_only_the_right_one() {
 }
 
 #[tokio::test]
+async fn the_probe_refuses_a_certificate_that_has_expired_though_it_is_the_one_that_it_was_given() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (cert, key) = (file("own.pem"), file("own.key"));
+    for (year, says) in [(2001, "it has expired: renew it"), (2090, "it is not valid yet")] {
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        (params.not_before, params.not_after) =
+            (rcgen::date_time_ymd(year - 1, 1, 1), rcgen::date_time_ymd(year, 1, 1));
+        let pair = KeyPair::generate().unwrap();
+        std::fs::write(&cert, params.self_signed(&pair).unwrap().pem()).unwrap();
+        std::fs::write(&key, pair.serialize_pem()).unwrap();
+        let node = Process::start(&["--tls-cert", &cert, "--tls-key", &key]).await;
+        let (address, port) = (node.address.to_string(), node.address.port().to_string());
+        for args in [
+            &["--address", &*address, "--ca", &cert, "--server-name", "localhost"][..],
+            &["--port", &port, "--tls-cert", &cert, "--tls-key", &key],
+        ] {
+            let probe = health(args).await;
+            assert_eq!((probe.code, probe.stdout.as_str()), (Some(1), ""), "{probe:?}");
+            assert!(probe.stderr.contains(says), "{probe:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn invalid_tls_files_are_refused_at_the_start() {
     let authority = Authority::with_files();
     let (cert, key, ca) = (authority.path("server.pem"), authority.path("server.key"), authority.path("ca.pem"));

@@ -92,6 +92,22 @@ impl Validity {
     }
 }
 
+/// Checks that `certificate` is valid at `now`.
+///
+/// # Errors
+/// The bound that is violated.
+pub(crate) fn check_period(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), TlsError> {
+    let Some((from, until)) = bounds(&certificate.clone().into_owned()) else { return Ok(()) };
+    let seconds = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+    if seconds < from {
+        return Err(TlsError::InvalidCertificate(CertificateError::NotValidYet));
+    }
+    if seconds > until {
+        return Err(TlsError::InvalidCertificate(CertificateError::Expired));
+    }
+    Ok(())
+}
+
 /// The validity period of a certificate. The verifier checks it before anything else, and reports the violated bound: verifying at the lowest time
 /// yields the start, at the highest time the end.
 fn bounds(certificate: &CertificateDer<'static>) -> Option<(i64, i64)> {
