@@ -123,7 +123,7 @@ impl fmt::Display for TextError {
             Self::ControlCharacter => f.write_str("must not contain control characters"),
             Self::NotVisibleAscii => f.write_str("must contain visible ASCII characters only"),
             Self::FormatCharacter(character) => {
-                write!(f, "must not contain format characters such as U+{:04X}", u32::from(*character))
+                write!(f, "must not contain characters that are not shown, such as U+{:04X}", u32::from(*character))
             }
             Self::Invisible => f.write_str("must contain a visible character"),
         }

@@ -4,47 +4,41 @@
 
 use super::text::TextError;
 
-/// Format characters (Cf), and the separators of lines and paragraphs.
-pub const FORMAT: [(u32, u32); 23] = [
+/// Format characters (Cf), the separators of lines and paragraphs, and the other default-ignorable code points that are never shown: the combining
+/// grapheme joiner, fillers, inherent vowels, and those that are reserved for such use. Two ids that differ only in them would look the same.
+pub const FORMAT: [(u32, u32); 25] = [
     (0x00AD, 0x00AD),
+    (0x034F, 0x034F),
     (0x0600, 0x0605),
     (0x061C, 0x061C),
     (0x06DD, 0x06DD),
     (0x070F, 0x070F),
     (0x0890, 0x0891),
     (0x08E2, 0x08E2),
+    (0x115F, 0x1160),
+    (0x17B4, 0x17B5),
     (0x180E, 0x180E),
     (0x200B, 0x200F),
     (0x2028, 0x202E),
-    (0x2060, 0x2064),
-    (0x2066, 0x206F),
+    (0x2060, 0x206F),
+    (0x3164, 0x3164),
     (0xFEFF, 0xFEFF),
-    (0xFFF9, 0xFFFB),
+    (0xFFA0, 0xFFA0),
+    (0xFFF0, 0xFFFB),
     (0x1_10BD, 0x1_10BD),
     (0x1_10CD, 0x1_10CD),
     (0x1_3430, 0x1_343F),
     (0x1_BCA0, 0x1_BCA3),
     (0x1_D173, 0x1_D17A),
-    (0xE_0001, 0xE_0001),
-    (0xE_0020, 0xE_007F),
-    // Not assigned yet, and ignored in display.
-    (0xE_0080, 0xE_00FF),
+    // Tags, and code points that are not assigned yet.
+    (0xE_0000, 0xE_00FF),
     (0xE_01F0, 0xE_0FFF),
 ];
 
-/// Other invisible characters: fillers, joiners, variation selectors, the Braille blank.
-pub const INVISIBLE: [(u32, u32); 10] = [
-    (0x034F, 0x034F),
-    (0x115F, 0x1160),
-    (0x17B4, 0x17B5),
-    (0x180B, 0x180F),
-    (0x2065, 0x2065),
-    (0x2800, 0x2800),
-    (0x3164, 0x3164),
-    (0xFE00, 0xFE0F),
-    (0xFFA0, 0xFFA0),
-    (0xE_0100, 0xE_01EF),
-];
+/// Other characters that are accepted beside visible ones: the variation selectors, which choose the form of the character before them, and the
+/// Braille blank.
+pub const INVISIBLE: [(u32, u32); 5] =
+    [(0x180B, 0x180D), (0x180F, 0x180F), (0x2800, 0x2800), (0xFE00, 0xFE0F), (0xE_0100, 0xE_01EF)];
 
 /// They control the joining of letters in some scripts, and the combination of emoji.
 const JOINERS: [char; 2] = ['\u{200C}', '\u{200D}'];
@@ -97,15 +91,59 @@ mod tests {
             '\u{2060}',
             '\u{61C}',
             '\u{180E}',
+            '\u{34F}',
+            '\u{115F}',
+            '\u{1160}',
+            '\u{17B4}',
+            '\u{17B5}',
+            '\u{2065}',
+            '\u{3164}',
+            '\u{FFA0}',
+            '\u{FFF0}',
+            '\u{FFF8}',
+            '\u{E0000}',
+            '\u{E0002}',
         ] {
             let text = format!("ev{character}il");
             assert_eq!(check(&text), Err(TextError::FormatCharacter(character)), "{text:?}");
         }
     }
 
+    /// Default_Ignorable_Code_Point, from DerivedCoreProperties.txt of Unicode 16.
+    const DEFAULT_IGNORABLE: [(u32, u32); 17] = [
+        (0x00AD, 0x00AD),
+        (0x034F, 0x034F),
+        (0x061C, 0x061C),
+        (0x115F, 0x1160),
+        (0x17B4, 0x17B5),
+        (0x180B, 0x180F),
+        (0x200B, 0x200F),
+        (0x202A, 0x202E),
+        (0x2060, 0x206F),
+        (0x3164, 0x3164),
+        (0xFE00, 0xFE0F),
+        (0xFEFF, 0xFEFF),
+        (0xFFA0, 0xFFA0),
+        (0xFFF0, 0xFFF8),
+        (0x1_BCA0, 0x1_BCA3),
+        (0x1_D173, 0x1_D17A),
+        (0xE_0000, 0xE_0FFF),
+    ];
+
+    #[test]
+    fn of_what_is_never_shown_only_variation_selectors_are_taken_beside_a_visible_character() {
+        for code in DEFAULT_IGNORABLE.into_iter().flat_map(|(first, last)| first..=last) {
+            let character = char::from_u32(code).unwrap();
+            let selects = matches!(code, 0x180B..=0x180D | 0x180F | 0xFE00..=0xFE0F | 0xE_0100..=0xE_01EF);
+            let expected = if selects { Ok(()) } else { Err(TextError::FormatCharacter(character)) };
+            assert_eq!(check(&format!("id{character}")), expected, "U+{code:04X}");
+            assert!(check(&character.to_string()).is_err(), "U+{code:04X} alone");
+        }
+    }
+
     #[test]
     fn text_has_something_to_see() {
-        for text in ["\u{3164}", " \u{2800} ", "\u{115F}\u{1160}", "\u{FE0F}", "\u{3000}"] {
+        for text in [" \u{2800} ", "\u{180B}", "\u{FE0F}", "\u{E0100}", "\u{3000}"] {
             assert_eq!(check(text), Err(TextError::Invisible), "{text:?}");
         }
         assert_eq!(check(""), Ok(()), "left out");
