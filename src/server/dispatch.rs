@@ -181,7 +181,7 @@ fn check(request: &Request<Body>, protocol: Protocol) -> Result<(), ApiError> {
     match protocol {
         Protocol::Rest => return Ok(()),
         Protocol::Other => {
-            let message = "of gRPC, application/grpc and application/grpc-web are spoken here, with +proto";
+            let message = "gRPC is served here with Content-Type: application/grpc or application/grpc-web, with or without +proto";
             return Err(ApiError::new(Reason::UnsupportedMediaType, message));
         }
         // Its status is in the trailers, which clients do not read over HTTP/1.1.
@@ -202,20 +202,29 @@ fn is_probe(path: &str) -> bool {
     matches!(path, "/health/live" | "/health/ready") || path.starts_with("/grpc.health.v1.Health/")
 }
 
+/// Whether `path` belongs to a gRPC service: REST has no such paths.
+fn is_of_grpc(path: &str) -> bool {
+    path.starts_with("/catga.") || path.starts_with("/grpc.")
+}
+
 /// The protocol of a request, by its content type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Protocol {
     Grpc,
     GrpcWeb,
     Rest,
-    /// An unsupported variant of gRPC.
+    /// An unsupported variant of gRPC, or a call of one of its methods with another content type.
     Other,
 }
 
 impl Protocol {
     fn of(request: &Request<Body>) -> Self {
         let content_type = request.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
-        let Some(kind) = content_type.strip_prefix(b"application/grpc") else { return Self::Rest };
+        let Some(kind) = content_type.strip_prefix(b"application/grpc") else {
+            // The HTTP/2 mapping of gRPC: any other content type of a method is answered with 415.
+            let is_call = request.method() == Method::POST && is_of_grpc(request.uri().path());
+            return if is_call { Self::Other } else { Self::Rest };
+        };
         let end = kind.iter().position(|byte| *byte == b';' || *byte == b' ').unwrap_or(kind.len());
         match &kind[..end] {
             // A gRPC client uses no other method.

@@ -101,6 +101,12 @@ async fn requests_that_are_not_valid_grpc_are_refused_with_an_http_status() {
     for content_type in ["application/grpc+json", "application/grpcfoo", "application/grpc-web+thrift"] {
         send(Method::POST, content_type, CREATE).await.problem(415, "UNSUPPORTED_MEDIA_TYPE");
     }
+    // The HTTP/2 mapping of gRPC: whatever does not begin with application/grpc.
+    for content_type in ["text/plain", "application/json", "application/proto"] {
+        for path in [CREATE, "/grpc.health.v1.Health/Check", "/catga.system.v1.SystemService/GetServerInfo"] {
+            send(Method::POST, content_type, path).await.problem(415, "UNSUPPORTED_MEDIA_TYPE");
+        }
+    }
     send(Method::POST, "application/grpc", CREATE).await.problem(505, "HTTP_VERSION_NOT_SUPPORTED");
     assert_eq!(send(Method::GET, "application/grpc", CREATE).await.status, 404);
     assert_eq!(send(Method::GET, "application/grpc-web+proto", CREATE).await.status, 404);

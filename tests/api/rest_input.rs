@@ -123,6 +123,11 @@ async fn the_media_type_and_the_size_of_a_body_are_checked() {
     let problem = send(Some("application/json"), " ".repeat(65_537)).await.problem(413, "MESSAGE_TOO_LARGE");
     assert_eq!(problem["maxMessageBytes"], 65_536);
     assert_eq!(send(Some("application/json"), String::new()).await.violations(), ["body"]);
+    for encoding in ["gzip", "br", "gzip, identity"] {
+        let request = rest.request(Method::POST, &path).header("Content-Type", "application/json").body(pay());
+        let reply = Reply::of(request.header("Content-Encoding", encoding)).await;
+        reply.problem(415, "COMPRESSION_NOT_SUPPORTED");
+    }
     assert_eq!(send(Some("Application/JSON; Charset=UTF-8"), pay()).await.status, 200);
 }
 

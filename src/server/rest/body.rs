@@ -113,18 +113,19 @@ fn malformed(description: &str) -> ApiError {
 }
 
 fn require_json(headers: &HeaderMap) -> Result<(), ApiError> {
-    let unsupported = |message| Err(ApiError::new(Reason::UnsupportedMediaType, message));
     let mut types = headers.get_all(header::CONTENT_TYPE).iter();
     let is_json = match (types.next(), types.next()) {
         (Some(only), None) => is_json(only),
         _ => false,
     };
     if !is_json {
-        return unsupported("the body must be sent with Content-Type: application/json, in UTF-8");
+        let message = "the body must be sent with Content-Type: application/json, in UTF-8";
+        return Err(ApiError::new(Reason::UnsupportedMediaType, message));
     }
     let encoding = headers.get(header::CONTENT_ENCODING);
     if encoding.is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
-        return unsupported("the body must be sent without Content-Encoding");
+        let message = "the body must be sent without Content-Encoding";
+        return Err(ApiError::new(Reason::CompressionNotSupported, message));
     }
     Ok(())
 }
