@@ -10,7 +10,7 @@ use std::{
     path::Path,
 };
 
-use super::{error::OpenError, new_store::with_suffix};
+use super::{data_dir::READ_MODEL, error::OpenError, new_store::with_suffix};
 
 const BYTES: usize = 100;
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
@@ -47,9 +47,10 @@ pub(super) fn check(file: &Path) -> Result<(), OpenError> {
         None if is_at_rest(file)? => pages(&header, &mut opened)?,
         damage => damage,
     };
-    damage.map_or(Ok(()), |what| {
-        Err(OpenError::new(format!("the header of the file is damaged ({what}): restore a backup")))
-    })
+    let Some(what) = damage else { return Ok(()) };
+    let is_derived = file.file_name().is_some_and(|name| name == READ_MODEL);
+    let advice = if is_derived { "remove it, and it is built again from the log" } else { "restore a backup" };
+    Err(OpenError::new(format!("the header of the file is damaged ({what}): {advice}")))
 }
 
 /// The damage of the fields that never change.
