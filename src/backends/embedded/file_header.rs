@@ -44,7 +44,10 @@ pub(super) fn check(file: &Path) -> Result<(), OpenError> {
     }
     let damage = match constants(&header) {
         // While there is a WAL, the newest header and free pages may be in it.
-        None if is_at_rest(file)? => pages(&header, &mut opened)?,
+        None if is_at_rest(file)? => match numbers(&header) {
+            None => pages(&header, &mut opened)?,
+            damage => damage,
+        },
         damage => damage,
     };
     let Some(what) = damage else { return Ok(()) };
@@ -53,7 +56,7 @@ pub(super) fn check(file: &Path) -> Result<(), OpenError> {
     Err(OpenError::new(format!("the header of the file is damaged ({what}): {advice}")))
 }
 
-/// The damage of the fields that never change.
+/// The damage of the fields that never change from the first write on.
 fn constants(header: &[u8; BYTES]) -> Option<String> {
     let wrong = |at: usize, name: &str, found: u32, must: &str| Some(format!("byte {at}, {name}: {found}, not {must}"));
     let page_size = page_size(header);
@@ -73,12 +76,13 @@ fn constants(header: &[u8; BYTES]) -> Option<String> {
             return wrong(at, name, header[at].into(), &must.to_string());
         }
     }
-    for (at, must, name) in FIXED_NUMBERS {
-        if number(header, at) != must {
-            return wrong(at, name, number(header, at), &must.to_string());
-        }
-    }
     None
+}
+
+/// The damage of the numbers that an empty database does not have yet: all tables of a new file may still be in its WAL.
+fn numbers(header: &[u8; BYTES]) -> Option<String> {
+    let wrong = FIXED_NUMBERS.into_iter().find(|(at, must, _)| number(header, *at) != *must);
+    wrong.map(|(at, must, name)| format!("byte {at}, {name}: {}, not {must}", number(header, at)))
 }
 
 /// The damage of the numbers of pages and of the list of free pages.

@@ -247,6 +247,19 @@ async fn whatever_byte_of_the_file_is_changed_nothing_wrong_is_ever_returned() {
 }
 
 #[tokio::test]
+async fn a_new_read_model_whose_tables_are_all_in_its_wal_is_not_damaged() {
+    let (folder, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    // As a process leaves the files that is killed before the first checkpoint.
+    let database = Database::open_for_read_model(folder.path()).unwrap();
+    for file in ["read_model.db", "read_model.db-wal"] {
+        std::fs::copy(folder.path().join(file), copy.path().join(file)).unwrap();
+    }
+    drop(database);
+    assert_eq!(std::fs::read(copy.path().join("read_model.db")).unwrap()[44..48], [0; 4], "an empty database");
+    Database::open_for_read_model(copy.path()).expect("nothing is wrong with it");
+}
+
+#[tokio::test]
 async fn whatever_byte_of_the_header_is_changed_the_start_and_an_audit_find_it_or_it_has_no_effect() {
     let (folder, log) = filled(600).await;
     // Free pages: their list begins in the header.
