@@ -1,17 +1,14 @@
 //! The in-memory cache of folded orders: bounded in number and in bytes.
 
-use std::{mem::size_of, ops::Deref, sync::Arc};
+use std::sync::Arc;
 
 use quick_cache::{
     DefaultHashBuilder, OptionsBuilder, Weighter,
     sync::{Cache, DefaultLifecycle, EntryAction, EntryResult},
 };
 
-use super::order_repository::VersionedOrder;
-use crate::{
-    domain::order::{Item, Order},
-    ports::event_store::Revision,
-};
+use super::versioned_order::VersionedOrder;
+use crate::{domain::order::Order, ports::event_store::Revision};
 
 /// The maximum size of a cached order. A larger one is read from the log each time, since few would fit and they would evict many others.
 pub const MAX_KEPT_BYTES: usize = 64 * 1024;
@@ -115,28 +112,13 @@ impl OrderCache {
 
 /// The approximate memory size of an order.
 fn bytes_of(order: &Order) -> usize {
-    let lines = order
-        .items
-        .lines()
-        .iter()
-        .map(|line| size_of::<Item>() + text_bytes(Some(&line.product_id)) + text_bytes(line.name.as_ref()));
-    let payment = order.payment.as_ref();
-    let shipment = order.shipment.as_ref();
-    ENTRY_BYTES
-        + size_of::<VersionedOrder>()
-        + lines.sum::<usize>()
-        + text_bytes(Some(&order.customer_id))
-        + text_bytes(order.shipping_address.as_ref())
-        + text_bytes(payment.map(|payment| &payment.method))
-        + text_bytes(payment.and_then(|payment| payment.reference.as_ref()))
-        + text_bytes(shipment.map(|shipment| &shipment.tracking_number))
-        + text_bytes(shipment.and_then(|shipment| shipment.carrier.as_ref()))
-        + text_bytes(order.cancellation.as_ref().and_then(|cancellation| cancellation.reason.as_ref()))
+    let lines = size_of_val(order.items.lines());
+    ENTRY_BYTES + size_of::<VersionedOrder>() + lines + order.texts().map(text_bytes).sum::<usize>()
 }
 
 /// A text is a separate allocation, with two counters before it.
-fn text_bytes(text: Option<&impl Deref<Target = str>>) -> usize {
-    text.map_or(0, |text| (2 * size_of::<usize>() + text.len()).next_multiple_of(16))
+const fn text_bytes(text: &str) -> usize {
+    (2 * size_of::<usize>() + text.len()).next_multiple_of(16)
 }
 
 #[cfg(test)]
@@ -146,7 +128,7 @@ mod tests {
         domain::{
             ids::OrderId,
             money::{Currency, Money},
-            order::{Change, Items, OrderEvent, Quantity, evolve},
+            order::{Change, Item, Items, OrderEvent, Quantity, evolve},
             text::Text,
             timestamp::Timestamp,
         },

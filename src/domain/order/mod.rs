@@ -15,4 +15,4 @@ pub use decider::{decide, evolve};
 pub use error::{CorruptHistory, OrderError};
 pub use event::{Change, EventKind, OrderEvent};
 pub use item::{Item, Items, ItemsError, Quantity};
-pub use state::{Cancellation, Order, Payment, Shipment, Status};
+pub use state::*;

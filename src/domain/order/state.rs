@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::Items;
+use super::{Item, Items};
 use crate::domain::{
     ids::OrderId,
     text::{CancelReason, Carrier, CustomerId, PaymentMethod, PaymentReference, ShippingAddress, TrackingNumber},
@@ -92,6 +92,45 @@ pub struct Order {
     pub delivered_at: Option<Timestamp>,
     /// The cancellation, if cancelled.
     pub cancellation: Option<Cancellation>,
+}
+
+impl Order {
+    /// All its texts: besides the items, they are what an order has on the heap.
+    pub fn texts(&self) -> impl Iterator<Item = &str> {
+        // Every part is named, so that a new one cannot be forgotten here.
+        let Self {
+            id: _,
+            customer_id,
+            items,
+            shipping_address,
+            status: _,
+            revision: _,
+            created_at: _,
+            updated_at: _,
+            payment,
+            shipment,
+            delivered_at: _,
+            cancellation,
+        } = self;
+        let items = items.lines().iter().flat_map(|item| {
+            let Item { product_id, name, quantity: _, unit_price: _ } = item;
+            [Some(product_id.as_str()), name.as_deref()]
+        });
+        let payment = payment.iter().flat_map(|payment| {
+            let Payment { method, reference, at: _ } = payment;
+            [Some(method.as_str()), reference.as_deref()]
+        });
+        let shipment = shipment.iter().flat_map(|shipment| {
+            let Shipment { tracking_number, carrier, at: _ } = shipment;
+            [Some(tracking_number.as_str()), carrier.as_deref()]
+        });
+        let cancellation = cancellation.iter().map(|cancellation| {
+            let Cancellation { reason, at: _ } = cancellation;
+            reason.as_deref()
+        });
+        let own = [Some(customer_id.as_str()), shipping_address.as_deref()].into_iter();
+        own.chain(items).chain(payment).chain(shipment).chain(cancellation).flatten()
+    }
 }
 
 /// The payment of an order.
