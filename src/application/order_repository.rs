@@ -13,14 +13,11 @@ use super::{
     AppError,
     order_cache::{OrderCache, OrderCacheBounds},
     shared_cache::SharedCache,
+    versioned_order::VersionedOrder,
 };
 use crate::{
     codec,
-    domain::{
-        ids::OrderId,
-        order::{Order, evolve},
-        timestamp::Timestamp,
-    },
+    domain::{ids::OrderId, order::evolve, timestamp::Timestamp},
     ports::event_store::{Direction, EventStore, MAX_READ_EVENTS, Position, Revision, StoredEvent, StreamId},
     processors::projections::LogWatcher,
 };
@@ -31,15 +28,6 @@ pub(super) const MAX_LOADS: u32 = 6;
 const RELOAD_PAUSE: Duration = Duration::from_millis(20);
 /// How often an order is folded again because the node has reconnected to the store meanwhile.
 const MAX_FOLDS: usize = 16;
-
-/// An order with the log position of its last event.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct VersionedOrder {
-    /// The order.
-    pub order: Order,
-    /// The position of its last event.
-    pub position: Position,
-}
 
 /// The last event up to which an order is folded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use metrics::Counter;
 use tokio::time::timeout;
 
-use super::order_repository::VersionedOrder;
+use super::versioned_order::VersionedOrder;
 use crate::{
     circuit_breaker::CircuitBreaker,
     codec::{FOLDED_SCHEMA, decode_folded, encode_folded},

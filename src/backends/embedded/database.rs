@@ -1,5 +1,6 @@
 //! The opened file of a data folder: one thread that writes, some connections that read, and the end of the log in memory.
 
+mod pending;
 mod queue;
 mod readers;
 mod write_connection;
@@ -10,7 +11,8 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 pub use super::error::OpenError;
-pub(super) use queue::{PendingCommit, Refused};
+pub(super) use pending::PendingCommit;
+pub(super) use queue::Refused;
 pub(super) use readers::open_reader;
 pub(super) use write_connection::{Sync, WriteConnection};
 
@@ -21,6 +23,7 @@ use self::{
 };
 use super::{
     data_dir::{DATABASE, DataDir, READ_MODEL},
+    end,
     error::DbError,
     event_store::{append::LogWriter, tail::Tail},
     file_header, new_store,
@@ -80,6 +83,7 @@ impl Database {
         file_header::check(&file)?;
         let mut connection = WriteConnection::open(&file)?;
         schema::migrate(connection.connection())?;
+        end::check(connection.connection())?;
         clear_left_over(connection.connection())?;
         // Only a write proves that the folder is writable.
         connection.probe()?;

@@ -8,7 +8,7 @@ use std::{
 use rusqlite::{Connection, OpenFlags};
 
 use super::{
-    data_dir,
+    data_dir, end,
     error::{DbError, OpenError},
     schema,
 };
@@ -77,6 +77,7 @@ fn make(file: &Path) -> Result<(), OpenError> {
     // It is synced as a whole at the end.
     connection.execute_batch("PRAGMA synchronous = OFF").map_err(DbError::from)?;
     schema::migrate(&connection)?;
+    end::check(&connection)?;
     connection.close().map_err(|(_, error)| DbError::from(error))?;
     Ok(())
 }

@@ -2,10 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension as _};
 
-use super::{
-    end,
-    error::{DbError, OpenError},
-};
+use super::error::{DbError, OpenError};
 use crate::ports::event_store::{LogId, TokenKey};
 
 /// One script per version, in order: never changed once released, only added to.
@@ -53,7 +50,6 @@ pub(super) fn migrate(connection: &Connection) -> Result<(), OpenError> {
         )
         .map_err(DbError::from)?;
     make_token_key(connection)?;
-    end::check(connection)?;
     Ok(())
 }
 

@@ -5,6 +5,7 @@
 
 mod rebuild;
 mod row_set;
+mod rows;
 mod table;
 
 use std::sync::{Arc, atomic::AtomicU64};
@@ -12,10 +13,7 @@ use std::sync::{Arc, atomic::AtomicU64};
 use async_trait::async_trait;
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use self::{
-    rebuild::MemoryRebuild,
-    table::{Table, sort_key},
-};
+use self::{rebuild::MemoryRebuild, rows::sort_key, table::Table};
 use crate::ports::read_model::{
     ListFilter, ListOrder, ListQuery, LogCheckpoint, MAX_PAGE_ROWS, Page, ReadModel, ReadModelError, Row, RowChange,
     RowKey, ShadowReadModel, Totals,

@@ -22,7 +22,7 @@ use tokio::{
 };
 
 use super::{
-    monitor::{Monitors, Replica, Synced},
+    monitor::{Contacts, Monitors, Replica, Synced},
     permissions::Forbidden,
     stranger,
 };
@@ -263,14 +263,16 @@ impl Nats {
         &self.contact.forbidden
     }
 
-    /// The hosts that the address names.
-    pub(super) fn hosts(&self) -> &[String] {
-        &self.hosts
-    }
-
     /// Whether the servers that keep these streams sync the messages that they acknowledge; without a cluster, whether the connected server does.
     pub(super) async fn synced(&self, streams: &[&[Replica]]) -> Synced {
-        self.monitors.synced(self, streams).await
+        let contacts = Contacts {
+            monitors: &self.options.monitors,
+            hosts: &self.hosts,
+            asserted: self.options.synced,
+            connections: self.connections(),
+            server: self.client.server_info(),
+        };
+        self.monitors.synced(contacts, streams).await
     }
 
     /// How often a connection has been made: if this number changes, the server may be another one.

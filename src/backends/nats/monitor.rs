@@ -9,6 +9,7 @@
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
+use async_nats::ServerInfo;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use http_body_util::{BodyExt as _, Empty, Limited};
@@ -19,8 +20,6 @@ use tokio::{
     net::TcpStream,
     time::{Instant, timeout},
 };
-
-use super::connection::Nats;
 
 /// The default monitoring port of nats-server.
 const USUAL_PORT: u16 = 8222;
@@ -110,6 +109,21 @@ pub(super) struct Replica {
     pub unheard_for: Option<Duration>,
 }
 
+/// What is known of the connection: which servers to ask, and which one is connected.
+#[derive(Debug)]
+pub(super) struct Contacts<'a> {
+    /// The configured addresses of monitoring ports.
+    pub monitors: &'a [String],
+    /// The hosts that the address of NATS names.
+    pub hosts: &'a [String],
+    /// Whether the operator asserts that all servers sync.
+    pub asserted: bool,
+    /// How often a connection has been made.
+    pub connections: u64,
+    /// The connected server.
+    pub server: ServerInfo,
+}
+
 /// The reports of the servers.
 #[derive(Debug, Default)]
 pub(super) struct Monitors {
@@ -162,36 +176,36 @@ struct JetStreamConfig {
 
 impl Monitors {
     /// Whether all servers that keep these streams sync; if there are none, whether the connected server does.
-    pub(super) async fn synced(&self, nats: &Nats, streams: &[&[Replica]]) -> Synced {
-        let (mut known, news) = self.ask_all(nats).await;
+    pub(super) async fn synced(&self, contacts: Contacts<'_>, streams: &[&[Replica]]) -> Synced {
+        let (mut known, news) = self.ask_all(&contacts).await;
         for (address, why) in news {
-            if nats.options().monitors.is_empty() {
+            if contacts.monitors.is_empty() {
                 tracing::debug!(address, why, "no monitoring of NATS at the usual port");
             } else {
                 tracing::warn!(address, why, "the monitoring port of NATS does not tell whether it syncs");
             }
         }
-        let info = nats.client().server_info();
+        let info = contacts.server;
         let name = if info.server_name.is_empty() { info.server_id.clone() } else { info.server_name };
         let connected = [Replica { name, offline: false, unheard_for: Some(Duration::ZERO) }];
         let alone: [&[Replica]; 1] = [&connected];
         let streams = if streams.iter().all(|replicas| replicas.is_empty()) { &alone } else { streams };
-        let synced = known.judge(streams, nats.options().synced);
+        let synced = known.judge(streams, contacts.asserted);
         *self.known.lock() = known;
         // A server without a configured name is named by its id, which does not help an operator identify it.
-        synced.naming(&info.server_id, || format!("{}:{}", nats.hosts().join(" or "), info.port))
+        synced.naming(&info.server_id, || format!("{}:{}", contacts.hosts.join(" or "), info.port))
     }
 
     /// Asks each server and adds its report, unless the reports are new enough. Also returns the servers that have stopped replying, and why.
-    async fn ask_all(&self, nats: &Nats) -> (Known, Vec<(String, String)>) {
+    async fn ask_all(&self, contacts: &Contacts<'_>) -> (Known, Vec<(String, String)>) {
         let mut known = self.known.lock().clone();
-        let connections = nats.connections();
+        let connections = contacts.connections;
         // A server that did not reply may be back. If none has ever replied, monitoring is not enabled.
         let is_complete = known.silent.is_empty() || known.said.is_empty();
         if is_complete && known.asked.is_some_and(|(on, at)| on == connections && at.elapsed() < BELIEVED_FOR) {
             return (known, Vec::new());
         }
-        let addresses = addresses(nats);
+        let addresses = addresses(contacts);
         let answers = join_all(addresses.iter().map(|address| ask(address))).await;
         let was_silent = std::mem::take(&mut known.silent);
         let mut news = Vec::new();
@@ -310,12 +324,11 @@ fn merged(streams: &[&[Replica]]) -> BTreeMap<String, Replica> {
 }
 
 /// Host and port of each address to ask.
-fn addresses(nats: &Nats) -> Vec<String> {
-    let options = nats.options();
-    if !options.monitors.is_empty() {
-        return options.monitors.clone();
+fn addresses(contacts: &Contacts<'_>) -> Vec<String> {
+    if !contacts.monitors.is_empty() {
+        return contacts.monitors.to_vec();
     }
-    nats.hosts().iter().map(|host| format!("{host}:{USUAL_PORT}")).collect()
+    contacts.hosts.iter().map(|host| format!("{host}:{USUAL_PORT}")).collect()
 }
 
 /// The names of a server, and whether it syncs.

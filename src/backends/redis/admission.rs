@@ -6,31 +6,10 @@ use super::{
     ends::{ENDS, Ends},
     keeper::Shared,
     permissions::{self, Roles},
+    refusal::{Refusal, is_login_refused},
     server::ServerFacts,
 };
 use crate::ports::event_store::{LogId, LossKind, TokenKey};
-
-/// Why a server is not used, and whether that can change without an operator.
-pub(super) struct Refusal {
-    pub why: String,
-    pub is_final: bool,
-    /// The user lacks a permission, and nothing else is wrong.
-    pub is_permission: bool,
-    /// The address is wrong, or lacks a password: no server of the service would take it.
-    pub is_of_address: bool,
-    /// The server does not have the log that this node has been working on.
-    pub loss: Option<LossKind>,
-}
-
-impl Refusal {
-    pub(super) fn passing(why: String) -> Self {
-        Self { why, is_final: false, is_permission: false, is_of_address: false, loss: None }
-    }
-
-    fn lasting(why: String) -> Self {
-        Self { why, is_final: true, is_permission: false, is_of_address: false, loss: None }
-    }
-}
 
 impl Shared {
     /// Checks the server and decides whether it can be used.
@@ -196,11 +175,6 @@ impl Shared {
             _ => text,
         }
     }
-}
-
-/// Whether Redis requires a login, or refuses the one that was given.
-pub(super) fn is_login_refused(error: &RedisError) -> bool {
-    error.kind() == ErrorKind::AuthenticationFailed || matches!(error.code(), Some("WRONGPASS" | "NOAUTH"))
 }
 
 /// Whether Redis knows the user and denies access.

@@ -8,9 +8,8 @@
 
 use std::{
     fmt,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, OnceLock},
-    time::Duration,
 };
 
 use parking_lot::Mutex;
@@ -24,9 +23,8 @@ use tokio::{
 use super::{
     address::Address,
     keeper::{CONFIRM_PACE, Down, Link, Shared, State},
-    permissions::Roles,
     pools::Lane,
-    script::Script,
+    script::{Script, ScriptCall},
     server::ServerFacts,
 };
 use crate::ports::event_store::{Confirmations, LogId, LogLoss, TokenKey};
@@ -34,53 +32,9 @@ use crate::ports::event_store::{Confirmations, LogId, LogLoss, TokenKey};
 /// Where a certificate begins in PEM.
 const PEM_CERTIFICATE: &[u8] = b"-----BEGIN CERTIFICATE-----";
 
+pub use super::{call_error::CallError, options::RedisOptions};
+
 static WRITE: Script = Script::new(include_str!("write.lua"));
-
-/// Redis's address and the timeouts.
-#[derive(Clone)]
-pub struct RedisOptions {
-    /// `redis[s]://[user[:password]@]host[:port][/db]`, `host:port`, or
-    /// `redis[s]+sentinel://[user[:password]@]host[:port],…/service[/db]`.
-    pub url: String,
-    /// PEM file with the authorities that sign the certificates of the servers and Sentinels, in place of those that the system trusts.
-    pub ca: Option<PathBuf>,
-    /// The hash tag that all keys begin with: `{prefix}:…`, so that they live on one node of a Redis Cluster.
-    pub prefix: String,
-    /// How long connecting may take, and how long a call waits for a connection that is being made.
-    pub connect_timeout: Duration,
-    /// How long Redis may take to reply.
-    pub response_timeout: Duration,
-    /// How many calls may be in flight; further ones wait to be sent, for at most the response timeout.
-    pub max_in_flight: usize,
-    /// Whether a log is created if there is none.
-    pub makes_log: bool,
-    /// The roles that Redis has here, which determine the permissions that its user needs.
-    pub roles: Roles,
-}
-
-impl RedisOptions {
-    /// The options for `url` with the keys `{prefix}:…` and timeouts suited to a server in the same data center.
-    #[must_use]
-    pub fn new(url: impl Into<String>, prefix: impl Into<String>) -> Self {
-        Self {
-            url: url.into(),
-            ca: None,
-            prefix: prefix.into(),
-            connect_timeout: Duration::from_secs(2),
-            response_timeout: Duration::from_secs(2),
-            max_in_flight: 8_192,
-            makes_log: true,
-            roles: Roles::ALL,
-        }
-    }
-}
-
-impl fmt::Debug for RedisOptions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The address is left out, since it may hold a password.
-        f.debug_struct("RedisOptions").field("prefix", &self.prefix).finish_non_exhaustive()
-    }
-}
 
 /// Why there is no connection to a server.
 #[derive(Clone, Debug)]
@@ -89,30 +43,6 @@ pub enum ConnectError {
     Retryable(String),
     /// A failure that needs an operator: a wrong password, a replica, a server too old.
     Fatal(String),
-}
-
-/// Why a call has no result.
-#[derive(Clone, Debug)]
-pub enum CallError {
-    /// There is no connection: nothing was sent.
-    NotSent(String),
-    /// No reply came: the call may have been executed, or may still be.
-    Lost(String),
-    /// Redis replied with an error: the call was not executed.
-    Refused {
-        /// The error code, such as `OOM`.
-        code: String,
-        /// The human-readable error.
-        text: String,
-    },
-}
-
-impl fmt::Display for CallError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotSent(why) | Self::Lost(why) | Self::Refused { text: why, .. } => f.write_str(why),
-        }
-    }
 }
 
 /// A Redis server, connected or not. Clones share the connections.
@@ -422,4 +352,30 @@ fn certificates(file: &Path) -> Result<Vec<u8>, String> {
 pub(super) struct Held {
     pub connection: deadpool_redis::Connection,
     number: u64,
+}
+
+impl ScriptCall {
+    /// Runs it. If the server does not have the script yet, its text is sent.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub(super) async fn run(&self, redis: &Redis) -> Result<Value, CallError> {
+        let answer = redis.call(&self.by_hash()).await;
+        match answer {
+            Err(CallError::Refused { code, .. }) if code == "NOSCRIPT" => redis.call(&self.by_text()).await,
+            answer => answer,
+        }
+    }
+
+    /// Like [`ScriptCall::run`], on a pooled connection.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub(super) async fn run_in(&self, redis: &Redis, lane: Lane) -> Result<Value, CallError> {
+        let answer = redis.call_in(lane, &self.by_hash()).await;
+        match answer {
+            Err(CallError::Refused { code, .. }) if code == "NOSCRIPT" => redis.call_in(lane, &self.by_text()).await,
+            answer => answer,
+        }
+    }
 }

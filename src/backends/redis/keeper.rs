@@ -14,10 +14,13 @@ use tokio::{
 };
 
 use super::{
-    address::{self, Address, Decision, Doubt, Primary},
-    admission::{self, Refusal},
-    connection::{CallError, RedisOptions},
+    address::{Address, Doubt, Primary},
+    call_error::CallError,
+    in_words::{ENDS_OR_STARTS, in_words},
+    options::RedisOptions,
     pools::{PoolError, Pools},
+    refusal::{Refusal, is_login_refused},
+    sentinel::Decision,
     server::ServerFacts,
 };
 use crate::ports::{
@@ -142,7 +145,7 @@ impl Shared {
                     // The first refusal that waiting cannot resolve aborts the start, with the same message.
                     let ends_start = is_final && number == 1 && said.0.is_none();
                     // The first error of a server that is shutting down is not worth a log line: the failure that follows is.
-                    let is_passing = is_first_try && why.contains(address::ENDS_OR_STARTS);
+                    let is_passing = is_first_try && why.contains(ENDS_OR_STARTS);
                     is_first_try = false;
                     if !is_passing && said.is_news(&why) && !ends_start {
                         tracing::warn!("{why}");
@@ -236,7 +239,16 @@ impl Shared {
                 return Err(Refusal::passing(format!("{now} has become the primary meanwhile")));
             }
         }
-        let pools = Pools::new(self, primary).map_err(Refusal::passing)?;
+        // Weak, since the pools are part of the shared state.
+        let looking = Arc::downgrade(self);
+        let pools = Pools::new(&self.options, primary, move |connection| {
+            let looking = looking.upgrade();
+            Box::pin(async move {
+                let shared = looking.ok_or("the node ends")?;
+                shared.admit(connection).await.map(drop).map_err(|refusal| refusal.why)
+            })
+        });
+        let pools = pools.map_err(Refusal::passing)?;
         Ok(Link { connection, pools, server, decision, number })
     }
 
@@ -259,13 +271,13 @@ impl Shared {
             );
             return Refusal { why, is_final: true, is_of_address: true, ..refusal };
         }
-        if error.code().is_some() || admission::is_login_refused(error) {
+        if error.code().is_some() || is_login_refused(error) {
             return refusal;
         }
         // A server that speaks another protocol does not change by waiting.
         let is_final = refusal.is_final || error.kind() == ErrorKind::Parse;
         let was_reached = *self.connections.borrow() > 0;
-        Refusal { why: address::in_words(error, self.address.is_tls(), was_reached), is_final, ..refusal }
+        Refusal { why: in_words(error, self.address.is_tls(), was_reached), is_final, ..refusal }
     }
 
     pub(super) fn call_error(&self, error: &RedisError, number: u64) -> CallError {

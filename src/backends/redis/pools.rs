@@ -1,11 +1,15 @@
 //! Connections in addition to the one for commands, in two pools: those that wait for large replies, and those that must not wait for these.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use deadpool_redis::{Connection, Hook, HookError, Manager, Pool, PoolConfig, Runtime, TimeoutType, Timeouts};
-use redis::{AsyncConnectionConfig, ConnectionInfo};
+use futures_util::future::BoxFuture;
+use redis::{AsyncConnectionConfig, ConnectionInfo, aio::MultiplexedConnection};
 
-use super::{address, keeper::Shared};
+use super::{
+    in_words::{in_words, is_tls},
+    options::RedisOptions,
+};
 
 /// The most connections for large reads. More would not help: Redis replies to one at a time.
 const READS: usize = 12;
@@ -40,25 +44,20 @@ pub(super) struct PoolError {
 }
 
 impl Pools {
-    /// Pools of connections to `server`. Each new connection is verified: it must lead to a primary that holds the same log.
-    pub(super) fn new(shared: &Arc<Shared>, server: ConnectionInfo) -> Result<Self, String> {
+    /// Pools of connections to `server`. Each new connection is verified by `look`: it must lead to a primary that holds the same log.
+    pub(super) fn new<L>(options: &RedisOptions, server: ConnectionInfo, look: L) -> Result<Self, String>
+    where
+        L: Fn(&mut MultiplexedConnection) -> BoxFuture<'_, Result<(), String>> + Clone + Send + Sync + 'static,
+    {
         let make = |size, wait| {
-            let options = &shared.options;
             let config = AsyncConnectionConfig::new()
                 .set_connection_timeout(Some(options.connect_timeout))
                 .set_response_timeout(Some(LONGEST_BLOCK + options.response_timeout));
             let manager = Manager::new_with_config(server.clone(), config).map_err(|error| error.to_string())?;
-            // Weak, since the pool is part of the shared state.
-            let looking = Arc::downgrade(shared);
-            let look = Hook::async_fn(move |connection: &mut redis::aio::MultiplexedConnection, _| {
-                let looking = looking.upgrade();
-                Box::pin(async move {
-                    let Some(shared) = looking else { return Err(HookError::message("the node ends")) };
-                    match shared.admit(connection).await {
-                        Ok(_) => Ok(()),
-                        Err(refusal) => Err(HookError::message(refusal.why)),
-                    }
-                })
+            let look = look.clone();
+            let look = Hook::async_fn(move |connection: &mut MultiplexedConnection, _| {
+                let looked = look(connection);
+                Box::pin(async move { looked.await.map_err(HookError::message) })
             });
             let timeouts = Timeouts {
                 wait: Some(wait),
@@ -70,8 +69,8 @@ impl Pools {
         };
         Ok(Self {
             reads: make(READS, WAIT_FOR_READS)?,
-            steady: make(STEADY, shared.options.response_timeout)?,
-            is_tls: shared.address.is_tls(),
+            steady: make(STEADY, options.response_timeout)?,
+            is_tls: is_tls(&server),
         })
     }
 
@@ -89,7 +88,7 @@ impl Pools {
                 PoolError { why: "a connection was not made in time".to_owned(), is_busy: false }
             }
             deadpool_redis::PoolError::Backend(error) => {
-                PoolError { why: address::in_words(&error, self.is_tls, true), is_busy: false }
+                PoolError { why: in_words(&error, self.is_tls, true), is_busy: false }
             }
             deadpool_redis::PoolError::PostCreateHook(HookError::Message(why)) => {
                 PoolError { why: why.into_owned(), is_busy: false }

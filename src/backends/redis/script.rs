@@ -4,11 +4,6 @@ use std::sync::OnceLock;
 
 use redis::{Cmd, RedisError, Value, aio::MultiplexedConnection};
 
-use super::{
-    connection::{CallError, Redis},
-    pools::Lane,
-};
-
 /// One script, which Redis caches under its hash.
 pub(super) struct Script {
     code: &'static str,
@@ -58,6 +53,16 @@ impl ScriptCall {
         self.arg(number.to_string())
     }
 
+    /// The command that calls the script by its hash.
+    pub(super) fn by_hash(&self) -> Cmd {
+        self.command("EVALSHA", self.script.hash())
+    }
+
+    /// The command that sends its text.
+    pub(super) fn by_text(&self) -> Cmd {
+        self.command("EVAL", self.script.code)
+    }
+
     fn command(&self, name: &str, script: &str) -> Cmd {
         let size = self.arguments.iter().map(|argument| argument.len() + 16).sum::<usize>();
         let mut command = Cmd::with_capacity(self.arguments.len() + 3, size + script.len() + 64);
@@ -68,44 +73,16 @@ impl ScriptCall {
         command
     }
 
-    /// Runs it. If the server does not have the script yet, its text is sent.
-    ///
-    /// # Errors
-    /// [`CallError`].
-    pub(super) async fn run(&self, redis: &Redis) -> Result<Value, CallError> {
-        let answer = redis.call(&self.command("EVALSHA", self.script.hash())).await;
-        match answer {
-            Err(CallError::Refused { code, .. }) if code == "NOSCRIPT" => {
-                redis.call(&self.command("EVAL", self.script.code)).await
-            }
-            answer => answer,
-        }
-    }
-
-    /// Like [`ScriptCall::run`], on a pooled connection.
-    ///
-    /// # Errors
-    /// [`CallError`].
-    pub(super) async fn run_in(&self, redis: &Redis, lane: Lane) -> Result<Value, CallError> {
-        let answer = redis.call_in(lane, &self.command("EVALSHA", self.script.hash())).await;
-        match answer {
-            Err(CallError::Refused { code, .. }) if code == "NOSCRIPT" => {
-                redis.call_in(lane, &self.command("EVAL", self.script.code)).await
-            }
-            answer => answer,
-        }
-    }
-
-    /// Like [`ScriptCall::run`], on a connection that is not in use yet.
+    /// Runs it on a connection that is not in use yet. If the server does not have the script yet, its text is sent.
     ///
     /// # Errors
     /// The error of Redis or the network.
     pub(super) async fn run_on(&self, connection: &mut MultiplexedConnection) -> Result<Value, RedisError> {
-        let answer = self.command("EVALSHA", self.script.hash()).query_async(connection).await;
+        let answer = self.by_hash().query_async(connection).await;
         match answer {
             // A user without EVALSHA gets that error from the permission check instead.
             Err(error) if matches!(error.code(), Some("NOSCRIPT" | "NOPERM")) => {
-                self.command("EVAL", self.script.code).query_async(connection).await
+                self.by_text().query_async(connection).await
             }
             answer => answer,
         }

@@ -12,13 +12,28 @@ use tokio::{
 };
 
 use super::{
-    address::{Decision, Unknown, in_words, is_tls},
-    admission::is_login_refused,
+    in_words::{in_words, is_tls},
+    refusal::is_login_refused,
     values,
 };
 
 /// How soon a Sentinel that did not reply is tried again: queries in the meantime fail at once.
 const TRY_AGAIN_AFTER: Duration = Duration::from_millis(50);
+
+/// A decision of the Sentinels: which server is the primary.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Decision {
+    /// Its `config-epoch`: a later decision has a larger one.
+    pub epoch: u64,
+    pub address: ConnectionAddr,
+}
+
+/// Why no primary is known.
+pub(super) struct Unknown {
+    pub why: String,
+    /// All Sentinels that answered report that there is no primary.
+    pub is_final: bool,
+}
 
 /// A Sentinel's address. Clones share the connection.
 #[derive(Clone)]

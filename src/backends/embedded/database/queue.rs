@@ -4,10 +4,9 @@ use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex, MutexGuard};
-use tokio::{sync::oneshot, time::Instant};
 
-use super::{super::event_store::append::LogWriter, WriteConnection};
-use crate::ports::event_store::{AppendError, Appended, Commit};
+use super::{super::event_store::append::LogWriter, WriteConnection, pending::PendingCommit};
+use crate::ports::event_store::Commit;
 
 /// The most waiting commits; further ones are refused at once.
 const MAX_WAITING_COMMITS: usize = 16_384;
@@ -19,15 +18,6 @@ const MAX_WAITING_CHORES: usize = 1_024;
 const MAX_BATCH_COMMITS: usize = 1_024;
 /// A batch ends with the commit that brings its payload to this many bytes.
 const MAX_BATCH_BYTES: usize = 8 * 1024 * 1024;
-
-/// A commit and its waiting caller.
-#[derive(Debug)]
-pub(in super::super) struct PendingCommit {
-    pub(in super::super) commit: Commit,
-    pub(in super::super) reply: oneshot::Sender<Result<Appended, AppendError>>,
-    /// When the caller stops waiting.
-    pub(in super::super) deadline: Option<Instant>,
-}
 
 /// A task other than one commit; it makes its own transaction and notifies its caller.
 pub(super) type WriteTask = Box<dyn FnOnce(&mut WriteConnection, &mut LogWriter) + Send>;
@@ -159,6 +149,8 @@ fn size(commit: &Commit) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use tokio::sync::oneshot;
+
     use super::*;
     use crate::ports::event_store::{CommitId, ExpectedRevision, StreamId};
 

@@ -3,7 +3,7 @@
 //! The numbers of the rows lie in sorted chunks; the keys are looked up in the rows. Orders arrive nearly in the order of their keys, so chunks are
 //! filled from end to end.
 
-use super::table::Rows;
+use super::rows::Rows;
 
 /// The most rows of a chunk: few enough that inserting in the middle moves at most 2 KiB.
 const CHUNK_ROWS: usize = 512;

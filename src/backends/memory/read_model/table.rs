@@ -9,29 +9,9 @@ use std::{
 use super::{
     super::numbers::{NumberHasher, NumberMap, SHARDS, shard},
     row_set::RowSet,
+    rows::{CompactRow, PIECE_ROWS, Rows},
 };
-use crate::ports::read_model::{LogCheckpoint, ReadModelError, Row, RowChange, RowKey, Totals};
-
-/// Rows per piece of memory: growing moves none of them.
-const PIECE_ROWS: usize = 4_096;
-
-/// All rows, by the number assigned here: 0, 1, 2 …
-#[derive(Debug, Default)]
-pub(super) struct Rows(Vec<Vec<CompactRow>>);
-
-/// A [`Row`] with the number of its customer, 56 bytes.
-#[derive(Debug)]
-struct CompactRow {
-    id: u64,
-    created_at_micros: i64,
-    updated_at_micros: i64,
-    amount_minor: i64,
-    revision: u64,
-    customer: u32,
-    item_count: u32,
-    currency: [u8; 3],
-    status: u8,
-}
+use crate::ports::read_model::{LogCheckpoint, ReadModelError, Row, RowChange, Totals};
 
 #[derive(Debug)]
 pub(super) struct Table {
@@ -53,11 +33,6 @@ struct Customer {
 /// Rows separated by status, for the few statuses that exist.
 #[derive(Debug, Default)]
 struct ByStatus(Vec<(u8, RowSet)>);
-
-/// The sort order of lists as one number: by time, then by id.
-pub(super) const fn sort_key(key: RowKey) -> i128 {
-    ((key.created_at_micros as i128) << 64) | key.id as i128
-}
 
 impl Table {
     pub(super) fn new() -> Self {
@@ -221,40 +196,6 @@ impl Table {
         totals
             .map(|(&(status, currency), &(count, amount_minor))| Totals { status, currency, count, amount_minor })
             .collect()
-    }
-}
-
-impl Rows {
-    /// The sort key of a row.
-    pub(super) fn key(&self, number: u32) -> i128 {
-        let row = self.get(number);
-        sort_key(RowKey { created_at_micros: row.created_at_micros, id: row.id })
-    }
-
-    fn len(&self) -> usize {
-        self.0.last().map_or(0, |last| (self.0.len() - 1) * PIECE_ROWS + last.len())
-    }
-
-    fn get(&self, number: u32) -> &CompactRow {
-        &self.0[number as usize / PIECE_ROWS][number as usize % PIECE_ROWS]
-    }
-
-    fn get_mut(&mut self, number: u32) -> &mut CompactRow {
-        &mut self.0[number as usize / PIECE_ROWS][number as usize % PIECE_ROWS]
-    }
-
-    /// Adds a row and numbers it; [`Table::check`] has ensured that the number fits.
-    fn push(&mut self, row: CompactRow) -> u32 {
-        let number = self.len();
-        match self.0.last_mut() {
-            Some(last) if last.len() < PIECE_ROWS => last.push(row),
-            _ => {
-                let mut piece = Vec::with_capacity(PIECE_ROWS);
-                piece.push(row);
-                self.0.push(piece);
-            }
-        }
-        number as u32
     }
 }
 
