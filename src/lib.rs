@@ -1,6 +1,6 @@
 //! Catga OrderSystem: an event-sourced CQRS order service.
 //!
-//! The flow of a command, top to bottom. Upper modules may use lower ones, never the reverse; `tests/architecture.rs` checks that.
+//! The flow of a command, top to bottom. Upper modules may use lower ones, never the reverse; `tests/architecture/` checks that.
 //!
 //! ```text
 //!  cli                  subcommands: serve a node, or talk to a running one

@@ -3,12 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use metrics::Counter;
-use xxhash_rust::xxh3::Xxh3;
 
 use super::{
     AppError, VersionedOrder,
     order_repository::{AsOf, MAX_LOADS, OrderRepository, does_not_last, pause_before_reload},
-    pipeline::Operation,
+    requests::{OrderRequest, Target},
 };
 use crate::{
     codec::{self, Record},
@@ -38,21 +37,6 @@ const MAX_NEW_IDS: u32 = 8;
 /// After an id in use, the next one is chosen at random from this many: a generator that issues the same ids would collide again at the next one.
 const REDRAWN_FROM: usize = 64;
 
-/// A command as received by a protocol server.
-#[derive(Clone, Debug)]
-pub struct OrderRequest {
-    /// The client's idempotency key.
-    pub request_id: Option<RequestId>,
-    /// The revision that the client expects the order to have.
-    pub expected_revision: Option<Revision>,
-    /// The originator of the command.
-    pub actor: Option<Actor>,
-    /// The order; `None` for a new one.
-    pub order_id: Option<OrderId>,
-    /// The action.
-    pub action: Action,
-}
-
 /// The order as the command left it.
 pub type CommandReply = Arc<VersionedOrder>;
 
@@ -66,19 +50,6 @@ pub struct CommandHandler {
     conflicts: Counter,
     taken_ids: Counter,
     replays: Counter,
-}
-
-impl OrderRequest {
-    /// The operation under which the command is counted.
-    pub(super) const fn operation(&self) -> Operation {
-        match self.action {
-            Action::Create { .. } => Operation::CreateOrder,
-            Action::Pay { .. } => Operation::PayOrder,
-            Action::Ship { .. } => Operation::ShipOrder,
-            Action::Deliver => Operation::DeliverOrder,
-            Action::Cancel { .. } => Operation::CancelOrder,
-        }
-    }
 }
 
 impl CommandHandler {
@@ -107,12 +78,12 @@ impl CommandHandler {
         let at = Timestamp::from_micros(self.clock.now_micros());
         let (action, actor, expected) = (request.action, request.actor, request.expected_revision);
         let connection = self.orders.connection();
-        let outcome = match request.order_id {
-            Some(order_id) => {
+        let outcome = match request.target {
+            Target::Existing(order_id) => {
                 let prepared = PreparedCommand { key, command: OrderCommand { order_id, at, action }, actor };
                 self.run(&prepared, request_id, expected).await
             }
-            None => {
+            Target::New => {
                 let order_id = self.new_order_id(0).await?;
                 let prepared = PreparedCommand { key, command: OrderCommand { order_id, at, action }, actor };
                 self.create(prepared, request_id, expected).await
@@ -367,41 +338,5 @@ fn request_key(id: &RequestId, request: &OrderRequest) -> RequestKey {
         Action::Create { .. } => RequestScope::Log,
         _ => RequestScope::Stream,
     };
-    RequestKey { scope, id: id.shared(), fingerprint: fingerprint(request) }
-}
-
-/// A hash of the request. It is stored, so its input is explicit and must never change: the command's name, the expected revision and every field,
-/// each prefixed with its length.
-fn fingerprint(request: &OrderRequest) -> u128 {
-    let mut hash = Xxh3::new();
-    let mut field = |bytes: &[u8]| {
-        hash.update(&(bytes.len() as u64).to_le_bytes());
-        hash.update(bytes);
-    };
-    field(request.action.name().as_bytes());
-    field(&request.expected_revision.map_or(u64::MAX, |revision| revision).to_le_bytes());
-    match &request.action {
-        Action::Create { customer_id, items, shipping_address } => {
-            field(customer_id.as_bytes());
-            field(shipping_address.as_deref().unwrap_or_default().as_bytes());
-            for item in items.lines() {
-                field(item.product_id.as_bytes());
-                field(item.name.as_deref().unwrap_or_default().as_bytes());
-                field(&item.quantity.get().to_le_bytes());
-                field(&item.unit_price.minor().to_le_bytes());
-                field(&item.unit_price.currency().code_bytes());
-            }
-        }
-        Action::Pay { method, reference } => {
-            field(method.as_bytes());
-            field(reference.as_deref().unwrap_or_default().as_bytes());
-        }
-        Action::Ship { tracking_number, carrier } => {
-            field(tracking_number.as_bytes());
-            field(carrier.as_deref().unwrap_or_default().as_bytes());
-        }
-        Action::Deliver => {}
-        Action::Cancel { reason } => field(reason.as_deref().unwrap_or_default().as_bytes()),
-    }
-    hash.digest128()
+    RequestKey { scope, id: id.shared(), fingerprint: request.fingerprint() }
 }

@@ -1,6 +1,9 @@
 //! Dead letters of handlers: operators can list, redeliver or discard them.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use super::AppError;
 use crate::ports::message_bus::{BusError, DeadLetter, EventId, MAX_DEAD_LETTERS, MessageBus};
@@ -39,6 +42,31 @@ pub struct After {
     pub event: EventId,
     /// When that event became a dead letter.
     pub at: SystemTime,
+}
+
+impl After {
+    /// After `last`, with which `shown` letters have been shown.
+    #[must_use]
+    pub fn letter(shown: usize, last: &DeadLetter) -> Self {
+        Self { shown, event: last.message.event_id(), at: last.at }
+    }
+
+    /// The token of the page. Opaque to clients: the number of letters shown, the event of the last one, and its microseconds since the epoch.
+    #[must_use]
+    pub fn page_token(&self) -> String {
+        let since_epoch = self.at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        format!("{}.{}.{}", self.shown, self.event, since_epoch.as_micros())
+    }
+
+    /// The start of the page with this token; `None` if it is malformed.
+    #[must_use]
+    pub fn of_page_token(token: &str) -> Option<Self> {
+        let mut parts = token.split('.');
+        let shown = parts.next()?.parse().ok().filter(|shown| *shown <= MAX_DEAD_LETTERS)?;
+        let event: EventId = parts.next()?.parse().ok()?;
+        let at = SystemTime::UNIX_EPOCH.checked_add(Duration::from_micros(parts.next()?.parse().ok()?))?;
+        parts.next().is_none().then_some(Self { shown, event, at })
+    }
 }
 
 impl DeadLetters {

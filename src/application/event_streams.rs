@@ -3,6 +3,7 @@
 mod batch;
 mod feed;
 mod order;
+mod stream;
 #[cfg(test)]
 mod tests;
 
@@ -10,9 +11,13 @@ use std::time::Duration;
 
 use tokio::{sync::watch, time::Instant};
 
-pub use self::{feed::EventFeed, order::OrderHistory};
+pub use self::{
+    feed::EventFeed,
+    order::OrderHistory,
+    stream::{EventLog, EventStream, EventStreamPermit, Follow, Item, StreamBounds},
+};
 use super::{AppError, fan_out::Subscription};
-use crate::ports::event_store::{EventStore, LogLoss, LogPoint, LossKind, Revision, StoredEvent};
+use crate::ports::event_store::{EventStore, LogLoss, LogPoint, LossKind, StoredEvent};
 
 /// One step of an event stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,51 +30,6 @@ pub enum Step {
     Heartbeat,
     /// There are no more events, and the reader does not follow.
     End,
-}
-
-/// Either kind of event stream, for callers that treat them alike.
-pub trait EventSource: Send + 'static {
-    /// The next step. Call it until it returns [`Step::End`] or an error, and only after the previous events have been passed on: their share of the
-    /// byte budget for readers is released then.
-    ///
-    /// # Errors
-    /// [`AppError::ShuttingDown`] when the node drains; [`AppError::LogReplaced`] when the log no longer has the streamed events;
-    /// [`AppError::ReadersBehind`] when readers have not made room for more events in time; otherwise the store's error.
-    fn next(&mut self) -> impl Future<Output = Result<Step, AppError>> + Send;
-
-    /// The point of the log that the stream has reached.
-    fn point(&self) -> LogPoint;
-
-    /// The revision that the stream has reached in the history of its order; 0 for a stream of all orders.
-    fn revision(&self) -> Revision;
-}
-
-impl EventSource for EventFeed {
-    fn next(&mut self) -> impl Future<Output = Result<Step, AppError>> + Send {
-        self.next()
-    }
-
-    fn point(&self) -> LogPoint {
-        self.point()
-    }
-
-    fn revision(&self) -> Revision {
-        0
-    }
-}
-
-impl EventSource for OrderHistory {
-    fn next(&mut self) -> impl Future<Output = Result<Step, AppError>> + Send {
-        self.next()
-    }
-
-    fn point(&self) -> LogPoint {
-        self.point()
-    }
-
-    fn revision(&self) -> Revision {
-        self.revision()
-    }
 }
 
 /// Why a stream of a log that is not in its store cannot be continued.

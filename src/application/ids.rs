@@ -5,12 +5,22 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 use super::{AppError, permits::Permits};
-use crate::id_generator::{IdGenerator, MAX_TURN};
+use crate::{
+    domain::timestamp::Timestamp,
+    id_generator::{IdGenerator, IdParts, MAX_TURN},
+};
 
 /// The maximum number of open bulk calls; one more is refused at once.
 const MAX_BULK_CALLS: usize = 512;
 /// The maximum number of ids gathered for incomplete bulk calls: 32 MiB. Calls that do not fit wait in order of arrival.
 const MAX_GATHERED: usize = 4 * 1024 * 1024;
+
+/// When an id was issued.
+#[must_use]
+pub fn issued_at(parts: &IdParts) -> Timestamp {
+    // 41 bits of milliseconds after 2024, in microseconds, are far below 63 bits.
+    Timestamp::from_micros((parts.timestamp_ms_unix * 1_000).cast_signed())
+}
 
 /// Issues ids.
 #[derive(Debug)]

@@ -16,3 +16,5 @@ pub const MAX_ITEMS: usize = item::MAX_ITEMS;
 pub const MAX_METADATA_BYTES: usize = 64 * 1024;
 /// The maximum number of dead letters that one call may name.
 pub const MAX_DEAD_LETTERS_PER_CALL: usize = 1_000;
+/// The maximum number of customers or orders in a filter of events.
+pub const MAX_FILTER_VALUES: usize = 100;

@@ -4,10 +4,11 @@ use std::{future::Future, sync::Arc};
 
 use super::{
     AppError, VersionedOrder,
-    command_handler::{CommandHandler, CommandReply, OrderRequest},
+    command_handler::{CommandHandler, CommandReply},
     ids::IdHandler,
-    pipeline::{Operation, Pipeline},
+    pipeline::{Operation, Pipeline, QueryKind},
     queries::{BatchGetOrders, GetOrder, GetOrderStats, ListOrders, Projected, QueryHandler},
+    requests::OrderRequest,
 };
 use crate::ports::read_model::{Page, Totals};
 
@@ -37,7 +38,7 @@ impl Mediator {
     /// # Errors
     /// [`AppError`], from the pipeline or from the handler. The same holds for every method here.
     pub fn execute(&self, command: OrderRequest) -> impl Future<Output = Result<CommandReply, AppError>> + Send {
-        self.run(command.operation(), self.shared.commands.execute(command))
+        self.run(Operation::Command(command.kind()), self.shared.commands.execute(command))
     }
 
     /// One order, now or at an earlier moment.
@@ -45,7 +46,7 @@ impl Mediator {
     /// # Errors
     /// [`AppError`].
     pub fn get_order(&self, query: GetOrder) -> impl Future<Output = Result<Arc<VersionedOrder>, AppError>> + Send {
-        self.run(Operation::GetOrder, self.shared.queries.get_order(query))
+        self.run(Operation::Query(QueryKind::GetOrder), self.shared.queries.get_order(query))
     }
 
     /// Several orders in their current state; `None` for each that does not exist.
@@ -56,7 +57,7 @@ impl Mediator {
         &self,
         query: BatchGetOrders,
     ) -> impl Future<Output = Result<Vec<Option<Arc<VersionedOrder>>>, AppError>> + Send {
-        self.run(Operation::BatchGetOrders, self.shared.queries.batch_get_orders(query))
+        self.run(Operation::Query(QueryKind::BatchGetOrders), self.shared.queries.batch_get_orders(query))
     }
 
     /// A page of the list of orders.
@@ -64,7 +65,7 @@ impl Mediator {
     /// # Errors
     /// [`AppError`].
     pub fn list_orders(&self, query: ListOrders) -> impl Future<Output = Result<Projected<Page>, AppError>> + Send {
-        self.run(Operation::ListOrders, self.shared.queries.list_orders(query))
+        self.run(Operation::Query(QueryKind::ListOrders), self.shared.queries.list_orders(query))
     }
 
     /// Counts and revenue.
@@ -75,7 +76,7 @@ impl Mediator {
         &self,
         query: GetOrderStats,
     ) -> impl Future<Output = Result<Projected<Vec<Totals>>, AppError>> + Send {
-        self.run(Operation::GetOrderStats, self.shared.queries.get_order_stats(query))
+        self.run(Operation::Query(QueryKind::GetOrderStats), self.shared.queries.get_order_stats(query))
     }
 
     /// `count` fresh ids.
@@ -83,8 +84,8 @@ impl Mediator {
     /// # Errors
     /// [`AppError`].
     pub fn generate_ids(&self, count: usize) -> impl Future<Output = Result<Vec<i64>, AppError>> + Send {
-        let operation = if count == 1 { Operation::GenerateId } else { Operation::GenerateIds };
-        self.run(operation, self.shared.ids.generate(count))
+        let kind = if count == 1 { QueryKind::GenerateId } else { QueryKind::GenerateIds };
+        self.run(Operation::Query(kind), self.shared.ids.generate(count))
     }
 
     /// No `async fn` above: each would hold its future twice.

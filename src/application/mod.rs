@@ -21,10 +21,13 @@ pub mod pipeline;
 pub mod queries;
 pub mod requests;
 pub mod shared_cache;
+pub mod stats;
 pub mod tokens;
+pub mod versioned_order;
 
-pub use command_handler::{CommandReply, OrderRequest};
+pub use command_handler::CommandReply;
 pub use consistency::Consistency;
 pub use error::AppError;
 pub use mediator::Mediator;
-pub use order_repository::VersionedOrder;
+pub use requests::OrderRequest;
+pub use versioned_order::VersionedOrder;

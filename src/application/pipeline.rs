@@ -19,6 +19,7 @@ use tokio::time::{Sleep, sleep_until};
 use super::{
     AppError,
     permits::{InFlight, Permits},
+    requests::CommandKind,
 };
 use crate::{
     ports::deadline,
@@ -26,20 +27,33 @@ use crate::{
 };
 
 /// The operations by which requests are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// A command.
+    Command(CommandKind),
+    /// Anything else.
+    Query(QueryKind),
+}
+
+/// The requests that are no commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantArray)]
 #[allow(missing_docs, reason = "named as the calls of the API are")]
-pub enum Operation {
-    CreateOrder,
-    PayOrder,
-    ShipOrder,
-    DeliverOrder,
-    CancelOrder,
+pub enum QueryKind {
     GetOrder,
     BatchGetOrders,
     ListOrders,
     GetOrderStats,
     GenerateId,
     GenerateIds,
+}
+
+impl Operation {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Command(kind) => kind.into(),
+            Self::Query(kind) => kind.into(),
+        }
+    }
 }
 
 /// The pipeline around every command and query.
@@ -49,7 +63,10 @@ pub struct Pipeline {
     permits: Arc<Permits>,
     in_flight_gauge: Gauge,
     waiting_gauge: Gauge,
-    meters: Vec<Meter>,
+    /// By the kind of command.
+    commands: Vec<Meter>,
+    /// By the kind of query.
+    queries: Vec<Meter>,
     outage: Outage,
 }
 
@@ -66,10 +83,12 @@ impl Pipeline {
     /// Gives each request `request_timeout`, and limits concurrent requests to `permits`.
     #[must_use]
     pub fn new(request_timeout: Duration, permits: Arc<Permits>) -> Self {
-        let meters = Operation::VARIANTS.iter().map(|operation| Meter::new(operation.into())).collect();
+        let commands = CommandKind::VARIANTS.iter().map(|kind| Meter::new(kind.into())).collect();
+        let queries = QueryKind::VARIANTS.iter().map(|kind| Meter::new(kind.into())).collect();
         let in_flight_gauge = metrics::gauge!("ordersystem_requests_in_flight");
         let waiting_gauge = metrics::gauge!("ordersystem_reads_waiting");
-        Self { request_timeout, permits, in_flight_gauge, waiting_gauge, meters, outage: Outage::default() }
+        let outage = Outage::default();
+        Self { request_timeout, permits, in_flight_gauge, waiting_gauge, commands, queries, outage }
     }
 
     /// Does not log failures of requests while a broker is `away`.
@@ -94,19 +113,24 @@ impl Pipeline {
 
     fn finish<T>(&self, operation: Operation, started: Instant, outcome: &Result<T, AppError>) {
         let took = started.elapsed();
-        self.meters[operation as usize].count(took, outcome.as_ref().err());
+        let meter = match operation {
+            Operation::Command(kind) => &self.commands[kind as usize],
+            Operation::Query(kind) => &self.queries[kind as usize],
+        };
+        meter.count(took, outcome.as_ref().err());
+        let operation = operation.name();
         match outcome {
-            Ok(_) => tracing::debug!(operation = <&str>::from(operation), ?took, "answered"),
+            Ok(_) => tracing::debug!(operation, ?took, "answered"),
             // Damage is logged each time. Other errors come in thousands while a backend is away.
             Err(error @ AppError::Corrupt(_)) => {
-                tracing::warn!(operation = <&str>::from(operation), ?took, %error, "request failed");
+                tracing::warn!(operation, ?took, %error, "request failed");
             }
             Err(error) if error.is_internal() => {
                 if let Some(Line { unsaid }) = self.outage.failed(&error.to_string()) {
-                    tracing::warn!(operation = <&str>::from(operation), ?took, %error, unsaid, "requests fail");
+                    tracing::warn!(operation, ?took, %error, unsaid, "requests fail");
                 }
             }
-            Err(error) => tracing::debug!(operation = <&str>::from(operation), ?took, %error, "refused"),
+            Err(error) => tracing::debug!(operation, ?took, %error, "refused"),
         }
     }
 
@@ -212,9 +236,16 @@ mod tests {
             begun.set(true);
             Ok(())
         };
-        let late = deadline::within(tokio::time::Instant::now(), pipeline.run(Operation::PayOrder, work())).await;
+        let late = deadline::within(
+            tokio::time::Instant::now(),
+            pipeline.run(Operation::Command(CommandKind::PayOrder), work()),
+        )
+        .await;
         assert_eq!((late, begun.get()), (Err(AppError::DeadlineExceeded), false));
         let soon = tokio::time::Instant::now() + Duration::from_secs(60);
-        assert_eq!(deadline::within(soon, pipeline.run(Operation::PayOrder, work())).await, Ok(()));
+        assert_eq!(
+            deadline::within(soon, pipeline.run(Operation::Command(CommandKind::PayOrder), work())).await,
+            Ok(())
+        );
     }
 }

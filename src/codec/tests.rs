@@ -41,6 +41,8 @@ fn all_kinds() -> Vec<OrderEvent> {
         Change::Delivered,
         Change::Cancelled { reason: Text::parse_optional("changed my mind").unwrap() },
     ];
+    // In the order of `EventKind::ALL`: an array of another length does not compile.
+    let changes: [Change; EventKind::ALL.len()] = changes;
     changes.into_iter().map(|change| OrderEvent { change, ..created() }).collect()
 }
 

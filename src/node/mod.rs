@@ -31,7 +31,7 @@ use services::{NodeDeps, Services};
 use tls_check::TlsCheck;
 
 use crate::{
-    application::{admission::Admission, dead_letters::DeadLetters, fan_out::FanOut},
+    application::{admission::Admission, dead_letters::DeadLetters, event_streams::EventLog, fan_out::FanOut},
     backends::embedded,
     circuit_breaker::BreakerOptions,
     config::{Config, NodeId, TlsConfig},
@@ -177,7 +177,7 @@ impl App {
             clock,
             metrics,
             draining: stop.draining.clone(),
-            fan_out: fan_out.clone(),
+            event_log: EventLog::new(fan_out.clone(), stop.draining.clone()),
             event_streams: EventStreams::new(
                 config.server.max_event_streams,
                 config.server.max_event_streams_per_connection,

@@ -5,9 +5,11 @@
 
 use std::net::IpAddr;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Version, header, uri::Authority};
+use axum::body::Body;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Version, header, uri::Authority};
 
 use super::error::{ApiError, Reason};
+use crate::application::requests::Field;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
@@ -126,7 +128,15 @@ fn authority<B>(request: &Request<B>) -> Result<Option<Authority>, ApiError> {
 }
 
 fn bad_host(description: &str) -> ApiError {
-    ApiError::invalid("Host", description)
+    ApiError::invalid(Field::Host, description)
+}
+
+/// Sets CSP, X-Frame-Options and Referrer-Policy.
+pub fn secure_page(response: &mut Response<Body>, policy: &'static str) {
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert(HeaderName::from_static("x-frame-options"), HeaderValue::from_static("DENY"));
 }
 
 /// Whether `origin` is that of pages which `host` itself serves. The scheme is ignored: a TLS terminator may be in front of the node.

@@ -20,6 +20,7 @@ use super::{
     admission::{AdmittedBody, GrpcRefusal, SmallBody, class_of_method, class_of_route, overloaded},
     browsers::{self, BrowserGate},
     connection::Connection,
+    dashboard,
     error::{ApiError, Reason},
     grpc::{self, layers::GrpcEdge},
     operators::{self, Operators},
@@ -75,6 +76,12 @@ struct Browsers {
     is_tls: bool,
 }
 
+/// Every path of REST and of the dashboard, as the OpenAPI document has them.
+#[must_use]
+pub fn paths() -> Vec<String> {
+    [rest::paths(), dashboard::PATHS.map(str::to_owned).to_vec()].concat()
+}
+
 impl ProtocolDispatcher {
     /// Builds both APIs.
     ///
@@ -88,7 +95,7 @@ impl ProtocolDispatcher {
         let routes = grpc::routes(context, health, options.has_reflection)?;
         let grpc = GrpcEdge::new(routes.into_axum_router(), context.info.max_message_bytes);
         let cors = cors(&options.cors_allowed_origins)?;
-        let rest = rest::router(context, options.has_swagger);
+        let rest = rest::router(context, options.has_swagger).merge(dashboard::router());
         let gatekeeper = Gatekeeper { admission: Arc::clone(&context.admission), grpc_refusal: GrpcRefusal::new() };
         let browsers = Browsers::of(&grpc, &rest, cors, options.gate.clone(), options.is_tls);
         let rest = RestEdge::new(rest, options.is_tls);

@@ -1,15 +1,18 @@
 //! The single table of all errors, with their gRPC codes and HTTP statuses.
 
-use std::{fmt::Display, time::Duration};
+use std::{borrow::Cow, fmt::Display, time::Duration};
 
 use http::HeaderMap;
 use tonic::{Code, Status, metadata::AsciiMetadataValue};
 use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation, StatusExt};
 
-use super::MAX_METADATA_BYTES;
-use crate::application::requests::{Violation, Violations};
 use crate::{
-    application::{AppError, error::RETRY_AFTER},
+    application::{
+        AppError,
+        error::RETRY_AFTER,
+        limits::MAX_METADATA_BYTES,
+        requests::{FieldPath, Violation, Violations},
+    },
     telemetry::outage::{Line, Outage},
 };
 
@@ -21,6 +24,8 @@ const RETRY_PUSHBACK: &str = "grpc-retry-pushback-ms";
 
 /// The maximum number of violations in the trailers of a gRPC reply: some clients accept at most 8 KiB of trailers.
 const MAX_GRPC_VIOLATIONS: usize = 40;
+/// The maximum number of violations in the description for people.
+const MAX_DESCRIBED_VIOLATIONS: usize = 3;
 
 /// The cause of an internal error that is a panic, which has already been logged.
 pub const PANIC: &str = "a panic while a request was worked on";
@@ -171,8 +176,8 @@ impl Reason {
 pub struct ApiError {
     /// The reason.
     pub reason: Reason,
-    /// A description for people; it never contains internals.
-    pub message: String,
+    /// A description for people; it never contains internals. Of violations it is made when the names that the client knows are known.
+    message: String,
     /// The violations in the input, field by field.
     pub violations: Vec<Violation>,
     /// Additional facts for programs, by name: `order_id`, `expected_revision` …
@@ -190,7 +195,7 @@ impl ApiError {
 
     /// A request with one invalid field.
     #[must_use]
-    pub fn invalid(field: &str, description: impl Display) -> Self {
+    pub fn invalid(field: impl Into<FieldPath>, description: impl Display) -> Self {
         let mut violations = Violations::default();
         violations.add(field, description);
         violations.into()
@@ -259,10 +264,26 @@ impl ApiError {
         self
     }
 
+    /// The description for people, with the fields as `name` has them.
+    #[must_use]
+    pub fn message(&self, name: for<'a> fn(&'a FieldPath) -> Cow<'a, str>) -> Cow<'_, str> {
+        if self.violations.is_empty() {
+            return Cow::Borrowed(&self.message);
+        }
+        let first = self.violations.iter().take(MAX_DESCRIBED_VIOLATIONS);
+        let described = first.map(|violation| format!("{} {}", name(&violation.field), violation.description));
+        let mut message = described.collect::<Vec<_>>().join("; ");
+        if let Some(more @ 1..) = self.violations.len().checked_sub(MAX_DESCRIBED_VIOLATIONS) {
+            message.push_str(&format!("; and {more} more"));
+        }
+        Cow::Owned(message)
+    }
+
     /// The error as a gRPC status with its details.
     #[must_use]
     pub fn to_status(&self) -> Status {
         let spec = self.reason.spec();
+        let message = self.message(FieldPath::in_protos);
         let mut details = ErrorDetails::new();
         let mut metadata: std::collections::HashMap<String, String> =
             self.facts.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
@@ -271,19 +292,19 @@ impl ApiError {
             let shown = self.violations.iter().take(MAX_GRPC_VIOLATIONS);
             details.set_bad_request(
                 shown
-                    .map(|violation| FieldViolation::new(&violation.field, &violation.description))
+                    .map(|violation| FieldViolation::new(violation.field.in_protos(), &violation.description))
                     .collect::<Vec<_>>(),
             );
         }
         if self.reason == Reason::IllegalTransition {
             let subject = format!("orders/{}", metadata.get("order_id").map_or("", String::as_str));
-            details.set_precondition_failure(vec![PreconditionViolation::new("ORDER_STATUS", subject, &self.message)]);
+            details.set_precondition_failure(vec![PreconditionViolation::new("ORDER_STATUS", subject, &*message)]);
         }
         if let Some(after) = self.retry_after {
             details.set_retry_info(Some(after));
         }
         details.set_error_info(spec.name, ERROR_DOMAIN, metadata);
-        let mut status = Status::with_error_details(spec.code, self.message.clone(), details);
+        let mut status = Status::with_error_details(spec.code, message, details);
         if let Some(after) = self.retry_after {
             // The built-in retries of gRPC libraries ignore the details.
             status.metadata_mut().insert(RETRY_PUSHBACK, AsciiMetadataValue::from(after.as_millis() as u64));
@@ -349,17 +370,7 @@ impl From<Violations> for ApiError {
             return AppError::unavailable("a cursor or token came before the event store has been reached").into();
         }
         let reason = if violations.names_another_log() { Reason::CursorLogMismatch } else { Reason::InvalidArgument };
-        let violations = violations.into_vec();
-        let mut message = violations
-            .iter()
-            .take(3)
-            .map(|violation| format!("{} {}", violation.field, violation.description))
-            .collect::<Vec<_>>()
-            .join("; ");
-        if violations.len() > 3 {
-            message.push_str(&format!("; and {} more", violations.len() - 3));
-        }
-        Self { violations, ..Self::new(reason, message) }
+        Self { violations: violations.into_vec(), ..Self::new(reason, String::new()) }
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::application::{
     AppError,
     byte_budget::{ByteBudget, HeldBytes},
+    event_streams::{EventStreamPermit, StreamBounds},
 };
 
 /// The bytes read from the log, or produced by commands, that wait to be sent, for all streams of a node.
@@ -24,12 +25,6 @@ pub struct EventStreams {
     read: ByteBudget,
     sent: ByteBudget,
     last: ByteBudget,
-}
-
-/// A permit for an open event stream; released when dropped.
-#[derive(Debug)]
-pub struct EventStreamPermit {
-    _place: HeldBytes,
 }
 
 impl EventStreams {
@@ -63,16 +58,24 @@ impl EventStreams {
     /// [`AppError::TooManyStreams`] if there is none.
     pub fn enter(&self) -> Result<EventStreamPermit, AppError> {
         let mut place = HeldBytes::none(self.places.clone());
-        if place.grow(1) { Ok(EventStreamPermit { _place: place }) } else { Err(AppError::TooManyStreams) }
+        if place.grow(1) { Ok(EventStreamPermit::new(place)) } else { Err(AppError::TooManyStreams) }
     }
 
-    /// An empty reservation of the bytes that wait to be sent.
+    /// The bounds of one more stream that follows the log.
+    ///
+    /// # Errors
+    /// [`AppError::TooManyStreams`].
+    pub fn of_follower(&self) -> Result<StreamBounds, AppError> {
+        Ok(StreamBounds { permit: Some(self.enter()?), ..self.of_page() })
+    }
+
+    /// The bounds of a stream that is read to its end for one reply.
     #[must_use]
-    pub fn read_bytes(&self) -> HeldBytes {
-        HeldBytes::none(self.read.clone())
+    pub fn of_page(&self) -> StreamBounds {
+        StreamBounds { read: HeldBytes::none(self.read.clone()), permit: None }
     }
 
-    /// A share of those bytes, for one call.
+    /// A share of the bytes that wait to be sent, for one call.
     #[must_use]
     pub fn share_of_read_bytes(&self, max: usize) -> ByteBudget {
         self.read.share(max)

@@ -22,11 +22,11 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio_util::sync::CancellationToken;
 
 use self::connection::Connection;
-pub use self::event_streams::{EventStreamPermit, EventStreams};
+pub use self::event_streams::EventStreams;
 pub use crate::application::limits::*;
 pub use crate::application::tokens::{Signer, SignerOfStore};
 use crate::{
-    application::{AppError, Mediator, admission::Admission, dead_letters::DeadLetters, fan_out::FanOut},
+    application::{AppError, Mediator, admission::Admission, dead_letters::DeadLetters, event_streams::EventLog},
     cluster::ClusterReader,
     domain::timestamp::Timestamp,
     id_generator::IdGenerator,
@@ -93,8 +93,8 @@ pub struct ApiState {
     pub metrics: PrometheusHandle,
     /// Cancelled when the node begins to shut down: streams end, new work is refused.
     pub draining: CancellationToken,
-    /// The fan-out of new log events to followers.
-    pub fan_out: FanOut,
+    /// The log, as event streams read it.
+    pub event_log: EventLog,
     /// The open event streams.
     pub event_streams: EventStreams,
 }

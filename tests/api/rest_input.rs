@@ -221,7 +221,7 @@ async fn random_bytes_to_every_route_never_harm_the_service() {
     let rest = Rest::start().await;
     let id = rest.order("c").await;
     for round in 0..20 {
-        for path in ordersystem::server::rest::paths() {
+        for path in ordersystem::server::dispatch::paths() {
             let mut path = path.replace("{id}", if random.bool() { &id } else { "%00%F0x" }).replace("{file}", "..%2f");
             if random.bool() {
                 path.push_str(

@@ -7,7 +7,7 @@ use ordersystem::{
     application::{
         AppError, Mediator, OrderRequest, command_handler::CommandHandler, ids::IdHandler,
         order_cache::OrderCacheBounds, order_repository::OrderRepository, permits::Permits, pipeline::Pipeline,
-        queries::QueryHandler,
+        queries::QueryHandler, requests::Target,
     },
     backends::{
         embedded::event_store::EmbeddedEventStore,
@@ -91,7 +91,7 @@ fn new_order(request_id: Option<&str>) -> OrderRequest {
         request_id: request_id.map(|id| RequestId::parse(id).unwrap()),
         expected_revision: None,
         actor: None,
-        order_id: None,
+        target: Target::New,
         action: Action::Create {
             customer_id: CustomerId::parse("c").unwrap(),
             items: Items::new(vec![item]).unwrap(),

@@ -117,10 +117,11 @@ impl OrderHistory {
         self.foothold.point()
     }
 
-    /// The next step, see [`EventSource::next`](super::EventSource::next).
+    /// The next step. Call it until it returns [`Step::End`] or an error, and only after the previous events have been passed on: their share of the
+    /// byte budget for readers is released then.
     ///
     /// # Errors
-    /// As for the trait method.
+    /// As [`EventStream::next`](super::EventStream::next).
     pub async fn next(&mut self) -> Result<Step, AppError> {
         self.batches.passed_on();
         let loss = self.store.log_loss();

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::{
     application::{
+        AppError,
         byte_budget::{ByteBudget, HeldBytes},
         event_filter::EventFilter,
         fan_out::FanOut,
@@ -28,10 +29,27 @@ use crate::{
         timestamp::Timestamp,
     },
     ports::event_store::{
-        AppendError, Appended, Commit, CommitId, Direction, Durability, EventStore, ExpectedRevision, LogId, Position,
-        RecordedCommit, RequestKey, StoreError, StreamId, TokenKey,
+        AppendError, Appended, Commit, CommitId, Direction, Durability, EventStore, ExpectedRevision, LogId, LogPoint,
+        Position, RecordedCommit, RequestKey, Revision, StoreError, StreamId, TokenKey,
     },
 };
+
+/// Either kind of event stream.
+trait EventSource: Send + 'static {
+    fn next(&mut self) -> impl Future<Output = Result<Step, AppError>> + Send;
+}
+
+impl EventSource for EventFeed {
+    fn next(&mut self) -> impl Future<Output = Result<Step, AppError>> + Send {
+        self.next()
+    }
+}
+
+impl EventSource for OrderHistory {
+    fn next(&mut self) -> impl Future<Output = Result<Step, AppError>> + Send {
+        self.next()
+    }
+}
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const HEARTBEAT: Duration = Duration::from_secs(3_600);

@@ -1,14 +1,16 @@
 //! The dashboard: one plain page that shows the node to people. It uses the REST gateway like any client.
 
 use axum::{
+    Router,
     body::Body,
     extract::{Path, rejection::PathRejection},
+    routing::get,
 };
 use http::{HeaderValue, Response, header};
 
 use super::{
+    browsers::secure_page,
     error::{ApiError, Reason},
-    rest::documents::secure_page,
 };
 
 const PAGE: &str = include_str!("index.html");
@@ -19,11 +21,20 @@ const STYLE: &str = include_str!("dashboard.css");
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; \
                       frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
 
+/// Every path of the dashboard.
+pub const PATHS: [&str; 2] = ["/dashboard", "/dashboard/{file}"];
+
+/// The routes of the dashboard.
+pub fn router() -> Router {
+    let [page_at, file_at] = PATHS;
+    Router::new().route(page_at, get(page)).route(file_at, get(file))
+}
+
 /// `GET /dashboard`
 ///
 /// # Errors
 /// Never.
-pub async fn page() -> Result<Response<Body>, ApiError> {
+async fn page() -> Result<Response<Body>, ApiError> {
     Ok(text(PAGE, "text/html; charset=utf-8"))
 }
 
@@ -31,7 +42,7 @@ pub async fn page() -> Result<Response<Body>, ApiError> {
 ///
 /// # Errors
 /// If the file does not exist.
-pub async fn file(file: Result<Path<String>, PathRejection>) -> Result<Response<Body>, ApiError> {
+async fn file(file: Result<Path<String>, PathRejection>) -> Result<Response<Body>, ApiError> {
     match file.as_ref().map(|Path(file)| file.as_str()) {
         Ok("dashboard.js") => Ok(text(SCRIPT, "text/javascript; charset=utf-8")),
         Ok("dashboard.css") => Ok(text(STYLE, "text/css; charset=utf-8")),

@@ -1,6 +1,6 @@
 //! `catga.system.v1.AdminService`.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use futures_util::stream;
 use tokio::{
@@ -15,12 +15,13 @@ use crate::{
     application::{
         AppError,
         dead_letters::{After, Which},
-        requests::{self, Violations},
+        event_streams::EventStreamPermit,
+        requests::{self, Field, FieldPath, Violations},
     },
-    ports::message_bus::{DeadLetter, EventId, MAX_DEAD_LETTERS},
+    ports::message_bus::DeadLetter,
     processors::projections::{Phase, RebuildState},
     proto::catga::system::v1::{self as pb, admin_service_server::AdminService},
-    server::{ApiState, EventStreamPermit, MAX_DEAD_LETTERS_PER_CALL, error::ApiError},
+    server::{ApiState, MAX_DEAD_LETTERS_PER_CALL, error::ApiError},
 };
 
 /// The interval between progress messages of a rebuild.
@@ -48,14 +49,14 @@ impl AdminService for Admin {
     ) -> Result<Response<pb::ListDeadLettersResponse>, Status> {
         let pb::ListDeadLettersRequest { handler, page_size, page_token } = request.into_inner();
         let mut violations = Violations::default();
-        let max = requests::page_size(&mut violations, "page_size", page_size.into());
+        let max = requests::page_size(&mut violations, page_size.into());
         let after = page_after(&mut violations, &page_token);
         let after = violations.finish(after).map_err(ApiError::from)?;
         let page = self.context.dead_letters.list(&handler, after, max).await.map_err(ApiError::from)?;
         let shown = after.map_or(0, |after| after.shown) + page.letters.len();
         let last = page.letters.last().filter(|_| page.has_more);
         Ok(reply(pb::ListDeadLettersResponse {
-            next_page_token: last.map(|last| page_token_after(shown, last)).unwrap_or_default(),
+            next_page_token: last.map(|last| After::letter(shown, last).page_token()).unwrap_or_default(),
             dead_letters: page.letters.into_iter().map(to_proto).collect(),
         }))
     }
@@ -165,10 +166,10 @@ fn which(event_ids: &[String], all: bool) -> Result<Which, Violations> {
     let mut violations = Violations::default();
     match (event_ids.len(), all) {
         (0, true) => return Ok(Which::All),
-        (0, false) => violations.add("event_ids", "must name at least one event, or all must be true"),
-        (_, true) => violations.add("all", "must not be true when events are named"),
+        (0, false) => violations.add(Field::EventIds, "must name at least one event, or all must be true"),
+        (_, true) => violations.add(Field::All, "must not be true when events are named"),
         (1..=MAX_DEAD_LETTERS_PER_CALL, false) => {}
-        _ => violations.add("event_ids", format!("must name at most {MAX_DEAD_LETTERS_PER_CALL} events")),
+        _ => violations.add(Field::EventIds, format_args!("must name at most {MAX_DEAD_LETTERS_PER_CALL} events")),
     }
     if !violations.is_empty() {
         return Err(violations);
@@ -177,37 +178,23 @@ fn which(event_ids: &[String], all: bool) -> Result<Which, Violations> {
     for (index, text) in event_ids.iter().enumerate() {
         match text.parse() {
             Ok(event) => events.push(event),
-            Err(rule) => violations.add(format!("event_ids[{index}]"), rule),
+            Err(rule) => violations.add(FieldPath::Element(Field::EventIds, index), rule),
         }
     }
     violations.finish(Some(Which::Events(events)))
 }
 
-/// Opaque to clients: the number of letters shown, the event of the last one, and its microseconds since the epoch.
-fn page_token_after(shown: usize, last: &DeadLetter) -> String {
-    format!("{shown}.{}.{}", last.message.event_id(), since_epoch(last.at).as_micros())
-}
-
+/// The last letter of the previous page; `Some(None)`: the list starts here.
 #[allow(clippy::option_option, reason = "wrong, left out and given are three things")]
 fn page_after(violations: &mut Violations, token: &str) -> Option<Option<After>> {
     if token.is_empty() {
         return Some(None);
     }
-    let parsed = (|| {
-        let mut parts = token.split('.');
-        let shown = parts.next()?.parse().ok().filter(|shown| *shown <= MAX_DEAD_LETTERS)?;
-        let event: EventId = parts.next()?.parse().ok()?;
-        let at = SystemTime::UNIX_EPOCH.checked_add(Duration::from_micros(parts.next()?.parse().ok()?))?;
-        parts.next().is_none().then_some(After { shown, event, at })
-    })();
-    if parsed.is_none() {
-        violations.add("page_token", "is not one that this service has given out");
+    let after = After::of_page_token(token);
+    if after.is_none() {
+        violations.add(Field::PageToken, "is not one that this service has given out");
     }
-    parsed.map(Some)
-}
-
-fn since_epoch(at: SystemTime) -> Duration {
-    at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+    after.map(Some)
 }
 
 fn to_proto(letter: DeadLetter) -> pb::DeadLetter {

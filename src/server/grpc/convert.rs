@@ -1,19 +1,27 @@
-//! Converts between domain and proto types.
+//! Converts between domain and proto types, and proto requests to the drafts that both protocols share.
 
 use crate::{
     application::{
-        Consistency, VersionedOrder,
-        requests::{self, Violations},
+        VersionedOrder,
+        limits::MAX_ITEMS,
+        requests::{
+            ActionDraft, CommandDraft, ConsistencyDraft, ConsistencyLevel, Given, ItemDraft, MetaDraft, OrderDraft,
+            PriceError, Target, Violations,
+        },
+        tokens::{self, Signer},
     },
     codec::{money_to_proto, timestamp_from_proto, timestamp_to_proto},
     domain::{
         money::{Currency, Money, MoneyError},
-        order::{Order, Status},
+        order::{EventKind, Order, Status},
         text::{Text, TextRule},
         timestamp::Timestamp,
     },
-    proto::{self, catga::orders::v1 as pb},
-    server::{Signer, error::ApiError},
+    proto::{
+        self,
+        catga::orders::v1::{self as pb, execute_commands_request::Command},
+    },
+    server::error::ApiError,
 };
 
 /// An order as a proto message.
@@ -67,12 +75,85 @@ pub fn revision_to_proto(revision: u64) -> i64 {
     i64::try_from(revision).unwrap_or(i64::MAX)
 }
 
+/// Any command from the wire.
+#[must_use]
+pub fn command(command: &Command) -> CommandDraft<'_> {
+    match command {
+        Command::CreateOrder(command) => create_order(command),
+        Command::PayOrder(command) => pay_order(command),
+        Command::ShipOrder(command) => ship_order(command),
+        Command::DeliverOrder(command) => deliver_order(command),
+        Command::CancelOrder(command) => cancel_order(command),
+    }
+}
+
+/// CreateOrder from the wire.
+#[must_use]
+pub fn create_order(request: &pb::CreateOrderRequest) -> CommandDraft<'_> {
+    let items = request.items.iter().map(|item| ItemDraft {
+        product_id: Some(&item.product_id),
+        name: Some(&item.name),
+        quantity: Some(item.quantity),
+        unit_price: Some(match &item.unit_price {
+            Some(price) => money_from_proto(price).map_err(PriceError::Invalid),
+            None => Err(PriceError::LeftOut),
+        }),
+    });
+    let draft = OrderDraft {
+        customer_id: Some(&request.customer_id),
+        // One item beyond the limit is enough to detect that there are too many.
+        items: Some(items.take(MAX_ITEMS + 1).collect()),
+        shipping_address: Some(&request.shipping_address),
+    };
+    let meta = meta(&request.request_id, request.expected_revision, &request.actor);
+    CommandDraft { meta, target: Target::New, action: ActionDraft::Create(draft) }
+}
+
+/// PayOrder from the wire.
+#[must_use]
+pub fn pay_order(request: &pb::PayOrderRequest) -> CommandDraft<'_> {
+    let (method, reference) = (Some(request.payment_method.as_str()), Some(request.payment_reference.as_str()));
+    let meta = meta(&request.request_id, request.expected_revision, &request.actor);
+    CommandDraft { meta, target: existing(&request.order_id), action: ActionDraft::Pay { method, reference } }
+}
+
+/// ShipOrder from the wire.
+#[must_use]
+pub fn ship_order(request: &pb::ShipOrderRequest) -> CommandDraft<'_> {
+    let (tracking_number, carrier) = (Some(request.tracking_number.as_str()), Some(request.carrier.as_str()));
+    let meta = meta(&request.request_id, request.expected_revision, &request.actor);
+    CommandDraft { meta, target: existing(&request.order_id), action: ActionDraft::Ship { tracking_number, carrier } }
+}
+
+/// DeliverOrder from the wire.
+#[must_use]
+pub fn deliver_order(request: &pb::DeliverOrderRequest) -> CommandDraft<'_> {
+    let meta = meta(&request.request_id, request.expected_revision, &request.actor);
+    CommandDraft { meta, target: existing(&request.order_id), action: ActionDraft::Deliver }
+}
+
+/// CancelOrder from the wire.
+#[must_use]
+pub fn cancel_order(request: &pb::CancelOrderRequest) -> CommandDraft<'_> {
+    let meta = meta(&request.request_id, request.expected_revision, &request.actor);
+    let reason = Some(request.reason.as_str());
+    CommandDraft { meta, target: existing(&request.order_id), action: ActionDraft::Cancel { reason } }
+}
+
+const fn meta<'a>(request_id: &'a str, expected_revision: Option<i64>, actor: &'a str) -> MetaDraft<'a> {
+    MetaDraft { request_id, expected_revision, actor }
+}
+
+const fn existing(order_id: &str) -> Target<Option<&str>> {
+    Target::Existing(Some(order_id))
+}
+
 /// A command's reply: the order, its revision and a consistency token.
 #[must_use]
 pub fn success(loaded: &VersionedOrder, log: &Signer) -> pb::CommandSuccess {
     pb::CommandSuccess {
         revision: revision_to_proto(loaded.order.revision),
-        consistency_token: crate::application::tokens::encode_token(log, loaded.position),
+        consistency_token: tokens::encode_token(log, loaded.position),
         order: Some(order_to_proto(&loaded.order)),
     }
 }
@@ -89,19 +170,32 @@ pub const fn status_to_proto(status: Status) -> pb::OrderStatus {
     }
 }
 
-/// A status from the wire; `None` for UNSPECIFIED and, with a violation, for an unknown number.
-pub fn status_from_proto(violations: &mut Violations, field: &str, status: i32) -> Option<Status> {
+/// A status from the wire; left out if UNSPECIFIED.
+///
+/// # Errors
+/// For an unknown number.
+pub fn status_from_proto(status: i32) -> Given<Status> {
     match pb::OrderStatus::try_from(status) {
-        Ok(pb::OrderStatus::Unspecified) => None,
-        Ok(pb::OrderStatus::Pending) => Some(Status::Pending),
-        Ok(pb::OrderStatus::Paid) => Some(Status::Paid),
-        Ok(pb::OrderStatus::Shipped) => Some(Status::Shipped),
-        Ok(pb::OrderStatus::Delivered) => Some(Status::Delivered),
-        Ok(pb::OrderStatus::Cancelled) => Some(Status::Cancelled),
-        Err(_) => {
-            violations.add(field, "is not a known status");
-            None
-        }
+        Ok(pb::OrderStatus::Unspecified) => Ok(None),
+        Ok(pb::OrderStatus::Pending) => Ok(Some(Status::Pending)),
+        Ok(pb::OrderStatus::Paid) => Ok(Some(Status::Paid)),
+        Ok(pb::OrderStatus::Shipped) => Ok(Some(Status::Shipped)),
+        Ok(pb::OrderStatus::Delivered) => Ok(Some(Status::Delivered)),
+        Ok(pb::OrderStatus::Cancelled) => Ok(Some(Status::Cancelled)),
+        Err(_) => Err("is not a known status".to_owned()),
+    }
+}
+
+/// A kind of event from the wire; `None` for UNSPECIFIED and for an unknown number.
+#[must_use]
+pub fn kind_from_proto(kind: i32) -> Option<EventKind> {
+    match pb::OrderEventType::try_from(kind) {
+        Ok(pb::OrderEventType::OrderCreated) => Some(EventKind::Created),
+        Ok(pb::OrderEventType::OrderPaid) => Some(EventKind::Paid),
+        Ok(pb::OrderEventType::OrderShipped) => Some(EventKind::Shipped),
+        Ok(pb::OrderEventType::OrderDelivered) => Some(EventKind::Delivered),
+        Ok(pb::OrderEventType::OrderCancelled) => Some(EventKind::Cancelled),
+        Ok(pb::OrderEventType::Unspecified) | Err(_) => None,
     }
 }
 
@@ -114,55 +208,41 @@ pub fn money_from_proto(money: &proto::Money) -> Result<Money, MoneyError> {
     Money::from_units_and_nanos(money.units, money.nanos, currency)
 }
 
-/// A time from the wire; `None` if omitted or, with a violation, if invalid.
-pub fn time_from_proto(
-    violations: &mut Violations,
-    field: &str,
-    at: Option<&prost_types::Timestamp>,
-) -> Option<Timestamp> {
-    let parsed = timestamp_from_proto(at?);
-    if parsed.is_none() {
-        violations.add(field, "must be a time of the years 1 to 9999 with nanos of 0 to 999999999");
-    }
-    parsed
+/// A time from the wire.
+///
+/// # Errors
+/// Outside the years 1 to 9999, or with malformed nanos.
+pub fn time_from_proto(at: Option<&prost_types::Timestamp>) -> Given<Timestamp> {
+    let Some(at) = at else { return Ok(None) };
+    let parsed = timestamp_from_proto(at);
+    parsed.map(Some).ok_or_else(|| "must be a time of the years 1 to 9999 with nanos of 0 to 999999999".to_owned())
 }
 
 /// The bound of a range of times from the wire, as [`time_from_proto`]. Rounds up to whole microseconds, so that comparison with microsecond
 /// timestamps is unaffected.
-pub fn bound_from_proto(
-    violations: &mut Violations,
-    field: &str,
-    at: Option<&prost_types::Timestamp>,
-) -> Option<Timestamp> {
+///
+/// # Errors
+/// As there.
+pub fn bound_from_proto(at: Option<&prost_types::Timestamp>) -> Given<Timestamp> {
     let between = at.is_some_and(|at| at.nanos % 1_000 != 0);
-    time_from_proto(violations, field, at).map(|at| Timestamp::from_micros(at.as_micros() + i64::from(between)))
+    let round_up = |at: Timestamp| Timestamp::from_micros(at.as_micros() + i64::from(between));
+    Ok(time_from_proto(at)?.map(round_up))
 }
 
-/// The required freshness of a reply.
-pub fn consistency(
-    violations: &mut Violations,
-    wanted: Option<&pb::ReadConsistency>,
-    log: Option<&Signer>,
-) -> Consistency {
+/// The required freshness from the wire.
+#[must_use]
+pub fn consistency(wanted: Option<&pb::ReadConsistency>) -> ConsistencyDraft<'_> {
     use pb::ConsistencyLevel::{AtLeast, Eventual, Strong, Unspecified};
     let Some(wanted) = wanted else {
-        return Consistency::Eventual;
+        return ConsistencyDraft::default();
     };
-    let level = pb::ConsistencyLevel::try_from(wanted.level);
-    if level == Ok(AtLeast) {
-        return requests::consistency_token(violations, "consistency.token", &wanted.token, log);
-    }
-    if !wanted.token.is_empty() {
-        violations.add("consistency.token", "must be empty unless the level is AT_LEAST");
-    }
-    match level {
-        Ok(Strong) => Consistency::Strong,
-        Ok(Unspecified | Eventual | AtLeast) => Consistency::Eventual,
-        Err(_) => {
-            violations.add("consistency.level", "is not a known level");
-            Consistency::Eventual
-        }
-    }
+    let level = match pb::ConsistencyLevel::try_from(wanted.level) {
+        Ok(Unspecified | Eventual) => ConsistencyLevel::Eventual,
+        Ok(AtLeast) => ConsistencyLevel::AtLeast,
+        Ok(Strong) => ConsistencyLevel::Strong,
+        Err(_) => ConsistencyLevel::Unknown,
+    };
+    ConsistencyDraft { level, token: &wanted.token }
 }
 
 /// All violations as an error, if there are any.

@@ -23,14 +23,14 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 use tonic_types::pb::Status as RpcStatus;
 
-use super::{commands, layers};
+use super::{convert, layers};
 use crate::{
     application::{
         AppError, OrderRequest,
         byte_budget::{ByteBudget, HeldBytes},
-        requests::{self, Violations},
+        requests::{self, Field, Target, Violations},
     },
-    proto::catga::orders::v1::{self as pb, execute_commands_request::Command, execute_commands_response::Outcome},
+    proto::catga::orders::v1::{self as pb, execute_commands_response::Outcome},
     server::{
         ApiState, EventStreams,
         admission::overloaded,
@@ -219,7 +219,10 @@ impl Execution {
 
     /// Starts a command, or queues it behind those of the same order.
     fn begin(&mut self, accepted: Accepted) {
-        let order_id = accepted.request.as_ref().ok().and_then(|request| request.order_id).map(|id| id.get());
+        let order_id = match accepted.request.as_ref().map(|request| request.target) {
+            Ok(Target::Existing(id)) => Some(id.get()),
+            Ok(Target::New) | Err(_) => None,
+        };
         match order_id.and_then(|id| self.waiting.get_mut(&id)) {
             Some(queue) => queue.push_back(accepted),
             None => {
@@ -261,9 +264,14 @@ async fn next(
 async fn execute(context: &ApiState, mut accepted: Accepted) -> Reply {
     let request = std::mem::replace(&mut accepted.request, Err(Violations::default()));
     // A panic ends one command, like one unary call, but not the others of this call.
-    let work = AssertUnwindSafe(commands::run(context, request)).catch_unwind();
+    let work = AssertUnwindSafe(run(context, request)).catch_unwind();
     let outcome = context.admission.join().run(work).await;
     reply_to(accepted, outcome.unwrap_or_else(|_panic| Err(ApiError::internal(PANIC))))
+}
+
+async fn run(context: &ApiState, request: Result<OrderRequest, Violations>) -> Result<pb::CommandSuccess, ApiError> {
+    let reply = context.mediator.execute(request?).await?;
+    Ok(convert::success(&reply, &context.log()?))
 }
 
 fn reply_to(accepted: Accepted, outcome: Result<pb::CommandSuccess, ApiError>) -> Reply {
@@ -281,20 +289,14 @@ fn reply_to(accepted: Accepted, outcome: Result<pb::CommandSuccess, ApiError>) -
 fn parse(request: &pb::ExecuteCommandsRequest) -> Result<OrderRequest, Violations> {
     let mut violations = Violations::default();
     if request.correlation_id.chars().nth(MAX_CORRELATION_ID_CHARS).is_some() {
-        violations.add("correlation_id", format!("must have at most {MAX_CORRELATION_ID_CHARS} characters"));
+        let description = format_args!("must have at most {MAX_CORRELATION_ID_CHARS} characters");
+        violations.add(Field::CorrelationId, description);
     }
-    let parsed = match &request.command {
-        Some(Command::CreateOrder(command)) => commands::create_order(command),
-        Some(Command::PayOrder(command)) => commands::pay_order(command),
-        Some(Command::ShipOrder(command)) => commands::ship_order(command),
-        Some(Command::DeliverOrder(command)) => commands::deliver_order(command),
-        Some(Command::CancelOrder(command)) => commands::cancel_order(command),
-        None => {
-            violations.add("command", "must be set");
-            return Err(violations);
-        }
+    let Some(command) = &request.command else {
+        violations.add(Field::Command, "must be set");
+        return Err(violations);
     };
-    if violations.is_empty() { parsed } else { Err(requests::join(violations, parsed.err())) }
+    requests::command(violations, convert::command(command))
 }
 
 /// The correlation id of the reply. One that is too long is refused, and truncated in the reply.

@@ -1,30 +1,29 @@
 //! `catga.orders.v1.OrderHistoryService`.
 
-use std::{collections::VecDeque, pin::Pin, time::Duration};
+use std::{pin::Pin, time::Duration};
 
 use futures_util::stream::{self, Stream};
 use tonic::{Request, Response, Status};
 
-use super::convert::{all_good, revision_to_proto};
+use super::convert::{all_good, kind_from_proto, revision_to_proto};
 use crate::{
     application::{
         event_filter::EventFilter,
-        event_streams::{EventFeed, EventSource, OrderHistory, Step},
-        requests::Violations,
-        tokens,
+        event_streams::{EventStream, Follow, Item},
+        limits::MAX_FILTER_VALUES,
+        requests::{self, Field, FieldPath, Violations},
+        tokens::{self, Signer},
     },
     codec::EncodedEvent,
-    domain::order::EventKind,
-    ports::event_store::{LogPoint, Revision, StoredEvent},
+    domain::text::CustomerIdRule,
+    ports::event_store::{LogPoint, Revision},
     proto::catga::orders::v1::{
         self as pb, order_history_service_server::OrderHistoryService, stream_events_response,
         stream_order_history_response,
     },
-    server::{ApiState, EventStreamPermit, Signer, error::ApiError},
+    server::{ApiState, error::ApiError},
 };
 
-/// The maximum number of customers or orders in a filter.
-pub const MAX_FILTER_VALUES: usize = 100;
 const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(15);
 const HEARTBEAT_RANGE: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3_600);
 
@@ -57,19 +56,13 @@ impl OrderHistoryService for History {
         let streams = self.context.streams_of(request.extensions());
         let request = request.into_inner();
         let mut violations = Violations::default();
-        let order_id = violations.order_id("order_id", &request.order_id);
-        let from = u64::try_from(request.from_revision).ok();
-        if from.is_none() {
-            violations.add("from_revision", "must not be negative");
-        }
+        let order_id = violations.order_id(Field::OrderId, &request.order_id);
+        let from = requests::from_revision(&mut violations, request.from_revision);
         let (order_id, from) = violations.finish(order_id.zip(from)).map_err(ApiError::from)?;
-        let place = streams.enter().map_err(ApiError::from)?;
-        let (fan_out, draining) = (self.context.fan_out.clone(), self.context.draining.clone());
-        let history =
-            OrderHistory::open(fan_out, order_id, from.max(1), request.follow, streams.read_bytes(), draining)
-                .await
-                .map_err(ApiError::from)?;
-        Ok(Response::new(order_history(history, self.context.log()?, place)))
+        let bounds = streams.of_follower().map_err(ApiError::from)?;
+        let follow = if request.follow { Follow::Yes } else { Follow::No };
+        let history = self.context.event_log.order_history(order_id, from, follow, bounds).await;
+        Ok(Response::new(order_history(history.map_err(ApiError::from)?, self.context.log()?)))
     }
 
     async fn stream_events(
@@ -79,13 +72,10 @@ impl OrderHistoryService for History {
         let streams = self.context.streams_of(request.extensions());
         let request = request.into_inner();
         let (after, filter, heartbeat) = parse(&request, self.context.known_log().as_ref())?;
-        let place = streams.enter().map_err(ApiError::from)?;
-        let follow = request.follow.then_some(heartbeat);
-        let (fan_out, draining) = (self.context.fan_out.clone(), self.context.draining.clone());
-        let feed = EventFeed::open(fan_out, after, filter, follow, streams.read_bytes(), draining)
-            .await
-            .map_err(ApiError::from)?;
-        Ok(Response::new(events(feed, self.context.log()?, place)))
+        let bounds = streams.of_follower().map_err(ApiError::from)?;
+        let follow = if request.follow { Follow::WithHeartbeats(heartbeat) } else { Follow::No };
+        let events = self.context.event_log.events(after, filter, follow, bounds).await.map_err(ApiError::from)?;
+        Ok(Response::new(all_events(events, self.context.log()?)))
     }
 }
 
@@ -97,20 +87,14 @@ fn parse(
     let mut violations = Violations::default();
     let start = pb::StreamStart::try_from(request.start);
     if !request.cursor.is_empty() && start != Ok(pb::StreamStart::After) {
-        violations.add("cursor", "must be empty unless start is AFTER");
+        violations.add(Field::Cursor, "must be empty unless start is AFTER");
     }
     let after = match start {
         Ok(pb::StreamStart::Unspecified | pb::StreamStart::Earliest) => Some(LogPoint::START),
         Ok(pb::StreamStart::Latest) => None,
-        Ok(pb::StreamStart::After) => match tokens::decode_cursor(&request.cursor, log) {
-            Ok(point) => Some(point),
-            Err(error) => {
-                violations.add_cursor("cursor", error);
-                None
-            }
-        },
+        Ok(pb::StreamStart::After) => requests::cursor(&mut violations, Field::Cursor, &request.cursor, log),
         Err(_) => {
-            violations.add("start", "is not a known start");
+            violations.add(Field::Start, "is not a known start");
             None
         }
     };
@@ -122,39 +106,28 @@ fn parse(
 
 fn parse_filter(violations: &mut Violations, request: &pb::StreamEventsRequest) -> EventFilter {
     let mut filter = EventFilter::default();
-    for (field, values) in [("customer_ids", &request.customer_ids), ("order_ids", &request.order_ids)] {
+    for (field, values) in [(Field::CustomerIds, &request.customer_ids), (Field::OrderIds, &request.order_ids)] {
         if values.len() > MAX_FILTER_VALUES {
-            violations.add(field, format!("must have at most {MAX_FILTER_VALUES} entries"));
+            violations.add(field, format_args!("must have at most {MAX_FILTER_VALUES} entries"));
             return filter;
         }
     }
     for (index, text) in request.customer_ids.iter().enumerate() {
-        let parsed =
-            violations.required::<crate::domain::text::CustomerIdRule>(&format!("customer_ids[{index}]"), text);
+        let parsed = violations.required::<CustomerIdRule>(FieldPath::Element(Field::CustomerIds, index), text);
         filter.customer_ids.extend(parsed.map(|id| id.to_string()));
     }
     for (index, text) in request.order_ids.iter().enumerate() {
-        filter.order_ids.extend(violations.order_id(&format!("order_ids[{index}]"), text).map(|id| id.get()));
+        let parsed = violations.order_id(FieldPath::Element(Field::OrderIds, index), text);
+        filter.order_ids.extend(parsed.map(|id| id.get()));
     }
     for (index, kind) in request.types.iter().enumerate() {
         match kind_from_proto(*kind) {
             Some(kind) if !filter.kinds.contains(&kind) => filter.kinds.push(kind),
             Some(_) => {}
-            None => violations.add(format!("types[{index}]"), "is not a known kind of event"),
+            None => violations.add(FieldPath::Element(Field::Types, index), "is not a known kind of event"),
         }
     }
     filter
-}
-
-fn kind_from_proto(kind: i32) -> Option<EventKind> {
-    match pb::OrderEventType::try_from(kind) {
-        Ok(pb::OrderEventType::OrderCreated) => Some(EventKind::Created),
-        Ok(pb::OrderEventType::OrderPaid) => Some(EventKind::Paid),
-        Ok(pb::OrderEventType::OrderShipped) => Some(EventKind::Shipped),
-        Ok(pb::OrderEventType::OrderDelivered) => Some(EventKind::Delivered),
-        Ok(pb::OrderEventType::OrderCancelled) => Some(EventKind::Cancelled),
-        Ok(pb::OrderEventType::Unspecified) | Err(_) => None,
-    }
 }
 
 fn parse_heartbeat(violations: &mut Violations, interval: Option<&prost_types::Duration>) -> Duration {
@@ -166,7 +139,7 @@ fn parse_heartbeat(violations: &mut Violations, interval: Option<&prost_types::D
     match parts.filter(|(_, nanos)| *nanos < 1_000_000_000).map(|(seconds, nanos)| Duration::new(seconds, nanos)) {
         Some(interval) if HEARTBEAT_RANGE.contains(&interval) => interval,
         _ => {
-            violations.add("heartbeat_interval", "must be 100 ms to 1 hour");
+            violations.add(Field::HeartbeatInterval, "must be 100 ms to 1 hour");
             DEFAULT_HEARTBEAT
         }
     }
@@ -179,13 +152,9 @@ enum Shown {
     Heartbeat,
 }
 
-fn order_history(
-    history: OrderHistory,
-    log: Signer,
-    place: EventStreamPermit,
-) -> Replies<pb::StreamOrderHistoryResponse> {
+fn order_history(history: EventStream, log: Signer) -> Replies<pb::StreamOrderHistoryResponse> {
     use stream_order_history_response::Item;
-    replies(history, place, move |point, shown| {
+    replies(history, move |point, shown| {
         let item = match shown {
             Shown::Event(event) => Some(Item::Event(event)),
             Shown::CaughtUp(revision) => Some(Item::CaughtUp(pb::CaughtUp { revision: revision_to_proto(revision) })),
@@ -195,9 +164,9 @@ fn order_history(
     })
 }
 
-fn events(feed: EventFeed, log: Signer, place: EventStreamPermit) -> Replies<pb::StreamEventsResponse> {
+fn all_events(events: EventStream, log: Signer) -> Replies<pb::StreamEventsResponse> {
     use stream_events_response::Item;
-    replies(feed, place, move |point, shown| {
+    replies(events, move |point, shown| {
         let item = match shown {
             Shown::Event(event) => Item::Event(event),
             Shown::CaughtUp(_) => Item::CaughtUp(pb::CaughtUp { revision: 0 }),
@@ -207,46 +176,21 @@ fn events(feed: EventFeed, log: Signer, place: EventStreamPermit) -> Replies<pb:
     })
 }
 
-/// The state of a stream between two messages: the source and the rest of one batch.
-struct State<S, F> {
-    source: S,
-    message: F,
-    batch: VecDeque<StoredEvent>,
-    is_over: bool,
-    _place: EventStreamPermit,
-}
-
-/// The steps of `source` as messages, until its end or an error.
-fn replies<S: EventSource, M: Send + 'static>(
-    source: S,
-    place: EventStreamPermit,
+/// The items of `events` as messages, until its end or an error.
+fn replies<M: Send + 'static>(
+    events: EventStream,
     message: impl Fn(LogPoint, Shown) -> M + Send + 'static,
 ) -> Replies<M> {
-    let state = State { source, message, batch: VecDeque::new(), is_over: false, _place: place };
-    Box::pin(stream::unfold(state, |mut state| async move {
-        loop {
-            if let Some(event) = state.batch.pop_front() {
+    Box::pin(stream::unfold((events, message), |(mut events, message)| async move {
+        let reply = match events.next().await? {
+            Ok(Item::Event(event)) => {
                 let point = LogPoint::after(&event);
-                let shown = Shown::Event(EncodedEvent(event.payload));
-                return Some((Ok((state.message)(point, shown)), state));
+                Ok(message(point, Shown::Event(EncodedEvent(event.payload))))
             }
-            if state.is_over {
-                return None;
-            }
-            let shown = match state.source.next().await {
-                Ok(Step::Events(events)) => {
-                    state.batch = events.into();
-                    continue;
-                }
-                Ok(Step::CaughtUp) => Shown::CaughtUp(state.source.revision()),
-                Ok(Step::Heartbeat) => Shown::Heartbeat,
-                Ok(Step::End) => return None,
-                Err(error) => {
-                    state.is_over = true;
-                    return Some((Err(ApiError::from(error).to_status()), state));
-                }
-            };
-            return Some((Ok((state.message)(state.source.point(), shown)), state));
-        }
+            Ok(Item::CaughtUp) => Ok(message(events.point(), Shown::CaughtUp(events.revision()))),
+            Ok(Item::Heartbeat) => Ok(message(events.point(), Shown::Heartbeat)),
+            Err(error) => Err(ApiError::from(error).to_status()),
+        };
+        Some((reply, (events, message)))
     }))
 }

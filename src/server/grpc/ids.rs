@@ -7,12 +7,14 @@ use tonic::{Request, Response, Status};
 
 use super::reply;
 use crate::{
-    application::{AppError, requests::Violations},
+    application::{
+        AppError,
+        ids::issued_at,
+        requests::{self, Field, Violations},
+    },
     codec::timestamp_to_proto,
-    domain::timestamp::Timestamp,
-    id_generator,
     proto::catga::ids::v1::{self as pb, id_service_server::IdService},
-    server::{ApiState, MAX_IDS_PER_CALL, error::ApiError},
+    server::{ApiState, error::ApiError},
 };
 
 const DEFAULT_BATCH_SIZE: usize = 1_000;
@@ -56,7 +58,8 @@ impl IdService for Ids {
         &self,
         request: Request<pb::GenerateIdsRequest>,
     ) -> Result<Response<pb::GenerateIdsResponse>, Status> {
-        let count = id_count(request.get_ref().count.into()).map_err(ApiError::from)?;
+        let count =
+            requests::id_count(Violations::default(), request.get_ref().count.into()).map_err(ApiError::from)?;
         Ok(reply(pb::GenerateIdsResponse { ids: self.generate(count).await? }))
     }
 
@@ -71,11 +74,11 @@ impl IdService for Ids {
         let mut violations = Violations::default();
         let count = u64::try_from(request.count).ok().filter(|count| *count <= MAX_STREAMED_IDS);
         if count.is_none() {
-            violations.add("count", format!("must be 0 to {MAX_STREAMED_IDS}"));
+            violations.add(Field::Count, format_args!("must be 0 to {MAX_STREAMED_IDS}"));
         }
         let batch_size = usize::try_from(request.batch_size).ok().filter(|size| *size <= MAX_BATCH_SIZE);
         if batch_size.is_none() {
-            violations.add("batch_size", format!("must be 0 to {MAX_BATCH_SIZE}"));
+            violations.add(Field::BatchSize, format_args!("must be 0 to {MAX_BATCH_SIZE}"));
         }
         let (count, batch_size) = violations.finish(count.zip(batch_size)).map_err(ApiError::from)?;
         let batch_size = if batch_size == 0 { DEFAULT_BATCH_SIZE } else { batch_size };
@@ -84,7 +87,7 @@ impl IdService for Ids {
     }
 
     async fn parse_id(&self, request: Request<pb::ParseIdRequest>) -> Result<Response<pb::ParseIdResponse>, Status> {
-        let parts = parse(&request.get_ref().id).map_err(ApiError::from)?;
+        let parts = requests::id_parts(Violations::default(), &request.get_ref().id).map_err(ApiError::from)?;
         Ok(reply(pb::ParseIdResponse {
             id: request.into_inner().id,
             issued_at: Some(timestamp_to_proto(issued_at(&parts))),
@@ -93,38 +96,6 @@ impl IdService for Ids {
             sequence: parts.sequence.into(),
         }))
     }
-}
-
-/// The requested number of ids.
-///
-/// # Errors
-/// A violation outside 1 to [`MAX_IDS_PER_CALL`].
-pub fn id_count(count: i64) -> Result<usize, Violations> {
-    match usize::try_from(count) {
-        Ok(count) if (1..=MAX_IDS_PER_CALL).contains(&count) => Ok(count),
-        _ => {
-            let mut violations = Violations::default();
-            violations.add("count", format!("must be 1 to {MAX_IDS_PER_CALL}"));
-            Err(violations)
-        }
-    }
-}
-
-/// The parts of an id.
-///
-/// # Errors
-/// A violation if the text is not an id.
-pub fn parse(text: &str) -> Result<id_generator::IdParts, Violations> {
-    let mut violations = Violations::default();
-    let id = violations.order_id("id", text);
-    violations.finish(id.and_then(|id| id_generator::parse(id.get()).ok()))
-}
-
-/// When an id was issued.
-#[must_use]
-pub fn issued_at(parts: &id_generator::IdParts) -> Timestamp {
-    // 41 bits of milliseconds after 2024, in microseconds, are far below 63 bits.
-    Timestamp::from_micros((parts.timestamp_ms_unix * 1_000).cast_signed())
 }
 
 fn stream_of(

@@ -19,7 +19,7 @@ use tower::{BoxError, Service};
 
 use super::request::{Method, RequestBody, RequestBytes, replies_many};
 use crate::{
-    application::AppError,
+    application::{AppError, requests::Field},
     ports::deadline,
     server::{
         connection::{request_budget, sent_bytes},
@@ -143,7 +143,7 @@ pub fn refine(status: Status, max_message_bytes: usize) -> Status {
         // For a message that is too large as received, or while it is being decompressed.
         Code::OutOfRange | Code::ResourceExhausted => ApiError::too_large(max_message_bytes).to_status(),
         Code::Internal if message.contains("decode Protobuf") => {
-            ApiError::invalid("request", "is not an encoded message of this call's type").to_status()
+            ApiError::invalid(Field::Request, "is not an encoded message of this call's type").to_status()
         }
         Code::Unimplemented if message.contains("compressed with") => {
             let mut refined = ApiError::new(Reason::CompressionNotSupported, message).to_status();
@@ -159,7 +159,7 @@ pub fn refine(status: Status, max_message_bytes: usize) -> Status {
         Code::NotFound => ApiError::new(Reason::ServiceNotFound, message).to_status(),
         // The frames of the call are malformed, or it ended within one; its text is not base64.
         Code::Internal | Code::DataLoss => {
-            ApiError::invalid("request", "is not a well-formed gRPC message").to_status()
+            ApiError::invalid(Field::Request, "is not a well-formed gRPC message").to_status()
         }
         _ => status,
     }
@@ -169,13 +169,13 @@ pub fn refine(status: Status, max_message_bytes: usize) -> Status {
 ///
 /// Source: the gRPC over HTTP/2 protocol: at most 8 digits and a unit.
 fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, ApiError> {
-    let Some(value) = headers.get("grpc-timeout") else {
+    let Some(value) = headers.get(Field::GrpcTimeout.proto_name()) else {
         return Ok(None);
     };
     let parsed = value.to_str().ok().and_then(parse_timeout);
     parsed
         .map(Some)
-        .ok_or_else(|| ApiError::invalid("grpc-timeout", "must be 1 to 8 digits and one of H, M, S, m, u, n"))
+        .ok_or_else(|| ApiError::invalid(Field::GrpcTimeout, "must be 1 to 8 digits and one of H, M, S, m, u, n"))
 }
 
 fn parse_timeout(text: &str) -> Option<Duration> {

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, header};
 use http_body_util::BodyExt;
 
 use crate::{
-    application::byte_budget::HeldBytes,
+    application::{byte_budget::HeldBytes, requests::Field},
     server::{
         admission::{Shed, overloaded},
         error::{ApiError, Reason},
@@ -109,7 +109,7 @@ pub fn text(bytes: &Bytes) -> Result<&str, ApiError> {
 }
 
 fn malformed(description: &str) -> ApiError {
-    ApiError::invalid("body", description)
+    ApiError::invalid(Field::Request, description)
 }
 
 fn require_json(headers: &HeaderMap) -> Result<(), ApiError> {

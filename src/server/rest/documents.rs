@@ -7,10 +7,13 @@ use axum::{
     extract::{Path, rejection::PathRejection},
 };
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Response, header};
+use http::{HeaderValue, Response, header};
 
 use super::{Reply, openapi, redirect};
-use crate::server::error::{ApiError, Reason};
+use crate::server::{
+    browsers::secure_page,
+    error::{ApiError, Reason},
+};
 
 /// Serialised once: the document does not change while the node runs.
 static OPENAPI: LazyLock<Bytes> = LazyLock::new(|| Bytes::from(openapi::document().to_string()));
@@ -58,12 +61,4 @@ pub async fn swagger_file(file: Result<Path<String>, PathRejection>) -> Reply {
     }
     secure_page(&mut response, SWAGGER_POLICY);
     Ok(response)
-}
-
-/// Sets CSP, X-Frame-Options and Referrer-Policy.
-pub fn secure_page(response: &mut Response<Body>, policy: &'static str) {
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
-    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    headers.insert(HeaderName::from_static("x-frame-options"), HeaderValue::from_static("DENY"));
 }

@@ -2,28 +2,23 @@
 
 use http::{HeaderMap, header};
 
-use super::problem::CONSISTENCY_TOKEN;
 use crate::{
-    application::{
-        Consistency,
-        requests::{self, MetaDraft, Violations},
-    },
+    application::requests::{ConsistencyDraft, ConsistencyLevel, Field, MetaDraft, Violations},
     ports::event_store::Revision,
-    server::Signer,
 };
 
-/// The value of the header `name` if present; records a violation if it is repeated, empty, or not text.
-pub fn single<'a>(headers: &'a HeaderMap, name: &str, violations: &mut Violations) -> Option<&'a str> {
-    let mut values = headers.get_all(name).iter();
+/// The value of the header `field` if present; records a violation if it is repeated, empty, or not text.
+pub fn single<'a>(headers: &'a HeaderMap, field: Field, violations: &mut Violations) -> Option<&'a str> {
+    let mut values = headers.get_all(field.rest_name()).iter();
     let value = values.next()?;
     if values.next().is_some() {
-        violations.add(name, "must be given once");
+        violations.add(field, "must be given once");
         return None;
     }
     match std::str::from_utf8(value.as_bytes()) {
-        Ok("") => violations.add(name, "must not be empty"),
+        Ok("") => violations.add(field, "must not be empty"),
         Ok(text) => return Some(text),
-        Err(_) => violations.add(name, "must be UTF-8 text"),
+        Err(_) => violations.add(field, "must be UTF-8 text"),
     }
     None
 }
@@ -51,12 +46,15 @@ pub struct CommandHeaders<'a> {
 impl<'a> CommandHeaders<'a> {
     /// Reads the headers of a command.
     pub fn read(headers: &'a HeaderMap, violations: &mut Violations) -> Self {
-        let request_id = single(headers, "Idempotency-Key", violations).unwrap_or_default();
-        let actor = single(headers, "X-Actor", violations).unwrap_or_default();
+        let request_id = single(headers, Field::RequestId, violations).unwrap_or_default();
+        let actor = single(headers, Field::Actor, violations).unwrap_or_default();
         let if_match = if_match(headers, violations);
         if matches!(&if_match, IfMatch::OneOf(revisions) if !revisions.is_empty()) && !request_id.is_empty() {
             // A retry of such a command could not know on which of the revisions it was first decided.
-            violations.add("If-Match", "must be a single strong entity tag, or *, together with Idempotency-Key");
+            violations.add(
+                Field::ExpectedRevision,
+                "must be a single strong entity tag, or *, together with Idempotency-Key",
+            );
         }
         Self { request_id, actor, if_match }
     }
@@ -95,7 +93,7 @@ fn if_match(headers: &HeaderMap, violations: &mut Violations) -> IfMatch {
             }
         },
         Err(description) => {
-            violations.add("If-Match", description);
+            violations.add(Field::ExpectedRevision, description);
             IfMatch::Anything
         }
     }
@@ -114,7 +112,7 @@ pub fn has_already(headers: &HeaderMap, revision: Revision) -> bool {
 /// Records a violation if `If-None-Match` is not a list of entity tags.
 pub fn check_if_none_match(headers: &HeaderMap, violations: &mut Violations) {
     if let Err(description) = tags(headers, header::IF_NONE_MATCH.as_str()) {
-        violations.add("If-None-Match", description);
+        violations.add(Field::IfNoneMatch, description);
     }
 }
 
@@ -161,16 +159,11 @@ fn own_revision(opaque: &str) -> Option<Revision> {
 }
 
 /// The required freshness of the reply.
-pub fn consistency(headers: &HeaderMap, violations: &mut Violations, log: Option<&Signer>) -> Consistency {
-    match consistency_token(headers, violations) {
-        Some(token) => requests::consistency_token(violations, "X-Consistency-Token", token, log),
-        None => Consistency::Eventual,
+pub fn consistency<'a>(headers: &'a HeaderMap, violations: &mut Violations) -> ConsistencyDraft<'a> {
+    match single(headers, Field::ConsistencyToken, violations) {
+        Some(token) => ConsistencyDraft { level: ConsistencyLevel::AtLeast, token },
+        None => ConsistencyDraft::default(),
     }
-}
-
-/// The consistency token for the required freshness.
-pub fn consistency_token<'a>(headers: &'a HeaderMap, violations: &mut Violations) -> Option<&'a str> {
-    single(headers, CONSISTENCY_TOKEN.as_str(), violations)
 }
 
 /// Whether the client requests `media_type` explicitly.

@@ -13,20 +13,19 @@ use super::{
     Reply, Shared, events, headers,
     orders::{Id, path_id},
     query::Query,
-    sse::{self, Source},
-    view,
+    sse, view,
 };
 use crate::{
     application::{
         event_filter::{EventFilter, kinds_leading_to},
-        event_streams::{EventFeed, OrderHistory, Step},
-        requests::{self, Violations},
-        tokens,
+        event_streams::{EventStream, Follow, Item, StreamBounds},
+        requests::{self, Field, Violations},
+        tokens::{self, Signer},
     },
     domain::order::{EventKind, Status},
     domain::text::CustomerIdRule,
     ports::event_store::{LogPoint, Revision, StoredEvent},
-    server::{Signer, error::ApiError},
+    server::{EventStreams, error::ApiError},
 };
 
 /// The time limit for collecting one JSON page.
@@ -38,7 +37,8 @@ const PAGE_BYTES: usize = 4 * 1024 * 1024;
 pub const LATEST: &str = "latest";
 
 /// The parameters of `GET /events`.
-pub const EVENTS_PARAMETERS: [&str; 5] = ["cursor", "status", "customerId", "type", "pageSize"];
+pub const EVENTS_PARAMETERS: [Field; 5] =
+    [Field::Cursor, Field::Status, Field::CustomerId, Field::Types, Field::PageSize];
 
 /// `GET /orders/{id}/history`
 ///
@@ -47,50 +47,58 @@ pub const EVENTS_PARAMETERS: [&str; 5] = ["cursor", "status", "customerId", "typ
 pub async fn of_order(State(context): State<Shared>, id: Id, request: Request) -> Reply {
     let request = request.into_parts().0;
     let mut violations = Violations::default();
-    let id = path_id(id, &mut violations);
-    let order_id = id.as_deref().and_then(|id| violations.order_id("id", id));
-    let query = Query::read(&request.uri, ["fromRevision", "pageSize"], &mut violations);
-    let mut from = query.number("fromRevision", &mut violations).map_or(1, i64::cast_unsigned).max(1);
+    let id = path_id(id, Field::OrderId, &mut violations);
+    let order_id = id.as_deref().and_then(|id| violations.order_id(Field::OrderId, id));
+    let query = Query::read(&request.uri, [Field::FromRevision, Field::PageSize], &mut violations);
+    let from = query.number(Field::FromRevision, &mut violations).unwrap_or(0);
+    let mut from = requests::from_revision(&mut violations, from);
     let page_size = page_size(&query, &mut violations);
-    let follow = headers::accepts(&request.headers, sse::CONTENT_TYPE);
-    if follow {
-        from = resumed_revision(&request.headers, &mut violations).unwrap_or(from);
+    let follows = headers::accepts(&request.headers, sse::CONTENT_TYPE);
+    if follows {
+        from = resumed_revision(&request.headers, &mut violations).or(from);
     } else {
-        check_not_resumed(&request.headers, "fromRevision", &mut violations);
+        check_not_resumed(&request.headers, Field::FromRevision, &mut violations);
     }
-    let order_id = violations.finish(order_id)?;
+    let (order_id, from) = violations.finish(order_id.zip(from))?;
     let streams = context.streams_of(&request.extensions);
-    // A page is an ordinary request.
-    let place = if follow { Some(streams.enter()?) } else { None };
-    let (fan_out, draining) = (context.fan_out.clone(), context.draining.clone());
-    let history = OrderHistory::open(fan_out, order_id, from, follow, streams.read_bytes(), draining).await?;
+    let (follow, bounds) = reading(follows, &streams)?;
+    let mut events = context.event_log.order_history(order_id, from, follow, bounds).await?;
     let log = context.log()?;
-    let mut source = Source::Order(history);
     let path = request.uri.path();
-    if let Some(place) = place {
-        return Ok(sse::reply(source, log, path.to_owned(), place, streams.sent_bytes()));
+    if follows {
+        return Ok(sse::reply(events, sse::Ids::Revisions, log, path.to_owned(), streams.sent_bytes()));
     }
-    let page = gather(page_size, &mut source).await?;
-    let seen = page.seen(&source).map(|(revision, _)| revision);
-    let next = seen.map(|seen| query.next_link(path, "fromRevision", &(seen + 1).to_string()));
+    let page = gather(page_size, &mut events).await?;
+    let seen = page.seen(&events).map(|(revision, _)| revision);
+    let next = seen.map(|seen| query.next_link(path, Field::FromRevision, &(seen + 1).to_string()));
     page_reply(&page.events, &log, next)
+}
+
+/// How a stream is read that `follows` the log, or is read to its end for one page. A page is an ordinary request and needs no permit.
+fn reading(follows: bool, streams: &EventStreams) -> Result<(Follow, StreamBounds), ApiError> {
+    match follows {
+        true => Ok((Follow::WithHeartbeats(sse::HEARTBEAT), streams.of_follower()?)),
+        false => Ok((Follow::No, streams.of_page())),
+    }
 }
 
 /// The first revision after the `Last-Event-ID` of the client.
 fn resumed_revision(headers: &HeaderMap, violations: &mut Violations) -> Option<Revision> {
-    let text = headers::single(headers, "Last-Event-ID", violations)?;
+    let text = headers::single(headers, Field::LastEventId, violations)?;
     let last = text.parse::<u64>().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()));
     let next = last.and_then(|last| last.checked_add(1));
     if next.is_none() {
-        violations.add("Last-Event-ID", "must be the revision of an event");
+        violations.add(Field::LastEventId, "must be the revision of an event");
     }
     next
 }
 
 /// Records a violation if a request for a page, which resumes with `parameter`, has `Last-Event-ID`: the header would be ignored.
-fn check_not_resumed(headers: &HeaderMap, parameter: &str, violations: &mut Violations) {
-    if headers.contains_key("Last-Event-ID") {
-        violations.add("Last-Event-ID", format!("is for Accept: text/event-stream; a page goes on with {parameter}"));
+fn check_not_resumed(headers: &HeaderMap, parameter: Field, violations: &mut Violations) {
+    if headers.contains_key(Field::LastEventId.rest_name()) {
+        let parameter = parameter.rest_name();
+        let description = format_args!("is for Accept: text/event-stream; a page goes on with {parameter}");
+        violations.add(Field::LastEventId, description);
     }
 }
 
@@ -104,58 +112,53 @@ pub async fn of_all(State(context): State<Shared>, request: Request) -> Reply {
     let query = Query::read(&request.uri, EVENTS_PARAMETERS, &mut violations);
     let filter = filter(&query, &mut violations);
     let page_size = page_size(&query, &mut violations);
-    let follow = headers::accepts(&request.headers, sse::CONTENT_TYPE);
-    let resumed = if follow {
-        headers::single(&request.headers, "Last-Event-ID", &mut violations)
+    let follows = headers::accepts(&request.headers, sse::CONTENT_TYPE);
+    let resumed = if follows {
+        headers::single(&request.headers, Field::LastEventId, &mut violations)
     } else {
-        check_not_resumed(&request.headers, "cursor", &mut violations);
+        check_not_resumed(&request.headers, Field::Cursor, &mut violations);
         None
     };
-    let cursor = resumed.map(|id| ("Last-Event-ID", id)).or_else(|| query.get("cursor").map(|id| ("cursor", id)));
+    let cursor = resumed
+        .map(|id| (Field::LastEventId, id))
+        .or_else(|| query.get(Field::Cursor).map(|cursor| (Field::Cursor, cursor)));
     let after = start(cursor, violations, context.known_log().as_ref())?;
     let streams = context.streams_of(&request.extensions);
-    let place = if follow { Some(streams.enter()?) } else { None };
-    let (fan_out, draining) = (context.fan_out.clone(), context.draining.clone());
-    let heartbeat = follow.then_some(sse::HEARTBEAT);
-    let feed = EventFeed::open(fan_out, after, filter, heartbeat, streams.read_bytes(), draining).await?;
+    let (follow, bounds) = reading(follows, &streams)?;
+    let mut events = context.event_log.events(after, filter, follow, bounds).await?;
     let log = context.log()?;
-    let mut source = Source::All(feed);
     let path = request.uri.path();
-    if let Some(place) = place {
-        return Ok(sse::reply(source, log, path.to_owned(), place, streams.sent_bytes()));
+    if follows {
+        return Ok(sse::reply(events, sse::Ids::Cursors, log, path.to_owned(), streams.sent_bytes()));
     }
-    let page = gather(page_size, &mut source).await?;
-    let seen = page.seen(&source).map(|(_, point)| point);
-    let next = seen.map(|seen| query.next_link(path, "cursor", &tokens::encode_cursor(&log, seen)));
+    let page = gather(page_size, &mut events).await?;
+    let seen = page.seen(&events).map(|(_, point)| point);
+    let next = seen.map(|seen| query.next_link(path, Field::Cursor, &tokens::encode_cursor(&log, seen)));
     page_reply(&page.events, &log, next)
 }
 
 /// The position to start after; `None`: now.
 fn start(
-    cursor: Option<(&str, &str)>,
+    cursor: Option<(Field, &str)>,
     mut violations: Violations,
     log: Option<&Signer>,
 ) -> Result<Option<LogPoint>, ApiError> {
     let after = match cursor {
         None => Some(LogPoint::START),
         Some((_, LATEST)) => None,
-        Some((field, text)) => match tokens::decode_cursor(text, log) {
-            Ok(point) => Some(point),
-            Err(error) => {
-                violations.add_cursor(field, error);
-                None
-            }
-        },
+        Some((field, text)) => requests::cursor(&mut violations, field, text, log),
     };
     Ok(violations.finish(Some(after))?)
 }
 
 fn filter(query: &Query<5>, violations: &mut Violations) -> EventFilter {
-    let customer_id = query.get("customerId").and_then(|id| violations.required::<CustomerIdRule>("customerId", id));
-    let by_status = query.choice("status", &Status::ALL, Status::name, violations);
-    let by_type = query.choice("type", &EventKind::ALL, EventKind::name, violations);
+    let customer_id =
+        query.get(Field::CustomerId).and_then(|id| violations.required::<CustomerIdRule>(Field::CustomerId, id));
+    let by_status = violations.check(Field::Status, query.choice(Field::Status, &Status::ALL, Status::name)).flatten();
+    let by_type =
+        violations.check(Field::Types, query.choice(Field::Types, &EventKind::ALL, EventKind::name)).flatten();
     if by_status.zip(by_type).is_some_and(|(status, kind)| kind.status_after() != status) {
-        violations.add("status", "does not go together with this type: no event would ever pass");
+        violations.add(Field::Status, "does not go together with this type: no event would ever pass");
     }
     EventFilter {
         customer_ids: customer_id.into_iter().map(|id| id.to_string()).collect(),
@@ -169,8 +172,8 @@ fn filter(query: &Query<5>, violations: &mut Violations) -> EventFilter {
 }
 
 fn page_size<const N: usize>(query: &Query<N>, violations: &mut Violations) -> usize {
-    let size = query.number("pageSize", violations).unwrap_or(0);
-    requests::page_size(violations, "pageSize", size)
+    let size = query.number(Field::PageSize, violations).unwrap_or(0);
+    requests::page_size(violations, size)
 }
 
 /// A page of events of a source.
@@ -191,34 +194,29 @@ enum PageEnd {
 
 impl Page {
     /// The reader's position, if there may be more events.
-    fn seen(&self, source: &Source) -> Option<(Revision, LogPoint)> {
+    fn seen(&self, stream: &EventStream) -> Option<(Revision, LogPoint)> {
         match (&self.end, self.events.last()) {
             (PageEnd::End, _) => None,
             (PageEnd::Full, Some(last)) => Some((last.revision, LogPoint::after(last))),
             // Filtered events count as seen.
-            _ => Some(source.reached()),
+            _ => Some((stream.revision(), stream.point())),
         }
     }
 }
 
-/// Up to `size` events of `source`; fewer at its end or when the time limit expires.
-async fn gather(size: usize, source: &mut Source) -> Result<Page, ApiError> {
+/// Up to `size` events of `stream`; fewer at its end or when the time limit expires.
+async fn gather(size: usize, stream: &mut EventStream) -> Result<Page, ApiError> {
     let deadline = Instant::now() + PAGE_TIMEOUT;
     let (mut events, mut bytes) = (Vec::new(), 0);
     while events.len() < size && bytes < PAGE_BYTES {
-        match tokio::time::timeout_at(deadline, source.next()).await {
-            Ok(Ok(Step::Events(batch))) => {
-                for event in batch {
-                    if events.len() == size || bytes >= PAGE_BYTES {
-                        break;
-                    }
-                    bytes += event.payload.len();
-                    events.push(event);
-                }
+        match tokio::time::timeout_at(deadline, stream.next()).await {
+            Ok(Some(Ok(Item::Event(event)))) => {
+                bytes += event.payload.len();
+                events.push(event);
             }
-            Ok(Ok(Step::End)) => return Ok(Page { events, end: PageEnd::End }),
-            Ok(Ok(Step::CaughtUp | Step::Heartbeat)) => {}
-            Ok(Err(error)) => return Err(error.into()),
+            Ok(Some(Ok(Item::CaughtUp | Item::Heartbeat))) => {}
+            Ok(Some(Err(error))) => return Err(error.into()),
+            Ok(None) => return Ok(Page { events, end: PageEnd::End }),
             Err(_) => return Ok(Page { events, end: PageEnd::Late }),
         }
     }

@@ -4,12 +4,14 @@ use std::borrow::Cow;
 
 use super::{
     decimal::Decimal,
-    json::{self, Slots},
+    json::{self, Object, Slots},
 };
 use crate::{
-    application::requests::{ItemDraft, OrderDraft, Violations},
+    application::{
+        limits::MAX_ITEMS,
+        requests::{Field, ItemDraft, OrderDraft, PriceError, Violations},
+    },
     domain::money::{Currency, Money, MoneyError},
-    server::MAX_ITEMS,
 };
 
 /// The currency of prices when neither the order nor the item names one.
@@ -34,13 +36,13 @@ struct NewItem<'a> {
 impl<'a> NewOrder<'a> {
     /// Parses the body of a `POST /orders`.
     pub fn read(text: &'a str, violations: &mut Violations) -> Self {
-        let names = ["customerId", "items", "shippingAddress", "currency"];
-        let Some([customer_id, items, shipping_address, currency]) = body(text, &names, violations) else {
+        let fields = [Field::CustomerId, Field::Items, Field::ShippingAddress, Field::Currency];
+        let Some([customer_id, items, shipping_address, currency]) = body(text, fields, violations) else {
             return Self::default();
         };
-        let mut reader = Reader { path: "", violations };
-        let customer_id = reader.required("customerId", customer_id, json::text_or_integer);
-        let shipping_address = reader.optional("shippingAddress", shipping_address);
+        let mut reader = Reader { object: Object::Body, violations };
+        let customer_id = reader.required(Field::CustomerId, customer_id, json::text_or_integer);
+        let shipping_address = reader.optional(Field::ShippingAddress, shipping_address);
         let currency = reader.currency(currency, Currency::parse(DEFAULT_CURRENCY).ok());
         let items = reader.items(items, currency);
         Self { customer_id, items, shipping_address }
@@ -64,67 +66,59 @@ impl NewItem<'_> {
             product_id: self.product_id.as_deref(),
             name: self.name.as_deref(),
             quantity: self.quantity,
-            unit_price: self.price,
+            unit_price: self.price.map(|price| price.map_err(PriceError::Invalid)),
         }
     }
 }
 
 /// Two texts of a body, the first of which is required: for payment and shipment.
-pub fn two_texts<'a>(
-    text: &'a str,
-    names: [&'static str; 2],
-    violations: &mut Violations,
-) -> [Option<Cow<'a, str>>; 2] {
-    let Some([first, second]) = body(text, &names, violations) else {
+pub fn two_texts<'a>(text: &'a str, fields: [Field; 2], violations: &mut Violations) -> [Option<Cow<'a, str>>; 2] {
+    let Some([first, second]) = body(text, fields, violations) else {
         return [None, None];
     };
-    let mut reader = Reader { path: "", violations };
-    [reader.required(names[0], first, json::text), reader.optional(names[1], second)]
+    let mut reader = Reader { object: Object::Body, violations };
+    [reader.required(fields[0], first, json::text), reader.optional(fields[1], second)]
 }
 
 /// One optional text of an optional body.
-pub fn one_text<'a>(text: &'a str, name: &'static str, violations: &mut Violations) -> Option<Cow<'a, str>> {
+pub fn one_text<'a>(text: &'a str, field: Field, violations: &mut Violations) -> Option<Cow<'a, str>> {
     if text.is_empty() {
         return Some(Cow::Borrowed(""));
     }
-    let [only] = body(text, &[name], violations)?;
-    Reader { path: "", violations }.optional(name, only)
+    let [only] = body(text, [field], violations)?;
+    Reader { object: Object::Body, violations }.optional(field, only)
 }
 
 /// A body without content: empty, or an object without fields.
 pub fn nothing(text: &str, violations: &mut Violations) {
     if !text.is_empty() {
-        body(text, &[], violations);
+        body(text, [], violations);
     }
 }
 
-fn body<'a, const N: usize>(
-    text: &'a str,
-    names: &[&'static str; N],
-    violations: &mut Violations,
-) -> Option<Slots<'a, N>> {
+fn body<'a, const N: usize>(text: &'a str, fields: [Field; N], violations: &mut Violations) -> Option<Slots<'a, N>> {
     if text.is_empty() {
-        violations.add("body", "must not be left out");
+        violations.add(Field::Request, "must not be left out");
         return None;
     }
-    let read = json::object(text, names, "", violations);
-    read.map_err(|description| violations.add("body", description)).ok()
+    let read = json::object(text, fields, Object::Body, violations);
+    violations.check(Field::Request, read)
 }
 
-/// Reads the fields of the object at `path` ("items[0].").
+/// Reads the fields of an object.
 struct Reader<'v> {
-    path: &'v str,
+    object: Object,
     violations: &'v mut Violations,
 }
 
 impl Reader<'_> {
-    fn note(&mut self, field: &str, description: impl ToString) {
-        self.violations.add(format!("{}{field}", self.path), description);
+    fn note(&mut self, field: Field, description: impl ToString) {
+        self.violations.add(self.object.field(field), description);
     }
 
     fn required<'a, T>(
         &mut self,
-        field: &str,
+        field: Field,
         raw: Option<&'a str>,
         read: impl FnOnce(&'a str) -> Result<T, &'static str>,
     ) -> Option<T> {
@@ -138,7 +132,7 @@ impl Reader<'_> {
     }
 
     /// Optional text: empty if omitted.
-    fn optional<'a>(&mut self, field: &str, raw: Option<&'a str>) -> Option<Cow<'a, str>> {
+    fn optional<'a>(&mut self, field: Field, raw: Option<&'a str>) -> Option<Cow<'a, str>> {
         raw.map_or(Some(Cow::Borrowed("")), |raw| self.required(field, Some(raw), json::text))
     }
 
@@ -147,35 +141,30 @@ impl Reader<'_> {
         let Some(raw) = raw else {
             return otherwise;
         };
-        let code = self.required("currency", Some(raw), json::text)?;
-        Currency::parse(&code).map_err(|error| self.note("currency", error)).ok()
+        let code = self.required(Field::Currency, Some(raw), json::text)?;
+        Currency::parse(&code).map_err(|error| self.note(Field::Currency, error)).ok()
     }
 
     fn items<'a>(&mut self, raw: Option<&'a str>, currency: Option<Currency>) -> Option<Vec<NewItem<'a>>> {
         // One item beyond the limit is enough to detect that there are too many.
         let array = |raw| json::array(raw, MAX_ITEMS).ok_or("must be an array");
-        let elements = self.required("items", raw, array)?;
+        let elements = self.required(Field::Items, raw, array)?;
         if elements.len() > MAX_ITEMS {
             // The shared validation reports that, and does not check the items.
             return Some(elements.iter().map(|_| NewItem::UNREAD).collect());
         }
-        let mut path = String::new();
-        let items = elements.into_iter().enumerate().map(|(index, raw)| {
-            path.clear();
-            // Writing to a string cannot fail.
-            let _ = std::fmt::Write::write_fmt(&mut path, format_args!("items[{index}]."));
-            NewItem::read(raw, &path, currency, self.violations)
-        });
+        let items = elements.into_iter().enumerate();
+        let items = items.map(|(index, raw)| NewItem::read(raw, index, currency, self.violations));
         Some(items.collect())
     }
 
     fn price(&mut self, raw: Option<&str>, currency: Option<Currency>) -> Option<Result<Money, MoneyError>> {
         const NO_DECIMAL: &str = "must be a decimal number such as 29.99, as a JSON number or a string";
-        let text = self.required("price", raw, |raw| match raw.as_bytes().first() {
+        let text = self.required(Field::UnitPrice, raw, |raw| match raw.as_bytes().first() {
             Some(b'"') => json::text(raw).map_err(|_| NO_DECIMAL),
             _ => Ok(Cow::Borrowed(raw)),
         })?;
-        let decimal = Decimal::parse(&text).map_err(|_| self.note("price", NO_DECIMAL)).ok()?;
+        let decimal = Decimal::parse(&text).map_err(|_| self.note(Field::UnitPrice, NO_DECIMAL)).ok()?;
         Some(decimal.to_money(currency?))
     }
 }
@@ -185,22 +174,19 @@ impl NewItem<'static> {
 }
 
 impl<'a> NewItem<'a> {
-    fn read(raw: &'a str, path: &str, order_currency: Option<Currency>, violations: &mut Violations) -> Self {
-        let names = ["productId", "name", "quantity", "price", "currency"];
-        let slots = json::object(raw, &names, path, violations);
-        let [product_id, name, quantity, price, currency] = match slots {
-            Ok(slots) => slots,
-            Err(description) => {
-                violations.add(path.trim_end_matches('.'), description);
-                return NewItem::UNREAD;
-            }
+    fn read(raw: &'a str, index: usize, order_currency: Option<Currency>, violations: &mut Violations) -> Self {
+        let fields = [Field::ProductId, Field::Name, Field::Quantity, Field::UnitPrice, Field::Currency];
+        let object = Object::Item(index);
+        let read = json::object(raw, fields, object, violations);
+        let Some([product_id, name, quantity, price, currency]) = violations.check(object.whole(), read) else {
+            return NewItem::UNREAD;
         };
-        let mut reader = Reader { path, violations };
+        let mut reader = Reader { object, violations };
         let currency = reader.currency(currency, order_currency);
         Self {
-            product_id: reader.required("productId", product_id, json::text_or_integer),
-            name: reader.optional("name", name),
-            quantity: reader.required("quantity", quantity, read_quantity),
+            product_id: reader.required(Field::ProductId, product_id, json::text_or_integer),
+            name: reader.optional(Field::Name, name),
+            quantity: reader.required(Field::Quantity, quantity, read_quantity),
             price: reader.price(price, currency),
         }
     }
@@ -221,7 +207,7 @@ mod tests {
     fn wrong(text: &str) -> Vec<String> {
         let mut violations = Violations::default();
         NewOrder::read(text, &mut violations);
-        violations.into_vec().into_iter().map(|violation| violation.field).collect()
+        violations.into_vec().into_iter().map(|violation| violation.field.over_rest().into_owned()).collect()
     }
 
     #[test]

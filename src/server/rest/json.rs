@@ -11,7 +11,7 @@ use serde::{
 };
 use serde_json::{Deserializer, value::RawValue};
 
-use crate::application::requests::Violations;
+use crate::application::requests::{Field, FieldPath, Violations};
 
 /// The maximum number of unknown fields of one object that are named; more are counted.
 const MAX_UNKNOWN_NAMED: usize = 16;
@@ -21,14 +21,50 @@ const MAX_NAME_CHARS: usize = 64;
 /// The fields of one object: `None` for omitted ones and `null`.
 pub type Slots<'a, const N: usize> = [Option<&'a str>; N];
 
-/// The fields `names` of the object `text`; records unexpected fields as violations under `path` ("items[0].").
+/// An object of a body.
+#[derive(Clone, Copy, Debug)]
+pub enum Object {
+    /// The body itself.
+    Body,
+    /// An item of a new order.
+    Item(usize),
+}
+
+impl Object {
+    /// The path of one of its fields.
+    #[must_use]
+    pub const fn field(self, field: Field) -> FieldPath {
+        match self {
+            Self::Body => FieldPath::Of(field),
+            Self::Item(index) => FieldPath::OfItem(index, field),
+        }
+    }
+
+    /// Its own path.
+    #[must_use]
+    pub const fn whole(self) -> FieldPath {
+        match self {
+            Self::Body => FieldPath::Of(Field::Request),
+            Self::Item(index) => FieldPath::Element(Field::Items, index),
+        }
+    }
+
+    fn unknown(self, name: &str) -> FieldPath {
+        match self {
+            Self::Body => FieldPath::Unknown(name.to_owned()),
+            Self::Item(index) => FieldPath::UnknownOfItem(index, name.to_owned()),
+        }
+    }
+}
+
+/// The `fields` of the object `text`; records unexpected ones as violations of `object`.
 ///
 /// # Errors
 /// A description: the text is not well-formed JSON, or not an object.
 pub fn object<'a, const N: usize>(
     text: &'a str,
-    names: &[&'static str; N],
-    path: &str,
+    fields: [Field; N],
+    object: Object,
     violations: &mut Violations,
 ) -> Result<Slots<'a, N>, String> {
     let text = text.trim_matches([' ', '\t', '\r', '\n']);
@@ -38,23 +74,23 @@ pub fn object<'a, const N: usize>(
             Err(error) => malformed(&error),
         });
     }
+    let names = fields.map(Field::rest_name);
     let mut reader = Deserializer::from_str(text);
-    let fields = reader.deserialize_map(Fields { names }).and_then(|fields| reader.end().map(|()| fields));
-    let fields = fields.map_err(|error| malformed(&error))?;
-    for (index, name) in names.iter().enumerate() {
-        if fields.repeated & (1 << index) != 0 {
-            violations.add(format!("{path}{name}"), "must be given once");
+    let found = reader.deserialize_map(Fields { names: &names }).and_then(|found| reader.end().map(|()| found));
+    let found = found.map_err(|error| malformed(&error))?;
+    for (index, field) in fields.into_iter().enumerate() {
+        if found.repeated & (1 << index) != 0 {
+            violations.add(object.field(field), "must be given once");
         }
     }
-    for name in &fields.unknown {
-        violations.add(format!("{path}{name}"), "is not a field of this object");
+    for name in &found.unknown {
+        violations.add(object.unknown(name), "is not a field of this object");
     }
-    if fields.unknown_count > fields.unknown.len() {
-        let more = fields.unknown_count - fields.unknown.len();
-        let whole = if path.is_empty() { "body" } else { path.trim_end_matches('.') };
-        violations.add(whole, format!("has {more} more fields that do not belong there"));
+    if found.unknown_count > found.unknown.len() {
+        let more = found.unknown_count - found.unknown.len();
+        violations.add(object.whole(), format_args!("has {more} more fields that do not belong there"));
     }
-    Ok(fields.slots)
+    Ok(found.slots)
 }
 
 fn malformed(error: &serde_json::Error) -> String {
@@ -203,15 +239,15 @@ mod tests {
 
     fn read<'a>(text: &'a str, fields: &mut Vec<String>) -> Result<Slots<'a, 2>, String> {
         let mut violations = Violations::default();
-        let read = object(text, &["a", "b"], "", &mut violations);
-        fields.extend(violations.into_vec().into_iter().map(|violation| violation.field));
+        let read = object(text, [Field::Id, Field::All], Object::Body, &mut violations);
+        fields.extend(violations.into_vec().into_iter().map(|violation| violation.field.over_rest().into_owned()));
         read
     }
 
     #[test]
     fn fields_keep_their_text_to_the_digit() {
         let mut wrong = Vec::new();
-        let slots = read(r#" {"b": 12345678901234567890.1e1 , "a":"x" }"#, &mut wrong).unwrap();
+        let slots = read(r#" {"all": 12345678901234567890.1e1 , "id":"x" }"#, &mut wrong).unwrap();
         assert_eq!(slots, [Some("\"x\""), Some("12345678901234567890.1e1")]);
         assert!(wrong.is_empty());
     }
@@ -219,20 +255,32 @@ mod tests {
     #[test]
     fn unknown_and_repeated_fields_are_all_named() {
         let mut wrong = Vec::new();
-        read(r#"{"a":1,"c":[[[]]],"a":2,"$serde_json::private::Number":"5","\u0061":3,"b":null}"#, &mut wrong).unwrap();
-        assert_eq!(wrong, ["a", "c", "$serde_json::private::Number"]);
+        read(r#"{"id":1,"c":[[[]]],"id":2,"$serde_json::private::Number":"5","\u0069d":3,"all":null}"#, &mut wrong)
+            .unwrap();
+        assert_eq!(wrong, ["id", "c", "$serde_json::private::Number"]);
     }
 
     #[test]
     fn what_is_not_one_object_is_refused() {
-        for text in
-            ["", "nul", "{", "{}x", "{} {}", "[]", "1", "\"\"", "{\"a\":01}", "{\"a\":NaN}", "{'a':1}", "{\"a\":1,}"]
-        {
+        for text in [
+            "",
+            "nul",
+            "{",
+            "{}x",
+            "{} {}",
+            "[]",
+            "1",
+            "\"\"",
+            "{\"id\":01}",
+            "{\"id\":NaN}",
+            "{'id':1}",
+            "{\"id\":1,}",
+        ] {
             assert!(read(text, &mut Vec::new()).is_err(), "{text:?}");
         }
-        let deep = format!("{}{}", "{\"a\":".repeat(100_000), "}".repeat(100_000));
+        let deep = format!("{}{}", "{\"id\":".repeat(100_000), "}".repeat(100_000));
         assert!(read(&deep, &mut Vec::new()).is_err());
-        let deep = format!("{{\"a\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
+        let deep = format!("{{\"id\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
         assert!(read(&deep, &mut Vec::new()).is_ok());
     }
 

@@ -32,7 +32,7 @@ use axum::{
 use http::{HeaderValue, Response, StatusCode, header};
 
 use super::{
-    ApiState, dashboard,
+    ApiState,
     error::{ApiError, Reason},
 };
 
@@ -43,9 +43,24 @@ type Shared = Arc<ApiState>;
 type Reply = Result<Response<Body>, ApiError>;
 
 /// Every path with the handlers of its methods: the single list that builds the router and that the OpenAPI document is checked against.
-fn routes() -> Vec<(&'static str, MethodRouter<Shared>)> {
-    let collection = || post(orders::create).get(queries::list);
-    vec![
+fn routes() -> Vec<(String, MethodRouter<Shared>)> {
+    let mut routes: Vec<_> = node().map(|(path, route)| (path.to_owned(), route)).into();
+    for prefix in PREFIXES {
+        let one = format!("{prefix}/orders/{{id}}");
+        routes.push((format!("{prefix}/orders"), post(orders::create).get(queries::list)));
+        routes
+            .extend(orders::commands().into_iter().map(|command| (format!("{one}/{}", command.action), command.route)));
+        routes.push((format!("{one}/history"), get(history::of_order)));
+        routes.push((one, get(queries::get)));
+    }
+    routes
+}
+
+/// Orders have the same routes under both.
+pub const PREFIXES: [&str; 2] = ["", "/api"];
+
+fn node() -> [(&'static str, MethodRouter<Shared>); 13] {
+    [
         ("/", get(system::root)),
         ("/health", get(system::health)),
         ("/health/ready", get(system::ready)),
@@ -53,34 +68,18 @@ fn routes() -> Vec<(&'static str, MethodRouter<Shared>)> {
         ("/stats", get(queries::stats)),
         ("/metrics", get(system::metrics)),
         ("/cluster", get(system::cluster)),
-        ("/orders", collection()),
-        ("/orders/{id}", get(queries::get)),
-        ("/orders/{id}/pay", post(orders::pay)),
-        ("/orders/{id}/ship", post(orders::ship)),
-        ("/orders/{id}/deliver", post(orders::deliver)),
-        ("/orders/{id}/cancel", post(orders::cancel)),
-        ("/orders/{id}/history", get(history::of_order)),
-        ("/api/orders", collection()),
-        ("/api/orders/{id}", get(queries::get)),
-        ("/api/orders/{id}/pay", post(orders::pay)),
-        ("/api/orders/{id}/ship", post(orders::ship)),
-        ("/api/orders/{id}/deliver", post(orders::deliver)),
-        ("/api/orders/{id}/cancel", post(orders::cancel)),
-        ("/api/orders/{id}/history", get(history::of_order)),
         ("/events", get(history::of_all)),
         ("/api/id", get(system::new_ids)),
         ("/api/id/{id}", get(system::id_parts)),
         ("/openapi.json", get(documents::openapi)),
         ("/swagger", get(documents::swagger)),
         ("/swagger/{file}", get(documents::swagger_file)),
-        ("/dashboard", get(dashboard::page)),
-        ("/dashboard/{file}", get(dashboard::file)),
     ]
 }
 
 /// Every path of the gateway.
 #[must_use]
-pub fn paths() -> Vec<&'static str> {
+pub fn paths() -> Vec<String> {
     routes().into_iter().map(|(path, _)| path).collect()
 }
 
@@ -88,7 +87,7 @@ pub fn paths() -> Vec<&'static str> {
 pub fn router(context: &ApiState, has_swagger: bool) -> Router {
     let shared = Arc::new(context.clone());
     let routes = routes().into_iter().filter(|(path, _)| has_swagger || !path.starts_with("/swagger"));
-    let router = routes.fold(Router::new(), |router, (path, route)| router.route(path, route));
+    let router = routes.fold(Router::new(), |router, (path, route)| router.route(&path, route));
     router.fallback(no_route).with_state(shared)
 }
 

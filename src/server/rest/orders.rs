@@ -3,6 +3,7 @@
 use axum::{
     body::Body,
     extract::{Path, Request, State, rejection::PathRejection},
+    routing::{MethodRouter, post},
 };
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, Uri, header};
@@ -11,7 +12,6 @@ use super::{
     Reply, Shared, body,
     headers::{CommandHeaders, IfMatch},
     input::{self, NewOrder},
-    problem::settle,
     query, view,
 };
 use crate::{
@@ -20,15 +20,70 @@ use crate::{
         byte_budget::HeldBytes,
         order_repository::AsOf,
         queries::GetOrder,
-        requests::{self, Violations},
+        requests::{self, ActionDraft, CommandDraft, Field, Target, Violations},
     },
-    domain::{ids::OrderId, order::Action},
+    domain::ids::OrderId,
     server::{
         ApiState,
         connection::request_budget,
         error::{ApiError, Reason},
     },
 };
+
+/// A command for an existing order: its route, and its operation in the OpenAPI document.
+#[derive(Debug)]
+pub struct CommandRoute {
+    /// The end of the path: `/orders/{id}/<action>`.
+    pub action: &'static str,
+    /// The handler.
+    pub route: MethodRouter<Shared>,
+    /// The id of the operation.
+    pub operation_id: &'static str,
+    /// The summary of the operation.
+    pub summary: &'static str,
+    /// The schema of the body.
+    pub body: &'static str,
+    /// Whether there must be a body.
+    pub needs_body: bool,
+}
+
+/// The commands for an existing order.
+pub fn commands() -> Vec<CommandRoute> {
+    vec![
+        CommandRoute {
+            action: "pay",
+            route: post(pay),
+            operation_id: "payOrder",
+            summary: "Pays a pending order.",
+            body: "Payment",
+            needs_body: true,
+        },
+        CommandRoute {
+            action: "ship",
+            route: post(ship),
+            operation_id: "shipOrder",
+            summary: "Ships a paid order.",
+            body: "Shipment",
+            needs_body: true,
+        },
+        CommandRoute {
+            action: "deliver",
+            route: post(deliver),
+            operation_id: "deliverOrder",
+            summary: "Marks a shipped order as delivered.",
+            body: "Delivery",
+            needs_body: false,
+        },
+        CommandRoute {
+            action: "cancel",
+            route: post(cancel),
+            operation_id: "cancelOrder",
+            summary: "Cancels a pending or paid order.",
+            body: "Cancellation",
+            needs_body: false,
+        },
+    ]
+}
 
 /// The id in the path of a request.
 pub type Id = Result<Path<String>, PathRejection>;
@@ -39,16 +94,15 @@ pub type Id = Result<Path<String>, PathRejection>;
 /// As in the table of reasons.
 pub async fn create(State(context): State<Shared>, request: Request) -> Reply {
     let incoming = Incoming::read(&context, request).await?;
-    let mut noted = Violations::default();
-    let headers = incoming.headers(&mut noted);
+    let mut violations = Violations::default();
+    let headers = incoming.headers(&mut violations);
     if matches!(headers.if_match, IfMatch::OneOf(_)) {
-        noted.add("If-Match", "must be left out: a new order has no revision yet");
+        violations.add(Field::ExpectedRevision, "must be left out: a new order has no revision yet");
     }
-    let order = NewOrder::read(incoming.text()?, &mut noted);
-    let command = requests::request(Violations::default(), headers.draft(), None, |violations| {
-        requests::create_order(violations, order.draft())
-    });
-    let reply = send(&context, settle(noted, command)?).await?;
+    let order = NewOrder::read(incoming.text()?, &mut violations);
+    let action = ActionDraft::Create(order.draft());
+    let command = requests::command(violations, CommandDraft { meta: headers.draft(), target: Target::New, action })?;
+    let reply = send(&context, command).await?;
     let mut response = view::order(StatusCode::CREATED, &reply, &context.log()?)?;
     let location = format!("{}/{}", incoming.uri.path(), reply.order.id);
     response.headers_mut().insert(header::LOCATION, view::header_value(location)?);
@@ -59,87 +113,83 @@ pub async fn create(State(context): State<Shared>, request: Request) -> Reply {
 ///
 /// # Errors
 /// As in the table of reasons.
-pub async fn pay(State(context): State<Shared>, id: Id, request: Request) -> Reply {
-    change(&context, id, request, |text, noted, found| {
-        let [method, reference] = input::two_texts(text, ["paymentMethod", "paymentReference"], noted);
-        requests::pay_order(found, method.as_deref(), reference.as_deref())
-    })
-    .await
+async fn pay(State(context): State<Shared>, id: Id, request: Request) -> Reply {
+    let incoming = Incoming::read(&context, request).await?;
+    let mut change = Change::read(id, &incoming);
+    let fields = [Field::PaymentMethod, Field::PaymentReference];
+    let [method, reference] = input::two_texts(incoming.text()?, fields, &mut change.violations);
+    change.run(&context, ActionDraft::Pay { method: method.as_deref(), reference: reference.as_deref() }).await
 }
 
 /// `POST /orders/{id}/ship`
 ///
 /// # Errors
 /// As in the table of reasons.
-pub async fn ship(State(context): State<Shared>, id: Id, request: Request) -> Reply {
-    change(&context, id, request, |text, noted, found| {
-        let [number, carrier] = input::two_texts(text, ["trackingNumber", "carrier"], noted);
-        requests::ship_order(found, number.as_deref(), carrier.as_deref())
-    })
-    .await
+async fn ship(State(context): State<Shared>, id: Id, request: Request) -> Reply {
+    let incoming = Incoming::read(&context, request).await?;
+    let mut change = Change::read(id, &incoming);
+    let fields = [Field::TrackingNumber, Field::Carrier];
+    let [number, carrier] = input::two_texts(incoming.text()?, fields, &mut change.violations);
+    change.run(&context, ActionDraft::Ship { tracking_number: number.as_deref(), carrier: carrier.as_deref() }).await
 }
 
 /// `POST /orders/{id}/deliver`
 ///
 /// # Errors
 /// As in the table of reasons.
-pub async fn deliver(State(context): State<Shared>, id: Id, request: Request) -> Reply {
-    change(&context, id, request, |text, noted, _| {
-        input::nothing(text, noted);
-        Some(Action::Deliver)
-    })
-    .await
+async fn deliver(State(context): State<Shared>, id: Id, request: Request) -> Reply {
+    let incoming = Incoming::read(&context, request).await?;
+    let mut change = Change::read(id, &incoming);
+    input::nothing(incoming.text()?, &mut change.violations);
+    change.run(&context, ActionDraft::Deliver).await
 }
 
 /// `POST /orders/{id}/cancel`
 ///
 /// # Errors
 /// As in the table of reasons.
-pub async fn cancel(State(context): State<Shared>, id: Id, request: Request) -> Reply {
-    change(&context, id, request, |text, noted, found| {
-        requests::cancel_order(found, input::one_text(text, "reason", noted).as_deref())
-    })
-    .await
+async fn cancel(State(context): State<Shared>, id: Id, request: Request) -> Reply {
+    let incoming = Incoming::read(&context, request).await?;
+    let mut change = Change::read(id, &incoming);
+    let reason = input::one_text(incoming.text()?, Field::Reason, &mut change.violations);
+    change.run(&context, ActionDraft::Cancel { reason: reason.as_deref() }).await
 }
 
-/// A command for the order of the path. `read` parses the body to an action; it records violations under the client's names (first) and returns those
-/// under the names of the protos (second).
-async fn change(
-    context: &ApiState,
-    id: Id,
-    request: Request,
-    read: impl FnOnce(&str, &mut Violations, &mut Violations) -> Option<Action>,
-) -> Reply {
-    let incoming = Incoming::read(context, request).await?;
-    let mut noted = Violations::default();
-    let id = path_id(id, &mut noted);
-    let headers = incoming.headers(&mut noted).of_existing_order();
-    let text = incoming.text()?;
-    let command =
-        requests::request(Violations::default(), headers.draft(), id.as_deref(), |found| read(text, &mut noted, found));
-    let mut command = settle(noted, command)?;
-    if let IfMatch::OneOf(revisions) = &headers.if_match {
-        command.expected_revision = Some(revision_of(context, command.order_id, revisions).await?);
+/// A command for the order of the path, before its body is read.
+struct Change<'a> {
+    violations: Violations,
+    id: Option<String>,
+    headers: CommandHeaders<'a>,
+}
+
+impl<'a> Change<'a> {
+    fn read(id: Id, incoming: &'a Incoming) -> Self {
+        let mut violations = Violations::default();
+        let id = path_id(id, Field::OrderId, &mut violations);
+        let headers = incoming.headers(&mut violations).of_existing_order();
+        Self { violations, id, headers }
     }
-    let reply = send(context, command).await?;
-    view::order(StatusCode::OK, &reply, &context.log()?)
-}
 
-/// The id of the path as text; records a violation if it is not text.
-pub fn path_id(id: Id, noted: &mut Violations) -> Option<String> {
-    match id {
-        Ok(Path(id)) => Some(id),
-        Err(_) => {
-            noted.add("id", "must be percent-encoded UTF-8");
-            // Not `None`, which means a new order.
-            Some("1".to_owned())
+    async fn run(self, context: &ApiState, action: ActionDraft<'_>) -> Reply {
+        let Self { violations, id, headers } = self;
+        let target = Target::Existing(id.as_deref());
+        let mut command = requests::command(violations, CommandDraft { meta: headers.draft(), target, action })?;
+        if let (IfMatch::OneOf(revisions), Target::Existing(id)) = (&headers.if_match, command.target) {
+            command.expected_revision = Some(revision_of(context, id, revisions).await?);
         }
+        let reply = send(context, command).await?;
+        view::order(StatusCode::OK, &reply, &context.log()?)
     }
+}
+
+/// The id of the path as text; records a violation of `field` if it is not text.
+pub fn path_id(id: Id, field: Field, violations: &mut Violations) -> Option<String> {
+    let id = id.map(|Path(id)| id).map_err(|_| "must be percent-encoded UTF-8");
+    violations.check(field, id)
 }
 
 /// The order's revision if it is one of `wanted`.
-async fn revision_of(context: &ApiState, order_id: Option<OrderId>, wanted: &[u64]) -> Result<u64, ApiError> {
-    let order_id = order_id.ok_or_else(|| ApiError::internal("a path without an order id"))?;
+async fn revision_of(context: &ApiState, order_id: OrderId, wanted: &[u64]) -> Result<u64, ApiError> {
     let query = GetOrder { order_id, until: AsOf::Latest, consistency: Consistency::Strong };
     let actual = context.mediator.get_order(query).await?.order.revision;
     if wanted.contains(&actual) {
@@ -157,8 +207,11 @@ async fn send(context: &ApiState, command: OrderRequest) -> Result<CommandReply,
     context.mediator.execute(command).await.map_err(|error| {
         // Here an expected revision always comes from If-Match.
         let is_precondition = matches!(error, AppError::RevisionConflict { .. });
-        let error = ApiError::from(error);
-        if is_precondition { ApiError { reason: Reason::IfMatchFailed, ..error } } else { error }
+        let mut error = ApiError::from(error);
+        if is_precondition {
+            error.reason = Reason::IfMatchFailed;
+        }
+        error
     })
 }
 
@@ -179,12 +232,30 @@ impl Incoming {
         Ok(Self { headers: parts.headers, uri: parts.uri, bytes, _held: held })
     }
 
-    fn headers(&self, noted: &mut Violations) -> CommandHeaders<'_> {
-        query::none(&self.uri, noted);
-        CommandHeaders::read(&self.headers, noted)
+    fn headers(&self, violations: &mut Violations) -> CommandHeaders<'_> {
+        query::none(&self.uri, violations);
+        CommandHeaders::read(&self.headers, violations)
     }
 
     fn text(&self) -> Result<&str, ApiError> {
         body::text(&self.bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use strum::VariantArray as _;
+
+    use super::*;
+    use crate::application::requests::CommandKind;
+
+    #[test]
+    fn every_command_for_an_existing_order_has_a_route() {
+        let mut routed: Vec<_> = commands().into_iter().map(|command| command.operation_id.to_lowercase()).collect();
+        let existing = CommandKind::VARIANTS.iter().filter(|kind| **kind != CommandKind::CreateOrder);
+        let mut kinds: Vec<_> = existing.map(|kind| <&str>::from(kind).to_lowercase()).collect();
+        routed.sort();
+        kinds.sort();
+        assert_eq!(routed, kinds);
     }
 }

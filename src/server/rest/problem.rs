@@ -1,11 +1,13 @@
 //! Errors as `application/problem+json`. Source: RFC 9457.
 
+use std::borrow::Cow;
+
 use axum::{body::Body, response::IntoResponse};
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 
 use crate::{
-    application::requests::{Violation, Violations},
+    application::requests::{FieldPath, Violation},
     server::error::{ApiError, Reason},
 };
 
@@ -66,7 +68,7 @@ pub fn to_json(error: &ApiError, path: &str) -> Vec<u8> {
         kind: format!("urn:ordersystem:problem:{}", spec.name.to_ascii_lowercase().replace('_', "-")),
         title: spec.title,
         status: spec.http_status,
-        detail: &error.message,
+        detail: &error.message(FieldPath::over_rest),
         instance: path,
         reason: spec.name,
         violations: error.violations.iter().take(MAX_VIOLATIONS).map(ProblemViolation::from).collect(),
@@ -112,101 +114,15 @@ struct Problem<'a> {
 
 #[derive(Serialize)]
 struct ProblemViolation<'a> {
-    field: &'a str,
+    field: Cow<'a, str>,
     description: &'a str,
 }
 
 impl<'a> From<&'a Violation> for ProblemViolation<'a> {
     fn from(violation: &'a Violation) -> Self {
-        Self { field: &violation.field, description: &violation.description }
+        Self { field: violation.field.over_rest(), description: &violation.description }
     }
-}
-
-/// Merges the violations of the gateway (`noted`, in the client's names) and of the shared validation (`outcome`, in the names of the protos).
-///
-/// # Errors
-/// All violations, in the client's names.
-pub fn settle<T>(noted: Violations, outcome: Result<T, Violations>) -> Result<T, ApiError> {
-    match outcome {
-        Ok(value) => Ok(noted.finish(Some(value))?),
-        Err(found) => {
-            let mut all = noted;
-            all.adopt_logs(&found);
-            let is_incomplete = |violation: &Violation| violation.field == "request";
-            for violation in found.into_vec() {
-                // A draft is incomplete because of a violation that the gateway has already recorded.
-                if all.is_empty() || !is_incomplete(&violation) {
-                    all.add(client_name(&violation.field), violation.description);
-                }
-            }
-            Err(all.into())
-        }
-    }
-}
-
-/// The name in the REST request of the proto field `field`.
-fn client_name(field: &str) -> String {
-    match field {
-        "request_id" => "Idempotency-Key".to_owned(),
-        "expected_revision" => "If-Match".to_owned(),
-        "actor" => "X-Actor".to_owned(),
-        "order_id" => "id".to_owned(),
-        "request" => "body".to_owned(),
-        _ if field.starts_with("consistency") => "X-Consistency-Token".to_owned(),
-        _ => camel_case(&field.replace("unit_price", "price")),
-    }
-}
-
-fn camel_case(field: &str) -> String {
-    let mut is_start = false;
-    let mut name = String::with_capacity(field.len());
-    for char in field.chars() {
-        match char {
-            '_' => is_start = true,
-            _ if is_start => {
-                name.push(char.to_ascii_uppercase());
-                is_start = false;
-            }
-            _ => name.push(char),
-        }
-    }
-    name
 }
 
 /// The name of the header for consistency tokens.
 pub const CONSISTENCY_TOKEN: HeaderName = HeaderName::from_static("x-consistency-token");
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn fields_bear_the_names_that_the_client_has_used() {
-        for (field, name) in [
-            ("items[12].unit_price", "items[12].price"),
-            ("items[0].product_id", "items[0].productId"),
-            ("shipping_address", "shippingAddress"),
-            ("consistency.token", "X-Consistency-Token"),
-            ("request_id", "Idempotency-Key"),
-            ("page_size", "pageSize"),
-        ] {
-            assert_eq!(client_name(field), name);
-        }
-    }
-
-    #[test]
-    fn what_the_door_has_found_and_what_validation_has_found_come_together() {
-        let fields = |noted: &[&str], found: &[&str]| {
-            let list = |names: &[&str]| {
-                let mut violations = Violations::default();
-                names.iter().for_each(|name| violations.add(*name, "is wrong"));
-                violations
-            };
-            let error = settle::<()>(list(noted), Err(list(found))).unwrap_err();
-            error.violations.into_iter().map(|violation| violation.field).collect::<Vec<_>>()
-        };
-        assert_eq!(fields(&["my_own"], &["customer_id", "request"]), ["my_own", "customerId"]);
-        assert_eq!(fields(&["my_own"], &["request"]), ["my_own"]);
-        assert_eq!(fields(&[], &["request"]), ["body"]);
-    }
-}

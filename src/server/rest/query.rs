@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use http::Uri;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-use crate::application::requests::Violations;
+use crate::application::requests::{Field, FieldPath, Given, Violations};
 
 /// The maximum number of invalid parameters that are named.
 const MAX_NAMED: usize = 16;
@@ -18,18 +18,18 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b
 /// The parameters of one request.
 #[derive(Clone, Debug)]
 pub struct Query<const N: usize> {
-    names: [&'static str; N],
+    fields: [Field; N],
     values: [Option<String>; N],
 }
 
 impl<const N: usize> Query<N> {
-    /// Parses the parameters `names`; records violations for all others, and for repeated, empty or malformed ones.
-    pub fn read(uri: &Uri, names: [&'static str; N], violations: &mut Violations) -> Self {
-        let mut query = Self { names, values: [const { None }; N] };
+    /// Parses the parameters `fields`; records violations for all others, and for repeated, empty or malformed ones.
+    pub fn read(uri: &Uri, fields: [Field; N], violations: &mut Violations) -> Self {
+        let mut query = Self { fields, values: [const { None }; N] };
         let mut wrong = 0;
         for pair in uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
-            if let Err((name, description)) = query.take(pair) {
-                violations.add(name, description);
+            if let Err((field, description)) = query.take(pair) {
+                violations.add(field, description);
                 wrong += 1;
                 if wrong == MAX_NAMED {
                     break;
@@ -39,67 +39,65 @@ impl<const N: usize> Query<N> {
         query
     }
 
-    fn take(&mut self, pair: &str) -> Result<(), (String, &'static str)> {
+    fn take(&mut self, pair: &str) -> Result<(), (FieldPath, &'static str)> {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let name = decode(name).ok_or_else(|| ("query".to_owned(), "must be percent-encoded UTF-8"))?;
-        let wrong = |description| (name.chars().take(MAX_NAME_CHARS).collect(), description);
-        let Some(index) = self.names.iter().position(|known| *known == name) else {
-            return Err(wrong("is not a parameter of this route"));
+        let name = decode(name).ok_or_else(|| (Field::Query.into(), "must be percent-encoded UTF-8"))?;
+        let Some(index) = self.fields.iter().position(|known| known.rest_name() == name) else {
+            let name = name.chars().take(MAX_NAME_CHARS).collect();
+            return Err((FieldPath::Unknown(name), "is not a parameter of this route"));
         };
+        let wrong = |description| (self.fields[index].into(), description);
         let value = decode(value).ok_or_else(|| wrong("must be percent-encoded UTF-8"))?;
         if value.is_empty() {
             return Err(wrong("must not be empty"));
         }
-        if self.values[index].replace(value).is_some() {
+        if self.values[index].is_some() {
             return Err(wrong("must be given once"));
         }
+        self.values[index] = Some(value);
         Ok(())
     }
 
     /// The value of a parameter.
     #[must_use]
-    pub fn get(&self, name: &str) -> Option<&str> {
-        let index = self.names.iter().position(|known| *known == name)?;
+    pub fn get(&self, field: Field) -> Option<&str> {
+        let index = self.fields.iter().position(|known| *known == field)?;
         self.values[index].as_deref()
     }
 
     /// The value of a parameter that is a non-negative integer; records a violation if it is invalid.
-    pub fn number(&self, name: &str, violations: &mut Violations) -> Option<i64> {
-        let text = self.get(name)?;
+    pub fn number(&self, field: Field, violations: &mut Violations) -> Option<i64> {
+        let text = self.get(field)?;
         let is_digits = text.bytes().all(|byte| byte.is_ascii_digit());
         let number = text.parse().ok().filter(|_| is_digits);
         if number.is_none() {
-            violations.add(name, "must be a whole number and not negative");
+            violations.add(field, "must be a whole number and not negative");
         }
         number
     }
 
-    /// The value of a parameter that is one of `choices`, by name; records a violation if it is invalid.
-    pub fn choice<T: Copy>(
-        &self,
-        name: &str,
-        choices: &[T],
-        name_of: fn(T) -> &'static str,
-        violations: &mut Violations,
-    ) -> Option<T> {
-        let text = self.get(name)?;
+    /// The value of a parameter that is one of `choices`, by name.
+    ///
+    /// # Errors
+    /// If it is none of them.
+    pub fn choice<T: Copy>(&self, field: Field, choices: &[T], name_of: fn(T) -> &'static str) -> Given<T> {
+        let Some(text) = self.get(field) else { return Ok(None) };
         let choice = choices.iter().copied().find(|choice| name_of(*choice) == text);
-        if choice.is_none() {
+        choice.map(Some).ok_or_else(|| {
             let names: Vec<&str> = choices.iter().map(|choice| name_of(*choice)).collect();
-            violations.add(name, format!("must be one of {}", names.join(", ")));
-        }
-        choice
+            format!("must be one of {}", names.join(", "))
+        })
     }
 
-    /// The `Link` header to the next page: the same request with `name` set to `value`.
+    /// The `Link` header to the next page: the same request with `field` set to `value`.
     #[must_use]
-    pub fn next_link(&self, path: &str, name: &str, value: &str) -> String {
+    pub fn next_link(&self, path: &str, field: Field, value: &str) -> String {
         let mut link = format!("<{path}");
-        let others = self.names.iter().zip(&self.values).filter(|(other, _)| **other != name);
-        let others = others.filter_map(|(name, value)| Some((*name, value.as_deref()?)));
-        for (index, (name, value)) in others.chain([(name, value)]).enumerate() {
+        let others = self.fields.iter().zip(&self.values).filter(|(other, _)| **other != field);
+        let others = others.filter_map(|(other, value)| Some((*other, value.as_deref()?)));
+        for (index, (field, value)) in others.chain([(field, value)]).enumerate() {
             link.push(if index == 0 { '?' } else { '&' });
-            link.push_str(name);
+            link.push_str(field.rest_name());
             link.push('=');
             link.extend(utf8_percent_encode(value, RESERVED));
         }
@@ -127,22 +125,28 @@ fn decode(text: &str) -> Option<String> {
 mod tests {
     use super::*;
 
+    const FIELDS: [Field; 2] = [Field::Status, Field::PageToken];
+
     fn read(query: &str) -> (Query<2>, Vec<String>) {
         let mut violations = Violations::default();
-        let query = Query::read(&format!("/x?{query}").parse().unwrap(), ["a", "b"], &mut violations);
-        (query, violations.into_vec().into_iter().map(|violation| violation.field).collect())
+        let query = Query::read(&format!("/x?{query}").parse().unwrap(), FIELDS, &mut violations);
+        let fields = violations.into_vec().into_iter().map(|violation| violation.field.over_rest().into_owned());
+        (query, fields.collect())
     }
 
     #[test]
     fn every_parameter_is_known_given_once_and_well_formed() {
-        let (query, wrong) = read("a=1%202+3&b=%C3%A9");
-        assert_eq!((query.get("a"), query.get("b"), wrong.len()), (Some("1 2 3"), Some("é"), 0));
-        assert_eq!(read("a=1&a=1&c=2&b=&%a=1&b=%FF&").1, ["a", "c", "b", "query", "b"]);
+        let (query, wrong) = read("status=1%202+3&pageToken=%C3%A9");
+        let found = (query.get(Field::Status), query.get(Field::PageToken), wrong.len());
+        assert_eq!(found, (Some("1 2 3"), Some("é"), 0));
+        let wrong = read("status=1&status=1&page_token=2&pageToken=&%a=1&pageToken=%FF&").1;
+        assert_eq!(wrong, ["status", "page_token", "pageToken", "query", "pageToken"]);
     }
 
     #[test]
     fn the_link_to_the_next_page_keeps_the_other_parameters() {
-        let (query, _) = read("b=x%26y&a=old");
-        assert_eq!(query.next_link("/x", "a", "new"), "</x?b=x%26y&a=new>; rel=\"next\"");
+        let (query, _) = read("pageToken=old&status=x%26y");
+        let link = query.next_link("/x", Field::PageToken, "new");
+        assert_eq!(link, "</x?status=x%26y&pageToken=new>; rel=\"next\"");
     }
 }

@@ -3,7 +3,7 @@
 //! Each event has the id after which to resume, so that a browser that reconnects by itself skips nothing. The stream holds one batch of events at a
 //! time and writes further bytes only when the client has read the previous ones.
 
-use std::{collections::VecDeque, convert::Infallible, time::Duration};
+use std::{convert::Infallible, time::Duration};
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -14,12 +14,11 @@ use super::{events, problem};
 use crate::{
     application::{
         AppError,
-        event_streams::{EventFeed, OrderHistory, Step},
-        tokens,
+        event_streams::{EventStream, Item},
+        tokens::{self, Signer},
     },
-    ports::event_store::{LogPoint, Revision, StoredEvent},
+    ports::event_store::{LogPoint, StoredEvent},
     server::{
-        EventStreamPermit, Signer,
         error::ApiError,
         event_streams::SentBytes,
         paced::{Ending, PacedBody},
@@ -33,69 +32,28 @@ pub const HEARTBEAT: Duration = Duration::from_secs(15);
 /// The approximate number of bytes written at a time.
 const CHUNK_BYTES: usize = 64 * 1024;
 
-/// The source of the events.
-#[derive(Debug)]
-pub enum Source {
-    /// The history of one order; resumed by revision.
-    Order(OrderHistory),
-    /// The events of all orders; resumed by cursor.
-    All(EventFeed),
-}
-
-impl Source {
-    /// The next step.
-    ///
-    /// # Errors
-    /// The error of the source.
-    pub async fn next(&mut self) -> Result<Step, AppError> {
-        match self {
-            // Cancelling the wait loses nothing: the history advances only with the events that it returns.
-            Self::Order(history) => {
-                tokio::time::timeout(HEARTBEAT, history.next()).await.unwrap_or(Ok(Step::Heartbeat))
-            }
-            Self::All(feed) => feed.next().await,
-        }
-    }
-
-    /// The last revision (for one order; else 0) and the point that the stream has passed.
-    #[must_use]
-    pub const fn reached(&self) -> (Revision, LogPoint) {
-        match self {
-            Self::Order(history) => (history.revision(), history.point()),
-            Self::All(feed) => (0, feed.point()),
-        }
-    }
-
-    /// The id after which to resume once everything up to now has been read.
-    fn id(&self, log: &Signer) -> String {
-        match self {
-            Self::Order(history) => history.revision().to_string(),
-            Self::All(feed) => tokens::encode_cursor(log, feed.point()),
-        }
-    }
-
-    fn id_of(&self, event: &StoredEvent, log: &Signer) -> String {
-        match self {
-            Self::Order(_) => event.revision.to_string(),
-            Self::All(_) => tokens::encode_cursor(log, LogPoint::after(event)),
-        }
-    }
+/// The ids of the events of a stream, after which a client resumes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ids {
+    /// Revisions, in the history of one order.
+    Revisions,
+    /// Cursors.
+    Cursors,
 }
 
 struct Tail {
-    source: Source,
+    events: EventStream,
+    ids: Ids,
     log: Signer,
     path: String,
-    batch: VecDeque<StoredEvent>,
     is_over: bool,
-    _place: EventStreamPermit,
 }
 
-/// A reply that streams `source` until the client leaves or the node drains; data that the client has not read yet is reserved in `held`.
+/// A reply that streams `events` until the client leaves or the node drains; data that the client has not read yet is reserved in `held`.
 #[must_use]
-pub fn reply(source: Source, log: Signer, path: String, place: EventStreamPermit, held: SentBytes) -> Response<Body> {
+pub fn reply(events: EventStream, ids: Ids, log: Signer, path: String, held: SentBytes) -> Response<Body> {
     let ending = last_words(AppError::ReadersBehind, &path);
-    let tail = Tail { source, log, path, batch: VecDeque::new(), is_over: false, _place: place };
+    let tail = Tail { events, ids, log, path, is_over: false };
     let greeting = Bytes::from_static(b"retry: 1000\n: connected\n\n");
     let chunks = stream::unfold((Some(greeting), tail), |(greeting, mut tail)| async move {
         let chunk = match greeting {
@@ -119,32 +77,25 @@ impl Tail {
         if self.is_over {
             return None;
         }
-        if self.batch.is_empty() {
-            match self.source.next().await {
-                Ok(Step::Events(events)) => self.batch = events.into(),
-                Ok(Step::CaughtUp) => {
-                    return Some(Bytes::from(format!(
-                        "event: caughtUp\nid: {0}\ndata: {{\"id\":\"{0}\"}}\n\n",
-                        self.id()
-                    )));
-                }
-                // An id without data moves the resume position and is not shown to the page.
-                Ok(Step::Heartbeat) => return Some(Bytes::from(format!(": heartbeat\nid: {}\n\n", self.id()))),
-                Ok(Step::End) => return None,
-                Err(error) => return Some(self.end(error)),
+        match self.events.next().await? {
+            Ok(Item::Event(event)) => Some(self.write_from(event)),
+            Ok(Item::CaughtUp) => {
+                Some(Bytes::from(format!("event: caughtUp\nid: {0}\ndata: {{\"id\":\"{0}\"}}\n\n", self.id())))
             }
+            // An id without data moves the resume position and is not shown to the page.
+            Ok(Item::Heartbeat) => Some(Bytes::from(format!(": heartbeat\nid: {}\n\n", self.id()))),
+            Err(error) => Some(self.end(error)),
         }
-        Some(self.write_batch())
     }
 
-    fn write_batch(&mut self) -> Bytes {
+    /// Writes `first` and the events that have been read with it, up to the size of a chunk.
+    fn write_from(&mut self, first: StoredEvent) -> Bytes {
         let mut out = Vec::with_capacity(1024);
-        while out.len() < CHUNK_BYTES
-            && let Some(event) = self.batch.pop_front()
-        {
+        let mut next = Some(first);
+        while let Some(event) = next.take() {
             let length = out.len();
             out.extend_from_slice(b"id: ");
-            out.extend_from_slice(self.source.id_of(&event, &self.log).as_bytes());
+            out.extend_from_slice(self.id_of(&event).as_bytes());
             out.extend_from_slice(b"\ndata: ");
             if let Err(error) = events::write(&event, &self.log, &mut out) {
                 out.truncate(length);
@@ -152,8 +103,18 @@ impl Tail {
                 break;
             }
             out.extend_from_slice(b"\n\n");
+            if out.len() < CHUNK_BYTES {
+                next = self.events.next_ready();
+            }
         }
         Bytes::from(out)
+    }
+
+    fn id_of(&self, event: &StoredEvent) -> String {
+        match self.ids {
+            Ids::Revisions => event.revision.to_string(),
+            Ids::Cursors => tokens::encode_cursor(&self.log, LogPoint::after(event)),
+        }
     }
 
     /// The final event with the reason; clients reconnect with `Last-Event-ID`.
@@ -162,8 +123,12 @@ impl Tail {
         last_words(error, &self.path)
     }
 
+    /// The id after which to resume once everything up to now has been read.
     fn id(&self) -> String {
-        self.source.id(&self.log)
+        match self.ids {
+            Ids::Revisions => self.events.revision().to_string(),
+            Ids::Cursors => tokens::encode_cursor(&self.log, self.events.point()),
+        }
     }
 }
 

@@ -14,10 +14,15 @@ use super::{
     view::{self, Text},
 };
 use crate::{
-    application::{AppError, requests::Violations, tokens},
+    application::{
+        AppError,
+        ids::issued_at,
+        requests::{self, Field, Violations},
+        tokens,
+    },
     domain::timestamp::Timestamp,
     ports::health::{ComponentHealth, HealthReport},
-    server::{ApiState, SERVICE_NAME, VERSION, error::ApiError, grpc::ids, operators},
+    server::{ApiState, SERVICE_NAME, VERSION, error::ApiError, operators},
 };
 
 fn now(context: &ApiState) -> Rfc3339 {
@@ -234,10 +239,9 @@ struct IdsView {
 /// As in the table of reasons.
 pub async fn new_ids(State(context): State<Shared>, uri: Uri) -> Reply {
     let mut violations = Violations::default();
-    let query = Query::read(&uri, ["count"], &mut violations);
-    let count = query.number("count", &mut violations);
-    violations.finish(Some(()))?;
-    let wanted = ids::id_count(count.unwrap_or(1))?;
+    let query = Query::read(&uri, [Field::Count], &mut violations);
+    let count = query.number(Field::Count, &mut violations);
+    let wanted = requests::id_count(violations, count.unwrap_or(1))?;
     let ids = context.mediator.generate_ids(wanted).await?;
     let mut response = if count.is_some() {
         let id_strings = ids.iter().copied().map(Text).collect();
@@ -269,15 +273,14 @@ struct PartsView<'a> {
 pub async fn id_parts(id: Id, uri: Uri) -> Reply {
     let mut violations = Violations::default();
     query::none(&uri, &mut violations);
-    let id = path_id(id, &mut violations);
-    violations.finish(Some(()))?;
-    let id = id.unwrap_or_default();
-    let parts = ids::parse(&id)?;
+    let id = path_id(id, Field::Id, &mut violations);
+    let id = violations.finish(id)?;
+    let parts = requests::id_parts(Violations::default(), &id)?;
     let view = PartsView {
         // A parsed id consists of digits, which are a JSON number.
         id: serde_json::from_str(&id).map_err(ApiError::internal)?,
         id_string: &id,
-        timestamp: Rfc3339(ids::issued_at(&parts)),
+        timestamp: Rfc3339(issued_at(&parts)),
         datacenter: parts.datacenter_id,
         worker: parts.worker_id,
         sequence: parts.sequence,

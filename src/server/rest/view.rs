@@ -9,15 +9,19 @@ use serde::{Serialize, Serializer};
 
 use super::{decimal::Amount, problem::CONSISTENCY_TOKEN, time::Rfc3339};
 use crate::{
-    application::{VersionedOrder, tokens},
+    application::{
+        VersionedOrder,
+        stats::total_of,
+        tokens::{self, Signer},
+    },
     codec::status_of_code,
     domain::{
         money::Currency,
-        order::{Item, Order},
+        order::{Change, Item, Order, OrderEvent},
         timestamp::Timestamp,
     },
     ports::{event_store::Position, read_model::Row},
-    server::{Signer, error::ApiError, grpc::queries},
+    server::error::ApiError,
 };
 
 /// A reply with a JSON body.
@@ -115,27 +119,41 @@ struct OrderView<'a> {
 
 impl<'a> From<&'a Order> for OrderView<'a> {
     fn from(order: &'a Order) -> Self {
-        let total = order.items.total();
-        let (payment, shipment) = (order.payment.as_ref(), order.shipment.as_ref());
-        let cancellation = order.cancellation.as_ref();
+        // Every part is named, so that a new one cannot be forgotten here.
+        let Order {
+            id,
+            customer_id,
+            items,
+            shipping_address,
+            status,
+            revision,
+            created_at,
+            updated_at,
+            payment,
+            shipment,
+            delivered_at,
+            cancellation,
+        } = order;
+        let (payment, shipment, cancellation) = (payment.as_ref(), shipment.as_ref(), cancellation.as_ref());
+        let total = items.total();
         Self {
-            order_id: Text(order.id.get()),
-            customer_id: &order.customer_id,
-            status: order.status.name(),
-            items: Items(order.items.lines()),
+            order_id: Text(id.get()),
+            customer_id,
+            status: status.name(),
+            items: Items(items.lines()),
             total: total.into(),
             currency: Code(total.currency()),
-            shipping_address: order.shipping_address.as_deref(),
-            revision: order.revision,
-            created_at: Rfc3339(order.created_at),
-            updated_at: Rfc3339(order.updated_at),
+            shipping_address: shipping_address.as_deref(),
+            revision: *revision,
+            created_at: Rfc3339(*created_at),
+            updated_at: Rfc3339(*updated_at),
             payment_method: payment.map(|payment| payment.method.as_str()),
             payment_reference: payment.and_then(|payment| payment.reference.as_deref()),
             paid_at: payment.map(|payment| Rfc3339(payment.at)),
             tracking_number: shipment.map(|shipment| shipment.tracking_number.as_str()),
             carrier: shipment.and_then(|shipment| shipment.carrier.as_deref()),
             shipped_at: shipment.map(|shipment| Rfc3339(shipment.at)),
-            delivered_at: order.delivered_at.map(Rfc3339),
+            delivered_at: delivered_at.map(Rfc3339),
             cancel_reason: cancellation.and_then(|cancellation| cancellation.reason.as_deref()),
             cancelled_at: cancellation.map(|cancellation| Rfc3339(cancellation.at)),
         }
@@ -166,6 +184,64 @@ impl Serialize for Items<'_> {
     }
 }
 
+/// What an event has besides the fields that all have.
+#[derive(Serialize)]
+#[serde(untagged, rename_all_fields = "camelCase")]
+pub enum ChangeView<'a> {
+    Created {
+        items: Items<'a>,
+        total: Amount,
+        currency: Code,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        shipping_address: Option<&'a str>,
+        created_at: Rfc3339,
+    },
+    Paid {
+        payment_method: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        payment_reference: Option<&'a str>,
+        paid_at: Rfc3339,
+    },
+    Shipped {
+        tracking_number: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        carrier: Option<&'a str>,
+        shipped_at: Rfc3339,
+    },
+    Delivered {
+        delivered_at: Rfc3339,
+    },
+    Cancelled {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<&'a str>,
+        cancelled_at: Rfc3339,
+    },
+}
+
+impl<'a> ChangeView<'a> {
+    /// The JSON of the change in `event`.
+    pub fn of(event: &'a OrderEvent) -> Self {
+        let at = Rfc3339(event.at);
+        match &event.change {
+            Change::Created { items, shipping_address } => Self::Created {
+                items: Items(items.lines()),
+                total: items.total().into(),
+                currency: Code(items.total().currency()),
+                shipping_address: shipping_address.as_deref(),
+                created_at: at,
+            },
+            Change::Paid { method, reference } => {
+                Self::Paid { payment_method: method, payment_reference: reference.as_deref(), paid_at: at }
+            }
+            Change::Shipped { tracking_number, carrier } => {
+                Self::Shipped { tracking_number, carrier: carrier.as_deref(), shipped_at: at }
+            }
+            Change::Delivered => Self::Delivered { delivered_at: at },
+            Change::Cancelled { reason } => Self::Cancelled { reason: reason.as_deref(), cancelled_at: at },
+        }
+    }
+}
+
 /// One row of the list of orders.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -187,8 +263,8 @@ impl<'a> RowView<'a> {
     /// # Errors
     /// If the row has an unknown status or currency: the read model is damaged.
     pub fn of(row: &'a Row) -> Result<Self, ApiError> {
-        let total = queries::money(row.currency, row.amount_minor)
-            .ok_or_else(|| ApiError::internal("a row of the list has a currency that there is not"))?;
+        let total =
+            total_of(row).ok_or_else(|| ApiError::internal("a row of the list has a currency that there is not"))?;
         Ok(Self {
             order_id: Text(row.id),
             customer_id: &row.customer,

@@ -22,7 +22,10 @@ use super::{
     methods::{List, Method},
 };
 use crate::{
-    application::byte_budget::{ByteBudget, HeldBytes},
+    application::{
+        byte_budget::{ByteBudget, HeldBytes},
+        requests::Field,
+    },
     server::{
         admission::{Shed, overloaded},
         error::{ApiError, Reason},
@@ -271,7 +274,7 @@ fn too_many(list: &List) -> Status {
 }
 
 fn malformed(description: &str) -> Status {
-    ApiError::invalid("request", description).to_status()
+    ApiError::invalid(Field::Request, description).to_status()
 }
 
 #[cfg(test)]

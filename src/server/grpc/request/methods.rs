@@ -1,6 +1,9 @@
 //! The bounds of each method: the size of a message, the number of messages, and the number of elements of repeated fields.
 
-use crate::server::{MAX_BATCH_SIZE, MAX_DEAD_LETTERS_PER_CALL, MAX_ITEMS, grpc::history::MAX_FILTER_VALUES};
+use crate::application::{
+    limits::{MAX_BATCH_SIZE, MAX_DEAD_LETTERS_PER_CALL, MAX_FILTER_VALUES, MAX_ITEMS},
+    requests::Field,
+};
 
 /// The size of a command with the largest valid order: 1,000 items with 128 and 256 characters of 4 bytes each, and overhead.
 const MAX_COMMAND_BYTES: usize = 1_600 * 1024;
@@ -26,7 +29,7 @@ pub struct Method {
 #[derive(Clone, Copy, Debug)]
 pub struct List {
     /// Its name in violations.
-    pub field: &'static str,
+    pub field: Field,
     /// Its number, preceded by those of the enclosing messages.
     pub path: &'static [u64],
     /// Whether its elements are numbers, which may be packed.
@@ -36,7 +39,7 @@ pub struct List {
 }
 
 impl List {
-    const fn new(field: &'static str, path: &'static [u64], max: usize) -> Self {
+    const fn new(field: Field, path: &'static [u64], max: usize) -> Self {
         Self { field, path, is_packed: false, max }
     }
 
@@ -58,28 +61,28 @@ impl Method {
         let unary = |max_bytes, lists| Self { max_bytes, takes_many: false, lists };
         match path {
             "/catga.orders.v1.OrderCommandService/CreateOrder" => {
-                unary(MAX_COMMAND_BYTES, const { &[List::new("items", &[5], MAX_ITEMS)] })
+                unary(MAX_COMMAND_BYTES, const { &[List::new(Field::Items, &[5], MAX_ITEMS)] })
             }
             "/catga.orders.v1.OrderCommandService/ExecuteCommands" => Self {
                 max_bytes: MAX_COMMAND_BYTES,
                 takes_many: true,
-                lists: const { &[List::new("create_order.items", &[2, 5], MAX_ITEMS)] },
+                lists: const { &[List::new(Field::CreateOrderItems, &[2, 5], MAX_ITEMS)] },
             },
             "/catga.orders.v1.OrderQueryService/BatchGetOrders" => {
-                unary(MAX_OTHER_BYTES, const { &[List::new("order_ids", &[1], MAX_BATCH_SIZE)] })
+                unary(MAX_OTHER_BYTES, const { &[List::new(Field::OrderIds, &[1], MAX_BATCH_SIZE)] })
             }
             "/catga.orders.v1.OrderHistoryService/StreamEvents" => unary(
                 MAX_OTHER_BYTES,
                 const {
                     &[
-                        List::new("customer_ids", &[4], MAX_FILTER_VALUES),
-                        List { field: "types", path: &[5], is_packed: true, max: MAX_KINDS },
-                        List::new("order_ids", &[6], MAX_FILTER_VALUES),
+                        List::new(Field::CustomerIds, &[4], MAX_FILTER_VALUES),
+                        List { field: Field::Types, path: &[5], is_packed: true, max: MAX_KINDS },
+                        List::new(Field::OrderIds, &[6], MAX_FILTER_VALUES),
                     ]
                 },
             ),
             "/catga.system.v1.AdminService/ReplayDeadLetters" | "/catga.system.v1.AdminService/DiscardDeadLetters" => {
-                unary(MAX_OTHER_BYTES, const { &[List::new("event_ids", &[2], MAX_DEAD_LETTERS_PER_CALL)] })
+                unary(MAX_OTHER_BYTES, const { &[List::new(Field::EventIds, &[2], MAX_DEAD_LETTERS_PER_CALL)] })
             }
             "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
             | "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo" => {

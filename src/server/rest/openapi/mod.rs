@@ -179,11 +179,8 @@ fn responses() -> Value {
 
 fn problem(status: u16) -> Value {
     let reasons = Reason::ALL.into_iter().map(Reason::spec).filter(|spec| spec.http_status == status);
-    let (names, titles): (Vec<_>, Vec<_>) = reasons.map(|spec| (spec.name, spec.title)).unzip();
-    let schema = json!({
-        "allOf": [schemas::reference("Problem")],
-        "properties": { "status": { "const": status }, "reason": { "enum": names } },
-    });
+    let titles: Vec<_> = reasons.map(|spec| spec.title).collect();
+    let schema = schemas::reference(&format!("Problem{status}"));
     let mut response = json!({
         "description": titles.join("; "),
         "content": { super::problem::CONTENT_TYPE: { "schema": schema } },
@@ -192,4 +189,60 @@ fn problem(status: u16) -> Value {
         response["headers"] = json!({ "Retry-After": { "$ref": "#/components/headers/Retry-After" } });
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::application::requests::Field;
+
+    fn names(value: &Value, into: &mut Vec<String>) {
+        match value {
+            Value::Object(fields) => {
+                into.extend(fields.get("name").and_then(Value::as_str).map(str::to_owned));
+                if let Some(Value::Object(properties)) = fields.get("properties") {
+                    into.extend(properties.keys().cloned());
+                }
+                fields.values().for_each(|value| names(value, into));
+            }
+            Value::Array(elements) => elements.iter().for_each(|value| names(value, into)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn every_object_has_a_name_and_none_that_clashes_with_a_constructor() {
+        fn nested(value: &Value) -> impl Iterator<Item = &Value> {
+            let fields = value.as_object().into_iter().flat_map(|fields| fields.values());
+            fields.chain(value.as_array().into_iter().flatten())
+        }
+        fn has_objects(value: &Value) -> bool {
+            value.get("properties").is_some_and(Value::is_object) || nested(value).any(has_objects)
+        }
+        let document = document();
+        let schemas = document["components"]["schemas"].as_object().unwrap();
+        for (name, schema) in schemas {
+            let properties = schema.get("properties").into_iter().flat_map(nested);
+            let others = nested(schema).filter(|value| Some(*value) != schema.get("properties"));
+            for value in properties.chain(others) {
+                assert!(!has_objects(value), "{name} has an object without a name: {value}");
+            }
+            // The constructor of `Item` is `NewItem` in Go.
+            let clash = name.strip_prefix("New").filter(|other| schemas.contains_key(*other));
+            assert_eq!(clash, None);
+        }
+        for section in [&document["paths"], &document["components"]["responses"]] {
+            assert!(!has_objects(section), "generators make up names for objects that have none");
+        }
+    }
+
+    #[test]
+    fn every_name_that_rest_alone_has_for_a_field_is_in_the_document() {
+        let mut documented = Vec::new();
+        names(&document(), &mut documented);
+        let differs = |field: &&Field| field.proto_name() != field.rest_name() && **field != Field::Request;
+        for field in Field::ALL.iter().filter(differs) {
+            assert!(documented.iter().any(|name| name == field.rest_name()), "{field:?}");
+        }
+    }
 }

@@ -3,7 +3,16 @@
 use serde_json::{Map, Value, json};
 
 use super::schemas;
-use crate::server::rest::{history::EVENTS_PARAMETERS, queries::LIST_PARAMETERS, sse};
+use crate::{
+    application::requests::Field,
+    server::rest::{
+        PREFIXES,
+        history::EVENTS_PARAMETERS,
+        orders::{self, CommandRoute},
+        queries::LIST_PARAMETERS,
+        sse,
+    },
+};
 
 /// One method of one path.
 pub struct Operation {
@@ -24,8 +33,8 @@ const CHANGE: [u16; 3] = [404, 409, 412];
 /// All operations.
 pub fn all() -> Vec<Operation> {
     let mut all = system();
-    for prefix in ["", "/api"] {
-        all.extend(orders(prefix));
+    for prefix in PREFIXES {
+        all.extend(order_operations(prefix));
     }
     all.extend(documents());
     all
@@ -51,6 +60,11 @@ impl Builder {
         let references = names.iter().map(|name| json!({ "$ref": format!("#/components/parameters/{name}") }));
         self.value["parameters"] = references.collect();
         self
+    }
+
+    fn fields(self, fields: &[Field]) -> Self {
+        let names: Vec<_> = fields.iter().map(|field| field.rest_name()).collect();
+        self.parameters(&names)
     }
 
     fn body(mut self, schema: &str, required: bool) -> Self {
@@ -123,7 +137,7 @@ fn system() -> Vec<Operation> {
             .problems(&QUERY)
             .done(),
         Builder::get("/events", "Events", "getEvents", "The events of all orders, in commit order.")
-            .parameters(&[&EVENTS_PARAMETERS[..], &["Last-Event-ID"]].concat())
+            .fields(&[&EVENTS_PARAMETERS[..], &[Field::LastEventId]].concat())
             .answer(
                 200,
                 EVENTS,
@@ -155,29 +169,30 @@ fn stream() -> (&'static str, Value) {
     (sse::CONTENT_TYPE, json!({ "type": "string" }))
 }
 
-fn orders(prefix: &str) -> Vec<Operation> {
+fn order_operations(prefix: &str) -> Vec<Operation> {
     let id = |id: &str| if prefix.is_empty() { id.to_owned() } else { format!("{id}Api") };
     let collection = format!("{prefix}/orders");
     let one = format!("{prefix}/orders/{{id}}");
-    let command = |action: &str, name: &str, body: &str, required: bool, summary: &str| {
-        Builder::new("post", &format!("{one}/{action}"), "Orders", &id(name), summary)
+    let command = |command: CommandRoute| {
+        let path = format!("{one}/{}", command.action);
+        Builder::new("post", &path, "Orders", &id(command.operation_id), command.summary)
             .parameters(&["id", "Idempotency-Key", "If-Match", "X-Actor"])
-            .body(body, required)
+            .body(command.body, command.needs_body)
             .json(200, "The order after the command.", "Order", &["ETag", "X-Consistency-Token"])
             .problems(&COMMAND)
             .problems(&CHANGE)
             .done()
     };
-    vec![
+    let mut all = vec![
         Builder::new("post", &collection, "Orders", &id("createOrder"), "Places an order.")
             .parameters(&["Idempotency-Key", "If-Match-New", "X-Actor"])
-            .body("NewOrder", true)
+            .body("CreateOrder", true)
             .json(201, "The placed order.", "Order", &["Location", "ETag", "X-Consistency-Token"])
             .problems(&COMMAND)
             .problems(&[409, 412])
             .done(),
         Builder::get(&collection, "Orders", &id("listOrders"), "A page of the list of orders.")
-            .parameters(&[&LIST_PARAMETERS[..], &["X-Consistency-Token"]].concat())
+            .fields(&[&LIST_PARAMETERS[..], &[Field::ConsistencyToken]].concat())
             .json(200, "The page.", "OrderPage", &["Link", "X-Consistency-Token"])
             .problems(&QUERY)
             .done(),
@@ -188,10 +203,6 @@ fn orders(prefix: &str) -> Vec<Operation> {
             .problems(&[404])
             .problems(&QUERY)
             .done(),
-        command("pay", "payOrder", "Payment", true, "Pays a pending order."),
-        command("ship", "shipOrder", "Shipment", true, "Ships a paid order."),
-        command("deliver", "deliverOrder", "Delivery", false, "Marks a shipped order as delivered."),
-        command("cancel", "cancelOrder", "Cancellation", false, "Cancels a pending or paid order."),
         Builder::get(&format!("{one}/history"), "Orders", &id("getHistory"), "The events of one order.")
             .parameters(&["id", "fromRevision", "pageSize", "Last-Event-ID"])
             .answer(
@@ -202,7 +213,9 @@ fn orders(prefix: &str) -> Vec<Operation> {
             )
             .problems(&[404, 429, 503])
             .done(),
-    ]
+    ];
+    all.extend(orders::commands().into_iter().map(command));
+    all
 }
 
 fn documents() -> Vec<Operation> {

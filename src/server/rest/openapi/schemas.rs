@@ -1,6 +1,6 @@
 //! The schemas of requests and responses.
 
-use std::sync::LazyLock;
+use std::{collections::BTreeSet, sync::LazyLock};
 
 use serde_json::{Map, Value, json};
 
@@ -55,7 +55,7 @@ fn object(required: &[&str], properties: Value) -> Value {
 /// Every schema by its name.
 pub fn all() -> Value {
     let mut all = Map::new();
-    for group in [simple(), inputs(), orders(), events(), system()] {
+    for group in [simple(), problems(), inputs(), orders(), events(), system()] {
         all.extend(group);
     }
     Value::Object(all)
@@ -84,16 +84,31 @@ fn simple() -> Schemas {
         ("Count", json!({ "type": "integer", "minimum": 0 })),
         ("Revision", json!({ "type": "integer", "minimum": 1 })),
         ("Currency", json!({ "type": "string", "enum": Currency::codes().collect::<Vec<_>>() })),
+        (
+            "Violation",
+            object(
+                &["field", "description"],
+                json!({ "field": { "type": "string" }, "description": { "type": "string" } }),
+            ),
+        ),
         ("Problem", problem()),
     ])
 }
 
+/// One schema for each status that a problem may have: it names the reasons that share the status.
+fn problems() -> Schemas {
+    let statuses: BTreeSet<_> = Reason::ALL.into_iter().map(|reason| reason.spec().http_status).collect();
+    let of = |status: u16| {
+        let specs = Reason::ALL.into_iter().map(Reason::spec).filter(|spec| spec.http_status == status);
+        let reasons: Vec<_> = specs.map(|spec| spec.name).collect();
+        let own = json!({ "status": { "const": status }, "reason": { "enum": reasons } });
+        json!({ "allOf": [reference("Problem")], "properties": own })
+    };
+    statuses.into_iter().map(|status| (format!("Problem{status}"), of(status))).collect()
+}
+
 fn problem() -> Value {
     let reasons: Vec<_> = Reason::ALL.into_iter().map(|reason| reason.spec().name).collect();
-    let violation = object(
-        &["field", "description"],
-        json!({ "field": { "type": "string" }, "description": { "type": "string" } }),
-    );
     object(
         &["type", "title", "status", "detail", "instance", "reason"],
         json!({
@@ -103,7 +118,7 @@ fn problem() -> Value {
             "detail": { "type": "string" },
             "instance": { "type": "string" },
             "reason": { "type": "string", "enum": reasons },
-            "violations": { "type": "array", "items": violation, "maxItems": 1000 },
+            "violations": { "type": "array", "items": reference("Violation"), "maxItems": 1000 },
             "orderId": reference("Id"),
             "orderStatus": reference("Status"),
             "command": { "type": "string" },
@@ -135,7 +150,7 @@ fn inputs() -> Schemas {
         &["customerId", "items"],
         json!({
             "customerId": text_or_integer(128),
-            "items": { "type": "array", "minItems": 1, "maxItems": MAX_ITEMS, "items": reference("NewItem") },
+            "items": { "type": "array", "minItems": 1, "maxItems": MAX_ITEMS, "items": reference("CreateOrderItem") },
             "shippingAddress": optional_text(1024),
             "currency": currency,
         }),
@@ -143,8 +158,8 @@ fn inputs() -> Schemas {
     let payment = json!({ "paymentMethod": text(64), "paymentReference": optional_text(128) });
     let shipment = json!({ "trackingNumber": text(128), "carrier": optional_text(64) });
     named([
-        ("NewItem", item),
-        ("NewOrder", new_order),
+        ("CreateOrderItem", item),
+        ("CreateOrder", new_order),
         ("Payment", object(&["paymentMethod"], payment)),
         ("Shipment", object(&["trackingNumber"], shipment)),
         ("Delivery", object(&[], json!({}))),
@@ -185,7 +200,7 @@ fn orders() -> Schemas {
         &["totalOrders", "byStatus", "totalRevenue", "revenueByCurrency", "timestamp"],
         json!({
             "totalOrders": reference("Count"),
-            "byStatus": object(&status_names, Value::Object(by_status)),
+            "byStatus": reference("CountByStatus"),
             "totalRevenue": { "allOf": [reference("Amount")],
                 "description": format!("In {DEFAULT_CURRENCY}, without cancelled orders; other currencies are in revenueByCurrency.") },
             "revenueByCurrency": { "type": "object", "additionalProperties": reference("Amount") },
@@ -197,6 +212,7 @@ fn orders() -> Schemas {
         ("Order", order),
         ("OrderSummary", row),
         ("OrderPage", json!({ "type": "array", "items": reference("OrderSummary") })),
+        ("CountByStatus", object(&status_names, Value::Object(by_status))),
         ("Stats", stats),
     ])
 }
@@ -264,7 +280,7 @@ fn system() -> Schemas {
     });
     let cluster = json!({
         "mode": one_of(&["Standalone", "Cluster"]),
-        "nodes": { "type": "array", "items": object(&["node", "address", "datacenterId", "workerId", "roles", "position", "lag", "isThisNode"], node) },
+        "nodes": { "type": "array", "items": reference("ClusterNode") },
     });
     let id = || json!({ "type": "integer", "minimum": 1, "maximum": i64::MAX });
     let new_id = object(&["id", "idString"], json!({ "id": id(), "idString": reference("Id") }));
@@ -283,8 +299,14 @@ fn system() -> Schemas {
         ("Health", health(condition())),
         ("Readiness", health(one_of(&["Ready", "NotReady"]))),
         ("Liveness", object(&["status"], json!({ "status": one_of(&["Live", "NotLive"]) }))),
+        (
+            "ClusterNode",
+            object(&["node", "address", "datacenterId", "workerId", "roles", "position", "lag", "isThisNode"], node),
+        ),
         ("Cluster", object(&["mode", "nodes"], cluster)),
-        ("NewIds", json!({ "oneOf": [new_id, new_ids] })),
+        ("IssuedId", new_id),
+        ("IssuedIds", new_ids),
+        ("NewIds", json!({ "oneOf": [reference("IssuedId"), reference("IssuedIds")] })),
         ("IdParts", object(&["id", "idString", "timestamp", "datacenter", "worker", "sequence"], parts)),
     ])
 }

@@ -1,0 +1,199 @@
+//! An open event stream, as both protocols show it to their clients.
+
+use std::{collections::VecDeque, time::Duration};
+
+use tokio_util::sync::CancellationToken;
+
+use super::{Step, feed::EventFeed, order::OrderHistory};
+use crate::{
+    application::{AppError, byte_budget::HeldBytes, event_filter::EventFilter, fan_out::FanOut},
+    domain::ids::OrderId,
+    ports::event_store::{LogPoint, Revision, StoredEvent},
+};
+
+/// The log, as event streams read it. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct EventLog {
+    fan_out: FanOut,
+    draining: CancellationToken,
+}
+
+/// What a stream waits for at the end of the events that existed when it opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Follow {
+    /// Nothing: it ends there.
+    No,
+    /// New events.
+    Yes,
+    /// New events; after such a time without one that matches, a heartbeat.
+    WithHeartbeats(Duration),
+}
+
+/// The bounds within which one stream is read.
+#[derive(Debug)]
+pub struct StreamBounds {
+    /// An empty reservation of the bytes that wait to be sent.
+    pub read: HeldBytes,
+    /// The permit, if the stream needs one: a page is an ordinary request.
+    pub permit: Option<EventStreamPermit>,
+}
+
+/// A permit for an open event stream; released when dropped.
+#[derive(Debug)]
+pub struct EventStreamPermit {
+    _place: HeldBytes,
+}
+
+impl EventStreamPermit {
+    /// The permit that holds `place`.
+    #[must_use]
+    pub const fn new(place: HeldBytes) -> Self {
+        Self { _place: place }
+    }
+}
+
+/// An event stream: of one order, or of all of them. It holds one batch of events at a time.
+#[derive(Debug)]
+pub struct EventStream {
+    source: Source,
+    /// The rest of one batch.
+    batch: VecDeque<StoredEvent>,
+    is_over: bool,
+    _permit: Option<EventStreamPermit>,
+}
+
+#[derive(Debug)]
+enum Source {
+    Order { history: OrderHistory, heartbeat: Option<Duration> },
+    All(EventFeed),
+}
+
+/// An item of an event stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Item {
+    /// An event that matches the filter.
+    Event(StoredEvent),
+    /// All events that existed when the stream opened have been passed. Sent once, to followers only.
+    CaughtUp,
+    /// No event has matched the filter for a while.
+    Heartbeat,
+}
+
+impl EventLog {
+    /// The log behind `fan_out`; its streams end when the node is `draining`.
+    #[must_use]
+    pub const fn new(fan_out: FanOut, draining: CancellationToken) -> Self {
+        Self { fan_out, draining }
+    }
+
+    /// The events of `order_id` from revision `from` (at least 1) on.
+    ///
+    /// # Errors
+    /// As [`OrderHistory::open`].
+    pub async fn order_history(
+        &self,
+        order_id: OrderId,
+        from: Revision,
+        follow: Follow,
+        bounds: StreamBounds,
+    ) -> Result<EventStream, AppError> {
+        let (fan_out, draining) = (self.fan_out.clone(), self.draining.clone());
+        let follows = follow != Follow::No;
+        let history = OrderHistory::open(fan_out, order_id, from, follows, bounds.read, draining).await?;
+        let heartbeat = match follow {
+            Follow::WithHeartbeats(every) => Some(every),
+            Follow::No | Follow::Yes => None,
+        };
+        Ok(EventStream::new(Source::Order { history, heartbeat }, bounds.permit))
+    }
+
+    /// The events of all orders after `after` (`None`: after the current end of the log) that match `filter`.
+    ///
+    /// # Errors
+    /// As [`EventFeed::open`].
+    pub async fn events(
+        &self,
+        after: Option<LogPoint>,
+        filter: EventFilter,
+        follow: Follow,
+        bounds: StreamBounds,
+    ) -> Result<EventStream, AppError> {
+        let (fan_out, draining) = (self.fan_out.clone(), self.draining.clone());
+        let heartbeat = match follow {
+            Follow::No => None,
+            Follow::Yes => Some(Duration::MAX),
+            Follow::WithHeartbeats(every) => Some(every),
+        };
+        let feed = EventFeed::open(fan_out, after, filter, heartbeat, bounds.read, draining).await?;
+        Ok(EventStream::new(Source::All(feed), bounds.permit))
+    }
+}
+
+impl EventStream {
+    const fn new(source: Source, permit: Option<EventStreamPermit>) -> Self {
+        Self { source, batch: VecDeque::new(), is_over: false, _permit: permit }
+    }
+
+    /// The next item; `None` after the end, and after an error. Call it only after the previous item has been passed on: the share of its batch of the
+    /// byte budget for readers is released then. Cancelling the call loses nothing.
+    ///
+    /// # Errors
+    /// [`AppError::ShuttingDown`] when the node drains; [`AppError::LogReplaced`] when the log no longer has the streamed events;
+    /// [`AppError::ReadersBehind`] when readers have not made room for more events in time; otherwise the store's error.
+    pub async fn next(&mut self) -> Option<Result<Item, AppError>> {
+        loop {
+            if let Some(event) = self.next_ready() {
+                return Some(Ok(Item::Event(event)));
+            }
+            if self.is_over {
+                return None;
+            }
+            match self.source.next().await {
+                Ok(Step::Events(events)) => self.batch = events.into(),
+                Ok(Step::CaughtUp) => return Some(Ok(Item::CaughtUp)),
+                Ok(Step::Heartbeat) => return Some(Ok(Item::Heartbeat)),
+                Ok(Step::End) => self.is_over = true,
+                Err(error) => {
+                    self.is_over = true;
+                    return Some(Err(error));
+                }
+            }
+        }
+    }
+
+    /// The next event, if it has been read already.
+    pub fn next_ready(&mut self) -> Option<StoredEvent> {
+        self.batch.pop_front()
+    }
+
+    /// The point of the log that the stream has reached, with all of its current batch.
+    #[must_use]
+    pub const fn point(&self) -> LogPoint {
+        match &self.source {
+            Source::Order { history, .. } => history.point(),
+            Source::All(feed) => feed.point(),
+        }
+    }
+
+    /// The revision that the stream has reached in the history of its order; 0 for a stream of all orders.
+    #[must_use]
+    pub const fn revision(&self) -> Revision {
+        match &self.source {
+            Source::Order { history, .. } => history.revision(),
+            Source::All(_) => 0,
+        }
+    }
+}
+
+impl Source {
+    async fn next(&mut self) -> Result<Step, AppError> {
+        match self {
+            Self::Order { history, heartbeat: None } => history.next().await,
+            // Cancelling the wait loses nothing: the history advances only with the events that it returns.
+            Self::Order { history, heartbeat: Some(every) } => {
+                tokio::time::timeout(*every, history.next()).await.unwrap_or(Ok(Step::Heartbeat))
+            }
+            Self::All(feed) => feed.next().await,
+        }
+    }
+}

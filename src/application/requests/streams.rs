@@ -1,0 +1,21 @@
+//! Where an event stream starts.
+
+use super::{fields::Field, violations::Violations};
+use crate::{
+    application::tokens::{self, Signer},
+    ports::event_store::{LogPoint, Revision},
+};
+
+/// The point of the log that a cursor names, to start after it. `field` is where the client has put the cursor.
+pub fn cursor(violations: &mut Violations, field: Field, text: &str, log: Option<&Signer>) -> Option<LogPoint> {
+    tokens::decode_cursor(text, log).map_err(|error| violations.add_cursor(field, error)).ok()
+}
+
+/// The first revision of a history; 0 means its start.
+pub fn from_revision(violations: &mut Violations, revision: i64) -> Option<Revision> {
+    let from = u64::try_from(revision).ok();
+    if from.is_none() {
+        violations.add(Field::FromRevision, "must not be negative");
+    }
+    from.map(|from| from.max(1))
+}
