@@ -1,12 +1,17 @@
-//! The layers of the crate: upper rows may use lower ones, never the reverse.
+//! The layers of the crate: upper rows may use lower ones, never the reverse; neighbours know nothing of each other, and no files import each other in
+//! a circle.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
+mod imports;
+
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
+
+use imports::{Imports, circles};
 
 /// The rows from the bottom up. A module may use those of its own row and of the rows before it.
 const ROWS: &[&[&str]] = &[
@@ -22,7 +27,7 @@ const ROWS: &[&[&str]] = &[
     &["main"],
 ];
 
-/// Modules of one row that know nothing of others of it. REST is written on top of gRPC's requests, never the other way round.
+/// Modules of one row that know nothing of others of it.
 const APART: &[(&str, &[&str])] = &[
     ("cluster", &["log_tools"]),
     ("log_tools", &["cluster"]),
@@ -30,6 +35,12 @@ const APART: &[(&str, &[&str])] = &[
     ("processors::outbox", &["processors::handlers", "processors::projections"]),
     ("processors::projections", &["processors::handlers", "processors::outbox"]),
     ("server::grpc", &["server::rest", "server::dashboard"]),
+];
+
+/// Folders that know nothing of each other. What two of them share is below or above them.
+const STRANGERS: &[&[&str]] = &[
+    &["src/server/grpc", "src/server/rest", "src/server/dashboard"],
+    &["src/processors/outbox", "src/processors/handlers", "src/processors/projections"],
 ];
 
 /// The modules that a backend may use besides its own folder: the traits and bytes.
@@ -102,6 +113,71 @@ fn a_backend_knows_the_traits_and_neither_the_domain_nor_another_backend() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn the_protocols_know_nothing_of_each_other_and_neither_do_the_processors() {
+    let imports = Imports::of(sources());
+    let imported = imports.between_files();
+    let mut wrong = Vec::new();
+    for folders in STRANGERS {
+        for folder in *folders {
+            let inside = imported.iter().filter(|(file, _)| file.starts_with(folder));
+            assert!(inside.clone().next().is_some(), "{folder} has files");
+            for (file, others) in inside {
+                let strange = |other: &&&Path| folders.iter().any(|it| it != folder && other.starts_with(it));
+                wrong.extend(others.iter().filter(strange).map(|other| format!("{file:?} uses {other:?}")));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn no_files_import_each_other_in_a_circle() {
+    let imports = Imports::of(sources());
+    let imported = imports.between_files();
+    let circles: Vec<_> = circles(&imported).into_iter().map(|circle| described(&circle, &imported)).collect();
+    assert!(circles.is_empty(), "{circles:#?}");
+}
+
+fn described(circle: &BTreeSet<&Path>, imported: &BTreeMap<&Path, BTreeSet<&Path>>) -> Vec<String> {
+    let within = |file: &&Path| imported[file].intersection(circle).copied().collect::<Vec<_>>();
+    circle.iter().map(|file| format!("{file:?} uses {:?}", within(file))).collect()
+}
+
+#[test]
+fn the_checks_follow_paths_through_children_parents_and_reexports() {
+    let code = [
+        ("src/a/mod.rs", "mod b;\npub use self::b::{\n    B, // the b\n    c as d,\n};\nfn f() { b::g() }"),
+        ("src/a/b.rs", "use super::super::e::{self, E};"),
+        ("src/e.rs", "use crate::a::{B as Other};"),
+        ("src/f.rs", "fn f() { crate::a::d(); std::fs::read(); }\n// crate::e::E"),
+    ];
+    let imports = Imports::of(code.map(|(file, code)| (PathBuf::from(file), code.to_owned())));
+    let imported = imports.between_files();
+    let of = |file: &str| imported[Path::new(file)].iter().map(|file| file.to_str().unwrap()).collect::<Vec<_>>();
+    assert_eq!(of("src/a/mod.rs"), [""; 0], "a module and its parts are one");
+    assert_eq!(of("src/a/b.rs"), ["src/e.rs"]);
+    assert_eq!(of("src/e.rs"), ["src/a/b.rs"], "where the name comes from, not where it is re-exported");
+    assert_eq!(of("src/f.rs"), ["src/a/b.rs"]);
+    let circle: BTreeSet<_> = ["src/a/b.rs", "src/e.rs"].map(Path::new).into();
+    assert_eq!(circles(&imported), [circle]);
+}
+
+#[test]
+fn the_way_of_a_command_in_the_document_is_twelve_files_that_exist() {
+    let document = fs::read_to_string("docs/architecture.md").unwrap();
+    let (_, from) = document.split_once("## A PayOrder").expect("the section");
+    let section = from.split("\n## ").next().unwrap();
+    let rows = section.lines().filter(|line| line.starts_with("| ") && line.contains("| `src/"));
+    let files: Vec<_> = rows.map(|row| row.split('`').nth(1).unwrap()).collect();
+    assert_eq!(files.len(), 12, "{files:?}");
+    for file in files {
+        for name in ["memory", "embedded", "redis", "nats"] {
+            assert!(Path::new(&file.replace("<name>", name)).exists(), "{file}");
+        }
+    }
 }
 
 #[test]
