@@ -29,6 +29,7 @@ pub(super) struct Decision {
 }
 
 /// Why no primary is known.
+#[derive(Clone)]
 pub(super) struct Unknown {
     pub why: String,
     /// All Sentinels that answered report that there is no primary.
@@ -50,7 +51,7 @@ struct Line {
     /// Whether it has ever replied as a Sentinel.
     has_answered: bool,
     /// When it last failed to reply, and why.
-    failed: Option<(Instant, String)>,
+    failed: Option<(Instant, Unknown)>,
 }
 
 impl Sentinel {
@@ -76,10 +77,11 @@ impl Sentinel {
         let Ok(mut line) = timeout(within, Arc::clone(&self.line).lock_owned()).await else {
             return Err(passing(&"it has not answered the last question yet"));
         };
-        if let Some((_, why)) = line.failed.as_ref().filter(|(when, _)| when.elapsed() < TRY_AGAIN_AFTER) {
-            return Err(passing(why));
+        if let Some((_, failure)) = line.failed.as_ref().filter(|(when, _)| when.elapsed() < TRY_AGAIN_AFTER) {
+            return Err(failure.clone());
         }
         let (server, user_there, service_there) = (self.server.clone(), user.clone(), service.to_owned());
+        let at_there = at.clone();
         // Ends by itself even if no caller waits for it any more, so that a silent Sentinel is always detected.
         let asking = tokio::spawn(async move {
             let answer = bounded(within, line.ask(server, &user_there, &service_there, within)).await;
@@ -88,8 +90,10 @@ impl Sentinel {
                 Some(_) => line.kept = None,
                 None => line.has_answered = true,
             }
-            line.failed =
-                failure.map(|error| (Instant::now(), in_words(error, is_tls(&user_there), line.has_answered)));
+            line.failed = failure.map(|error| {
+                let why = in_words(error, is_tls(&user_there), line.has_answered);
+                (Instant::now(), unanswered(&at_there, error, &why))
+            });
             answer
         });
         match asking.await.map_err(|error| passing(&error))? {
@@ -106,20 +110,22 @@ impl Sentinel {
                 );
                 Err(Unknown { why, is_final: true })
             }
-            Err(error) if is_login_refused(&error) => {
-                let why = format!(
-                    "the Sentinel at {at} asks for a password, and accepts none or not the user and password of the address, which are tried for \
-                     the Sentinels as well ({error})"
-                );
-                Err(Unknown { why, is_final: true })
-            }
-            Err(error) => {
-                let why = format!("the Sentinel at {at}: {}", in_words(&error, is_tls(user), false));
-                // A server that speaks another protocol does not change by waiting.
-                Err(Unknown { why, is_final: error.kind() == ErrorKind::Parse })
-            }
+            Err(error) => Err(unanswered(&at, &error, &in_words(&error, is_tls(user), false))),
         }
     }
+}
+
+/// Why the Sentinel at `at` did not answer a question; `words` are those for a failed connection.
+fn unanswered(at: &str, error: &RedisError, words: &str) -> Unknown {
+    if is_login_refused(error) {
+        let why = format!(
+            "the Sentinel at {at} asks for a password, and accepts none or not the user and password of the address, which are tried for the \
+             Sentinels as well ({error})"
+        );
+        return Unknown { why, is_final: true };
+    }
+    // A server that speaks another protocol does not change by waiting.
+    Unknown { why: format!("the Sentinel at {at}: {words}"), is_final: error.kind() == ErrorKind::Parse }
 }
 
 impl Line {
