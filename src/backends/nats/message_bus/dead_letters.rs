@@ -28,7 +28,10 @@ use crate::{
         connection::Nats,
         provision::{Made, connected, make_stream},
     },
-    ports::message_bus::{BusError, DeadLetter, Delivery, Description, EventId, Message, bounded_reason},
+    ports::{
+        backoff::Backoff,
+        message_bus::{BusError, DeadLetter, Delivery, Description, EventId, Message, bounded_reason},
+    },
 };
 
 /// Why it was given up, as a JSON text: always on one line.
@@ -42,6 +45,11 @@ const PULL_AT_ONCE: usize = 1_000;
 const MAX_UNDECIDED: usize = 20;
 /// The longest pause before a retry.
 const UNDECIDED_PAUSE: Duration = Duration::from_millis(50);
+
+/// How often a letter is written while its stream is created.
+const MAX_TRIES: u32 = 5;
+/// The pauses between those tries.
+const RETRIES: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(500));
 
 /// The dead letters of one consumer.
 #[derive(Debug)]
@@ -154,11 +162,15 @@ impl DeadLetters {
         headers.insert(REASON, reason);
         headers.insert(ATTEMPTS, delivery.attempt.to_string());
         let event = delivery.message.event_id();
-        for _ in 0..2 {
+        for attempt in 1..=MAX_TRIES {
             let message = PublishMessage::build().headers(headers.clone()).payload(payload.clone());
             match self.publish_decided(event, message).await {
                 Ok(sequence) => return Ok(sequence),
-                Err(Refusal::NoStream) => self.make().await?,
+                Err(Refusal::NoStream) => {
+                    self.make().await?;
+                    // A server of a cluster that took no part in the creation hears of the stream a moment later.
+                    sleep(RETRIES.after(attempt)).await;
+                }
                 Err(Refusal::Full) => return Err(BusError::DeadLettersFull { capacity: self.capacity }),
                 Err(Refusal::Undecided) => return Err(self.failed("others keep changing it")),
                 Err(Refusal::Other(error)) => return Err(error),
