@@ -119,13 +119,13 @@ impl Admission {
         }
     }
 
-    /// Admits a call; `None` if it is refused.
+    /// A new connection, without calls in progress.
     #[must_use]
     pub fn caller(&self) -> Caller {
         Caller(Arc::new(Calls { own: AtomicUsize::new(0), active: Arc::clone(&self.active) }))
     }
 
-    /// Lets a call of `caller` in, or not: `None`.
+    /// Admits a call of `caller`; `None` if it is refused.
     #[must_use]
     pub fn admit(&self, class: Class, caller: Option<&Caller>) -> Option<Arc<Call>> {
         let (limiter, part) = match class {

@@ -66,7 +66,7 @@ impl OrderRequest {
         }
     }
 
-    /// A hash of the self. It is stored, so its input is explicit and must never change: the command's name, the expected revision and every field,
+    /// A hash of the request. It is stored, so its input is explicit and must never change: the command's name, the expected revision and every field,
     /// each prefixed with its length.
     pub(in crate::application) fn fingerprint(&self) -> u128 {
         let mut hash = Xxh3::new();
