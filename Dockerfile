@@ -21,8 +21,10 @@ RUN mkdir src \
 COPY build.rs ./
 COPY proto proto
 COPY src src
+# For the metric with information on the build.
+ARG REVISION=unknown
 RUN touch build.rs src/main.rs src/lib.rs \
-    && cargo build --locked --release --bin ordersystem
+    && ORDERSYSTEM_REVISION="$REVISION" cargo build --locked --release --bin ordersystem
 RUN mkdir -p /image/var/lib/ordersystem \
     && cp target/release/ordersystem /image/
 

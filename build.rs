@@ -1,6 +1,6 @@
 //! Compiles `proto/` with a compiler written in Rust: protoc is not needed.
 
-use std::{env, fs, path::PathBuf};
+use std::{env, fs, path::PathBuf, process::Command};
 
 const PROTOS: [&str; 7] = [
     "catga/events/v1/events.proto",
@@ -14,6 +14,7 @@ const PROTOS: [&str; 7] = [
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
+    println!("cargo:rustc-env=ORDERSYSTEM_RUSTC={}", compiler());
     let descriptors = protox::compile(PROTOS, ["proto"])?;
     let out_dir = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out_dir.join("descriptors.bin"), prost::Message::encode_to_vec(&descriptors))?;
@@ -36,4 +37,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .build_transport(false)
         .compile_fds(descriptors)?;
     Ok(())
+}
+
+/// The version of the compiler, for the metric with information on the build.
+fn compiler() -> String {
+    let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let version = Command::new(rustc).arg("--version").output().map(|output| output.stdout).unwrap_or_default();
+    let version = String::from_utf8_lossy(&version);
+    version.split_whitespace().nth(1).unwrap_or("unknown").to_owned()
 }
