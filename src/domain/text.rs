@@ -12,10 +12,47 @@ pub trait TextRule {
     const VISIBLE_ASCII_ONLY: bool = false;
 }
 
+/// The maximum length of text that is kept in place, in bytes. Most ids and names are short, and cost no allocation.
+pub const SHORT_BYTES: usize = 22;
+
 /// Text that satisfies the rule `R`. Cheap to clone.
 pub struct Text<R> {
-    value: Arc<str>,
+    value: Value,
     rule: PhantomData<fn() -> R>,
+}
+
+#[derive(Clone)]
+enum Value {
+    Short { length: u8, bytes: [u8; SHORT_BYTES] },
+    Long(Arc<str>),
+}
+
+impl Value {
+    fn of(text: &str) -> Self {
+        let mut bytes = [0; SHORT_BYTES];
+        match (bytes.get_mut(..text.len()), u8::try_from(text.len())) {
+            (Some(place), Ok(length)) => {
+                place.copy_from_slice(text.as_bytes());
+                Self::Short { length, bytes }
+            }
+            _ => Self::Long(text.into()),
+        }
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Short { length, bytes } => bytes.get(..usize::from(*length)).unwrap_or_default(),
+            Self::Long(text) => text.as_bytes(),
+        }
+    }
+
+    fn as_str(&self) -> &str {
+        match self {
+            // Always UTF-8. The check takes a few nanoseconds, and an allocation would take more.
+            Self::Short { .. } => std::str::from_utf8(self.as_bytes()).unwrap_or_default(),
+            Self::Long(text) => text,
+        }
+    }
 }
 
 /// Why text was refused.
@@ -44,7 +81,7 @@ impl<R: TextRule> Text<R> {
     /// # Errors
     /// [`TextError`] names the violated rule.
     pub fn parse(text: &str) -> Result<Self, TextError> {
-        if R::MIN_CHARS > 0 && text.trim().is_empty() {
+        if R::MIN_CHARS > 0 && text.chars().all(char::is_whitespace) {
             return Err(TextError::Empty);
         }
         // A character has at most 4 bytes, so counting them can stop early on hostile lengths.
@@ -54,10 +91,11 @@ impl<R: TextRule> Text<R> {
         if R::VISIBLE_ASCII_ONLY && !text.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(TextError::NotVisibleAscii);
         }
-        if text.chars().any(char::is_control) {
+        // Fast path: nearly all text is printable ASCII.
+        if !text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ') && text.chars().any(char::is_control) {
             return Err(TextError::ControlCharacter);
         }
-        Ok(Self { value: text.into(), rule: PhantomData })
+        Ok(Self { value: Value::of(text), rule: PhantomData })
     }
 
     /// Like [`Text::parse`], but returns `None` for the empty string, which stands for omitted text on the wire.
@@ -71,19 +109,37 @@ impl<R: TextRule> Text<R> {
     /// The text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.value
+        self.value.as_str()
     }
 
-    /// The text, shared.
+    /// The text, shared. Short text is copied for that.
     #[must_use]
     pub fn shared(&self) -> Arc<str> {
-        Arc::clone(&self.value)
+        match &self.value {
+            Value::Short { .. } => self.as_str().into(),
+            Value::Long(text) => Arc::clone(text),
+        }
+    }
+}
+
+impl<R> Text<R> {
+    /// Its length in bytes. Unlike that of [`Text::as_str`] it needs no look at the text.
+    #[must_use]
+    pub fn byte_len(&self) -> usize {
+        self.value.as_bytes().len()
+    }
+}
+
+/// The text for writers of bytes, which need no proof that it is UTF-8.
+impl<R> AsRef<[u8]> for Text<R> {
+    fn as_ref(&self) -> &[u8] {
+        self.value.as_bytes()
     }
 }
 
 impl<R> Clone for Text<R> {
     fn clone(&self) -> Self {
-        Self { value: Arc::clone(&self.value), rule: PhantomData }
+        Self { value: self.value.clone(), rule: PhantomData }
     }
 }
 
@@ -91,13 +147,13 @@ impl<R> Deref for Text<R> {
     type Target = str;
 
     fn deref(&self) -> &str {
-        &self.value
+        self.value.as_str()
     }
 }
 
 impl<R> PartialEq for Text<R> {
     fn eq(&self, other: &Self) -> bool {
-        self.value == other.value
+        self.value.as_bytes() == other.value.as_bytes()
     }
 }
 
@@ -105,13 +161,13 @@ impl<R> Eq for Text<R> {}
 
 impl<R> fmt::Debug for Text<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.value.fmt(f)
+        fmt::Debug::fmt(self.value.as_str(), f)
     }
 }
 
 impl<R> fmt::Display for Text<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.value.fmt(f)
+        fmt::Display::fmt(self.value.as_str(), f)
     }
 }
 
@@ -243,6 +299,19 @@ mod tests {
         let exact = "é".repeat(128);
         assert_eq!(CustomerId::parse(&exact).unwrap().as_str(), exact);
         assert_eq!(CustomerId::parse(&"😀".repeat(128)).unwrap().chars().count(), 128);
+    }
+
+    #[test]
+    fn text_of_every_length_is_what_was_parsed() {
+        for length in 1..=2 * SHORT_BYTES {
+            for character in ["x", "é", "😀"] {
+                let text = character.repeat(length);
+                let parsed = ShippingAddress::parse(&text).unwrap();
+                assert_eq!((parsed.as_str(), &*parsed.shared(), parsed.to_string()), (&*text, &*text, text.clone()));
+                assert_eq!(parsed, parsed.clone());
+                assert_ne!(parsed, ShippingAddress::parse(&format!("{text}y")).unwrap());
+            }
+        }
     }
 
     #[test]

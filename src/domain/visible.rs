@@ -2,7 +2,7 @@
 //!
 //! Source: the Unicode Character Database 16, general categories Cf, Zl and Zp, and the property Default_Ignorable_Code_Point.
 
-use super::text::TextError;
+use super::text::{Text, TextError, TextRule};
 
 /// Format characters (Cf), the separators of lines and paragraphs, and the other default-ignorable code points that are never shown: the combining
 /// grapheme joiner, fillers, inherent vowels, and those that are reserved for such use. Two ids that differ only in them would look the same.
@@ -35,7 +35,7 @@ pub const FORMAT: [(u32, u32); 25] = [
     (0xE_01F0, 0xE_0FFF),
 ];
 
-/// Other characters that are accepted beside visible ones: the variation selectors, which choose the form of the character before them, and the
+/// Other characters that are accepted together with visible ones: the variation selectors, which choose the form of the character before them, and the
 /// Braille blank.
 pub const INVISIBLE: [(u32, u32); 5] =
     [(0x180B, 0x180D), (0x180F, 0x180F), (0x2800, 0x2800), (0xFE00, 0xFE0F), (0xE_0100, 0xE_01EF)];
@@ -54,9 +54,14 @@ fn is_in(table: &[(u32, u32)], character: char) -> bool {
 /// # Errors
 /// [`TextError::FormatCharacter`] or [`TextError::Invisible`].
 pub fn check(text: &str) -> Result<(), TextError> {
+    // Fast path: nearly all text is ASCII, and no ASCII character is in the tables.
+    if text.is_ascii() {
+        let is_visible = text.is_empty() || !text.bytes().all(|byte| char::from(byte).is_whitespace());
+        return if is_visible { Ok(()) } else { Err(TextError::Invisible) };
+    }
     let mut before = None;
     let mut characters = text.chars().peekable();
-    let mut is_visible = text.is_empty();
+    let mut is_visible = false;
     while let Some(character) = characters.next() {
         let joins = |beside: Option<char>| {
             beside.is_some_and(|beside| !beside.is_ascii() && !beside.is_whitespace() && !is_in(&FORMAT, beside))
@@ -71,12 +76,22 @@ pub fn check(text: &str) -> Result<(), TextError> {
     if is_visible { Ok(()) } else { Err(TextError::Invisible) }
 }
 
+/// Parses text that is not deceptive.
+///
+/// # Errors
+/// The first rule that it breaks.
+pub fn parse<R: TextRule>(text: &str) -> Result<Text<R>, TextError> {
+    let parsed = Text::parse(text)?;
+    check(text)?;
+    Ok(parsed)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn what_hides_or_reverses_text_is_refused() {
+    fn hidden_and_reversing_characters_are_refused() {
         for character in [
             '\u{202E}',
             '\u{202A}',
@@ -131,7 +146,7 @@ mod tests {
     ];
 
     #[test]
-    fn of_what_is_never_shown_only_variation_selectors_are_taken_beside_a_visible_character() {
+    fn of_ignorable_characters_only_variation_selectors_are_accepted() {
         for code in DEFAULT_IGNORABLE.into_iter().flat_map(|(first, last)| first..=last) {
             let character = char::from_u32(code).unwrap();
             let selects = matches!(code, 0x180B..=0x180D | 0x180F | 0xFE00..=0xFE0F | 0xE_0100..=0xE_01EF);
@@ -142,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn text_has_something_to_see() {
+    fn text_needs_a_visible_character() {
         for text in [" \u{2800} ", "\u{180B}", "\u{FE0F}", "\u{E0100}", "\u{3000}"] {
             assert_eq!(check(text), Err(TextError::Invisible), "{text:?}");
         }

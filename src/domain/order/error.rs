@@ -41,7 +41,7 @@ impl fmt::Display for OrderError {
 
 impl fmt::Display for CorruptHistory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the history makes no sense at revision {}", self.revision)
+        write!(f, "the history is inconsistent at revision {}", self.revision)
     }
 }
 

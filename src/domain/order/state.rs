@@ -5,7 +5,7 @@ use std::fmt;
 use super::{Item, Items};
 use crate::domain::{
     ids::OrderId,
-    text::{CancelReason, Carrier, CustomerId, PaymentMethod, PaymentReference, ShippingAddress, TrackingNumber},
+    text::{CancelReason, Carrier, CustomerId, PaymentMethod, PaymentReference, ShippingAddress, Text, TrackingNumber},
     timestamp::Timestamp,
 };
 
@@ -95,8 +95,8 @@ pub struct Order {
 }
 
 impl Order {
-    /// All its texts: besides the items, they are what an order has on the heap.
-    pub fn texts(&self) -> impl Iterator<Item = &str> {
+    /// The lengths of all its texts, in bytes: besides the items, they are the only heap data of an order.
+    pub fn text_lengths(&self) -> impl Iterator<Item = usize> {
         // Every part is named, so that a new one cannot be forgotten here.
         let Self {
             id: _,
@@ -114,21 +114,21 @@ impl Order {
         } = self;
         let items = items.lines().iter().flat_map(|item| {
             let Item { product_id, name, quantity: _, unit_price: _ } = item;
-            [Some(product_id.as_str()), name.as_deref()]
+            [Some(product_id.byte_len()), name.as_ref().map(Text::byte_len)]
         });
         let payment = payment.iter().flat_map(|payment| {
             let Payment { method, reference, at: _ } = payment;
-            [Some(method.as_str()), reference.as_deref()]
+            [Some(method.byte_len()), reference.as_ref().map(Text::byte_len)]
         });
         let shipment = shipment.iter().flat_map(|shipment| {
             let Shipment { tracking_number, carrier, at: _ } = shipment;
-            [Some(tracking_number.as_str()), carrier.as_deref()]
+            [Some(tracking_number.byte_len()), carrier.as_ref().map(Text::byte_len)]
         });
         let cancellation = cancellation.iter().map(|cancellation| {
             let Cancellation { reason, at: _ } = cancellation;
-            reason.as_deref()
+            reason.as_ref().map(Text::byte_len)
         });
-        let own = [Some(customer_id.as_str()), shipping_address.as_deref()].into_iter();
+        let own = [Some(customer_id.byte_len()), shipping_address.as_ref().map(Text::byte_len)].into_iter();
         own.chain(items).chain(payment).chain(shipment).chain(cancellation).flatten()
     }
 }

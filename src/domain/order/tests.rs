@@ -77,7 +77,7 @@ fn give(order: Option<&Order>, command: &OrderCommand) -> Result<(OrderEvent, Or
     let mut events = decide(order, command)?;
     let event = events.pop().expect("an accepted command makes an event");
     assert!(events.is_empty(), "and only one");
-    let next = evolve(order, &event).expect("what was decided makes sense");
+    let next = evolve(order, &event).expect("a decided event can be applied");
     Ok((event, next))
 }
 
@@ -137,7 +137,7 @@ fn every_command_meets_every_status_as_the_table_says() {
 }
 
 #[test]
-fn a_created_order_holds_what_the_command_said() {
+fn a_created_order_has_the_fields_of_its_command() {
     let (events, order) = given([create()]);
     let order = order.unwrap();
     let expected = Order {
