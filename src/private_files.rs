@@ -2,9 +2,8 @@
 
 use std::{
     ffi::OsStr,
-    fmt,
     fs::{self, DirBuilder, File, Metadata, OpenOptions},
-    io,
+    io::{self, Read as _},
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
@@ -19,32 +18,27 @@ const OTHERS: u32 = 0o077;
 const SET_GROUP_ID: u32 = 0o2000;
 const GROUP_WRITES: u32 = 0o020;
 const ANYONE_WRITES: u32 = 0o002;
+const OTHERS_WRITE: u32 = GROUP_WRITES | ANYONE_WRITES;
 
-/// Why a file or folder is refused; one line for people, without its name.
-#[derive(Debug)]
+/// Why a file or folder is refused; one line for humans, without its name.
+#[derive(Debug, thiserror::Error)]
 pub enum Refused {
     /// The path is a link instead of a file.
+    #[error("it is a symbolic link, and links are not followed: replace it with the file itself")]
     Link,
+    /// The path is a folder, a pipe or a device instead of a file.
+    #[error("it is not a file")]
+    NoFile,
     /// The path is not a folder.
+    #[error("it is a file, not a folder")]
     NoFolder,
     /// Other users could change the content of the folder; how, and the remedy.
+    #[error("{0}")]
     Open(String),
     /// The operating system reported an error.
+    #[error(transparent)]
     Io(io::Error),
 }
-
-impl fmt::Display for Refused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Link => f.write_str("it is a link, and links are not followed: put the file itself in its place"),
-            Self::NoFolder => f.write_str("it is a file, not a folder"),
-            Self::Open(why) => f.write_str(why),
-            Self::Io(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for Refused {}
 
 impl From<io::Error> for Refused {
     fn from(error: io::Error) -> Self {
@@ -71,8 +65,58 @@ pub fn make_folder(path: &Path) -> io::Result<()> {
 #[must_use]
 pub fn options() -> OpenOptions {
     let mut options = OpenOptions::new();
-    options.mode(0o600).custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
+    options.mode(0o600).custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed());
     options
+}
+
+/// Passes an opened file on, unless it is a pipe, a device or a folder.
+///
+/// # Errors
+/// [`Refused::NoFile`].
+pub fn regular(file: File) -> Result<File, Refused> {
+    if file.metadata()?.is_file() { Ok(file) } else { Err(Refused::NoFile) }
+}
+
+/// Opens a file that an operator names, to read it; links are followed. It does not wait: a pipe would until somebody writes into it.
+///
+/// # Errors
+/// [`Refused::NoFile`], and those of the system.
+pub fn open(path: &Path) -> Result<File, Refused> {
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    regular(OpenOptions::new().read(true).custom_flags(flags).open(path)?)
+}
+
+/// The content of a file that an operator names.
+///
+/// # Errors
+/// As [`open`].
+pub fn read(path: &Path) -> Result<Vec<u8>, Refused> {
+    let mut bytes = Vec::new();
+    open(path)?.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The same for text.
+///
+/// # Errors
+/// As [`open`]; [`Refused::Io`] for what is not UTF-8.
+pub fn read_text(path: &Path) -> Result<String, Refused> {
+    let mut text = String::new();
+    open(path)?.read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// Opens a file with a secret as [`open`] does. Who can change it can choose the secret, so that must be nobody else.
+///
+/// # Errors
+/// [`Refused::Open`] for a file that others may write; as [`open`].
+pub fn open_secret(path: &Path) -> Result<File, Refused> {
+    let file = open(path)?;
+    let mode = file.metadata()?.mode();
+    if mode & OTHERS_WRITE != 0 {
+        return Err(Refused::Open(format!("others may change it (mode {}): chmod go-w it", octal(mode))));
+    }
+    Ok(file)
 }
 
 /// Creates an empty file for this user only; libraries that open files by name, such as SQLite, then use it.
@@ -112,7 +156,11 @@ pub fn take_folder(path: &Path) -> Result<(), Refused> {
     let is_shared_on_purpose = found.mode() & GROUP_WRITES != 0;
     if !is_shared_on_purpose && found.uid() == process::geteuid().as_raw() && found.mode() & OTHERS != 0 {
         fs::set_permissions(path, fs::Permissions::from_mode(0o700))?;
-        tracing::warn!(folder = %path.display(), was = %octal(found.mode()), "others could look into the data folder: its mode is 0700 now");
+        tracing::warn!(
+            folder = %path.display(),
+            was = %octal(found.mode()),
+            "the data folder was accessible to other users; its mode is now 0700"
+        );
     }
     Ok(())
 }
@@ -120,7 +168,7 @@ pub fn take_folder(path: &Path) -> Result<(), Refused> {
 /// Revokes the permissions of other users on the files of `folder` that are `ours`, and logs it.
 ///
 /// # Errors
-/// The file, and [`Refused::Link`] if it is a link.
+/// The file, and [`Refused::Link`] if it is a link, or [`Refused::NoFile`] if it is a folder, a pipe or a device.
 pub fn tighten(folder: &Path, ours: impl Fn(&OsStr) -> bool) -> Result<(), (PathBuf, Refused)> {
     let at_folder = |error: io::Error| (folder.to_owned(), Refused::from(error));
     for entry in fs::read_dir(folder).map_err(at_folder)? {
@@ -141,9 +189,16 @@ fn tighten_file(path: &Path) -> Result<(), Refused> {
     if found.is_symlink() {
         return Err(Refused::Link);
     }
-    if found.is_file() && found.mode() & OTHERS != 0 {
+    if !found.is_file() {
+        return Err(Refused::NoFile);
+    }
+    if found.mode() & OTHERS != 0 {
         fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
-        tracing::warn!(file = %path.display(), was = %octal(found.mode()), "others could read a file of the data folder: its mode is 0600 now");
+        tracing::warn!(
+            file = %path.display(),
+            was = %octal(found.mode()),
+            "a file in the data folder was readable by other users; its mode is now 0600"
+        );
     }
     Ok(())
 }
@@ -185,19 +240,19 @@ fn weakness(path: &Path, rights: &Rights, user: &User) -> Option<String> {
     if rights.owner != user.id && rights.owner != 0 {
         let (owner, id) = (rights.owner, user.id);
         return Some(format!(
-            "it belongs to another user (uid {owner}), who could change what is in it: chown {id} {path}, or name a folder within it"
+            "it belongs to another user (uid {owner}), who could change its contents: chown {id} {path}, or use a folder inside it"
         ));
     }
     if rights.mode & ANYONE_WRITES != 0 {
         return Some(format!(
-            "every user of this machine may change what is in it (mode {mode}): chmod 700 {path}, or name a folder within it"
+            "every user of this machine can change its contents (mode {mode}): chmod 700 {path}, or use a folder inside it"
         ));
     }
     let is_of_pod = rights.mode & SET_GROUP_ID != 0 && user.groups.contains(&rights.group);
     if rights.mode & GROUP_WRITES != 0 && !is_of_pod {
         let group = rights.group;
         return Some(format!(
-            "the group {group} may change what is in it (mode {mode}): chmod 700 {path}, or name a folder within it"
+            "the group {group} can change its contents (mode {mode}): chmod 700 {path}, or use a folder inside it"
         ));
     }
     None
@@ -231,7 +286,27 @@ mod tests {
         ] {
             let why = weakness(Path::new("/data"), &Rights { owner, group, mode }, &user);
             assert_eq!(why.is_none(), is_taken, "{owner}:{group} {mode:o}: {why:?}");
-            assert!(why.is_none_or(|why| why.contains("/data") && why.contains("ch")), "how to mend it");
+            assert!(why.is_none_or(|why| why.contains("/data") && why.contains("ch")), "the remedy");
+        }
+    }
+
+    #[test]
+    fn what_is_no_file_is_refused_without_waiting_and_a_secret_that_others_may_write_as_well() {
+        let folder = tempfile::tempdir().unwrap();
+        let [pipe, file] = ["pipe", "file"].map(|name| folder.path().join(name));
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        for path in [&pipe, &folder.path().to_owned()] {
+            assert!(matches!(open(path), Err(Refused::NoFile)), "{path:?}");
+        }
+        assert!(matches!(options().read(true).open(&pipe).map(regular), Ok(Err(Refused::NoFile))));
+        assert!(matches!(tighten_file(&pipe), Err(Refused::NoFile)));
+        fs::write(&file, "s3cret").unwrap();
+        for (mode, is_open) in [(0o600, false), (0o640, false), (0o644, false), (0o660, true), (0o602, true)] {
+            fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+            let opened = open_secret(&file);
+            assert_eq!(matches!(&opened, Err(Refused::Open(why)) if why.contains("chmod go-w")), is_open, "{mode:o}");
+            assert_eq!(opened.is_ok(), !is_open, "{mode:o}");
+            assert_eq!(read_text(&file).unwrap(), "s3cret");
         }
     }
 }

@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn a_success_begins_a_new_row() {
+    fn a_success_resets_the_pauses() {
         let mut pauses = Backoff::new(Duration::from_millis(100), Duration::from_secs(1)).pauses();
         for _ in 0..5 {
             let _ = pauses.next_pause();

@@ -1,7 +1,7 @@
 //! Checkpoints: how far each log follower has come, stored by name.
 //!
 //! Every backend guarantees the following, held by one contract suite:
-//! - **Atomic**: a save is checked against what is stored and written in one step.
+//! - **Atomic**: a save is checked against the stored checkpoint and written in one step.
 //! - **Fenced**: once a save with fencing token t was accepted, saves with lower tokens are refused, so an owner that lost its lease cannot undo the
 //!   work of the next.
 //! - **Forward**: under one token a position never goes back. A higher token may start again from an earlier position.
@@ -83,21 +83,25 @@ impl Checkpoint {
 }
 
 /// Why a checkpoint could not be loaded or saved. Nothing was written, except perhaps after [`CheckpointError::Unavailable`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CheckpointError {
     /// The name is invalid: see [`is_valid_name`].
+    #[error("a name is 1 to {max} ASCII letters, digits, '-' and '_'", max = MAX_NAME_CHARS)]
     InvalidName,
     /// A later owner has saved. Stop, since the lease is lost.
+    #[error("a later owner, with token {current_token}, has saved")]
     Fenced {
         /// The token of the later owner.
         current_token: u64,
     },
     /// The same owner has already saved a later position.
+    #[error("the checkpoint is already at position {current}")]
     Regressed {
         /// The later position.
         current: Position,
     },
     /// The store is unreachable or overloaded. A retry may help, and is harmless if the first attempt was written.
+    #[error("the checkpoint store is unavailable: {0}")]
     Unavailable(String),
 }
 
@@ -116,16 +120,3 @@ pub trait CheckpointStore: fmt::Debug + Send + Sync + 'static {
     /// [`CheckpointError`] says why the save was refused.
     async fn save(&self, name: &str, checkpoint: Checkpoint) -> Result<(), CheckpointError>;
 }
-
-impl fmt::Display for CheckpointError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::InvalidName => write!(f, "a name is 1 to {MAX_NAME_CHARS} ASCII letters, digits, '-' and '_'"),
-            Self::Fenced { current_token } => write!(f, "a later owner, with token {current_token}, has saved"),
-            Self::Regressed { current } => write!(f, "the checkpoint is already at position {current}"),
-            Self::Unavailable(why) => write!(f, "the checkpoint store is unavailable: {why}"),
-        }
-    }
-}
-
-impl std::error::Error for CheckpointError {}

@@ -13,6 +13,11 @@ pub async fn within<T>(deadline: Instant, work: impl Future<Output = T>) -> T {
     DEADLINE.scope(deadline, work).await
 }
 
+/// The same for one step of the work.
+pub fn sync_within<T>(deadline: Instant, work: impl FnOnce() -> T) -> T {
+    DEADLINE.sync_scope(deadline, work)
+}
+
 /// The deadline of the call that this task serves, if there is one.
 #[must_use]
 pub fn current() -> Option<Instant> {

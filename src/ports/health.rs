@@ -35,14 +35,14 @@ impl Condition {
 
 /// The result of a check.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
+pub struct CheckResult {
     /// The condition of the component.
     pub condition: Condition,
-    /// More, for people.
+    /// More, for humans.
     pub detail: String,
 }
 
-impl Finding {
+impl CheckResult {
     /// A healthy result.
     #[must_use]
     pub fn healthy(detail: impl Into<String>) -> Self {
@@ -72,7 +72,12 @@ pub trait HealthCheck: fmt::Debug + Send + Sync + 'static {
     fn required_for_readiness(&self) -> bool;
 
     /// Runs the check.
-    async fn look(&self) -> Finding;
+    async fn check(&self) -> CheckResult;
+
+    /// Whether the component, which was found unhealthy, has come closer to being healthy since the last call: it is not repaired then.
+    fn is_advancing(&self) -> bool {
+        false
+    }
 
     /// Attempts a repair; does nothing by default, since most components recover by themselves.
     async fn repair(&self) {}
@@ -84,7 +89,7 @@ pub struct ComponentHealth {
     /// The component.
     pub name: &'static str,
     /// The result.
-    pub finding: Finding,
+    pub finding: CheckResult,
     /// How long the check took.
     pub latency: Duration,
     /// Whether readiness requires this component.
@@ -118,7 +123,7 @@ impl HealthReport {
         !self.is_draining && self.in_the_way().next().is_none()
     }
 
-    /// Why the node cannot serve, for people: each cause once, with the failed components that report it.
+    /// Why the node cannot serve, for humans: each cause once, with the failed components that report it.
     #[must_use]
     pub fn reasons(&self) -> String {
         let mut causes: Vec<(&ComponentHealth, Vec<&str>)> = Vec::new();
@@ -168,11 +173,11 @@ impl Heartbeat {
         Self(Mutex::new(Instant::now()))
     }
 
-    fn beat(&self) {
+    fn record(&self) {
         *self.0.lock() = Instant::now();
     }
 
-    fn beats(&self) -> bool {
+    fn is_recent(&self) -> bool {
         self.0.lock().elapsed() < MAX_BEAT_AGE
     }
 }
@@ -189,7 +194,7 @@ impl Health {
 
     /// Checks every component now, all concurrently.
     pub async fn report(&self) -> HealthReport {
-        let components = futures_util::future::join_all(self.checks.iter().map(look)).await;
+        let components = futures_util::future::join_all(self.checks.iter().map(run_check)).await;
         HealthReport { components, is_draining: self.draining.is_cancelled() }
     }
 
@@ -201,29 +206,29 @@ impl Health {
 
     /// Records a heartbeat. The monitor must call this regularly.
     pub fn monitor_beat(&self) {
-        self.monitor.beat();
+        self.monitor.record();
     }
 
     /// Records a heartbeat of the recovery service, which must call this regularly.
     pub fn recovery_beat(&self) {
-        self.recovery.beat();
+        self.recovery.record();
     }
 
     /// Whether this process works: its monitor and its recovery service run. Dependencies do not count: a broker outage must not get the process
     /// killed.
     #[must_use]
     pub fn is_live(&self) -> bool {
-        self.monitor.beats() && self.recovery.beats()
+        self.monitor.is_recent() && self.recovery.is_recent()
     }
 }
 
 /// Runs one check, with a timeout of two seconds.
-pub async fn look(check: &Arc<dyn HealthCheck>) -> ComponentHealth {
+pub async fn run_check(check: &Arc<dyn HealthCheck>) -> ComponentHealth {
     let started = Instant::now();
-    let finding = match timeout(CHECK_TIMEOUT, AssertUnwindSafe(check.look()).catch_unwind()).await {
+    let finding = match timeout(CHECK_TIMEOUT, AssertUnwindSafe(check.check()).catch_unwind()).await {
         Ok(Ok(finding)) => finding,
-        Ok(Err(_panic)) => Finding::unhealthy("the check panicked"),
-        Err(_) => Finding::unhealthy(format!("no answer within {} ms", CHECK_TIMEOUT.as_millis())),
+        Ok(Err(_panic)) => CheckResult::unhealthy("the check panicked"),
+        Err(_) => CheckResult::unhealthy(format!("no answer within {} ms", CHECK_TIMEOUT.as_millis())),
     };
     ComponentHealth {
         name: check.name(),
@@ -238,10 +243,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cause_that_several_components_report_is_said_once() {
+    fn a_cause_that_several_components_report_is_listed_once() {
         let failed = |(name, detail)| ComponentHealth {
             name,
-            finding: Finding::unhealthy(detail),
+            finding: CheckResult::unhealthy(detail),
             latency: Duration::ZERO,
             required_for_readiness: true,
         };

@@ -48,13 +48,16 @@ pub struct LeaseOwner {
 }
 
 /// Why a lease operation failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LeaseError {
     /// The lease has expired, was released, or has been acquired again: the caller's lease is void.
+    #[error("the lease is lost")]
     Lost,
     /// The name or holder is not 1 to 128 allowed characters, or the time to live is not between [`MIN_TTL`] and [`MAX_TTL`].
+    #[error("{0}")]
     Invalid(&'static str),
     /// The store is unreachable or overloaded; it is unknown whether anything changed. A retry may help.
+    #[error("the lease store is unavailable: {0}")]
     Unavailable(String),
 }
 
@@ -125,15 +128,3 @@ pub trait LeaseStore: fmt::Debug + Send + Sync + 'static {
     /// [`LeaseError::Invalid`], [`LeaseError::Unavailable`].
     async fn holder(&self, name: &str) -> Result<Option<LeaseOwner>, LeaseError>;
 }
-
-impl fmt::Display for LeaseError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Lost => f.write_str("the lease is lost"),
-            Self::Invalid(rule) => f.write_str(rule),
-            Self::Unavailable(why) => write!(f, "the lease store is unavailable: {why}"),
-        }
-    }
-}
-
-impl std::error::Error for LeaseError {}

@@ -24,8 +24,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 mod delivery_window;
+mod prefetch;
 
 pub use delivery_window::DeliveryWindow;
+pub use prefetch::{PrefetchBuffer, Prefetched, run_to_completion};
 
 /// The maximum number of dead letters of a consumer.
 pub const MAX_DEAD_LETTERS: usize = 10_000;
@@ -66,9 +68,11 @@ impl Message {
 
 /// The metadata of a message for listeners outside this service.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Description {
+pub struct CloudEventAttributes {
     /// When the event happened, RFC 3339; empty if unknown.
     pub time: String,
+    /// The W3C trace context of the command that caused the event; empty if there is none.
+    pub traceparent: String,
     /// The content type and the data for listeners, if they differ from the stored form.
     pub data: Option<(&'static str, Bytes)>,
 }
@@ -93,7 +97,7 @@ pub struct Delivery {
     pub receipt: Receipt,
 }
 
-/// A dead letter: a message that a consumer has given up.
+/// A dead letter: a message that a consumer could not process.
 #[derive(Clone, Debug)]
 pub struct DeadLetter {
     /// The message.
@@ -107,20 +111,25 @@ pub struct DeadLetter {
 }
 
 /// Why a call of the bus failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BusError {
     /// The consumer's name is invalid: see [`crate::ports::checkpoint_store::is_valid_name`].
+    #[error("a consumer's name is 1 to 128 ASCII letters, digits, '-' and '_'")]
     InvalidName,
     /// Another consumer was created under this name, or the name was removed: this one has ended.
+    #[error("another consumer has taken over this name")]
     Replaced,
     /// No consumer has this name.
+    #[error("there is no consumer of this name")]
     UnknownConsumer,
     /// The consumer has reached its maximum of dead letters. Replay or discard some.
+    #[error("the consumer already has {capacity} dead letters")]
     DeadLettersFull {
         /// The maximum.
         capacity: usize,
     },
     /// The bus is unreachable, overloaded or full; it is unknown how much was done. A retry may help.
+    #[error("the message bus is unavailable: {0}")]
     Unavailable(String),
 }
 
@@ -295,17 +304,3 @@ impl FromStr for EventId {
         Ok(Self { key, sequence })
     }
 }
-
-impl fmt::Display for BusError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::InvalidName => f.write_str("a consumer's name is 1 to 128 ASCII letters, digits, '-' and '_'"),
-            Self::Replaced => f.write_str("another consumer has taken over this name"),
-            Self::UnknownConsumer => f.write_str("there is no consumer of this name"),
-            Self::DeadLettersFull { capacity } => write!(f, "the consumer already has {capacity} dead letters"),
-            Self::Unavailable(why) => write!(f, "the message bus is unavailable: {why}"),
-        }
-    }
-}
-
-impl std::error::Error for BusError {}

@@ -23,17 +23,10 @@ pub struct CacheKey {
     pub stream: StreamId,
 }
 
-/// The cache could not be read; one line for people.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The cache could not be read; one line for humans.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the shared cache is unreachable: {0}")]
 pub struct CacheError(pub String);
-
-impl fmt::Display for CacheError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the shared cache is out of reach: {}", self.0)
-    }
-}
-
-impl std::error::Error for CacheError {}
 
 /// Stores folded orders for other nodes. See the module for the guarantees of every backend.
 #[async_trait]

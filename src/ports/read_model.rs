@@ -4,7 +4,7 @@
 //! - **Atomic**: the changes of a batch and its checkpoint take effect together or not at all; no reader sees a partial batch.
 //! - **Idempotent**: a change at or below the revision of its row is skipped, so a batch may be applied again after a crash.
 //! - **Pages without gaps or repeats**: a row that exists while a list is paged through is on exactly one of its pages, whatever is inserted
-//!   meanwhile.
+//!   in the meantime.
 //! - **Bounded reads**: the cost of a page depends on its own rows, not on the rows that the filter excludes.
 //! - **One log**: it records the log of its rows, and refuses changes of any other.
 //! - **Shadow rebuild**: see [`ShadowReadModel`]. Readers see the old rows until they see all of the new ones.
@@ -77,7 +77,7 @@ pub struct StoredRows {
     pub place: Option<LogCheckpoint>,
     /// The rows, by the number of the order.
     pub rows: HashMap<u64, RowDigest>,
-    /// Internal inconsistencies, for people: unreadable rows, or totals that do not match the rows.
+    /// Internal inconsistencies, for humans: unreadable rows, or totals that do not match the rows.
     pub wrong: Vec<String>,
 }
 
@@ -94,11 +94,13 @@ pub struct LogCheckpoint {
 }
 
 /// Why a call of the read model failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadModelError {
     /// The read model is unreachable, overloaded or full. A retry may help.
+    #[error("the read model is unavailable: {0}")]
     Unavailable(String),
     /// The stored data is damaged or does not fit the change. A retry does not help; a rebuild from the log does.
+    #[error("the read model is damaged: {0}")]
     Corrupt(String),
 }
 
@@ -232,7 +234,7 @@ impl LogCheckpoint {
             (_, None) => Ok(()),
             (Some(new), Some(served)) if new.log != served.log || new.position >= served.position => Ok(()),
             (new, Some(served)) => Err(ReadModelError::Unavailable(format!(
-                "the rebuild is at position {} and the read model that serves at {}",
+                "the rebuild is at position {} and the active read model at {}",
                 new.map_or(0, |new| new.position.0),
                 served.position
             ))),
@@ -268,6 +270,12 @@ pub trait ReadModel: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// [`ReadModelError`].
     async fn totals(&self) -> Result<Vec<Totals>, ReadModelError>;
+
+    /// The same of the rows of one customer; none for one without rows. Kept by no backend: it reads all rows of the customer, and only those.
+    ///
+    /// # Errors
+    /// [`ReadModelError`].
+    async fn customer_totals(&self, customer: &str) -> Result<Vec<Totals>, ReadModelError>;
 
     /// Drops all rows and the checkpoint, at once for all readers.
     ///
@@ -319,14 +327,3 @@ pub trait ShadowReadModel: fmt::Debug + Send + Sync {
     /// [`ReadModelError`]; the next rebuild then removes it.
     async fn discard(&self) -> Result<(), ReadModelError>;
 }
-
-impl fmt::Display for ReadModelError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unavailable(why) => write!(f, "the read model is unavailable: {why}"),
-            Self::Corrupt(what) => write!(f, "the read model is damaged: {what}"),
-        }
-    }
-}
-
-impl std::error::Error for ReadModelError {}

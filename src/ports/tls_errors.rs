@@ -1,18 +1,18 @@
-//! The TLS library's words for a certificate that is refused, in plain ones. Clients of brokers get them only as text.
+//! Describes the TLS library's errors about refused certificates. The client libraries of brokers return them only as text.
 
-/// What is wrong with the certificate of a server, if `text` is an error about one; the names of certificates and authorities are described elsewhere.
+/// The defect of a server's certificate, if `text` is an error about one; the names of certificates and authorities are described elsewhere.
 #[must_use]
 pub fn certificate_problem(text: &str) -> Option<&'static str> {
     let lower = text.to_ascii_lowercase();
     let says = |word: &str| lower.contains(word);
     Some(if says("causedasendentity") || says("ca used as end entity") {
-        "its certificate is that of an authority, which a server must not use: give the server one that the authority has signed"
+        "its certificate is a CA certificate, which a server must not use: give the server one that the authority has signed"
     } else if says("unsupportedcertversion") || says("unsupported cert version") {
-        "its certificate is of X.509 version 1: make one of version 3, with a subjectAltName"
+        "its certificate has X.509 version 1: issue one of version 3, with a subjectAltName"
     } else if says("certificate expired") || says("certificateexpired") || says("peer certificate: expired") {
         "its certificate has expired: renew it"
     } else if says("certificate not valid yet") || says("notvalidyet") {
-        "its certificate is not valid yet: look at the clocks of both sides"
+        "its certificate is not valid yet: check the clocks of both sides"
     } else if says("peer certificate: revoked") {
         "its certificate has been revoked"
     } else if says("badencoding") || says("bad encoding") {
@@ -31,7 +31,7 @@ mod tests {
     use super::certificate_problem;
 
     #[test]
-    fn errors_of_the_library_are_known_by_their_words() {
+    fn errors_of_the_library_are_recognised() {
         let time = |seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds));
         for (error, expected) in [
             (CertificateError::Expired, "expired"),
@@ -45,7 +45,7 @@ mod tests {
             assert!(certificate_problem(&text).is_some_and(|words| words.contains(expected)), "{text}");
         }
         for (text, expected) in [
-            ("invalid peer certificate: Other(OtherError(CaUsedAsEndEntity))", "that of an authority"),
+            ("invalid peer certificate: Other(OtherError(CaUsedAsEndEntity))", "is a CA certificate"),
             ("invalid peer certificate: Other(OtherError(UnsupportedCertVersion))", "version 3"),
         ] {
             assert!(certificate_problem(text).is_some_and(|words| words.contains(expected)), "{text}");

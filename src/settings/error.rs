@@ -3,7 +3,8 @@
 use std::fmt;
 
 /// An invalid configuration. Displays as one line without secrets.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{line}")]
 pub struct ConfigError {
     line: String,
 }
@@ -17,11 +18,3 @@ impl ConfigError {
         Self { line: lines.join(" ").replace(char::is_control, "?") }
     }
 }
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.line)
-    }
-}
-
-impl std::error::Error for ConfigError {}

@@ -1,7 +1,7 @@
-//! What a setting is, its value and its source. Each module and each backend declares its own; `config` layers them.
+//! The definition of a setting, its value and its source. Each module and each backend declares its own; `config` layers them.
 //!
-//! A [`Setting`] is one row: flag, environment variable, file key, help text, range check and the line of `ordersystem config` derive from it. What
-//! reads it takes it from [`Values`], where every value is valid for its [`Kind`].
+//! A [`Setting`] is one row: flag, environment variable, file key, help text, range check and the line of `ordersystem config` derive from it. Its
+//! readers get it from [`Values`], where every value is valid for its [`Kind`].
 
 mod error;
 pub mod parse;
@@ -29,7 +29,7 @@ pub enum Kind {
         /// The maximum.
         max: u64,
     },
-    /// Text with its own syntax, validated by what reads the setting.
+    /// Text with its own syntax, validated by the reader of the setting.
     Text,
     /// The path of a file.
     File,

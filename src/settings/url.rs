@@ -121,7 +121,7 @@ impl ServerUrl {
     }
 }
 
-const TWICE: &str = "the address names a password or token too: give it in one place";
+const TWICE: &str = "the address also has a password or token: give it only once";
 
 /// Checks `host[:port]`.
 ///

@@ -1,4 +1,4 @@
-//! Raw values validated by the kind of their setting, and the accessors for what reads them.
+//! Raw values validated by the kind of their setting, and the accessors for their readers.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,6 +12,8 @@ use super::{ConfigError, Group, Kind, Raw, ServerUrl, Setting, Source, file_key}
 pub struct EffectiveSetting {
     /// The name of the setting, as its flag spells it.
     pub key: &'static str,
+    /// The section of `--help` and docs/configuration.md that it is in.
+    pub group: &'static str,
     /// The value as TOML, secrets hidden; `None` for an optional setting that is not set.
     pub value: Option<String>,
     /// The source of the value.
@@ -136,12 +138,13 @@ impl Values {
     /// The rows of `ordersystem config`.
     #[must_use]
     pub fn effective(&self) -> Vec<EffectiveSetting> {
-        let row = |setting: &Setting| EffectiveSetting {
+        let row = |group: &Group, setting: &Setting| EffectiveSetting {
             key: setting.key,
+            group: group.heading,
             value: self.raws.get(setting.key).map(|raw| as_toml(setting.kind, &raw.value)),
             source: self.source(setting.key).clone(),
         };
-        self.settings().map(row).collect()
+        self.table.iter().flat_map(|group| group.settings.iter().map(|setting| row(group, setting))).collect()
     }
 }
 

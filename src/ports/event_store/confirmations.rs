@@ -107,7 +107,7 @@ mod tests {
     const PACE: Duration = Duration::from_millis(5);
 
     #[tokio::test(start_paused = true)]
-    async fn one_question_serves_all_who_wait_and_the_next_keeps_its_distance() {
+    async fn one_request_serves_all_waiters_and_the_next_keeps_the_interval() {
         let confirmations = Arc::new(Confirmations::<u64, String>::new(PACE));
         let sent = Arc::new(AtomicU64::new(0));
         let ask = |confirmations: Arc<Confirmations<u64, String>>, sent: Arc<AtomicU64>| async move {
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_answer_proves_nothing_to_who_asked_after_its_question_was_sent() {
+    async fn a_reply_proves_nothing_to_callers_after_its_request_was_sent() {
         let confirmations = Confirmations::<u64, String>::new(PACE);
         let begun = confirmations.begin();
         let waiter = confirmations.begin();
@@ -143,7 +143,7 @@ mod tests {
         assert_eq!(confirmations.since(waiter), Some(9));
         // A commit sent while a request waits for its turn serves as its proof.
         let held = confirmations.asking.lock().await;
-        let publish = || async { panic!("no question is needed") };
+        let publish = || async { panic!("no request is needed") };
         let mut waiting = Box::pin(confirmations.confirm(publish));
         assert!(futures_util::poll!(&mut waiting).is_pending());
         let begun = confirmations.begin();
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_question_that_fails_fails_for_all_who_waited_and_not_for_later_ones() {
+    async fn a_failed_request_fails_for_all_waiters_but_not_for_later_callers() {
         let confirmations = Confirmations::<u64, String>::new(PACE);
         let lost = || async {
             sleep(Duration::from_secs(2)).await;

@@ -16,7 +16,7 @@ use super::{Direction, EventStore, Position, Revision, StoreError, StoredEvent, 
 /// The minimum interval between wake-ups of a reader: on a busy log it then finds a batch instead of one event, and the writers do not pay for a
 /// wake-up each. A reader of a quiet log is woken at once.
 const PACE: Duration = Duration::from_millis(1);
-/// How often a read is repeated because the node has reconnected meanwhile.
+/// How often a read is repeated because the node has reconnected in the meantime.
 const MAX_READS: usize = 16;
 
 /// How far a reader has read the log, with a fingerprint of the last event.
@@ -68,11 +68,11 @@ impl LogPoint {
         let before = Position(self.position.0 - 1);
         match store.read_log(before, Direction::Forward, 1).await?.first() {
             Some(later) => Err(StoreError::LogReplaced(format!(
-                "there is no event at position {} any more, where one had been read, but one at {}",
+                "the event that had been read at position {} is gone; the next one is at {}",
                 self.position, later.position
             ))),
             None => Err(StoreError::Unavailable(format!(
-                "what was asked does not show the log up to position {} yet",
+                "the server that replied does not have the log up to position {} yet",
                 self.position
             ))),
         }
@@ -101,7 +101,7 @@ impl LogPoint {
             return Ok(());
         }
         Err(StoreError::LogReplaced(format!(
-            "it ends at position {head}, and had been read up to position {}",
+            "it ends at position {head}, but had been read up to position {}",
             self.position
         )))
     }
@@ -237,7 +237,7 @@ fn cut(events: &mut Vec<StoredEvent>, max_bytes: usize) {
 }
 
 fn does_not_last() -> StoreError {
-    StoreError::Unavailable("the connection to the event store does not last".to_owned())
+    StoreError::Unavailable("the connection to the event store keeps breaking".to_owned())
 }
 
 /// Wakes a reader when the log may have grown, or may have been replaced.
@@ -274,7 +274,7 @@ impl LogWake {
     }
 }
 
-/// Waits for a change; for ever if the sender is gone.
+/// Waits for a change; forever if the sender is gone.
 async fn changed<T>(receiver: &mut watch::Receiver<T>) {
     if receiver.changed().await.is_err() {
         std::future::pending::<()>().await;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// What a node has found in the place of the log that it has been working on.
+/// The content of a store in place of the log of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LossKind {
     /// No log, as after a deletion or a start of the store without its data. An operator may put it back.
@@ -12,12 +12,12 @@ pub enum LossKind {
     Replaced,
 }
 
-/// The log that a node has been working on is not in its store any more. It ends when the log is back.
+/// The log of a node is no longer in its store. It ends when the log is back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogLoss {
-    /// What is in its place.
+    /// The content of the store in its place.
     pub kind: LossKind,
-    /// What was found, and what an operator can do about it, in one line.
+    /// The finding and the remedy for an operator, in one line.
     pub why: String,
 }
 

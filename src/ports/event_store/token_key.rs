@@ -14,7 +14,8 @@ use ring::{
 pub struct TokenKey([u8; Self::BYTES]);
 
 /// The operating system provides no random bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the operating system gives no random bytes for the key of tokens")]
 pub struct NoRandomness;
 
 impl TokenKey {
@@ -63,14 +64,6 @@ impl fmt::Debug for TokenKey {
         f.write_str("TokenKey(..)")
     }
 }
-
-impl fmt::Display for NoRandomness {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the operating system gives no random bytes for the key of tokens")
-    }
-}
-
-impl std::error::Error for NoRandomness {}
 
 #[cfg(test)]
 mod tests {

@@ -36,11 +36,11 @@ struct Entry {
     /// Counts deliveries, so that a receipt of an earlier delivery is void.
     delivery: u32,
     replayed: bool,
-    state: State,
+    state: EntryState,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum State {
+enum EntryState {
     InFlight { until: Instant },
     Held { not_before: Option<Instant> },
 }
@@ -98,7 +98,7 @@ impl DeliveryWindow {
             return None;
         }
         let slot = self.insert(message, false);
-        self.hand_out(slot, now)
+        self.dispatch(slot, now)
     }
 
     /// Adds a dead letter for another attempt.
@@ -108,12 +108,12 @@ impl DeliveryWindow {
 
     /// Redelivers requeued and due messages, until `batch` has `max` deliveries.
     pub fn redeliver(&mut self, now: Instant, max: usize, batch: &mut Vec<Delivery>) {
-        self.take_back_due(now);
+        self.requeue_due(now);
         while batch.len() < max {
             let Some(&key) = self.runnable.first() else { break };
             while batch.len() < max && self.runnable.contains(&key) {
                 let Some(slot) = self.held.get_mut(&key).and_then(BTreeSet::pop_first) else { break };
-                batch.extend(self.hand_out(slot, now));
+                batch.extend(self.dispatch(slot, now));
                 self.refresh(key);
             }
         }
@@ -121,14 +121,14 @@ impl DeliveryWindow {
 
     /// Removes a message in flight; `None` if the receipt is void.
     pub fn remove(&mut self, receipt: Receipt) -> Option<Message> {
-        self.in_hand(receipt)?;
+        self.in_flight(receipt)?;
         self.entries.remove(&receipt.slot).map(|entry| entry.message)
     }
 
     /// Whether the receipt is valid: its message is in flight.
     #[must_use]
     pub fn holds(&self, receipt: Receipt) -> bool {
-        self.in_hand(receipt).is_some()
+        self.in_flight(receipt).is_some()
     }
 
     /// Restarts the ack-wait; does nothing if the receipt is void.
@@ -136,7 +136,7 @@ impl DeliveryWindow {
         if self.holds(receipt)
             && let Some(entry) = self.entries.get_mut(&receipt.slot)
         {
-            entry.state = State::InFlight { until: now + self.ack_wait };
+            entry.state = EntryState::InFlight { until: now + self.ack_wait };
         }
     }
 
@@ -148,8 +148,8 @@ impl DeliveryWindow {
     }
 
     /// Requeues everything in flight: the consumer is gone.
-    pub fn take_all_back(&mut self) {
-        for slot in self.slots_in_hand(|_| true) {
+    pub fn requeue_all(&mut self) {
+        for slot in self.slots_in_flight(|_| true) {
             self.requeue(slot, None);
         }
     }
@@ -157,7 +157,7 @@ impl DeliveryWindow {
     fn insert(&mut self, message: Message, replayed: bool) -> u64 {
         let slot = self.next_slot;
         self.next_slot += 1;
-        let state = State::Held { not_before: None };
+        let state = EntryState::Held { not_before: None };
         self.entries.insert(slot, Entry { message, attempt: 0, delivery: 0, replayed, state });
         slot
     }
@@ -169,12 +169,12 @@ impl DeliveryWindow {
         self.refresh(key);
     }
 
-    fn hand_out(&mut self, slot: u64, now: Instant) -> Option<Delivery> {
+    fn dispatch(&mut self, slot: u64, now: Instant) -> Option<Delivery> {
         let until = now + self.ack_wait;
         let entry = self.entries.get_mut(&slot)?;
         entry.attempt = entry.attempt.saturating_add(1);
         entry.delivery = entry.delivery.wrapping_add(1);
-        entry.state = State::InFlight { until };
+        entry.state = EntryState::InFlight { until };
         self.next_due = Some(self.next_due.map_or(until, |due| due.min(until)));
         Some(Delivery {
             message: entry.message.clone(),
@@ -184,14 +184,14 @@ impl DeliveryWindow {
         })
     }
 
-    fn in_hand(&self, receipt: Receipt) -> Option<&Entry> {
+    fn in_flight(&self, receipt: Receipt) -> Option<&Entry> {
         self.entries
             .get(&receipt.slot)
-            .filter(|entry| entry.delivery == receipt.delivery && matches!(entry.state, State::InFlight { .. }))
+            .filter(|entry| entry.delivery == receipt.delivery && matches!(entry.state, EntryState::InFlight { .. }))
     }
 
-    fn slots_in_hand(&self, wanted: impl Fn(Instant) -> bool) -> Vec<u64> {
-        let wanted = |entry: &Entry| matches!(entry.state, State::InFlight { until } if wanted(until));
+    fn slots_in_flight(&self, wanted: impl Fn(Instant) -> bool) -> Vec<u64> {
+        let wanted = |entry: &Entry| matches!(entry.state, EntryState::InFlight { until } if wanted(until));
         self.entries.iter().filter(|(_, entry)| wanted(entry)).map(|(&slot, _)| slot).collect()
     }
 
@@ -199,13 +199,13 @@ impl DeliveryWindow {
         let Some(key) = self.entries.get(&slot).map(|entry| entry.message.key) else { return };
         let held = self.held.entry(key).or_default();
         for (&later, entry) in self.entries.range_mut(slot..) {
-            if entry.message.key != key || !matches!(entry.state, State::InFlight { .. }) {
+            if entry.message.key != key || !matches!(entry.state, EntryState::InFlight { .. }) {
                 continue;
             }
             if later == slot {
-                entry.state = State::Held { not_before };
+                entry.state = EntryState::Held { not_before };
             } else {
-                entry.state = State::Held { not_before: None };
+                entry.state = EntryState::Held { not_before: None };
                 // It was not attempted: the next delivery is the same attempt.
                 entry.attempt -= 1;
             }
@@ -220,25 +220,25 @@ impl DeliveryWindow {
     /// Requeues messages whose ack-wait has ended and ends delays that are over.
     ///
     /// Scans the whole window, which is bounded, and only when a message may be due: once an ack-wait, and once for each retry.
-    fn take_back_due(&mut self, now: Instant) {
+    fn requeue_due(&mut self, now: Instant) {
         if self.next_due.is_none_or(|due| now < due) {
             return;
         }
-        for slot in self.slots_in_hand(|until| until <= now) {
+        for slot in self.slots_in_flight(|until| until <= now) {
             self.requeue(slot, None);
         }
         let mut next_due = None;
         let mut over = Vec::new();
         for entry in self.entries.values_mut() {
             let due = match entry.state {
-                State::InFlight { until } => until,
-                State::Held { not_before: None } => continue,
-                State::Held { not_before: Some(at) } if at <= now => {
-                    entry.state = State::Held { not_before: None };
+                EntryState::InFlight { until } => until,
+                EntryState::Held { not_before: None } => continue,
+                EntryState::Held { not_before: Some(at) } if at <= now => {
+                    entry.state = EntryState::Held { not_before: None };
                     over.push(entry.message.key);
                     continue;
                 }
-                State::Held { not_before: Some(at) } => at,
+                EntryState::Held { not_before: Some(at) } => at,
             };
             next_due = Some(next_due.map_or(due, |earliest: Instant| earliest.min(due)));
         }
@@ -252,7 +252,7 @@ impl DeliveryWindow {
     fn refresh(&mut self, key: u64) {
         let first = self.held.get(&key).and_then(BTreeSet::first);
         let ready = first.is_some_and(|slot| {
-            self.entries.get(slot).is_some_and(|entry| matches!(entry.state, State::Held { not_before: None }))
+            self.entries.get(slot).is_some_and(|entry| matches!(entry.state, EntryState::Held { not_before: None }))
         });
         if first.is_none() {
             self.held.remove(&key);
