@@ -2,18 +2,16 @@
 //!
 //! Stored bytes are never rewritten. Older versions are upcast when they are read.
 
-use std::fmt;
-
 use bytes::{Buf, BufMut, Bytes};
 use prost::{
-    DecodeError, Message, Oneof,
+    DecodeError, Message,
     encoding::{DecodeContext, WireType, decode_varint, encode_key, encode_varint},
 };
 
 use crate::{
     domain::{
         money::{Currency, Money},
-        order::{Change, EventKind, Item, Items, OrderEvent, Quantity, Status},
+        order::{Change, Item, Items, OrderEvent, Quantity, Status},
         text::{Actor, RequestId, Text, TextRule},
         timestamp::Timestamp,
     },
@@ -21,9 +19,16 @@ use crate::{
 };
 
 pub mod cloud_event;
+pub mod digits;
 mod folded;
+mod header;
+mod request_ids;
+pub mod wire;
 
 pub use folded::{FOLDED_SCHEMA, decode_folded, encode_folded};
+pub use header::{EventHeader, cause};
+pub use request_ids::{is_key_of_request, request_id_of_caller};
+use wire::MessageWriter;
 
 /// The schema version of written events; readers accept this one and all earlier ones.
 pub const SCHEMA_VERSION: i32 = 2;
@@ -37,56 +42,74 @@ pub struct Record<'a> {
     pub request_id: Option<&'a RequestId>,
     /// The originator of the command.
     pub actor: Option<&'a Actor>,
+    /// The name on whose behalf the originator acted.
+    pub on_behalf_of: Option<&'a Actor>,
+    /// The W3C trace context of the command, sampled or not.
+    pub traceparent: Option<&'a str>,
 }
 
 /// Why stored bytes cannot be decoded.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CodecError {
     /// The bytes are damaged, or were never an event.
+    #[error("a stored event is damaged: {0}")]
     Corrupt(String),
     /// The event was written by a newer version of the service.
+    #[error("a stored event has schema version {0}; this version reads up to {max}", max = SCHEMA_VERSION)]
     TooNew(i32),
 }
 
-/// Encodes an event for the log and the bus.
+/// The room for a typical event. A longer one grows its buffer.
+const EVENT_BYTES: usize = 256;
+
+/// Encodes an event for the log and the bus, as a [`stored::OrderEvent`].
 #[must_use]
 pub fn encode(event: &OrderEvent, record: Record<'_>) -> Bytes {
-    let order_id = event.order_id.to_string();
-    stored::OrderEvent {
-        event_id: format!("{order_id}-{}", record.revision),
-        order_id,
-        revision: record.revision.try_into().unwrap_or(i64::MAX),
-        recorded_at: Some(timestamp_to_proto(event.at)),
-        request_id: text(record.request_id),
-        actor: text(record.actor),
-        customer_id: event.customer_id.to_string(),
-        schema_version: SCHEMA_VERSION,
-        event: Some(change_to_proto(&event.change)),
-    }
-    .encode_to_vec()
-    .into()
+    let Record { revision, request_id, actor, on_behalf_of, traceparent } = record;
+    let mut wire = MessageWriter::with_capacity(EVENT_BYTES);
+    wire.event_id(1, event.order_id, revision);
+    wire.order_id(2, event.order_id);
+    wire.number(3, revision.try_into().unwrap_or(i64::MAX));
+    wire.time(4, event.at);
+    wire.optional_text(5, request_id);
+    wire.optional_text(6, actor);
+    wire.text(7, &event.customer_id);
+    wire.number(8, SCHEMA_VERSION.into());
+    wire.optional_text(9, on_behalf_of);
+    wire.text(10, traceparent.unwrap_or_default());
+    write_change(&mut wire, &event.change);
+    // The log keeps it for long, so it keeps no spare room.
+    wire.into_bytes().into_boxed_slice().into()
 }
 
-fn change_to_proto(change: &Change) -> stored::order_event::Event {
-    use stored::order_event::Event;
+fn write_change(wire: &mut MessageWriter, change: &Change) {
     match change {
-        Change::Created { items, shipping_address } => Event::OrderCreated(stored::OrderCreated {
-            items: items.lines().iter().map(item_to_proto).collect(),
-            total: Some(money_to_proto(items.total())),
-            shipping_address: text(shipping_address.as_ref()),
-            ..Default::default()
+        Change::Created { items, shipping_address } => wire.message(16, |wire| {
+            for item in items.lines() {
+                wire.message(1, |wire| write_item(wire, item));
+            }
+            wire.money(2, items.total());
+            wire.optional_text(3, shipping_address.as_ref());
         }),
-        Change::Paid { method, reference } => Event::OrderPaid(stored::OrderPaid {
-            payment_method: method.to_string(),
-            payment_reference: text(reference.as_ref()),
+        Change::Paid { method, reference } => wire.message(17, |wire| {
+            wire.text(1, method);
+            wire.optional_text(2, reference.as_ref());
         }),
-        Change::Shipped { tracking_number, carrier } => Event::OrderShipped(stored::OrderShipped {
-            tracking_number: tracking_number.to_string(),
-            carrier: text(carrier.as_ref()),
+        Change::Shipped { tracking_number, carrier } => wire.message(18, |wire| {
+            wire.text(1, tracking_number);
+            wire.optional_text(2, carrier.as_ref());
         }),
-        Change::Delivered => Event::OrderDelivered(stored::OrderDelivered {}),
-        Change::Cancelled { reason } => Event::OrderCancelled(stored::OrderCancelled { reason: text(reason.as_ref()) }),
+        Change::Delivered => wire.message(19, |_| {}),
+        Change::Cancelled { reason } => wire.message(20, |wire| wire.optional_text(1, reason.as_ref())),
     }
+}
+
+/// An item of an order, of an event and of a reply alike: their messages have the same fields.
+pub fn write_item(wire: &mut MessageWriter, item: &Item) {
+    wire.text(1, &item.product_id);
+    wire.optional_text(2, item.name.as_ref());
+    wire.number(3, item.quantity.get().into());
+    wire.money(4, item.unit_price);
 }
 
 fn item_to_proto(item: &Item) -> stored::OrderedItem {
@@ -227,34 +250,6 @@ fn corrupt(what: impl Into<String>) -> CodecError {
     CodecError::Corrupt(what.into())
 }
 
-/// The common fields of events, read without decoding the change: for filters, projections and the bus.
-#[derive(Clone, PartialEq, Message)]
-pub struct EventHeader {
-    /// When it was recorded.
-    #[prost(message, optional, tag = "4")]
-    recorded_at: Option<prost_types::Timestamp>,
-    /// The customer of the order.
-    #[prost(bytes = "bytes", tag = "7")]
-    customer_id: Bytes,
-    /// The change, still encoded.
-    #[prost(oneof = "HeaderChange", tags = "16, 17, 18, 19, 20")]
-    change: Option<HeaderChange>,
-}
-
-#[derive(Clone, PartialEq, Oneof)]
-enum HeaderChange {
-    #[prost(bytes = "bytes", tag = "16")]
-    Created(Bytes),
-    #[prost(bytes = "bytes", tag = "17")]
-    Paid(Bytes),
-    #[prost(bytes = "bytes", tag = "18")]
-    Shipped(Bytes),
-    #[prost(bytes = "bytes", tag = "19")]
-    Delivered(Bytes),
-    #[prost(bytes = "bytes", tag = "20")]
-    Cancelled(Bytes),
-}
-
 /// The number of a status in stored state. Never renumbered.
 #[must_use]
 pub const fn status_code(status: Status) -> u8 {
@@ -272,85 +267,6 @@ pub const fn status_code(status: Status) -> u8 {
 pub fn status_of_code(code: u8) -> Option<Status> {
     Status::ALL.into_iter().find(|status| status_code(*status) == code)
 }
-
-/// The fields of a new order that lists show.
-#[derive(Clone, PartialEq, Message)]
-struct CreatedSummary {
-    #[prost(bytes = "bytes", repeated, tag = "1")]
-    items: Vec<Bytes>,
-    #[prost(message, optional, tag = "2")]
-    total: Option<proto::Money>,
-}
-
-impl EventHeader {
-    /// Reads the header of stored bytes without copying.
-    ///
-    /// # Errors
-    /// [`CodecError::Corrupt`].
-    pub fn read(payload: &Bytes) -> Result<Self, CodecError> {
-        <Self as Message>::decode(payload.clone()).map_err(|error| corrupt(error.to_string()))
-    }
-
-    /// The kind of the event.
-    ///
-    /// # Errors
-    /// [`CodecError::Corrupt`] for a kind that this version does not know.
-    pub fn kind(&self) -> Result<EventKind, CodecError> {
-        match self.change {
-            Some(HeaderChange::Created(_)) => Ok(EventKind::Created),
-            Some(HeaderChange::Paid(_)) => Ok(EventKind::Paid),
-            Some(HeaderChange::Shipped(_)) => Ok(EventKind::Shipped),
-            Some(HeaderChange::Delivered(_)) => Ok(EventKind::Delivered),
-            Some(HeaderChange::Cancelled(_)) => Ok(EventKind::Cancelled),
-            None => Err(corrupt("unknown kind of event")),
-        }
-    }
-
-    /// The customer of the order.
-    ///
-    /// # Errors
-    /// [`CodecError::Corrupt`].
-    pub fn customer_id(&self) -> Result<&str, CodecError> {
-        std::str::from_utf8(&self.customer_id).map_err(|_| corrupt("customer id"))
-    }
-
-    /// When the event was recorded.
-    ///
-    /// # Errors
-    /// [`CodecError::Corrupt`].
-    pub fn at(&self) -> Result<Timestamp, CodecError> {
-        self.recorded_at.as_ref().and_then(timestamp_from_proto).ok_or_else(|| corrupt("recorded time"))
-    }
-
-    /// Total and number of items, if the event is an OrderCreated.
-    ///
-    /// # Errors
-    /// [`CodecError::Corrupt`].
-    pub fn created(&self) -> Result<Option<(Money, u32)>, CodecError> {
-        let Some(HeaderChange::Created(created)) = &self.change else {
-            return Ok(None);
-        };
-        let summary = CreatedSummary::decode(created.clone()).map_err(|error| corrupt(error.to_string()))?;
-        let total = summary.total.ok_or_else(|| corrupt("total"))?;
-        let money = Currency::parse(&total.currency_code)
-            .and_then(|currency| Money::from_units_and_nanos(total.units, total.nanos, currency))
-            .map_err(|error| corrupt(format!("total {error}")))?;
-        Ok(Some((money, u32::try_from(summary.items.len()).unwrap_or(u32::MAX))))
-    }
-}
-
-impl fmt::Display for CodecError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Corrupt(what) => write!(f, "a stored event is damaged: {what}"),
-            Self::TooNew(version) => {
-                write!(f, "a stored event has schema version {version}; this version reads up to {SCHEMA_VERSION}")
-            }
-        }
-    }
-}
-
-impl std::error::Error for CodecError {}
 
 /// A `catga.events.v1.OrderEvent` as stored bytes.
 ///

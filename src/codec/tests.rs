@@ -1,13 +1,13 @@
 use super::*;
 use crate::domain::{
     ids::OrderId,
-    order::{Order, Status, evolve},
+    order::{EventKind, Order, Status, evolve},
     text::{CustomerId, Text},
 };
 
 /// An OrderCreated written by schema version 1: prices in minor units, one currency next to the items.
 const CREATED_VERSION_1: &[u8] = include_bytes!("../../tests/fixtures/order_created_v1.bin");
-/// An OrderCreated and an OrderPaid written by schema version 2. Logs contain such bytes, which must stay readable for ever.
+/// An OrderCreated and an OrderPaid written by schema version 2. Logs contain such bytes, which must stay readable forever.
 const CREATED_VERSION_2: &[u8] = include_bytes!("../../tests/fixtures/order_created_v2.bin");
 const PAID_VERSION_2: &[u8] = include_bytes!("../../tests/fixtures/order_paid_v2.bin");
 
@@ -47,18 +47,18 @@ fn all_kinds() -> Vec<OrderEvent> {
 }
 
 fn record(revision: u64) -> Record<'static> {
-    Record { revision, request_id: None, actor: None }
+    Record { revision, request_id: None, actor: None, on_behalf_of: None, traceparent: None }
 }
 
 #[test]
-fn every_kind_of_event_comes_back_as_it_was() {
+fn every_kind_of_event_round_trips() {
     for event in all_kinds() {
         assert_eq!(decode(&encode(&event, record(7))), Ok(event));
     }
 }
 
 #[test]
-fn a_folded_order_comes_back_as_it_was_at_every_step_of_its_life() {
+fn a_folded_order_round_trips_in_every_status() {
     let lives: [&[usize]; 3] = [&[0, 1, 2, 3], &[0, 4], &[0, 1, 4]];
     let events = all_kinds();
     for life in lives {
@@ -72,7 +72,7 @@ fn a_folded_order_comes_back_as_it_was_at_every_step_of_its_life() {
 }
 
 #[test]
-fn damaged_bytes_are_no_folded_order() {
+fn damaged_bytes_are_not_a_folded_order() {
     let whole = encode_folded(&evolve(None, &created()).unwrap(), 1);
     for cut in 0..whole.len() {
         // A cut between two fields is well-formed: later fields may be missing, but never different.
@@ -84,20 +84,55 @@ fn damaged_bytes_are_no_folded_order() {
 }
 
 #[test]
-fn an_event_is_recorded_with_its_id_revision_request_and_actor() {
+fn an_event_is_recorded_with_its_id_revision_request_actor_and_on_behalf_of() {
     let (request_id, actor) = (Text::parse("req-1").unwrap(), Text::parse("clerk").unwrap());
-    let record = Record { revision: 1, request_id: Some(&request_id), actor: Some(&actor) };
+    let on_behalf_of = Text::parse("ann").unwrap();
+    let record = Record {
+        revision: 1,
+        request_id: Some(&request_id),
+        actor: Some(&actor),
+        on_behalf_of: Some(&on_behalf_of),
+        traceparent: None,
+    };
     let message = decode_message(&encode(&created(), record)).unwrap();
     assert_eq!(message.event_id, "382520797643669504-1");
     assert_eq!((message.revision, message.schema_version), (1, SCHEMA_VERSION));
     assert_eq!((message.request_id.as_str(), message.actor.as_str()), ("req-1", "clerk"));
+    assert_eq!(message.on_behalf_of, "ann");
     assert_eq!(message.customer_id, "customer-123");
+}
+
+#[test]
+fn events_are_written_as_the_generated_message_writes_them() {
+    let (request_id, actor) = (Text::parse("req-1").unwrap(), Text::parse(&"é".repeat(128)).unwrap());
+    let on_behalf_of = Text::parse("ann").unwrap();
+    let whole = Record {
+        revision: u64::from(u32::MAX),
+        request_id: Some(&request_id),
+        actor: Some(&actor),
+        on_behalf_of: Some(&on_behalf_of),
+        traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"),
+    };
+    let item = match created().change {
+        Change::Created { items, .. } => items.lines()[0].clone(),
+        _ => panic!("created"),
+    };
+    let many = Change::Created { items: Items::new(vec![item; 500]).unwrap(), shipping_address: None };
+    for event in all_kinds().into_iter().chain([OrderEvent { change: many, ..created() }]) {
+        for record in [record(1), whole] {
+            let written = encode(&event, record);
+            let message = stored::OrderEvent::decode(written.clone()).unwrap();
+            assert_eq!(message.encode_to_vec(), written, "{event:?}");
+            assert_eq!(event_of(message), Ok(event.clone()));
+        }
+    }
 }
 
 #[test]
 fn the_header_says_the_same_as_the_whole_event() {
     for (event, kind) in all_kinds().iter().zip(EventKind::ALL) {
-        let header = EventHeader::read(&encode(event, record(1))).unwrap();
+        let stored = encode(event, record(1));
+        let header = EventHeader::read(&stored).unwrap();
         assert_eq!(header.kind(), Ok(kind));
         assert_eq!(header.customer_id(), Ok("customer-123"));
         assert_eq!(header.at(), Ok(event.at));
@@ -107,16 +142,16 @@ fn the_header_says_the_same_as_the_whole_event() {
 }
 
 #[test]
-fn bytes_of_schema_version_1_are_lifted_to_the_current_shape() {
+fn bytes_of_schema_version_1_are_upcast_to_the_current_version() {
     assert_eq!(decode(CREATED_VERSION_1), Ok(created()));
     let message = decode_message(CREATED_VERSION_1).unwrap();
     assert_eq!(message.schema_version, SCHEMA_VERSION);
-    let header = EventHeader::read(&Bytes::from_static(CREATED_VERSION_1)).unwrap();
+    let header = EventHeader::read(CREATED_VERSION_1).unwrap();
     assert_eq!(header.created(), Ok(Some((usd(105_997), 2))));
 }
 
 #[test]
-fn bytes_that_logs_hold_today_stay_readable_and_what_is_written_stays_the_same() {
+fn stored_bytes_stay_readable_and_the_encoding_stays_the_same() {
     assert_eq!(decode(CREATED_VERSION_2), Ok(created()));
     assert_eq!(decode(PAID_VERSION_2), Ok(all_kinds().remove(1)));
     assert_eq!(encode(&created(), record(1)), CREATED_VERSION_2);
@@ -125,7 +160,7 @@ fn bytes_that_logs_hold_today_stay_readable_and_what_is_written_stays_the_same()
 }
 
 #[test]
-fn what_is_newer_or_damaged_is_refused_by_name() {
+fn newer_and_damaged_bytes_are_refused_by_name() {
     let mut newer = decode_message(CREATED_VERSION_2).unwrap();
     newer.schema_version = SCHEMA_VERSION + 1;
     assert_eq!(decode(&newer.encode_to_vec()), Err(CodecError::TooNew(SCHEMA_VERSION + 1)));
@@ -148,7 +183,7 @@ fn an_encoded_event_is_the_message_itself_on_the_wire() {
 }
 
 #[test]
-fn times_outside_the_years_1_to_9999_are_no_times() {
+fn times_outside_the_years_1_to_9999_are_refused() {
     let time = |seconds, nanos| timestamp_from_proto(&prost_types::Timestamp { seconds, nanos });
     assert_eq!(time(-1, 999_999_000).map(Timestamp::as_micros), Some(-1));
     for (seconds, nanos) in [(i64::MAX, 0), (i64::MIN, 0), (253_402_300_800, 0), (0, -1), (0, 1_000_000_000)] {
@@ -178,4 +213,24 @@ fn the_domain_knows_every_kind_and_status_of_the_protos() {
     assert_eq!(names_of("OrderStatus", "ORDER_STATUS_"), Status::ALL.map(Status::name).map(lower));
     assert_eq!(names_of("OrderEventType", "ORDER_EVENT_TYPE_"), EventKind::ALL.map(EventKind::name).map(lower));
     assert_eq!(Status::ALL.map(status_code), [1, 2, 3, 4, 5], "stored numbers are those of the protos, and stay");
+}
+
+#[test]
+fn a_trace_context_adds_one_field_and_events_without_one_are_unchanged() {
+    let traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
+    // The key of field 10 and the length, of one byte each.
+    let field = [&[10 << 3 | 2, 55], traceparent.as_bytes()].concat();
+    for event in all_kinds() {
+        let without = encode(&event, record(1));
+        let with = encode(&event, Record { traceparent: Some(traceparent), ..record(1) });
+        let at = with.windows(field.len()).position(|window| window == field).unwrap();
+        assert_eq!([&with[..at], &with[at + field.len()..]].concat(), without);
+        assert_eq!(EventHeader::read(&without).unwrap().traceparent(), None);
+        assert_eq!(EventHeader::read(&with).unwrap().traceparent(), Some(traceparent));
+        assert_eq!((decode(&with), decode(&without)), (Ok(event.clone()), Ok(event)));
+    }
+    // Written before there were contexts.
+    let old = Bytes::from_static(CREATED_VERSION_2);
+    let message = decode_message(&old).unwrap();
+    assert_eq!((message.traceparent.as_str(), message.encode_to_vec()), ("", old.to_vec()));
 }
