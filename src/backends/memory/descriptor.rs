@@ -1,4 +1,4 @@
-//! What the memory backend tells of itself.
+//! The self-description of the memory backend.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ pub const DESCRIPTOR: Descriptor = Descriptor {
     title: "Memory",
     persistence: Some("this process"),
     transport: Some("this process"),
-    durability: "`none`: orders are gone when the process ends",
+    durability: "`none`: orders are lost when the process ends",
     is_shared: false,
     needs_data_dir: false,
     settings: &[],

@@ -4,22 +4,20 @@
 //! events of a commit with one store. Locks are taken in this order, which prevents deadlocks: requests shard, streams shard, writer of the log.
 //! Reads of the log take no lock that an append holds for long.
 
+mod announcer;
 mod log;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     hash::{BuildHasher, RandomState},
-    sync::{
-        Arc,
-        atomic::{Ordering, fence},
-    },
+    sync::Arc,
 };
 
 use async_trait::async_trait;
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use tokio::sync::watch;
 
-use self::log::Log;
+use self::{announcer::Announcer, log::Log};
 use super::numbers::{NumberMap, SHARDS, shard};
 use crate::ports::event_store::{
     AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, Position, RecordedCommit, RequestKey,
@@ -35,11 +33,11 @@ pub struct MemoryEventStore {
     id: LogId,
     token_key: Option<TokenKey>,
     max_events: u32,
-    log: Log,
+    log: Arc<Log>,
     streams: Box<[RwLock<Streams>]>,
     requests: Box<[Mutex<LogRequests>]>,
     request_hasher: RandomState,
-    wake: watch::Sender<Position>,
+    announcer: Announcer,
 }
 
 type Streams = NumberMap<Stream>;
@@ -85,20 +83,21 @@ struct LogRequest {
 struct Fingerprint([u8; 16]);
 
 impl MemoryEventStore {
-    /// An empty store with a log id of its own, for up to `max_events` events; beyond that appends return [`AppendError::Full`].
+    /// An empty store with its own log id, for up to `max_events` events; beyond that appends return [`AppendError::Full`].
     #[must_use]
     pub fn new(max_events: u32) -> Self {
+        let log = Arc::new(Log::new());
         Self {
             id: LogId(fastrand::u32(1..)),
             // If the operating system has no random bytes, no tokens are issued.
             token_key: TokenKey::random().ok(),
             // One less than a u32 has, so that "the next position" always exists.
             max_events: max_events.min(u32::MAX - 1),
-            log: Log::new(),
+            announcer: Announcer::of(Arc::clone(&log)),
+            log,
             streams: (0..SHARDS).map(|_| RwLock::default()).collect(),
             requests: (0..SHARDS).map(|_| Mutex::default()).collect(),
             request_hasher: RandomState::new(),
-            wake: watch::Sender::new(Position(0)),
         }
     }
 
@@ -124,20 +123,26 @@ impl MemoryEventStore {
     fn append_to_stream(&self, commit: Commit, request: Option<&RequestKey>) -> Result<Appended, AppendError> {
         let Commit { stream: id, expected, events, .. } = commit;
         let mut streams = self.streams(id).write();
-        let stream = streams.get(&id.0);
-        if let Some((stream, request)) = stream.zip(request)
-            && let Some(earlier) = stream.find(id, request)?
-        {
-            return Ok(earlier);
-        }
-        let before = stream.map_or(0, |stream| stream.positions.as_slice().len() as u32);
+        let entry = streams.entry(id.0);
+        let before = match &entry {
+            Entry::Vacant(_) => 0,
+            Entry::Occupied(stream) => {
+                let stream = stream.get();
+                if let Some(request) = request
+                    && let Some(earlier) = stream.find(id, request)?
+                {
+                    return Ok(earlier);
+                }
+                stream.positions.as_slice().len() as u32
+            }
+        };
         if !expected.holds(before.into()) {
             return Err(AppendError::Conflict { actual: before.into() });
         }
         let Some(positions) = self.log.append(id, before + 1, events, self.max_events) else {
             return Err(AppendError::Full(full(self.max_events)));
         };
-        let stream = streams.entry(id.0).or_default();
+        let stream = entry.or_default();
         positions.clone().for_each(|position| stream.positions.push(position));
         let last = stream.positions.as_slice().len() as u32;
         if let Some(request) = request {
@@ -146,7 +151,7 @@ impl MemoryEventStore {
         drop(streams);
         self.log.merge_filled(&positions);
         let position = Position((*positions.end()).into());
-        self.announce(position);
+        self.announcer.announce();
         Ok(Appended {
             stream: id,
             first_revision: Revision::from(before) + 1,
@@ -175,19 +180,6 @@ impl MemoryEventStore {
                     commit.request = Some(request.print.key(RequestScope::Log, id));
                 }
             }
-        }
-    }
-
-    /// Wakes followers, if there are any.
-    fn announce(&self, position: Position) {
-        // Pairs with the fence in `wake`: either this append sees the new receiver, or the receiver sees this append.
-        fence(Ordering::SeqCst);
-        if self.wake.receiver_count() > 0 {
-            self.wake.send_if_modified(|last| {
-                let newer = position > *last;
-                *last = position.max(*last);
-                newer
-            });
         }
     }
 }
@@ -291,9 +283,7 @@ impl EventStore for MemoryEventStore {
     }
 
     fn wake(&self) -> watch::Receiver<Position> {
-        let receiver = self.wake.subscribe();
-        fence(Ordering::SeqCst);
-        receiver
+        self.announcer.subscribe()
     }
 
     async fn check(&self) -> Result<(), StoreError> {
@@ -302,7 +292,7 @@ impl EventStore for MemoryEventStore {
 }
 
 fn full(max_events: u32) -> String {
-    format!("the memory store holds {max_events} events and takes no more")
+    format!("the memory store holds {max_events} events and accepts no more")
 }
 
 impl Stream {

@@ -11,11 +11,11 @@ use crate::ports::lease_store::{Lease, LeaseError, LeaseOwner, LeaseStore, valid
 /// Leases among the tasks of one process.
 #[derive(Debug, Default)]
 pub struct MemoryLeaseStore {
-    state: Mutex<State>,
+    state: Mutex<LeaseTable>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct LeaseTable {
     /// One counter for all names: tokens of a name grow although nothing is stored of an ended lease.
     last_token: u64,
     owned: HashMap<String, Lease>,
@@ -28,12 +28,12 @@ impl MemoryLeaseStore {
         Self::default()
     }
 
-    fn with<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {
+    fn with<T>(&self, work: impl FnOnce(&mut LeaseTable) -> T) -> T {
         work(&mut self.state.lock())
     }
 }
 
-impl State {
+impl LeaseTable {
     /// The ownership that `lease` refers to, if it is still in force.
     fn current(&mut self, lease: &Lease, now: Instant) -> Result<&mut Lease, LeaseError> {
         self.owned

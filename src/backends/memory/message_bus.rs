@@ -60,7 +60,7 @@ pub struct MemoryMessageBus {
 #[derive(Debug)]
 struct Shared {
     options: MemoryBusOptions,
-    state: Mutex<State>,
+    state: Mutex<BusState>,
     /// Notified when a consumer may have messages ready.
     arrived: Notify,
     /// Notified when the queue may have room again.
@@ -68,7 +68,7 @@ struct Shared {
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct BusState {
     queue: VecDeque<Message>,
     queue_bytes: usize,
     /// The number of the first message in the queue; messages are numbered in the order of publication.
@@ -103,7 +103,7 @@ impl Default for MemoryMessageBus {
 }
 
 impl Shared {
-    fn with<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {
+    fn with<T>(&self, work: impl FnOnce(&mut BusState) -> T) -> T {
         work(&mut self.state.lock())
     }
 
@@ -123,7 +123,7 @@ impl Shared {
     }
 }
 
-impl State {
+impl BusState {
     /// The number after the last message.
     fn end(&self) -> u64 {
         self.first + self.queue.len() as u64
@@ -202,7 +202,7 @@ impl State {
     }
 }
 
-/// The result of [`State::take`].
+/// The result of [`BusState::take`].
 struct Taken {
     batch: Vec<Delivery>,
     next_due: Option<Instant>,
@@ -243,7 +243,7 @@ impl MessageBus for MemoryMessageBus {
 
     fn oldest_unpersisted(&self, consumers: &[String]) -> VolatileMessages {
         let of_each =
-            |state: &mut State| consumers.iter().map(|name| state.unacknowledged_from(name)).collect::<Vec<_>>();
+            |state: &mut BusState| consumers.iter().map(|name| state.unacknowledged_from(name)).collect::<Vec<_>>();
         self.shared.with(of_each).into_iter().fold(VolatileMessages::Nothing, |sum, one| match (sum, one) {
             (VolatileMessages::NoConsumer, _) | (_, VolatileMessages::NoConsumer) => VolatileMessages::NoConsumer,
             (VolatileMessages::From(a), VolatileMessages::From(b)) => VolatileMessages::From(a.min(b)),
@@ -264,7 +264,7 @@ impl MessageBus for MemoryMessageBus {
                 next: first,
                 window: DeliveryWindow::new(options.ack_wait, options.max_unacked),
             });
-            cursor.window.take_all_back();
+            cursor.window.requeue_all();
             cursor.epoch = cursor.epoch.wrapping_add(1);
             cursor.epoch
         });
@@ -283,7 +283,7 @@ impl MessageBus for MemoryMessageBus {
     }
 
     async fn dead_letters(&self, name: &str, max: usize) -> Result<Vec<DeadLetter>, BusError> {
-        let letters = |state: &mut State| -> Vec<_> {
+        let letters = |state: &mut BusState| -> Vec<_> {
             state.dead_letters.get(name).into_iter().flatten().take(max).cloned().collect()
         };
         Ok(self.shared.with(letters))

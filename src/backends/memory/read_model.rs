@@ -75,6 +75,10 @@ impl ReadModel for MemoryReadModel {
         Ok(self.served.table().totals())
     }
 
+    async fn customer_totals(&self, customer: &str) -> Result<Vec<Totals>, ReadModelError> {
+        Ok(self.served.table().customer_totals(customer))
+    }
+
     async fn clear(&self) -> Result<(), ReadModelError> {
         let old = std::mem::replace(&mut *self.served.table_mut(), Table::new());
         rebuild::drop_aside(old);

@@ -32,7 +32,7 @@ async fn take(consumer: &dyn Consumer, max: usize) -> Vec<u64> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn publishing_waits_for_the_slowest_consumer_and_the_check_says_whom() {
+async fn publishing_waits_for_the_slowest_consumer_and_the_check_names_it() {
     let bus = Arc::new(bus(4, usize::MAX, 8));
     let (fast, slow) = (bus.consumer("fast").await.unwrap(), bus.consumer("slow").await.unwrap());
     bus.publish(&messages(1..=3)).await.unwrap();
@@ -44,7 +44,7 @@ async fn publishing_waits_for_the_slowest_consumer_and_the_check_says_whom() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(take(&*fast, 100).await, [1, 2, 3, 4]);
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert!(!publisher.is_finished(), "the slow consumer has had nothing yet");
+    assert!(!publisher.is_finished(), "the slow consumer has received nothing yet");
     let stuck = BusError::Unavailable("the queue is full and waits for the consumer slow".to_owned());
     assert_eq!(bus.check().await, Err(stuck));
     assert_eq!(take(&*slow, 4).await, [1, 2, 3, 4]);
@@ -54,12 +54,12 @@ async fn publishing_waits_for_the_slowest_consumer_and_the_check_says_whom() {
     publisher.await.unwrap().unwrap();
     assert_eq!(take(&*slow, 100).await, [9]);
     assert_eq!(take(&*fast, 100).await, [9]);
-    assert!(bus.shared.with(|state| state.queue.is_empty()), "what everyone has is freed");
+    assert!(bus.shared.with(|state| state.queue.is_empty()), "messages that every consumer has are freed");
     assert_eq!(bus.shared.with(|state| state.queue_bytes), 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn removing_the_slowest_consumer_lets_publishers_go_on() {
+async fn removing_the_slowest_consumer_lets_publishers_continue() {
     let bus = Arc::new(bus(2, usize::MAX, 8));
     bus.consumer("gone").await.unwrap();
     let publisher = tokio::spawn({
@@ -73,7 +73,7 @@ async fn removing_the_slowest_consumer_lets_publishers_go_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_publish_that_was_given_up_can_be_done_again() {
+async fn a_cancelled_publish_can_be_repeated() {
     let bus = bus(2, usize::MAX, 8);
     let consumer = bus.consumer("log").await.unwrap();
     timeout(Duration::from_secs(1), bus.publish(&messages(1..=5))).await.unwrap_err();
@@ -85,7 +85,7 @@ async fn a_publish_that_was_given_up_can_be_done_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_consumers_the_oldest_messages_make_way() {
+async fn without_consumers_the_oldest_messages_are_dropped() {
     let by_count = bus(3, usize::MAX, 8);
     by_count.publish(&messages(1..=10)).await.unwrap();
     by_count.check().await.unwrap();
@@ -117,7 +117,7 @@ async fn a_consumer_that_acknowledges_nothing_gets_no_more_than_its_window() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_handle_from_before_a_removal_does_not_come_to_life_again() {
+async fn a_handle_from_before_a_removal_stays_invalid() {
     let bus = bus(100, usize::MAX, 5);
     let former = bus.consumer("log").await.unwrap();
     bus.remove_consumer("log").await.unwrap();
@@ -130,7 +130,7 @@ fn names(names: &[&str]) -> Vec<String> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_consumer_has_not_acknowledged_is_at_risk_wherever_it_waits() {
+async fn unacknowledged_messages_are_volatile_wherever_they_wait() {
     let bus = bus(100, usize::MAX, 2);
     let both = names(&["a", "b"]);
     assert_eq!(bus.oldest_unpersisted(&names(&[])), VolatileMessages::Nothing);
@@ -141,14 +141,14 @@ async fn what_a_consumer_has_not_acknowledged_is_at_risk_wherever_it_waits() {
     bus.publish(&messages(1..=4)).await.unwrap();
     assert_eq!(bus.oldest_unpersisted(&both), VolatileMessages::From(1), "in the queue");
     let batch = a.next_batch(2).await.unwrap();
-    assert_eq!(bus.oldest_unpersisted(&both), VolatileMessages::From(1), "in hand");
+    assert_eq!(bus.oldest_unpersisted(&both), VolatileMessages::From(1), "in flight");
     a.ack(&[batch[0].receipt]).await.unwrap();
     assert_eq!(bus.oldest_unpersisted(&names(&["a"])), VolatileMessages::From(2));
-    assert_eq!(bus.oldest_unpersisted(&both), VolatileMessages::From(1), "b has had nothing");
+    assert_eq!(bus.oldest_unpersisted(&both), VolatileMessages::From(1), "b has received nothing");
     assert_eq!(take(&*b, 2).await, [1, 2]);
     assert_eq!(bus.oldest_unpersisted(&both), VolatileMessages::From(2), "a has not acknowledged it");
     a.retry(batch[1].receipt, Duration::from_secs(600)).await.unwrap();
-    assert_eq!(bus.oldest_unpersisted(&both), VolatileMessages::From(2), "given back");
+    assert_eq!(bus.oldest_unpersisted(&both), VolatileMessages::From(2), "returned for a retry");
     drop(a);
     assert_eq!(bus.oldest_unpersisted(&both), VolatileMessages::From(2), "the name outlives its consumer");
     let a = bus.consumer("a").await.unwrap();
@@ -160,7 +160,7 @@ async fn what_a_consumer_has_not_acknowledged_is_at_risk_wherever_it_waits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dead_letter_is_dealt_with_and_its_replay_puts_nothing_before_it_at_risk() {
+async fn a_dead_letter_counts_as_processed_and_its_redelivery_does_not_move_the_volatile_mark_back() {
     let bus = bus(100, usize::MAX, 10);
     let (name, consumer) = (names(&["a"]), bus.consumer("a").await.unwrap());
     bus.publish(&messages(1..=2)).await.unwrap();

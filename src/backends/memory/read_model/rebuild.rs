@@ -69,7 +69,7 @@ impl ShadowReadModel for MemoryRebuild {
 }
 
 fn over() -> ReadModelError {
-    ReadModelError::Unavailable("this rebuild is over".to_owned())
+    ReadModelError::Unavailable("this rebuild has ended".to_owned())
 }
 
 /// Freeing millions of rows takes a while, which must not block the tasks of this thread.

@@ -18,7 +18,7 @@ pub(super) enum RowSet {
 }
 
 /// A position in a set: a chunk and an index in it, or the number of chunks and 0.
-type Place = (usize, usize);
+type RowIndex = (usize, usize);
 
 impl RowSet {
     pub(super) const fn new() -> Self {
@@ -103,7 +103,7 @@ impl RowSet {
     }
 
     /// The position of the first row whose key is not below `key`.
-    fn locate(&self, key: i128, rows: &Rows) -> Place {
+    fn locate(&self, key: i128, rows: &Rows) -> RowIndex {
         let chunks = self.chunks();
         let is_below = |chunk: &Vec<u32>| chunk.last().is_none_or(|&row| rows.key(row) < key);
         // Most changes are near the end: search there first, in growing steps.
@@ -128,8 +128,8 @@ impl RowSet {
 pub(super) struct Range<'a> {
     chunks: &'a [Vec<u32>],
     rows: &'a Rows,
-    front: Place,
-    back: Place,
+    front: RowIndex,
+    back: RowIndex,
 }
 
 impl Iterator for Range<'_> {

@@ -21,8 +21,11 @@ pub(super) struct Table {
     customers: Vec<Customer>,
     customer_numbers: HashMap<Arc<str>, u32>,
     by_status: ByStatus,
-    totals: BTreeMap<(u8, [u8; 3]), (u64, i128)>,
+    totals: Groups,
 }
+
+/// The count and the sum of the rows of each status and currency.
+type Groups = BTreeMap<(u8, [u8; 3]), (u64, i128)>;
 
 #[derive(Debug)]
 struct Customer {
@@ -43,7 +46,7 @@ impl Table {
             customers: Vec::new(),
             customer_numbers: HashMap::new(),
             by_status: ByStatus::default(),
-            totals: BTreeMap::new(),
+            totals: Groups::new(),
         }
     }
 
@@ -192,11 +195,27 @@ impl Table {
     }
 
     pub(super) fn totals(&self) -> Vec<Totals> {
-        let totals = self.totals.iter();
-        totals
-            .map(|(&(status, currency), &(count, amount_minor))| Totals { status, currency, count, amount_minor })
-            .collect()
+        to_totals(&self.totals)
     }
+
+    /// The totals of one customer, from its rows.
+    pub(super) fn customer_totals(&self, customer: &str) -> Vec<Totals> {
+        let mut groups = Groups::new();
+        for (_, number) in self.sets(Some(customer), None).flat_map(|set| set.range(i128::MIN, i128::MAX, &self.rows)) {
+            let row = self.rows.get(number);
+            let (count, amount) = groups.entry((row.status, row.currency)).or_default();
+            *count += 1;
+            *amount += i128::from(row.amount_minor);
+        }
+        to_totals(&groups)
+    }
+}
+
+fn to_totals(groups: &Groups) -> Vec<Totals> {
+    let groups = groups.iter();
+    groups
+        .map(|(&(status, currency), &(count, amount_minor))| Totals { status, currency, count, amount_minor })
+        .collect()
 }
 
 impl ByStatus {
