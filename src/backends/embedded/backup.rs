@@ -1,4 +1,4 @@
-//! A copy of a data folder, whether or not it is in use.
+//! Copies a data folder, whether or not it is in use.
 
 use std::{fs, path::Path};
 
@@ -57,7 +57,7 @@ fn copy_to(source: &Connection, target: &Path) -> Result<BackedUp, OpenError> {
     let target = data_dir::real(target)?;
     let file = target.join(DATABASE);
     if fs::exists(&file)? {
-        return Err(OpenError::new(format!("there is an {DATABASE} here already; it is left as it is")));
+        return Err(OpenError::new(format!("there already is an {DATABASE} here; it is left unchanged")));
     }
     let unfinished = Unfinished::of(&file);
     let done = copy(source, unfinished.path())?;
@@ -71,7 +71,7 @@ fn copy(source: &Connection, file: &Path) -> Result<BackedUp, OpenError> {
     let mut copy = Connection::open_with_flags(file, WRITES).map_err(DbError::from)?;
     // It is synced as a whole at the end.
     copy.execute_batch("PRAGMA synchronous = OFF").map_err(DbError::from)?;
-    // All pages in one step: one snapshot, and no restart when another process writes meanwhile.
+    // All pages in one step: one snapshot, and no restart when another process writes in the meantime.
     let step = Backup::new(source, &mut copy).and_then(|backup| backup.step(-1)).map_err(DbError::from)?;
     if step != StepResult::Done {
         return Err(OpenError::new(format!("the copy could not be made: {step:?}")));

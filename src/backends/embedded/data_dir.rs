@@ -14,6 +14,8 @@ use crate::private_files;
 pub(super) const DATABASE: &str = "orders.db";
 /// The file of a read model whose log is elsewhere. It has the same tables, those of the log being empty.
 pub(super) const READ_MODEL: &str = "read_model.db";
+/// The suffix of the file that is beside a store while a node has it open.
+pub(super) const OPEN: &str = ".open";
 /// Locked by the process that uses the folder; it contains the process id.
 const LOCK: &str = "orders.lock";
 /// The prefixes of the node's own files, marks of issued ids among them.
@@ -23,7 +25,14 @@ const OURS: [&str; 3] = ["orders.", "read_model.", "snowflake-"];
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for DataDir {
+    /// Closing the file alone would leave it locked while a program that is just being started still has the descriptor.
+    fn drop(&mut self) {
+        let _ = self.lock.unlock();
+    }
 }
 
 impl DataDir {
@@ -38,8 +47,8 @@ impl DataDir {
         private_files::take_folder(&path).map_err(OpenError::new)?;
         let file = path.join(LOCK);
         let opened = private_files::options().read(true).write(true).create(true).truncate(false).open(&file);
-        let mut lock =
-            opened.map_err(|error| OpenError::new(private_files::Refused::from(error)).at(Path::new(LOCK)))?;
+        let opened = opened.map_err(private_files::Refused::from).and_then(private_files::regular);
+        let mut lock = opened.map_err(|refused| OpenError::new(refused).at(Path::new(LOCK)))?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(in_use(&mut lock)),
@@ -51,7 +60,7 @@ impl DataDir {
         lock.set_len(0)?;
         lock.rewind()?;
         writeln!(lock, "{}", std::process::id())?;
-        Ok(Self { path, _lock: lock })
+        Ok(Self { path, lock })
     }
 
     pub(super) fn file(&self, name: &str) -> PathBuf {
@@ -129,7 +138,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_nearest_mount_decides_which_file_system_it_is() {
+    fn a_folder_is_free_even_while_a_starting_program_has_its_lock_file_open() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = DataDir::take(folder.path()).unwrap();
+        // As a fork does.
+        let inherited = dir.lock.try_clone().unwrap();
+        assert!(DataDir::take(folder.path()).is_err());
+        drop(dir);
+        drop(DataDir::take(folder.path()).unwrap());
+        drop(inherited);
+    }
+
+    #[test]
+    fn the_nearest_mount_decides_the_file_system() {
         let mounts = "/dev/vda / ext4 rw 0 0\ntmpfs /run tmpfs rw 0 0\n/dev/vdb /run/my\\040data xfs rw 0 0\n";
         for (path, kind) in [("/srv", "ext4"), ("/run/x", "tmpfs"), ("/run/my data/x", "xfs"), ("/running", "ext4")] {
             assert_eq!(file_system_of(Path::new(path), mounts), Some(kind), "{path}");

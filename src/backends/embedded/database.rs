@@ -8,7 +8,7 @@ mod write_connection;
 use std::{path::Path, sync::Arc, thread::JoinHandle};
 
 use rusqlite::Connection;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 pub use super::error::OpenError;
 pub(super) use pending::PendingCommit;
@@ -27,11 +27,13 @@ use super::{
     error::DbError,
     event_store::{append::LogWriter, tail::Tail},
     file_header, new_store,
+    open_mark::{self, OpenMark},
+    opened_file::OpenedFile,
     read_model::slot::clear_left_over,
     schema, start_check,
 };
 use crate::{
-    ports::event_store::{AppendError, Commit, Durability, LogId, Position, StoreError, TokenKey},
+    ports::event_store::{AppendError, Commit, Durability, LogId, LogLoss, Position, StoreError, TokenKey},
     private_files,
 };
 
@@ -46,6 +48,7 @@ pub struct Database {
     readers: Readers,
     queue: Arc<Queue>,
     health: Arc<WriteHealth>,
+    file: Arc<OpenedFile>,
     /// The damage found when the file was opened.
     damage: Option<String>,
     writer: Option<JoinHandle<()>>,
@@ -81,12 +84,18 @@ impl Database {
             private_files::make_file(&file).map_err(OpenError::new)?;
         }
         file_header::check(&file)?;
+        // A read model is rebuilt from its log.
+        let is_log = name == DATABASE;
+        if is_log {
+            open_mark::check(&file)?;
+        }
         let mut connection = WriteConnection::open(&file)?;
         schema::migrate(connection.connection())?;
         end::check(connection.connection())?;
         clear_left_over(connection.connection())?;
         // Only a write proves that the folder is writable.
         connection.probe()?;
+        let mark = if is_log { Some(OpenMark::set(&file)?) } else { None };
         let is_durable = connection.is_synced()? && !dir.is_volatile();
         if is_new {
             tracing::info!("made a new read model in {}", file.display());
@@ -97,7 +106,7 @@ impl Database {
             tracing::error!(
                 file = %file.display(),
                 what,
-                "the file is damaged: ordersystem verify tells all of it, a backup brings it back"
+                "the file is damaged: `ordersystem verify` lists all damage; restore a backup"
             );
         }
         let log_id = schema::log_id(connection.connection())?;
@@ -105,11 +114,11 @@ impl Database {
         let tail = Arc::new(Tail::load(connection.connection())?);
         let log = LogWriter::load(connection.connection(), Arc::clone(&tail))?;
         let queue = Arc::new(Queue::default());
-        let health = connection.health();
+        let (health, opened) = (connection.health(), Arc::clone(connection.file()));
         let work = Arc::clone(&queue);
         let writer = std::thread::Builder::new()
             .name("embedded-writer".to_owned())
-            .spawn(move || write(&work, connection, log, dir))?;
+            .spawn(move || write(&work, connection, log, mark, dir))?;
         Ok(Self {
             log_id,
             token_key,
@@ -118,6 +127,7 @@ impl Database {
             readers: Readers::new(file),
             queue,
             health,
+            file: opened,
             damage,
             writer: Some(writer),
         })
@@ -135,8 +145,22 @@ impl Database {
         self.durability
     }
 
-    pub(super) fn tail(&self) -> &Tail {
-        &self.tail
+    /// The end of the log.
+    ///
+    /// # Errors
+    /// [`DbError::Unavailable`] if the file was lost when last verified.
+    pub(super) fn tail(&self) -> Result<&Tail, DbError> {
+        self.file.last_verified().map(|()| &*self.tail)
+    }
+
+    /// Wakes after an append.
+    pub(super) fn wake(&self) -> watch::Receiver<Position> {
+        self.tail.subscribe()
+    }
+
+    /// Whether the folder no longer has the file.
+    pub(super) fn loss(&self) -> watch::Receiver<Option<LogLoss>> {
+        self.file.loss()
     }
 
     pub(super) fn append(&self, pending: PendingCommit) -> Result<(), Refused> {
@@ -146,12 +170,12 @@ impl Database {
     /// Appends `commits` as one transaction of the writer.
     pub(super) async fn append_all(&self, commits: Vec<Commit>) -> Result<Position, AppendError> {
         let (reply, answer) = oneshot::channel();
-        let chore = move |connection: &mut WriteConnection, log: &mut LogWriter| {
-            // The caller may have gone meanwhile.
+        let task = move |connection: &mut WriteConnection, log: &mut LogWriter| {
+            // The caller may have gone in the meantime.
             let _ = reply.send(log.append_all(connection, &commits));
         };
         let refused = |refused: Refused| StoreError::Unavailable(refused.to_string());
-        self.queue.push_chore(Box::new(chore)).map_err(refused)?;
+        self.queue.push_task(Box::new(task)).map_err(refused)?;
         answer.await.map_err(|_| AppendError::OutcomeUnknown("the writer has ended".to_owned()))?
     }
 
@@ -168,7 +192,8 @@ impl Database {
         let turn = self.readers.turns().acquire_owned().await.map_err(|_| ended(()))?;
         let this = Arc::clone(self);
         let reading = tokio::task::spawn_blocking(move || {
-            let result = this.readers.run(work);
+            // A connection that is opened now would read what is in the place of the file.
+            let result = this.file.verify().map_err(E::from).and_then(|()| this.readers.run(work));
             drop(turn);
             result
         });
@@ -186,16 +211,17 @@ impl Database {
         E: From<DbError> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let chore = move |connection: &mut WriteConnection, _: &mut LogWriter| {
-            // The caller may have gone meanwhile.
+        let task = move |connection: &mut WriteConnection, _: &mut LogWriter| {
+            // The caller may have gone in the meantime.
             let _ = reply.send(connection.transaction(sync, work));
         };
-        self.queue.push_chore(Box::new(chore)).map_err(|refused| DbError::Unavailable(refused.to_string()))?;
+        self.queue.push_task(Box::new(task)).map_err(|refused| DbError::Unavailable(refused.to_string()))?;
         answer.await.map_err(|_| DbError::Unavailable("the writer has ended".to_owned()))?
     }
 
-    /// Whether the file is readable, and writable according to the last write; if that failed, tries again.
+    /// Whether it is the file that was opened, readable, and writable according to the last write; if that failed, tries again.
     pub(super) async fn check(self: &Arc<Self>) -> Result<(), DbError> {
+        self.file.verify()?;
         if let Some(what) = &self.damage {
             return Err(DbError::Corrupt(what.clone()));
         }
@@ -205,22 +231,22 @@ impl Database {
         }
         // A writer that has ended accepts no more work; otherwise an empty task costs nothing.
         let (reply, answer) = oneshot::channel();
-        self.chore(reply, |_| Ok(()), answer).await
+        self.task(reply, |_| Ok(()), answer).await
     }
 
     async fn probe(&self) -> Result<(), DbError> {
         let (reply, answer) = oneshot::channel();
-        self.chore(reply, WriteConnection::probe, answer).await
+        self.task(reply, WriteConnection::probe, answer).await
     }
 
-    async fn chore(
+    async fn task(
         &self,
         reply: oneshot::Sender<Result<(), DbError>>,
         work: fn(&mut WriteConnection) -> Result<(), DbError>,
         answer: oneshot::Receiver<Result<(), DbError>>,
     ) -> Result<(), DbError> {
-        let chore = move |connection: &mut WriteConnection, _: &mut LogWriter| drop(reply.send(work(connection)));
-        self.queue.push_chore(Box::new(chore)).map_err(|refused| DbError::Unavailable(refused.to_string()))?;
+        let task = move |connection: &mut WriteConnection, _: &mut LogWriter| drop(reply.send(work(connection)));
+        self.queue.push_task(Box::new(task)).map_err(|refused| DbError::Unavailable(refused.to_string()))?;
         answer.await.map_err(|_| DbError::Unavailable("the writer has ended".to_owned()))?
     }
 }
@@ -239,17 +265,24 @@ impl Drop for Database {
 }
 
 /// The writer thread. The folder is released last, when the file is closed.
-fn write(queue: &Arc<Queue>, mut connection: WriteConnection, mut log: LogWriter, dir: DataDir) {
+fn write(
+    queue: &Arc<Queue>,
+    mut connection: WriteConnection,
+    mut log: LogWriter,
+    mark: Option<OpenMark>,
+    dir: DataDir,
+) {
     let closing = CloseOnDrop(Arc::clone(queue));
     while let Some(work) = queue.take() {
         if !work.commits.is_empty() {
             log.append(&mut connection, work.commits);
         }
-        if let Some(chore) = work.chore {
-            chore(&mut connection, &mut log);
+        if let Some(task) = work.task {
+            task(&mut connection, &mut log);
         }
     }
     drop(closing);
+    drop(mark);
     drop(connection);
     drop(dir);
 }
@@ -257,7 +290,7 @@ fn write(queue: &Arc<Queue>, mut connection: WriteConnection, mut log: LogWriter
 impl std::fmt::Display for Refused {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Self::Full => "too much waits to be written",
+            Self::Full => "too many writes are waiting",
             Self::Closed => "the writer has ended",
         })
     }

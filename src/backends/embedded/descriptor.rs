@@ -1,4 +1,4 @@
-//! What the embedded backend tells of itself.
+//! The self-description of the embedded backend.
 
 use std::{path::Path, sync::Arc};
 

@@ -19,7 +19,7 @@ pub(super) fn set(connection: &Connection, head: Position) -> Result<(), DbError
     let mut statement = connection.prepare_cached("UPDATE facts SET value = ?1 WHERE name = 'head'")?;
     match statement.execute([bits(head.0)])? {
         1 => Ok(()),
-        _ => Err(DbError::Corrupt("the file does not say where its log ends".to_owned())),
+        _ => Err(DbError::Corrupt("the file does not record where its log ends".to_owned())),
     }
 }
 
@@ -44,13 +44,13 @@ fn disagreements(connection: &Connection) -> Result<Vec<String>, DbError> {
         let said: Option<i64> = connection.query_row(said, [], |row| row.get(0)).optional()?;
         match said.map(i64::cast_unsigned) {
             Some(said) if said == head.0 => {}
-            Some(said) => found.push(format!("the log ends at position {head}, and was written up to position {said}")),
-            None => found.push("the file does not say where its log ends".to_owned()),
+            Some(said) => found.push(format!("the log ends at position {head}, but was written up to position {said}")),
+            None => found.push("the file does not record where its log ends".to_owned()),
         }
     }
     let mut further = |who: &str, position: Option<i64>| {
         if let Some(position) = position.map(i64::cast_unsigned).filter(|position| *position > head.0) {
-            found.push(format!("the log ends at position {head}, and {who} has been at position {position}"));
+            found.push(format!("the log ends at position {head}, but {who} has reached position {position}"));
         }
     };
     if version >= schema::READ_MODELS_SINCE {
@@ -79,7 +79,7 @@ pub(super) fn audit(connection: &Connection) -> Result<Vec<String>, DbError> {
     let (head, count): (Option<i64>, i64) =
         connection.query_row("SELECT max(position), count(*) FROM log", [], |row| Ok((row.get(0)?, row.get(1)?)))?;
     if head.unwrap_or(0) != count {
-        found.push(format!("the log ends at position {}, and has {count} events", head.unwrap_or(0)));
+        found.push(format!("the log ends at position {}, but has {count} events", head.unwrap_or(0)));
     }
     for (what, table) in [("the request", "requests"), ("the commit", "commits")] {
         if table == "commits" && schema::version(connection)? < schema::COMMITS_SINCE {

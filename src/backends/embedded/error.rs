@@ -12,13 +12,16 @@ use crate::ports::{
 };
 
 /// Why an operation on the file failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum DbError {
     /// No space is left.
+    #[error("no space is left: {0}")]
     Full(String),
     /// A temporary failure.
+    #[error("{0}")]
     Unavailable(String),
     /// The content of the file is damaged.
+    #[error("damaged: {0}")]
     Corrupt(String),
 }
 
@@ -45,18 +48,6 @@ impl From<Error> for DbError {
         }
     }
 }
-
-impl fmt::Display for DbError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Full(why) => write!(f, "no space is left: {why}"),
-            Self::Unavailable(why) => f.write_str(why),
-            Self::Corrupt(what) => write!(f, "damaged: {what}"),
-        }
-    }
-}
-
-impl std::error::Error for DbError {}
 
 impl From<DbError> for StoreError {
     fn from(error: DbError) -> Self {
@@ -98,7 +89,8 @@ impl From<DbError> for LeaseError {
 }
 
 /// Why a data folder cannot be used, as one human-readable line.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
 pub struct OpenError(String);
 
 impl OpenError {
@@ -123,11 +115,3 @@ impl From<std::io::Error> for OpenError {
         Self::new(error)
     }
 }
-
-impl fmt::Display for OpenError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for OpenError {}

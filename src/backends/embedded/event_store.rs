@@ -19,8 +19,8 @@ use super::{
 use crate::ports::{
     deadline,
     event_store::{
-        AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, Position, RecordedCommit, RequestKey,
-        Revision, StoreError, StoredEvent, StreamId, TokenKey,
+        AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, LogLoss, Position, RecordedCommit,
+        RequestKey, Revision, StoreError, StoredEvent, StreamId, TokenKey,
     },
 };
 
@@ -48,6 +48,10 @@ impl EventStore for EmbeddedEventStore {
 
     fn connections(&self) -> watch::Receiver<u64> {
         watch::channel(0).1
+    }
+
+    fn log_loss(&self) -> watch::Receiver<Option<LogLoss>> {
+        self.0.loss()
     }
 
     fn durability(&self) -> Durability {
@@ -83,7 +87,7 @@ impl EventStore for EmbeddedEventStore {
         direction: Direction,
         max_events: usize,
     ) -> Result<Vec<StoredEvent>, StoreError> {
-        let tail = self.0.tail();
+        let tail = self.0.tail()?;
         if let Some(events) = tail.read(from, direction, max_events) {
             return Ok(events);
         }
@@ -93,7 +97,7 @@ impl EventStore for EmbeddedEventStore {
     }
 
     async fn read_commits(&self, from: Position, max_events: usize) -> Result<Vec<RecordedCommit>, StoreError> {
-        let head = self.0.tail().head();
+        let head = self.0.tail()?.head();
         if max_events == 0 || from >= head {
             return Ok(Vec::new());
         }
@@ -106,7 +110,7 @@ impl EventStore for EmbeddedEventStore {
     }
 
     async fn head(&self) -> Result<Position, StoreError> {
-        Ok(self.0.tail().head())
+        Ok(self.0.tail()?.head())
     }
 
     async fn check_indexes(&self) -> Result<Vec<String>, StoreError> {
@@ -114,7 +118,7 @@ impl EventStore for EmbeddedEventStore {
     }
 
     fn wake(&self) -> watch::Receiver<Position> {
-        self.0.tail().subscribe()
+        self.0.wake()
     }
 
     async fn check(&self) -> Result<(), StoreError> {

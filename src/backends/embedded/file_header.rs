@@ -11,6 +11,7 @@ use std::{
 };
 
 use super::{data_dir::READ_MODEL, error::OpenError, new_store::with_suffix};
+use crate::private_files;
 
 const BYTES: usize = 100;
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
@@ -31,7 +32,7 @@ const FIXED_NUMBERS: [(usize, u32, &str); 4] =
 /// # Errors
 /// [`OpenError`] says that the file is not a database, or which field of the header is damaged.
 pub(super) fn check(file: &Path) -> Result<(), OpenError> {
-    let mut opened = File::open(file)?;
+    let mut opened = private_files::open(file).map_err(OpenError::new)?;
     let mut header = [0; BYTES];
     match opened.read_exact(&mut header) {
         Ok(()) => {}
@@ -52,7 +53,7 @@ pub(super) fn check(file: &Path) -> Result<(), OpenError> {
     };
     let Some(what) = damage else { return Ok(()) };
     let is_derived = file.file_name().is_some_and(|name| name == READ_MODEL);
-    let advice = if is_derived { "remove it, and it is built again from the log" } else { "restore a backup" };
+    let advice = if is_derived { "remove it; it will be rebuilt from the log" } else { "restore a backup" };
     Err(OpenError::new(format!("the header of the file is damaged ({what}): {advice}")))
 }
 

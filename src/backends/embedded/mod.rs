@@ -10,7 +10,8 @@
 //! after the commits that they follow.
 //!
 //! What is detected: every event and request carries a checksum over its content and its position, and revisions and positions have no gaps. Every
-//! read verifies both; a mismatch is reported, and the data is not returned.
+//! read verifies both; a mismatch is reported, and the data is not returned. A file that is removed or replaced under a running node is noticed before
+//! the next acknowledgement, and by the next check: nothing is read or written until it is back.
 
 pub mod backup;
 pub mod checkpoint_store;
@@ -23,6 +24,8 @@ pub mod event_store;
 mod file_header;
 pub mod lease;
 mod new_store;
+mod open_mark;
+mod opened_file;
 pub mod read_model;
 mod schema;
 mod start_check;

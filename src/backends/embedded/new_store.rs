@@ -8,14 +8,15 @@ use std::{
 use rusqlite::{Connection, OpenFlags};
 
 use super::{
-    data_dir, end,
+    data_dir::{self, OPEN},
+    end,
     error::{DbError, OpenError},
     schema,
 };
 use crate::private_files;
 
 /// SQLite's files of a database that was removed while in use: they would be taken for a part of the next one.
-const LEFT_OVER: [&str; 3] = ["-wal", "-journal", "-shm"];
+const LEFT_OVER: [&str; 4] = ["-wal", "-journal", "-shm", OPEN];
 /// The suffix added to the names of the first two, which may hold commits of the removed file.
 const SET_ASIDE: &str = ".removed-store";
 
@@ -102,7 +103,9 @@ fn set_left_over_aside(file: &Path) -> Result<(), OpenError> {
     for suffix in LEFT_OVER {
         let left = with_suffix(file, suffix);
         let result = match fs::metadata(&left) {
-            Ok(there) if there.len() > 0 && suffix != "-shm" => fs::rename(&left, with_suffix(&left, SET_ASIDE)),
+            Ok(there) if there.len() > 0 && !["-shm", OPEN].contains(&suffix) => {
+                fs::rename(&left, with_suffix(&left, SET_ASIDE))
+            }
             Ok(_) => fs::remove_file(&left),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error),

@@ -63,6 +63,11 @@ impl ReadModel for EmbeddedReadModel {
         self.0.read(|connection| Ok(totals(connection)?)).await
     }
 
+    async fn customer_totals(&self, customer: &str) -> Result<Vec<Totals>, ReadModelError> {
+        let customer = customer.to_owned();
+        self.0.read(move |connection| Ok(customer_totals(connection, &customer)?)).await
+    }
+
     async fn clear(&self) -> Result<(), ReadModelError> {
         let clear = |connection: &Connection| {
             let sql = Sql::served(connection)?;
@@ -118,6 +123,23 @@ fn totals_of(connection: &Connection, sql: &Sql) -> Result<Vec<Totals>, DbError>
     Ok(totals)
 }
 
+fn customer_totals(connection: &Connection, customer: &str) -> Result<Vec<Totals>, DbError> {
+    let snapshot = connection.unchecked_transaction()?;
+    let mut statement = snapshot.prepare_cached(&Sql::served(&snapshot)?.customer_totals)?;
+    let mut rows = statement.query([customer])?;
+    let mut totals = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (high, low): (i64, i64) = (row.get(3)?, row.get(4)?);
+        totals.push(Totals {
+            status: row.get(0)?,
+            currency: currency(row, 1)?,
+            count: row.get::<_, i64>(2)?.cast_unsigned(),
+            amount_minor: (i128::from(high) << 32) + i128::from(low),
+        });
+    }
+    Ok(totals)
+}
+
 /// The row in a result of [`Sql::load`].
 fn order_row(row: &SqlRow<'_>) -> Result<Row, DbError> {
     Ok(Row {
@@ -145,5 +167,5 @@ fn currency(row: &SqlRow<'_>, index: usize) -> Result<[u8; 3], DbError> {
 }
 
 fn currency_text(code: &[u8; 3]) -> Result<&str, DbError> {
-    std::str::from_utf8(code).map_err(|_| DbError::Corrupt("a currency that is no text".to_owned()))
+    std::str::from_utf8(code).map_err(|_| DbError::Corrupt("a currency that is not text".to_owned()))
 }

@@ -1,4 +1,4 @@
--- Version 2: the read model in one of two sets of tables, so that it can be built anew beside the one that serves.
+-- Version 2: the read model in one of two sets of tables, so that one can be rebuilt while the other serves.
 
 -- The sets that are there: 0 is `orders` and `totals`, 1 is `orders_1` and `totals_1`. One of them serves; another one is being built, or is
 -- left over. Each has followed the log `log` up to `position`, where the event with the hash `event` is; log 0: it is empty.

@@ -1,4 +1,4 @@
--- Version 3: where a commit begins and ends, and which request made it, found by its place in the log.
+-- Version 3: where a commit begins and ends, and which request made it, found by its position in the log.
 
 -- The commits of more than one event: the last `events` events up to `position`. Every other event is a commit of its own.
 CREATE TABLE commits (

@@ -80,6 +80,9 @@ pub(super) fn check(connection: &Connection) -> Result<usize, OpenError> {
             "the header of the file is damaged (byte 60, schema version: {version}, and its tables are those of version {tables}): restore a backup"
         ))),
         Ok(version) if version <= VERSION => Ok(version),
+        Err(_) => Err(OpenError::new(format!(
+            "the header of the file is damaged (byte 60, schema version: {version}, and no version is negative): restore a backup"
+        ))),
         _ => Err(OpenError::new(format!(
             "it has schema version {version}, this program knows versions up to {VERSION}: use the newer program that wrote it"
         ))),

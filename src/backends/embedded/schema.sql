@@ -18,7 +18,7 @@ CREATE TABLE log (
 CREATE UNIQUE INDEX log_by_stream ON log (stream, revision);
 
 -- The commits that carry a request id. Scope 0: unique in its stream; scope 1: in the whole log, with 0 for the stream.
--- The commit is the last `events` events up to `position`; what else there is to know of it, the log knows.
+-- The commit is the last `events` events up to `position`; everything else about it is in the log.
 CREATE TABLE requests (
   scope       INTEGER NOT NULL,
   stream      INTEGER NOT NULL,
@@ -62,7 +62,7 @@ CREATE TABLE totals (
   PRIMARY KEY (status, currency)
 ) STRICT, WITHOUT ROWID;
 
--- What is written to see whether anything can be.
+-- Written to check that the file is writable.
 CREATE TABLE probe (
   id     INTEGER NOT NULL PRIMARY KEY,
   filler BLOB NOT NULL

@@ -19,7 +19,7 @@ const SAMPLES: u64 = 64;
 
 /// The damage of the log's indexes and of the request ids; `None` if none was found.
 pub(super) fn damage(connection: &Connection) -> Option<String> {
-    match look(connection) {
+    match check_indexes(connection) {
         Ok(found) => found,
         Err(DbError::Corrupt(what)) => Some(what),
         // If the file is not readable now, later reads report it.
@@ -27,7 +27,7 @@ pub(super) fn damage(connection: &Connection) -> Option<String> {
     }
 }
 
-fn look(connection: &Connection) -> Result<Option<String>, DbError> {
+fn check_indexes(connection: &Connection) -> Result<Option<String>, DbError> {
     let pragma = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
     let head = rows::head(connection)?;
     if pragma("page_count")?.saturating_mul(pragma("page_size")?) <= WHOLE_BYTES {
@@ -62,7 +62,7 @@ fn not_found(connection: &Connection, position: Position) -> Result<Option<Strin
     Ok((found != Some(position)).then(|| {
         let at = found.map_or_else(|| "nowhere".to_owned(), |found| format!("at position {found}"));
         format!(
-            "revision {} of order {} is at position {position}, and is found by its order {at}",
+            "revision {} of order {} is at position {position}, but the index of the order has it {at}",
             event.revision, event.stream
         )
     }))

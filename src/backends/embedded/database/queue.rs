@@ -13,7 +13,7 @@ const MAX_WAITING_COMMITS: usize = 16_384;
 /// The most waiting payload, unless it is that of one commit, in bytes.
 const MAX_WAITING_BYTES: usize = 64 * 1024 * 1024;
 /// The most other waiting tasks.
-const MAX_WAITING_CHORES: usize = 1_024;
+const MAX_WAITING_TASKS: usize = 1_024;
 /// The most commits in one transaction: some ten milliseconds of work.
 const MAX_BATCH_COMMITS: usize = 1_024;
 /// A batch ends with the commit that brings its payload to this many bytes.
@@ -33,20 +33,20 @@ pub(in super::super) enum Refused {
 #[derive(Default)]
 pub(super) struct Work {
     pub(super) commits: Vec<PendingCommit>,
-    pub(super) chore: Option<WriteTask>,
+    pub(super) task: Option<WriteTask>,
 }
 
 #[derive(Default)]
 pub(super) struct Queue {
-    state: Mutex<State>,
+    state: Mutex<QueueState>,
     ready: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+struct QueueState {
     commits: VecDeque<PendingCommit>,
     bytes: usize,
-    chores: VecDeque<WriteTask>,
+    tasks: VecDeque<WriteTask>,
     is_closed: bool,
 }
 
@@ -68,15 +68,15 @@ impl Queue {
         Ok(())
     }
 
-    pub(super) fn push_chore(&self, chore: WriteTask) -> Result<(), Refused> {
+    pub(super) fn push_task(&self, task: WriteTask) -> Result<(), Refused> {
         let mut state = self.state();
         if state.is_closed {
             return Err(Refused::Closed);
         }
-        if state.chores.len() >= MAX_WAITING_CHORES {
+        if state.tasks.len() >= MAX_WAITING_TASKS {
             return Err(Refused::Full);
         }
-        state.chores.push_back(chore);
+        state.tasks.push_back(task);
         self.ready.notify_one();
         Ok(())
     }
@@ -84,7 +84,7 @@ impl Queue {
     /// Waits for work; `None` when the queue is closed and empty.
     pub(super) fn take(&self) -> Option<Work> {
         let mut state = self.state();
-        while state.commits.is_empty() && state.chores.is_empty() {
+        while state.commits.is_empty() && state.tasks.is_empty() {
             if state.is_closed {
                 return None;
             }
@@ -99,14 +99,14 @@ impl Queue {
         self.ready.notify_one();
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, QueueState> {
         self.state.lock()
     }
 }
 
-impl State {
+impl QueueState {
     fn take(&mut self) -> Work {
-        let mut work = Work { commits: Vec::with_capacity(self.commits.len().min(MAX_BATCH_COMMITS)), chore: None };
+        let mut work = Work { commits: Vec::with_capacity(self.commits.len().min(MAX_BATCH_COMMITS)), task: None };
         let mut bytes = 0;
         while work.commits.len() < MAX_BATCH_COMMITS
             && bytes < MAX_BATCH_BYTES
@@ -116,7 +116,7 @@ impl State {
             work.commits.push(pending);
         }
         self.bytes -= bytes;
-        work.chore = self.chores.pop_front();
+        work.task = self.tasks.pop_front();
         work
     }
 }
@@ -127,19 +127,19 @@ pub(super) struct CloseOnDrop(pub(super) Arc<Queue>);
 impl Drop for CloseOnDrop {
     fn drop(&mut self) {
         self.0.close();
-        let (commits, chores) = {
+        let (commits, tasks) = {
             let mut state = self.0.state();
             state.bytes = 0;
-            (std::mem::take(&mut state.commits), std::mem::take(&mut state.chores))
+            (std::mem::take(&mut state.commits), std::mem::take(&mut state.tasks))
         };
-        drop((commits, chores));
+        drop((commits, tasks));
     }
 }
 
 impl std::fmt::Debug for Queue {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let state = self.state();
-        f.debug_struct("Queue").field("commits", &state.commits.len()).field("chores", &state.chores.len()).finish()
+        f.debug_struct("Queue").field("commits", &state.commits.len()).field("tasks", &state.tasks.len()).finish()
     }
 }
 
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn past_its_bounds_the_queue_refuses_at_once_and_takes_again_when_there_is_place() {
+    fn a_full_queue_refuses_at_once_and_accepts_again_when_there_is_room() {
         let queue = Queue::default();
         for _ in 0..MAX_WAITING_COMMITS {
             queue.push_commit(pending(1)).unwrap();
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn payload_that_waits_is_bounded_but_one_commit_always_fits() {
+    fn waiting_payload_is_bounded_but_one_commit_always_fits() {
         let queue = Queue::default();
         queue.push_commit(pending(MAX_WAITING_BYTES + 1)).unwrap();
         assert_eq!(queue.push_commit(pending(1)), Err(Refused::Full));
@@ -189,20 +189,20 @@ mod tests {
     }
 
     #[test]
-    fn each_batch_takes_one_other_piece_of_work_with_it() {
+    fn each_batch_comes_with_one_other_task() {
         let queue = Queue::default();
         for _ in 0..2 {
-            queue.push_chore(Box::new(|_, _| ())).unwrap();
+            queue.push_task(Box::new(|_, _| ())).unwrap();
             queue.push_commit(pending(1)).unwrap();
         }
         let first = queue.take().unwrap();
-        assert_eq!((first.commits.len(), first.chore.is_some()), (2, true));
+        assert_eq!((first.commits.len(), first.task.is_some()), (2, true));
         let second = queue.take().unwrap();
-        assert_eq!((second.commits.len(), second.chore.is_some()), (0, true));
+        assert_eq!((second.commits.len(), second.task.is_some()), (0, true));
     }
 
     #[test]
-    fn a_closed_queue_gives_what_it_has_and_takes_no_more() {
+    fn a_closed_queue_returns_its_content_and_accepts_no_more() {
         let queue = Queue::default();
         queue.push_commit(pending(1)).unwrap();
         queue.close();

@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use parking_lot::Mutex;
 use rusqlite::Connection;
 
-use super::super::{error::DbError, new_store::WRITES};
+use super::super::{error::DbError, new_store::WRITES, opened_file::OpenedFile};
 
 /// The writer's page cache, in KiB.
 const CACHE_KIB: i64 = 64 * 1024;
@@ -37,6 +37,7 @@ pub(in super::super) struct WriteConnection {
     connection: Connection,
     sync: Option<Sync>,
     health: Arc<WriteHealth>,
+    file: Arc<OpenedFile>,
 }
 
 impl WriteHealth {
@@ -51,7 +52,7 @@ impl WriteHealth {
 }
 
 impl WriteConnection {
-    pub(super) fn open(file: &Path) -> Result<Self, DbError> {
+    pub(in super::super) fn open(file: &Path) -> Result<Self, DbError> {
         let connection = Connection::open_with_flags(file, WRITES)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
         connection.set_prepared_statement_cache_capacity(64);
@@ -61,7 +62,7 @@ impl WriteConnection {
              PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}; PRAGMA journal_size_limit = {WAL_KEPT_BYTES}; \
              PRAGMA cell_size_check = ON; PRAGMA trusted_schema = OFF;"
         ))?;
-        Ok(Self { connection, sync: None, health: Arc::default() })
+        Ok(Self { connection, sync: None, health: Arc::default(), file: Arc::new(OpenedFile::new(file)) })
     }
 
     /// Whether SQLite has accepted the settings that make a commit survive a power loss, as read back from it.
@@ -79,7 +80,12 @@ impl WriteConnection {
         Arc::clone(&self.health)
     }
 
+    pub(in super::super) fn file(&self) -> &Arc<OpenedFile> {
+        &self.file
+    }
+
     pub(in super::super) fn begin(&mut self, sync: Sync) -> Result<(), DbError> {
+        self.file.verify()?;
         let result = self.set_sync(sync).and_then(|()| self.run("BEGIN IMMEDIATE"));
         if result.is_err() { self.health.note(result) } else { result }
     }
@@ -163,7 +169,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_transaction_is_synced_as_it_asks() {
+    fn each_transaction_is_synced_as_requested() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().canonicalize().unwrap().join("test.db");
         std::fs::write(&file, "").unwrap();

@@ -52,7 +52,7 @@ impl LogWriter {
             if pending.deadline.is_some_and(|deadline| deadline <= now) {
                 let _ = pending.reply.send(Err(AppendError::TooLate));
             } else if !pending.reply.is_closed() {
-                // A commit whose caller has gone is skipped: no caller is told that it was not written.
+                // A commit whose caller has gone is skipped: no caller learns that it was not written.
                 awaited.push(pending);
             }
         }
@@ -139,8 +139,10 @@ impl LogWriter {
         }
         match connection.commit() {
             Ok(()) => {
+                // Verified before anything is acknowledged, or seen.
+                let kept = connection.file().verify();
                 self.tail.publish(stored);
-                Ok(())
+                kept.map_err(|lost| AppendError::OutcomeUnknown(lost.to_string()))
             }
             Err(error) => {
                 self.revisions.forget();
@@ -229,5 +231,37 @@ impl Revisions {
     fn forget(&mut self) {
         self.newer.clear();
         self.older.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        backends::embedded::new_store,
+        ports::event_store::{CommitId, ExpectedRevision},
+    };
+
+    #[test]
+    fn a_commit_into_a_file_that_was_just_removed_is_not_acknowledged() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().canonicalize().unwrap().join("orders.db");
+        new_store::make_if_missing(&file).unwrap();
+        let mut connection = WriteConnection::open(&file).unwrap();
+        let tail = Arc::new(Tail::load(connection.connection()).unwrap());
+        let mut log = LogWriter::load(connection.connection(), tail).unwrap();
+        let commit = Commit {
+            id: CommitId::random(),
+            stream: StreamId(1),
+            expected: ExpectedRevision::Any,
+            request: None,
+            events: vec![b"x".as_slice().into()],
+        };
+        connection.begin(Sync::Now).unwrap();
+        let mut stored = Vec::new();
+        log.apply(connection.connection(), &commit, &mut stored).unwrap().unwrap();
+        std::fs::remove_file(&file).unwrap();
+        let outcome = log.commit(&mut connection, stored);
+        assert!(matches!(&outcome, Err(AppendError::OutcomeUnknown(why)) if why.contains("removed")), "{outcome:?}");
     }
 }

@@ -14,7 +14,7 @@ use crate::{
         database::open_reader,
         end,
         error::{DbError, OpenError},
-        file_header, schema,
+        file_header, open_mark, schema,
     },
     ports::event_store::{
         AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, Position, RecordedCommit, RequestKey,
@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// How often it checks whether a service has appended events.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// An [`EventStore`] that refuses every append.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ pub struct ReadOnlyEventStore {
 
 impl ReadOnlyEventStore {
     /// Opens the log in the folder `dir`; must be called within a tokio runtime. A file of an earlier version is read as it is at this moment, even
-    /// if a service writes to it meanwhile; one of this version is read as it grows.
+    /// if a service writes to it in the meantime; one of this version is read as it grows.
     ///
     /// # Errors
     /// [`OpenError`] names the folder: it is empty, of another program, or of a newer version.
@@ -47,6 +47,7 @@ impl ReadOnlyEventStore {
     fn open_file(dir: &Path) -> Result<Self, OpenError> {
         let file = data_dir::database_in(dir)?;
         file_header::check(&file)?;
+        open_mark::check(&file)?;
         let connection = open_reader(&file)?;
         match schema::check(&connection)? {
             0 => return Err(OpenError::new(format!("there is no log in {DATABASE}"))),
@@ -90,7 +91,7 @@ fn add_commits(connection: &Connection) -> rusqlite::Result<()> {
 
 async fn watch_head(connection: Arc<Mutex<Connection>>, latest: watch::Sender<Position>) {
     loop {
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
         if let Ok(head) = on(&connection, rows::head).await {
             latest.send_if_modified(|last| std::mem::replace(last, head) != head);
         }

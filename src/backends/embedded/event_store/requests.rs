@@ -10,7 +10,7 @@ use super::{
 use crate::ports::event_store::{AppendError, Appended, Position, RequestKey, RequestScope, StreamId};
 
 /// A row of `requests`.
-struct Remembered {
+struct RequestRow {
     fingerprint: u128,
     position: Position,
     events: u64,
@@ -39,7 +39,7 @@ pub(super) fn find(
 /// Remembers the commit that `request` has made.
 pub(super) fn remember(connection: &Connection, request: &RequestKey, appended: &Appended) -> Result<(), DbError> {
     let (scope, stream) = key(appended.stream, request.scope);
-    let remembered = Remembered {
+    let remembered = RequestRow {
         fingerprint: request.fingerprint,
         position: appended.position,
         events: appended.last_revision - appended.first_revision + 1,
@@ -56,7 +56,7 @@ pub(super) fn remember(connection: &Connection, request: &RequestKey, appended: 
     Ok(())
 }
 
-fn load(connection: &Connection, stream: StreamId, request: &RequestKey) -> Result<Option<Remembered>, DbError> {
+fn load(connection: &Connection, stream: StreamId, request: &RequestKey) -> Result<Option<RequestRow>, DbError> {
     let (scope, stream) = key(stream, request.scope);
     let mut statement = connection.prepare_cached(
         "SELECT fingerprint, position, events, checksum FROM requests WHERE scope = ?1 AND stream = ?2 AND id = ?3",
@@ -65,7 +65,7 @@ fn load(connection: &Connection, stream: StreamId, request: &RequestKey) -> Resu
         .query_row(params![scope, stream, &*request.id], |row| {
             let fingerprint: [u8; 16] = row.get(0)?;
             let (position, events): (i64, i64) = (row.get(1)?, row.get(2)?);
-            let remembered = Remembered {
+            let remembered = RequestRow {
                 fingerprint: u128::from_be_bytes(fingerprint),
                 position: Position(position.cast_unsigned()),
                 events: events.cast_unsigned(),
@@ -96,7 +96,7 @@ pub(super) fn between(
         let (scope, stream): (i64, i64) = (row.get(0)?, row.get(1)?);
         let (id, fingerprint): (String, [u8; 16]) = (row.get(2)?, row.get(3)?);
         let (position, events): (i64, i64) = (row.get(4)?, row.get(5)?);
-        let remembered = Remembered {
+        let remembered = RequestRow {
             fingerprint: u128::from_be_bytes(fingerprint),
             position: Position(position.cast_unsigned()),
             events: events.cast_unsigned(),
@@ -144,7 +144,7 @@ const fn key(stream: StreamId, scope: RequestScope) -> (i64, i64) {
     }
 }
 
-impl Remembered {
+impl RequestRow {
     /// Covers the whole row. Stored: never changed.
     fn checksum(&self, scope: i64, stream: i64, id: &str) -> i64 {
         let mut numbers = [0; 48];

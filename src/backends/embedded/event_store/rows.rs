@@ -137,7 +137,10 @@ pub(super) fn read_stream(
         }
     }
     if let Some(wrong) = events.iter().find(|event| event.stream != stream) {
-        return Err(StoreError::Corrupt(format!("stream {stream} leads to an event of stream {}", wrong.stream)));
+        return Err(StoreError::Corrupt(format!(
+            "the index of stream {stream} leads to an event of stream {}",
+            wrong.stream
+        )));
     }
     Ok(events)
 }

@@ -62,7 +62,7 @@ impl Tail {
         }
     }
 
-    pub(super) fn subscribe(&self) -> watch::Receiver<Position> {
+    pub(in super::super) fn subscribe(&self) -> watch::Receiver<Position> {
         let receiver = self.wake.subscribe();
         fence(Ordering::SeqCst);
         receiver

@@ -44,7 +44,7 @@ fn rows(connection: &Connection) -> Result<StoredRows, DbError> {
             Ok(Some(row)) => order_row(row),
             Ok(None) => break,
             Err(error) => {
-                stored.wrong.push(format!("the list of orders cannot be read to its end: {error}"));
+                stored.wrong.push(format!("the read model cannot be read to its end: {error}"));
                 return Ok(stored);
             }
         };
@@ -54,7 +54,7 @@ fn rows(connection: &Connection) -> Result<StoredRows, DbError> {
                 (*count, *amount) = (*count + 1, *amount + i128::from(row.amount_minor));
                 stored.rows.insert(row.id, row.digest());
             }
-            Err(error) => stored.wrong.push(format!("a row of the list of orders cannot be read: {error:?}")),
+            Err(error) => stored.wrong.push(format!("a row of the read model cannot be read: {error:?}")),
         }
     }
     match totals_of(&snapshot, sql) {
@@ -75,7 +75,7 @@ fn wrong_totals(totals: &[Totals], mut counted: HashMap<(u8, [u8; 3]), (u64, i12
         if (rows, sum) != (*count, *amount_minor) {
             let what = named(*status, *currency);
             wrong.push(format!(
-                "{what} is {count} orders of {amount_minor}, its rows are {rows} of {sum} (minor units)"
+                "{what} is {count} orders of {amount_minor}, but its rows are {rows} of {sum} (minor units)"
             ));
         }
     }

@@ -33,7 +33,7 @@ pub(super) fn page(connection: &Connection, query: &ListQuery) -> Result<Page, D
     keys.truncate(limit);
     let rows = keys.iter().map(|(_, id)| {
         let row = load(&snapshot, sql, id.cast_unsigned())?;
-        row.ok_or_else(|| DbError::Corrupt(format!("the index of orders leads to {id}, which has no row")))
+        row.ok_or_else(|| DbError::Corrupt(format!("the index of the read model leads to {id}, which has no row")))
     });
     let rows = rows.collect::<Result<Vec<_>, _>>()?;
     let next = rows.last().filter(|_| goes_on).map(Row::key);
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_key_before_or_after_any_key_is_its_neighbour() {
+    fn the_preceding_and_following_keys_are_neighbours() {
         let key = |created_at_micros, id| RowKey { created_at_micros, id };
         let most = i64::MAX as u64;
         assert_eq!(following(key(5, 7)), Some((5, 8)));

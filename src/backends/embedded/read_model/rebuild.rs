@@ -1,7 +1,7 @@
 //! The shadow set of tables, filled while the first one serves.
 //!
 //! Its indexes are created after the rows are inserted: sorting them once costs far less than keeping them in order during the inserts. Creating them
-//! and dropping the old tables are the only long transactions, one for each, since commits wait for the writer meanwhile.
+//! and dropping the old tables are the only long transactions, one for each, since commits wait for the writer in the meantime.
 
 use std::sync::Arc;
 
@@ -51,7 +51,7 @@ impl EmbeddedRebuild {
         let (sql, build) = (self.sql, self.build);
         let write = move |connection: &Connection| {
             if sql.build(connection)? != Some(build) {
-                return Err(ReadModelError::Unavailable("this rebuild is over".to_owned()));
+                return Err(ReadModelError::Unavailable("this rebuild has ended".to_owned()));
             }
             work(connection, sql)
         };
@@ -98,7 +98,7 @@ impl ShadowReadModel for EmbeddedRebuild {
             failed => failed,
         };
         if let Err(error) = cleared {
-            tracing::warn!(%error, "the tables of the old read model are left for later");
+            tracing::warn!(%error, "cannot drop the tables of the old read model yet");
         }
         Ok(())
     }
