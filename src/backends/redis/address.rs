@@ -91,14 +91,14 @@ impl Answers {
         let Decision { epoch, address } = self.newest().ok_or(None)?;
         if *epoch < self.used_epoch {
             return Err(Some(format!(
-                "the Sentinels that answer name {address} by decision {epoch} (config-epoch), but decision {} has been used: \
-                 those that know it are waited for (if the Sentinels were set up anew, restart this node)",
+                "the Sentinels that answer name {address} in config-epoch {epoch}, but epoch {} has been used: waiting for those that know \
+                 it (if the Sentinels were set up from scratch, restart this node)",
                 self.used_epoch
             )));
         }
         let naming = self.said.iter().filter(|said| said.epoch == *epoch && said.address == *address).count();
         Err(Some(format!(
-            "{naming} of {} Sentinels name {address} by decision {epoch} (config-epoch): it is used when more than half of them do",
+            "{naming} of {} Sentinels name {address} in config-epoch {epoch}: it is used once more than half of them do",
             self.asked
         )))
     }
@@ -203,7 +203,7 @@ impl Address {
                 }
             }
         }
-        // Another clone may have used a newer one meanwhile.
+        // Another clone may have used a newer one in the meantime.
         answers.used_epoch = used_epoch.load(Ordering::SeqCst);
         match answers.decision() {
             Ok(decision) => {
@@ -256,7 +256,7 @@ impl Address {
 fn trusting(server: ConnectionInfo, ca: Option<&[u8]>) -> Result<ConnectionInfo, String> {
     let Some(ca) = ca else { return Ok(server) };
     if !is_tls(&server) {
-        return Err("redis-ca: the address asks for no TLS: write rediss://".to_owned());
+        return Err("redis-ca: the address does not use TLS: write rediss://".to_owned());
     }
     let certificates = TlsCertificates { client_tls: None, root_cert: Some(ca.to_vec()) };
     let client = Client::build_with_tls(server, certificates).map_err(|error| format!("redis-ca: {error}"))?;
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_decision_is_used_when_most_sentinels_name_it_and_none_that_is_older_than_the_one_used() {
+    fn only_the_newest_decision_named_by_a_majority_of_sentinels_is_used() {
         assert_eq!(decided(0, &[(0, 1), (0, 1), (0, 1)]), (Ok(decision(0, 1)), 2));
         assert_eq!(decided(1, &[(1, 1), (2, 2), (2, 2)]), (Ok(decision(2, 2)), 3));
         assert_eq!(decided(2, &[(1, 1), (2, 2), (2, 2)]), (Ok(decision(2, 2)), 3));
@@ -313,7 +313,7 @@ mod tests {
         for behind in [&[(1, 1), (1, 1)][..], &[(1, 1), (1, 1), (0, 3)], &[(1, 1)]] {
             let (older, taken) = decided(2, behind);
             let why = older.unwrap_err().unwrap();
-            assert!(why.contains("redis:1 by decision 1") && why.contains("decision 2 has been used"), "{why}");
+            assert!(why.contains("redis:1 in config-epoch 1") && why.contains("epoch 2 has been used"), "{why}");
             assert_eq!(taken, behind.len());
         }
         assert_eq!(decided(0, &[]), (Err(None), 0));

@@ -6,11 +6,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use redis::{Cmd, Value};
 use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
 
-use super::{
-    connection::{AbortOnDrop, Redis},
-    values,
-};
+use super::{connection::Redis, values};
 use crate::ports::order_cache::{CacheError, CacheKey, OrderCache};
 
 /// How long an order is cached after its last write, in seconds.
@@ -24,7 +22,7 @@ pub struct RedisOrderCache {
     redis: Redis,
     waiting: mpsc::Sender<Cmd>,
     /// The task that writes.
-    _writer: Arc<AbortOnDrop>,
+    _writer: Arc<AbortOnDropHandle<()>>,
 }
 
 impl RedisOrderCache {
@@ -39,7 +37,7 @@ impl RedisOrderCache {
                 let _ = connection.call(&command).await;
             }
         });
-        Self { redis, waiting, _writer: Arc::new(AbortOnDrop(writer)) }
+        Self { redis, waiting, _writer: Arc::new(AbortOnDropHandle::new(writer)) }
     }
 
     fn key(&self, key: CacheKey) -> String {

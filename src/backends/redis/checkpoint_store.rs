@@ -46,7 +46,7 @@ fn read(stored: &Value) -> Result<Option<Checkpoint>, CheckpointError> {
     }
     match values::text(stored).and_then(Checkpoint::from_text) {
         Some(checkpoint) => Ok(Some(checkpoint)),
-        None => Err(CheckpointError::Unavailable("what is stored is not a checkpoint".to_owned())),
+        None => Err(CheckpointError::Unavailable("the stored value is not a checkpoint".to_owned())),
     }
 }
 

@@ -16,18 +16,22 @@ use parking_lot::Mutex;
 use redis::{Cmd, RedisError, Value};
 use tokio::{
     sync::{Notify, watch},
-    task::JoinHandle,
     time::{Instant, timeout, timeout_at},
 };
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     address::Address,
-    keeper::{CONFIRM_PACE, Down, Link, Shared, State},
+    keeper::{CONFIRM_PACE, Down, Link, LinkState, Shared},
     pools::Lane,
     script::{Script, ScriptCall},
     server::ServerFacts,
 };
-use crate::ports::event_store::{Confirmations, LogId, LogLoss, TokenKey};
+pub use crate::backends::connect_error::ConnectError;
+use crate::{
+    ports::event_store::{Confirmations, LogId, LogLoss, TokenKey},
+    private_files,
+};
 
 /// Where a certificate begins in PEM.
 const PEM_CERTIFICATE: &[u8] = b"-----BEGIN CERTIFICATE-----";
@@ -36,31 +40,12 @@ pub use super::{call_error::CallError, options::RedisOptions};
 
 static WRITE: Script = Script::new(include_str!("write.lua"));
 
-/// Why there is no connection to a server.
-#[derive(Clone, Debug)]
-pub enum ConnectError {
-    /// A temporary failure. Connecting is being retried.
-    Retryable(String),
-    /// A failure that needs an operator: a wrong password, a replica, a server too old.
-    Fatal(String),
-}
-
 /// A Redis server, connected or not. Clones share the connections.
 #[derive(Clone, Debug)]
 pub struct Redis {
     shared: Arc<Shared>,
     /// The task that connects; it ends with the last clone.
-    _keeper: Arc<AbortOnDrop>,
-}
-
-/// A task that is aborted when its owner is dropped.
-#[derive(Debug)]
-pub(super) struct AbortOnDrop(pub JoinHandle<()>);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
+    _keeper: Arc<AbortOnDropHandle<()>>,
 }
 
 impl Redis {
@@ -72,7 +57,7 @@ impl Redis {
     pub fn start(options: RedisOptions, holds_log: bool) -> Result<Self, String> {
         let ca = options.ca.as_deref().map(certificates).transpose()?;
         let address = Address::parse(&options.url, ca.as_deref())?;
-        let state = watch::Sender::new(State::Down(Down::now("not connected yet".to_owned())));
+        let state = watch::Sender::new(LinkState::Down(Down::now("not connected yet".to_owned())));
         let shared = Arc::new(Shared {
             options,
             address,
@@ -86,7 +71,7 @@ impl Redis {
             facts: Mutex::default(),
             confirmations: Confirmations::new(CONFIRM_PACE),
         });
-        let keeper = Arc::new(AbortOnDrop(tokio::spawn(Arc::clone(&shared).keep_connected())));
+        let keeper = Arc::new(AbortOnDropHandle::new(tokio::spawn(Arc::clone(&shared).keep_connected())));
         Ok(Self { shared, _keeper: keeper })
     }
 
@@ -109,31 +94,31 @@ impl Redis {
     async fn decided(&self, is_decided: impl Fn(&Down) -> bool) -> Result<(), ConnectError> {
         let mut state = self.shared.state.subscribe();
         let decided = state.wait_for(|state| match state {
-            State::Live(_) => true,
-            State::Down(down) => is_decided(down),
+            LinkState::Live(_) => true,
+            LinkState::Down(down) => is_decided(down),
         });
         let deadline = Instant::now() + self.shared.options.connect_timeout;
         // Timed out or not, the state determines the result.
         let _ = timeout_at(deadline, decided).await;
         match &*self.shared.state.borrow() {
-            State::Live(_) => Ok(()),
-            State::Down(Down { why, is_final: false, .. }) => Err(ConnectError::Retryable(why.clone())),
-            State::Down(Down { why, is_final: true, .. }) => Err(ConnectError::Fatal(why.clone())),
+            LinkState::Live(_) => Ok(()),
+            LinkState::Down(Down { why, is_final: false, .. }) => Err(ConnectError::Retryable(why.clone())),
+            LinkState::Down(Down { why, is_final: true, .. }) => Err(ConnectError::Fatal(why.clone())),
         }
     }
 
     /// Why Redis is known to be unreachable: there is no connection.
     pub(super) fn unreachable(&self) -> Option<String> {
         match &*self.shared.state.borrow() {
-            State::Down(down) => Some(down.why.clone()),
-            State::Live(_) => None,
+            LinkState::Down(down) => Some(down.why.clone()),
+            LinkState::Live(_) => None,
         }
     }
 
     /// Whether waiting for a reply is futile: calls are not sent, and will not be soon. Always false if another server may take over.
     pub(super) fn is_away(&self) -> bool {
         match &*self.shared.state.borrow() {
-            State::Down(down) if !self.shared.address.has_sentinels() => Instant::now() >= self.until(down),
+            LinkState::Down(down) if !self.shared.address.has_sentinels() => Instant::now() >= self.until(down),
             _ => false,
         }
     }
@@ -174,8 +159,8 @@ impl Redis {
     #[must_use]
     pub fn server(&self) -> Option<String> {
         match &*self.shared.state.borrow() {
-            State::Live(link) => Some(link.server.clone()),
-            State::Down(_) => None,
+            LinkState::Live(link) => Some(link.server.clone()),
+            LinkState::Down(_) => None,
         }
     }
 
@@ -217,7 +202,7 @@ impl Redis {
         if confirmed == connection && *self.shared.connections.borrow() == connection {
             return Ok(());
         }
-        Err("the node has connected to Redis again since this was read".to_owned())
+        Err("the node has reconnected to Redis since this was read".to_owned())
     }
 
     /// The properties of the server when last checked.
@@ -269,7 +254,7 @@ impl Redis {
     pub(super) async fn check(&self) -> Result<(), String> {
         let link = self.link().await.map_err(|error| error.to_string())?;
         let mut connection = link.connection.clone();
-        let looked = match self.shared.admit(&mut connection).await {
+        let looked = match self.shared.verify(&mut connection).await {
             Ok(facts) => self.shared.check_permissions(&mut connection).await.map(|()| facts),
             Err(refusal) => Err(refusal),
         };
@@ -281,7 +266,7 @@ impl Redis {
             refusal.why
         })?;
         if facts.is_full() {
-            return Err("Redis has reached its maxmemory and takes no more".to_owned());
+            return Err("Redis has reached its maxmemory and accepts no more writes".to_owned());
         }
         if !self.shared.options.roles.writes() {
             return Ok(());
@@ -306,14 +291,14 @@ impl Redis {
 
     /// Whether a connection goes to the server in use now.
     pub(super) fn is_current(&self, held: &Held) -> bool {
-        matches!(&*self.shared.state.borrow(), State::Live(link) if link.number == held.number)
+        matches!(&*self.shared.state.borrow(), LinkState::Live(link) if link.number == held.number)
     }
 
     /// Drops the connections and makes new ones: readers read again on them.
     pub(super) fn connect_again(&self) {
         let number = match &*self.shared.state.borrow() {
-            State::Live(link) => link.number,
-            State::Down(_) => return,
+            LinkState::Live(link) => link.number,
+            LinkState::Down(_) => return,
         };
         self.shared.replace(number);
     }
@@ -327,15 +312,15 @@ impl Redis {
     /// calls.
     async fn link(&self) -> Result<Arc<Link>, CallError> {
         let deadline = match &*self.shared.state.borrow() {
-            State::Live(link) => return Ok(Arc::clone(link)),
-            State::Down(down) => self.until(down),
+            LinkState::Live(link) => return Ok(Arc::clone(link)),
+            LinkState::Down(down) => self.until(down),
         };
         let mut state = self.shared.state.subscribe();
         // Timed out or not, the state determines the result.
-        let _ = timeout_at(deadline, state.wait_for(|state| matches!(state, State::Live(_)))).await;
+        let _ = timeout_at(deadline, state.wait_for(|state| matches!(state, LinkState::Live(_)))).await;
         match &*self.shared.state.borrow() {
-            State::Live(link) => Ok(Arc::clone(link)),
-            State::Down(down) => Err(CallError::NotSent(down.why.clone())),
+            LinkState::Live(link) => Ok(Arc::clone(link)),
+            LinkState::Down(down) => Err(CallError::NotSent(down.why.clone())),
         }
     }
 }
@@ -343,7 +328,7 @@ impl Redis {
 /// The content of a file with certificates.
 fn certificates(file: &Path) -> Result<Vec<u8>, String> {
     let unfit = |why: &dyn fmt::Display| format!("redis-ca: {} {why}", file.display());
-    let text = std::fs::read(file).map_err(|error| unfit(&format_args!("cannot be read: {error}")))?;
+    let text = private_files::read(file).map_err(|error| unfit(&format_args!("cannot be read: {error}")))?;
     let has_certificate = text.windows(PEM_CERTIFICATE.len()).any(|window| window == PEM_CERTIFICATE);
     if has_certificate { Ok(text) } else { Err(unfit(&"holds no certificate in PEM")) }
 }

@@ -1,4 +1,4 @@
-//! What the Redis backend tells of itself.
+//! The self-description of the Redis backend.
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ pub const DESCRIPTOR: Descriptor = Descriptor {
     title: "Redis",
     persistence: Some("Redis 7.0 or newer, one primary"),
     transport: Some("a Redis stream of CloudEvents"),
-    durability: "what the Redis settings give: `machine` with `appendonly yes`, `appendfsync always` and `noeviction`",
+    durability: "depends on the Redis settings: `machine` with `appendonly yes`, `appendfsync always` and `noeviction`",
     is_shared: true,
     needs_data_dir: false,
     settings: SETTINGS,
@@ -83,7 +83,7 @@ impl Backend for RedisSettings {
     }
 }
 
-/// Waits for the first connection attempt; `shown` is the address for people.
+/// Waits for the first connection attempt; `shown` is the address for humans.
 async fn arrival(redis: Redis, shown: String) -> Result<(), OpenError> {
     match redis.first_try().await {
         Ok(()) => {
@@ -109,7 +109,7 @@ async fn open(log: ServerLog, access: Access) -> Result<OpenedLog, OpenError> {
     };
     let redis = Redis::start(options, true)?;
     match redis.first_connection().await {
-        Ok(()) => Ok(OpenedLog { store: Arc::new(RedisEventStore::new(redis)), admit: None }),
+        Ok(()) => Ok(OpenedLog { store: Arc::new(RedisEventStore::new(redis)), verify: None }),
         Err(ConnectError::Retryable(why) | ConnectError::Fatal(why)) => Err(why.into()),
     }
 }

@@ -60,7 +60,7 @@ mod tests {
     use super::Ends;
 
     #[test]
-    fn what_is_missing_is_named() {
+    fn missing_entries_are_named() {
         let ends = |length, last_given, first, last| Ends { length, last_given, first, last };
         assert_eq!(ends(0, 0, None, None).missing(), None);
         assert_eq!(ends(5, 5, Some(1), Some(5)).missing(), None);

@@ -1,7 +1,7 @@
 //! The event store in Redis: the log is one stream, and each order has a list of its entry numbers.
 //!
 //! How an append is atomic: one Lua script checks the expected revision and the request id, then adds the events to the log and to the order's index.
-//! Redis runs nothing else meanwhile, and writes the changes to the append-only file as one transaction.
+//! Redis runs nothing else in the meantime, and writes the changes to the append-only file as one transaction.
 //!
 //! A lost reply leaves open whether the script ran or will still run. Such an append is retried for a while if that is harmless, namely if a revision
 //! or a request id lets only one of the tries write: the last reply then gives the outcome, and the commit's id distinguishes our own events from
@@ -17,18 +17,21 @@ mod request;
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use metrics::Counter;
+use parking_lot::Mutex;
 use redis::{Cmd, Value};
 use tokio::{
     sync::{OnceCell, watch},
     time::{Instant, sleep},
 };
+use tokio_util::task::AbortOnDropHandle;
 
-use self::{commits::EarlyRequests, request::Remembered};
+use self::{commits::EarlyRequests, request::RequestRecord};
 use super::{
-    connection::{AbortOnDrop, CallError, Redis},
+    connection::{CallError, Redis},
     ends::Ends,
     script::{Script, ScriptCall},
-    tail::{self, Look},
+    tail::{self, TailCheck},
     values,
 };
 use crate::ports::event_store::{
@@ -39,6 +42,7 @@ use crate::ports::event_store::{
 static APPEND: Script = Script::new(concat!(
     include_str!("event_store/ours.lua"),
     include_str!("need.lua"),
+    include_str!("event_store/last_event.lua"),
     include_str!("event_store/append.lua")
 ));
 static LOG_ENDS: Script = Script::new(concat!(include_str!("event_store/ours.lua"), include_str!("ends.lua")));
@@ -58,7 +62,10 @@ pub struct RedisEventStore {
     latest: Arc<watch::Sender<Position>>,
     /// The requests of the commits that were written before the log stored request keys.
     early_requests: OnceCell<EarlyRequests>,
-    _tail: AbortOnDrop,
+    /// The missing entries that the last check found.
+    damage: Mutex<Option<String>>,
+    losses: Counter,
+    _tail: AbortOnDropHandle<()>,
 }
 
 /// The script's reply.
@@ -77,6 +84,10 @@ enum Answer {
         seen: Position,
         newest: Position,
     },
+    /// The last event of the order has been deleted from the log.
+    Missing {
+        at: Position,
+    },
 }
 
 impl RedisEventStore {
@@ -91,7 +102,7 @@ impl RedisEventStore {
             &redis,
             log.clone(),
             move || seen.borrow().0,
-            move |Look { last, before, is_other }| {
+            move |TailCheck { last, before, is_other }| {
                 match before {
                     // If the log has become shorter, its end would not count as new for a long time.
                     None => drop(announced.send_replace(Position(last))),
@@ -105,15 +116,29 @@ impl RedisEventStore {
                 tail::announce(&announced, Position(last));
             },
         );
-        Self { redis, log, latest, early_requests: OnceCell::new(), _tail: tail }
+        let losses = metrics::counter!("ordersystem_log_losses_total", "reader" => "check");
+        let (early_requests, damage) = (OnceCell::new(), Mutex::default());
+        Self { redis, log, latest, early_requests, damage, losses, _tail: tail }
     }
 
     /// The two ends of the log.
     async fn ends(&self) -> Result<Ends, StoreError> {
         let call = LOG_ENDS.prepare().key(&self.log).key(&self.redis.log_id_key()).arg(self.redis.log_id_text());
         let ends = call.run(&self.redis).await.map_err(store_error)?;
-        let otherwise = || StoreError::Corrupt("the log has entries that are not numbered as ours are".to_owned());
+        let otherwise =
+            || StoreError::Corrupt("the log has entries with ids that this service does not write".to_owned());
         Ends::read(ends).ok_or_else(otherwise)
+    }
+
+    /// Counts entries that were deleted while the connection stayed open, and makes all readers verify the events that they have read.
+    fn found_damage(&self, missing: &str) {
+        let before = self.damage.lock().replace(missing.to_owned());
+        if before.as_deref() == Some(missing) {
+            return;
+        }
+        self.losses.increment(1);
+        tracing::error!(missing, "the log in Redis has lost entries: `ordersystem verify` lists the orders concerned");
+        self.redis.connect_again();
     }
 
     fn index_key(&self, stream: StreamId) -> String {
@@ -153,12 +178,12 @@ impl RedisEventStore {
     }
 
     /// Interprets a reply. With `in_doubt` an earlier try may have been the one that wrote.
-    async fn settle(&self, answer: Answer, commit: &Commit, in_doubt: bool) -> Result<Appended, AppendError> {
+    async fn interpret(&self, answer: Answer, commit: &Commit, in_doubt: bool) -> Result<Appended, AppendError> {
         match answer {
             Answer::Appended { last_revision, position } => Ok(appended(commit, last_revision, position)),
             Answer::Known => {
                 let Some(request) = &commit.request else {
-                    return Err(StoreError::Corrupt("a request was found that was not asked for".to_owned()).into());
+                    return Err(StoreError::Corrupt("the reply has a request that was not looked up".to_owned()).into());
                 };
                 let known = self.known_request(commit.stream, request).await?.ok_or_else(|| {
                     StoreError::Unavailable(
@@ -168,7 +193,8 @@ impl RedisEventStore {
                 let ours = in_doubt && self.commit_at(known.stream, known.first_revision).await? == Some(commit.id);
                 Ok(Appended { replayed: !ours, ..known })
             }
-            Answer::Shorter { seen, newest } => Err(self.look_again(seen, newest).into()),
+            Answer::Shorter { seen, newest } => Err(self.reread(seen, newest).into()),
+            Answer::Missing { at } => Err(read::missing(at.0).into()),
             Answer::Conflict { actual } => {
                 let wanted = commit.expected.revision().and_then(|revision| revision.checked_add(1));
                 let Some(first) = wanted.filter(|first| in_doubt && *first <= actual) else {
@@ -184,7 +210,7 @@ impl RedisEventStore {
     }
 
     /// Makes all readers of the log read again, as after a reconnect, since the log ends before the position that was `seen`.
-    fn look_again(&self, seen: Position, newest: Position) -> StoreError {
+    fn reread(&self, seen: Position, newest: Position) -> StoreError {
         // Only the first of many concurrent appends does this.
         let is_first = self.latest.send_if_modified(|latest| {
             let is_first = *latest >= seen;
@@ -197,14 +223,14 @@ impl RedisEventStore {
             self.redis.connect_again();
         }
         StoreError::Unavailable(format!(
-            "the log ends at {newest}, before {seen}, which it had: what was read of it is looked for again"
+            "the log ends at {newest}, before {seen}, which it had reached: checking the events that were read"
         ))
     }
 
     /// Determines the outcome of an append whose reply was lost, for as long as [`RESOLVE_WITHIN`] and while Redis is reachable.
     async fn resolve(&self, commit: &Commit, lost: String) -> Result<Appended, AppendError> {
         // Debug level: many appends fail at once, and the connection reports the unreachable server itself.
-        tracing::debug!(stream = %commit.stream, lost, "the answer to an append was lost, looking for what became of it");
+        tracing::debug!(stream = %commit.stream, lost, "the reply to an append was lost; looking up its outcome");
         let give_up = Instant::now() + RESOLVE_WITHIN;
         // Only one of the tries can write, in whatever order they arrive.
         let repeatable = commit.request.is_some() || commit.expected.revision().is_some();
@@ -212,7 +238,7 @@ impl RedisEventStore {
             sleep(RESOLVE_PAUSE.mul_f64(0.5 + fastrand::f64())).await;
             let found = if repeatable {
                 match self.try_append(commit).await {
-                    Ok(answer) => self.settle(answer, commit, true).await,
+                    Ok(answer) => self.interpret(answer, commit, true).await,
                     // Neither an error nor a timeout reveals the outcome of the earlier try.
                     Err(_) => continue,
                 }
@@ -245,7 +271,7 @@ impl RedisEventStore {
         };
         let found = self.redis.call(&command).await.map_err(store_error)?;
         let Some(text) = values::text(&found) else { return Ok(None) };
-        let remembered = Remembered::read(text, request)?;
+        let remembered = RequestRecord::read(text, request)?;
         let position = self.position_of(remembered.stream, remembered.last_revision).await?;
         Ok(Some(remembered.appended(position, true)))
     }
@@ -253,8 +279,7 @@ impl RedisEventStore {
     async fn try_append(&self, commit: &Commit) -> Result<Answer, CallError> {
         let seen = *self.latest.borrow();
         let answer = self.append_call(commit, seen).run(&self.redis).await?;
-        read_answer(&answer, seen)
-            .ok_or_else(|| CallError::Lost("the script gave an answer of another form".to_owned()))
+        read_answer(&answer, seen).ok_or_else(|| CallError::Lost("the script returned an unexpected reply".to_owned()))
     }
 }
 
@@ -269,6 +294,7 @@ fn read_answer(answer: &Value, seen: Position) -> Option<Answer> {
         ([_, actual], Value::Int(-1)) => Some(Answer::Conflict { actual: values::number(actual)? }),
         ([_, _], Value::Int(-2)) => Some(Answer::Known),
         ([_, newest], Value::Int(-3)) => Some(Answer::Shorter { seen, newest: Position(values::number(newest)?) }),
+        ([_, at], Value::Int(-4)) => Some(Answer::Missing { at: Position(values::number(at)?) }),
         ([last, position], _) => Some(Answer::Appended {
             last_revision: values::number(last)?,
             position: Position(values::number(position)?),
@@ -318,7 +344,7 @@ impl EventStore for RedisEventStore {
     async fn append(&self, commit: Commit) -> Result<Appended, AppendError> {
         commit.require_events()?;
         let appended = match self.try_append(&commit).await {
-            Ok(answer) => self.settle(answer, &commit, false).await?,
+            Ok(answer) => self.interpret(answer, &commit, false).await?,
             Err(CallError::Lost(why)) => self.resolve(&commit, why).await?,
             Err(CallError::Refused { code, text }) if code == "OOM" => return Err(AppendError::Full(text)),
             Err(other) => return Err(store_error(other).into()),
@@ -376,6 +402,11 @@ impl EventStore for RedisEventStore {
         self.compare_indexes().await
     }
 
+    /// An operator may have trimmed or cut the log: its length shows it.
+    async fn missing_entries(&self) -> Result<Option<String>, StoreError> {
+        Ok(self.ends().await?.missing())
+    }
+
     fn wake(&self) -> watch::Receiver<Position> {
         self.latest.subscribe()
     }
@@ -386,10 +417,15 @@ impl EventStore for RedisEventStore {
 
     async fn check(&self) -> Result<(), StoreError> {
         self.redis.check().await.map_err(StoreError::Unavailable)?;
-        // The log itself, which an operator may have overwritten, trimmed or cut.
-        match self.ends().await?.missing() {
-            None => Ok(()),
-            Some(missing) => Err(StoreError::Corrupt(missing)),
+        match self.missing_entries().await? {
+            None => {
+                *self.damage.lock() = None;
+                Ok(())
+            }
+            Some(missing) => {
+                self.found_damage(&missing);
+                Err(StoreError::Corrupt(missing))
+            }
         }
     }
 }

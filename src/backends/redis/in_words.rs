@@ -1,11 +1,11 @@
-//! Failures of connections in words for an operator.
+//! Describes failures of connections for operators.
 
 use redis::{ConnectionAddr, ConnectionInfo, RedisError};
 
 use crate::ports::tls_errors::certificate_problem;
 
 /// The text for a server that closes a connection at once and has served before.
-pub(super) const ENDS_OR_STARTS: &str = "it closes the connection at once, as a server does that ends or starts";
+pub(super) const ENDS_OR_STARTS: &str = "it closes the connection at once, as a server does while it stops or starts";
 
 /// Whether the connection to a server uses TLS.
 pub(super) fn is_tls(server: &ConnectionInfo) -> bool {
@@ -16,15 +16,18 @@ pub(super) fn is_tls(server: &ConnectionInfo) -> bool {
 pub(super) fn in_words(error: &RedisError, is_tls: bool, was_reached: bool) -> String {
     let text = error.to_string();
     if error.kind() == redis::ErrorKind::Parse {
-        return "what answers there is not Redis: it speaks another protocol".to_owned();
+        return "the server there is not Redis: it speaks another protocol".to_owned();
     }
     if error.is_connection_refusal() {
         return "connection refused: nothing listens there".to_owned();
     }
     if error.is_timeout() {
         // A server without TLS waits for the rest of a supposed command.
-        let perhaps =
-            if is_tls && !was_reached { ", as from a server that speaks no TLS (then write redis://)" } else { "" };
+        let perhaps = if is_tls && !was_reached {
+            ", as from a server that does not speak TLS (then write redis://)"
+        } else {
+            ""
+        };
         return format!("no answer in time{perhaps}");
     }
     if let Some(problem) = certificate_problem(&text) {
@@ -33,15 +36,15 @@ pub(super) fn in_words(error: &RedisError, is_tls: bool, was_reached: bool) -> S
     // A bad signature comes from an authority that has the name of a trusted one and another key.
     if text.contains("UnknownIssuer") || text.contains("BadSignature") {
         return format!(
-            "its certificate is not signed by an authority that is trusted here: name the file of the authority with --redis-ca or in SSL_CERT_FILE ({text})"
+            "its certificate is not signed by a trusted authority: name the file of the authority with --redis-ca or in SSL_CERT_FILE ({text})"
         );
     }
     if text.contains("InvalidContentType") {
-        return "what answers there speaks no TLS: an address with redis:// does without".to_owned();
+        return "the server there does not speak TLS: use an address with redis://".to_owned();
     }
     if let Some(names) = wrong_name(&text) {
         return format!(
-            "its certificate is for another name than the one in the address{names}: give the server by a name that its certificate has"
+            "its certificate is for another name than the one in the address{names}: use a name of the server that its certificate has"
         );
     }
     if error.is_connection_dropped() && was_reached {
@@ -49,7 +52,7 @@ pub(super) fn in_words(error: &RedisError, is_tls: bool, was_reached: bool) -> S
     }
     if error.is_connection_dropped() && !is_tls {
         return format!(
-            "it closes the connection at once, as a server does that speaks TLS (then write rediss://): {text}"
+            "it closes the connection at once, as a server that speaks TLS does (then write rediss://): {text}"
         );
     }
     text

@@ -23,9 +23,12 @@ use super::{
     sentinel::Decision,
     server::ServerFacts,
 };
-use crate::ports::{
-    backoff::Backoff,
-    event_store::{Confirmations, LogId, LogLoss, TokenKey},
+use crate::{
+    ports::{
+        backoff::Backoff,
+        event_store::{Confirmations, LogId, LogLoss, TokenKey},
+    },
+    telemetry::outage::{Line, Outage},
 };
 
 /// The pause before the second try to connect; doubled each time.
@@ -35,19 +38,17 @@ const MAX_PAUSE: Duration = Duration::from_secs(2);
 /// The longest pause if another server may take over at any time.
 const MAX_PAUSE_WITH_SENTINELS: Duration = Duration::from_millis(500);
 /// How often Sentinels are asked whether the primary is still the same: a primary that is cut off does not report it.
-const ASK_SENTINELS_EVERY: Duration = Duration::from_millis(500);
+const SENTINEL_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 /// How long Sentinels may take to confirm the primary.
 const CONFIRM_WITHIN: Duration = Duration::from_secs(1);
 /// The shortest interval between two such questions.
 pub(super) const CONFIRM_PACE: Duration = Duration::from_millis(1);
-/// How often the same failure is logged.
-const SAY_AGAIN_AFTER: Duration = Duration::from_secs(30);
 
 /// The state shared by all clones of a connection.
 pub(super) struct Shared {
     pub options: RedisOptions,
     pub address: Address,
-    pub state: watch::Sender<State>,
+    pub state: watch::Sender<LinkState>,
     pub lost: Notify,
     /// How often a connection has been made; incremented before the connection is used.
     pub connections: watch::Sender<u64>,
@@ -63,7 +64,7 @@ pub(super) struct Shared {
     pub confirmations: Confirmations<u64, String>,
 }
 
-pub(super) enum State {
+pub(super) enum LinkState {
     /// Not connected.
     Down(Down),
     /// Connected.
@@ -104,52 +105,43 @@ pub(super) struct Link {
     pub number: u64,
 }
 
-/// The failure that was logged last, so that it is logged once.
-#[derive(Default)]
-struct Said(Option<(String, Instant)>);
-
-impl Said {
-    fn is_news(&mut self, why: &str) -> bool {
-        let is_old = self.0.as_ref().is_some_and(|(said, at)| said == why && at.elapsed() < SAY_AGAIN_AFTER);
-        if !is_old {
-            self.0 = Some((why.to_owned(), Instant::now()));
-        }
-        !is_old
-    }
-}
-
 impl Shared {
     /// Makes the connections, and replaces them whenever they are lost.
     pub(super) async fn keep_connected(self: Arc<Self>) {
-        let mut said = Said::default();
+        let outage = Outage::new();
         for number in 1_u64.. {
-            let link = self.connect_again(number, &mut said).await;
+            let link = self.connect_again(number, &outage).await;
             let (server, decision) = (link.server.clone(), link.decision.clone());
-            tracing::info!(server, "connected to Redis");
-            said = Said::default();
+            let lasted_ms = outage.works().map(|lasted| lasted.as_millis() as u64);
+            tracing::info!(server, lasted_ms, "connected to Redis");
             // Before any read on the connection.
             self.connections.send_modify(|made| *made += 1);
             self.loss.send_if_modified(|loss| loss.take().is_some());
-            self.state.send_replace(State::Live(Arc::new(link)));
+            self.state.send_replace(LinkState::Live(Arc::new(link)));
             self.until_lost(number, &server, decision).await;
         }
     }
 
-    async fn connect_again(self: &Arc<Self>, number: u64, said: &mut Said) -> Link {
+    async fn connect_again(self: &Arc<Self>, number: u64, outage: &Outage) -> Link {
         let max_pause = if self.address.has_sentinels() { MAX_PAUSE_WITH_SENTINELS } else { MAX_PAUSE };
         let (mut pauses, mut is_first_try) = (Backoff::new(FIRST_PAUSE, max_pause).pauses(), true);
+        let mut has_failed = false;
         loop {
             match self.establish(number).await {
                 Ok(link) => return link,
                 Err(Refusal { why, is_final, loss, .. }) => {
                     // The first refusal that waiting cannot resolve aborts the start, with the same message.
-                    let ends_start = is_final && number == 1 && said.0.is_none();
+                    let ends_start = is_final && number == 1 && !has_failed;
                     // The first error of a server that is shutting down is not worth a log line: the failure that follows is.
                     let is_passing = is_first_try && why.contains(ENDS_OR_STARTS);
                     is_first_try = false;
-                    if !is_passing && said.is_news(&why) && !ends_start {
-                        tracing::warn!("{why}");
+                    if !is_passing
+                        && let Some(Line { unsaid }) = outage.failed(&why)
+                        && !ends_start
+                    {
+                        tracing::warn!(unsaid, "{why}");
                     }
+                    has_failed |= !is_passing;
                     if let Some(kind) = loss {
                         let found = Some(LogLoss { kind, why: why.clone() });
                         self.loss.send_if_modified(|loss| {
@@ -159,10 +151,10 @@ impl Shared {
                         });
                     }
                     let since = match &*self.state.borrow() {
-                        State::Down(down) => down.since,
-                        State::Live(_) => Instant::now(),
+                        LinkState::Down(down) => down.since,
+                        LinkState::Live(_) => Instant::now(),
                     };
-                    self.state.send_replace(State::Down(Down { why, is_final, since, was_tried: true }));
+                    self.state.send_replace(LinkState::Down(Down { why, is_final, since, was_tried: true }));
                 }
             }
             sleep(pauses.next_pause()).await;
@@ -173,7 +165,7 @@ impl Shared {
         loop {
             tokio::select! {
                 () = self.lost.notified() => return,
-                () = sleep(ASK_SENTINELS_EVERY), if self.address.has_sentinels() => {
+                () = sleep(SENTINEL_CHECK_INTERVAL), if self.address.has_sentinels() => {
                     let Ok(primary) = self.address.primary(self.options.connect_timeout).await else { continue };
                     if primary.decision != decision {
                         let primary = primary.server.addr().to_string();
@@ -194,7 +186,7 @@ impl Shared {
         let server = primary.server.addr().to_string();
         let connected = self.connect(primary.server.clone()).await;
         let linked = match connected {
-            Ok(connection) => self.admitted(connection, primary, number).await,
+            Ok(connection) => self.verified(connection, primary, number).await,
             Err(error) => Err(self.connect_refusal(&error)),
         };
         linked.map_err(|refusal| Refusal {
@@ -210,13 +202,13 @@ impl Shared {
         })
     }
 
-    async fn admitted(
+    async fn verified(
         self: &Arc<Self>,
         mut connection: MultiplexedConnection,
         Primary { server: primary, decision }: Primary,
         number: u64,
     ) -> Result<Link, Refusal> {
-        if let Err(refusal) = self.admit(&mut connection).await {
+        if let Err(refusal) = self.verify(&mut connection).await {
             // A primary that has been replaced may have come back without its data.
             let is_certain = refusal.loss.is_none()
                 || match &decision {
@@ -231,12 +223,12 @@ impl Shared {
         }
         let server = primary.addr().to_string();
         if self.address.has_sentinels() {
-            // The primary may have been paused while another one was elected, and reply now as if nothing had happened.
+            // The primary may have been paused while another one was elected, and may reply now without knowing that.
             let now = self.address.primary(self.options.connect_timeout).await;
             let now = now.map_err(|unknown| Refusal::passing(unknown.why))?;
             if now.decision != decision {
                 let now = now.server.addr().to_string();
-                return Err(Refusal::passing(format!("{now} has become the primary meanwhile")));
+                return Err(Refusal::passing(format!("{now} has become the primary in the meantime")));
             }
         }
         // Weak, since the pools are part of the shared state.
@@ -245,7 +237,7 @@ impl Shared {
             let looking = looking.upgrade();
             Box::pin(async move {
                 let shared = looking.ok_or("the node ends")?;
-                shared.admit(connection).await.map(drop).map_err(|refusal| refusal.why)
+                shared.verify(connection).await.map(drop).map_err(|refusal| refusal.why)
             })
         });
         let pools = pools.map_err(Refusal::passing)?;
@@ -267,7 +259,8 @@ impl Shared {
         if error.to_string().contains("DB index is out of range") {
             let database = self.address.database();
             let why = format!(
-                "it has no database {database}, the number at the end of the address: its setting databases says how many there are, counted from 0"
+                "it has no database {database}, the number at the end of the address: its `databases` setting says how many there are, \
+                 numbered from 0"
             );
             return Refusal { why, is_final: true, is_of_address: true, ..refusal };
         }
@@ -311,8 +304,8 @@ impl Shared {
     /// The reason if that is not certain.
     pub(super) async fn confirmed_link(&self) -> Result<u64, String> {
         let link = match &*self.state.borrow() {
-            State::Live(link) => Arc::clone(link),
-            State::Down(down) => return Err(down.why.clone()),
+            LinkState::Live(link) => Arc::clone(link),
+            LinkState::Down(down) => return Err(down.why.clone()),
         };
         let Some(decision) = &link.decision else { return Ok(link.number) };
         let within = CONFIRM_WITHIN.min(self.options.connect_timeout);
@@ -330,10 +323,10 @@ impl Shared {
     /// Drops the link with this number: calls in flight on it may still receive their replies.
     pub(super) fn replace(&self, number: u64) {
         let was_live = self.state.send_if_modified(|state| {
-            let is_current = matches!(state, State::Live(link) if link.number == number);
+            let is_current = matches!(state, LinkState::Live(link) if link.number == number);
             if is_current {
                 let why = format!("Redis at {} is unreachable: the connection failed", self.address.shown());
-                *state = State::Down(Down::now(why));
+                *state = LinkState::Down(Down::now(why));
             }
             is_current
         });

@@ -1,6 +1,6 @@
 //! The message bus in Redis: one stream for all messages, and a consumer group for each name.
 //!
-//! An entry stays until every group has acknowledged it. At capacity, entries that no group needs any more are dropped; if there are none, publishing
+//! An entry stays until every group has acknowledged it. At capacity, entries that no group needs are dropped; if there are none, publishing
 //! waits. Redis keeps delivered but unacknowledged entries in the group's list of pending entries, from which a recreated consumer takes them.
 //! Retries, ack-waits and the order of keys are handled by the live consumer alone ([`DeliveryWindow`]).
 //!
@@ -13,13 +13,7 @@ mod consumer;
 mod entry;
 mod mark;
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use redis::{Cmd, Value};
@@ -27,18 +21,23 @@ use tokio::{
     sync::{Notify, watch},
     time::sleep,
 };
+use tokio_util::task::AbortOnDropHandle;
 
 use self::{consumer::RedisConsumer, entry::Entry, mark::Mark};
 use super::{
-    connection::{AbortOnDrop, CallError, Redis},
+    connection::{CallError, Redis},
     script::{Script, ScriptCall},
     tail, values,
 };
-use crate::ports::{
-    checkpoint_store::is_valid_name,
-    message_bus::{
-        BusError, Consumer, DeadLetter, Description, EventId, MAX_DEAD_LETTERS, Message, MessageBus, VolatileMessages,
+use crate::{
+    ports::{
+        checkpoint_store::is_valid_name,
+        message_bus::{
+            BusError, CloudEventAttributes, Consumer, DeadLetter, EventId, MAX_DEAD_LETTERS, Message, MessageBus,
+            VolatileMessages,
+        },
     },
+    telemetry::outage::{Line, Outage},
 };
 
 static PUBLISH: Script = Script::new(concat!(include_str!("need.lua"), include_str!("message_bus/publish.lua")));
@@ -46,7 +45,7 @@ static OPEN: Script = Script::new(concat!(include_str!("need.lua"), include_str!
 static TAKE_DEAD: Script = Script::new(concat!(include_str!("need.lua"), include_str!("message_bus/take_dead.lua")));
 static REMOVE: Script = Script::new(concat!(include_str!("need.lua"), include_str!("message_bus/remove.lua")));
 
-/// How many messages one call publishes: nothing else runs in Redis meanwhile.
+/// How many messages one call publishes: nothing else runs in Redis in the meantime.
 const PUBLISH_AT_ONCE: usize = 256;
 /// How many dead letters one call removes.
 const TAKE_AT_ONCE: usize = 1_000;
@@ -65,7 +64,7 @@ pub struct RedisBusOptions {
     /// How many dead letters a consumer may have.
     pub max_dead_letters: usize,
     /// Describes a message to external listeners.
-    pub describe: fn(&Message) -> Description,
+    pub describe: fn(&Message) -> CloudEventAttributes,
 }
 
 impl Default for RedisBusOptions {
@@ -75,7 +74,7 @@ impl Default for RedisBusOptions {
             max_unacked: 8_192,
             ack_wait: Duration::from_secs(30),
             max_dead_letters: MAX_DEAD_LETTERS,
-            describe: |_| Description::default(),
+            describe: |_| CloudEventAttributes::default(),
         }
     }
 }
@@ -98,8 +97,8 @@ struct Shared {
     /// Notified when the stream may have room again.
     room: Notify,
     /// The last messages were not published to the channels of external listeners.
-    is_unheard: AtomicBool,
-    _tail: AbortOnDrop,
+    unheard: Outage,
+    _tail: AbortOnDropHandle<()>,
 }
 
 impl RedisMessageBus {
@@ -113,15 +112,15 @@ impl RedisMessageBus {
             &redis,
             stream.clone(),
             || 0,
-            move |look| {
-                if tail::announce(&end, look.last) {
+            move |found| {
+                if tail::announce(&end, found.last) {
                     woken.notify_waiters();
                 }
             },
         );
         let consumers = redis.key("consumers");
-        let (mark, room, is_unheard) = (Mark::default(), Notify::new(), AtomicBool::new(false));
-        let shared = Shared { redis, options, stream, consumers, mark, arrived, room, is_unheard, _tail: tail };
+        let (mark, room, unheard) = (Mark::default(), Notify::new(), Outage::new());
+        let shared = Shared { redis, options, stream, consumers, mark, arrived, room, unheard, _tail: tail };
         Self { shared: Arc::new(shared) }
     }
 
@@ -152,20 +151,21 @@ impl RedisMessageBus {
         Ok(published)
     }
 
-    /// Logs once when external listeners receive nothing, and once when they receive again.
+    /// Logs when external listeners receive nothing, every half minute while that lasts, and when they receive again.
     fn report_unheard(&self, published: &Published) {
         if published.accepted == 0 {
             return;
         }
-        let is_unheard = !published.unheard.is_empty();
-        if self.shared.is_unheard.swap(is_unheard, Ordering::Relaxed) == is_unheard {
+        let unheard = &self.shared.unheard;
+        if published.unheard.is_empty() {
+            if let Some(lasted) = unheard.works() {
+                tracing::info!(lasted_ms = lasted.as_millis() as u64, "events are published to the channels again");
+            }
             return;
         }
-        if is_unheard {
-            let why = self.shared.redis.refusal_in_words(&published.unheard);
-            tracing::error!(why, "events are in the stream, but listeners of the channels do not hear of them");
-        } else {
-            tracing::info!("listeners of the channels hear of events again");
+        let why = self.shared.redis.refusal_in_words(&published.unheard);
+        if let Some(Line { unsaid }) = unheard.failed(&why) {
+            tracing::error!(why, unsaid, "events are in the stream, but cannot be published to the channels");
         }
     }
 
@@ -252,7 +252,7 @@ fn unavailable(error: CallError) -> BusError {
 }
 
 fn malformed(what: &str) -> BusError {
-    BusError::Unavailable(format!("Redis answers {what} with something else than the script says"))
+    BusError::Unavailable(format!("Redis returned an unexpected reply to {what}"))
 }
 
 #[async_trait]

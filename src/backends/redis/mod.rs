@@ -27,7 +27,6 @@
 //! ```
 
 mod address;
-mod admission;
 pub mod cache;
 mod call_error;
 pub mod checkpoint_store;
@@ -49,5 +48,6 @@ pub mod server;
 pub mod settings;
 mod tail;
 mod values;
+mod verification;
 
 pub use descriptor::DESCRIPTOR;

@@ -187,7 +187,7 @@ mod tests {
     use super::in_words;
 
     #[test]
-    fn a_refusal_says_what_to_grant() {
+    fn a_denial_names_the_permission_to_grant() {
         for (refusal, expected) in [
             (
                 "[RPUSH {o}:order:0] ERR The user executing the script can't run this command or subcommand",

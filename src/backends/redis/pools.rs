@@ -44,8 +44,8 @@ pub(super) struct PoolError {
 }
 
 impl Pools {
-    /// Pools of connections to `server`. Each new connection is verified by `look`: it must lead to a primary that holds the same log.
-    pub(super) fn new<L>(options: &RedisOptions, server: ConnectionInfo, look: L) -> Result<Self, String>
+    /// Pools of connections to `server`. Each new connection is verified by `verify`: it must lead to a primary that holds the same log.
+    pub(super) fn new<L>(options: &RedisOptions, server: ConnectionInfo, verify: L) -> Result<Self, String>
     where
         L: Fn(&mut MultiplexedConnection) -> BoxFuture<'_, Result<(), String>> + Clone + Send + Sync + 'static,
     {
@@ -54,10 +54,10 @@ impl Pools {
                 .set_connection_timeout(Some(options.connect_timeout))
                 .set_response_timeout(Some(LONGEST_BLOCK + options.response_timeout));
             let manager = Manager::new_with_config(server.clone(), config).map_err(|error| error.to_string())?;
-            let look = look.clone();
-            let look = Hook::async_fn(move |connection: &mut MultiplexedConnection, _| {
-                let looked = look(connection);
-                Box::pin(async move { looked.await.map_err(HookError::message) })
+            let verify = verify.clone();
+            let verify = Hook::async_fn(move |connection: &mut MultiplexedConnection, _| {
+                let verifying = verify(connection);
+                Box::pin(async move { verifying.await.map_err(HookError::message) })
             });
             let timeouts = Timeouts {
                 wait: Some(wait),
@@ -65,7 +65,7 @@ impl Pools {
                 recycle: Some(options.response_timeout),
             };
             let pool = Pool::builder(manager).config(PoolConfig { max_size: size, timeouts, ..PoolConfig::default() });
-            pool.runtime(Runtime::Tokio1).post_create(look).build().map_err(|error| error.to_string())
+            pool.runtime(Runtime::Tokio1).post_create(verify).build().map_err(|error| error.to_string())
         };
         Ok(Self {
             reads: make(READS, WAIT_FOR_READS)?,

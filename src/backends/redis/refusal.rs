@@ -12,7 +12,7 @@ pub(super) struct Refusal {
     pub is_permission: bool,
     /// The address is wrong, or lacks a password: no server of the service would take it.
     pub is_of_address: bool,
-    /// The server does not have the log that this node has been working on.
+    /// The server does not have this node's log.
     pub loss: Option<LossKind>,
 }
 

@@ -18,7 +18,7 @@ use super::{
 };
 
 /// How soon a Sentinel that did not reply is tried again: queries in the meantime fail at once.
-const TRY_AGAIN_AFTER: Duration = Duration::from_millis(50);
+const RETRY_AFTER: Duration = Duration::from_millis(50);
 
 /// A decision of the Sentinels: which server is the primary.
 #[derive(Clone, Debug, PartialEq)]
@@ -75,14 +75,14 @@ impl Sentinel {
         let passing =
             |why: &dyn std::fmt::Display| Unknown { why: format!("the Sentinel at {at}: {why}"), is_final: false };
         let Ok(mut line) = timeout(within, Arc::clone(&self.line).lock_owned()).await else {
-            return Err(passing(&"it has not answered the last question yet"));
+            return Err(passing(&"it has not answered the previous query yet"));
         };
-        if let Some((_, failure)) = line.failed.as_ref().filter(|(when, _)| when.elapsed() < TRY_AGAIN_AFTER) {
+        if let Some((_, failure)) = line.failed.as_ref().filter(|(when, _)| when.elapsed() < RETRY_AFTER) {
             return Err(failure.clone());
         }
         let (server, user_there, service_there) = (self.server.clone(), user.clone(), service.to_owned());
         let at_there = at.clone();
-        // Ends by itself even if no caller waits for it any more, so that a silent Sentinel is always detected.
+        // Ends by itself even if no caller waits for it, so that a silent Sentinel is always detected.
         let asking = tokio::spawn(async move {
             let answer = bounded(within, line.ask(server, &user_there, &service_there, within)).await;
             let failure = answer.as_ref().err().filter(|error| error.code().is_none());
@@ -106,7 +106,7 @@ impl Sentinel {
             }
             Err(error) if error.to_string().to_ascii_lowercase().contains("unknown command") => {
                 let why = format!(
-                    "what answers at {at} is a Redis and no Sentinel: write redis://{at} to use it, or give the addresses of its Sentinels"
+                    "the server at {at} is a Redis, not a Sentinel: write redis://{at} to use it, or give the addresses of its Sentinels"
                 );
                 Err(Unknown { why, is_final: true })
             }
@@ -119,8 +119,8 @@ impl Sentinel {
 fn unanswered(at: &str, error: &RedisError, words: &str) -> Unknown {
     if is_login_refused(error) {
         let why = format!(
-            "the Sentinel at {at} asks for a password, and accepts none or not the user and password of the address, which are tried for the \
-             Sentinels as well ({error})"
+            "the Sentinel at {at} requires a password, and the address has none, or the Sentinel rejects the user and password of the \
+             address, which are used for the Sentinels as well ({error})"
         );
         return Unknown { why, is_final: true };
     }

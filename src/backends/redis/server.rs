@@ -1,4 +1,4 @@
-//! The properties of a Redis server, as it reports them: whether it can be used, and what an acknowledged write survives on it.
+//! The properties of a Redis server, as it reports them: whether it can be used, and the durability of an acknowledged write.
 
 use redis::{RedisError, aio::MultiplexedConnection};
 
@@ -58,7 +58,7 @@ impl ServerFacts {
         {
             Ok(settings) => facts.take_settings(settings),
             Err(error) if error.is_io_error() => return Err(error),
-            Err(error) => tracing::debug!(%error, "Redis does not tell its settings"),
+            Err(error) => tracing::debug!(%error, "cannot read the settings of Redis"),
         }
         Ok(facts)
     }
@@ -109,7 +109,7 @@ impl ServerFacts {
     pub fn evicts(&self) -> Option<String> {
         let policy = self.maxmemory_policy.as_deref().filter(|policy| *policy != "noeviction")?;
         Some(format!(
-            "this Redis throws data away when its memory is full (maxmemory-policy {policy}): set it to noeviction, in its configuration and \
+            "this Redis evicts data when its memory is full (maxmemory-policy {policy}): set it to noeviction, in its configuration and \
              with CONFIG SET maxmemory-policy noeviction"
         ))
     }

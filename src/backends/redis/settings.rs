@@ -119,5 +119,5 @@ fn check_address(scheme: &str, host_and_path: &str) -> Result<(), String> {
     if db.is_empty() || db.parse::<u32>().is_ok() {
         return Ok(());
     }
-    Err("ends with a database that is no number".to_owned())
+    Err("ends with a database that is not a number".to_owned())
 }

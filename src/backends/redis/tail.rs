@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use redis::{RedisError, Value, aio::MultiplexedConnection};
 use tokio::{sync::watch, time::sleep};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{
-    connection::{AbortOnDrop, CallError, Redis},
+    connection::{CallError, Redis},
     pools::{LONGEST_BLOCK, Lane},
     values,
 };
@@ -18,7 +19,7 @@ const PACE: Duration = Duration::from_millis(2);
 
 /// The result of checking the end of a stream.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Look {
+pub(super) struct TailCheck {
     /// The last assigned entry number.
     pub last: u64,
     /// The number known to have been assigned before it; `None` for the first check on a connection, before which the stream may have been restored
@@ -34,13 +35,13 @@ pub(super) fn watch(
     redis: &Redis,
     key: String,
     seen: impl Fn() -> u64 + Send + Sync + 'static,
-    found: impl Fn(Look) + Send + Sync + 'static,
-) -> AbortOnDrop {
+    found: impl Fn(TailCheck) + Send + Sync + 'static,
+) -> AbortOnDropHandle<()> {
     let redis = redis.clone();
-    AbortOnDrop(tokio::spawn(async move {
+    AbortOnDropHandle::new(tokio::spawn(async move {
         loop {
             if let Err(error) = follow(&redis, &key, &seen, &found).await {
-                tracing::debug!(%error, key, "the watch of a stream begins again");
+                tracing::debug!(%error, key, "restarting the watch of a stream");
             }
             sleep(BLOCK).await;
         }
@@ -51,7 +52,7 @@ async fn follow(
     redis: &Redis,
     key: &str,
     seen: &(impl Fn() -> u64 + Sync),
-    found: &(impl Fn(Look) + Sync),
+    found: &(impl Fn(TailCheck) + Sync),
 ) -> Result<(), CallError> {
     // A dedicated connection: a blocking call would delay all others.
     let mut held = redis.hold(Lane::Steady).await?;
@@ -71,7 +72,7 @@ async fn follow(
             Ok((last, is_other))
         };
         let (last, is_other) = looked.await.map_err(|error| redis.lost(&held, &error))?;
-        found(Look { last, before, is_other });
+        found(TailCheck { last, before, is_other });
         is_first = false;
         let mut wait = redis::cmd("XREAD");
         wait.arg("COUNT").arg(1).arg("BLOCK").arg(BLOCK.as_millis() as u64);

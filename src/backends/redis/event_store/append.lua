@@ -6,15 +6,19 @@
 --       with KEYS[3]: 2 the field of the request in the hash KEYS[3], empty if KEYS[3] is a string  3 the record of the request
 --         4 the request as stored in the first entry of the commit
 --       then the events
--- Returns {last revision, position}, {-1, actual revision}, {-2, the record of the request} or {-3, the number of the log's newest entry} if
--- that is lower than the entry that the node has seen: the log has been replaced by another one.
+-- Returns {last revision, position}, {-1, actual revision}, {-2, the record of the request}, {-3, the last number that the log has given} if
+-- that is lower than the entry that the node has seen: the log has been replaced by another one, or {-4, the number of the order's last entry} if
+-- that entry has been deleted from the log.
 
 local expected, seen, last = string.match(ARGV[1], '^(%S+) (%S+) ?(%S*)$')
 expected, seen = tonumber(expected), tonumber(seen)
 -- In a log from which nothing has been deleted, the length gives it.
 if redis.call('XLEN', KEYS[1]) < seen then
-  local newest = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)
-  newest = newest[1] and tonumber(string.sub(newest[1][1], 3)) or 0
+  -- The last number given, whether its entry has been deleted or not: a log that has lost its newest entries is damaged, not replaced.
+  local newest, info = 0, redis.pcall('XINFO', 'STREAM', KEYS[1])
+  for i = 1, info.err and 0 or #info, 2 do
+    if info[i] == 'last-generated-id' then newest = tonumber(string.sub(info[i + 1], 3)) or 0 end
+  end
   if newest < seen then return {-3, newest} end
 end
 local revision = redis.call('LLEN', KEYS[2])
@@ -31,6 +35,8 @@ if KEYS[3] then
 end
 
 if not holds then return {-1, revision} end
+local missing = missing_last_event(KEYS[1], KEYS[2], revision)
+if missing then return {-4, missing} end
 
 need('XADD', KEYS[1], '0-*', 'r', '0')
 need('RPUSH', KEYS[2], '0')

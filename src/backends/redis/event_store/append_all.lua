@@ -6,7 +6,8 @@
 --       record of the request  the request as stored in the first entry of the commit
 --       then its events
 -- Returns {commits appended, position of the last event}, and if not all were appended {commits appended, -1, actual revision},
--- {commits appended, -2} for a known request, or {commits appended, -3, the error}.
+-- {commits appended, -2} for a known request, {commits appended, -3, the error}, or {commits appended, -4, the number of the order's last entry} if that
+-- entry has been deleted from the log.
 
 local key, arg, done, position = 2, 1, 0, nil
 while arg <= #ARGV do
@@ -22,6 +23,8 @@ while arg <= #ARGV do
   if revision ~= expected then return {done, -1, revision} end
   if kind == 'string' and redis.call('EXISTS', requests) == 1 then return {done, -2} end
   if kind == 'hash' and redis.call('HEXISTS', requests, field) == 1 then return {done, -2} end
+  local missing = missing_last_event(KEYS[1], index, revision)
+  if missing then return {done, -4, missing} end
 
   need('XADD', KEYS[1], '0-*', 'r', '0')
   need('RPUSH', index, '0')

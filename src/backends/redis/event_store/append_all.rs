@@ -2,7 +2,7 @@
 
 use redis::Value;
 
-use super::{NUMBERED_OTHERWISE, RedisEventStore, entry, request, store_error};
+use super::{NUMBERED_OTHERWISE, RedisEventStore, entry, read, request, store_error};
 use crate::{
     backends::redis::{
         connection::CallError,
@@ -12,10 +12,14 @@ use crate::{
     ports::event_store::{AppendError, Commit, EventStore as _, Position, RequestScope, StoreError},
 };
 
-static APPEND_ALL: Script =
-    Script::new(concat!(include_str!("ours.lua"), include_str!("../need.lua"), include_str!("append_all.lua")));
+static APPEND_ALL: Script = Script::new(concat!(
+    include_str!("ours.lua"),
+    include_str!("../need.lua"),
+    include_str!("last_event.lua"),
+    include_str!("append_all.lua")
+));
 
-/// The most commits of one call: nothing else runs in Redis meanwhile, some milliseconds.
+/// The most commits of one call: nothing else runs in Redis in the meantime, some milliseconds.
 const MAX_COMMITS: usize = 256;
 /// The most payload of one call, unless one commit has more, in bytes.
 const MAX_BYTES: usize = 1024 * 1024;
@@ -92,7 +96,7 @@ fn chunk(commits: &[Commit]) -> usize {
 }
 
 fn read_answer(answer: &Value, commits: usize) -> Result<Position, AppendError> {
-    let unreadable = || AppendError::OutcomeUnknown("the script gave an answer of another form".to_owned());
+    let unreadable = || AppendError::OutcomeUnknown("the script returned an unexpected reply".to_owned());
     let Value::Array(parts) = answer else { return Err(unreadable()) };
     match &parts[..] {
         [done, position] if values::number(done) == Some(commits as u64) => {
@@ -112,6 +116,7 @@ fn read_answer(answer: &Value, commits: usize) -> Result<Position, AppendError> 
             }
             Err(StoreError::Unavailable(text.to_owned()).into())
         }
+        [_, Value::Int(-4), at] => Err(read::missing(values::number(at).ok_or_else(unreadable)?).into()),
         _ => Err(unreadable()),
     }
 }

@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use redis::{Cmd, Value};
 
-use super::{RedisEventStore, entry::Entry, request, request::Remembered, store_error};
+use super::{RedisEventStore, entry::Entry, request, request::RequestRecord, store_error};
 use crate::{
     backends::redis::values,
     ports::event_store::{
@@ -227,7 +227,7 @@ impl RedisEventStore {
 }
 
 pub(super) fn read_scan(answer: Value) -> Result<(String, Vec<String>), StoreError> {
-    let unreadable = || StoreError::Unavailable("Redis answers SCAN with something else than keys".to_owned());
+    let unreadable = || StoreError::Unavailable("Redis returned an unexpected reply to SCAN".to_owned());
     let mut parts = values::list(answer).unwrap_or_default().into_iter();
     let cursor = parts.next().and_then(|cursor| values::text(&cursor).map(str::to_owned)).ok_or_else(unreadable)?;
     let keys = parts.next().and_then(values::list).ok_or_else(unreadable)?;
@@ -242,8 +242,8 @@ fn remembered_request(
 ) -> Result<((StreamId, Revision), RequestKey), StoreError> {
     let id = values::text(id).unwrap_or_default();
     let read = values::text(remembered)
-        .and_then(Remembered::parse)
-        .ok_or_else(|| StoreError::Corrupt(format!("what is remembered of request {id} cannot be read")))?;
+        .and_then(RequestRecord::parse)
+        .ok_or_else(|| StoreError::Corrupt(format!("the record of request {id} cannot be read")))?;
     let request = RequestKey { scope, id: id.into(), fingerprint: read.fingerprint };
     Ok(((read.stream, read.first_revision), request))
 }

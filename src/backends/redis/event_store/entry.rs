@@ -48,7 +48,7 @@ pub(super) fn decode(value: Value) -> Result<Entry, StoreError> {
         let id = values::text(&id).unwrap_or("without id");
         StoreError::Corrupt(format!("the entry {id} of the log {what}"))
     };
-    let position = values::entry_number(&id).ok_or_else(|| corrupt("is not numbered as ours are"))?;
+    let position = values::entry_number(&id).ok_or_else(|| corrupt("has an id that this service does not write"))?;
     let fields = parts.next().and_then(values::list).ok_or_else(|| corrupt("is missing"))?;
     let (revision, entry, request) = match <[Value; 6]>::try_from(fields) {
         Ok([r, revision, e, entry, q, request]) if are([&r, &e, &q], ["r", "e", "q"]) => {

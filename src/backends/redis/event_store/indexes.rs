@@ -3,7 +3,7 @@
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use redis::{Cmd, Value};
 
-use super::{RedisEventStore, commits::read_scan, request::Remembered, store_error};
+use super::{RedisEventStore, commits::read_scan, request::RequestRecord, store_error};
 use crate::{
     backends::redis::{script::Script, values},
     ports::event_store::{StoreError, StreamId},
@@ -15,7 +15,7 @@ static INDEX: Script = Script::new(include_str!("index.lua"));
 const SCAN_KEYS: usize = 1_000;
 /// How many keys are compared with the log at once.
 const AT_ONCE: usize = 64;
-/// How many events of an order are compared by one call: nothing else runs in Redis meanwhile.
+/// How many events of an order are compared by one call: nothing else runs in Redis in the meantime.
 const EVENTS_AT_ONCE: u64 = 512;
 /// The search ends after this many findings.
 const MAX_FINDINGS: usize = 1_000;
@@ -93,7 +93,7 @@ impl RedisEventStore {
 
     async fn compare_order(&self, order: &str) -> Result<Option<String>, StoreError> {
         let Ok(stream) = order.parse().map(StreamId) else {
-            return Ok(Some(format!("there is an index of an order {order}, which is no number")));
+            return Ok(Some(format!("there is an index of order {order}, which is not a number")));
         };
         let (mut from, mut wrong, mut first) = (1, 0, String::new());
         loop {
@@ -103,7 +103,7 @@ impl RedisEventStore {
             let (Some(compared), Some(more)) =
                 (parts.first().and_then(values::number), parts.get(1).and_then(values::number))
             else {
-                return Err(StoreError::Unavailable("the script gave an answer of another form".to_owned()));
+                return Err(StoreError::Unavailable("the script returned an unexpected reply".to_owned()));
             };
             if wrong == 0 {
                 first = parts.get(2).and_then(values::text).unwrap_or_default().to_owned();
@@ -122,9 +122,9 @@ impl RedisEventStore {
 
     /// Checks that the order has the events that a request is recorded to have made.
     async fn compare_request(&self, id: &str, remembered: &Value) -> Result<Option<String>, StoreError> {
-        let Some(Remembered { stream, last_revision, .. }) = values::text(remembered).and_then(Remembered::parse)
+        let Some(RequestRecord { stream, last_revision, .. }) = values::text(remembered).and_then(RequestRecord::parse)
         else {
-            return Ok(Some(format!("what is remembered of request {id} cannot be read")));
+            return Ok(Some(format!("the record of request {id} cannot be read")));
         };
         let length = self.redis.call(&Cmd::llen(self.index_key(stream))).await.map_err(store_error)?;
         let length = values::number(&length).unwrap_or_default();

@@ -17,9 +17,9 @@ use crate::{
 
 static READ_STREAM: Script = Script::new(concat!(include_str!("ours.lua"), include_str!("read_stream.lua")));
 
-/// The most events that the script looks up at once: nothing else runs in Redis meanwhile.
+/// The most events that the script looks up at once: nothing else runs in Redis in the meantime.
 const STREAM_PAGE: usize = 512;
-/// The most events requested before anything is known of their size.
+/// The most events requested while their size is unknown.
 const FIRST_PAGE: usize = 64;
 /// How many of the newest events of a stream are searched for a commit.
 const LOOK_BACK: usize = 256;
@@ -54,7 +54,7 @@ impl Page {
     /// Adds a reply; returns how many entries it had.
     fn take(&mut self, answer: Value) -> Result<usize, StoreError> {
         let answer = values::list(answer)
-            .ok_or_else(|| StoreError::Corrupt("Redis answers a read with something else than entries".to_owned()))?;
+            .ok_or_else(|| StoreError::Corrupt("Redis returned an unexpected reply to a read".to_owned()))?;
         let count = answer.len();
         for value in answer {
             if self.is_full() {
@@ -102,7 +102,7 @@ impl RedisEventStore {
             self.redis.connect_again();
         }
         Err(StoreError::Unavailable(format!(
-            "the log has not the event at {} any more that was read there: it is looked for again",
+            "the log no longer has the event that was read at {}: checking again",
             point.position
         )))
     }
@@ -147,15 +147,14 @@ impl RedisEventStore {
             match direction {
                 Direction::Backward if from > 1 && !page.entries.is_empty() => return Err(missing(from - 1)),
                 Direction::Backward => break,
-                // According to the latest known position, the log ends here.
-                Direction::Forward if from >= self.latest.borrow().0 => break,
+                Direction::Forward if self.ends_at(from) => break,
                 Direction::Forward if given > from => return Err(missing(from + 1)),
                 Direction::Forward => {
                     given = self.ends().await?.last_given;
                     if given <= from {
                         break;
                     }
-                    // Written meanwhile, or missing: the next read shows which.
+                    // Written in the meantime, or missing: the next read shows which.
                 }
             }
         }
@@ -165,7 +164,7 @@ impl RedisEventStore {
     /// Whether `news`, read backward from before `from`, begins with the newest possible entry.
     async fn check_newest(&self, from: u64, news: &[Entry]) -> Result<(), StoreError> {
         let newest = news.first().map_or(0, |entry| entry.event.position.0);
-        if newest + 1 == from || (newest > 0 && newest >= self.latest.borrow().0) {
+        if newest + 1 == from || self.ends_at(newest) {
             return Ok(());
         }
         let wanted = self.ends().await?.last_given.min(from - 1);
@@ -174,6 +173,12 @@ impl RedisEventStore {
             return Err(missing(newest + 1));
         }
         Ok(())
+    }
+
+    /// Whether the log ends at `number`, according to the latest known position: not while none is known yet.
+    fn ends_at(&self, number: u64) -> bool {
+        let latest = self.latest.borrow().0;
+        latest > 0 && number >= latest
     }
 
     pub(super) async fn is_missing(&self, number: u64) -> Result<bool, StoreError> {
@@ -249,7 +254,8 @@ impl RedisEventStore {
     }
 }
 
-fn missing(number: u64) -> StoreError {
+/// The error for an entry that is missing from the log.
+pub(super) fn missing(number: u64) -> StoreError {
     StoreError::Corrupt(format!("the entry 0-{number} of the log is missing"))
 }
 

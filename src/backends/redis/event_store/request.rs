@@ -7,7 +7,7 @@ use crate::ports::event_store::{
 
 /// The stored record of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Remembered {
+pub(super) struct RequestRecord {
     pub fingerprint: u128,
     pub stream: StreamId,
     pub first_revision: Revision,
@@ -40,14 +40,14 @@ pub(super) fn from_log(text: &[u8]) -> Option<RequestKey> {
     Some(RequestKey { scope, id: parts.next()?.into(), fingerprint })
 }
 
-impl Remembered {
+impl RequestRecord {
     /// Reads the record and compares it with the request.
     ///
     /// # Errors
     /// [`AppendError::RequestReused`] for another payload, [`StoreError::Corrupt`].
     pub(super) fn read(text: &str, request: &RequestKey) -> Result<Self, AppendError> {
         let remembered = Self::parse(text).ok_or_else(|| {
-            StoreError::Corrupt(format!("what is remembered of request {} cannot be read: {text:?}", request.id))
+            StoreError::Corrupt(format!("the record of request {} cannot be read: {text:?}", request.id))
         })?;
         if remembered.fingerprint == request.fingerprint { Ok(remembered) } else { Err(AppendError::RequestReused) }
     }

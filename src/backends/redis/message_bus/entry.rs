@@ -10,21 +10,22 @@ use redis::Value;
 
 use crate::{
     backends::redis::{script::ScriptCall, values},
-    ports::message_bus::{DeadLetter, Description, EventId, Message},
+    ports::message_bus::{CloudEventAttributes, DeadLetter, EventId, Message},
 };
 
 /// The content type of the stored data.
 const STORED_TYPE: &str = "application/protobuf";
 
 /// Adds the arguments that `publish.lua` takes for a message.
-pub(super) fn add(call: ScriptCall, message: &Message, description: Description) -> ScriptCall {
+pub(super) fn add(call: ScriptCall, message: &Message, description: CloudEventAttributes) -> ScriptCall {
     let call =
         call.arg(message.event_id().to_string()).arg(message.kind.as_bytes()).number(message.key).arg(description.time);
     let payload = &message.payload[..];
-    match description.data {
+    let call = match description.data {
         None => call.arg(STORED_TYPE).number(message.position).arg(payload).arg(""),
         Some((content_type, data)) => call.arg(content_type).number(message.position).arg(&data[..]).arg(payload),
-    }
+    };
+    call.arg(description.traceparent)
 }
 
 /// An entry of a stream with its id.

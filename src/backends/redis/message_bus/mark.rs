@@ -8,11 +8,11 @@
 use parking_lot::{Mutex, MutexGuard};
 
 #[derive(Debug, Default)]
-pub(super) struct Mark(Mutex<State>);
+pub(super) struct Mark(Mutex<MarkState>);
 
 #[derive(Clone, Copy, Debug, Default)]
-struct State {
-    /// The log that is published in the order of its positions; `None` if no caller asks for lost messages: then positions mean nothing.
+struct MarkState {
+    /// The log that is published in the order of its positions; `None` if no caller asks for lost messages: then positions have no meaning.
     log: Option<u32>,
     /// The position up to which the stream is complete, as far as this publisher knows.
     believed: u64,
@@ -25,7 +25,7 @@ struct State {
 }
 
 impl Mark {
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, MarkState> {
         self.0.lock()
     }
 
@@ -66,7 +66,7 @@ impl Mark {
     pub(super) fn compare(&self, connection: u64, log: u32, published_to: u64, mark: Option<u64>) {
         let mut state = self.state();
         if state.log.is_some_and(|before| before != log) {
-            *state = State::default();
+            *state = MarkState::default();
         }
         state.log = Some(log);
         let believed = published_to.max(state.believed);
@@ -99,9 +99,9 @@ mod tests {
     const LOG: u32 = 7;
 
     #[test]
-    fn what_a_server_has_lost_is_noticed_once_on_each_connection() {
+    fn lost_messages_are_detected_once_on_each_connection() {
         let mark = Mark::default();
-        assert_eq!(mark.lost_from(1, LOG, 0), Err(()), "nobody has looked yet");
+        assert_eq!(mark.lost_from(1, LOG, 0), Err(()), "not compared yet");
         mark.compare(1, LOG, 0, None);
         assert_eq!((mark.lost_from(1, LOG, 0), mark.required()), (Ok(None), None));
         mark.accepted(5);
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_publisher_that_begins_earlier_goes_on_from_there() {
+    fn a_publisher_that_starts_earlier_continues_from_there() {
         let mark = Mark::default();
         mark.compare(1, LOG, 9, Some(20));
         assert_eq!((mark.lost_from(1, LOG, 9), mark.required()), (Ok(None), Some(9)));
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_has_lost_even_the_mark_has_lost_everything() {
+    fn a_server_that_has_lost_the_mark_has_lost_all_messages() {
         let mark = Mark::default();
         mark.compare(1, LOG, 0, None);
         mark.accepted(5);
@@ -154,14 +154,14 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_required_where_nobody_asks() {
+    fn nothing_is_required_unless_a_caller_asks_for_lost_messages() {
         let mark = Mark::default();
         mark.accepted(5);
         assert_eq!(mark.required(), None);
     }
 
     #[test]
-    fn a_publish_that_was_refused_is_a_loss() {
+    fn a_refused_publish_is_a_loss() {
         let mark = Mark::default();
         mark.compare(1, LOG, 0, None);
         mark.accepted(5);

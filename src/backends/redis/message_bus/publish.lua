@@ -3,12 +3,13 @@
 -- KEYS  1 the stream  2 the position of the last message of the publisher's log (if it is named)
 -- ARGV  1 the capacity of the stream in messages  2 the channel for plain listeners, before its ':<type>'  3 the source of all messages
 --       4 the position that must have been published, empty if there is none
---       then for each: id, type, subject, time, datacontenttype, position, data, stored (empty if data are the stored bytes)
+--       then for each: id, type, subject, time, datacontenttype, position, data, stored (empty if data are the stored bytes),
+--       traceparent (empty if there is none)
 -- Returns {'lost', the position of the last message} if that is an earlier one; otherwise
 --         {number accepted, number that would fit in addition, the consumer that keeps the stream full or '', the error of the channel or ''}.
 
 local capacity = tonumber(ARGV[1])
-local FIELDS = 8
+local FIELDS = 9
 local FIRST = 4
 local count = (#ARGV - FIRST) / FIELDS
 
@@ -54,9 +55,14 @@ local unheard = ''
 local accepted = math.max(math.min(room, count), 0)
 for message = 0, accepted - 1 do
   local at = FIRST + message * FIELDS
-  redis.call('XADD', KEYS[1], '0-*', 'specversion', '1.0', 'id', ARGV[at + 1], 'source', ARGV[3], 'type', ARGV[at + 2],
+  local fields = {'specversion', '1.0', 'id', ARGV[at + 1], 'source', ARGV[3], 'type', ARGV[at + 2],
     'subject', ARGV[at + 3], 'time', ARGV[at + 4], 'datacontenttype', ARGV[at + 5], 'position', ARGV[at + 6],
-    'data', ARGV[at + 7], 'stored', ARGV[at + 8])
+    'data', ARGV[at + 7], 'stored', ARGV[at + 8]}
+  if ARGV[at + 9] ~= '' then
+    fields[#fields + 1] = 'traceparent'
+    fields[#fields + 1] = ARGV[at + 9]
+  end
+  redis.call('XADD', KEYS[1], '0-*', unpack(fields))
   -- Not guaranteed: a listener may be disconnected at any time. The entry has been added, and must not be added again because of this.
   local heard = redis.pcall('PUBLISH', ARGV[2] .. ':' .. ARGV[at + 2], ARGV[at + 7])
   if type(heard) == 'table' then unheard = '[PUBLISH ' .. ARGV[2] .. ':' .. ARGV[at + 2] .. '] ' .. heard.err end

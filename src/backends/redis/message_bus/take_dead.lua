@@ -26,7 +26,7 @@ table.sort(taken, function(a, b) return a[2] < b[2] or (a[2] == b[2] and a[3] < 
 local count = 0
 for _, letter in ipairs(taken) do
   -- First the commands that may run out of memory. Without the reason and the attempts, which are the last fields. The ids are times, so that a live
-  -- consumer knows what it has seen of a stream that has been deleted meanwhile.
+  -- consumer knows what it has seen of a stream that has been deleted in the meantime.
   if replay and letter.fields then redis.call('XADD', KEYS[4], '*', unpack(letter.fields, 1, #letter.fields - 4)) end
   if letter.fields then count = count + 1 end
   redis.call('XDEL', KEYS[1], letter[1])

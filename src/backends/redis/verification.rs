@@ -13,16 +13,16 @@ use crate::ports::event_store::{LogId, LossKind, TokenKey};
 
 impl Shared {
     /// Checks the server and decides whether it can be used.
-    pub(super) async fn admit(&self, connection: &mut MultiplexedConnection) -> Result<ServerFacts, Refusal> {
+    pub(super) async fn verify(&self, connection: &mut MultiplexedConnection) -> Result<ServerFacts, Refusal> {
         let mut facts = ServerFacts::read(connection).await.map_err(|error| self.refusal(&error))?;
         facts.has_sentinels = self.address.has_sentinels();
         if let Some(why) = facts.unfit().or_else(|| facts.evicts().filter(|_| self.roles().writes())) {
             return Err(Refusal::lasting(why));
         }
         if self.holds_log {
-            self.admit_log(connection).await?;
+            self.verify_log(connection).await?;
             if self.roles().writes_log {
-                self.admit_token_key(connection).await?;
+                self.verify_token_key(connection).await?;
             }
         }
         *self.facts.lock() = Some(facts.clone());
@@ -68,7 +68,7 @@ impl Shared {
     }
 
     /// Checks that the server holds the same log as before; the first time, reads its id or creates it.
-    async fn admit_log(&self, connection: &mut MultiplexedConnection) -> Result<(), Refusal> {
+    async fn verify_log(&self, connection: &mut MultiplexedConnection) -> Result<(), Refusal> {
         let key = format!("{{{}}}:log-id", self.options.prefix);
         let refusal = |error: RedisError| self.key_refusal(&key, &error);
         let known = self.log.get().copied();
@@ -102,7 +102,7 @@ impl Shared {
 
     /// Reads the key of the log, or creates it: a log of an earlier version has none. If the server has lost it, as after a premature fail-over, the
     /// key known to this node is written again.
-    async fn admit_token_key(&self, connection: &mut MultiplexedConnection) -> Result<(), Refusal> {
+    async fn verify_token_key(&self, connection: &mut MultiplexedConnection) -> Result<(), Refusal> {
         let name = format!("{{{}}}:log-key", self.options.prefix);
         let refusal = |error: RedisError| self.key_refusal(&name, &error);
         let mut found: Option<Vec<u8>> = redis::cmd("GET").arg(&name).query_async(connection).await.map_err(refusal)?;
@@ -142,13 +142,13 @@ impl Shared {
         let key = format!("{{{}}}:log-id", self.options.prefix);
         if kind == LossKind::Replaced {
             return format!(
-                "{key} names another log than this node has been working on: put the data of that one back, or start the node again to work on the \
-                 one that is there"
+                "{key} names another log than the one that this node uses: restore the data of that one, or restart the node to use the one \
+                 that is there"
             );
         }
         format!(
-            "the log is gone that this node has been working on, and {key} with it, as after FLUSHALL or a start of Redis without its files: put \
-             its data back, or start the node again to begin a new log"
+            "the log that this node uses is gone, and {key} with it, as after FLUSHALL or a start of Redis without its files: restore its \
+             data, or restart the node to begin a new log"
         )
     }
 
@@ -157,21 +157,20 @@ impl Shared {
         let text = error.to_string();
         if is_login_refused(error) {
             return format!(
-                "it does not accept the user name or the password, or asks for one: give those that it knows, as in \
-                 redis://user:password@host:port ({text})"
+                "it rejects the user name or the password, or requires them: give valid ones, as in redis://user:password@host:port ({text})"
             );
         }
         match error.code() {
             Some("NOPERM") => self.refusal_in_words(&text),
             Some("NOLOG") => self.lost_log(if text.contains("another") { LossKind::Replaced } else { LossKind::Gone }),
-            Some("MISCONF") => format!("Redis takes no writes, since it cannot write to its own disk: {text}"),
+            Some("MISCONF") => format!("Redis refuses writes because it cannot write to its own disk: {text}"),
             Some("NOREPLICAS") => {
                 format!(
-                    "Redis takes no writes while fewer replicas are connected than its min-replicas-to-write: {text}"
+                    "Redis refuses writes while fewer replicas are connected than its min-replicas-to-write: {text}"
                 )
             }
-            Some("OOM") => format!("Redis has reached its maxmemory and takes no more: {text}"),
-            Some("READONLY") => format!("this Redis has become a replica and takes no writes: {text}"),
+            Some("OOM") => format!("Redis has reached its maxmemory and accepts no more writes: {text}"),
+            Some("READONLY") => format!("this Redis has become a replica and refuses writes: {text}"),
             _ => text,
         }
     }
