@@ -1,4 +1,4 @@
-//! What a backend tells of itself: its name, its settings, and how it opens what it implements.
+//! The self-description of a backend: its name, its settings, and how it opens its parts.
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +16,7 @@ use crate::{
         checkpoint_store::CheckpointStore,
         event_store::EventStore,
         lease_store::LeaseStore,
-        message_bus::{Description, Message, MessageBus},
+        message_bus::{CloudEventAttributes, Message, MessageBus},
         order_cache::OrderCache,
         read_model::{ReadModel, StoredRows},
     },
@@ -26,10 +26,10 @@ use crate::{
 /// The timeout of a tool for a broker: longer than that of a node, which has waiting clients.
 pub const TOOL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Why a backend cannot be opened; one line for people.
+/// Why a backend cannot be opened; one line for humans.
 pub type OpenError = Box<dyn std::error::Error + Send + Sync>;
 
-/// What has been opened, or why not.
+/// The opened parts, or why they cannot be opened.
 pub type OpenResult<T> = Result<T, OpenError>;
 
 /// A backend. Everything that must know which backends there are derives from these.
@@ -38,11 +38,11 @@ pub struct Descriptor {
     pub name: &'static str,
     /// Its name in sentences, and the section of its settings.
     pub title: &'static str,
-    /// What it keeps the log in, for the README; `None` if it is no event store.
+    /// Where it keeps the log, for the README; `None` if it is not an event store.
     pub persistence: Option<&'static str>,
-    /// What it publishes to, for the README; `None` if it is no message bus.
+    /// Where it publishes, for the README; `None` if it is not a message bus.
     pub transport: Option<&'static str>,
-    /// What an acknowledged command survives, for the README.
+    /// The durability of an acknowledged command, for the README.
     pub durability: &'static str,
     /// Whether nodes can share it.
     pub is_shared: bool,
@@ -73,7 +73,7 @@ impl Eq for Descriptor {}
 /// A backend with its settings.
 #[async_trait]
 pub trait Backend: fmt::Debug + Send + Sync {
-    /// The address of its server, for people; `None` if it needs none.
+    /// The address of its server, for humans; `None` if it needs none.
     fn server(&self) -> Option<String> {
         None
     }
@@ -86,17 +86,17 @@ pub trait Backend: fmt::Debug + Send + Sync {
     /// Opens the parts that a node needs, over one connection.
     ///
     /// # Errors
-    /// One line: it needs an operator's action. A server that cannot be reached is no error: it is connected to later.
+    /// One line: it needs an operator's action. An unreachable server is not an error: the backend connects to it later.
     async fn open(&self, parts: Parts<'_>) -> Result<Opened, OpenError>;
 }
 
 /// The parts of a backend that a node needs.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Parts<'a> {
-    /// The log, with what is stored beside it.
+    /// The log, with the data that is stored beside it.
     pub log: bool,
     /// The message bus, with the metadata that it publishes.
-    pub bus: Option<fn(&Message) -> Description>,
+    pub bus: Option<fn(&Message) -> CloudEventAttributes>,
     /// The shared cache.
     pub cache: bool,
     /// The data folder of the node.
@@ -111,7 +111,7 @@ impl Parts<'_> {
     }
 }
 
-/// What has been opened.
+/// The opened parts.
 #[derive(Default)]
 pub struct Opened {
     /// The log.
@@ -124,7 +124,7 @@ pub struct Opened {
     pub arrival: Option<BoxFuture<'static, OpenResult<()>>>,
 }
 
-/// The log and what is stored beside it.
+/// The log and the data that is stored beside it.
 #[derive(Clone, Debug)]
 pub struct LogParts {
     /// The log.
@@ -215,24 +215,19 @@ pub enum Access {
 pub struct OpenedLog {
     /// The log.
     pub store: Arc<dyn EventStore>,
-    /// The check; `None` if opening was all.
-    pub admit: Option<Admit>,
+    /// The check; `None` if opening has already checked the log.
+    pub verify: Option<Verify>,
 }
 
 /// A check that can be repeated.
-pub type Admit = Box<dyn Fn() -> BoxFuture<'static, Result<(), NotAdmitted>> + Send + Sync>;
+pub type Verify = Box<dyn Fn() -> BoxFuture<'static, Result<(), NotVerified>> + Send + Sync>;
 
 /// Why a log cannot be used.
-#[derive(Clone, Debug)]
-pub struct NotAdmitted {
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{why}")]
+pub struct NotVerified {
     /// The human-readable reason.
     pub why: String,
     /// Whether it may be temporary.
     pub passes: bool,
-}
-
-impl fmt::Display for NotAdmitted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.why)
-    }
 }

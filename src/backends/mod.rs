@@ -1,5 +1,6 @@
 //! The backends. A new one is a folder with a [`Descriptor`], and its entry in [`REGISTRY`]; `docs/adding-a-backend.md` says how.
 
+pub mod connect_error;
 pub mod descriptor;
 
 pub mod embedded;

@@ -6,17 +6,24 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use tokio::sync::watch;
 
-use super::{BreakerError, CircuitBreaker, Refused};
-use crate::ports::{
-    checkpoint_store::{Checkpoint, CheckpointError, CheckpointStore},
-    event_store::{
-        AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, LogLoss, LogPoint, Position,
-        RecordedCommit, RequestKey, Revision, StoreError, StoredEvent, StreamId, TokenKey, confirmed,
+use super::{
+    BreakerError, CircuitBreaker, Refused,
+    meters::{LeaseMeters, Operation, OperationMeter, StoreMeters, append_error, store_error},
+};
+use crate::{
+    ports::{
+        checkpoint_store::{Checkpoint, CheckpointError, CheckpointStore},
+        event_store::{
+            AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, LogLoss, LogPoint, Position,
+            RecordedCommit, RequestKey, Revision, StoreError, StoredEvent, StreamId, TokenKey, confirmed,
+        },
+        lease_store::{Lease, LeaseError, LeaseOwner, LeaseStore},
+        message_bus::{BusError, Consumer, DeadLetter, EventId, Message, MessageBus, VolatileMessages},
     },
-    lease_store::{Lease, LeaseError, LeaseOwner, LeaseStore},
-    message_bus::{BusError, Consumer, DeadLetter, EventId, Message, MessageBus, VolatileMessages},
+    telemetry::traces::{self, KeyValue, Scope, SpanKind},
 };
 
 /// An event store behind a circuit breaker.
@@ -25,20 +32,48 @@ pub struct GuardedStore {
     inner: Arc<dyn EventStore>,
     breaker: Arc<CircuitBreaker>,
     required: Option<Durability>,
+    /// Its name in spans.
+    system: &'static str,
+    /// `None` for a store that has no name.
+    meters: Option<StoreMeters>,
 }
 
 impl GuardedStore {
     /// Guards the I/O of `inner` with `breaker`.
     #[must_use]
     pub const fn new(inner: Arc<dyn EventStore>, breaker: Arc<CircuitBreaker>) -> Self {
-        Self { inner, breaker, required: None }
+        Self { inner, breaker, required: None, system: "unknown", meters: None }
     }
 
     /// Refuses commits, and fails checks, unless the durability of the store is known and at least `required`.
     #[must_use]
-    pub const fn requiring(mut self, required: Option<Durability>) -> Self {
+    pub fn requiring(mut self, required: Option<Durability>) -> Self {
         self.required = required;
         self
+    }
+
+    /// Names the backend in spans and in metrics, which use the current recorder.
+    #[must_use]
+    pub fn named(mut self, system: &'static str) -> Self {
+        self.system = system;
+        self.meters = Some(StoreMeters::new(system));
+        self
+    }
+
+    /// Begins an operation that is counted.
+    fn begin(&self, of: impl FnOnce(&StoreMeters) -> &OperationMeter) -> Option<Operation<'_>> {
+        self.meters.as_ref().map(|meters| of(meters).begin())
+    }
+
+    /// The span of an operation on the log, if the call that needs it is recorded. Followers of the log are not calls.
+    fn span(&self, operation: &'static str, stream: Option<StreamId>) -> Option<Scope> {
+        traces::child(SpanKind::Client, operation, || {
+            let mut attributes =
+                vec![KeyValue::new("db.system.name", self.system), KeyValue::new("db.operation.name", operation)];
+            // A text, as in JSON: the number does not fit a double.
+            attributes.extend(stream.map(|stream| KeyValue::new("ordersystem.order.id", stream.to_string())));
+            attributes
+        })
     }
 
     async fn require_durable(&self) -> Result<(), StoreError> {
@@ -63,6 +98,22 @@ impl GuardedStore {
         confirmed(&self.inner.connections(), || self.read(call())).await
     }
 
+    /// The same for an operation that is counted.
+    async fn read_counted<T: Send, C>(
+        &self,
+        operation: Option<Operation<'_>>,
+        call: impl Fn() -> C + Send + Sync,
+    ) -> Result<T, StoreError>
+    where
+        C: Future<Output = Result<T, StoreError>> + Send,
+    {
+        let read = self.read_twice(call).await;
+        if let Some(operation) = operation {
+            operation.end(read.as_ref().err().map(store_error));
+        }
+        read
+    }
+
     async fn read<T>(&self, call: impl Future<Output = Result<T, StoreError>> + Send) -> Result<T, StoreError> {
         match self.breaker.call_with(call, |error| matches!(error, StoreError::Unavailable(_))).await {
             Ok(value) => Ok(value),
@@ -80,6 +131,25 @@ impl GuardedStore {
             Err(BreakerError::Failed(error)) => Err(error),
             Err(BreakerError::Refused(refused)) => Err(unavailable(refused).into()),
         }
+    }
+}
+
+/// The attribute of the last position that was written or read. It is text, since it may not fit a signed number.
+const POSITION: &str = "ordersystem.log.position";
+
+fn position(position: Position) -> String {
+    position.to_string()
+}
+
+fn end_of_read(span: &Scope, read: &Result<Vec<StoredEvent>, StoreError>) {
+    match read {
+        Ok(events) => {
+            span.set("db.response.returned_rows", i64::try_from(events.len()).unwrap_or(i64::MAX));
+            if let Some(last) = events.last() {
+                span.set(POSITION, position(last.position));
+            }
+        }
+        Err(error) => span.fail(store_error(error)),
     }
 }
 
@@ -118,12 +188,47 @@ impl EventStore for GuardedStore {
     }
 
     async fn append(&self, commit: Commit) -> Result<Appended, AppendError> {
-        self.require_durable().await?;
-        self.write(self.inner.append(commit)).await
+        let span = self.span("append", Some(commit.stream));
+        let events = commit.events.len();
+        let bytes = commit.events.iter().map(Bytes::len).sum();
+        let work = async {
+            let operation = self.begin(|meters| &meters.append);
+            self.require_durable().await?;
+            let appended = self.write(self.inner.append(commit)).await;
+            if let Some(operation) = operation {
+                operation.end(appended.as_ref().err().map(append_error));
+            }
+            if let (Some(meters), Ok(Appended { replayed: false, .. })) = (&self.meters, &appended) {
+                meters.committed(events, bytes);
+            }
+            appended
+        };
+        traces::within(span, work, |span, appended| {
+            span.set("db.operation.batch.size", i64::try_from(events).unwrap_or(i64::MAX));
+            match appended {
+                Ok(appended) => span.set(POSITION, position(appended.position)),
+                Err(error) => span.fail(append_error(error)),
+            }
+        })
+        .await
     }
 
     async fn find_request(&self, stream: StreamId, request: &RequestKey) -> Result<Option<Appended>, AppendError> {
-        confirmed(&self.inner.connections(), || self.write(self.inner.find_request(stream, request))).await
+        let connections = self.inner.connections();
+        let work = async {
+            let operation = self.begin(|meters| &meters.find_request);
+            let found = confirmed(&connections, || self.write(self.inner.find_request(stream, request))).await;
+            if let Some(operation) = operation {
+                operation.end(found.as_ref().err().map(append_error));
+            }
+            found
+        };
+        traces::within(self.span("find_request", Some(stream)), work, |span, found| {
+            if let Err(error) = found {
+                span.fail(append_error(error));
+            }
+        })
+        .await
     }
 
     async fn read_stream(
@@ -133,7 +238,9 @@ impl EventStore for GuardedStore {
         direction: Direction,
         max_events: usize,
     ) -> Result<Vec<StoredEvent>, StoreError> {
-        self.read_twice(|| self.inner.read_stream(stream, from, direction, max_events)).await
+        let operation = self.begin(|meters| &meters.read_stream);
+        let work = self.read_counted(operation, || self.inner.read_stream(stream, from, direction, max_events));
+        traces::within(self.span("read_stream", Some(stream)), work, end_of_read).await
     }
 
     async fn read_log(
@@ -142,11 +249,14 @@ impl EventStore for GuardedStore {
         direction: Direction,
         max_events: usize,
     ) -> Result<Vec<StoredEvent>, StoreError> {
-        self.read_twice(|| self.inner.read_log(from, direction, max_events)).await
+        let operation = self.begin(|meters| &meters.read_log);
+        let work = self.read_counted(operation, || self.inner.read_log(from, direction, max_events));
+        traces::within(self.span("read_log", None), work, end_of_read).await
     }
 
     async fn read_after(&self, point: LogPoint, max_events: usize) -> Result<Vec<StoredEvent>, StoreError> {
-        self.read_twice(|| self.inner.read_after(point, max_events)).await
+        let operation = self.begin(|meters| &meters.read_log);
+        self.read_counted(operation, || self.inner.read_after(point, max_events)).await
     }
 
     async fn read_commits(&self, from: Position, max_events: usize) -> Result<Vec<RecordedCommit>, StoreError> {
@@ -164,6 +274,11 @@ impl EventStore for GuardedStore {
 
     async fn check_indexes(&self) -> Result<Vec<String>, StoreError> {
         self.read(self.inner.check_indexes()).await
+    }
+
+    /// Bypasses the breaker: a store that cannot tell replies without a call, which says nothing about it.
+    async fn missing_entries(&self) -> Result<Option<String>, StoreError> {
+        self.inner.missing_entries().await
     }
 
     async fn confirmed(&self) -> Result<Position, StoreError> {
@@ -202,7 +317,7 @@ impl EventStore for GuardedStore {
     /// Calls the store itself, whatever the state of the breaker: a recovered store is used again at once.
     async fn check(&self) -> Result<(), StoreError> {
         self.inner.check().await?;
-        self.breaker.try_again();
+        self.breaker.half_open();
         self.require_durable().await
     }
 }
@@ -276,7 +391,7 @@ impl MessageBus for GuardedBus {
 
     async fn check(&self) -> Result<(), BusError> {
         self.inner.check().await?;
-        self.breaker.try_again();
+        self.breaker.half_open();
         Ok(())
     }
 }
@@ -286,13 +401,14 @@ impl MessageBus for GuardedBus {
 pub struct GuardedLeases {
     inner: Arc<dyn LeaseStore>,
     breaker: Arc<CircuitBreaker>,
+    meters: LeaseMeters,
 }
 
 impl GuardedLeases {
-    /// Guards the I/O of `inner` with `breaker`.
+    /// Guards the I/O of `inner` with `breaker`; renewals are counted with the current recorder.
     #[must_use]
-    pub const fn new(inner: Arc<dyn LeaseStore>, breaker: Arc<CircuitBreaker>) -> Self {
-        Self { inner, breaker }
+    pub fn new(inner: Arc<dyn LeaseStore>, breaker: Arc<CircuitBreaker>) -> Self {
+        Self { inner, breaker, meters: LeaseMeters::new() }
     }
 
     async fn call<T>(&self, call: impl Future<Output = Result<T, LeaseError>> + Send) -> Result<T, LeaseError> {
@@ -308,7 +424,10 @@ impl LeaseStore for GuardedLeases {
     }
 
     async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<Lease, LeaseError> {
-        self.call(self.inner.renew(lease, ttl)).await
+        let renewal = self.meters.begin();
+        let renewed = self.call(self.inner.renew(lease, ttl)).await;
+        renewal.end(&renewed);
+        renewed
     }
 
     async fn release(&self, lease: &Lease) -> Result<(), LeaseError> {

@@ -15,9 +15,10 @@ use metrics::{Counter, Gauge};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
-use crate::telemetry::outage::Away;
+use crate::telemetry::outage::{Away, Line, Outage};
 
 mod guarded;
+mod meters;
 
 pub use guarded::{GuardedBus, GuardedCheckpoints, GuardedLeases, GuardedStore};
 
@@ -61,43 +62,38 @@ impl BreakerState {
     }
 }
 
-/// The breaker is open: the call was not made.
+/// A breaker at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BreakerView {
+    /// Its state.
+    pub state: BreakerState,
+    /// The consecutive failures while closed.
+    pub failures: u32,
+    /// The time until an open one lets a trial pass; zero if the next call is one. `None` if it is not open.
+    pub retry_after: Option<Duration>,
+}
+
+/// The breaker is open: the call was not made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the circuit breaker is open for {} ms", .retry_after.as_millis())]
 pub struct Refused {
     /// The maximum time until the breaker lets a call pass again.
     pub retry_after: Duration,
 }
 
-impl fmt::Display for Refused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the circuit breaker is open for {} ms", self.retry_after.as_millis())
-    }
-}
-
-impl std::error::Error for Refused {}
-
 /// Why a call through a breaker failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BreakerError<E> {
     /// The breaker is open: the call was not made.
+    #[error("{0}")]
     Refused(Refused),
     /// The call was made and failed.
+    #[error("{0}")]
     Failed(E),
 }
 
-impl<E: fmt::Display> fmt::Display for BreakerError<E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Refused(refused) => refused.fmt(f),
-            Self::Failed(error) => error.fmt(f),
-        }
-    }
-}
-
-impl<E: fmt::Debug + fmt::Display> std::error::Error for BreakerError<E> {}
-
 #[derive(Debug)]
-enum State {
+enum Phase {
     Closed,
     Open { until: Instant },
     HalfOpen { trials: u32, successes: u32 },
@@ -108,13 +104,13 @@ enum State {
 pub struct CircuitBreaker {
     name: &'static str,
     options: BreakerOptions,
-    state: Mutex<State>,
+    state: Mutex<Phase>,
     /// Consecutive failures while closed.
     failures: AtomicU32,
     state_gauge: Gauge,
     refused: Counter,
-    /// An outage that explains why it opens, and is logged elsewhere.
-    away: Away,
+    /// Logged once, and every half minute while the breaker opens again and again.
+    outage: Outage,
 }
 
 impl CircuitBreaker {
@@ -126,25 +122,28 @@ impl CircuitBreaker {
         Self {
             name,
             options,
-            state: Mutex::new(State::Closed),
+            state: Mutex::new(Phase::Closed),
             failures: AtomicU32::new(0),
             state_gauge,
             refused: metrics::counter!("ordersystem_circuit_breaker_refused_total", "breaker" => name),
-            away: Away::default(),
+            outage: Outage::new(),
         }
     }
 
-    /// Does not log that it opens and closes while a broker is `away`.
+    /// Does not log that it opens and closes while a broker is `away`, which explains it and is logged elsewhere.
     #[must_use]
     pub fn quiet_while(self, away: Away) -> Self {
-        Self { away, ..self }
+        Self { outage: Outage::while_not(away), ..self }
     }
 
     /// Makes `call` if the breaker permits it; each error counts as a failure.
     ///
     /// # Errors
     /// [`BreakerError`].
-    pub async fn call<T, E>(&self, call: impl Future<Output = Result<T, E>>) -> Result<T, BreakerError<E>> {
+    pub async fn call<T, E: fmt::Display>(
+        &self,
+        call: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, BreakerError<E>> {
         self.call_with(call, |_| true).await
     }
 
@@ -152,14 +151,14 @@ impl CircuitBreaker {
     ///
     /// # Errors
     /// [`BreakerError`].
-    pub async fn call_with<T, E>(
+    pub async fn call_with<T, E: fmt::Display>(
         &self,
         call: impl Future<Output = Result<T, E>>,
         is_failure: impl Fn(&E) -> bool,
     ) -> Result<T, BreakerError<E>> {
-        let mut place = self.enter().map_err(BreakerError::Refused)?;
+        let mut permit = self.acquire().map_err(BreakerError::Refused)?;
         let outcome = call.await;
-        place.end(!outcome.as_ref().is_err_and(is_failure));
+        permit.end(outcome.as_ref().err().filter(|error| is_failure(error)));
         outcome.map_err(BreakerError::Failed)
     }
 
@@ -172,36 +171,50 @@ impl CircuitBreaker {
     /// The current state.
     #[must_use]
     pub fn state(&self) -> BreakerState {
-        match *self.lock() {
-            State::Closed => BreakerState::Closed,
-            State::Open { .. } => BreakerState::Open,
-            State::HalfOpen { .. } => BreakerState::HalfOpen,
-        }
+        self.view().state
+    }
+
+    /// The thresholds.
+    #[must_use]
+    pub const fn options(&self) -> BreakerOptions {
+        self.options
+    }
+
+    /// The breaker as it is now.
+    #[must_use]
+    pub fn view(&self) -> BreakerView {
+        let (state, retry_after) = match *self.lock() {
+            Phase::Closed => (BreakerState::Closed, None),
+            Phase::HalfOpen { .. } => (BreakerState::HalfOpen, None),
+            Phase::Open { until } => (BreakerState::Open, Some(until.saturating_duration_since(Instant::now()))),
+        };
+        let failures = if state == BreakerState::Closed { self.failures.load(Ordering::Relaxed) } else { 0 };
+        BreakerView { state, failures, retry_after }
     }
 
     /// Half-opens an open breaker early: the backend is known to work again.
-    pub fn try_again(&self) {
+    pub fn half_open(&self) {
         let mut state = self.lock();
-        if matches!(*state, State::Open { .. }) {
-            self.set(&mut state, State::HalfOpen { trials: 0, successes: 0 });
+        if matches!(*state, Phase::Open { .. }) {
+            self.set(&mut state, Phase::HalfOpen { trials: 0, successes: 0 });
         }
     }
 
-    fn enter(&self) -> Result<Place<'_>, Refused> {
+    fn acquire(&self) -> Result<Permit<'_>, Refused> {
         let mut state = self.lock();
-        if let State::Open { until } = *state
+        if let Phase::Open { until } = *state
             && Instant::now() >= until
         {
-            self.set(&mut state, State::HalfOpen { trials: 0, successes: 0 });
+            self.set(&mut state, Phase::HalfOpen { trials: 0, successes: 0 });
         }
         match &mut *state {
-            State::Closed => Ok(Place { breaker: self, is_trial: false }),
-            State::HalfOpen { trials, .. } if *trials < self.options.successes_to_close => {
+            Phase::Closed => Ok(Permit { breaker: self, is_trial: false }),
+            Phase::HalfOpen { trials, .. } if *trials < self.options.successes_to_close => {
                 *trials += 1;
-                Ok(Place { breaker: self, is_trial: true })
+                Ok(Permit { breaker: self, is_trial: true })
             }
-            State::HalfOpen { .. } => Err(self.refuse(Duration::from_millis(100))),
-            State::Open { until } => Err(self.refuse(until.saturating_duration_since(Instant::now()))),
+            Phase::HalfOpen { .. } => Err(self.refuse(Duration::from_millis(100))),
+            Phase::Open { until } => Err(self.refuse(until.saturating_duration_since(Instant::now()))),
         }
     }
 
@@ -216,75 +229,79 @@ impl CircuitBreaker {
             return;
         }
         let mut state = self.lock();
-        if let State::HalfOpen { trials, successes } = &mut *state {
+        if let Phase::HalfOpen { trials, successes } = &mut *state {
             // A trial may outlast the half-open period in which it was admitted.
             *trials = trials.saturating_sub(1);
             *successes += 1;
             if *successes >= self.options.successes_to_close {
                 self.failures.store(0, Ordering::Relaxed);
-                self.set(&mut state, State::Closed);
+                self.set(&mut state, Phase::Closed);
+                if let Some(lasted) = self.outage.works() {
+                    let lasted_ms = lasted.as_millis() as u64;
+                    tracing::info!(lasted_ms, "the circuit breaker of the {} is closed: calls pass again", self.name);
+                }
             }
         }
     }
 
-    fn failed(&self, is_trial: bool) {
+    fn failed(&self, is_trial: bool, why: &dyn fmt::Display) {
         if !is_trial && self.failures.fetch_add(1, Ordering::Relaxed) + 1 < self.options.failures_to_open {
             return;
         }
         let mut state = self.lock();
         // A call that was admitted before the breaker opened gives no new information.
-        if is_trial == matches!(*state, State::HalfOpen { .. }) && !matches!(*state, State::Open { .. }) {
-            self.set(&mut state, State::Open { until: Instant::now() + self.options.open_for });
+        if is_trial == matches!(*state, Phase::HalfOpen { .. }) && !matches!(*state, Phase::Open { .. }) {
+            self.set(&mut state, Phase::Open { until: Instant::now() + self.options.open_for });
+            let why = why.to_string();
+            if let Some(Line { unsaid }) = self.outage.failed(&why) {
+                let open_ms = self.options.open_for.as_millis() as u64;
+                tracing::warn!(
+                    why,
+                    open_ms,
+                    unsaid,
+                    "the circuit breaker of the {} is open: calls are refused",
+                    self.name
+                );
+            }
         }
     }
 
-    fn set(&self, state: &mut State, next: State) {
+    fn set(&self, state: &mut Phase, next: Phase) {
         let (level, state_name) = match next {
-            State::Closed => (0.0, BreakerState::Closed.name()),
-            State::HalfOpen { .. } => (1.0, BreakerState::HalfOpen.name()),
-            State::Open { .. } => (2.0, BreakerState::Open.name()),
+            Phase::Closed => (0.0, BreakerState::Closed.name()),
+            Phase::HalfOpen { .. } => (1.0, BreakerState::HalfOpen.name()),
+            Phase::Open { .. } => (2.0, BreakerState::Open.name()),
         };
-        let before = self.name;
-        match next {
-            State::Open { .. } if self.away.why().is_some() => {
-                tracing::debug!("the circuit breaker before the {before} is {state_name}: calls are refused");
-            }
-            State::Open { .. } => {
-                let open_ms = self.options.open_for.as_millis() as u64;
-                tracing::warn!(open_ms, "the circuit breaker before the {before} is {state_name}: calls are refused");
-            }
-            _ => tracing::info!("the circuit breaker before the {before} is {state_name}"),
-        }
+        tracing::debug!("the circuit breaker of the {} is {state_name}", self.name);
         self.state_gauge.set(level);
         *state = next;
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Phase> {
         self.state.lock()
     }
 }
 
 /// An admitted call. A cancelled one does not count, and frees its permit.
-struct Place<'a> {
+struct Permit<'a> {
     breaker: &'a CircuitBreaker,
     is_trial: bool,
 }
 
-impl Place<'_> {
-    fn end(&mut self, has_succeeded: bool) {
-        if has_succeeded {
-            self.breaker.succeeded(self.is_trial)
-        } else {
-            self.breaker.failed(self.is_trial)
+impl Permit<'_> {
+    fn end(&mut self, failure: Option<impl fmt::Display>) {
+        match failure {
+            None => self.breaker.succeeded(self.is_trial),
+            Some(why) => self.breaker.failed(self.is_trial, &why),
         }
         self.is_trial = false;
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Permit<'_> {
     fn drop(&mut self) {
         if self.is_trial
-            && let State::HalfOpen { trials, .. } = &mut *self.breaker.lock()
+            && let Phase::HalfOpen { trials, .. } = &mut *self.breaker.lock()
         {
             *trials = trials.saturating_sub(1);
         }
@@ -328,7 +345,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn after_its_time_two_successes_close_it_and_one_failure_opens_it_again() {
+    async fn after_the_open_time_two_successes_close_it_and_one_failure_reopens_it() {
         let breaker = opened().await;
         tokio::time::advance(Duration::from_secs(30)).await;
         ok(&breaker).await.unwrap();
@@ -342,11 +359,27 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn half_open_lets_two_calls_in_at_a_time_and_a_given_up_one_frees_its_place() {
+    async fn an_open_one_says_when_it_lets_a_call_pass_again() {
+        let breaker = CircuitBreaker::new("test", BreakerOptions::default());
+        let view = |state, failures, retry_after| BreakerView { state, failures, retry_after };
+        let _ = fail(&breaker).await;
+        let _ = fail(&breaker).await;
+        assert_eq!(breaker.view(), view(BreakerState::Closed, 2, None));
         let breaker = opened().await;
-        breaker.try_again();
-        let (first, second) = (breaker.enter().unwrap(), breaker.enter().unwrap());
-        assert!(breaker.enter().is_err());
+        tokio::time::advance(Duration::from_secs(12)).await;
+        assert_eq!(breaker.view(), view(BreakerState::Open, 0, Some(Duration::from_secs(18))));
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert_eq!(breaker.view(), view(BreakerState::Open, 0, Some(Duration::ZERO)), "the next call is the trial");
+        ok(&breaker).await.unwrap();
+        assert_eq!(breaker.view(), view(BreakerState::HalfOpen, 0, None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn half_open_lets_two_calls_in_at_a_time_and_a_given_up_one_frees_its_permit() {
+        let breaker = opened().await;
+        breaker.half_open();
+        let (first, second) = (breaker.acquire().unwrap(), breaker.acquire().unwrap());
+        assert!(breaker.acquire().is_err());
         drop(first);
         ok(&breaker).await.unwrap();
         drop(second);
@@ -355,7 +388,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn errors_that_are_no_failures_never_open_it() {
+    async fn errors_that_are_not_failures_never_open_it() {
         let breaker = CircuitBreaker::new("test", BreakerOptions::default());
         for _ in 0..100 {
             let refused = breaker.call_with(async { Err::<(), _>("conflict") }, |_| false).await;

@@ -1,14 +1,18 @@
 //! Requests to JetStream: each has one of a few outcomes, and nothing is retried here.
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 use async_nats::{HeaderMap, Message, Request, client::RequestErrorKind, header};
 use bytes::Bytes;
 use data_encoding::BASE64;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::Value;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::connection::{ConnectError, Nats};
+use super::{
+    connection::{ConnectError, Nats},
+    permissions::refused_reply,
+};
 
 /// JetStream's error numbers, as in its `errors.json`.
 pub(super) mod code {
@@ -20,6 +24,8 @@ pub(super) mod code {
     pub(crate) const NOT_ENABLED_FOR_ACCOUNT: u64 = 10_039;
     /// A stream of this name exists with other settings.
     pub(crate) const STREAM_NAME_IN_USE: u64 = 10_058;
+    /// Another stream has these subjects; also said while another node creates the same stream.
+    pub(crate) const SUBJECTS_OVERLAP: u64 = 10_065;
     /// There is no such stream.
     pub(crate) const STREAM_NOT_FOUND: u64 = 10_059;
     /// The settings of a stream are invalid.
@@ -32,22 +38,25 @@ pub(super) mod code {
     pub(crate) const WRONG_LAST_SEQUENCE: u64 = 10_071;
     /// No space: of the account, of the server, for storage, for memory.
     pub(crate) const NO_SPACE: [u64; 4] = [10_002, 10_023, 10_047, 10_028];
-    /// A message with this id is being stored.
-    pub(crate) const ON_ITS_WAY: u64 = 10_158;
+    /// A message with this id is in flight.
+    pub(crate) const ID_IN_FLIGHT: u64 = 10_158;
     /// A conditional publish to the same subject, or one with the same id, is in flight: nothing was decided, retry in a moment.
-    pub(crate) const ASK_AGAIN: [u64; 2] = [ON_ITS_WAY, 10_164];
+    pub(crate) const UNDECIDED: [u64; 2] = [ID_IN_FLIGHT, 10_164];
     /// The message is larger than the stream takes.
     pub(crate) const MESSAGE_TOO_LARGE: u64 = 10_054;
 }
 
-/// Why a request has no result.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Why a request failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum CallError {
     /// Nothing was sent, or no server received it.
+    #[error("{0}")]
     NotSent(String),
     /// The reply did not come, or was inconclusive: the request may have been executed, or may still be.
+    #[error("{0}")]
     Lost(String),
     /// JetStream replied with an error: the request was not executed.
+    #[error("{text}")]
     Refused {
         /// The status, as in HTTP.
         status: u64,
@@ -57,10 +66,13 @@ pub(super) enum CallError {
         text: String,
     },
     /// Another publish to the same subject, or an earlier one of this message, is in flight, so the condition was not checked: retry in a moment.
+    #[error("{0}")]
     UnderWay(String),
     /// The message is larger than the server accepts, and was not sent.
+    #[error("{0}")]
     TooLarge(String),
     /// The user may not send it, and NATS has delivered it to nobody: nothing was executed.
+    #[error("{0}")]
     Forbidden(String),
 }
 
@@ -87,19 +99,6 @@ impl CallError {
     /// Whether it is an error with this number.
     pub(super) fn is(&self, number: u64) -> bool {
         matches!(self, Self::Refused { code, .. } if *code == number)
-    }
-}
-
-impl fmt::Display for CallError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotSent(why)
-            | Self::Lost(why)
-            | Self::Refused { text: why, .. }
-            | Self::UnderWay(why)
-            | Self::TooLarge(why)
-            | Self::Forbidden(why) => f.write_str(why),
-        }
     }
 }
 
@@ -165,7 +164,7 @@ pub(super) struct Which<'a> {
 }
 
 impl Nats {
-    /// Calls JetStream's API, `what` being the subject after `$JS.API.`.
+    /// Calls JetStream's API; `what` is the subject after `$JS.API.`.
     ///
     /// # Errors
     /// [`CallError`].
@@ -173,7 +172,7 @@ impl Nats {
         self.ask_within(what, body, self.options().request_timeout).await
     }
 
-    /// Like [`Nats::ask`], with the time that a reply may take, `most`.
+    /// Like [`Nats::ask`], with `most` as the maximum time for the reply.
     ///
     /// # Errors
     /// [`CallError`].
@@ -224,7 +223,7 @@ impl Nats {
         };
         let payload = BASE64
             .decode(message.data.as_bytes())
-            .map_err(|_| CallError::Lost("a message came in an encoding that it should not have".to_owned()))?;
+            .map_err(|_| CallError::Lost("a message has an unexpected encoding".to_owned()))?;
         Ok(Some(Stored { subject: message.subject, sequence: message.seq, payload: payload.into() }))
     }
 
@@ -242,7 +241,7 @@ impl Nats {
         match answer {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err(match error.kind() {
-                RequestErrorKind::NoResponders => CallError::NotSent("no stream of NATS takes it".to_owned()),
+                RequestErrorKind::NoResponders => CallError::NotSent("no stream of NATS accepts it".to_owned()),
                 RequestErrorKind::InvalidSubject => CallError::NotSent(error.to_string()),
                 RequestErrorKind::MaxPayloadExceeded => CallError::TooLarge(error.to_string()),
                 RequestErrorKind::TimedOut | RequestErrorKind::Other => self.no_answer(asked_at, error.to_string()),
@@ -282,12 +281,51 @@ impl Nats {
     /// Whether this user may publish to `subject`. Other reasons why NATS would not accept a publish are reported by the caller that publishes.
     ///
     /// # Errors
-    /// [`ConnectError::Fatal`] names what is missing.
+    /// [`ConnectError::Fatal`] names the missing permission.
     pub(super) async fn may_publish(&self, subject: String) -> Result<(), ConnectError> {
         match self.probe(subject, Instant::now() + self.options().request_timeout).await {
             Err(CallError::Forbidden(why)) => Err(ConnectError::Fatal(why)),
             _ => Ok(()),
         }
+    }
+
+    /// Like [`Nats::may_publish`], for a subject with subscribers that must not receive a probe: the server checks the permission first, and then
+    /// refuses the message for its reply subject, so that it reaches nobody.
+    ///
+    /// # Errors
+    /// As [`Nats::may_publish`].
+    pub(super) async fn may_publish_unseen(&self, subject: String) -> Result<(), ConnectError> {
+        // On a later connection it would be sent late.
+        if !self.is_connected() {
+            return Ok(());
+        }
+        let (asked_at, reply) = (Instant::now(), refused_reply());
+        let refused = async {
+            let probe = self.client().publish_with_reply(subject.clone(), reply.clone(), "probe".into());
+            probe.await.ok()?;
+            tokio::select! {
+                why = self.forbidden().publish_to(&subject, asked_at) => Some(why),
+                _ = self.forbidden().publish_to(&reply, asked_at) => None,
+            }
+        };
+        let refused = timeout(self.options().request_timeout, refused).await.ok().flatten();
+        refused.map_or(Ok(()), |why| Err(ConnectError::Fatal(why)))
+    }
+}
+
+impl Nats {
+    /// Whether this user may read `stream` through consumers. Each call names none, so it does nothing; other reasons why consumers cannot be used are
+    /// reported by the caller that reads. NATS never answers a request for the next message of a consumer that does not exist, so that one is probed.
+    ///
+    /// # Errors
+    /// [`ConnectError::Fatal`] names the missing permission.
+    pub(super) async fn may_consume(&self, stream: &str) -> Result<(), ConnectError> {
+        let may = async |what: &str| match self.ask::<Value>(&format!("CONSUMER.{what}.{stream}.probe"), &()).await {
+            Err(CallError::Forbidden(why)) => Err(ConnectError::Fatal(why)),
+            _ => Ok(()),
+        };
+        let next = self.may_publish_unseen(format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.probe"));
+        tokio::try_join!(may("CREATE"), next, may("DELETE")).map(drop)
     }
 }
 
@@ -297,7 +335,7 @@ fn read_answer<T: DeserializeOwned>(payload: &[u8]) -> Result<T, CallError> {
     let Refusal { error } = serde_json::from_slice(payload).map_err(unreadable)?;
     match error {
         None => serde_json::from_slice(payload).map_err(unreadable),
-        Some(error) if code::ASK_AGAIN.contains(&error.err_code) => Err(CallError::UnderWay(error.description)),
+        Some(error) if code::UNDECIDED.contains(&error.err_code) => Err(CallError::UnderWay(error.description)),
         Some(error) if error.is_passing() => Err(CallError::Lost(error.description)),
         Some(error) if error.err_code == code::MESSAGE_TOO_LARGE => Err(CallError::TooLarge(error.description)),
         Some(error) => Err(CallError::Refused { status: error.code, code: error.err_code, text: error.description }),
@@ -340,7 +378,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_about_the_servers_passes_and_what_is_wrong_with_the_request_stays() {
+    fn errors_of_the_servers_are_temporary_and_those_of_the_request_are_permanent() {
         for (status, number, may_pass) in [
             (400, 10_005, true),
             (503, 10_008, true),

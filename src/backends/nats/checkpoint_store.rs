@@ -32,8 +32,8 @@ impl NatsCheckpointStore {
     ///
     /// # Errors
     /// [`ConnectError`] gives the reason why it cannot be used, and whether waiting helps.
-    pub async fn admit(&self) -> Result<(), ConnectError> {
-        self.bucket.admit_writer().await
+    pub async fn verify(&self) -> Result<(), ConnectError> {
+        self.bucket.verify_writable().await
     }
 
     async fn get(&self, name: &str) -> Result<Option<Entry>, CheckpointError> {
@@ -49,7 +49,7 @@ fn read(entry: Option<&Entry>) -> Result<Option<Checkpoint>, CheckpointError> {
     let Some(value) = entry.and_then(|entry| entry.value.as_ref()) else { return Ok(None) };
     match std::str::from_utf8(value).ok().and_then(Checkpoint::from_text) {
         Some(checkpoint) => Ok(Some(checkpoint)),
-        None => Err(CheckpointError::Unavailable("what is stored is not a checkpoint".to_owned())),
+        None => Err(CheckpointError::Unavailable("the stored value is not a checkpoint".to_owned())),
     }
 }
 
@@ -76,6 +76,6 @@ impl CheckpointStore for NatsCheckpointStore {
                 Err(WriteError::Unavailable(why)) => return Err(CheckpointError::Unavailable(why)),
             }
         }
-        Err(CheckpointError::Unavailable(format!("{MAX_TRIES} others saved the checkpoint {name} meanwhile")))
+        Err(CheckpointError::Unavailable(format!("saving the checkpoint {name} lost {MAX_TRIES} times to others")))
     }
 }

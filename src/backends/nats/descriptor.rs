@@ -1,4 +1,4 @@
-//! What the NATS backend tells of itself.
+//! The self-description of the NATS backend.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,16 +16,17 @@ use super::{
 };
 use crate::{
     backends::descriptor::{
-        Access, Backend, BusParts, Descriptor, LogParts, LogTools, NotAdmitted, OpenError, Opened, OpenedLog, Parts,
+        Access, Backend, BusParts, Descriptor, LogParts, LogTools, NotVerified, OpenError, Opened, OpenedLog, Parts,
         ServerLog, ServerLogs, TOOL_TIMEOUT,
     },
     ports::{
         event_store::EventStore as _,
-        message_bus::{Description, Message},
+        message_bus::{CloudEventAttributes, Message},
     },
 };
 
-/// How long a starting node waits for NATS, and for the answer who is there in its place, before it continues without, and the pause between checks.
+/// How long a starting node waits for NATS, or to identify the program that answers in its place, before it continues without it; and the pause
+/// between checks.
 const WAIT_AT_START: Duration = Duration::from_secs(5);
 const PAUSE_AT_START: Duration = Duration::from_millis(100);
 
@@ -105,7 +106,7 @@ struct Bus {
 }
 
 impl Bus {
-    fn new(nats: &Nats, describe: fn(&Message) -> Description) -> Self {
+    fn new(nats: &Nats, describe: fn(&Message) -> CloudEventAttributes) -> Self {
         let options = NatsBusOptions { describe, ..NatsBusOptions::default() };
         Self {
             bus: Arc::new(NatsMessageBus::new(nats.clone(), options)),
@@ -118,7 +119,7 @@ impl Bus {
     }
 }
 
-/// Waits for the first connection attempt, and verifies the server; `shown` is the address for people. After a failed connection attempt it does not
+/// Waits for the first connection attempt, and verifies the server; `shown` is the address for humans. After a failed connection attempt it does not
 /// wait again.
 async fn arrival(nats: Nats, shown: String, log: Option<Log>, bus: Option<Bus>) -> Result<(), OpenError> {
     if !is_usable(&nats, &shown, || nats.first_try().boxed()).await? {
@@ -127,57 +128,57 @@ async fn arrival(nats: Nats, shown: String, log: Option<Log>, bus: Option<Bus>) 
     tracing::info!(server = shown, "connected to NATS");
     let mut waits = true;
     if let Some(Log { store, leases, checkpoints }) = log {
-        let admit = || {
-            let admission = async {
-                store.first_admission().await?;
-                leases.admit().await?;
-                checkpoints.admit().await
+        let verify = || {
+            let verification = async {
+                store.until_verified().await?;
+                leases.verify().await?;
+                checkpoints.verify().await
             };
-            admission.boxed()
+            verification.boxed()
         };
-        waits = is_usable(&nats, &shown, admit).await?;
+        waits = is_usable(&nats, &shown, verify).await?;
         if waits {
             tracing::info!(server = shown, durability = store.durability().name(), "{}", store.summary());
         }
     }
     if let Some(Bus { bus, leases }) = bus.filter(|_| waits && nats.is_connected()) {
-        let admit = || {
-            let admission = async {
-                bus.admit().await?;
-                leases.admit().await
+        let verify = || {
+            let verification = async {
+                bus.verify().await?;
+                leases.verify().await
             };
-            admission.boxed()
+            verification.boxed()
         };
-        is_usable(&nats, &shown, admit).await?;
+        is_usable(&nats, &shown, verify).await?;
     }
     Ok(())
 }
 
-/// Whether `admit` succeeds soon. NATS may be unreachable or without a quorum now; the node then becomes ready once it works.
+/// Whether `verify` succeeds soon. NATS may be unreachable or without a quorum now; the node then becomes ready once it works.
 ///
 /// # Errors
 /// For a problem that needs an operator's action.
 async fn is_usable<'a>(
     nats: &Nats,
     shown: &str,
-    admit: impl Fn() -> BoxFuture<'a, Result<(), ConnectError>>,
+    verify: impl Fn() -> BoxFuture<'a, Result<(), ConnectError>>,
 ) -> Result<bool, OpenError> {
     let mut found = ConnectError::Retryable("it does not answer".to_owned());
-    let admitted = async {
+    let verified = async {
         loop {
-            match admit().await {
+            match verify().await {
                 Err(ConnectError::Retryable(why)) if nats.is_connected() => found = ConnectError::Retryable(why),
                 decided => return decided,
             }
             sleep(PAUSE_AT_START).await;
         }
     };
-    match timeout(WAIT_AT_START, admitted).await.unwrap_or(Err(found)) {
+    match timeout(WAIT_AT_START, verified).await.unwrap_or(Err(found)) {
         Ok(()) => Ok(true),
         Err(ConnectError::Retryable(why)) => {
             // The connection itself logs that it is unreachable.
             if nats.is_connected() {
-                tracing::warn!(server = shown, why, "NATS cannot be used yet, the node serves when it can");
+                tracing::warn!(server = shown, why, "NATS cannot be used yet; the node becomes ready once it can");
             }
             Ok(false)
         }
@@ -197,15 +198,15 @@ async fn open(log: ServerLog, how: Access) -> Result<OpenedLog, OpenError> {
     nats.connected().await.map_err(|error| error.why().to_owned())?;
     let store = Arc::new(NatsEventStore::new(nats));
     // The servers are reachable; this checks for a quorum.
-    let admitted = Arc::clone(&store);
-    let admit = move || {
-        let store = Arc::clone(&admitted);
-        async move { store.first_admission().await.map_err(NotAdmitted::from) }.boxed()
+    let verified = Arc::clone(&store);
+    let verify = move || {
+        let store = Arc::clone(&verified);
+        async move { store.until_verified().await.map_err(NotVerified::from) }.boxed()
     };
-    Ok(OpenedLog { store, admit: Some(Box::new(admit)) })
+    Ok(OpenedLog { store, verify: Some(Box::new(verify)) })
 }
 
-impl From<ConnectError> for NotAdmitted {
+impl From<ConnectError> for NotVerified {
     fn from(error: ConnectError) -> Self {
         Self { why: error.why().to_owned(), passes: matches!(error, ConnectError::Retryable(_)) }
     }

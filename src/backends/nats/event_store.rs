@@ -23,11 +23,13 @@ mod append_all;
 mod commit;
 mod commits;
 mod confirm;
+mod kept_readers;
 mod log;
+mod page;
 mod read;
-mod reader;
 mod requests;
 mod ring;
+mod same_log;
 mod streams;
 mod tail;
 
@@ -40,18 +42,20 @@ use tokio::{
     sync::{Semaphore, watch},
     time::{Instant, timeout_at},
 };
+use tokio_util::task::AbortOnDropHandle;
 
 use self::{
     commit::{StoredCommit, last_position, sequence_before},
     confirm::{Confirmations, PACE},
+    kept_readers::Readers,
     log::Log,
-    read::Readers,
     ring::{Entry, Ring, Slot},
+    same_log::SeenLog,
     streams::{End, Streams},
 };
 use super::{
     api::CallError,
-    connection::{AbortOnDrop, ConnectError, Nats},
+    connection::{ConnectError, Nats},
     permissions::FORBIDDEN_FOR,
 };
 use crate::ports::event_store::{
@@ -70,7 +74,7 @@ const MAX_READS: usize = 32;
 #[derive(Debug)]
 pub struct NatsEventStore {
     shared: Arc<Shared>,
-    _tail: AbortOnDrop,
+    _tail: AbortOnDropHandle<()>,
 }
 
 #[derive(Debug)]
@@ -79,6 +83,7 @@ struct Shared {
     log: Log,
     streams: Streams,
     ring: Ring,
+    seen: SeenLog,
     latest: watch::Sender<Position>,
     /// The connection that all data held in memory was read from.
     connection: watch::Sender<u64>,
@@ -99,6 +104,7 @@ impl NatsEventStore {
             nats,
             streams: Streams::new(),
             ring: Ring::default(),
+            seen: SeenLog::default(),
             latest: watch::Sender::new(Position(0)),
             connection: watch::Sender::new(0),
             readers: Readers::default(),
@@ -107,7 +113,7 @@ impl NatsEventStore {
             request_confirmations: Confirmations::new(PACE),
             full: Mutex::default(),
         });
-        let tail = AbortOnDrop(tokio::spawn(tail::follow(Arc::downgrade(&shared))));
+        let tail = AbortOnDropHandle::new(tokio::spawn(tail::follow(Arc::downgrade(&shared))));
         Self { shared, _tail: tail }
     }
 
@@ -115,12 +121,12 @@ impl NatsEventStore {
     ///
     /// # Errors
     /// [`ConnectError`] gives the reason, and whether waiting helps.
-    pub async fn first_admission(&self) -> Result<(), ConnectError> {
+    pub async fn until_verified(&self) -> Result<(), ConnectError> {
         let Shared { nats, log, .. } = &*self.shared;
         nats.connected().await?;
         let deadline = Instant::now() + nats.options().connect_timeout;
         loop {
-            let pause = match log.admit().await {
+            let pause = match log.verify().await {
                 Err(ConnectError::Retryable(why)) if Instant::now() >= deadline => {
                     return Err(ConnectError::Retryable(why));
                 }
@@ -140,7 +146,7 @@ impl NatsEventStore {
 
 impl Shared {
     /// Ensures that the streams have been checked on this connection, and that no data in memory comes from an earlier one: the log may have been
-    /// restored to an earlier state meanwhile.
+    /// restored to an earlier state in the meantime.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] gives the reason why they cannot be used.
@@ -160,6 +166,7 @@ impl Shared {
                 return false;
             }
             self.ring.clear();
+            self.seen.forget();
             self.streams.clear();
             self.readers.clear();
             self.latest.send_replace(Position(0));
@@ -169,9 +176,10 @@ impl Shared {
     }
 
     /// Adds a message of the log, read or just written, and wakes its waiters.
-    fn saw(&self, sequence: u64, slot: Slot) {
+    fn observe(&self, sequence: u64, slot: Slot) {
+        self.seen.saw(sequence);
         if let Ok(Entry::Commit(commit)) = &slot {
-            self.streams.saw(commit);
+            self.streams.observe(commit);
         }
         let is_marker = matches!(slot, Ok(Entry::Marker(_)));
         self.ring.add(sequence, slot);
@@ -191,6 +199,7 @@ impl Shared {
     /// Adds a commit that this node has made.
     fn wrote(&self, commit: StoredCommit) {
         let sequence = commit.sequence;
+        self.seen.saw(sequence);
         self.ring.add(sequence, Ok(Entry::Commit(Arc::new(commit))));
         self.announce(last_position(sequence));
         *self.full.lock() = None;
@@ -243,16 +252,18 @@ impl Shared {
 
     async fn check(&self) -> Result<(), StoreError> {
         let deadline = Instant::now() + CHECK_WITHIN;
-        let look = async {
+        let checking = async {
             self.log.doubt();
             self.ready().await
         };
-        timeout_at(deadline, look).await.map_err(|_| StoreError::Unavailable("NATS does not answer".to_owned()))??;
+        timeout_at(deadline, checking)
+            .await
+            .map_err(|_| StoreError::Unavailable("NATS does not answer".to_owned()))??;
         self.log.probe(deadline).await.map_err(|error| StoreError::Unavailable(error.to_string()))?;
         self.check_permitted()?;
         match &*self.full.lock() {
             Some((at, why)) if at.elapsed() < FULL_FOR => {
-                Err(StoreError::Unavailable(format!("NATS takes no more: {why}")))
+                Err(StoreError::Unavailable(format!("NATS accepts no more writes: {why}")))
             }
             _ => Ok(()),
         }

@@ -89,7 +89,7 @@ impl Bucket {
     ///
     /// # Errors
     /// [`ConnectError`] gives the reason why it cannot be used, and whether waiting helps.
-    pub(super) async fn admit(&self) -> Result<Made, ConnectError> {
+    pub(super) async fn verify(&self) -> Result<Made, ConnectError> {
         let config = Config {
             name: self.stream(),
             subjects: vec![self.subject(">")],
@@ -107,7 +107,7 @@ impl Bucket {
         if before.is_some_and(|before| before != made) {
             tracing::error!(
                 bucket = self.name,
-                "the bucket in NATS was lost with what it held, and is there again, empty"
+                "the bucket in NATS was lost with its contents and has been created again, empty"
             );
         }
         Ok(made)
@@ -118,7 +118,7 @@ impl Bucket {
     /// # Errors
     /// A description of the problem with NATS.
     pub(super) async fn made_now(&self) -> Result<Made, String> {
-        self.admit().await.map_err(|error| format!("the bucket {}: {}", self.name, error.why()))
+        self.verify().await.map_err(|error| format!("the bucket {}: {}", self.name, error.why()))
     }
 
     /// The incarnation of the bucket that was found last.
@@ -140,9 +140,9 @@ impl Bucket {
     /// Finds or creates the bucket, and checks that this user may write to it.
     ///
     /// # Errors
-    /// As [`Bucket::admit`].
-    pub(super) async fn admit_writer(&self) -> Result<(), ConnectError> {
-        self.admit().await?;
+    /// As [`Bucket::verify`].
+    pub(super) async fn verify_writable(&self) -> Result<(), ConnectError> {
+        self.verify().await?;
         self.nats.may_publish(self.subject("probe")).await
     }
 
@@ -218,7 +218,7 @@ impl Bucket {
                 }
                 error if error.is_wrong_sequence() => return Err(WriteError::Conflict),
                 error => {
-                    let why = format!("the bucket {} does not take a write: {error}", self.name);
+                    let why = format!("the bucket {} does not accept a write: {error}", self.name);
                     return Err(WriteError::Unavailable(why));
                 }
             }

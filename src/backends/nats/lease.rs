@@ -10,8 +10,8 @@
 //! stream then, and the clocks of servers and nodes differ and jump. So no clocks are compared. A holder may take over a lease when it has itself
 //! seen the same revision, unchanged, for the whole time to live that is written there, by its own monotonic clock, counted from when the reply that
 //! showed it had come. That is sound: the owner counts from before it asked for that revision, so from earlier, and has stopped relying on the lease
-//! by then; and if it had renewed meanwhile, the take-over's condition would fail. The only assumption is that the clocks of two machines run at the
-//! same rate.
+//! by then; and if it had renewed in the meantime, the take-over's condition would fail. The only assumption is that the clocks of two machines run
+//! at the same rate.
 //!
 //! The price: a node that sees a lease for the first time waits for its time to live from then on, even if its owner has long been gone. A node that
 //! polls has seen it before, and loses no more than its polling interval.
@@ -92,8 +92,8 @@ impl NatsLeaseStore {
     ///
     /// # Errors
     /// [`ConnectError`] gives the reason why it cannot be used, and whether waiting helps.
-    pub async fn admit(&self) -> Result<(), ConnectError> {
-        self.bucket.admit_writer().await
+    pub async fn verify(&self) -> Result<(), ConnectError> {
+        self.bucket.verify_writable().await
     }
 
     fn with_seen<T>(&self, work: impl FnOnce(&mut HashMap<String, Sighting>) -> T) -> T {
@@ -109,7 +109,7 @@ impl NatsLeaseStore {
         };
         let Some(value) = value else { return Ok((None, revision)) };
         let stored = serde_json::from_slice(&value)
-            .map_err(|error| LeaseError::Unavailable(format!("what is stored is not a lease: {error}")))?;
+            .map_err(|error| LeaseError::Unavailable(format!("the stored value is not a lease: {error}")))?;
         Ok((Some(Owned { stored, revision, written_at }), revision))
     }
 
@@ -175,7 +175,7 @@ impl LeaseStore for NatsLeaseStore {
             let expires_at = Instant::now() + ttl;
             match self.write(name, &stored, revision, expires_at).await {
                 Ok(revision) => {
-                    // Checks that it was written into the bucket whose creation time is in the token. If the bucket was recreated meanwhile, the
+                    // Checks that it was written into the bucket whose creation time is in the token. If the bucket was recreated in the meantime, the
                     // lease was not written there, or is gone.
                     if self.bucket.made_now().await.map_err(LeaseError::Unavailable)? != Made(base) {
                         continue;
@@ -189,7 +189,7 @@ impl LeaseStore for NatsLeaseStore {
                 Err(WriteError::Unavailable(why)) => return Err(LeaseError::Unavailable(why)),
             }
         }
-        Err(LeaseError::Unavailable(format!("{MAX_TRIES} others changed the lease {name} meanwhile")))
+        Err(LeaseError::Unavailable(format!("changing the lease {name} lost {MAX_TRIES} times to others")))
     }
 
     async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<Lease, LeaseError> {
@@ -206,7 +206,7 @@ impl LeaseStore for NatsLeaseStore {
                 Err(WriteError::Unavailable(why)) => return Err(LeaseError::Unavailable(why)),
             }
         }
-        Err(LeaseError::Unavailable(format!("{MAX_TRIES} others changed the lease {} meanwhile", lease.name)))
+        Err(LeaseError::Unavailable(format!("changing the lease {} lost {MAX_TRIES} times to others", lease.name)))
     }
 
     async fn release(&self, lease: &Lease) -> Result<(), LeaseError> {
@@ -218,7 +218,7 @@ impl LeaseStore for NatsLeaseStore {
                 Err(WriteError::Unavailable(why)) => return Err(LeaseError::Unavailable(why)),
             }
         }
-        Err(LeaseError::Unavailable(format!("{MAX_TRIES} others changed the lease {} meanwhile", lease.name)))
+        Err(LeaseError::Unavailable(format!("changing the lease {} lost {MAX_TRIES} times to others", lease.name)))
     }
 
     async fn holder(&self, name: &str) -> Result<Option<LeaseOwner>, LeaseError> {

@@ -19,14 +19,13 @@
 //!
 //! [`DeliveryWindow`]: crate::ports::message_bus::DeliveryWindow
 
+mod acked_ranges;
 mod consumer;
 mod dead_letters;
-mod dealt;
 mod envelope;
 mod identity;
 mod others;
 mod publisher;
-mod reader;
 mod registry;
 
 use std::{sync::Arc, time::Duration};
@@ -39,6 +38,7 @@ use tokio::{
 
 use self::{consumer::NatsConsumer, dead_letters::DeadLetters, identity::Identity, publisher::End, registry::Registry};
 use super::{
+    api::CallError,
     connection::{ConnectError, Nats},
     permissions::FORBIDDEN_FOR,
     server::ServerFacts,
@@ -46,14 +46,15 @@ use super::{
 use crate::ports::{
     checkpoint_store::is_valid_name,
     message_bus::{
-        BusError, Consumer, DeadLetter, Description, EventId, MAX_DEAD_LETTERS, Message, MessageBus, VolatileMessages,
+        BusError, CloudEventAttributes, Consumer, DeadLetter, EventId, MAX_DEAD_LETTERS, Message, MessageBus,
+        VolatileMessages,
     },
 };
 
 /// How long a check waits for a reply.
 const CHECK_WITHIN: Duration = Duration::from_secs(2);
 /// How long after a loss to wait for a consumer that knows its own position.
-const COMES_BACK_WITHIN: Duration = Duration::from_secs(30);
+const RETURN_WITHIN: Duration = Duration::from_secs(30);
 
 /// The bounds of a [`NatsMessageBus`], all at least 1, and the attributes of its CloudEvents.
 #[derive(Clone, Copy, Debug)]
@@ -71,7 +72,7 @@ pub struct NatsBusOptions {
     /// How many dead letters a consumer may have.
     pub max_dead_letters: usize,
     /// Describes a message to external listeners.
-    pub describe: fn(&Message) -> Description,
+    pub describe: fn(&Message) -> CloudEventAttributes,
 }
 
 impl Default for NatsBusOptions {
@@ -83,7 +84,7 @@ impl Default for NatsBusOptions {
             max_unacked: 8_192,
             ack_wait: Duration::from_secs(30),
             max_dead_letters: MAX_DEAD_LETTERS,
-            describe: |_| Description::default(),
+            describe: |_| CloudEventAttributes::default(),
         }
     }
 }
@@ -145,16 +146,18 @@ impl NatsMessageBus {
     ///
     /// # Errors
     /// [`ConnectError`] gives the reason why they cannot be used, and whether waiting helps.
-    pub async fn admit(&self) -> Result<(), ConnectError> {
+    pub async fn verify(&self) -> Result<(), ConnectError> {
         let nats = &self.shared.nats;
         nats.connected().await?;
         let server = ServerFacts::read(nats).await?;
         if let Some(why) = server.unfit_for_replicas(nats.options().replicas as u64) {
             return Err(ConnectError::Fatal(why));
         }
-        publisher::admit(&self.shared).await?;
+        publisher::verify(&self.shared).await?;
         nats.may_publish(self.shared.probe_subject()).await?;
-        self.shared.registry.admit().await
+        nats.may_publish_unseen(format!("{}.probe", self.shared.subject)).await?;
+        nats.may_consume(&self.shared.stream).await?;
+        self.shared.registry.verify().await
     }
 }
 
@@ -166,9 +169,9 @@ impl Shared {
         for name in names.consumers.keys().chain(consumers) {
             first = first.min(match self.registry.position_of(&names, name).await? {
                 Some(position) => position.saturating_add(1),
-                None if lost_at.elapsed() < COMES_BACK_WITHIN => {
+                None if lost_at.elapsed() < RETURN_WITHIN => {
                     return Err(BusError::Unavailable(format!(
-                        "the consumer {name} has not said yet how far it had come"
+                        "the consumer {name} has not reported its progress yet"
                     )));
                 }
                 // Unknown: all of it may be missing.
@@ -281,7 +284,7 @@ impl MessageBus for NatsMessageBus {
         }
         let deadline = Instant::now() + CHECK_WITHIN;
         let silent = |_| BusError::Unavailable("NATS does not answer".to_owned());
-        let found = timeout_at(deadline, publisher::look(&self.shared, 1)).await.map_err(silent)??;
+        let found = timeout_at(deadline, publisher::ensure_room(&self.shared, 1)).await.map_err(silent)??;
         if found.room == 0 {
             let who = found.slowest.as_deref().unwrap_or("nobody");
             return Err(BusError::Unavailable(format!("the stream is full and waits for the consumer {who}")));
@@ -291,4 +294,8 @@ impl MessageBus for NatsMessageBus {
         tokio::try_join!(parts, registry.probe(deadline)).map_err(BusError::Unavailable)?;
         self.shared.check_permitted()
     }
+}
+
+fn unreadable(stream: &str, error: &CallError) -> BusError {
+    BusError::Unavailable(format!("the stream {stream} cannot be read: {error}"))
 }

@@ -26,17 +26,21 @@
 //! KV_ordersystem-checkpoints          bucket: positions of followers, and as `token-key-<log>` the key that signs the log's tokens
 //! ```
 
+mod address;
 mod api;
 pub mod checkpoint_store;
 pub mod connection;
+mod contact;
 mod descriptor;
 pub mod event_store;
 mod kv;
 pub mod lease;
 pub mod message_bus;
 mod monitor;
+mod options;
 mod permissions;
 mod provision;
+mod pull_reader;
 mod server;
 pub mod settings;
 mod stranger;

@@ -28,7 +28,7 @@ const ANSWERS_WITHIN: Duration = Duration::from_millis(300);
 /// The most bytes of a reply that are read.
 const MAX_ANSWER_BYTES: usize = 1024 * 1024;
 /// For how long replies are trusted: an operator may restart a server with other settings.
-const BELIEVED_FOR: Duration = Duration::from_secs(30);
+const VALID_FOR: Duration = Duration::from_secs(30);
 /// A replica that the leader has had no contact with for this long is lost: normally there is contact about once a second. The server itself reports
 /// a replica as offline only minutes after a crash.
 const LOST_AFTER: Duration = Duration::from_secs(5);
@@ -81,7 +81,7 @@ impl fmt::Display for Synced {
         match self {
             Self::Read => f.write_str("synced before it is acknowledged"),
             Self::Without(away) => {
-                write!(f, "synced before it is acknowledged by the others than {}, now away", away.join(", "))
+                write!(f, "synced before it is acknowledged, except by {}, now unavailable", away.join(", "))
             }
             Self::Asserted => f.write_str("synced before it is acknowledged, as --nats-synced asserts"),
             Self::Not(server) => {
@@ -109,7 +109,7 @@ pub(super) struct Replica {
     pub unheard_for: Option<Duration>,
 }
 
-/// What is known of the connection: which servers to ask, and which one is connected.
+/// The servers to ask, and the connected one.
 #[derive(Debug)]
 pub(super) struct Contacts<'a> {
     /// The configured addresses of monitoring ports.
@@ -127,15 +127,15 @@ pub(super) struct Contacts<'a> {
 /// The reports of the servers.
 #[derive(Debug, Default)]
 pub(super) struct Monitors {
-    known: Mutex<Known>,
+    known: Mutex<Reports>,
 }
 
 #[derive(Clone, Debug, Default)]
-struct Known {
+struct Reports {
     /// The connection on which they were last asked, and when.
     asked: Option<(u64, Instant)>,
     /// The last reports, by address.
-    said: BTreeMap<String, Said>,
+    said: BTreeMap<String, Report>,
     /// The addresses that did not reply when last asked.
     silent: Vec<String>,
     /// Since when some have not replied while others have.
@@ -144,9 +144,9 @@ struct Known {
     unheard: BTreeMap<String, Instant>,
 }
 
-/// A server's own report.
+/// The report of a server.
 #[derive(Clone, Debug)]
-struct Said {
+struct Report {
     /// Its name and its id.
     names: Vec<String>,
     /// Whether it syncs; unknown again after it was away.
@@ -180,9 +180,9 @@ impl Monitors {
         let (mut known, news) = self.ask_all(&contacts).await;
         for (address, why) in news {
             if contacts.monitors.is_empty() {
-                tracing::debug!(address, why, "no monitoring of NATS at the usual port");
+                tracing::debug!(address, why, "no NATS monitoring at the default port");
             } else {
-                tracing::warn!(address, why, "the monitoring port of NATS does not tell whether it syncs");
+                tracing::warn!(address, why, "the monitoring port of NATS does not report whether it syncs");
             }
         }
         let info = contacts.server;
@@ -190,19 +190,19 @@ impl Monitors {
         let connected = [Replica { name, offline: false, unheard_for: Some(Duration::ZERO) }];
         let alone: [&[Replica]; 1] = [&connected];
         let streams = if streams.iter().all(|replicas| replicas.is_empty()) { &alone } else { streams };
-        let synced = known.judge(streams, contacts.asserted);
+        let synced = known.evaluate(streams, contacts.asserted);
         *self.known.lock() = known;
         // A server without a configured name is named by its id, which does not help an operator identify it.
         synced.naming(&info.server_id, || format!("{}:{}", contacts.hosts.join(" or "), info.port))
     }
 
     /// Asks each server and adds its report, unless the reports are new enough. Also returns the servers that have stopped replying, and why.
-    async fn ask_all(&self, contacts: &Contacts<'_>) -> (Known, Vec<(String, String)>) {
+    async fn ask_all(&self, contacts: &Contacts<'_>) -> (Reports, Vec<(String, String)>) {
         let mut known = self.known.lock().clone();
         let connections = contacts.connections;
         // A server that did not reply may be back. If none has ever replied, monitoring is not enabled.
         let is_complete = known.silent.is_empty() || known.said.is_empty();
-        if is_complete && known.asked.is_some_and(|(on, at)| on == connections && at.elapsed() < BELIEVED_FOR) {
+        if is_complete && known.asked.is_some_and(|(on, at)| on == connections && at.elapsed() < VALID_FOR) {
             return (known, Vec::new());
         }
         let addresses = addresses(contacts);
@@ -227,15 +227,15 @@ impl Monitors {
     }
 }
 
-impl Known {
+impl Reports {
     /// A server's report replaces its previous one, also at another address.
     fn add(&mut self, address: String, names: Vec<String>, syncs: bool) {
         self.said.retain(|at, said| !self.silent.contains(at) || !said.names.iter().any(|name| names.contains(name)));
-        self.said.insert(address, Said { names, syncs: Some(syncs) });
+        self.said.insert(address, Report { names, syncs: Some(syncs) });
     }
 
     /// Whether the servers of `streams` sync, or whether those that acknowledge do.
-    fn judge(&mut self, streams: &[&[Replica]], asserted: bool) -> Synced {
+    fn evaluate(&mut self, streams: &[&[Replica]], asserted: bool) -> Synced {
         let replicas = merged(streams);
         self.unheard.retain(|name, _| replicas.get(name).is_some_and(|replica| replica.unheard_for.is_none()));
         // The leader had contact a moment ago with a server that has just crashed.
@@ -336,7 +336,7 @@ async fn ask(address: &str) -> Result<(Vec<String>, bool), String> {
     let answer = timeout(ANSWERS_WITHIN, get(address)).await;
     let Varz { server_name, server_id, jetstream } =
         answer.map_err(|_| format!("no answer within {ANSWERS_WITHIN:?}"))??;
-    let config = jetstream.config.ok_or("its JetStream does not run")?;
+    let config = jetstream.config.ok_or("its JetStream is not running")?;
     Ok((server_name.into_iter().chain([server_id]).collect(), config.sync_always))
 }
 
@@ -372,7 +372,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_server_says_of_itself_is_read_with_and_without_jetstream() {
+    fn a_server_report_is_read_with_and_without_jetstream() {
         let read = |text: &str| serde_json::from_str::<Varz>(text).unwrap();
         let with = r#"{"server_id":"NA","server_name":"s1","jetstream":{"config":{"sync_interval":120000000000,"sync_always":true}}}"#;
         let syncs = |varz: Varz| varz.jetstream.config.map(|config| config.sync_always);
@@ -390,8 +390,8 @@ mod tests {
         (0..).zip(unheard_for).map(replica).collect()
     }
 
-    /// The servers that reply are `s0`, `s1` ... at `a0`, `a1` ...; the others are silent.
-    fn asked(known: &mut Known, answers: [Option<bool>; 3]) {
+    /// The servers that reply are `s0`, `s1` ... at `a0`, `a1` ...; the others do not reply.
+    fn asked(known: &mut Reports, answers: [Option<bool>; 3]) {
         known.silent.clear();
         for (server, answer) in answers.into_iter().enumerate() {
             let address = format!("a{server}");
@@ -403,40 +403,40 @@ mod tests {
     }
 
     #[test]
-    fn a_server_counts_by_its_last_word_until_it_is_lost_and_then_not_at_all() {
-        let mut known = Known::default();
+    fn the_last_report_of_a_server_counts_until_the_server_is_lost() {
+        let mut known = Reports::default();
         let (yes, no) = (Some(true), Some(false));
         let (all, without_s2) = (replicas([THERE; 3]), replicas([THERE, THERE, LOST]));
         asked(&mut known, [yes; 3]);
-        assert_eq!(known.judge(&[&all, &all], false), Synced::Read);
+        assert_eq!(known.evaluate(&[&all, &all], false), Synced::Read);
         asked(&mut known, [yes, yes, None]);
-        assert_eq!(known.judge(&[&all], false), Synced::Read, "it was not lost yet");
-        assert_eq!(known.judge(&[&all, &without_s2], false), Synced::Read, "one leader hears it");
-        assert_eq!(known.judge(&[&without_s2], false), Synced::Without(vec!["s2".to_owned()]));
-        let back = known.judge(&[&all], false);
+        assert_eq!(known.evaluate(&[&all], false), Synced::Read, "it was not lost yet");
+        assert_eq!(known.evaluate(&[&all, &without_s2], false), Synced::Read, "one leader has contact with it");
+        assert_eq!(known.evaluate(&[&without_s2], false), Synced::Without(vec!["s2".to_owned()]));
+        let back = known.evaluate(&[&all], false);
         assert!(back.to_string().contains("s2 does not answer at a2"), "{back}");
-        assert!(!back.holds() && known.judge(&[&all], true) == Synced::Asserted);
+        assert!(!back.holds() && known.evaluate(&[&all], true) == Synced::Asserted);
         asked(&mut known, [yes, yes, no]);
-        assert_eq!(known.judge(&[&all], false), Synced::Not("s2".to_owned()), "what it says now counts");
+        assert_eq!(known.evaluate(&[&all], false), Synced::Not("s2".to_owned()), "its current report counts");
     }
 
     #[test]
-    fn a_majority_has_to_sync_and_to_be_there() {
+    fn a_majority_has_to_sync_and_to_be_present() {
         let lost = replicas([THERE, LOST, LOST]);
-        let mut known = Known::default();
+        let mut known = Reports::default();
         asked(&mut known, [Some(true), None, None]);
-        assert!(!known.judge(&[&lost], false).holds());
+        assert!(!known.evaluate(&[&lost], false).holds());
         let offline: Vec<_> = replicas([THERE; 3])
             .into_iter()
             .map(|replica| Replica { offline: replica.name == "s2", ..replica })
             .collect();
         asked(&mut known, [Some(true), Some(true), None]);
-        assert_eq!(known.judge(&[&offline], false), Synced::Without(vec!["s2".to_owned()]));
+        assert_eq!(known.evaluate(&[&offline], false), Synced::Without(vec!["s2".to_owned()]));
         let never = replicas([THERE, THERE, None]);
-        let Synced::Unknown(unread) = known.judge(&[&never], false) else { panic!("it may be there") };
+        let Synced::Unknown(unread) = known.evaluate(&[&never], false) else { panic!("it may be there") };
         assert!(unread.may_be_away);
         known.silent.clear();
-        let not_given = known.judge(&[&replicas([THERE; 3])], false);
+        let not_given = known.evaluate(&[&replicas([THERE; 3])], false);
         assert!(not_given.to_string().contains("s2 was not given"), "{not_given}");
     }
 }

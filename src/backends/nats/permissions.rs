@@ -11,6 +11,9 @@ use tokio::{sync::watch, time::Instant};
 pub(super) const FORBIDDEN_FOR: Duration = Duration::from_secs(60);
 /// How many denials are remembered.
 const MAX_REMEMBERED: usize = 256;
+/// The subjects on which the server awaits the replies of imported services: it refuses every message of a client that requests its reply there, once
+/// it has checked the permission to publish (`isReservedReply` in its `client.go`).
+const RESERVED_REPLIES: &str = "_R_.";
 
 /// The permissions of a user whose streams have the prefix PREFIX, as in docs/deploy.md. The first match is named.
 const NEEDED: &[&str] = &[
@@ -29,6 +32,11 @@ const NEEDED: &[&str] = &[
     "$JS.API.CONSUMER.LIST.*",
     "$JS.API.CONSUMER.MSG.NEXT.>",
 ];
+
+/// A reply subject, different each time, for which the server refuses a message that this user may publish.
+pub(super) fn refused_reply() -> String {
+    format!("{RESERVED_REPLIES}permission-probe.{:016x}", fastrand::u64(..))
+}
 
 /// The denials on the connection of one node.
 pub(super) struct Forbidden {
@@ -58,11 +66,12 @@ impl Forbidden {
         Self { prefix: prefix.to_owned(), refusals: watch::Sender::default() }
     }
 
-    /// Records the server's report. Returns the message to log, unless it was already recorded within `lately`.
+    /// Records the server's report. Returns the message to log, unless it was already recorded within `lately`, or is the answer to a probe.
     pub(super) fn note(&self, said: &str, lately: Duration) -> Option<String> {
         let is_publish = said.to_ascii_lowercase().contains("for publish");
         let subject = said.split('"').nth(1).unwrap_or_default().to_owned();
         let words = self.in_words(is_publish, &subject, said);
+        let is_probe = is_of_probe(&subject);
         let mut is_news = true;
         self.refusals.send_modify(|refusals| {
             is_news = !refusals.iter().any(|before| before.words == words && before.at.elapsed() < lately);
@@ -71,7 +80,7 @@ impl Forbidden {
             }
             refusals.push_back(Refusal { at: Instant::now(), is_publish, subject, words: words.clone() });
         });
-        is_news.then_some(words)
+        (is_news && !is_probe).then_some(words)
     }
 
     /// Forgets earlier denied subscriptions: a new connection requests them again.
@@ -81,7 +90,7 @@ impl Forbidden {
 
     /// The last denial since `then`, as text.
     pub(super) fn since(&self, then: Instant) -> Option<String> {
-        self.last(|refusal| refusal.at >= then)
+        self.last(|refusal| refusal.at >= then && !is_of_probe(&refusal.subject))
     }
 
     /// The last denial since `then` of publishes to subjects that begin with `begin`, as text.
@@ -130,6 +139,11 @@ impl Forbidden {
     }
 }
 
+/// Whether it is the subject of [`refused_reply`].
+fn is_of_probe(subject: &str) -> bool {
+    subject.starts_with(RESERVED_REPLIES)
+}
+
 /// Whether `pattern`, which ends with `*` or `>` or is a whole subject, matches `subject`.
 fn matches(pattern: &str, subject: &str) -> bool {
     match pattern.strip_suffix(['*', '>']) {
@@ -143,7 +157,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_refusal_names_what_to_permit_and_is_told_to_the_publish_that_it_names() {
+    async fn a_denial_names_the_permission_to_grant_and_fails_the_publish_that_it_names() {
         let forbidden = Forbidden::new("orders");
         let then = Instant::now();
         let lately = Duration::from_secs(30);
@@ -156,12 +170,17 @@ mod tests {
             let said = format!("nats: Permissions Violation for Publish to \"{subject}\"");
             let words = forbidden.note(&said, lately).unwrap();
             assert!(words.contains(permit) && words.contains(subject), "{words}");
-            assert_eq!(forbidden.note(&said, lately), None, "it was told");
+            assert_eq!(forbidden.note(&said, lately), None, "it has already been logged");
             assert_eq!(forbidden.publish_to(subject, then).await, words);
         }
         assert!(forbidden.publish_below("orders.log.", then).unwrap().contains("orders.log.7"));
         assert_eq!(forbidden.publish_below("orders.request.", then), None);
         assert_eq!(forbidden.subscription(), None);
+        let (probed_at, reply) = (Instant::now(), refused_reply());
+        let said = format!("nats: Permissions Violation for Publish with Reply of \"{reply}\"");
+        assert_eq!(forbidden.note(&said, lately), None, "the answer to a probe is not logged");
+        assert!(forbidden.publish_to(&reply, probed_at).await.contains(&reply));
+        assert_eq!(forbidden.since(probed_at), None, "and explains no missing reply");
         let words = forbidden.note("nats: Permissions Violation for Subscription to \"_INBOX.x.*\"", lately).unwrap();
         assert!(words.contains("permit _INBOX.> for subscribing"), "{words}");
         assert_eq!(forbidden.subscription(), Some(words));

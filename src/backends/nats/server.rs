@@ -1,4 +1,4 @@
-//! The properties of a NATS server and of its streams, as they report them: whether they can be used, and what an acknowledged write survives.
+//! The properties of a NATS server and of its streams, as they report them: whether they can be used, and the durability of an acknowledged write.
 
 use std::{fmt, time::Duration};
 
@@ -88,8 +88,8 @@ impl ServerFacts {
         let version = Version::read(&self.version).filter(|version| *version < OLDEST_THAT_SYNCS)?;
         let Version(major, minor, _) = OLDEST_THAT_SYNCS;
         Some(format!(
-            "--nats-synced asserts what NATS {version} cannot do: sync_interval: always is for nats-server {major}.{minor} or newer; take such a one, \
-             or start without --nats-synced and with durability process"
+            "--nats-synced asserts what NATS {version} cannot do: sync_interval: always needs nats-server {major}.{minor} or newer; use \
+             one, or start without --nats-synced and with durability process"
         ))
     }
 
@@ -107,7 +107,7 @@ impl ServerFacts {
         let (first, last) = LOSE_REPLICAS;
         if version < OLDEST_WITH_REPLICAS {
             return Some(format!(
-                "NATS {version} stores what it should refuse in a stream with replicas: {OLDEST_WITH_REPLICAS} or newer is needed"
+                "NATS {version} stores messages that it should refuse in a stream with replicas: {OLDEST_WITH_REPLICAS} or newer is needed"
             ));
         }
         let loses = (first..=last).contains(&version);
@@ -134,7 +134,7 @@ impl Lack {
         let server = nats.client().server_info();
         match error {
             CallError::Refused { .. } if !error.passes() => {
-                Some(Self::Settled(format!("JetStream refuses us: {error}")))
+                Some(Self::Settled(format!("JetStream refuses access: {error}")))
             }
             CallError::NotSent(_) if !nats.is_connected() => None,
             CallError::NotSent(_) if server.jetstream => {
@@ -251,7 +251,7 @@ fn wrong_settings(subjects: &str, config: &Value) -> Vec<String> {
     need(config["storage"].as_str() == Some("file"), "its storage is not file");
     need(config["retention"].as_str() == Some("limits"), "its retention is not by limits");
     need(limit("max_age").is_none(), "it has a maximum age");
-    need(limit("max_msgs_per_subject").is_none(), "it has a maximum of messages a subject");
+    need(limit("max_msgs_per_subject").is_none(), "it has a maximum of messages per subject");
     // With discard new a limit means a full store, which is reported to the writer.
     need(discards_new || limit("max_msgs").is_none(), "it has a maximum of messages and discards old ones");
     need(discards_new || limit("max_bytes").is_none(), "it has a maximum of bytes and discards old messages");
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_known_to_be_synced_survives_a_power_loss() {
+    fn only_writes_known_to_be_synced_survive_a_power_loss() {
         let unknown = Synced::Unknown(Unread { server: "s1".to_owned(), silent: Vec::new(), may_be_away: false });
         for (replicas, synced, durability, says) in [
             (1, Synced::Read, Durability::Machine, "survives a power loss"),
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn that_a_server_syncs_is_not_believed_of_one_that_cannot() {
+    fn an_assertion_of_syncing_is_rejected_for_a_server_that_cannot_sync() {
         for (version, can) in [("2.9.25", false), ("2.9.0", false), ("2.10.0", true), ("2.15.2", true), ("dev", true)] {
             let why = ServerFacts { version: version.to_owned() }.unfit_for_sync();
             assert_eq!(why.is_none(), can, "{version}");
@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_with_fewer_replicas_than_asked_for_is_refused_with_how_to_change_it() {
+    fn a_stream_with_too_few_replicas_is_refused_with_the_command_that_changes_it() {
         assert_eq!(too_few_replicas("a-log", 3, 1), None);
         assert_eq!(too_few_replicas("a-log", 3, 3), None);
         let why = too_few_replicas("a-log", 1, 3).unwrap();

@@ -10,7 +10,7 @@ use tokio::{
 
 use crate::ports::tls_errors::certificate_problem;
 
-/// How long a server may take to speak first, as NATS does, at once.
+/// How long a server may take to send the first bytes; NATS sends them at once.
 const SPEAKS_WITHIN: Duration = Duration::from_millis(300);
 /// How long another one may take to reply, and how long all of it may take.
 const REPLIES_WITHIN: Duration = Duration::from_millis(1_500);
@@ -24,28 +24,30 @@ pub(super) fn in_words(error: &str) -> String {
         NOT_NATS
     } else if says("connection refused") {
         "connection refused"
+    } else if says("connection reset") {
+        "connection reset: the server ended it"
     } else if says("authorization violation") {
-        "authorization violation: it knows no such user, password, token or key, or asks for one: give those that it knows, as in \
+        "authorization violation: it rejects the user, password, token or key, or requires one: give valid ones, as in \
          nats://user:password@host:port, or by --nats-password-file, --nats-token-file, --nats-credentials or --nats-nkey"
     } else if let Some(problem) = certificate_problem(error) {
         problem
     } else if says("unknownissuer") || says("unknown issuer") || says("badsignature") {
-        "its certificate is signed by nobody who is trusted here (--nats-ca FILE)"
+        "its certificate is not signed by a trusted authority (--nats-ca FILE)"
     } else if says("invalidcontenttype") {
-        "what answers there speaks no TLS: write nats:// in the place of tls://, and leave out --nats-ca, --nats-cert and --nats-key"
+        "the server there does not speak TLS: write nats:// instead of tls://, and omit --nats-ca, --nats-cert and --nats-key"
     } else if says("notvalidforname") || says("not valid for") {
-        "its certificate is for another name than the one in the address: give the server by a name that its certificate has"
+        "its certificate is for another name than the one in the address: use a name of the server that its certificate has"
     } else if says("certificaterequired") || says("certificate required") {
-        "it asks for a certificate (--nats-cert FILE --nats-key FILE)"
+        "it requires a client certificate (--nats-cert FILE --nats-key FILE)"
     } else if is_silence(error) {
-        "nothing that speaks NATS answers in time"
+        "no NATS server answers in time"
     } else {
         return error.to_owned();
     };
     words.to_owned()
 }
 
-const NOT_NATS: &str = "what answers there is not NATS";
+const NOT_NATS: &str = "the server there is not NATS";
 
 /// Whether `words`, as found here, say that another program answers.
 pub(super) fn is_stranger(words: &str) -> bool {
@@ -57,7 +59,7 @@ pub(super) fn is_silence(error: &str) -> bool {
     error.to_ascii_lowercase().contains("timed out")
 }
 
-/// Determines which program listens at `address` if the client library has waited in vain for NATS.
+/// Determines which program listens at `address` after the client library has waited in vain for NATS.
 pub(super) async fn who_is_at(address: &str) -> String {
     let spoken = async {
         let mut stream = TcpStream::connect(address).await.ok()?;
@@ -94,13 +96,13 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn whoever_answers_instead_of_nats_is_named() {
+    async fn the_program_that_answers_instead_of_nats_is_named() {
         for (answer, says) in [
             (&b"+PONG\r\n"[..], "not NATS: it speaks like a Redis"),
             (b"-NOAUTH Authentication required.\r\n", "not NATS: it speaks like a Redis"),
             (b"HTTP/1.1 400 Bad Request\r\n\r\n", "not NATS: it speaks HTTP"),
             (b"SSH-2.0-OpenSSH\r\n", "not NATS"),
-            (b"", "nothing that speaks NATS answers in time"),
+            (b"", "no NATS server answers in time"),
         ] {
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap().to_string();
@@ -122,16 +124,17 @@ mod tests {
     }
 
     #[test]
-    fn causes_are_told_in_words() {
+    fn causes_are_described() {
         for (error, says) in [
             ("IO error: Connection refused (os error 111)", "connection refused"),
+            ("IO error: Connection reset by peer (os error 104)", "connection reset: the server ended it"),
             ("IO error: expected INFO, got PONG", "is not NATS"),
             ("IO error: invalid peer certificate: UnknownIssuer", "--nats-ca"),
-            ("authorization violation: nats: authorization violation", "knows no such user"),
-            ("TLS error: received corrupt message of type InvalidContentType", "speaks no TLS: write nats://"),
+            ("authorization violation: nats: authorization violation", "it rejects the user"),
+            ("TLS error: received corrupt message of type InvalidContentType", "does not speak TLS: write nats://"),
             (
                 "invalid peer certificate: certificate not valid for name \"127.0.0.1\"",
-                "by a name that its certificate has",
+                "a name of the server that its certificate has",
             ),
             ("something else", "something else"),
         ] {

@@ -26,7 +26,7 @@ pub(super) const RESOLVE_WITHIN: Duration = Duration::from_secs(8);
 pub(super) const RESOLVE_PAUSE: Duration = Duration::from_millis(100);
 /// The first pause while another publish is in flight: most complete within a few milliseconds.
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(5);
-/// How often an append may lose to other writers before it gives up; each time one of theirs has been stored.
+/// How often an append may lose to other writers before it fails; each time one of their commits has been stored.
 pub(super) const MAX_TRIES: usize = 100;
 
 /// A message that is stored only if the last one of its order has the sequence `after`.
@@ -80,7 +80,7 @@ impl Shared {
                     let appended = stored.appended(false);
                     self.learn(&mut state, &stored, end);
                     self.wrote(stored);
-                    self.streams.weigh(commit.stream, &known, &state);
+                    self.streams.update_weight(commit.stream, &known, &state);
                     return Ok(appended);
                 }
                 Written::Passed => {
@@ -89,7 +89,7 @@ impl Shared {
                 }
             }
         }
-        Err(StoreError::Unavailable(format!("others append to order {} all the time", commit.stream)).into())
+        Err(StoreError::Unavailable(format!("other writers keep appending to order {}", commit.stream)).into())
     }
 
     /// Adds a commit of our own, stored after `end`.
@@ -97,7 +97,7 @@ impl Shared {
         if end == End::default() {
             *state = StreamState::empty();
         }
-        state.saw(stored);
+        state.observe(stored);
     }
 
     /// Compares the expectation of `commit` with the known state of its stream; reads the stream itself before it refuses.
@@ -165,7 +165,7 @@ impl Shared {
         if self.log.is_replicated() && state.end.is_some_and(|end| end.sequence > shown) {
             // A deposed leader shows less than has already been seen.
             return match requests && state.requests.is_none() {
-                true => Err(StoreError::Unavailable(format!("the server that answers is behind with order {stream}"))),
+                true => Err(StoreError::Unavailable(format!("the server that answers lags behind on order {stream}"))),
                 false => Ok(()),
             };
         }
@@ -173,7 +173,7 @@ impl Shared {
             *state = StreamState::empty();
             return Ok(());
         };
-        state.saw(&last);
+        state.observe(&last);
         let is_there = state.end.is_some_and(|end| end.sequence == last.sequence);
         if is_there && (state.requests.is_some() || !requests) {
             return Ok(());
@@ -215,30 +215,30 @@ impl Shared {
         state.find(stream, request)
     }
 
-    /// Publishes a commit with its condition. With `look` another node may have written it too, under the same id: a try of the same request that has
-    /// found its reservation.
+    /// Publishes a commit with its condition. With `may_exist` another node may have written it too, under the same id: a try of the same request
+    /// that has found its reservation.
     ///
     /// # Errors
     /// [`AppendError::Full`] and [`AppendError::Store`]: nothing was written, with replicas as confirmed by a quorum, and a reserved commit is not
     /// written unless its request comes again. [`AppendError::OutcomeUnknown`].
-    pub(super) async fn write(&self, conditional: &Conditional, look: bool) -> Result<Written, AppendError> {
+    pub(super) async fn write(&self, conditional: &Conditional, may_exist: bool) -> Result<Written, AppendError> {
         match self.publish(conditional).await {
             Ok(sequence) => Ok(Written::At(sequence)),
-            Err(error) if error.is_wrong_sequence() => match self.look_after(conditional, look).await {
+            Err(error) if error.is_wrong_sequence() => match self.message_after(conditional, may_exist).await {
                 Ok(Some(written)) => Ok(written),
                 Ok(None) => self.resolve(conditional, error).await,
                 // A message refused by one leader may have been stored by another.
                 Err(StoreError::Unavailable(_)) if self.log.is_replicated() => self.resolve(conditional, error).await,
-                Err(StoreError::Unavailable(why)) if look => Err(reserved_only(&why)),
+                Err(StoreError::Unavailable(why)) if may_exist => Err(reserved_only(&why)),
                 Err(unseen) => Err(unseen.into()),
             },
             Err(error @ (CallError::Lost(_) | CallError::UnderWay(_))) => self.resolve(conditional, error).await,
             Err(error) if error.is_full() => self.refused_as_full(conditional, &error).await,
-            // The size was checked before, but a stream may have a bound of its own.
+            // The size was checked before, but a stream may have its own bound.
             Err(CallError::TooLarge(_)) => Err(self.is_too_large(conditional.stream, conditional.message.len())),
             // NATS has refused it: the outcome is certain.
             Err(error @ (CallError::Refused { .. } | CallError::Forbidden(_))) => Err(self.store_error(error).into()),
-            Err(error) if look => {
+            Err(error) if may_exist => {
                 self.log.doubt();
                 Err(reserved_only(&error.to_string()))
             }
@@ -250,9 +250,10 @@ impl Shared {
         let mut headers = only_after(conditional.after);
         // NATS detects duplicates by this id for a while, and users of NATS's tools can identify the commit by it.
         headers.insert(header::NATS_MESSAGE_ID, format!("{:032x}", conditional.id.0));
-        let begun = self.confirmations.begin();
+        let (begun, highest) = (self.confirmations.begin(), self.seen.highest());
         let ack = self.nats.publish(self.subject(conditional.stream), headers, conditional.message.clone()).await?;
         if !ack.duplicate {
+            self.must_follow(highest, ack.seq).await?;
             self.confirmations.acknowledged(begun, ack.seq);
         }
         Ok(ack.seq)
@@ -260,9 +261,9 @@ impl Shared {
 
     /// The message stored at the position of a refused one: itself, or another. `None`: no message is seen there, so either the leader that refused
     /// it or the server that replied is behind; another server may have stored it.
-    async fn look_after(&self, conditional: &Conditional, look: bool) -> Result<Option<Written>, StoreError> {
+    async fn message_after(&self, conditional: &Conditional, may_exist: bool) -> Result<Option<Written>, StoreError> {
         let is_replicated = self.log.is_replicated();
-        if !look && !is_replicated {
+        if !may_exist && !is_replicated {
             return Ok(Some(Written::Passed));
         }
         let next = self.next_commit(conditional.stream, conditional.after + 1).await?;
@@ -285,7 +286,7 @@ impl Shared {
             Ok(Some(written)) => Ok(written),
             Ok(None) => Err(full),
             Err(unseen) => Err(AppendError::OutcomeUnknown(format!(
-                "NATS takes no more ({error}), and whether it has taken this before is not known: {unseen}"
+                "NATS accepts no more writes ({error}), and it is not known whether it stored this one before: {unseen}"
             ))),
         }
     }
@@ -309,7 +310,7 @@ impl Shared {
         if matches!(unanswered, CallError::Lost(_)) {
             let lost = unanswered.to_string();
             // Debug level: many appends fail at once, and the connection reports the unreachable server itself.
-            tracing::debug!(stream = %conditional.stream, lost, "the answer to an append was lost, looking for what became of it");
+            tracing::debug!(stream = %conditional.stream, lost, "the reply to an append was lost; looking up its outcome");
         } else {
             first = FIRST_PAUSE;
         }
@@ -319,11 +320,14 @@ impl Shared {
             sleep(pauses.next_pause()).await;
             // It must not be published into a log that has replaced this one.
             if self.ready().await.is_err() {
+                if self.log.is_replaced() {
+                    break;
+                }
                 continue;
             }
             let found = match self.publish(conditional).await {
                 Ok(sequence) => return Ok(Written::At(sequence)),
-                Err(error) if error.is_wrong_sequence() => self.look_after(conditional, true).await,
+                Err(error) if error.is_wrong_sequence() => self.message_after(conditional, true).await,
                 // Neither an error nor a timeout reveals the outcome of the earlier try.
                 Err(_) => continue,
             };
@@ -339,7 +343,7 @@ impl Shared {
 
 /// The error for a commit whose request id is reserved and which another try of the request may be making.
 fn reserved_only(why: &str) -> AppendError {
-    AppendError::OutcomeUnknown(format!("its request id is reserved, and then: {why}"))
+    AppendError::OutcomeUnknown(format!("its request id is reserved, but then: {why}"))
 }
 
 /// A commit as it was stored after `end`.

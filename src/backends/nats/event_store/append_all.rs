@@ -31,7 +31,7 @@ const MAX_COMMITS: usize = 256;
 /// The most payload in flight, unless one commit has more, in bytes.
 const MAX_BYTES: usize = 4 * 1024 * 1024;
 /// The most orders that are read concurrently.
-const LOOKS_AT_ONCE: usize = 32;
+const CONCURRENT_READS: usize = 32;
 
 /// A commit with the assumed end of its stream.
 struct Planned<'a> {
@@ -83,7 +83,7 @@ impl Shared {
 
     /// Computes the messages under the assumption that all are stored after message `last` of the log.
     async fn plan<'a>(&self, commits: &'a [Commit], last: u64) -> Result<Vec<Planned<'a>>, AppendError> {
-        self.look_at_streams(commits).await?;
+        self.read_streams(commits).await?;
         let mut ends: HashMap<StreamId, End> = HashMap::new();
         let mut planned = Vec::with_capacity(commits.len());
         for (commit, sequence) in commits.iter().zip(last + 1..) {
@@ -102,12 +102,12 @@ impl Shared {
     }
 
     /// Reads the streams that these commits continue, unless they are known.
-    async fn look_at_streams(&self, commits: &[Commit]) -> Result<(), AppendError> {
+    async fn read_streams(&self, commits: &[Commit]) -> Result<(), AppendError> {
         let mut seen = HashSet::new();
         let first_of_each = commits.iter().filter(|commit| seen.insert(commit.stream));
         let grown = first_of_each.filter(|commit| commit.expected.revision().is_some_and(|revision| revision > 0));
         let looks: Vec<_> = grown.map(|commit| self.end_for(commit)).collect();
-        stream::iter(looks).buffer_unordered(LOOKS_AT_ONCE).try_for_each(|_| async { Ok(()) }).await
+        stream::iter(looks).buffer_unordered(CONCURRENT_READS).try_for_each(|_| async { Ok(()) }).await
     }
 
     /// The end of the stream that `commit` expects.
@@ -184,7 +184,7 @@ impl Shared {
             match answer {
                 Some(Ok(found)) if found == sequence => self.made_one(planned, sequence).await,
                 Some(Ok(found)) => {
-                    let what = format!("message {found} of the log was to be message {sequence}");
+                    let what = format!("message {found} of the log should be message {sequence}");
                     return Err(Stopped::Later(StoreError::Corrupt(what).into()));
                 }
                 Some(Err(error)) if sequence == last + 1 && error.is_wrong_sequence() => {
@@ -192,7 +192,7 @@ impl Shared {
                 }
                 Some(Err(error)) => return Err(Stopped::Later(self.not_published(error))),
                 None => {
-                    return Err(Stopped::Later(AppendError::OutcomeUnknown("it was not waited for".to_owned())));
+                    return Err(Stopped::Later(AppendError::OutcomeUnknown("it was not awaited".to_owned())));
                 }
             }
         }
@@ -217,7 +217,7 @@ impl Shared {
         let stored = stored(planned.commit, planned.end, sequence);
         self.learn(&mut state, &stored, planned.end);
         self.wrote(stored);
-        self.streams.weigh(planned.commit.stream, &known, &state);
+        self.streams.update_weight(planned.commit.stream, &known, &state);
     }
 
     fn not_published(&self, error: CallError) -> AppendError {

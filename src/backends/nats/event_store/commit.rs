@@ -99,7 +99,7 @@ impl StoredCommit {
 pub(super) fn encode(commit: &Commit, after: u64, first_revision: Revision) -> Result<Bytes, AppendError> {
     let count = commit.events.len();
     if count > MAX_EVENTS {
-        let what = format!("a commit of {count} events is more than the {MAX_EVENTS} that one message takes");
+        let what = format!("a commit of {count} events is more than the {MAX_EVENTS} that one message can hold");
         return Err(StoreError::Corrupt(what).into());
     }
     let size = commit.events.iter().map(|event| event.len() + 4).sum::<usize>();
@@ -176,7 +176,7 @@ fn decode_request(scope: u8, rest: &mut Bytes) -> Option<RequestKey> {
 pub(super) struct Reservation {
     /// The message of the commit.
     pub message: Bytes,
-    /// The decoded commit; it has no sequence of its own.
+    /// The decoded commit; it has no sequence itself.
     pub commit: StoredCommit,
 }
 
@@ -216,7 +216,7 @@ impl Marker {
         seal(message)
     }
 
-    /// Decodes one. A damaged marker gives no information, and nothing is lost by it.
+    /// Decodes a marker. A damaged one gives no information, and its loss does no harm.
     pub(super) fn decode(message: &[u8]) -> Self {
         let read = || {
             let mut rest = open(MARKER, message).ok()?;

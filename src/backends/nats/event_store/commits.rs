@@ -2,7 +2,7 @@
 
 use super::{
     Shared,
-    read::Gather,
+    page::Gather,
     ring::{Entry, Slot},
 };
 use crate::ports::event_store::{CommitPage, Position, RecordedCommit, StoreError};

@@ -1,4 +1,4 @@
-//! What a read of a replicated stream proves, and how to prove more.
+//! The guarantees of a read of a replicated stream, and how a quorum confirms more.
 //!
 //! A deposed leader does not know that it is deposed: it answers `STREAM.MSG.GET` and `STREAM.INFO` for up to 20 s after it was cut off, and for
 //! about a second after the partition has ended, so two leaders may answer at once. Messages that it returns were committed by a quorum, so **a
@@ -55,9 +55,10 @@ impl Shared {
             return self.last_sequence().await;
         }
         let publish = async || {
-            let marker = self.ring.tip();
+            let (marker, highest) = (self.ring.tip(), self.seen.highest());
             let sequence = self.publish_marker(self.marker_subject(), marker).await?;
-            self.saw(sequence, Ok(Entry::Marker(marker)));
+            self.must_follow(highest, sequence).await?;
+            self.observe(sequence, Ok(Entry::Marker(marker)));
             Ok(sequence)
         };
         self.confirmations.confirm(publish).await.map_err(|error| self.store_error(error))
@@ -141,7 +142,7 @@ impl Shared {
                     Err(StoreError::Unavailable(why)) => why,
                     Err(error) => return Err(error),
                 },
-                Ok((last, _)) => format!("the server that answers has no more than message {last}"),
+                Ok((last, _)) => format!("the server that answers only has messages up to {last}"),
                 Err(error) => error.to_string(),
             };
             if Instant::now() >= give_up {
@@ -180,7 +181,7 @@ impl Shared {
     pub(super) async fn missing(&self, sequence: u64) -> StoreError {
         match self.is_missing(sequence).await {
             Ok(true) => StoreError::Corrupt(format!("message {sequence} of the log is missing")),
-            Ok(false) => StoreError::Unavailable(format!("a server that is behind does not show message {sequence}")),
+            Ok(false) => StoreError::Unavailable(format!("a server that lags behind does not show message {sequence}")),
             Err(error) => error,
         }
     }
@@ -191,11 +192,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_marker_leads_past_those_before_it_to_the_last_commit() {
+    fn a_marker_leads_past_earlier_markers_to_the_last_commit() {
         let marker = Marker { seen: 41, last_commit: 17 };
         assert_eq!(Marker::decode(&marker.encode()), marker);
         assert_eq!(marker.before(42), 17);
-        assert_eq!(marker.before(44), 43, "what came between its writer did not see");
+        assert_eq!(marker.before(44), 43, "its writer did not see the messages between");
         assert_eq!(Marker::decode(b"").before(9), 8);
         let mut damaged = marker.encode().to_vec();
         damaged[12] ^= 1;

@@ -2,6 +2,10 @@
 //!
 //! Nothing is read or written on a connection before this check. An existing log is never created again: if its stream is gone, so are its events.
 
+mod counts;
+mod lost_requests;
+mod same;
+
 use std::{
     sync::{
         OnceLock,
@@ -25,9 +29,11 @@ use crate::{
         connection::{ConnectError, Nats},
         kv::{Bucket, WriteError},
         monitor::{Synced, Unread},
+        provision::{is_made_elsewhere, until_known},
         server::{ServerFacts, StreamFacts},
     },
     ports::event_store::{Durability, LogId, LogLoss, LossKind, Position, StoreError, TokenKey},
+    telemetry::outage::{Line, Outage},
 };
 
 /// The text of the first message of the log, before the log's number.
@@ -54,12 +60,13 @@ pub(super) struct Log {
     keys: Bucket,
     token_key: Mutex<Option<TokenKey>>,
     /// The connection on which all checks passed; 0: none.
-    admitted: AtomicU64,
+    verified: AtomicU64,
     facts: Mutex<Option<Facts>>,
     /// Since when no check has found the log.
     missing_since: Mutex<Option<Instant>>,
     loss: watch::Sender<Option<LogLoss>>,
     looking: tokio::sync::Mutex<Option<(Instant, ConnectError)>>,
+    outage: Outage,
     head: HeadQuestion,
 }
 
@@ -100,11 +107,12 @@ impl Log {
             token_key: Mutex::default(),
             nats,
             id: OnceLock::new(),
-            admitted: AtomicU64::new(0),
+            verified: AtomicU64::new(0),
             facts: Mutex::default(),
             missing_since: Mutex::default(),
             loss: watch::Sender::new(None),
             looking: tokio::sync::Mutex::new(None),
+            outage: Outage::new(),
             head: HeadQuestion::default(),
         }
     }
@@ -158,7 +166,7 @@ impl Log {
 
     /// A human-readable summary.
     pub(super) fn summary(&self) -> String {
-        self.facts().map_or_else(|| "not seen yet".to_owned(), |facts| facts.summary)
+        self.facts().map_or_else(|| "not read yet".to_owned(), |facts| facts.summary)
     }
 
     fn facts(&self) -> Option<Facts> {
@@ -170,28 +178,28 @@ impl Log {
     /// # Errors
     /// [`StoreError::Unavailable`] gives the reason why they cannot be used.
     pub(super) async fn ready(&self) -> Result<(), StoreError> {
-        if self.is_admitted() {
+        if self.is_verified() {
             return Ok(());
         }
-        self.admit().await.map_err(|refused| StoreError::Unavailable(refused.why().to_owned()))
+        self.verify().await.map_err(|refused| StoreError::Unavailable(refused.why().to_owned()))
     }
 
-    fn is_admitted(&self) -> bool {
-        self.nats.is_connected() && self.admitted.load(Ordering::Acquire) == self.nats.connections()
+    fn is_verified(&self) -> bool {
+        self.nats.is_connected() && self.verified.load(Ordering::Acquire) == self.nats.connections()
     }
 
     /// Checks the streams again before the next call: something unexpected happened.
     pub(super) fn doubt(&self) {
-        self.admitted.store(0, Ordering::Release);
+        self.verified.store(0, Ordering::Release);
     }
 
     /// Checks the streams once; concurrent callers get the same result.
     ///
     /// # Errors
     /// [`ConnectError`] gives the reason why they cannot be used, and whether waiting helps.
-    pub(super) async fn admit(&self) -> Result<(), ConnectError> {
+    pub(super) async fn verify(&self) -> Result<(), ConnectError> {
         let mut failed = self.looking.lock().await;
-        if self.is_admitted() {
+        if self.is_verified() {
             return Ok(());
         }
         if !self.nats.is_connected() {
@@ -204,17 +212,20 @@ impl Log {
             return Err(why.clone());
         }
         let connections = self.nats.connections();
-        match self.look().await {
+        match self.check_now().await {
             Ok(()) => {
-                self.admitted.store(connections, Ordering::Release);
+                self.verified.store(connections, Ordering::Release);
                 *failed = None;
+                if self.outage.works().is_some() {
+                    tracing::info!("the log in NATS can be used again");
+                }
                 Ok(())
             }
             Err(refused) => {
-                let is_news = failed.as_ref().is_none_or(|(_, before)| *before != refused);
                 // The code that starts a node reports its first failure, with the address.
-                if is_news && (failed.is_some() || self.id().is_some()) {
-                    tracing::warn!(why = refused.why(), "the log in NATS cannot be used");
+                let is_reported = failed.is_some() || self.id().is_some();
+                if is_reported && let Some(Line { unsaid }) = self.outage.failed(refused.why()) {
+                    tracing::warn!(why = refused.why(), unsaid, "the log in NATS cannot be used");
                 }
                 *failed = Some((Instant::now(), refused.clone()));
                 Err(refused)
@@ -226,13 +237,14 @@ impl Log {
     ///
     /// # Errors
     /// [`ConnectError`].
-    pub(super) async fn look(&self) -> Result<(), ConnectError> {
+    pub(super) async fn check_now(&self) -> Result<(), ConnectError> {
         let server = ServerFacts::read(&self.nats).await?;
         if let Some(why) = server.unfit_for_sync().filter(|_| self.nats.options().synced) {
             return Err(ConnectError::Fatal(why));
         }
-        let log = self.stream_facts(&self.stream, &self.log_subjects()).await?;
-        let requests = self.stream_facts(&self.requests, &self.request_subjects()).await?;
+        let [log_probe, request_probe] = self.probe_subjects();
+        let log = self.stream_facts(&self.stream, &self.log_subjects(), &log_probe, None).await?;
+        let requests = self.stream_facts(&self.requests, &self.request_subjects(), &request_probe, Some(&log)).await?;
         for facts in [&log, &requests] {
             if let Some(why) = server.unfit_for(facts, self.nats.options().replicas) {
                 return Err(ConnectError::Fatal(why));
@@ -240,11 +252,13 @@ impl Log {
         }
         let synced = self.nats.synced(&[log.servers(), requests.servers()]).await;
         if let (Synced::Unknown(Unread { server, may_be_away: true, .. }), None) = (&synced, self.facts()) {
-            return Err(ConnectError::Retryable(format!("whether {server} is there shows within seconds; {synced}")));
+            return Err(ConnectError::Retryable(format!(
+                "whether {server} is available will be known within seconds; {synced}"
+            )));
         }
         if let (Synced::Not(server), true) = (&synced, self.nats.options().synced) {
             return Err(ConnectError::Fatal(format!(
-                "--nats-synced asserts what is not so: {server} is not set to sync_interval: always"
+                "--nats-synced is wrong: {server} is not set to sync_interval: always"
             )));
         }
         let durability = log.durability(&synced).min(requests.durability(&synced));
@@ -253,10 +267,12 @@ impl Log {
         let is_replicated = log.is_replicated() || requests.is_replicated();
         let id = self.find_id(&log).await?;
         self.found();
+        if self.facts().is_none() {
+            self.nats.may_consume(&self.stream).await?;
+        }
         // A user without write permission may read a log that is only read.
         if self.nats.options().makes_log {
-            let [log, requests] = self.probe_subjects();
-            tokio::try_join!(self.nats.may_publish(log), self.nats.may_publish(requests))?;
+            tokio::try_join!(self.nats.may_publish(log_probe), self.nats.may_publish(request_probe))?;
             self.find_token_key(id).await?;
         }
         let streams = if log.survival(&synced) == requests.survival(&synced) {
@@ -282,16 +298,28 @@ impl Log {
         ["log.id", "request.probe"].map(|subject| self.nats.subject(subject))
     }
 
-    /// The properties of stream `name`; creates it if it does not exist and never did.
-    async fn stream_facts(&self, name: &str, subjects: &str) -> Result<StreamFacts, ConnectError> {
+    /// The properties of stream `name`; creates it if it does not exist and never did. `probe` is one of its `subjects`; `log` is the stream of the log,
+    /// for that of the request ids.
+    async fn stream_facts(
+        &self,
+        name: &str,
+        subjects: &str,
+        probe: &str,
+        log: Option<&StreamFacts>,
+    ) -> Result<StreamFacts, ConnectError> {
         let info = format!("STREAM.INFO.{name}");
         let found: Result<Value, _> = self.nats.ask(&info, &()).await;
         let found = match found {
             Err(error) if error.is(code::STREAM_NOT_FOUND) => {
+                // The log gets its first message after both streams exist.
+                if let Some(log) = log.filter(|log| !log.is_empty())
+                    && self.is_log(log).await?
+                {
+                    return self.without_requests(log);
+                }
                 if self.id.get().is_some() {
                     let why = format!(
-                        "stream {name} is gone, and the log that this node has been working on with it: bring it back, or start the node again to \
-                         begin a new one"
+                        "stream {name} is gone, and with it the log that this node uses: restore it, or restart the node to begin a new one"
                     );
                     return Err(self.lost(LossKind::Gone, why));
                 }
@@ -299,11 +327,19 @@ impl Log {
                     return Err(ConnectError::Fatal(format!("there is no log here: no stream {name}")));
                 }
                 self.make_stream(name, subjects).await?;
+                until_known(&self.nats, name, probe, true).await?;
                 self.nats.ask(&info, &()).await.map_err(passing)?
             }
             found => found.map_err(passing)?,
         };
         StreamFacts::read(name, subjects, &found).map_err(ConnectError::Fatal)
+    }
+
+    fn first_is_not_shown(&self) -> ConnectError {
+        ConnectError::Retryable(format!(
+            "the server that answers does not show the first message of stream {}",
+            self.stream
+        ))
     }
 
     async fn make_stream(&self, name: &str, subjects: &str) -> Result<(), ConnectError> {
@@ -315,15 +351,20 @@ impl Log {
         });
         match self.nats.ask::<Value>(&format!("STREAM.CREATE.{name}"), &config).await {
             Ok(_) => {
-                tracing::info!(stream = name, replicas, "made a stream in NATS");
+                tracing::info!(stream = name, replicas, "created a stream in NATS");
                 Ok(())
             }
             // Another node was first; the stream that it created is checked below.
             Err(error) if error.is(code::STREAM_NAME_IN_USE) => Ok(()),
+            Err(error) if error.is(code::SUBJECTS_OVERLAP) && is_made_elsewhere(&self.nats, name).await => Ok(()),
             Err(error) if error.passes() => {
-                Err(ConnectError::Retryable(format!("stream {name} cannot be made: {error}")))
+                Err(ConnectError::Retryable(format!("cannot create stream {name}: {error}")))
             }
-            Err(error) => Err(ConnectError::Fatal(format!("stream {name} cannot be made: {error}"))),
+            Err(error) if error.is(code::NO_CLUSTER) => Err(ConnectError::Fatal(format!(
+                "cannot create stream {name}: {error}: --nats-replicas {replicas} needs a cluster of at least {replicas} servers; with one \
+                 server omit it"
+            ))),
+            Err(error) => Err(ConnectError::Fatal(format!("cannot create stream {name}: {error}"))),
         }
     }
 
@@ -348,14 +389,11 @@ impl Log {
             }
             (First::Names(found), Some(known)) if found == known => Ok(found),
             // A new leader, or a deposed one, may not have it.
-            (First::Missing, _) if log.is_replicated() => Err(ConnectError::Retryable(format!(
-                "the server that answers does not show the first message of stream {}",
-                self.stream
-            ))),
+            (First::Missing, _) if log.is_replicated() => Err(self.first_is_not_shown()),
             (found, Some(_)) => {
                 let why = format!(
-                    "stream {} holds another log than this node has been working on: bring that one back, or start the node again to work on the \
-                     one that is there",
+                    "stream {} holds another log than the one that this node uses: restore that one, or restart the node to use the one \
+                     that is there",
                     self.stream
                 );
                 Err(self.lost(if found == First::Missing { LossKind::Gone } else { LossKind::Replaced }, why))
@@ -374,7 +412,10 @@ impl Log {
         let looked = self.shared_token_key(id, known);
         let found = match known {
             Some(known) => timeout(CONFIRM_KEY_WITHIN, looked).await.unwrap_or(Ok(known)),
-            None => looked.await,
+            None => {
+                self.keys.verify_writable().await?;
+                looked.await
+            }
         };
         match found {
             Ok(key) => {
@@ -382,7 +423,7 @@ impl Log {
                 Ok(())
             }
             Err(_) if known.is_some() => Ok(()),
-            Err(why) => Err(ConnectError::Retryable(format!("the key of the log cannot be had: {why}"))),
+            Err(why) => Err(ConnectError::Retryable(format!("cannot read the key of the log: {why}"))),
         }
     }
 
@@ -401,8 +442,8 @@ impl Log {
                 Err(WriteError::Unavailable(why)) => return Err(why),
             }
         }
-        let found = found.ok_or("it was not there a moment after it had been made")?;
-        TokenKey::from_hex(&found).ok_or_else(|| format!("what is kept as {name} is none"))
+        let found = found.ok_or("it was missing right after it had been created")?;
+        TokenKey::from_hex(&found).ok_or_else(|| format!("the value of {name} is not a key"))
     }
 
     async fn first_message(&self) -> Result<First, ConnectError> {
@@ -429,48 +470,9 @@ impl Log {
         let question = self.head.asked.fetch_add(1, Ordering::AcqRel) + 1;
         let info: Value = self.nats.ask(&format!("STREAM.INFO.{}", self.stream), &()).await?;
         let last = info["state"]["last_seq"].as_u64();
-        let last = last.ok_or_else(|| CallError::Lost("NATS does not say where the stream ends".to_owned()))?;
+        let last = last.ok_or_else(|| CallError::Lost("NATS does not report where the stream ends".to_owned()))?;
         *answered = (question, last);
         Ok(last)
-    }
-
-    /// The sequence of the last message of a server, and its number of messages with `subject`: both of one server, which may be behind.
-    ///
-    /// # Errors
-    /// [`CallError`].
-    pub(super) async fn count(&self, subject: &str) -> Result<(u64, u64), CallError> {
-        Self::count_in(&self.nats, &self.stream, subject).await
-    }
-
-    /// Like [`Log::count`], for the stream of request ids.
-    ///
-    /// # Errors
-    /// [`CallError`].
-    pub(super) async fn count_requests(&self, subject: &str) -> Result<(u64, u64), CallError> {
-        Self::count_in(&self.nats, &self.requests, subject).await
-    }
-
-    async fn count_in(nats: &Nats, stream: &str, subject: &str) -> Result<(u64, u64), CallError> {
-        let body = json!({ "subjects_filter": subject });
-        let info: Value = nats.ask(&format!("STREAM.INFO.{stream}"), &body).await?;
-        let state = &info["state"];
-        let last = state["last_seq"].as_u64();
-        let last = last.ok_or_else(|| CallError::Lost("NATS does not say where the stream ends".to_owned()))?;
-        Ok((last, state["subjects"][subject].as_u64().unwrap_or_default()))
-    }
-
-    /// Whether message `sequence` has been removed from the log, according to a server that has had it.
-    ///
-    /// # Errors
-    /// [`CallError`].
-    pub(super) async fn is_deleted(&self, sequence: u64) -> Result<bool, CallError> {
-        let info: Value =
-            self.nats.ask(&format!("STREAM.INFO.{}", self.stream), &json!({ "deleted_details": true })).await?;
-        let state = &info["state"];
-        let number = |key: &str| state[key].as_u64().unwrap_or_default();
-        let deleted = state["deleted"].as_array().map_or(&[][..], Vec::as_slice);
-        let is_listed = deleted.iter().any(|deleted| deleted.as_u64() == Some(sequence));
-        Ok(number("last_seq") >= sequence && (number("first_seq") > sequence || is_listed))
     }
 
     /// Whether publishes to the log and to the requests would be decided.

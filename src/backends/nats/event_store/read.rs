@@ -1,28 +1,27 @@
 //! Reads the log and its streams in batches, in pages that are bounded in events and bytes.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
 use super::{
     Shared,
     commit::{Marker, StoredCommit, decode, sequence_after, sequence_before},
     foreign,
+    kept_readers::Kept,
     log::FIRST_SEQUENCE,
-    reader::{Raw, Reader},
+    page::{FIRST_BATCH, Gather, Newest, Page, take_slots},
     ring::{Entry, Slot},
     streams::gap,
 };
 use crate::{
-    backends::nats::api::{CallError, Stored, Which},
-    ports::event_store::{
-        Direction, MAX_READ_BYTES, MAX_READ_EVENTS, Position, Revision, StoreError, StoredEvent, StreamId,
+    backends::nats::{
+        api::{CallError, Stored, Which},
+        pull_reader::{Read, Reader, Selection},
     },
+    ports::event_store::{Direction, MAX_READ_EVENTS, Position, Revision, StoreError, StoredEvent, StreamId},
 };
 
-/// The most messages requested before anything is known of their size.
-const FIRST_BATCH: usize = 64;
 /// This few commits before the last one of a stream are read one by one, which is quicker than creating a consumer.
 const MAX_WALK: u64 = 4;
 /// How long a fetch waits for a message that must exist.
@@ -31,163 +30,10 @@ const WAIT: Duration = Duration::from_secs(1);
 const MAX_EMPTY_FETCHES: usize = 2;
 /// How often a failing reader is reopened at its position before the read fails.
 const MAX_REOPENINGS: usize = 2;
-/// How many messages are requested where no commit comes, as there may be as many consecutive markers.
+/// How many messages are requested where the last ones were not commits: there may be this many consecutive markers.
 const MARKERS_BATCH: usize = 512;
 /// The pause before a server that is behind is asked again.
 const PAUSE: Duration = Duration::from_millis(50);
-/// How many readers are kept for a next read that continues where they stopped.
-const MAX_KEPT: usize = 8;
-
-/// Gathers messages of the log as they are read forward.
-pub(super) trait Gather {
-    /// Whether it accepts no more.
-    fn is_full(&self) -> bool;
-
-    /// How many messages to request.
-    fn next_count(&self) -> usize;
-
-    /// Takes the events of a message after `from`; returns whether it took all. It ends before a message that is not a commit.
-    ///
-    /// # Errors
-    /// [`StoreError::Corrupt`] if such a message would be its first.
-    fn take_slot(&mut self, slot: &Slot, from: Position) -> Result<bool, StoreError>;
-}
-
-/// The events read so far, and the room for more.
-struct Page {
-    max_events: usize,
-    bytes: usize,
-    events: Vec<StoredEvent>,
-}
-
-impl Page {
-    fn new(max_events: usize) -> Self {
-        Self { max_events: max_events.min(MAX_READ_EVENTS), bytes: 0, events: Vec::new() }
-    }
-
-    /// Takes events until it is full; returns whether it took them all.
-    fn take(&mut self, events: impl Iterator<Item = StoredEvent>) -> bool {
-        for event in events {
-            if self.is_full() {
-                return false;
-            }
-            self.bytes += event.payload.len();
-            self.events.push(event);
-        }
-        true
-    }
-}
-
-impl Gather for Page {
-    fn is_full(&self) -> bool {
-        self.events.len() >= self.max_events || self.bytes >= MAX_READ_BYTES
-    }
-
-    /// No more than fit, estimated from the events that have come, so that a batch stays bounded.
-    fn next_count(&self) -> usize {
-        let fit = match self.bytes / self.events.len().max(1) {
-            _ if self.events.is_empty() => FIRST_BATCH.max(self.max_events),
-            typical => (MAX_READ_BYTES - self.bytes) / typical.max(1) + 1,
-        };
-        fit.min(self.max_events - self.events.len()).max(1)
-    }
-
-    fn take_slot(&mut self, slot: &Slot, from: Position) -> Result<bool, StoreError> {
-        match slot {
-            Ok(Entry::Marker(_)) => Ok(true),
-            Ok(Entry::Commit(commit)) => Ok(self.take(commit.stored_events().filter(|event| event.position > from))),
-            Err(error) if self.events.is_empty() => Err(error.clone()),
-            Err(_) => {
-                self.max_events = self.events.len();
-                Ok(false)
-            }
-        }
-    }
-}
-
-/// Takes messages that were held in memory, starting with `next`.
-fn take_slots(page: &mut impl Gather, next: &mut u64, from: Position, slots: Vec<Slot>) -> Result<(), StoreError> {
-    for slot in slots {
-        if !page.take_slot(&slot, from)? {
-            break;
-        }
-        *next += 1;
-    }
-    Ok(())
-}
-
-/// Readers that have more to deliver, each with its fetched messages that have not been taken.
-#[derive(Debug, Default)]
-pub(super) struct Readers(Mutex<VecDeque<Kept>>);
-
-#[derive(Debug)]
-struct Kept {
-    reader: Reader,
-    /// The stream that it reads; `None`: the whole log.
-    of: Option<StreamId>,
-    /// The next expected message: those between it and the first fetched one are missing.
-    at: u64,
-    /// The fetched messages that have not been taken, in order, with their sequences.
-    fetched: VecDeque<(u64, Slot)>,
-    /// The revision at which a reader of a stream continues.
-    next_revision: Revision,
-}
-
-impl Kept {
-    fn new(reader: Reader, of: Option<StreamId>) -> Self {
-        let at = reader.next();
-        Self { reader, of, at, fetched: VecDeque::new(), next_revision: 1 }
-    }
-
-    /// Whether it knows the content of message `sequence`, or that it is missing.
-    fn covers(&self, sequence: u64) -> bool {
-        self.at <= sequence && self.fetched.front().map_or(self.reader.next(), |(first, _)| *first) >= sequence
-    }
-
-    /// The next commit of a stream, which stays until it is taken.
-    ///
-    /// # Errors
-    /// [`StoreError::Corrupt`] if it is invalid, or does not follow the previous one.
-    fn front_of_stream(&self) -> Result<Option<Arc<StoredCommit>>, StoreError> {
-        let Some((sequence, slot)) = self.fetched.front() else { return Ok(None) };
-        let Entry::Commit(commit) = slot.clone()? else {
-            return Err(foreign("the log", *sequence, "is no commit, under the subject of an order"));
-        };
-        if commit.first_revision != self.next_revision {
-            return Err(gap(&commit, self.next_revision));
-        }
-        Ok(Some(commit))
-    }
-
-    /// Continues after `commit`, the front one.
-    fn pass(&mut self, commit: &StoredCommit) {
-        self.next_revision = commit.last_revision() + 1;
-        self.fetched.pop_front();
-    }
-}
-
-impl Readers {
-    /// Takes the reader that continues at the position that `fits` accepts.
-    fn take(&self, of: Option<StreamId>, fits: impl Fn(&Kept) -> bool) -> Option<Kept> {
-        let mut kept = self.0.lock();
-        let found = kept.iter().position(|kept| kept.of == of && kept.reader.is_current() && fits(kept))?;
-        kept.remove(found)
-    }
-
-    /// Closes all readers.
-    pub(super) fn clear(&self) {
-        self.0.lock().clear();
-    }
-
-    /// Keeps one, and closes the one that it displaces.
-    fn keep(&self, reader: Kept) {
-        let mut kept = self.0.lock();
-        kept.push_back(reader);
-        if kept.len() > MAX_KEPT {
-            kept.pop_front();
-        }
-    }
-}
 
 impl Shared {
     /// The sequence of the last message of the log.
@@ -197,14 +43,18 @@ impl Shared {
 
     pub(super) async fn open_reader(&self, of: Option<StreamId>, from: u64) -> Result<Reader, StoreError> {
         let filter = of.map(|stream| self.subject(stream));
-        let opened = Reader::open(&self.nats, &self.log.stream, filter.as_deref(), from).await;
+        let opened = Reader::open(
+            &self.nats,
+            Selection { stream: &self.log.stream, filter: filter.as_deref(), from },
+            "reads the log",
+        )
+        .await;
         opened.map_err(|error| self.store_error(error))
     }
 
     /// Decodes a message of the log.
-    pub(super) fn read_message(&self, raw: Raw) -> Slot {
-        let Raw { sequence, message } = raw;
-        self.read_entry(sequence, &message.subject, &message.payload)
+    pub(super) fn read_message(&self, read: &Read) -> Slot {
+        self.read_entry(read.sequence, &read.subject, &read.payload)
     }
 
     fn read_entry(&self, sequence: u64, subject: &str, payload: &[u8]) -> Slot {
@@ -223,12 +73,12 @@ impl Shared {
         if let Some(slot) = self.ring.read(sequence, 1).and_then(|slots| slots.into_iter().next()) {
             return Ok(slot);
         }
-        let stored = self.message_that_is_there(sequence).await?;
+        let stored = self.existing_message(sequence).await?;
         Ok(self.read_entry(sequence, &stored.subject, &stored.payload))
     }
 
     /// Message `sequence`, which must exist; while a server is behind it is asked again, for at most the request timeout.
-    async fn message_that_is_there(&self, sequence: u64) -> Result<Stored, StoreError> {
+    async fn existing_message(&self, sequence: u64) -> Result<Stored, StoreError> {
         let give_up = Instant::now() + self.nats.options().request_timeout;
         let which = Which { seq: Some(sequence), ..Which::default() };
         loop {
@@ -252,11 +102,15 @@ impl Shared {
         Ok(commit)
     }
 
-    /// The last commit of a stream, as the leader knows it now.
+    /// The last commit of a stream, as the leader knows it now; `None` only if that is certain to be said of the log of this node.
     pub(super) async fn last_commit(&self, stream: StreamId) -> Result<Option<StoredCommit>, StoreError> {
         let subject = self.subject(stream);
         let which = Which { last_by_subj: Some(&subject), ..Which::default() };
-        self.one_commit(which).await
+        let last = self.one_commit(which).await?;
+        if last.is_none() {
+            self.confirm_absence().await?;
+        }
+        Ok(last)
     }
 
     /// The first commit of a stream at or after message `from`.
@@ -287,7 +141,7 @@ impl Shared {
                 commits.reverse();
                 return Ok(Some(commits));
             }
-            let older = self.read_stored(&self.message_that_is_there(newer.after).await?)?;
+            let older = self.read_stored(&self.existing_message(newer.after).await?)?;
             if older.stream != newer.stream || older.last_revision() + 1 != newer.first_revision {
                 return Err(gap(newer, older.last_revision() + 1));
             }
@@ -335,7 +189,7 @@ impl Shared {
         from: Position,
         end: u64,
     ) -> Result<(), StoreError> {
-        let _place = self.place().await?;
+        let _permit = self.permit().await?;
         let at = *next;
         let mut kept = match self.readers.take(None, |kept| kept.covers(at)) {
             Some(kept) => kept,
@@ -384,24 +238,24 @@ impl Shared {
             match kept.reader.fetch(count, WAIT).await {
                 Ok(batch) if batch.is_empty() => empty += 1,
                 Ok(batch) => {
-                    kept.fetched.extend(batch.into_iter().map(|raw| (raw.sequence, self.read_message(raw))));
+                    kept.fetched.extend(batch.into_iter().map(|raw| (raw.sequence, self.read_message(&raw))));
                     return Ok(());
                 }
                 // NATS may have removed its consumer, or moved it.
                 Err(_) if reopened < MAX_REOPENINGS => {
-                    kept.reader = self.open_reader(kept.of, kept.reader.next()).await?;
+                    kept.reader = self.open_reader(kept.of, kept.reader.next_sequence()).await?;
                     reopened += 1;
                 }
                 Err(error) => return Err(self.store_error(error)),
             }
         }
-        Err(self.store_error(CallError::Lost("NATS does not deliver what it holds".to_owned())))
+        Err(self.store_error(CallError::Lost("NATS does not deliver messages that it holds".to_owned())))
     }
 
-    async fn place(&self) -> Result<tokio::sync::SemaphorePermit<'_>, StoreError> {
+    async fn permit(&self) -> Result<tokio::sync::SemaphorePermit<'_>, StoreError> {
         let most = self.nats.options().request_timeout;
         match tokio::time::timeout(most, self.reads.acquire()).await {
-            Ok(Ok(place)) => Ok(place),
+            Ok(Ok(permit)) => Ok(permit),
             _ => Err(StoreError::Unavailable("too many reads at once".to_owned())),
         }
     }
@@ -451,7 +305,7 @@ impl Shared {
         if let Some(slots) = self.ring.read(first, count).filter(|slots| slots.len() == count) {
             return Ok(slots);
         }
-        let _place = self.place().await?;
+        let _permit = self.permit().await?;
         let mut kept = Kept::new(self.open_reader(None, first).await?, None);
         let mut slots = Vec::with_capacity(count);
         while slots.len() < count {
@@ -489,19 +343,19 @@ impl Shared {
 
     async fn stream_forward(&self, page: &mut Page, last: &StoredCommit, from: Revision) -> Result<(), StoreError> {
         if from >= last.first_revision {
-            self.streams.saw(last);
+            self.streams.observe(last);
             page.take(last.stored_events().filter(|event| event.revision >= from));
             return Ok(());
         }
         if let Some(commits) = self.walk_back(last, from).await? {
             let all = commits.iter().chain([last]);
             if from == 1 {
-                self.streams.saw_whole(last.stream, all.clone());
+                self.streams.observe_whole(last.stream, all.clone());
             }
             page.take(all.flat_map(StoredCommit::stored_events).filter(|event| event.revision >= from));
             return Ok(());
         }
-        let _place = self.place().await?;
+        let _permit = self.permit().await?;
         let of = Some(last.stream);
         let mut kept = match self.readers.take(of, |kept| kept.next_revision <= from) {
             Some(kept) => kept,
@@ -540,7 +394,7 @@ impl Shared {
             page.take(all.flat_map(|commit| commit.stored_events().rev()).filter(|event| event.revision <= from));
             return Ok(());
         }
-        let _place = self.place().await?;
+        let _permit = self.permit().await?;
         let of = Some(last.stream);
         let mut kept = Kept::new(self.open_reader(of, FIRST_SEQUENCE + 1).await?, of);
         let mut newest = Newest::default();
@@ -564,7 +418,7 @@ impl Shared {
         to: u64,
         mut take: impl FnMut(&StoredCommit) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        let _place = self.place().await?;
+        let _permit = self.permit().await?;
         let mut kept = Kept::new(self.open_reader(Some(stream), from).await?, Some(stream));
         loop {
             self.fetch(&mut kept, MAX_READ_EVENTS).await?;
@@ -575,28 +429,6 @@ impl Shared {
                 if sequence >= to {
                     return Ok(());
                 }
-            }
-        }
-    }
-}
-
-/// The newest events of a stream, at most as many bytes as one page holds.
-#[derive(Default)]
-struct Newest {
-    events: VecDeque<StoredEvent>,
-    bytes: usize,
-}
-
-impl Newest {
-    fn add(&mut self, events: impl Iterator<Item = StoredEvent>) {
-        for event in events {
-            self.bytes += event.payload.len();
-            self.events.push_back(event);
-            while let Some(oldest) = self.events.front()
-                && self.bytes - oldest.payload.len() >= MAX_READ_BYTES
-            {
-                self.bytes -= oldest.payload.len();
-                self.events.pop_front();
             }
         }
     }

@@ -93,7 +93,7 @@ impl Shared {
                 },
             }
         }
-        Err(StoreError::Unavailable(format!("request {} is tried by many at once", request.id)).into())
+        Err(StoreError::Unavailable(format!("too many concurrent attempts at request {}", request.id)).into())
     }
 
     /// The commit that an earlier try of a request has made. One that was only reserved has not been made.
@@ -203,7 +203,7 @@ impl Shared {
         match self.write(&reserved.conditional(), true).await {
             Ok(Written::At(sequence)) => {
                 let made = reserved.made(sequence);
-                self.streams.saw(&made);
+                self.streams.observe(&made);
                 self.wrote(made.clone());
                 Ok(Some(made))
             }
@@ -282,7 +282,7 @@ impl Shared {
     }
 }
 
-/// Whose reservation it is: an earlier try of ours whose reply was lost may have made it.
+/// Determines the owner of a reservation: an earlier try of this node whose reply was lost may have made it.
 fn claim(found: Reserved, ours: &Conditional) -> Claim {
     if found.is_for(ours) { Claim::Ours(found.sequence) } else { Claim::Theirs(found) }
 }

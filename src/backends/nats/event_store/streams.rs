@@ -15,7 +15,7 @@ const CAPACITY: u64 = 65_536;
 const REQUESTS_A_UNIT: usize = 4;
 
 /// The known state of one stream. A writer holds the lock while it appends, so that the writers of one node do not race each other.
-pub(super) type Known = Arc<Mutex<StreamState>>;
+pub(super) type SharedStreamState = Arc<Mutex<StreamState>>;
 
 /// The streams that are remembered.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub(super) struct Streams(Cache<u64, CacheEntry, EntryWeighter>);
 /// The state with its weight at insertion: the cache requires that a value's weight does not change.
 #[derive(Clone, Debug)]
 struct CacheEntry {
-    known: Known,
+    known: SharedStreamState,
     weight: u64,
 }
 
@@ -34,7 +34,7 @@ pub(super) struct StreamState {
     /// The sequence and the revision of its last event; `None`: unknown. Zeros: there is no such stream.
     pub end: Option<End>,
     /// The request ids of all its commits up to there; `None`: unknown.
-    pub requests: Option<HashMap<Arc<str>, Remembered>>,
+    pub requests: Option<HashMap<Arc<str>, KnownRequest>>,
     /// How many commits it has, if `requests` is known.
     commits: u64,
 }
@@ -47,7 +47,7 @@ pub(super) struct End {
 
 /// The commit of a request.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Remembered {
+pub(super) struct KnownRequest {
     fingerprint: u128,
     first_revision: Revision,
     last_revision: Revision,
@@ -74,8 +74,8 @@ impl Streams {
     }
 
     /// The known state of `stream`.
-    pub(super) fn of(&self, stream: StreamId) -> Known {
-        let new = || Ok::<_, std::convert::Infallible>(CacheEntry { known: Known::default(), weight: 1 });
+    pub(super) fn of(&self, stream: StreamId) -> SharedStreamState {
+        let new = || Ok::<_, std::convert::Infallible>(CacheEntry { known: SharedStreamState::default(), weight: 1 });
         match self.0.get_or_insert_with(&stream.0, new) {
             Ok(weighed) => weighed.known,
             Err(never) => match never {},
@@ -83,7 +83,7 @@ impl Streams {
     }
 
     /// Updates the weight of `stream` if it has gained many request ids.
-    pub(super) fn weigh(&self, stream: StreamId, known: &Known, state: &StreamState) {
+    pub(super) fn update_weight(&self, stream: StreamId, known: &SharedStreamState, state: &StreamState) {
         let requests = state.requests.as_ref().map_or(0, HashMap::len);
         if requests >= REQUESTS_A_UNIT && requests.is_power_of_two() {
             let weight = 1 + (requests / REQUESTS_A_UNIT) as u64;
@@ -92,17 +92,17 @@ impl Streams {
     }
 
     /// Records a stream from its first commit on.
-    pub(super) fn saw_whole<'a>(&self, stream: StreamId, commits: impl Iterator<Item = &'a StoredCommit>) {
+    pub(super) fn observe_whole<'a>(&self, stream: StreamId, commits: impl Iterator<Item = &'a StoredCommit>) {
         if let Ok(mut state) = self.of(stream).try_lock() {
             if state.requests.is_none() {
                 *state = StreamState::empty();
             }
-            commits.for_each(|commit| state.saw(commit));
+            commits.for_each(|commit| state.observe(commit));
         }
     }
 
     /// Records a commit that another node may have made. A writer that holds the stream finds it by itself.
-    pub(super) fn saw(&self, commit: &StoredCommit) {
+    pub(super) fn observe(&self, commit: &StoredCommit) {
         let known = match self.0.peek(&commit.stream.0) {
             Some(weighed) => weighed.known,
             // A stream seen from its first commit on is known completely.
@@ -110,7 +110,7 @@ impl Streams {
             None => return,
         };
         if let Ok(mut state) = known.try_lock() {
-            state.saw(commit);
+            state.observe(commit);
         }
     }
 }
@@ -132,7 +132,7 @@ impl StreamState {
     }
 
     /// Adds the commit that follows the known ones; after a gap, drops the state that is no longer valid.
-    pub(super) fn saw(&mut self, commit: &StoredCommit) {
+    pub(super) fn observe(&mut self, commit: &StoredCommit) {
         if self.end.is_some_and(|end| commit.sequence <= end.sequence) {
             return;
         }
@@ -151,7 +151,7 @@ impl StreamState {
         {
             requests.insert(
                 Arc::clone(&request.id),
-                Remembered {
+                KnownRequest {
                     fingerprint: request.fingerprint,
                     first_revision: commit.first_revision,
                     last_revision: commit.last_revision(),
@@ -161,7 +161,7 @@ impl StreamState {
         }
     }
 
-    /// Like `saw`, for a commit just read, which must follow.
+    /// Like `observe`, for a commit just read, which must follow.
     ///
     /// # Errors
     /// [`StoreError::Corrupt`] names the gap.
@@ -170,7 +170,7 @@ impl StreamState {
         if commit.first_revision != expected {
             return Err(gap(commit, expected));
         }
-        self.saw(commit);
+        self.observe(commit);
         Ok(())
     }
 

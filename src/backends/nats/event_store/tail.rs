@@ -4,8 +4,8 @@ use std::{sync::Weak, time::Duration};
 
 use tokio::time::sleep;
 
-use super::{Shared, commit::sequence_before, reader::Reader};
-use crate::ports::event_store::StoreError;
+use super::{Shared, commit::sequence_before};
+use crate::{backends::nats::pull_reader::Reader, ports::event_store::StoreError};
 
 /// How many messages are fetched at once.
 const BATCH: usize = 512;
@@ -27,7 +27,7 @@ pub(super) async fn follow(store: Weak<Shared>) {
             Err(error) => Err(error),
         };
         if let Err(error) = ended {
-            tracing::debug!(%error, "following the log in NATS begins again");
+            tracing::debug!(%error, "restarting the watch of the log in NATS");
         }
         sleep(PAUSE).await;
     }
@@ -60,8 +60,8 @@ async fn run(store: &Weak<Shared>, mut reader: Reader) -> Result<(), StoreError>
             let sequence = raw.sequence;
             // The node's own appends are there already.
             if sequence >= shared.ring.next() {
-                let slot = shared.read_message(raw);
-                shared.saw(sequence, slot);
+                let slot = shared.read_message(&raw);
+                shared.observe(sequence, slot);
             }
         }
         drop(shared);

@@ -1,38 +1,36 @@
 //! The live consumer of one name.
 //!
-//! A separate task prefetches messages from the stream, so that a caller that drops its wait loses nothing. The window bounds the prefetched
-//! messages: a consumer that acknowledges nothing gets nothing more.
+//! A separate task prefetches messages from the stream: see [`PrefetchBuffer`].
 
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::{
-    sync::Notify,
-    task::JoinHandle,
-    time::{Instant, sleep, sleep_until},
-};
+use tokio::time::{Instant, sleep};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     Shared,
+    acked_ranges::AckedRanges,
     dead_letters::{DeadLetters, Replayed, Seen},
-    dealt::AckedRanges,
     envelope, publisher,
-    reader::{Read, Reader},
     registry::{Cursor, Progress},
+    unreadable,
 };
-use crate::backends::nats::provision::Made;
-use crate::ports::message_bus::{BusError, Consumer, Delivery, DeliveryWindow, EventId, Message, Receipt};
+use crate::{
+    backends::nats::{
+        provision::Made,
+        pull_reader::{Ending, Read, Reader, Selection},
+    },
+    ports::message_bus::{BusError, Consumer, Delivery, PrefetchBuffer, Prefetched, Receipt, run_to_completion},
+    telemetry::outage::{Line, Outage},
+};
 
 /// How many messages one pull requests.
 const PULL_AT_ONCE: usize = 512;
 /// How often to check without being woken: for messages that another node has replayed, and for another node that has taken the name over.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// The pause after a failure.
 const FAILURE_PAUSE: Duration = Duration::from_millis(200);
 
@@ -40,13 +38,7 @@ const FAILURE_PAUSE: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub(super) struct NatsConsumer {
     inner: Arc<Inner>,
-    reading: JoinHandle<()>,
-}
-
-impl Drop for NatsConsumer {
-    fn drop(&mut self) {
-        self.reading.abort();
-    }
+    _reading: AbortOnDropHandle<()>,
 }
 
 #[derive(Debug)]
@@ -54,36 +46,29 @@ struct Inner {
     shared: Arc<Shared>,
     name: String,
     dead_letters: DeadLetters,
-    state: Mutex<State>,
+    buffer: PrefetchBuffer<Location>,
+    state: Mutex<ConsumerState>,
     /// Writes of the cursor are serialized; each includes everything acknowledged before it.
     cursor: tokio::sync::Mutex<(Cursor, Written)>,
-    /// Notified when there may be messages for a caller.
-    ready: Notify,
-    /// Notified when there may be room for more messages.
-    room: Notify,
 }
 
 /// The last change of the state that has been written to the cursor.
 #[derive(Debug, Default)]
 struct Written(u64);
 
+/// The position in the stream, and the processed messages.
 #[derive(Debug)]
-struct State {
-    window: DeliveryWindow,
-    /// Read from NATS, not in the window yet.
-    prefetched: VecDeque<(Place, Message)>,
-    /// The places of the messages in the window, by event: one for each time that it was published.
-    places: HashMap<EventId, VecDeque<Place>>,
+struct ConsumerState {
     /// The parts of a message that has not come yet.
     parts: Vec<(u64, Bytes)>,
     /// The incarnation of the stream that the sequences here belong to; `None` until it is known.
     stream: Option<Made>,
-    dealt: AckedRanges,
+    acked: AckedRanges,
     /// The position of the log up to which all events are processed.
     position: u64,
     /// The positions that this advances to when everything before a sequence is processed; both grow.
     marks: VecDeque<(u64, u64)>,
-    /// Counts the changes of `dealt`.
+    /// Counts the changes of `acked`.
     changes: u64,
     /// Replayed letters that are processed, to be deleted as soon as possible.
     to_delete: Vec<u64>,
@@ -91,13 +76,13 @@ struct State {
     next: u64,
     /// The sequence up to which the dead letters are known.
     replayed_up_to: Seen,
-    failure: Option<BusError>,
-    is_replaced: bool,
+    /// Messages of others, which anyone who may publish to the stream can add.
+    strangers: Outage,
 }
 
-/// The place of a message, by its sequence there.
+/// The location of a message, by its sequence there.
 #[derive(Clone, Copy, Debug)]
-enum Place {
+enum Location {
     /// In the stream of this incarnation: the sequences of its first part, if it has any, and of itself.
     Stream { stream: Option<Made>, first: u64, last: u64 },
     /// Among the dead letters, to be replayed.
@@ -106,74 +91,41 @@ enum Place {
 
 impl NatsConsumer {
     pub(super) fn new(shared: Arc<Shared>, name: String, cursor: Cursor, progress: Progress) -> Self {
-        let Progress { stream, dealt, position } = progress;
-        let state = State {
-            window: DeliveryWindow::new(shared.options.ack_wait, shared.options.max_unacked),
-            prefetched: VecDeque::new(),
-            places: HashMap::new(),
-            next: dealt.floor() + 1,
+        let Progress { stream, acked, position } = progress;
+        let state = ConsumerState {
+            next: acked.floor() + 1,
             parts: Vec::new(),
             stream,
-            dealt,
+            acked,
             position,
             marks: VecDeque::new(),
             changes: 0,
             to_delete: Vec::new(),
             replayed_up_to: Seen::default(),
-            failure: None,
-            is_replaced: false,
+            strangers: Outage::new(),
         };
         let dead_letters = shared.dead_letters(&name);
-        let cursor = tokio::sync::Mutex::new((cursor, Written::default()));
-        let (state, ready, room) = (Mutex::new(state), Notify::new(), Notify::new());
-        let inner = Arc::new(Inner { shared, name, dead_letters, state, cursor, ready, room });
-        let reading = tokio::spawn(Arc::clone(&inner).fetch_loop());
-        Self { inner, reading }
+        let buffer = PrefetchBuffer::new(shared.options.ack_wait, shared.options.max_unacked);
+        let (state, cursor) = (Mutex::new(state), tokio::sync::Mutex::new((cursor, Written::default())));
+        let inner = Arc::new(Inner { shared, name, dead_letters, buffer, state, cursor });
+        let reading = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&inner).fetch_loop()));
+        Self { inner, _reading: reading }
     }
 }
 
-impl State {
-    fn room(&self) -> usize {
-        self.window.room().saturating_sub(self.prefetched.len())
+impl ConsumerState {
+    /// Records that the message at `location` was processed.
+    fn finish(&mut self, location: Location) {
+        match location {
+            // The sequences of a stream that has vanished meanwhile are meaningless: the message is redelivered.
+            Location::Stream { stream, first, last } if stream == self.stream => self.acknowledge(first, last),
+            Location::Stream { .. } => {}
+            Location::Replayed(sequence) => self.to_delete.push(sequence),
+        }
     }
 
-    /// The ready messages, up to `max`.
-    fn take(&mut self, max: usize) -> Vec<Delivery> {
-        let now = Instant::now();
-        let mut batch = Vec::new();
-        self.window.redeliver(now, max, &mut batch);
-        while batch.len() < max {
-            let Some((place, message)) = self.prefetched.pop_front() else { break };
-            self.places.entry(message.event_id()).or_default().push_back(place);
-            if matches!(place, Place::Replayed(_)) {
-                self.window.replay(message);
-                self.window.redeliver(now, max, &mut batch);
-            } else {
-                batch.extend(self.window.deliver(message, now));
-            }
-        }
-        batch
-    }
-
-    /// Takes a processed message out of the window. Returns its place; `None` if the receipt is void.
-    fn finish(&mut self, receipt: Receipt) -> Option<Place> {
-        let event = self.window.remove(receipt)?.event_id();
-        let places = self.places.get_mut(&event)?;
-        let place = places.pop_front();
-        if places.is_empty() {
-            self.places.remove(&event);
-        }
-        // The sequences of a stream that has vanished meanwhile are meaningless: the message is redelivered.
-        if let Some(Place::Stream { stream, first, last }) = place
-            && stream == self.stream
-        {
-            self.deal_with(first, last);
-        }
-        place
-    }
-
-    fn deal_with(&mut self, first: u64, last: u64) {
-        self.dealt.add(first, last);
+    fn acknowledge(&mut self, first: u64, last: u64) {
+        self.acked.add(first, last);
         self.changes += 1;
         self.raise_position();
     }
@@ -187,14 +139,14 @@ impl State {
     }
 
     fn raise_position(&mut self) {
-        while let Some((_, position)) = self.marks.front().filter(|(sequence, _)| self.dealt.floor() + 1 >= *sequence) {
+        while let Some((_, position)) = self.marks.front().filter(|(sequence, _)| self.acked.floor() + 1 >= *sequence) {
             self.position = *position;
             self.marks.pop_front();
         }
     }
 
     fn progress(&self) -> Progress {
-        Progress { stream: self.stream, dealt: self.dealt.clone(), position: self.position }
+        Progress { stream: self.stream, acked: self.acked.clone(), position: self.position }
     }
 
     /// Restarts from the beginning if the stream, which is of this incarnation and ends at `last`, is not the previous one. Returns whether it does.
@@ -202,7 +154,7 @@ impl State {
         // A stream that ends before processed messages has changed, too: its data was restored to an earlier state.
         let is_lost = self.stream.is_some_and(|stream| stream != made) || self.next > last + 1;
         if is_lost {
-            (self.next, self.dealt) = (1, AckedRanges::default());
+            (self.next, self.acked) = (1, AckedRanges::default());
             self.parts.clear();
             self.marks.clear();
             self.changes += 1;
@@ -211,8 +163,8 @@ impl State {
         is_lost
     }
 
-    /// Adds a message that was read from the stream.
-    fn prefetch(&mut self, read: Read) {
+    /// Takes in a message that was read from the stream; returns it, if it is whole and new.
+    fn prefetch(&mut self, read: Read) -> Option<Prefetched<Location>> {
         let Read { sequence, headers, payload, .. } = read;
         if let Some((made, position)) = envelope::stamped(&headers)
             && self.stream == Some(made)
@@ -222,35 +174,36 @@ impl State {
         // Messages between the last one and this one no longer exist.
         let (first_missing, next) = (self.next, sequence + 1);
         self.next = self.next.max(next);
-        if first_missing < sequence && !self.dealt.contains(sequence - 1) {
-            self.deal_with(first_missing, sequence - 1);
+        if first_missing < sequence && !self.acked.contains(sequence - 1) {
+            self.acknowledge(first_missing, sequence - 1);
         }
-        if sequence < first_missing || self.dealt.contains(sequence) {
-            return;
+        if sequence < first_missing || self.acked.contains(sequence) {
+            return None;
         }
         if let Some(number) = envelope::part_number(&headers) {
             if number == 1 {
                 self.drop_parts();
             }
-            return self.parts.push((sequence, payload));
+            self.parts.push((sequence, payload));
+            return None;
         }
         let count = envelope::part_count(&headers);
         let whole = if count == 0 { Some((sequence, payload)) } else { self.join_parts(sequence, count) };
         self.drop_parts();
         let first = whole.as_ref().map_or(sequence, |(first, _)| *first);
-        match whole.and_then(|(_, payload)| envelope::open(&headers, payload)) {
-            Some(message) => {
-                let place = Place::Stream { stream: self.stream, first, last: sequence };
-                self.prefetched.push_back((place, message));
-            }
-            None => {
+        let message = whole.and_then(|(_, payload)| envelope::decode(&headers, payload));
+        if message.is_none() {
+            if let Some(Line { unsaid }) = self.strangers.failed("not ours") {
                 tracing::error!(
                     sequence,
-                    "a message of the stream of events is not one of ours, or not whole, and is passed over"
+                    unsaid,
+                    "skipping a message of the stream of events that is not ours or is incomplete"
                 );
-                self.deal_with(first, sequence);
             }
+            self.acknowledge(first, sequence);
         }
+        let location = Location::Stream { stream: self.stream, first, last: sequence };
+        message.map(|message| Prefetched { location, message, is_replayed: false })
     }
 
     /// The parts of the message at `sequence` as one, with the sequence of the first. `None` unless all come directly before it: the oldest may have
@@ -268,111 +221,93 @@ impl State {
     /// Skips parts that no message follows: their publisher has started over.
     fn drop_parts(&mut self) {
         for (sequence, _) in std::mem::take(&mut self.parts) {
-            self.deal_with(sequence, sequence);
+            self.acknowledge(sequence, sequence);
         }
     }
 }
 
 impl Inner {
-    fn with<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {
+    fn with<T>(&self, work: impl FnOnce(&mut ConsumerState) -> T) -> T {
         work(&mut self.state.lock())
-    }
-
-    /// Like `with`, for a caller, which gets an error if the consumer has been replaced.
-    fn with_live<T>(&self, work: impl FnOnce(&mut State) -> T) -> Result<T, BusError> {
-        self.with(|state| if state.is_replaced { Err(BusError::Replaced) } else { Ok(work(state)) })
     }
 
     /// Reads while there is room, until the consumer is replaced.
     async fn fetch_loop(self: Arc<Self>) {
         loop {
             let Err(error) = self.read_on().await;
-            let is_over = !error.is_transient();
-            self.fail(error);
-            if is_over {
+            if self.buffer.fail(error) {
                 return;
             }
             sleep(FAILURE_PAUSE).await;
         }
     }
 
-    fn fail(&self, error: BusError) {
-        self.with(|state| {
-            state.is_replaced |= !error.is_transient();
-            state.failure = Some(error);
-        });
-        self.ready.notify_waiters();
-    }
-
     /// Reads from its position until something fails.
     async fn read_on(&self) -> Result<std::convert::Infallible, BusError> {
-        self.look().await?;
+        self.synchronize().await?;
         self.begin_again_if_lost().await?;
         let (stream, next) = (&self.shared.stream, self.with(|state| state.next));
         let purpose = format!("reads for the consumer {}", self.name);
-        let opened = Reader::open(&self.shared.nats, stream, next, &purpose).await;
-        let mut reader = opened.map_err(BusError::Unavailable)?;
-        let mut look_at = Instant::now() + LOOK_EVERY;
+        let selection = Selection { stream, filter: None, from: next };
+        let opened = Reader::open(&self.shared.nats, selection, &purpose).await;
+        let mut reader = opened.map_err(|error| unreadable(stream, &error))?;
+        let mut next_check = Instant::now() + POLL_INTERVAL;
         loop {
             // Created before the check: it is woken from its creation on, even before it is awaited.
-            let (arrived, room) = (self.shared.arrived.notified(), self.room.notified());
-            let count = self.with(|state| state.room()).min(PULL_AT_ONCE);
+            let (arrived, room) = (self.shared.arrived.notified(), self.buffer.more_room());
+            let count = self.buffer.room().min(PULL_AT_ONCE);
             if count == 0 {
                 tokio::select! {
                     () = arrived => {}
                     () = room => {}
-                    () = sleep(LOOK_EVERY) => {}
+                    () = sleep(POLL_INTERVAL) => {}
                 }
-                self.look().await?;
+                self.synchronize().await?;
                 continue;
             }
-            reader.pull(count, LOOK_EVERY).await.map_err(BusError::Unavailable)?;
-            self.read_pulled(&mut reader, &mut look_at).await?;
+            reader.pull(count, POLL_INTERVAL, Ending::AtTimeout).await.map_err(|error| unreadable(stream, &error))?;
+            self.read_pulled(&mut reader, &mut next_check).await?;
         }
     }
 
     /// Prefetches the messages of a pull, with checks in between whenever something may have changed.
-    async fn read_pulled(&self, reader: &mut Reader, look_at: &mut Instant) -> Result<(), BusError> {
+    async fn read_pulled(&self, reader: &mut Reader, next_check: &mut Instant) -> Result<(), BusError> {
         loop {
             let arrived = self.shared.arrived.notified();
             tokio::select! {
-                read = reader.next() => match read.map_err(BusError::Unavailable)? {
+                read = reader.next() => match read.map_err(|error| unreadable(&self.shared.stream, &error))? {
                     Some(read) => {
-                        self.with(|state| state.prefetch(read));
-                        self.ready.notify_waiters();
+                        let message = self.with(|state| state.prefetch(read));
+                        self.buffer.extend_with(message);
                     }
-                    None if Instant::now() < *look_at => return Ok(()),
+                    None if Instant::now() < *next_check => return Ok(()),
                     None => {}
                 },
-                () = arrived => *look_at = Instant::now(),
+                () = arrived => *next_check = Instant::now(),
             }
             // A stream that never pauses must not prevent the detection of a replacement.
-            if Instant::now() >= *look_at {
-                self.look().await?;
-                *look_at = Instant::now() + LOOK_EVERY;
+            if Instant::now() >= *next_check {
+                self.synchronize().await?;
+                *next_check = Instant::now() + POLL_INTERVAL;
             }
         }
     }
 
     /// Checks that it is still the live one, writes pending acknowledgements, and takes the letters to be replayed.
-    async fn look(&self) -> Result<(), BusError> {
+    async fn synchronize(&self) -> Result<(), BusError> {
         self.flush().await?;
         {
             let mut cursor = self.cursor.lock().await;
-            self.shared.registry.look(&self.name, &mut cursor.0).await?;
+            self.shared.registry.check_live(&self.name, &mut cursor.0).await?;
         }
         let seen = self.with(|state| state.replayed_up_to);
         let (replayed, seen) = self.dead_letters.to_replay(seen).await?;
-        let came = !replayed.is_empty();
-        self.with(|state| {
-            state.replayed_up_to = seen;
-            let replayed = replayed.into_iter();
-            let replayed = replayed.map(|Replayed { sequence, message }| (Place::Replayed(sequence), message));
-            state.prefetched.extend(replayed);
-        });
-        if came {
-            self.ready.notify_waiters();
-        }
+        self.with(|state| state.replayed_up_to = seen);
+        self.buffer.extend_with(replayed.into_iter().map(|Replayed { sequence, message }| Prefetched {
+            location: Location::Replayed(sequence),
+            message,
+            is_replayed: true,
+        }));
         Ok(())
     }
 
@@ -381,7 +316,7 @@ impl Inner {
         let stream = publisher::stream(&self.shared).await?;
         let (made, last) = (Made::of(stream.cached_info()), stream.cached_info().state.last_sequence);
         if self.with(|state| state.begin_again_if_lost(made, last)) {
-            tracing::error!(consumer = self.name, "the stream of events was lost and is read from its beginning");
+            tracing::error!(consumer = self.name, "the stream of events was lost; reading it from its beginning");
         }
         Ok(())
     }
@@ -411,32 +346,26 @@ impl Inner {
     async fn flush_and_notice(&self) -> Result<(), BusError> {
         let flushed = self.flush().await;
         if flushed == Err(BusError::Replaced) {
-            self.fail(BusError::Replaced);
+            self.buffer.fail(BusError::Replaced);
         }
         // The window has room, whether the write succeeded or not.
-        self.room.notify_waiters();
+        self.buffer.notify_room();
         flushed
     }
 
     async fn give_up(&self, delivery: &Delivery, reason: &str) -> Result<(), BusError> {
         let sequence = self.dead_letters.add(delivery, reason).await?;
         // A replayed letter has been replaced by the new dead letter.
-        self.with(|state| state.finish(delivery.receipt));
+        if let Some(location @ Location::Stream { .. }) = self.buffer.finish(delivery.receipt) {
+            self.with(|state| state.finish(location));
+        }
         let finished = self.flush_and_notice().await;
         if finished == Err(BusError::Replaced) {
             // Another consumer processes the message.
             let _ = self.dead_letters.delete(sequence).await;
         }
-        self.ready.notify_waiters();
         finished
     }
-}
-
-/// Runs `work` to completion even if the caller is dropped.
-async fn run_to_completion<T: Send + 'static>(
-    work: impl Future<Output = Result<T, BusError>> + Send + 'static,
-) -> Result<T, BusError> {
-    tokio::spawn(work).await.unwrap_or_else(|error| Err(BusError::Unavailable(error.to_string())))
 }
 
 #[async_trait]
@@ -446,67 +375,26 @@ impl Consumer for NatsConsumer {
     }
 
     async fn next_batch(&self, max: usize) -> Result<Vec<Delivery>, BusError> {
-        loop {
-            // Created before the check: it is woken from its creation on, even before it is awaited.
-            let ready = self.inner.ready.notified();
-            let (batch, failure, next_due) = self.inner.with_live(|state| {
-                let batch = state.take(max.max(1));
-                // Reported once; the task keeps retrying.
-                let failure = if batch.is_empty() { state.failure.take() } else { None };
-                (batch, failure, state.window.next_due())
-            })?;
-            match (batch.is_empty(), failure) {
-                (false, _) => return Ok(batch),
-                (true, Some(failure)) => return Err(failure),
-                (true, None) => {}
-            }
-            match next_due {
-                Some(due) => {
-                    tokio::select! {
-                        () = ready => {}
-                        () = sleep_until(due) => {}
-                    }
-                }
-                None => ready.await,
-            }
-        }
+        self.inner.buffer.next_batch(max).await
     }
 
     async fn ack(&self, receipts: &[Receipt]) -> Result<(), BusError> {
-        self.inner.with_live(|state| {
-            for &receipt in receipts {
-                if let Some(Place::Replayed(sequence)) = state.finish(receipt) {
-                    state.to_delete.push(sequence);
-                }
-            }
-        })?;
+        let finished = self.inner.buffer.finish_all(receipts)?;
+        self.inner.with(|state| finished.into_iter().for_each(|location| state.finish(location)));
         let inner = Arc::clone(&self.inner);
         run_to_completion(async move { inner.flush_and_notice().await }).await
     }
 
     async fn extend(&self, receipts: &[Receipt]) -> Result<(), BusError> {
-        self.inner.with_live(|state| {
-            let now = Instant::now();
-            receipts.iter().for_each(|&receipt| state.window.extend(receipt, now));
-        })
+        self.inner.buffer.extend(receipts)
     }
 
     async fn retry(&self, receipt: Receipt, after: Duration) -> Result<(), BusError> {
-        let now = Instant::now();
-        // A delay beyond the end of time must not panic.
-        let not_before = now.checked_add(after).unwrap_or(now + Duration::from_secs(u64::from(u32::MAX)));
-        self.inner.with_live(|state| state.window.retry(receipt, not_before))?;
-        self.inner.ready.notify_waiters();
-        Ok(())
+        self.inner.buffer.retry(receipt, after)
     }
 
     async fn dead_letter(&self, delivery: &Delivery, reason: &str) -> Result<(), BusError> {
-        let is_held = self.inner.with_live(|state| {
-            // Prevents a redelivery while NATS is asked.
-            state.window.extend(delivery.receipt, Instant::now());
-            state.window.holds(delivery.receipt)
-        })?;
-        if !is_held {
+        if self.inner.buffer.hold(delivery)?.is_none() {
             return Ok(());
         }
         let (inner, delivery, reason) = (Arc::clone(&self.inner), delivery.clone(), reason.to_owned());

@@ -2,7 +2,7 @@
 //!
 //! It keeps one message per subject and refuses new subjects beyond its bound, so an event has at most one letter and the server enforces the bound.
 //! A letter to be replayed is rewritten in its place, with a header that marks it: it is never in two places or in none. The consumer finds it there
-//! and deletes it once it is processed; if it is given up again, a dead letter replaces it.
+//! and deletes it once it is processed; if handling it fails again, a new dead letter replaces it.
 
 use std::time::{Duration, SystemTime};
 
@@ -18,23 +18,18 @@ use async_nats::{
 use bytes::Bytes;
 use tokio::time::sleep;
 
-use super::{
-    envelope,
-    reader::{Read, Reader},
-};
+use super::{envelope, unreadable};
 use crate::{
     backends::nats::{
-        api::code,
+        api::{CallError, code},
         connection::Nats,
         provision::{Made, connected, make_stream},
+        pull_reader::{Ending, Read, Reader, Selection},
     },
-    ports::{
-        backoff::Backoff,
-        message_bus::{BusError, DeadLetter, Delivery, Description, EventId, Message, bounded_reason},
-    },
+    ports::message_bus::{BusError, CloudEventAttributes, DeadLetter, Delivery, EventId, Message, bounded_reason},
 };
 
-/// Why it was given up, as a JSON text: always on one line.
+/// The reason for the dead letter, as a JSON text: always on one line.
 const REASON: &str = "Ordersystem-Reason";
 const ATTEMPTS: &str = "Ordersystem-Attempts";
 const REPLAY: &str = "Ordersystem-Replay";
@@ -46,10 +41,8 @@ const MAX_UNDECIDED: usize = 20;
 /// The longest pause before a retry.
 const UNDECIDED_PAUSE: Duration = Duration::from_millis(50);
 
-/// How often a letter is written while its stream is created.
-const MAX_TRIES: u32 = 5;
-/// The pauses between those tries.
-const RETRIES: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(500));
+/// How often a letter is written while its stream does not exist, or has no leader.
+const MAX_TRIES: usize = 3;
 
 /// The dead letters of one consumer.
 #[derive(Debug)]
@@ -135,7 +128,7 @@ impl DeadLetters {
         let said = source.map(ToString::to_string).unwrap_or_default();
         Err(match error.kind() {
             PublishErrorKind::StreamNotFound => Refusal::NoStream,
-            _ if code.is_some_and(|code| code::ASK_AGAIN.contains(&code.0)) => Refusal::Undecided,
+            _ if code.is_some_and(|code| code::UNDECIDED.contains(&code.0)) => Refusal::Undecided,
             _ if said.contains("maximum messages exceeded") => Refusal::Full,
             _ => Refusal::Other(self.failed(error)),
         })
@@ -152,31 +145,27 @@ impl DeadLetters {
         Err(Refusal::Other(self.failed("others keep changing it")))
     }
 
-    /// Adds a delivery that is given up, replacing an earlier letter of the event. Returns its sequence.
+    /// Adds a delivery that failed permanently, replacing an earlier letter of the event. Returns its sequence.
     pub(super) async fn add(&self, delivery: &Delivery, reason: &str) -> Result<u64, BusError> {
         connected(&self.nats).await.map_err(BusError::Unavailable)?;
         // In one message: a letter that is larger than the server accepts is refused, and its message stays in the stream.
-        let sealed = envelope::seal(&delivery.message, Description::default(), &self.source, usize::MAX);
-        let (mut headers, payload) = (sealed.headers, sealed.payload);
+        let encoded = envelope::encode(&delivery.message, CloudEventAttributes::default(), &self.source, usize::MAX);
+        let (mut headers, payload) = (encoded.headers, encoded.payload);
         let reason = serde_json::to_string(&bounded_reason(reason)).map_err(|error| self.failed(error))?;
         headers.insert(REASON, reason);
         headers.insert(ATTEMPTS, delivery.attempt.to_string());
         let event = delivery.message.event_id();
-        for attempt in 1..=MAX_TRIES {
+        for _ in 0..MAX_TRIES {
             let message = PublishMessage::build().headers(headers.clone()).payload(payload.clone());
             match self.publish_decided(event, message).await {
                 Ok(sequence) => return Ok(sequence),
-                Err(Refusal::NoStream) => {
-                    self.make().await?;
-                    // A server of a cluster that took no part in the creation hears of the stream a moment later.
-                    sleep(RETRIES.after(attempt)).await;
-                }
+                Err(Refusal::NoStream) => self.make().await?,
                 Err(Refusal::Full) => return Err(BusError::DeadLettersFull { capacity: self.capacity }),
                 Err(Refusal::Undecided) => return Err(self.failed("others keep changing it")),
                 Err(Refusal::Other(error)) => return Err(error),
             }
         }
-        Err(self.failed("it is gone as soon as it is made"))
+        Err(self.failed("it disappears as soon as it is created"))
     }
 
     /// Up to `max` letters, the oldest first.
@@ -200,7 +189,7 @@ impl DeadLetters {
         let each = |Read { sequence, headers, payload, .. }| {
             last = sequence;
             if headers.get(REPLAY).is_some()
-                && let Some(message) = envelope::open(&headers, payload)
+                && let Some(message) = envelope::decode(&headers, payload)
             {
                 found.push(Replayed { sequence, message });
             }
@@ -221,12 +210,13 @@ impl DeadLetters {
         if state.messages == 0 || state.last_sequence < start {
             return Ok(());
         }
-        let mut reader =
-            Reader::open(&self.nats, &self.stream, start, "lists dead letters").await.map_err(BusError::Unavailable)?;
+        let selection = Selection { stream: &self.stream, filter: None, from: start };
+        let failed = |error: CallError| unreadable(&self.stream, &error);
+        let mut reader = Reader::open(&self.nats, selection, "lists dead letters").await.map_err(failed)?;
         loop {
-            reader.pull(PULL_AT_ONCE, Duration::ZERO).await.map_err(BusError::Unavailable)?;
+            reader.pull(PULL_AT_ONCE, Duration::ZERO, Ending::AtEnd).await.map_err(failed)?;
             let mut came = 0;
-            while let Some(read) = reader.next().await.map_err(BusError::Unavailable)? {
+            while let Some(read) = reader.next().await.map_err(failed)? {
                 came += 1;
                 let is_last = read.pending == 0;
                 if !visit(read) || is_last {
@@ -281,7 +271,7 @@ impl DeadLetters {
                 Err(Refusal::NoStream) => return Ok(count),
                 Err(Refusal::Full) => return Err(self.failed("it is full")),
                 Err(Refusal::Undecided) => return Err(self.failed("others keep changing it")),
-                // Another node has changed it meanwhile.
+                // Another node has changed it in the meantime.
                 Err(Refusal::Other(error)) if self.find(&stream, event).await?.is_none() => drop(error),
                 Err(Refusal::Other(error)) => return Err(error),
             }
@@ -335,6 +325,6 @@ fn letter(read: Read) -> Option<DeadLetter> {
         reason: text(REASON).and_then(|reason| serde_json::from_str(reason).ok()).unwrap_or_default(),
         attempts: text(ATTEMPTS).and_then(|attempts| attempts.parse().ok()).unwrap_or_default(),
         at: SystemTime::UNIX_EPOCH + since_epoch,
-        message: envelope::open(&headers, Bytes::clone(&payload))?,
+        message: envelope::decode(&headers, Bytes::clone(&payload))?,
     })
 }

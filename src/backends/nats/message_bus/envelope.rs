@@ -11,7 +11,7 @@ use data_encoding::BASE64;
 
 use crate::{
     backends::nats::provision::Made,
-    ports::message_bus::{Description, EventId, Message},
+    ports::message_bus::{CloudEventAttributes, EventId, Message},
 };
 
 /// The stored data in base64, if the payload is another form of it.
@@ -30,7 +30,7 @@ const MAX_HEADER_BYTES: usize = 60 * 1024;
 const MIN_PART_BYTES: usize = 16 * 1024;
 
 /// The NATS messages that carry a message.
-pub(super) struct Sealed {
+pub(super) struct EncodedMessage {
     /// Published before the event, each as one message.
     pub parts: Vec<(HeaderMap, Bytes)>,
     pub headers: HeaderMap,
@@ -38,9 +38,14 @@ pub(super) struct Sealed {
 }
 
 /// Encodes the message for a server that accepts payloads of `max_payload` bytes, headers included.
-pub(super) fn seal(message: &Message, description: Description, source: &str, max_payload: usize) -> Sealed {
+pub(super) fn encode(
+    message: &Message,
+    description: CloudEventAttributes,
+    source: &str,
+    max_payload: usize,
+) -> EncodedMessage {
     let fits = max_payload.saturating_sub(MAX_HEADER_BYTES).max(MIN_PART_BYTES);
-    let mut headers = attributes(message, description.time, source);
+    let mut headers = attributes(message, description.time, description.traceparent, source);
     let is_data_other = description.data.is_some();
     let (content_type, data) = description.data.unwrap_or((STORED_TYPE, message.payload.clone()));
     headers.insert("ce-datacontenttype", content_type);
@@ -49,7 +54,7 @@ pub(super) fn seal(message: &Message, description: Description, source: &str, ma
         if is_data_other {
             headers.insert(STORED, BASE64.encode(&message.payload));
         }
-        return Sealed { parts: Vec::new(), headers, payload: data };
+        return EncodedMessage { parts: Vec::new(), headers, payload: data };
     }
     let part = |(at, start): (usize, usize)| {
         let mut headers = HeaderMap::new();
@@ -59,10 +64,10 @@ pub(super) fn seal(message: &Message, description: Description, source: &str, ma
     let parts: Vec<_> = (0..message.payload.len()).step_by(fits).enumerate().map(part).collect();
     headers.insert(PARTS, parts.len().to_string());
     let payload = if is_data_other && data.len() <= fits { data } else { Bytes::new() };
-    Sealed { parts, headers, payload }
+    EncodedMessage { parts, headers, payload }
 }
 
-fn attributes(message: &Message, time: String, source: &str) -> HeaderMap {
+fn attributes(message: &Message, time: String, traceparent: String, source: &str) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert("ce-specversion", "1.0");
     headers.insert("ce-id", message.event_id().to_string());
@@ -71,6 +76,9 @@ fn attributes(message: &Message, time: String, source: &str) -> HeaderMap {
     headers.insert("ce-subject", message.key.to_string());
     if !time.is_empty() {
         headers.insert("ce-time", time);
+    }
+    if !traceparent.is_empty() {
+        headers.insert("ce-traceparent", traceparent);
     }
     headers.insert("ce-position", message.position.to_string());
     headers
@@ -98,7 +106,7 @@ pub(super) fn part_count(headers: &HeaderMap) -> usize {
 }
 
 /// Decodes a NATS message; `None` if it was not written by this service.
-pub(super) fn open(headers: &HeaderMap, payload: Bytes) -> Option<Message> {
+pub(super) fn decode(headers: &HeaderMap, payload: Bytes) -> Option<Message> {
     let header = |name: &str| headers.get(name).map(|value| value.as_str());
     let EventId { key, sequence } = parse_event_id(header("ce-id")?)?;
     let payload = match header(STORED) {
@@ -124,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_sealed_is_opened_again_whole_or_from_its_parts() {
+    fn an_encoded_message_is_decoded_whole_or_from_its_parts() {
         let json = |bytes: usize| Some(("application/json", Bytes::from(vec![b'x'; bytes])));
         for (stored, data, parts, payload) in [
             (10, None, 0, 10),
@@ -139,17 +147,20 @@ mod tests {
             let message =
                 Message { key: 7, sequence: 2, position: 9, kind: "OrderPaid".into(), payload: Bytes::from(bytes) };
             let time = "2026-11-21T00:00:00Z".to_owned();
-            let sealed = seal(&message, Description { time, data }, "/test/orders", 1024 * 1024);
-            assert_eq!((sealed.parts.len(), sealed.payload.len()), (parts, payload), "{stored}");
-            assert_eq!(part_count(&sealed.headers), parts);
+            let traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00".to_owned();
+            let description = CloudEventAttributes { time, traceparent: traceparent.clone(), data };
+            let encoded = encode(&message, description, "/test/orders", 1024 * 1024);
+            assert_eq!(encoded.headers.get("ce-traceparent").map(|value| value.as_str()), Some(&*traceparent));
+            assert_eq!((encoded.parts.len(), encoded.payload.len()), (parts, payload), "{stored}");
+            assert_eq!(part_count(&encoded.headers), parts);
             let mut whole = Vec::new();
-            for (at, (headers, part)) in sealed.parts.iter().enumerate() {
+            for (at, (headers, part)) in encoded.parts.iter().enumerate() {
                 assert_eq!(part_number(headers), Some(at + 1));
                 assert!(part.len() <= 1024 * 1024 - MAX_HEADER_BYTES);
                 whole.extend_from_slice(part);
             }
-            let payload = if parts > 0 { Bytes::from(whole) } else { sealed.payload };
-            assert_eq!(open(&sealed.headers, payload), Some(message));
+            let payload = if parts > 0 { Bytes::from(whole) } else { encoded.payload };
+            assert_eq!(decode(&encoded.headers, payload), Some(message));
         }
     }
 }

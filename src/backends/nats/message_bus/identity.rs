@@ -10,10 +10,10 @@ use tokio::time::Instant;
 use crate::backends::nats::provision::Made;
 
 #[derive(Debug, Default)]
-pub(super) struct Identity(Mutex<State>);
+pub(super) struct Identity(Mutex<Incarnations>);
 
 #[derive(Clone, Copy, Debug, Default)]
-struct State {
+struct Incarnations {
     /// The incarnation that was found last.
     found: Option<Made>,
     /// The incarnation that holds all accepted messages that are still needed.
@@ -27,7 +27,7 @@ struct State {
 }
 
 impl Identity {
-    fn with<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {
+    fn with<T>(&self, work: impl FnOnce(&mut Incarnations) -> T) -> T {
         work(&mut self.0.lock())
     }
 
@@ -45,7 +45,7 @@ impl Identity {
         if is_news {
             tracing::error!(
                 stream,
-                "the stream of events was lost with what it held: what may be missing is published again"
+                "the stream of events was lost with its contents: publishing events again that may be missing"
             );
         }
     }
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stream_that_was_made_again_is_not_whole_until_publishing_has_begun_again() {
+    fn a_recreated_stream_is_not_complete_until_publishing_has_resumed() {
         let identity = Identity::default();
         identity.found(Made(1), "events");
         identity.found(Made(1), "events");
@@ -95,7 +95,7 @@ mod tests {
         assert_eq!(identity.whole(), Some(Made(1)));
         assert!(identity.lost_since().is_some());
         identity.begin_resuming();
-        // Another loss meanwhile.
+        // Another loss in the meantime.
         identity.found(Made(3), "events");
         identity.resume();
         assert!(identity.lost_since().is_some());
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn sequences_that_do_not_grow_are_of_another_stream() {
+    fn sequences_that_do_not_grow_belong_to_another_stream() {
         let identity = Identity::default();
         assert!(identity.stored(1, 5) && identity.stored(6, 6) && !identity.stored(1, 3) && identity.stored(4, 9));
     }

@@ -1,11 +1,13 @@
-//! The durable consumers of others on the stream: messages that one of them still needs are not dropped.
+//! Durable consumers of other programs on the stream: messages that one of them still needs are not dropped.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::reader;
-use crate::{backends::nats::connection::Nats, ports::message_bus::BusError};
+use crate::{
+    backends::nats::{connection::Nats, pull_reader},
+    ports::message_bus::BusError,
+};
 
 /// How long a list may take: a cluster waits 4 s for the servers of unavailable consumers before it replies without them.
 const LISTED_WITHIN: Duration = Duration::from_secs(6);
@@ -19,7 +21,7 @@ struct Page {
     count: usize,
 }
 
-/// The positions of others' durable consumers that need messages of the stream; 0 for a consumer whose position is unknown.
+/// The positions of the foreign durable consumers that need messages of the stream; 0 for a consumer whose position is unknown.
 ///
 /// # Errors
 /// [`BusError::Unavailable`].
@@ -40,7 +42,7 @@ pub(super) async fn floors(nats: &Nats, stream: &str) -> Result<Vec<(u64, String
         }
         if page.count == 0 {
             // An older server does not name the consumers whose state it does not know now.
-            floors.push((0, "that NATS does not name, of a server that is away".to_owned()));
+            floors.push((0, "whose name is not known, on a server that is unavailable".to_owned()));
             return Ok(floors);
         }
     }
@@ -74,7 +76,7 @@ fn read(answer: &Value) -> Page {
     for name in missing.into_iter().filter(|name| !listed.contains(name)) {
         page.count += 1;
         // Readers are ignored: their owners keep their positions themselves.
-        if !reader::is_ours(name) {
+        if !pull_reader::is_ours(name) {
             page.floors.push((0, unknown(name)));
         }
     }
@@ -82,7 +84,7 @@ fn read(answer: &Value) -> Page {
 }
 
 fn unknown(name: &str) -> String {
-    format!("{name}, whose server is away (if it is of no use any more: nats consumer rm)")
+    format!("{name}, whose server is unavailable (if it is no longer needed: nats consumer rm)")
 }
 
 #[cfg(test)]
@@ -90,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_consumer_of_others_may_still_need_is_kept_and_our_readers_need_nothing() {
+    fn messages_that_foreign_consumers_may_need_are_kept_and_our_readers_need_none() {
         let durable = |name: &str, pending: u64, floor: u64| {
             json!({
                 "name": name, "config": { "durable_name": name, "ack_policy": "explicit" }, "num_pending": pending,
@@ -102,7 +104,7 @@ mod tests {
         let answer = json!({
             "total": 6,
             "consumers": [durable("slow", 5, 70), durable("done", 0, 10), ephemeral, away],
-            "missing": ["away", reader::fresh_name(), "silent"],
+            "missing": ["away", pull_reader::fresh_name(), "silent"],
         });
         let Page { floors, count } = read(&answer);
         let floors: Vec<_> = floors.iter().map(|(floor, name)| (*floor, name.split(',').next().unwrap())).collect();

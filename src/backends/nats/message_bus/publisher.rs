@@ -4,7 +4,7 @@
 //! not wait for it: at most one message of each key is in flight. So no message is ever stored before an earlier one of its key, even if messages are
 //! refused, lost with a connection or delayed, if a leader that steps down leaves work undone, or if there are many publishers. That needs no
 //! condition on the content of the stream. There was one, `Nats-Expected-Last-Msg-Id`, until nats-server 2.11: it checks that header in a replicated
-//! stream only when a message is applied, and one refusal there stops all replicas for ever. **Never send it.**
+//! stream only when a message is applied, and one refusal there stops all replicas forever. **Never send it.**
 //!
 //! A message whose id the server still remembers is acknowledged as a duplicate and not stored again. The id has a fingerprint of the event: a log
 //! that has lost its end may have another event at the same revision, which is not a duplicate. A message that arrives after the server has forgotten
@@ -54,9 +54,7 @@ const MAX_TRIES: usize = 100;
 /// How often a batch is tried while the stream does not respond: for some seconds.
 const MAX_STREAM_TRIES: usize = 10;
 /// Logged until the possibly missing messages are published again.
-const LOST: &str = "the stream of events was lost with what it held, which is published again first";
-/// How often the stream is looked up after it has been created: for about a second.
-const MAX_LOOKUPS: u32 = 5;
+const LOST: &str = "the stream of events was lost with its contents, which are published again first";
 /// How often to check which consumer keeps the stream full, if others keep changing the list of consumers.
 const MAX_TRIM_TRIES: usize = 20;
 /// The longest pause before a message is published again after another one got ahead of it.
@@ -123,7 +121,7 @@ pub(super) async fn publish(shared: &Shared, messages: &[Message]) -> Result<(),
         // Created before the check: it is woken from its creation on, even before it is awaited.
         let made_room = shared.room.notified();
         if end.room == 0 {
-            end.room = look(shared, rest.len()).await?.room;
+            end.room = ensure_room(shared, rest.len()).await?.room;
         }
         if shared.identity.lost_since().is_some() {
             return Err(BusError::Unavailable(LOST.to_owned()));
@@ -162,12 +160,12 @@ pub(super) async fn publish(shared: &Shared, messages: &[Message]) -> Result<(),
                 sleep(pauses.next_pause()).await;
             }
             Some(Stop::NoStream) => {
-                let why = format!("the stream {} does not take anything: it has no leader", shared.stream);
+                let why = format!("the stream {} accepts nothing: it has no leader", shared.stream);
                 return Err(BusError::Unavailable(why));
             }
             Some(Stop::Refused(why) | Stop::Unknown(why)) => {
                 // If it is full, the next check detects it.
-                if progress == 0 && look(shared, 1).await?.room > 0 {
+                if progress == 0 && ensure_room(shared, 1).await?.room > 0 {
                     shared.check_permitted()?;
                     return Err(BusError::Unavailable(why));
                 }
@@ -181,7 +179,7 @@ pub(super) async fn publish(shared: &Shared, messages: &[Message]) -> Result<(),
 async fn send(shared: &Shared, messages: &[&Message], after: u64) -> Sent {
     let mut sent = Sent { accepted: vec![false; messages.len()], stop: None, sequences: None };
     let stamp = shared.identity.whole().map(|made| (made, after));
-    let mut run = SideBySide::default();
+    let mut run = ConcurrentBatch::default();
     for (place, message) in messages.iter().enumerate() {
         let mut outgoing = outgoing(shared, message, stamp);
         match outgoing.pop() {
@@ -207,9 +205,9 @@ async fn send(shared: &Shared, messages: &[&Message], after: u64) -> Sent {
 
 /// Messages of which each waits for the previous one of its key, and for no other.
 #[derive(Default)]
-struct SideBySide(Vec<(usize, u64, Outgoing)>);
+struct ConcurrentBatch(Vec<(usize, u64, Outgoing)>);
 
-impl SideBySide {
+impl ConcurrentBatch {
     fn add(&mut self, place: usize, key: u64, message: Outgoing) {
         self.0.push((place, key, message));
     }
@@ -253,7 +251,7 @@ impl SideBySide {
 
 /// Sends `parts` and then their `event`, so that they are consecutive.
 async fn send_in_parts(shared: &Shared, parts: Vec<Outgoing>, event: Outgoing) -> Result<PublishAck, Stop> {
-    let found = look(shared, parts.len() + 1).await.map_err(|error| Stop::Unknown(error.to_string()))?;
+    let found = ensure_room(shared, parts.len() + 1).await.map_err(|error| Stop::Unknown(error.to_string()))?;
     let mut last = found.last;
     for part in parts {
         last = send_after(shared, part, last).await?.sequence;
@@ -279,9 +277,9 @@ struct Outgoing {
 /// The NATS messages of `message`, in the order in which they are to be stored: parts, if it is large, and the event itself.
 fn outgoing(shared: &Shared, message: &Message, stamp: Option<(Made, u64)>) -> Vec<Outgoing> {
     let max_payload = shared.nats.client().server_info().max_payload;
-    let mut sealed = envelope::seal(message, (shared.options.describe)(message), &shared.source, max_payload);
+    let mut encoded = envelope::encode(message, (shared.options.describe)(message), &shared.source, max_payload);
     if let Some((made, after)) = stamp {
-        envelope::stamp(&mut sealed.headers, made, after);
+        envelope::stamp(&mut encoded.headers, made, after);
     }
     let (key, id) = (message.key, format!("{}-{:016x}", message.event_id(), xxh3_64(&message.payload)));
     let publish = |headers, payload| PublishMessage::build().headers(headers).payload(payload);
@@ -290,8 +288,8 @@ fn outgoing(shared: &Shared, message: &Message, stamp: Option<(Made, u64)>) -> V
         let id = format!("{id}:{:016x}", fastrand::u64(..));
         Outgoing { subject: format!("{}.{key}", shared.parts_subject), id, publish: publish(headers, payload) }
     };
-    let mut all: Vec<_> = sealed.parts.into_iter().map(part).collect();
-    let publish = publish(sealed.headers, sealed.payload);
+    let mut all: Vec<_> = encoded.parts.into_iter().map(part).collect();
+    let publish = publish(encoded.headers, encoded.payload);
     all.push(Outgoing { subject: format!("{}.{key}", shared.subject), id, publish });
     all
 }
@@ -303,7 +301,7 @@ impl Stop {
             source.and_then(|source| source.downcast_ref::<jetstream::Error>()).map(jetstream::Error::error_code);
         match error.kind() {
             PublishErrorKind::WrongLastSequence => Self::Again,
-            _ if code.is_some_and(|code| code::ASK_AGAIN.contains(&code.0)) => Self::Again,
+            _ if code.is_some_and(|code| code::UNDECIDED.contains(&code.0)) => Self::Again,
             PublishErrorKind::StreamNotFound => Self::NoStream,
             PublishErrorKind::TimedOut | PublishErrorKind::BrokenPipe => Self::Unknown(error.to_string()),
             _ => Self::Refused(error.to_string()),
@@ -315,7 +313,7 @@ impl Stop {
 ///
 /// # Errors
 /// [`ConnectError`] gives the reason why it cannot be used, and whether waiting helps.
-pub(super) async fn admit(shared: &Shared) -> Result<(), ConnectError> {
+pub(super) async fn verify(shared: &Shared) -> Result<(), ConnectError> {
     let options = &shared.options;
     let config = Config {
         name: shared.stream.clone(),
@@ -335,12 +333,12 @@ pub(super) async fn admit(shared: &Shared) -> Result<(), ConnectError> {
 }
 
 async fn make(shared: &Shared) -> Result<(), BusError> {
-    admit(shared).await.map_err(|error| BusError::Unavailable(error.why().to_owned()))
+    verify(shared).await.map_err(|error| BusError::Unavailable(error.why().to_owned()))
 }
 
 /// The current state of the stream, which is created if it does not exist.
 pub(super) async fn stream(shared: &Shared) -> Result<Stream<Info>, BusError> {
-    for attempt in 1..=MAX_LOOKUPS {
+    for _ in 0..2 {
         match ask_again(|| shared.nats.jetstream().get_stream(&shared.stream)).await {
             Ok(stream) => {
                 shared.identity.found(Made::of(stream.cached_info()), &shared.stream);
@@ -349,18 +347,16 @@ pub(super) async fn stream(shared: &Shared) -> Result<Stream<Info>, BusError> {
             Err(error) => match error.kind() {
                 GetStreamErrorKind::JetStream(why) if why.error_code() == ErrorCode::STREAM_NOT_FOUND => {
                     make(shared).await?;
-                    // A server of a cluster that took no part in the creation hears of the stream a moment later.
-                    sleep(RETRIES.after(attempt)).await;
                 }
                 _ => return Err(BusError::Unavailable(format!("the stream {}: {error}", shared.stream))),
             },
         }
     }
-    Err(BusError::Unavailable(format!("the stream {} is gone as soon as it is made", shared.stream)))
+    Err(BusError::Unavailable(format!("the stream {} disappears as soon as it is created", shared.stream)))
 }
 
 /// Checks for how many messages there is room, and makes some if that is less than `wanted`.
-pub(super) async fn look(shared: &Shared, wanted: usize) -> Result<Room, BusError> {
+pub(super) async fn ensure_room(shared: &Shared, wanted: usize) -> Result<Room, BusError> {
     let mut slowest = None;
     for is_trimmed in [false, true] {
         let stream = stream(shared).await?;
@@ -391,7 +387,7 @@ async fn trim(shared: &Shared, stream: &Stream<Info>, wanted: usize) -> Result<O
     let (state, capacity) = (&stream.cached_info().state, shared.options.capacity_messages);
     let made = Made::of(stream.cached_info());
     if !shared.registry.is_complete().await? {
-        return Ok(Some("that has not come back since the list of consumers was lost".to_owned()));
+        return Ok(Some("that has not reported since the list of consumers was lost".to_owned()));
     }
     for _ in 0..MAX_TRIM_TRIES {
         let (names, revision) = shared.registry.names().await?;

@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::time::Instant;
 
-use super::dealt::AckedRanges;
+use super::acked_ranges::AckedRanges;
 use crate::{
     backends::nats::{
         connection::{ConnectError, Nats},
@@ -35,7 +35,7 @@ const MAX_CONSUMERS: usize = 1_000;
 /// How often one change is retried against others. Each failed try means that another's succeeded.
 const MAX_TRIES: usize = 100;
 /// For how long after the bucket was recreated nothing is dropped for lack of consumers: they have this long to enter their names again.
-const COME_BACK_WITHIN: Duration = Duration::from_secs(30);
+const RETURN_WITHIN: Duration = Duration::from_secs(30);
 const NAMES: &str = "names";
 
 #[derive(Debug)]
@@ -79,7 +79,7 @@ pub(super) struct Progress {
     /// The incarnation of the stream that the sequences belong to; `None` if unknown.
     pub stream: Option<Made>,
     /// The sequences that it has processed.
-    pub dealt: AckedRanges,
+    pub acked: AckedRanges,
     /// All events up to this position of the log are processed.
     pub position: u64,
 }
@@ -98,13 +98,13 @@ const fn is_of(written: u64, stream: Made) -> bool {
 
 impl StoredCursor {
     fn new(incarnation: &str, handle: &str, progress: &Progress) -> Self {
-        let Progress { stream, dealt, position } = progress;
+        let Progress { stream, acked, position } = progress;
         Self {
             incarnation: incarnation.to_owned(),
             handle: handle.to_owned(),
             stream: stream.map_or(0, |stream| stream.0),
-            floor: dealt.floor(),
-            ranges: dealt.ranges(),
+            floor: acked.floor(),
+            ranges: acked.ranges(),
             position: *position,
         }
     }
@@ -112,7 +112,7 @@ impl StoredCursor {
     fn progress(&self) -> Progress {
         Progress {
             stream: Some(Made(self.stream)).filter(|stream| stream.0 != 0),
-            dealt: AckedRanges::restored(self.floor, &self.ranges),
+            acked: AckedRanges::restored(self.floor, &self.ranges),
             position: self.position,
         }
     }
@@ -132,8 +132,8 @@ impl Registry {
     }
 
     /// Finds or creates the bucket.
-    pub(super) async fn admit(&self) -> Result<(), ConnectError> {
-        self.bucket.admit_writer().await
+    pub(super) async fn verify(&self) -> Result<(), ConnectError> {
+        self.bucket.verify_writable().await
     }
 
     /// Whether it would accept a write.
@@ -145,7 +145,7 @@ impl Registry {
     /// Whether the list of consumers is known to be complete: not while they may still have to enter their names again.
     pub(super) async fn is_complete(&self) -> Result<bool, BusError> {
         self.bucket.made_now().await.map_err(BusError::Unavailable)?;
-        Ok(!self.bucket.was_made_again_within(COME_BACK_WITHIN))
+        Ok(!self.bucket.was_made_again_within(RETURN_WITHIN))
     }
 
     fn with_written<T>(&self, work: impl FnOnce(&mut HashMap<String, StoredCursor>) -> T) -> T {
@@ -201,12 +201,12 @@ impl Registry {
                 Some(former) => former.progress(),
                 None => {
                     let stream = Some(Made(names.stream)).filter(|stream| stream.0 != 0);
-                    Progress { stream, dealt: AckedRanges::up_to(names.floor), position: 0 }
+                    Progress { stream, acked: AckedRanges::up_to(names.floor), position: 0 }
                 }
             };
             let value = StoredCursor::new(&incarnation, &handle, &progress);
             let Some(revision) = self.write(&key, Some(&value), revision).await? else { continue };
-            // Removed meanwhile: the removal may have looked for the cursor before it was written.
+            // Removed in the meantime: the removal may have looked for the cursor before it was written.
             let (names, _) = self.names().await?;
             if names.consumers.get(name) == Some(&incarnation) {
                 self.with_written(|written| written.insert(name.to_owned(), value));
@@ -230,7 +230,7 @@ impl Registry {
                 return Ok(());
             }
             // Written by another handle, or by an earlier write of this one whose reply did not come.
-            self.look(name, cursor).await?;
+            self.check_live(name, cursor).await?;
         }
         Err(contended(name))
     }
@@ -239,7 +239,7 @@ impl Registry {
     ///
     /// # Errors
     /// As [`Registry::save`].
-    pub(super) async fn look(&self, name: &str, cursor: &mut Cursor) -> Result<(), BusError> {
+    pub(super) async fn check_live(&self, name: &str, cursor: &mut Cursor) -> Result<(), BusError> {
         let (found, revision) = self.read::<StoredCursor>(&cursor_key(name)).await?;
         match found {
             Some(found) if found.handle == cursor.handle => {
@@ -252,7 +252,7 @@ impl Registry {
         }
     }
 
-    /// Writes `cursor` as last written, unless another handle has taken the name meanwhile.
+    /// Writes `cursor` as last written, unless another handle has taken the name in the meantime.
     async fn enter_again(&self, name: &str, cursor: &mut Cursor) -> Result<(), BusError> {
         let written = self.with_written(|written| written.get(name).cloned());
         let written = written.filter(|written| written.handle == cursor.handle).ok_or(BusError::Replaced)?;
@@ -290,7 +290,7 @@ impl Registry {
         Err(contended(name))
     }
 
-    /// Enters `name`, unless it is present; returns the names and its incarnation, or `None` if another node changed them meanwhile.
+    /// Enters `name`, unless it is present; returns the names and its incarnation, or `None` if another node changed them in the meantime.
     async fn enter(&self, name: &str) -> Result<Option<(Names, String)>, BusError> {
         let (mut names, revision) = self.names().await?;
         if let Some(incarnation) = names.consumers.get(name).cloned() {

@@ -18,9 +18,9 @@ impl AckedRanges {
 
     /// Restores the values of [`AckedRanges::floor`] and [`AckedRanges::ranges`].
     pub(super) fn restored(floor: u64, ranges: &[(u64, u64)]) -> Self {
-        let mut dealt = Self::up_to(floor);
-        ranges.iter().for_each(|&(first, last)| dealt.add(first, last));
-        dealt
+        let mut acked = Self::up_to(floor);
+        ranges.iter().for_each(|&(first, last)| acked.add(first, last));
+        acked
     }
 
     /// All messages up to here are processed.
@@ -66,23 +66,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_knows_what_a_set_knows_whatever_the_order_and_keeps_no_range_too_many() {
+    fn it_behaves_like_a_set_and_merges_adjacent_ranges() {
         let seed = fastrand::u64(..);
         println!("seed: {seed}");
         let mut random = fastrand::Rng::with_seed(seed);
         for _ in 0..200 {
             let floor = random.u64(0..5);
-            let mut dealt = AckedRanges::up_to(floor);
+            let mut acked = AckedRanges::up_to(floor);
             let mut set: BTreeSet<u64> = (0..=floor).collect();
             for _ in 0..40 {
                 let first = random.u64(1..60);
                 let last = first + random.u64(0..4);
-                dealt.add(first, last);
+                acked.add(first, last);
                 set.extend(first..=last);
-                assert!((0..70).all(|sequence| dealt.contains(sequence) == set.contains(&sequence)));
+                assert!((0..70).all(|sequence| acked.contains(sequence) == set.contains(&sequence)));
                 let gaps = (1..70).filter(|at| set.contains(at) && !set.contains(&(at - 1))).count();
-                assert_eq!(dealt.ranges().len(), gaps);
-                assert_eq!(AckedRanges::restored(dealt.floor(), &dealt.ranges()), dealt);
+                assert_eq!(acked.ranges().len(), gaps);
+                assert_eq!(AckedRanges::restored(acked.floor(), &acked.ranges()), acked);
             }
         }
     }
