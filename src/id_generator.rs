@@ -21,6 +21,7 @@ mod bulk;
 mod error;
 mod layout;
 mod mark;
+mod mark_keeper;
 mod numbers;
 #[cfg(test)]
 mod tests;
@@ -30,12 +31,8 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU16, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio_util::sync::CancellationToken;
 
-use crate::{
-    ports::clock::Clock,
-    telemetry::outage::{Away, Line, Outage},
-};
+use crate::ports::clock::Clock;
 pub use bulk::MAX_TURN;
 pub use error::{IdError, StartError};
 pub use layout::{EPOCH_UNIX_MS, IdParts, InvalidId, InvalidNodeIdentity, NodeIdentity, parse};
@@ -43,7 +40,7 @@ pub use mark::{FileMark, HighWaterMark, MarkError};
 pub use numbers::{FolderMarks, OwnNumbers};
 
 use bulk::{Share, run_of};
-use layout::{EPOCH_UNIX_MICROS, MAX_MS, SEQUENCE_BITS, SEQUENCE_MASK, SEQUENCES};
+use layout::{EPOCH_UNIX_MICROS, MAX_MS, SEQUENCE_BITS, SEQUENCE_MASK};
 
 /// How far saturation may run ahead of a healthy clock, in milliseconds. It covers the overshoot of a sleeping caller and
 /// bounds the burst: 4096 ids for each of these.
@@ -58,20 +55,10 @@ pub const MAX_WAIT_MS: u64 = 250;
 /// How long one async call waits for a mark whose store is slow, in milliseconds, before it fails with [`IdError::MarkBehind`].
 pub const MAX_MARK_WAIT_MS: u64 = 2_000;
 /// The pause between two checks of the mark.
-const MARK_LOOK_MS: u64 = 20;
+const MARK_POLL_MS: u64 = 20;
 
-/// How far the mark is put ahead of the clock. It must outlast a tick and a slow disk.
-const MARK_AHEAD_MS: u64 = 3_000;
-/// How far the mark is put ahead of the next id. Smaller than [`MARK_AHEAD_MS`], because after a crash ids start at the
-/// mark: a crash loop must not push them [`MAX_CLOCK_LEAD_MS`] ahead of the clock.
-const MARK_PAST_NEXT_MS: u64 = 1_500;
-/// A mark that would move by less is left unchanged, to spare the disk.
-const MARK_STEP_MS: u64 = 250;
-/// How often the keeper checks the mark.
-const MARK_TICK: Duration = Duration::from_millis(500);
-
-/// The value of a sealed generator: a slot far beyond the 53 bits of a real one.
-const SEALED: u64 = u64::MAX;
+/// The value of a closed generator: a slot far beyond the 53 bits of a real one.
+const CLOSED: u64 = u64::MAX;
 /// The bit of the generator's number at which the node begins: after the slot, which may reach 2^53 when the last id has been issued.
 const NODE_SHIFT: u32 = 54;
 const SLOT_MASK: u64 = (1 << NODE_SHIFT) - 1;
@@ -106,7 +93,7 @@ impl IdRun {
 #[derive(Debug)]
 pub struct IdGenerator {
     clock: Arc<dyn Clock>,
-    /// The node and its next free slot, `node << 54 | ms << 12 | sequence`, or [`SEALED`].
+    /// The node and its next free slot, `node << 54 | ms << 12 | sequence`, or [`CLOSED`].
     next: AtomicU64,
     /// The node, as last set.
     node: AtomicU16,
@@ -197,12 +184,14 @@ impl IdGenerator {
     pub fn is_ahead_by_ms(&self) -> Option<u64> {
         let next = self.next.load(Ordering::Acquire);
         let lead_ms = ((next & SLOT_MASK) >> SEQUENCE_BITS).saturating_sub(now_ms(&*self.clock).ok()?);
-        (next != SEALED && lead_ms > MAX_CLOCK_LEAD_MS).then_some(lead_ms)
+        (next != CLOSED && lead_ms > MAX_CLOCK_LEAD_MS).then_some(lead_ms)
     }
 
     /// Issues ids as `node` from now on, none of them before `from_unix_ms`, which is past all that was ever issued as that node, by this generator
-    /// too if it used another node meanwhile. With a mark, which must already be that node's, nothing is issued until [`IdGenerator::advance_mark`]
-    /// has stored one. A sealed generator stays sealed.
+    /// too if it used another node in the meantime. With a mark, which must already be that node's, nothing is issued until
+    /// [`IdGenerator::advance_mark`] has stored one. A closed generator stays closed.
+    ///
+    /// It blocks while a mark is being stored: must be called where blocking is allowed, not by a task of the runtime.
     pub fn rebase(&self, node: NodeIdentity, from_unix_ms: u64) {
         let _mark = self.mark.as_ref().map(|mark| mark.lock());
         if self.mark.is_some() {
@@ -214,7 +203,7 @@ impl IdGenerator {
         let rebased = |next: u64| {
             // Ids issued under another number do not limit those of this one.
             let own_slot = if next >> NODE_SHIFT == number >> NODE_SHIFT { next & SLOT_MASK } else { 0 };
-            (next != SEALED).then(|| number | own_slot.max(from_slot))
+            (next != CLOSED).then(|| number | own_slot.max(from_slot))
         };
         if self.next.fetch_update(Ordering::AcqRel, Ordering::Acquire, rebased).is_ok() {
             self.node.store(node.number(), Ordering::Release);
@@ -235,7 +224,7 @@ impl IdGenerator {
         loop {
             // Read before the clock: read after it, another thread's progress would look like a clock that stepped back.
             let next = self.next.load(Ordering::Acquire);
-            if next == SEALED {
+            if next == CLOSED {
                 return Err(IdError::Sealed);
             }
             let now_micros = layout_micros(&*self.clock)?;
@@ -390,85 +379,11 @@ impl IdGenerator {
                 Err(IdError::MarkBehind)
                     if waited_for_mark_ms < MAX_MARK_WAIT_MS && !self.mark_fails.load(Ordering::Acquire) =>
                 {
-                    waited_for_mark_ms += MARK_LOOK_MS;
-                    tokio::time::sleep(Duration::from_millis(MARK_LOOK_MS)).await;
+                    waited_for_mark_ms += MARK_POLL_MS;
+                    tokio::time::sleep(Duration::from_millis(MARK_POLL_MS)).await;
                 }
                 Err(error) => return Err(error),
             }
-        }
-    }
-}
-
-/// The mark: stored ahead of use, moved by its keeper.
-impl IdGenerator {
-    /// Puts the stored mark ahead of the clock and of the next id. It blocks on the disk; without a mark, once sealed, or while the
-    /// clock is too far behind for any id, it does nothing.
-    ///
-    /// # Errors
-    /// [`StartError::Mark`] if the mark cannot be written: ids can be issued up to the old mark. [`StartError::Clock`] if
-    /// the clock is outside of the layout's years.
-    pub fn advance_mark(&self) -> Result<(), StartError> {
-        let Some(mark) = &self.mark else { return Ok(()) };
-        // A panic while storing leaves no partial state in here, so a poisoned lock is as good as new.
-        let mark = mark.lock();
-        let next = self.next.load(Ordering::Acquire);
-        if next == SEALED {
-            return Ok(());
-        }
-        let next_ms = (next & SLOT_MASK) >> SEQUENCE_BITS;
-        let now_ms = now_ms(&*self.clock)?;
-        if next_ms > now_ms + MAX_CLOCK_LEAD_MS {
-            // No id can be issued, so none needs a mark: it would only lie further ahead.
-            return Ok(());
-        }
-        let target = (now_ms + MARK_AHEAD_MS).max(next_ms + MARK_PAST_NEXT_MS);
-        if target >= self.mark_ms.load(Ordering::Acquire) + MARK_STEP_MS {
-            let stored = mark.store(target + EPOCH_UNIX_MS);
-            self.mark_fails.store(stored.is_err(), Ordering::Release);
-            stored?;
-            // Not earlier: a mark that is not stored yet protects nothing.
-            self.mark_ms.store(target, Ordering::Release);
-        }
-        Ok(())
-    }
-
-    /// Keeps the mark ahead until `cancel`; one such task runs for each generator with a mark. A failure is logged and retried; if the mark is
-    /// reached meanwhile, ids are refused with [`IdError::MarkBehind`]. Cancel it only after the last command is done, then call
-    /// [`IdGenerator::seal`].
-    pub async fn keep_mark_ahead(self: Arc<Self>, cancel: CancellationToken, away: Away) {
-        let outage = Outage::while_not(away);
-        while cancel.run_until_cancelled(tokio::time::sleep(MARK_TICK)).await.is_some() {
-            let generator = Arc::clone(&self);
-            let moved = match tokio::task::spawn_blocking(move || generator.advance_mark()).await {
-                Ok(moved) => moved.map_err(|error| error.to_string()),
-                Err(panicked) => Err(panicked.to_string()),
-            };
-            match moved {
-                Ok(()) => {
-                    if outage.works().is_some() {
-                        tracing::info!("the id mark moves again");
-                    }
-                }
-                Err(error) => {
-                    if let Some(Line { unsaid }) = outage.failed(&error) {
-                        tracing::error!(error, unsaid, "cannot move the id mark; ids run out when it is reached");
-                    }
-                }
-            }
-        }
-    }
-
-    /// Ends the generator: no id is issued any more, and the mark is lowered to the ids really issued, so that the next run need not start ahead of
-    /// its clock. Blocks on the disk. Sealing twice is harmless.
-    ///
-    /// # Errors
-    /// [`MarkError`] if the mark cannot be written; the old, higher mark then stays, which is safe.
-    pub fn seal(&self) -> Result<(), MarkError> {
-        let mark = self.mark.as_ref().map(|mark| mark.lock());
-        let next = self.next.swap(SEALED, Ordering::AcqRel);
-        match mark {
-            Some(mark) if next != SEALED => mark.store_last((next & SLOT_MASK).div_ceil(SEQUENCES) + EPOCH_UNIX_MS),
-            _ => Ok(()),
         }
     }
 }

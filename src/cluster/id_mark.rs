@@ -31,7 +31,7 @@ pub struct LeasedMark {
     checkpoints: Arc<dyn CheckpointStore>,
     claim: Arc<Mutex<Option<Claim>>>,
     /// A bound above all issued ids, once the generator has ended.
-    sealed_at_ms: Arc<Mutex<Option<u64>>>,
+    closed_at_ms: Arc<Mutex<Option<u64>>>,
     runtime: Handle,
 }
 
@@ -39,7 +39,7 @@ impl LeasedMark {
     /// A mark without a claim; must be created within a tokio runtime.
     #[must_use]
     pub fn new(checkpoints: Arc<dyn CheckpointStore>) -> Self {
-        Self { checkpoints, claim: Arc::default(), sealed_at_ms: Arc::default(), runtime: Handle::current() }
+        Self { checkpoints, claim: Arc::default(), closed_at_ms: Arc::default(), runtime: Handle::current() }
     }
 
     /// From now on the mark is saved under `claim`, or not at all.
@@ -48,8 +48,8 @@ impl LeasedMark {
     }
 
     /// A bound above all issued ids, in Unix milliseconds, once the generator has ended.
-    pub(super) fn sealed_at_ms(&self) -> Option<u64> {
-        *self.sealed_at_ms.lock()
+    pub(super) fn closed_at_ms(&self) -> Option<u64> {
+        *self.closed_at_ms.lock()
     }
 
     async fn save(&self, unix_ms: u64) -> Result<(), MarkError> {
@@ -78,7 +78,7 @@ impl HighWaterMark for LeasedMark {
 
     /// Under one claim a mark cannot go back: [`super::Membership::leave`] stores this one under a new claim.
     fn store_last(&self, unix_ms: u64) -> Result<(), MarkError> {
-        *self.sealed_at_ms.lock() = Some(unix_ms);
+        *self.closed_at_ms.lock() = Some(unix_ms);
         Ok(())
     }
 }

@@ -49,11 +49,11 @@ impl Process {
     }
 
     /// Whether this process, which was recorded in a lease, has certainly ended, as far as the process `of` can tell.
-    pub(super) fn has_ended(self, of: Self, look: impl FnOnce(u32) -> Sight) -> bool {
+    pub(super) fn has_ended(self, of: Self, sight_of: impl FnOnce(u32) -> Sight) -> bool {
         if self.view != of.view {
             return false;
         }
-        match look(self.pid) {
+        match sight_of(self.pid) {
             Sight::Absent | Sight::Ended => true,
             // The number was given to another process.
             Sight::Runs { started } => started != self.started,
@@ -91,7 +91,7 @@ fn view() -> Option<u64> {
 }
 
 /// The current state of a process number, as visible to this process.
-pub(super) fn look(pid: u32) -> Sight {
+pub(super) fn sight_of(pid: u32) -> Sight {
     match fs::read_to_string(format!("/proc/{pid}/stat")) {
         Ok(stat) => sight_in(&stat),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Sight::Absent,
@@ -124,7 +124,7 @@ mod tests {
     const LEFT: Process = Process { view: 7, pid: 200, started: 4_000 };
 
     #[test]
-    fn only_what_surely_ended_in_the_same_view_has_ended() {
+    fn only_processes_that_certainly_ended_count_as_ended() {
         let runs = |started| Sight::Runs { started };
         assert!(LEFT.has_ended(THIS, |_| Sight::Absent));
         assert!(LEFT.has_ended(THIS, |_| Sight::Ended));
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_is_read_as_it_was_written_and_nothing_else_is() {
+    fn only_the_display_form_of_a_process_is_parsed() {
         assert_eq!(Process::parse(&LEFT.to_string()), Some(LEFT));
         for text in
             ["", "0000000000000007.200", "7.200.4000.1", "x.200.4000", "7.-1.4000", "7.200.", "0123456789abcdef"]
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn the_fields_are_found_behind_whatever_name_a_process_has_given_itself() {
+    fn the_fields_are_found_after_any_process_name() {
         let rest = "S 1 1 1 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 3 0 98765 1 1";
         for name in ["ordersystem", "a) R 1 2", "b ) Z ("] {
             assert_eq!(sight_in(&format!("12 ({name}) {rest}")), Sight::Runs { started: 98_765 }, "{name}");
@@ -164,19 +164,19 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn a_child_is_seen_to_run_to_be_killed_and_to_be_gone() {
-        let this = Process::this().expect("Linux tells");
-        assert!(!this.has_ended(this, look), "this one runs");
+    fn a_child_process_is_seen_running_killed_and_gone() {
+        let this = Process::this().expect("known on Linux");
+        assert!(!this.has_ended(this, sight_of), "this one runs");
         let mut child = Command::new("sleep").arg("600").stdin(Stdio::null()).spawn().unwrap();
-        let Sight::Runs { started } = look(child.id()) else { panic!("it runs") };
+        let Sight::Runs { started } = sight_of(child.id()) else { panic!("it runs") };
         let seen = Process { pid: child.id(), started, ..this };
-        assert!(!seen.has_ended(this, look));
-        assert!(Process { started: started + 1, ..seen }.has_ended(this, look), "one that had the number before");
+        assert!(!seen.has_ended(this, sight_of));
+        assert!(Process { started: started + 1, ..seen }.has_ended(this, sight_of), "one that had the number before");
         child.kill().unwrap();
-        while !seen.has_ended(this, look) {
+        while !seen.has_ended(this, sight_of) {
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
         child.wait().unwrap();
-        assert!(seen.has_ended(this, look), "nobody has the number, or another process");
+        assert!(seen.has_ended(this, sight_of), "nobody has the number, or another process");
     }
 }

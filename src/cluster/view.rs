@@ -16,7 +16,10 @@ use crate::{
         event_store::{EventStore, Position},
         lease_store::LeaseStore,
     },
-    processors::projections::ProjectionProgress,
+    processors::{
+        owners::{Owners, Takeover},
+        projections::ProjectionProgress,
+    },
 };
 
 /// For how long a view is cached for all callers.
@@ -67,6 +70,8 @@ pub struct ClusterReaderDeps {
     pub ids: Arc<IdGenerator>,
     /// The position of this node.
     pub progress: ProjectionProgress,
+    /// Who has led what.
+    pub owners: Arc<Owners>,
     /// The names of the roles in the leases of the log and of the bus.
     pub roles: (Vec<String>, Vec<String>),
     /// Whether other nodes may use the log.
@@ -93,6 +98,12 @@ impl ClusterReader {
         &self.parts.name
     }
 
+    /// The changes of leaders that this node has seen since it started, the latest first.
+    #[must_use]
+    pub fn takeovers(&self) -> Vec<Takeover> {
+        self.parts.owners.takeovers()
+    }
+
     /// The cluster, as it was within the last half second.
     ///
     /// # Errors
@@ -104,12 +115,12 @@ impl ClusterReader {
         {
             return Ok(Arc::clone(view));
         }
-        let view = Arc::new(self.look().await?);
+        let view = Arc::new(self.read().await?);
         *seen = Some((Instant::now(), Arc::clone(&view)));
         Ok(view)
     }
 
-    async fn look(&self) -> Result<ClusterView, String> {
+    async fn read(&self) -> Result<ClusterView, String> {
         let parts = &self.parts;
         let head = parts.store.head().await.map_err(text)?;
         let roles = self.roles().await?;

@@ -1,4 +1,4 @@
-//! Ids for callers that want many: they take turns, and leave a share of each millisecond to new orders.
+//! Ids in bulk: bulk callers take turns, and leave a share of each millisecond to new orders.
 
 use super::{IdError, IdGenerator, IdRun, MAX_BORROW_MS, MAX_RUN, layout::SEQUENCES};
 
@@ -17,7 +17,7 @@ pub(super) struct Share {
 impl Share {
     /// The share of single ids and of new orders.
     pub(super) const WHOLE: Self = Self { sequences: SEQUENCES, borrow_ms: MAX_BORROW_MS };
-    /// The share of callers that want many: a quarter of a millisecond is always left, and one millisecond that can be opened.
+    /// The share of bulk callers: a quarter of a millisecond is always left, and one millisecond that can be opened.
     pub(super) const BULK: Self = Self { sequences: SEQUENCES / 4 * 3, borrow_ms: MAX_BORROW_MS - 1 };
 }
 
@@ -27,7 +27,7 @@ pub(super) fn run_of(missing: usize) -> u32 {
 }
 
 impl IdGenerator {
-    /// Up to `max` consecutive ids, at most [`MAX_TURN`], for a caller that wants many: in turn with others of its kind, in the order of their calls,
+    /// Up to `max` consecutive ids, at most [`MAX_TURN`], for a bulk caller: in turn with the others, in the order of their calls,
     /// and out of three quarters of each millisecond.
     ///
     /// # Errors
@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn callers_who_want_many_leave_a_quarter_of_each_millisecond_and_one_to_open() {
+    fn bulk_callers_leave_a_quarter_of_each_millisecond_and_one_to_open() {
         let (generator, clock) = running();
         drain(&generator, Share::BULK);
         for _ in 0..100 {

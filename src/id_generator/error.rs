@@ -1,30 +1,36 @@
 //! The errors of id generation, and whether retrying helps.
 
-use std::fmt;
 use std::time::Duration;
 
 use super::layout::{EPOCH_UNIX_MS, MAX_MS};
 use super::{MAX_CLOCK_LEAD_MS, MarkError};
 
 /// Why no id was issued.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum IdError {
     /// The clock stepped back too far: it is `by_ms` milliseconds behind ids that may have been issued.
+    #[error("new ids wait {}: the clock is behind ids that may have been issued", in_words(wait_behind(*.by_ms)))]
     ClockBehind {
         /// Milliseconds from the clock to the next id that is certainly unused.
         by_ms: u64,
     },
     /// The clock is before 2024-01-01T00:00:00Z.
+    #[error("the clock is before 2024-01-01T00:00:00Z, the epoch of the ids")]
     BeforeEpoch,
     /// The 41 bits of milliseconds are used up (September 2093).
+    #[error("the clock is past the last id (Unix ms {})", EPOCH_UNIX_MS + MAX_MS)]
     PastEnd,
     /// The node has no worker number now.
+    #[error("this node has no worker number for new ids now")]
     Unclaimed,
     /// The stored high-water mark was not moved in time.
+    #[error("new ids wait for their high-water mark, and its store does not answer")]
     MarkBehind,
     /// Other callers got all ids of the time that the call may wait.
+    #[error("this node has no free ids at the moment (4 096 000 a second)")]
     Saturated,
-    /// The generator was sealed: the node is stopping.
+    /// The generator was closed: the node is stopping.
+    #[error("the id generator has been stopped")]
     Sealed,
 }
 
@@ -42,10 +48,15 @@ impl IdError {
     #[must_use]
     pub fn wait(self) -> Option<Duration> {
         match self {
-            Self::ClockBehind { by_ms } => Some(Duration::from_millis(by_ms.saturating_sub(MAX_CLOCK_LEAD_MS))),
+            Self::ClockBehind { by_ms } => Some(wait_behind(by_ms)),
             _ => None,
         }
     }
+}
+
+/// How long a clock that is `by_ms` behind keeps new ids waiting.
+const fn wait_behind(by_ms: u64) -> Duration {
+    Duration::from_millis(by_ms.saturating_sub(MAX_CLOCK_LEAD_MS))
 }
 
 /// A human-readable length of time, in its two largest units: `24 h 58 m`; less than a second is a second.
@@ -60,63 +71,15 @@ fn in_words(time: Duration) -> String {
     }
 }
 
-impl fmt::Display for IdError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::ClockBehind { .. } => write!(
-                f,
-                "new ids wait {}: the clock is behind ids that may have been issued",
-                in_words(self.wait().unwrap_or_default())
-            ),
-            Self::Unclaimed => write!(f, "this node has no worker number for new ids now"),
-            Self::BeforeEpoch => write!(f, "the clock is before 2024-01-01T00:00:00Z, the epoch of the ids"),
-            Self::PastEnd => write!(f, "the clock is past the last id (Unix ms {})", EPOCH_UNIX_MS + MAX_MS),
-            Self::MarkBehind => write!(f, "new ids wait for their high-water mark, and its store does not answer"),
-            Self::Saturated => write!(f, "all ids of this node are taken at the moment (4 096 000 a second)"),
-            Self::Sealed => write!(f, "the id generator has been stopped"),
-        }
-    }
-}
-
-impl std::error::Error for IdError {}
-
 /// Why a generator cannot start, or its mark cannot be moved.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The clock does not fit the layout or the mark.
-    Clock(IdError),
+    #[error("ids: {0}")]
+    Clock(#[from] IdError),
     /// The mark cannot be read or written.
-    Mark(MarkError),
-}
-
-impl fmt::Display for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Clock(error) => write!(f, "ids: {error}"),
-            Self::Mark(error) => write!(f, "ids: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for StartError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Clock(error) => Some(error),
-            Self::Mark(error) => Some(error),
-        }
-    }
-}
-
-impl From<IdError> for StartError {
-    fn from(error: IdError) -> Self {
-        Self::Clock(error)
-    }
-}
-
-impl From<MarkError> for StartError {
-    fn from(error: MarkError) -> Self {
-        Self::Mark(error)
-    }
+    #[error("ids: {0}")]
+    Mark(#[from] MarkError),
 }
 
 #[cfg(test)]
@@ -124,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wait_is_said_with_its_length() {
+    fn a_wait_error_states_its_length() {
         let said = |by_ms| IdError::ClockBehind { by_ms }.to_string();
         for (wait_ms, words) in [
             (1, "1 s"),

@@ -1,6 +1,4 @@
-//! The bits of an id. They are stored for ever: nothing here may change.
-
-use std::fmt;
+//! The bits of an id. They are stored forever: nothing here may change.
 
 /// 2024-01-01T00:00:00Z, the zero of the 41 bits, in Unix milliseconds.
 pub const EPOCH_UNIX_MS: u64 = 1_704_067_200_000;
@@ -71,19 +69,12 @@ impl NodeIdentity {
 }
 
 /// A datacenter or worker id above 31.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{field} {value} is not from 0 to {max}", max = NODE_FIELD_MAX)]
 pub struct InvalidNodeIdentity {
     field: &'static str,
     value: u8,
 }
-
-impl fmt::Display for InvalidNodeIdentity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} is not from 0 to {NODE_FIELD_MAX}", self.field, self.value)
-    }
-}
-
-impl std::error::Error for InvalidNodeIdentity {}
 
 /// The parts of an id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,16 +90,9 @@ pub struct IdParts {
 }
 
 /// A number that is not a valid id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0} is not an id: ids are from 1 to {max}", max = i64::MAX)]
 pub struct InvalidId(pub u64);
-
-impl fmt::Display for InvalidId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} is not an id: ids are from 1 to {}", self.0, i64::MAX)
-    }
-}
-
-impl std::error::Error for InvalidId {}
 
 /// Splits an id into its parts. It cannot know whether the id was ever issued.
 ///

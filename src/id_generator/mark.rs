@@ -35,7 +35,8 @@ pub trait HighWaterMark: Send + Debug {
 }
 
 /// The mark could not be read or written.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("high-water mark {place}: {what}")]
 pub struct MarkError {
     place: String,
     what: String,
@@ -48,14 +49,6 @@ impl MarkError {
         Self { place: place.to_string(), what: what.to_string() }
     }
 }
-
-impl fmt::Display for MarkError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "high-water mark {}: {}", self.place, self.what)
-    }
-}
-
-impl std::error::Error for MarkError {}
 
 /// A mark in a file of one line, `<unix ms> <xxh3 of the number, hex>`; survives a power loss.
 ///
@@ -126,14 +119,13 @@ fn is_current(file: &File, length: usize) -> io::Result<bool> {
 impl HighWaterMark for FileMark {
     fn load(&self) -> Result<Option<u64>, MarkError> {
         let mut bytes = Vec::new();
-        let read =
-            private_files::options().read(true).open(&self.path).and_then(|mut file| file.read_to_end(&mut bytes));
-        match read {
+        let opened = private_files::options().read(true).open(&self.path).map_err(Refused::from);
+        let opened = opened.and_then(private_files::regular);
+        match opened.and_then(|mut file| Ok(file.read_to_end(&mut bytes)?)) {
             Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => {
-                let why = format!("cannot be read: {}", Refused::from(error));
-                return Err(MarkError::new(self.path.display(), why));
+            Err(Refused::Io(error)) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(refused) => {
+                return Err(MarkError::new(self.path.display(), format_args!("cannot be read: {refused}")));
             }
         }
         let mark = std::str::from_utf8(&bytes).ok().and_then(decode).ok_or_else(|| {
@@ -167,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_mark_gives_back_what_was_stored_last() {
+    fn a_file_mark_returns_the_last_stored_value() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("id-mark");
         assert_eq!(FileMark::new(&path).load().unwrap(), None);
@@ -178,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_is_moved_in_the_file_that_is_open_and_made_anew_where_that_is_gone() {
+    fn a_mark_is_overwritten_in_the_open_file_and_recreated_if_that_is_gone() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("id-mark");
         let mark = FileMark::new(&path);
@@ -231,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_is_not_there_is_an_error() {
+    fn a_missing_folder_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         let mark = FileMark::new(folder.path().join("missing/id-mark"));
         assert!(mark.store(1).unwrap_err().to_string().contains("cannot be written"));

@@ -14,12 +14,15 @@ use super::{
     EPOCH_UNIX_MS, FileMark, HighWaterMark, IdError, IdGenerator, MAX_BORROW_MS, MAX_CLOCK_LEAD_MS, MarkError,
     NodeIdentity, StartError, now_ms,
 };
-use crate::ports::clock::Clock;
+use crate::{
+    ports::clock::Clock,
+    telemetry::outage::{Line, Outage},
+};
 
 /// How many worker numbers a datacenter has.
 const WORKERS: u8 = 32;
 /// How often to check whether the ids of the number wait for the clock.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The marks of all worker numbers in one folder, a file each. As a [`HighWaterMark`] it is that of the number that was taken last.
 #[derive(Clone, Debug)]
@@ -77,6 +80,8 @@ pub struct OwnNumbers {
     /// The Unix millisecond up to which ids may have been issued of the numbers that this process has left: without a folder it is recorded nowhere
     /// else.
     left: Mutex<HashMap<NodeIdentity, u64>>,
+    stuck: Outage,
+    damaged_marks: Outage,
 }
 
 impl OwnNumbers {
@@ -84,7 +89,15 @@ impl OwnNumbers {
     #[must_use]
     pub fn new(preferred: NodeIdentity, is_pinned: bool, clock: Arc<dyn Clock>, dir: Option<&Path>) -> Self {
         let marks = dir.map(|dir| FolderMarks::new(dir, preferred));
-        Self { preferred, is_pinned, clock, marks, left: Mutex::default() }
+        Self {
+            preferred,
+            is_pinned,
+            clock,
+            marks,
+            left: Mutex::default(),
+            stuck: Outage::new(),
+            damaged_marks: Outage::new(),
+        }
     }
 
     /// A generator for the first number whose ids are not ahead of the clock; if all are, for the one that is the least ahead, which issues ids when
@@ -96,10 +109,10 @@ impl OwnNumbers {
         let (identity, by_ms) = self.choose()?;
         if by_ms > MAX_CLOCK_LEAD_MS {
             let error = IdError::ClockBehind { by_ms };
-            tracing::warn!(worker = identity.worker_id(), %error, "orders that exist are served meanwhile");
+            tracing::warn!(worker = identity.worker_id(), %error, "cannot issue ids yet; existing orders are served");
         } else if identity != self.preferred {
             let (preferred, worker) = (self.preferred.worker_id(), identity.worker_id());
-            tracing::warn!(preferred, worker, "the clock was ahead once: ids are issued under another worker number");
+            tracing::warn!(preferred, worker, "the clock was once ahead; issuing ids under another worker number");
         }
         let Some(marks) = &self.marks else { return Ok(IdGenerator::new(identity, Arc::clone(&self.clock))?) };
         marks.take(identity);
@@ -107,17 +120,24 @@ impl OwnNumbers {
     }
 
     /// Lets `ids` issue under another number whenever its own is ahead of the clock, until `stop`.
-    pub async fn keep(self: Arc<Self>, ids: Arc<IdGenerator>, stop: CancellationToken) {
-        while stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_some() {
+    pub async fn run(self: Arc<Self>, ids: Arc<IdGenerator>, stop: CancellationToken) {
+        while stop.run_until_cancelled(tokio::time::sleep(POLL_INTERVAL)).await.is_some() {
             if self.is_pinned || ids.is_ahead_by_ms().is_none() {
                 continue;
             }
             let (numbers, ids) = (Arc::clone(&self), Arc::clone(&ids));
             // Blocking: it reads and writes marks.
-            match tokio::task::spawn_blocking(move || numbers.take_another(&ids)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::warn!(%error, "no other worker number could be taken"),
-                Err(panicked) => tracing::error!(%panicked, "taking another worker number panicked"),
+            let taken = tokio::task::spawn_blocking(move || numbers.take_another(&ids)).await;
+            let error = match taken {
+                Ok(Ok(())) => {
+                    self.stuck.works();
+                    continue;
+                }
+                Ok(Err(error)) => error.to_string(),
+                Err(panicked) => panicked.to_string(),
+            };
+            if let Some(Line { unsaid }) = self.stuck.failed(&error) {
+                tracing::warn!(error, unsaid, "cannot take another worker number");
             }
         }
     }
@@ -145,7 +165,7 @@ impl OwnNumbers {
         ids.rebase(identity, from_unix_ms);
         ids.advance_mark()?;
         let (from, to) = (former.worker_id(), identity.worker_id());
-        tracing::warn!(from, to, "the clock was ahead: ids are issued under another worker number");
+        tracing::warn!(from, to, "the clock was ahead; issuing ids under another worker number");
         Ok(())
     }
 
@@ -160,7 +180,9 @@ impl OwnNumbers {
             let mark = match self.mark_of(identity) {
                 Ok(mark) => mark.unwrap_or(0),
                 Err(error) if offset > 0 => {
-                    tracing::warn!(%error, "a worker number is passed over");
+                    if let Some(Line { unsaid }) = self.damaged_marks.failed(&error.to_string()) {
+                        tracing::warn!(%error, unsaid, "skipping a worker number");
+                    }
                     continue;
                 }
                 Err(error) => return Err(error.into()),
@@ -236,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_that_was_chosen_is_waited_for() {
+    fn a_pinned_number_is_waited_for() {
         let (folder, clock) = (tempfile::tempdir().unwrap(), Arc::new(ManualClock::new(START_MICROS)));
         jump(&start(Some(folder.path()), &clock, true), &clock);
         let node = start(Some(folder.path()), &clock, true);
@@ -280,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_mark_of_the_preferred_number_is_an_error_and_of_another_one_passed_over() {
+    fn a_damaged_mark_of_the_preferred_number_is_an_error_and_of_another_one_skipped() {
         let (folder, clock) = (tempfile::tempdir().unwrap(), Arc::new(ManualClock::new(START_MICROS)));
         jump(&start(Some(folder.path()), &clock, false), &clock);
         std::fs::write(folder.path().join("snowflake-3-31.mark"), "7").unwrap();

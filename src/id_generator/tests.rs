@@ -4,8 +4,13 @@ use std::time::Instant;
 
 use proptest::prelude::*;
 
-use super::*;
-use crate::ports::clock::{ManualClock, SystemClock};
+use tokio_util::sync::CancellationToken;
+
+use super::{layout::SEQUENCES, mark_keeper::MARK_TICK, *};
+use crate::{
+    ports::clock::{ManualClock, SystemClock},
+    telemetry::outage::Away,
+};
 
 pub(super) const START_MICROS: i64 = EPOCH_UNIX_MICROS + 1_000_000 * MICROS_PER_MS;
 
@@ -89,7 +94,7 @@ fn an_id_carries_the_time_and_the_node() {
 }
 
 #[test]
-fn numbers_that_are_no_ids_are_refused() {
+fn numbers_that_are_not_ids_are_refused() {
     assert_eq!(parse(0), Err(InvalidId(0)));
     assert_eq!(parse(1 << 63), Err(InvalidId(1 << 63)));
     assert!(parse(i64::MAX.unsigned_abs()).is_ok());
@@ -129,7 +134,7 @@ fn saturation_borrows_two_milliseconds_and_then_waits_for_the_clock() {
 }
 
 #[test]
-fn a_clock_that_stands_still_ends_in_saturated_not_in_a_hang() {
+fn a_stopped_clock_ends_in_saturated_not_in_a_hang() {
     let (generator, _clock) = running();
     drain(&generator);
     assert_eq!(generator.next(), Err(IdError::Saturated));
@@ -139,7 +144,7 @@ fn a_clock_that_stands_still_ends_in_saturated_not_in_a_hang() {
 }
 
 #[test]
-fn after_a_step_back_ids_go_on_from_the_last_timestamp() {
+fn after_a_step_back_ids_continue_from_the_last_timestamp() {
     let (generator, clock) = running();
     let before = generator.next().unwrap();
     clock.advance_ms(-4_000);
@@ -269,13 +274,13 @@ fn no_id_passes_the_stored_mark() {
 }
 
 #[test]
-fn a_sealed_generator_issues_nothing_and_the_next_one_starts_right_after_it() {
+fn a_closed_generator_issues_nothing_and_the_next_one_starts_right_after_it() {
     let (clock, mark) = (manual(), SharedMark::default());
     let first = restarted(&clock, &mark).unwrap();
     clock.advance_ms(10);
     let last = first.next().unwrap();
-    first.seal().unwrap();
-    first.seal().unwrap();
+    first.close().unwrap();
+    first.close().unwrap();
     first.advance_mark().unwrap();
     assert_eq!(first.next(), Err(IdError::Sealed));
     let second = restarted(&clock, &mark).unwrap();
@@ -295,7 +300,7 @@ fn eight_threads_share_no_id_and_each_sees_them_grow() {
 }
 
 #[test]
-fn threads_share_no_id_while_the_clock_jumps_to_and_fro() {
+fn threads_share_no_id_while_the_clock_jumps_back_and_forth() {
     let clock = manual();
     let generator = IdGenerator::new(node(), clock.clone()).unwrap();
     let stop = AtomicBool::new(false);
@@ -353,7 +358,7 @@ async fn the_keeper_moves_the_mark_until_it_is_cancelled() {
 }
 
 #[tokio::test]
-async fn an_async_call_waits_for_a_mark_that_is_slow_and_not_for_one_that_does_not_come() {
+async fn an_async_call_waits_for_a_slow_mark_but_not_forever() {
     let (clock, mark) = (manual(), SharedMark::default());
     let generator = Arc::new(restarted(&clock, &mark).unwrap());
     clock.advance_ms(3_600_000);
@@ -361,7 +366,7 @@ async fn an_async_call_waits_for_a_mark_that_is_slow_and_not_for_one_that_does_n
         let generator = Arc::clone(&generator);
         async move { generator.next_async().await }
     });
-    tokio::time::sleep(Duration::from_millis(5 * MARK_LOOK_MS)).await;
+    tokio::time::sleep(Duration::from_millis(5 * MARK_POLL_MS)).await;
     assert!(!waiting.is_finished());
     generator.advance_mark().unwrap();
     assert!(waiting.await.unwrap().is_ok());
@@ -406,7 +411,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 proptest! {
     #[test]
-    fn every_id_can_be_taken_apart_and_put_together(ms in 0..=MAX_MS, dc in 0_u8..32, worker in 0_u8..32, seq in 0_u64..4_096) {
+    fn every_id_can_be_split_and_reassembled(ms in 0..=MAX_MS, dc in 0_u8..32, worker in 0_u8..32, seq in 0_u64..4_096) {
         prop_assume!(ms | u64::from(dc) | u64::from(worker) | seq != 0);
         let id = NodeIdentity::new(dc, worker).unwrap().id_of(ms, seq);
         let parts = IdParts {
@@ -431,7 +436,7 @@ proptest! {
                 Step::AdvanceMark => if let Some(generator) = &generator { generator.advance_mark().unwrap() },
                 Step::Crash => generator = Some(restarted(&clock, &mark).unwrap()),
                 Step::Stop => {
-                    if let Some(generator) = &generator { generator.seal().unwrap() }
+                    if let Some(generator) = &generator { generator.close().unwrap() }
                     generator = Some(restarted(&clock, &mark).unwrap());
                 }
             }
@@ -477,7 +482,7 @@ fn a_rebased_generator_issues_as_the_other_node_past_what_that_has_issued_and_on
     generator.advance_mark().unwrap();
     assert!(parse(generator.next().unwrap()).unwrap().timestamp_ms_unix >= healed.timestamp_ms_unix);
 
-    generator.seal().unwrap();
+    generator.close().unwrap();
     generator.rebase(identity(1), 0);
     assert!(matches!(generator.next(), Err(IdError::Sealed)));
 }

@@ -3,6 +3,7 @@ use std::collections::HashSet;
 use super::*;
 use crate::{
     backends::memory::{checkpoint_store::MemoryCheckpointStore, lease::MemoryLeaseStore},
+    cluster::name_lease,
     id_generator::{EPOCH_UNIX_MS, Reservation},
     ports::clock::ManualClock,
 };
@@ -63,7 +64,7 @@ fn issue(node: &Node, ms: u64) -> Vec<u64> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_takes_a_worker_number_over_repeats_no_id_of_a_former_owner_that_still_believes_in_it() {
+async fn a_new_owner_of_a_worker_number_repeats_no_id_of_a_former_owner_unaware_of_its_loss() {
     let (leases, checkpoints) = (Arc::new(MemoryLeaseStore::new()), Arc::new(MemoryCheckpointStore::new()));
     let (one, other) = (node("one", &leases, &checkpoints, 0), node("other", &leases, &checkpoints, 500));
     assert!(one.ids.next().is_err(), "not a member, no ids");
@@ -86,7 +87,7 @@ async fn who_takes_a_worker_number_over_repeats_no_id_of_a_former_owner_that_sti
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_node_gets_a_worker_number_of_its_own_and_gives_it_up_in_the_end() {
+async fn each_node_gets_its_own_worker_number_and_releases_it_at_the_end() {
     let (leases, checkpoints) = (Arc::new(MemoryLeaseStore::new()), Arc::new(MemoryCheckpointStore::new()));
     let nodes: Vec<_> = (0..MAX_NODES).map(|n| node(&format!("n{n}"), &leases, &checkpoints, 0)).collect();
     let mut workers = HashSet::new();
@@ -119,7 +120,7 @@ async fn mark_ahead(checkpoints: &MemoryCheckpointStore, worker: u8, by_ms: i64)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_number_whose_mark_lies_ahead_of_the_clock_is_passed_over() {
+async fn a_worker_number_whose_mark_lies_ahead_of_the_clock_is_skipped() {
     let (leases, checkpoints) = stores();
     mark_ahead(&checkpoints, 7, DAY_MS).await;
     mark_ahead(&checkpoints, 8, 60_000).await;
@@ -134,7 +135,7 @@ async fn a_worker_number_whose_mark_lies_ahead_of_the_clock_is_passed_over() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn where_all_numbers_are_ahead_the_node_takes_the_one_that_is_the_least_and_its_ids_wait() {
+async fn if_all_numbers_are_ahead_the_node_takes_the_least_and_its_ids_wait() {
     let (leases, checkpoints) = stores();
     for worker in 0..MAX_NODES {
         mark_ahead(&checkpoints, worker, DAY_MS * (1 + i64::from(worker))).await;
@@ -186,7 +187,7 @@ async fn a_member_whose_clock_was_ahead_for_a_moment_takes_another_number_and_re
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_number_that_was_chosen_is_that_one_or_none_and_is_each_datacenters_own() {
+async fn a_pinned_number_is_never_replaced_and_numbers_belong_to_a_datacenter() {
     let (leases, checkpoints) = stores();
     let pinned_to = |name: &str, datacenter| {
         node_as(name, &leases, &checkpoints, 0, |parts| {
@@ -203,7 +204,7 @@ async fn a_number_that_was_chosen_is_that_one_or_none_and_is_each_datacenters_ow
     for part in ["one", "127.0.0.1:1", "--worker-id 7", "datacenter 1"] {
         assert!(refused.to_string().contains(part), "{refused}");
     }
-    assert_eq!(leases.holder(&name_lease("same")).await, Ok(None), "who is refused keeps no name from others");
+    assert_eq!(leases.holder(&name_lease("same")).await, Ok(None), "a refused node does not keep the name");
     elsewhere.membership.join().await.unwrap();
     assert_eq!(worker_of(&elsewhere), 7);
     let issued: HashSet<u64> = [&one, &elsewhere].into_iter().flat_map(|node| issue(node, 5)).collect();
@@ -226,7 +227,7 @@ async fn the_mark_of_a_folder_counts_where_it_is_further_than_the_stored_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_has_left_in_order_leaves_a_mark_that_keeps_nobody_waiting() {
+async fn an_orderly_leave_lowers_the_mark_so_that_the_next_start_need_not_wait() {
     let (leases, checkpoints) = stores();
     let mut issued = Vec::new();
     // Faster than the clock can catch up with marks that lie ahead of it.
@@ -236,7 +237,7 @@ async fn a_node_that_has_left_in_order_leaves_a_mark_that_keeps_nobody_waiting()
         assert_eq!(worker_of(&one), 7);
         issued.extend(issue(&one, 10));
         let ids = one.ids.clone();
-        tokio::task::spawn_blocking(move || ids.seal().unwrap()).await.unwrap();
+        tokio::task::spawn_blocking(move || ids.close().unwrap()).await.unwrap();
         one.membership.leave().await;
     }
     let distinct: HashSet<u64> = issued.iter().copied().collect();
@@ -244,7 +245,7 @@ async fn a_node_that_has_left_in_order_leaves_a_mark_that_keeps_nobody_waiting()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_leaves_without_knowing_that_another_has_had_its_number_leaves_the_mark_alone() {
+async fn a_leaving_node_does_not_lower_the_mark_of_a_later_owner() {
     let (leases, checkpoints) = stores();
     let (one, other) = (node("one", &leases, &checkpoints, 0), node("other", &leases, &checkpoints, 0));
     one.membership.join().await.unwrap();
@@ -255,7 +256,7 @@ async fn a_node_that_leaves_without_knowing_that_another_has_had_its_number_leav
     issued.extend(issue(&other, 500));
     leases.release(&other.membership.member().unwrap().worker_lease).await.unwrap();
     let ids = one.ids.clone();
-    tokio::task::spawn_blocking(move || ids.seal().unwrap()).await.unwrap();
+    tokio::task::spawn_blocking(move || ids.close().unwrap()).await.unwrap();
     one.membership.leave().await;
     let next = node("next", &leases, &checkpoints, 0);
     next.membership.join().await.unwrap();
@@ -281,7 +282,7 @@ async fn leave_behind(leases: &MemoryLeaseStore, name: &str, process: &str) {
 
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_process_of_this_host_has_left_is_taken_at_once_and_what_another_has_is_not() {
+async fn leases_of_an_ended_process_of_this_host_are_taken_at_once_and_others_are_not() {
     let mut gone = std::process::Command::new("true").spawn().unwrap();
     gone.wait().unwrap();
     let this = Process::this().unwrap().to_string();
@@ -312,4 +313,79 @@ async fn what_a_process_of_this_host_has_left_is_taken_at_once_and_what_another_
             }
         }
     }
+}
+
+/// A store of checkpoints in which a save, once `holds`, does not end until it is released.
+#[derive(Debug)]
+struct HeldStore {
+    inner: MemoryCheckpointStore,
+    holds: std::sync::atomic::AtomicBool,
+    held: tokio::sync::Semaphore,
+    released: tokio::sync::Semaphore,
+}
+
+#[async_trait::async_trait]
+impl CheckpointStore for HeldStore {
+    async fn load(&self, name: &str) -> Result<Option<Checkpoint>, CheckpointError> {
+        self.inner.load(name).await
+    }
+
+    async fn save(&self, name: &str, checkpoint: Checkpoint) -> Result<(), CheckpointError> {
+        if self.holds.swap(false, std::sync::atomic::Ordering::AcqRel) {
+            self.held.add_permits(1);
+            self.released.acquire().await.unwrap().forget();
+        }
+        self.inner.save(name, checkpoint).await
+    }
+}
+
+#[test]
+fn a_node_that_rejoins_while_its_mark_is_on_its_way_to_a_silent_store_still_answers() {
+    // One thread carries all calls of the node: waiting for the store on it would wait for itself.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (answers, answered) = std::sync::mpsc::channel();
+    runtime.spawn(async move {
+        let leases = Arc::new(MemoryLeaseStore::new());
+        let held = Arc::new(HeldStore {
+            inner: MemoryCheckpointStore::new(),
+            holds: false.into(),
+            held: tokio::sync::Semaphore::new(0),
+            released: tokio::sync::Semaphore::new(0),
+        });
+        let one = node_as("one", &leases, &Arc::new(MemoryCheckpointStore::new()), 0, |parts| {
+            parts.checkpoints = held.clone();
+            parts.mark = LeasedMark::new(held.clone());
+            let (preferred, clock, mark) = (parts.preferred, parts.clock.clone(), Box::new(parts.mark.clone()));
+            parts.ids = Arc::new(IdGenerator::without_worker_id(preferred, clock, mark));
+        });
+        one.membership.join().await.unwrap();
+        let ids = one.membership.parts.ids.clone();
+        one.clock.advance_ms(2_000);
+        held.holds.store(true, std::sync::atomic::Ordering::Release);
+        let keeper = tokio::task::spawn_blocking(move || ids.advance_mark());
+        held.held.acquire().await.unwrap().forget();
+        // It loses its leases, as after an outage, and joins again.
+        let lost = one.membership.member().unwrap();
+        one.membership.lose(&lost, "released", JoinError::Full);
+        leases.release(&lost.worker_lease).await.unwrap();
+        leases.release(&lost.name_lease).await.unwrap();
+        let one = Arc::new(one);
+        let joining = tokio::spawn({
+            let one = one.clone();
+            async move { one.membership.try_join().await }
+        });
+        while leases.holder("worker-1-7").await.unwrap().is_none() {
+            tokio::task::yield_now().await;
+        }
+        answers.send("while the store is silent").unwrap();
+        held.released.add_permits(1);
+        let _ = keeper.await.unwrap();
+        joining.await.unwrap().unwrap();
+        assert!(one.membership.parts.ids.next().is_ok());
+        answers.send("and has joined").unwrap();
+    });
+    let within = Duration::from_secs(30);
+    let heard: Vec<_> = (0..2).map_while(|_| answered.recv_timeout(within).ok()).collect();
+    runtime.shutdown_background();
+    assert_eq!(heard, ["while the store is silent", "and has joined"]);
 }
