@@ -1,0 +1,204 @@
+//! Credentials in, verified caller out.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::SystemTime,
+};
+
+use metrics::Gauge;
+use parking_lot::RwLock;
+use tokio::sync::watch;
+
+use super::{
+    api_keys::{self, ApiKeys},
+    bounds::LimitEntries,
+    certificates::{Certificates, PeerCertificate},
+    file::{IdentityFile, read_guarded},
+    hash::Hash,
+    jwt::{Tokens, key_set_path},
+    limits::Callers,
+    principal::Principal,
+    rejection::Rejection,
+    verified::{Accepted, Verified},
+};
+
+/// Verifies callers by the identity file. Cheap to clone; clones share it.
+#[derive(Clone, Debug)]
+pub struct Authenticator(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    path: PathBuf,
+    current: RwLock<Arc<Identities>>,
+    /// How often the identities have been replaced.
+    version: AtomicU64,
+    /// Tells open calls that they have been.
+    changes: watch::Sender<()>,
+    callers: Arc<Callers>,
+    /// The defect of the current files, if they have one; the identities read before stay in use.
+    trouble: RwLock<Option<String>>,
+    is_current: Gauge,
+}
+
+/// The callers of an identity file as read once.
+#[derive(Debug)]
+struct Identities {
+    keys: ApiKeys,
+    tokens: Option<Tokens>,
+    certificates: Certificates,
+    has_certificates: bool,
+    limits: LimitEntries,
+}
+
+/// The texts of the identity file and of its key set, as read once.
+#[derive(Debug)]
+pub struct Texts {
+    file: String,
+    key_set: Option<String>,
+}
+
+impl Texts {
+    /// Reads both files.
+    ///
+    /// # Errors
+    /// One line that names the file.
+    pub fn read(path: &Path) -> Result<Self, String> {
+        let file = read_guarded(path)?;
+        let parsed = IdentityFile::parse(&file).map_err(|why| said(path, &why))?;
+        let key_set = parsed.jwt.as_ref().map(|entry| read_guarded(&key_set_path(path, entry))).transpose()?;
+        Ok(Self { file, key_set })
+    }
+
+    /// Differs when one of them has changed.
+    #[must_use]
+    pub fn fingerprint(&self) -> [Hash; 2] {
+        [Hash::of(&self.file), Hash::of(self.key_set.as_deref().unwrap_or_default())]
+    }
+}
+
+impl Authenticator {
+    /// Reads the identity file at `path`; its metric uses the current recorder.
+    ///
+    /// # Errors
+    /// One line that names the file, and the line or entry in it.
+    pub fn open(path: &Path) -> Result<Self, String> {
+        let callers = Arc::new(Callers::default());
+        let identities = Identities::of(path, &Texts::read(path)?, &callers)?;
+        let is_current = metrics::gauge!("ordersystem_identities_current");
+        is_current.set(1.0);
+        let (current, trouble) = (RwLock::new(Arc::new(identities)), RwLock::new(None));
+        let (path, version, changes) = (path.to_owned(), AtomicU64::new(0), watch::Sender::new(()));
+        Ok(Self(Arc::new(Shared { path, current, version, changes, callers, trouble, is_current })))
+    }
+
+    /// The path of the identity file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0.path
+    }
+
+    /// The caller with this API key or token.
+    ///
+    /// # Errors
+    /// Why it is not accepted.
+    pub fn of_token(&self, token: &str) -> Result<Accepted, Rejection> {
+        let identities = self.identities();
+        match &identities.tokens {
+            _ if token.starts_with(api_keys::PREFIX) => identities.keys.caller(token, SystemTime::now()),
+            Some(tokens) => tokens.caller(token, |principal| verified(principal, &identities.limits, &self.0.callers)),
+            None => Err(Rejection::Invalid("this is not an API key, and no other tokens are accepted here")),
+        }
+    }
+
+    /// The caller with this client certificate; `None` if no entry is for it.
+    ///
+    /// # Errors
+    /// If it has expired.
+    pub fn of_certificate(&self, certificate: &PeerCertificate) -> Result<Option<Accepted>, Rejection> {
+        self.identities().certificates.caller(certificate, SystemTime::now())
+    }
+
+    /// The version of the identities in use: with another one the same credentials may stand for another caller, or for none.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.0.version.load(Ordering::Acquire)
+    }
+
+    /// Changes each time that the identities are replaced.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.0.changes.subscribe()
+    }
+
+    /// Whether callers may be known by their certificates.
+    #[must_use]
+    pub fn has_certificates(&self) -> bool {
+        self.identities().has_certificates
+    }
+
+    /// The defect of the current files, if they have one.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        self.0.trouble.read().clone()
+    }
+
+    /// Uses these files.
+    ///
+    /// # Errors
+    /// One line that names the file; the previous identities stay in use.
+    pub fn replace(&self, texts: &Texts) -> Result<(), String> {
+        let identities = Identities::of(self.path(), texts, &self.0.callers)?;
+        *self.0.current.write() = Arc::new(identities);
+        // Afterwards: what was verified before this is of the former version.
+        self.0.version.fetch_add(1, Ordering::Release);
+        self.0.changes.send_replace(());
+        Ok(())
+    }
+
+    /// Notes whether the files as they are now are in use.
+    pub fn note(&self, trouble: Option<String>) {
+        self.0.is_current.set(if trouble.is_none() { 1.0 } else { 0.0 });
+        *self.0.trouble.write() = trouble;
+    }
+
+    fn identities(&self) -> Arc<Identities> {
+        Arc::clone(&self.0.current.read())
+    }
+}
+
+impl Identities {
+    fn of(path: &Path, texts: &Texts, callers: &Callers) -> Result<Self, String> {
+        let IdentityFile { api_keys, jwt, certificates, limits } =
+            IdentityFile::parse(&texts.file).map_err(|why| said(path, &why))?;
+        let mut keys = ApiKeys::default();
+        for key in api_keys {
+            keys.add(key.sha256, Arc::new(verified(key.principal, &limits, callers)), key.expires);
+        }
+        let tokens = match jwt {
+            None => None,
+            Some(entry) => {
+                let key_set_path = key_set_path(path, &entry);
+                let key_set = texts.key_set.as_deref().unwrap_or_default();
+                Some(Tokens::new(entry, key_set).map_err(|why| said(&key_set_path, &why))?)
+            }
+        };
+        let (has_certificates, mut known) = (!certificates.is_empty(), Certificates::default());
+        for entry in certificates {
+            known.add(entry.matched, Arc::new(verified(entry.principal, &limits, callers)));
+        }
+        Ok(Self { keys, tokens, certificates: known, has_certificates, limits })
+    }
+}
+
+fn verified(principal: Principal, limits: &LimitEntries, callers: &Callers) -> Verified {
+    let limits = callers.limits_of(&principal, limits);
+    Verified { principal: Arc::new(principal), limits }
+}
+
+fn said(path: &Path, why: &str) -> String {
+    format!("{}: {why}", path.display())
+}
