@@ -83,7 +83,7 @@ impl Outage {
     /// Records a failure because of `why`. Returns `Some` if it should be logged now.
     pub fn failed(&self, why: &str) -> Option<Line> {
         if self.away.why().is_some() {
-            tracing::debug!(why, "something stands still while a broker is unreachable");
+            tracing::debug!(why, "work is stalled while a broker is unreachable");
             return None;
         }
         let now = Instant::now();

@@ -1,8 +1,6 @@
-//! The settings of logging.
+//! The settings of logging and of traces.
 
-use tracing_subscriber::{EnvFilter, filter::LevelFilter};
-
-use super::{LogConfig, LogFormat};
+use super::{LogConfig, LogFormat, TraceConfig, logs};
 use crate::settings::{ConfigError, Kind, Setting, Values, parse::quoted};
 
 /// The settings of logging.
@@ -11,6 +9,53 @@ pub const LOGGING: &[Setting] = &[
         .common(),
     Setting::new("log-format", Kind::Choice(&["text", "json"]), "text", "Format of the log lines"),
 ];
+
+/// The settings of traces.
+pub const TRACES: &[Setting] = &[
+    Setting::optional(
+        "otlp-endpoint",
+        Kind::Text,
+        "Address of an OpenTelemetry collector, http://host:port, which receives spans over OTLP with gRPC; without it none are made",
+    ),
+    Setting::new(
+        "trace-sample-ratio",
+        Kind::Text,
+        "1.0",
+        "Share of traces that are recorded, 0.0 to 1.0, where the caller has not decided",
+    ),
+];
+
+impl TraceConfig {
+    /// Reads the settings.
+    ///
+    /// # Errors
+    /// The setting that is invalid, and why.
+    pub fn of(values: &Values) -> Result<Self, ConfigError> {
+        Ok(Self {
+            endpoint: values.parse_optional("otlp-endpoint", otlp_endpoint)?,
+            sample_ratio: values.parse("trace-sample-ratio", sample_ratio)?,
+        })
+    }
+}
+
+fn otlp_endpoint(text: &str) -> Result<String, String> {
+    let uri: http::Uri = text.parse().map_err(|error| format!("{} is not http://host:port: {error}", quoted(text)))?;
+    match (uri.scheme_str(), uri.authority()) {
+        (Some("http"), Some(authority)) if authority.as_str().contains('@') => {
+            Err("an address with a user or a password is not supported: set OTEL_EXPORTER_OTLP_HEADERS".to_owned())
+        }
+        (Some("http"), Some(_)) if uri.path().len() <= 1 && uri.query().is_none() => Ok(text.to_owned()),
+        (Some("https"), _) => {
+            Err("https is not supported: send to a collector on this machine or in this cluster, which may use TLS to others".to_owned())
+        }
+        _ => Err(format!("{} is not http://host:port", quoted(text))),
+    }
+}
+
+fn sample_ratio(text: &str) -> Result<f64, String> {
+    let ratio = text.parse().ok().filter(|ratio| (0.0..=1.0).contains(ratio));
+    ratio.ok_or_else(|| format!("{} is not a number from 0.0 to 1.0", quoted(text)))
+}
 
 impl LogConfig {
     /// Reads the settings.
@@ -30,17 +75,6 @@ fn log_format(text: &str) -> Result<LogFormat, String> {
     }
 }
 
-/// A lone word must be a level: [`EnvFilter`] would treat a misspelt level as a target, and silently log something else.
 fn log_level(text: &str) -> Result<String, String> {
-    for directive in text.split(',').map(str::trim) {
-        let has_form = directive.contains(['=', '[', ']']);
-        // LevelFilter parses an empty text as "error".
-        if directive.is_empty() || !has_form && directive.parse::<LevelFilter>().is_err() {
-            return Err(format!(
-                "{} is not a level (off, error, warn, info, debug, trace) nor target=level",
-                quoted(directive)
-            ));
-        }
-    }
-    EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|error| format!("{}: {error}", quoted(text)))
+    logs::check(text).map(|()| text.to_owned())
 }

@@ -1,0 +1,113 @@
+//! Filters of the log: a level, or directives as in `info,ordersystem::processors=debug`.
+
+use tracing_subscriber::{EnvFilter, filter::LevelFilter};
+
+use crate::settings::parse::quoted;
+
+/// The target of the events that the built-in handler has received, one line each.
+pub const ORDER_EVENTS: &str = "order_events";
+
+/// The target of the access log, one line for each call.
+pub const ACCESS: &str = "access";
+
+/// What applies unless a filter names it. Events and calls are only wanted by name. Libraries log errors only, and the client of NATS
+/// nothing: its lines name neither address nor cause, and the backend logs its own. HTTP and TLS lines below ERROR concern client behaviour, which
+/// clients may repeat without limit.
+const UNLESS_NAMED: &str = "order_events=off,access=off,async_nats=off,h2=error,hyper=error,hyper_util=error,tonic=error,\
+                            tonic_web=error,tower=error";
+
+/// Checks a filter. A lone word must be a level: [`EnvFilter`] would treat a misspelt level as a target, and silently log something else.
+///
+/// # Errors
+/// The directive that is wrong, and why.
+pub fn check(text: &str) -> Result<(), String> {
+    for directive in text.split(',').map(str::trim) {
+        let has_form = directive.contains(['=', '[', ']']);
+        // LevelFilter parses an empty text as "error".
+        if directive.is_empty() || !has_form && directive.parse::<LevelFilter>().is_err() {
+            return Err(format!(
+                "{} is not a level (off, error, warn, info, debug, trace) nor target=level",
+                quoted(directive)
+            ));
+        }
+    }
+    EnvFilter::try_new(text).map(drop).map_err(|error| format!("{}: {error}", quoted(text)))
+}
+
+/// The filter that `text` means, with what applies unless it says otherwise: of two directives for one target the later one wins.
+pub(super) fn filter(text: &str) -> Result<EnvFilter, String> {
+    check(text)?;
+    EnvFilter::try_new(format!("{UNLESS_NAMED},{text}")).map_err(|error| format!("{}: {error}", quoted(text)))
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::{Level, enabled};
+
+    use super::*;
+
+    /// The lines that pass the filter `text`, of those that are tried.
+    fn passing(text: &str) -> Vec<&'static str> {
+        let filter = filter(text).unwrap();
+        let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::sink).finish();
+        let _guard = tracing::subscriber::set_default(subscriber);
+        let tried = [
+            ("ordersystem debug", enabled!(target: "ordersystem::node", Level::DEBUG)),
+            ("ordersystem warn", enabled!(target: "ordersystem::node", Level::WARN)),
+            ("audit info", enabled!(target: "audit", Level::INFO)),
+            ("order_events info", enabled!(target: ORDER_EVENTS, Level::INFO)),
+            ("access warn", enabled!(target: ACCESS, Level::WARN)),
+            ("h2 warn", enabled!(target: "h2::codec", Level::WARN)),
+            ("h2 error", enabled!(target: "h2::codec", Level::ERROR)),
+            ("async_nats error", enabled!(target: "async_nats", Level::ERROR)),
+        ];
+        tried.into_iter().filter_map(|(line, passes)| passes.then_some(line)).collect()
+    }
+
+    #[test]
+    fn a_level_is_that_of_the_service_and_the_rest_is_quiet_unless_it_is_named() {
+        assert_eq!(passing("debug"), ["ordersystem debug", "ordersystem warn", "audit info", "h2 error"]);
+        assert_eq!(passing("info"), ["ordersystem warn", "audit info", "h2 error"]);
+        assert_eq!(passing("h2=warn,warn"), ["ordersystem warn", "h2 warn", "h2 error"]);
+        assert_eq!(passing("off,order_events=info"), ["order_events info", "h2 error"]);
+        assert_eq!(passing("off,access=warn"), ["access warn", "h2 error"]);
+        assert_eq!(passing("error,async_nats=debug,h2=off"), ["async_nats error"]);
+    }
+
+    #[test]
+    fn every_library_that_logs_is_quiet() {
+        let lock: toml::Table = toml::from_str(include_str!("../../../Cargo.lock")).unwrap();
+        let uses_tracing = |package: &toml::Value| {
+            let dependencies = package.get("dependencies").and_then(toml::Value::as_array);
+            dependencies.is_some_and(|all| all.iter().any(|one| one.as_str() == Some("tracing")))
+        };
+        let packages = lock["package"].as_array().unwrap();
+        let names = packages.iter().filter(|package| uses_tracing(package)).map(|package| &package["name"]);
+        let mut seen = 0;
+        for name in names.filter_map(toml::Value::as_str) {
+            // The service itself, what writes the log, and what only tests use.
+            if ["ordersystem", "tracing-subscriber", "loom"].contains(&name) {
+                continue;
+            }
+            let target = name.replace('-', "_");
+            let is_named = UNLESS_NAMED.split(',').any(|directive| directive.split('=').next() == Some(&target));
+            assert!(is_named, "{target} logs, and nothing keeps it quiet");
+            seen += 1;
+        }
+        assert!(seen > 5, "{seen} libraries");
+    }
+
+    #[test]
+    fn a_wrong_filter_is_named() {
+        for (text, part) in [
+            ("inof", "'inof' is not a level"),
+            ("info,", "'' is not a level"),
+            ("", "'' is not a level"),
+            ("info,hyper=wran", "hyper=wran"),
+            ("info,a\nb", r"'a\nb' is not a level"),
+        ] {
+            let error = check(text).unwrap_err();
+            assert!(error.contains(part), "{error}");
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! The current filter of the log: as configured, or as an operator has set it, for a time or until the next change.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use parking_lot::Mutex;
+use tracing_subscriber::{EnvFilter, Registry, reload};
+
+use super::directives;
+
+/// The filter of the log, which can be changed while the program runs. Cloning is cheap.
+#[derive(Clone, Debug)]
+pub struct LogLevels(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    filter: reload::Handle<EnvFilter, Registry>,
+    state: Mutex<State>,
+}
+
+#[derive(Clone, Debug)]
+struct State {
+    configured: String,
+    set: Option<Set>,
+    /// Tells the end of one setting from that of a later one.
+    changes: u64,
+}
+
+impl State {
+    fn filter(&self) -> &str {
+        self.set.as_ref().map_or(&self.configured, |set| &set.filter)
+    }
+}
+
+/// What an operator has set.
+#[derive(Clone, Debug)]
+struct Set {
+    filter: String,
+    reverts_at: Option<SystemTime>,
+}
+
+/// The filters of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InEffect {
+    /// The filter in effect.
+    pub filter: String,
+    /// The configured filter.
+    pub configured: String,
+    /// When the configured filter applies again; `None`: it does, or the other one has no end.
+    pub reverts_at: Option<SystemTime>,
+}
+
+/// A filter that is not used, and why.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct InvalidFilter(String);
+
+impl LogLevels {
+    /// The configured filter, and what changes it.
+    ///
+    /// # Errors
+    /// [`InvalidFilter`].
+    pub(super) fn new(configured: &str) -> Result<(reload::Layer<EnvFilter, Registry>, Self), InvalidFilter> {
+        let filter = directives::filter(configured).map_err(InvalidFilter)?;
+        let (layer, filter) = reload::Layer::new(filter);
+        let state = Mutex::new(State { configured: configured.to_owned(), set: None, changes: 0 });
+        Ok((layer, Self(Arc::new(Shared { filter, state }))))
+    }
+
+    /// The filters as they are now.
+    #[must_use]
+    pub fn in_effect(&self) -> InEffect {
+        let state = self.0.state.lock();
+        InEffect {
+            filter: state.filter().to_owned(),
+            configured: state.configured.clone(),
+            reverts_at: state.set.as_ref().and_then(|set| set.reverts_at),
+        }
+    }
+
+    /// Uses `filter` instead of the configured one: for `duration` if it is given, which needs a runtime; else until it is changed again.
+    ///
+    /// # Errors
+    /// [`InvalidFilter`]; the current filter stays.
+    pub fn set(&self, filter: &str, duration: Option<Duration>) -> Result<(), InvalidFilter> {
+        let reverts_at = duration.map(|duration| SystemTime::now() + duration);
+        let change = self.change(|state| state.set = Some(Set { filter: filter.to_owned(), reverts_at }))?;
+        if let Some(duration) = duration {
+            let levels = self.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(duration).await;
+                levels.end(change);
+            });
+        }
+        Ok(())
+    }
+
+    /// Uses the configured filter.
+    ///
+    /// # Errors
+    /// [`InvalidFilter`], if the log has ended.
+    pub fn restore(&self) -> Result<(), InvalidFilter> {
+        self.change(|state| state.set = None).map(drop)
+    }
+
+    /// Uses `filter`, which is the configured one from now on.
+    ///
+    /// # Errors
+    /// [`InvalidFilter`]; the current filter stays.
+    pub fn configure(&self, filter: &str) -> Result<(), InvalidFilter> {
+        let configure = |state: &mut State| {
+            state.set = None;
+            filter.clone_into(&mut state.configured);
+        };
+        self.change(configure).map(drop)
+    }
+
+    /// Ends what the change of this number has set, unless there was a later one.
+    fn end(&self, change: u64) {
+        let restored = self.change(|state| {
+            if state.changes == change {
+                state.set = None;
+            }
+        });
+        if restored.is_ok_and(|last| last == change + 1) {
+            tracing::info!(filter = self.in_effect().filter, "the configured log filter is in effect again");
+        }
+    }
+
+    /// Uses the filter of the state that `edit` makes, and returns the number of the change.
+    fn change(&self, edit: impl FnOnce(&mut State)) -> Result<u64, InvalidFilter> {
+        let mut state = self.0.state.lock();
+        let mut next = state.clone();
+        edit(&mut next);
+        next.changes += 1;
+        let filter = directives::filter(next.filter()).map_err(InvalidFilter)?;
+        self.0.filter.reload(filter).map_err(|error| InvalidFilter(error.to_string()))?;
+        *state = next;
+        Ok(state.changes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::{Level, enabled, subscriber::set_default};
+    use tracing_subscriber::layer::SubscriberExt as _;
+
+    use super::*;
+
+    fn in_effect(levels: &LogLevels) -> (String, String, bool) {
+        let InEffect { filter, configured, reverts_at } = levels.in_effect();
+        (filter, configured, reverts_at.is_some())
+    }
+
+    fn is_debugged() -> bool {
+        enabled!(target: "ordersystem::tried", Level::DEBUG)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_filter_for_a_time_is_followed_by_the_configured_one() {
+        let (layer, levels) = LogLevels::new("info").unwrap();
+        let _guard = set_default(Registry::default().with(layer));
+        assert!(!is_debugged());
+        levels.set("ordersystem::tried=debug,info", Some(Duration::from_secs(60))).unwrap();
+        assert!(is_debugged());
+        assert_eq!(in_effect(&levels), ("ordersystem::tried=debug,info".into(), "info".into(), true));
+        tokio::time::sleep(Duration::from_secs(59)).await;
+        assert!(is_debugged());
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert!(!is_debugged());
+        assert_eq!(in_effect(&levels), ("info".into(), "info".into(), false));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_of_a_time_does_not_end_what_was_set_since() {
+        let (layer, levels) = LogLevels::new("info").unwrap();
+        let _guard = set_default(Registry::default().with(layer));
+        levels.set("warn", Some(Duration::from_secs(60))).unwrap();
+        levels.set("debug", None).unwrap();
+        tokio::time::sleep(Duration::from_secs(61)).await;
+        assert!(is_debugged());
+        levels.set("trace", Some(Duration::from_secs(60))).unwrap();
+        levels.configure("error").unwrap();
+        assert_eq!(in_effect(&levels), ("error".into(), "error".into(), false));
+        assert!(!is_debugged());
+        levels.set("debug", None).unwrap();
+        levels.restore().unwrap();
+        assert_eq!(in_effect(&levels), ("error".into(), "error".into(), false));
+    }
+
+    #[test]
+    fn a_wrong_filter_changes_nothing() {
+        let (layer, levels) = LogLevels::new("info").unwrap();
+        let _guard = set_default(Registry::default().with(layer));
+        let error = levels.set("info,hyper=wran", None).unwrap_err();
+        assert!(error.to_string().contains("hyper=wran"), "{error}");
+        assert!(levels.configure("loud").is_err());
+        assert_eq!(in_effect(&levels), ("info".into(), "info".into(), false));
+    }
+}

@@ -1,0 +1,288 @@
+//! Every metric that there is. `docs/metrics.md` has the same table.
+
+use metrics::{describe_counter, describe_gauge};
+
+/// What a metric is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Grows, and begins at 0 with the process.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Counts by size.
+    Histogram,
+}
+
+impl Kind {
+    /// Its name in the text of the metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        }
+    }
+}
+
+/// One metric.
+#[derive(Clone, Copy, Debug)]
+pub struct Metric {
+    /// Its name, which ends in its unit.
+    pub name: &'static str,
+    /// What it is.
+    pub kind: Kind,
+    /// Its labels, as in the text of the metrics.
+    pub labels: &'static [&'static str],
+    /// What it says.
+    pub meaning: &'static str,
+}
+
+const fn counter(name: &'static str, labels: &'static [&'static str], meaning: &'static str) -> Metric {
+    Metric { name, kind: Kind::Counter, labels, meaning }
+}
+
+const fn gauge(name: &'static str, labels: &'static [&'static str], meaning: &'static str) -> Metric {
+    Metric { name, kind: Kind::Gauge, labels, meaning }
+}
+
+const fn histogram(name: &'static str, labels: &'static [&'static str], meaning: &'static str) -> Metric {
+    Metric { name, kind: Kind::Histogram, labels, meaning }
+}
+
+/// The labels of a method of gRPC.
+const METHOD: &[&str] = &["rpc_service", "rpc_method"];
+/// Those of its outcome.
+const RPC: &[&str] = &["rpc_service", "rpc_method", "rpc_grpc_status_code"];
+/// The labels of a route of REST.
+const ROUTE: &[&str] = &["http_route"];
+/// Those of its outcome.
+const HTTP: &[&str] = &["http_route", "http_request_method", "http_response_status_code"];
+/// The labels of an operation on the event store.
+const STORE: &[&str] = &["db_system_name", "db_operation_name"];
+
+/// All metrics.
+pub const METRICS: &[Metric] = &[
+    // Calls.
+    counter("rpc_server_requests_total", RPC, "Calls of gRPC and gRPC-Web that have ended, refused ones among them"),
+    histogram(
+        "rpc_server_duration_seconds",
+        RPC,
+        "How long calls of gRPC took, from their headers to the end of their reply",
+    ),
+    gauge(
+        "rpc_server_active_requests",
+        METHOD,
+        "Calls of gRPC that have not ended; those of a streaming method are open streams",
+    ),
+    counter("rpc_server_request_bytes_total", METHOD, "Bytes of the bodies of requests, as received"),
+    counter("rpc_server_response_bytes_total", METHOD, "Bytes of the bodies of replies, before gRPC-Web is translated"),
+    counter("rpc_server_stream_messages_received_total", METHOD, "Messages received by methods that stream"),
+    counter("rpc_server_stream_messages_sent_total", METHOD, "Messages sent by methods that stream"),
+    counter(
+        "http_server_requests_total",
+        HTTP,
+        "Requests of REST and of the dashboard that have ended, refused ones among them",
+    ),
+    histogram(
+        "http_server_request_duration_seconds",
+        HTTP,
+        "How long requests of REST took, from their headers to the end of their reply",
+    ),
+    gauge(
+        "http_server_active_requests",
+        ROUTE,
+        "Requests of REST that have not ended; those of a route that streams are open streams",
+    ),
+    counter("http_server_request_body_bytes_total", ROUTE, "Bytes of the bodies of requests, as received"),
+    counter("http_server_response_body_bytes_total", ROUTE, "Bytes of the bodies of replies"),
+    gauge("ordersystem_connections", &["port"], "Open connections, by port: main, grpc, admin"),
+    counter("ordersystem_connections_accepted_total", &["port"], "Connections accepted, by port"),
+    counter(
+        "ordersystem_requests_shed_total",
+        &["class"],
+        "Calls refused based on their headers because too many were in flight",
+    ),
+    gauge("ordersystem_admission_limit", &["class"], "Concurrency limit of a class of calls, adapted to their latency"),
+    counter(
+        "ordersystem_audit_total",
+        &["action", "outcome"],
+        "Calls that were refused by the rules of access, and actions of operators, by kind of action and outcome",
+    ),
+    // Commands and queries.
+    counter("ordersystem_requests_total", &["operation", "outcome"], "Commands and queries, by operation and outcome"),
+    histogram(
+        "ordersystem_request_duration_seconds",
+        &["operation"],
+        "How long commands and queries took, by operation",
+    ),
+    gauge("ordersystem_requests_in_flight", &[], "Commands and queries being worked on"),
+    gauge("ordersystem_reads_waiting", &[], "Queries that wait until the node has caught up with the log"),
+    counter("ordersystem_append_conflicts_total", &[], "Appends that lost to another writer of the same order"),
+    counter(
+        "ordersystem_taken_order_ids_total",
+        &[],
+        "Ids generated for a new order that another order already had; if not 0, two nodes issue the same ids",
+    ),
+    counter("ordersystem_request_replays_total", &[], "Commands answered from an earlier try with the same request id"),
+    counter("ordersystem_order_cache_lookups_total", &["result"], "Lookups in the cache of folded orders, by result"),
+    gauge("ordersystem_order_cache_hit_ratio", &[], "Share of lookups that found a folded order, 0 to 1"),
+    counter(
+        "ordersystem_shared_cache_lookups_total",
+        &["result"],
+        "Lookups of folded orders in the cache that nodes share, by result: hit, miss or error",
+    ),
+    // The log.
+    histogram(
+        "db_client_operation_duration_seconds",
+        STORE,
+        "How long operations on the event store took, by backend and operation, failed ones among them",
+    ),
+    counter(
+        "db_client_operation_errors_total",
+        &["db_system_name", "db_operation_name", "error_type"],
+        "Operations on the event store that failed, by kind of error; a conflict is one of `append`",
+    ),
+    histogram("ordersystem_commit_events", &[], "Events of the commits that were appended"),
+    histogram("ordersystem_commit_bytes", &[], "Encoded bytes of the commits that were appended"),
+    gauge("ordersystem_log_position", &[], "Position of the last event of the log"),
+    gauge(
+        "ordersystem_durability",
+        &[],
+        "Failures that an acknowledged command survives: -1 not known yet, 0 none, 1 process, 2 machine, 3 quorum",
+    ),
+    counter(
+        "ordersystem_log_losses_total",
+        &["reader"],
+        "Times that events which had been read were no longer in the log, by reader",
+    ),
+    // Background work.
+    counter("ordersystem_outbox_published_total", &[], "Events that the message bus has accepted"),
+    gauge("ordersystem_outbox_lag_positions", &[], "Positions of the log that no node has published yet"),
+    gauge(
+        "ordersystem_outbox_oldest_pending_seconds",
+        &[],
+        "Age of the oldest event not yet published; 0 when there is none",
+    ),
+    counter(
+        "ordersystem_subscription_events_total",
+        &["handler", "outcome"],
+        "Events processed on this node, by handler and outcome: handled, retried, dead_lettered, deduplicated",
+    ),
+    gauge("ordersystem_subscription_active", &["handler"], "1 while this node runs the handler, 0 while it stands by"),
+    gauge("ordersystem_projection_position", &["projection"], "Position of the log that a read model has reached"),
+    counter("ordersystem_lease_renewals_total", &["outcome"], "Renewals of leases, by outcome: renewed, lost, failed"),
+    histogram("ordersystem_lease_renewal_duration_seconds", &[], "How long renewals of leases took"),
+    // State.
+    gauge("ordersystem_ready", &[], "1 while the node can serve, else 0"),
+    gauge(
+        "ordersystem_circuit_breaker_state",
+        &["breaker"],
+        "State of a circuit breaker, by protected backend: 0 closed, 1 half-open, 2 open",
+    ),
+    counter("ordersystem_circuit_breaker_refused_total", &["breaker"], "Calls that an open circuit breaker rejected"),
+    counter("ordersystem_recovery_attempts_total", &["component"], "Attempts to recover a component, by component"),
+    counter("ordersystem_recoveries_total", &["component"], "Recoveries of a component after attempts, by component"),
+    gauge(
+        "ordersystem_certificate_expiry_seconds",
+        &["use"],
+        "When the first certificate expires, in seconds of Unix time, by its use: server or client-ca",
+    ),
+    gauge(
+        "ordersystem_identities_current",
+        &[],
+        "1 while the current identity file is in use, 0 while a former one is",
+    ),
+    counter("ordersystem_trace_spans_exported_total", &[], "Spans that the collector of traces has accepted"),
+    counter(
+        "ordersystem_trace_spans_dropped_total",
+        &["reason"],
+        "Spans that were dropped, by reason: queue_full, export_failed",
+    ),
+    // The process.
+    gauge(
+        "ordersystem_info",
+        &["version", "node", "persistence", "transport"],
+        "Always 1; version, node and backends are its labels",
+    ),
+    gauge(
+        "ordersystem_build_info",
+        &["version", "revision", "rustc", "profile"],
+        "Always 1; what the program was built from and by is in its labels",
+    ),
+    counter(
+        "process_cpu_seconds_total",
+        &[],
+        "User and system time of the processors that the process has used, in whole seconds",
+    ),
+    gauge("process_open_fds", &[], "Open file descriptors"),
+    gauge("process_max_fds", &[], "Largest number of open file descriptors"),
+    gauge("process_virtual_memory_bytes", &[], "Virtual memory"),
+    gauge("process_virtual_memory_max_bytes", &[], "Largest amount of virtual memory; 0 without a limit"),
+    gauge("process_resident_memory_bytes", &[], "Resident memory"),
+    gauge("process_start_time_seconds", &[], "When the process started, in seconds of Unix time"),
+    gauge("process_threads", &[], "Threads of the process"),
+    gauge("tokio_workers", &[], "Worker threads of the runtime"),
+    gauge("tokio_alive_tasks", &[], "Tasks that have not ended"),
+    gauge("tokio_global_queue_depth", &[], "Tasks that wait for any worker"),
+    counter("tokio_worker_parks_total", &[], "Times that workers had nothing to do and waited"),
+    counter("tokio_worker_busy_seconds_total", &[], "Time that workers were busy, in whole seconds"),
+];
+
+/// Describes the counters and gauges to the recorder.
+pub(super) fn describe() {
+    for metric in METRICS {
+        match metric.kind {
+            Kind::Counter => describe_counter!(metric.name, metric.meaning),
+            Kind::Gauge => describe_gauge!(metric.name, metric.meaning),
+            // Written with the series.
+            Kind::Histogram => {}
+        }
+    }
+}
+
+/// The lines of the text before the series of the histogram `name`.
+pub(super) fn head(name: &str) -> String {
+    let known = METRICS.iter().find(|metric| metric.name == name);
+    let help = known.map_or_else(String::new, |metric| format!("# HELP {name} {}\n", metric.meaning));
+    format!("{help}# TYPE {name} histogram")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The unit that a name ends in.
+    fn unit(metric: &Metric) -> &'static str {
+        let name = metric.name.trim_end_matches("_total");
+        ["seconds", "bytes", "events", "positions", "ratio"].into_iter().find(|unit| name.ends_with(unit)).unwrap_or("")
+    }
+
+    #[test]
+    fn the_page_on_metrics_has_the_same_table() {
+        let row = |metric: &Metric| {
+            let labels: Vec<_> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
+            let (name, kind, unit, meaning) = (metric.name, metric.kind.name(), unit(metric), metric.meaning);
+            let row = format!("| `{name}` | {kind} | {} | {unit} | {meaning} |", labels.join(", "));
+            // Twice, since two empty cells share a bar.
+            row.replace("|  |", "| |").replace("|  |", "| |")
+        };
+        let page = include_str!("../../../docs/metrics.md");
+        let found: Vec<_> = page.lines().filter(|line| line.starts_with("| `")).collect();
+        let expected: Vec<_> = METRICS.iter().map(row).collect();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn names_follow_the_conventions_and_none_is_there_twice() {
+        let mut names: Vec<_> = METRICS.iter().map(|metric| metric.name).collect();
+        for metric in METRICS {
+            assert_eq!(metric.name.ends_with("_total"), metric.kind == Kind::Counter, "{}", metric.name);
+            assert!(!metric.meaning.contains(['|', '\n', '\\']), "{}", metric.name);
+        }
+        let all = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), all);
+    }
+}

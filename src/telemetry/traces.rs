@@ -1,0 +1,201 @@
+//! Traces: the spans of a call, and the W3C trace context that it carries from its caller into the log.
+//!
+//! The context of the call that a task serves is task-local, as its deadline is. Without an endpoint for spans and without a context from the caller
+//! there is none, and nothing below costs more than that look-up.
+
+pub mod context;
+pub mod export;
+mod sampling;
+
+use std::{borrow::Cow, future::Future, sync::Arc};
+
+use opentelemetry::{
+    Context, Value,
+    trace::{Link, SpanBuilder, Status, TraceContextExt as _, TraceId},
+};
+pub use opentelemetry::{
+    KeyValue,
+    trace::{SpanContext, SpanKind},
+};
+use opentelemetry_sdk::trace::SdkTracer;
+
+tokio::task_local! {
+    static CURRENT: Scope;
+}
+
+/// Makes the spans of a node. Cloning is cheap.
+#[derive(Clone, Debug, Default)]
+pub struct Traces(Option<Arc<SdkTracer>>);
+
+/// A span, or only the context of a caller, with what makes spans below it. The span ends with its last clone, unless it is ended before.
+#[derive(Clone, Debug)]
+pub struct Scope {
+    tracer: Option<Arc<SdkTracer>>,
+    context: Context,
+}
+
+impl Traces {
+    /// Makes no spans; the context of a caller is passed on all the same.
+    #[must_use]
+    pub const fn off() -> Self {
+        Self(None)
+    }
+
+    fn on(tracer: SdkTracer) -> Self {
+        Self(Some(Arc::new(tracer)))
+    }
+
+    /// The scope of a call from `caller`; `None` if there is nothing to record and nothing to pass on. Its span has no name yet: see
+    /// [`Scope::describe`].
+    #[must_use]
+    pub fn call(&self, caller: Option<SpanContext>) -> Option<Scope> {
+        let parent = match caller {
+            Some(caller) => Context::new().with_remote_span_context(caller),
+            None => Context::new(),
+        };
+        let Some(tracer) = &self.0 else {
+            return parent.has_active_span().then_some(Scope { tracer: None, context: parent });
+        };
+        let span = SpanBuilder::from_name("call").with_kind(SpanKind::Server).start_with_context(&**tracer, &parent);
+        Some(Scope { tracer: Some(Arc::clone(tracer)), context: parent.with_span(span) })
+    }
+
+    /// Begins a span of its own trace that links to each sampled one of `causes`; `None` if there is no such cause.
+    pub fn linked(
+        &self,
+        kind: SpanKind,
+        name: impl Into<Cow<'static, str>>,
+        causes: impl Iterator<Item = SpanContext>,
+    ) -> Option<Scope> {
+        let tracer = self.0.as_ref()?;
+        let mut links: Vec<Link> = Vec::new();
+        for cause in causes.filter(SpanContext::is_sampled) {
+            // The events of one command have one cause.
+            if links.last().is_none_or(|last| last.span_context != cause) {
+                links.push(Link::with_context(cause));
+            }
+        }
+        if links.is_empty() {
+            return None;
+        }
+        let span = SpanBuilder::from_name(name).with_kind(kind).with_links(links);
+        let span = span.start_with_context(&**tracer, &Context::new());
+        Some(Scope { tracer: Some(Arc::clone(tracer)), context: Context::new().with_span(span) })
+    }
+
+    /// Whether spans are made.
+    #[must_use]
+    pub const fn is_on(&self) -> bool {
+        self.0.is_some()
+    }
+}
+
+impl Scope {
+    /// Whether it is a span that will be exported.
+    #[must_use]
+    pub fn is_recording(&self) -> bool {
+        self.context.span().is_recording()
+    }
+
+    /// Names the span, and adds attributes.
+    pub fn describe(&self, name: impl Into<Cow<'static, str>>, attributes: impl IntoIterator<Item = KeyValue>) {
+        self.context.span().update_name(name);
+        self.context.span().set_attributes(attributes);
+    }
+
+    /// Adds an attribute.
+    pub fn set(&self, key: &'static str, value: impl Into<Value>) {
+        self.context.span().set_attribute(KeyValue::new(key, value));
+    }
+
+    /// Marks the span as failed, for a reason of which there are few.
+    pub fn fail(&self, error_type: impl Into<Cow<'static, str>>) {
+        self.set("error.type", error_type.into());
+        self.context.span().set_status(Status::error(""));
+    }
+
+    /// Ends the span now.
+    pub fn end(&self) {
+        self.context.span().end();
+    }
+
+    /// Polls a part of the work of this scope.
+    pub fn poll<T>(&self, work: impl FnOnce() -> T) -> T {
+        CURRENT.sync_scope(self.clone(), work)
+    }
+
+    /// Does `work` in this scope.
+    pub fn run<F: Future>(&self, work: F) -> impl Future<Output = F::Output> + use<F> {
+        CURRENT.scope(self.clone(), work)
+    }
+}
+
+/// Begins a span below that of the current call; `None` if the call is not recorded.
+pub fn child(
+    kind: SpanKind,
+    name: impl Into<Cow<'static, str>>,
+    attributes: impl FnOnce() -> Vec<KeyValue>,
+) -> Option<Scope> {
+    let begin = |current: &Scope| {
+        let tracer = current.tracer.as_ref().filter(|_| current.is_recording())?;
+        let span = SpanBuilder::from_name(name).with_kind(kind).with_attributes(attributes());
+        let span = span.start_with_context(&**tracer, &current.context);
+        Some(Scope { tracer: Some(Arc::clone(tracer)), context: current.context.with_span(span) })
+    };
+    CURRENT.try_with(begin).ok().flatten()
+}
+
+/// Does `work` in `span`, if there is one, which `finish` may complete with the outcome.
+pub async fn within<T>(span: Option<Scope>, work: impl Future<Output = T>, finish: impl FnOnce(&Scope, &T)) -> T {
+    let Some(span) = span else { return work.await };
+    let outcome = span.run(work).await;
+    finish(&span, &outcome);
+    span.end();
+    outcome
+}
+
+/// The same work, as part of this call, for another task.
+pub fn carried<F: Future>(work: F) -> impl Future<Output = F::Output> {
+    let current = CURRENT.try_with(Clone::clone).ok();
+    async move {
+        match current {
+            Some(current) => current.run(work).await,
+            None => work.await,
+        }
+    }
+}
+
+/// The context of the current call as a `traceparent`, sampled or not; `None` if the call has none.
+#[must_use]
+pub fn traceparent() -> Option<String> {
+    CURRENT.try_with(|current| context::format(current.context.span().span_context())).ok()
+}
+
+/// The id of the trace of the current call; `None` if the call has none.
+#[must_use]
+pub fn trace_id() -> Option<TraceId> {
+    CURRENT.try_with(|current| current.context.span().span_context().trace_id()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CALLER: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+    #[tokio::test]
+    async fn without_an_endpoint_the_context_of_a_caller_is_passed_on_and_nothing_is_made_up() {
+        let off = Traces::off();
+        assert!(off.call(None).is_none());
+        assert_eq!((traceparent(), trace_id()), (None, None));
+        let call = off.call(context::parse(CALLER, None)).unwrap();
+        let work = async {
+            assert!(child(SpanKind::Internal, "command", Vec::new).is_none());
+            let elsewhere = tokio::spawn(carried(async { traceparent() })).await.unwrap();
+            (traceparent(), elsewhere)
+        };
+        assert_eq!(call.run(work).await, (Some(CALLER.to_owned()), Some(CALLER.to_owned())));
+        let sampled = std::iter::once(context::parse(CALLER, None).unwrap());
+        assert!(off.linked(SpanKind::Producer, "publish", sampled).is_none());
+    }
+}

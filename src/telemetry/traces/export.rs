@@ -1,0 +1,201 @@
+//! The export of spans to a collector, over OTLP with gRPC.
+//!
+//! A call only puts its spans into a bounded queue. Where the collector is away, slow or overwhelmed the queue fills up and further spans are
+//! dropped and counted; no call ever waits for it.
+
+use std::time::Duration;
+
+use metrics::Counter;
+use opentelemetry::{Context, KeyValue, trace::TracerProvider as _};
+use opentelemetry_otlp::{SpanExporter, WithExportConfig as _};
+use opentelemetry_sdk::{
+    Resource,
+    error::OTelSdkResult,
+    resource::EnvResourceDetector,
+    trace::{SdkTracerProvider, Span, SpanData, SpanExporter as _, SpanProcessor},
+};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout, timeout_at},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{Traces, sampling::FollowsCause};
+use crate::telemetry::{
+    TraceConfig,
+    outage::{Line, Outage},
+};
+
+/// The maximum number of spans that wait for the collector; a span has about a kilobyte.
+const MAX_QUEUED: usize = 8_192;
+/// The maximum number of spans sent at once.
+const MAX_BATCH: usize = 512;
+/// How long a span waits for others to be sent with it.
+const BATCH_DELAY: Duration = Duration::from_millis(500);
+/// How long the collector may take to accept a batch.
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a node that ends may take to send the rest.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
+/// The maximum number of links of a span: a publish has one for each command.
+const MAX_LINKS: u32 = 128;
+/// The variable of OpenTelemetry that names the service.
+const SERVICE_NAME: &str = "OTEL_SERVICE_NAME";
+
+/// Sends queued spans to the collector.
+#[derive(Debug)]
+pub struct Exporting {
+    exporter: SpanExporter,
+    endpoint: String,
+    queued: mpsc::Receiver<SpanData>,
+    exported: Counter,
+    failed: Counter,
+    outage: Outage,
+}
+
+/// Begins to make spans as configured, if there is an endpoint for them; `node` names this node in them. Needs the runtime and the recorder of
+/// metrics; the collector is not called yet.
+///
+/// # Errors
+/// If the endpoint is not a valid address.
+pub fn open(
+    config: &TraceConfig,
+    node: &str,
+) -> Result<(Traces, Option<Exporting>), Box<dyn std::error::Error + Send + Sync>> {
+    let Some(endpoint) = config.endpoint.clone() else { return Ok((Traces::off(), None)) };
+    let exporter = SpanExporter::builder().with_tonic().with_endpoint(&endpoint).with_timeout(EXPORT_TIMEOUT).build();
+    let mut exporter = exporter.map_err(|error| format!("otlp-endpoint: {error}"))?;
+    let resource = resource(node);
+    exporter.set_resource(&resource);
+    let (sender, queued) = mpsc::channel(MAX_QUEUED);
+    let dropped = |reason| metrics::counter!("ordersystem_trace_spans_dropped_total", "reason" => reason);
+    let provider = SdkTracerProvider::builder()
+        .with_span_processor(Queue { sender, full: dropped("queue_full") })
+        .with_sampler(FollowsCause { ratio: config.sample_ratio })
+        .with_max_links_per_span(MAX_LINKS)
+        .with_resource(resource)
+        .build();
+    let exporting = Exporting {
+        exporter,
+        endpoint,
+        queued,
+        exported: metrics::counter!("ordersystem_trace_spans_exported_total"),
+        failed: dropped("export_failed"),
+        outage: Outage::new(),
+    };
+    Ok((Traces::on(provider.tracer("ordersystem")), Some(exporting)))
+}
+
+/// The attributes of this process in its spans. The variables of OpenTelemetry win over our own values.
+fn resource(node: &str) -> Resource {
+    let own = [
+        KeyValue::new("service.name", "ordersystem"),
+        KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
+        KeyValue::new("service.instance.id", node.to_owned()),
+    ];
+    let resource = Resource::builder_empty().with_attributes(own).with_detector(Box::new(EnvResourceDetector::new()));
+    match std::env::var(SERVICE_NAME) {
+        Ok(name) if !name.is_empty() => resource.with_service_name(name).build(),
+        _ => resource.build(),
+    }
+}
+
+/// Where ended spans wait for the collector.
+#[derive(Debug)]
+struct Queue {
+    sender: mpsc::Sender<SpanData>,
+    full: Counter,
+}
+
+impl SpanProcessor for Queue {
+    fn on_start(&self, _span: &mut Span, _context: &Context) {}
+
+    fn on_end(&self, span: SpanData) {
+        if self.sender.try_send(span).is_err() {
+            self.full.increment(1);
+        }
+    }
+
+    /// Does nothing: [`Exporting::run`] flushes.
+    fn force_flush(&self) -> OTelSdkResult {
+        Ok(())
+    }
+
+    fn shutdown_with_timeout(&self, _timeout: Duration) -> OTelSdkResult {
+        Ok(())
+    }
+}
+
+impl Exporting {
+    /// Sends spans until `stop` is cancelled, then the rest, within two seconds.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut batch = Vec::with_capacity(MAX_BATCH);
+        while stop.run_until_cancelled(self.next_batch(&mut batch)).await.is_some() {
+            if stop.run_until_cancelled(self.export(&mut batch)).await.is_none() {
+                break;
+            }
+        }
+        self.queued.close();
+        let rest = async {
+            loop {
+                if !batch.is_empty() {
+                    self.export(&mut batch).await;
+                }
+                if self.queued.recv_many(&mut batch, MAX_BATCH).await == 0 {
+                    return;
+                }
+            }
+        };
+        if timeout(FLUSH_TIMEOUT, rest).await.is_err() {
+            tracing::warn!(collector = self.endpoint, "the collector of traces does not take the last spans");
+        }
+    }
+
+    /// Fills `batch`, which may have spans already: those of an interrupted call.
+    async fn next_batch(&mut self, batch: &mut Vec<SpanData>) {
+        if batch.is_empty() && self.queued.recv_many(batch, MAX_BATCH).await == 0 {
+            return;
+        }
+        let full_at = Instant::now() + BATCH_DELAY;
+        while batch.len() < MAX_BATCH {
+            let more = self.queued.recv_many(batch, MAX_BATCH - batch.len());
+            if !matches!(timeout_at(full_at, more).await, Ok(1..)) {
+                return;
+            }
+        }
+    }
+
+    /// Sends `batch`, or drops it if the collector does not accept it.
+    async fn export(&mut self, batch: &mut Vec<SpanData>) {
+        let spans = std::mem::take(batch);
+        let count = spans.len() as u64;
+        let outcome = match timeout(EXPORT_TIMEOUT, self.exporter.export(spans)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err(format!("no answer in {EXPORT_TIMEOUT:?}")),
+        };
+        let collector = &self.endpoint;
+        match outcome {
+            Ok(()) => {
+                self.exported.increment(count);
+                if let Some(lasted) = self.outage.works() {
+                    tracing::info!(
+                        collector,
+                        lasted_ms = lasted.as_millis() as u64,
+                        "the collector of traces accepts spans again"
+                    );
+                }
+            }
+            Err(error) => {
+                self.failed.increment(count);
+                if let Some(Line { unsaid }) = self.outage.failed(&error) {
+                    tracing::warn!(
+                        collector,
+                        error,
+                        unsaid,
+                        "spans are dropped: the collector of traces does not accept them"
+                    );
+                }
+            }
+        }
+    }
+}
