@@ -1,38 +1,46 @@
 //! Limits concurrent calls by their latency. It decides when the request headers have arrived, so that a refusal is cheap.
 //!
-//! An overloaded node is late for every client, and in the end in time for none. So each kind of call has a limit that grows while calls are quick
-//! and shrinks when they are not (additive increase, multiplicative decrease), between [`FLOOR`] and `--max-in-flight`. The limit follows the mean
-//! latency over a tenth of a second: from the arrival of the headers to the response, without the time spent waiting for the client or for other
-//! writers. Commands and reads have separate limits, so that commands stuck in an absent store keep no reads out; a list or a batch is refused when
-//! half of the read limit is in use.
+//! An overloaded node answers every client late, and finally too late. So each kind of call has a limit that grows while calls are quick and shrinks
+//! when they are slow (additive increase, multiplicative decrease), between [`FLOOR`] and `--max-in-flight`. The limit follows the mean latency over
+//! a fifth of a second: from the arrival of the headers to the response, without the time spent waiting for the client or for other writers. Commands
+//! and reads have separate limits, so that commands that wait for an unavailable store do not block reads; a list or a batch is refused when half of
+//! the read limit is in use.
 //!
-//! A distant store is no overload. If calls are slow even at the minimum limit, their number is not the cause: the target is then twice their
+//! A distant store is not an overload. If calls are slow even at the minimum limit, their number is not the cause: the target is then twice their
 //! latency.
 
 use std::{
     future::Future,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
 
 use metrics::{Counter, Gauge};
 use parking_lot::Mutex;
+use pin_project_lite::pin_project;
+use tokio::task::futures::TaskLocalFuture;
 
-/// Concurrent calls of a kind that are always admitted, unless `--max-in-flight` is less.
+/// The number of concurrent calls of a kind that are always admitted, unless `--max-in-flight` is less.
 pub const FLOOR: usize = 512;
-/// The limit before the first measurement.
-const INITIAL: usize = 1_024;
+/// The limit before the first measurement: a burst after a quiet time is processed.
+const INITIAL: usize = 2_048;
 /// The target for the mean latency.
 const TARGET: Duration = Duration::from_millis(100);
 /// The maximum target, for calls that are slow even when few.
 const MAX_TARGET: Duration = Duration::from_millis(500);
-/// The length of a measurement; the limit is adjusted after it.
-const WINDOW: Duration = Duration::from_millis(100);
+/// The length of a measurement; the limit is adjusted after it. Two periods of the kernel's quota for the processors of a container: a node that has
+/// used its share does not run for the rest of a period.
+const WINDOW: Duration = Duration::from_millis(200);
 /// The minimum number of calls in a measurement.
 const MIN_CALLS: u32 = 10;
+
+/// The bytes of a request for which its call counts once more: the work grows with them.
+const UNIT_BYTES: usize = 16 * 1024;
 
 /// A kind of call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +73,7 @@ struct Calls {
     active: Arc<AtomicUsize>,
 }
 
-/// The calls of a kind that are worked on, and how many may be.
+/// The calls of a kind in progress, and their limit.
 #[derive(Debug)]
 struct Limiter {
     limit: AtomicUsize,
@@ -95,11 +103,12 @@ pub struct Call {
     time: Mutex<Time>,
 }
 
-/// How long a call has been processed, without the time since `since`; `None` while it waits for others and does not count.
+/// How long a call has been processed, without the time since `since`; `None` while it waits for others and does not count. It counts `units` times.
 #[derive(Debug)]
 struct Time {
     since: Option<Instant>,
     worked: Duration,
+    units: usize,
 }
 
 tokio::task_local! {
@@ -151,11 +160,14 @@ impl Admission {
         commands.busy.load(Ordering::Relaxed) < commands.limit.load(Ordering::Relaxed)
     }
 
-    /// Admits a command of a stream unconditionally: the stream checks the limit first, and stops reading while it is reached.
+    /// Admits a command of a stream unconditionally: the stream checks the limit first, and stops reading while it is reached. The command counts by
+    /// the `bytes` of its message, like a call of its own.
     #[must_use]
-    pub fn join(&self) -> Arc<Call> {
+    pub fn join(&self, bytes: usize) -> Arc<Call> {
         self.commands.busy.fetch_add(1, Ordering::Relaxed);
-        Arc::new(Call::begin(&self.commands, None))
+        let call = Call::begin(&self.commands, None);
+        call.weigh(bytes);
+        Arc::new(call)
     }
 
     /// Counts a command of a stream that exceeded the limit.
@@ -173,8 +185,14 @@ impl Admission {
 }
 
 impl Caller {
+    /// The only one.
+    #[must_use]
+    pub fn alone() -> Self {
+        Self(Arc::new(Calls { own: AtomicUsize::new(0), active: Arc::default() }))
+    }
+
     fn has_less_than_its_share(&self, limit: usize) -> bool {
-        // Itself among them, if it has none yet.
+        // `active` includes this caller, even before its first call is counted.
         self.own() < limit / self.0.active.load(Ordering::Relaxed).max(1)
     }
 
@@ -182,14 +200,14 @@ impl Caller {
         self.0.own.load(Ordering::Relaxed)
     }
 
-    fn enter(&self) {
-        if self.0.own.fetch_add(1, Ordering::Relaxed) == 0 {
+    fn enter(&self, units: usize) {
+        if self.0.own.fetch_add(units, Ordering::Relaxed) == 0 {
             self.0.active.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    fn leave(&self) {
-        if self.0.own.fetch_sub(1, Ordering::Relaxed) == 1 {
+    fn leave(&self, units: usize) {
+        if self.0.own.fetch_sub(units, Ordering::Relaxed) == units {
             self.0.active.fetch_sub(1, Ordering::Relaxed);
         }
     }
@@ -209,10 +227,6 @@ impl Limiter {
 
     fn enter(&self, limit: usize) -> bool {
         self.busy.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |busy| (busy < limit).then_some(busy + 1)).is_ok()
-    }
-
-    fn leave(&self) {
-        self.busy.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Records that a call took `took`.
@@ -258,29 +272,45 @@ impl Call {
     /// A call that has been counted, from now on.
     fn begin(limiter: &Arc<Limiter>, caller: Option<Caller>) -> Self {
         if let Some(caller) = &caller {
-            caller.enter();
+            caller.enter(1);
         }
-        let time = Time { since: Some(Instant::now()), worked: Duration::ZERO };
+        let time = Time { since: Some(Instant::now()), worked: Duration::ZERO, units: 1 };
         Self { limiter: Arc::clone(limiter), caller, time: Mutex::new(time) }
     }
 
-    fn leave(&self) {
-        self.limiter.leave();
+    fn leave(&self, units: usize) {
+        self.limiter.busy.fetch_sub(units, Ordering::Relaxed);
         if let Some(caller) = &self.caller {
-            caller.leave();
+            caller.leave(units);
+        }
+    }
+
+    /// Counts the call, which has been admitted, as often as its request has parts of [`UNIT_BYTES`].
+    fn weigh(&self, bytes: usize) {
+        let mut time = self.time();
+        let more = (1 + bytes / UNIT_BYTES).saturating_sub(time.units);
+        time.units += more;
+        if more > 0 && time.since.is_some() {
+            self.limiter.busy.fetch_add(more, Ordering::Relaxed);
+            if let Some(caller) = &self.caller {
+                caller.enter(more);
+            }
         }
     }
 
     /// Runs `work` as this call, and measures it unless it is cancelled.
-    pub async fn run<T>(self: Arc<Self>, work: impl Future<Output = T>) -> T {
-        let done = CALL.scope(Arc::clone(&self), work).await;
+    pub fn run<F: Future>(self: Arc<Self>, work: F) -> Run<F> {
+        Run { work: CALL.scope(Arc::clone(&self), work), call: self }
+    }
+
+    /// Measures the call at its end.
+    fn ended(&self) {
         let now = Instant::now();
         let worked = {
             let time = self.time();
             time.worked + time.since.map_or(Duration::ZERO, |since| now.duration_since(since))
         };
         self.limiter.took(now, worked);
-        done
     }
 
     /// Stops counting the call while it waits for others.
@@ -288,7 +318,7 @@ impl Call {
         let mut time = self.time();
         if let Some(since) = time.since.take() {
             time.worked += since.elapsed();
-            self.leave();
+            self.leave(time.units);
         }
     }
 
@@ -301,9 +331,9 @@ impl Call {
             let has_few = self.caller.as_ref().is_some_and(|caller| caller.has_less_than_its_share(limit));
             let room = if has_few { limit + limit / 2 } else { limit + limit / 4 };
             if let Some(caller) = &self.caller {
-                caller.enter();
+                caller.enter(time.units);
             }
-            return self.limiter.busy.fetch_add(1, Ordering::Relaxed) < room;
+            return self.limiter.busy.fetch_add(time.units, Ordering::Relaxed) < room;
         }
         true
     }
@@ -313,15 +343,37 @@ impl Call {
     }
 }
 
+pin_project! {
+    /// The work of a call. It is a named type, so that the services that run it need not box it.
+    #[must_use = "futures do nothing unless polled"]
+    pub struct Run<F> {
+        #[pin]
+        work: TaskLocalFuture<Arc<Call>, F>,
+        call: Arc<Call>,
+    }
+}
+
+impl<F: Future> Future for Run<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        let done = ready!(this.work.poll(task));
+        this.call.ended();
+        Poll::Ready(done)
+    }
+}
+
 impl Drop for Call {
     fn drop(&mut self) {
-        if self.time().since.is_some() {
-            self.leave();
+        let time = self.time();
+        if time.since.is_some() {
+            self.leave(time.units);
         }
     }
 }
 
-/// Awaits `work` that others must do: meanwhile the call of this task neither counts nor takes time.
+/// Awaits `work` of other tasks. Meanwhile the call of this task does not count, and its time is not measured.
 pub async fn aside<T>(work: impl Future<Output = T>) -> T {
     let call = CALL.try_with(Arc::clone).ok();
     if let Some(call) = &call {
@@ -334,115 +386,10 @@ pub async fn aside<T>(work: impl Future<Output = T>) -> T {
     done
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Simulates windows of calls whose latency follows from the limit at `per_second`, with the limit fully used.
-    fn settled(limiter: &Limiter, per_second: f64, base: Duration, windows: u32) -> usize {
-        let mut now = limiter.window.lock().began;
-        for _ in 0..windows {
-            let limit = limiter.limit.load(Ordering::Relaxed);
-            limiter.busy.store(limit, Ordering::Relaxed);
-            let took = Duration::from_secs_f64(limit as f64 / per_second).max(base);
-            for _ in 0..MIN_CALLS {
-                now += WINDOW / MIN_CALLS;
-                limiter.took(now, took);
-            }
-        }
-        limiter.limit.load(Ordering::Relaxed)
-    }
-
-    #[test]
-    fn the_limit_settles_where_calls_take_as_long_as_they_may() {
-        for per_second in [8_000.0, 20_000.0, 60_000.0] {
-            let limiter = Limiter::new("command", 10_000);
-            let limit = settled(&limiter, per_second, Duration::ZERO, 600);
-            let took = limit as f64 / per_second;
-            assert!((0.08..0.13).contains(&took), "{limit} at {per_second}/s take {took} s");
-        }
-        let quick = Limiter::new("command", 1_000);
-        assert_eq!(settled(&quick, 1e9, Duration::ZERO, 100), 1_000, "grows to what is configured");
-        let hanging = Limiter::new("command", 10_000);
-        assert_eq!(settled(&hanging, 0.1, Duration::ZERO, 100), FLOOR);
-        assert!(settled(&hanging, 10_000.0, Duration::ZERO, 20) > 300, "and is soon there again");
-    }
-
-    #[test]
-    fn a_store_that_is_far_away_is_no_overload() {
-        let limiter = Limiter::new("command", 10_000);
-        assert!(settled(&limiter, 1e9, Duration::from_millis(150), 100) > INITIAL);
-        let overloaded = settled(&limiter, 4_000.0, Duration::from_millis(150), 100);
-        assert!((FLOOR..2_000).contains(&overloaded), "{overloaded}: bounded all the same");
-    }
-
-    #[tokio::test]
-    async fn a_call_counts_while_it_is_worked_on_and_commands_keep_no_reads_out() {
-        let admission = Admission::new(4);
-        let commands: Vec<_> = (0..4).map(|_| admission.admit(Class::Command, None).unwrap()).collect();
-        assert!(admission.admit(Class::Command, None).is_none());
-        let reads: Vec<_> = (0..2).map(|_| admission.admit(Class::BulkRead, None).unwrap()).collect();
-        assert!(admission.admit(Class::BulkRead, None).is_none());
-        drop([admission.admit(Class::Read, None).unwrap(), admission.admit(Class::Read, None).unwrap()]);
-        drop(reads);
-        commands[0].pause();
-        commands[0].pause();
-        let other = admission.admit(Class::Command, None).unwrap();
-        assert!(admission.admit(Class::Command, None).is_none());
-        assert!(commands[0].resume(), "one more than fit is as good as room");
-        drop((other, commands));
-        let call = admission.admit(Class::Command, None).unwrap();
-        call.run(aside(async { assert_eq!(admission.commands.busy.load(Ordering::Relaxed), 0) })).await;
-        assert_eq!(admission.commands.busy.load(Ordering::Relaxed), 0);
-    }
-
-    #[test]
-    fn who_makes_few_calls_is_let_in_beside_who_takes_all_there_is() {
-        let admission = Admission::new(1_000);
-        admission.commands.limit.store(100, Ordering::Relaxed);
-        let (flood, few) = (admission.caller(), admission.caller());
-        let mut calls = Vec::new();
-        while let Some(call) = admission.admit(Class::Command, Some(&flood)) {
-            calls.push(call);
-        }
-        // All of the limit, and what was given to it while it had less than its share: it was alone.
-        assert_eq!(calls.len(), 100);
-        assert!(admission.admit(Class::Command, None).is_none());
-        let mut own = Vec::new();
-        while let Some(call) = admission.admit(Class::Command, Some(&few)) {
-            own.push(call);
-        }
-        assert_eq!(own.len(), 50, "half of the limit, which is the share of one of two");
-        assert!(admission.admit(Class::Command, Some(&flood)).is_none(), "it has all of its share");
-        calls[0].pause();
-        assert!(!calls[0].resume(), "there is no room for it while another one needs its share");
-        own.clear();
-        calls.truncate(10);
-        assert_eq!((flood.own(), few.own(), admission.active.load(Ordering::Relaxed)), (10, 0, 1));
-        own.extend(admission.admit(Class::Command, Some(&few)));
-        own[0].pause();
-        own[0].pause();
-        assert_eq!((few.own(), admission.active.load(Ordering::Relaxed)), (0, 1), "what waits is not in progress");
-        assert!(own[0].resume());
-        drop(own);
-        drop(calls);
-        assert_eq!((flood.own(), few.own(), admission.active.load(Ordering::Relaxed)), (0, 0, 0));
-    }
-
-    #[test]
-    fn many_connections_are_no_way_around_the_limit() {
-        let admission = Admission::new(1_000);
-        admission.commands.limit.store(100, Ordering::Relaxed);
-        let mut calls = Vec::new();
-        for _ in 0..1_000 {
-            calls.extend(admission.admit(Class::Command, Some(&admission.caller())));
-        }
-        assert!(calls.len() <= 150, "{} calls", calls.len());
-
-        // Where the limit is as high as it may be, it is the end for every connection.
-        let admission = Admission::new(40);
-        let calls: Vec<_> =
-            (0..100).filter_map(|_| admission.admit(Class::Command, Some(&admission.caller()))).collect();
-        assert_eq!(calls.len(), 40);
-    }
+/// Counts the call of this task by the `bytes` of its request, now that they are known: later calls find less room.
+pub fn weigh(bytes: usize) {
+    let _ = CALL.try_with(|call| call.weigh(bytes));
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,8 +5,9 @@ use std::{sync::Arc, time::Duration};
 use metrics::Counter;
 
 use super::{
-    AppError, VersionedOrder,
+    AppError, Scope, VersionedOrder,
     order_repository::{AsOf, MAX_LOADS, OrderRepository, does_not_last, pause_before_reload},
+    originator::{Originator, stored_request_id},
     requests::{OrderRequest, Target},
 };
 use crate::{
@@ -14,7 +15,7 @@ use crate::{
     domain::{
         ids::OrderId,
         order::{Action, OrderCommand, OrderEvent, decide, evolve},
-        text::{Actor, RequestId},
+        text::RequestId,
         timestamp::Timestamp,
     },
     id_generator::IdGenerator,
@@ -23,9 +24,10 @@ use crate::{
         deadline,
         event_store::{
             AppendError, Appended, Commit, CommitId, EventStore, ExpectedRevision, RequestKey, RequestScope, Revision,
-            StreamId,
+            StoreError, StreamId,
         },
     },
+    telemetry::{call, traces},
 };
 
 /// How often a command is decided again after conflicts with other writers of the same order.
@@ -73,19 +75,32 @@ impl CommandHandler {
     }
 
     pub(super) async fn execute(&self, request: OrderRequest) -> Result<CommandReply, AppError> {
-        let key = request.request_id.as_ref().map(|id| request_key(id, &request));
+        let scope = request.scope();
+        let key = request.request_id.as_ref().map(|id| request_key(id, &scope, &request));
         let request_id = request.request_id.as_ref();
         let at = Timestamp::from_micros(self.clock.now_micros());
-        let (action, actor, expected) = (request.action, request.actor, request.expected_revision);
+        let (needed, own) = (request.kind().roles(), request.caller.roles());
+        if !own.has_any(needed) {
+            return Err(AppError::RoleMissing { needed, own });
+        }
+        if let Action::Create { customer_id, .. } = &request.action
+            && !scope.admits(customer_id)
+        {
+            return Err(AppError::CustomerNotAllowed);
+        }
+        let originator = Originator::of(&request.caller, request.actor)?;
+        let (action, expected) = (request.action, request.expected_revision);
         let connection = self.orders.connection();
         let outcome = match request.target {
             Target::Existing(order_id) => {
-                let prepared = PreparedCommand { key, command: OrderCommand { order_id, at, action }, actor };
+                let command = OrderCommand { order_id, at, action };
+                let prepared = PreparedCommand { key, command, originator, scope };
                 self.run(&prepared, request_id, expected).await
             }
             Target::New => {
                 let order_id = self.new_order_id(0).await?;
-                let prepared = PreparedCommand { key, command: OrderCommand { order_id, at, action }, actor };
+                let command = OrderCommand { order_id, at, action };
+                let prepared = PreparedCommand { key, command, originator, scope };
                 self.create(prepared, request_id, expected).await
             }
         };
@@ -106,11 +121,11 @@ impl CommandHandler {
     ) -> Result<CommandReply, AppError> {
         for tries in 1..=MAX_NEW_IDS {
             let connection = self.orders.connection();
-            let decided = match decide_expecting(None, &prepared.command, expected) {
+            let decided = match prepared.decide(None, expected) {
                 Ok(events) => events,
                 Err(refusal) => {
                     let first = self.replay_or_reject(&prepared, None, connection, refusal).await?;
-                    return first.ok_or_else(|| AppError::unavailable("the id of the new order is being taken"));
+                    return first.ok_or_else(|| AppError::unavailable("the id of the new order is in use"));
                 }
             };
             match self.append(prepared.commit(None, &decided, request_id)).await {
@@ -118,14 +133,14 @@ impl CommandHandler {
                 Ok(appended) => return self.accept(None, &decided, appended),
                 Err(AppendError::Conflict { .. }) => {
                     self.taken_ids.increment(1);
-                    tracing::warn!(order_id = %prepared.command.order_id, tries, "the id of a new order is taken");
+                    tracing::warn!(order_id = %prepared.command.order_id, tries, "the generated id of a new order is already in use");
                     prepared.command.order_id = self.new_order_id(tries).await?;
                 }
                 Err(error) => return Err(error.into()),
             }
         }
         Err(AppError::unavailable(format_args!(
-            "{MAX_NEW_IDS} ids in a row that were drawn for a new order are taken: something else issues the ids of this worker number"
+            "{MAX_NEW_IDS} consecutive ids generated for a new order are in use: something else issues ids under this worker number"
         )))
     }
 
@@ -138,7 +153,9 @@ impl CommandHandler {
             self.ids.next_batch_async(REDRAWN_FROM, &mut drawn).await?;
             drawn[fastrand::usize(..drawn.len())]
         };
-        OrderId::new(id).map_err(|_| AppError::Corrupt("generated order id".into()))
+        let id = OrderId::new(id).map_err(|_| AppError::Corrupt("generated order id".into()))?;
+        call::is_about(id.get());
+        Ok(id)
     }
 
     /// Decides and appends until the append succeeds, a bounded number of times.
@@ -162,7 +179,7 @@ impl CommandHandler {
                 current = self.orders.load(id).await?;
                 is_fresh = true;
             }
-            let decided = match decide_expecting(current.as_deref(), &prepared.command, expected) {
+            let decided = match prepared.decide(current.as_deref(), expected) {
                 Ok(events) => events,
                 Err(_) if !is_fresh => {
                     current = None;
@@ -188,11 +205,16 @@ impl CommandHandler {
                     (current, is_fresh, is_behind) = (None, false, false);
                     pause(tries).await;
                 }
-                Err(error) => return Err(error.into()),
+                Err(error) => {
+                    if matches!(error, AppendError::Store(StoreError::Corrupt(_))) {
+                        self.orders.forget(id);
+                    }
+                    return Err(error.into());
+                }
             }
         }
         if is_behind {
-            return Err(AppError::unavailable("the servers of the store that answer are behind with this order"));
+            return Err(AppError::unavailable("the servers of the store that reply lag behind on this order"));
         }
         Err(AppError::Contention)
     }
@@ -215,7 +237,7 @@ impl CommandHandler {
         }
         let order = order.ok_or_else(|| AppError::Corrupt("a command without events".into()))?;
         let reply = Arc::new(VersionedOrder { order, position: appended.position });
-        self.orders.keep(&reply);
+        self.orders.cache(&reply);
         Ok(reply)
     }
 
@@ -263,6 +285,10 @@ impl CommandHandler {
             let now = self.orders.connection();
             if now == connection {
                 match then {
+                    // The key of a customer has its customer id, so it leads to its own orders; the reply must not depend on that alone.
+                    Some(loaded) if !prepared.scope.admits(&loaded.order.customer_id) => {
+                        return Err(AppError::OrderNotFound(id));
+                    }
                     Some(loaded) if loaded.order.revision == first.last_revision => return Ok(Arc::new(loaded)),
                     _ if doubted_on == Some(now) => {
                         return Err(AppError::Corrupt(format!("order {id} has lost its history")));
@@ -284,7 +310,9 @@ impl CommandHandler {
 struct PreparedCommand {
     key: Option<RequestKey>,
     command: OrderCommand,
-    actor: Option<Actor>,
+    originator: Originator,
+    /// The orders that it may change.
+    scope: Scope,
 }
 
 impl PreparedCommand {
@@ -293,10 +321,13 @@ impl PreparedCommand {
             let revision = loaded.order.revision;
             (revision, ExpectedRevision::After { revision, position: loaded.position })
         });
-        let encoded = events
-            .iter()
-            .zip(last + 1..)
-            .map(|(event, revision)| codec::encode(event, Record { revision, request_id, actor: self.actor.as_ref() }));
+        let Originator { actor, on_behalf_of } = &self.originator;
+        let (actor, on_behalf_of) = (actor.as_ref(), on_behalf_of.as_ref());
+        let traceparent = traces::traceparent();
+        let traceparent = traceparent.as_deref();
+        let encoded = events.iter().zip(last + 1..).map(|(event, revision)| {
+            codec::encode(event, Record { revision, request_id, actor, on_behalf_of, traceparent })
+        });
         Commit {
             id: CommitId::random(),
             stream: StreamId(self.command.order_id.get()),
@@ -305,22 +336,27 @@ impl PreparedCommand {
             events: encoded.collect(),
         }
     }
-}
 
-fn decide_expecting(
-    current: Option<&VersionedOrder>,
-    command: &OrderCommand,
-    expected: Option<Revision>,
-) -> Result<Vec<OrderEvent>, AppError> {
-    let order = current.map(|loaded| &loaded.order);
-    let revision = order.map_or(0, |order| order.revision);
-    let decided = decide(order, command).map_err(|error| AppError::refused(command.order_id, revision, error));
-    match expected {
-        // A stale expected revision is reported first: the decision was based on an outdated order.
-        Some(expected) if expected != revision && !matches!(decided, Err(AppError::OrderNotFound(_))) => {
-            Err(AppError::RevisionConflict { order_id: command.order_id, expected, actual: revision })
+    /// The events of the command on the order as it is in `current`. An order outside of the scope is refused as one that does not exist.
+    fn decide(
+        &self,
+        current: Option<&VersionedOrder>,
+        expected: Option<Revision>,
+    ) -> Result<Vec<OrderEvent>, AppError> {
+        let order = current.map(|loaded| &loaded.order);
+        let order_id = self.command.order_id;
+        if order.is_some_and(|order| !self.scope.admits(&order.customer_id)) {
+            return Err(AppError::OrderNotFound(order_id));
         }
-        _ => decided,
+        let revision = order.map_or(0, |order| order.revision);
+        let decided = decide(order, &self.command).map_err(|error| AppError::refused(order_id, revision, error));
+        match expected {
+            // A stale expected revision is reported first: the decision was based on an outdated order.
+            Some(expected) if expected != revision && !matches!(decided, Err(AppError::OrderNotFound(_))) => {
+                Err(AppError::RevisionConflict { order_id, expected, actual: revision })
+            }
+            _ => decided,
+        }
     }
 }
 
@@ -333,10 +369,10 @@ async fn pause(tries: u32) {
 }
 
 /// The key under which the store records a request. A retry of [`Action::Create`] has a new order id, so its key has the scope of the whole log.
-fn request_key(id: &RequestId, request: &OrderRequest) -> RequestKey {
+fn request_key(id: &RequestId, callers: &Scope, request: &OrderRequest) -> RequestKey {
     let scope = match request.action {
         Action::Create { .. } => RequestScope::Log,
         _ => RequestScope::Stream,
     };
-    RequestKey { scope, id: id.shared(), fingerprint: request.fingerprint() }
+    RequestKey { scope, id: stored_request_id(&request.caller, callers, id), fingerprint: request.fingerprint() }
 }

@@ -6,7 +6,13 @@ use std::{
 };
 
 use super::AppError;
-use crate::ports::message_bus::{BusError, DeadLetter, EventId, MAX_DEAD_LETTERS, MessageBus};
+use crate::{
+    ports::message_bus::{BusError, DeadLetter, EventId, MAX_DEAD_LETTERS, MessageBus},
+    telemetry::outage::{Line, Outage},
+};
+
+/// Failures of the bus.
+static FAULTS: Outage = Outage::new();
 
 /// The dead letters of the handlers of this node. A bus within the process has those of this node only.
 #[derive(Debug)]
@@ -135,6 +141,9 @@ impl DeadLetters {
 }
 
 fn unavailable(error: BusError) -> AppError {
-    tracing::warn!(%error, "dead letters");
+    // Not repeated for each poll of a dashboard.
+    if let Some(Line { unsaid }) = FAULTS.failed(&error.to_string()) {
+        tracing::warn!(%error, unsaid, "the message bus cannot answer for its dead letters");
+    }
     AppError::unavailable(error)
 }

@@ -9,6 +9,7 @@ use crate::{
         order::{CorruptHistory, OrderError, Status},
     },
     id_generator::IdError,
+    identity::{Role, Roles},
     ports::{
         event_store::{AppendError, Position, Revision, StoreError},
         read_model::ReadModelError,
@@ -16,11 +17,13 @@ use crate::{
 };
 
 /// Why a command or query failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AppError {
     /// The order does not exist.
+    #[error("there is no order {0}")]
     OrderNotFound(OrderId),
     /// This node has no event handler of this name.
+    #[error("there is no handler {name:?}; this node has {}", .known.join(", "))]
     UnknownHandler {
         /// The requested name.
         name: String,
@@ -28,8 +31,10 @@ pub enum AppError {
         known: Vec<String>,
     },
     /// The order has not reached the requested revision or time.
+    #[error("order {0} did not exist at that revision or time")]
     RevisionNotReached(OrderId),
     /// The requested history starts after the end of the order: the event before it, which the reader must have seen, does not exist.
+    #[error("order {order_id} is at revision {actual}: its history cannot continue with revision {from}")]
     HistoryEndsBefore {
         /// The order.
         order_id: OrderId,
@@ -39,6 +44,7 @@ pub enum AppError {
         actual: Revision,
     },
     /// The order's status does not allow the command.
+    #[error("{command} is not allowed: order {order_id} is {status}")]
     IllegalTransition {
         /// The order.
         order_id: OrderId,
@@ -50,6 +56,7 @@ pub enum AppError {
         command: &'static str,
     },
     /// The order is not at the revision that the client expects.
+    #[error("the order is at revision {actual}, not {expected}")]
     RevisionConflict {
         /// The order.
         order_id: OrderId,
@@ -59,26 +66,52 @@ pub enum AppError {
         actual: Revision,
     },
     /// The request id was used before with another payload.
+    #[error("the request id {0:?} was used before with another payload")]
     RequestReused(String),
+    /// The caller has none of the roles that the command needs. The table of access refuses most such calls before; this holds for the single commands
+    /// of ExecuteCommands as well.
+    #[error("this needs one of the roles {}; the caller has {}", named(*.needed), named(*.own))]
+    RoleMissing {
+        /// The roles of which one is needed.
+        needed: Roles,
+        /// The roles of the caller.
+        own: Roles,
+    },
+    /// The request names a customer whose orders the caller may not see or change.
+    #[error("the request names another customer than that of its caller")]
+    CustomerNotAllowed,
+    /// The command names another originator than its caller, who may not act for others.
+    #[error("the command names another actor than its caller, who may not act for others")]
+    ActorNotAllowed,
     /// Other writers kept winning. Nothing was written; a retry may help.
+    #[error("too many concurrent commands for the same order")]
     Contention,
     /// The limit of concurrent commands and queries is reached.
+    #[error("the node has as many requests in flight as it allows")]
     Overloaded,
     /// The limit of event streams is reached, on the node or on the connection.
+    #[error("too many open event streams, on the node or on this connection")]
     TooManyStreams,
     /// Responses have waited too long to be read, or the limit of waiting data is reached.
+    #[error("the client reads too slowly, or all clients together do: resume after the last cursor")]
     ReadersBehind,
     /// The call timed out. A command may or may not have taken effect.
+    #[error("the deadline passed before the reply was ready")]
     DeadlineExceeded,
     /// The read model did not reach the position in time.
+    #[error("the read model was not as fresh as required in time")]
     ConsistencyTimeout(Position),
     /// The node is shutting down; another node, or this one soon, can serve the request.
+    #[error("the node is shutting down")]
     ShuttingDown,
     /// It is unknown to the store whether the command took effect.
+    #[error("it is not known whether the command took effect: {0}")]
     OutcomeUnknown(String),
     /// The store is out of space. Nothing was written.
+    #[error("the event store is full: {0}")]
     StoreFull(String),
     /// No new ids can be issued now. Requests that need none are served.
+    #[error("temporarily unavailable: {why}")]
     NewIds {
         /// The reason, worded for the client.
         why: String,
@@ -86,6 +119,7 @@ pub enum AppError {
         retry_after: Duration,
     },
     /// The commit of the command is larger than the store accepts. Nothing was written.
+    #[error("an order of {bytes} bytes is larger than the {max_bytes} that the event store accepts")]
     TooLarge {
         /// Its size.
         bytes: usize,
@@ -93,6 +127,7 @@ pub enum AppError {
         max_bytes: usize,
     },
     /// A required backend is unavailable.
+    #[error("temporarily unavailable: {what}")]
     Unavailable {
         /// The details, for the log.
         what: String,
@@ -100,8 +135,10 @@ pub enum AppError {
         retry_after: Duration,
     },
     /// The log no longer has events that were read from it: the reader has to start over.
+    #[error("the log has lost events: {0}")]
     LogReplaced(String),
     /// The stored data is inconsistent. The text is for the log; a retry does not help.
+    #[error("stored data is damaged: {0}")]
     Corrupt(String),
 }
 
@@ -154,45 +191,11 @@ impl AppError {
     }
 }
 
-impl fmt::Display for AppError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::OrderNotFound(id) => write!(f, "there is no order {id}"),
-            Self::UnknownHandler { name, known } => {
-                write!(f, "there is no handler {name:?} here, but {}", known.join(", "))
-            }
-            Self::RevisionNotReached(id) => write!(f, "order {id} did not exist at that revision or time"),
-            Self::HistoryEndsBefore { order_id, from, actual } => {
-                write!(f, "order {order_id} is at revision {actual}: its history cannot go on with revision {from}")
-            }
-            Self::IllegalTransition { order_id, status, command, .. } => {
-                write!(f, "{command} is not allowed: order {order_id} is {status}")
-            }
-            Self::RevisionConflict { expected, actual, .. } => {
-                write!(f, "the order is at revision {actual}, not {expected}")
-            }
-            Self::RequestReused(id) => write!(f, "the request id {id:?} was used before with another payload"),
-            Self::Contention => f.write_str("other commands for the same order kept coming first"),
-            Self::Overloaded => f.write_str("the node is working on as many requests as it may"),
-            Self::TooManyStreams => f.write_str("as many streams of events are open as may be, on the node or on this connection"),
-            Self::ReadersBehind => f.write_str("what was sent has not been read in time, or as much waits to be read as may: resume after the last cursor"),
-            Self::DeadlineExceeded => f.write_str("the deadline passed before the answer was there"),
-            Self::ConsistencyTimeout(_) => f.write_str("the read model was not as fresh as asked for in time"),
-            Self::ShuttingDown => f.write_str("the node is shutting down"),
-            Self::OutcomeUnknown(why) => write!(f, "it is not known whether the command took effect: {why}"),
-            Self::StoreFull(why) => write!(f, "the event store is full: {why}"),
-            Self::NewIds { why, .. } => write!(f, "temporarily unavailable: {why}"),
-            Self::TooLarge { bytes, max_bytes } => {
-                write!(f, "an order of {bytes} bytes is larger than the {max_bytes} that the event store takes")
-            }
-            Self::Unavailable { what, .. } => write!(f, "temporarily unavailable: {what}"),
-            Self::LogReplaced(what) => write!(f, "the log has lost events: {what}"),
-            Self::Corrupt(what) => write!(f, "stored data is damaged: {what}"),
-        }
-    }
+/// The names of roles, for humans.
+fn named(roles: Roles) -> String {
+    let names: Vec<_> = roles.iter().map(Role::name).collect();
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }
-
-impl std::error::Error for AppError {}
 
 impl From<StoreError> for AppError {
     fn from(error: StoreError) -> Self {

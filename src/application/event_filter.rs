@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::AppError;
+use super::{AppError, Scope};
 use crate::{codec::EventHeader, domain::order::EventKind, domain::order::Status, ports::event_store::StoredEvent};
 
 /// The conditions of a filter. All must hold; an empty one matches every event.
@@ -17,6 +17,19 @@ pub struct EventFilter {
 }
 
 impl EventFilter {
+    /// The filter, narrowed to the orders within `scope`.
+    ///
+    /// # Errors
+    /// [`AppError::CustomerNotAllowed`] if it names a customer outside of the scope.
+    pub(super) fn within(mut self, scope: &Scope) -> Result<Self, AppError> {
+        let Some(own) = scope.narrow(None)? else { return Ok(self) };
+        if self.customer_ids.iter().any(|id| **id != *own) {
+            return Err(AppError::CustomerNotAllowed);
+        }
+        self.customer_ids.insert(own.to_string());
+        Ok(self)
+    }
+
     /// Matches the events of one order.
     pub(super) fn order(id: u64) -> Self {
         Self { order_ids: HashSet::from([id]), ..Self::default() }
@@ -52,7 +65,7 @@ pub fn kinds_leading_to(status: Status) -> impl Iterator<Item = EventKind> {
 #[derive(Debug)]
 pub(super) struct LazyHeader<'a> {
     event: &'a StoredEvent,
-    header: Option<EventHeader>,
+    header: Option<EventHeader<'a>>,
 }
 
 impl<'a> LazyHeader<'a> {
@@ -60,7 +73,7 @@ impl<'a> LazyHeader<'a> {
         Self { event, header: None }
     }
 
-    pub fn get(&mut self) -> Result<&EventHeader, AppError> {
+    pub fn get(&mut self) -> Result<&EventHeader<'a>, AppError> {
         let header = match self.header.take() {
             Some(header) => header,
             None => EventHeader::read(&self.event.payload)?,

@@ -28,7 +28,7 @@ pub enum Step {
     CaughtUp,
     /// No event has matched the filter for a while.
     Heartbeat,
-    /// There are no more events, and the reader does not follow.
+    /// There are no more events, and the reader does not follow; or it has read as many as it may.
     End,
 }
 
@@ -40,13 +40,13 @@ fn ended_by(loss: LogLoss) -> AppError {
     }
 }
 
-/// Refuses a new stream while the log is not in its store. Only a reader that has read `seen` of it is told that it was another log.
+/// Refuses a new stream while the log is not in its store. Only a reader that has read `seen` of it learns that it was another log.
 fn require_log(store: &dyn EventStore, seen: LogPoint) -> Result<(), AppError> {
     let loss = store.log_loss().borrow().clone();
     loss.map_or(Ok(()), |loss| Err(if seen == LogPoint::START { AppError::unavailable(loss) } else { ended_by(loss) }))
 }
 
-/// Runs `step`, unless the log turns out not to be in its store any more: a stream that waits for events would not notice.
+/// Runs `step`, unless the log turns out to be no longer in its store: a stream that waits for events would not notice.
 async fn unless_lost(
     mut loss: watch::Receiver<Option<LogLoss>>,
     step: impl Future<Output = Result<Step, AppError>>,

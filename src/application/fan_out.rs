@@ -16,7 +16,10 @@ use tokio_util::sync::CancellationToken;
 
 use self::{index::Index, queue::Queue};
 use super::{AppError, event_filter::EventFilter};
-use crate::ports::event_store::{Direction, EventStore, LogFollower, LogPoint, Position, StoredEvent};
+use crate::{
+    ports::event_store::{Direction, EventStore, LogFollower, LogPoint, Position, StoredEvent},
+    telemetry::outage::{Line, Outage},
+};
 
 /// The number of events per read.
 const BATCH_EVENTS: usize = 256;
@@ -30,13 +33,13 @@ pub struct FanOut(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     store: Arc<dyn EventStore>,
-    state: Mutex<State>,
+    state: Mutex<FanOutState>,
     /// Notified when there is a follower.
     joined: Notify,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct FanOutState {
     /// The point up to which events have been handed out; `None` while the reader is idle.
     reached: Option<Reached>,
     followers: HashMap<u64, Follower>,
@@ -102,17 +105,24 @@ impl FanOut {
         // When this task ends, however it ends, no follower keeps waiting for it.
         let _reading = Reading(&self.0);
         let mut connections = self.0.store.connections();
+        let panics = Outage::new();
         while !ended.is_cancelled() {
             let reading = AssertUnwindSafe(self.0.read_on(&mut connections)).catch_unwind();
             let stopped = tokio::select! {
                 () = ended.cancelled() => return,
                 stopped = reading => stopped,
             };
-            self.0.let_all_go();
+            self.0.remove_all();
             match stopped {
                 Ok(Ok(())) => continue,
-                Ok(Err(error)) => tracing::debug!(%error, "followers of the log read it by themselves"),
-                Err(_panic) => tracing::error!("the reader for followers of the log has panicked, and begins again"),
+                Ok(Err(error)) => {
+                    tracing::debug!(%error, "cannot share a reader of the log; its followers read it individually")
+                }
+                Err(_panic) => {
+                    if let Some(Line { unsaid }) = panics.failed("a panic") {
+                        tracing::error!(unsaid, "the shared reader of the log panicked and is restarted");
+                    }
+                }
             }
             tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
         }
@@ -120,7 +130,7 @@ impl FanOut {
 }
 
 impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, FanOutState> {
         self.state.lock()
     }
 
@@ -140,7 +150,7 @@ impl Shared {
             let now = *connections.borrow();
             if now != connection {
                 // Each of them has to verify the last event that it read.
-                self.let_all_go();
+                self.remove_all();
                 connection = now;
                 self.begin(Reached { point: follower.point(), connection });
                 continue;
@@ -169,7 +179,7 @@ impl Shared {
         let mut woken = Vec::new();
         let mut gone = Vec::new();
         for event in events {
-            let State { followers, index, .. } = &*state;
+            let FanOutState { followers, index, .. } = &*state;
             let handed = index.each_candidate(event, |id, header| {
                 let Some(follower) = followers.get(&id) else { return Ok(()) };
                 if !follower.filter.passes_with(header)? {
@@ -184,7 +194,7 @@ impl Shared {
             });
             if handed.is_err() {
                 // The followers that read the event will find the error by themselves.
-                state.let_all_go();
+                state.remove_all();
             }
             for id in gone.drain(..) {
                 state.leave(id);
@@ -198,14 +208,14 @@ impl Shared {
         state.reached = Some(reached);
     }
 
-    fn let_all_go(&self) {
+    fn remove_all(&self) {
         let mut state = self.state();
-        state.let_all_go();
+        state.remove_all();
         state.reached = None;
     }
 }
 
-impl State {
+impl FanOutState {
     fn leave(&mut self, id: u64) {
         if let Some(follower) = self.followers.remove(&id) {
             self.index.remove(id, &follower.filter);
@@ -213,7 +223,7 @@ impl State {
         }
     }
 
-    fn let_all_go(&mut self) {
+    fn remove_all(&mut self) {
         for follower in std::mem::take(&mut self.followers).into_values() {
             follower.queue.end();
         }
@@ -226,7 +236,7 @@ struct Reading<'a>(&'a Shared);
 
 impl Drop for Reading<'_> {
     fn drop(&mut self) {
-        self.0.let_all_go();
+        self.0.remove_all();
     }
 }
 

@@ -8,9 +8,12 @@ use super::{
     ids::IdHandler,
     pipeline::{Operation, Pipeline, QueryKind},
     queries::{BatchGetOrders, GetOrder, GetOrderStats, ListOrders, Projected, QueryHandler},
-    requests::OrderRequest,
+    requests::{OrderRequest, Target},
 };
-use crate::ports::read_model::{Page, Totals};
+use crate::{
+    ports::read_model::{Page, Totals},
+    telemetry::call::Order,
+};
 
 /// Runs commands and queries for both protocols. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -38,7 +41,12 @@ impl Mediator {
     /// # Errors
     /// [`AppError`], from the pipeline or from the handler. The same holds for every method here.
     pub fn execute(&self, command: OrderRequest) -> impl Future<Output = Result<CommandReply, AppError>> + Send {
-        self.run(Operation::Command(command.kind()), self.shared.commands.execute(command))
+        let order = match command.target {
+            Target::Existing(id) => Order::of(id.get()),
+            // Known once it is chosen.
+            Target::New => Order::NONE,
+        };
+        self.run_about(order, Operation::Command(command.kind()), self.shared.commands.execute(command))
     }
 
     /// One order, now or at an earlier moment.
@@ -46,7 +54,8 @@ impl Mediator {
     /// # Errors
     /// [`AppError`].
     pub fn get_order(&self, query: GetOrder) -> impl Future<Output = Result<Arc<VersionedOrder>, AppError>> + Send {
-        self.run(Operation::Query(QueryKind::GetOrder), self.shared.queries.get_order(query))
+        let order = Order::of(query.order_id.get());
+        self.run_about(order, Operation::Query(QueryKind::GetOrder), self.shared.queries.get_order(query))
     }
 
     /// Several orders in their current state; `None` for each that does not exist.
@@ -94,7 +103,16 @@ impl Mediator {
         operation: Operation,
         work: impl Future<Output = Result<T, AppError>> + Send,
     ) -> impl Future<Output = Result<T, AppError>> + Send {
-        self.shared.pipeline.run(operation, work)
+        self.run_about(Order::NONE, operation, work)
+    }
+
+    fn run_about<T: Send>(
+        &self,
+        order: Order,
+        operation: Operation,
+        work: impl Future<Output = Result<T, AppError>> + Send,
+    ) -> impl Future<Output = Result<T, AppError>> + Send {
+        self.shared.pipeline.run_about(order, operation, work)
     }
 
     /// The number of unfinished requests: in progress, or waiting.

@@ -8,7 +8,10 @@ use quick_cache::{
 };
 
 use super::versioned_order::VersionedOrder;
-use crate::{domain::order::Order, ports::event_store::Revision};
+use crate::{
+    domain::{order::Order, text::SHORT_BYTES},
+    ports::event_store::Revision,
+};
 
 /// The maximum size of a cached order. A larger one is read from the log each time, since few would fit and they would evict many others.
 pub const MAX_KEPT_BYTES: usize = 64 * 1024;
@@ -30,22 +33,22 @@ pub struct OrderCacheBounds {
 
 /// The cached orders. The cache may be behind the log, but is never wrong.
 #[derive(Debug)]
-pub(super) struct OrderCache(Cache<u64, Kept, KeptWeighter>);
+pub(super) struct OrderCache(Cache<u64, Entry, EntryWeighter>);
 
 #[derive(Clone, Debug)]
-struct Kept {
+struct Entry {
     loaded: Arc<VersionedOrder>,
     bytes: usize,
 }
 
 /// An order weighs its bytes, and at least the average that the bound on orders leaves for each.
 #[derive(Clone, Debug)]
-struct KeptWeighter {
+struct EntryWeighter {
     min_bytes: usize,
 }
 
-impl Weighter<u64, Kept> for KeptWeighter {
-    fn weight(&self, _id: &u64, kept: &Kept) -> u64 {
+impl Weighter<u64, Entry> for EntryWeighter {
+    fn weight(&self, _id: &u64, kept: &Entry) -> u64 {
         kept.bytes.max(self.min_bytes) as u64
     }
 }
@@ -64,7 +67,7 @@ impl OrderCache {
         let options = options.expect("both bounds");
         // The cache refuses entries of nearly its whole capacity, but the few orders must fit.
         let shared_bytes = if orders < 24 { bounds.bytes / 100 * 96 } else { bounds.bytes };
-        let weighter = KeptWeighter { min_bytes: shared_bytes.div_ceil(orders) };
+        let weighter = EntryWeighter { min_bytes: shared_bytes.div_ceil(orders) };
         Self(Cache::with_options(options, weighter, DefaultHashBuilder::default(), DefaultLifecycle::default()))
     }
 
@@ -73,7 +76,7 @@ impl OrderCache {
     }
 
     /// Caches an order unless a newer state of it is cached. A too large order is removed.
-    pub fn keep(&self, loaded: &Arc<VersionedOrder>) {
+    pub fn insert(&self, loaded: &Arc<VersionedOrder>) {
         let key = loaded.order.id.get();
         let bytes = bytes_of(&loaded.order);
         if bytes > MAX_KEPT_BYTES {
@@ -82,13 +85,13 @@ impl OrderCache {
         }
         let entry = self.0.entry(&key, None, |_, kept| {
             if kept.loaded.order.revision < loaded.order.revision {
-                *kept = Kept { loaded: Arc::clone(loaded), bytes };
+                *kept = Entry { loaded: Arc::clone(loaded), bytes };
             }
             EntryAction::Retain(())
         });
         if let EntryResult::Vacant(place) = entry {
-            // Fails only if another thread has filled the entry meanwhile; the next reader resolves that.
-            let _ = place.insert(Kept { loaded: Arc::clone(loaded), bytes });
+            // Fails only if another thread has filled the entry in the meantime; the next reader resolves that.
+            let _ = place.insert(Entry { loaded: Arc::clone(loaded), bytes });
         }
     }
 
@@ -113,12 +116,12 @@ impl OrderCache {
 /// The approximate memory size of an order.
 fn bytes_of(order: &Order) -> usize {
     let lines = size_of_val(order.items.lines());
-    ENTRY_BYTES + size_of::<VersionedOrder>() + lines + order.texts().map(text_bytes).sum::<usize>()
+    ENTRY_BYTES + size_of::<VersionedOrder>() + lines + order.text_lengths().map(text_bytes).sum::<usize>()
 }
 
-/// A text is a separate allocation, with two counters before it.
-const fn text_bytes(text: &str) -> usize {
-    (2 * size_of::<usize>() + text.len()).next_multiple_of(16)
+/// A text is a separate allocation, with two counters before it, unless it is short.
+const fn text_bytes(length: usize) -> usize {
+    if length <= SHORT_BYTES { 0 } else { (2 * size_of::<usize>() + length).next_multiple_of(16) }
 }
 
 #[cfg(test)]
@@ -162,7 +165,7 @@ mod tests {
             let cache = OrderCache::new(bounds);
             let bytes = bytes_of(&order(1, items).order);
             let twice_as_many = (bounds.bytes / bytes * 2) as u64;
-            (1..=twice_as_many).for_each(|id| cache.keep(&order(id, items)));
+            (1..=twice_as_many).for_each(|id| cache.insert(&order(id, items)));
             let total = kept(&cache, 1..=twice_as_many).len() * bytes;
             assert!(total <= bounds.bytes, "{total} bytes of {bounds:?}");
             assert!(total > bounds.bytes / 2, "{total} bytes of {bounds:?}");
@@ -173,7 +176,7 @@ mod tests {
     fn small_orders_are_kept_up_to_their_number() {
         for orders in [1, 10, 1_000] {
             let cache = OrderCache::new(OrderCacheBounds { orders, bytes: 128 * MIB });
-            (1..=3_000).for_each(|id| cache.keep(&order(id, 1)));
+            (1..=3_000).for_each(|id| cache.insert(&order(id, 1)));
             let kept = kept(&cache, 1..=3_000).len();
             assert!(kept <= orders && kept > orders / 2, "{kept} of {orders}");
         }
@@ -182,13 +185,13 @@ mod tests {
     #[test]
     fn an_order_that_is_too_large_is_not_kept_and_leaves_no_earlier_state_of_itself() {
         let cache = OrderCache::new(OrderCacheBounds { orders: 100, bytes: 128 * MIB });
-        cache.keep(&order(1, 1_000));
+        cache.insert(&order(1, 1_000));
         assert!(cache.get(1).is_none());
-        cache.keep(&order(2, 10));
+        cache.insert(&order(2, 10));
         assert!(cache.get(2).is_some());
         let mut grown = VersionedOrder::clone(&order(2, 1_000));
         grown.order.revision = 2;
-        cache.keep(&Arc::new(grown));
+        cache.insert(&Arc::new(grown));
         assert!(cache.get(2).is_none());
     }
 }

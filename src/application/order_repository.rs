@@ -26,7 +26,7 @@ use crate::{
 pub(super) const MAX_LOADS: u32 = 6;
 /// The pause before the first reload; each further pause is longer by this.
 const RELOAD_PAUSE: Duration = Duration::from_millis(20);
-/// How often an order is folded again because the node has reconnected to the store meanwhile.
+/// How often an order is folded again because the node has reconnected to the store in the meantime.
 const MAX_FOLDS: usize = 16;
 
 /// The last event up to which an order is folded.
@@ -80,9 +80,9 @@ impl OrderRepository {
         *self.connections.borrow()
     }
 
-    /// Looks orders that this node has not cached up in `shared`, and stores its own folded orders there.
+    /// Uses `shared` as a second-level cache: for orders that this node has not cached, and to store the orders that it folds.
     #[must_use]
-    pub fn sharing(self, shared: Option<SharedCache>) -> Self {
+    pub fn with_shared_cache(self, shared: Option<SharedCache>) -> Self {
         Self { shared, ..self }
     }
 
@@ -118,9 +118,9 @@ impl OrderRepository {
         };
         let loaded = Arc::new(loaded);
         if loaded.order.revision > known_revision {
-            self.keep(&loaded);
+            self.cache(&loaded);
         } else {
-            self.keep_here(&loaded);
+            self.cache_here(&loaded);
         }
         Ok(Some(loaded))
     }
@@ -161,11 +161,16 @@ impl OrderRepository {
     }
 
     /// Caches an order unless a newer state is cached.
-    pub fn keep(&self, loaded: &Arc<VersionedOrder>) {
-        self.keep_here(loaded);
+    pub fn cache(&self, loaded: &Arc<VersionedOrder>) {
+        self.cache_here(loaded);
         if let (Some(shared), Some(log)) = (&self.shared, self.store.log_id()) {
             shared.put(log, loaded);
         }
+    }
+
+    /// Drops the cached order: the log does not have all that it comes from.
+    pub fn forget(&self, id: OrderId) {
+        self.cache.forget_before(id.get(), Revision::MAX);
     }
 
     /// Nothing is shared before the id of the log is known.
@@ -173,9 +178,9 @@ impl OrderRepository {
         self.shared.as_ref()?.get(self.store.log_id()?, id).await
     }
 
-    fn keep_here(&self, loaded: &Arc<VersionedOrder>) {
+    fn cache_here(&self, loaded: &Arc<VersionedOrder>) {
         let key = loaded.order.id.get();
-        self.cache.keep(loaded);
+        self.cache.insert(loaded);
         // It may have been read before another node's write and cached after that write was observed; no later event would evict it.
         if let Some(seen) = self.seen.get().and_then(|seen| seen.get(&key)) {
             self.cache.forget_before(key, seen);
@@ -282,7 +287,7 @@ impl OrderRepository {
 
 /// Where other nodes write, too, their events evict older cached orders.
 impl LogWatcher for OrderRepository {
-    fn saw(&self, events: &[StoredEvent]) {
+    fn observe(&self, events: &[StoredEvent]) {
         let seen = self.seen.get_or_init(|| Cache::new(self.max_seen));
         for event in events {
             seen.insert(event.stream.0, event.revision);
@@ -305,11 +310,11 @@ fn ends_with(loaded: &VersionedOrder, event: &StoredEvent) -> Result<bool, AppEr
 
 /// No connection lasts long enough for reads that must share one.
 pub(super) fn does_not_last() -> AppError {
-    AppError::unavailable("the connection to the event store does not last")
+    AppError::unavailable("the connection to the event store keeps breaking")
 }
 
 fn behind(id: OrderId) -> AppError {
-    AppError::unavailable(format!("the servers of the store that answer are behind with order {id}"))
+    AppError::unavailable(format!("the servers of the store that reply lag behind on order {id}"))
 }
 
 /// The pause before an incompletely returned order is read again.
@@ -334,7 +339,7 @@ fn step(
     let order = evolve(before.map(|loaded| &loaded.order), &event)?;
     if order.id.get() != stored.stream.0 || order.revision != stored.revision {
         return Err(AppError::Corrupt(format!(
-            "event {} of stream {} is not in its place",
+            "event {} of stream {} is missing or out of order",
             stored.revision, stored.stream
         )));
     }
@@ -369,19 +374,19 @@ mod tests {
     }
 
     #[test]
-    fn an_order_read_before_a_write_that_the_log_has_shown_since_is_not_kept() {
+    fn an_order_older_than_an_observed_write_is_not_cached() {
         let orders = OrderRepository::new(
             Arc::new(MemoryEventStore::default()),
             OrderCacheBounds { orders: 100, bytes: 1 << 24 },
         );
         let id = OrderId::new(7).unwrap();
-        orders.keep(&placed(id));
+        orders.cache(&placed(id));
         assert!(orders.cached(id).is_some());
         let later = StoredEvent { stream: StreamId(7), revision: 2, position: Position(2), payload: Bytes::new() };
-        orders.saw(&[later]);
+        orders.observe(&[later]);
         assert_eq!(orders.cached(id), None);
         // A slow reader that began earlier caches its stale result.
-        orders.keep(&placed(id));
+        orders.cache(&placed(id));
         assert_eq!(orders.cached(id), None);
     }
 }

@@ -66,7 +66,7 @@ impl Permits {
     ///
     /// # Errors
     /// [`AppError::ShuttingDown`] or [`AppError::Overloaded`].
-    pub fn enter(&self) -> Result<InFlight<'_>, AppError> {
+    pub fn acquire(&self) -> Result<InFlight<'_>, AppError> {
         if self.draining.is_cancelled() {
             return Err(AppError::ShuttingDown);
         }
@@ -128,15 +128,15 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn who_waits_leaves_room_for_others_and_is_one_of_a_bounded_number() {
+    async fn a_waiting_read_frees_its_permit_and_waiting_reads_are_bounded() {
         let permits = Permits::new(1, CancellationToken::new());
-        let own = permits.enter().unwrap();
-        assert_eq!(permits.enter().unwrap_err(), AppError::Overloaded);
+        let own = permits.acquire().unwrap();
+        assert_eq!(permits.acquire().unwrap_err(), AppError::Overloaded);
         assert_eq!(permits.wait(std::future::ready(7)).await, Ok(7));
         let mut waits = Box::pin(permits.wait(std::future::pending::<()>()));
         assert!(waits.as_mut().now_or_never().is_none());
         assert_eq!((permits.in_flight(), permits.waiting()), (0, 1));
-        drop(permits.enter().unwrap());
+        drop(permits.acquire().unwrap());
         drop(waits);
         assert_eq!((permits.in_flight(), permits.waiting()), (1, 0));
         drop(own);
@@ -144,13 +144,13 @@ mod tests {
         let mut all = Vec::new();
         for _ in 0..MAX_WAITING_READS {
             let mut waits = Box::pin(async {
-                let _own = permits.enter().unwrap();
+                let _own = permits.acquire().unwrap();
                 permits.wait(std::future::pending::<()>()).await
             });
             assert!(waits.as_mut().now_or_never().is_none());
             all.push(waits);
         }
-        let _own = permits.enter().unwrap();
+        let _own = permits.acquire().unwrap();
         assert_eq!(permits.wait(std::future::pending::<()>()).await, Err(AppError::Overloaded));
         permits.draining.cancel();
         for waits in all {

@@ -23,7 +23,11 @@ use super::{
 };
 use crate::{
     ports::deadline,
-    telemetry::outage::{Away, Line, Outage},
+    telemetry::{
+        call::Order,
+        outage::{Away, Line, Outage},
+        traces::{self, KeyValue, Scope, SpanKind},
+    },
 };
 
 /// The operations by which requests are counted.
@@ -35,7 +39,7 @@ pub enum Operation {
     Query(QueryKind),
 }
 
-/// The requests that are no commands.
+/// The requests that are not commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantArray)]
 #[allow(missing_docs, reason = "named as the calls of the API are")]
 pub enum QueryKind {
@@ -53,6 +57,15 @@ impl Operation {
             Self::Command(kind) => kind.into(),
             Self::Query(kind) => kind.into(),
         }
+    }
+
+    /// Its span, below that of the call.
+    fn span(self) -> Option<Scope> {
+        let kind = match self {
+            Self::Command(_) => "command",
+            Self::Query(_) => "query",
+        };
+        traces::child(SpanKind::Internal, self.name(), || vec![KeyValue::new("ordersystem.operation.kind", kind)])
     }
 }
 
@@ -108,7 +121,17 @@ impl Pipeline {
     /// # Errors
     /// [`AppError::ShuttingDown`], [`AppError::Overloaded`] or [`AppError::DeadlineExceeded`]; otherwise those of `work`.
     pub const fn run<T, F: Future<Output = Result<T, AppError>>>(&self, operation: Operation, work: F) -> Run<'_, F> {
-        Run { pipeline: self, operation, work, entered: None, time_limit: None }
+        self.run_about(Order::NONE, operation, work)
+    }
+
+    /// The same for work about an order, which its lines in the log name.
+    pub const fn run_about<T, F: Future<Output = Result<T, AppError>>>(
+        &self,
+        order: Order,
+        operation: Operation,
+        work: F,
+    ) -> Run<'_, F> {
+        Run { pipeline: self, order, operation, work, entered: None, span: None, time_limit: None }
     }
 
     fn finish<T>(&self, operation: Operation, started: Instant, outcome: &Result<T, AppError>) {
@@ -136,7 +159,7 @@ impl Pipeline {
 
     fn enter(&self) -> Result<InFlight<'_>, AppError> {
         // Work is not begun after its deadline.
-        if deadline::has_passed() { Err(AppError::DeadlineExceeded) } else { self.permits.enter() }
+        if deadline::has_passed() { Err(AppError::DeadlineExceeded) } else { self.permits.acquire() }
     }
 
     /// Publishes gauges that are cheaper to sample than to update on each call.
@@ -155,11 +178,14 @@ pin_project! {
     #[must_use = "futures do nothing unless polled"]
     pub struct Run<'a, F> {
         pipeline: &'a Pipeline,
+        order: Order,
         operation: Operation,
         #[pin]
         work: F,
         // When the work was admitted, and its permit; `None` before the first poll.
         entered: Option<(Instant, InFlight<'a>)>,
+        // `None` for a call that is not recorded.
+        span: Option<Scope>,
         // Created only for work that is not ready at once: most is.
         time_limit: Option<Pin<Box<Sleep>>>,
     }
@@ -168,14 +194,26 @@ pin_project! {
 impl<T, F: Future<Output = Result<T, AppError>>> Future for Run<'_, F> {
     type Output = F::Output;
 
-    fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<F::Output> {
+    fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<F::Output> {
+        let mut order = self.order;
+        let polled = order.step(|| self.as_mut().advance(task));
+        *self.project().order = order;
+        polled
+    }
+}
+
+impl<T, F: Future<Output = Result<T, AppError>>> Run<'_, F> {
+    fn advance(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
         let started = match this.entered {
             Some((started, _)) => *started,
             None => {
                 let started = Instant::now();
                 match this.pipeline.enter() {
-                    Ok(permit) => *this.entered = Some((started, permit)),
+                    Ok(permit) => {
+                        *this.entered = Some((started, permit));
+                        *this.span = this.operation.span();
+                    }
                     Err(refusal) => {
                         let outcome = Err(refusal);
                         this.pipeline.finish(*this.operation, started, &outcome);
@@ -185,7 +223,11 @@ impl<T, F: Future<Output = Result<T, AppError>>> Future for Run<'_, F> {
                 started
             }
         };
-        let outcome = match this.work.poll(task) {
+        let polled = match this.span {
+            None => this.work.poll(task),
+            Some(span) => span.poll(|| this.work.poll(task)),
+        };
+        let outcome = match polled {
             Poll::Ready(outcome) => outcome,
             Poll::Pending => {
                 let limit = this.pipeline.request_timeout;
@@ -195,9 +237,26 @@ impl<T, F: Future<Output = Result<T, AppError>>> Future for Run<'_, F> {
             }
         };
         *this.entered = None;
+        if let Some(span) = this.span.take() {
+            end_span(&span, &outcome);
+        }
         this.pipeline.finish(*this.operation, started, &outcome);
         Poll::Ready(outcome)
     }
+}
+
+/// Ends the span of an operation. The text of an error may name a customer, so it is not recorded.
+fn end_span<T>(span: &Scope, outcome: &Result<T, AppError>) {
+    let name = match outcome {
+        Ok(_) => "success",
+        Err(error) if error.is_internal() => {
+            span.fail("failure");
+            "failure"
+        }
+        Err(_) => "refused",
+    };
+    span.set("ordersystem.outcome", name);
+    span.end();
 }
 
 impl Meter {
@@ -229,7 +288,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn work_that_nobody_waits_for_any_more_is_not_begun() {
+    async fn work_past_its_deadline_is_not_started() {
         let pipeline = Pipeline::new(Duration::from_secs(60), Arc::new(Permits::new(1, CancellationToken::new())));
         let begun = std::cell::Cell::new(false);
         let work = || async {

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{
-    AppError, Consistency, VersionedOrder,
+    AppError, Consistency, Scope, VersionedOrder,
     admission::aside,
     order_repository::{AsOf, OrderRepository},
     permits::Permits,
@@ -14,7 +14,7 @@ use crate::{
     domain::ids::OrderId,
     ports::{
         event_store::{EventStore, LogPoint, Position, StoreError},
-        read_model::{ListQuery, Page, ReadModel, Totals},
+        read_model::{ListQuery, Page, ReadModel, ReadModelError, Totals},
     },
     processors::projections::{ProjectionEnded, ProjectionProgress},
 };
@@ -30,7 +30,7 @@ pub struct QueryHandler {
 }
 
 /// A query for one order.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct GetOrder {
     /// The order.
     pub order_id: OrderId,
@@ -38,6 +38,8 @@ pub struct GetOrder {
     pub until: AsOf,
     /// The required freshness.
     pub consistency: Consistency,
+    /// The orders that the caller may see.
+    pub scope: Scope,
 }
 
 /// A query for the current state of several orders.
@@ -47,6 +49,8 @@ pub struct BatchGetOrders {
     pub order_ids: Vec<OrderId>,
     /// The required freshness.
     pub consistency: Consistency,
+    /// The orders that the caller may see.
+    pub scope: Scope,
 }
 
 /// A query for a page of the list of orders.
@@ -56,13 +60,17 @@ pub struct ListOrders {
     pub query: ListQuery,
     /// The required freshness.
     pub consistency: Consistency,
+    /// The orders that the caller may see.
+    pub scope: Scope,
 }
 
 /// A query for counts and revenue.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct GetOrderStats {
     /// The required freshness.
     pub consistency: Consistency,
+    /// The orders that the caller may see, which are counted.
+    pub scope: Scope,
 }
 
 /// A result from the read model, with the log position that it reflects.
@@ -83,10 +91,10 @@ const MAX_FRESHNESS_WAIT: Duration = Duration::from_secs(20);
 /// The same when the store does not report the end of the log, so that the position may not exist.
 const MAX_UNCERTAIN_WAIT: Duration = Duration::from_secs(1);
 /// The poll interval for the end of the log, if no append is signalled.
-const LOOK_AGAIN: Duration = Duration::from_millis(250);
+const HEAD_POLL_INTERVAL: Duration = Duration::from_millis(250);
 /// How many orders of one query are loaded concurrently.
 const LOADS_AT_ONCE: usize = 16;
-/// How often a query reads again because the node has reconnected to the store meanwhile.
+/// How often a query reads again because the node has reconnected to the store in the meantime.
 const MAX_READS: usize = 4;
 
 impl QueryHandler {
@@ -103,13 +111,15 @@ impl QueryHandler {
     }
 
     pub(super) async fn get_order(&self, query: GetOrder) -> Result<Arc<VersionedOrder>, AppError> {
-        let GetOrder { order_id, until, consistency } = query;
+        let GetOrder { order_id, until, consistency, ref scope } = query;
         let read = || async move {
             self.require_log()?;
             aside(self.check_reachable(consistency)).await?;
             match until {
-                AsOf::Latest => self.current(order_id, consistency).await?.ok_or(AppError::OrderNotFound(order_id)),
-                then => self.then(order_id, then, consistency).await,
+                AsOf::Latest => {
+                    self.current(order_id, scope, consistency).await?.ok_or(AppError::OrderNotFound(order_id))
+                }
+                then => self.then(order_id, then, scope, consistency).await,
             }
         };
         self.confirmed(consistency, read).await
@@ -119,7 +129,7 @@ impl QueryHandler {
         &self,
         query: BatchGetOrders,
     ) -> Result<Vec<Option<Arc<VersionedOrder>>>, AppError> {
-        let (order_ids, consistency) = (&query.order_ids, query.consistency);
+        let (order_ids, scope, consistency) = (&query.order_ids, &query.scope, query.consistency);
         let read = || async move {
             self.require_log()?;
             aside(self.check_reachable(consistency)).await?;
@@ -128,28 +138,36 @@ impl QueryHandler {
                 Consistency::Strong => Consistency::AtLeast(aside(self.store.confirmed()).await?),
                 other => other,
             };
-            let loads: Vec<_> = order_ids.iter().map(|id| self.current(*id, consistency)).collect();
+            let loads: Vec<_> = order_ids.iter().map(|id| self.current(*id, scope, consistency)).collect();
             stream::iter(loads).buffered(LOADS_AT_ONCE).try_collect().await
         };
         self.confirmed(consistency, read).await
     }
 
     pub(super) async fn list_orders(&self, query: ListOrders) -> Result<Projected<Page>, AppError> {
-        let (query, consistency) = (&query.query, query.consistency);
+        let ListOrders { mut query, consistency, scope } = query;
+        query.filter.customer = scope.narrow(query.filter.customer)?;
+        let query = &query;
         let read = || async move {
             aside(self.await_projection(consistency)).await?;
             let position = self.progress.position();
-            Ok(Projected { answer: self.read_model.list(query).await?, position })
+            Ok(Projected { answer: self.noted(self.read_model.list(query).await)?, position })
         };
         self.confirmed(consistency, read).await
     }
 
     pub(super) async fn get_order_stats(&self, query: GetOrderStats) -> Result<Projected<Vec<Totals>>, AppError> {
         let consistency = query.consistency;
+        let customer = query.scope.narrow(None)?;
+        let customer = customer.as_ref();
         let read = || async move {
             aside(self.await_projection(consistency)).await?;
             let position = self.progress.position();
-            Ok(Projected { answer: self.read_model.totals().await?, position })
+            let answer = match customer {
+                None => self.noted(self.read_model.totals().await)?,
+                Some(customer) => self.noted(self.read_model.customer_totals(customer).await)?,
+            };
+            Ok(Projected { answer, position })
         };
         self.confirmed(consistency, read).await
     }
@@ -183,23 +201,39 @@ impl QueryHandler {
         }
     }
 
-    /// The current order: from the cache, unless a greater freshness is required.
-    async fn current(&self, id: OrderId, consistency: Consistency) -> Result<Option<Arc<VersionedOrder>>, AppError> {
+    /// The current order if it is within `scope`: from the cache, unless a greater freshness is required.
+    async fn current(
+        &self,
+        id: OrderId,
+        scope: &Scope,
+        consistency: Consistency,
+    ) -> Result<Option<Arc<VersionedOrder>>, AppError> {
+        let is_within = |found: &Arc<VersionedOrder>| scope.admits(&found.order.customer_id);
+        // An order outside of the scope is looked for in the log, as one that does not exist: it takes as long.
         if consistency == Consistency::Eventual
-            && let Some(cached) = self.orders.cached(id)
+            && let Some(cached) = self.orders.cached(id).filter(is_within)
         {
             return Ok(Some(cached));
         }
-        match consistency {
+        let found = match consistency {
             Consistency::Eventual => self.orders.load(id).await,
             Consistency::AtLeast(position) => self.orders.load_with(id, position).await,
             Consistency::Strong => self.orders.load_confirmed(id).await,
-        }
+        };
+        Ok(found?.filter(is_within))
     }
 
-    /// The order as it was at a moment of its history.
-    async fn then(&self, id: OrderId, then: AsOf, consistency: Consistency) -> Result<Arc<VersionedOrder>, AppError> {
-        let mut order = self.orders.fold(id, then).await?;
+    /// The order within `scope` as it was at a moment of its history.
+    async fn then(
+        &self,
+        id: OrderId,
+        then: AsOf,
+        scope: &Scope,
+        consistency: Consistency,
+    ) -> Result<Arc<VersionedOrder>, AppError> {
+        // The customer of an order never changes.
+        let is_within = |order: &VersionedOrder| scope.admits(&order.order.customer_id);
+        let mut order = self.orders.fold(id, then).await?.filter(is_within);
         // An existing revision never changes. Any other result may lack later events.
         let is_settled = |order: &VersionedOrder| matches!(then, AsOf::Revision(_)) && reached(order, then);
         let mut exists = order.is_some();
@@ -208,10 +242,11 @@ impl QueryHandler {
             _ => order.as_ref().is_some_and(is_settled),
         };
         if !is_enough {
-            let current = self.current(id, consistency).await?;
+            let current = self.current(id, scope, consistency).await?;
             exists |= current.is_some();
             if let Some(current) = current.filter(|_| consistency != Consistency::Eventual) {
-                order = self.orders.fold_known(id, then, (current.order.revision, current.position)).await?;
+                let folded = self.orders.fold_known(id, then, (current.order.revision, current.position)).await?;
+                order = folded.filter(is_within);
             }
         }
         match order {
@@ -232,7 +267,7 @@ impl QueryHandler {
         let reached = async {
             while self.store.head().await? < wanted {
                 // A server that is behind may be replaced by a current one without an append.
-                if let Ok(Err(_)) = tokio::time::timeout(LOOK_AGAIN, wake.changed()).await {
+                if let Ok(Err(_)) = tokio::time::timeout(HEAD_POLL_INTERVAL, wake.changed()).await {
                     return Err(AppError::ConsistencyTimeout(wanted));
                 }
             }
@@ -248,9 +283,19 @@ impl QueryHandler {
         loss.borrow().as_ref().map_or(Ok(()), |loss| Err(AppError::unavailable(loss)))
     }
 
+    /// Lets `/health` know of damage that a read has found.
+    fn noted<T>(&self, read: Result<T, ReadModelError>) -> Result<T, ReadModelError> {
+        if let Err(error @ ReadModelError::Corrupt(_)) = &read {
+            self.progress.note_unreadable(&error.to_string());
+        }
+        read
+    }
+
     /// Waits until the read model has the required freshness, and matches the current log.
     async fn await_projection(&self, consistency: Consistency) -> Result<(), AppError> {
         self.require_log()?;
+        // What was projected before the damage is not the current state of the orders.
+        self.progress.damage().map_or(Ok(()), |what| Err(AppError::Corrupt(what)))?;
         let connection = self.orders.connection();
         let (wanted, longest) = match consistency {
             Consistency::Eventual => return Ok(()),
@@ -269,9 +314,15 @@ impl QueryHandler {
             self.progress.found_on(connection).await?;
             self.progress.reached(wanted).await
         };
+        let fresh = async {
+            tokio::select! {
+                fresh = fresh => fresh.map_err(|ProjectionEnded| AppError::ConsistencyTimeout(wanted)),
+                what = self.progress.damaged() => Err(AppError::Corrupt(what)),
+            }
+        };
         match self.permits.wait(tokio::time::timeout(longest, fresh)).await? {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(ProjectionEnded)) | Err(_) => Err(AppError::ConsistencyTimeout(wanted)),
+            Ok(fresh) => fresh,
+            Err(_) => Err(AppError::ConsistencyTimeout(wanted)),
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::{
         event_store::{LogId, Position, StreamId},
         order_cache::{CacheError, CacheKey, OrderCache},
     },
+    telemetry::outage::{Line, Outage},
 };
 
 /// The timeout of a cache read: beyond it, the log would have been faster.
@@ -30,6 +31,7 @@ pub struct SharedCache {
     hits: Counter,
     misses: Counter,
     errors: Counter,
+    damaged: Outage,
 }
 
 impl SharedCache {
@@ -37,7 +39,8 @@ impl SharedCache {
     #[must_use]
     pub fn new(cache: Arc<dyn OrderCache>, breaker: Arc<CircuitBreaker>) -> Self {
         let lookups = |result| metrics::counter!("ordersystem_shared_cache_lookups_total", "result" => result);
-        Self { cache, breaker, hits: lookups("hit"), misses: lookups("miss"), errors: lookups("error") }
+        let (hits, misses, errors) = (lookups("hit"), lookups("miss"), lookups("error"));
+        Self { cache, breaker, hits, misses, errors, damaged: Outage::new() }
     }
 
     /// The order as some node stored it; `None` if it is missing, or the cache times out.
@@ -72,7 +75,9 @@ impl SharedCache {
                 Some(VersionedOrder { order, position: Position(position) })
             }
             _ => {
-                tracing::warn!(order = %id, "what the shared cache holds is not this order");
+                if let Some(Line { unsaid }) = self.damaged.failed("not this order") {
+                    tracing::warn!(order_id = %id, unsaid, "the entry in the shared cache is not this order");
+                }
                 self.errors.increment(1);
                 None
             }

@@ -107,8 +107,8 @@ impl InvalidCursor {
     #[must_use]
     pub const fn description(self) -> &'static str {
         match self {
-            Self::Malformed => "is not one that this service has given out",
-            Self::AnotherLog => "belongs to another log, which this service does not have",
+            Self::Malformed => "was not issued by this service",
+            Self::AnotherLog => "belongs to another log",
             Self::LogUnknown => "cannot be checked before the event store has been reached",
             Self::AnotherQuery => "belongs to a query with other filters",
         }
@@ -212,7 +212,7 @@ fn open<const N: usize>(kind: Kind, text: &str, signer: Option<&Signer>) -> Resu
         return Err(InvalidCursor::Malformed);
     }
     let signer = signer.ok_or(InvalidCursor::LogUnknown)?;
-    // The key of another log is unknown here: a foreign text is recognised only by its log id.
+    // The key of another log is unknown here: foreign text is recognised only by its log id.
     if bytes[1..HEAD_BYTES] != signer.log.0.to_be_bytes() {
         return Err(InvalidCursor::AnotherLog);
     }
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_given_out_comes_back() {
+    fn issued_text_decodes_to_the_encoded_values() {
         let signer = signer();
         let known = Some(&signer);
         let key = PageKey { created_at_micros: -5, order_id: u64::MAX };
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_foreign_is_refused() {
+    fn foreign_text_is_refused() {
         let signer = signer();
         let known = Some(&signer);
         let cursor = encode_cursor(&signer, LogPoint { position: Position(42), fingerprint: Some(7) });
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn what_another_key_has_signed_is_refused() {
+    fn text_signed_with_another_key_is_refused() {
         let signer = signer();
         let forger = Signer::new(LOG, TokenKey::of([8; TokenKey::BYTES]));
         let token = encode_token(&forger, Position(1 << 50));
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn any_changed_bit_is_noticed() {
+    fn any_changed_bit_is_detected() {
         let signer = signer();
         let key = PageKey { created_at_micros: 1, order_id: 2 };
         let cursor = encode_cursor(&signer, LogPoint { position: Position(42), fingerprint: Some(7) });

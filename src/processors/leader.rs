@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use super::owners::Owners;
 use crate::ports::lease_store::{Lease, LeaseError, LeaseStore, WORK_TTL};
 
 /// The interval at which a standby tries to become the leader.
@@ -39,12 +40,13 @@ pub struct Ended<T> {
     pub releases: bool,
 }
 
-/// Runs `work` as the leader of `name`, if `node` can acquire the lease. The token passed to `work` is cancelled when the lease is lost; `work` must
+/// Runs `work` as the leader of `name`, if `node` can acquire the lease; records who leads in `owners`. The token passed to `work` is cancelled when the lease is lost; `work` must
 /// then end promptly, and is awaited.
 pub async fn run_as_leader<T>(
     leases: &dyn LeaseStore,
     name: &str,
     node: &str,
+    owners: &Owners,
     work: impl AsyncFnOnce(&Lease, CancellationToken) -> Ended<T>,
 ) -> Leadership<T> {
     // Awaited to its end, not raced: the lease might have been granted.
@@ -52,11 +54,16 @@ pub async fn run_as_leader<T>(
         Ok(Ok(Some(lease))) => lease,
         Ok(Ok(None)) => {
             let owner = timeout(LEASE_TIMEOUT, leases.holder(name)).await;
-            return Leadership::Standby(owner.ok().and_then(Result::ok).flatten().map(|owner| owner.holder));
+            let leader = owner.ok().and_then(Result::ok).flatten().map(|owner| owner.holder);
+            if let Some(leader) = &leader {
+                owners.saw(name, leader);
+            }
+            return Leadership::Standby(leader);
         }
         Ok(Err(error)) => return Leadership::Failed(error.to_string()),
         Err(_) => return Leadership::Failed("the lease store does not answer".to_owned()),
     };
+    owners.saw(name, node);
     let lost = CancellationToken::new();
     let mut working = std::pin::pin!(work(&lease, lost.clone()));
     let ended = tokio::select! {

@@ -3,4 +3,5 @@
 pub mod handlers;
 pub mod leader;
 pub mod outbox;
+pub mod owners;
 pub mod projections;

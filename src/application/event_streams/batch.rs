@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_batch_waits_for_room_a_minute_and_not_longer() {
+    async fn a_batch_waits_for_room_for_one_minute() {
         let budget = ByteBudget::new(BATCH_BYTES + 1_000);
         let mut first = Batches::new(HeldBytes::none(budget.clone()));
         let mut second = Batches::new(HeldBytes::none(budget.clone()));

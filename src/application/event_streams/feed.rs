@@ -26,13 +26,15 @@ pub struct EventFeed {
     fan_out: FanOut,
     follower: LogFollower,
     filter: Arc<EventFilter>,
-    /// The end of the log when the stream opened; `None` once a follower has been told that it has caught up.
+    /// The end of the log when the stream opened; `None` once a follower has learned that it has caught up.
     catching_up_to: Option<Position>,
     /// The membership in the fan-out of new events.
     subscription: Option<Subscription>,
     /// Whether the log has been read up to the start of the subscription.
     is_live: bool,
     batches: Batches,
+    /// How many more events may be read, whether they match the filter or not.
+    may_scan: usize,
     follow: bool,
     heartbeat_every: Duration,
     heartbeat_at: Instant,
@@ -75,11 +77,24 @@ impl EventFeed {
             subscription: None,
             is_live: false,
             batches: Batches::new(held),
+            may_scan: usize::MAX,
             follow: follow.is_some(),
             heartbeat_every,
             heartbeat_at: far_from_now(heartbeat_every),
             draining,
         })
+    }
+
+    /// Ends after `events` events have been read, whether they match the filter or not: see [`EventFeed::is_cut`].
+    #[must_use]
+    pub fn scanning_at_most(self, events: usize) -> Self {
+        Self { may_scan: events, ..self }
+    }
+
+    /// Whether the stream, if it has ended, has only read as many events as it may, and there may be more after its point.
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        self.may_scan == 0 && self.catching_up_to.is_some_and(|end| self.follower.position() < end)
     }
 
     /// The point to resume after.
@@ -112,6 +127,9 @@ impl EventFeed {
                 self.catching_up_to = None;
                 return Ok(Step::CaughtUp);
             }
+            if self.may_scan == 0 {
+                return Ok(Step::End);
+            }
             let step = if self.is_live { self.next_live().await? } else { self.read().await? };
             if let Some(step) = step {
                 return Ok(step);
@@ -122,8 +140,9 @@ impl EventFeed {
     /// Reads from the log; waits for more at its end.
     async fn read(&mut self) -> Result<Option<Step>, AppError> {
         self.batches.room().await?;
-        let batch = self.follower.poll_within(self.batches.max_events(), BATCH_BYTES).await?;
+        let batch = self.follower.poll_within(self.batches.max_events().min(self.may_scan), BATCH_BYTES).await?;
         self.batches.read(&batch);
+        self.may_scan = self.may_scan.saturating_sub(batch.len());
         if batch.is_empty() {
             if !self.follow {
                 return Ok(Some(Step::End));

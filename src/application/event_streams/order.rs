@@ -11,12 +11,13 @@ use super::{
 };
 use crate::{
     application::{
-        AppError,
+        AppError, Scope,
         byte_budget::HeldBytes,
         event_filter::EventFilter,
         fan_out::{FanOut, Handed, Subscription},
         order_repository::{MAX_LOADS, pause_before_reload},
     },
+    codec::EventHeader,
     domain::ids::OrderId,
     ports::event_store::{Direction, EventStore, Foothold, LogPoint, LogWake, Revision, StoredEvent, StreamId},
 };
@@ -46,15 +47,16 @@ pub struct OrderHistory {
 }
 
 impl OrderHistory {
-    /// Streams the events of `order_id` from revision `from` (at least 1) on, which is at most the next one: a client that requests a later one has
+    /// Streams the events of `order_id`, an order within `scope`, from revision `from` (at least 1) on, which is at most the next one: a client that requests a later one has
     /// seen events that no longer exist (the log was restored, or failed over), and would miss as many new ones.
     ///
     /// # Errors
-    /// [`AppError::OrderNotFound`], [`AppError::HistoryEndsBefore`]; otherwise the store's error.
+    /// [`AppError::OrderNotFound`], for an order outside of the scope as well; [`AppError::HistoryEndsBefore`]; otherwise the store's error.
     pub async fn open(
         fan_out: FanOut,
         order_id: OrderId,
         from: Revision,
+        scope: &Scope,
         follow: bool,
         held: HeldBytes,
         draining: CancellationToken,
@@ -69,7 +71,7 @@ impl OrderHistory {
             let last = store.read_stream(stream, Revision::MAX, Direction::Backward, 1).await?;
             let last = last.into_iter().next();
             let actual = last.as_ref().map_or(0, |last| last.revision);
-            match last {
+            match within(scope, last)? {
                 Some(last) if from <= actual + 1 => break last,
                 last if store.confirms(stream, actual).await? => {
                     store.confirm_connection(connection).await?;
@@ -80,7 +82,7 @@ impl OrderHistory {
                 }
                 _ if tries < MAX_LOADS => pause_before_reload(tries).await,
                 _ => {
-                    let why = format!("the servers of the store that answer are behind with order {order_id}");
+                    let why = format!("the servers of the store that reply lag behind on order {order_id}");
                     return Err(AppError::unavailable(why));
                 }
             }
@@ -164,7 +166,7 @@ impl OrderHistory {
             // Another server of the store responded, and it is behind.
             self.behind += 1;
             if self.behind > MAX_LOADS {
-                return Err(AppError::unavailable("the servers of the store that answer are behind with this order"));
+                return Err(AppError::unavailable("the servers of the store that reply lag behind on this order"));
             }
             pause_before_reload(self.behind).await;
             return Ok(None);
@@ -225,6 +227,13 @@ impl OrderHistory {
             }
         }
     }
+}
+
+/// The last event of an order, if that is within `scope`.
+fn within(scope: &Scope, last: Option<StoredEvent>) -> Result<Option<StoredEvent>, AppError> {
+    let Some(last) = last else { return Ok(None) };
+    let is_own = *scope == Scope::ALL || scope.admits(EventHeader::read(&last.payload)?.customer_id()?);
+    Ok(is_own.then_some(last))
 }
 
 /// Whether the events after `revision` in `events` continue it without a gap.

@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Step, feed::EventFeed, order::OrderHistory};
 use crate::{
-    application::{AppError, byte_budget::HeldBytes, event_filter::EventFilter, fan_out::FanOut},
+    application::{AppError, Scope, byte_budget::HeldBytes, event_filter::EventFilter, fan_out::FanOut},
     domain::ids::OrderId,
     ports::event_store::{LogPoint, Revision, StoredEvent},
 };
@@ -18,14 +18,14 @@ pub struct EventLog {
     draining: CancellationToken,
 }
 
-/// What a stream waits for at the end of the events that existed when it opened.
+/// Whether a stream continues after the events that existed when it opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Follow {
-    /// Nothing: it ends there.
+    /// No: it ends there.
     No,
-    /// New events.
+    /// Yes: it waits for new events.
     Yes,
-    /// New events; after such a time without one that matches, a heartbeat.
+    /// Likewise, with a heartbeat after such a time without a matching event.
     WithHeartbeats(Duration),
 }
 
@@ -36,19 +36,21 @@ pub struct StreamBounds {
     pub read: HeldBytes,
     /// The permit, if the stream needs one: a page is an ordinary request.
     pub permit: Option<EventStreamPermit>,
+    /// How many events of the log are read, whether they match the filter or not, until a stream of all orders ends.
+    pub max_scanned: usize,
 }
 
 /// A permit for an open event stream; released when dropped.
 #[derive(Debug)]
 pub struct EventStreamPermit {
-    _place: HeldBytes,
+    _permits: HeldBytes,
 }
 
 impl EventStreamPermit {
-    /// The permit that holds `place`.
+    /// The permit that holds `permits`.
     #[must_use]
-    pub const fn new(place: HeldBytes) -> Self {
-        Self { _place: place }
+    pub const fn new(permits: HeldBytes) -> Self {
+        Self { _permits: permits }
     }
 }
 
@@ -86,7 +88,7 @@ impl EventLog {
         Self { fan_out, draining }
     }
 
-    /// The events of `order_id` from revision `from` (at least 1) on.
+    /// The events of `order_id`, an order within `scope`, from revision `from` (at least 1) on.
     ///
     /// # Errors
     /// As [`OrderHistory::open`].
@@ -94,12 +96,13 @@ impl EventLog {
         &self,
         order_id: OrderId,
         from: Revision,
+        scope: &Scope,
         follow: Follow,
         bounds: StreamBounds,
     ) -> Result<EventStream, AppError> {
         let (fan_out, draining) = (self.fan_out.clone(), self.draining.clone());
         let follows = follow != Follow::No;
-        let history = OrderHistory::open(fan_out, order_id, from, follows, bounds.read, draining).await?;
+        let history = OrderHistory::open(fan_out, order_id, from, scope, follows, bounds.read, draining).await?;
         let heartbeat = match follow {
             Follow::WithHeartbeats(every) => Some(every),
             Follow::No | Follow::Yes => None,
@@ -107,17 +110,19 @@ impl EventLog {
         Ok(EventStream::new(Source::Order { history, heartbeat }, bounds.permit))
     }
 
-    /// The events of all orders after `after` (`None`: after the current end of the log) that match `filter`.
+    /// The events of all orders within `scope` after `after` (`None`: after the current end of the log) that match `filter`.
     ///
     /// # Errors
-    /// As [`EventFeed::open`].
+    /// [`AppError::CustomerNotAllowed`] if `filter` names a customer outside of the scope; as [`EventFeed::open`].
     pub async fn events(
         &self,
         after: Option<LogPoint>,
         filter: EventFilter,
+        scope: &Scope,
         follow: Follow,
         bounds: StreamBounds,
     ) -> Result<EventStream, AppError> {
+        let filter = filter.within(scope)?;
         let (fan_out, draining) = (self.fan_out.clone(), self.draining.clone());
         let heartbeat = match follow {
             Follow::No => None,
@@ -125,6 +130,7 @@ impl EventLog {
             Follow::WithHeartbeats(every) => Some(every),
         };
         let feed = EventFeed::open(fan_out, after, filter, heartbeat, bounds.read, draining).await?;
+        let feed = feed.scanning_at_most(bounds.max_scanned);
         Ok(EventStream::new(Source::All(feed), bounds.permit))
     }
 }
@@ -164,6 +170,15 @@ impl EventStream {
     /// The next event, if it has been read already.
     pub fn next_ready(&mut self) -> Option<StoredEvent> {
         self.batch.pop_front()
+    }
+
+    /// Whether the stream, if it has ended, has only read as many events as it may: it can be continued after [`EventStream::point`].
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        match &self.source {
+            Source::Order { .. } => false,
+            Source::All(feed) => feed.is_cut(),
+        }
     }
 
     /// The point of the log that the stream has reached, with all of its current batch.

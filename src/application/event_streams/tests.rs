@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::{
     application::{
-        AppError,
+        AppError, Scope,
         byte_budget::{ByteBudget, HeldBytes},
         event_filter::EventFilter,
         fan_out::FanOut,
@@ -89,7 +89,10 @@ impl Store {
             at: Timestamp::from_micros(0),
             change,
         };
-        let payload = codec::encode(&event, Record { revision, request_id: None, actor: None });
+        let payload = codec::encode(
+            &event,
+            Record { revision, request_id: None, actor: None, on_behalf_of: None, traceparent: None },
+        );
         let commit = Commit {
             id: CommitId::random(),
             stream: StreamId(order),
@@ -185,14 +188,14 @@ async fn feed(fan_out: &FanOut, after: Option<LogPoint>, filter: EventFilter) ->
 
 async fn history(fan_out: &FanOut, order: u64) -> OrderHistory {
     let id = OrderId::new(order).unwrap();
-    OrderHistory::open(fan_out.clone(), id, 1, true, held(), CancellationToken::new()).await.unwrap()
+    OrderHistory::open(fan_out.clone(), id, 1, &Scope::ALL, true, held(), CancellationToken::new()).await.unwrap()
 }
 
 async fn step(source: &mut impl EventSource) -> Result<Step, AppError> {
     tokio::time::timeout(PATIENCE, source.next()).await.expect("in time")
 }
 
-/// The next `count` events. With `until` it takes a few, and then no more until that holds: its queue overflows.
+/// The next `count` events. With `until`, the follower takes a few and then pauses until that holds, so that its queue overflows.
 async fn take(mut source: impl EventSource, count: usize, until: Option<watch::Receiver<bool>>) -> Vec<StoredEvent> {
     let (mut events, mut until) = (Vec::new(), until);
     while events.len() < count {
@@ -219,7 +222,7 @@ async fn until_quiet(store: &Store) -> usize {
         before = reads;
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
-    panic!("the log is read for ever");
+    panic!("the log is read forever");
 }
 
 fn some_filter() -> EventFilter {
@@ -246,7 +249,7 @@ async fn add(store: &Store, n: u64) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_follower_is_shown_what_passes_its_filter_once_and_in_order() {
+async fn each_follower_receives_its_matching_events_once_and_in_order() {
     let store = Store::new();
     let fan_out = started(&store);
     for n in 0..ORDERS {
@@ -281,7 +284,7 @@ async fn each_follower_is_shown_what_passes_its_filter_once_and_in_order() {
     }
 }
 
-/// The events shown to follower `n`: of one order, or of all that match some filter.
+/// The events that follower `n` receives: those of one order, or those that match its filter.
 async fn follow(n: u64, fan_out: FanOut, ended: watch::Receiver<bool>) -> (EventFilter, Vec<StoredEvent>) {
     tokio::time::sleep(Duration::from_millis(fastrand::u64(0..200))).await;
     let until = n.is_multiple_of(4).then_some(ended);
@@ -306,7 +309,7 @@ async fn follow(n: u64, fan_out: FanOut, ended: watch::Receiver<bool>) -> (Event
 }
 
 #[tokio::test]
-async fn followers_that_are_shown_nothing_read_nothing() {
+async fn followers_without_matching_events_do_not_read_the_log() {
     let store = Store::new();
     let fan_out = started(&store);
     add(&store, 0).await;
@@ -316,7 +319,7 @@ async fn followers_that_are_shown_nothing_read_nothing() {
         let mut feed = feed(&fan_out, None, filter).await;
         feeds.spawn(async move {
             loop {
-                assert!(!matches!(feed.next().await.unwrap(), Step::Events(_)), "nothing is for it");
+                assert!(!matches!(feed.next().await.unwrap(), Step::Events(_)), "no event matches its filter");
             }
         });
     }
@@ -330,7 +333,7 @@ async fn followers_that_are_shown_nothing_read_nothing() {
 }
 
 #[tokio::test]
-async fn a_heartbeat_carries_the_cursor_past_what_the_filter_hides() {
+async fn a_heartbeat_advances_the_cursor_past_filtered_events() {
     let store = Store::new();
     let fan_out = started(&store);
     add(&store, 0).await;
@@ -353,7 +356,7 @@ async fn a_heartbeat_carries_the_cursor_past_what_the_filter_hides() {
 }
 
 #[tokio::test]
-async fn a_live_follower_is_told_when_the_log_comes_back_shorter() {
+async fn a_live_follower_gets_an_error_when_the_log_returns_shorter() {
     let store = Store::new();
     let fan_out = started(&store);
     add(&store, 0).await;
@@ -387,7 +390,7 @@ async fn a_live_follower_is_told_when_the_log_comes_back_shorter() {
 }
 
 #[tokio::test]
-async fn a_feed_that_does_not_follow_ends_though_the_log_grows_with_each_read() {
+async fn a_feed_that_does_not_follow_ends_although_the_log_grows_with_each_read() {
     let store = Store::new();
     for order in 1..=100 {
         store.add(order, 1, "c").await;
@@ -403,7 +406,7 @@ async fn a_feed_that_does_not_follow_ends_though_the_log_grows_with_each_read() 
             Step::End => break,
             other => panic!("{other:?}"),
         }
-        assert!(seen < 1_000, "it reads on for ever");
+        assert!(seen < 1_000, "it never ends");
     }
     assert!(seen >= 100, "{seen}");
 }

@@ -1,4 +1,4 @@
-//! The commands: what a request for one has, how it is parsed, and what identifies a retry of it.
+//! The commands: the fields of a request, how they are parsed, and the fingerprint that identifies a retry.
 
 use std::fmt;
 
@@ -10,12 +10,14 @@ use super::{
     violations::Violations,
 };
 use crate::{
+    application::Scope,
     domain::{
         ids::OrderId,
         money::{Money, MoneyError},
         order::{Action, Item, Items, ItemsError, Quantity, item::MAX_ITEMS},
-        text::{Actor, RequestId, Text},
+        text::{Actor, RequestId},
     },
+    identity::{Principal, Role, Roles},
     ports::event_store::Revision,
 };
 
@@ -30,6 +32,18 @@ pub enum CommandKind {
     CancelOrder,
 }
 
+impl CommandKind {
+    /// The roles that may give the command; one of them is enough. A customer may place, pay and cancel its own orders,
+    /// but neither ship nor deliver them.
+    #[must_use]
+    pub const fn roles(self) -> Roles {
+        match self {
+            Self::CreateOrder | Self::PayOrder | Self::CancelOrder => Roles::of(&[Role::Writer, Role::Customer]),
+            Self::ShipOrder | Self::DeliverOrder => Roles::of(&[Role::Writer]),
+        }
+    }
+}
+
 /// A command as received by a protocol server.
 #[derive(Clone, Debug)]
 pub struct OrderRequest {
@@ -37,12 +51,14 @@ pub struct OrderRequest {
     pub request_id: Option<RequestId>,
     /// The revision that the client expects the order to have.
     pub expected_revision: Option<Revision>,
-    /// The originator of the command.
+    /// The originator of the command, as the client names it.
     pub actor: Option<Actor>,
     /// The order.
     pub target: Target,
     /// The action.
     pub action: Action,
+    /// The verified caller.
+    pub caller: Principal,
 }
 
 /// The order that a command is for.
@@ -56,7 +72,8 @@ pub enum Target<Id = OrderId> {
 
 impl OrderRequest {
     /// The kind of the command.
-    pub(in crate::application) const fn kind(&self) -> CommandKind {
+    #[must_use]
+    pub const fn kind(&self) -> CommandKind {
         match self.action {
             Action::Create { .. } => CommandKind::CreateOrder,
             Action::Pay { .. } => CommandKind::PayOrder,
@@ -64,6 +81,12 @@ impl OrderRequest {
             Action::Deliver => CommandKind::DeliverOrder,
             Action::Cancel { .. } => CommandKind::CancelOrder,
         }
+    }
+
+    /// The orders that the command may change.
+    #[must_use]
+    pub fn scope(&self) -> Scope {
+        Scope::of(&self.caller, Role::Writer)
     }
 
     /// A hash of the request. It is stored, so its input is explicit and must never change: the command's name, the expected revision and every field,
@@ -180,17 +203,21 @@ pub struct ItemDraft<'a> {
 /// Why an item has no price.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PriceError {
-    /// There is none.
+    /// It was left out.
     LeftOut,
     /// It is not a valid amount.
     Invalid(MoneyError),
 }
 
-/// The request of a command.
+/// The request of a command by `caller`.
 ///
 /// # Errors
 /// All violations, including earlier ones in `violations`.
-pub fn command(mut violations: Violations, draft: CommandDraft<'_>) -> Result<OrderRequest, Violations> {
+pub fn command(
+    mut violations: Violations,
+    draft: CommandDraft<'_>,
+    caller: &Principal,
+) -> Result<OrderRequest, Violations> {
     let CommandDraft { meta, target, action } = draft;
     let request_id = violations.optional(Field::RequestId, meta.request_id);
     let actor = violations.optional(Field::Actor, meta.actor);
@@ -213,6 +240,7 @@ pub fn command(mut violations: Violations, draft: CommandDraft<'_>) -> Result<Or
         actor: actor.flatten(),
         target,
         action,
+        caller: caller.clone(),
     });
     violations.finish(request)
 }
@@ -221,7 +249,7 @@ fn expected_revision(violations: &mut Violations, revision: Option<i64>, is_new:
     match revision? {
         0 if is_new => Some(0),
         _ if is_new => {
-            violations.add(Field::ExpectedRevision, "must be left out or 0: a new order has no revision yet");
+            violations.add(Field::ExpectedRevision, "must be unset or 0: a new order has no revision yet");
             None
         }
         revision => match u64::try_from(revision) {
@@ -266,8 +294,8 @@ const fn field_of_items(error: ItemsError) -> FieldPath {
 
 fn item(violations: &mut Violations, index: usize, draft: ItemDraft<'_>) -> Option<Item> {
     let of = |field| FieldPath::OfItem(index, field);
-    let product_id = draft.product_id.and_then(|text| violations.check(of(Field::ProductId), Text::parse(text)));
-    let name = draft.name.and_then(|text| violations.check(of(Field::Name), Text::parse_optional(text)));
+    let product_id = draft.product_id.and_then(|text| violations.required(of(Field::ProductId), text));
+    let name = draft.name.and_then(|text| violations.optional(of(Field::Name), text));
     let quantity = draft.quantity.and_then(|pieces| violations.check(of(Field::Quantity), Quantity::new(pieces)));
     let unit_price = draft.unit_price.and_then(|price| violations.check(of(Field::UnitPrice), price));
     Some(Item { product_id: product_id?, name: name?, quantity: quantity?, unit_price: unit_price? })
@@ -282,7 +310,7 @@ impl From<MoneyError> for PriceError {
 impl fmt::Display for PriceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::LeftOut => f.write_str("must not be left out"),
+            Self::LeftOut => f.write_str("is required"),
             Self::Invalid(error) => error.fmt(f),
         }
     }

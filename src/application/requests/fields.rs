@@ -18,13 +18,13 @@ pub enum Field {
     OrderId,
     CustomerId,
     Items,
-    /// Those of a CreateOrder among many commands.
+    /// The items of a CreateOrder in ExecuteCommands.
     CreateOrderItems,
     ProductId,
     Name,
     Quantity,
     UnitPrice,
-    /// Of an order or of an item, over REST; gRPC has it inside of the price.
+    /// The currency of an order or of an item, over REST; gRPC has it inside the price.
     Currency,
     ShippingAddress,
     PaymentMethod,
@@ -47,7 +47,7 @@ pub enum Field {
     Start,
     Cursor,
     CustomerIds,
-    /// Kinds of events; over REST, one.
+    /// Kinds of events; over REST, a single one.
     Types,
     HeartbeatInterval,
     Id,
@@ -55,6 +55,8 @@ pub enum Field {
     BatchSize,
     EventIds,
     All,
+    Filter,
+    Duration,
     /// The header of gRPC's deadline.
     GrpcTimeout,
     Host,
@@ -68,7 +70,7 @@ impl Field {
     /// Every field.
     pub const ALL: &'static [Self] = Self::VARIANTS;
 
-    /// The single table of names: in the protos, and over REST. What only one of them has bears the same name twice.
+    /// The single table of names: in the protos, and over REST. A part that only one of them has appears with the same name twice.
     const fn names(self) -> (&'static str, &'static str) {
         match self {
             Self::Request => ("request", "body"),
@@ -114,6 +116,8 @@ impl Field {
             Self::BatchSize => same("batch_size"),
             Self::EventIds => same("event_ids"),
             Self::All => same("all"),
+            Self::Filter => same("filter"),
+            Self::Duration => same("duration"),
             Self::GrpcTimeout => same("grpc-timeout"),
             Self::Host => same("Host"),
             Self::IfNoneMatch => same("If-None-Match"),
@@ -148,9 +152,9 @@ pub enum FieldPath {
     Element(Field, usize),
     /// A field of an item of a new order: `items[3].unit_price`.
     OfItem(usize, Field),
-    /// A name of the client's own, which the request does not have.
+    /// A field sent by the client that the request does not have.
     Unknown(String),
-    /// Such a name in an item of a new order.
+    /// Such a field in an item of a new order.
     UnknownOfItem(usize, String),
 }
 
@@ -161,7 +165,7 @@ impl FieldPath {
         self.render(Field::proto_name)
     }
 
-    /// The path in the names that REST has.
+    /// The path in the names of REST.
     #[must_use]
     pub fn over_rest(&self) -> Cow<'_, str> {
         self.render(Field::rest_name)
@@ -200,7 +204,7 @@ mod tests {
 
     use super::*;
 
-    /// What a gRPC request does not have as a field: the rest are headers and parts of REST requests.
+    /// The names that are not fields of gRPC messages: headers and parts of REST requests.
     const NO_FIELDS: [Field; 7] = [
         Field::Request,
         Field::Currency,
@@ -212,7 +216,7 @@ mod tests {
     ];
 
     #[test]
-    fn every_name_of_the_protos_is_that_of_a_field_or_a_oneof() {
+    fn every_proto_name_is_that_of_a_field_or_a_oneof() {
         let files = prost_types::FileDescriptorSet::decode(crate::proto::DESCRIPTORS).unwrap().file;
         let messages: Vec<_> = files.into_iter().flat_map(|file| file.message_type).collect();
         let fields = messages.iter().flat_map(|message| &message.field).map(|field| field.name());
@@ -226,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_bears_the_names_of_the_protocol_that_the_client_has_used() {
+    fn a_path_uses_the_names_of_the_protocol_of_the_client() {
         for (path, proto, rest) in [
             (FieldPath::OfItem(12, Field::UnitPrice), "items[12].unit_price", "items[12].price"),
             (FieldPath::OfItem(0, Field::ProductId), "items[0].product_id", "items[0].productId"),

@@ -5,7 +5,7 @@ use xxhash_rust::xxh3::Xxh3;
 use super::{fields::Field, violations::Violations};
 use crate::{
     application::{
-        Consistency,
+        Consistency, Scope,
         limits::{DEFAULT_PAGE_SIZE, MAX_IDS_PER_CALL, MAX_PAGE_SIZE},
         order_repository::AsOf,
         queries::{GetOrder, ListOrders},
@@ -92,13 +92,14 @@ pub enum UntilDraft {
     Time(Given<Timestamp>),
 }
 
-/// The query for one order.
+/// The query for one order within `scope`.
 ///
 /// # Errors
 /// All violations, including earlier ones in `violations`.
 pub fn get_order(
     mut violations: Violations,
     draft: GetOrderDraft<'_>,
+    scope: Scope,
     log: Option<&Signer>,
 ) -> Result<GetOrder, Violations> {
     let order_id = draft.order_id.and_then(|text| violations.order_id(Field::OrderId, text));
@@ -115,7 +116,7 @@ pub fn get_order(
         },
     };
     let consistency = consistency(&mut violations, draft.consistency, log);
-    let query = order_id.zip(until).map(|(order_id, until)| GetOrder { order_id, until, consistency });
+    let query = order_id.zip(until).map(|(order_id, until)| GetOrder { order_id, until, consistency, scope });
     violations.finish(query)
 }
 
@@ -140,7 +141,7 @@ pub struct ListDraft<'a> {
     pub consistency: ConsistencyDraft<'a>,
 }
 
-/// A query for a page of the list of orders, and what the token of its next page needs.
+/// A query for a page of the list of orders, with the hash that the token of its next page contains.
 #[derive(Clone, Debug)]
 pub struct ListRequest {
     /// The query.
@@ -158,17 +159,21 @@ impl ListRequest {
     }
 }
 
-/// The query for a page of the list of orders.
+/// The query for a page of the list of the orders within `scope`. A page token is bound to the customer to whom the scope narrows the list: one
+/// customer's token does not open a page of another's.
 ///
 /// # Errors
 /// All violations, including earlier ones in `violations`.
 pub fn list_orders(
     mut violations: Violations,
     draft: ListDraft<'_>,
+    scope: &Scope,
     log: Option<&Signer>,
 ) -> Result<ListRequest, Violations> {
     let limit = page_size(&mut violations, draft.page_size);
+    // The query refuses a customer outside of the scope.
     let customer = violations.optional(Field::CustomerId, draft.customer_id).flatten();
+    let customer = customer.or_else(|| scope.customer().cloned());
     let status = violations.check(Field::Status, draft.status).flatten();
     let created_after = violations.check(Field::CreatedAfter, draft.created_after).flatten();
     let created_before = violations.check(Field::CreatedBefore, draft.created_before).flatten();
@@ -189,7 +194,7 @@ pub fn list_orders(
     };
     let after = after.map(|key| RowKey { created_at_micros: key.created_at_micros, id: key.order_id });
     let query = ListQuery { filter, order, after, limit };
-    let list = ListOrders { query, consistency };
+    let list = ListOrders { query, consistency, scope: scope.clone() };
     violations.finish(Some(ListRequest { list, fingerprint }))
 }
 

@@ -100,8 +100,7 @@ impl Violations {
 
     /// Required text.
     pub fn required<R: TextRule>(&mut self, field: impl Into<FieldPath>, text: &str) -> Option<Text<R>> {
-        let parsed = Text::parse(text).and_then(|parsed| visible::check(text).map(|()| parsed));
-        self.check(field, parsed)
+        self.check(field, visible::parse(text))
     }
 
     /// Optional text: `Some(None)` if omitted.

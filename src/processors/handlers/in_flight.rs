@@ -13,7 +13,7 @@ pub(super) struct InFlightBatch<'a> {
     /// Processed, but not acknowledged yet.
     pub(super) done: Vec<Receipt>,
     /// The orders with a requeued event; all later events were requeued with it.
-    taken_back: Vec<u64>,
+    requeued: Vec<u64>,
     /// When the wait for the rest of the batch began.
     since: Instant,
 }
@@ -21,15 +21,15 @@ pub(super) struct InFlightBatch<'a> {
 impl<'a> InFlightBatch<'a> {
     pub(super) fn new(consumer: &'a dyn Consumer, batch: &'a [Delivery]) -> Self {
         let done = Vec::with_capacity(batch.len());
-        Self { consumer, batch, done, taken_back: Vec::new(), since: Instant::now() }
+        Self { consumer, batch, done, requeued: Vec::new(), since: Instant::now() }
     }
 
-    pub(super) fn is_taken_back(&self, delivery: &Delivery) -> bool {
-        self.taken_back.contains(&delivery.message.key)
+    pub(super) fn is_requeued(&self, delivery: &Delivery) -> bool {
+        self.requeued.contains(&delivery.message.key)
     }
 
     /// With a slow handler, extends the batch from `index` on before its ack-wait ends, and acknowledges the processed deliveries.
-    pub(super) async fn keep(&mut self, index: usize) -> Result<(), BusError> {
+    pub(super) async fn extend(&mut self, index: usize) -> Result<(), BusError> {
         if self.since.elapsed() < self.consumer.ack_wait() / 4 {
             return Ok(());
         }
@@ -48,7 +48,7 @@ impl<'a> InFlightBatch<'a> {
     }
 
     pub(super) async fn retry(&mut self, delivery: &Delivery, after: Duration) -> Result<(), BusError> {
-        self.taken_back.push(delivery.message.key);
+        self.requeued.push(delivery.message.key);
         self.consumer.retry(delivery.receipt, after).await
     }
 }

@@ -1,4 +1,4 @@
-//! Subscriptions: run an [`EventHandler`] on the deliveries of the message bus.
+//! Event handlers: a subscription runs an [`EventHandler`] on the deliveries of the message bus.
 //!
 //! An event is handled at least once, and the events of one order in their order. A failed event is retried after a growing delay; meanwhile the
 //! other orders continue and the later events of the same order wait. An event that fails permanently goes to the dead letters of its handler, **and
@@ -20,13 +20,20 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    codec,
     ports::{
         backoff::Backoff,
         lease_store::{Lease, LeaseStore},
         message_bus::{BusError, Delivery, MessageBus},
     },
-    processors::leader::{Ended, Leadership, STANDBY_POLL_INTERVAL, run_as_leader},
-    telemetry::outage::{Away, Line, Outage},
+    processors::{
+        leader::{Ended, Leadership, STANDBY_POLL_INTERVAL, run_as_leader},
+        owners::Owners,
+    },
+    telemetry::{
+        outage::{Away, Line, Outage},
+        traces::{self, KeyValue, Scope, SpanKind, Traces},
+    },
 };
 
 mod handler;
@@ -82,6 +89,8 @@ pub struct SubscriptionDeps {
     pub leases: Arc<dyn LeaseStore>,
     /// The name of this node, for the lease.
     pub node: String,
+    /// Records who handles.
+    pub owners: Arc<Owners>,
 }
 
 /// One handler on the bus.
@@ -91,6 +100,7 @@ pub struct Subscription {
     options: SubscriptionOptions,
     status: Arc<SubscriptionStatus>,
     remembered: Mutex<ProcessedRevisions>,
+    traces: Traces,
 }
 
 /// Whether to continue.
@@ -105,7 +115,7 @@ struct StoppedGuard(Arc<SubscriptionStatus>);
 
 impl Drop for StoppedGuard {
     fn drop(&mut self) {
-        self.0.play(Role::Ended);
+        self.0.set_role(Role::Ended);
     }
 }
 
@@ -115,7 +125,13 @@ impl Subscription {
     pub fn new(parts: SubscriptionDeps, handler: Arc<dyn EventHandler>, options: SubscriptionOptions) -> Self {
         let remembered = Mutex::new(ProcessedRevisions::new(options.remembered_orders));
         let status = Arc::new(SubscriptionStatus::of(handler.name()));
-        Self { parts, handler, options, status, remembered }
+        Self { parts, handler, options, status, remembered, traces: Traces::off() }
+    }
+
+    /// Makes the spans of handling.
+    #[must_use]
+    pub fn traced(self, traces: Traces) -> Self {
+        Self { traces, ..self }
     }
 
     /// Its status; it stays readable after its end.
@@ -138,12 +154,13 @@ impl Subscription {
             }
             let work = async |_: &Lease, lost: CancellationToken| self.receive_under(&stop, &lost).await;
             let name = lease_name(self.handler.name());
-            let pause = match run_as_leader(&*self.parts.leases, &name, &self.parts.node, work).await {
+            let SubscriptionDeps { leases, node, owners, .. } = &self.parts;
+            let pause = match run_as_leader(&**leases, &name, node, owners, work).await {
                 Leadership::Ended(Ok(())) => return,
                 Leadership::Standby(leader) => {
                     failures = 0;
                     outage.works();
-                    self.status.play(Role::StandingBy(leader));
+                    self.status.set_role(Role::StandingBy(leader));
                     STANDBY_POLL_INTERVAL
                 }
                 Leadership::Ended(Err(error)) => {
@@ -169,10 +186,10 @@ impl Subscription {
         }
         if let Some(Line { unsaid }) = outage.failed(&reason) {
             let handler = self.handler.name();
-            tracing::warn!(handler, reason, unsaid, "the subscription cannot work, it is tried again");
+            tracing::warn!(handler, reason, unsaid, "the subscription failed and will be retried");
         }
         self.status.failed(reason.clone());
-        self.status.play(Role::Failing(reason));
+        self.status.set_role(Role::Failing(reason));
         self.options.backoff.after(failures).min(MAX_RECONNECT_PAUSE)
     }
 
@@ -202,7 +219,7 @@ impl Subscription {
         let Some(consumer) = stop.run_until_cancelled(bus.consumer(handler.name())).await.transpose()? else {
             return Ok(());
         };
-        self.status.play(Role::Active);
+        self.status.set_role(Role::Active);
         loop {
             let next_batch = consumer.next_batch(self.options.batch_size);
             let Some(batch) = stop.run_until_cancelled(next_batch).await.transpose()? else {
@@ -228,10 +245,10 @@ impl Subscription {
             if stop.is_cancelled() {
                 return Ok(Next::Stop);
             }
-            if in_flight.is_taken_back(delivery) {
+            if in_flight.is_requeued(delivery) {
                 continue;
             }
-            in_flight.keep(index).await?;
+            in_flight.extend(index).await?;
             if !delivery.replayed && self.remembered().covers(&delivery.message) {
                 self.status.add_deduplicated();
                 in_flight.done.push(delivery.receipt);
@@ -263,7 +280,7 @@ impl Subscription {
         self.status.failed(format!("event {event_id}: {}", error.reason()));
         if matches!(error, HandlerError::Retry(_)) && delivery.attempt < self.options.max_attempts {
             let delay = self.options.backoff.after(delivery.attempt);
-            tracing::debug!(handler = self.handler.name(), %event_id, reason = error.reason(), ?delay, "event is retried");
+            tracing::debug!(handler = self.handler.name(), %event_id, reason = error.reason(), ?delay, "an event will be redelivered");
             in_flight.retry(delivery, delay).await?;
             self.status.add_retried();
             return Ok(Next::Continue);
@@ -272,8 +289,40 @@ impl Subscription {
         self.give_up(in_flight, index, error.reason(), stop).await
     }
 
-    /// Calls the handler with a time limit; a panic becomes an error.
+    /// The span of handling an event, linked to the command that caused it.
+    fn span(&self, delivery: &Delivery) -> Option<Scope> {
+        if !self.traces.is_on() {
+            return None;
+        }
+        let message = &delivery.message;
+        let name = format!("process {}", self.handler.name());
+        let span = self.traces.linked(SpanKind::Consumer, name.clone(), codec::cause(&message.payload).into_iter())?;
+        span.describe(
+            name,
+            [
+                KeyValue::new("messaging.system", self.parts.bus.kind()),
+                KeyValue::new("messaging.operation.type", "process"),
+                KeyValue::new("messaging.consumer.group.name", self.handler.name().to_owned()),
+                KeyValue::new("messaging.message.id", message.event_id().to_string()),
+                KeyValue::new("ordersystem.event.kind", message.kind.clone().into_owned()),
+                KeyValue::new("ordersystem.attempt", i64::from(delivery.attempt)),
+            ],
+        );
+        Some(span)
+    }
+
+    /// Calls the handler in its span.
     async fn call(&self, delivery: &Delivery, longest: Duration) -> Result<(), HandlerError> {
+        traces::within(self.span(delivery), self.call_limited(delivery, longest), |span, handled| match handled {
+            Ok(()) => {}
+            Err(HandlerError::Retry(_)) => span.fail("retry"),
+            Err(HandlerError::Reject(_)) => span.fail("reject"),
+        })
+        .await
+    }
+
+    /// Calls the handler with a time limit; a panic becomes an error.
+    async fn call_limited(&self, delivery: &Delivery, longest: Duration) -> Result<(), HandlerError> {
         let event =
             ReceivedEvent { message: delivery.message.clone(), attempt: delivery.attempt, replayed: delivery.replayed };
         let limit = self.options.handler_timeout.min(longest);
@@ -307,7 +356,7 @@ impl Subscription {
             if stop.run_until_cancelled(sleep(delay)).await.is_none() {
                 return Ok(Next::Stop);
             }
-            in_flight.keep(index).await?;
+            in_flight.extend(index).await?;
         }
         self.status.add_dead_lettered();
         self.remembered().insert(&delivery.message);

@@ -1,6 +1,6 @@
 //! Remembers handled events in bounded memory.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map::Entry};
 
 use crate::ports::{event_store::fingerprint, message_bus::Message};
 
@@ -20,30 +20,48 @@ pub(super) struct ProcessedRevisions {
 
 /// The handled revisions of one order, each with the fingerprint of its event: a log that has lost its end may have another event at a handled
 /// revision.
-#[derive(Clone, Debug, Default)]
-struct Handled(Vec<(u64, u32)>);
+#[derive(Clone, Debug)]
+struct Handled {
+    /// In place, since most orders that are remembered have one event so far.
+    last: (u64, u32),
+    /// Those before it, in order.
+    earlier: Vec<(u64, u32)>,
+}
 
 impl Handled {
+    const fn first(event: (u64, u32)) -> Self {
+        Self { last: event, earlier: Vec::new() }
+    }
+
     /// Whether this event was handled. An event older than all known ones counts as handled.
     fn covers(&self, sequence: u64, fingerprint: u32) -> bool {
-        match self.0.iter().find(|(handled, _)| *handled == sequence) {
-            Some((_, handled)) => *handled == fingerprint,
-            None => self.0.last().is_some_and(|(last, _)| sequence < *last),
+        match self.all().find(|(handled, _)| *handled == sequence) {
+            Some((_, handled)) => handled == fingerprint,
+            None => sequence < self.last.0,
         }
     }
 
-    fn insert(&mut self, sequence: u64, fingerprint: u32) {
-        match self.0.binary_search_by_key(&sequence, |(handled, _)| *handled) {
-            Ok(index) if self.0.get(index).is_some_and(|(_, handled)| *handled == fingerprint) => {}
-            Ok(index) => {
-                // Another history of the order, which does not include the revisions after this one.
-                self.0.truncate(index);
-                self.0.push((sequence, fingerprint));
-            }
-            Err(index) => self.0.insert(index, (sequence, fingerprint)),
+    fn all(&self) -> impl Iterator<Item = (u64, u32)> {
+        self.earlier.iter().copied().chain([self.last])
+    }
+
+    fn insert(&mut self, event: (u64, u32)) {
+        let (sequence, _) = event;
+        if self.all().any(|handled| handled == event) {
+            return;
         }
-        if self.0.len() > MAX_EVENTS {
-            self.0.remove(0);
+        let index = self.earlier.partition_point(|(handled, _)| *handled < sequence);
+        if self.all().any(|(handled, _)| handled == sequence) {
+            // Another history of the order, which does not include the revisions after this one.
+            self.earlier.truncate(index);
+            self.last = event;
+        } else if sequence < self.last.0 {
+            self.earlier.insert(index, event);
+        } else {
+            self.earlier.push(std::mem::replace(&mut self.last, event));
+        }
+        if self.earlier.len() >= MAX_EVENTS {
+            self.earlier.remove(0);
         }
     }
 }
@@ -64,8 +82,16 @@ impl ProcessedRevisions {
         if self.new.len() >= self.capacity && !self.new.contains_key(&event.key) {
             self.old = std::mem::take(&mut self.new);
         }
-        let before = || self.old.get(&event.key).cloned().unwrap_or_default();
-        self.new.entry(event.key).or_insert_with(before).insert(event.sequence, fingerprint(&event.payload));
+        let handled = (event.sequence, fingerprint(&event.payload));
+        match self.new.entry(event.key) {
+            Entry::Occupied(mut known) => known.get_mut().insert(handled),
+            Entry::Vacant(place) => {
+                let before = self.old.get(&event.key).cloned();
+                let mut known = before.unwrap_or_else(|| Handled::first(handled));
+                known.insert(handled);
+                place.insert(known);
+            }
+        }
     }
 }
 
@@ -123,10 +149,10 @@ mod tests {
     }
 
     #[test]
-    fn memory_of_one_order_is_bounded_and_what_is_older_counts_as_handled() {
+    fn memory_of_one_order_is_bounded_and_older_events_count_as_handled() {
         let mut remembered = ProcessedRevisions::new(2);
         (1..=1_000).for_each(|sequence| remembered.insert(&event(1, sequence)));
-        assert_eq!(remembered.new[&1].0.len(), MAX_EVENTS);
+        assert_eq!(remembered.new[&1].all().count(), MAX_EVENTS);
         assert!(remembered.covers(&event(1, 5)) && remembered.covers(&event(1, 1_000)));
         assert!(!remembered.covers(&event(1, 1_001)));
     }

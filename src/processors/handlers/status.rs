@@ -164,7 +164,7 @@ impl SubscriptionStatus {
         self.deduplicated_total.increment(1);
     }
 
-    pub(super) fn play(&self, role: Role) {
+    pub(super) fn set_role(&self, role: Role) {
         self.active.set(if role == Role::Active { 1.0 } else { 0.0 });
         let mut now = self.role.lock();
         if *now != role {

@@ -83,7 +83,8 @@ impl Running {
         handler: Arc<dyn EventHandler>,
         options: SubscriptionOptions,
     ) -> Self {
-        let parts = SubscriptionDeps { bus: bus.clone(), leases: leases.clone(), node: node.to_owned() };
+        let owners = Arc::default();
+        let parts = SubscriptionDeps { bus: bus.clone(), leases: leases.clone(), node: node.to_owned(), owners };
         let subscription = Subscription::new(parts, handler, options);
         let (status, stop) = (subscription.status(), CancellationToken::new());
         let own_stop = stop.clone();
@@ -163,7 +164,7 @@ async fn an_event_that_is_published_again_is_handled_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_subscription_whose_consumer_is_taken_over_says_so_and_comes_back() {
+async fn a_subscription_whose_consumer_is_taken_over_reports_it_and_recovers() {
     let bus = memory();
     let handler = Scripted::new(|_: &ReceivedEvent| Ok(()));
     let running = Running::start(&bus, handler.clone(), options());

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// How often the gauges are updated.
-const MEASURE_EVERY: Duration = Duration::from_secs(1);
+const MEASURE_INTERVAL: Duration = Duration::from_secs(1);
 /// The timeout of one measurement; after it the age is derived from the previous measurement.
 const MEASURE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -74,7 +74,7 @@ impl OutboxMeter {
                     // As far as this node knows, the same events are pending, and growing older.
                     Ok(Err(_)) | Err(_) => self.oldest.set(self.age()),
                 }
-                tokio::time::sleep(MEASURE_EVERY).await;
+                tokio::time::sleep(MEASURE_INTERVAL).await;
             }
         };
         stop.run_until_cancelled(measure).await;
@@ -100,6 +100,14 @@ impl OutboxMeter {
         }
         let positions = self.store.distance(position, head);
         Ok(Backlog { positions, oldest_seconds: self.age(), past_the_end })
+    }
+
+    /// The entries that are missing from the log, also published ones: if the bus loses them too, they cannot be published again.
+    ///
+    /// # Errors
+    /// A description, if the log cannot be read.
+    pub async fn missing_entries(&self) -> Result<Option<String>, String> {
+        self.store.missing_entries().await.map_err(text)
     }
 
     async fn checkpoint(&self) -> Result<Position, String> {

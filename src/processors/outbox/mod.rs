@@ -5,7 +5,7 @@
 //! ([`MessageBus::oldest_unpersisted`]), the handlers must have acknowledged them, too. One relay at a time holds the lease; its fencing token
 //! prevents a relay that has lost the lease from moving the checkpoint.
 
-use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
+use std::{borrow::Cow, fmt, pin::pin, sync::Arc, time::Duration};
 
 use metrics::Counter;
 use parking_lot::{Mutex, MutexGuard};
@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    codec::EventHeader,
+    codec::{self, EventHeader},
     ports::{
         backoff::Backoff,
         checkpoint_store::{Checkpoint, CheckpointStore},
@@ -22,8 +22,14 @@ use crate::{
         lease_store::{Lease, LeaseStore},
         message_bus::{Message, MessageBus, VolatileMessages},
     },
-    processors::leader::{Ended, Leadership, STANDBY_POLL_INTERVAL, run_as_leader},
-    telemetry::outage::{Away, Line, Outage},
+    processors::{
+        leader::{Ended, Leadership, STANDBY_POLL_INTERVAL, run_as_leader},
+        owners::Owners,
+    },
+    telemetry::{
+        outage::{Away, Line, Outage},
+        traces::{self, KeyValue, Scope, SpanKind, Traces},
+    },
 };
 
 mod meter;
@@ -39,11 +45,11 @@ pub const NAME: &str = "outbox";
 /// The pauses between attempts after failures.
 const RETRIES: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
 /// The poll interval for acknowledgements of published events by handlers.
-const ACKS_LOOK: Duration = Duration::from_millis(100);
+const ACK_POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// How long a stopping relay waits for acknowledgements: events not handled by then are published again after the next start.
-const ACKS_AT_END: Duration = Duration::from_secs(2);
+const FINAL_ACK_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a stopping relay keeps retrying after failures. An unreachable backend cannot be flushed to, and the log keeps everything.
-const RETRIES_AT_END: Duration = Duration::from_secs(1);
+const FINAL_RETRY_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long the handlers, which subscribe at the start, may take before it is reported.
 const MAX_SUBSCRIBING: Duration = Duration::from_secs(5);
 
@@ -71,6 +77,8 @@ pub struct OutboxDeps {
     pub leases: Arc<dyn LeaseStore>,
     /// The name of this node, for the lease.
     pub node: String,
+    /// Records who relays.
+    pub owners: Arc<Owners>,
 }
 
 /// The relay from the log to the bus.
@@ -85,6 +93,7 @@ pub struct OutboxRelay {
     away: Away,
     losses: Counter,
     trail: Mutex<Trail>,
+    traces: Traces,
 }
 
 /// Why the relay paused.
@@ -124,7 +133,14 @@ impl OutboxRelay {
             trail: Mutex::default(),
             outage: Outage::while_not(away.clone()),
             away,
+            traces: Traces::off(),
         }
+    }
+
+    /// Makes the spans of publishing.
+    #[must_use]
+    pub fn traced(self, traces: Traces) -> Self {
+        Self { traces, ..self }
     }
 
     /// The status of the relay.
@@ -143,7 +159,7 @@ impl OutboxRelay {
     /// The same as [`OutboxRelay::run`] until `give_up` is cancelled: pending requests will not be answered.
     pub async fn run_until(&self, flush: CancellationToken, give_up: CancellationToken) {
         if give_up.run_until_cancelled(self.run(flush)).await.is_none() {
-            self.leave_the_rest(&self.away.why().unwrap_or_else(|| "no answer in time".to_owned()));
+            self.log_unflushed(&self.away.why().unwrap_or_else(|| "no answer in time".to_owned()));
         }
     }
 
@@ -169,13 +185,13 @@ impl OutboxRelay {
                 RelayOutcome::Failed(failure) => {
                     if flush.is_cancelled()
                         && (self.away.why().is_some()
-                            || Instant::now() >= *give_up_at.get_or_insert(Instant::now() + RETRIES_AT_END))
+                            || Instant::now() >= *give_up_at.get_or_insert(Instant::now() + FINAL_RETRY_TIMEOUT))
                     {
-                        self.leave_the_rest(&failure);
+                        self.log_unflushed(&failure);
                         return;
                     }
                     if let Some(Line { unsaid }) = self.outage.failed(&failure) {
-                        tracing::warn!(failure, unsaid, "the outbox stands still");
+                        tracing::warn!(failure, unsaid, "the outbox is stalled");
                     }
                     self.status.failed(failure);
                     failures = failures.saturating_add(1);
@@ -189,20 +205,20 @@ impl OutboxRelay {
     }
 
     /// Logs the end of a relay that has not flushed.
-    fn leave_the_rest(&self, failure: &str) {
+    fn log_unflushed(&self, failure: &str) {
         let published_to = self.status.published_to().map(|position| position.to_string());
         let store = &self.parts.store;
         let rest = match store.durability() {
             // With an in-memory log, unpublished events are lost, too.
-            Durability::None => "what it has not published is lost with the log, which is kept in memory",
+            Durability::None => "unpublished events are lost with the log, which is kept in memory",
             // Nothing was ever written to the log.
             Durability::Unknown => "its log was never reached, so this node has accepted nothing",
             _ if store.unreachable().is_some() => {
-                "what it has not published is published by the next node that reaches the log"
+                "unpublished events will be published by the next node that reaches the log"
             }
-            _ => "what it has not published is in the log and is published after the next start",
+            _ => "unpublished events are in the log and will be published after the next start",
         };
-        tracing::warn!(failure, published_to, "the outbox cannot be flushed: {rest}");
+        tracing::warn!(failure, published_to, "cannot flush the outbox: {rest}");
     }
 
     async fn relay_while_leader(&self, flush: &CancellationToken) -> RelayOutcome {
@@ -214,7 +230,8 @@ impl OutboxRelay {
             let releases = !lost.is_cancelled() && matches!(self.lost_from(Position(0)).await, Ok(None));
             Ended { outcome, releases }
         };
-        match run_as_leader(&*self.parts.leases, NAME, &self.parts.node, work).await {
+        let OutboxDeps { leases, node, owners, .. } = &self.parts;
+        match run_as_leader(&**leases, NAME, node, owners, work).await {
             Leadership::Standby(leader) => RelayOutcome::NotOwner(leader),
             Leadership::Failed(why) | Leadership::Lost(why) => RelayOutcome::Failed(why),
             Leadership::Ended(relayed) => relayed.unwrap_or_else(RelayOutcome::Failed),
@@ -224,7 +241,7 @@ impl OutboxRelay {
     async fn relay(&self, lease: &Lease, flush: &CancellationToken) -> Result<RelayOutcome, String> {
         self.until_subscribed().await?;
         let start = self.start(lease.fencing_token).await?;
-        let start = self.before_what_was_lost(lease, start).await?;
+        let start = self.before_loss(lease, start).await?;
         let mut progress = Progress { fencing_token: lease.fencing_token, published_to: start.position, saved: start };
         let mut follower = LogFollower::new(Arc::clone(&self.parts.store), start);
         self.status.published(start.position);
@@ -247,8 +264,8 @@ impl OutboxRelay {
             let waits_for_acks = progress.saved.position < progress.published_to;
             if !flush.is_cancelled() {
                 self.idle(&mut follower, flush, waits_for_acks).await;
-            } else if waits_for_acks && Instant::now() < *end_at.get_or_insert(Instant::now() + ACKS_AT_END) {
-                sleep(ACKS_LOOK / 5).await;
+            } else if waits_for_acks && Instant::now() < *end_at.get_or_insert(Instant::now() + FINAL_ACK_TIMEOUT) {
+                sleep(ACK_POLL_INTERVAL / 5).await;
             } else {
                 return Ok(RelayOutcome::Flushed);
             }
@@ -258,7 +275,7 @@ impl OutboxRelay {
     fn works(&self) {
         self.status.works();
         if let Some(lasted) = self.outage.works() {
-            tracing::info!(lasted_ms = lasted.as_millis() as u64, "the outbox publishes again");
+            tracing::info!(lasted_ms = lasted.as_millis() as u64, "the outbox is publishing again");
         }
     }
 
@@ -276,7 +293,7 @@ impl OutboxRelay {
     }
 
     /// The position to begin after: `checkpoint`, or an earlier one if the bus has lost accepted events; that one is saved first.
-    async fn before_what_was_lost(&self, lease: &Lease, checkpoint: LogPoint) -> Result<LogPoint, String> {
+    async fn before_loss(&self, lease: &Lease, checkpoint: LogPoint) -> Result<LogPoint, String> {
         let Some(first) = self.lost_from(checkpoint.position).await? else { return Ok(checkpoint) };
         let mut point = checkpoint;
         let position = Position(first.saturating_sub(1));
@@ -288,7 +305,7 @@ impl OutboxRelay {
         tracing::warn!(
             from = point.position.0,
             checkpoint = checkpoint.position.0,
-            "the message bus has lost what it held: events are published again"
+            "the message bus has lost its events: publishing them again"
         );
         self.parts.bus.resume();
         Ok(point)
@@ -306,7 +323,7 @@ impl OutboxRelay {
         };
         self.lost(&what);
         let start = self.newest_left().await?;
-        tracing::warn!(position = %start, "the outbox publishes what the log has after this position, some of it again");
+        tracing::warn!(position = %start, "the outbox publishes the events after this position, some of them again");
         let checkpoint = Checkpoint::at(start, fencing_token);
         self.parts.checkpoints.save(NAME, checkpoint).await.map_err(text)?;
         Ok(start)
@@ -327,10 +344,7 @@ impl OutboxRelay {
 
     fn lost(&self, what: &str) {
         if self.status.lost(format!("the log has lost events: {what}")) {
-            tracing::error!(
-                what,
-                "the log has lost events that this node had published, or another one that published before it"
-            );
+            tracing::error!(what, "the log has lost events that this node or an earlier leader had published");
             self.losses.increment(1);
         }
     }
@@ -346,7 +360,7 @@ impl OutboxRelay {
             if Instant::now() >= give_up_at {
                 return Err("not every handler has subscribed to the message bus".to_owned());
             }
-            sleep(ACKS_LOOK / 5).await;
+            sleep(ACK_POLL_INTERVAL / 5).await;
         }
         Ok(())
     }
@@ -356,18 +370,42 @@ impl OutboxRelay {
         tokio::select! {
             () = follower.wait() => {}
             () = flush.cancelled() => {}
-            () = sleep(if waits_for_acks { scan.min(ACKS_LOOK) } else { scan }) => {}
+            () = sleep(if waits_for_acks { scan.min(ACK_POLL_INTERVAL) } else { scan }) => {}
         }
+    }
+
+    /// The span of publishing `messages`, linked to the commands that caused them.
+    fn span(&self, messages: &[Message]) -> Option<Scope> {
+        if !self.traces.is_on() {
+            return None;
+        }
+        let causes = messages.iter().filter_map(|message| codec::cause(&message.payload));
+        let span = self.traces.linked(SpanKind::Producer, "publish", causes)?;
+        let count = i64::try_from(messages.len()).unwrap_or(i64::MAX);
+        span.describe(
+            "publish",
+            [
+                KeyValue::new("messaging.system", self.parts.bus.kind()),
+                KeyValue::new("messaging.operation.type", "send"),
+                KeyValue::new("messaging.batch.message_count", count),
+            ],
+        );
+        Some(span)
     }
 
     async fn publish(&self, batch: &[StoredEvent], progress: &mut Progress) -> Result<(), String> {
         let messages = batch.iter().map(message).collect::<Result<Vec<_>, _>>()?;
-        let mut publishing = self.parts.bus.publish(&messages);
+        let publishing = traces::within(self.span(&messages), self.parts.bus.publish(&messages), |span, published| {
+            if published.is_err() {
+                span.fail("publish_failed");
+            }
+        });
+        let mut publishing = pin!(publishing);
         loop {
             tokio::select! {
                 published = &mut publishing => break published.map_err(text)?,
-                // A full bus waits for slow handlers: their progress counts meanwhile.
-                () = sleep(ACKS_LOOK) => self.save(progress).await?,
+                // A full bus waits for slow handlers: their progress counts in the meantime.
+                () = sleep(ACK_POLL_INTERVAL) => self.save(progress).await?,
             }
         }
         if let Some(last) = batch.last() {

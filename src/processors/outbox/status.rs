@@ -7,11 +7,11 @@ use crate::ports::event_store::Position;
 /// The status of the outbox on this node. Shared with health and metrics.
 #[derive(Debug, Default)]
 pub struct OutboxStatus {
-    state: Mutex<State>,
+    state: Mutex<RelayState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct RelayState {
     published_to: Option<Position>,
     relayed_by: Option<String>,
     failure: Option<String>,
@@ -45,7 +45,7 @@ impl OutboxStatus {
         self.state().loss.clone()
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, RelayState> {
         self.state.lock()
     }
 
@@ -70,7 +70,7 @@ impl OutboxStatus {
     pub(super) fn stands_by(&self, relayed_by: Option<String>) {
         let mut state = self.state();
         let loss = state.loss.take();
-        *state = State { relayed_by, loss, ..State::default() };
+        *state = RelayState { relayed_by, loss, ..RelayState::default() };
     }
 
     /// Records a failure. Published events stay published: the backlog grows from there.

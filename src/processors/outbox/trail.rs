@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn a_point_that_comes_again_takes_the_place_of_those_after_it() {
+    fn a_repeated_point_replaces_the_later_ones() {
         let mut trail = Trail::default();
         (1..=5).for_each(|position| trail.push(point(position)));
         trail.push(LogPoint { position: Position(3), fingerprint: Some(2) });

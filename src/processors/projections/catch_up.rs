@@ -77,7 +77,7 @@ impl Meter {
         self.state.target = target;
     }
 
-    pub(super) fn took_in(&mut self, events: usize, position: Position) -> CatchUp {
+    pub(super) fn add_applied(&mut self, events: usize, position: Position) -> CatchUp {
         self.state.events += events as u64;
         self.state.position = position;
         // Positions may have gaps: the estimate was too high or too low.
@@ -85,14 +85,14 @@ impl Meter {
         self.state.elapsed = self.started.elapsed();
         if self.told.elapsed() >= PROGRESS_INTERVAL {
             self.told = Instant::now();
-            tracing::info!("the list of orders is built: {}", self.state);
+            tracing::info!("building the read model: {}", self.state);
         }
         self.state
     }
 
     pub(super) fn summary(&self) -> String {
         let (events, seconds) = (self.state.events, self.started.elapsed().as_secs_f64());
-        format!("the list of orders has caught up: {events} events in {seconds:.1} s")
+        format!("the read model has caught up: {events} events in {seconds:.1} s")
     }
 }
 
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_remains_is_what_is_left_at_the_rate_so_far() {
+    fn the_remaining_time_follows_from_the_rate_so_far() {
         let begun = CatchUp {
             position: Position(10),
             target: Position(110),

@@ -8,7 +8,8 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{
     BATCH_EVENTS, LogWatcher, RETRY_PAUSE,
     catch_up::{CatchUp, Meter},
-    row_change, text,
+    row_change,
+    stall::Stall,
 };
 use crate::ports::{
     event_store::{Direction, EventStore, LogId, Position, StoreError, StoredEvent},
@@ -37,14 +38,14 @@ pub(super) struct Feed {
 
 struct Batch {
     changes: Vec<RowChange>,
-    place: LogCheckpoint,
+    checkpoint: LogCheckpoint,
 }
 
 impl Sink<'_> {
     async fn apply(&self, batch: Batch) -> Result<(), ReadModelError> {
         match self {
-            Self::Serving(model) => model.apply(batch.changes, batch.place).await,
-            Self::Rebuild(model) => model.apply(batch.changes, batch.place).await,
+            Self::Serving(model) => model.apply(batch.changes, batch.checkpoint).await,
+            Self::Rebuild(model) => model.apply(batch.changes, batch.checkpoint).await,
         }
     }
 }
@@ -58,7 +59,7 @@ impl Feed {
         sink: &Sink<'_>,
         meter: &mut Meter,
         mut tell: impl FnMut(CatchUp),
-    ) -> Result<LogCheckpoint, String> {
+    ) -> Result<LogCheckpoint, Stall> {
         let (batches, mut ready) = mpsc::channel(READ_AHEAD);
         let reader = Reader { store: Arc::clone(&self.store), log: self.log, watcher: self.watcher.clone(), batches };
         // The reader ends with this future, however it ends.
@@ -67,13 +68,13 @@ impl Feed {
         let mut taken = Vec::with_capacity(READ_AHEAD);
         while ready.recv_many(&mut taken, READ_AHEAD).await > 0 {
             let Some(batch) = merged(taken.drain(..).collect::<Result<Vec<_>, _>>()?) else { continue };
-            let (events, place) = (batch.changes.len(), batch.place);
-            sink.apply(batch).await.map_err(text)?;
-            reached = place;
-            tell(meter.took_in(events, place.position));
+            let (events, checkpoint) = (batch.changes.len(), batch.checkpoint);
+            sink.apply(batch).await?;
+            reached = checkpoint;
+            tell(meter.add_applied(events, checkpoint.position));
         }
         if reached.position < target {
-            return Err(format!("the log ends at {}, before {target}", reached.position));
+            return Err(format!("the log ends at {}, before {target}", reached.position).into());
         }
         Ok(reached)
     }
@@ -83,7 +84,7 @@ impl Feed {
 fn merged(batches: Vec<Batch>) -> Option<Batch> {
     batches.into_iter().reduce(|mut first, second| {
         first.changes.extend(second.changes);
-        Batch { changes: first.changes, place: second.place }
+        Batch { changes: first.changes, checkpoint: second.checkpoint }
     })
 }
 
@@ -91,7 +92,7 @@ struct Reader {
     store: Arc<dyn EventStore>,
     log: LogId,
     watcher: Option<Arc<dyn LogWatcher>>,
-    batches: mpsc::Sender<Result<Batch, String>>,
+    batches: mpsc::Sender<Result<Batch, Stall>>,
 }
 
 impl Reader {
@@ -99,43 +100,41 @@ impl Reader {
         let mut position = start;
         while position < target {
             let batch = match self.read(position).await {
-                // The log has lost its end meanwhile.
+                // The log has lost its end in the meantime.
                 Ok(events) if events.is_empty() => return,
                 Ok(events) => self.batch(&events),
-                Err(error) => Err(error),
+                Err(error) => Err(error.into()),
             };
             let is_last = batch.is_err();
-            position = batch.as_ref().map_or(position, |batch| batch.place.position);
+            position = batch.as_ref().map_or(position, |batch| batch.checkpoint.position);
             if self.batches.send(batch).await.is_err() || is_last {
                 return;
             }
         }
     }
 
-    async fn read(&self, position: Position) -> Result<Vec<StoredEvent>, String> {
+    async fn read(&self, position: Position) -> Result<Vec<StoredEvent>, StoreError> {
         let mut attempt = 1;
         loop {
             match self.store.read_log(position, Direction::Forward, BATCH_EVENTS).await {
                 Ok(events) => return Ok(events),
                 Err(StoreError::Unavailable(error)) if attempt < READ_ATTEMPTS => {
-                    match self.store.unreachable() {
-                        None => tracing::warn!(error, %position, "the log cannot be read now"),
-                        Some(_) => tracing::debug!(error, %position, "the log cannot be read now"),
-                    }
+                    // The projection reports that it is stalled, once the attempts are used up.
+                    tracing::debug!(error, %position, "cannot read the log");
                     attempt += 1;
                     tokio::time::sleep(RETRY_PAUSE).await;
                 }
-                Err(error) => return Err(text(error)),
+                Err(error) => return Err(error),
             }
         }
     }
 
-    fn batch(&self, events: &[StoredEvent]) -> Result<Batch, String> {
+    fn batch(&self, events: &[StoredEvent]) -> Result<Batch, Stall> {
         if let Some(watcher) = &self.watcher {
-            watcher.saw(events);
+            watcher.observe(events);
         }
-        let changes = events.iter().map(row_change).collect::<Result<_, _>>().map_err(text)?;
+        let changes = events.iter().map(row_change).collect::<Result<_, _>>()?;
         let last = events.last().ok_or("a batch without events")?;
-        Ok(Batch { changes, place: LogCheckpoint::after(self.log, last) })
+        Ok(Batch { changes, checkpoint: LogCheckpoint::after(self.log, last) })
     }
 }

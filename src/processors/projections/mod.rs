@@ -9,7 +9,9 @@
 mod catch_up;
 mod feed;
 mod order_rows;
+mod progress;
 mod rebuild;
+mod stall;
 
 use std::{
     fmt,
@@ -21,17 +23,18 @@ use std::{
 };
 
 use metrics::{Counter, Gauge};
-use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 pub use catch_up::CatchUp;
 pub use order_rows::row_change;
+pub use progress::{ProjectionEnded, ProjectionProgress};
 pub use rebuild::{Phase, RebuildState, Rebuilds};
 
 use self::{
     catch_up::Meter,
     feed::{Feed, Sink},
+    stall::Stall,
 };
 use crate::{
     ports::{
@@ -50,77 +53,10 @@ const CATCH_UP_EVENTS: u64 = 20_000;
 /// The pause before a retry after a failure.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
-/// How far the read model has followed the log. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct ProjectionProgress {
-    position: watch::Receiver<Position>,
-    found_on: watch::Receiver<u64>,
-    failure: Arc<Mutex<Option<String>>>,
-    loss: Arc<Mutex<Option<String>>>,
-    catch_up: Arc<Mutex<Option<CatchUp>>>,
-}
-
-/// The projection has ended: the position will not be reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ProjectionEnded;
-
-impl ProjectionProgress {
-    /// The position up to which events are in the read model.
-    #[must_use]
-    pub fn position(&self) -> Position {
-        *self.position.borrow()
-    }
-
-    /// Waits until events up to `wanted` are in the read model.
-    ///
-    /// # Errors
-    /// [`ProjectionEnded`] when the node stops before that.
-    pub async fn reached(&self, wanted: Position) -> Result<(), ProjectionEnded> {
-        let mut position = self.position.clone();
-        position.wait_for(|reached| *reached >= wanted).await.map(|_| ()).map_err(|_| ProjectionEnded)
-    }
-
-    /// Waits until the last event in the read model was verified in the log on `connection` (see [`EventStore::connections`]) or a later one: until
-    /// then it may contain events that the log has lost.
-    ///
-    /// # Errors
-    /// [`ProjectionEnded`] when the node stops before that.
-    pub async fn found_on(&self, connection: u64) -> Result<(), ProjectionEnded> {
-        let mut found_on = self.found_on.clone();
-        found_on.wait_for(|found| *found >= connection).await.map(|_| ()).map_err(|_| ProjectionEnded)
-    }
-
-    /// Why the projection is stalled, if it is.
-    #[must_use]
-    pub fn failure(&self) -> Option<String> {
-        self.failure.lock().clone()
-    }
-
-    /// The last detected loss of log events while this node ran, if any.
-    #[must_use]
-    pub fn loss(&self) -> Option<String> {
-        self.loss.lock().clone()
-    }
-
-    /// The progress towards the end of the log, while the read model is far behind.
-    #[must_use]
-    pub fn catch_up(&self) -> Option<CatchUp> {
-        *self.catch_up.lock()
-    }
-
-    fn set_catch_up(&self, catch_up: Option<CatchUp>) {
-        *self.catch_up.lock() = catch_up;
-    }
-
-    fn set_failure(&self, failure: Option<String>) {
-        *self.failure.lock() = failure;
-    }
-}
-
 /// An observer of every event of the log as it is projected.
 pub trait LogWatcher: fmt::Debug + Send + Sync + 'static {
     /// Observes these events of the log. Called in order; it must return quickly.
-    fn saw(&self, events: &[StoredEvent]);
+    fn observe(&self, events: &[StoredEvent]);
 
     /// The log has lost observed events: all state derived from them is invalid. The log is observed again from its beginning.
     fn lost(&self);
@@ -130,7 +66,7 @@ pub trait LogWatcher: fmt::Debug + Send + Sync + 'static {
 #[derive(Debug)]
 pub struct OrderProjection {
     watcher: Option<Arc<dyn LogWatcher>>,
-    parts: Parts,
+    parts: ProjectionCore,
     position_gauge: Gauge,
     losses: Counter,
     /// A loss has been reported, and the rows that come from it have not been dropped yet.
@@ -140,11 +76,12 @@ pub struct OrderProjection {
 
 /// The state shared by the projection and a rebuild.
 #[derive(Clone, Debug)]
-struct Parts {
+struct ProjectionCore {
     store: Arc<dyn EventStore>,
     read_model: Arc<dyn ReadModel>,
     progress: ProjectionProgress,
     reached: Arc<watch::Sender<Position>>,
+    damage: Arc<watch::Sender<Option<String>>>,
     found_on: Arc<watch::Sender<u64>>,
     /// Held while the served read model is being fed or replaced.
     feeding: Arc<tokio::sync::Mutex<()>>,
@@ -152,7 +89,7 @@ struct Parts {
     building: Arc<tokio::sync::Mutex<()>>,
 }
 
-impl Parts {
+impl ProjectionCore {
     /// Records that the served read model has events up to `position`.
     fn has_reached(&self, position: Position) {
         self.reached.send_if_modified(|reached| {
@@ -163,9 +100,9 @@ impl Parts {
     }
 
     /// The end of the log, and its id.
-    async fn log(&self) -> Result<(LogId, Position), String> {
-        let head = self.store.head().await.map_err(text)?;
-        let log = self.store.log_id().ok_or("it is not known yet which log it is")?;
+    async fn log(&self) -> Result<(LogId, Position), Stall> {
+        let head = self.store.head().await?;
+        let log = self.store.log_id().ok_or("the id of the log is not known yet")?;
         Ok((log, head))
     }
 }
@@ -176,14 +113,16 @@ impl OrderProjection {
     pub fn new(store: Arc<dyn EventStore>, read_model: Arc<dyn ReadModel>) -> Self {
         let (reached, position) = watch::channel(Position(0));
         let (finding, found_on) = watch::channel(0);
-        let (failure, loss, catch_up) = (Arc::default(), Arc::default(), Arc::default());
-        let progress = ProjectionProgress { position, found_on, failure, loss, catch_up };
+        let (damaging, damage) = watch::channel(None);
+        let (failure, loss, unreadable, catch_up) = (Arc::default(), Arc::default(), Arc::default(), Arc::default());
+        let progress = ProjectionProgress { position, found_on, failure, loss, damage, unreadable, catch_up };
         let position_gauge = metrics::gauge!("ordersystem_projection_position", "projection" => "orders");
-        let parts = Parts {
+        let parts = ProjectionCore {
             store,
             read_model,
             progress,
             reached: Arc::new(reached),
+            damage: Arc::new(damaging),
             found_on: Arc::new(finding),
             feeding: Arc::default(),
             building: Arc::default(),
@@ -224,14 +163,18 @@ impl OrderProjection {
             let outage = Outage::while_not(Away::new(move || store.unreachable()));
             loop {
                 let reached = self.parts.progress.position();
-                let Err(failure) = self.follow().await;
+                let Err(Stall { why: failure, damage }) = self.follow().await;
+                // Only progress shows that the damage is gone.
+                if damage.is_some() {
+                    self.note_damage(damage);
+                }
                 let progress = &self.parts.progress;
                 if progress.position() > reached {
                     outage.works();
                 }
                 if let Some(Line { unsaid }) = outage.failed(&failure) {
                     let position = progress.position();
-                    tracing::error!(failure, %position, unsaid, "the projection of orders stands still");
+                    tracing::error!(failure, %position, unsaid, "the order projection is stalled");
                 }
                 progress.set_failure(Some(failure));
                 tokio::time::sleep(RETRY_PAUSE).await;
@@ -245,13 +188,13 @@ impl OrderProjection {
             () = self.watch_for_loss() => {}
             ended = rebuilding => {
                 let error = ended.err().map(|error| error.to_string());
-                tracing::error!(error, "the list of orders can no longer be rebuilt: its task has ended");
+                tracing::error!(error, "the read model can no longer be rebuilt: its task has ended");
             }
             () = stop.cancelled() => {}
         }
     }
 
-    /// Reports that the log is not in its store any more, once until it is back. The rows are kept, and not served: they are compared with the log
+    /// Reports that the log is no longer in its store, once until it is back. The rows are kept, and not served: they are compared with the log
     /// before they are used again.
     async fn watch_for_loss(&self) {
         let mut loss = self.parts.store.log_loss();
@@ -267,18 +210,17 @@ impl OrderProjection {
                     tracing::error!(
                         why,
                         position = %self.parts.progress.position(),
-                        "the log that this node has been working on is not in its store any more: cached orders are dropped, lists, reads, \
-                         commands and event streams are refused"
+                        "this node's log is no longer in its store: cached orders are dropped; lists, reads, commands and event streams are refused"
                     );
                     self.count_loss(format!("the log was not in its store: {why}"));
                 }
                 Some(LogLoss { kind: LossKind::Replaced, why }) => {
-                    tracing::error!(why, "another log is in its place: this node must be restarted to work on it");
+                    tracing::error!(why, "another log has replaced it: restart this node to use that one");
                 }
                 Some(_) => {}
                 None if is_told => {
                     is_told = false;
-                    tracing::info!("the log that this node has been working on is back");
+                    tracing::info!("this node's log is back");
                 }
                 None => {}
             }
@@ -289,42 +231,42 @@ impl OrderProjection {
         }
     }
 
-    async fn follow(&self) -> Result<std::convert::Infallible, String> {
-        let Parts { store, progress, .. } = &self.parts;
+    async fn follow(&self) -> Result<std::convert::Infallible, Stall> {
+        let ProjectionCore { store, progress, .. } = &self.parts;
         let (log, head) = self.parts.log().await?;
-        let mut place = self.resume(log, head).await?;
-        let start = place.map_or(Position(0), |place| place.position);
+        let mut checkpoint = self.resume(log, head).await?;
+        let start = checkpoint.map_or(Position(0), |checkpoint| checkpoint.position);
         if store.distance(start, head) > CATCH_UP_EVENTS {
-            let caught_up = self.catch_up(log, place, head).await;
+            let caught_up = self.catch_up(log, checkpoint, head).await;
             progress.set_catch_up(None);
-            place = Some(caught_up?);
+            checkpoint = Some(caught_up?);
         }
-        let start = self.point(place).await?;
+        let start = self.point(checkpoint).await?;
         let mut follower = LogFollower::new(Arc::clone(store), start);
         self.at(start.position);
         loop {
             let batch = match follower.poll_batch(BATCH_EVENTS).await {
                 // The rows are dropped before the log is followed again.
-                Err(StoreError::LogReplaced(what)) => return Err(self.lost(what)),
-                batch => batch.map_err(text)?,
+                Err(StoreError::LogReplaced(what)) => return Err(self.lost(what).into()),
+                batch => batch?,
             };
             let found_on = follower.found_on();
             let Some(last) = batch.last() else {
                 self.found_on(found_on);
-                progress.set_failure(None);
+                self.works();
                 follower.wait().await;
                 continue;
             };
             if let Some(watcher) = &self.watcher {
-                watcher.saw(&batch);
+                watcher.observe(&batch);
             }
-            let changes = batch.iter().map(row_change).collect::<Result<Vec<_>, _>>().map_err(text)?;
+            let changes = batch.iter().map(row_change).collect::<Result<Vec<_>, _>>()?;
             let _turn = self.parts.feeding.lock().await;
-            self.parts.read_model.apply(changes, LogCheckpoint::after(log, last)).await.map_err(text)?;
+            self.parts.read_model.apply(changes, LogCheckpoint::after(log, last)).await?;
             self.at(follower.position());
             self.found_on(found_on);
             // Under constant load the follower never finds the end of the log.
-            progress.set_failure(None);
+            self.works();
         }
     }
 
@@ -352,10 +294,30 @@ impl OrderProjection {
         tracing::error!(
             what,
             %position,
-            "the log has lost events that this node had read: it was put back to an earlier state, or another server has taken its place; \
-             what was made of them is dropped, and the list of orders is built from the log as it is now"
+            "the log has lost events that this node had read: it was restored to an earlier state, or another server has replaced it; \
+             everything derived from them is dropped, and the read model is rebuilt from the current log"
         );
         self.count_loss(format!("the log has lost events: {what}"));
+    }
+
+    /// Records that the read model ends before damage of the log, or no longer does.
+    fn note_damage(&self, damage: Option<String>) {
+        if *self.parts.damage.borrow() == damage {
+            return;
+        }
+        if let Some(what) = &damage {
+            // They may come from what is damaged now.
+            if let Some(watcher) = &self.watcher {
+                watcher.lost();
+            }
+            self.count_loss(format!("the log is damaged: {what}"));
+        }
+        self.parts.damage.send_replace(damage);
+    }
+
+    fn works(&self) {
+        self.parts.progress.set_failure(None);
+        self.note_damage(None);
     }
 
     fn count_loss(&self, text: String) {
@@ -364,12 +326,15 @@ impl OrderProjection {
     }
 
     /// The checkpoint as a log point, with the fingerprint that a follower verifies.
-    async fn point(&self, place: Option<LogCheckpoint>) -> Result<LogPoint, String> {
-        let Some(place) = place else { return Ok(LogPoint::START) };
-        match event_of(&*self.parts.store, place).await? {
+    async fn point(&self, checkpoint: Option<LogCheckpoint>) -> Result<LogPoint, Stall> {
+        let Some(checkpoint) = checkpoint else { return Ok(LogPoint::START) };
+        match event_of(&*self.parts.store, checkpoint).await? {
             Some(event) => Ok(LogPoint::after(&event)),
-            None if place.position == Position(0) => Ok(LogPoint::START),
-            None => Err(format!("the event at position {} went away while it was taken in", place.position)),
+            None if checkpoint.position == Position(0) => Ok(LogPoint::START),
+            None => {
+                Err(format!("the event at position {} disappeared while it was being applied", checkpoint.position)
+                    .into())
+            }
         }
     }
 
@@ -380,37 +345,39 @@ impl OrderProjection {
     }
 
     /// Returns the checkpoint to resume from, if the rows match the current log; else drops the rows and reports that.
-    async fn resume(&self, log: LogId, head: Position) -> Result<Option<LogCheckpoint>, String> {
-        let Parts { store, read_model, .. } = &self.parts;
-        let Some(place) = read_model.checkpoint().await.map_err(text)? else { return Ok(None) };
+    async fn resume(&self, log: LogId, head: Position) -> Result<Option<LogCheckpoint>, Stall> {
+        let ProjectionCore { store, read_model, .. } = &self.parts;
+        let Some(checkpoint) = read_model.checkpoint().await? else { return Ok(None) };
         let connection = *store.connections().borrow();
         let mut is_loss = false;
-        let why = if place.log != log {
-            format!("its rows come from log {}, and the log is now {}", place.log.0, log.0)
-        } else if place.position > head && place.position > store.confirmed_head().await.map_err(text)? {
+        let why = if checkpoint.log != log {
+            format!("its rows come from log {}, but the log is now {}", checkpoint.log.0, log.0)
+        } else if checkpoint.position > head && checkpoint.position > store.confirmed_head().await? {
             is_loss = true;
-            format!("it has followed the log to position {}, and the log now ends at {head}", place.position)
-        } else if event_of(&**store, place).await?.is_some() || place.position == Position(0) {
-            tracing::info!(position = %place.position, head = %head, "the list of orders goes on where it was");
-            return Ok(Some(place));
-        } else if place.position > head {
-            return Err(format!("what was asked does not show the log up to position {} yet", place.position));
+            format!("it has followed the log to position {}, but the log now ends at {head}", checkpoint.position)
+        } else if event_of(&**store, checkpoint).await?.is_some() || checkpoint.position == Position(0) {
+            tracing::info!(position = %checkpoint.position, head = %head, "the read model resumes from its checkpoint");
+            return Ok(Some(checkpoint));
+        } else if checkpoint.position > head {
+            return Err(format!(
+                "the server that replied does not have the log up to position {} yet",
+                checkpoint.position
+            )
+            .into());
         } else {
             is_loss = true;
-            format!("the log has another event at position {}, up to which it has followed it", place.position)
+            format!("the log has another event at position {} than the one that it has applied", checkpoint.position)
         };
         if is_loss {
-            store.confirm_connection(connection).await.map_err(text)?;
+            store.confirm_connection(connection).await?;
         }
         if is_loss && !self.is_told.swap(false, Ordering::Relaxed) {
             self.note_loss(&why);
         }
-        tracing::warn!(
-            why,
-            "the list of orders does not belong to the log: it is dropped and built anew from the start"
-        );
+        tracing::warn!(why, "the read model does not match the log: dropping it and rebuilding it from the beginning");
         let _turn = self.parts.feeding.lock().await;
-        read_model.clear().await.map_err(text)?;
+        read_model.clear().await?;
+        self.parts.progress.note_rebuilt();
         self.parts.reached.send_replace(Position(0));
         if let Some(watcher) = &self.watcher {
             // Repeated: stale state may have been cached since.
@@ -419,20 +386,20 @@ impl OrderProjection {
         Ok(None)
     }
 
-    /// Follows the log from `place` to `head`, reading ahead; an empty read model is filled as a shadow copy.
+    /// Follows the log from `checkpoint` to `head`, reading ahead; an empty read model is filled as a shadow copy.
     async fn catch_up(
         &self,
         log: LogId,
-        place: Option<LogCheckpoint>,
+        checkpoint: Option<LogCheckpoint>,
         head: Position,
-    ) -> Result<LogCheckpoint, String> {
-        let Parts { store, progress, read_model, .. } = &self.parts;
-        let start = place.map_or(Position(0), |place| place.position);
+    ) -> Result<LogCheckpoint, Stall> {
+        let ProjectionCore { store, progress, read_model, .. } = &self.parts;
+        let start = checkpoint.map_or(Position(0), |checkpoint| checkpoint.position);
         let mut meter = Meter::start(&**store, start, head);
-        tracing::info!(position = %start, events = meter.state().total, "the list of orders catches up with the log");
+        tracing::info!(position = %start, events = meter.state().total, "the read model is catching up with the log");
         let mut feed = Feed { store: Arc::clone(store), log, watcher: self.watcher.clone() };
         let tell = |state: CatchUp| progress.set_catch_up(Some(state));
-        let reached = match place {
+        let reached = match checkpoint {
             Some(_) => {
                 let sink = Sink::Serving(&**read_model);
                 feed.run(start, head, &sink, &mut meter, |state| {
@@ -443,12 +410,13 @@ impl OrderProjection {
             }
             None => {
                 let _turn = self.parts.building.lock().await;
-                let model = read_model.begin_rebuild().await.map_err(text)?;
+                let model = read_model.begin_rebuild().await?;
                 let sink = Sink::Rebuild(&*model);
                 let reached = feed.run(start, head, &sink, &mut meter, tell).await?;
-                model.index().await.map_err(text)?;
+                model.index().await?;
                 let _turn = self.parts.feeding.lock().await;
-                model.promote().await.map_err(text)?;
+                model.promote().await?;
+                progress.note_rebuilt();
                 reached
             }
         };
@@ -457,17 +425,13 @@ impl OrderProjection {
     }
 }
 
-/// The event at `place`, if the log still has it.
-async fn event_of(store: &dyn EventStore, place: LogCheckpoint) -> Result<Option<StoredEvent>, String> {
-    let Some(before) = place.position.0.checked_sub(1) else { return Ok(None) };
-    let found = store.read_log(Position(before), Direction::Forward, 1).await.map_err(text)?;
-    let place_of = |event: &StoredEvent| LogCheckpoint::after(place.log, event);
-    Ok(found
-        .into_iter()
-        .next()
-        .filter(|event| event.position == place.position && (place.event == 0 || place_of(event).event == place.event)))
-}
-
-fn text(error: impl fmt::Display) -> String {
-    error.to_string()
+/// The event at `checkpoint`, if the log still has it.
+async fn event_of(store: &dyn EventStore, checkpoint: LogCheckpoint) -> Result<Option<StoredEvent>, StoreError> {
+    let Some(before) = checkpoint.position.0.checked_sub(1) else { return Ok(None) };
+    let found = store.read_log(Position(before), Direction::Forward, 1).await?;
+    let checkpoint_of = |event: &StoredEvent| LogCheckpoint::after(checkpoint.log, event);
+    Ok(found.into_iter().next().filter(|event| {
+        event.position == checkpoint.position
+            && (checkpoint.event == 0 || checkpoint_of(event).event == checkpoint.event)
+    }))
 }

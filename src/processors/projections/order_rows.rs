@@ -30,7 +30,7 @@ pub fn row_change(stored: &StoredEvent) -> Result<RowChange, CodecError> {
     })
 }
 
-fn inserted(stored: &StoredEvent, header: &EventHeader, at: i64) -> Result<RowChange, CodecError> {
+fn inserted(stored: &StoredEvent, header: &EventHeader<'_>, at: i64) -> Result<RowChange, CodecError> {
     let (total, item_count) = header.created()?.ok_or_else(|| CodecError::Corrupt("not an OrderCreated".to_owned()))?;
     Ok(RowChange::Insert(Row {
         id: stored.stream.0,

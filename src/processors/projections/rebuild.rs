@@ -3,17 +3,16 @@
 //! The shadow copy is fed from the start of the log to its end. While it receives the last events the served read model is not fed, so that the copy
 //! is at least as far when it is promoted: a caller that has waited for a position never sees an earlier one.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::{sync::watch, time::Instant};
 
 use super::{
-    CatchUp, Parts,
+    CatchUp, ProjectionCore,
     catch_up::Meter,
     event_of,
     feed::{Feed, Sink},
-    text,
 };
 use crate::ports::{
     event_store::Position,
@@ -100,20 +99,20 @@ impl Rebuilds {
         REBUILD_INTERVAL.checked_sub(done_at?.elapsed()).filter(|wait| !wait.is_zero())
     }
 
-    /// Runs requested rebuilds, for ever.
-    pub(super) async fn serve(&self, parts: &Parts) {
+    /// Runs requested rebuilds, forever.
+    pub(super) async fn serve(&self, parts: &ProjectionCore) {
         let mut asked = self.0.state.subscribe();
         // `self` owns the sender, so this ends only with its task.
         while asked.wait_for(RebuildState::is_going_on).await.is_ok() {
-            tracing::info!("the list of orders is built anew beside the one that serves");
+            tracing::info!("rebuilding the read model; the old one stays in use");
             let phase = match self.rebuild(parts).await {
                 Ok(summary) => {
-                    tracing::info!("{summary}; it serves now");
+                    tracing::info!("{summary}; it is now in use");
                     *self.0.done_at.lock() = Some(Instant::now());
                     Phase::Done
                 }
                 Err(error) => {
-                    tracing::error!(error, "the rebuild of the list of orders has failed, the old one goes on");
+                    tracing::error!(error, "the rebuild of the read model failed; the old one stays in use");
                     Phase::Failed(error)
                 }
             };
@@ -121,58 +120,63 @@ impl Rebuilds {
         }
     }
 
-    async fn rebuild(&self, parts: &Parts) -> Result<String, String> {
+    async fn rebuild(&self, parts: &ProjectionCore) -> Result<String, String> {
         let _turn = parts.building.lock().await;
         let model = parts.read_model.begin_rebuild().await.map_err(text)?;
         let built = self.build(parts, &*model).await;
         if built.is_err()
             && let Err(error) = model.discard().await
         {
-            tracing::warn!(%error, "what the rebuild has left is cleared away by the next one");
+            tracing::warn!(%error, "cannot remove the remains of a rebuild; the next one will");
         }
         built
     }
 
-    async fn build(&self, parts: &Parts, model: &dyn ShadowReadModel) -> Result<String, String> {
-        let (log, head) = parts.log().await?;
+    async fn build(&self, parts: &ProjectionCore, model: &dyn ShadowReadModel) -> Result<String, String> {
+        let (log, head) = parts.log().await.map_err(text)?;
         let mut feed = Feed { store: Arc::clone(&parts.store), log, watcher: None };
         let mut meter = Meter::start(&*parts.store, Position(0), head);
         let sink = Sink::Rebuild(model);
         let tell = |progress| self.0.state.send_modify(|state| state.progress = progress);
-        let mut place = LogCheckpoint { log, position: Position(0), event: 0 };
-        place = feed.run(place.position, head, &sink, &mut meter, tell).await?;
+        let mut checkpoint = LogCheckpoint { log, position: Position(0), event: 0 };
+        checkpoint = feed.run(checkpoint.position, head, &sink, &mut meter, tell).await.map_err(text)?;
         self.0.state.send_modify(|state| state.phase = Phase::Indexing);
         model.index().await.map_err(text)?;
-        // First the events that arrived meanwhile, and then the few that arrived during that.
+        // First the events that arrived in the meantime, and then the few that arrived during that.
         for _ in 0..2 {
-            let (_, head) = parts.log().await?;
-            place = more(parts, &mut feed, place, head, &sink, &mut meter, tell).await?;
+            let (_, head) = parts.log().await.map_err(text)?;
+            checkpoint = more(parts, &mut feed, checkpoint, head, &sink, &mut meter, tell).await?;
         }
         let _turn = parts.feeding.lock().await;
         let served = parts.read_model.checkpoint().await.map_err(text)?;
         let served = served.filter(|served| served.log == log).map_or(Position(0), |served| served.position);
-        place = more(parts, &mut feed, place, served, &sink, &mut meter, tell).await?;
-        if place.position > Position(0) && event_of(&*parts.store, place).await?.is_none() {
-            return Err(format!("the log has lost the event at position {} meanwhile", place.position));
+        checkpoint = more(parts, &mut feed, checkpoint, served, &sink, &mut meter, tell).await?;
+        if checkpoint.position > Position(0) && event_of(&*parts.store, checkpoint).await.map_err(text)?.is_none() {
+            return Err(format!("the log lost the event at position {} during the rebuild", checkpoint.position));
         }
         model.promote().await.map_err(text)?;
-        parts.has_reached(place.position);
+        parts.progress.note_rebuilt();
+        parts.has_reached(checkpoint.position);
         Ok(meter.summary())
     }
 }
 
 async fn more(
-    parts: &Parts,
+    parts: &ProjectionCore,
     feed: &mut Feed,
-    place: LogCheckpoint,
+    checkpoint: LogCheckpoint,
     target: Position,
     sink: &Sink<'_>,
     meter: &mut Meter,
     tell: impl FnMut(CatchUp),
 ) -> Result<LogCheckpoint, String> {
-    if target <= place.position {
-        return Ok(place);
+    if target <= checkpoint.position {
+        return Ok(checkpoint);
     }
     meter.extend(&*parts.store, target);
-    feed.run(place.position, target, sink, meter, tell).await
+    feed.run(checkpoint.position, target, sink, meter, tell).await.map_err(text)
+}
+
+fn text(error: impl fmt::Display) -> String {
+    error.to_string()
 }

@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test(start_paused = true)]
-async fn a_failed_event_is_retried_with_growing_delays_while_other_orders_go_on() {
+async fn a_failed_event_is_retried_with_growing_delays_while_other_orders_continue() {
     let bus = memory();
     let handler = Scripted::new(
         |event: &ReceivedEvent| if event.order_number() == 1 && event.attempt() < 4 { retry() } else { Ok(()) },
@@ -24,7 +24,7 @@ async fn a_failed_event_is_retried_with_growing_delays_while_other_orders_go_on(
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_the_last_attempt_an_event_is_a_dead_letter_and_its_order_goes_on() {
+async fn after_the_last_attempt_an_event_is_a_dead_letter_and_its_order_continues() {
     let bus = memory();
     let handler = Scripted::new(|event: &ReceivedEvent| if event.revision() == 1 { retry() } else { Ok(()) });
     let running = Running::start(&bus, handler.clone(), options());

@@ -135,7 +135,7 @@ impl EventHandler for Slow {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_handler_that_hangs_is_given_up_in_time() {
+async fn a_hanging_handler_is_cancelled_in_time() {
     let bus = memory();
     let slow = Arc::new(Slow { pause: Duration::from_secs(3_600), handled: Mutex::default() });
     let running = Running::start(&bus, slow.clone(), options());
@@ -161,7 +161,7 @@ async fn a_slow_handler_gets_each_event_once_however_long_the_batch_takes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stop_lets_the_event_in_hand_finish_and_leaves_the_rest_to_the_next_run() {
+async fn a_stop_lets_the_event_in_flight_finish_and_leaves_the_rest_to_the_next_run() {
     let bus = memory();
     let slow = Arc::new(Slow { pause: Duration::from_secs(5), handled: Mutex::default() });
     let running = Running::start(&bus, slow.clone(), options());

@@ -33,7 +33,7 @@ async fn one_node_handles_and_the_others_stand_by_until_it_stops() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn when_the_node_that_handles_dies_another_goes_on_within_seconds() {
+async fn when_the_active_node_dies_another_takes_over_within_seconds() {
     let (bus, (_, leases)) = (memory(), leases());
     let handler = Scripted::new(|_: &ReceivedEvent| Ok(()));
     let first = Running::start_as("node-1", &bus, &leases, handler.clone(), options());
@@ -50,7 +50,7 @@ async fn when_the_node_that_handles_dies_another_goes_on_within_seconds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_whose_lease_was_taken_under_its_own_name_reports_it_and_comes_back() {
+async fn a_node_whose_lease_was_taken_under_its_own_name_reports_it_and_recovers() {
     let (bus, (store, leases)) = (memory(), leases());
     let handler = Scripted::new(|_: &ReceivedEvent| Ok(()));
     let first = Running::start_as("node-1", &bus, &leases, handler.clone(), options());
@@ -63,7 +63,7 @@ async fn a_node_whose_lease_was_taken_under_its_own_name_reports_it_and_comes_ba
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_that_has_lost_the_lease_handles_nothing_until_it_has_it_again() {
+async fn a_node_without_the_lease_handles_nothing_until_it_has_reacquired_it() {
     let (bus, (store, leases)) = (memory(), leases());
     let handler = Scripted::new(|_: &ReceivedEvent| Ok(()));
     let first = Running::start_as("node-1", &bus, &leases, handler.clone(), options());

@@ -37,18 +37,18 @@ async fn log_with(filter: &str) -> (OrderEventLogger, String) {
 }
 
 #[tokio::test]
-async fn the_order_event_logger_counts_by_type_and_logs_at_debug() {
-    let (logger, text) = log_with("order_events=debug").await;
+async fn the_order_event_logger_counts_by_type_and_logs_a_line_an_event() {
+    let (logger, text) = log_with("order_events=info").await;
     let counts: HashMap<_, _> = logger.counts().filter(|(_, count)| *count > 0).collect();
     assert_eq!(counts, HashMap::from([("OrderPaid", 2), ("other", 1)]));
-    assert!(text.contains("DEBUG order_events") && text.contains("event_id=7-1"), "{text}");
+    assert!(text.contains("INFO order_events") && text.contains("event_id=7-1"), "{text}");
     assert!(text.contains(r#"customer_id="c-1""#) && text.contains("damaged order event"), "{text}");
     assert_eq!(logger.undecodable(), 1);
 }
 
 #[tokio::test]
 async fn the_order_event_logger_decodes_nothing_when_its_target_is_off() {
-    let (logger, text) = log_with("order_events=info").await;
+    let (logger, text) = log_with("debug,order_events=off").await;
     assert_eq!(text, "");
     assert_eq!(logger.undecodable(), 0, "it decoded");
     assert_eq!(logger.counts().map(|(_, count)| count).sum::<u64>(), 3);
